@@ -1,0 +1,197 @@
+/**
+ * The log ring: how a worker tells the send thread what it did to shared state.
+ *
+ * One producer (a data plane worker), one consumer (the send thread), wait-free, whole records. A record is a header
+ * word and up to 255 payload words, and never wraps: where it would, a padding word sends the reader to the start.
+ *
+ *     header   object id (16) | operation (8) | payload words (8)
+ *
+ * Positions are free-running 32-bit word counts; the place in the ring is `position & mask`.
+ *
+ *     line 0   tail       published by the producer           read by the consumer
+ *     line 1   head       released by the consumer            read by the producer
+ *     line 2   committed  the producer's own, ahead of tail   read by whoever recovers a dead producer
+ *     data     2^n words
+ *
+ * | transition                | who      | how                                                                    |
+ * | ------------------------- | -------- | ---------------------------------------------------------------------- |
+ * | free → claimed            | producer | `claim`: only its own memory; nobody else reads past `tail`            |
+ * | claimed → committed       | producer | `commit`: a plain store of `committed` after the payload               |
+ * | claimed → free            | producer | `abort`, or the producer dies: the words are simply written again      |
+ * | committed → published     | producer | `publish`, once a batch: one atomic store of `tail`, which releases the |
+ * |                           |          | plain stores before it to the consumer's atomic load                    |
+ * | committed → published     | recovery | `recover`, only after the producer has died                            |
+ * | published → free          | consumer | `release`: one atomic store of `head`                                  |
+ * | anything else             |          | does not happen                                                        |
+ *
+ * `committed` is a plain store because its only other reader runs after the producer's thread has ended.
+ */
+
+import { NONE } from './none.js';
+import { Region } from './region.js';
+import { BYTES_PER_WORD, LINE, powerOfTwo, struct } from './struct.js';
+
+const CONTROL = struct({ tail: LINE, head: LINE, committed: LINE });
+const { tail: TAIL, head: HEAD, committed: COMMITTED } = CONTROL.at;
+
+/** A header no record has: go on at the start of the ring. */
+const PADDING = -1;
+
+export const MAX_PAYLOAD_WORDS = 255;
+/** Ids up to 0xfffe: 0xffff would make the padding word. */
+export const MAX_OBJECT_ID = 0xfffe;
+
+export function recordHeader(objectId: number, op: number, words: number): number {
+  return (objectId << 16) | (op << 8) | words;
+}
+
+/** Shared memory for a log ring that holds at least `words` words. */
+export function createLogRing(words: number): SharedArrayBuffer {
+  const capacity = powerOfTwo(Math.max(words, 4 * (MAX_PAYLOAD_WORDS + 1)));
+  return new SharedArrayBuffer(CONTROL.bytes + capacity * BYTES_PER_WORD);
+}
+
+function open(buffer: SharedArrayBuffer): { control: Int32Array; data: Int32Array } {
+  const region = new Region(buffer);
+  const data = region.i32(CONTROL.bytes);
+  if (data.length !== powerOfTwo(data.length)) throw new RangeError(`log ring of ${data.length} words`);
+  return { control: region.i32(0, CONTROL.words), data };
+}
+
+/** The worker's side. */
+export class LogProducer {
+  /** The ring's data; a claimed payload is written at `words[at]`, `words[at + 1]`, … */
+  readonly words: Int32Array;
+  private readonly control: Int32Array;
+  private readonly capacity: number;
+  private readonly mask: number;
+  /** Copy of `head`, read again only when the ring looks full. */
+  private cachedHead: number;
+  private committed: number;
+  private published: number;
+  private claimed: number;
+
+  /** Opens the ring where the last producer left it: records it committed and did not publish are published first. */
+  constructor(buffer: SharedArrayBuffer) {
+    const { control, data } = open(buffer);
+    this.words = data;
+    this.control = control;
+    this.capacity = data.length;
+    this.mask = data.length - 1;
+    recoverLog(buffer);
+    this.committed = Atomics.load(control, TAIL);
+    this.published = this.committed;
+    this.claimed = this.committed;
+    this.cachedHead = Atomics.load(control, HEAD);
+  }
+
+  /** Words committed so far, modulo 2^32: a journal notes it to tell whether an operation's record was written. */
+  get position(): number {
+    return this.committed;
+  }
+
+  /** Room for one record. Returns where in `words` its payload goes, or `NONE` when the ring is full. */
+  claim(objectId: number, op: number, payloadWords: number): number {
+    const need = payloadWords + 1;
+    let position = this.committed;
+    const at = position & this.mask;
+    const toEnd = this.capacity - at;
+    const skip = toEnd < need ? toEnd : 0;
+    if (this.capacity - ((position - this.cachedHead) | 0) < need + skip) {
+      this.cachedHead = Atomics.load(this.control, HEAD);
+      if (this.capacity - ((position - this.cachedHead) | 0) < need + skip) return NONE;
+    }
+    if (skip !== 0) {
+      this.words[at] = PADDING;
+      position = (position + skip) | 0;
+    }
+    const header = position & this.mask;
+    this.words[header] = (objectId << 16) | (op << 8) | payloadWords;
+    this.claimed = (position + need) | 0;
+    return header + 1;
+  }
+
+  /** The claimed record is complete. */
+  commit(): void {
+    this.committed = this.claimed;
+    this.control[COMMITTED] = this.claimed;
+  }
+
+  /** The claimed record is not wanted after all. */
+  abort(): void {
+    this.claimed = this.committed;
+  }
+
+  /** Shows everything committed to the consumer. Returns whether there was anything. */
+  publish(): boolean {
+    if (this.published === this.committed) return false;
+    this.published = this.committed;
+    Atomics.store(this.control, TAIL, this.committed);
+    return true;
+  }
+}
+
+/** The send thread's side. `next()` steps to a record; its fields stay valid until `release()`. */
+export class LogConsumer {
+  readonly words: Int32Array;
+  objectId = 0;
+  op = 0;
+  /** Index into `words` of the payload. */
+  at = 0;
+  /** Payload words. */
+  length = 0;
+  private readonly control: Int32Array;
+  private readonly mask: number;
+  private position: number;
+  private limit: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    const { control, data } = open(buffer);
+    this.words = data;
+    this.control = control;
+    this.mask = data.length - 1;
+    this.position = Atomics.load(control, HEAD);
+    this.limit = this.position;
+  }
+
+  /** Words published and not yet stepped over. */
+  get backlog(): number {
+    return (Atomics.load(this.control, TAIL) - this.position) | 0;
+  }
+
+  next(): boolean {
+    if (this.position === this.limit) {
+      this.limit = Atomics.load(this.control, TAIL);
+      if (this.position === this.limit) return false;
+    }
+    let at = this.position & this.mask;
+    let header = this.words[at];
+    if (header === PADDING) {
+      this.position = (this.position + this.words.length - at) | 0;
+      at = 0;
+      header = this.words[0];
+    }
+    this.objectId = header >>> 16;
+    this.op = (header >>> 8) & 0xff;
+    this.length = header & 0xff;
+    this.at = at + 1;
+    this.position = (this.position + this.length + 1) | 0;
+    return true;
+  }
+
+  /** Gives the words of every record stepped over back to the producer. */
+  release(): void {
+    Atomics.store(this.control, HEAD, this.position);
+  }
+}
+
+/** Publishes what a producer that has died had committed. Only when no producer is alive. */
+export function recoverLog(buffer: SharedArrayBuffer): void {
+  const { control } = open(buffer);
+  Atomics.store(control, TAIL, control[COMMITTED]);
+}
+
+/** Words committed to the ring by its producer, read after the producer has died. */
+export function committedPosition(buffer: SharedArrayBuffer): number {
+  return open(buffer).control[COMMITTED];
+}

@@ -1,0 +1,85 @@
+/**
+ * What a state object is to the threads that carry its operations.
+ *
+ * A *definition* is data: it fixes the object's place in the arena and is evaluated alike in every thread. `open` makes
+ * a thread's view of the object over that place. The packet path calls the object's own methods; replication only knows
+ * this interface.
+ */
+
+import type { ArenaObject } from '../arena.js';
+import type { LogProducer } from '../log.js';
+import type { Region } from '../region.js';
+import type { Journal } from './journal.js';
+
+export type Delivery = 'any-order' | 'in-order';
+
+/** A thread that changes shared state: a data plane worker or the receive thread. */
+export interface Writer {
+  /** 1…254, unique per thread slot: what a lock word holds while this thread has the lock. */
+  readonly id: number;
+  /** Where this thread notes an operation under way, so that it can be undone or finished after its death. */
+  readonly journal: Journal;
+  /** The worker's log; `null` for the receive thread, whose changes are other instances' and are not logged again. */
+  readonly log: LogProducer | null;
+}
+
+export interface OpenContext {
+  /** The object's index in the order of declaration: in log records and on the wire. */
+  readonly id: number;
+  readonly region: Region;
+  /** Four words of key for hashes. */
+  readonly secret: Int32Array;
+  /** `null` opens the object to read only (main thread, send thread). */
+  readonly writer: Writer | null;
+  /** This instance's place among the members in the order of their ids, and how many there are: for leased regions. */
+  readonly memberIndex: number;
+  readonly memberCount: number;
+}
+
+export interface StateDefinition<T extends StateObject = StateObject> extends Omit<ArenaObject, 'name'> {
+  open(context: OpenContext): T;
+}
+
+/** Rejections and outcomes of `apply`. */
+export const Applied = {
+  /** The record changed state. */
+  CHANGED: 0,
+  /** The record was known already or lost to a winner: nothing to do. */
+  UNCHANGED: 1,
+  /** The record is not one this object can have been sent: wrong operation, length or range. Nothing was changed. */
+  MALFORMED: 2,
+  /** There is no room for it. Nothing was changed. */
+  FULL: 3,
+} as const;
+export type Applied = (typeof Applied)[keyof typeof Applied];
+
+export interface StateObject {
+  readonly id: number;
+  readonly delivery: Delivery;
+
+  /**
+   * Applies one record of another instance. Checks everything in it first: it comes from the network.
+   * `words[at … at + length)` is the payload. `now` is in coarse seconds.
+   */
+  apply(op: number, words: Int32Array, at: number, length: number, origin: number, now: number): Applied;
+
+  /**
+   * Whether two records may be merged, as a number: records with different keys never are; equal keys may be (a hash).
+   */
+  coalesceKey(op: number, words: Int32Array, at: number, length: number): number;
+
+  /**
+   * Merges the later record into the earlier one, in place, if they are of one key and the same length; returns whether
+   * it did, and then the later one is not sent.
+   */
+  coalesce(op: number, words: Int32Array, earlier: number, later: number, length: number): boolean;
+
+  /** Digest of the replicated content, equal at two instances that hold the same: 16 hex digits. Off the packet path. */
+  digest(): string;
+
+  /** Finishes or undoes what a dead writer had under way, and takes its locks. Returns the number of slots mended. */
+  recover(writerId: number, journal: Journal, logPosition: number): number;
+
+  /** Figures for `show objects`: used, capacity, collisions and the like. */
+  describe(now: number): Record<string, number>;
+}

@@ -1,0 +1,76 @@
+/**
+ * A batch: up to `BATCH_CAPACITY` packets, one column per property, made once per worker and reused.
+ *
+ * Where a packet goes: a driver's `receive` fills the frame columns (`start`, `length`, `port`), `parse` the header
+ * columns, the middleboxes decide `egress`, and the driver's `transmit` acts on it.
+ *
+ * Addresses and ports are *raw*: the packet's bytes read as little-endian words, as they lie in memory. Keys, hashes and
+ * checksum updates work on raw words; `packet/ipv4.ts` converts for people.
+ */
+
+import type { PacketMemory } from './packet/memory.js';
+
+export const BATCH_CAPACITY = 64;
+
+/** `egress` of a packet nobody sends on. */
+export const DROPPED = -1;
+
+export class Batch {
+  count = 0;
+  readonly memory: PacketMemory;
+
+  // Frame columns, written by the driver.
+  /** Byte offset of the Ethernet header in packet memory; 2 modulo 4. */
+  readonly start = new Int32Array(BATCH_CAPACITY);
+  /** Frame length in bytes, without FCS. */
+  readonly length = new Int32Array(BATCH_CAPACITY);
+  /** Port (index) the frame came in by. */
+  readonly port = new Int32Array(BATCH_CAPACITY);
+
+  // The decision, written by middleboxes.
+  /** Port (index) the frame leaves by, or `DROPPED`. */
+  readonly egress = new Int32Array(BATCH_CAPACITY);
+
+  // Header columns, written by `parse`; meaningless for packets that `parse` dropped.
+  /** Byte offset of the IP header; 0 modulo 4. */
+  readonly l3 = new Int32Array(BATCH_CAPACITY);
+  /** Byte offset of the transport header; 0 modulo 4. */
+  readonly l4 = new Int32Array(BATCH_CAPACITY);
+  /** IP version: 4 or 6. */
+  readonly version = new Int32Array(BATCH_CAPACITY);
+  /** IP protocol number of the transport header. */
+  readonly protocol = new Int32Array(BATCH_CAPACITY);
+  /** Fragment state, see `packet/parse.ts`. */
+  readonly fragment = new Int32Array(BATCH_CAPACITY);
+  /** Raw IPv4 addresses (IPv6: read them from the header at `l3`). */
+  readonly source = new Int32Array(BATCH_CAPACITY);
+  readonly destination = new Int32Array(BATCH_CAPACITY);
+  /** Raw port pair: source in the low half, destination in the high half. ICMP query: the identifier in both. */
+  readonly ports = new Int32Array(BATCH_CAPACITY);
+  /** TCP flags byte, 0 for other protocols. ICMP: the type. */
+  readonly flags = new Int32Array(BATCH_CAPACITY);
+
+  /** The worker's row of counters. */
+  private readonly counters: Float64Array;
+
+  constructor(memory: PacketMemory, counters: Float64Array) {
+    this.memory = memory;
+    this.counters = counters;
+  }
+
+  /** Drops packet `i` and counts why: `reason` is the column of a counter. */
+  drop(i: number, reason: number): void {
+    this.egress[i] = DROPPED;
+    this.counters[reason]++;
+  }
+
+  /** Sends packet `i` on by `port`. */
+  forward(i: number, port: number): void {
+    this.egress[i] = port;
+  }
+
+  /** Counts something that is not a drop. */
+  count1(counter: number): void {
+    this.counters[counter]++;
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * Packet I/O as the data plane sees it: one driver per worker, over all of the worker's ports, which share one packet
+ * memory, so that a frame received on one port is sent on another without a copy.
+ *
+ * A frame belongs to the driver, except between `receive` and `transmit`, when it belongs to the batch. Every frame
+ * received is given back by exactly one `transmit`, sent or dropped.
+ */
+
+import type { Batch } from '../batch.js';
+import type { PacketMemory } from '../packet/memory.js';
+
+export interface PacketDriver {
+  readonly memory: PacketMemory;
+
+  /** Fills an empty batch's frame columns; returns how many came. Takes turns between ports. Never waits. */
+  receive(batch: Batch): number;
+
+  /**
+   * Sends every packet of the batch by its `egress` port and takes back the rest; empties the batch. What cannot be sent
+   * (ring full) is taken back and counted. One kick per port at most.
+   */
+  transmit(batch: Batch): void;
+
+  /** Waits until a packet may have come, the driver is woken, or `timeoutMs` is over. Blocks the thread. */
+  wait(timeoutMs: number): void;
+
+  /** Whether no packet will ever come again (a capture file at its end). */
+  readonly exhausted: boolean;
+
+  /** Gives back everything: sockets, files, links. */
+  close(): void;
+}

@@ -1,0 +1,55 @@
+/**
+ * What a middlebox is: a declaration of its options, its counters and its state, and a function over batches of packets.
+ *
+ * Everything declared is data. The module is evaluated in every thread; `state` is called with the same resolved options
+ * everywhere and so fixes the same arena everywhere; `open` is called once per data plane worker and makes the closures
+ * the worker then runs; nothing is made per packet.
+ */
+
+import type { StateDefinition, StateObject } from '../shm/objects/object.js';
+import type { Batch } from './batch.js';
+import type { Options, Resolved } from './options.js';
+
+export type Counters = Readonly<Record<string, string>>;
+export type State = Readonly<Record<string, StateDefinition>>;
+
+/** The objects of a state declaration, opened in this thread. */
+export type Opened<S extends State> = {
+  readonly [Name in keyof S]: S[Name] extends StateDefinition<infer T> ? T : StateObject;
+};
+
+/** Runs over every packet of the batch that is not dropped; `now` is in coarse seconds (shm/clock.ts). */
+export type Process = (batch: Batch, now: number) => void;
+
+export interface OpenArguments<O extends Options, C extends Counters, S extends State> {
+  readonly options: Resolved<O>;
+  readonly state: Opened<S>;
+  /** Column of each declared counter, for `batch.drop(i, counters.x)` and `batch.count1(counters.x)`. */
+  readonly counters: { readonly [Name in keyof C]: number };
+  /** Index of the port that is not `port`, of two. */
+  otherPort(port: number): number;
+  /** Whether the instance is being drained: no new state should be made. */
+  draining(): boolean;
+}
+
+export interface Middlebox<
+  O extends Options = Options,
+  C extends Counters = Counters,
+  S extends State = State,
+> {
+  /** Lower-case word: its key in the configuration, and the prefix of its counters and state objects. */
+  readonly name: string;
+  readonly help: string;
+  readonly options: O;
+  /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
+  readonly counters: C;
+  state(options: Resolved<O>): S;
+  open(open: OpenArguments<O, C, S>): Process;
+}
+
+/** Declares a middlebox; types carry from the declarations through to `open`. */
+export function defineMiddlebox<const O extends Options, const C extends Counters, S extends State>(
+  middlebox: Middlebox<O, C, S>,
+): Middlebox<O, C, S> {
+  return middlebox;
+}

@@ -1,0 +1,73 @@
+/**
+ * A middlebox's options, declared as data: from them come the YAML schema, its errors and help, and the types the
+ * middlebox reads. `conf/` turns a declaration into its schema, the daemon resolves what the operator wrote.
+ */
+
+export interface OptionTypes {
+  /** Name of a port of the configuration; resolved to its index. */
+  port: number;
+  /** IPv4 addresses, dotted; resolved to raw words (see batch.ts). */
+  addresses: readonly number[];
+  /** A positive whole number. */
+  count: number;
+  /** Whole seconds. */
+  seconds: number;
+  flag: boolean;
+  /** One of a few words. */
+  choice: string;
+  text: string;
+}
+
+export type OptionKind = keyof OptionTypes;
+
+export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
+  readonly kind: K;
+  /** One line, shown in the schema and in errors. */
+  readonly help: string;
+  /** As written in YAML; absent: the operator must give it. */
+  readonly default?: V;
+  readonly min?: number;
+  readonly max?: number;
+  readonly choices?: readonly string[];
+}
+
+export type Options = Readonly<Record<string, Option<OptionKind, unknown>>>;
+
+/** What a middlebox reads of its declared options. */
+export type Resolved<O extends Options> = {
+  readonly [Name in keyof O]: O[Name] extends Option<OptionKind, infer V> ? V : never;
+};
+
+/** Numeric limits beside the default. */
+interface Limits {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+export const option = {
+  port: (help: string): Option<'port'> => ({ kind: 'port', help }),
+  addresses: (help: string): Option<'addresses'> => ({ kind: 'addresses', help }),
+  count: (help: string, preset: number, limits: Limits = {}): Option<'count'> => ({
+    kind: 'count',
+    help,
+    default: preset,
+    min: 1,
+    ...limits,
+  }),
+  seconds: (help: string, preset: number, limits: Limits = {}): Option<'seconds'> => ({
+    kind: 'seconds',
+    help,
+    default: preset,
+    min: 1,
+    ...limits,
+  }),
+  flag: (help: string, preset: boolean): Option<'flag'> => ({ kind: 'flag', help, default: preset }),
+  text: (help: string, preset?: string): Option<'text'> =>
+    preset === undefined ? { kind: 'text', help } : { kind: 'text', help, default: preset },
+  choice: <const C extends readonly string[]>(help: string, choices: C, preset: C[number]): Option<'choice', C[number]> => ({
+    kind: 'choice',
+    help,
+    choices,
+    default: preset,
+  }),
+};
