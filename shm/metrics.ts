@@ -54,9 +54,7 @@ export class Metrics {
   constructor(catalogue: MetricCatalogue, buffer: SharedArrayBuffer, threads: number) {
     this.catalogue = catalogue;
     const region = new Region(buffer);
-    this.rows = Array.from({ length: threads }, (_, i) =>
-      region.f64(i * catalogue.rowBytes, catalogue.metrics.length),
-    );
+    this.rows = Array.from({ length: threads }, (_, i) => region.f64(i * catalogue.rowBytes, catalogue.metrics.length));
   }
 
   /** A thread's own row: it alone writes here, `row[column] += n`. */

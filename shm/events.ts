@@ -1,0 +1,97 @@
+/**
+ * The event ring: how a thread that never yields to its event loop gets a line into the log.
+ *
+ * One producer (a thread), one consumer (main, which polls), whole lines of text. Events are rare: a full ring drops the
+ * line and counts it, and main says how many were lost.
+ *
+ *     line 0   tail      bytes written, published by the producer
+ *     line 1   head      bytes read, released by main
+ *     line 2   lost      lines dropped, producer's own count
+ *     data     2^n bytes; an event is level (1), length (2, little-endian), UTF-8 text, and may wrap
+ */
+
+import { Region } from './region.js';
+import { LINE, powerOfTwo, struct } from './struct.js';
+
+const CONTROL = struct({ tail: LINE, head: LINE, lost: LINE });
+const { tail: TAIL, head: HEAD, lost: LOST } = CONTROL.at;
+const HEADER_BYTES = 3;
+const TEXT_BYTES_MAX = 2048;
+
+export const EVENT_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+export type EventLevel = (typeof EVENT_LEVELS)[number];
+
+export interface Event {
+  readonly level: EventLevel;
+  readonly text: string;
+}
+
+export function createEventRing(bytes = 32 * 1024): SharedArrayBuffer {
+  return new SharedArrayBuffer(CONTROL.bytes + powerOfTwo(Math.max(bytes, 2 * (TEXT_BYTES_MAX + HEADER_BYTES))));
+}
+
+class EventRing {
+  protected readonly control: Int32Array;
+  protected readonly data: Uint8Array;
+  protected readonly mask: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    const region = new Region(buffer);
+    this.control = region.i32(0, CONTROL.words);
+    this.data = region.u8(CONTROL.bytes);
+    this.mask = this.data.length - 1;
+  }
+}
+
+export class EventWriter extends EventRing {
+  private readonly encoder = new TextEncoder();
+
+  /** Never waits and never throws; not for the packet path. */
+  write(level: EventLevel, text: string): void {
+    const bytes = this.encoder.encode(text).subarray(0, TEXT_BYTES_MAX);
+    const tail = Atomics.load(this.control, TAIL);
+    const used = (tail - Atomics.load(this.control, HEAD)) | 0;
+    if (this.data.length - used < bytes.length + HEADER_BYTES) {
+      Atomics.add(this.control, LOST, 1);
+      return;
+    }
+    this.put(tail, EVENT_LEVELS.indexOf(level));
+    this.put(tail + 1, bytes.length & 0xff);
+    this.put(tail + 2, bytes.length >>> 8);
+    for (let i = 0; i < bytes.length; i++) this.put(tail + HEADER_BYTES + i, bytes[i]);
+    Atomics.store(this.control, TAIL, (tail + HEADER_BYTES + bytes.length) | 0);
+  }
+
+  private put(position: number, byte: number): void {
+    this.data[position & this.mask] = byte;
+  }
+}
+
+export class EventReader extends EventRing {
+  private readonly decoder = new TextDecoder();
+  private lostSeen = 0;
+
+  /** Every event since the last call; a last one says how many lines were lost, if any were. */
+  read(): Event[] {
+    const events: Event[] = [];
+    const tail = Atomics.load(this.control, TAIL);
+    let head = Atomics.load(this.control, HEAD);
+    while (head !== tail) {
+      const level = EVENT_LEVELS[this.get(head)] ?? 'error';
+      const length = this.get(head + 1) | (this.get(head + 2) << 8);
+      const bytes = new Uint8Array(length);
+      for (let i = 0; i < length; i++) bytes[i] = this.get(head + HEADER_BYTES + i);
+      events.push({ level, text: this.decoder.decode(bytes) });
+      head = (head + HEADER_BYTES + length) | 0;
+    }
+    Atomics.store(this.control, HEAD, head);
+    const lost = Atomics.load(this.control, LOST);
+    if (lost !== this.lostSeen) events.push({ level: 'warn', text: `${lost - this.lostSeen} log lines lost` });
+    this.lostSeen = lost;
+    return events;
+  }
+
+  private get(position: number): number {
+    return this.data[position & this.mask];
+  }
+}
