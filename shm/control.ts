@@ -14,8 +14,13 @@ import { LINE, struct } from './struct.js';
 const HEADER = struct({ phase: LINE, doorbell: LINE });
 const THREAD = struct({ state: LINE, heartbeat: 1, restarts: 1, core: 1, tid: 1 });
 
-/** What main asks of all threads. */
-export const Phase = { RUN: 0, DRAIN: 1, STOP: 2 } as const;
+/**
+ * What main asks of all threads; a phase only goes forward.
+ *
+ * RUN: everything. DRAIN: traffic that has state goes on, new state is not made. QUIET: the data plane workers end, while
+ * replication goes on until it has nothing left to say. STOP: all threads end.
+ */
+export const Phase = { RUN: 0, DRAIN: 1, QUIET: 2, STOP: 3 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
 
 /** What a thread says of itself. */

@@ -1,0 +1,72 @@
+/** `npm run bench -- NAME… [--json] [--seconds N]`: each benchmark measures its baseline in the same run. */
+
+import { Command, InvalidArgumentError } from 'commander';
+import { machineLine } from './machine.js';
+import type { Bench, BenchResult } from './result.js';
+
+interface Entry {
+  readonly help: string;
+  load(): Promise<{ run: Bench }>;
+}
+
+const BENCHES: Record<string, Entry> = {
+  ring: { help: 'the log ring between two threads, beside ringbuf.js', load: () => import('./ring.js') },
+  nat: { help: 'the in-memory NAT loop, beside the same loop in C', load: () => import('./nat.js') },
+  af_xdp: {
+    help: 'forwarding on a veth topology: the NAT, a forwarder in C, the kernel with nftables (root)',
+    load: () => import('./af-xdp.js'),
+  },
+};
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 600)) throw new InvalidArgumentError('seconds from 0 to 600 are wanted.');
+  return value;
+}
+
+const figure = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3));
+
+function print(results: readonly BenchResult[]): void {
+  const rows = results.map((r) => [
+    r.name,
+    figure(r.value),
+    r.unit,
+    r.baseline === null ? 'baseline' : `baseline ${figure(r.baseline)}`,
+    r.ratio === null ? '' : `ratio ${r.ratio.toFixed(2)}`,
+  ]);
+  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(0, ...rows.map((row) => row[column].length)));
+  for (const row of rows)
+    console.log(
+      row
+        .map((cell, i) => (i === 1 ? cell.padStart(widths[i]) : cell.padEnd(widths[i])))
+        .join('  ')
+        .trimEnd(),
+    );
+}
+
+const program = new Command('npm run bench --')
+  .description('Measures, and prints each figure beside its baseline from the same run. A ratio above 1 is better.')
+  .argument('<name...>', `what to measure: ${Object.keys(BENCHES).join(', ')}, or all`)
+  .option('--json', 'one object per line: name, value, unit, baseline, ratio', false)
+  .option('--seconds <n>', 'how long one measurement lasts, about', positive, 3)
+  .addHelpText(
+    'after',
+    `\n${Object.entries(BENCHES)
+      .map(([name, { help }]) => `  ${name.padEnd(8)} ${help}`)
+      .join('\n')}`,
+  )
+  .action(async (names: string[], options: { json: boolean; seconds: number }) => {
+    const chosen = names.includes('all') ? Object.keys(BENCHES) : names;
+    const unknown = chosen.filter((name) => !Object.hasOwn(BENCHES, name));
+    if (unknown.length > 0)
+      program.error(`unknown benchmark ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}`);
+    if (!options.json) console.log(await machineLine());
+    for (const name of chosen) {
+      const { run } = await BENCHES[name].load();
+      const results = await run(options);
+      if (options.json) for (const result of results) console.log(JSON.stringify(result));
+      else print(results);
+    }
+  });
+
+await program.parseAsync();

@@ -1,0 +1,27 @@
+/** What a benchmark reports: one figure, beside the baseline measured in the same run. */
+export interface BenchResult {
+  /** `<bench>/<what>`, stable: results of two branches are compared by it. */
+  readonly name: string;
+  readonly value: number;
+  readonly unit: string;
+  /** The same figure of the baseline, in the same unit; `null` where the figure stands alone (it then is a baseline). */
+  readonly baseline: number | null;
+  /** How good `value` is against `baseline`: above 1 is better, whatever the unit. */
+  readonly ratio: number | null;
+}
+
+export interface BenchOptions {
+  /** Machine-readable: nothing but results goes to standard output. */
+  readonly json: boolean;
+  /** How long one measurement lasts, about. */
+  readonly seconds: number;
+}
+
+export type Bench = (options: BenchOptions) => Promise<BenchResult[]>;
+
+/** The middle of an odd number of rounds, the mean of the two middle ones of an even number. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >>> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
