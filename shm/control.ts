@@ -2,7 +2,7 @@
  * Control flags: how the main thread speaks to threads that never look at messages, and how they answer.
  *
  *     header       phase, doorbell of the send thread (own line)
- *     per thread   state, heartbeat, restarts, core, OS thread id (own line each; one writer except `state`, see below)
+ *     per thread   state, heartbeat, restarts, core, OS thread id, worker id (own line each)
  *
  * `phase` is written by main alone. A thread's line is written by that thread; after it has died, and before its
  * replacement starts, by main. The doorbell is a counter anyone adds to; the send thread waits on it.
@@ -12,7 +12,7 @@ import { Region } from './region.js';
 import { LINE, struct } from './struct.js';
 
 const HEADER = struct({ phase: LINE, doorbell: LINE });
-const THREAD = struct({ state: LINE, heartbeat: 1, restarts: 1, core: 1, tid: 1 });
+const THREAD = struct({ state: LINE, heartbeat: 1, restarts: 1, core: 1, tid: 1, worker: 1 });
 
 /**
  * What main asks of all threads; a phase only goes forward.
@@ -27,6 +27,12 @@ export type Phase = (typeof Phase)[keyof typeof Phase];
 export const ThreadState = { ABSENT: 0, STARTING: 1, READY: 2, STOPPED: 3, FAILED: 4 } as const;
 export type ThreadState = (typeof ThreadState)[keyof typeof ThreadState];
 export const THREAD_STATE_NAMES = ['absent', 'starting', 'ready', 'stopped', 'failed'] as const;
+
+export interface Place {
+  readonly core: number;
+  readonly tid: number;
+  readonly worker: number;
+}
 
 export function createControl(threads: number): SharedArrayBuffer {
   return new SharedArrayBuffer(HEADER.bytes + threads * THREAD.bytes);
@@ -93,16 +99,21 @@ export class Control {
     this.words[this.at(thread) + THREAD.at.restarts]++;
   }
 
-  /** The core a thread is pinned to, or -1; and its OS thread id. Shown by `show threads`. */
-  place(thread: number): { core: number; tid: number } {
+  /** The core a thread is pinned to, or -1; its OS thread id; its `worker_threads` id. Shown by `show threads`. */
+  place(thread: number): Place {
     const at = this.at(thread);
-    return { core: this.words[at + THREAD.at.core], tid: this.words[at + THREAD.at.tid] };
+    return {
+      core: this.words[at + THREAD.at.core],
+      tid: this.words[at + THREAD.at.tid],
+      worker: this.words[at + THREAD.at.worker],
+    };
   }
 
-  setPlace(thread: number, core: number, tid: number): void {
+  setPlace(thread: number, place: Place): void {
     const at = this.at(thread);
-    this.words[at + THREAD.at.core] = core;
-    this.words[at + THREAD.at.tid] = tid;
+    this.words[at + THREAD.at.core] = place.core;
+    this.words[at + THREAD.at.tid] = place.tid;
+    this.words[at + THREAD.at.worker] = place.worker;
   }
 
   private at(thread: number): number {

@@ -98,11 +98,11 @@ describe('control flags', () => {
     const thread = new Control(buffer);
     assert.equal(main.threads, 2);
     thread.setState(1, ThreadState.READY);
-    thread.setPlace(1, 3, 4242);
+    thread.setPlace(1, { core: 3, tid: 4242, worker: 5 });
     thread.beat(1);
     assert.equal(main.state(1), ThreadState.READY);
     assert.equal(main.state(0), ThreadState.ABSENT);
-    assert.deepEqual(main.place(1), { core: 3, tid: 4242 });
+    assert.deepEqual(main.place(1), { core: 3, tid: 4242, worker: 5 });
     assert.equal(main.heartbeat(1), 1);
     main.setPhase(Phase.STOP);
     assert.equal(thread.phase, Phase.STOP);

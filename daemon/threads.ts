@@ -1,0 +1,199 @@
+/**
+ * The slot supervisor: every thread but main, through piscina, one endless task per slot.
+ *
+ * piscina replaces a worker that died but does not run its task again, and a spinning worker gets no messages. So a slot
+ * is what lives on: its task is run again, after a back-off, once what the dead thread left in shared memory has been
+ * mended. A thread that no longer shows a heartbeat is ended and treated the same.
+ *
+ * | slot event                           | what happens                                                          |
+ * | ------------------------------------ | --------------------------------------------------------------------- |
+ * | task returned while stopping         | the slot is done                                                      |
+ * | task failed or returned, restartable | `recover(slot)`, back-off, task run again                             |
+ * | heartbeat stands still               | thread ended: the task fails, as above                                |
+ * | task failed, not restartable         | `onFatal`: what it knew was in its own memory                         |
+ */
+
+import { Piscina } from 'piscina';
+import { type Control, ThreadState } from '../shm/control.js';
+
+export interface Slot {
+  /** Index of the thread's line in the control flags and row in the metrics. */
+  readonly thread: number;
+  readonly name: string;
+  /** Argument of the task, structured-cloned. */
+  readonly task: unknown;
+  /** Whether a replacement can go on with what is in shared memory. */
+  readonly restartable: boolean;
+}
+
+export interface SupervisorOptions {
+  /** Module whose default export runs a slot's task until told to stop. */
+  readonly file: URL;
+  readonly slots: readonly Slot[];
+  readonly control: Control;
+  /** Mends what a dead thread left behind; called before its slot is started again. */
+  readonly recover: (slot: Slot) => void;
+  readonly onEvent: (level: 'info' | 'warn' | 'error', text: string) => void;
+  readonly onFatal: (error: Error) => void;
+  readonly readyTimeoutMs?: number;
+  /** How long a heartbeat may stand still. Main looks four times in that span. */
+  readonly stuckMs?: number;
+}
+
+const BACKOFF_MIN_MS = 50;
+const BACKOFF_MAX_MS = 5_000;
+/** A slot that ran this long starts its back-off anew. */
+const STEADY_MS = 30_000;
+
+interface Running {
+  readonly slot: Slot;
+  startedAt: number;
+  backoffMs: number;
+  beat: number;
+  beatUnchanged: number;
+  done: Promise<void>;
+}
+
+export class ThreadSupervisor {
+  private readonly options: SupervisorOptions;
+  private readonly pool: Piscina;
+  private readonly running: Running[] = [];
+  private watch: NodeJS.Timeout | null = null;
+  private stopping = false;
+
+  constructor(options: SupervisorOptions) {
+    this.options = options;
+    const count = options.slots.length;
+    this.pool = new Piscina({
+      filename: options.file.href,
+      minThreads: count,
+      maxThreads: count,
+      concurrentTasksPerWorker: 1,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      maxQueue: count,
+      atomics: 'disabled',
+      recordTiming: false,
+    });
+    // A worker that dies reports here as well as through its task; without a listener that would end the process.
+    this.pool.on('error', () => {});
+  }
+
+  /** Starts every slot; returns when all are ready, throws with the first reason when one is not. */
+  async start(): Promise<void> {
+    // A module that does not load rejects the first task and hangs the next: so it is loaded here first.
+    await import(this.options.file.href);
+    const firstFailure = new Promise<never>((_, reject) => {
+      for (const slot of this.options.slots) {
+        const running: Running = {
+          slot,
+          startedAt: 0,
+          backoffMs: BACKOFF_MIN_MS,
+          beat: 0,
+          beatUnchanged: 0,
+          done: Promise.resolve(),
+        };
+        this.running.push(running);
+        running.done = this.keepRunning(running, reject);
+      }
+    });
+    await Promise.race([this.allReady(), firstFailure]);
+    const lookMs = (this.options.stuckMs ?? 8_000) / 4;
+    this.watch = setInterval(() => this.look(), lookMs);
+  }
+
+  /** Ends the slot's thread; it is recovered and started again. */
+  async restart(thread: number): Promise<void> {
+    const { worker } = this.options.control.place(thread);
+    const target = this.pool.threads.find((candidate) => candidate.threadId === worker);
+    if (target === undefined) throw new Error(`thread ${thread} is not running`);
+    await target.terminate();
+  }
+
+  /** After the phase was set to STOP: waits for every slot to end, ends those that do not within `graceMs`. */
+  async stop(graceMs = 5_000): Promise<void> {
+    this.stopping = true;
+    if (this.watch !== null) clearInterval(this.watch);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(resolve, graceMs, 'late');
+    });
+    const outcome = await Promise.race([Promise.allSettled(this.running.map((r) => r.done)), late]);
+    clearTimeout(timer);
+    if (outcome === 'late') {
+      const names = this.options.slots
+        .filter((slot) => this.options.control.state(slot.thread) !== ThreadState.STOPPED)
+        .map((slot) => slot.name);
+      this.options.onEvent('warn', `ended without waiting longer: ${names.join(', ')}`);
+    }
+    await this.pool.destroy();
+  }
+
+  private async keepRunning(running: Running, startFailed: (error: Error) => void): Promise<void> {
+    const { slot } = running;
+    const { control, onEvent, onFatal, recover } = this.options;
+    for (let first = true; ; first = false) {
+      control.setState(slot.thread, ThreadState.STARTING);
+      running.startedAt = performance.now();
+      running.beatUnchanged = 0;
+      let reason: string;
+      try {
+        await this.pool.run(slot.task);
+        if (this.stopping) return;
+        reason = 'returned although nobody asked it to';
+      } catch (error) {
+        if (this.stopping) return;
+        reason = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      }
+      const wasReady = control.state(slot.thread) === ThreadState.READY;
+      control.setState(slot.thread, ThreadState.FAILED);
+      if (first && !wasReady) {
+        startFailed(new Error(`thread ${slot.name} did not start: ${reason}`));
+        return;
+      }
+      if (!slot.restartable) {
+        onFatal(new Error(`thread ${slot.name} died, and what it had not yet sent or acknowledged with it: ${reason}`));
+        return;
+      }
+      if (performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
+      onEvent('error', `thread ${slot.name} died, starting it again in ${running.backoffMs} ms: ${reason}`);
+      try {
+        recover(slot);
+      } catch (broken) {
+        onFatal(new Error(`what thread ${slot.name} left could not be mended: ${String(broken)}`));
+        return;
+      }
+      control.countRestart(slot.thread);
+      await new Promise((resolve) => setTimeout(resolve, running.backoffMs));
+      running.backoffMs = Math.min(2 * running.backoffMs, BACKOFF_MAX_MS);
+      if (this.stopping) return;
+    }
+  }
+
+  private async allReady(): Promise<void> {
+    const deadline = performance.now() + (this.options.readyTimeoutMs ?? 30_000);
+    const waiting = (): Slot[] =>
+      this.options.slots.filter((slot) => this.options.control.state(slot.thread) !== ThreadState.READY);
+    while (waiting().length > 0) {
+      if (performance.now() > deadline) {
+        const names = waiting().map((slot) => slot.name);
+        throw new Error(`not ready in time: ${names.join(', ')}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  private look(): void {
+    const { control, onEvent } = this.options;
+    for (const running of this.running) {
+      const { slot } = running;
+      if (control.state(slot.thread) !== ThreadState.READY) continue;
+      const beat = control.heartbeat(slot.thread);
+      running.beatUnchanged = beat === running.beat ? running.beatUnchanged + 1 : 0;
+      running.beat = beat;
+      if (running.beatUnchanged < 4) continue;
+      running.beatUnchanged = 0;
+      onEvent('error', `thread ${slot.name} shows no heartbeat; ending it`);
+      this.restart(slot.thread).catch(() => {}); // it ended by itself meanwhile
+    }
+  }
+}

@@ -1,0 +1,123 @@
+import { strict as assert } from 'node:assert';
+import { type Slot, ThreadSupervisor } from '../../daemon/threads.js';
+import { Control, createControl, Phase, ThreadState } from '../../shm/control.js';
+import type { SupervisedTask } from './supervised-thread.js';
+
+const FILE = new URL('./supervised-thread.js', import.meta.url);
+
+class Bed {
+  readonly buffer = createControl(2);
+  readonly control = new Control(this.buffer);
+  readonly words = [new SharedArrayBuffer(16), new SharedArrayBuffer(16)];
+  readonly events: string[] = [];
+  readonly recovered: string[] = [];
+  readonly fatal: Error[] = [];
+  readonly supervisor: ThreadSupervisor;
+
+  constructor(options: { restartable?: boolean; failAtStart?: boolean; file?: URL } = {}) {
+    const slots = this.words.map((words, thread): Slot => {
+      const task: SupervisedTask = { thread, control: this.buffer, words, failAtStart: options.failAtStart ?? false };
+      return { thread, name: `t${thread}`, task, restartable: options.restartable ?? true };
+    });
+    this.supervisor = new ThreadSupervisor({
+      file: options.file ?? FILE,
+      slots,
+      control: this.control,
+      recover: (slot) => this.recovered.push(slot.name),
+      onEvent: (_, text) => this.events.push(text),
+      onFatal: (error) => this.fatal.push(error),
+      stuckMs: 400,
+    });
+  }
+
+  view(thread: number): Int32Array {
+    return new Int32Array(this.words[thread]);
+  }
+
+  order(thread: number, what: number): void {
+    Atomics.store(this.view(thread), 0, what);
+    Atomics.notify(this.view(thread), 0);
+  }
+
+  lives(thread: number): number {
+    return Atomics.load(this.view(thread), 2);
+  }
+
+  async stop(): Promise<void> {
+    this.control.setPhase(Phase.STOP);
+    await this.supervisor.stop();
+  }
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 2000; i++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.fail(`never happened: ${what}`);
+}
+
+describe('thread supervisor', () => {
+  it('starts every slot and stops them by the phase', async () => {
+    const bed = new Bed();
+    await bed.supervisor.start();
+    assert.equal(bed.control.state(0), ThreadState.READY);
+    assert.equal(bed.control.state(1), ThreadState.READY);
+    await bed.stop();
+    assert.equal(bed.control.state(0), ThreadState.STOPPED);
+    assert.deepEqual(bed.events, []);
+  });
+
+  it('recovers and starts again a thread that throws; the other runs on', async () => {
+    const bed = new Bed();
+    await bed.supervisor.start();
+    bed.order(0, 1);
+    await until('second life', () => bed.lives(0) === 2 && bed.control.state(0) === ThreadState.READY);
+    assert.deepEqual(bed.recovered, ['t0']);
+    assert.match(bed.events[0], /thread t0 died, starting it again in 50 ms: Error: told to fail/);
+    assert.equal(bed.control.restarts(0), 1);
+    assert.equal(bed.lives(1), 1);
+    await bed.stop();
+  });
+
+  it('ends a thread that shows no heartbeat, even in an endless loop', async () => {
+    const bed = new Bed();
+    await bed.supervisor.start();
+    bed.order(1, 2);
+    await until('second life', () => bed.lives(1) === 2);
+    assert.deepEqual(bed.recovered, ['t1']);
+    assert.ok(bed.events.some((text) => text.includes('t1 shows no heartbeat')));
+    await bed.stop();
+  });
+
+  it('restarts a thread on request', async () => {
+    const bed = new Bed();
+    await bed.supervisor.start();
+    await bed.supervisor.restart(0);
+    await until('second life', () => bed.lives(0) === 2 && bed.control.state(0) === ThreadState.READY);
+    assert.deepEqual(bed.recovered, ['t0']);
+    await bed.stop();
+  });
+
+  it('says why a thread did not start', async () => {
+    const bed = new Bed({ failAtStart: true });
+    await assert.rejects(bed.supervisor.start(), /thread t0 did not start: Error: no such interface/);
+    await bed.stop();
+  });
+
+  it('says why the module does not load, before any thread is asked to run it', async () => {
+    const bed = new Bed({ file: new URL('./no-such-module.js', import.meta.url) });
+    await assert.rejects(bed.supervisor.start(), /Cannot find module/);
+    await bed.stop();
+  });
+
+  it('calls a thread that may not be replaced fatal', async () => {
+    const bed = new Bed({ restartable: false });
+    await bed.supervisor.start();
+    bed.order(0, 1);
+    await until('fatal', () => bed.fatal.length === 1);
+    assert.match(bed.fatal[0].message, /thread t0 died/);
+    assert.deepEqual(bed.recovered, []);
+    await bed.stop();
+  });
+});
