@@ -14,6 +14,8 @@ export const BATCH_CAPACITY = 64;
 
 /** `egress` of a packet nobody sends on. */
 export const DROPPED = -1;
+/** `egress` before any middlebox has decided, where no port is opposite to the one a packet came in by. */
+export const UNDECIDED = 0xffff;
 
 export class Batch {
   count = 0;
@@ -27,11 +29,11 @@ export class Batch {
   /** Port (index) the frame came in by. */
   readonly port = new Int32Array(BATCH_CAPACITY);
 
-  // The decision, written by middleboxes.
-  /** Port (index) the frame leaves by, or `DROPPED`. */
+  // The decision, preset by `parse` to the opposite port, written by middleboxes.
+  /** Port (index) the frame leaves by, or `DROPPED`; below `DROPPED`: see `bypass`. */
   readonly egress = new Int32Array(BATCH_CAPACITY);
 
-  // Header columns, written by `parse`; meaningless for packets that `parse` dropped.
+  // Header columns, written by `parse`; meaningless for packets that a middlebox is not to look at (`skips`).
   /** Byte offset of the IP header; 0 modulo 4. */
   readonly l3 = new Int32Array(BATCH_CAPACITY);
   /** Byte offset of the transport header; 0 modulo 4. */
@@ -40,7 +42,7 @@ export class Batch {
   readonly version = new Int32Array(BATCH_CAPACITY);
   /** IP protocol number of the transport header. */
   readonly protocol = new Int32Array(BATCH_CAPACITY);
-  /** Fragment state, see `packet/parse.ts`. */
+  /** Fragment state, see `packet/fragment.ts`. */
   readonly fragment = new Int32Array(BATCH_CAPACITY);
   /** Raw IPv4 addresses (IPv6: read them from the header at `l3`). */
   readonly source = new Int32Array(BATCH_CAPACITY);
@@ -58,6 +60,11 @@ export class Batch {
     this.counters = counters;
   }
 
+  /** Whether packet `i` is not for a middlebox to look at: it is dropped, or bypasses the middleboxes. */
+  skips(i: number): boolean {
+    return this.egress[i] < 0;
+  }
+
   /** Drops packet `i` and counts why: `reason` is the column of a counter. */
   drop(i: number, reason: number): void {
     this.egress[i] = DROPPED;
@@ -67,6 +74,16 @@ export class Batch {
   /** Sends packet `i` on by `port`. */
   forward(i: number, port: number): void {
     this.egress[i] = port;
+  }
+
+  /** Sends packet `i` on by `port` as it is, unseen by the middleboxes: the data plane's own packets, and what is not IP. */
+  bypass(i: number, port: number): void {
+    this.egress[i] = DROPPED - 1 - port;
+  }
+
+  /** Port of a bypassing packet. */
+  bypassPort(i: number): number {
+    return DROPPED - 1 - this.egress[i];
   }
 
   /** Counts something that is not a drop. */

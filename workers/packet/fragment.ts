@@ -1,0 +1,9 @@
+/** What the `fragment` column of a batch says of a packet. Only the first fragment has a transport header. */
+export const Fragment = {
+  /** Not fragmented. */
+  WHOLE: 0,
+  /** The first fragment of several. */
+  FIRST: 1,
+  /** Any other fragment: `l4` points at data, and `ports` and `flags` are 0. */
+  LATER: 2,
+} as const;

@@ -1,0 +1,81 @@
+/**
+ * Transport headers: checks what they say of themselves and fills the batch's port and flag columns.
+ */
+
+import type { Batch } from '../batch.js';
+import { ICMP_BYTES, Icmpv6Type, isQuery } from './icmp.js';
+import { Protocol } from './ipv4.js';
+import type { PacketMemory } from './memory.js';
+import { TCP_BYTES_MIN } from './tcp.js';
+import { UDP_BYTES } from './udp.js';
+
+export const TRANSPORT_DROPS = {
+  parse_l4_truncated: 'dropped: the packet ends within its TCP, UDP or ICMP header',
+  parse_tcp_offset: 'dropped: the TCP data offset is below 5 words or points past the packet',
+  parse_udp_length: 'dropped: the UDP length is below 8 or more than the packet holds',
+} as const;
+
+// Offsets as constants of this file: the optimiser folds those, but not imported ones.
+const TCP = Protocol.TCP;
+const UDP = Protocol.UDP;
+const ICMP = Protocol.ICMP;
+const ICMPV6 = Protocol.ICMPV6;
+const TCP_MIN = TCP_BYTES_MIN;
+const UDP_MIN = UDP_BYTES;
+const ICMP_MIN = ICMP_BYTES;
+const TCP_OFFSET_AND_FLAGS = 12;
+const UDP_LENGTH = 4;
+const ICMP_IDENTIFIER = 4;
+
+export class TransportParser {
+  private readonly i32: Int32Array;
+  private readonly drops: { readonly [Name in keyof typeof TRANSPORT_DROPS]: number };
+
+  constructor(memory: PacketMemory, drops: { readonly [Name in keyof typeof TRANSPORT_DROPS]: number }) {
+    this.i32 = memory.i32;
+    this.drops = drops;
+  }
+
+  /**
+   * Packet `i` carries `bytes` bytes at `at`, beginning with a header of `protocol`; `whole` when it is no fragment.
+   * A header must lie whole in a first fragment (RFC 1858): nothing that looks at ports could be applied otherwise.
+   */
+  parse(batch: Batch, i: number, protocol: number, at: number, bytes: number, whole: boolean): void {
+    if (protocol === TCP) this.tcp(batch, i, at, bytes);
+    else if (protocol === UDP) this.udp(batch, i, at, bytes, whole);
+    else if (protocol === ICMP || protocol === ICMPV6) this.icmp(batch, i, protocol, at, bytes);
+    else {
+      batch.ports[i] = 0;
+      batch.flags[i] = 0;
+    }
+  }
+
+  private tcp(batch: Batch, i: number, at: number, bytes: number): void {
+    if (bytes < TCP_MIN) return batch.drop(i, this.drops.parse_l4_truncated);
+    const word = this.i32[(at + TCP_OFFSET_AND_FLAGS) >> 2];
+    const headerBytes = (word & 0xf0) >>> 2;
+    if (headerBytes < TCP_MIN || headerBytes > bytes) return batch.drop(i, this.drops.parse_tcp_offset);
+    batch.ports[i] = this.i32[at >> 2];
+    batch.flags[i] = (word >>> 8) & 0xff;
+  }
+
+  private udp(batch: Batch, i: number, at: number, bytes: number, whole: boolean): void {
+    if (bytes < UDP_MIN) return batch.drop(i, this.drops.parse_l4_truncated);
+    const word = this.i32[(at + UDP_LENGTH) >> 2];
+    const length = ((word & 0xff) << 8) | ((word >>> 8) & 0xff);
+    // The length of a fragmented datagram is that of all its fragments: more than this one holds.
+    if (length < UDP_MIN || (whole ? length > bytes : length < bytes))
+      return batch.drop(i, this.drops.parse_udp_length);
+    batch.ports[i] = this.i32[at >> 2];
+    batch.flags[i] = 0;
+  }
+
+  private icmp(batch: Batch, i: number, protocol: number, at: number, bytes: number): void {
+    if (bytes < ICMP_MIN) return batch.drop(i, this.drops.parse_l4_truncated);
+    const type = this.i32[at >> 2] & 0xff;
+    const query = protocol === ICMP ? isQuery(type) : type === Icmpv6Type.ECHO || type === Icmpv6Type.ECHO_REPLY;
+    const identifier = query ? this.i32[(at + ICMP_IDENTIFIER) >> 2] & 0xffff : 0;
+    batch.ports[i] = identifier | (identifier << 16);
+    batch.flags[i] = type;
+  }
+}

@@ -1,0 +1,23 @@
+/**
+ * VLAN tags (IEEE 802.1Q, 802.1ad): four bytes between the source address and the type, the outer one first.
+ *
+ *     0   type of the tag        2 bytes
+ *     2   priority, VLAN id      2 bytes
+ *
+ * Four bytes keep the IP header on a word boundary.
+ */
+
+import { EtherType } from './ethernet.js';
+
+export const VLAN_BYTES = 4;
+/** An outer (service) and an inner (customer) tag. */
+export const VLAN_TAGS_MAX = 2;
+
+export function isVlan(type: number): boolean {
+  return type === EtherType.VLAN || type === EtherType.SERVICE_VLAN;
+}
+
+/** The VLAN id of a raw tag control word. */
+export function vlanId(raw: number): number {
+  return ((raw & 0x0f) << 8) | (raw >>> 8);
+}
