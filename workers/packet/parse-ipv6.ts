@@ -3,15 +3,16 @@
  */
 
 import type { Batch } from '../batch.js';
-import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
 import { Fragment } from './fragment.js';
+import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
 import type { PacketMemory } from './memory.js';
 import type { TransportParser } from './parse-transport.js';
 
 export const IPV6_DROPS = {
   parse_ipv6_truncated: 'dropped: the frame ends within its IPv6 header, or before the payload the header promises',
   parse_ipv6_version: 'dropped: the version of what the frame calls IPv6 is not 6',
-  parse_ipv6_extensions: 'dropped: the IPv6 extension headers run past the packet, are out of place, or are more than 8',
+  parse_ipv6_extensions:
+    'dropped: the IPv6 extension headers run past the packet, are out of place, or are more than 8',
   parse_ipv6_fragment: 'dropped: an IPv6 fragment of a length or offset that no datagram is cut into',
 } as const;
 

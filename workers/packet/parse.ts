@@ -22,7 +22,8 @@ import { TRANSPORT_DROPS, TransportParser } from './parse-transport.js';
 import { isVlan, VLAN_BYTES, VLAN_TAGS_MAX } from './vlan.js';
 
 export const PARSE_DROPS = {
-  parse_frame_bounds: 'dropped: the frame reaches past its chunk of packet memory, or does not start where frames start',
+  parse_frame_bounds:
+    'dropped: the frame reaches past its chunk of packet memory, or does not start where frames start',
   parse_frame_truncated: 'dropped: the frame ends within its Ethernet header or a VLAN tag',
   parse_vlan_tags: 'dropped: more than two VLAN tags',
   parse_not_ip: 'dropped: neither IPv4 nor IPv6 (route mode)',

@@ -1,0 +1,151 @@
+/**
+ * A chain of middleboxes: what an instance's middleboxes declare together, and how each thread opens it.
+ *
+ * `declareChain` is pure and gives every thread the same answer for the same configuration: the state objects in the
+ * order of their ids, named `<middlebox>.<object>`, and the metrics, named `<middlebox>_<counter>`. Main lays out shared
+ * memory from it, the send and receive threads open its objects, and the workers open the middleboxes as well.
+ */
+
+import type { Arena, ArenaObject } from '../shm/arena.js';
+import { MAX_OBJECT_ID } from '../shm/log.js';
+import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import type { StateDefinition, StateObject, Writer } from '../shm/objects/object.js';
+import { columnsOf, counterMetrics } from './counters.js';
+import type { Middlebox, Process } from './middlebox.js';
+import { peersOf } from './ports.js';
+
+type ResolvedOptions = Readonly<Record<string, unknown>>;
+
+/** One place in the chain. */
+export interface Link {
+  readonly middlebox: Middlebox;
+  /** As the middlebox declared them, resolved: ports are indices, addresses raw words. Defaults may be left out. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Prefix of its objects and counters, where a middlebox stands in the chain twice; default its name. */
+  readonly name?: string;
+}
+
+export interface DeclaredLink {
+  readonly name: string;
+  readonly middlebox: Middlebox;
+  readonly options: ResolvedOptions;
+  /** Object id by the name the middlebox gave it. */
+  readonly objectIds: Readonly<Record<string, number>>;
+}
+
+export interface Declaration {
+  readonly links: readonly DeclaredLink[];
+  /** For the arena's layout; the index is the object's id. */
+  readonly objects: readonly ArenaObject[];
+  readonly definitions: readonly StateDefinition[];
+  /** Every middlebox's counters. */
+  readonly metrics: readonly Metric[];
+}
+
+const WORD = /^[a-z][a-z0-9_]*$/;
+
+/** Throws an error that names the middlebox whose declaration is wrong. */
+export function declareChain(chain: readonly Link[]): Declaration {
+  const links: DeclaredLink[] = [];
+  const objects: ArenaObject[] = [];
+  const definitions: StateDefinition[] = [];
+  const metrics: Metric[] = [];
+  for (const { middlebox, options: written, name = middlebox.name } of chain) {
+    check(links, name, middlebox);
+    const options = complete(name, middlebox, written);
+    const objectIds: Record<string, number> = {};
+    for (const [key, definition] of Object.entries(declareState(name, middlebox, options))) {
+      if (objects.length > MAX_OBJECT_ID)
+        throw new Error(`middlebox ${name}: more than ${MAX_OBJECT_ID} state objects`);
+      objectIds[key] = objects.length;
+      const { kind, parameters, bytes } = definition;
+      objects.push({ name: `${name}.${key}`, kind, parameters, bytes });
+      definitions.push(definition);
+    }
+    metrics.push(...counterMetrics(middlebox.counters, name));
+    links.push({ name, middlebox, options, objectIds });
+  }
+  return { links, objects, definitions, metrics };
+}
+
+function check(links: readonly DeclaredLink[], name: string, middlebox: Middlebox): void {
+  if (!WORD.test(name)) throw new Error(`middlebox name "${name}" is not a lower-case word`);
+  if (links.some((link) => link.name === name))
+    throw new Error(`middlebox ${name} stands in the chain twice: give each its own name`);
+  for (const counter of Object.keys(middlebox.counters))
+    if (!WORD.test(counter)) throw new Error(`middlebox ${name}: counter name "${counter}" is not a lower-case word`);
+}
+
+/** What the operator left out is as the middlebox declared it. */
+function complete(name: string, middlebox: Middlebox, options: Readonly<Record<string, unknown>>): ResolvedOptions {
+  for (const option of Object.keys(options))
+    if (middlebox.options[option] === undefined) throw new Error(`middlebox ${name}: there is no option ${option}`);
+  const resolved: Record<string, unknown> = {};
+  for (const [option, { default: preset }] of Object.entries(middlebox.options)) {
+    resolved[option] = options[option] ?? preset;
+    if (resolved[option] === undefined) throw new Error(`middlebox ${name}: option ${option} is missing`);
+  }
+  return resolved;
+}
+
+function declareState(
+  name: string,
+  middlebox: Middlebox,
+  options: ResolvedOptions,
+): Readonly<Record<string, StateDefinition>> {
+  try {
+    return middlebox.state(options as never);
+  } catch (error) {
+    throw new Error(`middlebox ${name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+export interface Member {
+  /** This instance's place among the members in the order of their ids, and how many there are. */
+  readonly memberIndex: number;
+  readonly memberCount: number;
+}
+
+/** This thread's view of every state object, in the order of ids; read only with `writer` null. */
+export function openState(
+  declaration: Declaration,
+  arena: Arena,
+  writer: Writer | null,
+  { memberIndex, memberCount }: Member,
+): StateObject[] {
+  return declaration.definitions.map((definition, id) =>
+    definition.open({ id, region: arena.region(id), secret: arena.secret, writer, memberIndex, memberCount }),
+  );
+}
+
+export interface ProcessContext {
+  readonly catalogue: MetricCatalogue;
+  /** Number of ports. */
+  readonly ports: number;
+  /** Whether the instance is being drained. Called from the packet path: no more than a look at a flag. */
+  draining(): boolean;
+}
+
+/** Opens every middlebox over opened state: the functions packets run through, in order. */
+export function openProcesses(
+  declaration: Declaration,
+  objects: readonly StateObject[],
+  { catalogue, ports, draining }: ProcessContext,
+): Process[] {
+  const peers = peersOf(ports);
+  return declaration.links.map(({ name, middlebox, options, objectIds }) => {
+    const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, objects[id]]));
+    const otherPort = (port: number): number => {
+      if (ports !== 2 || peers[port] === undefined)
+        throw new Error(`middlebox ${name} asks for the port opposite to ${port}, of ${ports} ports`);
+      return peers[port];
+    };
+    return middlebox.open({
+      options: options as never,
+      state: state as never,
+      counters: columnsOf(catalogue, middlebox.counters, name),
+      otherPort,
+      draining,
+    });
+  });
+}

@@ -1,0 +1,134 @@
+/**
+ * The data plane of one worker: the life of a packet, in the order of `doWork`.
+ *
+ * Each round takes one batch, so the work per round is bounded; reads the clock once; and shows its log records to the
+ * send thread once, after the packets have gone. Nothing here waits except `Idle`, in the driver.
+ */
+
+import { coarseSeconds } from '../shm/clock.js';
+import { type Control, Phase } from '../shm/control.js';
+import type { LogProducer } from '../shm/log.js';
+import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import type { Agent } from './agent.js';
+import { Batch, DROPPED } from './batch.js';
+import { type Columns, columnsOf, counterMetrics } from './counters.js';
+import type { PacketDriver } from './drivers/driver.js';
+import { Idle, type IdleMode } from './idle.js';
+import type { Process } from './middlebox.js';
+import { PARSE_METRICS, Parser } from './packet/parse.js';
+import { peersOf } from './ports.js';
+import { ROUTE_METRICS, type Router } from './route.js';
+import { Traffic, trafficMetrics } from './traffic.js';
+
+const COUNTERS = {
+  batches: 'batches of packets worked on',
+  idle_rounds: 'rounds that found no packet',
+  idle_sleeps: 'times the worker slept because no packet came',
+  no_egress: 'dropped: no middlebox said by which port the packet leaves',
+} as const;
+
+/** All metrics a data plane with this many ports counts in. */
+export function dataPlaneMetrics(ports: number): Metric[] {
+  return [...trafficMetrics(ports), ...counterMetrics(COUNTERS), ...PARSE_METRICS, ...ROUTE_METRICS];
+}
+
+export interface DataPlaneParts {
+  readonly driver: PacketDriver;
+  /** Number of ports. */
+  readonly ports: number;
+  /** The chain, in the order packets run through it. */
+  readonly processes: readonly Process[];
+  readonly log: LogProducer;
+  readonly control: Control;
+  /** This thread's slot. */
+  readonly thread: number;
+  readonly catalogue: MetricCatalogue;
+  /** This thread's row of metrics. */
+  readonly row: Float64Array;
+  /** `null` for wire mode: frames pass with their addresses unchanged. */
+  readonly router: Router | null;
+  readonly idle: IdleMode;
+  /** Unix time in milliseconds; tests and the simulator give their own. */
+  readonly clock?: () => number;
+}
+
+export class DataPlane implements Agent {
+  readonly batch: Batch;
+  private readonly driver: PacketDriver;
+  private readonly processes: readonly Process[];
+  private readonly log: LogProducer;
+  private readonly control: Control;
+  private readonly thread: number;
+  private readonly row: Float64Array;
+  private readonly router: Router | null;
+  private readonly idle: Idle;
+  private readonly clock: () => number;
+  private readonly parser: Parser;
+  private readonly traffic: Traffic;
+  private readonly columns: Columns<typeof COUNTERS>;
+  private readonly ports: number;
+
+  constructor(parts: DataPlaneParts) {
+    const { driver, catalogue, row, ports } = parts;
+    this.batch = new Batch(driver.memory, row);
+    this.driver = driver;
+    this.processes = parts.processes;
+    this.log = parts.log;
+    this.control = parts.control;
+    this.thread = parts.thread;
+    this.row = row;
+    this.router = parts.router;
+    this.idle = new Idle(driver, parts.idle);
+    this.clock = parts.clock ?? Date.now;
+    this.parser = new Parser(driver.memory, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
+    this.traffic = new Traffic(ports, row, catalogue);
+    this.columns = columnsOf(catalogue, COUNTERS);
+    this.ports = ports;
+  }
+
+  onStart(): void {}
+
+  /** Works until main asks the data plane to end. */
+  run(): void {
+    while (this.control.phase < Phase.QUIET) {
+      if (this.idle.after(this.doWork())) this.row[this.columns.idle_sleeps]++;
+    }
+  }
+
+  /** One round. Returns the number of packets. */
+  doWork(): number {
+    const batch = this.batch;
+    this.control.beat(this.thread);
+    const packets = this.driver.receive(batch);
+    if (packets === 0) {
+      this.row[this.columns.idle_rounds]++;
+      return 0;
+    }
+    const unixMs = this.clock();
+    const now = coarseSeconds(unixMs);
+    this.traffic.received(batch);
+    this.parser.parse(batch);
+    if (this.router !== null) this.router.admit(batch, unixMs);
+    for (let p = 0; p < this.processes.length; p++) this.processes[p](batch, now);
+    if (this.router !== null) this.router.dispatch(batch);
+    this.settle(batch);
+    this.traffic.sending(batch);
+    this.driver.transmit(batch);
+    if (this.log.publish()) this.control.ring();
+    this.row[this.columns.batches]++;
+    return packets;
+  }
+
+  /** From here on `egress` is a port to send by, or `DROPPED`. */
+  private settle(batch: Batch): void {
+    for (let i = 0; i < batch.count; i++) {
+      const egress = batch.egress[i];
+      if (egress < DROPPED) batch.forward(i, batch.bypassPort(i));
+      if (batch.egress[i] >= this.ports) batch.drop(i, this.columns.no_egress);
+    }
+  }
+
+  onClose(): void {
+    this.driver.close();
+  }
+}

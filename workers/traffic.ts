@@ -1,0 +1,56 @@
+/** Packets and bytes by port, in and out. */
+
+import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import type { Batch } from './batch.js';
+
+const PER_PORT = {
+  rx_packets: 'packets received by port',
+  rx_bytes: 'bytes received by port',
+  tx_packets: 'packets handed to the driver to send by port',
+  tx_bytes: 'bytes handed to the driver to send by port',
+} as const;
+const KINDS = Object.keys(PER_PORT).length;
+const RX_PACKETS = 0;
+const RX_BYTES = 1;
+const TX_PACKETS = 2;
+const TX_BYTES = 3;
+
+/** `port0_rx_packets`, `port0_rx_bytes`, … in one run of columns. */
+export function trafficMetrics(ports: number): Metric[] {
+  const metrics: Metric[] = [];
+  for (let port = 0; port < ports; port++)
+    for (const [name, help] of Object.entries(PER_PORT))
+      metrics.push({ name: `port${port}_${name}`, help: `${help} ${port}`, kind: 'counter' });
+  return metrics;
+}
+
+export class Traffic {
+  private readonly row: Float64Array;
+  private readonly first: number;
+
+  constructor(ports: number, row: Float64Array, catalogue: MetricCatalogue) {
+    this.row = row;
+    this.first = catalogue.column('port0_rx_packets');
+    for (const [i, { name }] of trafficMetrics(ports).entries())
+      if (catalogue.column(name) !== this.first + i) throw new Error(`metric ${name} is out of its run of columns`);
+  }
+
+  received(batch: Batch): void {
+    for (let i = 0; i < batch.count; i++) {
+      const column = this.first + batch.port[i] * KINDS;
+      this.row[column + RX_PACKETS]++;
+      this.row[column + RX_BYTES] += batch.length[i];
+    }
+  }
+
+  /** Counts what has a port to leave by. */
+  sending(batch: Batch): void {
+    for (let i = 0; i < batch.count; i++) {
+      const port = batch.egress[i];
+      if (port < 0) continue;
+      const column = this.first + port * KINDS;
+      this.row[column + TX_PACKETS]++;
+      this.row[column + TX_BYTES] += batch.length[i];
+    }
+  }
+}
