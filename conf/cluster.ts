@@ -1,0 +1,101 @@
+/** Who takes part, and how the members speak to each other. */
+
+import { z } from 'zod';
+import { ipv4, name, probability, whole } from './values.js';
+
+/** Every member holds a place in every acknowledgement vector, and a vector has to fit a message. */
+export const MEMBERS_MAX = 64;
+export const MEMBER_ID_MAX = 255;
+
+export const clusterSchema = z
+  .strictObject({
+    id: z
+      .string()
+      .min(1)
+      .max(255)
+      .describe(
+        'Any text, the same at every member. It is hashed into every state message, so that two clusters that can hear each other do not mix.',
+      ),
+    self: name().describe('Which of the members this instance is.'),
+    members: z
+      .array(
+        z.strictObject({
+          name: name().describe('What the member is called in tables and logs.'),
+          id: whole(1, MEMBER_ID_MAX).describe(
+            'The number that stands for the member in messages and in replicated state. Never give a number to another site.',
+          ),
+          address: ipv4().describe(
+            'The IPv4 address the member sends state messages from and receives them at. At the member itself it is an address of one of its interfaces.',
+          ),
+        }),
+      )
+      .min(1)
+      .max(MEMBERS_MAX)
+      .describe('All members, this one included; the same list at every member.'),
+  })
+  .describe('The instances that share state.');
+
+/** Below this a state message could not carry its header, a vector of all members, and the largest record. */
+export const MTU_BYTES_MIN = 1280;
+/** A jumbo frame; beyond it fragments would be sent, and one lost fragment loses the message. */
+export const MTU_BYTES_MAX = 9000;
+
+const faultSchema = z
+  .strictObject({
+    seed: whole(0, 2 ** 31 - 1)
+      .default(1)
+      .describe('Where the sequence of faults starts; the same seed gives the same faults.'),
+    loss: probability().default(0).describe('Share of messages lost.'),
+    duplicate: probability().default(0).describe('Share of messages delivered twice.'),
+    reorder: probability().default(0).describe('Share of messages held back behind later ones.'),
+    delay_ms: z.number().min(0).max(60_000).default(0).describe('Delay added to every message.'),
+  })
+  .describe('For tests only: faults injected below the real transport, into what this member receives.');
+
+export const transportSchema = z
+  .strictObject({
+    kind: z
+      .enum(['multicast', 'unicast'])
+      .default('multicast')
+      .describe(
+        'How state messages travel. multicast: one message reaches all members; the network between them has to route the groups. unicast: one copy to each member, which works everywhere, as on the internet and in public clouds.',
+      ),
+    port: whole(1, 65_535).default(7400).describe('UDP port of state messages, the same at every member.'),
+    group: ipv4()
+      .default('239.83.0.0')
+      .describe('The first multicast group. State object n uses the n-th group after it.'),
+    ttl: whole(1, 255)
+      .default(1)
+      .describe('Time to live of multicast messages: how many routers they may pass, plus one.'),
+    mtu_bytes: whole(MTU_BYTES_MIN, MTU_BYTES_MAX)
+      .default(1500)
+      .describe(
+        'Largest IP packet that passes between all members unfragmented. Inside a tunnel it is smaller than the link’s.',
+      ),
+    fault: faultSchema.optional(),
+  })
+  .describe('How state messages travel between members.');
+
+export const replicationSchema = z
+  .strictObject({
+    ack_delay_ms: whole(0, 1000)
+      .default(5)
+      .describe('How long an acknowledgement may wait for a message to travel with.'),
+    keepalive_ms: whole(10, 60_000)
+      .default(200)
+      .describe(
+        'A member that has nothing to say says so this often; it is also how soon a lost last message is noticed.',
+      ),
+    retransmit_min_ms: whole(1, 60_000)
+      .default(20)
+      .describe('The shortest time to wait for an acknowledgement before sending again, however near the members are.'),
+    log_bytes: whole(64 * 1024, 1024 ** 3)
+      .default(4 * 1024 ** 2)
+      .describe(
+        'Size of each worker’s log ring: operations between a worker and the send thread. Rounded up to a power of two.',
+      ),
+    unit_log_bytes: whole(1024 ** 2, 16 * 1024 ** 3)
+      .default(64 * 1024 ** 2)
+      .describe('How much this member keeps of what not every other member has acknowledged.'),
+  })
+  .describe('Timing and memory of replication. The defaults suit sites up to some hundred milliseconds apart.');

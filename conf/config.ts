@@ -1,0 +1,114 @@
+/** The configuration as the daemon reads it: checked, names resolved, paths absolute. */
+
+import { dirname, resolve } from 'node:path';
+import { type MiddleboxDeclaration, type ResolvedMiddlebox, resolveMiddleboxes } from './middleboxes.js';
+import type { WrittenConfig } from './schema.js';
+
+export interface MemberConfig {
+  readonly name: string;
+  readonly id: number;
+  readonly address: string;
+}
+
+export interface ClusterConfig {
+  readonly id: string;
+  /** All members in the order of their ids. */
+  readonly members: readonly MemberConfig[];
+  readonly self: MemberConfig;
+  /** Place of `self` in `members`. */
+  readonly selfIndex: number;
+}
+
+/** A port of the data plane; its index is its place in `packet_io.ports`. */
+export interface AfXdpPortConfig {
+  readonly name: string;
+  readonly interface: string;
+  /** IPv4 address, dotted, or MAC address in lower case; absent: destinations are on the link. */
+  readonly next_hop?: string | undefined;
+}
+
+export interface PcapPortConfig {
+  readonly name: string;
+  readonly in?: string | undefined;
+  readonly out?: string | undefined;
+  /** MAC addresses in lower case. */
+  readonly mac: string;
+  readonly next_hop: string;
+}
+
+type WrittenIo = WrittenConfig['packet_io'];
+export type AfXdpConfig = Readonly<Extract<WrittenIo, { driver: 'af_xdp' }>> & {
+  readonly ports: readonly AfXdpPortConfig[];
+};
+export type PcapConfig = Readonly<Extract<WrittenIo, { driver: 'pcap' }>> & {
+  readonly ports: readonly PcapPortConfig[];
+};
+export type PacketIoConfig = AfXdpConfig | PcapConfig;
+
+export interface Config {
+  /** Absolute path of the file. */
+  readonly file: string;
+  readonly cluster: ClusterConfig;
+  readonly transport: Readonly<WrittenConfig['transport']>;
+  readonly replication: Readonly<WrittenConfig['replication']>;
+  readonly threads: Readonly<WrittenConfig['threads']>;
+  /** The driver with its settings, and the ports in the form this driver has them. */
+  readonly packet_io: PacketIoConfig;
+  readonly middleboxes: readonly ResolvedMiddlebox[];
+  readonly admin: Readonly<WrittenConfig['admin']>;
+  readonly log: Readonly<WrittenConfig['log']>;
+}
+
+/** Resolves what `validate` found to be right. `file` is absolute; relative paths start from its folder. */
+export function resolveConfig(
+  file: string,
+  written: WrittenConfig,
+  declarations: readonly MiddleboxDeclaration[],
+): Config {
+  const folder = dirname(file);
+  return {
+    file,
+    cluster: resolveCluster(written.cluster),
+    transport: written.transport,
+    replication: written.replication,
+    threads: written.threads,
+    packet_io: resolvePacketIo(written, folder),
+    middleboxes: resolveMiddleboxes(written.middleboxes, declarations, Object.keys(written.ports)),
+    admin: { socket: resolve(folder, written.admin.socket) },
+    log: written.log,
+  };
+}
+
+function resolveCluster(written: WrittenConfig['cluster']): ClusterConfig {
+  const members = written.members.toSorted((a, b) => a.id - b.id);
+  const selfIndex = members.findIndex((member) => member.name === written.self);
+  if (selfIndex < 0) throw new Error(`no member is called ${written.self}`);
+  return { id: written.id, members, self: members[selfIndex], selfIndex };
+}
+
+function resolvePacketIo(written: WrittenConfig, folder: string): PacketIoConfig {
+  const io = written.packet_io;
+  const ports = Object.entries(written.ports);
+  if (io.driver === 'af_xdp') {
+    return {
+      ...io,
+      ports: ports.map(([name, port]) => {
+        if (!('interface' in port)) throw new Error(`port ${name} is not an interface`);
+        return { name, interface: port.interface, next_hop: port.next_hop?.toLowerCase() };
+      }),
+    };
+  }
+  return {
+    ...io,
+    ports: ports.map(([name, port]) => {
+      if (!('mac' in port)) throw new Error(`port ${name} is not a capture file`);
+      return {
+        name,
+        in: port.in === undefined ? undefined : resolve(folder, port.in),
+        out: port.out === undefined ? undefined : resolve(folder, port.out),
+        mac: port.mac.toLowerCase(),
+        next_hop: port.next_hop.toLowerCase(),
+      };
+    }),
+  };
+}

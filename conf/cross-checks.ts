@@ -1,0 +1,321 @@
+/** Checks across settings: what no schema of a single value can see. Each runs over whatever is right by itself. */
+
+import { resolve } from 'node:path';
+import { oneOf } from './messages.js';
+import type { MiddleboxDeclaration } from './middleboxes.js';
+import type { Path, Problem } from './problem.js';
+import type { WrittenConfig } from './schema.js';
+import { suggestion } from './suggest.js';
+import { numericIpv4 } from './values.js';
+
+/** Where the configuration applies. */
+export interface Host {
+  /** The cores of this machine that are online. */
+  readonly cores: readonly number[];
+  /** The folder relative paths start from. */
+  readonly folder: string;
+}
+
+type Partially<T> = T extends (infer E)[] | readonly (infer E)[]
+  ? readonly (Partially<E> | undefined)[]
+  : T extends object
+    ? { readonly [K in keyof T]?: Partially<T[K]> | undefined }
+    : T;
+
+/** A configuration in which any part may be missing. What is there is right by itself. */
+export type Draft = Partially<WrittenConfig>;
+
+type Check = (draft: Draft, declarations: readonly MiddleboxDeclaration[], host: Host) => Problem[];
+
+export function crossChecks(draft: Draft, declarations: readonly MiddleboxDeclaration[], host: Host): Problem[] {
+  return CHECKS.flatMap((check) => check(draft, declarations, host));
+}
+
+/** What `sun_path` holds, less the final NUL; a longer one would be cut off silently. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** State objects a cluster may have: each takes one multicast group after the first. */
+export const OBJECTS_MAX = 256;
+
+function problem(path: Path, message: string): Problem {
+  return { path, at: 'value', message };
+}
+
+/** Values that must differ from each other; `place` names one for the message about another. */
+interface Candidate {
+  readonly value: string | number | undefined;
+  readonly path: Path;
+  readonly place: string;
+}
+
+function duplicates(candidates: readonly Candidate[], message: (value: string, place: string) => string): Problem[] {
+  const first = new Map<string | number, string>();
+  const problems: Problem[] = [];
+  for (const { value, path, place } of candidates) {
+    if (value === undefined) continue;
+    const earlier = first.get(value);
+    if (earlier === undefined) first.set(value, place);
+    else problems.push(problem(path, message(String(value), earlier)));
+  }
+  return problems;
+}
+
+const membersDiffer: Check = ({ cluster }) => {
+  const members = cluster?.members ?? [];
+  return (['name', 'id', 'address'] as const).flatMap((key) =>
+    duplicates(
+      members.map((member, i) => ({
+        value: member?.[key],
+        path: ['cluster', 'members', i, key],
+        place: member?.name === undefined || key === 'name' ? `cluster.members[${i}]` : `member ${member.name}`,
+      })),
+      (value, place) => `${key} ${value} is already taken by ${place}; every member needs its own`,
+    ),
+  );
+};
+
+const selfIsMember: Check = ({ cluster }) => {
+  const names = cluster?.members?.map((member) => member?.name);
+  // A member whose name is wrong may be the one meant.
+  if (cluster?.self === undefined || names === undefined || names.includes(undefined)) return [];
+  if (names.includes(cluster.self)) return [];
+  const hint = suggestion(cluster.self, names as string[]) || `; there are ${names.join(', ') || 'none'}`;
+  return [problem(['cluster', 'self'], `no member is called ${cluster.self}${hint}`)];
+};
+
+const memberAddressesAreHosts: Check = ({ cluster }) =>
+  (cluster?.members ?? []).flatMap((member, i) => {
+    const wrong = member?.address === undefined ? undefined : notAHost(member.address);
+    return wrong === undefined ? [] : [problem(['cluster', 'members', i, 'address'], wrong)];
+  });
+
+const groupIsMulticast: Check = ({ transport }) => {
+  if (transport?.group === undefined || transport.kind === 'unicast') return [];
+  const first = numericIpv4(transport.group);
+  const path = ['transport', 'group'];
+  if (!isMulticast(first)) {
+    return [problem(path, `${transport.group} is not a multicast address; take one in 239.0.0.0/8, for private use`)];
+  }
+  if (first < 0xe000_0100) {
+    return [
+      problem(
+        path,
+        `${transport.group} is in 224.0.0.0/24, which is kept for routing protocols; take one in 239.0.0.0/8`,
+      ),
+    ];
+  }
+  if (isMulticast(first + OBJECTS_MAX)) return [];
+  return [problem(path, `the ${OBJECTS_MAX} groups after ${transport.group} must be multicast addresses too`)];
+};
+
+const timesFitTogether: Check = ({ replication }) => {
+  const { ack_delay_ms: ack, keepalive_ms: keepalive } = replication ?? {};
+  if (ack === undefined || keepalive === undefined || ack < keepalive) return [];
+  return [problem(['replication', 'ack_delay_ms'], `must be below keepalive_ms (${keepalive}), not ${ack}`)];
+};
+
+const coresExist: Check = ({ threads }, _declarations, host) => {
+  const uses: [Path, number | undefined][] = [
+    ...(threads?.workers ?? []).map((core, i): [Path, number | undefined] => [['threads', 'workers', i], core]),
+    [['threads', 'send'], threads?.send],
+    [['threads', 'receive'], threads?.receive],
+  ];
+  return uses
+    .filter(([, core]) => core !== undefined && !host.cores.includes(core))
+    .map(([path, core]) => problem(path, `this machine has no core ${core}; it has ${ranges(host.cores)}`));
+};
+
+const workersDiffer: Check = ({ threads }) =>
+  duplicates(
+    (threads?.workers ?? []).map((value, i) => ({ value, path: ['threads', 'workers', i], place: `worker ${i}` })),
+    (core, place) => `core ${core} is already taken by ${place}; every worker needs its own`,
+  );
+
+const portsDiffer: Check = ({ ports }, _declarations, host) => {
+  const values = (key: PortKey, form: (written: string) => string) =>
+    portValues(ports, key).map(({ name, value }) => ({
+      value: form(value),
+      path: ['ports', name, key],
+      place: `port ${name}`,
+    }));
+  const inFolder = (written: string) => resolve(host.folder, written);
+  const inputs = new Set(portValues(ports, 'in').map(({ value }) => inFolder(value)));
+  const outputs = values('out', inFolder);
+  return [
+    ...duplicates(values('interface', String), (value, place) => `interface ${value} is already taken by ${place}`),
+    ...duplicates(values('mac', lowerCase), (value, place) => `MAC address ${value} is already taken by ${place}`),
+    ...duplicates(outputs, (value, place) => `${value} is already written by ${place}`),
+    ...outputs
+      .filter(({ value }) => inputs.has(value))
+      .map(({ value, path }) => problem(path, `${value} is also read; writing would destroy it`)),
+  ];
+};
+
+type PortKey = 'interface' | 'in' | 'out' | 'mac';
+
+/** One setting of all ports that have it. */
+function portValues(ports: Draft['ports'], key: PortKey): { name: string; value: string }[] {
+  return Object.entries(ports ?? {}).flatMap(([name, port]) => {
+    const value = (port as Readonly<Record<string, string | undefined>> | undefined)?.[key];
+    return value === undefined ? [] : [{ name, value }];
+  });
+}
+
+function lowerCase(text: string): string {
+  return text.toLowerCase();
+}
+
+const socketPathFits: Check = ({ admin }, _declarations, host) => {
+  if (admin?.socket === undefined) return [];
+  const bytes = Buffer.byteLength(resolve(host.folder, admin.socket));
+  if (bytes <= SOCKET_PATH_BYTES_MAX) return [];
+  return [
+    problem(
+      ['admin', 'socket'],
+      `the path of a Unix socket has at most ${SOCKET_PATH_BYTES_MAX} bytes, and this one, from the root, has ${bytes}`,
+    ),
+  ];
+};
+
+const twoPorts: Check = ({ ports }) => {
+  if (ports === undefined) return [];
+  const count = Object.keys(ports).length;
+  return count === 2 ? [] : [problem(['ports'], `expected two ports, not ${count}`)];
+};
+
+const framesFillRings: Check = ({ packet_io: io, ports }) => {
+  if (io?.driver !== 'af_xdp' || io.frames === undefined || io.ring_size === undefined) return [];
+  const count = Math.max(2, Object.keys(ports ?? {}).length);
+  const needed = count * io.ring_size;
+  if (io.frames >= needed) return [];
+  return [
+    problem(
+      ['packet_io', 'frames'],
+      `${count} ports with rings of ${io.ring_size} need at least ${needed} frames, not ${io.frames}; ask for more, or for smaller rings`,
+    ),
+  ];
+};
+
+const pcapHasOneQueue: Check = ({ packet_io: io, threads }) => {
+  const workers = threads?.workers?.length ?? 1;
+  if (io?.driver !== 'pcap' || workers === 1) return [];
+  return [
+    problem(['threads', 'workers'], `a capture file has one queue, so the pcap driver runs one worker, not ${workers}`),
+  ];
+};
+
+const middleboxesDiffer: Check = ({ middleboxes }) =>
+  duplicates(
+    (middleboxes ?? []).map((entry, i) => ({
+      value: Object.keys(entry ?? {})[0],
+      path: ['middleboxes', i],
+      place: `middleboxes[${i}]`,
+    })),
+    (name, place) => `${name} is already run by ${place}; its state and counters carry its name, so it can run once`,
+  );
+
+const oneMiddleboxPerEntry: Check = ({ middleboxes }, declarations) =>
+  (middleboxes ?? []).flatMap((entry, i) => {
+    if (entry === undefined || Object.keys(entry).length === 1) return [];
+    const names = oneOf(declarations.map((declaration) => declaration.name));
+    return [problem(['middleboxes', i], `expected one middlebox per entry of the list: ${names}`)];
+  });
+
+const middleboxOptions: Check = (draft, declarations) => {
+  const ports = draft.ports === undefined ? undefined : Object.keys(draft.ports);
+  return (draft.middleboxes ?? []).flatMap((entry, i) =>
+    Object.entries(entry ?? {}).flatMap(([name, options]) => {
+      const declaration = declarations.find((candidate) => candidate.name === name);
+      if (declaration === undefined || typeof options !== 'object' || options === null) return [];
+      const path = ['middleboxes', i, name];
+      return [...portOptions(declaration, options, path, ports), ...addressOptions(declaration, options, path)];
+    }),
+  );
+};
+
+type Written = Readonly<Record<string, unknown>>;
+
+function ofKind(declaration: MiddleboxDeclaration, kind: string): string[] {
+  return Object.keys(declaration.options).filter((key) => declaration.options[key].kind === kind);
+}
+
+function portOptions(
+  declaration: MiddleboxDeclaration,
+  options: Written,
+  path: Path,
+  ports: readonly string[] | undefined,
+): Problem[] {
+  const given = ofKind(declaration, 'port')
+    .map((key) => ({ key, value: options[key] as string | undefined, path: [...path, key], place: key }))
+    .filter(({ value }) => value !== undefined);
+  const unknown = given
+    .filter(({ value }) => ports !== undefined && !ports.includes(value as string))
+    .map(({ value, path }) => {
+      const hint = suggestion(value as string, ports ?? []) || `; there are ${ports?.join(', ') || 'none'}`;
+      return problem(path, `no port is called ${value}${hint}`);
+    });
+  const same = duplicates(
+    given,
+    (value, place) => `${place} is already port ${value}; they have to be different ports`,
+  );
+  return [...unknown, ...same];
+}
+
+function addressOptions(declaration: MiddleboxDeclaration, options: Written, path: Path): Problem[] {
+  return ofKind(declaration, 'addresses').flatMap((key) => {
+    const written = options[key];
+    if (!Array.isArray(written)) return [];
+    const addresses = written.map((value: string | undefined, i) => ({
+      value,
+      path: [...path, key, i],
+      place: `${key}[${i}]`,
+    }));
+    const hosts = addresses.flatMap(({ value, path }) => {
+      const wrong = value === undefined ? undefined : notAHost(value);
+      return wrong === undefined ? [] : [problem(path, wrong)];
+    });
+    return [...hosts, ...duplicates(addresses, (value, place) => `${value} is already given as ${place}`)];
+  });
+}
+
+const CHECKS: readonly Check[] = [
+  membersDiffer,
+  selfIsMember,
+  memberAddressesAreHosts,
+  groupIsMulticast,
+  timesFitTogether,
+  coresExist,
+  workersDiffer,
+  twoPorts,
+  portsDiffer,
+  framesFillRings,
+  pcapHasOneQueue,
+  oneMiddleboxPerEntry,
+  middleboxesDiffer,
+  middleboxOptions,
+  socketPathFits,
+];
+
+function isMulticast(address: number): boolean {
+  return address >= 0xe000_0000 && address < 0xf000_0000;
+}
+
+/** Why an address cannot be a host's, if it cannot. */
+function notAHost(text: string): string | undefined {
+  const address = numericIpv4(text);
+  if (isMulticast(address)) return `${text} is a multicast address; expected the address of a host`;
+  if (address < 0x0100_0000 || address >= 0xf000_0000) return `${text} cannot be the address of a host`;
+  return undefined;
+}
+
+/** `0-3, 6`. */
+function ranges(cores: readonly number[]): string {
+  const parts: string[] = [];
+  for (let i = 0; i < cores.length; ) {
+    let end = i;
+    while (cores[end + 1] === cores[end] + 1) end++;
+    parts.push(end === i ? `${cores[i]}` : `${cores[i]}-${cores[end]}`);
+    i = end + 1;
+  }
+  return parts.join(', ');
+}

@@ -1,0 +1,91 @@
+/** What concerns this host alone: its threads, its ports, how it is administered. */
+
+import { z } from 'zod';
+import { interfaceName, ipv4OrMac, mac, path, powerOfTwo, whole } from './values.js';
+
+const core = () => whole(0, 1023);
+
+/** A worker is a thread slot, and lock words hold slots in one byte beside those of the send and receive thread. */
+export const WORKERS_MAX = 128;
+
+export const threadsSchema = z
+  .strictObject({
+    workers: z
+      .array(core())
+      .min(1)
+      .max(WORKERS_MAX)
+      .default([0])
+      .describe(
+        'One data plane worker runs on each core named. Queue n of every interface goes to worker n, so interfaces need as many queues as there are workers.',
+      ),
+    send: core().optional().describe('Core of the thread that sends state messages. Absent: the kernel chooses.'),
+    receive: core().optional().describe('Core of the thread that receives state messages. Absent: the kernel chooses.'),
+    idle: z
+      .enum(['sleep', 'spin'])
+      .default('sleep')
+      .describe(
+        'What a worker without packets does. sleep: it waits in the kernel and gives its core away. spin: it asks again at once, which saves some microseconds and costs the whole core.',
+      ),
+  })
+  .describe('Which threads run on which cores.');
+
+const afXdpSchema = z.strictObject({
+  driver: z.literal('af_xdp').describe('Packets of network interfaces, through AF_XDP sockets.'),
+  mode: z
+    .enum(['auto', 'native', 'generic'])
+    .default('auto')
+    .describe(
+      'Where the XDP program runs. native: in the interface’s driver (fastest on real interfaces). generic: in the kernel’s network stack (works with every interface, and is the faster one on veth). auto: native where the interface has it.',
+    ),
+  ring_size: powerOfTwo(64, 32_768).default(4096).describe('Entries of each AF_XDP ring. Small rings lose bursts.'),
+  frames: powerOfTwo(256, 2 ** 20)
+    .default(16_384)
+    .describe('Packet buffers per worker, of 2048 bytes, shared by all of its ports.'),
+});
+
+const pcapSchema = z.strictObject({
+  driver: z.literal('pcap').describe('Packets of capture files, without privileges: for trying out and for tests.'),
+  pace: z
+    .enum(['asap', 'recorded'])
+    .default('asap')
+    .describe('asap: packets come as fast as they can be read. recorded: with the gaps they were captured with.'),
+});
+
+export const packetIoSchema = z
+  .discriminatedUnion('driver', [afXdpSchema, pcapSchema])
+  .describe('Where packets come from and go to.');
+
+export const afXdpPortSchema = z.strictObject({
+  interface: interfaceName().describe('The network interface.'),
+  next_hop: ipv4OrMac()
+    .optional()
+    .describe(
+      'The router behind this port, by IPv4 address (found through the kernel’s neighbour table) or MAC address. Absent: destinations are on the link themselves.',
+    ),
+});
+
+export const pcapPortSchema = z.strictObject({
+  in: path().optional().describe('Capture file (classic pcap) with the packets that arrive here. Absent: none arrive.'),
+  out: path()
+    .optional()
+    .describe('Capture file to write with the packets that leave here. Absent: they are discarded.'),
+  mac: mac().describe('The port’s own MAC address: source of what leaves.'),
+  next_hop: mac().describe('MAC address that packets leaving here are sent to; a file has no neighbour table to ask.'),
+});
+
+export const adminSchema = z
+  .strictObject({
+    socket: path()
+      .default('/run/constellation/constellation.sock')
+      .describe('Unix socket for the `constellation` command and for socat. Its folder has to exist.'),
+  })
+  .describe('How the instance is administered.');
+
+export const logSchema = z
+  .strictObject({
+    level: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
+      .default('info')
+      .describe('The least important messages that are logged.'),
+  })
+  .describe('What is logged, to standard error.');

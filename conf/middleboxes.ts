@@ -1,0 +1,106 @@
+/**
+ * The `middleboxes` section: its schema is made from what each middlebox declares of its options (workers/options.ts),
+ * which the daemon passes in, and what the operator wrote is resolved to what the middlebox reads.
+ */
+
+import { z } from 'zod';
+import { expected } from './messages.js';
+import { ipv4, name, rawIpv4, whole } from './values.js';
+
+export type OptionKind = 'port' | 'addresses' | 'count' | 'seconds' | 'flag' | 'choice' | 'text';
+
+/** One option, as a middlebox declares it; the same shape as `Option` of workers/options.ts. */
+export interface OptionDeclaration {
+  readonly kind: OptionKind;
+  readonly help: string;
+  readonly default?: unknown;
+  readonly min?: number;
+  readonly max?: number;
+  readonly choices?: readonly string[];
+}
+
+/** What of a middlebox its configuration is made from; every `Middlebox` of workers/middlebox.ts is one. */
+export interface MiddleboxDeclaration {
+  readonly name: string;
+  readonly help: string;
+  readonly options: Readonly<Record<string, OptionDeclaration>>;
+}
+
+/** A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and `open`. */
+export interface ResolvedMiddlebox {
+  readonly name: string;
+  readonly options: Readonly<Record<string, ResolvedOption>>;
+}
+
+/** port: its index; addresses: raw words; the other kinds as written. */
+export type ResolvedOption = number | string | boolean | readonly number[];
+
+/** As written and checked: one entry per middlebox, a mapping with the middlebox's name as its only key. */
+export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
+
+const COUNT_MAX = 2 ** 31 - 1;
+
+export function middleboxesSchema(declarations: readonly MiddleboxDeclaration[]) {
+  const entries: Record<string, z.ZodType> = {};
+  for (const declaration of declarations) {
+    entries[declaration.name] = optionsSchema(declaration).describe(declaration.help).optional();
+  }
+  // That an entry has exactly one key is checked in cross-checks.ts, where unknown keys count too.
+  const entry = z.strictObject(entries).meta({ minProperties: 1, maxProperties: 1 });
+  return z.array(entry).min(1).describe('The middleboxes every packet passes, in this order.');
+}
+
+function optionsSchema(declaration: MiddleboxDeclaration) {
+  const shape: Record<string, z.ZodType> = {};
+  for (const [key, option] of Object.entries(declaration.options)) {
+    const schema = optionSchema(option);
+    shape[key] = (option.default === undefined ? schema : schema.default(option.default as never)).describe(
+      option.help,
+    );
+  }
+  return z.strictObject(shape);
+}
+
+function optionSchema(option: OptionDeclaration): z.ZodType {
+  switch (option.kind) {
+    case 'port':
+      return name();
+    case 'addresses':
+      return z.array(ipv4()).min(1);
+    case 'count':
+    case 'seconds':
+      return whole(option.min ?? 1, option.max ?? COUNT_MAX);
+    case 'flag':
+      return z.boolean();
+    case 'choice':
+      return z.enum(option.choices ?? []);
+    case 'text':
+      return z.string({ error: expected(TYPE_TEXT) });
+  }
+}
+
+const TYPE_TEXT = 'text (put it in quotes)';
+
+/** Resolves checked middleboxes; `ports` are the ports' names in the order of their indices. */
+export function resolveMiddleboxes(
+  written: WrittenMiddleboxes,
+  declarations: readonly MiddleboxDeclaration[],
+  ports: readonly string[],
+): ResolvedMiddlebox[] {
+  return written.map((entry) => {
+    const [middlebox] = Object.keys(entry);
+    const declaration = declarations.find((candidate) => candidate.name === middlebox);
+    if (declaration === undefined) throw new Error(`middlebox ${middlebox} is not declared`);
+    const options = Object.entries(declaration.options).map(([key, option]) => [
+      key,
+      resolveOption(option.kind, entry[middlebox][key], ports),
+    ]);
+    return { name: middlebox, options: Object.fromEntries(options) };
+  });
+}
+
+function resolveOption(kind: OptionKind, written: unknown, ports: readonly string[]): ResolvedOption {
+  if (kind === 'port') return ports.indexOf(written as string);
+  if (kind === 'addresses') return (written as string[]).map(rawIpv4);
+  return written as ResolvedOption;
+}

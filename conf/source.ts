@@ -1,0 +1,116 @@
+/** A configuration file as text: its YAML, and where in it everything stands. */
+
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseDocument,
+  visit,
+} from 'yaml';
+import type { Path, Problem } from './problem.js';
+
+/** A problem of the YAML itself, at a byte of the text rather than at a setting. */
+export interface SyntaxProblem {
+  readonly offset: number;
+  readonly message: string;
+}
+
+export class ConfigSource {
+  readonly syntaxProblems: readonly SyntaxProblem[];
+  /** Whether `value` is worth checking, though there may be syntax problems. */
+  readonly readable: boolean = false;
+  /** What the YAML says. */
+  readonly value: unknown;
+  private readonly document: Document.Parsed;
+  private readonly lines = new LineCounter();
+
+  constructor(text: string) {
+    // Errors are worded here and not by the library, which would print an excerpt of the file into each.
+    this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false });
+    const problems = [...this.document.errors, ...this.document.warnings].map((error) => ({
+      offset: error.pos[0],
+      message: error.code === 'DUPLICATE_KEY' ? duplicateKey(text, error.pos[0]) : `not valid YAML: ${error.message}`,
+    }));
+    const aliases = unresolvedAliases(this.document);
+    problems.push(...aliases);
+    // Duplicate keys leave a readable document, in which more may be wrong.
+    const readable = aliases.length === 0 && this.document.errors.every((error) => error.code === 'DUPLICATE_KEY');
+    try {
+      if (readable) {
+        this.value = this.document.toJS({ maxAliasCount: 100 });
+        this.readable = true;
+      }
+    } catch (error) {
+      problems.push({ offset: 0, message: `not valid YAML: ${(error as Error).message}` });
+    }
+    this.syntaxProblems = problems.sort((a, b) => a.offset - b.offset);
+  }
+
+  /** The place of a problem; of what is missing, the place of what it is missing from. */
+  locate(problem: Problem): number {
+    return this.find(problem.path, problem.at);
+  }
+
+  /** `line:column`, from 1. */
+  position(offset: number): string {
+    const { line, col } = this.lines.linePos(offset);
+    return `${Math.max(1, line)}:${Math.max(1, col)}`;
+  }
+
+  private find(path: Path, at: 'key' | 'value'): number {
+    let node: unknown = this.document.contents;
+    let offset = startOf(node) ?? 0;
+    for (const [i, step] of path.entries()) {
+      const last = i === path.length - 1;
+      const found = this.step(node, step);
+      if (found === undefined) return offset;
+      node = found.value;
+      offset = (last && at === 'key' ? undefined : startOf(node)) ?? startOf(found.key) ?? offset;
+    }
+    return offset;
+  }
+
+  private step(parent: unknown, step: Path[number]): { key: unknown; value: unknown } | undefined {
+    const node = isAlias(parent) ? parent.resolve(this.document) : parent;
+    if (isSeq(node)) return { key: undefined, value: node.items[Number(step)] };
+    // The last of several equal keys is the one that counts.
+    if (isMap(node)) return node.items.findLast((pair) => keyText(pair.key) === String(step));
+    return undefined;
+  }
+}
+
+function keyText(key: unknown): string {
+  return String(isScalar(key) ? key.value : key);
+}
+
+function startOf(node: unknown): number | undefined {
+  const found = isNode(node) ? (node as Node).range?.[0] : undefined;
+  // The value of `key:` with nothing after it has a place, but an unhelpful one: the key is shown instead.
+  return isScalar(node) && node.value === null && node.source === '' ? undefined : found;
+}
+
+/** The library finds these only when it makes values, and then does not say where. */
+function unresolvedAliases(document: Document.Parsed): SyntaxProblem[] {
+  const anchors = new Set<string>();
+  const problems: SyntaxProblem[] = [];
+  visit(document, {
+    Node(_key, node) {
+      if (!isAlias(node)) {
+        if (node.anchor !== undefined) anchors.add(node.anchor);
+      } else if (!anchors.has(node.source)) {
+        problems.push({ offset: startOf(node) ?? 0, message: `not valid YAML: no &${node.source} stands before this` });
+      }
+    },
+  });
+  return problems;
+}
+
+function duplicateKey(text: string, offset: number): string {
+  const key = /^[^\s:]*/.exec(text.slice(offset, offset + 64))?.[0] ?? '';
+  return `the key "${key}" is given twice in one mapping; remove one of the two`;
+}

@@ -1,0 +1,118 @@
+/**
+ * Checks what a file says against the schema and against itself, and finds everything that is wrong in one go: sections
+ * are checked one by one, and the checks across settings run over whatever is right by itself.
+ */
+
+import { z } from 'zod';
+import { crossChecks, type Draft, type Host } from './cross-checks.js';
+import { explain, oneOf, show } from './messages.js';
+import type { MiddleboxDeclaration } from './middleboxes.js';
+import type { Path, Problem } from './problem.js';
+import { type Driver, type SectionName, sections, type WrittenConfig } from './schema.js';
+import { suggestion } from './suggest.js';
+
+export type Validated =
+  | { readonly written: WrittenConfig; readonly problems?: undefined }
+  | { readonly problems: readonly Problem[]; readonly written?: undefined };
+
+/** `value` is what the YAML says. */
+export function validate(value: unknown, declarations: readonly MiddleboxDeclaration[], host: Host): Validated {
+  if (!isMapping(value)) {
+    const what = value === null || value === undefined ? 'the file is empty' : `this is ${show(value)}`;
+    return { problems: [{ path: [], at: 'value', message: `expected a mapping with the configuration; ${what}` }] };
+  }
+  const schemas = sections(declarations, driverOf(value));
+  const problems: Problem[] = [];
+  const draft: Record<string, unknown> = {};
+  for (const key of Object.keys(value)) if (!Object.hasOwn(schemas, key)) problems.push(unknownKey([], key, schemas));
+  for (const section of Object.keys(schemas) as SectionName[]) {
+    // A section whose settings are all commented out is an empty one.
+    const result = schemas[section].safeParse(value[section] ?? undefined, { error: explain });
+    if (result.success) {
+      draft[section] = result.data;
+    } else {
+      problems.push(...result.error.issues.flatMap((issue) => toProblems(issue, section, schemas[section])));
+      draft[section] = prune(value[section], result.error.issues);
+    }
+  }
+  problems.push(...crossChecks(draft as Draft, declarations, host));
+  return problems.length > 0 ? { problems } : { written: draft as unknown as WrittenConfig };
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Which form the ports must have; where the driver itself is wrong, the form they seem to have. */
+function driverOf(value: Record<string, unknown>): Driver {
+  const io = value['packet_io'];
+  if (isMapping(io) && (io['driver'] === 'pcap' || io['driver'] === 'af_xdp')) return io['driver'];
+  const ports = isMapping(value['ports']) ? Object.values(value['ports']) : [];
+  const isFile = (port: unknown) => isMapping(port) && 'mac' in port && !('interface' in port);
+  return isMapping(io) && ports.some(isFile) ? 'pcap' : 'af_xdp';
+}
+
+function toProblems(issue: z.core.$ZodIssue, section: SectionName, schema: z.ZodType): Problem[] {
+  const path = [section, ...(issue.path as (string | number)[])];
+  if (issue.code === 'unrecognized_keys') {
+    const known = keysAt(schema, issue.path as Path);
+    return issue.keys.map((key) => unknownKey(path, key, known));
+  }
+  if (issue.code === 'invalid_key') {
+    return [{ path, at: 'key', message: issue.issues[0]?.message ?? issue.message }];
+  }
+  return [{ path, at: 'value', message: issue.message }];
+}
+
+function unknownKey(path: Path, key: string, known: Readonly<Record<string, unknown>>): Problem {
+  const names = Object.keys(known);
+  const hint = suggestion(key, names) || `; known here: ${oneOf(names)}`;
+  return { path: [...path, key], at: 'key', message: `unknown setting ${show(key)}${hint}` };
+}
+
+interface SchemaNode {
+  readonly properties?: Readonly<Record<string, SchemaNode>>;
+  readonly additionalProperties?: SchemaNode | boolean;
+  readonly items?: SchemaNode;
+  readonly anyOf?: readonly SchemaNode[];
+  readonly oneOf?: readonly SchemaNode[];
+}
+
+/** The keys a schema knows at a place in it. Only asked for once something is wrong, so its cost is no matter. */
+function keysAt(schema: z.ZodType, path: Path): Readonly<Record<string, unknown>> {
+  let nodes = [z.toJSONSchema(schema, { io: 'input' }) as SchemaNode];
+  for (const step of path) nodes = alternatives(nodes).flatMap((node) => child(node, step));
+  return Object.assign({}, ...alternatives(nodes).map((node) => node.properties ?? {}));
+}
+
+function child(node: SchemaNode, step: Path[number]): SchemaNode[] {
+  if (typeof step === 'number') return node.items === undefined ? [] : [node.items];
+  const named = node.properties?.[step] ?? node.additionalProperties;
+  return typeof named === 'object' ? [named] : [];
+}
+
+function alternatives(nodes: readonly SchemaNode[]): SchemaNode[] {
+  return nodes.flatMap((node) => {
+    const choices = node.anyOf ?? node.oneOf;
+    return choices === undefined ? [node] : alternatives(choices);
+  });
+}
+
+/** A copy without what the issues point at, so that all that is left has the right type. List entries keep their index. */
+function prune(value: unknown, issues: readonly z.core.$ZodIssue[]): unknown {
+  let copy = structuredClone(value);
+  for (const issue of issues) {
+    if (issue.code === 'unrecognized_keys' || issue.code === 'custom') continue;
+    // A list or mapping of the wrong size still has entries worth checking.
+    if ((issue.code === 'too_small' || issue.code === 'too_big') && issue.origin === 'array') continue;
+    const last = issue.path.at(-1);
+    if (last === undefined) {
+      copy = undefined;
+      continue;
+    }
+    let parent: unknown = copy;
+    for (const step of issue.path.slice(0, -1)) parent = (parent as Record<PropertyKey, unknown> | undefined)?.[step];
+    if (typeof parent === 'object' && parent !== null) (parent as Record<PropertyKey, unknown>)[last] = undefined;
+  }
+  return copy;
+}

@@ -1,0 +1,78 @@
+/**
+ * Reads a configuration file. Nothing of it is used unless all of it is right, and everything that is wrong is found in
+ * one go, each as `file:line:col: path: message`, in the order of the file.
+ */
+
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { type Config, resolveConfig } from '../conf/config.js';
+import type { MiddleboxDeclaration } from '../conf/middleboxes.js';
+import { pathText } from '../conf/problem.js';
+import { ConfigSource } from '../conf/source.js';
+import { validate } from '../conf/validate.js';
+import { onlineCores } from './cores.js';
+import { builtInMiddleboxes } from './middleboxes.js';
+
+export type { Config } from '../conf/config.js';
+
+export type LoadedConfig =
+  | { readonly config: Config; readonly errors?: undefined }
+  | { readonly errors: readonly string[]; readonly config?: undefined };
+
+/** What a configuration may refer to. */
+export interface Surroundings {
+  readonly middleboxes: readonly MiddleboxDeclaration[];
+  /** The cores that are online. */
+  readonly cores: readonly number[];
+}
+
+/** This machine and the built-in middleboxes. */
+export async function surroundings(): Promise<Surroundings> {
+  return { middleboxes: await builtInMiddleboxes(), cores: onlineCores() };
+}
+
+/** Reads and checks a configuration file. Never throws on account of what is in it. */
+export async function loadConfig(file: string, known?: Surroundings): Promise<LoadedConfig> {
+  let text: string;
+  try {
+    text = readText(file);
+  } catch (error) {
+    return { errors: [`${file}: cannot be read: ${(error as Error).message}`] };
+  }
+  return parseConfig(file, text, known ?? (await surroundings()));
+}
+
+/** As `loadConfig`, of text that is at hand; `file` is where it came from. */
+export function parseConfig(file: string, text: string, known: Surroundings): LoadedConfig {
+  const source = new ConfigSource(text);
+  const found = source.syntaxProblems.map(({ offset, message }) => ({ offset, text: message }));
+  if (source.readable) {
+    const absolute = resolve(file);
+    const host = { cores: known.cores, folder: dirname(absolute) };
+    const { written, problems } = validate(source.value, known.middleboxes, host);
+    if (written !== undefined && found.length === 0) {
+      return { config: resolveConfig(absolute, written, known.middleboxes) };
+    }
+    for (const problem of problems ?? []) {
+      const path = pathText(problem.path);
+      const message = path === '' ? problem.message : `${path}: ${problem.message}`;
+      found.push({ offset: source.locate(problem), text: message });
+    }
+  }
+  found.sort((a, b) => a.offset - b.offset);
+  return { errors: found.map((error) => `${file}:${source.position(error.offset)}: ${error.text}`) };
+}
+
+/** A configuration is written by hand; what is larger is some other file. */
+const FILE_BYTES_MAX = 1024 * 1024;
+
+function readText(file: string): string {
+  const bytes = readFileSync(file);
+  if (bytes.length > FILE_BYTES_MAX)
+    throw new Error(`it has ${bytes.length} bytes, more than a configuration can have`);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error('it is not UTF-8 text');
+  }
+}

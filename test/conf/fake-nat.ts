@@ -1,0 +1,33 @@
+import type { MiddleboxDeclaration } from '../../conf/middleboxes.js';
+
+/** A declaration with an option of every kind. */
+export const fakeNat: MiddleboxDeclaration = {
+  name: 'nat',
+  help: 'Translates addresses.',
+  options: {
+    inside: { kind: 'port', help: 'port on the private side' },
+    outside: { kind: 'port', help: 'port on the public side' },
+    external: { kind: 'addresses', help: 'public addresses' },
+    flows: { kind: 'count', help: 'flows held at most', default: 65_536, min: 16, max: 1 << 24 },
+    timeout: { kind: 'seconds', help: 'idle time of a flow', default: 300, min: 120 },
+    hairpin: { kind: 'flag', help: 'whether clients reach each other by external address', default: true },
+    filtering: { kind: 'choice', help: 'who may answer', choices: ['endpoint', 'address'], default: 'endpoint' },
+    note: { kind: 'text', help: 'a remark', default: '' },
+  },
+};
+
+export const fakeFirewall: MiddleboxDeclaration = { name: 'firewall', help: 'Filters.', options: {} };
+
+/** A right configuration, to be changed by tests. */
+export const RIGHT = `cluster:
+  id: demo
+  self: b
+  members:
+    - { name: b, id: 2, address: 10.255.0.2 }
+    - { name: a, id: 1, address: 10.255.0.1 }
+ports:
+  inside: { interface: in0, next_hop: 02:AA:00:00:00:01 }
+  outside: { interface: out0 }
+middleboxes:
+  - nat: { inside: inside, outside: outside, external: [203.0.113.1] }
+`;
