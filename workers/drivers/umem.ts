@@ -1,0 +1,69 @@
+/**
+ * UMEM: the packet memory the kernel and a worker share, and who owns each of its chunks.
+ *
+ *     free stack ──▶ fill ring ──▶ kernel ──▶ rx ring ──▶ batch ──▶ tx ring ──▶ kernel ──▶ completion ring ──▶ free stack
+ *                                                           └──────────── dropped ──────────────────────────────▲
+ *
+ * Every chunk is in exactly one of these places. The free stack gives out last what came back last, so that chunks still
+ * in the cache are used first.
+ *
+ * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at 2 modulo 4.
+ */
+
+import { NONE } from '../../shm/none.js';
+import { addressOf, adviseMemory, isNativeError } from '../native/index.js';
+import { PacketMemory } from '../packet/memory.js';
+
+export const UMEM_HEADROOM_BYTES = 2;
+/** Reserved by the kernel at the start of every chunk. */
+const XDP_PACKET_HEADROOM_BYTES = 256;
+/** The memory starts on a huge page (and so on a page), or the kernel could not back its start with one. */
+const ALIGNMENT_BYTES = 2 * 1024 * 1024;
+
+/** The longest frame, in bytes, that fits a chunk. */
+export function frameBytesMax(chunkBytes: number): number {
+  return chunkBytes - XDP_PACKET_HEADROOM_BYTES - UMEM_HEADROOM_BYTES;
+}
+
+export class Umem {
+  readonly memory: PacketMemory;
+  private readonly free: Int32Array;
+  private freeCount = 0;
+
+  constructor(chunks: number, chunkBytes: number) {
+    const bytes = chunks * chunkBytes;
+    if (bytes > 2 ** 31 - ALIGNMENT_BYTES)
+      throw new RangeError(`${chunks} chunks of ${chunkBytes} bytes: packet memory is at most 2 GiB per worker`);
+    const buffer = new SharedArrayBuffer(bytes + ALIGNMENT_BYTES);
+    const misaligned = addressOf(new Uint8Array(buffer)) % ALIGNMENT_BYTES;
+    const start = misaligned === 0 ? 0 : ALIGNMENT_BYTES - misaligned;
+    this.memory = new PacketMemory(buffer, start, chunks, chunkBytes);
+    advise(this.memory.u8);
+    this.free = new Int32Array(chunks);
+    for (let chunk = chunks - 1; chunk >= 0; chunk--) this.give(chunk * chunkBytes);
+  }
+
+  get available(): number {
+    return this.freeCount;
+  }
+
+  /** A free chunk's offset, or `NONE`. */
+  take(): number {
+    return this.freeCount === 0 ? NONE : this.free[--this.freeCount];
+  }
+
+  /** Takes back the chunk that holds this offset. */
+  give(offset: number): void {
+    this.free[this.freeCount++] = offset & -this.memory.chunkBytes;
+  }
+}
+
+/** Huge pages save TLB misses; a child of a fork must not make the kernel's pinned pages copy-on-write. */
+function advise(memory: Uint8Array): void {
+  adviseMemory(memory, 'dontfork');
+  try {
+    adviseMemory(memory, 'hugepage');
+  } catch (error) {
+    if (!isNativeError(error, 'EINVAL')) throw error; // a kernel without huge pages: slower, not wrong
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * Attaching to an interface: one program and one map of sockets for all its queues.
+ *
+ * The main thread attaches and gives the map's descriptor to the workers, each of which enters its own socket. So a worker
+ * that dies takes along only its socket, which the kernel removes from the map, and its replacement enters another.
+ */
+
+import {
+  bpfLinkCreate,
+  bpfMapCreate,
+  bpfProgramLoad,
+  closeDescriptor,
+  interfaceFacts,
+  isNativeError,
+  type Offloads,
+  offloads,
+  setOffloads,
+} from '../native/index.js';
+import { type XdpFilter, xdpProgram } from './xdp-program.js';
+
+/** In the driver, before the kernel makes a packet of a frame; on top of the kernel's packets, for any driver; or what works. */
+export type XdpMode = 'native' | 'generic' | 'auto';
+
+export interface XdpAttachment {
+  readonly interface: string;
+  /** The mode in effect. */
+  readonly mode: 'native' | 'generic';
+  /** The XSKMAP's descriptor, valid in every thread of the process until `close`. */
+  readonly mapFd: number;
+  /** Detaches; the interface is as it was before. Only the thread that attached may. */
+  close(): void;
+}
+
+/** What mode `auto` does not try generic mode for: it would fail in the same way, or hide somebody else's program. */
+const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
+
+/**
+ * @param queues how many queues of the interface workers may bind; all, by default
+ * @throws NativeError: no such interface, no capability, another program attached, no XDP in this driver
+ */
+export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, queues?: number): XdpAttachment {
+  const facts = interfaceFacts(name);
+  if (!facts.ethernet) throw new Error(`${name} is not an Ethernet interface: its frames have no Ethernet header`);
+  const opened: number[] = [];
+  const closeAll = (): void => {
+    for (const fd of opened.splice(0).reverse()) closeDescriptor(fd);
+  };
+  try {
+    const mapFd = bpfMapCreate(queues ?? facts.queues, name);
+    opened.push(mapFd);
+    const program = bpfProgramLoad(xdpProgram(filter, facts.mac, mapFd), name);
+    opened.push(program);
+    const { link, attached } = attachLink(program, name, mode);
+    opened.push(link);
+    const restoreOffloads = quietOffloads(name, attached);
+    return {
+      interface: name,
+      mode: attached,
+      mapFd,
+      close(): void {
+        if (opened.length === 0) return;
+        closeAll();
+        restoreOffloads();
+      },
+    };
+  } catch (error) {
+    closeAll();
+    throw error;
+  }
+}
+
+function attachLink(program: number, name: string, mode: XdpMode): { link: number; attached: 'native' | 'generic' } {
+  if (mode !== 'generic') {
+    try {
+      return { link: bpfLinkCreate(program, name, true), attached: 'native' };
+    } catch (error) {
+      if (mode === 'native' || !isNativeError(error) || FINAL.has(error.code)) throw error;
+    }
+  }
+  return { link: bpfLinkCreate(program, name, false), attached: 'generic' };
+}
+
+/**
+ * Switches off what would hide packets from the program: a tag taken off by the hardware makes a tagged frame look untagged,
+ * and in generic mode several packets may have been merged into one too long for a chunk. Returns how to undo it.
+ */
+function quietOffloads(name: string, mode: 'native' | 'generic'): () => void {
+  const before: Offloads = offloads(name);
+  const unwanted: (keyof Offloads)[] = mode === 'generic' ? ['gro', 'lro', 'rxVlan'] : ['rxVlan'];
+  const switched = unwanted.filter((offload) => before[offload] && trySwitch(name, offload, false));
+  return () => {
+    for (const offload of switched) trySwitch(name, offload, true);
+  };
+}
+
+/** A driver may have an offload fixed, and an interface may be gone when its offloads are restored: neither is an error. */
+function trySwitch(name: string, offload: keyof Offloads, on: boolean): boolean {
+  try {
+    setOffloads(name, { [offload]: on });
+    return true;
+  } catch (error) {
+    if (isNativeError(error)) return false;
+    throw error;
+  }
+}

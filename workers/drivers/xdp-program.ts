@@ -1,0 +1,120 @@
+/**
+ * The XDP program: which frames of an interface go to the data plane. Everything else goes on to the kernel, so that the
+ * host's own traffic, ARP and IPv6 work as if nothing were attached.
+ *
+ *     frame ─▶ addressed to this interface? ─▶ untagged IPv4? ─▶ destination wanted? ─▶ socket of its rx queue
+ *                      │ no                       │ no                │ no                 │ none bound
+ *                      └──────────────────────────┴───────────────────┴────────────────────┴──▶ the kernel
+ *
+ * The destination is looked for in sorted address ranges that are compiled into a search tree, so a pool of 256
+ * consecutive addresses costs two comparisons and a thousand scattered ones about ten; no map is consulted.
+ */
+
+import { BpfAssembler, Register } from '../native/bpf-assembler.js';
+import { XdpAction } from '../native/index.js';
+
+const { R0, R1, R2, R3, R4, R5, R6 } = Register;
+
+/** Which frames the data plane is for. Addresses are raw IPv4 words, as in batch.ts. */
+export type XdpFilter =
+  /** Every frame, whatever it is: the port belongs to the data plane alone (`wire` mode). */
+  | { readonly mode: 'all' }
+  /** IPv4 to one of these: the outside of a NAT. */
+  | { readonly mode: 'to'; readonly addresses: readonly number[] }
+  /** IPv4 to any other unicast address than these: the inside of a NAT, where they are the host's own. */
+  | { readonly mode: 'not-to'; readonly addresses: readonly number[] };
+
+/** First and last address, as numbers in host byte order. */
+type Range = readonly [first: number, last: number];
+
+/** More would make jumps too long; a NAT with more scattered addresses should get them as blocks. */
+export const RANGES_MAX = 4096;
+
+/** Multicast, reserved and limited broadcast: never the data plane's in mode `not-to`. */
+const NOT_UNICAST: Range = [0xe0_00_00_00, 0xff_ff_ff_ff];
+
+/** Offsets into struct xdp_md (linux/bpf.h). */
+const CONTEXT = { data: 0, dataEnd: 4, rxQueueIndex: 16 } as const;
+const FRAME = { destinationMac: 0, etherType: 12, ipDestination: 30, bytesMin: 34 } as const;
+const ETHERTYPE_IPV4 = 0x0800;
+const HELPER_REDIRECT_MAP = 51;
+
+/**
+ * The program's instructions.
+ *
+ * @param mac the interface's own address: only frames to it are taken (except in mode `all`), so that what a switch floods,
+ *   and multicast and broadcast, is left to the kernel
+ */
+export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number): Uint8Array {
+  const program = new BpfAssembler();
+  program.move(R6, R1);
+  if (filter.mode !== 'all') {
+    const hit = filter.mode === 'to' ? 'redirect' : 'pass';
+    const miss = filter.mode === 'to' ? 'pass' : 'redirect';
+    const ranges = mergeRanges(filter);
+    program.load(4, R2, R6, CONTEXT.data).load(4, R3, R6, CONTEXT.dataEnd);
+    program.move(R4, R2).add(R4, FRAME.bytesMin).jumpIfGreater(R4, R3, 'pass');
+    program.load(2, R5, R2, FRAME.etherType).fromNetworkOrder(R5, 16).jumpIf(R5, '!=', ETHERTYPE_IPV4, 'pass');
+    const address = new DataView(mac.buffer, mac.byteOffset, 6);
+    program.load(4, R5, R2, FRAME.destinationMac).jumpIf(R5, '!=', address.getUint32(0, true), 'pass');
+    program.load(2, R5, R2, FRAME.destinationMac + 4).jumpIf(R5, '!=', address.getUint16(4, true), 'pass');
+    program.load(4, R5, R2, FRAME.ipDestination).fromNetworkOrder(R5, 32);
+    search(program, ranges, 0, ranges.length, hit, miss);
+  }
+  program.label('redirect');
+  // Where no socket is entered for the queue, the helper answers with its third argument.
+  program.load(4, R2, R6, CONTEXT.rxQueueIndex).loadMap(R1, mapFd).moveImmediate(R3, XdpAction.PASS);
+  program.call(HELPER_REDIRECT_MAP).exit();
+  // The verifier refuses instructions that nothing leads to.
+  if (filter.mode !== 'all') program.label('pass').moveImmediate(R0, XdpAction.PASS).exit();
+  return program.assemble();
+}
+
+/** Goes to `hit` where R5 lies in one of `ranges[from..to)`, else to `miss`. */
+function search(
+  program: BpfAssembler,
+  ranges: readonly Range[],
+  from: number,
+  to: number,
+  hit: string,
+  miss: string,
+): void {
+  if (from === to) {
+    program.jump(miss);
+  } else if (from + 1 === to) {
+    const [first, last] = ranges[from];
+    program.jumpIf(R5, '<', first, miss).jumpIf(R5, '>', last, miss).jump(hit);
+  } else {
+    const middle = (from + to) >>> 1;
+    const upper = `from ${middle}`;
+    program.jumpIf(R5, '>=', ranges[middle][0], upper);
+    search(program, ranges, from, middle, hit, miss);
+    program.label(upper);
+    search(program, ranges, middle, to, hit, miss);
+  }
+}
+
+/** The filter's addresses as ascending ranges that neither touch nor overlap. */
+function mergeRanges(filter: Exclude<XdpFilter, { mode: 'all' }>): Range[] {
+  if (filter.mode === 'to' && filter.addresses.length === 0)
+    throw new RangeError('an XDP filter of mode "to" without addresses would send nothing to the data plane');
+  const single = filter.addresses.map((raw): Range => [hostOrder(raw), hostOrder(raw)]);
+  if (filter.mode === 'not-to') single.push(NOT_UNICAST);
+  single.sort((a, b) => a[0] - b[0]);
+  const merged: [number, number][] = [];
+  for (const [first, last] of single) {
+    const before = merged.at(-1);
+    if (before !== undefined && first <= before[1] + 1) before[1] = Math.max(before[1], last);
+    else merged.push([first, last]);
+  }
+  if (merged.length > RANGES_MAX)
+    throw new RangeError(
+      `${merged.length} separate address ranges in an XDP filter; at most ${RANGES_MAX} can be told apart, use blocks`,
+    );
+  return merged;
+}
+
+/** A raw word (the bytes of an address read little-endian) as a number whose order is that of addresses. */
+function hostOrder(raw: number): number {
+  return (((raw & 0xff) << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24)) >>> 0;
+}

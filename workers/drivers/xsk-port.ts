@@ -1,0 +1,141 @@
+/**
+ * One port of a worker: an AF_XDP socket bound to one queue of one interface.
+ *
+ * Invariants:
+ *  - Chunks in the fill ring, in the kernel and in the rx ring are together `entries - owed`, and `owed >= 0`; so the
+ *    fill ring always has room for the chunks owed, and its consumer need never be read.
+ *  - Chunks in the tx ring, in the kernel and in the completion ring are `outstanding <= entries`; so neither ring
+ *    overflows, and the tx ring's consumer need never be read.
+ */
+
+import { BATCH_CAPACITY, type Batch } from '../batch.js';
+import { type MappedSocket, waitReadable, xskKick } from '../native/index.js';
+import type { Umem } from './umem.js';
+import { CompletionRing, FillRing, RxRing, TxRing } from './xsk-ring.js';
+
+/** Completions are taken in once there is a batch of them: seldom enough to cost little, soon enough to stay in the cache. */
+const REAP_AT = BATCH_CAPACITY;
+const ETHERNET_HEADER_BYTES = 14;
+
+export class XskPort {
+  readonly interface: string;
+  readonly queue: number;
+  readonly fd: number;
+
+  /** Dropped because `entries` frames are on their way already. */
+  txRingFull = 0;
+  /** Dropped because no Ethernet frame fits what a middlebox made of start and length. */
+  txInvalid = 0;
+  /** System calls that asked the kernel to send. */
+  kicks = 0;
+  /** Kicks that failed, above all because the interface is down. */
+  kickErrors = 0;
+  /** The last kick's errno, or 0. */
+  lastError = 0;
+
+  private readonly umem: Umem;
+  private readonly rx: RxRing;
+  private readonly tx: TxRing;
+  private readonly fill: FillRing;
+  private readonly completion: CompletionRing;
+  private readonly chunkMask: number;
+  private readonly chunkBytes: number;
+  /** Wake the driver when the fill ring was empty: only zero-copy drivers ask for it. */
+  private readonly zeroCopy: boolean;
+  private readonly fds: Int32Array;
+  private owed: number;
+  private outstanding = 0;
+
+  constructor(name: string, queue: number, socket: MappedSocket, zeroCopy: boolean, umem: Umem) {
+    this.interface = name;
+    this.queue = queue;
+    this.fd = socket.fd;
+    this.fds = Int32Array.of(socket.fd);
+    this.umem = umem;
+    this.zeroCopy = zeroCopy;
+    this.chunkBytes = umem.memory.chunkBytes;
+    this.chunkMask = this.chunkBytes - 1;
+    this.rx = new RxRing(socket.rx);
+    this.tx = new TxRing(socket.tx);
+    this.fill = new FillRing(socket.fill);
+    this.completion = new CompletionRing(socket.completion);
+    this.owed = this.fill.entries;
+    this.replenish();
+  }
+
+  /** Moves frames that wait into the batch, from place `at` on, as of port `index`. Returns how many. */
+  receive(batch: Batch, at: number, index: number): number {
+    const count = this.rx.peek(BATCH_CAPACITY - at);
+    if (count !== 0) {
+      this.rx.read(batch.start, batch.length, at, count);
+      this.rx.release(count);
+      for (let i = at; i < at + count; i++) batch.port[i] = index;
+      this.owed += count;
+    }
+    if (this.owed !== 0) this.replenish();
+    return count;
+  }
+
+  /** Puts a frame into the tx ring, or takes it back and counts why not. */
+  send(start: number, length: number): void {
+    if (length < ETHERNET_HEADER_BYTES || (start & this.chunkMask) + length > this.chunkBytes) {
+      this.txInvalid++;
+      this.umem.give(start);
+      return;
+    }
+    if (this.outstanding === this.tx.entries) {
+      this.reap();
+      if (this.outstanding === this.tx.entries) {
+        this.txRingFull++;
+        this.umem.give(start);
+        return;
+      }
+    }
+    this.outstanding++;
+    this.tx.put(start, length);
+  }
+
+  /** After a batch: shows the kernel what was put, and kicks it where it must be. */
+  flush(): void {
+    if (this.tx.submit() && this.tx.needsWakeup) this.kick();
+    if (this.outstanding >= REAP_AT) this.reap();
+  }
+
+  /** Before sleeping: nothing may be left that only the next packet would move on. */
+  settle(): void {
+    if (this.outstanding !== 0) {
+      this.reap();
+      if (this.outstanding !== 0 && this.tx.needsWakeup) this.kick();
+    }
+    if (this.owed !== 0) this.replenish();
+  }
+
+  /** Asks the kernel to send; also tells whether the interface is up. Returns the errno, or 0. */
+  kick(): number {
+    this.kicks++;
+    this.lastError = xskKick(this.fd);
+    if (this.lastError !== 0) this.kickErrors++;
+    return this.lastError;
+  }
+
+  /** Takes back chunks that were sent. */
+  private reap(): void {
+    const count = this.completion.peek();
+    if (count === 0) return;
+    for (let i = 0; i < count; i++) this.umem.give(this.completion.address(i));
+    this.completion.release(count);
+    this.outstanding -= count;
+  }
+
+  /** Gives the kernel chunks to receive into, as many as it lacks and there are. */
+  private replenish(): void {
+    const { umem } = this;
+    if (umem.available < this.owed) this.reap();
+    const count = Math.min(this.owed, umem.available);
+    if (count === 0) return;
+    for (let i = 0; i < count; i++) this.fill.put(umem.take());
+    this.fill.submit();
+    this.owed -= count;
+    if (this.zeroCopy && this.fill.needsWakeup) waitReadable(this.fds, 0);
+  }
+}

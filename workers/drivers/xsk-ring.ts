@@ -1,0 +1,180 @@
+/**
+ * The user's side of the four AF_XDP rings. Each has one producer and one consumer, one of them the kernel.
+ *
+ *     fill         user → kernel   free chunks to receive into        8-byte address
+ *     rx           kernel → user   received frames                    address, length, options: 16 bytes
+ *     tx           user → kernel   frames to send                     the same
+ *     completion   kernel → user   chunks whose frames were sent      8-byte address
+ *
+ * Producer and consumer are free-running 32-bit counts; a descriptor's place is `count & mask`. The user writes
+ * descriptors plainly and *submits* them with one atomic store of the producer; it *peeks* with one atomic load of the
+ * producer, reads descriptors plainly, and *releases* them with one atomic store of the consumer. So there is one atomic a
+ * batch and index: the store releases the plain stores before it, the load acquires the kernel's, and an Atomics call is
+ * a call no compiler moves plain accesses across.
+ *
+ * Addresses are 64 bits on the ring, but packet memory is less than 2 GiB: the high word is always 0, in rings from the
+ * kernel because such addresses were put in, in rings to it because they are zeroed at the start and never written.
+ *
+ * Source: Linux Documentation/networking/af_xdp.rst and include/uapi/linux/if_xdp.h.
+ */
+
+import type { MappedRing } from '../native/index.js';
+
+const NEED_WAKEUP = 1;
+/** Words per descriptor, as shifts. */
+const ADDRESS_SHIFT = 1;
+const FRAME_SHIFT = 2;
+/** Words of a frame descriptor. */
+const LENGTH = 2;
+
+/** Fill: chunks for the kernel. How many may be outstanding is the caller's to know (see xsk-port.ts). */
+export class FillRing {
+  readonly entries: number;
+  private readonly words: Int32Array;
+  private readonly producerAt: number;
+  private readonly flagsAt: number;
+  private readonly base: number;
+  private readonly mask: number;
+  private producer: number;
+
+  constructor(ring: MappedRing) {
+    this.words = new Int32Array(ring.buffer);
+    this.entries = ring.entries;
+    this.producerAt = ring.producer >>> 2;
+    this.flagsAt = ring.flags >>> 2;
+    this.base = ring.descriptors >>> 2;
+    this.mask = ring.entries - 1;
+    this.producer = Atomics.load(this.words, this.producerAt);
+  }
+
+  put(address: number): void {
+    this.words[this.base + ((this.producer & this.mask) << ADDRESS_SHIFT)] = address;
+    this.producer = (this.producer + 1) | 0;
+  }
+
+  submit(): void {
+    Atomics.store(this.words, this.producerAt, this.producer);
+  }
+
+  /** Whether the driver sleeps until it is told of new chunks. Zero-copy only. */
+  get needsWakeup(): boolean {
+    return (Atomics.load(this.words, this.flagsAt) & NEED_WAKEUP) !== 0;
+  }
+}
+
+/** Tx: frames for the kernel. Full when `entries` are neither completed nor taken back. */
+export class TxRing {
+  readonly entries: number;
+  private readonly words: Int32Array;
+  private readonly producerAt: number;
+  private readonly flagsAt: number;
+  private readonly base: number;
+  private readonly mask: number;
+  private producer: number;
+  private submitted: number;
+
+  constructor(ring: MappedRing) {
+    this.words = new Int32Array(ring.buffer);
+    this.entries = ring.entries;
+    this.producerAt = ring.producer >>> 2;
+    this.flagsAt = ring.flags >>> 2;
+    this.base = ring.descriptors >>> 2;
+    this.mask = ring.entries - 1;
+    this.producer = Atomics.load(this.words, this.producerAt);
+    this.submitted = this.producer;
+  }
+
+  put(address: number, length: number): void {
+    const at = this.base + ((this.producer & this.mask) << FRAME_SHIFT);
+    this.words[at] = address;
+    this.words[at + LENGTH] = length;
+    this.producer = (this.producer + 1) | 0;
+  }
+
+  /** Shows the kernel what was put. Returns whether there was anything. */
+  submit(): boolean {
+    if (this.submitted === this.producer) return false;
+    this.submitted = this.producer;
+    Atomics.store(this.words, this.producerAt, this.producer);
+    return true;
+  }
+
+  /** Whether the kernel sends only when kicked: always in copy mode. */
+  get needsWakeup(): boolean {
+    return (Atomics.load(this.words, this.flagsAt) & NEED_WAKEUP) !== 0;
+  }
+}
+
+/** Rx: frames from the kernel. */
+export class RxRing {
+  private readonly words: Int32Array;
+  private readonly producerAt: number;
+  private readonly consumerAt: number;
+  private readonly base: number;
+  private readonly mask: number;
+  private consumer: number;
+
+  constructor(ring: MappedRing) {
+    this.words = new Int32Array(ring.buffer);
+    this.producerAt = ring.producer >>> 2;
+    this.consumerAt = ring.consumer >>> 2;
+    this.base = ring.descriptors >>> 2;
+    this.mask = ring.entries - 1;
+    this.consumer = Atomics.load(this.words, this.consumerAt);
+  }
+
+  /** How many frames wait, at most `max`. */
+  peek(max: number): number {
+    const waiting = (Atomics.load(this.words, this.producerAt) - this.consumer) | 0;
+    return Math.min(waiting, max);
+  }
+
+  /** Offset and length of the first `count` frames waiting, into columns from `at` on. */
+  read(start: Int32Array, length: Int32Array, at: number, count: number): void {
+    const { words, base, mask, consumer } = this;
+    for (let i = 0; i < count; i++) {
+      const descriptor = base + (((consumer + i) & mask) << FRAME_SHIFT);
+      start[at + i] = words[descriptor];
+      length[at + i] = words[descriptor + LENGTH];
+    }
+  }
+
+  /** Gives the first `count` descriptors back to the kernel. */
+  release(count: number): void {
+    this.consumer = (this.consumer + count) | 0;
+    Atomics.store(this.words, this.consumerAt, this.consumer);
+  }
+}
+
+/** Completion: chunks the kernel has sent from. */
+export class CompletionRing {
+  private readonly words: Int32Array;
+  private readonly producerAt: number;
+  private readonly consumerAt: number;
+  private readonly base: number;
+  private readonly mask: number;
+  private consumer: number;
+
+  constructor(ring: MappedRing) {
+    this.words = new Int32Array(ring.buffer);
+    this.producerAt = ring.producer >>> 2;
+    this.consumerAt = ring.consumer >>> 2;
+    this.base = ring.descriptors >>> 2;
+    this.mask = ring.entries - 1;
+    this.consumer = Atomics.load(this.words, this.consumerAt);
+  }
+
+  peek(): number {
+    return (Atomics.load(this.words, this.producerAt) - this.consumer) | 0;
+  }
+
+  /** Address of the chunk `i` places after the first waiting. */
+  address(i: number): number {
+    return this.words[this.base + (((this.consumer + i) & this.mask) << ADDRESS_SHIFT)];
+  }
+
+  release(count: number): void {
+    this.consumer = (this.consumer + count) | 0;
+    Atomics.store(this.words, this.consumerAt, this.consumer);
+  }
+}

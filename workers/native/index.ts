@@ -1,0 +1,214 @@
+/**
+ * The native binding, typed: the only file that loads `addon.node`.
+ *
+ * Every function throws a `NativeError` when its system call fails (what failed, on what, and what to do about it is in its
+ * message), and a TypeError or RangeError for a wrong argument. Descriptors belong to the thread that opened them, which
+ * alone closes them (`closeDescriptor`); what is still open when a thread ends is closed then.
+ */
+
+import { createRequire } from 'node:module';
+
+/** A failed system call, in the shape of Node's own. */
+export interface NativeError extends Error {
+  /** Name of the errno: `EBUSY`. */
+  readonly code: string;
+  /** Negative, as in Node. */
+  readonly errno: number;
+  readonly syscall: string;
+}
+
+/** A ring mapped from the kernel: byte offsets of its words in `buffer`, and how many descriptors it has. */
+export interface MappedRing {
+  readonly buffer: ArrayBuffer;
+  readonly entries: number;
+  readonly producer: number;
+  readonly consumer: number;
+  readonly flags: number;
+  /** Descriptors: 8 bytes each (an address) in fill and completion rings, 16 (address, length, options) in rx and tx. */
+  readonly descriptors: number;
+}
+
+export interface MappedSocket {
+  readonly fd: number;
+  readonly fill: MappedRing;
+  readonly completion: MappedRing;
+  readonly rx: MappedRing;
+  readonly tx: MappedRing;
+}
+
+/** What the kernel counts of an AF_XDP socket (struct xdp_statistics). */
+export interface SocketStatistics {
+  /** Frames dropped for other reasons, above all longer than a chunk has room for. */
+  readonly rxDropped: number;
+  readonly rxInvalidDescriptors: number;
+  /** Frames dropped because the rx ring was full: the worker was too slow. */
+  readonly rxRingFull: number;
+  /** Times the kernel wanted a chunk and the fill ring had none. */
+  readonly rxFillRingEmpty: number;
+  readonly txInvalidDescriptors: number;
+  readonly txRingEmpty: number;
+}
+
+export interface InterfaceFacts {
+  readonly index: number;
+  readonly mac: Uint8Array;
+  /** Whether its frames have Ethernet headers. */
+  readonly ethernet: boolean;
+  readonly mtu: number;
+  /** Receive queues in use. */
+  readonly queues: number;
+  readonly up: boolean;
+}
+
+/** What an interface does to packets on its own; AF_XDP wants these off, see offload.c. */
+export interface Offloads {
+  readonly rxChecksum: boolean;
+  readonly txChecksum: boolean;
+  readonly tso: boolean;
+  readonly gso: boolean;
+  readonly gro: boolean;
+  readonly lro: boolean;
+  readonly rxVlan: boolean;
+  readonly txVlan: boolean;
+}
+
+/** Order is that of the table in memory.c. */
+const ADVICE = ['hugepage', 'nohugepage', 'dontfork', 'dofork', 'willneed', 'populate'] as const;
+export type MemoryAdvice = (typeof ADVICE)[number];
+
+/** Flags of `xskBind` (linux/if_xdp.h). */
+export const BindFlag = { COPY: 1 << 1, ZERO_COPY: 1 << 2, NEED_WAKEUP: 1 << 3 } as const;
+
+/** Verdicts of an XDP program (linux/bpf.h). */
+export const XdpAction = { ABORTED: 0, DROP: 1, PASS: 2, TX: 3, REDIRECT: 4 } as const;
+
+interface Addon {
+  /** Closes what this thread opened. Views of a socket's rings become empty. */
+  closeDescriptor(fd: number): void;
+  /**
+   * An AF_XDP socket, not yet bound, with four rings of `entries` (a power of two). `memory` must start on a page; with
+   * `share` it is registered by another socket already, whose descriptor is then given to `xskBind`.
+   */
+  xskOpen(
+    label: string,
+    memory: Uint8Array,
+    chunkBytes: number,
+    headroom: number,
+    entries: number,
+    share: boolean,
+  ): MappedSocket;
+  /** Binds to a queue of an interface. `flags` of `BindFlag`; `sharedFd`: -1, or the socket whose memory is shared. */
+  xskBind(fd: number, name: string, queue: number, flags: number, sharedFd: number): void;
+  /** Whether a bound socket moves frames without a copy. */
+  xskZeroCopy(fd: number): boolean;
+  xskStatistics(fd: number): SocketStatistics;
+  /** Has the kernel send what the tx ring holds. Returns 0, or the errno of an interface that is down or gone. */
+  xskKick(fd: number): number;
+  /** An XSKMAP of this many queues: queue → socket. */
+  bpfMapCreate(entries: number, label: string): number;
+  /** Enters a socket of this thread into a map, which may be another thread's. */
+  bpfMapUpdate(mapFd: number, queue: number, socketFd: number): void;
+  /** Loads an XDP program; the error carries the end of the verifier's log. */
+  bpfProgramLoad(instructions: Uint8Array, label: string): number;
+  /** Runs a loaded program on one frame, as if received on queue 0: an `XdpAction`. */
+  bpfProgramRun(programFd: number, frame: Uint8Array): number;
+  /** Attaches a program to an interface, native or generic, until the link is closed or the process dies. */
+  bpfLinkCreate(programFd: number, name: string, native: boolean): number;
+  /** An eventfd, which `waitReadable` waits for and resets. */
+  eventCreate(): number;
+  /** Wakes whoever waits on an eventfd; from any thread. */
+  eventSignal(fd: number): void;
+  /** Blocks the thread until one of `fds` is readable or the time (at most an hour) is up. Returns how many are. */
+  waitReadable(fds: Int32Array, timeoutMs: number): number;
+  /** The calling thread runs on this core alone from now on. */
+  threadPin(core: number): void;
+  /** The cores the calling thread may run on. */
+  threadCores(): number[];
+  /** Names the calling thread for `ps` and `top`: at most 15 bytes. */
+  threadName(name: string): void;
+  /** The kernel's id of the calling thread. */
+  threadId(): number;
+  /** CPU time the calling thread has used, in nanoseconds. */
+  threadCpuTime(): number;
+  pageBytes(): number;
+  memoryAddress(view: Uint8Array): number;
+  memoryAdvise(view: Uint8Array, advice: number): number;
+  interfaceFacts(name: string): InterfaceFacts;
+  offloads(name: string): Offloads;
+  offloadSet(name: string, offload: string, on: boolean): void;
+  unixDatagram(path: string, message: string): void;
+}
+
+function load(): Addon {
+  try {
+    return createRequire(import.meta.url)('./addon.node') as Addon;
+  } catch (error) {
+    const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    throw new Error(`the native binding cannot be loaded: run \`npm run build\` (it needs a C compiler): ${why}`, {
+      cause: error,
+    });
+  }
+}
+
+const addon = load();
+
+export const {
+  closeDescriptor,
+  xskOpen,
+  xskBind,
+  xskZeroCopy,
+  xskStatistics,
+  xskKick,
+  bpfMapCreate,
+  bpfMapUpdate,
+  bpfProgramLoad,
+  bpfProgramRun,
+  bpfLinkCreate,
+  eventCreate,
+  eventSignal,
+  waitReadable,
+  threadPin,
+  threadCores,
+  threadName,
+  threadId,
+  threadCpuTime,
+  interfaceFacts,
+  offloads,
+}: Addon = addon;
+
+export const PAGE_BYTES: number = addon.pageBytes();
+
+/** The address of a view of shared memory: to align something within it. */
+export function addressOf(view: Uint8Array): number {
+  return addon.memoryAddress(view);
+}
+
+/** Advises the kernel of the whole pages within a view of shared memory; returns how many bytes that was. */
+export function adviseMemory(view: Uint8Array, advice: MemoryAdvice): number {
+  return addon.memoryAdvise(view, ADVICE.indexOf(advice));
+}
+
+/** Switches offloads; throws at the first that the driver refuses. */
+export function setOffloads(name: string, wanted: Partial<Offloads>): void {
+  for (const [offload, on] of Object.entries(wanted)) addon.offloadSet(name, offload, on);
+}
+
+/**
+ * Tells the service manager (man 3 sd_notify): `READY=1`, `WATCHDOG=1`, `STATUS=…`, several separated by newlines.
+ * Returns false where nobody asked to be told, that is, without `$NOTIFY_SOCKET`.
+ */
+export function notifyServiceManager(message: string, path = process.env['NOTIFY_SOCKET']): boolean {
+  if (path === undefined || path === '') return false;
+  addon.unixDatagram(path, message);
+  return true;
+}
+
+/** Whether an error is a failed system call, of this name where one is given. */
+export function isNativeError(error: unknown, code?: string): error is NativeError {
+  return (
+    error instanceof Error &&
+    'syscall' in error &&
+    'code' in error &&
+    (code === undefined || (error as NativeError).code === code)
+  );
+}
