@@ -108,7 +108,7 @@ export class MemoryDriver implements PacketDriver {
     const bytes = this.frameBytes[frame];
     const to = (i * CHUNK_BYTES + HEADROOM - 2) >> 2;
     const from = this.firstWord[frame];
-    const words = ((bytes < this.copyBytes ? bytes : this.copyBytes) + 2 + 3) >>> 2;
+    const words = (Math.min(bytes, this.copyBytes) + 2 + 3) >>> 2;
     const source = this.words;
     const target = this.memory.i32;
     for (let word = 0; word < words; word++) target[to + word] = source[from + word];

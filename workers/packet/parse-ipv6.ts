@@ -50,13 +50,14 @@ export class Ipv6Parser {
     let header = u8[l3 + Ipv6At.nextHeader];
     let at = l3 + IPV6_BYTES;
     let fragment: number = Fragment.WHOLE;
+    let fragmentHeaders = 0;
     for (let n = 0; isExtension(header); n++) {
       // Hop-by-hop options stand first or not at all (RFC 8200 §4.1).
       if (n === EXTENSIONS_MAX || at + 8 > end || (header === Extension.HOP_BY_HOP && n > 0))
         return batch.drop(i, this.drops.parse_ipv6_extensions);
       const next = u8[at];
       if (header === Extension.FRAGMENT) {
-        if (fragment !== Fragment.WHOLE) return batch.drop(i, this.drops.parse_ipv6_extensions);
+        if (fragmentHeaders++ > 0) return batch.drop(i, this.drops.parse_ipv6_extensions);
         fragment = this.fragment(at, end);
         if (fragment < 0) return batch.drop(i, this.drops.parse_ipv6_fragment);
         at += 8;

@@ -1,0 +1,119 @@
+/**
+ * A data plane over the memory driver, stepped by hand: packets as text in, packets as text out.
+ */
+
+import { Control, createControl } from '../../../shm/control.js';
+import { createLogRing, LogProducer } from '../../../shm/log.js';
+import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
+import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
+import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
+import { MemoryDriver } from '../../../workers/drivers/memory.js';
+import type { Process } from '../../../workers/middlebox.js';
+import { parseMac } from '../../../workers/packet/ethernet.js';
+import { type RoutePort, Router } from '../../../workers/route.js';
+import { describeFrame, frame, HOST_MAC, ROUTER_MAC } from './frames.js';
+
+/** A time in the range of coarse seconds. */
+export const START_MS = Date.UTC(2026, 0, 1);
+export const NEXT_MAC = '02:00:00:00:00:77';
+
+/** A port as most tests want it: the router's address on every port, one next hop. */
+export function routePort(port: Partial<RoutePort> = {}): RoutePort {
+  return {
+    mac: parseMac(ROUTER_MAC),
+    address: null,
+    mtuBytes: 1500,
+    nextHop: parseMac(NEXT_MAC),
+    promiscuous: false,
+    ...port,
+  };
+}
+
+export interface PlaneOptions {
+  readonly metrics?: readonly Metric[];
+  readonly ports?: number;
+  /** `null`: wire mode. */
+  readonly route?: readonly RoutePort[] | null;
+  readonly logBytes?: number;
+}
+
+export class Plane {
+  readonly driver: MemoryDriver;
+  readonly catalogue: MetricCatalogue;
+  readonly metrics: Metrics;
+  readonly control = new Control(createControl(1));
+  readonly logBuffer: SharedArrayBuffer;
+  readonly log: LogProducer;
+  readonly nextHops: SharedArrayBuffer;
+  readonly ports: number;
+  nowMs = START_MS;
+  private readonly route: readonly RoutePort[] | null;
+  private opened: DataPlane | null = null;
+
+  constructor(options: PlaneOptions = {}) {
+    this.ports = options.ports ?? 2;
+    this.route = options.route === undefined ? Array.from({ length: this.ports }, () => routePort()) : options.route;
+    this.driver = new MemoryDriver({ ports: this.ports });
+    this.catalogue = new MetricCatalogue([...dataPlaneMetrics(this.ports), ...(options.metrics ?? [])]);
+    this.metrics = new Metrics(this.catalogue, new SharedArrayBuffer(this.catalogue.bytes(1)), 1);
+    this.logBuffer = createLogRing(options.logBytes ?? 1 << 16);
+    this.log = new LogProducer(this.logBuffer);
+    this.nextHops = createNextHops(this.ports, 64);
+  }
+
+  /** Opens the data plane with this chain. */
+  open(processes: readonly Process[] = []): DataPlane {
+    const reader = new NextHopReader(this.nextHops, this.ports);
+    this.opened = new DataPlane({
+      driver: this.driver,
+      ports: this.ports,
+      processes,
+      log: this.log,
+      control: this.control,
+      thread: 0,
+      catalogue: this.catalogue,
+      row: this.metrics.row(0),
+      router: this.route === null ? null : new Router(this.driver.memory, this.route, reader, this.catalogue),
+      idle: 'spin',
+      clock: () => this.nowMs,
+    });
+    return this.opened;
+  }
+
+  /** Lets packets in, works until all are through, and returns what came out: `port: packet`. */
+  pass(...packets: { port: number; frame: Uint8Array }[]): string[] {
+    return this.passFrames(...packets).map(({ port, frame }) => `${port}: ${describeFrame(frame)}`);
+  }
+
+  passFrames(...packets: { port: number; frame: Uint8Array }[]): { port: number; frame: Uint8Array }[] {
+    const plane = this.opened ?? this.open();
+    for (const { port, frame } of packets) this.driver.inject(port, frame);
+    while (plane.doWork() > 0);
+    return this.driver.sent.splice(0);
+  }
+
+  /** Every drop reason and other count that is not zero, traffic and batches left out. */
+  counts(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const { name } of this.catalogue.metrics) {
+      if (/^port\d|^batches$|^idle_/.test(name)) continue;
+      const value = this.metrics.total(name);
+      if (value !== 0) counts[name] = value;
+    }
+    return counts;
+  }
+
+  /** Sum of all drop reasons. */
+  dropped(): number {
+    return this.catalogue.metrics
+      .filter(({ help }) => help.startsWith('dropped:'))
+      .reduce((sum, { name }) => sum + this.metrics.total(name), 0);
+  }
+}
+
+/** A packet given as text on a port. */
+export function on(port: number, text: string): { port: number; frame: Uint8Array } {
+  return { port, frame: frame(text) };
+}
+
+export { HOST_MAC, ROUTER_MAC };
