@@ -1,0 +1,95 @@
+/**
+ * From an external address, port and protocol to the place of its claim, and back. Thread-local and read-only: it follows
+ * from the list of addresses.
+ */
+
+import { NONE } from '../none.js';
+import { powerOfTwo } from '../struct.js';
+import { PORTS_PER_ADDRESS } from './port-claims.js';
+
+/** IP protocol numbers that have bindings, in the order of their places. */
+export const ICMP = 1;
+export const TCP = 6;
+export const UDP = 17;
+const PROTOCOLS = [TCP, UDP, ICMP] as const;
+const PROTOCOL_COUNT = PROTOCOLS.length;
+
+/** Golden ratio, for a multiplicative hash: the addresses are the operator's, nobody attacks their spread. */
+const SPREAD = 0x9e3779b1;
+const MAX_ADDRESSES = 256;
+
+export function protocolIndex(protocol: number): number {
+  return protocol === TCP ? 0 : protocol === UDP ? 1 : protocol === ICMP ? 2 : NONE;
+}
+
+/** A port between raw (as it lies in the packet, read little-endian) and host order. */
+export function swapPort(port: number): number {
+  return ((port & 0xff) << 8) | (port >>> 8);
+}
+
+export class ExternalPlaces {
+  readonly count: number;
+  readonly addressCount: number;
+  private readonly addresses: Int32Array;
+  /** Open-addressed: address, then its index + 1; 0 is free. */
+  private readonly table: Int32Array;
+  private readonly shift: number;
+  private readonly mask: number;
+
+  /** `addresses`: raw words, at most 256, none twice. */
+  constructor(addresses: readonly number[]) {
+    if (addresses.length < 1 || addresses.length > MAX_ADDRESSES)
+      throw new RangeError(`${addresses.length} external addresses: from 1 to ${MAX_ADDRESSES} are possible`);
+    this.addressCount = addresses.length;
+    this.count = PROTOCOL_COUNT * addresses.length * PORTS_PER_ADDRESS;
+    this.addresses = Int32Array.from(addresses);
+    const size = powerOfTwo(4 * addresses.length);
+    this.mask = size - 1;
+    this.shift = 32 - Math.log2(size);
+    this.table = new Int32Array(2 * size);
+    this.addresses.forEach((address, index) => {
+      if (this.indexOf(address) !== NONE) throw new RangeError(`external address ${index} is given twice`);
+      let i = Math.imul(address, SPREAD) >>> this.shift;
+      while (this.table[2 * i + 1] !== 0) i = (i + 1) & this.mask;
+      this.table[2 * i] = address;
+      this.table[2 * i + 1] = index + 1;
+    });
+  }
+
+  private indexOf(address: number): number {
+    let i = Math.imul(address, SPREAD) >>> this.shift;
+    while (this.table[2 * i + 1] !== 0) {
+      if (this.table[2 * i] === address) return this.table[2 * i + 1] - 1;
+      i = (i + 1) & this.mask;
+    }
+    return NONE;
+  }
+
+  /** The place of a raw address and raw port; `NONE` when the address is not ours or the protocol has no bindings. */
+  find(address: number, port: number, protocol: number): number {
+    const index = this.indexOf(address);
+    const first = protocolIndex(protocol);
+    if (index === NONE || first === NONE) return NONE;
+    // Places are in host order, so that ports allocated side by side share cache lines.
+    return ((first * this.addressCount + index) << 16) | swapPort(port);
+  }
+
+  /** Raw external address of a place. */
+  address(place: number): number {
+    return this.addresses[(place >>> 16) % this.addressCount];
+  }
+
+  /** Raw external port of a place. */
+  port(place: number): number {
+    return swapPort(place & 0xffff);
+  }
+
+  protocol(place: number): number {
+    return PROTOCOLS[Math.trunc((place >>> 16) / this.addressCount)];
+  }
+
+  /** Whether a number from elsewhere is a place of this protocol that can be bound. */
+  isValid(place: number, protocol: number): boolean {
+    return place > 0 && place < this.count && (place & 0xffff) !== 0 && this.protocol(place) === protocol;
+  }
+}

@@ -1,0 +1,358 @@
+/**
+ * The slots of a flow table: where an entry is, what it says, and who may change it. Knows no log and no records; the
+ * flow table and the NAT binding are built on it.
+ *
+ *     slot     lock word, generation, expires, tag and rank, key, value…, rounded up to a power of two words
+ *     lock     version (16) | state (8) | writer that holds the lock (8)
+ *     tag      24 bits of the key's hash | rank (8)
+ *
+ * Open addressing with linear probing from the key's home slot. There are at least twice as many slots as entries meant to
+ * be held, so that of all windows of `WINDOW` slots none is ever full in practice: at half load the chance of a run of 64
+ * taken slots is about 10^-6 a table (Knuth, vol. 3, 6.4), and such a key is refused and counted.
+ *
+ * | state   | a search     | who                                                                              |
+ * | ------- | ------------ | -------------------------------------------------------------------------------- |
+ * | EMPTY   | ends         | → USED by `acquire`, under the home's and the slot's lock                          |
+ * | USED    | compares     | → GONE by reclaim, or USED with another key, once expired for the guard            |
+ * | GONE    | goes on      | → USED by `acquire`; → EMPTY by `tidy`, only when the next slot is EMPTY           |
+ *
+ * **Insertion.** A key is inserted under the lock of its home slot, after a search under that lock: so no key is ever
+ * twice in the table. The slot itself is then locked too (its home may be elsewhere). A search ends at the first EMPTY
+ * slot, so between home and entry none may be: `acquire` checks that downwards with the entry's slot locked, and `tidy`
+ * empties a slot only while it holds the lock of an EMPTY next one. Downwards, because a slot seen in use stays so while
+ * the one after it does, and the last is locked.
+ *
+ * **Reads take no lock.** A reader loads the lock word first and then the rest; a writer that gives a slot to another key
+ * first takes the state away from USED, then changes the words, then sets USED again: with x86-64's ordering (TSO) a
+ * reader that sees the new USED sees all of the new entry. One that loaded the old USED just before can meet words of
+ * both; since a slot changes its key only after its entry has been expired for `CLOCK_SKEW_GUARD_S`, and key words of two
+ * entries seldom make a third, and if they do its 24-bit tag does not fit, such a reader finds nothing. A slot found
+ * stays the same entry's for the guard's seconds, a batch takes microseconds; a thread stopped for seconds in the middle
+ * of a batch could send the packets of that one batch by an entry that is no more. Single words (rank, expiry, a value)
+ * are read whole by nature; several value words together through `read`, a sequence lock over `version`.
+ *
+ * **Writes** happen under the slot's lock, through a `Transaction`.
+ */
+
+import { CLOCK_SKEW_GUARD_S } from '../clock.js';
+import { hash2, hashWords } from '../hash.js';
+import { NONE } from '../none.js';
+import { BYTES_PER_WORD, powerOfTwo, struct } from '../struct.js';
+import { LOCK_MASK, type Transaction } from './transaction.js';
+
+const HEAD = struct({ lock: 1, generation: 1, expires: 1, rank: 1 });
+const { lock: LOCK, generation: GENERATION, expires: EXPIRES, rank: RANK } = HEAD.at;
+const KEY = HEAD.words;
+
+const EMPTY = 0;
+const USED = 1;
+const GONE = 2;
+const STATE_SHIFT = 8;
+const VERSION_STEP = 1 << 16;
+
+/** Slots a key may lie in, from its home on. */
+export const WINDOW = 64;
+/** A rank is a byte beside the tag. */
+export const MAX_RANK = 0xff;
+/** `acquire` met a lock that was not let go in time. */
+export const CONTENDED = -2;
+/** Tries of `read` while a writer has the slot. */
+const READ_TRIES = 1_000;
+
+export interface FlowShape {
+  /** Entries meant to be held at most. */
+  readonly capacity: number;
+  readonly keyWords: number;
+  readonly valueWords: number;
+}
+
+function strideOf(shape: FlowShape): number {
+  return powerOfTwo(KEY + shape.keyWords + shape.valueWords);
+}
+
+function slotsOf(shape: FlowShape): number {
+  return Math.max(WINDOW, powerOfTwo(2 * shape.capacity));
+}
+
+/** Words of shared memory for a table of this shape. Throws when it cannot be indexed. */
+export function flowSlotsWords(shape: FlowShape): number {
+  for (const [name, value] of Object.entries(shape))
+    if (!Number.isInteger(value) || value < 1)
+      throw new RangeError(`flow table: ${name} ${value} is not a positive whole number`);
+  if (strideOf(shape) > 64)
+    throw new RangeError(`flow table: ${shape.keyWords} key and ${shape.valueWords} value words, more than 60`);
+  const words = slotsOf(shape) * strideOf(shape);
+  if (words * BYTES_PER_WORD >= 2 ** 32)
+    throw new RangeError(
+      `flow table: capacity ${shape.capacity} needs ${words * BYTES_PER_WORD} bytes, more than 4 GiB`,
+    );
+  return words;
+}
+
+export class FlowSlots {
+  readonly slots: number;
+  readonly keyWords: number;
+  readonly valueWords: number;
+  private readonly words: Int32Array;
+  private readonly base: number;
+  private readonly mask: number;
+  private readonly shift: number;
+  private readonly valueAt: number;
+  private readonly k0: number;
+  private readonly k1: number;
+  /** What `touch` read: kept, so that the compiler keeps the read. */
+  private touched = 0;
+
+  /** The table of this shape at `words[base …]`. `secret`: two words of key for the hash. */
+  constructor(words: Int32Array, base: number, shape: FlowShape, secret: Int32Array) {
+    this.words = words;
+    this.base = base;
+    this.slots = slotsOf(shape);
+    this.mask = this.slots - 1;
+    this.shift = Math.log2(strideOf(shape));
+    this.keyWords = shape.keyWords;
+    this.valueWords = shape.valueWords;
+    this.valueAt = KEY + shape.keyWords;
+    this.k0 = secret[0];
+    this.k1 = secret[1];
+  }
+
+  // ——— Finding ———
+
+  hash(words: Int32Array, at: number): number {
+    return hashWords(this.k0, this.k1, words, at, this.keyWords);
+  }
+
+  /** Hash of a key of two words; equals `hash` of the same. */
+  hash2(key0: number, key1: number): number {
+    return hash2(this.k0, this.k1, key0, key1);
+  }
+
+  /** Brings the home slot of a hash into the cache. */
+  touch(hash: number): void {
+    this.touched ^= this.words[this.base + ((hash & this.mask) << this.shift)];
+  }
+
+  /** The same for a slot: `slot` may be any number. */
+  touchSlot(slot: number): void {
+    this.touch(slot);
+  }
+
+  /** The slot of a key of two words, whether expired or not. `NONE` when it is not in the table. */
+  find2(hash: number, key0: number, key1: number): number {
+    const words = this.words;
+    const tag = hash >>> 8;
+    let slot = hash & this.mask;
+    for (let i = 0; i < WINDOW; i++) {
+      const at = this.base + (slot << this.shift);
+      const state = (words[at + LOCK] >>> STATE_SHIFT) & 0xff;
+      if (state === USED) {
+        if (words[at + RANK] >>> 8 === tag && words[at + KEY] === key0 && words[at + KEY + 1] === key1) return slot;
+      } else if (state === EMPTY) return NONE;
+      slot = (slot + 1) & this.mask;
+    }
+    return NONE;
+  }
+
+  /** The slot of the key at `key[keyAt …]`, whether expired or not. `NONE` when it is not in the table. */
+  find(hash: number, key: Int32Array, keyAt: number): number {
+    const words = this.words;
+    const tag = hash >>> 8;
+    let slot = hash & this.mask;
+    for (let i = 0; i < WINDOW; i++) {
+      const at = this.base + (slot << this.shift);
+      const state = (words[at + LOCK] >>> STATE_SHIFT) & 0xff;
+      if (state === USED) {
+        if (words[at + RANK] >>> 8 === tag && this.hasKey(slot, key, keyAt)) return slot;
+      } else if (state === EMPTY) return NONE;
+      slot = (slot + 1) & this.mask;
+    }
+    return NONE;
+  }
+
+  private hasKey(slot: number, key: Int32Array, keyAt: number): boolean {
+    const at = this.base + (slot << this.shift) + KEY;
+    for (let i = 0; i < this.keyWords; i++) if (this.words[at + i] !== key[keyAt + i]) return false;
+    return true;
+  }
+
+  // ——— Reading ———
+
+  isUsed(slot: number): boolean {
+    return ((this.words[this.base + (slot << this.shift) + LOCK] >>> STATE_SHIFT) & 0xff) === USED;
+  }
+
+  generation(slot: number): number {
+    return this.words[this.base + (slot << this.shift) + GENERATION];
+  }
+
+  /** Coarse seconds from which on the entry is no more. */
+  expires(slot: number): number {
+    return this.words[this.base + (slot << this.shift) + EXPIRES];
+  }
+
+  rank(slot: number): number {
+    return this.words[this.base + (slot << this.shift) + RANK] & 0xff;
+  }
+
+  key(slot: number, i: number): number {
+    return this.words[this.base + (slot << this.shift) + KEY + i];
+  }
+
+  value(slot: number, i: number): number {
+    return this.words[this.base + (slot << this.shift) + this.valueAt + i];
+  }
+
+  /**
+   * Copies the whole entry as it was at one moment: generation, expires, rank, key words, value words, into
+   * `out[outAt …]`. Returns false when the slot holds no entry, or a writer would not leave it.
+   */
+  read(slot: number, out: Int32Array, outAt: number): boolean {
+    const words = this.words;
+    const at = this.base + (slot << this.shift);
+    const count = this.keyWords + this.valueWords;
+    for (let i = 0; i < READ_TRIES; i++) {
+      const before = Atomics.load(words, at + LOCK);
+      if ((before & LOCK_MASK) !== 0) continue;
+      if (((before >>> STATE_SHIFT) & 0xff) !== USED) return false;
+      out[outAt] = words[at + GENERATION];
+      out[outAt + 1] = words[at + EXPIRES];
+      out[outAt + 2] = words[at + RANK] & 0xff;
+      for (let j = 0; j < count; j++) out[outAt + 3 + j] = words[at + KEY + j];
+      if (Atomics.load(words, at + LOCK) === before) return true;
+    }
+    return false;
+  }
+
+  /** Whether an entry may be forgotten: no instance with a clock within the guard still counts on it. */
+  isOver(slot: number, now: number): boolean {
+    return this.expires(slot) + CLOCK_SKEW_GUARD_S <= now;
+  }
+
+  // ——— Changing, within a transaction ———
+
+  /** Word index of a slot's lock, for `Transaction.lock`. */
+  lockOf(slot: number): number {
+    return this.base + (slot << this.shift) + LOCK;
+  }
+
+  /** Word index of a value word, for `Transaction.set`. */
+  wordOf(slot: number, i: number): number {
+    return this.base + (slot << this.shift) + this.valueAt + i;
+  }
+
+  /**
+   * Locks the key's home and the slot where it is, or may be put. `holds` tells which. `NONE` when no slot in its window
+   * is free or over, `CONTENDED` when a lock was not to be had: then the transaction is to be aborted.
+   */
+  acquire(tx: Transaction, hash: number, key: Int32Array, keyAt: number, now: number): number {
+    const home = hash & this.mask;
+    if (!tx.lock(this.lockOf(home))) return CONTENDED;
+    const found = this.find(hash, key, keyAt);
+    if (found !== NONE) {
+      if (!tx.lock(this.lockOf(found))) return CONTENDED;
+      // Between the search and the lock it may have been reclaimed.
+      return this.holds(found, key, keyAt) ? found : CONTENDED;
+    }
+    let slot = home;
+    for (let i = 0; i < WINDOW; i++) {
+      if (this.isFree(slot, now) && tx.tryLock(this.lockOf(slot))) {
+        if (this.isFree(slot, now)) return this.isReachable(home, slot) ? slot : CONTENDED;
+        if (slot !== home) tx.unlockLast();
+      }
+      slot = (slot + 1) & this.mask;
+    }
+    return NONE;
+  }
+
+  /** Whether the slot is this key's. */
+  holds(slot: number, key: Int32Array, keyAt: number): boolean {
+    return this.isUsed(slot) && this.hasKey(slot, key, keyAt);
+  }
+
+  private isFree(slot: number, now: number): boolean {
+    return !this.isUsed(slot) || this.isOver(slot, now);
+  }
+
+  /** Whether no slot from `home` to the one before `slot` is EMPTY. Downwards: see the head of this file. */
+  private isReachable(home: number, slot: number): boolean {
+    for (let i = slot; i !== home; ) {
+      i = (i - 1) & this.mask;
+      if (((this.words[this.lockOf(i)] >>> STATE_SHIFT) & 0xff) === EMPTY) return false;
+    }
+    return true;
+  }
+
+  /** Hides a locked slot's entry from readers while it is given to another key. */
+  hide(tx: Transaction, slot: number): void {
+    this.setState(tx, slot, GONE);
+  }
+
+  /** Gives a locked, hidden slot its entry, without the value words: they are set before, through `wordOf`. */
+  put(
+    tx: Transaction,
+    slot: number,
+    hash: number,
+    key: Int32Array,
+    keyAt: number,
+    generation: number,
+    rank: number,
+    expires: number,
+  ): void {
+    const at = this.base + (slot << this.shift);
+    tx.set(at + GENERATION, generation);
+    tx.set(at + EXPIRES, expires);
+    tx.set(at + RANK, ((hash >>> 8) << 8) | rank);
+    for (let i = 0; i < this.keyWords; i++) tx.set(at + KEY + i, key[keyAt + i]);
+    this.setState(tx, slot, USED);
+  }
+
+  /** Changes what a locked slot's entry says of its life. */
+  update(tx: Transaction, slot: number, generation: number, rank: number, expires: number): void {
+    const at = this.base + (slot << this.shift);
+    if (this.words[at + GENERATION] !== generation) tx.set(at + GENERATION, generation);
+    if (this.words[at + EXPIRES] !== expires) tx.set(at + EXPIRES, expires);
+    if ((this.words[at + RANK] & 0xff) !== rank) tx.set(at + RANK, (this.words[at + RANK] & ~0xff) | rank);
+    this.setState(tx, slot, USED);
+  }
+
+  /** Takes a locked slot's entry away. Searches still go on over the slot: `tidy` ends that. */
+  remove(tx: Transaction, slot: number): void {
+    this.setState(tx, slot, GONE);
+  }
+
+  private setState(tx: Transaction, slot: number, state: number): void {
+    const at = this.lockOf(slot);
+    const version = (this.words[at] & ~(VERSION_STEP - 1)) + VERSION_STEP;
+    tx.setLocked(at, version | (state << STATE_SHIFT));
+  }
+
+  /**
+   * Makes a slot that is GONE, and those GONE before it, EMPTY again, if the slot after it is: so searches stay short. Never
+   * waits for a lock.
+   */
+  tidy(tx: Transaction, slot: number): void {
+    for (let i = 0; i < WINDOW; i++) {
+      if (((this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff) !== GONE) return;
+      const next = (slot + 1) & this.mask;
+      if (((this.words[this.lockOf(next)] >>> STATE_SHIFT) & 0xff) !== EMPTY) return;
+      tx.begin();
+      const locked = tx.tryLock(this.lockOf(slot)) && tx.tryLock(this.lockOf(next));
+      if (
+        locked &&
+        ((this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff) === GONE &&
+        ((this.words[this.lockOf(next)] >>> STATE_SHIFT) & 0xff) === EMPTY
+      )
+        this.setState(tx, slot, EMPTY);
+      tx.commit();
+      if (!locked) return;
+      slot = (slot - 1) & this.mask;
+    }
+  }
+
+  /** Whether `sweep`'s caller has something to do here: an entry that is over, or a slot to make EMPTY. */
+  isWaste(slot: number, now: number): boolean {
+    const state = (this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff;
+    return state === GONE || (state === USED && this.isOver(slot, now));
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * In which order a thread tries external ports for a new binding. Thread-local: it proposes, the binding disposes.
+ *
+ * Ports are cut into blocks of 64, and a block belongs to the member whose turn it is (block modulo members): its lease. A
+ * thread tries, at each address, the member's own blocks first, then any:
+ *
+ *     the address this inside host is paired with   own ports, any port       (RFC 4787 REQ-2, RFC 6888 REQ-2: paired)
+ *     the other addresses                           own ports, any port
+ *
+ * In each region it tries a few ports at random first (hard to guess: RFC 6888 REQ-15), of the source port's parity
+ * (RFC 4787 REQ-4), which nearly always ends there; then it goes through the region from a cursor, first by parity, then
+ * without. A source port under 1024 gets one under 1024, any other one above (RFC 4787 REQ-3).
+ *
+ * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation. A region gone through once
+ * without a free port is left alone until the next second, so that a flood of new flows at an exhausted pool costs
+ * a few loads each.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { hash2 } from '../hash.js';
+import { NONE } from '../none.js';
+import { PORTS_PER_ADDRESS } from './port-claims.js';
+
+export const BLOCK_PORTS = 64;
+const WELL_KNOWN_PORTS = 1024;
+const RANDOM_TRIES = 8;
+const SCAN_BUDGET = 1024;
+
+/** Fixed key of the choice of address: every member pairs an inside host with the same address. It is no secret. */
+const PAIRING_KEY = 0x70616972;
+
+export interface PortRange {
+  /** Inclusive. */
+  readonly first: number;
+  readonly last: number;
+}
+
+/** The blocks of `range` that are the turn of one member: its n-th port is `at(n)`, or `NONE` outside the range. */
+class PortRegion {
+  readonly size: number;
+  private readonly range: PortRange;
+  private readonly start: number;
+  private readonly step: number;
+
+  constructor(range: PortRange, memberIndex: number, memberCount: number) {
+    const firstBlock = Math.trunc(range.first / BLOCK_PORTS);
+    const blocks = Math.trunc(range.last / BLOCK_PORTS) - firstBlock + 1;
+    const own = Math.max(0, Math.ceil((blocks - memberIndex) / memberCount));
+    this.range = range;
+    this.size = own * BLOCK_PORTS;
+    this.start = (firstBlock + memberIndex) * BLOCK_PORTS;
+    this.step = memberCount * BLOCK_PORTS;
+  }
+
+  at(n: number): number {
+    const port = this.start + Math.trunc(n / BLOCK_PORTS) * this.step + (n % BLOCK_PORTS);
+    return port >= this.range.first && port <= this.range.last ? port : NONE;
+  }
+}
+
+export interface AllocatorOptions {
+  readonly addresses: number;
+  /** Ports to use; split at 1024. */
+  readonly range: PortRange;
+  /** This member's place among the members, for leases; 0 of 1 shares all ports. */
+  readonly memberIndex: number;
+  readonly memberCount: number;
+}
+
+const Stage = { RANDOM: 0, PARITY: 1, OTHER_PARITY: 2 } as const;
+
+export class PortAllocator {
+  private readonly addresses: number;
+  /** Own and any region of the well-known ports, then of the others. Where all are own, there is only one. */
+  private readonly regions: readonly (readonly PortRegion[])[];
+  private readonly regionCount: number;
+
+  // Per protocol, address, class, region and parity: where the scan goes on, ports seen since the last one that was free,
+  // and until when the region is left alone.
+  private readonly cursors: Int32Array;
+  private readonly seen: Int32Array;
+  private readonly restUntil: Int32Array;
+
+  private readonly seed = new Int32Array(new Uint8Array(randomBytes(8)).buffer);
+  private draws = 0;
+
+  // The allocation under way.
+  private protocolIndex = 0;
+  private paired = 0;
+  private parity = 0;
+  private class = 0;
+  private now = 0;
+  private hop = 0;
+  private regionIndex = 0;
+  private region: PortRegion;
+  private stage: number = Stage.RANDOM;
+  private tries = 0;
+  private budget = 0;
+  private scan = 0;
+
+  constructor(options: AllocatorOptions) {
+    const { addresses, range, memberIndex, memberCount } = options;
+    const lastKnown = WELL_KNOWN_PORTS - 1;
+    const low = range.first <= lastKnown ? { first: range.first, last: Math.min(range.last, lastKnown) } : range;
+    const high = range.last > lastKnown ? { first: Math.max(range.first, WELL_KNOWN_PORTS), last: range.last } : range;
+    this.addresses = addresses;
+    this.regions = [low, high].map((part) =>
+      memberCount === 1
+        ? [new PortRegion(part, 0, 1)]
+        : [new PortRegion(part, memberIndex, memberCount), new PortRegion(part, 0, 1)],
+    );
+    this.regionCount = this.regions[0].length;
+    this.region = this.regions[0][0];
+    const scans = 3 * addresses * 2 * this.regionCount * 2;
+    this.cursors = new Int32Array(scans);
+    this.seen = new Int32Array(scans);
+    this.restUntil = new Int32Array(scans);
+    for (let i = 0; i < scans; i++) this.cursors[i] = this.draw() >>> 1;
+  }
+
+  /** Begins an allocation for the inside host `address` (raw) and its port (host order). */
+  start(protocolIndex: number, address: number, port: number, now: number): void {
+    this.protocolIndex = protocolIndex;
+    this.paired = (hash2(PAIRING_KEY, 0, address, 0) >>> 0) % this.addresses;
+    this.class = port < WELL_KNOWN_PORTS ? 0 : 1;
+    this.parity = port & 1;
+    this.now = now;
+    this.hop = 0;
+    this.budget = SCAN_BUDGET;
+    this.enter(0);
+  }
+
+  /** The next place to try, or `NONE`: none is left, or enough were tried. */
+  next(): number {
+    while (this.hop < this.addresses) {
+      if (this.stage === Stage.RANDOM) {
+        if (this.tries === RANDOM_TRIES) {
+          this.enterScan(Stage.PARITY);
+          continue;
+        }
+        this.tries++;
+        const n = Math.trunc(((this.draw() >>> 0) / 2 ** 32) * this.region.size);
+        const port = this.region.at((n & ~1) | this.parity);
+        if (port !== NONE) return this.placeOf(port);
+      } else {
+        const pairs = this.region.size >>> 1;
+        if (this.restUntil[this.scan] > this.now || this.seen[this.scan] >= pairs) {
+          if (this.seen[this.scan] >= pairs) {
+            this.seen[this.scan] = 0;
+            this.restUntil[this.scan] = this.now + 1;
+          }
+          this.leaveScan();
+          continue;
+        }
+        if (this.budget === 0) return NONE;
+        this.budget--;
+        this.seen[this.scan]++;
+        const cursor = (this.cursors[this.scan] + 1) % pairs;
+        this.cursors[this.scan] = cursor;
+        const port = this.region.at(2 * cursor + (this.stage === Stage.PARITY ? this.parity : 1 - this.parity));
+        if (port !== NONE) return this.placeOf(port);
+      }
+    }
+    return NONE;
+  }
+
+  /** The place proposed last was taken. */
+  taken(): void {
+    if (this.stage !== Stage.RANDOM) this.seen[this.scan] = 0;
+  }
+
+  private enter(regionIndex: number): void {
+    this.regionIndex = regionIndex;
+    this.region = this.regions[this.class][regionIndex];
+    this.tries = 0;
+    const resting =
+      this.restUntil[this.scanOf(this.parity)] > this.now && this.restUntil[this.scanOf(1 - this.parity)] > this.now;
+    if (this.region.size === 0 || resting) this.enterScan(Stage.PARITY);
+    else this.stage = Stage.RANDOM;
+  }
+
+  private enterScan(stage: number): void {
+    this.stage = stage;
+    this.scan = this.scanOf(stage === Stage.PARITY ? this.parity : 1 - this.parity);
+  }
+
+  private leaveScan(): void {
+    if (this.stage === Stage.PARITY) this.enterScan(Stage.OTHER_PARITY);
+    else if (this.regionIndex + 1 < this.regionCount) this.enter(this.regionIndex + 1);
+    else {
+      this.hop++;
+      this.enter(0);
+    }
+  }
+
+  private get addressIndex(): number {
+    return (this.paired + this.hop) % this.addresses;
+  }
+
+  private scanOf(parity: number): number {
+    const address = this.protocolIndex * this.addresses + this.addressIndex;
+    return (((address * 2 + this.class) * this.regionCount + this.regionIndex) << 1) | parity;
+  }
+
+  private placeOf(port: number): number {
+    return (this.protocolIndex * this.addresses + this.addressIndex) * PORTS_PER_ADDRESS + port;
+  }
+
+  private draw(): number {
+    this.draws = (this.draws + 1) | 0;
+    return hash2(this.seed[0], this.seed[1], this.draws, 0);
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * Who owns which port: one claim per place, directly indexed. Knows no log and no records; the port pool and the NAT
+ * binding are built on it.
+ *
+ *     claim    generation (24) | writer that holds the lock (8)
+ *     key      two words: the owner
+ *     owner    slot of the owner's flow, a local hint, not replicated
+ *
+ * A place is `((protocolIndex * addresses + addressIndex) << 16) | port`. A claim is the pair (generation, key), and of two
+ * claims on a place the larger stands: by generation, then by the key's words as unsigned numbers. Generation 0 is a place
+ * never claimed. A claim is never forgotten, only superseded, so claims form a lattice: whatever order they arrive in,
+ * and however often, every instance ends with the same ones. Whether a claim still *matters* is the business of the
+ * object above: a place is free when its owner's flow is over.
+ *
+ * Words change under the claim's lock alone. `claim` itself is one word and read whole; a reader of the other words that
+ * takes no lock checks what it read against the flow it leads to (nat-binding.ts).
+ */
+
+import { struct } from '../struct.js';
+import { LOCK_MASK, type Transaction } from './transaction.js';
+
+const CLAIM = struct({ claim: 1, key: 2, owner: 1 });
+const { claim: AT_CLAIM, key: AT_KEY, owner: AT_OWNER } = CLAIM.at;
+const SHIFT = 2;
+
+export const PORTS_PER_ADDRESS = 65_536;
+/** The last generation a place can have; at one reuse every two minutes, that is 60 years. */
+export const MAX_CLAIM_GENERATION = 0xff_ffff;
+
+/** Words of shared memory for the claims of `places` places. */
+export function portClaimsWords(places: number): number {
+  return places * CLAIM.words;
+}
+
+/** Whether the pair `a0`, `a1` is the larger as unsigned words. */
+export function isLargerKey(a0: number, a1: number, b0: number, b1: number): boolean {
+  return a0 === b0 ? a1 >>> 0 > b1 >>> 0 : a0 >>> 0 > b0 >>> 0;
+}
+
+export class PortClaims {
+  readonly places: number;
+  private readonly words: Int32Array;
+  private readonly base: number;
+  private touched = 0;
+
+  constructor(words: Int32Array, base: number, places: number) {
+    this.words = words;
+    this.base = base;
+    this.places = places;
+  }
+
+  /** Brings a place's claim into the cache. */
+  touch(place: number): void {
+    this.touched ^= this.words[this.base + (place << SHIFT)];
+  }
+
+  generation(place: number): number {
+    return this.words[this.base + (place << SHIFT) + AT_CLAIM] >>> 8;
+  }
+
+  isLocked(place: number): boolean {
+    return (this.words[this.base + (place << SHIFT) + AT_CLAIM] & LOCK_MASK) !== 0;
+  }
+
+  key0(place: number): number {
+    return this.words[this.base + (place << SHIFT) + AT_KEY];
+  }
+
+  key1(place: number): number {
+    return this.words[this.base + (place << SHIFT) + AT_KEY + 1];
+  }
+
+  owner(place: number): number {
+    return this.words[this.base + (place << SHIFT) + AT_OWNER];
+  }
+
+  isOwnedBy(place: number, key0: number, key1: number): boolean {
+    const at = this.base + (place << SHIFT);
+    return (
+      this.words[at + AT_CLAIM] >>> 8 !== 0 && this.words[at + AT_KEY] === key0 && this.words[at + AT_KEY + 1] === key1
+    );
+  }
+
+  /** Word index of a place's lock, for `Transaction.lock`. */
+  lockOf(place: number): number {
+    return this.base + (place << SHIFT) + AT_CLAIM;
+  }
+
+  /** Whether the claim (generation, key) would supersede the place's. */
+  wouldSupersede(place: number, generation: number, key0: number, key1: number): boolean {
+    const current = this.generation(place);
+    if (generation !== current) return generation > current;
+    return isLargerKey(key0, key1, this.key0(place), this.key1(place));
+  }
+
+  /** Writes a claim on a locked place. */
+  put(tx: Transaction, place: number, generation: number, key0: number, key1: number, owner: number): void {
+    const at = this.base + (place << SHIFT);
+    tx.setLocked(at + AT_CLAIM, generation << 8);
+    tx.set(at + AT_KEY, key0);
+    tx.set(at + AT_KEY + 1, key1);
+    tx.set(at + AT_OWNER, owner);
+  }
+
+  setOwner(tx: Transaction, place: number, owner: number): void {
+    const at = this.base + (place << SHIFT) + AT_OWNER;
+    if (this.words[at] !== owner) tx.set(at, owner);
+  }
+}
