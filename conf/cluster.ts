@@ -5,7 +5,8 @@ import { ipv4, name, probability, whole } from './values.js';
 
 /** Every member holds a place in every acknowledgement vector, and a vector has to fit a message. */
 export const MEMBERS_MAX = 64;
-export const MEMBER_ID_MAX = 255;
+/** Messages carry member ids in 16 bits. */
+export const MEMBER_ID_MAX = 65_535;
 
 export const clusterSchema = z
   .strictObject({
@@ -37,8 +38,8 @@ export const clusterSchema = z
 
 /** Below this a state message could not carry its header, a vector of all members, and the largest record. */
 export const MTU_BYTES_MIN = 1280;
-/** A jumbo frame; beyond it fragments would be sent, and one lost fragment loses the message. */
-export const MTU_BYTES_MAX = 9000;
+/** The largest jumbo frame in use; beyond it fragments would be sent, and one lost fragment loses the message. */
+export const MTU_BYTES_MAX = 9216;
 
 const faultSchema = z
   .strictObject({
@@ -86,7 +87,7 @@ export const replicationSchema = z
       .describe(
         'A member that has nothing to say says so this often; it is also how soon a lost last message is noticed.',
       ),
-    retransmit_min_ms: whole(1, 60_000)
+    retransmit_min_ms: whole(1, 5000)
       .default(20)
       .describe('The shortest time to wait for an acknowledgement before sending again, however near the members are.'),
     log_bytes: whole(64 * 1024, 1024 ** 3)
@@ -94,8 +95,10 @@ export const replicationSchema = z
       .describe(
         'Size of each worker’s log ring: operations between a worker and the send thread. Rounded up to a power of two.',
       ),
-    unit_log_bytes: whole(1024 ** 2, 16 * 1024 ** 3)
-      .default(64 * 1024 ** 2)
-      .describe('How much this member keeps of what not every other member has acknowledged.'),
+    unit_log_bytes: whole(64 * 1024, 1024 ** 3)
+      .default(8 * 1024 ** 2)
+      .describe(
+        'How much this member keeps, for each state object, of what not every other member has acknowledged. Rounded up to a power of two.',
+      ),
   })
   .describe('Timing and memory of replication. The defaults suit sites up to some hundred milliseconds apart.');

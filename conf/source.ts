@@ -3,6 +3,7 @@
 import {
   type Document,
   isAlias,
+  isCollection,
   isMap,
   isNode,
   isScalar,
@@ -36,10 +37,10 @@ export class ConfigSource {
       offset: error.pos[0],
       message: error.code === 'DUPLICATE_KEY' ? duplicateKey(text, error.pos[0]) : `not valid YAML: ${error.message}`,
     }));
-    const aliases = unresolvedAliases(this.document);
-    problems.push(...aliases);
+    const unusable = unusableNodes(this.document);
+    problems.push(...unusable);
     // Duplicate keys leave a readable document, in which more may be wrong.
-    const readable = aliases.length === 0 && this.document.errors.every((error) => error.code === 'DUPLICATE_KEY');
+    const readable = unusable.length === 0 && this.document.errors.every((error) => error.code === 'DUPLICATE_KEY');
     try {
       if (readable) {
         this.value = this.document.toJS({ maxAliasCount: 100 });
@@ -94,11 +95,15 @@ function startOf(node: unknown): number | undefined {
   return isScalar(node) && node.value === null && node.source === '' ? undefined : found;
 }
 
-/** The library finds these only when it makes values, and then does not say where. */
-function unresolvedAliases(document: Document.Parsed): SyntaxProblem[] {
+/** What the library only finds, or only warns of, when it makes values, and then without saying where. */
+function unusableNodes(document: Document.Parsed): SyntaxProblem[] {
   const anchors = new Set<string>();
   const problems: SyntaxProblem[] = [];
   visit(document, {
+    Pair(_key, pair) {
+      if (!isCollection(pair.key)) return;
+      problems.push({ offset: startOf(pair.key) ?? 0, message: 'not valid here: a key has to be one word' });
+    },
     Node(_key, node) {
       if (!isAlias(node)) {
         if (node.anchor !== undefined) anchors.add(node.anchor);

@@ -164,7 +164,7 @@ describe('configuration that is wrong', () => {
       '10.255.0.256',
       '6:34: cluster.members[1].address: expected an IPv4 address such as 10.0.0.1, not "10.255.0.256"',
     ],
-    ['member id too large', 'id: 1,', 'id: 256,', '6:22: cluster.members[1].id: must be at most 255, not 256'],
+    ['member id too large', 'id: 1,', 'id: 65536,', '6:22: cluster.members[1].id: must be at most 65535, not 65536'],
     [
       'member is no mapping',
       '{ name: a, id: 1, address: 10.255.0.1 }',
@@ -294,7 +294,7 @@ describe('configuration that is wrong', () => {
       'transport.group: the 256 groups after 239.255.255.200 must be multicast addresses too',
     ],
     ['mtu too small', 'transport: { mtu_bytes: 576 }', 'transport.mtu_bytes: must be at least 1280, not 576'],
-    ['mtu too large', 'transport: { mtu_bytes: 9001 }', 'transport.mtu_bytes: must be at most 9000, not 9001'],
+    ['mtu too large', 'transport: { mtu_bytes: 9217 }', 'transport.mtu_bytes: must be at most 9216, not 9217'],
     ['kind', 'transport: { kind: broadcast }', 'transport.kind: expected multicast or unicast, not "broadcast"'],
     ['port', 'transport: { port: seven }', 'transport.port: expected a whole number, not "seven"'],
     ['share', 'transport: { fault: { loss: 2 } }', 'transport.fault.loss: must be at most 1, not 2'],

@@ -1,0 +1,97 @@
+/**
+ * What a command answers, and how it is written: as text in aligned columns for people, or as JSON for programs, one
+ * document a line (a table is one line per row, so an answer of any length can be read as it comes).
+ */
+
+export type Format = 'text' | 'json';
+
+export interface Column<Row> {
+  readonly title: string;
+  cell(row: Row): string | number | null;
+  /** Numbers read better aligned to the right. */
+  readonly right?: boolean;
+}
+
+export type Answer =
+  | { readonly kind: 'lines'; readonly lines: readonly string[] }
+  | { readonly kind: 'record'; readonly record: object }
+  // biome-ignore lint/suspicious/noExplicitAny: a table's rows are its columns' own business
+  | { readonly kind: 'table'; readonly columns: readonly Column<any>[]; readonly rows: Iterable<unknown> };
+
+/** Free text; as JSON an array of its lines. */
+export function lines(text: readonly string[]): Answer {
+  return { kind: 'lines', lines: text };
+}
+
+/** One thing with named properties. */
+export function record(properties: object): Answer {
+  return { kind: 'record', record: properties };
+}
+
+/** Many things of one kind. `null` among the rows stands for a pause, in which other work can be done. */
+export function table<Row>(columns: readonly Column<Row>[], rows: Iterable<Row | null>): Answer {
+  return { kind: 'table', columns, rows };
+}
+
+/** The lines of an answer, without line ends; `null` where it is good to pause. */
+export function* render(answer: Answer, format: Format): Generator<string | null, void, undefined> {
+  if (format === 'json') yield* renderJson(answer);
+  else if (answer.kind === 'lines') yield* answer.lines;
+  else if (answer.kind === 'record') yield* renderRecord(answer.record);
+  else yield* renderTable(answer.columns, answer.rows);
+}
+
+function* renderJson(answer: Answer): Generator<string | null, void, undefined> {
+  if (answer.kind === 'lines') yield JSON.stringify(answer.lines);
+  else if (answer.kind === 'record') yield JSON.stringify(answer.record);
+  else for (const row of answer.rows) yield row === null ? null : JSON.stringify(row);
+}
+
+function* renderRecord(properties: object): Generator<string> {
+  const entries = Object.entries(properties);
+  const width = Math.max(...entries.map(([key]) => key.length));
+  for (const [key, value] of entries)
+    yield `${key.padEnd(width)}  ${plain(Array.isArray(value) ? value.join(', ') : value)}`;
+}
+
+/** Rows looked at to find how wide the columns are. Later rows with wider cells stand out, which does no harm. */
+const ROWS_MEASURED = 256;
+
+function* renderTable(columns: readonly Column<unknown>[], rows: Iterable<unknown>): Generator<string | null> {
+  const measured: string[][] = [columns.map((column) => column.title)];
+  let widths: number[] | undefined;
+  for (const row of rows) {
+    if (row === null) {
+      yield null;
+      continue;
+    }
+    const cells = columns.map((column) => plain(column.cell(row)));
+    if (widths !== undefined) {
+      yield align(columns, cells, widths);
+      continue;
+    }
+    measured.push(cells);
+    if (measured.length <= ROWS_MEASURED) continue;
+    widths = columnWidths(measured);
+    for (const row of measured) yield align(columns, row, widths);
+  }
+  if (widths !== undefined) return;
+  widths = columnWidths(measured);
+  for (const row of measured) yield align(columns, row, widths);
+}
+
+function columnWidths(rows: readonly string[][]): number[] {
+  return rows[0].map((_, i) => rows.reduce((width, row) => Math.max(width, row[i].length), 0));
+}
+
+function align(columns: readonly Column<unknown>[], cells: readonly string[], widths: readonly number[]): string {
+  const aligned = cells.map((cell, i) => (columns[i].right ? cell.padStart(widths[i]) : cell.padEnd(widths[i])));
+  return aligned.join('  ').trimEnd();
+}
+
+/** A value as a cell: on one line, nothing in it that a terminal would act on. */
+function plain(value: unknown): string {
+  if (value === null || value === undefined || value === '') return '-';
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to be removed
+  return String(value).replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}

@@ -1,0 +1,79 @@
+/** The other end of the admin socket, for programs: asks one command and hands over the answer's lines as they come. */
+
+import { connect, type Socket } from 'node:net';
+import { readLine } from './protocol.js';
+
+/** The instance understood and refused, or failed. */
+export class CommandError extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** There is no instance to be spoken to; `cause` has the error's code. */
+export class UnreachableError extends Error {}
+
+export interface AskOptions {
+  /** Gives up when nothing comes for so long; absent: never. */
+  readonly silence_ms?: number | undefined;
+}
+
+/** Yields the lines of one answer. Throws `CommandError` or `UnreachableError`. Leaving the loop early is fine. */
+export async function* ask(path: string, command: string, options: AskOptions = {}): AsyncGenerator<string> {
+  const socket = await open(path);
+  try {
+    if (options.silence_ms !== undefined) {
+      socket.setTimeout(options.silence_ms, () => socket.destroy(new Error('it does not answer')));
+    }
+    socket.write(`${command.replaceAll('\n', ' ')}\n`);
+    for await (const line of lines(socket)) {
+      const received = readLine(line);
+      if (received.kind === 'ok') return;
+      if (received.kind === 'error') throw new CommandError(received.code, received.message);
+      yield received.text;
+    }
+    throw new UnreachableError('the instance closed the connection in the middle of its answer');
+  } catch (error) {
+    if (error instanceof CommandError || error instanceof UnreachableError) throw error;
+    throw new UnreachableError((error as Error).message, { cause: error });
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** All lines of an answer. */
+export async function askAll(path: string, command: string, options: AskOptions = {}): Promise<string[]> {
+  const answer: string[] = [];
+  for await (const line of ask(path, command, options)) answer.push(line);
+  return answer;
+}
+
+/** The documents of a JSON answer: one for each row of a table. */
+export async function askJson(path: string, command: string, options: AskOptions = {}): Promise<unknown[]> {
+  const answer = await askAll(path, `${command} -o json`, options);
+  return answer.map((line) => JSON.parse(line));
+}
+
+function open(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+    socket.once('error', (error) => reject(new UnreachableError(error.message, { cause: error })));
+  });
+}
+
+async function* lines(socket: Socket): AsyncGenerator<string> {
+  let rest = '';
+  socket.setEncoding('utf8');
+  for await (const piece of socket as AsyncIterable<string>) {
+    const parts = (rest + piece).split('\n');
+    rest = parts.pop() ?? '';
+    yield* parts;
+  }
+}

@@ -1,0 +1,94 @@
+/** What a command is, and how a line becomes a call of one. */
+
+import { suggestion } from '../../conf/suggest.js';
+import type { Answer, Format } from './answer.js';
+import type { AdminSource } from './source.js';
+
+export interface Command {
+  /** Its words, separated by single spaces: `show peers`. */
+  readonly name: string;
+  /** What may follow, for `help`: `[PATTERN]`. */
+  readonly usage: string;
+  /** One line. */
+  readonly summary: string;
+  /** More lines, shown by `help COMMAND`. */
+  readonly details?: readonly string[];
+  run(call: Call): Answer | Promise<Answer>;
+}
+
+export interface Call {
+  readonly source: AdminSource;
+  /** What followed the command's own words. */
+  readonly words: readonly string[];
+  /** All commands there are, for `help`. */
+  readonly commands: readonly Command[];
+}
+
+/** A command that was not written as it should be. */
+export class UsageError extends Error {}
+
+/** A command that was understood and did not do what was asked. */
+export class FailedError extends Error {}
+
+export interface ParsedLine {
+  readonly command: Command;
+  readonly words: readonly string[];
+  readonly format: Format;
+}
+
+/** Finds the command a line calls. Throws a `UsageError` that says what could have been meant. */
+export function parseLine(line: string, commands: readonly Command[]): ParsedLine {
+  const { words, format, help } = takeOptions(line.split(/\s+/).filter((word) => word !== ''));
+  if (help) words.unshift('help');
+  for (let count = words.length; count > 0; count--) {
+    const name = words.slice(0, count).join(' ');
+    const command = commands.find((candidate) => candidate.name === name);
+    if (command !== undefined) return { command, words: words.slice(count), format };
+  }
+  throw new UsageError(unknown(words, commands));
+}
+
+function takeOptions(given: readonly string[]): { words: string[]; format: Format; help: boolean } {
+  const words: string[] = [];
+  let format: Format = 'text';
+  let help = false;
+  for (let i = 0; i < given.length; i++) {
+    const word = given[i];
+    if (!word.startsWith('-')) words.push(word);
+    else if (word === '-h' || word === '--help') help = true;
+    else if (word === '-o' || word === '--output') format = parseFormat(given[++i]);
+    else if (word.startsWith('--output=')) format = parseFormat(word.slice('--output='.length));
+    else if (word.startsWith('-o')) format = parseFormat(word.slice('-o'.length));
+    else throw new UsageError(`unknown option ${printable(word)}; known: -o json, -o text, --help`);
+  }
+  return { words, format, help };
+}
+
+function parseFormat(text: string | undefined): Format {
+  if (text === 'json' || text === 'text') return text;
+  throw new UsageError(`-o needs json or text${text === undefined ? '' : `, not ${printable(text)}`}`);
+}
+
+function unknown(words: readonly string[], commands: readonly Command[]): string {
+  const [first = ''] = words;
+  const below = commands.map((command) => command.name).filter((name) => name.startsWith(`${first} `));
+  if (below.length > 0) {
+    const second = words[1];
+    if (second === undefined) return `${first} what? One of: ${below.join(', ')}`;
+    const hint = suggestion(`${first} ${second}`, below) || `; there are ${below.join(', ')}`;
+    return `unknown command "${printable(`${first} ${second}`)}"${hint}`;
+  }
+  const names = commands.flatMap((command) => [command.name, command.name.split(' ')[0]]);
+  return `unknown command "${printable(first)}"${suggestion(first, names) || '; try help'}`;
+}
+
+/** Foreign text as it may stand in an answer: short, on one line, and plain ASCII. */
+export function printable(text: string): string {
+  const short = text.length > 40 ? `${text.slice(0, 37)}...` : text;
+  return short.replace(/[^\x20-\x7e]/g, '?');
+}
+
+/** For commands that take nothing more. */
+export function expectNoWords(call: Call, name: string): void {
+  if (call.words.length > 0) throw new UsageError(`${name} takes no "${printable(call.words[0])}"`);
+}

@@ -1,0 +1,20 @@
+import { record } from '../answer.js';
+import { type Command, expectNoWords, FailedError } from '../command.js';
+
+export const drain: Command = {
+  name: 'drain',
+  usage: '',
+  summary: 'Take no new flows, and wait until every other member has everything.',
+  details: ['Send traffic elsewhere first. Flows that are held still pass. It ends when nothing is owed any more.'],
+  async run(call) {
+    expectNoWords(call, drain.name);
+    const drained = await call.source.drain();
+    if (!drained.complete) {
+      const owed = drained.unacknowledged_records;
+      throw new FailedError(
+        `some members do not have everything: ${owed} records are not acknowledged; see show peers`,
+      );
+    }
+    return record(drained);
+  },
+};

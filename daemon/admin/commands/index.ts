@@ -1,0 +1,24 @@
+/** All commands, in the order `help` lists them. */
+
+import type { Command } from '../command.js';
+import { drain } from './drain.js';
+import { help } from './help.js';
+import { showCounters } from './show-counters.js';
+import { showFlows } from './show-flows.js';
+import { showObjects } from './show-objects.js';
+import { showPeers } from './show-peers.js';
+import { showThreads } from './show-threads.js';
+import { shutdown } from './shutdown.js';
+import { status } from './status.js';
+
+export const COMMANDS: readonly Command[] = [
+  status,
+  showPeers,
+  showObjects,
+  showFlows,
+  showThreads,
+  showCounters,
+  drain,
+  shutdown,
+  help,
+];

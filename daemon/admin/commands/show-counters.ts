@@ -1,0 +1,44 @@
+import { type Column, table } from '../answer.js';
+import { type Command, UsageError } from '../command.js';
+import type { CounterRow } from '../source.js';
+
+const COLUMNS: readonly Column<CounterRow>[] = [
+  { title: 'COUNTER', cell: (counter) => counter.name },
+  { title: 'TOTAL', cell: (counter) => counter.total, right: true },
+  { title: 'MEANING', cell: (counter) => counter.help },
+];
+
+/**
+ * Whether a name holds the pattern somewhere; with a `*` in it, it has to be the whole name. Not a regular expression,
+ * as one of these could be made to run for ever.
+ */
+function matches(name: string, pattern: string): boolean {
+  if (!pattern.includes('*')) return name.includes(pattern);
+  const parts = pattern.split('*');
+  const first = parts[0];
+  const last = parts[parts.length - 1];
+  if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) return false;
+  let at = first.length;
+  for (const part of parts.slice(1, -1)) {
+    const found = name.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return at <= name.length - last.length;
+}
+
+export const showCounters: Command = {
+  name: 'show counters',
+  usage: '[PATTERN]',
+  summary: 'What is counted: packets, drops by reason, messages, records.',
+  details: ['PATTERN  a part of the name, or the whole of it with * for any text: nat_*, rx, *_bytes'],
+  async run({ source, words }) {
+    if (words.length > 1) throw new UsageError('show counters takes one pattern');
+    const [pattern = ''] = words;
+    const counters = await source.counters();
+    return table(
+      COLUMNS,
+      counters.filter((counter) => matches(counter.name, pattern)),
+    );
+  },
+};

@@ -1,0 +1,44 @@
+import { type Column, table } from '../answer.js';
+import type { Command } from '../command.js';
+import { FLOW_FILTER_HELP, type FlowFilter, matchesFlow, parseFlowFilter, protocolName } from '../flow-filter.js';
+import type { AdminSource, Endpoint, FlowRow } from '../source.js';
+
+const COLUMNS: readonly Column<FlowRow>[] = [
+  { title: 'OBJECT', cell: (flow) => flow.object },
+  { title: 'PROTO', cell: (flow) => protocolName(flow.protocol) },
+  { title: 'INSIDE', cell: (flow) => endpoint(flow.inside) },
+  { title: 'EXTERNAL', cell: (flow) => endpoint(flow.external) },
+  { title: 'REMOTE', cell: (flow) => endpoint(flow.remote) },
+  { title: 'STATE', cell: (flow) => flow.state },
+  { title: 'EXPIRES S', cell: (flow) => flow.expires_s, right: true },
+];
+
+function endpoint(end: Endpoint | null): string | null {
+  if (end === null) return null;
+  return end.address.includes(':') ? `[${end.address}]:${end.port}` : `${end.address}:${end.port}`;
+}
+
+/** Rows skipped in a row before a pause is made, whether or not the source makes any. */
+const SKIPPED_MAX = 512;
+
+function* matching(source: AdminSource, filter: FlowFilter): Generator<FlowRow | null> {
+  let left = filter.limit;
+  let skipped = 0;
+  if (left === 0) return;
+  for (const flow of source.flows(filter)) {
+    if (flow !== null && matchesFlow(filter, flow)) {
+      yield flow;
+      if (--left === 0) return;
+    } else if (flow === null || ++skipped % SKIPPED_MAX === 0) {
+      yield null;
+    }
+  }
+}
+
+export const showFlows: Command = {
+  name: 'show flows',
+  usage: '[TERM=VALUE …]',
+  summary: 'The flows that are held, all or those for which every term given holds.',
+  details: FLOW_FILTER_HELP,
+  run: ({ source, words }) => table(COLUMNS, matching(source, parseFlowFilter(words))),
+};

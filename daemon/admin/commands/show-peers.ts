@@ -1,0 +1,35 @@
+import { type Column, table } from '../answer.js';
+import { type Command, expectNoWords } from '../command.js';
+import type { PeerRow } from '../source.js';
+
+const COLUMNS: readonly Column<PeerRow>[] = [
+  { title: 'PEER', cell: (peer) => peer.name },
+  { title: 'ID', cell: (peer) => peer.id, right: true },
+  { title: 'ADDRESS', cell: (peer) => peer.address },
+  { title: 'STATE', cell: (peer) => peer.state },
+  { title: 'RTT MS', cell: (peer) => fixed(peer.rtt_ms, 1), right: true },
+  { title: 'LEAST', cell: (peer) => fixed(peer.rtt_min_ms, 1), right: true },
+  { title: 'HEARD MS AGO', cell: (peer) => fixed(peer.heard_ms_ago, 0), right: true },
+  { title: 'UNACKED', cell: (peer) => peer.unacknowledged_records, right: true },
+  { title: 'MISSING', cell: (peer) => peer.missing_records, right: true },
+];
+
+function fixed(value: number | null, digits: number): string | null {
+  return value === null ? null : value.toFixed(digits);
+}
+
+export const showPeers: Command = {
+  name: 'show peers',
+  usage: '',
+  summary: 'The other members: whether they are heard, how far away they are, what is under way.',
+  details: [
+    'STATE    reachable; silent (not heard for longer than keepalives take); never (not heard since the start)',
+    'RTT MS   round-trip time of state messages, smoothed; LEAST: the shortest ever',
+    'UNACKED  records of this member that the peer has not acknowledged',
+    'MISSING  records of the peer that are known of here and have not come',
+  ],
+  async run(call) {
+    expectNoWords(call, showPeers.name);
+    return table(COLUMNS, await call.source.peers());
+  },
+};

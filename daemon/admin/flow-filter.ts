@@ -1,0 +1,169 @@
+/**
+ * The filter of `show flows`: terms such as `proto=tcp inside=10.0.0.0/8 port=80`, all of which must hold.
+ */
+
+import { suggestion } from '../../conf/suggest.js';
+import { ipv4, rawIpv4 } from '../../conf/values.js';
+import { UsageError } from './command.js';
+import type { Endpoint, FlowRow } from './source.js';
+
+/** An address, or a block of them, and perhaps a port. Addresses are raw words, as in workers/batch.ts. */
+export interface EndpointFilter {
+  readonly address: number;
+  /** Raw too: `(address of a packet & mask) === address`. */
+  readonly mask: number;
+  readonly port: number | null;
+}
+
+export interface FlowFilter {
+  readonly protocol: number | null;
+  readonly inside: EndpointFilter | null;
+  readonly external: EndpointFilter | null;
+  readonly remote: EndpointFilter | null;
+  /** Of any of the endpoints. */
+  readonly port: number | null;
+  readonly state: string | null;
+  readonly object: string | null;
+  /** Rows at most. */
+  readonly limit: number;
+}
+
+export const FLOW_FILTER_HELP = [
+  'proto=tcp|udp|icmp|NUMBER    IP protocol',
+  'inside=ADDRESS[/BITS][:PORT] client',
+  'external=…                   translated address',
+  'remote=…                     other end',
+  'port=NUMBER                  port of any of these',
+  'state=WORD                   such as established',
+  'object=NAME                  state object',
+  'limit=NUMBER                 rows at most',
+];
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+type Term = (filter: Mutable<FlowFilter>, value: string) => void;
+
+const TERMS: Readonly<Record<string, Term>> = {
+  proto: (filter, value) => {
+    filter.protocol = parseProtocol(value);
+  },
+  inside: (filter, value) => {
+    filter.inside = parseEndpoint(value);
+  },
+  external: (filter, value) => {
+    filter.external = parseEndpoint(value);
+  },
+  remote: (filter, value) => {
+    filter.remote = parseEndpoint(value);
+  },
+  port: (filter, value) => {
+    filter.port = parseWhole(value, 65_535, 'a port');
+  },
+  state: (filter, value) => {
+    filter.state = value;
+  },
+  object: (filter, value) => {
+    filter.object = value;
+  },
+  limit: (filter, value) => {
+    filter.limit = parseWhole(value, Number.MAX_SAFE_INTEGER, 'a number of rows');
+  },
+};
+
+/** Throws a `UsageError` that names the term. */
+export function parseFlowFilter(words: readonly string[]): FlowFilter {
+  const filter: Mutable<FlowFilter> = {
+    protocol: null,
+    inside: null,
+    external: null,
+    remote: null,
+    port: null,
+    state: null,
+    object: null,
+    limit: Number.POSITIVE_INFINITY,
+  };
+  const seen = new Set<string>();
+  for (const word of words) {
+    const [key, value] = splitTerm(word);
+    if (seen.has(key)) throw new UsageError(`${key}= is given twice`);
+    seen.add(key);
+    try {
+      TERMS[key](filter, value);
+    } catch (error) {
+      throw new UsageError(`${word}: ${(error as Error).message}`);
+    }
+  }
+  return filter;
+}
+
+function splitTerm(word: string): [key: string, value: string] {
+  const equals = word.indexOf('=');
+  const key = equals < 0 ? word : word.slice(0, equals);
+  if (!Object.hasOwn(TERMS, key)) {
+    const known = Object.keys(TERMS);
+    throw new UsageError(`unknown term "${key}"${suggestion(key, known) || `; known: ${known.join(', ')}`}`);
+  }
+  if (equals < 0 || equals === word.length - 1) throw new UsageError(`${key} needs a value: ${key}=…`);
+  return [key, word.slice(equals + 1)];
+}
+
+export function matchesFlow(filter: FlowFilter, flow: FlowRow): boolean {
+  return (
+    (filter.protocol === null || filter.protocol === flow.protocol) &&
+    (filter.state === null || filter.state === flow.state) &&
+    (filter.object === null || filter.object === flow.object) &&
+    matchesEndpoint(filter.inside, flow.inside) &&
+    matchesEndpoint(filter.external, flow.external) &&
+    matchesEndpoint(filter.remote, flow.remote) &&
+    (filter.port === null ||
+      filter.port === flow.inside.port ||
+      filter.port === flow.external?.port ||
+      filter.port === flow.remote?.port)
+  );
+}
+
+function matchesEndpoint(filter: EndpointFilter | null, endpoint: Endpoint | null): boolean {
+  if (filter === null) return true;
+  if (endpoint === null || endpoint.address.includes(':')) return false;
+  return (
+    (rawIpv4(endpoint.address) & filter.mask) === filter.address &&
+    (filter.port === null || filter.port === endpoint.port)
+  );
+}
+
+const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17 };
+
+function parseProtocol(text: string): number {
+  const name = text.toLowerCase();
+  if (Object.hasOwn(PROTOCOL_NUMBERS, name)) return PROTOCOL_NUMBERS[name];
+  return parseWhole(text, 255, 'tcp, udp, icmp or a protocol number');
+}
+
+/** The name of a protocol as people write it. */
+export function protocolName(number: number): string {
+  const known = Object.entries(PROTOCOL_NUMBERS).find(([, candidate]) => candidate === number);
+  return known?.[0] ?? String(number);
+}
+
+function parseEndpoint(text: string): EndpointFilter {
+  const match = /^([^/:]*)(?:\/(\d{1,2}))?(?::(\d{1,5}))?$/.exec(text);
+  const address = match?.[1] ?? '';
+  if (match === null || !ipv4().safeParse(address).success) {
+    throw new Error('expected an IPv4 address, perhaps with /BITS or :PORT behind it');
+  }
+  const bits = match[2] === undefined ? 32 : parseWhole(match[2], 32, 'at most 32 bits');
+  const port = match[3] === undefined ? null : parseWhole(match[3], 65_535, 'a port');
+  const mask = byteSwap(bits === 0 ? 0 : -1 << (32 - bits));
+  return { address: rawIpv4(address) & mask, mask, port };
+}
+
+/** Between network order read as a number, in which prefixes are made, and a raw word. */
+function byteSwap(word: number): number {
+  return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
+}
+
+function parseWhole(text: string, max: number, what: string): number {
+  const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value <= max)) throw new Error(`expected ${what}`);
+  return value;
+}

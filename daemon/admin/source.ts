@@ -1,0 +1,136 @@
+/**
+ * What the admin commands ask of an instance: plain data, read from shared memory at the moment of asking. Field names
+ * are also the keys of the JSON output, so they are part of the interface to people's scripts.
+ */
+
+import type { FlowFilter } from './flow-filter.js';
+
+type Awaitable<T> = T | Promise<T>;
+
+export interface AdminSource {
+  status(): Awaitable<Status>;
+  /** The other members. */
+  peers(): Awaitable<readonly PeerRow[]>;
+  objects(): Awaitable<readonly ObjectRow[]>;
+  /**
+   * Flows, of any number: they are asked for piece by piece while the answer is being sent. `filter` is advice, to skip
+   * slots before rows are made of them; every row is checked against it again. Yields `null` now and then while nothing
+   * is found (at least every thousand slots), so that the main thread can do other work in between.
+   */
+  flows(filter: FlowFilter): Iterable<FlowRow | null>;
+  threads(): Awaitable<readonly ThreadRow[]>;
+  counters(): Awaitable<readonly CounterRow[]>;
+  /**
+   * Takes no new flows, lets the log run empty, and resolves when every other member has acknowledged everything or
+   * waiting longer is of no use. Asked for again, it waits for the same end.
+   */
+  drain(): Promise<Drained>;
+  /** Begins an orderly stop and returns at once. */
+  shutdown(): void;
+}
+
+export type InstancePhase = 'starting' | 'running' | 'draining' | 'stopping';
+
+export interface Status {
+  readonly phase: InstancePhase;
+  readonly version: string;
+  readonly cluster: string;
+  /** This member's name and id. */
+  readonly member: string;
+  readonly id: number;
+  readonly pid: number;
+  readonly uptime_s: number;
+  /** Names, in the order packets pass them. */
+  readonly middleboxes: readonly string[];
+  /** For each port, what is behind it: `inside = in0 (native)`. */
+  readonly ports: readonly string[];
+  readonly transport: string;
+  readonly threads: number;
+  readonly threads_ready: number;
+  readonly peers: number;
+  readonly peers_reachable: number;
+  readonly rx_packets: number;
+  readonly tx_packets: number;
+  readonly dropped_packets: number;
+}
+
+export interface PeerRow {
+  readonly name: string;
+  readonly id: number;
+  readonly address: string;
+  /** never: nothing was ever heard of it; silent: not for longer than a few keepalives. */
+  readonly state: 'reachable' | 'silent' | 'never';
+  /** Smoothed round-trip time, and the least ever; `null` before the first. */
+  readonly rtt_ms: number | null;
+  readonly rtt_min_ms: number | null;
+  /** Since the last message from it. */
+  readonly heard_ms_ago: number | null;
+  /** Our records it has not acknowledged. */
+  readonly unacknowledged_records: number;
+  /** Its records we know of and do not have. */
+  readonly missing_records: number;
+}
+
+export interface ObjectRow {
+  readonly id: number;
+  readonly name: string;
+  readonly delivery: string;
+  /** Equal at two members that hold the same. */
+  readonly digest: string;
+  /** Records of our own: given a number so far, and not acknowledged by every member. */
+  readonly records: number;
+  readonly unacknowledged_records: number;
+  /** The object's own figures: used, capacity and the like. */
+  readonly figures: Readonly<Record<string, number>>;
+}
+
+export interface Endpoint {
+  /** IPv4 dotted, or IPv6. */
+  readonly address: string;
+  /** Port, or identifier of an ICMP query. */
+  readonly port: number;
+}
+
+export interface FlowRow {
+  /** Name of the state object it is in. */
+  readonly object: string;
+  /** IP protocol number. */
+  readonly protocol: number;
+  readonly inside: Endpoint;
+  /** What it is translated to, if it is. */
+  readonly external: Endpoint | null;
+  /** The other end, if the row stands for one. */
+  readonly remote: Endpoint | null;
+  /** The name of its rank: `new`, `established` and so on. */
+  readonly state: string;
+  /** Until it is forgotten if nothing comes. */
+  readonly expires_s: number;
+}
+
+export interface ThreadRow {
+  readonly slot: number;
+  readonly name: string;
+  readonly state: string;
+  /** `null` when it is not pinned. */
+  readonly core: number | null;
+  readonly tid: number;
+  readonly restarts: number;
+  /** Rounds so far, modulo 2^32: alive while it changes. */
+  readonly heartbeat: number;
+}
+
+export interface CounterRow {
+  readonly name: string;
+  /** The sentence it was declared with. */
+  readonly help: string;
+  readonly kind: 'counter' | 'gauge';
+  readonly total: number;
+  /** By thread slot. */
+  readonly threads: readonly number[];
+}
+
+export interface Drained {
+  /** Whether every other member has everything. */
+  readonly complete: boolean;
+  readonly unacknowledged_records: number;
+}

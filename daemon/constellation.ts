@@ -1,0 +1,149 @@
+#!/usr/bin/env node
+/**
+ * `constellation`: asks a running instance something, or tells it to do something, through its admin socket.
+ *
+ * Exit codes: 0 done; 1 the command failed; 2 wrong usage; 69 the instance cannot be reached (EX_UNAVAILABLE); 77 it may
+ * not be spoken to by this user (EX_NOPERM); 78 the configuration given by -c is wrong (EX_CONFIG).
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { ask, CommandError, UnreachableError } from './admin/client.js';
+import { COMMANDS } from './admin/commands/index.js';
+import { version } from './version.js';
+
+const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
+
+const DEFAULT_SOCKET = '/run/constellation/constellation.sock';
+
+interface Options {
+  readonly socket?: string;
+  readonly config?: string;
+  readonly output: 'text' | 'json';
+  readonly timeout: number;
+  readonly watch?: number | true;
+}
+
+/** What ends the program with a message and a code. */
+class Exited extends Error {
+  readonly exitCode: number;
+
+  constructor(exitCode: number, message: string) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+function program(): Command {
+  const command = new Command('constellation')
+    .description('Asks a running constellationd, or tells it what to do, through its admin socket.')
+    .argument('<command...>', 'command and what belongs to it, as listed below')
+    .addOption(
+      new Option('-s, --socket <path>', `admin socket (default: ${DEFAULT_SOCKET})`).env('CONSTELLATION_SOCKET'),
+    )
+    .option('-c, --config <file>', 'configuration of the instance, which names its admin socket')
+    .addOption(
+      new Option('-o, --output <format>', 'json gives one document a line').choices(['text', 'json']).default('text'),
+    )
+    .option('-w, --watch [seconds]', 'ask again and again, every so many seconds (default: 2)', positive)
+    .option('-t, --timeout <seconds>', 'how long the instance may be silent (drain: as long as it takes)', positive, 10)
+    .version(version())
+    .addHelpText('after', helpText())
+    .helpCommand(false)
+    .exitOverride()
+    .action(run);
+  return command;
+}
+
+function positive(text: string): number {
+  const seconds = Number(text);
+  if (!(seconds > 0 && seconds <= 86_400)) throw new InvalidArgumentError('expected a number of seconds.');
+  return seconds;
+}
+
+function helpText(): string {
+  const forms = COMMANDS.map((command) => `${command.name} ${command.usage}`.trimEnd());
+  const width = Math.max(...forms.map((form) => form.length));
+  return [
+    '',
+    'Commands:',
+    ...COMMANDS.map((command, i) => `  ${forms[i].padEnd(width)}  ${command.summary}`),
+    '',
+    'Exit codes:',
+    '  0 done, 1 the command failed, 2 wrong usage, 69 no instance can be reached,',
+    '  77 no permission to speak to it, 78 the configuration given by -c is wrong',
+  ].join('\n');
+}
+
+async function run(words: string[], options: Options): Promise<void> {
+  const path = await socketPath(options);
+  const line = [...words, '-o', options.output].join(' ');
+  const silence_ms = words[0] === 'drain' ? undefined : options.timeout * 1000;
+  if (options.watch === undefined) {
+    await print(path, line, silence_ms);
+    return;
+  }
+  for (;;) {
+    if (process.stdout.isTTY) process.stdout.write('\x1b[2J\x1b[H');
+    await print(path, line, silence_ms);
+    await sleep((options.watch === true ? 2 : options.watch) * 1000);
+  }
+}
+
+async function socketPath(options: Options): Promise<string> {
+  if (options.config === undefined) return options.socket ?? DEFAULT_SOCKET;
+  // Loaded only when asked for: it brings every middlebox's declaration with it.
+  const { loadConfig } = await import('./config.js');
+  const { config, errors } = await loadConfig(options.config);
+  if (errors !== undefined) throw new Exited(Exit.CONFIG, errors.join('\n'));
+  return config.admin.socket;
+}
+
+async function print(path: string, line: string, silence_ms: number | undefined): Promise<void> {
+  try {
+    for await (const text of ask(path, line, { silence_ms })) {
+      if (process.stdout.write(`${text}\n`)) continue;
+      await new Promise((resolve) => process.stdout.once('drain', resolve));
+    }
+  } catch (error) {
+    if (error instanceof CommandError) {
+      throw new Exited(error.code === 'usage' ? Exit.USAGE : Exit.FAILED, error.message);
+    }
+    if (error instanceof UnreachableError) throw unreachable(path, error);
+    throw error;
+  }
+}
+
+function unreachable(path: string, error: UnreachableError): Exited {
+  const code = (error.cause as NodeJS.ErrnoException | undefined)?.code;
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new Exited(
+      Exit.NO_PERMISSION,
+      `${path}: no permission; run this as root or as a member of the socket's group`,
+    );
+  }
+  const why: Readonly<Record<string, string>> = {
+    ENOENT:
+      'no instance has its admin socket there; is it running (systemctl status constellation)? -s or -c says where',
+    ECONNREFUSED: 'no instance is listening; it may have been killed (systemctl status constellation)',
+    ENOTSOCK: 'this is no socket; -s or -c says where it is',
+  };
+  return new Exited(Exit.UNAVAILABLE, `${path}: ${why[code ?? ''] ?? error.message}`);
+}
+
+// Whoever reads our output may stop when it has enough (`| head`); that is no error of anyone's.
+process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === 'EPIPE' ? Exit.OK : Exit.FAILED),
+);
+
+try {
+  await program().parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Commander has printed it already; its code for help and --version is 0.
+    process.exitCode = error.exitCode === 0 ? Exit.OK : Exit.USAGE;
+  } else {
+    console.error(`constellation: ${(error as Error).message}`);
+    process.exitCode = error instanceof Exited ? error.exitCode : Exit.FAILED;
+  }
+}
