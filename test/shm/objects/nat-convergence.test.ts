@@ -1,0 +1,223 @@
+import { strict as assert } from 'node:assert';
+import fc from 'fast-check';
+import { NONE } from '../../../shm/none.js';
+import { type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
+import { Applied } from '../../../shm/objects/object.js';
+import { NatModel, validEntries } from './nat-model.js';
+import { Replica, type TestRecord } from './replica.js';
+
+const UDP = 17;
+const START = 70_000_000;
+const EXTERNAL = 0x010200c0;
+const LIFETIME = 300;
+
+const swap = (port: number): number => ((port & 0xff) << 8) | (port >>> 8);
+
+/** Few ports and few hosts, so that everything that can collide does. */
+const definition = natBinding({
+  addresses: [EXTERNAL],
+  flows: 40,
+  portRange: { first: 2000, last: 2005 },
+  allocation: 'shared',
+});
+
+type Action =
+  | { readonly do: 'packet'; readonly site: number; readonly host: number; readonly rank: number }
+  | { readonly do: 'renew'; readonly site: number; readonly host: number }
+  | { readonly do: 'deliver'; readonly site: number; readonly count: number; readonly coalesce: boolean }
+  | { readonly do: 'wait'; readonly seconds: number };
+
+const site = fc.nat({ max: 2 });
+const host = fc.nat({ max: 7 });
+
+function actions(waitMax: number): fc.Arbitrary<Action[]> {
+  return fc.array(
+    fc.oneof(
+      { weight: 6, arbitrary: fc.record({ do: fc.constant('packet' as const), site, host, rank: fc.nat({ max: 3 }) }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant('renew' as const), site, host }) },
+      {
+        weight: 3,
+        arbitrary: fc.record({
+          do: fc.constant('deliver' as const),
+          site,
+          count: fc.nat({ max: 5 }),
+          coalesce: fc.boolean(),
+        }),
+      },
+      {
+        weight: 2,
+        arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.integer({ min: 1, max: waitMax }) }),
+      },
+    ),
+    { maxLength: 80 },
+  );
+}
+
+/** Merges what can be merged, as the send thread does with what is waiting. */
+function coalesced(object: NatBinding, records: readonly TestRecord[]): TestRecord[] {
+  const out: { op: number; words: Int32Array; key: number }[] = [];
+  for (const { op, words } of records) {
+    const both = Int32Array.from([...words, ...words]);
+    const key = object.coalesceKey(op, both, 0, words.length);
+    const merged = out.some((earlier) => {
+      both.set(earlier.words, 0);
+      if (earlier.key !== key || !object.coalesce(op, both, 0, words.length, words.length)) return false;
+      earlier.words = both.slice(0, words.length);
+      return true;
+    });
+    if (!merged) out.push({ op, words: Int32Array.from(words), key });
+  }
+  return out.map(({ op, words }) => ({ op, words: [...words] }));
+}
+
+class Cluster {
+  readonly sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));
+  readonly model = new NatModel();
+  now = START;
+  /** What each site has yet to hear, in the order it was said. */
+  private readonly owed: TestRecord[][] = [[], [], []];
+  private draw: number;
+
+  constructor(seed: number) {
+    this.draw = seed;
+  }
+
+  private random(below: number): number {
+    this.draw = (Math.imul(this.draw, 1664525) + 1013904223) | 0;
+    return (this.draw >>> 8) % below;
+  }
+
+  act(action: Action): void {
+    if (action.do === 'wait') this.now += action.seconds;
+    else if (action.do === 'deliver') this.deliver(action.site, action.count, action.coalesce);
+    else {
+      const { object } = this.sites[action.site];
+      const key = portAndProtocol(swap(2000 + action.host), UDP);
+      const hash = object.hash(action.host, key);
+      let slot = object.findOutbound(hash, action.host, key, this.now);
+      if (action.do === 'renew') {
+        if (slot !== NONE) object.renew(slot, this.now, LIFETIME);
+      } else {
+        if (slot === NONE) slot = object.add(hash, action.host, key, this.now, this.now + LIFETIME);
+        if (slot !== NONE) object.refresh(slot, action.rank, this.now, LIFETIME >> object.rank(slot));
+      }
+      this.collect(action.site);
+      this.check(object);
+    }
+  }
+
+  private collect(site: number): void {
+    for (const record of this.sites[site].drain()) {
+      this.model.join(record);
+      this.owed.forEach((queue, i) => {
+        if (i !== site) queue.push(record);
+      });
+    }
+  }
+
+  /** Delivers some of what a site is owed, in any order, some of it twice. */
+  private deliver(site: number, count: number, coalesce: boolean): void {
+    const replica = this.sites[site];
+    const queue = this.owed[site];
+    if (coalesce) {
+      const merged = coalesced(replica.object, queue);
+      queue.length = 0;
+      queue.push(...merged);
+    }
+    for (let i = 0; i < count && queue.length > 0; i++) {
+      const at = this.random(queue.length);
+      const [record] = queue.splice(at, 1);
+      if (this.random(4) === 0) queue.push(record);
+      const applied = replica.apply(record, this.now);
+      assert.ok(applied === Applied.CHANGED || applied === Applied.UNCHANGED);
+      this.check(replica.object);
+    }
+  }
+
+  settle(): void {
+    for (let site = 0; site < 3; site++)
+      while (this.owed[site].length > 0) this.deliver(site, this.owed[site].length, this.random(2) === 0);
+  }
+
+  /** At any moment: no port has two owners, and both directions agree. */
+  check(object: NatBinding): void {
+    const taken = new Set<number>();
+    for (const entry of object.entries(this.now, ({ dead }) => !dead)) {
+      assert.ok(!taken.has(entry.externalPort), `port ${entry.externalPort} has two owners`);
+      taken.add(entry.externalPort);
+      const key = portAndProtocol(swap(entry.internalPort), UDP);
+      const hash = object.hash(entry.internalAddress, key);
+      const slot = object.findOutbound(hash, entry.internalAddress, key, this.now);
+      assert.notEqual(slot, NONE);
+      assert.equal(object.findInbound(object.place(EXTERNAL, swap(entry.externalPort), UDP), this.now), slot);
+    }
+  }
+}
+
+describe('nat binding at several sites', () => {
+  it('converges to the fold of all records, whatever their order, repetition and coalescing', () => {
+    fc.assert(
+      fc.property(actions(20), fc.integer(), (list, seed) => {
+        const cluster = new Cluster(seed);
+        for (const action of list) cluster.act(action);
+        cluster.settle();
+        const expected = cluster.model.valid(cluster.now);
+        for (const { object } of cluster.sites) {
+          cluster.check(object);
+          assert.deepEqual(validEntries(object, cluster.now, swap), expected);
+          assert.equal(object.digest(cluster.now), cluster.sites[0].object.digest(cluster.now));
+        }
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  it('converges while entries are forgotten and ports reused, as long as records come before a lifetime is over', () => {
+    fc.assert(
+      fc.property(actions(400), fc.integer(), (list, seed) => {
+        const cluster = new Cluster(seed);
+        for (const action of list) {
+          if (action.do === 'wait') cluster.settle();
+          cluster.act(action);
+          if (action.do === 'wait') for (const { object } of cluster.sites) object.sweep(cluster.now, 40);
+        }
+        cluster.settle();
+        for (const { object } of cluster.sites) {
+          cluster.check(object);
+          assert.deepEqual(validEntries(object, cluster.now, swap), cluster.model.valid(cluster.now));
+          assert.equal(object.digest(cluster.now), cluster.sites[0].object.digest(cluster.now));
+        }
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  it('gives a port two sites took to the larger endpoint at both, and tells the loser to take another', () => {
+    const one = natBinding({
+      addresses: [EXTERNAL],
+      flows: 10,
+      portRange: { first: 3000, last: 3000 },
+      allocation: 'shared',
+    });
+    const two = [new Replica(one, 0, 2), new Replica(one, 1, 2)];
+    const key = portAndProtocol(swap(3000), UDP);
+    const hosts = [0x0100000a, 0x0200000a];
+    const find = (at: number, host: number): number =>
+      two[at].object.findOutbound(two[at].object.hash(host, key), host, key, START);
+    hosts.forEach((h, i) => {
+      assert.notEqual(two[i].object.add(two[i].object.hash(h, key), h, key, START, START + 60), NONE);
+    });
+    const records = two.map((replica) => replica.drain());
+    assert.equal(two[0].apply(records[1][0], START), Applied.CHANGED);
+    assert.equal(two[1].apply(records[0][0], START), Applied.CHANGED);
+    for (let at = 0; at < 2; at++) {
+      const { object } = two[at];
+      assert.equal(find(at, hosts[0]), NONE, 'the smaller is dead');
+      const winner = find(at, hosts[1]);
+      assert.notEqual(winner, NONE);
+      assert.equal(object.findInbound(object.place(EXTERNAL, swap(3000), UDP), START), winner);
+      assert.equal(object.describe(START)['collisions'], 1);
+      assert.equal(object.digest(START), two[0].object.digest(START));
+    }
+  });
+});
