@@ -1,0 +1,103 @@
+/**
+ * The receive thread: takes the other members' messages, applies their operations, and tells the send thread, through the
+ * acknowledgement board, what to acknowledge and what has been acknowledged.
+ *
+ * A thin shell around `replication/receiver.ts`: it brings the clock and the sockets. It lives on socket events alone; a
+ * slow timer looks at the phase and shows the heartbeat.
+ */
+
+import { coarseSeconds } from '../shm/clock.js';
+import { type Control, Phase } from '../shm/control.js';
+import type { Metrics } from '../shm/metrics.js';
+import type { StateObject } from '../shm/objects/object.js';
+import type { Agent } from './agent.js';
+import { monotonicMs } from './monotonic.js';
+import { Counts } from './replication/metrics.js';
+import { Receiver } from './replication/receiver.js';
+import type { ReplicationSettings } from './replication/settings.js';
+import { receiveTransport } from './transport/open.js';
+import type { ReceiveTransport } from './transport/transport.js';
+
+export interface ReceiveAgentOptions {
+  readonly settings: ReplicationSettings;
+  readonly layoutHash: readonly [number, number];
+  /** In the order of their ids, opened to write, without a log. */
+  readonly objects: readonly StateObject[];
+  readonly ackBoard: SharedArrayBuffer;
+  readonly control: Control;
+  readonly metrics: Metrics;
+  /** Our slot: metrics row and heartbeat. */
+  readonly thread: number;
+  /** Told of errors thrown by a state object's own code; each is counted too. */
+  readonly onError?: (error: unknown, object: number, origin: number) => void;
+  /** Another transport than the settings', for tests. */
+  readonly transport?: ReceiveTransport;
+}
+
+const TICK_MS = 100;
+
+export class ReceiveAgent implements Agent {
+  readonly receiver: Receiver;
+  private readonly control: Control;
+  private readonly thread: number;
+  private readonly transport: ReceiveTransport;
+  private readonly counts: Counts;
+  private received = 0;
+  private transportErrors = 0;
+
+  constructor(options: ReceiveAgentOptions) {
+    const { settings, layoutHash, objects, control, metrics, thread } = options;
+    this.control = control;
+    this.thread = thread;
+    this.counts = new Counts(metrics.catalogue, metrics.row(thread));
+    this.receiver = new Receiver({
+      settings,
+      layoutHash,
+      objects,
+      board: options.ackBoard,
+      counts: this.counts,
+      ring: () => control.ring(),
+      ...(options.onError && { onError: options.onError }),
+    });
+    this.transport = options.transport ?? receiveTransport(settings, objects.length);
+  }
+
+  /** Opens the sockets; from here on messages are taken. Throws an error that names the address that cannot be used. */
+  onStart(): Promise<void> {
+    return this.transport.open((datagram) => {
+      this.received++;
+      this.receiver.receive(datagram, monotonicMs(), coarseSeconds(Date.now()));
+    });
+  }
+
+  /** Notes what goes on; messages are taken as they come. Returns how many came since the last round. */
+  doWork(): number {
+    const { counts, transport } = this;
+    const received = this.received;
+    this.received = 0;
+    counts.set('state_rx_reorder_bytes', this.receiver.bufferedBytes);
+    counts.set('state_rx_socket_bytes', transport.bufferBytes);
+    counts.add('state_rx_errors', transport.errors - this.transportErrors);
+    this.transportErrors = transport.errors;
+    return received;
+  }
+
+  /** Until main says stop. */
+  run(): Promise<void> {
+    return new Promise((resolve) => {
+      const tick = (): void => {
+        this.doWork();
+        this.control.beat(this.thread);
+        if (this.control.phase !== Phase.STOP) return;
+        clearInterval(timer);
+        resolve();
+      };
+      const timer = setInterval(tick, TICK_MS);
+      tick();
+    });
+  }
+
+  onClose(): Promise<void> {
+    return this.transport.close();
+  }
+}

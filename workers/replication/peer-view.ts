@@ -1,0 +1,57 @@
+/**
+ * The other members as the send thread sees them: retransmission timeouts (RFC 6298 §2) and who has fallen silent.
+ * Read from the board at most once a millisecond.
+ */
+
+import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import { groupAckDelayMs, type ReplicationSettings } from './settings.js';
+
+const REFRESH_MS = 1;
+/** Smallest allowance for variation: the clock and the scheduler are no better. */
+const GRANULARITY_MS = 1;
+
+export class PeerView {
+  /** Retransmission timeout per member, in ms, without back-off. */
+  readonly timeout: Float64Array;
+  /** 1: not heard for so long that it gets probes only. */
+  readonly silent: Uint8Array;
+  /** Grows whenever a silent member is heard again. */
+  revivals = 0;
+  private readonly board: AckBoard;
+  private readonly settings: ReplicationSettings;
+  private readonly ackDelayMs: number;
+  private readonly record = new PeerRecord();
+  private refreshedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(settings: ReplicationSettings, board: AckBoard) {
+    this.settings = settings;
+    this.board = board;
+    this.ackDelayMs = groupAckDelayMs(settings);
+    this.timeout = new Float64Array(settings.members.length).fill(settings.retransmitMsInitial);
+    this.silent = new Uint8Array(settings.members.length).fill(1);
+  }
+
+  refresh(now: number): void {
+    if (now - this.refreshedAt < REFRESH_MS) return;
+    this.refreshedAt = now;
+    for (let member = 0; member < this.silent.length; member++) {
+      const { record } = this;
+      record.incarnation = 0;
+      this.board.readPeer(member, record);
+      const silent = record.incarnation === 0 || now - record.heardAt > this.settings.silentMs;
+      if (!silent && this.silent[member] === 1) this.revivals++;
+      this.silent[member] = silent ? 1 : 0;
+      if (!silent && record.samples > 0) this.timeout[member] = this.timeoutOf(record);
+    }
+  }
+
+  /** A unit tried `attempts` times is tried again when this is over. */
+  backedOff(timeoutMs: number, attempts: number): number {
+    return Math.min(timeoutMs * 2 ** Math.min(30, Math.max(0, attempts - 1)), this.settings.retransmitMsMax);
+  }
+
+  private timeoutOf(record: PeerRecord): number {
+    const ms = record.smoothed + Math.max(GRANULARITY_MS, 4 * record.variation) + this.ackDelayMs;
+    return Math.min(Math.max(ms, this.settings.retransmitMsMin), this.settings.retransmitMsMax);
+  }
+}

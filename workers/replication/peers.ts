@@ -1,0 +1,91 @@
+/** Replication as the operator sees it: computed from shared memory by any thread, without asking the ones that work. */
+
+import { AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { LogConsumer } from '../../shm/log.js';
+import { type ReplicationSettings, selfIndex } from './settings.js';
+import { unitLogRegion, unitLogUsedWords } from './unit-log.js';
+
+export interface PeerObject {
+  readonly object: number;
+  /** Records of ours that it has not acknowledged. */
+  readonly unacknowledged: number;
+  /** Records of its that it said it sent and that we do not have. */
+  readonly missing: number;
+  /** Everything of ours through this number has been acknowledged; of its, received. */
+  readonly acknowledgedThrough: number;
+  readonly receivedThrough: number;
+}
+
+export interface PeerStatus {
+  readonly id: number;
+  readonly name: string;
+  /** Place among the members in the order of their ids. */
+  readonly index: number;
+  readonly address: string;
+  /** `never`: no message yet; `silent`: none for `silentMs`. */
+  readonly state: 'heard' | 'silent' | 'never';
+  /** 0 while never heard. */
+  readonly incarnation: number;
+  readonly heardMsAgo: number | null;
+  /** Round trip, ms; null before the first sample. Minimum and average are over a sliding window of samples. */
+  readonly rttMs: { readonly latest: number; readonly minimum: number; readonly average: number } | null;
+  /** Sums over the objects. */
+  readonly unacknowledged: number;
+  readonly missing: number;
+  readonly objects: readonly PeerObject[];
+}
+
+/** Every other member, in the order of their ids. `now`: `monotonicMs()`. */
+export function readPeers(buffer: SharedArrayBuffer, settings: ReplicationSettings, now: number): PeerStatus[] {
+  const board = new AckBoard(buffer);
+  const self = selfIndex(settings);
+  const statuses: PeerStatus[] = [];
+  settings.members.forEach((member, index) => {
+    if (index === self) return;
+    const peer = new PeerRecord();
+    board.readPeer(index, peer);
+    const objects = Array.from({ length: board.objects }, (_, object) => readObject(board, object, index));
+    const heard = peer.incarnation !== 0;
+    const heardMsAgo = heard ? Math.max(0, now - peer.heardAt) : null;
+    statuses.push({
+      id: member.id,
+      name: member.name,
+      index,
+      address: member.address,
+      state: heardMsAgo === null ? 'never' : heardMsAgo > settings.silentMs ? 'silent' : 'heard',
+      incarnation: peer.incarnation,
+      heardMsAgo,
+      rttMs: peer.samples === 0 ? null : { latest: peer.latest, minimum: peer.minimum, average: peer.average },
+      unacknowledged: objects.reduce((sum, object) => sum + object.unacknowledged, 0),
+      missing: objects.reduce((sum, object) => sum + object.missing, 0),
+      objects,
+    });
+  });
+  return statuses;
+}
+
+function readObject(board: AckBoard, object: number, member: number): PeerObject {
+  const theirs = new VectorRecord();
+  const ours = new VectorRecord();
+  board.readReception(object, member, theirs);
+  board.readAcknowledged(object, member, ours);
+  return {
+    object,
+    unacknowledged: ours.missing(board.sequence(object)),
+    missing: theirs.missing(theirs.highest),
+    acknowledgedThrough: ours.contiguous,
+    receivedThrough: theirs.contiguous,
+  };
+}
+
+/**
+ * Whether every operation written to the log rings has been acknowledged by every member. Exact once the workers have
+ * ended: main asks it before it stops the replication threads.
+ */
+export function isSettled(logs: readonly SharedArrayBuffer[], unitLogs: SharedArrayBuffer, objects: number): boolean {
+  // The rings first: a record leaves its ring only when it is in a unit log.
+  if (logs.some((log) => new LogConsumer(log).backlog !== 0)) return false;
+  for (let object = 0; object < objects; object++)
+    if (unitLogUsedWords(unitLogRegion(unitLogs, object, objects)) !== 0) return false;
+  return true;
+}

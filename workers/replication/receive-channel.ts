@@ -1,0 +1,184 @@
+/**
+ * The receiving side of one channel towards one other member: what we have of its units, and what it has of ours.
+ *
+ * A unit is applied exactly once in each life of its origin, whole:
+ *
+ * | unit is…            | `any-order`       | `in-order`                          | told to the origin as |
+ * | ------------------- | ----------------- | ----------------------------------- | --------------------- |
+ * | next                | applied           | applied, and those buffered behind it | contiguous           |
+ * | beyond a gap        | applied           | buffered                            | a range               |
+ * | known               | dropped           | dropped                             | still there           |
+ * | not rememberable    | dropped           | dropped                             | missing: comes again  |
+ *
+ * What the origin can send no more (below its floor) is passed over and counted: only a member that has started again
+ * without its state, or one that was given up, ever sees that.
+ */
+
+import { type AckBoard, VectorRecord } from '../../shm/ack-board.js';
+import { Applied, type StateObject } from '../../shm/objects/object.js';
+import type { MessageReader } from './message.js';
+import type { Counts } from './metrics.js';
+import { Arrival, Reception } from './reception.js';
+import { ReorderBuffer } from './reorder-buffer.js';
+import { FIRST_SEQUENCE } from './unit-log.js';
+
+export interface ReceiveContext {
+  readonly board: AckBoard;
+  readonly counts: Counts;
+  /** Told of errors thrown by an object's own code. */
+  readonly onError: (error: unknown, object: number, origin: number) => void;
+  readonly reorderBytes: number;
+}
+
+export class ReceiveChannel {
+  readonly reception = new Reception();
+  readonly acknowledged = new VectorRecord();
+  /** Latest of our datagram numbers that an echo gave a round trip for. */
+  echoed: number;
+  private readonly object: StateObject;
+  private readonly origin: number;
+  private readonly context: ReceiveContext;
+  private readonly reorder: ReorderBuffer | null;
+
+  /** Goes on from what the board says: `origin` is a member's index. */
+  constructor(object: StateObject, origin: number, context: ReceiveContext) {
+    this.object = object;
+    this.origin = origin;
+    this.context = context;
+    this.reorder = object.delivery === 'in-order' ? new ReorderBuffer(context.reorderBytes) : null;
+    this.echoed = context.board.datagram(object.id);
+    context.board.readReception(object.id, origin, this.reception);
+    context.board.readAcknowledged(object.id, origin, this.acknowledged);
+    // What was buffered died with the last thread. The origin still has it: it holds on to all beyond `contiguous`.
+    if (this.reorder !== null) this.reception.forgetRanges();
+  }
+
+  get bufferedBytes(): number {
+    return this.reorder === null ? 0 : this.reorder.bytes;
+  }
+
+  /** The member started again: it has nothing of ours, and its numbers begin anew. */
+  reset(): void {
+    this.reception.clear();
+    this.acknowledged.clear();
+    this.reorder?.clear();
+    this.context.board.writeReception(this.object.id, this.origin, this.reception);
+    this.context.board.writeAcknowledged(this.object.id, this.origin, this.acknowledged);
+  }
+
+  /**
+   * Takes in the entry the reader stands at, which is about us. Returns whether it told anything: an entry from before
+   * the last one heard does not.
+   */
+  takeAcknowledgement(reader: MessageReader): boolean {
+    const { acknowledged } = this;
+    if (reader.datagram <= acknowledged.datagram) return false;
+    acknowledged.incarnation = reader.incarnation;
+    acknowledged.datagram = reader.datagram;
+    acknowledged.contiguous = Math.max(acknowledged.contiguous, reader.contiguous);
+    let ranges = 0;
+    for (let i = 0; i < reader.ranges; i++)
+      if (reader.rangeStart(i) > acknowledged.contiguous)
+        acknowledged.setRange(ranges++, reader.rangeStart(i), reader.rangeEnd(i));
+    acknowledged.ranges = ranges;
+    this.context.board.writeAcknowledged(this.object.id, this.origin, acknowledged);
+    return true;
+  }
+
+  /** Takes in what the message says of its origin, and its units. `coarse`: seconds for the state objects. */
+  takeUnits(reader: MessageReader, now: number, coarse: number): void {
+    const { reception } = this;
+    if (reception.incarnation === 0) {
+      reception.incarnation = reader.incarnation;
+      reception.contiguous = FIRST_SEQUENCE - 1;
+    }
+    if (reader.floor > reception.contiguous + 1) {
+      this.context.counts.add('state_rx_records_skipped', reception.advance(reader.floor - 1));
+      this.applyBuffered(coarse);
+    }
+    if (reader.highest > reception.highest) reception.highest = reader.highest;
+    if (reader.datagram > reception.datagram) {
+      reception.datagram = reader.datagram;
+      reception.stamp = reader.stamp;
+      reception.arrivalMs = now;
+    }
+    for (let i = 0; i < reader.units; i++) {
+      reader.unit(i);
+      this.takeUnit(reader, coarse);
+    }
+    this.context.board.writeReception(this.object.id, this.origin, reception);
+  }
+
+  private takeUnit(reader: MessageReader, coarse: number): void {
+    const { reception, reorder } = this;
+    const { counts } = this.context;
+    const { first } = reader;
+    const last = first + reader.count - 1;
+    switch (reception.classify(first, last)) {
+      case Arrival.DUPLICATE:
+        counts.add('state_rx_units_duplicate', 1);
+        return;
+      case Arrival.OVERLAP:
+        counts.add('state_rx_units_overlap', 1);
+        return;
+      case Arrival.NO_ROOM:
+        counts.add('state_rx_units_dropped', 1);
+        return;
+      case Arrival.NEXT:
+        this.apply(reader.words, reader.recordsAt, reader.recordWords, coarse);
+        reception.add(first, last);
+        this.applyBuffered(coarse);
+        break;
+      case Arrival.BEYOND:
+        if (reorder === null) this.apply(reader.words, reader.recordsAt, reader.recordWords, coarse);
+        else if (!reorder.add(first, last, reader.words, reader.recordsAt, reader.recordWords)) {
+          counts.add('state_rx_units_dropped', 1);
+          return;
+        }
+        reception.add(first, last);
+        counts.add('state_rx_units_out_of_order', 1);
+    }
+    counts.row[counts.at.state_rx_units]++;
+  }
+
+  /** Applies the buffered units whose turn has come. */
+  private applyBuffered(coarse: number): void {
+    if (this.reorder === null) return;
+    for (;;) {
+      const records = this.reorder.take(this.reception.contiguous);
+      if (records === null) return;
+      this.apply(records, 0, records.length, coarse);
+    }
+  }
+
+  /** Applies a unit's records. None of them can stop the rest. */
+  private apply(words: Int32Array, at: number, recordWords: number, coarse: number): void {
+    const { counts } = this.context;
+    const { object, origin } = this;
+    const end = at + recordWords;
+    for (let next = at; next < end; ) {
+      const length = words[next] & 0xff;
+      try {
+        const outcome = object.apply((words[next] >>> 8) & 0xff, words, next + 1, length, origin, coarse);
+        counts.row[outcomeColumn(counts, outcome)]++;
+      } catch (error) {
+        counts.add('state_rx_records_failed', 1);
+        this.context.onError(error, object.id, origin);
+      }
+      next += 1 + length;
+    }
+  }
+}
+
+function outcomeColumn(counts: Counts, outcome: Applied): number {
+  switch (outcome) {
+    case Applied.CHANGED:
+      return counts.at.state_rx_records_changed;
+    case Applied.UNCHANGED:
+      return counts.at.state_rx_records_unchanged;
+    case Applied.FULL:
+      return counts.at.state_rx_records_full;
+    default:
+      return counts.at.state_rx_records_malformed;
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * The receive thread's half of the protocol core: takes messages, applies their operations, and keeps the board: what we
+ * have of each origin, what each member has of ours, and the round trip to it.
+ *
+ * No sockets, clocks or threads. Nothing in a message is believed before it has passed every check of `REJECTS`.
+ *
+ * **Lives.** A member's incarnation tells one life from the next. A later one replaces the earlier at once; an earlier
+ * one (its clock went back) only when the present one has been silent; else it is a straggler from the old life and is
+ * dropped. A member that started again is sent whatever the others still hold; what they had let go of, because its old
+ * life had it, and what its old life had not delivered, takes a snapshot and a repair, which are not here.
+ */
+
+import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import { MessageReader, type Reject, stampOf } from './message.js';
+import type { Counts } from './metrics.js';
+import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
+import { RoundTrip } from './round-trip.js';
+import { messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
+
+export interface ReceiverOptions {
+  readonly settings: ReplicationSettings;
+  readonly layoutHash: readonly [number, number];
+  /** In the order of their ids, from 0, opened to write. */
+  readonly objects: readonly StateObject[];
+  readonly board: SharedArrayBuffer;
+  readonly counts: Counts;
+  /** Rings the send thread's bell: an acknowledgement is owed, or there is room in its log. */
+  readonly ring: () => void;
+  /** Told of errors thrown by an object's own code. */
+  readonly onError?: (error: unknown, object: number, origin: number) => void;
+}
+
+/** A longer round trip, in microseconds, is not one. */
+const ROUND_TRIP_US_MAX = 60e6;
+
+export class Receiver {
+  private readonly settings: ReplicationSettings;
+  private readonly board: AckBoard;
+  private readonly counts: Counts;
+  private readonly ring: () => void;
+  private readonly reader: MessageReader;
+  private readonly self: number;
+  private readonly indexOf = new Map<number, number>();
+  private readonly peers: PeerRecord[];
+  private readonly roundTrips: RoundTrip[];
+  /** [object][member] */
+  private readonly channels: readonly (readonly ReceiveChannel[])[];
+  /** Per object: messages that asked for an acknowledgement, and as of which the bell last rang. */
+  private readonly owed: Int32Array;
+  private readonly rung: Int32Array;
+
+  constructor(options: ReceiverOptions) {
+    const { settings, objects, counts } = options;
+    const board = new AckBoard(options.board);
+    if (board.objects !== objects.length || board.members !== settings.members.length)
+      throw new RangeError('the acknowledgement board was made for other objects or members');
+    this.settings = settings;
+    this.board = board;
+    this.counts = counts;
+    this.ring = options.ring;
+    this.reader = new MessageReader(settings.clusterId, options.layoutHash, objects.length, messageBytes(settings));
+    this.self = selfIndex(settings);
+    settings.members.forEach((member, index) => this.indexOf.set(member.id, index));
+    this.peers = settings.members.map((_, member) => {
+      const record = new PeerRecord();
+      board.readPeer(member, record);
+      return record;
+    });
+    this.roundTrips = settings.members.map(() => new RoundTrip());
+    const context: ReceiveContext = {
+      board,
+      counts,
+      onError: options.onError ?? (() => {}),
+      reorderBytes: settings.reorderBytes,
+    };
+    this.channels = objects.map((object) =>
+      settings.members.map((_, member) => new ReceiveChannel(object, member, context)),
+    );
+    this.owed = Int32Array.from(objects, (_, object) => board.owed(object));
+    this.rung = this.owed.slice();
+  }
+
+  /**
+   * Takes one datagram, received at `now` (ms); `coarse` is the time in coarse seconds, for the state objects.
+   * Returns why it was refused, or null.
+   */
+  receive(message: Uint8Array, now: number, coarse: number): Reject | null {
+    const { counts } = this;
+    counts.row[counts.at.state_rx_messages]++;
+    counts.row[counts.at.state_rx_bytes] += message.byteLength;
+    const reject = this.reader.read(message) ?? this.check(now);
+    if (reject !== null) {
+      counts.add(`state_rejected_${reject}`, 1);
+      return reject;
+    }
+    const { object } = this.reader;
+    const member = this.indexOf.get(this.reader.sender) as number;
+    const channel = this.channels[object][member];
+    this.hear(member, now);
+    const told = this.takeAcknowledgements(channel, member, now);
+    channel.takeUnits(this.reader, now, coarse);
+    this.board.writePeer(member, this.peers[member]);
+    this.board.noteChange(object);
+    const owed = this.reader.units > 0 && this.owe(object, now);
+    if (owed || (told && this.board.hungry(object))) this.ring();
+    return null;
+  }
+
+  /** Bytes of units that wait for an earlier one. */
+  get bufferedBytes(): number {
+    let bytes = 0;
+    for (const members of this.channels) for (const channel of members) bytes += channel.bufferedBytes;
+    return bytes;
+  }
+
+  /** The checks that need to know the members. Changes nothing. */
+  private check(now: number): Reject | null {
+    const { reader, settings, board } = this;
+    if (reader.view !== settings.view) return 'view';
+    const member = this.indexOf.get(reader.sender);
+    if (member === undefined) return 'sender';
+    if (member === this.self) return 'own';
+    const peer = this.peers[member];
+    const old = reader.incarnation < peer.incarnation && now - peer.heardAt <= settings.silentMs;
+    if (old) return 'incarnation';
+    for (let i = 0; i < reader.entries; i++) {
+      reader.entry(i);
+      if (reader.origin !== settings.self || reader.originIncarnation !== board.incarnation) continue;
+      const sent = board.sequence(reader.object);
+      const highest = reader.ranges > 0 ? reader.rangeEnd(reader.ranges - 1) : reader.contiguous;
+      if (highest > sent || reader.echoDatagram > board.datagram(reader.object)) return 'ack_unsent';
+    }
+    return null;
+  }
+
+  /** Notes that the member lives, and forgets its last life if this is a new one. */
+  private hear(member: number, now: number): void {
+    const peer = this.peers[member];
+    if (peer.incarnation !== this.reader.incarnation) {
+      if (peer.incarnation !== 0) this.restarted(member);
+      peer.incarnation = this.reader.incarnation;
+    }
+    peer.heardAt = now;
+  }
+
+  private restarted(member: number): void {
+    this.counts.add('state_rx_restarts', 1);
+    for (let object = 0; object < this.channels.length; object++) {
+      this.channels[object][member].reset();
+      this.board.noteChange(object);
+    }
+  }
+
+  /** Takes in the entries about us. Returns whether any told something. */
+  private takeAcknowledgements(channel: ReceiveChannel, member: number, now: number): boolean {
+    const { reader, settings, board } = this;
+    let told = false;
+    for (let i = 0; i < reader.entries; i++) {
+      reader.entry(i);
+      if (reader.origin !== settings.self) continue;
+      if (reader.originIncarnation !== board.incarnation || !channel.takeAcknowledgement(reader)) {
+        this.counts.add('state_rx_acks_stale', 1);
+        continue;
+      }
+      told = true;
+      if (reader.echoValid && reader.echoDatagram > channel.echoed) {
+        channel.echoed = reader.echoDatagram;
+        const us = (stampOf(now) - reader.echoStamp - reader.echoDelayUs) >>> 0;
+        if (us <= ROUND_TRIP_US_MAX) this.roundTrips[member].sample(us / 1000, now, this.peers[member]);
+      }
+    }
+    return told;
+  }
+
+  /** An acknowledgement is owed. Returns whether the send thread must be told: see the board on why none is missed. */
+  private owe(object: number, now: number): boolean {
+    const owed = (this.owed[object] + 1) | 0;
+    this.owed[object] = owed;
+    this.board.setOwed(object, owed);
+    if (((this.board.served(object) - this.rung[object]) | 0) < 0) return false;
+    this.rung[object] = owed;
+    this.board.setOwedAt(object, now);
+    return true;
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * What we have of one origin on one channel: the arithmetic of a reception vector.
+ *
+ * A unit is received whole or not at all, and a unit once sent is never cut differently, so a new unit never overlaps
+ * in part what is here: one that does was not made by this protocol.
+ */
+
+import { MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
+
+export const Arrival = {
+  /** The next in order. */
+  NEXT: 0,
+  /** New, beyond a gap, and there is room to remember it. */
+  BEYOND: 1,
+  /** Known already. */
+  DUPLICATE: 2,
+  /** New, but it could not be remembered: not to be accepted. */
+  NO_ROOM: 3,
+  /** Overlaps known numbers in part. */
+  OVERLAP: 4,
+} as const;
+export type Arrival = (typeof Arrival)[keyof typeof Arrival];
+
+/** Beyond this distance a number cannot be told to the origin (a word on the wire). */
+const DISTANCE_MAX = 2 ** 32 - 1;
+
+export class Reception extends VectorRecord {
+  /** What the unit `first … last` would be. Changes nothing. */
+  classify(first: number, last: number): Arrival {
+    const { contiguous, ranges } = this;
+    if (last <= contiguous) return Arrival.DUPLICATE;
+    if (first <= contiguous) return Arrival.OVERLAP;
+    let i = 0;
+    while (i < ranges && this.end(i) < first) i++;
+    if (i < ranges && this.start(i) <= last)
+      return this.start(i) <= first && last <= this.end(i) ? Arrival.DUPLICATE : Arrival.OVERLAP;
+    if (first === contiguous + 1) return Arrival.NEXT;
+    if (last - contiguous > DISTANCE_MAX) return Arrival.NO_ROOM;
+    const touches = (i > 0 && this.end(i - 1) === first - 1) || (i < ranges && this.start(i) === last + 1);
+    return touches || ranges < MAX_RANGES ? Arrival.BEYOND : Arrival.NO_ROOM;
+  }
+
+  /** Takes in a unit that `classify` found to be `NEXT` or `BEYOND`. */
+  add(first: number, last: number): void {
+    if (first === this.contiguous + 1) {
+      this.advance(last);
+      return;
+    }
+    let i = 0;
+    while (i < this.ranges && this.end(i) < first - 1) i++;
+    if (i === this.ranges || this.start(i) > last + 1) {
+      this.insert(i, first, last);
+      return;
+    }
+    this.setRange(i, Math.min(first, this.start(i)), Math.max(last, this.end(i)));
+    if (i + 1 < this.ranges && this.start(i + 1) === this.end(i) + 1) {
+      this.setRange(i, this.start(i), this.end(i + 1));
+      this.remove(i + 1);
+    }
+  }
+
+  /**
+   * Everything through `sequence` is here, or will never come. Returns how many numbers were neither here nor known
+   * before.
+   */
+  advance(sequence: number): number {
+    let gained = sequence - this.contiguous;
+    let contiguous = sequence;
+    while (this.ranges > 0 && this.start(0) <= contiguous + 1) {
+      gained -= Math.max(0, Math.min(this.end(0), sequence) - this.start(0) + 1);
+      contiguous = Math.max(contiguous, this.end(0));
+      this.remove(0);
+    }
+    this.contiguous = contiguous;
+    return gained;
+  }
+
+  /** Gives up what lies beyond the first gap. */
+  forgetRanges(): void {
+    this.ranges = 0;
+  }
+
+  private insert(at: number, start: number, end: number): void {
+    for (let i = this.ranges; i > at; i--) this.setRange(i, this.start(i - 1), this.end(i - 1));
+    this.setRange(at, start, end);
+    this.ranges++;
+  }
+
+  private remove(at: number): void {
+    this.ranges--;
+    for (let i = at; i < this.ranges; i++) this.setRange(i, this.start(i + 1), this.end(i + 1));
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Units of one origin that came before their turn, of an object that wants them in order. Bounded: what does not fit is
+ * not taken, and comes again.
+ */
+
+interface Held {
+  readonly first: number;
+  readonly last: number;
+  readonly records: Int32Array;
+}
+
+/** What a held unit costs beside its records. */
+const OVERHEAD_BYTES = 64;
+
+export class ReorderBuffer {
+  bytes = 0;
+  private readonly limit: number;
+  /** Ascending. */
+  private held: Held[] = [];
+
+  constructor(bytesMax: number) {
+    this.limit = bytesMax;
+  }
+
+  get units(): number {
+    return this.held.length;
+  }
+
+  /** Copies a unit that is not held yet. False: no room. */
+  add(first: number, last: number, words: Int32Array, at: number, recordWords: number): boolean {
+    const bytes = OVERHEAD_BYTES + recordWords * 4;
+    if (this.bytes + bytes > this.limit) return false;
+    let place = this.held.length;
+    while (place > 0 && this.held[place - 1].first > first) place--;
+    this.held.splice(place, 0, { first, last, records: words.slice(at, at + recordWords) });
+    this.bytes += bytes;
+    return true;
+  }
+
+  /** Takes out the records of the earliest unit if it ends at or below `contiguous`. */
+  take(contiguous: number): Int32Array | null {
+    const head = this.held[0];
+    if (head === undefined || head.last > contiguous) return null;
+    this.held.shift();
+    this.bytes -= OVERHEAD_BYTES + head.records.length * 4;
+    return head.records;
+  }
+
+  clear(): void {
+    this.held = [];
+    this.bytes = 0;
+  }
+}

@@ -1,0 +1,377 @@
+/**
+ * The sending side of one channel: one object's units to the other members, and our reception vectors to their origins.
+ *
+ *     records ─ add ─▶ stage ─ cut ─▶ unit log ─ poll ─▶ messages
+ *                                        ▲ prune, retransmit
+ *                                        └── what the members acknowledged (board)
+ */
+
+import { type AckBoard, VectorRecord } from '../../shm/ack-board.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import { type Datagram, type MessageWriter, UNIT_WORDS } from './message.js';
+import type { Counts } from './metrics.js';
+import type { PeerView } from './peer-view.js';
+import { groupAckDelayMs, type ReplicationSettings, selfIndex } from './settings.js';
+import { RECORD_WORDS_MAX, Stage } from './stage.js';
+import type { UnitLog } from './unit-log.js';
+
+/** As a destination: every other member. */
+export const EVERYONE = -1;
+
+/** Where messages go. The core composes in the outlet's memory and knows nothing of sockets. */
+export interface Outlet {
+  /** Memory for one message, or null while all of it is under way. A claimed datagram is always sent. */
+  claim(): Datagram | null;
+  /** Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (an index) or `EVERYONE`. */
+  send(datagram: Datagram, bytes: number, object: number, member: number): void;
+}
+
+/** What all channels of an instance share. */
+export interface ChannelContext {
+  readonly settings: ReplicationSettings;
+  readonly board: AckBoard;
+  readonly writer: MessageWriter;
+  readonly peers: PeerView;
+  readonly counts: Counts;
+  /** Longest unit, in words of records. */
+  readonly unitWords: number;
+}
+
+/** Messages with new units in one poll, and units sent again in one scan: so a poll is bounded. */
+const NEW_MESSAGES_MAX = 64;
+const RETRANSMIT_UNITS_MAX = 64;
+/** Between two scans for units to send again. */
+const SCAN_SPACING_MS = 2;
+/** The log is scanned at least so often while something is not acknowledged. */
+const SCAN_IDLE_MS = 1000;
+
+export class SendChannel {
+  readonly object: number;
+  readonly log: UnitLog;
+  private readonly stage: Stage;
+  private readonly context: ChannelContext;
+  private readonly self: number;
+  private readonly ids: readonly number[];
+  private readonly ackDelayMs: number;
+
+  /** What each member has of ours, as of `changes`. */
+  private readonly acknowledged: VectorRecord[];
+  private changes = -1;
+  private revivals = 0;
+  private nextScan = Number.POSITIVE_INFINITY;
+  private readonly due = new Int32Array(RETRANSMIT_UNITS_MAX);
+
+  /** Version of each origin's vector that we last told. */
+  private readonly told: Int32Array;
+  private readonly vector = new VectorRecord();
+  private served: number;
+  private ackDue = Number.POSITIVE_INFINITY;
+  private vectorSentAt = Number.NEGATIVE_INFINITY;
+  private keepaliveDue = Number.NEGATIVE_INFINITY;
+  private hungry = false;
+
+  constructor(object: StateObject, log: UnitLog, context: ChannelContext) {
+    const { settings, board } = context;
+    this.object = object.id;
+    this.log = log;
+    this.stage = new Stage(object);
+    this.context = context;
+    this.self = selfIndex(settings);
+    this.ids = settings.members.map((member) => member.id);
+    this.ackDelayMs = groupAckDelayMs(settings);
+    this.acknowledged = settings.members.map(() => new VectorRecord());
+    this.told = new Int32Array(settings.members.length);
+    this.served = board.served(this.object);
+    if (log.unsent !== log.head) this.nextScan = 0;
+    board.setHungry(this.object, false);
+    if (board.sequence(this.object) === 0) board.setSequence(this.object, log.floor - 1);
+  }
+
+  /** Whether one more record of any size can be staged and surely cut. */
+  get hasRoom(): boolean {
+    const { stage, log, context } = this;
+    const room = stage.hasRoom && log.fits(stage.used + RECORD_WORDS_MAX, context.unitWords, RECORD_WORDS_MAX);
+    if (room === this.hungry) {
+      this.hungry = !room;
+      context.board.setHungry(this.object, this.hungry);
+    }
+    return room;
+  }
+
+  /** Whether it is the unit log, not this round's stage, that is full. */
+  get isFull(): boolean {
+    return !this.log.fits(RECORD_WORDS_MAX, this.context.unitWords, RECORD_WORDS_MAX);
+  }
+
+  /** Stages a record. Room must have been asked for. */
+  add(op: number, words: Int32Array, at: number, length: number): void {
+    const { counts } = this.context;
+    counts.row[counts.at.state_tx_records]++;
+    if (this.stage.add(op, words, at, length)) counts.row[counts.at.state_tx_records_coalesced]++;
+  }
+
+  /** Cuts everything staged into units, numbers them and puts them into the log. */
+  cut(): void {
+    const { stage, context } = this;
+    if (stage.records === 0) return;
+    let begin = 0;
+    let weight = 0;
+    for (let i = 0; i < stage.records; i++) {
+      const end = i + 1 < stage.records ? stage.start[i + 1] : stage.used;
+      if (end - begin > context.unitWords) {
+        this.append(weight, begin, stage.start[i]);
+        begin = stage.start[i];
+        weight = 0;
+      }
+      weight += stage.weight[i];
+    }
+    this.append(weight, begin, stage.used);
+    stage.clear();
+  }
+
+  private append(count: number, begin: number, end: number): void {
+    this.log.append(count, this.stage.words, begin, end - begin);
+    this.context.counts.add('state_tx_units', 1);
+  }
+
+  /** Sends what is due. Returns how much was done: messages sent and units pruned. */
+  poll(now: number, outlet: Outlet): number {
+    let work = this.readBoard();
+    if (this.ids.length === 1) return work + this.discard(now);
+    work += this.sendNew(now, outlet);
+    if (now >= this.nextScan) work += this.retransmit(now, outlet);
+    return work + this.sendVectors(now, outlet);
+  }
+
+  /** When `poll` has something to do at the latest, in ms of its clock. */
+  get deadline(): number {
+    return Math.min(this.nextScan, this.ackDue, this.keepaliveDue);
+  }
+
+  /** Takes in what the members acknowledged; lets go of what all have. */
+  private readBoard(): number {
+    const { board, peers, counts } = this.context;
+    if (peers.revivals !== this.revivals) {
+      this.revivals = peers.revivals;
+      if (this.log.head !== this.log.unsent) this.nextScan = 0;
+    }
+    const changes = board.changes(this.object);
+    if (changes === this.changes) return 0;
+    this.changes = changes;
+    let stable = Number.MAX_SAFE_INTEGER;
+    for (let member = 0; member < this.ids.length; member++) {
+      if (member === this.self) continue;
+      const record = this.acknowledged[member];
+      board.readAcknowledged(this.object, member, record);
+      stable = Math.min(stable, record.contiguous);
+    }
+    const pruned = this.log.prune(stable);
+    counts.add('state_pruned_units', pruned);
+    if (this.log.head === this.log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
+    return pruned;
+  }
+
+  /** Alone in the cluster: nobody lacks anything. */
+  private discard(now: number): number {
+    const { log } = this;
+    while (log.unsent !== log.tail) log.markSent(log.unsent, now);
+    this.keepaliveDue = Number.POSITIVE_INFINITY;
+    return log.prune(Number.MAX_SAFE_INTEGER);
+  }
+
+  private sendNew(now: number, outlet: Outlet): number {
+    const { log } = this;
+    const { writer, settings } = this.context;
+    let messages = 0;
+    while (log.unsent !== log.tail && messages < NEW_MESSAGES_MAX) {
+      const datagram = this.begin(now, outlet);
+      if (datagram === null) break;
+      log.load(log.unsent);
+      this.piggyback(now, UNIT_WORDS + log.recordWords);
+      do {
+        writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
+        this.context.board.setSequence(this.object, log.first + log.count - 1);
+        if (log.markSent(log.unsent, now) === log.tail) break;
+        log.load(log.unsent);
+      } while (writer.fits(log.recordWords));
+      this.finish(datagram, outlet, EVERYONE);
+      messages++;
+    }
+    if (messages > 0) this.nextScan = Math.min(this.nextScan, now + settings.retransmitMsMin);
+    return messages;
+  }
+
+  /**
+   * Finds the units that are overdue at some member and sends them again. Their time counts from now even where the
+   * outlet ran out of memory half-way: a host that cannot get its messages out should not try sooner.
+   */
+  private retransmit(now: number, outlet: Outlet): number {
+    const { counts, settings } = this.context;
+    const found = this.findDue(now);
+    if (found === 0) return 0;
+    let messages = 0;
+    if (settings.transport.kind === 'multicast') messages = this.sendAgain(now, outlet, found, EVERYONE);
+    else
+      for (let member = 0; member < this.ids.length; member++)
+        if (member !== this.self) messages += this.sendAgain(now, outlet, found, member);
+    for (let i = 0; i < found; i++) this.log.markSent(this.due[i], now);
+    counts.add('state_tx_retransmissions', found);
+    return messages;
+  }
+
+  /**
+   * Notes up to a bound of the units whose time is over, oldest first, and when to look again. A unit's time is that of
+   * the slowest member that lacks it, doubled each time it was sent; members that are silent do not count, but for the
+   * oldest unit, which is the probe they get.
+   */
+  private findDue(now: number): number {
+    const { log } = this;
+    const { peers, settings } = this.context;
+    let found = 0;
+    let probed = false;
+    let next = now + SCAN_IDLE_MS;
+    for (let position = log.head; position !== log.unsent; ) {
+      const after = log.load(position);
+      let timeout = this.slowestLacking();
+      if (timeout === 0 && !probed && this.isLacking()) {
+        probed = true;
+        timeout = settings.keepaliveMs;
+      }
+      if (timeout > 0) {
+        const at = log.sentAt + peers.backedOff(timeout, log.attempts);
+        if (at > now) next = Math.min(next, at);
+        else if (found < RETRANSMIT_UNITS_MAX) {
+          this.due[found++] = position;
+          next = Math.min(next, now + peers.backedOff(timeout, log.attempts + 1));
+        } else next = now;
+      }
+      position = after;
+    }
+    this.nextScan = log.head === log.unsent ? Number.POSITIVE_INFINITY : Math.max(next, now + SCAN_SPACING_MS);
+    return found;
+  }
+
+  /** Timeout of the slowest member, not silent, that lacks the loaded unit; 0 if there is none. */
+  private slowestLacking(): number {
+    const { peers } = this.context;
+    const { first } = this.log;
+    let slowest = 0;
+    for (let member = 0; member < this.acknowledged.length; member++) {
+      if (member === this.self || peers.silent[member] === 1) continue;
+      if (peers.timeout[member] > slowest && !this.acknowledged[member].has(first)) slowest = peers.timeout[member];
+    }
+    return slowest;
+  }
+
+  private isLacking(): boolean {
+    for (let member = 0; member < this.acknowledged.length; member++)
+      if (member !== this.self && !this.acknowledged[member].has(this.log.first)) return true;
+    return false;
+  }
+
+  /** Sends those of the first `found` due units that `member` lacks; `EVERYONE`: all of them. */
+  private sendAgain(now: number, outlet: Outlet, found: number, member: number): number {
+    const { log } = this;
+    const { writer } = this.context;
+    let messages = 0;
+    let datagram: Datagram | null = null;
+    for (let i = 0; i < found; i++) {
+      log.load(this.due[i]);
+      if (member !== EVERYONE && this.acknowledged[member].has(log.first)) continue;
+      if (datagram !== null && !writer.fits(log.recordWords)) {
+        this.finish(datagram, outlet, member);
+        datagram = null;
+      }
+      if (datagram === null) {
+        datagram = this.begin(now, outlet);
+        if (datagram === null) return messages;
+        messages++;
+      }
+      writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
+    }
+    if (datagram !== null) this.finish(datagram, outlet, member);
+    return messages;
+  }
+
+  /** Acknowledgements that can wait no longer for a message to ride on, and keepalives. */
+  private sendVectors(now: number, outlet: Outlet): number {
+    const { board, counts, settings } = this.context;
+    const owed = board.owed(this.object);
+    const keepalive = now >= this.keepaliveDue;
+    if (!keepalive) {
+      if (owed === this.served) return 0;
+      if (this.ackDue === Number.POSITIVE_INFINITY)
+        this.ackDue = Math.min(now, board.owedAt(this.object)) + this.ackDelayMs;
+      if (now < this.ackDue) return 0;
+    }
+    let messages = 0;
+    let origin = 0;
+    do {
+      const datagram = this.begin(now, outlet);
+      if (datagram === null) return messages;
+      origin = this.addEntries(now, origin, keepalive, 0);
+      this.finish(datagram, outlet, EVERYONE);
+      messages++;
+    } while (origin < this.ids.length);
+    this.settle(owed, now);
+    if (keepalive) this.keepaliveDue = now + settings.keepaliveMs;
+    counts.add(keepalive ? 'state_tx_keepalives' : 'state_tx_acks', messages);
+    return messages;
+  }
+
+  /** Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on every one. */
+  private piggyback(now: number, reserve: number): void {
+    const owed = this.context.board.owed(this.object);
+    if (owed === this.served || now - this.vectorSentAt < this.ackDelayMs / 4) return;
+    if (this.addEntries(now, 0, false, reserve) === this.ids.length) this.settle(owed, now);
+  }
+
+  /**
+   * Adds entries for origins from index `origin` on: all that were heard, or those whose vector changed since it was last
+   * told. Returns the index of the first that did not fit.
+   */
+  private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
+    const { board, writer } = this.context;
+    for (let i = origin; i < this.ids.length; i++) {
+      if (i === this.self || (!all && board.receptionVersion(this.object, i) === this.told[i])) continue;
+      const { vector } = this;
+      vector.incarnation = 0;
+      const version = board.readReception(this.object, i, vector);
+      if (vector.incarnation === 0) continue;
+      if (!writer.addEntry(this.ids[i], vector, now, reserve)) return i;
+      this.told[i] = version;
+    }
+    return this.ids.length;
+  }
+
+  /** Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on this race. */
+  private settle(owed: number, now: number): void {
+    const { board } = this.context;
+    this.served = owed;
+    this.vectorSentAt = now;
+    board.setServed(this.object, owed);
+    this.ackDue = board.owed(this.object) === owed ? Number.POSITIVE_INFINITY : now + this.ackDelayMs;
+  }
+
+  /** Begins a message, or notes that there is no memory for one. */
+  private begin(now: number, outlet: Outlet): Datagram | null {
+    const { board, counts, writer } = this.context;
+    const datagram = outlet.claim();
+    if (datagram === null) {
+      counts.add('state_tx_busy', 1);
+      return null;
+    }
+    const number = board.datagram(this.object) + 1;
+    board.setDatagram(this.object, number);
+    writer.begin(datagram, this.object, number, now);
+    return datagram;
+  }
+
+  private finish(datagram: Datagram, outlet: Outlet, member: number): void {
+    const { board, counts, writer } = this.context;
+    const bytes = writer.finish(this.log.floor, board.sequence(this.object));
+    counts.row[counts.at.state_tx_messages]++;
+    counts.row[counts.at.state_tx_bytes] += bytes;
+    outlet.send(datagram, bytes, this.object, member);
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * The send thread's half of the protocol core: takes our records and what the board says, yields messages.
+ *
+ * No sockets, clocks or threads: time is what the caller says, in ms, and messages go to an `Outlet`.
+ */
+
+import { AckBoard } from '../../shm/ack-board.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.js';
+import type { Counts } from './metrics.js';
+import { PeerView } from './peer-view.js';
+import { type ChannelContext, type Outlet, SendChannel } from './send-channel.js';
+import { messageBytes, type ReplicationSettings } from './settings.js';
+import { RECORD_WORDS_MAX } from './stage.js';
+import { UnitLog, unitLogRegion } from './unit-log.js';
+
+/** Entries a full unit leaves room for, so that acknowledgements can ride on a busy channel. */
+const RESERVED_ENTRIES = 2;
+
+export interface SenderOptions {
+  readonly settings: ReplicationSettings;
+  readonly layoutHash: readonly [number, number];
+  /** In the order of their ids, from 0. Only their `coalesceKey` and `coalesce` are called. */
+  readonly objects: readonly StateObject[];
+  readonly board: SharedArrayBuffer;
+  /** From `createUnitLogs`. */
+  readonly unitLogs: SharedArrayBuffer;
+  readonly counts: Counts;
+}
+
+export class Sender {
+  readonly channels: readonly SendChannel[];
+  private readonly counts: Counts;
+  private readonly peers: PeerView;
+
+  constructor(options: SenderOptions) {
+    const { settings, objects, counts, layoutHash } = options;
+    const board = new AckBoard(options.board);
+    if (board.objects !== objects.length || board.members !== settings.members.length)
+      throw new RangeError('the acknowledgement board was made for other objects or members');
+    const bytes = messageBytes(settings);
+    const unitWords = (bytes >>> 2) - HEADER_WORDS - UNIT_WORDS - RESERVED_ENTRIES * ENTRY_WORDS;
+    if (unitWords < RECORD_WORDS_MAX) throw new RangeError(`messages of ${bytes} bytes do not hold the longest record`);
+    this.peers = new PeerView(settings, board);
+    this.counts = counts;
+    const context: ChannelContext = {
+      settings,
+      board,
+      writer: new MessageWriter(
+        {
+          clusterId: settings.clusterId,
+          layoutHash,
+          view: settings.view,
+          sender: settings.self,
+          incarnation: board.incarnation,
+        },
+        bytes,
+      ),
+      peers: this.peers,
+      counts,
+      unitWords,
+    };
+    this.channels = objects.map(
+      (object, id) =>
+        new SendChannel(object, new UnitLog(unitLogRegion(options.unitLogs, id, objects.length)), context),
+    );
+  }
+
+  /** Whether `append` may be called: every object can take a record of any size. */
+  get hasRoom(): boolean {
+    let room = true;
+    for (const channel of this.channels) room = channel.hasRoom && room;
+    return room;
+  }
+
+  /** Unit logs that are full: some member lags so far behind that nothing more is taken. */
+  get fullLogs(): number {
+    let full = 0;
+    for (const channel of this.channels) if (channel.isFull) full++;
+    return full;
+  }
+
+  /** Takes one of our records, copying it. Returns whether another may be given before the next `cut`. */
+  append(object: number, op: number, words: Int32Array, at: number, length: number): boolean {
+    const channel = this.channels[object];
+    if (channel === undefined) {
+      this.counts.add('state_tx_records_invalid', 1);
+      return true;
+    }
+    channel.add(op, words, at, length);
+    return channel.hasRoom;
+  }
+
+  /** Numbers everything appended and puts it into the unit logs: from here on it will be delivered. */
+  cut(): void {
+    for (const channel of this.channels) channel.cut();
+  }
+
+  /** Sends what is due. Returns how much was done; 0: nothing until `deadline`, a record or the bell. */
+  poll(now: number, outlet: Outlet): number {
+    this.peers.refresh(now);
+    let work = 0;
+    for (const channel of this.channels) work += channel.poll(now, outlet);
+    return work;
+  }
+
+  /** When `poll` should be called at the latest, in ms of its clock. */
+  get deadline(): number {
+    let deadline = Number.POSITIVE_INFINITY;
+    for (const channel of this.channels) deadline = Math.min(deadline, channel.deadline);
+    return deadline;
+  }
+
+  /** Units that some member may lack. */
+  get heldUnits(): number {
+    let units = 0;
+    for (const channel of this.channels) units += channel.log.units;
+    return units;
+  }
+
+  get heldBytes(): number {
+    let words = 0;
+    for (const channel of this.channels) words += channel.log.usedWords;
+    return words * 4;
+  }
+
+  /** Units never sent. */
+  get hasUnsent(): boolean {
+    for (const channel of this.channels) if (channel.log.unsent !== channel.log.tail) return true;
+    return false;
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * The stage of one object: records drained in this round, being coalesced before they are cut into units.
+ *
+ * A record that the object merges into an earlier one leaves no words, only weight: a staged record weighs as many
+ * records as it stands for, and the unit that carries it takes that many sequence numbers. So a unit's numbers are those
+ * of exactly the operations it carries.
+ *
+ * Only the latest staged record of a key is tried: merging with one before it would pass over an operation on that key.
+ */
+
+import { MAX_PAYLOAD_WORDS, recordHeader } from '../../shm/log.js';
+import type { StateObject } from '../../shm/objects/object.js';
+
+export const STAGE_WORDS = 16_384;
+export const RECORD_WORDS_MAX = MAX_PAYLOAD_WORDS + 1;
+const TABLE_SLOTS = 4096;
+
+export class Stage {
+  readonly words = new Int32Array(STAGE_WORDS);
+  /** Words in use; records staged, and where each starts; how many records each stands for. */
+  used = 0;
+  records = 0;
+  readonly start = new Int32Array(STAGE_WORDS);
+  readonly weight = new Int32Array(STAGE_WORDS);
+  private readonly object: StateObject;
+  /** Hash of the coalescing key → 1 + the latest staged record with it. */
+  private readonly latest = new Int32Array(TABLE_SLOTS);
+
+  constructor(object: StateObject) {
+    this.object = object;
+  }
+
+  get hasRoom(): boolean {
+    return this.used + RECORD_WORDS_MAX <= STAGE_WORDS;
+  }
+
+  /** Copies a record in. Returns whether it was merged into an earlier one. */
+  add(op: number, from: Int32Array, at: number, length: number): boolean {
+    const { words, used, object } = this;
+    const header = recordHeader(object.id, op, length);
+    words[used] = header;
+    for (let i = 0; i < length; i++) words[used + 1 + i] = from[at + i];
+    const slot = Math.imul(object.coalesceKey(op, words, used + 1, length) | 0, 0x9e3779b1) >>> 20;
+    const earlier = this.latest[slot] - 1;
+    if (earlier >= 0) {
+      const place = this.start[earlier];
+      if (words[place] === header && object.coalesce(op, words, place + 1, used + 1, length)) {
+        this.weight[earlier]++;
+        return true;
+      }
+    }
+    this.start[this.records] = used;
+    this.weight[this.records] = 1;
+    this.records++;
+    this.latest[slot] = this.records;
+    this.used = used + 1 + length;
+    return false;
+  }
+
+  clear(): void {
+    if (this.records === 0) return;
+    this.latest.fill(0);
+    this.used = 0;
+    this.records = 0;
+  }
+}

@@ -1,0 +1,212 @@
+/**
+ * The unit log of one object: the units cut from its records that some member may still lack, in order.
+ *
+ * It lies in shared memory though only the send thread uses it, so that a send thread that dies loses no operation: its
+ * successor opens the log and goes on. (The rings are released only after their records are in here.)
+ *
+ *     header   head, tail, floor            one writer; `tail` is stored after the unit, `floor` before `head`
+ *     data     2^n words                    units, each: entry words (8), records, padded to an even count
+ *     entry    total words | record words | first (f64) | count | attempts | sentAt (f64) | records …
+ *
+ * Positions are free-running 32-bit word counts; the place in the ring is `position & mask`. A unit never wraps: where it
+ * would, a padding word sends the reader to the start. Sequence numbers follow each other without a gap: a unit's first
+ * number is the last one's plus its count, and `floor` where the log is empty.
+ *
+ * | transition     | who                   | how                                                                            |
+ * | -------------- | --------------------- | ------------------------------------------------------------------------------ |
+ * | free → held    | `append`              | the entry is written, then `tail` stored                                       |
+ * | held → sent    | `markSent`            | attempts grows from 0; units are first sent in order                           |
+ * | sent → free    | `prune`, all have it  | `floor`, then `head`; a thread that dies between is made good by `open`         |
+ * | held → free    | never                 | what was not sent is not lost                                                  |
+ */
+
+import { Region } from '../../shm/region.js';
+import { BYTES_PER_WORD, LINE, powerOfTwo, struct } from '../../shm/struct.js';
+
+const HEADER = struct({ head: LINE, tail: 1, floor: 2 });
+const ENTRY = struct({ words: 1, recordWords: 1, first: 2, count: 1, attempts: 1, sentAt: 2 });
+const PADDING = -1;
+
+/** Number of the first record of an incarnation. */
+export const FIRST_SEQUENCE = 1;
+
+function logBytes(bytes: number): number {
+  return HEADER.bytes + powerOfTwo(bytes >>> 2) * BYTES_PER_WORD;
+}
+
+/** Memory for the unit logs of all objects, `bytes` of units each. `first`: for tests that start near a boundary. */
+export function createUnitLogs(objects: number, bytes: number, first: number = FIRST_SEQUENCE): SharedArrayBuffer {
+  const buffer = new SharedArrayBuffer(Math.max(1, objects) * logBytes(bytes));
+  for (let object = 0; object < objects; object++)
+    unitLogRegion(buffer, object, objects).f64(HEADER.at.floor * BYTES_PER_WORD, 1)[0] = first;
+  return buffer;
+}
+
+export function unitLogRegion(buffer: SharedArrayBuffer, object: number, objects: number): Region {
+  const bytes = buffer.byteLength / Math.max(1, objects);
+  return new Region(buffer, object * bytes, bytes);
+}
+
+export class UnitLog {
+  readonly words: Int32Array;
+  nextSequence: number;
+  /** Units held. */
+  units = 0;
+  /** Position of the first unit never sent. */
+  unsent: number;
+
+  // The unit that `load` stepped to. Its records are `words[recordsAt … recordsAt + recordWords)`.
+  first = 0;
+  count = 0;
+  attempts = 0;
+  sentAt = 0;
+  recordsAt = 0;
+  recordWords = 0;
+
+  private readonly floats: Float64Array;
+  private readonly header: Int32Array;
+  private readonly floorAt: Float64Array;
+  private readonly mask: number;
+
+  /** Opens the log as it was left. */
+  constructor(region: Region) {
+    this.header = region.i32(0, HEADER.words);
+    this.floorAt = region.f64(HEADER.at.floor * BYTES_PER_WORD, 1);
+    this.words = region.i32(HEADER.bytes);
+    this.floats = region.f64(HEADER.bytes);
+    this.mask = this.words.length - 1;
+    if ((this.words.length & this.mask) !== 0) throw new RangeError(`unit log of ${this.words.length} words`);
+    this.nextSequence = this.floor;
+    this.unsent = this.tail;
+    this.open();
+  }
+
+  get head(): number {
+    return this.header[HEADER.at.head];
+  }
+
+  get tail(): number {
+    return this.header[HEADER.at.tail];
+  }
+
+  /** Lowest sequence number that can still be sent. */
+  get floor(): number {
+    return this.floorAt[0];
+  }
+
+  get usedWords(): number {
+    return (this.tail - this.head) | 0;
+  }
+
+  get capacityWords(): number {
+    return this.words.length;
+  }
+
+  /**
+   * Whether so many words of records surely fit, cut into units of at most `unitWords`, whatever their boundaries:
+   * each unit but the last is filled to within a record (`recordWordsMax`), and one may have to skip to the start.
+   */
+  fits(recordWords: number, unitWords: number, recordWordsMax: number): boolean {
+    const units = Math.ceil(recordWords / Math.max(1, unitWords - recordWordsMax + 1)) + 1;
+    const need = recordWords + units * (ENTRY.words + 1) + ENTRY.words + unitWords + 1;
+    return this.usedWords + need <= this.words.length;
+  }
+
+  /** Takes the next `count` sequence numbers for a unit of these records. Room must have been asked for. */
+  append(count: number, from: Int32Array, at: number, recordWords: number): void {
+    const need = (ENTRY.words + recordWords + 1) & ~1;
+    let tail = this.tail;
+    let place = tail & this.mask;
+    const toEnd = this.words.length - place;
+    if (toEnd < need) {
+      if (this.usedWords + toEnd + need > this.words.length) throw new RangeError('the unit log is full');
+      this.words[place] = PADDING;
+      tail = (tail + toEnd) | 0;
+      place = 0;
+    } else if (this.usedWords + need > this.words.length) throw new RangeError('the unit log is full');
+    this.words[place + ENTRY.at.words] = need;
+    this.words[place + ENTRY.at.recordWords] = recordWords;
+    this.floats[(place + ENTRY.at.first) >> 1] = this.nextSequence;
+    this.words[place + ENTRY.at.count] = count;
+    this.words[place + ENTRY.at.attempts] = 0;
+    this.floats[(place + ENTRY.at.sentAt) >> 1] = 0;
+    this.words.set(from.subarray(at, at + recordWords), place + ENTRY.words);
+    Atomics.store(this.header, HEADER.at.tail, (tail + need) | 0);
+    this.nextSequence += count;
+    this.units++;
+  }
+
+  /** Steps to the unit at `position`; returns the position after it. */
+  load(position: number): number {
+    const start = this.skipPadding(position);
+    const place = start & this.mask;
+    this.first = this.floats[(place + ENTRY.at.first) >> 1];
+    this.count = this.words[place + ENTRY.at.count];
+    this.attempts = this.words[place + ENTRY.at.attempts];
+    this.sentAt = this.floats[(place + ENTRY.at.sentAt) >> 1];
+    this.recordsAt = place + ENTRY.words;
+    this.recordWords = this.words[place + ENTRY.at.recordWords];
+    return (start + this.words[place + ENTRY.at.words]) | 0;
+  }
+
+  /** The unit at `position` goes out now. Returns the position after it. */
+  markSent(position: number, now: number): number {
+    const start = this.skipPadding(position);
+    const place = start & this.mask;
+    const next = (start + this.words[place + ENTRY.at.words]) | 0;
+    this.words[place + ENTRY.at.attempts]++;
+    this.floats[(place + ENTRY.at.sentAt) >> 1] = now;
+    if (position === this.unsent) this.unsent = next;
+    return next;
+  }
+
+  /** Lets go of the sent units that lie wholly at or below `sequence`. Returns how many they were. */
+  prune(sequence: number): number {
+    let position = this.head;
+    let pruned = 0;
+    let floor = this.floor;
+    while (position !== this.unsent) {
+      const next = this.load(position);
+      const last = this.first + this.count - 1;
+      if (last > sequence) break;
+      floor = last + 1;
+      position = next;
+      pruned++;
+    }
+    if (pruned === 0) return 0;
+    this.floorAt[0] = floor;
+    Atomics.store(this.header, HEADER.at.head, position);
+    this.units -= pruned;
+    return pruned;
+  }
+
+  private skipPadding(position: number): number {
+    const place = position & this.mask;
+    return this.words[place] === PADDING ? (position + this.words.length - place) | 0 : position;
+  }
+
+  /** Finds out where the last thread left off. */
+  private open(): void {
+    const { floor, tail } = this;
+    let position = this.head;
+    let head = position;
+    while (position !== tail) {
+      const next = this.load(position);
+      if (this.first < floor) head = next;
+      else {
+        if (this.attempts === 0 && this.unsent === tail) this.unsent = position;
+        this.units++;
+        this.nextSequence = this.first + this.count;
+      }
+      position = next;
+    }
+    Atomics.store(this.header, HEADER.at.head, head);
+  }
+}
+
+/** Words of units held in one object's log, for threads that only look. */
+export function unitLogUsedWords(region: Region): number {
+  const header = region.i32(0, HEADER.words);
+  const head = Atomics.load(header, HEADER.at.head);
+  return (Atomics.load(header, HEADER.at.tail) - head) | 0;
+}

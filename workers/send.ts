@@ -1,0 +1,156 @@
+/**
+ * The send thread: takes the workers' operations from their log rings and sends them to the other members.
+ *
+ *     log rings ─▶ stage, coalesce ─▶ unit logs ─▶ messages ─▶ transport
+ *
+ * A thin shell around `replication/sender.ts`: it brings the clock, the rings and the sockets. A ring's words are released
+ * only after the records are in the unit logs, which are shared memory too: a thread that dies in between loses no
+ * operation. (One that dies just before the release has them sent twice under different numbers: harmless to idempotent
+ * records, and it takes an abrupt end of the thread within that one step.)
+ */
+
+import type { Control } from '../shm/control.js';
+import { Phase } from '../shm/control.js';
+import { LogConsumer } from '../shm/log.js';
+import type { Metrics } from '../shm/metrics.js';
+import type { StateObject } from '../shm/objects/object.js';
+import type { Agent } from './agent.js';
+import { monotonicMs } from './monotonic.js';
+import { Counts } from './replication/metrics.js';
+import { Sender } from './replication/sender.js';
+import type { ReplicationSettings } from './replication/settings.js';
+import { sendTransport } from './transport/open.js';
+import type { SendTransport } from './transport/transport.js';
+
+export interface SendAgentOptions {
+  readonly settings: ReplicationSettings;
+  readonly layoutHash: readonly [number, number];
+  /** In the order of their ids, opened to read only. */
+  readonly objects: readonly StateObject[];
+  /** One log ring per worker. */
+  readonly logs: readonly SharedArrayBuffer[];
+  readonly ackBoard: SharedArrayBuffer;
+  readonly unitLogs: SharedArrayBuffer;
+  readonly control: Control;
+  readonly metrics: Metrics;
+  /** Our slot: metrics row and heartbeat. */
+  readonly thread: number;
+  /** Another transport than the settings', for tests. */
+  readonly transport?: SendTransport;
+}
+
+/** Records taken from one ring before the next has its turn, and from all in one round. */
+const TURN_RECORDS = 512;
+const ROUND_RECORDS = 4096;
+/** The thread looks at phase and heartbeat at least so often. */
+const WAIT_MS_MAX = 100;
+/** …and sleeps at least so long when it has nothing to do: a timer fires no sooner. */
+const WAIT_MS_MIN = 1;
+/** Rounds after the stop at most, should the network take nothing any more. */
+const LAST_TURNS_MAX = 10_000;
+
+export class SendAgent implements Agent {
+  readonly sender: Sender;
+  private readonly control: Control;
+  private readonly thread: number;
+  private readonly transport: SendTransport;
+  private readonly rings: readonly LogConsumer[];
+  private readonly counts: Counts;
+  private turn = 0;
+  private transportErrors = 0;
+  private wasFull = false;
+
+  constructor(options: SendAgentOptions) {
+    const { settings, layoutHash, objects, ackBoard, unitLogs, metrics, thread } = options;
+    this.control = options.control;
+    this.thread = thread;
+    this.counts = new Counts(metrics.catalogue, metrics.row(thread));
+    this.rings = options.logs.map((log) => new LogConsumer(log));
+    this.sender = new Sender({ settings, layoutHash, objects, board: ackBoard, unitLogs, counts: this.counts });
+    this.transport = options.transport ?? sendTransport(settings, objects.length);
+  }
+
+  /** Opens the sockets. Throws an error that names the address that cannot be used. */
+  onStart(): Promise<void> {
+    return this.transport.open();
+  }
+
+  /** One round: records in, messages out. Returns how many of both. */
+  doWork(): number {
+    const records = this.drain();
+    return records + this.sender.poll(monotonicMs(), this.transport);
+  }
+
+  /** Rounds until main says stop; then what has been logged is sent once more, and it is over. */
+  async run(): Promise<void> {
+    while (this.control.phase !== Phase.STOP) {
+      const seen = this.control.bell;
+      const done = this.doWork();
+      this.control.beat(this.thread);
+      this.noteGauges();
+      if (done > 0) await nextTurn();
+      else await this.control.waitBell(seen, this.waitMs());
+    }
+    for (let turns = 0; turns < LAST_TURNS_MAX; turns++) {
+      if (this.doWork() === 0 && !this.sender.hasUnsent) break;
+      await nextTurn();
+    }
+    this.noteGauges();
+  }
+
+  onClose(): Promise<void> {
+    return this.transport.close();
+  }
+
+  private waitMs(): number {
+    const untilDue = this.sender.deadline - monotonicMs();
+    return Math.min(Math.max(untilDue, WAIT_MS_MIN), WAIT_MS_MAX);
+  }
+
+  /** Takes records, ring after ring, while all objects have room; puts them into the unit logs. */
+  private drain(): number {
+    const { rings, sender } = this;
+    let room = sender.hasRoom;
+    this.noteFull(!room);
+    let taken = 0;
+    let empty = 0;
+    while (room && empty < rings.length && taken < ROUND_RECORDS) {
+      const ring = rings[this.turn];
+      this.turn = (this.turn + 1) % rings.length;
+      let records = 0;
+      while (room && records < TURN_RECORDS && ring.next()) {
+        room = sender.append(ring.objectId, ring.op, ring.words, ring.at, ring.length);
+        records++;
+      }
+      empty = records === 0 ? empty + 1 : 0;
+      taken += records;
+    }
+    if (taken === 0) return 0;
+    sender.cut();
+    for (const ring of rings) ring.release();
+    return taken;
+  }
+
+  /** Counts the times a unit log came to be full; while it is, the rings back up and the workers' logs say so. */
+  private noteFull(full: boolean): void {
+    if (full && !this.wasFull) this.counts.add('state_tx_log_full', 1);
+    this.wasFull = full;
+  }
+
+  private noteGauges(): void {
+    const { counts, sender } = this;
+    let backlog = 0;
+    for (const ring of this.rings) backlog += ring.backlog;
+    counts.set('state_log_backlog_words', backlog);
+    counts.set('state_unit_log_units', sender.heldUnits);
+    counts.set('state_unit_log_bytes', sender.heldBytes);
+    counts.set('state_unit_log_full', sender.fullLogs);
+    counts.add('state_tx_errors', this.transport.errors - this.transportErrors);
+    this.transportErrors = this.transport.errors;
+  }
+}
+
+/** Lets the sockets' events in. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

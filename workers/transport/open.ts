@@ -1,0 +1,18 @@
+/** The transport that the settings ask for. */
+
+import type { ReplicationSettings } from '../replication/settings.js';
+import { MulticastReceiver, MulticastSender } from './multicast.js';
+import type { ReceiveTransport, SendTransport } from './transport.js';
+import { UnicastReceiver, UnicastSender } from './unicast.js';
+
+export function sendTransport(settings: ReplicationSettings, objects: number): SendTransport {
+  return settings.transport.kind === 'multicast'
+    ? new MulticastSender(settings, settings.transport, objects)
+    : new UnicastSender(settings);
+}
+
+export function receiveTransport(settings: ReplicationSettings, objects: number): ReceiveTransport {
+  return settings.transport.kind === 'multicast'
+    ? new MulticastReceiver(settings, settings.transport, objects)
+    : new UnicastReceiver(settings);
+}
