@@ -1,5 +1,16 @@
 /** All that a middlebox may import. */
-export { DROPPED, type Batch } from './batch.js';
+
+// What packets are.
 export { NONE } from '../shm/none.js';
+// State objects.
+export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
+export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
+// How a middlebox is declared.
 export { defineMiddlebox } from './middlebox.js';
 export { option } from './options.js';
+export { destinationPort, reversePorts, sourcePort } from './packet/five-tuple.js';
+export { Fragment } from './packet/fragment.js';
+export { IcmpType } from './packet/icmp.js';
+export { Protocol } from './packet/ipv4.js';
+export { rewriteDestination, rewriteSource } from './packet/rewrite.js';
+export { TcpFlag } from './packet/tcp.js';

@@ -1,0 +1,334 @@
+import { strict as assert } from 'node:assert';
+import fc from 'fast-check';
+import { Phase } from '../../../shm/control.js';
+import { Rank } from '../../../shm/objects/nat-binding.js';
+import { parseIpv4 } from '../../../workers/packet/ipv4.js';
+import { checksums, describeFrame, frame } from '../support/frames.js';
+import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
+import { on } from '../support/plane.js';
+
+/**
+ * A conversation: lines of `port: packet`, each either let in (`>`) or expected out (`<`), in order. External ports are
+ * the NAT's to choose: they are written `$a`, `$b`, … and stand for one number throughout.
+ */
+function converse(site: NatSite, script: string): void {
+  const names = new Map<string, string>();
+  const lines = script
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+  for (let i = 0; i < lines.length; i++) {
+    assert.match(lines[i], /^> [01]: /);
+    const packet = lines[i]
+      .slice(5)
+      .replace(/\$[a-z]/g, (name) => names.get(name) ?? assert.fail(`${name} is not known`));
+    const out = site.pass(on(Number(lines[i][2]), packet));
+    const expected: string[] = [];
+    while (lines[i + 1]?.startsWith('< ')) expected.push(lines[++i].slice(2));
+    for (const [n, text] of expected.entries()) learn(names, text, out[n] ?? '');
+    const named = expected.map((text) => text.replace(/\$[a-z]/g, (name) => names.get(name) ?? name));
+    assert.deepEqual(out, named, `after ${packet}`);
+  }
+}
+
+/** Takes what a name stands for from the packet that came out. */
+function learn(names: Map<string, string>, expected: string, actual: string): void {
+  const words = expected.split(/[ :]/);
+  const found = actual.split(/[ :]/);
+  words.forEach((word, i) => {
+    if (/^\$[a-z]$/.test(word) && !names.has(word) && found[i] !== undefined) names.set(word, found[i]);
+  });
+}
+
+describe('NAT', () => {
+  it('translates UDP out and back, whatever the remote', () => {
+    const site = new NatSite();
+    converse(
+      site,
+      `
+      > 0: udp 10.0.0.5:4000 > 198.51.100.7:53 len 20
+      < 1: udp 203.0.113.1:$a > 198.51.100.7:53 ttl 63 len 20
+      > 0: udp 10.0.0.5:4000 > 192.0.2.99:123 len 3
+      < 1: udp 203.0.113.1:$a > 192.0.2.99:123 ttl 63 len 3
+      > 1: udp 198.51.100.7:53 > 203.0.113.1:$a len 101
+      < 0: udp 198.51.100.7:53 > 10.0.0.5:4000 ttl 63 len 101
+      > 1: udp 192.0.2.1:9999 > 203.0.113.1:$a
+      < 0: udp 192.0.2.1:9999 > 10.0.0.5:4000 ttl 63
+      `,
+    );
+    assert.deepEqual(site.plane.counts(), { nat_outbound: 2, nat_inbound: 2, nat_bound: 1 });
+  });
+
+  it('gives two internal endpoints two external ports, and protocols ports of their own', () => {
+    const site = new NatSite();
+    const ports = [
+      'udp 10.0.0.5:4000 > 198.51.100.7:53',
+      'udp 10.0.0.6:4000 > 198.51.100.7:53',
+      'udp 10.0.0.5:4001 > 198.51.100.7:53',
+    ].map((packet) => site.pass(on(INSIDE, packet))[0].split(/[: ]/)[4]);
+    assert.equal(new Set(ports).size, 3);
+    converse(
+      site,
+      `
+      > 0: tcp 10.0.0.5:4000 > 198.51.100.7:80 S
+      < 1: tcp 203.0.113.1:$a > 198.51.100.7:80 S ttl 63
+      > 1: tcp 198.51.100.7:80 > 203.0.113.1:$a SA
+      < 0: tcp 198.51.100.7:80 > 10.0.0.5:4000 SA ttl 63
+      `,
+    );
+  });
+
+  it('translates ICMP queries by their identifier', () => {
+    converse(
+      new NatSite(),
+      `
+      > 0: icmp 10.0.0.5 > 198.51.100.7 echo 77 len 56
+      < 1: icmp 203.0.113.1 > 198.51.100.7 echo $a ttl 63 len 56
+      > 1: icmp 198.51.100.7 > 203.0.113.1 reply $a len 56
+      < 0: icmp 198.51.100.7 > 10.0.0.5 reply 77 ttl 63 len 56
+      `,
+    );
+  });
+
+  it('keeps IP options, VLAN tags and absent UDP checksums', () => {
+    converse(
+      new NatSite(),
+      `
+      > 0: udp 10.0.0.5:4000 > 198.51.100.7:53 len 5 vlan 5.7 options 3 nosum
+      < 1: udp 203.0.113.1:$a > 198.51.100.7:53 ttl 63 len 5 vlan 5.7 nosum
+      > 0: tcp 10.0.0.5:4000 > 198.51.100.7:80 S options 10
+      < 1: tcp 203.0.113.1:$b > 198.51.100.7:80 S ttl 63
+      `,
+    );
+  });
+
+  it('turns round what is sent inside to an external address', () => {
+    const site = new NatSite();
+    converse(
+      site,
+      `
+      > 0: udp 10.0.0.5:4000 > 198.51.100.7:53
+      < 1: udp 203.0.113.1:$a > 198.51.100.7:53 ttl 63
+      > 0: udp 10.0.0.6:5000 > 203.0.113.1:$a len 8
+      < 0: udp 203.0.113.1:$b > 10.0.0.5:4000 ttl 63 len 8
+      > 0: udp 10.0.0.5:4000 > 203.0.113.1:$b len 9
+      < 0: udp 203.0.113.1:$a > 10.0.0.6:5000 ttl 63 len 9
+      > 0: udp 10.0.0.5:4000 > 203.0.113.1:1
+      > 0: icmp 10.0.0.5 > 203.0.113.1 echo 5
+      `,
+    );
+    assert.equal(site.plane.counts()['nat_hairpinned'], 2);
+    assert.equal(site.plane.counts()['nat_unsolicited'], 2);
+  });
+
+  for (const [what, port, packet, reason] of [
+    ['to a port nobody owns', OUTSIDE, 'udp 198.51.100.7:53 > 203.0.113.1:4000', 'nat_unsolicited'],
+    ['to an address that is not external', OUTSIDE, 'udp 198.51.100.7:53 > 10.0.0.5:4000', 'nat_not_external'],
+    ['an echo request from outside', OUTSIDE, 'icmp 198.51.100.7 > 203.0.113.1 echo 5', 'nat_icmp_other'],
+    ['an echo reply from inside', INSIDE, 'icmp 10.0.0.5 > 198.51.100.7 reply 5', 'nat_icmp_other'],
+    ['a first fragment', INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53 more len 16', 'nat_fragment'],
+    ['a later fragment', INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53 offset 800 len 16', 'nat_fragment'],
+    ['another protocol', INSIDE, 'ip 10.0.0.5 > 198.51.100.7 proto 47 len 30', 'nat_protocol'],
+    ['a reset that belongs to nothing', INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 R', 'nat_stray'],
+  ] as const) {
+    it(`drops ${what}`, () => {
+      const site = new NatSite();
+      assert.deepEqual(site.pass(on(port, packet)), []);
+      assert.deepEqual(site.plane.counts(), { [reason]: 1 });
+    });
+  }
+
+  it('drops what is new, not what is bound, once ports, table or log are full', () => {
+    for (const [options, reason] of [
+      [{ first_port: 2000, last_port: 2009 }, 'nat_exhausted'],
+      [{ flows: 64 }, 'nat_table_full'],
+    ] as const) {
+      const site = new NatSite({ options });
+      const packets = Array.from({ length: 500 }, (_, i) =>
+        on(INSIDE, `udp 10.0.1.${i % 250}:${5000 + i} > 1.1.1.1:53`),
+      );
+      const out = site.pass(...packets).length;
+      assert.ok(out >= 1 && out <= 64, `${out} got through`);
+      assert.equal(site.plane.counts()[reason], 500 - out);
+      assert.equal(site.pass(packets[0]).length, 1);
+    }
+  });
+
+  it('makes no new bindings while it is drained, and keeps the others', () => {
+    const site = new NatSite();
+    site.pass(on(INSIDE, 'udp 10.0.0.5:4000 > 1.1.1.1:53'));
+    site.plane.control.setPhase(Phase.DRAIN);
+    assert.equal(site.pass(on(INSIDE, 'udp 10.0.0.5:4000 > 1.1.1.1:53')).length, 1);
+    assert.equal(site.pass(on(INSIDE, 'udp 10.0.0.5:4001 > 1.1.1.1:53')).length, 0);
+    assert.equal(site.plane.counts()['nat_draining'], 1);
+  });
+
+  describe('timers', () => {
+    const OUT = 'udp 10.0.0.5:4000 > 1.1.1.1:53';
+    const portOf = (packet: string) => packet.split(/[: ]/)[4];
+    const isBound = (site: NatSite, protocol: string, port: string) =>
+      site.pass(on(OUTSIDE, `${protocol} 1.1.1.1:53 > 203.0.113.1:${port}`)).length === 1;
+
+    it('end an idle binding, and only packets from inside prolong it', () => {
+      const site = new NatSite({ options: { udp: 300 } });
+      const port = portOf(site.pass(on(INSIDE, OUT))[0]);
+      site.later(299);
+      assert.ok(isBound(site, 'udp', port));
+      site.later(2);
+      assert.ok(!isBound(site, 'udp', port));
+
+      const again = portOf(site.pass(on(INSIDE, OUT))[0]);
+      for (let i = 0; i < 10; i++) {
+        site.later(200);
+        site.pass(on(INSIDE, OUT));
+      }
+      assert.ok(isBound(site, 'udp', again));
+    });
+
+    it('log a refresh only when it moves the expiry by a good part', () => {
+      const site = new NatSite({ options: { udp: 300 } });
+      site.pass(on(INSIDE, OUT));
+      assert.equal(site.replicateTo(), 1);
+      for (let i = 0; i < 30; i++) {
+        site.later(10);
+        site.pass(on(INSIDE, OUT));
+      }
+      const records = site.replicateTo();
+      assert.ok(records >= 5 && records <= 10, `${records} records`);
+    });
+
+    /** Sends TCP segments with these flags from inside, then gives the rank and idle time of the binding. */
+    function afterSending(...flags: string[]): [number, number] {
+      const site = new NatSite();
+      for (const flag of flags) site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.1:80 ${flag}`));
+      const [binding] = [...site.bindings.entries(site.now)];
+      return [binding.rank, binding.expires - site.now];
+    }
+
+    it('follow what TCP shows from inside', () => {
+      assert.deepEqual(afterSending('S'), [Rank.NEW, 240]);
+      assert.deepEqual(afterSending('S', 'S'), [Rank.NEW, 240]);
+      assert.deepEqual(afterSending('S', 'A'), [Rank.ESTABLISHED, 7440]);
+      assert.deepEqual(afterSending('S', 'A', 'PA', 'S'), [Rank.ESTABLISHED, 7440]);
+      assert.deepEqual(afterSending('S', 'A', 'FA'), [Rank.CLOSING, 240]);
+      assert.deepEqual(afterSending('S', 'A', 'FA', 'A'), [Rank.CLOSING, 240]);
+      assert.deepEqual(afterSending('S', 'A', 'R'), [Rank.CLOSING, 240]);
+      assert.deepEqual(afterSending('S', 'A', 'FA', 'S'), [Rank.NEW, 240]);
+      assert.deepEqual(afterSending('S', 'A', 'FA', 'S', 'A'), [Rank.ESTABLISHED, 7440]);
+      // Simultaneous open: the SYN's acknowledgement is not yet an established connection.
+      assert.deepEqual(afterSending('S', 'SA'), [Rank.NEW, 240]);
+    });
+
+    it('are not touched from outside, by resets least of all', () => {
+      const site = new NatSite();
+      site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 1.1.1.1:80 S'));
+      const port = portOf(site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 1.1.1.1:80 A'))[0]);
+      site.later(100);
+      site.replicateTo();
+      assert.equal(site.pass(on(OUTSIDE, `tcp 1.1.1.1:80 > 203.0.113.1:${port} R`)).length, 1);
+      assert.equal(site.pass(on(OUTSIDE, `tcp 6.6.6.6:80 > 203.0.113.1:${port} FA`)).length, 1);
+      assert.equal(site.replicateTo(), 0);
+      const [binding] = [...site.bindings.entries(site.now)];
+      assert.deepEqual([binding.rank, binding.expires - site.now], [Rank.ESTABLISHED, 7340]);
+    });
+  });
+
+  describe('at two sites', () => {
+    it('translates at one what was bound at the other, once the record is there', () => {
+      const a = new NatSite({ member: 0, members: 2 });
+      const b = new NatSite({ member: 1, members: 2 });
+      const [out] = a.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 S'));
+      const port = out.split(/[: ]/)[4];
+      const reply = on(OUTSIDE, `tcp 198.51.100.7:80 > 203.0.113.1:${port} SA`);
+
+      assert.deepEqual(b.pass(reply), [], 'before the record came');
+      assert.equal(b.plane.counts()['nat_unsolicited'], 1);
+
+      a.replicateTo(b);
+      assert.deepEqual(b.pass(reply), ['0: tcp 198.51.100.7:80 > 10.0.0.5:4000 SA ttl 63']);
+      assert.deepEqual(
+        b.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 A')),
+        [`1: tcp 203.0.113.1:${port} > 198.51.100.7:80 A ttl 63`],
+        'the connection moves to the other site',
+      );
+      b.replicateTo(a);
+      assert.equal(a.bindings.digest(), b.bindings.digest());
+    });
+
+    it('carries conversations through either site at random', () => {
+      const sites = [new NatSite({ member: 0, members: 2 }), new NatSite({ member: 1, members: 2 })];
+      const step = fc.record({
+        host: fc.nat(30),
+        out: fc.nat(1),
+        back: fc.nat(1),
+        protocol: fc.constantFrom('udp', 'tcp S'),
+      });
+      fc.assert(
+        fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+          for (const { host, out, back, protocol } of steps) {
+            const [kind, flags = ''] = protocol.split(' ');
+            const inside = `10.0.0.${host}:${4000 + host}`;
+            const [sent] = sites[out].pass(on(INSIDE, `${kind} ${inside} > 8.8.8.8:53 ${flags}`.trim()));
+            sites[out].replicateTo(sites[1 - out]);
+            const external = sent.split(' ')[2];
+            const returned = sites[back].pass(on(OUTSIDE, `${kind} 8.8.8.8:53 > ${external} ${flags}`.trim()));
+            assert.deepEqual(returned, [`0: ${kind} 8.8.8.8:53 > ${inside} ${flags} ttl 63`.replace('  ', ' ')]);
+          }
+          assert.equal(sites[0].bindings.digest(), sites[1].bindings.digest());
+        }),
+        { numRuns: 30 },
+      );
+    });
+
+    it('kills one binding of two that took the same port, the same at both', () => {
+      const options = { allocation: 'shared', first_port: 3000, last_port: 3000 };
+      const sites = [new NatSite({ member: 0, members: 2, options }), new NatSite({ member: 1, members: 2, options })];
+      const outs = sites.map((site, n) => site.pass(on(INSIDE, `udp 10.0.0.${n + 1}:3000 > 8.8.8.8:53`))[0]);
+      assert.deepEqual(new Set(outs), new Set(['1: udp 203.0.113.1:3000 > 8.8.8.8:53 ttl 63']));
+      sites[0].replicateTo(sites[1]);
+      sites[1].replicateTo(sites[0]);
+      const back = sites.map((site) => site.pass(on(OUTSIDE, 'udp 8.8.8.8:53 > 203.0.113.1:3000')));
+      assert.deepEqual(back[0], back[1]);
+      assert.equal(back[0].length, 1);
+    });
+  });
+
+  it('keeps every checksum what a recomputation gives, and every wrong one wrong', () => {
+    const site = new NatSite();
+    const packet = fc.record({
+      kind: fc.constantFrom('udp', 'udp nosum', 'tcp S', 'tcp A', 'icmp'),
+      host: fc.nat(255),
+      port: fc.integer({ min: 1, max: 65_535 }),
+      length: fc.nat(40),
+      fill: fc.uint8Array({ minLength: 40, maxLength: 40 }),
+      damaged: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(packet, ({ kind, host, port, length, damaged }) => {
+        const [protocol, word = ''] = kind.split(' ');
+        const ports = protocol === 'icmp' ? ['', ''] : [`:${port}`, ':80'];
+        const query = protocol === 'icmp' ? `echo ${port}` : '';
+        const bytes = frame(
+          `${protocol} 10.1.0.${host}${ports[0]} > 9.9.9.9${ports[1]} ${query} ${word} len ${length}`.replace(
+            / +/g,
+            ' ',
+          ),
+        );
+        if (damaged && length > 0) bytes[bytes.length - 1] ^= 0x10;
+        const before = checksums(bytes);
+        const [out] = site.plane.passFrames({ port: INSIDE, frame: bytes });
+        if (out === undefined) return; // all ports taken by earlier runs
+        assert.deepEqual(checksums(out.frame), before, describeFrame(out.frame));
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  it('refuses a declaration that cannot be', () => {
+    assert.throws(() => new NatSite({ options: { external: [] } }), /middlebox nat: 0 external addresses/);
+    assert.throws(() => new NatSite({ options: { first_port: 9, last_port: 3 } }), /middlebox nat: port range 9–3/);
+    assert.throws(() => new NatSite({ options: { extra: 1 } }), /middlebox nat: there is no option extra/);
+    const external = [parseIpv4('203.0.113.1'), parseIpv4('203.0.113.1')];
+    assert.throws(() => new NatSite({ options: { external } }), /middlebox nat: external address 1 is given twice/);
+  });
+});

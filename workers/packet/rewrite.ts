@@ -1,0 +1,95 @@
+/**
+ * Changing the endpoints of a packet in place: address, port or query identifier, and every checksum over them,
+ * incrementally (RFC 1624). A wrong checksum stays wrong, so the receiver still sees damage.
+ *
+ *     protocol          covered by the checksum      of a first fragment
+ *     TCP, UDP          addresses and ports          as of a whole packet: the sum covers all fragments
+ *     ICMP query        identifier                   likewise
+ *     anything else     –                            addresses alone are changed, the port is ignored
+ *
+ * A UDP checksum of 0 says that there is none, and stays; one that comes out as 0 is sent as 0xffff (RFC 768). The
+ * batch's columns follow, so the next middlebox sees the packet as it is now. IPv4 only.
+ */
+
+import type { Batch } from '../batch.js';
+import { difference, difference16, update } from './checksum.js';
+import { Fragment } from './fragment.js';
+import { isQuery } from './icmp.js';
+
+// As constants of this file: the optimiser folds those, but not imported ones.
+const LATER = Fragment.LATER;
+const TCP = 6;
+const UDP = 17;
+const ICMP = 1;
+const IP_CHECKSUM = 10;
+const IP_SOURCE = 12;
+const IP_DESTINATION = 16;
+const TCP_CHECKSUM = 16;
+const UDP_CHECKSUM = 6;
+const ICMP_CHECKSUM = 2;
+const ICMP_IDENTIFIER = 4;
+
+/** Gives packet `i` another raw source address, and raw source port or query identifier. */
+export function rewriteSource(batch: Batch, i: number, address: number, port: number): void {
+  const change = difference(batch.source[i], address);
+  batch.source[i] = address;
+  rewriteAddress(batch, i, IP_SOURCE, address, change);
+  const before = batch.ports[i];
+  rewriteTransport(batch, i, change, before, (before & ~0xffff) | port, port);
+}
+
+/** Gives packet `i` another raw destination address, and raw destination port or query identifier. */
+export function rewriteDestination(batch: Batch, i: number, address: number, port: number): void {
+  const change = difference(batch.destination[i], address);
+  batch.destination[i] = address;
+  rewriteAddress(batch, i, IP_DESTINATION, address, change);
+  const before = batch.ports[i];
+  rewriteTransport(batch, i, change, before, (before & 0xffff) | (port << 16), port);
+}
+
+function rewriteAddress(batch: Batch, i: number, at: number, address: number, change: number): void {
+  const { i32, u16 } = batch.memory;
+  const l3 = batch.l3[i];
+  i32[(l3 + at) >> 2] = address;
+  const sum = (l3 + IP_CHECKSUM) >> 1;
+  u16[sum] = update(u16[sum], change);
+}
+
+function rewriteTransport(
+  batch: Batch,
+  i: number,
+  addressChange: number,
+  before: number,
+  after: number,
+  identifier: number,
+): void {
+  if (batch.fragment[i] === LATER) return;
+  const { i32, u16 } = batch.memory;
+  const l4 = batch.l4[i];
+  const protocol = batch.protocol[i];
+  if (protocol === TCP) {
+    const sum = (l4 + TCP_CHECKSUM) >> 1;
+    u16[sum] = update(u16[sum], addressChange + difference(before, after));
+  } else if (protocol === UDP) {
+    const sum = (l4 + UDP_CHECKSUM) >> 1;
+    if (u16[sum] !== 0) {
+      const updated = update(u16[sum], addressChange + difference(before, after));
+      u16[sum] = updated === 0 ? 0xffff : updated;
+    }
+  } else {
+    if (protocol === ICMP && isQuery(batch.flags[i])) rewriteIdentifier(batch, i, identifier);
+    return;
+  }
+  i32[l4 >> 2] = after;
+  batch.ports[i] = after;
+}
+
+/** ICMP checksums cover no addresses (RFC 792). */
+function rewriteIdentifier(batch: Batch, i: number, identifier: number): void {
+  const { u16 } = batch.memory;
+  const l4 = batch.l4[i];
+  const sum = (l4 + ICMP_CHECKSUM) >> 1;
+  u16[sum] = update(u16[sum], difference16(batch.ports[i], identifier));
+  u16[(l4 + ICMP_IDENTIFIER) >> 1] = identifier;
+  batch.ports[i] = identifier | (identifier << 16);
+}
