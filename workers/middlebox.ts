@@ -32,11 +32,7 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   draining(): boolean;
 }
 
-export interface Middlebox<
-  O extends Options = Options,
-  C extends Counters = Counters,
-  S extends State = State,
-> {
+export interface Middlebox<O extends Options = Options, C extends Counters = Counters, S extends State = State> {
   /** Lower-case word: its key in the configuration, and the prefix of its counters and state objects. */
   readonly name: string;
   readonly help: string;
@@ -44,6 +40,11 @@ export interface Middlebox<
   /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
   readonly counters: C;
   state(options: Resolved<O>): S;
+  /**
+   * Addresses the middlebox answers for (raw IPv4 words), by port: of such a port only packets to these are taken from the
+   * kernel. A port that no middlebox speaks of gives everything that is not addressed to the host itself.
+   */
+  owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
   open(open: OpenArguments<O, C, S>): Process;
 }
 

@@ -1,0 +1,82 @@
+#!/usr/bin/env node
+/** `constellationd`: runs one instance until it is told to stop, or checks a configuration. */
+
+import { Command } from 'commander';
+import { checkCommand, EXIT_CONFIG } from './check.js';
+import { loadConfig } from './config.js';
+import { Daemon } from './daemon.js';
+import { createLog } from './log.js';
+import { notifyReady, notifyStopping, startWatchdog } from './notify.js';
+import { schemaText } from './schema.js';
+import { version } from './version.js';
+
+/** sysexits.h: the instance could not start, or could not go on. */
+const EXIT_SOFTWARE = 70;
+
+interface Options {
+  readonly config: string;
+  readonly check?: boolean;
+  readonly schema?: boolean;
+}
+
+const program = new Command('constellationd')
+  .description('One instance of a Constellation cluster: middleboxes whose state all sites share.')
+  .version(version(), '-V, --version')
+  .option('-c, --config <file>', 'configuration', '/etc/constellation/constellation.yaml')
+  .option('--check', 'check the configuration, print every error as file:line:col: path: message, and exit')
+  .option('--schema', 'print the JSON Schema of the configuration, for editors, and exit')
+  .addHelpText(
+    'after',
+    `
+Signals: TERM and INT stop in order: traffic goes to the kernel again, what is logged is sent, then all ends.
+Exit codes: 0 stopped as asked · ${EXIT_CONFIG} the configuration is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
+A running instance is asked with the command \`constellation\`.`,
+  )
+  .action(main);
+
+async function main(options: Options): Promise<void> {
+  if (options.schema) {
+    process.stdout.write(await schemaText());
+    return;
+  }
+  if (options.check) {
+    process.exitCode = await checkCommand(options.config);
+    return;
+  }
+  const { config, errors } = await loadConfig(options.config);
+  if (config === undefined) {
+    for (const error of errors) console.error(error);
+    process.exitCode = EXIT_CONFIG;
+    return;
+  }
+  await serve(config);
+}
+
+async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> {
+  const log = createLog(config.log.level);
+  const started = Daemon.start(config, log);
+  const stop = (signal: NodeJS.Signals): void => {
+    log.info(`${signal}: stopping`);
+    started.then((daemon) => daemon.stop()).catch(() => {}); // a failed start is reported below
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  let daemon: Daemon;
+  try {
+    daemon = await started;
+  } catch (error) {
+    log.error(error instanceof Error ? error.message : String(error));
+    process.exitCode = EXIT_SOFTWARE;
+    return;
+  }
+  log.info(`${config.cluster.self.name} of cluster ${config.cluster.id} is ready; admin socket ${config.admin.socket}`);
+  notifyReady(`member ${config.cluster.self.name} of ${config.cluster.id}`);
+  const watchdog = startWatchdog();
+  const error = await daemon.stopped;
+  watchdog.stop();
+  notifyStopping();
+  log.info('stopped');
+  if (error !== null) process.exitCode = EXIT_SOFTWARE;
+}
+
+await program.parseAsync();

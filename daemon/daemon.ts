@@ -1,0 +1,192 @@
+/**
+ * One instance, from its configuration to the end of its last thread. It starts in the order in which things stand on each
+ * other: state, then replication, then packets; it stops in the reverse order.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../conf/config.js';
+import { Phase } from '../shm/control.js';
+import { EventReader } from '../shm/events.js';
+import { committedPosition, recoverLog } from '../shm/log.js';
+import type { StateObject } from '../shm/objects/object.js';
+import { Instance, loadChain, writerId } from '../workers/instance.js';
+import { adviseMemory } from '../workers/native/index.js';
+import { newIncarnation } from '../workers/replication/settings.js';
+import type { ThreadTask } from '../workers/thread.js';
+import { AdminServer } from './admin/server.js';
+import type { Drained, InstancePhase } from './admin/source.js';
+import { InstanceSource } from './instance-source.js';
+import type { Log } from './log.js';
+import { planInstance, planMiddleboxes } from './plan.js';
+import { type OpenPorts, openPorts } from './ports.js';
+import { type Slot, ThreadSupervisor } from './threads.js';
+
+/** How often main reads the threads' event rings. */
+const EVENTS_MS = 100;
+/** `drain` gives up when this long not one record more has been acknowledged. */
+const DRAIN_STALL_MS = 10_000;
+const DRAIN_LOOK_MS = 20;
+/** After QUIET, for the workers to end their rounds and the send thread to get its last units through. */
+const QUIET_MS = 2_000;
+
+export class Daemon {
+  readonly config: Config;
+  readonly instance: Instance;
+  /** Opened to read only. */
+  readonly objects: readonly StateObject[];
+  readonly startedAt = Date.now();
+  readonly ports: OpenPorts;
+  /** Settles when the instance has stopped: with an error, if it stopped because of one. */
+  readonly stopped: Promise<Error | null>;
+  phase: InstancePhase = 'starting';
+  private readonly log: Log;
+  private readonly source: InstanceSource;
+  private readonly supervisor: ThreadSupervisor;
+  private readonly events: { readonly name: string; readonly reader: EventReader }[];
+  private readonly eventTimer: NodeJS.Timeout;
+  private admin: AdminServer | null = null;
+  private stopping: Promise<void> | null = null;
+  private draining: Promise<Drained> | null = null;
+  private settleStopped: (error: Error | null) => void = () => {};
+
+  /** Starts an instance; throws with the reason when it cannot, and leaves nothing behind. */
+  static async start(config: Config, log: Log): Promise<Daemon> {
+    const ports = openPorts(config, await loadChain(planMiddleboxes(config)));
+    try {
+      const instance = await Instance.create(planInstance(config, ports), newIncarnation());
+      const daemon = new Daemon(config, log, ports, instance);
+      await daemon.run();
+      return daemon;
+    } catch (error) {
+      ports.close();
+      throw error;
+    }
+  }
+
+  private constructor(config: Config, log: Log, ports: OpenPorts, instance: Instance) {
+    this.config = config;
+    this.log = log;
+    this.ports = ports;
+    this.instance = instance;
+    this.objects = instance.openObjects(null);
+    this.source = new InstanceSource(this);
+    this.stopped = new Promise((resolve) => {
+      this.settleStopped = resolve;
+    });
+    const { slots, buffers, plan, control } = instance;
+    this.events = buffers.events.map((buffer, thread) => ({
+      name: slots.name(thread),
+      reader: new EventReader(buffer),
+    }));
+    this.eventTimer = setInterval(() => this.pumpEvents(), EVENTS_MS);
+    this.supervisor = new ThreadSupervisor({
+      file: new URL('../workers/thread.js', import.meta.url),
+      slots: Array.from({ length: slots.count }, (_, thread): Slot => {
+        const task: ThreadTask = { thread, plan, buffers };
+        return { thread, name: slots.name(thread), task, restartable: true };
+      }),
+      control,
+      recover: (slot) => this.recover(slot),
+      onEvent: (level, text) => log[level](text),
+      onFatal: (error) => void this.stop(error),
+    });
+  }
+
+  private async run(): Promise<void> {
+    const { config, instance, log } = this;
+    for (const name of this.ports.names) log.info(`port ${name}`);
+    for (const note of this.ports.notes) log.warn(note);
+    const huge = adviseMemory(new Uint8Array(instance.buffers.arena), 'hugepage');
+    const { objects } = instance.declaration;
+    log.info(
+      `state: ${objects.map((object) => object.name).join(', ')}; ${mebibytes(instance.buffers.arena.byteLength)} MiB, of which ${mebibytes(huge)} MiB may be huge pages`,
+    );
+    try {
+      await this.supervisor.start();
+      this.admin = await AdminServer.listen(config.admin.socket, this.source, { log });
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+    this.phase = 'running';
+  }
+
+  /** Mends what a dead thread left in shared memory: its open operation, its locks, and records it had not yet shown. */
+  private recover({ thread, name }: Slot): void {
+    const { buffers } = this.instance;
+    const log = buffers.logs[thread];
+    const position = log === undefined ? 0 : committedPosition(log);
+    const journal = this.instance.journal(thread);
+    let mended = 0;
+    for (const object of this.objects) mended += object.recover(writerId(thread), journal, position);
+    if (log !== undefined) recoverLog(log);
+    this.instance.control.ring();
+    if (mended > 0) this.log.warn(`mended ${mended} words that thread ${name} left half changed or locked`);
+  }
+
+  /** Ends a thread, which is then recovered and started again. */
+  restartThread(thread: number): Promise<void> {
+    return this.supervisor.restart(thread);
+  }
+
+  /** Makes no new state, and waits until all others have what there is, or until they acknowledge no more. */
+  drain(): Promise<Drained> {
+    this.draining ??= this.drainOnce();
+    return this.draining;
+  }
+
+  private async drainOnce(): Promise<Drained> {
+    this.phase = 'draining';
+    this.log.info('draining: no new flows from now on');
+    this.instance.control.setPhase(Phase.DRAIN);
+    let least = Number.POSITIVE_INFINITY;
+    let leastAt = performance.now();
+    for (;;) {
+      const owed = this.source.unacknowledged();
+      if (owed === 0) return { complete: true, unacknowledged_records: 0 };
+      if (owed < least) {
+        least = owed;
+        leastAt = performance.now();
+      } else if (performance.now() - leastAt > DRAIN_STALL_MS) {
+        this.draining = null; // asking again waits again
+        return { complete: false, unacknowledged_records: owed };
+      }
+      await sleep(DRAIN_LOOK_MS);
+    }
+  }
+
+  /** Stops in order; `error` is why, if it was not asked for. */
+  stop(error: Error | null = null): Promise<void> {
+    this.stopping ??= this.stopOnce(error);
+    return this.stopping;
+  }
+
+  private async stopOnce(error: Error | null): Promise<void> {
+    const { control, plan } = this.instance;
+    this.phase = 'stopping';
+    if (error !== null) this.log.error(error.message);
+    await this.admin?.close();
+    // From here on packets go to the kernel again.
+    control.setPhase(Phase.QUIET);
+    this.ports.close();
+    const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
+    while (error === null && !this.source.reachableHaveAll() && performance.now() < deadline)
+      await sleep(DRAIN_LOOK_MS);
+    const owed = this.source.unacknowledged();
+    if (owed > 0) this.log.warn(`stopping with ${owed} records that not every member has acknowledged`);
+    control.setPhase(Phase.STOP);
+    await this.supervisor.stop();
+    clearInterval(this.eventTimer);
+    this.pumpEvents();
+    this.settleStopped(error);
+  }
+
+  private pumpEvents(): void {
+    for (const { name, reader } of this.events)
+      for (const { level, text } of reader.read()) this.log[level](`${name}: ${text}`);
+  }
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(1);
+}

@@ -1,0 +1,176 @@
+/** What the admin commands show, read from the shared memory of a running instance at the moment of asking. */
+
+import { AckBoard } from '../shm/ack-board.js';
+import { coarseSeconds } from '../shm/clock.js';
+import { THREAD_STATE_NAMES, ThreadState } from '../shm/control.js';
+import { LogConsumer } from '../shm/log.js';
+import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
+import { monotonicMs } from '../workers/monotonic.js';
+import { formatIpv4 } from '../workers/packet/ipv4.js';
+import { type PeerStatus, readPeers } from '../workers/replication/peers.js';
+import type { FlowFilter } from './admin/flow-filter.js';
+import type {
+  AdminSource,
+  CounterRow,
+  Drained,
+  FlowRow,
+  ObjectRow,
+  PeerRow,
+  Status,
+  ThreadRow,
+} from './admin/source.js';
+import type { Daemon } from './daemon.js';
+import { version } from './version.js';
+
+export class InstanceSource implements AdminSource {
+  private readonly daemon: Daemon;
+  private readonly board: AckBoard;
+
+  constructor(daemon: Daemon) {
+    this.daemon = daemon;
+    this.board = new AckBoard(daemon.instance.buffers.ackBoard);
+  }
+
+  status(): Status {
+    const { config, instance, ports, phase, startedAt } = this.daemon;
+    const { control, metrics, slots } = instance;
+    const threads = Array.from({ length: slots.count }, (_, thread) => control.state(thread));
+    const peers = this.readPeers();
+    return {
+      phase,
+      version: version(),
+      cluster: config.cluster.id,
+      member: config.cluster.self.name,
+      id: config.cluster.self.id,
+      pid: process.pid,
+      uptime_s: Math.trunc((Date.now() - startedAt) / 1000),
+      middleboxes: config.middleboxes.map((middlebox) => middlebox.name),
+      ports: ports.names,
+      transport: `${config.transport.kind}, port ${config.transport.port}`,
+      threads: slots.count,
+      threads_ready: threads.filter((state) => state === ThreadState.READY).length,
+      peers: peers.length,
+      peers_reachable: peers.filter((peer) => peer.state === 'heard').length,
+      rx_packets: sum(ports.names.map((_, port) => metrics.total(`port${port}_rx_packets`))),
+      tx_packets: sum(ports.names.map((_, port) => metrics.total(`port${port}_tx_packets`))),
+      dropped_packets: this.droppedPackets(),
+    };
+  }
+
+  peers(): PeerRow[] {
+    return this.readPeers().map((peer) => ({
+      name: peer.name,
+      id: peer.id,
+      address: peer.address,
+      state: peer.state === 'heard' ? 'reachable' : peer.state,
+      rtt_ms: peer.rttMs?.average ?? null,
+      rtt_min_ms: peer.rttMs?.minimum ?? null,
+      heard_ms_ago: peer.heardMsAgo,
+      unacknowledged_records: peer.unacknowledged,
+      missing_records: peer.missing,
+    }));
+  }
+
+  objects(): ObjectRow[] {
+    const now = coarseSeconds(Date.now());
+    const peers = this.readPeers();
+    return this.daemon.objects.map((object, id) => ({
+      id,
+      name: this.daemon.instance.declaration.objects[id].name,
+      delivery: object.delivery,
+      digest: object.digest(),
+      records: this.board.sequence(id),
+      unacknowledged_records: Math.max(0, ...peers.map((peer) => peer.objects[id].unacknowledged)),
+      figures: object.describe(now),
+    }));
+  }
+
+  *flows(filter: FlowFilter): Generator<FlowRow | null> {
+    const now = coarseSeconds(Date.now());
+    for (const [id, object] of this.daemon.objects.entries()) {
+      const { name } = this.daemon.instance.declaration.objects[id];
+      if (!(object instanceof NatBinding) || (filter.object !== null && filter.object !== name)) continue;
+      for (const entry of object.entries(now)) {
+        if (entry === null || (filter.protocol !== null && filter.protocol !== entry.protocol)) {
+          yield null;
+          continue;
+        }
+        yield {
+          object: name,
+          protocol: entry.protocol,
+          inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
+          external: { address: formatIpv4(entry.externalAddress), port: entry.externalPort },
+          remote: null,
+          state: entry.dead ? 'dead' : RANK_NAMES[entry.rank],
+          expires_s: entry.expires - now,
+        };
+      }
+    }
+  }
+
+  threads(): ThreadRow[] {
+    const { control, slots } = this.daemon.instance;
+    return Array.from({ length: slots.count }, (_, slot) => {
+      const { core, tid } = control.place(slot);
+      return {
+        slot,
+        name: slots.name(slot),
+        state: THREAD_STATE_NAMES[control.state(slot)],
+        core: core < 0 ? null : core,
+        tid,
+        restarts: control.restarts(slot),
+        heartbeat: control.heartbeat(slot) >>> 0,
+      };
+    });
+  }
+
+  counters(): CounterRow[] {
+    const { metrics, slots } = this.daemon.instance;
+    return metrics.catalogue.metrics.map(({ name, help, kind }) => {
+      const threads = Array.from({ length: slots.count }, (_, thread) => metrics.value(name, thread));
+      return { name, help, kind, total: sum(threads), threads };
+    });
+  }
+
+  drain(): Promise<Drained> {
+    return this.daemon.drain();
+  }
+
+  shutdown(): void {
+    void this.daemon.stop();
+  }
+
+  restart(thread: number): Promise<void> {
+    return this.daemon.restartThread(thread);
+  }
+
+  /** Records of ours that some member has not acknowledged, those still in the log rings included. */
+  unacknowledged(): number {
+    return Math.max(0, ...this.readPeers().map((peer) => peer.unacknowledged)) + this.unnumbered();
+  }
+
+  /** Whether every member that is heard has everything. */
+  reachableHaveAll(): boolean {
+    if (this.unnumbered() > 0) return false;
+    return this.readPeers().every((peer) => peer.state !== 'heard' || peer.unacknowledged === 0);
+  }
+
+  /** Log rings with records the send thread has not taken; a lone instance has nobody to take them for. */
+  private unnumbered(): number {
+    const { logs } = this.daemon.instance.buffers;
+    return logs.filter((log) => new LogConsumer(log).backlog !== 0).length;
+  }
+
+  private droppedPackets(): number {
+    const { metrics } = this.daemon.instance;
+    const drops = metrics.catalogue.metrics.filter(({ help }) => help.startsWith('dropped:'));
+    return sum(drops.map(({ name }) => metrics.total(name)));
+  }
+
+  private readPeers(): PeerStatus[] {
+    const { buffers, plan } = this.daemon.instance;
+    return readPeers(buffers.ackBoard, plan.replication, monotonicMs());
+  }
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

@@ -1,0 +1,51 @@
+/** From the configuration, as the operator thinks, to the plan, as the threads need it. */
+
+import type { Config } from '../conf/config.js';
+import type { InstancePlan, PlannedMiddlebox } from '../workers/instance.js';
+import { clusterIdOf, type ReplicationSettings, replicationSettings } from '../workers/replication/settings.js';
+import { middleboxModule } from './middleboxes.js';
+import type { OpenPorts } from './ports.js';
+
+export function planMiddleboxes(config: Config): PlannedMiddlebox[] {
+  return config.middleboxes.map(({ name, options }) => ({ module: middleboxModule(name), options }));
+}
+
+export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
+  const { threads } = config;
+  return {
+    middleboxes: planMiddleboxes(config),
+    io: ports.io,
+    routes: ports.routes,
+    replication: planReplication(config),
+    idle: threads.idle,
+    workerCores: threads.workers,
+    sendCore: threads.send ?? null,
+    receiveCore: threads.receive ?? null,
+    logWords: config.replication.log_bytes / 4,
+  };
+}
+
+function planReplication(config: Config): ReplicationSettings {
+  const { cluster, transport, replication } = config;
+  return replicationSettings({
+    clusterId: clusterIdOf(cluster.id),
+    self: cluster.self.id,
+    members: cluster.members.map((member) => ({ ...member, port: transport.port })),
+    transport:
+      transport.kind === 'unicast'
+        ? { kind: 'unicast' }
+        : {
+            kind: 'multicast',
+            group: transport.group,
+            port: transport.port,
+            interface: cluster.self.address,
+            ttl: transport.ttl,
+            loopback: false,
+          },
+    mtu: transport.mtu_bytes,
+    ackDelayMs: replication.ack_delay_ms,
+    keepaliveMs: replication.keepalive_ms,
+    retransmitMsMin: replication.retransmit_min_ms,
+    unitLogBytes: replication.unit_log_bytes,
+  });
+}

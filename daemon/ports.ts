@@ -1,0 +1,147 @@
+/**
+ * The ports of an instance, as configured and as they are: what the data plane needs to know of them, and the XDP programs
+ * that bring their packets to it.
+ */
+
+import { networkInterfaces } from 'node:os';
+import type { AfXdpConfig, Config, PcapConfig } from '../conf/config.js';
+import type { Declaration } from '../workers/chain.js';
+import { attachXdp, type XdpAttachment } from '../workers/drivers/xdp-attach.js';
+import type { XdpFilter } from '../workers/drivers/xdp-program.js';
+import type { AfXdpIo, PcapIo } from '../workers/instance.js';
+import { interfaceFacts } from '../workers/native/index.js';
+import { type Mac, parseMac } from '../workers/packet/ethernet.js';
+import { formatIpv4, parseIpv4 } from '../workers/packet/ipv4.js';
+import type { RoutePort } from '../workers/route.js';
+
+export interface OpenPorts {
+  readonly io: AfXdpIo | PcapIo;
+  readonly routes: readonly RoutePort[];
+  /** What is behind each port, for people. */
+  readonly names: readonly string[];
+  /** Sentences for the log. */
+  readonly notes: readonly string[];
+  /** Detaches from the interfaces; they work as before. */
+  close(): void;
+}
+
+/** Longest IP packet that goes into a capture file: as long as the field for its length allows. */
+const PCAP_MTU_BYTES = 65_535;
+
+export function openPorts(config: Config, chain: Declaration): OpenPorts {
+  const io = config.packet_io;
+  return io.driver === 'af_xdp' ? openInterfaces(io, chain, config.threads.workers.length) : openCaptures(io);
+}
+
+function nextHop(text: string | undefined): number | Mac | null {
+  if (text === undefined) return null;
+  return text.includes(':') ? parseMac(text) : parseIpv4(text);
+}
+
+function openCaptures(io: PcapConfig): OpenPorts {
+  return {
+    io: { driver: 'pcap', ports: io.ports.map((port) => ({ in: port.in, out: port.out })), pace: io.pace },
+    routes: io.ports.map((port) => ({
+      mac: parseMac(port.mac),
+      address: null,
+      mtuBytes: PCAP_MTU_BYTES,
+      nextHop: nextHop(port.next_hop),
+      promiscuous: true,
+    })),
+    names: io.ports.map((port) => `${port.name} = ${port.in ?? 'nothing'} → ${port.out ?? 'nothing'}`),
+    notes: [],
+    close: () => {},
+  };
+}
+
+function openInterfaces(io: AfXdpConfig, chain: Declaration, workers: number): OpenPorts {
+  const attachments: XdpAttachment[] = [];
+  const notes: string[] = [];
+  const close = (): void => {
+    for (const attachment of attachments.splice(0)) attachment.close();
+  };
+  try {
+    const own = ownAddresses();
+    const routes = io.ports.map((port): RoutePort => {
+      const facts = interfaceFacts(port.interface);
+      if (!facts.up)
+        notes.push(`${port.interface} is down: no packet comes before it is up (ip link set ${port.interface} up)`);
+      if (facts.queues < workers) {
+        throw new Error(
+          `${port.interface} has ${facts.queues} receive queues and threads.workers names ${workers} cores: each worker needs a queue of its own (ethtool -L, or fewer cores)`,
+        );
+      }
+      if (facts.queues > workers) {
+        notes.push(
+          `${port.interface} has ${facts.queues} queues and there are ${workers} workers: packets of the other queues go to the kernel (ethtool -L, or more cores in threads.workers)`,
+        );
+      }
+      return {
+        mac: macOf(facts.mac),
+        address: own.get(port.interface) ?? null,
+        mtuBytes: facts.mtu,
+        nextHop: nextHop(port.next_hop),
+        promiscuous: false,
+      };
+    });
+    const hosts = [
+      ...new Set(
+        Object.values(networkInterfaces()).flatMap((all) =>
+          (all ?? []).filter(isIpv4).map((a) => parseIpv4(a.address)),
+        ),
+      ),
+    ];
+    io.ports.forEach((port, index) => {
+      const filter = filterOf(chain, index, hosts);
+      if (filter.mode === 'to') {
+        for (const address of filter.addresses.filter((candidate) => hosts.includes(candidate)))
+          notes.push(
+            `${formatIpv4(address)} is this host's own address and now the data plane's: the host is not reachable by it`,
+          );
+      }
+      const attachment = attachXdp(port.interface, io.mode, filter, workers);
+      attachments.push(attachment);
+    });
+    return {
+      io: {
+        driver: 'af_xdp',
+        ports: attachments.map(({ interface: name, mapFd }) => ({ interface: name, mapFd })),
+        ringSize: io.ring_size,
+        frames: io.frames,
+      },
+      routes,
+      names: io.ports.map((port, index) => `${port.name} = ${port.interface} (${attachments[index].mode})`),
+      notes,
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function filterOf(chain: Declaration, port: number, hosts: readonly number[]): XdpFilter {
+  const owned = chain.links.flatMap(({ middlebox, options }) => middlebox.owns?.(options as never) ?? []);
+  const mine = owned.filter((entry) => entry.port === port);
+  if (mine.length === 0) return { mode: 'not-to', addresses: hosts };
+  return { mode: 'to', addresses: [...new Set(mine.flatMap((entry) => entry.addresses))] };
+}
+
+const isIpv4 = (address: { family: string }): boolean => address.family === 'IPv4';
+
+/** The first IPv4 address of each interface. */
+function ownAddresses(): Map<string, number> {
+  const own = new Map<string, number>();
+  for (const [name, addresses] of Object.entries(networkInterfaces())) {
+    const first = addresses?.find(isIpv4);
+    if (first !== undefined) own.set(name, parseIpv4(first.address));
+  }
+  return own;
+}
+
+function macOf(bytes: Uint8Array): Mac {
+  return {
+    low: bytes[0] | (bytes[1] << 8) | (bytes[2] << 16) | (bytes[3] << 24),
+    high: bytes[4] | (bytes[5] << 8),
+  };
+}

@@ -1,0 +1,179 @@
+/**
+ * An instance as its threads see it: a plan (plain data, equal for every thread) and the shared memory that main made for
+ * it. Every thread derives the same declaration, arena layout and metric columns from the same plan.
+ */
+
+import { createAckBoard } from '../shm/ack-board.js';
+import { Arena, createArena, layoutArena } from '../shm/arena.js';
+import { Control, createControl } from '../shm/control.js';
+import { createEventRing } from '../shm/events.js';
+import { createLogRing } from '../shm/log.js';
+import { MetricCatalogue, Metrics } from '../shm/metrics.js';
+import { createNextHops } from '../shm/next-hops.js';
+import { createJournals, Journal } from '../shm/objects/journal.js';
+import type { StateObject, Writer } from '../shm/objects/object.js';
+import { type Declaration, declareChain, type Link, openState } from './chain.js';
+import { dataPlaneMetrics } from './data-plane.js';
+import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
+import type { IdleMode } from './idle.js';
+import type { Middlebox } from './middlebox.js';
+import { REPLICATION_METRICS } from './replication/metrics.js';
+import { type ReplicationSettings, selfIndex } from './replication/settings.js';
+import { createUnitLogs } from './replication/unit-log.js';
+import type { RoutePort } from './route.js';
+
+export interface PlannedMiddlebox {
+  /** Address of its module. */
+  readonly module: string;
+  /** Resolved options. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+export interface AfXdpIo {
+  readonly driver: 'af_xdp';
+  /** Interface and the descriptor of its XSKMAP, which main attached; worker n takes queue n. */
+  readonly ports: readonly { readonly interface: string; readonly mapFd: number }[];
+  readonly ringSize: number;
+  /** Chunks of packet memory per worker. */
+  readonly frames: number;
+}
+
+export interface PcapIo {
+  readonly driver: 'pcap';
+  readonly ports: readonly PcapPort[];
+  readonly pace: 'asap' | 'recorded';
+}
+
+export interface InstancePlan {
+  readonly middleboxes: readonly PlannedMiddlebox[];
+  readonly io: AfXdpIo | PcapIo;
+  readonly routes: readonly RoutePort[];
+  readonly replication: ReplicationSettings;
+  readonly idle: IdleMode;
+  /** Core of each data plane worker; `null` leaves the choice to the kernel. */
+  readonly workerCores: readonly (number | null)[];
+  readonly sendCore: number | null;
+  readonly receiveCore: number | null;
+  /** Words of each worker's log ring. */
+  readonly logWords: number;
+}
+
+export interface SharedBuffers {
+  readonly arena: SharedArrayBuffer;
+  readonly control: SharedArrayBuffer;
+  readonly metrics: SharedArrayBuffer;
+  readonly journals: SharedArrayBuffer;
+  readonly ackBoard: SharedArrayBuffer;
+  readonly unitLogs: SharedArrayBuffer;
+  readonly nextHops: SharedArrayBuffer;
+  /** One log ring per worker. */
+  readonly logs: readonly SharedArrayBuffer[];
+  /** One event ring per thread. */
+  readonly events: readonly SharedArrayBuffer[];
+}
+
+/** Thread slots: the workers from 0, then the send and the receive thread. */
+export class Slots {
+  readonly workers: number;
+
+  constructor(plan: InstancePlan) {
+    this.workers = plan.workerCores.length;
+  }
+
+  get send(): number {
+    return this.workers;
+  }
+
+  get receive(): number {
+    return this.workers + 1;
+  }
+
+  get count(): number {
+    return this.workers + 2;
+  }
+
+  name(thread: number): string {
+    return thread === this.send ? 'send' : thread === this.receive ? 'receive' : `worker-${thread}`;
+  }
+}
+
+/** Imports the modules and puts their declarations together. Throws an error that names the middlebox that is wrong. */
+export async function loadChain(middleboxes: readonly PlannedMiddlebox[]): Promise<Declaration> {
+  const links: Link[] = [];
+  for (const { module, options } of middleboxes) {
+    const { default: middlebox } = (await import(module)) as { default: Middlebox };
+    links.push({ middlebox, options });
+  }
+  return declareChain(links);
+}
+
+/** What a thread, main included, makes of plan and buffers. */
+export class Instance {
+  readonly plan: InstancePlan;
+  readonly buffers: SharedBuffers;
+  readonly slots: Slots;
+  readonly declaration: Declaration;
+  readonly control: Control;
+  readonly metrics: Metrics;
+  readonly arena: Arena;
+
+  private constructor(plan: InstancePlan, declaration: Declaration, buffers: SharedBuffers) {
+    this.plan = plan;
+    this.buffers = buffers;
+    this.slots = new Slots(plan);
+    this.declaration = declaration;
+    this.control = new Control(buffers.control);
+    this.metrics = new Metrics(catalogueOf(plan, declaration), buffers.metrics, this.slots.count);
+    this.arena = new Arena(buffers.arena, declaration.objects);
+  }
+
+  /** Makes the shared memory. Main thread, once. */
+  static async create(plan: InstancePlan, incarnation: number): Promise<Instance> {
+    const declaration = await loadChain(plan.middleboxes);
+    const slots = new Slots(plan);
+    const objects = declaration.objects.length;
+    const { members, unitLogBytes } = plan.replication;
+    return new Instance(plan, declaration, {
+      arena: createArena(layoutArena(declaration.objects)),
+      control: createControl(slots.count),
+      metrics: new SharedArrayBuffer(catalogueOf(plan, declaration).bytes(slots.count)),
+      journals: createJournals(slots.count),
+      ackBoard: createAckBoard(objects, members.length, incarnation),
+      unitLogs: createUnitLogs(objects, unitLogBytes),
+      nextHops: createNextHops(plan.routes.length),
+      logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
+      events: Array.from({ length: slots.count }, () => createEventRing()),
+    });
+  }
+
+  /** Opens what main made. Every other thread. */
+  static async open(plan: InstancePlan, buffers: SharedBuffers): Promise<Instance> {
+    return new Instance(plan, await loadChain(plan.middleboxes), buffers);
+  }
+
+  /** State objects in the order of their ids; `writer` null opens them to read only. */
+  openObjects(writer: Writer | null): StateObject[] {
+    return openState(this.declaration, this.arena, writer, {
+      memberIndex: selfIndex(this.plan.replication),
+      memberCount: this.plan.replication.members.length,
+    });
+  }
+
+  journal(thread: number): Journal {
+    return new Journal(this.buffers.journals, writerId(thread));
+  }
+}
+
+/** What a lock word holds while a thread has the lock: never 0. */
+export function writerId(thread: number): number {
+  return thread + 1;
+}
+
+function catalogueOf(plan: InstancePlan, declaration: Declaration): MetricCatalogue {
+  return new MetricCatalogue([
+    ...dataPlaneMetrics(plan.routes.length),
+    ...(plan.io.driver === 'pcap' ? PCAP_METRICS : []),
+    ...declaration.metrics,
+    ...REPLICATION_METRICS,
+  ]);
+}

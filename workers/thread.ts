@@ -1,0 +1,136 @@
+/**
+ * What runs on every thread but main: a task per thread slot, through piscina. It returns when main asks it to end; when it
+ * throws, the supervisor mends what it left and starts the slot again.
+ */
+
+import { threadId as workerThreadId } from 'node:worker_threads';
+import { Phase, ThreadState } from '../shm/control.js';
+import { EventWriter } from '../shm/events.js';
+import { LogProducer } from '../shm/log.js';
+import { NextHopReader } from '../shm/next-hops.js';
+import type { Agent } from './agent.js';
+import { openProcesses } from './chain.js';
+import { DataPlane } from './data-plane.js';
+import { AfXdpDriver } from './drivers/af-xdp.js';
+import type { PacketDriver } from './drivers/driver.js';
+import { PcapDriver } from './drivers/pcap.js';
+import { Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
+import { threadId, threadName, threadPin } from './native/index.js';
+import { ReceiveAgent } from './receive.js';
+import { Router } from './route.js';
+import { SendAgent } from './send.js';
+
+export interface ThreadTask {
+  readonly thread: number;
+  readonly plan: InstancePlan;
+  readonly buffers: SharedBuffers;
+}
+
+export default async function run({ thread, plan, buffers }: ThreadTask): Promise<void> {
+  const instance = await Instance.open(plan, buffers);
+  const { slots } = instance;
+  threadName(`ct-${slots.name(thread)}`);
+  if (thread < slots.workers) await runWorker(instance, thread);
+  else if (thread === slots.send) await runSend(instance, thread);
+  else await runReceive(instance, thread);
+  instance.control.setState(thread, ThreadState.STOPPED);
+}
+
+/** Pins the thread and says that it is ready. */
+function ready(instance: Instance, thread: number, core: number | null): void {
+  if (core !== null) threadPin(core);
+  instance.control.setPlace(thread, { core: core ?? -1, tid: threadId(), worker: workerThreadId });
+  instance.control.setState(thread, ThreadState.READY);
+}
+
+async function runWorker(instance: Instance, thread: number): Promise<void> {
+  const { plan, buffers, control, metrics, declaration } = instance;
+  const { catalogue } = metrics;
+  const row = metrics.row(thread);
+  const log = new LogProducer(buffers.logs[thread]);
+  const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log });
+  const ports = plan.routes.length;
+  const processes = openProcesses(declaration, objects, {
+    catalogue,
+    ports,
+    draining: () => control.phase !== Phase.RUN,
+  });
+  const driver = openDriver(instance, thread, row);
+  const neighbours = new NextHopReader(buffers.nextHops, ports);
+  const router = new Router(driver.memory, plan.routes, neighbours, catalogue);
+  const { idle } = plan;
+  const dataPlane = new DataPlane({ driver, ports, processes, log, control, thread, catalogue, row, router, idle });
+  try {
+    ready(instance, thread, plan.workerCores[thread]);
+    dataPlane.run();
+  } finally {
+    dataPlane.onClose();
+  }
+}
+
+function openDriver(instance: Instance, thread: number, row: Float64Array): PacketDriver {
+  const { io, idle } = instance.plan;
+  if (io.driver === 'af_xdp') {
+    const ports = io.ports.map((port) => ({ ...port, queue: thread }));
+    return new AfXdpDriver({ ports, ringSize: io.ringSize, chunks: io.frames, busy: idle === 'spin' });
+  }
+  const events = new EventWriter(instance.buffers.events[thread]);
+  return new PcapDriver({
+    ports: io.ports,
+    pace: io.pace,
+    catalogue: instance.metrics.catalogue,
+    row,
+    report: (problem) => events.write('warn', problem),
+  });
+}
+
+async function runSend(instance: Instance, thread: number): Promise<void> {
+  const { plan, buffers, control, metrics, arena } = instance;
+  const agent = new SendAgent({
+    settings: plan.replication,
+    layoutHash: arena.layoutHash,
+    objects: instance.openObjects(null),
+    logs: buffers.logs,
+    ackBoard: buffers.ackBoard,
+    unitLogs: buffers.unitLogs,
+    control,
+    metrics,
+    thread,
+  });
+  await runAgent(instance, thread, plan.sendCore, agent);
+}
+
+async function runReceive(instance: Instance, thread: number): Promise<void> {
+  const { plan, buffers, control, metrics, arena, declaration } = instance;
+  const events = new EventWriter(buffers.events[thread]);
+  const agent = new ReceiveAgent({
+    settings: plan.replication,
+    layoutHash: arena.layoutHash,
+    objects: instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log: null }),
+    ackBoard: buffers.ackBoard,
+    control,
+    metrics,
+    thread,
+    onError: (error, object, origin) =>
+      events.write(
+        'error',
+        `${declaration.objects[object].name}: a record of member ${origin} failed: ${String(error)}`,
+      ),
+  });
+  await runAgent(instance, thread, plan.receiveCore, agent);
+}
+
+async function runAgent(
+  instance: Instance,
+  thread: number,
+  core: number | null,
+  agent: Agent & { run(): Promise<void> },
+): Promise<void> {
+  await agent.onStart();
+  try {
+    ready(instance, thread, core);
+    await agent.run();
+  } finally {
+    await agent.onClose();
+  }
+}
