@@ -1,0 +1,172 @@
+import { strict as assert } from 'node:assert';
+import { NextHopWriter } from '../../shm/next-hops.js';
+import { ERRORS_IN_A_BURST } from '../../workers/icmp-errors.js';
+import { parseMac } from '../../workers/packet/ethernet.js';
+import { parseIpv4 } from '../../workers/packet/ipv4.js';
+import { checksums, describeFrame, frame } from './support/frames.js';
+import { HOST_MAC, NEXT_MAC, on, Plane, ROUTER_MAC, routePort } from './support/plane.js';
+
+const PACKET = 'udp 10.0.0.5:4000 > 198.51.100.7:53';
+const GATEWAY = parseIpv4('198.51.100.1');
+
+function macsOf(bytes: Uint8Array): { to: string; from: string } {
+  const [, to, from] = /to (\S+) from (\S+)$/.exec(describeFrame(bytes, { macs: true })) ?? [];
+  return { to, from };
+}
+
+describe('route', () => {
+  it('takes one off the time to live, and addresses the frame to the next hop', () => {
+    const [out] = new Plane().passFrames(on(0, PACKET));
+    assert.equal(describeFrame(out.frame), `${PACKET} ttl 63`);
+    assert.deepEqual(macsOf(out.frame), { to: NEXT_MAC, from: ROUTER_MAC });
+  });
+
+  it('keeps the header checksum right for every time to live and identification', () => {
+    const plane = new Plane();
+    const packets = Array.from({ length: 3000 }, (_, i) => on(0, `${PACKET} ttl ${2 + (i % 254)} id ${i * 21}`));
+    const out = plane.passFrames(...packets);
+    assert.equal(out.length, 3000);
+    for (const { frame: bytes } of out) assert.ok(checksums(bytes).ip);
+  });
+
+  it('cuts off the padding of the link the packet came by', () => {
+    const padded = new Uint8Array(60);
+    padded.set(frame(PACKET));
+    const [out] = new Plane().passFrames({ port: 0, frame: padded });
+    assert.equal(out.frame.length, 42);
+  });
+
+  for (const [what, packet, reason] of [
+    ['for another station', `${PACKET} to 02:00:00:00:00:55`, 'route_other_host'],
+    ['to a group', `${PACKET} to 01:00:5e:00:00:01`, 'route_other_host'],
+    ['to everybody', `${PACKET} to ff:ff:ff:ff:ff:ff`, 'route_other_host'],
+    ['from loopback', 'udp 127.0.0.1:1 > 198.51.100.7:53', 'route_martian'],
+    ['from a multicast address', 'udp 224.0.0.1:1 > 198.51.100.7:53', 'route_martian'],
+    ['to a multicast address', 'udp 10.0.0.5:1 > 239.1.1.1:53', 'route_martian'],
+    ['to 255.255.255.255', 'udp 10.0.0.5:1 > 255.255.255.255:53', 'route_martian'],
+    ['at the end of its time to live', `${PACKET} ttl 1`, 'route_ttl'],
+    ['beyond it', `${PACKET} ttl 0`, 'route_ttl'],
+    ['longer than the MTU', `${PACKET} len 1473`, 'route_mtu'],
+  ]) {
+    it(`drops a packet ${what}`, () => {
+      const plane = new Plane();
+      assert.deepEqual(plane.pass(on(0, packet)), []);
+      assert.deepEqual(plane.counts(), { [reason]: 1 });
+    });
+  }
+
+  it('passes a packet as long as the MTU', () => {
+    assert.equal(new Plane().pass(on(0, `${PACKET} len 1472`)).length, 1);
+  });
+
+  it('takes frames for other stations on a promiscuous port, but not those to groups', () => {
+    const plane = new Plane({ route: [routePort({ promiscuous: true }), routePort()] });
+    assert.equal(plane.pass(on(0, `${PACKET} to 02:00:00:00:00:55`)).length, 1);
+    assert.equal(plane.pass(on(0, `${PACKET} to 33:33:00:00:00:55`)).length, 0);
+  });
+
+  it('passes frames unchanged in wire mode', () => {
+    const plane = new Plane({ route: null });
+    const packet = on(1, `${PACKET} ttl 1 to 01:00:5e:00:00:01`);
+    assert.deepEqual(plane.passFrames(packet), [{ port: 0, frame: packet.frame }]);
+  });
+
+  it('drops what no middlebox gave a port, where there is no opposite one', () => {
+    const plane = new Plane({ ports: 3 });
+    assert.deepEqual(plane.pass(on(0, PACKET)), []);
+    assert.deepEqual(plane.counts(), { no_egress: 1 });
+  });
+
+  describe('next hops', () => {
+    it('on the link are found by destination once main knows them, and asked for before', () => {
+      const plane = new Plane({ route: [routePort(), routePort({ nextHop: null })] });
+      const writer = new NextHopWriter(plane.nextHops, 2);
+      assert.deepEqual(plane.pass(on(0, PACKET)), []);
+      assert.deepEqual(plane.counts(), { route_unresolved: 1 });
+      const wanted = { port: 1, address: parseIpv4('198.51.100.7') };
+      assert.deepEqual(writer.takeWanted(), [wanted]);
+
+      writer.replace([{ ...wanted, mac: parseMac('02:00:00:00:00:42') }]);
+      const [out] = plane.passFrames(on(0, PACKET));
+      assert.equal(macsOf(out.frame).to, '02:00:00:00:00:42');
+    });
+
+    it('of a port are followed when they change', () => {
+      const plane = new Plane({ route: [routePort(), routePort({ nextHop: GATEWAY })] });
+      const writer = new NextHopWriter(plane.nextHops, 2);
+      assert.deepEqual(plane.pass(on(0, PACKET)), []);
+      assert.deepEqual(writer.takeWanted(), [{ port: 1, address: GATEWAY }]);
+      for (const mac of ['02:00:00:00:00:42', '02:00:00:00:00:43']) {
+        writer.replace([{ port: 1, address: GATEWAY, mac: parseMac(mac) }]);
+        assert.equal(macsOf(plane.passFrames(on(0, PACKET))[0].frame).to, mac);
+      }
+      writer.replace([]);
+      assert.deepEqual(plane.pass(on(0, PACKET)), []);
+      assert.equal(plane.counts()['route_unresolved'], 2);
+    });
+  });
+
+  describe('ICMP errors', () => {
+    const address = parseIpv4('10.0.0.1');
+    const answering = () => new Plane({ route: [routePort({ address }), routePort({ mtuBytes: 1400 })] });
+
+    it('tell the sender that the time to live ended, quoting the packet', () => {
+      const plane = answering();
+      const packet = on(0, `${PACKET} ttl 1 len 30 vlan 7`);
+      const [out] = plane.passFrames(packet);
+      assert.equal(out.port, 0);
+      assert.equal(
+        describeFrame(out.frame, { macs: true }),
+        `icmp 10.0.0.1 > 10.0.0.5 type 11 len 58 vlan 7 to ${HOST_MAC} from ${ROUTER_MAC}`,
+      );
+      assert.deepEqual([...out.frame.subarray(18 + 28)], [...packet.frame.subarray(18)], 'the quoted packet');
+      assert.deepEqual(plane.counts(), { route_ttl: 1, route_icmp_errors: 1 });
+    });
+
+    it('name the MTU to a sender that does not want fragments', () => {
+      const plane = answering();
+      assert.deepEqual(plane.pass(on(0, `${PACKET} len 1400`)), [], 'without "don’t fragment"');
+      const [out] = plane.passFrames(on(0, `${PACKET} len 1400 df`));
+      assert.equal(describeFrame(out.frame), 'icmp 10.0.0.1 > 10.0.0.5 type 3 len 548');
+      assert.deepEqual([...out.frame.subarray(34, 36)], [3, 4]);
+      assert.equal((out.frame[40] << 8) | out.frame[41], 1400);
+      assert.deepEqual(plane.counts(), { route_mtu: 2, route_icmp_errors: 1 });
+    });
+
+    it('are not sent about ICMP errors, later fragments, or without an address of one’s own', () => {
+      const plane = answering();
+      assert.deepEqual(plane.pass(on(0, 'icmp 10.0.0.5 > 8.8.8.8 type 3 len 28 ttl 1')), []);
+      assert.deepEqual(plane.pass(on(0, `${PACKET} offset 800 len 8 ttl 1`)), []);
+      assert.deepEqual(plane.pass(on(1, `${PACKET} ttl 1`)), []);
+      assert.deepEqual(plane.counts(), { route_ttl: 3 });
+      assert.equal(plane.pass(on(0, 'icmp 10.0.0.5 > 8.8.8.8 echo 3 ttl 1')).length, 1);
+    });
+
+    it('are limited, and go on when time has passed', () => {
+      const plane = answering();
+      const expired = Array.from({ length: 500 }, () => on(0, `${PACKET} ttl 1`));
+      assert.equal(plane.pass(...expired).length, ERRORS_IN_A_BURST);
+      plane.nowMs += 10;
+      assert.equal(plane.pass(...expired).length, 10);
+      plane.nowMs -= 3_600_000; // a clock set back
+      assert.equal(plane.pass(...expired).length, 0);
+      plane.nowMs += 1;
+      assert.equal(plane.pass(...expired).length, 1);
+    });
+  });
+
+  it('routes IPv6 to a next hop given as a MAC address, and counts the rest', () => {
+    const packet = Buffer.alloc(14 + 40 + 8);
+    packet.set(frame(PACKET).subarray(0, 12));
+    packet.writeUInt16BE(0x86dd, 12);
+    packet.set([0x60, 0, 0, 0, 0, 8, 17, 9], 14);
+    packet.set([0x0f, 0xa0, 0, 53, 0, 8, 0, 0], 54);
+    const plane = new Plane({ route: [routePort({ nextHop: null }), routePort()] });
+    const [out] = plane.passFrames({ port: 0, frame: packet });
+    assert.equal(out.frame[21], 8, 'hop limit');
+    plane.passFrames({ port: 1, frame: packet });
+    packet[21] = 1;
+    plane.passFrames({ port: 0, frame: packet });
+    assert.deepEqual(plane.counts(), { route_ipv6: 1, route_ttl: 1 });
+  });
+});
