@@ -13,8 +13,7 @@ import type { StateObject } from '../../../shm/objects/object.js';
 import { declareChain, openProcesses, openState } from '../../../workers/chain.js';
 import nat from '../../../workers/middleboxes/nat.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
-import type { RoutePort } from '../../../workers/route.js';
-import { Plane } from './plane.js';
+import { Plane, type PlaneOptions } from './plane.js';
 
 export const INSIDE = 0;
 export const OUTSIDE = 1;
@@ -23,7 +22,7 @@ export interface NatSiteOptions {
   readonly member?: number;
   readonly members?: number;
   readonly options?: Readonly<Record<string, unknown>>;
-  readonly route?: readonly RoutePort[];
+  readonly plane?: PlaneOptions;
 }
 
 export class NatSite {
@@ -32,7 +31,7 @@ export class NatSite {
   readonly receiver: StateObject[];
   private readonly consumer: LogConsumer;
 
-  constructor({ member = 0, members = 1, options = {}, route }: NatSiteOptions = {}) {
+  constructor({ member = 0, members = 1, options = {}, plane = {} }: NatSiteOptions = {}) {
     const declaration = declareChain([
       {
         middlebox: nat as never,
@@ -41,7 +40,7 @@ export class NatSite {
     ]);
     const layout = layoutArena(declaration.objects);
     const arena = new Arena(createArena(layout), declaration.objects);
-    this.plane = new Plane({ metrics: declaration.metrics, ...(route === undefined ? {} : { route }) });
+    this.plane = new Plane({ ...plane, metrics: [...declaration.metrics, ...(plane.metrics ?? [])] });
     const journals = createJournals(2);
     const place = { memberIndex: member, memberCount: members };
     const worker = { id: 1, journal: new Journal(journals, 1), log: this.plane.log };

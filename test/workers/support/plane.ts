@@ -7,6 +7,7 @@ import { createLogRing, LogProducer } from '../../../shm/log.js';
 import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
+import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
@@ -34,11 +35,14 @@ export interface PlaneOptions {
   readonly ports?: number;
   /** `null`: wire mode. */
   readonly route?: readonly RoutePort[] | null;
-  readonly logBytes?: number;
+  /** Packet I/O other than the memory driver. */
+  readonly openDriver?: (catalogue: MetricCatalogue, row: Float64Array) => PacketDriver;
 }
 
 export class Plane {
+  /** Where packets are let in and come out, unless there is other I/O. */
   readonly driver: MemoryDriver;
+  private readonly io: PacketDriver;
   readonly catalogue: MetricCatalogue;
   readonly metrics: Metrics;
   readonly control = new Control(createControl(1));
@@ -56,16 +60,17 @@ export class Plane {
     this.driver = new MemoryDriver({ ports: this.ports });
     this.catalogue = new MetricCatalogue([...dataPlaneMetrics(this.ports), ...(options.metrics ?? [])]);
     this.metrics = new Metrics(this.catalogue, new SharedArrayBuffer(this.catalogue.bytes(1)), 1);
-    this.logBuffer = createLogRing(options.logBytes ?? 1 << 16);
+    this.logBuffer = createLogRing(1 << 16);
     this.log = new LogProducer(this.logBuffer);
     this.nextHops = createNextHops(this.ports, 64);
+    this.io = options.openDriver?.(this.catalogue, this.metrics.row(0)) ?? this.driver;
   }
 
   /** Opens the data plane with this chain. */
   open(processes: readonly Process[] = []): DataPlane {
     const reader = new NextHopReader(this.nextHops, this.ports);
     this.opened = new DataPlane({
-      driver: this.driver,
+      driver: this.io,
       ports: this.ports,
       processes,
       log: this.log,
@@ -73,7 +78,7 @@ export class Plane {
       thread: 0,
       catalogue: this.catalogue,
       row: this.metrics.row(0),
-      router: this.route === null ? null : new Router(this.driver.memory, this.route, reader, this.catalogue),
+      router: this.route === null ? null : new Router(this.io.memory, this.route, reader, this.catalogue),
       idle: 'spin',
       clock: () => this.nowMs,
     });
@@ -86,10 +91,14 @@ export class Plane {
   }
 
   passFrames(...packets: { port: number; frame: Uint8Array }[]): { port: number; frame: Uint8Array }[] {
-    const plane = this.opened ?? this.open();
+    const plane = this.dataPlane;
     for (const { port, frame } of packets) this.driver.inject(port, frame);
     while (plane.doWork() > 0);
     return this.driver.sent.splice(0);
+  }
+
+  get dataPlane(): DataPlane {
+    return this.opened ?? this.open();
   }
 
   /** Every drop reason and other count that is not zero, traffic and batches left out. */
