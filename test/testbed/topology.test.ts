@@ -25,8 +25,8 @@ describe('testbed/topology', () => {
         'type veth peer name to-left netns ns-right address 02:00:00:00:01:01 mtu 1500',
     ]);
     assert.deepEqual(configure.get('left'), [
-      'link set lo up',
-      'link set to-right up',
+      'link set dev lo up',
+      'link set dev to-right up',
       'addr add 10.0.0.1/30 dev to-right',
       'neigh replace 10.0.0.2 lladdr 02:00:00:00:01:01 dev to-right nud permanent',
       'route add local 10.1.0.0/24 dev lo',

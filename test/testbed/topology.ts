@@ -157,7 +157,7 @@ function nodeCommands(
   interfaces: readonly string[],
   macs: ReadonlyMap<string, string>,
 ): string[] {
-  const commands = ['link set lo up', ...interfaces.map((end) => `link set ${end} up`)];
+  const commands = ['link set dev lo up', ...interfaces.map((end) => `link set dev ${end} up`)];
   for (const link of topology.links) {
     const here = link.ends.find((end) => end.node === name);
     if (here === undefined) continue;

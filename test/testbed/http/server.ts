@@ -1,0 +1,14 @@
+/**
+ * A web server for the testbed's nodes: `node server.js PORT` answers `/BYTES/SEED` (body.ts) on all addresses and writes
+ * `ready` when it listens.
+ */
+
+import { createServer } from 'node:http';
+import { bodyOf } from './body.js';
+
+const server = createServer((request, response) => {
+  const body = bodyOf(request.url ?? '');
+  response.writeHead(body === null ? 404 : 200, { 'content-type': 'application/octet-stream' });
+  response.end(body ?? 'no such body');
+});
+server.listen({ port: Number(process.argv[2]), host: '0.0.0.0', backlog: 1024 }, () => console.log('ready'));
