@@ -1,0 +1,149 @@
+/** One worker's data plane with the NAT, over the memory driver: what the NAT benchmark measures. */
+
+import { Arena, createArena, layoutArena } from '../../shm/arena.js';
+import { coarseSeconds } from '../../shm/clock.js';
+import { Control, createControl } from '../../shm/control.js';
+import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
+import { MetricCatalogue, Metrics } from '../../shm/metrics.js';
+import { NONE } from '../../shm/none.js';
+import { createJournals, Journal } from '../../shm/objects/journal.js';
+import { type NatBinding, portAndProtocol, Rank } from '../../shm/objects/nat-binding.js';
+import { declareChain, openProcesses, openState } from '../../workers/chain.js';
+import { DataPlane, dataPlaneMetrics } from '../../workers/data-plane.js';
+import { MemoryDriver } from '../../workers/drivers/memory.js';
+import nat from '../../workers/middleboxes/nat.js';
+import { checksum, sumBytes } from '../../workers/packet/checksum.js';
+import { TcpFlag } from '../../workers/packet/tcp.js';
+
+const INSIDE = 0;
+const OUTSIDE = 1;
+const TCP = 6;
+const REMOTE = 0x076433c6;
+const REMOTE_PORT = 0x5000; // 80, raw
+const FIRST_EXTERNAL = 0x0a0200c0;
+const PORTS_USED = 60_000;
+const FRAME_BYTES = 54;
+
+export class NatBench {
+  readonly bindings: NatBinding;
+  readonly log: LogProducer;
+  private readonly consumer: LogConsumer;
+  private readonly driver: MemoryDriver;
+  private readonly plane: DataPlane;
+  private readonly metrics: Metrics;
+  private draws = 1;
+
+  /** A table for `flows`, and that many bound and with a frame each, or `bound` of them. */
+  constructor(flows: number, bound = flows) {
+    const external = Array.from({ length: Math.ceil(flows / PORTS_USED) }, (_, i) => (FIRST_EXTERNAL + (i << 24)) | 0);
+    const declaration = declareChain([
+      { middlebox: nat, options: { inside: INSIDE, outside: OUTSIDE, external, flows } },
+    ]);
+    const catalogue = new MetricCatalogue([...dataPlaneMetrics(2), ...declaration.metrics]);
+    this.metrics = new Metrics(catalogue, new SharedArrayBuffer(catalogue.bytes(1)), 1);
+    const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
+    const ring = createLogRing(1 << 16);
+    this.log = new LogProducer(ring);
+    this.consumer = new LogConsumer(ring);
+    const writer = { id: 1, journal: new Journal(createJournals(1), 1), log: this.log };
+    const state = openState(declaration, arena, writer, { memberIndex: 0, memberCount: 1 });
+    this.bindings = state[0] as NatBinding;
+    this.driver = new MemoryDriver({ ports: 2, loop: true, capture: false });
+    this.plane = new DataPlane({
+      driver: this.driver,
+      ports: 2,
+      processes: openProcesses(declaration, state, { catalogue, ports: 2, draining: () => false }),
+      log: this.log,
+      control: new Control(createControl(1)),
+      thread: 0,
+      catalogue,
+      row: this.metrics.row(0),
+      router: null,
+      idle: 'spin',
+    });
+    this.fill(bound);
+  }
+
+  /** Inside host and key of the n-th flow: distinct, and spread as hosts and ports are. */
+  address(n: number): number {
+    return 0x0a | (Math.imul(n, 0x9e3779b1) & ~0xff) | 0;
+  }
+
+  key(n: number): number {
+    return portAndProtocol(1024 + (Math.imul(n, 0x85ebca6b) >>> 17), TCP);
+  }
+
+  private draw(below: number): number {
+    this.draws = (Math.imul(this.draws, 1664525) + 1013904223) | 0;
+    return Math.trunc(((this.draws >>> 0) / 2 ** 32) * below);
+  }
+
+  private fill(count: number): void {
+    const { bindings } = this;
+    const now = coarseSeconds(Date.now());
+    const slots = new Int32Array(count);
+    for (let n = 0; n < count; n++) {
+      const address = this.address(n);
+      slots[n] = bindings.add(bindings.hash(address, this.key(n)), address, this.key(n), now, now + 7440);
+      if (slots[n] === NONE) throw new Error(`flow ${n} was refused: ${bindings.refusal}`);
+      bindings.refresh(slots[n], Rank.ESTABLISHED, now, 7440);
+      this.log.publish();
+      if (n % 1000 === 0) this.drain(() => {});
+    }
+    this.drain(() => {});
+    for (let n = count - 1; n > 0; n--) {
+      const other = this.draw(n + 1);
+      [slots[n], slots[other]] = [slots[other], slots[n]];
+    }
+    for (const slot of slots) {
+      const inside = [bindings.internalAddress(slot), bindings.internalPort(slot)] as const;
+      const outside = [bindings.externalAddress(slot), bindings.externalPort(slot)] as const;
+      if (this.draw(2) === 0) this.driver.inject(INSIDE, tcpFrame(...inside, REMOTE, REMOTE_PORT));
+      else this.driver.inject(OUTSIDE, tcpFrame(REMOTE, REMOTE_PORT, ...outside));
+    }
+  }
+
+  /** Hands every record logged to `take` and gives its space back. */
+  drain(take: (words: Int32Array, at: number, op: number, length: number) => void): void {
+    const { consumer } = this;
+    this.log.publish();
+    while (consumer.next()) take(consumer.words, consumer.at, consumer.op, consumer.length);
+    consumer.release();
+  }
+
+  /** Works for about `ms`; nanoseconds per packet. */
+  work(ms: number): number {
+    let packets = 0;
+    const start = performance.now();
+    let end = start;
+    while (end - start < ms) {
+      for (let i = 0; i < 16; i++) packets += this.plane.doWork();
+      end = performance.now();
+    }
+    this.drain(() => {});
+    return ((end - start) * 1e6) / packets;
+  }
+
+  /** Throws unless every packet was translated. */
+  check(): void {
+    const translated = this.metrics.total('nat_outbound') + this.metrics.total('nat_inbound');
+    const received = this.metrics.total('port0_rx_packets') + this.metrics.total('port1_rx_packets');
+    if (translated !== received) throw new Error(`${translated} of ${received} packets were translated`);
+  }
+}
+
+/** An acknowledgement; addresses and ports raw. */
+function tcpFrame(source: number, sourcePort: number, destination: number, destinationPort: number): Uint8Array {
+  const frame = new Uint8Array(FRAME_BYTES).fill(2, 0, 12);
+  const view = new DataView(frame.buffer);
+  view.setUint16(12, 0x0800);
+  frame.set([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP, 0, 0], 14);
+  view.setInt32(26, source, true);
+  view.setInt32(30, destination, true);
+  view.setUint16(24, checksum(frame, 14, 20), true);
+  view.setUint16(34, sourcePort, true);
+  view.setUint16(36, destinationPort, true);
+  frame.set([0, 0, 0, 1, 0, 0, 0, 1, 0x50, TcpFlag.ACK, 0xff, 0xff], 38);
+  view.setUint16(50, checksum(frame, 34, 20, sumBytes(frame, 26, 8) + (TCP << 8) + (20 << 8)), true);
+  return frame;
+}

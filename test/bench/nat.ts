@@ -1,0 +1,122 @@
+/**
+ * The in-memory NAT loop on one core, beside the same loop in C (nat-loop.c): the real data plane, parser, middlebox and
+ * binding over the memory driver, batches of 64 frames, half of them from inside, half from outside, one frame per flow in
+ * random order. At 20 k flows the tables lie in the cache, at 1 M they do not.
+ *
+ * And what a new binding costs with its log record, and to apply one of another instance.
+ */
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { coarseSeconds } from '../../shm/clock.js';
+import { NONE } from '../../shm/none.js';
+import { NatBench } from './nat-bench.js';
+import { type BenchOptions, type BenchResult, median } from './result.js';
+
+const SIZES = [
+  ['20 k', 20_000],
+  ['1 M', 1_000_000],
+] as const;
+const ROUNDS = 5;
+
+/** The C loop as a process of its own; `work` asks it to work for a while and tells nanoseconds per packet. */
+class CLoop {
+  private readonly child;
+  private readonly lines;
+
+  constructor(program: string, flows: number) {
+    this.child = spawn(program, [String(flows), '1'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
+  }
+
+  async work(ms: number): Promise<number> {
+    this.child.stdin.write(`${Math.ceil(ms)}\n`);
+    const { value, done } = await this.lines.next();
+    if (done === true) throw new Error('nat-loop ended early: see its message above');
+    const [packets, nanoseconds] = String(value).split(' ').map(Number);
+    return nanoseconds / packets;
+  }
+
+  async close(): Promise<void> {
+    this.child.stdin.end();
+    await once(this.child, 'close');
+  }
+}
+
+async function compile(folder: string): Promise<string> {
+  const source = fileURLToPath(new URL('../../../test/bench/nat-loop.c', import.meta.url));
+  const program = join(folder, 'nat-loop');
+  const cc = spawn('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
+  const [code] = (await once(cc, 'close')) as [number];
+  if (code !== 0) throw new Error(`cc could not compile ${source}`);
+  return program;
+}
+
+async function compareLoops(seconds: number): Promise<BenchResult[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'constellation-bench-'));
+  const results: BenchResult[] = [];
+  try {
+    const program = await compile(folder);
+    for (const [label, flows] of SIZES) {
+      const c = new CLoop(program, flows);
+      const ours = new NatBench(flows);
+      const times: [number[], number[]] = [[], []];
+      await c.work(200);
+      ours.work(1000); // the optimiser's turn
+      for (let round = 0; round < ROUNDS; round++) {
+        times[0].push(await c.work((seconds * 1000) / ROUNDS));
+        times[1].push(ours.work((seconds * 1000) / ROUNDS));
+      }
+      await c.close();
+      ours.check();
+      const [baseline, value] = times.map((ns) => 1000 / median(ns));
+      const name = `nat/loop, ${label} flows`;
+      results.push({ name: `${name}, C`, value: baseline, unit: 'Mpps', baseline: null, ratio: null });
+      results.push({ name, value, unit: 'Mpps', baseline, ratio: value / baseline });
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  return results;
+}
+
+/** Nanoseconds to add a binding, log record included, and to apply that record at another instance. */
+function newBindings(flows: number): [number, number] {
+  const here = new NatBench(flows, 0);
+  const there = new NatBench(flows, 0);
+  const now = coarseSeconds(Date.now());
+  let add = 0;
+  let apply = 0;
+  for (let n = 0; n < flows; ) {
+    const count = Math.min(1000, flows - n);
+    const start = performance.now();
+    for (let i = 0; i < count; i++) {
+      const address = here.address(n + i);
+      const key = here.key(n + i);
+      const slot = here.bindings.add(here.bindings.hash(address, key), address, key, now, now + 300);
+      if (slot === NONE) throw new Error(`binding ${n + i} was refused: ${here.bindings.refusal}`);
+    }
+    here.log.publish();
+    const between = performance.now();
+    here.drain((words, at, op, length) => there.bindings.apply(op, words, at, length, 1, now));
+    apply += performance.now() - between;
+    add += between - start;
+    n += count;
+  }
+  return [(add * 1e6) / flows, (apply * 1e6) / flows];
+}
+
+export async function run({ seconds }: BenchOptions): Promise<BenchResult[]> {
+  const results = await compareLoops(seconds);
+  newBindings(20_000);
+  const [add, apply] = newBindings(200_000);
+  const alone = { unit: 'ns', baseline: null, ratio: null };
+  results.push({ name: 'nat/new binding with its log record', value: add, ...alone });
+  results.push({ name: 'nat/applying a record', value: apply, ...alone });
+  return results;
+}
