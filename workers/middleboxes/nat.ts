@@ -102,6 +102,8 @@ export default defineMiddlebox({
     }),
   }),
 
+  owns: ({ outside, external }) => [{ port: outside, addresses: external }],
+
   open({ options, state: { bindings }, counters, draining }) {
     const { inside, outside } = options;
     /** By packet, from `look` to `translate`: hash of the internal endpoint, or place of the external one. */
