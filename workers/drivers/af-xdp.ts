@@ -28,7 +28,7 @@ import type { PacketDriver } from './driver.js';
 import { UMEM_HEADROOM_BYTES, Umem } from './umem.js';
 import { attachXdp, type XdpAttachment, type XdpMode } from './xdp-attach.js';
 import type { XdpFilter } from './xdp-program.js';
-import { XskPort } from './xsk-port.js';
+import { ENXIO, XskPort } from './xsk-port.js';
 
 export interface AfXdpPort {
   readonly interface: string;
@@ -75,7 +75,6 @@ const CHUNK_BYTES = 2048;
 /** The kernel releases a dead socket's queue a moment after its last descriptor is closed. */
 const BIND_PATIENCE_MS = 3000;
 const BIND_RETRY_MS = 20;
-const ENXIO = 6;
 
 export class AfXdpDriver implements PacketDriver {
   readonly memory: PacketMemory;
@@ -158,7 +157,7 @@ export class AfXdpDriver implements PacketDriver {
     const { ports } = this;
     for (let i = 0; i < ports.length; i++) ports[i].settle();
     if (this.busy || waitReadable(this.waitFds, timeoutMs) !== 0) return;
-    for (let i = 0; i < ports.length; i++) if (ports[i].kick() === ENXIO) this.gone(ports[i]);
+    for (let i = 0; i < ports.length; i++) if (ports[i].gone) this.gone(ports[i]);
   }
 
   /** Ends a `wait`. Other threads call `eventSignal(wakeFd)`. */

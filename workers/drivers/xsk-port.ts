@@ -17,6 +17,11 @@ import { CompletionRing, FillRing, RxRing, TxRing } from './xsk-ring.js';
 const REAP_AT = BATCH_CAPACITY;
 const ETHERNET_HEADER_BYTES = 14;
 
+/** What `xskKick` returns: there is more to send. */
+const EAGAIN = 11;
+/** The socket is bound to nothing any more: the interface was removed. */
+export const ENXIO = 6;
+
 export class XskPort {
   readonly interface: string;
   readonly queue: number;
@@ -28,7 +33,7 @@ export class XskPort {
   txInvalid = 0;
   /** System calls that asked the kernel to send. */
   kicks = 0;
-  /** Kicks that failed, above all because the interface is down. */
+  /** Kicks that failed, above all because the interface is down; what was to be sent stays in the ring. */
   kickErrors = 0;
   /** The last kick's errno, or 0. */
   lastError = 0;
@@ -45,6 +50,8 @@ export class XskPort {
   private readonly fds: Int32Array;
   private owed: number;
   private outstanding = 0;
+  /** The kernel has not yet taken all of the tx ring: it is asked again before anything else is done. */
+  private unsent = false;
 
   constructor(name: string, queue: number, socket: MappedSocket, zeroCopy: boolean, umem: Umem) {
     this.interface = name;
@@ -73,6 +80,7 @@ export class XskPort {
       this.owed += count;
     }
     if (this.owed !== 0) this.replenish();
+    if (this.unsent) this.kick();
     return count;
   }
 
@@ -103,19 +111,21 @@ export class XskPort {
 
   /** Before sleeping: nothing may be left that only the next packet would move on. */
   settle(): void {
-    if (this.outstanding !== 0) {
-      this.reap();
-      if (this.outstanding !== 0 && this.tx.needsWakeup) this.kick();
-    }
+    if (this.outstanding !== 0) this.reap();
     if (this.owed !== 0) this.replenish();
+    if (this.unsent) this.kick();
   }
 
-  /** Asks the kernel to send; also tells whether the interface is up. Returns the errno, or 0. */
-  kick(): number {
+  /** Whether the interface is gone, which an idle socket would never be told otherwise. */
+  get gone(): boolean {
+    return xskKick(this.fd) === ENXIO;
+  }
+
+  private kick(): void {
     this.kicks++;
     this.lastError = xskKick(this.fd);
-    if (this.lastError !== 0) this.kickErrors++;
-    return this.lastError;
+    this.unsent = this.lastError !== 0;
+    if (this.lastError !== 0 && this.lastError !== EAGAIN) this.kickErrors++;
   }
 
   /** Takes back chunks that were sent. */

@@ -102,7 +102,7 @@ interface Addon {
   /** Whether a bound socket moves frames without a copy. */
   xskZeroCopy(fd: number): boolean;
   xskStatistics(fd: number): SocketStatistics;
-  /** Has the kernel send what the tx ring holds. Returns 0, or the errno of an interface that is down or gone. */
+  /** Has the kernel send what the tx ring holds. Returns 0, EAGAIN while some is left, or the errno of a failure. */
   xskKick(fd: number): number;
   /** An XSKMAP of this many queues: queue → socket. */
   bpfMapCreate(entries: number, label: string): number;

@@ -33,22 +33,21 @@ static napi_value eventSignal(napi_env env, napi_callback_info info) {
 }
 
 /*
- * xskKick(fd) -> 0, or the errno of a failure.
+ * xskKick(fd) -> 0, EAGAIN when not all could be sent yet, or the errno of a failure.
  *
- * Has the kernel send what is in the tx ring. A copy-mode sendto sends a bounded number and says EAGAIN while there is more;
- * it is called again, a bounded number of times. EAGAIN, EBUSY and ENOBUFS in the end mean "the rest later" and are no failure.
+ * Has the kernel send what is in the tx ring. A copy-mode sendto ends with EAGAIN after a bounded number, and with EBUSY
+ * after a packet the device dropped, while there is more; so it is called again, a bounded number of times.
  */
 static napi_value xskKick(napi_env env, napi_callback_info info) {
   napi_value arguments[1];
   take_arguments(env, info, arguments, 1);
   struct resource *socket = to_resource(env, arguments[0], KIND_XSK);
   if (socket == NULL) return NULL;
-  int failed = 0;
-  for (int i = 0; i < KICK_TRIES; i++) {
+  int failed = EAGAIN;
+  for (int i = 0; i < KICK_TRIES && failed == EAGAIN; i++) {
     failed = sendto(socket->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 ? errno : 0;
-    if (failed != EAGAIN && failed != EINTR) break;
+    if (failed == EBUSY || failed == ENOBUFS || failed == EINTR) failed = EAGAIN;
   }
-  if (failed == EAGAIN || failed == EBUSY || failed == ENOBUFS || failed == EINTR) failed = 0;
   return from_i32(env, failed);
 }
 
