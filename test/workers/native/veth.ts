@@ -5,6 +5,7 @@
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, writeFileSync } from 'node:fs';
 import { interfaceFacts } from '../../../workers/native/index.js';
 import { OWN_PREFIX, removeNamespaces } from '../../testbed/sweep.js';
 
@@ -40,8 +41,13 @@ export class Veth {
       const size = ['numrxqueues', `${queues}`, 'numtxqueues', `${queues}`];
       const peer = ['peer', 'name', this.far, ...size, 'mtu', `${mtu}`, 'netns', this.namespace];
       ip('link', 'add', this.near, ...size, 'mtu', `${mtu}`, 'type', 'veth', ...peer);
+      // IPv6 would send frames of its own from both ends, as soon as they are up.
+      const noIpv6 = '/proc/sys/net/ipv6/conf';
+      if (existsSync(noIpv6)) {
+        writeFileSync(`${noIpv6}/${this.near}/disable_ipv6`, '1');
+        this.inside('sh', '-c', `echo 1 > ${noIpv6}/all/disable_ipv6`);
+      }
       ip('link', 'set', this.near, 'up');
-      this.inside('sh', '-c', 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6');
       ip('-n', this.namespace, 'link', 'set', this.far, 'up');
       ip('-n', this.namespace, 'addr', 'add', `${this.address}/24`, 'dev', this.far);
       ip('-n', this.namespace, 'neigh', 'add', this.other, 'lladdr', this.mac, 'dev', this.far);
