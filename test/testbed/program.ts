@@ -33,7 +33,8 @@ export class Program {
     this.name = name;
     this.logFile = logFile;
     this.log = createWriteStream(logFile, { flags: 'a' });
-    this.child = spawn(argv[0], argv.slice(1), { stdio: 'pipe', env: { ...process.env, ...env } });
+    // A process group of its own: Ctrl-C at a terminal is for this process to handle, not for all at once.
+    this.child = spawn(argv[0], argv.slice(1), { stdio: 'pipe', detached: true, env: { ...process.env, ...env } });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.output = (this.output + text).slice(-TAIL_CHARACTERS);

@@ -61,7 +61,6 @@ describe('testbed/two-sites', function () {
 
   it('writes a configuration that differs from its own where it is told to', () => {
     const place = {
-      node: 'site-a',
       self: 'a',
       members: [],
       ports: { inside: {}, outside: {} },

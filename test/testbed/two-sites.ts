@@ -142,17 +142,13 @@ export class TwoSites {
   private constructor(testbed: Testbed, options: TwoSitesOptions) {
     this.testbed = testbed;
     const members = [1, 2].map((id) => ({ name: id === 1 ? 'a' : 'b', id, address: `${WAN_NETWORK}.${id}` }));
-    const site = (name: 'a' | 'b', core: number): Site => {
-      const i = core;
+    const site = (name: 'a' | 'b', i: number): Site => {
       const ports = {
         inside: { interface: 'inside', next_hop: `10.0.${i + 1}.2` },
         outside: { interface: 'outside', next_hop: `192.0.2.${4 * i + 1}` },
       };
-      return new Site(
-        testbed,
-        { node: `site-${name}`, self: name, members, ports, external: [EXTERNAL], core },
-        options,
-      );
+      const place = { self: name, members, ports, external: [EXTERNAL], core: i };
+      return new Site(testbed, `site-${name}`, place, options);
     };
     this.a = site('a', 0);
     this.b = site('b', 1);

@@ -1,0 +1,89 @@
+/** What the end-to-end tests share. */
+
+import { strict as assert } from 'node:assert';
+import { fileURLToPath } from 'node:url';
+import { distribution } from '../testbed/distribution.js';
+import type { Fetched } from '../testbed/http/load.js';
+import type { Program } from '../testbed/program.js';
+import { clientOfA, clientOfB, SERVER, SERVICE_PORT, TwoSites, type TwoSitesOptions } from '../testbed/two-sites.js';
+
+export const ORIGIN = `http://${SERVER}:${SERVICE_PORT}`;
+export const CLIENTS_OF_A = Array.from({ length: 100 }, (_, i) => clientOfA(i));
+export const CLIENTS_OF_B = Array.from({ length: 100 }, (_, i) => clientOfB(i));
+
+export const UDP_FLOWS = fileURLToPath(new URL('../testbed/udp-flows.js', import.meta.url));
+
+/**
+ * Builds the two sites, starts them, runs a test over them and takes all of it down again. When the test fails, what the
+ * programs said last is printed.
+ */
+export async function withTwoSites(options: TwoSitesOptions, test: (sites: TwoSites) => Promise<void>): Promise<void> {
+  const sites = await TwoSites.build(options);
+  try {
+    await sites.start();
+    await test(sites);
+  } catch (error) {
+    console.log(sites.testbed.report());
+    throw error;
+  } finally {
+    await sites.down();
+  }
+}
+
+/** Every download brought the right bytes. */
+export function assertAllFetched(fetched: readonly Fetched[], count: number): void {
+  const failed = fetched.filter((one) => !one.ok);
+  assert.deepEqual(failed.slice(0, 3), [], `${failed.length} of ${fetched.length} downloads failed`);
+  assert.equal(fetched.length, count);
+}
+
+export function connectTimes(fetched: readonly Fetched[]): string {
+  const { p50, p95, max } = distribution(fetched.map((one) => one.connect_ms));
+  return `connected in ${p50} ms (median), ${p95} ms (95 %), ${max} ms (most)`;
+}
+
+/** UDP flows of a client, one from each of `count` ports on. */
+export class UdpFlows {
+  readonly program: Program;
+
+  private constructor(program: Program) {
+    this.program = program;
+  }
+
+  static async open(sites: TwoSites, source: string, firstPort: number, count: number): Promise<UdpFlows> {
+    const argv = [process.execPath, UDP_FLOWS, source, String(firstPort), String(count), SERVER, '7'];
+    const program = sites.testbed.start('client', `udp-${source}-${firstPort}`, argv);
+    await program.waitFor(/^ready$/m);
+    return new UdpFlows(program);
+  }
+
+  /** Starts the server they speak to. */
+  static async serve(sites: TwoSites): Promise<void> {
+    await sites.testbed.start('server', 'udp-echo', [process.execPath, UDP_FLOWS, 'echo', '7']).waitFor(/^ready$/m);
+  }
+
+  /** One datagram on every flow. */
+  async send(): Promise<void> {
+    const before = this.lines('sent').length;
+    this.program.write('x\n');
+    await this.program.until(() => (this.lines('sent').length > before ? true : null), 'to send', 10_000);
+  }
+
+  /** Waits for so many replies since the start. */
+  async replies(count: number): Promise<void> {
+    await this.program.until(() => (this.lines('reply').length >= count ? true : null), `${count} replies`, 10_000);
+  }
+
+  get replied(): number {
+    return this.lines('reply').length;
+  }
+
+  async close(): Promise<void> {
+    this.program.endInput();
+    await this.program.stop('SIGKILL');
+  }
+
+  private lines(word: string): string[] {
+    return this.program.output.split('\n').filter((line) => line.startsWith(word));
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * A program for the testbed's nodes: many UDP flows, each from a port of its own.
+ *
+ *     node udp-flows.js SOURCE FIRST_PORT COUNT ADDRESS PORT
+ *
+ * Writes `ready`. For every line on its standard input, sends one datagram from every port and writes `sent`; writes
+ * `reply PORT` for each datagram that comes back to a port.
+ *
+ *     node udp-flows.js echo PORT     writes `ready` and sends every datagram back where it came from
+ */
+
+import { createSocket, type Socket } from 'node:dgram';
+import { createInterface } from 'node:readline';
+
+function bound(port: number, address: string): Promise<Socket> {
+  const socket = createSocket('udp4');
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject);
+    socket.once('listening', () => resolve(socket));
+    socket.bind(port, address);
+  });
+}
+
+async function flows(source: string, firstPort: number, count: number, address: string, port: number): Promise<void> {
+  const sockets = await Promise.all(Array.from({ length: count }, (_, i) => bound(firstPort + i, source)));
+  for (const [i, socket] of sockets.entries()) socket.on('message', () => console.log(`reply ${firstPort + i}`));
+  console.log('ready');
+  for await (const line of createInterface({ input: process.stdin })) {
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.send(line, port, address, resolve))));
+    console.log('sent');
+  }
+  for (const socket of sockets) socket.close();
+}
+
+async function echo(port: number): Promise<void> {
+  const socket = await bound(port, '0.0.0.0');
+  socket.on('message', (message, from) => socket.send(message, from.port, from.address));
+  console.log('ready');
+}
+
+const words = process.argv.slice(2);
+if (words[0] === 'echo') await echo(Number(words[1]));
+else await flows(words[0], Number(words[1]), Number(words[2]), words[3], Number(words[4]));
