@@ -82,10 +82,13 @@ export class Connection {
     if (this.answering) return;
     this.answering = true;
     this.socket.pause();
-    clearTimeout(this.timer);
     try {
       for (let line = this.takeLine(); line !== undefined && this.writable(); line = this.takeLine()) {
-        if (line.trim() !== '') await this.answer(line);
+        if (line.trim() === '') continue;
+        // Only whole commands count: bytes that trickle in do not keep a connection.
+        clearTimeout(this.timer);
+        await this.answer(line);
+        this.awaitCommand();
         if (this.leaving) break;
       }
     } finally {
@@ -100,13 +103,11 @@ export class Connection {
     else if (this.pending.length > REQUEST_BYTES_MAX) {
       this.dismiss('too_long', `a command has at most ${REQUEST_BYTES_MAX} bytes`);
     } else if (this.ended) this.socket.end();
-    else {
-      this.awaitCommand();
-      this.socket.resume();
-    }
+    else this.socket.resume();
   }
 
   private awaitCommand(): void {
+    if (!this.writable()) return;
     this.timer = setTimeout(() => this.dismiss('idle', 'no command came'), this.options.idle_ms).unref();
   }
 

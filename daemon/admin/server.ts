@@ -1,6 +1,6 @@
 /** The admin socket: a Unix socket that its owner and group may speak to (protocol.ts says how). */
 
-import { chmodSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Command } from './command.js';
@@ -145,5 +145,7 @@ function whyNot(path: string, error: NodeJS.ErrnoException): string {
     EROFS: `${folder} cannot be written to`,
     EADDRINUSE: 'another instance took it at this moment; give each its own admin.socket',
   };
-  return `admin socket ${path}: ${hints[error.code ?? ''] ?? error.message}`;
+  // libuv reports a folder that is missing as EACCES when it binds a socket.
+  const code = error.code === 'EACCES' && !existsSync(folder) ? 'ENOENT' : error.code;
+  return `admin socket ${path}: ${hints[code ?? ''] ?? error.message}`;
 }

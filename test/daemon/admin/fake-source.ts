@@ -1,0 +1,141 @@
+import type {
+  AdminSource,
+  CounterRow,
+  Drained,
+  FlowRow,
+  ObjectRow,
+  PeerRow,
+  Status,
+  ThreadRow,
+} from '../../../daemon/admin/source.js';
+
+const STATUS: Status = {
+  phase: 'running',
+  version: '1.2.3',
+  cluster: 'demo',
+  member: 'a',
+  id: 1,
+  pid: 4711,
+  uptime_s: 60,
+  middleboxes: ['nat'],
+  ports: ['inside = in0 (native)', 'outside = out0 (generic)'],
+  transport: 'multicast 239.83.0.0:7400',
+  threads: 3,
+  threads_ready: 3,
+  peers: 2,
+  peers_reachable: 1,
+  rx_packets: 1000,
+  tx_packets: 990,
+  dropped_packets: 10,
+};
+
+const PEERS: readonly PeerRow[] = [
+  {
+    name: 'b',
+    id: 2,
+    address: '10.255.0.2',
+    state: 'reachable',
+    rtt_ms: 101.26,
+    rtt_min_ms: 100,
+    heard_ms_ago: 12,
+    unacknowledged_records: 7,
+    missing_records: 0,
+  },
+  {
+    name: 'long-name',
+    id: 30,
+    address: '10.255.0.30',
+    state: 'never',
+    rtt_ms: null,
+    rtt_min_ms: null,
+    heard_ms_ago: null,
+    unacknowledged_records: 123_456,
+    missing_records: 0,
+  },
+];
+
+const OBJECTS: readonly ObjectRow[] = [
+  {
+    id: 0,
+    name: 'nat.bindings',
+    delivery: 'any-order',
+    digest: '0123456789abcdef',
+    records: 20,
+    unacknowledged_records: 3,
+    figures: { used: 10, capacity: 65_536 },
+  },
+];
+
+const THREADS: readonly ThreadRow[] = [
+  { slot: 0, name: 'worker 0', state: 'ready', core: 0, tid: 100, restarts: 1, heartbeat: 12_345 },
+  { slot: 1, name: 'send', state: 'ready', core: null, tid: 101, restarts: 0, heartbeat: 9 },
+];
+
+const COUNTERS: readonly CounterRow[] = [
+  { name: 'rx_packets', help: 'packets received', kind: 'counter', total: 1000, threads: [1000, 0] },
+  { name: 'nat_exhausted', help: 'dropped: no external port left', kind: 'counter', total: 5, threads: [5, 0] },
+  { name: 'nat_hostile', help: 'a name\nwith a line end', kind: 'gauge', total: 0, threads: [0, 0] },
+];
+
+/** Flow `i` of many, alternating between TCP and UDP. */
+export function flow(i: number): FlowRow {
+  return {
+    object: 'nat.bindings',
+    protocol: i % 2 === 0 ? 6 : 17,
+    inside: { address: `10.0.${(i >> 8) & 255}.${i & 255}`, port: 1024 + (i % 60_000) },
+    external: { address: '203.0.113.1', port: 2048 + (i % 60_000) },
+    remote: i % 3 === 0 ? null : { address: '198.51.100.7', port: 80 },
+    state: i % 5 === 0 ? 'new' : 'established',
+    expires_s: 300,
+  };
+}
+
+/** An instance that only says things, and notes what was asked of it. */
+export class FakeSource implements AdminSource {
+  flowCount = 10;
+  /** Rows the command took from the flows' generator. */
+  flowsTaken = 0;
+  stopped = 0;
+  drained: Drained | Error = { complete: true, unacknowledged_records: 0 };
+  /** Drain waits for this. */
+  gate: Promise<void> = Promise.resolve();
+  failure: Error | undefined;
+
+  status(): Status {
+    if (this.failure !== undefined) throw this.failure;
+    return STATUS;
+  }
+
+  peers(): Promise<readonly PeerRow[]> {
+    return Promise.resolve(PEERS);
+  }
+
+  objects(): readonly ObjectRow[] {
+    return OBJECTS;
+  }
+
+  *flows(): Generator<FlowRow> {
+    for (let i = 0; i < this.flowCount; i++) {
+      this.flowsTaken++;
+      yield flow(i);
+    }
+  }
+
+  threads(): readonly ThreadRow[] {
+    return THREADS;
+  }
+
+  counters(): readonly CounterRow[] {
+    return COUNTERS;
+  }
+
+  async drain(): Promise<Drained> {
+    await this.gate;
+    if (this.drained instanceof Error) throw this.drained;
+    return this.drained;
+  }
+
+  shutdown(): void {
+    this.stopped++;
+  }
+}
