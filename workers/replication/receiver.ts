@@ -61,7 +61,9 @@ export class Receiver {
     this.ring = options.ring;
     this.reader = new MessageReader(settings.clusterId, options.layoutHash, objects.length, messageBytes(settings));
     this.self = selfIndex(settings);
-    settings.members.forEach((member, index) => this.indexOf.set(member.id, index));
+    settings.members.forEach((member, index) => {
+      this.indexOf.set(member.id, index);
+    });
     this.peers = settings.members.map((_, member) => {
       const record = new PeerRecord();
       board.readPeer(member, record);
