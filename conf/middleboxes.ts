@@ -5,6 +5,7 @@
 
 import { z } from 'zod';
 import { expected } from './messages.js';
+import type { Problem } from './problem.js';
 import { ipv4, name, rawIpv4, whole } from './values.js';
 
 export type OptionKind = 'port' | 'addresses' | 'count' | 'seconds' | 'flag' | 'choice' | 'text';
@@ -24,6 +25,8 @@ export interface MiddleboxDeclaration {
   readonly name: string;
   readonly help: string;
   readonly options: Readonly<Record<string, OptionDeclaration>>;
+  /** Fixes the layout of its state; throws when the options contradict each other. */
+  state?(options: ResolvedMiddlebox['options']): unknown;
 }
 
 /** A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and `open`. */
@@ -103,4 +106,19 @@ function resolveOption(kind: OptionKind, written: unknown, ports: readonly strin
   if (kind === 'port') return ports.indexOf(written as string);
   if (kind === 'addresses') return (written as string[]).map(rawIpv4);
   return written as ResolvedOption;
+}
+
+/** What middleboxes themselves have against options that are right one by one, such as a range that ends before it begins. */
+export function contradictions(
+  middleboxes: readonly ResolvedMiddlebox[],
+  declarations: readonly MiddleboxDeclaration[],
+): Problem[] {
+  return middleboxes.flatMap(({ name, options }, i): Problem[] => {
+    try {
+      declarations.find((candidate) => candidate.name === name)?.state?.(options);
+      return [];
+    } catch (error) {
+      return [{ path: ['middleboxes', i, name], at: 'key', message: (error as Error).message }];
+    }
+  });
 }

@@ -13,7 +13,7 @@ import { suggestion } from './suggest.js';
 
 export type Validated =
   | { readonly written: WrittenConfig; readonly problems?: undefined }
-  | { readonly problems: readonly Problem[]; readonly written?: undefined };
+  | { readonly problems: Problem[]; readonly written?: undefined };
 
 /** `value` is what the YAML says. */
 export function validate(value: unknown, declarations: readonly MiddleboxDeclaration[], host: Host): Validated {

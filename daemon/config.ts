@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type Config, resolveConfig } from '../conf/config.js';
-import type { MiddleboxDeclaration } from '../conf/middleboxes.js';
+import { contradictions, type MiddleboxDeclaration } from '../conf/middleboxes.js';
 import { pathText } from '../conf/problem.js';
 import { ConfigSource } from '../conf/source.js';
 import { validate } from '../conf/validate.js';
@@ -49,11 +49,13 @@ export function parseConfig(file: string, text: string, known: Surroundings): Lo
   if (source.readable) {
     const absolute = resolve(file);
     const host = { cores: known.cores, folder: dirname(absolute) };
-    const { written, problems } = validate(source.value, known.middleboxes, host);
+    const { written, problems = [] } = validate(source.value, known.middleboxes, host);
     if (written !== undefined && found.length === 0) {
-      return { config: resolveConfig(absolute, written, known.middleboxes) };
+      const config = resolveConfig(absolute, written, known.middleboxes);
+      problems.push(...contradictions(config.middleboxes, known.middleboxes));
+      if (problems.length === 0) return { config };
     }
-    for (const problem of problems ?? []) {
+    for (const problem of problems) {
       const path = pathText(problem.path);
       const message = path === '' ? problem.message : `${path}: ${problem.message}`;
       found.push({ offset: source.locate(problem), text: message });

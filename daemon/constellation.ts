@@ -8,7 +8,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { type Format, render } from './admin/answer.js';
 import { ask, CommandError, UnreachableError } from './admin/client.js';
+import { help } from './admin/commands/help.js';
 import { COMMANDS } from './admin/commands/index.js';
 import { version } from './version.js';
 
@@ -19,7 +21,7 @@ const DEFAULT_SOCKET = '/run/constellation/constellation.sock';
 interface Options {
   readonly socket?: string;
   readonly config?: string;
-  readonly output: 'text' | 'json';
+  readonly output: Format;
   readonly timeout: number;
   readonly watch?: number | true;
 }
@@ -76,6 +78,10 @@ function helpText(): string {
 }
 
 async function run(words: string[], options: Options): Promise<void> {
+  if (words[0] === 'help') {
+    printHelp(words, options.output);
+    return;
+  }
   const path = await socketPath(options);
   const line = [...words, '-o', options.output].join(' ');
   const silence_ms = words[0] === 'drain' ? undefined : options.timeout * 1000;
@@ -87,6 +93,16 @@ async function run(words: string[], options: Options): Promise<void> {
     if (process.stdout.isTTY) process.stdout.write('\x1b[2J\x1b[H');
     await print(path, line, silence_ms);
     await sleep((options.watch === true ? 2 : options.watch) * 1000);
+  }
+}
+
+/** Help needs no instance. */
+function printHelp(words: string[], output: Format): void {
+  try {
+    const answer = help.run({ words: words.slice(1), commands: COMMANDS });
+    for (const line of render(answer, output)) console.log(line);
+  } catch (error) {
+    throw new Exited(Exit.USAGE, (error as Error).message);
   }
 }
 

@@ -14,6 +14,10 @@ export const fakeNat: MiddleboxDeclaration = {
     filtering: { kind: 'choice', help: 'who may answer', choices: ['endpoint', 'address'], default: 'endpoint' },
     note: { kind: 'text', help: 'a remark', default: '' },
   },
+  state({ flows, timeout }) {
+    if (Number(flows) > 1000 && Number(timeout) > 10_000) throw new RangeError('so many flows cannot last so long');
+    return {};
+  },
 };
 
 export const fakeFirewall: MiddleboxDeclaration = { name: 'firewall', help: 'Filters.', options: {} };

@@ -372,6 +372,12 @@ ports:
     assert.ok(found.includes('9:12: ports.outside.mac: is required: a MAC address such as 02:00:00:00:00:01'));
   });
 
+  it('options that contradict each other', () => {
+    assert.deepEqual(errorsOf('[203.0.113.1]', '[203.0.113.1], flows: 2000, timeout: 20000'), [
+      '11:5: middleboxes[0].nat: so many flows cannot last so long',
+    ]);
+  });
+
   it('reports many errors in the order of the file', () => {
     const text = RIGHT.replace('id: demo', 'id: 1')
       .replace('id: 1,', 'id: x,')

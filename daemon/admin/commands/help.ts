@@ -1,12 +1,12 @@
 import { type Answer, lines } from '../answer.js';
-import { type Command, printable, UsageError } from '../command.js';
+import { type Call, type Command, printable, UsageError } from '../command.js';
 import { PROTOCOL_HELP } from '../protocol.js';
 
-export const help: Command = {
+export const help = {
   name: 'help',
   usage: '[COMMAND]',
   summary: 'All commands, or more about one.',
-  run({ words, commands }): Answer {
+  run({ words, commands }: Pick<Call, 'words' | 'commands'>): Answer {
     if (words.length === 0) return lines([...list(commands), '', ...PROTOCOL_HELP]);
     const name = words.join(' ');
     const asked = commands.filter((command) => command.name === name || command.name.startsWith(`${name} `));
@@ -14,7 +14,7 @@ export const help: Command = {
     if (asked.length > 1) return lines(list(asked));
     return lines([...list(asked), ...(asked[0].details ?? [])]);
   },
-};
+} satisfies Command;
 
 function list(commands: readonly Command[]): string[] {
   const forms = commands.map((command) => `${command.name} ${command.usage}`.trimEnd());

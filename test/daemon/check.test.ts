@@ -1,0 +1,50 @@
+import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { RIGHT } from '../conf/fake-nat.js';
+
+const PROGRAM = fileURLToPath(new URL('../../daemon/constellationd.js', import.meta.url));
+
+describe('constellationd --check', () => {
+  let folder = '';
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'constellation-check-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  function check(text: string) {
+    const file = join(folder, 'site.yaml');
+    writeFileSync(file, text);
+    const { status, stdout, stderr } = spawnSync(process.execPath, [PROGRAM, '--check', '-c', file], {
+      encoding: 'utf8',
+    });
+    return { status, stdout: stdout.replaceAll(folder, ''), stderr: stderr.replaceAll(folder, '') };
+  }
+
+  it('says ok', () => {
+    assert.deepEqual(check(RIGHT), { status: 0, stdout: '/site.yaml: ok\n', stderr: '' });
+  });
+
+  it('prints every error and exits 78', () => {
+    assert.deepEqual(check(RIGHT.replace('self: b', 'self: c').replace('out0', 'in0')), {
+      status: 78,
+      stdout: '',
+      stderr: [
+        '/site.yaml:3:9: cluster.self: no member is called c; did you mean "b"?',
+        '/site.yaml:9:25: ports.outside.interface: interface in0 is already taken by port inside',
+        '',
+      ].join('\n'),
+    });
+  });
+
+  it('checks what the NAT itself asks of its options', () => {
+    const { status, stderr } = check(
+      RIGHT.replace('[203.0.113.1]', '[203.0.113.1], first_port: 2000, last_port: 1000'),
+    );
+    assert.equal(status, 78);
+    assert.match(stderr, /^\/site\.yaml:11:5: middleboxes\[0\]\.nat: port range 2000/);
+  });
+});
