@@ -1,0 +1,116 @@
+import { strict as assert } from 'node:assert';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { AckBoard, createAckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { Region } from '../../shm/region.js';
+import { VersionedCells } from '../../shm/versioned.js';
+import type { WriterTask } from './versioned-writer.js';
+
+const CELLS = 4;
+const FLOATS = 100;
+const READS = 200_000;
+
+describe('versioned cells', () => {
+  const memory = (): SharedArrayBuffer => new SharedArrayBuffer(VersionedCells.bytes(CELLS, FLOATS));
+
+  it('are read as last written', () => {
+    const cells = new VersionedCells(new Region(memory()), CELLS, FLOATS);
+    const into = new Float64Array(FLOATS).fill(-1);
+    assert.equal(cells.read(2, into), 0);
+    assert.equal(into[0], -1);
+    cells.write(2, Float64Array.of(1, 2, 3), 3);
+    cells.write(2, Float64Array.of(4, 5), 2);
+    assert.equal(cells.read(2, into), 2);
+    assert.deepEqual([...into.slice(0, 3)], [4, 5, -1]);
+    assert.equal(cells.version(1), 0);
+  });
+
+  it('are never read half old, half new, and outlive a writer that is cut off anywhere', async () => {
+    const shared = memory();
+    const stop = new SharedArrayBuffer(4);
+    const cells = new VersionedCells(new Region(shared), CELLS, FLOATS);
+    const into = new Float64Array(FLOATS);
+    const last = new Float64Array(CELLS);
+    let changes = 0;
+    const check = (cell: number): void => {
+      if (cells.read(cell, into) === 0) return;
+      for (let i = 1; i < FLOATS; i++) if (into[i] !== into[0]) assert.fail(`${into[i]} beside ${into[0]}`);
+      assert.ok(into[0] >= last[cell]);
+      if (into[0] !== last[cell]) changes++;
+      last[cell] = into[0];
+    };
+    for (let life = 0; life < 3; life++) {
+      const task: WriterTask = { memory: shared, stop, cells: CELLS, floats: FLOATS };
+      const writer = new Worker(new URL('versioned-writer.js', import.meta.url), { workerData: task });
+      await once(writer, 'online');
+      last.fill(0);
+      changes = 0;
+      for (let i = 0; changes < 1000 || i < READS; i++) {
+        check(i % CELLS);
+        if (i % READS === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      await writer.terminate();
+      for (let cell = 0; cell < CELLS; cell++) check(cell);
+      // The next life counts from 1 again: let nothing old be compared with it.
+      for (let cell = 0; cell < CELLS; cell++) cells.write(cell, new Float64Array(FLOATS), FLOATS);
+    }
+  });
+});
+
+describe('acknowledgement board', () => {
+  it('keeps what each side writes apart', () => {
+    const buffer = createAckBoard(3, 4, 2 ** 52 + 1);
+    const board = new AckBoard(buffer);
+    const vector = new VectorRecord();
+    vector.incarnation = 5;
+    for (let object = 0; object < 3; object++) {
+      for (let member = 0; member < 4; member++) {
+        vector.contiguous = object * 100 + member;
+        vector.setRange(0, 1000, 1001);
+        vector.ranges = 1;
+        board.writeReception(object, member, vector);
+        vector.contiguous += 50;
+        board.writeAcknowledged(object, member, vector);
+      }
+      board.setSequence(object, 2 ** 53 - 1 - object);
+      board.setDatagram(object, 7 + object);
+      board.setOwed(object, 1 + object);
+      board.setServed(object, 2 + object);
+      board.setOwedAt(object, 0.5 + object);
+      board.noteChange(object);
+    }
+    const peer = new PeerRecord();
+    peer.incarnation = 9;
+    peer.setRoundTrip(1, 2, 3, 4, 5);
+    board.writePeer(3, peer);
+
+    const other = new AckBoard(buffer);
+    assert.equal(other.incarnation, 2 ** 52 + 1);
+    for (let object = 0; object < 3; object++) {
+      for (let member = 0; member < 4; member++) {
+        assert.equal(other.readReception(object, member, vector), 1);
+        assert.equal(vector.contiguous, object * 100 + member);
+        assert.equal(vector.missing(1001), 999 - vector.contiguous);
+        other.readAcknowledged(object, member, vector);
+        assert.equal(vector.contiguous, object * 100 + member + 50);
+      }
+      assert.equal(other.sequence(object), 2 ** 53 - 1 - object);
+      assert.equal(other.datagram(object), 7 + object);
+      assert.equal(other.owed(object), 1 + object);
+      assert.equal(other.served(object), 2 + object);
+      assert.equal(other.owedAt(object), 0.5 + object);
+      assert.equal(other.changes(object), 1);
+      assert.equal(other.hungry(object), false);
+    }
+    const read = new PeerRecord();
+    assert.equal(other.readPeer(2, read), 0);
+    assert.equal(other.readPeer(3, read), 1);
+    assert.deepEqual(read.floats, peer.floats);
+  });
+
+  it('refuses other memory and impossible incarnations', () => {
+    assert.throws(() => new AckBoard(new SharedArrayBuffer(4096)), /not an acknowledgement board/);
+    assert.throws(() => createAckBoard(1, 1, 0), /incarnation 0/);
+    assert.throws(() => createAckBoard(1, 1, 2 ** 53), /incarnation/);
+  });
+});

@@ -1,0 +1,55 @@
+/** A send or receive thread of a test instance: what `workers/thread.ts` does, with a test's state objects. */
+
+import { isMainThread, workerData } from 'node:worker_threads';
+import { Control, ThreadState } from '../../../shm/control.js';
+import { MetricCatalogue, Metrics } from '../../../shm/metrics.js';
+import type { Delivery } from '../../../shm/objects/object.js';
+import { ReceiveAgent } from '../../../workers/receive.js';
+import { REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
+import type { ReplicationSettings } from '../../../workers/replication/settings.js';
+import { SendAgent } from '../../../workers/send.js';
+import { type Faults, FaultyReceiver } from '../../../workers/transport/fault.js';
+import { receiveTransport } from '../../../workers/transport/open.js';
+import { Tally } from '../../support/tally.js';
+
+export interface TestBuffers {
+  readonly control: SharedArrayBuffer;
+  readonly metrics: SharedArrayBuffer;
+  readonly ackBoard: SharedArrayBuffer;
+  readonly unitLogs: SharedArrayBuffer;
+  readonly logs: readonly SharedArrayBuffer[];
+  readonly tallies: readonly SharedArrayBuffer[];
+}
+
+export interface AgentTask {
+  readonly role: 'send' | 'receive';
+  readonly settings: ReplicationSettings;
+  readonly buffers: TestBuffers;
+  readonly deliveries: readonly Delivery[];
+  readonly faults: Faults | null;
+}
+
+export const SEND = 0;
+export const RECEIVE = 1;
+export const THREADS = 2;
+
+export async function runAgent({ role, settings, buffers, deliveries, faults }: AgentTask): Promise<void> {
+  const control = new Control(buffers.control);
+  const metrics = new Metrics(new MetricCatalogue(REPLICATION_METRICS), buffers.metrics, THREADS);
+  const objects = deliveries.map((delivery, id) => new Tally(id, delivery, buffers.tallies[id]));
+  const thread = role === 'send' ? SEND : RECEIVE;
+  const { ackBoard, unitLogs, logs } = buffers;
+  const shared = { settings, layoutHash: [1, 2] as const, objects, ackBoard, control, metrics, thread };
+  const inner = role === 'receive' && faults !== null ? receiveTransport(settings, objects.length) : null;
+  const agent =
+    role === 'send'
+      ? new SendAgent({ ...shared, logs, unitLogs })
+      : new ReceiveAgent({ ...shared, ...(inner && faults && { transport: new FaultyReceiver(inner, faults) }) });
+  await agent.onStart();
+  control.setState(thread, ThreadState.READY);
+  await agent.run();
+  await agent.onClose();
+  control.setState(thread, ThreadState.STOPPED);
+}
+
+if (!isMainThread && workerData?.role !== undefined) await runAgent(workerData as AgentTask);

@@ -1,0 +1,105 @@
+/** An instance of replication alone: its shared memory, its two threads, and the test as its one data plane worker. */
+
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { createAckBoard } from '../../../shm/ack-board.js';
+import { Control, createControl, Phase, ThreadState } from '../../../shm/control.js';
+import { createLogRing, LogProducer } from '../../../shm/log.js';
+import { MetricCatalogue, Metrics } from '../../../shm/metrics.js';
+import { NONE } from '../../../shm/none.js';
+import type { Delivery } from '../../../shm/objects/object.js';
+import { REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
+import { isSettled } from '../../../workers/replication/peers.js';
+import { newIncarnation, type ReplicationSettings } from '../../../workers/replication/settings.js';
+import { createUnitLogs } from '../../../workers/replication/unit-log.js';
+import type { Faults } from '../../../workers/transport/fault.js';
+import { COUNT, Tally } from '../../support/tally.js';
+import { type AgentTask, RECEIVE, SEND, type TestBuffers, THREADS } from './agent-thread.js';
+
+export class TestInstance {
+  readonly settings: ReplicationSettings;
+  readonly metrics: Metrics;
+  readonly control: Control;
+  readonly tallies: readonly Tally[];
+  readonly buffers: TestBuffers;
+  private readonly log: LogProducer;
+  private readonly deliveries: readonly Delivery[];
+  private readonly faults: Faults | null;
+  private readonly threads: (Worker | null)[] = [null, null];
+
+  constructor(settings: ReplicationSettings, deliveries: readonly Delivery[], numbers: number, faults: Faults | null) {
+    const catalogue = new MetricCatalogue(REPLICATION_METRICS);
+    this.settings = settings;
+    this.deliveries = deliveries;
+    this.faults = faults;
+    this.buffers = {
+      control: createControl(THREADS),
+      metrics: new SharedArrayBuffer(catalogue.bytes(THREADS)),
+      ackBoard: createAckBoard(deliveries.length, settings.members.length, newIncarnation()),
+      unitLogs: createUnitLogs(deliveries.length, settings.unitLogBytes),
+      logs: [createLogRing(1 << 14)],
+      tallies: deliveries.map(() => Tally.memory(numbers)),
+    };
+    this.metrics = new Metrics(catalogue, this.buffers.metrics, THREADS);
+    this.control = new Control(this.buffers.control);
+    this.tallies = deliveries.map((delivery, id) => new Tally(id, delivery, this.buffers.tallies[id]));
+    this.log = new LogProducer(this.buffers.logs[0]);
+  }
+
+  async start(): Promise<void> {
+    await this.startThread(RECEIVE);
+    await this.startThread(SEND);
+  }
+
+  async startThread(thread: number): Promise<void> {
+    const { settings, buffers, deliveries, faults } = this;
+    const task: AgentTask = { role: thread === SEND ? 'send' : 'receive', settings, buffers, deliveries, faults };
+    const worker = new Worker(new URL('agent-thread.js', import.meta.url), { workerData: task });
+    this.threads[thread] = worker;
+    let failure: unknown = null;
+    worker.on('error', (error) => {
+      failure = error;
+    });
+    while (this.control.state(thread) !== ThreadState.READY) {
+      if (failure !== null) throw failure;
+      await sleep(5);
+    }
+  }
+
+  /** Ends a thread as abruptly as Node can. */
+  async kill(thread: number): Promise<void> {
+    await this.threads[thread]?.terminate();
+    this.threads[thread] = null;
+    this.control.setState(thread, ThreadState.ABSENT);
+  }
+
+  /** One operation, as a worker would log it; false when the log is full. */
+  count(object: number, number: number): boolean {
+    const at = this.log.claim(object, COUNT, 1);
+    if (at === NONE) return false;
+    this.log.words[at] = number;
+    this.log.commit();
+    return true;
+  }
+
+  publish(): void {
+    if (this.log.publish()) this.control.ring();
+  }
+
+  get settled(): boolean {
+    return isSettled(this.buffers.logs, this.buffers.unitLogs, this.deliveries.length);
+  }
+
+  async stop(): Promise<void> {
+    this.control.setPhase(Phase.STOP);
+    await Promise.all(
+      this.threads.map(async (worker) => {
+        if (worker !== null && worker.threadId !== -1) await once(worker, 'exit');
+      }),
+    );
+  }
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,161 @@
+import { strict as assert } from 'node:assert';
+import { createSocket } from 'node:dgram';
+import { EVERYONE } from '../../../workers/replication/send-channel.js';
+import { type ReplicationOptions, replicationSettings } from '../../../workers/replication/settings.js';
+import { FaultyReceiver, seeded } from '../../../workers/transport/fault.js';
+import { groupOf } from '../../../workers/transport/multicast.js';
+import { receiveTransport, sendTransport } from '../../../workers/transport/open.js';
+import type { OnDatagram, ReceiveTransport } from '../../../workers/transport/transport.js';
+import { sleep } from '../replication/test-instance.js';
+
+async function freePort(address: string): Promise<number> {
+  const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+  await new Promise<void>((resolve) => socket.bind(0, address, resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(resolve));
+  return port;
+}
+
+async function options(address: string, count: number): Promise<ReplicationOptions> {
+  const members: ReplicationOptions['members'][number][] = [];
+  for (let i = 0; i < count; i++) members.push({ id: i + 1, name: `m${i}`, address, port: await freePort(address) });
+  return { clusterId: 1, self: 1, members };
+}
+
+/** What arrives at a receiver, as text. */
+async function listen(receiver: ReceiveTransport): Promise<string[]> {
+  const got: string[] = [];
+  await receiver.open((datagram) => got.push(Buffer.from(datagram).toString()));
+  return got;
+}
+
+async function untilCount(list: readonly string[], count: number): Promise<void> {
+  for (let i = 0; i < 500 && list.length < count; i++) await sleep(5);
+}
+
+describe('unicast', () => {
+  for (const address of ['127.0.0.1', '::1'])
+    it(`sends to one member or all, by ${address}`, async () => {
+      const base = await options(address, 3);
+      const sender = sendTransport(replicationSettings(base), 2);
+      const receivers = [2, 3].map((self) => receiveTransport(replicationSettings({ ...base, self }), 2));
+      const [two, three] = await Promise.all(receivers.map(listen));
+      await sender.open();
+      const say = (text: string, member: number): void => {
+        const datagram = sender.claim();
+        assert.ok(datagram !== null);
+        datagram.bytes.set(Buffer.from(text));
+        sender.send(datagram, text.length, 1, member);
+      };
+      say('to all', EVERYONE);
+      say('to one', 2);
+      await untilCount(two, 1);
+      await untilCount(three, 2);
+      assert.deepEqual(two, ['to all']);
+      assert.deepEqual(three, ['to all', 'to one']);
+      assert.ok(receivers[0].bufferBytes > 0);
+      await Promise.all([sender, ...receivers].map((transport) => transport.close()));
+    });
+
+  it('counts what the network refuses, runs out of memory rather than of bounds, and recovers', async () => {
+    const base = await options('127.0.0.1', 2);
+    // A broadcast address needs a permission that the socket does not ask for: EACCES.
+    const members = [base.members[0], { ...base.members[1], address: '255.255.255.255' }];
+    const sender = sendTransport(replicationSettings({ ...base, members }), 1);
+    await sender.open();
+    let claimed = 0;
+    for (let datagram = sender.claim(); datagram !== null; datagram = sender.claim()) {
+      claimed++;
+      sender.send(datagram, 10, 0, EVERYONE);
+    }
+    assert.equal(claimed, 256);
+    await sleep(50);
+    assert.equal(sender.errors, 256);
+    assert.ok(sender.claim() !== null);
+    await sender.close();
+  });
+});
+
+describe('multicast', () => {
+  it('gives every object its own group', () => {
+    assert.equal(groupOf('239.83.1.250', 10), '239.83.2.4');
+    assert.equal(groupOf('ff15::1:9%lo', 7), 'ff15::1:10%lo');
+    assert.equal(groupOf('ff15::', 1), 'ff15::1');
+    assert.throws(() => groupOf('239.255.255.255', 1), /object 1 after 239.255.255.255/);
+    assert.throws(() => groupOf('10.0.0.1', 0), /not in 224/);
+    assert.throws(() => groupOf('fd00::1', 0), /no IPv6 multicast/);
+  });
+
+  it('reaches all listeners of the group, and those of no other', async () => {
+    const base = await options('127.0.0.1', 3);
+    const port = await freePort('127.0.0.1');
+    const transport = {
+      kind: 'multicast',
+      group: '239.83.7.1',
+      port,
+      interface: '127.0.0.1',
+      ttl: 0,
+      loopback: true,
+    } as const;
+    const sender = sendTransport(replicationSettings({ ...base, transport }), 2);
+    const one = receiveTransport(replicationSettings({ ...base, transport, self: 2 }), 1);
+    const both = receiveTransport(replicationSettings({ ...base, transport, self: 3 }), 2);
+    const [first, second] = await Promise.all([one, both].map(listen));
+    await sender.open();
+    for (const object of [0, 1]) {
+      const datagram = sender.claim();
+      assert.ok(datagram !== null);
+      datagram.bytes.set(Buffer.from(`object ${object}`));
+      sender.send(datagram, 8, object, EVERYONE);
+    }
+    await untilCount(second, 2);
+    await sleep(20);
+    assert.deepEqual(first, ['object 0']);
+    assert.deepEqual(second.toSorted(), ['object 0', 'object 1']);
+    await Promise.all([sender, one, both].map((each) => each.close()));
+  });
+});
+
+describe('injected faults', () => {
+  class Source implements ReceiveTransport {
+    errors = 0;
+    bufferBytes = 1;
+    deliver: OnDatagram = () => {};
+    async open(onDatagram: OnDatagram): Promise<void> {
+      this.deliver = onDatagram;
+    }
+    async close(): Promise<void> {}
+  }
+
+  async function pass(seed: number): Promise<{ got: number[]; faulty: FaultyReceiver }> {
+    const source = new Source();
+    const faulty = new FaultyReceiver(source, { seed, loss: 0.1, duplicate: 0.1, delay: 0.2, delayMsMax: 20 });
+    const got: number[] = [];
+    await faulty.open((datagram) => got.push(datagram[0] + 256 * datagram[1]));
+    for (let i = 0; i < 2000; i++) source.deliver(Uint8Array.of(i & 255, i >> 8));
+    await sleep(60);
+    await faulty.close();
+    return { got, faulty };
+  }
+
+  it('are as frequent as asked, and the same for the same seed', async () => {
+    const [a, b] = await Promise.all([pass(1), pass(1)]);
+    assert.deepEqual(
+      a.got.toSorted((x, y) => x - y),
+      b.got.toSorted((x, y) => x - y),
+    );
+    assert.ok(a.faulty.lost > 150 && a.faulty.lost < 300);
+    assert.ok(a.faulty.duplicated > 150 && a.faulty.duplicated < 250);
+    assert.ok(a.faulty.delayed > 300 && a.faulty.delayed < 500);
+    assert.equal(a.got.length, 2000 + a.faulty.duplicated - a.faulty.lost);
+    assert.ok(
+      a.got.some((value, i) => i > 0 && value < a.got[i - 1]),
+      'some come out of order',
+    );
+    const random = seeded(7);
+    for (let i = 0; i < 1000; i++) {
+      const value = random();
+      assert.ok(value >= 0 && value < 1);
+    }
+  });
+});
