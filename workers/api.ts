@@ -12,5 +12,6 @@ export { destinationPort, reversePorts, sourcePort } from './packet/five-tuple.j
 export { Fragment } from './packet/fragment.js';
 export { IcmpType } from './packet/icmp.js';
 export { Protocol } from './packet/ipv4.js';
+export { isError, Quoted } from './packet/quoted.js';
 export { rewriteDestination, rewriteSource } from './packet/rewrite.js';
 export { TcpFlag } from './packet/tcp.js';

@@ -2,7 +2,7 @@
  * The data plane of one worker: the life of a packet, in the order of `doWork`.
  *
  * Each round takes one batch, so the work per round is bounded; reads the clock once; and shows its log records to the
- * send thread once, after the packets have gone. Nothing here waits except `Idle`, in the driver.
+ * send thread once. Nothing here waits except `Idle`, in the driver.
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -113,8 +113,10 @@ export class DataPlane implements Agent {
     if (this.router !== null) this.router.dispatch(batch);
     this.settle(batch);
     this.traffic.sending(batch);
+    // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.
+    const logged = this.log.publish();
     this.driver.transmit(batch);
-    if (this.log.publish()) this.control.ring();
+    if (logged) this.control.ring();
     this.row[this.columns.batches]++;
     return packets;
   }

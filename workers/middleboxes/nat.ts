@@ -27,6 +27,8 @@
  * A FIN or RST ends one connection, not the binding, which every packet of another connection keeps alive for as long
  * as the transitory timer each time; and a binding that ran out is given its port again if nobody else has it. What comes
  * from outside, RSTs and ICMP errors included, changes nothing: it is easily forged (RFC 5382 REQ-10, RFC 7857 §3).
+ *
+ * **ICMP errors** are translated with the packet they quote, so path MTU discovery and traceroute work through the NAT.
  */
 
 import {
@@ -36,11 +38,13 @@ import {
   destinationPort,
   Fragment,
   IcmpType,
+  isError,
   NONE,
   natBinding,
   option,
   Protocol,
   portAndProtocol,
+  Quoted,
   Rank,
   Refusal,
   rewriteDestination,
@@ -89,7 +93,8 @@ export default defineMiddlebox({
     not_external: 'dropped: from outside to an address that is not an external one',
     ipv6: 'dropped: IPv6 is not translated',
     fragment: 'dropped: fragments are not translated',
-    icmp_other: 'dropped: ICMP other than a query from inside or a reply from outside',
+    icmp_other: 'dropped: ICMP other than queries from inside, replies from outside, and errors',
+    icmp_error: 'dropped: an ICMP error about a packet of no binding, or that quotes too little of it',
     protocol: 'dropped: neither TCP, UDP nor ICMP',
   },
 
@@ -109,23 +114,41 @@ export default defineMiddlebox({
     /** By packet, from `look` to `translate`: hash of the internal endpoint, or place of the external one. */
     const hashes = new Int32Array(BATCH_CAPACITY);
     const places = new Int32Array(BATCH_CAPACITY);
+    /** What the ICMP error at hand is about. */
+    const quoted = new Quoted();
+    /** The packets to translate. */
+    const work = new Int32Array(BATCH_CAPACITY);
 
-    /** Drops what is not translated, and begins to fetch what the rest is bound to. */
-    function look(batch: Batch, i: number): void {
+    /** Whether a packet is to be translated: if so, begins to fetch what it is bound to, and if it cannot be, drops it. */
+    function look(batch: Batch, i: number): boolean {
+      const port = batch.port[i];
+      if (batch.skips(i) || (port !== inside && port !== outside)) return false;
+      const refusal = whyNot(batch, i);
+      if (refusal !== NONE) {
+        batch.drop(i, refusal);
+        return false;
+      }
       const protocol = batch.protocol[i];
-      const fromInside = batch.port[i] === inside;
-      if (batch.version[i] !== 4) return batch.drop(i, counters.ipv6);
-      if (batch.fragment[i] !== Fragment.WHOLE) return batch.drop(i, counters.fragment);
-      if (protocol === ICMP) {
-        if (!isQueryTo(batch.flags[i], fromInside)) return batch.drop(i, counters.icmp_other);
-      } else if (protocol !== TCP && protocol !== UDP) return batch.drop(i, counters.protocol);
-      if (fromInside) {
-        hashes[i] = bindings.hash(batch.source[i], portAndProtocol(sourcePort(batch.ports[i]), protocol));
+      const ports = batch.ports[i];
+      if (port === inside) {
+        hashes[i] = bindings.hash(batch.source[i], portAndProtocol(sourcePort(ports), protocol));
         bindings.touchOutbound(hashes[i]);
       }
-      // From inside there is a place, too, when the packet is to be turned round.
-      places[i] = bindings.place(batch.destination[i], destinationPort(batch.ports[i]), protocol);
+      // From inside, too, there is a place, when the packet is to be turned round.
+      places[i] = bindings.place(batch.destination[i], destinationPort(ports), protocol);
       bindings.touchInbound(places[i]);
+      return true;
+    }
+
+    /** Why a packet cannot be translated, as a counter, or `NONE`. */
+    function whyNot(batch: Batch, i: number): number {
+      if (batch.version[i] !== 4) return counters.ipv6;
+      if (batch.fragment[i] !== Fragment.WHOLE) return counters.fragment;
+      const protocol = batch.protocol[i];
+      if (protocol === TCP || protocol === UDP) return NONE;
+      if (protocol !== ICMP) return counters.protocol;
+      const type = batch.flags[i];
+      return isError(type) || isQueryTo(type, batch.port[i] === inside) ? NONE : counters.icmp_other;
     }
 
     function outbound(batch: Batch, i: number, now: number): void {
@@ -157,6 +180,40 @@ export default defineMiddlebox({
       rewriteDestination(batch, i, bindings.internalAddress(slot), bindings.internalPort(slot));
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
+    }
+
+    /**
+     * An ICMP error passes to whom the packet it is about came from, that packet as the receiver knows it (RFC 5508
+     * REQ-4, REQ-5), and leaves the binding as it is (REQ-6).
+     */
+    function error(batch: Batch, i: number, now: number): void {
+      const fromInside = batch.port[i] === inside;
+      if (!quoted.find(batch, i)) return batch.drop(i, counters.icmp_error);
+      if (fromInside && !errorFromInside(batch, i, now)) return batch.drop(i, counters.icmp_error);
+      const place = bindings.place(quoted.source, sourcePort(quoted.ports), quoted.protocol);
+      if (fromInside && place === NONE) {
+        batch.forward(i, outside);
+        batch.count1(counters.outbound);
+        return;
+      }
+      // From outside, or about a packet that was turned round (REQ-7).
+      const slot = quoted.source === batch.destination[i] ? bindings.findInbound(place, now) : NONE;
+      if (slot === NONE) return batch.drop(i, counters.icmp_error);
+      quoted.rewriteSource(bindings.internalAddress(slot), bindings.internalPort(slot));
+      rewriteDestination(batch, i, bindings.internalAddress(slot), 0);
+      batch.forward(i, inside);
+      batch.count1(fromInside ? counters.hairpinned : counters.inbound);
+    }
+
+    /** The packet it is about was sent to a binding of ours: it is so again, for the outside. False if there is none. */
+    function errorFromInside(batch: Batch, i: number, now: number): boolean {
+      const key = portAndProtocol(destinationPort(quoted.ports), quoted.protocol);
+      const hash = bindings.hash(quoted.destination, key);
+      const slot = bindings.findOutbound(hash, quoted.destination, key, now);
+      if (slot === NONE) return false;
+      quoted.rewriteDestination(bindings.externalAddress(slot), bindings.externalPort(slot));
+      rewriteSource(batch, i, bindings.externalAddress(slot), 0);
+      return true;
     }
 
     /** A new binding's slot, or `NONE` when there is none to be had, and then the packet is dropped. */
@@ -213,18 +270,16 @@ export default defineMiddlebox({
 
     return (batch: Batch, now: number): void => {
       // All packets look before any is translated, so that their cache misses overlap.
-      for (let i = 0; i < batch.count; i++) if (isMine(batch, i)) look(batch, i);
-      for (let i = 0; i < batch.count; i++) if (isMine(batch, i)) bindings.touchOwner(places[i]);
-      for (let i = 0; i < batch.count; i++) {
-        if (!isMine(batch, i)) continue;
-        if (batch.port[i] === inside) outbound(batch, i, now);
+      let count = 0;
+      for (let i = 0; i < batch.count; i++) if (look(batch, i)) work[count++] = i;
+      for (let n = 0; n < count; n++) bindings.touchOwner(places[work[n]]);
+      for (let n = 0; n < count; n++) {
+        const i = work[n];
+        if (batch.protocol[i] === ICMP && isError(batch.flags[i])) error(batch, i, now);
+        else if (batch.port[i] === inside) outbound(batch, i, now);
         else inbound(batch, i, now);
       }
     };
-
-    function isMine(batch: Batch, i: number): boolean {
-      return !batch.skips(i) && (batch.port[i] === inside || batch.port[i] === outside);
-    }
   },
 });
 

@@ -15,6 +15,7 @@ export const IcmpType = {
   UNREACHABLE: 3,
   ECHO: 8,
   TIME_EXCEEDED: 11,
+  PARAMETER_PROBLEM: 12,
   TIMESTAMP: 13,
   TIMESTAMP_REPLY: 14,
 } as const;

@@ -2,8 +2,10 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { Phase } from '../../../shm/control.js';
 import { Rank } from '../../../shm/objects/nat-binding.js';
+import { BATCH_CAPACITY } from '../../../workers/batch.js';
+import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
-import { checksums, describeFrame, frame } from '../support/frames.js';
+import { checksums, describeFrame, frame, seal } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
 import { on } from '../support/plane.js';
 
@@ -161,6 +163,133 @@ describe('NAT', () => {
     assert.equal(site.pass(on(INSIDE, 'udp 10.0.0.5:4000 > 1.1.1.1:53')).length, 1);
     assert.equal(site.pass(on(INSIDE, 'udp 10.0.0.5:4001 > 1.1.1.1:53')).length, 0);
     assert.equal(site.plane.counts()['nat_draining'], 1);
+  });
+
+  describe('ICMP errors', () => {
+    /** An ICMP error with the first `bytes` bytes of a packet behind it. */
+    function errorAbout(text: string, packet: string, bytes = 1000): Uint8Array {
+      const quoted = frame(packet).subarray(14, 14 + bytes);
+      const whole = frame(`${text} len ${quoted.length}`);
+      whole.set(quoted, 14 + 28);
+      return seal(whole);
+    }
+
+    /** An error that came out, and what it quotes. */
+    function read({ port, frame: out }: { port: number; frame: Uint8Array }): string[] {
+      const quoted = Uint8Array.of(...out.subarray(0, 14), ...out.subarray(14 + 28));
+      return [`${port}: ${describeFrame(out)}`.replace(/ len \d+/, ''), describeFrame(quoted)];
+    }
+
+    /** A site with 10.0.0.5:4000 bound to port 3000, by each protocol. */
+    function bound(): NatSite {
+      const site = new NatSite({ options: { first_port: 3000, last_port: 3001 } });
+      for (const packet of ['udp 10.0.0.5:4000 > 8.8.8.8:53', 'tcp 10.0.0.5:4000 > 8.8.8.8:53 S'])
+        site.pass(on(INSIDE, packet));
+      site.pass(on(INSIDE, 'icmp 10.0.0.5 > 8.8.8.8 echo 4000'));
+      site.replicateTo();
+      return site;
+    }
+    const external = (site: NatSite, protocol: string) => {
+      const number = { icmp: 1, tcp: 6, udp: 17 }[protocol];
+      for (const binding of site.bindings.entries(site.now))
+        if (binding.protocol === number) return binding.externalPort;
+      return assert.fail('no binding');
+    };
+
+    it('come in with the packet they are about as its sender knows it', () => {
+      const site = bound();
+      for (const [sent, known] of [
+        [`udp 203.0.113.1:${external(site, 'udp')} > 8.8.8.8:53 len 9`, 'udp 10.0.0.5:4000 > 8.8.8.8:53 len 9'],
+        [`udp 203.0.113.1:${external(site, 'udp')} > 8.8.8.8:53 nosum`, 'udp 10.0.0.5:4000 > 8.8.8.8:53 nosum'],
+        [`tcp 203.0.113.1:${external(site, 'tcp')} > 8.8.8.8:53 S`, 'tcp 10.0.0.5:4000 > 8.8.8.8:53 S'],
+        [`icmp 203.0.113.1 > 8.8.8.8 echo ${external(site, 'icmp')}`, 'icmp 10.0.0.5 > 8.8.8.8 echo 4000'],
+      ])
+        for (const type of [3, 11, 12]) {
+          const [out] = site.plane.passFrames({
+            port: OUTSIDE,
+            frame: errorAbout(`icmp 5.5.5.5 > 203.0.113.1 type ${type}`, sent),
+          });
+          assert.deepEqual(read(out), [`0: icmp 5.5.5.5 > 10.0.0.5 type ${type} ttl 63`, known]);
+        }
+      assert.equal(site.replicateTo(), 0, 'and refresh nothing');
+    });
+
+    it('go out with the packet they are about as its sender knows it', () => {
+      const site = bound();
+      const [out] = site.plane.passFrames({
+        port: INSIDE,
+        frame: errorAbout('icmp 10.0.0.5 > 8.8.8.8 type 3', 'udp 8.8.8.8:53 > 10.0.0.5:4000 len 30'),
+      });
+      assert.deepEqual(read(out), [
+        '1: icmp 203.0.113.1 > 8.8.8.8 type 3 ttl 63',
+        `udp 8.8.8.8:53 > 203.0.113.1:${external(site, 'udp')} len 30`,
+      ]);
+    });
+
+    it('are turned round like the packets they are about', () => {
+      const site = bound();
+      const first = external(site, 'udp');
+      const [sent] = site.pass(on(INSIDE, `udp 10.0.0.6:5000 > 203.0.113.1:${first}`));
+      const second = sent.split(/[: ]/)[4];
+      const about = `udp 203.0.113.1:${second} > 10.0.0.5:4000`;
+      const [out] = site.plane.passFrames({
+        port: INSIDE,
+        frame: errorAbout('icmp 10.0.0.5 > 203.0.113.1 type 3', about),
+      });
+      assert.deepEqual(read(out), [
+        '0: icmp 203.0.113.1 > 10.0.0.6 type 3 ttl 63',
+        `udp 10.0.0.6:5000 > 203.0.113.1:${first}`,
+      ]);
+    });
+
+    it('may quote no more than 8 bytes, and keep their own checksum right', () => {
+      const site = bound();
+      const about = `tcp 203.0.113.1:${external(site, 'tcp')} > 8.8.8.8:53 S len 99`;
+      const [out] = site.plane.passFrames({
+        port: OUTSIDE,
+        frame: errorAbout('icmp 5.5.5.5 > 203.0.113.1 type 11', about, 28),
+      });
+      assert.equal(describeFrame(out.frame), 'icmp 5.5.5.5 > 10.0.0.5 type 11 ttl 63 len 28');
+    });
+
+    it('are dropped when they are about no binding, or cannot be understood', () => {
+      const site = bound();
+      const port = external(site, 'udp');
+      const error = 'icmp 5.5.5.5 > 203.0.113.1 type 3';
+      const wrong: [number, Uint8Array][] = [
+        [OUTSIDE, errorAbout(error, 'udp 203.0.113.1:9 > 8.8.8.8:53')],
+        [OUTSIDE, errorAbout(error, `udp 203.0.113.9:${port} > 8.8.8.8:53`)],
+        [OUTSIDE, errorAbout(error, `udp 203.0.113.1:${port} > 8.8.8.8:53`, 27)],
+        [OUTSIDE, errorAbout(error, `udp 203.0.113.1:${port} > 8.8.8.8:53`, 0)],
+        [OUTSIDE, errorAbout(error, `udp 203.0.113.1:${port} > 8.8.8.8:53 options 3`, 39)],
+        [OUTSIDE, errorAbout(error, 'ip 203.0.113.1 > 8.8.8.8 proto 47 len 20')],
+        [OUTSIDE, errorAbout(error, `udp 203.0.113.1:${port} > 8.8.8.8:53 offset 80 len 20`)],
+        [OUTSIDE, errorAbout(error, 'icmp 203.0.113.1 > 8.8.8.8 type 3')],
+        [OUTSIDE, errorAbout('icmp 5.5.5.5 > 203.0.113.2 type 3', `udp 203.0.113.1:${port} > 8.8.8.8:53`)],
+        [INSIDE, errorAbout('icmp 10.0.0.5 > 8.8.8.8 type 3', 'udp 8.8.8.8:53 > 10.0.0.5:4001')],
+      ];
+      for (const [port, bytes] of wrong) assert.deepEqual(site.pass({ port, frame: bytes }), []);
+      assert.equal(site.plane.counts()['nat_icmp_error'], wrong.length);
+    });
+
+    it('do no harm however they are damaged', () => {
+      const site = bound();
+      const seed = errorAbout(
+        'icmp 5.5.5.5 > 203.0.113.1 type 3',
+        `udp 203.0.113.1:${external(site, 'udp')} > 8.8.8.8:53`,
+      );
+      const edits = fc.array(fc.tuple(fc.integer({ min: 34, max: seed.length - 1 }), fc.nat(255)), { maxLength: 5 });
+      fc.assert(
+        fc.property(edits, fc.nat(40), fc.nat(1), (list, cut, port) => {
+          const bytes = seed.slice();
+          for (const [at, value] of list) bytes[at] = value;
+          bytes[17] = Math.max(28, bytes[17] - cut);
+          const [out] = site.plane.passFrames({ port, frame: seal(bytes) });
+          if (out !== undefined) assert.ok(checksums(out.frame).ip);
+        }),
+        { numRuns: 500 },
+      );
+    });
   });
 
   describe('timers', () => {
@@ -322,6 +451,24 @@ describe('NAT', () => {
       }),
       { numRuns: 400 },
     );
+  });
+
+  it('allocates nothing for a packet', () => {
+    const frames = Array.from({ length: 640 }, (_, i) =>
+      on(INSIDE, `tcp 10.0.0.${i & 127}:${5000 + i} > 8.8.8.8:80 A len 9`),
+    );
+    const driver = new MemoryDriver({ ports: 2, frames, loop: true, capture: false });
+    const { dataPlane } = new NatSite({ plane: { openDriver: () => driver } }).plane;
+    const rounds = 3000;
+    const run = () => {
+      for (let i = 0; i < rounds; i++) dataPlane.doWork();
+    };
+    run(); // until it is compiled
+    run();
+    const before = process.memoryUsage().heapUsed;
+    run();
+    const bytes = (process.memoryUsage().heapUsed - before) / (rounds * BATCH_CAPACITY);
+    assert.ok(bytes < 2, `${bytes} bytes a packet`); // a number on the heap is 12, an object more
   });
 
   it('refuses a declaration that cannot be', () => {
