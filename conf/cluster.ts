@@ -48,8 +48,8 @@ const faultSchema = z
       .describe('Where the sequence of faults starts; the same seed gives the same faults.'),
     loss: probability().default(0).describe('Share of messages lost.'),
     duplicate: probability().default(0).describe('Share of messages delivered twice.'),
-    reorder: probability().default(0).describe('Share of messages held back behind later ones.'),
-    delay_ms: z.number().min(0).max(60_000).default(0).describe('Delay added to every message.'),
+    delay: probability().default(0).describe('Share of messages held back, and so overtaken by later ones.'),
+    delay_ms_max: whole(0, 60_000).default(100).describe('How long a message is held back at most.'),
   })
   .describe('For tests only: faults injected below the real transport, into what this member receives.');
 

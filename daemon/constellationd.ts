@@ -71,7 +71,7 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   }
   log.info(`${config.cluster.self.name} of cluster ${config.cluster.id} is ready; admin socket ${config.admin.socket}`);
   notifyReady(`member ${config.cluster.self.name} of ${config.cluster.id}`);
-  const watchdog = startWatchdog();
+  const watchdog = startWatchdog(() => daemon.healthy);
   const error = await daemon.stopped;
   watchdog.stop();
   notifyStopping();

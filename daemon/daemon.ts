@@ -5,9 +5,10 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../conf/config.js';
-import { Phase } from '../shm/control.js';
+import { Phase, ThreadState } from '../shm/control.js';
 import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
+import { NextHopWriter } from '../shm/next-hops.js';
 import type { StateObject } from '../shm/objects/object.js';
 import { Instance, loadChain, writerId } from '../workers/instance.js';
 import { adviseMemory } from '../workers/native/index.js';
@@ -16,7 +17,9 @@ import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
 import type { Drained, InstancePhase } from './admin/source.js';
 import { InstanceSource } from './instance-source.js';
+import { LinuxNeighbours } from './kernel-neighbours.js';
 import type { Log } from './log.js';
+import { NeighbourWatcher, type NextHop } from './neighbours.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
@@ -44,6 +47,8 @@ export class Daemon {
   private readonly supervisor: ThreadSupervisor;
   private readonly events: { readonly name: string; readonly reader: EventReader }[];
   private readonly eventTimer: NodeJS.Timeout;
+  private readonly kernel: LinuxNeighbours;
+  private readonly neighbours: NeighbourWatcher;
   private admin: AdminServer | null = null;
   private stopping: Promise<void> | null = null;
   private draining: Promise<Drained> | null = null;
@@ -90,18 +95,32 @@ export class Daemon {
       onEvent: (level, text) => log[level](text),
       onFatal: (error) => void this.stop(error),
     });
+    this.kernel = new LinuxNeighbours((problem) => log.warn(problem));
+    this.neighbours = new NeighbourWatcher({
+      writer: new NextHopWriter(buffers.nextHops, plan.routes.length),
+      interfaces: plan.io.driver === 'af_xdp' ? plan.io.ports.map((port) => port.interface) : [],
+      nextHops: plan.routes.flatMap(({ nextHop }, port): NextHop[] =>
+        typeof nextHop === 'number' ? [{ port, address: nextHop }] : [],
+      ),
+      kernel: this.kernel,
+      log: (level, text) => log[level](text),
+    });
   }
 
   private async run(): Promise<void> {
     const { config, instance, log } = this;
     for (const name of this.ports.names) log.info(`port ${name}`);
     for (const note of this.ports.notes) log.warn(note);
+    if (instance.plan.faults !== null)
+      log.warn('transport.fault is set: what other members send is damaged on purpose');
     const huge = adviseMemory(new Uint8Array(instance.buffers.arena), 'hugepage');
     const { objects } = instance.declaration;
     log.info(
       `state: ${objects.map((object) => object.name).join(', ')}; ${mebibytes(instance.buffers.arena.byteLength)} MiB, of which ${mebibytes(huge)} MiB may be huge pages`,
     );
     try {
+      // Before packets come, so that the first of them have somewhere to go.
+      await this.neighbours.start();
       await this.supervisor.start();
       this.admin = await AdminServer.listen(config.admin.socket, this.source, { log });
     } catch (error) {
@@ -122,6 +141,14 @@ export class Daemon {
     if (log !== undefined) recoverLog(log);
     this.instance.control.ring();
     if (mended > 0) this.log.warn(`mended ${mended} words that thread ${name} left half changed or locked`);
+  }
+
+  /** Whether all threads show that they are alive. */
+  get healthy(): boolean {
+    const { control, slots } = this.instance;
+    return Array.from({ length: slots.count }, (_, thread) => control.state(thread)).every(
+      (state) => state === ThreadState.READY || state === ThreadState.STOPPED,
+    );
   }
 
   /** Ends a thread, which is then recovered and started again. */
@@ -169,6 +196,8 @@ export class Daemon {
     // From here on packets go to the kernel again.
     control.setPhase(Phase.QUIET);
     this.ports.close();
+    this.neighbours.close();
+    this.kernel.close();
     const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
     while (error === null && !this.source.reachableHaveAll() && performance.now() < deadline)
       await sleep(DRAIN_LOOK_MS);

@@ -12,11 +12,13 @@ export function planMiddleboxes(config: Config): PlannedMiddlebox[] {
 
 export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
   const { threads } = config;
+  const { fault } = config.transport;
   return {
     middleboxes: planMiddleboxes(config),
     io: ports.io,
     routes: ports.routes,
     replication: planReplication(config),
+    faults: fault === undefined ? null : { ...fault, delayMsMax: fault.delay_ms_max },
     idle: threads.idle,
     workerCores: threads.workers,
     sendCore: threads.send ?? null,

@@ -21,6 +21,7 @@ import { REPLICATION_METRICS } from './replication/metrics.js';
 import { type ReplicationSettings, selfIndex } from './replication/settings.js';
 import { createUnitLogs } from './replication/unit-log.js';
 import type { RoutePort } from './route.js';
+import type { Faults } from './transport/fault.js';
 
 export interface PlannedMiddlebox {
   /** Address of its module. */
@@ -49,6 +50,8 @@ export interface InstancePlan {
   readonly io: AfXdpIo | PcapIo;
   readonly routes: readonly RoutePort[];
   readonly replication: ReplicationSettings;
+  /** Injected into what the receive thread receives, for tests; `null`: none. */
+  readonly faults: Faults | null;
   readonly idle: IdleMode;
   /** Core of each data plane worker; `null` leaves the choice to the kernel. */
   readonly workerCores: readonly (number | null)[];

@@ -19,6 +19,8 @@ import { threadId, threadName, threadPin } from './native/index.js';
 import { ReceiveAgent } from './receive.js';
 import { Router } from './route.js';
 import { SendAgent } from './send.js';
+import { FaultyReceiver } from './transport/fault.js';
+import { receiveTransport } from './transport/open.js';
 
 export interface ThreadTask {
   readonly thread: number;
@@ -103,7 +105,9 @@ async function runSend(instance: Instance, thread: number): Promise<void> {
 async function runReceive(instance: Instance, thread: number): Promise<void> {
   const { plan, buffers, control, metrics, arena, declaration } = instance;
   const events = new EventWriter(buffers.events[thread]);
+  const network = receiveTransport(plan.replication, declaration.objects.length);
   const agent = new ReceiveAgent({
+    transport: plan.faults === null ? network : new FaultyReceiver(network, plan.faults),
     settings: plan.replication,
     layoutHash: arena.layoutHash,
     objects: instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log: null }),

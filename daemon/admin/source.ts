@@ -25,6 +25,8 @@ export interface AdminSource {
    * waiting longer is of no use. Asked for again, it waits for the same end.
    */
   drain(): Promise<Drained>;
+  /** Ends a thread by its slot; it is mended and started again. Rejects when it is not running. */
+  restart(slot: number): Promise<void>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }

@@ -3,6 +3,7 @@
 import type { Command } from '../command.js';
 import { drain } from './drain.js';
 import { help } from './help.js';
+import { restart } from './restart.js';
 import { showCounters } from './show-counters.js';
 import { showFlows } from './show-flows.js';
 import { showObjects } from './show-objects.js';
@@ -19,6 +20,7 @@ export const COMMANDS: readonly Command[] = [
   showThreads,
   showCounters,
   drain,
+  restart,
   shutdown,
   help,
 ];

@@ -96,6 +96,7 @@ export class FakeSource implements AdminSource {
   /** Rows the command took from the flows' generator. */
   flowsTaken = 0;
   stopped = 0;
+  readonly restarted: number[] = [];
   drained: Drained | Error = { complete: true, unacknowledged_records: 0 };
   /** Drain waits for this. */
   gate: Promise<void> = Promise.resolve();
@@ -133,6 +134,10 @@ export class FakeSource implements AdminSource {
     await this.gate;
     if (this.drained instanceof Error) throw this.drained;
     return this.drained;
+  }
+
+  async restart(slot: number): Promise<void> {
+    this.restarted.push(slot);
   }
 
   shutdown(): void {

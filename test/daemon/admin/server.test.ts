@@ -138,6 +138,15 @@ describe('admin socket', () => {
       await assert.rejects(askAll(path, 'drain'), /9 records are not acknowledged/);
     });
 
+    it('restart', async () => {
+      assert.deepEqual(await askAll(path, 'restart send'), ['restarted  send']);
+      await askAll(path, 'restart 0');
+      assert.deepEqual(source.restarted, [1, 0]);
+      await assert.rejects(askAll(path, 'restart receive'), /there is no thread receive; there are worker 0, send/);
+      assert.match(await exchange('restart\n'), /^ERR usage restart needs one thread/);
+      assert.deepEqual(source.restarted, [1, 0]);
+    });
+
     it('shutdown', async () => {
       assert.equal(await exchange('shutdown\n'), 'OK\n');
       assert.equal(source.stopped, 1);

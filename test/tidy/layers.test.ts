@@ -1,0 +1,120 @@
+/** Order as a test: who may import whom, and how large a file may grow. */
+
+import { strict as assert } from 'node:assert';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const FOLDERS = ['daemon', 'workers', 'shm', 'conf', 'test'];
+const LINES_MAX = 600;
+
+interface Source {
+  /** From the root. */
+  readonly path: string;
+  readonly lines: number;
+  /** Files of ours it imports, from the root; types included. */
+  readonly imports: readonly string[];
+}
+
+function sources(): Source[] {
+  return FOLDERS.flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\.(ts|c|h|mjs)$/.test(name))
+      .map((name) => readSource(join(folder, name))),
+  );
+}
+
+function readSource(path: string): Source {
+  const text = readFileSync(join(ROOT, path), 'utf8');
+  const imports = [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map(([, specifier]) =>
+    relative(ROOT, resolve(ROOT, dirname(path), specifier.replace(/\.js$/, '.ts'))),
+  );
+  return { path, lines: text.split('\n').length, imports };
+}
+
+const top = (path: string): string => path.split('/')[0];
+
+/** Who may import from whom, besides from itself. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  shm: [],
+  workers: ['shm'],
+  conf: [],
+  daemon: ['workers', 'shm', 'conf'],
+  test: ['daemon', 'workers', 'shm', 'conf'],
+};
+
+describe('the tree', () => {
+  const all = sources();
+
+  it('has the files the test thinks it reads', () => {
+    const paths = new Set(all.map((source) => source.path));
+    for (const path of ['daemon/constellationd.ts', 'workers/api.ts', 'shm/log.ts', 'workers/native/addon.c'])
+      assert.ok(paths.has(path), path);
+  });
+
+  it('imports one way: daemon → workers → shm, and conf only into daemon', () => {
+    const wrong = all.flatMap(({ path, imports }) =>
+      imports
+        .filter((target) => top(target) !== top(path) && !ALLOWED[top(path)].includes(top(target)))
+        .map((target) => `${path} imports ${target}`),
+    );
+    assert.deepEqual(wrong, []);
+  });
+
+  it('keeps middleboxes to the public API', () => {
+    const wrong = all
+      .filter(({ path }) => path.startsWith('workers/middleboxes/'))
+      .flatMap(({ path, imports }) =>
+        imports
+          .filter((target) => target !== 'workers/api.ts' && !target.startsWith('workers/middleboxes/'))
+          .map((target) => `${path} imports ${target}`),
+      );
+    assert.deepEqual(wrong, []);
+  });
+
+  it('keeps the protocol core pure: no sockets, threads, transports, drivers or native code', () => {
+    const impure = all
+      .filter(({ path }) => path.startsWith('workers/replication/'))
+      .flatMap(({ path, imports }) =>
+        [
+          ...imports.filter((target) => top(target) === 'workers' && !target.startsWith('workers/replication/')),
+          ...[...readFileSync(join(ROOT, path), 'utf8').matchAll(/'node:(dgram|worker_threads|timers|fs)[^']*'/g)].map(
+            ([specifier]) => specifier,
+          ),
+        ].map((target) => `${path} imports ${target}`),
+      );
+    assert.deepEqual(impure, []);
+  });
+
+  it('has one importer of the native binding’s addon', () => {
+    const importers = all
+      .filter(({ path }) => top(path) !== 'test')
+      .filter(({ path }) => path.endsWith('.ts') && readFileSync(join(ROOT, path), 'utf8').includes("'./addon.node'"))
+      .map(({ path }) => path);
+    assert.deepEqual(importers, ['workers/native/index.ts']);
+  });
+
+  it('has no file that nobody reaches', () => {
+    const entries =
+      /^(daemon\/constellationd?\.ts|workers\/(thread|api)\.ts|workers\/middleboxes\/|test\/|.*\.(c|h|mjs)$)/;
+    const reached = new Set(all.flatMap(({ imports }) => imports));
+    const dead = all.map(({ path }) => path).filter((path) => !entries.test(path) && !reached.has(path));
+    assert.deepEqual(dead, []);
+  });
+
+  it(`has no file of more than ${LINES_MAX} lines`, () => {
+    assert.deepEqual(
+      all.filter(({ lines }) => lines > LINES_MAX).map(({ path, lines }) => `${path}: ${lines}`),
+      [],
+    );
+  });
+
+  it('has no test switched off or run alone', () => {
+    const marked = all
+      .filter(({ path }) => path.endsWith('.test.ts'))
+      .filter(({ path }) => /\b(describe|it)\.(only|skip)\(/.test(readFileSync(join(ROOT, path), 'utf8')))
+      .map(({ path }) => path);
+    assert.deepEqual(marked, []);
+  });
+});
