@@ -1,0 +1,38 @@
+#!/bin/sh
+# Removes what install.sh installed. Run again, it finds nothing and is content.
+set -eu
+
+help() {
+  cat <<'END'
+usage: systemd/uninstall.sh [--prefix DIR] [--destdir DIR] [--purge]
+
+Stops the instance and removes what systemd/install.sh installed with the same --prefix and --destdir. The
+configuration in /etc/constellation and the user stay, unless --purge is given.
+END
+}
+
+PURGE=no
+# shellcheck source=systemd/paths.sh
+. "$(dirname "$0")/paths.sh"
+
+if [ -e "$DESTDIR$LIB" ] && ! is_ours "$DESTDIR$LIB"; then fail "$DESTDIR$LIB is something else and stays"; fi
+
+if systemd_runs && [ -e "$UNIT" ]; then
+  systemctl disable --now constellation.service
+fi
+
+rm -rf "$DESTDIR$LIB" "$DESTDIR$LIB.new"
+for name in constellationd constellation; do
+  if is_our_link "$DESTDIR$BIN/$name"; then rm -f "$DESTDIR$BIN/$name"; fi
+done
+rm -f "$DESTDIR$UNIT" "$DESTDIR$SYSUSERS"
+
+if systemd_runs; then systemctl daemon-reload; fi
+
+if [ "$PURGE" = yes ]; then
+  rm -rf "$DESTDIR$ETC"
+  if [ -z "$DESTDIR" ] && id constellation >/dev/null 2>&1; then userdel constellation; fi
+elif [ -e "$DESTDIR$ETC" ]; then
+  echo "the configuration in $DESTDIR$ETC stays; --purge removes it"
+fi
+echo "removed from $DESTDIR$PREFIX"
