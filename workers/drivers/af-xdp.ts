@@ -100,7 +100,7 @@ export class AfXdpDriver implements PacketDriver {
     if (count < 1 || count > 32) throw new RangeError(`an af_xdp driver has 1 to 32 ports, not ${count}`);
     // All rings of a port hold at most two ring sizes of chunks; a batch is in the worker's hands.
     const chunks = options.chunks ?? count * 2 * ringSize + 2 * BATCH_CAPACITY;
-    if (chunks < count * ringSize + BATCH_CAPACITY)
+    if (chunks < count * ringSize)
       throw new RangeError(`${chunks} chunks are not enough for ${count} ports with rings of ${ringSize}`);
     this.busy = options.busy ?? false;
     this.ownsWakeFd = options.wakeFd === undefined;

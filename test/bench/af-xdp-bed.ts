@@ -1,0 +1,159 @@
+/**
+ * The network of the af_xdp benchmark, and what is measured on it.
+ *
+ *     generator ── 10.1.0.0/16 ── in0 router out0 ── 192.0.2.0/30 ── sink
+ *
+ * Frames leave the router for a link-layer address the sink does not have, so the sink's kernel drops them at once: what it
+ * received is what was forwarded. The generator has a core of its own, what forwards has another.
+ */
+
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { findCompiler, PROJECT } from '../testbed/compile.js';
+import type { Program } from '../testbed/program.js';
+import { Testbed } from '../testbed/testbed.js';
+
+export const GENERATOR_CORE = 0;
+export const FORWARDER_CORE = 1;
+/** Not the sink's. */
+export const NEXT_HOP_MAC = '02:00:00:00:00:99';
+export const RING_SIZE = 4096;
+
+const SERVER = '198.51.100.1';
+const FIRST_CLIENT = '10.1.1.1';
+const FLOWS = 1000;
+const FRAME_BYTES = 60;
+const WARM_UP_MS = 1000;
+
+/** What one measurement saw. */
+export interface Measured {
+  readonly packetsPerS: number;
+  /** Processor time of the forwarder per packet forwarded. */
+  readonly cpuNsPerPacket: number;
+}
+
+export class Bed {
+  readonly testbed: Testbed;
+  private readonly generator: string;
+  private readonly l2fwd: string;
+  /** Lives in the sink's namespace, so that its counters can be read without starting anything. */
+  private readonly witness: Program;
+
+  private constructor(testbed: Testbed) {
+    this.testbed = testbed;
+    this.generator = compile(testbed.folder, 'generator');
+    this.l2fwd = compile(testbed.folder, 'l2fwd');
+    this.witness = testbed.start('sink', 'witness', ['sleep', 'infinity']);
+  }
+
+  static async build(): Promise<Bed> {
+    const testbed = await Testbed.build({
+      nodes: {
+        generator: {},
+        router: { routes: ['default via 192.0.2.2 dev out0'] },
+        sink: {},
+      },
+      links: [
+        {
+          name: 'lan',
+          ends: [
+            { node: 'generator', interface: 'eth0', addresses: ['10.1.0.2/16'] },
+            { node: 'router', interface: 'in0', addresses: ['10.1.0.1/16'] },
+          ],
+        },
+        {
+          name: 'wan',
+          ends: [
+            { node: 'router', interface: 'out0', addresses: ['192.0.2.1/30'] },
+            { node: 'sink', interface: 'eth0', addresses: [] },
+          ],
+        },
+      ],
+    });
+    try {
+      await testbed.configure('router', `neigh replace 192.0.2.2 lladdr ${NEXT_HOP_MAC} dev out0 nud permanent`);
+      return new Bed(testbed);
+    } catch (error) {
+      await testbed.down();
+      throw error;
+    }
+  }
+
+  /** A program on the forwarder's core of the router. */
+  startForwarder(name: string, argv: readonly string[]): Program {
+    return this.testbed.start('router', name, ['taskset', '-c', `${FORWARDER_CORE}`, ...argv]);
+  }
+
+  startL2fwd(mode: string): Program {
+    return this.startForwarder('l2fwd', [this.l2fwd, ...this.forwarding(mode)]);
+  }
+
+  /** Arguments that l2fwd.c and af-xdp-forward.ts share. */
+  forwarding(mode: string): string[] {
+    return ['in0', 'out0', mode, `${RING_SIZE}`, this.testbed.mac('generator', 'eth0'), NEXT_HOP_MAC];
+  }
+
+  /** Traffic at full speed for a while, after a warm-up. `cpuNs` tells the forwarder's processor time so far. */
+  async measure(ms: number, cpuNs: () => number): Promise<Measured> {
+    const argv = [this.testbed.mac('router', 'in0'), FIRST_CLIENT, SERVER, `${FLOWS}`, `${FRAME_BYTES}`, '0'];
+    const generator = this.testbed.start('generator', 'generator', [
+      'taskset',
+      '-c',
+      `${GENERATOR_CORE}`,
+      this.generator,
+      'eth0',
+      ...argv,
+    ]);
+    try {
+      await generator.waitFor(/ready/);
+      await pause(WARM_UP_MS);
+      const [startMs, startPackets, startCpu] = [performance.now(), this.forwarded(), cpuNs()];
+      await pause(ms);
+      const [endMs, endPackets, endCpu] = [performance.now(), this.forwarded(), cpuNs()];
+      const packets = endPackets - startPackets;
+      if (packets === 0) throw new Error(`nothing was forwarded:\n${this.testbed.report()}`);
+      return { packetsPerS: (packets * 1000) / (endMs - startMs), cpuNsPerPacket: (endCpu - startCpu) / packets };
+    } finally {
+      await generator.stop();
+    }
+  }
+
+  async down(): Promise<void> {
+    await this.testbed.down();
+  }
+
+  /** Packets the sink's interface has received. */
+  private forwarded(): number {
+    const line = readFileSync(`/proc/${this.witness.pid}/net/dev`, 'utf8').split('eth0:')[1];
+    return Number(line.trim().split(/\s+/)[1]);
+  }
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+function compile(folder: string, name: string): string {
+  const compiler = findCompiler();
+  if (compiler === null) throw new Error('a C compiler is needed (Debian: apt install gcc libc6-dev)');
+  const output = join(folder, name);
+  const source = join(PROJECT, 'test', 'bench', `${name}.c`);
+  execFileSync(compiler, ['-std=gnu11', '-O2', '-o', output, source], { stdio: ['ignore', 'ignore', 'inherit'] });
+  return output;
+}
+
+/** Processor time of one thread, or of all, of a process so far, in nanoseconds (Documentation/scheduler/sched-stats). */
+export function threadCpuNs(pid: number, thread?: string): number {
+  let total = 0;
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    const folder = `/proc/${pid}/task/${task}`;
+    if (thread !== undefined && readFileSync(`${folder}/comm`, 'utf8').trim() !== thread) continue;
+    total += Number(readFileSync(`${folder}/schedstat`, 'utf8').split(' ')[0]);
+  }
+  return total;
+}
+
+/** Time a core has spent in soft interrupts so far, in nanoseconds, as far as ticks tell (proc(5)). */
+export function softIrqNs(core: number): number {
+  const line = readFileSync('/proc/stat', 'utf8').split(`cpu${core} `)[1];
+  return Number(line.split(/\s+/)[6]) * 1e7;
+}

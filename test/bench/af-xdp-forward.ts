@@ -1,0 +1,45 @@
+/**
+ * The af_xdp driver alone, doing what l2fwd.c does: `node af-xdp-forward.js INTERFACE INTERFACE MODE RING_SIZE MAC MAC`.
+ * Writes "ready"; runs until it is killed.
+ */
+
+import { writeSync } from 'node:fs';
+import { Batch } from '../../workers/batch.js';
+import { AfXdpDriver } from '../../workers/drivers/af-xdp.js';
+import type { XdpMode } from '../../workers/drivers/xdp-attach.js';
+import { Idle } from '../../workers/idle.js';
+import { interfaceFacts } from '../../workers/native/index.js';
+
+const [first, second, mode, ringSize, ...macs] = process.argv.slice(2);
+const names = [first, second];
+const driver = new AfXdpDriver({
+  ports: names.map((name) => ({ interface: name, mode: mode as XdpMode })),
+  ringSize: Number(ringSize),
+});
+const batch = new Batch(driver.memory, new Float64Array(1));
+const idle = new Idle(driver, 'sleep');
+
+/** Both addresses of the frames each port sends, as 16-bit words. */
+const headers = names.map((name, i) => {
+  const bytes = [...macs[i].split(':').map((byte) => Number.parseInt(byte, 16)), ...interfaceFacts(name).mac];
+  return new Uint16Array(Uint8Array.from(bytes).buffer);
+});
+
+function round(): number {
+  const count = driver.receive(batch);
+  if (count === 0) return 0;
+  const { start, port, egress } = batch;
+  const { u16 } = batch.memory;
+  for (let i = 0; i < count; i++) {
+    const out = 1 - port[i];
+    const header = headers[out];
+    const at = start[i] >>> 1;
+    for (let word = 0; word < 6; word++) u16[at + word] = header[word];
+    egress[i] = out;
+  }
+  driver.transmit(batch);
+  return count;
+}
+
+writeSync(1, 'ready\n');
+for (;;) idle.after(round());
