@@ -47,7 +47,6 @@ export class Daemon {
   private readonly supervisor: ThreadSupervisor;
   private readonly events: { readonly name: string; readonly reader: EventReader }[];
   private readonly eventTimer: NodeJS.Timeout;
-  private readonly kernel: LinuxNeighbours;
   private readonly neighbours: NeighbourWatcher;
   private admin: AdminServer | null = null;
   private stopping: Promise<void> | null = null;
@@ -95,14 +94,13 @@ export class Daemon {
       onEvent: (level, text) => log[level](text),
       onFatal: (error) => void this.stop(error),
     });
-    this.kernel = new LinuxNeighbours((problem) => log.warn(problem));
     this.neighbours = new NeighbourWatcher({
       writer: new NextHopWriter(buffers.nextHops, plan.routes.length),
       interfaces: plan.io.driver === 'af_xdp' ? plan.io.ports.map((port) => port.interface) : [],
       nextHops: plan.routes.flatMap(({ nextHop }, port): NextHop[] =>
         typeof nextHop === 'number' ? [{ port, address: nextHop }] : [],
       ),
-      kernel: this.kernel,
+      kernel: new LinuxNeighbours((problem) => log.warn(problem)),
       log: (level, text) => log[level](text),
     });
   }
@@ -197,7 +195,6 @@ export class Daemon {
     control.setPhase(Phase.QUIET);
     this.ports.close();
     this.neighbours.close();
-    this.kernel.close();
     const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
     while (error === null && !this.source.reachableHaveAll() && performance.now() < deadline)
       await sleep(DRAIN_LOOK_MS);

@@ -51,6 +51,8 @@ interface Running {
   backoffMs: number;
   beat: number;
   beatUnchanged: number;
+  /** Why main ended the thread, if it did. */
+  ended: string | null;
   done: Promise<void>;
 }
 
@@ -90,6 +92,7 @@ export class ThreadSupervisor {
           backoffMs: BACKOFF_MIN_MS,
           beat: 0,
           beatUnchanged: 0,
+          ended: null,
           done: Promise.resolve(),
         };
         this.running.push(running);
@@ -102,10 +105,12 @@ export class ThreadSupervisor {
   }
 
   /** Ends the slot's thread; it is recovered and started again. */
-  async restart(thread: number): Promise<void> {
+  async restart(thread: number, reason = 'was ended as asked'): Promise<void> {
     const { worker } = this.options.control.place(thread);
     const target = this.pool.threads.find((candidate) => candidate.threadId === worker);
-    if (target === undefined) throw new Error(`thread ${thread} is not running`);
+    const running = this.running.find(({ slot }) => slot.thread === thread);
+    if (target === undefined || running === undefined) throw new Error(`thread ${thread} is not running`);
+    running.ended = reason;
     await target.terminate();
   }
 
@@ -135,6 +140,7 @@ export class ThreadSupervisor {
       control.setState(slot.thread, ThreadState.STARTING);
       running.startedAt = performance.now();
       running.beatUnchanged = 0;
+      running.ended = null;
       let reason: string;
       try {
         await this.pool.run(slot.task);
@@ -142,20 +148,20 @@ export class ThreadSupervisor {
         reason = 'returned although nobody asked it to';
       } catch (error) {
         if (this.stopping) return;
-        reason = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        reason = running.ended ?? `died: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
       }
       const wasReady = control.state(slot.thread) === ThreadState.READY;
       control.setState(slot.thread, ThreadState.FAILED);
       if (first && !wasReady) {
-        startFailed(new Error(`thread ${slot.name} did not start: ${reason}`));
+        startFailed(new Error(`thread ${slot.name} did not start: ${reason.replace(/^died: /, '')}`));
         return;
       }
       if (!slot.restartable) {
-        onFatal(new Error(`thread ${slot.name} died, and what it had not yet sent or acknowledged with it: ${reason}`));
+        onFatal(new Error(`thread ${slot.name} cannot be replaced; it ${reason}`));
         return;
       }
       if (performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
-      onEvent('error', `thread ${slot.name} died, starting it again in ${running.backoffMs} ms: ${reason}`);
+      onEvent('error', `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`);
       try {
         recover(slot);
       } catch (broken) {
@@ -183,7 +189,7 @@ export class ThreadSupervisor {
   }
 
   private look(): void {
-    const { control, onEvent } = this.options;
+    const { control } = this.options;
     for (const running of this.running) {
       const { slot } = running;
       if (control.state(slot.thread) !== ThreadState.READY) continue;
@@ -192,8 +198,7 @@ export class ThreadSupervisor {
       running.beat = beat;
       if (running.beatUnchanged < 4) continue;
       running.beatUnchanged = 0;
-      onEvent('error', `thread ${slot.name} shows no heartbeat; ending it`);
-      this.restart(slot.thread).catch(() => {}); // it ended by itself meanwhile
+      this.restart(slot.thread, 'showed no heartbeat and was ended').catch(() => {}); // it ended by itself meanwhile
     }
   }
 }

@@ -74,7 +74,7 @@ describe('thread supervisor', () => {
     bed.order(0, 1);
     await until('second life', () => bed.lives(0) === 2 && bed.control.state(0) === ThreadState.READY);
     assert.deepEqual(bed.recovered, ['t0']);
-    assert.match(bed.events[0], /thread t0 died, starting it again in 50 ms: Error: told to fail/);
+    assert.match(bed.events[0], /starting thread t0 again in 50 ms; it died: Error: told to fail/);
     assert.equal(bed.control.restarts(0), 1);
     assert.equal(bed.lives(1), 1);
     await bed.stop();
@@ -86,7 +86,7 @@ describe('thread supervisor', () => {
     bed.order(1, 2);
     await until('second life', () => bed.lives(1) === 2);
     assert.deepEqual(bed.recovered, ['t1']);
-    assert.ok(bed.events.some((text) => text.includes('t1 shows no heartbeat')));
+    assert.ok(bed.events.some((text) => text.includes('t1 again in 50 ms; it showed no heartbeat')));
     await bed.stop();
   });
 
@@ -116,7 +116,7 @@ describe('thread supervisor', () => {
     await bed.supervisor.start();
     bed.order(0, 1);
     await until('fatal', () => bed.fatal.length === 1);
-    assert.match(bed.fatal[0].message, /thread t0 died/);
+    assert.match(bed.fatal[0].message, /thread t0 cannot be replaced; it died/);
     assert.deepEqual(bed.recovered, []);
     await bed.stop();
   });
