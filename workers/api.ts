@@ -8,7 +8,7 @@ export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 // How a middlebox is declared.
 export { defineMiddlebox } from './middlebox.js';
 export { option } from './options.js';
-export { destinationPort, reversePorts, sourcePort } from './packet/five-tuple.js';
+export { destinationPort, sourcePort } from './packet/five-tuple.js';
 export { Fragment } from './packet/fragment.js';
 export { IcmpType } from './packet/icmp.js';
 export { Protocol } from './packet/ipv4.js';

@@ -11,8 +11,6 @@
 import type { PacketMemory } from './memory.js';
 
 export const ETHERNET_BYTES = 14;
-/** Shortest frame on a wire, without FCS. */
-export const ETHERNET_BYTES_MIN = 60;
 
 /** Types, raw: read as a little-endian half word. */
 export const EtherType = { IPV4: 0x0008, ARP: 0x0608, VLAN: 0x0081, SERVICE_VLAN: 0xa888, IPV6: 0xdd86 } as const;

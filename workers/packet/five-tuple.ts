@@ -1,9 +1,8 @@
 /**
- * The five-tuple of a batch's packet: addresses, ports and protocol, raw as in the batch's columns.
+ * Parts of a packet's five-tuple: the raw port pair, as it is in a batch's column, and the protocol's name.
  */
 
-import type { Batch } from '../batch.js';
-import { formatIpv4, Protocol, swap16 } from './ipv4.js';
+import { Protocol } from './ipv4.js';
 
 /** Raw source port of a raw port pair. */
 export function sourcePort(ports: number): number {
@@ -15,11 +14,6 @@ export function destinationPort(ports: number): number {
   return ports >>> 16;
 }
 
-/** The port pair of the opposite direction. */
-export function reversePorts(ports: number): number {
-  return (ports >>> 16) | (ports << 16);
-}
-
 const NAMES: Readonly<Record<number, string>> = {
   [Protocol.ICMP]: 'icmp',
   [Protocol.TCP]: 'tcp',
@@ -29,12 +23,4 @@ const NAMES: Readonly<Record<number, string>> = {
 
 export function protocolName(protocol: number): string {
   return NAMES[protocol] ?? `protocol ${protocol}`;
-}
-
-/** `tcp 10.0.0.5:4000 > 198.51.100.7:80`, for people. IPv4 only. */
-export function formatFiveTuple(batch: Batch, i: number): string {
-  const ports = batch.ports[i];
-  const from = `${formatIpv4(batch.source[i])}:${swap16(sourcePort(ports))}`;
-  const to = `${formatIpv4(batch.destination[i])}:${swap16(destinationPort(ports))}`;
-  return `${protocolName(batch.protocol[i])} ${from} > ${to}`;
 }

@@ -9,7 +9,6 @@
  */
 
 export const IPV4_BYTES_MIN = 20;
-export const IPV4_BYTES_MAX = 60;
 
 /** Byte offsets from the header's start. */
 export const Ipv4At = { totalLength: 2, fragment: 6, ttl: 8, protocol: 9, checksum: 10, source: 12, destination: 16 };

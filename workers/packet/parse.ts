@@ -88,7 +88,7 @@ export class Parser {
   private frame(batch: Batch, i: number): void {
     const start = batch.start[i];
     const length = batch.length[i];
-    if ((start & 3) !== 2 || (start & (this.chunkBytes - 1)) + length > this.chunkBytes || start > this.u8.length)
+    if ((start & 3) !== 2 || (start & (this.chunkBytes - 1)) + length > this.chunkBytes || start >>> 0 > this.u8.length)
       return batch.drop(i, this.drops.parse_frame_bounds);
     if (length < ETHERNET) return batch.drop(i, this.drops.parse_frame_truncated);
     let l3 = start + ETHERNET;

@@ -16,8 +16,3 @@ export const VLAN_TAGS_MAX = 2;
 export function isVlan(type: number): boolean {
   return type === EtherType.VLAN || type === EtherType.SERVICE_VLAN;
 }
-
-/** The VLAN id of a raw tag control word. */
-export function vlanId(raw: number): number {
-  return ((raw & 0x0f) << 8) | (raw >>> 8);
-}
