@@ -64,7 +64,11 @@ export const option = {
   flag: (help: string, preset: boolean): Option<'flag'> => ({ kind: 'flag', help, default: preset }),
   text: (help: string, preset?: string): Option<'text'> =>
     preset === undefined ? { kind: 'text', help } : { kind: 'text', help, default: preset },
-  choice: <const C extends readonly string[]>(help: string, choices: C, preset: C[number]): Option<'choice', C[number]> => ({
+  choice: <const C extends readonly string[]>(
+    help: string,
+    choices: C,
+    preset: C[number],
+  ): Option<'choice', C[number]> => ({
     kind: 'choice',
     help,
     choices,
