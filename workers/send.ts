@@ -110,7 +110,7 @@ export class SendAgent implements Agent {
   /** Takes records, ring after ring, while all objects have room; puts them into the unit logs. */
   private drain(): number {
     const { rings, sender } = this;
-    let room = sender.hasRoom;
+    let room = sender.makeRoom();
     this.noteFull(!room);
     let taken = 0;
     let empty = 0;

@@ -8,7 +8,7 @@ import type { WriterTask } from './versioned-writer.js';
 
 const CELLS = 4;
 const FLOATS = 100;
-const READS = 200_000;
+const READS = 50_000;
 
 describe('versioned cells', () => {
   const memory = (): SharedArrayBuffer => new SharedArrayBuffer(VersionedCells.bytes(CELLS, FLOATS));

@@ -12,7 +12,7 @@ import { type Datagram, type MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
 import type { PeerView } from './peer-view.js';
 import { groupAckDelayMs, type ReplicationSettings, selfIndex } from './settings.js';
-import { RECORD_WORDS_MAX, Stage } from './stage.js';
+import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from './stage.js';
 import type { UnitLog } from './unit-log.js';
 
 /** As a destination: every other member. */
@@ -69,6 +69,7 @@ export class SendChannel {
   private vectorSentAt = Number.NEGATIVE_INFINITY;
   private keepaliveDue = Number.NEGATIVE_INFINITY;
   private hungry = false;
+  private stageLimit = 0;
 
   constructor(object: StateObject, log: UnitLog, context: ChannelContext) {
     const { settings, board } = context;
@@ -87,10 +88,14 @@ export class SendChannel {
     if (board.sequence(this.object) === 0) board.setSequence(this.object, log.floor - 1);
   }
 
-  /** Whether one more record of any size can be staged and surely cut. */
-  get hasRoom(): boolean {
+  /**
+   * Finds out how much may be staged until the next `cut`; returns whether that is a record of any size. Nothing else
+   * takes room in the log meanwhile.
+   */
+  makeRoom(): boolean {
     const { stage, log, context } = this;
-    const room = stage.hasRoom && log.fits(stage.used + RECORD_WORDS_MAX, context.unitWords, RECORD_WORDS_MAX);
+    this.stageLimit = Math.min(STAGE_WORDS, log.room(context.unitWords, RECORD_WORDS_MAX)) - RECORD_WORDS_MAX;
+    const room = stage.used <= this.stageLimit;
     if (room === this.hungry) {
       this.hungry = !room;
       context.board.setHungry(this.object, this.hungry);
@@ -98,16 +103,17 @@ export class SendChannel {
     return room;
   }
 
-  /** Whether it is the unit log, not this round's stage, that is full. */
+  /** Whether the unit log is full: some member lags. */
   get isFull(): boolean {
-    return !this.log.fits(RECORD_WORDS_MAX, this.context.unitWords, RECORD_WORDS_MAX);
+    return this.log.room(this.context.unitWords, RECORD_WORDS_MAX) < RECORD_WORDS_MAX;
   }
 
-  /** Stages a record. Room must have been asked for. */
-  add(op: number, words: Int32Array, at: number, length: number): void {
+  /** Stages a record, for which there must be room. Returns whether there is room for another. */
+  add(op: number, words: Int32Array, at: number, length: number): boolean {
     const { counts } = this.context;
     counts.row[counts.at.state_tx_records]++;
     if (this.stage.add(op, words, at, length)) counts.row[counts.at.state_tx_records_coalesced]++;
+    return this.stage.used <= this.stageLimit;
   }
 
   /** Cuts everything staged into units, numbers them and puts them into the log. */

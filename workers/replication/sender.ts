@@ -66,10 +66,10 @@ export class Sender {
     );
   }
 
-  /** Whether `append` may be called: every object can take a record of any size. */
-  get hasRoom(): boolean {
+  /** Before the first `append` of a round: whether every object can take a record of any size. */
+  makeRoom(): boolean {
     let room = true;
-    for (const channel of this.channels) room = channel.hasRoom && room;
+    for (const channel of this.channels) room = channel.makeRoom() && room;
     return room;
   }
 
@@ -87,8 +87,7 @@ export class Sender {
       this.counts.add('state_tx_records_invalid', 1);
       return true;
     }
-    channel.add(op, words, at, length);
-    return channel.hasRoom;
+    return channel.add(op, words, at, length);
   }
 
   /** Numbers everything appended and puts it into the unit logs: from here on it will be delivered. */

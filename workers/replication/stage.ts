@@ -30,11 +30,7 @@ export class Stage {
     this.object = object;
   }
 
-  get hasRoom(): boolean {
-    return this.used + RECORD_WORDS_MAX <= STAGE_WORDS;
-  }
-
-  /** Copies a record in. Returns whether it was merged into an earlier one. */
+  /** Copies a record in, for which there must be room. Returns whether it was merged into an earlier one. */
   add(op: number, from: Int32Array, at: number, length: number): boolean {
     const { words, used, object } = this;
     const header = recordHeader(object.id, op, length);

@@ -103,13 +103,15 @@ export class UnitLog {
   }
 
   /**
-   * Whether so many words of records surely fit, cut into units of at most `unitWords`, whatever their boundaries:
-   * each unit but the last is filled to within a record (`recordWordsMax`), and one may have to skip to the start.
+   * How many words of records surely fit, cut into units of at most `unitWords`, whatever their boundaries: each unit but
+   * the last is filled to within a record (`recordWordsMax`), costs its entry and a word of padding, and one may have to
+   * skip to the start of the ring.
    */
-  fits(recordWords: number, unitWords: number, recordWordsMax: number): boolean {
-    const units = Math.ceil(recordWords / Math.max(1, unitWords - recordWordsMax + 1)) + 1;
-    const need = recordWords + units * (ENTRY.words + 1) + ENTRY.words + unitWords + 1;
-    return this.usedWords + need <= this.words.length;
+  room(unitWords: number, recordWordsMax: number): number {
+    const filled = unitWords - recordWordsMax + 1;
+    const cost = ENTRY.words + 1;
+    const free = this.words.length - this.usedWords - (unitWords + cost) - 2 * cost;
+    return free <= 0 ? 0 : Math.floor((free * filled) / (filled + cost));
   }
 
   /** Takes the next `count` sequence numbers for a unit of these records. Room must have been asked for. */

@@ -18,7 +18,7 @@ function load(network: Network, count: number, random: () => number): void {
       for (let i = 0; i < burst && next[m] < count; i++) {
         const id = next[m]++;
         for (let object = 0; object < objects; object++) {
-          while (!member.sender.hasRoom) network.run(5);
+          while (!member.sender.makeRoom()) network.run(5);
           network.append(m, object, NOTE, id);
           member.sender.append(object, ADD, Int32Array.of(id % 10, 1), 0, 2);
         }
@@ -109,6 +109,7 @@ describe('replication core', () => {
   it('merges what waits, and the unit stands for all of it', () => {
     const network = new Network({ seed: 6, members: 2, deliveries: ['any-order'] });
     const [a, b] = network.members;
+    a.sender.makeRoom();
     for (let i = 0; i < 100; i++) a.sender.append(0, ADD, Int32Array.of(i % 4, 1), 0, 2);
     a.sender.cut();
     assert.ok(network.runUntil(() => network.settled, 1000));

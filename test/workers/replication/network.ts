@@ -147,7 +147,7 @@ export class Network {
   /** One record from `member`. Returns whether there was room. */
   append(member: number, object: number, op: number, ...payload: number[]): boolean {
     const { sender } = this.members[member];
-    if (!sender.hasRoom) return false;
+    if (!sender.makeRoom()) return false;
     sender.append(object, op, Int32Array.from(payload), 0, payload.length);
     sender.cut();
     return true;
