@@ -6,6 +6,7 @@ import { checkCommand, EXIT_CONFIG } from './check.js';
 import { loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
 import { createLog } from './log.js';
+import { machineLine } from './machine.js';
 import { notifyReady, notifyStopping, startWatchdog } from './notify.js';
 import { schemaText } from './schema.js';
 import { version } from './version.js';
@@ -54,6 +55,7 @@ async function main(options: Options): Promise<void> {
 
 async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> {
   const log = createLog(config.log.level);
+  log.info(`constellationd ${version()} on ${await machineLine()}`);
   const started = Daemon.start(config, log);
   const stop = (signal: NodeJS.Signals): void => {
     log.info(`${signal}: stopping`);
