@@ -38,8 +38,9 @@ const afXdpSchema = z.strictObject({
       'Where the XDP program runs. native: in the interface’s driver (fastest on real interfaces). generic: in the kernel’s network stack (works with every interface, and is the faster one on veth). auto: native where the interface has it.',
     ),
   ring_size: powerOfTwo(64, 32_768).default(4096).describe('Entries of each AF_XDP ring. Small rings lose bursts.'),
-  frames: powerOfTwo(256, 2 ** 20)
-    .default(16_384)
+  // The default: every ring of two ports full, and two batches in hand. Packet memory is at most 2 GiB.
+  frames: whole(256, 2 ** 20 - 2)
+    .default(2 * 2 * 4096 + 128)
     .describe('Packet buffers per worker, of 2048 bytes, shared by all of its ports.'),
 });
 

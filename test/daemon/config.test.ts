@@ -40,7 +40,7 @@ describe('configuration that is right', () => {
       driver: 'af_xdp',
       mode: 'auto',
       ring_size: 4096,
-      frames: 16384,
+      frames: 16512,
       ports: [
         { name: 'inside', interface: 'in0', next_hop: '02:aa:00:00:00:01' },
         { name: 'outside', interface: 'out0', next_hop: undefined },
