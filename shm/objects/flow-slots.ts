@@ -350,6 +350,13 @@ export class FlowSlots {
     }
   }
 
+  /** Locks held at the moment: none when no operation is under way. Looks at every slot. */
+  locksHeld(): number {
+    let held = 0;
+    for (let slot = 0; slot < this.slots; slot++) if ((this.words[this.lockOf(slot)] & LOCK_MASK) !== 0) held++;
+    return held;
+  }
+
   /** Whether `sweep`'s caller has something to do here: an entry that is over, or a slot to make EMPTY. */
   isWaste(slot: number, now: number): boolean {
     const state = (this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff;

@@ -640,6 +640,11 @@ export class NatBinding implements StateObject {
     };
   }
 
+  /** Locks held at the moment: none when no operation is under way. Looks at everything: for tests and diagnosis. */
+  locksHeld(): number {
+    return this.flows.locksHeld() + this.claims.locksHeld();
+  }
+
   /** Entries in the table, those not yet reclaimed included. */
   private get used(): number {
     return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;

@@ -62,6 +62,13 @@ export class PortClaims {
     return (this.words[this.base + (place << SHIFT) + AT_CLAIM] & LOCK_MASK) !== 0;
   }
 
+  /** Locks held at the moment: none when no operation is under way. Looks at every place. */
+  locksHeld(): number {
+    let held = 0;
+    for (let place = 0; place < this.places; place++) if (this.isLocked(place)) held++;
+    return held;
+  }
+
   key0(place: number): number {
     return this.words[this.base + (place << SHIFT) + AT_KEY];
   }
