@@ -142,18 +142,20 @@ export class ThreadSupervisor {
       running.beatUnchanged = 0;
       running.ended = null;
       let reason: string;
+      let message = '';
       try {
         await this.pool.run(slot.task);
         if (this.stopping) return;
         reason = 'returned although nobody asked it to';
       } catch (error) {
         if (this.stopping) return;
-        reason = running.ended ?? `died: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
+        message = error instanceof Error ? error.message : String(error);
+        reason = running.ended ?? `died: ${error instanceof Error ? error.stack : message}`;
       }
       const wasReady = control.state(slot.thread) === ThreadState.READY;
       control.setState(slot.thread, ThreadState.FAILED);
       if (first && !wasReady) {
-        startFailed(new Error(`thread ${slot.name} did not start: ${reason.replace(/^died: /, '')}`));
+        startFailed(new Error(`thread ${slot.name} did not start: ${message || reason}`));
         return;
       }
       if (!slot.restartable) {
@@ -179,7 +181,7 @@ export class ThreadSupervisor {
     const deadline = performance.now() + (this.options.readyTimeoutMs ?? 30_000);
     const waiting = (): Slot[] =>
       this.options.slots.filter((slot) => this.options.control.state(slot.thread) !== ThreadState.READY);
-    while (waiting().length > 0) {
+    while (waiting().length > 0 && !this.stopping) {
       if (performance.now() > deadline) {
         const names = waiting().map((slot) => slot.name);
         throw new Error(`not ready in time: ${names.join(', ')}`);

@@ -101,7 +101,7 @@ describe('thread supervisor', () => {
 
   it('says why a thread did not start', async () => {
     const bed = new Bed({ failAtStart: true });
-    await assert.rejects(bed.supervisor.start(), /thread t[01] did not start: Error: no such interface/);
+    await assert.rejects(bed.supervisor.start(), /^Error: thread t[01] did not start: no such interface$/);
     await bed.stop();
   });
 
