@@ -58,7 +58,7 @@ export class Testbed {
     if (lacking.length > 0) throw new Error(`the testbed needs ${lacking.join(', and ')}`);
     sweep();
     const testbed = new Testbed(topology);
-    if (up.size === 0) process.once('exit', removeAll);
+    if (runs === 1) process.once('exit', removeAll);
     up.add(testbed);
     try {
       await testbed.create(seed);
@@ -118,7 +118,7 @@ export class Testbed {
 
   /** The last lines of every program: what to look at when a run failed. */
   report(): string {
-    return this.programs.map((program) => `--- ${program.name}\n${program.tail()}`).join('\n');
+    return this.programs.map((program) => `--- ${program.name}\n${program.tail(8)}`).join('\n');
   }
 
   /** Synchronous, for the exit of the process. */

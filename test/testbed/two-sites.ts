@@ -42,6 +42,8 @@ export interface TwoSitesOptions extends SiteOptions {
   readonly seed?: number;
   /** Neighbours on the sites' own links are found by ARP, not entered by hand. */
   readonly arp?: boolean;
+  /** How the sites' configurations name their next hops; by IPv4 address unless told. */
+  readonly next_hop?: 'address' | 'mac';
 }
 
 export const EXTERNAL = '203.0.113.1';
@@ -143,9 +145,11 @@ export class TwoSites {
     this.testbed = testbed;
     const members = [1, 2].map((id) => ({ name: id === 1 ? 'a' : 'b', id, address: `${WAN_NETWORK}.${id}` }));
     const site = (name: 'a' | 'b', i: number): Site => {
+      const core = options.servers === undefined ? 'server' : 'internet';
+      const byMac = options.next_hop === 'mac';
       const ports = {
-        inside: { interface: 'inside', next_hop: `10.0.${i + 1}.2` },
-        outside: { interface: 'outside', next_hop: `192.0.2.${4 * i + 1}` },
+        inside: { interface: 'inside', next_hop: byMac ? testbed.mac('client', name) : `10.0.${i + 1}.2` },
+        outside: { interface: 'outside', next_hop: byMac ? testbed.mac(core, name) : `192.0.2.${4 * i + 1}` },
       };
       const place = { self: name, members, ports, external: [EXTERNAL], core: i };
       return new Site(testbed, `site-${name}`, place, options);
