@@ -278,7 +278,7 @@ export class FlowSlots {
   private isReachable(home: number, slot: number): boolean {
     for (let i = slot; i !== home; ) {
       i = (i - 1) & this.mask;
-      if (((this.words[this.lockOf(i)] >>> STATE_SHIFT) & 0xff) === EMPTY) return false;
+      if (this.state(i) === EMPTY) return false;
     }
     return true;
   }
@@ -333,17 +333,12 @@ export class FlowSlots {
    */
   tidy(tx: Transaction, slot: number): void {
     for (let i = 0; i < WINDOW; i++) {
-      if (((this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff) !== GONE) return;
+      if (this.state(slot) !== GONE) return;
       const next = (slot + 1) & this.mask;
-      if (((this.words[this.lockOf(next)] >>> STATE_SHIFT) & 0xff) !== EMPTY) return;
+      if (this.state(next) !== EMPTY) return;
       tx.begin();
       const locked = tx.tryLock(this.lockOf(slot)) && tx.tryLock(this.lockOf(next));
-      if (
-        locked &&
-        ((this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff) === GONE &&
-        ((this.words[this.lockOf(next)] >>> STATE_SHIFT) & 0xff) === EMPTY
-      )
-        this.setState(tx, slot, EMPTY);
+      if (locked && this.state(slot) === GONE && this.state(next) === EMPTY) this.setState(tx, slot, EMPTY);
       tx.commit();
       if (!locked) return;
       slot = (slot - 1) & this.mask;
@@ -357,9 +352,20 @@ export class FlowSlots {
     return held;
   }
 
+  /** Slots at which a search ends. Looks at every slot. */
+  emptySlots(): number {
+    let empty = 0;
+    for (let slot = 0; slot < this.slots; slot++) if (this.state(slot) === EMPTY) empty++;
+    return empty;
+  }
+
+  private state(slot: number): number {
+    return (this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff;
+  }
+
   /** Whether `sweep`'s caller has something to do here: an entry that is over, or a slot to make EMPTY. */
   isWaste(slot: number, now: number): boolean {
-    const state = (this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff;
+    const state = this.state(slot);
     return state === GONE || (state === USED && this.isOver(slot, now));
   }
 }

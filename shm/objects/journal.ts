@@ -26,8 +26,8 @@ import { roundUp, struct, WORDS_PER_LINE } from '../struct.js';
 
 /** Locks one operation may hold: home slot, entry slot, two places of a port, and room for a user's object. */
 export const MAX_LOCKS = 8;
-/** Words one operation may change. */
-export const MAX_WORDS = 64;
+/** Words one operation may change: the largest flow entry whole (60 key and value words), and some beside. */
+export const MAX_WORDS = 72;
 
 const JOURNAL = struct({
   state: 1,

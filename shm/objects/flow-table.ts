@@ -1,0 +1,524 @@
+/**
+ * A flow table: a map from a flow's key to a few value words, shared by all instances, whose entries expire.
+ *
+ * Per key it holds (generation, rank, expires, value). Merge takes the lexicographically larger (generation, rank); between
+ * equals the winner rule decides the value, and the later expiry is kept. So connection state is a rank that only grows
+ * (new < established < closing < closed), expiry grows within a rank, and a key used again starts a new generation, of
+ * at least the coarse time then. A generation never exceeds its expiry (checked in records too): when an entry was
+ * forgotten after its expiry, a later one of that key supersedes it wherever it is still held. That makes the merge a
+ * lattice: whatever order records come in, and however often, all instances end up the same.
+ *
+ * An expired entry is reclaimed locally, `CLOCK_SKEW_GUARD_S` after its expiry, without a message and without a tombstone.
+ *
+ * Layout and the safety of reads without locks: flow-slots.ts. An operation is one log record, applied whole or not at
+ * all, also when the thread dies in it: transaction.ts.
+ *
+ *     record   key words, generation, rank, expires, value words
+ */
+
+import { CLOCK_SKEW_GUARD_S, coarseSeconds } from '../clock.js';
+import { NONE } from '../none.js';
+import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
+import { ContentDigest } from './content-digest.js';
+import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK } from './flow-slots.js';
+import type { Journal } from './journal.js';
+import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
+
+/** Key sizes of the flows one meets, in words. */
+export const KEY_WORDS_IPV4_ENDPOINT = 2;
+export const KEY_WORDS_IPV4_FIVE_TUPLE = 4;
+export const KEY_WORDS_IPV6_FIVE_TUPLE = 10;
+
+/**
+ * Decides between two values of one key at equal generation and rank: whether the one at `candidate[candidateAt …]` replaces
+ * the one at `current[currentAt …]`, both of `words` words. Must be a strict total order on values (else instances differ for
+ * ever), and must not change its arguments. Called under the entry's lock: keep it short.
+ */
+export type Winner = (
+  candidate: Int32Array,
+  candidateAt: number,
+  current: Int32Array,
+  currentAt: number,
+  words: number,
+) => boolean;
+
+/** The default rule: the numerically larger value, as unsigned words, the first word first. */
+export function largerValue(
+  candidate: Int32Array,
+  candidateAt: number,
+  current: Int32Array,
+  currentAt: number,
+  words: number,
+): boolean {
+  for (let i = 0; i < words; i++) {
+    const a = candidate[candidateAt + i] >>> 0;
+    const b = current[currentAt + i] >>> 0;
+    if (a !== b) return a > b;
+  }
+  return false;
+}
+
+export interface FlowTableOptions {
+  /** Entries held at most. */
+  readonly capacity: number;
+  /** See `KEY_WORDS_…`; any number of words is possible. */
+  readonly keyWords: number;
+  readonly valueWords: number;
+  /** Default `largerValue`. The same at every member; its name is part of the layout hash. */
+  readonly winner?: Winner;
+}
+
+/** Why `add` returned `NONE`. */
+export const FlowRefusal = { NONE: 0, TABLE_FULL: 1, LOG_FULL: 2, CONTENDED: 3 } as const;
+export type FlowRefusal = (typeof FlowRefusal)[keyof typeof FlowRefusal];
+
+/** The one operation in the log. */
+export const FLOW_PUT = 1;
+
+/** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
+const COUNTS = struct({ inserted: LINE, reclaimed: 1, tableFull: 1, logFull: 1, contended: 1, malformed: 1 });
+
+/** A record's words after its key. */
+const LIFE = struct({ generation: 1, rank: 1, expires: 1 });
+
+/** An expiry or generation further ahead than this (a year) is no honest record's. */
+const FUTURE_S_MAX = 366 * 86_400;
+/** Slots looked at for waste with every new entry; with twice as many slots as entries, the table in capacity / 2 adds. */
+const SWEEP_SLOTS = 4;
+const SWEEP_SLOTS_FULL = 512;
+
+export function flowTable(options: FlowTableOptions): StateDefinition<FlowTable> {
+  const { capacity, keyWords, valueWords, winner = largerValue } = options;
+  const shape = { capacity, keyWords, valueWords };
+  const words = COUNTS.words + flowSlotsWords(shape);
+  return {
+    kind: 'flow-table',
+    parameters: { ...shape, winner: winner.name },
+    bytes: words * BYTES_PER_WORD,
+    open: (context) => new FlowTable(context, shape, winner),
+  };
+}
+
+export class FlowTable implements StateObject {
+  readonly id: number;
+  readonly delivery = 'any-order';
+  /** Why the last `add` returned `NONE`. */
+  refusal: FlowRefusal = FlowRefusal.NONE;
+
+  private readonly capacity: number;
+  private readonly keyWords: number;
+  private readonly valueWords: number;
+  private readonly recordWords: number;
+  private readonly words: Int32Array;
+  private readonly slots: FlowSlots;
+  private readonly winner: Winner;
+  private readonly transaction: Transaction | null;
+  /** An entry as `FlowSlots.read` gives it, and the joined record of an operation under way. */
+  private readonly entry: Int32Array;
+  private readonly joined: Int32Array;
+  private sweepCursor = 0;
+
+  constructor({ id, region, secret, writer }: OpenContext, shape: FlowShape, winner: Winner) {
+    this.id = id;
+    this.capacity = shape.capacity;
+    this.keyWords = shape.keyWords;
+    this.valueWords = shape.valueWords;
+    this.recordWords = shape.keyWords + LIFE.words + shape.valueWords;
+    this.words = region.i32();
+    this.slots = new FlowSlots(this.words, COUNTS.words, shape, secret);
+    this.winner = winner;
+    this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
+    this.entry = new Int32Array(this.recordWords);
+    this.joined = new Int32Array(this.recordWords);
+    // Threads sweep from different places.
+    if (writer !== null) this.sweepCursor = Math.trunc((this.slots.slots / 8) * writer.id) & (this.slots.slots - 1);
+  }
+
+  // ——— Packet path: plain reads ———
+
+  /** Hash of the key at `key[keyAt …]`, for `touch`, `find` and `add`. */
+  hash(key: Int32Array, keyAt: number): number {
+    return this.slots.hash(key, keyAt);
+  }
+
+  /** Starts fetching what `find` will read. Call it for a whole batch first, and the misses overlap. */
+  touch(hash: number): void {
+    this.slots.touch(hash);
+  }
+
+  /** The slot of a key's entry, or `NONE` when there is none or it has expired. */
+  find(hash: number, key: Int32Array, keyAt: number, now: number): number {
+    const slot = this.slots.find(hash, key, keyAt);
+    return slot !== NONE && this.slots.expires(slot) > now ? slot : NONE;
+  }
+
+  /** One word of a slot's value. Several that belong together: `read`. */
+  value(slot: number, i: number): number {
+    return this.slots.value(slot, i);
+  }
+
+  rank(slot: number): number {
+    return this.slots.rank(slot);
+  }
+
+  expires(slot: number): number {
+    return this.slots.expires(slot);
+  }
+
+  generation(slot: number): number {
+    return this.slots.generation(slot);
+  }
+
+  /** Copies a slot's value words into `out[outAt …]` as they were at one moment. False when there is no entry any more. */
+  read(slot: number, out: Int32Array, outAt: number): boolean {
+    if (!this.slots.read(slot, this.entry, 0)) return false;
+    for (let i = 0; i < this.valueWords; i++) out[outAt + i] = this.entry[LIFE.words + this.keyWords + i];
+    return true;
+  }
+
+  // ——— Packet path: changes ———
+
+  /**
+   * Puts a key in the table, in a new generation: one log record. Returns its slot; that of the entry there is, unchanged,
+   * if it has not expired. `NONE`: `refusal` says why, and nothing was changed.
+   */
+  add(
+    hash: number,
+    key: Int32Array,
+    keyAt: number,
+    value: Int32Array,
+    valueAt: number,
+    rank: number,
+    now: number,
+    expires: number,
+  ): number {
+    this.refusal = FlowRefusal.NONE;
+    for (let tries = 1; ; tries++) {
+      const slot = this.tryAdd(hash, key, keyAt, value, valueAt, rank, now, expires);
+      if (slot !== CONTENDED) return slot;
+      if (!tryAgain(tries, false)) return this.refuse(FlowRefusal.CONTENDED);
+    }
+  }
+
+  /**
+   * The flow goes on: raises its rank to `rank` if that is larger, and its expiry to `now + timeout`, where `timeout` is that
+   * of the rank it then has: `max(rank, this.rank(slot))`. Changes and tells others only when the rank grows or the expiry
+   * moves by more than an eighth of the timeout. Returns false when that was not possible now (log full, contended,
+   * entry gone).
+   */
+  refresh(slot: number, rank: number, now: number, timeout: number): boolean {
+    const slots = this.slots;
+    if (rank <= slots.rank(slot) && now + timeout - slots.expires(slot) <= timeout >>> 3) return true;
+    return this.change(slot, rank, now, timeout, null, 0);
+  }
+
+  /** A new life for a slot's key: the rank and value given, in a new generation. As for `refresh`. */
+  renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
+    return this.change(slot, rank, now, timeout, value, valueAt);
+  }
+
+  /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
+  sweep(now: number, slots: number): number {
+    let reclaimed = 0;
+    for (let i = 0; i < slots; i++) {
+      this.sweepCursor = (this.sweepCursor + 1) & (this.slots.slots - 1);
+      if (this.slots.isWaste(this.sweepCursor, now) && this.reclaim(this.sweepCursor, now)) reclaimed++;
+    }
+    return reclaimed;
+  }
+
+  private tryAdd(
+    hash: number,
+    key: Int32Array,
+    keyAt: number,
+    value: Int32Array,
+    valueAt: number,
+    rank: number,
+    now: number,
+    expires: number,
+  ): number {
+    const { slots, tx } = this;
+    const at = tx.beginLogged(FLOW_PUT, this.recordWords);
+    if (at === NONE) return this.refuse(FlowRefusal.LOG_FULL);
+    const slot = slots.acquire(tx, hash, key, keyAt, now);
+    if (slot < 0) {
+      tx.abort();
+      return slot === CONTENDED ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
+    }
+    const known = slots.holds(slot, key, keyAt);
+    if (known && slots.expires(slot) > now) {
+      tx.abort();
+      return slot;
+    }
+    const fresh = !slots.isUsed(slot);
+    if (fresh && this.used >= this.capacity) {
+      tx.abort();
+      return this.sweep(now, SWEEP_SLOTS_FULL) > 0 ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
+    }
+    const generation = known ? Math.max(slots.generation(slot) + 1, now) : now;
+    this.put(slot, hash, key, keyAt, generation, rank, Math.max(expires, generation), value, valueAt);
+    this.record(at, slot);
+    if (fresh) this.count(COUNTS.at.inserted);
+    tx.commit();
+    this.sweep(now, SWEEP_SLOTS);
+    return slot;
+  }
+
+  private change(
+    slot: number,
+    rank: number,
+    now: number,
+    timeout: number,
+    value: Int32Array | null,
+    valueAt: number,
+  ): boolean {
+    const { slots, tx } = this;
+    const at = tx.beginLogged(FLOW_PUT, this.recordWords);
+    if (at === NONE) {
+      this.count(COUNTS.at.logFull);
+      return false;
+    }
+    // One try: the next packet of the flow will ask again.
+    const locked = tx.lock(slots.lockOf(slot));
+    if (!locked || !slots.isUsed(slot) || slots.expires(slot) <= now) {
+      tx.abort();
+      if (!locked) this.count(COUNTS.at.contended);
+      return false;
+    }
+    const before = slots.rank(slot);
+    const grown = value !== null || rank > before;
+    const generation = value === null ? slots.generation(slot) : Math.max(slots.generation(slot) + 1, now);
+    const expires = Math.max(now + timeout, grown ? generation : slots.expires(slot));
+    slots.update(tx, slot, generation, grown ? rank : before, expires);
+    if (value !== null) this.setValue(slot, value, valueAt);
+    this.record(at, slot);
+    tx.commit();
+    return true;
+  }
+
+  private put(
+    slot: number,
+    hash: number,
+    key: Int32Array,
+    keyAt: number,
+    generation: number,
+    rank: number,
+    expires: number,
+    value: Int32Array,
+    valueAt: number,
+  ): void {
+    this.slots.hide(this.tx, slot);
+    this.setValue(slot, value, valueAt);
+    this.slots.put(this.tx, slot, hash, key, keyAt, generation, rank, expires);
+  }
+
+  private setValue(slot: number, value: Int32Array, valueAt: number): void {
+    for (let i = 0; i < this.valueWords; i++) this.tx.set(this.slots.wordOf(slot, i), value[valueAt + i]);
+  }
+
+  /** Writes the log record of a locked slot as it is now. */
+  private record(at: number, slot: number): void {
+    const { slots, keyWords, valueWords } = this;
+    const words = this.tx.record;
+    const life = at + keyWords;
+    for (let i = 0; i < keyWords; i++) words[at + i] = slots.key(slot, i);
+    words[life + LIFE.at.generation] = slots.generation(slot);
+    words[life + LIFE.at.rank] = slots.rank(slot);
+    words[life + LIFE.at.expires] = slots.expires(slot);
+    for (let i = 0; i < valueWords; i++) words[life + LIFE.words + i] = slots.value(slot, i);
+  }
+
+  private reclaim(slot: number, now: number): boolean {
+    const { slots, tx } = this;
+    let reclaimed = false;
+    if (slots.isUsed(slot)) {
+      tx.begin();
+      reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isOver(slot, now);
+      if (reclaimed) {
+        slots.remove(tx, slot);
+        this.count(COUNTS.at.reclaimed);
+        tx.commit();
+      } else tx.abort();
+    }
+    slots.tidy(tx, slot);
+    return reclaimed;
+  }
+
+  // ——— Replication ———
+
+  apply(op: number, words: Int32Array, at: number, length: number, _origin: number, now: number): Applied {
+    if (op !== FLOW_PUT || length !== this.recordWords || !this.isHonest(words, at, now)) {
+      this.count(COUNTS.at.malformed);
+      return Applied.MALFORMED;
+    }
+    const hash = this.slots.hash(words, at);
+    for (let tries = 1; ; tries++) {
+      const applied = this.tryApply(hash, words, at, now);
+      if (applied !== CONTENDED) return applied;
+      if (!tryAgain(tries, true)) {
+        this.count(COUNTS.at.contended);
+        return Applied.FULL;
+      }
+    }
+  }
+
+  private isHonest(words: Int32Array, at: number, now: number): boolean {
+    const life = at + this.keyWords;
+    const generation = words[life + LIFE.at.generation];
+    const rank = words[life + LIFE.at.rank];
+    const expires = words[life + LIFE.at.expires];
+    return generation > 0 && generation <= expires && rank >= 0 && rank <= MAX_RANK && expires - now <= FUTURE_S_MAX;
+  }
+
+  private tryApply(hash: number, words: Int32Array, at: number, now: number): Applied | typeof CONTENDED {
+    const { slots, tx, keyWords } = this;
+    const life = at + keyWords;
+    const over = words[life + LIFE.at.expires] + CLOCK_SKEW_GUARD_S <= now;
+    tx.begin();
+    const slot = slots.acquire(tx, hash, words, at, now);
+    const known = slot >= 0 && slots.holds(slot, words, at);
+    if (slot === CONTENDED || (!known && (over || slot === NONE))) {
+      tx.abort();
+      if (slot === CONTENDED) return CONTENDED;
+      if (over) return Applied.UNCHANGED; // forgotten before it was known
+      this.count(COUNTS.at.tableFull);
+      return Applied.FULL;
+    }
+    const joined = this.joined;
+    for (let i = 0; i < this.recordWords; i++) joined[i] = words[at + i];
+    if (known) {
+      const entry = this.entryOf(slot);
+      // The record, joined with what there is, if that makes a difference.
+      if (!this.join(joined, 0, entry, 0)) {
+        tx.abort();
+        return Applied.UNCHANGED;
+      }
+    } else if (!slots.isUsed(slot)) this.count(COUNTS.at.inserted);
+    this.put(
+      slot,
+      hash,
+      joined,
+      0,
+      joined[keyWords + LIFE.at.generation],
+      joined[keyWords + LIFE.at.rank],
+      joined[keyWords + LIFE.at.expires],
+      joined,
+      keyWords + LIFE.words,
+    );
+    tx.commit();
+    return Applied.CHANGED;
+  }
+
+  /** A locked slot's entry in the form of a record. */
+  private entryOf(slot: number): Int32Array {
+    const { slots, entry, keyWords, valueWords } = this;
+    for (let i = 0; i < keyWords; i++) entry[i] = slots.key(slot, i);
+    entry[keyWords + LIFE.at.generation] = slots.generation(slot);
+    entry[keyWords + LIFE.at.rank] = slots.rank(slot);
+    entry[keyWords + LIFE.at.expires] = slots.expires(slot);
+    for (let i = 0; i < valueWords; i++) entry[keyWords + LIFE.words + i] = slots.value(slot, i);
+    return entry;
+  }
+
+  /**
+   * Joins record `b` into record `a` of the same key. Returns whether the join differs from `b`.
+   */
+  private join(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
+    const aLife = aAt + this.keyWords;
+    const bLife = bAt + this.keyWords;
+    const { generation: GENERATION, rank: RANK, expires: EXPIRES } = LIFE.at;
+    const order = a[aLife + GENERATION] - b[bLife + GENERATION] || a[aLife + RANK] - b[bLife + RANK];
+    if (order > 0) return true;
+    if (order < 0) {
+      for (let i = 0; i < this.recordWords; i++) a[aAt + i] = b[bAt + i];
+      return false;
+    }
+    const later = a[aLife + EXPIRES] > b[bLife + EXPIRES];
+    if (!later) a[aLife + EXPIRES] = b[bLife + EXPIRES];
+    const wins = this.winner(a, aLife + LIFE.words, b, bLife + LIFE.words, this.valueWords);
+    if (!wins) for (let i = 0; i < this.valueWords; i++) a[aLife + LIFE.words + i] = b[bLife + LIFE.words + i];
+    return later || wins;
+  }
+
+  coalesceKey(_op: number, words: Int32Array, at: number, _length: number): number {
+    return this.slots.hash(words, at);
+  }
+
+  coalesce(_op: number, words: Int32Array, earlier: number, later: number, _length: number): boolean {
+    for (let i = 0; i < this.keyWords; i++) if (words[earlier + i] !== words[later + i]) return false;
+    this.join(words, earlier, words, later);
+    return true;
+  }
+
+  recover(writerId: number, journal: Journal, logPosition: number): number {
+    return recoverTransaction(this.words, this.id, writerId, journal, logPosition);
+  }
+
+  // ——— Looking on ———
+
+  /**
+   * Calls `see` with every entry that has not expired, each as it was at one moment: generation, expires, rank, key words,
+   * value words. The array is used again.
+   */
+  forEach(now: number, see: (entry: Int32Array) => void): void {
+    const { slots, entry } = this;
+    for (let slot = 0; slot < slots.slots; slot++)
+      if (slots.isUsed(slot) && slots.read(slot, entry, 0) && entry[1] > now) see(entry);
+  }
+
+  /**
+   * Over every entry that has not expired by `now`. Instances that hold the same agree, if they ask at the same `now`;
+   * when an entry's expiry lies between two askings, they may not.
+   */
+  digest(now = coarseSeconds(Date.now())): string {
+    const digest = new ContentDigest();
+    this.forEach(now, (entry) => digest.add(entry));
+    return digest.toString();
+  }
+
+  describe(_now: number): Record<string, number> {
+    return {
+      capacity: this.capacity,
+      used: this.used,
+      slots: this.slots.slots,
+      table_full: this.words[COUNTS.at.tableFull],
+      log_full: this.words[COUNTS.at.logFull],
+      contended: this.words[COUNTS.at.contended],
+      malformed: this.words[COUNTS.at.malformed],
+      reclaimed: this.words[COUNTS.at.reclaimed],
+    };
+  }
+
+  /** Locks held at the moment: none when no operation is under way. Looks at everything: for tests and diagnosis. */
+  locksHeld(): number {
+    return this.slots.locksHeld();
+  }
+
+  /** Slots at which a search ends: the more, the shorter searches are. For tests and diagnosis. */
+  emptySlots(): number {
+    return this.slots.emptySlots();
+  }
+
+  /** Entries in the table, those not yet reclaimed included. */
+  private get used(): number {
+    return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;
+  }
+
+  private get tx(): Transaction {
+    if (this.transaction === null) throw new Error(`state object ${this.id} is open to read only in this thread`);
+    return this.transaction;
+  }
+
+  private refuse(reason: FlowRefusal): typeof NONE {
+    this.refusal = reason;
+    if (reason === FlowRefusal.TABLE_FULL) this.count(COUNTS.at.tableFull);
+    else if (reason === FlowRefusal.LOG_FULL) this.count(COUNTS.at.logFull);
+    else if (reason === FlowRefusal.CONTENDED) this.count(COUNTS.at.contended);
+    return NONE;
+  }
+
+  private count(counter: number): void {
+    Atomics.add(this.words, counter, 1);
+  }
+}
