@@ -1,0 +1,178 @@
+/**
+ * The demo without privileges: two constellationd that read and write capture files and tell each other what they did by
+ * unicast over loopback, late by the WAN's delay.
+ *
+ * Site a translates the requests. A server, played here, answers what site a sent out, and site b gets the answers. It is
+ * started only then, so it begins with nothing, and the first answers come while the state is still on its way.
+ */
+
+import { createSocket } from 'node:dgram';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { compiled } from '../testbed/compile.js';
+import { converged, eventually, Instance } from '../testbed/instance.js';
+import { Program } from '../testbed/program.js';
+import { DAEMON, siteConfig, writeConfig } from '../testbed/site.js';
+import { MAC, readReceived, readTranslated, writeReplies, writeRequests } from './capture.js';
+import { siteFigures } from './figures.js';
+import type { DemoOptions, Outcome } from './outcome.js';
+import { siteTable, View } from './view.js';
+
+const FLOWS = 200;
+const GAP_MS = 5;
+/** Initial retransmission timeout of TCP (RFC 6298 §2). */
+const AGAIN_MS = 1000;
+const MEMBERS = ['a', 'b'].map((name, i) => ({ name, id: i + 1, address: `127.0.0.${i + 1}` }));
+
+export async function runFiles(options: DemoOptions, interrupted: AbortSignal): Promise<Outcome> {
+  const demo = new FilesDemo(options, interrupted, await freePort());
+  try {
+    let outcome = await demo.run();
+    // Without --once it is shown again and again, each time with new instances.
+    while (!options.once && !interrupted.aborted && outcome.problems.length === 0) {
+      console.log(`\n${outcome.lines.join('\n')}\n`);
+      await sleep(2000, undefined, { signal: interrupted }).catch(() => {});
+      if (interrupted.aborted) break;
+      await demo.clear();
+      outcome = await demo.run();
+    }
+    return outcome;
+  } finally {
+    await demo.close();
+  }
+}
+
+class FilesDemo {
+  private readonly folder = mkdtempSync(join(tmpdir(), 'constellation-demo-'));
+  private readonly options: DemoOptions;
+  private readonly interrupted: AbortSignal;
+  private readonly port: number;
+  private readonly view = new View(process.stdout);
+  private programs: Program[] = [];
+
+  constructor(options: DemoOptions, interrupted: AbortSignal, port: number) {
+    this.options = options;
+    this.interrupted = interrupted;
+    this.port = port;
+  }
+
+  async run(): Promise<Outcome> {
+    console.log(`${FLOWS} clients ask for a connection through site a; the server answers through site b.\n`);
+    const start = performance.now();
+    writeRequests(this.path('requests.pcap'), FLOWS, GAP_MS);
+    const a = await this.start('a', { inside: 'requests.pcap' });
+    await this.watch(start, [a], async () => ((await a.counters())['nat_outbound'] ?? 0) >= FLOWS);
+    // The file is complete once the site has looked for more and found none.
+    const endpoints = await eventually('site a to write all requests', async () => {
+      const translated = readTranslated(this.path('a-outside.pcap'));
+      return translated.length === FLOWS ? translated : null;
+    });
+    writeReplies(this.path('replies.pcap'), endpoints, GAP_MS, AGAIN_MS);
+    const b = await this.start('b', { outside: 'replies.pcap' });
+    await this.watch(start, [a, b], async () => ((await b.counters())['port1_rx_packets'] ?? 0) >= 2 * FLOWS);
+    return this.conclude(a, b);
+  }
+
+  private async conclude(a: Instance, b: Instance): Promise<Outcome> {
+    const problems: string[] = [];
+    if (this.interrupted.aborted) return { problems, lines: ['Ended before it was done.'] };
+    await converged([a, b], 10_000).catch((error: Error) => problems.push(error.message));
+    const figures = await Promise.all([a, b].map(siteFigures));
+    const early = figures[1].unsolicited;
+    const received = await eventually('site b to write all replies', async () => {
+      const so = readReceived(this.path('b-inside.pcap'), FLOWS);
+      return so.wrong.length > 0 || sum(so.byFlow) + early === 2 * FLOWS ? so : null;
+    }).catch(() => readReceived(this.path('b-inside.pcap'), FLOWS));
+    const answered = received.byFlow.filter((replies) => replies > 0).length;
+    const held = received.byFlow.filter((replies) => replies === 1).length;
+    if (received.wrong.length > 0) problems.push(`site b let in a packet that is not right: ${received.wrong[0]}`);
+    if (answered < FLOWS) problems.push(`${FLOWS - answered} of ${FLOWS} clients got no answer`);
+    if (sum(received.byFlow) + early !== 2 * FLOWS)
+      problems.push(`of ${2 * FLOWS} answers ${sum(received.byFlow)} were let in and ${early} dropped`);
+    return {
+      problems,
+      lines: [
+        ...siteTable(figures),
+        '',
+        `${answered} of ${FLOWS} clients got their answer, each packet of it checked: translated by site a, translated back by site b.`,
+        `${held} first answers came to site b before the state did and were dropped there; the second try, ${AGAIN_MS} ms later, came through.`,
+        `Site a told site b ${figures[0].records} operations, ${this.options.wan_ms} ms late; in the end both hold the same.`,
+      ],
+    };
+  }
+
+  private async start(name: 'a' | 'b', reads: { inside?: string; outside?: string }): Promise<Instance> {
+    const port = (side: 'inside' | 'outside', mac: string, nextHop: string): Record<string, unknown> => {
+      const file = reads[side];
+      return {
+        ...(file === undefined ? {} : { in: this.path(file) }),
+        out: this.path(`${name}-${side}.pcap`),
+        mac,
+        next_hop: nextHop,
+      };
+    };
+    const ports = {
+      inside: port('inside', MAC.inside, MAC.client),
+      outside: port('outside', MAC.outside, MAC.router),
+    };
+    const place = { self: name, members: MEMBERS, ports, external: ['203.0.113.1'], core: name === 'a' ? 0 : 1 };
+    const instance = new Instance(name, this.path(`${name}.sock`));
+    const config = siteConfig(place, instance.socket, {
+      transport: { kind: 'unicast', port: this.port, fault: { delay_ms: this.options.wan_ms } },
+      packet_io: { driver: 'pcap', pace: 'recorded' },
+      nat: { flows: 4096 },
+      log: { level: 'warn' },
+    });
+    writeConfig(this.path(`${name}.yaml`), config);
+    const daemon = [process.execPath, DAEMON, '-c', this.path(`${name}.yaml`)];
+    const argv = [compiled('helper'), 'run', String(process.pid), ...daemon];
+    const program = new Program(name, argv, this.path(`${name}.log`));
+    this.programs.push(program);
+    await instance.attach(program);
+    return instance;
+  }
+
+  /** Shows the sites until it is `done`, or the user has seen enough. */
+  private async watch(start: number, sites: readonly Instance[], done: () => Promise<boolean>): Promise<void> {
+    const deadline = performance.now() + 30_000;
+    for (;;) {
+      const finished = await done();
+      const figures = await Promise.all(sites.map(siteFigures));
+      this.view.show({ seconds: (performance.now() - start) / 1000, sites: figures, origins: [] });
+      if (finished || this.interrupted.aborted) return;
+      if (performance.now() > deadline)
+        throw new Error(`site ${sites[sites.length - 1].name} did not read all of its file`);
+      await sleep(100);
+    }
+  }
+
+  /** Ends both sites and removes their files, for another round. */
+  async clear(): Promise<void> {
+    await Promise.all(this.programs.map((program) => program.stop()));
+    this.programs = [];
+    this.view.leave();
+  }
+
+  async close(): Promise<void> {
+    for (const program of this.programs) program.kill('SIGKILL');
+    await Promise.all(this.programs.map((program) => program.exited));
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private path(name: string): string {
+    return join(this.folder, name);
+  }
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** A UDP port that is free on both sites' addresses at the moment. */
+async function freePort(): Promise<number> {
+  const socket = createSocket('udp4');
+  await new Promise<void>((resolve) => socket.bind(0, '0.0.0.0', resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(() => resolve()));
+  return port;
+}
