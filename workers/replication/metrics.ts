@@ -7,6 +7,8 @@ const COUNTERS = {
   state_tx_records: 'Records of our own operations taken from the log rings and numbered.',
   state_tx_records_coalesced: 'Of those, the ones merged into an earlier record before they were sent.',
   state_tx_records_invalid: 'Records in a log ring that name no state object: a defect of the worker that wrote them.',
+  state_tx_coalesce_failed:
+    'Times an object’s code threw an error when asked to merge records; they were sent unmerged.',
   state_tx_units: 'Units cut and numbered.',
   state_tx_messages: 'State messages sent; by unicast, one to several members counts once.',
   state_tx_bytes: 'Bytes of those messages, without IP and UDP headers.',

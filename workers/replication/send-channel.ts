@@ -132,6 +132,7 @@ export class SendChannel {
       weight += stage.weight[i];
     }
     this.append(weight, begin, stage.used);
+    context.counts.add('state_tx_coalesce_failed', stage.failures);
     stage.clear();
   }
 

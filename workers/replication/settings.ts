@@ -151,10 +151,10 @@ export function clusterIdOf(name: string): number {
 }
 
 /**
- * A number for one life of an instance: the second it started in (32 bits) and 20 random bits. So a new life is never
+ * A number for one life of an instance: the millisecond it started in (42 bits) and 11 random bits. So a new life is never
  * taken for the old one, and, as long as the clock goes forward, is seen to be the later one.
  */
 export function newIncarnation(unixMs: number = Date.now()): number {
-  const seconds = Math.max(1, Math.trunc((unixMs - EPOCH_MS) / 1000)) % 2 ** 32;
-  return seconds * 2 ** 20 + randomInt(2 ** 20);
+  const ms = Math.max(1, Math.trunc(unixMs - EPOCH_MS)) % 2 ** 42;
+  return ms * 2 ** 11 + randomInt(2 ** 11);
 }

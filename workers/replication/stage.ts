@@ -9,11 +9,12 @@
  */
 
 import { MAX_PAYLOAD_WORDS, recordHeader } from '../../shm/log.js';
+import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 
 export const STAGE_WORDS = 16_384;
 export const RECORD_WORDS_MAX = MAX_PAYLOAD_WORDS + 1;
-const TABLE_SLOTS = 4096;
+const TABLE_BITS = 12;
 
 export class Stage {
   readonly words = new Int32Array(STAGE_WORDS);
@@ -22,9 +23,11 @@ export class Stage {
   records = 0;
   readonly start = new Int32Array(STAGE_WORDS);
   readonly weight = new Int32Array(STAGE_WORDS);
+  /** Times the object's own code threw an error; the record then goes out unmerged. */
+  failures = 0;
   private readonly object: StateObject;
   /** Hash of the coalescing key → 1 + the latest staged record with it. */
-  private readonly latest = new Int32Array(TABLE_SLOTS);
+  private readonly latest = new Int32Array(1 << TABLE_BITS);
 
   constructor(object: StateObject) {
     this.object = object;
@@ -32,25 +35,44 @@ export class Stage {
 
   /** Copies a record in, for which there must be room. Returns whether it was merged into an earlier one. */
   add(op: number, from: Int32Array, at: number, length: number): boolean {
-    const { words, used, object } = this;
-    const header = recordHeader(object.id, op, length);
+    const { words, used } = this;
+    const header = recordHeader(this.object.id, op, length);
     words[used] = header;
     for (let i = 0; i < length; i++) words[used + 1 + i] = from[at + i];
-    const slot = Math.imul(object.coalesceKey(op, words, used + 1, length) | 0, 0x9e3779b1) >>> 20;
-    const earlier = this.latest[slot] - 1;
-    if (earlier >= 0) {
-      const place = this.start[earlier];
-      if (words[place] === header && object.coalesce(op, words, place + 1, used + 1, length)) {
-        this.weight[earlier]++;
-        return true;
-      }
-    }
+    const slot = this.slotOf(op, used + 1, length);
+    if (slot === NONE) this.failures++;
+    else if (this.merge(slot, header, op, used + 1, length)) return true;
     this.start[this.records] = used;
     this.weight[this.records] = 1;
     this.records++;
-    this.latest[slot] = this.records;
+    if (slot !== NONE) this.latest[slot] = this.records;
     this.used = used + 1 + length;
     return false;
+  }
+
+  /** Where the table keeps the latest record of this one's key; `NONE` where the object's code fails. */
+  private slotOf(op: number, at: number, length: number): number {
+    try {
+      return Math.imul(this.object.coalesceKey(op, this.words, at, length) | 0, 0x9e3779b1) >>> (32 - TABLE_BITS);
+    } catch {
+      return NONE;
+    }
+  }
+
+  /** Merges the record at `at` into the latest one of its key, if they go together. */
+  private merge(slot: number, header: number, op: number, at: number, length: number): boolean {
+    const earlier = this.latest[slot] - 1;
+    if (earlier < 0) return false;
+    const place = this.start[earlier];
+    if (this.words[place] !== header) return false;
+    try {
+      if (!this.object.coalesce(op, this.words, place + 1, at, length)) return false;
+    } catch {
+      this.failures++;
+      return false;
+    }
+    this.weight[earlier]++;
+    return true;
   }
 
   clear(): void {
@@ -58,5 +80,6 @@ export class Stage {
     this.latest.fill(0);
     this.used = 0;
     this.records = 0;
+    this.failures = 0;
   }
 }

@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
 import type { Delivery } from '../../../shm/objects/object.js';
+import { Datagram } from '../../../workers/replication/message.js';
 import { readPeers } from '../../../workers/replication/peers.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD, NOTE } from '../../support/ledger.js';
@@ -251,6 +252,56 @@ describe('replication core', () => {
     assert.equal(b.rings - rings, 1);
     assert.ok(network.runUntil(() => network.settled, 100));
     assert.equal(a.counts.value('state_tx_retransmissions'), 0);
+  });
+
+  it('rings the bell when an acknowledgement makes room', () => {
+    const network = new Network({ seed: 15, members: 2, delayMs: [5, 5], settings: { unitLogBytes: 64 << 10 } });
+    network.run(500);
+    let taken = 0;
+    while (network.append(0, 0, NOTE, taken)) taken++;
+    const [a] = network.members;
+    const rings = a.rings;
+    assert.ok(network.runUntil(() => network.settled, 1000));
+    assert.ok(a.rings > rings);
+    assert.ok(network.append(0, 0, NOTE, taken));
+    const fed = a.rings;
+    assert.ok(network.runUntil(() => network.settled, 1000));
+    assert.equal(a.rings, fed, 'and only then');
+  });
+
+  it('owes anew what comes while it acknowledges', () => {
+    const network = new Network({ seed: 16, members: 2 });
+    network.run(500);
+    const [a, b] = network.members;
+    const messages: Uint8Array[] = [];
+    const memory = new Datagram(1500);
+    const say = (id: number): void => {
+      network.append(0, 0, NOTE, id);
+      a.sender.poll(network.now, {
+        claim: () => memory,
+        send: (datagram, bytes) => messages.push(datagram.bytes.slice(0, bytes)),
+      });
+    };
+    const receive = (): void => {
+      for (const message of messages.splice(0)) b.receiver.receive(message, network.now, 0);
+    };
+    say(1);
+    receive();
+    b.sender.poll(network.now, { claim: () => null, send: () => {} });
+    network.now += 2;
+    say(2);
+    // The second message comes while the acknowledgement of the first goes out: the bell does not ring for it.
+    const rings = b.rings;
+    assert.equal(b.sender.poll(network.now, { claim: () => new Datagram(1500), send: receive }), 1);
+    assert.equal(b.rings, rings);
+    assert.ok(b.sender.deadline <= network.now + 2);
+  });
+
+  it('serves a group larger than one message can speak of', () => {
+    const network = new Network({ seed: 17, members: 64, loss: 0.02, deliveries: ['in-order'], multicast: true });
+    for (let m = 0; m < 64; m++) network.append(m, 0, NOTE, m);
+    assert.ok(network.runUntil(() => network.settled, 20_000));
+    for (const member of network.members) assert.equal(member.objects[0].applied, 63);
   });
 
   it('needs nobody', () => {

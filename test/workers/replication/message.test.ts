@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
-import { VectorRecord } from '../../../shm/ack-board.js';
+import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
 import { recordHeader } from '../../../shm/log.js';
 import {
   Datagram,
@@ -12,7 +12,7 @@ import {
 } from '../../../workers/replication/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
-import { Network, type TestMember } from './network.js';
+import { LAYOUT_HASH, Network, type TestMember } from './network.js';
 
 const ENVELOPE: Envelope = {
   clusterId: 0xdeadbeef,
@@ -284,15 +284,84 @@ describe('a receiver under hostile datagrams', () => {
     assert.ok(member.counts.value('state_rejected_malformed') > 1000);
   });
 
+  /** A message about object 1 (in order) from member 1 to member 0, as its sender would have made it. */
+  function forge(
+    datagram: number,
+    floor: number,
+    units: readonly (readonly [first: number, id: number])[],
+    vector: VectorRecord | null = null,
+  ): Uint8Array {
+    const memory = new Datagram(1440);
+    const envelope = { clusterId: 0xc0ffee, layoutHash: LAYOUT_HASH, view: 0, sender: 2, incarnation: 2 ** 40 + 2 };
+    const writer = new MessageWriter(envelope, 1440);
+    writer.begin(memory, 1, datagram, 0);
+    if (vector !== null) writer.addEntry(1, vector, 0, 0);
+    for (const [first, id] of units) writer.addUnit(first, 1, Int32Array.of(recordHeader(1, NOTE, 1), id), 0, 2);
+    return memory.bytes.slice(0, writer.finish(floor, 1000));
+  }
+
+  it('passes over what its origin cannot send any more, and goes on behind it', () => {
+    const [member] = new Network({ seed: 6, members: 2 }).members;
+    const receive = (message: Uint8Array) => member.receiver.receive(message, 1000, 0);
+    assert.equal(receive(forge(1, 1, [[5, 55]])), null);
+    assert.equal(receive(forge(2, 1, [[8, 88]])), null);
+    assert.equal(member.objects[1].notes.get(1), undefined);
+    assert.equal(receive(forge(3, 5, [])), null);
+    assert.deepEqual(member.objects[1].notes.get(1), [55]);
+    assert.equal(member.counts.value('state_rx_records_skipped'), 4);
+    assert.equal(receive(forge(4, 7, [[7, 77]])), null);
+    assert.deepEqual(member.objects[1].notes.get(1), [55, 77, 88]);
+    assert.equal(member.counts.value('state_rx_records_skipped'), 5);
+    assert.equal(member.receiver.bufferedBytes, 0);
+  });
+
+  it('believes the latest acknowledgement, not the one that came last', () => {
+    const network = new Network({ seed: 7, members: 2 });
+    const [member] = network.members;
+    network.members[1].up = false;
+    for (let i = 0; i < 9; i++) network.append(0, 1, NOTE, i);
+    network.run(10);
+    const vector = new VectorRecord();
+    vector.incarnation = 2 ** 40 + 1;
+    vector.contiguous = 3;
+    vector.setRange(0, 6, 7);
+    vector.ranges = 1;
+    assert.equal(member.receiver.receive(forge(9, 1, [], vector), network.now, 0), null);
+    vector.contiguous = 2;
+    vector.ranges = 0;
+    assert.equal(member.receiver.receive(forge(8, 1, [], vector), network.now, 0), null);
+    const read = new VectorRecord();
+    new AckBoard(member.board).readAcknowledged(1, 1, read);
+    assert.deepEqual([read.contiguous, read.ranges, read.start(0), read.end(0)], [3, 1, 6, 7]);
+    assert.equal(member.counts.value('state_rx_acks_stale'), 1);
+    vector.incarnation = 2 ** 40;
+    vector.contiguous = 9;
+    assert.equal(member.receiver.receive(forge(10, 1, [], vector), network.now, 0), null);
+    assert.equal(member.counts.value('state_rx_acks_stale'), 2, 'of an earlier life of ours');
+  });
+
+  it('lets no defect of an object stop it', () => {
+    const [member] = new Network({ seed: 8, members: 2 }).members;
+    const { apply } = member.objects[1];
+    member.objects[1].apply = () => {
+      throw new Error('defect');
+    };
+    assert.equal(member.receiver.receive(forge(1, 1, [[1, 11]]), 1000, 0), null);
+    member.objects[1].apply = apply;
+    assert.equal(member.receiver.receive(forge(2, 1, [[2, 22]]), 1000, 0), null);
+    assert.deepEqual(member.objects[1].notes.get(1), [22]);
+    assert.equal(member.counts.value('state_rx_records_failed'), 1);
+  });
+
   it('rejects what acknowledges the never sent, and does not believe the rest of it', () => {
     const { network } = recorded(5);
     const [member, liar] = network.members;
     const memory = new Datagram(1440);
-    const forge = (contiguous: number, range: number, echo: number): Uint8Array => {
+    const lie = (contiguous: number, range: number, echo: number): Uint8Array => {
       const writer = new MessageWriter(
         {
           clusterId: liar.settings.clusterId,
-          layoutHash: [0x1234567, -0x7654321],
+          layoutHash: LAYOUT_HASH,
           view: 0,
           sender: 2,
           incarnation: 2 ** 40 + 2,
@@ -313,10 +382,10 @@ describe('a receiver under hostile datagrams', () => {
       return memory.bytes.slice(0, writer.finish(1, 1_000));
     };
     const before = stateOf(member);
-    assert.equal(member.receiver.receive(forge(10_000, 0, 0), network.now, 0), 'ack_unsent');
-    assert.equal(member.receiver.receive(forge(1, 10_000, 0), network.now, 0), 'ack_unsent');
-    assert.equal(member.receiver.receive(forge(1, 0, 10_000_000), network.now, 0), 'ack_unsent');
+    assert.equal(member.receiver.receive(lie(10_000, 0, 0), network.now, 0), 'ack_unsent');
+    assert.equal(member.receiver.receive(lie(1, 10_000, 0), network.now, 0), 'ack_unsent');
+    assert.equal(member.receiver.receive(lie(1, 0, 10_000_000), network.now, 0), 'ack_unsent');
     assert.equal(stateOf(member), before);
-    assert.equal(member.receiver.receive(forge(1, 0, 1), network.now, 0), null);
+    assert.equal(member.receiver.receive(lie(1, 0, 1), network.now, 0), null);
   });
 });
