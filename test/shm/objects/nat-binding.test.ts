@@ -1,4 +1,6 @@
 import { strict as assert } from 'node:assert';
+import fc from 'fast-check';
+import { CLOCK_SKEW_GUARD_S } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import {
   NAT_BIND,
@@ -76,5 +78,266 @@ describe('nat binding', () => {
     assert.equal(a.object.digest(NOW), b.object.digest(NOW));
     assert.equal(a.object.refusal, Refusal.NONE);
     assert.equal(a.object.rank(slot), Rank.NEW);
+  });
+
+  describe('choice of ports', () => {
+    const bindMany = (object: NatBinding, count: number, first = 1024, protocol = UDP): Set<number> => {
+      const ports = new Set<number>();
+      for (let n = 0; n < count; n++) {
+        const slot = bind(object, n, first + n, NOW, protocol);
+        assert.notEqual(slot, NONE, `${n}: ${object.refusal}`);
+        const port = swap(object.externalPort(slot));
+        assert.ok(!ports.has(port), `port ${port} twice`);
+        ports.add(port);
+      }
+      return ports;
+    };
+
+    it('keeps parity and the well-known range, as long as there are such ports (RFC 4787 REQ-3, REQ-4)', () => {
+      const { object } = new Replica(definition);
+      for (let n = 0; n < 200; n++) {
+        const port = swap(object.externalPort(bind(object, n, 5000 + n)));
+        assert.equal(port & 1, n & 1);
+        assert.ok(port >= 1024);
+        const known = swap(object.externalPort(bind(object, n, 100 + n)));
+        assert.equal(known & 1, n & 1);
+        assert.ok(known > 0 && known < 1024);
+      }
+    });
+
+    it('is not easily guessed: differs between threads and runs (RFC 6888 REQ-15)', () => {
+      const [one, other] = [0, 1].map(() => [...bindMany(new Replica(definition).object, 50)]);
+      assert.notDeepEqual(one, other);
+      const steps = one.slice(1).map((port, i) => port - one[i]);
+      assert.ok(new Set(steps).size > 25, 'no even steps');
+    });
+
+    it('takes ports of its own lease first, then any', () => {
+      const few = natBinding({
+        addresses: [EXTERNAL],
+        flows: 1000,
+        portRange: { first: 2048, last: 2048 + 511 },
+        allocation: 'leased',
+      });
+      const members = [0, 1].map((i) => new Replica(few, i, 2));
+      const isOwn = (port: number, member: number): boolean => ((port - 2048) >> 6) % 2 === member;
+      members.forEach(({ object }, member) => {
+        const own = bindMany(object, 256);
+        assert.ok([...own].every((port) => isOwn(port, member)));
+        const rest = bindMany(object, 256, 3000);
+        assert.ok([...rest].every((port) => !isOwn(port, member)));
+        assert.equal(bind(object, 77_777, 9999), NONE);
+        assert.equal(object.refusal, Refusal.EXHAUSTED);
+        assert.equal(object.describe(NOW)['exhausted'], 1);
+      });
+    });
+
+    it('shares all ports from the start when asked to', () => {
+      const few = natBinding({
+        addresses: [EXTERNAL],
+        flows: 1000,
+        portRange: { first: 2048, last: 2048 + 511 },
+        allocation: 'shared',
+      });
+      const ports = bindMany(new Replica(few, 0, 2).object, 256);
+      assert.ok([...ports].some((port) => ((port - 2048) >> 6) % 2 === 1));
+    });
+
+    it('gives an inside host the same external address for all its flows, at every member (RFC 4787 REQ-2)', () => {
+      const addresses = Array.from({ length: 8 }, (_, i) => EXTERNAL + (i << 24));
+      const many = natBinding({ addresses, flows: 1000, allocation: 'leased' });
+      const members = [0, 1].map((i) => new Replica(many, i, 2).object);
+      const used = new Set<number>();
+      for (let host = 0; host < 50; host++) {
+        const external = new Set<number>();
+        members.forEach((object, member) => {
+          for (const port of [4000, 4001, 80])
+            external.add(object.externalAddress(bind(object, host, port + member, NOW, member === 0 ? UDP : TCP)));
+        });
+        assert.equal(external.size, 1);
+        used.add([...external][0]);
+      }
+      assert.equal(used.size, 8, 'hosts are spread over the addresses');
+    });
+
+    it('goes on to other addresses when those of its own are exhausted', () => {
+      const two = natBinding({
+        addresses: [EXTERNAL, EXTERNAL + 1],
+        flows: 1000,
+        portRange: { first: 3000, last: 3009 },
+        allocation: 'leased',
+      });
+      const { object } = new Replica(two);
+      for (let n = 0; n < 20; n++) assert.notEqual(bind(object, 5, 4000 + n), NONE);
+      assert.equal(bind(object, 5, 5000), NONE);
+      assert.equal(object.refusal, Refusal.EXHAUSTED);
+      assert.equal([...object.entries(NOW)].filter((e) => e.externalAddress === EXTERNAL).length, 10);
+    });
+
+    it('does not give a port to another before its binding is over for the guard', () => {
+      const one = natBinding({
+        addresses: [EXTERNAL],
+        flows: 10,
+        portRange: { first: 3000, last: 3000 },
+        allocation: 'leased',
+      });
+      const { object } = new Replica(one);
+      assert.notEqual(bind(object, 1, 4000), NONE);
+      assert.equal(bind(object, 2, 4000), NONE);
+      assert.equal(bind(object, 2, 4000, NOW + 300 + CLOCK_SKEW_GUARD_S - 1), NONE);
+      const later = NOW + 300 + CLOCK_SKEW_GUARD_S;
+      assert.notEqual(bind(object, 2, 4000, later), NONE, 'an exhausted region is looked at again');
+      assert.equal(find(object, 1, 4000, later), NONE);
+      assert.equal(object.describe(later)['collisions'], 0);
+    });
+
+    it('gives a binding that ran out its port again, if nobody else took it', () => {
+      const { object } = new Replica(definition);
+      const port = object.externalPort(bind(object, 1, 4000));
+      const again = bind(object, 1, 4000, NOW + 1000);
+      assert.equal(object.externalPort(again), port);
+      assert.equal(object.expires(again), NOW + 1300);
+    });
+
+    it('binds ICMP identifiers whatever their number', () => {
+      const { object } = new Replica(definition);
+      for (const identifier of [0, 1, 500, 65_535]) {
+        const slot = bind(object, 1, identifier, NOW, 1);
+        assert.notEqual(slot, NONE);
+        assert.equal(findInbound(object, swap(object.externalPort(slot)), NOW, 1), slot);
+      }
+      assert.equal(bind(object, 1, 5, NOW, 47), NONE);
+      assert.equal(object.refusal, Refusal.UNSUPPORTED);
+    });
+  });
+
+  describe('life of a binding', () => {
+    it('refreshes by rank and an eighth of the timeout, with a record that says all', () => {
+      const here = new Replica(definition);
+      const there = new Replica(definition);
+      const slot = bind(here.object, 1, 4000);
+      here.drain();
+      assert.ok(here.object.refresh(slot, Rank.NEW, NOW + 37, 300));
+      assert.deepEqual(here.drain(), []);
+      assert.ok(here.object.refresh(slot, Rank.NEW, NOW + 38, 300));
+      assert.ok(here.object.refresh(slot, Rank.ESTABLISHED, NOW + 38, 7440));
+      const records = here.drain();
+      assert.equal(records.length, 2);
+      assert.equal(there.apply(records[1], NOW), Applied.CHANGED, 'the binding itself was lost');
+      assert.equal(here.object.digest(NOW + 40), there.object.digest(NOW + 40));
+      assert.ok(here.object.refresh(slot, Rank.CLOSING, NOW + 50, 240));
+      assert.equal(here.object.expires(slot), NOW + 290);
+      assert.ok(here.object.renew(slot, NOW + 60, 240));
+      assert.equal(here.object.rank(slot), Rank.NEW);
+      assert.equal(here.object.refresh(slot, Rank.NEW, NOW + 600, 240), false, 'expired');
+    });
+
+    it('refuses what is over its capacity and puts nobody out (RFC 6888 REQ-11)', () => {
+      const small = natBinding({ addresses: [EXTERNAL], flows: 50, allocation: 'leased' });
+      const { object } = new Replica(small);
+      for (let n = 0; n < 50; n++) assert.notEqual(bind(object, n, 4000), NONE);
+      assert.equal(bind(object, 50, 4000), NONE);
+      assert.equal(object.refusal, Refusal.TABLE_FULL);
+      for (let n = 0; n < 50; n++) assert.notEqual(find(object, n, 4000), NONE);
+      assert.equal(object.describe(NOW)['used'], 50);
+      assert.notEqual(bind(object, 50, 4000, NOW + 302), NONE);
+    });
+
+    it('changes nothing when the log has no room', () => {
+      const replica = new Replica(definition, 0, 1, 1);
+      const { object } = replica;
+      let n = 0;
+      while (bind(object, n, 4000) !== NONE) n++;
+      assert.equal(object.refusal, Refusal.LOG_FULL);
+      assert.equal(find(object, n, 4000), NONE);
+      assert.equal(object.refresh(find(object, 0, 4000), 1, NOW, 7440), false);
+      assert.equal(object.describe(NOW)['log_full'], 2);
+      assert.equal([...object.entries(NOW)].length, n);
+      assert.equal(replica.drain().length, n);
+      assert.notEqual(bind(object, n, 4000), NONE);
+      assert.equal(object.locksHeld(), 0);
+    });
+
+    it('shows its entries in host order, filtered', () => {
+      const { object } = new Replica(definition);
+      bind(object, 0x0100000a, 40_001, NOW, TCP);
+      bind(object, 0x0200000a, 40_002);
+      const [entry, ...others] = object.entries(NOW, ({ protocol }) => protocol === TCP);
+      assert.deepEqual(others, []);
+      assert.equal(entry.internalAddress, 0x0100000a);
+      assert.equal(entry.internalPort, 40_001);
+      assert.equal(entry.externalAddress, EXTERNAL);
+      assert.equal(entry.externalPort & 1, 1);
+      assert.equal(entry.expires, NOW + 300);
+      assert.equal(entry.dead, false);
+    });
+  });
+
+  it('drops, counts and survives any words that are no record', () => {
+    const word = fc.oneof(fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }), fc.integer({ min: 0, max: 70_000 }));
+    const replica = new Replica(definition);
+    const { object, region } = replica;
+    bind(object, 1, 4000);
+    const digest = object.digest(NOW);
+    fc.assert(
+      fc.property(fc.nat({ max: 255 }), fc.array(word, { maxLength: 9 }), (op, words) => {
+        const malformed = object.describe(NOW)['malformed'];
+        const before = region.i32().slice(16);
+        const applied = replica.apply({ op, words }, NOW);
+        if (op !== NAT_BIND || words.length !== 6) assert.equal(applied, Applied.MALFORMED);
+        if (applied === Applied.MALFORMED) {
+          assert.equal(object.describe(NOW)['malformed'], malformed + 1);
+          assert.equal(Buffer.compare(Buffer.from(before.buffer), Buffer.from(region.i32().slice(16).buffer)), 0);
+        }
+      }),
+      { numRuns: 100 },
+    );
+    assert.equal(object.locksHeld(), 0);
+
+    const place = (1 << 16) | 4000;
+    const good = [5, endpoint(4000), place, NOW, 1 << 8, NOW + 10];
+    const wrong: [number, number, string][] = [
+      [1, endpoint(4000, 47), 'protocol'],
+      [1, endpoint(4000, TCP), 'place of another protocol'],
+      [2, -1, 'negative place'],
+      [2, 3 << 16, 'place past the last'],
+      [2, 1 << 16, 'port 0'],
+      [3, 0, 'no generation'],
+      [3, NOW + 11, 'generation after expiry'],
+      [4, 0, 'no claim'],
+      [4, (1 << 8) | 4, 'rank'],
+      [5, -1, 'expiry'],
+      [5, 2 ** 31 - 1, 'expiry out of all reason'],
+    ];
+    for (const [index, value, why] of wrong)
+      assert.equal(replica.apply({ op: NAT_BIND, words: good.with(index, value) }, NOW), Applied.MALFORMED, why);
+    assert.equal(object.digest(NOW), digest);
+    assert.equal(replica.apply({ op: NAT_BIND, words: good }, NOW), Applied.CHANGED);
+    const late = [6, endpoint(4000), place + 1, NOW - 20, 1 << 8, NOW - CLOCK_SKEW_GUARD_S];
+    assert.equal(replica.apply({ op: NAT_BIND, words: late }, NOW), Applied.CHANGED, 'its claim counts');
+    assert.equal(find(object, 6, 4000, NOW - 10), NONE, 'its flow is over');
+  });
+
+  it('says what is wrong with its options', () => {
+    const base = { addresses: [EXTERNAL], flows: 10, allocation: 'leased' } as const;
+    assert.throws(() => natBinding({ ...base, addresses: [] }), /0 external addresses/);
+    assert.throws(() => natBinding({ ...base, addresses: [1, 1] }), /twice/);
+    assert.throws(() => natBinding({ ...base, portRange: { first: 5, last: 4 } }), /port range/);
+    assert.throws(() => natBinding({ ...base, portRange: { first: 0, last: 4 } }), /port range/);
+    assert.throws(() => natBinding({ ...base, flows: 1.5 }), /capacity 1.5/);
+  });
+
+  it('is read only where it was opened so', () => {
+    const { region } = new Replica(definition);
+    const object = definition.open({
+      id: 0,
+      region,
+      secret: Int32Array.of(1, 2, 3, 4),
+      writer: null,
+      memberIndex: 0,
+      memberCount: 1,
+    });
+    assert.equal(find(object, 1, 4000), NONE);
+    assert.throws(() => bind(object, 1, 4000), /read only/);
   });
 });

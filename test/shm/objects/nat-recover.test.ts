@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { committedPosition, createLogRing, LogConsumer, recoverLog } from '../../../shm/log.js';
 import { NONE } from '../../../shm/none.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
-import { NAT_BIND, type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
+import { NAT_BIND, type NatBinding, natBinding, portAndProtocol, Refusal } from '../../../shm/objects/nat-binding.js';
 import { Applied } from '../../../shm/objects/object.js';
 import { Region } from '../../../shm/region.js';
 import { Countdown, Death, DyingJournal, DyingLog } from './dying.js';
@@ -186,6 +186,24 @@ describe('nat binding after a writer died', () => {
       }
       assert.ok(deaths > 5);
     });
+
+  it('is refused, and counted, while a dead writer still has the lock; nothing hangs', () => {
+    const mortal = new Mortal();
+    mortal.bind(7, NOW - 30);
+    const slot = mortal.find(7, NOW);
+    mortal.countdown.set(8);
+    assert.throws(() => mortal.object.refresh(slot, 1, NOW, 60), Death);
+    mortal.countdown.clear();
+    assert.ok(mortal.other.locksHeld() > 0);
+    assert.equal(mortal.find(7, NOW), slot, 'reading goes on');
+    assert.equal(mortal.other.refresh(slot, 1, NOW, 60), false);
+    const late = NOW + 100;
+    assert.equal(mortal.other.add(mortal.other.hash(7, KEY), 7, KEY, late, late + 60), NONE);
+    assert.equal(mortal.other.refusal, Refusal.CONTENDED);
+    assert.equal(mortal.other.describe(NOW)['contended'], 2);
+    assert.ok(mortal.recover() > 0);
+    assert.equal(mortal.other.add(mortal.other.hash(7, KEY), 7, KEY, late, late + 60), slot);
+  });
 
   it('keeps its hands off an operation of another object', () => {
     const mortal = new Mortal();
