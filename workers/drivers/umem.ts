@@ -10,9 +10,9 @@
  * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at 2 modulo 4.
  */
 
-import { NONE } from '../../shm/none.js';
 import { addressOf, adviseMemory, isNativeError } from '../native/index.js';
 import { PacketMemory } from '../packet/memory.js';
+import type { CompletionRing, FillRing } from './xsk-ring.js';
 
 export const UMEM_HEADROOM_BYTES = 2;
 /** Reserved by the kernel at the start of every chunk. */
@@ -28,6 +28,8 @@ export function frameBytesMax(chunkBytes: number): number {
 export class Umem {
   readonly memory: PacketMemory;
   private readonly free: Int32Array;
+  /** Of an offset, the bits that say which chunk it is in. */
+  private readonly chunkMask: number;
   private freeCount = 0;
 
   constructor(chunks: number, chunkBytes: number) {
@@ -39,6 +41,7 @@ export class Umem {
     const start = misaligned === 0 ? 0 : ALIGNMENT_BYTES - misaligned;
     this.memory = new PacketMemory(buffer, start, chunks, chunkBytes);
     advise(this.memory.u8);
+    this.chunkMask = -chunkBytes;
     this.free = new Int32Array(chunks);
     for (let chunk = chunks - 1; chunk >= 0; chunk--) this.give(chunk * chunkBytes);
   }
@@ -47,14 +50,22 @@ export class Umem {
     return this.freeCount;
   }
 
-  /** A free chunk's offset, or `NONE`. */
-  take(): number {
-    return this.freeCount === 0 ? NONE : this.free[--this.freeCount];
-  }
-
   /** Takes back the chunk that holds this offset. */
   give(offset: number): void {
-    this.free[this.freeCount++] = offset & -this.memory.chunkBytes;
+    this.free[this.freeCount++] = offset & this.chunkMask;
+  }
+
+  /** Takes back all chunks that were sent; returns how many. */
+  collect(completion: CompletionRing): number {
+    const count = completion.drain(this.free, this.freeCount, this.chunkMask);
+    this.freeCount += count;
+    return count;
+  }
+
+  /** Gives the kernel `count` chunks to receive into; there must be as many. */
+  supply(fill: FillRing, count: number): void {
+    this.freeCount -= count;
+    fill.put(this.free, this.freeCount, count);
   }
 }
 

@@ -130,11 +130,7 @@ export class XskPort {
 
   /** Takes back chunks that were sent. */
   private reap(): void {
-    const count = this.completion.peek();
-    if (count === 0) return;
-    for (let i = 0; i < count; i++) this.umem.give(this.completion.address(i));
-    this.completion.release(count);
-    this.outstanding -= count;
+    this.outstanding -= this.umem.collect(this.completion);
   }
 
   /** Gives the kernel chunks to receive into, as many as it lacks and there are. */
@@ -143,8 +139,7 @@ export class XskPort {
     if (umem.available < this.owed) this.reap();
     const count = Math.min(this.owed, umem.available);
     if (count === 0) return;
-    for (let i = 0; i < count; i++) this.fill.put(umem.take());
-    this.fill.submit();
+    umem.supply(this.fill, count);
     this.owed -= count;
     if (this.zeroCopy && this.fill.needsWakeup) waitReadable(this.fds, 0);
   }

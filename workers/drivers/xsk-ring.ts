@@ -47,13 +47,12 @@ export class FillRing {
     this.producer = Atomics.load(this.words, this.producerAt);
   }
 
-  put(address: number): void {
-    this.words[this.base + ((this.producer & this.mask) << ADDRESS_SHIFT)] = address;
-    this.producer = (this.producer + 1) | 0;
-  }
-
-  submit(): void {
-    Atomics.store(this.words, this.producerAt, this.producer);
+  /** Puts the addresses `from[at … at + count)` into the ring and shows them. */
+  put(from: Int32Array, at: number, count: number): void {
+    const { words, base, mask, producer } = this;
+    for (let i = 0; i < count; i++) words[base + (((producer + i) & mask) << ADDRESS_SHIFT)] = from[at + i];
+    this.producer = (producer + count) | 0;
+    Atomics.store(words, this.producerAt, this.producer);
   }
 
   /** Whether the driver sleeps until it is told of new chunks. Zero-copy only. */
@@ -164,17 +163,15 @@ export class CompletionRing {
     this.consumer = Atomics.load(this.words, this.consumerAt);
   }
 
-  peek(): number {
-    return (Atomics.load(this.words, this.producerAt) - this.consumer) | 0;
-  }
-
-  /** Address of the chunk `i` places after the first waiting. */
-  address(i: number): number {
-    return this.words[this.base + (((this.consumer + i) & this.mask) << ADDRESS_SHIFT)];
-  }
-
-  release(count: number): void {
-    this.consumer = (this.consumer + count) | 0;
-    Atomics.store(this.words, this.consumerAt, this.consumer);
+  /** Takes all addresses waiting, masked, into `into` from `at` on, and gives their places back. Returns how many. */
+  drain(into: Int32Array, at: number, addressMask: number): number {
+    const { words, base, mask, consumer } = this;
+    const count = (Atomics.load(words, this.producerAt) - consumer) | 0;
+    if (count === 0) return 0;
+    for (let i = 0; i < count; i++)
+      into[at + i] = words[base + (((consumer + i) & mask) << ADDRESS_SHIFT)] & addressMask;
+    this.consumer = (consumer + count) | 0;
+    Atomics.store(words, this.consumerAt, this.consumer);
+    return count;
   }
 }
