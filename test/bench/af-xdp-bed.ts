@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { findCompiler, PROJECT } from '../testbed/compile.js';
 import type { Program } from '../testbed/program.js';
 import { Testbed } from '../testbed/testbed.js';
+import { median } from './result.js';
 
 export const GENERATOR_CORE = 0;
 export const FORWARDER_CORE = 1;
@@ -26,11 +27,29 @@ const FLOWS = 1000;
 const FRAME_BYTES = 60;
 const WARM_UP_MS = 1000;
 
+/** A burst fills the forwarder's rx ring; it is forwarded well before it is looked at. */
+const BURSTS = 12;
+const FILL_MS = 40;
+const DRAIN_MS = 40;
+/** For a signal to have stopped a process. */
+const STOP_MS = 5;
+
 /** What one measurement saw. */
 export interface Measured {
   readonly packetsPerS: number;
   /** Processor time of the forwarder per packet forwarded. */
   readonly cpuNsPerPacket: number;
+}
+
+/** Whose processor time is measured. */
+export interface Forwarder {
+  /** Nanoseconds so far. */
+  cpuNs(): number;
+  /**
+   * A process that may be stopped for a moment, so that packets pile up in its ring: then its time is that of full batches,
+   * and neither its idle rounds nor how much of the core it is left by others count. `null`: measured as it goes.
+   */
+  readonly program: Program | null;
 }
 
 export class Bed {
@@ -94,29 +113,52 @@ export class Bed {
     return ['in0', 'out0', mode, `${RING_SIZE}`, this.testbed.mac('generator', 'eth0'), NEXT_HOP_MAC];
   }
 
-  /** Traffic at full speed for a while, after a warm-up. `cpuNs` tells the forwarder's processor time so far. */
-  async measure(ms: number, cpuNs: () => number): Promise<Measured> {
-    const argv = [this.testbed.mac('router', 'in0'), FIRST_CLIENT, SERVER, `${FLOWS}`, `${FRAME_BYTES}`, '0'];
-    const generator = this.testbed.start('generator', 'generator', [
-      'taskset',
-      '-c',
-      `${GENERATOR_CORE}`,
-      this.generator,
-      'eth0',
-      ...argv,
-    ]);
+  /** Traffic at full speed for a while, after a warm-up, and then in bursts. */
+  async measure(ms: number, forwarder: Forwarder): Promise<Measured> {
+    const to = [this.testbed.mac('router', 'in0'), FIRST_CLIENT, SERVER];
+    const argv = [this.generator, 'eth0', ...to, `${FLOWS}`, `${FRAME_BYTES}`, '0'];
+    const pinned = ['taskset', '-c', `${GENERATOR_CORE}`, ...argv];
+    const generator = this.testbed.start('generator', 'generator', pinned);
     try {
       await generator.waitFor(/ready/);
       await pause(WARM_UP_MS);
-      const [startMs, startPackets, startCpu] = [performance.now(), this.forwarded(), cpuNs()];
+      const [startMs, startPackets, startCpu] = [performance.now(), this.forwarded(), forwarder.cpuNs()];
       await pause(ms);
-      const [endMs, endPackets, endCpu] = [performance.now(), this.forwarded(), cpuNs()];
+      const [endMs, endPackets, endCpu] = [performance.now(), this.forwarded(), forwarder.cpuNs()];
       const packets = endPackets - startPackets;
       if (packets === 0) throw new Error(`nothing was forwarded:\n${this.testbed.report()}`);
-      return { packetsPerS: (packets * 1000) / (endMs - startMs), cpuNsPerPacket: (endCpu - startCpu) / packets };
+      const { program } = forwarder;
+      return {
+        packetsPerS: (packets * 1000) / (endMs - startMs),
+        cpuNsPerPacket:
+          program === null ? (endCpu - startCpu) / packets : await this.bursts(generator, program, forwarder),
+      };
     } finally {
+      generator.kill('SIGCONT');
       await generator.stop();
     }
+  }
+
+  /** Processor time per packet of bursts that wait in the forwarder's ring, their median. */
+  private async bursts(generator: Program, program: Program, forwarder: Forwarder): Promise<number> {
+    const costs: number[] = [];
+    generator.kill('SIGSTOP');
+    await pause(DRAIN_MS);
+    for (let burst = 0; burst < BURSTS; burst++) {
+      program.kill('SIGSTOP');
+      await pause(STOP_MS);
+      generator.kill('SIGCONT');
+      await pause(FILL_MS);
+      generator.kill('SIGSTOP');
+      await pause(STOP_MS);
+      const [startPackets, startCpu] = [this.forwarded(), forwarder.cpuNs()];
+      program.kill('SIGCONT');
+      await pause(DRAIN_MS);
+      const packets = this.forwarded() - startPackets;
+      if (packets > 0) costs.push((forwarder.cpuNs() - startCpu) / packets);
+    }
+    if (costs.length === 0) throw new Error(`no burst was forwarded:\n${this.testbed.report()}`);
+    return median(costs);
   }
 
   async down(): Promise<void> {

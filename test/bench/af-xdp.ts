@@ -6,7 +6,8 @@
  *  - constellationd with its NAT, as an operator runs it;
  *  - the kernel, routing with nftables masquerade on the forwarder's core (receive packet steering takes it there).
  *
- * They take turns for several rounds, and each round's ratios are taken, for such machines are noisy.
+ * Processor time per packet is measured on bursts that fill the ring, so at full batches; the kernel's as it goes, from its
+ * ticks. They take turns for several rounds, and each round's ratios are taken, for such machines are noisy.
  */
 
 import { fileURLToPath } from 'node:url';
@@ -43,7 +44,7 @@ const l2fwd =
     const program = bed.startL2fwd(mode);
     try {
       await program.waitFor(/ready/);
-      return await bed.measure(ms, () => threadCpuNs(program.pid));
+      return await bed.measure(ms, { program, cpuNs: () => threadCpuNs(program.pid) });
     } finally {
       await program.stop();
     }
@@ -55,7 +56,7 @@ const driverAlone =
     const program = bed.startForwarder('forward', [process.execPath, FORWARD, ...bed.forwarding(mode)]);
     try {
       await program.waitFor(/ready/);
-      return await bed.measure(ms, () => threadCpuNs(program.pid));
+      return await bed.measure(ms, { program, cpuNs: () => threadCpuNs(program.pid) });
     } finally {
       await program.stop('SIGKILL');
     }
@@ -78,8 +79,9 @@ const nat =
       transport: { kind: 'unicast' },
     });
     await site.start();
+    const { program } = site;
     try {
-      const measured = await bed.measure(ms, () => threadCpuNs(site.program.pid, WORKER));
+      const measured = await bed.measure(ms, { program, cpuNs: () => threadCpuNs(program.pid, WORKER) });
       const { nat_outbound: translated } = await site.counters();
       if (!(translated >= (measured.packetsPerS * ms) / 1000)) throw new Error('packets passed untranslated');
       return measured;
@@ -107,7 +109,7 @@ const PLAIN = `
 const kernel: Measure = async (bed, ms) => {
   await bed.testbed.run('router', ['sh', '-ec', MASQUERADE]);
   try {
-    return await bed.measure(ms, () => softIrqNs(FORWARDER_CORE));
+    return await bed.measure(ms, { program: null, cpuNs: () => softIrqNs(FORWARDER_CORE) });
   } finally {
     await bed.testbed.run('router', ['sh', '-ec', PLAIN]);
   }
