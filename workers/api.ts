@@ -3,6 +3,8 @@
 // What packets are.
 export { NONE } from '../shm/none.js';
 // State objects.
+export { type BloomFilter, bloom } from '../shm/objects/bloom.js';
+export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 // How a middlebox is declared.
