@@ -7,6 +7,7 @@
  */
 
 import { type AckBoard, VectorRecord } from '../../shm/ack-board.js';
+import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { type Datagram, type MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
@@ -40,6 +41,8 @@ export interface ChannelContext {
 /** Messages with new units in one poll, and units sent again in one scan: so a poll is bounded. */
 const NEW_MESSAGES_MAX = 64;
 const RETRANSMIT_UNITS_MAX = 64;
+/** Longest record an object tells without the log's help. */
+const UNTOLD_WORDS = 8;
 /** Between two scans for units to send again. */
 const SCAN_SPACING_MS = 2;
 /** The log is scanned at least so often while something is not acknowledged. */
@@ -48,6 +51,8 @@ const SCAN_IDLE_MS = 1000;
 export class SendChannel {
   readonly object: number;
   readonly log: UnitLog;
+  private readonly source: StateObject;
+  private readonly untold = new Int32Array(UNTOLD_WORDS);
   private readonly stage: Stage;
   private readonly context: ChannelContext;
   private readonly self: number;
@@ -74,6 +79,7 @@ export class SendChannel {
   constructor(object: StateObject, log: UnitLog, context: ChannelContext) {
     const { settings, board } = context;
     this.object = object.id;
+    this.source = object;
     this.log = log;
     this.stage = new Stage(object);
     this.context = context;
@@ -85,6 +91,7 @@ export class SendChannel {
     this.served = board.served(this.object);
     if (log.unsent !== log.head) this.nextScan = 0;
     board.setHungry(this.object, false);
+    board.setNumbered(this.object, log.nextSequence - 1);
     if (board.sequence(this.object) === 0) board.setSequence(this.object, log.floor - 1);
   }
 
@@ -132,8 +139,24 @@ export class SendChannel {
       weight += stage.weight[i];
     }
     this.append(weight, begin, stage.used);
+    context.board.setNumbered(this.object, this.log.nextSequence - 1);
     context.counts.add('state_tx_coalesce_failed', stage.failures);
     stage.clear();
+    this.source.settle?.(this.log.nextSequence - 1);
+  }
+
+  /** What the workers counted while their logs were full. */
+  private tellUntold(): number {
+    const { source, untold } = this;
+    if (source.nextUntold === undefined || !this.makeRoom()) return 0;
+    let told = 0;
+    for (let room = true; room; told++) {
+      const next = source.nextUntold(untold, 0);
+      if (next === NONE) break;
+      room = this.add(next & 0xff, untold, 0, next >>> 8);
+    }
+    this.cut();
+    return told;
   }
 
   private append(count: number, begin: number, end: number): void {
@@ -143,7 +166,7 @@ export class SendChannel {
 
   /** Sends what is due. Returns how much was done: messages sent and units pruned. */
   poll(now: number, outlet: Outlet): number {
-    let work = this.readBoard();
+    let work = this.readBoard() + this.tellUntold();
     if (this.ids.length === 1) return work + this.discard(now);
     work += this.sendNew(now, outlet);
     if (now >= this.nextScan) work += this.retransmit(now, outlet);
@@ -160,6 +183,8 @@ export class SendChannel {
     const { board, peers, counts } = this.context;
     if (peers.revivals !== this.revivals) {
       this.revivals = peers.revivals;
+      // How often a unit was sent into silence says nothing about a member that is heard again.
+      this.log.forgetAttempts();
       if (this.log.head !== this.log.unsent) this.nextScan = 0;
     }
     const changes = board.changes(this.object);

@@ -16,6 +16,7 @@
  * | -------------- | --------------------- | ------------------------------------------------------------------------------ |
  * | free → held    | `append`              | the entry is written, then `tail` stored                                       |
  * | held → sent    | `markSent`            | attempts grows from 0; units are first sent in order                           |
+ * | sent → sent    | `forgetAttempts`      | attempts falls to 1                                                            |
  * | sent → free    | `prune`, all have it  | `floor`, then `head`; a thread that dies between is made good by `open`         |
  * | held → free    | never                 | what was not sent is not lost                                                  |
  */
@@ -162,6 +163,12 @@ export class UnitLog {
     return next;
   }
 
+  /** Lets every unit that was sent count as sent once. */
+  forgetAttempts(): void {
+    for (let position = this.head; position !== this.unsent; position = this.load(position))
+      this.words[(this.skipPadding(position) & this.mask) + ENTRY.at.attempts] = 1;
+  }
+
   /** Lets go of the sent units that lie wholly at or below `sequence`. Returns how many they were. */
   prune(sequence: number): number {
     let position = this.head;
@@ -204,11 +211,4 @@ export class UnitLog {
     }
     Atomics.store(this.header, HEADER.at.head, head);
   }
-}
-
-/** Words of units held in one object's log, for threads that only look. */
-export function unitLogUsedWords(region: Region): number {
-  const header = region.i32(0, HEADER.words);
-  const head = Atomics.load(header, HEADER.at.head);
-  return (Atomics.load(header, HEADER.at.tail) - head) | 0;
 }

@@ -183,6 +183,20 @@ describe('replication core', () => {
     assert.ok(network.append(0, 0, NOTE, taken));
   });
 
+  it('sends what a silent member lacks as soon as it is heard again, however often it was sent before', () => {
+    const network = new Network({ seed: 12, members: 2 });
+    network.run(500);
+    network.members[1].up = false;
+    for (let i = 0; i < 10; i++) {
+      network.append(0, 0, NOTE, i);
+      network.run(20);
+    }
+    network.run(60_000);
+    network.members[1].up = true;
+    // A keepalive, a round trip, and the times that members wait for their turn; the back-off would be 5 s.
+    assert.ok(network.runUntil(() => network.members[1].objects[0].applied === 10, 2000));
+  });
+
   it('talks again with a member that started anew, and sends it what is still held', () => {
     const network = new Network({ seed: 11, members: 3, loss: 0.1 });
     for (let i = 0; i < 50; i++) network.append(1, 0, NOTE, i);
