@@ -65,12 +65,17 @@ export function readTranslated(file: string): string[] {
   return endpoints;
 }
 
-/** The server's answer to each, `gapMs` apart, and once more after `againMs`: TCP does not give up after one try. */
-export function writeReplies(file: string, endpoints: readonly string[], gapMs: number, againMs: number): void {
+/** The server's answer to each, `gapMs` apart, and each again at all of `triesMs`. */
+export function writeReplies(
+  file: string,
+  endpoints: readonly string[],
+  gapMs: number,
+  triesMs: readonly number[],
+): void {
   write(
     file,
     endpoints.flatMap((endpoint, n) =>
-      [0, againMs].map((later) => ({
+      triesMs.map((later) => ({
         atMs: n * gapMs + later,
         text: `tcp ${SERVER} > ${endpoint} SA to ${MAC.outside} from ${MAC.router}`,
       })),

@@ -96,5 +96,6 @@ function summaryLine({ seconds, sites, origins }: Picture): string {
     (site) =>
       `${site.name}: ${site.rxPackets} packets in, ${site.flows} flows, ${site.records} records (${site.coalesced} merged), lag ${site.lagRecords}`,
   );
-  return `${seconds.toFixed(0).padStart(4)} s  ${parts.join(' | ')} | ${downloads} downloads, ${early} first replies too early`;
+  if (origins.length > 0) parts.push(`${downloads} downloads, ${early} first replies too early`);
+  return `${seconds.toFixed(0).padStart(4)} s  ${parts.join(' | ')}`;
 }
