@@ -192,6 +192,11 @@ describe('replication core', () => {
       network.run(20);
     }
     network.run(60_000);
+    // Right after a probe, which is the oldest unit: its next turn would be the furthest away.
+    const { counts } = network.members[0];
+    const probes = counts.value('state_tx_retransmissions');
+    assert.ok(network.runUntil(() => counts.value('state_tx_retransmissions') > probes, 10_000));
+    network.run(50);
     network.members[1].up = true;
     // A keepalive, a round trip, and the times that members wait for their turn; the back-off would be 5 s.
     assert.ok(network.runUntil(() => network.members[1].objects[0].applied === 10, 2000));
