@@ -48,6 +48,8 @@ export interface DataPlaneParts {
   /** `null` for wire mode: frames pass with their addresses unchanged. */
   readonly router: Router | null;
   readonly idle: IdleMode;
+  /** Called about once a second, between rounds: for what is too slow for every batch. */
+  readonly everySecond?: () => void;
   /** Unix time in milliseconds; tests and the simulator give their own. */
   readonly clock?: () => number;
 }
@@ -63,6 +65,8 @@ export class DataPlane implements Agent {
   private readonly router: Router | null;
   private readonly idle: Idle;
   private readonly clock: () => number;
+  private readonly everySecond: () => void;
+  private second = 0;
   private readonly parser: Parser;
   private readonly traffic: Traffic;
   private readonly columns: Columns<typeof COUNTERS>;
@@ -80,6 +84,7 @@ export class DataPlane implements Agent {
     this.router = parts.router;
     this.idle = new Idle(driver, parts.idle);
     this.clock = parts.clock ?? Date.now;
+    this.everySecond = parts.everySecond ?? (() => {});
     this.parser = new Parser(driver.memory, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
     this.traffic = new Traffic(ports, row, catalogue);
     this.columns = columnsOf(catalogue, COUNTERS);
@@ -91,8 +96,12 @@ export class DataPlane implements Agent {
   /** Works until main asks the data plane to end. */
   run(): void {
     while (this.control.phase < Phase.QUIET) {
-      if (this.idle.after(this.doWork())) this.row[this.columns.idle_sleeps]++;
+      if (this.idle.after(this.doWork())) {
+        this.row[this.columns.idle_sleeps]++;
+        this.tick(coarseSeconds(this.clock()));
+      }
     }
+    this.everySecond();
   }
 
   /** One round. Returns the number of packets. */
@@ -118,7 +127,14 @@ export class DataPlane implements Agent {
     this.driver.transmit(batch);
     if (logged) this.control.ring();
     this.row[this.columns.batches]++;
+    this.tick(now);
     return packets;
+  }
+
+  private tick(now: number): void {
+    if (now === this.second) return;
+    this.second = now;
+    this.everySecond();
   }
 
   /** From here on `egress` is a port to send by, or `DROPPED`. */

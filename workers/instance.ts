@@ -12,8 +12,9 @@ import { MetricCatalogue, Metrics } from '../shm/metrics.js';
 import { createNextHops } from '../shm/next-hops.js';
 import { createJournals, Journal } from '../shm/objects/journal.js';
 import type { StateObject, Writer } from '../shm/objects/object.js';
-import { type Declaration, declareChain, type Link, openState } from './chain.js';
+import { createLocals, type Declaration, declareChain, type Link, openState } from './chain.js';
 import { dataPlaneMetrics } from './data-plane.js';
+import { AF_XDP_METRICS } from './drivers/af-xdp-metrics.js';
 import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
 import type { Middlebox } from './middlebox.js';
@@ -66,6 +67,8 @@ export interface SharedBuffers {
   readonly control: SharedArrayBuffer;
   readonly metrics: SharedArrayBuffer;
   readonly journals: SharedArrayBuffer;
+  /** Per object what is counted per writer, and what of it was told: of this instance alone. */
+  readonly locals: SharedArrayBuffer;
   readonly ackBoard: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
@@ -141,6 +144,7 @@ export class Instance {
       control: createControl(slots.count),
       metrics: new SharedArrayBuffer(catalogueOf(plan, declaration).bytes(slots.count)),
       journals: createJournals(slots.count),
+      locals: createLocals(declaration, slots.workers).buffer,
       ackBoard: createAckBoard(objects, members.length, incarnation),
       unitLogs: createUnitLogs(objects, unitLogBytes),
       nextHops: createNextHops(plan.routes.length),
@@ -156,10 +160,10 @@ export class Instance {
 
   /** State objects in the order of their ids; `writer` null opens them to read only. */
   openObjects(writer: Writer | null): StateObject[] {
-    return openState(this.declaration, this.arena, writer, {
-      memberIndex: selfIndex(this.plan.replication),
-      memberCount: this.plan.replication.members.length,
-    });
+    const { members } = this.plan.replication;
+    const member = { memberIndex: selfIndex(this.plan.replication), memberCount: members.length };
+    const locals = { buffer: this.buffers.locals, stripes: this.slots.workers };
+    return openState(this.declaration, this.arena, writer, member, locals);
   }
 
   journal(thread: number): Journal {
@@ -175,7 +179,7 @@ export function writerId(thread: number): number {
 function catalogueOf(plan: InstancePlan, declaration: Declaration): MetricCatalogue {
   return new MetricCatalogue([
     ...dataPlaneMetrics(plan.routes.length),
-    ...(plan.io.driver === 'pcap' ? PCAP_METRICS : []),
+    ...(plan.io.driver === 'pcap' ? PCAP_METRICS : AF_XDP_METRICS),
     ...declaration.metrics,
     ...REPLICATION_METRICS,
   ]);

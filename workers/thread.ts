@@ -12,6 +12,7 @@ import type { Agent } from './agent.js';
 import { openProcesses } from './chain.js';
 import { DataPlane } from './data-plane.js';
 import { AfXdpDriver } from './drivers/af-xdp.js';
+import { AfXdpCounts } from './drivers/af-xdp-metrics.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { PcapDriver } from './drivers/pcap.js';
 import { Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
@@ -57,11 +58,23 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
     ports,
     draining: () => control.phase !== Phase.RUN,
   });
-  const driver = openDriver(instance, thread, row);
+  const { driver, everySecond } = openDriver(instance, thread, row);
   const neighbours = new NextHopReader(buffers.nextHops, ports);
   const router = new Router(driver.memory, plan.routes, neighbours, catalogue);
   const { idle } = plan;
-  const dataPlane = new DataPlane({ driver, ports, processes, log, control, thread, catalogue, row, router, idle });
+  const dataPlane = new DataPlane({
+    driver,
+    ports,
+    processes,
+    log,
+    control,
+    thread,
+    catalogue,
+    row,
+    router,
+    idle,
+    everySecond,
+  });
   try {
     ready(instance, thread, plan.workerCores[thread]);
     dataPlane.run();
@@ -70,20 +83,24 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
   }
 }
 
-function openDriver(instance: Instance, thread: number, row: Float64Array): PacketDriver {
+interface OpenDriver {
+  readonly driver: PacketDriver;
+  everySecond(): void;
+}
+
+function openDriver(instance: Instance, thread: number, row: Float64Array): OpenDriver {
   const { io, idle } = instance.plan;
+  const { catalogue } = instance.metrics;
   if (io.driver === 'af_xdp') {
     const ports = io.ports.map((port) => ({ ...port, queue: thread }));
-    return new AfXdpDriver({ ports, ringSize: io.ringSize, chunks: io.frames, busy: idle === 'spin' });
+    const driver = new AfXdpDriver({ ports, ringSize: io.ringSize, chunks: io.frames, busy: idle === 'spin' });
+    const counts = new AfXdpCounts(driver, row, catalogue);
+    return { driver, everySecond: () => counts.note() };
   }
   const events = new EventWriter(instance.buffers.events[thread]);
-  return new PcapDriver({
-    ports: io.ports,
-    pace: io.pace,
-    catalogue: instance.metrics.catalogue,
-    row,
-    report: (problem) => events.write('warn', problem),
-  });
+  const report = (problem: string): void => events.write('warn', problem);
+  const driver = new PcapDriver({ ports: io.ports, pace: io.pace, catalogue, row, report });
+  return { driver, everySecond: () => {} };
 }
 
 async function runSend(instance: Instance, thread: number): Promise<void> {

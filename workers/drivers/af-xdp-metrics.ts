@@ -1,0 +1,67 @@
+/** What the kernel and the driver count of a worker's AF_XDP sockets, as metrics: where packets go that nobody sees. */
+
+import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
+import { type Columns, columnsOf, counterMetrics } from '../counters.js';
+import type { AfXdpDriver } from './af-xdp.js';
+
+const COUNTERS = {
+  xdp_rx_dropped: 'frames the kernel dropped before the rx ring, above all longer than a packet buffer has room for',
+  xdp_rx_ring_full: 'frames the kernel dropped because the rx ring was full: the worker was too slow',
+  xdp_fill_ring_empty: 'times the kernel wanted a packet buffer and the fill ring had none',
+  xdp_tx_ring_full: 'dropped: the tx ring of the egress port was full',
+  xdp_tx_invalid: 'dropped: the frame fits no packet buffer, or the kernel refused its descriptor',
+  xdp_kick_errors: 'times the kernel could not be made to send',
+} as const;
+
+export const AF_XDP_METRICS: Metric[] = counterMetrics(COUNTERS);
+
+export class AfXdpCounts {
+  private readonly driver: AfXdpDriver;
+  private readonly row: Float64Array;
+  private readonly columns: Columns<typeof COUNTERS>;
+  /** What was already added to the row, which outlives this driver. */
+  private readonly added = new Map<number, number>();
+
+  constructor(driver: AfXdpDriver, row: Float64Array, catalogue: MetricCatalogue) {
+    this.driver = driver;
+    this.row = row;
+    this.columns = columnsOf(catalogue, COUNTERS);
+  }
+
+  /** Asks the kernel: a system call per socket, so not per batch. */
+  note(): void {
+    const { columns } = this;
+    const ports = this.driver.statistics();
+    const sum = (of: (port: (typeof ports)[number]) => number): number =>
+      ports.reduce((total, port) => total + of(port), 0);
+    this.raise(
+      columns.xdp_rx_dropped,
+      sum((port) => port.rxDropped),
+    );
+    this.raise(
+      columns.xdp_rx_ring_full,
+      sum((port) => port.rxRingFull),
+    );
+    this.raise(
+      columns.xdp_fill_ring_empty,
+      sum((port) => port.rxFillRingEmpty),
+    );
+    this.raise(
+      columns.xdp_tx_ring_full,
+      sum((port) => port.txRingFull),
+    );
+    this.raise(
+      columns.xdp_tx_invalid,
+      sum((port) => port.txInvalid + port.txInvalidDescriptors),
+    );
+    this.raise(
+      columns.xdp_kick_errors,
+      sum((port) => port.kickErrors),
+    );
+  }
+
+  private raise(column: number, count: number): void {
+    this.row[column] += count - (this.added.get(column) ?? 0);
+    this.added.set(column, count);
+  }
+}
