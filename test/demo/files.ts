@@ -15,6 +15,7 @@ import { compiled } from '../testbed/compile.js';
 import { converged, eventually, Instance } from '../testbed/instance.js';
 import { Program } from '../testbed/program.js';
 import { DAEMON, siteConfig, writeConfig } from '../testbed/site.js';
+import { OWN_PREFIX, sweepFolders } from '../testbed/sweep.js';
 import { MAC, readReceived, readTranslated, writeReplies, writeRequests } from './capture.js';
 import { siteFigures } from './figures.js';
 import type { DemoOptions, Outcome } from './outcome.js';
@@ -28,6 +29,7 @@ const ANSWERS = FLOWS * TRIES_MS.length;
 const MEMBERS = ['a', 'b'].map((name, i) => ({ name, id: i + 1, address: `127.0.0.${i + 1}` }));
 
 export async function runFiles(options: DemoOptions, interrupted: AbortSignal): Promise<Outcome> {
+  sweepFolders();
   const demo = new FilesDemo(options, interrupted, await freePort());
   try {
     let outcome = await demo.run();
@@ -46,7 +48,7 @@ export async function runFiles(options: DemoOptions, interrupted: AbortSignal): 
 }
 
 class FilesDemo {
-  private readonly folder = mkdtempSync(join(tmpdir(), 'constellation-demo-'));
+  private readonly folder = mkdtempSync(join(tmpdir(), `${OWN_PREFIX}demo-`));
   private readonly options: DemoOptions;
   private readonly interrupted: AbortSignal;
   private readonly port: number;
@@ -73,6 +75,7 @@ class FilesDemo {
     writeReplies(this.path('replies.pcap'), endpoints, GAP_MS, TRIES_MS);
     const b = await this.start('b', { outside: 'replies.pcap' });
     await this.watch(start, [a, b], async () => ((await b.counters())['port1_rx_packets'] ?? 0) >= ANSWERS);
+    this.view.leave();
     return this.conclude(a, b);
   }
 
@@ -155,7 +158,6 @@ class FilesDemo {
   async clear(): Promise<void> {
     await Promise.all(this.programs.map((program) => program.stop()));
     this.programs = [];
-    this.view.leave();
   }
 
   async close(): Promise<void> {

@@ -93,15 +93,16 @@ async function run(sites: TwoSites, options: DemoOptions, interrupted: AbortSign
 }
 
 function introduce(wanMs: number): void {
-  const client = findTool('curl') === null ? 'a small Node client (curl is not installed)' : 'curl';
+  const curl = findTool('curl') !== null;
   console.log(`
    client ──▶ site a ──▶ servers       requests leave through site a …
    client ◀── site b ◀── servers       … and replies return through site b
-              a ⇄ b                    which know each other's bindings ${wanMs} ms late: a multicast WAN, emulated
+              a ⇄ b                    which hears of site a's bindings ${wanMs} ms later, over an emulated WAN
 
-Two constellationd on real packets (AF_XDP) in network namespaces; ${client} downloads from three servers, every
-byte is checked. A reply that reaches site b before the state did is dropped there, and TCP sends it again after 1 s.
-That is the price of replicating asynchronously: shown as "reply before state", and in the times to connect.
+Two constellationd on real packets (AF_XDP), in network namespaces. ${curl ? 'curl' : 'A small Node client'} downloads from three servers, near
+and far, and every byte is checked.${curl ? '' : ' (curl is not installed.)'} A reply that reaches site b before the state did is dropped there,
+and TCP tries again after 1 s. That is the price of replicating asynchronously; it shows as "reply before state"
+and in the times to connect.
 `);
 }
 

@@ -49,8 +49,9 @@ export class View {
     this.drawn = lines.length;
   }
 
-  /** What is written from now on goes below the last picture; the next picture below that. */
+  /** Takes the picture away: what is written from now on stands in its place. */
   leave(): void {
+    if (this.drawn > 0) this.out.write(`${upBy(this.drawn)}${CLEAR_BELOW}`);
     this.drawn = 0;
   }
 }

@@ -47,9 +47,23 @@ function entries(folder: string): string[] {
 export function sweep(): string[] {
   const namespaces = entries('/run/netns').filter(isStale);
   removeNamespaces(namespaces);
-  const folders = entries(RUNS_FOLDER).filter(isStale);
-  for (const folder of folders) rmSync(join(RUNS_FOLDER, folder), { recursive: true, force: true });
-  return [...namespaces, ...folders];
+  return [...namespaces, ...sweepFolders()];
+}
+
+/** The files alone: needs no privilege, and leaves what is another user's. */
+export function sweepFolders(): string[] {
+  return [RUNS_FOLDER, tmpdir()].flatMap((parent) =>
+    entries(parent).filter((name) => isStale(name) && remove(parent, name)),
+  );
+}
+
+function remove(parent: string, name: string): boolean {
+  try {
+    rmSync(join(parent, name), { recursive: true, force: true });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Ends every process in the namespaces and removes them. Synchronous: it also runs while the process exits. */
