@@ -70,6 +70,8 @@ export class LogProducer {
   private committed: number;
   private published: number;
   private claimed: number;
+  /** Number of the batch under way: grows with every `publish` that had something to publish. */
+  batch = 1;
 
   /** Opens the ring where the last producer left it: records it committed and did not publish are published first. */
   constructor(buffer: SharedArrayBuffer) {
@@ -126,6 +128,7 @@ export class LogProducer {
   publish(): boolean {
     if (this.published === this.committed) return false;
     this.published = this.committed;
+    this.batch++;
     Atomics.store(this.control, TAIL, this.committed);
     return true;
   }

@@ -4,6 +4,13 @@
 export { NONE } from '../shm/none.js';
 // State objects.
 export { type BloomFilter, bloom } from '../shm/objects/bloom.js';
+export {
+  type CounterCells,
+  type CounterCellsOptions,
+  counterCells,
+  type WireForm,
+} from '../shm/objects/counter-cells.js';
+export { type Counter, type CounterVector, counter, counterVector } from '../shm/objects/counters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';

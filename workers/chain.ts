@@ -10,6 +10,8 @@ import type { Arena, ArenaObject } from '../shm/arena.js';
 import { MAX_OBJECT_ID } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { StateDefinition, StateObject, Writer } from '../shm/objects/object.js';
+import { Region } from '../shm/region.js';
+import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { Middlebox, Process } from './middlebox.js';
 import { peersOf } from './ports.js';
@@ -100,6 +102,25 @@ function declareState(
   }
 }
 
+/** Byte offset of each object's local memory, and of the end, for that many data plane workers. */
+export function layoutLocals({ definitions }: Declaration, stripes: number): number[] {
+  const offsets = [0];
+  for (const { localBytes } of definitions)
+    offsets.push(offsets[offsets.length - 1] + roundUp(localBytes?.(stripes) ?? 0, BYTES_PER_LINE));
+  return offsets;
+}
+
+/** The memory of this instance alone, that no snapshot has, and how many workers it was made for. */
+export interface Locals {
+  readonly buffer: SharedArrayBuffer;
+  readonly stripes: number;
+}
+
+export function createLocals(declaration: Declaration, stripes: number): Locals {
+  const bytes = layoutLocals(declaration, stripes)[declaration.definitions.length];
+  return { buffer: new SharedArrayBuffer(bytes), stripes };
+}
+
 export interface Member {
   /** This instance's place among the members in the order of their ids, and how many there are. */
   readonly memberIndex: number;
@@ -112,9 +133,21 @@ export function openState(
   arena: Arena,
   writer: Writer | null,
   { memberIndex, memberCount }: Member,
+  locals: Locals = createLocals(declaration, 1),
 ): StateObject[] {
+  const { buffer, stripes } = locals;
+  const offsets = layoutLocals(declaration, stripes);
   return declaration.definitions.map((definition, id) =>
-    definition.open({ id, region: arena.region(id), secret: arena.secret, writer, memberIndex, memberCount }),
+    definition.open({
+      id,
+      region: arena.region(id),
+      secret: arena.secret,
+      writer,
+      memberIndex,
+      memberCount,
+      local: new Region(buffer, offsets[id], offsets[id + 1] - offsets[id]),
+      stripes,
+    }),
   );
 }
 

@@ -34,9 +34,15 @@ export interface OpenContext {
   /** This instance's place among the members in the order of their ids, and how many there are: for leased regions. */
   readonly memberIndex: number;
   readonly memberCount: number;
+  /** The object's memory of this instance alone, of `localBytes(stripes)`: outside the arena, in no snapshot. */
+  readonly local?: Region;
+  /** Data plane workers: their writer ids are 1…`stripes`, and each has a stripe of what is counted per writer. */
+  readonly stripes?: number;
 }
 
 export interface StateDefinition<T extends StateObject = StateObject> extends Omit<ArenaObject, 'name'> {
+  /** Bytes of instance-local memory, for an object that counts per writer. */
+  localBytes?(stripes: number): number;
   open(context: OpenContext): T;
 }
 
@@ -73,6 +79,35 @@ export interface StateObject {
    * it did, and then the later one is not sent.
    */
   coalesce(op: number, words: Int32Array, earlier: number, later: number, length: number): boolean;
+
+  /**
+   * Asked by the send thread of each of our records when it is staged, before it is coalesced: fills in, in place, what is
+   * told best as it is then (a counter's total). Returns false when there is nothing to tell any more: the record is dropped.
+   */
+  tell?(op: number, words: Int32Array, at: number, length: number): boolean;
+
+  /**
+   * Writes the payload of a record that the log had no room for at `words[at …]` (of at most 8 words, operation `op` of the
+   * result's low byte) and returns `length << 8 | op`; `NONE` when there is none. Send thread; each is then staged.
+   */
+  nextUntold?(words: Int32Array, at: number): number;
+
+  /** Everything told is safe in the unit log, with numbers up to `sequence`. Send thread. */
+  settle?(sequence: number): void;
+
+  /**
+   * Takes in the content of another instance's region, a copy in the layout of ours: a snapshot, or the other half of a healed
+   * partition. Repeatable, and whatever the order of merges the result is the same. Called by the receive thread, or by
+   * main at a barrier. Returns the number of entries that changed ours; throws, before anything is changed, where the object's
+   * wire form cannot merge.
+   */
+  merge?(from: Region, now: number): number;
+
+  /**
+   * Bound on what the member who acknowledged our records up to `sequence` has not counted of what is counted here.
+   * Off the packet path.
+   */
+  errorBound?(sequence: number): number;
 
   /** Digest of the replicated content, equal at two instances that hold the same: 16 hex digits. Off the packet path. */
   digest(): string;

@@ -33,12 +33,13 @@ export class Stage {
     this.object = object;
   }
 
-  /** Copies a record in, for which there must be room. Returns whether it was merged into an earlier one. */
+  /** Copies a record in, for which there must be room. Returns whether it left no words: merged, or with nothing to tell. */
   add(op: number, from: Int32Array, at: number, length: number): boolean {
     const { words, used } = this;
     const header = recordHeader(this.object.id, op, length);
     words[used] = header;
     for (let i = 0; i < length; i++) words[used + 1 + i] = from[at + i];
+    if (this.isTold(op, used + 1, length)) return true;
     const slot = this.slotOf(op, used + 1, length);
     if (slot === NONE) this.failures++;
     else if (this.merge(slot, header, op, used + 1, length)) return true;
@@ -73,6 +74,18 @@ export class Stage {
     }
     this.weight[earlier]++;
     return true;
+  }
+
+  /** Lets the object fill the record in as things stand now; whether that was told already. */
+  private isTold(op: number, at: number, length: number): boolean {
+    const { object } = this;
+    if (object.tell === undefined) return false;
+    try {
+      return !object.tell(op, this.words, at, length);
+    } catch {
+      this.failures++;
+      return true; // what it would say is not known
+    }
   }
 
   clear(): void {

@@ -1,0 +1,124 @@
+/**
+ * What of an object's counts has been handed to replication: per cell the amount already told, written by the send thread
+ * alone.
+ *
+ * Lies in instance-local memory, outside the snapshot, so that a send thread that dies between telling a cell and having
+ * the record safe in the unit log takes nothing with it: the log ring still holds its marks, and the undo notes give back
+ * what the told amounts were at the last cut, so the marks say the same once more.
+ *
+ *     head         undo count, checkpoints, told volume (f64)
+ *     undo         (cell, pad, old amount f64) of every change since the last cut, noted before it
+ *     checkpoints  (sequence number f64, told volume f64): how much had been told up to which record
+ *     told         f64 per cell
+ *
+ * | transition         | who                     | how                                                                  |
+ * | ------------------ | ----------------------- | -------------------------------------------------------------------- |
+ * | told → told more   | `tell`                  | undo note, its count, then the amount                                |
+ * | noted → settled    | `settle`, after the cut | undo count 0; a death just before sends the round's records twice,    |
+ * |                    |                         | which only increments feel (as with any object, see workers/send.ts) |
+ * | noted → taken back | `takeBack`, by a successor | amounts put back in reverse order                                 |
+ */
+
+import type { Region } from '../region.js';
+import { BYTES_PER_LINE, LINE, roundUp, struct } from '../struct.js';
+
+const HEAD = struct({ undo: LINE, checkpoints: 1, volume: 2 });
+/** More than one round of the send thread takes from the log rings (workers/send.ts). */
+const UNDO_NOTES = 8192;
+const CHECKPOINTS = 256;
+const NOTE_BYTES = 16;
+
+export function toldBytes(cells: number): number {
+  return roundUp(HEAD.bytes + (UNDO_NOTES + CHECKPOINTS) * NOTE_BYTES + cells * 8, BYTES_PER_LINE);
+}
+
+export class Told {
+  private readonly head: Int32Array;
+  private readonly volumeAt: Float64Array;
+  private readonly undoCells: Int32Array;
+  private readonly undoAmounts: Float64Array;
+  private readonly checkpoints: Float64Array;
+  private readonly amounts: Float64Array;
+
+  constructor(region: Region, cells: number) {
+    this.head = region.i32(0, HEAD.words);
+    this.volumeAt = region.f64(HEAD.at.volume * 4, 1);
+    this.undoCells = region.i32(HEAD.bytes, UNDO_NOTES * 4);
+    this.undoAmounts = region.f64(HEAD.bytes, UNDO_NOTES * 2);
+    this.checkpoints = region.f64(HEAD.bytes + UNDO_NOTES * NOTE_BYTES, CHECKPOINTS * 2);
+    this.amounts = region.f64(HEAD.bytes + (UNDO_NOTES + CHECKPOINTS) * NOTE_BYTES, cells);
+  }
+
+  amount(cell: number): number {
+    return this.amounts[cell];
+  }
+
+  /** Told since the start, over all cells. */
+  get volume(): number {
+    return this.volumeAt[0];
+  }
+
+  /** The cell now stands at `total`: returns what is new since it was last told. Send thread only. */
+  tell(cell: number, total: number): number {
+    const told = this.amounts[cell];
+    if (total === told) return 0;
+    const count = this.head[HEAD.at.undo];
+    if (count < UNDO_NOTES) {
+      this.undoCells[4 * count] = cell;
+      this.undoAmounts[2 * count + 1] = told;
+      this.head[HEAD.at.undo] = count + 1;
+    }
+    this.amounts[cell] = total;
+    this.volumeAt[0] += total - told;
+    return total - told;
+  }
+
+  /** Everything told so far is safe in the unit log, as records up to number `sequence`. Send thread only. */
+  settle(sequence: number): void {
+    const { head, checkpoints } = this;
+    if (head[HEAD.at.undo] === 0) return;
+    head[HEAD.at.undo] = 0;
+    let count = head[HEAD.at.checkpoints];
+    if (count === CHECKPOINTS) count = this.thin();
+    checkpoints[2 * count] = sequence;
+    checkpoints[2 * count + 1] = this.volumeAt[0];
+    head[HEAD.at.checkpoints] = count + 1;
+  }
+
+  /**
+   * The amount surely contained in the records up to number `sequence`; never too much. Any thread: one that reads while the
+   * send thread writes may be told too little.
+   */
+  volumeUpTo(sequence: number): number {
+    for (let i = this.head[HEAD.at.checkpoints] - 1; i >= 0; i--)
+      if (this.checkpoints[2 * i] <= sequence) return this.checkpoints[2 * i + 1];
+    return 0;
+  }
+
+  /** Counts as told, though by another: what a snapshot brought, or what a fold took out of the stripes (negative). */
+  adjust(cell: number, by: number): void {
+    this.amounts[cell] += by;
+  }
+
+  /** Every second checkpoint goes: the past gets coarser, and an answer from it only more careful. */
+  private thin(): number {
+    for (let i = 1; i < CHECKPOINTS; i += 2) {
+      this.checkpoints[i - 1] = this.checkpoints[2 * i];
+      this.checkpoints[i] = this.checkpoints[2 * i + 1];
+    }
+    this.head[HEAD.at.checkpoints] = CHECKPOINTS / 2;
+    return CHECKPOINTS / 2;
+  }
+
+  /** Undoes what a dead send thread had told and not cut; `each` is told the cells. First of all in a send thread. */
+  takeBack(each: (cell: number) => void): void {
+    for (let i = this.head[HEAD.at.undo] - 1; i >= 0; i--) {
+      const cell = this.undoCells[4 * i];
+      const old = this.undoAmounts[2 * i + 1];
+      this.volumeAt[0] += old - this.amounts[cell];
+      this.amounts[cell] = old;
+      each(cell);
+    }
+    this.head[HEAD.at.undo] = 0;
+  }
+}
