@@ -74,6 +74,24 @@ export class ExternalPlaces {
     return ((first * this.addressCount + index) << 16) | swapPort(port);
   }
 
+  /** `find` for columns of raw addresses and of keys, raw port (16) | protocol (8). */
+  findAll(addresses: Int32Array, keys: Int32Array, places: Int32Array, count: number): void {
+    const { table, shift, mask, addressCount } = this;
+    for (let i = 0; i < count; i++) {
+      const address = addresses[i];
+      const key = keys[i];
+      const protocol = key >>> 16;
+      const first = protocol === 6 ? 0 : protocol === 17 ? 1 : protocol === 1 ? 2 : -1;
+      let at = Math.imul(address, SPREAD) >>> shift;
+      while (table[2 * at + 1] !== 0 && table[2 * at] !== address) at = (at + 1) & mask;
+      const index = table[2 * at + 1] - 1;
+      places[i] =
+        index < 0 || first < 0
+          ? -1
+          : ((first * addressCount + index) << 16) | ((key & 0xff) << 8) | ((key >>> 8) & 0xff);
+    }
+  }
+
   /** Raw external address of a place. */
   address(place: number): number {
     return this.addresses[(place >>> 16) % this.addressCount];

@@ -35,7 +35,7 @@
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../clock.js';
-import { hash2, hashWords } from '../hash.js';
+import { hash2, hash2All, hashWords } from '../hash.js';
 import { NONE } from '../none.js';
 import { BYTES_PER_WORD, powerOfTwo, struct } from '../struct.js';
 import { LOCK_MASK, type Transaction } from './transaction.js';
@@ -128,9 +128,75 @@ export class FlowSlots {
     return hash2(this.k0, this.k1, key0, key1);
   }
 
+  hash2All(key0: Int32Array, key1: Int32Array, out: Int32Array, count: number): void {
+    hash2All(this.k0, this.k1, key0, key1, out, count);
+  }
+
   /** Brings the home slot of a hash into the cache. */
   touch(hash: number): void {
     this.touched ^= this.words[this.base + ((hash & this.mask) << this.shift)];
+  }
+
+  /** `touch` for a column of hashes, or of slots. A loop of next to nothing, so that many misses are under way at once. */
+  touchAll(hashes: Int32Array, count: number): void {
+    const { words, base, mask, shift } = this;
+    let touched = 0;
+    for (let i = 0; i < count; i++) touched ^= words[base + ((hashes[i] & mask) << shift)];
+    this.touched = touched;
+  }
+
+  /**
+   * `find2` for columns of keys and their hashes, and more: `slots[i]` is that of an entry that has not expired by `now` and
+   * whose value word `flag` is 0, else `NONE`.
+   */
+  find2All(
+    hashes: Int32Array,
+    key0: Int32Array,
+    key1: Int32Array,
+    slots: Int32Array,
+    count: number,
+    flag: number,
+    now: number,
+  ): void {
+    const { words, base, mask, shift } = this;
+    const flagAt = this.valueAt + flag;
+    for (let i = 0; i < count; i++) {
+      const hash = hashes[i];
+      const tag = hash >>> 8;
+      let slot = hash & mask;
+      let found = -1; // NONE, which as an import is no constant to the compiler
+      for (let probes = 0; probes < WINDOW; probes++) {
+        const at = base + (slot << shift);
+        const state = (words[at + LOCK] >>> STATE_SHIFT) & 0xff;
+        if (state === USED) {
+          if (words[at + KEY] === key0[i] && words[at + KEY + 1] === key1[i] && words[at + RANK] >>> 8 === tag) {
+            if (words[at + flagAt] === 0 && words[at + EXPIRES] > now) found = slot;
+            break;
+          }
+        } else if (state === EMPTY) break;
+        slot = (slot + 1) & mask;
+      }
+      slots[i] = found;
+    }
+  }
+
+  /**
+   * Makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not expired by `now`, whose first value word is
+   * `values[i]` and whose value word `flag` is 0.
+   */
+  checkAll(slots: Int32Array, values: Int32Array, count: number, flag: number, now: number): void {
+    const { words, base, mask, shift, valueAt } = this;
+    const flagAt = valueAt + flag;
+    for (let i = 0; i < count; i++) {
+      const at = base + ((slots[i] & mask) << shift);
+      if (
+        ((words[at + LOCK] >>> STATE_SHIFT) & 0xff) !== USED ||
+        words[at + valueAt] !== values[i] ||
+        words[at + flagAt] !== 0 ||
+        words[at + EXPIRES] <= now
+      )
+        slots[i] = -1;
+    }
   }
 
   /** The same for a slot: `slot` may be any number. */

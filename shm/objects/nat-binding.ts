@@ -218,6 +218,37 @@ export class NatBinding implements StateObject {
     if (place !== NONE) this.flows.touchSlot(this.claims.owner(place));
   }
 
+  /**
+   * Finds the bindings of `count` packets from inside at once: `slots[i]` is that of the endpoint `addresses[i]`, `keys[i]`
+   * (see `portAndProtocol`), or `NONE`; `hashes[i]` is for `add`. In passes over the columns, so that hashing runs without
+   * calls and cache misses overlap. A binding made since is found by `findOutbound`.
+   */
+  findOutboundAll(
+    addresses: Int32Array,
+    keys: Int32Array,
+    hashes: Int32Array,
+    slots: Int32Array,
+    count: number,
+    now: number,
+  ): void {
+    this.flows.hash2All(addresses, keys, hashes, count);
+    this.flows.touchAll(hashes, count);
+    this.flows.find2All(hashes, addresses, keys, slots, count, DEAD, now);
+  }
+
+  /** `place` for columns of external addresses and keys (see `portAndProtocol`). */
+  placeAll(addresses: Int32Array, keys: Int32Array, places: Int32Array, count: number): void {
+    this.places.findAll(addresses, keys, places, count);
+  }
+
+  /** Finds the bindings of `count` places, `NONE` among them, at once: `slots[i]` is that of `places[i]`, or `NONE`. */
+  findInboundAll(places: Int32Array, slots: Int32Array, count: number, now: number): void {
+    this.claims.touchAll(places, count);
+    this.claims.ownerAll(places, slots, count);
+    this.flows.touchAll(slots, count);
+    this.flows.checkAll(slots, places, count, DEAD, now);
+  }
+
   /** The slot of an internal endpoint's valid binding, or `NONE`. */
   findOutbound(hash: number, address: number, portAndProtocol: number, now: number): number {
     const flows = this.flows;

@@ -54,6 +54,21 @@ export class PortClaims {
     this.touched ^= this.words[this.base + (place << SHIFT)];
   }
 
+  /** `touch` for a column of places, `NONE` among them. */
+  touchAll(places: Int32Array, count: number): void {
+    const { words, base } = this;
+    let touched = 0;
+    // NONE is -1: its word is before the claims, and exists.
+    for (let i = 0; i < count; i++) touched ^= words[base + (places[i] << SHIFT)];
+    this.touched = touched;
+  }
+
+  /** `owner` for a column of places; for `NONE` that of no claim, and no place of any flow. */
+  ownerAll(places: Int32Array, slots: Int32Array, count: number): void {
+    const { words, base } = this;
+    for (let i = 0; i < count; i++) slots[i] = words[base + (places[i] << SHIFT) + AT_OWNER];
+  }
+
   generation(place: number): number {
     return this.words[this.base + (place << SHIFT) + AT_CLAIM] >>> 8;
   }

@@ -273,6 +273,45 @@ describe('nat binding', () => {
     });
   });
 
+  it('finds whole columns of packets as it finds each', () => {
+    const addresses = [EXTERNAL, EXTERNAL + (7 << 24)];
+    const { object } = new Replica(natBinding({ addresses, flows: 300, allocation: 'leased' }));
+    // Expired, closing, dead and live ones.
+    for (let n = 0; n < 200; n++) bind(object, n % 50, 4000 + n, NOW - (n % 5) * 100, n % 3 === 0 ? TCP : UDP);
+    for (let n = 0; n < 60; n++) {
+      const place = object.place(EXTERNAL, swap(1024 + n * 7), UDP);
+      object.apply(NAT_BIND, Int32Array.of(999, endpoint(n), place, NOW, 9 << 8, NOW + 50), 0, 6, 1, NOW);
+    }
+    const draws = Array.from({ length: 64 }, (_, i) => i);
+    for (let round = 0; round < 20; round++) {
+      const flows = draws.map((i) => (i * 13 + round * 31) % 220);
+      const inside = Int32Array.from(flows, (n) => n % 50);
+      const keys = Int32Array.from(flows, (n) => endpoint(4000 + n, n % 3 === 0 ? TCP : UDP));
+      const [hashes, slots, places, owners] = [0, 1, 2, 3].map(() => new Int32Array(64));
+      object.findOutboundAll(inside, keys, hashes, slots, 60, NOW);
+      // To ports that are bound, mostly; to others; and to an address that is not ours.
+      const bound = [...object.entries(NOW - 500)];
+      const external = Int32Array.from(draws, (i) =>
+        i % 9 === 0 ? 77 : bound[(i * 3 + round) % bound.length].externalAddress,
+      );
+      const outside = Int32Array.from(draws, (i) => {
+        const { externalPort, protocol } = bound[(i * 3 + round) % bound.length];
+        return i % 7 === 0 ? endpoint(i * 900, i % 2 === 0 ? 47 : 1) : endpoint(externalPort, protocol);
+      });
+      object.placeAll(external, outside, places, 60);
+      object.findInboundAll(places, owners, 60, NOW);
+      for (let i = 0; i < 60; i++) {
+        assert.equal(hashes[i], object.hash(inside[i], keys[i]));
+        assert.equal(slots[i], object.findOutbound(hashes[i], inside[i], keys[i], NOW));
+        assert.equal(places[i], object.place(external[i], outside[i] & 0xffff, outside[i] >>> 16));
+        assert.equal(owners[i], object.findInbound(places[i], NOW));
+      }
+      assert.ok(slots.some((slot) => slot > 0) && slots.includes(NONE));
+      assert.ok(owners.some((slot) => slot > 0) && owners.includes(NONE));
+      assert.equal(slots[60], 0, 'no more than asked');
+    }
+  });
+
   it('drops, counts and survives any words that are no record', () => {
     const word = fc.oneof(fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }), fc.integer({ min: 0, max: 70_000 }));
     const replica = new Replica(definition);
