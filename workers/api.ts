@@ -11,6 +11,7 @@ export {
   type WireForm,
 } from '../shm/objects/counter-cells.js';
 export { type Counter, type CounterVector, counter, counterVector } from '../shm/objects/counters.js';
+export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';

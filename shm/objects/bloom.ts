@@ -135,7 +135,7 @@ export class BloomFilter implements StateObject {
   }
 
   /** The chance, as the filter is filled now, that a key not added is found. Reads all of it. */
-  errorBound(): number {
+  falsePositiveRate(): number {
     return (this.setBits() / (this.mask + 1)) ** this.bitsPerKey;
   }
 

@@ -22,6 +22,7 @@
 
 import type { LogProducer } from '../log.js';
 import { NONE } from '../none.js';
+import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import { type Journal, JournalState } from './journal.js';
@@ -143,7 +144,7 @@ export class HyperLogLog implements StateObject {
   }
 
   /** The relative standard error of the estimate, 1.04 / √registers: two times in three it is nearer than that. */
-  errorBound(): number {
+  get standardError(): number {
     return 1.04 / Math.sqrt(this.registers);
   }
 
@@ -174,6 +175,15 @@ export class HyperLogLog implements StateObject {
     if (words[earlier] >> 8 !== words[later] >> 8) return false;
     words[earlier] = Math.max(words[earlier], words[later]);
     return true;
+  }
+
+  /** The larger rank of each register; ranks that cannot be are passed by. */
+  merge(from: Region): number {
+    const theirs = from.u8(COUNTS.bytes, this.registers);
+    let changed = 0;
+    for (let i = 0; i < this.registers; i++)
+      if (theirs[i] > this.bytes[i] && theirs[i] <= this.rankMax && this.raise(i, theirs[i])) changed++;
+    return changed;
   }
 
   recover(_writerId: number, journal: Journal, logPosition: number): number {

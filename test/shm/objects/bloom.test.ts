@@ -21,7 +21,7 @@ describe('Bloom filter', () => {
       for (let n = 0; n < tries; n++) if (object.has2(n, 2)) wrong++;
       // Five standard deviations above the rate.
       assert.ok(wrong <= tries * rate + 5 * Math.sqrt(tries * rate), `${wrong} of ${tries} at rate ${rate}`);
-      assert.ok(object.errorBound() <= rate * 1.2, `${object.errorBound()}`);
+      assert.ok(object.falsePositiveRate() <= rate * 1.2, `${object.falsePositiveRate()}`);
       const keys = object.describe()['keys'];
       assert.ok(Math.abs(keys / capacity - 1) < 0.1, `${keys} keys of ${capacity}`);
       assert.equal(replica.drain().length, 0, 'nothing is logged');

@@ -26,7 +26,7 @@ describe('HyperLogLog', () => {
           squares += error * error;
         }
         const { object } = new Replica(hyperLogLog({ precision }));
-        const bound = object.errorBound();
+        const bound = object.standardError;
         assert.equal(bound, 1.04 / Math.sqrt(2 ** precision));
         const rms = Math.sqrt(squares / seeds);
         assert.ok(rms <= bound * 1.34, `${size} keys, precision ${precision}: ${rms} of ${bound}`);
@@ -96,6 +96,25 @@ describe('HyperLogLog', () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  it('merges whole registers, in any grouping', () => {
+    const definition = hyperLogLog({ precision: 8 });
+    const sites = [0, 1, 2].map((site) => {
+      const replica = new Replica(definition, site, 3);
+      for (let n = 0; n < 400; n++) replica.object.add2(n + 300 * site, 0);
+      return replica;
+    });
+    const union = new Replica(definition);
+    for (let n = 0; n < 1000; n++) union.object.add2(n, 0);
+    const [left, right] = [new Replica(definition), new Replica(definition)];
+    for (const { region } of sites) left.object.merge(region);
+    right.object.merge(sites[2].region);
+    sites[1].object.merge(sites[0].region);
+    assert.ok(right.object.merge(sites[1].region) > 0);
+    assert.equal(right.object.merge(sites[1].region), 0, 'again');
+    assert.equal(left.object.digest(), union.object.digest());
+    assert.equal(right.object.digest(), union.object.digest());
   });
 
   it('refuses, counts and changes nothing when the log is full', () => {

@@ -1,0 +1,121 @@
+/**
+ * The nodes of a traffic dispersion graph and their degrees (graph.ts). A node is there while it has an edge. Degrees change
+ * within the transaction that inserts or reclaims the edge, under the nodes' own locks.
+ *
+ *     nodes    flow slots; key: node; value: out-degree, in-degree
+ */
+
+import { NONE } from '../none.js';
+import { struct } from '../struct.js';
+import { CONTENDED, FlowSlots, flowSlotsWords } from './flow-slots.js';
+import type { Transaction } from './transaction.js';
+
+const DEGREE = struct({ out: 1, in: 1 });
+const { out: OUT, in: IN } = DEGREE.at;
+/** A node is kept by its edges, not by a time. */
+const NEVER = 0x7fff_ffff;
+/** Any generation: nodes have none. */
+const GENERATION = 1;
+
+function shapeOf(capacity: number) {
+  return { capacity, keyWords: 1, valueWords: DEGREE.words };
+}
+
+export function graphNodesWords(capacity: number): number {
+  return flowSlotsWords(shapeOf(capacity));
+}
+
+export class GraphNodes {
+  /** Nodes that the last `connect` made, or the last `disconnect` took away: to be counted once the transaction stands. */
+  changed = 0;
+  private readonly slots: FlowSlots;
+  private readonly key = new Int32Array(1);
+  private fromGone: number = NONE;
+  private toGone: number = NONE;
+
+  constructor(words: Int32Array, base: number, capacity: number, secret: Int32Array) {
+    this.slots = new FlowSlots(words, base, shapeOf(capacity), secret);
+  }
+
+  outDegree(node: number): number {
+    return this.degree(node, OUT);
+  }
+
+  inDegree(node: number): number {
+    return this.degree(node, IN);
+  }
+
+  /**
+   * A new edge: both degrees go up by one, and nodes are made that were not there, at most `room`. 0, or `NONE` (no room) or
+   * `CONTENDED`: then the transaction is to be aborted.
+   */
+  connect(tx: Transaction, from: number, to: number, room: number): number {
+    this.changed = 0;
+    const outcome = this.raise(tx, from, OUT, room);
+    return outcome === 0 ? this.raise(tx, to, IN, room) : outcome;
+  }
+
+  /** An edge less. False: the transaction is to be aborted. After the commit `tidy` is to be called. */
+  disconnect(tx: Transaction, from: number, to: number): boolean {
+    this.changed = 0;
+    this.toGone = NONE;
+    this.fromGone = this.lower(tx, from, OUT);
+    if (this.fromGone === CONTENDED) return false;
+    this.toGone = this.lower(tx, to, IN);
+    return this.toGone !== CONTENDED;
+  }
+
+  /** Shortens searches over the nodes that the last `disconnect` took away. */
+  tidy(tx: Transaction): void {
+    if (this.fromGone !== NONE) this.slots.tidy(tx, this.fromGone);
+    if (this.toGone !== NONE) this.slots.tidy(tx, this.toGone);
+  }
+
+  forEach(see: (node: number, outDegree: number, inDegree: number) => void): void {
+    const { slots } = this;
+    for (let slot = 0; slot < slots.slots; slot++)
+      if (slots.isUsed(slot)) see(slots.key(slot, 0), slots.value(slot, OUT), slots.value(slot, IN));
+  }
+
+  locksHeld(): number {
+    return this.slots.locksHeld();
+  }
+
+  private degree(node: number, which: number): number {
+    const { slots, key } = this;
+    key[0] = node;
+    const slot = slots.find(slots.hash2(node, 0), key, 0);
+    return slot === NONE ? 0 : slots.value(slot, which);
+  }
+
+  private raise(tx: Transaction, node: number, which: number, room: number): number {
+    const { slots, key } = this;
+    key[0] = node;
+    const hash = slots.hash2(node, 0);
+    const slot = slots.acquire(tx, hash, key, 0, 0);
+    if (slot < 0) return slot;
+    if (slots.holds(slot, key, 0)) {
+      tx.set(slots.wordOf(slot, which), slots.value(slot, which) + 1);
+      return 0;
+    }
+    if (this.changed >= room) return NONE;
+    slots.hide(tx, slot);
+    for (let i = 0; i < DEGREE.words; i++) tx.set(slots.wordOf(slot, i), i === which ? 1 : 0);
+    slots.put(tx, slot, hash, key, 0, GENERATION, 0, NEVER);
+    this.changed++;
+    return 0;
+  }
+
+  /** The node's slot when it had no other edge, else `NONE`; `CONTENDED` when its lock was not to be had. */
+  private lower(tx: Transaction, node: number, which: number): number {
+    const { slots, key } = this;
+    key[0] = node;
+    const slot = slots.find(slots.hash2(node, 0), key, 0);
+    if (slot === NONE || !tx.lock(slots.lockOf(slot)) || !slots.holds(slot, key, 0)) return CONTENDED;
+    tx.set(slots.wordOf(slot, which), slots.value(slot, which) - 1);
+    if (slots.value(slot, OUT) !== 0 || slots.value(slot, IN) !== 0) return NONE;
+    slots.remove(tx, slot);
+    this.changed++;
+    return slot;
+  }
+}

@@ -1,0 +1,67 @@
+/** The record of a traffic dispersion graph's edge, and how two of them are joined: see graph.ts. */
+
+import { struct } from '../struct.js';
+
+/** The one operation in the log. */
+export const GRAPH_EDGE = 1;
+
+export const GRAPH_RECORD = struct({ from: 1, to: 1, generation: 1, expires: 1, packets: 2, bytes: 2 });
+const { generation: GENERATION, expires: EXPIRES, packets: PACKETS, bytes: BYTES } = GRAPH_RECORD.at;
+
+/** Counts have 53 bits: the low word unsigned, and what a number holds exactly above it. */
+export const HIGH_WORD_MAX = 0x1f_ffff;
+
+export function number53(words: Int32Array, at: number): number {
+  return words[at + 1] * 2 ** 32 + (words[at] >>> 0);
+}
+
+/** Adds `n` to the count at `words[at]`; it stays at the largest there is. */
+export function increase(words: Int32Array, at: number, n: number): void {
+  const low = (words[at] >>> 0) + (n >>> 0);
+  words[at] = low | 0;
+  if (low < 2 ** 32) return;
+  if (words[at + 1] < HIGH_WORD_MAX) words[at + 1]++;
+  else words[at] = -1;
+}
+
+/**
+ * Joins edge `b` into edge `a`, of one key and one member: the later generation stands; within one, each count and the
+ * expiry is the larger. Returns whether `a` changed.
+ */
+export function joinEdge(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
+  const order = b[bAt + GENERATION] - a[aAt + GENERATION];
+  if (order < 0) return false;
+  if (order > 0) {
+    for (let i = 0; i < GRAPH_RECORD.words; i++) a[aAt + i] = b[bAt + i];
+    return true;
+  }
+  let changed = false;
+  if (b[bAt + EXPIRES] > a[aAt + EXPIRES]) {
+    a[aAt + EXPIRES] = b[bAt + EXPIRES];
+    changed = true;
+  }
+  for (let count = PACKETS; count <= BYTES; count += BYTES - PACKETS) {
+    if (number53(b, bAt + count) <= number53(a, aAt + count)) continue;
+    a[aAt + count] = b[bAt + count];
+    a[aAt + count + 1] = b[bAt + count + 1];
+    changed = true;
+  }
+  return changed;
+}
+
+/** Whether words from the network can be an edge at all; `horizon` is the latest expiry believed. */
+export function isEdge(words: Int32Array, at: number, horizon: number): boolean {
+  const generation = words[at + GENERATION];
+  const expires = words[at + EXPIRES];
+  return (
+    generation > 0 &&
+    generation <= expires &&
+    expires <= horizon &&
+    isCount(words, at + PACKETS) &&
+    isCount(words, at + BYTES)
+  );
+}
+
+function isCount(words: Int32Array, at: number): boolean {
+  return words[at + 1] >= 0 && words[at + 1] <= HIGH_WORD_MAX;
+}
