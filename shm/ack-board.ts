@@ -5,7 +5,7 @@
  *
  *     header                                        objects, members, our incarnation          written once, at creation
  *     per object: line of the receive thread        owed, owedAt, changes
- *                 line of the send thread           served, hungry, sequence, datagram
+ *                 line of the send thread           served, hungry, numbered, sequence, datagram
  *     per (object, member): cell `reception`        what we have of that origin                written by the receive thread
  *     per (object, member): cell `acknowledged`     what that member has of ours               written by the receive thread
  *     per member:           cell `peer`             incarnation, last heard, round trips       written by the receive thread
@@ -18,6 +18,7 @@
  * | `served`   | value of `owed` up to which the send thread has acknowledged                                            |
  * | `changes`  | times any cell of the object, or of a peer, was written: the send thread looks no further if it is equal |
  * | `hungry`   | the send thread's log is full: ring its bell when an acknowledgement comes                              |
+ * | `numbered` | highest sequence number given to a record; stored before the record's ring is released, so a record is always in one of the two |
  * | `sequence`, `datagram` | highest numbers given to the network; stored before the system call that sends them, so a thread that sees an answer sees them (TSO; the answer crossed the kernel) |
  *
  * `owed` and `served` are each stored before the other side's word is read, both with sequentially consistent `Atomics`:
@@ -35,6 +36,7 @@ const CHANNEL = struct({
   owedAt: 2,
   served: LINE,
   hungry: 1,
+  numbered: 2,
   sequence: 2,
   datagram: 2,
 });
@@ -294,6 +296,10 @@ export class AckBoard {
     Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.hungry, hungry ? 1 : 0);
   }
 
+  setNumbered(object: number, sequence: number): void {
+    this.f64[(object * CHANNEL.words + CHANNEL.at.numbered) >> 1] = sequence;
+  }
+
   setSequence(object: number, sequence: number): void {
     this.f64[(object * CHANNEL.words + CHANNEL.at.sequence) >> 1] = sequence;
   }
@@ -339,6 +345,11 @@ export class AckBoard {
 
   hungry(object: number): boolean {
     return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.hungry) !== 0;
+  }
+
+  /** Highest sequence number given to a record of ours, sent or not; 0 at first. */
+  numbered(object: number): number {
+    return this.f64[(object * CHANNEL.words + CHANNEL.at.numbered) >> 1];
   }
 
   /** Highest sequence number of ours given to the network; 0 at first. */

@@ -72,6 +72,7 @@ describe('acknowledgement board', () => {
         vector.contiguous += 50;
         board.writeAcknowledged(object, member, vector);
       }
+      board.setNumbered(object, 2 ** 52 + object);
       board.setSequence(object, 2 ** 53 - 1 - object);
       board.setDatagram(object, 7 + object);
       board.setOwed(object, 1 + object);
@@ -94,6 +95,7 @@ describe('acknowledgement board', () => {
         other.readAcknowledged(object, member, vector);
         assert.equal(vector.contiguous, object * 100 + member + 50);
       }
+      assert.equal(other.numbered(object), 2 ** 52 + object);
       assert.equal(other.sequence(object), 2 ** 53 - 1 - object);
       assert.equal(other.datagram(object), 7 + object);
       assert.equal(other.owed(object), 1 + object);

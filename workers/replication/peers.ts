@@ -1,13 +1,11 @@
 /** Replication as the operator sees it: computed from shared memory by any thread, without asking the ones that work. */
 
 import { AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
-import { LogConsumer } from '../../shm/log.js';
 import { type ReplicationSettings, selfIndex } from './settings.js';
-import { unitLogRegion, unitLogUsedWords } from './unit-log.js';
 
 export interface PeerObject {
   readonly object: number;
-  /** Records of ours that it has not acknowledged. */
+  /** Records of ours, taken from the log rings, that it has not acknowledged. */
   readonly unacknowledged: number;
   /** Records of its that it said it sent and that we do not have. */
   readonly missing: number;
@@ -71,21 +69,9 @@ function readObject(board: AckBoard, object: number, member: number): PeerObject
   board.readAcknowledged(object, member, ours);
   return {
     object,
-    unacknowledged: ours.missing(board.sequence(object)),
+    unacknowledged: ours.missing(board.numbered(object)),
     missing: theirs.missing(theirs.highest),
     acknowledgedThrough: ours.contiguous,
     receivedThrough: theirs.contiguous,
   };
-}
-
-/**
- * Whether every operation written to the log rings has been acknowledged by every member. Exact once the workers have
- * ended: main asks it before it stops the replication threads.
- */
-export function isSettled(logs: readonly SharedArrayBuffer[], unitLogs: SharedArrayBuffer, objects: number): boolean {
-  // The rings first: a record leaves its ring only when it is in a unit log.
-  if (logs.some((log) => new LogConsumer(log).backlog !== 0)) return false;
-  for (let object = 0; object < objects; object++)
-    if (unitLogUsedWords(unitLogRegion(unitLogs, object, objects)) !== 0) return false;
-  return true;
 }

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
-import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
+import { AckBoard, PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
 import { recordHeader } from '../../../shm/log.js';
 import {
   Datagram,
@@ -334,10 +334,31 @@ describe('a receiver under hostile datagrams', () => {
     new AckBoard(member.board).readAcknowledged(1, 1, read);
     assert.deepEqual([read.contiguous, read.ranges, read.start(0), read.end(0)], [3, 1, 6, 7]);
     assert.equal(member.counts.value('state_rx_acks_stale'), 1);
+    const reception = new VectorRecord();
+    new AckBoard(member.board).readReception(1, 1, reception);
+    assert.equal(reception.datagram, 9, 'and it is the latest that is echoed');
     vector.incarnation = 2 ** 40;
     vector.contiguous = 9;
     assert.equal(member.receiver.receive(forge(10, 1, [], vector), network.now, 0), null);
     assert.equal(member.counts.value('state_rx_acks_stale'), 2, 'of an earlier life of ours');
+  });
+
+  it('takes one round trip from each of its datagrams, however often it is echoed', () => {
+    const network = new Network({ seed: 9, members: 2 });
+    const [member] = network.members;
+    network.members[1].up = false;
+    network.run(10);
+    const vector = new VectorRecord();
+    vector.incarnation = 2 ** 40 + 1;
+    vector.datagram = 1;
+    vector.stamp = (network.now - 5) * 1000;
+    const peer = new PeerRecord();
+    for (let datagram = 1; datagram <= 3; datagram++) {
+      network.now += 10;
+      assert.equal(member.receiver.receive(forge(datagram, 1, [], vector), network.now, 0), null);
+      new AckBoard(member.board).readPeer(1, peer);
+      assert.deepEqual([peer.samples, peer.latest], [1, 15]);
+    }
   });
 
   it('lets no defect of an object stop it', () => {

@@ -4,12 +4,13 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { createAckBoard } from '../../../shm/ack-board.js';
 import { Control, createControl, Phase, ThreadState } from '../../../shm/control.js';
-import { createLogRing, LogProducer } from '../../../shm/log.js';
+import { createLogRing, LogConsumer, LogProducer } from '../../../shm/log.js';
 import { MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { NONE } from '../../../shm/none.js';
 import type { Delivery } from '../../../shm/objects/object.js';
+import { monotonicMs } from '../../../workers/monotonic.js';
 import { REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
-import { isSettled } from '../../../workers/replication/peers.js';
+import { readPeers } from '../../../workers/replication/peers.js';
 import { newIncarnation, type ReplicationSettings } from '../../../workers/replication/settings.js';
 import { createUnitLogs } from '../../../workers/replication/unit-log.js';
 import type { Faults } from '../../../workers/transport/fault.js';
@@ -87,7 +88,8 @@ export class TestInstance {
   }
 
   get settled(): boolean {
-    return isSettled(this.buffers.logs, this.buffers.unitLogs, this.deliveries.length);
+    if (this.buffers.logs.some((log) => new LogConsumer(log).backlog !== 0)) return false;
+    return readPeers(this.buffers.ackBoard, this.settings, monotonicMs()).every((peer) => peer.unacknowledged === 0);
   }
 
   async stop(): Promise<void> {
