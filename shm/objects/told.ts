@@ -98,6 +98,8 @@ export class Told {
   /** Counts as told, though by another: what a snapshot brought, or what a fold took out of the stripes (negative). */
   adjust(cell: number, by: number): void {
     this.amounts[cell] += by;
+    for (let i = this.head[HEAD.at.undo] - 1; i >= 0; i--)
+      if (this.undoCells[4 * i] === cell) this.undoAmounts[2 * i + 1] += by;
   }
 
   /** Every second checkpoint goes: the past gets coarser, and an answer from it only more careful. */
