@@ -1,6 +1,7 @@
 /** Real programs through two real instances: whatever way packets take, the right bytes come. */
 
 import { strict as assert } from 'node:assert';
+import { availableParallelism } from 'node:os';
 import { needs } from '../support/require.js';
 import { fetchAll, startServer } from '../testbed/http/fetch.js';
 import { converged } from '../testbed/instance.js';
@@ -61,6 +62,24 @@ describe('end to end: downloads', function () {
         await converged([a, b]);
       });
     });
+
+  it('200 at once, two workers at each site, each way through either worker of either site', async function () {
+    if (availableParallelism() < 2) this.skip();
+    await withTwoSites({ routing: 'spread', workers: 2, wan: { delay_ms: 2 } }, async ({ testbed, a, b }) => {
+      await startServer(testbed, 'server');
+      const fetched = await fetchAll(testbed, 'client', { ...LOAD, sources: [...CLIENTS_OF_A, ...CLIENTS_OF_B] });
+      assertAllFetched(fetched, DOWNLOADS);
+      for (const site of [a, b]) {
+        assert.equal((await site.threads()).length, 4);
+        const [first, second] = await site.byThread('batches');
+        assert.ok(
+          first > 0 && second > 0,
+          `both workers of site ${site.name} had packets: ${first}, ${second} batches`,
+        );
+      }
+      await converged([a, b]);
+    });
+  });
 
   it('ping, out through site a and back through site b', async function () {
     if (findPing() === null) needs(this, 'tool:ping');

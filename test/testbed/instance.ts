@@ -61,6 +61,13 @@ export class Instance {
     return Object.fromEntries(rows.map((row) => [row.name, row.total]));
   }
 
+  /** One counter, thread by thread. */
+  async byThread(name: string): Promise<readonly number[]> {
+    const row = (await this.ask<CounterRow>(`show counters ${name}`)).find((candidate) => candidate.name === name);
+    if (row === undefined) throw new Error(`site ${this.name} has no counter ${name}`);
+    return row.threads;
+  }
+
   /** Whether it runs and every thread is ready. */
   async isReady(): Promise<boolean> {
     try {

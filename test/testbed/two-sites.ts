@@ -42,6 +42,8 @@ export interface TwoSitesOptions extends SiteOptions {
   readonly seed?: number;
   /** Neighbours on the sites' own links are found by ARP, not entered by hand. */
   readonly arp?: boolean;
+  /** Data plane workers of each site, one for each queue of its interfaces; 1 unless told. */
+  readonly workers?: number;
   /** How the sites' configurations name their next hops; by IPv4 address unless told. */
   readonly next_hop?: 'address' | 'mac';
 }
@@ -63,19 +65,19 @@ export function twoSitesTopology(options: TwoSitesOptions): Topology {
   const routing = options.routing ?? 'asymmetric';
   const servers = options.servers ?? [];
   const core = servers.length === 0 ? 'server' : 'internet';
-  const arp = options.arp === true;
+  const more = { arp: options.arp === true, ...(options.workers === undefined ? {} : { queues: options.workers }) };
   const links: Link[] = ['a', 'b'].flatMap((site, i) => [
     wire(
       `inside-${site}`,
       end('client', site, `10.0.${i + 1}.2/30`),
       end(`site-${site}`, 'inside', `10.0.${i + 1}.1/30`),
-      arp,
+      more,
     ),
     wire(
       `outside-${site}`,
       end(core, site, `192.0.2.${4 * i + 1}/30`),
       end(`site-${site}`, 'outside', `192.0.2.${4 * i + 2}/30`),
-      arp,
+      more,
     ),
   ]);
   links.push({
@@ -109,8 +111,8 @@ function end(node: string, name: string, address: string): End {
   return { node, interface: name, addresses: [address] };
 }
 
-function wire(name: string, a: End, b: End, arp: boolean): Link {
-  return { name, ends: [a, b], arp };
+function wire(name: string, a: End, b: End, more: Partial<Link>): Link {
+  return { name, ends: [a, b], ...more };
 }
 
 function client(routing: Routing): Node {
@@ -152,7 +154,9 @@ export class TwoSites {
         outside: { interface: 'outside', next_hop: byMac ? testbed.mac(core, name) : `192.0.2.${4 * i + 1}` },
       };
       const place = { self: name, members, ports, external: [EXTERNAL], core: i };
-      return new Site(testbed, `site-${name}`, place, options);
+      const { workers } = options;
+      const threads = workers === undefined ? {} : { workers: Array.from({ length: workers }, (_, core) => core) };
+      return new Site(testbed, `site-${name}`, place, { ...options, threads: { ...threads, ...options.threads } });
     };
     this.a = site('a', 0);
     this.b = site('b', 1);
