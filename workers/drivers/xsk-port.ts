@@ -37,6 +37,8 @@ export class XskPort {
   kickErrors = 0;
   /** The last kick's errno, or 0. */
   lastError = 0;
+  /** Of no use but to make `touch` load: V8 drops loads whose value goes nowhere. */
+  touched = 0;
 
   private readonly umem: Umem;
   private readonly rx: RxRing;
@@ -76,12 +78,25 @@ export class XskPort {
     if (count !== 0) {
       this.rx.read(batch.start, batch.length, at, count);
       this.rx.release(count);
+      this.touch(batch, at, count);
       for (let i = at; i < at + count; i++) batch.port[i] = index;
       this.owed += count;
     }
     if (this.owed !== 0) this.replenish();
     if (this.unsent) this.kick();
     return count;
+  }
+
+  /**
+   * Loads the line with the headers of every frame. The kernel wrote them on another core, and here the misses overlap, while
+   * whoever parses would wait for one after the other: it saved a quarter of a NAT's time per packet.
+   */
+  private touch(batch: Batch, at: number, count: number): void {
+    const { i32 } = batch.memory;
+    const { start } = batch;
+    let sum = 0;
+    for (let i = at; i < at + count; i++) sum ^= i32[start[i] >> 2];
+    this.touched = sum;
   }
 
   /** Puts a frame into the tx ring, or takes it back and counts why not. */
