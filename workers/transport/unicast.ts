@@ -90,7 +90,11 @@ export class UnicastReceiver implements ReceiveTransport {
     try {
       await bind(socket, address, port);
     } catch (error) {
-      throw new Error(`cannot listen for state messages on ${address} port ${port}, the address of ${name}`, {
+      const why =
+        (error as NodeJS.ErrnoException).code === 'EADDRNOTAVAIL'
+          ? 'no interface here has this address; see `ip address` and cluster.members'
+          : (error as Error).message;
+      throw new Error(`cannot listen for state messages on ${address} port ${port}, the address of ${name}: ${why}`, {
         cause: error,
       });
     }
