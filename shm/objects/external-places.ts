@@ -44,23 +44,23 @@ export class ExternalPlaces {
     this.count = PROTOCOL_COUNT * addresses.length * PORTS_PER_ADDRESS;
     this.addresses = Int32Array.from(addresses);
     const size = powerOfTwo(4 * addresses.length);
-    this.mask = size - 1;
+    this.mask = 2 * size - 1;
     this.shift = 32 - Math.log2(size);
     this.table = new Int32Array(2 * size);
     this.addresses.forEach((address, index) => {
       if (this.indexOf(address) !== NONE) throw new RangeError(`external address ${index} is given twice`);
-      let i = Math.imul(address, SPREAD) >>> this.shift;
-      while (this.table[2 * i + 1] !== 0) i = (i + 1) & this.mask;
-      this.table[2 * i] = address;
-      this.table[2 * i + 1] = index + 1;
+      let at = (Math.imul(address, SPREAD) >>> this.shift) << 1;
+      while (this.table[at + 1] !== 0) at = (at + 2) & this.mask;
+      this.table[at] = address;
+      this.table[at + 1] = index + 1;
     });
   }
 
   private indexOf(address: number): number {
-    let i = Math.imul(address, SPREAD) >>> this.shift;
-    while (this.table[2 * i + 1] !== 0) {
-      if (this.table[2 * i] === address) return this.table[2 * i + 1] - 1;
-      i = (i + 1) & this.mask;
+    let at = (Math.imul(address, SPREAD) >>> this.shift) << 1;
+    while (this.table[at + 1] !== 0) {
+      if (this.table[at] === address) return this.table[at + 1] - 1;
+      at = (at + 2) & this.mask;
     }
     return NONE;
   }
@@ -74,22 +74,27 @@ export class ExternalPlaces {
     return ((first * this.addressCount + index) << 16) | swapPort(port);
   }
 
-  /** `find` for columns of raw addresses and of keys, raw port (16) | protocol (8). */
-  findAll(addresses: Int32Array, keys: Int32Array, places: Int32Array, count: number): void {
+  /**
+   * A function that puts the place of `addresses[i]`, `keys[i]` (raw port (16) | protocol (8)) into `places[i]` for
+   * i < `count`. Made once per thread: see `FlowSlots.finder2`.
+   */
+  finder(addresses: Int32Array, keys: Int32Array, places: Int32Array): (count: number) => void {
     const { table, shift, mask, addressCount } = this;
-    for (let i = 0; i < count; i++) {
-      const address = addresses[i];
-      const key = keys[i];
-      const protocol = key >>> 16;
-      const first = protocol === 6 ? 0 : protocol === 17 ? 1 : protocol === 1 ? 2 : -1;
-      let at = Math.imul(address, SPREAD) >>> shift;
-      while (table[2 * at + 1] !== 0 && table[2 * at] !== address) at = (at + 1) & mask;
-      const index = table[2 * at + 1] - 1;
-      places[i] =
-        index < 0 || first < 0
-          ? -1
-          : ((first * addressCount + index) << 16) | ((key & 0xff) << 8) | ((key >>> 8) & 0xff);
-    }
+    return (count: number): void => {
+      for (let i = 0; i < count; i++) {
+        const address = addresses[i];
+        const key = keys[i];
+        const protocol = key >>> 16;
+        const first = protocol === TCP ? 0 : protocol === UDP ? 1 : protocol === ICMP ? 2 : -1;
+        let at = (Math.imul(address, SPREAD) >>> shift) << 1;
+        while (table[at + 1] !== 0 && table[at] !== address) at = (at + 2) & mask;
+        const index = table[at + 1] - 1;
+        places[i] =
+          index < 0 || first < 0
+            ? -1
+            : ((first * addressCount + index) << 16) | ((key & 0xff) << 8) | ((key >>> 8) & 0xff);
+      }
+    };
   }
 
   /** Raw external address of a place. */

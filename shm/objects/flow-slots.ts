@@ -35,7 +35,7 @@
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../clock.js';
-import { hash2, hash2All, hashWords } from '../hash.js';
+import { hash2, hasher2, hashWords } from '../hash.js';
 import { NONE } from '../none.js';
 import { BYTES_PER_WORD, powerOfTwo, struct } from '../struct.js';
 import { LOCK_MASK, type Transaction } from './transaction.js';
@@ -128,75 +128,9 @@ export class FlowSlots {
     return hash2(this.k0, this.k1, key0, key1);
   }
 
-  hash2All(key0: Int32Array, key1: Int32Array, out: Int32Array, count: number): void {
-    hash2All(this.k0, this.k1, key0, key1, out, count);
-  }
-
   /** Brings the home slot of a hash into the cache. */
   touch(hash: number): void {
     this.touched ^= this.words[this.base + ((hash & this.mask) << this.shift)];
-  }
-
-  /** `touch` for a column of hashes, or of slots. A loop of next to nothing, so that many misses are under way at once. */
-  touchAll(hashes: Int32Array, count: number): void {
-    const { words, base, mask, shift } = this;
-    let touched = 0;
-    for (let i = 0; i < count; i++) touched ^= words[base + ((hashes[i] & mask) << shift)];
-    this.touched = touched;
-  }
-
-  /**
-   * `find2` for columns of keys and their hashes, and more: `slots[i]` is that of an entry that has not expired by `now` and
-   * whose value word `flag` is 0, else `NONE`.
-   */
-  find2All(
-    hashes: Int32Array,
-    key0: Int32Array,
-    key1: Int32Array,
-    slots: Int32Array,
-    count: number,
-    flag: number,
-    now: number,
-  ): void {
-    const { words, base, mask, shift } = this;
-    const flagAt = this.valueAt + flag;
-    for (let i = 0; i < count; i++) {
-      const hash = hashes[i];
-      const tag = hash >>> 8;
-      let slot = hash & mask;
-      let found = -1; // NONE, which as an import is no constant to the compiler
-      for (let probes = 0; probes < WINDOW; probes++) {
-        const at = base + (slot << shift);
-        const state = (words[at + LOCK] >>> STATE_SHIFT) & 0xff;
-        if (state === USED) {
-          if (words[at + KEY] === key0[i] && words[at + KEY + 1] === key1[i] && words[at + RANK] >>> 8 === tag) {
-            if (words[at + flagAt] === 0 && words[at + EXPIRES] > now) found = slot;
-            break;
-          }
-        } else if (state === EMPTY) break;
-        slot = (slot + 1) & mask;
-      }
-      slots[i] = found;
-    }
-  }
-
-  /**
-   * Makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not expired by `now`, whose first value word is
-   * `values[i]` and whose value word `flag` is 0.
-   */
-  checkAll(slots: Int32Array, values: Int32Array, count: number, flag: number, now: number): void {
-    const { words, base, mask, shift, valueAt } = this;
-    const flagAt = valueAt + flag;
-    for (let i = 0; i < count; i++) {
-      const at = base + ((slots[i] & mask) << shift);
-      if (
-        ((words[at + LOCK] >>> STATE_SHIFT) & 0xff) !== USED ||
-        words[at + valueAt] !== values[i] ||
-        words[at + flagAt] !== 0 ||
-        words[at + EXPIRES] <= now
-      )
-        slots[i] = -1;
-    }
   }
 
   /** The same for a slot: `slot` may be any number. */
@@ -293,6 +227,99 @@ export class FlowSlots {
   /** Whether an entry may be forgotten: no instance with a clock within the guard still counts on it. */
   isOver(slot: number, now: number): boolean {
     return this.expires(slot) + CLOCK_SKEW_GUARD_S <= now;
+  }
+
+  // ——— Many at once ———
+
+  /**
+   * A function that finds the keys (`key0[i]`, `key1[i]`) for i < `count`: `hashes[i]` their hash, `slots[i]` the slot of an
+   * entry that has not expired by `now` and whose value word `flag` is 0, else `NONE`.
+   *
+   * It goes over the columns three times: hashes; the first word of each home slot; the search. So of the cache misses of the
+   * second, many are under way at once. Made once per thread, not called with the columns: arrays that are constants
+   * of a function made once are constants to V8's optimiser, an access then is a comparison and a load; of arrays that
+   * are arguments or fields it loads type, length and address again and again. Measured with 64 keys: 2.5 times as fast.
+   */
+  finder2(
+    key0: Int32Array,
+    key1: Int32Array,
+    hashes: Int32Array,
+    slots: Int32Array,
+    flag: number,
+  ): (count: number, now: number) => void {
+    const { words, base, mask, shift } = this;
+    const flagAt = this.valueAt + flag;
+    const hashAll = hasher2(this.k0, this.k1, key0, key1, hashes);
+    const touchAll = this.toucher(hashes);
+
+    function findAll(count: number, now: number): void {
+      for (let i = 0; i < count; i++) {
+        const hash = hashes[i];
+        let slot = hash & mask;
+        let found = -1; // NONE, which as an import is no constant to the optimiser
+        for (let probes = 0; probes < WINDOW; probes++) {
+          const at = (base + (slot << shift)) | 0;
+          const state = (words[at + LOCK] >>> STATE_SHIFT) & 0xff;
+          if (state === USED) {
+            if (
+              words[at + KEY] === key0[i] &&
+              words[at + KEY + 1] === key1[i] &&
+              ((words[at + RANK] ^ hash) & ~0xff) === 0
+            ) {
+              if (words[at + flagAt] === 0 && words[at + EXPIRES] > now) found = slot;
+              break;
+            }
+          } else if (state === EMPTY) break;
+          slot = (slot + 1) & mask;
+        }
+        slots[i] = found;
+      }
+    }
+
+    return (count: number, now: number): void => {
+      hashAll(count);
+      touchAll(count);
+      findAll(count, now);
+    };
+  }
+
+  /** A function that brings the home slots of hashes, or any slots, into the cache. A loop of next to nothing. */
+  private toucher(slots: Int32Array): (count: number) => void {
+    const { words, base, mask, shift } = this;
+    const sink = new Int32Array(1);
+    return (count: number): void => {
+      let touched = 0;
+      for (let i = 0; i < count; i++) touched ^= words[(base + ((slots[i] & mask) << shift)) | 0];
+      sink[0] = touched;
+    };
+  }
+
+  /**
+   * A function that makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not expired by `now`, whose first
+   * value word is `values[i]` and whose value word `flag` is 0.
+   */
+  checker(slots: Int32Array, values: Int32Array, flag: number): (count: number, now: number) => void {
+    const { words, base, mask, shift, valueAt } = this;
+    const flagAt = valueAt + flag;
+    const touchAll = this.toucher(slots);
+
+    function checkAll(count: number, now: number): void {
+      for (let i = 0; i < count; i++) {
+        const at = (base + ((slots[i] & mask) << shift)) | 0;
+        if (
+          ((words[at + LOCK] >>> STATE_SHIFT) & 0xff) !== USED ||
+          words[at + valueAt] !== values[i] ||
+          words[at + flagAt] !== 0 ||
+          words[at + EXPIRES] <= now
+        )
+          slots[i] = -1;
+      }
+    }
+
+    return (count: number, now: number): void => {
+      touchAll(count);
+      checkAll(count, now);
+    };
   }
 
   // ——— Changing, within a transaction ———

@@ -54,19 +54,16 @@ export class PortClaims {
     this.touched ^= this.words[this.base + (place << SHIFT)];
   }
 
-  /** `touch` for a column of places, `NONE` among them. */
-  touchAll(places: Int32Array, count: number): void {
+  /**
+   * A function that puts `owner` of `places[i]` into `slots[i]` for i < `count`; for `NONE`, anything. Made once per thread:
+   * see `FlowSlots.finder2`.
+   */
+  ownerFinder(places: Int32Array, slots: Int32Array): (count: number) => void {
     const { words, base } = this;
-    let touched = 0;
-    // NONE is -1: its word is before the claims, and exists.
-    for (let i = 0; i < count; i++) touched ^= words[base + (places[i] << SHIFT)];
-    this.touched = touched;
-  }
-
-  /** `owner` for a column of places; for `NONE` that of no claim, and no place of any flow. */
-  ownerAll(places: Int32Array, slots: Int32Array, count: number): void {
-    const { words, base } = this;
-    for (let i = 0; i < count; i++) slots[i] = words[base + (places[i] << SHIFT) + AT_OWNER];
+    // One pass: nothing depends on what is read, so the misses overlap. NONE is -1: its word lies before the claims.
+    return (count: number): void => {
+      for (let i = 0; i < count; i++) slots[i] = words[(base + (places[i] << SHIFT) + AT_OWNER) | 0];
+    };
   }
 
   generation(place: number): number {

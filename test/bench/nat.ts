@@ -1,8 +1,12 @@
 /**
- * The in-memory NAT loop on one core, beside the same loop in C (nat-loop.c): the real data plane, parser, middlebox and
- * binding over the memory driver, batches of 64 frames, half of them from inside, half from outside, one frame per flow in
- * random order. At 20 k flows the tables lie in the cache, at 1 M they do not. By processor time, so that other programs on
- * the machine matter little; tables on huge pages, as the daemon has them.
+ * The in-memory NAT loop on one core, beside the same loop in C (nat-loop.c): the real parser, middlebox and binding, over
+ * batches of 64 frames from the memory driver, half of them from inside, half from outside, one frame per flow in random
+ * order. What is told is the time to parse, look up, rewrite and update checksums; the driver's copying of frames, which
+ * stands for the NIC, is measured alone and taken off. By processor time, so that other programs on the machine matter
+ * little. Tables on huge pages, as the daemon has them.
+ *
+ * Two baselines: the same loop, which fetches ahead by reading, as JavaScript must; and the loop with prefetch instructions,
+ * which JavaScript lacks. At 20 k flows the tables lie in the cache, at 1 M they do not.
  *
  * And what a new binding costs with its log record, and to apply one of another instance.
  */
@@ -39,8 +43,7 @@ class CLoop {
     this.child.stdin.write(`${Math.ceil(ms)}\n`);
     const { value, done } = await this.lines.next();
     if (done === true) throw new Error('nat-loop ended early: see its message above');
-    const [packets, nanoseconds] = String(value).split(' ').map(Number);
-    return nanoseconds / packets;
+    return Number(value);
   }
 
   async close(): Promise<void> {
@@ -76,13 +79,13 @@ async function compareLoops(seconds: number): Promise<BenchResult[]> {
       }
       for (const loop of loops) await loop.close();
       ours.check();
-      const [prefetching, touching, value] = times.map((ns) => 1000 / median(ns));
+      const [prefetching, same, value] = times.map((ns) => 1000 / median(ns));
       const name = `nat/loop, ${label} flows`;
       const unit = 'Mpps';
-      results.push({ name: `${name}, C`, value: prefetching, unit, baseline: null, ratio: null });
-      const one = { value: touching, unit, baseline: prefetching, ratio: touching / prefetching };
-      results.push({ name: `${name}, C without prefetch instructions`, ...one });
-      results.push({ name, value, unit, baseline: prefetching, ratio: value / prefetching });
+      results.push({ name: `${name}, the same in C`, value: same, unit, baseline: null, ratio: null });
+      results.push({ name, value, unit, baseline: same, ratio: value / same });
+      const best = { value, unit, baseline: prefetching, ratio: value / prefetching };
+      results.push({ name: `${name}, against C with prefetch instructions`, ...best });
     }
   } finally {
     await rm(folder, { recursive: true });

@@ -283,23 +283,24 @@ describe('nat binding', () => {
       object.apply(NAT_BIND, Int32Array.of(999, endpoint(n), place, NOW, 9 << 8, NOW + 50), 0, 6, 1, NOW);
     }
     const draws = Array.from({ length: 64 }, (_, i) => i);
+    const from = object.outboundLookup(64);
+    const to = object.inboundLookup(64);
     for (let round = 0; round < 20; round++) {
-      const flows = draws.map((i) => (i * 13 + round * 31) % 220);
-      const inside = Int32Array.from(flows, (n) => n % 50);
-      const keys = Int32Array.from(flows, (n) => endpoint(4000 + n, n % 3 === 0 ? TCP : UDP));
-      const [hashes, slots, places, owners] = [0, 1, 2, 3].map(() => new Int32Array(64));
-      object.findOutboundAll(inside, keys, hashes, slots, 60, NOW);
       // To ports that are bound, mostly; to others; and to an address that is not ours.
       const bound = [...object.entries(NOW - 500)];
-      const external = Int32Array.from(draws, (i) =>
-        i % 9 === 0 ? 77 : bound[(i * 3 + round) % bound.length].externalAddress,
-      );
-      const outside = Int32Array.from(draws, (i) => {
-        const { externalPort, protocol } = bound[(i * 3 + round) % bound.length];
-        return i % 7 === 0 ? endpoint(i * 900, i % 2 === 0 ? 47 : 1) : endpoint(externalPort, protocol);
-      });
-      object.placeAll(external, outside, places, 60);
-      object.findInboundAll(places, owners, 60, NOW);
+      for (const i of draws) {
+        const n = (i * 13 + round * 31) % 220;
+        from.addresses[i] = n % 50;
+        from.keys[i] = endpoint(4000 + n, n % 3 === 0 ? TCP : UDP);
+        const { externalAddress, externalPort, protocol } = bound[(i * 3 + round) % bound.length];
+        to.addresses[i] = i % 9 === 0 ? 77 : externalAddress;
+        to.keys[i] = i % 7 === 0 ? endpoint(i * 900, i % 2 === 0 ? 47 : 1) : endpoint(externalPort, protocol);
+      }
+      from.slots.fill(0);
+      from.find(60, NOW);
+      to.find(60, NOW);
+      const { addresses: inside, keys, hashes, slots } = from;
+      const { addresses: external, keys: outside, places, slots: owners } = to;
       for (let i = 0; i < 60; i++) {
         assert.equal(hashes[i], object.hash(inside[i], keys[i]));
         assert.equal(slots[i], object.findOutbound(hashes[i], inside[i], keys[i], NOW));
