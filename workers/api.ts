@@ -4,6 +4,7 @@
 export { NONE } from '../shm/none.js';
 // State objects.
 export { type BloomFilter, bloom } from '../shm/objects/bloom.js';
+export { type CountMin, countMin } from '../shm/objects/count-min.js';
 export {
   type CounterCells,
   type CounterCellsOptions,
@@ -11,7 +12,9 @@ export {
   type WireForm,
 } from '../shm/objects/counter-cells.js';
 export { type Counter, type CounterVector, counter, counterVector } from '../shm/objects/counters.js';
+export { type CountingBloom, countingBloom } from '../shm/objects/counting-bloom.js';
 export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js';
+export type { HeavyHitter } from '../shm/objects/heavy-hitters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';

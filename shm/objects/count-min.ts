@@ -1,0 +1,199 @@
+/**
+ * How often each key was counted, in far less memory than the keys take: the count-min sketch (Cormode and Muthukrishnan, "An
+ * improved data stream summary: the count-min sketch and its applications", 2005), over counter cells that all
+ * instances share (counter-cells.ts: both wire forms, how concurrent writers are safe, what a death leaves).
+ *
+ *     cells   depth rows of width; a key has one cell in each, by sketch-hash.ts
+ *
+ * **Error.** A cell holds what its keys counted together, so every reading errs upward. With N counted in all
+ * and ε = e / width, δ = e^-depth: `value` is at least the true count, and above it by more than εN with probability at most δ
+ * (theorem 1). `valueAtLeast` is the conservative reading: it is above the true count with probability at most δ. Both are of what
+ * the others have told; what they have not, `errorBound` bounds, summed over a key's `depth` cells.
+ */
+
+import { powerOfTwo } from '../struct.js';
+import type { CounterCells, WireForm } from './counter-cells.js';
+import { type HeavyHitter, HeavyHitterShape, HeavyHitters, type HeavyHittersOptions } from './heavy-hitters.js';
+import type { OpenContext, StateDefinition } from './object.js';
+import { OverCells, overCells } from './over-cells.js';
+import { type SketchHash, seeded } from './sketch-hash.js';
+
+export interface CountMinOptions {
+  /** ε: part of all that was counted by which a reading may be too large. Default 0.001. */
+  readonly epsilon?: number;
+  /** δ: chance that it is larger still. Default 0.01. */
+  readonly delta?: number;
+  /** Instead of ε: cells in a row, rounded up to a power of two. */
+  readonly width?: number;
+  /** Instead of δ: rows, 1…16. */
+  readonly depth?: number;
+  /** Default `totals`. */
+  readonly form?: WireForm;
+  /** Members the cluster can have at most; default 8. */
+  readonly members?: number;
+  /** See sketch-hash.ts. */
+  readonly seed?: string;
+  /** Keeps the keys that count most: heavy-hitters.ts. */
+  readonly heavy?: HeavyHittersOptions;
+}
+
+const DEPTH_MAX = 16;
+const WIDTH_MAX = 2 ** 24;
+
+export function countMin(options: CountMinOptions = {}): StateDefinition<CountMin> {
+  const { epsilon = 0.001, delta = 0.01, seed = '', heavy } = options;
+  if (!(epsilon > 0 && epsilon < 1)) throw new RangeError(`count-min: epsilon ${epsilon} is not between 0 and 1`);
+  if (!(delta > 0 && delta < 1)) throw new RangeError(`count-min: delta ${delta} is not between 0 and 1`);
+  const { width: wide = Math.ceil(Math.E / epsilon), depth = Math.ceil(Math.log(1 / delta)) } = options;
+  if (!Number.isInteger(depth) || depth < 1 || depth > DEPTH_MAX)
+    throw new RangeError(`count-min: depth ${depth} is not a whole number from 1 to ${DEPTH_MAX}`);
+  if (!(wide >= 1 && wide <= WIDTH_MAX)) throw new RangeError(`count-min: width ${wide} is not from 1 to ${WIDTH_MAX}`);
+  const width = powerOfTwo(Math.ceil(wide));
+  const shape = heavy === undefined ? null : new HeavyHitterShape(heavy);
+  const { parameters, hash } = seeded('count-min', { width, depth }, seed);
+  const { form, members } = options;
+  const cells = { cells: width * depth, ...(form && { form }), ...(members && { members }) };
+  const plain = overCells('count-min', { ...parameters, heavy: heavy ?? null }, cells, (counts, context) => {
+    if (shape === null) return new CountMin(counts, width, depth, hash(), null);
+    return new CountMin(counts, width, depth, hash(), openHeavy(context, shape));
+  });
+  if (shape === null) return plain;
+  return {
+    ...plain,
+    localBytes: (stripes) => (plain.localBytes?.(stripes) ?? 0) + stripes * shape.words * 4,
+  };
+}
+
+/** The candidates' tables lie behind what the cells use of the local memory. */
+function openHeavy(context: OpenContext, shape: HeavyHitterShape): HeavyHitters {
+  const { local, stripes = 1 } = context;
+  if (local === undefined) throw new Error(`state object ${context.id}: counts need memory of this instance's own`);
+  const bytes = stripes * shape.words * 4;
+  return new HeavyHitters(local.part(local.byteLength - bytes, bytes), context, shape);
+}
+
+export class CountMin extends OverCells {
+  readonly width: number;
+  readonly depth: number;
+  private readonly mask: number;
+  private readonly hasher: SketchHash;
+  private readonly heavy: HeavyHitters | null;
+  private readonly key = new Int32Array(2);
+
+  constructor(counts: CounterCells, width: number, depth: number, hash: SketchHash, heavy: HeavyHitters | null) {
+    super(counts);
+    this.width = width;
+    this.depth = depth;
+    this.mask = width - 1;
+    this.hasher = hash;
+    this.heavy = heavy;
+  }
+
+  // ——— Packet path ———
+
+  /**
+   * Counts a key of two words `n` times, a whole number not below 0. False, and the refusal is counted, when that is not
+   * possible (see `CounterCells.add`: never because the log is full).
+   */
+  count2(key0: number, key1: number, n: number): boolean {
+    this.hasher.hash2(key0, key1);
+    if (!this.countHashed(n)) return false;
+    if (this.heavy !== null) {
+      this.key[0] = key0;
+      this.key[1] = key1;
+      this.watch(this.heavy, this.key, 0, 2);
+    }
+    return true;
+  }
+
+  /** The same for the key `words[at … at + length)`. */
+  count(words: Int32Array, at: number, length: number, n: number): boolean {
+    this.hasher.hash(words, at, length);
+    if (!this.countHashed(n)) return false;
+    if (this.heavy !== null) this.watch(this.heavy, words, at, length);
+    return true;
+  }
+
+  /** How often a key of two words was counted: not less, as far as the others told. */
+  value2(key0: number, key1: number): number {
+    this.hasher.hash2(key0, key1);
+    return this.least(0);
+  }
+
+  value(words: Int32Array, at: number, length: number): number {
+    this.hasher.hash(words, at, length);
+    return this.least(0);
+  }
+
+  private countHashed(n: number): boolean {
+    const { counts, width, mask, depth } = this;
+    const step = this.hasher.second | 1;
+    let hash = this.hasher.first;
+    let counted = true;
+    for (let row = 0; row < depth; row++) {
+      if (!counts.add(row * width + (hash & mask), n)) counted = false;
+      hash = (hash + step) | 0;
+    }
+    return counted;
+  }
+
+  /** The least of the hashed key's cells; or any one that is below `enough`. */
+  private least(enough: number): number {
+    const { counts, width, mask, depth } = this;
+    const step = this.hasher.second | 1;
+    let hash = this.hasher.first;
+    let least = Number.POSITIVE_INFINITY;
+    for (let row = 0; row < depth && least >= enough; row++) {
+      const value = counts.value(row * width + (hash & mask));
+      if (value < least) least = value;
+      hash = (hash + step) | 0;
+    }
+    return least;
+  }
+
+  private watch(heavy: HeavyHitters, words: Int32Array, at: number, length: number): void {
+    const estimate = this.least(heavy.threshold);
+    if (estimate >= heavy.threshold) heavy.offer(this.hasher.second, words, at, length, estimate);
+  }
+
+  // ——— Off the packet path ———
+
+  /** N: what was counted in all, of every key. Reads a row. */
+  total(): number {
+    let total = 0;
+    for (let cell = 0; cell < this.width; cell++) total += this.counts.value(cell);
+    return total;
+  }
+
+  /** εN: how much too large a reading is at most, but for a chance of `delta`. Reads a row. */
+  overcount(): number {
+    return (Math.E / this.width) * this.total();
+  }
+
+  /** δ. */
+  get delta(): number {
+    return Math.exp(-this.depth);
+  }
+
+  /** The conservative reading: no more than the true count, but for a chance of `delta`. Reads a row. */
+  valueAtLeast(words: Int32Array, at: number, length: number): number {
+    return Math.max(0, this.value(words, at, length) - this.overcount());
+  }
+
+  /** The keys found heavy at this instance, those that count most first. Empty without the option `heavy`. */
+  heavyHitters(): HeavyHitter[] {
+    if (this.heavy === null) return [];
+    const { threshold } = this.heavy;
+    return this.heavy
+      .keys()
+      .map((key) => ({ key, estimate: this.value(Int32Array.from(key), 0, key.length) }))
+      .filter(({ estimate }) => estimate >= threshold)
+      .sort((a, b) => b.estimate - a.estimate);
+  }
+
+  override describe(now: number): Record<string, number> {
+    const figures = { ...super.describe(now), width: this.width, depth: this.depth, total: this.total() };
+    const { heavy } = this;
+    return heavy === null ? figures : { ...figures, heavy: heavy.keys().length, heavy_displaced: heavy.displaced };
+  }
+}

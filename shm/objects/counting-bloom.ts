@@ -1,0 +1,156 @@
+/**
+ * Which keys there are, and how often each was counted: the counting Bloom filter (Fan, Cao, Almeida and Broder, "Summary
+ * cache: a scalable wide-area web cache sharing protocol", 2000), over counter cells that all instances share
+ * (counter-cells.ts: both wire forms, how concurrent writers are safe, what a death leaves).
+ *
+ *     cells   2^n; a key has `cellsPerKey` of them, all different, by sketch-hash.ts
+ *
+ * **Error.** A key's count is the least of its cells, and others may have counted in all of them: so it errs upward only, and a
+ * key that was counted is always there. One that was not is there all the same with at most the declared chance while no more
+ * than `capacity` keys are counted; the same bounds the chance that a count is too large. All of this is of what the others
+ * have told.
+ *
+ * **Taking back.** With `removable` a count can be taken back, by whoever counted it: never more than that, or other keys
+ * are lost. Then the cells count up and down, and while an instance has not heard of a count that another already takes
+ * back, a key sharing a cell may seem rarer than it is.
+ */
+
+import { powerOfTwo } from '../struct.js';
+import type { CounterCells, WireForm } from './counter-cells.js';
+import type { StateDefinition } from './object.js';
+import { OverCells, overCells } from './over-cells.js';
+import { type SketchHash, seeded } from './sketch-hash.js';
+
+export interface CountingBloomOptions {
+  /** Different keys up to which the rate holds, over all instances. */
+  readonly capacity: number;
+  /** Chance that a key never counted is found all the same, within [1e-9, 0.5]. Default 0.01. */
+  readonly falsePositiveRate?: number;
+  /** Whether counts can be taken back. Default false. */
+  readonly removable?: boolean;
+  /** Default `totals`. */
+  readonly form?: WireForm;
+  /** Members the cluster can have at most; default 8. */
+  readonly members?: number;
+  /** See sketch-hash.ts. */
+  readonly seed?: string;
+}
+
+const CELLS_MIN = 64;
+const CELLS_MAX = 2 ** 25;
+
+export function countingBloom(options: CountingBloomOptions): StateDefinition<CountingBloom> {
+  const { capacity, falsePositiveRate: rate = 0.01, removable = false, form, members, seed = '' } = options;
+  if (!Number.isInteger(capacity) || capacity < 1)
+    throw new RangeError(`counting Bloom filter: capacity ${capacity} is not a positive whole number`);
+  if (!(rate >= 1e-9 && rate <= 0.5))
+    throw new RangeError(`counting Bloom filter: false positive rate ${rate} is not from 1e-9 to 0.5`);
+  const wanted = (-capacity * Math.log(rate)) / Math.LN2 ** 2;
+  if (wanted > CELLS_MAX)
+    throw new RangeError(
+      `counting Bloom filter: ${capacity} keys at a rate of ${rate} need more than ${CELLS_MAX} cells`,
+    );
+  const cells = Math.max(CELLS_MIN, powerOfTwo(Math.ceil(wanted)));
+  // As few as give the rate: each is a count more per packet.
+  let cellsPerKey = 1;
+  while ((1 - Math.exp((-cellsPerKey * capacity) / cells)) ** cellsPerKey > rate && cellsPerKey < 32) cellsPerKey++;
+  const { parameters, hash } = seeded('counting-bloom', { capacity, rate, cellsPerKey }, seed);
+  return overCells(
+    'counting-bloom',
+    parameters,
+    { cells, upDown: removable, ...(form && { form }), ...(members && { members }) },
+    (counts) => new CountingBloom(counts, cellsPerKey, hash()),
+  );
+}
+
+export class CountingBloom extends OverCells {
+  readonly cellsPerKey: number;
+  private readonly mask: number;
+  private readonly hasher: SketchHash;
+
+  constructor(counts: CounterCells, cellsPerKey: number, hash: SketchHash) {
+    super(counts);
+    this.cellsPerKey = cellsPerKey;
+    this.mask = counts.cells - 1;
+    this.hasher = hash;
+  }
+
+  // ——— Packet path ———
+
+  /**
+   * Counts a key of two words `n` times, a whole number; below 0 only where `removable`. False, and the refusal is counted,
+   * when that is not possible (see `CounterCells.add`: never because the log is full).
+   */
+  count2(key0: number, key1: number, n: number): boolean {
+    this.hasher.hash2(key0, key1);
+    return this.countHashed(n);
+  }
+
+  /** The same for the key `words[at … at + length)`. */
+  count(words: Int32Array, at: number, length: number, n: number): boolean {
+    this.hasher.hash(words, at, length);
+    return this.countHashed(n);
+  }
+
+  /** How often a key of two words was counted: not less, as far as the others told. */
+  value2(key0: number, key1: number): number {
+    this.hasher.hash2(key0, key1);
+    return this.least();
+  }
+
+  value(words: Int32Array, at: number, length: number): number {
+    this.hasher.hash(words, at, length);
+    return this.least();
+  }
+
+  has2(key0: number, key1: number): boolean {
+    return this.value2(key0, key1) > 0;
+  }
+
+  has(words: Int32Array, at: number, length: number): boolean {
+    return this.value(words, at, length) > 0;
+  }
+
+  private countHashed(n: number): boolean {
+    const { counts, mask, cellsPerKey } = this;
+    // Odd, so that the cells of a key differ.
+    const step = this.hasher.second | 1;
+    let hash = this.hasher.first;
+    let counted = true;
+    for (let i = 0; i < cellsPerKey; i++) {
+      if (!counts.add(hash & mask, n)) counted = false;
+      hash = (hash + step) | 0;
+    }
+    return counted;
+  }
+
+  private least(): number {
+    const { counts, mask, cellsPerKey } = this;
+    const step = this.hasher.second | 1;
+    let hash = this.hasher.first;
+    let least = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < cellsPerKey && least > 0; i++) {
+      const value = counts.value(hash & mask);
+      if (value < least) least = value;
+      hash = (hash + step) | 0;
+    }
+    return least > 0 ? least : 0;
+  }
+
+  // ——— Off the packet path ———
+
+  /** The chance, as the cells are filled now, that a key never counted is found. Reads every cell. */
+  falsePositiveRate(): number {
+    return (this.used() / this.counts.cells) ** this.cellsPerKey;
+  }
+
+  private used(): number {
+    let used = 0;
+    for (let cell = 0; cell < this.counts.cells; cell++) if (this.counts.value(cell) > 0) used++;
+    return used;
+  }
+
+  override describe(now: number): Record<string, number> {
+    return { ...super.describe(now), cells_per_key: this.cellsPerKey, cells_used: this.used() };
+  }
+}

@@ -1,0 +1,82 @@
+/** Streams of keys that sketches are measured on: drawn after Zipf's law, and from captures of real packets. */
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { PcapReader } from '../../../workers/drivers/pcap-file.js';
+
+export type Key = readonly [number, number];
+
+/** Numbers from 0 to 1, the same every time. */
+export function drawing(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    const mixed = Math.imul(state ^ (state >>> 15), 0x2c1b3c6d);
+    return ((mixed ^ (mixed >>> 13)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** `length` keys out of `keys`, the n-th with a chance in proportion to n^-skew. */
+export function zipf(length: number, keys: number, skew: number, seed: number): Key[] {
+  const sums = new Float64Array(keys);
+  let sum = 0;
+  for (let n = 0; n < keys; n++) {
+    sum += (n + 1) ** -skew;
+    sums[n] = sum;
+  }
+  const draw = drawing(seed);
+  return Array.from({ length }, () => {
+    const at = draw() * sum;
+    let [low, high] = [0, keys - 1];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (sums[middle] < at) low = middle + 1;
+      else high = middle;
+    }
+    return [Math.imul(low + 1, 0x9e3779b1), low & 7] as const;
+  });
+}
+
+const FOLDER = process.env['CAPTURES'] ?? '../shared/captures';
+
+/** Source and destination address of each IPv4 packet of a capture, with its length; `null` where there is no such file. */
+export function capture(name: string): { key: Key; bytes: number }[] | null {
+  let file = join(FOLDER, name);
+  let folder: string | null = null;
+  try {
+    if (name.endsWith('.gz')) {
+      const bytes = gunzipSync(readFileSync(file));
+      folder = mkdtempSync(join(tmpdir(), 'constellation-capture-'));
+      file = join(folder, 'capture.pcap');
+      writeFileSync(file, bytes);
+    }
+    return readPackets(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  } finally {
+    if (folder !== null) rmSync(folder, { recursive: true });
+  }
+}
+
+function readPackets(file: string): { key: Key; bytes: number }[] {
+  const reader = new PcapReader(file);
+  const packets: { key: Key; bytes: number }[] = [];
+  while (reader.next()) {
+    const { buffer, at, bytes } = reader;
+    if (bytes < 34 || buffer.readUInt16BE(at + 12) !== 0x0800) continue;
+    packets.push({ key: [buffer.readInt32LE(at + 26), buffer.readInt32LE(at + 30)], bytes });
+  }
+  reader.close();
+  return packets;
+}
+
+/** Skips a test, in words, where a capture is not there: captures are others' data and lie outside the project. */
+export function captureOrSkip(context: Mocha.Context, name: string): { key: Key; bytes: number }[] {
+  const packets = capture(name);
+  if (packets !== null) return packets;
+  console.log(`      skipped: there is no ${join(FOLDER, name)}; set CAPTURES to the folder of captures`);
+  return context.skip();
+}
