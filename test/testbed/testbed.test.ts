@@ -153,8 +153,7 @@ describe('testbed', function () {
     await ended;
     for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await new Promise((resolve) => setTimeout(resolve, 20));
     assert.ok(!existsSync(`/proc/${pid}`), 'programs die with the process that started them');
-    assert.ok(existsSync(`/run/netns/${namespace}`));
-    assert.ok(sweep().includes(namespace));
+    sweep(); // unless another run of the testbed, started this moment, was quicker
     assert.ok(!existsSync(`/run/netns/${namespace}`) && !existsSync(folder));
     assert.ok(existsSync(`/run/netns/${testbed.namespace('left')}`), 'what is in use stays');
   });
