@@ -93,10 +93,13 @@ async function compareLoops(seconds: number): Promise<BenchResult[]> {
   return results;
 }
 
-/** Nanoseconds to add a binding, log record included, and to apply that record at another instance. */
+/**
+ * Nanoseconds to add a binding, log record included, and to apply that record at another instance, in tables that it fills to
+ * a quarter.
+ */
 function newBindings(flows: number): [number, number] {
-  const here = new NatBench(flows, 0);
-  const there = new NatBench(flows, 0);
+  const here = new NatBench(4 * flows, 0);
+  const there = new NatBench(4 * flows, 0);
   const now = coarseSeconds(Date.now());
   let add = 0;
   let apply = 0;

@@ -85,6 +85,7 @@ while (Atomics.load(control, 1) === 0) {
       inbound(now);
     }
   }
+  object.sweep(Atomics.load(control, 0), 64);
   log?.publish();
 }
 parentPort?.postMessage(counts);

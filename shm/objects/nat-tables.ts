@@ -1,0 +1,294 @@
+/**
+ * What the NAT binding holds, and how a record is joined into it: flows and claims on ports, changed together.
+ *
+ *     counts   of what is rare: see COUNTS
+ *     flows    k → generation, expires, rank, place, dead        one 32-byte slot each, see flow-slots.ts
+ *     claims   place → (generation, k), slot of k's flow         16 bytes each, see port-claims.ts
+ *
+ * *k* is an internal address, port and protocol; a place is an external one.
+ *
+ * **What converges.** The state is, per k, (generation, rank) and under equals the larger place and the later expiry; and
+ * per place the larger (claim generation, k). Both are lattices and a record is joined into both, so any order, repetition
+ * and coalescing of records ends the same. A flow's generation never exceeds its expiry (checked in records too): so when
+ * an entry has been forgotten after its expiry and k is bound anew, the new generation, at least the time then, is larger
+ * than the forgotten one, and supersedes it wherever it is still held.
+ *
+ * **A binding is valid while its place's claim is k's.** Two instances that take one place for two flows write claims of
+ * the same generation; the larger k has it everywhere, and the other's binding is dead everywhere, without a message:
+ * `dead` is not replicated but derived, whenever a flow or a claim is written, under the locks of both. Next time the
+ * loser sends a packet, it gets a new generation and another place. (One record late by more than a whole lifetime of the
+ * flow's next generation may show at one instance what another has forgotten, until its expiry: the price of having no
+ * tombstones. Records do not get that late: a member that far behind is detached and takes a snapshot.)
+ *
+ * **Who may change what.** A flow's words change under its slot's lock *and*, while the flow is not dead, its place's lock;
+ * `dead` changes under the lock of the place it is dead for. So whoever holds a place's lock may read the owner's flow
+ * and mark it dead, without the flow's own lock. A place is taken only under its lock, when its owner's flow is
+ * over (`CLOCK_SKEW_GUARD_S` past its expiry) or no longer bound to it. From this follows, at any moment between
+ * operations: of all flows with one place at most one is not dead, and that place's claim is that flow's and leads to it.
+ *
+ * The packet path reads plain words without locks; flow-slots.ts says why that is safe. `place` and `dead` are never both
+ * changed in sight: the slot is hidden meanwhile.
+ */
+
+import { CLOCK_SKEW_GUARD_S } from '../clock.js';
+import { NONE } from '../none.js';
+import { LINE, struct } from '../struct.js';
+import { type ExternalPlaces, protocolIndex } from './external-places.js';
+import { CONTENDED, FlowSlots, flowSlotsWords } from './flow-slots.js';
+import { NatRecord } from './nat-record.js';
+import { Applied, type OpenContext } from './object.js';
+import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords } from './port-claims.js';
+import { Transaction } from './transaction.js';
+
+/** How far a binding's life has come; only grows within a generation. */
+export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3 } as const;
+export type Rank = (typeof Rank)[keyof typeof Rank];
+export const RANK_NAMES = ['new', 'established', 'closing', 'closed'] as const;
+
+/** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
+const COUNTS = struct({
+  inserted: LINE,
+  reclaimed: 1,
+  collisions: 1,
+  exhausted: 1,
+  tableFull: 1,
+  logFull: 1,
+  contended: 1,
+  malformed: 1,
+});
+
+export type NatCount = keyof typeof COUNTS.at;
+
+/** Value words of a flow. */
+export const PLACE = 0;
+export const DEAD = 1;
+export const KEY_WORDS = 2;
+const VALUE_WORDS = 2;
+
+/** An expiry or generation further ahead than this (a year) is no honest record's. */
+const FUTURE_S_MAX = 366 * 86_400;
+function shapeOf(flows: number): { capacity: number; keyWords: number; valueWords: number } {
+  return { capacity: flows, keyWords: KEY_WORDS, valueWords: VALUE_WORDS };
+}
+
+/** Words of shared memory for the bindings of `flows` flows to `places` places. */
+export function natTablesWords(flows: number, places: number): number {
+  return COUNTS.words + flowSlotsWords(shapeOf(flows)) + portClaimsWords(places);
+}
+
+/** Words that `readEntry` fills: generation, expires, rank, address, port and protocol, place, dead. */
+export const ENTRY_WORDS = 3 + KEY_WORDS + VALUE_WORDS;
+
+export class NatTables {
+  readonly words: Int32Array;
+  readonly flows: FlowSlots;
+  readonly claims: PortClaims;
+  readonly places: ExternalPlaces;
+  /** The key and the record of the operation under way. */
+  readonly key = new Int32Array(KEY_WORDS);
+  readonly record = new NatRecord();
+  private readonly id: number;
+  private readonly transaction: Transaction | null;
+  private sweepCursor = 0;
+
+  constructor({ id, region, secret, writer }: OpenContext, flows: number, places: ExternalPlaces) {
+    this.id = id;
+    this.words = region.i32();
+    this.places = places;
+    this.flows = new FlowSlots(this.words, COUNTS.words, shapeOf(flows), secret);
+    this.claims = new PortClaims(this.words, COUNTS.words + flowSlotsWords(shapeOf(flows)), places.count);
+    this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
+    // Threads sweep from different places.
+    if (writer !== null) this.sweepCursor = Math.trunc((this.flows.slots / 8) * writer.id) & (this.flows.slots - 1);
+  }
+
+  get tx(): Transaction {
+    if (this.transaction === null) throw new Error(`state object ${this.id} is open to read only in this thread`);
+    return this.transaction;
+  }
+
+  // ——— What holds ———
+
+  /** Whether the slot's flow is bound to this place, and not dead. `slot` is a hint and may be anything. */
+  isBound(slot: number, place: number): boolean {
+    const flows = this.flows;
+    return flows.isUsed(slot) && flows.value(slot, PLACE) === place && flows.value(slot, DEAD) === 0;
+  }
+
+  /** Whether a place may be taken: nobody ever had it, or its owner's flow is over, or bound elsewhere. */
+  isFree(place: number, now: number): boolean {
+    const generation = this.claims.generation(place);
+    if (generation === 0) return true;
+    if (generation === MAX_CLAIM_GENERATION) return false;
+    const owner = this.claims.owner(place);
+    return !this.isBound(owner, place) || this.flows.isOver(owner, now);
+  }
+
+  /** Entries in the table, those not yet reclaimed included. */
+  get used(): number {
+    return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;
+  }
+
+  // ——— Upkeep ———
+
+  /** Locks the place of a locked slot's flow, if it has one that is its own. */
+  lockBound(slot: number): boolean {
+    const { flows, claims } = this;
+    if (!flows.isUsed(slot) || flows.value(slot, DEAD) !== 0) return true;
+    return this.tx.lock(claims.lockOf(flows.value(slot, PLACE)));
+  }
+
+  private reclaim(slot: number, now: number): boolean {
+    const { flows, tx } = this;
+    let reclaimed = false;
+    if (flows.isUsed(slot)) {
+      tx.begin();
+      reclaimed =
+        tx.tryLock(flows.lockOf(slot)) && flows.isUsed(slot) && flows.isOver(slot, now) && this.lockBound(slot);
+      if (reclaimed) {
+        // Again: while its place was not locked, the flow could be refreshed.
+        reclaimed = flows.isOver(slot, now);
+      }
+      if (reclaimed) {
+        flows.remove(tx, slot);
+        this.count('reclaimed');
+        tx.commit();
+      } else tx.abort();
+    }
+    flows.tidy(tx, slot);
+    return reclaimed;
+  }
+
+  /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
+  sweep(now: number, slots: number): number {
+    const flows = this.flows;
+    let reclaimed = 0;
+    for (let i = 0; i < slots; i++) {
+      this.sweepCursor = (this.sweepCursor + 1) & (flows.slots - 1);
+      if (flows.isWaste(this.sweepCursor, now) && this.reclaim(this.sweepCursor, now)) reclaimed++;
+    }
+    return reclaimed;
+  }
+
+  // ——— Joining a record into the state; all locks held ———
+
+  /** Joins the record's claim. `slot`: where the key's flow is or will be, or `NONE`. Returns whether the claim changed. */
+  joinClaim(slot: number, now: number): boolean {
+    const { flows, claims, record, tx } = this;
+    const { place, claimGeneration, address, portAndProtocol } = record;
+    const owner = claims.owner(place);
+    const mine = claims.isOwnedBy(place, address, portAndProtocol);
+    if (mine && claims.generation(place) >= claimGeneration) {
+      if (slot !== NONE) claims.setOwner(tx, place, slot);
+      return false;
+    }
+    const rival = owner !== slot && !mine && this.isBound(owner, place);
+    if (!claims.wouldSupersede(place, claimGeneration, address, portAndProtocol)) return false;
+    if (rival) {
+      tx.set(flows.wordOf(owner, DEAD), 1);
+      if (flows.expires(owner) > now) this.count('collisions');
+    }
+    claims.put(tx, place, claimGeneration, address, portAndProtocol, slot === NONE ? 0 : slot);
+    return true;
+  }
+
+  /** Writes the record's flow into its locked slot, after its claim. `known`: the slot has this key already. */
+  write(slot: number, hash: number, known: boolean, now: number): void {
+    const { flows, claims, key, record, tx } = this;
+    const dead = claims.isOwnedBy(record.place, key[0], key[1]) ? 0 : 1;
+    if (known && flows.value(slot, PLACE) === record.place && flows.value(slot, DEAD) === dead) {
+      flows.update(tx, slot, record.generation, record.rank, record.expires);
+      return;
+    }
+    if (dead !== 0 && record.expires > now) this.count('collisions');
+    flows.hide(tx, slot);
+    tx.set(flows.wordOf(slot, PLACE), record.place);
+    tx.set(flows.wordOf(slot, DEAD), dead);
+    flows.put(tx, slot, hash, key, 0, record.generation, record.rank, record.expires);
+  }
+
+  // ——— Applying a record of another instance ———
+
+  /** Whether the record's words are all in range. */
+  isHonest(now: number): boolean {
+    const { place, portAndProtocol, generation, claimGeneration, rank, expires } = this.record;
+    return (
+      protocolIndex(portAndProtocol >>> 16) !== NONE &&
+      this.places.isValid(place, portAndProtocol >>> 16) &&
+      claimGeneration > 0 &&
+      rank <= Rank.CLOSED &&
+      generation > 0 &&
+      generation <= expires &&
+      expires - now <= FUTURE_S_MAX
+    );
+  }
+
+  /** Joins the record, whose key is `key`, whole or not at all. */
+  tryApply(hash: number, now: number): Applied | typeof CONTENDED {
+    const { flows, claims, key, record, tx } = this;
+    const { place } = record;
+    tx.begin();
+    const slot = flows.acquire(tx, hash, key, 0, now);
+    const over = record.expires + CLOCK_SKEW_GUARD_S <= now;
+    const known = slot >= 0 && flows.holds(slot, key, 0);
+    // What is over already needs no slot of its own; its claim still counts.
+    const flowless = !known && over;
+    if (slot === CONTENDED || (slot === NONE && !flowless)) {
+      tx.abort();
+      if (slot === CONTENDED) return CONTENDED;
+      this.count('tableFull');
+      return Applied.FULL;
+    }
+    const bound = flowless || this.lockBound(slot);
+    if (!bound || !tx.lock(claims.lockOf(place))) {
+      tx.abort();
+      return CONTENDED;
+    }
+    const claimed = this.joinClaim(flowless ? NONE : slot, now);
+    let changed = claimed;
+    if (!known && !flowless) {
+      if (!flows.isUsed(slot)) this.count('inserted');
+      this.write(slot, hash, false, now);
+      changed = true;
+    } else if (known) {
+      const newer = this.joinFlow(slot);
+      // A claim won back revives a flow that was dead for it.
+      if (newer || (claimed && record.place === place)) this.write(slot, hash, true, now);
+      changed ||= newer;
+    }
+    tx.commit();
+    return changed ? Applied.CHANGED : Applied.UNCHANGED;
+  }
+
+  /** Makes the record the join of itself and the slot's flow. Returns whether that differs from the flow. */
+  private joinFlow(slot: number): boolean {
+    const { flows, record } = this;
+    const generation = flows.generation(slot);
+    const rank = flows.rank(slot);
+    const place = flows.value(slot, PLACE);
+    const expires = flows.expires(slot);
+    const order = record.generation - generation || record.rank - rank;
+    if (order > 0) return true;
+    if (order === 0) {
+      const changed = record.place > place || record.expires > expires;
+      record.place = Math.max(record.place, place);
+      record.expires = Math.max(record.expires, expires);
+      return changed;
+    }
+    record.generation = generation;
+    record.rank = rank;
+    record.place = place;
+    record.expires = expires;
+    return false;
+  }
+
+  // ——— Counts ———
+
+  count(counter: NatCount): void {
+    Atomics.add(this.words, COUNTS.at[counter], 1);
+  }
+
+  counted(counter: NatCount): number {
+    return this.words[COUNTS.at[counter]];
+  }
+}
