@@ -213,7 +213,11 @@ export class FlowTable implements StateObject {
     return this.change(slot, rank, now, timeout, null, 0);
   }
 
-  /** A new life for a slot's key: the rank and value given, in a new generation. As for `refresh`. */
+  /**
+   * A new life for a slot's key: the rank and value given, in a new generation. As for `refresh`; and false for an entry
+   * renewed faster than once a second for longer than `timeout`: generations, which may not run ahead of the expiry, are not
+   * to carry it with them, or whoever sends the packets could make an entry live for ever.
+   */
   renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
     return this.change(slot, rank, now, timeout, value, valueAt);
   }
@@ -286,9 +290,13 @@ export class FlowTable implements StateObject {
       if (!locked) this.count(COUNTS.at.contended);
       return false;
     }
+    const generation = value === null ? slots.generation(slot) : Math.max(slots.generation(slot) + 1, now);
+    if (value !== null && generation > now + timeout) {
+      tx.abort();
+      return false;
+    }
     const before = slots.rank(slot);
     const grown = value !== null || rank > before;
-    const generation = value === null ? slots.generation(slot) : Math.max(slots.generation(slot) + 1, now);
     const expires = Math.max(now + timeout, grown ? generation : slots.expires(slot));
     slots.update(tx, slot, generation, grown ? rank : before, expires);
     if (value !== null) this.setValue(slot, value, valueAt);

@@ -277,7 +277,11 @@ export class NatBinding implements StateObject {
     return this.renewOrRefresh(slot, rank, now, timeout, false);
   }
 
-  /** A new life for a binding that is closing or closed: rank NEW in a new generation, same place. As for `refresh`. */
+  /**
+   * A new life for a binding that is closing or closed: rank NEW in a new generation, same place. As for `refresh`; and
+   * false for a binding renewed faster than once a second for longer than `timeout`: generations, which may not run ahead of
+   * the expiry, are not to carry it with them, or whoever is inside could make a binding live for ever.
+   */
   renew(slot: number, now: number, timeout: number): boolean {
     return this.renewOrRefresh(slot, Rank.NEW, now, timeout, true);
   }
@@ -372,14 +376,19 @@ export class NatBinding implements StateObject {
       if (!locked) tables.count('contended');
       return false;
     }
+    const generation = renew ? Math.max(flows.generation(slot) + 1, now) : flows.generation(slot);
+    if (renew && generation > now + timeout) {
+      tx.abort();
+      return false;
+    }
     const grown = renew || rank > flows.rank(slot);
     record.address = flows.key(slot, 0);
     record.portAndProtocol = flows.key(slot, 1);
     record.place = flows.value(slot, PLACE);
     record.claimGeneration = claims.generation(record.place);
     record.rank = grown ? rank : flows.rank(slot);
-    record.generation = renew ? Math.max(flows.generation(slot) + 1, now) : flows.generation(slot);
-    record.expires = Math.max(now + timeout, grown ? record.generation : flows.expires(slot));
+    record.generation = generation;
+    record.expires = Math.max(now + timeout, grown ? generation : flows.expires(slot));
     flows.update(tx, slot, record.generation, record.rank, record.expires);
     record.store(tx.record, at);
     tx.commit();

@@ -106,7 +106,7 @@ describe('flow table', () => {
             else if (act === 'deliver') {
               if (owed[site].length > 0) deliver(site, pick);
             } else if (slot === NONE) assert.notEqual(add(object, key, value, now, rank), NONE);
-            else if (act === 'renew') assert.ok(object.renew(slot, Int32Array.from(value), 0, rank, now, LIFETIME));
+            else if (act === 'renew') object.renew(slot, Int32Array.from(value), 0, rank, now, LIFETIME);
             else assert.ok(object.refresh(slot, rank, now, LIFETIME >> rank));
             for (const record of sites[site].drain()) {
               model.join(record);
@@ -165,6 +165,16 @@ describe('flow table', () => {
     assert.equal(object.expires(slot), NOW + 33, 'a higher rank may shorten');
     assert.ok(object.refresh(slot, 1, NOW + 14, 10));
     assert.equal(object.rank(slot), 2, 'a lower one changes nothing');
+  });
+
+  it('lets no entry live for ever by renewing it all the time', () => {
+    const { object } = new Replica(flowTable({ capacity: 32, keyWords: 2, valueWords: 1 }));
+    const slot = add(object, keyOf(1, 2), [5], NOW);
+    let renewed = 0;
+    for (let i = 0; i < 300; i++) if (object.renew(slot, Int32Array.of(i), 0, 0, NOW, LIFETIME)) renewed++;
+    assert.equal(renewed, LIFETIME);
+    assert.equal(object.expires(slot), NOW + LIFETIME);
+    assert.equal(object.value(slot, 0), LIFETIME - 1, 'what was refused has changed nothing');
   });
 
   it('refuses what is over its capacity, and takes it once others are over', () => {

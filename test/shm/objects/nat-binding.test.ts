@@ -232,6 +232,18 @@ describe('nat binding', () => {
       assert.equal(here.object.refresh(slot, Rank.NEW, NOW + 600, 240), false, 'expired');
     });
 
+    it('cannot be made to live for ever by renewing it all the time', () => {
+      const { object } = new Replica(definition);
+      const slot = bind(object, 1, 4000);
+      let renewed = 0;
+      for (let i = 0; i < 1000; i++) if (object.renew(slot, NOW, 240)) renewed++;
+      assert.equal(renewed, 240);
+      assert.equal(object.expires(slot), NOW + 240);
+      assert.ok(object.refresh(slot, Rank.ESTABLISHED, NOW, 7440), 'all else goes on');
+      assert.ok(object.renew(slot, NOW + 1, 240), 'once a second');
+      assert.equal(object.expires(slot), NOW + 241);
+    });
+
     it('refuses what is over its capacity and puts nobody out (RFC 6888 REQ-11)', () => {
       const small = natBinding({ addresses: [EXTERNAL], flows: 50, allocation: 'leased' });
       const { object } = new Replica(small);
