@@ -17,6 +17,8 @@ export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js'
 export type { HeavyHitter } from '../shm/objects/heavy-hitters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
+export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
+export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 // How a middlebox is declared.
 export { defineMiddlebox } from './middlebox.js';

@@ -1,0 +1,361 @@
+/**
+ * Registers, numbered from 0, that all instances set: the last writer's value, or the largest or smallest number ever set.
+ *
+ * A register holds (stamp, member, value words), and of two the lexicographically larger stands everywhere, whatever order they
+ * come in and however often:
+ *
+ * | kind        | stamp                                     | value words |
+ * | ----------- | ----------------------------------------- | ----------- |
+ * | last writer | hybrid logical clock (Kulkarni et al., 2014): the larger of wall-clock ms and the stamp it replaces + 1; ties go to the member with the larger index | the user's |
+ * | largest     | the number itself, biased to be positive  | none        |
+ * | smallest    | its negative, likewise                    | none        |
+ *
+ * A register changes under its lock (transaction.ts), with one log record, whole or not at all. A reader of several words takes
+ * no lock: the version beside the lock tells it whether they belong together. Numbers only ever grow in their order, so each
+ * thread remembers the last it saw and asks no further for one that is no news: that costs nothing shared.
+ * With a full log nothing is set, and the caller is told.
+ *
+ *     slot     version (24) | writer that holds the lock (8), stamp (2), member, value…
+ *     record   register, stamp (2, low first), member, value…
+ */
+
+import { EPOCH_MS, unixMs } from '../clock.js';
+import { NONE } from '../none.js';
+import type { Region } from '../region.js';
+import { BYTES_PER_WORD, LINE, powerOfTwo, struct } from '../struct.js';
+import { ContentDigest } from './content-digest.js';
+import type { Journal } from './journal.js';
+import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import { LOCK_MASK, recoverTransaction, Transaction, tryAgain } from './transaction.js';
+
+export interface LastWriterOptions {
+  /** Registers; default 1. */
+  readonly length?: number;
+  readonly valueWords: number;
+}
+
+/** The one operation in the log. */
+export const REGISTER_SET = 1;
+/** Largest absolute number a largest or smallest register takes. */
+export const NUMBER_MAX = 2 ** 52 - 1;
+
+const COUNTS = struct({ logFull: LINE, contended: 1, malformed: 1 });
+const SLOT = struct({ lock: 1, low: 1, high: 1, member: 1 });
+const RECORD = struct({ register: 1, low: 1, high: 1, member: 1 });
+const TWO_32 = 2 ** 32;
+const HIGH_MAX = 2 ** 21 - 1;
+const BIAS = 2 ** 52;
+const VALUE_WORDS_MAX = 32;
+const LENGTH_MAX = 2 ** 24;
+/** A stamp further ahead than this (a year) is no honest writer's. */
+const FUTURE_MS_MAX = 366 * 86_400_000;
+const READ_TRIES = 1_000;
+
+interface Shape {
+  readonly length: number;
+  readonly valueWords: number;
+}
+
+function define<T extends Registers>(
+  kind: string,
+  shape: Shape,
+  open: (context: OpenContext, shape: Shape) => T,
+): StateDefinition<T> {
+  const { length, valueWords } = shape;
+  if (!Number.isInteger(length) || length < 1 || length > LENGTH_MAX)
+    throw new RangeError(`${kind}: ${length} registers, from 1 to ${LENGTH_MAX} are possible`);
+  if (!Number.isInteger(valueWords) || valueWords < 0 || valueWords > VALUE_WORDS_MAX)
+    throw new RangeError(`${kind}: ${valueWords} value words, at most ${VALUE_WORDS_MAX} are possible`);
+  return {
+    kind,
+    parameters: { ...shape },
+    bytes: (COUNTS.words + length * strideOf(valueWords)) * BYTES_PER_WORD,
+    open: (context) => open(context, shape),
+  };
+}
+
+const strideOf = (valueWords: number): number => powerOfTwo(SLOT.words + valueWords);
+
+export function lastWriter({ length = 1, valueWords }: LastWriterOptions): StateDefinition<LastWriter> {
+  if (valueWords < 1) throw new RangeError(`last writer: ${valueWords} value words are too few`);
+  return define('last-writer', { length, valueWords }, (context, shape) => new LastWriter(context, shape));
+}
+
+export function largest(length = 1): StateDefinition<Extreme> {
+  return define('largest', { length, valueWords: 0 }, (context, shape) => new Extreme(context, shape, 1));
+}
+
+export function smallest(length = 1): StateDefinition<Extreme> {
+  return define('smallest', { length, valueWords: 0 }, (context, shape) => new Extreme(context, shape, -1));
+}
+
+/** What the kinds have in common. */
+abstract class Registers implements StateObject {
+  readonly id: number;
+  readonly delivery = 'any-order';
+  readonly length: number;
+  protected readonly valueWords: number;
+  protected readonly words: Int32Array;
+  protected readonly self: number;
+  /** Of the last `read`: the stamp, 0 for a register never set; the value follows in the caller's words. */
+  protected stamp = 0;
+  private readonly stride: number;
+  private readonly recordWords: number;
+  private readonly transaction: Transaction | null;
+
+  constructor({ id, region, writer, memberIndex }: OpenContext, { length, valueWords }: Shape) {
+    this.id = id;
+    this.length = length;
+    this.valueWords = valueWords;
+    this.recordWords = RECORD.words + valueWords;
+    this.stride = strideOf(valueWords);
+    this.words = region.i32();
+    this.self = memberIndex;
+    this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
+  }
+
+  /** Whether a stamp can be honest at `nowMs`. */
+  protected abstract isHonest(stamp: number, member: number, nowMs: number): boolean;
+
+  private place(register: number): number {
+    return COUNTS.words + register * this.stride;
+  }
+
+  /** Copies a register's value, as it was at one moment, into `out[at …]`, its stamp into `stamp`. False: never set. */
+  protected load(register: number, out: Int32Array, at: number): boolean {
+    this.stamp = 0;
+    if (register >>> 0 >= this.length) return false;
+    const { words } = this;
+    const place = this.place(register);
+    for (let tries = 0; tries < READ_TRIES; tries++) {
+      const before = Atomics.load(words, place);
+      if ((before & LOCK_MASK) !== 0) continue;
+      const stamp = stampAt(words, place + SLOT.at.low);
+      for (let i = 0; i < this.valueWords; i++) out[at + i] = words[place + SLOT.words + i];
+      if (Atomics.load(words, place) !== before) continue;
+      this.stamp = stamp;
+      return stamp !== 0;
+    }
+    return false;
+  }
+
+  /**
+   * Sets a register to (stamp, member, value) if that is larger: one log record. With `stamp` 0: to the clock's next. False:
+   * refused (log full, contended, no such register); counted.
+   */
+  protected put(
+    register: number,
+    stamp: number,
+    member: number,
+    value: Int32Array,
+    at: number,
+    nowMs: number,
+  ): boolean {
+    const { words, tx } = this;
+    if (register >>> 0 >= this.length) return false;
+    const place = this.place(register);
+    for (let tries = 1; ; tries++) {
+      const record = tx.beginLogged(REGISTER_SET, this.recordWords);
+      if (record === NONE) return this.refuse(COUNTS.at.logFull);
+      if (tx.lock(place)) {
+        const before = stampAt(words, place + SLOT.at.low);
+        const next = stamp === 0 ? Math.max(before + 1, nowMs - EPOCH_MS) : stamp;
+        const log = tx.record;
+        log[record + RECORD.at.register] = register;
+        putStamp(log, record + RECORD.at.low, next);
+        log[record + RECORD.at.member] = member;
+        for (let i = 0; i < this.valueWords; i++) log[record + RECORD.words + i] = value[at + i];
+        const news = this.isLarger(log, record + RECORD.at.low, words, place + SLOT.at.low);
+        if (news) {
+          this.write(place, log, record + RECORD.at.low);
+          tx.commit();
+        } else tx.abort();
+        return true;
+      }
+      tx.abort();
+      if (!tryAgain(tries, false)) return this.refuse(COUNTS.at.contended);
+    }
+  }
+
+  /** Whether stamp, member and value at `a` are the larger. */
+  private isLarger(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
+    const order = stampAt(a, aAt) - stampAt(b, bAt);
+    if (order !== 0) return order > 0;
+    for (let i = 2; i < 3 + this.valueWords; i++)
+      if (a[aAt + i] !== b[bAt + i]) return a[aAt + i] >>> 0 > b[bAt + i] >>> 0;
+    return false;
+  }
+
+  /** Stamp, member and value into a locked register. */
+  private write(place: number, from: Int32Array, at: number): void {
+    const { tx, words } = this;
+    tx.setLocked(place, ((words[place] >>> 8) + 1) << 8);
+    for (let i = 0; i < 3 + this.valueWords; i++) tx.set(place + SLOT.at.low + i, from[at + i]);
+  }
+
+  apply(op: number, words: Int32Array, at: number, length: number, _origin: number, now: number): Applied {
+    const register = words[at + RECORD.at.register];
+    const honest = op === REGISTER_SET && length === this.recordWords && register >>> 0 < this.length;
+    if (!honest || !this.isHonestAt(words, at + RECORD.at.low, now)) {
+      this.count(COUNTS.at.malformed);
+      return Applied.MALFORMED;
+    }
+    return this.joinForeign(register, words, at + RECORD.at.low);
+  }
+
+  private isHonestAt(words: Int32Array, at: number, now: number): boolean {
+    const stamp = stampAt(words, at);
+    return words[at + 1] >>> 0 <= HIGH_MAX && stamp > 0 && this.isHonest(stamp, words[at + 2], unixMs(now));
+  }
+
+  private joinForeign(register: number, from: Int32Array, at: number): Applied {
+    const { words, tx } = this;
+    const place = this.place(register);
+    for (let tries = 1; ; tries++) {
+      tx.begin();
+      if (tx.lock(place)) {
+        const news = this.isLarger(from, at, words, place + SLOT.at.low);
+        if (news) this.write(place, from, at);
+        tx.commit();
+        return news ? Applied.CHANGED : Applied.UNCHANGED;
+      }
+      tx.abort();
+      if (!tryAgain(tries, true)) {
+        this.count(COUNTS.at.contended);
+        return Applied.FULL;
+      }
+    }
+  }
+
+  coalesceKey(_op: number, words: Int32Array, at: number): number {
+    return words[at + RECORD.at.register];
+  }
+
+  coalesce(_op: number, words: Int32Array, earlier: number, later: number, length: number): boolean {
+    if (words[earlier] !== words[later]) return false;
+    if (this.isLarger(words, later + 1, words, earlier + 1)) words.copyWithin(earlier, later, later + length);
+    return true;
+  }
+
+  merge(from: Region, now: number): number {
+    const theirs = from.i32();
+    let changed = 0;
+    for (let register = 0; register < this.length; register++) {
+      const at = this.place(register) + SLOT.at.low;
+      if (stampAt(theirs, at) === 0) continue;
+      if (!this.isHonestAt(theirs, at, now)) this.count(COUNTS.at.malformed);
+      else if (this.joinForeign(register, theirs, at) === Applied.CHANGED) changed++;
+    }
+    return changed;
+  }
+
+  recover(writerId: number, journal: Journal, logPosition: number): number {
+    return recoverTransaction(this.words, this.id, writerId, journal, logPosition);
+  }
+
+  digest(): string {
+    const digest = new ContentDigest();
+    const entry = new Int32Array(4 + this.valueWords);
+    for (let register = 0; register < this.length; register++) {
+      if (!this.load(register, entry, 4)) continue;
+      entry[0] = register;
+      putStamp(entry, 1, this.stamp);
+      entry[3] = this.words[this.place(register) + SLOT.at.member];
+      digest.add(entry);
+    }
+    return digest.toString();
+  }
+
+  describe(_now: number): Record<string, number> {
+    return {
+      registers: this.length,
+      log_full: this.words[COUNTS.at.logFull],
+      contended: this.words[COUNTS.at.contended],
+      malformed: this.words[COUNTS.at.malformed],
+    };
+  }
+
+  locksHeld(): number {
+    let held = 0;
+    for (let i = 0; i < this.length; i++) if ((this.words[this.place(i)] & LOCK_MASK) !== 0) held++;
+    return held;
+  }
+
+  protected get tx(): Transaction {
+    if (this.transaction === null) throw new Error(`state object ${this.id} is open to read only in this thread`);
+    return this.transaction;
+  }
+
+  private refuse(counter: number): false {
+    this.count(counter);
+    return false;
+  }
+
+  private count(counter: number): void {
+    Atomics.add(this.words, counter, 1);
+  }
+}
+
+/** Registers of a few words each, that hold what was written last. */
+export class LastWriter extends Registers {
+  /** Sets register `i` to `value[at …]`. False: refused and counted, because the log is full or the register contended. */
+  set(i: number, value: Int32Array, at: number, nowMs: number = Date.now()): boolean {
+    return this.put(i, 0, this.self, value, at, nowMs);
+  }
+
+  /** Copies the value of register `i`, as it was at one moment, into `out[at …]`. False when it was never set. */
+  read(i: number, out: Int32Array, at: number): boolean {
+    return this.load(i, out, at);
+  }
+
+  protected override isHonest(stamp: number, member: number, nowMs: number): boolean {
+    return member >= 0 && stamp - (nowMs - EPOCH_MS) <= FUTURE_MS_MAX;
+  }
+}
+
+const NOTHING = new Int32Array(0);
+
+/** Registers that hold the largest (or smallest) whole number ever set, up to ±2^52 - 1. */
+export class Extreme extends Registers {
+  private readonly sign: 1 | -1;
+  /** The largest stamp this thread saw of each register. */
+  private readonly seen: Float64Array;
+
+  constructor(context: OpenContext, shape: Shape, sign: 1 | -1) {
+    super(context, shape);
+    this.sign = sign;
+    this.seen = new Float64Array(shape.length);
+  }
+
+  /** Offers a number to register `i`. False: refused and counted, or not a whole number in range. */
+  offer(i: number, value: number): boolean {
+    if (!(Math.abs(value) <= NUMBER_MAX) || value % 1 !== 0) return false;
+    const stamp = this.sign * value + BIAS;
+    if (stamp <= this.seen[i]) return true;
+    this.load(i, NOTHING, 0);
+    if (stamp > this.stamp) {
+      if (!this.put(i, stamp, 0, NOTHING, 0, 0)) return false;
+      this.stamp = stamp;
+    }
+    this.seen[i] = this.stamp;
+    return true;
+  }
+
+  /** The number in register `i`; not a number when none was set. */
+  value(i: number): number {
+    return this.load(i, NOTHING, 0) ? (this.sign === 1 ? this.stamp - BIAS : BIAS - this.stamp) : Number.NaN;
+  }
+
+  protected override isHonest(_stamp: number, member: number): boolean {
+    return member === 0;
+  }
+}
+
+function stampAt(words: Int32Array, at: number): number {
+  return (words[at + 1] >>> 0) * TWO_32 + (words[at] >>> 0);
+}
+
+function putStamp(words: Int32Array, at: number, stamp: number): void {
+  words[at] = stamp | 0;
+  words[at + 1] = (stamp / TWO_32) | 0;
+}
