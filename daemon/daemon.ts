@@ -11,7 +11,7 @@ import { committedPosition, recoverLog } from '../shm/log.js';
 import { NextHopWriter } from '../shm/next-hops.js';
 import type { StateObject } from '../shm/objects/object.js';
 import { Instance, loadChain, writerId } from '../workers/instance.js';
-import { adviseMemory } from '../workers/native/index.js';
+import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
 import { newIncarnation } from '../workers/replication/settings.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
@@ -106,26 +106,41 @@ export class Daemon {
   }
 
   private async run(): Promise<void> {
-    const { config, instance, log } = this;
+    try {
+      this.announce();
+      this.prepareArena();
+      // Before packets come, so that the first of them have somewhere to go.
+      await this.neighbours.start();
+      await this.supervisor.start();
+      this.admin = await AdminServer.listen(this.config.admin.socket, this.source, { log: this.log });
+      if (this.stopping !== null) throw new Error('stopped while starting');
+    } catch (error) {
+      await this.stop();
+      // It may have been opened after `stop` looked for it.
+      await this.admin?.close();
+      throw error;
+    }
+    this.phase = 'running';
+  }
+
+  private announce(): void {
+    const { log, instance } = this;
     for (const name of this.ports.names) log.info(`port ${name}`);
     for (const note of this.ports.notes) log.warn(note);
     if (instance.plan.faults !== null)
       log.warn('transport.fault is set: what other members send is damaged on purpose');
-    const huge = adviseMemory(new Uint8Array(instance.buffers.arena), 'hugepage');
-    const { objects } = instance.declaration;
-    log.info(
-      `state: ${objects.map((object) => object.name).join(', ')}; ${mebibytes(instance.buffers.arena.byteLength)} MiB, of which ${mebibytes(huge)} MiB may be huge pages`,
+  }
+
+  /** Huge pages where the kernel has them, and every page there is before a packet waits for one. */
+  private prepareArena(): void {
+    const { buffers, declaration } = this.instance;
+    const arena = new Uint8Array(buffers.arena);
+    const huge = advise(arena, 'hugepage');
+    advise(arena, 'populate');
+    const names = declaration.objects.map((object) => object.name).join(', ');
+    this.log.info(
+      `state: ${names}; ${mebibytes(arena.length)} MiB, ${huge === null ? 'without huge pages' : `of which ${mebibytes(huge)} MiB may be huge pages`}`,
     );
-    try {
-      // Before packets come, so that the first of them have somewhere to go.
-      await this.neighbours.start();
-      await this.supervisor.start();
-      this.admin = await AdminServer.listen(config.admin.socket, this.source, { log });
-    } catch (error) {
-      await this.stop();
-      throw error;
-    }
-    this.phase = 'running';
   }
 
   /** Mends what a dead thread left in shared memory: its open operation, its locks, and records it had not yet shown. */
@@ -169,6 +184,7 @@ export class Daemon {
     for (;;) {
       const owed = this.source.unacknowledged();
       if (owed === 0) return { complete: true, unacknowledged_records: 0 };
+      if (this.stopping !== null) return { complete: false, unacknowledged_records: owed };
       if (owed < least) {
         least = owed;
         leastAt = performance.now();
@@ -210,6 +226,16 @@ export class Daemon {
   private pumpEvents(): void {
     for (const { name, reader } of this.events)
       for (const { level, text } of reader.read()) this.log[level](`${name}: ${text}`);
+  }
+}
+
+/** How many bytes the advice was for; `null` where the kernel does not know it, which costs speed and nothing else. */
+function advise(view: Uint8Array, advice: MemoryAdvice): number | null {
+  try {
+    return adviseMemory(view, advice);
+  } catch (error) {
+    if (isNativeError(error, 'EINVAL')) return null;
+    throw error;
   }
 }
 

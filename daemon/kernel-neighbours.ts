@@ -46,6 +46,9 @@ export function parseArpTable(text: string): KernelNeighbour[] {
   return neighbours;
 }
 
+/** Addresses kept until the socket is open; more are asked for again anyway. */
+const WAITING_MAX = 256;
+
 /** The table of the network namespace the process is in. */
 export class LinuxNeighbours implements KernelNeighbours {
   private readonly socket: Socket;
@@ -80,7 +83,7 @@ export class LinuxNeighbours implements KernelNeighbours {
 
   provoke(address: number): void {
     if (!this.open) {
-      this.waiting.push(address);
+      if (this.waiting.length < WAITING_MAX) this.waiting.push(address);
       return;
     }
     const to = formatIpv4(address);

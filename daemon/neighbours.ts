@@ -23,6 +23,8 @@ const AWAIT_MS = 3000;
 const PROVOKE_MS = 1000;
 /** A configured next hop that is known is provoked as often as this. */
 const REASSURE_MS = 10_000;
+/** Known neighbours provoked at one look at most. */
+const REASSURED_MAX = 64;
 /** Addresses awaited at once: a scan across a link shall not become a flood of requests. */
 const AWAITED_MAX = 256;
 
@@ -57,6 +59,8 @@ export class NeighbourWatcher {
   private readonly interfacePort = new Map<string, number>();
   private closed = false;
   private refusedBefore = 0;
+  private reassuredAt = Number.NEGATIVE_INFINITY;
+  private reassureNext = -1;
 
   constructor(options: NeighbourWatcherOptions) {
     this.options = options;
@@ -137,6 +141,23 @@ export class NeighbourWatcher {
       if (mac !== null && !awaited.configured) continue;
       awaited.provoked = now;
       this.options.kernel.provoke(awaited.address);
+    }
+    this.reassure(known, now);
+  }
+
+  /**
+   * Neighbours on links without a next hop: the kernel sends them nothing, so it would not notice that one has another
+   * link-layer address now. A few are provoked at every look, all of them in turn.
+   */
+  private reassure(known: readonly Neighbour[], now: number): void {
+    if (now - this.reassuredAt < LOOK_MS) return;
+    this.reassuredAt = now;
+    const onLink = known.filter(({ port }) => !this.options.nextHops.some((nextHop) => nextHop.port === port));
+    if (onLink.length === 0) return;
+    const perLook = Math.min(onLink.length, REASSURED_MAX, Math.ceil((onLink.length * LOOK_MS) / REASSURE_MS));
+    for (let i = 0; i < perLook; i++) {
+      this.reassureNext = (this.reassureNext + 1) % onLink.length;
+      this.options.kernel.provoke(onLink[this.reassureNext].address);
     }
   }
 

@@ -13,6 +13,7 @@
  * | task failed, not restartable         | `onFatal`: what it knew was in its own memory                         |
  */
 
+import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { type Control, ThreadState } from '../shm/control.js';
 
@@ -100,18 +101,23 @@ export class ThreadSupervisor {
       }
     });
     await Promise.race([this.allReady(), firstFailure]);
+    if (this.stopping) throw new Error('stopped while threads were starting');
     const lookMs = (this.options.stuckMs ?? 8_000) / 4;
     this.watch = setInterval(() => this.look(), lookMs);
   }
 
   /** Ends the slot's thread; it is recovered and started again. */
   async restart(thread: number, reason = 'was ended as asked'): Promise<void> {
-    const { worker } = this.options.control.place(thread);
-    const target = this.pool.threads.find((candidate) => candidate.threadId === worker);
+    const target = this.workerOf(thread);
     const running = this.running.find(({ slot }) => slot.thread === thread);
     if (target === undefined || running === undefined) throw new Error(`thread ${thread} is not running`);
     running.ended = reason;
     await target.terminate();
+  }
+
+  private workerOf(thread: number): Worker | undefined {
+    const { worker } = this.options.control.place(thread);
+    return this.pool.threads.find((candidate) => candidate.threadId === worker);
   }
 
   /** After the phase was set to STOP: waits for every slot to end, ends those that do not within `graceMs`. */
@@ -165,6 +171,8 @@ export class ThreadSupervisor {
       if (performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
       onEvent('error', `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`);
       try {
+        // A task that threw leaves its thread alive, with what it had open and the core it was pinned to.
+        await this.workerOf(slot.thread)?.terminate();
         recover(slot);
       } catch (broken) {
         onFatal(new Error(`what thread ${slot.name} left could not be mended: ${String(broken)}`));

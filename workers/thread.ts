@@ -22,6 +22,7 @@ import { Router } from './route.js';
 import { SendAgent } from './send.js';
 import { FaultyReceiver } from './transport/fault.js';
 import { receiveTransport } from './transport/open.js';
+import { warmUp } from './warm-up.js';
 
 export interface ThreadTask {
   readonly thread: number;
@@ -58,28 +59,28 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
     ports,
     draining: () => control.phase !== Phase.RUN,
   });
+  warmUp(instance);
   const { driver, everySecond } = openDriver(instance, thread, row);
-  const neighbours = new NextHopReader(buffers.nextHops, ports);
-  const router = new Router(driver.memory, plan.routes, neighbours, catalogue);
-  const { idle } = plan;
-  const dataPlane = new DataPlane({
-    driver,
-    ports,
-    processes,
-    log,
-    control,
-    thread,
-    catalogue,
-    row,
-    router,
-    idle,
-    everySecond,
-  });
   try {
+    const neighbours = new NextHopReader(buffers.nextHops, ports);
+    const router = new Router(driver.memory, plan.routes, neighbours, catalogue);
+    const dataPlane = new DataPlane({
+      driver,
+      ports,
+      processes,
+      log,
+      control,
+      thread,
+      catalogue,
+      row,
+      router,
+      idle: plan.idle,
+      everySecond,
+    });
     ready(instance, thread, plan.workerCores[thread]);
     dataPlane.run();
   } finally {
-    dataPlane.onClose();
+    driver.close();
   }
 }
 
@@ -147,8 +148,8 @@ async function runAgent(
   core: number | null,
   agent: Agent & { run(): Promise<void> },
 ): Promise<void> {
-  await agent.onStart();
   try {
+    await agent.onStart();
     ready(instance, thread, core);
     await agent.run();
   } finally {

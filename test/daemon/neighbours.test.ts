@@ -129,6 +129,19 @@ describe('neighbours', () => {
     watcher.close();
   });
 
+  it('on a link without a next hop are asked again, for the kernel sends them nothing and would not notice a change', async () => {
+    watch([{ port: 0, address: GATEWAY }]);
+    for (const [address, name] of [
+      [GATEWAY, 'in0'],
+      [HOST, 'out0'],
+    ] as const)
+      kernel.table.set(address, { interface: name, address, mac: parseMac(MAC) });
+    await watcher.start(0);
+    while (!kernel.provoked.includes(HOST)) await sleep(5);
+    assert.equal(kernel.provoked.filter((address) => address === GATEWAY).length, 1, 'the next hop as often as ever');
+    watcher.close();
+  });
+
   it('are resolved by this kernel', function () {
     needs(this, 'netns');
     const prefix = `ct-nb-${process.pid}`;

@@ -71,12 +71,18 @@ describe('thread supervisor', () => {
   it('recovers and starts again a thread that throws; the other runs on', async () => {
     const bed = new Bed();
     await bed.supervisor.start();
+    const { worker } = bed.control.place(0);
     bed.order(0, 1);
     await until('second life', () => bed.lives(0) === 2 && bed.control.state(0) === ThreadState.READY);
     assert.deepEqual(bed.recovered, ['t0']);
     assert.match(bed.events[0], /starting thread t0 again in 50 ms; it died: Error: told to fail/);
     assert.equal(bed.control.restarts(0), 1);
     assert.equal(bed.lives(1), 1);
+    assert.notEqual(
+      bed.control.place(0).worker,
+      worker,
+      'in a thread of its own: the old one and what it had open are gone',
+    );
     await bed.stop();
   });
 
@@ -109,6 +115,14 @@ describe('thread supervisor', () => {
     const bed = new Bed({ file: new URL('./no-such-module.js', import.meta.url) });
     await assert.rejects(bed.supervisor.start(), /Cannot find module/);
     await bed.stop();
+  });
+
+  it('says that it was stopped while starting', async () => {
+    const bed = new Bed();
+    const starting = bed.supervisor.start();
+    const stopped = bed.stop();
+    await assert.rejects(starting, /stopped while threads were starting/);
+    await stopped;
   });
 
   it('calls a thread that may not be replaced fatal', async () => {

@@ -90,6 +90,7 @@ export class UnicastReceiver implements ReceiveTransport {
     try {
       await bind(socket, address, port);
     } catch (error) {
+      await closeSocket(socket);
       const why =
         (error as NodeJS.ErrnoException).code === 'EADDRNOTAVAIL'
           ? 'no interface here has this address; see `ip address` and cluster.members'
