@@ -1,7 +1,7 @@
 /** Order as a test: who may import whom, and how large a file may grow. */
 
 import { strict as assert } from 'node:assert';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -108,6 +108,17 @@ describe('the tree', () => {
       all.filter(({ lines }) => lines > LINES_MAX).map(({ path, lines }) => `${path}: ${lines}`),
       [],
     );
+  });
+
+  it('has every file that README and ARCHITECTURE name', () => {
+    const missing = ['README.md', 'ARCHITECTURE.md'].flatMap((page) => {
+      const text = readFileSync(join(ROOT, page), 'utf8');
+      const named = [...text.matchAll(/[`(]((?:daemon|workers|shm|conf|systemd|test|\.ci)\/[\w./-]*)[`)]/g)].map(
+        ([, path]) => path,
+      );
+      return named.filter((path) => !existsSync(join(ROOT, path))).map((path) => `${page}: ${path}`);
+    });
+    assert.deepEqual(missing, []);
   });
 
   it('has no test switched off or run alone', () => {
