@@ -456,6 +456,11 @@ export class FlowSlots {
     return (this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff;
   }
 
+  /** Whether a search that comes to this slot goes no further. */
+  endsSearch(slot: number): boolean {
+    return this.state(slot) === EMPTY;
+  }
+
   /** Whether `sweep`'s caller has something to do here: an entry that is over, or a slot to make EMPTY. */
   isWaste(slot: number, now: number): boolean {
     const state = this.state(slot);

@@ -28,7 +28,7 @@ import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
-import { CONTENDED, FlowSlots, flowSlotsWords } from './flow-slots.js';
+import { CONTENDED, FlowSlots, flowSlotsWords, WINDOW } from './flow-slots.js';
 import { GraphNodes, graphNodesWords } from './graph-nodes.js';
 import { GRAPH_EDGE, increase, isEdge, joinEdge, number53, GRAPH_RECORD as RECORD } from './graph-record.js';
 import type { Journal } from './journal.js';
@@ -184,17 +184,21 @@ export class TrafficGraph implements StateObject {
     return reclaimed;
   }
 
+  /** `packets` and `bytes`, over the members' live entries; whether there is one. */
   private sum(hash: number, from: number, to: number, now: number): boolean {
-    const { edges, entry, key } = this;
+    const { edges, entry } = this;
     let found = false;
     let packets = 0;
     let bytes = 0;
-    key[KEY.at.from] = from;
-    key[KEY.at.to] = to;
-    for (let origin = 0; origin < this.options.members; origin++) {
-      key[KEY.at.origin] = origin;
-      const slot = edges.find(hash, key, 0);
-      if (slot === NONE || !edges.read(slot, entry, 0) || entry[ENTRY.at.expires] <= now) continue;
+    for (let i = this.seek(hash, 0, from, to); i !== NONE; i = this.seek(hash, i + 1, from, to)) {
+      // The keys again: the slot may have been given to another edge meanwhile.
+      if (
+        !edges.read((hash + i) & (edges.slots - 1), entry, 0) ||
+        entry[ENTRY.at.key + KEY.at.from] !== from ||
+        entry[ENTRY.at.key + KEY.at.to] !== to ||
+        entry[ENTRY.at.expires] <= now
+      )
+        continue;
       found = true;
       packets += number53(entry, ENTRY.at.value + VALUE.at.packets);
       bytes += number53(entry, ENTRY.at.value + VALUE.at.bytes);
@@ -202,6 +206,18 @@ export class TrafficGraph implements StateObject {
     this.packets = packets;
     this.bytes = bytes;
     return found;
+  }
+
+  /** The place, counted from its home, of the first entry of an edge from place `i` on, whichever member's. `NONE`: no more. */
+  private seek(hash: number, i: number, from: number, to: number): number {
+    const { edges } = this;
+    for (; i < WINDOW; i++) {
+      const slot = (hash + i) & (edges.slots - 1);
+      if (edges.isUsed(slot)) {
+        if (edges.key(slot, KEY.at.from) === from && edges.key(slot, KEY.at.to) === to) return i;
+      } else if (edges.endsSearch(slot)) return NONE;
+    }
+    return NONE;
   }
 
   private tryAdd(from: number, to: number, packets: number, bytes: number, now: number): number {
@@ -304,14 +320,11 @@ export class TrafficGraph implements StateObject {
   /** Whether another member has an entry for the edge of `key`, expired or not. Under the home's lock. */
   private isSeenByOthers(hash: number): boolean {
     const { edges, key } = this;
-    const origin = key[KEY.at.origin];
-    let seen = false;
-    for (let other = 0; other < this.options.members && !seen; other++) {
-      key[KEY.at.origin] = other;
-      seen = other !== origin && edges.find(hash, key, 0) !== NONE;
-    }
-    key[KEY.at.origin] = origin;
-    return seen;
+    const from = key[KEY.at.from];
+    const to = key[KEY.at.to];
+    for (let i = this.seek(hash, 0, from, to); i !== NONE; i = this.seek(hash, i + 1, from, to))
+      if (edges.key((hash + i) & (edges.slots - 1), KEY.at.origin) !== key[KEY.at.origin]) return true;
+    return false;
   }
 
   /** A locked slot's life and counts, into `state`. */
@@ -458,13 +471,10 @@ export class TrafficGraph implements StateObject {
 
   /** Whether no member before `origin` has a live entry for an edge. */
   private isFirst(hash: number, from: number, to: number, origin: number, now: number): boolean {
-    const { edges, key } = this;
-    key[KEY.at.from] = from;
-    key[KEY.at.to] = to;
-    for (let other = 0; other < origin; other++) {
-      key[KEY.at.origin] = other;
-      const slot = edges.find(hash, key, 0);
-      if (slot !== NONE && edges.expires(slot) > now) return false;
+    const { edges } = this;
+    for (let i = this.seek(hash, 0, from, to); i !== NONE; i = this.seek(hash, i + 1, from, to)) {
+      const slot = (hash + i) & (edges.slots - 1);
+      if (edges.key(slot, KEY.at.origin) < origin && edges.expires(slot) > now) return false;
     }
     return true;
   }
