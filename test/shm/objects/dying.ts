@@ -93,6 +93,13 @@ export class DyingLog extends LogProducer {
     this.countdown.step();
   }
 
+  override note(objectId: number, op: number, words: number, first: number): boolean {
+    this.countdown.step();
+    const noted = super.note(objectId, op, words, first);
+    this.countdown.step();
+    return noted;
+  }
+
   override abort(): void {
     this.countdown.step();
     super.abort();
