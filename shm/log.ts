@@ -119,6 +119,30 @@ export class LogProducer {
     this.control[COMMITTED] = this.claimed;
   }
 
+  /**
+   * Claims and commits a record in one step, with its first payload word; the others are for the send thread to fill in
+   * (`StateObject.tell`). Returns false when the ring is full.
+   */
+  note(objectId: number, op: number, payloadWords: number, first: number): boolean {
+    const position = this.committed;
+    const at = position & this.mask;
+    const end = at + payloadWords + 1;
+    if (end > this.capacity || this.capacity - ((position - this.cachedHead) | 0) <= payloadWords) {
+      const claimed = this.claim(objectId, op, payloadWords);
+      if (claimed === NONE) return false;
+      this.words[claimed] = first;
+      this.commit();
+      return true;
+    }
+    this.words[at] = (objectId << 16) | (op << 8) | payloadWords;
+    this.words[at + 1] = first;
+    const committed = (position + payloadWords + 1) | 0;
+    this.committed = committed;
+    this.claimed = committed;
+    this.control[COMMITTED] = committed;
+    return true;
+  }
+
   /** The claimed record is not wanted after all. */
   abort(): void {
     this.claimed = this.committed;

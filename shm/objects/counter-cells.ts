@@ -62,6 +62,7 @@ export const CELL_COUNT = 1;
 export const COUNT_MAX = Number.MAX_SAFE_INTEGER;
 
 const RECORD = struct({ cell: 1, low: 1, high: 1 });
+const RECORD_WORDS = RECORD.words;
 const HEAD = struct({ untold: LINE, telling: 1, refused: LINE, logFull: 1, malformed: 1 });
 /** Beside a stripe: part + 1 of an add under way that the log had no room for. */
 const STRIPE = struct({ pending: LINE });
@@ -182,10 +183,7 @@ export class CounterCells implements StateObject {
     // `sum` is not a number where there is no such part.
     if (!(amount >= 0 && sum <= COUNT_MAX) || log === null) return this.refuse();
     if (marked.length === 0 || marked[part] !== log.batch) {
-      const at = log.claim(this.id, CELL_COUNT, RECORD.words);
-      if (at === NONE) return this.addUntold(part, sum);
-      log.words[at] = part;
-      log.commit();
+      if (!log.note(this.id, CELL_COUNT, RECORD_WORDS, part)) return this.addUntold(part, sum);
       if (marked.length !== 0) marked[part] = log.batch;
     }
     stripe[part] = sum;

@@ -50,6 +50,9 @@ const LENGTH_MAX = 2 ** 24;
 /** A stamp further ahead than this (a year) is no honest writer's. */
 const FUTURE_MS_MAX = 366 * 86_400_000;
 const READ_TRIES = 1_000;
+/** Places in `stamps`. */
+const LOADED = 0;
+const TO_PUT = 1;
 
 interface Shape {
   readonly length: number;
@@ -97,8 +100,11 @@ abstract class Registers implements StateObject {
   protected readonly valueWords: number;
   protected readonly words: Int32Array;
   protected readonly self: number;
-  /** Of the last `read`: the stamp, 0 for a register never set; the value follows in the caller's words. */
-  protected stamp = 0;
+  /**
+   * Stamps on the way between methods: what `load` read (0 for a register never set), and what `put` is to write. In an array,
+   * for a double that is passed or returned is put on the heap where the compiler does not inline.
+   */
+  protected readonly stamps = new Float64Array(2);
   private readonly stride: number;
   private readonly recordWords: number;
   private readonly transaction: Transaction | null;
@@ -123,50 +129,44 @@ abstract class Registers implements StateObject {
 
   /** Copies a register's value, as it was at one moment, into `out[at …]`, its stamp into `stamp`. False: never set. */
   protected load(register: number, out: Int32Array, at: number): boolean {
-    this.stamp = 0;
+    this.stamps[LOADED] = 0;
     if (register >>> 0 >= this.length) return false;
     const { words } = this;
     const place = this.place(register);
     for (let tries = 0; tries < READ_TRIES; tries++) {
       const before = Atomics.load(words, place);
       if ((before & LOCK_MASK) !== 0) continue;
-      const stamp = stampAt(words, place + SLOT.at.low);
+      const low = words[place + SLOT.at.low];
+      const high = words[place + SLOT.at.high];
       for (let i = 0; i < this.valueWords; i++) out[at + i] = words[place + SLOT.words + i];
       if (Atomics.load(words, place) !== before) continue;
-      this.stamp = stamp;
-      return stamp !== 0;
+      this.stamps[LOADED] = (high >>> 0) * TWO_32 + (low >>> 0);
+      return (low | high) !== 0;
     }
     return false;
   }
 
   /**
-   * Sets a register to (stamp, member, value) if that is larger: one log record. With `stamp` 0: to the clock's next. False:
-   * refused (log full, contended, no such register); counted.
+   * Sets a register to (`stamps[TO_PUT]`, member, value) if that is larger: one log record. `clock`: makes the stamp larger
+   * than the one there is. False: refused (log full, contended, no such register); counted.
    */
-  protected put(
-    register: number,
-    stamp: number,
-    member: number,
-    value: Int32Array,
-    at: number,
-    nowMs: number,
-  ): boolean {
-    const { words, tx } = this;
+  protected put(register: number, clock: boolean, member: number, value: Int32Array, at: number): boolean {
+    const { words, tx, stamps } = this;
     if (register >>> 0 >= this.length) return false;
     const place = this.place(register);
     for (let tries = 1; ; tries++) {
       const record = tx.beginLogged(REGISTER_SET, this.recordWords);
       if (record === NONE) return this.refuse(COUNTS.at.logFull);
       if (tx.lock(place)) {
-        const before = stampAt(words, place + SLOT.at.low);
-        const next = stamp === 0 ? Math.max(before + 1, nowMs - EPOCH_MS) : stamp;
+        const before = (words[place + SLOT.at.high] >>> 0) * TWO_32 + (words[place + SLOT.at.low] >>> 0);
+        const stamp = clock ? Math.max(before + 1, stamps[TO_PUT]) : stamps[TO_PUT];
         const log = tx.record;
         log[record + RECORD.at.register] = register;
-        putStamp(log, record + RECORD.at.low, next);
+        log[record + RECORD.at.low] = stamp | 0;
+        log[record + RECORD.at.high] = (stamp / TWO_32) | 0;
         log[record + RECORD.at.member] = member;
         for (let i = 0; i < this.valueWords; i++) log[record + RECORD.words + i] = value[at + i];
-        const news = this.isLarger(log, record + RECORD.at.low, words, place + SLOT.at.low);
-        if (news) {
+        if (this.isLarger(log, record + RECORD.at.low, words, place + SLOT.at.low)) {
           this.write(place, log, record + RECORD.at.low);
           tx.commit();
         } else tx.abort();
@@ -179,8 +179,8 @@ abstract class Registers implements StateObject {
 
   /** Whether stamp, member and value at `a` are the larger. */
   private isLarger(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
-    const order = stampAt(a, aAt) - stampAt(b, bAt);
-    if (order !== 0) return order > 0;
+    if (a[aAt + 1] !== b[bAt + 1]) return a[aAt + 1] >>> 0 > b[bAt + 1] >>> 0;
+    if (a[aAt] !== b[bAt]) return a[aAt] >>> 0 > b[bAt] >>> 0;
     for (let i = 2; i < 3 + this.valueWords; i++)
       if (a[aAt + i] !== b[bAt + i]) return a[aAt + i] >>> 0 > b[bAt + i] >>> 0;
     return false;
@@ -259,7 +259,8 @@ abstract class Registers implements StateObject {
     for (let register = 0; register < this.length; register++) {
       if (!this.load(register, entry, 4)) continue;
       entry[0] = register;
-      putStamp(entry, 1, this.stamp);
+      entry[1] = this.stamps[LOADED] | 0;
+      entry[2] = (this.stamps[LOADED] / TWO_32) | 0;
       entry[3] = this.words[this.place(register) + SLOT.at.member];
       digest.add(entry);
     }
@@ -300,7 +301,8 @@ abstract class Registers implements StateObject {
 export class LastWriter extends Registers {
   /** Sets register `i` to `value[at …]`. False: refused and counted, because the log is full or the register contended. */
   set(i: number, value: Int32Array, at: number, nowMs: number = Date.now()): boolean {
-    return this.put(i, 0, this.self, value, at, nowMs);
+    this.stamps[TO_PUT] = nowMs - EPOCH_MS;
+    return this.put(i, true, this.self, value, at);
   }
 
   /** Copies the value of register `i`, as it was at one moment, into `out[at …]`. False when it was never set. */
@@ -330,20 +332,21 @@ export class Extreme extends Registers {
   /** Offers a number to register `i`. False: refused and counted, or not a whole number in range. */
   offer(i: number, value: number): boolean {
     if (!(Math.abs(value) <= NUMBER_MAX) || value % 1 !== 0) return false;
+    const { stamps, seen } = this;
     const stamp = this.sign * value + BIAS;
-    if (stamp <= this.seen[i]) return true;
+    if (stamp <= seen[i]) return true;
     this.load(i, NOTHING, 0);
-    if (stamp > this.stamp) {
-      if (!this.put(i, stamp, 0, NOTHING, 0, 0)) return false;
-      this.stamp = stamp;
-    }
-    this.seen[i] = this.stamp;
+    if (stamp > stamps[LOADED]) {
+      stamps[TO_PUT] = stamp;
+      if (!this.put(i, false, 0, NOTHING, 0)) return false;
+      seen[i] = stamp;
+    } else seen[i] = stamps[LOADED];
     return true;
   }
 
   /** The number in register `i`; not a number when none was set. */
   value(i: number): number {
-    return this.load(i, NOTHING, 0) ? (this.sign === 1 ? this.stamp - BIAS : BIAS - this.stamp) : Number.NaN;
+    return this.load(i, NOTHING, 0) ? this.sign * (this.stamps[LOADED] - BIAS) + 0 : Number.NaN;
   }
 
   protected override isHonest(_stamp: number, member: number): boolean {
@@ -353,9 +356,4 @@ export class Extreme extends Registers {
 
 function stampAt(words: Int32Array, at: number): number {
   return (words[at + 1] >>> 0) * TWO_32 + (words[at] >>> 0);
-}
-
-function putStamp(words: Int32Array, at: number, stamp: number): void {
-  words[at] = stamp | 0;
-  words[at + 1] = (stamp / TWO_32) | 0;
 }
