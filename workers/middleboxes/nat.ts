@@ -111,33 +111,43 @@ export default defineMiddlebox({
 
   open({ options, state: { bindings }, counters, draining }) {
     const { inside, outside } = options;
-    /** By packet, from `look` to `translate`: hash of the internal endpoint, or place of the external one. */
-    const hashes = new Int32Array(BATCH_CAPACITY);
-    const places = new Int32Array(BATCH_CAPACITY);
+    // The packets to translate, in order, and what they are looked up by: gathered first, for the binding looks up whole
+    // columns several times as fast as packet by packet.
+    const work = new Int32Array(BATCH_CAPACITY);
+    /** Where packets go, by their place in `work`: external addresses of ours among them, of packets from outside mostly. */
+    const to = bindings.inboundLookup(BATCH_CAPACITY);
+    /** Where packets from inside come from, by `turn`. */
+    const from = bindings.outboundLookup(BATCH_CAPACITY);
+    const turn = new Int32Array(BATCH_CAPACITY);
     /** What the ICMP error at hand is about. */
     const quoted = new Quoted();
-    /** The packets to translate. */
-    const work = new Int32Array(BATCH_CAPACITY);
 
-    /** Whether a packet is to be translated: if so, begins to fetch what it is bound to, and if it cannot be, drops it. */
-    function look(batch: Batch, i: number): boolean {
-      const port = batch.port[i];
-      if (batch.skips(i) || (port !== inside && port !== outside)) return false;
-      const refusal = whyNot(batch, i);
-      if (refusal !== NONE) {
-        batch.drop(i, refusal);
-        return false;
+    /** Gathers the packets to translate; drops those that cannot be. Looks them up. Returns how many there are. */
+    function look(batch: Batch, now: number): number {
+      let count = 0;
+      let fromInside = 0;
+      for (let i = 0; i < batch.count; i++) {
+        const port = batch.port[i];
+        if (batch.skips(i) || (port !== inside && port !== outside)) continue;
+        const refusal = whyNot(batch, i);
+        if (refusal !== NONE) {
+          batch.drop(i, refusal);
+          continue;
+        }
+        const protocol = batch.protocol[i];
+        const ports = batch.ports[i];
+        if (port === inside) {
+          from.addresses[fromInside] = batch.source[i];
+          from.keys[fromInside] = portAndProtocol(sourcePort(ports), protocol);
+          turn[count] = fromInside++;
+        }
+        to.addresses[count] = batch.destination[i];
+        to.keys[count] = portAndProtocol(destinationPort(ports), protocol);
+        work[count++] = i;
       }
-      const protocol = batch.protocol[i];
-      const ports = batch.ports[i];
-      if (port === inside) {
-        hashes[i] = bindings.hash(batch.source[i], portAndProtocol(sourcePort(ports), protocol));
-        bindings.touchOutbound(hashes[i]);
-      }
-      // From inside, too, there is a place, when the packet is to be turned round.
-      places[i] = bindings.place(batch.destination[i], destinationPort(ports), protocol);
-      bindings.touchInbound(places[i]);
-      return true;
+      from.find(fromInside, now);
+      to.find(count, now);
+      return count;
     }
 
     /** Why a packet cannot be translated, as a counter, or `NONE`. */
@@ -151,35 +161,42 @@ export default defineMiddlebox({
       return isError(type) || isQueryTo(type, batch.port[i] === inside) ? NONE : counters.icmp_other;
     }
 
-    function outbound(batch: Batch, i: number, now: number): void {
-      const key = portAndProtocol(sourcePort(batch.ports[i]), batch.protocol[i]);
-      let slot = bindings.findOutbound(hashes[i], batch.source[i], key, now);
+    function outbound(batch: Batch, n: number, now: number): void {
+      const i = work[n];
+      let slot = from.slots[turn[n]];
       if (slot === NONE) {
-        slot = bind(batch, i, key, now);
+        slot = bind(batch, i, turn[n], now);
         if (slot === NONE) return;
       } else refresh(batch, i, slot, now);
       rewriteSource(batch, i, bindings.externalAddress(slot), bindings.externalPort(slot));
-      if (places[i] !== NONE) return hairpin(batch, i, now);
+      if (to.places[n] !== NONE) return hairpin(batch, n, now);
       batch.forward(i, outside);
       batch.count1(counters.outbound);
     }
 
-    function inbound(batch: Batch, i: number, now: number): void {
-      if (places[i] === NONE) return batch.drop(i, counters.not_external);
-      const slot = bindings.findInbound(places[i], now);
+    function inbound(batch: Batch, n: number, now: number): void {
+      const i = work[n];
+      if (to.places[n] === NONE) return batch.drop(i, counters.not_external);
+      const slot = ownerOf(n, now);
       if (slot === NONE) return batch.drop(i, counters.unsolicited);
       rewriteDestination(batch, i, bindings.internalAddress(slot), bindings.internalPort(slot));
       batch.forward(i, inside);
       batch.count1(counters.inbound);
     }
 
-    function hairpin(batch: Batch, i: number, now: number): void {
+    function hairpin(batch: Batch, n: number, now: number): void {
+      const i = work[n];
       // Queries are answered by a host that owns an address: none owns the external ones.
-      const slot = batch.protocol[i] === ICMP ? NONE : bindings.findInbound(places[i], now);
+      const slot = batch.protocol[i] === ICMP ? NONE : ownerOf(n, now);
       if (slot === NONE) return batch.drop(i, counters.unsolicited);
       rewriteDestination(batch, i, bindings.internalAddress(slot), bindings.internalPort(slot));
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
+    }
+
+    /** Whose the external destination is: as looked up, or bound since by a packet before. */
+    function ownerOf(n: number, now: number): number {
+      return to.slots[n] !== NONE ? to.slots[n] : bindings.findInbound(to.places[n], now);
     }
 
     /**
@@ -217,12 +234,21 @@ export default defineMiddlebox({
     }
 
     /** A new binding's slot, or `NONE` when there is none to be had, and then the packet is dropped. */
-    function bind(batch: Batch, i: number, key: number, now: number): number {
+    function bind(batch: Batch, i: number, n: number, now: number): number {
+      const address = from.addresses[n];
+      const key = from.keys[n];
+      const hash = from.hashes[n];
       const protocol = batch.protocol[i];
+      // A packet before may have bound it since.
+      const bound = bindings.findOutbound(hash, address, key, now);
+      if (bound !== NONE) {
+        refresh(batch, i, bound, now);
+        return bound;
+      }
       if (draining()) batch.drop(i, counters.draining);
       else if (protocol === TCP && (batch.flags[i] & RST) !== 0) batch.drop(i, counters.stray);
       else {
-        const slot = bindings.add(hashes[i], batch.source[i], key, now, now + timeoutOf(protocol, Rank.NEW));
+        const slot = bindings.add(hash, address, key, now, now + timeoutOf(protocol, Rank.NEW));
         if (slot === NONE) batch.drop(i, refused());
         else batch.count1(counters.bound);
         return slot;
@@ -269,15 +295,12 @@ export default defineMiddlebox({
     }
 
     return (batch: Batch, now: number): void => {
-      // All packets look before any is translated, so that their cache misses overlap.
-      let count = 0;
-      for (let i = 0; i < batch.count; i++) if (look(batch, i)) work[count++] = i;
-      for (let n = 0; n < count; n++) bindings.touchOwner(places[work[n]]);
+      const count = look(batch, now);
       for (let n = 0; n < count; n++) {
         const i = work[n];
         if (batch.protocol[i] === ICMP && isError(batch.flags[i])) error(batch, i, now);
-        else if (batch.port[i] === inside) outbound(batch, i, now);
-        else inbound(batch, i, now);
+        else if (batch.port[i] === inside) outbound(batch, n, now);
+        else inbound(batch, n, now);
       }
     };
   },
