@@ -79,6 +79,8 @@ export class CountMin extends OverCells {
   private readonly hasher: SketchHash;
   private readonly heavy: HeavyHitters | null;
   private readonly key = new Int32Array(2);
+  /** What `read` read: handed on in memory, for a double is boxed at each call that is not inlined. */
+  private readonly reading = new Float64Array(1);
 
   constructor(counts: CounterCells, width: number, depth: number, hash: SketchHash, heavy: HeavyHitters | null) {
     super(counts);
@@ -117,12 +119,14 @@ export class CountMin extends OverCells {
   /** How often a key of two words was counted: not less, as far as the others told. */
   value2(key0: number, key1: number): number {
     this.hasher.hash2(key0, key1);
-    return this.least(0);
+    this.read(0);
+    return this.reading[0];
   }
 
   value(words: Int32Array, at: number, length: number): number {
     this.hasher.hash(words, at, length);
-    return this.least(0);
+    this.read(0);
+    return this.reading[0];
   }
 
   private countHashed(n: number): boolean {
@@ -137,9 +141,9 @@ export class CountMin extends OverCells {
     return counted;
   }
 
-  /** The least of the hashed key's cells; or any one that is below `enough`. */
-  private least(enough: number): number {
-    const { counts, width, mask, depth } = this;
+  /** Puts the least of the hashed key's cells into `reading`; or any one that is below `enough`. */
+  private read(enough: number): void {
+    const { counts, width, mask, depth, reading } = this;
     const step = this.hasher.second | 1;
     let hash = this.hasher.first;
     let least = Number.POSITIVE_INFINITY;
@@ -148,12 +152,13 @@ export class CountMin extends OverCells {
       if (value < least) least = value;
       hash = (hash + step) | 0;
     }
-    return least;
+    reading[0] = least;
   }
 
   private watch(heavy: HeavyHitters, words: Int32Array, at: number, length: number): void {
-    const estimate = this.least(heavy.threshold);
-    if (estimate >= heavy.threshold) heavy.offer(this.hasher.second, words, at, length, estimate);
+    const { reading } = this;
+    this.read(heavy.threshold);
+    if (reading[0] >= heavy.threshold) heavy.offer(this.hasher.second, words, at, length, reading);
   }
 
   // ——— Off the packet path ———

@@ -88,9 +88,10 @@ export class HeavyHitters {
     this.estimates = new Float64Array(this.own < 0 ? 0 : shape.sets * WAYS);
   }
 
-  /** A key has reached `estimate`, which is no less than the threshold. `hash` chooses the set. */
-  offer(hash: number, key: Int32Array, at: number, length: number, estimate: number): void {
+  /** A key has reached `reading[0]`, which is no less than the threshold. `hash` chooses the set. */
+  offer(hash: number, key: Int32Array, at: number, length: number, reading: Float64Array): void {
     const { words, shape, estimates, own } = this;
+    const estimate = reading[0];
     if (own < 0) return;
     if (length > shape.keyWords) {
       words[own + HEAD.at.tooLong]++;
