@@ -12,6 +12,14 @@ interface Entry {
 const BENCHES: Record<string, Entry> = {
   ring: { help: 'the log ring between two threads, beside ringbuf.js', load: () => import('./ring.js') },
   nat: { help: 'the in-memory NAT loop, beside the same loop in C', load: () => import('./nat.js') },
+  objects: {
+    help: 'every state object: ns per operation, log record included, beside a plain Map or array',
+    load: () => import('./objects.js'),
+  },
+  wire_forms: {
+    help: 'totals and increments: bytes on the wire, memory and time at 2, 3 and 8 members',
+    load: () => import('./wire-forms.js'),
+  },
   af_xdp: {
     help: 'forwarding on a veth topology: the NAT, a forwarder in C, the kernel with nftables (root)',
     load: () => import('./af-xdp.js'),
@@ -52,7 +60,7 @@ const program = new Command('npm run bench --')
   .addHelpText(
     'after',
     `\n${Object.entries(BENCHES)
-      .map(([name, { help }]) => `  ${name.padEnd(8)} ${help}`)
+      .map(([name, { help }]) => `  ${name.padEnd(10)} ${help}`)
       .join('\n')}`,
   )
   .action(async (names: string[], options: { json: boolean; seconds: number }) => {
