@@ -9,6 +9,7 @@ import { flowTable } from '../../shm/objects/flow-table.js';
 import type { StateDefinition } from '../../shm/objects/object.js';
 import { largest, lastWriter } from '../../shm/objects/register.js';
 import { growSet, removeSet, type SharedSet } from '../../shm/objects/shared-set.js';
+import { flowsBesideC } from './objects-flows.js';
 import { NOW, nothing, Opened, pass, Rows, SIZES, spread, type Work, whole } from './objects-frame.js';
 import { sketchRows } from './objects-sketches.js';
 import type { Bench } from './result.js';
@@ -30,6 +31,23 @@ function counterRows(rows: Rows): void {
     return plain[0];
   };
   rows.steady('counter, add', 100_000, up, one.drain, plainUp);
+  // What a count costs as two 32-bit words with a carry, instead of a double: neither shares anything here.
+  const pairs = new Uint32Array(2 * 1000);
+  const pairUp: Work = (from, count) => {
+    for (let n = from; n < from + count; n++) {
+      const at = 2 * scatter(n, 1000);
+      const sum = pairs[at] + 64;
+      pairs[at] = sum;
+      if (sum > 0xffff_ffff) pairs[at + 1]++;
+    }
+    return pairs[0];
+  };
+  const doubles = new Float64Array(1000);
+  const doubleUp: Work = (from, count) => {
+    for (let n = from; n < from + count; n++) doubles[scatter(n, 1000)] += 64;
+    return doubles[0];
+  };
+  rows.steady('a plain double, beside two words with a carry', 100_000, doubleUp, nothing, pairUp);
   const both = new Opened(counter({ upDown: true }));
   const upDown: Work = (from, count) => {
     for (let i = from; i < from + count; i++) both.object.add((i & 1) === 0 ? 64 : -64);
@@ -272,5 +290,5 @@ export const run: Bench = async (options) => {
   for (const [label, size] of SIZES)
     setRows(rows, 'remove set', (capacity) => removeSet({ capacity, keyWords: 2, members: 2 }), label, size);
   for (const [label, size] of SIZES) flowRows(rows, label, size);
-  return [...rows.results, ...(await sketchRows(options))];
+  return [...rows.results, ...(await flowsBesideC(options)), ...(await sketchRows(options))];
 };
