@@ -18,6 +18,7 @@
 
 import { CLOCK_SKEW_GUARD_S, coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
+import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK } from './flow-slots.js';
@@ -75,6 +76,9 @@ export type FlowRefusal = (typeof FlowRefusal)[keyof typeof FlowRefusal];
 
 /** The one operation in the log. */
 export const FLOW_PUT = 1;
+
+/** Entries are walked over, not searched for. */
+const NO_SECRET = new Int32Array(2);
 
 /** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
 const COUNTS = struct({ inserted: LINE, reclaimed: 1, tableFull: 1, logFull: 1, contended: 1, malformed: 1 });
@@ -457,6 +461,31 @@ export class FlowTable implements StateObject {
     for (let i = 0; i < this.keyWords; i++) if (words[earlier + i] !== words[later + i]) return false;
     this.join(words, earlier, words, later);
     return true;
+  }
+
+  /** Every entry of the other's region, as if it had told it. One that finds no room, or is none, is counted as such. */
+  merge(from: Region, now: number): number {
+    const { keyWords, valueWords } = this;
+    const theirs = new FlowSlots(
+      from.i32(),
+      COUNTS.words,
+      { capacity: this.capacity, keyWords, valueWords },
+      NO_SECRET,
+    );
+    const entry = new Int32Array(this.recordWords);
+    const record = new Int32Array(this.recordWords);
+    const life = keyWords;
+    let changed = 0;
+    for (let slot = 0; slot < theirs.slots; slot++) {
+      if (!theirs.isUsed(slot) || !theirs.read(slot, entry, 0)) continue;
+      record.set(entry.subarray(LIFE.words));
+      record.copyWithin(life + LIFE.words, life, life + valueWords);
+      record[life + LIFE.at.generation] = entry[0];
+      record[life + LIFE.at.expires] = entry[1];
+      record[life + LIFE.at.rank] = entry[2];
+      if (this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now) === Applied.CHANGED) changed++;
+    }
+    return changed;
   }
 
   recover(writerId: number, journal: Journal, logPosition: number): number {

@@ -13,6 +13,7 @@
  */
 
 import { NONE } from '../none.js';
+import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import type { Journal } from './journal.js';
@@ -183,6 +184,22 @@ export class PortPool implements StateObject {
     );
     if (order > 0 || (order === 0 && larger)) words.copyWithin(earlier, later, later + length);
     return true;
+  }
+
+  /** Every claim of the other's region, as if it had told it. One that is none is counted as malformed. */
+  merge(from: Region): number {
+    const theirs = new PortClaims(from.i32(), COUNTS.words, this.claims.places);
+    const record = new Int32Array(RECORD.words);
+    let changed = 0;
+    for (let place = 0; place < theirs.places; place++) {
+      record[RECORD.at.place] = place;
+      record[RECORD.at.generation] = theirs.generation(place);
+      record[RECORD.at.key] = theirs.key0(place);
+      record[RECORD.at.key + 1] = theirs.key1(place);
+      if (record[RECORD.at.generation] === 0) continue;
+      if (this.apply(PORT_CLAIM, record, 0, RECORD.words) === Applied.CHANGED) changed++;
+    }
+    return changed;
   }
 
   recover(writerId: number, journal: Journal, logPosition: number): number {
