@@ -16,7 +16,7 @@ import { newIncarnation } from '../workers/replication/settings.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
 import type { Drained, InstancePhase } from './admin/source.js';
-import { InstanceSource } from './instance-source.js';
+import { InstanceSource, type Running } from './instance-source.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
 import type { Log } from './log.js';
 import { NeighbourWatcher, type NextHop } from './neighbours.js';
@@ -32,7 +32,7 @@ const DRAIN_LOOK_MS = 20;
 /** After QUIET, for the workers to end their rounds and the send thread to get its last units through. */
 const QUIET_MS = 2_000;
 
-export class Daemon {
+export class Daemon implements Running {
   readonly config: Config;
   readonly instance: Instance;
   /** Opened to read only. */

@@ -1,10 +1,13 @@
 /** What the admin commands show, read from the shared memory of a running instance at the moment of asking. */
 
+import type { Config } from '../conf/config.js';
 import { AckBoard } from '../shm/ack-board.js';
 import { coarseSeconds } from '../shm/clock.js';
 import { THREAD_STATE_NAMES, ThreadState } from '../shm/control.js';
 import { LogConsumer } from '../shm/log.js';
 import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
+import type { StateObject } from '../shm/objects/object.js';
+import type { Instance } from '../workers/instance.js';
 import { monotonicMs } from '../workers/monotonic.js';
 import { formatIpv4 } from '../workers/packet/ipv4.js';
 import { type PeerStatus, readPeers } from '../workers/replication/peers.js';
@@ -14,19 +17,34 @@ import type {
   CounterRow,
   Drained,
   FlowRow,
+  InstancePhase,
   ObjectRow,
   PeerRow,
   Status,
   ThreadRow,
 } from './admin/source.js';
-import type { Daemon } from './daemon.js';
+import type { OpenPorts } from './ports.js';
 import { version } from './version.js';
 
+/** What of the daemon is shown and commanded. */
+export interface Running {
+  readonly config: Config;
+  readonly instance: Instance;
+  readonly objects: readonly StateObject[];
+  readonly ports: OpenPorts;
+  readonly phase: InstancePhase;
+  /** Unix time in milliseconds. */
+  readonly startedAt: number;
+  drain(): Promise<Drained>;
+  restartThread(thread: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
 export class InstanceSource implements AdminSource {
-  private readonly daemon: Daemon;
+  private readonly daemon: Running;
   private readonly board: AckBoard;
 
-  constructor(daemon: Daemon) {
+  constructor(daemon: Running) {
     this.daemon = daemon;
     this.board = new AckBoard(daemon.instance.buffers.ackBoard);
   }

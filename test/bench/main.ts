@@ -67,7 +67,9 @@ const program = new Command('npm run bench --')
     const chosen = names.includes('all') ? Object.keys(BENCHES) : names;
     const unknown = chosen.filter((name) => !Object.hasOwn(BENCHES, name));
     if (unknown.length > 0)
-      program.error(`unknown benchmark ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}`);
+      program.error(`unknown benchmark ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}`, {
+        exitCode: 2,
+      });
     if (!options.json) console.log(await machineLine());
     for (const name of chosen) {
       const { run } = await BENCHES[name].load();
