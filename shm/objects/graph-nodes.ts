@@ -47,10 +47,12 @@ export class GraphNodes {
 
   /**
    * A new edge: both degrees go up by one, and nodes are made that were not there, at most `room`. 0, or `NONE` (no room) or
-   * `CONTENDED`: then the transaction is to be aborted.
+   * `CONTENDED`: then the transaction is to be aborted, and `tidy` to be called.
    */
   connect(tx: Transaction, from: number, to: number, room: number): number {
     this.changed = 0;
+    this.fromGone = NONE;
+    this.toGone = NONE;
     const outcome = this.raise(tx, from, OUT, room);
     return outcome === 0 ? this.raise(tx, to, IN, room) : outcome;
   }
@@ -65,7 +67,7 @@ export class GraphNodes {
     return this.toGone !== CONTENDED;
   }
 
-  /** Shortens searches over the nodes that the last `disconnect` took away. */
+  /** Shortens searches over the nodes that the last `disconnect` took away, or an aborted `connect` did not make. */
   tidy(tx: Transaction): void {
     if (this.fromGone !== NONE) this.slots.tidy(tx, this.fromGone);
     if (this.toGone !== NONE) this.slots.tidy(tx, this.toGone);
@@ -99,7 +101,8 @@ export class GraphNodes {
       return 0;
     }
     if (this.changed >= room) return NONE;
-    slots.hide(tx, slot);
+    slots.vacate(tx, slot);
+    this.fromGone = slot; // of two that are made, the first is the one an abort can leave
     for (let i = 0; i < DEGREE.words; i++) tx.set(slots.wordOf(slot, i), i === which ? 1 : 0);
     slots.put(tx, slot, hash, key, 0, GENERATION, 0, NEVER);
     this.changed++;
@@ -110,11 +113,14 @@ export class GraphNodes {
   private lower(tx: Transaction, node: number, which: number): number {
     const { slots, key } = this;
     key[0] = node;
-    const slot = slots.find(slots.hash2(node, 0), key, 0);
-    if (slot === NONE || !tx.lock(slots.lockOf(slot)) || !slots.holds(slot, key, 0)) return CONTENDED;
+    const hash = slots.hash2(node, 0);
+    const home = slots.lockOf(hash & (slots.slots - 1));
+    const slot = slots.find(hash, key, 0);
+    if (slot === NONE || !tx.lock(home) || !tx.lock(slots.lockOf(slot)) || !slots.holds(slot, key, 0)) return CONTENDED;
     tx.set(slots.wordOf(slot, which), slots.value(slot, which) - 1);
     if (slots.value(slot, OUT) !== 0 || slots.value(slot, IN) !== 0) return NONE;
-    slots.remove(tx, slot);
+    // Hidden, not vacated: it comes back with the edge. Its home is locked.
+    slots.hide(tx, slot);
     this.changed++;
     return slot;
   }

@@ -305,11 +305,12 @@ export class TrafficGraph implements StateObject {
       const outcome = this.nodes.connect(tx, key[KEY.at.from], key[KEY.at.to], room);
       if (outcome !== DONE) {
         tx.abort();
+        this.nodes.tidy(tx);
         return outcome === NONE ? NO_ROOM_FOR_NODES : outcome;
       }
       made = this.nodes.changed;
     }
-    edges.hide(tx, slot);
+    edges.vacate(tx, slot);
     for (let i = 0; i < VALUE.words; i++) tx.set(edges.wordOf(slot, i), state[RECORD.at.packets + i]);
     edges.put(tx, slot, hash, key, 0, state[RECORD.at.generation], 0, state[RECORD.at.expires]);
     this.count(COUNTS.at.edgesInserted);
@@ -359,7 +360,8 @@ export class TrafficGraph implements StateObject {
       const last = gone && !this.isSeenByOthers(hash);
       if (last) gone = nodes.disconnect(tx, key[KEY.at.from], key[KEY.at.to]);
       if (gone) {
-        edges.remove(tx, slot);
+        // Hidden, not vacated: it comes back with the degrees. Its home is locked.
+        edges.hide(tx, slot);
         this.count(COUNTS.at.edgesReclaimed);
         if (last && nodes.changed > 0) Atomics.add(this.words, COUNTS.at.nodesReclaimed, nodes.changed);
         tx.commit();
