@@ -105,7 +105,7 @@ export function checkAllocation(name: string, work: Work, between: () => void, k
   }
   let bytes = Number.POSITIVE_INFINITY;
   // The least of some: the compiler, which runs along, allocates too.
-  for (let tries = 0; tries < 5 && bytes >= CHECKED; tries++) {
+  for (let tries = 0; tries < 20 && bytes >= CHECKED; tries++) {
     collect();
     const before = process.memoryUsage().heapUsed;
     for (let from = 0, done = 0; done < CHECKED; done += CHUNK) {
