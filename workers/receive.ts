@@ -3,7 +3,7 @@
  * acknowledgement board, what to acknowledge and what has been acknowledged.
  *
  * A thin shell around `replication/receiver.ts`: it brings the clock and the sockets. It lives on socket events alone; a
- * slow timer looks at the phase and shows the heartbeat.
+ * slow timer looks at the phase and shows the heartbeat, as every message does.
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -67,6 +67,8 @@ export class ReceiveAgent implements Agent {
     return this.transport.open((datagram) => {
       this.received++;
       this.receiver.receive(datagram, monotonicMs(), coarseSeconds(Date.now()));
+      // A message may wait long for a lock; many of them in one turn of the event loop do not make a thread stuck.
+      this.control.beat(this.thread);
     });
   }
 

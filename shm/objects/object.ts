@@ -56,8 +56,20 @@ export const Applied = {
   MALFORMED: 2,
   /** There is no room for it. Nothing was changed. */
   FULL: 3,
+  /** What it changes is locked, and patience is over: it is to come again. Nothing was changed. */
+  BUSY: 4,
 } as const;
 export type Applied = (typeof Applied)[keyof typeof Applied];
+
+/**
+ * What one entry adds to the number `StateObject.merge` returns. Throws when it was BUSY: a merge has nobody who would send the
+ * entry again, so the whole is to be done again, which is harmless.
+ */
+export function merged(applied: Applied, objectId: number): 0 | 1 {
+  if (applied === Applied.BUSY)
+    throw new Error(`state object ${objectId}: an entry has been locked too long to merge into it; merge again`);
+  return applied === Applied.CHANGED ? 1 : 0;
+}
 
 export interface StateObject {
   readonly id: number;
@@ -109,8 +121,12 @@ export interface StateObject {
    */
   errorBound?(sequence: number): number;
 
-  /** Digest of the replicated content, equal at two instances that hold the same: 16 hex digits. Off the packet path. */
-  digest(): string;
+  /**
+   * Digest of the replicated content, equal at two instances that hold the same: 16 hex digits. Off the packet path. Of what
+   * expires, what has not by `now` (coarse seconds; default: the time of asking): digests of two instances can be compared if
+   * both were asked at the same `now`, and nothing was under way: an entry locked at that moment is left out.
+   */
+  digest(now?: number): string;
 
   /** Finishes or undoes what a dead writer had under way, and takes its locks. Returns the number of slots mended. */
   recover(writerId: number, journal: Journal, logPosition: number): number;

@@ -90,8 +90,8 @@ export const REJECTS = [
   'view',
   'sender',
   'own',
-  'incarnation',
   'ack_unsent',
+  'incarnation',
 ] as const;
 export type Reject = (typeof REJECTS)[number];
 
@@ -168,14 +168,13 @@ export class MessageWriter {
   }
 
   /**
-   * Adds what we have of `origin`, with as many ranges as fit and leave `reserve` words free. False: no room for it.
-   * Entries come before units.
+   * Adds what we have of `origin`, whole, if that leaves `reserve` words free. False: no room for it; a message of its own
+   * always has room. Entries come before units.
    */
   addEntry(origin: number, vector: VectorRecord, nowMs: number, reserve: number): boolean {
-    const room = this.limit - this.next - ENTRY_WORDS - reserve;
-    if (room < 0 || this.entries === COUNT_MAX) return false;
     const { words, next } = this;
-    const ranges = Math.min(vector.ranges, room >> 1);
+    const { ranges } = vector;
+    if (next + ENTRY_WORDS + 2 * ranges + reserve > this.limit || this.entries === COUNT_MAX) return false;
     const delayMs = Math.max(0, nowMs - vector.arrivalMs);
     const echo = vector.datagram > 0 && delayMs < ECHO_MS_MAX ? ECHO_VALID : 0;
     words[next + ENTRY.shape] = origin | (ranges << 16) | (echo << 24);

@@ -1,7 +1,7 @@
 /**
  * The receiving side of one channel towards one other member: what we have of its units, and what it has of ours.
  *
- * A unit is applied exactly once in each life of its origin, whole:
+ * A unit is applied whole, and known from then on; so exactly once in each life of its origin, but for two exceptions below:
  *
  * | unit is…            | `any-order`       | `in-order`                          | told to the origin as |
  * | ------------------- | ----------------- | ----------------------------------- | --------------------- |
@@ -9,6 +9,15 @@
  * | beyond a gap        | applied           | buffered                            | a range               |
  * | known               | dropped           | dropped                             | still there           |
  * | not rememberable    | dropped           | dropped                             | missing: comes again  |
+ * | locked (`BUSY`)     | left where it is  | held there                          | missing: comes again  |
+ *
+ * **Locked.** Where the object gives up on a lock, the message's further units are not tried: each might wait as long. In any
+ * order, the unit's records before that one are applied again when it comes again; such objects are idempotent. In
+ * order, the channel holds at that record: it goes on there when the unit comes again, and forgets what was buffered behind.
+ *
+ * **Death.** The vector is in the board when a message's units are applied; in order, after each unit. So a thread that
+ * dies abruptly leaves, in any order, a message that is applied again; in order, at most the one unit under way, of which
+ * records may be applied again: a count by increments is then too large by these. Totals are not.
  *
  * What the origin can send no more (below its floor) is passed over and counted: only a member that has started again
  * without its state, or one that was given up, ever sees that.
@@ -39,6 +48,9 @@ export class ReceiveChannel {
   private readonly origin: number;
   private readonly context: ReceiveContext;
   private readonly reorder: ReorderBuffer | null;
+  /** In order: the unit that stopped at a lock, by its first number, and how many of its words were applied. */
+  private heldFirst = 0;
+  private heldWords = 0;
 
   /** Goes on from what the board says: `origin` is a member's index. */
   constructor(object: StateObject, origin: number, context: ReceiveContext) {
@@ -62,6 +74,7 @@ export class ReceiveChannel {
     this.reception.clear();
     this.acknowledged.clear();
     this.reorder?.clear();
+    this.heldFirst = 0;
     this.context.board.writeReception(this.object.id, this.origin, this.reception);
     this.context.board.writeAcknowledged(this.object.id, this.origin, this.acknowledged);
   }
@@ -93,8 +106,9 @@ export class ReceiveChannel {
       reception.contiguous = FIRST_SEQUENCE - 1;
     }
     if (reader.floor > reception.contiguous + 1) {
+      const applied = reception.contiguous;
       this.context.counts.add('state_rx_records_skipped', reception.advance(reader.floor - 1));
-      this.applyBuffered(coarse);
+      this.applyBuffered(applied, coarse);
     }
     if (reader.highest > reception.highest) reception.highest = reader.highest;
     if (reader.datagram > reception.datagram) {
@@ -104,12 +118,18 @@ export class ReceiveChannel {
     }
     for (let i = 0; i < reader.units; i++) {
       reader.unit(i);
-      this.takeUnit(reader, coarse);
+      if (!this.takeUnit(reader, coarse)) break;
     }
-    this.context.board.writeReception(this.object.id, this.origin, reception);
+    this.note();
   }
 
-  private takeUnit(reader: MessageReader, coarse: number): void {
+  /** Into the board: here the send thread finds what to acknowledge, and a successor where to go on. */
+  private note(): void {
+    this.context.board.writeReception(this.object.id, this.origin, this.reception);
+  }
+
+  /** Takes the unit the reader stands at. False: what it changes is locked. */
+  private takeUnit(reader: MessageReader, coarse: number): boolean {
     const { reception, reorder } = this;
     const { counts } = this.context;
     const { first } = reader;
@@ -117,49 +137,78 @@ export class ReceiveChannel {
     switch (reception.classify(first, last)) {
       case Arrival.DUPLICATE:
         counts.add('state_rx_units_duplicate', 1);
-        return;
+        return true;
       case Arrival.OVERLAP:
         counts.add('state_rx_units_overlap', 1);
-        return;
+        return true;
       case Arrival.NO_ROOM:
         counts.add('state_rx_units_dropped', 1);
-        return;
+        return true;
       case Arrival.NEXT:
-        this.apply(reader.words, reader.recordsAt, reader.recordWords, coarse);
+        if (!this.apply(first, reader.words, reader.recordsAt, reader.recordWords, coarse)) return false;
+        counts.row[counts.at.state_rx_units]++;
         reception.add(first, last);
-        this.applyBuffered(coarse);
-        break;
+        return reorder === null || this.applyBuffered(last, coarse);
       case Arrival.BEYOND:
-        if (reorder === null) this.apply(reader.words, reader.recordsAt, reader.recordWords, coarse);
-        else if (!reorder.add(first, last, reader.words, reader.recordsAt, reader.recordWords)) {
+        if (reorder === null) {
+          if (!this.apply(first, reader.words, reader.recordsAt, reader.recordWords, coarse)) return false;
+        } else if (!reorder.add(first, last, reader.words, reader.recordsAt, reader.recordWords)) {
           counts.add('state_rx_units_dropped', 1);
-          return;
+          return true;
         }
         reception.add(first, last);
         counts.add('state_rx_units_out_of_order', 1);
     }
     counts.row[counts.at.state_rx_units]++;
+    return true;
   }
 
-  /** Applies the buffered units whose turn has come. */
-  private applyBuffered(coarse: number): void {
-    if (this.reorder === null) return;
+  /**
+   * In order: everything through `applied` has been applied; applies the buffered units whose turn has come with the numbers
+   * the vector has reached, which it falls back from where one is locked. False: then.
+   */
+  private applyBuffered(applied: number, coarse: number): boolean {
+    const { reception, reorder } = this;
+    if (reorder === null) return true;
+    const through = reception.contiguous;
+    reception.contiguous = applied;
     for (;;) {
-      const records = this.reorder.take(this.reception.contiguous);
-      if (records === null) return;
-      this.apply(records, 0, records.length, coarse);
+      this.note();
+      const unit = reorder.take(through);
+      if (unit === null) break;
+      if (!this.apply(unit.first, unit.records, 0, unit.records.length, coarse)) {
+        // It comes again, unless its origin has let it go meanwhile: then it is skipped, and counted so.
+        reception.contiguous = unit.first - 1;
+        reception.forgetRanges();
+        reorder.clear();
+        return false;
+      }
+      reception.contiguous = unit.last;
     }
+    reception.contiguous = through;
+    return true;
   }
 
-  /** Applies a unit's records. None of them can stop the rest. */
-  private apply(words: Int32Array, at: number, recordWords: number, coarse: number): void {
+  /** Applies a unit's records. An error in one does not stop the rest. False: one is locked, and the rest was not tried. */
+  private apply(first: number, words: Int32Array, at: number, recordWords: number, coarse: number): boolean {
     const { counts } = this.context;
     const { object, origin } = this;
     const end = at + recordWords;
-    for (let next = at; next < end; ) {
+    let next = at;
+    // A unit once sent is never cut differently.
+    if (first === this.heldFirst && this.heldWords < recordWords) next += this.heldWords;
+    while (next < end) {
       const length = words[next] & 0xff;
       try {
         const outcome = object.apply((words[next] >>> 8) & 0xff, words, next + 1, length, origin, coarse);
+        if (outcome === Applied.BUSY) {
+          counts.add('state_rx_units_busy', 1);
+          if (this.reorder !== null) {
+            this.heldFirst = first;
+            this.heldWords = next - at;
+          }
+          return false;
+        }
         counts.row[outcomeColumn(counts, outcome)]++;
       } catch (error) {
         counts.add('state_rx_records_failed', 1);
@@ -167,6 +216,7 @@ export class ReceiveChannel {
       }
       next += 1 + length;
     }
+    return true;
   }
 }
 

@@ -4,14 +4,13 @@
  *
  * No sockets, clocks or threads. Nothing in a message is believed before it has passed every check of `REJECTS`.
  *
- * **Lives.** A member's incarnation tells one life from the next. A later one replaces the earlier at once; an earlier
- * one (its clock went back) only when the present one has been silent; else it is a straggler from the old life and is
- * dropped. A member that started again is sent whatever the others still hold; what they had let go of, because its old
+ * **Lives.** A member's incarnation tells one life from the next; lives.ts says which one is believed. A member that started again is sent whatever the others still hold; what they had let go of, because its old
  * life had it, and what its old life had not delivered, takes a snapshot and a repair, which are not here.
  */
 
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
 import type { StateObject } from '../../shm/objects/object.js';
+import { Lives } from './lives.js';
 import { MessageReader, type Reject, stampOf } from './message.js';
 import type { Counts } from './metrics.js';
 import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
@@ -43,6 +42,7 @@ export class Receiver {
   private readonly self: number;
   private readonly indexOf = new Map<number, number>();
   private readonly peers: PeerRecord[];
+  private readonly lives: Lives;
   private readonly roundTrips: RoundTrip[];
   /** [object][member] */
   private readonly channels: readonly (readonly ReceiveChannel[])[];
@@ -69,6 +69,7 @@ export class Receiver {
       board.readPeer(member, record);
       return record;
     });
+    this.lives = new Lives(settings);
     this.roundTrips = settings.members.map(() => new RoundTrip());
     const context: ReceiveContext = {
       board,
@@ -116,16 +117,13 @@ export class Receiver {
     return bytes;
   }
 
-  /** The checks that need to know the members. Changes nothing. */
+  /** The checks that need to know the members. Changes nothing but which life of the sender may be believed next. */
   private check(now: number): Reject | null {
     const { reader, settings, board } = this;
     if (reader.view !== settings.view) return 'view';
     const member = this.indexOf.get(reader.sender);
     if (member === undefined) return 'sender';
     if (member === this.self) return 'own';
-    const peer = this.peers[member];
-    const old = reader.incarnation < peer.incarnation && now - peer.heardAt <= settings.silentMs;
-    if (old) return 'incarnation';
     for (let i = 0; i < reader.entries; i++) {
       reader.entry(i);
       if (reader.origin !== settings.self || reader.originIncarnation !== board.incarnation) continue;
@@ -133,6 +131,8 @@ export class Receiver {
       const highest = reader.ranges > 0 ? reader.rangeEnd(reader.ranges - 1) : reader.contiguous;
       if (highest > sent || reader.echoDatagram > board.datagram(reader.object)) return 'ack_unsent';
     }
+    // Last: only a message that passes everything else is a sign of life.
+    if (!this.lives.believes(member, this.peers[member], reader.incarnation, now)) return 'incarnation';
     return null;
   }
 

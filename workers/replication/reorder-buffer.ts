@@ -3,7 +3,7 @@
  * not taken, and comes again.
  */
 
-interface Held {
+export interface HeldUnit {
   readonly first: number;
   readonly last: number;
   readonly records: Int32Array;
@@ -16,7 +16,7 @@ export class ReorderBuffer {
   bytes = 0;
   private readonly limit: number;
   /** Ascending. */
-  private held: Held[] = [];
+  private held: HeldUnit[] = [];
 
   constructor(bytesMax: number) {
     this.limit = bytesMax;
@@ -37,13 +37,13 @@ export class ReorderBuffer {
     return true;
   }
 
-  /** Takes out the records of the earliest unit if it ends at or below `contiguous`. */
-  take(contiguous: number): Int32Array | null {
+  /** Takes out the earliest unit if it ends at or below `contiguous`. */
+  take(contiguous: number): HeldUnit | null {
     const head = this.held[0];
     if (head === undefined || head.last > contiguous) return null;
     this.held.shift();
     this.bytes -= OVERHEAD_BYTES + head.records.length * 4;
-    return head.records;
+    return head;
   }
 
   clear(): void {

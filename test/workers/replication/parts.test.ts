@@ -184,8 +184,8 @@ describe('reorder buffer', () => {
     assert.ok(buffer.add(9, 9, words, 0, 4));
     assert.ok(buffer.add(5, 6, words, 1, 2));
     assert.equal(buffer.take(4), null);
-    assert.deepEqual(buffer.take(9), Int32Array.of(2, 3));
-    assert.deepEqual(buffer.take(9), words);
+    assert.deepEqual(buffer.take(9), { first: 5, last: 6, records: Int32Array.of(2, 3) });
+    assert.deepEqual(buffer.take(9)?.records, words);
     assert.equal(buffer.bytes, 0);
     let held = 0;
     while (buffer.add(100 + held, 100 + held, words, 0, 4)) held++;
