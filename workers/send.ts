@@ -5,8 +5,10 @@
  *
  * A thin shell around `replication/sender.ts`: it brings the clock, the rings and the sockets. A ring's words are released
  * only after the records are in the unit logs, which are shared memory too: a thread that dies in between loses no
- * operation. (One that dies just before the release has them sent twice under different numbers: harmless to idempotent
- * records, and it takes an abrupt end of the thread within that one step.)
+ * operation. One that ends abruptly just before the release has them staged, numbered and sent once more by its successor.
+ * That is harmless to idempotent records, and to marks of counts: an increment is made when it is staged, and there is none
+ * left, unless the thread ended between the unit log and `settle` of the same cut; then the round's increments count twice
+ * elsewhere. Totals never do.
  */
 
 import type { Control } from '../shm/control.js';
@@ -35,6 +37,8 @@ export interface SendAgentOptions {
   readonly metrics: Metrics;
   /** Our slot: metrics row and heartbeat. */
   readonly thread: number;
+  /** Told of what an operator should know; see `SenderOptions`. */
+  readonly onAlarm?: (problem: string, object: number) => void;
   /** Another transport than the settings', for tests. */
   readonly transport?: SendTransport;
 }
@@ -66,7 +70,15 @@ export class SendAgent implements Agent {
     this.thread = thread;
     this.counts = new Counts(metrics.catalogue, metrics.row(thread));
     this.rings = options.logs.map((log) => new LogConsumer(log));
-    this.sender = new Sender({ settings, layoutHash, objects, board: ackBoard, unitLogs, counts: this.counts });
+    this.sender = new Sender({
+      settings,
+      layoutHash,
+      objects,
+      board: ackBoard,
+      unitLogs,
+      counts: this.counts,
+      ...(options.onAlarm && { onAlarm: options.onAlarm }),
+    });
     this.transport = options.transport ?? sendTransport(settings, objects.length);
   }
 

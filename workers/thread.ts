@@ -105,7 +105,8 @@ function openDriver(instance: Instance, thread: number, row: Float64Array): Open
 }
 
 async function runSend(instance: Instance, thread: number): Promise<void> {
-  const { plan, buffers, control, metrics, arena } = instance;
+  const { plan, buffers, control, metrics, arena, declaration } = instance;
+  const events = new EventWriter(buffers.events[thread]);
   const agent = new SendAgent({
     settings: plan.replication,
     layoutHash: arena.layoutHash,
@@ -116,6 +117,7 @@ async function runSend(instance: Instance, thread: number): Promise<void> {
     control,
     metrics,
     thread,
+    onAlarm: (problem, object) => events.write('warn', `${declaration.objects[object].name}: ${problem}`),
   });
   await runAgent(instance, thread, plan.sendCore, agent);
 }

@@ -4,6 +4,15 @@
  *     records ─ add ─▶ stage ─ cut ─▶ unit log ─ poll ─▶ messages
  *                                        ▲ prune, retransmit
  *                                        └── what the members acknowledged (board)
+ *
+ * **What the object is asked**, if it tells more than its log records say (counters): `tell` of each record when it is
+ * staged, `nextUntold` once a poll for what the workers' logs had no room for, `settle` after every cut. Errors thrown
+ * there are counted and end neither the round nor the thread.
+ *
+ * **A silent member** holds the log's units until the log is full. Then the oldest units that every member that is heard
+ * has are let go (all are silent: the oldest), counted, and said once, until no member is silent any more. The log keeps
+ * the latest that fit; a member that is heard again skips what is below `floor`, and counts that. A member that is heard
+ * and lags still holds up draining: it will acknowledge, or fall silent.
  */
 
 import { type AckBoard, VectorRecord } from '../../shm/ack-board.js';
@@ -34,15 +43,24 @@ export interface ChannelContext {
   readonly writer: MessageWriter;
   readonly peers: PeerView;
   readonly counts: Counts;
+  /** Told, once an episode, that units which silent members lack are being let go. */
+  readonly onAlarm: (problem: string, object: number) => void;
   /** Longest unit, in words of records. */
   readonly unitWords: number;
 }
 
-/** Messages with new units in one poll, and units sent again in one scan: so a poll is bounded. */
+/**
+ * Messages with new units in one poll, and with units sent again in one scan (to each member that lacks them): so a poll
+ * is bounded, and a member that comes back is sent some 10 MB/s.
+ */
 const NEW_MESSAGES_MAX = 64;
-const RETRANSMIT_UNITS_MAX = 64;
-/** Longest record an object tells without the log's help. */
+const RETRANSMIT_MESSAGES_MAX = 16;
+const RETRANSMIT_UNITS_MAX = 2048;
+/** Longest record an object tells without the log's help, and most of them in one poll. */
 const UNTOLD_WORDS = 8;
+const UNTOLD_RECORDS_MAX = 4096;
+/** A full log lets go of this part of it at a time: few enough for who returns, enough to go on with. */
+const LET_GO_SHARE = 1 / 16;
 /** Between two scans for units to send again. */
 const SCAN_SPACING_MS = 2;
 /** The log is scanned at least so often while something is not acknowledged. */
@@ -65,6 +83,14 @@ export class SendChannel {
   private revivals = 0;
   private nextScan = Number.POSITIVE_INFINITY;
   private readonly due = new Int32Array(RETRANSMIT_UNITS_MAX);
+  /** All members that are heard have what lies before this position and up to this number. */
+  private settled: number;
+  private settledThrough = 0;
+  /** Where the scan under way goes on, and the earliest time of what it has passed; `settled` and none between scans. */
+  private scanAt: number;
+  private scanNext = Number.POSITIVE_INFINITY;
+  /** Whether units were let go since members fell silent. */
+  private lettingGo = false;
 
   /** Version of each origin's vector that we last told. */
   private readonly told: Int32Array;
@@ -89,6 +115,8 @@ export class SendChannel {
     this.acknowledged = settings.members.map(() => new VectorRecord());
     this.told = new Int32Array(settings.members.length);
     this.served = board.served(this.object);
+    this.settled = log.head;
+    this.scanAt = log.head;
     if (log.unsent !== log.head) this.nextScan = 0;
     board.setHungry(this.object, false);
     board.setNumbered(this.object, log.nextSequence - 1);
@@ -126,6 +154,8 @@ export class SendChannel {
   /** Cuts everything staged into units, numbers them and puts them into the log. */
   cut(): void {
     const { stage, context } = this;
+    context.counts.add('state_tx_coalesce_failed', stage.failures);
+    stage.failures = 0;
     if (stage.records === 0) return;
     let begin = 0;
     let weight = 0;
@@ -140,23 +170,36 @@ export class SendChannel {
     }
     this.append(weight, begin, stage.used);
     context.board.setNumbered(this.object, this.log.nextSequence - 1);
-    context.counts.add('state_tx_coalesce_failed', stage.failures);
     stage.clear();
-    this.source.settle?.(this.log.nextSequence - 1);
+    try {
+      this.source.settle?.(this.log.nextSequence - 1);
+    } catch {
+      context.counts.add('state_tx_coalesce_failed', 1);
+    }
   }
 
-  /** What the workers counted while their logs were full. */
+  /** Stages and cuts what the workers counted while their logs were full. Returns how many records that was. */
   private tellUntold(): number {
-    const { source, untold } = this;
-    if (source.nextUntold === undefined || !this.makeRoom()) return 0;
+    if (this.source.nextUntold === undefined || !this.makeRoom()) return 0;
     let told = 0;
-    for (let room = true; room; told++) {
-      const next = source.nextUntold(untold, 0);
+    for (let room = true; room && told < UNTOLD_RECORDS_MAX; told++) {
+      const next = this.nextUntold();
       if (next === NONE) break;
-      room = this.add(next & 0xff, untold, 0, next >>> 8);
+      room = this.add(next & 0xff, this.untold, 0, next >>> 8);
     }
     this.cut();
     return told;
+  }
+
+  /** The object's next record without the log's help, in `untold`; `NONE` also where the object's code fails. */
+  private nextUntold(): number {
+    const { source, untold } = this;
+    try {
+      const next = source.nextUntold?.(untold, 0) ?? NONE;
+      if (next === NONE || next >>> 8 <= UNTOLD_WORDS) return next;
+    } catch {}
+    this.context.counts.add('state_tx_coalesce_failed', 1);
+    return NONE;
   }
 
   private append(count: number, begin: number, end: number): void {
@@ -166,7 +209,7 @@ export class SendChannel {
 
   /** Sends what is due. Returns how much was done: messages sent and units pruned. */
   poll(now: number, outlet: Outlet): number {
-    let work = this.readBoard() + this.tellUntold();
+    let work = this.readBoard() + this.letGo() + this.tellUntold();
     if (this.ids.length === 1) return work + this.discard(now);
     work += this.sendNew(now, outlet);
     if (now >= this.nextScan) work += this.retransmit(now, outlet);
@@ -201,6 +244,50 @@ export class SendChannel {
     counts.add('state_pruned_units', pruned);
     if (this.log.head === this.log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
     return pruned;
+  }
+
+  /** Makes room in a full log at the cost of the members that are silent. Returns the number of units let go. */
+  private letGo(): number {
+    const { log, context } = this;
+    const silent = this.silentMembers();
+    if (silent === 0) this.lettingGo = false;
+    if (!this.hungry || silent === 0 || this.makeRoom()) return 0;
+    const units = log.prune(this.heardThrough(), log.capacityWords * LET_GO_SHARE);
+    context.counts.add('state_tx_units_let_go', units);
+    if (log.head === log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
+    if (units > 0 && !this.lettingGo) {
+      this.lettingGo = true;
+      context.onAlarm(
+        `the unit log is full, and the oldest units are let go though silent members lack them (${this.silentNames()}): ` +
+          'they will miss those entries until these are refreshed; raise replication.unit_log_bytes to outlast longer silences',
+        this.object,
+      );
+    }
+    return units;
+  }
+
+  private silentMembers(): number {
+    let silent = 0;
+    for (let member = 0; member < this.ids.length; member++)
+      if (member !== this.self && this.context.peers.silent[member] === 1) silent++;
+    return silent;
+  }
+
+  private silentNames(): string {
+    const { settings, peers } = this.context;
+    return settings.members
+      .filter((_, member) => member !== this.self && peers.silent[member] === 1)
+      .map(({ name }) => name)
+      .join(', ');
+  }
+
+  /** Every member that is heard has everything through this number; `MAX_SAFE_INTEGER` when none is heard. */
+  private heardThrough(): number {
+    let through = Number.MAX_SAFE_INTEGER;
+    for (let member = 0; member < this.ids.length; member++)
+      if (member !== this.self && this.context.peers.silent[member] === 0)
+        through = Math.min(through, this.acknowledged[member].contiguous);
+    return through;
   }
 
   /** Alone in the cluster: nobody lacks anything. */
@@ -252,35 +339,81 @@ export class SendChannel {
   }
 
   /**
-   * Notes up to a bound of the units whose time is over, oldest first, and when to look again. A unit's time is that of
-   * the slowest member that lacks it, doubled each time it was sent; members that are silent do not count, but for the
-   * oldest unit, which is the probe they get.
+   * Notes the units whose time is over, oldest first, and when to look again. A unit's time is that of the slowest member
+   * that lacks it, doubled each time it was sent; members that are silent do not count, but for the oldest unit, which is
+   * the probe they get. Where more is due than one scan may send, the next one goes on there: what it passed waits for it.
    */
   private findDue(now: number): number {
     const { log } = this;
-    const { peers, settings } = this.context;
-    let found = 0;
-    let probed = false;
-    let next = now + SCAN_IDLE_MS;
-    for (let position = log.head; position !== log.unsent; ) {
+    const { peers, unitWords } = this.context;
+    this.passSettled();
+    let found = this.findProbe(now);
+    let room = RETRANSMIT_MESSAGES_MAX * unitWords;
+    let position = this.scanAt;
+    while (position !== log.unsent && found < RETRANSMIT_UNITS_MAX) {
       const after = log.load(position);
-      let timeout = this.slowestLacking();
-      if (timeout === 0 && !probed && this.isLacking()) {
-        probed = true;
-        timeout = settings.keepaliveMs;
-      }
+      const timeout = this.slowestLacking();
       if (timeout > 0) {
-        const at = log.sentAt + peers.backedOff(timeout, log.attempts);
-        if (at > now) next = Math.min(next, at);
-        else if (found < RETRANSMIT_UNITS_MAX) {
+        let at = log.sentAt + peers.backedOff(timeout, log.attempts);
+        if (at <= now) {
+          room -= log.recordWords + UNIT_WORDS;
+          if (room < 0) break;
           this.due[found++] = position;
-          next = Math.min(next, now + peers.backedOff(timeout, log.attempts + 1));
-        } else next = now;
+          at = now + peers.backedOff(timeout, log.attempts + 1);
+        }
+        this.scanNext = Math.min(this.scanNext, at);
       }
       position = after;
     }
+    this.scanAt = position;
+    let next = now;
+    if (position === log.unsent) {
+      next = Math.min(this.scanNext, now + SCAN_IDLE_MS);
+      this.scanAt = this.settled;
+      this.scanNext = Number.POSITIVE_INFINITY;
+    }
     this.nextScan = log.head === log.unsent ? Number.POSITIVE_INFINITY : Math.max(next, now + SCAN_SPACING_MS);
     return found;
+  }
+
+  /**
+   * Moves `settled` on over what all members that are heard have, which a scan need not look at: while one is silent, that
+   * is nearly the whole log. It goes back to the start when one is heard again, or has started again.
+   */
+  private passSettled(): void {
+    const { log } = this;
+    const through = this.heardThrough();
+    if (through < this.settledThrough) {
+      this.settled = log.head;
+      this.scanAt = log.head;
+      this.scanNext = Number.POSITIVE_INFINITY;
+    } else if (isBefore(this.settled, log.head)) this.settled = log.head;
+    this.settledThrough = through;
+    while (this.settled !== log.unsent) {
+      const after = log.load(this.settled);
+      if (log.first + log.count - 1 > through) break;
+      this.settled = after;
+    }
+    // Not further than what there is: who is silent, and was all there is, may lack what comes after.
+    if (this.settled === log.unsent) this.settledThrough = Math.min(through, log.nextSequence - 1);
+    if (isBefore(this.scanAt, this.settled)) this.scanAt = this.settled;
+  }
+
+  /** The oldest unit, as the first that is due, if only silent members lack it and its time is over. */
+  private findProbe(now: number): number {
+    const { log } = this;
+    const { peers, settings } = this.context;
+    if (log.head === log.unsent) return 0;
+    log.load(log.head);
+    if (this.slowestLacking() > 0 || !this.isLacking()) return 0;
+    const at = log.sentAt + peers.backedOff(settings.keepaliveMs, log.attempts);
+    if (at > now) {
+      this.scanNext = Math.min(this.scanNext, at);
+      return 0;
+    }
+    this.due[0] = log.head;
+    this.scanNext = Math.min(this.scanNext, now + peers.backedOff(settings.keepaliveMs, log.attempts + 1));
+    return 1;
   }
 
   /** Timeout of the slowest member, not silent, that lacks the loaded unit; 0 if there is none. */
@@ -345,7 +478,7 @@ export class SendChannel {
       this.finish(datagram, outlet, EVERYONE);
       messages++;
     } while (origin < this.ids.length);
-    this.settle(owed, now);
+    this.noteServed(owed, now);
     if (keepalive) this.keepaliveDue = now + settings.keepaliveMs;
     counts.add(keepalive ? 'state_tx_keepalives' : 'state_tx_acks', messages);
     return messages;
@@ -355,7 +488,7 @@ export class SendChannel {
   private piggyback(now: number, reserve: number): void {
     const owed = this.context.board.owed(this.object);
     if (owed === this.served || now - this.vectorSentAt < this.ackDelayMs / 4) return;
-    if (this.addEntries(now, 0, false, reserve) === this.ids.length) this.settle(owed, now);
+    if (this.addEntries(now, 0, false, reserve) === this.ids.length) this.noteServed(owed, now);
   }
 
   /**
@@ -377,7 +510,7 @@ export class SendChannel {
   }
 
   /** Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on this race. */
-  private settle(owed: number, now: number): void {
+  private noteServed(owed: number, now: number): void {
     const { board } = this.context;
     this.served = owed;
     this.vectorSentAt = now;
@@ -406,4 +539,9 @@ export class SendChannel {
     counts.row[counts.at.state_tx_bytes] += bytes;
     outlet.send(datagram, bytes, this.object, member);
   }
+}
+
+/** Of two positions in a log. */
+function isBefore(position: number, other: number): boolean {
+  return ((position - other) | 0) < 0;
 }

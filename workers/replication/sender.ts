@@ -20,12 +20,14 @@ const RESERVED_ENTRIES = 2;
 export interface SenderOptions {
   readonly settings: ReplicationSettings;
   readonly layoutHash: readonly [number, number];
-  /** In the order of their ids, from 0. Only their `coalesceKey` and `coalesce` are called. */
+  /** In the order of their ids, from 0. Only `coalesceKey`, `coalesce`, `tell`, `nextUntold` and `settle` are called. */
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
   /** From `createUnitLogs`. */
   readonly unitLogs: SharedArrayBuffer;
   readonly counts: Counts;
+  /** Told, once an episode, what an operator should know: units that silent members lack are being let go. */
+  readonly onAlarm?: (problem: string, object: number) => void;
 }
 
 export class Sender {
@@ -58,6 +60,7 @@ export class Sender {
       ),
       peers: this.peers,
       counts,
+      onAlarm: options.onAlarm ?? (() => {}),
       unitWords,
     };
     this.channels = objects.map(

@@ -18,6 +18,7 @@
  * | held → sent    | `markSent`            | attempts grows from 0; units are first sent in order                           |
  * | sent → sent    | `forgetAttempts`      | attempts falls to 1                                                            |
  * | sent → free    | `prune`, all have it  | `floor`, then `head`; a thread that dies between is made good by `open`         |
+ * | sent → free    | `prune`, log full     | the same, though members that are silent lack it: they skip below `floor`       |
  * | held → free    | never                 | what was not sent is not lost                                                  |
  */
 
@@ -169,12 +170,16 @@ export class UnitLog {
       this.words[(this.skipPadding(position) & this.mask) + ENTRY.at.attempts] = 1;
   }
 
-  /** Lets go of the sent units that lie wholly at or below `sequence`. Returns how many they were. */
-  prune(sequence: number): number {
-    let position = this.head;
+  /**
+   * Lets go of the sent units that lie wholly at or below `sequence`, oldest first, of no more than it takes to free
+   * `wordsMax`. Returns how many they were.
+   */
+  prune(sequence: number, wordsMax: number = Number.POSITIVE_INFINITY): number {
+    const { head } = this;
+    let position = head;
     let pruned = 0;
     let floor = this.floor;
-    while (position !== this.unsent) {
+    while (position !== this.unsent && ((position - head) | 0) < wordsMax) {
       const next = this.load(position);
       const last = this.first + this.count - 1;
       if (last > sequence) break;

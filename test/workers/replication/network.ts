@@ -74,6 +74,7 @@ export class TestMember {
   receiver!: Receiver;
   counts: Counts;
   rings = 0;
+  readonly alarms: string[] = [];
   up = true;
   private readonly deliveries: readonly Delivery[];
 
@@ -105,7 +106,10 @@ export class TestMember {
   /** A new send thread on the same memory. */
   startSender(): void {
     const { settings, objects, board, unitLogs, counts } = this;
-    this.sender = new Sender({ settings, layoutHash: LAYOUT_HASH, objects, board, unitLogs, counts });
+    const onAlarm = (problem: string): void => {
+      this.alarms.push(problem);
+    };
+    this.sender = new Sender({ settings, layoutHash: LAYOUT_HASH, objects, board, unitLogs, counts, onAlarm });
   }
 
   /** A new receive thread on the same memory. */
