@@ -32,7 +32,7 @@ import { CONTENDED, FlowSlots, flowSlotsWords, WINDOW } from './flow-slots.js';
 import { GraphNodes, graphNodesWords } from './graph-nodes.js';
 import { GRAPH_EDGE, increase, isEdge, joinEdge, number53, GRAPH_RECORD as RECORD } from './graph-record.js';
 import type { Journal } from './journal.js';
-import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface GraphOptions {
@@ -392,8 +392,11 @@ export class TrafficGraph implements StateObject {
       if (outcome === DONE) return Applied.CHANGED;
       if (outcome === UNCHANGED) return Applied.UNCHANGED;
       if (outcome === CONTENDED && tryAgain(tries, true)) continue;
-      if (outcome === CONTENDED) this.count(COUNTS.at.contended);
-      else this.count(outcome === NONE ? COUNTS.at.edgesFull : COUNTS.at.nodesFull);
+      if (outcome === CONTENDED) {
+        this.count(COUNTS.at.contended);
+        return Applied.BUSY;
+      }
+      this.count(outcome === NONE ? COUNTS.at.edgesFull : COUNTS.at.nodesFull);
       return Applied.FULL;
     }
   }
@@ -447,7 +450,7 @@ export class TrafficGraph implements StateObject {
       record[RECORD.at.generation] = entry[ENTRY.at.generation];
       record[RECORD.at.expires] = entry[ENTRY.at.expires];
       for (let i = 0; i < VALUE.words; i++) record[RECORD.at.packets + i] = entry[ENTRY.at.value + i];
-      if (this.join(record, 0, entry[ENTRY.at.key + KEY.at.origin], now) === Applied.CHANGED) changed++;
+      changed += merged(this.join(record, 0, entry[ENTRY.at.key + KEY.at.origin], now), this.id);
     }
     return changed;
   }
