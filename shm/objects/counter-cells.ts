@@ -11,7 +11,7 @@
  * | form         | a record says          | the arena holds, per cell     | delivery    |
  * | ------------ | ---------------------- | ----------------------------- | ----------- |
  * | `totals`     | origin's running total | a total per member, the larger | `any-order` |
- * | `increments` | "+n" since last told   | one sum of the others'        | `in-order`, exactly once |
+ * | `increments` | "+n" since last told   | one sum of the others'        | `in-order`, once (object.ts) |
  *
  * Totals are the default, for what they survive: lost order, duplicates, the death of any thread on either side, a healed
  * partition. What they cost more (`npm run bench -- wire_forms`, Zipf stream over 10 k cells, 2 k adds a round, 2 / 3 / 8
@@ -35,7 +35,8 @@
  *   counted everywhere: there is nothing to recover, and marks may be lost to nobody and repeated freely;
  * - a full log loses nothing: the cell's *untold* bit is set instead, and the send thread tells it in its next round.
  *
- * In increments form, what was told already (told.ts) is taken off, so adds are sent exactly once, whatever the marks do.
+ * In increments form, what was told already (told.ts) is taken off, so adds are sent once, whatever the marks do. Where a thread
+ * of replication dies abruptly, or a member is silent for longer than the logs last, they are not exact: see `Delivery`.
  */
 
 import type { LogProducer } from '../log.js';

@@ -11,6 +11,15 @@ import type { LogProducer } from '../log.js';
 import type { Region } from '../region.js';
 import type { Journal } from './journal.js';
 
+/**
+ * In which order an object needs each origin's records. Neither promises more than this where threads die or members are silent:
+ *
+ * - `any-order`: each at least once; so records are idempotent and commute.
+ * - `in-order`: each once, as the origin numbered them. A receive thread that dies abruptly may repeat the unit under way, a
+ *   send thread that dies between the unit log and `settle` the round under way.
+ *
+ * A member that was silent for longer than the others' unit logs last lacks, either way, what they let go of meanwhile.
+ */
 export type Delivery = 'any-order' | 'in-order';
 
 /** A thread that changes shared state: a data plane worker or the receive thread. */
