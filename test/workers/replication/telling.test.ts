@@ -61,7 +61,10 @@ describe('an object that tells', () => {
       source[hook] = defect;
       network.append(0, 0, NOTE, 1);
       network.run(10);
-      assert.ok(here.counts.value('state_tx_coalesce_failed') > 0, hook);
+      const failed = here.counts.value('state_tx_coalesce_failed');
+      assert.ok(failed > 0, hook);
+      here.sender.cut();
+      assert.equal(here.counts.value('state_tx_coalesce_failed'), failed, hook);
       delete source[hook];
       network.append(0, 0, NOTE, 2);
       assert.ok(network.runUntil(() => network.settled, 1000));
