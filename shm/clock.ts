@@ -6,6 +6,15 @@
 export const EPOCH_MS = Date.UTC(2024, 0, 1);
 export const CLOCK_SKEW_GUARD_S = 2;
 
+/**
+ * A record, each repetition of it too, is to reach every member within this. It bounds how far apart in time two records of
+ * one entry can be, when a later one, which ends the entry sooner, has overtaken an earlier one: whoever said the
+ * earlier one had yet to hear the later, and whoever hears the earlier hears it that long after.
+ */
+export const DELIVERY_S_MAX = 28;
+/** So long past its expiry an entry whose expiry can move back is remembered, that a late record does not revive it. */
+export const REMEMBERED_S = 2 * (DELIVERY_S_MAX + CLOCK_SKEW_GUARD_S);
+
 export function coarseSeconds(unixMs: number): number {
   return Math.trunc((unixMs - EPOCH_MS) / 1000) | 0;
 }

@@ -12,15 +12,27 @@
  *
  * | state   | a search     | who                                                                              |
  * | ------- | ------------ | -------------------------------------------------------------------------------- |
- * | EMPTY   | ends         | → USED by `acquire`, under the home's and the slot's lock                          |
- * | USED    | compares     | → GONE by reclaim, or USED with another key, once expired for the guard            |
- * | GONE    | goes on      | → USED by `acquire`; → EMPTY by `tidy`, only when the next slot is EMPTY           |
+ * | EMPTY   | ends         | → GONE by `vacate`, under the home's and the slot's lock                           |
+ * | USED    | compares     | → GONE by `vacate`, once expired for the guard; → GONE and back by `hide`          |
+ * | GONE    | goes on      | → USED by `put`; → EMPTY by `tidy`, only when the next slot is EMPTY               |
  *
  * **Insertion.** A key is inserted under the lock of its home slot, after a search under that lock: so no key is ever
  * twice in the table. The slot itself is then locked too (its home may be elsewhere). A search ends at the first EMPTY
  * slot, so between home and entry none may be: `acquire` checks that downwards with the entry's slot locked, and `tidy`
  * empties a slot only while it holds the lock of an EMPTY next one. Downwards, because a slot seen in use stays so while
  * the one after it does, and the last is locked.
+ *
+ * **A writer's death.** What a transaction changes is put back when its thread dies in it (transaction.ts), but other threads
+ * have seen it meanwhile. So a change of state that others act on is either for good the moment it is seen, or seen only by
+ * those who cannot act on it. `vacate` is for good: one store, not undone. It makes of an EMPTY slot one that searches go on
+ * over, which is no harm; and of an expired entry a forgotten one, which it is. Were it undone, a key that was inserted
+ * behind the slot meanwhile would be out of reach behind an EMPTY one, or a key inserted anew would be there twice.
+ * `hide` is undone: so whoever hides an entry that may come back holds the lock of its key's home, and nobody inserts that
+ * key until the death has been mended.
+ *
+ * **Forgetting.** An entry is *over* once expired for `CLOCK_SKEW_GUARD_S`: nobody counts on it. Where an expiry can move back
+ * (with a rank, or a new generation), it is kept for `rememberedS` all the same, for what it says of late records
+ * (clock.ts); unless a key finds no other slot.
  *
  * **Reads take no lock.** A reader loads the lock word first and then the rest; a writer that gives a slot to another key
  * first takes the state away from USED, then changes the words, then sets USED again: with x86-64's ordering (TSO) a
@@ -93,6 +105,7 @@ export class FlowSlots {
   readonly slots: number;
   readonly keyWords: number;
   readonly valueWords: number;
+  private readonly rememberedS: number;
   private readonly words: Int32Array;
   private readonly base: number;
   private readonly mask: number;
@@ -103,8 +116,18 @@ export class FlowSlots {
   /** What `touch` read: kept, so that the compiler keeps the read. */
   private touched = 0;
 
-  /** The table of this shape at `words[base …]`. `secret`: two words of key for the hash. */
-  constructor(words: Int32Array, base: number, shape: FlowShape, secret: Int32Array) {
+  /**
+   * The table of this shape at `words[base …]`. `secret`: two words of key for the hash. Entries are remembered for
+   * `rememberedS` past their expiry.
+   */
+  constructor(
+    words: Int32Array,
+    base: number,
+    shape: FlowShape,
+    secret: Int32Array,
+    rememberedS: number = CLOCK_SKEW_GUARD_S,
+  ) {
+    this.rememberedS = rememberedS;
     this.words = words;
     this.base = base;
     this.slots = slotsOf(shape);
@@ -224,9 +247,17 @@ export class FlowSlots {
     return false;
   }
 
-  /** Whether an entry may be forgotten: no instance with a clock within the guard still counts on it. */
+  /** Whether no instance with a clock within the guard still counts on an entry. */
   isOver(slot: number, now: number): boolean {
     return this.expires(slot) + CLOCK_SKEW_GUARD_S <= now;
+  }
+
+  /**
+   * Whether an entry can be forgotten: it is over, and no record that would revive it can be under way any more. `urgent`:
+   * there is no room to wait for that.
+   */
+  isForgettable(slot: number, now: number, urgent = false): boolean {
+    return this.expires(slot) + (urgent ? CLOCK_SKEW_GUARD_S : this.rememberedS) <= now;
   }
 
   // ——— Many at once ———
@@ -335,8 +366,8 @@ export class FlowSlots {
   }
 
   /**
-   * Locks the key's home and the slot where it is, or may be put. `holds` tells which. `NONE` when no slot in its window
-   * is free or over, `CONTENDED` when a lock was not to be had: then the transaction is to be aborted.
+   * Locks the key's home and the slot where it is, or may be put. `holds` tells which. `NONE` when every slot in its window
+   * holds an entry that is not over, `CONTENDED` when a lock was not to be had: then the transaction is to be aborted.
    */
   acquire(tx: Transaction, hash: number, key: Int32Array, keyAt: number, now: number): number {
     const home = hash & this.mask;
@@ -347,10 +378,16 @@ export class FlowSlots {
       // Between the search and the lock it may have been reclaimed.
       return this.holds(found, key, keyAt) ? found : CONTENDED;
     }
+    const slot = this.lockFree(tx, home, now, this.rememberedS);
+    return slot === NONE ? this.lockFree(tx, home, now, CLOCK_SKEW_GUARD_S) : slot;
+  }
+
+  /** Locks a slot without an entry, or with one expired for `overS`. */
+  private lockFree(tx: Transaction, home: number, now: number, overS: number): number {
     let slot = home;
     for (let i = 0; i < WINDOW; i++) {
-      if (this.isFree(slot, now) && tx.tryLock(this.lockOf(slot))) {
-        if (this.isFree(slot, now)) return this.isReachable(home, slot) ? slot : CONTENDED;
+      if (this.isFree(slot, now, overS) && tx.tryLock(this.lockOf(slot))) {
+        if (this.isFree(slot, now, overS)) return this.isReachable(home, slot) ? slot : CONTENDED;
         if (slot !== home) tx.unlockLast();
       }
       slot = (slot + 1) & this.mask;
@@ -363,8 +400,8 @@ export class FlowSlots {
     return this.isUsed(slot) && this.hasKey(slot, key, keyAt);
   }
 
-  private isFree(slot: number, now: number): boolean {
-    return !this.isUsed(slot) || this.isOver(slot, now);
+  private isFree(slot: number, now: number, overS: number): boolean {
+    return !this.isUsed(slot) || this.expires(slot) + overS <= now;
   }
 
   /** Whether no slot from `home` to the one before `slot` is EMPTY. Downwards: see the head of this file. */
@@ -376,12 +413,24 @@ export class FlowSlots {
     return true;
   }
 
-  /** Hides a locked slot's entry from readers while it is given to another key. */
+  /**
+   * Hides a locked slot's entry from readers, until `put` or the end of the transaction; or takes it away with it. Undone with
+   * the transaction: the lock of its key's home is held as well.
+   */
   hide(tx: Transaction, slot: number): void {
     this.setState(tx, slot, GONE);
   }
 
-  /** Gives a locked, hidden slot its entry, without the value words: they are set before, through `wordOf`. */
+  /**
+   * Takes a locked slot's entry, which is over, away for good, also if the transaction is not committed; of a slot without an
+   * entry, makes one that can be `put`. Searches still go on over the slot: `tidy` ends that.
+   */
+  vacate(tx: Transaction, slot: number): void {
+    const at = this.lockOf(slot);
+    tx.setForGood(at, this.nextVersion(at) | (GONE << STATE_SHIFT));
+  }
+
+  /** Gives a locked slot that was hidden or vacated its entry, without the value words: they are set before, through `wordOf`. */
   put(
     tx: Transaction,
     slot: number,
@@ -409,15 +458,13 @@ export class FlowSlots {
     this.setState(tx, slot, USED);
   }
 
-  /** Takes a locked slot's entry away. Searches still go on over the slot: `tidy` ends that. */
-  remove(tx: Transaction, slot: number): void {
-    this.setState(tx, slot, GONE);
-  }
-
   private setState(tx: Transaction, slot: number, state: number): void {
     const at = this.lockOf(slot);
-    const version = (this.words[at] & ~(VERSION_STEP - 1)) + VERSION_STEP;
-    tx.setLocked(at, version | (state << STATE_SHIFT));
+    tx.setLocked(at, this.nextVersion(at) | (state << STATE_SHIFT));
+  }
+
+  private nextVersion(at: number): number {
+    return (this.words[at] & ~(VERSION_STEP - 1)) + VERSION_STEP;
   }
 
   /**
@@ -461,9 +508,9 @@ export class FlowSlots {
     return this.state(slot) === EMPTY;
   }
 
-  /** Whether `sweep`'s caller has something to do here: an entry that is over, or a slot to make EMPTY. */
-  isWaste(slot: number, now: number): boolean {
+  /** Whether `sweep`'s caller has something to do here: an entry to forget, or a slot to make EMPTY. */
+  isWaste(slot: number, now: number, urgent = false): boolean {
     const state = this.state(slot);
-    return state === GONE || (state === USED && this.isOver(slot, now));
+    return state === GONE || (state === USED && this.isForgettable(slot, now, urgent));
   }
 }

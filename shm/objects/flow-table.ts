@@ -8,7 +8,10 @@
  * forgotten after its expiry, a later one of that key supersedes it wherever it is still held. That makes the merge a
  * lattice: whatever order records come in, and however often, all instances end up the same.
  *
- * An expired entry is reclaimed locally, `CLOCK_SKEW_GUARD_S` after its expiry, without a message and without a tombstone.
+ * An expired entry is reclaimed locally, `REMEMBERED_S` after its expiry, without a message and without a tombstone. Till then
+ * it is known to have superseded what comes late: a larger rank can have the earlier expiry. So instances converge as long
+ * as every record reaches each of them within `DELIVERY_S_MAX`, and no table is full; past that, one may show what
+ * the others have forgotten, until its expiry. A full table forgets `CLOCK_SKEW_GUARD_S` after the expiry.
  *
  * Layout and the safety of reads without locks: flow-slots.ts. An operation is one log record, applied whole or not at
  * all, also when the thread dies in it: transaction.ts.
@@ -16,14 +19,14 @@
  *     record   key words, generation, rank, expires, value words
  */
 
-import { CLOCK_SKEW_GUARD_S, coarseSeconds } from '../clock.js';
+import { CLOCK_SKEW_GUARD_S, coarseSeconds, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK } from './flow-slots.js';
 import type { Journal } from './journal.js';
-import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 /** Key sizes of the flows one meets, in words. */
@@ -130,7 +133,7 @@ export class FlowTable implements StateObject {
     this.valueWords = shape.valueWords;
     this.recordWords = shape.keyWords + LIFE.words + shape.valueWords;
     this.words = region.i32();
-    this.slots = new FlowSlots(this.words, COUNTS.words, shape, secret);
+    this.slots = new FlowSlots(this.words, COUNTS.words, shape, secret, REMEMBERED_S);
     this.winner = winner;
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     this.entry = new Int32Array(this.recordWords);
@@ -226,12 +229,15 @@ export class FlowTable implements StateObject {
     return this.change(slot, rank, now, timeout, value, valueAt);
   }
 
-  /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
-  sweep(now: number, slots: number): number {
+  /**
+   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
+   * entries went. `add` does it by itself.
+   */
+  sweep(now: number, slots: number, urgent = false): number {
     let reclaimed = 0;
     for (let i = 0; i < slots; i++) {
       this.sweepCursor = (this.sweepCursor + 1) & (this.slots.slots - 1);
-      if (this.slots.isWaste(this.sweepCursor, now) && this.reclaim(this.sweepCursor, now)) reclaimed++;
+      if (this.slots.isWaste(this.sweepCursor, now, urgent) && this.reclaim(this.sweepCursor, now, urgent)) reclaimed++;
     }
     return reclaimed;
   }
@@ -262,12 +268,11 @@ export class FlowTable implements StateObject {
     const fresh = !slots.isUsed(slot);
     if (fresh && this.used >= this.capacity) {
       tx.abort();
-      return this.sweep(now, SWEEP_SLOTS_FULL) > 0 ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
+      return this.sweep(now, SWEEP_SLOTS_FULL, true) > 0 ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
     }
     const generation = known ? Math.max(slots.generation(slot) + 1, now) : now;
     this.put(slot, hash, key, keyAt, generation, rank, Math.max(expires, generation), value, valueAt);
     this.record(at, slot);
-    if (fresh) this.count(COUNTS.at.inserted);
     tx.commit();
     this.sweep(now, SWEEP_SLOTS);
     return slot;
@@ -320,9 +325,16 @@ export class FlowTable implements StateObject {
     value: Int32Array,
     valueAt: number,
   ): void {
-    this.slots.hide(this.tx, slot);
+    const { slots, tx } = this;
+    if (slots.holds(slot, key, keyAt)) slots.hide(tx, slot);
+    else {
+      const taken = slots.isUsed(slot);
+      slots.vacate(tx, slot);
+      if (taken) this.count(COUNTS.at.reclaimed);
+      this.count(COUNTS.at.inserted);
+    }
     this.setValue(slot, value, valueAt);
-    this.slots.put(this.tx, slot, hash, key, keyAt, generation, rank, expires);
+    slots.put(tx, slot, hash, key, keyAt, generation, rank, expires);
   }
 
   private setValue(slot: number, value: Int32Array, valueAt: number): void {
@@ -341,14 +353,14 @@ export class FlowTable implements StateObject {
     for (let i = 0; i < valueWords; i++) words[life + LIFE.words + i] = slots.value(slot, i);
   }
 
-  private reclaim(slot: number, now: number): boolean {
+  private reclaim(slot: number, now: number, urgent: boolean): boolean {
     const { slots, tx } = this;
     let reclaimed = false;
     if (slots.isUsed(slot)) {
       tx.begin();
-      reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isOver(slot, now);
+      reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isForgettable(slot, now, urgent);
       if (reclaimed) {
-        slots.remove(tx, slot);
+        slots.vacate(tx, slot);
         this.count(COUNTS.at.reclaimed);
         tx.commit();
       } else tx.abort();
@@ -370,7 +382,7 @@ export class FlowTable implements StateObject {
       if (applied !== CONTENDED) return applied;
       if (!tryAgain(tries, true)) {
         this.count(COUNTS.at.contended);
-        return Applied.FULL;
+        return Applied.BUSY;
       }
     }
   }
@@ -386,14 +398,15 @@ export class FlowTable implements StateObject {
   private tryApply(hash: number, words: Int32Array, at: number, now: number): Applied | typeof CONTENDED {
     const { slots, tx, keyWords } = this;
     const life = at + keyWords;
-    const over = words[life + LIFE.at.expires] + CLOCK_SKEW_GUARD_S <= now;
+    const expires = words[life + LIFE.at.expires];
     tx.begin();
     const slot = slots.acquire(tx, hash, words, at, now);
     const known = slot >= 0 && slots.holds(slot, words, at);
-    if (slot === CONTENDED || (!known && (over || slot === NONE))) {
+    const forgotten = expires + REMEMBERED_S <= now;
+    if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
       tx.abort();
       if (slot === CONTENDED) return CONTENDED;
-      if (over) return Applied.UNCHANGED; // forgotten before it was known
+      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // forgotten before it was known
       this.count(COUNTS.at.tableFull);
       return Applied.FULL;
     }
@@ -402,11 +415,18 @@ export class FlowTable implements StateObject {
     if (known) {
       const entry = this.entryOf(slot);
       // The record, joined with what there is, if that makes a difference.
-      if (!this.join(joined, 0, entry, 0)) {
+      let differs = false;
+      try {
+        differs = this.join(joined, 0, entry, 0);
+      } catch (error) {
+        tx.abort(); // the winner rule is the user's, and may throw
+        throw error;
+      }
+      if (!differs) {
         tx.abort();
         return Applied.UNCHANGED;
       }
-    } else if (!slots.isUsed(slot)) this.count(COUNTS.at.inserted);
+    }
     this.put(
       slot,
       hash,
@@ -483,7 +503,7 @@ export class FlowTable implements StateObject {
       record[life + LIFE.at.generation] = entry[0];
       record[life + LIFE.at.expires] = entry[1];
       record[life + LIFE.at.rank] = entry[2];
-      if (this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now) === Applied.CHANGED) changed++;
+      changed += merged(this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now), this.id);
     }
     return changed;
   }

@@ -14,17 +14,18 @@
 import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
 import { BYTES_PER_WORD } from '../struct.js';
-import { ContentDigest } from './content-digest.js';
 import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
 import { CONTENDED, type FlowSlots } from './flow-slots.js';
 import type { Journal } from './journal.js';
+import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
-import { DEAD, ENTRY_WORDS, NatTables, natTablesWords, PLACE, Rank } from './nat-tables.js';
+import { DEAD, NatTables, natTablesWords, PLACE, Rank } from './nat-tables.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { PortAllocator, type PortRange } from './port-allocator.js';
-import type { PortClaims } from './port-claims.js';
+import { nextClaimGeneration, type PortClaims } from './port-claims.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
 
+export type { NatEntry } from './nat-entries.js';
 export { RANK_NAMES, Rank } from './nat-tables.js';
 
 /** Why `add` returned `NONE`. */
@@ -65,21 +66,6 @@ export interface NatBindingOptions {
   readonly portRange?: PortRange;
   /** `leased`: own blocks of ports first; `shared`: any port at once, as in the paper. */
   readonly allocation: 'leased' | 'shared';
-}
-
-/** A binding as `entries` shows it. Addresses are raw words, ports in host order. */
-export interface NatEntry {
-  readonly protocol: number;
-  readonly internalAddress: number;
-  readonly internalPort: number;
-  readonly externalAddress: number;
-  readonly externalPort: number;
-  readonly rank: Rank;
-  readonly generation: number;
-  /** Coarse seconds. */
-  readonly expires: number;
-  /** Whether its port is another flow's. */
-  readonly dead: boolean;
 }
 
 /**
@@ -169,6 +155,11 @@ export class NatBinding implements StateObject {
   /** The place of a raw external address and port, `NONE` when it is none of ours: for `touchInbound`, `findInbound`. */
   place(externalAddress: number, externalPort: number, protocol: number): number {
     return this.places.find(externalAddress, externalPort, protocol);
+  }
+
+  /** Whether a raw address is an external one. */
+  isExternal(address: number): boolean {
+    return this.places.has(address);
   }
 
   /** Starts fetching what `findOutbound` will read. Call it for a whole batch first, and the misses overlap. */
@@ -288,7 +279,7 @@ export class NatBinding implements StateObject {
 
   /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
   sweep(now: number, slots: number): number {
-    return this.tables.sweep(now, slots);
+    return this.tables.sweep(now, slots, false);
   }
 
   private tryAdd(hash: number, now: number, expires: number): number {
@@ -309,7 +300,7 @@ export class NatBinding implements StateObject {
     const fresh = !flows.isUsed(slot);
     if (fresh && tables.used >= this.capacity) {
       tx.abort();
-      return tables.sweep(now, SWEEP_SLOTS_FULL) > 0 ? CONTENDED : this.refuse(Refusal.TABLE_FULL);
+      return tables.sweep(now, SWEEP_SLOTS_FULL, true) > 0 ? CONTENDED : this.refuse(Refusal.TABLE_FULL);
     }
     if (!tables.lockBound(slot)) {
       tx.abort();
@@ -330,14 +321,13 @@ export class NatBinding implements StateObject {
         tx.abort();
         return this.refuse(Refusal.EXHAUSTED);
       }
-      record.claimGeneration = claims.generation(record.place) + 1;
+      record.claimGeneration = nextClaimGeneration(claims.generation(record.place), now);
     }
     tables.joinClaim(slot, now);
     tables.write(slot, hash, known, now);
     record.store(tx.record, at);
-    if (fresh) tables.count('inserted');
     tx.commit();
-    tables.sweep(now, SWEEP_SLOTS);
+    tables.sweep(now, SWEEP_SLOTS, false);
     return slot;
   }
 
@@ -352,7 +342,8 @@ export class NatBinding implements StateObject {
     for (;;) {
       const place = allocator.next();
       if (place === NONE) return NONE;
-      if (claims.isLocked(place) || !tables.isFree(place, now) || !tx.tryLock(claims.lockOf(place))) continue;
+      // It may be locked by this operation already: then it stays so.
+      if (!tables.isFree(place, now) || !tx.tryLock(claims.lockOf(place))) continue;
       if (tables.isFree(place, now)) {
         allocator.taken();
         return place;
@@ -410,7 +401,7 @@ export class NatBinding implements StateObject {
         if (applied !== CONTENDED) return applied;
         if (!tryAgain(tries, true)) {
           tables.count('contended');
-          return Applied.FULL;
+          return Applied.BUSY;
         }
       }
     }
@@ -432,40 +423,17 @@ export class NatBinding implements StateObject {
 
   // ——— Looking on ———
 
-  /** All bindings that have not expired, in no order, each as it was at one moment. For `show flows`. */
-  *entries(now: number, filter: (entry: NatEntry) => boolean = () => true): Generator<NatEntry> {
-    const read = new Int32Array(ENTRY_WORDS);
-    for (let slot = 0; slot < this.flows.slots; slot++) {
-      if (!this.flows.isUsed(slot) || !this.flows.read(slot, read, 0) || read[1] <= now) continue;
-      const place = read[5];
-      const entry: NatEntry = {
-        protocol: read[4] >>> 16,
-        internalAddress: read[3],
-        internalPort: swapPort(read[4] & 0xffff),
-        externalAddress: this.places.address(place),
-        externalPort: swapPort(this.places.port(place)),
-        rank: read[2] as Rank,
-        generation: read[0],
-        expires: read[1],
-        dead: read[6] !== 0,
-      };
-      if (filter(entry)) yield entry;
-    }
+  /**
+   * All bindings that have not expired, in no order, each as it was at one moment; and `null` after every 1000 slots that had
+   * none to show, so that whoever walks along can let others go on. For `show flows`.
+   */
+  entries(now: number, filter?: (entry: NatEntry) => boolean): Generator<NatEntry | null> {
+    return natEntries(this.tables, now, filter);
   }
 
-  /**
-   * Over every valid binding that has not expired by `now`: key, generation, rank, place, expiry, claim. Instances that
-   * hold the same agree, if they ask at the same `now`; when a binding's expiry lies between two askings, they may not.
-   */
+  /** Over every valid binding that has not expired by `now`: key, generation, rank, place, expiry, claim. */
   digest(now = coarseSeconds(Date.now())): string {
-    const digest = new ContentDigest();
-    const read = new Int32Array(ENTRY_WORDS);
-    for (let slot = 0; slot < this.flows.slots; slot++) {
-      if (!this.flows.isUsed(slot) || !this.flows.read(slot, read, 0) || read[1] <= now || read[6] !== 0) continue;
-      read[6] = this.claims.generation(read[5]);
-      digest.add(read);
-    }
-    return digest.toString();
+    return natDigest(this.tables, now);
   }
 
   describe(_now: number): Record<string, number> {

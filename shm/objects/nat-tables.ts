@@ -16,12 +16,20 @@
  * **A binding is valid while its place's claim is k's.** Two instances that take one place for two flows write claims of
  * the same generation; the larger k has it everywhere, and the other's binding is dead everywhere, without a message:
  * `dead` is not replicated but derived, whenever a flow or a claim is written, under the locks of both. Next time the
- * loser sends a packet, it gets a new generation and another place. (One record late by more than a whole lifetime of the
- * flow's next generation may show at one instance what another has forgotten, until its expiry: the price of having no
- * tombstones. Records do not get that late: a member that far behind is detached and takes a snapshot.)
+ * loser sends a packet, it gets a new generation and another place.
  *
- * **Who may change what.** A flow's words change under its slot's lock *and*, while the flow is not dead, its place's lock;
- * `dead` changes under the lock of the place it is dead for. So whoever holds a place's lock may read the owner's flow
+ * **How late a record may be.** A larger rank or generation can have the earlier expiry, so a flow is remembered `REMEMBERED_S`
+ * past its expiry, as having superseded what comes after; its place is free once the guard is over. So instances converge
+ * as long as every record, each repetition too, reaches each of them within `DELIVERY_S_MAX`, and no table is full (then
+ * what is over goes at once). A record later than that may show at one instance what another has forgotten, until its
+ * expiry: the price of having no tombstones. Nothing else comes of it: who takes its place supersedes its claim.
+ *
+ * **A claim's generation** is at least the time, in units of 64 s, so that an instance that has started again without its state,
+ * and knows no claims, supersedes those it made before. Open is a port taken, lost by a restart, and taken again within 64 s
+ * (or ahead of time, by as many reuses within 64 s): those who still hold the old claim leave the port to the larger key.
+ *
+ * **Who may change what.** A flow's words change under its slot's lock *and* its place's lock; `dead` changes under the place's
+ * alone. So whoever holds a place's lock may read the owner's flow
  * and mark it dead, without the flow's own lock. A place is taken only under its lock, when its owner's flow is
  * over (`CLOCK_SKEW_GUARD_S` past its expiry) or no longer bound to it. From this follows, at any moment between
  * operations: of all flows with one place at most one is not dead, and that place's claim is that flow's and leads to it.
@@ -30,7 +38,7 @@
  * changed in sight: the slot is hidden meanwhile.
  */
 
-import { CLOCK_SKEW_GUARD_S } from '../clock.js';
+import { CLOCK_SKEW_GUARD_S, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, struct } from '../struct.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
@@ -95,7 +103,7 @@ export class NatTables {
     this.id = id;
     this.words = region.i32();
     this.places = places;
-    this.flows = new FlowSlots(this.words, COUNTS.words, shapeOf(flows), secret);
+    this.flows = new FlowSlots(this.words, COUNTS.words, shapeOf(flows), secret, REMEMBERED_S);
     this.claims = new PortClaims(this.words, COUNTS.words + flowSlotsWords(shapeOf(flows)), places.count);
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     // Threads sweep from different places.
@@ -131,26 +139,25 @@ export class NatTables {
 
   // ——— Upkeep ———
 
-  /** Locks the place of a locked slot's flow, if it has one that is its own. */
+  /** Locks the place of a locked slot's flow, if there is a flow; also of a dead one, for its death may yet be undone. */
   lockBound(slot: number): boolean {
     const { flows, claims } = this;
-    if (!flows.isUsed(slot) || flows.value(slot, DEAD) !== 0) return true;
+    if (!flows.isUsed(slot)) return true;
     return this.tx.lock(claims.lockOf(flows.value(slot, PLACE)));
   }
 
-  private reclaim(slot: number, now: number): boolean {
+  private reclaim(slot: number, now: number, urgent: boolean): boolean {
     const { flows, tx } = this;
     let reclaimed = false;
     if (flows.isUsed(slot)) {
       tx.begin();
       reclaimed =
-        tx.tryLock(flows.lockOf(slot)) && flows.isUsed(slot) && flows.isOver(slot, now) && this.lockBound(slot);
+        tx.tryLock(flows.lockOf(slot)) &&
+        flows.isUsed(slot) &&
+        flows.isForgettable(slot, now, urgent) &&
+        this.lockBound(slot);
       if (reclaimed) {
-        // Again: while its place was not locked, the flow could be refreshed.
-        reclaimed = flows.isOver(slot, now);
-      }
-      if (reclaimed) {
-        flows.remove(tx, slot);
+        flows.vacate(tx, slot);
         this.count('reclaimed');
         tx.commit();
       } else tx.abort();
@@ -159,13 +166,16 @@ export class NatTables {
     return reclaimed;
   }
 
-  /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
-  sweep(now: number, slots: number): number {
+  /**
+   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
+   * entries went.
+   */
+  sweep(now: number, slots: number, urgent: boolean): number {
     const flows = this.flows;
     let reclaimed = 0;
     for (let i = 0; i < slots; i++) {
       this.sweepCursor = (this.sweepCursor + 1) & (flows.slots - 1);
-      if (flows.isWaste(this.sweepCursor, now) && this.reclaim(this.sweepCursor, now)) reclaimed++;
+      if (flows.isWaste(this.sweepCursor, now, urgent) && this.reclaim(this.sweepCursor, now, urgent)) reclaimed++;
     }
     return reclaimed;
   }
@@ -201,7 +211,13 @@ export class NatTables {
       return;
     }
     if (dead !== 0 && record.expires > now) this.count('collisions');
-    flows.hide(tx, slot);
+    if (known) flows.hide(tx, slot);
+    else {
+      const taken = flows.isUsed(slot);
+      flows.vacate(tx, slot);
+      if (taken) this.count('reclaimed');
+      this.count('inserted');
+    }
     tx.set(flows.wordOf(slot, PLACE), record.place);
     tx.set(flows.wordOf(slot, DEAD), dead);
     flows.put(tx, slot, hash, key, 0, record.generation, record.rank, record.expires);
@@ -229,10 +245,9 @@ export class NatTables {
     const { place } = record;
     tx.begin();
     const slot = flows.acquire(tx, hash, key, 0, now);
-    const over = record.expires + CLOCK_SKEW_GUARD_S <= now;
     const known = slot >= 0 && flows.holds(slot, key, 0);
-    // What is over already needs no slot of its own; its claim still counts.
-    const flowless = !known && over;
+    // What would be forgotten needs no slot of its own, nor what is over one that is not to be had; its claim still counts.
+    const flowless = !known && record.expires + (slot === NONE ? CLOCK_SKEW_GUARD_S : REMEMBERED_S) <= now;
     if (slot === CONTENDED || (slot === NONE && !flowless)) {
       tx.abort();
       if (slot === CONTENDED) return CONTENDED;
@@ -247,7 +262,6 @@ export class NatTables {
     const claimed = this.joinClaim(flowless ? NONE : slot, now);
     let changed = claimed;
     if (!known && !flowless) {
-      if (!flows.isUsed(slot)) this.count('inserted');
       this.write(slot, hash, false, now);
       changed = true;
     } else if (known) {

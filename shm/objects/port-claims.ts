@@ -24,8 +24,20 @@ const { claim: AT_CLAIM, key: AT_KEY, owner: AT_OWNER } = CLAIM.at;
 const SHIFT = 2;
 
 export const PORTS_PER_ADDRESS = 65_536;
-/** The last generation a place can have; at one reuse every two minutes, that is 60 years. */
+/** Generations go with the time, in units of 64 s: 24 bits of them last until 2058. */
+const GENERATION_SHIFT = 6;
+/** The last generation a place can have. */
 export const MAX_CLAIM_GENERATION = 0xff_ffff;
+
+/**
+ * The generation of a claim that supersedes one of generation `current`, at `now` (coarse seconds): the next, and at least
+ * the time's. So a member that has started again without its state, and takes for free what it had claimed before, is
+ * believed by those who still know that claim; unless it does so within the same unit of time, or a place was reused
+ * faster than time goes.
+ */
+export function nextClaimGeneration(current: number, now: number): number {
+  return Math.max(current + 1, now >>> GENERATION_SHIFT);
+}
 
 /** Words of shared memory for the claims of `places` places. */
 export function portClaimsWords(places: number): number {

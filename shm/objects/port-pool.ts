@@ -4,7 +4,8 @@
  *
  * A claim is (generation, owner's key); the larger stands, see port-claims.ts. Taking a free place raises its generation and
  * writes the owner, giving it back raises it and writes nobody; so what happened later at one instance supersedes what
- * it saw, and of two that happened at once the larger key stands everywhere. Nothing is forgotten, so records may come in
+ * it saw, and of two that happened at once the larger key stands everywhere. Generations keep up with the time, so that a
+ * member that has started again with nothing supersedes its earlier claims: `nextClaimGeneration`. Nothing is forgotten, so records may come in
  * any order, any number of times.
  *
  * A claim's words change under its lock. `owner` reads without: see there.
@@ -17,8 +18,15 @@ import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import type { Journal } from './journal.js';
-import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
-import { isLargerKey, MAX_CLAIM_GENERATION, PORTS_PER_ADDRESS, PortClaims, portClaimsWords } from './port-claims.js';
+import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import {
+  isLargerKey,
+  MAX_CLAIM_GENERATION,
+  nextClaimGeneration,
+  PORTS_PER_ADDRESS,
+  PortClaims,
+  portClaimsWords,
+} from './port-claims.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface PortPoolOptions {
@@ -72,13 +80,13 @@ export class PortPool implements StateObject {
   }
 
   /** Takes a place for a key, not both 0: one log record. False when it has an owner already, or not possible now. */
-  acquire(place: number, key0: number, key1: number): boolean {
-    return this.change(place, 0, 0, key0, key1);
+  acquire(place: number, key0: number, key1: number, now: number): boolean {
+    return this.change(place, 0, 0, key0, key1, now);
   }
 
   /** Gives a place back: one log record. False when it is not this key's, or not possible now. */
-  release(place: number, key0: number, key1: number): boolean {
-    return this.change(place, key0, key1, 0, 0);
+  release(place: number, key0: number, key1: number, now: number): boolean {
+    return this.change(place, key0, key1, 0, 0, now);
   }
 
   isFree(place: number): boolean {
@@ -106,7 +114,7 @@ export class PortPool implements StateObject {
     return out[outAt] !== 0 || out[outAt + 1] !== 0;
   }
 
-  private change(place: number, from0: number, from1: number, to0: number, to1: number): boolean {
+  private change(place: number, from0: number, from1: number, to0: number, to1: number, now: number): boolean {
     if ((from0 | from1 | to0 | to1) === 0) throw new RangeError('port pool: a key of two zero words is nobody');
     const { claims, tx } = this;
     if (!this.isOwner(place, from0, from1)) return false;
@@ -121,7 +129,7 @@ export class PortPool implements StateObject {
       if (!locked) this.count(COUNTS.at.contended);
       return false;
     }
-    const generation = claims.generation(place) + 1;
+    const generation = nextClaimGeneration(claims.generation(place), now);
     claims.put(tx, place, generation, to0, to1, 0);
     const record = tx.record;
     record[at + RECORD.at.place] = place;
@@ -163,7 +171,7 @@ export class PortPool implements StateObject {
       tx.abort();
       if (!tryAgain(tries, true)) {
         this.count(COUNTS.at.contended);
-        return Applied.FULL;
+        return Applied.BUSY;
       }
     }
   }
@@ -197,7 +205,7 @@ export class PortPool implements StateObject {
       record[RECORD.at.key] = theirs.key0(place);
       record[RECORD.at.key + 1] = theirs.key1(place);
       if (record[RECORD.at.generation] === 0) continue;
-      if (this.apply(PORT_CLAIM, record, 0, RECORD.words) === Applied.CHANGED) changed++;
+      changed += merged(this.apply(PORT_CLAIM, record, 0, RECORD.words), this.id);
     }
     return changed;
   }

@@ -25,7 +25,7 @@ import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, powerOfTwo, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import type { Journal } from './journal.js';
-import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { LOCK_MASK, recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface LastWriterOptions {
@@ -222,7 +222,7 @@ abstract class Registers implements StateObject {
       tx.abort();
       if (!tryAgain(tries, true)) {
         this.count(COUNTS.at.contended);
-        return Applied.FULL;
+        return Applied.BUSY;
       }
     }
   }
@@ -244,7 +244,7 @@ abstract class Registers implements StateObject {
       const at = this.place(register) + SLOT.at.low;
       if (stampAt(theirs, at) === 0) continue;
       if (!this.isHonestAt(theirs, at, now)) this.count(COUNTS.at.malformed);
-      else if (this.joinForeign(register, theirs, at) === Applied.CHANGED) changed++;
+      else changed += merged(this.joinForeign(register, theirs, at), this.id);
     }
     return changed;
   }

@@ -29,7 +29,7 @@ import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords } from './flow-slots.js';
 import type { Journal } from './journal.js';
-import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface GrowSetOptions {
@@ -230,8 +230,9 @@ export class SharedSet implements StateObject {
     const { slots, tx, dots } = this;
     const known = slots.holds(slot, key, at);
     if (!known) {
-      if (!slots.isUsed(slot)) this.count(COUNTS.at.inserted);
-      slots.hide(tx, slot);
+      if (slots.isUsed(slot)) this.count(COUNTS.at.reclaimed);
+      slots.vacate(tx, slot);
+      this.count(COUNTS.at.inserted);
     }
     let changed = !known;
     let hereUntil = 0;
@@ -270,7 +271,7 @@ export class SharedSet implements StateObject {
       tx.begin();
       reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isOver(slot, now);
       if (reclaimed) {
-        slots.remove(tx, slot);
+        slots.vacate(tx, slot);
         this.count(COUNTS.at.reclaimed);
         tx.commit();
       } else tx.abort();
@@ -332,7 +333,7 @@ export class SharedSet implements StateObject {
       if (applied !== CONTENDED) return applied as Applied;
       if (!tryAgain(tries, true)) {
         this.count(COUNTS.at.contended);
-        return Applied.FULL;
+        return Applied.BUSY;
       }
     }
   }
@@ -384,7 +385,7 @@ export class SharedSet implements StateObject {
         this.count(COUNTS.at.malformed);
         continue;
       }
-      if (this.joinForeign(entry, key, now) === Applied.CHANGED) changed++;
+      changed += merged(this.joinForeign(entry, key, now), this.id);
     }
     return changed;
   }

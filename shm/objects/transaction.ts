@@ -21,11 +21,14 @@ export const LOCK_MASK = 0xff;
 
 /** Looks at a lock held by another before giving up: some microseconds, far longer than an operation takes. */
 const SPINS = 200;
-/** Tries of a whole operation on the packet path, and in `apply`, where a record must not be lost. */
+/** Tries of a whole operation on the packet path, and in `apply`, where giving up (`BUSY`) has the record sent once more. */
 const TRIES_PACKET = 6;
-const TRIES_APPLY = 2_000;
+const TRIES_APPLY = 250;
 /** From this try on the thread sleeps between tries: the holder has been preempted, or has died. */
 const TRIES_SPINNING = 3;
+
+/** The objects that the writer of a journal has open, by id, each with its words: to mend what an error left under way. */
+const objectsOf = new WeakMap<Journal, Map<number, Int32Array>>();
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
@@ -45,10 +48,13 @@ export class Transaction {
     this.writer = writer.id;
     this.journal = writer.journal;
     this.log = writer.log;
+    const objects = objectsOf.get(writer.journal) ?? new Map<number, Int32Array>();
+    objectsOf.set(writer.journal, objects.set(objectId, words));
   }
 
   /** Starts an operation that others are not told of: what they told us, or local upkeep. */
   begin(): void {
+    if (this.journal.state !== JournalState.EMPTY) this.mend();
     this.logged = false;
     this.journal.open(JournalState.LOCAL, this.objectId, 0);
   }
@@ -60,6 +66,7 @@ export class Transaction {
       throw new Error(`object ${this.objectId}: this thread has no log, its operations cannot be replicated`);
     const at = log.claim(this.objectId, op, payloadWords);
     if (at === NONE) return NONE;
+    if (this.journal.state !== JournalState.EMPTY) this.mend();
     this.logged = true;
     this.journal.open(JournalState.LOGGED, this.objectId, log.position);
     return at;
@@ -114,6 +121,14 @@ export class Transaction {
     this.set(index, value | this.writer);
   }
 
+  /**
+   * Changes what a lock word says, beside the lock, for good: one store, which neither `abort` nor a death undoes. So it must be
+   * right whatever becomes of the operation.
+   */
+  setForGood(index: number, value: number): void {
+    this.words[index] = value | this.writer;
+  }
+
   commit(): void {
     if (this.logged) (this.log as LogProducer).commit();
     else this.journal.done();
@@ -128,6 +143,20 @@ export class Transaction {
     this.release();
   }
 
+  /**
+   * An error escaped the operation before this one, of whichever object, and left it under way: it is mended as after the
+   * writer's death. Else its locks would be held for ever, and nobody would know, once the journal is opened anew.
+   */
+  private mend(): void {
+    const { journal, log } = this;
+    const words = objectsOf.get(journal)?.get(journal.objectId);
+    if (words === undefined)
+      throw new Error(
+        `object ${this.objectId}: an operation on object ${journal.objectId} is under way in this thread, which does not mend it`,
+      );
+    recoverTransaction(words, journal.objectId, this.writer, journal, log === null ? 0 : log.position);
+  }
+
   private release(): void {
     const journal = this.journal;
     for (let i = journal.lockCount - 1; i >= 0; i--) {
@@ -140,8 +169,9 @@ export class Transaction {
 
 /**
  * Whether an operation that met a lock for the `tries`th time is to be tried again; rests in between. On the packet path
- * that is at most some 200 µs, and only where the holder was preempted; in `apply` it is seconds, within which a dead
- * holder has been recovered.
+ * that is at most some 200 µs, and only where the holder was preempted; in `apply` a quarter of a second and more, within which
+ * a dead holder is recovered, while the thread still shows that it lives. A holder that hangs is ended later than that:
+ * until then the record is `BUSY`, and comes again.
  */
 export function tryAgain(tries: number, patient: boolean): boolean {
   if (tries >= (patient ? TRIES_APPLY : TRIES_PACKET)) return false;

@@ -9,6 +9,7 @@ import { NAT_BIND, type NatBinding } from '../../shm/objects/nat-binding.js';
 import { NAT_RECORD_WORDS } from '../../shm/objects/nat-record.js';
 import { Applied } from '../../shm/objects/object.js';
 import { Region } from '../../shm/region.js';
+import { entriesOf } from '../shm/objects/nat-model.js';
 import {
   Draw,
   EXTERNAL,
@@ -136,7 +137,7 @@ class Instance {
     assert.equal(this.object.locksHeld(), 0);
     const hosts = new Set<number>();
     const ports = new Set<number>();
-    for (const entry of this.object.entries(now)) {
+    for (const entry of entriesOf(this.object, now)) {
       assert.ok(!hosts.has(entry.internalAddress), `host ${entry.internalAddress} is in the table twice`);
       hosts.add(entry.internalAddress);
       const key = endpointOf(entry.internalAddress);

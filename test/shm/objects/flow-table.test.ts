@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { CLOCK_SKEW_GUARD_S } from '../../../shm/clock.js';
+import { CLOCK_SKEW_GUARD_S, DELIVERY_S_MAX, REMEMBERED_S } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import { FLOW_PUT, FlowRefusal, type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
 import { Applied } from '../../../shm/objects/object.js';
@@ -79,7 +79,7 @@ describe('flow table', () => {
       fc.assert(
         fc.property(fc.array(step, { maxLength: 70 }), (steps) => {
           const sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));
-          const owed: TestRecord[][] = [[], [], []];
+          const owed: { readonly record: TestRecord; readonly said: number }[][] = [[], [], []];
           const model = new Model(keyWords);
           let now = NOW;
           const deliver = (site: number, pick: number): void => {
@@ -87,13 +87,11 @@ describe('flow table', () => {
             const earlier = queue[pick % queue.length];
             const later = queue[(pick >> 4) % queue.length];
             // Coalesced where that can be, in either order; some twice.
-            const both = Int32Array.from([...earlier.words, ...later.words]);
-            const length = earlier.words.length;
-            const merged =
-              earlier !== later && sites[site].object.coalesce(FLOW_PUT, both, 0, length, length)
-                ? { op: FLOW_PUT, words: [...both.subarray(0, length)] }
-                : earlier;
-            owed[site] = queue.filter((record) => record !== earlier && (merged === earlier || record !== later));
+            const both = Int32Array.from([...earlier.record.words, ...later.record.words]);
+            const length = earlier.record.words.length;
+            const coalesced = earlier !== later && sites[site].object.coalesce(FLOW_PUT, both, 0, length, length);
+            const merged = coalesced ? { op: FLOW_PUT, words: [...both.subarray(0, length)] } : earlier.record;
+            owed[site] = queue.filter((one) => one !== earlier && !(coalesced && one === later));
             const applied = sites[site].apply(merged, now);
             assert.ok(applied === Applied.CHANGED || applied === Applied.UNCHANGED);
             if (pick % 5 === 0) assert.equal(sites[site].apply(merged, now), Applied.UNCHANGED);
@@ -102,15 +100,21 @@ describe('flow table', () => {
             const { object } = sites[site];
             const key = keyOf(n, keyWords);
             const slot = find(object, key, now);
-            if (act === 'wait') now += pick % 20;
-            else if (act === 'deliver') {
+            if (act === 'wait') {
+              const until = now + (pick % 40);
+              // No record gets later than that; the oldest are first.
+              for (let other = 0; other < 3; other++)
+                while (owed[other].length > 0 && owed[other][0].said + DELIVERY_S_MAX < until) deliver(other, pick);
+              now = until;
+              sites[site].object.sweep(now, 30);
+            } else if (act === 'deliver') {
               if (owed[site].length > 0) deliver(site, pick);
             } else if (slot === NONE) assert.notEqual(add(object, key, value, now, rank), NONE);
             else if (act === 'renew') object.renew(slot, Int32Array.from(value), 0, rank, now, LIFETIME);
             else assert.ok(object.refresh(slot, rank, now, LIFETIME >> rank));
             for (const record of sites[site].drain()) {
               model.join(record);
-              for (let other = 0; other < 3; other++) if (other !== site) owed[other].push(record);
+              for (let other = 0; other < 3; other++) if (other !== site) owed[other].push({ record, said: now });
             }
           }
           for (let site = 0; site < 3; site++)
@@ -131,8 +135,9 @@ describe('flow table', () => {
     const slot = add(object, key, [5], NOW);
     assert.equal(find(object, key, NOW + LIFETIME - 1), slot);
     assert.equal(find(object, key, NOW + LIFETIME), NONE);
-    assert.equal(object.sweep(NOW + LIFETIME + CLOCK_SKEW_GUARD_S - 1, 1000), 0);
-    assert.equal(object.sweep(NOW + LIFETIME + CLOCK_SKEW_GUARD_S, 1000), 1);
+    assert.equal(object.sweep(NOW + LIFETIME + CLOCK_SKEW_GUARD_S - 1, 1000, true), 0);
+    assert.equal(object.sweep(NOW + LIFETIME + REMEMBERED_S - 1, 1000), 0);
+    assert.equal(object.sweep(NOW + LIFETIME + REMEMBERED_S, 1000), 1);
     assert.equal(object.describe(NOW)['used'], 0);
     const again = add(object, key, [6], NOW + 200);
     assert.equal(object.generation(again), NOW + 200, 'a generation that supersedes the forgotten one');
@@ -245,7 +250,42 @@ describe('flow table', () => {
     assert.equal(put(NOW + 11, 0, NOW + 10), Applied.MALFORMED, 'generation after expiry');
     assert.equal(put(NOW, 256, NOW + 10), Applied.MALFORMED, 'rank');
     assert.equal(put(NOW, 0, 2 ** 31 - 1), Applied.MALFORMED, 'expiry out of all reason');
-    assert.equal(put(NOW - 100, 0, NOW - CLOCK_SKEW_GUARD_S), Applied.UNCHANGED, 'over already');
+    const { object: second } = new Replica(definition);
+    const old = Int32Array.of(1, 2, NOW - 100, 0, NOW - REMEMBERED_S, 8, 9);
+    assert.equal(second.apply(FLOW_PUT, old, 0, 7, 1, NOW), Applied.UNCHANGED, 'not worth remembering');
+    assert.equal(second.describe(NOW)['used'], 0);
+  });
+
+  it('is not revived by a record that was overtaken by the one that ended it', () => {
+    const replica = new Replica(flowTable({ capacity: 40, keyWords: 2, valueWords: 1 }));
+    const put = (rank: number, expires: number, now: number): Applied =>
+      replica.apply({ op: FLOW_PUT, words: [1, 2, NOW, rank, expires, 7] }, now);
+    const late = NOW + 100 + REMEMBERED_S - 1;
+    assert.equal(put(2, NOW + 100, late), Applied.CHANGED, 'expired already, and good to know');
+    replica.object.sweep(late, 1000);
+    assert.equal(put(1, NOW + 7440, late), Applied.UNCHANGED);
+    assert.equal(find(replica.object, Int32Array.of(1, 2), late), NONE);
+    replica.object.sweep(late + 1, 1000);
+    assert.equal(replica.object.describe(late)['used'], 0);
+  });
+
+  it('gives its locks back when the winner rule throws', () => {
+    let broken = false;
+    const winner = (): boolean => {
+      if (broken) throw new Error('no winner');
+      return false;
+    };
+    const replica = new Replica(flowTable({ capacity: 40, keyWords: 2, valueWords: 1, winner }));
+    const put = (generation: number, value: number): Applied =>
+      replica.apply({ op: FLOW_PUT, words: [1, 2, generation, 0, NOW + 60, value] }, NOW);
+    assert.equal(put(NOW, 1), Applied.CHANGED);
+    const digest = replica.object.digest(NOW);
+    broken = true;
+    assert.throws(() => put(NOW, 2), /no winner/);
+    assert.equal(replica.object.locksHeld(), 0);
+    assert.equal(replica.object.digest(NOW), digest);
+    broken = false;
+    assert.equal(put(NOW + 1, 3), Applied.CHANGED);
   });
 
   it('says what is wrong with a shape', () => {

@@ -59,8 +59,8 @@ describe('merging the halves of a healed partition', () => {
   it('port pool', () => {
     mergesAlike(
       portPool({ protocols: 1, addresses: 1 }),
-      (pool: PortPool, { key, n }) => {
-        if (!pool.acquire(1000 + key, 1 + (n % 5), 9)) pool.release(1000 + key, 1 + (n % 5), 9);
+      (pool: PortPool, { key, n }, now) => {
+        if (!pool.acquire(1000 + key, 1 + (n % 5), 9, now)) pool.release(1000 + key, 1 + (n % 5), 9, now);
       },
       (pool) => pool.digest(),
     );

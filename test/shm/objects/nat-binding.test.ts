@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { CLOCK_SKEW_GUARD_S } from '../../../shm/clock.js';
+import { CLOCK_SKEW_GUARD_S, REMEMBERED_S } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import {
   NAT_BIND,
@@ -11,6 +11,7 @@ import {
   Refusal,
 } from '../../../shm/objects/nat-binding.js';
 import { Applied } from '../../../shm/objects/object.js';
+import { entriesOf } from './nat-model.js';
 import { Replica } from './replica.js';
 
 const TCP = 6;
@@ -171,7 +172,7 @@ describe('nat binding', () => {
       for (let n = 0; n < 20; n++) assert.notEqual(bind(object, 5, 4000 + n), NONE);
       assert.equal(bind(object, 5, 5000), NONE);
       assert.equal(object.refusal, Refusal.EXHAUSTED);
-      assert.equal([...object.entries(NOW)].filter((e) => e.externalAddress === EXTERNAL).length, 10);
+      assert.equal(entriesOf(object, NOW).filter((e) => e.externalAddress === EXTERNAL).length, 10);
     });
 
     it('does not give a port to another before its binding is over for the guard', () => {
@@ -264,7 +265,7 @@ describe('nat binding', () => {
       assert.equal(find(object, n, 4000), NONE);
       assert.equal(object.refresh(find(object, 0, 4000), 1, NOW, 7440), false);
       assert.equal(object.describe(NOW)['log_full'], 2);
-      assert.equal([...object.entries(NOW)].length, n);
+      assert.equal(entriesOf(object, NOW).length, n);
       assert.equal(replica.drain().length, n);
       assert.notEqual(bind(object, n, 4000), NONE);
       assert.equal(object.locksHeld(), 0);
@@ -274,7 +275,7 @@ describe('nat binding', () => {
       const { object } = new Replica(definition);
       bind(object, 0x0100000a, 40_001, NOW, TCP);
       bind(object, 0x0200000a, 40_002);
-      const [entry, ...others] = object.entries(NOW, ({ protocol }) => protocol === TCP);
+      const [entry, ...others] = entriesOf(object, NOW, ({ protocol }) => protocol === TCP);
       assert.deepEqual(others, []);
       assert.equal(entry.internalAddress, 0x0100000a);
       assert.equal(entry.internalPort, 40_001);
@@ -299,7 +300,7 @@ describe('nat binding', () => {
     const to = object.inboundLookup(64);
     for (let round = 0; round < 20; round++) {
       // To ports that are bound, mostly; to others; and to an address that is not ours.
-      const bound = [...object.entries(NOW - 500)];
+      const bound = entriesOf(object, NOW - 500);
       for (const i of draws) {
         const n = (i * 13 + round * 31) % 220;
         from.addresses[i] = n % 50;
@@ -365,9 +366,22 @@ describe('nat binding', () => {
       assert.equal(replica.apply({ op: NAT_BIND, words: good.with(index, value) }, NOW), Applied.MALFORMED, why);
     assert.equal(object.digest(NOW), digest);
     assert.equal(replica.apply({ op: NAT_BIND, words: good }, NOW), Applied.CHANGED);
-    const late = [6, endpoint(4000), place + 1, NOW - 20, 1 << 8, NOW - CLOCK_SKEW_GUARD_S];
+    const late = [6, endpoint(4000), place + 1, NOW - 90, 1 << 8, NOW - REMEMBERED_S];
     assert.equal(replica.apply({ op: NAT_BIND, words: late }, NOW), Applied.CHANGED, 'its claim counts');
-    assert.equal(find(object, 6, 4000, NOW - 10), NONE, 'its flow is over');
+    assert.equal(find(object, 6, 4000, NOW - 80), NONE, 'its flow is not worth remembering');
+  });
+
+  it('pauses at least every thousand slots while it shows entries', () => {
+    const { object } = new Replica(natBinding({ addresses: [EXTERNAL], flows: 3000, allocation: 'leased' }));
+    for (let n = 0; n < 2500; n++) bind(object, n, 4000, NOW - (n % 2 === 0 ? 1000 : 0));
+    let shown = 0;
+    let pauses = 0;
+    for (const entry of object.entries(NOW, ({ internalAddress }) => internalAddress % 501 === 0))
+      if (entry === null) pauses++;
+      else shown++;
+    assert.equal(shown, 2, 'filtered and expired ones are passed over');
+    assert.ok(pauses >= 5 && pauses <= 8, `${pauses} pauses in ${object.describe(NOW)['slots']} slots`);
+    assert.equal([...object.entries(NOW + 10_000)].length, 8);
   });
 
   it('says what is wrong with its options', () => {

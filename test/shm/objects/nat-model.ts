@@ -2,7 +2,7 @@
  * What the NAT binding should say, worked out the slow way: a fold of all records, each a join into two maps.
  */
 
-import type { NatBinding } from '../../../shm/objects/nat-binding.js';
+import type { NatBinding, NatEntry } from '../../../shm/objects/nat-binding.js';
 import { NatRecord } from '../../../shm/objects/nat-record.js';
 import type { TestRecord } from './replica.js';
 
@@ -61,9 +61,14 @@ export class NatModel {
   }
 }
 
+/** The bindings that have not expired, without the pauses between. */
+export function entriesOf(object: NatBinding, now: number, filter?: (entry: NatEntry) => boolean): NatEntry[] {
+  return [...object.entries(now, filter)].filter((entry) => entry !== null);
+}
+
 /** The same lines from the object. */
 export function validEntries(object: NatBinding, now: number, swap: (port: number) => number): string[] {
-  return [...object.entries(now, (entry) => !entry.dead)]
+  return entriesOf(object, now, (entry) => !entry.dead)
     .map(
       (e) =>
         `${e.internalAddress}:${swap(e.internalPort) | (e.protocol << 16)} → ${e.externalPort} g${e.generation} r${e.rank} until ${e.expires}`,

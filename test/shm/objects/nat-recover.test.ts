@@ -6,6 +6,7 @@ import { NAT_BIND, type NatBinding, natBinding, portAndProtocol, Refusal } from 
 import { Applied } from '../../../shm/objects/object.js';
 import { Region } from '../../../shm/region.js';
 import { Countdown, Death, DyingJournal, DyingLog } from './dying.js';
+import { entriesOf } from './nat-model.js';
 
 const UDP = 17;
 const NOW = 70_000_000;
@@ -138,10 +139,10 @@ const OPERATIONS: readonly Operation[] = [
     name: 'reclaiming what is over',
     records: 0,
     prepare: (m) => {
-      m.bind(7, NOW - 100);
+      m.bind(7, NOW - 150);
     },
     run: (m) => m.object.sweep(NOW, 100),
-    happened: (m) => [...m.other.entries(NOW - 100)].length === 0,
+    happened: (m) => entriesOf(m.other, NOW - 100).length === 0,
   },
 ];
 
@@ -155,7 +156,7 @@ describe('nat binding after a writer died', () => {
         mortal.recover();
         mortal.records();
         const before = mortal.other.digest(NOW - 100);
-        const states = [...mortal.other.entries(NOW - 100)];
+        const states = entriesOf(mortal.other, NOW - 100);
         mortal.countdown.set(step);
         let died = false;
         try {
@@ -171,7 +172,7 @@ describe('nat binding after a writer died', () => {
         const happened = operation.happened(mortal);
         const records = mortal.records();
         if (!happened) {
-          assert.deepEqual([...mortal.other.entries(NOW - 100)], states, `step ${step}: half done`);
+          assert.deepEqual(entriesOf(mortal.other, NOW - 100), states, `step ${step}: half done`);
           assert.equal(mortal.other.digest(NOW - 100), before);
         }
         assert.equal(records, happened ? operation.records : 0, `step ${step}: what is in the log has happened`);
@@ -201,7 +202,11 @@ describe('nat binding after a writer died', () => {
     assert.equal(mortal.other.add(mortal.other.hash(7, KEY), 7, KEY, late, late + 60), NONE);
     assert.equal(mortal.other.refusal, Refusal.CONTENDED);
     assert.equal(mortal.other.describe(NOW)['contended'], 2);
+    const record = Int32Array.of(7, KEY, PLACE, NOW + 1, 9 << 8, NOW + 61);
+    const apply = (): Applied => mortal.other.apply(NAT_BIND, record, 0, record.length, 9, NOW);
+    assert.equal(apply(), Applied.BUSY, 'it is to come again');
     assert.ok(mortal.recover() > 0);
+    assert.equal(apply(), Applied.CHANGED);
     assert.equal(mortal.other.add(mortal.other.hash(7, KEY), 7, KEY, late, late + 60), slot);
   });
 

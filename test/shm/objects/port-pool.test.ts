@@ -5,6 +5,7 @@ import { isLargerKey } from '../../../shm/objects/port-claims.js';
 import { PORT_CLAIM, portPool } from '../../../shm/objects/port-pool.js';
 import { Replica, type TestRecord } from './replica.js';
 
+const NOW = 70_000_000;
 const definition = portPool({ protocols: 1, addresses: 1 });
 
 describe('port pool', () => {
@@ -14,14 +15,29 @@ describe('port pool', () => {
     const key = new Int32Array(2);
     assert.ok(object.isFree(place));
     assert.equal(object.owner(place, key, 0), false);
-    assert.ok(object.acquire(place, 5, 6));
+    assert.ok(object.acquire(place, 5, 6, NOW));
     assert.ok(object.owner(place, key, 0));
     assert.deepEqual([...key], [5, 6]);
-    assert.equal(object.acquire(place, 7, 8), false, 'taken');
-    assert.equal(object.release(place, 7, 8), false, 'not theirs');
-    assert.ok(object.release(place, 5, 6));
-    assert.ok(object.acquire(place, 1, 2), 'a smaller key, but later');
-    assert.throws(() => object.acquire(place, 0, 0), /nobody/);
+    assert.equal(object.acquire(place, 7, 8, NOW), false, 'taken');
+    assert.equal(object.release(place, 7, 8, NOW), false, 'not theirs');
+    assert.ok(object.release(place, 5, 6, NOW));
+    assert.ok(object.acquire(place, 1, 2, NOW), 'a smaller key, but later');
+    assert.throws(() => object.acquire(place, 0, 0, NOW), /nobody/);
+  });
+
+  it('believes a member that has started again without its state', () => {
+    const other = new Replica(definition, 1, 2);
+    const before = new Replica(definition, 0, 2);
+    for (let n = 0; n < 10; n++) {
+      assert.ok(before.object.acquire(80, 9, 9, NOW + 128 * n) && before.object.release(80, 9, 9, NOW + 128 * n));
+      for (const record of before.drain()) other.apply(record, NOW);
+    }
+    assert.ok(before.object.acquire(80, 9, 9, NOW + 1800));
+    for (const record of before.drain()) other.apply(record, NOW);
+    const after = new Replica(definition, 0, 2);
+    assert.ok(after.object.acquire(80, 1, 1, NOW + 2000), 'it knows of no owner');
+    for (const record of after.drain()) assert.equal(other.apply(record, NOW), Applied.CHANGED);
+    assert.ok(other.object.isOwner(80, 1, 1));
   });
 
   it('converges to the largest claim of every port, whatever the order, repetition and coalescing', () => {
@@ -56,8 +72,8 @@ describe('port pool', () => {
           const mine = new Int32Array(2);
           if (act === 'deliver') {
             if (owed[site].length > 0) deliver(site, pick);
-          } else if (act === 'acquire') object.acquire(port, key, 9);
-          else if (object.owner(port, mine, 0)) assert.ok(object.release(port, mine[0], mine[1]));
+          } else if (act === 'acquire') object.acquire(port, key, 9, NOW);
+          else if (object.owner(port, mine, 0)) assert.ok(object.release(port, mine[0], mine[1], NOW));
           for (const record of sites[site].drain()) {
             const [place, generation, key0, key1] = record.words;
             const old = largest.get(place) ?? [0, 0, 0, 0];

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { committedPosition, createLogRing } from '../../../shm/log.js';
+import { committedPosition, createLogRing, LogProducer } from '../../../shm/log.js';
 import { NONE } from '../../../shm/none.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
 import { recoverTransaction, Transaction } from '../../../shm/objects/transaction.js';
@@ -48,6 +48,31 @@ describe('transaction', () => {
       assert.deepEqual([...words.subarray(0, 6)], [0, 0, 0, 0, expected, 0], `step ${step}`);
       if (!died) break;
     }
+  });
+
+  it('mends what an error left under way, before the next operation of that thread on whichever object', () => {
+    for (const logged of [true, false]) {
+      const journals = createJournals(1);
+      const writer = { id: 1, journal: new Journal(journals, 1), log: new LogProducer(createLogRing(1)) };
+      const [words, others] = [0, 1].map(() => new Int32Array(new SharedArrayBuffer(64)));
+      const tx = new Transaction(words, OBJECT, writer);
+      const other = new Transaction(others, OBJECT + 1, writer);
+      if (logged) tx.beginLogged(1, 2);
+      else tx.begin();
+      change(tx);
+      // Here the operation is left, as by an error.
+      if (logged) other.begin();
+      else other.beginLogged(1, 2);
+      assert.deepEqual([...words], new Array(16).fill(0));
+      change(other);
+      other.commit();
+      assert.deepEqual([...others.subarray(0, 6)], [0, 0, 0, 0, 11, 12]);
+      assert.equal(writer.journal.state, 0);
+    }
+    const stranger = { id: 1, journal: new Journal(createJournals(1), 1), log: null };
+    stranger.journal.open(1, OBJECT + 2, 0);
+    const tx = new Transaction(new Int32Array(new SharedArrayBuffer(64)), OBJECT, stranger);
+    assert.throws(() => tx.begin(), /object 6 is under way/);
   });
 
   it('lets another in only when it is over, and takes a lock it has only once', () => {

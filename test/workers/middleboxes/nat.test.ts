@@ -5,6 +5,7 @@ import { Rank } from '../../../shm/objects/nat-binding.js';
 import { BATCH_CAPACITY } from '../../../workers/batch.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
+import { entriesOf } from '../../shm/objects/nat-model.js';
 import { checksums, describeFrame, frame, seal } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
 import { on } from '../support/plane.js';
@@ -191,7 +192,7 @@ describe('NAT', () => {
     }
     const external = (site: NatSite, protocol: string) => {
       const number = { icmp: 1, tcp: 6, udp: 17 }[protocol];
-      for (const binding of site.bindings.entries(site.now))
+      for (const binding of entriesOf(site.bindings, site.now))
         if (binding.protocol === number) return binding.externalPort;
       return assert.fail('no binding');
     };
@@ -330,7 +331,7 @@ describe('NAT', () => {
     function afterSending(...flags: string[]): [number, number] {
       const site = new NatSite();
       for (const flag of flags) site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.1:80 ${flag}`));
-      const [binding] = [...site.bindings.entries(site.now)];
+      const [binding] = entriesOf(site.bindings, site.now);
       return [binding.rank, binding.expires - site.now];
     }
 
@@ -357,7 +358,7 @@ describe('NAT', () => {
       assert.equal(site.pass(on(OUTSIDE, `tcp 1.1.1.1:80 > 203.0.113.1:${port} R`)).length, 1);
       assert.equal(site.pass(on(OUTSIDE, `tcp 6.6.6.6:80 > 203.0.113.1:${port} FA`)).length, 1);
       assert.equal(site.replicateTo(), 0);
-      const [binding] = [...site.bindings.entries(site.now)];
+      const [binding] = entriesOf(site.bindings, site.now);
       assert.deepEqual([binding.rank, binding.expires - site.now], [Rank.ESTABLISHED, 7340]);
     });
   });

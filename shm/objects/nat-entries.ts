@@ -1,0 +1,72 @@
+/** The NAT's bindings looked at from outside the packet path: one after the other, and all as a digest. */
+
+import { ContentDigest } from './content-digest.js';
+import { swapPort } from './external-places.js';
+import { ENTRY_WORDS, type NatTables, type Rank } from './nat-tables.js';
+
+/** A binding as `entries` shows it. Addresses are raw words, ports in host order. */
+export interface NatEntry {
+  readonly protocol: number;
+  readonly internalAddress: number;
+  readonly internalPort: number;
+  readonly externalAddress: number;
+  readonly externalPort: number;
+  readonly rank: Rank;
+  readonly generation: number;
+  /** Coarse seconds. */
+  readonly expires: number;
+  /** Whether its port is another flow's. */
+  readonly dead: boolean;
+}
+
+/** After so many slots without anything to show comes a `null`: some microseconds. */
+const SLOTS_SILENT_MAX = 1000;
+
+/** See `NatBinding.entries`. */
+export function* natEntries(
+  tables: NatTables,
+  now: number,
+  filter: (entry: NatEntry) => boolean = () => true,
+): Generator<NatEntry | null> {
+  const { flows, places } = tables;
+  const read = new Int32Array(ENTRY_WORDS);
+  let silent = 0;
+  for (let slot = 0; slot < flows.slots; slot++) {
+    if (flows.isUsed(slot) && flows.read(slot, read, 0) && read[1] > now) {
+      const place = read[5];
+      const entry: NatEntry = {
+        protocol: read[4] >>> 16,
+        internalAddress: read[3],
+        internalPort: swapPort(read[4] & 0xffff),
+        externalAddress: places.address(place),
+        externalPort: swapPort(places.port(place)),
+        rank: read[2] as Rank,
+        generation: read[0],
+        expires: read[1],
+        dead: read[6] !== 0,
+      };
+      if (filter(entry)) {
+        silent = 0;
+        yield entry;
+        continue;
+      }
+    }
+    if (++silent === SLOTS_SILENT_MAX) {
+      silent = 0;
+      yield null;
+    }
+  }
+}
+
+/** See `StateObject.digest`: over key, generation, rank, place, expiry and claim of every valid binding. */
+export function natDigest(tables: NatTables, now: number): string {
+  const { flows, claims } = tables;
+  const digest = new ContentDigest();
+  const read = new Int32Array(ENTRY_WORDS);
+  for (let slot = 0; slot < flows.slots; slot++) {
+    if (!flows.isUsed(slot) || !flows.read(slot, read, 0) || read[1] <= now || read[6] !== 0) continue;
+    read[6] = claims.generation(read[5]);
+    digest.add(read);
+  }
+  return digest.toString();
+}

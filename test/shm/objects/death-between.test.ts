@@ -1,0 +1,207 @@
+import { strict as assert } from 'node:assert';
+import { committedPosition, createLogRing, recoverLog } from '../../../shm/log.js';
+import { NONE } from '../../../shm/none.js';
+import { type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
+import { createJournals, Journal } from '../../../shm/objects/journal.js';
+import { type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
+import type { StateDefinition, StateObject } from '../../../shm/objects/object.js';
+import { growSet, type SharedSet } from '../../../shm/objects/shared-set.js';
+import { Region } from '../../../shm/region.js';
+import { Countdown, Death, DyingJournal, DyingLog } from './dying.js';
+import { entriesOf } from './nat-model.js';
+
+const NOW = 70_000_000;
+/** Past all remembering, when it was added for 10 s. */
+const LONG_AGO = NOW - 200;
+const PORT = portAndProtocol(0x1234, 17);
+/** Slots of a table for 32 entries. */
+const SLOTS = 64;
+const ID = 3;
+
+/** What the scenarios ask of an object on flow slots; keys are numbers. */
+interface Table<T extends StateObject> {
+  readonly definition: StateDefinition<T>;
+  hash(object: T, key: number): number;
+  add(object: T, key: number, now: number, seconds: number): boolean;
+  sweep(object: T, now: number): void;
+  has(object: T, key: number, now: number): boolean;
+  /** All keys in the table, expired or not. */
+  keys(object: T): number[];
+  locksHeld(object: T): number;
+}
+
+const flows: Table<FlowTable> = {
+  definition: flowTable({ capacity: 32, keyWords: 1, valueWords: 1 }),
+  hash: (object, key) => object.hash(Int32Array.of(key), 0),
+  add(object, key, now, seconds) {
+    const words = Int32Array.of(key);
+    return object.add(object.hash(words, 0), words, 0, words, 0, 0, now, now + seconds) !== NONE;
+  },
+  sweep: (object, now) => object.sweep(now, SLOTS),
+  has(object, key, now) {
+    const words = Int32Array.of(key);
+    return object.find(object.hash(words, 0), words, 0, now) !== NONE;
+  },
+  keys(object) {
+    const keys: number[] = [];
+    object.forEach(0, (entry) => keys.push(entry[3]));
+    return keys;
+  },
+  locksHeld: (object) => object.locksHeld(),
+};
+
+const bindings: Table<NatBinding> = {
+  definition: natBinding({
+    addresses: [0x010200c0],
+    flows: 32,
+    portRange: { first: 2000, last: 2019 },
+    allocation: 'shared',
+  }),
+  hash: (object, key) => object.hash(key, PORT),
+  add: (object, key, now, seconds) => object.add(object.hash(key, PORT), key, PORT, now, now + seconds) !== NONE,
+  sweep: (object, now) => object.sweep(now, SLOTS),
+  has: (object, key, now) => object.findOutbound(object.hash(key, PORT), key, PORT, now) !== NONE,
+  keys: (object) => entriesOf(object, 0).map((entry) => entry.internalAddress),
+  locksHeld: (object) => object.locksHeld(),
+};
+
+const elements: Table<SharedSet> = {
+  definition: growSet({ capacity: 32, keyWords: 1 }),
+  hash: (object, key) => object.hash(Int32Array.of(key), 0),
+  add(object, key, now, seconds) {
+    const words = Int32Array.of(key);
+    return object.add(object.hash(words, 0), words, 0, now, now + seconds);
+  },
+  sweep: (object, now) => object.sweep(now, SLOTS),
+  has(object, key, now) {
+    const words = Int32Array.of(key);
+    return object.has(object.hash(words, 0), words, 0, now);
+  },
+  keys(object) {
+    const keys: number[] = [];
+    object.forEach(0, (key) => keys.push(key[0]));
+    return keys;
+  },
+  locksHeld: (object) => object.locksHeld(),
+};
+
+/** Two workers; the first dies at a chosen step. */
+class World<T extends StateObject> {
+  readonly region: Region;
+  readonly mortal: T;
+  readonly other: T;
+  readonly countdown = new Countdown();
+  private readonly journals = createJournals(2);
+  private readonly ring = createLogRing(1 << 12);
+  private readonly table: Table<T>;
+
+  constructor(table: Table<T>) {
+    this.table = table;
+    this.region = new Region(new SharedArrayBuffer(table.definition.bytes));
+    this.mortal = this.open(1, this.countdown);
+    this.other = this.open(2, new Countdown());
+  }
+
+  private open(id: number, countdown: Countdown): T {
+    const log = new DyingLog(id === 1 ? this.ring : createLogRing(1 << 12), countdown);
+    return this.table.definition.open({
+      id: ID,
+      region: this.region,
+      secret: Int32Array.of(1, 2, 3, 4),
+      writer: { id, journal: new DyingJournal(this.journals, id, countdown), log },
+      memberIndex: 0,
+      memberCount: 1,
+    });
+  }
+
+  /** The `n`th key whose home is this slot. */
+  key(home: number, n: number): number {
+    for (let key = 1, seen = 0; ; key++)
+      if ((this.table.hash(this.mortal, key) & (SLOTS - 1)) === home && seen++ === n) return key;
+  }
+
+  /** Whether the first worker died of it. */
+  dies(step: number, act: (object: T) => void): boolean {
+    this.countdown.set(step);
+    try {
+      act(this.mortal);
+      return false;
+    } catch (error) {
+      if (!(error instanceof Death)) throw error;
+      return true;
+    } finally {
+      this.countdown.clear();
+    }
+  }
+
+  recover(): void {
+    this.other.recover(1, new Journal(this.journals, 1), committedPosition(this.ring));
+    recoverLog(this.ring);
+  }
+}
+
+interface Scenario {
+  readonly name: string;
+  prepare<T extends StateObject>(table: Table<T>, world: World<T>): void;
+  dying<T extends StateObject>(table: Table<T>, world: World<T>, object: T): void;
+  /** What the other worker does between death and recovery: the key it adds, or tries to. */
+  between<T extends StateObject>(world: World<T>): number;
+}
+
+const SCENARIOS: readonly Scenario[] = [
+  {
+    name: 'a new entry in a slot never used, over which another is put',
+    prepare: (table, world) => assert.ok(table.add(world.other, world.key(9, 0), NOW, 60)),
+    dying: (table, world, object) => table.add(object, world.key(10, 0), NOW, 60),
+    between: (world) => world.key(9, 1),
+  },
+  {
+    name: 'a new entry in the slot of one that is over, which is added anew elsewhere',
+    prepare(table, world) {
+      assert.ok(table.add(world.other, world.key(10, 0), LONG_AGO, 1000));
+      assert.ok(table.add(world.other, world.key(10, 1), LONG_AGO, 10));
+    },
+    dying: (table, world, object) => table.add(object, world.key(11, 0), NOW, 60),
+    between: (world) => world.key(10, 1),
+  },
+  {
+    name: 'reclaiming an entry, which is added anew',
+    prepare(table, world) {
+      assert.ok(table.add(world.other, world.key(10, 0), LONG_AGO, 1000));
+      assert.ok(table.add(world.other, world.key(10, 1), LONG_AGO, 10));
+    },
+    dying: (table, _world, object) => table.sweep(object, NOW),
+    between: (world) => world.key(10, 1),
+  },
+];
+
+function check<T extends StateObject>(name: string, table: Table<T>): void {
+  describe(`${name}, another writer at work between a writer's death and its recovery`, () => {
+    for (const scenario of SCENARIOS)
+      it(`has every key once and within reach: ${scenario.name}`, () => {
+        for (let step = 1; ; step++) {
+          const world = new World(table);
+          const { other } = world;
+          scenario.prepare(table, world);
+          const died = world.dies(step, (object) => scenario.dying(table, world, object));
+          const key = scenario.between(world);
+          const added = table.add(other, key, NOW, 60);
+          world.recover();
+          assert.equal(table.locksHeld(other), 0, `step ${step}`);
+          if (added) assert.ok(table.has(other, key, NOW), `step ${step}: what was added is out of reach`);
+          // Again, so that a key out of reach is put in twice.
+          assert.ok(table.add(other, key, NOW, 60), `step ${step}`);
+          const keys = table.keys(other);
+          assert.equal(new Set(keys).size, keys.length, `step ${step}: a key is twice in the table`);
+          if (!died) {
+            assert.ok(step > 5);
+            break;
+          }
+        }
+      });
+  });
+}
+
+check('flow table', flows);
+check('nat binding', bindings);
+check('set', elements);
