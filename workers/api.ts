@@ -28,5 +28,6 @@ export { Fragment } from './packet/fragment.js';
 export { IcmpType } from './packet/icmp.js';
 export { Protocol } from './packet/ipv4.js';
 export { isError, Quoted } from './packet/quoted.js';
-export { rewriteDestination, rewriteSource } from './packet/rewrite.js';
+export { type Rewrites, rewriteDestination, rewriteSource } from './packet/rewrite.js';
 export { TcpFlag } from './packet/tcp.js';
+export { PORTS_MAX } from './ports.js';

@@ -6,6 +6,12 @@
  *
  * Addresses and ports are *raw*: the packet's bytes read as little-endian words, as they lie in memory. Keys, hashes and
  * checksum updates work on raw words; `packet/ipv4.ts` converts for people.
+ *
+ * **What runs per packet is made once per data plane**, as closures over the batch: `createParser(batch, …)`, the
+ * middleboxes' `open({ batch, … })`. A typed array that is a constant of a function of which there is only one is a
+ * constant to V8's optimiser too: an access is a comparison and a load, where of one that is an argument or a field of
+ * `this` it loads type, length and address anew each time. A second data plane in a thread works all the same, at two to
+ * three times the cost per packet, for both.
  */
 
 import type { PacketMemory } from './packet/memory.js';
@@ -89,5 +95,10 @@ export class Batch {
   /** Counts something that is not a drop. */
   count1(counter: number): void {
     this.counters[counter]++;
+  }
+
+  /** The same for several at once. */
+  countMany(counter: number, by: number): void {
+    this.counters[counter] += by;
   }
 }

@@ -12,8 +12,10 @@ import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { StateDefinition, StateObject, Writer } from '../shm/objects/object.js';
 import { Region } from '../shm/region.js';
 import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
+import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { Middlebox, Process } from './middlebox.js';
+import { createRewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
 
 type ResolvedOptions = Readonly<Record<string, unknown>>;
@@ -152,6 +154,8 @@ export function openState(
 }
 
 export interface ProcessContext {
+  /** The worker's batch. */
+  readonly batch: Batch;
   readonly catalogue: MetricCatalogue;
   /** Number of ports. */
   readonly ports: number;
@@ -163,9 +167,10 @@ export interface ProcessContext {
 export function openProcesses(
   declaration: Declaration,
   objects: readonly StateObject[],
-  { catalogue, ports, draining }: ProcessContext,
+  { batch, catalogue, ports, draining }: ProcessContext,
 ): Process[] {
   const peers = peersOf(ports);
+  const rewrites = createRewrites(batch);
   return declaration.links.map(({ name, middlebox, options, objectIds }) => {
     const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, objects[id]]));
     const otherPort = (port: number): number => {
@@ -176,6 +181,8 @@ export function openProcesses(
     return middlebox.open({
       options: options as never,
       state: state as never,
+      batch,
+      rewrites,
       counters: columnsOf(catalogue, middlebox.counters, name),
       otherPort,
       draining,

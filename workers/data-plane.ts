@@ -10,15 +10,15 @@ import { type Control, Phase } from '../shm/control.js';
 import type { LogProducer } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { Agent } from './agent.js';
-import { Batch, DROPPED } from './batch.js';
+import { type Batch, DROPPED } from './batch.js';
 import { type Columns, columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { Idle, type IdleMode } from './idle.js';
 import type { Process } from './middlebox.js';
-import { PARSE_METRICS, Parser } from './packet/parse.js';
+import { createParser, PARSE_METRICS } from './packet/parse.js';
 import { peersOf } from './ports.js';
 import { ROUTE_METRICS, type Router } from './route.js';
-import { Traffic, trafficMetrics } from './traffic.js';
+import { createTraffic, type Traffic, trafficMetrics } from './traffic.js';
 
 const COUNTERS = {
   batches: 'batches of packets worked on',
@@ -34,6 +34,8 @@ export function dataPlaneMetrics(ports: number): Metric[] {
 
 export interface DataPlaneParts {
   readonly driver: PacketDriver;
+  /** Over the driver's memory; the processes and the router were made for it. */
+  readonly batch: Batch;
   /** Number of ports. */
   readonly ports: number;
   /** The chain, in the order packets run through it. */
@@ -67,14 +69,14 @@ export class DataPlane implements Agent {
   private readonly clock: () => number;
   private readonly everySecond: () => void;
   private second = 0;
-  private readonly parser: Parser;
+  private readonly parse: () => void;
   private readonly traffic: Traffic;
   private readonly columns: Columns<typeof COUNTERS>;
   private readonly ports: number;
 
   constructor(parts: DataPlaneParts) {
-    const { driver, catalogue, row, ports } = parts;
-    this.batch = new Batch(driver.memory, row);
+    const { driver, batch, catalogue, row, ports } = parts;
+    this.batch = batch;
     this.driver = driver;
     this.processes = parts.processes;
     this.log = parts.log;
@@ -85,8 +87,8 @@ export class DataPlane implements Agent {
     this.idle = new Idle(driver, parts.idle);
     this.clock = parts.clock ?? Date.now;
     this.everySecond = parts.everySecond ?? (() => {});
-    this.parser = new Parser(driver.memory, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
-    this.traffic = new Traffic(ports, row, catalogue);
+    this.parse = createParser(batch, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
+    this.traffic = createTraffic(batch, ports, row, catalogue);
     this.columns = columnsOf(catalogue, COUNTERS);
     this.ports = ports;
   }
@@ -115,13 +117,13 @@ export class DataPlane implements Agent {
     }
     const unixMs = this.clock();
     const now = coarseSeconds(unixMs);
-    this.traffic.received(batch);
-    this.parser.parse(batch);
-    if (this.router !== null) this.router.admit(batch, unixMs);
+    this.traffic.received();
+    this.parse();
+    if (this.router !== null) this.router.admit(unixMs);
     for (let p = 0; p < this.processes.length; p++) this.processes[p](batch, now);
-    if (this.router !== null) this.router.dispatch(batch);
+    if (this.router !== null) this.router.dispatch();
     this.settle(batch);
-    this.traffic.sending(batch);
+    this.traffic.sending();
     // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.
     const logged = this.log.publish();
     this.driver.transmit(batch);

@@ -9,6 +9,7 @@
 import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
 import type { Options, Resolved } from './options.js';
+import type { Rewrites } from './packet/rewrite.js';
 
 export type Counters = Readonly<Record<string, string>>;
 export type State = Readonly<Record<string, StateDefinition>>;
@@ -24,6 +25,10 @@ export type Process = (batch: Batch, now: number) => void;
 export interface OpenArguments<O extends Options, C extends Counters, S extends State> {
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
+  /** The worker's one batch: the same with which the process is called. */
+  readonly batch: Batch;
+  /** Changes to its packets, noted and made together. */
+  readonly rewrites: Rewrites;
   /** Column of each declared counter, for `batch.drop(i, counters.x)` and `batch.count1(counters.x)`. */
   readonly counters: { readonly [Name in keyof C]: number };
   /** Index of the port that is not `port`, of two. */

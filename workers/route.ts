@@ -11,12 +11,11 @@ import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { NextHopReader } from '../shm/next-hops.js';
 import { NONE } from '../shm/none.js';
 import type { Batch } from './batch.js';
-import { type Columns, columnsOf, counterMetrics } from './counters.js';
+import { columnsOf, counterMetrics } from './counters.js';
 import { IcmpErrors } from './icmp-errors.js';
-import { isGroupAddressed, type Mac, setDestinationMac, setSourceMac } from './packet/ethernet.js';
-import { isHost } from './packet/ipv4.js';
+import { isGroupAddressed, type Mac } from './packet/ethernet.js';
+import { isHost, upperNumber } from './packet/ipv4.js';
 import { IPV6_BYTES } from './packet/ipv6.js';
-import type { PacketMemory } from './packet/memory.js';
 import { peersOf } from './ports.js';
 
 export const ROUTE_COUNTERS = {
@@ -46,175 +45,164 @@ export interface RoutePort {
 }
 
 /** How the next hop of a port is known. */
-const Way = { UNRESOLVED: 0, FIXED: 1, ON_LINK: 2 } as const;
+const UNRESOLVED = 0;
+const FIXED = 1;
+const ON_LINK = 2;
 
-export class Router {
-  private readonly memory: PacketMemory;
-  private readonly ports: readonly RoutePort[];
-  private readonly neighbours: NextHopReader;
-  private readonly columns: Columns<typeof ROUTE_COUNTERS>;
-  private readonly errors: IcmpErrors;
-  private readonly peers: Int32Array;
-
-  // Columns by port, for the packet path.
-  private readonly way: Int32Array;
-  private readonly nextLow: Int32Array;
-  private readonly nextHigh: Int32Array;
-  private readonly ownLow: Int32Array;
-  private readonly ownHigh: Int32Array;
-  private readonly mtu: Int32Array;
-  private readonly promiscuous: Uint8Array;
-  private readonly byMac: Uint8Array;
-
-  constructor(
-    memory: PacketMemory,
-    ports: readonly RoutePort[],
-    neighbours: NextHopReader,
-    catalogue: MetricCatalogue,
-  ) {
-    this.memory = memory;
-    this.ports = ports;
-    this.neighbours = neighbours;
-    this.columns = columnsOf(catalogue, ROUTE_COUNTERS);
-    this.errors = new IcmpErrors(memory);
-    this.peers = peersOf(ports.length);
-    this.way = new Int32Array(ports.length);
-    this.nextLow = new Int32Array(ports.length);
-    this.nextHigh = new Int32Array(ports.length);
-    this.ownLow = Int32Array.from(ports, (port) => port.mac.low);
-    this.ownHigh = Int32Array.from(ports, (port) => port.mac.high);
-    this.mtu = Int32Array.from(ports, (port) => port.mtuBytes);
-    this.promiscuous = Uint8Array.from(ports, (port) => Number(port.promiscuous));
-    this.byMac = Uint8Array.from(ports, (port) => Number(port.nextHop !== null && typeof port.nextHop === 'object'));
-    this.neighbours.refresh();
-    this.resolvePorts();
-  }
-
+export interface Router {
   /** Before the middleboxes. */
-  admit(batch: Batch, unixMs: number): void {
-    if (this.neighbours.refresh()) this.resolvePorts();
-    for (let i = 0; i < batch.count; i++) {
-      if (batch.skips(i)) continue;
-      if (!this.isOurs(batch.start[i], batch.port[i])) batch.drop(i, this.columns.route_other_host);
-      else if (batch.version[i] === 4) this.admitIpv4(batch, i, unixMs);
-      else if (this.memory.u8[batch.l3[i] + 7] <= 1) batch.drop(i, this.columns.route_ttl);
-    }
-  }
-
-  private isOurs(start: number, port: number): boolean {
-    const { u16, i32 } = this.memory;
-    // Bytes 0–1 and 2–5 of the destination, as the frame's alignment gives them.
-    const low = u16[start >> 1];
-    const high = i32[(start + 2) >> 2];
-    if (low === (this.ownLow[port] & 0xffff) && high === ((this.ownLow[port] >>> 16) | (this.ownHigh[port] << 16)))
-      return true;
-    return this.promiscuous[port] === 1 && !isGroupAddressed(this.memory, start);
-  }
-
-  private admitIpv4(batch: Batch, i: number, unixMs: number): void {
-    if (!isHost(batch.source[i]) || !isHost(batch.destination[i])) return batch.drop(i, this.columns.route_martian);
-    const i32 = this.memory.i32;
-    const word = batch.l3[i] >> 2;
-    if ((i32[word + 2] & 0xff) <= 1) return this.expired(batch, i, unixMs);
-    const egress = this.peers[batch.port[i]];
-    const total = ((i32[word] >>> 8) & 0xff00) | (i32[word] >>> 24);
-    if (egress < this.mtu.length && total > this.mtu[egress]) this.tooLong(batch, i, egress, unixMs);
-  }
-
-  private expired(batch: Batch, i: number, unixMs: number): void {
-    batch.drop(i, this.columns.route_ttl);
-    const { address, mac } = this.ports[batch.port[i]];
-    if (address === null) return;
-    if (this.errors.timeExceeded(batch, i, address, mac, unixMs)) batch.count1(this.columns.route_icmp_errors);
-  }
-
-  private tooLong(batch: Batch, i: number, egress: number, unixMs: number): void {
-    batch.drop(i, this.columns.route_mtu);
-    const { address, mac } = this.ports[batch.port[i]];
-    // Byte 6 of the header, in the upper half of word 1: bit 6 of it is "don't fragment".
-    const dontFragment = (this.memory.i32[(batch.l3[i] + 4) >> 2] & 0x40_0000) !== 0;
-    if (address === null || !dontFragment) return;
-    if (this.errors.fragmentationNeeded(batch, i, address, mac, this.mtu[egress], unixMs))
-      batch.count1(this.columns.route_icmp_errors);
-  }
-
+  admit(unixMs: number): void;
   /** After the middleboxes. */
-  dispatch(batch: Batch): void {
+  dispatch(): void;
+}
+
+/** Made once per data plane: see the head of batch.ts. */
+export function createRouter(
+  batch: Batch,
+  ports: readonly RoutePort[],
+  neighbours: NextHopReader,
+  catalogue: MetricCatalogue,
+): Router {
+  const { memory, start, length, port, egress, version, l3, source, destination } = batch;
+  const { u8, u16, i32 } = memory;
+  const columns = columnsOf(catalogue, ROUTE_COUNTERS);
+  const errors = new IcmpErrors(memory);
+  const peers = peersOf(ports.length);
+  const portCount = ports.length;
+
+  // Columns by port.
+  const way = new Int32Array(portCount);
+  const nextLow = new Int32Array(portCount);
+  const nextHigh = new Int32Array(portCount);
+  const ownLow = Int32Array.from(ports, ({ mac }) => mac.low);
+  const ownHigh = Int32Array.from(ports, ({ mac }) => mac.high);
+  const mtu = Int32Array.from(ports, ({ mtuBytes }) => mtuBytes);
+  const promiscuous = Uint8Array.from(ports, (port) => Number(port.promiscuous));
+  const byMac = Uint8Array.from(ports, ({ nextHop }) => Number(nextHop !== null && typeof nextHop === 'object'));
+
+  function admit(unixMs: number): void {
+    if (neighbours.refresh()) resolvePorts();
     for (let i = 0; i < batch.count; i++) {
-      const port = batch.egress[i];
-      if (port < 0 || port >= this.way.length) continue; // dropped, bypassing, or undecided
-      if (batch.version[i] === 4) this.dispatchIpv4(batch, i, port);
-      else this.dispatchIpv6(batch, i, port);
+      if (egress[i] < 0) continue;
+      if (!isOurs(start[i], port[i])) batch.drop(i, columns.route_other_host);
+      else if (version[i] === 4) admitIpv4(i, unixMs);
+      else if (u8[l3[i] + 7] <= 1) batch.drop(i, columns.route_ttl);
     }
-    this.neighbours.flushWanted();
   }
 
-  private dispatchIpv4(batch: Batch, i: number, port: number): void {
-    const i32 = this.memory.i32;
-    const l3 = batch.l3[i];
-    const total = ((i32[l3 >> 2] >>> 8) & 0xff00) | (i32[l3 >> 2] >>> 24);
-    if (total > this.mtu[port]) return batch.drop(i, this.columns.route_mtu);
-    if (!this.address(batch, i, port)) return;
-    const third = i32[(l3 + 8) >> 2];
+  function isOurs(from: number, by: number): boolean {
+    // Bytes 0–1 and 2–5 of the destination, as the frame's alignment gives them.
+    const low = u16[from >> 1];
+    const high = i32[(from + 2) >> 2];
+    if (low === (ownLow[by] & 0xffff) && high === ((ownLow[by] >>> 16) | (ownHigh[by] << 16))) return true;
+    return promiscuous[by] === 1 && !isGroupAddressed(memory, from);
+  }
+
+  function admitIpv4(i: number, unixMs: number): void {
+    if (!isHost(source[i]) || !isHost(destination[i])) return batch.drop(i, columns.route_martian);
+    const word = l3[i] >> 2;
+    if ((i32[word + 2] & 0xff) <= 1) return expired(i, unixMs);
+    const peer = peers[port[i]];
+    if (peer < portCount && upperNumber(i32[word]) > mtu[peer]) tooLong(i, peer, unixMs);
+  }
+
+  function expired(i: number, unixMs: number): void {
+    batch.drop(i, columns.route_ttl);
+    const { address, mac } = ports[port[i]];
+    if (address === null) return;
+    if (errors.timeExceeded(batch, i, address, mac, unixMs)) batch.count1(columns.route_icmp_errors);
+  }
+
+  function tooLong(i: number, peer: number, unixMs: number): void {
+    batch.drop(i, columns.route_mtu);
+    const { address, mac } = ports[port[i]];
+    // Byte 6 of the header, in the upper half of word 1: bit 6 of it is "don't fragment".
+    const dontFragment = (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
+    if (address === null || !dontFragment) return;
+    if (errors.fragmentationNeeded(batch, i, address, mac, mtu[peer], unixMs)) batch.count1(columns.route_icmp_errors);
+  }
+
+  function dispatch(): void {
+    for (let i = 0; i < batch.count; i++) {
+      const by = egress[i];
+      if (by < 0 || by >= portCount) continue; // dropped, bypassing, or undecided
+      if (version[i] === 4) dispatchIpv4(i, by);
+      else dispatchIpv6(i, by);
+    }
+    neighbours.flushWanted();
+  }
+
+  function dispatchIpv4(i: number, by: number): void {
+    const at = l3[i];
+    const total = upperNumber(i32[at >> 2]);
+    if (total > mtu[by]) return batch.drop(i, columns.route_mtu);
+    if (!address(i, by)) return;
+    const third = i32[(at + 8) >> 2];
     // RFC 1141: one less in the low byte of the sum is one more in the checksum; 0xffff is not a checksum, its 0 is.
     let check = (third >>> 16) + 1;
     if (check >= 0xffff) check++;
-    i32[(l3 + 8) >> 2] = ((third & 0xffff) - 1) | (check << 16);
-    batch.length[i] = l3 - batch.start[i] + total; // padding of the link it came by stays there
+    i32[(at + 8) >> 2] = ((third & 0xffff) - 1) | (check << 16);
+    length[i] = at - start[i] + total; // padding of the link it came by stays there
   }
 
-  private dispatchIpv6(batch: Batch, i: number, port: number): void {
-    const { u8 } = this.memory;
-    const l3 = batch.l3[i];
-    const total = IPV6_BYTES + ((u8[l3 + 4] << 8) | u8[l3 + 5]);
-    if (total > this.mtu[port]) return batch.drop(i, this.columns.route_mtu);
-    if (this.byMac[port] === 0) return batch.drop(i, this.columns.route_ipv6);
-    this.address(batch, i, port);
-    u8[l3 + 7]--;
-    batch.length[i] = l3 - batch.start[i] + total;
+  function dispatchIpv6(i: number, by: number): void {
+    const at = l3[i];
+    const total = IPV6_BYTES + ((u8[at + 4] << 8) | u8[at + 5]);
+    if (total > mtu[by]) return batch.drop(i, columns.route_mtu);
+    if (byMac[by] === 0) return batch.drop(i, columns.route_ipv6);
+    address(i, by);
+    u8[at + 7]--;
+    length[i] = at - start[i] + total;
   }
 
   /** Writes the link-layer addresses; drops the packet when the next hop's is not known. */
-  private address(batch: Batch, i: number, port: number): boolean {
-    let low = this.nextLow[port];
-    let high = this.nextHigh[port];
-    if (this.way[port] !== Way.FIXED) {
-      const slot = this.way[port] === Way.ON_LINK ? this.neighbours.find(port, batch.destination[i]) : NONE;
+  function address(i: number, by: number): boolean {
+    let low = nextLow[by];
+    let high = nextHigh[by];
+    if (way[by] !== FIXED) {
+      const slot = way[by] === ON_LINK ? neighbours.find(by, destination[i]) : NONE;
       if (slot === NONE) {
-        this.unresolved(batch, i, port);
+        unresolved(i, by);
         return false;
       }
-      low = this.neighbours.macLow(slot);
-      high = this.neighbours.macHigh(slot);
+      low = neighbours.macLow(slot);
+      high = neighbours.macHigh(slot);
     }
-    setDestinationMac(this.memory, batch.start[i], low, high);
-    setSourceMac(this.memory, batch.start[i], this.ownLow[port], this.ownHigh[port]);
+    // As `setDestinationMac` and `setSourceMac` do it.
+    const to = start[i];
+    u16[to >> 1] = low;
+    i32[(to + 2) >> 2] = (low >>> 16) | (high << 16);
+    i32[(to + 6) >> 2] = ownLow[by];
+    u16[(to + 10) >> 1] = ownHigh[by];
     return true;
   }
 
-  private unresolved(batch: Batch, i: number, port: number): void {
-    const { nextHop } = this.ports[port];
-    this.neighbours.want(port, typeof nextHop === 'number' ? nextHop : batch.destination[i]);
-    batch.drop(i, this.columns.route_unresolved);
+  function unresolved(i: number, by: number): void {
+    const { nextHop } = ports[by];
+    neighbours.want(by, typeof nextHop === 'number' ? nextHop : destination[i]);
+    batch.drop(i, columns.route_unresolved);
   }
 
   /** After the table of neighbours changed: the next hops that are the same for every packet. */
-  private resolvePorts(): void {
-    for (let port = 0; port < this.ports.length; port++) {
-      const { nextHop } = this.ports[port];
-      if (nextHop === null) this.way[port] = Way.ON_LINK;
-      else if (typeof nextHop === 'object') this.fix(port, nextHop.low, nextHop.high);
+  function resolvePorts(): void {
+    for (const [by, { nextHop }] of ports.entries()) {
+      if (nextHop === null) way[by] = ON_LINK;
+      else if (typeof nextHop === 'object') fix(by, nextHop.low, nextHop.high);
       else {
-        const slot = this.neighbours.find(port, nextHop);
-        if (slot === NONE) this.way[port] = Way.UNRESOLVED;
-        else this.fix(port, this.neighbours.macLow(slot), this.neighbours.macHigh(slot));
+        const slot = neighbours.find(by, nextHop);
+        if (slot === NONE) way[by] = UNRESOLVED;
+        else fix(by, neighbours.macLow(slot), neighbours.macHigh(slot));
       }
     }
   }
 
-  private fix(port: number, low: number, high: number): void {
-    this.way[port] = Way.FIXED;
-    this.nextLow[port] = low;
-    this.nextHigh[port] = high;
+  function fix(by: number, low: number, high: number): void {
+    way[by] = FIXED;
+    nextLow[by] = low;
+    nextHigh[by] = high;
   }
+
+  neighbours.refresh();
+  resolvePorts();
+  return { admit, dispatch };
 }

@@ -9,6 +9,7 @@ import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
 import { NextHopReader } from '../shm/next-hops.js';
 import type { Agent } from './agent.js';
+import { Batch } from './batch.js';
 import { openProcesses } from './chain.js';
 import { DataPlane } from './data-plane.js';
 import { AfXdpDriver } from './drivers/af-xdp.js';
@@ -18,7 +19,7 @@ import { PcapDriver } from './drivers/pcap.js';
 import { Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
 import { threadId, threadName, threadPin } from './native/index.js';
 import { ReceiveAgent } from './receive.js';
-import { Router } from './route.js';
+import { createRouter } from './route.js';
 import { SendAgent } from './send.js';
 import { FaultyReceiver } from './transport/fault.js';
 import { receiveTransport } from './transport/open.js';
@@ -54,18 +55,17 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
   const log = new LogProducer(buffers.logs[thread]);
   const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log });
   const ports = plan.routes.length;
-  const processes = openProcesses(declaration, objects, {
-    catalogue,
-    ports,
-    draining: () => control.phase !== Phase.RUN,
-  });
   warmUp(instance);
   const { driver, everySecond } = openDriver(instance, thread, row);
   try {
+    const batch = new Batch(driver.memory, row);
+    const draining = (): boolean => control.phase !== Phase.RUN;
+    const processes = openProcesses(declaration, objects, { batch, catalogue, ports, draining });
     const neighbours = new NextHopReader(buffers.nextHops, ports);
-    const router = new Router(driver.memory, plan.routes, neighbours, catalogue);
+    const router = createRouter(batch, plan.routes, neighbours, catalogue);
     const dataPlane = new DataPlane({
       driver,
+      batch,
       ports,
       processes,
       log,

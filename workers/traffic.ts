@@ -24,33 +24,36 @@ export function trafficMetrics(ports: number): Metric[] {
   return metrics;
 }
 
-export class Traffic {
-  private readonly row: Float64Array;
-  private readonly first: number;
-
-  constructor(ports: number, row: Float64Array, catalogue: MetricCatalogue) {
-    this.row = row;
-    this.first = catalogue.column('port0_rx_packets');
-    for (const [i, { name }] of trafficMetrics(ports).entries())
-      if (catalogue.column(name) !== this.first + i) throw new Error(`metric ${name} is out of its run of columns`);
-  }
-
-  received(batch: Batch): void {
-    for (let i = 0; i < batch.count; i++) {
-      const column = this.first + batch.port[i] * KINDS;
-      this.row[column + RX_PACKETS]++;
-      this.row[column + RX_BYTES] += batch.length[i];
-    }
-  }
-
+export interface Traffic {
+  /** Counts what came in. */
+  received(): void;
   /** Counts what has a port to leave by. */
-  sending(batch: Batch): void {
+  sending(): void;
+}
+
+/** Made once per data plane: see the head of batch.ts. */
+export function createTraffic(batch: Batch, ports: number, row: Float64Array, catalogue: MetricCatalogue): Traffic {
+  const { port, egress, length } = batch;
+  const first = catalogue.column('port0_rx_packets');
+  for (const [i, { name }] of trafficMetrics(ports).entries())
+    if (catalogue.column(name) !== first + i) throw new Error(`metric ${name} is out of its run of columns`);
+
+  function received(): void {
     for (let i = 0; i < batch.count; i++) {
-      const port = batch.egress[i];
-      if (port < 0) continue;
-      const column = this.first + port * KINDS;
-      this.row[column + TX_PACKETS]++;
-      this.row[column + TX_BYTES] += batch.length[i];
+      const column = first + port[i] * KINDS;
+      row[column + RX_PACKETS]++;
+      row[column + RX_BYTES] += length[i];
     }
   }
+
+  function sending(): void {
+    for (let i = 0; i < batch.count; i++) {
+      if (egress[i] < 0) continue;
+      const column = first + egress[i] * KINDS;
+      row[column + TX_PACKETS]++;
+      row[column + TX_BYTES] += length[i];
+    }
+  }
+
+  return { received, sending };
 }

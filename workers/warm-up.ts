@@ -9,6 +9,7 @@ import { Control, createControl } from '../shm/control.js';
 import { createLogRing, LogConsumer, LogProducer } from '../shm/log.js';
 import { createNextHops, NextHopReader } from '../shm/next-hops.js';
 import { createJournals, Journal } from '../shm/objects/journal.js';
+import { Batch } from './batch.js';
 import { openProcesses, openState } from './chain.js';
 import { DataPlane } from './data-plane.js';
 import { MemoryDriver } from './drivers/memory.js';
@@ -16,7 +17,7 @@ import type { Instance } from './instance.js';
 import { checksum } from './packet/checksum.js';
 import { ETHERNET_BYTES } from './packet/ethernet.js';
 import { IPV4_BYTES_MIN, Protocol } from './packet/ipv4.js';
-import { Router } from './route.js';
+import { createRouter } from './route.js';
 
 const WARM_UP_MS = 150;
 /** Packets per port and round; some of them of flows known from the round before. */
@@ -36,19 +37,22 @@ export function warmUp(instance: Instance, forMs = WARM_UP_MS): number {
   const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
   const writer = { id: 1, journal: new Journal(createJournals(1), 1), log };
   const objects = openState(declaration, arena, writer, { memberIndex: 0, memberCount: 1 });
-  const processes = openProcesses(declaration, objects, { catalogue, ports, draining: () => false });
   const driver = new MemoryDriver({ ports });
+  const row = new Float64Array(catalogue.metrics.length);
+  const batch = new Batch(driver.memory, row);
+  const processes = openProcesses(declaration, objects, { batch, catalogue, ports, draining: () => false });
   const routes = plan.routes.map((route) => ({ ...route, nextHop: NOWHERE, promiscuous: true }));
-  const router = new Router(driver.memory, routes, new NextHopReader(createNextHops(ports), ports), catalogue);
+  const router = createRouter(batch, routes, new NextHopReader(createNextHops(ports), ports), catalogue);
   const dataPlane = new DataPlane({
     driver,
+    batch,
     ports,
     processes,
     log,
     control: new Control(createControl(1)),
     thread: 0,
     catalogue,
-    row: new Float64Array(catalogue.metrics.length),
+    row,
     router,
     idle: 'spin',
   });

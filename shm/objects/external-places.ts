@@ -30,6 +30,7 @@ export function swapPort(port: number): number {
 export class ExternalPlaces {
   readonly count: number;
   readonly addressCount: number;
+  /** By place >> 16: the addresses, once for each protocol. */
   private readonly addresses: Int32Array;
   /** Open-addressed: address, then its index + 1; 0 is free. */
   private readonly table: Int32Array;
@@ -42,12 +43,12 @@ export class ExternalPlaces {
       throw new RangeError(`${addresses.length} external addresses: from 1 to ${MAX_ADDRESSES} are possible`);
     this.addressCount = addresses.length;
     this.count = PROTOCOL_COUNT * addresses.length * PORTS_PER_ADDRESS;
-    this.addresses = Int32Array.from(addresses);
+    this.addresses = Int32Array.from(PROTOCOLS.flatMap(() => addresses));
     const size = powerOfTwo(4 * addresses.length);
     this.mask = 2 * size - 1;
     this.shift = 32 - Math.log2(size);
     this.table = new Int32Array(2 * size);
-    this.addresses.forEach((address, index) => {
+    addresses.forEach((address, index) => {
       if (this.indexOf(address) !== NONE) throw new RangeError(`external address ${index} is given twice`);
       let at = (Math.imul(address, SPREAD) >>> this.shift) << 1;
       while (this.table[at + 1] !== 0) at = (at + 2) & this.mask;
@@ -63,6 +64,10 @@ export class ExternalPlaces {
       at = (at + 2) & this.mask;
     }
     return NONE;
+  }
+
+  has(address: number): boolean {
+    return this.indexOf(address) !== NONE;
   }
 
   /** The place of a raw address and raw port; `NONE` when the address is not ours or the protocol has no bindings. */
@@ -99,7 +104,7 @@ export class ExternalPlaces {
 
   /** Raw external address of a place. */
   address(place: number): number {
-    return this.addresses[(place >>> 16) % this.addressCount];
+    return this.addresses[place >>> 16];
   }
 
   /** Raw external port of a place. */

@@ -14,7 +14,7 @@ import type { Process } from '../../workers/middlebox.js';
 import nat from '../../workers/middleboxes/nat.js';
 import { adviseMemory } from '../../workers/native/index.js';
 import { checksum, sumBytes } from '../../workers/packet/checksum.js';
-import { PARSE_METRICS, Parser } from '../../workers/packet/parse.js';
+import { createParser, PARSE_METRICS } from '../../workers/packet/parse.js';
 import { TcpFlag } from '../../workers/packet/tcp.js';
 import { peersOf } from '../../workers/ports.js';
 
@@ -33,7 +33,7 @@ export class NatBench {
   private readonly consumer: LogConsumer;
   private readonly driver: MemoryDriver;
   private readonly batch: Batch;
-  private readonly parser: Parser;
+  private readonly parse: () => void;
   private readonly process: Process;
   private readonly metrics: Metrics;
   private draws = 1;
@@ -60,8 +60,13 @@ export class NatBench {
     this.bindings = state[0] as NatBinding;
     this.driver = new MemoryDriver({ ports: 2, loop: true, capture: false });
     this.batch = new Batch(this.driver.memory, this.metrics.row(0));
-    this.parser = new Parser(this.driver.memory, 'wire', peersOf(2), catalogue);
-    [this.process] = openProcesses(declaration, state, { catalogue, ports: 2, draining: () => false });
+    this.parse = createParser(this.batch, 'wire', peersOf(2), catalogue);
+    [this.process] = openProcesses(declaration, state, {
+      batch: this.batch,
+      catalogue,
+      ports: 2,
+      draining: () => false,
+    });
     this.fill(bound);
   }
 
@@ -135,7 +140,7 @@ export class NatBench {
     const { batch } = this;
     const packets = this.driver.receive(batch);
     if (translating) {
-      this.parser.parse(batch);
+      this.parse();
       this.process(batch, coarseSeconds(Date.now()));
       if (this.log.publish()) this.drain(() => {});
     }

@@ -105,6 +105,7 @@ describe('chain', () => {
     );
     const plane = new Plane({ metrics: declaration.metrics });
     const processes = openProcesses(declaration, objects, {
+      batch: plane.batch,
       catalogue: plane.catalogue,
       ports: 2,
       draining: () => false,
@@ -129,8 +130,9 @@ describe('chain', () => {
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
     const objects = openState(declaration, arena, null, { memberIndex: 0, memberCount: 1 });
     const catalogue = new MetricCatalogue(declaration.metrics);
+    const { batch } = new Plane();
     assert.throws(
-      () => openProcesses(declaration, objects, { catalogue, ports: 3, draining: () => false }),
+      () => openProcesses(declaration, objects, { batch, catalogue, ports: 3, draining: () => false }),
       /middlebox first asks for the port opposite to 1, of 3 ports/,
     );
   });

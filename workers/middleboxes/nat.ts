@@ -42,6 +42,7 @@ import {
   NONE,
   natBinding,
   option,
+  PORTS_MAX,
   Protocol,
   portAndProtocol,
   Quoted,
@@ -55,6 +56,15 @@ import {
 
 const { ICMP, TCP, UDP } = Protocol;
 const { ACK, FIN, RST, SYN } = TcpFlag;
+const { NEW, ESTABLISHED, CLOSING } = Rank;
+const { WHOLE } = Fragment;
+/** As a constant of this file, which the optimiser folds, but not an import. */
+const NOBODY = NONE;
+
+// The sides of the NAT. Numbers that the number of packets from outside grows by.
+const INSIDE = 0;
+const OUTSIDE = 1;
+const NEITHER = -1;
 
 export default defineMiddlebox({
   name: 'nat',
@@ -109,104 +119,125 @@ export default defineMiddlebox({
 
   owns: ({ outside, external }) => [{ port: outside, addresses: external }],
 
-  open({ options, state: { bindings }, counters, draining }) {
-    const { inside, outside } = options;
-    // The packets to translate, in order, and what they are looked up by: gathered first, for the binding looks up whole
-    // columns several times as fast as packet by packet.
-    const work = new Int32Array(BATCH_CAPACITY);
-    /** Where packets go, by their place in `work`: external addresses of ours among them, of packets from outside mostly. */
-    const to = bindings.inboundLookup(BATCH_CAPACITY);
-    /** Where packets from inside come from, by `turn`. */
+  open({ options, state: { bindings }, batch, rewrites, counters, draining }) {
+    const { inside, outside, tcp_established, tcp_transitory, udp, icmp } = options;
+    const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
+    // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
-    const turn = new Int32Array(BATCH_CAPACITY);
+    const to = bindings.inboundLookup(BATCH_CAPACITY);
+    const fromInside = new Int32Array(BATCH_CAPACITY);
+    const fromOutside = new Int32Array(BATCH_CAPACITY);
+    const errors = new Int32Array(BATCH_CAPACITY);
+    let outboundCount = 0;
+    let inboundCount = 0;
+    let errorCount = 0;
+    const sides = new Int32Array(PORTS_MAX).fill(NEITHER);
+    sides[outside] = OUTSIDE;
+    sides[inside] = INSIDE;
     /** What the ICMP error at hand is about. */
     const quoted = new Quoted();
 
-    /** Gathers the packets to translate; drops those that cannot be. Looks them up. Returns how many there are. */
-    function look(batch: Batch, now: number): number {
-      let count = 0;
-      let fromInside = 0;
+    /** Sorts the packets of the batch, and drops those that cannot be translated. */
+    function sort(): void {
+      let outbound = 0;
+      let inbound = 0;
+      errorCount = 0;
       for (let i = 0; i < batch.count; i++) {
-        const port = batch.port[i];
-        if (batch.skips(i) || (port !== inside && port !== outside)) continue;
-        const refusal = whyNot(batch, i);
-        if (refusal !== NONE) {
-          batch.drop(i, refusal);
-          continue;
-        }
-        const protocol = batch.protocol[i];
-        const ports = batch.ports[i];
-        if (port === inside) {
-          from.addresses[fromInside] = batch.source[i];
-          from.keys[fromInside] = portAndProtocol(sourcePort(ports), protocol);
-          turn[count] = fromInside++;
-        }
-        to.addresses[count] = batch.destination[i];
-        to.keys[count] = portAndProtocol(destinationPort(ports), protocol);
-        work[count++] = i;
+        const side = sides[port[i]];
+        if (egress[i] < 0 || side === NEITHER) continue;
+        const carried = protocol[i];
+        const isPlain = version[i] === 4 && fragment[i] === WHOLE && (carried === TCP || carried === UDP);
+        if (!isPlain && !isQuery(i, side)) continue;
+        // Put into both lists and kept in one: which, comes as a coin falls, and a branch guessed wrong costs more than this.
+        fromInside[outbound] = i;
+        from.addresses[outbound] = source[i];
+        from.keys[outbound] = portAndProtocol(sourcePort(ports[i]), carried);
+        fromOutside[inbound] = i;
+        to.addresses[inbound] = destination[i];
+        to.keys[inbound] = portAndProtocol(destinationPort(ports[i]), carried);
+        outbound += 1 - side;
+        inbound += side;
       }
-      from.find(fromInside, now);
-      to.find(count, now);
-      return count;
+      outboundCount = outbound;
+      inboundCount = inbound;
     }
 
-    /** Why a packet cannot be translated, as a counter, or `NONE`. */
-    function whyNot(batch: Batch, i: number): number {
-      if (batch.version[i] !== 4) return counters.ipv6;
-      if (batch.fragment[i] !== Fragment.WHOLE) return counters.fragment;
-      const protocol = batch.protocol[i];
-      if (protocol === TCP || protocol === UDP) return NONE;
-      if (protocol !== ICMP) return counters.protocol;
-      const type = batch.flags[i];
-      return isError(type) || isQueryTo(type, batch.port[i] === inside) ? NONE : counters.icmp_other;
+    /** Whether a packet is an ICMP query or its reply. Anything else is an error, to be seen to later, or dropped. */
+    function isQuery(i: number, side: number): boolean {
+      if (version[i] !== 4) batch.drop(i, counters.ipv6);
+      else if (fragment[i] !== WHOLE) batch.drop(i, counters.fragment);
+      else if (protocol[i] !== ICMP) batch.drop(i, counters.protocol);
+      else if (isError(flags[i])) errors[errorCount++] = i;
+      else if (isQueryTo(flags[i], side === INSIDE)) return true;
+      else batch.drop(i, counters.icmp_other);
+      return false;
     }
 
-    function outbound(batch: Batch, n: number, now: number): void {
-      const i = work[n];
-      let slot = from.slots[turn[n]];
-      if (slot === NONE) {
-        slot = bind(batch, i, turn[n], now);
-        if (slot === NONE) return;
-      } else refresh(batch, i, slot, now);
-      rewriteSource(batch, i, bindings.externalAddress(slot), bindings.externalPort(slot));
-      if (to.places[n] !== NONE) return hairpin(batch, n, now);
-      batch.forward(i, outside);
-      batch.count1(counters.outbound);
+    function translateOutbound(now: number): void {
+      let sent = 0;
+      for (let n = 0; n < outboundCount; n++) {
+        const i = fromInside[n];
+        let slot = from.slots[n];
+        if (slot === NOBODY) {
+          slot = bind(i, n, now);
+          if (slot === NOBODY) continue;
+          from.slots[n] = slot;
+        } else refresh(i, slot, now);
+        rewrites.source(i, bindings.externalAddress(slot), bindings.externalPort(slot));
+        if (bindings.isExternal(destination[i])) hairpin(i, now);
+        else {
+          egress[i] = outside;
+          sent++;
+        }
+      }
+      batch.countMany(counters.outbound, sent);
     }
 
-    function inbound(batch: Batch, n: number, now: number): void {
-      const i = work[n];
-      if (to.places[n] === NONE) return batch.drop(i, counters.not_external);
-      const slot = ownerOf(n, now);
-      if (slot === NONE) return batch.drop(i, counters.unsolicited);
-      rewriteDestination(batch, i, bindings.internalAddress(slot), bindings.internalPort(slot));
-      batch.forward(i, inside);
-      batch.count1(counters.inbound);
+    function translateInbound(now: number): void {
+      let sent = 0;
+      for (let n = 0; n < inboundCount; n++) {
+        const i = fromOutside[n];
+        let slot = to.slots[n];
+        if (slot === NOBODY) {
+          slot = boundBefore(i, to.places[n], now);
+          if (slot === NOBODY) {
+            batch.drop(i, to.places[n] === NOBODY ? counters.not_external : counters.unsolicited);
+            continue;
+          }
+        }
+        rewrites.destination(i, bindings.internalAddress(slot), bindings.internalPort(slot));
+        egress[i] = inside;
+        sent++;
+      }
+      batch.countMany(counters.inbound, sent);
     }
 
-    function hairpin(batch: Batch, n: number, now: number): void {
-      const i = work[n];
+    /** Whose a place is since the batch was looked up: not if a packet of the batch bound it that came after packet `i`. */
+    function boundBefore(i: number, place: number, now: number): number {
+      const slot = bindings.findInbound(place, now);
+      for (let n = 0; n < outboundCount && slot !== NONE; n++)
+        if (from.slots[n] === slot) return fromInside[n] < i ? slot : NONE;
+      return slot;
+    }
+
+    function hairpin(i: number, now: number): void {
+      const place = bindings.place(destination[i], destinationPort(ports[i]), protocol[i]);
       // Queries are answered by a host that owns an address: none owns the external ones.
-      const slot = batch.protocol[i] === ICMP ? NONE : ownerOf(n, now);
+      const slot = protocol[i] === ICMP ? NONE : bindings.findInbound(place, now);
       if (slot === NONE) return batch.drop(i, counters.unsolicited);
       rewriteDestination(batch, i, bindings.internalAddress(slot), bindings.internalPort(slot));
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
     }
 
-    /** Whose the external destination is: as looked up, or bound since by a packet before. */
-    function ownerOf(n: number, now: number): number {
-      return to.slots[n] !== NONE ? to.slots[n] : bindings.findInbound(to.places[n], now);
-    }
-
     /**
      * An ICMP error passes to whom the packet it is about came from, that packet as the receiver knows it (RFC 5508
      * REQ-4, REQ-5), and leaves the binding as it is (REQ-6).
      */
-    function error(batch: Batch, i: number, now: number): void {
+    function error(i: number, now: number): void {
       const fromInside = batch.port[i] === inside;
       if (!quoted.find(batch, i)) return batch.drop(i, counters.icmp_error);
-      if (fromInside && !errorFromInside(batch, i, now)) return batch.drop(i, counters.icmp_error);
+      if (fromInside && !errorFromInside(i, now)) return batch.drop(i, counters.icmp_error);
       const place = bindings.place(quoted.source, sourcePort(quoted.ports), quoted.protocol);
       if (fromInside && place === NONE) {
         batch.forward(i, outside);
@@ -223,7 +254,7 @@ export default defineMiddlebox({
     }
 
     /** The packet it is about was sent to a binding of ours: it is so again, for the outside. False if there is none. */
-    function errorFromInside(batch: Batch, i: number, now: number): boolean {
+    function errorFromInside(i: number, now: number): boolean {
       const key = portAndProtocol(destinationPort(quoted.ports), quoted.protocol);
       const hash = bindings.hash(quoted.destination, key);
       const slot = bindings.findOutbound(hash, quoted.destination, key, now);
@@ -234,21 +265,21 @@ export default defineMiddlebox({
     }
 
     /** A new binding's slot, or `NONE` when there is none to be had, and then the packet is dropped. */
-    function bind(batch: Batch, i: number, n: number, now: number): number {
+    function bind(i: number, n: number, now: number): number {
       const address = from.addresses[n];
       const key = from.keys[n];
       const hash = from.hashes[n];
-      const protocol = batch.protocol[i];
+      const carried = protocol[i];
       // A packet before may have bound it since.
       const bound = bindings.findOutbound(hash, address, key, now);
       if (bound !== NONE) {
-        refresh(batch, i, bound, now);
+        refresh(i, bound, now);
         return bound;
       }
       if (draining()) batch.drop(i, counters.draining);
-      else if (protocol === TCP && (batch.flags[i] & RST) !== 0) batch.drop(i, counters.stray);
+      else if (carried === TCP && (flags[i] & RST) !== 0) batch.drop(i, counters.stray);
       else {
-        const slot = bindings.add(hash, address, key, now, now + timeoutOf(protocol, Rank.NEW));
+        const slot = bindings.add(hash, address, key, now, now + timeoutOf(carried, Rank.NEW));
         if (slot === NONE) batch.drop(i, refused());
         else batch.count1(counters.bound);
         return slot;
@@ -270,38 +301,36 @@ export default defineMiddlebox({
     }
 
     /** See the table at the head. */
-    function refresh(batch: Batch, i: number, slot: number, now: number): void {
-      const protocol = batch.protocol[i];
+    function refresh(i: number, slot: number, now: number): void {
       const before = bindings.rank(slot);
-      if (protocol !== TCP) {
-        bindings.refresh(slot, before, now, timeoutOf(protocol, before));
+      if (protocol[i] !== TCP) {
+        bindings.refresh(slot, before, now, timeoutOf(protocol[i], before));
         return;
       }
-      const flags = batch.flags[i];
-      if ((flags & SYN) !== 0 && before >= Rank.CLOSING) {
-        bindings.renew(slot, now, timeoutOf(TCP, Rank.NEW));
+      const shown = flags[i];
+      if ((shown & SYN) !== 0 && before >= CLOSING) {
+        bindings.renew(slot, now, timeoutOf(TCP, NEW));
         return;
       }
-      const shown =
-        (flags & (FIN | RST)) !== 0 ? Rank.CLOSING : (flags & (ACK | SYN)) === ACK ? Rank.ESTABLISHED : Rank.NEW;
-      const rank = Math.max(shown, before);
-      bindings.refresh(slot, rank, now, timeoutOf(TCP, rank));
+      const rank = (shown & (FIN | RST)) !== 0 ? CLOSING : (shown & (ACK | SYN)) === ACK ? ESTABLISHED : NEW;
+      const after = rank > before ? rank : before;
+      bindings.refresh(slot, after, now, timeoutOf(TCP, after));
     }
 
-    function timeoutOf(protocol: number, rank: number): number {
-      if (protocol === UDP) return options.udp;
-      if (protocol === ICMP) return options.icmp;
-      return rank === Rank.ESTABLISHED ? options.tcp_established : options.tcp_transitory;
+    function timeoutOf(carried: number, rank: number): number {
+      if (carried === UDP) return udp;
+      if (carried === ICMP) return icmp;
+      return rank === ESTABLISHED ? tcp_established : tcp_transitory;
     }
 
-    return (batch: Batch, now: number): void => {
-      const count = look(batch, now);
-      for (let n = 0; n < count; n++) {
-        const i = work[n];
-        if (batch.protocol[i] === ICMP && isError(batch.flags[i])) error(batch, i, now);
-        else if (batch.port[i] === inside) outbound(batch, n, now);
-        else inbound(batch, n, now);
-      }
+    return (_batch: Batch, now: number): void => {
+      sort();
+      from.find(outboundCount, now);
+      to.find(inboundCount, now);
+      translateOutbound(now);
+      translateInbound(now);
+      rewrites.apply();
+      for (let n = 0; n < errorCount; n++) error(errors[n], now);
     };
   },
 });

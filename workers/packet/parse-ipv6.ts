@@ -5,7 +5,6 @@
 import type { Batch } from '../batch.js';
 import { Fragment } from './fragment.js';
 import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
-import type { PacketMemory } from './memory.js';
 import type { TransportParser } from './parse-transport.js';
 
 export const IPV6_DROPS = {
@@ -18,35 +17,28 @@ export const IPV6_DROPS = {
 
 type Drops = { readonly [Name in keyof typeof IPV6_DROPS]: number };
 
-export class Ipv6Parser {
-  private readonly memory: PacketMemory;
-  private readonly drops: Drops;
-  private readonly transport: TransportParser;
+/** A function for packet `i`, of which the frame has `room` bytes from the IPv6 header at `at` on. */
+export type Ipv6Parser = (i: number, at: number, room: number) => void;
 
-  constructor(memory: PacketMemory, drops: Drops, transport: TransportParser) {
-    this.memory = memory;
-    this.drops = drops;
-    this.transport = transport;
-  }
+/** Made once per data plane: see the head of batch.ts. */
+export function createIpv6Parser(batch: Batch, drops: Drops, parseTransport: TransportParser): Ipv6Parser {
+  const { u8 } = batch.memory;
 
-  /** Packet `i` has `room` bytes of frame from its IPv6 header at `l3` on. */
-  parse(batch: Batch, i: number, l3: number, room: number): void {
-    const u8 = this.memory.u8;
-    if (room < IPV6_BYTES) return batch.drop(i, this.drops.parse_ipv6_truncated);
-    if (u8[l3] >>> 4 !== 6) return batch.drop(i, this.drops.parse_ipv6_version);
+  function parse(i: number, l3: number, room: number): void {
+    if (room < IPV6_BYTES) return batch.drop(i, drops.parse_ipv6_truncated);
+    if (u8[l3] >>> 4 !== 6) return batch.drop(i, drops.parse_ipv6_version);
     const payload = (u8[l3 + Ipv6At.payloadLength] << 8) | u8[l3 + Ipv6At.payloadLength + 1];
     const end = l3 + IPV6_BYTES + payload;
-    if (IPV6_BYTES + payload > room) return batch.drop(i, this.drops.parse_ipv6_truncated);
+    if (IPV6_BYTES + payload > room) return batch.drop(i, drops.parse_ipv6_truncated);
     batch.version[i] = 6;
     batch.l3[i] = l3;
     batch.source[i] = 0;
     batch.destination[i] = 0;
     batch.fragment[i] = Fragment.WHOLE;
-    this.walk(batch, i, l3, end);
+    walk(i, l3, end);
   }
 
-  private walk(batch: Batch, i: number, l3: number, end: number): void {
-    const u8 = this.memory.u8;
+  function walk(i: number, l3: number, end: number): void {
     let header = u8[l3 + Ipv6At.nextHeader];
     let at = l3 + IPV6_BYTES;
     let fragment: number = Fragment.WHOLE;
@@ -54,16 +46,16 @@ export class Ipv6Parser {
     for (let n = 0; isExtension(header); n++) {
       // Hop-by-hop options stand first or not at all (RFC 8200 §4.1).
       if (n === EXTENSIONS_MAX || at + 8 > end || (header === Extension.HOP_BY_HOP && n > 0))
-        return batch.drop(i, this.drops.parse_ipv6_extensions);
+        return batch.drop(i, drops.parse_ipv6_extensions);
       const next = u8[at];
       if (header === Extension.FRAGMENT) {
-        if (fragmentHeaders++ > 0) return batch.drop(i, this.drops.parse_ipv6_extensions);
-        fragment = this.fragment(at, end);
-        if (fragment < 0) return batch.drop(i, this.drops.parse_ipv6_fragment);
+        if (fragmentHeaders++ > 0) return batch.drop(i, drops.parse_ipv6_extensions);
+        fragment = parseFragment(at, end);
+        if (fragment < 0) return batch.drop(i, drops.parse_ipv6_fragment);
         at += 8;
       } else if (header === Extension.AUTHENTICATION) at += (u8[at + 1] + 2) * 4;
       else at += (u8[at + 1] + 1) * 8;
-      if (at > end) return batch.drop(i, this.drops.parse_ipv6_extensions);
+      if (at > end) return batch.drop(i, drops.parse_ipv6_extensions);
       header = next;
       // What follows the fragment header of a later fragment is data, whatever the header calls it.
       if (fragment === Fragment.LATER) break;
@@ -74,12 +66,11 @@ export class Ipv6Parser {
     if (fragment === Fragment.LATER) {
       batch.ports[i] = 0;
       batch.flags[i] = 0;
-    } else this.transport.parse(batch, i, header, at, end - at, fragment === Fragment.WHOLE);
+    } else parseTransport(i, header, at, end - at, fragment === Fragment.WHOLE);
   }
 
   /** Fragment state from the fragment header at `at`, or -1 when it lies. */
-  private fragment(at: number, end: number): number {
-    const u8 = this.memory.u8;
+  function parseFragment(at: number, end: number): number {
     const field = (u8[at + 2] << 8) | u8[at + 3];
     const offset = field & 0xfff8;
     const more = (field & 1) !== 0;
@@ -89,4 +80,6 @@ export class Ipv6Parser {
     if (offset !== 0) return Fragment.LATER;
     return more ? Fragment.FIRST : Fragment.WHOLE; // an "atomic" fragment (RFC 6946) is a whole packet
   }
+
+  return parse;
 }

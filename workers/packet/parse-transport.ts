@@ -5,7 +5,6 @@
 import type { Batch } from '../batch.js';
 import { ICMP_BYTES, Icmpv6Type, isQuery } from './icmp.js';
 import { Protocol } from './ipv4.js';
-import type { PacketMemory } from './memory.js';
 import { TCP_BYTES_MIN } from './tcp.js';
 import { UDP_BYTES } from './udp.js';
 
@@ -27,55 +26,55 @@ const TCP_OFFSET_AND_FLAGS = 12;
 const UDP_LENGTH = 4;
 const ICMP_IDENTIFIER = 4;
 
-export class TransportParser {
-  private readonly i32: Int32Array;
-  private readonly drops: { readonly [Name in keyof typeof TRANSPORT_DROPS]: number };
+type Drops = { readonly [Name in keyof typeof TRANSPORT_DROPS]: number };
 
-  constructor(memory: PacketMemory, drops: { readonly [Name in keyof typeof TRANSPORT_DROPS]: number }) {
-    this.i32 = memory.i32;
-    this.drops = drops;
-  }
+/**
+ * A function for packet `i` that carries `bytes` bytes at `at`, beginning with a header of protocol `header`;
+ * `whole` when it is no fragment. A header must lie whole in a first fragment (RFC 1858): nothing that looks at ports
+ * could be applied otherwise.
+ */
+export type TransportParser = (i: number, header: number, at: number, bytes: number, whole: boolean) => void;
 
-  /**
-   * Packet `i` carries `bytes` bytes at `at`, beginning with a header of `protocol`; `whole` when it is no fragment.
-   * A header must lie whole in a first fragment (RFC 1858): nothing that looks at ports could be applied otherwise.
-   */
-  parse(batch: Batch, i: number, protocol: number, at: number, bytes: number, whole: boolean): void {
-    if (protocol === TCP) this.tcp(batch, i, at, bytes);
-    else if (protocol === UDP) this.udp(batch, i, at, bytes, whole);
-    else if (protocol === ICMP || protocol === ICMPV6) this.icmp(batch, i, protocol, at, bytes);
-    else {
-      batch.ports[i] = 0;
-      batch.flags[i] = 0;
-    }
-  }
+/** Made once per data plane: see the head of batch.ts. */
+export function createTransportParser(batch: Batch, drops: Drops): TransportParser {
+  const { ports, flags } = batch;
+  const { i32 } = batch.memory;
 
-  private tcp(batch: Batch, i: number, at: number, bytes: number): void {
-    if (bytes < TCP_MIN) return batch.drop(i, this.drops.parse_l4_truncated);
-    const word = this.i32[(at + TCP_OFFSET_AND_FLAGS) >> 2];
+  function tcp(i: number, at: number, bytes: number): void {
+    if (bytes < TCP_MIN) return batch.drop(i, drops.parse_l4_truncated);
+    const word = i32[(at + TCP_OFFSET_AND_FLAGS) >> 2];
     const headerBytes = (word & 0xf0) >>> 2;
-    if (headerBytes < TCP_MIN || headerBytes > bytes) return batch.drop(i, this.drops.parse_tcp_offset);
-    batch.ports[i] = this.i32[at >> 2];
-    batch.flags[i] = (word >>> 8) & 0xff;
+    if (headerBytes < TCP_MIN || headerBytes > bytes) return batch.drop(i, drops.parse_tcp_offset);
+    ports[i] = i32[at >> 2];
+    flags[i] = (word >>> 8) & 0xff;
   }
 
-  private udp(batch: Batch, i: number, at: number, bytes: number, whole: boolean): void {
-    if (bytes < UDP_MIN) return batch.drop(i, this.drops.parse_l4_truncated);
-    const word = this.i32[(at + UDP_LENGTH) >> 2];
+  function udp(i: number, at: number, bytes: number, whole: boolean): void {
+    if (bytes < UDP_MIN) return batch.drop(i, drops.parse_l4_truncated);
+    const word = i32[(at + UDP_LENGTH) >> 2];
     const length = ((word & 0xff) << 8) | ((word >>> 8) & 0xff);
     // The length of a fragmented datagram is that of all its fragments: more than this one holds.
-    if (length < UDP_MIN || (whole ? length > bytes : length < bytes))
-      return batch.drop(i, this.drops.parse_udp_length);
-    batch.ports[i] = this.i32[at >> 2];
-    batch.flags[i] = 0;
+    if (length < UDP_MIN || (whole ? length > bytes : length < bytes)) return batch.drop(i, drops.parse_udp_length);
+    ports[i] = i32[at >> 2];
+    flags[i] = 0;
   }
 
-  private icmp(batch: Batch, i: number, protocol: number, at: number, bytes: number): void {
-    if (bytes < ICMP_MIN) return batch.drop(i, this.drops.parse_l4_truncated);
-    const type = this.i32[at >> 2] & 0xff;
-    const query = protocol === ICMP ? isQuery(type) : type === Icmpv6Type.ECHO || type === Icmpv6Type.ECHO_REPLY;
-    const identifier = query ? this.i32[(at + ICMP_IDENTIFIER) >> 2] & 0xffff : 0;
-    batch.ports[i] = identifier | (identifier << 16);
-    batch.flags[i] = type;
+  function icmp(i: number, header: number, at: number, bytes: number): void {
+    if (bytes < ICMP_MIN) return batch.drop(i, drops.parse_l4_truncated);
+    const type = i32[at >> 2] & 0xff;
+    const query = header === ICMP ? isQuery(type) : type === Icmpv6Type.ECHO || type === Icmpv6Type.ECHO_REPLY;
+    const identifier = query ? i32[(at + ICMP_IDENTIFIER) >> 2] & 0xffff : 0;
+    ports[i] = identifier | (identifier << 16);
+    flags[i] = type;
   }
+
+  return (i, header, at, bytes, whole) => {
+    if (header === TCP) tcp(i, at, bytes);
+    else if (header === UDP) udp(i, at, bytes, whole);
+    else if (header === ICMP || header === ICMPV6) icmp(i, header, at, bytes);
+    else {
+      ports[i] = 0;
+      flags[i] = 0;
+    }
+  };
 }

@@ -13,12 +13,13 @@
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import type { Batch } from '../batch.js';
-import { type Columns, columnsOf, counterMetrics } from '../counters.js';
+import { columnsOf, counterMetrics } from '../counters.js';
+import type { Peers } from '../ports.js';
+import { fold, halves } from './checksum.js';
 import { ETHERNET_BYTES, EtherType } from './ethernet.js';
 import { Fragment } from './fragment.js';
-import type { PacketMemory } from './memory.js';
-import { IPV6_DROPS, Ipv6Parser } from './parse-ipv6.js';
-import { TRANSPORT_DROPS, TransportParser } from './parse-transport.js';
+import { createIpv6Parser, IPV6_DROPS } from './parse-ipv6.js';
+import { createTransportParser, TRANSPORT_DROPS } from './parse-transport.js';
 import { isVlan, VLAN_BYTES, VLAN_TAGS_MAX } from './vlan.js';
 
 export const PARSE_DROPS = {
@@ -54,119 +55,110 @@ const WHOLE = Fragment.WHOLE;
 const FIRST = Fragment.FIRST;
 const LATER = Fragment.LATER;
 
-export class Parser {
-  private readonly u8: Uint8Array;
-  private readonly u16: Uint16Array;
-  private readonly i32: Int32Array;
-  private readonly chunkBytes: number;
-  private readonly wire: boolean;
-  /** Where a packet goes if no middlebox says otherwise, by port it came in by. */
-  private readonly peers: Int32Array;
-  private readonly drops: Columns<typeof PARSE_DROPS>;
-  private readonly transport: TransportParser;
-  private readonly ipv6: Ipv6Parser;
+/**
+ * A function that parses every packet of the batch. Made once per data plane: see the head of batch.ts. `peers`: where a
+ * packet goes if no middlebox says otherwise, by port it came in by.
+ */
+export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: MetricCatalogue): () => void {
+  const { start, length, port, egress, version, l3, l4, protocol, fragment, source, destination, ports, flags } = batch;
+  const { u16, i32, chunkBytes } = batch.memory;
+  const memoryBytes = batch.memory.u8.length;
+  const wire = mode === 'wire';
+  const drops = columnsOf(catalogue, PARSE_DROPS);
+  const parseTransport = createTransportParser(batch, drops);
+  const parseIpv6 = createIpv6Parser(batch, drops, parseTransport);
 
-  constructor(memory: PacketMemory, mode: Mode, peers: Int32Array, catalogue: MetricCatalogue) {
-    this.u8 = memory.u8;
-    this.u16 = memory.u16;
-    this.i32 = memory.i32;
-    this.chunkBytes = memory.chunkBytes;
-    this.wire = mode === 'wire';
-    this.peers = peers;
-    this.drops = columnsOf(catalogue, PARSE_DROPS);
-    this.transport = new TransportParser(memory, this.drops);
-    this.ipv6 = new Ipv6Parser(memory, this.drops, this.transport);
-  }
-
-  parse(batch: Batch): void {
+  function parse(): void {
     for (let i = 0; i < batch.count; i++) {
-      batch.egress[i] = this.peers[batch.port[i]];
-      this.frame(batch, i);
+      egress[i] = peers[port[i]];
+      frame(i);
     }
   }
 
-  private frame(batch: Batch, i: number): void {
-    const start = batch.start[i];
-    const length = batch.length[i];
-    if ((start & 3) !== 2 || (start & (this.chunkBytes - 1)) + length > this.chunkBytes || start >>> 0 > this.u8.length)
-      return batch.drop(i, this.drops.parse_frame_bounds);
-    if (length < ETHERNET) return batch.drop(i, this.drops.parse_frame_truncated);
-    let l3 = start + ETHERNET;
-    let type = this.u16[(l3 - 2) >> 1];
-    if (type !== TYPE_IPV4 && isVlan(type)) {
-      for (let tags = 0; isVlan(type); tags++) {
-        if (tags === VLAN_TAGS_MAX) return batch.drop(i, this.drops.parse_vlan_tags);
-        l3 += VLAN_BYTES;
-        if (l3 - start > length) return batch.drop(i, this.drops.parse_frame_truncated);
-        type = this.u16[(l3 - 2) >> 1];
-      }
-    }
-    const room = length - (l3 - start);
-    if (type === TYPE_IPV4) this.ipv4(batch, i, l3, room);
-    else if (type === TYPE_IPV6) this.ipv6.parse(batch, i, l3, room);
-    else if (this.wire) batch.bypass(i, batch.egress[i]);
-    else batch.drop(i, this.drops.parse_not_ip);
+  function frame(i: number): void {
+    const from = start[i];
+    const bytes = length[i];
+    if ((from & 3) !== 2 || (from & (chunkBytes - 1)) + bytes > chunkBytes || from >>> 0 > memoryBytes)
+      return batch.drop(i, drops.parse_frame_bounds);
+    if (bytes < ETHERNET) return batch.drop(i, drops.parse_frame_truncated);
+    const at = from + ETHERNET;
+    const type = u16[(at - 2) >> 1];
+    if (type === TYPE_IPV4) ipv4(i, at, bytes - ETHERNET);
+    else if (isVlan(type)) tagged(i, from, bytes, type);
+    else payload(i, type, at, bytes - ETHERNET);
   }
 
-  private ipv4(batch: Batch, i: number, l3: number, room: number): void {
-    if (room < IPV4_MIN) return batch.drop(i, this.drops.parse_ipv4_truncated);
-    const i32 = this.i32;
-    const at = l3 >> 2;
-    const first = i32[at];
-    if ((first & 0xf0) !== 0x40) return batch.drop(i, this.drops.parse_ipv4_version);
+  function tagged(i: number, from: number, bytes: number, outer: number): void {
+    let at = from + ETHERNET;
+    let type = outer;
+    for (let tags = 0; isVlan(type); tags++) {
+      if (tags === VLAN_TAGS_MAX) return batch.drop(i, drops.parse_vlan_tags);
+      at += VLAN_BYTES;
+      if (at - from > bytes) return batch.drop(i, drops.parse_frame_truncated);
+      type = u16[(at - 2) >> 1];
+    }
+    payload(i, type, at, bytes - (at - from));
+  }
+
+  function payload(i: number, type: number, at: number, room: number): void {
+    if (type === TYPE_IPV4) ipv4(i, at, room);
+    else if (type === TYPE_IPV6) parseIpv6(i, at, room);
+    else if (wire) batch.bypass(i, egress[i]);
+    else batch.drop(i, drops.parse_not_ip);
+  }
+
+  function ipv4(i: number, at: number, room: number): void {
+    if (room < IPV4_MIN) return batch.drop(i, drops.parse_ipv4_truncated);
+    const word = at >> 2;
+    const first = i32[word];
+    if ((first & 0xf0) !== 0x40) return batch.drop(i, drops.parse_ipv4_version);
     const total = ((first >>> 8) & 0xff00) | (first >>> 24);
     const headerBytes = (first & 0x0f) << 2;
-    if (headerBytes < IPV4_MIN || headerBytes > total) return batch.drop(i, this.drops.parse_ipv4_header_length);
-    if (total > room) return batch.drop(i, this.drops.parse_ipv4_total_length);
-    if (this.headerSum(at, headerBytes) !== 0xffff) return batch.drop(i, this.drops.parse_ipv4_checksum);
+    if (headerBytes < IPV4_MIN || headerBytes > total) return batch.drop(i, drops.parse_ipv4_header_length);
+    if (total > room) return batch.drop(i, drops.parse_ipv4_total_length);
+    if (headerSum(word, headerBytes) !== 0xffff) return batch.drop(i, drops.parse_ipv4_checksum);
 
-    const third = i32[at + 2];
-    const protocol = (third >>> 8) & 0xff;
-    const payload = total - headerBytes;
-    const l4 = l3 + headerBytes;
-    batch.version[i] = 4;
-    batch.l3[i] = l3;
-    batch.l4[i] = l4;
-    batch.protocol[i] = protocol;
-    batch.source[i] = i32[at + 3];
-    batch.destination[i] = i32[at + 4];
-    batch.fragment[i] = WHOLE;
+    const header = (i32[word + 2] >>> 8) & 0xff;
+    const behind = at + headerBytes;
+    version[i] = 4;
+    l3[i] = at;
+    l4[i] = behind;
+    protocol[i] = header;
+    source[i] = i32[word + 3];
+    destination[i] = i32[word + 4];
+    fragment[i] = WHOLE;
 
-    const second = i32[at + 1];
-    const fragment = ((second >>> 8) & 0xff00) | (second >>> 24);
-    if ((fragment & (MORE | OFFSET)) !== 0) return this.fragment(batch, i, fragment, l4, payload);
-    this.transport.parse(batch, i, protocol, l4, payload, true);
+    const second = i32[word + 1];
+    const field = ((second >>> 8) & 0xff00) | (second >>> 24);
+    if ((field & (MORE | OFFSET)) !== 0) return fragmented(i, field, behind, total - headerBytes);
+    parseTransport(i, header, behind, total - headerBytes, true);
   }
 
-  private fragment(batch: Batch, i: number, field: number, l4: number, payload: number): void {
+  function fragmented(i: number, field: number, at: number, bytes: number): void {
     const offset = (field & OFFSET) << 3;
     const more = (field & MORE) !== 0;
     // Fragments but the last are multiples of 8 bytes, and no datagram is longer than 65535. A TCP fragment at offset 8
     // would overwrite the flags of the header that was looked at (RFC 1858 §4).
-    if (
-      payload === 0 ||
-      (more && (payload & 7) !== 0) ||
-      offset + payload > 0xffff ||
-      (offset === 8 && batch.protocol[i] === TCP)
-    )
-      return batch.drop(i, this.drops.parse_ipv4_fragment);
+    if (bytes === 0 || (more && (bytes & 7) !== 0) || offset + bytes > 0xffff || (offset === 8 && protocol[i] === TCP))
+      return batch.drop(i, drops.parse_ipv4_fragment);
     if (offset === 0) {
-      batch.fragment[i] = FIRST;
-      this.transport.parse(batch, i, batch.protocol[i], l4, payload, false);
+      fragment[i] = FIRST;
+      parseTransport(i, protocol[i], at, bytes, false);
     } else {
-      batch.fragment[i] = LATER;
-      batch.ports[i] = 0;
-      batch.flags[i] = 0;
+      fragment[i] = LATER;
+      ports[i] = 0;
+      flags[i] = 0;
     }
   }
 
-  /** Ones' complement sum over a header that begins at word `at`, its checksum included: 0xffff when that is right. */
-  private headerSum(at: number, headerBytes: number): number {
-    const i32 = this.i32;
-    const end = at + (headerBytes >> 2);
-    let sum = 0;
-    for (let word = at; word < end; word++) sum += (i32[word] & 0xffff) + (i32[word] >>> 16);
-    sum = (sum & 0xffff) + (sum >>> 16);
-    return (sum & 0xffff) + (sum >>> 16);
+  /** Ones' complement sum over a header that begins at `word`, its checksum included: 0xffff when that is right. */
+  function headerSum(word: number, headerBytes: number): number {
+    let sum = halves(i32[word]) + halves(i32[word + 1]) + halves(i32[word + 2]);
+    sum += halves(i32[word + 3]) + halves(i32[word + 4]);
+    const end = word + (headerBytes >> 2);
+    for (let option = word + 5; option < end; option++) sum += halves(i32[option]);
+    return fold(sum);
   }
+
+  return parse;
 }

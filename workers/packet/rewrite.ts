@@ -11,7 +11,7 @@
  * batch's columns follow, so the next middlebox sees the packet as it is now. IPv4 only.
  */
 
-import type { Batch } from '../batch.js';
+import { BATCH_CAPACITY, type Batch } from '../batch.js';
 import { difference, difference16, update } from './checksum.js';
 import { Fragment } from './fragment.js';
 import { isQuery } from './icmp.js';
@@ -28,6 +28,89 @@ const TCP_CHECKSUM = 16;
 const UDP_CHECKSUM = 6;
 const ICMP_CHECKSUM = 2;
 const ICMP_IDENTIFIER = 4;
+
+// Which end of a packet is to be changed.
+const UNCHANGED = -1;
+const SOURCE = 0;
+const DESTINATION = 1;
+/** The word of the source address in an IPv4 header, before that of the destination. */
+const FIRST_ADDRESS = 3;
+
+/**
+ * Changes noted for packets of a batch, then made for all in one pass, which costs a third of making them one by one. One
+ * change a packet; what else there is to change of it `rewriteSource` and `rewriteDestination` do at once.
+ */
+export interface Rewrites {
+  /** Packet `i` is to get another raw source address, and raw source port or query identifier. */
+  source(i: number, address: number, port: number): void;
+  /** Packet `i` is to get another raw destination address, and raw destination port or query identifier. */
+  destination(i: number, address: number, port: number): void;
+  /** Makes the changes noted since the last time. */
+  apply(): void;
+}
+
+/** Made once per data plane: see the head of batch.ts. */
+export function createRewrites(batch: Batch): Rewrites {
+  const { l3, l4, protocol, fragment, source, destination, ports } = batch;
+  const { i32, u16 } = batch.memory;
+  // By packet: which end is to be changed, and to what.
+  const ends = new Int32Array(BATCH_CAPACITY).fill(UNCHANGED);
+  const addresses = new Int32Array(BATCH_CAPACITY);
+  const endPorts = new Int32Array(BATCH_CAPACITY);
+
+  function noteSource(i: number, address: number, port: number): void {
+    ends[i] = SOURCE;
+    addresses[i] = address;
+    endPorts[i] = port;
+  }
+
+  function noteDestination(i: number, address: number, port: number): void {
+    ends[i] = DESTINATION;
+    addresses[i] = address;
+    endPorts[i] = port;
+  }
+
+  function apply(): void {
+    for (let i = 0; i < batch.count; i++) {
+      if (ends[i] === UNCHANGED) continue;
+      if (protocol[i] === TCP && fragment[i] !== LATER) tcp(i, ends[i]);
+      else other(i);
+      ends[i] = UNCHANGED;
+    }
+  }
+
+  /**
+   * What `rewriteSource` or `rewriteDestination` does, for the most frequent case. The same for either end, for which it is
+   * comes as a coin falls, and a branch guessed wrong costs as much as all this.
+   */
+  function tcp(i: number, end: number): void {
+    const address = addresses[i];
+    const header = l3[i] >> 2;
+    const word = header + FIRST_ADDRESS + end;
+    const addressChange = difference(i32[word], address);
+    i32[word] = address;
+    const sum = (header << 1) + (IP_CHECKSUM >> 1);
+    u16[sum] = update(u16[sum], addressChange);
+    source[i] = i32[header + FIRST_ADDRESS];
+    destination[i] = i32[header + FIRST_ADDRESS + 1];
+
+    const shift = end << 4;
+    const before = ports[i];
+    const after = (before & ~(0xffff << shift)) | (endPorts[i] << shift);
+    const transport = l4[i];
+    const transportSum = (transport + TCP_CHECKSUM) >> 1;
+    u16[transportSum] = update(u16[transportSum], addressChange + difference(before, after));
+    i32[transport >> 2] = after;
+    ports[i] = after;
+  }
+
+  function other(i: number): void {
+    if (ends[i] === SOURCE) rewriteSource(batch, i, addresses[i], endPorts[i]);
+    else rewriteDestination(batch, i, addresses[i], endPorts[i]);
+  }
+
+  return { source: noteSource, destination: noteDestination, apply };
+}
 
 /** Gives packet `i` another raw source address, and raw source port or query identifier. */
 export function rewriteSource(batch: Batch, i: number, address: number, port: number): void {

@@ -49,6 +49,7 @@ export class NatSite {
     this.receiver = openState(declaration, arena, { id: 2, journal: new Journal(journals, 2), log: null }, place);
     this.plane.open(
       openProcesses(declaration, objects, {
+        batch: this.plane.batch,
         catalogue: this.plane.catalogue,
         ports: 2,
         draining: () => this.plane.control.phase !== Phase.RUN,

@@ -6,12 +6,13 @@ import { Control, createControl } from '../../../shm/control.js';
 import { createLogRing, LogProducer } from '../../../shm/log.js';
 import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
+import { Batch } from '../../../workers/batch.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
-import { type RoutePort, Router } from '../../../workers/route.js';
+import { createRouter, type RoutePort } from '../../../workers/route.js';
 import { describeFrame, frame, HOST_MAC, ROUTER_MAC } from './frames.js';
 
 /** A time in the range of coarse seconds. */
@@ -50,6 +51,7 @@ export class Plane {
   readonly log: LogProducer;
   readonly nextHops: SharedArrayBuffer;
   readonly ports: number;
+  readonly batch: Batch;
   nowMs = START_MS;
   private readonly route: readonly RoutePort[] | null;
   private opened: DataPlane | null = null;
@@ -64,6 +66,7 @@ export class Plane {
     this.log = new LogProducer(this.logBuffer);
     this.nextHops = createNextHops(this.ports, 64);
     this.io = options.openDriver?.(this.catalogue, this.metrics.row(0)) ?? this.driver;
+    this.batch = new Batch(this.io.memory, this.metrics.row(0));
   }
 
   /** Opens the data plane with this chain. */
@@ -71,6 +74,7 @@ export class Plane {
     const reader = new NextHopReader(this.nextHops, this.ports);
     this.opened = new DataPlane({
       driver: this.io,
+      batch: this.batch,
       ports: this.ports,
       processes,
       log: this.log,
@@ -78,7 +82,7 @@ export class Plane {
       thread: 0,
       catalogue: this.catalogue,
       row: this.metrics.row(0),
-      router: this.route === null ? null : new Router(this.io.memory, this.route, reader, this.catalogue),
+      router: this.route === null ? null : createRouter(this.batch, this.route, reader, this.catalogue),
       idle: 'spin',
       clock: () => this.nowMs,
     });
