@@ -3,8 +3,8 @@ import { committedPosition, createLogRing, recoverLog } from '../../../shm/log.j
 import { NONE } from '../../../shm/none.js';
 import { type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
-import { type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
-import type { StateDefinition, StateObject } from '../../../shm/objects/object.js';
+import { NAT_BIND, type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
+import { Applied, type StateDefinition, type StateObject } from '../../../shm/objects/object.js';
 import { growSet, type SharedSet } from '../../../shm/objects/shared-set.js';
 import { Region } from '../../../shm/region.js';
 import { Countdown, Death, DyingJournal, DyingLog } from './dying.js';
@@ -205,3 +205,35 @@ function check<T extends StateObject>(name: string, table: Table<T>): void {
 check('flow table', flows);
 check('nat binding', bindings);
 check('set', elements);
+
+describe("nat binding, another writer at work between a writer's death and its recovery", () => {
+  it('leaves a flow dead that was put where the dead writer had marked one as dead', () => {
+    const place = (port: number): number => (1 << 16) | port;
+    for (let step = 1; ; step++) {
+      const world = new World(bindings);
+      const { other } = world;
+      const record = (object: NatBinding, key: number, port: number): number => {
+        const words = Int32Array.of(key, PORT, place(port), NOW, 0xf0_0000 << 8, NOW + 60);
+        return object.apply(NAT_BIND, words, 0, words.length, 9, NOW);
+      };
+      const [over, key, winner, taker] = [world.key(10, 0), world.key(10, 1), 0x7000_0001, 0x7000_0002];
+      assert.ok(bindings.add(other, over, LONG_AGO, 10));
+      const [{ externalPort }] = entriesOf(other, 0);
+      const died = world.dies(step, (object) => record(object, taker, externalPort));
+      if (bindings.add(other, key, NOW, 60)) {
+        const [own] = entriesOf(other, NOW, (entry) => entry.internalAddress === key);
+        // Somebody else has its port too, and wins.
+        assert.equal(record(other, winner, own.externalPort), Applied.CHANGED);
+      }
+      world.recover();
+      for (const { internalAddress, externalPort } of entriesOf(other, NOW, ({ dead }) => !dead)) {
+        const slot = other.findOutbound(other.hash(internalAddress, PORT), internalAddress, PORT, NOW);
+        assert.equal(other.findInbound(place(externalPort), NOW), slot, `step ${step}: a port has two owners`);
+      }
+      if (!died) {
+        assert.ok(step > 5);
+        break;
+      }
+    }
+  });
+});
