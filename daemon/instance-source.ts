@@ -96,7 +96,7 @@ export class InstanceSource implements AdminSource {
       id,
       name: this.daemon.instance.declaration.objects[id].name,
       delivery: object.delivery,
-      digest: object.digest(),
+      digest: object.digest(now),
       records: this.board.sequence(id),
       unacknowledged_records: Math.max(0, ...peers.map((peer) => peer.objects[id].unacknowledged)),
       figures: object.describe(now),
