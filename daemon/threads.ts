@@ -16,6 +16,7 @@
 import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { type Control, ThreadState } from '../shm/control.js';
+import { compileAhead } from '../workers/compile-ahead.js';
 
 export interface Slot {
   /** Index of the thread's line in the control flags and row in the metrics. */
@@ -67,6 +68,7 @@ export class ThreadSupervisor {
   constructor(options: SupervisorOptions) {
     this.options = options;
     const count = options.slots.length;
+    compileAhead();
     this.pool = new Piscina({
       filename: options.file.href,
       minThreads: count,

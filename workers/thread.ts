@@ -23,7 +23,6 @@ import { createRouter } from './route.js';
 import { SendAgent } from './send.js';
 import { FaultyReceiver } from './transport/fault.js';
 import { receiveTransport } from './transport/open.js';
-import { warmUp } from './warm-up.js';
 
 export interface ThreadTask {
   readonly thread: number;
@@ -55,7 +54,6 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
   const log = new LogProducer(buffers.logs[thread]);
   const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log });
   const ports = plan.routes.length;
-  warmUp(instance);
   const { driver, everySecond } = openDriver(instance, thread, row);
   try {
     const batch = new Batch(driver.memory, row);
