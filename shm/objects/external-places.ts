@@ -102,6 +102,18 @@ export class ExternalPlaces {
     };
   }
 
+  /** A function that puts address and port of `places[i]` into `addresses[i]`, `ports[i]` for i < `count`. As `finder`. */
+  splitter(places: Int32Array, addresses: Int32Array, ports: Int32Array): (count: number) => void {
+    const table = this.addresses;
+    return (count: number): void => {
+      for (let i = 0; i < count; i++) {
+        const place = places[i];
+        addresses[i] = table[place >>> 16];
+        ports[i] = ((place & 0xff) << 8) | ((place >>> 8) & 0xff);
+      }
+    };
+  }
+
   /** Raw external address of a place. */
   address(place: number): number {
     return this.addresses[place >>> 16];

@@ -264,7 +264,8 @@ export class FlowSlots {
 
   /**
    * A function that finds the keys (`key0[i]`, `key1[i]`) for i < `count`: `hashes[i]` their hash, `slots[i]` the slot of an
-   * entry that has not expired by `now` and whose value word `flag` is 0, else `NONE`.
+   * entry that has not expired by `now` and whose value word `flag` is 0, else `NONE`; `values[i]` the first value word of an
+   * entry found.
    *
    * It goes over the columns three times: hashes; the first word of each home slot; the search. So of the cache misses of the
    * second, many are under way at once. Made once per thread, not called with the columns: arrays that are constants
@@ -276,10 +277,11 @@ export class FlowSlots {
     key1: Int32Array,
     hashes: Int32Array,
     slots: Int32Array,
+    values: Int32Array,
     flag: number,
   ): (count: number, now: number) => void {
-    const { words, base, mask, shift } = this;
-    const flagAt = this.valueAt + flag;
+    const { words, base, mask, shift, valueAt } = this;
+    const flagAt = valueAt + flag;
     const hashAll = hasher2(this.k0, this.k1, key0, key1, hashes);
     const touchAll = this.toucher(hashes);
 
@@ -297,7 +299,10 @@ export class FlowSlots {
               words[at + KEY + 1] === key1[i] &&
               ((words[at + RANK] ^ hash) & ~0xff) === 0
             ) {
-              if (words[at + flagAt] === 0 && words[at + EXPIRES] > now) found = slot;
+              if (words[at + flagAt] === 0 && words[at + EXPIRES] > now) {
+                found = slot;
+                values[i] = words[at + valueAt];
+              }
               break;
             }
           } else if (state === EMPTY) break;
@@ -327,9 +332,15 @@ export class FlowSlots {
 
   /**
    * A function that makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not expired by `now`, whose first
-   * value word is `values[i]` and whose value word `flag` is 0.
+   * value word is `values[i]` and whose value word `flag` is 0; of such an entry, `key0[i]` and `key1[i]` become the key.
    */
-  checker(slots: Int32Array, values: Int32Array, flag: number): (count: number, now: number) => void {
+  checker(
+    slots: Int32Array,
+    values: Int32Array,
+    flag: number,
+    key0: Int32Array,
+    key1: Int32Array,
+  ): (count: number, now: number) => void {
     const { words, base, mask, shift, valueAt } = this;
     const flagAt = valueAt + flag;
     const touchAll = this.toucher(slots);
@@ -344,6 +355,10 @@ export class FlowSlots {
           words[at + EXPIRES] <= now
         )
           slots[i] = -1;
+        else {
+          key0[i] = words[at + KEY];
+          key1[i] = words[at + KEY + 1];
+        }
       }
     }
 

@@ -78,6 +78,9 @@ export interface OutboundLookup {
   readonly keys: Int32Array;
   readonly hashes: Int32Array;
   readonly slots: Int32Array;
+  /** Of the bindings found, raw. */
+  readonly externalAddresses: Int32Array;
+  readonly externalPorts: Int32Array;
   find(count: number, now: number): void;
 }
 
@@ -87,6 +90,9 @@ export interface InboundLookup {
   readonly keys: Int32Array;
   readonly places: Int32Array;
   readonly slots: Int32Array;
+  /** Of the bindings found; keys as `portAndProtocol` makes them. */
+  readonly internalAddresses: Int32Array;
+  readonly internalKeys: Int32Array;
   find(count: number, now: number): void;
 }
 
@@ -179,8 +185,14 @@ export class NatBinding implements StateObject {
   /** Columns for looking up many internal endpoints at once; made once per thread. */
   outboundLookup(capacity: number): OutboundLookup {
     const [addresses, keys, hashes, slots] = columns(capacity);
-    const find = this.flows.finder2(addresses, keys, hashes, slots, DEAD);
-    return { addresses, keys, hashes, slots, find };
+    const [places, externalAddresses, externalPorts] = columns(capacity);
+    const findSlots = this.flows.finder2(addresses, keys, hashes, slots, places, DEAD);
+    const splitPlaces = this.places.splitter(places, externalAddresses, externalPorts);
+    const find = (count: number, now: number): void => {
+      findSlots(count, now);
+      splitPlaces(count);
+    };
+    return { addresses, keys, hashes, slots, externalAddresses, externalPorts, find };
   }
 
   /** Columns for looking up many external endpoints at once; made once per thread. */
@@ -188,13 +200,14 @@ export class NatBinding implements StateObject {
     const [addresses, keys, places, slots] = columns(capacity);
     const findPlaces = this.places.finder(addresses, keys, places);
     const findOwners = this.claims.ownerFinder(places, slots);
-    const check = this.flows.checker(slots, places, DEAD);
+    const [internalAddresses, internalKeys] = columns(capacity);
+    const check = this.flows.checker(slots, places, DEAD, internalAddresses, internalKeys);
     const find = (count: number, now: number): void => {
       findPlaces(count);
       findOwners(count);
       check(count, now);
     };
-    return { addresses, keys, places, slots, find };
+    return { addresses, keys, places, slots, internalAddresses, internalKeys, find };
   }
 
   /** The slot of an internal endpoint's valid binding, or `NONE`. */

@@ -177,13 +177,9 @@ export default defineMiddlebox({
       let sent = 0;
       for (let n = 0; n < outboundCount; n++) {
         const i = fromInside[n];
-        let slot = from.slots[n];
-        if (slot === NOBODY) {
-          slot = bind(i, n, now);
-          if (slot === NOBODY) continue;
-          from.slots[n] = slot;
-        } else refresh(i, slot, now);
-        rewrites.source(i, bindings.externalAddress(slot), bindings.externalPort(slot));
+        if (from.slots[n] !== NOBODY) refresh(i, from.slots[n], now);
+        else if (!bind(i, n, now)) continue;
+        rewrites.source(i, from.externalAddresses[n], from.externalPorts[n]);
         if (bindings.isExternal(destination[i])) hairpin(i, now);
         else {
           egress[i] = outside;
@@ -197,27 +193,29 @@ export default defineMiddlebox({
       let sent = 0;
       for (let n = 0; n < inboundCount; n++) {
         const i = fromOutside[n];
-        let slot = to.slots[n];
-        if (slot === NOBODY) {
-          slot = boundBefore(i, to.places[n], now);
-          if (slot === NOBODY) {
-            batch.drop(i, to.places[n] === NOBODY ? counters.not_external : counters.unsolicited);
-            continue;
-          }
+        if (to.slots[n] === NOBODY && !boundBefore(i, n, now)) {
+          batch.drop(i, to.places[n] === NOBODY ? counters.not_external : counters.unsolicited);
+          continue;
         }
-        rewrites.destination(i, bindings.internalAddress(slot), bindings.internalPort(slot));
+        rewrites.destination(i, to.internalAddresses[n], sourcePort(to.internalKeys[n]));
         egress[i] = inside;
         sent++;
       }
       batch.countMany(counters.inbound, sent);
     }
 
-    /** Whose a place is since the batch was looked up: not if a packet of the batch bound it that came after packet `i`. */
-    function boundBefore(i: number, place: number, now: number): number {
-      const slot = bindings.findInbound(place, now);
-      for (let n = 0; n < outboundCount && slot !== NONE; n++)
-        if (from.slots[n] === slot) return fromInside[n] < i ? slot : NONE;
-      return slot;
+    /** Whether a place was bound since the batch was looked up: by a packet before packet `i`, the `n`-th from outside. */
+    function boundBefore(i: number, n: number, now: number): boolean {
+      const slot = bindings.findInbound(to.places[n], now);
+      if (slot === NONE) return false;
+      for (let m = 0; m < outboundCount; m++) {
+        if (from.slots[m] !== slot) continue;
+        if (fromInside[m] > i) return false;
+        break;
+      }
+      to.internalAddresses[n] = bindings.internalAddress(slot);
+      to.internalKeys[n] = bindings.internalPort(slot);
+      return true;
     }
 
     function hairpin(i: number, now: number): void {
@@ -264,8 +262,17 @@ export default defineMiddlebox({
       return true;
     }
 
-    /** A new binding's slot, or `NONE` when there is none to be had, and then the packet is dropped. */
-    function bind(i: number, n: number, now: number): number {
+    /** Binds the `n`-th packet from inside. False when there is no binding to be had, and then the packet is dropped. */
+    function bind(i: number, n: number, now: number): boolean {
+      const slot = boundSlot(i, n, now);
+      if (slot === NONE) return false;
+      from.slots[n] = slot;
+      from.externalAddresses[n] = bindings.externalAddress(slot);
+      from.externalPorts[n] = bindings.externalPort(slot);
+      return true;
+    }
+
+    function boundSlot(i: number, n: number, now: number): number {
       const address = from.addresses[n];
       const key = from.keys[n];
       const hash = from.hashes[n];
