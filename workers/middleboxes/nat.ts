@@ -233,22 +233,22 @@ export default defineMiddlebox({
      * REQ-4, REQ-5), and leaves the binding as it is (REQ-6).
      */
     function error(i: number, now: number): void {
-      const fromInside = batch.port[i] === inside;
+      const isFromInside = port[i] === inside;
       if (!quoted.find(batch, i)) return batch.drop(i, counters.icmp_error);
-      if (fromInside && !errorFromInside(i, now)) return batch.drop(i, counters.icmp_error);
+      if (isFromInside && !errorFromInside(i, now)) return batch.drop(i, counters.icmp_error);
       const place = bindings.place(quoted.source, sourcePort(quoted.ports), quoted.protocol);
-      if (fromInside && place === NONE) {
+      if (isFromInside && place === NONE) {
         batch.forward(i, outside);
         batch.count1(counters.outbound);
         return;
       }
       // From outside, or about a packet that was turned round (REQ-7).
-      const slot = quoted.source === batch.destination[i] ? bindings.findInbound(place, now) : NONE;
+      const slot = quoted.source === destination[i] ? bindings.findInbound(place, now) : NONE;
       if (slot === NONE) return batch.drop(i, counters.icmp_error);
       quoted.rewriteSource(bindings.internalAddress(slot), bindings.internalPort(slot));
       rewriteDestination(batch, i, bindings.internalAddress(slot), 0);
       batch.forward(i, inside);
-      batch.count1(fromInside ? counters.hairpinned : counters.inbound);
+      batch.count1(isFromInside ? counters.hairpinned : counters.inbound);
     }
 
     /** The packet it is about was sent to a binding of ours: it is so again, for the outside. False if there is none. */
