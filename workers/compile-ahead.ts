@@ -2,7 +2,7 @@
  * Has V8 compile functions when their module is loaded, not when they are first called.
  *
  * So the first packets of a worker do not wait while the code they run through is read and compiled: a first ping through the
- * NAT and back took 9 ms, and takes 1 ms. Sending packets of our own through that code beforehand does as well, but only a
+ * NAT and back took 9 ms, and takes 1 to 2 ms. Sending packets of our own through that code beforehand does as well, but only a
  * second data plane could take them and leave the real one's state alone; and with two data planes in a thread each packet
  * costs three times as much (batch.ts).
  */
