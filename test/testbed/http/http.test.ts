@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { findTool } from '../../support/require.js';
+import { needs } from '../../support/require.js';
 import { Program } from '../program.js';
 import { bodyOf, bodyPath } from './body.js';
 import type { Fetched, Load } from './load.js';
@@ -52,7 +52,7 @@ describe('testbed/http', () => {
 
   for (const client of ['node', 'curl'] as const) {
     it(`downloads with ${client} and finds the right bytes right, others wrong`, async function () {
-      if (client === 'curl' && findTool('curl') === null) this.skip();
+      if (client === 'curl') needs(this, 'tool:curl');
       const right = await load({ client, origins: [await serve(bodyOf)] });
       assert.equal(right.length, 8);
       assert.ok(right.every((fetched) => fetched.ok && fetched.bytes === 1000 && fetched.connect_ms >= 0));
@@ -65,7 +65,7 @@ describe('testbed/http', () => {
     });
 
     it(`says why ${client} could not download`, async function () {
-      if (client === 'curl' && findTool('curl') === null) this.skip();
+      if (client === 'curl') needs(this, 'tool:curl');
       const origin = await serve(bodyOf);
       servers.pop()?.close();
       const [fetched] = await load({ client, origins: [origin], count: 1 });
