@@ -13,6 +13,7 @@ import { version } from './version.js';
 
 /** sysexits.h: the instance could not start, or could not go on. */
 const EXIT_SOFTWARE = 70;
+const EXIT_USAGE = 2;
 
 interface Options {
   readonly config: string;
@@ -24,15 +25,19 @@ const program = new Command('constellationd')
   .description('One instance of a Constellation cluster: middleboxes whose state all sites share.')
   .version(version(), '-V, --version')
   .option('-c, --config <file>', 'configuration', '/etc/constellation/constellation.yaml')
-  .option('--check', 'check the configuration, print every error as file:line:col: path: message, and exit')
+  .option(
+    '--check',
+    'check the file (not whether interfaces, addresses and folders are there), print every error as file:line:col: path: message, and exit',
+  )
   .option('--schema', 'print the JSON Schema of the configuration, for editors, and exit')
   .addHelpText(
     'after',
     `
 Signals: TERM and INT stop in order: traffic goes to the kernel again, what is logged is sent, then all ends.
-Exit codes: 0 stopped as asked · ${EXIT_CONFIG} the configuration is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
+Exit codes: 0 stopped as asked · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
 A running instance is asked with the command \`constellation\`.`,
   )
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT_USAGE))
   .action(main);
 
 async function main(options: Options): Promise<void> {

@@ -3,6 +3,7 @@
  * that bring their packets to it.
  */
 
+import { readlinkSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import type { AfXdpConfig, Config, PcapConfig } from '../conf/config.js';
 import type { Declaration } from '../workers/chain.js';
@@ -66,6 +67,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, workers: number): O
       const facts = interfaceFacts(port.interface);
       if (!facts.up)
         notes.push(`${port.interface} is down: no packet comes before it is up (ip link set ${port.interface} up)`);
+      if (isVirtual(port.interface)) notes.push(checksumNote(port.interface));
       if (facts.queues < workers) {
         throw new Error(
           `${port.interface} has ${facts.queues} receive queues and threads.workers names ${workers} cores: each worker needs a queue of its own (ethtool -L, or fewer cores)`,
@@ -118,6 +120,19 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, workers: number): O
     close();
     throw error;
   }
+}
+
+/** Interfaces without a device: veth, tap, bridges. */
+function isVirtual(name: string): boolean {
+  try {
+    return readlinkSync(`/sys/class/net/${name}`).includes('/virtual/');
+  } catch {
+    return false; // no sysfs here, or not of this network namespace
+  }
+}
+
+function checksumNote(name: string): string {
+  return `${name} is a virtual interface: programs at its other end leave checksums to hardware that is not there, and their packets are dropped further on, unless it is told to make them (ethtool -K PEER tx off)`;
 }
 
 function filterOf(chain: Declaration, port: number, hosts: readonly number[]): XdpFilter {

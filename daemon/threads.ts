@@ -47,6 +47,8 @@ const BACKOFF_MAX_MS = 5_000;
 /** A slot that ran this long starts its back-off anew. */
 const STEADY_MS = 30_000;
 
+const AS_ASKED = 'was ended as asked';
+
 interface Running {
   readonly slot: Slot;
   startedAt: number;
@@ -109,7 +111,7 @@ export class ThreadSupervisor {
   }
 
   /** Ends the slot's thread; it is recovered and started again. */
-  async restart(thread: number, reason = 'was ended as asked'): Promise<void> {
+  async restart(thread: number, reason = AS_ASKED): Promise<void> {
     const target = this.workerOf(thread);
     const running = this.running.find(({ slot }) => slot.thread === thread);
     if (target === undefined || running === undefined) throw new Error(`thread ${thread} is not running`);
@@ -171,7 +173,10 @@ export class ThreadSupervisor {
         return;
       }
       if (performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
-      onEvent('error', `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`);
+      onEvent(
+        running.ended === AS_ASKED ? 'info' : 'error',
+        `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`,
+      );
       try {
         // A task that threw leaves its thread alive, with what it had open and the core it was pinned to.
         await this.workerOf(slot.thread)?.terminate();
