@@ -156,11 +156,6 @@ export class FlowSlots {
     this.touched ^= this.words[this.base + ((hash & this.mask) << this.shift)];
   }
 
-  /** The same for a slot: `slot` may be any number. */
-  touchSlot(slot: number): void {
-    this.touch(slot);
-  }
-
   /** The slot of a key of two words, whether expired or not. `NONE` when it is not in the table. */
   find2(hash: number, key0: number, key1: number): number {
     const words = this.words;

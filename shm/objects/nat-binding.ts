@@ -153,12 +153,12 @@ export class NatBinding implements StateObject {
 
   // ——— Packet path: plain reads ———
 
-  /** Hash of an internal endpoint: computed once a packet, then given to `touchOutbound`, `findOutbound` and `add`. */
+  /** Hash of an internal endpoint: computed once a packet, then given to `findOutbound` and `add`. */
   hash(address: number, portAndProtocol: number): number {
     return this.flows.hash2(address, portAndProtocol);
   }
 
-  /** The place of a raw external address and port, `NONE` when it is none of ours: for `touchInbound`, `findInbound`. */
+  /** The place of a raw external address and port, `NONE` when it is none of ours: for `findInbound`. */
   place(externalAddress: number, externalPort: number, protocol: number): number {
     return this.places.find(externalAddress, externalPort, protocol);
   }
@@ -166,20 +166,6 @@ export class NatBinding implements StateObject {
   /** Whether a raw address is an external one. */
   isExternal(address: number): boolean {
     return this.places.has(address);
-  }
-
-  /** Starts fetching what `findOutbound` will read. Call it for a whole batch first, and the misses overlap. */
-  touchOutbound(hash: number): void {
-    this.flows.touch(hash);
-  }
-
-  /** Starts fetching a place's claim; `touchOwner`, once all of a batch are touched, what it leads to. */
-  touchInbound(place: number): void {
-    if (place !== NONE) this.claims.touch(place);
-  }
-
-  touchOwner(place: number): void {
-    if (place !== NONE) this.flows.touchSlot(this.claims.owner(place));
   }
 
   /** Columns for looking up many internal endpoints at once; made once per thread. */

@@ -53,17 +53,11 @@ export class PortClaims {
   readonly places: number;
   private readonly words: Int32Array;
   private readonly base: number;
-  private touched = 0;
 
   constructor(words: Int32Array, base: number, places: number) {
     this.words = words;
     this.base = base;
     this.places = places;
-  }
-
-  /** Brings a place's claim into the cache. */
-  touch(place: number): void {
-    this.touched ^= this.words[this.base + (place << SHIFT)];
   }
 
   /**

@@ -1,51 +1,15 @@
 /** Finding a flow beside the same structure in C (flow-find.c): rows of the benchmark `objects`. */
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { NONE } from '../../shm/none.js';
 import { flowTable } from '../../shm/objects/flow-table.js';
+import { CProgram, compile } from './c-program.js';
 import { NOW, nothing, Opened, pass, repeat, SIZES, spread } from './objects-frame.js';
 import { type BenchOptions, type BenchResult, median } from './result.js';
 
 const ROUNDS = 5;
-
-/** The C program as a process; `work` asks it to work for a while and tells nanoseconds per operation. */
-class CFlows {
-  private readonly child;
-  private readonly lines;
-
-  constructor(program: string, flows: number) {
-    this.child = spawn(program, [String(flows)], { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
-  }
-
-  async work(ms: number): Promise<number> {
-    this.child.stdin.write(`${Math.ceil(ms)}\n`);
-    const { value, done } = await this.lines.next();
-    if (done === true) throw new Error('flow-find ended early: see its message above');
-    const [operations, nanoseconds] = String(value).split(' ').map(Number);
-    return nanoseconds / operations;
-  }
-
-  async close(): Promise<void> {
-    this.child.stdin.end();
-    await once(this.child, 'close');
-  }
-}
-
-async function compile(folder: string): Promise<string> {
-  const source = fileURLToPath(new URL('../../../test/bench/flow-find.c', import.meta.url));
-  const program = join(folder, 'flow-find');
-  const cc = spawn('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
-  const [code] = (await once(cc, 'close')) as [number];
-  if (code !== 0) throw new Error(`cc could not compile ${source}`);
-  return program;
-}
 
 async function compare(program: string, flows: number, ms: number): Promise<[number, number]> {
   const { object, drain } = new Opened(flowTable({ capacity: flows, keyWords: 4, valueWords: 2 }));
@@ -76,7 +40,7 @@ async function compare(program: string, flows: number, ms: number): Promise<[num
     return found;
   };
   pass(add, drain, flows);
-  const c = new CFlows(program, flows);
+  const c = new CProgram(program, flows);
   try {
     await c.work(ms);
     repeat(find, nothing, flows, 2 * ms);
@@ -95,7 +59,7 @@ export async function flowsBesideC({ seconds }: BenchOptions): Promise<BenchResu
   const folder = await mkdtemp(join(tmpdir(), 'constellation-bench-'));
   const results: BenchResult[] = [];
   try {
-    const program = await compile(folder);
+    const program = await compile('flow-find', folder);
     for (const [label, flows] of SIZES) {
       const [value, baseline] = await compare(program, flows, (seconds * 1000) / 20);
       const name = `objects/flow table beside C, hit, ${label}`;

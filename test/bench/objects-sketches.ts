@@ -3,19 +3,16 @@
  * or `Set`; the count-min sketch beside the same structure in C (count-min.c). And that no operation allocates.
  */
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { type BloomFilter, bloom } from '../../shm/objects/bloom.js';
 import { countMin } from '../../shm/objects/count-min.js';
 import { type CountingBloom, countingBloom } from '../../shm/objects/counting-bloom.js';
 import { graph, type TrafficGraph } from '../../shm/objects/graph.js';
 import { type HyperLogLog, hyperLogLog } from '../../shm/objects/hyperloglog.js';
 import type { StateDefinition, StateObject } from '../../shm/objects/object.js';
+import { CProgram, compile } from './c-program.js';
 import {
   checkAllocation,
   NOW,
@@ -186,39 +183,6 @@ function countingRows(rows: Rows, label: string, keys: number): void {
 
 // ——— Count-min sketch, beside C ———
 
-/** The C program as a process; `work` asks it to work for a while and tells nanoseconds per operation. */
-class CSketch {
-  private readonly child;
-  private readonly lines;
-
-  constructor(program: string, width: number, depth: number, keys: number) {
-    this.child = spawn(program, [width, depth, keys].map(String), { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
-  }
-
-  async work(what: 'count' | 'value', ms: number): Promise<number> {
-    this.child.stdin.write(`${what} ${Math.ceil(ms)}\n`);
-    const { value, done } = await this.lines.next();
-    if (done === true) throw new Error('count-min ended early: see its message above');
-    const [operations, nanoseconds] = String(value).split(' ').map(Number);
-    return nanoseconds / operations;
-  }
-
-  async close(): Promise<void> {
-    this.child.stdin.end();
-    await once(this.child, 'close');
-  }
-}
-
-async function compile(folder: string): Promise<string> {
-  const source = fileURLToPath(new URL('../../../test/bench/count-min.c', import.meta.url));
-  const program = join(folder, 'count-min');
-  const cc = spawn('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
-  const [code] = (await once(cc, 'close')) as [number];
-  if (code !== 0) throw new Error(`cc could not compile ${source}`);
-  return program;
-}
-
 async function countMinRows(rows: Rows, label: string, keys: number, program: string, ms: number): Promise<void> {
   // As many cells in a row as keys, at most a million: at 4 M keys they are far out of the cache.
   const definition = countMin({ width: Math.min(keys, 1_000_000), depth: 4, members: 2 });
@@ -234,16 +198,16 @@ async function countMinRows(rows: Rows, label: string, keys: number, program: st
     for (let n = from; n < from + many; n++) sum += object.value2(spread(n), n);
     return sum;
   };
-  const c = new CSketch(program, object.width, object.depth, keys);
+  const c = new CProgram(program, object.width, object.depth, keys);
   for (const [what, work] of [
     ['count', count],
     ['value', value],
   ] as const) {
     const [ours, theirs]: [number[], number[]] = [[], []];
-    await c.work(what, ms);
+    await c.work(ms, what);
     repeat(work, opened.drain, keys, ms);
     for (let round = 0; round < ROUNDS; round++) {
-      theirs.push(await c.work(what, ms));
+      theirs.push(await c.work(ms, what));
       ours.push(repeat(work, opened.drain, keys, ms));
     }
     checkAllocation(`count-min ${what}`, work, opened.drain, keys);
@@ -268,7 +232,7 @@ export async function sketchRows(options: BenchOptions): Promise<BenchResult[]> 
   const rows = new Rows(options);
   const folder = await mkdtemp(join(tmpdir(), 'constellation-bench-'));
   try {
-    const program = await compile(folder);
+    const program = await compile('count-min', folder);
     const ms = (options.seconds * 1000) / STRETCHES;
     for (const [label, keys] of SIZES) await countMinRows(rows, label, keys, program, ms);
   } finally {
