@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { checkCommand, EXIT_CONFIG } from './check.js';
 import { loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
+import { generateKey } from './key-file.js';
 import { createLog } from './log.js';
 import { machineLine } from './machine.js';
 import { notifyReady, notifyStopping, startWatchdog } from './notify.js';
@@ -14,11 +15,14 @@ import { version } from './version.js';
 /** sysexits.h: the instance could not start, or could not go on. */
 const EXIT_SOFTWARE = 70;
 const EXIT_USAGE = 2;
+/** A key file was not made. */
+const EXIT_FAILED = 1;
 
 interface Options {
   readonly config: string;
   readonly check?: boolean;
   readonly schema?: boolean;
+  readonly generateKey?: string;
 }
 
 const program = new Command('constellationd')
@@ -30,11 +34,12 @@ const program = new Command('constellationd')
     'check the file (not whether interfaces, addresses and folders are there), print every error as file:line:col: path: message, and exit',
   )
   .option('--schema', 'print the JSON Schema of the configuration, for editors, and exit')
+  .option('--generate-key <file>', 'make a key file, or put a second key into it for a rotation, and exit')
   .addHelpText(
     'after',
     `
 Signals: TERM and INT stop in order: traffic goes to the kernel again, what is logged is sent, then all ends.
-Exit codes: 0 stopped as asked · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
+Exit codes: 0 stopped, or done, as asked · ${EXIT_FAILED} no key was made · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
 A running instance is asked with the command \`constellation\`.`,
   )
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT_USAGE))
@@ -43,6 +48,15 @@ A running instance is asked with the command \`constellation\`.`,
 async function main(options: Options): Promise<void> {
   if (options.schema) {
     process.stdout.write(await schemaText());
+    return;
+  }
+  if (options.generateKey !== undefined) {
+    try {
+      console.log(generateKey(options.generateKey));
+    } catch (error) {
+      console.error((error as Error).message);
+      process.exitCode = EXIT_FAILED;
+    }
     return;
   }
   if (options.check) {
