@@ -163,6 +163,11 @@ export class BloomFilter implements StateObject {
     return false;
   }
 
+  /** Nothing: what is local stays so, and another instance's places of a key are not ours. */
+  merge(): number {
+    return 0;
+  }
+
   /** The same everywhere: nothing is shared. */
   digest(): string {
     return NOTHING_SHARED;

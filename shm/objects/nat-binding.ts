@@ -13,11 +13,13 @@
 
 import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
+import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
 import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
 import { CONTENDED, type FlowSlots } from './flow-slots.js';
 import type { Journal } from './journal.js';
 import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
+import { NatMerge } from './nat-merge.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
 import { DEAD, NatTables, natTablesWords, PLACE, Rank } from './nat-tables.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
@@ -414,6 +416,11 @@ export class NatBinding implements StateObject {
 
   coalesce(_op: number, words: Int32Array, earlier: number, later: number, _length: number): boolean {
     return coalesceNatRecords(words, earlier, later);
+  }
+
+  /** Every flow and every claim of the other's region, as if it had told them. */
+  merge(from: Region, now: number): number {
+    return new NatMerge(this.id, this.tables, this.capacity, from, now).run();
   }
 
   recover(writerId: number, journal: Journal, logPosition: number): number {

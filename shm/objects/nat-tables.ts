@@ -182,7 +182,10 @@ export class NatTables {
 
   // ——— Joining a record into the state; all locks held ———
 
-  /** Joins the record's claim. `slot`: where the key's flow is or will be, or `NONE`. Returns whether the claim changed. */
+  /**
+   * Joins the record's claim; of generation 0, that is none. `slot`: where the key's flow is or will be, or `NONE`. Returns
+   * whether the claim changed.
+   */
   joinClaim(slot: number, now: number): boolean {
     const { flows, claims, record, tx } = this;
     const { place, claimGeneration, address, portAndProtocol } = record;
@@ -193,7 +196,7 @@ export class NatTables {
       return false;
     }
     const rival = owner !== slot && !mine && this.isBound(owner, place);
-    if (!claims.wouldSupersede(place, claimGeneration, address, portAndProtocol)) return false;
+    if (claimGeneration === 0 || !claims.wouldSupersede(place, claimGeneration, address, portAndProtocol)) return false;
     if (rival) {
       tx.set(flows.wordOf(owner, DEAD), 1);
       if (flows.expires(owner) > now) this.count('collisions');

@@ -1,0 +1,101 @@
+/**
+ * Takes another instance's bindings into ours: a snapshot, or the other half of a healed partition.
+ *
+ * Flows and claims are joined each for itself (nat-tables.ts), so it matters to no result in which order that happens. Living
+ * flows are first all the same, each with its claim in one step: a claim without its flow looks like a free port to the
+ * workers, who go on meanwhile. Then come the claims whose flow is gone or bound elsewhere, then the flows that lost theirs.
+ */
+
+import type { Region } from '../region.js';
+import { CONTENDED } from './flow-slots.js';
+import { ENTRY_WORDS, NatTables } from './nat-tables.js';
+import { Applied, merged } from './object.js';
+import { tryAgain } from './transaction.js';
+
+/** Entries are walked over, not searched for. */
+const NO_SECRET = new Int32Array(4);
+
+export class NatMerge {
+  private readonly id: number;
+  private readonly ours: NatTables;
+  private readonly theirs: NatTables;
+  private readonly now: number;
+  private readonly entry = new Int32Array(ENTRY_WORDS);
+  private changed = 0;
+
+  constructor(id: number, ours: NatTables, flows: number, from: Region, now: number) {
+    this.id = id;
+    this.ours = ours;
+    this.theirs = new NatTables(
+      { id, region: from, secret: NO_SECRET, writer: null, memberIndex: 0, memberCount: 1 },
+      flows,
+      ours.places,
+    );
+    this.now = now;
+  }
+
+  /** How many flows and claims changed ours. What finds no room, or is none, is counted as such. */
+  run(): number {
+    this.flows(false);
+    this.claims();
+    this.flows(true);
+    return this.changed;
+  }
+
+  private flows(dead: boolean): void {
+    const { theirs, entry } = this;
+    const { record } = this.ours;
+    for (let slot = 0; slot < theirs.flows.slots; slot++) {
+      if (!theirs.flows.isUsed(slot) || !theirs.flows.read(slot, entry, 0) || (entry[6] !== 0) !== dead) continue;
+      [record.generation, record.expires, record.rank, record.address, record.portAndProtocol, record.place] = entry;
+      const { place, address, portAndProtocol } = record;
+      const isPlace = theirs.places.isValid(place, portAndProtocol >>> 16);
+      record.claimGeneration = isPlace ? theirs.claims.generation(place) : 0;
+      this.join(isPlace && theirs.claims.isOwnedBy(place, address, portAndProtocol));
+    }
+  }
+
+  private claims(): void {
+    const { theirs } = this;
+    const { record } = this.ours;
+    for (let place = 0; place < theirs.claims.places; place++) {
+      record.claimGeneration = theirs.claims.generation(place);
+      if (record.claimGeneration === 0) continue;
+      record.place = place;
+      record.address = theirs.claims.key0(place);
+      record.portAndProtocol = theirs.claims.key1(place);
+      // In order to be checked: the time before all others.
+      record.generation = 1;
+      record.expires = 1;
+      record.rank = 0;
+      this.join(true);
+    }
+  }
+
+  /** Joins the record in hand, with its claim or without. */
+  private join(withClaim: boolean): void {
+    const { ours, now } = this;
+    const { record, key } = ours;
+    if (!ours.isHonest(now)) {
+      ours.count('malformed');
+      return;
+    }
+    if (!withClaim) record.claimGeneration = 0;
+    const { claimGeneration, generation, rank, place, expires } = record;
+    key[0] = record.address;
+    key[1] = record.portAndProtocol;
+    for (let tries = 1; ; tries++) {
+      const applied = ours.tryApply(ours.flows.hash2(key[0], key[1]), now);
+      if (applied !== CONTENDED) {
+        this.changed += merged(applied, this.id);
+        return;
+      }
+      if (!tryAgain(tries, true)) {
+        ours.count('contended');
+        merged(Applied.BUSY, this.id);
+      }
+      // A try may have left the join of both in it.
+      Object.assign(record, { claimGeneration, generation, rank, place, expires });
+    }
+  }
+}
