@@ -1,19 +1,32 @@
 /**
- * The acknowledgement board: what the send and the receive thread of an instance tell each other. It is level-triggered:
+ * The acknowledgement board: what the threads of an instance tell each other about replication. It is level-triggered:
  * no queue that could fill, each side reads the other's latest state when it needs it, and a thread that died and was
  * started again finds here what its predecessor knew.
  *
- *     header                                        objects, members, our incarnation          written once, at creation
- *     per object: line of the receive thread        owed, owedAt, changes
- *                 line of the send thread           served, hungry, numbered, sequence, datagram
- *     per (object, member): cell `reception`        what we have of that origin                written by the receive thread
- *     per (object, member): cell `acknowledged`     what that member has of ours               written by the receive thread
- *     per member:           cell `peer`             incarnation, last heard, round trips       written by the receive thread
+ *     header                                     objects, members, our incarnation            written once, at creation
+ *                                                status: JOINING, READY or LEAVING            written by main
+ *                                                disowned                                     written by the receive thread
+ *     per object: line of the receive thread     owed, owedAt, changes
+ *                 line of the send thread        served, hungry, numbered, sequence, datagram
+ *     per (object, origin): cell `reception`     what we have of that origin's present life   written by the receive thread
+ *                           cell `former`        what we have of its former life              written by the receive thread
+ *     per (object, member, origin): cell `vector`        what that member has of that origin  written by the receive thread
+ *                                   cell `formerVector`  …of the origin's former life         written by the receive thread
+ *     per member:           cell `peer`          incarnation, last heard, round trips, flags  written by the receive thread
+ *                           cell `life`          which lives of it are believed, and over     written by the receive thread
+ *     per (object, member): cell `attachment`    how we stand with it as a sender             written by the send thread
  *
- * Members and objects are indices; our own cells stay empty. Times are `monotonicMs()`, one clock for all threads.
+ * Members (*slots*) and objects are indices; our own cells stay empty, but that vectors about the origin that is ourselves are
+ * what the members acknowledged. Times are `monotonicMs()`, one clock for all threads.
+ *
+ * **Memory.** A vector cell has 2.2 KB, so that it can hold `MAX_RANGES`, and there are 2 n (n + 1) of an object: 55 KB for 3
+ * members, 310 KB for 8, 18.5 MB for 64, of which the half about former lives, and slots nobody has, are never touched and
+ * so cost no memory.
  *
  * | word       | meaning                                                                                                 |
  * | ---------- | ------------------------------------------------------------------------------------------------------- |
+ * | `status`   | bits of `PeerFlag`; 0 is READY. The send thread says so in every message                               |
+ * | `disowned` | 1: the others have declared our life over: we must begin another one                                   |
  * | `owed`     | messages received so far that ask for an acknowledgement                                                |
  * | `served`   | value of `owed` up to which the send thread has acknowledged                                            |
  * | `changes`  | times any cell of the object, or of a peer, was written: the send thread looks no further if it is equal |
@@ -25,11 +38,23 @@
  * so either the receive thread sees that its last ring was served and rings again, or the send thread sees more owed.
  */
 
+import {
+  ATTACHMENT_FLOATS,
+  type AttachmentRecord,
+  LIFE_FLOATS,
+  type LifeRecord,
+  PEER_FLOATS,
+  type PeerRecord,
+  VECTOR_FLOATS,
+  type VectorRecord,
+} from './board-records.js';
 import { Region } from './region.js';
 import { BYTES_PER_LINE, LINE, roundUp, struct } from './struct.js';
 import { VersionedCells } from './versioned.js';
 
-const HEADER = struct({ objects: 1, members: 1, incarnation: 2 });
+export { MAX_RANGES, PeerFlag, PeerRecord, VectorRecord } from './board-records.js';
+
+const HEADER = struct({ objects: 1, members: 1, incarnation: 2, status: LINE, disowned: LINE });
 const CHANNEL = struct({
   owed: LINE,
   changes: 1,
@@ -41,178 +66,28 @@ const CHANNEL = struct({
   datagram: 2,
 });
 
-/** Out-of-order ranges a reception vector can hold; what would need more is not accepted. */
-export const MAX_RANGES = 64;
-
-const VECTOR = { incarnation: 0, contiguous: 1, highest: 2, datagram: 3, stamp: 4, arrival: 5, ranges: 6 } as const;
-const VECTOR_FLOATS = VECTOR.ranges + 1 + 2 * MAX_RANGES;
-const PEER = {
-  incarnation: 0,
-  heardAt: 1,
-  latest: 2,
-  minimum: 3,
-  average: 4,
-  smoothed: 5,
-  variation: 6,
-  samples: 7,
-} as const;
-const PEER_FLOATS = PEER.samples + 1;
-
-/**
- * Which of one origin's sequence numbers one member has: everything through `contiguous`, and the ranges beyond it, in
- * ascending order, never touching each other. Fields that a kind of cell does not use stay 0.
- */
-export class VectorRecord {
-  readonly floats = new Float64Array(VECTOR_FLOATS);
-
-  /** Incarnation the record speaks of; 0 while nothing is known. */
-  get incarnation(): number {
-    return this.floats[VECTOR.incarnation];
-  }
-  set incarnation(value: number) {
-    this.floats[VECTOR.incarnation] = value;
-  }
-  get contiguous(): number {
-    return this.floats[VECTOR.contiguous];
-  }
-  set contiguous(value: number) {
-    this.floats[VECTOR.contiguous] = value;
-  }
-  /** Highest number the origin said it has sent. */
-  get highest(): number {
-    return this.floats[VECTOR.highest];
-  }
-  set highest(value: number) {
-    this.floats[VECTOR.highest] = value;
-  }
-  /** Latest datagram number received on this channel. */
-  get datagram(): number {
-    return this.floats[VECTOR.datagram];
-  }
-  set datagram(value: number) {
-    this.floats[VECTOR.datagram] = value;
-  }
-  /** That datagram's send timestamp, in its sender's microseconds. */
-  get stamp(): number {
-    return this.floats[VECTOR.stamp];
-  }
-  set stamp(value: number) {
-    this.floats[VECTOR.stamp] = value;
-  }
-  /** When that datagram came, in our milliseconds. */
-  get arrivalMs(): number {
-    return this.floats[VECTOR.arrival];
-  }
-  set arrivalMs(value: number) {
-    this.floats[VECTOR.arrival] = value;
-  }
-  get ranges(): number {
-    return this.floats[VECTOR.ranges];
-  }
-  set ranges(value: number) {
-    this.floats[VECTOR.ranges] = value;
-  }
-
-  /** First number of range `i`. */
-  start(i: number): number {
-    return this.floats[VECTOR.ranges + 1 + 2 * i];
-  }
-  /** Last number of range `i`. */
-  end(i: number): number {
-    return this.floats[VECTOR.ranges + 2 + 2 * i];
-  }
-  setRange(i: number, start: number, end: number): void {
-    this.floats[VECTOR.ranges + 1 + 2 * i] = start;
-    this.floats[VECTOR.ranges + 2 + 2 * i] = end;
-  }
-
-  get used(): number {
-    return VECTOR.ranges + 1 + 2 * this.ranges;
-  }
-
-  has(sequence: number): boolean {
-    if (sequence <= this.contiguous) return true;
-    for (let i = 0; i < this.ranges; i++) {
-      if (sequence < this.start(i)) return false;
-      if (sequence <= this.end(i)) return true;
-    }
-    return false;
-  }
-
-  /** How many of the numbers through `highest` are not here. */
-  missing(highest: number): number {
-    let missing = Math.max(0, highest - this.contiguous);
-    for (let i = 0; i < this.ranges; i++) missing -= this.end(i) - this.start(i) + 1;
-    return Math.max(0, missing);
-  }
-
-  clear(): void {
-    this.floats.fill(0);
-  }
-}
-
-/** What is known of a member itself, over all objects. Times in milliseconds; round trips 0 while `samples` is 0. */
-export class PeerRecord {
-  readonly floats = new Float64Array(PEER_FLOATS);
-
-  get incarnation(): number {
-    return this.floats[PEER.incarnation];
-  }
-  set incarnation(value: number) {
-    this.floats[PEER.incarnation] = value;
-  }
-  /** When a message of its present incarnation last came; meaningless while `incarnation` is 0. */
-  get heardAt(): number {
-    return this.floats[PEER.heardAt];
-  }
-  set heardAt(value: number) {
-    this.floats[PEER.heardAt] = value;
-  }
-  get latest(): number {
-    return this.floats[PEER.latest];
-  }
-  /** Over the sliding window of samples. */
-  get minimum(): number {
-    return this.floats[PEER.minimum];
-  }
-  /** Over the sliding window of samples. */
-  get average(): number {
-    return this.floats[PEER.average];
-  }
-  /** SRTT of RFC 6298. */
-  get smoothed(): number {
-    return this.floats[PEER.smoothed];
-  }
-  /** RTTVAR of RFC 6298. */
-  get variation(): number {
-    return this.floats[PEER.variation];
-  }
-  get samples(): number {
-    return this.floats[PEER.samples];
-  }
-
-  setRoundTrip(latest: number, minimum: number, average: number, smoothed: number, variation: number): void {
-    this.floats[PEER.latest] = latest;
-    this.floats[PEER.minimum] = minimum;
-    this.floats[PEER.average] = average;
-    this.floats[PEER.smoothed] = smoothed;
-    this.floats[PEER.variation] = variation;
-    this.floats[PEER.samples]++;
-  }
-}
-
 interface Places {
   readonly channels: number;
   readonly vectors: number;
   readonly peers: number;
+  readonly lives: number;
+  readonly attachments: number;
   readonly bytes: number;
+}
+
+/** Vector cells of one object: what we have of each origin's present and former life, and what each member has. */
+function vectorsPerObject(members: number): number {
+  return 2 * members * (members + 1);
 }
 
 function places(objects: number, members: number): Places {
   const channels = roundUp(HEADER.bytes, BYTES_PER_LINE);
   const vectors = channels + objects * CHANNEL.bytes;
-  const peers = vectors + VersionedCells.bytes(2 * objects * members, VECTOR_FLOATS);
-  return { channels, vectors, peers, bytes: peers + VersionedCells.bytes(members, PEER_FLOATS) };
+  const peers = vectors + VersionedCells.bytes(objects * vectorsPerObject(members), VECTOR_FLOATS);
+  const lives = peers + VersionedCells.bytes(members, PEER_FLOATS);
+  const attachments = lives + VersionedCells.bytes(members, LIFE_FLOATS);
+  const bytes = attachments + VersionedCells.bytes(objects * members, ATTACHMENT_FLOATS);
+  return { channels, vectors, peers, lives, attachments, bytes };
 }
 
 /** Memory for a board. `incarnation`: whole, 1 … 2^53−1, new at every start of the instance. Main thread, once. */
@@ -231,10 +106,13 @@ export class AckBoard {
   readonly members: number;
   /** Our own incarnation. */
   readonly incarnation: number;
+  private readonly header: Int32Array;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly vectors: VersionedCells;
   private readonly peers: VersionedCells;
+  private readonly lives: VersionedCells;
+  private readonly attachments: VersionedCells;
 
   constructor(buffer: SharedArrayBuffer) {
     const header = new Int32Array(buffer, 0, HEADER.words);
@@ -246,26 +124,47 @@ export class AckBoard {
     const channels = new Region(buffer, place.channels, this.objects * CHANNEL.bytes);
     this.i32 = channels.i32();
     this.f64 = channels.f64();
-    this.vectors = new VersionedCells(
-      new Region(buffer, place.vectors, place.peers - place.vectors),
-      2 * this.objects * this.members,
-      VECTOR_FLOATS,
-    );
-    this.peers = new VersionedCells(
-      new Region(buffer, place.peers, place.bytes - place.peers),
-      this.members,
-      PEER_FLOATS,
-    );
+    const cells = (at: number, count: number, floats: number): VersionedCells =>
+      new VersionedCells(new Region(buffer, at, VersionedCells.bytes(count, floats)), count, floats);
+    this.header = header;
+    this.vectors = cells(place.vectors, this.objects * vectorsPerObject(this.members), VECTOR_FLOATS);
+    this.peers = cells(place.peers, this.members, PEER_FLOATS);
+    this.lives = cells(place.lives, this.members, LIFE_FLOATS);
+    this.attachments = cells(place.attachments, this.objects * this.members, ATTACHMENT_FLOATS);
+  }
+
+  // Written by main.
+
+  /** Bits of `PeerFlag`; 0: READY. */
+  setStatus(status: number): void {
+    Atomics.store(this.header, HEADER.at.status, status);
   }
 
   // Written by the receive thread.
 
-  writeReception(object: number, member: number, record: VectorRecord): void {
-    this.vectors.write(this.cell(object, member), record.floats, record.used);
+  writeReception(object: number, origin: number, record: VectorRecord): void {
+    this.vectors.write(this.ownCell(object, origin), record.floats, record.used);
   }
 
-  writeAcknowledged(object: number, member: number, record: VectorRecord): void {
-    this.vectors.write(this.cell(object, member) + 1, record.floats, record.used);
+  writeFormer(object: number, origin: number, record: VectorRecord): void {
+    this.vectors.write(this.ownCell(object, origin) + 1, record.floats, record.used);
+  }
+
+  writeVector(object: number, member: number, origin: number, record: VectorRecord): void {
+    this.vectors.write(this.memberCell(object, member, origin), record.floats, record.used);
+  }
+
+  writeFormerVector(object: number, member: number, origin: number, record: VectorRecord): void {
+    this.vectors.write(this.memberCell(object, member, origin) + 1, record.floats, record.used);
+  }
+
+  writeLife(member: number, record: LifeRecord): void {
+    this.lives.write(member, record.floats, LIFE_FLOATS);
+  }
+
+  /** The others take us for dead. */
+  setDisowned(): void {
+    Atomics.store(this.header, HEADER.at.disowned, 1);
   }
 
   writePeer(member: number, record: PeerRecord): void {
@@ -308,19 +207,61 @@ export class AckBoard {
     this.f64[(object * CHANNEL.words + CHANNEL.at.datagram) >> 1] = datagram;
   }
 
+  writeAttachment(object: number, member: number, record: AttachmentRecord): void {
+    this.attachments.write(object * this.members + member, record.floats, ATTACHMENT_FLOATS);
+  }
+
   // Read by anyone.
 
+  get status(): number {
+    return Atomics.load(this.header, HEADER.at.status);
+  }
+
+  get isDisowned(): boolean {
+    return Atomics.load(this.header, HEADER.at.disowned) !== 0;
+  }
+
   /** Copies the cell into `into`; returns its version, 0 while it was never written. */
-  readReception(object: number, member: number, into: VectorRecord): number {
-    return this.vectors.read(this.cell(object, member), into.floats);
+  readReception(object: number, origin: number, into: VectorRecord): number {
+    return this.vectors.read(this.ownCell(object, origin), into.floats);
   }
 
-  receptionVersion(object: number, member: number): number {
-    return this.vectors.version(this.cell(object, member));
+  receptionVersion(object: number, origin: number): number {
+    return this.vectors.version(this.ownCell(object, origin));
   }
 
-  readAcknowledged(object: number, member: number, into: VectorRecord): number {
-    return this.vectors.read(this.cell(object, member) + 1, into.floats);
+  readFormer(object: number, origin: number, into: VectorRecord): number {
+    return this.vectors.read(this.ownCell(object, origin) + 1, into.floats);
+  }
+
+  formerVersion(object: number, origin: number): number {
+    return this.vectors.version(this.ownCell(object, origin) + 1);
+  }
+
+  /** What the member said it has of the origin's present life. */
+  readVector(object: number, member: number, origin: number, into: VectorRecord): number {
+    return this.vectors.read(this.memberCell(object, member, origin), into.floats);
+  }
+
+  vectorVersion(object: number, member: number, origin: number): number {
+    return this.vectors.version(this.memberCell(object, member, origin));
+  }
+
+  /** What the member said it has of the origin's former life, of which it takes nothing more but repairs. */
+  readFormerVector(object: number, member: number, origin: number, into: VectorRecord): number {
+    return this.vectors.read(this.memberCell(object, member, origin) + 1, into.floats);
+  }
+
+  formerVectorVersion(object: number, member: number, origin: number): number {
+    return this.vectors.version(this.memberCell(object, member, origin) + 1);
+  }
+
+  readLife(member: number, into: LifeRecord): number {
+    return this.lives.read(member, into.floats);
+  }
+
+  readAttachment(object: number, member: number, into: AttachmentRecord): number {
+    return this.attachments.read(object * this.members + member, into.floats);
   }
 
   readPeer(member: number, into: PeerRecord): number {
@@ -362,7 +303,11 @@ export class AckBoard {
     return this.f64[(object * CHANNEL.words + CHANNEL.at.datagram) >> 1];
   }
 
-  private cell(object: number, member: number): number {
-    return 2 * (object * this.members + member);
+  private ownCell(object: number, origin: number): number {
+    return object * vectorsPerObject(this.members) + 2 * origin;
+  }
+
+  private memberCell(object: number, member: number, origin: number): number {
+    return object * vectorsPerObject(this.members) + 2 * ((member + 1) * this.members + origin);
   }
 }

@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { AckBoard, createAckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { AckBoard, createAckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { AttachmentRecord, BARRED_MAX, LifeRecord } from '../../shm/board-records.js';
 import { Region } from '../../shm/region.js';
 import { VersionedCells } from '../../shm/versioned.js';
 import type { WriterTask } from './versioned-writer.js';
@@ -63,14 +64,29 @@ describe('acknowledgement board', () => {
     const board = new AckBoard(buffer);
     const vector = new VectorRecord();
     vector.incarnation = 5;
+    const attachment = new AttachmentRecord();
+    const cellValue = (object: number, member: number, origin: number): number => object * 100 + member * 10 + origin;
+    const life = new LifeRecord();
+    life.current = 8;
+    life.bar(7);
+    board.writeLife(2, life);
+    board.setStatus(PeerFlag.JOINING);
     for (let object = 0; object < 3; object++) {
       for (let member = 0; member < 4; member++) {
         vector.contiguous = object * 100 + member;
         vector.setRange(0, 1000, 1001);
         vector.ranges = 1;
         board.writeReception(object, member, vector);
-        vector.contiguous += 50;
-        board.writeAcknowledged(object, member, vector);
+        for (let origin = 0; origin < 4; origin++) {
+          vector.contiguous = cellValue(object, member, origin);
+          board.writeVector(object, member, origin, vector);
+          vector.contiguous += 1000;
+          board.writeFormerVector(object, member, origin, vector);
+        }
+        vector.contiguous = 5000 + cellValue(object, member, 0);
+        board.writeFormer(object, member, vector);
+        attachment.owedRecords = object * 10 + member;
+        board.writeAttachment(object, member, attachment);
       }
       board.setNumbered(object, 2 ** 52 + object);
       board.setSequence(object, 2 ** 53 - 1 - object);
@@ -92,8 +108,16 @@ describe('acknowledgement board', () => {
         assert.equal(other.readReception(object, member, vector), 1);
         assert.equal(vector.contiguous, object * 100 + member);
         assert.equal(vector.missing(1001), 999 - vector.contiguous);
-        other.readAcknowledged(object, member, vector);
-        assert.equal(vector.contiguous, object * 100 + member + 50);
+        for (let origin = 0; origin < 4; origin++) {
+          assert.equal(other.readVector(object, member, origin, vector), 1);
+          assert.equal(vector.contiguous, cellValue(object, member, origin));
+          assert.equal(other.readFormerVector(object, member, origin, vector), 1);
+          assert.equal(vector.contiguous, 1000 + cellValue(object, member, origin));
+        }
+        assert.equal(other.readFormer(object, member, vector), 1);
+        assert.equal(vector.contiguous, 5000 + cellValue(object, member, 0));
+        other.readAttachment(object, member, attachment);
+        assert.equal(attachment.owedRecords, object * 10 + member);
       }
       assert.equal(other.numbered(object), 2 ** 52 + object);
       assert.equal(other.sequence(object), 2 ** 53 - 1 - object);
@@ -104,6 +128,10 @@ describe('acknowledgement board', () => {
       assert.equal(other.changes(object), 1);
       assert.equal(other.hungry(object), false);
     }
+    assert.equal(other.status, PeerFlag.JOINING);
+    const lived = new LifeRecord();
+    other.readLife(2, lived);
+    assert.deepEqual(lived.floats, life.floats);
     const read = new PeerRecord();
     assert.equal(other.readPeer(2, read), 0);
     assert.equal(other.readPeer(3, read), 1);
@@ -114,5 +142,37 @@ describe('acknowledgement board', () => {
     assert.throws(() => new AckBoard(new SharedArrayBuffer(4096)), /not an acknowledgement board/);
     assert.throws(() => createAckBoard(1, 1, 0), /incarnation 0/);
     assert.throws(() => createAckBoard(1, 1, 2 ** 53), /incarnation/);
+  });
+
+  it('remembers which lives are over, with room for as many as ever come', () => {
+    const life = new LifeRecord();
+    life.closedThrough = 10;
+    for (let i = 0; i < 3 * BARRED_MAX; i++) {
+      const over = 20 + ((i * 7) % (3 * BARRED_MAX));
+      life.bar(over);
+      assert.ok(life.isOver(over));
+    }
+    assert.ok(life.isOver(10) && !life.isOver(1000));
+    assert.ok(life.closedThrough > 10, 'those it has no room for are over by their order');
+    for (let over = 20; over < 20 + 3 * BARRED_MAX; over++) assert.ok(life.isOver(over));
+    assert.equal(life.barred, BARRED_MAX);
+  });
+
+  it('compares vectors number by number', () => {
+    const [a, b] = [new VectorRecord(), new VectorRecord()];
+    for (const vector of [a, b]) {
+      vector.incarnation = 3;
+      vector.contiguous = 5;
+      vector.setRange(0, 8, 9);
+      vector.ranges = 1;
+    }
+    assert.ok(a.equals(b));
+    assert.equal(a.last, 9);
+    b.setRange(0, 8, 10);
+    assert.ok(!a.equals(b));
+    b.ranges = 0;
+    assert.ok(!a.equals(b));
+    a.setExcluded(1, 2 ** 31);
+    assert.deepEqual([a.excludes(0), a.excludes(1), a.excludes(62), a.excludes(63)], [true, false, false, true]);
   });
 });

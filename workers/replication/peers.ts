@@ -42,7 +42,7 @@ export function readPeers(buffer: SharedArrayBuffer, settings: ReplicationSettin
     if (index === self) return;
     const peer = new PeerRecord();
     board.readPeer(index, peer);
-    const objects = Array.from({ length: board.objects }, (_, object) => readObject(board, object, index));
+    const objects = Array.from({ length: board.objects }, (_, object) => readObject(board, object, index, self));
     const heard = peer.incarnation !== 0;
     const heardMsAgo = heard ? Math.max(0, now - peer.heardAt) : null;
     statuses.push({
@@ -62,11 +62,11 @@ export function readPeers(buffer: SharedArrayBuffer, settings: ReplicationSettin
   return statuses;
 }
 
-function readObject(board: AckBoard, object: number, member: number): PeerObject {
+function readObject(board: AckBoard, object: number, member: number, self: number): PeerObject {
   const theirs = new VectorRecord();
   const ours = new VectorRecord();
   board.readReception(object, member, theirs);
-  board.readAcknowledged(object, member, ours);
+  board.readVector(object, member, self, ours);
   return {
     object,
     unacknowledged: ours.missing(board.numbered(object)),

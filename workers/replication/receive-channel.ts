@@ -1,5 +1,5 @@
 /**
- * The receiving side of one channel towards one other member: what we have of its units, and what it has of ours.
+ * The receiving side of one channel towards one other member: what we have of its units.
  *
  * A unit is applied whole, and known from then on; so exactly once in each life of its origin, but for two exceptions below:
  *
@@ -23,7 +23,7 @@
  * without its state, or one that was given up, ever sees that.
  */
 
-import { type AckBoard, VectorRecord } from '../../shm/ack-board.js';
+import type { AckBoard } from '../../shm/ack-board.js';
 import { Applied, type StateObject } from '../../shm/objects/object.js';
 import type { MessageReader } from './message.js';
 import type { Counts } from './metrics.js';
@@ -41,7 +41,6 @@ export interface ReceiveContext {
 
 export class ReceiveChannel {
   readonly reception = new Reception();
-  readonly acknowledged = new VectorRecord();
   /** Latest of our datagram numbers that an echo gave a round trip for. */
   echoed: number;
   private readonly object: StateObject;
@@ -60,7 +59,6 @@ export class ReceiveChannel {
     this.reorder = object.delivery === 'in-order' ? new ReorderBuffer(context.reorderBytes) : null;
     this.echoed = context.board.datagram(object.id);
     context.board.readReception(object.id, origin, this.reception);
-    context.board.readAcknowledged(object.id, origin, this.acknowledged);
     // What was buffered died with the last thread. The origin still has it: it holds on to all beyond `contiguous`.
     if (this.reorder !== null) this.reception.forgetRanges();
   }
@@ -69,33 +67,12 @@ export class ReceiveChannel {
     return this.reorder === null ? 0 : this.reorder.bytes;
   }
 
-  /** The member started again: it has nothing of ours, and its numbers begin anew. */
+  /** The member started again: its numbers begin anew. */
   reset(): void {
     this.reception.clear();
-    this.acknowledged.clear();
     this.reorder?.clear();
     this.heldFirst = 0;
     this.context.board.writeReception(this.object.id, this.origin, this.reception);
-    this.context.board.writeAcknowledged(this.object.id, this.origin, this.acknowledged);
-  }
-
-  /**
-   * Takes in the entry the reader stands at, which is about us. Returns whether it told anything: an entry from before
-   * the last one heard does not.
-   */
-  takeAcknowledgement(reader: MessageReader): boolean {
-    const { acknowledged } = this;
-    if (reader.datagram <= acknowledged.datagram) return false;
-    acknowledged.incarnation = reader.incarnation;
-    acknowledged.datagram = reader.datagram;
-    acknowledged.contiguous = Math.max(acknowledged.contiguous, reader.contiguous);
-    let ranges = 0;
-    for (let i = 0; i < reader.ranges; i++)
-      if (reader.rangeStart(i) > acknowledged.contiguous)
-        acknowledged.setRange(ranges++, reader.rangeStart(i), reader.rangeEnd(i));
-    acknowledged.ranges = ranges;
-    this.context.board.writeAcknowledged(this.object.id, this.origin, acknowledged);
-    return true;
   }
 
   /** Takes in what the message says of its origin, and its units. `coarse`: seconds for the state objects. */

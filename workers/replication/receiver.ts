@@ -16,6 +16,7 @@ import type { Counts } from './metrics.js';
 import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
 import { RoundTrip } from './round-trip.js';
 import { messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
+import { Vectors } from './vectors.js';
 
 export interface ReceiverOptions {
   readonly settings: ReplicationSettings;
@@ -43,6 +44,7 @@ export class Receiver {
   private readonly indexOf = new Map<number, number>();
   private readonly peers: PeerRecord[];
   private readonly lives: Lives;
+  private readonly vectors: Vectors;
   private readonly roundTrips: RoundTrip[];
   /** [object][member] */
   private readonly channels: readonly (readonly ReceiveChannel[])[];
@@ -70,6 +72,7 @@ export class Receiver {
       return record;
     });
     this.lives = new Lives(settings);
+    this.vectors = new Vectors(board);
     this.roundTrips = settings.members.map(() => new RoundTrip());
     const context: ReceiveContext = {
       board,
@@ -101,7 +104,7 @@ export class Receiver {
     const member = this.indexOf.get(this.reader.sender) as number;
     const channel = this.channels[object][member];
     this.hear(member, now);
-    const told = this.takeAcknowledgements(channel, member, now);
+    const told = this.takeEntries(channel, member, now);
     channel.takeUnits(this.reader, now, coarse);
     this.board.writePeer(member, this.peers[member]);
     this.board.noteChange(object);
@@ -148,20 +151,25 @@ export class Receiver {
 
   private restarted(member: number): void {
     this.counts.add('state_rx_restarts', 1);
+    this.vectors.forget(member);
     for (let object = 0; object < this.channels.length; object++) {
       this.channels[object][member].reset();
       this.board.noteChange(object);
     }
   }
 
-  /** Takes in the entries about us. Returns whether any told something. */
-  private takeAcknowledgements(channel: ReceiveChannel, member: number, now: number): boolean {
+  /** Takes in what the member says it has. Returns whether it told something about us. */
+  private takeEntries(channel: ReceiveChannel, member: number, now: number): boolean {
     const { reader, settings, board } = this;
     let told = false;
     for (let i = 0; i < reader.entries; i++) {
       reader.entry(i);
-      if (reader.origin !== settings.self) continue;
-      if (reader.originIncarnation !== board.incarnation || !channel.takeAcknowledgement(reader)) {
+      if (reader.origin !== settings.self) {
+        const origin = this.indexOf.get(reader.origin);
+        if (origin !== undefined && origin !== member) this.vectors.take(reader, member, origin);
+        continue;
+      }
+      if (reader.originIncarnation !== board.incarnation || !this.vectors.take(reader, member, this.self)) {
         this.counts.add('state_rx_acks_stale', 1);
         continue;
       }

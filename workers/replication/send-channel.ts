@@ -237,7 +237,7 @@ export class SendChannel {
     for (let member = 0; member < this.ids.length; member++) {
       if (member === this.self) continue;
       const record = this.acknowledged[member];
-      board.readAcknowledged(this.object, member, record);
+      board.readVector(this.object, member, this.self, record);
       stable = Math.min(stable, record.contiguous);
     }
     const pruned = this.log.prune(stable);

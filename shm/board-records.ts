@@ -1,0 +1,385 @@
+/**
+ * What the cells of the acknowledgement board hold, as records that a thread fills from a cell or writes to one: vectors,
+ * members as they are heard, the lives of a slot, and how we stand with a member as a sender. Numbers only: see versioned.ts.
+ */
+
+/** Out-of-order ranges a reception vector can hold; what would need more is not accepted. */
+export const MAX_RANGES = 64;
+
+const VECTOR = {
+  incarnation: 0,
+  contiguous: 1,
+  highest: 2,
+  datagram: 3,
+  stamp: 4,
+  arrival: 5,
+  floor: 6,
+  excluded: 7,
+  flags: 9,
+  ranges: 10,
+} as const;
+export const VECTOR_FLOATS = VECTOR.ranges + 1 + 2 * MAX_RANGES;
+const PEER = {
+  incarnation: 0,
+  heardAt: 1,
+  latest: 2,
+  minimum: 3,
+  average: 4,
+  smoothed: 5,
+  variation: 6,
+  samples: 7,
+  flags: 8,
+  speaks: 9,
+  skew: 10,
+} as const;
+export const PEER_FLOATS = PEER.skew + 1;
+
+/** What a member says of itself in every message, and the status an instance has: `READY` while neither bit is set. */
+export const PeerFlag = { JOINING: 1, LEAVING: 2 } as const;
+
+/** Closed lives of one slot that are remembered one by one. */
+export const BARRED_MAX = 8;
+const LIFE = { current: 0, former: 1, closed: 2, pending: 3, frozenAt: 4, closedThrough: 5, barred: 6 } as const;
+export const LIFE_FLOATS = LIFE.barred + 1 + BARRED_MAX;
+
+const ATTACHMENT = { state: 0, incarnation: 1, owedRecords: 2, owedBytes: 3, cut: 4 } as const;
+export const ATTACHMENT_FLOATS = ATTACHMENT.cut + 1;
+
+/** In a vector's entry: the teller holds its own units for the origin it is about. */
+export const VECTOR_HOLDS = 1;
+
+/**
+ * Which of one origin's sequence numbers one member has: everything through `contiguous`, and the ranges beyond it, in
+ * ascending order, never touching each other. Fields that a kind of cell does not use stay 0.
+ */
+export class VectorRecord {
+  readonly floats = new Float64Array(VECTOR_FLOATS);
+
+  /** Incarnation the record speaks of; 0 while nothing is known. */
+  get incarnation(): number {
+    return this.floats[VECTOR.incarnation];
+  }
+  set incarnation(value: number) {
+    this.floats[VECTOR.incarnation] = value;
+  }
+  get contiguous(): number {
+    return this.floats[VECTOR.contiguous];
+  }
+  set contiguous(value: number) {
+    this.floats[VECTOR.contiguous] = value;
+  }
+  /** Highest number the origin said it has sent. */
+  get highest(): number {
+    return this.floats[VECTOR.highest];
+  }
+  set highest(value: number) {
+    this.floats[VECTOR.highest] = value;
+  }
+  /** Latest datagram number received on this channel. */
+  get datagram(): number {
+    return this.floats[VECTOR.datagram];
+  }
+  set datagram(value: number) {
+    this.floats[VECTOR.datagram] = value;
+  }
+  /** That datagram's send timestamp, in its sender's microseconds. */
+  get stamp(): number {
+    return this.floats[VECTOR.stamp];
+  }
+  set stamp(value: number) {
+    this.floats[VECTOR.stamp] = value;
+  }
+  /** When that datagram came, in our milliseconds. */
+  get arrivalMs(): number {
+    return this.floats[VECTOR.arrival];
+  }
+  set arrivalMs(value: number) {
+    this.floats[VECTOR.arrival] = value;
+  }
+  /** Lowest number the origin said it can still send us. */
+  get floor(): number {
+    return this.floats[VECTOR.floor];
+  }
+  set floor(value: number) {
+    this.floats[VECTOR.floor] = value;
+  }
+  /** Bits `VECTOR_…` of what was told beside the numbers. */
+  get flags(): number {
+    return this.floats[VECTOR.flags];
+  }
+  set flags(value: number) {
+    this.floats[VECTOR.flags] = value;
+  }
+  get ranges(): number {
+    return this.floats[VECTOR.ranges];
+  }
+  set ranges(value: number) {
+    this.floats[VECTOR.ranges] = value;
+  }
+
+  /** First number of range `i`. */
+  start(i: number): number {
+    return this.floats[VECTOR.ranges + 1 + 2 * i];
+  }
+  /** Last number of range `i`. */
+  end(i: number): number {
+    return this.floats[VECTOR.ranges + 2 + 2 * i];
+  }
+  setRange(i: number, start: number, end: number): void {
+    this.floats[VECTOR.ranges + 1 + 2 * i] = start;
+    this.floats[VECTOR.ranges + 2 + 2 * i] = end;
+  }
+
+  get used(): number {
+    return VECTOR.ranges + 1 + 2 * this.ranges;
+  }
+
+  has(sequence: number): boolean {
+    if (sequence <= this.contiguous) return true;
+    for (let i = 0; i < this.ranges; i++) {
+      if (sequence < this.start(i)) return false;
+      if (sequence <= this.end(i)) return true;
+    }
+    return false;
+  }
+
+  /** Highest number that is here. */
+  get last(): number {
+    return this.ranges === 0 ? this.contiguous : this.end(this.ranges - 1);
+  }
+
+  /** Members whose slots the origin does not address: 32 slots a word. */
+  excluded(word: 0 | 1): number {
+    return this.floats[VECTOR.excluded + word];
+  }
+  setExcluded(low: number, high: number): void {
+    this.floats[VECTOR.excluded] = low;
+    this.floats[VECTOR.excluded + 1] = high;
+  }
+  excludes(slot: number): boolean {
+    return ((this.floats[VECTOR.excluded + (slot >>> 5)] >>> (slot & 31)) & 1) !== 0;
+  }
+
+  /** Whether both have the same numbers of the same life. */
+  equals(other: VectorRecord): boolean {
+    if (this.incarnation !== other.incarnation || this.contiguous !== other.contiguous) return false;
+    if (this.ranges !== other.ranges) return false;
+    for (let i = 0; i < this.ranges; i++)
+      if (this.start(i) !== other.start(i) || this.end(i) !== other.end(i)) return false;
+    return true;
+  }
+
+  /** How many of the numbers through `highest` are not here. */
+  missing(highest: number): number {
+    let missing = Math.max(0, highest - this.contiguous);
+    for (let i = 0; i < this.ranges; i++) missing -= this.end(i) - this.start(i) + 1;
+    return Math.max(0, missing);
+  }
+
+  clear(): void {
+    this.floats.fill(0);
+  }
+}
+
+/** What is known of a member itself, over all objects. Times in milliseconds; round trips 0 while `samples` is 0. */
+export class PeerRecord {
+  readonly floats = new Float64Array(PEER_FLOATS);
+
+  get incarnation(): number {
+    return this.floats[PEER.incarnation];
+  }
+  set incarnation(value: number) {
+    this.floats[PEER.incarnation] = value;
+  }
+  /** When a message of its present incarnation last came; meaningless while `incarnation` is 0. */
+  get heardAt(): number {
+    return this.floats[PEER.heardAt];
+  }
+  set heardAt(value: number) {
+    this.floats[PEER.heardAt] = value;
+  }
+  get latest(): number {
+    return this.floats[PEER.latest];
+  }
+  /** Over the sliding window of samples. */
+  get minimum(): number {
+    return this.floats[PEER.minimum];
+  }
+  /** Over the sliding window of samples. */
+  get average(): number {
+    return this.floats[PEER.average];
+  }
+  /** SRTT of RFC 6298. */
+  get smoothed(): number {
+    return this.floats[PEER.smoothed];
+  }
+  /** RTTVAR of RFC 6298. */
+  get variation(): number {
+    return this.floats[PEER.variation];
+  }
+  get samples(): number {
+    return this.floats[PEER.samples];
+  }
+  /** Bits of `PeerFlag`, of its latest message. */
+  get flags(): number {
+    return this.floats[PEER.flags];
+  }
+  set flags(value: number) {
+    this.floats[PEER.flags] = value;
+  }
+  get isJoining(): boolean {
+    return (this.floats[PEER.flags] & PeerFlag.JOINING) !== 0;
+  }
+  get isLeaving(): boolean {
+    return (this.floats[PEER.flags] & PeerFlag.LEAVING) !== 0;
+  }
+  /** Highest version of the wire format it speaks; 0: not known. */
+  get speaks(): number {
+    return this.floats[PEER.speaks];
+  }
+  set speaks(value: number) {
+    this.floats[PEER.speaks] = value;
+  }
+  /** Its wall clock less ours, in ms, half a round trip taken into account; 0 before the first sample. */
+  get skewMs(): number {
+    return this.floats[PEER.skew];
+  }
+  set skewMs(value: number) {
+    this.floats[PEER.skew] = value;
+  }
+
+  setRoundTrip(latest: number, minimum: number, average: number, smoothed: number, variation: number): void {
+    this.floats[PEER.latest] = latest;
+    this.floats[PEER.minimum] = minimum;
+    this.floats[PEER.average] = average;
+    this.floats[PEER.smoothed] = smoothed;
+    this.floats[PEER.variation] = variation;
+    this.floats[PEER.samples]++;
+  }
+}
+
+/**
+ * The lives of one slot. `workers/replication/lives.ts` says how one follows another:
+ *
+ *     admitted (current) ─ died or superseded ▶ frozen (former) ─ all that are heard have the same of it ▶ closed ─▶ next admitted
+ */
+export class LifeRecord {
+  readonly floats = new Float64Array(LIFE_FLOATS);
+
+  /** The life whose messages are believed; 0: none. */
+  get current(): number {
+    return this.floats[LIFE.current];
+  }
+  set current(value: number) {
+    this.floats[LIFE.current] = value;
+  }
+  /** The life before it, of which nothing is taken but repairs; 0: none. */
+  get former(): number {
+    return this.floats[LIFE.former];
+  }
+  set former(value: number) {
+    this.floats[LIFE.former] = value;
+  }
+  get isClosed(): boolean {
+    return this.floats[LIFE.closed] !== 0;
+  }
+  set isClosed(value: boolean) {
+    this.floats[LIFE.closed] = value ? 1 : 0;
+  }
+  /** The life that waits for the former one to be closed; 0: none was heard. */
+  get pending(): number {
+    return this.floats[LIFE.pending];
+  }
+  set pending(value: number) {
+    this.floats[LIFE.pending] = value;
+  }
+  /** When the former life was frozen, in our milliseconds. */
+  get frozenAt(): number {
+    return this.floats[LIFE.frozenAt];
+  }
+  set frozenAt(value: number) {
+    this.floats[LIFE.frozenAt] = value;
+  }
+  /** This life and all earlier ones are over. */
+  get closedThrough(): number {
+    return this.floats[LIFE.closedThrough];
+  }
+  set closedThrough(value: number) {
+    this.floats[LIFE.closedThrough] = value;
+  }
+  get barred(): number {
+    return this.floats[LIFE.barred];
+  }
+
+  /** A life after `closedThrough` that is over. */
+  bar(incarnation: number): void {
+    const at = LIFE.barred + 1;
+    if (this.isOver(incarnation)) return;
+    if (this.barred === BARRED_MAX) {
+      // The earliest makes room: it and all before it are over.
+      let earliest = 0;
+      for (let i = 1; i < BARRED_MAX; i++) if (this.floats[at + i] < this.floats[at + earliest]) earliest = i;
+      this.closedThrough = Math.max(this.closedThrough, Math.min(this.floats[at + earliest], incarnation));
+      if (incarnation < this.floats[at + earliest]) return;
+      this.floats[at + earliest] = incarnation;
+      return;
+    }
+    this.floats[at + this.barred] = incarnation;
+    this.floats[LIFE.barred]++;
+  }
+
+  isOver(incarnation: number): boolean {
+    if (incarnation <= this.closedThrough) return true;
+    for (let i = 0; i < this.barred; i++) if (this.floats[LIFE.barred + 1 + i] === incarnation) return true;
+    return false;
+  }
+}
+
+/** How we stand, as the sender of one object's units, with one member. */
+export const Attachment = {
+  /** It has not been heard yet, or every unit it lacks is in the unit log. */
+  ATTACHED: 0,
+  /** What it lacks is kept for it apart from the log. */
+  OWED: 1,
+  /** It lacks what is not kept: it gets nothing, and needs a snapshot. */
+  ABSENT: 2,
+} as const;
+export type Attachment = (typeof Attachment)[keyof typeof Attachment];
+
+export class AttachmentRecord {
+  readonly floats = new Float64Array(ATTACHMENT_FLOATS);
+
+  get state(): Attachment {
+    return this.floats[ATTACHMENT.state] as Attachment;
+  }
+  set state(value: Attachment) {
+    this.floats[ATTACHMENT.state] = value;
+  }
+  /** The life of the member that this is about; 0 while it was never heard. */
+  get incarnation(): number {
+    return this.floats[ATTACHMENT.incarnation];
+  }
+  set incarnation(value: number) {
+    this.floats[ATTACHMENT.incarnation] = value;
+  }
+  /** Sequence numbers and bytes of what is kept for it. */
+  get owedRecords(): number {
+    return this.floats[ATTACHMENT.owedRecords];
+  }
+  set owedRecords(value: number) {
+    this.floats[ATTACHMENT.owedRecords] = value;
+  }
+  get owedBytes(): number {
+    return this.floats[ATTACHMENT.owedBytes];
+  }
+  set owedBytes(value: number) {
+    this.floats[ATTACHMENT.owedBytes] = value;
+  }
+  /** Highest number sent while it was attached. */
+  get cut(): number {
+    return this.floats[ATTACHMENT.cut];
+  }
+  set cut(value: number) {
+    this.floats[ATTACHMENT.cut] = value;
+  }
+}
