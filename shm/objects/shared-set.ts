@@ -12,7 +12,10 @@
  * after an expired one of that origin has the larger stamp, whoever has forgotten the old one.
  *
  * **No tombstones but dots that expire**: a removed dot is kept until its add would have expired, and matters to nobody after:
- * it is forgotten everywhere without a message. A removed add without end is never forgotten.
+ * it is forgotten everywhere without a message. A removed add without end is never forgotten. An add after a remove can expire
+ * before what was removed, so an element is remembered `REMEMBERED_S` past its last expiry, that a late record does not
+ * revive what it superseded: for records up to `DELIVERY_S_MAX` late, and unless the set is full, which forgets
+ * `CLOCK_SKEW_GUARD_S` after the expiry.
  *
  * Layout, the safety of reads without locks, and of a thread's death: flow-slots.ts, transaction.ts. `generation` is how long
  * the element is there, by the dots; `expires` when it can be forgotten. A set that is full, or a full log, refuses an `add`, which says so, and counts it.
@@ -22,7 +25,7 @@
  *     REMOVE   key, then per member dot, expires
  */
 
-import { CLOCK_SKEW_GUARD_S, coarseSeconds } from '../clock.js';
+import { CLOCK_SKEW_GUARD_S, coarseSeconds, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
@@ -118,7 +121,7 @@ export class SharedSet implements StateObject {
     this.own = members === 0 ? 0 : 2 * memberIndex;
     this.words = region.i32();
     this.secret = secret;
-    this.slots = new FlowSlots(this.words, COUNTS.words, shape, secret);
+    this.slots = new FlowSlots(this.words, COUNTS.words, shape, secret, REMEMBERED_S);
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     this.dots = new Int32Array(shape.valueWords);
     this.entry = new Int32Array(ENTRY.words + shape.keyWords + shape.valueWords);
@@ -173,7 +176,7 @@ export class SharedSet implements StateObject {
     const slot = slots.acquire(tx, hash, key, at, now);
     if (slot < 0 || (!slots.isUsed(slot) && this.used >= shape.capacity)) {
       tx.abort();
-      if (slot === CONTENDED || (slot >= 0 && this.sweep(now, SWEEP_SLOTS_FULL) > 0)) return CONTENDED;
+      if (slot === CONTENDED || (slot >= 0 && this.sweep(now, SWEEP_SLOTS_FULL, true) > 0)) return CONTENDED;
       this.refuse(SetRefusal.FULL);
       return Applied.FULL;
     }
@@ -254,22 +257,25 @@ export class SharedSet implements StateObject {
     return changed;
   }
 
-  /** Forgets what is over in the next `slots` slots, in turn. Returns how many went. `add` does it by itself. */
-  sweep(now: number, slots: number): number {
+  /**
+   * Forgets what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
+   * went. `add` does it by itself.
+   */
+  sweep(now: number, slots: number, urgent = false): number {
     let reclaimed = 0;
     for (let i = 0; i < slots; i++) {
       this.sweepCursor = (this.sweepCursor + 1) & (this.slots.slots - 1);
-      if (this.slots.isWaste(this.sweepCursor, now) && this.reclaim(this.sweepCursor, now)) reclaimed++;
+      if (this.slots.isWaste(this.sweepCursor, now, urgent) && this.reclaim(this.sweepCursor, now, urgent)) reclaimed++;
     }
     return reclaimed;
   }
 
-  private reclaim(slot: number, now: number): boolean {
+  private reclaim(slot: number, now: number, urgent: boolean): boolean {
     const { slots, tx } = this;
     let reclaimed = false;
     if (slots.isUsed(slot)) {
       tx.begin();
-      reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isOver(slot, now);
+      reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isForgettable(slot, now, urgent);
       if (reclaimed) {
         slots.vacate(tx, slot);
         this.count(COUNTS.at.reclaimed);
@@ -343,11 +349,11 @@ export class SharedSet implements StateObject {
     tx.begin();
     const slot = slots.acquire(tx, hash, key, at, now);
     const known = slot >= 0 && slots.holds(slot, key, at);
-    const over = expires + CLOCK_SKEW_GUARD_S <= now;
-    if (slot === CONTENDED || (!known && (over || slot === NONE))) {
+    const forgotten = expires + REMEMBERED_S <= now;
+    if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
       tx.abort();
       if (slot === CONTENDED) return CONTENDED;
-      if (over) return Applied.UNCHANGED; // forgotten before it was known
+      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // forgotten before it was known
       this.count(COUNTS.at.full);
       return Applied.FULL;
     }

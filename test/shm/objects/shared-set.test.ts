@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { CLOCK_SKEW_GUARD_S } from '../../../shm/clock.js';
+import { CLOCK_SKEW_GUARD_S, DELIVERY_S_MAX } from '../../../shm/clock.js';
 import { Applied } from '../../../shm/objects/object.js';
 import { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../../../shm/objects/shared-set.js';
 import { Death } from './dying.js';
@@ -134,6 +134,52 @@ describe('observed-remove set', () => {
           assert.equal(site.sender.digest(now), sites[0].sender.digest(now));
           assert.equal(site.receiver.locksHeld(), 0);
           assert.equal(site.receiver.describe(now)['malformed'], 0);
+        }
+      }),
+      RUNS,
+    );
+  });
+
+  it('is not revived by records late by `DELIVERY_S_MAX`, while elements are forgotten', () => {
+    const late = fc.record({
+      kind: fc.constantFrom('add', 'add', 'remove', 'deliver', 'sweep', 'wait'),
+      site: fc.nat(SITES - 1),
+      key: fc.nat(1),
+      seconds: fc.oneof(fc.nat(4), fc.nat(300)),
+      pick: fc.nat(),
+    });
+    fc.assert(
+      fc.property(fc.array(late, { maxLength: 60 }), (steps) => {
+        const sites = Array.from({ length: SITES }, (_, i) => new Site(definition, i, SITES, 1));
+        // Hears everything at once, and so forgets nothing it should not.
+        const oracle = new Site(definition, 0, SITES, 1);
+        const owed: { message: Message; origin: number; said: number }[][] = sites.map(() => []);
+        let now = START;
+        const deliver = (to: number, pick: number): void => {
+          const [{ message, origin }] = owed[to].splice(pick % owed[to].length, 1);
+          sites[to].apply(message, origin, now);
+        };
+        for (const { kind, site, key, seconds, pick } of steps) {
+          const [worker] = sites[site].workers;
+          if (kind === 'add') assert.ok(add(worker, key, now, now + 1 + seconds));
+          else if (kind === 'remove') remove(worker, key, now);
+          else if (kind === 'sweep') worker.sweep(now, 128);
+          else if (kind === 'deliver' && owed[site].length > 0) deliver(site, pick);
+          else if (kind === 'wait') {
+            const until = now + (pick % 40);
+            for (let to = 0; to < SITES; to++)
+              while (owed[to].length > 0 && owed[to][0].said + DELIVERY_S_MAX < until) deliver(to, 0);
+            now = until;
+          }
+          for (const message of sites[site].flush()) {
+            oracle.apply(message, site, now);
+            for (let to = 0; to < SITES; to++) if (to !== site) owed[to].push({ message, origin: site, said: now });
+          }
+        }
+        for (let to = 0; to < SITES; to++) while (owed[to].length > 0) deliver(to, steps.length);
+        for (const { receiver } of sites) {
+          for (const key of [0, 1]) assert.equal(has(receiver, key, now), has(oracle.receiver, key, now));
+          assert.equal(receiver.digest(now), oracle.receiver.digest(now));
         }
       }),
       RUNS,
