@@ -28,11 +28,21 @@ export const clusterSchema = z
           address: ipv4().describe(
             'The IPv4 address the member sends state messages from and receives them at. At the member itself it is an address of one of its interfaces.',
           ),
+          slot: whole(0, MEMBERS_MAX - 1)
+            .optional()
+            .describe(
+              'Which of the slots is the member’s, the same at every member. Absent: the one after that of the member with the next lower id, from 0. Give it where a member with an id between others’ is added, or one is taken away, so that the others keep theirs.',
+            ),
         }),
       )
       .min(1)
       .max(MEMBERS_MAX)
       .describe('All members, this one included; the same list at every member.'),
+    slots: whole(1, MEMBERS_MAX)
+      .optional()
+      .describe(
+        'Places for members, the same at every member: more than there are members leaves room to add some while the cluster runs. External ports and totals are divided by slots. Absent: as many as the members need, at least 2.',
+      ),
   })
   .describe('The instances that share state.');
 

@@ -8,6 +8,8 @@ export interface MemberConfig {
   readonly name: string;
   readonly id: number;
   readonly address: string;
+  /** Its place in every vector. */
+  readonly slot: number;
 }
 
 export interface ClusterConfig {
@@ -15,8 +17,8 @@ export interface ClusterConfig {
   /** All members in the order of their ids. */
   readonly members: readonly MemberConfig[];
   readonly self: MemberConfig;
-  /** Place of `self` in `members`. */
-  readonly selfIndex: number;
+  /** Places for members, taken or not. */
+  readonly slots: number;
 }
 
 /** A port of the data plane; its index is its place in `packet_io.ports`. */
@@ -80,10 +82,30 @@ export function resolveConfig(
 }
 
 function resolveCluster(written: WrittenConfig['cluster']): ClusterConfig {
-  const members = written.members.toSorted((a, b) => a.id - b.id);
-  const selfIndex = members.findIndex((member) => member.name === written.self);
-  if (selfIndex < 0) throw new Error(`no member is called ${written.self}`);
-  return { id: written.id, members, self: members[selfIndex], selfIndex };
+  const members = placeMembers(written.members);
+  const self = members.find((member) => member.name === written.self);
+  if (self === undefined) throw new Error(`no member is called ${written.self}`);
+  return { id: written.id, members, self, slots: slotsOf(written) };
+}
+
+/** The members in the order of their ids; who is given no slot has the one after that of the one before. */
+export function placeMembers<M extends { readonly id: number; readonly slot?: number | undefined }>(
+  members: readonly M[],
+): (M & { readonly slot: number })[] {
+  let next = 0;
+  return members
+    .toSorted((a, b) => a.id - b.id)
+    .map((member) => {
+      const slot = member.slot ?? next;
+      next = slot + 1;
+      return { ...member, slot };
+    });
+}
+
+const SLOTS_MIN = 2;
+
+function slotsOf({ members, slots }: WrittenConfig['cluster']): number {
+  return slots ?? Math.max(SLOTS_MIN, ...placeMembers(members).map(({ slot }) => slot + 1));
 }
 
 function resolvePacketIo(written: WrittenConfig, folder: string): PacketIoConfig {

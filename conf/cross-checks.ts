@@ -1,6 +1,8 @@
 /** Checks across settings: what no schema of a single value can see. Each runs over whatever is right by itself. */
 
 import { resolve } from 'node:path';
+import { MEMBERS_MAX } from './cluster.js';
+import { placeMembers } from './config.js';
 import { oneOf } from './messages.js';
 import type { MiddleboxDeclaration } from './middleboxes.js';
 import type { Path, Problem } from './problem.js';
@@ -72,6 +74,25 @@ const membersDiffer: Check = ({ cluster }) => {
       (value, place) => `${key} ${value} is already taken by ${place}; every member needs its own`,
     ),
   );
+};
+
+const slotsHoldMembers: Check = ({ cluster }) => {
+  const members = (cluster?.members ?? []).map((member, i) => ({ ...member, i }));
+  const known = members.filter((member) => member.id !== undefined);
+  // Slots follow from the ids of all.
+  if (known.length < members.length) return [];
+  const placed = placeMembers(known as { id: number; slot?: number; i: number }[]);
+  const path = (i: number): Path => ['cluster', 'members', i, members[i].slot === undefined ? 'id' : 'slot'];
+  const slots = cluster?.slots ?? MEMBERS_MAX;
+  return [
+    ...duplicates(
+      placed.map(({ i, slot }) => ({ value: slot, path: path(i), place: `cluster.members[${i}]` })),
+      (slot, place) => `slot ${slot} is already that of ${place}; every member needs its own`,
+    ),
+    ...placed
+      .filter(({ slot }) => slot >= slots)
+      .map(({ i, slot }) => problem(path(i), `there is no slot ${slot}: cluster.slots is ${slots}, counted from 0`)),
+  ];
 };
 
 const selfIsMember: Check = ({ cluster }) => {
@@ -280,6 +301,7 @@ function addressOptions(declaration: MiddleboxDeclaration, options: Written, pat
 
 const CHECKS: readonly Check[] = [
   membersDiffer,
+  slotsHoldMembers,
   selfIsMember,
   memberAddressesAreHosts,
   groupIsMulticast,

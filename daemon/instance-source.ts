@@ -187,7 +187,7 @@ export class InstanceSource implements AdminSource {
 
   private readPeers(): PeerStatus[] {
     const { buffers, plan } = this.daemon.instance;
-    return readPeers(buffers.ackBoard, plan.replication, monotonicMs());
+    return readPeers(buffers.ackBoard, plan.replication, monotonicMs(), buffers.members);
   }
 }
 

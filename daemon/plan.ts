@@ -33,6 +33,7 @@ function planReplication(config: Config): ReplicationSettings {
     clusterId: clusterIdOf(cluster.id),
     self: cluster.self.id,
     members: cluster.members.map((member) => ({ ...member, port: transport.port })),
+    slots: cluster.slots,
     transport:
       transport.kind === 'unicast'
         ? { kind: 'unicast' }

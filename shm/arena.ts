@@ -27,15 +27,16 @@ export interface ArenaObject {
 
 export interface ArenaLayout {
   readonly bytes: number;
-  /** First 8 bytes of SHA-256 over every object's name, kind, parameters and size: members compare it. */
+  /** First 8 bytes of SHA-256 over every object's name, kind, parameters and size, and the slots: members compare it. */
   readonly hash: readonly [number, number];
   readonly offsets: readonly number[];
 }
 
-export function layoutArena(objects: readonly ArenaObject[]): ArenaLayout {
+/** `slots`: places for members, which objects share ports and totals by. */
+export function layoutArena(objects: readonly ArenaObject[], slots = 1): ArenaLayout {
   const offsets: number[] = [];
   let next = roundUp(HEADER.bytes, BYTES_PER_LINE);
-  const digest = createHash('sha256');
+  const digest = createHash('sha256').update(`${slots}\n`);
   const names = new Set<string>();
   for (const object of objects) {
     if (names.has(object.name)) throw new Error(`state object ${object.name} is declared twice`);
@@ -69,8 +70,8 @@ export class Arena {
   private readonly layout: ArenaLayout;
   private readonly objects: readonly ArenaObject[];
 
-  constructor(buffer: SharedArrayBuffer, objects: readonly ArenaObject[]) {
-    this.layout = layoutArena(objects);
+  constructor(buffer: SharedArrayBuffer, objects: readonly ArenaObject[], slots = 1) {
+    this.layout = layoutArena(objects, slots);
     this.buffer = buffer;
     this.objects = objects;
     const header = new Int32Array(buffer, 0, HEADER.words);

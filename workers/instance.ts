@@ -19,7 +19,7 @@ import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
 import type { Middlebox } from './middlebox.js';
 import { REPLICATION_METRICS } from './replication/metrics.js';
-import { type ReplicationSettings, selfIndex } from './replication/settings.js';
+import { memberTableOf, type ReplicationSettings, selfIndex } from './replication/settings.js';
 import { createUnitLogs } from './replication/unit-log.js';
 import type { RoutePort } from './route.js';
 import type { Faults } from './transport/fault.js';
@@ -69,6 +69,8 @@ export interface SharedBuffers {
   readonly journals: SharedArrayBuffer;
   /** Per object what is counted per writer, and what of it was told: of this instance alone. */
   readonly locals: SharedArrayBuffer;
+  /** Who takes part: written by main. */
+  readonly members: SharedArrayBuffer;
   readonly ackBoard: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
@@ -130,7 +132,7 @@ export class Instance {
     this.declaration = declaration;
     this.control = new Control(buffers.control);
     this.metrics = new Metrics(catalogueOf(plan, declaration), buffers.metrics, this.slots.count);
-    this.arena = new Arena(buffers.arena, declaration.objects);
+    this.arena = new Arena(buffers.arena, declaration.objects, plan.replication.slots);
   }
 
   /** Makes the shared memory. Main thread, once. */
@@ -138,14 +140,15 @@ export class Instance {
     const declaration = await loadChain(plan.middleboxes);
     const slots = new Slots(plan);
     const objects = declaration.objects.length;
-    const { members, unitLogBytes } = plan.replication;
+    const { slots: members, unitLogBytes } = plan.replication;
     return new Instance(plan, declaration, {
-      arena: createArena(layoutArena(declaration.objects)),
+      arena: createArena(layoutArena(declaration.objects, plan.replication.slots)),
       control: createControl(slots.count),
       metrics: new SharedArrayBuffer(catalogueOf(plan, declaration).bytes(slots.count)),
       journals: createJournals(slots.count),
       locals: createLocals(declaration, slots.workers).buffer,
-      ackBoard: createAckBoard(objects, members.length, incarnation),
+      members: memberTableOf(plan.replication),
+      ackBoard: createAckBoard(objects, members, incarnation),
       unitLogs: createUnitLogs(objects, unitLogBytes),
       nextHops: createNextHops(plan.routes.length),
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
@@ -160,8 +163,7 @@ export class Instance {
 
   /** State objects in the order of their ids; `writer` null opens them to read only. */
   openObjects(writer: Writer | null): StateObject[] {
-    const { members } = this.plan.replication;
-    const member = { memberIndex: selfIndex(this.plan.replication), memberCount: members.length };
+    const member = { memberIndex: selfIndex(this.plan.replication), memberCount: this.plan.replication.slots };
     const locals = { buffer: this.buffers.locals, stripes: this.slots.workers };
     return openState(this.declaration, this.arena, writer, member, locals);
   }

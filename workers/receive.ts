@@ -24,6 +24,8 @@ export interface ReceiveAgentOptions {
   /** In the order of their ids, opened to write, without a log. */
   readonly objects: readonly StateObject[];
   readonly ackBoard: SharedArrayBuffer;
+  /** The member table; absent: the settings' members, for good. */
+  readonly members?: SharedArrayBuffer;
   readonly control: Control;
   readonly metrics: Metrics;
   /** Our slot: metrics row and heartbeat. */
@@ -57,6 +59,7 @@ export class ReceiveAgent implements Agent {
       board: options.ackBoard,
       counts: this.counts,
       ring: () => control.ring(),
+      ...(options.members && { members: options.members }),
       ...(options.onError && { onError: options.onError }),
     });
     this.transport = options.transport ?? receiveTransport(settings, objects.length);

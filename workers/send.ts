@@ -33,6 +33,8 @@ export interface SendAgentOptions {
   readonly logs: readonly SharedArrayBuffer[];
   readonly ackBoard: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
+  /** The member table; absent: the settings' members, for good. */
+  readonly members?: SharedArrayBuffer;
   readonly control: Control;
   readonly metrics: Metrics;
   /** Our slot: metrics row and heartbeat. */
@@ -77,9 +79,10 @@ export class SendAgent implements Agent {
       board: ackBoard,
       unitLogs,
       counts: this.counts,
+      ...(options.members && { members: options.members }),
       ...(options.onAlarm && { onAlarm: options.onAlarm }),
     });
-    this.transport = options.transport ?? sendTransport(settings, objects.length);
+    this.transport = options.transport ?? sendTransport(settings, objects.length, options.members);
   }
 
   /** Opens the sockets. Throws an error that names the address that cannot be used. */

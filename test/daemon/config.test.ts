@@ -32,7 +32,8 @@ describe('configuration that is right', () => {
       [1, 2],
     );
     assert.equal(config.cluster.self.name, 'b');
-    assert.equal(config.cluster.selfIndex, 1);
+    assert.equal(config.cluster.self.slot, 1);
+    assert.equal(config.cluster.slots, 2);
     assert.equal(config.transport.kind, 'multicast');
     assert.equal(config.transport.fault, undefined);
     assert.deepEqual(config.threads, { workers: [0], idle: 'sleep' });
@@ -63,6 +64,17 @@ describe('configuration that is right', () => {
         },
       },
     ]);
+  });
+
+  it('gives members slots in the order of their ids, or those written', () => {
+    const slots = (text: string) => {
+      const { cluster } = parse(text).config ?? assert.fail();
+      return [cluster.slots, ...cluster.members.map(({ slot }) => slot)];
+    };
+    assert.deepEqual(slots(RIGHT), [2, 0, 1]);
+    assert.deepEqual(slots(RIGHT.replace('id: 1,', 'id: 1, slot: 5,')), [7, 5, 6]);
+    assert.deepEqual(slots(RIGHT.replace('self: b', 'self: b\n  slots: 16')), [16, 0, 1]);
+    assert.deepEqual(slots(RIGHT.replace(/ {4}- { name: a.*\n/, '')), [2, 0]);
   });
 
   it('can be sent to another thread', () => {
@@ -122,7 +134,7 @@ describe('configuration that is wrong', () => {
       'unknown key far from any other',
       'self: b',
       'self: b\n  quux: b',
-      '4:3: cluster.quux: unknown setting "quux"; known here: id, self or members',
+      '4:3: cluster.quux: unknown setting "quux"; known here: id, self, members or slots',
     ],
     ['missing key', '  id: demo\n', '', '2:3: cluster.id: is required: text (put it in quotes)'],
     ['a number for text', 'id: demo', 'id: 17', '2:7: cluster.id: expected text (put it in quotes), not 17'],
@@ -170,6 +182,18 @@ describe('configuration that is wrong', () => {
       '{ name: a, id: 1, address: 10.255.0.1 }',
       'a',
       '6:7: cluster.members[1]: expected a mapping, not "a"',
+    ],
+    [
+      'fewer slots than members need',
+      '  self: b',
+      '  self: b\n  slots: 1',
+      '6:22: cluster.members[0].id: there is no slot 1: cluster.slots is 1, counted from 0',
+    ],
+    [
+      'slot twice',
+      'id: 2,',
+      'id: 2, slot: 0,',
+      '5:31: cluster.members[0].slot: slot 0 is already that of cluster.members[1]; every member needs its own',
     ],
     [
       'no members',

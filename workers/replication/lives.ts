@@ -27,7 +27,7 @@ export class Lives {
 
   constructor(settings: ReplicationSettings) {
     this.settings = settings;
-    this.candidates = settings.members.map(() => ({ incarnation: 0, messages: 0, heardAt: 0 }));
+    this.candidates = Array.from({ length: settings.slots }, () => ({ incarnation: 0, messages: 0, heardAt: 0 }));
   }
 
   /** Whether a message of the member's life `incarnation`, heard at `now` (ms), is to be believed. */

@@ -1,16 +1,25 @@
 /**
- * The other members as the send thread sees them: retransmission timeouts (RFC 6298 §2) and who has fallen silent.
+ * The other members as the send thread sees them: who they are (shm/members.ts), retransmission timeouts (RFC 6298 §2) and who has fallen silent.
  * Read from the board at most once a millisecond.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
-import { groupAckDelayMs, type ReplicationSettings } from './settings.js';
+import { MemberTable } from '../../shm/members.js';
+import { groupAckDelayMs, type ReplicationSettings, selfIndex } from './settings.js';
 
 const REFRESH_MS = 1;
 /** Smallest allowance for variation: the clock and the scheduler are no better. */
 const GRANULARITY_MS = 1;
 
 export class PeerView {
+  /** Who takes part, as of the last `refresh`. */
+  readonly members: MemberTable;
+  /** 1: another member has this slot. */
+  readonly present: Uint8Array;
+  /** Members but us. */
+  others = 0;
+  /** How long an acknowledgement may wait: grows with the group. */
+  ackDelayMs = 0;
   /** Retransmission timeout per member, in ms, without back-off. */
   readonly timeout: Float64Array;
   /** 1: not heard for so long that it gets probes only. */
@@ -19,22 +28,29 @@ export class PeerView {
   revivals = 0;
   private readonly board: AckBoard;
   private readonly settings: ReplicationSettings;
-  private readonly ackDelayMs: number;
+  private readonly self: number;
+  private version = -1;
   private readonly record = new PeerRecord();
   private refreshedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(settings: ReplicationSettings, board: AckBoard) {
+  constructor(settings: ReplicationSettings, board: AckBoard, members: SharedArrayBuffer) {
     this.settings = settings;
     this.board = board;
-    this.ackDelayMs = groupAckDelayMs(settings);
-    this.timeout = new Float64Array(settings.members.length).fill(settings.retransmitMsInitial);
-    this.silent = new Uint8Array(settings.members.length).fill(1);
+    this.members = new MemberTable(members);
+    this.self = selfIndex(settings);
+    this.present = new Uint8Array(settings.slots);
+    this.timeout = new Float64Array(settings.slots).fill(settings.retransmitMsInitial);
+    this.silent = new Uint8Array(settings.slots).fill(1);
+    this.readMembers();
   }
 
   refresh(now: number): void {
     if (now - this.refreshedAt < REFRESH_MS) return;
     this.refreshedAt = now;
+    this.members.refresh();
+    if (this.members.version !== this.version) this.readMembers();
     for (let member = 0; member < this.silent.length; member++) {
+      if (this.present[member] === 0) continue;
       const { record } = this;
       record.incarnation = 0;
       this.board.readPeer(member, record);
@@ -43,6 +59,18 @@ export class PeerView {
       this.silent[member] = silent ? 1 : 0;
       if (!silent && record.samples > 0) this.timeout[member] = this.timeoutOf(record);
     }
+  }
+
+  private readMembers(): void {
+    this.version = this.members.version;
+    this.others = 0;
+    for (let slot = 0; slot < this.present.length; slot++) {
+      const present = slot !== this.self && this.members.isMember(slot);
+      this.present[slot] = present ? 1 : 0;
+      if (present) this.others++;
+      else this.silent[slot] = 1;
+    }
+    this.ackDelayMs = groupAckDelayMs(this.settings, this.others + 1);
   }
 
   /** A unit tried `attempts` times is tried again when this is over. */

@@ -1,7 +1,8 @@
 /** Replication as the operator sees it: computed from shared memory by any thread, without asking the ones that work. */
 
 import { AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
-import { type ReplicationSettings, selfIndex } from './settings.js';
+import { MemberTable } from '../../shm/members.js';
+import { memberTableOf, type ReplicationSettings, selfIndex } from './settings.js';
 
 export interface PeerObject {
   readonly object: number;
@@ -17,7 +18,7 @@ export interface PeerObject {
 export interface PeerStatus {
   readonly id: number;
   readonly name: string;
-  /** Place among the members in the order of their ids. */
+  /** Its slot. */
   readonly index: number;
   readonly address: string;
   /** `never`: no message yet; `silent`: none for `silentMs`. */
@@ -33,23 +34,29 @@ export interface PeerStatus {
   readonly objects: readonly PeerObject[];
 }
 
-/** Every other member, in the order of their ids. `now`: `monotonicMs()`. */
-export function readPeers(buffer: SharedArrayBuffer, settings: ReplicationSettings, now: number): PeerStatus[] {
+/** Every other member, in the order of their slots. `now`: `monotonicMs()`; `table`: absent, the settings' members. */
+export function readPeers(
+  buffer: SharedArrayBuffer,
+  settings: ReplicationSettings,
+  now: number,
+  table: SharedArrayBuffer = memberTableOf(settings),
+): PeerStatus[] {
   const board = new AckBoard(buffer);
+  const members = new MemberTable(table);
   const self = selfIndex(settings);
   const statuses: PeerStatus[] = [];
-  settings.members.forEach((member, index) => {
-    if (index === self) return;
+  for (let index = 0; index < members.slots; index++) {
+    if (index === self || !members.isMember(index)) continue;
     const peer = new PeerRecord();
     board.readPeer(index, peer);
     const objects = Array.from({ length: board.objects }, (_, object) => readObject(board, object, index, self));
     const heard = peer.incarnation !== 0;
     const heardMsAgo = heard ? Math.max(0, now - peer.heardAt) : null;
     statuses.push({
-      id: member.id,
-      name: member.name,
+      id: members.id(index),
+      name: members.name(index),
       index,
-      address: member.address,
+      address: members.address(index),
       state: heardMsAgo === null ? 'never' : heardMsAgo > settings.silentMs ? 'silent' : 'heard',
       incarnation: peer.incarnation,
       heardMsAgo,
@@ -58,7 +65,7 @@ export function readPeers(buffer: SharedArrayBuffer, settings: ReplicationSettin
       missing: objects.reduce((sum, object) => sum + object.missing, 0),
       objects,
     });
-  });
+  }
   return statuses;
 }
 

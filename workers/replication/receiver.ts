@@ -9,13 +9,14 @@
  */
 
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { Lives } from './lives.js';
 import { MessageReader, type Reject, stampOf } from './message.js';
 import type { Counts } from './metrics.js';
 import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
 import { RoundTrip } from './round-trip.js';
-import { messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
+import { memberTableOf, messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
 import { Vectors } from './vectors.js';
 
 export interface ReceiverOptions {
@@ -25,6 +26,8 @@ export interface ReceiverOptions {
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
   readonly counts: Counts;
+  /** The member table; absent: the settings' members, for good. */
+  readonly members?: SharedArrayBuffer;
   /** Rings the send thread's bell: an acknowledgement is owed, or there is room in its log. */
   readonly ring: () => void;
   /** Told of errors thrown by an object's own code. */
@@ -41,7 +44,9 @@ export class Receiver {
   private readonly ring: () => void;
   private readonly reader: MessageReader;
   private readonly self: number;
-  private readonly indexOf = new Map<number, number>();
+  private readonly members: MemberTable;
+  /** Whose slot each is, as of the last look at the table. */
+  private readonly ids: Int32Array;
   private readonly peers: PeerRecord[];
   private readonly lives: Lives;
   private readonly vectors: Vectors;
@@ -55,7 +60,7 @@ export class Receiver {
   constructor(options: ReceiverOptions) {
     const { settings, objects, counts } = options;
     const board = new AckBoard(options.board);
-    if (board.objects !== objects.length || board.members !== settings.members.length)
+    if (board.objects !== objects.length || board.members !== settings.slots)
       throw new RangeError('the acknowledgement board was made for other objects or members');
     this.settings = settings;
     this.board = board;
@@ -63,17 +68,16 @@ export class Receiver {
     this.ring = options.ring;
     this.reader = new MessageReader(settings.clusterId, options.layoutHash, objects.length, messageBytes(settings));
     this.self = selfIndex(settings);
-    settings.members.forEach((member, index) => {
-      this.indexOf.set(member.id, index);
-    });
-    this.peers = settings.members.map((_, member) => {
+    this.members = new MemberTable(options.members ?? memberTableOf(settings));
+    this.ids = Int32Array.from({ length: settings.slots }, (_, slot) => this.members.id(slot));
+    this.peers = Array.from({ length: settings.slots }, (_, member) => {
       const record = new PeerRecord();
       board.readPeer(member, record);
       return record;
     });
     this.lives = new Lives(settings);
     this.vectors = new Vectors(board);
-    this.roundTrips = settings.members.map(() => new RoundTrip());
+    this.roundTrips = Array.from({ length: settings.slots }, () => new RoundTrip());
     const context: ReceiveContext = {
       board,
       counts,
@@ -81,7 +85,7 @@ export class Receiver {
       reorderBytes: settings.reorderBytes,
     };
     this.channels = objects.map((object) =>
-      settings.members.map((_, member) => new ReceiveChannel(object, member, context)),
+      Array.from({ length: settings.slots }, (_, member) => new ReceiveChannel(object, member, context)),
     );
     this.owed = Int32Array.from(objects, (_, object) => board.owed(object));
     this.rung = this.owed.slice();
@@ -95,13 +99,14 @@ export class Receiver {
     const { counts } = this;
     counts.row[counts.at.state_rx_messages]++;
     counts.row[counts.at.state_rx_bytes] += message.byteLength;
+    if (this.members.refresh()) this.noteMembers();
     const reject = this.reader.read(message) ?? this.check(now);
     if (reject !== null) {
       counts.add(`state_rejected_${reject}`, 1);
       return reject;
     }
     const { object } = this.reader;
-    const member = this.indexOf.get(this.reader.sender) as number;
+    const member = this.members.slotOf(this.reader.sender);
     const channel = this.channels[object][member];
     this.hear(member, now);
     const told = this.takeEntries(channel, member, now);
@@ -122,11 +127,12 @@ export class Receiver {
 
   /** The checks that need to know the members. Changes nothing but which life of the sender may be believed next. */
   private check(now: number): Reject | null {
-    const { reader, settings, board } = this;
+    const { reader, settings, board, members } = this;
     if (reader.view !== settings.view) return 'view';
-    const member = this.indexOf.get(reader.sender);
-    if (member === undefined) return 'sender';
+    const member = members.slotOf(reader.sender);
     if (member === this.self) return 'own';
+    if (member < 0 || !members.isMember(member)) return 'sender';
+    if (reader.incarnation <= members.dead(member)) return 'incarnation';
     for (let i = 0; i < reader.entries; i++) {
       reader.entry(i);
       if (reader.origin !== settings.self || reader.originIncarnation !== board.incarnation) continue;
@@ -149,8 +155,26 @@ export class Receiver {
     peer.heardAt = now;
   }
 
+  /** A slot that another member has now starts from nothing. */
+  private noteMembers(): void {
+    for (let slot = 0; slot < this.ids.length; slot++) {
+      const id = this.members.id(slot);
+      if (this.ids[slot] === id) continue;
+      if (this.ids[slot] !== 0) {
+        this.forget(slot);
+        this.peers[slot].floats.fill(0);
+        this.board.writePeer(slot, this.peers[slot]);
+      }
+      this.ids[slot] = id;
+    }
+  }
+
   private restarted(member: number): void {
     this.counts.add('state_rx_restarts', 1);
+    this.forget(member);
+  }
+
+  private forget(member: number): void {
     this.vectors.forget(member);
     for (let object = 0; object < this.channels.length; object++) {
       this.channels[object][member].reset();
@@ -165,8 +189,8 @@ export class Receiver {
     for (let i = 0; i < reader.entries; i++) {
       reader.entry(i);
       if (reader.origin !== settings.self) {
-        const origin = this.indexOf.get(reader.origin);
-        if (origin !== undefined && origin !== member) this.vectors.take(reader, member, origin);
+        const origin = this.members.slotOf(reader.origin);
+        if (origin >= 0 && origin !== member) this.vectors.take(reader, member, origin);
         continue;
       }
       if (reader.originIncarnation !== board.incarnation || !this.vectors.take(reader, member, this.self)) {

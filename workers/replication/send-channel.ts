@@ -21,7 +21,7 @@ import type { StateObject } from '../../shm/objects/object.js';
 import { type Datagram, type MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
 import type { PeerView } from './peer-view.js';
-import { groupAckDelayMs, type ReplicationSettings, selfIndex } from './settings.js';
+import { type ReplicationSettings, selfIndex } from './settings.js';
 import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from './stage.js';
 import type { UnitLog } from './unit-log.js';
 
@@ -74,12 +74,13 @@ export class SendChannel {
   private readonly stage: Stage;
   private readonly context: ChannelContext;
   private readonly self: number;
-  private readonly ids: readonly number[];
-  private readonly ackDelayMs: number;
+  /** Slots: members that may come and go. */
+  private readonly slots: number;
 
   /** What each member has of ours, as of `changes`. */
   private readonly acknowledged: VectorRecord[];
   private changes = -1;
+  private membersVersion = 0;
   private revivals = 0;
   private nextScan = Number.POSITIVE_INFINITY;
   private readonly due = new Int32Array(RETRANSMIT_UNITS_MAX);
@@ -110,10 +111,9 @@ export class SendChannel {
     this.stage = new Stage(object);
     this.context = context;
     this.self = selfIndex(settings);
-    this.ids = settings.members.map((member) => member.id);
-    this.ackDelayMs = groupAckDelayMs(settings);
-    this.acknowledged = settings.members.map(() => new VectorRecord());
-    this.told = new Int32Array(settings.members.length);
+    this.slots = settings.slots;
+    this.acknowledged = Array.from({ length: settings.slots }, () => new VectorRecord());
+    this.told = new Int32Array(settings.slots);
     this.served = board.served(this.object);
     this.settled = log.head;
     this.scanAt = log.head;
@@ -210,7 +210,7 @@ export class SendChannel {
   /** Sends what is due. Returns how much was done: messages sent and units pruned. */
   poll(now: number, outlet: Outlet): number {
     let work = this.readBoard() + this.letGo() + this.tellUntold();
-    if (this.ids.length === 1) return work + this.discard(now);
+    if (this.context.peers.others === 0) return work + this.discard(now);
     work += this.sendNew(now, outlet);
     if (now >= this.nextScan) work += this.retransmit(now, outlet);
     return work + this.sendVectors(now, outlet);
@@ -231,11 +231,12 @@ export class SendChannel {
       if (this.log.head !== this.log.unsent) this.nextScan = 0;
     }
     const changes = board.changes(this.object);
-    if (changes === this.changes) return 0;
+    if (changes === this.changes && peers.members.version === this.membersVersion) return 0;
     this.changes = changes;
+    this.membersVersion = peers.members.version;
     let stable = Number.MAX_SAFE_INTEGER;
-    for (let member = 0; member < this.ids.length; member++) {
-      if (member === this.self) continue;
+    for (let member = 0; member < this.slots; member++) {
+      if (peers.present[member] === 0) continue;
       const record = this.acknowledged[member];
       board.readVector(this.object, member, this.self, record);
       stable = Math.min(stable, record.contiguous);
@@ -267,25 +268,26 @@ export class SendChannel {
   }
 
   private silentMembers(): number {
-    let silent = 0;
-    for (let member = 0; member < this.ids.length; member++)
-      if (member !== this.self && this.context.peers.silent[member] === 1) silent++;
-    return silent;
+    const { present, silent } = this.context.peers;
+    let count = 0;
+    for (let member = 0; member < this.slots; member++) if (present[member] === 1 && silent[member] === 1) count++;
+    return count;
   }
 
   private silentNames(): string {
-    const { settings, peers } = this.context;
-    return settings.members
-      .filter((_, member) => member !== this.self && peers.silent[member] === 1)
-      .map(({ name }) => name)
-      .join(', ');
+    const { members, present, silent } = this.context.peers;
+    const names: string[] = [];
+    for (let member = 0; member < this.slots; member++)
+      if (present[member] === 1 && silent[member] === 1) names.push(members.name(member));
+    return names.join(', ');
   }
 
   /** Every member that is heard has everything through this number; `MAX_SAFE_INTEGER` when none is heard. */
   private heardThrough(): number {
+    const { present, silent } = this.context.peers;
     let through = Number.MAX_SAFE_INTEGER;
-    for (let member = 0; member < this.ids.length; member++)
-      if (member !== this.self && this.context.peers.silent[member] === 0)
+    for (let member = 0; member < this.slots; member++)
+      if (present[member] === 1 && silent[member] === 0)
         through = Math.min(through, this.acknowledged[member].contiguous);
     return through;
   }
@@ -325,14 +327,14 @@ export class SendChannel {
    * outlet ran out of memory half-way: a host that cannot get its messages out should not try sooner.
    */
   private retransmit(now: number, outlet: Outlet): number {
-    const { counts, settings } = this.context;
+    const { counts, peers, settings } = this.context;
     const found = this.findDue(now);
     if (found === 0) return 0;
     let messages = 0;
     if (settings.transport.kind === 'multicast') messages = this.sendAgain(now, outlet, found, EVERYONE);
     else
-      for (let member = 0; member < this.ids.length; member++)
-        if (member !== this.self) messages += this.sendAgain(now, outlet, found, member);
+      for (let member = 0; member < this.slots; member++)
+        if (peers.present[member] === 1) messages += this.sendAgain(now, outlet, found, member);
     for (let i = 0; i < found; i++) this.log.markSent(this.due[i], now);
     counts.add('state_tx_retransmissions', found);
     return messages;
@@ -422,15 +424,16 @@ export class SendChannel {
     const { first } = this.log;
     let slowest = 0;
     for (let member = 0; member < this.acknowledged.length; member++) {
-      if (member === this.self || peers.silent[member] === 1) continue;
+      if (peers.present[member] === 0 || peers.silent[member] === 1) continue;
       if (peers.timeout[member] > slowest && !this.acknowledged[member].has(first)) slowest = peers.timeout[member];
     }
     return slowest;
   }
 
   private isLacking(): boolean {
+    const { present } = this.context.peers;
     for (let member = 0; member < this.acknowledged.length; member++)
-      if (member !== this.self && !this.acknowledged[member].has(this.log.first)) return true;
+      if (present[member] === 1 && !this.acknowledged[member].has(this.log.first)) return true;
     return false;
   }
 
@@ -466,7 +469,7 @@ export class SendChannel {
     if (!keepalive) {
       if (owed === this.served) return 0;
       if (this.ackDue === Number.POSITIVE_INFINITY)
-        this.ackDue = Math.min(now, board.owedAt(this.object)) + this.ackDelayMs;
+        this.ackDue = Math.min(now, board.owedAt(this.object)) + this.context.peers.ackDelayMs;
       if (now < this.ackDue) return 0;
     }
     let messages = 0;
@@ -477,7 +480,7 @@ export class SendChannel {
       origin = this.addEntries(now, origin, keepalive, 0);
       this.finish(datagram, outlet, EVERYONE);
       messages++;
-    } while (origin < this.ids.length);
+    } while (origin < this.slots);
     this.noteServed(owed, now);
     if (keepalive) this.keepaliveDue = now + settings.keepaliveMs;
     counts.add(keepalive ? 'state_tx_keepalives' : 'state_tx_acks', messages);
@@ -487,8 +490,8 @@ export class SendChannel {
   /** Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on every one. */
   private piggyback(now: number, reserve: number): void {
     const owed = this.context.board.owed(this.object);
-    if (owed === this.served || now - this.vectorSentAt < this.ackDelayMs / 4) return;
-    if (this.addEntries(now, 0, false, reserve) === this.ids.length) this.noteServed(owed, now);
+    if (owed === this.served || now - this.vectorSentAt < this.context.peers.ackDelayMs / 4) return;
+    if (this.addEntries(now, 0, false, reserve) === this.slots) this.noteServed(owed, now);
   }
 
   /**
@@ -496,17 +499,17 @@ export class SendChannel {
    * told. Returns the index of the first that did not fit.
    */
   private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
-    const { board, writer } = this.context;
-    for (let i = origin; i < this.ids.length; i++) {
-      if (i === this.self || (!all && board.receptionVersion(this.object, i) === this.told[i])) continue;
+    const { board, peers, writer } = this.context;
+    for (let i = origin; i < this.slots; i++) {
+      if (peers.present[i] === 0 || (!all && board.receptionVersion(this.object, i) === this.told[i])) continue;
       const { vector } = this;
       vector.incarnation = 0;
       const version = board.readReception(this.object, i, vector);
       if (vector.incarnation === 0) continue;
-      if (!writer.addEntry(this.ids[i], vector, now, reserve)) return i;
+      if (!writer.addEntry(peers.members.id(i), vector, now, reserve)) return i;
       this.told[i] = version;
     }
-    return this.ids.length;
+    return this.slots;
   }
 
   /** Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on this race. */
@@ -515,7 +518,7 @@ export class SendChannel {
     this.served = owed;
     this.vectorSentAt = now;
     board.setServed(this.object, owed);
-    this.ackDue = board.owed(this.object) === owed ? Number.POSITIVE_INFINITY : now + this.ackDelayMs;
+    this.ackDue = board.owed(this.object) === owed ? Number.POSITIVE_INFINITY : now + this.context.peers.ackDelayMs;
   }
 
   /** Begins a message, or notes that there is no memory for one. */

@@ -10,7 +10,7 @@ import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.
 import type { Counts } from './metrics.js';
 import { PeerView } from './peer-view.js';
 import { type ChannelContext, type Outlet, SendChannel } from './send-channel.js';
-import { messageBytes, type ReplicationSettings } from './settings.js';
+import { memberTableOf, messageBytes, type ReplicationSettings } from './settings.js';
 import { RECORD_WORDS_MAX } from './stage.js';
 import { UnitLog, unitLogRegion } from './unit-log.js';
 
@@ -26,6 +26,8 @@ export interface SenderOptions {
   /** From `createUnitLogs`. */
   readonly unitLogs: SharedArrayBuffer;
   readonly counts: Counts;
+  /** The member table; absent: the settings' members, for good. */
+  readonly members?: SharedArrayBuffer;
   /** Told, once an episode, what an operator should know: units that silent members lack are being let go. */
   readonly onAlarm?: (problem: string, object: number) => void;
 }
@@ -38,12 +40,12 @@ export class Sender {
   constructor(options: SenderOptions) {
     const { settings, objects, counts, layoutHash } = options;
     const board = new AckBoard(options.board);
-    if (board.objects !== objects.length || board.members !== settings.members.length)
+    if (board.objects !== objects.length || board.members !== settings.slots)
       throw new RangeError('the acknowledgement board was made for other objects or members');
     const bytes = messageBytes(settings);
     const unitWords = (bytes >>> 2) - HEADER_WORDS - UNIT_WORDS - RESERVED_ENTRIES * ENTRY_WORDS;
     if (unitWords < RECORD_WORDS_MAX) throw new RangeError(`messages of ${bytes} bytes do not hold the longest record`);
-    this.peers = new PeerView(settings, board);
+    this.peers = new PeerView(settings, board, options.members ?? memberTableOf(settings));
     this.counts = counts;
     const context: ChannelContext = {
       settings,

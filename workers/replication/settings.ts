@@ -5,6 +5,14 @@
 import { createHash, randomInt } from 'node:crypto';
 import { isIP } from 'node:net';
 import { EPOCH_MS } from '../../shm/clock.js';
+import {
+  createMemberTable,
+  EMPTY_SLOT,
+  MemberTableWriter,
+  Role,
+  SLOTS_MAX,
+  type SlotEntry,
+} from '../../shm/members.js';
 
 export interface Member {
   /** 1 … 65535, unique in the cluster. */
@@ -13,6 +21,12 @@ export interface Member {
   /** Numeric IP address state messages reach it at (`unicast`). */
   readonly address: string;
   readonly port: number;
+  /** Place in every vector; absent: the place among all members in the order of their ids. */
+  readonly slot?: number;
+}
+
+export interface PlacedMember extends Member {
+  readonly slot: number;
 }
 
 export interface UnicastSettings {
@@ -37,8 +51,10 @@ export interface ReplicationSettings {
   readonly clusterId: number;
   /** Our own member id. */
   readonly self: number;
-  /** Every member, ourselves included. */
-  readonly members: readonly Member[];
+  /** The members at the start, ourselves included; from then on the member table counts (shm/members.ts). */
+  readonly members: readonly PlacedMember[];
+  /** Places for members, taken or not; fixed for as long as the instance runs, and the same at every member. */
+  readonly slots: number;
   readonly transport: UnicastSettings | MulticastSettings;
   /** Number of the view; members of another view do not understand each other. */
   readonly view: number;
@@ -83,18 +99,21 @@ export const REPLICATION_DEFAULTS = {
   sendBufferBytes: 4 << 20,
   receiveBufferBytes: 4 << 20,
   flushMs: 1000,
-} as const satisfies Omit<ReplicationSettings, 'clusterId' | 'self' | 'members'>;
+} as const satisfies Omit<ReplicationSettings, 'clusterId' | 'self' | 'members' | 'slots'>;
 
-export type ReplicationOptions = Partial<ReplicationSettings> &
-  Pick<ReplicationSettings, 'clusterId' | 'self' | 'members'>;
+export type ReplicationOptions = Partial<Omit<ReplicationSettings, 'members'>> &
+  Pick<ReplicationSettings, 'clusterId' | 'self'> & { readonly members: readonly Member[] };
 
 /**
- * Fills in defaults, puts the members in the order of their ids (a member's place in it is its *index* everywhere),
- * and checks the whole. Throws a RangeError that names the field.
+ * Fills in defaults, gives the members their slots (a member's slot is its *index* everywhere), and checks the whole.
+ * Throws a RangeError that names the field.
  */
 export function replicationSettings(options: ReplicationOptions): ReplicationSettings {
-  const members = [...options.members].sort((a, b) => a.id - b.id);
-  const settings: ReplicationSettings = { ...REPLICATION_DEFAULTS, ...options, members };
+  const members = [...options.members]
+    .sort((a, b) => a.id - b.id)
+    .map((member, index) => ({ ...member, slot: member.slot ?? index }));
+  const slots = options.slots ?? 1 + members.reduce((last, { slot }) => Math.max(last, slot), 0);
+  const settings: ReplicationSettings = { ...REPLICATION_DEFAULTS, ...options, members, slots };
   const ids = new Set<number>();
   for (const member of members) {
     between(`members.${member.name}.id`, member.id, 1, 0xffff);
@@ -103,8 +122,12 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
       throw new RangeError(`members.${member.name}.address: ${member.address} is not an IP address`);
     between(`members.${member.name}.port`, member.port, 0, 0xffff);
     ids.add(member.id);
+    between(`members.${member.name}.slot`, member.slot, 0, slots - 1);
+    if (members.some((other) => other !== member && other.slot === member.slot))
+      throw new RangeError(`members.${member.name}.slot: ${member.slot} is given twice`);
   }
-  between('members', members.length, 1, 64);
+  between('members', members.length, 1, SLOTS_MAX);
+  between('slots', slots, 1, SLOTS_MAX);
   if (!ids.has(settings.self)) throw new RangeError(`self: there is no member with the id ${settings.self}`);
   between('mtu', settings.mtu, 1280, 9216);
   between('view', settings.view, 0, 0xffffffff);
@@ -119,13 +142,29 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   return settings;
 }
 
+/** The member table as these settings have it. */
+export function memberTableOf(settings: ReplicationSettings): SharedArrayBuffer {
+  const buffer = createMemberTable(settings.slots);
+  const entries: SlotEntry[] = new Array<SlotEntry>(settings.slots).fill(EMPTY_SLOT);
+  for (const { slot, id, name, address, port } of settings.members)
+    entries[slot] = { role: Role.MEMBER, id, name, address, port, dead: 0 };
+  new MemberTableWriter(buffer).write(settings.view, entries);
+  return buffer;
+}
+
 function between(name: string, value: number, min: number, max: number): void {
   if (!(value >= min && value <= max)) throw new RangeError(`${name}: ${value} is not in ${min} … ${max}`);
 }
 
-/** Our place among the members in the order of their ids. */
+export function ownMember(settings: ReplicationSettings): PlacedMember {
+  const own = settings.members.find((member) => member.id === settings.self);
+  if (own === undefined) throw new RangeError(`self: there is no member with the id ${settings.self}`);
+  return own;
+}
+
+/** Our slot. */
 export function selfIndex(settings: ReplicationSettings): number {
-  return settings.members.findIndex((member) => member.id === settings.self);
+  return ownMember(settings).slot;
 }
 
 const IPV4_UDP_BYTES = 28;
@@ -135,14 +174,14 @@ const SEAL_BYTES = 32;
 
 /** Bytes a state message may have. */
 export function messageBytes(settings: ReplicationSettings): number {
-  const address = settings.transport.kind === 'multicast' ? settings.transport.group : settings.members[0].address;
+  const address = settings.transport.kind === 'multicast' ? settings.transport.group : ownMember(settings).address;
   const headers = isIP(address.split('%')[0]) === 6 ? IPV6_UDP_BYTES : IPV4_UDP_BYTES;
   return (settings.mtu - headers - SEAL_BYTES) & ~3;
 }
 
 /** Acknowledgement delay: grows with the group, so that N members' answers to N members stay bearable. */
-export function groupAckDelayMs(settings: ReplicationSettings): number {
-  return Math.min(settings.ackDelayMs * Math.max(1, settings.members.length - 1), settings.ackDelayMsMax);
+export function groupAckDelayMs(settings: ReplicationSettings, members: number): number {
+  return Math.min(settings.ackDelayMs * Math.max(1, members - 1), settings.ackDelayMsMax);
 }
 
 /** A cluster's id on the wire: the first 32 bits of the SHA-256 of its name. */

@@ -5,10 +5,15 @@ import { MulticastReceiver, MulticastSender } from './multicast.js';
 import type { ReceiveTransport, SendTransport } from './transport.js';
 import { UnicastReceiver, UnicastSender } from './unicast.js';
 
-export function sendTransport(settings: ReplicationSettings, objects: number): SendTransport {
+/** `members`: the member table; absent: the settings' members, for good. */
+export function sendTransport(
+  settings: ReplicationSettings,
+  objects: number,
+  members?: SharedArrayBuffer,
+): SendTransport {
   return settings.transport.kind === 'multicast'
     ? new MulticastSender(settings, settings.transport, objects)
-    : new UnicastSender(settings);
+    : new UnicastSender(settings, members);
 }
 
 export function receiveTransport(settings: ReplicationSettings, objects: number): ReceiveTransport {

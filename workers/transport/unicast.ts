@@ -2,15 +2,23 @@
  * State messages by unicast: one datagram to each member it is for. For clouds and the internet, which route no multicast.
  *
  * We listen on our member's address and port and send from a port of the kernel's choice: two threads cannot share one.
- * A message is known by the sender it names, not by its source address.
+ * A message is known by the sender it names, not by its source address. Members come and go with the member table; all
+ * have addresses of the family that ours is of.
  */
 
 import type { Socket } from 'node:dgram';
+import { MemberTable } from '../../shm/members.js';
 import type { Datagram } from '../replication/message.js';
 import { EVERYONE } from '../replication/send-channel.js';
-import { type Member, messageBytes, type ReplicationSettings, selfIndex } from '../replication/settings.js';
+import {
+  memberTableOf,
+  messageBytes,
+  ownMember,
+  type ReplicationSettings,
+  selfIndex,
+} from '../replication/settings.js';
 import { DatagramPool, type PooledDatagram } from './datagram-pool.js';
-import { bind, closeSocket, family, receiveBuffer, sendBuffer, udpSocket } from './sockets.js';
+import { bind, closeSocket, receiveBuffer, sendBuffer, udpSocket } from './sockets.js';
 import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js';
 
 const POOL_DATAGRAMS = 256;
@@ -19,11 +27,14 @@ export class UnicastSender implements SendTransport {
   private readonly settings: ReplicationSettings;
   private readonly pool: DatagramPool;
   private readonly self: number;
-  private readonly sockets = new Map<4 | 6, Socket>();
+  private readonly members: MemberTable;
+  private socket: Socket | null = null;
   private socketErrors = 0;
 
-  constructor(settings: ReplicationSettings) {
+  /** `members`: the member table; absent: the settings' members, for good. */
+  constructor(settings: ReplicationSettings, members: SharedArrayBuffer = memberTableOf(settings)) {
     this.settings = settings;
+    this.members = new MemberTable(members);
     this.pool = new DatagramPool(POOL_DATAGRAMS, messageBytes(settings));
     this.self = selfIndex(settings);
   }
@@ -33,17 +44,13 @@ export class UnicastSender implements SendTransport {
   }
 
   async open(): Promise<void> {
-    for (const member of this.settings.members) {
-      const version = family(member.address);
-      if (this.sockets.has(version)) continue;
-      const socket = udpSocket(member.address);
-      await bind(socket, undefined, 0);
-      sendBuffer(socket, this.settings.sendBufferBytes);
-      socket.on('error', () => {
-        this.socketErrors++;
-      });
-      this.sockets.set(version, socket);
-    }
+    const socket = udpSocket(ownMember(this.settings).address);
+    await bind(socket, undefined, 0);
+    sendBuffer(socket, this.settings.sendBufferBytes);
+    socket.on('error', () => {
+      this.socketErrors++;
+    });
+    this.socket = socket;
   }
 
   claim(): Datagram | null {
@@ -52,24 +59,29 @@ export class UnicastSender implements SendTransport {
 
   send(datagram: Datagram, bytes: number, _object: number, member: number): void {
     const pooled = datagram as PooledDatagram;
-    const { members } = this.settings;
-    if (member !== EVERYONE) {
-      pooled.pending = 1;
-      this.sendTo(pooled, bytes, members[member]);
-      return;
-    }
-    pooled.pending = members.length - 1;
-    for (let i = 0; i < members.length; i++) if (i !== this.self) this.sendTo(pooled, bytes, members[i]);
+    const { members } = this;
+    members.refresh();
+    const first = member === EVERYONE ? 0 : member;
+    const last = member === EVERYONE ? members.slots - 1 : member;
+    let copies = 0;
+    for (let slot = first; slot <= last; slot++) if (this.isOther(slot)) copies++;
+    pooled.pending = copies;
+    if (copies === 0) this.pool.release(pooled);
+    else
+      for (let slot = first; slot <= last; slot++)
+        if (this.isOther(slot)) {
+          const socket = this.socket as Socket;
+          socket.send(pooled.bytes, 0, bytes, members.port(slot), members.address(slot), pooled.onSent);
+        }
+  }
+
+  private isOther(slot: number): boolean {
+    return slot !== this.self && this.members.isMember(slot);
   }
 
   async close(): Promise<void> {
-    for (const socket of this.sockets.values()) await closeSocket(socket);
-    this.sockets.clear();
-  }
-
-  private sendTo(datagram: PooledDatagram, bytes: number, member: Member): void {
-    const socket = this.sockets.get(family(member.address)) as Socket;
-    socket.send(datagram.bytes, 0, bytes, member.port, member.address, datagram.onSent);
+    if (this.socket !== null) await closeSocket(this.socket);
+    this.socket = null;
   }
 }
 
@@ -85,7 +97,7 @@ export class UnicastReceiver implements ReceiveTransport {
 
   /** Throws when the address is not this host's, or the port is taken. */
   async open(onDatagram: OnDatagram): Promise<void> {
-    const { address, port, name } = this.settings.members[selfIndex(this.settings)];
+    const { address, port, name } = ownMember(this.settings);
     const socket = udpSocket(address);
     try {
       await bind(socket, address, port);

@@ -12,6 +12,7 @@ import { Receiver } from '../../../workers/replication/receiver.js';
 import { EVERYONE, type Outlet } from '../../../workers/replication/send-channel.js';
 import { Sender } from '../../../workers/replication/sender.js';
 import {
+  memberTableOf,
   type ReplicationOptions,
   type ReplicationSettings,
   replicationSettings,
@@ -70,6 +71,8 @@ export class TestMember {
   objects: Ledger[];
   board: SharedArrayBuffer;
   unitLogs: SharedArrayBuffer;
+  /** The member table; `new MemberTableWriter(table)` changes it. */
+  readonly table: SharedArrayBuffer;
   sender!: Sender;
   receiver!: Receiver;
   counts: Counts;
@@ -97,6 +100,7 @@ export class TestMember {
     this.objects = this.deliveries.map((delivery, id) => new Ledger(id, delivery));
     this.board = createAckBoard(this.objects.length, options.members, incarnation);
     this.unitLogs = createUnitLogs(this.objects.length, this.settings.unitLogBytes, options.firstSequence);
+    this.table = memberTableOf(this.settings);
     const catalogue = new MetricCatalogue(REPLICATION_METRICS);
     this.counts = new Counts(catalogue, new Float64Array(REPLICATION_METRICS.length));
     this.startSender();
@@ -105,20 +109,20 @@ export class TestMember {
 
   /** A new send thread on the same memory. */
   startSender(): void {
-    const { settings, objects, board, unitLogs, counts } = this;
+    const { settings, objects, board, unitLogs, counts, table: members } = this;
     const onAlarm = (problem: string): void => {
       this.alarms.push(problem);
     };
-    this.sender = new Sender({ settings, layoutHash: LAYOUT_HASH, objects, board, unitLogs, counts, onAlarm });
+    this.sender = new Sender({ settings, layoutHash: LAYOUT_HASH, objects, board, unitLogs, counts, members, onAlarm });
   }
 
   /** A new receive thread on the same memory. */
   startReceiver(): void {
-    const { settings, objects, board, counts } = this;
+    const { settings, objects, board, counts, table: members } = this;
     const ring = (): void => {
       this.rings++;
     };
-    this.receiver = new Receiver({ settings, layoutHash: LAYOUT_HASH, objects, board, counts, ring });
+    this.receiver = new Receiver({ settings, layoutHash: LAYOUT_HASH, objects, board, counts, members, ring });
   }
 }
 

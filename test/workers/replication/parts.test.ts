@@ -235,9 +235,9 @@ describe('replication settings', () => {
   });
 
   it('delays acknowledgements with the group, within a bound', () => {
-    assert.equal(groupAckDelayMs(testSettings(2, 0)), 2);
-    assert.equal(groupAckDelayMs(testSettings(5, 0)), 8);
-    assert.equal(groupAckDelayMs(testSettings(60, 0)), 40);
+    assert.equal(groupAckDelayMs(testSettings(2, 0), 2), 2);
+    assert.equal(groupAckDelayMs(testSettings(5, 0), 5), 8);
+    assert.equal(groupAckDelayMs(testSettings(60, 0), 60), 40);
   });
 
   it('gives a later life a larger incarnation', () => {

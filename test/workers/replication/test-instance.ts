@@ -36,7 +36,7 @@ export class TestInstance {
     this.buffers = {
       control: createControl(THREADS),
       metrics: new SharedArrayBuffer(catalogue.bytes(THREADS)),
-      ackBoard: createAckBoard(deliveries.length, settings.members.length, newIncarnation()),
+      ackBoard: createAckBoard(deliveries.length, settings.slots, newIncarnation()),
       unitLogs: createUnitLogs(deliveries.length, settings.unitLogBytes),
       logs: [createLogRing(1 << 14)],
       tallies: deliveries.map(() => Tally.memory(numbers)),
