@@ -225,7 +225,7 @@ export class Daemon implements Running {
 
   private pumpEvents(): void {
     for (const { name, reader } of this.events)
-      for (const { level, text } of reader.read()) this.log[level](`${name}: ${text}`);
+      for (const { level, text, fields = {} } of reader.read()) this.log[level](fields, `${name}: ${text}`);
   }
 }
 

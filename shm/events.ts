@@ -7,7 +7,8 @@
  *     line 0   tail      bytes written, published by the producer
  *     line 1   head      bytes read, released by main
  *     line 2   lost      lines dropped, producer's own count
- *     data     2^n bytes; an event is level (1), length (2, little-endian), UTF-8 text, and may wrap
+ *     data     2^n bytes; an event is level (1), length (2, little-endian), UTF-8 text, and may wrap;
+ *              fields follow the text as JSON, after a NUL
  */
 
 import { Region } from './region.js';
@@ -21,10 +22,18 @@ const TEXT_BYTES_MAX = 2048;
 export const EVENT_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type EventLevel = (typeof EVENT_LEVELS)[number];
 
+/** What a line says beside its text, for programs that read the log. */
+export interface EventFields {
+  readonly [name: string]: string | number | boolean | EventFields;
+}
+
 export interface Event {
   readonly level: EventLevel;
   readonly text: string;
+  readonly fields?: EventFields;
 }
+
+const FIELDS = '\0';
 
 export function createEventRing(bytes = 32 * 1024): SharedArrayBuffer {
   return new SharedArrayBuffer(CONTROL.bytes + powerOfTwo(Math.max(bytes, 2 * (TEXT_BYTES_MAX + HEADER_BYTES))));
@@ -46,20 +55,24 @@ class EventRing {
 export class EventWriter extends EventRing {
   private readonly encoder = new TextEncoder();
 
-  /** Never waits and never throws; not for the packet path. */
-  write(level: EventLevel, text: string): void {
-    const bytes = this.encoder.encode(text).subarray(0, TEXT_BYTES_MAX);
+  /** Never waits; not for the packet path. Text that is too long is cut; with fields, or when the ring is full, it is lost: false. */
+  write(level: EventLevel, text: string, fields?: EventFields): boolean {
+    const line = text.replaceAll(FIELDS, ' ');
+    const encoded = this.encoder.encode(fields === undefined ? line : `${line}${FIELDS}${JSON.stringify(fields)}`);
+    if (fields !== undefined && encoded.length > TEXT_BYTES_MAX) return false;
+    const bytes = encoded.subarray(0, TEXT_BYTES_MAX);
     const tail = Atomics.load(this.control, TAIL);
     const used = (tail - Atomics.load(this.control, HEAD)) | 0;
     if (this.data.length - used < bytes.length + HEADER_BYTES) {
       Atomics.add(this.control, LOST, 1);
-      return;
+      return false;
     }
     this.put(tail, EVENT_LEVELS.indexOf(level));
     this.put(tail + 1, bytes.length & 0xff);
     this.put(tail + 2, bytes.length >>> 8);
     for (let i = 0; i < bytes.length; i++) this.put(tail + HEADER_BYTES + i, bytes[i]);
     Atomics.store(this.control, TAIL, (tail + HEADER_BYTES + bytes.length) | 0);
+    return true;
   }
 
   private put(position: number, byte: number): void {
@@ -81,7 +94,8 @@ export class EventReader extends EventRing {
       const length = this.get(head + 1) | (this.get(head + 2) << 8);
       const bytes = new Uint8Array(length);
       for (let i = 0; i < length; i++) bytes[i] = this.get(head + HEADER_BYTES + i);
-      events.push({ level, text: this.decoder.decode(bytes) });
+      const [text, fields] = this.decoder.decode(bytes).split(FIELDS);
+      events.push(fields === undefined ? { level, text } : { level, text, fields: JSON.parse(fields) });
       head = (head + HEADER_BYTES + length) | 0;
     }
     Atomics.store(this.control, HEAD, head);

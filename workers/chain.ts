@@ -7,6 +7,7 @@
  */
 
 import type { Arena, ArenaObject } from '../shm/arena.js';
+import type { EventWriter } from '../shm/events.js';
 import { MAX_OBJECT_ID } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { StateDefinition, StateObject, Writer } from '../shm/objects/object.js';
@@ -14,9 +15,13 @@ import { Region } from '../shm/region.js';
 import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
-import type { Middlebox, Process } from './middlebox.js';
-import { createRewrites } from './packet/rewrite.js';
+import { failure } from './failure.js';
+import type { Middlebox, Process, TimerOptions } from './middlebox.js';
+import { createMiddleboxLog } from './middlebox-log.js';
+import { createRewrites, type Rewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
+import type { Replies } from './replies.js';
+import type { TimerCallback, Timers } from './timers.js';
 
 type ResolvedOptions = Readonly<Record<string, unknown>>;
 
@@ -100,7 +105,7 @@ function declareState(
   try {
     return middlebox.state(options as never);
   } catch (error) {
-    throw new Error(`middlebox ${name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw failure(`middlebox ${name}`, error);
   }
 }
 
@@ -156,6 +161,13 @@ export function openState(
 export interface ProcessContext {
   /** The worker's batch. */
   readonly batch: Batch;
+  readonly replies: Replies;
+  readonly timers: Timers;
+  readonly events: EventWriter;
+  /** The worker's slot among the data plane workers, from 0. */
+  readonly worker: number;
+  /** The worker's row of metrics. */
+  readonly row: Float64Array;
   readonly catalogue: MetricCatalogue;
   /** Number of ports. */
   readonly ports: number;
@@ -163,29 +175,59 @@ export interface ProcessContext {
   draining(): boolean;
 }
 
+/** One middlebox of the chain as a worker runs it. */
+export interface Stage {
+  readonly name: string;
+  readonly process: Process;
+}
+
 /** Opens every middlebox over opened state: the functions packets run through, in order. */
 export function openProcesses(
   declaration: Declaration,
   objects: readonly StateObject[],
-  { batch, catalogue, ports, draining }: ProcessContext,
-): Process[] {
+  context: ProcessContext,
+): Stage[] {
+  const rewrites = createRewrites(context.batch);
+  return declaration.links.map((link) => openLink(link, objects, context, rewrites));
+}
+
+function openLink(
+  { name, middlebox, options, objectIds }: DeclaredLink,
+  objects: readonly StateObject[],
+  { batch, replies, timers, events, worker, row, catalogue, ports, draining }: ProcessContext,
+  rewrites: Rewrites,
+): Stage {
+  const owner = `middlebox ${name}`;
+  const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, objects[id]]));
   const peers = peersOf(ports);
-  const rewrites = createRewrites(batch);
-  return declaration.links.map(({ name, middlebox, options, objectIds }) => {
-    const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, objects[id]]));
-    const otherPort = (port: number): number => {
-      if (ports !== 2 || peers[port] === undefined)
-        throw new Error(`middlebox ${name} asks for the port opposite to ${port}, of ${ports} ports`);
-      return peers[port];
-    };
-    return middlebox.open({
+  const otherPort = (port: number): number => {
+    if (ports !== 2 || peers[port] === undefined)
+      throw new Error(`asks for the port opposite to ${port}, of ${ports} ports`);
+    return peers[port];
+  };
+  let opening = true;
+  const every = (seconds: number, callback: TimerCallback, { on = 'every' }: TimerOptions = {}): void => {
+    if (!opening) throw new Error('timers are made while the middlebox is being opened');
+    if (on === 'every' || worker === 0) timers.every(owner, seconds, callback);
+  };
+  try {
+    const process = middlebox.open({
       options: options as never,
       state: state as never,
       batch,
       rewrites,
+      replies,
       counters: columnsOf(catalogue, middlebox.counters, name),
+      every,
+      log: createMiddleboxLog(name, events, row, catalogue),
       otherPort,
       draining,
     });
-  });
+    if (typeof process !== 'function') throw new Error(`open returned ${typeof process}, not a function over batches`);
+    return { name, process };
+  } catch (error) {
+    throw failure(`${owner} could not be opened`, error);
+  } finally {
+    opening = false;
+  }
 }

@@ -11,13 +11,18 @@ import type { LogProducer } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { Agent } from './agent.js';
 import { type Batch, DROPPED } from './batch.js';
+import type { Stage } from './chain.js';
 import { type Columns, columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
+import { failure } from './failure.js';
 import { Idle, type IdleMode } from './idle.js';
 import type { Process } from './middlebox.js';
+import { MIDDLEBOX_LOG_METRICS } from './middlebox-log.js';
 import { createParser, PARSE_METRICS } from './packet/parse.js';
 import { peersOf } from './ports.js';
+import type { DataPlaneReplies } from './replies.js';
 import { ROUTE_METRICS, type Router } from './route.js';
+import { TIMER_METRICS, type Timers } from './timers.js';
 import { createTraffic, type Traffic, trafficMetrics } from './traffic.js';
 
 const COUNTERS = {
@@ -27,9 +32,19 @@ const COUNTERS = {
   no_egress: 'dropped: no middlebox said by which port the packet leaves',
 } as const;
 
+/** Rounds without packets between two looks at the timers: a look costs more than a round. */
+const IDLE_ROUNDS = 128;
+
 /** All metrics a data plane with this many ports counts in. */
 export function dataPlaneMetrics(ports: number): Metric[] {
-  return [...trafficMetrics(ports), ...counterMetrics(COUNTERS), ...PARSE_METRICS, ...ROUTE_METRICS];
+  return [
+    ...trafficMetrics(ports),
+    ...counterMetrics(COUNTERS),
+    ...TIMER_METRICS,
+    ...MIDDLEBOX_LOG_METRICS,
+    ...PARSE_METRICS,
+    ...ROUTE_METRICS,
+  ];
 }
 
 export interface DataPlaneParts {
@@ -39,7 +54,9 @@ export interface DataPlaneParts {
   /** Number of ports. */
   readonly ports: number;
   /** The chain, in the order packets run through it. */
-  readonly processes: readonly Process[];
+  readonly stages: readonly Stage[];
+  readonly replies: DataPlaneReplies;
+  readonly timers: Timers;
   readonly log: LogProducer;
   readonly control: Control;
   /** This thread's slot. */
@@ -50,8 +67,6 @@ export interface DataPlaneParts {
   /** `null` for wire mode: frames pass with their addresses unchanged. */
   readonly router: Router | null;
   readonly idle: IdleMode;
-  /** Called about once a second, between rounds: for what is too slow for every batch. */
-  readonly everySecond?: () => void;
   /** Unix time in milliseconds; tests and the simulator give their own. */
   readonly clock?: () => number;
 }
@@ -60,6 +75,9 @@ export class DataPlane implements Agent {
   readonly batch: Batch;
   private readonly driver: PacketDriver;
   private readonly processes: readonly Process[];
+  private readonly names: readonly string[];
+  private readonly replies: DataPlaneReplies;
+  private readonly timers: Timers;
   private readonly log: LogProducer;
   private readonly control: Control;
   private readonly thread: number;
@@ -67,8 +85,7 @@ export class DataPlane implements Agent {
   private readonly router: Router | null;
   private readonly idle: Idle;
   private readonly clock: () => number;
-  private readonly everySecond: () => void;
-  private second = 0;
+  private emptyRounds = 0;
   private readonly parse: () => void;
   private readonly traffic: Traffic;
   private readonly columns: Columns<typeof COUNTERS>;
@@ -78,7 +95,10 @@ export class DataPlane implements Agent {
     const { driver, batch, catalogue, row, ports } = parts;
     this.batch = batch;
     this.driver = driver;
-    this.processes = parts.processes;
+    this.processes = parts.stages.map(({ process }) => process);
+    this.names = parts.stages.map(({ name }) => name);
+    this.replies = parts.replies;
+    this.timers = parts.timers;
     this.log = parts.log;
     this.control = parts.control;
     this.thread = parts.thread;
@@ -86,7 +106,6 @@ export class DataPlane implements Agent {
     this.router = parts.router;
     this.idle = new Idle(driver, parts.idle);
     this.clock = parts.clock ?? Date.now;
-    this.everySecond = parts.everySecond ?? (() => {});
     this.parse = createParser(batch, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
     this.traffic = createTraffic(batch, ports, row, catalogue);
     this.columns = columnsOf(catalogue, COUNTERS);
@@ -100,10 +119,9 @@ export class DataPlane implements Agent {
     while (this.control.phase < Phase.QUIET) {
       if (this.idle.after(this.doWork())) {
         this.row[this.columns.idle_sleeps]++;
-        this.tick(coarseSeconds(this.clock()));
+        this.upkeep(this.clock());
       }
     }
-    this.everySecond();
   }
 
   /** One round. Returns the number of packets. */
@@ -113,14 +131,16 @@ export class DataPlane implements Agent {
     const packets = this.driver.receive(batch);
     if (packets === 0) {
       this.row[this.columns.idle_rounds]++;
+      if (this.emptyRounds++ % IDLE_ROUNDS === 0) this.upkeep(this.clock());
       return 0;
     }
     const unixMs = this.clock();
     const now = coarseSeconds(unixMs);
     this.traffic.received();
     this.parse();
-    if (this.router !== null) this.router.admit(unixMs);
-    for (let p = 0; p < this.processes.length; p++) this.processes[p](batch, now);
+    this.replies.errors.begin(unixMs);
+    if (this.router !== null) this.router.admit();
+    this.runMiddleboxes(now);
     if (this.router !== null) this.router.dispatch();
     this.settle(batch);
     this.traffic.sending();
@@ -129,14 +149,23 @@ export class DataPlane implements Agent {
     this.driver.transmit(batch);
     if (logged) this.control.ring();
     this.row[this.columns.batches]++;
-    this.tick(now);
+    this.upkeep(unixMs);
     return packets;
   }
 
-  private tick(now: number): void {
-    if (now === this.second) return;
-    this.second = now;
-    this.everySecond();
+  private runMiddleboxes(now: number): void {
+    let p = 0;
+    try {
+      for (; p < this.processes.length; p++) this.processes[p](this.batch, now);
+    } catch (error) {
+      throw failure(`middlebox ${this.names[p]} failed on a batch of ${this.batch.count} packets`, error);
+    }
+  }
+
+  /** Between batches: a timer that is due, and what it logged. */
+  private upkeep(unixMs: number): void {
+    if (!this.timers.run(unixMs, coarseSeconds(unixMs))) return;
+    if (this.log.publish()) this.control.ring();
   }
 
   /** From here on `egress` is a port to send by, or `DROPPED`. */

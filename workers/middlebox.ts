@@ -8,8 +8,11 @@
 
 import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
+import type { MiddleboxLog } from './middlebox-log.js';
 import type { Options, Resolved } from './options.js';
 import type { Rewrites } from './packet/rewrite.js';
+import type { Replies } from './replies.js';
+import type { TimerCallback } from './timers.js';
 
 export type Counters = Readonly<Record<string, string>>;
 export type State = Readonly<Record<string, StateDefinition>>;
@@ -22,6 +25,11 @@ export type Opened<S extends State> = {
 /** Runs over every packet of the batch that is not dropped; `now` is in coarse seconds (shm/clock.ts). */
 export type Process = (batch: Batch, now: number) => void;
 
+export interface TimerOptions {
+  /** On every worker (the default), or on one worker of the instance: that of slot 0. */
+  readonly on?: 'every' | 'one';
+}
+
 export interface OpenArguments<O extends Options, C extends Counters, S extends State> {
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
@@ -29,8 +37,17 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly batch: Batch;
   /** Changes to its packets, noted and made together. */
   readonly rewrites: Rewrites;
+  /** Packets that become their own answers. */
+  readonly replies: Replies;
   /** Column of each declared counter, for `batch.drop(i, counters.x)` and `batch.count1(counters.x)`. */
   readonly counters: { readonly [Name in keyof C]: number };
+  /**
+   * Has a callback run every so many seconds, a tenth at least, between batches and also while no packets come: see
+   * timers.ts. Only while the middlebox is being opened. What it does is to be little: packets wait meanwhile.
+   */
+  every(seconds: number, callback: TimerCallback, options?: TimerOptions): void;
+  /** Lines in the instance's log, some a second at most. Not for every packet. */
+  readonly log: MiddleboxLog;
   /** Index of the port that is not `port`, of two. */
   otherPort(port: number): number;
   /** Whether the instance is being drained: no new state should be made. */

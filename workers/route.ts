@@ -12,7 +12,7 @@ import type { NextHopReader } from '../shm/next-hops.js';
 import { NONE } from '../shm/none.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
-import { IcmpErrors } from './icmp-errors.js';
+import type { IcmpErrors } from './icmp-errors.js';
 import { isGroupAddressed, type Mac } from './packet/ethernet.js';
 import { isHost, upperNumber } from './packet/ipv4.js';
 import { IPV6_BYTES } from './packet/ipv6.js';
@@ -51,7 +51,7 @@ const ON_LINK = 2;
 
 export interface Router {
   /** Before the middleboxes. */
-  admit(unixMs: number): void;
+  admit(): void;
   /** After the middleboxes. */
   dispatch(): void;
 }
@@ -61,12 +61,12 @@ export function createRouter(
   batch: Batch,
   ports: readonly RoutePort[],
   neighbours: NextHopReader,
+  errors: IcmpErrors,
   catalogue: MetricCatalogue,
 ): Router {
   const { memory, start, length, port, egress, version, l3, source, destination } = batch;
   const { u8, u16, i32 } = memory;
   const columns = columnsOf(catalogue, ROUTE_COUNTERS);
-  const errors = new IcmpErrors(memory);
   const peers = peersOf(ports.length);
   const portCount = ports.length;
 
@@ -80,12 +80,12 @@ export function createRouter(
   const promiscuous = Uint8Array.from(ports, (port) => Number(port.promiscuous));
   const byMac = Uint8Array.from(ports, ({ nextHop }) => Number(nextHop !== null && typeof nextHop === 'object'));
 
-  function admit(unixMs: number): void {
+  function admit(): void {
     if (neighbours.refresh()) resolvePorts();
     for (let i = 0; i < batch.count; i++) {
       if (egress[i] < 0) continue;
       if (!isOurs(start[i], port[i])) batch.drop(i, columns.route_other_host);
-      else if (version[i] === 4) admitIpv4(i, unixMs);
+      else if (version[i] === 4) admitIpv4(i);
       else if (u8[l3[i] + 7] <= 1) batch.drop(i, columns.route_ttl);
     }
   }
@@ -98,28 +98,27 @@ export function createRouter(
     return promiscuous[by] === 1 && !isGroupAddressed(memory, from);
   }
 
-  function admitIpv4(i: number, unixMs: number): void {
+  function admitIpv4(i: number): void {
     if (!isHost(source[i]) || !isHost(destination[i])) return batch.drop(i, columns.route_martian);
     const word = l3[i] >> 2;
-    if ((i32[word + 2] & 0xff) <= 1) return expired(i, unixMs);
+    if ((i32[word + 2] & 0xff) <= 1) return expired(i);
     const peer = peers[port[i]];
-    if (peer < portCount && upperNumber(i32[word]) > mtu[peer]) tooLong(i, peer, unixMs);
+    if (peer < portCount && upperNumber(i32[word]) > mtu[peer]) tooLong(i, peer);
   }
 
-  function expired(i: number, unixMs: number): void {
+  function expired(i: number): void {
     batch.drop(i, columns.route_ttl);
-    const { address, mac } = ports[port[i]];
-    if (address === null) return;
-    if (errors.timeExceeded(batch, i, address, mac, unixMs)) batch.count1(columns.route_icmp_errors);
+    const { address } = ports[port[i]];
+    if (address !== null && errors.timeExceeded(i, address)) batch.count1(columns.route_icmp_errors);
   }
 
-  function tooLong(i: number, peer: number, unixMs: number): void {
+  function tooLong(i: number, peer: number): void {
     batch.drop(i, columns.route_mtu);
-    const { address, mac } = ports[port[i]];
+    const { address } = ports[port[i]];
     // Byte 6 of the header, in the upper half of word 1: bit 6 of it is "don't fragment".
     const dontFragment = (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
     if (address === null || !dontFragment) return;
-    if (errors.fragmentationNeeded(batch, i, address, mac, mtu[peer], unixMs)) batch.count1(columns.route_icmp_errors);
+    if (errors.fragmentationNeeded(i, address, mtu[peer])) batch.count1(columns.route_icmp_errors);
   }
 
   function dispatch(): void {

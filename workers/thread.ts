@@ -19,8 +19,10 @@ import { PcapDriver } from './drivers/pcap.js';
 import { Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
 import { threadId, threadName, threadPin } from './native/index.js';
 import { ReceiveAgent } from './receive.js';
+import { createReplies } from './replies.js';
 import { createRouter } from './route.js';
 import { SendAgent } from './send.js';
+import { Timers } from './timers.js';
 import { FaultyReceiver } from './transport/fault.js';
 import { receiveTransport } from './transport/open.js';
 
@@ -54,18 +56,38 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
   const log = new LogProducer(buffers.logs[thread]);
   const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log });
   const ports = plan.routes.length;
-  const { driver, everySecond } = openDriver(instance, thread, row);
+  const events = new EventWriter(buffers.events[thread]);
+  const { driver, note } = openDriver(instance, thread, row, events);
   try {
     const batch = new Batch(driver.memory, row);
     const draining = (): boolean => control.phase !== Phase.RUN;
-    const processes = openProcesses(declaration, objects, { batch, catalogue, ports, draining });
+    const timers = new Timers(row, catalogue);
+    timers.every('driver', 1, note);
+    const replies = createReplies(
+      batch,
+      plan.routes.map(({ address }) => address),
+    );
+    const worker = thread;
+    const stages = openProcesses(declaration, objects, {
+      batch,
+      replies,
+      timers,
+      events,
+      worker,
+      row,
+      catalogue,
+      ports,
+      draining,
+    });
     const neighbours = new NextHopReader(buffers.nextHops, ports);
-    const router = createRouter(batch, plan.routes, neighbours, catalogue);
+    const router = createRouter(batch, plan.routes, neighbours, replies.errors, catalogue);
     const dataPlane = new DataPlane({
       driver,
       batch,
       ports,
-      processes,
+      stages,
+      replies,
+      timers,
       log,
       control,
       thread,
@@ -73,10 +95,10 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
       row,
       router,
       idle: plan.idle,
-      everySecond,
     });
     ready(instance, thread, plan.workerCores[thread]);
     dataPlane.run();
+    note();
   } finally {
     driver.close();
   }
@@ -84,22 +106,22 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
 
 interface OpenDriver {
   readonly driver: PacketDriver;
-  everySecond(): void;
+  /** Takes over what the driver counts by itself; too slow for every batch. */
+  note(): void;
 }
 
-function openDriver(instance: Instance, thread: number, row: Float64Array): OpenDriver {
+function openDriver(instance: Instance, thread: number, row: Float64Array, events: EventWriter): OpenDriver {
   const { io, idle } = instance.plan;
   const { catalogue } = instance.metrics;
   if (io.driver === 'af_xdp') {
     const ports = io.ports.map((port) => ({ ...port, queue: thread }));
     const driver = new AfXdpDriver({ ports, ringSize: io.ringSize, chunks: io.frames, busy: idle === 'spin' });
     const counts = new AfXdpCounts(driver, row, catalogue);
-    return { driver, everySecond: () => counts.note() };
+    return { driver, note: () => counts.note() };
   }
-  const events = new EventWriter(instance.buffers.events[thread]);
-  const report = (problem: string): void => events.write('warn', problem);
+  const report = (problem: string): void => void events.write('warn', problem);
   const driver = new PcapDriver({ ports: io.ports, pace: io.pace, catalogue, row, report });
-  return { driver, everySecond: () => {} };
+  return { driver, note: () => {} };
 }
 
 async function runSend(instance: Instance, thread: number): Promise<void> {

@@ -2,6 +2,7 @@
 
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
 import { coarseSeconds } from '../../shm/clock.js';
+import { createEventRing, EventWriter } from '../../shm/events.js';
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
 import { MetricCatalogue, Metrics } from '../../shm/metrics.js';
 import { NONE } from '../../shm/none.js';
@@ -9,14 +10,17 @@ import { createJournals, Journal } from '../../shm/objects/journal.js';
 import { type NatBinding, portAndProtocol, Rank } from '../../shm/objects/nat-binding.js';
 import { Batch } from '../../workers/batch.js';
 import { declareChain, openProcesses, openState } from '../../workers/chain.js';
+import { dataPlaneMetrics } from '../../workers/data-plane.js';
 import { MemoryDriver } from '../../workers/drivers/memory.js';
 import type { Process } from '../../workers/middlebox.js';
 import nat from '../../workers/middleboxes/nat.js';
 import { adviseMemory } from '../../workers/native/index.js';
 import { checksum, sumBytes } from '../../workers/packet/checksum.js';
-import { createParser, PARSE_METRICS } from '../../workers/packet/parse.js';
+import { createParser } from '../../workers/packet/parse.js';
 import { TcpFlag } from '../../workers/packet/tcp.js';
 import { peersOf } from '../../workers/ports.js';
+import { createReplies } from '../../workers/replies.js';
+import { Timers } from '../../workers/timers.js';
 
 const INSIDE = 0;
 const OUTSIDE = 1;
@@ -45,7 +49,7 @@ export class NatBench {
     const declaration = declareChain([
       { middlebox: nat, options: { inside: INSIDE, outside: OUTSIDE, external, flows } },
     ]);
-    const catalogue = new MetricCatalogue([...PARSE_METRICS, ...declaration.metrics]);
+    const catalogue = new MetricCatalogue([...dataPlaneMetrics(2), ...declaration.metrics]);
     this.metrics = new Metrics(catalogue, new SharedArrayBuffer(catalogue.bytes(1)), 1);
     const memory = createArena(layoutArena(declaration.objects));
     // As the daemon asks for its arena; the loop in C asks the same for its tables.
@@ -61,12 +65,19 @@ export class NatBench {
     this.driver = new MemoryDriver({ ports: 2, loop: true, capture: false });
     this.batch = new Batch(this.driver.memory, this.metrics.row(0));
     this.parse = createParser(this.batch, 'wire', peersOf(2), catalogue);
-    [this.process] = openProcesses(declaration, state, {
+    const row = this.metrics.row(0);
+    const [{ process }] = openProcesses(declaration, state, {
       batch: this.batch,
+      replies: createReplies(this.batch, [null, null]),
+      timers: new Timers(row, catalogue),
+      events: new EventWriter(createEventRing()),
+      worker: 0,
+      row,
       catalogue,
       ports: 2,
       draining: () => false,
     });
+    this.process = process;
     this.fill(bound);
   }
 

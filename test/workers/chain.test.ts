@@ -1,6 +1,5 @@
 import { strict as assert } from 'node:assert';
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
-import { MetricCatalogue } from '../../shm/metrics.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from '../../shm/objects/object.js';
 import type { Batch } from '../../workers/batch.js';
 import { declareChain, openProcesses, openState } from '../../workers/chain.js';
@@ -104,12 +103,7 @@ describe('chain', () => {
       ],
     );
     const plane = new Plane({ metrics: declaration.metrics });
-    const processes = openProcesses(declaration, objects, {
-      batch: plane.batch,
-      catalogue: plane.catalogue,
-      ports: 2,
-      draining: () => false,
-    });
+    const processes = openProcesses(declaration, objects, plane.context);
     assert.deepEqual(seen.splice(0), ['first opened 0 1 to 1, opposite 0']);
     plane.open(processes);
     assert.equal(plane.pass(...Array.from({ length: 7 }, () => on(0, 'udp 1.1.1.1:1 > 2.2.2.2:2'))).length, 4);
@@ -129,11 +123,10 @@ describe('chain', () => {
     const declaration = declareChain([link(first, { to: 1 })]);
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
     const objects = openState(declaration, arena, null, { memberIndex: 0, memberCount: 1 });
-    const catalogue = new MetricCatalogue(declaration.metrics);
-    const { batch } = new Plane();
+    const { context } = new Plane({ ports: 3, metrics: declaration.metrics });
     assert.throws(
-      () => openProcesses(declaration, objects, { batch, catalogue, ports: 3, draining: () => false }),
-      /middlebox first asks for the port opposite to 1, of 3 ports/,
+      () => openProcesses(declaration, objects, context),
+      /middlebox first could not be opened: asks for the port opposite to 1, of 3 ports/,
     );
   });
 });

@@ -66,6 +66,10 @@ const INSIDE = 0;
 const OUTSIDE = 1;
 const NEITHER = -1;
 
+/** Bindings that ran out are looked for this often, each slot once a minute: with the largest table that takes a fifth of a ms. */
+const SWEEP_S = 0.1;
+const SWEPT_WITHIN_S = 60;
+
 export default defineMiddlebox({
   name: 'nat',
   help: 'Translates between private and public IPv4 addresses and ports.',
@@ -119,7 +123,7 @@ export default defineMiddlebox({
 
   owns: ({ outside, external }) => [{ port: outside, addresses: external }],
 
-  open({ options, state: { bindings }, batch, rewrites, counters, draining }) {
+  open({ options, state: { bindings }, batch, rewrites, counters, every, draining }) {
     const { inside, outside, tcp_established, tcp_transitory, udp, icmp } = options;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
@@ -329,6 +333,10 @@ export default defineMiddlebox({
       if (carried === ICMP) return icmp;
       return rank === ESTABLISHED ? tcp_established : tcp_transitory;
     }
+
+    // Without new bindings nobody else forgets the old.
+    const swept = Math.ceil((2 * options.flows * SWEEP_S) / SWEPT_WITHIN_S);
+    every(SWEEP_S, (now) => bindings.sweep(now, swept), { on: 'one' });
 
     return (_batch: Batch, now: number): void => {
       sort();

@@ -51,8 +51,11 @@ export function setSourceMac(memory: PacketMemory, start: number, low: number, h
   memory.u16[(start + 10) >> 1] = high;
 }
 
-/** Addresses the frame to whoever sent it, from the given address. */
-export function returnToSender(memory: PacketMemory, start: number, low: number, high: number): void {
-  setDestinationMac(memory, start, memory.i32[(start + 6) >> 2], memory.u16[(start + 10) >> 1]);
+/** Addresses the frame to the station that sent it, from the station address it was sent to. */
+export function returnToSender(memory: PacketMemory, start: number): void {
+  const { u16, i32 } = memory;
+  const low = u16[start >> 1] | (i32[(start + 2) >> 2] << 16);
+  const high = i32[(start + 2) >> 2] >>> 16;
+  setDestinationMac(memory, start, i32[(start + 6) >> 2], u16[(start + 10) >> 1]);
   setSourceMac(memory, start, low, high);
 }

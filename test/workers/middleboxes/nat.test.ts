@@ -315,6 +315,17 @@ describe('NAT', () => {
       assert.ok(isBound(site, 'udp', again));
     });
 
+    it('have what ran out forgotten while no packets come', () => {
+      const site = new NatSite();
+      site.pass(...Array.from({ length: 20 }, (_, n) => on(INSIDE, `udp 10.0.0.5:${n + 1} > 8.8.8.8:53`)));
+      assert.equal(site.bindings.describe(site.now)['used'], 20);
+      site.plane.idle(2000);
+      assert.equal(site.bindings.describe(site.now)['used'], 20);
+      site.later(300 + 120);
+      site.plane.idle(60_000, 100);
+      assert.equal(site.bindings.describe(site.now)['used'], 0);
+    });
+
     it('log a refresh only when it moves the expiry by a good part', () => {
       const site = new NatSite({ options: { udp: 300 } });
       site.pass(on(INSIDE, OUT));

@@ -5,7 +5,6 @@
 
 import { Arena, createArena, layoutArena } from '../../../shm/arena.js';
 import { coarseSeconds } from '../../../shm/clock.js';
-import { Phase } from '../../../shm/control.js';
 import { LogConsumer } from '../../../shm/log.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
 import type { NatBinding } from '../../../shm/objects/nat-binding.js';
@@ -47,14 +46,7 @@ export class NatSite {
     const objects = openState(declaration, arena, worker, place);
     this.bindings = objects[0] as NatBinding;
     this.receiver = openState(declaration, arena, { id: 2, journal: new Journal(journals, 2), log: null }, place);
-    this.plane.open(
-      openProcesses(declaration, objects, {
-        batch: this.plane.batch,
-        catalogue: this.plane.catalogue,
-        ports: 2,
-        draining: () => this.plane.control.phase !== Phase.RUN,
-      }),
-    );
+    this.plane.open(openProcesses(declaration, objects, this.plane.context));
     this.consumer = new LogConsumer(this.plane.logBuffer);
   }
 

@@ -2,17 +2,21 @@
  * A data plane over the memory driver, stepped by hand: packets as text in, packets as text out.
  */
 
-import { Control, createControl } from '../../../shm/control.js';
+import { Control, createControl, Phase } from '../../../shm/control.js';
+import { createEventRing, EventReader, EventWriter } from '../../../shm/events.js';
 import { createLogRing, LogProducer } from '../../../shm/log.js';
 import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
 import { Batch } from '../../../workers/batch.js';
+import type { ProcessContext, Stage } from '../../../workers/chain.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
+import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
 import { createRouter, type RoutePort } from '../../../workers/route.js';
+import { Timers } from '../../../workers/timers.js';
 import { describeFrame, frame, HOST_MAC, ROUTER_MAC } from './frames.js';
 
 /** A time in the range of coarse seconds. */
@@ -52,7 +56,14 @@ export class Plane {
   readonly nextHops: SharedArrayBuffer;
   readonly ports: number;
   readonly batch: Batch;
+  readonly replies: DataPlaneReplies;
+  readonly timers: Timers;
+  private readonly eventRing = createEventRing();
+  readonly events = new EventWriter(this.eventRing);
+  readonly logged = new EventReader(this.eventRing);
   nowMs = START_MS;
+  /** The monotonic clock goes with the wall clock, but for steps of the latter that a test makes. */
+  steppedMs = 0;
   private readonly route: readonly RoutePort[] | null;
   private opened: DataPlane | null = null;
 
@@ -67,22 +78,37 @@ export class Plane {
     this.nextHops = createNextHops(this.ports, 64);
     this.io = options.openDriver?.(this.catalogue, this.metrics.row(0)) ?? this.driver;
     this.batch = new Batch(this.io.memory, this.metrics.row(0));
+    this.replies = createReplies(
+      this.batch,
+      Array.from({ length: this.ports }, (_, port) => this.route?.[port].address ?? null),
+    );
+    this.timers = new Timers(this.metrics.row(0), this.catalogue, () => this.monotonicMs);
+  }
+
+  /** What middleboxes are opened with. */
+  get context(): ProcessContext {
+    const { batch, replies, timers, events, catalogue, ports, control } = this;
+    const draining = () => control.phase !== Phase.RUN;
+    return { batch, replies, timers, events, worker: 0, row: this.metrics.row(0), catalogue, ports, draining };
   }
 
   /** Opens the data plane with this chain. */
-  open(processes: readonly Process[] = []): DataPlane {
+  open(stages: readonly (Stage | Process)[] = []): DataPlane {
     const reader = new NextHopReader(this.nextHops, this.ports);
     this.opened = new DataPlane({
       driver: this.io,
       batch: this.batch,
       ports: this.ports,
-      processes,
+      stages: stages.map((stage) => (typeof stage === 'function' ? { name: 'test', process: stage } : stage)),
+      replies: this.replies,
+      timers: this.timers,
       log: this.log,
       control: this.control,
       thread: 0,
       catalogue: this.catalogue,
       row: this.metrics.row(0),
-      router: this.route === null ? null : createRouter(this.batch, this.route, reader, this.catalogue),
+      router:
+        this.route === null ? null : createRouter(this.batch, this.route, reader, this.replies.errors, this.catalogue),
       idle: 'spin',
       clock: () => this.nowMs,
     });
@@ -99,6 +125,18 @@ export class Plane {
     for (const { port, frame } of packets) this.driver.inject(port, frame);
     while (plane.doWork() > 0);
     return this.driver.sent.splice(0);
+  }
+
+  private get monotonicMs(): number {
+    return this.nowMs - this.steppedMs;
+  }
+
+  /** Lets time pass without packets, in steps of `stepMs`: rounds enough that the data plane looks at its timers. */
+  idle(ms: number, stepMs = 50): void {
+    for (let passed = 0; passed < ms; passed += stepMs) {
+      this.nowMs += stepMs;
+      for (let i = 0; i < 256; i++) this.dataPlane.doWork();
+    }
   }
 
   get dataPlane(): DataPlane {

@@ -1,0 +1,121 @@
+/**
+ * Replies of middleboxes: beside forwarding and dropping, the third thing to do with a packet. It becomes its own answer,
+ * in place, and goes back out of the port it came in by, unseen by the middleboxes after (packet/turn.ts).
+ *
+ * A reply answers the packet as it is then. So a middlebox that replies stands in the chain before those that rewrite addresses.
+ */
+
+import type { Batch } from './batch.js';
+import { createIcmpErrors, type IcmpErrors } from './icmp-errors.js';
+import { Fragment } from './packet/fragment.js';
+import { IcmpType } from './packet/icmp.js';
+import { IPV4_BYTES_MIN, Protocol, upperNumber } from './packet/ipv4.js';
+import { TCP_BYTES_MIN, TcpFlag } from './packet/tcp.js';
+import { createTurn } from './packet/turn.js';
+
+/** Codes of "destination unreachable" that a filter sends (RFC 792, RFC 1812 §5.2.7.1). */
+export const Unreachable = {
+  NET: 0,
+  HOST: 1,
+  PROTOCOL: 2,
+  PORT: 3,
+  NET_PROHIBITED: 9,
+  HOST_PROHIBITED: 10,
+  PROHIBITED: 13,
+};
+
+/**
+ * Each makes packet `i` a reply and returns true; or returns false, the packet unchanged, where none may be sent: for IPv6, fragments,
+ * and what does not go from one host to another. The packet is then still to be dropped or forwarded.
+ */
+export interface Replies {
+  /** An ICMP echo request becomes its reply. */
+  echo(i: number): boolean;
+  /** A TCP segment becomes the reset that answers it, as of a closed port (RFC 9293 §3.10.7.1); never a reset itself. */
+  reset(i: number): boolean;
+  /**
+   * A packet becomes the ICMP error that it cannot be delivered, with a code of `Unreachable`; no error itself, and no more a
+   * second than RFC 1812 §4.3.2.8 asks for. It comes from the port's address, or, where that has none, from the packet's destination.
+   */
+  unreachable(i: number, code: number): boolean;
+  /**
+   * Sends back what the middlebox has written where the packet was, with endpoints exchanged. The IPv4 header's total length and header
+   * length are to be right; the UDP length and all checksums become so.
+   */
+  turn(i: number): boolean;
+}
+
+export interface DataPlaneReplies extends Replies {
+  readonly errors: IcmpErrors;
+}
+
+/** `addresses`: each port's own raw address, if it has one. Made once per data plane: see the head of batch.ts. */
+export function createReplies(batch: Batch, addresses: readonly (number | null)[]): DataPlaneReplies {
+  const { port, egress, l3, l4, fragment, protocol, flags, source, destination } = batch;
+  const { i32, u8 } = batch.memory;
+  const turning = createTurn(batch);
+  const errors = createIcmpErrors(batch, turning);
+
+  function isWhole(i: number): boolean {
+    return egress[i] >= 0 && fragment[i] === Fragment.WHOLE && turning.isAnswerable(i);
+  }
+
+  function turn(i: number): boolean {
+    const word = i32[l3[i] >> 2];
+    const headerBytes = (word & 0x0f) << 2;
+    const total = upperNumber(word);
+    const isShort = headerBytes < IPV4_BYTES_MIN || headerBytes > total;
+    if (!isWhole(i) || isShort || !turning.hasRoom(i, total)) return false;
+    const at = (l3[i] + headerBytes) >> 2;
+    if (hasPorts(u8[l3[i] + 9]) && headerBytes + 4 <= total) i32[at] = (i32[at] << 16) | (i32[at] >>> 16);
+    turning.send(i, destination[i], source[i]);
+    return true;
+  }
+
+  function echo(i: number): boolean {
+    if (protocol[i] !== Protocol.ICMP || flags[i] !== IcmpType.ECHO || !isWhole(i)) return false;
+    u8[l4[i]] = IcmpType.ECHO_REPLY;
+    return turn(i);
+  }
+
+  function reset(i: number): boolean {
+    const shown = flags[i];
+    if (protocol[i] !== Protocol.TCP || (shown & TcpFlag.RST) !== 0 || !isWhole(i)) return false;
+    const from = l4[i] >> 2;
+    const ports = i32[from];
+    const answersTo = (shown & TcpFlag.ACK) !== 0;
+    const sequence = answersTo ? i32[from + 2] : 0;
+    const acknowledged = answersTo ? 0 : swap32(swap32(i32[from + 1]) + segmentLength(i, shown));
+    turning.header(i, IPV4_BYTES_MIN + TCP_BYTES_MIN, Protocol.TCP, 0);
+    const at = (l3[i] + IPV4_BYTES_MIN) >> 2;
+    i32[at] = (ports << 16) | (ports >>> 16);
+    i32[at + 1] = sequence;
+    i32[at + 2] = acknowledged;
+    i32[at + 3] = ((TCP_BYTES_MIN / 4) << 4) | ((answersTo ? TcpFlag.RST : TcpFlag.RST | TcpFlag.ACK) << 8);
+    i32[at + 4] = 0;
+    turning.send(i, destination[i], source[i]);
+    return true;
+  }
+
+  /** What a segment takes of the sequence numbers: its data, and one each for SYN and FIN. */
+  function segmentLength(i: number, shown: number): number {
+    const end = l3[i] + upperNumber(i32[l3[i] >> 2]);
+    const data = l4[i] + ((u8[l4[i] + 12] & 0xf0) >>> 2);
+    return end - data + (shown & TcpFlag.SYN ? 1 : 0) + (shown & TcpFlag.FIN ? 1 : 0);
+  }
+
+  function unreachable(i: number, code: number): boolean {
+    return egress[i] >= 0 && errors.unreachable(i, addresses[port[i]] ?? destination[i], code);
+  }
+
+  return { turn, echo, reset, unreachable, errors };
+}
+
+function hasPorts(protocol: number): boolean {
+  return protocol === Protocol.TCP || protocol === Protocol.UDP;
+}
+
+/** A number of 32 bits as it lies in a packet, and back. */
+function swap32(raw: number): number {
+  return ((raw & 0xff) << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24);
+}

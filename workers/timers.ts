@@ -1,0 +1,93 @@
+/**
+ * Timers of a worker: what middleboxes have done every so many seconds, whether packets come or not: expiry, export.
+ *
+ * They run between batches, one a round, so that packets wait for one callback at most; what there is to do is up to the
+ * callback to bound. A timer is due at start + n · period on the monotonic clock, so it neither drifts nor follows the wall clock.
+ * One that is due again before it ran has missed a turn, which is counted and not made up for. A worker without packets
+ * sleeps a tenth of a second at most (idle.ts), so much later a timer may run.
+ *
+ * What a callback throws ends the worker, as what a packet function throws does; it is started again.
+ */
+
+import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import { columnsOf, counterMetrics } from './counters.js';
+import { failure } from './failure.js';
+import { monotonicMs } from './monotonic.js';
+
+const COUNTERS = {
+  timer_runs: 'times a timer was run',
+  timer_missed: 'times a timer was due again before it was run',
+} as const;
+
+export const TIMER_METRICS: Metric[] = counterMetrics(COUNTERS);
+
+/** No timer is due more often: what a sleeping worker can hold. */
+export const TIMER_SECONDS_MIN = 0.1;
+const TIMER_SECONDS_MAX = 86_400;
+/** The monotonic clock is read no more often than this, by the wall clock, which the round has read already. */
+const LOOK_MS = 10;
+
+/** `now` is in coarse seconds (shm/clock.ts). */
+export type TimerCallback = (now: number) => void;
+
+interface Timer {
+  readonly owner: string;
+  readonly periodMs: number;
+  readonly callback: TimerCallback;
+  dueMs: number;
+}
+
+export class Timers {
+  private readonly timers: Timer[] = [];
+  private readonly row: Float64Array;
+  private readonly columns: { readonly [Name in keyof typeof COUNTERS]: number };
+  private readonly clock: () => number;
+  private nextMs = Number.POSITIVE_INFINITY;
+  private lookedMs = 0;
+
+  /** `clock`: monotonic milliseconds; tests give their own. */
+  constructor(row: Float64Array, catalogue: MetricCatalogue, clock: () => number = monotonicMs) {
+    this.row = row;
+    this.columns = columnsOf(catalogue, COUNTERS);
+    this.clock = clock;
+  }
+
+  /** From now on, every so many seconds. `owner` is named in the error when the callback throws. */
+  every(owner: string, seconds: number, callback: TimerCallback): void {
+    if (!(seconds >= TIMER_SECONDS_MIN && seconds <= TIMER_SECONDS_MAX))
+      throw new RangeError(`every ${seconds} seconds: from ${TIMER_SECONDS_MIN} to ${TIMER_SECONDS_MAX} are possible`);
+    const periodMs = seconds * 1000;
+    const dueMs = this.clock() + periodMs;
+    this.timers.push({ owner, periodMs, callback, dueMs });
+    this.nextMs = Math.min(this.nextMs, dueMs);
+  }
+
+  /** Runs the timer that is due longest, if one is. Returns whether there was one. */
+  run(unixMs: number, now: number): boolean {
+    if (this.timers.length === 0) return false;
+    const since = unixMs - this.lookedMs;
+    if (since >= 0 && since < LOOK_MS) return false;
+    const clockMs = this.clock();
+    if (clockMs < this.nextMs) {
+      this.lookedMs = unixMs;
+      return false;
+    }
+    // There may be another: the next round looks again.
+    this.runOne(clockMs, now);
+    return true;
+  }
+
+  private runOne(clockMs: number, now: number): void {
+    const timer = this.timers.reduce((first, other) => (other.dueMs < first.dueMs ? other : first));
+    const turns = Math.floor((clockMs - timer.dueMs) / timer.periodMs) + 1;
+    timer.dueMs += turns * timer.periodMs;
+    this.nextMs = Math.min(...this.timers.map(({ dueMs }) => dueMs));
+    this.row[this.columns.timer_runs]++;
+    this.row[this.columns.timer_missed] += turns - 1;
+    try {
+      timer.callback(now);
+    } catch (error) {
+      throw failure(`${timer.owner}: a timer failed`, error);
+    }
+  }
+}
