@@ -84,6 +84,7 @@ export class InstanceSource implements AdminSource {
       rtt_ms: peer.rttMs?.average ?? null,
       rtt_min_ms: peer.rttMs?.minimum ?? null,
       heard_ms_ago: peer.heardMsAgo,
+      clock_skew_ms: peer.clockSkewMs,
       unacknowledged_records: peer.unacknowledged,
       missing_records: peer.missing,
     }));

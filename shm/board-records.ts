@@ -31,8 +31,9 @@ const PEER = {
   flags: 8,
   speaks: 9,
   skew: 10,
+  skewSamples: 11,
 } as const;
-export const PEER_FLOATS = PEER.skew + 1;
+export const PEER_FLOATS = PEER.skewSamples + 1;
 
 /** What a member says of itself in every message, and the status an instance has: `READY` while neither bit is set. */
 export const PeerFlag = { JOINING: 1, LEAVING: 2 } as const;
@@ -240,12 +241,17 @@ export class PeerRecord {
   set speaks(value: number) {
     this.floats[PEER.speaks] = value;
   }
-  /** Its wall clock less ours, in ms, half a round trip taken into account; 0 before the first sample. */
+  /** Its wall clock less ours, in ms, half a round trip taken into account; 0 while `skewSamples` is. */
   get skewMs(): number {
     return this.floats[PEER.skew];
   }
-  set skewMs(value: number) {
-    this.floats[PEER.skew] = value;
+  get skewSamples(): number {
+    return this.floats[PEER.skewSamples];
+  }
+
+  setSkew(ms: number): void {
+    this.floats[PEER.skew] = ms;
+    this.floats[PEER.skewSamples]++;
   }
 
   setRoundTrip(latest: number, minimum: number, average: number, smoothed: number, variation: number): void {

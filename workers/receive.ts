@@ -12,6 +12,7 @@ import type { Metrics } from '../shm/metrics.js';
 import type { StateObject } from '../shm/objects/object.js';
 import type { Agent } from './agent.js';
 import { monotonicMs } from './monotonic.js';
+import type { SkewLevel } from './replication/clock-skew.js';
 import { Counts } from './replication/metrics.js';
 import { Receiver } from './replication/receiver.js';
 import type { ReplicationSettings } from './replication/settings.js';
@@ -32,6 +33,8 @@ export interface ReceiveAgentOptions {
   readonly thread: number;
   /** Told of errors thrown by a state object's own code; each is counted too. */
   readonly onError?: (error: unknown, object: number, origin: number) => void;
+  /** Told of clocks too far apart; see `ReceiverOptions`. */
+  readonly onSkew?: (problem: string, level: SkewLevel) => void;
   /** Another transport than the settings', for tests. */
   readonly transport?: ReceiveTransport;
 }
@@ -61,6 +64,7 @@ export class ReceiveAgent implements Agent {
       ring: () => control.ring(),
       ...(options.members && { members: options.members }),
       ...(options.onError && { onError: options.onError }),
+      ...(options.onSkew && { onSkew: options.onSkew }),
     });
     this.transport = options.transport ?? receiveTransport(settings, objects.length);
   }
@@ -69,7 +73,8 @@ export class ReceiveAgent implements Agent {
   onStart(): Promise<void> {
     return this.transport.open((datagram) => {
       this.received++;
-      this.receiver.receive(datagram, monotonicMs(), coarseSeconds(Date.now()));
+      const wallMs = Date.now();
+      this.receiver.receive(datagram, monotonicMs(), coarseSeconds(wallMs), wallMs);
       // A message may wait long for a lock; many of them in one turn of the event loop do not make a thread stuck.
       this.control.beat(this.thread);
     });

@@ -93,7 +93,7 @@ export class SendAgent implements Agent {
   /** One round: records in, messages out. Returns how many of both. */
   doWork(): number {
     const records = this.drain();
-    return records + this.sender.poll(monotonicMs(), this.transport);
+    return records + this.sender.poll(monotonicMs(), this.transport, Date.now());
   }
 
   /** Rounds until main says stop; then what has been logged is sent once more, and it is over. */

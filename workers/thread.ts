@@ -162,6 +162,7 @@ async function runReceive(instance: Instance, thread: number): Promise<void> {
         'error',
         `${declaration.objects[object].name}: a record of member ${origin} failed: ${String(error)}`,
       ),
+    onSkew: (problem, level) => events.write(level === 2 ? 'error' : 'warn', problem),
   });
   await runAgent(instance, thread, plan.receiveCore, agent);
 }

@@ -67,6 +67,8 @@ export interface PeerRow {
   readonly rtt_min_ms: number | null;
   /** Since the last message from it. */
   readonly heard_ms_ago: number | null;
+  /** How far its wall clock is ahead of ours (negative: behind); `null` before it was compared. */
+  readonly clock_skew_ms: number | null;
   /** Our records it has not acknowledged. */
   readonly unacknowledged_records: number;
   /** Its records we know of and do not have. */

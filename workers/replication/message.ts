@@ -1,52 +1,14 @@
 /**
- * The state message: one UDP datagram about one state object, from one member to the others.
- *
- * ## Format, version 1
- *
- * All fields are little-endian 32-bit words. A number of two words is unsigned, its low word first, and below 2^53.
- *
- *     word  field
- *     0     magic, the bytes "CNST"
- *     1     version (8 bits, lowest) | flags (8): 0 | acknowledgement entries (8) | units (8)
- *     2     CRC-32 (ISO-HDLC, as in zlib) of the whole message with this word 0
- *     3     cluster id: the first 32 bits of the SHA-256 of the cluster's name
- *     4–5   layout hash: members whose state objects differ do not understand each other's records
- *     6     sender's member id (16) | object id (16, high)
- *     7     view number
- *     8–9   sender's incarnation, at least 1: tells one life of an instance from the next
- *     10–11 datagram number: fresh for every message of this sender, object and incarnation; from 1
- *     12    send timestamp: the sender's own microseconds, modulo 2^32; echoed, never compared with another clock
- *     13–14 floor: lowest sequence number the sender can still send; what is below it is never sent again
- *     15–16 highest sequence number the sender has sent on this channel, floor − 1 if none is held
- *
- * Then the acknowledgement entries, each about one origin:
- *
- *     0     origin's member id (16) | ranges (8) | flags (8): bit 0, the echo is valid
- *     1–2   origin's incarnation
- *     3–4   contiguous: everything of the origin through this number is here
- *     5–6   echo: the origin's latest datagram number seen on this channel
- *     7     echo: that datagram's send timestamp
- *     8     echo: microseconds since it came
- *     9 …   per range beyond `contiguous`, ascending and not touching: first number − contiguous, and count of numbers
- *
- * Then the units, each a contiguous range of sequence numbers and the records left of it after coalescing:
- *
- *     0–1   first sequence number
- *     2     count of sequence numbers, at least 1
- *     3     words of records, at least 1
- *     4 …   records: header word (object id 16 | operation 8 | payload words 8), payload words
- *
- * Nothing follows the last unit. A round trip is now − timestamp − delay of an echo of our own datagram: numbered afresh
- * even when its units were sent before, so it is never ambiguous which sending was answered (Karn's problem).
- *
- * The checksum finds damage, not forgery. 32 bytes of the path MTU stay free for sealing.
+ * The state message: one UDP datagram about one state object, from one member to the others. Its format, both versions of it,
+ * is specified in docs/state-message.md; the offsets below are its tables.
  */
 
 import { crc32 } from 'node:zlib';
-import { MAX_RANGES, type VectorRecord } from '../../shm/ack-board.js';
+import { MAX_RANGES, PeerFlag, type VectorRecord } from '../../shm/ack-board.js';
 
 const MAGIC = 0x54534e43;
-export const FORMAT_VERSION = 1;
+/** The highest format version we speak; every one down to 1 is read, and written where some member speaks no other. */
+export const FORMAT_VERSION = 2;
 
 const HEADER = {
   magic: 0,
@@ -61,12 +23,30 @@ const HEADER = {
   stamp: 12,
   floor: 13,
   highest: 15,
+  // From here on: version 2.
+  wall: 17,
+  excluded: 19,
+  origin: 21,
+  originIncarnation: 22,
+  vectorHash: 24,
+  digest: 26,
 } as const;
-export const HEADER_WORDS = 17;
+const HEADER_WORDS_1 = HEADER.wall;
+/** Words before the first entry of ours, or the first unit, at most: a header of version 1 is followed by an announcement. */
+export const HEADER_WORDS = 28;
 
 const ENTRY = { shape: 0, incarnation: 1, contiguous: 3, datagram: 5, stamp: 7, delay: 8 } as const;
 export const ENTRY_WORDS = 9;
+/** Flags of an entry. `HOLDS`, `FROZEN`: version 2 only. */
 const ECHO_VALID = 1;
+export const HOLDS = 2;
+export const FROZEN = 4;
+const ENTRY_FLAGS = [0, ECHO_VALID, ECHO_VALID | HOLDS | FROZEN] as const;
+
+/** The entry about origin 0 in messages of version 1. */
+const ANNOUNCEMENT = { shape: 0, incarnation: 1, speaks: 3, wall: 5, excluded: 7 } as const;
+
+const MESSAGE_FLAGS = [0, 0, PeerFlag.JOINING | PeerFlag.LEAVING] as const;
 
 const UNIT = { first: 0, count: 2, words: 3 } as const;
 export const UNIT_WORDS = 4;
@@ -134,8 +114,15 @@ export function stampOf(nowMs: number): number {
 
 /** Writes one message at a time into a datagram: `begin`, entries, units, `finish`. */
 export class MessageWriter {
+  /** Format version, flags (`PeerFlag`) and wall clock (Unix ms; 0: not told) of the messages begun from now on. */
+  version = FORMAT_VERSION;
+  flags = 0;
+  wallMs = 0;
   entries = 0;
   units = 0;
+  /** Slots 0–31 and 32–63 that the message begun is not for. */
+  private excludedLow = 0;
+  private excludedHigh = 0;
   private words: Int32Array = new Int32Array(0);
   private bytes: Uint8Array = new Uint8Array(0);
   private next = 0;
@@ -162,22 +149,61 @@ export class MessageWriter {
     words[HEADER.stamp] = stampOf(nowMs);
     this.words = words;
     this.bytes = into.bytes;
-    this.next = HEADER_WORDS;
     this.entries = 0;
     this.units = 0;
+    this.excludedLow = 0;
+    this.excludedHigh = 0;
+    if (this.version === 1) this.announce();
+    else {
+      putNumber(words, HEADER.wall, this.wallMs);
+      words[HEADER.origin] = envelope.sender;
+      putNumber(words, HEADER.originIncarnation, envelope.incarnation);
+      words.fill(0, HEADER.vectorHash, HEADER_WORDS);
+      this.next = HEADER_WORDS;
+    }
+  }
+
+  /** What a message of version 1 has no words for, in an entry that its readers pass over. */
+  private announce(): void {
+    const { words } = this;
+    const at = HEADER_WORDS_1;
+    words[at + ANNOUNCEMENT.shape] = 0;
+    putNumber(words, at + ANNOUNCEMENT.incarnation, this.envelope.incarnation);
+    putNumber(words, at + ANNOUNCEMENT.speaks, FORMAT_VERSION + 256 * this.flags);
+    putNumber(words, at + ANNOUNCEMENT.wall, this.wallMs);
+    this.next = at + ENTRY_WORDS;
+    this.entries = 1;
+  }
+
+  /** The units, floor and highest of the message begun are not for the slots whose bits are set. */
+  exclude(low: number, high: number): void {
+    this.excludedLow = low;
+    this.excludedHigh = high;
+  }
+
+  /** The units, floor and highest of the message begun are another member's. Version 2 only. */
+  speakFor(origin: number, incarnation: number): void {
+    this.words[HEADER.origin] = origin;
+    putNumber(this.words, HEADER.originIncarnation, incarnation);
+  }
+
+  /** The message begun says what our state of the object is: hash of its vector and digest, two words each. Version 2 only. */
+  addDigest(vectorHash: Int32Array, digest: Int32Array): void {
+    this.words.set(vectorHash, HEADER.vectorHash);
+    this.words.set(digest, HEADER.digest);
   }
 
   /**
    * Adds what we have of `origin`, whole, if that leaves `reserve` words free. False: no room for it; a message of its own
-   * always has room. Entries come before units.
+   * always has room. Entries come before units. `flags`: `HOLDS`, `FROZEN`, lost in version 1.
    */
-  addEntry(origin: number, vector: VectorRecord, nowMs: number, reserve: number): boolean {
+  addEntry(origin: number, vector: VectorRecord, nowMs: number, reserve: number, flags = 0): boolean {
     const { words, next } = this;
     const { ranges } = vector;
     if (next + ENTRY_WORDS + 2 * ranges + reserve > this.limit || this.entries === COUNT_MAX) return false;
     const delayMs = Math.max(0, nowMs - vector.arrivalMs);
     const echo = vector.datagram > 0 && delayMs < ECHO_MS_MAX ? ECHO_VALID : 0;
-    words[next + ENTRY.shape] = origin | (ranges << 16) | (echo << 24);
+    words[next + ENTRY.shape] = origin | (ranges << 16) | (((echo | flags) & ENTRY_FLAGS[this.version]) << 24);
     putNumber(words, next + ENTRY.incarnation, vector.incarnation);
     putNumber(words, next + ENTRY.contiguous, vector.contiguous);
     putNumber(words, next + ENTRY.datagram, vector.datagram);
@@ -215,7 +241,11 @@ export class MessageWriter {
     const { words } = this;
     putNumber(words, HEADER.floor, floor);
     putNumber(words, HEADER.highest, highest);
-    words[HEADER.shape] = FORMAT_VERSION | (this.entries << 16) | (this.units << 24);
+    const excluded = this.version === 1 ? HEADER_WORDS_1 + ANNOUNCEMENT.excluded : HEADER.excluded;
+    words[excluded] = this.excludedLow;
+    words[excluded + 1] = this.excludedHigh;
+    const flags = this.version === 1 ? 0 : this.flags;
+    words[HEADER.shape] = this.version | (flags << 8) | (this.entries << 16) | (this.units << 24);
     words[HEADER.checksum] = 0;
     const length = this.next << 2;
     words[HEADER.checksum] = crc32(this.bytes.subarray(0, length));
@@ -228,6 +258,10 @@ export class MessageWriter {
  * then are its fields worth anything; nothing is allocated and nothing outside the copy is touched.
  */
 export class MessageReader {
+  version = 0;
+  /** Highest version the sender speaks. */
+  speaks = 0;
+  flags = 0;
   sender = 0;
   object = 0;
   view = 0;
@@ -236,8 +270,18 @@ export class MessageReader {
   stamp = 0;
   floor = 0;
   highest = 0;
+  /** The sender's wall clock, Unix ms; 0: not told. */
+  wallMs = 0;
+  /** Whose the units, floor and highest are: member id, incarnation. */
+  unitsOrigin = 0;
+  unitsIncarnation = 0;
+  /** Two words each, 0 when not told. */
+  readonly vectorHash = new Int32Array(2);
+  readonly digest = new Int32Array(2);
   entries = 0;
   units = 0;
+  private excludedLow = 0;
+  private excludedHigh = 0;
 
   // The entry that `entry(i)` stepped to.
   origin = 0;
@@ -248,6 +292,8 @@ export class MessageReader {
   echoStamp = 0;
   echoDelayUs = 0;
   ranges = 0;
+  /** `HOLDS`, `FROZEN`. */
+  entryFlags = 0;
   private rangesAt = 0;
 
   // The unit that `unit(i)` stepped to. Its records are `words[recordsAt … recordsAt + recordWords)`.
@@ -277,12 +323,13 @@ export class MessageReader {
   /** Returns why the message is refused, or null. */
   read(message: Uint8Array): Reject | null {
     const length = message.byteLength;
-    if (length < HEADER_WORDS << 2 || length > this.bytes.byteLength || (length & 3) !== 0) return 'length';
+    if (length < HEADER_WORDS_1 << 2 || length > this.bytes.byteLength || (length & 3) !== 0) return 'length';
     this.bytes.set(message);
     const { words } = this;
     if (words[HEADER.magic] !== MAGIC) return 'magic';
     const shape = words[HEADER.shape];
-    if ((shape & 0xff) !== FORMAT_VERSION) return 'version';
+    this.version = shape & 0xff;
+    if (this.version < 1 || this.version > FORMAT_VERSION) return 'version';
     const checksum = words[HEADER.checksum];
     words[HEADER.checksum] = 0;
     if ((crc32(this.bytes.subarray(0, length)) | 0) !== checksum) return 'checksum';
@@ -301,10 +348,61 @@ export class MessageReader {
     this.units = shape >>> 24;
     if (this.incarnation < 1 || this.datagram < 1 || this.floor < 1 || this.highest < this.floor - 1)
       return 'malformed';
-    if (((shape >>> 8) & 0xff) !== 0) return 'malformed';
     const end = length >>> 2;
-    const units = this.checkEntries(HEADER_WORDS, end);
-    return units !== -1 && this.checkUnits(units, end) === end ? null : 'malformed';
+    const header = this.version === 1 ? HEADER_WORDS_1 : HEADER_WORDS;
+    if (end < header) return 'malformed';
+    if (this.version === 1) this.readHeader1();
+    else this.readHeader2();
+    if ((this.flags & ~MESSAGE_FLAGS[this.version]) !== 0) return 'malformed';
+    const units = this.checkEntries(header, end);
+    if (units === -1 || this.checkUnits(units, end) !== end) return 'malformed';
+    if (this.entries > 0 && words[header] === 0) this.readAnnouncement(header);
+    const told = this.speaks >= this.version && this.wallMs >= 0 && this.unitsOrigin > 0 && this.unitsIncarnation >= 1;
+    return told ? null : 'malformed';
+  }
+
+  /** Whether the units, floor and highest are not for the member in this slot. */
+  excludes(slot: number): boolean {
+    return (((slot < 32 ? this.excludedLow : this.excludedHigh) >>> (slot & 31)) & 1) === 1;
+  }
+
+  private readHeader1(): void {
+    this.speaks = 1;
+    this.flags = (this.words[HEADER.shape] >>> 8) & 0xff;
+    this.wallMs = 0;
+    this.excludedLow = 0;
+    this.excludedHigh = 0;
+    this.unitsOrigin = this.sender;
+    this.unitsIncarnation = this.incarnation;
+    this.vectorHash.fill(0);
+    this.digest.fill(0);
+  }
+
+  private readHeader2(): void {
+    const { words, vectorHash, digest } = this;
+    this.speaks = this.version;
+    this.flags = (words[HEADER.shape] >>> 8) & 0xff;
+    this.wallMs = getNumber(words, HEADER.wall);
+    this.excludedLow = words[HEADER.excluded];
+    this.excludedHigh = words[HEADER.excluded + 1];
+    this.unitsOrigin = words[HEADER.origin] >>> 16 === 0 ? words[HEADER.origin] : 0;
+    this.unitsIncarnation = getNumber(words, HEADER.originIncarnation);
+    for (let i = 0; i < 2; i++) {
+      vectorHash[i] = words[HEADER.vectorHash + i];
+      digest[i] = words[HEADER.digest + i];
+    }
+  }
+
+  /** The first entry, about origin 0: the sender speaks more than the version it writes. */
+  private readAnnouncement(at: number): void {
+    const { words } = this;
+    const speaks = getNumber(words, at + ANNOUNCEMENT.speaks);
+    this.speaks = speaks % 256;
+    if (this.version > 1) return;
+    this.flags = Math.floor(speaks / 256) & MESSAGE_FLAGS[FORMAT_VERSION];
+    this.wallMs = getNumber(words, at + ANNOUNCEMENT.wall);
+    this.excludedLow = words[at + ANNOUNCEMENT.excluded];
+    this.excludedHigh = words[at + ANNOUNCEMENT.excluded + 1];
   }
 
   /** Steps to entry `i`. */
@@ -313,7 +411,9 @@ export class MessageReader {
     const at = this.entryAt[i];
     this.origin = words[at + ENTRY.shape] & 0xffff;
     this.ranges = (words[at + ENTRY.shape] >>> 16) & 0xff;
-    this.echoValid = words[at + ENTRY.shape] >>> 24 === ECHO_VALID;
+    const flags = words[at + ENTRY.shape] >>> 24;
+    this.echoValid = (flags & ECHO_VALID) !== 0;
+    this.entryFlags = flags & ~ECHO_VALID;
     this.originIncarnation = getNumber(words, at + ENTRY.incarnation);
     this.contiguous = getNumber(words, at + ENTRY.contiguous);
     this.echoDatagram = getNumber(words, at + ENTRY.datagram);
@@ -344,12 +444,13 @@ export class MessageReader {
   /** Checks the entries from `at` on; returns where they end, or -1. */
   private checkEntries(at: number, end: number): number {
     const { words } = this;
+    const known = ENTRY_FLAGS[this.version];
     let next = at;
     for (let i = 0; i < this.entries; i++) {
       if (next + ENTRY_WORDS > end) return -1;
       this.entryAt[i] = next;
       this.entry(i);
-      if (this.ranges > MAX_RANGES || words[next + ENTRY.shape] >>> 24 > ECHO_VALID) return -1;
+      if (this.ranges > MAX_RANGES || ((words[next + ENTRY.shape] >>> 24) & ~known) !== 0) return -1;
       if (this.originIncarnation < 1 || this.contiguous < 0 || this.echoDatagram < 0) return -1;
       next += ENTRY_WORDS + 2 * this.ranges;
       if (next > end) return -1;

@@ -46,6 +46,7 @@ const GAUGES = {
   state_unit_log_bytes: 'Bytes of the unit logs in use.',
   state_unit_log_full: 'Unit logs that hold up draining because a member lags.',
   state_rx_reorder_bytes: 'Bytes of units that wait for an earlier one.',
+  state_clock_skew_ms: 'How far the wall clock of a member is from ours, the furthest of all.',
   state_rx_socket_bytes: 'Receive buffer the kernel granted, smallest over the sockets.',
 } as const;
 

@@ -5,6 +5,7 @@
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
 import { MemberTable } from '../../shm/members.js';
+import { FORMAT_VERSION } from './message.js';
 import { groupAckDelayMs, type ReplicationSettings, selfIndex } from './settings.js';
 
 const REFRESH_MS = 1;
@@ -26,6 +27,8 @@ export class PeerView {
   readonly silent: Uint8Array;
   /** Grows whenever a silent member is heard again. */
   revivals = 0;
+  /** Format version that every member which is heard understands. */
+  format = FORMAT_VERSION;
   private readonly board: AckBoard;
   private readonly settings: ReplicationSettings;
   private readonly self: number;
@@ -49,6 +52,7 @@ export class PeerView {
     this.refreshedAt = now;
     this.members.refresh();
     if (this.members.version !== this.version) this.readMembers();
+    this.format = FORMAT_VERSION;
     for (let member = 0; member < this.silent.length; member++) {
       if (this.present[member] === 0) continue;
       const { record } = this;
@@ -57,6 +61,7 @@ export class PeerView {
       const silent = record.incarnation === 0 || now - record.heardAt > this.settings.silentMs;
       if (!silent && this.silent[member] === 1) this.revivals++;
       this.silent[member] = silent ? 1 : 0;
+      if (!silent && record.speaks < this.format) this.format = record.speaks;
       if (!silent && record.samples > 0) this.timeout[member] = this.timeoutOf(record);
     }
   }

@@ -28,6 +28,8 @@ export interface PeerStatus {
   readonly heardMsAgo: number | null;
   /** Round trip, ms; null before the first sample. Minimum and average are over a sliding window of samples. */
   readonly rttMs: { readonly latest: number; readonly minimum: number; readonly average: number } | null;
+  /** How far its wall clock is ahead of ours; null before it was compared. */
+  readonly clockSkewMs: number | null;
   /** Sums over the objects. */
   readonly unacknowledged: number;
   readonly missing: number;
@@ -61,6 +63,7 @@ export function readPeers(
       incarnation: peer.incarnation,
       heardMsAgo,
       rttMs: peer.samples === 0 ? null : { latest: peer.latest, minimum: peer.minimum, average: peer.average },
+      clockSkewMs: peer.skewSamples === 0 ? null : peer.skewMs,
       unacknowledged: objects.reduce((sum, object) => sum + object.unacknowledged, 0),
       missing: objects.reduce((sum, object) => sum + object.missing, 0),
       objects,

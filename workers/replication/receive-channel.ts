@@ -75,25 +75,29 @@ export class ReceiveChannel {
     this.context.board.writeReception(this.object.id, this.origin, this.reception);
   }
 
-  /** Takes in what the message says of its origin, and its units. `coarse`: seconds for the state objects. */
-  takeUnits(reader: MessageReader, now: number, coarse: number): void {
+  /**
+   * Takes in what the message says of its origin, and, unless we are excluded from them, its units. `coarse`: seconds for
+   * the state objects.
+   */
+  takeUnits(reader: MessageReader, excluded: boolean, now: number, coarse: number): void {
     const { reception } = this;
     if (reception.incarnation === 0) {
       reception.incarnation = reader.incarnation;
       reception.contiguous = FIRST_SEQUENCE - 1;
     }
-    if (reader.floor > reception.contiguous + 1) {
+    const ours = !excluded && reader.unitsOrigin === reader.sender;
+    if (ours && reader.floor > reception.contiguous + 1) {
       const applied = reception.contiguous;
       this.context.counts.add('state_rx_records_skipped', reception.advance(reader.floor - 1));
       this.applyBuffered(applied, coarse);
     }
-    if (reader.highest > reception.highest) reception.highest = reader.highest;
+    if (ours && reader.highest > reception.highest) reception.highest = reader.highest;
     if (reader.datagram > reception.datagram) {
       reception.datagram = reader.datagram;
       reception.stamp = reader.stamp;
       reception.arrivalMs = now;
     }
-    for (let i = 0; i < reader.units; i++) {
+    for (let i = 0; ours && i < reader.units; i++) {
       reader.unit(i);
       if (!this.takeUnit(reader, coarse)) break;
     }

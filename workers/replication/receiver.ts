@@ -9,8 +9,10 @@
  */
 
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
 import { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/object.js';
+import { ClockSkew, type SkewLevel } from './clock-skew.js';
 import { Lives } from './lives.js';
 import { MessageReader, type Reject, stampOf } from './message.js';
 import type { Counts } from './metrics.js';
@@ -32,6 +34,8 @@ export interface ReceiverOptions {
   readonly ring: () => void;
   /** Told of errors thrown by an object's own code. */
   readonly onError?: (error: unknown, object: number, origin: number) => void;
+  /** Told, once an episode and level, that a member's clock is too far from ours. */
+  readonly onSkew?: (problem: string, level: SkewLevel) => void;
 }
 
 /** A longer round trip, in microseconds, is not one. */
@@ -51,6 +55,8 @@ export class Receiver {
   private readonly lives: Lives;
   private readonly vectors: Vectors;
   private readonly roundTrips: RoundTrip[];
+  private readonly skews: ClockSkew[];
+  private readonly onSkew: (problem: string, level: SkewLevel) => void;
   /** [object][member] */
   private readonly channels: readonly (readonly ReceiveChannel[])[];
   /** Per object: messages that asked for an acknowledgement, and as of which the bell last rang. */
@@ -78,6 +84,8 @@ export class Receiver {
     this.lives = new Lives(settings);
     this.vectors = new Vectors(board);
     this.roundTrips = Array.from({ length: settings.slots }, () => new RoundTrip());
+    this.skews = Array.from({ length: settings.slots }, () => new ClockSkew());
+    this.onSkew = options.onSkew ?? (() => {});
     const context: ReceiveContext = {
       board,
       counts,
@@ -92,10 +100,10 @@ export class Receiver {
   }
 
   /**
-   * Takes one datagram, received at `now` (ms); `coarse` is the time in coarse seconds, for the state objects.
-   * Returns why it was refused, or null.
+   * Takes one datagram, received at `now` (ms); `coarse` is the time in coarse seconds, for the state objects; `wallMs` the
+   * wall clock (Unix ms), to compare the sender's with; 0: not compared. Returns why it was refused, or null.
    */
-  receive(message: Uint8Array, now: number, coarse: number): Reject | null {
+  receive(message: Uint8Array, now: number, coarse: number, wallMs = 0): Reject | null {
     const { counts } = this;
     counts.row[counts.at.state_rx_messages]++;
     counts.row[counts.at.state_rx_bytes] += message.byteLength;
@@ -110,7 +118,8 @@ export class Receiver {
     const channel = this.channels[object][member];
     this.hear(member, now);
     const told = this.takeEntries(channel, member, now);
-    channel.takeUnits(this.reader, now, coarse);
+    this.compareClocks(member, now, wallMs);
+    channel.takeUnits(this.reader, this.reader.excludes(this.self), now, coarse);
     this.board.writePeer(member, this.peers[member]);
     this.board.noteChange(object);
     const owed = this.reader.units > 0 && this.owe(object, now);
@@ -153,6 +162,22 @@ export class Receiver {
       peer.incarnation = this.reader.incarnation;
     }
     peer.heardAt = now;
+    peer.speaks = this.reader.speaks;
+    peer.flags = this.reader.flags;
+  }
+
+  private compareClocks(member: number, now: number, wallMs: number): void {
+    const { reader, counts } = this;
+    const peer = this.peers[member];
+    const skew = this.skews[member];
+    if (wallMs === 0 || reader.wallMs === 0 || peer.samples === 0) return;
+    if (!skew.sample(reader.wallMs, wallMs, peer.minimum, now)) return;
+    peer.setSkew(skew.ms);
+    let most = 0;
+    for (const { ms } of this.skews) if (Math.abs(ms) > most) most = Math.abs(ms);
+    counts.set('state_clock_skew_ms', most);
+    const level = skew.alarm();
+    if (level > 0) this.onSkew(skewProblem(this.members.name(member), skew.ms, level), level);
   }
 
   /** A slot that another member has now starts from nothing. */
@@ -163,6 +188,7 @@ export class Receiver {
       if (this.ids[slot] !== 0) {
         this.forget(slot);
         this.peers[slot].floats.fill(0);
+        this.skews[slot] = new ClockSkew();
         this.board.writePeer(slot, this.peers[slot]);
       }
       this.ids[slot] = id;
@@ -217,4 +243,13 @@ export class Receiver {
     this.board.setOwedAt(object, now);
     return true;
   }
+}
+
+function skewProblem(name: string, ms: number, level: SkewLevel): string {
+  const seconds = (Math.abs(ms) / 1000).toFixed(1);
+  const consequence =
+    level === 2
+      ? `that is more than the ${CLOCK_SKEW_GUARD_S} s which state objects allow for: entries may end at one member and not at another`
+      : `state objects allow for ${CLOCK_SKEW_GUARD_S} s`;
+  return `the clock of ${name} is ${seconds} s ${ms > 0 ? 'ahead of' : 'behind'} ours (${consequence}); look after its time service and ours`;
 }

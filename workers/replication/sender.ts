@@ -36,6 +36,8 @@ export class Sender {
   readonly channels: readonly SendChannel[];
   private readonly counts: Counts;
   private readonly peers: PeerView;
+  private readonly writer: MessageWriter;
+  private readonly board: AckBoard;
 
   constructor(options: SenderOptions) {
     const { settings, objects, counts, layoutHash } = options;
@@ -47,19 +49,21 @@ export class Sender {
     if (unitWords < RECORD_WORDS_MAX) throw new RangeError(`messages of ${bytes} bytes do not hold the longest record`);
     this.peers = new PeerView(settings, board, options.members ?? memberTableOf(settings));
     this.counts = counts;
+    this.board = board;
+    this.writer = new MessageWriter(
+      {
+        clusterId: settings.clusterId,
+        layoutHash,
+        view: settings.view,
+        sender: settings.self,
+        incarnation: board.incarnation,
+      },
+      bytes,
+    );
     const context: ChannelContext = {
       settings,
       board,
-      writer: new MessageWriter(
-        {
-          clusterId: settings.clusterId,
-          layoutHash,
-          view: settings.view,
-          sender: settings.self,
-          incarnation: board.incarnation,
-        },
-        bytes,
-      ),
+      writer: this.writer,
       peers: this.peers,
       counts,
       onAlarm: options.onAlarm ?? (() => {}),
@@ -100,9 +104,16 @@ export class Sender {
     for (const channel of this.channels) channel.cut();
   }
 
-  /** Sends what is due. Returns how much was done; 0: nothing until `deadline`, a record or the bell. */
-  poll(now: number, outlet: Outlet): number {
+  /**
+   * Sends what is due. Returns how much was done; 0: nothing until `deadline`, a record or the bell. `wallMs`: the wall clock
+   * (Unix ms), told to the others; 0: not told.
+   */
+  poll(now: number, outlet: Outlet, wallMs = 0): number {
+    const { writer } = this;
     this.peers.refresh(now);
+    writer.version = this.peers.format;
+    writer.flags = this.board.status;
+    writer.wallMs = wallMs;
     let work = 0;
     for (const channel of this.channels) work += channel.poll(now, outlet);
     return work;

@@ -178,12 +178,12 @@ describe('state message', () => {
     };
     refuses(null, () => {});
     refuses('magic', set(0, 0));
-    refuses('version', set(1, 2));
-    refuses('checksum', set(20, 0), false);
+    refuses('version', set(1, 3));
+    refuses('checksum', set(31, 0), false);
     refuses('cluster', set(3, 0));
     refuses('layout', set(5, 0));
     refuses('object', set(6, 9 << 16));
-    const at = { incarnation: 8, datagram: 10, floor: 13, highest: 15, first: 17, count: 19, words: 20, header: 21 };
+    const at = { incarnation: 8, datagram: 10, floor: 13, highest: 15, first: 28, count: 30, words: 31, header: 32 };
     refuses('malformed', set(at.incarnation + 1, -1));
     refuses('malformed', set(at.datagram, 0));
     refuses('malformed', set(at.floor, 0));

@@ -23,6 +23,8 @@ import { Ledger } from '../../support/ledger.js';
 
 export const LAYOUT_HASH = [0x1234567, -0x7654321] as const;
 const STEP_MS = 0.25;
+/** The wall clocks say this at time 0. */
+const WALL_MS = 1_800_000_000_000;
 
 export interface NetworkOptions {
   readonly seed: number;
@@ -78,6 +80,9 @@ export class TestMember {
   counts: Counts;
   rings = 0;
   readonly alarms: string[] = [];
+  readonly skews: string[] = [];
+  /** How far its wall clock is ahead of the network's time. */
+  clockMs = 0;
   up = true;
   private readonly deliveries: readonly Delivery[];
 
@@ -122,7 +127,10 @@ export class TestMember {
     const ring = (): void => {
       this.rings++;
     };
-    this.receiver = new Receiver({ settings, layoutHash: LAYOUT_HASH, objects, board, counts, members, ring });
+    const onSkew = (problem: string): void => {
+      this.skews.push(problem);
+    };
+    this.receiver = new Receiver({ settings, layoutHash: LAYOUT_HASH, objects, board, counts, members, ring, onSkew });
   }
 }
 
@@ -131,6 +139,8 @@ export class Network {
   readonly members: TestMember[];
   /** Datagrams dropped by number of sends: for tests that lose a chosen one. */
   drop: ((from: number, to: number, bytes: Uint8Array) => boolean) | null = null;
+  /** What is sent instead of a member's message. */
+  rewrite: ((from: number, bytes: Uint8Array) => Uint8Array) | null = null;
   /** Called before delivery; may change the datagram. */
   mangle: ((bytes: Uint8Array) => void) | null = null;
   faults = true;
@@ -199,13 +209,17 @@ export class Network {
         const member = this.members[to];
         if (!member.up) continue;
         this.mangle?.(bytes);
-        member.receiver.receive(bytes, this.now, 0);
+        member.receiver.receive(bytes, this.now, 0, this.wall(member));
       }
     }
     for (const member of this.members) {
       if (!member.up) continue;
-      for (let i = 0; i < 1000 && member.sender.poll(this.now, this.outlet(member.index)) > 0; i++);
+      for (let i = 0; i < 1000 && member.sender.poll(this.now, this.outlet(member.index), this.wall(member)) > 0; i++);
     }
+  }
+
+  private wall(member: TestMember): number {
+    return WALL_MS + this.now + member.clockMs;
   }
 
   private outlet(from: number): Outlet {
@@ -213,7 +227,8 @@ export class Network {
       claim: () => new Datagram(9216),
       send: (datagram, bytes, _object, member) => {
         this.sent++;
-        const message = datagram.bytes.slice(0, bytes);
+        const written = datagram.bytes.slice(0, bytes);
+        const message = this.rewrite?.(from, written) ?? written;
         this.members.forEach((_, to) => {
           if (to === from) return;
           if (member === EVERYONE || this.options.multicast || member === to) this.launch(from, to, message);
