@@ -61,8 +61,8 @@ export class Bed {
 
   private constructor(testbed: Testbed) {
     this.testbed = testbed;
-    this.generator = compile(testbed.folder, 'generator');
-    this.l2fwd = compile(testbed.folder, 'l2fwd');
+    this.generator = compileProgram(testbed.folder, 'generator');
+    this.l2fwd = compileProgram(testbed.folder, 'l2fwd');
     this.witness = testbed.start('sink', 'witness', ['sleep', 'infinity']);
   }
 
@@ -172,9 +172,9 @@ export class Bed {
   }
 }
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-function compile(folder: string, name: string): string {
+export function compileProgram(folder: string, name: string): string {
   const compiler = findCompiler();
   if (compiler === null) throw new Error('a C compiler is needed (Debian: apt install gcc libc6-dev)');
   const output = join(folder, name);

@@ -20,6 +20,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'totals and increments: bytes on the wire, memory and time at 2, 3 and 8 members',
     load: () => import('./wire-forms.js'),
   },
+  replication: {
+    help: 'records end to end, a new flow beside conntrackd, what coalescing saves (root)',
+    load: () => import('./replication.js'),
+  },
   af_xdp: {
     help: 'forwarding on a veth topology: the NAT, a forwarder in C, the kernel with nftables (root)',
     load: () => import('./af-xdp.js'),
@@ -64,7 +68,7 @@ const program = new Command('npm run bench --')
   .addHelpText(
     'after',
     `\n${Object.entries(BENCHES)
-      .map(([name, { help }]) => `  ${name.padEnd(10)} ${help}`)
+      .map(([name, { help }]) => `  ${name.padEnd(11)} ${help}`)
       .join('\n')}`,
   )
   .action(async (names: string[], options: { json: boolean; seconds: number }) => {

@@ -3,7 +3,7 @@
 import { isMainThread, workerData } from 'node:worker_threads';
 import { Control, ThreadState } from '../../../shm/control.js';
 import { MetricCatalogue, Metrics } from '../../../shm/metrics.js';
-import type { Delivery } from '../../../shm/objects/object.js';
+import type { Delivery, StateObject } from '../../../shm/objects/object.js';
 import { ReceiveAgent } from '../../../workers/receive.js';
 import { REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
 import type { ReplicationSettings } from '../../../workers/replication/settings.js';
@@ -33,10 +33,11 @@ export const SEND = 0;
 export const RECEIVE = 1;
 export const THREADS = 2;
 
-export async function runAgent({ role, settings, buffers, deliveries, faults }: AgentTask): Promise<void> {
+/** The threads of a `TestInstance` have tallies; a benchmark brings objects of its own. */
+export async function runAgent(task: AgentTask, objects: readonly StateObject[] = tallies(task)): Promise<void> {
+  const { role, settings, buffers, faults } = task;
   const control = new Control(buffers.control);
   const metrics = new Metrics(new MetricCatalogue(REPLICATION_METRICS), buffers.metrics, THREADS);
-  const objects = deliveries.map((delivery, id) => new Tally(id, delivery, buffers.tallies[id]));
   const thread = role === 'send' ? SEND : RECEIVE;
   const { ackBoard, unitLogs, logs } = buffers;
   const shared = { settings, layoutHash: [1, 2] as const, objects, ackBoard, control, metrics, thread };
@@ -50,6 +51,10 @@ export async function runAgent({ role, settings, buffers, deliveries, faults }: 
   await agent.run();
   await agent.onClose();
   control.setState(thread, ThreadState.STOPPED);
+}
+
+function tallies({ deliveries, buffers }: AgentTask): StateObject[] {
+  return deliveries.map((delivery, id) => new Tally(id, delivery, buffers.tallies[id]));
 }
 
 if (!isMainThread && workerData?.role !== undefined) await runAgent(workerData as AgentTask);

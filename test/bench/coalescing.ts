@@ -1,0 +1,142 @@
+/**
+ * How much less is told when records are held for a window and merged: a counting Bloom filter and a count-min sketch, over a
+ * Zipf trace and real captures at the times they were recorded. Staging and coalescing are the send thread's own; a window
+ * of 0 is a batch of packets, and a full stage is cut early, as in the send thread.
+ *
+ * A ratio is the marks that the workers logged by the records that are sent. Increments, of which every packet logs one in each
+ * of its cells; totals merge as well.
+ */
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
+import { countMin } from '../../shm/objects/count-min.js';
+import { countingBloom } from '../../shm/objects/counting-bloom.js';
+import { createJournals, Journal } from '../../shm/objects/journal.js';
+import type { StateDefinition, StateObject, Writer } from '../../shm/objects/object.js';
+import { Region } from '../../shm/region.js';
+import { PcapReader } from '../../workers/drivers/pcap-file.js';
+import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/stage.js';
+import { zipf } from '../shm/objects/sketch-streams.js';
+
+export const WINDOWS_MS = [0, 1, 10, 100] as const;
+const BATCH = 64;
+const KEY_WORDS = 4;
+const ZIPF_PACKETS = 1 << 18;
+const ZIPF_KEYS = 100_000;
+const ZIPF_SKEW = 1;
+const ZIPF_PACKETS_PER_MS = 1000;
+const CAPTURES = process.env['CAPTURES'] ?? '../shared/captures';
+const FILES = ['echo-500-flows.pcap.gz', 'mixed-many-protocols.pcap'];
+
+export interface Trace {
+  readonly name: string;
+  /** `KEY_WORDS` words a packet, and when it came. */
+  readonly keys: Int32Array;
+  readonly ms: Float64Array;
+}
+
+interface Sketch extends StateObject {
+  count(words: Int32Array, at: number, length: number, n: number): boolean;
+}
+
+const SKETCHES: Readonly<Record<string, StateDefinition<Sketch>>> = {
+  'counting Bloom filter': countingBloom({ capacity: 10_000, form: 'increments' }),
+  'count-min sketch': countMin({ epsilon: 0.001, delta: 0.01, form: 'increments' }),
+};
+
+export interface Coalesced {
+  readonly sketch: string;
+  readonly trace: string;
+  readonly windowMs: number;
+  readonly marks: number;
+  readonly records: number;
+}
+
+/** Traces at hand: captures are others' data, and may not be there. */
+export function traces(): Trace[] {
+  const stream = zipf(ZIPF_PACKETS, ZIPF_KEYS, ZIPF_SKEW, 1);
+  const keys = Int32Array.from(stream.flatMap(([low, high]) => [low, high, 0, 0]));
+  const ms = Float64Array.from(stream, (_, i) => i / ZIPF_PACKETS_PER_MS);
+  return [{ name: 'Zipf, 1 Mpps', keys, ms }, ...FILES.map(capture).filter((trace) => trace !== null)];
+}
+
+/** The five-tuple of every IPv4 packet. */
+function capture(name: string): Trace | null {
+  const folder = mkdtempSync(join(tmpdir(), 'constellation-bench-'));
+  try {
+    const bytes = readFileSync(join(CAPTURES, name));
+    const file = join(folder, 'capture.pcap');
+    writeFileSync(file, name.endsWith('.gz') ? gunzipSync(bytes) : bytes);
+    const reader = new PcapReader(file);
+    const keys: number[] = [];
+    const ms: number[] = [];
+    while (reader.next()) {
+      const { buffer, at } = reader;
+      if (reader.bytes < 34 || buffer.readUInt16BE(at + 12) !== 0x0800) continue;
+      const transport = at + 14 + (buffer[at + 14] & 0x0f) * 4;
+      const protocol = buffer[at + 23];
+      const hasPorts = (protocol === 6 || protocol === 17) && transport + 4 <= at + reader.bytes;
+      const ports = hasPorts ? buffer.readInt32LE(transport) : 0;
+      keys.push(buffer.readInt32LE(at + 26), buffer.readInt32LE(at + 30), ports, protocol);
+      ms.push(reader.seconds * 1000 + reader.nanoseconds / 1e6);
+    }
+    reader.close();
+    return { name, keys: Int32Array.from(keys), ms: Float64Array.from(ms) };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+export function coalescing(trace: Trace): Coalesced[] {
+  return Object.entries(SKETCHES).flatMap(([sketch, definition]) =>
+    WINDOWS_MS.map((windowMs) => ({ sketch, trace: trace.name, windowMs, ...replay(definition, trace, windowMs) })),
+  );
+}
+
+function replay(
+  definition: StateDefinition<Sketch>,
+  trace: Trace,
+  windowMs: number,
+): { marks: number; records: number } {
+  const region = new Region(new SharedArrayBuffer(definition.bytes));
+  const local = new Region(new SharedArrayBuffer(definition.localBytes?.(1) ?? 0));
+  const secret = Int32Array.of(1, 2, 3, 4);
+  const open = (writer: Writer | null): Sketch =>
+    definition.open({ id: 0, region, local, secret, writer, memberIndex: 0, memberCount: 2, stripes: 1 });
+  const ring = createLogRing(1 << 14);
+  const log = new LogProducer(ring);
+  const worker = open({ id: 1, journal: new Journal(createJournals(1), 1), log });
+  const sender = open(null);
+  const stage = new Stage(sender);
+  const consumer = new LogConsumer(ring);
+  let marks = 0;
+  let records = 0;
+  const cut = (): void => {
+    records += stage.records;
+    stage.clear();
+    sender.settle?.(marks);
+  };
+  let windowEnd = trace.ms[0] + windowMs;
+  for (let packet = 0; packet < trace.ms.length; packet++) {
+    worker.count(trace.keys, KEY_WORDS * packet, KEY_WORDS, 1);
+    const last = packet + 1 === trace.ms.length;
+    if (packet % BATCH !== BATCH - 1 && !last) continue;
+    log.publish();
+    while (consumer.next()) {
+      if (stage.used > STAGE_WORDS - RECORD_WORDS_MAX) cut();
+      stage.add(consumer.op, consumer.words, consumer.at, consumer.length);
+      marks++;
+    }
+    consumer.release();
+    if (trace.ms[packet] < windowEnd && !last) continue;
+    cut();
+    windowEnd = trace.ms[packet] + windowMs;
+  }
+  return { marks, records };
+}
