@@ -57,7 +57,7 @@ export class Daemon implements Running {
   static async start(config: Config, log: Log): Promise<Daemon> {
     const ports = openPorts(config, await loadChain(planMiddleboxes(config)));
     try {
-      const instance = await Instance.create(planInstance(config, ports), newIncarnation());
+      const instance = await Instance.create(planInstance(config, ports), newIncarnation(), null);
       const daemon = new Daemon(config, log, ports, instance);
       await daemon.run();
       return daemon;

@@ -18,6 +18,7 @@
  */
 
 import { Region } from './region.js';
+import { getText, putText } from './text-floats.js';
 import { VersionedCells } from './versioned.js';
 
 export const Role = { EMPTY: 0, MEMBER: 1, EVICTED: 2, LEFT: 3 } as const;
@@ -47,8 +48,6 @@ const ADDRESS_FLOATS = 10;
 const SLOT = { id: 0, role: 1, dead: 2, port: 3, name: 4, address: 4 + NAME_FLOATS } as const;
 const SLOT_FLOATS = SLOT.address + ADDRESS_FLOATS;
 const SLOTS_AT = 1;
-/** ASCII characters that a float carries: six bytes are 48 of its 53 bits. */
-const BYTES_PER_FLOAT = 6;
 
 function cellFloats(slots: number): number {
   return SLOTS_AT + slots * SLOT_FLOATS;
@@ -187,24 +186,4 @@ export class MemberTable {
       dead: this.dead(slot),
     };
   }
-}
-
-function putText(floats: Float64Array, at: number, length: number, text: string): void {
-  if (text.length > length * BYTES_PER_FLOAT) throw new RangeError(`"${text}" is too long for the member table`);
-  for (let i = 0; i < length; i++) {
-    let value = 0;
-    for (let j = BYTES_PER_FLOAT - 1; j >= 0; j--) {
-      const place = i * BYTES_PER_FLOAT + j;
-      value = value * 256 + (place < text.length ? text.charCodeAt(place) & 0xff : 0);
-    }
-    floats[at + i] = value;
-  }
-}
-
-function getText(floats: Float64Array, at: number, length: number): string {
-  let text = '';
-  for (let i = 0; i < length; i++)
-    for (let value = floats[at + i]; value > 0; value = Math.floor(value / 256))
-      text += String.fromCharCode(value % 256);
-  return text;
 }

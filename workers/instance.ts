@@ -12,6 +12,8 @@ import { MetricCatalogue, Metrics } from '../shm/metrics.js';
 import { createNextHops } from '../shm/next-hops.js';
 import { createJournals, Journal } from '../shm/objects/journal.js';
 import type { StateObject, Writer } from '../shm/objects/object.js';
+import { createRejectTable } from '../shm/reject-table.js';
+import { createSealBoard, type SealKey } from '../shm/seal-board.js';
 import { createLocals, type Declaration, declareChain, type Link, openState } from './chain.js';
 import { dataPlaneMetrics } from './data-plane.js';
 import { AF_XDP_METRICS } from './drivers/af-xdp-metrics.js';
@@ -72,6 +74,10 @@ export interface SharedBuffers {
   /** Who takes part: written by main. */
   readonly members: SharedArrayBuffer;
   readonly ackBoard: SharedArrayBuffer;
+  /** Keys, and what sealing must not forget; null: state messages are not sealed. */
+  readonly sealBoard: SharedArrayBuffer | null;
+  /** Where refused datagrams came from. */
+  readonly rejects: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
   /** One log ring per worker. */
@@ -135,8 +141,8 @@ export class Instance {
     this.arena = new Arena(buffers.arena, declaration.objects, plan.replication.slots);
   }
 
-  /** Makes the shared memory. Main thread, once. */
-  static async create(plan: InstancePlan, incarnation: number): Promise<Instance> {
+  /** Makes the shared memory. Main thread, once. Without `keys` state messages are not sealed. */
+  static async create(plan: InstancePlan, incarnation: number, keys: readonly SealKey[] | null): Promise<Instance> {
     const declaration = await loadChain(plan.middleboxes);
     const slots = new Slots(plan);
     const objects = declaration.objects.length;
@@ -149,6 +155,8 @@ export class Instance {
       locals: createLocals(declaration, slots.workers).buffer,
       members: memberTableOf(plan.replication),
       ackBoard: createAckBoard(objects, members, incarnation),
+      sealBoard: keys === null ? null : createSealBoard(members, keys),
+      rejects: createRejectTable(),
       unitLogs: createUnitLogs(objects, unitLogBytes),
       nextHops: createNextHops(plan.routes.length),
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),

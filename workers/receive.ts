@@ -2,7 +2,7 @@
  * The receive thread: takes the other members' messages, applies their operations, and tells the send thread, through the
  * acknowledgement board, what to acknowledge and what has been acknowledged.
  *
- * A thin shell around `replication/receiver.ts`: it brings the clock and the sockets. It lives on socket events alone; a
+ * A thin shell around `replication/receiver.ts`: it brings the clock, the sockets and the opening of what is sealed. It lives on socket events alone; a
  * slow timer looks at the phase and shows the heartbeat, as every message does.
  */
 
@@ -10,12 +10,14 @@ import { coarseSeconds } from '../shm/clock.js';
 import { type Control, Phase } from '../shm/control.js';
 import type { Metrics } from '../shm/metrics.js';
 import type { StateObject } from '../shm/objects/object.js';
+import { RejectTable } from '../shm/reject-table.js';
 import type { Agent } from './agent.js';
 import { monotonicMs } from './monotonic.js';
 import type { SkewLevel } from './replication/clock-skew.js';
-import { Counts } from './replication/metrics.js';
+import { Counts, REFUSALS, type Refusal } from './replication/metrics.js';
 import { Receiver } from './replication/receiver.js';
-import type { ReplicationSettings } from './replication/settings.js';
+import { Opener } from './replication/seal.js';
+import { memberTableOf, messageBytes, type ReplicationSettings } from './replication/settings.js';
 import { receiveTransport } from './transport/open.js';
 import type { ReceiveTransport } from './transport/transport.js';
 
@@ -27,6 +29,10 @@ export interface ReceiveAgentOptions {
   readonly ackBoard: SharedArrayBuffer;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
+  /** From `createSealBoard`; null takes what is not sealed. */
+  readonly sealBoard: SharedArrayBuffer | null;
+  /** From `createRejectTable`. */
+  readonly rejects: SharedArrayBuffer;
   readonly control: Control;
   readonly metrics: Metrics;
   /** Our slot: metrics row and heartbeat. */
@@ -47,6 +53,8 @@ export class ReceiveAgent implements Agent {
   private readonly thread: number;
   private readonly transport: ReceiveTransport;
   private readonly counts: Counts;
+  private readonly opener: Opener | null;
+  private readonly rejects: RejectTable;
   private received = 0;
   private transportErrors = 0;
 
@@ -66,18 +74,44 @@ export class ReceiveAgent implements Agent {
       ...(options.onError && { onError: options.onError }),
       ...(options.onSkew && { onSkew: options.onSkew }),
     });
+    this.rejects = new RejectTable(options.rejects);
+    this.opener =
+      options.sealBoard === null
+        ? null
+        : new Opener({
+            clusterId: settings.clusterId,
+            self: settings.self,
+            members: options.members ?? memberTableOf(settings),
+            messageBytes: messageBytes(settings),
+            board: options.sealBoard,
+            now: monotonicMs(),
+          });
     this.transport = options.transport ?? receiveTransport(settings, objects.length);
   }
 
   /** Opens the sockets; from here on messages are taken. Throws an error that names the address that cannot be used. */
   onStart(): Promise<void> {
-    return this.transport.open((datagram) => {
+    return this.transport.open((datagram, source) => {
       this.received++;
-      const wallMs = Date.now();
-      this.receiver.receive(datagram, monotonicMs(), coarseSeconds(wallMs), wallMs);
+      const now = monotonicMs();
+      const refusal = this.take(datagram, now);
+      if (refusal !== null) this.rejects.note(source, REFUSALS.indexOf(refusal), now);
       // A message may wait long for a lock; many of them in one turn of the event loop do not make a thread stuck.
       this.control.beat(this.thread);
     });
+  }
+
+  /** Opens a datagram and takes what is in it; returns why not. */
+  private take(datagram: Uint8Array, now: number): Refusal | null {
+    const { opener, counts } = this;
+    const wallMs = Date.now();
+    if (opener === null) return this.receiver.receive(datagram, now, coarseSeconds(wallMs), wallMs);
+    const refusal = opener.open(datagram, now);
+    if (refusal === null) return this.receiver.receive(opener.message, now, coarseSeconds(wallMs), wallMs);
+    counts.row[counts.at.state_rx_messages]++;
+    counts.row[counts.at.state_rx_bytes] += datagram.byteLength;
+    counts.add(`state_rejected_${refusal}`, 1);
+    return refusal;
   }
 
   /** Notes what goes on; messages are taken as they come. Returns how many came since the last round. */

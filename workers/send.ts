@@ -3,7 +3,7 @@
  *
  *     log rings ─▶ stage, coalesce ─▶ unit logs ─▶ messages ─▶ transport
  *
- * A thin shell around `replication/sender.ts`: it brings the clock, the rings and the sockets. A ring's words are released
+ * A thin shell around `replication/sender.ts`: it brings the clock, the rings, the seal and the sockets. A ring's words are released
  * only after the records are in the unit logs, which are shared memory too: a thread that dies in between loses no
  * operation. One that ends abruptly just before the release has them staged, numbered and sent once more by its successor.
  * That is harmless to idempotent records, and to marks of counts: an increment is made when it is staged, and there is none
@@ -11,6 +11,7 @@
  * elsewhere. Totals never do.
  */
 
+import { AckBoard } from '../shm/ack-board.js';
 import type { Control } from '../shm/control.js';
 import { Phase } from '../shm/control.js';
 import { LogConsumer } from '../shm/log.js';
@@ -19,9 +20,11 @@ import type { StateObject } from '../shm/objects/object.js';
 import type { Agent } from './agent.js';
 import { monotonicMs } from './monotonic.js';
 import { Counts } from './replication/metrics.js';
+import { Sealer } from './replication/seal.js';
 import { Sender } from './replication/sender.js';
 import type { ReplicationSettings } from './replication/settings.js';
 import { sendTransport } from './transport/open.js';
+import { SealingSender } from './transport/sealing.js';
 import type { SendTransport } from './transport/transport.js';
 
 export interface SendAgentOptions {
@@ -35,6 +38,8 @@ export interface SendAgentOptions {
   readonly unitLogs: SharedArrayBuffer;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
+  /** From `createSealBoard`; null sends what it has to say unsealed. */
+  readonly sealBoard: SharedArrayBuffer | null;
   readonly control: Control;
   readonly metrics: Metrics;
   /** Our slot: metrics row and heartbeat. */
@@ -82,7 +87,19 @@ export class SendAgent implements Agent {
       ...(options.members && { members: options.members }),
       ...(options.onAlarm && { onAlarm: options.onAlarm }),
     });
-    this.transport = options.transport ?? sendTransport(settings, objects.length, options.members);
+    const network = options.transport ?? sendTransport(settings, objects.length, options.members);
+    this.transport =
+      options.sealBoard === null
+        ? network
+        : new SealingSender(
+            network,
+            new Sealer({
+              clusterId: settings.clusterId,
+              sender: settings.self,
+              incarnation: new AckBoard(ackBoard).incarnation,
+              board: options.sealBoard,
+            }),
+          );
   }
 
   /** Opens the sockets. Throws an error that names the address that cannot be used. */

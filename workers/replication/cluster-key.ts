@@ -15,11 +15,9 @@
  */
 
 import { hkdfSync, randomBytes } from 'node:crypto';
+import type { SealKey } from '../../shm/seal-board.js';
 
-export interface ClusterKey {
-  readonly id: number;
-  readonly secret: Uint8Array;
-}
+export type ClusterKey = SealKey;
 
 export const KEY_ID_MAX = 255;
 export const SECRET_BYTES = 32;

@@ -2,6 +2,7 @@
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import { REJECTS, type Reject } from './message.js';
+import { SEAL_REJECTS, type SealReject } from './seal.js';
 
 const COUNTERS = {
   state_tx_records: 'Records of our own operations taken from the log rings and numbered.',
@@ -50,11 +51,15 @@ const GAUGES = {
   state_rx_socket_bytes: 'Receive buffer the kernel granted, smallest over the sockets.',
 } as const;
 
-export type ReplicationMetric = keyof typeof COUNTERS | keyof typeof GAUGES | `state_rejected_${Reject}`;
+export type ReplicationMetric = keyof typeof COUNTERS | keyof typeof GAUGES | `state_rejected_${Refusal}`;
+
+/** Why a datagram is refused, in the order of the checks; the reject table numbers reasons by it. */
+export const REFUSALS = [...SEAL_REJECTS, ...REJECTS] as const;
+export type Refusal = Reject | SealReject;
 
 export const REPLICATION_METRICS: readonly Metric[] = [
   ...Object.entries(COUNTERS).map(([name, help]): Metric => ({ name, help, kind: 'counter' })),
-  ...REJECTS.map(
+  ...REFUSALS.map(
     (reject): Metric => ({
       name: `state_rejected_${reject}`,
       help: `State messages dropped before anything in them was believed: ${rejectHelp(reject)}.`,
@@ -64,12 +69,26 @@ export const REPLICATION_METRICS: readonly Metric[] = [
   ...Object.entries(GAUGES).map(([name, help]): Metric => ({ name, help, kind: 'gauge' })),
 ];
 
-function rejectHelp(reject: Reject): string {
+function rejectHelp(reject: Refusal): string {
   switch (reject) {
+    case 'unsealed':
+      return 'not sealed, though we have a key: from an instance without one, or forged';
+    case 'seal_version':
+      return 'neither a state message nor sealed in a way we know';
+    case 'seal_key':
+      return 'sealed with a key that is not in our key file';
+    case 'seal_header':
+      return 'an incarnation or a counter that cannot be';
+    case 'seal_replay':
+      return 'taken before, or too old to tell; also what the network doubled';
+    case 'seal_busy':
+      return 'of an incarnation not heard of, while more of these came than are looked into';
+    case 'seal_forged':
+      return 'forged, damaged, or sealed with another secret or for another cluster';
     case 'length':
       return 'too short, too long or no whole words';
     case 'magic':
-      return 'not a state message';
+      return 'not a state message; or a sealed one, and we have no key';
     case 'version':
       return 'a format version we do not speak';
     case 'checksum':

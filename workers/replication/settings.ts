@@ -13,6 +13,7 @@ import {
   SLOTS_MAX,
   type SlotEntry,
 } from '../../shm/members.js';
+import { SEAL_BYTES } from './seal.js';
 
 export interface Member {
   /** 1 … 65535, unique in the cluster. */
@@ -169,14 +170,16 @@ export function selfIndex(settings: ReplicationSettings): number {
 
 const IPV4_UDP_BYTES = 28;
 const IPV6_UDP_BYTES = 48;
-/** Room that every message leaves for the nonce and the tag of authenticated encryption. */
-const SEAL_BYTES = 32;
-
-/** Bytes a state message may have. */
+/** Bytes a state message may have. Every one leaves room for its seal. */
 export function messageBytes(settings: ReplicationSettings): number {
   const address = settings.transport.kind === 'multicast' ? settings.transport.group : ownMember(settings).address;
   const headers = isIP(address.split('%')[0]) === 6 ? IPV6_UDP_BYTES : IPV4_UDP_BYTES;
   return (settings.mtu - headers - SEAL_BYTES) & ~3;
+}
+
+/** Bytes a datagram may have. */
+export function datagramBytes(settings: ReplicationSettings): number {
+  return messageBytes(settings) + SEAL_BYTES;
 }
 
 /** Acknowledgement delay: grows with the group, so that N members' answers to N members stay bearable. */

@@ -51,10 +51,10 @@ export class FaultyReceiver implements ReceiveTransport {
   }
 
   open(onDatagram: OnDatagram): Promise<void> {
-    return this.inner.open((datagram) => {
+    return this.inner.open((datagram, source) => {
       const copies = this.random() < this.faults.duplicate ? 2 : 1;
       if (copies === 2) this.duplicated++;
-      for (let i = 0; i < copies; i++) this.pass(datagram, onDatagram);
+      for (let i = 0; i < copies; i++) this.pass(datagram, source, onDatagram);
     });
   }
 
@@ -64,20 +64,20 @@ export class FaultyReceiver implements ReceiveTransport {
     return this.inner.close();
   }
 
-  private pass(datagram: Uint8Array, onDatagram: OnDatagram): void {
+  private pass(datagram: Uint8Array, source: string, onDatagram: OnDatagram): void {
     if (this.random() < this.faults.loss) {
       this.lost++;
       return;
     }
     if (this.random() >= this.faults.delay) {
-      onDatagram(datagram);
+      onDatagram(datagram, source);
       return;
     }
     this.delayed++;
     const held = datagram.slice();
     const timer = setTimeout(() => {
       this.waiting.delete(timer);
-      onDatagram(held);
+      onDatagram(held, source);
     }, this.random() * this.faults.delayMsMax);
     this.waiting.add(timer);
   }

@@ -7,7 +7,7 @@
 
 import type { Socket } from 'node:dgram';
 import type { Datagram } from '../replication/message.js';
-import { type MulticastSettings, messageBytes, type ReplicationSettings } from '../replication/settings.js';
+import { datagramBytes, type MulticastSettings, type ReplicationSettings } from '../replication/settings.js';
 import { DatagramPool, type PooledDatagram } from './datagram-pool.js';
 import { bind, closeSocket, family, receiveBuffer, sendBuffer, udpSocket } from './sockets.js';
 import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js';
@@ -42,7 +42,7 @@ export class MulticastSender implements SendTransport {
     this.settings = settings;
     this.multicast = multicast;
     this.groups = Array.from({ length: objects }, (_, object) => groupOf(multicast.group, object));
-    this.pool = new DatagramPool(POOL_DATAGRAMS, messageBytes(settings));
+    this.pool = new DatagramPool(POOL_DATAGRAMS, datagramBytes(settings));
   }
 
   get errors(): number {
@@ -123,7 +123,7 @@ export class MulticastReceiver implements ReceiveTransport {
       socket.on('error', () => {
         this.errors++;
       });
-      socket.on('message', onDatagram);
+      socket.on('message', (datagram, { address }) => onDatagram(datagram, address));
     }
   }
 

@@ -13,8 +13,8 @@ export interface SendTransport extends Outlet {
   close(): Promise<void>;
 }
 
-/** Called for each datagram; its memory is the transport's, only good during the call. */
-export type OnDatagram = (datagram: Uint8Array) => void;
+/** Called for each datagram, with the address it came from; its memory is the transport's, only good during the call. */
+export type OnDatagram = (datagram: Uint8Array, source: string) => void;
 
 export interface ReceiveTransport {
   /** Errors of the sockets, so far. */

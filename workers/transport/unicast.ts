@@ -11,8 +11,8 @@ import { MemberTable } from '../../shm/members.js';
 import type { Datagram } from '../replication/message.js';
 import { EVERYONE } from '../replication/send-channel.js';
 import {
+  datagramBytes,
   memberTableOf,
-  messageBytes,
   ownMember,
   type ReplicationSettings,
   selfIndex,
@@ -35,7 +35,7 @@ export class UnicastSender implements SendTransport {
   constructor(settings: ReplicationSettings, members: SharedArrayBuffer = memberTableOf(settings)) {
     this.settings = settings;
     this.members = new MemberTable(members);
-    this.pool = new DatagramPool(POOL_DATAGRAMS, messageBytes(settings));
+    this.pool = new DatagramPool(POOL_DATAGRAMS, datagramBytes(settings));
     this.self = selfIndex(settings);
   }
 
@@ -115,7 +115,7 @@ export class UnicastReceiver implements ReceiveTransport {
     socket.on('error', () => {
       this.errors++;
     });
-    socket.on('message', onDatagram);
+    socket.on('message', (datagram, { address }) => onDatagram(datagram, address));
     this.socket = socket;
   }
 

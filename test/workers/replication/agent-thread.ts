@@ -16,6 +16,8 @@ export interface TestBuffers {
   readonly control: SharedArrayBuffer;
   readonly metrics: SharedArrayBuffer;
   readonly ackBoard: SharedArrayBuffer;
+  readonly sealBoard: SharedArrayBuffer | null;
+  readonly rejects: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
   readonly logs: readonly SharedArrayBuffer[];
   readonly tallies: readonly SharedArrayBuffer[];
@@ -39,13 +41,17 @@ export async function runAgent(task: AgentTask, objects: readonly StateObject[] 
   const control = new Control(buffers.control);
   const metrics = new Metrics(new MetricCatalogue(REPLICATION_METRICS), buffers.metrics, THREADS);
   const thread = role === 'send' ? SEND : RECEIVE;
-  const { ackBoard, unitLogs, logs } = buffers;
-  const shared = { settings, layoutHash: [1, 2] as const, objects, ackBoard, control, metrics, thread };
+  const { ackBoard, sealBoard, rejects, unitLogs, logs } = buffers;
+  const shared = { settings, layoutHash: [1, 2] as const, objects, ackBoard, sealBoard, control, metrics, thread };
   const inner = role === 'receive' && faults !== null ? receiveTransport(settings, objects.length) : null;
   const agent =
     role === 'send'
       ? new SendAgent({ ...shared, logs, unitLogs })
-      : new ReceiveAgent({ ...shared, ...(inner && faults && { transport: new FaultyReceiver(inner, faults) }) });
+      : new ReceiveAgent({
+          ...shared,
+          rejects,
+          ...(inner && faults && { transport: new FaultyReceiver(inner, faults) }),
+        });
   await agent.onStart();
   control.setState(thread, ThreadState.READY);
   await agent.run();

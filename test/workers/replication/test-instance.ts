@@ -8,6 +8,8 @@ import { createLogRing, LogConsumer, LogProducer } from '../../../shm/log.js';
 import { MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { NONE } from '../../../shm/none.js';
 import type { Delivery } from '../../../shm/objects/object.js';
+import { createRejectTable } from '../../../shm/reject-table.js';
+import { createSealBoard, type SealKey } from '../../../shm/seal-board.js';
 import { monotonicMs } from '../../../workers/monotonic.js';
 import { REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
 import { readPeers } from '../../../workers/replication/peers.js';
@@ -28,7 +30,13 @@ export class TestInstance {
   private readonly faults: Faults | null;
   private readonly threads: (Worker | null)[] = [null, null];
 
-  constructor(settings: ReplicationSettings, deliveries: readonly Delivery[], numbers: number, faults: Faults | null) {
+  constructor(
+    settings: ReplicationSettings,
+    deliveries: readonly Delivery[],
+    numbers: number,
+    faults: Faults | null,
+    keys: readonly SealKey[] | null = null,
+  ) {
     const catalogue = new MetricCatalogue(REPLICATION_METRICS);
     this.settings = settings;
     this.deliveries = deliveries;
@@ -37,6 +45,8 @@ export class TestInstance {
       control: createControl(THREADS),
       metrics: new SharedArrayBuffer(catalogue.bytes(THREADS)),
       ackBoard: createAckBoard(deliveries.length, settings.slots, newIncarnation()),
+      sealBoard: keys === null ? null : createSealBoard(settings.slots, keys),
+      rejects: createRejectTable(),
       unitLogs: createUnitLogs(deliveries.length, settings.unitLogBytes),
       logs: [createLogRing(1 << 14)],
       tallies: deliveries.map(() => Tally.memory(numbers)),

@@ -120,9 +120,9 @@ describe('injected faults', () => {
   class Source implements ReceiveTransport {
     errors = 0;
     bufferBytes = 1;
-    deliver: OnDatagram = () => {};
+    deliver: (datagram: Uint8Array) => void = () => {};
     async open(onDatagram: OnDatagram): Promise<void> {
-      this.deliver = onDatagram;
+      this.deliver = (datagram) => onDatagram(datagram, '192.0.2.7');
     }
     async close(): Promise<void> {}
   }
