@@ -9,6 +9,7 @@ import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
 import { MetricCatalogue, Metrics } from '../../shm/metrics.js';
 import { NONE } from '../../shm/none.js';
 import { KEY_WORDS_IPV4_FIVE_TUPLE } from '../../shm/objects/flow-table.js';
+import { createRejectTable } from '../../shm/reject-table.js';
 import { monotonicMs } from '../../workers/monotonic.js';
 import { REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { readPeers } from '../../workers/replication/peers.js';
@@ -75,6 +76,8 @@ export class BenchPeer {
       control,
       metrics: new SharedArrayBuffer(catalogue.bytes(THREADS)),
       ackBoard: createAckBoard(OBJECTS, members.length, newIncarnation()),
+      sealBoard: null,
+      rejects: createRejectTable(),
       unitLogs: createUnitLogs(OBJECTS, UNIT_LOG_BYTES),
       logs: [ring],
       tallies: [],
