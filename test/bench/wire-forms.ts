@@ -14,10 +14,10 @@ import { type CounterCells, counterCells, type WireForm } from '../../shm/object
 import { createJournals, Journal } from '../../shm/objects/journal.js';
 import type { Writer } from '../../shm/objects/object.js';
 import { Region } from '../../shm/region.js';
+import { EVERYONE, type Outlet } from '../../workers/replication/channel.js';
 import { Datagram } from '../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { Receiver } from '../../workers/replication/receiver.js';
-import { EVERYONE, type Outlet } from '../../workers/replication/send-channel.js';
 import { Sender } from '../../workers/replication/sender.js';
 import { createUnitLogs } from '../../workers/replication/unit-log.js';
 import { LAYOUT_HASH, testSettings } from '../workers/replication/network.js';

@@ -46,7 +46,10 @@ const ENTRY_FLAGS = [0, ECHO_VALID, ECHO_VALID | HOLDS | FROZEN] as const;
 /** The entry about origin 0 in messages of version 1. */
 const ANNOUNCEMENT = { shape: 0, incarnation: 1, speaks: 3, wall: 5, excluded: 7 } as const;
 
-const MESSAGE_FLAGS = [0, 0, PeerFlag.JOINING | PeerFlag.LEAVING] as const;
+const PEER_FLAGS = PeerFlag.JOINING | PeerFlag.LEAVING;
+/** Flag of a message: its units were cut for the one member it is for. */
+const FOLDED = 4;
+const MESSAGE_FLAGS = [0, 0, PEER_FLAGS | FOLDED] as const;
 
 const UNIT = { first: 0, count: 2, words: 3 } as const;
 export const UNIT_WORDS = 4;
@@ -123,6 +126,7 @@ export class MessageWriter {
   /** Slots 0–31 and 32–63 that the message begun is not for. */
   private excludedLow = 0;
   private excludedHigh = 0;
+  private folded = false;
   private words: Int32Array = new Int32Array(0);
   private bytes: Uint8Array = new Uint8Array(0);
   private next = 0;
@@ -153,6 +157,7 @@ export class MessageWriter {
     this.units = 0;
     this.excludedLow = 0;
     this.excludedHigh = 0;
+    this.folded = false;
     if (this.version === 1) this.announce();
     else {
       putNumber(words, HEADER.wall, this.wallMs);
@@ -169,7 +174,6 @@ export class MessageWriter {
     const at = HEADER_WORDS_1;
     words[at + ANNOUNCEMENT.shape] = 0;
     putNumber(words, at + ANNOUNCEMENT.incarnation, this.envelope.incarnation);
-    putNumber(words, at + ANNOUNCEMENT.speaks, FORMAT_VERSION + 256 * this.flags);
     putNumber(words, at + ANNOUNCEMENT.wall, this.wallMs);
     this.next = at + ENTRY_WORDS;
     this.entries = 1;
@@ -179,6 +183,11 @@ export class MessageWriter {
   exclude(low: number, high: number): void {
     this.excludedLow = low;
     this.excludedHigh = high;
+  }
+
+  /** The units of the message begun were cut for the one member that is not excluded. */
+  markFolded(): void {
+    this.folded = true;
   }
 
   /** The units, floor and highest of the message begun are another member's. Version 2 only. */
@@ -244,8 +253,10 @@ export class MessageWriter {
     const excluded = this.version === 1 ? HEADER_WORDS_1 + ANNOUNCEMENT.excluded : HEADER.excluded;
     words[excluded] = this.excludedLow;
     words[excluded + 1] = this.excludedHigh;
-    const flags = this.version === 1 ? 0 : this.flags;
-    words[HEADER.shape] = this.version | (flags << 8) | (this.entries << 16) | (this.units << 24);
+    const flags = this.flags | (this.folded ? FOLDED : 0);
+    if (this.version === 1) putNumber(words, HEADER_WORDS_1 + ANNOUNCEMENT.speaks, FORMAT_VERSION + 256 * flags);
+    words[HEADER.shape] =
+      this.version | ((this.version === 1 ? 0 : flags) << 8) | (this.entries << 16) | (this.units << 24);
     words[HEADER.checksum] = 0;
     const length = this.next << 2;
     words[HEADER.checksum] = crc32(this.bytes.subarray(0, length));
@@ -261,7 +272,10 @@ export class MessageReader {
   version = 0;
   /** Highest version the sender speaks. */
   speaks = 0;
+  /** `PeerFlag`. */
   flags = 0;
+  /** The units were cut for us alone: what their numbers stand for is not what they stand for at others. */
+  folded = false;
   sender = 0;
   object = 0;
   view = 0;
@@ -353,7 +367,8 @@ export class MessageReader {
     if (end < header) return 'malformed';
     if (this.version === 1) this.readHeader1();
     else this.readHeader2();
-    if ((this.flags & ~MESSAGE_FLAGS[this.version]) !== 0) return 'malformed';
+    if (((shape >>> 8) & 0xff & ~MESSAGE_FLAGS[this.version]) !== 0) return 'malformed';
+    this.takeFlags((shape >>> 8) & 0xff);
     const units = this.checkEntries(header, end);
     if (units === -1 || this.checkUnits(units, end) !== end) return 'malformed';
     if (this.entries > 0 && words[header] === 0) this.readAnnouncement(header);
@@ -366,9 +381,13 @@ export class MessageReader {
     return (((slot < 32 ? this.excludedLow : this.excludedHigh) >>> (slot & 31)) & 1) === 1;
   }
 
+  private takeFlags(flags: number): void {
+    this.flags = flags & PEER_FLAGS;
+    this.folded = (flags & FOLDED) !== 0;
+  }
+
   private readHeader1(): void {
     this.speaks = 1;
-    this.flags = (this.words[HEADER.shape] >>> 8) & 0xff;
     this.wallMs = 0;
     this.excludedLow = 0;
     this.excludedHigh = 0;
@@ -381,7 +400,6 @@ export class MessageReader {
   private readHeader2(): void {
     const { words, vectorHash, digest } = this;
     this.speaks = this.version;
-    this.flags = (words[HEADER.shape] >>> 8) & 0xff;
     this.wallMs = getNumber(words, HEADER.wall);
     this.excludedLow = words[HEADER.excluded];
     this.excludedHigh = words[HEADER.excluded + 1];
@@ -399,7 +417,7 @@ export class MessageReader {
     const speaks = getNumber(words, at + ANNOUNCEMENT.speaks);
     this.speaks = speaks % 256;
     if (this.version > 1) return;
-    this.flags = Math.floor(speaks / 256) & MESSAGE_FLAGS[FORMAT_VERSION];
+    this.takeFlags(Math.floor(speaks / 256));
     this.wallMs = getNumber(words, at + ANNOUNCEMENT.wall);
     this.excludedLow = words[at + ANNOUNCEMENT.excluded];
     this.excludedHigh = words[at + ANNOUNCEMENT.excluded + 1];

@@ -15,58 +15,25 @@
  * and lags still holds up draining: it will acknowledge, or fall silent.
  */
 
-import { type AckBoard, VectorRecord } from '../../shm/ack-board.js';
+import { VectorRecord } from '../../shm/ack-board.js';
 import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
-import { type Datagram, type MessageWriter, UNIT_WORDS } from './message.js';
-import type { Counts } from './metrics.js';
-import type { PeerView } from './peer-view.js';
-import { type ReplicationSettings, selfIndex } from './settings.js';
+import { Acknowledging } from './acknowledging.js';
+import { type ChannelContext, Composer, EVERYONE, type Outlet } from './channel.js';
+import { type Datagram, UNIT_WORDS } from './message.js';
+import { type Audience, Retransmission } from './retransmission.js';
+import { selfIndex } from './settings.js';
 import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from './stage.js';
 import type { UnitLog } from './unit-log.js';
 
-/** As a destination: every other member. */
-export const EVERYONE = -1;
-
-/** Where messages go. The core composes in the outlet's memory and knows nothing of sockets. */
-export interface Outlet {
-  /** Memory for one message, or null while all of it is under way. A claimed datagram is always sent. */
-  claim(): Datagram | null;
-  /** Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (an index) or `EVERYONE`. */
-  send(datagram: Datagram, bytes: number, object: number, member: number): void;
-}
-
-/** What all channels of an instance share. */
-export interface ChannelContext {
-  readonly settings: ReplicationSettings;
-  readonly board: AckBoard;
-  readonly writer: MessageWriter;
-  readonly peers: PeerView;
-  readonly counts: Counts;
-  /** Told, once an episode, that units which silent members lack are being let go. */
-  readonly onAlarm: (problem: string, object: number) => void;
-  /** Longest unit, in words of records. */
-  readonly unitWords: number;
-}
-
-/**
- * Messages with new units in one poll, and with units sent again in one scan (to each member that lacks them): so a poll
- * is bounded, and a member that comes back is sent some 10 MB/s.
- */
+/** Messages with new units in one poll. */
 const NEW_MESSAGES_MAX = 64;
-const RETRANSMIT_MESSAGES_MAX = 16;
-const RETRANSMIT_UNITS_MAX = 2048;
 /** Longest record an object tells without the log's help, and most of them in one poll. */
 const UNTOLD_WORDS = 8;
 const UNTOLD_RECORDS_MAX = 4096;
 /** A full log lets go of this part of it at a time: few enough for who returns, enough to go on with. */
 const LET_GO_SHARE = 1 / 16;
-/** Between two scans for units to send again. */
-const SCAN_SPACING_MS = 2;
-/** The log is scanned at least so often while something is not acknowledged. */
-const SCAN_IDLE_MS = 1000;
-
-export class SendChannel {
+export class SendChannel implements Audience {
   readonly object: number;
   readonly log: UnitLog;
   private readonly source: StateObject;
@@ -82,24 +49,12 @@ export class SendChannel {
   private changes = -1;
   private membersVersion = 0;
   private revivals = 0;
-  private nextScan = Number.POSITIVE_INFINITY;
-  private readonly due = new Int32Array(RETRANSMIT_UNITS_MAX);
-  /** All members that are heard have what lies before this position and up to this number. */
-  private settled: number;
-  private settledThrough = 0;
-  /** Where the scan under way goes on, and the earliest time of what it has passed; `settled` and none between scans. */
-  private scanAt: number;
-  private scanNext = Number.POSITIVE_INFINITY;
   /** Whether units were let go since members fell silent. */
   private lettingGo = false;
 
-  /** Version of each origin's vector that we last told. */
-  private readonly told: Int32Array;
-  private readonly vector = new VectorRecord();
-  private served: number;
-  private ackDue = Number.POSITIVE_INFINITY;
-  private vectorSentAt = Number.NEGATIVE_INFINITY;
-  private keepaliveDue = Number.NEGATIVE_INFINITY;
+  private readonly composer: Composer;
+  private readonly acknowledging: Acknowledging;
+  private readonly retransmission: Retransmission;
   private hungry = false;
   private stageLimit = 0;
 
@@ -113,11 +68,9 @@ export class SendChannel {
     this.self = selfIndex(settings);
     this.slots = settings.slots;
     this.acknowledged = Array.from({ length: settings.slots }, () => new VectorRecord());
-    this.told = new Int32Array(settings.slots);
-    this.served = board.served(this.object);
-    this.settled = log.head;
-    this.scanAt = log.head;
-    if (log.unsent !== log.head) this.nextScan = 0;
+    this.composer = new Composer(this.object, context);
+    this.acknowledging = new Acknowledging(this.object, context, this.composer, () => log.floor);
+    this.retransmission = new Retransmission(log, this, context.peers, settings, context.unitWords);
     board.setHungry(this.object, false);
     board.setNumbered(this.object, log.nextSequence - 1);
     if (board.sequence(this.object) === 0) board.setSequence(this.object, log.floor - 1);
@@ -212,13 +165,13 @@ export class SendChannel {
     let work = this.readBoard() + this.letGo() + this.tellUntold();
     if (this.context.peers.others === 0) return work + this.discard(now);
     work += this.sendNew(now, outlet);
-    if (now >= this.nextScan) work += this.retransmit(now, outlet);
-    return work + this.sendVectors(now, outlet);
+    if (now >= this.retransmission.nextScan) work += this.retransmit(now, outlet);
+    return work + this.acknowledging.poll(now, outlet);
   }
 
   /** When `poll` has something to do at the latest, in ms of its clock. */
   get deadline(): number {
-    return Math.min(this.nextScan, this.ackDue, this.keepaliveDue);
+    return Math.min(this.retransmission.nextScan, this.acknowledging.deadline);
   }
 
   /** Takes in what the members acknowledged; lets go of what all have. */
@@ -226,9 +179,7 @@ export class SendChannel {
     const { board, peers, counts } = this.context;
     if (peers.revivals !== this.revivals) {
       this.revivals = peers.revivals;
-      // How often a unit was sent into silence says nothing about a member that is heard again.
-      this.log.forgetAttempts();
-      if (this.log.head !== this.log.unsent) this.nextScan = 0;
+      this.retransmission.startAnew();
     }
     const changes = board.changes(this.object);
     if (changes === this.changes && peers.members.version === this.membersVersion) return 0;
@@ -243,7 +194,7 @@ export class SendChannel {
     }
     const pruned = this.log.prune(stable);
     counts.add('state_pruned_units', pruned);
-    if (this.log.head === this.log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
+    this.retransmission.notePruned();
     return pruned;
   }
 
@@ -255,7 +206,7 @@ export class SendChannel {
     if (!this.hungry || silent === 0 || this.makeRoom()) return 0;
     const units = log.prune(this.heardThrough(), log.capacityWords * LET_GO_SHARE);
     context.counts.add('state_tx_units_let_go', units);
-    if (log.head === log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
+    this.retransmission.notePruned();
     if (units > 0 && !this.lettingGo) {
       this.lettingGo = true;
       context.onAlarm(
@@ -282,8 +233,7 @@ export class SendChannel {
     return names.join(', ');
   }
 
-  /** Every member that is heard has everything through this number; `MAX_SAFE_INTEGER` when none is heard. */
-  private heardThrough(): number {
+  heardThrough(): number {
     const { present, silent } = this.context.peers;
     let through = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < this.slots; member++)
@@ -296,29 +246,29 @@ export class SendChannel {
   private discard(now: number): number {
     const { log } = this;
     while (log.unsent !== log.tail) log.markSent(log.unsent, now);
-    this.keepaliveDue = Number.POSITIVE_INFINITY;
+    this.acknowledging.rest();
     return log.prune(Number.MAX_SAFE_INTEGER);
   }
 
   private sendNew(now: number, outlet: Outlet): number {
     const { log } = this;
-    const { writer, settings } = this.context;
+    const { writer } = this.context;
     let messages = 0;
     while (log.unsent !== log.tail && messages < NEW_MESSAGES_MAX) {
-      const datagram = this.begin(now, outlet);
+      const datagram = this.composer.begin(now, outlet);
       if (datagram === null) break;
       log.load(log.unsent);
-      this.piggyback(now, UNIT_WORDS + log.recordWords);
+      this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
       do {
         writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
         this.context.board.setSequence(this.object, log.first + log.count - 1);
         if (log.markSent(log.unsent, now) === log.tail) break;
         log.load(log.unsent);
       } while (writer.fits(log.recordWords));
-      this.finish(datagram, outlet, EVERYONE);
+      this.composer.finish(datagram, outlet, EVERYONE, log.floor);
       messages++;
     }
-    if (messages > 0) this.nextScan = Math.min(this.nextScan, now + settings.retransmitMsMin);
+    if (messages > 0) this.retransmission.noteSent(now);
     return messages;
   }
 
@@ -328,100 +278,20 @@ export class SendChannel {
    */
   private retransmit(now: number, outlet: Outlet): number {
     const { counts, peers, settings } = this.context;
-    const found = this.findDue(now);
+    const found = this.retransmission.scan(now);
     if (found === 0) return 0;
     let messages = 0;
     if (settings.transport.kind === 'multicast') messages = this.sendAgain(now, outlet, found, EVERYONE);
     else
       for (let member = 0; member < this.slots; member++)
         if (peers.present[member] === 1) messages += this.sendAgain(now, outlet, found, member);
-    for (let i = 0; i < found; i++) this.log.markSent(this.due[i], now);
+    for (let i = 0; i < found; i++) this.log.markSent(this.retransmission.due[i], now);
     counts.add('state_tx_retransmissions', found);
     return messages;
   }
 
-  /**
-   * Notes the units whose time is over, oldest first, and when to look again. A unit's time is that of the slowest member
-   * that lacks it, doubled each time it was sent; members that are silent do not count, but for the oldest unit, which is
-   * the probe they get. Where more is due than one scan may send, the next one goes on there: what it passed waits for it.
-   */
-  private findDue(now: number): number {
-    const { log } = this;
-    const { peers, unitWords } = this.context;
-    this.passSettled();
-    let found = this.findProbe(now);
-    let room = RETRANSMIT_MESSAGES_MAX * unitWords;
-    let position = this.scanAt;
-    while (position !== log.unsent && found < RETRANSMIT_UNITS_MAX) {
-      const after = log.load(position);
-      const timeout = this.slowestLacking();
-      if (timeout > 0) {
-        let at = log.sentAt + peers.backedOff(timeout, log.attempts);
-        if (at <= now) {
-          room -= log.recordWords + UNIT_WORDS;
-          if (room < 0) break;
-          this.due[found++] = position;
-          at = now + peers.backedOff(timeout, log.attempts + 1);
-        }
-        this.scanNext = Math.min(this.scanNext, at);
-      }
-      position = after;
-    }
-    this.scanAt = position;
-    let next = now;
-    if (position === log.unsent) {
-      next = Math.min(this.scanNext, now + SCAN_IDLE_MS);
-      this.scanAt = this.settled;
-      this.scanNext = Number.POSITIVE_INFINITY;
-    }
-    this.nextScan = log.head === log.unsent ? Number.POSITIVE_INFINITY : Math.max(next, now + SCAN_SPACING_MS);
-    return found;
-  }
-
-  /**
-   * Moves `settled` on over what all members that are heard have, which a scan need not look at: while one is silent, that
-   * is nearly the whole log. It goes back to the start when one is heard again, or has started again.
-   */
-  private passSettled(): void {
-    const { log } = this;
-    const through = this.heardThrough();
-    if (through < this.settledThrough) {
-      this.settled = log.head;
-      this.scanAt = log.head;
-      this.scanNext = Number.POSITIVE_INFINITY;
-    } else if (isBefore(this.settled, log.head)) this.settled = log.head;
-    this.settledThrough = through;
-    while (this.settled !== log.unsent) {
-      const after = log.load(this.settled);
-      if (log.first + log.count - 1 > through) break;
-      this.settled = after;
-    }
-    // Not further than what there is: who is silent, and was all there is, may lack what comes after.
-    if (this.settled === log.unsent) this.settledThrough = Math.min(through, log.nextSequence - 1);
-    if (isBefore(this.scanAt, this.settled)) this.scanAt = this.settled;
-  }
-
-  /** The oldest unit, as the first that is due, if only silent members lack it and its time is over. */
-  private findProbe(now: number): number {
-    const { log } = this;
-    const { peers, settings } = this.context;
-    if (log.head === log.unsent) return 0;
-    log.load(log.head);
-    if (this.slowestLacking() > 0 || !this.isLacking()) return 0;
-    const at = log.sentAt + peers.backedOff(settings.keepaliveMs, log.attempts);
-    if (at > now) {
-      this.scanNext = Math.min(this.scanNext, at);
-      return 0;
-    }
-    this.due[0] = log.head;
-    this.scanNext = Math.min(this.scanNext, now + peers.backedOff(settings.keepaliveMs, log.attempts + 1));
-    return 1;
-  }
-
-  /** Timeout of the slowest member, not silent, that lacks the loaded unit; 0 if there is none. */
-  private slowestLacking(): number {
+  slowestLacking(first: number): number {
     const { peers } = this.context;
-    const { first } = this.log;
     let slowest = 0;
     for (let member = 0; member < this.acknowledged.length; member++) {
       if (peers.present[member] === 0 || peers.silent[member] === 1) continue;
@@ -430,10 +300,10 @@ export class SendChannel {
     return slowest;
   }
 
-  private isLacking(): boolean {
+  isLacking(first: number): boolean {
     const { present } = this.context.peers;
     for (let member = 0; member < this.acknowledged.length; member++)
-      if (present[member] === 1 && !this.acknowledged[member].has(this.log.first)) return true;
+      if (present[member] === 1 && !this.acknowledged[member].has(first)) return true;
     return false;
   }
 
@@ -444,107 +314,20 @@ export class SendChannel {
     let messages = 0;
     let datagram: Datagram | null = null;
     for (let i = 0; i < found; i++) {
-      log.load(this.due[i]);
+      log.load(this.retransmission.due[i]);
       if (member !== EVERYONE && this.acknowledged[member].has(log.first)) continue;
       if (datagram !== null && !writer.fits(log.recordWords)) {
-        this.finish(datagram, outlet, member);
+        this.composer.finish(datagram, outlet, member, log.floor);
         datagram = null;
       }
       if (datagram === null) {
-        datagram = this.begin(now, outlet);
+        datagram = this.composer.begin(now, outlet);
         if (datagram === null) return messages;
         messages++;
       }
       writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
     }
-    if (datagram !== null) this.finish(datagram, outlet, member);
+    if (datagram !== null) this.composer.finish(datagram, outlet, member, log.floor);
     return messages;
   }
-
-  /** Acknowledgements that can wait no longer for a message to ride on, and keepalives. */
-  private sendVectors(now: number, outlet: Outlet): number {
-    const { board, counts, settings } = this.context;
-    const owed = board.owed(this.object);
-    const keepalive = now >= this.keepaliveDue;
-    if (!keepalive) {
-      if (owed === this.served) return 0;
-      if (this.ackDue === Number.POSITIVE_INFINITY)
-        this.ackDue = Math.min(now, board.owedAt(this.object)) + this.context.peers.ackDelayMs;
-      if (now < this.ackDue) return 0;
-    }
-    let messages = 0;
-    let origin = 0;
-    do {
-      const datagram = this.begin(now, outlet);
-      if (datagram === null) return messages;
-      origin = this.addEntries(now, origin, keepalive, 0);
-      this.finish(datagram, outlet, EVERYONE);
-      messages++;
-    } while (origin < this.slots);
-    this.noteServed(owed, now);
-    if (keepalive) this.keepaliveDue = now + settings.keepaliveMs;
-    counts.add(keepalive ? 'state_tx_keepalives' : 'state_tx_acks', messages);
-    return messages;
-  }
-
-  /** Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on every one. */
-  private piggyback(now: number, reserve: number): void {
-    const owed = this.context.board.owed(this.object);
-    if (owed === this.served || now - this.vectorSentAt < this.context.peers.ackDelayMs / 4) return;
-    if (this.addEntries(now, 0, false, reserve) === this.slots) this.noteServed(owed, now);
-  }
-
-  /**
-   * Adds entries for origins from index `origin` on: all that were heard, or those whose vector changed since it was last
-   * told. Returns the index of the first that did not fit.
-   */
-  private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
-    const { board, peers, writer } = this.context;
-    for (let i = origin; i < this.slots; i++) {
-      if (peers.present[i] === 0 || (!all && board.receptionVersion(this.object, i) === this.told[i])) continue;
-      const { vector } = this;
-      vector.incarnation = 0;
-      const version = board.readReception(this.object, i, vector);
-      if (vector.incarnation === 0) continue;
-      if (!writer.addEntry(peers.members.id(i), vector, now, reserve)) return i;
-      this.told[i] = version;
-    }
-    return this.slots;
-  }
-
-  /** Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on this race. */
-  private noteServed(owed: number, now: number): void {
-    const { board } = this.context;
-    this.served = owed;
-    this.vectorSentAt = now;
-    board.setServed(this.object, owed);
-    this.ackDue = board.owed(this.object) === owed ? Number.POSITIVE_INFINITY : now + this.context.peers.ackDelayMs;
-  }
-
-  /** Begins a message, or notes that there is no memory for one. */
-  private begin(now: number, outlet: Outlet): Datagram | null {
-    const { board, counts, writer } = this.context;
-    const datagram = outlet.claim();
-    if (datagram === null) {
-      counts.add('state_tx_busy', 1);
-      return null;
-    }
-    const number = board.datagram(this.object) + 1;
-    board.setDatagram(this.object, number);
-    writer.begin(datagram, this.object, number, now);
-    return datagram;
-  }
-
-  private finish(datagram: Datagram, outlet: Outlet, member: number): void {
-    const { board, counts, writer } = this.context;
-    const bytes = writer.finish(this.log.floor, board.sequence(this.object));
-    counts.row[counts.at.state_tx_messages]++;
-    counts.row[counts.at.state_tx_bytes] += bytes;
-    outlet.send(datagram, bytes, this.object, member);
-  }
-}
-
-/** Of two positions in a log. */
-function isBefore(position: number, other: number): boolean {
-  return ((position - other) | 0) < 0;
 }

@@ -6,10 +6,11 @@
 
 import { AckBoard } from '../../shm/ack-board.js';
 import type { StateObject } from '../../shm/objects/object.js';
+import type { ChannelContext, Outlet } from './channel.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
 import { PeerView } from './peer-view.js';
-import { type ChannelContext, type Outlet, SendChannel } from './send-channel.js';
+import { SendChannel } from './send-channel.js';
 import { memberTableOf, messageBytes, type ReplicationSettings } from './settings.js';
 import { RECORD_WORDS_MAX } from './stage.js';
 import { UnitLog, unitLogRegion } from './unit-log.js';

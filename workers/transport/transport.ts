@@ -4,7 +4,7 @@
  * A transport gives no promise: messages may be lost, doubled, reordered or late. It counts its errors and goes on.
  */
 
-import type { Outlet } from '../replication/send-channel.js';
+import type { Outlet } from '../replication/channel.js';
 
 export interface SendTransport extends Outlet {
   /** Datagrams the network refused, so far. */

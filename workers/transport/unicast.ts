@@ -8,8 +8,8 @@
 
 import type { Socket } from 'node:dgram';
 import { MemberTable } from '../../shm/members.js';
+import { EVERYONE } from '../replication/channel.js';
 import type { Datagram } from '../replication/message.js';
-import { EVERYONE } from '../replication/send-channel.js';
 import {
   datagramBytes,
   memberTableOf,

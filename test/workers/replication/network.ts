@@ -6,10 +6,10 @@
 import { createAckBoard } from '../../../shm/ack-board.js';
 import { MetricCatalogue } from '../../../shm/metrics.js';
 import type { Delivery } from '../../../shm/objects/object.js';
+import { EVERYONE, type Outlet } from '../../../workers/replication/channel.js';
 import { Datagram } from '../../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
 import { Receiver } from '../../../workers/replication/receiver.js';
-import { EVERYONE, type Outlet } from '../../../workers/replication/send-channel.js';
 import { Sender } from '../../../workers/replication/sender.js';
 import {
   memberTableOf,

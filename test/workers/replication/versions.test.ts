@@ -166,18 +166,20 @@ describe('a message of either version', () => {
       const datagram = new Datagram(1440);
       writer.begin(datagram, 1, 8, 1100);
       writer.exclude(0b101, 1 << 31);
+      writer.markFolded();
       assert.equal(reader.read(datagram.bytes.subarray(0, writer.finish(1, 0))), null);
       assert.deepEqual(
         [reader.version, reader.speaks, reader.flags, reader.wallMs],
         [version, FORMAT_VERSION, PeerFlag.JOINING, 1_800_000_000_123],
       );
+      assert.ok(reader.folded);
       assert.deepEqual(
         Array.from({ length: 64 }, (_, slot) => slot).filter((slot) => reader.excludes(slot)),
         [0, 2, 63],
       );
       writer.begin(datagram, 1, 9, 1100);
       assert.equal(reader.read(datagram.bytes.subarray(0, writer.finish(1, 0))), null);
-      assert.ok(!reader.excludes(0), 'asked for anew for each message');
+      assert.ok(!reader.excludes(0) && !reader.folded, 'asked for anew for each message');
     }
   });
 
@@ -206,7 +208,7 @@ describe('a message of either version', () => {
       copy.words[2] = crc32(copy.bytes.subarray(0, length));
       assert.equal(reader.read(copy.bytes.subarray(0, length)), 'malformed');
     };
-    malformed(1, datagram.words[1] | (4 << 8)); // a flag that is not known
+    malformed(1, datagram.words[1] | (8 << 8)); // a flag that is not known
     malformed(18, -1);
     malformed(21, 0);
     malformed(21, 3 | (1 << 16));

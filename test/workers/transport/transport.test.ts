@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { createSocket } from 'node:dgram';
-import { EVERYONE } from '../../../workers/replication/send-channel.js';
+import { EVERYONE } from '../../../workers/replication/channel.js';
 import { type ReplicationOptions, replicationSettings } from '../../../workers/replication/settings.js';
 import { FaultyReceiver, seeded } from '../../../workers/transport/fault.js';
 import { groupOf } from '../../../workers/transport/multicast.js';

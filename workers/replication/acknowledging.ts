@@ -1,0 +1,102 @@
+/**
+ * What one channel tells the others that we have: our reception vectors, riding on messages with units where they can, in
+ * messages of their own when they can wait no longer, and all of them in keepalives.
+ */
+
+import { VectorRecord } from '../../shm/ack-board.js';
+import { type ChannelContext, type Composer, EVERYONE, type Outlet } from './channel.js';
+
+export class Acknowledging {
+  private readonly object: number;
+  private readonly context: ChannelContext;
+  private readonly composer: Composer;
+  private readonly floor: () => number;
+  /** Version of each origin's vector that we last told. */
+  private readonly told: Int32Array;
+  private readonly vector = new VectorRecord();
+  private served: number;
+  private ackDue = Number.POSITIVE_INFINITY;
+  private vectorSentAt = Number.NEGATIVE_INFINITY;
+  private keepaliveDue = Number.NEGATIVE_INFINITY;
+
+  /** `floor`: the lowest of our numbers that can still be sent, for the messages made here. */
+  constructor(object: number, context: ChannelContext, composer: Composer, floor: () => number) {
+    this.object = object;
+    this.context = context;
+    this.composer = composer;
+    this.floor = floor;
+    this.told = new Int32Array(context.settings.slots);
+    this.served = context.board.served(object);
+  }
+
+  /** When something is due, in ms. */
+  get deadline(): number {
+    return Math.min(this.ackDue, this.keepaliveDue);
+  }
+
+  /** Alone in the cluster: there is nobody to tell. */
+  rest(): void {
+    this.keepaliveDue = Number.POSITIVE_INFINITY;
+  }
+
+  /** Acknowledgements that can wait no longer for a message to ride on, and keepalives. Returns the messages sent. */
+  poll(now: number, outlet: Outlet): number {
+    const { board, counts, peers, settings } = this.context;
+    const owed = board.owed(this.object);
+    const keepalive = now >= this.keepaliveDue;
+    if (!keepalive) {
+      if (owed === this.served) return 0;
+      if (this.ackDue === Number.POSITIVE_INFINITY)
+        this.ackDue = Math.min(now, board.owedAt(this.object)) + peers.ackDelayMs;
+      if (now < this.ackDue) return 0;
+    }
+    let messages = 0;
+    let origin = 0;
+    do {
+      const datagram = this.composer.begin(now, outlet);
+      if (datagram === null) return messages;
+      origin = this.addEntries(now, origin, keepalive, 0);
+      this.composer.finish(datagram, outlet, EVERYONE, this.floor());
+      messages++;
+    } while (origin < settings.slots);
+    this.noteServed(owed, now);
+    if (keepalive) this.keepaliveDue = now + settings.keepaliveMs;
+    counts.add(keepalive ? 'state_tx_keepalives' : 'state_tx_acks', messages);
+    return messages;
+  }
+
+  /** Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on every one. */
+  piggyback(now: number, reserve: number): void {
+    const { board, peers, settings } = this.context;
+    const owed = board.owed(this.object);
+    if (owed === this.served || now - this.vectorSentAt < peers.ackDelayMs / 4) return;
+    if (this.addEntries(now, 0, false, reserve) === settings.slots) this.noteServed(owed, now);
+  }
+
+  /**
+   * Adds entries for origins from slot `origin` on: all that were heard, or those whose vector changed since it was last
+   * told. Returns the slot of the first that did not fit.
+   */
+  private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
+    const { board, peers, settings, writer } = this.context;
+    for (let i = origin; i < settings.slots; i++) {
+      if (peers.present[i] === 0 || (!all && board.receptionVersion(this.object, i) === this.told[i])) continue;
+      const { vector } = this;
+      vector.incarnation = 0;
+      const version = board.readReception(this.object, i, vector);
+      if (vector.incarnation === 0) continue;
+      if (!writer.addEntry(peers.members.id(i), vector, now, reserve)) return i;
+      this.told[i] = version;
+    }
+    return settings.slots;
+  }
+
+  /** Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on this race. */
+  private noteServed(owed: number, now: number): void {
+    const { board, peers } = this.context;
+    this.served = owed;
+    this.vectorSentAt = now;
+    board.setServed(this.object, owed);
+    this.ackDue = board.owed(this.object) === owed ? Number.POSITIVE_INFINITY : now + peers.ackDelayMs;
+  }
+}

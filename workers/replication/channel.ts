@@ -1,0 +1,64 @@
+/** What the parts of a sending channel share: where messages go, what an instance's channels have in common, how one is made. */
+
+import type { AckBoard } from '../../shm/ack-board.js';
+import type { Datagram, MessageWriter } from './message.js';
+import type { Counts } from './metrics.js';
+import type { PeerView } from './peer-view.js';
+import type { ReplicationSettings } from './settings.js';
+
+/** As a destination: every other member. */
+export const EVERYONE = -1;
+
+/** Where messages go. The core composes in the outlet's memory and knows nothing of sockets. */
+export interface Outlet {
+  /** Memory for one message, or null while all of it is under way. A claimed datagram is always sent. */
+  claim(): Datagram | null;
+  /** Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (an index) or `EVERYONE`. */
+  send(datagram: Datagram, bytes: number, object: number, member: number): void;
+}
+
+/** What all channels of an instance share. */
+export interface ChannelContext {
+  readonly settings: ReplicationSettings;
+  readonly board: AckBoard;
+  readonly writer: MessageWriter;
+  readonly peers: PeerView;
+  readonly counts: Counts;
+  /** Told, once an episode, what an operator should know. */
+  readonly onAlarm: (problem: string, object: number) => void;
+  /** Longest unit, in words of records. */
+  readonly unitWords: number;
+}
+
+/** Begins and ends the messages of one channel. Between the two, entries and units are added to the context's writer. */
+export class Composer {
+  private readonly object: number;
+  private readonly context: ChannelContext;
+
+  constructor(object: number, context: ChannelContext) {
+    this.object = object;
+    this.context = context;
+  }
+
+  /** Begins a message, or counts that there is no memory for one. */
+  begin(now: number, outlet: Outlet): Datagram | null {
+    const { board, counts, writer } = this.context;
+    const datagram = outlet.claim();
+    if (datagram === null) {
+      counts.add('state_tx_busy', 1);
+      return null;
+    }
+    const number = board.datagram(this.object) + 1;
+    board.setDatagram(this.object, number);
+    writer.begin(datagram, this.object, number, now);
+    return datagram;
+  }
+
+  finish(datagram: Datagram, outlet: Outlet, member: number, floor: number): void {
+    const { board, counts, writer } = this.context;
+    const bytes = writer.finish(floor, board.sequence(this.object));
+    counts.row[counts.at.state_tx_messages]++;
+    counts.row[counts.at.state_tx_bytes] += bytes;
+    outlet.send(datagram, bytes, this.object, member);
+  }
+}
