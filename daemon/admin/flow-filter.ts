@@ -4,6 +4,7 @@
 
 import { suggestion } from '../../conf/suggest.js';
 import { ipv4, rawIpv4 } from '../../conf/values.js';
+import { RANK_NAMES } from '../../shm/objects/nat-tables.js';
 import { UsageError } from './command.js';
 import type { Endpoint, FlowRow } from './source.js';
 
@@ -28,13 +29,16 @@ export interface FlowFilter {
   readonly limit: number;
 }
 
+/** What `FlowRow.state` may say. */
+const FLOW_STATES: readonly string[] = [...RANK_NAMES, 'dead'];
+
 export const FLOW_FILTER_HELP = [
   'proto=tcp|udp|icmp|NUMBER    IP protocol',
   'inside=ADDRESS[/BITS][:PORT] client',
   'external=…                   translated address',
   'remote=…                     other end; a NAT binding has none, it is for any',
   'port=NUMBER                  port of any of these',
-  'state=WORD                   such as established',
+  `state=WORD                   ${FLOW_STATES.join(', ')}`,
   'object=NAME                  state object',
   'limit=NUMBER                 rows at most',
 ];
@@ -60,6 +64,7 @@ const TERMS: Readonly<Record<string, Term>> = {
     filter.port = parseWhole(value, 65_535, 'a port');
   },
   state: (filter, value) => {
+    if (!FLOW_STATES.includes(value)) throw new Error(`expected ${FLOW_STATES.join(', ')}`);
     filter.state = value;
   },
   object: (filter, value) => {

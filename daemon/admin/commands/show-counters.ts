@@ -1,5 +1,6 @@
+import { suggestion } from '../../../conf/suggest.js';
 import { type Column, table } from '../answer.js';
-import { type Command, UsageError } from '../command.js';
+import { type Command, FailedError, UsageError } from '../command.js';
 import type { CounterRow } from '../source.js';
 
 const COLUMNS: readonly Column<CounterRow>[] = [
@@ -36,9 +37,11 @@ export const showCounters: Command = {
     if (words.length > 1) throw new UsageError('show counters takes one pattern');
     const [pattern = ''] = words;
     const counters = await source.counters();
-    return table(
-      COLUMNS,
-      counters.filter((counter) => matches(counter.name, pattern)),
-    );
+    const found = counters.filter((counter) => matches(counter.name, pattern));
+    if (found.length === 0) {
+      const names = counters.map((counter) => counter.name);
+      throw new FailedError(`no counter is called like "${pattern}"${suggestion(pattern, names)}`);
+    }
+    return table(COLUMNS, found);
   },
 };

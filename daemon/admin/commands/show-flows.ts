@@ -1,5 +1,6 @@
+import { suggestion } from '../../../conf/suggest.js';
 import { type Column, table } from '../answer.js';
-import type { Command } from '../command.js';
+import { type Command, UsageError } from '../command.js';
 import { FLOW_FILTER_HELP, type FlowFilter, matchesFlow, parseFlowFilter, protocolName } from '../flow-filter.js';
 import type { AdminSource, Endpoint, FlowRow } from '../source.js';
 
@@ -35,10 +36,22 @@ function* matching(source: AdminSource, filter: FlowFilter): Generator<FlowRow |
   }
 }
 
+async function checkObject(source: AdminSource, name: string): Promise<void> {
+  const names = (await source.objects()).map((object) => object.name);
+  if (names.includes(name)) return;
+  throw new UsageError(
+    `object=${name}: there is no such object${suggestion(name, names) || `; known: ${names.join(', ')}`}`,
+  );
+}
+
 export const showFlows: Command = {
   name: 'show flows',
   usage: '[TERM=VALUE …]',
   summary: 'The flows that are held, all or those for which every term given holds.',
   details: FLOW_FILTER_HELP,
-  run: ({ source, words }) => table(COLUMNS, matching(source, parseFlowFilter(words))),
+  async run({ source, words }) {
+    const filter = parseFlowFilter(words);
+    if (filter.object !== null) await checkObject(source, filter.object);
+    return table(COLUMNS, matching(source, filter));
+  },
 };
