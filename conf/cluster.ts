@@ -1,6 +1,7 @@
 /** Who takes part, and how the members speak to each other. */
 
 import { z } from 'zod';
+import { expected } from './messages.js';
 import { ipv4, name, probability, whole } from './values.js';
 
 /** Every member holds a place in every acknowledgement vector, and a vector has to fit a message. */
@@ -112,3 +113,26 @@ export const replicationSchema = z
       ),
   })
   .describe('Timing and memory of replication. The defaults suit sites up to some hundred milliseconds apart.');
+
+/** 64 bits, at four a character: fewer can be tried out. */
+const SEED_LENGTH_MIN = 16;
+
+export const stateSchema = z
+  .strictObject({
+    counting: z
+      .enum(['totals', 'increments'])
+      .default('totals')
+      .describe(
+        'How counters and sketches tell others what they counted. totals: what they have counted in all, which survives losses, restarts and partitions, and costs 8 bytes a cell and member. increments: what came since, which costs 8 bytes a cell, and may count wrongly where a thread dies or a member is silent for long.',
+      ),
+    sketch_seed: z
+      .string({ error: expected('text of 16 characters or more, such as `openssl rand -hex 16` prints, in quotes') })
+      .refine((text) => text === '' || text.length >= SEED_LENGTH_MIN, {
+        error: `must have at least ${SEED_LENGTH_MIN} characters, such as \`openssl rand -hex 16\` prints`,
+      })
+      .default('')
+      .describe(
+        'A secret that the hashes of sketches are keyed with, so that nobody can choose packets that meet in one cell. Absent: the hashes are known to everybody.',
+      ),
+  })
+  .describe('How state is shared: the same at every member. Members that differ in it refuse each other’s messages.');

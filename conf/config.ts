@@ -1,7 +1,12 @@
 /** The configuration as the daemon reads it: checked, names resolved, paths absolute. */
 
 import { dirname, resolve } from 'node:path';
-import { type MiddleboxDeclaration, type ResolvedMiddlebox, resolveMiddleboxes } from './middleboxes.js';
+import {
+  type MiddleboxDeclaration,
+  type ResolvedMiddlebox,
+  resolveMiddleboxes,
+  type SharedConfig,
+} from './middleboxes.js';
 import type { WrittenConfig } from './schema.js';
 
 export interface MemberConfig {
@@ -57,6 +62,7 @@ export interface Config {
   /** The driver with its settings, and the ports in the form this driver has them. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
+  readonly shared: SharedConfig;
   readonly admin: Readonly<WrittenConfig['admin']>;
   readonly log: Readonly<WrittenConfig['log']>;
 }
@@ -68,14 +74,17 @@ export function resolveConfig(
   declarations: readonly MiddleboxDeclaration[],
 ): Config {
   const folder = dirname(file);
+  const cluster = resolveCluster(written.cluster);
+  const { counting, sketch_seed } = written.state;
   return {
     file,
-    cluster: resolveCluster(written.cluster),
+    cluster,
     transport: written.transport,
     replication: written.replication,
     threads: written.threads,
     packet_io: resolvePacketIo(written, folder),
     middleboxes: resolveMiddleboxes(written.middleboxes, declarations, Object.keys(written.ports)),
+    shared: { form: counting, members: cluster.slots, seed: sketch_seed },
     admin: { socket: resolve(folder, written.admin.socket) },
     log: written.log,
   };

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { MEMBERS_MAX } from './cluster.js';
 import { placeMembers } from './config.js';
 import { oneOf } from './messages.js';
-import type { MiddleboxDeclaration } from './middleboxes.js';
+import { findMiddlebox, keyOf, type MiddleboxDeclaration } from './middleboxes.js';
 import type { Path, Problem } from './problem.js';
 import type { WrittenConfig } from './schema.js';
 import { suggestion } from './suggest.js';
@@ -225,20 +225,23 @@ const pcapHasOneQueue: Check = ({ packet_io: io, threads }) => {
   ];
 };
 
-const middleboxesDiffer: Check = ({ middleboxes }) =>
+const middleboxesDiffer: Check = ({ middleboxes }, declarations) =>
   duplicates(
-    (middleboxes ?? []).map((entry, i) => ({
-      value: Object.keys(entry ?? {})[0],
-      path: ['middleboxes', i],
-      place: `middleboxes[${i}]`,
-    })),
+    (middleboxes ?? []).map((entry, i) => {
+      const [key] = Object.keys(entry ?? {});
+      return {
+        value: findMiddlebox(declarations, key)?.name ?? key,
+        path: ['middleboxes', i],
+        place: `middleboxes[${i}]`,
+      };
+    }),
     (name, place) => `${name} is already run by ${place}; its state and counters carry its name, so it can run once`,
   );
 
 const oneMiddleboxPerEntry: Check = ({ middleboxes }, declarations) =>
   (middleboxes ?? []).flatMap((entry, i) => {
     if (entry === undefined || Object.keys(entry).length === 1) return [];
-    const names = oneOf(declarations.map((declaration) => declaration.name));
+    const names = oneOf(declarations.map(keyOf));
     return [problem(['middleboxes', i], `expected one middlebox per entry of the list: ${names}`)];
   });
 
@@ -246,7 +249,7 @@ const middleboxOptions: Check = (draft, declarations) => {
   const ports = draft.ports === undefined ? undefined : Object.keys(draft.ports);
   return (draft.middleboxes ?? []).flatMap((entry, i) =>
     Object.entries(entry ?? {}).flatMap(([name, options]) => {
-      const declaration = declarations.find((candidate) => candidate.name === name);
+      const declaration = findMiddlebox(declarations, name);
       if (declaration === undefined || typeof options !== 'object' || options === null) return [];
       const path = ['middleboxes', i, name];
       return [...portOptions(declaration, options, path, ports), ...addressOptions(declaration, options, path)];

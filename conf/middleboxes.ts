@@ -8,7 +8,7 @@ import { expected } from './messages.js';
 import type { Problem } from './problem.js';
 import { ipv4, name, rawIpv4, whole } from './values.js';
 
-export type OptionKind = 'port' | 'addresses' | 'count' | 'seconds' | 'flag' | 'choice' | 'text';
+export type OptionKind = 'port' | 'addresses' | 'count' | 'counts' | 'seconds' | 'flag' | 'choice' | 'text';
 
 /** One option, as a middlebox declares it; the same shape as `Option` of workers/options.ts. */
 export interface OptionDeclaration {
@@ -26,12 +26,23 @@ export interface MiddleboxDeclaration {
   readonly help: string;
   readonly options: Readonly<Record<string, OptionDeclaration>>;
   /** Fixes the layout of its state; throws when the options contradict each other. */
-  state?(options: ResolvedMiddlebox['options']): unknown;
+  state?(options: ResolvedMiddlebox['options'], shared: SharedConfig): unknown;
+  /** A user's own: the key it has in the configuration, which is its path as written, and the address of its module. */
+  readonly own?: { readonly key: string; readonly module: string };
+}
+
+/** What the configuration says about shared state; the same shape as `SharedState` of workers/middlebox.ts. */
+export interface SharedConfig {
+  readonly form: 'totals' | 'increments';
+  readonly members: number;
+  readonly seed: string;
 }
 
 /** A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and `open`. */
 export interface ResolvedMiddlebox {
   readonly name: string;
+  /** Of a user's own. */
+  readonly module?: string;
   readonly options: Readonly<Record<string, ResolvedOption>>;
 }
 
@@ -42,16 +53,47 @@ export type ResolvedOption = number | string | boolean | readonly number[];
 export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
 
 const COUNT_MAX = 2 ** 31 - 1;
+/** Entries of a list of counts. */
+const COUNTS_MAX = 1024;
+
+/** Paths of files, against names. */
+const OWN = '^(\\.{1,2})?/';
+
+export function isOwnMiddlebox(key: string): boolean {
+  return new RegExp(OWN).test(key);
+}
+
+/** Its key in the configuration. */
+export function keyOf({ name, own }: MiddleboxDeclaration): string {
+  return own?.key ?? name;
+}
+
+export function findMiddlebox(
+  declarations: readonly MiddleboxDeclaration[],
+  key: string,
+): MiddleboxDeclaration | undefined {
+  return declarations.find((declaration) => keyOf(declaration) === key);
+}
 
 export function middleboxesSchema(declarations: readonly MiddleboxDeclaration[]) {
   const entries: Record<string, z.ZodType> = {};
   for (const declaration of declarations) {
-    entries[declaration.name] = optionsSchema(declaration).describe(declaration.help).optional();
+    entries[keyOf(declaration)] = optionsSchema(declaration).describe(declaration.help).optional();
   }
   // That an entry has exactly one key is checked in cross-checks.ts, where unknown keys count too.
-  const entry = z.strictObject(entries).meta({ minProperties: 1, maxProperties: 1 });
-  return z.array(entry).min(1).describe('The middleboxes every packet passes, in this order.');
+  const entry = z
+    .strictObject(entries)
+    .meta({ minProperties: 1, maxProperties: 1, patternProperties: { [OWN]: OWN_ENTRY } });
+  return z
+    .array(entry)
+    .min(1)
+    .describe(
+      'The middleboxes every packet passes, in this order: by name, or, of your own, by the path of the file, which begins with / or ./ and starts from the folder of this file.',
+    );
 }
+
+/** For editors, which do not know what a user's own middlebox declares. */
+const OWN_ENTRY = { type: 'object', description: 'A middlebox of your own, with the options it declares.' };
 
 function optionsSchema(declaration: MiddleboxDeclaration) {
   const shape: Record<string, z.ZodType> = {};
@@ -73,6 +115,11 @@ function optionSchema(option: OptionDeclaration): z.ZodType {
     case 'count':
     case 'seconds':
       return whole(option.min ?? 1, option.max ?? COUNT_MAX);
+    case 'counts':
+      return z
+        .array(whole(option.min ?? 1, option.max ?? COUNT_MAX))
+        .min(1)
+        .max(COUNTS_MAX);
     case 'flag':
       return z.boolean();
     case 'choice':
@@ -91,14 +138,16 @@ export function resolveMiddleboxes(
   ports: readonly string[],
 ): ResolvedMiddlebox[] {
   return written.map((entry) => {
-    const [middlebox] = Object.keys(entry);
-    const declaration = declarations.find((candidate) => candidate.name === middlebox);
-    if (declaration === undefined) throw new Error(`middlebox ${middlebox} is not declared`);
-    const options = Object.entries(declaration.options).map(([key, option]) => [
-      key,
-      resolveOption(option.kind, entry[middlebox][key], ports),
+    const [key] = Object.keys(entry);
+    const declaration = findMiddlebox(declarations, key);
+    if (declaration === undefined) throw new Error(`middlebox ${key} is not declared`);
+    const { name, own } = declaration;
+    const resolved = Object.entries(declaration.options).map(([option, { kind }]) => [
+      option,
+      resolveOption(kind, entry[key][option], ports),
     ]);
-    return { name: middlebox, options: Object.fromEntries(options) };
+    const options = Object.fromEntries(resolved);
+    return own === undefined ? { name, options } : { name, module: own.module, options };
   });
 }
 
@@ -108,17 +157,24 @@ function resolveOption(kind: OptionKind, written: unknown, ports: readonly strin
   return written as ResolvedOption;
 }
 
-/** What middleboxes themselves have against options that are right one by one, such as a range that ends before it begins. */
+/**
+ * What middleboxes themselves have against options that are right one by one, such as a range that ends before it begins, and
+ * what is wrong with the state they declare.
+ */
 export function contradictions(
   middleboxes: readonly ResolvedMiddlebox[],
+  shared: SharedConfig,
   declarations: readonly MiddleboxDeclaration[],
 ): Problem[] {
   return middleboxes.flatMap(({ name, options }, i): Problem[] => {
+    const declaration = declarations.find((candidate) => candidate.name === name);
+    if (declaration === undefined) return [];
     try {
-      declarations.find((candidate) => candidate.name === name)?.state?.(options);
+      declaration.state?.(options, shared);
       return [];
     } catch (error) {
-      return [{ path: ['middleboxes', i, name], at: 'key', message: (error as Error).message }];
+      const message = error instanceof Error ? error.message : String(error);
+      return [{ path: ['middleboxes', i, keyOf(declaration)], at: 'key', message }];
     }
   });
 }

@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import { clusterSchema, replicationSchema, transportSchema } from './cluster.js';
+import { clusterSchema, replicationSchema, stateSchema, transportSchema } from './cluster.js';
 import { adminSchema, afXdpPortSchema, logSchema, packetIoSchema, pcapPortSchema, threadsSchema } from './local.js';
 import { type MiddleboxDeclaration, middleboxesSchema, type WrittenMiddleboxes } from './middleboxes.js';
 import { name } from './values.js';
@@ -33,6 +33,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     cluster: clusterSchema,
     transport: transportSchema.prefault({}),
     replication: replicationSchema.prefault({}),
+    state: stateSchema.prefault({}),
     threads: threadsSchema.prefault({}),
     packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
     ports: portsSchema(driver),
@@ -60,6 +61,7 @@ export interface WrittenConfig {
   readonly cluster: z.output<typeof clusterSchema>;
   readonly transport: z.output<typeof transportSchema>;
   readonly replication: z.output<typeof replicationSchema>;
+  readonly state: z.output<typeof stateSchema>;
   readonly threads: z.output<typeof threadsSchema>;
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;

@@ -7,11 +7,11 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type Config, resolveConfig } from '../conf/config.js';
 import { contradictions, type MiddleboxDeclaration } from '../conf/middleboxes.js';
-import { pathText } from '../conf/problem.js';
+import { type Problem, pathText } from '../conf/problem.js';
 import { ConfigSource } from '../conf/source.js';
 import { validate } from '../conf/validate.js';
 import { onlineCores } from './cores.js';
-import { builtInMiddleboxes } from './middleboxes.js';
+import { builtInMiddleboxes, ownMiddleboxes } from './middleboxes.js';
 
 export type { Config } from '../conf/config.js';
 
@@ -31,7 +31,9 @@ export async function surroundings(): Promise<Surroundings> {
   return { middleboxes: await builtInMiddleboxes(), cores: onlineCores() };
 }
 
-/** Reads and checks a configuration file. Never throws on account of what is in it. */
+/**
+ * Reads and checks a configuration file, and the user's own middleboxes it names. Never throws on account of what is in it.
+ */
 export async function loadConfig(file: string, known?: Surroundings): Promise<LoadedConfig> {
   let text: string;
   try {
@@ -39,12 +41,19 @@ export async function loadConfig(file: string, known?: Surroundings): Promise<Lo
   } catch (error) {
     return { errors: [`${file}: cannot be read: ${(error as Error).message}`] };
   }
-  return parseConfig(file, text, known ?? (await surroundings()));
+  const { middleboxes, cores } = known ?? (await surroundings());
+  const source = new ConfigSource(text);
+  const own = await ownMiddleboxes(source.readable ? source.value : null, dirname(resolve(file)));
+  return check(file, source, { middleboxes: [...middleboxes, ...own.declarations], cores }, own.problems);
 }
 
-/** As `loadConfig`, of text that is at hand; `file` is where it came from. */
+/** As `loadConfig`, of text that is at hand; `file` is where it came from. Knows no middleboxes but those given. */
 export function parseConfig(file: string, text: string, known: Surroundings): LoadedConfig {
-  const source = new ConfigSource(text);
+  return check(file, new ConfigSource(text), known, []);
+}
+
+/** `unloaded`: what is wrong with middleboxes that could not be loaded, so that nothing else is known of them. */
+function check(file: string, source: ConfigSource, known: Surroundings, unloaded: readonly Problem[]): LoadedConfig {
   const found = source.syntaxProblems.map(({ offset, message }) => ({ offset, text: message }));
   if (source.readable) {
     const absolute = resolve(file);
@@ -52,10 +61,11 @@ export function parseConfig(file: string, text: string, known: Surroundings): Lo
     const { written, problems = [] } = validate(source.value, known.middleboxes, host);
     if (written !== undefined && found.length === 0) {
       const config = resolveConfig(absolute, written, known.middleboxes);
-      problems.push(...contradictions(config.middleboxes, known.middleboxes));
+      problems.push(...contradictions(config.middleboxes, config.shared, known.middleboxes));
       if (problems.length === 0) return { config };
     }
-    for (const problem of problems) {
+    const places = new Set(unloaded.map(({ path }) => pathText(path)));
+    for (const problem of [...problems.filter(({ path }) => !places.has(pathText(path))), ...unloaded]) {
       const path = pathText(problem.path);
       const message = path === '' ? problem.message : `${path}: ${problem.message}`;
       found.push({ offset: source.locate(problem), text: message });

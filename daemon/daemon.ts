@@ -10,7 +10,8 @@ import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
 import { NextHopWriter } from '../shm/next-hops.js';
 import type { StateObject } from '../shm/objects/object.js';
-import { Instance, loadChain, writerId } from '../workers/instance.js';
+import { Instance, writerId } from '../workers/instance.js';
+import { loadChain } from '../workers/load.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
 import { newIncarnation } from '../workers/replication/settings.js';
 import type { ThreadTask } from '../workers/thread.js';
@@ -55,7 +56,7 @@ export class Daemon implements Running {
 
   /** Starts an instance; throws with the reason when it cannot, and leaves nothing behind. */
   static async start(config: Config, log: Log): Promise<Daemon> {
-    const ports = openPorts(config, await loadChain(planMiddleboxes(config)));
+    const ports = openPorts(config, await loadChain(planMiddleboxes(config), config.shared));
     try {
       const instance = await Instance.create(planInstance(config, ports), newIncarnation(), null);
       const daemon = new Daemon(config, log, ports, instance);

@@ -1,5 +1,11 @@
-/** The middleboxes that come with Constellation, by the names the configuration knows them by. */
+/** The middleboxes a configuration can name: those that come with Constellation, and files of the user's own. */
 
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { isOwnMiddlebox, type MiddleboxDeclaration } from '../conf/middleboxes.js';
+import type { Problem } from '../conf/problem.js';
+import { stateOf } from '../workers/chain.js';
+import { loadMiddlebox } from '../workers/load.js';
 import type { Middlebox } from '../workers/middlebox.js';
 
 const BUILT_IN = ['nat'] as const;
@@ -10,14 +16,39 @@ export function middleboxModule(name: string): string {
   return new URL(`../workers/middleboxes/${name}.js`, import.meta.url).href;
 }
 
-/** The declaration of one middlebox: what its module exports as default. */
-export async function loadMiddlebox(name: string): Promise<Middlebox> {
-  const { default: middlebox } = (await import(middleboxModule(name))) as { default: Middlebox };
-  if (middlebox.name !== name) throw new Error(`the middlebox ${name} calls itself ${middlebox.name}`);
-  return middlebox;
+/** The declarations of all that come with Constellation: the configuration's schema is made from these. */
+export function builtInMiddleboxes(): Promise<MiddleboxDeclaration[]> {
+  return Promise.all(
+    BUILT_IN.map(async (name) => {
+      const middlebox = await loadMiddlebox(middleboxModule(name));
+      if (middlebox.name !== name) throw new Error(`the middlebox ${name} calls itself ${middlebox.name}`);
+      return declarationOf(middlebox);
+    }),
+  );
 }
 
-/** The declarations of all of them: the configuration's schema is made from these. */
-export function builtInMiddleboxes(): Promise<Middlebox[]> {
-  return Promise.all(BUILT_IN.map(loadMiddlebox));
+/** The declarations of the user's own middleboxes that a configuration names, and what is wrong with the others. */
+export async function ownMiddleboxes(
+  value: unknown,
+  folder: string,
+): Promise<{ declarations: MiddleboxDeclaration[]; problems: Problem[] }> {
+  const declarations: MiddleboxDeclaration[] = [];
+  const problems: Problem[] = [];
+  const written = (value as { readonly middleboxes?: unknown } | null)?.middleboxes;
+  for (const [i, entry] of (Array.isArray(written) ? written : []).entries())
+    for (const key of Object.keys(typeof entry === 'object' && entry !== null ? entry : {}).filter(isOwnMiddlebox)) {
+      const module = pathToFileURL(resolve(folder, key)).href;
+      try {
+        declarations.push(declarationOf(await loadMiddlebox(module), { key, module }));
+      } catch (error) {
+        problems.push({ path: ['middleboxes', i, key], at: 'key', message: (error as Error).message });
+      }
+    }
+  return { declarations, problems };
+}
+
+function declarationOf(middlebox: Middlebox, own?: MiddleboxDeclaration['own']): MiddleboxDeclaration {
+  const { name, help, options } = middlebox;
+  const state: MiddleboxDeclaration['state'] = (resolved, shared) => stateOf(middlebox, resolved, shared);
+  return own === undefined ? { name, help, options, state } : { name, help, options, state, own };
 }

@@ -1,13 +1,15 @@
 /** From the configuration, as the operator thinks, to the plan, as the threads need it. */
 
 import type { Config } from '../conf/config.js';
-import type { InstancePlan, PlannedMiddlebox } from '../workers/instance.js';
+import type { InstancePlan } from '../workers/instance.js';
+import type { PlannedMiddlebox } from '../workers/load.js';
+
 import { clusterIdOf, type ReplicationSettings, replicationSettings } from '../workers/replication/settings.js';
 import { middleboxModule } from './middleboxes.js';
 import type { OpenPorts } from './ports.js';
 
 export function planMiddleboxes(config: Config): PlannedMiddlebox[] {
-  return config.middleboxes.map(({ name, options }) => ({ module: middleboxModule(name), options }));
+  return config.middleboxes.map(({ name, module, options }) => ({ module: module ?? middleboxModule(name), options }));
 }
 
 export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
@@ -15,6 +17,7 @@ export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
   const { fault } = config.transport;
   return {
     middleboxes: planMiddleboxes(config),
+    shared: config.shared,
     io: ports.io,
     routes: ports.routes,
     replication: planReplication(config),

@@ -13,6 +13,7 @@ Installs the tree this script is in, which must be built (npm ci):
   PREFIX/lib/systemd/system/constellation.service  unit
   PREFIX/lib/sysusers.d/constellation.conf         the user it runs as, who is created
   /etc/constellation/constellation.yaml            an example to be changed, if there is none
+  /etc/constellation/node_modules/constellation    link, by which middleboxes of your own there find the API
 
   --prefix DIR   default: /usr
   --destdir DIR  write everything below DIR, as packagers do; creates no user and tells systemd nothing.
@@ -81,6 +82,9 @@ if [ ! -e "$config" ]; then
   chmod 644 "$config"
   echo "wrote $config, an example: change it, then check it with constellationd --check"
 fi
+
+mkdir -p "$DESTDIR$ETC/node_modules"
+ln -sfn "$LIB" "$DESTDIR$ETC/node_modules/constellation"
 
 if [ -z "$DESTDIR" ]; then
   if command -v systemd-sysusers >/dev/null; then

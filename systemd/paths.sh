@@ -68,7 +68,7 @@ is_ours() {
   [ -f "$1/package.json" ] && grep -q '"name": "constellation"' "$1/package.json"
 }
 
-# Whether the link $1 leads to a program of ours.
+# Whether the link $1 leads to an installation of ours, or into one.
 is_our_link() {
-  [ -L "$1" ] && case $(readlink "$1") in *lib/constellation/*) true ;; *) false ;; esac
+  [ -L "$1" ] && case $(readlink "$1") in *lib/constellation | *lib/constellation/*) true ;; *) false ;; esac
 }

@@ -26,6 +26,11 @@ for name in constellationd constellation; do
   if is_our_link "$DESTDIR$BIN/$name"; then rm -f "$DESTDIR$BIN/$name"; fi
 done
 rm -f "$DESTDIR$UNIT" "$DESTDIR$SYSUSERS"
+api=$DESTDIR$ETC/node_modules/constellation
+if is_our_link "$api"; then
+  rm -f "$api"
+  rmdir "$DESTDIR$ETC/node_modules" 2>/dev/null || true
+fi
 
 if systemd_runs; then systemctl daemon-reload; fi
 

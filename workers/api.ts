@@ -1,8 +1,40 @@
-/** All that a middlebox may import. */
+/**
+ * All that a middlebox may import, as `constellation`: how it is declared, what packets are, and the state objects.
+ * docs/tutorial.md shows how to write one.
+ */
 
-// What packets are.
+// ——— How a middlebox is declared ———
+
+export type { EventFields } from '../shm/events.js';
+export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
+export {
+  defineMiddlebox,
+  type Middlebox,
+  type OpenArguments,
+  type Process,
+  type SharedState,
+  type TimerOptions,
+} from './middlebox.js';
+export type { MiddleboxLog } from './middlebox-log.js';
+export { option } from './options.js';
+export { PORTS_MAX } from './ports.js';
+export type { TimerCallback } from './timers.js';
+
+// ——— What packets are ———
+
 export { NONE } from '../shm/none.js';
-// State objects.
+export { destinationPort, sourcePort } from './packet/five-tuple.js';
+export { Fragment } from './packet/fragment.js';
+export { IcmpType } from './packet/icmp.js';
+export { formatIpv4, Protocol, parseIpv4, swap16 as portNumber, swap16 as rawPort } from './packet/ipv4.js';
+export { isError, Quoted } from './packet/quoted.js';
+export { type Rewrites, rewriteDestination, rewriteSource } from './packet/rewrite.js';
+export { TcpFlag } from './packet/tcp.js';
+export { type Replies, Unreachable } from './replies.js';
+
+// ——— State objects ———
+
+export { coarseSeconds, unixMs } from '../shm/clock.js';
 export { type BloomFilter, bloom } from '../shm/objects/bloom.js';
 export { type CountMin, countMin } from '../shm/objects/count-min.js';
 export {
@@ -13,21 +45,39 @@ export {
 } from '../shm/objects/counter-cells.js';
 export { type Counter, type CounterVector, counter, counterVector } from '../shm/objects/counters.js';
 export { type CountingBloom, countingBloom } from '../shm/objects/counting-bloom.js';
+export {
+  FlowRefusal,
+  type FlowTable,
+  type FlowTableOptions,
+  flowTable,
+  KEY_WORDS_IPV4_ENDPOINT,
+  KEY_WORDS_IPV4_FIVE_TUPLE,
+  KEY_WORDS_IPV6_FIVE_TUPLE,
+  largerValue,
+  type Winner,
+} from '../shm/objects/flow-table.js';
 export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js';
 export type { HeavyHitter } from '../shm/objects/heavy-hitters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
+export { type PortPool, portPool } from '../shm/objects/port-pool.js';
 export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
 export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';
-export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
-// How a middlebox is declared.
-export { defineMiddlebox } from './middlebox.js';
-export { option } from './options.js';
-export { destinationPort, sourcePort } from './packet/five-tuple.js';
-export { Fragment } from './packet/fragment.js';
-export { IcmpType } from './packet/icmp.js';
-export { Protocol } from './packet/ipv4.js';
-export { isError, Quoted } from './packet/quoted.js';
-export { type Rewrites, rewriteDestination, rewriteSource } from './packet/rewrite.js';
-export { TcpFlag } from './packet/tcp.js';
-export { PORTS_MAX } from './ports.js';
+
+// ——— What a state object of your own is made of, also one over several structures (a derivative object) ———
+
+export type { LogProducer } from '../shm/log.js';
+export { ContentDigest } from '../shm/objects/content-digest.js';
+export type { Journal } from '../shm/objects/journal.js';
+export {
+  Applied,
+  type Delivery,
+  merged,
+  type OpenContext,
+  type StateDefinition,
+  type StateObject,
+  type Writer,
+} from '../shm/objects/object.js';
+export { LOCK_MASK, recoverTransaction, Transaction, tryAgain } from '../shm/objects/transaction.js';
+export { Region } from '../shm/region.js';
+export { LINE, struct } from '../shm/struct.js';

@@ -16,7 +16,7 @@ import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import { failure } from './failure.js';
-import type { Middlebox, Process, TimerOptions } from './middlebox.js';
+import type { Middlebox, Process, SharedState, TimerOptions } from './middlebox.js';
 import { createMiddleboxLog } from './middlebox-log.js';
 import { createRewrites, type Rewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
@@ -51,10 +51,14 @@ export interface Declaration {
   readonly metrics: readonly Metric[];
 }
 
-const WORD = /^[a-z][a-z0-9_]*$/;
+/** What names of middleboxes and counters are: parts of metrics' names. */
+export const WORD = /^[a-z][a-z0-9_]*$/;
+
+/** Where nobody chose. */
+const SHARED: SharedState = { form: 'totals', members: 8, seed: '' };
 
 /** Throws an error that names the middlebox whose declaration is wrong. */
-export function declareChain(chain: readonly Link[]): Declaration {
+export function declareChain(chain: readonly Link[], shared: SharedState = SHARED): Declaration {
   const links: DeclaredLink[] = [];
   const objects: ArenaObject[] = [];
   const definitions: StateDefinition[] = [];
@@ -63,7 +67,7 @@ export function declareChain(chain: readonly Link[]): Declaration {
     check(links, name, middlebox);
     const options = complete(name, middlebox, written);
     const objectIds: Record<string, number> = {};
-    for (const [key, definition] of Object.entries(declareState(name, middlebox, options))) {
+    for (const [key, definition] of Object.entries(declareState(name, middlebox, options, shared))) {
       if (objects.length > MAX_OBJECT_ID)
         throw new Error(`middlebox ${name}: more than ${MAX_OBJECT_ID} state objects`);
       objectIds[key] = objects.length;
@@ -101,12 +105,45 @@ function declareState(
   name: string,
   middlebox: Middlebox,
   options: ResolvedOptions,
+  shared: SharedState,
 ): Readonly<Record<string, StateDefinition>> {
   try {
-    return middlebox.state(options as never);
+    return stateOf(middlebox, options, shared);
   } catch (error) {
     throw failure(`middlebox ${name}`, error);
   }
+}
+
+/**
+ * What a middlebox declares as its state, asked twice: every thread asks anew, and has to get the same. Throws what is wrong
+ * with it.
+ */
+export function stateOf(
+  middlebox: Middlebox,
+  options: ResolvedOptions,
+  shared: SharedState,
+): Readonly<Record<string, StateDefinition>> {
+  const declared: unknown = middlebox.state(options as never, shared);
+  if (typeof declared !== 'object' || declared === null)
+    throw new Error('state() returns no mapping of names to objects');
+  for (const [key, definition] of Object.entries(declared)) {
+    const { kind, bytes, open } = (definition ?? {}) as Partial<StateDefinition>;
+    if (typeof kind !== 'string' || typeof open !== 'function' || !Number.isInteger(bytes))
+      throw new Error(`state().${key} is no state object's definition, such as counter() returns`);
+  }
+  const state = declared as Readonly<Record<string, StateDefinition>>;
+  const again = layoutText(middlebox.state(options as never, shared));
+  if (layoutText(state) !== again)
+    throw new Error(
+      `state() declares something else when it is asked again: ${again}; every thread has to get the same`,
+    );
+  return state;
+}
+
+function layoutText(state: Readonly<Record<string, StateDefinition>>): string {
+  return JSON.stringify(
+    Object.entries(state).map(([key, { kind, parameters, bytes }]) => [key, kind, parameters, bytes]),
+  );
 }
 
 /** Byte offset of each object's local memory, and of the end, for that many data plane workers. */

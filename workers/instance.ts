@@ -14,24 +14,18 @@ import { createJournals, Journal } from '../shm/objects/journal.js';
 import type { StateObject, Writer } from '../shm/objects/object.js';
 import { createRejectTable } from '../shm/reject-table.js';
 import { createSealBoard, type SealKey } from '../shm/seal-board.js';
-import { createLocals, type Declaration, declareChain, type Link, openState } from './chain.js';
+import { createLocals, type Declaration, openState } from './chain.js';
 import { dataPlaneMetrics } from './data-plane.js';
 import { AF_XDP_METRICS } from './drivers/af-xdp-metrics.js';
 import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
-import type { Middlebox } from './middlebox.js';
+import { loadChain, type PlannedMiddlebox } from './load.js';
+import type { SharedState } from './middlebox.js';
 import { REPLICATION_METRICS } from './replication/metrics.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './replication/settings.js';
 import { createUnitLogs } from './replication/unit-log.js';
 import type { RoutePort } from './route.js';
 import type { Faults } from './transport/fault.js';
-
-export interface PlannedMiddlebox {
-  /** Address of its module. */
-  readonly module: string;
-  /** Resolved options. */
-  readonly options: Readonly<Record<string, unknown>>;
-}
 
 export interface AfXdpIo {
   readonly driver: 'af_xdp';
@@ -50,6 +44,7 @@ export interface PcapIo {
 
 export interface InstancePlan {
   readonly middleboxes: readonly PlannedMiddlebox[];
+  readonly shared: SharedState;
   readonly io: AfXdpIo | PcapIo;
   readonly routes: readonly RoutePort[];
   readonly replication: ReplicationSettings;
@@ -111,16 +106,6 @@ export class Slots {
   }
 }
 
-/** Imports the modules and puts their declarations together. Throws an error that names the middlebox that is wrong. */
-export async function loadChain(middleboxes: readonly PlannedMiddlebox[]): Promise<Declaration> {
-  const links: Link[] = [];
-  for (const { module, options } of middleboxes) {
-    const { default: middlebox } = (await import(module)) as { default: Middlebox };
-    links.push({ middlebox, options });
-  }
-  return declareChain(links);
-}
-
 /** What a thread, main included, makes of plan and buffers. */
 export class Instance {
   readonly plan: InstancePlan;
@@ -143,7 +128,7 @@ export class Instance {
 
   /** Makes the shared memory. Main thread, once. Without `keys` state messages are not sealed. */
   static async create(plan: InstancePlan, incarnation: number, keys: readonly SealKey[] | null): Promise<Instance> {
-    const declaration = await loadChain(plan.middleboxes);
+    const declaration = await loadChain(plan.middleboxes, plan.shared);
     const slots = new Slots(plan);
     const objects = declaration.objects.length;
     const { slots: members, unitLogBytes } = plan.replication;
@@ -166,7 +151,7 @@ export class Instance {
 
   /** Opens what main made. Every other thread. */
   static async open(plan: InstancePlan, buffers: SharedBuffers): Promise<Instance> {
-    return new Instance(plan, await loadChain(plan.middleboxes), buffers);
+    return new Instance(plan, await loadChain(plan.middleboxes, plan.shared), buffers);
   }
 
   /** State objects in the order of their ids; `writer` null opens them to read only. */

@@ -6,6 +6,7 @@
  * the worker then runs; nothing is made per packet.
  */
 
+import type { WireForm } from '../shm/objects/counter-cells.js';
 import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
 import type { MiddleboxLog } from './middlebox-log.js';
@@ -13,6 +14,19 @@ import type { Options, Resolved } from './options.js';
 import type { Rewrites } from './packet/rewrite.js';
 import type { Replies } from './replies.js';
 import type { TimerCallback } from './timers.js';
+
+/**
+ * What all members agree on about shared state, as the operator chose it. Each field is an option of the objects it concerns, so it is
+ * handed on whole: `counter({ ...shared })`.
+ */
+export interface SharedState {
+  /** How counting objects tell what they counted. */
+  readonly form: WireForm;
+  /** Members the cluster can have. */
+  readonly members: number;
+  /** Of the hashes of sketches; a secret. */
+  readonly seed: string;
+}
 
 export type Counters = Readonly<Record<string, string>>;
 export type State = Readonly<Record<string, StateDefinition>>;
@@ -61,7 +75,7 @@ export interface Middlebox<O extends Options = Options, C extends Counters = Cou
   readonly options: O;
   /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
   readonly counters: C;
-  state(options: Resolved<O>): S;
+  state(options: Resolved<O>, shared: SharedState): S;
   /**
    * Addresses the middlebox answers for (raw IPv4 words), by port: of such a port only packets to these are taken from the
    * kernel. A port that no middlebox speaks of gives everything that is not addressed to the host itself.

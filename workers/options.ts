@@ -10,6 +10,8 @@ export interface OptionTypes {
   addresses: readonly number[];
   /** A positive whole number. */
   count: number;
+  /** Several. */
+  counts: readonly number[];
   /** Whole seconds. */
   seconds: number;
   flag: boolean;
@@ -19,6 +21,17 @@ export interface OptionTypes {
 }
 
 export type OptionKind = keyof OptionTypes;
+
+export const OPTION_KINDS: readonly string[] = [
+  'port',
+  'addresses',
+  'count',
+  'counts',
+  'seconds',
+  'flag',
+  'choice',
+  'text',
+] satisfies readonly OptionKind[];
 
 export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
   readonly kind: K;
@@ -49,6 +62,13 @@ export const option = {
   addresses: (help: string): Option<'addresses'> => ({ kind: 'addresses', help }),
   count: (help: string, preset: number, limits: Limits = {}): Option<'count'> => ({
     kind: 'count',
+    help,
+    default: preset,
+    min: 1,
+    ...limits,
+  }),
+  counts: (help: string, preset: readonly number[], limits: Limits = {}): Option<'counts'> => ({
+    kind: 'counts',
     help,
     default: preset,
     min: 1,

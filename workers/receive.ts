@@ -41,6 +41,8 @@ export interface ReceiveAgentOptions {
   readonly onError?: (error: unknown, object: number, origin: number) => void;
   /** Told of clocks too far apart; see `ReceiverOptions`. */
   readonly onSkew?: (problem: string, level: SkewLevel) => void;
+  /** Told what somebody has to see to. */
+  readonly onAlarm?: (problem: string) => void;
   /** Another transport than the settings', for tests. */
   readonly transport?: ReceiveTransport;
 }
@@ -55,13 +57,16 @@ export class ReceiveAgent implements Agent {
   private readonly counts: Counts;
   private readonly opener: Opener | null;
   private readonly rejects: RejectTable;
+  private readonly onAlarm: (problem: string) => void;
   private received = 0;
+  private warnedOfLayout = false;
   private transportErrors = 0;
 
   constructor(options: ReceiveAgentOptions) {
     const { settings, layoutHash, objects, control, metrics, thread } = options;
     this.control = control;
     this.thread = thread;
+    this.onAlarm = options.onAlarm ?? (() => {});
     this.counts = new Counts(metrics.catalogue, metrics.row(thread));
     this.receiver = new Receiver({
       settings,
@@ -96,6 +101,7 @@ export class ReceiveAgent implements Agent {
       const now = monotonicMs();
       const refusal = this.take(datagram, now);
       if (refusal !== null) this.rejects.note(source, REFUSALS.indexOf(refusal), now);
+      if (refusal === 'layout') this.warnOfLayout();
       // A message may wait long for a lock; many of them in one turn of the event loop do not make a thread stuck.
       this.control.beat(this.thread);
     });
@@ -112,6 +118,15 @@ export class ReceiveAgent implements Agent {
     counts.row[counts.at.state_rx_bytes] += datagram.byteLength;
     counts.add(`state_rejected_${refusal}`, 1);
     return refusal;
+  }
+
+  /** Once: a member that is configured otherwise goes on sending. */
+  private warnOfLayout(): void {
+    if (this.warnedOfLayout) return;
+    this.warnedOfLayout = true;
+    this.onAlarm(
+      'a member has other state objects: its middleboxes, their options, its state section or cluster.slots differ from ours; its messages are refused, and counted as state_rejected_layout',
+    );
   }
 
   /** Notes what goes on; messages are taken as they come. Returns how many came since the last round. */

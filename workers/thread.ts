@@ -160,6 +160,7 @@ async function runReceive(instance: Instance, thread: number): Promise<void> {
     control,
     metrics,
     thread,
+    onAlarm: (problem) => events.write('warn', problem),
     onError: (error, object, origin) =>
       events.write(
         'error',

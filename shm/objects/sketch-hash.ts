@@ -8,8 +8,8 @@
  *
  * - left out, the key follows from the kind and the parameters alone. Then it is public: whoever reads this file can choose
  *   packets that meet in one cell. That inflates counts; nothing is corrupted.
- * - to make it secret, a middlebox declares an option, by convention `sketch_seed: option.text(…, '')`, and passes it on as
- *   `seed`; the operator gives every member the same text of at least 128 random bits (`openssl rand -hex 16`).
+ * - to make it secret, the operator gives every member the same text, `state.sketch_seed`, of at least 128 random bits
+ *   (`openssl rand -hex 16`). Middleboxes get it as `shared.seed` when they declare their state, and pass it on.
  *
  * The text itself is nowhere but in the configuration: what enters the object's parameters, and so the layout hash that
  * members compare in every message, is a fingerprint of it. Members with different seeds refuse each other.

@@ -9,6 +9,7 @@ const SECTIONS = [
   'cluster',
   'transport',
   'replication',
+  'state',
   'threads',
   'packet_io',
   'ports',

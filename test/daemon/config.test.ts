@@ -24,6 +24,21 @@ function errorsOf(part: string, replacement: string): readonly string[] {
 }
 
 describe('configuration that is right', () => {
+  it('takes how state is shared', () => {
+    const shared = (text: string) => parseConfig('f', `${RIGHT}${text}`, known);
+    assert.deepEqual(shared('').config?.shared, { form: 'totals', members: 2, seed: '' });
+    const seed = '0123456789abcdef';
+    assert.deepEqual(shared(`state: { counting: increments, sketch_seed: ${seed} }\n`).config?.shared, {
+      form: 'increments',
+      members: 2,
+      seed,
+    });
+    assert.deepEqual(shared('state: { counting: sums, sketch_seed: short }\n').errors, [
+      'f:12:20: state.counting: expected totals or increments, not "sums"',
+      'f:12:39: state.sketch_seed: must have at least 16 characters, such as `openssl rand -hex 16` prints',
+    ]);
+  });
+
   it('fills in defaults, resolves names and orders members by id', () => {
     const { config } = parse(RIGHT);
     assert.ok(config);

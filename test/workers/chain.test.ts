@@ -1,9 +1,11 @@
 import { strict as assert } from 'node:assert';
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
+import { countMin } from '../../shm/objects/count-min.js';
+import { counter } from '../../shm/objects/counters.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from '../../shm/objects/object.js';
 import type { Batch } from '../../workers/batch.js';
 import { declareChain, openProcesses, openState } from '../../workers/chain.js';
-import { defineMiddlebox, type Middlebox } from '../../workers/middlebox.js';
+import { defineMiddlebox, type Middlebox, type SharedState } from '../../workers/middlebox.js';
 import { option } from '../../workers/options.js';
 import { on, Plane } from './support/plane.js';
 
@@ -117,6 +119,25 @@ describe('chain', () => {
     assert.throws(() => declareChain([link(first)]), /middlebox first: option to is missing/);
     assert.throws(() => declareChain([link(second, { x: 1 })]), /middlebox second: there is no option x/);
     assert.throws(() => declareChain([link({ ...second, name: 'Bad Name' })]), /"Bad Name" is not a lower-case word/);
+  });
+
+  it('hands on what all members agree on, and gives what differs in it another layout', () => {
+    const counting = {
+      ...second,
+      state: (_options: unknown, shared: SharedState) => ({
+        hits: counter({ ...shared }),
+        sketch: countMin({ ...shared }),
+      }),
+    };
+    const hash = (shared: Partial<SharedState>) => {
+      const { objects } = declareChain([link(counting)], { form: 'totals', members: 2, seed: '', ...shared });
+      return layoutArena(objects).hash.join();
+    };
+    const hashes = [{}, { form: 'increments' as const }, { members: 3 }, { seed: 'a secret' }, { seed: 'another' }];
+    assert.equal(new Set(hashes.map(hash)).size, hashes.length);
+    assert.equal(hash({ seed: 'a secret' }), hash({ seed: 'a secret' }));
+    const { objects } = declareChain([link(counting)], { form: 'totals', members: 2, seed: 'a secret' });
+    assert.ok(!JSON.stringify(objects).includes('a secret'));
   });
 
   it('has no opposite port of three', () => {

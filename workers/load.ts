@@ -1,0 +1,104 @@
+/**
+ * Imports middleboxes, those that come with Constellation and a user's own, and puts their declarations together. Main does
+ * it, and every other thread again.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type Declaration, declareChain, type Link, WORD } from './chain.js';
+import { failure } from './failure.js';
+import type { Middlebox, SharedState } from './middlebox.js';
+import { OPTION_KINDS } from './options.js';
+
+export interface PlannedMiddlebox {
+  /** Address of its module. */
+  readonly module: string;
+  /** Resolved options. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** A module may wait for something while it is imported, but not for ever. */
+const IMPORT_MS_MAX = 10_000;
+
+/** Throws an error that names the middlebox that is wrong. */
+export async function loadChain(middleboxes: readonly PlannedMiddlebox[], shared: SharedState): Promise<Declaration> {
+  const links: Link[] = [];
+  for (const { module, options } of middleboxes) links.push({ middlebox: await loadMiddlebox(module), options });
+  return declareChain(links, shared);
+}
+
+/** What a module exports as default, if that is a middlebox. Throws an error that says why it is none. */
+export async function loadMiddlebox(module: string): Promise<Middlebox> {
+  const file = fileURLToPath(module);
+  if (!existsSync(file)) throw new Error(`there is no file ${file}`);
+  let exported: { readonly default?: unknown };
+  try {
+    exported = await inTime(import(module));
+  } catch (error) {
+    throw failure(`${file} cannot be loaded`, placed(error, file));
+  }
+  const wrong = flawOf(exported.default);
+  if (wrong !== null) throw new Error(`${file} exports no middlebox as default: ${wrong}`);
+  return exported.default as Middlebox;
+}
+
+async function inTime<T>(loading: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`it took more than ${IMPORT_MS_MAX / 1000} s`)), IMPORT_MS_MAX);
+  });
+  try {
+    return await Promise.race([loading, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Where an error of an import is, and what to do about the one that everybody meets. */
+function placed(error: unknown, file: string): unknown {
+  if (!(error instanceof Error)) return error;
+  const { message, stack = '' } = error;
+  if (message.startsWith("Cannot find package 'constellation'"))
+    return new Error(
+      `${message}; link this installation there: mkdir -p node_modules && ln -s ${ROOT} node_modules/constellation`,
+    );
+  if (error instanceof SyntaxError) return new Error(syntaxError(file) ?? message);
+  const [place] = /file:\/\/[^\s)]+:\d+/.exec(stack) ?? [];
+  return place === undefined ? error : failure(`${fileURLToPath(place)}: ${error.name}`, error);
+}
+
+/** Where Node finds a syntax error, which it tells only when it runs the file; null when it finds none. */
+function syntaxError(file: string): string | null {
+  const { stderr } = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: IMPORT_MS_MAX });
+  const [, place] = /^(?:file:\/\/)?(\/.*:\d+)$/m.exec(stderr ?? '') ?? [];
+  const [, what] = /^(SyntaxError: .*)$/m.exec(stderr ?? '') ?? [];
+  return place === undefined || what === undefined ? null : `${place}: ${what}`;
+}
+
+/** The folder of the package that `constellation` is, from `dist/workers/`. */
+const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+
+/** Why something is no middlebox; `null` if it is one. What its functions do is seen when they are called. */
+function flawOf(value: unknown): string | null {
+  if (value === undefined) return 'there is no default export';
+  if (typeof value !== 'object' || value === null) return `it is ${value === null ? 'null' : `a ${typeof value}`}`;
+  const { name, help, options, counters, state, open } = value as Partial<Record<keyof Middlebox, unknown>>;
+  if (typeof name !== 'string' || !WORD.test(name)) return `its name ${JSON.stringify(name)} is not a lower-case word`;
+  if (typeof help !== 'string') return 'its help is no text';
+  if (!isMapping(options)) return 'its options are no mapping';
+  for (const [key, option] of Object.entries(options))
+    if (!isMapping(option) || !OPTION_KINDS.includes(option['kind'] as string))
+      return `its option ${key} is none of option.${OPTION_KINDS.join(', option.')}`;
+  if (!isMapping(counters)) return 'its counters are no mapping';
+  for (const [key, text] of Object.entries(counters)) {
+    if (!WORD.test(key)) return `its counter ${JSON.stringify(key)} is not a lower-case word`;
+    if (typeof text !== 'string') return `its counter ${key} has no help`;
+  }
+  if (typeof state !== 'function') return 'its state is no function';
+  return typeof open === 'function' ? null : 'its open is no function';
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
