@@ -63,6 +63,7 @@ export interface Config {
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
   readonly shared: SharedConfig;
+  readonly hooks: Readonly<WrittenConfig['hooks']>;
   readonly admin: Readonly<WrittenConfig['admin']>;
   readonly log: Readonly<WrittenConfig['log']>;
 }
@@ -85,6 +86,7 @@ export function resolveConfig(
     packet_io: resolvePacketIo(written, folder),
     middleboxes: resolveMiddleboxes(written.middleboxes, declarations, Object.keys(written.ports)),
     shared: { form: counting, members: cluster.slots, seed: sketch_seed },
+    hooks: written.hooks,
     admin: { socket: resolve(folder, written.admin.socket) },
     log: written.log,
   };

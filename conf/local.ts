@@ -1,6 +1,7 @@
 /** What concerns this host alone: its threads, its ports, how it is administered. */
 
 import { z } from 'zod';
+import { expected } from './messages.js';
 import { interfaceName, ipv4OrMac, mac, path, powerOfTwo, whole } from './values.js';
 
 const core = () => whole(0, 1023);
@@ -90,3 +91,30 @@ export const logSchema = z
       .describe('The least important messages that are logged.'),
   })
   .describe('What is logged, to standard error.');
+
+/** A program with its arguments, which no shell looks at. */
+const hook = (when: string) =>
+  z
+    .array(
+      z
+        .string({ error: expected('text (put it in quotes)') })
+        .min(1)
+        .max(4096),
+    )
+    .min(1)
+    .max(64)
+    .optional()
+    .describe(`${when} A list: the program, then its arguments; no shell runs it. Absent: nothing is run.`);
+
+export const hooksSchema = z
+  .strictObject({
+    on_ready: hook('Run when the instance has joined and takes packets, as to announce a route.'),
+    on_drain: hook('Run before the instance takes no new flows: by drain, and when it stops. Withdraw the route here.'),
+    on_member_lost: hook('Run when another member falls silent or is evicted.'),
+    timeout_s: whole(1, 600)
+      .default(10)
+      .describe('A hook that takes longer is ended, with all that it started. Stopping waits for on_drain.'),
+  })
+  .describe(
+    'Programs run when something happens. CONSTELLATION_EVENT, _CLUSTER, _SELF, and of a member lost _MEMBER, _MEMBER_ID, _MEMBER_ADDRESS and _REASON are in their environment; what they print is logged.',
+  );

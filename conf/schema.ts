@@ -5,7 +5,15 @@
 
 import { z } from 'zod';
 import { clusterSchema, replicationSchema, stateSchema, transportSchema } from './cluster.js';
-import { adminSchema, afXdpPortSchema, logSchema, packetIoSchema, pcapPortSchema, threadsSchema } from './local.js';
+import {
+  adminSchema,
+  afXdpPortSchema,
+  hooksSchema,
+  logSchema,
+  packetIoSchema,
+  pcapPortSchema,
+  threadsSchema,
+} from './local.js';
 import { type MiddleboxDeclaration, middleboxesSchema, type WrittenMiddleboxes } from './middleboxes.js';
 import { name } from './values.js';
 
@@ -38,6 +46,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
     ports: portsSchema(driver),
     middleboxes: middleboxesSchema(declarations),
+    hooks: hooksSchema.prefault({}),
     admin: adminSchema.prefault({}),
     log: logSchema.prefault({}),
   };
@@ -66,6 +75,7 @@ export interface WrittenConfig {
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;
   readonly middleboxes: WrittenMiddleboxes;
+  readonly hooks: z.output<typeof hooksSchema>;
   readonly admin: z.output<typeof adminSchema>;
   readonly log: z.output<typeof logSchema>;
 }

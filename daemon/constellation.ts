@@ -48,7 +48,12 @@ function program(): Command {
       new Option('-o, --output <format>', 'json gives one document a line').choices(['text', 'json']).default('text'),
     )
     .option('-w, --watch [seconds]', 'ask again and again, every so many seconds (default: 2)', positive)
-    .option('-t, --timeout <seconds>', 'how long the instance may be silent (drain: as long as it takes)', positive, 10)
+    .option(
+      '-t, --timeout <seconds>',
+      'how long the instance may be silent (drain, join: as long as it takes)',
+      positive,
+      10,
+    )
     .version(version())
     .addHelpText('after', helpText())
     .helpCommand(false)
@@ -84,7 +89,7 @@ async function run(words: string[], options: Options): Promise<void> {
   }
   const path = await socketPath(options);
   const line = [...words, '-o', options.output].join(' ');
-  const silence_ms = words[0] === 'drain' ? undefined : options.timeout * 1000;
+  const silence_ms = words[0] === 'drain' || words[0] === 'join' ? undefined : options.timeout * 1000;
   if (options.watch === undefined) {
     await print(path, line, silence_ms);
     return;

@@ -90,8 +90,8 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
     process.exitCode = EXIT_SOFTWARE;
     return;
   }
-  log.info(`${config.cluster.self.name} of cluster ${config.cluster.id} is ready; admin socket ${config.admin.socket}`);
-  notifyReady(`member ${config.cluster.self.name} of ${config.cluster.id}`);
+  log.info(`${config.cluster.self.name} of cluster ${config.cluster.id} runs; admin socket ${config.admin.socket}`);
+  notifyReady(`member ${config.cluster.self.name} of ${config.cluster.id}: ${daemon.standing.state}`);
   const watchdog = startWatchdog(() => daemon.healthy);
   const error = await daemon.stopped;
   watchdog.stop();

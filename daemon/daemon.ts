@@ -1,10 +1,11 @@
 /**
  * One instance, from its configuration to the end of its last thread. It starts in the order in which things stand on each
- * other: state, then replication, then packets; it stops in the reverse order.
+ * other: state, then replication, then, once it has joined, packets; it stops in the reverse order.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../conf/config.js';
+import { AckBoard, PeerRecord } from '../shm/ack-board.js';
 import { Phase, ThreadState } from '../shm/control.js';
 import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
@@ -13,18 +14,26 @@ import type { StateObject } from '../shm/objects/object.js';
 import { Instance, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
-import { newIncarnation } from '../workers/replication/settings.js';
+import { newIncarnation, selfIndex } from '../workers/replication/settings.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, InstancePhase } from './admin/source.js';
+import type { Drained, InstancePhase, Standing } from './admin/source.js';
 import { InstanceSource, type Running } from './instance-source.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
 import type { Log } from './log.js';
+import { Hooks } from './membership/hooks.js';
+import { LossWatch } from './membership/loss-watch.js';
+import type { Members } from './membership/members.js';
+import { Roster } from './membership/roster.js';
+import { StaticMembers } from './membership/static-members.js';
 import { NeighbourWatcher, type NextHop } from './neighbours.js';
+import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 
+/** How often main looks who fell silent. */
+const LOSS_LOOK_MS = 500;
 /** How often main reads the threads' event rings. */
 const EVENTS_MS = 100;
 /** `drain` gives up when this long not one record more has been acknowledged. */
@@ -43,7 +52,12 @@ export class Daemon implements Running {
   /** Settles when the instance has stopped: with an error, if it stopped because of one. */
   readonly stopped: Promise<Error | null>;
   phase: InstancePhase = 'starting';
+  standing: Standing = { state: 'joining', reason: 'starting' };
+  readonly members: Members;
   private readonly log: Log;
+  private readonly hooks: Hooks;
+  private readonly losses: LossWatch;
+  private readonly lossTimer: NodeJS.Timeout;
   private readonly source: InstanceSource;
   private readonly supervisor: ThreadSupervisor;
   private readonly events: { readonly name: string; readonly reader: EventReader }[];
@@ -53,8 +67,14 @@ export class Daemon implements Running {
   private stopping: Promise<void> | null = null;
   private draining: Promise<Drained> | null = null;
   private settleStopped: (error: Error | null) => void = () => {};
+  /** Settles once packets are taken, or never will be. */
+  private readonly entered: Promise<void>;
+  private settleEntered: () => void = () => {};
 
-  /** Starts an instance; throws with the reason when it cannot, and leaves nothing behind. */
+  /**
+   * Starts an instance; throws with the reason when it cannot, and leaves nothing behind. It may still have to join the
+   * others when this returns: see `standing`.
+   */
   static async start(config: Config, log: Log): Promise<Daemon> {
     const ports = openPorts(config, await loadChain(planMiddleboxes(config), config.shared));
     try {
@@ -75,6 +95,19 @@ export class Daemon implements Running {
     this.instance = instance;
     this.objects = instance.openObjects(null);
     this.source = new InstanceSource(this);
+    this.hooks = new Hooks(config.hooks, config.cluster.id, config.cluster.self.name, log);
+    this.members = this.openMembers();
+    this.losses = new LossWatch({
+      onHeard: ({ name }) => log.info(`member ${name} is heard`),
+      onLost: (peer) => {
+        log.warn(`member ${peer.name} is silent: not heard for ${instance.plan.replication.silentMs} ms`);
+        void this.hooks.run('member_lost', { ...peer, reason: 'silent' });
+      },
+    });
+    this.lossTimer = setInterval(() => this.losses.look(this.source.peerStatuses()), LOSS_LOOK_MS);
+    this.entered = new Promise((resolve) => {
+      this.settleEntered = resolve;
+    });
     this.stopped = new Promise((resolve) => {
       this.settleStopped = resolve;
     });
@@ -112,7 +145,7 @@ export class Daemon implements Running {
       this.prepareArena();
       // Before packets come, so that the first of them have somewhere to go.
       await this.neighbours.start();
-      await this.supervisor.start();
+      await this.supervisor.start(({ thread }) => thread >= this.instance.slots.workers);
       this.admin = await AdminServer.listen(this.config.admin.socket, this.source, { log: this.log });
       if (this.stopping !== null) throw new Error('stopped while starting');
     } catch (error) {
@@ -121,7 +154,49 @@ export class Daemon implements Running {
       await this.admin?.close();
       throw error;
     }
+    this.phase = 'joining';
+    void this.enter().catch((error: Error) => this.stop(error));
+  }
+
+  /** Joins the others; then packets are taken. */
+  private async enter(): Promise<void> {
+    if (this.stopping !== null) return;
+    await this.supervisor.start();
+    if (this.stopping !== null) return;
     this.phase = 'running';
+    this.standing = { state: 'ready', reason: 'takes packets' };
+    this.members.ready();
+    const { name } = this.config.cluster.self;
+    this.log.info(`${name} of cluster ${this.config.cluster.id} is ready`);
+    notifyStatus(`member ${name} of ${this.config.cluster.id}`);
+    this.settleEntered();
+    void this.hooks.run('ready');
+  }
+
+  /** Waits until this instance takes packets, or is going to stop. */
+  async join(): Promise<Standing> {
+    await this.entered;
+    return this.standing;
+  }
+
+  private openMembers(): Members {
+    const { buffers, plan } = this.instance;
+    const board = new AckBoard(buffers.ackBoard);
+    const roster = new Roster(buffers.members, selfIndex(plan.replication));
+    const incarnation = (slot: number): number => {
+      const peer = new PeerRecord();
+      board.readPeer(slot, peer);
+      return peer.incarnation;
+    };
+    return new StaticMembers({
+      roster,
+      port: this.config.transport.port,
+      incarnation,
+      onEvicted: ({ name, id, address }) => {
+        this.log.warn(`member ${name} is evicted: its present life is over`);
+        void this.hooks.run('member_lost', { name, id, address, reason: 'evicted' });
+      },
+    });
   }
 
   private announce(): void {
@@ -160,9 +235,10 @@ export class Daemon implements Running {
   /** Whether all threads show that they are alive. */
   get healthy(): boolean {
     const { control, slots } = this.instance;
-    return Array.from({ length: slots.count }, (_, thread) => control.state(thread)).every(
-      (state) => state === ThreadState.READY || state === ThreadState.STOPPED,
-    );
+    const states = Array.from({ length: slots.count }, (_, thread) => control.state(thread));
+    // Workers are absent until the instance has joined.
+    const good: readonly ThreadState[] = [ThreadState.READY, ThreadState.STOPPED, ThreadState.ABSENT];
+    return states.every((state) => good.includes(state));
   }
 
   /** Ends a thread, which is then recovered and started again. */
@@ -177,7 +253,9 @@ export class Daemon implements Running {
   }
 
   private async drainOnce(): Promise<Drained> {
-    this.phase = 'draining';
+    await this.entered;
+    if (this.stopping === null) this.phase = 'draining';
+    await this.hooks.run('drain');
     this.log.info('draining: no new flows from now on');
     this.instance.control.setPhase(Phase.DRAIN);
     let least = Number.POSITIVE_INFINITY;
@@ -205,8 +283,12 @@ export class Daemon implements Running {
 
   private async stopOnce(error: Error | null): Promise<void> {
     const { control, plan } = this.instance;
+    const wasReady = this.phase === 'running';
     this.phase = 'stopping';
+    this.standing = { state: 'leaving', reason: error?.message ?? 'stopping' };
+    this.settleEntered();
     if (error !== null) this.log.error(error.message);
+    else if (wasReady) await this.hooks.run('drain');
     await this.admin?.close();
     // From here on packets go to the kernel again.
     control.setPhase(Phase.QUIET);
@@ -219,6 +301,9 @@ export class Daemon implements Running {
     if (owed > 0) this.log.warn(`stopping with ${owed} records that not every member has acknowledged`);
     control.setPhase(Phase.STOP);
     await this.supervisor.stop();
+    if (error === null) await this.members.left();
+    this.members.close();
+    clearInterval(this.lossTimer);
     clearInterval(this.eventTimer);
     this.pumpEvents();
     this.settleStopped(error);

@@ -11,6 +11,7 @@ import type { Instance } from '../workers/instance.js';
 import { monotonicMs } from '../workers/monotonic.js';
 import { formatIpv4 } from '../workers/packet/ipv4.js';
 import { type PeerStatus, readPeers } from '../workers/replication/peers.js';
+import { FailedError } from './admin/command.js';
 import type { FlowFilter } from './admin/flow-filter.js';
 import type {
   AdminSource,
@@ -18,11 +19,17 @@ import type {
   Drained,
   FlowRow,
   InstancePhase,
+  MemberChange,
+  MemberRow,
+  NewMember,
   ObjectRow,
   PeerRow,
+  Standing,
   Status,
   ThreadRow,
 } from './admin/source.js';
+import type { Members } from './membership/members.js';
+import { RosterError } from './membership/roster.js';
 import type { OpenPorts } from './ports.js';
 import { version } from './version.js';
 
@@ -35,7 +42,10 @@ export interface Running {
   readonly phase: InstancePhase;
   /** Unix time in milliseconds. */
   readonly startedAt: number;
+  readonly standing: Standing;
+  readonly members: Members;
   drain(): Promise<Drained>;
+  join(): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
   stop(): Promise<void>;
 }
@@ -50,10 +60,10 @@ export class InstanceSource implements AdminSource {
   }
 
   status(): Status {
-    const { config, instance, ports, phase, startedAt } = this.daemon;
+    const { config, instance, ports, phase, startedAt, standing, members } = this.daemon;
     const { control, metrics, slots } = instance;
     const threads = Array.from({ length: slots.count }, (_, thread) => control.state(thread));
-    const peers = this.readPeers();
+    const peers = this.peerStatuses();
     return {
       phase,
       version: version(),
@@ -65,6 +75,9 @@ export class InstanceSource implements AdminSource {
       middleboxes: config.middleboxes.map((middlebox) => middlebox.name),
       ports: ports.names,
       transport: `${config.transport.kind}, port ${config.transport.port}`,
+      state: standing.state,
+      state_reason: standing.reason,
+      membership: members.describe(),
       threads: slots.count,
       threads_ready: threads.filter((state) => state === ThreadState.READY).length,
       peers: peers.length,
@@ -76,7 +89,7 @@ export class InstanceSource implements AdminSource {
   }
 
   peers(): PeerRow[] {
-    return this.readPeers().map((peer) => ({
+    return this.peerStatuses().map((peer) => ({
       name: peer.name,
       id: peer.id,
       address: peer.address,
@@ -92,7 +105,7 @@ export class InstanceSource implements AdminSource {
 
   objects(): ObjectRow[] {
     const now = coarseSeconds(Date.now());
-    const peers = this.readPeers();
+    const peers = this.peerStatuses();
     return this.daemon.objects.map((object, id) => ({
       id,
       name: this.daemon.instance.declaration.objects[id].name,
@@ -151,6 +164,26 @@ export class InstanceSource implements AdminSource {
     });
   }
 
+  members(): MemberRow[] {
+    return this.daemon.members.rows(this.peerStatuses(), this.daemon.standing.state);
+  }
+
+  addMember(member: NewMember): Promise<MemberChange> {
+    return this.change((members) => members.add(member));
+  }
+
+  removeMember(name: string): Promise<MemberChange> {
+    return this.change((members) => members.remove(name));
+  }
+
+  evictMember(name: string): Promise<MemberChange> {
+    return this.change((members) => members.evict(name));
+  }
+
+  join(): Promise<Standing> {
+    return this.daemon.join();
+  }
+
   drain(): Promise<Drained> {
     return this.daemon.drain();
   }
@@ -165,13 +198,13 @@ export class InstanceSource implements AdminSource {
 
   /** Records of ours that some member has not acknowledged, those still in the log rings included. */
   unacknowledged(): number {
-    return Math.max(0, ...this.readPeers().map((peer) => peer.unacknowledged)) + this.unnumbered();
+    return Math.max(0, ...this.peerStatuses().map((peer) => peer.unacknowledged)) + this.unnumbered();
   }
 
   /** Whether every member that is heard has everything. */
   reachableHaveAll(): boolean {
     if (this.unnumbered() > 0) return false;
-    return this.readPeers().every((peer) => peer.state !== 'heard' || peer.unacknowledged === 0);
+    return this.peerStatuses().every((peer) => peer.state !== 'heard' || peer.unacknowledged === 0);
   }
 
   /** Log rings with records the send thread has not taken; a lone instance has nobody to take them for. */
@@ -180,13 +213,25 @@ export class InstanceSource implements AdminSource {
     return logs.filter((log) => new LogConsumer(log).backlog !== 0).length;
   }
 
+  private async change(how: (members: Members) => Promise<string>): Promise<MemberChange> {
+    const { members } = this.daemon;
+    try {
+      const name = await how(members);
+      const row = this.members().find((member) => member.name === name);
+      if (row === undefined) throw new RosterError(`${name} is on the list no more`);
+      return { ...row, note: members.note };
+    } catch (error) {
+      throw error instanceof RosterError ? new FailedError(error.message) : error;
+    }
+  }
+
   private droppedPackets(): number {
     const { metrics } = this.daemon.instance;
     const drops = metrics.catalogue.metrics.filter(({ help }) => help.startsWith('dropped:'));
     return sum(drops.map(({ name }) => metrics.total(name)));
   }
 
-  private readPeers(): PeerStatus[] {
+  peerStatuses(): PeerStatus[] {
     const { buffers, plan } = this.daemon.instance;
     return readPeers(buffers.ackBoard, plan.replication, monotonicMs(), buffers.members);
   }

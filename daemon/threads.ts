@@ -85,12 +85,16 @@ export class ThreadSupervisor {
     this.pool.on('error', () => {});
   }
 
-  /** Starts every slot; returns when all are ready, throws with the first reason when one is not. */
-  async start(): Promise<void> {
+  /**
+   * Starts every slot chosen that was not started before; returns when these are ready, throws with the first reason when
+   * one is not.
+   */
+  async start(chosen: (slot: Slot) => boolean = () => true): Promise<void> {
     // A module that does not load rejects the first task and hangs the next: so it is loaded here first.
     await import(this.options.file.href);
+    const slots = this.options.slots.filter((slot) => chosen(slot) && !this.running.some((one) => one.slot === slot));
     const firstFailure = new Promise<never>((_, reject) => {
-      for (const slot of this.options.slots) {
+      for (const slot of slots) {
         const running: Running = {
           slot,
           startedAt: 0,
@@ -104,10 +108,10 @@ export class ThreadSupervisor {
         running.done = this.keepRunning(running, reject);
       }
     });
-    await Promise.race([this.allReady(), firstFailure]);
+    await Promise.race([this.allReady(slots), firstFailure]);
     if (this.stopping) throw new Error('stopped while threads were starting');
     const lookMs = (this.options.stuckMs ?? 8_000) / 4;
-    this.watch = setInterval(() => this.look(), lookMs);
+    this.watch ??= setInterval(() => this.look(), lookMs);
   }
 
   /** Ends the slot's thread; it is recovered and started again. */
@@ -135,9 +139,9 @@ export class ThreadSupervisor {
     const outcome = await Promise.race([Promise.allSettled(this.running.map((r) => r.done)), late]);
     clearTimeout(timer);
     if (outcome === 'late') {
-      const names = this.options.slots
-        .filter((slot) => this.options.control.state(slot.thread) !== ThreadState.STOPPED)
-        .map((slot) => slot.name);
+      const names = this.running
+        .filter(({ slot }) => this.options.control.state(slot.thread) !== ThreadState.STOPPED)
+        .map(({ slot }) => slot.name);
       this.options.onEvent('warn', `ended without waiting longer: ${names.join(', ')}`);
     }
     await this.pool.destroy();
@@ -192,10 +196,9 @@ export class ThreadSupervisor {
     }
   }
 
-  private async allReady(): Promise<void> {
+  private async allReady(slots: readonly Slot[]): Promise<void> {
     const deadline = performance.now() + (this.options.readyTimeoutMs ?? 30_000);
-    const waiting = (): Slot[] =>
-      this.options.slots.filter((slot) => this.options.control.state(slot.thread) !== ThreadState.READY);
+    const waiting = (): Slot[] => slots.filter((slot) => this.options.control.state(slot.thread) !== ThreadState.READY);
     while (waiting().length > 0 && !this.stopping) {
       if (performance.now() > deadline) {
         const names = waiting().map((slot) => slot.name);

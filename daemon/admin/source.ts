@@ -19,6 +19,14 @@ export interface AdminSource {
    */
   flows(filter: FlowFilter): Iterable<FlowRow | null>;
   threads(): Awaitable<readonly ThreadRow[]>;
+  /** Everybody who has or had a slot, this instance included. */
+  members(): Awaitable<readonly MemberRow[]>;
+  /** These three reject where the change cannot be made, with what is in the way. They answer with the member as it is then. */
+  addMember(member: NewMember): Promise<MemberChange>;
+  removeMember(name: string): Promise<MemberChange>;
+  evictMember(name: string): Promise<MemberChange>;
+  /** Tries at once what this instance's joining waits for; resolves when it is ready, or is going to stop. */
+  join(): Promise<Standing>;
   counters(): Awaitable<readonly CounterRow[]>;
   /**
    * Takes no new flows, lets the log run empty, and resolves when every other member has acknowledged everything or
@@ -31,7 +39,15 @@ export interface AdminSource {
   shutdown(): void;
 }
 
-export type InstancePhase = 'starting' | 'running' | 'draining' | 'stopping';
+/** joining: replication runs, and packets are not taken yet. */
+export type InstancePhase = 'starting' | 'joining' | 'running' | 'draining' | 'stopping';
+
+/** How this instance stands in its cluster. */
+export interface Standing {
+  readonly state: 'joining' | 'ready' | 'leaving';
+  /** What it is at, or waits for. */
+  readonly reason: string;
+}
 
 export interface Status {
   readonly phase: InstancePhase;
@@ -47,6 +63,11 @@ export interface Status {
   /** For each port, what is behind it: `inside = in0 (native)`. */
   readonly ports: readonly string[];
   readonly transport: string;
+  /** How this instance stands in the cluster, and what it waits for, if it does. */
+  readonly state: Standing['state'];
+  readonly state_reason: string;
+  /** Where the list of members comes from, and its version. */
+  readonly membership: string;
   readonly threads: number;
   readonly threads_ready: number;
   readonly peers: number;
@@ -73,6 +94,27 @@ export interface PeerRow {
   readonly unacknowledged_records: number;
   /** Its records we know of and do not have. */
   readonly missing_records: number;
+}
+
+export interface MemberRow {
+  readonly name: string;
+  readonly id: number;
+  readonly slot: number;
+  readonly address: string;
+  readonly role: 'self' | 'member' | 'evicted' | 'left';
+  readonly state: string;
+}
+
+export interface NewMember {
+  readonly name: string;
+  readonly id: number;
+  readonly address: string;
+  readonly slot?: number | undefined;
+}
+
+export interface MemberChange extends MemberRow {
+  /** How far the change reaches, and how long it lasts. */
+  readonly note: string;
 }
 
 export interface ObjectRow {

@@ -15,8 +15,10 @@ const GRANULARITY_MS = 1;
 export class PeerView {
   /** Who takes part, as of the last `refresh`. */
   readonly members: MemberTable;
-  /** 1: another member has this slot. */
+  /** 1: another member has this slot, and its present life was not declared dead: it is waited for. */
   readonly present: Uint8Array;
+  /** Grows with every change of `present`. */
+  presence = 0;
   /** Members but us. */
   others = 0;
   /** How long an acknowledgement may wait: grows with the group. */
@@ -33,6 +35,8 @@ export class PeerView {
   private readonly settings: ReplicationSettings;
   private readonly self: number;
   private version = -1;
+  /** 1: another member has this slot, dead or alive. */
+  private readonly listed: Uint8Array;
   private readonly record = new PeerRecord();
   private refreshedAt = Number.NEGATIVE_INFINITY;
 
@@ -42,6 +46,7 @@ export class PeerView {
     this.members = new MemberTable(members);
     this.self = selfIndex(settings);
     this.present = new Uint8Array(settings.slots);
+    this.listed = new Uint8Array(settings.slots);
     this.timeout = new Float64Array(settings.slots).fill(settings.retransmitMsInitial);
     this.silent = new Uint8Array(settings.slots).fill(1);
     this.readMembers();
@@ -54,10 +59,13 @@ export class PeerView {
     if (this.members.version !== this.version) this.readMembers();
     this.format = FORMAT_VERSION;
     for (let member = 0; member < this.silent.length; member++) {
-      if (this.present[member] === 0) continue;
+      if (this.listed[member] === 0) continue;
       const { record } = this;
       record.incarnation = 0;
       this.board.readPeer(member, record);
+      const dead = this.members.dead(member);
+      this.setPresent(member, dead === 0 || record.incarnation > dead);
+      if (this.present[member] === 0) continue;
       const silent = record.incarnation === 0 || now - record.heardAt > this.settings.silentMs;
       if (!silent && this.silent[member] === 1) this.revivals++;
       this.silent[member] = silent ? 1 : 0;
@@ -70,12 +78,20 @@ export class PeerView {
     this.version = this.members.version;
     this.others = 0;
     for (let slot = 0; slot < this.present.length; slot++) {
-      const present = slot !== this.self && this.members.isMember(slot);
-      this.present[slot] = present ? 1 : 0;
-      if (present) this.others++;
-      else this.silent[slot] = 1;
+      const listed = slot !== this.self && this.members.isMember(slot);
+      this.listed[slot] = listed ? 1 : 0;
+      if (listed) this.others++;
+      // Of those that are listed and were declared dead, `refresh` says whether they live again.
+      this.setPresent(slot, listed && this.members.dead(slot) === 0);
     }
     this.ackDelayMs = groupAckDelayMs(this.settings, this.others + 1);
+  }
+
+  private setPresent(slot: number, present: boolean): void {
+    if (this.present[slot] === (present ? 1 : 0)) return;
+    this.present[slot] = present ? 1 : 0;
+    this.presence++;
+    if (!present) this.silent[slot] = 1;
   }
 
   /** A unit tried `attempts` times is tried again when this is over. */

@@ -47,7 +47,7 @@ export class SendChannel implements Audience {
   /** What each member has of ours, as of `changes`. */
   private readonly acknowledged: VectorRecord[];
   private changes = -1;
-  private membersVersion = 0;
+  private presence = 0;
   private revivals = 0;
   /** Whether units were let go since members fell silent. */
   private lettingGo = false;
@@ -182,9 +182,9 @@ export class SendChannel implements Audience {
       this.retransmission.startAnew();
     }
     const changes = board.changes(this.object);
-    if (changes === this.changes && peers.members.version === this.membersVersion) return 0;
+    if (changes === this.changes && peers.presence === this.presence) return 0;
     this.changes = changes;
-    this.membersVersion = peers.members.version;
+    this.presence = peers.presence;
     let stable = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < this.slots; member++) {
       if (peers.present[member] === 0) continue;

@@ -3,6 +3,8 @@
 import type { Command } from '../command.js';
 import { drain } from './drain.js';
 import { help } from './help.js';
+import { join } from './join.js';
+import { memberAdd, memberEvict, memberList, memberRemove } from './member.js';
 import { restart } from './restart.js';
 import { showCounters } from './show-counters.js';
 import { showFlows } from './show-flows.js';
@@ -19,6 +21,11 @@ export const COMMANDS: readonly Command[] = [
   showFlows,
   showThreads,
   showCounters,
+  memberList,
+  memberAdd,
+  memberRemove,
+  memberEvict,
+  join,
   drain,
   restart,
   shutdown,

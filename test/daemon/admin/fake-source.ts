@@ -3,8 +3,12 @@ import type {
   CounterRow,
   Drained,
   FlowRow,
+  MemberChange,
+  MemberRow,
+  NewMember,
   ObjectRow,
   PeerRow,
+  Standing,
   Status,
   ThreadRow,
 } from '../../../daemon/admin/source.js';
@@ -20,6 +24,9 @@ const STATUS: Status = {
   middleboxes: ['nat'],
   ports: ['inside = in0 (native)', 'outside = out0 (generic)'],
   transport: 'multicast 239.83.0.0:7400',
+  state: 'ready',
+  state_reason: 'takes packets',
+  membership: 'static, view 0',
   threads: 3,
   threads_ready: 3,
   peers: 2,
@@ -79,6 +86,11 @@ const COUNTERS: readonly CounterRow[] = [
   { name: 'nat_hostile', help: 'a name\nwith a line end', kind: 'gauge', total: 0, threads: [0, 0] },
 ];
 
+const MEMBERS: readonly MemberRow[] = [
+  { name: 'a', id: 1, slot: 0, address: '10.255.0.1', role: 'self', state: 'ready' },
+  { name: 'b', id: 2, slot: 1, address: '10.255.0.2', role: 'member', state: 'reachable' },
+];
+
 /** Flow `i` of many, alternating between TCP and UDP. */
 export function flow(i: number): FlowRow {
   return {
@@ -99,6 +111,9 @@ export class FakeSource implements AdminSource {
   flowsTaken = 0;
   stopped = 0;
   readonly restarted: number[] = [];
+  /** What changes of the list of members were asked for. */
+  readonly changes: (NewMember | { readonly removed: string } | { readonly evicted: string })[] = [];
+  standing: Standing = { state: 'ready', reason: 'takes packets' };
   drained: Drained | Error = { complete: true, unacknowledged_records: 0 };
   /** Drain waits for this. */
   gate: Promise<void> = Promise.resolve();
@@ -130,6 +145,30 @@ export class FakeSource implements AdminSource {
 
   counters(): readonly CounterRow[] {
     return COUNTERS;
+  }
+
+  members(): readonly MemberRow[] {
+    return MEMBERS;
+  }
+
+  async addMember(member: NewMember): Promise<MemberChange> {
+    this.changes.push(member);
+    return { ...MEMBERS[1], ...member, slot: member.slot ?? 2, note: 'here' };
+  }
+
+  async removeMember(name: string): Promise<MemberChange> {
+    this.changes.push({ removed: name });
+    return { ...MEMBERS[1], role: 'left', note: 'here' };
+  }
+
+  async evictMember(name: string): Promise<MemberChange> {
+    this.changes.push({ evicted: name });
+    return { ...MEMBERS[1], note: 'here' };
+  }
+
+  async join(): Promise<Standing> {
+    await this.gate;
+    return this.standing;
   }
 
   async drain(): Promise<Drained> {

@@ -1,0 +1,91 @@
+/** `member …`: who takes part, as this instance knows it. */
+
+import { isIPv4 } from 'node:net';
+import { type Column, record, table } from '../answer.js';
+import { type Call, type Command, expectNoWords, printable, UsageError } from '../command.js';
+import type { MemberRow } from '../source.js';
+
+const COLUMNS: readonly Column<MemberRow>[] = [
+  { title: 'MEMBER', cell: (member) => member.name },
+  { title: 'ID', cell: (member) => member.id, right: true },
+  { title: 'SLOT', cell: (member) => member.slot, right: true },
+  { title: 'ADDRESS', cell: (member) => member.address },
+  { title: 'ROLE', cell: (member) => member.role },
+  { title: 'STATE', cell: (member) => member.state },
+];
+
+/** What every command that changes the list says of how far it reaches. */
+const REACH = [
+  'Give it at every member: it changes the list of the instance that is asked, until that is started again. Change',
+  'cluster.members in the configuration files too. With etcd, once at any member; it lasts.',
+];
+
+export const memberList: Command = {
+  name: 'member list',
+  usage: '',
+  summary: 'All members, with their slots: this one, those that take part, those that left.',
+  details: [
+    'ROLE   self, member, evicted (declared dead: it has to come back with a new life), left',
+    'STATE  of this instance: joining, ready, leaving; of others: reachable, silent, never (heard)',
+  ],
+  async run(call) {
+    expectNoWords(call, memberList.name);
+    return table(COLUMNS, await call.source.members());
+  },
+};
+
+export const memberAdd: Command = {
+  name: 'member add',
+  usage: 'NAME ID ADDRESS [slot=N]',
+  summary: 'Take a member in while the cluster runs.',
+  details: [
+    'It gets the lowest free slot, or slot N: the same at every member, and in its own configuration file.',
+    'Then start the instance there: it joins, with a snapshot of the state.',
+    ...REACH,
+  ],
+  async run(call) {
+    const [name, id, address, place, ...rest] = call.words;
+    if (address === undefined || rest.length > 0)
+      throw new UsageError('member add needs NAME ID ADDRESS, and may have slot=N');
+    if (!/^[a-z][a-z0-9_-]{0,30}$/.test(name)) throw new UsageError(`${printable(name)} cannot be a member's name`);
+    const number = whole(id, 1, 65_535, 'ID');
+    if (!isIPv4(address)) throw new UsageError(`${printable(address)} is not an IPv4 address`);
+    const slot = place === undefined ? undefined : whole(/^slot=(.*)$/.exec(place)?.[1] ?? place, 0, 63, 'slot=N');
+    return record(await call.source.addMember({ name, id: number, address, slot }));
+  },
+};
+
+export const memberRemove: Command = {
+  name: 'member remove',
+  usage: 'NAME',
+  summary: 'Take a member that has left off the list; its slot may be given to another.',
+  details: ['Drain it and shut it down first. What one has crashed with is completed by member evict.', ...REACH],
+  async run(call) {
+    return record(await call.source.removeMember(oneName(call, memberRemove.name)));
+  },
+};
+
+export const memberEvict: Command = {
+  name: 'member evict',
+  usage: 'NAME',
+  summary: 'Declare that a member has crashed: the others complete what it left half-delivered, and wait no more.',
+  details: [
+    'Its present life is over for good, also if it is only cut off: it has to be started again, and joins anew.',
+    ...REACH,
+  ],
+  async run(call) {
+    return record(await call.source.evictMember(oneName(call, memberEvict.name)));
+  },
+};
+
+function oneName(call: Call, command: string): string {
+  const [name, ...rest] = call.words;
+  if (name === undefined || rest.length > 0) throw new UsageError(`${command} needs one name; see member list`);
+  return name;
+}
+
+function whole(text: string, min: number, max: number, what: string): number {
+  const value = Number(text);
+  if (/^[0-9]{1,9}$/.test(text) && value >= min && value <= max) return value;
+  throw new UsageError(`${what} is a whole number from ${min} to ${max}, not ${printable(text)}`);
+}

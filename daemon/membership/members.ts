@@ -1,0 +1,56 @@
+/**
+ * The members, as the rest of the daemon knows them. Where the list comes from differs: the configuration (static-members.ts)
+ * or etcd (etcd-members.ts).
+ */
+
+import { Role } from '../../shm/members.js';
+import type { PeerStatus } from '../../workers/replication/peers.js';
+import type { MemberRow, NewMember, Standing } from '../admin/source.js';
+import type { Placed, Roster } from './roster.js';
+
+export interface Members {
+  /** For `status`: where the list comes from, and its version. */
+  describe(): string;
+  rows(peers: readonly PeerStatus[], own: Standing['state']): MemberRow[];
+  /** These change the list; each resolves with the member's name, and rejects with a `RosterError` that says why not. */
+  add(member: NewMember): Promise<string>;
+  remove(name: string): Promise<string>;
+  evict(name: string): Promise<string>;
+  /** How far such a change reaches. */
+  readonly note: string;
+  /** This instance takes packets. */
+  ready(): void;
+  /** This instance leaves in order: everybody has everything. Never rejects. */
+  left(): Promise<void>;
+  close(): void;
+}
+
+const ROLE_NAMES = {
+  [Role.EMPTY]: 'left',
+  [Role.MEMBER]: 'member',
+  [Role.EVICTED]: 'evicted',
+  [Role.LEFT]: 'left',
+} as const;
+
+export function memberRows(roster: Roster, peers: readonly PeerStatus[], own: Standing['state']): MemberRow[] {
+  return roster.list().map(({ slot, entry }: Placed) => ({
+    name: entry.name,
+    id: entry.id,
+    slot,
+    address: entry.address,
+    role: slot === roster.self ? 'self' : ROLE_NAMES[entry.role],
+    state:
+      slot === roster.self
+        ? own
+        : stateOf(
+            peers.find((peer) => peer.index === slot),
+            entry.dead,
+          ),
+  }));
+}
+
+function stateOf(peer: PeerStatus | undefined, dead: number): string {
+  if (peer === undefined) return '-';
+  if (peer.incarnation !== 0 && peer.incarnation <= dead) return 'dead';
+  return peer.state === 'heard' ? 'reachable' : peer.state;
+}

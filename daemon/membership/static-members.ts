@@ -1,0 +1,61 @@
+/** The members that the configuration lists, and what operators change of that while the instance runs. */
+
+import type { SlotEntry } from '../../shm/members.js';
+import type { PeerStatus } from '../../workers/replication/peers.js';
+import type { MemberRow, NewMember, Standing } from '../admin/source.js';
+import { type Members, memberRows } from './members.js';
+import { type Roster, RosterError } from './roster.js';
+
+export interface StaticMembersOptions {
+  readonly roster: Roster;
+  /** UDP port of state messages, the same at every member. */
+  readonly port: number;
+  /** The present life of the member in a slot; 0: it was never heard. */
+  readonly incarnation: (slot: number) => number;
+  readonly onEvicted: (member: SlotEntry) => void;
+}
+
+export class StaticMembers implements Members {
+  readonly note = 'at this instance, until it is started again: do the same at every member, and in cluster.members';
+  private readonly options: StaticMembersOptions;
+
+  constructor(options: StaticMembersOptions) {
+    this.options = options;
+  }
+
+  describe(): string {
+    return `static, view ${this.options.roster.view}`;
+  }
+
+  rows(peers: readonly PeerStatus[], own: Standing['state']): MemberRow[] {
+    return memberRows(this.options.roster, peers, own);
+  }
+
+  async add({ slot, ...member }: NewMember): Promise<string> {
+    const { roster, port } = this.options;
+    return roster.add({ ...member, port }, slot).entry.name;
+  }
+
+  async remove(name: string): Promise<string> {
+    return this.options.roster.remove(name).entry.name;
+  }
+
+  async evict(name: string): Promise<string> {
+    const { roster, incarnation, onEvicted } = this.options;
+    const { slot, entry } = roster.find(name);
+    const life = incarnation(slot);
+    if (slot !== roster.self && life <= entry.dead)
+      throw new RosterError(
+        life === 0 ? `${name} was never heard: there is nothing of it to complete` : `${name} is evicted already`,
+      );
+    roster.evict(name, life);
+    onEvicted(entry);
+    return name;
+  }
+
+  ready(): void {}
+
+  async left(): Promise<void> {}
+
+  close(): void {}
+}

@@ -1,0 +1,104 @@
+/** Members that come and go by an operator's commands, at instances that run. */
+
+import { strict as assert } from 'node:assert';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { askJson, CommandError } from '../../../daemon/admin/client.js';
+import type { MemberChange, MemberRow, Standing } from '../../../daemon/admin/source.js';
+import { LoopbackCluster } from '../../support/loopback-cluster.js';
+import { converged, eventually, type Instance } from '../../testbed/instance.js';
+
+const ask = async <T>(instance: Instance, command: string): Promise<T[]> =>
+  (await askJson(instance.socket, command, { silence_ms: 10_000 })) as T[];
+
+async function refused(instance: Instance, command: string): Promise<string> {
+  try {
+    await ask(instance, command);
+  } catch (error) {
+    if (error instanceof CommandError) return error.message;
+    throw error;
+  }
+  return assert.fail(`${command} was not refused`);
+}
+
+describe('members of a cluster that runs', () => {
+  let cluster: LoopbackCluster;
+
+  beforeEach(async () => {
+    cluster = await LoopbackCluster.create();
+  });
+
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed') console.log(cluster.report());
+    await cluster.down();
+  });
+
+  it('are listed, added, heard and removed', async () => {
+    const members = ['a', 'b'];
+    const slots = { slots: 3 };
+    const [a, b] = await Promise.all(
+      members.map((name) => cluster.start(name, { members, cluster: slots, flows: 20 })),
+    );
+    const [joined] = await ask<Standing>(a, 'join');
+    assert.equal(joined.state, 'ready');
+    assert.match((await a.status()).membership, /^static, view 0$/);
+    const add = `member add c ${cluster.id('c')} ${cluster.address('c')}`;
+    const [added] = await ask<MemberChange>(a, add);
+    assert.deepEqual([added.slot, added.role, added.state], [2, 'member', 'never']);
+    assert.match(added.note, /do the same at every member/);
+    await ask(b, add);
+    const c = await cluster.start('c', { members: ['a', 'b', 'c'], cluster: slots });
+    const rows = await eventually('all to hear each other', async () => {
+      const all = await Promise.all([a, b, c].map((instance) => ask<MemberRow>(instance, 'member list')));
+      return all.flat().every(({ state }) => state === 'ready' || state === 'reachable') ? all : null;
+    });
+    for (const list of rows) {
+      assert.deepEqual(
+        list.map(({ name, slot }) => [name, slot]),
+        [
+          ['a', 0],
+          ['b', 1],
+          ['c', 2],
+        ],
+      );
+      assert.equal(list.filter(({ role }) => role === 'self').length, 1);
+    }
+    await c.program.stop();
+    for (const instance of [a, b]) {
+      const [removed] = await ask<MemberChange>(instance, 'member remove c');
+      assert.equal(removed.role, 'left');
+    }
+    assert.equal((await a.peers()).length, 1);
+    await converged([a, b]);
+  });
+
+  it('are evicted, which runs a hook; what cannot be is refused', async () => {
+    const lost = join(cluster.folder, 'lost');
+    const hooks = {
+      on_ready: ['/usr/bin/touch', join(cluster.folder, 'ready')],
+      on_drain: ['/usr/bin/touch', join(cluster.folder, 'drain')],
+      on_member_lost: ['/bin/sh', '-c', `echo $CONSTELLATION_REASON $CONSTELLATION_MEMBER >> ${lost}`],
+    };
+    const members = ['a', 'b'];
+    const [a, b] = await Promise.all(members.map((name) => cluster.start(name, { members, sections: { hooks } })));
+    await eventually('a to hear b', async () => ((await a.peers())[0].state === 'reachable' ? true : null));
+    await eventually('the hook', async () => (existsSync(join(cluster.folder, 'ready')) ? true : null));
+    await b.program.stop('SIGKILL');
+    const [evicted] = await ask<MemberChange>(a, 'member evict b');
+    assert.deepEqual([evicted.name, evicted.role, evicted.state], ['b', 'member', 'dead']);
+    await eventually('the hook', async () =>
+      existsSync(lost) && readFileSync(lost, 'utf8').includes('evicted b\n') ? true : null,
+    );
+    assert.equal(await refused(a, 'member evict b'), 'b is evicted already');
+    assert.match(await refused(a, 'member remove a'), /a is this instance/);
+    assert.match(await refused(a, 'member evict nobody'), /no member is called nobody; there are a, b/);
+    assert.match(await refused(a, 'member add c 3 127.0.0.3'), /all 2 slots are taken/);
+    assert.match(await refused(a, 'member add c'), /needs NAME ID ADDRESS/);
+    assert.match(await refused(a, 'member add c 70000 127.0.0.3'), /ID is a whole number from 1 to 65535, not 70000/);
+    assert.match(await refused(a, 'member add C 3 127.0.0.3'), /C cannot be a member's name/);
+    assert.match(await refused(a, 'member add c 3 nowhere'), /nowhere is not an IPv4 address/);
+    assert.equal(existsSync(join(cluster.folder, 'drain')), false);
+    assert.deepEqual(await a.program.stop(), { code: 0, signal: null });
+    assert.ok(existsSync(join(cluster.folder, 'drain')));
+  });
+});

@@ -1,0 +1,104 @@
+/**
+ * Instances as programs of their own on this host, without privileges: they speak to each other over loopback addresses, and
+ * take their packets from capture files.
+ */
+
+import { createSocket } from 'node:dgram';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MAC, writeRequests } from '../demo/capture.js';
+import { Instance } from '../testbed/instance.js';
+import { Program } from '../testbed/program.js';
+
+const DAEMON = fileURLToPath(new URL('../../daemon/constellationd.js', import.meta.url));
+
+export interface LoopbackOptions {
+  /** The `cluster` section, but for `id`, `self` and `members`. */
+  readonly cluster?: object;
+  /** Names of the members it lists; absent: no list. */
+  readonly members?: readonly string[];
+  /** Flows that clients of this instance open as soon as it takes packets. */
+  readonly flows?: number;
+  /** Other sections, or parts of them. */
+  readonly sections?: Readonly<Record<string, unknown>>;
+}
+
+export class LoopbackCluster {
+  readonly folder = mkdtempSync(join(tmpdir(), 'constellation-cluster-'));
+  private readonly port: number;
+  private readonly programs: Program[] = [];
+
+  static async create(): Promise<LoopbackCluster> {
+    return new LoopbackCluster(await freeUdpPort());
+  }
+
+  private constructor(port: number) {
+    this.port = port;
+  }
+
+  /** 127.0.0.1 for `a`, and so on. */
+  address(name: string): string {
+    return `127.0.0.${this.id(name)}`;
+  }
+
+  id(name: string): number {
+    return name.charCodeAt(0) - 'a'.charCodeAt(0) + 1;
+  }
+
+  /** Starts an instance; returns at once. `attach` of it waits until it takes packets. */
+  launch(name: string, options: LoopbackOptions = {}): { instance: Instance; program: Program } {
+    const file = join(this.folder, `${name}.yaml`);
+    const socket = join(this.folder, `${name}.sock`);
+    writeFileSync(file, JSON.stringify(this.configuration(name, socket, options)));
+    const program = new Program(name, [process.execPath, DAEMON, '-c', file], join(this.folder, `${name}.log`));
+    this.programs.push(program);
+    return { instance: new Instance(name, socket), program };
+  }
+
+  /** Starts an instance and waits until it takes packets. */
+  async start(name: string, options: LoopbackOptions = {}): Promise<Instance> {
+    const { instance, program } = this.launch(name, options);
+    await instance.attach(program);
+    return instance;
+  }
+
+  /** What the instances wrote last. */
+  report(): string {
+    return this.programs.map((program) => `--- ${program.name}\n${program.tail()}`).join('\n');
+  }
+
+  async down(): Promise<void> {
+    await Promise.all(this.programs.map((program) => program.stop('SIGKILL')));
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private configuration(name: string, socket: string, { cluster, members, flows, sections }: LoopbackOptions): object {
+    const requests = join(this.folder, `${name}.pcap`);
+    if (flows !== undefined) writeRequests(requests, flows, 1);
+    const list = members?.map((member) => ({ name: member, id: this.id(member), address: this.address(member) }));
+    return {
+      packet_io: { driver: 'pcap' },
+      ports: {
+        inside: { mac: MAC.inside, next_hop: MAC.client, ...(flows !== undefined && { in: requests }) },
+        outside: { mac: MAC.outside, next_hop: MAC.router },
+      },
+      middleboxes: [{ nat: { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 4096 } }],
+      admin: { socket },
+      ...sections,
+      cluster: { id: 'loopback', self: name, ...(list && { members: list }), ...cluster },
+      transport: { kind: 'unicast', port: this.port, ...(sections?.['transport'] as object | undefined) },
+      replication: { keepalive_ms: 50, ...(sections?.['replication'] as object | undefined) },
+    };
+  }
+}
+
+/** A UDP port that nobody has just now, at any loopback address. */
+async function freeUdpPort(): Promise<number> {
+  const socket = createSocket('udp4');
+  await new Promise<void>((resolve) => socket.bind(0, '0.0.0.0', resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(resolve));
+  return port;
+}
