@@ -1,0 +1,169 @@
+/** Whether the healed members have come together, how long they may take, and whether they then hold the same. */
+
+import { VectorRecord } from '../../shm/ack-board.js';
+import type { Instance } from './instance.js';
+import type { MemberLife, Model } from './model.js';
+import type { Plan } from './plan.js';
+import { demand } from './violation.js';
+
+/** Of its largest round trips, by the promise. */
+const ROUND_TRIPS = 10;
+
+export class Convergence {
+  private readonly core: readonly Instance[];
+  private readonly all: readonly Instance[];
+  private readonly model: Model;
+  private readonly plan: Plan;
+  private readonly vector = new VectorRecord();
+
+  constructor(core: readonly Instance[], all: readonly Instance[], model: Model, plan: Plan) {
+    this.core = core;
+    this.all = all;
+    this.model = model;
+    this.plan = plan;
+  }
+
+  /**
+   * Ten of the largest round trips, and what the timers may add:
+   *
+   * - a keepalive: until a member that was silent is heard again;
+   * - the longest back-off, twice: a unit tried just before the healing, and the one whose answer was lost then;
+   * - acknowledgement delays of a round trip each;
+   * - a member whose clock went back before it started again is believed after some silence (lives.ts);
+   * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and a thread that was being started again.
+   */
+  allowedMs(roundTripMs: number): number {
+    const { keepaliveMs, retransmitMsMax, ackDelayMsMax, silentMs } = this.core[0].settings;
+    const wentBack = this.plan.steps.some((step) => step.do === 'clock' && step.stepMs < 0);
+    return (
+      ROUND_TRIPS * (roundTripMs + ackDelayMsMax) +
+      2 * keepaliveMs +
+      2 * retransmitMsMax +
+      (wentBack ? silentMs + 5 * keepaliveMs : 0) +
+      100 +
+      this.longestRestart()
+    );
+  }
+
+  private longestRestart(): number {
+    let longest = 0;
+    for (const step of this.plan.steps)
+      if (step.do === 'send-dies' || step.do === 'receive-dies') longest = Math.max(longest, step.downMs);
+    return longest;
+  }
+
+  reached(): boolean {
+    return this.findLacking() === null;
+  }
+
+  /** What is still missing, for people. */
+  lacking(): string {
+    return this.findLacking() ?? 'nothing';
+  }
+
+  private findLacking(): string | null {
+    for (const origin of this.core) {
+      if (origin.sender === null) return `${origin.name} has no send thread`;
+      if (origin.receiver === null) return `${origin.name} has no receive thread`;
+      if (origin.backlog > 0) return `${origin.name} has ${origin.backlog} words in its log ring`;
+      for (let object = 0; object < this.plan.objects.length; object++) {
+        const numbered = origin.board.numbered(object);
+        if (origin.board.sequence(object) < numbered)
+          return `${origin.name}, object ${object}: has units it never sent`;
+        for (const other of this.core) {
+          const lacking = other === origin ? null : this.between(origin, other, object, numbered);
+          if (lacking !== null) return lacking;
+        }
+      }
+    }
+    return null;
+  }
+
+  private between(origin: Instance, other: Instance, object: number, numbered: number): string | null {
+    const { vector } = this;
+    vector.clear();
+    other.board.readReception(object, origin.member, vector);
+    if (vector.incarnation !== origin.life.incarnation)
+      return `${other.name}, object ${object}: has not heard ${origin.name}`;
+    if (vector.contiguous < numbered)
+      return `${other.name}, object ${object}: has ${vector.contiguous} of ${numbered} of ${origin.name}`;
+    vector.clear();
+    origin.board.readVector(object, other.member, origin.member, vector);
+    if (vector.incarnation !== origin.life.incarnation || vector.contiguous < numbered)
+      return `${origin.name}, object ${object}: does not know that ${other.name} has all ${numbered}`;
+    return null;
+  }
+
+  // ——— After quiet ———
+
+  /** Demands that all hold the same, and what the model says. */
+  compare(): void {
+    for (let object = 0; object < this.plan.objects.length; object++) {
+      const kind = this.plan.objects[object];
+      if (kind === 'notes' || kind === 'ordered') this.compareLedgers(object);
+      else this.compareObjects(object);
+    }
+  }
+
+  /** Members of the core that were there from the start: they lack nothing that any of them has. */
+  private get whole(): Instance[] {
+    return this.core.filter(({ life }) => life.author < this.plan.members);
+  }
+
+  private isAlive(life: MemberLife): boolean {
+    return this.core.some((one) => one.life === life);
+  }
+
+  private compareLedgers(object: number): void {
+    for (const life of this.model.all) {
+      if (!this.isAlive(life)) continue;
+      const issued = life.issued[object];
+      for (const instance of this.whole) {
+        const received = instance.subjects[object].ledger?.received.get(life.author);
+        const notes = received?.notes.size ?? 0;
+        const where = `${instance.name}, object ${object}, of author ${life.author}`;
+        demand(notes === issued.notes, 'equal-to-model', () => `${where}: ${notes} notes of ${issued.notes}`);
+        for (const [key, { count, check }] of issued.adds) {
+          const sum = received?.adds.get(key);
+          demand(
+            sum?.count === count && sum.check === check,
+            'equal-to-model',
+            () => `${where}: key ${key} has ${sum?.count ?? 0} additions of ${count}`,
+          );
+        }
+      }
+    }
+  }
+
+  private compareObjects(object: number): void {
+    const { whole } = this;
+    if (whole.length === 0 || this.all.length > this.plan.members || this.core.length < this.plan.members) return;
+    const [first, ...rest] = whole;
+    const { coarse } = first.moment;
+    const digest = first.subjects[object].digest(coarse);
+    const kind = this.plan.objects[object];
+    for (const other of rest) {
+      const theirs = other.subjects[object].digest(coarse);
+      const isSame = kind === 'increments' || theirs === digest;
+      demand(
+        isSame,
+        'equal-to-others',
+        () => `object ${object} (${kind}): ${first.name} has ${digest}, ${other.name} ${theirs}`,
+      );
+    }
+    for (const instance of whole) this.compareCells(instance, object);
+  }
+
+  /** Counts are those of the model. */
+  private compareCells(instance: Instance, object: number): void {
+    for (const [cell, value] of instance.subjects[object].cells().entries()) {
+      let wanted = 0;
+      for (const life of this.model.all) wanted += life.issued[object].cells.get(cell) ?? 0;
+      demand(
+        value === wanted,
+        'equal-to-model',
+        () => `${instance.name}, object ${object}, cell ${cell}: counts ${value} of ${wanted}`,
+      );
+    }
+  }
+}

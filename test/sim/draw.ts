@@ -1,0 +1,198 @@
+/** Draws a plan from a profile and a seed. Every kind of fault has a stream of its own. */
+
+import { DAMAGES, FORGERIES, type ObjectKind, type Plan, type Step } from './plan.js';
+import { type FaultKind, PROFILES, type Profile, SETTINGS } from './profiles.js';
+import { Stream } from './random.js';
+
+const MULTICAST = {
+  kind: 'multicast',
+  group: '239.1.1.0',
+  port: 7000,
+  interface: '127.0.0.1',
+  ttl: 1,
+  loopback: true,
+} as const;
+
+/** `members`: so many, instead of what the profile draws. */
+export function drawPlan(seed: number, name: string, members?: number): Plan {
+  const profile = PROFILES[name];
+  if (profile === undefined)
+    throw new Error(`there is no profile ${name}; there are ${Object.keys(PROFILES).join(', ')}`);
+  const draw = new Stream(seed, name, 'plan');
+  const from = (range: readonly [number, number] | undefined): number =>
+    range === undefined ? 0 : draw.between(range[0], range[1]);
+  const count = members ?? draw.whole(...profile.members);
+  const objects = Array.from({ length: draw.whole(...profile.objects) }, (): ObjectKind => draw.pick(profile.kinds));
+  const safetyMs = Math.round(from(profile.safetyMs));
+  const lowest = profile.delayMs[0] + from([0, profile.delayMs[1] - profile.delayMs[0]]);
+  const transport = draw.chance(profile.multicast ?? 0) ? MULTICAST : ({ kind: 'unicast' } as const);
+  const network = {
+    delayMs: [lowest, from([lowest, profile.delayMs[1]])],
+    jitterMs: from(profile.jitterMs),
+    tail: from(profile.tail),
+    tailMs: draw.between(20, 200),
+    loss: from(profile.loss),
+    duplicate: from(profile.duplicate),
+  } as const;
+  const clocks = Array.from({ length: count }, () => ({
+    ppm: draw.between(-1, 1) * (profile.ppm ?? 0),
+    skewMs: Math.round(draw.between(-1, 1) * (profile.skewMs ?? 0)),
+  }));
+  const firstSequence = draw.pick(profile.first ?? [1]);
+  const drawer = new Drawer(seed, name, profile, count, objects, safetyMs);
+  const steps = [...drawer.work(), ...drawer.faults()].sort((a, b) => a.at - b.at);
+  const gone = steps.flatMap((step) => (step.do === 'crash' && step.downMs === null ? [step.member] : []));
+  const core = Array.from({ length: count }, (_, i) => i).filter((member) => !gone.includes(member));
+  const settings = { ...SETTINGS, ...profile.settings, transport };
+  return {
+    seed,
+    profile: name,
+    members: count,
+    objects,
+    settings,
+    firstSequence,
+    network,
+    clocks,
+    safetyMs,
+    core,
+    steps,
+  };
+}
+
+class Drawer {
+  private readonly seed: number;
+  private readonly name: string;
+  private readonly profile: Profile;
+  private readonly members: number;
+  private readonly objects: readonly ObjectKind[];
+  private readonly safetyMs: number;
+  private readonly everyone: readonly number[];
+  private gone = 0;
+
+  constructor(
+    seed: number,
+    name: string,
+    profile: Profile,
+    members: number,
+    objects: readonly ObjectKind[],
+    safetyMs: number,
+  ) {
+    this.seed = seed;
+    this.name = name;
+    this.profile = profile;
+    this.members = members;
+    this.objects = objects;
+    this.safetyMs = safetyMs;
+    this.everyone = Array.from({ length: members }, (_, i) => i);
+  }
+
+  work(): Step[] {
+    const { profile } = this;
+    return this.everyone.flatMap((member) => {
+      const draw = new Stream(this.seed, this.name, 'work', member);
+      const batches = Math.ceil((draw.between(...profile.batches) * this.safetyMs) / 1000);
+      return Array.from({ length: batches }, (): Step => {
+        const at = draw.between(0, this.safetyMs);
+        const object = draw.below(this.objects.length);
+        return { at, do: 'work', member, object, count: draw.whole(...profile.operations) };
+      });
+    });
+  }
+
+  faults(): Step[] {
+    const kinds = Object.entries(this.profile.faults ?? {}) as [FaultKind, readonly [number, number]][];
+    return kinds.flatMap(([kind, range]) => {
+      const draw = new Stream(this.seed, this.name, 'fault', kind);
+      return Array.from({ length: draw.whole(...range) }, () => this.fault(kind, draw)).flat();
+    });
+  }
+
+  /** Some members and the others, both at least one. */
+  private halves(draw: Stream): [number[], number[]] {
+    const order = draw.shuffled(this.everyone);
+    const cut = draw.whole(1, this.members - 1);
+    return [order.slice(0, cut), order.slice(cut)];
+  }
+
+  private fault(kind: FaultKind, draw: Stream): Step[] {
+    const at = draw.between(0, this.safetyMs);
+    const ms = Math.round(draw.between(...(this.profile.faultMs ?? [10, 100])));
+    const member = draw.below(this.members);
+    const object = draw.below(this.objects.length);
+    const to = (member + 1 + draw.below(this.members - 1)) % this.members;
+    switch (kind) {
+      case 'cut':
+      case 'clog': {
+        const [from, others] = this.halves(draw);
+        return [{ at, do: kind, ms, from, to: others }];
+      }
+      case 'partition': {
+        const [one, other] = this.halves(draw);
+        return [
+          { at, do: 'cut', ms, from: one, to: other },
+          { at, do: 'cut', ms, from: other, to: one },
+        ];
+      }
+      case 'flap': {
+        const [from, others] = this.halves(draw);
+        const times = draw.whole(2, 12);
+        return Array.from({ length: times }, (_, i): Step => {
+          const begins = at + (i * ms) / times;
+          return { at: begins, do: 'cut', ms: Math.round((draw.unit() * ms) / times), from, to: others };
+        });
+      }
+      case 'swizzle': {
+        const links = this.everyone.flatMap((from) =>
+          this.everyone.filter((one) => one !== from).map((one) => [from, one]),
+        );
+        return draw
+          .shuffled(links)
+          .slice(0, draw.whole(1, Math.min(links.length, 12)))
+          .map(([from, one], i, { length }): Step => {
+            const begins = at + (i * ms) / (2 * length);
+            const ends = at + ms / 2 + (draw.unit() * ms) / 2;
+            return { at: begins, do: 'clog', ms: Math.round(ends - begins), from: [from], to: [one] };
+          });
+      }
+      case 'worsen':
+        return [
+          {
+            at,
+            do: kind,
+            ms,
+            member,
+            loss: draw.between(0, 0.6),
+            delayMs: draw.chance(0.5) ? draw.between(0, 250) : 0,
+          },
+        ];
+      case 'narrow':
+        return [{ at, do: kind, ms, member, bytesPerMs: draw.between(2, 100) }];
+      case 'slow':
+        return [{ at, do: kind, ms, member, costMs: draw.between(0.1, 5) }];
+      case 'pause':
+      case 'busy':
+        return [{ at, do: kind, ms, member }];
+      case 'lock':
+        return [{ at, do: kind, ms, member, object }];
+      case 'lost-last':
+        return [{ at, do: kind, member, object }];
+      case 'crash': {
+        const never = draw.chance(this.profile.gone ?? 0) && this.gone < this.members - 2;
+        if (never) this.gone++;
+        return [{ at, do: kind, member, downMs: never ? null : draw.between(0, this.profile.downMs ?? 500) }];
+      }
+      case 'send-dies':
+        return [{ at, do: kind, member, after: draw.below(12), downMs: draw.between(0, 60) }];
+      case 'receive-dies':
+        return [{ at, do: kind, member, after: draw.below(40), downMs: draw.between(0, 60) }];
+      case 'clock':
+        return [{ at, do: kind, member, stepMs: Math.round(draw.between(-400, 400)) }];
+      case 'damage':
+        return [{ at, do: kind, ms, rate: draw.between(0.02, 0.5), how: draw.pick(DAMAGES) }];
+      case 'forge':
+        return [{ at, do: kind, member, to, what: draw.pick(FORGERIES) }];
+      case 'replay':
+        return [{ at, do: kind, to: member, count: draw.whole(1, 30) }];
+    }
+  }
+}

@@ -1,0 +1,105 @@
+/** A datagram under way, and what the simulator read in it when it was sent. */
+
+import { MessageReader } from '../../workers/replication/message.js';
+
+export interface SentUnit {
+  readonly first: number;
+  readonly count: number;
+  /** Of its records, header words included. */
+  readonly hash: number;
+  readonly words: Int32Array;
+}
+
+/** An entry about the reception of `origin`'s units. */
+export interface SentEntry {
+  readonly origin: number;
+  readonly incarnation: number;
+  readonly echoValid: boolean;
+  readonly echoDatagram: number;
+  readonly echoDelayUs: number;
+}
+
+export interface Contents {
+  readonly incarnation: number;
+  /** Whose the units are: index of a member, and its incarnation. */
+  readonly origin: number;
+  readonly originIncarnation: number;
+  /** Cut for one member alone. */
+  readonly folded: boolean;
+  /** Indices of the members the units are not for. */
+  readonly excluded: readonly number[];
+  readonly datagram: number;
+  readonly floor: number;
+  readonly highest: number;
+  readonly units: readonly SentUnit[];
+  readonly entries: readonly SentEntry[];
+}
+
+export interface Flight {
+  readonly bytes: Uint8Array;
+  /** Indices of members, the object it is about. */
+  readonly sender: number;
+  readonly to: number;
+  readonly object: number;
+  /** `null`: damaged or forged; the receiver is to refuse it. */
+  readonly contents: Contents | null;
+}
+
+/** Reads what one member sends. */
+export class Dissector {
+  private readonly reader: MessageReader;
+  private readonly members: number;
+
+  constructor(
+    members: number,
+    clusterId: number,
+    layoutHash: readonly [number, number],
+    objects: number,
+    bytesMax: number,
+  ) {
+    this.members = members;
+    this.reader = new MessageReader(clusterId, layoutHash, objects, bytesMax);
+  }
+
+  /** Throws an error where the message is not one that a member may send. */
+  read(bytes: Uint8Array): Contents {
+    const { reader } = this;
+    const reject = reader.read(bytes);
+    if (reject !== null) throw new Error(`a member sent a message that is refused: ${reject}`);
+    const units = Array.from({ length: reader.units }, (_, i): SentUnit => {
+      reader.unit(i);
+      const words = reader.words.slice(reader.recordsAt, reader.recordsAt + reader.recordWords);
+      return { first: reader.first, count: reader.count, hash: hashOf(words), words };
+    });
+    const entries = Array.from({ length: reader.entries }, (_, i): SentEntry => {
+      reader.entry(i);
+      return {
+        origin: reader.origin - 1,
+        incarnation: reader.originIncarnation,
+        echoValid: reader.echoValid,
+        echoDatagram: reader.echoDatagram,
+        echoDelayUs: reader.echoDelayUs,
+      };
+    });
+    const excluded: number[] = [];
+    for (let member = 0; member < this.members; member++) if (reader.excludes(member)) excluded.push(member);
+    return {
+      incarnation: reader.incarnation,
+      origin: reader.unitsOrigin - 1,
+      originIncarnation: reader.unitsIncarnation,
+      folded: reader.folded,
+      excluded,
+      datagram: reader.datagram,
+      floor: reader.floor,
+      highest: reader.highest,
+      units,
+      entries,
+    };
+  }
+}
+
+function hashOf(words: Int32Array): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < words.length; i++) hash = Math.imul(hash ^ words[i], 0x01000193) ^ (hash >>> 15);
+  return hash >>> 0;
+}

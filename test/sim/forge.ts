@@ -1,0 +1,49 @@
+/** Messages made by somebody who is no member: right in form and checksum, and wrong in one fact that a member can check. */
+
+import { crc32 } from 'node:zlib';
+import { VectorRecord } from '../../shm/ack-board.js';
+import { Datagram, MessageWriter } from '../../workers/replication/message.js';
+import { messageBytes } from '../../workers/replication/settings.js';
+import { CLUSTER_ID, type Instance, LAYOUT_HASH } from './instance.js';
+import type { Forgery } from './plan.js';
+
+/** Bytes of the message that the checksum is at: see workers/replication/message.ts. */
+const CHECKSUM_AT = 8;
+
+/** A message to `victim` in the name of member `sender`, which has the incarnation `incarnation`. */
+export function forge(
+  what: Forgery,
+  victim: Instance,
+  sender: number,
+  incarnation: number,
+  object: number,
+): Uint8Array {
+  const bytesMax = messageBytes(victim.settings);
+  const into = new Datagram(bytesMax);
+  const writer = new MessageWriter(
+    {
+      clusterId: what === 'cluster' ? CLUSTER_ID + 1 : CLUSTER_ID,
+      layoutHash: what === 'layout' ? [LAYOUT_HASH[0], LAYOUT_HASH[1] + 1] : LAYOUT_HASH,
+      view: victim.settings.view + (what === 'view' ? 1 : 0),
+      sender: what === 'sender' ? 0xfff0 : what === 'own' ? victim.member + 1 : sender + 1,
+      incarnation: what === 'incarnation' ? Math.max(1, incarnation - 1) : incarnation,
+    },
+    bytesMax,
+  );
+  writer.begin(into, what === 'object' ? victim.subjects.length : object, 2 ** 40, 1e6);
+  if (what === 'ack_unsent') {
+    const vector = new VectorRecord();
+    vector.incarnation = victim.life.incarnation;
+    vector.contiguous = victim.board.sequence(object) + 1;
+    vector.datagram = 1;
+    writer.addEntry(victim.member + 1, vector, 1e6, 0);
+  }
+  const length = writer.finish(1, 0);
+  if (what !== 'malformed') return into.bytes.slice(0, length);
+  // More units than there are.
+  const bytes = into.bytes.slice(0, length);
+  bytes[7] = 3;
+  bytes.fill(0, CHECKSUM_AT, CHECKSUM_AT + 4);
+  new DataView(bytes.buffer).setUint32(CHECKSUM_AT, crc32(bytes), true);
+  return bytes;
+}

@@ -1,0 +1,389 @@
+/**
+ * One life of a member: the shared memory of a process, and the threads on it, as the shells in workers/ run them, but stepped
+ * by events. Its send thread wakes by the bell and at `Sender.deadline`, and at no other time, so what the core forgets to
+ * ask for shows.
+ */
+
+import { AckBoard, createAckBoard } from '../../shm/ack-board.js';
+import { coarseSeconds } from '../../shm/clock.js';
+import type { LogConsumer } from '../../shm/log.js';
+import { MetricCatalogue } from '../../shm/metrics.js';
+import type { Outlet } from '../../workers/replication/channel.js';
+import { Datagram } from '../../workers/replication/message.js';
+import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
+import { Receiver } from '../../workers/replication/receiver.js';
+import { Sender } from '../../workers/replication/sender.js';
+import { memberTableOf, type ReplicationSettings, replicationSettings } from '../../workers/replication/settings.js';
+import { createUnitLogs } from '../../workers/replication/unit-log.js';
+import type { EventQueue } from './event-queue.js';
+import type { Flight } from './flight.js';
+import type { MemberLife, Model } from './model.js';
+import type { Plan } from './plan.js';
+import { Stream } from './random.js';
+import { Death, type Moment, Subject, WorkerLog } from './subjects.js';
+import { demand, Violation } from './violation.js';
+
+export const LAYOUT_HASH = [0x1234567, -0x7654321] as const;
+export const CLUSTER_ID = 0xc0ffee;
+/** Simulated time 0 on the wall. */
+const UNIX_MS = Date.UTC(2026, 0, 1);
+const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
+
+/** As in the shells (workers/send.ts): records drained in one round; shortest wait; longest, where buffers may come back. */
+const ROUND_RECORDS = 4096;
+const WAIT_MS_MIN = 1;
+const WAIT_MS_BUSY = 100;
+/** Datagrams a socket holds for a thread that does not take them. */
+const SOCKET_DATAGRAMS = 256;
+/** Rounds of one wake-up, and wake-ups one after the other in which nothing was done: more is spinning. */
+const ROUNDS_MAX = 5000;
+const IDLE_WAKES_MAX = 5000;
+
+export function memberSettings(plan: Plan, member: number): ReplicationSettings {
+  return replicationSettings({
+    clusterId: CLUSTER_ID,
+    self: member + 1,
+    members: Array.from({ length: plan.members }, (_, i) => ({
+      id: i + 1,
+      name: `m${i + 1}`,
+      address: `10.0.0.${i + 1}`,
+      port: 7000,
+    })),
+    ...plan.settings,
+  });
+}
+
+/** What an instance needs of the world around it. */
+export interface Host {
+  readonly plan: Plan;
+  readonly queue: EventQueue;
+  readonly model: Model;
+  /** A datagram of `from` leaves, for `to`, or everybody (-1). */
+  transmit(from: Instance, bytes: Uint8Array, object: number, to: number): void;
+  /** `before` and after a message was received; `reject`: why it was refused, or null. */
+  beforeReceive(at: Instance, flight: Flight): void;
+  afterReceive(at: Instance, flight: Flight, reject: string | null): void;
+  afterPoll(at: Instance): void;
+  alarm(at: Instance, problem: string): void;
+  happened(what: string): void;
+}
+
+export class Instance {
+  readonly member: number;
+  readonly life: MemberLife;
+  readonly settings: ReplicationSettings;
+  readonly board: AckBoard;
+  readonly counts = new Counts(CATALOGUE, new Float64Array(REPLICATION_METRICS.length));
+  readonly subjects: readonly Subject[];
+  sender: Sender | null = null;
+  receiver: Receiver | null = null;
+  up = true;
+  /** Wall clock, against the simulation's, in ms. */
+  skewMs: number;
+
+  private readonly host: Host;
+  private readonly boardMemory: SharedArrayBuffer;
+  private readonly unitLogs: SharedArrayBuffer;
+  private readonly table: SharedArrayBuffer;
+  private readonly log = new WorkerLog();
+  private readonly draw: Stream;
+  private readonly workDraw: Stream;
+  private readonly rate: number;
+  private readonly bootMs: number;
+  private consumer!: LogConsumer;
+  private readonly memory: Datagram;
+  private wakeAt = Number.POSITIVE_INFINITY;
+  private idleWakes = 0;
+  private resumeAt = 0;
+  private costMs = 0;
+  private receiveFreeAt = 0;
+  private inSocket = 0;
+  private noBuffers = false;
+  /** Messages until the send thread dies. */
+  private sendsLeft = Number.POSITIVE_INFINITY;
+  private sendDownMs = 0;
+  private receiveDownMs = 0;
+
+  constructor(host: Host, member: number, incarnationBase: number) {
+    const { plan, model } = host;
+    this.host = host;
+    this.member = member;
+    this.skewMs = plan.clocks[member].skewMs;
+    this.rate = 1 + plan.clocks[member].ppm / 1e6;
+    this.life = model.begin(member, incarnationBase);
+    const { author } = this.life;
+    this.draw = new Stream(plan.seed, 'instance', author);
+    this.workDraw = new Stream(plan.seed, 'work', author);
+    this.bootMs = this.draw.between(1000, 1e9);
+    this.settings = memberSettings(plan, member);
+    this.memory = new Datagram(this.settings.mtu);
+    this.table = memberTableOf(this.settings);
+    const objects = plan.objects.length;
+    this.boardMemory = createAckBoard(objects, plan.members, this.life.incarnation);
+    this.board = new AckBoard(this.boardMemory);
+    this.unitLogs = createUnitLogs(objects, this.settings.unitLogBytes, plan.firstSequence);
+    this.subjects = plan.objects.map(
+      (kind, id) =>
+        new Subject(kind, id, {
+          model,
+          author,
+          member,
+          members: plan.members,
+          log: this.log.producer,
+          journals: this.log.journals,
+        }),
+    );
+    this.startSender();
+    this.startReceiver();
+  }
+
+  get name(): string {
+    return `member ${this.member} (life ${this.life.author})`;
+  }
+
+  /** This process's monotonic clock, ms. */
+  get localMs(): number {
+    return this.bootMs + this.host.queue.now * this.rate;
+  }
+
+  get moment(): Moment {
+    const wallMs = UNIX_MS + this.host.queue.now + this.skewMs;
+    return { wallMs, coarse: coarseSeconds(wallMs) };
+  }
+
+  get isPaused(): boolean {
+    return this.resumeAt > this.host.queue.now;
+  }
+
+  /** Bytes waiting in the log ring. */
+  get backlog(): number {
+    return this.consumer.backlog;
+  }
+
+  // ——— Threads ———
+
+  startSender(): void {
+    this.consumer = this.log.openConsumer();
+    this.sendsLeft = Number.POSITIVE_INFINITY;
+    this.sender = new Sender({
+      settings: this.settings,
+      layoutHash: LAYOUT_HASH,
+      objects: this.subjects.map((subject) => subject.openSend()),
+      board: this.boardMemory,
+      unitLogs: this.unitLogs,
+      counts: this.counts,
+      members: this.table,
+      onAlarm: (problem) => this.host.alarm(this, problem),
+    });
+    this.wake(this.host.queue.now);
+  }
+
+  startReceiver(): void {
+    for (const { receive } of this.subjects) receive.lives = Number.POSITIVE_INFINITY;
+    this.receiver = new Receiver({
+      settings: this.settings,
+      layoutHash: LAYOUT_HASH,
+      objects: this.subjects.map((subject) => subject.receive),
+      board: this.boardMemory,
+      counts: this.counts,
+      members: this.table,
+      ring: () => this.bell(),
+      onError: (error) => {
+        throw error;
+      },
+    });
+  }
+
+  killSender(after: number, downMs: number): void {
+    this.sendsLeft = after;
+    this.sendDownMs = downMs;
+  }
+
+  killReceiver(after: number, downMs: number): void {
+    const { receive } = this.draw.pick(this.subjects);
+    receive.lives = after;
+    this.receiveDownMs = downMs;
+  }
+
+  private senderDied(): void {
+    this.host.happened('send thread died');
+    this.sender = null;
+    this.host.queue.after(this.sendDownMs, () => {
+      if (this.up) this.startSender();
+    });
+  }
+
+  private receiverDied(flight: Flight): void {
+    this.host.happened('receive thread died');
+    this.receiver = null;
+    const { ledger } = this.subjects[flight.object];
+    ledger?.died(this.board.receptionVersion(flight.object, flight.sender));
+    this.host.queue.after(this.receiveDownMs, () => {
+      if (this.up) this.startReceiver();
+    });
+  }
+
+  /** The process is gone, with its memory. */
+  crash(): void {
+    this.up = false;
+    this.sender = null;
+    this.receiver = null;
+  }
+
+  pause(ms: number): void {
+    this.resumeAt = Math.max(this.resumeAt, this.host.queue.now + ms);
+  }
+
+  resume(): void {
+    this.resumeAt = 0;
+    this.wake(this.host.queue.now);
+  }
+
+  slow(costMs: number): void {
+    this.costMs = costMs;
+  }
+
+  /** Whether the transport has no memory left. */
+  busy(noBuffers: boolean): void {
+    this.noBuffers = noBuffers;
+  }
+
+  // ——— Worker ———
+
+  /** Does up to `count` operations, as one batch. Returns how many were done. */
+  work(object: number, count: number): number {
+    if (!this.up || this.isPaused) return 0;
+    let done = 0;
+    const { moment } = this;
+    for (let i = 0; i < count; i++) if (this.subjects[object].work(this.workDraw, moment)) done++;
+    if (this.log.producer.publish()) this.bell();
+    return done;
+  }
+
+  // ——— Send thread ———
+
+  private bell(): void {
+    this.wake(this.host.queue.now + this.draw.between(0.01, 0.2));
+  }
+
+  private wake(at: number): void {
+    if (at >= this.wakeAt) return;
+    this.wakeAt = at;
+    this.host.queue.at(at, () => {
+      if (this.wakeAt === at) this.run();
+    });
+  }
+
+  private run(): void {
+    this.wakeAt = Number.POSITIVE_INFINITY;
+    const { sender } = this;
+    if (!this.up || sender === null) return;
+    if (this.isPaused) {
+      this.wake(this.resumeAt);
+      return;
+    }
+    const now = this.localMs;
+    let busy = false;
+    const outlet = this.outlet(() => {
+      busy = true;
+    });
+    let rounds = 0;
+    try {
+      while (this.drain(sender) + sender.poll(now, outlet, this.moment.wallMs) > 0)
+        demand(++rounds < ROUNDS_MAX, 'no-spinning', () => `${this.name}: the sender always has something more to do`);
+    } catch (error) {
+      if (!(error instanceof Death)) throw asViolation(error, `${this.name}, send thread`);
+      this.senderDied();
+      return;
+    }
+    this.idleWakes = rounds === 0 ? this.idleWakes + 1 : 0;
+    demand(this.idleWakes < IDLE_WAKES_MAX, 'no-spinning', () => `${this.name}: woken for nothing, again and again`);
+    this.host.afterPoll(this);
+    const waitMs = Math.max((sender.deadline - now) / this.rate, WAIT_MS_MIN);
+    if (Number.isFinite(waitMs) || busy)
+      this.wake(this.host.queue.now + (busy ? Math.min(waitMs, WAIT_MS_BUSY) : waitMs));
+  }
+
+  /** As the send thread's shell drains the rings. */
+  private drain(sender: Sender): number {
+    let room = sender.makeRoom();
+    let taken = 0;
+    const ring = this.consumer;
+    while (room && taken < ROUND_RECORDS && ring.next()) {
+      room = sender.append(ring.objectId, ring.op, ring.words, ring.at, ring.length);
+      taken++;
+    }
+    if (taken === 0) return 0;
+    sender.cut();
+    ring.release();
+    return taken;
+  }
+
+  private outlet(onBusy: () => void): Outlet {
+    return {
+      claim: () => {
+        if (!this.noBuffers) return this.memory;
+        onBusy();
+        return null;
+      },
+      send: (datagram, bytes, object, member) => {
+        if (this.sendsLeft-- <= 0) throw new Death('send thread');
+        this.host.transmit(this, datagram.bytes.slice(0, bytes), object, member);
+      },
+    };
+  }
+
+  // ——— Receive thread ———
+
+  /** A datagram reaches the socket. */
+  deliver(flight: Flight): void {
+    const { queue } = this.host;
+    if (!this.up || this.receiver === null) {
+      this.host.happened('datagram to a dead socket');
+      return;
+    }
+    const start = Math.max(queue.now, this.resumeAt, this.receiveFreeAt);
+    if (start === queue.now && this.costMs === 0) {
+      this.receive(flight);
+      return;
+    }
+    if (this.inSocket >= SOCKET_DATAGRAMS) {
+      this.host.happened('datagram to a full socket');
+      return;
+    }
+    this.inSocket++;
+    this.receiveFreeAt = start + this.costMs;
+    queue.at(start + this.costMs, () => {
+      this.inSocket--;
+      if (this.isPaused) this.deliver(flight);
+      else this.receive(flight);
+    });
+  }
+
+  private receive(flight: Flight): void {
+    const { receiver } = this;
+    if (!this.up || receiver === null) return;
+    const ledger = this.subjects[flight.object]?.ledger;
+    if (ledger) {
+      ledger.beginMessage();
+      ledger.vectorVersion = () => this.board.receptionVersion(flight.object, flight.sender);
+    }
+    this.host.beforeReceive(this, flight);
+    const { coarse, wallMs } = this.moment;
+    let reject: string | null;
+    try {
+      reject = receiver.receive(flight.bytes, this.localMs, coarse, wallMs);
+    } catch (error) {
+      if (!(error instanceof Death)) throw asViolation(error, `${this.name}, receive thread`);
+      this.receiverDied(flight);
+      return;
+    }
+    this.host.afterReceive(this, flight, reject);
+  }
+}
+
+function asViolation(error: unknown, where: string): Violation {
+  if (error instanceof Violation) return error;
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new Violation('no-crash', `${where}: ${stack}`);
+}

@@ -1,0 +1,207 @@
+/**
+ * The simulator's own state object. It remembers every operation applied, so that a doubled, lost, invented or misplaced one
+ * shows at once, and is not idempotent on purpose.
+ *
+ *     NOTE [author, number]              never coalesced; numbers of one author count from 1
+ *     ADD  [author, key, count, check]   coalesces by summing; `check` is the sum of a hash of each addition
+ *
+ * An *author* is one life of a member, numbered through the whole simulation (model.ts).
+ */
+
+import type { LogProducer } from '../../shm/log.js';
+import { NONE } from '../../shm/none.js';
+import { Applied, type Delivery, type StateObject } from '../../shm/objects/object.js';
+import type { Model, Work } from './model.js';
+import { demand } from './violation.js';
+
+const NOTE = 1;
+const ADD = 2;
+
+/** What was applied of one author. */
+export class Received {
+  readonly notes = new Set<number>();
+  lastNote = 0;
+  readonly adds = new Map<number, { count: number; check: number }>();
+}
+
+export class SimLedger implements StateObject {
+  readonly id: number;
+  readonly delivery: Delivery;
+  /** By author. */
+  readonly received = new Map<number, Received>();
+  /** In order: whether notes may be passed over, because their author could not keep them. */
+  mayLack = false;
+  /** Records that a receive thread had applied and not noted when it died: they may come once more. */
+  private readonly repeatable = new Set<string>();
+  private underWay: { readonly key: string; readonly author: number; readonly version: number }[] = [];
+  private readonly model: Model;
+  private readonly place: string;
+
+  constructor(id: number, delivery: Delivery, model: Model, place: string) {
+    this.id = id;
+    this.delivery = delivery;
+    this.model = model;
+    this.place = place;
+  }
+
+  of(author: number): Received {
+    let received = this.received.get(author);
+    if (received === undefined) {
+      received = new Received();
+      this.received.set(author, received);
+    }
+    return received;
+  }
+
+  /** The worker: logs the operation and does it here. False: the log is full. */
+  write(log: LogProducer, author: number, work: Work): boolean {
+    const at = log.claim(this.id, work.kind === 'note' ? NOTE : ADD, work.kind === 'note' ? 2 : 4);
+    if (at === NONE) return false;
+    const own = this.of(author);
+    log.words[at] = author;
+    if (work.kind === 'note') {
+      log.words[at + 1] = work.number;
+      own.notes.add(work.number);
+      own.lastNote = work.number;
+    } else {
+      log.words[at + 1] = work.key;
+      log.words[at + 2] = 1;
+      log.words[at + 3] = work.check;
+      addTo(own, work.key, 1, work.check);
+    }
+    log.commit();
+    return true;
+  }
+
+  /** A message is about to be received. */
+  beginMessage(): void {
+    this.underWay = [];
+  }
+
+  /**
+   * The receive thread died within a message. What it had applied may come again: in order, what was not noted in the vector,
+   * whose version is now `version`; in any order, all of the message.
+   */
+  died(version: number): void {
+    for (const entry of this.underWay)
+      if (this.delivery === 'any-order' || entry.version === version) this.repeatable.add(entry.key);
+    this.underWay = [];
+  }
+
+  /** The vector's version while records are applied; set by the instance. */
+  vectorVersion: () => number = () => 0;
+
+  apply(op: number, words: Int32Array, at: number, length: number, origin: number): Applied {
+    const author = words[at];
+    const life = this.model.life(author);
+    demand(
+      life !== undefined && life.member === origin,
+      'applied-what-was-said',
+      () => `${this.place} was given a record of author ${author} in the name of member ${origin}`,
+    );
+    const received = this.of(author);
+    if (op === NOTE && length === 2) this.note(received, author, words[at + 1]);
+    else if (op === ADD && length === 4) this.add(received, author, words[at + 1], words[at + 2], words[at + 3]);
+    else return Applied.MALFORMED;
+    return Applied.CHANGED;
+  }
+
+  private note(received: Received, author: number, number: number): void {
+    const key = `n${author}.${number}`;
+    demand(
+      number >= 1 && number <= this.model.issued(author, this.id).notes,
+      'applied-what-was-said',
+      () => `${this.place} was given note ${number} of author ${author}, who has not written it`,
+    );
+    this.underWay.push({ key, author, version: this.vectorVersion() });
+    if (received.notes.has(number)) {
+      demand(
+        this.repeatable.delete(key),
+        'applied-once',
+        () => `${this.place} applied note ${number} of author ${author} twice`,
+      );
+      return;
+    }
+    if (this.delivery === 'in-order') {
+      const next = received.lastNote + 1;
+      demand(
+        number === next || (this.mayLack && number > next),
+        'applied-in-order',
+        () => `${this.place} applied note ${number} of author ${author} when ${next} was next`,
+      );
+    }
+    received.notes.add(number);
+    received.lastNote = Math.max(received.lastNote, number);
+  }
+
+  private add(received: Received, author: number, key: number, count: number, check: number): void {
+    const entry = `a${author}.${key}.${count}.${check}`;
+    this.underWay.push({ key: entry, author, version: this.vectorVersion() });
+    // A repeated one: sums would be wrong for ever, so it is left out.
+    if (this.repeatable.delete(entry)) return;
+    addTo(received, key, count, check);
+    const issued = this.model.issued(author, this.id).adds.get(key);
+    demand(
+      issued !== undefined && (received.adds.get(key)?.count ?? 0) <= issued.count,
+      'applied-once',
+      () => `${this.place} applied more additions to key ${key} of author ${author} than there are`,
+    );
+  }
+
+  coalesceKey(op: number, words: Int32Array, at: number, _length: number): number {
+    return op === NOTE ? ~words[at + 1] : words[at + 1];
+  }
+
+  coalesce(op: number, words: Int32Array, earlier: number, later: number, _length: number): boolean {
+    if (op !== ADD || words[earlier] !== words[later] || words[earlier + 1] !== words[later + 1]) return false;
+    words[earlier + 2] += words[later + 2];
+    words[earlier + 3] = (words[earlier + 3] + words[later + 3]) | 0;
+    return true;
+  }
+
+  /** What is held of one author, in a form that can be compared. */
+  content(author: number): string {
+    const received = this.received.get(author);
+    if (received === undefined) return '';
+    const adds = [...received.adds]
+      .sort(([a], [b]) => a - b)
+      .map(([key, { count, check }]) => `${key}:${count}:${check}`);
+    return `notes ${ranges([...received.notes].sort((a, b) => a - b))}; sums ${adds.join(' ')}`;
+  }
+
+  digest(): string {
+    return [...this.received.keys()]
+      .sort((a, b) => a - b)
+      .map((author) => `${author} {${this.content(author)}}`)
+      .join(' ');
+  }
+
+  recover(): number {
+    return 0;
+  }
+
+  describe(): Record<string, number> {
+    return { authors: this.received.size };
+  }
+}
+
+function addTo(received: Received, key: number, count: number, check: number): void {
+  const sum = received.adds.get(key);
+  if (sum === undefined) received.adds.set(key, { count, check });
+  else {
+    sum.count += count;
+    sum.check = (sum.check + check) | 0;
+  }
+}
+
+/** `1-4 7 9-10`. */
+export function ranges(numbers: readonly number[]): string {
+  const out: string[] = [];
+  for (let i = 0; i < numbers.length; ) {
+    let end = i;
+    while (end + 1 < numbers.length && numbers[end + 1] === numbers[end] + 1) end++;
+    out.push(end === i ? `${numbers[i]}` : `${numbers[i]}-${numbers[end]}`);
+    i = end + 1;
+  }
+  return out.join(' ');
+}

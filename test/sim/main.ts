@@ -1,0 +1,137 @@
+/**
+ * `npm run sim -- --seeds N [--from S] [--members M] [--profile P]`: lives many lives of a cluster, each drawn from a seed,
+ * and says which broke a promise. `--replay FILE` lives one again.
+ *
+ * Exit codes: 0 all held; 1 some life did not; 2 wrong use.
+ */
+
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { drawPlan } from './draw.js';
+import { describeStep, type Plan, readPlan, writePlan } from './plan.js';
+import { PROFILES, profileOf } from './profiles.js';
+import { shrink } from './shrink.js';
+import { Tally } from './tally.js';
+import { type Outcome, World } from './world.js';
+
+interface Options {
+  readonly seeds: number;
+  readonly from: number;
+  readonly members?: number;
+  readonly profile?: string;
+  readonly replay?: string;
+  readonly save?: string;
+  readonly failures: number;
+  readonly shrinkSeconds: number;
+  readonly quiet?: boolean;
+}
+
+const TRACE_STEPS = 40;
+const PROGRESS_MS = 5000;
+
+function whole(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < least || value > most)
+      throw new InvalidArgumentError(`a whole number from ${least} to ${most} is wanted.`);
+    return value;
+  };
+}
+
+function profileName(text: string): string {
+  if (PROFILES[text] === undefined)
+    throw new InvalidArgumentError(`there is no such profile; there are ${Object.keys(PROFILES).join(', ')}.`);
+  return text;
+}
+
+function command(plan: Plan, members: number | undefined): string {
+  return `npm run sim -- --seeds 1 --from ${plan.seed} --profile ${plan.profile}${members === undefined ? '' : ` --members ${members}`}`;
+}
+
+function explain(outcome: Outcome): string {
+  const { violation } = outcome;
+  return `${violation?.invariant} at ${outcome.endMs.toFixed(1)} ms: ${violation?.message}`;
+}
+
+/** Finds a short plan that fails alike, writes it down and prints it. */
+function reportFailure(plan: Plan, outcome: Outcome, options: Options): void {
+  const { violation } = outcome;
+  if (violation === null) return;
+  console.error(`\nFAILED seed ${plan.seed}, profile ${plan.profile}, ${plan.members} members`);
+  console.error(`  ${explain(outcome)}`);
+  console.error(`  again: ${command(plan, options.members)}`);
+  const end = performance.now() + options.shrinkSeconds * 1000;
+  const small = shrink(plan, violation.invariant, { tries: 2000, outOfTime: () => performance.now() > end });
+  const again = new World(small).run();
+  const path = options.save ?? join(tmpdir(), `sim-${plan.profile}-${plan.seed}.json`);
+  writePlan(path, small);
+  const { network } = small;
+  console.error(
+    `  shortest trace found: ${small.steps.length} of ${plan.steps.length} steps, loss ${network.loss.toFixed(2)}, objects ${small.objects.join(' ')}`,
+  );
+  for (const step of small.steps.slice(0, TRACE_STEPS)) console.error(`    ${describeStep(step)}`);
+  if (small.steps.length > TRACE_STEPS) console.error(`    … and ${small.steps.length - TRACE_STEPS} more`);
+  console.error(`    ${explain(again)}`);
+  console.error(`  again: npm run sim -- --replay ${path}`);
+}
+
+function replay(path: string): number {
+  const plan = readPlan(path);
+  const outcome = new World(plan).run();
+  for (const step of plan.steps) console.log(describeStep(step));
+  console.log(outcome.violation === null ? 'all promises were kept' : explain(outcome));
+  return outcome.violation === null ? 0 : 1;
+}
+
+function sweep(options: Options): number {
+  const tally = new Tally();
+  const started = performance.now();
+  let told = started;
+  for (let seed = options.from; seed < options.from + options.seeds; seed++) {
+    const plan = drawPlan(seed, options.profile ?? profileOf(seed), options.members);
+    const outcome = new World(plan).run();
+    tally.add(plan.profile, outcome);
+    if (outcome.violation !== null) {
+      reportFailure(plan, outcome, options);
+      if (tally.failed >= options.failures) break;
+    }
+    if (performance.now() - told > PROGRESS_MS) {
+      told = performance.now();
+      console.error(`${tally.lives} of ${options.seeds} lives, ${tally.failed} divergent`);
+    }
+  }
+  console.log(
+    options.quiet ? `${tally.lives} lives, ${tally.failed} divergent` : tally.report(performance.now() - started),
+  );
+  return tally.failed === 0 ? 0 : 1;
+}
+
+const profiles = Object.entries(PROFILES)
+  .map(([name, { help }]) => `  ${name.padEnd(10)} ${help}`)
+  .join('\n');
+
+const program = new Command('npm run sim --')
+  .description('Lives of a cluster in simulated time, on the real replication core, with faults drawn from seeds.')
+  .option('--seeds <n>', 'lives to live', whole(1, 1e7), 300)
+  .option('--from <seed>', 'first seed', whole(0, 2 ** 31), 1)
+  .option('--members <n>', 'members of each cluster; default: drawn', whole(2, 64))
+  .option('--profile <name>', 'only lives of this kind; default: all in turn', profileName)
+  .option('--replay <file>', 'live the plan in this file again, and print it')
+  .option('--save <file>', 'where to write the shortest failing plan; default: in the temporary folder')
+  .option('--failures <n>', 'stop after so many divergent lives', whole(1, 1e6), 3)
+  .option('--shrink-seconds <s>', 'longest search for a shorter trace', whole(0, 3600), 20)
+  .option('--quiet', 'print the closing line only')
+  .addHelpText(
+    'after',
+    `\nProfiles:\n${profiles}\n\nExit codes: 0 all promises held, 1 some life broke one, 2 wrong use.`,
+  )
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+
+const options = program.parse().opts<Options>();
+try {
+  process.exitCode = options.replay === undefined ? sweep(options) : replay(options.replay);
+} catch (error) {
+  console.error((error as Error).message);
+  process.exitCode = 2;
+}

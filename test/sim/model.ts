@@ -1,0 +1,89 @@
+/** What was truly done: every operation of every life of every member, as its workers did it. */
+
+import { mix } from './random.js';
+
+export type Work =
+  | { readonly kind: 'note'; readonly number: number }
+  | { readonly kind: 'add'; readonly key: number; readonly check: number };
+
+/** Of one life on one object. */
+export class Issued {
+  notes = 0;
+  /** Operations in all. */
+  operations = 0;
+  readonly adds = new Map<number, { count: number; check: number }>();
+  /** Counts per cell, of the counting objects. */
+  readonly cells = new Map<number, number>();
+}
+
+export interface MemberLife {
+  readonly author: number;
+  readonly member: number;
+  readonly incarnation: number;
+  readonly issued: readonly Issued[];
+}
+
+export class Model {
+  private readonly lives: MemberLife[] = [];
+  private readonly objects: number;
+
+  constructor(objects: number) {
+    this.objects = objects;
+  }
+
+  begin(member: number, incarnation: number): MemberLife {
+    const life: MemberLife = {
+      author: this.lives.length,
+      member,
+      incarnation,
+      issued: Array.from({ length: this.objects }, () => new Issued()),
+    };
+    this.lives.push(life);
+    return life;
+  }
+
+  get all(): readonly MemberLife[] {
+    return this.lives;
+  }
+
+  life(author: number): MemberLife | undefined {
+    return this.lives[author];
+  }
+
+  issued(author: number, object: number): Issued {
+    return this.lives[author].issued[object];
+  }
+
+  nextNote(author: number, object: number): Work {
+    return { kind: 'note', number: this.issued(author, object).notes + 1 };
+  }
+
+  nextAdd(author: number, object: number, key: number): Work {
+    const count = this.issued(author, object).adds.get(key)?.count ?? 0;
+    return { kind: 'add', key, check: mix(author, object, key, count) | 0 };
+  }
+
+  /** It was done. */
+  note(author: number, object: number, work: Work): void {
+    const issued = this.issued(author, object);
+    issued.operations++;
+    if (work.kind === 'note') {
+      issued.notes = work.number;
+      return;
+    }
+    const sum = issued.adds.get(work.key) ?? { count: 0, check: 0 };
+    issued.adds.set(work.key, { count: sum.count + 1, check: (sum.check + work.check) | 0 });
+  }
+
+  count(author: number, object: number, cell: number, n: number): void {
+    const issued = this.issued(author, object);
+    issued.operations++;
+    issued.cells.set(cell, (issued.cells.get(cell) ?? 0) + n);
+  }
+
+  get operations(): number {
+    let operations = 0;
+    for (const life of this.lives) for (const issued of life.issued) operations += issued.operations;
+    return operations;
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * A life of a cluster as data: who takes part, over what network, what they do, and what goes wrong when. A plan is drawn from
+ * a seed (draw.ts), made smaller when it fails (shrink.ts), written to a file and replayed. Running it (world.ts) draws only
+ * from the plan's seed, so the same plan always gives the same life.
+ */
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { ReplicationSettings } from '../../workers/replication/settings.js';
+
+export const OBJECT_KINDS = [
+  'notes',
+  'ordered',
+  'totals',
+  'increments',
+  'flows',
+  'nat',
+  'set',
+  'register',
+  'largest',
+] as const;
+/** `notes` and `ordered` are ledgers (ledger.ts), in any order and in order; the others are the state library's. */
+export type ObjectKind = (typeof OBJECT_KINDS)[number];
+
+/** Forgeries: valid in form and checksum, and each wrong in one fact that a member can check. */
+export const FORGERIES = [
+  'cluster',
+  'layout',
+  'view',
+  'sender',
+  'own',
+  'incarnation',
+  'ack_unsent',
+  'malformed',
+  'object',
+] as const;
+export type Forgery = (typeof FORGERIES)[number];
+
+export const DAMAGES = ['flip', 'truncate', 'extend', 'splice'] as const;
+export type Damage = (typeof DAMAGES)[number];
+
+interface At {
+  /** When, in ms. */
+  readonly at: number;
+}
+/** …and for how long. */
+interface During extends At {
+  readonly ms: number;
+}
+interface OfMember {
+  readonly member: number;
+}
+
+export type Step =
+  /** A worker does `count` operations on an object, at once. */
+  | (At & OfMember & { readonly do: 'work'; readonly object: number; readonly count: number })
+  /** The same, and the first message that carries any of it is lost on all links. */
+  | (At & OfMember & { readonly do: 'lost-last'; readonly object: number })
+  /** Nothing gets from any of `from` to any of `to`. */
+  | (During & { readonly do: 'cut'; readonly from: readonly number[]; readonly to: readonly number[] })
+  /** As a cut, but messages are kept and come out, in order, when it ends. */
+  | (During & { readonly do: 'clog'; readonly from: readonly number[]; readonly to: readonly number[] })
+  /** Another loss rate, and another delay on top, for all that `member` sends. */
+  | (During & OfMember & { readonly do: 'worsen'; readonly loss: number; readonly delayMs: number })
+  /** Its uplink carries so many bytes a millisecond. */
+  | (During & OfMember & { readonly do: 'narrow'; readonly bytesPerMs: number })
+  /** Each message costs its receive thread so long. */
+  | (During & OfMember & { readonly do: 'slow'; readonly costMs: number })
+  /** The process stands still. Its socket buffer fills. */
+  | (During & OfMember & { readonly do: 'pause' })
+  /** The transport's memory is all under way. */
+  | (During & OfMember & { readonly do: 'busy' })
+  /** The object answers that what a record changes is locked. */
+  | (During & OfMember & { readonly do: 'lock'; readonly object: number })
+  /** The process dies with all its memory, and starts again after so long, or never. */
+  | (At & OfMember & { readonly do: 'crash'; readonly downMs: number | null })
+  /** The send thread dies at its next message but `after`, and is started again on the same memory. */
+  | (At & OfMember & { readonly do: 'send-dies'; readonly after: number; readonly downMs: number })
+  /** The receive thread dies at its next record but `after`, likewise. */
+  | (At & OfMember & { readonly do: 'receive-dies'; readonly after: number; readonly downMs: number })
+  /** Its wall clock steps. */
+  | (At & OfMember & { readonly do: 'clock'; readonly stepMs: number })
+  /** Messages on all links are damaged at this rate. */
+  | (During & { readonly do: 'damage'; readonly rate: number; readonly how: Damage })
+  /** Somebody sends `to` a message in the name of `member` that is wrong in one fact. */
+  | (At & OfMember & { readonly do: 'forge'; readonly to: number; readonly what: Forgery })
+  /** Somebody sends `to` messages once more that it was sent before, of any age, all at once. */
+  | (At & { readonly do: 'replay'; readonly to: number; readonly count: number });
+
+export type StepKind = Step['do'];
+
+export interface NetworkPlan {
+  /** One way, in ms; each link has its own, drawn from this range. */
+  readonly delayMs: readonly [number, number];
+  /** On top, of each message: up to so much… */
+  readonly jitterMs: number;
+  /** …and with this probability one from a heavy tail of this scale. */
+  readonly tail: number;
+  readonly tailMs: number;
+  readonly loss: number;
+  readonly duplicate: number;
+}
+
+export interface Plan {
+  readonly seed: number;
+  readonly profile: string;
+  readonly members: number;
+  readonly objects: readonly ObjectKind[];
+  readonly settings: Partial<ReplicationSettings>;
+  /** Number of every object's first record. */
+  readonly firstSequence: number;
+  readonly network: NetworkPlan;
+  /** How fast each member's clock runs: parts per million off, and its wall clock's error in ms. */
+  readonly clocks: readonly { readonly ppm: number; readonly skewMs: number }[];
+  readonly safetyMs: number;
+  /** The members that are healed in the end. */
+  readonly core: readonly number[];
+  readonly steps: readonly Step[];
+}
+
+export function writePlan(path: string, plan: Plan): void {
+  writeFileSync(path, `${JSON.stringify(plan, null, 1)}\n`);
+}
+
+/** Throws an error that says what is wrong with the file. */
+export function readPlan(path: string): Plan {
+  let plan: Plan;
+  try {
+    plan = JSON.parse(readFileSync(path, 'utf8')) as Plan;
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`);
+  }
+  const lacking = (['seed', 'members', 'objects', 'network', 'clocks', 'safetyMs', 'core', 'steps'] as const).filter(
+    (name) => plan[name] === undefined,
+  );
+  if (lacking.length > 0) throw new Error(`${path}: not a plan: it has no ${lacking.join(', ')}`);
+  return plan;
+}
+
+/** One line of a trace. */
+export function describeStep(step: Step): string {
+  const { at, do: what, ...more } = step;
+  const details = Object.entries(more).map(([name, value]) => `${name} ${JSON.stringify(value)}`);
+  return `${at.toFixed(1).padStart(9)} ms  ${what.padEnd(12)} ${details.join(', ')}`;
+}

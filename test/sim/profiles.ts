@@ -1,0 +1,204 @@
+/** What kinds of lives there are, as data: a plan is drawn from one of these and a seed (draw.ts). */
+
+import type { ReplicationSettings } from '../../workers/replication/settings.js';
+import type { ObjectKind, StepKind } from './plan.js';
+
+type Range = readonly [from: number, to: number];
+
+/** Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again. */
+export type FaultKind = Exclude<StepKind, 'work'> | 'swizzle' | 'flap' | 'partition';
+
+export interface Profile {
+  /** One line: what these lives are about. */
+  readonly help: string;
+  /** Costly lives: one in so many. */
+  readonly oneIn?: number;
+  readonly members: Range;
+  /** How many objects, and of which kinds. */
+  readonly objects: Range;
+  readonly kinds: readonly ObjectKind[];
+  readonly safetyMs: Range;
+  /** Batches of work per member and second, and operations in one. */
+  readonly batches: Range;
+  readonly operations: Range;
+  readonly delayMs: Range;
+  readonly jitterMs: Range;
+  /** Probabilities of each message. */
+  readonly tail?: Range;
+  readonly loss?: Range;
+  readonly duplicate?: Range;
+  /** How many faults of each kind a life has. */
+  readonly faults?: Readonly<Partial<Record<FaultKind, Range>>>;
+  /** How long faults that last do, ms. */
+  readonly faultMs?: Range;
+  /** Longest time a crashed member is away, ms; and how likely it never comes back. */
+  readonly downMs?: number;
+  readonly gone?: number;
+  /** Numbers of first records to choose from. */
+  readonly first?: readonly number[];
+  /** Milliseconds wall clocks are off, and parts per million clocks drift. */
+  readonly skewMs?: number;
+  readonly ppm?: number;
+  readonly multicast?: number;
+  readonly settings?: Partial<ReplicationSettings>;
+}
+
+const LEDGERS = ['notes', 'ordered'] as const;
+const REAL = ['totals', 'increments', 'flows', 'nat', 'set', 'register', 'largest'] as const;
+
+/** Quick timers: they are scaled to the lives' length. */
+export const SETTINGS: Partial<ReplicationSettings> = {
+  keepaliveMs: 200,
+  silentMs: 1000,
+  retransmitMsInitial: 100,
+  retransmitMsMax: 1000,
+  unitLogBytes: 1 << 18,
+  reorderBytes: 1 << 16,
+};
+
+const COMMON = {
+  members: [2, 5],
+  objects: [1, 3],
+  kinds: [...LEDGERS, ...REAL],
+  safetyMs: [1000, 3000],
+  batches: [5, 40],
+  operations: [1, 12],
+  delayMs: [0.2, 60],
+  jitterMs: [0, 20],
+  skewMs: 400,
+  ppm: 100,
+  multicast: 0.4,
+} as const satisfies Partial<Profile>;
+
+/** Numbers just below where something may turn over. */
+const NEAR_WRAP = [2 ** 31 - 50, 2 ** 32 - 50, 2 ** 48 - 50, 2 ** 53 - 1_000_000] as const;
+
+export const PROFILES: Readonly<Record<string, Profile>> = {
+  orderly: {
+    ...COMMON,
+    help: 'nothing goes wrong: what is sent twice or late here is a waste',
+    loss: [0, 0],
+  },
+  lossy: {
+    ...COMMON,
+    help: 'loss up to one half, duplicates, reordering, heavy tails of delay',
+    tail: [0, 0.1],
+    loss: [0, 0.5],
+    duplicate: [0, 0.2],
+    faults: { worsen: [0, 3], 'lost-last': [0, 3] },
+    faultMs: [50, 1500],
+  },
+  partition: {
+    ...COMMON,
+    help: 'symmetric, asymmetric and flapping partitions, clogged links freed in another order',
+    members: [2, 6],
+    loss: [0, 0.1],
+    faults: { cut: [0, 4], partition: [0, 2], flap: [0, 2], swizzle: [0, 2], clog: [0, 3] },
+    faultMs: [20, 1800],
+  },
+  clocks: {
+    ...COMMON,
+    help: 'round trips just above the retransmission timeout, drifting and stepping clocks, numbers near their limits',
+    members: [2, 3],
+    delayMs: [45, 55],
+    jitterMs: [0, 30],
+    first: NEAR_WRAP,
+    faults: { clock: [1, 6], worsen: [1, 4] },
+    faultMs: [50, 800],
+    ppm: 1000,
+  },
+  narrow: {
+    ...COMMON,
+    help: 'bandwidth collapses, members are slow or stand still, buffers run out, objects are locked',
+    loss: [0, 0.05],
+    faults: { narrow: [0, 3], slow: [0, 2], pause: [0, 3], busy: [0, 3], lock: [0, 3] },
+    faultMs: [20, 900],
+    batches: [20, 80],
+    operations: [1, 40],
+  },
+  threads: {
+    ...COMMON,
+    help: 'send and receive threads die, also within a message, and go on from the shared memory',
+    kinds: [...LEDGERS, 'totals', 'flows', 'nat', 'set', 'register', 'largest'],
+    loss: [0, 0.2],
+    duplicate: [0, 0.1],
+    faults: { 'send-dies': [1, 5], 'receive-dies': [1, 5], pause: [0, 1] },
+    faultMs: [20, 600],
+  },
+  crash: {
+    ...COMMON,
+    help: 'members crash, stay away or come back without their state under the same identifier',
+    members: [2, 6],
+    kinds: LEDGERS,
+    loss: [0, 0.1],
+    faults: { crash: [1, 4], cut: [0, 2], 'send-dies': [0, 1] },
+    faultMs: [20, 800],
+    downMs: 1500,
+    gone: 0.3,
+  },
+  hostile: {
+    ...COMMON,
+    help: 'damaged, truncated, forged and replayed messages',
+    kinds: LEDGERS,
+    loss: [0, 0.1],
+    duplicate: [0, 0.1],
+    faults: { damage: [2, 6], forge: [5, 40], replay: [2, 10], cut: [0, 1] },
+    faultMs: [100, 1500],
+  },
+  large: {
+    ...COMMON,
+    help: 'up to 64 members',
+    oneIn: 50,
+    members: [16, 64],
+    objects: [1, 1],
+    kinds: [...LEDGERS, 'increments'],
+    safetyMs: [300, 800],
+    batches: [1, 4],
+    operations: [1, 4],
+    loss: [0, 0.1],
+    multicast: 1,
+    faults: { cut: [0, 2], pause: [0, 2], 'send-dies': [0, 1] },
+    faultMs: [20, 300],
+  },
+  mixed: {
+    ...COMMON,
+    help: 'everything at once',
+    members: [2, 7],
+    kinds: LEDGERS,
+    tail: [0, 0.05],
+    loss: [0, 0.3],
+    duplicate: [0, 0.1],
+    first: [1, 1, 1, ...NEAR_WRAP],
+    faults: {
+      cut: [0, 2],
+      partition: [0, 1],
+      flap: [0, 1],
+      swizzle: [0, 1],
+      worsen: [0, 2],
+      narrow: [0, 1],
+      slow: [0, 1],
+      pause: [0, 2],
+      busy: [0, 1],
+      lock: [0, 2],
+      'send-dies': [0, 2],
+      'receive-dies': [0, 2],
+      crash: [0, 2],
+      clock: [0, 2],
+      damage: [0, 1],
+      forge: [0, 5],
+      replay: [0, 2],
+      'lost-last': [0, 1],
+    },
+    faultMs: [20, 1200],
+    downMs: 1000,
+    gone: 0.2,
+  },
+};
+
+/** What a seed lives where no profile is asked for: all take turns, the costly ones now and then. */
+export function profileOf(seed: number): string {
+  const names = Object.keys(PROFILES);
+  const rare = names.find((name) => seed % (PROFILES[name].oneIn ?? Number.POSITIVE_INFINITY) === 0);
+  const common = names.filter((name) => PROFILES[name].oneIn === undefined);
+  return rare ?? common[seed % common.length];
+}

@@ -1,0 +1,64 @@
+import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { drawPlan } from './draw.js';
+import { PROFILES } from './profiles.js';
+import { World } from './world.js';
+
+/** Lives of each profile; the costly ones have fewer. `npm run sim:sweep` lives many more. */
+const LIVES = 40;
+const LIVES_COSTLY = 3;
+/** Not those the sweep begins with. */
+const FIRST_SEED = 1_000_000;
+
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+
+function live(name: string, seeds: number): void {
+  for (let seed = FIRST_SEED; seed < FIRST_SEED + seeds; seed++) {
+    const { violation } = new World(drawPlan(seed, name)).run();
+    assert.ok(
+      violation === null,
+      `${violation?.invariant}: ${violation?.message}\n  npm run sim -- --seeds 1 --from ${seed} --profile ${name}`,
+    );
+  }
+}
+
+function run(...args: readonly string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
+}
+
+describe('simulated lives keep all promises', function () {
+  this.timeout(120_000);
+
+  for (const [name, { help, oneIn }] of Object.entries(PROFILES))
+    it(`${name}: ${help}`, () => live(name, oneIn === undefined ? LIVES : LIVES_COSTLY));
+});
+
+describe('the simulator', function () {
+  this.timeout(30_000);
+
+  it('lives the same life again from the same seed', () => {
+    const [one, other] = [1, 2].map(() => new World(drawPlan(7, 'mixed')).run());
+    assert.deepEqual(one, other);
+    assert.ok(one.operations > 100 && one.datagrams > 100);
+  });
+
+  it('says how it is used, and what is wrong with how it was', () => {
+    const help = run('--help');
+    assert.equal(help.status, 0);
+    assert.match(help.stdout, /--seeds <n>[\s\S]*orderly/);
+    for (const wrong of [['--seeds', 'x'], ['--profile', 'none'], ['--replay', '/nowhere'], ['--what']]) {
+      const { status, stderr } = run(...wrong);
+      assert.equal(status, 2, wrong.join(' '));
+      assert.match(stderr, /wanted|there is no|no such|unknown option/);
+    }
+  });
+
+  it('sums up what happened', () => {
+    const { status, stdout } = run('--seeds', '3', '--profile', 'lossy');
+    assert.equal(status, 0);
+    assert.match(stdout, /\d+ {2}lost\n/);
+    assert.match(stdout, /never reached: /);
+    assert.match(stdout, /3 lives, 0 divergent\n$/);
+  });
+});

@@ -1,0 +1,271 @@
+/**
+ * Watches what members send and what they make of what they receive, all along, and knows what it should be: every unit any
+ * of them has cut, when each datagram really left, and how far each vector had come.
+ */
+
+import { PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import type { Contents, Flight, SentUnit } from './flight.js';
+import type { Instance } from './instance.js';
+import { demand, Violation } from './violation.js';
+
+const NOTE = 1;
+
+/** Units, ascending, that do not overlap. */
+class Units {
+  readonly list: SentUnit[] = [];
+
+  /** Place of the unit with this first number, or where it would have to be. */
+  find(first: number): number {
+    let low = 0;
+    let high = this.list.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.list[middle].first < first) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** The unit that overlaps this one without being it; null: none does. */
+  clash(unit: SentUnit): SentUnit | null {
+    const place = this.find(unit.first);
+    const [before, at] = [this.list[place - 1], this.list[place]];
+    if (at?.first === unit.first) return at.count === unit.count && at.hash === unit.hash ? null : at;
+    if (before !== undefined && before.first + before.count > unit.first) return before;
+    return at !== undefined && unit.first + unit.count > at.first ? at : null;
+  }
+
+  add(unit: SentUnit): void {
+    const place = this.find(unit.first);
+    if (this.list[place]?.first !== unit.first) this.list.splice(place, 0, unit);
+  }
+}
+
+/** What was cut of one life's records on one object: for everybody, and for single members. */
+class Cuts {
+  readonly common = new Units();
+  readonly single = new Map<number, Units>();
+}
+
+interface Seen {
+  incarnation: number;
+  contiguous: number;
+  /** What it was told, through this number, that it cannot get any more. */
+  passedOver: number;
+}
+
+/** Tolerance of a measured round trip: clocks drift, and stamps are whole microseconds. */
+const ROUND_TRIP_MS_OFF = 0.01;
+const DRIFT = 2e-3;
+
+export class Witness {
+  /** By author and object. */
+  private readonly cuts: Cuts[][] = [];
+  /** When each datagram left, on its sender's clock: by author and object, index is its number. */
+  private readonly left: number[][][] = [];
+  private readonly seen = new Map<Instance, Seen[][]>();
+  private readonly objects: number;
+  private readonly vector = new VectorRecord();
+  private readonly peer = new PeerRecord();
+  private samplesBefore = 0;
+
+  constructor(objects: number) {
+    this.objects = objects;
+  }
+
+  private of(author: number): Cuts[] {
+    while (this.cuts.length <= author) {
+      this.cuts.push(Array.from({ length: this.objects }, () => new Cuts()));
+      this.left.push(Array.from({ length: this.objects }, () => []));
+    }
+    return this.cuts[author];
+  }
+
+  // ——— What is sent ———
+
+  /** `to`: a member, or everybody (-1). `origin`: whose units they are. */
+  sent(from: Instance, object: number, to: number, contents: Contents, origin: Instance): void {
+    this.of(from.life.author);
+    this.left[from.life.author][object][contents.datagram] = from.localMs;
+    const { common, single } = this.of(origin.life.author)[object];
+    for (const unit of contents.units) {
+      for (let member = 0; member < from.board.members; member++) {
+        if (member === from.member || (to !== -1 && member !== to) || contents.excluded.includes(member)) continue;
+        const clash = single.get(member)?.clash(unit) ?? null;
+        if (clash !== null) reportClash(from, object, clash, unit, member);
+        if (!contents.folded) continue;
+        if (!single.has(member)) single.set(member, new Units());
+        single.get(member)?.add(unit);
+      }
+      if (contents.folded) continue;
+      const clash = common.clash(unit);
+      if (clash !== null) reportClash(from, object, clash, unit, null);
+      common.add(unit);
+    }
+  }
+
+  // ——— What is received ———
+
+  before(at: Instance, flight: Flight): void {
+    at.board.readPeer(flight.sender, this.peer);
+    this.samplesBefore = this.peer.samples;
+  }
+
+  after(at: Instance, flight: Flight, from: Instance, origin: Instance): void {
+    const { contents, sender, object } = flight;
+    if (contents === null || object >= this.objects) return;
+    if (!contents.excluded.includes(at.member)) this.checkVector(at, object, contents, origin);
+    this.checkAcknowledged(at, from, object);
+    at.board.readPeer(sender, this.peer);
+    if (this.peer.samples > this.samplesBefore) this.checkRoundTrip(at, flight, contents);
+  }
+
+  /** Whether `at` knows this life of the member. */
+  hasHeard(at: Instance, member: number, incarnation: number): boolean {
+    this.peer.incarnation = 0;
+    at.board.readPeer(member, this.peer);
+    return this.peer.incarnation === incarnation;
+  }
+
+  private seenOf(at: Instance): Seen[][] {
+    let seen = this.seen.get(at);
+    if (seen === undefined) {
+      seen = Array.from({ length: this.objects }, () =>
+        Array.from({ length: at.board.members }, () => ({ incarnation: 0, contiguous: 0, passedOver: 0 })),
+      );
+      this.seen.set(at, seen);
+    }
+    return seen;
+  }
+
+  /** Never back within a life, never beyond what was sent, and everything it claims has been applied. */
+  private checkVector(at: Instance, object: number, contents: Contents, origin: Instance): void {
+    const sender = origin.member;
+    const { vector } = this;
+    vector.clear();
+    at.board.readReception(object, sender, vector);
+    const seen = this.seenOf(at)[object][sender];
+    const where = (): string => `${at.name}, object ${object}, of member ${sender}`;
+    if (vector.incarnation !== seen.incarnation) {
+      seen.incarnation = vector.incarnation;
+      seen.contiguous = 0;
+      seen.passedOver = 0;
+    }
+    demand(
+      vector.contiguous >= seen.contiguous,
+      'vector-forward',
+      () => `${where()}: the vector went from ${seen.contiguous} back to ${vector.contiguous}`,
+    );
+    const { incarnation } = origin.life;
+    if (vector.incarnation !== incarnation) return;
+    const end = vector.ranges > 0 ? vector.end(vector.ranges - 1) : vector.contiguous;
+    const sentThrough = origin.board.sequence(object);
+    demand(end <= sentThrough, 'vector-delivered', () => `${where()}: claims ${end}, and ${sentThrough} was sent`);
+    const { ledger } = at.subjects[object];
+    if (ledger === null) return;
+    const known = this.of(origin.life.author)[object].common;
+    // Its origin keeps these no more: whether it may have let them go is checked there.
+    if (contents.floor > seen.contiguous + 1 && contents.incarnation === incarnation)
+      seen.passedOver = contents.floor - 1;
+    for (let i = known.find(Math.max(seen.contiguous, seen.passedOver) + 1); i < known.list.length; i++) {
+      const unit = known.list[i];
+      if (unit.first + unit.count - 1 > vector.contiguous) break;
+      demand(
+        isApplied(at, object, unit),
+        'vector-delivered',
+        () => `${where()}: claims unit ${describe(unit)}, which was not applied`,
+      );
+    }
+    seen.contiguous = vector.contiguous;
+    for (const unit of contents.units) {
+      const claimed = ledger.delivery === 'any-order' ? vector.has(unit.first) : unit.first <= vector.contiguous;
+      if (contents.originIncarnation !== incarnation || !claimed || unit.first <= seen.passedOver) continue;
+      demand(
+        isApplied(at, object, unit),
+        'vector-delivered',
+        () => `${where()}: claims unit ${describe(unit)}, which was not applied`,
+      );
+    }
+  }
+
+  /** What is believed to be acknowledged really is there. */
+  private checkAcknowledged(at: Instance, other: Instance, object: number): void {
+    const { vector } = this;
+    vector.clear();
+    at.board.readVector(object, other.member, at.member, vector);
+    if (vector.incarnation !== at.life.incarnation || !this.hasHeard(at, other.member, other.life.incarnation)) return;
+    const believed = vector.contiguous;
+    vector.clear();
+    other.board.readReception(object, at.member, vector);
+    demand(
+      vector.incarnation === at.life.incarnation && believed <= vector.contiguous,
+      'vector-delivered',
+      () =>
+        `${at.name}, object ${object}: believes that member ${other.member} has all through ${believed}; it has ${vector.contiguous}`,
+    );
+  }
+
+  /** A sample is the time since the very datagram that was answered left. */
+  private checkRoundTrip(at: Instance, flight: Flight, contents: Contents): void {
+    const entry = contents.entries.find((one) => one.origin === at.member);
+    if (entry === undefined || !entry.echoValid) return;
+    const leftAt = this.left[at.life.author]?.[flight.object][entry.echoDatagram];
+    demand(leftAt !== undefined, 'round-trip-true', () => `${at.name}: a round trip of a datagram that never left`);
+    const truth = at.localMs - leftAt - entry.echoDelayUs / 1000;
+    const off = Math.abs(this.peer.latest - truth);
+    demand(
+      off <= ROUND_TRIP_MS_OFF + DRIFT * (at.localMs - leftAt),
+      'round-trip-true',
+      () => `${at.name}: measured ${this.peer.latest} ms to member ${flight.sender}; it was ${truth.toFixed(3)} ms`,
+    );
+  }
+
+  // ——— What is let go ———
+
+  /** Nothing is pruned that a member lacks which was there all the time. `counted`: units let go with an alarm. */
+  checkPruned(at: Instance, others: Iterable<Instance>): void {
+    const { sender } = at;
+    if (sender === null || at.counts.value('state_tx_units_let_go') > 0) return;
+    for (const other of others)
+      for (const channel of sender.channels) {
+        const { vector } = this;
+        vector.clear();
+        other.board.readReception(channel.object, at.member, vector);
+        const first = at.life.author;
+        const has = vector.incarnation === at.life.incarnation ? vector.contiguous : 0;
+        const known = this.of(first)[channel.object].common;
+        // Numbers may begin far from 1.
+        const earliest = known.list[0]?.first ?? channel.log.floor;
+        demand(
+          channel.log.floor - 1 <= Math.max(has, earliest - 1),
+          'vector-delivered',
+          () =>
+            `${at.name}, object ${channel.object}: pruned through ${channel.log.floor - 1}; member ${other.member} has ${has}`,
+        );
+      }
+  }
+}
+
+/** Whether all notes of the unit were applied here. */
+function isApplied(at: Instance, object: number, unit: SentUnit): boolean {
+  const { ledger } = at.subjects[object];
+  if (ledger === null) return true;
+  const { words } = unit;
+  for (let i = 0; i < words.length; i += 1 + (words[i] & 0xff)) {
+    if (((words[i] >>> 8) & 0xff) !== NOTE) continue;
+    if (!ledger.received.get(words[i + 1])?.notes.has(words[i + 2])) return false;
+  }
+  return true;
+}
+
+function reportClash(from: Instance, object: number, known: SentUnit, unit: SentUnit, member: number | null): never {
+  const whom = member === null ? '' : ` to member ${member}`;
+  throw new Violation(
+    'unit-cut-once',
+    `${from.name}, object ${object}: sends ${describe(unit)}${whom} where it had sent ${describe(known)}`,
+  );
+}
+
+function describe(unit: SentUnit): string {
+  return `${unit.first}…${unit.first + unit.count - 1} (${unit.words.length} words)`;
+}

@@ -1,0 +1,379 @@
+/**
+ * Lets one plan happen. First the *safety* phase: work and faults, with every promise watched. Then the *liveness* phase: a core
+ * of members is healed, others stay away, and it must converge within a bound that follows from the plan. After quiet, what the
+ * members hold is compared with each other and with what was done.
+ */
+
+import { EPOCH_MS } from '../../shm/clock.js';
+import { messageBytes } from '../../workers/replication/settings.js';
+import { Convergence } from './convergence.js';
+import { EventQueue } from './event-queue.js';
+import { Dissector, type Flight } from './flight.js';
+import { forge } from './forge.js';
+import { CLUSTER_ID, type Host, Instance, LAYOUT_HASH } from './instance.js';
+import { Links } from './links.js';
+import { Model } from './model.js';
+import type { Plan, Step } from './plan.js';
+import { Stream } from './random.js';
+import { demand, Violation } from './violation.js';
+import { Witness } from './witness.js';
+
+/** Members are looked at so often for whether they have come together. */
+const LOOK_MS = 5;
+/** …and go on for so long after they have: nothing may come apart again. */
+const QUIET_KEEPALIVES = 2;
+
+export interface Outcome {
+  readonly violation: Violation | null;
+  /** When it was seen, or when the life was over, in ms of simulated time. */
+  readonly endMs: number;
+  /** How long the core took to converge, and how long it had. */
+  readonly convergedMs: number;
+  readonly allowedMs: number;
+  readonly datagrams: number;
+  readonly operations: number;
+  /** Faults injected and other happenings, by kind. */
+  readonly happened: ReadonlyMap<string, number>;
+  /** The protocol's own counters, summed over all lives of all members. */
+  readonly counters: ReadonlyMap<string, number>;
+}
+
+export class World implements Host {
+  readonly plan: Plan;
+  readonly queue = new EventQueue();
+  readonly model: Model;
+  readonly happenings = new Map<string, number>();
+  /** Present, or last, life of each member. */
+  readonly members: Instance[] = [];
+  readonly links: Links;
+  private readonly all: Instance[] = [];
+  private readonly witness: Witness;
+  private readonly dissector: Dissector;
+  private readonly draw: Stream;
+  private readonly multicast: boolean;
+  private rejectWanted: string | null = null;
+  /** Object whose next new unit of this member is to be lost. */
+  private readonly loseNext = new Map<number, number>();
+  private convergedMs = Number.NaN;
+  private allowedMs = Number.NaN;
+
+  constructor(plan: Plan) {
+    this.plan = plan;
+    this.model = new Model(plan.objects.length);
+    this.draw = new Stream(plan.seed, 'world');
+    this.witness = new Witness(plan.objects.length);
+    this.multicast = plan.settings.transport?.kind === 'multicast';
+    this.links = new Links(plan.seed, plan.members, plan.network, {
+      queue: this.queue,
+      deliver: (flight) => this.members[flight.to].deliver(flight),
+      happened: (what) => this.happened(what),
+    });
+    for (let member = 0; member < plan.members; member++) this.start(member);
+    const bytesMax = messageBytes(this.members[0].settings);
+    this.dissector = new Dissector(plan.members, CLUSTER_ID, LAYOUT_HASH, plan.objects.length, bytesMax);
+    for (const step of plan.steps) this.queue.at(step.at, () => this.begin(step));
+  }
+
+  run(): Outcome {
+    let violation: Violation | null = null;
+    try {
+      while (this.queue.step(this.plan.safetyMs));
+      this.heal();
+      this.converge();
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      violation = error;
+    }
+    return {
+      violation,
+      endMs: this.queue.now,
+      convergedMs: this.convergedMs,
+      allowedMs: this.allowedMs,
+      datagrams: this.links.sent,
+      operations: this.model.operations,
+      happened: this.happenings,
+      counters: this.counters(),
+    };
+  }
+
+  // ——— Phases ———
+
+  private heal(): void {
+    const { core } = this.plan;
+    this.links.heal(core);
+    for (const member of core) {
+      const instance = this.members[member];
+      if (!instance.up) this.start(member);
+      else {
+        instance.resume();
+        instance.slow(0);
+        instance.busy(false);
+        for (const { receive } of instance.subjects) receive.locked = false;
+      }
+    }
+    for (const [member, instance] of this.members.entries()) if (!core.includes(member)) instance.crash();
+  }
+
+  private converge(): void {
+    const { plan, queue, links } = this;
+    const core = plan.core.map((member) => this.members[member]);
+    const convergence = new Convergence(core, this.all, this.model, plan);
+    const healedAt = queue.now;
+    this.allowedMs = convergence.allowedMs(links.roundTripMsMax(plan.core));
+    const end = healedAt + this.allowedMs;
+    while (!convergence.reached()) {
+      demand(
+        queue.now < end,
+        'converges',
+        () => `not within ${this.allowedMs.toFixed(0)} ms: ${convergence.lacking()}`,
+      );
+      const look = Math.min(end, queue.now + LOOK_MS);
+      while (queue.step(look));
+    }
+    this.convergedMs = queue.now - healedAt;
+    const quiet = queue.now + QUIET_KEEPALIVES * this.members[0].settings.keepaliveMs + links.roundTripMsMax(plan.core);
+    while (queue.step(quiet));
+    demand(convergence.reached(), 'converges', () => `came apart again: ${convergence.lacking()}`);
+    convergence.compare();
+  }
+
+  // ——— Steps ———
+
+  private begin(step: Step): void {
+    this.happened(`step ${step.do}`);
+    const { queue, links } = this;
+    const later = (act: () => void): void => queue.after('ms' in step ? step.ms : 0, act);
+    switch (step.do) {
+      case 'work':
+        this.members[step.member].work(step.object, step.count);
+        break;
+      case 'lost-last':
+        this.loseNext.set(step.member, step.object);
+        this.members[step.member].work(step.object, 1);
+        break;
+      case 'cut':
+        links.cut(step.from, step.to, 1);
+        later(() => links.cut(step.from, step.to, -1));
+        break;
+      case 'clog':
+        links.clog(step.from, step.to, 1);
+        later(() => links.clog(step.from, step.to, -1));
+        break;
+      case 'worsen':
+        links.worsen(step.member, step.loss, step.delayMs);
+        later(() => links.worsen(step.member, 0, 0));
+        break;
+      case 'narrow':
+        links.narrow(step.member, step.bytesPerMs);
+        later(() => links.narrow(step.member, 0));
+        break;
+      case 'damage':
+        links.damageRate = step.rate;
+        links.damageHow = step.how;
+        later(() => {
+          links.damageRate = 0;
+        });
+        break;
+      case 'forge':
+        this.forge(step);
+        break;
+      case 'replay':
+        this.replay(step.to, step.count);
+        break;
+      case 'crash':
+        this.crash(step.member, step.downMs);
+        break;
+      default:
+        this.beginAt(this.members[step.member], step, later);
+    }
+  }
+
+  /** Steps that are one process's own. */
+  private beginAt(instance: Instance, step: Step, later: (act: () => void) => void): void {
+    switch (step.do) {
+      case 'slow':
+        instance.slow(step.costMs);
+        later(() => instance.slow(0));
+        break;
+      case 'pause':
+        instance.pause(step.ms);
+        break;
+      case 'busy':
+        instance.busy(true);
+        later(() => instance.busy(false));
+        break;
+      case 'lock': {
+        const { receive } = instance.subjects[step.object];
+        receive.locked = true;
+        later(() => {
+          receive.locked = false;
+        });
+        break;
+      }
+      case 'send-dies':
+        instance.killSender(step.after, step.downMs);
+        break;
+      case 'receive-dies':
+        instance.killReceiver(step.after, step.downMs);
+        break;
+      case 'clock':
+        instance.skewMs += step.stepMs;
+        break;
+      default:
+        throw new Error(`no such step: ${step.do}`);
+    }
+  }
+
+  private start(member: number): void {
+    const wallMs = Date.UTC(2026, 0, 1) + this.queue.now + (this.members[member] ?? this.plan.clocks[member]).skewMs;
+    const incarnation = Math.max(1, Math.trunc(wallMs - EPOCH_MS)) * 2 ** 11 + this.draw.below(2 ** 11);
+    const instance = new Instance(this, member, incarnation);
+    instance.skewMs = (this.members[member] ?? this.plan.clocks[member]).skewMs;
+    this.members[member] = instance;
+    this.all.push(instance);
+    for (const { ledger } of instance.subjects) if (ledger !== null) ledger.mayLack = this.isLate(instance);
+  }
+
+  /** Whether it started when others had been there before. */
+  private isLate(instance: Instance): boolean {
+    return instance.life.author >= this.plan.members;
+  }
+
+  private crash(member: number, downMs: number | null): void {
+    const instance = this.members[member];
+    if (!instance.up) return;
+    instance.crash();
+    if (downMs === null) return;
+    this.queue.after(downMs, () => {
+      if (!this.members[member].up) this.start(member);
+    });
+  }
+
+  private forge({ member, to, what }: Extract<Step, { do: 'forge' }>): void {
+    const victim = this.members[to];
+    if (!victim.up || victim.receiver === null || victim.isPaused || member === to) return;
+    const object = this.draw.below(this.plan.objects.length);
+    const { incarnation } = this.members[member].life;
+    // Of whom nothing was heard yet, nothing can be told to be earlier.
+    if (what === 'incarnation' && !this.witness.hasHeard(victim, member, incarnation)) return;
+    const bytes = forge(what, victim, member, incarnation, object);
+    const before = this.stateOf(victim);
+    this.rejectWanted = what;
+    victim.deliver({ bytes, sender: member, to, object, contents: null });
+    this.rejectWanted = null;
+    demand(
+      this.stateOf(victim) === before,
+      'forgery-refused',
+      () => `${victim.name}: a forged ${what} changed its state`,
+    );
+  }
+
+  /** What a refused message must not change. */
+  private stateOf(instance: Instance): string {
+    return instance.subjects.map((subject) => subject.digest(instance.moment.coarse)).join();
+  }
+
+  private replay(to: number, count: number): void {
+    const played = this.links.played(to);
+    for (let i = 0; i < count && played.length > 0; i++) {
+      this.happened('replayed');
+      this.members[to].deliver(this.draw.pick(played));
+    }
+  }
+
+  // ——— Host ———
+
+  happened(what: string): void {
+    this.happenings.set(what, (this.happenings.get(what) ?? 0) + 1);
+  }
+
+  transmit(from: Instance, bytes: Uint8Array, object: number, to: number): void {
+    let contents: Flight['contents'];
+    try {
+      contents = this.dissector.read(bytes);
+    } catch (error) {
+      throw new Violation('no-crash', `${from.name}: ${(error as Error).message}`);
+    }
+    const origin = this.lifeOf(contents.origin, contents.originIncarnation);
+    demand(origin !== undefined, 'applied-what-was-said', () => `${from.name}: speaks for a life that never was`);
+    this.witness.sent(from, object, to, contents, origin);
+    if (contents.units.length > 0 && this.loseNext.get(from.member) === object) {
+      this.loseNext.delete(from.member);
+      this.happened('last message lost');
+      return;
+    }
+    for (let member = 0; member < this.plan.members; member++)
+      if (member !== from.member && (this.multicast || to === -1 || to === member))
+        this.links.send(from.member, member, object, bytes, contents);
+  }
+
+  beforeReceive(at: Instance, flight: Flight): void {
+    this.witness.before(at, flight);
+  }
+
+  afterReceive(at: Instance, flight: Flight, reject: string | null): void {
+    const { contents } = flight;
+    if (contents === null) {
+      const wanted = this.rejectWanted;
+      demand(
+        reject !== null && (wanted === null || reject === wanted),
+        'forgery-refused',
+        () =>
+          `${at.name}: a message that is ${wanted ?? 'damaged'} was ${reject === null ? 'believed' : `refused for ${reject}`}`,
+      );
+      return;
+    }
+    if (reject !== null) {
+      // An honest message is refused for two reasons only: it is of an earlier life, or speaks of one of ours.
+      demand(reject === 'incarnation', 'forgery-refused', () => `${at.name}: an honest message was refused: ${reject}`);
+      return;
+    }
+    const sender = this.lifeOf(flight.sender, contents.incarnation);
+    const origin = this.lifeOf(contents.origin, contents.originIncarnation);
+    if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);
+    this.checkMemory(at);
+  }
+
+  afterPoll(at: Instance): void {
+    this.checkMemory(at);
+    this.witness.checkPruned(
+      at,
+      this.members.filter((one) => one !== at && one.up && !this.isLate(one)),
+    );
+  }
+
+  alarm(at: Instance, problem: string): void {
+    this.happened('alarm');
+    demand(this.plan.profile === 'silence', 'alarm-expected', () => `${at.name}: ${problem}`);
+  }
+
+  private lifeOf(member: number, incarnation: number): Instance | undefined {
+    return this.all.find((one) => one.member === member && one.life.incarnation === incarnation);
+  }
+
+  private checkMemory(at: Instance): void {
+    const { settings } = at;
+    const objects = this.plan.objects.length;
+    const { sender, receiver } = at;
+    if (sender !== null)
+      demand(
+        sender.heldBytes <= objects * settings.unitLogBytes,
+        'memory-bounded',
+        () => `${at.name}: unit logs overflow`,
+      );
+    if (receiver !== null)
+      demand(
+        receiver.bufferedBytes <= objects * settings.members.length * settings.reorderBytes,
+        'memory-bounded',
+        () => `${at.name}: ${receiver.bufferedBytes} bytes wait for earlier ones`,
+      );
+  }
+
+  private counters(): Map<string, number> {
+    const sums = new Map<string, number>();
+    for (const { counts } of this.all)
+      for (const [name, column] of Object.entries(counts.at))
+        sums.set(name, (sums.get(name) ?? 0) + counts.row[column]);
+    return sums;
+  }
+}
