@@ -88,9 +88,12 @@ function slotsOf(shape: FlowShape): number {
 
 /** Words of shared memory for a table of this shape. Throws when it cannot be indexed. */
 export function flowSlotsWords(shape: FlowShape): number {
-  for (const [name, value] of Object.entries(shape))
+  const { valueWords, ...positive } = shape;
+  for (const [name, value] of Object.entries(positive))
     if (!Number.isInteger(value) || value < 1)
       throw new RangeError(`flow table: ${name} ${value} is not a positive whole number`);
+  if (!Number.isInteger(valueWords) || valueWords < 0)
+    throw new RangeError(`flow table: valueWords ${valueWords} is not a whole number from 0`);
   if (strideOf(shape) > 64)
     throw new RangeError(`flow table: ${shape.keyWords} key and ${shape.valueWords} value words, more than 60`);
   const words = slotsOf(shape) * strideOf(shape);

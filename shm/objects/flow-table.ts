@@ -68,6 +68,7 @@ export interface FlowTableOptions {
   readonly capacity: number;
   /** See `KEY_WORDS_…`; any number of words is possible. */
   readonly keyWords: number;
+  /** 0: what there is to say is in the rank. */
   readonly valueWords: number;
   /** Default `largerValue`. The same at every member; its name is part of the layout hash. */
   readonly winner?: Winner;

@@ -1,0 +1,69 @@
+/**
+ * A site without threads: its data plane is stepped by hand, and its log records are carried to other sites by hand.
+ */
+
+import { Arena, createArena, layoutArena } from '../../../shm/arena.js';
+import { coarseSeconds } from '../../../shm/clock.js';
+import { LogConsumer } from '../../../shm/log.js';
+import { createJournals, Journal } from '../../../shm/objects/journal.js';
+import type { StateObject } from '../../../shm/objects/object.js';
+import { declareChain, type Link, openProcesses, openState } from '../../../workers/chain.js';
+import type { SharedState } from '../../../workers/middlebox.js';
+import { Plane, type PlaneOptions } from './plane.js';
+
+export const INSIDE = 0;
+export const OUTSIDE = 1;
+
+export interface SiteOptions {
+  readonly chain: readonly Link[];
+  readonly member?: number;
+  readonly members?: number;
+  readonly shared?: SharedState;
+  readonly plane?: PlaneOptions;
+}
+
+export class Site {
+  readonly plane: Plane;
+  /** As the worker has them, and as the receive thread. */
+  readonly objects: readonly StateObject[];
+  readonly receiver: readonly StateObject[];
+  private readonly consumer: LogConsumer;
+
+  constructor({ chain, member = 0, members = 1, shared, plane = {} }: SiteOptions) {
+    const declaration = declareChain(chain, shared);
+    const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
+    this.plane = new Plane({ ...plane, metrics: [...declaration.metrics, ...(plane.metrics ?? [])] });
+    const journals = createJournals(2);
+    const place = { memberIndex: member, memberCount: members };
+    const worker = { id: 1, journal: new Journal(journals, 1), log: this.plane.log };
+    this.objects = openState(declaration, arena, worker, place);
+    this.receiver = openState(declaration, arena, { id: 2, journal: new Journal(journals, 2), log: null }, place);
+    this.plane.open(openProcesses(declaration, this.objects, this.plane.context));
+    this.consumer = new LogConsumer(this.plane.logBuffer);
+  }
+
+  pass(...packets: { port: number; frame: Uint8Array }[]): string[] {
+    return this.plane.pass(...packets);
+  }
+
+  later(seconds: number): void {
+    this.plane.nowMs += seconds * 1000;
+  }
+
+  get now(): number {
+    return coarseSeconds(this.plane.nowMs);
+  }
+
+  /** Carries what this site has logged since the last time to others. Returns the number of records. */
+  replicateTo(...others: Site[]): number {
+    let records = 0;
+    const { consumer } = this;
+    while (consumer.next()) {
+      records++;
+      for (const { receiver, now } of others)
+        receiver[consumer.objectId].apply(consumer.op, consumer.words, consumer.at, consumer.length, 0, now);
+    }
+    consumer.release();
+    return records;
+  }
+}
