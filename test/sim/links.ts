@@ -10,7 +10,7 @@ import { Stream } from './random.js';
 const QUEUE_BYTES = 64 << 10;
 /** Datagrams kept to be played again, per recipient. */
 const HISTORY = 4096;
-const TAIL_MS_MAX = 3000;
+const TAIL_MS_MAX = 900;
 
 interface Link {
   readonly delayMs: number;

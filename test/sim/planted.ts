@@ -1,0 +1,229 @@
+/** Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of this. */
+
+import { Lives } from '../../workers/replication/lives.js';
+import { MessageWriter } from '../../workers/replication/message.js';
+import { ReceiveChannel } from '../../workers/replication/receive-channel.js';
+import { Arrival, Reception } from '../../workers/replication/reception.js';
+import { ReorderBuffer } from '../../workers/replication/reorder-buffer.js';
+import { Retransmission } from '../../workers/replication/retransmission.js';
+import { SendChannel } from '../../workers/replication/send-channel.js';
+import { UnitLog } from '../../workers/replication/unit-log.js';
+import { Vectors } from '../../workers/replication/vectors.js';
+import type { Invariant } from './violation.js';
+
+export interface PlantedBug {
+  readonly name: string;
+  /** Which lives show it, and how many of them are enough. */
+  readonly profile: string;
+  readonly lives: number;
+  /** What it may be seen as. */
+  readonly shows: readonly Invariant[];
+  /** Plants it; the result takes it out again. */
+  readonly plant: () => () => void;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: overridden methods are private to the core, which is not to know of this.
+type Method = (this: any, ...args: any[]) => any;
+
+/** Puts `make(original)` in place of a method. */
+function override(type: { readonly prototype: object }, name: string, make: (original: Method) => Method): () => void {
+  const methods = type.prototype as Record<string, Method>;
+  const original = methods[name];
+  if (original === undefined) throw new Error(`there is no method ${name} to plant a bug in`);
+  methods[name] = make(original);
+  return () => {
+    methods[name] = original;
+  };
+}
+
+function both(...planted: readonly (() => void)[]): () => void {
+  return () => {
+    for (const uproot of planted) uproot();
+  };
+}
+
+/** While units are sent again: the log they are of. */
+let resending: UnitLog | null = null;
+
+export const PLANTED: readonly PlantedBug[] = [
+  {
+    name: 'skip a retransmission: that of the latest unit',
+    profile: 'lossy',
+    lives: 10,
+    shows: ['converges'],
+    plant: () =>
+      override(
+        Retransmission,
+        'scan',
+        (scan) =>
+          function (now) {
+            const found = scan.call(this, now);
+            return found > 0 && this.log.load(this.due[found - 1]) === this.log.unsent ? found - 1 : found;
+          },
+      ),
+  },
+  {
+    name: 'apply a unit twice that comes twice',
+    profile: 'lossy',
+    lives: 10,
+    shows: ['applied-once', 'applied-in-order'],
+    plant: () =>
+      override(
+        ReceiveChannel,
+        'takeUnit',
+        (takeUnit) =>
+          function (reader, coarse) {
+            const { first, count, words, recordsAt, recordWords } = reader;
+            if (this.reception.classify(first, first + count - 1) === Arrival.DUPLICATE)
+              this.apply(first, words, recordsAt, recordWords, coarse);
+            return takeUnit.call(this, reader, coarse);
+          },
+      ),
+  },
+  {
+    name: 'accept an old incarnation',
+    profile: 'crash',
+    lives: 20,
+    shows: ['applied-once', 'vector-delivered', 'applied-in-order', 'converges', 'applied-what-was-said'],
+    plant: () => override(Lives, 'believes', () => () => true),
+  },
+  {
+    name: 'let the vector pass a gap',
+    profile: 'lossy',
+    lives: 10,
+    shows: ['vector-delivered'],
+    plant: () =>
+      override(
+        Reception,
+        'add',
+        (add) =>
+          function (first, last) {
+            if (first > this.contiguous + 1) this.advance(last);
+            else add.call(this, first, last);
+          },
+      ),
+  },
+  {
+    name: 'prune a unit before all have it',
+    profile: 'lossy',
+    lives: 10,
+    shows: ['vector-delivered'],
+    plant: () =>
+      override(
+        UnitLog,
+        'prune',
+        (prune) =>
+          function (sequence, wordsMax) {
+            return prune.call(this, sequence + 2, wordsMax);
+          },
+      ),
+  },
+  {
+    name: 'take a round trip from a retransmission',
+    profile: 'lossy',
+    lives: 10,
+    shows: ['round-trip-true'],
+    plant: () =>
+      both(
+        override(
+          SendChannel,
+          'retransmit',
+          (retransmit) =>
+            function (now, outlet) {
+              resending = this.log;
+              try {
+                return retransmit.call(this, now, outlet);
+              } finally {
+                resending = null;
+              }
+            },
+        ),
+        override(
+          MessageWriter,
+          'begin',
+          (begin) =>
+            function (into, object, datagram, nowMs) {
+              resending?.load(resending.head);
+              begin.call(this, into, object, datagram, resending?.sentAt ?? nowMs);
+            },
+        ),
+      ),
+  },
+  {
+    name: 'apply at once what is to wait for its turn',
+    profile: 'lossy',
+    lives: 20,
+    shows: ['applied-in-order'],
+    plant: () =>
+      override(
+        ReceiveChannel,
+        'takeUnit',
+        (takeUnit) =>
+          function (reader, coarse) {
+            this.reorder = null;
+            return takeUnit.call(this, reader, coarse);
+          },
+      ),
+  },
+  {
+    name: 'lose a unit that waits for its turn',
+    profile: 'lossy',
+    lives: 20,
+    shows: ['applied-in-order', 'vector-delivered'],
+    plant: () =>
+      override(
+        ReorderBuffer,
+        'add',
+        (add) =>
+          function (...unit) {
+            return this.units > 0 || add.call(this, ...unit);
+          },
+      ),
+  },
+  {
+    name: 'claim, after a receive thread died, what was waiting in it',
+    profile: 'threads',
+    lives: 20,
+    shows: ['applied-in-order', 'vector-delivered'],
+    plant: () => override(Reception, 'forgetRanges', () => () => {}),
+  },
+  {
+    name: 'acknowledge what was locked',
+    profile: 'narrow',
+    lives: 20,
+    shows: ['vector-delivered', 'applied-in-order', 'equal-to-model'],
+    plant: () =>
+      override(
+        ReceiveChannel,
+        'apply',
+        (apply) =>
+          function (...unit) {
+            apply.call(this, ...unit);
+            return true;
+          },
+      ),
+  },
+  {
+    name: 'give a number twice after a send thread died',
+    profile: 'threads',
+    lives: 20,
+    shows: ['unit-cut-once'],
+    plant: () =>
+      override(
+        UnitLog,
+        'open',
+        (open) =>
+          function () {
+            open.call(this);
+            if (this.units > 0) this.nextSequence--;
+          },
+      ),
+  },
+  {
+    name: 'take what a former life acknowledged for the present one’s',
+    profile: 'crash',
+    lives: 20,
+    shows: ['vector-delivered'],
+    plant: () => override(Vectors, 'forget', () => () => {}),
+  },
+];
