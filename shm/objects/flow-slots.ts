@@ -4,7 +4,7 @@
  *
  *     slot     lock word, generation, expires, tag and rank, key, value…, rounded up to a power of two words
  *     lock     version (16) | state (8) | writer that holds the lock (8)
- *     tag      24 bits of the key's hash | rank (8)
+ *     tag      24 bits of the key's hash | withheld (1) | rank (7)
  *
  * Open addressing with linear probing from the key's home slot. There are at least twice as many slots as entries meant to
  * be held, so that of all windows of `WINDOW` slots none is ever full in practice: at half load the chance of a run of 64
@@ -15,6 +15,7 @@
  * | EMPTY   | ends         | → GONE by `vacate`, under the home's and the slot's lock                           |
  * | USED    | compares     | → GONE by `vacate`, once expired for the guard; → GONE and back by `hide`          |
  * | GONE    | goes on      | → USED by `put`; → EMPTY by `tidy`, only when the next slot is EMPTY               |
+ * | EVICTED | goes on      | USED → EVICTED by `evict`; → GONE by `put` or `tidy`, the guard after that         |
  *
  * **Insertion.** A key is inserted under the lock of its home slot, after a search under that lock: so no key is ever
  * twice in the table. The slot itself is then locked too (its home may be elsewhere). A search ends at the first EMPTY
@@ -33,6 +34,11 @@
  * **Forgetting.** An entry is *over* once expired for `CLOCK_SKEW_GUARD_S`: nobody counts on it. Where an expiry can move back
  * (with a rank, or a new generation), it is kept for `rememberedS` all the same, for what it says of late records
  * (clock.ts); unless a key finds no other slot.
+ *
+ * **Evicting** takes a half-open entry away before its time (half-open.ts). A reader may have found it just before and still use
+ * the slot: so the slot keeps its words, and is nobody else's until the guard is over, as if the entry had expired then.
+ *
+ * **Withheld** is an entry of this instance alone, of rank 0: no record told it to others.
  *
  * **Reads take no lock.** A reader loads the lock word first and then the rest; a writer that gives a slot to another key
  * first takes the state away from USED, then changes the words, then sets USED again: with x86-64's ordering (TSO) a
@@ -59,13 +65,16 @@ const KEY = HEAD.words;
 const EMPTY = 0;
 const USED = 1;
 const GONE = 2;
+const EVICTED = 3;
 const STATE_SHIFT = 8;
 const VERSION_STEP = 1 << 16;
 
 /** Slots a key may lie in, from its home on. */
 export const WINDOW = 64;
-/** A rank is a byte beside the tag. */
-export const MAX_RANK = 0xff;
+/** A rank is 7 bits beside the tag. */
+export const MAX_RANK = 0x7f;
+/** Added to rank 0 in `put` and `update`: the entry is withheld. Larger than any rank. */
+export const WITHHELD = 0x80;
 /** `acquire` met a lock that was not let go in time. */
 export const CONTENDED = -2;
 /** Tries of `read` while a writer has the slot. */
@@ -213,7 +222,28 @@ export class FlowSlots {
   }
 
   rank(slot: number): number {
+    return this.words[this.base + (slot << this.shift) + RANK] & MAX_RANK;
+  }
+
+  /** The rank, or `WITHHELD`. */
+  standing(slot: number): number {
     return this.words[this.base + (slot << this.shift) + RANK] & 0xff;
+  }
+
+  /** Whether an entry's content was told to others, as far as it is not others' who told it. */
+  isTold(slot: number): boolean {
+    return this.standing(slot) < WITHHELD;
+  }
+
+  /** Whether the slot has an entry that may be evicted. */
+  isHalfOpen(slot: number): boolean {
+    return this.isUsed(slot) && this.rank(slot) === 0;
+  }
+
+  /** Whether the slot has an entry, or one that was evicted and may still be in use. */
+  isOccupied(slot: number): boolean {
+    const state = this.state(slot);
+    return state === USED || state === EVICTED;
   }
 
   key(slot: number, i: number): number {
@@ -238,7 +268,7 @@ export class FlowSlots {
       if (((before >>> STATE_SHIFT) & 0xff) !== USED) return false;
       out[outAt] = words[at + GENERATION];
       out[outAt + 1] = words[at + EXPIRES];
-      out[outAt + 2] = words[at + RANK] & 0xff;
+      out[outAt + 2] = words[at + RANK] & MAX_RANK;
       for (let j = 0; j < count; j++) out[outAt + 3 + j] = words[at + KEY + j];
       if (Atomics.load(words, at + LOCK) === before) return true;
     }
@@ -395,7 +425,7 @@ export class FlowSlots {
     return slot === NONE ? this.lockFree(tx, home, now, CLOCK_SKEW_GUARD_S) : slot;
   }
 
-  /** Locks a slot without an entry, or with one expired for `overS`. */
+  /** Locks a slot without an entry, or with one expired for `overS`, or evicted for the guard. */
   private lockFree(tx: Transaction, home: number, now: number, overS: number): number {
     let slot = home;
     for (let i = 0; i < WINDOW; i++) {
@@ -414,7 +444,9 @@ export class FlowSlots {
   }
 
   private isFree(slot: number, now: number, overS: number): boolean {
-    return !this.isUsed(slot) || this.expires(slot) + overS <= now;
+    const state = this.state(slot);
+    if (state === EVICTED) return this.isOver(slot, now);
+    return state !== USED || this.expires(slot) + overS <= now;
   }
 
   /** Whether no slot from `home` to the one before `slot` is EMPTY. Downwards: see the head of this file. */
@@ -443,7 +475,18 @@ export class FlowSlots {
     tx.setForGood(at, this.nextVersion(at) | (GONE << STATE_SHIFT));
   }
 
-  /** Gives a locked slot that was hidden or vacated its entry, without the value words: they are set before, through `wordOf`. */
+  /** Takes a locked slot's entry away for good before its time: for readers it has expired at `now`. */
+  evict(tx: Transaction, slot: number, now: number): void {
+    const at = this.lockOf(slot);
+    tx.set(at - LOCK + EXPIRES, now);
+    // Undone by a death, the expiry comes back, and the slot is kept the longer.
+    tx.setForGood(at, this.nextVersion(at) | (EVICTED << STATE_SHIFT));
+  }
+
+  /**
+   * Gives a locked slot that was hidden or vacated its entry, without the value words: they are set before, through `wordOf`.
+   * `standing`: its rank, or `WITHHELD`.
+   */
   put(
     tx: Transaction,
     slot: number,
@@ -451,23 +494,23 @@ export class FlowSlots {
     key: Int32Array,
     keyAt: number,
     generation: number,
-    rank: number,
+    standing: number,
     expires: number,
   ): void {
     const at = this.base + (slot << this.shift);
     tx.set(at + GENERATION, generation);
     tx.set(at + EXPIRES, expires);
-    tx.set(at + RANK, ((hash >>> 8) << 8) | rank);
+    tx.set(at + RANK, ((hash >>> 8) << 8) | standing);
     for (let i = 0; i < this.keyWords; i++) tx.set(at + KEY + i, key[keyAt + i]);
     this.setState(tx, slot, USED);
   }
 
   /** Changes what a locked slot's entry says of its life. */
-  update(tx: Transaction, slot: number, generation: number, rank: number, expires: number): void {
+  update(tx: Transaction, slot: number, generation: number, standing: number, expires: number): void {
     const at = this.base + (slot << this.shift);
     if (this.words[at + GENERATION] !== generation) tx.set(at + GENERATION, generation);
     if (this.words[at + EXPIRES] !== expires) tx.set(at + EXPIRES, expires);
-    if ((this.words[at + RANK] & 0xff) !== rank) tx.set(at + RANK, (this.words[at + RANK] & ~0xff) | rank);
+    if (this.standing(slot) !== standing) tx.set(at + RANK, (this.words[at + RANK] & ~0xff) | standing);
     this.setState(tx, slot, USED);
   }
 
@@ -482,9 +525,15 @@ export class FlowSlots {
 
   /**
    * Makes a slot that is GONE, and those GONE before it, EMPTY again, if the slot after it is: so searches stay short. Never
-   * waits for a lock.
+   * waits for a lock. A slot evicted for the guard by `now` is GONE first.
    */
-  tidy(tx: Transaction, slot: number): void {
+  tidy(tx: Transaction, slot: number, now = 0): void {
+    if (this.state(slot) === EVICTED && this.isOver(slot, now)) {
+      tx.begin();
+      if (tx.tryLock(this.lockOf(slot)) && this.state(slot) === EVICTED && this.isOver(slot, now))
+        this.vacate(tx, slot);
+      tx.commit();
+    }
     for (let i = 0; i < WINDOW; i++) {
       if (this.state(slot) !== GONE) return;
       const next = (slot + 1) & this.mask;
@@ -524,6 +573,7 @@ export class FlowSlots {
   /** Whether `sweep`'s caller has something to do here: an entry to forget, or a slot to make EMPTY. */
   isWaste(slot: number, now: number, urgent = false): boolean {
     const state = this.state(slot);
-    return state === GONE || (state === USED && this.isForgettable(slot, now, urgent));
+    if (state === USED) return this.isForgettable(slot, now, urgent);
+    return state === GONE || (state === EVICTED && this.isOver(slot, now));
   }
 }

@@ -13,6 +13,9 @@
  * as every record reaches each of them within `DELIVERY_S_MAX`, and no table is full; past that, one may show what
  * the others have forgotten, until its expiry. A full table forgets `CLOCK_SKEW_GUARD_S` after the expiry.
  *
+ * Entries of rank 0 are *half-open*: they have a quota, give way to others, and not each of them is told: half-open.ts. An entry
+ * that is to stay until its expiry begins with rank 1.
+ *
  * Layout and the safety of reads without locks: flow-slots.ts. An operation is one log record, applied whole or not at
  * all, also when the thread dies in it: transaction.ts.
  *
@@ -24,46 +27,23 @@ import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
-import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK } from './flow-slots.js';
+import { FLOW_PUT, isLife, joinFlow, LIFE, largerValue, type Winner } from './flow-record.js';
+import { FlowRefusal } from './flow-refusal.js';
+import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
+import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import type { Journal } from './journal.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
+
+export { FLOW_PUT, largerValue, type Winner } from './flow-record.js';
+export { FlowRefusal };
 
 /** Key sizes of the flows one meets, in words. */
 export const KEY_WORDS_IPV4_ENDPOINT = 2;
 export const KEY_WORDS_IPV4_FIVE_TUPLE = 4;
 export const KEY_WORDS_IPV6_FIVE_TUPLE = 10;
 
-/**
- * Decides between two values of one key at equal generation and rank: whether the one at `candidate[candidateAt …]` replaces
- * the one at `current[currentAt …]`, both of `words` words. Must be a strict total order on values (else instances differ for
- * ever), and must not change its arguments. Called under the entry's lock: keep it short.
- */
-export type Winner = (
-  candidate: Int32Array,
-  candidateAt: number,
-  current: Int32Array,
-  currentAt: number,
-  words: number,
-) => boolean;
-
-/** The default rule: the numerically larger value, as unsigned words, the first word first. */
-export function largerValue(
-  candidate: Int32Array,
-  candidateAt: number,
-  current: Int32Array,
-  currentAt: number,
-  words: number,
-): boolean {
-  for (let i = 0; i < words; i++) {
-    const a = candidate[candidateAt + i] >>> 0;
-    const b = current[currentAt + i] >>> 0;
-    if (a !== b) return a > b;
-  }
-  return false;
-}
-
-export interface FlowTableOptions {
+export interface FlowTableOptions extends HalfOpenOptions {
   /** Entries held at most. */
   readonly capacity: number;
   /** See `KEY_WORDS_…`; any number of words is possible. */
@@ -74,37 +54,36 @@ export interface FlowTableOptions {
   readonly winner?: Winner;
 }
 
-/** Why `add` returned `NONE`. */
-export const FlowRefusal = { NONE: 0, TABLE_FULL: 1, LOG_FULL: 2, CONTENDED: 3 } as const;
-export type FlowRefusal = (typeof FlowRefusal)[keyof typeof FlowRefusal];
-
-/** The one operation in the log. */
-export const FLOW_PUT = 1;
-
 /** Entries are walked over, not searched for. */
 const NO_SECRET = new Int32Array(2);
 
 /** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
-const COUNTS = struct({ inserted: LINE, reclaimed: 1, tableFull: 1, logFull: 1, contended: 1, malformed: 1 });
+const COUNTS = struct({
+  inserted: LINE,
+  reclaimed: 1,
+  tableFull: 1,
+  logFull: 1,
+  contended: 1,
+  malformed: 1,
+  halfOpen: HALF_OPEN_COUNTS.words,
+});
 
-/** A record's words after its key. */
-const LIFE = struct({ generation: 1, rank: 1, expires: 1 });
-
-/** An expiry or generation further ahead than this (a year) is no honest record's. */
-const FUTURE_S_MAX = 366 * 86_400;
 /** Slots looked at for waste with every new entry; with twice as many slots as entries, the table in capacity / 2 adds. */
 const SWEEP_SLOTS = 4;
 const SWEEP_SLOTS_FULL = 512;
+/** An outcome of a try: the slot has an entry that others know of, so they are to be told what becomes of it. */
+const KNOWN_TO_OTHERS = -3;
 
 export function flowTable(options: FlowTableOptions): StateDefinition<FlowTable> {
   const { capacity, keyWords, valueWords, winner = largerValue } = options;
   const shape = { capacity, keyWords, valueWords };
   const words = COUNTS.words + flowSlotsWords(shape);
+  const limits = halfOpenLimits(capacity, options);
   return {
     kind: 'flow-table',
     parameters: { ...shape, winner: winner.name },
     bytes: words * BYTES_PER_WORD,
-    open: (context) => new FlowTable(context, shape, winner),
+    open: (context) => new FlowTable(context, shape, limits, winner),
   };
 }
 
@@ -120,6 +99,7 @@ export class FlowTable implements StateObject {
   private readonly recordWords: number;
   private readonly words: Int32Array;
   private readonly slots: FlowSlots;
+  private readonly halfOpen: HalfOpen;
   private readonly winner: Winner;
   private readonly transaction: Transaction | null;
   /** An entry as `FlowSlots.read` gives it, and the joined record of an operation under way. */
@@ -127,7 +107,12 @@ export class FlowTable implements StateObject {
   private readonly joined: Int32Array;
   private sweepCursor = 0;
 
-  constructor({ id, region, secret, writer }: OpenContext, shape: FlowShape, winner: Winner) {
+  constructor(
+    { id, region, secret, writer, stripes = 1 }: OpenContext,
+    shape: FlowShape,
+    limits: Required<HalfOpenOptions>,
+    winner: Winner,
+  ) {
     this.id = id;
     this.capacity = shape.capacity;
     this.keyWords = shape.keyWords;
@@ -135,6 +120,7 @@ export class FlowTable implements StateObject {
     this.recordWords = shape.keyWords + LIFE.words + shape.valueWords;
     this.words = region.i32();
     this.slots = new FlowSlots(this.words, COUNTS.words, shape, secret, REMEMBERED_S);
+    this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.slots, limits, stripes, () => true);
     this.winner = winner;
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     this.entry = new Int32Array(this.recordWords);
@@ -202,10 +188,12 @@ export class FlowTable implements StateObject {
     expires: number,
   ): number {
     this.refusal = FlowRefusal.NONE;
+    let told = rank !== 0 || this.halfOpen.mayTell(now, false);
     for (let tries = 1; ; tries++) {
-      const slot = this.tryAdd(hash, key, keyAt, value, valueAt, rank, now, expires);
-      if (slot !== CONTENDED) return slot;
-      if (!tryAgain(tries, false)) return this.refuse(FlowRefusal.CONTENDED);
+      const slot = this.tryAdd(hash, key, keyAt, value, valueAt, rank, now, expires, told);
+      if (slot === KNOWN_TO_OTHERS) told = true;
+      else if (slot !== CONTENDED) return slot;
+      else if (!tryAgain(tries, false)) return this.refuse(FlowRefusal.CONTENDED);
     }
   }
 
@@ -217,8 +205,12 @@ export class FlowTable implements StateObject {
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
     const slots = this.slots;
-    if (rank <= slots.rank(slot) && now + timeout - slots.expires(slot) <= timeout >>> 3) return true;
-    return this.change(slot, rank, now, timeout, null, 0);
+    const standing = slots.standing(slot);
+    const little = now + timeout - slots.expires(slot) <= timeout >>> 3;
+    if (standing < WITHHELD)
+      return (rank <= standing && little) || this.change(slot, rank, now, timeout, null, 0, true);
+    const told = rank !== 0 || this.halfOpen.mayTell(now, true);
+    return (!told && little) || this.change(slot, rank, now, timeout, null, 0, told);
   }
 
   /**
@@ -227,7 +219,8 @@ export class FlowTable implements StateObject {
    * to carry it with them, or whoever sends the packets could make an entry live for ever.
    */
   renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
-    return this.change(slot, rank, now, timeout, value, valueAt);
+    const told = rank !== 0 || this.slots.isTold(slot) || this.halfOpen.mayTell(now, true);
+    return this.change(slot, rank, now, timeout, value, valueAt, told);
   }
 
   /**
@@ -252,9 +245,10 @@ export class FlowTable implements StateObject {
     rank: number,
     now: number,
     expires: number,
+    told: boolean,
   ): number {
-    const { slots, tx } = this;
-    const at = tx.beginLogged(FLOW_PUT, this.recordWords);
+    const { slots, tx, halfOpen } = this;
+    const at = this.begin(told);
     if (at === NONE) return this.refuse(FlowRefusal.LOG_FULL);
     const slot = slots.acquire(tx, hash, key, keyAt, now);
     if (slot < 0) {
@@ -266,17 +260,43 @@ export class FlowTable implements StateObject {
       tx.abort();
       return slot;
     }
-    const fresh = !slots.isUsed(slot);
-    if (fresh && this.used >= this.capacity) {
+    if (!told && known && slots.isTold(slot)) {
       tx.abort();
-      return this.sweep(now, SWEEP_SLOTS_FULL, true) > 0 ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
+      return KNOWN_TO_OTHERS;
+    }
+    if (!slots.isUsed(slot) && this.used >= this.capacity) {
+      tx.abort();
+      return this.makeRoom(hash, now) ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
+    }
+    if (rank === 0 && !slots.isHalfOpen(slot) && !halfOpen.hasRoom()) {
+      tx.abort();
+      return this.evict(hash, now) ? CONTENDED : this.refuse(FlowRefusal.HALF_OPEN);
     }
     const generation = known ? Math.max(slots.generation(slot) + 1, now) : now;
-    this.put(slot, hash, key, keyAt, generation, rank, Math.max(expires, generation), value, valueAt);
-    this.record(at, slot);
+    const standing = told ? rank : WITHHELD;
+    this.put(slot, hash, key, keyAt, generation, standing, Math.max(expires, generation), value, valueAt);
+    if (told) this.record(at, slot);
     tx.commit();
     this.sweep(now, SWEEP_SLOTS);
     return slot;
+  }
+
+  /** Starts an operation, with room for its record if others are told. `NONE`: the log has none. */
+  private begin(told: boolean): number {
+    if (told) return this.tx.beginLogged(FLOW_PUT, this.recordWords);
+    this.tx.begin();
+    return 0;
+  }
+
+  /** The table is full: forgets what is over, or else puts a half-open entry out. */
+  private makeRoom(hash: number, now: number): boolean {
+    return this.sweep(now, SWEEP_SLOTS_FULL, true) > 0 || this.evict(hash, now);
+  }
+
+  private evict(hash: number, now: number): boolean {
+    const evicted = this.halfOpen.evict(this.tx, hash, now);
+    if (evicted) this.count(COUNTS.at.reclaimed);
+    return evicted;
   }
 
   private change(
@@ -286,16 +306,18 @@ export class FlowTable implements StateObject {
     timeout: number,
     value: Int32Array | null,
     valueAt: number,
+    told: boolean,
   ): boolean {
     const { slots, tx } = this;
-    const at = tx.beginLogged(FLOW_PUT, this.recordWords);
+    const at = this.begin(told);
     if (at === NONE) {
       this.count(COUNTS.at.logFull);
       return false;
     }
     // One try: the next packet of the flow will ask again.
     const locked = tx.lock(slots.lockOf(slot));
-    if (!locked || !slots.isUsed(slot) || slots.expires(slot) <= now) {
+    const standing = slots.standing(slot);
+    if (!locked || !slots.isUsed(slot) || slots.expires(slot) <= now || (!told && standing !== WITHHELD)) {
       tx.abort();
       if (!locked) this.count(COUNTS.at.contended);
       return false;
@@ -307,10 +329,12 @@ export class FlowTable implements StateObject {
     }
     const before = slots.rank(slot);
     const grown = value !== null || rank > before;
+    const after = grown ? rank : before;
     const expires = Math.max(now + timeout, grown ? generation : slots.expires(slot));
-    slots.update(tx, slot, generation, grown ? rank : before, expires);
+    slots.update(tx, slot, generation, told ? after : WITHHELD, expires);
     if (value !== null) this.setValue(slot, value, valueAt);
-    this.record(at, slot);
+    if (told) this.record(at, slot);
+    this.halfOpen.moved(before, after);
     tx.commit();
     return true;
   }
@@ -321,12 +345,13 @@ export class FlowTable implements StateObject {
     key: Int32Array,
     keyAt: number,
     generation: number,
-    rank: number,
+    standing: number,
     expires: number,
     value: Int32Array,
     valueAt: number,
   ): void {
     const { slots, tx } = this;
+    this.halfOpen.moved(slots.isUsed(slot) ? slots.rank(slot) : NONE, standing & MAX_RANK);
     if (slots.holds(slot, key, keyAt)) slots.hide(tx, slot);
     else {
       const taken = slots.isUsed(slot);
@@ -335,7 +360,7 @@ export class FlowTable implements StateObject {
       this.count(COUNTS.at.inserted);
     }
     this.setValue(slot, value, valueAt);
-    slots.put(tx, slot, hash, key, keyAt, generation, rank, expires);
+    slots.put(tx, slot, hash, key, keyAt, generation, standing, expires);
   }
 
   private setValue(slot: number, value: Int32Array, valueAt: number): void {
@@ -361,23 +386,28 @@ export class FlowTable implements StateObject {
       tx.begin();
       reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isForgettable(slot, now, urgent);
       if (reclaimed) {
+        this.halfOpen.moved(slots.rank(slot), NONE);
         slots.vacate(tx, slot);
         this.count(COUNTS.at.reclaimed);
         tx.commit();
       } else tx.abort();
     }
-    slots.tidy(tx, slot);
+    slots.tidy(tx, slot, now);
     return reclaimed;
   }
 
   // ——— Replication ———
 
   apply(op: number, words: Int32Array, at: number, length: number, _origin: number, now: number): Applied {
-    if (op !== FLOW_PUT || length !== this.recordWords || !this.isHonest(words, at, now)) {
+    if (op !== FLOW_PUT || length !== this.recordWords || !isLife(words, at + this.keyWords, now)) {
       this.count(COUNTS.at.malformed);
       return Applied.MALFORMED;
     }
     const hash = this.slots.hash(words, at);
+    if (!this.hasRoomFor(hash, words, at, now)) {
+      this.halfOpen.refused();
+      return Applied.FULL;
+    }
     for (let tries = 1; ; tries++) {
       const applied = this.tryApply(hash, words, at, now);
       if (applied !== CONTENDED) return applied;
@@ -388,12 +418,11 @@ export class FlowTable implements StateObject {
     }
   }
 
-  private isHonest(words: Int32Array, at: number, now: number): boolean {
-    const life = at + this.keyWords;
-    const generation = words[life + LIFE.at.generation];
-    const rank = words[life + LIFE.at.rank];
-    const expires = words[life + LIFE.at.expires];
-    return generation > 0 && generation <= expires && rank >= 0 && rank <= MAX_RANK && expires - now <= FUTURE_S_MAX;
+  /** Whether there is room for a record's entry within the quota, if it is half-open; room is made. */
+  private hasRoomFor(hash: number, words: Int32Array, at: number, now: number): boolean {
+    const { slots, halfOpen } = this;
+    if (words[at + this.keyWords + LIFE.at.rank] !== 0 || halfOpen.hasRoom()) return true;
+    return slots.find(hash, words, at) !== NONE || this.evict(hash, now);
   }
 
   private tryApply(hash: number, words: Int32Array, at: number, now: number): Applied | typeof CONTENDED {
@@ -402,7 +431,8 @@ export class FlowTable implements StateObject {
     const expires = words[life + LIFE.at.expires];
     tx.begin();
     const slot = slots.acquire(tx, hash, words, at, now);
-    const known = slot >= 0 && slots.holds(slot, words, at);
+    // One that is withheld is not known to those who told the record: it gives way.
+    const known = slot >= 0 && slots.holds(slot, words, at) && slots.isTold(slot);
     const forgotten = expires + REMEMBERED_S <= now;
     if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
       tx.abort();
@@ -418,7 +448,7 @@ export class FlowTable implements StateObject {
       // The record, joined with what there is, if that makes a difference.
       let differs = false;
       try {
-        differs = this.join(joined, 0, entry, 0);
+        differs = joinFlow(joined, 0, entry, 0, keyWords, this.valueWords, this.winner);
       } catch (error) {
         tx.abort(); // the winner rule is the user's, and may throw
         throw error;
@@ -454,33 +484,13 @@ export class FlowTable implements StateObject {
     return entry;
   }
 
-  /**
-   * Joins record `b` into record `a` of the same key. Returns whether the join differs from `b`.
-   */
-  private join(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
-    const aLife = aAt + this.keyWords;
-    const bLife = bAt + this.keyWords;
-    const { generation: GENERATION, rank: RANK, expires: EXPIRES } = LIFE.at;
-    const order = a[aLife + GENERATION] - b[bLife + GENERATION] || a[aLife + RANK] - b[bLife + RANK];
-    if (order > 0) return true;
-    if (order < 0) {
-      for (let i = 0; i < this.recordWords; i++) a[aAt + i] = b[bAt + i];
-      return false;
-    }
-    const later = a[aLife + EXPIRES] > b[bLife + EXPIRES];
-    if (!later) a[aLife + EXPIRES] = b[bLife + EXPIRES];
-    const wins = this.winner(a, aLife + LIFE.words, b, bLife + LIFE.words, this.valueWords);
-    if (!wins) for (let i = 0; i < this.valueWords; i++) a[aLife + LIFE.words + i] = b[bLife + LIFE.words + i];
-    return later || wins;
-  }
-
   coalesceKey(_op: number, words: Int32Array, at: number, _length: number): number {
     return this.slots.hash(words, at);
   }
 
   coalesce(_op: number, words: Int32Array, earlier: number, later: number, _length: number): boolean {
     for (let i = 0; i < this.keyWords; i++) if (words[earlier + i] !== words[later + i]) return false;
-    this.join(words, earlier, words, later);
+    joinFlow(words, earlier, words, later, this.keyWords, this.valueWords, this.winner);
     return true;
   }
 
@@ -498,7 +508,7 @@ export class FlowTable implements StateObject {
     const life = keyWords;
     let changed = 0;
     for (let slot = 0; slot < theirs.slots; slot++) {
-      if (!theirs.isUsed(slot) || !theirs.read(slot, entry, 0)) continue;
+      if (!theirs.isUsed(slot) || !theirs.isTold(slot) || !theirs.read(slot, entry, 0)) continue;
       record.set(entry.subarray(LIFE.words));
       record.copyWithin(life + LIFE.words, life, life + valueWords);
       record[life + LIFE.at.generation] = entry[0];
@@ -520,18 +530,23 @@ export class FlowTable implements StateObject {
    * value words. The array is used again.
    */
   forEach(now: number, see: (entry: Int32Array) => void): void {
+    this.walk(now, false, see);
+  }
+
+  private walk(now: number, toldOnly: boolean, see: (entry: Int32Array) => void): void {
     const { slots, entry } = this;
     for (let slot = 0; slot < slots.slots; slot++)
-      if (slots.isUsed(slot) && slots.read(slot, entry, 0) && entry[1] > now) see(entry);
+      if (slots.isUsed(slot) && !(toldOnly && !slots.isTold(slot)) && slots.read(slot, entry, 0) && entry[1] > now)
+        see(entry);
   }
 
   /**
-   * Over every entry that has not expired by `now`. Instances that hold the same agree, if they ask at the same `now`;
-   * when an entry's expiry lies between two askings, they may not.
+   * Over every entry that has not expired by `now` and is not withheld. Instances that hold the same agree, if they ask at the
+   * same `now`; when an entry's expiry lies between two askings, or half-open entries were put out, they may not.
    */
   digest(now = coarseSeconds(Date.now())): string {
     const digest = new ContentDigest();
-    this.forEach(now, (entry) => digest.add(entry));
+    this.walk(now, true, (entry) => digest.add(entry));
     return digest.toString();
   }
 
@@ -545,6 +560,7 @@ export class FlowTable implements StateObject {
       contended: this.words[COUNTS.at.contended],
       malformed: this.words[COUNTS.at.malformed],
       reclaimed: this.words[COUNTS.at.reclaimed],
+      ...this.halfOpen.describe(),
     };
   }
 
@@ -571,6 +587,7 @@ export class FlowTable implements StateObject {
   private refuse(reason: FlowRefusal): typeof NONE {
     this.refusal = reason;
     if (reason === FlowRefusal.TABLE_FULL) this.count(COUNTS.at.tableFull);
+    else if (reason === FlowRefusal.HALF_OPEN) this.halfOpen.refused();
     else if (reason === FlowRefusal.LOG_FULL) this.count(COUNTS.at.logFull);
     else if (reason === FlowRefusal.CONTENDED) this.count(COUNTS.at.contended);
     return NONE;

@@ -16,7 +16,8 @@ import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
 import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
-import { CONTENDED, type FlowSlots } from './flow-slots.js';
+import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
+import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import type { Journal } from './journal.js';
 import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
 import { NatMerge } from './nat-merge.js';
@@ -43,23 +44,34 @@ export const Refusal = {
   CONTENDED: 4,
   /** The protocol has no ports or identifiers. */
   UNSUPPORTED: 5,
+  /** The quota of half-open bindings is full, and none could be put out. */
+  HALF_OPEN: 6,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
-export const REFUSAL_NAMES = ['none', 'exhausted', 'table full', 'log full', 'contended', 'unsupported'] as const;
+export const REFUSAL_NAMES = [
+  'none',
+  'exhausted',
+  'table full',
+  'log full',
+  'contended',
+  'unsupported',
+  'half-open quota full',
+] as const;
 
 /** The one operation in the log. */
 export const NAT_BIND = 1;
 
 /** Slots looked at for waste with every new binding; with twice as many slots as flows, the table in capacity / 2 adds. */
 const SWEEP_SLOTS = 4;
-const SWEEP_SLOTS_FULL = 512;
+/** An outcome of a try: others know of the key's binding, so they are to be told what becomes of it. */
+const KNOWN_TO_OTHERS = -3;
 
 /** The key's second word: raw internal port (or ICMP identifier) and IP protocol. */
 export function portAndProtocol(port: number, protocol: number): number {
   return (port & 0xffff) | (protocol << 16);
 }
 
-export interface NatBindingOptions {
+export interface NatBindingOptions extends HalfOpenOptions {
   /** External addresses, raw words. */
   readonly addresses: readonly number[];
   /** Bindings held at most. */
@@ -114,12 +126,13 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
     throw new RangeError(
       `bindings for ${flows} flows and ${addresses.length} addresses need ${words * BYTES_PER_WORD} bytes, more than 4 GiB`,
     );
+  const limits = halfOpenLimits(flows, options);
   const resolved = { addresses: [...addresses], flows, portRange: { first, last }, allocation };
   return {
     kind: 'nat-binding',
     parameters: resolved,
     bytes: words * BYTES_PER_WORD,
-    open: (context) => new NatBinding(context, resolved, places),
+    open: (context) => new NatBinding(context, { ...resolved, ...limits }, places),
   };
 }
 
@@ -141,7 +154,7 @@ export class NatBinding implements StateObject {
     const leased = options.allocation === 'leased';
     this.id = context.id;
     this.capacity = options.flows;
-    this.tables = new NatTables(context, options.flows, places);
+    this.tables = new NatTables(context, options.flows, places, options);
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
     this.places = places;
@@ -248,12 +261,14 @@ export class NatBinding implements StateObject {
   add(hash: number, address: number, portAndProtocol: number, now: number, expires: number): number {
     this.refusal = Refusal.NONE;
     if (protocolIndex(portAndProtocol >>> 16) === NONE) return this.refuse(Refusal.UNSUPPORTED);
+    let told = this.tables.halfOpen.mayTell(now, false);
     for (let tries = 1; ; tries++) {
       this.tables.key[0] = address;
       this.tables.key[1] = portAndProtocol;
-      const slot = this.tryAdd(hash, now, expires);
-      if (slot !== CONTENDED) return slot;
-      if (!tryAgain(tries, false)) return this.refuse(Refusal.CONTENDED);
+      const slot = this.tryAdd(hash, now, expires, told);
+      if (slot === KNOWN_TO_OTHERS) told = true;
+      else if (slot !== CONTENDED) return slot;
+      else if (!tryAgain(tries, false)) return this.refuse(Refusal.CONTENDED);
     }
   }
 
@@ -265,8 +280,11 @@ export class NatBinding implements StateObject {
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
     const flows = this.flows;
-    if (rank <= flows.rank(slot) && now + timeout - flows.expires(slot) <= timeout >>> 3) return true;
-    return this.renewOrRefresh(slot, rank, now, timeout, false);
+    const standing = flows.standing(slot);
+    const little = now + timeout - flows.expires(slot) <= timeout >>> 3;
+    if (standing < WITHHELD) return (rank <= standing && little) || this.change(slot, rank, now, timeout, false, true);
+    const told = rank !== Rank.NEW || this.tables.halfOpen.mayTell(now, true);
+    return (!told && little) || this.change(slot, rank, now, timeout, false, told);
   }
 
   /**
@@ -275,7 +293,8 @@ export class NatBinding implements StateObject {
    * the expiry, are not to carry it with them, or whoever is inside could make a binding live for ever.
    */
   renew(slot: number, now: number, timeout: number): boolean {
-    return this.renewOrRefresh(slot, Rank.NEW, now, timeout, true);
+    const told = this.flows.isTold(slot) || this.tables.halfOpen.mayTell(now, true);
+    return this.change(slot, Rank.NEW, now, timeout, true, told);
   }
 
   /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
@@ -283,10 +302,18 @@ export class NatBinding implements StateObject {
     return this.tables.sweep(now, slots, false);
   }
 
-  private tryAdd(hash: number, now: number, expires: number): number {
+  /** Starts an operation, with room for its record if others are told. `NONE`: the log has none. */
+  private begin(told: boolean): number {
+    const { tx } = this.tables;
+    if (told) return tx.beginLogged(NAT_BIND, NAT_RECORD_WORDS);
+    tx.begin();
+    return 0;
+  }
+
+  private tryAdd(hash: number, now: number, expires: number, told: boolean): number {
     const { flows, claims, tables } = this;
     const { key, record, tx } = tables;
-    const at = tx.beginLogged(NAT_BIND, NAT_RECORD_WORDS);
+    const at = this.begin(told);
     if (at === NONE) return this.refuse(Refusal.LOG_FULL);
     const slot = flows.acquire(tx, hash, key, 0, now);
     if (slot < 0) {
@@ -298,10 +325,17 @@ export class NatBinding implements StateObject {
       tx.abort();
       return slot;
     }
-    const fresh = !flows.isUsed(slot);
-    if (fresh && tables.used >= this.capacity) {
+    if (!told && known && flows.isTold(slot)) {
       tx.abort();
-      return tables.sweep(now, SWEEP_SLOTS_FULL, true) > 0 ? CONTENDED : this.refuse(Refusal.TABLE_FULL);
+      return KNOWN_TO_OTHERS;
+    }
+    if (!flows.isUsed(slot) && tables.used >= this.capacity) {
+      tx.abort();
+      return tables.makeRoom(hash, now) ? CONTENDED : this.refuse(Refusal.TABLE_FULL);
+    }
+    if (!flows.isHalfOpen(slot) && !tables.halfOpen.hasRoom()) {
+      tx.abort();
+      return tables.evict(hash, now) ? CONTENDED : this.refuse(Refusal.HALF_OPEN);
     }
     if (!tables.lockBound(slot)) {
       tx.abort();
@@ -312,24 +346,34 @@ export class NatBinding implements StateObject {
     record.rank = Rank.NEW;
     record.generation = known ? Math.max(flows.generation(slot) + 1, now) : now;
     record.expires = Math.max(expires, record.generation);
-    if (known && flows.value(slot, DEAD) === 0) {
-      // Expired, and its port is still its own: it keeps it.
-      record.place = flows.value(slot, PLACE);
-      record.claimGeneration = claims.generation(record.place);
-    } else {
-      record.place = this.allocate(now);
-      if (record.place === NONE) {
-        tx.abort();
-        return this.refuse(Refusal.EXHAUSTED);
-      }
-      record.claimGeneration = nextClaimGeneration(claims.generation(record.place), now);
+    // Expired, and its port is still its own: it keeps it.
+    record.place = known && tables.hasPlace(slot) ? flows.value(slot, PLACE) : this.allocate(now);
+    if (record.place === NONE) {
+      tx.abort();
+      return this.refuse(Refusal.EXHAUSTED);
     }
-    tables.joinClaim(slot, now);
-    tables.write(slot, hash, known, now);
-    record.store(tx.record, at);
+    if (told) {
+      this.claim(slot, now);
+      tables.write(slot, hash, known, now);
+      record.store(tx.record, at);
+    } else {
+      claims.setOwner(tx, record.place, slot);
+      tables.write(slot, hash, known, now, WITHHELD);
+    }
     tx.commit();
     tables.sweep(now, SWEEP_SLOTS, false);
     return slot;
+  }
+
+  /** Claims the record's place, which is locked, for its key, unless the claim is its own already. */
+  private claim(slot: number, now: number): void {
+    const { claims, tables } = this;
+    const { record } = tables;
+    const { place, address, portAndProtocol } = record;
+    const generation = claims.generation(place);
+    const own = claims.isOwnedBy(place, address, portAndProtocol);
+    record.claimGeneration = own ? generation : nextClaimGeneration(generation, now);
+    tables.joinClaim(slot, now);
   }
 
   /** A free place for the key, locked. `NONE` when none was found. */
@@ -353,17 +397,18 @@ export class NatBinding implements StateObject {
     }
   }
 
-  private renewOrRefresh(slot: number, rank: number, now: number, timeout: number, renew: boolean): boolean {
-    const { flows, claims, tables } = this;
+  private change(slot: number, rank: number, now: number, timeout: number, renew: boolean, told: boolean): boolean {
+    const { flows, tables } = this;
     const { record, tx } = tables;
-    const at = tx.beginLogged(NAT_BIND, NAT_RECORD_WORDS);
+    const at = this.begin(told);
     if (at === NONE) {
       tables.count('logFull');
       return false;
     }
     // One try: the next packet of the flow will ask again.
     const locked = tx.lock(flows.lockOf(slot)) && tables.lockBound(slot);
-    if (!locked || !flows.isUsed(slot) || flows.value(slot, DEAD) !== 0 || flows.expires(slot) <= now) {
+    const isAlive = flows.isUsed(slot) && flows.value(slot, DEAD) === 0 && flows.expires(slot) > now;
+    if (!locked || !isAlive || (!told && flows.isTold(slot))) {
       tx.abort();
       if (!locked) tables.count('contended');
       return false;
@@ -373,16 +418,20 @@ export class NatBinding implements StateObject {
       tx.abort();
       return false;
     }
-    const grown = renew || rank > flows.rank(slot);
+    const before = flows.rank(slot);
+    const grown = renew || rank > before;
     record.address = flows.key(slot, 0);
     record.portAndProtocol = flows.key(slot, 1);
     record.place = flows.value(slot, PLACE);
-    record.claimGeneration = claims.generation(record.place);
-    record.rank = grown ? rank : flows.rank(slot);
+    record.rank = grown ? rank : before;
     record.generation = generation;
     record.expires = Math.max(now + timeout, grown ? generation : flows.expires(slot));
-    flows.update(tx, slot, record.generation, record.rank, record.expires);
-    record.store(tx.record, at);
+    flows.update(tx, slot, record.generation, told ? record.rank : WITHHELD, record.expires);
+    if (told) {
+      this.claim(slot, now);
+      record.store(tx.record, at);
+    }
+    tables.halfOpen.moved(before, record.rank);
     tx.commit();
     return true;
   }
@@ -420,7 +469,7 @@ export class NatBinding implements StateObject {
 
   /** Every flow and every claim of the other's region, as if it had told them. */
   merge(from: Region, now: number): number {
-    return new NatMerge(this.id, this.tables, this.capacity, from, now).run();
+    return new NatMerge(this.id, this.tables, from, now).run();
   }
 
   recover(writerId: number, journal: Journal, logPosition: number): number {
@@ -456,6 +505,7 @@ export class NatBinding implements StateObject {
       contended: tables.counted('contended'),
       malformed: tables.counted('malformed'),
       reclaimed: tables.counted('reclaimed'),
+      ...tables.halfOpen.describe(),
     };
   }
 
@@ -467,6 +517,7 @@ export class NatBinding implements StateObject {
   private refuse(reason: Refusal): typeof NONE {
     this.refusal = reason;
     if (reason === Refusal.EXHAUSTED) this.tables.count('exhausted');
+    else if (reason === Refusal.HALF_OPEN) this.tables.halfOpen.refused();
     else if (reason === Refusal.TABLE_FULL) this.tables.count('tableFull');
     else if (reason === Refusal.LOG_FULL) this.tables.count('logFull');
     else if (reason === Refusal.CONTENDED) this.tables.count('contended');

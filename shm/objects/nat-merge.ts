@@ -14,6 +14,7 @@ import { tryAgain } from './transaction.js';
 
 /** Entries are walked over, not searched for. */
 const NO_SECRET = new Int32Array(4);
+const NO_LIMITS = { halfOpen: 0, halfOpenRecords: 0 };
 
 export class NatMerge {
   private readonly id: number;
@@ -23,13 +24,14 @@ export class NatMerge {
   private readonly entry = new Int32Array(ENTRY_WORDS);
   private changed = 0;
 
-  constructor(id: number, ours: NatTables, flows: number, from: Region, now: number) {
+  constructor(id: number, ours: NatTables, from: Region, now: number) {
     this.id = id;
     this.ours = ours;
     this.theirs = new NatTables(
       { id, region: from, secret: NO_SECRET, writer: null, memberIndex: 0, memberCount: 1 },
-      flows,
+      ours.capacity,
       ours.places,
+      NO_LIMITS,
     );
     this.now = now;
   }
@@ -46,7 +48,8 @@ export class NatMerge {
     const { theirs, entry } = this;
     const { record } = this.ours;
     for (let slot = 0; slot < theirs.flows.slots; slot++) {
-      if (!theirs.flows.isUsed(slot) || !theirs.flows.read(slot, entry, 0) || (entry[6] !== 0) !== dead) continue;
+      if (!theirs.flows.isUsed(slot) || !theirs.flows.isTold(slot) || !theirs.flows.read(slot, entry, 0)) continue;
+      if ((entry[6] !== 0) !== dead) continue;
       [record.generation, record.expires, record.rank, record.address, record.portAndProtocol, record.place] = entry;
       const { place, address, portAndProtocol } = record;
       const isPlace = theirs.places.isValid(place, portAndProtocol >>> 16);

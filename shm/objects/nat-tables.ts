@@ -28,11 +28,18 @@
  * and knows no claims, supersedes those it made before. Open is a port taken, lost by a restart, and taken again within 64 s
  * (or ahead of time, by as many reuses within 64 s): those who still hold the old claim leave the port to the larger key.
  *
+ * **Half-open bindings** (rank NEW) have a quota, and not each of them is told to others: half-open.ts. One that is withheld has
+ * its place without a claim: the place's owner leads to it, and that is all, so that no claim told by others meets one that
+ * they do not know. It claims the place when it is told, which is when it rises or is used again, and it dies if another's
+ * claim comes first. Until it is told, other instances drop what comes back for it: where packets return through another
+ * site, a connection may have to try again while a flood of new ones goes on.
+ *
  * **Who may change what.** A flow's words change under its slot's lock *and* its place's lock; `dead` changes under the place's
  * alone. So whoever holds a place's lock may read the owner's flow
  * and mark it dead, without the flow's own lock. A place is taken only under its lock, when its owner's flow is
  * over (`CLOCK_SKEW_GUARD_S` past its expiry) or no longer bound to it. From this follows, at any moment between
- * operations: of all flows with one place at most one is not dead, and that place's claim is that flow's and leads to it.
+ * operations: of all flows with one place that are not over at most one is not dead, the place leads to it, and the claim is its
+ * own unless it is withheld.
  *
  * The packet path reads plain words without locks; flow-slots.ts says why that is safe. `place` and `dead` are never both
  * changed in sight: the slot is hidden meanwhile.
@@ -42,7 +49,8 @@ import { CLOCK_SKEW_GUARD_S, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, struct } from '../struct.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
-import { CONTENDED, FlowSlots, flowSlotsWords } from './flow-slots.js';
+import { CONTENDED, FlowSlots, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
+import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions } from './half-open.js';
 import { NatRecord } from './nat-record.js';
 import { Applied, type OpenContext } from './object.js';
 import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords } from './port-claims.js';
@@ -63,9 +71,10 @@ const COUNTS = struct({
   logFull: 1,
   contended: 1,
   malformed: 1,
+  halfOpen: HALF_OPEN_COUNTS.words,
 });
 
-export type NatCount = keyof typeof COUNTS.at;
+export type NatCount = Exclude<keyof typeof COUNTS.at, 'halfOpen'>;
 
 /** Value words of a flow. */
 export const PLACE = 0;
@@ -75,6 +84,9 @@ const VALUE_WORDS = 2;
 
 /** An expiry or generation further ahead than this (a year) is no honest record's. */
 const FUTURE_S_MAX = 366 * 86_400;
+/** Slots looked at for what is over, where the table is full. */
+const SWEEP_SLOTS_FULL = 512;
+
 function shapeOf(flows: number): { capacity: number; keyWords: number; valueWords: number } {
   return { capacity: flows, keyWords: KEY_WORDS, valueWords: VALUE_WORDS };
 }
@@ -92,6 +104,8 @@ export class NatTables {
   readonly flows: FlowSlots;
   readonly claims: PortClaims;
   readonly places: ExternalPlaces;
+  readonly halfOpen: HalfOpen;
+  readonly capacity: number;
   /** The key and the record of the operation under way. */
   readonly key = new Int32Array(KEY_WORDS);
   readonly record = new NatRecord();
@@ -99,12 +113,20 @@ export class NatTables {
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
 
-  constructor({ id, region, secret, writer }: OpenContext, flows: number, places: ExternalPlaces) {
+  constructor(
+    { id, region, secret, writer, stripes = 1 }: OpenContext,
+    flows: number,
+    places: ExternalPlaces,
+    limits: Required<HalfOpenOptions>,
+  ) {
     this.id = id;
     this.words = region.i32();
     this.places = places;
+    this.capacity = flows;
     this.flows = new FlowSlots(this.words, COUNTS.words, shapeOf(flows), secret, REMEMBERED_S);
     this.claims = new PortClaims(this.words, COUNTS.words + flowSlotsWords(shapeOf(flows)), places.count);
+    const lockPlace = (slot: number): boolean => this.lockBound(slot);
+    this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.flows, limits, stripes, lockPlace);
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     // Threads sweep from different places.
     if (writer !== null) this.sweepCursor = Math.trunc((this.flows.slots / 8) * writer.id) & (this.flows.slots - 1);
@@ -123,13 +145,22 @@ export class NatTables {
     return flows.isUsed(slot) && flows.value(slot, PLACE) === place && flows.value(slot, DEAD) === 0;
   }
 
-  /** Whether a place may be taken: nobody ever had it, or its owner's flow is over, or bound elsewhere. */
+  /** Whether a place may be taken: nobody has it, or its owner's flow is over, or bound elsewhere. */
   isFree(place: number, now: number): boolean {
-    const generation = this.claims.generation(place);
-    if (generation === 0) return true;
-    if (generation === MAX_CLAIM_GENERATION) return false;
+    if (this.claims.generation(place) === MAX_CLAIM_GENERATION) return false;
+    const { flows } = this;
     const owner = this.claims.owner(place);
-    return !this.isBound(owner, place) || this.flows.isOver(owner, now);
+    // A flow that was put out may still be in use: its place is kept as long as its slot.
+    const had = flows.isOccupied(owner) && flows.value(owner, PLACE) === place && flows.value(owner, DEAD) === 0;
+    return !had || flows.isOver(owner, now);
+  }
+
+  /** Whether a slot's flow, expired or not, still has its place: a withheld one may have taken it. */
+  hasPlace(slot: number): boolean {
+    const { flows, claims } = this;
+    const place = flows.value(slot, PLACE);
+    const owner = claims.owner(place);
+    return flows.value(slot, DEAD) === 0 && (owner === slot || !this.isBound(owner, place));
   }
 
   /** Entries in the table, those not yet reclaimed included. */
@@ -157,13 +188,26 @@ export class NatTables {
         flows.isForgettable(slot, now, urgent) &&
         this.lockBound(slot);
       if (reclaimed) {
+        this.halfOpen.moved(flows.rank(slot), NONE);
         flows.vacate(tx, slot);
         this.count('reclaimed');
         tx.commit();
       } else tx.abort();
     }
-    flows.tidy(tx, slot);
+    flows.tidy(tx, slot, now);
     return reclaimed;
+  }
+
+  /** The table is full: forgets what is over, or else puts a half-open binding out. */
+  makeRoom(hash: number, now: number): boolean {
+    return this.sweep(now, SWEEP_SLOTS_FULL, true) > 0 || this.evict(hash, now);
+  }
+
+  /** Puts a half-open binding out. False when that is not possible now. */
+  evict(hash: number, now: number): boolean {
+    const evicted = this.halfOpen.evict(this.tx, hash, now);
+    if (evicted) this.count('reclaimed');
+    return evicted;
   }
 
   /**
@@ -187,30 +231,39 @@ export class NatTables {
    * whether the claim changed.
    */
   joinClaim(slot: number, now: number): boolean {
-    const { flows, claims, record, tx } = this;
+    const { claims, record, tx } = this;
     const { place, claimGeneration, address, portAndProtocol } = record;
     const owner = claims.owner(place);
     const mine = claims.isOwnedBy(place, address, portAndProtocol);
+    const rival = owner !== slot && this.isBound(owner, place);
     if (mine && claims.generation(place) >= claimGeneration) {
-      if (slot !== NONE) claims.setOwner(tx, place, slot);
+      if (slot === NONE) return false;
+      // Its place was taken by one that is withheld.
+      if (rival) this.kill(owner, now);
+      claims.setOwner(tx, place, slot);
       return false;
     }
-    const rival = owner !== slot && !mine && this.isBound(owner, place);
     if (claimGeneration === 0 || !claims.wouldSupersede(place, claimGeneration, address, portAndProtocol)) return false;
-    if (rival) {
-      tx.set(flows.wordOf(owner, DEAD), 1);
-      if (flows.expires(owner) > now) this.count('collisions');
-    }
+    if (rival) this.kill(owner, now);
     claims.put(tx, place, claimGeneration, address, portAndProtocol, slot === NONE ? 0 : slot);
     return true;
   }
 
-  /** Writes the record's flow into its locked slot, after its claim. `known`: the slot has this key already. */
-  write(slot: number, hash: number, known: boolean, now: number): void {
+  private kill(slot: number, now: number): void {
+    this.tx.set(this.flows.wordOf(slot, DEAD), 1);
+    if (this.flows.expires(slot) > now) this.count('collisions');
+  }
+
+  /**
+   * Writes the record's flow into its locked slot, after its claim. `known`: the slot has this key already. `standing`: the
+   * record's rank, or `WITHHELD`, and then it has no claim.
+   */
+  write(slot: number, hash: number, known: boolean, now: number, standing: number = this.record.rank): void {
     const { flows, claims, key, record, tx } = this;
-    const dead = claims.isOwnedBy(record.place, key[0], key[1]) ? 0 : 1;
+    const dead = standing === WITHHELD || claims.isOwnedBy(record.place, key[0], key[1]) ? 0 : 1;
+    this.halfOpen.moved(flows.isUsed(slot) ? flows.rank(slot) : NONE, standing & MAX_RANK);
     if (known && flows.value(slot, PLACE) === record.place && flows.value(slot, DEAD) === dead) {
-      flows.update(tx, slot, record.generation, record.rank, record.expires);
+      flows.update(tx, slot, record.generation, standing, record.expires);
       return;
     }
     if (dead !== 0 && record.expires > now) this.count('collisions');
@@ -223,7 +276,7 @@ export class NatTables {
     }
     tx.set(flows.wordOf(slot, PLACE), record.place);
     tx.set(flows.wordOf(slot, DEAD), dead);
-    flows.put(tx, slot, hash, key, 0, record.generation, record.rank, record.expires);
+    flows.put(tx, slot, hash, key, 0, record.generation, standing, record.expires);
   }
 
   // ——— Applying a record of another instance ———
@@ -242,13 +295,26 @@ export class NatTables {
     );
   }
 
+  /** Whether there is room for the record's flow within the quota, if it is half-open; room is made. */
+  private hasRoomFor(hash: number, now: number): boolean {
+    const { flows, halfOpen, key, record } = this;
+    if (record.rank !== Rank.NEW || record.expires <= now || halfOpen.hasRoom()) return true;
+    return flows.find2(hash, key[0], key[1]) !== NONE || this.evict(hash, now);
+  }
+
   /** Joins the record, whose key is `key`, whole or not at all. */
   tryApply(hash: number, now: number): Applied | typeof CONTENDED {
     const { flows, claims, key, record, tx } = this;
     const { place } = record;
+    if (!this.hasRoomFor(hash, now)) {
+      this.halfOpen.refused();
+      return Applied.FULL;
+    }
     tx.begin();
     const slot = flows.acquire(tx, hash, key, 0, now);
-    const known = slot >= 0 && flows.holds(slot, key, 0);
+    const held = slot >= 0 && flows.holds(slot, key, 0);
+    // One that is withheld is not known to those who told the record: it gives way.
+    const known = held && flows.isTold(slot);
     // What would be forgotten needs no slot of its own, nor what is over one that is not to be had; its claim still counts.
     const flowless = !known && record.expires + (slot === NONE ? CLOCK_SKEW_GUARD_S : REMEMBERED_S) <= now;
     if (slot === CONTENDED || (slot === NONE && !flowless)) {
@@ -265,7 +331,7 @@ export class NatTables {
     const claimed = this.joinClaim(flowless ? NONE : slot, now);
     let changed = claimed;
     if (!known && !flowless) {
-      this.write(slot, hash, false, now);
+      this.write(slot, hash, held, now);
       changed = true;
     } else if (known) {
       const newer = this.joinFlow(slot);

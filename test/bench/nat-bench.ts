@@ -47,7 +47,7 @@ export class NatBench {
   constructor(flows: number, bound = flows) {
     const external = Array.from({ length: Math.ceil(flows / PORTS_USED) }, (_, i) => (FIRST_EXTERNAL + (i << 24)) | 0);
     const declaration = declareChain([
-      { middlebox: nat, options: { inside: INSIDE, outside: OUTSIDE, external, flows } },
+      { middlebox: nat, options: { inside: INSIDE, outside: OUTSIDE, external, flows, half_open_records: 1 << 30 } },
     ]);
     const catalogue = new MetricCatalogue([...dataPlaneMetrics(2), ...declaration.metrics]);
     this.metrics = new Metrics(catalogue, new SharedArrayBuffer(catalogue.bytes(1)), 1);

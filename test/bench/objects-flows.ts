@@ -24,7 +24,7 @@ async function compare(program: string, flows: number, ms: number): Promise<[num
   const add = (from: number, count: number): number => {
     for (let n = from; n < from + count; n++) {
       load(n);
-      if (object.add(object.hash(key, 0), key, 0, value, 0, 0, NOW, NOW + 300) === NONE)
+      if (object.add(object.hash(key, 0), key, 0, value, 0, 1, NOW, NOW + 300) === NONE)
         throw new Error(`flow ${n} was refused: ${object.refusal}`);
     }
     return count;

@@ -215,7 +215,9 @@ function flowRows(rows: Rows, label: string, flows: number): void {
     key[2] = n >>> 8;
     key[3] = 6;
   };
-  const define = (capacity: number) => flowTable({ capacity, keyWords: 4, valueWords: 2 });
+  // All are half-open, and told.
+  const define = (capacity: number) =>
+    flowTable({ capacity, keyWords: 4, valueWords: 2, halfOpen: capacity, halfOpenRecords: 2 * capacity });
   type Table = ReturnType<ReturnType<typeof define>['open']>;
   const adding =
     ({ object }: Opened<Table>): Work =>

@@ -27,6 +27,20 @@ export const hammered = flowTable({
   keyWords: KEY_WORDS,
   valueWords: VALUE_WORDS,
   winner: spinningWinner,
+  // Some are withheld, and none is put out.
+  halfOpen: KEYS,
+  halfOpenRecords: 20,
+});
+
+/** As many half-open keys as workers can make, beside established ones, and few places for them. */
+export const FLOOD_ESTABLISHED = 200;
+export const FLOOD_QUOTA = 100;
+export const flooded = flowTable({
+  capacity: 1000,
+  keyWords: KEY_WORDS,
+  valueWords: VALUE_WORDS,
+  halfOpen: FLOOD_QUOTA,
+  halfOpenRecords: 50,
 });
 
 export function keyOf(n: number): Int32Array {
@@ -44,11 +58,11 @@ export function fitting(n: number, out: Int32Array): Int32Array {
 
 export interface FlowWork {
   readonly id: number;
-  /** `spinner` applies one record that never ends. */
-  readonly role: 'worker' | 'receiver' | 'spinner';
+  /** `spinner` applies one record that never ends; `flood` makes new half-open entries. */
+  readonly role: 'worker' | 'receiver' | 'spinner' | 'flood';
   readonly region: SharedArrayBuffer;
   readonly journals: SharedArrayBuffer;
-  /** Word 1: not 0 when the threads are to end; word 2: the spinner spins. */
+  /** Word 0: seconds since `now`, for a flood; word 1: not 0 when the threads are to end; word 2: the spinner spins. */
   readonly control: SharedArrayBuffer;
   readonly ring: SharedArrayBuffer;
   readonly now: number;

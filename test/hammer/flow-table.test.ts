@@ -3,19 +3,30 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { createLogRing, LogConsumer } from '../../shm/log.js';
+import { NONE } from '../../shm/none.js';
 import { FLOW_PUT, type FlowTable } from '../../shm/objects/flow-table.js';
 import { createJournals, Journal, JournalState } from '../../shm/objects/journal.js';
 import { Applied } from '../../shm/objects/object.js';
 import { Region } from '../../shm/region.js';
-import { type FlowWork, fitting, HAMMER_ID, hammered, keyOf, VALUE_WORDS } from './flow-hammer.js';
+import {
+  FLOOD_ESTABLISHED,
+  FLOOD_QUOTA,
+  type FlowWork,
+  fitting,
+  flooded,
+  HAMMER_ID,
+  hammered,
+  keyOf,
+  VALUE_WORDS,
+} from './flow-hammer.js';
 
 const NOW = 70_000_000;
 const WORKERS = 4;
 const RECEIVER = WORKERS + 1;
 const READY_MS = 20_000;
 
-function open(region: SharedArrayBuffer, id: number, journals = createJournals(id)): FlowTable {
-  return hammered.open({
+function open(region: SharedArrayBuffer, id: number, journals = createJournals(id), definition = hammered): FlowTable {
+  return definition.open({
     id: HAMMER_ID,
     region: new Region(region),
     secret: Int32Array.of(1, 2, 3, 4),
@@ -92,6 +103,54 @@ describe('flow table under several threads', () => {
       assert.ok(applied === Applied.CHANGED || applied === Applied.UNCHANGED);
     }
     assert.equal(second.digest(NOW), table.digest(NOW));
+  });
+
+  it('keeps what is established, and every slot its key’s for the guard, while threads put half-open entries out', async () => {
+    const region = new SharedArrayBuffer(flooded.bytes);
+    const journals = createJournals(RECEIVER);
+    const control = new Int32Array(new SharedArrayBuffer(16));
+    const main = open(region, RECEIVER, journals, flooded);
+    const value = new Int32Array(VALUE_WORDS);
+    for (let n = 0; n < FLOOD_ESTABLISHED; n++) {
+      const record = Int32Array.from([...keyOf(n), NOW, 1, NOW + 1000, ...fitting(n, value)]);
+      assert.equal(main.apply(FLOW_PUT, record, 0, record.length, 9, NOW), Applied.CHANGED);
+    }
+    const shared = control.buffer as SharedArrayBuffer;
+    const consumers: LogConsumer[] = [];
+    const ends = Array.from({ length: WORKERS }, (_, i) => {
+      const ring = createLogRing(1 << 14);
+      consumers.push(new LogConsumer(ring));
+      const thread = start({ id: i + 1, role: 'flood', region, journals, control: shared, ring, now: NOW });
+      return new Promise<{ torn: number }>((resolve) => {
+        thread.on('message', (message) => message !== 'started' && resolve(message));
+      });
+    });
+    let told = 0;
+    const seconds = 10;
+    for (let i = 0; i < 10 * seconds; i++) {
+      await sleep(10);
+      // Time runs ten times as fast, which makes the guard as short.
+      Atomics.store(control, 0, Math.trunc(i / 10));
+      for (const consumer of consumers) {
+        while (consumer.next()) told++;
+        consumer.release();
+      }
+    }
+    Atomics.store(control, 1, 1);
+    for (const { torn } of await Promise.all(ends)) assert.equal(torn, 0);
+    const now = NOW + seconds - 1;
+    for (let n = 0; n < FLOOD_ESTABLISHED; n++)
+      assert.notEqual(main.find(main.hash(keyOf(n), 0), keyOf(n), 0, now), NONE, `${n} was put out`);
+    let halfOpen = 0;
+    main.forEach(0, (entry) => {
+      if (entry[2] === 0) halfOpen++;
+    });
+    const figures = main.describe(now);
+    assert.equal(figures['half_open'], halfOpen);
+    assert.ok(halfOpen <= FLOOD_QUOTA + WORKERS);
+    assert.ok(figures['half_open_evicted'] > FLOOD_QUOTA && figures['half_open_refused'] > 0);
+    assert.ok(told > 0);
+    assert.equal(main.locksHeld(), 0);
   });
 
   it('is whole and free again after a thread was killed within its winner rule', async () => {

@@ -10,6 +10,7 @@ import {
   ENDLESS,
   type FlowWork,
   fitting,
+  flooded,
   HAMMER_ID,
   hammered,
   KEY_WORDS,
@@ -22,8 +23,8 @@ import { Draw } from './nat-hammer.js';
 
 const { id, role, region, journals, control: flags, ring, now } = workerData as FlowWork;
 const control = new Int32Array(flags);
-const log = role === 'worker' ? new LogProducer(ring) : null;
-const table = hammered.open({
+const log = role === 'worker' || role === 'flood' ? new LogProducer(ring) : null;
+const table = (role === 'flood' ? flooded : hammered).open({
   id: HAMMER_ID,
   region: new Region(region),
   secret: Int32Array.of(1, 2, 3, 4),
@@ -50,6 +51,22 @@ function work(): void {
   if (seen[1] !== (n ^ 0x5555) || seen[2] !== ~n || seen[3] !== Math.imul(n, 31)) torn++;
 }
 
+/** A new key, and the last ones again, which another thread may put out at any moment; some rise. */
+function flood(): void {
+  const time = now + Atomics.load(control, 0);
+  const n = (id << 24) + 1000 + read + torn;
+  read++;
+  table.add(table.hash(keyOf(n), 0), keyOf(n), 0, fitting(n, value), 0, 0, time, time + 100);
+  for (let back = 0; back < 4; back++) {
+    const key = keyOf(n - back);
+    const found = table.find(table.hash(key, 0), key, 0, time);
+    if (found === NONE) continue;
+    if (draw.below(64) === 0 && time < now + 2) table.refresh(found, 1, time, 3);
+    // Found just now: whatever becomes of it, the slot is no other key's yet.
+    if (table.value(found, 0) !== n - back || (table.read(found, seen, 0) && seen[0] !== n - back)) torn++;
+  }
+}
+
 function receive(): void {
   const record = recordOf(draw.below(KEYS), draw.below(1 << 20), now + draw.below(50), draw.below(4));
   table.apply(FLOW_PUT, record, 0, record.length, 9, now);
@@ -71,6 +88,7 @@ if (role === 'spinner') {
   while (Atomics.load(control, 1) === 0) {
     for (let i = 0; i < (log === null ? 2 : 100); i++) {
       if (log === null) receive();
+      else if (role === 'flood') flood();
       else work();
     }
     if (log === null) Atomics.wait(control, 1, 0, 1);

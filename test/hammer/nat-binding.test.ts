@@ -14,6 +14,7 @@ import {
   Draw,
   EXTERNAL,
   endpointOf,
+  flooded,
   foreignRecords,
   HAMMER_ID,
   type HammerCounts,
@@ -27,8 +28,8 @@ const WORKERS = 4;
 const RECEIVER = WORKERS + 1;
 const READY_MS = 20_000;
 
-function open(region: SharedArrayBuffer): NatBinding {
-  return hammered.open({
+function open(region: SharedArrayBuffer, definition = hammered): NatBinding {
+  return definition.open({
     id: HAMMER_ID,
     region: new Region(region),
     secret: Int32Array.of(1, 2, 3, 4),
@@ -43,7 +44,7 @@ class Instance {
   readonly region = new SharedArrayBuffer(hammered.bytes);
   readonly journals = createJournals(RECEIVER);
   readonly control = new Int32Array(new SharedArrayBuffer(8));
-  readonly object = open(this.region);
+  readonly object: NatBinding;
   /** Everything a second instance is to be told. */
   readonly said: number[][] = [];
   readonly rings = Array.from({ length: WORKERS }, () => createLogRing(1 << 14));
@@ -51,12 +52,15 @@ class Instance {
   private readonly threads = new Map<number, Worker>();
   private readonly records: Int32Array;
   private readonly lifetime: number;
+  private readonly flood: boolean;
   private draining = true;
   private seed = 1;
   private readonly drained: Promise<void>;
 
-  constructor(lifetime: number) {
+  constructor(lifetime: number, flood = false) {
     this.lifetime = lifetime;
+    this.flood = flood;
+    this.object = open(this.region, flood ? flooded : hammered);
     this.control[0] = START;
     this.records = foreignRecords(3000, START, lifetime, new Draw(7));
     this.drained = this.drainAlong();
@@ -72,6 +76,7 @@ class Instance {
       ring: this.rings[id - 1],
       records: this.records,
       lifetime: this.lifetime,
+      flood: this.flood,
       seed: this.seed++,
     };
     const thread = new Worker(new URL('./nat-worker.js', import.meta.url), { workerData: work });
@@ -194,6 +199,25 @@ describe('nat binding under several threads', () => {
     instance.object.sweep(later, 4096);
     assert.equal(instance.object.describe(later)['used'], 0);
     assert.equal(instance.object.locksHeld(), 0);
+  });
+
+  it('stays whole while half-open bindings are put out', async () => {
+    instance = new Instance(100, true);
+    for (const id of [1, 2, RECEIVER]) await instance.start(id);
+    for (let tick = 0; tick < 60; tick++) {
+      await sleep(20);
+      Atomics.add(instance.control, 0, 1);
+    }
+    const counts = await instance.stop();
+    const now = instance.control[0];
+    assert.equal(counts.torn, 0);
+    instance.assertConsistent(now);
+    const figures = instance.object.describe(now);
+    assert.ok(figures['half_open_evicted'] > 0 && figures['half_open_refused'] > 0);
+    const later = now + 1000;
+    instance.object.sweep(later, 4096);
+    assert.equal(instance.object.describe(later)['used'], 0);
+    assert.equal(instance.object.describe(later)['half_open'], 0);
   });
 
   it('is whole again after threads were killed wherever they were', async () => {

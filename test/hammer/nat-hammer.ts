@@ -15,6 +15,19 @@ export const hammered = natBinding({
   flows: 400,
   portRange: { first: FIRST_PORT, last: LAST_PORT },
   allocation: 'shared',
+  // Some are withheld, and none is put out.
+  halfOpen: 400,
+  halfOpenRecords: 200,
+});
+
+/** The same, with few places for half-open bindings. */
+export const flooded = natBinding({
+  addresses: [EXTERNAL],
+  flows: 400,
+  portRange: { first: FIRST_PORT, last: LAST_PORT },
+  allocation: 'shared',
+  halfOpen: 30,
+  halfOpenRecords: 20,
 });
 
 /** Every host has one endpoint, so that address and port can be checked against each other. */
@@ -34,6 +47,8 @@ export interface HammerWork {
   readonly ring: SharedArrayBuffer;
   readonly records: Int32Array;
   readonly lifetime: number;
+  /** Of `flooded` bindings. */
+  readonly flood: boolean;
   readonly seed: number;
 }
 

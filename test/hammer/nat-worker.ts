@@ -13,6 +13,7 @@ import {
   EXTERNAL,
   endpointOf,
   FIRST_PORT,
+  flooded,
   HAMMER_ID,
   type HammerWork,
   HOSTS,
@@ -24,7 +25,7 @@ import {
 const work = workerData as HammerWork;
 const control = new Int32Array(work.control);
 const log = work.role === 'worker' ? new LogProducer(work.ring) : null;
-const object = hammered.open({
+const object = (work.flood ? flooded : hammered).open({
   id: HAMMER_ID,
   region: new Region(work.region),
   secret: Int32Array.of(1, 2, 3, 4),

@@ -28,6 +28,11 @@
  * as the transitory timer each time; and a binding that ran out is given its port again if nobody else has it. What comes
  * from outside, RSTs and ICMP errors included, changes nothing: it is easily forged (RFC 5382 REQ-10, RFC 7857 §3).
  *
+ * **A flood of new bindings** does not put out established ones: NEW ones have a quota (`half_open`), in which older give way to
+ * newer, and of these not more than `half_open_records` a second are told to the other sites before they are established
+ * (shm/objects/half-open.ts). A UDP or ICMP binding becomes
+ * ESTABLISHED with its second packet from inside; its timer stays the same.
+ *
  * **ICMP errors** are translated with the packet they quote, so path MTU discovery and traceroute work through the NAT.
  */
 
@@ -79,6 +84,11 @@ export default defineMiddlebox({
     outside: option.port('port on the public side'),
     external: option.addresses('public IPv4 addresses to translate to, routed to this instance'),
     flows: option.count('bindings held at most', 1 << 18, { min: 64, max: 1 << 24 }),
+    half_open: option.count('percent of them that may have shown a single packet: older ones give way to newer', 25, {
+      min: 1,
+      max: 100,
+    }),
+    half_open_records: option.count('such bindings told to other sites in a second, at most', 16_384, { min: 0 }),
     first_port: option.count('lowest external port used', 1, { max: 65_535 }),
     last_port: option.count('highest external port used', 65_535, { max: 65_535 }),
     allocation: option.choice(
@@ -99,6 +109,7 @@ export default defineMiddlebox({
     bound: 'bindings made',
     exhausted: 'dropped: no external port is free',
     table_full: 'dropped: as many bindings as can be held',
+    half_open: 'dropped: a new binding beyond the quota of those with a single packet from inside',
     log_full: 'dropped: a new binding could not be logged, the send thread is behind',
     contended: 'dropped: other threads held the binding too long',
     draining: 'dropped: a new binding while the instance is being drained',
@@ -112,10 +123,12 @@ export default defineMiddlebox({
     protocol: 'dropped: neither TCP, UDP nor ICMP',
   },
 
-  state: ({ external, flows, first_port, last_port, allocation }) => ({
+  state: ({ external, flows, half_open, half_open_records, first_port, last_port, allocation }) => ({
     bindings: natBinding({
       addresses: external,
       flows,
+      halfOpen: Math.ceil((flows * half_open) / 100),
+      halfOpenRecords: half_open_records,
       portRange: { first: first_port, last: last_port },
       allocation,
     }),
@@ -302,6 +315,8 @@ export default defineMiddlebox({
       switch (bindings.refusal) {
         case Refusal.TABLE_FULL:
           return counters.table_full;
+        case Refusal.HALF_OPEN:
+          return counters.half_open;
         case Refusal.LOG_FULL:
           return counters.log_full;
         case Refusal.CONTENDED:
@@ -315,7 +330,7 @@ export default defineMiddlebox({
     function refresh(i: number, slot: number, now: number): void {
       const before = bindings.rank(slot);
       if (protocol[i] !== TCP) {
-        bindings.refresh(slot, before, now, timeoutOf(protocol[i], before));
+        bindings.refresh(slot, ESTABLISHED, now, timeoutOf(protocol[i], ESTABLISHED));
         return;
       }
       const shown = flags[i];

@@ -16,6 +16,8 @@ const LONG_AGO = NOW - 200;
 const PORT = portAndProtocol(0x1234, 17);
 /** Slots of a table for 32 entries. */
 const SLOTS = 64;
+/** Half-open entries it may hold: the default. */
+const QUOTA = 8;
 const ID = 3;
 
 /** What the scenarios ask of an object on flow slots; keys are numbers. */
@@ -172,6 +174,14 @@ const SCENARIOS: readonly Scenario[] = [
     },
     dying: (table, _world, object) => table.sweep(object, NOW),
     between: (world) => world.key(10, 1),
+  },
+  {
+    name: 'putting a half-open entry out, which is added anew',
+    prepare(table, world) {
+      for (let n = 0; n < QUOTA; n++) assert.ok(table.add(world.other, world.key(10, n), NOW, 60 + n));
+    },
+    dying: (table, world, object) => table.add(object, world.key(10, QUOTA), NOW, 90),
+    between: (world) => world.key(10, 0),
   },
 ];
 

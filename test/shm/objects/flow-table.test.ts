@@ -185,14 +185,14 @@ describe('flow table', () => {
   it('refuses what is over its capacity, and takes it once others are over', () => {
     const replica = new Replica(flowTable({ capacity: 50, keyWords: 2, valueWords: 1 }));
     const { object } = replica;
-    for (let n = 0; n < 50; n++) assert.notEqual(add(object, keyOf(n, 2), [n], NOW), NONE);
+    for (let n = 0; n < 50; n++) assert.notEqual(add(object, keyOf(n, 2), [n], NOW, 1), NONE);
     replica.drain();
-    assert.equal(add(object, keyOf(50, 2), [50], NOW), NONE);
+    assert.equal(add(object, keyOf(50, 2), [50], NOW, 1), NONE);
     assert.equal(object.refusal, FlowRefusal.TABLE_FULL);
     assert.equal(object.describe(NOW)['table_full'], 1);
     assert.equal(replica.drain().length, 0, 'nothing was said');
     for (let n = 0; n < 50; n++) assert.notEqual(find(object, keyOf(n, 2), NOW), NONE, 'nobody was put out');
-    assert.notEqual(add(object, keyOf(50, 2), [50], NOW + LIFETIME + CLOCK_SKEW_GUARD_S), NONE);
+    assert.notEqual(add(object, keyOf(50, 2), [50], NOW + LIFETIME + CLOCK_SKEW_GUARD_S, 1), NONE);
   });
 
   it('changes nothing when the log has no room', () => {
@@ -214,7 +214,7 @@ describe('flow table', () => {
     const { object } = new Replica(flowTable({ capacity: 200, keyWords: 2, valueWords: 1 }));
     for (let round = 0; round < 30; round++) {
       const now = NOW + round * 200;
-      for (let n = 0; n < 150; n++) assert.notEqual(add(object, keyOf(round * 1000 + n, 2), [n], now), NONE);
+      for (let n = 0; n < 150; n++) assert.notEqual(add(object, keyOf(round * 1000 + n, 2), [n], now, 1), NONE);
       for (let n = 0; n < 150; n++) assert.notEqual(find(object, keyOf(round * 1000 + n, 2), now), NONE);
     }
     const end = NOW + 30 * 200;
@@ -248,7 +248,7 @@ describe('flow table', () => {
     assert.equal(put(NOW, 0, NOW + 10), Applied.CHANGED);
     assert.equal(put(0, 0, NOW + 10), Applied.MALFORMED, 'no generation');
     assert.equal(put(NOW + 11, 0, NOW + 10), Applied.MALFORMED, 'generation after expiry');
-    assert.equal(put(NOW, 256, NOW + 10), Applied.MALFORMED, 'rank');
+    assert.equal(put(NOW, 128, NOW + 10), Applied.MALFORMED, 'rank');
     assert.equal(put(NOW, 0, 2 ** 31 - 1), Applied.MALFORMED, 'expiry out of all reason');
     const { object: second } = new Replica(definition);
     const old = Int32Array.of(1, 2, NOW - 100, 0, NOW - REMEMBERED_S, 8, 9);

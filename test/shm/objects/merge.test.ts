@@ -67,7 +67,7 @@ describe('merging the halves of a healed partition', () => {
     const key = new Int32Array(3);
     const value = new Int32Array(2);
     mergesAlike(
-      flowTable({ capacity: 40, keyWords: 3, valueWords: 2 }),
+      flowTable({ capacity: 40, keyWords: 3, valueWords: 2, halfOpen: 40 }),
       (table: FlowTable, { key: k, n }, now) => {
         key.set([k, ~k, 7]);
         value.set([n, k]);
@@ -87,6 +87,7 @@ describe('merging the halves of a healed partition', () => {
       addresses: [EXTERNAL],
       flows: 40,
       portRange: { first: 2048, last: 2057 },
+      halfOpen: 40,
       allocation: 'shared',
     });
 
@@ -109,7 +110,14 @@ describe('merging the halves of a healed partition', () => {
       const small = natBinding({ addresses: [EXTERNAL], flows: 10, allocation: 'shared' });
       const [here, there] = [0, 1].map((i) => new Site(small, i, 2, 1));
       const bind = (site: Site<NatBinding>, host: number): void => {
-        const words = Int32Array.of(host, portAndProtocol(7, UDP), (1 << 16) | (2000 + host), NOW, 9 << 8, NOW + 90);
+        const words = Int32Array.of(
+          host,
+          portAndProtocol(7, UDP),
+          (1 << 16) | (2000 + host),
+          NOW,
+          (9 << 8) | 1,
+          NOW + 90,
+        );
         site.receiver.apply(NAT_BIND, words, 0, words.length, 1, NOW);
       };
       // A table for 10 flows has 64 slots, all of which others may fill.

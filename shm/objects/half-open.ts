@@ -1,0 +1,182 @@
+/**
+ * Half-open entries of a flow table: those of rank 0, which nobody has answered yet. Whoever sends packets can make as many
+ * as he likes, so they must not cost others anything: neither room in the table, nor room on the state channel.
+ *
+ * **A quota.** Half-open entries have so much of the table and no more. A new one beyond it takes the place of an older one;
+ * and so does any entry when the table is full. What is past half-open is never put out. Of a few half-open entries from the
+ * new one's home on, the one next to expire goes: no search of the table, work is bounded, and as homes are hashed with a
+ * secret, nobody can choose whom he puts out. Since a slot is used again only after the guard (flow-slots.ts), as many as
+ * the quota can be put out in two seconds; beyond that, or where none was found, a new half-open entry is refused.
+ *
+ * **A budget of records.** Of new half-open entries each thread tells others so many in a second; the others are *withheld*.
+ * A quarter of the budget is kept for flows that show a second packet while withheld: a client that tries again is told
+ * even while a flood of ever new keys goes on. A flow that rises is always told, and its record says all there is.
+ *
+ * **What this means for convergence.** A withheld entry is not part of what is replicated: digests and merges leave it out, and
+ * a record of its key, which another instance told, takes its place, whatever either says. Only a key of which no told entry is
+ * remembered is withheld: so what others told is never covered by what they do not know. An entry put out is forgotten
+ * before its time, as where a table is full: one instance may then lack a half-open entry that others have, until it rises,
+ * is refreshed, or expires.
+ *
+ * Counts are added atomically by all threads; one of a thread that is killed may be missing, or one too many.
+ */
+
+import { NONE } from '../none.js';
+import { struct } from '../struct.js';
+import type { FlowSlots } from './flow-slots.js';
+import type { Transaction } from './transaction.js';
+
+export interface HalfOpenOptions {
+  /** Half-open entries held at most; default a quarter of all. */
+  readonly halfOpen?: number;
+  /** Records of new half-open entries told in a second at most; default a sixteenth of all entries, at least 1000. */
+  readonly halfOpenRecords?: number;
+}
+
+export const HALF_OPEN_COUNTS = struct({ open: 1, evicted: 1, refused: 1, withheld: 1 });
+const { open: OPEN, evicted: EVICTED, refused: REFUSED, withheld: WITHHELD } = HALF_OPEN_COUNTS.at;
+
+/** Half-open entries compared, and slots looked at for them, from the new entry's home on. */
+const COMPARED = 4;
+const LOOKED_AT = 64;
+/** Slots looked at elsewhere, in turn, where there were none. */
+const LOOKED_AT_ELSEWHERE = 512;
+/** Part of the budget that is for flows withheld before. */
+const AGAIN_SHIFT = 2;
+
+/** The options with their defaults, for a table of `capacity`. Throws when they make no sense. */
+export function halfOpenLimits(capacity: number, options: HalfOpenOptions): Required<HalfOpenOptions> {
+  const { halfOpen = Math.max(1, capacity >>> 2), halfOpenRecords = Math.max(1000, capacity >>> 4) } = options;
+  if (!Number.isInteger(halfOpen) || halfOpen < 1 || halfOpen > capacity)
+    throw new RangeError(`flow table: ${halfOpen} half-open entries of ${capacity}, from 1 to all are possible`);
+  if (!Number.isInteger(halfOpenRecords) || halfOpenRecords < 0)
+    throw new RangeError(
+      `flow table: ${halfOpenRecords} records of half-open entries a second, 0 or more are possible`,
+    );
+  return { halfOpen, halfOpenRecords };
+}
+
+export class HalfOpen {
+  readonly quota: number;
+  private readonly words: Int32Array;
+  private readonly at: number;
+  private readonly slots: FlowSlots;
+  private readonly lockMore: (slot: number) => boolean;
+  /** Records of this thread: in a second, and left in this one. */
+  private readonly share: number;
+  private left: number;
+  private second = 0;
+  /** Entries put out, by all threads, at the beginning of this second and of the one before. */
+  private evictedBefore = 0;
+  private evictedLately = 0;
+  private hand: number;
+
+  /**
+   * The counts are at `words[at …]`. `workers` share the budget. `lockMore` takes what locks a slot's entry beside the slot's
+   * own, in the transaction under way; false when it is not to be had.
+   */
+  constructor(
+    words: Int32Array,
+    at: number,
+    slots: FlowSlots,
+    limits: Required<HalfOpenOptions>,
+    workers: number,
+    lockMore: (slot: number) => boolean,
+  ) {
+    this.words = words;
+    this.at = at;
+    this.slots = slots;
+    this.quota = limits.halfOpen;
+    this.share = Math.ceil(limits.halfOpenRecords / workers);
+    this.left = this.share;
+    this.lockMore = lockMore;
+    this.hand = 0;
+  }
+
+  /** Whether one more is within the quota. */
+  hasRoom(): boolean {
+    return this.words[this.at + OPEN] < this.quota;
+  }
+
+  /** An entry goes from one rank to another; `NONE`: there is no entry. */
+  moved(before: number, after: number): void {
+    if (before === 0) {
+      if (after !== 0) Atomics.sub(this.words, this.at + OPEN, 1);
+    } else if (after === 0) Atomics.add(this.words, this.at + OPEN, 1);
+  }
+
+  refused(): void {
+    Atomics.add(this.words, this.at + REFUSED, 1);
+  }
+
+  // ——— The budget ———
+
+  /** Takes one from the budget of records; false when it is spent, and the entry is withheld. `again`: it was already. */
+  mayTell(now: number, again: boolean): boolean {
+    if (now !== this.second) this.begin(now);
+    if (this.left > (again ? 0 : this.share >> AGAIN_SHIFT)) {
+      this.left--;
+      return true;
+    }
+    Atomics.add(this.words, this.at + WITHHELD, 1);
+    return false;
+  }
+
+  private begin(now: number): void {
+    const evicted = this.words[this.at + EVICTED];
+    this.evictedBefore = now === this.second + 1 ? this.evictedLately : evicted;
+    this.evictedLately = evicted;
+    this.second = now;
+    this.left = this.share;
+  }
+
+  // ——— Eviction ———
+
+  /** Puts a half-open entry out, preferably one near the home of `hash`. False when that is not possible now. */
+  evict(tx: Transaction, hash: number, now: number): boolean {
+    if (now !== this.second) this.begin(now);
+    if (((this.words[this.at + EVICTED] - this.evictedBefore) | 0) >= this.quota) return false;
+    const { slots } = this;
+    let slot = this.choose(hash & (slots.slots - 1), LOOKED_AT);
+    if (slot === NONE) {
+      slot = this.choose(this.hand, LOOKED_AT_ELSEWHERE);
+      this.hand = (this.hand + LOOKED_AT_ELSEWHERE) & (slots.slots - 1);
+    }
+    if (slot === NONE) return false;
+    tx.begin();
+    if (!tx.tryLock(slots.lockOf(slot)) || !slots.isHalfOpen(slot) || !this.lockMore(slot)) {
+      tx.abort();
+      return false;
+    }
+    slots.evict(tx, slot, now);
+    tx.commit();
+    Atomics.add(this.words, this.at + EVICTED, 1);
+    this.moved(0, NONE);
+    return true;
+  }
+
+  /** Of the first few half-open entries in `count` slots from `from` on, the one next to expire. */
+  private choose(from: number, count: number): number {
+    const { slots } = this;
+    let chosen: number = NONE;
+    let compared = 0;
+    for (let i = 0; i < count && compared < COMPARED; i++) {
+      const slot = (from + i) & (slots.slots - 1);
+      if (!slots.isHalfOpen(slot)) continue;
+      compared++;
+      if (chosen === NONE || slots.expires(slot) < slots.expires(chosen)) chosen = slot;
+    }
+    return chosen;
+  }
+
+  describe(): Record<string, number> {
+    const { words, at } = this;
+    return {
+      half_open: words[at + OPEN],
+      half_open_quota: this.quota,
+      half_open_evicted: words[at + EVICTED],
+      half_open_refused: words[at + REFUSED],
+      half_open_withheld: words[at + WITHHELD],
+    };
+  }
+}
