@@ -475,10 +475,10 @@ export class FlowSlots {
     tx.setForGood(at, this.nextVersion(at) | (GONE << STATE_SHIFT));
   }
 
-  /** Takes a locked slot's entry away for good before its time: for readers it has expired at `now`. */
+  /** Takes a locked slot's entry away for good before its time: it has expired at `now`, if not before. */
   evict(tx: Transaction, slot: number, now: number): void {
     const at = this.lockOf(slot);
-    tx.set(at - LOCK + EXPIRES, now);
+    if (this.expires(slot) > now) tx.set(at - LOCK + EXPIRES, now);
     // Undone by a death, the expiry comes back, and the slot is kept the longer.
     tx.setForGood(at, this.nextVersion(at) | (EVICTED << STATE_SHIFT));
   }
