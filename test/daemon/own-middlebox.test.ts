@@ -49,19 +49,20 @@ describe("a user's own middlebox", () => {
     return `./${name}`;
   }
 
-  function config(entries: string): string {
-    const path = join(folder, 'site.yaml');
+  function config(entries: string, { self = 'a', more = '' } = {}): string {
+    const path = join(folder, self === 'a' && more === '' ? 'site.yaml' : `${self}-${files++}.yaml`);
     writeFileSync(
       path,
-      `cluster: { id: own, self: a, members: [{ name: a, id: 1, address: 127.0.0.1 }] }
+      `cluster: { id: own, self: ${self}, members: [{ name: a, id: 1, address: 127.0.0.1 }, { name: b, id: 2, address: 127.0.0.2 }] }
 transport: { kind: unicast, port: 47411 }
 packet_io: { driver: pcap }
 ports:
-  inside: { in: ./in.pcap, out: ./out.pcap, mac: 02:00:00:00:00:01, next_hop: 02:00:00:00:00:02 }
+  inside: { in: ./in.pcap, out: ./out-${self}.pcap, mac: 02:00:00:00:00:01, next_hop: 02:00:00:00:00:02 }
   outside: { mac: 02:00:00:00:00:03, next_hop: 02:00:00:00:00:04 }
-admin: { socket: ./a.sock }
+admin: { socket: ./${self}.sock }
 middleboxes:
 ${entries}
+${more}
 `,
     );
     return path;
@@ -178,31 +179,88 @@ ${entries}
 
   it('that throws on packets has its worker started again, and is named with its place', async () => {
     const guard = file(own({ open: "() => () => {\n    throw new Error('boom');\n  }" }));
-    const daemon = spawn(process.execPath, [DAEMON, '-c', config(`  - ${guard}: {}`)], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    try {
-      const said = await read(daemon, /starting thread worker-0 again/);
+    await running([config(`  - ${guard}: {}`)], async ([daemon]) => {
+      const said = await daemon.says(/starting thread worker-0 again/);
       assert.match(said, /middlebox guard failed on a batch of 1 packets: boom/);
       assert.ok(said.includes(`${guard.slice(2)}:9`), said);
-    } finally {
-      const ended = new Promise((resolve) => daemon.once('exit', resolve));
-      daemon.kill('SIGTERM');
-      await ended;
-    }
+    });
+  });
+
+  it('counts at members that agree, and members with another seed refuse each other and say so', async () => {
+    const guard = file(
+      `import { countMin } from 'constellation';\n${own({
+        state: '(_options, shared) => ({ sketch: countMin({ ...shared, epsilon: 0.1 }) })',
+        open: `({ every, log, state }) => {
+          every(0.2, (now) => log.info('still here', { sketch: state.sketch.describe(now), seen: true }));
+          return () => {};
+        }`,
+      })}`,
+    );
+    const entry = `  - ${guard}: {}`;
+    const sites = [
+      config(entry, { self: 'a', more: 'state: { sketch_seed: 0123456789abcdef }' }),
+      config(entry, { self: 'b', more: 'state: { sketch_seed: fedcba9876543210 }' }),
+    ];
+    await running(sites, async (daemons) => {
+      for (const daemon of daemons) {
+        await daemon.says(/receive: a member has other state objects: .* its messages are refused/);
+        const said = await daemon.says(/still here/);
+        const line = said.split('\n').find((text) => text.includes('still here')) ?? '';
+        const { msg, guard } = JSON.parse(line);
+        assert.equal(msg, 'worker-0: guard: still here');
+        assert.equal(guard.seen, true);
+        assert.equal(typeof guard.sketch, 'object');
+      }
+    });
+    await running(
+      [sites[0], config(entry, { self: 'b', more: 'state: { sketch_seed: 0123456789abcdef }' })],
+      async (daemons) => {
+        for (const daemon of daemons)
+          assert.ok(!/other state objects/.test(await daemon.says(/(?:still here[\s\S]*){8}/)));
+      },
+    );
   });
 });
 
-/** Reads what a program says until `pattern` comes. */
-function read(program: ChildProcess, pattern: RegExp): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let said = '';
-    const timer = setTimeout(() => reject(new Error(`${pattern} did not come:\n${said}`)), WAIT_MS_MAX);
-    program.stderr?.on('data', (chunk) => {
-      said += chunk;
-      if (!pattern.test(said)) return;
-      clearTimeout(timer);
-      resolve(said);
+/** A program under way, and what it has said so far. */
+class Running {
+  readonly program: ChildProcess;
+  private said = '';
+
+  constructor(config: string) {
+    const { JOURNAL_STREAM: _, ...env } = process.env;
+    this.program = spawn(process.execPath, [DAEMON, '-c', config], { stdio: ['ignore', 'ignore', 'pipe'], env });
+    this.program.stderr?.on('data', (chunk) => {
+      this.said += chunk;
     });
-  });
+  }
+
+  /** All it said, once that has `pattern` in it. */
+  async says(pattern: RegExp): Promise<string> {
+    const end = Date.now() + WAIT_MS_MAX;
+    while (!pattern.test(this.said)) {
+      if (Date.now() > end) throw new Error(`${pattern} did not come:\n${this.said}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return this.said;
+  }
+
+  async stop(): Promise<void> {
+    if (this.program.exitCode !== null) return;
+    const ended = new Promise((resolve) => this.program.once('exit', resolve));
+    this.program.kill('SIGTERM');
+    await ended;
+  }
+}
+
+async function running(
+  configs: readonly string[],
+  body: (daemons: readonly Running[]) => Promise<void>,
+): Promise<void> {
+  const daemons = configs.map((config) => new Running(config));
+  try {
+    await body(daemons);
+  } finally {
+    await Promise.all(daemons.map((daemon) => daemon.stop()));
+  }
 }
