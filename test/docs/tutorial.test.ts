@@ -2,7 +2,7 @@
 
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,21 +10,9 @@ import { loadConfig } from '../../daemon/config.js';
 import { loadMiddlebox } from '../../workers/load.js';
 import { on } from '../workers/support/plane.js';
 import { INSIDE, OUTSIDE, Site } from '../workers/support/site.js';
+import { BLOCKS, tutorialFile } from './tutorial.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-const TEXT = readFileSync(join(ROOT, 'docs/tutorial.md'), 'utf8');
-
-interface Block {
-  readonly language: string;
-  /** The file it is to be saved as; none for commands. */
-  readonly file: string | undefined;
-  readonly text: string;
-}
-
-const BLOCKS: readonly Block[] = [...TEXT.matchAll(/^```(\w+)(?: (\S+))?\n([\s\S]*?)^```$/gm)].map(
-  ([, language, file, text]) => ({ language, file, text }),
-);
-
 const knock = (port: number, from = '198.51.100.9') => on(OUTSIDE, `udp ${from}:5000 > 10.0.0.5:${port}`);
 const connect = (from = '198.51.100.9') => on(OUTSIDE, `tcp ${from}:5000 > 10.0.0.5:22 S`);
 const LET_IN = ['0: tcp 198.51.100.9:5000 > 10.0.0.5:22 S ttl 63'];
@@ -72,7 +60,7 @@ describe('the tutorial', () => {
 
   it('has a guard of about forty lines, with the right types', function () {
     this.timeout(60_000);
-    const lines = BLOCKS.find(({ file }) => file === 'guard.mjs')?.text.split('\n').length ?? 0;
+    const lines = tutorialFile('guard.mjs').split('\n').length;
     assert.ok(lines > 30 && lines < 60, `${lines} lines`);
     const strict = ['--strict', '--noImplicitAny', 'false', '--allowJs', '--checkJs', '--noEmit', '--skipLibCheck'];
     const modules = ['--target', 'ES2023', '--module', 'NodeNext', '--types', ''];

@@ -15,6 +15,8 @@ export interface SiteOptions {
   readonly replication?: Readonly<Record<string, unknown>>;
   readonly threads?: Readonly<Record<string, unknown>>;
   readonly packet_io?: Readonly<Record<string, unknown>>;
+  /** Middleboxes that packets pass before the NAT. */
+  readonly middleboxes?: readonly Readonly<Record<string, unknown>>[];
   /** Options of the NAT. */
   readonly nat?: Readonly<Record<string, unknown>>;
   readonly log?: Readonly<Record<string, unknown>>;
@@ -48,7 +50,10 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
     threads: { workers: [place.core % availableParallelism()], ...options.threads },
     packet_io: { driver: 'af_xdp', ...options.packet_io },
     ports: place.ports,
-    middleboxes: [{ nat: { inside: 'inside', outside: 'outside', external: place.external, ...options.nat } }],
+    middleboxes: [
+      ...(options.middleboxes ?? []),
+      { nat: { inside: 'inside', outside: 'outside', external: place.external, ...options.nat } },
+    ],
     admin: { socket },
     ...(options.log === undefined ? {} : { log: options.log }),
   };
