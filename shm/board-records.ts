@@ -355,6 +355,10 @@ export type Attachment = (typeof Attachment)[keyof typeof Attachment];
 export class AttachmentRecord {
   readonly floats = new Float64Array(ATTACHMENT_FLOATS);
 
+  clear(): void {
+    this.floats.fill(0);
+  }
+
   get state(): Attachment {
     return this.floats[ATTACHMENT.state] as Attachment;
   }

@@ -21,6 +21,7 @@ import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
 import { loadChain, type PlannedMiddlebox } from './load.js';
 import type { SharedState } from './middlebox.js';
+import { createForeignLogs } from './replication/foreign-log.js';
 import { REPLICATION_METRICS } from './replication/metrics.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './replication/settings.js';
 import { createUnitLogs } from './replication/unit-log.js';
@@ -74,6 +75,7 @@ export interface SharedBuffers {
   /** Where refused datagrams came from. */
   readonly rejects: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
+  readonly foreignLogs: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
   /** One log ring per worker. */
   readonly logs: readonly SharedArrayBuffer[];
@@ -131,7 +133,7 @@ export class Instance {
     const declaration = await loadChain(plan.middleboxes, plan.shared);
     const slots = new Slots(plan);
     const objects = declaration.objects.length;
-    const { slots: members, unitLogBytes } = plan.replication;
+    const { slots: members, unitLogBytes, foreignLogBytes } = plan.replication;
     return new Instance(plan, declaration, {
       arena: createArena(layoutArena(declaration.objects, plan.replication.slots)),
       control: createControl(slots.count),
@@ -143,6 +145,7 @@ export class Instance {
       sealBoard: keys === null ? null : createSealBoard(members, keys),
       rejects: createRejectTable(),
       unitLogs: createUnitLogs(objects, unitLogBytes),
+      foreignLogs: createForeignLogs(objects, members, foreignLogBytes),
       nextHops: createNextHops(plan.routes.length),
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
       events: Array.from({ length: slots.count }, () => createEventRing()),

@@ -27,6 +27,8 @@ export interface ReceiveAgentOptions {
   /** In the order of their ids, opened to write, without a log. */
   readonly objects: readonly StateObject[];
   readonly ackBoard: SharedArrayBuffer;
+  /** From `createForeignLogs`. */
+  readonly foreignLogs: SharedArrayBuffer;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
   /** From `createSealBoard`; null takes what is not sealed. */
@@ -73,11 +75,13 @@ export class ReceiveAgent implements Agent {
       layoutHash,
       objects,
       board: options.ackBoard,
+      foreignLogs: options.foreignLogs,
       counts: this.counts,
       ring: () => control.ring(),
       ...(options.members && { members: options.members }),
       ...(options.onError && { onError: options.onError }),
       ...(options.onSkew && { onSkew: options.onSkew }),
+      ...(options.onAlarm && { onAlarm: options.onAlarm }),
     });
     this.rejects = new RejectTable(options.rejects);
     this.opener =
@@ -134,6 +138,7 @@ export class ReceiveAgent implements Agent {
     const { counts, transport } = this;
     const received = this.received;
     this.received = 0;
+    this.receiver.tick(monotonicMs());
     counts.set('state_rx_reorder_bytes', this.receiver.bufferedBytes);
     counts.set('state_rx_socket_bytes', transport.bufferBytes);
     counts.add('state_rx_errors', transport.errors - this.transportErrors);

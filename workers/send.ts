@@ -36,6 +36,8 @@ export interface SendAgentOptions {
   readonly logs: readonly SharedArrayBuffer[];
   readonly ackBoard: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
+  /** From `createForeignLogs`. */
+  readonly foreignLogs: SharedArrayBuffer;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
   /** From `createSealBoard`; null sends what it has to say unsealed. */
@@ -83,6 +85,7 @@ export class SendAgent implements Agent {
       objects,
       board: ackBoard,
       unitLogs,
+      foreignLogs: options.foreignLogs,
       counts: this.counts,
       ...(options.members && { members: options.members }),
       ...(options.onAlarm && { onAlarm: options.onAlarm }),

@@ -11,6 +11,7 @@ import { NONE } from '../../shm/none.js';
 import { KEY_WORDS_IPV4_FIVE_TUPLE } from '../../shm/objects/flow-table.js';
 import { createRejectTable } from '../../shm/reject-table.js';
 import { monotonicMs } from '../../workers/monotonic.js';
+import { createForeignLogs } from '../../workers/replication/foreign-log.js';
 import { REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { readPeers } from '../../workers/replication/peers.js';
 import { newIncarnation, replicationSettings } from '../../workers/replication/settings.js';
@@ -79,6 +80,7 @@ export class BenchPeer {
       sealBoard: null,
       rejects: createRejectTable(),
       unitLogs: createUnitLogs(OBJECTS, UNIT_LOG_BYTES),
+      foreignLogs: createForeignLogs(OBJECTS, members.length, settings.foreignLogBytes),
       logs: [ring],
       tallies: [],
     };

@@ -15,6 +15,7 @@ import { createJournals, Journal } from '../../shm/objects/journal.js';
 import type { Writer } from '../../shm/objects/object.js';
 import { Region } from '../../shm/region.js';
 import { EVERYONE, type Outlet } from '../../workers/replication/channel.js';
+import { createForeignLogs } from '../../workers/replication/foreign-log.js';
 import { Datagram } from '../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { Receiver } from '../../workers/replication/receiver.js';
@@ -93,6 +94,7 @@ class Site {
       settings: testSettings(members, index, { unitLogBytes: 1 << 22, mtu: 1500 }),
       layoutHash: LAYOUT_HASH,
       board: createAckBoard(1, members, 2 ** 40 + index),
+      foreignLogs: createForeignLogs(1, members, 0),
       counts: this.counts,
     };
     const unitLogs = createUnitLogs(1, shared.settings.unitLogBytes);

@@ -9,6 +9,7 @@ import { coarseSeconds } from '../../shm/clock.js';
 import type { LogConsumer } from '../../shm/log.js';
 import { MetricCatalogue } from '../../shm/metrics.js';
 import type { Outlet } from '../../workers/replication/channel.js';
+import { createForeignLogs } from '../../workers/replication/foreign-log.js';
 import { Datagram } from '../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { Receiver } from '../../workers/replication/receiver.js';
@@ -33,6 +34,8 @@ const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
 const ROUND_RECORDS = 4096;
 const WAIT_MS_MIN = 1;
 const WAIT_MS_BUSY = 100;
+/** As in workers/receive.ts. */
+const TICK_MS = 100;
 /** Datagrams a socket holds for a thread that does not take them. */
 const SOCKET_DATAGRAMS = 256;
 /** Rounds of one wake-up, and wake-ups one after the other in which nothing was done: more is spinning. */
@@ -84,6 +87,7 @@ export class Instance {
   private readonly host: Host;
   private readonly boardMemory: SharedArrayBuffer;
   private readonly unitLogs: SharedArrayBuffer;
+  private readonly foreignLogs: SharedArrayBuffer;
   private readonly table: SharedArrayBuffer;
   private readonly log = new WorkerLog();
   private readonly draw: Stream;
@@ -122,6 +126,7 @@ export class Instance {
     this.boardMemory = createAckBoard(objects, plan.members, this.life.incarnation);
     this.board = new AckBoard(this.boardMemory);
     this.unitLogs = createUnitLogs(objects, this.settings.unitLogBytes, plan.firstSequence);
+    this.foreignLogs = createForeignLogs(objects, this.settings.slots, this.settings.foreignLogBytes);
     this.subjects = plan.objects.map(
       (kind, id) =>
         new Subject(kind, id, {
@@ -171,6 +176,7 @@ export class Instance {
       objects: this.subjects.map((subject) => subject.openSend()),
       board: this.boardMemory,
       unitLogs: this.unitLogs,
+      foreignLogs: this.foreignLogs,
       counts: this.counts,
       members: this.table,
       onAlarm: (problem) => this.host.alarm(this, problem),
@@ -185,12 +191,23 @@ export class Instance {
       layoutHash: LAYOUT_HASH,
       objects: this.subjects.map((subject) => subject.receive),
       board: this.boardMemory,
+      foreignLogs: this.foreignLogs,
       counts: this.counts,
       members: this.table,
       ring: () => this.bell(),
       onError: (error) => {
         throw error;
       },
+    });
+    this.tick(this.receiver);
+  }
+
+  /** As the receive thread's shell does, for as long as the thread lives. */
+  private tick(receiver: Receiver): void {
+    this.host.queue.after(TICK_MS, () => {
+      if (!this.up || this.receiver !== receiver) return;
+      if (!this.isPaused) receiver.tick(this.localMs);
+      this.tick(receiver);
     });
   }
 
@@ -217,7 +234,7 @@ export class Instance {
     this.host.happened('receive thread died');
     this.receiver = null;
     const { ledger } = this.subjects[flight.object];
-    ledger?.died(this.board.receptionVersion(flight.object, flight.sender));
+    ledger?.died(this.vectorVersion(flight));
     this.host.queue.after(this.receiveDownMs, () => {
       if (this.up) this.startReceiver();
     });
@@ -360,13 +377,19 @@ export class Instance {
     });
   }
 
+  /** Changes when what the message's units become part of is noted: the sender's vector, or that of a former life it repairs. */
+  private vectorVersion({ object, sender, contents }: Flight): number {
+    const origin = contents?.origin ?? sender;
+    return origin === sender ? this.board.receptionVersion(object, sender) : this.board.formerVersion(object, origin);
+  }
+
   private receive(flight: Flight): void {
     const { receiver } = this;
     if (!this.up || receiver === null) return;
     const ledger = this.subjects[flight.object]?.ledger;
     if (ledger) {
       ledger.beginMessage();
-      ledger.vectorVersion = () => this.board.receptionVersion(flight.object, flight.sender);
+      ledger.vectorVersion = () => this.vectorVersion(flight);
     }
     this.host.beforeReceive(this, flight);
     const { coarse, wallMs } = this.moment;

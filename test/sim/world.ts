@@ -324,8 +324,12 @@ export class World implements Host {
       return;
     }
     if (reject !== null) {
-      // An honest message is refused for two reasons only: it is of an earlier life, or speaks of one of ours.
-      demand(reject === 'incarnation', 'forgery-refused', () => `${at.name}: an honest message was refused: ${reject}`);
+      // An honest message is refused for two reasons only: its life is over, or the one before it is not closed yet.
+      demand(
+        reject === 'incarnation' || reject === 'unclosed',
+        'forgery-refused',
+        () => `${at.name}: an honest message was refused: ${reject}`,
+      );
       return;
     }
     const sender = this.lifeOf(flight.sender, contents.incarnation);

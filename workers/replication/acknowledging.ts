@@ -4,7 +4,9 @@
  */
 
 import { VectorRecord } from '../../shm/ack-board.js';
+import { Attachment, AttachmentRecord, PeerRecord } from '../../shm/board-records.js';
 import { type ChannelContext, type Composer, EVERYONE, type Outlet } from './channel.js';
+import { FREEZING_VERSION, FROZEN, HOLDS } from './message.js';
 
 export class Acknowledging {
   private readonly object: number;
@@ -13,7 +15,11 @@ export class Acknowledging {
   private readonly floor: () => number;
   /** Version of each origin's vector that we last told. */
   private readonly told: Int32Array;
+  /** The same of what we have of its former life. */
+  private readonly toldFormer: Int32Array;
   private readonly vector = new VectorRecord();
+  private readonly attachment = new AttachmentRecord();
+  private readonly peer = new PeerRecord();
   private served: number;
   private ackDue = Number.POSITIVE_INFINITY;
   private vectorSentAt = Number.NEGATIVE_INFINITY;
@@ -26,6 +32,7 @@ export class Acknowledging {
     this.composer = composer;
     this.floor = floor;
     this.told = new Int32Array(context.settings.slots);
+    this.toldFormer = new Int32Array(context.settings.slots);
     this.served = context.board.served(object);
   }
 
@@ -78,17 +85,54 @@ export class Acknowledging {
    * told. Returns the slot of the first that did not fit.
    */
   private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
-    const { board, peers, settings, writer } = this.context;
+    const { peers, settings } = this.context;
     for (let i = origin; i < settings.slots; i++) {
-      if (peers.present[i] === 0 || (!all && board.receptionVersion(this.object, i) === this.told[i])) continue;
-      const { vector } = this;
-      vector.incarnation = 0;
-      const version = board.readReception(this.object, i, vector);
-      if (vector.incarnation === 0) continue;
-      if (!writer.addEntry(peers.members.id(i), vector, now, reserve)) return i;
-      this.told[i] = version;
+      if (peers.members.id(i) === settings.self) continue;
+      if (peers.present[i] === 1 && !this.addPresent(now, i, all, reserve)) return i;
+      if (!this.addFormer(now, i, all, reserve)) return i;
     }
     return settings.slots;
+  }
+
+  private addPresent(now: number, origin: number, all: boolean, reserve: number): boolean {
+    const { board, peers, writer } = this.context;
+    if (!all && board.receptionVersion(this.object, origin) === this.told[origin]) return true;
+    const { vector } = this;
+    vector.incarnation = 0;
+    const version = board.readReception(this.object, origin, vector);
+    if (vector.incarnation !== 0) {
+      const flags = this.holds(origin) ? HOLDS : 0;
+      if (!writer.addEntry(peers.members.id(origin), vector, now, reserve, flags)) return false;
+    }
+    this.told[origin] = version;
+    return true;
+  }
+
+  /** What we have of the origin's life that is over, as long as somebody may lack it. Format version 2. */
+  private addFormer(now: number, origin: number, all: boolean, reserve: number): boolean {
+    const { board, peers, writer } = this.context;
+    if (!all && board.formerVersion(this.object, origin) === this.toldFormer[origin]) return true;
+    const { vector } = this;
+    vector.clear();
+    const version = board.readFormer(this.object, origin, vector);
+    if (vector.incarnation !== 0 && writer.version >= FREEZING_VERSION)
+      if (!writer.addEntry(peers.members.id(origin), vector, now, reserve, FROZEN)) return false;
+    this.toldFormer[origin] = version;
+    return true;
+  }
+
+  /**
+   * Whether we hold our units for the origin: as of now nothing is let go that it lacks. One that leaves has nothing held for it
+   * any more once we have everything of it, and that tells it that it may go.
+   */
+  private holds(origin: number): boolean {
+    const { board } = this.context;
+    const { attachment, peer, vector } = this;
+    attachment.clear();
+    board.readAttachment(this.object, origin, attachment);
+    if (attachment.state === Attachment.ABSENT) return false;
+    board.readPeer(origin, peer);
+    return !peer.isLeaving || vector.contiguous < vector.highest;
   }
 
   /** Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on this race. */

@@ -54,9 +54,10 @@ export class Composer {
     return datagram;
   }
 
-  finish(datagram: Datagram, outlet: Outlet, member: number, floor: number): void {
+  /** `highest`: the highest number sent, if the units are not ours. */
+  finish(datagram: Datagram, outlet: Outlet, member: number, floor: number, highest = -1): void {
     const { board, counts, writer } = this.context;
-    const bytes = writer.finish(floor, board.sequence(this.object));
+    const bytes = writer.finish(floor, highest < 0 ? board.sequence(this.object) : highest);
     counts.row[counts.at.state_tx_messages]++;
     counts.row[counts.at.state_tx_bytes] += bytes;
     outlet.send(datagram, bytes, this.object, member);

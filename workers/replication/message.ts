@@ -41,6 +41,8 @@ export const ENTRY_WORDS = 9;
 const ECHO_VALID = 1;
 export const HOLDS = 2;
 export const FROZEN = 4;
+/** First version that can say that a life is over. */
+export const FREEZING_VERSION = 2;
 const ENTRY_FLAGS = [0, ECHO_VALID, ECHO_VALID | HOLDS | FROZEN] as const;
 
 /** The entry about origin 0 in messages of version 1. */
@@ -75,6 +77,7 @@ export const REJECTS = [
   'own',
   'ack_unsent',
   'incarnation',
+  'unclosed',
 ] as const;
 export type Reject = (typeof REJECTS)[number];
 
@@ -294,8 +297,9 @@ export class MessageReader {
   readonly digest = new Int32Array(2);
   entries = 0;
   units = 0;
-  private excludedLow = 0;
-  private excludedHigh = 0;
+  /** Slots 0–31 and 32–63 that the units, floor and highest are not for. */
+  excludedLow = 0;
+  excludedHigh = 0;
 
   // The entry that `entry(i)` stepped to.
   origin = 0;

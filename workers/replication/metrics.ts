@@ -14,6 +14,7 @@ const COUNTERS = {
   state_tx_messages: 'State messages sent; by unicast, one to several members counts once.',
   state_tx_bytes: 'Bytes of those messages, without IP and UDP headers.',
   state_tx_retransmissions: 'Units sent again because a member did not acknowledge them in time.',
+  state_tx_units_repaired: 'Units of a dead member passed on to those that lacked them.',
   state_tx_acks: 'Messages sent for an acknowledgement alone.',
   state_tx_keepalives: 'Messages sent because the channel had carried no full vector for the keepalive interval.',
   state_tx_busy: 'Times sending stopped because all of the transport’s buffers were in the kernel’s hands.',
@@ -36,6 +37,11 @@ const COUNTERS = {
   state_rx_records_full: 'Records of other members for which the object had no room.',
   state_rx_records_failed: 'Records of other members on which the object’s code threw an error.',
   state_rx_records_skipped: 'Records of other members that never came and cannot be sent any more.',
+  state_rx_units_repaired: 'Of the units accepted, those of a dead member that another passed on.',
+  state_rx_units_refused: 'Units passed on of a member that is not known to be dead.',
+  state_foreign_units_dropped:
+    'Units of other members, kept for those that lack them in case their origin dies, that had to make room before all had them.',
+  state_lives_unrepaired: 'Dead members of which not all have the same, because nobody has some units any more.',
   state_rx_acks_stale: 'Acknowledgements of an earlier life of this instance, or older than the last one.',
   state_rx_restarts: 'Times a member was seen to have started again.',
   state_rx_errors: 'Errors of the receiving sockets.',
@@ -109,6 +115,8 @@ function rejectHelp(reject: Refusal): string {
       return 'our own, heard back';
     case 'incarnation':
       return 'of an earlier life of its sender';
+    case 'unclosed':
+      return 'of a member that started again, while its former life is not closed everywhere';
     case 'ack_unsent':
       return 'acknowledges what was never sent';
   }

@@ -25,7 +25,7 @@ export class PeerView {
   ackDelayMs = 0;
   /** Retransmission timeout per member, in ms, without back-off. */
   readonly timeout: Float64Array;
-  /** 1: not heard for so long that it gets probes only. */
+  /** 1: not heard for so long that it gets probes only; or joining, so that it can take nothing yet. */
   readonly silent: Uint8Array;
   /** Grows whenever a silent member is heard again. */
   revivals = 0;
@@ -66,7 +66,7 @@ export class PeerView {
       const dead = this.members.dead(member);
       this.setPresent(member, dead === 0 || record.incarnation > dead);
       if (this.present[member] === 0) continue;
-      const silent = record.incarnation === 0 || now - record.heardAt > this.settings.silentMs;
+      const silent = record.incarnation === 0 || now - record.heardAt > this.settings.silentMs || record.isJoining;
       if (!silent && this.silent[member] === 1) this.revivals++;
       this.silent[member] = silent ? 1 : 0;
       if (!silent && record.speaks < this.format) this.format = record.speaks;

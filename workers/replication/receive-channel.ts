@@ -1,5 +1,5 @@
 /**
- * The receiving side of one channel towards one other member: what we have of its units.
+ * The receiving side of one channel towards one life of another member: what we have of its units.
  *
  * A unit is applied whole, and known from then on; so exactly once in each life of its origin, but for two exceptions below:
  *
@@ -19,12 +19,16 @@
  * dies abruptly leaves, in any order, a message that is applied again; in order, at most the one unit under way, of which
  * records may be applied again: a count by increments is then too large by these. Totals are not.
  *
+ * **After the life** (closing.ts) only repairs are taken: its units as other members pass them on. They, as all that is accepted,
+ * are kept in the foreign log until every member has them.
+ *
  * What the origin can send no more (below its floor) is passed over and counted: only a member that has started again
  * without its state, or one that was given up, ever sees that.
  */
 
 import type { AckBoard } from '../../shm/ack-board.js';
 import { Applied, type StateObject } from '../../shm/objects/object.js';
+import type { ForeignLog } from './foreign-log.js';
 import type { MessageReader } from './message.js';
 import type { Counts } from './metrics.js';
 import { Arrival, Reception } from './reception.js';
@@ -37,12 +41,23 @@ export interface ReceiveContext {
   /** Told of errors thrown by an object's own code. */
   readonly onError: (error: unknown, object: number, origin: number) => void;
   readonly reorderBytes: number;
+  /** [object][origin] */
+  readonly foreign: readonly (readonly ForeignLog[])[];
+  /** Whether there is a third member that units could be passed on to. */
+  keeping: boolean;
+  /** Whether we have no state yet that units could be applied to. */
+  joining: boolean;
+  /** Lets go of what is safe without us in the foreign log of the object and origin. */
+  readonly prune: (object: number, origin: number) => void;
 }
+
+/** The foreign log is pruned once it is filled to this part, at every so many units. */
+const PRUNE_SHARE = 1 / 2;
+const PRUNE_UNITS = 32;
 
 export class ReceiveChannel {
   readonly reception = new Reception();
-  /** Latest of our datagram numbers that an echo gave a round trip for. */
-  echoed: number;
+  readonly inOrder: boolean;
   private readonly object: StateObject;
   private readonly origin: number;
   private readonly context: ReceiveContext;
@@ -50,15 +65,28 @@ export class ReceiveChannel {
   /** In order: the unit that stopped at a lock, by its first number, and how many of its words were applied. */
   private heldFirst = 0;
   private heldWords = 0;
+  private readonly foreign: ForeignLog;
+  private kept = 0;
+  private isFormer: boolean;
 
-  /** Goes on from what the board says: `origin` is a member's index. */
-  constructor(object: StateObject, origin: number, context: ReceiveContext) {
+  /** Goes on from what the board says of the present or the former life of `origin`, a slot. */
+  constructor(object: StateObject, origin: number, context: ReceiveContext, isFormer: boolean) {
     this.object = object;
     this.origin = origin;
     this.context = context;
     this.reorder = object.delivery === 'in-order' ? new ReorderBuffer(context.reorderBytes) : null;
-    this.echoed = context.board.datagram(object.id);
-    context.board.readReception(object.id, origin, this.reception);
+    this.inOrder = object.delivery === 'in-order';
+    this.foreign = context.foreign[object.id][origin];
+    this.isFormer = isFormer;
+    this.reload();
+  }
+
+  /** Goes on from what the board says. */
+  reload(): void {
+    const { board } = this.context;
+    this.clear();
+    if (this.isFormer) board.readFormer(this.object.id, this.origin, this.reception);
+    else board.readReception(this.object.id, this.origin, this.reception);
     // What was buffered died with the last thread. The origin still has it: it holds on to all beyond `contiguous`.
     if (this.reorder !== null) this.reception.forgetRanges();
   }
@@ -67,12 +95,44 @@ export class ReceiveChannel {
     return this.reorder === null ? 0 : this.reorder.bytes;
   }
 
-  /** The member started again: its numbers begin anew. */
-  reset(): void {
-    this.reception.clear();
-    this.reorder?.clear();
-    this.heldFirst = 0;
-    this.context.board.writeReception(this.object.id, this.origin, this.reception);
+  /** With a life of which we have nothing: the present one, or one heard of by its end. */
+  begin(isFormer: boolean, incarnation = 0): void {
+    this.clear();
+    this.isFormer = isFormer;
+    this.reception.incarnation = incarnation;
+    this.note();
+  }
+
+  /** The life is over: from now on it is the former one. */
+  freeze(incarnation: number): void {
+    this.isFormer = true;
+    this.reception.incarnation = incarnation;
+    this.note();
+  }
+
+  /** Nobody has more of the life than we. In order, what lies beyond a hole is given up. */
+  close(): void {
+    if (this.reorder === null) return;
+    let given_up = 0;
+    for (let i = 0; i < this.reception.ranges; i++) given_up += this.reception.end(i) - this.reception.start(i) + 1;
+    this.context.counts.add('state_rx_records_skipped', given_up);
+    this.reception.forgetRanges();
+    this.reorder.clear();
+    this.note();
+  }
+
+  /** Takes the message's units, which another member passes on. Returns whether any was new. */
+  repair(reader: MessageReader, coarse: number): boolean {
+    const { counts } = this.context;
+    const before = counts.row[counts.at.state_rx_units];
+    for (let i = 0; i < reader.units; i++) {
+      reader.unit(i);
+      if (!this.takeUnit(reader, coarse)) break;
+    }
+    this.note();
+    const taken = counts.row[counts.at.state_rx_units] - before;
+    counts.add('state_rx_units_repaired', taken);
+    return taken > 0;
   }
 
   /**
@@ -85,13 +145,18 @@ export class ReceiveChannel {
       reception.incarnation = reader.incarnation;
       reception.contiguous = FIRST_SEQUENCE - 1;
     }
-    const ours = !excluded && reader.unitsOrigin === reader.sender;
+    const told = !excluded && reader.unitsOrigin === reader.sender;
+    if (told) {
+      reception.floor = reader.floor;
+      reception.setExcluded(reader.excludedLow, reader.excludedHigh);
+    }
+    const ours = told && !this.context.joining;
     if (ours && reader.floor > reception.contiguous + 1) {
       const applied = reception.contiguous;
       this.context.counts.add('state_rx_records_skipped', reception.advance(reader.floor - 1));
       this.applyBuffered(applied, coarse);
     }
-    if (ours && reader.highest > reception.highest) reception.highest = reader.highest;
+    if (told && reader.highest > reception.highest) reception.highest = reader.highest;
     if (reader.datagram > reception.datagram) {
       reception.datagram = reader.datagram;
       reception.stamp = reader.stamp;
@@ -106,7 +171,27 @@ export class ReceiveChannel {
 
   /** Into the board: here the send thread finds what to acknowledge, and a successor where to go on. */
   private note(): void {
-    this.context.board.writeReception(this.object.id, this.origin, this.reception);
+    const { board } = this.context;
+    if (this.isFormer) board.writeFormer(this.object.id, this.origin, this.reception);
+    else board.writeReception(this.object.id, this.origin, this.reception);
+  }
+
+  private clear(): void {
+    this.reception.clear();
+    this.reorder?.clear();
+    this.heldFirst = 0;
+  }
+
+  /** For those who may lack it when its origin dies. */
+  private keep(reader: MessageReader): void {
+    const { foreign, context } = this;
+    // What was cut for us alone is of no use to others.
+    if (!context.keeping || reader.folded) return;
+    if (foreign.usedWords > foreign.capacityWords * PRUNE_SHARE && this.kept++ % PRUNE_UNITS === 0)
+      context.prune(this.object.id, this.origin);
+    const { first, count, words, recordsAt, recordWords } = reader;
+    const dropped = foreign.append(this.reception.incarnation, first, count, words, recordsAt, recordWords);
+    context.counts.add('state_foreign_units_dropped', dropped);
   }
 
   /** Takes the unit the reader stands at. False: what it changes is locked. */
@@ -129,6 +214,7 @@ export class ReceiveChannel {
         if (!this.apply(first, reader.words, reader.recordsAt, reader.recordWords, coarse)) return false;
         counts.row[counts.at.state_rx_units]++;
         reception.add(first, last);
+        this.keep(reader);
         return reorder === null || this.applyBuffered(last, coarse);
       case Arrival.BEYOND:
         if (reorder === null) {
@@ -138,6 +224,7 @@ export class ReceiveChannel {
           return true;
         }
         reception.add(first, last);
+        this.keep(reader);
         counts.add('state_rx_units_out_of_order', 1);
     }
     counts.row[counts.at.state_rx_units]++;

@@ -4,17 +4,21 @@
  *
  * No sockets, clocks or threads. Nothing in a message is believed before it has passed every check of `REJECTS`.
  *
- * **Lives.** A member's incarnation tells one life from the next; lives.ts says which one is believed. A member that started again is sent whatever the others still hold; what they had let go of, because its old
- * life had it, and what its old life had not delivered, takes a snapshot and a repair, which are not here.
+ * **Lives.** A member's incarnation tells one life from the next; lives.ts says which one is believed, and closing.ts how one ends.
+ *
+ * **While we are joining** (joining.ts) we have no state that units could be applied to: we hear the others, and say so, and
+ * take nothing. `adopt` takes over what the member had that gave us its state.
  */
 
-import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import { AckBoard, PeerFlag, PeerRecord } from '../../shm/ack-board.js';
 import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
 import { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { ClockSkew, type SkewLevel } from './clock-skew.js';
-import { Lives } from './lives.js';
-import { MessageReader, type Reject, stampOf } from './message.js';
+import { Closing } from './closing.js';
+import { openForeignLogs } from './foreign-log.js';
+import { Belief, Lives } from './lives.js';
+import { FROZEN, MessageReader, type Reject, stampOf } from './message.js';
 import type { Counts } from './metrics.js';
 import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
 import { RoundTrip } from './round-trip.js';
@@ -27,6 +31,8 @@ export interface ReceiverOptions {
   /** In the order of their ids, from 0, opened to write. */
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
+  /** From `createForeignLogs`. */
+  readonly foreignLogs: SharedArrayBuffer;
   readonly counts: Counts;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
@@ -34,6 +40,8 @@ export interface ReceiverOptions {
   readonly ring: () => void;
   /** Told of errors thrown by an object's own code. */
   readonly onError?: (error: unknown, object: number, origin: number) => void;
+  /** Told of a member's end after which not all have the same of it. */
+  readonly onAlarm?: (problem: string, member: number) => void;
   /** Told, once an episode and level, that a member's clock is too far from ours. */
   readonly onSkew?: (problem: string, level: SkewLevel) => void;
 }
@@ -53,12 +61,19 @@ export class Receiver {
   private readonly ids: Int32Array;
   private readonly peers: PeerRecord[];
   private readonly lives: Lives;
+  private readonly closing: Closing;
+  /** Per slot: when a life of it that is believed was last heard. */
+  private readonly heardAt: Float64Array;
   private readonly vectors: Vectors;
   private readonly roundTrips: RoundTrip[];
   private readonly skews: ClockSkew[];
   private readonly onSkew: (problem: string, level: SkewLevel) => void;
-  /** [object][member] */
-  private readonly channels: readonly (readonly ReceiveChannel[])[];
+  private readonly context: ReceiveContext;
+  /** [object][member], of the present and of the former life. */
+  private readonly channels: ReceiveChannel[][];
+  private readonly former: ReceiveChannel[][];
+  /** [object * slots + member]: latest of our datagram numbers that an echo gave a round trip for. */
+  private readonly echoed: Float64Array;
   /** Per object: messages that asked for an acknowledgement, and as of which the bell last rang. */
   private readonly owed: Int32Array;
   private readonly rung: Int32Array;
@@ -86,15 +101,41 @@ export class Receiver {
     this.roundTrips = Array.from({ length: settings.slots }, () => new RoundTrip());
     this.skews = Array.from({ length: settings.slots }, () => new ClockSkew());
     this.onSkew = options.onSkew ?? (() => {});
-    const context: ReceiveContext = {
+    this.context = {
       board,
       counts,
       onError: options.onError ?? (() => {}),
       reorderBytes: settings.reorderBytes,
+      foreign: openForeignLogs(options.foreignLogs, objects.length, settings.slots),
+      keeping: this.members.members > 2,
+      joining: (board.status & PeerFlag.JOINING) !== 0,
+      prune: (object, origin) => this.prune(object, origin),
     };
-    this.channels = objects.map((object) =>
-      Array.from({ length: settings.slots }, (_, member) => new ReceiveChannel(object, member, context)),
+    const open = (isFormer: boolean): ReceiveChannel[][] =>
+      objects.map((object) =>
+        Array.from(
+          { length: settings.slots },
+          (_, member) => new ReceiveChannel(object, member, this.context, isFormer),
+        ),
+      );
+    this.channels = open(false);
+    this.former = open(true);
+    this.echoed = Float64Array.from({ length: objects.length * settings.slots }, (_, i) =>
+      board.datagram(Math.floor(i / settings.slots)),
     );
+    this.heardAt = Float64Array.from(this.peers, (peer) => peer.heardAt);
+    this.closing = new Closing({
+      settings,
+      self: this.self,
+      board,
+      members: this.members,
+      peers: this.peers,
+      counts,
+      present: this.channels,
+      former: this.former,
+      onEnd: (slot, now) => this.end(slot, now),
+      onAlarm: options.onAlarm ?? (() => {}),
+    });
     this.owed = Int32Array.from(objects, (_, object) => board.owed(object));
     this.rung = this.owed.slice();
   }
@@ -107,7 +148,7 @@ export class Receiver {
     const { counts } = this;
     counts.row[counts.at.state_rx_messages]++;
     counts.row[counts.at.state_rx_bytes] += message.byteLength;
-    if (this.members.refresh()) this.noteMembers();
+    this.refresh();
     const reject = this.reader.read(message) ?? this.check(now);
     if (reject !== null) {
       counts.add(`state_rejected_${reject}`, 1);
@@ -115,11 +156,11 @@ export class Receiver {
     }
     const { object } = this.reader;
     const member = this.members.slotOf(this.reader.sender);
-    const channel = this.channels[object][member];
     this.hear(member, now);
-    const told = this.takeEntries(channel, member, now);
+    const told = this.takeEntries(member, now);
     this.compareClocks(member, now, wallMs);
-    channel.takeUnits(this.reader, this.reader.excludes(this.self), now, coarse);
+    this.channels[object][member].takeUnits(this.reader, this.reader.excludes(this.self), now, coarse);
+    if (this.reader.unitsOrigin !== this.reader.sender) this.takeRepair(now, coarse);
     this.board.writePeer(member, this.peers[member]);
     this.board.noteChange(object);
     const owed = this.reader.units > 0 && this.owe(object, now);
@@ -127,10 +168,30 @@ export class Receiver {
     return null;
   }
 
+  /** Call it some times a second: what time brings, and what main wrote. */
+  tick(now: number): void {
+    this.refresh();
+    if (!this.context.joining) this.closing.tick(now);
+  }
+
+  /** Goes on from what the board says now: what we have was written there with the state that a donor gave us. */
+  reload(): void {
+    for (const channels of [...this.channels, ...this.former]) for (const channel of channels) channel.reload();
+    this.closing.reload();
+    for (let slot = 0; slot < this.peers.length; slot++) {
+      // A life we heard that the donor did not know, or the other way round, is heard of anew.
+      const { current } = this.closing.lives[slot];
+      if (this.peers[slot].incarnation === current) continue;
+      this.peers[slot].floats.fill(0);
+      this.board.writePeer(slot, this.peers[slot]);
+    }
+  }
+
   /** Bytes of units that wait for an earlier one. */
   get bufferedBytes(): number {
     let bytes = 0;
-    for (const members of this.channels) for (const channel of members) bytes += channel.bufferedBytes;
+    for (const members of [...this.channels, ...this.former])
+      for (const channel of members) bytes += channel.bufferedBytes;
     return bytes;
   }
 
@@ -150,17 +211,28 @@ export class Receiver {
       if (highest > sent || reader.echoDatagram > board.datagram(reader.object)) return 'ack_unsent';
     }
     // Last: only a message that passes everything else is a sign of life.
-    if (!this.lives.believes(member, this.peers[member], reader.incarnation, now)) return 'incarnation';
+    return this.believe(member, reader.incarnation, now);
+  }
+
+  /** Whether messages of this life of the member are taken; ends the one before it where it is a new one. */
+  private believe(member: number, incarnation: number, now: number): Reject | null {
+    const { closing, lives, context } = this;
+    const life = closing.lives[member];
+    const belief = lives.judge(member, life, incarnation, this.heardAt[member], now);
+    if (belief === Belief.NOT) return 'incarnation';
+    this.heardAt[member] = now;
+    if (belief === Belief.PRESENT) return null;
+    if (belief === Belief.NEW && life.current !== 0) this.counts.add('state_rx_restarts', 1);
+    if (context.joining) closing.replace(member, incarnation, now);
+    else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
+      return 'unclosed';
     return null;
   }
 
-  /** Notes that the member lives, and forgets its last life if this is a new one. */
+  /** Notes that the member lives. */
   private hear(member: number, now: number): void {
     const peer = this.peers[member];
-    if (peer.incarnation !== this.reader.incarnation) {
-      if (peer.incarnation !== 0) this.restarted(member);
-      peer.incarnation = this.reader.incarnation;
-    }
+    peer.incarnation = this.reader.incarnation;
     peer.heardAt = now;
     peer.speaks = this.reader.speaks;
     peer.flags = this.reader.flags;
@@ -180,57 +252,112 @@ export class Receiver {
     if (level > 0) this.onSkew(skewProblem(this.members.name(member), skew.ms, level), level);
   }
 
+  /** Looks at what main wrote: who takes part, and what we are. */
+  private refresh(): void {
+    this.context.joining = (this.board.status & PeerFlag.JOINING) !== 0;
+    if (this.members.refresh()) this.noteMembers();
+  }
+
   /** A slot that another member has now starts from nothing. */
   private noteMembers(): void {
+    this.context.keeping = this.members.members > 2;
     for (let slot = 0; slot < this.ids.length; slot++) {
       const id = this.members.id(slot);
       if (this.ids[slot] === id) continue;
       if (this.ids[slot] !== 0) {
+        this.closing.forget(slot);
         this.forget(slot);
-        this.peers[slot].floats.fill(0);
         this.skews[slot] = new ClockSkew();
-        this.board.writePeer(slot, this.peers[slot]);
       }
       this.ids[slot] = id;
     }
   }
 
-  private restarted(member: number): void {
-    this.counts.add('state_rx_restarts', 1);
-    this.forget(member);
+  /** A life of the slot is over: the others are told at once. */
+  private end(slot: number, now: number): void {
+    this.forget(slot);
+    for (let object = 0; object < this.channels.length; object++) this.owe(object, now);
+    this.ring();
   }
 
-  private forget(member: number): void {
-    this.vectors.forget(member);
-    for (let object = 0; object < this.channels.length; object++) {
-      this.channels[object][member].reset();
-      this.board.noteChange(object);
-    }
+  private forget(slot: number): void {
+    this.vectors.forget(slot);
+    this.roundTrips[slot] = new RoundTrip();
+    this.peers[slot].floats.fill(0);
+    this.board.writePeer(slot, this.peers[slot]);
+    for (let object = 0; object < this.channels.length; object++) this.board.noteChange(object);
   }
 
   /** Takes in what the member says it has. Returns whether it told something about us. */
-  private takeEntries(channel: ReceiveChannel, member: number, now: number): boolean {
-    const { reader, settings, board } = this;
+  private takeEntries(member: number, now: number): boolean {
+    const { reader } = this;
     let told = false;
     for (let i = 0; i < reader.entries; i++) {
       reader.entry(i);
-      if (reader.origin !== settings.self) {
-        const origin = this.members.slotOf(reader.origin);
-        if (origin >= 0 && origin !== member) this.vectors.take(reader, member, origin);
+      if (reader.origin === this.settings.self) {
+        if (this.takeAcknowledgement(member, now)) told = true;
         continue;
       }
-      if (reader.originIncarnation !== board.incarnation || !this.vectors.take(reader, member, this.self)) {
-        this.counts.add('state_rx_acks_stale', 1);
-        continue;
-      }
-      told = true;
-      if (reader.echoValid && reader.echoDatagram > channel.echoed) {
-        channel.echoed = reader.echoDatagram;
-        const us = (stampOf(now) - reader.echoStamp - reader.echoDelayUs) >>> 0;
-        if (us <= ROUND_TRIP_US_MAX) this.roundTrips[member].sample(us / 1000, now, this.peers[member]);
-      }
+      const origin = this.members.slotOf(reader.origin);
+      if (origin < 0 || origin === member) continue;
+      if ((reader.entryFlags & FROZEN) === 0) this.vectors.take(reader, member, origin);
+      else this.takeFormer(member, origin, now);
     }
     return told;
+  }
+
+  /** Takes in the entry the reader stands at, which is about us. Returns whether it told something. */
+  private takeAcknowledgement(member: number, now: number): boolean {
+    const { reader, board } = this;
+    const ours = reader.originIncarnation === board.incarnation;
+    if (ours && (reader.entryFlags & FROZEN) !== 0) {
+      board.setDisowned();
+      return false;
+    }
+    if (!ours || !this.vectors.take(reader, member, this.self)) {
+      this.counts.add('state_rx_acks_stale', 1);
+      return false;
+    }
+    const echo = reader.object * this.peers.length + member;
+    if (reader.echoValid && reader.echoDatagram > this.echoed[echo]) {
+      this.echoed[echo] = reader.echoDatagram;
+      const us = (stampOf(now) - reader.echoStamp - reader.echoDelayUs) >>> 0;
+      if (us <= ROUND_TRIP_US_MAX) this.roundTrips[member].sample(us / 1000, now, this.peers[member]);
+    }
+    return true;
+  }
+
+  /** Takes in the entry the reader stands at, which says that a life of another member is over. */
+  private takeFormer(member: number, origin: number, now: number): void {
+    if (this.context.joining) return;
+    const grew = this.vectors.takeFormer(this.reader, member, origin);
+    this.closing.hearFrozen(origin, this.reader.originIncarnation, grew, now);
+    // The send thread looks what the member lacks.
+    if (grew) this.ring();
+  }
+
+  /** The message carries units of a former life of another member than its sender. */
+  private takeRepair(now: number, coarse: number): void {
+    const { reader, closing } = this;
+    const origin = this.members.slotOf(reader.unitsOrigin);
+    if (origin < 0 || origin === this.self || closing.lives[origin].former !== reader.unitsIncarnation) {
+      this.counts.add('state_rx_units_refused', reader.units);
+      return;
+    }
+    if (!this.former[reader.object][origin].repair(reader, coarse)) return;
+    closing.hearRepair(origin, now);
+  }
+
+  /** Lets go of the units in the foreign log that every member has. */
+  private prune(object: number, origin: number): void {
+    const { current, former } = this.closing.lives[origin];
+    const formerSafe = former === 0 ? Number.MAX_SAFE_INTEGER : this.closing.formerSafeThrough(object, origin);
+    this.context.foreign[object][origin].prune(
+      current,
+      this.vectors.safeThrough(object, origin, current, this.members, this.peers),
+      former,
+      formerSafe,
+    );
   }
 
   /** An acknowledgement is owed. Returns whether the send thread must be told: see the board on why none is missed. */

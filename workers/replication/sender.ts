@@ -7,11 +7,13 @@
 import { AckBoard } from '../../shm/ack-board.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import type { ChannelContext, Outlet } from './channel.js';
+import { openForeignLogs } from './foreign-log.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
 import { PeerView } from './peer-view.js';
+import { Repair } from './repair.js';
 import { SendChannel } from './send-channel.js';
-import { memberTableOf, messageBytes, type ReplicationSettings } from './settings.js';
+import { memberTableOf, messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
 import { RECORD_WORDS_MAX } from './stage.js';
 import { UnitLog, unitLogRegion } from './unit-log.js';
 
@@ -26,6 +28,8 @@ export interface SenderOptions {
   readonly board: SharedArrayBuffer;
   /** From `createUnitLogs`. */
   readonly unitLogs: SharedArrayBuffer;
+  /** From `createForeignLogs`. */
+  readonly foreignLogs: SharedArrayBuffer;
   readonly counts: Counts;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
@@ -39,6 +43,7 @@ export class Sender {
   private readonly peers: PeerView;
   private readonly writer: MessageWriter;
   private readonly board: AckBoard;
+  private readonly repair: Repair;
 
   constructor(options: SenderOptions) {
     const { settings, objects, counts, layoutHash } = options;
@@ -74,6 +79,8 @@ export class Sender {
       (object, id) =>
         new SendChannel(object, new UnitLog(unitLogRegion(options.unitLogs, id, objects.length)), context),
     );
+    const foreign = openForeignLogs(options.foreignLogs, objects.length, settings.slots);
+    this.repair = new Repair(context, selfIndex(settings), objects, foreign);
   }
 
   /** Before the first `append` of a round: whether every object can take a record of any size. */
@@ -117,12 +124,12 @@ export class Sender {
     writer.wallMs = wallMs;
     let work = 0;
     for (const channel of this.channels) work += channel.poll(now, outlet);
-    return work;
+    return work + this.repair.poll(now, outlet);
   }
 
   /** When `poll` should be called at the latest, in ms of its clock. */
   get deadline(): number {
-    let deadline = Number.POSITIVE_INFINITY;
+    let { deadline } = this.repair;
     for (const channel of this.channels) deadline = Math.min(deadline, channel.deadline);
     return deadline;
   }

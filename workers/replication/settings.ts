@@ -75,6 +75,8 @@ export interface ReplicationSettings {
   readonly retransmitMsInitial: number;
   /** Log of units not yet acknowledged by all, per object; rounded up to a power of two. */
   readonly unitLogBytes: number;
+  /** Units of the others kept in case their origin dies, over all objects and slots; 64 KB for each of them at least. */
+  readonly foreignLogBytes: number;
   /** Out-of-order units kept, per in-order object and origin. */
   readonly reorderBytes: number;
   /** Socket buffers asked of the kernel. */
@@ -96,6 +98,7 @@ export const REPLICATION_DEFAULTS = {
   retransmitMsMax: 5000,
   retransmitMsInitial: 1000,
   unitLogBytes: 8 << 20,
+  foreignLogBytes: 64 << 20,
   reorderBytes: 1 << 20,
   sendBufferBytes: 4 << 20,
   receiveBufferBytes: 4 << 20,
@@ -133,6 +136,7 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   between('mtu', settings.mtu, 1280, 9216);
   between('view', settings.view, 0, 0xffffffff);
   between('unitLogBytes', settings.unitLogBytes, 64 << 10, 1 << 30);
+  between('foreignLogBytes', settings.foreignLogBytes, 64 << 10, 2 ** 32);
   between('reorderBytes', settings.reorderBytes, 4096, 1 << 30);
   for (const name of ['ackDelayMs', 'ackDelayMsMax', 'flushMs'] as const) between(name, settings[name], 0, 600_000);
   for (const name of ['keepaliveMs', 'silentMs', 'retransmitMsMin', 'retransmitMsMax', 'retransmitMsInitial'] as const)

@@ -19,6 +19,7 @@ export interface TestBuffers {
   readonly sealBoard: SharedArrayBuffer | null;
   readonly rejects: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
+  readonly foreignLogs: SharedArrayBuffer;
   readonly logs: readonly SharedArrayBuffer[];
   readonly tallies: readonly SharedArrayBuffer[];
 }
@@ -41,8 +42,9 @@ export async function runAgent(task: AgentTask, objects: readonly StateObject[] 
   const control = new Control(buffers.control);
   const metrics = new Metrics(new MetricCatalogue(REPLICATION_METRICS), buffers.metrics, THREADS);
   const thread = role === 'send' ? SEND : RECEIVE;
-  const { ackBoard, sealBoard, rejects, unitLogs, logs } = buffers;
-  const shared = { settings, layoutHash: [1, 2] as const, objects, ackBoard, sealBoard, control, metrics, thread };
+  const { ackBoard, sealBoard, rejects, unitLogs, foreignLogs, logs } = buffers;
+  const common = { settings, layoutHash: [1, 2] as const, objects, ackBoard, foreignLogs, sealBoard };
+  const shared = { ...common, control, metrics, thread };
   const inner = role === 'receive' && faults !== null ? receiveTransport(settings, objects.length) : null;
   const agent =
     role === 'send'

@@ -7,6 +7,7 @@ import { createAckBoard } from '../../../shm/ack-board.js';
 import { MetricCatalogue } from '../../../shm/metrics.js';
 import type { Delivery } from '../../../shm/objects/object.js';
 import { EVERYONE, type Outlet } from '../../../workers/replication/channel.js';
+import { createForeignLogs } from '../../../workers/replication/foreign-log.js';
 import { Datagram } from '../../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
 import { Receiver } from '../../../workers/replication/receiver.js';
@@ -23,6 +24,7 @@ import { Ledger } from '../../support/ledger.js';
 
 export const LAYOUT_HASH = [0x1234567, -0x7654321] as const;
 const STEP_MS = 0.25;
+const TICK_MS = 10;
 /** The wall clocks say this at time 0. */
 const WALL_MS = 1_800_000_000_000;
 
@@ -63,6 +65,7 @@ export function testSettings(
     silentMs: 1000,
     retransmitMsInitial: 100,
     unitLogBytes: 1 << 18,
+    foreignLogBytes: 1 << 18,
     ...more,
   });
 }
@@ -73,6 +76,7 @@ export class TestMember {
   objects: Ledger[];
   board: SharedArrayBuffer;
   unitLogs: SharedArrayBuffer;
+  foreignLogs: SharedArrayBuffer;
   /** The member table; `new MemberTableWriter(table)` changes it. */
   readonly table: SharedArrayBuffer;
   sender!: Sender;
@@ -105,6 +109,7 @@ export class TestMember {
     this.objects = this.deliveries.map((delivery, id) => new Ledger(id, delivery));
     this.board = createAckBoard(this.objects.length, options.members, incarnation);
     this.unitLogs = createUnitLogs(this.objects.length, this.settings.unitLogBytes, options.firstSequence);
+    this.foreignLogs = createForeignLogs(this.objects.length, this.settings.slots, this.settings.foreignLogBytes);
     this.table = memberTableOf(this.settings);
     const catalogue = new MetricCatalogue(REPLICATION_METRICS);
     this.counts = new Counts(catalogue, new Float64Array(REPLICATION_METRICS.length));
@@ -114,23 +119,28 @@ export class TestMember {
 
   /** A new send thread on the same memory. */
   startSender(): void {
-    const { settings, objects, board, unitLogs, counts, table: members } = this;
+    const { settings, objects, board, unitLogs, foreignLogs, counts, table: members } = this;
     const onAlarm = (problem: string): void => {
       this.alarms.push(problem);
     };
-    this.sender = new Sender({ settings, layoutHash: LAYOUT_HASH, objects, board, unitLogs, counts, members, onAlarm });
+    const shared = { settings, layoutHash: LAYOUT_HASH, objects, board, foreignLogs, counts, members };
+    this.sender = new Sender({ ...shared, unitLogs, onAlarm });
   }
 
   /** A new receive thread on the same memory. */
   startReceiver(): void {
-    const { settings, objects, board, counts, table: members } = this;
+    const { settings, objects, board, foreignLogs, counts, table: members } = this;
     const ring = (): void => {
       this.rings++;
     };
     const onSkew = (problem: string): void => {
       this.skews.push(problem);
     };
-    this.receiver = new Receiver({ settings, layoutHash: LAYOUT_HASH, objects, board, counts, members, ring, onSkew });
+    const onAlarm = (problem: string): void => {
+      this.alarms.push(problem);
+    };
+    const shared = { settings, layoutHash: LAYOUT_HASH, objects, board, foreignLogs, counts, members };
+    this.receiver = new Receiver({ ...shared, ring, onSkew, onAlarm });
   }
 }
 
@@ -156,9 +166,9 @@ export class Network {
     this.members = Array.from({ length: options.members }, (_, i) => this.create(i));
   }
 
-  /** The member comes up anew, with nothing but its place in the list. */
-  restart(index: number): TestMember {
-    this.members[index] = this.create(index);
+  /** The member comes up anew, with nothing but its place in the list. `incarnation`: if its clock is not to go forward. */
+  restart(index: number, incarnation?: number): TestMember {
+    this.members[index] = this.create(index, incarnation);
     return this.members[index];
   }
 
@@ -195,9 +205,9 @@ export class Network {
     return this.members.every((member) => !member.up || (member.sender.heldUnits === 0 && !member.sender.hasUnsent));
   }
 
-  private create(index: number): TestMember {
+  private create(index: number, incarnation?: number): TestMember {
     this.incarnations++;
-    return new TestMember(index, this.options, 2 ** 40 + this.incarnations);
+    return new TestMember(index, this.options, incarnation ?? 2 ** 40 + this.incarnations);
   }
 
   private step(): void {
@@ -214,6 +224,7 @@ export class Network {
     }
     for (const member of this.members) {
       if (!member.up) continue;
+      if (this.now % TICK_MS === 0) member.receiver.tick(this.now);
       for (let i = 0; i < 1000 && member.sender.poll(this.now, this.outlet(member.index), this.wall(member)) > 0; i++);
     }
   }

@@ -11,6 +11,7 @@ import type { Delivery } from '../../../shm/objects/object.js';
 import { createRejectTable } from '../../../shm/reject-table.js';
 import { createSealBoard, type SealKey } from '../../../shm/seal-board.js';
 import { monotonicMs } from '../../../workers/monotonic.js';
+import { createForeignLogs } from '../../../workers/replication/foreign-log.js';
 import { REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
 import { readPeers } from '../../../workers/replication/peers.js';
 import { newIncarnation, type ReplicationSettings } from '../../../workers/replication/settings.js';
@@ -48,6 +49,7 @@ export class TestInstance {
       sealBoard: keys === null ? null : createSealBoard(settings.slots, keys),
       rejects: createRejectTable(),
       unitLogs: createUnitLogs(deliveries.length, settings.unitLogBytes),
+      foreignLogs: createForeignLogs(deliveries.length, settings.slots, settings.foreignLogBytes),
       logs: [createLogRing(1 << 14)],
       tallies: deliveries.map(() => Tally.memory(numbers)),
     };
