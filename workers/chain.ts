@@ -212,6 +212,13 @@ export interface ProcessContext {
   draining(): boolean;
 }
 
+/** A worker never comes to what is to be done after an `await`: it does not go back to its event loop. */
+function refuseAsync(what: string, run: unknown): void {
+  if (run instanceof AsyncFunction) throw new Error(`${what} is an async function: a worker never waits`);
+}
+
+const AsyncFunction = (async () => {}).constructor as new () => unknown;
+
 /** One middlebox of the chain as a worker runs it. */
 export interface Stage {
   readonly name: string;
@@ -245,6 +252,7 @@ function openLink(
   let opening = true;
   const every = (seconds: number, callback: TimerCallback, { on = 'every' }: TimerOptions = {}): void => {
     if (!opening) throw new Error('timers are made while the middlebox is being opened');
+    refuseAsync('a timer', callback);
     if (on === 'every' || worker === 0) timers.every(owner, seconds, callback);
   };
   try {
@@ -261,6 +269,7 @@ function openLink(
       draining,
     });
     if (typeof process !== 'function') throw new Error(`open returned ${typeof process}, not a function over batches`);
+    refuseAsync('what open returned', process);
     return { name, process };
   } catch (error) {
     throw failure(`${owner} could not be opened`, error);

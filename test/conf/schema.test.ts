@@ -15,6 +15,16 @@ describe('JSON Schema', () => {
     assert.deepEqual(committed, JSON.parse(await schemaText()), 'it is not: run npm run schema');
   });
 
+  it('lets middleboxes be named by their paths', () => {
+    const { properties } = jsonSchema([fakeNat]) as { properties: Record<string, { items: Node }> };
+    const [pattern] = Object.keys(properties['middleboxes'].items['patternProperties'] as Node);
+    const paths = ['./guard.mjs', '../guard.mjs', '/etc/constellation/guard.mjs', 'guard.mjs', 'nat'];
+    assert.deepEqual(
+      paths.map((path) => new RegExp(pattern).test(path)),
+      [true, true, true, false, false],
+    );
+  });
+
   it('describes every setting', () => {
     const missing: string[] = [];
     walk(jsonSchema([fakeNat]), '', (node, path) => {

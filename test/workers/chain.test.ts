@@ -140,6 +140,21 @@ describe('chain', () => {
     assert.ok(!JSON.stringify(objects).includes('a secret'));
   });
 
+  it('names the middlebox that returns no function over batches', () => {
+    const opening = (open: unknown) => () => {
+      const declaration = declareChain([link({ ...second, state: () => ({}), open })]);
+      openProcesses(declaration, [], new Plane({ metrics: declaration.metrics }).context);
+    };
+    assert.throws(
+      opening(() => undefined),
+      /middlebox second could not be opened: open returned undefined, not a func/,
+    );
+    assert.throws(
+      opening(() => async () => {}),
+      /what open returned is an async function: a worker never waits/,
+    );
+  });
+
   it('has no opposite port of three', () => {
     const declaration = declareChain([link(first, { to: 1 })]);
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);

@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import type { Batch } from '../../workers/batch.js';
+import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
+import { MemoryDriver } from '../../workers/drivers/memory.js';
 import { ERRORS_IN_A_BURST } from '../../workers/icmp-errors.js';
 import { parseIpv4 } from '../../workers/packet/ipv4.js';
 import { type Replies, Unreachable } from '../../workers/replies.js';
@@ -145,6 +146,63 @@ describe('replies', () => {
     plane.pass(on(0, SYN), on(0, 'udp 10.0.0.5:4000 > 198.51.100.7:22'));
     assert.equal(seen, 1);
     assert.deepEqual([plane.metrics.total('port0_tx_packets'), plane.metrics.total('port1_tx_packets')], [1, 1]);
+  });
+
+  it('keeps packets in = packets out + dropped, within their memory, whatever comes', () => {
+    const original = [
+      frame('tcp 10.0.0.5:1 > 8.8.8.8:2 S options 3 len 60'),
+      frame('udp 10.0.0.5:1 > 8.8.8.8:2 len 80 vlan 3'),
+      frame('icmp 10.0.0.5 > 8.8.8.8 echo 3 len 500'),
+    ];
+    const answered = { turn: 0, reset: 0, echo: 0, unreachable: 0 };
+    const names = Object.keys(answered) as (keyof typeof answered)[];
+    let turn = 0;
+    const plane = replying((replies, i, batch) => {
+      const { u8 } = batch.memory;
+      const name = names[turn++ % names.length];
+      // As if the middlebox had written nonsense for a length.
+      if (name === 'turn') u8[batch.l3[i] + 3] ^= turn & 0x7f;
+      const done = name === 'unreachable' ? replies.unreachable(i, turn & 15) : replies[name](i);
+      if (done) answered[name]++;
+      return done;
+    });
+    const change = fc.array(fc.tuple(fc.nat(90), fc.nat(255)), { maxLength: 4 });
+    fc.assert(
+      fc.property(fc.constantFrom(...original), change, fc.nat(600), (packet, changes, length) => {
+        const bytes = packet.slice(0, Math.max(1, packet.length - (length > 300 ? length - 300 : 0)));
+        for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
+        plane.nowMs += 10;
+        const before = plane.dropped();
+        const out = plane.passFrames({ port: 0, frame: bytes });
+        assert.equal(out.length + plane.dropped() - before, 1);
+        for (const { frame } of out) assert.ok(frame.length <= 4096 - 258);
+      }),
+      { numRuns: 4000 },
+    );
+    for (const name of names) assert.ok(answered[name] > 50, `${name}: ${answered[name]}`);
+  });
+
+  it('allocates nothing for a reply', () => {
+    const texts = [
+      'tcp 10.0.0.5:1 > 8.8.8.8:2 S',
+      'icmp 10.0.0.5 > 8.8.8.8 echo 3 len 20',
+      'udp 10.0.0.5:1 > 8.8.8.8:2',
+    ];
+    const frames = Array.from({ length: 63 }, (_, n) => on(0, texts[n % 3]));
+    const driver = new MemoryDriver({ ports: 2, frames, loop: true, capture: false });
+    const any = (replies: Replies, i: number): boolean => replies.reset(i) || replies.echo(i) || replies.turn(i);
+    const plane = replying(any, { openDriver: () => driver });
+    const rounds = 3000;
+    const run = (): void => {
+      for (let i = 0; i < rounds; i++) plane.dataPlane.doWork();
+    };
+    run(); // until it is compiled
+    run();
+    const before = process.memoryUsage().heapUsed;
+    run();
+    const bytes = (process.memoryUsage().heapUsed - before) / (rounds * BATCH_CAPACITY);
+    assert.equal(driver.sentPackets[1], 0);
+    assert.ok(bytes < 2, `${bytes} bytes a packet`);
   });
 
   it('has right checksums whatever it replies to', () => {

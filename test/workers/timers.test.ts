@@ -122,6 +122,10 @@ describe('timers', () => {
       late = every;
     });
     assert.throws(() => late(1, () => {}), /timers are made while the middlebox is being opened/);
+    assert.throws(
+      () => opened(({ every }) => every(1, async () => {})),
+      /a timer is an async function: a worker never/,
+    );
     for (const seconds of [0, 0.05, -1, Number.NaN, 100_000])
       assert.throws(
         () => opened(({ every }) => every(seconds, () => {})),
