@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { expected } from './messages.js';
-import { ipv4, name, probability, whole } from './values.js';
+import { ipv4, name, path, probability, whole } from './values.js';
 
 /** Every member holds a place in every acknowledgement vector, and a vector has to fit a message. */
 export const MEMBERS_MAX = 64;
@@ -39,6 +39,17 @@ export const clusterSchema = z
       .min(1)
       .max(MEMBERS_MAX)
       .describe('All members, this one included; the same list at every member.'),
+    key_file: path()
+      .optional()
+      .describe(
+        'File with the cluster’s key, the same at every member, readable by none but the user the daemon runs as; `constellationd --generate-key FILE` makes one. State messages are encrypted and authenticated with it. SIGHUP or `constellation reload keys` reads it again.',
+      ),
+    insecure: z
+      .boolean()
+      .default(false)
+      .describe(
+        'true: run without a key_file though members have other addresses than loopback. Whoever can send to this host can then change its state, and who listens can read it: only for networks that nobody else is on.',
+      ),
     slots: whole(1, MEMBERS_MAX)
       .optional()
       .describe(

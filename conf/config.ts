@@ -24,6 +24,8 @@ export interface ClusterConfig {
   readonly self: MemberConfig;
   /** Places for members, taken or not. */
   readonly slots: number;
+  /** Absolute path of the key file; null: state messages are not sealed. */
+  readonly keyFile: string | null;
 }
 
 /** A port of the data plane; its index is its place in `packet_io.ports`. */
@@ -75,7 +77,7 @@ export function resolveConfig(
   declarations: readonly MiddleboxDeclaration[],
 ): Config {
   const folder = dirname(file);
-  const cluster = resolveCluster(written.cluster);
+  const cluster = resolveCluster(written.cluster, folder);
   const { counting, sketch_seed } = written.state;
   return {
     file,
@@ -92,11 +94,12 @@ export function resolveConfig(
   };
 }
 
-function resolveCluster(written: WrittenConfig['cluster']): ClusterConfig {
+function resolveCluster(written: WrittenConfig['cluster'], folder: string): ClusterConfig {
   const members = placeMembers(written.members);
   const self = members.find((member) => member.name === written.self);
   if (self === undefined) throw new Error(`no member is called ${written.self}`);
-  return { id: written.id, members, self, slots: slotsOf(written) };
+  const keyFile = written.key_file === undefined ? null : resolve(folder, written.key_file);
+  return { id: written.id, members, self, slots: slotsOf(written), keyFile };
 }
 
 /** The members in the order of their ids; who is given no slot has the one after that of the one before. */

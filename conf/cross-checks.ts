@@ -110,6 +110,25 @@ const memberAddressesAreHosts: Check = ({ cluster }) =>
     return wrong === undefined ? [] : [problem(['cluster', 'members', i, 'address'], wrong)];
   });
 
+const messagesAreSealed: Check = ({ cluster }) => {
+  if (cluster === undefined) return [];
+  // A key file that is named wrongly is an error of its own.
+  if (Object.hasOwn(cluster, 'key_file')) {
+    const message = 'has no meaning beside key_file, which secures the messages; take one of the two out';
+    return cluster.insecure === true ? [problem(['cluster', 'insecure'], message)] : [];
+  }
+  if (Object.hasOwn(cluster, 'insecure') && cluster.insecure !== false) return [];
+  const addresses = (cluster.members ?? []).map((member) => member?.address);
+  const open = addresses.find((address) => address !== undefined && !notAHost(address) && !isLoopback(address));
+  if (open === undefined) return [];
+  return [
+    problem(
+      ['cluster'],
+      `names no key_file, so whoever can reach ${open} could change or read the shared state; make one with constellationd --generate-key FILE, or write insecure: true if nobody else is on that network`,
+    ),
+  ];
+};
+
 const groupIsMulticast: Check = ({ transport }) => {
   if (transport?.group === undefined || transport.kind === 'unicast') return [];
   const first = numericIpv4(transport.group);
@@ -307,6 +326,7 @@ const CHECKS: readonly Check[] = [
   slotsHoldMembers,
   selfIsMember,
   memberAddressesAreHosts,
+  messagesAreSealed,
   groupIsMulticast,
   timesFitTogether,
   coresExist,
@@ -320,6 +340,10 @@ const CHECKS: readonly Check[] = [
   middleboxOptions,
   socketPathFits,
 ];
+
+function isLoopback(address: string): boolean {
+  return numericIpv4(address) >>> 24 === 127;
+}
 
 function isMulticast(address: number): boolean {
   return address >= 0xe000_0000 && address < 0xf000_0000;

@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import { checkCommand, EXIT_CONFIG } from './check.js';
 import { loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
-import { generateKey } from './key-file.js';
+import { generateKey, KeyFileError } from './key-file.js';
 import { createLog } from './log.js';
 import { machineLine } from './machine.js';
 import { notifyReady, notifyStopping, startWatchdog } from './notify.js';
@@ -39,7 +39,8 @@ const program = new Command('constellationd')
     'after',
     `
 Signals: TERM and INT stop in order: traffic goes to the kernel again, what is logged is sent, then all ends.
-Exit codes: 0 stopped, or done, as asked · ${EXIT_FAILED} no key was made · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
+         HUP reads the key file again.
+Exit codes: 0 stopped, or done, as asked · ${EXIT_FAILED} no key was made · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration or the key file is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
 A running instance is asked with the command \`constellation\`.`,
   )
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT_USAGE))
@@ -82,12 +83,17 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
+  process.on('SIGHUP', () => {
+    started
+      .then((daemon) => daemon.reloadKeys())
+      .catch((error: Error) => log.error(`SIGHUP: nothing changed: ${error.message}`));
+  });
   let daemon: Daemon;
   try {
     daemon = await started;
   } catch (error) {
     log.error(error instanceof Error ? error.message : String(error));
-    process.exitCode = EXIT_SOFTWARE;
+    process.exitCode = error instanceof KeyFileError ? EXIT_CONFIG : EXIT_SOFTWARE;
     return;
   }
   log.info(`${config.cluster.self.name} of cluster ${config.cluster.id} runs; admin socket ${config.admin.socket}`);

@@ -11,15 +11,17 @@ import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
 import { NextHopWriter } from '../shm/next-hops.js';
 import type { StateObject } from '../shm/objects/object.js';
+import { SealBoard } from '../shm/seal-board.js';
 import { Instance, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
 import { newIncarnation, selfIndex } from '../workers/replication/settings.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, InstancePhase, Standing } from './admin/source.js';
+import type { Drained, InstancePhase, KeysInUse, Standing } from './admin/source.js';
 import { InstanceSource, type Running } from './instance-source.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
+import { readKeyFile } from './key-file.js';
 import type { Log } from './log.js';
 import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
@@ -76,9 +78,11 @@ export class Daemon implements Running {
    * others when this returns: see `standing`.
    */
   static async start(config: Config, log: Log): Promise<Daemon> {
+    const { keyFile } = config.cluster;
+    const keys = keyFile === null ? null : readKeyFile(keyFile);
     const ports = openPorts(config, await loadChain(planMiddleboxes(config), config.shared));
     try {
-      const instance = await Instance.create(planInstance(config, ports), newIncarnation(), null);
+      const instance = await Instance.create(planInstance(config, ports), newIncarnation(), keys);
       const daemon = new Daemon(config, log, ports, instance);
       await daemon.run();
       return daemon;
@@ -203,6 +207,8 @@ export class Daemon implements Running {
     const { log, instance } = this;
     for (const name of this.ports.names) log.info(`port ${name}`);
     for (const note of this.ports.notes) log.warn(note);
+    if (instance.buffers.sealBoard === null && this.config.cluster.members.length > 1)
+      log.warn('cluster.key_file is not set: state messages are neither encrypted nor authenticated');
     if (instance.plan.faults !== null)
       log.warn('transport.fault is set: what other members send is damaged on purpose');
   }
@@ -244,6 +250,18 @@ export class Daemon implements Running {
   /** Ends a thread, which is then recovered and started again. */
   restartThread(thread: number): Promise<void> {
     return this.supervisor.restart(thread);
+  }
+
+  /** Seals with the keys that the key file holds now. Throws, and changes nothing, when something is wrong with it. */
+  reloadKeys(): KeysInUse {
+    const { keyFile } = this.config.cluster;
+    const { sealBoard } = this.instance.buffers;
+    if (keyFile === null || sealBoard === null) throw new Error('cluster.key_file is not set: messages are not sealed');
+    const board = new SealBoard(sealBoard);
+    board.writeKeys(readKeyFile(keyFile));
+    const [sending, ...accepted] = board.readKeys().map(({ id }) => id);
+    this.log.info(`keys read again: sending with key ${sending}, accepting ${[sending, ...accepted].join(' and ')}`);
+    return { sending, accepted: [sending, ...accepted] };
   }
 
   /** Makes no new state, and waits until all others have what there is, or until they acknowledge no more. */

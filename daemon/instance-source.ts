@@ -7,9 +7,12 @@ import { THREAD_STATE_NAMES, ThreadState } from '../shm/control.js';
 import { LogConsumer } from '../shm/log.js';
 import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
 import type { StateObject } from '../shm/objects/object.js';
+import { RejectTable } from '../shm/reject-table.js';
+import { SealBoard } from '../shm/seal-board.js';
 import type { Instance } from '../workers/instance.js';
 import { monotonicMs } from '../workers/monotonic.js';
 import { formatIpv4 } from '../workers/packet/ipv4.js';
+import { REFUSALS } from '../workers/replication/metrics.js';
 import { type PeerStatus, readPeers } from '../workers/replication/peers.js';
 import { FailedError } from './admin/command.js';
 import type { FlowFilter } from './admin/flow-filter.js';
@@ -19,11 +22,13 @@ import type {
   Drained,
   FlowRow,
   InstancePhase,
+  KeysInUse,
   MemberChange,
   MemberRow,
   NewMember,
   ObjectRow,
   PeerRow,
+  RejectRow,
   Standing,
   Status,
   ThreadRow,
@@ -47,16 +52,22 @@ export interface Running {
   drain(): Promise<Drained>;
   join(): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
+  reloadKeys(): KeysInUse;
   stop(): Promise<void>;
 }
 
 export class InstanceSource implements AdminSource {
   private readonly daemon: Running;
   private readonly board: AckBoard;
+  private readonly seals: SealBoard | null;
+  private readonly rejectTable: RejectTable;
 
   constructor(daemon: Running) {
     this.daemon = daemon;
-    this.board = new AckBoard(daemon.instance.buffers.ackBoard);
+    const { ackBoard, sealBoard, rejects } = daemon.instance.buffers;
+    this.board = new AckBoard(ackBoard);
+    this.seals = sealBoard === null ? null : new SealBoard(sealBoard);
+    this.rejectTable = new RejectTable(rejects);
   }
 
   status(): Status {
@@ -78,6 +89,7 @@ export class InstanceSource implements AdminSource {
       state: standing.state,
       state_reason: standing.reason,
       membership: members.describe(),
+      key: this.seals?.readKeys()[0].id ?? null,
       threads: slots.count,
       threads_ready: threads.filter((state) => state === ThreadState.READY).length,
       peers: peers.length,
@@ -98,6 +110,7 @@ export class InstanceSource implements AdminSource {
       rtt_min_ms: peer.rttMs?.minimum ?? null,
       heard_ms_ago: peer.heardMsAgo,
       clock_skew_ms: peer.clockSkewMs,
+      key: this.seals?.keyOf(peer.index) || null,
       unacknowledged_records: peer.unacknowledged,
       missing_records: peer.missing,
     }));
@@ -182,6 +195,21 @@ export class InstanceSource implements AdminSource {
 
   join(): Promise<Standing> {
     return this.daemon.join();
+  }
+
+  rejects(): RejectRow[] {
+    const now = monotonicMs();
+    return this.rejectTable.rows().map(({ address, count, inherited, reason, at }) => ({
+      address,
+      refused: count,
+      inherited,
+      reason: REFUSALS[reason],
+      ms_ago: Math.max(0, now - at),
+    }));
+  }
+
+  reloadKeys(): KeysInUse {
+    return this.daemon.reloadKeys();
   }
 
   drain(): Promise<Drained> {

@@ -14,7 +14,10 @@ import {
 const FILE_BYTES_MAX = 64 * 1024;
 const OTHERS = 0o077;
 
-/** Reads the keys, the one to send with first. Throws an error that names the file, and the line where there is one. */
+/** What is wrong with a key file; the message names the file, and the line where there is one. */
+export class KeyFileError extends Error {}
+
+/** Reads the keys, the one to send with first. Throws a `KeyFileError`. */
 export function readKeyFile(file: string): readonly ClusterKey[] {
   let text: string;
   try {
@@ -29,9 +32,13 @@ export function readKeyFile(file: string): readonly ClusterKey[] {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const hint = code === 'ENOENT' ? '; constellationd --generate-key FILE makes one' : '';
-    throw new Error(`key file ${file}: ${message}${hint}`, { cause: error });
+    throw new KeyFileError(`key file ${file}: ${message}${hint}`, { cause: error });
   }
-  return parseKeys(text, file);
+  try {
+    return parseKeys(text, file);
+  } catch (error) {
+    throw new KeyFileError((error as Error).message, { cause: error });
+  }
 }
 
 /**

@@ -35,6 +35,10 @@ export interface AdminSource {
   drain(): Promise<Drained>;
   /** Ends a thread by its slot; it is mended and started again. Rejects when it is not running. */
   restart(slot: number): Promise<void>;
+  /** What was refused on the state channels, by the address it came from; the most first. */
+  rejects(): Awaitable<readonly RejectRow[]>;
+  /** Reads the key file again. Rejects, and changes nothing, when something is wrong with it. */
+  reloadKeys(): Awaitable<KeysInUse>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }
@@ -68,6 +72,8 @@ export interface Status {
   readonly state_reason: string;
   /** Where the list of members comes from, and its version. */
   readonly membership: string;
+  /** Key that state messages are sealed with; `null`: they are not sealed. */
+  readonly key: number | null;
   readonly threads: number;
   readonly threads_ready: number;
   readonly peers: number;
@@ -90,6 +96,8 @@ export interface PeerRow {
   readonly heard_ms_ago: number | null;
   /** How far its wall clock is ahead of ours (negative: behind); `null` before it was compared. */
   readonly clock_skew_ms: number | null;
+  /** Key that the last message from it was sealed with; `null`: none was. */
+  readonly key: number | null;
   /** Our records it has not acknowledged. */
   readonly unacknowledged_records: number;
   /** Its records we know of and do not have. */
@@ -173,6 +181,23 @@ export interface CounterRow {
   readonly total: number;
   /** By thread slot. */
   readonly threads: readonly number[];
+}
+
+export interface RejectRow {
+  readonly address: string;
+  /** Datagrams refused, of which `inherited` at most may have come from other addresses. */
+  readonly refused: number;
+  readonly inherited: number;
+  /** Why the last was: the end of its counter's name, `state_rejected_…`. */
+  readonly reason: string;
+  readonly ms_ago: number;
+}
+
+export interface KeysInUse {
+  /** Id of the key that messages are sealed with. */
+  readonly sending: number;
+  /** Ids of the keys that are accepted. */
+  readonly accepted: readonly number[];
 }
 
 export interface Drained {

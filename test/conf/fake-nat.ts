@@ -27,8 +27,8 @@ export const RIGHT = `cluster:
   id: demo
   self: b
   members:
-    - { name: b, id: 2, address: 10.255.0.2 }
-    - { name: a, id: 1, address: 10.255.0.1 }
+    - { name: b, id: 2, address: 127.0.0.12 }
+    - { name: a, id: 1, address: 127.0.0.11 }
 ports:
   inside: { interface: in0, next_hop: 02:AA:00:00:00:01 }
   outside: { interface: out0 }

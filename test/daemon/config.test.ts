@@ -97,6 +97,15 @@ describe('configuration that is right', () => {
     assert.deepEqual(structuredClone(config), config);
   });
 
+  it('asks for a key off loopback, unless told that there is none', () => {
+    const open = RIGHT.replaceAll('127.0.0.1', '10.255.0.');
+    const keyed = parse(open.replace('self: b', 'self: b\n  key_file: keys/cluster.key')).config;
+    assert.equal(keyed?.cluster.keyFile, '/etc/c/keys/cluster.key');
+    const insecure = parse(open.replace('self: b', 'self: b\n  insecure: true')).config;
+    assert.ok(insecure && insecure.cluster.keyFile === null);
+    assert.equal(parse(open).config, undefined);
+  });
+
   it('gives ports their index in the order of the file', () => {
     const { config } = parse(RIGHT.replace('inside: inside, outside: outside', 'inside: outside, outside: inside'));
     assert.equal(config?.middleboxes[0].options['inside'], 1);
@@ -149,7 +158,7 @@ describe('configuration that is wrong', () => {
       'unknown key far from any other',
       'self: b',
       'self: b\n  quux: b',
-      '4:3: cluster.quux: unknown setting "quux"; known here: id, self, members or slots',
+      '4:3: cluster.quux: unknown setting "quux"; known here: id, self, members, key_file, insecure or slots',
     ],
     ['missing key', '  id: demo\n', '', '2:3: cluster.id: is required: text (put it in quotes)'],
     ['a number for text', 'id: demo', 'id: 17', '2:7: cluster.id: expected text (put it in quotes), not 17'],
@@ -169,32 +178,32 @@ describe('configuration that is wrong', () => {
     ],
     [
       'member address twice',
-      '10.255.0.1',
-      '10.255.0.2',
-      '6:34: cluster.members[1].address: address 10.255.0.2 is already taken by member b; every member needs its own',
+      '127.0.0.11',
+      '127.0.0.12',
+      '6:34: cluster.members[1].address: address 127.0.0.12 is already taken by member b; every member needs its own',
     ],
     [
       'member address is multicast',
-      '10.255.0.1',
+      '127.0.0.11',
       '239.1.1.1',
       '6:34: cluster.members[1].address: 239.1.1.1 is a multicast address; expected the address of a host',
     ],
     [
       'member address is nobody',
-      '10.255.0.1',
+      '127.0.0.11',
       '0.0.0.0',
       '6:34: cluster.members[1].address: 0.0.0.0 cannot be the address of a host',
     ],
     [
       'member address is no address',
-      '10.255.0.1',
-      '10.255.0.256',
-      '6:34: cluster.members[1].address: expected an IPv4 address such as 10.0.0.1, not "10.255.0.256"',
+      '127.0.0.11',
+      '127.0.0.256',
+      '6:34: cluster.members[1].address: expected an IPv4 address such as 10.0.0.1, not "127.0.0.256"',
     ],
     ['member id too large', 'id: 1,', 'id: 65536,', '6:22: cluster.members[1].id: must be at most 65535, not 65536'],
     [
       'member is no mapping',
-      '{ name: a, id: 1, address: 10.255.0.1 }',
+      '{ name: a, id: 1, address: 127.0.0.11 }',
       'a',
       '6:7: cluster.members[1]: expected a mapping, not "a"',
     ],
@@ -211,8 +220,26 @@ describe('configuration that is wrong', () => {
       '5:31: cluster.members[0].slot: slot 0 is already that of cluster.members[1]; every member needs its own',
     ],
     [
+      'messages that nothing secures',
+      '127.0.0.12',
+      '10.255.0.2',
+      '2:3: cluster: names no key_file, so whoever can reach 10.255.0.2 could change or read the shared state; make one with constellationd --generate-key FILE, or write insecure: true if nobody else is on that network',
+    ],
+    [
+      'insecure, and with a key',
+      '  self: b',
+      '  self: b\n  key_file: cluster.key\n  insecure: true',
+      '5:13: cluster.insecure: has no meaning beside key_file, which secures the messages; take one of the two out',
+    ],
+    [
+      'key file that is no path',
+      '  self: b',
+      '  self: b\n  key_file: 7',
+      '4:13: cluster.key_file: expected a file path, not 7',
+    ],
+    [
       'no members',
-      'members:\n    - { name: b, id: 2, address: 10.255.0.2 }\n    - { name: a, id: 1, address: 10.255.0.1 }',
+      'members:\n    - { name: b, id: 2, address: 127.0.0.12 }\n    - { name: a, id: 1, address: 127.0.0.11 }',
       'members: []',
       '3:9: cluster.self: no member is called b; there are none',
       '4:12: cluster.members: must have at least 1 entry',

@@ -14,7 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { compiled } from '../testbed/compile.js';
 import { converged, eventually, Instance } from '../testbed/instance.js';
 import { Program } from '../testbed/program.js';
-import { DAEMON, siteConfig, writeConfig } from '../testbed/site.js';
+import { DAEMON, makeKeyFile, siteConfig, writeConfig } from '../testbed/site.js';
 import { OWN_PREFIX, sweepFolders } from '../testbed/sweep.js';
 import { MAC, readReceived, readTranslated, writeReplies, writeRequests } from './capture.js';
 import { siteFigures } from './figures.js';
@@ -123,7 +123,14 @@ class FilesDemo {
       inside: port('inside', MAC.inside, MAC.client),
       outside: port('outside', MAC.outside, MAC.router),
     };
-    const place = { self: name, members: MEMBERS, ports, external: ['203.0.113.1'], core: name === 'a' ? 0 : 1 };
+    const place = {
+      self: name,
+      members: MEMBERS,
+      ports,
+      external: ['203.0.113.1'],
+      keyFile: makeKeyFile(this.folder),
+      core: name === 'a' ? 0 : 1,
+    };
     const instance = new Instance(name, this.path(`${name}.sock`));
     const config = siteConfig(place, instance.socket, {
       transport: { kind: 'unicast', port: this.port, fault: { delay: 1, delay_ms_max: 2 * this.options.wan_ms } },

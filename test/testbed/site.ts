@@ -1,9 +1,10 @@
 /** One instance of constellationd in a node: its configuration written, the daemon run, the `constellation` client too. */
 
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { generateKey } from '../../daemon/key-file.js';
 import { PROJECT } from './compile.js';
 import { Instance } from './instance.js';
 import type { Exit } from './program.js';
@@ -11,6 +12,8 @@ import type { Output, Testbed } from './testbed.js';
 
 /** Sections of the configuration (conf/) that differ from the testbed's own; merged setting by setting. */
 export interface SiteOptions {
+  /** `{ insecure: true }`: without the testbed's key. */
+  readonly cluster?: Readonly<Record<string, unknown>>;
   readonly transport?: Readonly<Record<string, unknown>>;
   readonly replication?: Readonly<Record<string, unknown>>;
   readonly threads?: Readonly<Record<string, unknown>>;
@@ -34,6 +37,8 @@ export interface SitePlace {
   /** `inside` and `outside`, as in the configuration. */
   readonly ports: Readonly<Record<'inside' | 'outside', Readonly<Record<string, unknown>>>>;
   readonly external: readonly string[];
+  /** Of the cluster; see `makeKeyFile`. */
+  readonly keyFile: string;
   /** Of its one worker; a machine that has no such core has it on another. */
   readonly core: number;
 }
@@ -44,7 +49,13 @@ export const CLIENT = join(PROJECT, 'dist', 'daemon', 'constellation.js');
 /** The configuration as data, in the order of conf/schema.ts. */
 export function siteConfig(place: SitePlace, socket: string, options: SiteOptions): Record<string, unknown> {
   return {
-    cluster: { id: 'testbed', self: place.self, members: place.members },
+    cluster: {
+      id: 'testbed',
+      self: place.self,
+      members: place.members,
+      ...(options.cluster?.['insecure'] === true ? {} : { key_file: place.keyFile }),
+      ...options.cluster,
+    },
     transport: { kind: 'multicast', ...options.transport },
     ...(options.replication === undefined ? {} : { replication: options.replication }),
     threads: { workers: [place.core % availableParallelism()], ...options.threads },
@@ -59,6 +70,13 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
   };
 }
 
+/** The key file of the clusters in `folder`, made when it is first asked for. */
+export function makeKeyFile(folder: string): string {
+  const file = join(folder, 'cluster.key');
+  if (!existsSync(file)) generateKey(file);
+  return file;
+}
+
 /** Writes a configuration file. */
 export function writeConfig(file: string, config: Record<string, unknown>): void {
   writeFileSync(file, stringify(config));
@@ -70,12 +88,12 @@ export class Site extends Instance {
   private readonly testbed: Testbed;
   private starts = 0;
 
-  constructor(testbed: Testbed, node: string, place: SitePlace, options: SiteOptions = {}) {
+  constructor(testbed: Testbed, node: string, place: Omit<SitePlace, 'keyFile'>, options: SiteOptions = {}) {
     super(place.self, join(testbed.folder, `${place.self}.sock`));
     this.testbed = testbed;
     this.node = node;
     this.configFile = join(testbed.folder, `${place.self}.yaml`);
-    writeConfig(this.configFile, siteConfig(place, this.socket, options));
+    writeConfig(this.configFile, siteConfig({ ...place, keyFile: makeKeyFile(testbed.folder) }, this.socket, options));
   }
 
   /** Starts the daemon; returns when it is ready. */

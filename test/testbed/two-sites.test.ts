@@ -65,6 +65,7 @@ describe('testbed/two-sites', function () {
       members: [],
       ports: { inside: {}, outside: {} },
       external: [EXTERNAL],
+      keyFile: '/k',
       core: 0,
     };
     const config = siteConfig(place, '/s', { transport: { kind: 'unicast' }, nat: { flows: 1024 } });

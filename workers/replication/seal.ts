@@ -1,21 +1,7 @@
 /**
  * Sealing: a state message is encrypted and authenticated before it leaves, and opened before anything in it is read.
  *
- * ## The sealed datagram, version 1
- *
- * All numbers are little-endian. A number of 8 bytes is below 2^53.
- *
- *     byte  field
- *     0     version: 1. (A message that is not sealed begins with the byte "C".)
- *     1     id of the cluster key, 1 … 255
- *     2–3   sender's member id
- *     4–11  sender's incarnation, at least 1
- *     12–19 counter: fresh for every datagram of this incarnation, whatever it is about; from 1
- *     20 …  the message (message.ts), encrypted
- *     last 16: authentication tag
- *
- * AES-256-GCM. Its key is `deriveKey(cluster key, 'datagram', bytes 2–11)`: one for each life of each member. The nonce is
- * four zero bytes and the counter; bytes 0–19 are the additional data. A datagram is SEAL_BYTES longer than its message.
+ * The sealed datagram is specified in docs/state-message.md; the offsets below are its table.
  *
  * **No nonce is used twice with one key.** Two members have two keys, and so have two lives of a member: an incarnation is
  * the millisecond of the start and a random number. Within a life one thread seals at a time, and the counter outlives it

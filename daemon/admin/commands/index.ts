@@ -5,11 +5,13 @@ import { drain } from './drain.js';
 import { help } from './help.js';
 import { join } from './join.js';
 import { memberAdd, memberEvict, memberList, memberRemove } from './member.js';
+import { reloadKeys } from './reload-keys.js';
 import { restart } from './restart.js';
 import { showCounters } from './show-counters.js';
 import { showFlows } from './show-flows.js';
 import { showObjects } from './show-objects.js';
 import { showPeers } from './show-peers.js';
+import { showRejects } from './show-rejects.js';
 import { showThreads } from './show-threads.js';
 import { shutdown } from './shutdown.js';
 import { status } from './status.js';
@@ -17,6 +19,7 @@ import { status } from './status.js';
 export const COMMANDS: readonly Command[] = [
   status,
   showPeers,
+  showRejects,
   showObjects,
   showFlows,
   showThreads,
@@ -28,6 +31,7 @@ export const COMMANDS: readonly Command[] = [
   join,
   drain,
   restart,
+  reloadKeys,
   shutdown,
   help,
 ];

@@ -11,6 +11,7 @@ const COLUMNS: readonly Column<PeerRow>[] = [
   { title: 'LEAST', cell: (peer) => fixed(peer.rtt_min_ms, 1), right: true },
   { title: 'HEARD MS AGO', cell: (peer) => fixed(peer.heard_ms_ago, 0), right: true },
   { title: 'CLOCK MS', cell: (peer) => fixed(peer.clock_skew_ms, 0), right: true },
+  { title: 'KEY', cell: (peer) => peer.key, right: true },
   { title: 'UNACKED', cell: (peer) => peer.unacknowledged_records, right: true },
   { title: 'MISSING', cell: (peer) => peer.missing_records, right: true },
 ];
@@ -27,6 +28,7 @@ export const showPeers: Command = {
     'STATE    reachable; silent (not heard for longer than keepalives take); never (not heard since the start)',
     'RTT MS   round-trip time of state messages, smoothed; LEAST: the shortest ever',
     'CLOCK MS how far its wall clock is ahead of ours; a warning is logged at half of what state objects allow for',
+    'KEY      id of the key that its last message was sealed with',
     'UNACKED  records of this member that the peer has not acknowledged',
     'MISSING  records of the peer that are known of here and have not come',
   ],

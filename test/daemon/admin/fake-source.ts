@@ -3,11 +3,13 @@ import type {
   CounterRow,
   Drained,
   FlowRow,
+  KeysInUse,
   MemberChange,
   MemberRow,
   NewMember,
   ObjectRow,
   PeerRow,
+  RejectRow,
   Standing,
   Status,
   ThreadRow,
@@ -27,6 +29,7 @@ const STATUS: Status = {
   state: 'ready',
   state_reason: 'takes packets',
   membership: 'static, view 0',
+  key: 2,
   threads: 3,
   threads_ready: 3,
   peers: 2,
@@ -46,6 +49,7 @@ const PEERS: readonly PeerRow[] = [
     rtt_min_ms: 100,
     heard_ms_ago: 12,
     clock_skew_ms: -3.5,
+    key: 2,
     unacknowledged_records: 7,
     missing_records: 0,
   },
@@ -58,6 +62,7 @@ const PEERS: readonly PeerRow[] = [
     rtt_min_ms: null,
     heard_ms_ago: null,
     clock_skew_ms: null,
+    key: null,
     unacknowledged_records: 123_456,
     missing_records: 0,
   },
@@ -169,6 +174,15 @@ export class FakeSource implements AdminSource {
   async join(): Promise<Standing> {
     await this.gate;
     return this.standing;
+  }
+
+  rejects(): readonly RejectRow[] {
+    return [{ address: '192.0.2.66', refused: 1000, inherited: 3, reason: 'seal_forged', ms_ago: 1500 }];
+  }
+
+  reloadKeys(): KeysInUse {
+    if (this.failure !== undefined) throw this.failure;
+    return { sending: 2, accepted: [2, 1] };
   }
 
   async drain(): Promise<Drained> {

@@ -69,15 +69,26 @@ describe('admin socket', () => {
 
     it('show peers', async () => {
       assert.deepEqual(await askAll(path, 'show peers'), [
-        'PEER       ID  ADDRESS      STATE      RTT MS  LEAST  HEARD MS AGO  CLOCK MS  UNACKED  MISSING',
-        'b           2  10.255.0.2   reachable   101.3  100.0            12        -4        7        0',
-        'long-name  30  10.255.0.30  never           -      -             -         -   123456        0',
+        'PEER       ID  ADDRESS      STATE      RTT MS  LEAST  HEARD MS AGO  CLOCK MS  KEY  UNACKED  MISSING',
+        'b           2  10.255.0.2   reachable   101.3  100.0            12        -4    2        7        0',
+        'long-name  30  10.255.0.30  never           -      -             -         -    -   123456        0',
       ]);
       const json = (await askJson(path, 'show peers')) as { rtt_ms: number | null }[];
       assert.deepEqual(
         json.map((peer) => peer.rtt_ms),
         [101.26, null],
       );
+    });
+
+    it('show rejects', async () => {
+      assert.deepEqual(await askAll(path, 'show rejects'), [
+        'FROM        REFUSED  INHERITED  LAST REASON  S AGO',
+        '192.0.2.66     1000          3  seal_forged    1.5',
+      ]);
+    });
+
+    it('reload keys', async () => {
+      assert.deepEqual(await askAll(path, 'reload keys'), ['sending   2', 'accepted  2, 1']);
     });
 
     it('show objects', async () => {
@@ -165,7 +176,7 @@ describe('admin socket', () => {
       }
       assert.ok((await askAll(path, 'help show flows')).some((line) => line.startsWith('inside=')));
       assert.deepEqual(await askAll(path, 'show flows --help'), await askAll(path, 'help show flows'));
-      assert.equal((await askAll(path, 'help show')).length, 5);
+      assert.equal((await askAll(path, 'help show')).length, 6);
       await assert.rejects(askAll(path, 'help nothing'), /there is no command "nothing"/);
     });
 

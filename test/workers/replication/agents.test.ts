@@ -1,5 +1,4 @@
 import { strict as assert } from 'node:assert';
-import { createSocket } from 'node:dgram';
 import type { Delivery } from '../../../shm/objects/object.js';
 import { monotonicMs } from '../../../workers/monotonic.js';
 import { readPeers } from '../../../workers/replication/peers.js';
@@ -9,20 +8,10 @@ import {
   replicationSettings,
 } from '../../../workers/replication/settings.js';
 import { RECEIVE, SEND } from './agent-thread.js';
-import { sleep, TestInstance } from './test-instance.js';
+import { freePort, sleep, TestInstance, until } from './test-instance.js';
 
 const DELIVERIES: readonly Delivery[] = ['any-order', 'in-order'];
 const NUMBERS = 20_000;
-const WAIT_MS_MAX = 50_000;
-
-/** A UDP port that nobody has just now. */
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4');
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(resolve));
-  return port;
-}
 
 async function settings(kind: 'unicast' | 'multicast', count: number): Promise<ReplicationSettings[]> {
   const members: { id: number; name: string; address: string; port: number }[] = [];
@@ -35,14 +24,6 @@ async function settings(kind: 'unicast' | 'multicast', count: number): Promise<R
   return members.map(({ id }) =>
     replicationSettings({ clusterId: process.pid, self: id, members, transport, keepaliveMs: 200 }),
   );
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + WAIT_MS_MAX;
-  while (!condition()) {
-    if (Date.now() > end) throw new Error(`${what} did not come about`);
-    await sleep(10);
-  }
 }
 
 /** Logs the numbers `from … to` on every object, waiting where the log is full. */

@@ -1,5 +1,6 @@
 /** An instance of replication alone: its shared memory, its two threads, and the test as its one data plane worker. */
 
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { createAckBoard } from '../../../shm/ack-board.js';
@@ -19,6 +20,8 @@ import { createUnitLogs } from '../../../workers/replication/unit-log.js';
 import type { Faults } from '../../../workers/transport/fault.js';
 import { COUNT, Tally } from '../../support/tally.js';
 import { type AgentTask, RECEIVE, SEND, type TestBuffers, THREADS } from './agent-thread.js';
+
+const WAIT_MS_MAX = 50_000;
 
 export class TestInstance {
   readonly settings: ReplicationSettings;
@@ -116,4 +119,21 @@ export class TestInstance {
 
 export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** A UDP port that nobody has just now. */
+export async function freePort(): Promise<number> {
+  const socket = createSocket('udp4');
+  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(resolve));
+  return port;
+}
+
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const end = Date.now() + WAIT_MS_MAX;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`${what} did not come about`);
+    await sleep(10);
+  }
 }
