@@ -68,7 +68,7 @@ async function log(instance: TestInstance, from: number, to: number): Promise<vo
         await sleep(1);
       }
     if (number % 32 === 0) instance.publish();
-    if (number % 500 === 0) await sleep(1);
+    if (number % 100 === 0) await sleep(1);
   }
   instance.publish();
 }
@@ -175,7 +175,7 @@ describe('sealed send and receive threads', () => {
         await until(() => b.metrics.total('state_rx_messages') === messages + copies.length, 'arrival of the replays');
         assert.equal(rejected(b, 'seal_replay') - before, copies.length);
       };
-      assert.ok(recorded.length > 50, `${recorded.length} datagrams were recorded`);
+      assert.ok(recorded.length >= 20, `${recorded.length} datagrams were recorded`);
       await replay();
       await b.kill(RECEIVE);
       await b.startThread(RECEIVE);
