@@ -16,6 +16,8 @@ static napi_value start(napi_env env, napi_value exports) {
   register_interface(env, exports);
   register_offload(env, exports);
   register_notify(env, exports);
+  register_fork(env, exports);
+  register_dontfork(env, exports);
   return exports;
 }
 
@@ -105,6 +107,13 @@ bool to_bytes(napi_env env, napi_value value, const char *name, bool shared, uin
 bool to_words(napi_env env, napi_value value, const char *name, int32_t **data, size_t *length) {
   void *address = NULL;
   if (!view(env, value, napi_int32_array, false, &address, length)) return wrong_type(env, name, "an Int32Array");
+  *data = address;
+  return true;
+}
+
+bool to_doubles(napi_env env, napi_value value, const char *name, double **data, size_t *length) {
+  void *address = NULL;
+  if (!view(env, value, napi_float64_array, false, &address, length)) return wrong_type(env, name, "a Float64Array");
   *data = address;
   return true;
 }

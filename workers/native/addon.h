@@ -40,6 +40,8 @@ bool to_text(napi_env env, napi_value value, const char *name, char *out, size_t
 bool to_bytes(napi_env env, napi_value value, const char *name, bool shared, uint8_t **data, size_t *length);
 /* An Int32Array. */
 bool to_words(napi_env env, napi_value value, const char *name, int32_t **data, size_t *length);
+/* A Float64Array. */
+bool to_doubles(napi_env env, napi_value value, const char *name, double **data, size_t *length);
 
 napi_value from_u32(napi_env env, uint32_t value);
 napi_value from_i32(napi_env env, int32_t value);
@@ -63,7 +65,7 @@ napi_value throw_errno(napi_env env, int error, const char *syscall, const struc
 
 /* ---- resource.c: descriptors and mappings owned by a thread ---- */
 
-enum kind { KIND_NONE = 0, KIND_XSK, KIND_MAP, KIND_PROGRAM, KIND_LINK, KIND_EVENT };
+enum kind { KIND_NONE = 0, KIND_XSK, KIND_MAP, KIND_PROGRAM, KIND_LINK, KIND_EVENT, KIND_CHILD };
 
 #define RINGS 4
 
@@ -97,6 +99,16 @@ void let_go_fd(void);
 bool to_held_fd(napi_env env, napi_value value, enum kind kind, int *fd);
 void close_resource(napi_env env, struct resource *resource);
 
+/* ---- fork.c ---- */
+
+/* Kills the child behind a pidfd, unless it has ended, and reaps it, unless it was. */
+void end_child(int pidfd);
+
+/* ---- dontfork.c ---- */
+
+/* This memory was marked MADV_DONTFORK, for good. Returns whether there was room to remember it. */
+bool note_dontfork(const void *from, size_t length);
+
 /* ---- one registration function per topic ---- */
 
 void register_resource(napi_env env, napi_value exports);
@@ -108,5 +120,7 @@ void register_memory(napi_env env, napi_value exports);
 void register_interface(napi_env env, napi_value exports);
 void register_offload(napi_env env, napi_value exports);
 void register_notify(napi_env env, napi_value exports);
+void register_fork(napi_env env, napi_value exports);
+void register_dontfork(napi_env env, napi_value exports);
 
 #endif

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '..', '..');
 const output = join(root, 'dist', 'workers', 'native', 'addon.node');
-const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror=implicit', '-fPIC', '-shared'];
+const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror=implicit', '-fPIC', '-shared', '-Wl,-z,now'];
 
 function fail(message) {
   console.error(`native binding: ${message}`);

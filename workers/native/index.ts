@@ -82,6 +82,15 @@ export const BindFlag = { COPY: 1 << 1, ZERO_COPY: 1 << 2, NEED_WAKEUP: 1 << 3 }
 /** Verdicts of an XDP program (linux/bpf.h). */
 export const XdpAction = { ABORTED: 0, DROP: 1, PASS: 2, TX: 3, REDIRECT: 4 } as const;
 
+/** A child that writes out memory as it was when it was forked. */
+export interface SnapshotChild {
+  readonly pid: number;
+  /** Its pidfd, for `childStatus`, `childKill`, and `closeDescriptor`, which kills it if it still runs. */
+  readonly child: number;
+  /** What it writes, non-blocking. Belongs to the caller, who gives it to a `net.Socket` at once. */
+  readonly pipe: number;
+}
+
 interface Addon {
   /** Closes what this thread opened. Views of a socket's rings become empty. */
   closeDescriptor(fd: number): void;
@@ -137,6 +146,18 @@ interface Addon {
   offloads(name: string): Offloads;
   offloadSet(name: string, offload: string, on: boolean): void;
   unixDatagram(path: string, message: string): void;
+  /**
+   * Forks a child that writes `head`, then `arena` with the sums added, and ends. Each sum is seven numbers: byte offset in
+   * the arena, stride, how many cells; byte offset in `locals`, stride; stride from lane to lane, how many lanes. To each cell in
+   * the arena, a double, are added its lanes in `locals`. The sums ascend in the arena and do not overlap.
+   */
+  forkSnapshot(head: Uint8Array, arena: Uint8Array, locals: Uint8Array, sums: Float64Array): SnapshotChild;
+  /** Undefined while the child runs; then, once, its exit code or the negative number of the signal that ended it. */
+  childStatus(child: number): number | undefined;
+  childKill(child: number): void;
+  /** Until `thickenFork`, forks copy nothing but these views and what a child in C needs: so they are faster. */
+  thinFork(head: Uint8Array, arena: Uint8Array, locals: Uint8Array): number;
+  thickenFork(): void;
 }
 
 function load(): Addon {
@@ -174,6 +195,11 @@ export const {
   threadCpuTime,
   interfaceFacts,
   offloads,
+  forkSnapshot,
+  childStatus,
+  childKill,
+  thinFork,
+  thickenFork,
 }: Addon = addon;
 
 export const PAGE_BYTES: number = addon.pageBytes();

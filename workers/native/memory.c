@@ -61,6 +61,7 @@ static napi_value memoryAdvise(napi_env env, napi_callback_info info) {
   if (to <= from) return from_double(env, 0);
   if (madvise((void *)from, to - from, ADVICE[index].advice) != 0)
     return throw_errno(env, errno, "madvise", ADVICE_HINTS, "%s of %zu bytes", ADVICE[index].name, (size_t)(to - from));
+  if (ADVICE[index].advice == MADV_DONTFORK) note_dontfork((void *)from, to - from);
   return from_double(env, (double)(to - from));
 }
 

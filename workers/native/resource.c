@@ -26,7 +26,7 @@ static uint8_t kinds[FDS_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *const KIND_NAMES[] = { "nothing", "an AF_XDP socket", "a BPF map", "a BPF program", "a BPF link",
-                                          "an eventfd" };
+                                          "an eventfd",      "a child process" };
 
 struct resources {
   struct resource *first;
@@ -64,6 +64,7 @@ static bool unmap_ring(napi_env env, struct ring_mapping *ring) {
 static void release(napi_env env, struct resource *resource) {
   for (int i = 0; i < RINGS; i++) unmap_ring(env, &resource->rings[i]);
   if (env != NULL && resource->memory != NULL) napi_delete_reference(env, resource->memory);
+  if (resource->kind == KIND_CHILD) end_child(resource->fd);
   pthread_mutex_lock(&lock);
   kinds[resource->fd] = KIND_NONE;
   close(resource->fd);

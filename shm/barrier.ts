@@ -1,0 +1,234 @@
+/**
+ * The barrier: the moment at which nobody is changing shared state, so that main can take a copy of all of it.
+ *
+ *     header      asked, arrivals, deserters (own lines)
+ *     per thread  away (own line)
+ *
+ * Main asks, in stages, and waits in each only a bounded time; packets stand from HOLD to RUN alone:
+ *
+ * | stage  | who acts                       | what they do                                                                |
+ * | ------ | ------------------------------ | --------------------------------------------------------------------------- |
+ * | RUN    |                                | everybody works                                                             |
+ * | POST   | the last thread (send)         | comes to its post: from here on it is awake and waits for the next stage only |
+ * | HOLD   | the others, where they are next between two steps | stand still                                              |
+ * | SETTLE | the last thread                | numbers what the others have logged, says so, and stands still              |
+ *
+ * **Away.** Between two steps a thread is *away* while it sleeps: a worker in `poll`, the receive thread in its event loop. It
+ * need not be woken, let alone waited for: it has said that it touches nothing before it has looked at `asked` again.
+ *
+ *     thread                                main
+ *     away := 0 (comes back)                asked := HOLD
+ *     reads asked                           reads away
+ *
+ * Each stores before it reads, with sequentially consistent `Atomics`. So either the thread sees that it is asked to hold,
+ * says that it is away again and waits; or main sees that it is back, and waits for it.
+ *
+ * **Nobody waits for ever.** A thread that was held longer than `HOLD_MS_MAX`, for main is stuck, counts itself in `deserters`
+ * and goes on, before it touches anything: so main, which compares that count after its copy, never takes a torn copy for
+ * a whole one. Main gives up when a stage takes longer than it may, and lets everybody go; a thread that dies on
+ * the way is such a stage, one that died while away has touched nothing.
+ */
+
+import { Region } from './region.js';
+import { LINE, struct } from './struct.js';
+
+const HEADER = struct({ asked: LINE, arrivals: LINE, deserters: 1, settled: 1 });
+const THREAD = struct({ away: LINE });
+
+/** The low bits of `asked`; above them the number of the meeting, so that no wait mistakes one for the next. */
+const Stage = { RUN: 0, POST: 1, HOLD: 2, SETTLE: 3 } as const;
+const STAGE_BITS = 2;
+const STAGE_MASK = 3;
+/** A thread that is held goes on after that time: far more than main takes, far less than makes a thread stuck. */
+const HOLD_MS_MAX = 2_000;
+/** How long main waits for the last thread to come to its post: nobody else is held by that. */
+const POST_MS_MAX = 100;
+/** How long all others may be held before the action, altogether. */
+const GATHER_MS_MAX = 20;
+
+export interface Meeting<T> {
+  readonly result: T;
+  /** From the first thread asked to hold until all were let go, in microseconds. */
+  readonly pauseUs: number;
+  /** Of that: until all stood, and the action. */
+  readonly gatherUs: number;
+  readonly actionUs: number;
+}
+
+/** Why there was no meeting, or why its result is worth nothing. Another try, later, may succeed. */
+export class BarrierError extends Error {}
+
+export class Barrier {
+  private readonly words: Int32Array;
+  private readonly threads: number;
+
+  static bytes(threads: number): number {
+    return HEADER.bytes + threads * THREAD.bytes;
+  }
+
+  constructor(region: Region, threads: number) {
+    this.words = region.i32(0, Barrier.bytes(threads) >>> 2);
+    this.threads = threads;
+  }
+
+  // ——— Every thread but the last ———
+
+  /** Whether threads are to hold; a worker looks between two batches. */
+  get holding(): boolean {
+    return (Atomics.load(this.words, HEADER.at.asked) & STAGE_MASK) >= Stage.HOLD;
+  }
+
+  /** Between two steps: from here until `enter` this thread touches no shared state. */
+  leave(thread: number): void {
+    Atomics.store(this.words, this.at(thread), 1);
+    if (this.holding) this.tellMain();
+  }
+
+  /** Comes back to work; waits first while threads are to hold. */
+  enter(thread: number): void {
+    const { words } = this;
+    const away = this.at(thread);
+    for (;;) {
+      Atomics.store(words, away, 0);
+      const asked = Atomics.load(words, HEADER.at.asked);
+      if ((asked & STAGE_MASK) < Stage.HOLD) return;
+      Atomics.store(words, away, 1);
+      this.tellMain();
+      if (this.waitForRun(asked)) continue;
+      Atomics.store(words, away, 0);
+      return;
+    }
+  }
+
+  // ——— The last thread ———
+
+  /** Whether the last thread is wanted at its post. */
+  get wanted(): boolean {
+    return (Atomics.load(this.words, HEADER.at.asked) & STAGE_MASK) !== Stage.RUN;
+  }
+
+  /**
+   * The last thread, between two rounds: is at its post until the meeting is over. `settle` numbers all that the others have
+   * logged, and says whether there is nothing left that it could not number.
+   */
+  attend(settle: () => boolean): void {
+    const { words } = this;
+    const post = Atomics.load(words, HEADER.at.asked);
+    if ((post & STAGE_MASK) === Stage.RUN) return;
+    this.tellMain();
+    let asked = post;
+    const until = performance.now() + HOLD_MS_MAX;
+    while ((asked & STAGE_MASK) !== Stage.SETTLE) {
+      if (asked >>> STAGE_BITS !== post >>> STAGE_BITS || (asked & STAGE_MASK) === Stage.RUN) return;
+      if (performance.now() > until) return; // main has not seen it settle: nothing to be taken for whole
+      Atomics.wait(words, HEADER.at.asked, asked, HOLD_MS_MAX);
+      asked = Atomics.load(words, HEADER.at.asked);
+    }
+    Atomics.store(words, HEADER.at.settled, settle() ? asked : -asked);
+    this.tellMain();
+    this.waitForRun(asked);
+  }
+
+  // ——— Main ———
+
+  /**
+   * Runs `action` while nobody changes shared state. `others` hold first, then `last` settles; `call` wakes the last
+   * thread. Blocks main for some 100 ms at most. Throws a `BarrierError` where they did not all come, or one left before the
+   * action was over; then `discard` is given its result.
+   */
+  meet<T>(
+    others: readonly number[],
+    names: (thread: number) => string,
+    call: () => void,
+    action: () => T,
+    discard: (result: T) => void,
+  ): Meeting<T> {
+    const { words } = this;
+    const meeting = ((Atomics.load(words, HEADER.at.asked) >>> STAGE_BITS) + 1) & 0xff_ffff;
+    const ask = (stage: number): number => {
+      const asked = (meeting << STAGE_BITS) | stage;
+      Atomics.store(words, HEADER.at.asked, asked);
+      Atomics.notify(words, HEADER.at.asked);
+      return asked;
+    };
+    const deserters = Atomics.load(words, HEADER.at.deserters);
+    let pausedAt = 0;
+    try {
+      const posted = Atomics.load(words, HEADER.at.arrivals);
+      ask(Stage.POST);
+      call();
+      this.waitUntil(performance.now() + POST_MS_MAX, 'the send thread did not come', () =>
+        Atomics.load(words, HEADER.at.arrivals) !== posted,
+      );
+      pausedAt = performance.now();
+      ask(Stage.HOLD);
+      const deadline = pausedAt + GATHER_MS_MAX;
+      const working = (): number | undefined => others.find((thread) => Atomics.load(words, this.at(thread)) === 0);
+      this.waitUntil(
+        deadline,
+        () => `thread ${names(working() as number)} did not come to rest`,
+        () => working() === undefined,
+      );
+      const asked = ask(Stage.SETTLE);
+      this.waitUntil(
+        deadline,
+        'the send thread did not settle',
+        () => Math.abs(Atomics.load(words, HEADER.at.settled)) === asked,
+      );
+      if (Atomics.load(words, HEADER.at.settled) < 0)
+        throw new BarrierError('the unit log is full: what is in the log rings could not be numbered');
+      const gatheredAt = performance.now();
+      const result = action();
+      const doneAt = performance.now();
+      if (Atomics.load(words, HEADER.at.deserters) !== deserters) {
+        discard(result);
+        throw new BarrierError('a thread went on before the copy was taken');
+      }
+      ask(Stage.RUN);
+      return {
+        result,
+        pauseUs: (performance.now() - pausedAt) * 1000,
+        gatherUs: (gatheredAt - pausedAt) * 1000,
+        actionUs: (doneAt - gatheredAt) * 1000,
+      };
+    } finally {
+      ask(Stage.RUN);
+    }
+  }
+
+  private waitUntil(deadline: number, problem: string | (() => string), done: () => boolean): void {
+    const { words } = this;
+    for (;;) {
+      const seen = Atomics.load(words, HEADER.at.arrivals);
+      if (done()) return;
+      const left = deadline - performance.now();
+      if (left <= 0) throw new BarrierError(typeof problem === 'string' ? problem : problem());
+      Atomics.wait(words, HEADER.at.arrivals, seen, left);
+    }
+  }
+
+  private tellMain(): void {
+    Atomics.add(this.words, HEADER.at.arrivals, 1);
+    Atomics.notify(this.words, HEADER.at.arrivals);
+  }
+
+  /** Waits until the meeting `asked` speaks of is over. False: for too long, and this thread goes on, counted. */
+  private waitForRun(asked: number): boolean {
+    const { words } = this;
+    const until = performance.now() + HOLD_MS_MAX;
+    for (;;) {
+      const now = Atomics.load(words, HEADER.at.asked);
+      if ((now & STAGE_MASK) === Stage.RUN || now >>> STAGE_BITS !== asked >>> STAGE_BITS) return true;
+      const left = until - performance.now();
+      if (left <= 0) break;
+      Atomics.wait(words, HEADER.at.asked, now, left);
+    }
+    Atomics.add(words, HEADER.at.deserters, 1);
+    return false;
+  }
+
+  private at(thread: number): number {
+    if (thread < 0 || thread >= this.threads) throw new RangeError(`no thread ${thread}`);
+    return HEADER.words + thread * THREAD.words + THREAD.at.away;
+  }
+}
