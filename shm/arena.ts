@@ -86,6 +86,15 @@ export class Arena {
     this.secret = new Int32Array(buffer, HEADER.at.secret * 4, 4);
   }
 
+  /** Where the region of the object with this index begins, in bytes of the arena. */
+  offset(id: number): number {
+    return this.layout.offsets[id];
+  }
+
+  get bytes(): number {
+    return this.layout.bytes;
+  }
+
   get layoutHash(): readonly [number, number] {
     return this.layout.hash;
   }

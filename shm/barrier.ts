@@ -29,7 +29,7 @@
  * the way is such a stage, one that died while away has touched nothing.
  */
 
-import { Region } from './region.js';
+import type { Region } from './region.js';
 import { LINE, struct } from './struct.js';
 
 const HEADER = struct({ asked: LINE, arrivals: LINE, deserters: 1, settled: 1 });
@@ -157,8 +157,10 @@ export class Barrier {
       const posted = Atomics.load(words, HEADER.at.arrivals);
       ask(Stage.POST);
       call();
-      this.waitUntil(performance.now() + POST_MS_MAX, 'the send thread did not come', () =>
-        Atomics.load(words, HEADER.at.arrivals) !== posted,
+      this.waitUntil(
+        performance.now() + POST_MS_MAX,
+        'the send thread did not come',
+        () => Atomics.load(words, HEADER.at.arrivals) !== posted,
       );
       pausedAt = performance.now();
       ask(Stage.HOLD);

@@ -3,11 +3,13 @@
  *
  *     header       phase, doorbell of the send thread (own line)
  *     per thread   state, heartbeat, restarts, core, OS thread id, worker id (own line each)
+ *     barrier      see barrier.ts
  *
  * `phase` is written by main alone. A thread's line is written by that thread; after it has died, and before its
  * replacement starts, by main. The doorbell is a counter anyone adds to; the send thread waits on it.
  */
 
+import { Barrier, BarrierError, type Meeting } from './barrier.js';
 import { Region } from './region.js';
 import { LINE, struct } from './struct.js';
 
@@ -35,16 +37,19 @@ export interface Place {
 }
 
 export function createControl(threads: number): SharedArrayBuffer {
-  return new SharedArrayBuffer(HEADER.bytes + threads * THREAD.bytes);
+  return new SharedArrayBuffer(HEADER.bytes + threads * THREAD.bytes + Barrier.bytes(threads));
 }
 
 export class Control {
   readonly threads: number;
+  readonly barrier: Barrier;
   private readonly words: Int32Array;
 
   constructor(buffer: SharedArrayBuffer) {
     this.words = new Region(buffer).i32();
-    this.threads = (buffer.byteLength - HEADER.bytes) / THREAD.bytes;
+    this.threads =
+      (buffer.byteLength - HEADER.bytes - Barrier.bytes(0)) / (THREAD.bytes + Barrier.bytes(1) - Barrier.bytes(0));
+    this.barrier = new Barrier(new Region(buffer, HEADER.bytes + this.threads * THREAD.bytes), this.threads);
   }
 
   get phase(): Phase {
@@ -114,6 +119,22 @@ export class Control {
     this.words[at + THREAD.at.core] = place.core;
     this.words[at + THREAD.at.tid] = place.tid;
     this.words[at + THREAD.at.worker] = place.worker;
+  }
+
+  /**
+   * Main only: runs `action` while the threads stand at the barrier, `last` the send thread. Throws a `BarrierError` where one
+   * is not there or does not come; what `action` returned, if it ran, is then given to `discard`.
+   */
+  meet<T>(last: number, name: (thread: number) => string, action: () => T, discard: (result: T) => void): Meeting<T> {
+    const others: number[] = [];
+    for (let thread = 0; thread < this.threads; thread++) {
+      const state = this.state(thread);
+      // One that failed may have left locks, until it is recovered, and starts again in the midst of things.
+      if (state !== ThreadState.READY && (state !== ThreadState.STOPPED || thread === last))
+        throw new BarrierError(`thread ${name(thread)} is ${THREAD_STATE_NAMES[state]}`);
+      if (state === ThreadState.READY && thread !== last) others.push(thread);
+    }
+    return this.barrier.meet(others, name, () => this.ring(), action, discard);
   }
 
   private at(thread: number): number {

@@ -104,7 +104,7 @@ export class DataPlane implements Agent {
     this.thread = parts.thread;
     this.row = row;
     this.router = parts.router;
-    this.idle = new Idle(driver, parts.idle);
+    this.idle = new Idle({ wait: (ms) => this.rest(ms) }, parts.idle);
     this.clock = parts.clock ?? Date.now;
     this.parse = createParser(batch, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
     this.traffic = createTraffic(batch, ports, row, catalogue);
@@ -116,7 +116,9 @@ export class DataPlane implements Agent {
 
   /** Works until main asks the data plane to end. */
   run(): void {
+    const { barrier } = this.control;
     while (this.control.phase < Phase.QUIET) {
+      if (barrier.holding) barrier.enter(this.thread);
       if (this.idle.after(this.doWork())) {
         this.row[this.columns.idle_sleeps]++;
         this.upkeep(this.clock());
@@ -166,6 +168,14 @@ export class DataPlane implements Agent {
   private upkeep(unixMs: number): void {
     if (!this.timers.run(unixMs, coarseSeconds(unixMs))) return;
     if (this.log.publish()) this.control.ring();
+  }
+
+  /** Sleeps until a packet comes; nobody at the barrier waits for that. */
+  private rest(ms: number): void {
+    const { barrier } = this.control;
+    barrier.leave(this.thread);
+    this.driver.wait(ms);
+    barrier.enter(this.thread);
   }
 
   /** From here on `egress` is a port to send by, or `DROPPED`. */

@@ -13,11 +13,11 @@ const ROUNDS_BEFORE_SLEEP = 128;
 const SLEEP_MS_MAX = 100;
 
 export class Idle {
-  private readonly driver: PacketDriver;
+  private readonly driver: Pick<PacketDriver, 'wait'>;
   private readonly mode: IdleMode;
   private emptyRounds = 0;
 
-  constructor(driver: PacketDriver, mode: IdleMode) {
+  constructor(driver: Pick<PacketDriver, 'wait'>, mode: IdleMode) {
     this.driver = driver;
     this.mode = mode;
   }

@@ -2,8 +2,9 @@
  * The receive thread: takes the other members' messages, applies their operations, and tells the send thread, through the
  * acknowledgement board, what to acknowledge and what has been acknowledged.
  *
- * A thin shell around `replication/receiver.ts`: it brings the clock, the sockets and the opening of what is sealed. It lives on socket events alone; a
- * slow timer looks at the phase and shows the heartbeat, as every message does.
+ * A thin shell around `replication/receiver.ts`: it brings the clock, the sockets and the opening of what is sealed. It lives
+ * on socket events alone; a slow timer looks at the phase and shows the heartbeat, as every message does. Between messages
+ * it is away at the barrier (shm/barrier.ts).
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -99,16 +100,20 @@ export class ReceiveAgent implements Agent {
   }
 
   /** Opens the sockets; from here on messages are taken. Throws an error that names the address that cannot be used. */
-  onStart(): Promise<void> {
-    return this.transport.open((datagram, source) => {
+  async onStart(): Promise<void> {
+    const { barrier } = this.control;
+    await this.transport.open((datagram, source) => {
+      barrier.enter(this.thread);
       this.received++;
       const now = monotonicMs();
       const refusal = this.take(datagram, now);
       if (refusal !== null) this.rejects.note(source, REFUSALS.indexOf(refusal), now);
       if (refusal === 'layout') this.warnOfLayout();
+      barrier.leave(this.thread);
       // A message may wait long for a lock; many of them in one turn of the event loop do not make a thread stuck.
       this.control.beat(this.thread);
     });
+    barrier.leave(this.thread);
   }
 
   /** Opens a datagram and takes what is in it; returns why not. */

@@ -118,8 +118,10 @@ export class SendAgent implements Agent {
 
   /** Rounds until main says stop; then what has been logged is sent once more, and it is over. */
   async run(): Promise<void> {
+    const { barrier } = this.control;
     while (this.control.phase !== Phase.STOP) {
       const seen = this.control.bell;
+      if (barrier.wanted) barrier.attend(() => this.settle());
       const done = this.doWork();
       this.control.beat(this.thread);
       this.noteGauges();
@@ -140,6 +142,13 @@ export class SendAgent implements Agent {
   private waitMs(): number {
     const untilDue = this.sender.deadline - monotonicMs();
     return Math.min(Math.max(untilDue, WAIT_MS_MIN), WAIT_MS_MAX);
+  }
+
+  /** At the barrier: numbers everything the workers have logged. False: there was no room for all of it. */
+  private settle(): boolean {
+    while (this.drain() > 0);
+    this.sender.cut();
+    return this.rings.every((ring) => ring.backlog === 0);
   }
 
   /** Takes records, ring after ring, while all objects have room; puts them into the unit logs. */

@@ -36,6 +36,7 @@ export default async function run({ thread, plan, buffers }: ThreadTask): Promis
   const instance = await Instance.open(plan, buffers);
   const { slots } = instance;
   threadName(`ct-${slots.name(thread)}`);
+  instance.control.barrier.enter(thread); // a predecessor may have died while it was away
   if (thread < slots.workers) await runWorker(instance, thread);
   else if (thread === slots.send) await runSend(instance, thread);
   else await runReceive(instance, thread);

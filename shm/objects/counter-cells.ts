@@ -45,7 +45,14 @@ import type { Region } from '../region.js';
 import { BYTES_PER_LINE, BYTES_PER_WORD, LINE, roundUp, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import type { Journal } from './journal.js';
-import { Applied, type Delivery, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import {
+  type Addends,
+  Applied,
+  type Delivery,
+  type OpenContext,
+  type StateDefinition,
+  type StateObject,
+} from './object.js';
 import { Told, toldBytes } from './told.js';
 
 export type WireForm = 'totals' | 'increments';
@@ -121,6 +128,9 @@ export class CounterCells implements StateObject {
   private readonly head: Int32Array;
   private readonly bits: Int32Array;
   private readonly told: Told;
+  /** Where in the local memory `told` and the first stripe's counts begin, in bytes. */
+  private readonly toldAt: number;
+  private readonly stripesAt: number;
   /** Stripes of all workers, and where each starts. */
   private readonly stripes: Float64Array;
   private readonly stripeCount: number;
@@ -157,9 +167,10 @@ export class CounterCells implements StateObject {
     this.arena = region.f64(0, parts * this.width);
     this.head = local.i32(0, HEAD.words);
     this.bits = local.i32(HEAD.bytes, Math.ceil(parts / 32));
-    const toldAt = HEAD.bytes + bitsBytes(parts);
-    this.told = new Told(local.part(toldAt, toldBytes(parts)), parts);
-    const stripesAt = toldAt + toldBytes(parts);
+    this.toldAt = HEAD.bytes + bitsBytes(parts);
+    this.told = new Told(local.part(this.toldAt, toldBytes(parts)), parts);
+    const stripesAt = this.toldAt + toldBytes(parts);
+    this.stripesAt = stripesAt + STRIPE.bytes;
     const stride = stripeBytes(parts);
     this.stripeCount = stripes;
     this.stripeStride = stride / 8;
@@ -336,6 +347,27 @@ export class CounterCells implements StateObject {
   }
 
   // ——— Rare ———
+
+  /**
+   * Totals: what the stripes hold, told or not. Increments: what was told, for a snapshot's increments must be those that are
+   * numbered, and the rest will come.
+   */
+  get addends(): Addends {
+    const { parts, width, self, stripeStride, stripeCount } = this;
+    const target = { target: this.totals ? self * 8 : 0, targetStride: width * 8, cells: parts };
+    return this.totals
+      ? { ...target, source: this.stripesAt, sourceStride: 8, laneStride: stripeStride * 8, lanes: stripeCount }
+      : { ...target, source: this.toldAt + Told.amountsAt, sourceStride: 8, laneStride: 0, lanes: 1 };
+  }
+
+  /** Totals: our own were told by a former life. In the increments' sum they are among the others'. */
+  adopt(): void {
+    if (!this.totals) return;
+    for (let part = 0; part < this.parts; part++) {
+      const total = this.arena[part * this.width + this.self];
+      if (total !== 0) this.told.adjust(part, total);
+    }
+  }
 
   /**
    * Moves the stripes into the arena, so that a copy of it is a whole snapshot. Main, while every other thread stands at

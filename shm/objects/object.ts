@@ -49,6 +49,22 @@ export interface OpenContext {
   readonly stripes?: number;
 }
 
+/**
+ * Doubles outside an object's region that belong to its content, for a snapshot to add to doubles within: `lanes` of them to
+ * each of `cells`. Offsets and strides are bytes, multiples of 8.
+ */
+export interface Addends {
+  /** In the region: the first cell, and from cell to cell. */
+  readonly target: number;
+  readonly targetStride: number;
+  readonly cells: number;
+  /** In the local memory: lane 0 of the first cell, from cell to cell, from lane to lane. */
+  readonly source: number;
+  readonly sourceStride: number;
+  readonly laneStride: number;
+  readonly lanes: number;
+}
+
 export interface StateDefinition<T extends StateObject = StateObject> extends Omit<ArenaObject, 'name'> {
   /** Bytes of instance-local memory, for an object that counts per writer. */
   localBytes?(stripes: number): number;
@@ -123,6 +139,15 @@ export interface StateObject {
    * wire form cannot merge.
    */
   merge?(from: Region, now: number): number;
+
+  /** What a copy of the region lacks to be a whole snapshot of what was numbered; absent: nothing. */
+  readonly addends?: Addends;
+
+  /**
+   * The region was filled from another instance's snapshot, before anything was counted here: what it says of ourselves is from
+   * a former life, and the others know it. Main.
+   */
+  adopt?(): void;
 
   /**
    * Bound on what the member who acknowledged our records up to `sequence` has not counted of what is counted here.

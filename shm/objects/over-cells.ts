@@ -11,7 +11,7 @@
 import type { Region } from '../region.js';
 import { type CounterCells, type CounterCellsOptions, counterCells } from './counter-cells.js';
 import type { Journal } from './journal.js';
-import type { Applied, Delivery, OpenContext, StateDefinition, StateObject } from './object.js';
+import type { Addends, Applied, Delivery, OpenContext, StateDefinition, StateObject } from './object.js';
 
 /** `parameters`: what the kind adds to those of the cells; equal at every member. */
 export function overCells<T extends OverCells>(
@@ -62,6 +62,14 @@ export class OverCells implements StateObject {
 
   coalesce(op: number, words: Int32Array, earlier: number, later: number): boolean {
     return this.counts.coalesce(op, words, earlier, later);
+  }
+
+  get addends(): Addends {
+    return this.counts.addends;
+  }
+
+  adopt(): void {
+    this.counts.adopt();
   }
 
   fold(): void {

@@ -46,8 +46,11 @@ export class Told {
     this.undoCells = region.i32(HEAD.bytes, UNDO_NOTES * 4);
     this.undoAmounts = region.f64(HEAD.bytes, UNDO_NOTES * 2);
     this.checkpoints = region.f64(HEAD.bytes + UNDO_NOTES * NOTE_BYTES, CHECKPOINTS * 2);
-    this.amounts = region.f64(HEAD.bytes + (UNDO_NOTES + CHECKPOINTS) * NOTE_BYTES, cells);
+    this.amounts = region.f64(Told.amountsAt, cells);
   }
+
+  /** Where in its region the amounts begin, in bytes: 8 for each cell. */
+  static readonly amountsAt = HEAD.bytes + (UNDO_NOTES + CHECKPOINTS) * NOTE_BYTES;
 
   amount(cell: number): number {
     return this.amounts[cell];

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define RANGES_MAX 8192
-#define REGIONS_MAX 3
+#define VIEWS 2
 #define KEPT_OUT_MAX 1024
 #define MAPS_BYTES_MAX (8 << 20)
 
@@ -77,22 +77,22 @@ static char *read_maps(size_t *length) {
 }
 
 /*
- * thinFork(views) -> how many bytes of address space are kept out of forks until `thickenFork`. `views`: what the child
- * will read. Where /proc cannot be read nothing is kept out, and a fork takes longer.
+ * thinFork(arena, locals) -> how many bytes of address space are kept out of forks until `thickenFork`; not these two, which
+ * the child will read. Where /proc cannot be read nothing is kept out, and a fork takes longer.
  */
 static napi_value thinFork(napi_env env, napi_callback_info info) {
-  napi_value arguments[REGIONS_MAX];
-  struct range needed[REGIONS_MAX + 2];
-  take_arguments(env, info, arguments, REGIONS_MAX);
-  for (size_t i = 0; i < REGIONS_MAX; i++) {
+  napi_value arguments[VIEWS];
+  struct range needed[VIEWS + 2];
+  take_arguments(env, info, arguments, VIEWS);
+  for (size_t i = 0; i < VIEWS; i++) {
     uint8_t *data;
     size_t length;
     if (!to_bytes(env, arguments[i], "view", true, &data, &length)) return NULL;
     needed[i] = (struct range){ (uintptr_t)data, (uintptr_t)data + length };
   }
   uintptr_t stack = (uintptr_t)needed, thread = (uintptr_t)&errno;
-  needed[REGIONS_MAX] = (struct range){ stack, stack + 1 };
-  needed[REGIONS_MAX + 1] = (struct range){ thread, thread + 1 };
+  needed[VIEWS] = (struct range){ stack, stack + 1 };
+  needed[VIEWS + 1] = (struct range){ thread, thread + 1 };
 
   size_t length;
   double bytes = 0;
@@ -108,7 +108,7 @@ static napi_value thinFork(napi_env env, napi_callback_info info) {
     if (inode != 0) file_end = to;
     bool anonymous = inode == 0 && (path[0] == 0 || strcmp(path, "[heap]") == 0 || strncmp(path, "[anon", 5) == 0);
     if (!anonymous || zeroed || permissions[3] != 'p' || marked_count == RANGES_MAX ||
-        touches(needed, REGIONS_MAX + 2, range) || touches(kept_out, kept_out_count, range))
+        touches(needed, VIEWS + 2, range) || touches(kept_out, kept_out_count, range))
       continue;
     if (madvise((void *)from, to - from, MADV_DONTFORK) != 0) continue; /* unmapped meanwhile */
     marked[marked_count++] = range;

@@ -9,8 +9,7 @@
  * connections open, that the parent has let go. All signals stay blocked, whose handlers are libuv's; SIGKILL comes through,
  * and is what the kernel sends it when its parent dies.
  *
- *     head      a region that goes out first, as it is
- *     arena     goes out second, with the sums added on the way
+ *     arena     goes out, with the sums added on the way
  *     locals    what the sums read; does not go out
  *
  * A *sum* adds `lanes` columns of doubles in `locals` to one column of doubles in the arena: what counting objects keep
@@ -52,8 +51,8 @@ struct sum {
 };
 
 struct job {
-  const uint8_t *head, *arena, *locals;
-  size_t head_bytes, arena_bytes;
+  const uint8_t *arena, *locals;
+  size_t arena_bytes;
   const struct sum *sums; /* ascending and disjoint in the arena */
   size_t sum_count;
   int pipe;
@@ -120,7 +119,6 @@ static _Noreturn void run_child(const struct job *job) {
   syscall(SYS_close_range, (unsigned)job->pipe + 1, ~0u, 0u);
   prctl(PR_SET_NAME, "ct-snapshot");
   setpriority(PRIO_PROCESS, 0, CHILD_NICE);
-  write_all(job->pipe, job->head, job->head_bytes);
   write_arena(job);
   _exit(EXIT_WRITTEN);
 }
@@ -170,28 +168,26 @@ static bool to_sums(napi_env env, napi_value value, size_t arena_bytes, size_t l
 }
 
 /*
- * forkSnapshot(head, arena, locals, sums) -> { pid, child, pipe }
+ * forkSnapshot(arena, locals, sums) -> { pid, child, pipe }
  *
  * `child` is a pidfd, owned by this thread: closing it kills the child if it still runs. `pipe` is the end to read from,
  * non-blocking, and belongs to the caller, who gives it to a net.Socket at once.
  */
 static napi_value forkSnapshot(napi_env env, napi_callback_info info) {
   static struct sum sums[SUMS_MAX]; /* one thread forks at a time: main */
-  napi_value arguments[4], result;
-  uint8_t *head, *arena, *locals;
+  napi_value arguments[3], result;
+  uint8_t *arena, *locals;
   size_t locals_bytes;
   struct job job = { .sums = sums, .parent = getpid() };
-  take_arguments(env, info, arguments, 4);
-  if (!to_bytes(env, arguments[0], "head", true, &head, &job.head_bytes) ||
-      !to_bytes(env, arguments[1], "arena", true, &arena, &job.arena_bytes) ||
-      !to_bytes(env, arguments[2], "locals", true, &locals, &locals_bytes) ||
-      !to_sums(env, arguments[3], job.arena_bytes, locals_bytes, sums, &job.sum_count))
+  take_arguments(env, info, arguments, 3);
+  if (!to_bytes(env, arguments[0], "arena", true, &arena, &job.arena_bytes) ||
+      !to_bytes(env, arguments[1], "locals", true, &locals, &locals_bytes) ||
+      !to_sums(env, arguments[2], job.arena_bytes, locals_bytes, sums, &job.sum_count))
     return NULL;
   if ((((uintptr_t)arena | (uintptr_t)locals) & 7) != 0) {
     napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "arena and locals must start on a multiple of 8");
     return NULL;
   }
-  job.head = head;
   job.arena = arena;
   job.locals = locals;
 

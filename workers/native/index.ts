@@ -147,16 +147,16 @@ interface Addon {
   offloadSet(name: string, offload: string, on: boolean): void;
   unixDatagram(path: string, message: string): void;
   /**
-   * Forks a child that writes `head`, then `arena` with the sums added, and ends. Each sum is seven numbers: byte offset in
+   * Forks a child that writes `arena` with the sums added, and ends. Each sum is seven numbers: byte offset in
    * the arena, stride, how many cells; byte offset in `locals`, stride; stride from lane to lane, how many lanes. To each cell in
    * the arena, a double, are added its lanes in `locals`. The sums ascend in the arena and do not overlap.
    */
-  forkSnapshot(head: Uint8Array, arena: Uint8Array, locals: Uint8Array, sums: Float64Array): SnapshotChild;
+  forkSnapshot(arena: Uint8Array, locals: Uint8Array, sums: Float64Array): SnapshotChild;
   /** Undefined while the child runs; then, once, its exit code or the negative number of the signal that ended it. */
   childStatus(child: number): number | undefined;
   childKill(child: number): void;
-  /** Until `thickenFork`, forks copy nothing but these views and what a child in C needs: so they are faster. */
-  thinFork(head: Uint8Array, arena: Uint8Array, locals: Uint8Array): number;
+  /** Until `thickenFork`, forks copy nothing but these two views and what a child in C needs: so they are faster. */
+  thinFork(arena: Uint8Array, locals: Uint8Array): number;
   thickenFork(): void;
 }
 

@@ -1,0 +1,133 @@
+/**
+ * Takes a snapshot: brings all threads to the barrier (shm/barrier.ts), forks a child, notes the vectors, and lets everybody go
+ * on, while the child writes the arena out as it was at that moment. Main thread.
+ */
+
+import { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AckBoard } from '../../shm/ack-board.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import { layoutLocals } from '../chain.js';
+import type { Instance } from '../instance.js';
+import { childKill, childStatus, closeDescriptor, forkSnapshot, thickenFork, thinFork } from '../native/index.js';
+import { selfIndex } from '../replication/settings.js';
+import type { SnapshotHead, SnapshotShape } from './head.js';
+import { readVectors } from './vectors.js';
+
+/** Between two looks whether the child has ended. */
+const REAP_MS = 2;
+
+/** A child that writes out the arena, and what it had of every origin when it was forked. */
+export interface Fork {
+  readonly head: SnapshotHead;
+  readonly copy: ArenaCopy;
+  /** How long packets stood still, and of that until all threads stood, and the fork, in microseconds. */
+  readonly pauseUs: number;
+  readonly gatherUs: number;
+  readonly forkUs: number;
+}
+
+export function shapeOf(instance: Instance): SnapshotShape {
+  const { arena, declaration, plan } = instance;
+  return {
+    objects: declaration.objects.length,
+    slots: plan.replication.members.length,
+    arenaBytes: arena.bytes,
+  };
+}
+
+/** Throws a `BarrierError` where the threads did not come together; a NativeError where there was no fork. */
+export function forkState(instance: Instance, objects: readonly StateObject[]): Fork {
+  const { buffers, control, slots, plan } = instance;
+  const board = new AckBoard(buffers.ackBoard);
+  const self = selfIndex(plan.replication);
+  const arena = new Uint8Array(buffers.arena);
+  const locals = new Uint8Array(buffers.locals);
+  const sums = sumsOf(instance, objects);
+  thinFork(arena, locals);
+  try {
+    const { result, pauseUs, gatherUs, actionUs } = control.meet(
+      slots.send,
+      (thread) => slots.name(thread),
+      () => {
+        const { child, pipe } = forkSnapshot(arena, locals, sums);
+        return { copy: new ArenaCopy(child, pipe, arena.length), vectors: readVectors(board, objects, self) };
+      },
+      ({ copy }) => void copy.end(),
+    );
+    const head = { donor: self, unixMs: Date.now(), vectors: result.vectors };
+    return { head, copy: result.copy, pauseUs, gatherUs, forkUs: actionUs };
+  } finally {
+    thickenFork();
+  }
+}
+
+/** Each object's addends as the binding wants them: offsets in arena and locals, seven numbers each, ascending. */
+function sumsOf({ arena, declaration, slots }: Instance, objects: readonly StateObject[]): Float64Array {
+  const localOffsets = layoutLocals(declaration, slots.workers);
+  return Float64Array.from(
+    objects.flatMap(({ addends }, id) =>
+      addends === undefined
+        ? []
+        : [
+            arena.offset(id) + addends.target,
+            addends.targetStride,
+            addends.cells,
+            localOffsets[id] + addends.source,
+            addends.sourceStride,
+            addends.laneStride,
+            addends.lanes,
+          ],
+    ),
+  );
+}
+
+/** The arena's bytes from the child, piece by piece as the reader asks for them. */
+export class ArenaCopy {
+  readonly bytes: number;
+  private readonly child: number;
+  private readonly socket: Socket;
+  private ending: Promise<number> | null = null;
+
+  constructor(child: number, pipe: number, bytes: number) {
+    this.bytes = bytes;
+    this.child = child;
+    this.socket = new Socket({ fd: pipe, readable: true, writable: false });
+  }
+
+  /** Pieces of at most 64 KiB. Throws where the child did not write all. */
+  async *pieces(): AsyncGenerator<Buffer> {
+    let bytes = 0;
+    for await (const piece of this.socket) {
+      bytes += (piece as Buffer).length;
+      yield piece as Buffer;
+    }
+    const status = await this.end();
+    if (bytes !== this.bytes || status !== 0)
+      throw new Error(
+        `the child that copies the state wrote ${bytes} of ${this.bytes} bytes and ended with ${
+          status < 0 ? `signal ${-status}` : `code ${status}`
+        }`,
+      );
+  }
+
+  /** Lets the child end, or ends it, and waits, without blocking, until it is gone. Returns how: see `childStatus`. */
+  end(): Promise<number> {
+    this.ending ??= this.endOnce();
+    return this.ending;
+  }
+
+  private async endOnce(): Promise<number> {
+    // Who has written all is about to end by itself; for it to be killed now would look like a failure.
+    if (!this.socket.readableEnded) childKill(this.child);
+    this.socket.destroy();
+    for (;;) {
+      const status = childStatus(this.child);
+      if (status !== undefined) {
+        closeDescriptor(this.child);
+        return status;
+      }
+      await sleep(REAP_MS);
+    }
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * What a snapshot contains of each origin: per (object, origin) the life of the origin and which of its sequence numbers, so
+ * that who loads the snapshot takes from the origin what comes after, and nothing twice.
+ *
+ *     present   what the donor has of the origin's present life; for the donor itself its own life and numbers
+ *     former    what it has of the life before, whose last units may still be repaired
+ *
+ * In order, what lies beyond a gap waits in the donor's memory and is not in the snapshot: there are no ranges then.
+ */
+
+import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
+import type { StateObject } from '../../shm/objects/object.js';
+
+export interface OriginVector {
+  /** 0: nothing of this origin. */
+  readonly incarnation: number;
+  readonly contiguous: number;
+  /** First and last number of each range beyond, ascending. */
+  readonly ranges: readonly number[];
+}
+
+/** [object][slot] */
+export type Vectors = readonly (readonly OriginVector[])[];
+
+export interface SnapshotVectors {
+  readonly present: Vectors;
+  readonly former: Vectors;
+}
+
+const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
+
+/** At the barrier: as the board says it. `self` is our own slot. */
+export function readVectors(board: AckBoard, objects: readonly StateObject[], self: number): SnapshotVectors {
+  const record = new VectorRecord();
+  const vector = (version: number, inOrder: boolean): OriginVector => {
+    if (version === 0 || record.incarnation === 0) return NOTHING;
+    const ranges: number[] = [];
+    for (let i = 0; i < record.ranges && !inOrder; i++) ranges.push(record.start(i), record.end(i));
+    return { incarnation: record.incarnation, contiguous: record.contiguous, ranges };
+  };
+  const slots = Array.from({ length: board.members }, (_, slot) => slot);
+  return {
+    present: objects.map(({ delivery }, object) =>
+      slots.map((slot) =>
+        slot === self
+          ? { incarnation: board.incarnation, contiguous: board.numbered(object), ranges: [] }
+          : vector(board.readReception(object, slot, record), delivery === 'in-order'),
+      ),
+    ),
+    former: objects.map(({ delivery }, object) =>
+      slots.map((slot) =>
+        slot === self ? NOTHING : vector(board.readFormer(object, slot, record), delivery === 'in-order'),
+      ),
+    ),
+  };
+}
+
+/**
+ * Into the board of who has loaded the snapshot, whose slot is `self`, while no receive thread runs, which keeps what is there
+ * in its own memory: the one that starts next goes on from it.
+ */
+export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: number): void {
+  const record = new VectorRecord();
+  const fill = ({ incarnation, contiguous, ranges }: OriginVector): VectorRecord => {
+    record.clear();
+    record.incarnation = incarnation;
+    record.contiguous = contiguous;
+    record.highest = Math.max(contiguous, ranges[ranges.length - 1] ?? 0);
+    record.ranges = ranges.length / 2;
+    for (let i = 0; i < record.ranges; i++) record.setRange(i, ranges[2 * i], ranges[2 * i + 1]);
+    return record;
+  };
+  for (let object = 0; object < board.objects; object++) {
+    for (let slot = 0; slot < board.members; slot++) {
+      if (slot === self) continue;
+      const present = vectors.present[object][slot];
+      const former = vectors.former[object][slot];
+      if (present.incarnation !== 0) board.writeReception(object, slot, fill(present));
+      if (former.incarnation !== 0) board.writeFormer(object, slot, fill(former));
+    }
+    board.noteChange(object);
+  }
+}
+
+// ——— On the wire: doubles; per vector incarnation, contiguous, ranges, then first and last of each ———
+
+const VECTOR_NUMBERS_MAX = 3 + 2 * MAX_RANGES;
+
+/** The longest table for so many objects and slots, in bytes. */
+export function vectorBytesMax(objects: number, slots: number): number {
+  return 2 * objects * slots * VECTOR_NUMBERS_MAX * 8;
+}
+
+export function encodeVectors({ present, former }: SnapshotVectors): Float64Array {
+  const numbers: number[] = [];
+  for (const table of [present, former])
+    for (const vector of table.flat())
+      numbers.push(vector.incarnation, vector.contiguous, vector.ranges.length / 2, ...vector.ranges);
+  return Float64Array.from(numbers);
+}
+
+/** Throws a RangeError where the numbers are not such a table. */
+export function decodeVectors(numbers: Float64Array, objects: number, slots: number): SnapshotVectors {
+  let at = 0;
+  const next = (): number => {
+    const value = numbers[at++];
+    // Past the end it is undefined.
+    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`a vector's number ${at - 1} is ${value}`);
+    return value;
+  };
+  const vector = (): OriginVector => {
+    const incarnation = next();
+    const contiguous = next();
+    const count = next();
+    if (count > MAX_RANGES) throw new RangeError(`a vector of ${count} ranges, of at most ${MAX_RANGES}`);
+    const ranges: number[] = [];
+    for (let i = 0; i < count; i++) {
+      const before = i === 0 ? contiguous : ranges[2 * i - 1];
+      const start = next();
+      const end = next();
+      if (start <= before + 1 || end < start) throw new RangeError(`range ${start} … ${end} after ${before}`);
+      ranges.push(start, end);
+    }
+    return { incarnation, contiguous, ranges };
+  };
+  const table = (): Vectors => Array.from({ length: objects }, () => Array.from({ length: slots }, () => vector()));
+  const vectors = { present: table(), former: table() };
+  if (at !== numbers.length) throw new RangeError(`${numbers.length - at} numbers too many in a table of vectors`);
+  return vectors;
+}
