@@ -52,6 +52,17 @@ export function layoutArena(objects: readonly ArenaObject[], slots = 1): ArenaLa
 /** A new, empty arena with a secret of its own. Main thread, once. */
 export function createArena(layout: ArenaLayout): SharedArrayBuffer {
   const buffer = new SharedArrayBuffer(layout.bytes);
+  writeHeader(buffer, layout);
+  return buffer;
+}
+
+/** Empties an arena that was filled with what cannot be used. While nobody has it open but to look at it. */
+export function clearArena(buffer: SharedArrayBuffer, layout: ArenaLayout): void {
+  new Uint8Array(buffer).fill(0);
+  writeHeader(buffer, layout);
+}
+
+function writeHeader(buffer: SharedArrayBuffer, layout: ArenaLayout): void {
   const header = new Int32Array(buffer, 0, HEADER.words);
   header[HEADER.at.magic] = MAGIC;
   header[HEADER.at.format] = FORMAT;
@@ -59,7 +70,6 @@ export function createArena(layout: ArenaLayout): SharedArrayBuffer {
   header[HEADER.at.layoutHash + 1] = layout.hash[1];
   const secret = randomBytes(16);
   for (let i = 0; i < 4; i++) header[HEADER.at.secret + i] = secret.readInt32LE(i * 4);
-  return buffer;
 }
 
 /** A thread's view of the arena. Throws when the buffer was laid out from another configuration. */

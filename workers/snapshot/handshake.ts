@@ -1,0 +1,118 @@
+/**
+ * How two members meet to pass a snapshot on: each proves that it has the cluster's key, to a challenge the other has just
+ * drawn, before anything is decoded, forked or sent.
+ *
+ *     client ─ HELLO (64 bytes) ────▶ server     who asks whom for which state, with what key; a nonce
+ *     client ◀ CHALLENGE (80 bytes) ─ server     a nonce, and the proof that it was made now, by one who has the key
+ *     client ─ PROOF (32 bytes) ────▶ server     the same of the client
+ *
+ * Nothing larger than what was received goes to who has proved nothing. Nothing recorded can be played again: each side's
+ * nonce is new, and both are in every proof and in the key of what follows. A proof names its side, so none can be
+ * sent back to who made it. Without a key (`cluster.insecure`) the proofs are zero and prove nothing.
+ */
+
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { type ClusterKey, deriveKey } from '../replication/cluster-key.js';
+
+const MAGIC = 0x43_54_53_50; // "CTSP"
+const VERSION = 1;
+const NONCE_BYTES = 32;
+const PROOF_BYTES = 32;
+export const HELLO_BYTES = 64;
+export const CHALLENGE_BYTES = 80;
+export { PROOF_BYTES };
+
+/** What is known to both sides before they meet. */
+export interface Circle {
+  readonly clusterId: number;
+  readonly layoutHash: readonly [number, number];
+  /** The first is used to ask, each to answer; none: nothing is proved, encrypted or protected from change. */
+  readonly keys: readonly ClusterKey[];
+}
+
+export class HandshakeError extends Error {}
+
+export interface Hello {
+  /** Ids of the member that asks and of the one that is asked. */
+  readonly client: number;
+  readonly server: number;
+}
+
+export function makeHello(circle: Circle, { client, server }: Hello): Buffer {
+  const hello = Buffer.alloc(HELLO_BYTES);
+  hello.writeUInt32LE(MAGIC, 0);
+  hello.writeUInt8(VERSION, 4);
+  hello.writeUInt8(circle.keys[0]?.id ?? 0, 5);
+  hello.writeUInt16LE(client, 8);
+  hello.writeUInt16LE(server, 10);
+  hello.writeUInt32LE(circle.clusterId, 12);
+  hello.writeInt32LE(circle.layoutHash[0], 16);
+  hello.writeInt32LE(circle.layoutHash[1], 20);
+  randomBytes(NONCE_BYTES).copy(hello, HELLO_BYTES - NONCE_BYTES);
+  return hello;
+}
+
+/** What a HELLO says, and the key it names. Throws where it does not belong here; it has proved nothing yet. */
+export function readHello(circle: Circle, self: number, hello: Buffer): Hello & { readonly key: ClusterKey | null } {
+  const wrong = (problem: string): HandshakeError => new HandshakeError(problem);
+  if (hello.length !== HELLO_BYTES || hello.readUInt32LE(0) !== MAGIC) throw wrong('not a request for a snapshot');
+  if (hello.readUInt8(4) !== VERSION) throw wrong(`asks in version ${hello.readUInt8(4)}, here is ${VERSION}`);
+  if (hello.readUInt32LE(12) !== circle.clusterId) throw wrong('is of another cluster');
+  if (hello.readUInt16LE(10) !== self) throw wrong(`asks member ${hello.readUInt16LE(10)}, this is ${self}`);
+  if (hello.readInt32LE(16) !== circle.layoutHash[0] || hello.readInt32LE(20) !== circle.layoutHash[1])
+    throw wrong('has another configuration of state objects');
+  const id = hello.readUInt8(5);
+  const key = circle.keys.find((candidate) => candidate.id === id) ?? null;
+  if (id === 0 && circle.keys.length > 0) throw wrong('has no cluster key');
+  if (id !== 0 && key === null) throw wrong(`uses a key ${id} that is not known here`);
+  return { client: hello.readUInt16LE(8), server: self, key };
+}
+
+export function makeChallenge(circle: Circle, key: ClusterKey | null, hello: Buffer): Buffer {
+  const challenge = Buffer.alloc(CHALLENGE_BYTES);
+  challenge.writeUInt32LE(MAGIC, 0);
+  challenge.writeUInt8(VERSION, 4);
+  randomBytes(NONCE_BYTES).copy(challenge, 16);
+  const said = challenge.subarray(0, CHALLENGE_BYTES - PROOF_BYTES);
+  prove(circle, key, 'server', [hello, said]).copy(challenge, said.length);
+  return challenge;
+}
+
+/** Throws unless the challenge was made for this HELLO by one who has the key. */
+export function checkChallenge(circle: Circle, hello: Buffer, challenge: Buffer): void {
+  const said = challenge.subarray(0, CHALLENGE_BYTES - PROOF_BYTES);
+  if (challenge.readUInt32LE(0) !== MAGIC || challenge.readUInt8(4) !== VERSION)
+    throw new HandshakeError('does not answer as a donor of snapshots');
+  const proof = prove(circle, circle.keys[0] ?? null, 'server', [hello, said]);
+  if (!timingSafeEqual(proof, challenge.subarray(said.length)))
+    throw new HandshakeError('did not prove that it has the cluster key');
+}
+
+export function makeProof(circle: Circle, key: ClusterKey | null, hello: Buffer, challenge: Buffer): Buffer {
+  return prove(circle, key, 'client', [hello, challenge]);
+}
+
+export function checkProof(
+  circle: Circle,
+  key: ClusterKey | null,
+  hello: Buffer,
+  challenge: Buffer,
+  proof: Buffer,
+): void {
+  if (!timingSafeEqual(makeProof(circle, key, hello, challenge), proof))
+    throw new HandshakeError('did not prove that it has the cluster key');
+}
+
+/** The key of what the server sends: of both nonces, so never used before. */
+export function sessionKey(circle: Circle, key: ClusterKey | null, hello: Buffer, challenge: Buffer): Buffer | null {
+  if (key === null) return null;
+  const both = createHash('sha256').update(hello).update(challenge).digest();
+  return deriveKey(key, circle.clusterId, 'snapshot stream', both);
+}
+
+function prove(circle: Circle, key: ClusterKey | null, side: string, parts: readonly Buffer[]): Buffer {
+  if (key === null) return Buffer.alloc(PROOF_BYTES);
+  const hmac = createHmac('sha256', deriveKey(key, circle.clusterId, `snapshot ${side}`, Buffer.alloc(0)));
+  for (const part of parts) hmac.update(part);
+  return hmac.digest();
+}
