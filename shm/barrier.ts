@@ -48,7 +48,7 @@ const GATHER_MS_MAX = 20;
 
 export interface Meeting<T> {
   readonly result: T;
-  /** From the first thread asked to hold until all were let go, in microseconds. */
+  /** From the first thread asked to hold until all may go on, in microseconds. */
   readonly pauseUs: number;
   /** Of that: until all stood, and the action. */
   readonly gatherUs: number;
@@ -189,7 +189,7 @@ export class Barrier {
       ask(Stage.RUN);
       return {
         result,
-        pauseUs: (performance.now() - pausedAt) * 1000,
+        pauseUs: (doneAt - pausedAt) * 1000,
         gatherUs: (gatheredAt - pausedAt) * 1000,
         actionUs: (doneAt - gatheredAt) * 1000,
       };

@@ -73,7 +73,7 @@ export interface Offloads {
 }
 
 /** Order is that of the table in memory.c. */
-const ADVICE = ['hugepage', 'nohugepage', 'dontfork', 'dofork', 'willneed', 'populate'] as const;
+const ADVICE = ['hugepage', 'nohugepage', 'dontfork', 'dofork', 'willneed', 'populate', 'collapse'] as const;
 export type MemoryAdvice = (typeof ADVICE)[number];
 
 /** Flags of `xskBind` (linux/if_xdp.h). */

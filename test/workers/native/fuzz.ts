@@ -3,6 +3,7 @@
  * chance is closed by chance, so functions also meet descriptors that are open, closed, or another kind's.
  */
 
+import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import fc from 'fast-check';
 
@@ -41,6 +42,7 @@ const value = fc.oneof(
       new Int32Array(100),
       new Int32Array(new SharedArrayBuffer(16)),
       new Float64Array(4),
+      new Float64Array(7),
       new DataView(new ArrayBuffer(8)),
       new ArrayBuffer(8),
       shared,
@@ -71,6 +73,11 @@ function call(name: string, argv: unknown[]): void {
     return;
   }
   const fd = typeof result === 'object' && result !== null && 'fd' in result ? result.fd : result;
+  if (name === 'forkSnapshot') {
+    const { child, pipe } = result as { child: number; pipe: number };
+    closeSync(pipe);
+    handed.push(child);
+  }
   if (/Open|Create|Load/.test(name) && typeof fd === 'number') handed.push(fd);
   if (handed.length > 20) {
     const oldest = handed.shift();
@@ -101,6 +108,16 @@ const plausible = fc.oneof(
     ),
   }),
   fc.record({ name: fc.constantFrom('eventCreate', 'threadId', 'threadCores', 'pageBytes'), argv: fc.constant([]) }),
+  fc.record({
+    name: fc.constant('forkSnapshot'),
+    argv: fc.tuple(
+      fc.constant(new Uint8Array(shared, 0, 1 << 16)),
+      fc.constant(new Uint8Array(shared, 1 << 16, 4096)),
+      fc
+        .array(fc.oneof(fc.constantFrom(0, 1, 8, 64, 4096, 65536), fc.double()), { minLength: 7, maxLength: 7 })
+        .map((numbers) => Float64Array.from(numbers)),
+    ),
+  }),
   fc.record({ name: fc.constant('bpfMapCreate'), argv: fc.constant([4, 'p']) }),
   fc.record({
     name: fc.constantFrom('bpfProgramLoad'),

@@ -1,0 +1,54 @@
+/**
+ * Packets that come at a rate, whether somebody takes them or not: the memory driver behind a receive ring of a network
+ * interface. What comes while the ring is full is lost, and counted.
+ */
+
+import type { Batch } from '../../workers/batch.js';
+import type { PacketDriver } from '../../workers/drivers/driver.js';
+import { MemoryDriver, type MemoryFrame } from '../../workers/drivers/memory.js';
+
+/** Packets are taken so many at a time. */
+const BURST = 32;
+/** Frames a ring holds: the daemon's default. */
+export const RING_FRAMES = 2048;
+
+export class PacedDriver implements PacketDriver {
+  readonly memory: MemoryDriver['memory'];
+  private readonly inner: MemoryDriver;
+  private readonly perMs: number;
+  private readonly startedAt = performance.now();
+  private readonly sleeper = new Int32Array(new SharedArrayBuffer(4));
+  /** Packets that came so far, of which `lost` were lost, are in the ring, or were taken. */
+  taken = 0;
+  lost = 0;
+
+  constructor(frames: readonly MemoryFrame[], perSecond: number) {
+    this.inner = new MemoryDriver({ ports: 2, frames, loop: true, capture: false, burst: BURST });
+    this.memory = this.inner.memory;
+    this.perMs = perSecond / 1000;
+  }
+
+  receive(batch: Batch): number {
+    const waiting = Math.trunc((performance.now() - this.startedAt) * this.perMs) - this.taken - this.lost;
+    if (waiting > RING_FRAMES) this.lost += waiting - RING_FRAMES;
+    if (waiting < BURST) {
+      batch.count = 0;
+      return 0;
+    }
+    this.taken += BURST;
+    return this.inner.receive(batch);
+  }
+
+  transmit(batch: Batch): void {
+    this.inner.transmit(batch);
+  }
+
+  wait(timeoutMs: number): void {
+    const next = (this.taken + this.lost + BURST) / this.perMs - (performance.now() - this.startedAt);
+    if (next > 0) Atomics.wait(this.sleeper, 0, 0, Math.min(next, timeoutMs));
+  }
+
+  readonly exhausted = false;
+
+  close(): void {}
+}
