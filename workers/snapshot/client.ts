@@ -6,7 +6,7 @@
  * (`clearArena`), and asks again, or another donor.
  */
 
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { FRAME_HEAD_BYTES, FrameKind, FrameOpener } from './frames.js';
 import {
   CHALLENGE_BYTES,
@@ -19,7 +19,7 @@ import {
 } from './handshake.js';
 import { checkHead, decodeHead, HEAD_BYTES, type SnapshotHead, type SnapshotShape } from './head.js';
 import { Progress } from './progress.js';
-import { put, take } from './wire.js';
+import { Connection } from './wire.js';
 
 export interface FetchOptions extends Hello {
   /** The donor's. */
@@ -51,12 +51,12 @@ export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead
     throw new RangeError(`memory of ${options.into.length} bytes for a snapshot of ${shape.arenaBytes}`);
   signal?.throwIfAborted();
   const socket = connect({ host: options.address, port: options.port, noDelay: true });
-  socket.on('error', () => {}); // whoever reads or writes sees it too
+  const connection = new Connection(socket, options.connectMs ?? CONNECT_MS);
   const abort = (): void => void socket.destroy();
   signal?.addEventListener('abort', abort);
   try {
-    const opener = new FrameOpener(await meet(socket, options, options.connectMs ?? CONNECT_MS));
-    const reader = new StreamReader(socket, opener, idleMs);
+    const reader = new StreamReader(connection, new FrameOpener(await meet(connection, options)));
+    connection.setIdle(idleMs);
     return await read(reader, options);
   } catch (error) {
     signal?.throwIfAborted();
@@ -65,17 +65,17 @@ export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead
     throw error instanceof RefusedError ? new RefusedError(message) : new Error(message, { cause: error });
   } finally {
     signal?.removeEventListener('abort', abort);
-    socket.destroy();
+    connection.close();
   }
 }
 
-async function meet(socket: Socket, { circle, client, server }: FetchOptions, limitMs: number): Promise<Buffer | null> {
+async function meet(connection: Connection, { circle, client, server }: FetchOptions): Promise<Buffer | null> {
   const hello = makeHello(circle, { client, server });
-  await put(socket, [hello], limitMs);
-  const challenge = await take(socket, CHALLENGE_BYTES, limitMs);
+  await connection.put([hello]);
+  const challenge = await connection.take(CHALLENGE_BYTES);
   checkChallenge(circle, hello, challenge);
   const key = circle.keys[0] ?? null;
-  await put(socket, [makeProof(circle, key, hello, challenge)], limitMs);
+  await connection.put([makeProof(circle, key, hello, challenge)]);
   return sessionKey(circle, key, hello, challenge);
 }
 
@@ -98,17 +98,15 @@ async function read(reader: StreamReader, options: FetchOptions): Promise<Snapsh
 
 /** The frames' content as one stream of bytes. */
 class StreamReader {
-  private readonly socket: Socket;
+  private readonly connection: Connection;
   private readonly opener: FrameOpener;
-  private readonly idleMs: number;
   /** What of the last frame was not taken. */
   private left: Uint8Array = new Uint8Array(0);
   private ended = false;
 
-  constructor(socket: Socket, opener: FrameOpener, idleMs: number) {
-    this.socket = socket;
+  constructor(connection: Connection, opener: FrameOpener) {
+    this.connection = connection;
     this.opener = opener;
-    this.idleMs = idleMs;
   }
 
   async fill(into: Uint8Array, progress?: Progress): Promise<void> {
@@ -131,8 +129,8 @@ class StreamReader {
   }
 
   private async next(): Promise<void> {
-    const head = await take(this.socket, FRAME_HEAD_BYTES, this.idleMs);
-    const body = await take(this.socket, this.opener.length(head), this.idleMs);
+    const head = await this.connection.take(FRAME_HEAD_BYTES);
+    const body = await this.connection.take(this.opener.length(head));
     const { kind, bytes } = this.opener.open(head, body);
     if (kind === FrameKind.REFUSAL) throw new RefusedError(`refuses: ${bytes.toString()}`);
     if (kind === FrameKind.END) this.ended = true;

@@ -90,7 +90,7 @@ function nonceOf(number: number): Buffer {
 
 function checksum(head: Uint8Array, bytes: Uint8Array, number: number): Buffer {
   const tag = Buffer.alloc(FRAME_TAG_BYTES);
-  tag.writeUInt32LE(crc32(bytes, crc32(head)), 0);
+  tag.writeUInt32LE(crc32(head, crc32(bytes)), 0);
   tag.writeUIntLE(number, 4, 6);
   return tag;
 }

@@ -19,7 +19,7 @@ import {
 } from './handshake.js';
 import { encodeHead, type SnapshotShape } from './head.js';
 import { Progress } from './progress.js';
-import { put, take } from './wire.js';
+import { Connection } from './wire.js';
 
 export interface SnapshotServerOptions {
   /** Where to listen. */
@@ -93,32 +93,33 @@ export class SnapshotServer {
   }
 
   private async serve(socket: Socket): Promise<void> {
-    const { log } = this.options;
+    const { log, idleMs = IDLE_MS } = this.options;
     const from = `${socket.remoteAddress}:${socket.remotePort}`;
+    const connection = new Connection(socket, HANDSHAKE_MS);
     this.sockets.add(socket);
-    socket.on('error', () => {}); // whoever reads or writes sees it too
     try {
-      const asker = await this.meet(socket);
-      await this.answer(socket, asker.client, new FrameSealer(asker.key));
+      const asker = await this.meet(connection);
+      connection.setIdle(idleMs);
+      await this.answer(connection, asker.client, new FrameSealer(asker.key));
     } catch (error) {
       this.counts.rejected++;
       log('warn', `snapshot asked for from ${from}: it ${error instanceof Error ? error.message : String(error)}`);
     } finally {
-      socket.destroy();
+      connection.close();
       this.sockets.delete(socket);
     }
   }
 
   /** Who asks, and the key of what it is sent; it has proved that it is a member. */
-  private async meet(socket: Socket): Promise<{ readonly client: number; readonly key: Buffer | null }> {
+  private async meet(connection: Connection): Promise<{ readonly client: number; readonly key: Buffer | null }> {
     const { circle, self } = this.options;
-    const patience = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
+    const patience = setTimeout(() => connection.close(), HANDSHAKE_MS);
     try {
-      const hello = await take(socket, HELLO_BYTES, HANDSHAKE_MS);
+      const hello = await connection.take(HELLO_BYTES);
       const { client, key } = readHello(circle, self, hello);
       const challenge = makeChallenge(circle, key, hello);
-      await put(socket, [challenge], HANDSHAKE_MS);
-      checkProof(circle, key, hello, challenge, await take(socket, PROOF_BYTES, HANDSHAKE_MS));
+      await connection.put([challenge]);
+      checkProof(circle, key, hello, challenge, await connection.take(PROOF_BYTES));
       return { client, key: sessionKey(circle, key, hello, challenge) };
     } finally {
       clearTimeout(patience);
@@ -126,7 +127,7 @@ export class SnapshotServer {
   }
 
   /** Never throws: what fails from here on is told and counted. */
-  private async answer(socket: Socket, member: number, sealer: FrameSealer): Promise<void> {
+  private async answer(connection: Connection, member: number, sealer: FrameSealer): Promise<void> {
     const { log } = this.options;
     let fork: Fork | null = null;
     let done = (): void => {};
@@ -137,9 +138,9 @@ export class SnapshotServer {
         this.busy = new Promise((resolve) => {
           done = resolve;
         });
-      } else await this.refuse(socket, member, sealer, reason);
+      } else await this.refuse(connection, member, sealer, reason);
     } catch (error) {
-      await this.refuse(socket, member, sealer, error instanceof Error ? error.message : String(error));
+      await this.refuse(connection, member, sealer, error instanceof Error ? error.message : String(error));
     }
     if (fork === null) return;
     try {
@@ -148,7 +149,7 @@ export class SnapshotServer {
         'info',
         `snapshot for member ${member}: all stood still for ${pauseUs.toFixed(0)} µs (${gatherUs.toFixed(0)} to gather, ${forkUs.toFixed(0)} to fork)`,
       );
-      await this.send(socket, member, sealer, fork);
+      await this.send(connection, member, sealer, fork);
       this.counts.served++;
       log('info', `snapshot for member ${member} sent: ${this.underWay}`);
     } catch (error) {
@@ -162,8 +163,8 @@ export class SnapshotServer {
     }
   }
 
-  private async send(socket: Socket, member: number, sealer: FrameSealer, { head, copy }: Fork): Promise<void> {
-    const { shape, log, idleMs = IDLE_MS } = this.options;
+  private async send(connection: Connection, member: number, sealer: FrameSealer, { head, copy }: Fork): Promise<void> {
+    const { shape, log } = this.options;
     const start = encodeHead(shape, head);
     const progress = new Progress(member, start.length + copy.bytes, (text) =>
       log('info', `snapshot for member ${member}: ${text}`),
@@ -171,25 +172,22 @@ export class SnapshotServer {
     this.underWay = progress;
     for (let at = 0; at < start.length; at += FRAME_BYTES_MAX) {
       const piece = start.subarray(at, at + FRAME_BYTES_MAX);
-      await put(socket, sealer.seal(FrameKind.DATA, piece), idleMs);
+      await connection.put(sealer.seal(FrameKind.DATA, piece));
       progress.add(piece.length);
     }
     for await (const piece of copy.pieces()) {
-      await put(socket, sealer.seal(FrameKind.DATA, piece), idleMs);
+      await connection.put(sealer.seal(FrameKind.DATA, piece));
       progress.add(piece.length);
     }
-    await put(socket, sealer.seal(FrameKind.END, new Uint8Array(0)), idleMs);
-    // The asker closes when it has taken all: until then the last bytes could be lost with the connection.
-    socket.end();
-    await take(socket, 1, idleMs).catch(() => {});
+    await connection.put(sealer.seal(FrameKind.END, new Uint8Array(0)));
+    await connection.finish();
   }
 
-  private async refuse(socket: Socket, member: number, sealer: FrameSealer, reason: string): Promise<void> {
+  private async refuse(connection: Connection, member: number, sealer: FrameSealer, reason: string): Promise<void> {
     this.counts.refused++;
     this.options.log('info', `snapshot refused to member ${member}: ${reason}`);
     const bytes = Buffer.from(reason).subarray(0, REASON_BYTES_MAX);
-    await put(socket, sealer.seal(FrameKind.REFUSAL, bytes), HANDSHAKE_MS).catch(() => {});
-    socket.end();
-    await take(socket, 1, HANDSHAKE_MS).catch(() => {});
+    await connection.put(sealer.seal(FrameKind.REFUSAL, bytes)).catch(() => {});
+    await connection.finish();
   }
 }

@@ -1,44 +1,71 @@
 /** Reading and writing a TCP connection in exact pieces, with a limit on how long nothing may move. */
 
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 
 export class ConnectionError extends Error {}
 
-/** Exactly `count` bytes; throws where the connection ends before, or nothing comes for `idleMs`. */
-export async function take(socket: Socket, count: number, idleMs: number): Promise<Buffer> {
-  for (;;) {
-    const bytes = socket.read(count) as Buffer | null;
-    // At the end of the stream what is left comes, however little.
-    if (bytes !== null && bytes.length === count) return bytes;
-    if (bytes !== null || socket.readableEnded || socket.destroyed)
-      throw new ConnectionError('the connection ended too early');
-    await moved(socket, ['readable', 'end', 'close'], idleMs);
+export class Connection {
+  readonly socket: Socket;
+  private readonly chunks: AsyncIterator<Buffer>;
+  /** What came and was not taken. */
+  private left: Buffer = Buffer.alloc(0);
+
+  /** `idleMs`: when nothing moves for so long, either way, the connection is closed, and who waits gets the reason. */
+  constructor(socket: Socket, idleMs: number) {
+    this.socket = socket;
+    this.chunks = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    this.setIdle(idleMs);
+    socket.on('timeout', () => socket.destroy(new ConnectionError('nothing moved on the connection for too long')));
+    socket.on('error', () => {}); // whoever reads or writes sees it too
   }
-}
 
-/** Writes, and waits while the other side takes nothing; throws when that lasts longer than `idleMs`. */
-export async function put(socket: Socket, parts: readonly Uint8Array[], idleMs: number): Promise<void> {
-  if (socket.destroyed) throw new ConnectionError('the connection was closed');
-  socket.cork();
-  let room = true;
-  for (const part of parts) room = socket.write(part);
-  socket.uncork();
-  if (!room) await moved(socket, ['drain', 'close'], idleMs);
-}
+  setIdle(ms: number): void {
+    this.socket.setTimeout(ms);
+  }
 
-async function moved(socket: Socket, events: readonly string[], idleMs: number): Promise<void> {
-  if (socket.destroyed) throw new ConnectionError('the connection was closed');
-  const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), idleMs);
-  try {
-    await Promise.race(events.map((event) => once(socket, event, { signal: abort.signal })));
-  } catch (error) {
-    if (error instanceof Error && error.name === 'AbortError')
-      throw new ConnectionError(`nothing moved on the connection for ${idleMs} ms`);
-    throw new ConnectionError(error instanceof Error ? error.message : String(error));
-  } finally {
-    clearTimeout(timer);
-    abort.abort(); // takes the other listeners away
+  /** Exactly `count` bytes; throws where the connection ends before. */
+  async take(count: number): Promise<Buffer> {
+    const pieces = [this.left];
+    let bytes = this.left.length;
+    while (bytes < count) {
+      const next = await this.chunks.next();
+      if (next.done === true) throw new ConnectionError('the connection ended too early');
+      pieces.push(next.value);
+      bytes += next.value.length;
+    }
+    const all = pieces.length === 1 ? this.left : Buffer.concat(pieces, bytes);
+    this.left = all.subarray(count);
+    return all.subarray(0, count);
+  }
+
+  /** Writes, and waits while the other side takes nothing. */
+  async put(parts: readonly Uint8Array[]): Promise<void> {
+    const { socket } = this;
+    if (socket.destroyed) throw socket.errored ?? new ConnectionError('the connection was closed');
+    socket.cork();
+    let room = true;
+    for (const part of parts) room = socket.write(part);
+    socket.uncork();
+    if (room) return;
+    await new Promise<void>((resolve) => {
+      const moved = (): void => {
+        socket.off('drain', moved);
+        socket.off('close', moved);
+        resolve();
+      };
+      socket.on('drain', moved);
+      socket.on('close', moved);
+    });
+    if (socket.destroyed) throw socket.errored ?? new ConnectionError('the connection was closed');
+  }
+
+  /** Everything is written: waits until the other side, who has read it, closes. */
+  async finish(): Promise<void> {
+    this.socket.end();
+    await this.take(1).catch(() => {});
+  }
+
+  close(): void {
+    this.socket.destroy();
   }
 }
