@@ -50,7 +50,8 @@ function ready(instance: Instance, thread: number, core: number | null): void {
   instance.control.setState(thread, ThreadState.READY);
 }
 
-async function runWorker(instance: Instance, thread: number): Promise<void> {
+/** A data plane worker, until main asks it to end. `open`: its packet I/O; tests bring their own. */
+export async function runWorker(instance: Instance, thread: number, open = openDriver): Promise<void> {
   const { plan, buffers, control, metrics, declaration } = instance;
   const { catalogue } = metrics;
   const row = metrics.row(thread);
@@ -58,7 +59,7 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
   const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log });
   const ports = plan.routes.length;
   const events = new EventWriter(buffers.events[thread]);
-  const { driver, note } = openDriver(instance, thread, row, events);
+  const { driver, note } = open(instance, thread, row, events);
   try {
     const batch = new Batch(driver.memory, row);
     const draining = (): boolean => control.phase !== Phase.RUN;
@@ -105,7 +106,7 @@ async function runWorker(instance: Instance, thread: number): Promise<void> {
   }
 }
 
-interface OpenDriver {
+export interface OpenDriver {
   readonly driver: PacketDriver;
   /** Takes over what the driver counts by itself; too slow for every batch. */
   note(): void;

@@ -18,11 +18,13 @@ export class PacedDriver implements PacketDriver {
   private readonly perMs: number;
   private readonly startedAt = performance.now();
   private readonly sleeper = new Int32Array(new SharedArrayBuffer(4));
-  /** Packets that came so far, of which `lost` were lost, are in the ring, or were taken. */
-  taken = 0;
-  lost = 0;
+  private taken = 0;
+  private lost = 0;
+  private readonly tally: Float64Array;
 
-  constructor(frames: readonly MemoryFrame[], perSecond: number) {
+  /** `tally`: where to show how many packets were taken, and how many lost. */
+  constructor(frames: readonly MemoryFrame[], perSecond: number, tally: Float64Array) {
+    this.tally = tally;
     this.inner = new MemoryDriver({ ports: 2, frames, loop: true, capture: false, burst: BURST });
     this.memory = this.inner.memory;
     this.perMs = perSecond / 1000;
@@ -36,6 +38,8 @@ export class PacedDriver implements PacketDriver {
       return 0;
     }
     this.taken += BURST;
+    this.tally[0] = this.taken;
+    this.tally[1] = this.lost;
     return this.inner.receive(batch);
   }
 

@@ -31,7 +31,7 @@ export function shapeOf(instance: Instance): SnapshotShape {
   const { arena, declaration, plan } = instance;
   return {
     objects: declaration.objects.length,
-    slots: plan.replication.members.length,
+    slots: plan.replication.slots,
     arenaBytes: arena.bytes,
   };
 }

@@ -20,7 +20,7 @@ import { writeVectors } from './vectors.js';
  */
 export function loadSnapshot(instance: Instance, objects: readonly StateObject[], head: SnapshotHead): void {
   const { buffers, declaration, plan } = instance;
-  new Arena(buffers.arena, declaration.objects);
+  new Arena(buffers.arena, declaration.objects, plan.replication.slots);
   for (const object of objects) object.adopt?.();
   writeVectors(new AckBoard(buffers.ackBoard), head.vectors, selfIndex(plan.replication));
 }

@@ -54,6 +54,7 @@ export class BusySite {
     const plan: InstancePlan = {
       middleboxes: options.middleboxes ?? [{ module: BUSY, options: { cells, members: Math.max(2, members.length) } }],
       io: { driver: 'pcap', ports: [], pace: 'asap' },
+      shared: { form: 'totals', members: Math.max(2, members.length), seed: '' },
       routes: [routePort(), routePort()],
       replication: replicationSettings({
         clusterId: clusterIdOf('busy'),
@@ -69,7 +70,7 @@ export class BusySite {
       receiveCore: null,
       logWords: 1 << 16,
     };
-    const site = new BusySite(await Instance.create(plan, newIncarnation()), packetsPerSecond);
+    const site = new BusySite(await Instance.create(plan, newIncarnation(), null), packetsPerSecond);
     for (const memory of [site.instance.buffers.arena, site.instance.buffers.locals])
       for (const advice of ['hugepage', 'populate'] as const) adviseMemory(new Uint8Array(memory), advice);
     return site;
