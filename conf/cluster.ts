@@ -122,6 +122,11 @@ export const replicationSchema = z
       .describe(
         'How much this member keeps, for each state object, of what not every other member has acknowledged. Rounded up to a power of two.',
       ),
+    debt_bytes: whole(0, 2 ** 40)
+      .default(512 * 1024 ** 2)
+      .describe(
+        'Memory for what members are owed that are silent or behind when the unit log is full: coalesced, seldom more for each than the state itself. A member for which it does not suffice needs a snapshot.',
+      ),
   })
   .describe('Timing and memory of replication. The defaults suit sites up to some hundred milliseconds apart.');
 

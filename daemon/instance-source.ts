@@ -111,7 +111,9 @@ export class InstanceSource implements AdminSource {
       heard_ms_ago: peer.heardMsAgo,
       clock_skew_ms: peer.clockSkewMs,
       key: this.seals?.keyOf(peer.index) || null,
+      attachment: peer.attachment,
       unacknowledged_records: peer.unacknowledged,
+      owed_records: peer.owed,
       missing_records: peer.missing,
     }));
   }

@@ -53,5 +53,6 @@ function planReplication(config: Config): ReplicationSettings {
     keepaliveMs: replication.keepalive_ms,
     retransmitMsMin: replication.retransmit_min_ms,
     unitLogBytes: replication.unit_log_bytes,
+    debtBytes: replication.debt_bytes,
   });
 }

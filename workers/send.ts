@@ -189,6 +189,8 @@ export class SendAgent implements Agent {
     counts.set('state_unit_log_units', sender.heldUnits);
     counts.set('state_unit_log_bytes', sender.heldBytes);
     counts.set('state_unit_log_full', sender.fullLogs);
+    counts.set('state_debt_members', sender.owedMembers);
+    counts.set('state_debt_bytes', sender.debtBytes);
     counts.add('state_tx_errors', this.transport.errors - this.transportErrors);
     this.transportErrors = this.transport.errors;
   }

@@ -98,8 +98,11 @@ export interface PeerRow {
   readonly clock_skew_ms: number | null;
   /** Key that the last message from it was sealed with; `null`: none was. */
   readonly key: number | null;
-  /** Our records it has not acknowledged. */
+  /** attached: it gets our records; owed: what it misses is kept for it; absent: it needs a snapshot. */
+  readonly attachment: 'attached' | 'owed' | 'absent';
+  /** Our records it has not acknowledged; those of them that are kept for it coalesced. */
   readonly unacknowledged_records: number;
+  readonly owed_records: number;
   /** Its records we know of and do not have. */
   readonly missing_records: number;
 }

@@ -18,7 +18,8 @@ import type { Journal } from './journal.js';
  * - `in-order`: each once, as the origin numbered them. A receive thread that dies abruptly may repeat the unit under way, a
  *   send thread that dies between the unit log and `settle` the round under way.
  *
- * A member that was silent for longer than the others' unit logs last lacks, either way, what they let go of meanwhile.
+ * A member that is behind gets, either way, coalesced what it missed; it lacks what outgrew the memory for that, until it takes a
+ * snapshot.
  */
 export type Delivery = 'any-order' | 'in-order';
 

@@ -222,10 +222,10 @@ export class Witness {
 
   // ——— What is let go ———
 
-  /** Nothing is pruned that a member lacks which was there all the time. `counted`: units let go with an alarm. */
+  /** Nothing is pruned that a member lacks which was there all the time. Detached members have a debt instead of the log. */
   checkPruned(at: Instance, others: Iterable<Instance>): void {
     const { sender } = at;
-    if (sender === null || at.counts.value('state_tx_units_let_go') > 0) return;
+    if (sender === null || at.counts.value('state_tx_detached') > 0) return;
     for (const other of others)
       for (const channel of sender.channels) {
         const { vector } = this;

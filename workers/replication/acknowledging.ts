@@ -4,7 +4,8 @@
  */
 
 import { VectorRecord } from '../../shm/ack-board.js';
-import { Attachment, AttachmentRecord, PeerRecord } from '../../shm/board-records.js';
+import { PeerRecord } from '../../shm/board-records.js';
+import type { Attachments } from './attachments.js';
 import { type ChannelContext, type Composer, EVERYONE, type Outlet } from './channel.js';
 import { FREEZING_VERSION, FROZEN, HOLDS } from './message.js';
 
@@ -12,25 +13,23 @@ export class Acknowledging {
   private readonly object: number;
   private readonly context: ChannelContext;
   private readonly composer: Composer;
-  private readonly floor: () => number;
+  private readonly attachments: Attachments;
   /** Version of each origin's vector that we last told. */
   private readonly told: Int32Array;
   /** The same of what we have of its former life. */
   private readonly toldFormer: Int32Array;
   private readonly vector = new VectorRecord();
-  private readonly attachment = new AttachmentRecord();
   private readonly peer = new PeerRecord();
   private served: number;
   private ackDue = Number.POSITIVE_INFINITY;
   private vectorSentAt = Number.NEGATIVE_INFINITY;
   private keepaliveDue = Number.NEGATIVE_INFINITY;
 
-  /** `floor`: the lowest of our numbers that can still be sent, for the messages made here. */
-  constructor(object: number, context: ChannelContext, composer: Composer, floor: () => number) {
+  constructor(object: number, context: ChannelContext, composer: Composer, attachments: Attachments) {
     this.object = object;
     this.context = context;
     this.composer = composer;
-    this.floor = floor;
+    this.attachments = attachments;
     this.told = new Int32Array(context.settings.slots);
     this.toldFormer = new Int32Array(context.settings.slots);
     this.served = context.board.served(object);
@@ -41,15 +40,17 @@ export class Acknowledging {
     return Math.min(this.ackDue, this.keepaliveDue);
   }
 
-  /** Alone in the cluster: there is nobody to tell. */
+  /** Alone in the cluster: there is nobody to tell, until somebody comes. */
   rest(): void {
     this.keepaliveDue = Number.POSITIVE_INFINITY;
   }
 
   /** Acknowledgements that can wait no longer for a message to ride on, and keepalives. Returns the messages sent. */
   poll(now: number, outlet: Outlet): number {
-    const { board, counts, peers, settings } = this.context;
+    const { attachments } = this;
+    const { board, counts, peers, settings, writer } = this.context;
     const owed = board.owed(this.object);
+    if (this.keepaliveDue === Number.POSITIVE_INFINITY) this.keepaliveDue = now;
     const keepalive = now >= this.keepaliveDue;
     if (!keepalive) {
       if (owed === this.served) return 0;
@@ -63,7 +64,9 @@ export class Acknowledging {
       const datagram = this.composer.begin(now, outlet);
       if (datagram === null) return messages;
       origin = this.addEntries(now, origin, keepalive, 0);
-      this.composer.finish(datagram, outlet, EVERYONE, this.floor());
+      attachments.maskFor();
+      writer.exclude(attachments.maskLow, attachments.maskHigh);
+      this.composer.finish(datagram, outlet, EVERYONE, attachments.floor());
       messages++;
     } while (origin < settings.slots);
     this.noteServed(owed, now);
@@ -126,12 +129,9 @@ export class Acknowledging {
    * any more once we have everything of it, and that tells it that it may go.
    */
   private holds(origin: number): boolean {
-    const { board } = this.context;
-    const { attachment, peer, vector } = this;
-    attachment.clear();
-    board.readAttachment(this.object, origin, attachment);
-    if (attachment.state === Attachment.ABSENT) return false;
-    board.readPeer(origin, peer);
+    const { peer, vector } = this;
+    if (!this.attachments.holdsFor(origin, vector.incarnation)) return false;
+    this.context.board.readPeer(origin, peer);
     return !peer.isLeaving || vector.contiguous < vector.highest;
   }
 

@@ -1,6 +1,7 @@
 /** What the parts of a sending channel share: where messages go, what an instance's channels have in common, how one is made. */
 
 import type { AckBoard } from '../../shm/ack-board.js';
+import type { DebtBudget } from './debt.js';
 import type { Datagram, MessageWriter } from './message.js';
 import type { Counts } from './metrics.js';
 import type { PeerView } from './peer-view.js';
@@ -28,6 +29,7 @@ export interface ChannelContext {
   readonly onAlarm: (problem: string, object: number) => void;
   /** Longest unit, in words of records. */
   readonly unitWords: number;
+  readonly debts: DebtBudget;
 }
 
 /** Begins and ends the messages of one channel. Between the two, entries and units are added to the context's writer. */

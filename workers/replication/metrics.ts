@@ -21,8 +21,10 @@ const COUNTERS = {
   state_tx_errors: 'Datagrams the network refused; they are repaired by retransmission.',
   state_tx_log_full: 'Times draining the log rings stopped because a unit log was full: some member lags behind.',
   state_pruned_units: 'Units let go because every member has them.',
-  state_tx_units_let_go:
-    'Units let go because the unit log was full, though silent members lacked them: those lack them until they are refreshed.',
+  state_tx_detached:
+    'Times a member was detached because it held up a full unit log: what it misses is kept for it, coalesced.',
+  state_tx_returned: 'Times a detached member had got everything it was owed, and was attached again.',
+  state_tx_debts_lost: 'Times what a member was owed could not be kept: it needs a snapshot.',
   state_rx_messages: 'Datagrams received on the state channels.',
   state_rx_bytes: 'Bytes of those datagrams, without IP and UDP headers.',
   state_rx_units: 'Units accepted.',
@@ -51,6 +53,8 @@ const GAUGES = {
   state_log_backlog_words: 'Words in the log rings that wait to be numbered.',
   state_unit_log_units: 'Units held because some member may lack them.',
   state_unit_log_bytes: 'Bytes of the unit logs in use.',
+  state_debt_members: 'Members that are owed units, summed over the objects.',
+  state_debt_bytes: 'Memory for what detached members are owed.',
   state_unit_log_full: 'Unit logs that hold up draining because a member lags.',
   state_rx_reorder_bytes: 'Bytes of units that wait for an earlier one.',
   state_clock_skew_ms: 'How far the wall clock of a member is from ours, the furthest of all.',

@@ -27,8 +27,13 @@ export class PeerView {
   readonly timeout: Float64Array;
   /** 1: not heard for so long that it gets probes only; or joining, so that it can take nothing yet. */
   readonly silent: Uint8Array;
+  /** The life of each member that is believed, and the highest format version it speaks; 0 while it was not heard. */
+  readonly incarnation: Float64Array;
+  readonly speaks: Uint8Array;
   /** Grows whenever a silent member is heard again. */
   revivals = 0;
+  /** Grows whenever the board was looked at. */
+  looks = 0;
   /** Format version that every member which is heard understands. */
   format = FORMAT_VERSION;
   private readonly board: AckBoard;
@@ -49,12 +54,15 @@ export class PeerView {
     this.listed = new Uint8Array(settings.slots);
     this.timeout = new Float64Array(settings.slots).fill(settings.retransmitMsInitial);
     this.silent = new Uint8Array(settings.slots).fill(1);
+    this.incarnation = new Float64Array(settings.slots);
+    this.speaks = new Uint8Array(settings.slots);
     this.readMembers();
   }
 
   refresh(now: number): void {
     if (now - this.refreshedAt < REFRESH_MS) return;
     this.refreshedAt = now;
+    this.looks = (this.looks + 1) | 0;
     this.members.refresh();
     if (this.members.version !== this.version) this.readMembers();
     this.format = FORMAT_VERSION;
@@ -69,6 +77,8 @@ export class PeerView {
       const silent = record.incarnation === 0 || now - record.heardAt > this.settings.silentMs || record.isJoining;
       if (!silent && this.silent[member] === 1) this.revivals++;
       this.silent[member] = silent ? 1 : 0;
+      this.incarnation[member] = record.incarnation;
+      this.speaks[member] = record.incarnation === 0 ? 0 : record.speaks;
       if (!silent && record.speaks < this.format) this.format = record.speaks;
       if (!silent && record.samples > 0) this.timeout[member] = this.timeoutOf(record);
     }

@@ -1,8 +1,12 @@
 /** Replication as the operator sees it: computed from shared memory by any thread, without asking the ones that work. */
 
 import { AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { AttachmentRecord } from '../../shm/board-records.js';
 import { MemberTable } from '../../shm/members.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './settings.js';
+
+/** By `Attachment`, each graver than the one before it. */
+const ATTACHMENT_NAMES = ['attached', 'owed', 'absent'] as const;
 
 export interface PeerObject {
   readonly object: number;
@@ -10,6 +14,10 @@ export interface PeerObject {
   readonly unacknowledged: number;
   /** Records of its that it said it sent and that we do not have. */
   readonly missing: number;
+  /** Whether it gets our units, is owed them, or needs a snapshot. */
+  readonly attachment: 'attached' | 'owed' | 'absent';
+  /** Records of ours that are kept for it apart. */
+  readonly owed: number;
   /** Everything of ours through this number has been acknowledged; of its, received. */
   readonly acknowledgedThrough: number;
   readonly receivedThrough: number;
@@ -33,6 +41,9 @@ export interface PeerStatus {
   /** Sums over the objects. */
   readonly unacknowledged: number;
   readonly missing: number;
+  readonly owed: number;
+  /** The gravest over the objects. */
+  readonly attachment: PeerObject['attachment'];
   readonly objects: readonly PeerObject[];
 }
 
@@ -66,6 +77,9 @@ export function readPeers(
       clockSkewMs: peer.skewSamples === 0 ? null : peer.skewMs,
       unacknowledged: objects.reduce((sum, object) => sum + object.unacknowledged, 0),
       missing: objects.reduce((sum, object) => sum + object.missing, 0),
+      owed: objects.reduce((sum, object) => sum + object.owed, 0),
+      attachment:
+        ATTACHMENT_NAMES.findLast((name) => objects.some(({ attachment }) => attachment === name)) ?? 'attached',
       objects,
     });
   }
@@ -77,8 +91,12 @@ function readObject(board: AckBoard, object: number, member: number, self: numbe
   const ours = new VectorRecord();
   board.readReception(object, member, theirs);
   board.readVector(object, member, self, ours);
+  const attachment = new AttachmentRecord();
+  board.readAttachment(object, member, attachment);
   return {
     object,
+    attachment: ATTACHMENT_NAMES[attachment.state],
+    owed: attachment.owedRecords,
     unacknowledged: ours.missing(board.numbered(object)),
     missing: theirs.missing(theirs.highest),
     acknowledgedThrough: ours.contiguous,

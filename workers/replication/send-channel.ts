@@ -1,28 +1,26 @@
 /**
  * The sending side of one channel: one object's units to the other members, and our reception vectors to their origins.
  *
- *     records ─ add ─▶ stage ─ cut ─▶ unit log ─ poll ─▶ messages
- *                                        ▲ prune, retransmit
- *                                        └── what the members acknowledged (board)
+ *     records ─ add ─▶ stage ─ cut ─▶ unit log ─ poll ─▶ messages to all that are attached
+ *                                        │ ▲ prune, retransmit
+ *                                        │ └── what the members acknowledged (board)
+ *                                        └──── a copy, folded ─▶ debts of those that are not (attachments.ts, debt.ts)
  *
  * **What the object is asked**, if it tells more than its log records say (counters): `tell` of each record when it is
  * staged, `nextUntold` once a poll for what the workers' logs had no room for, `settle` after every cut. Errors thrown
  * there are counted and end neither the round nor the thread.
  *
- * **A silent member** holds the log's units until the log is full. Then the oldest units that every member that is heard
- * has are let go (all are silent: the oldest), counted, and said once, until no member is silent any more. The log keeps
- * the latest that fit; a member that is heard again skips what is below `floor`, and counts that. A member that is heard
- * and lags still holds up draining: it will acknowledge, or fall silent.
+ * **A full log** detaches those that hold it up: who is silent at once, who is heard and behind after a while, in which the
+ * workers' log rings take what comes. So no member stops the others, or the workers, for longer than that.
  */
 
-import { VectorRecord } from '../../shm/ack-board.js';
 import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { Acknowledging } from './acknowledging.js';
+import { Attachments } from './attachments.js';
 import { type ChannelContext, Composer, EVERYONE, type Outlet } from './channel.js';
 import { type Datagram, UNIT_WORDS } from './message.js';
-import { type Audience, Retransmission } from './retransmission.js';
-import { selfIndex } from './settings.js';
+import { Retransmission } from './retransmission.js';
 import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from './stage.js';
 import type { UnitLog } from './unit-log.js';
 
@@ -31,32 +29,28 @@ const NEW_MESSAGES_MAX = 64;
 /** Longest record an object tells without the log's help, and most of them in one poll. */
 const UNTOLD_WORDS = 8;
 const UNTOLD_RECORDS_MAX = 4096;
-/** A full log lets go of this part of it at a time: few enough for who returns, enough to go on with. */
-const LET_GO_SHARE = 1 / 16;
-export class SendChannel implements Audience {
+/** Who holds up the oldest units of a full log, this part of it, is detached: enough to go on with. */
+const DETACH_SHARE = 1 / 16;
+
+export class SendChannel {
   readonly object: number;
   readonly log: UnitLog;
   private readonly source: StateObject;
   private readonly untold = new Int32Array(UNTOLD_WORDS);
   private readonly stage: Stage;
   private readonly context: ChannelContext;
-  private readonly self: number;
-  /** Slots: members that may come and go. */
-  private readonly slots: number;
-
-  /** What each member has of ours, as of `changes`. */
-  private readonly acknowledged: VectorRecord[];
-  private changes = -1;
-  private presence = 0;
+  private readonly attachments: Attachments;
   private revivals = 0;
-  /** Whether units were let go since members fell silent. */
-  private lettingGo = false;
-
   private readonly composer: Composer;
   private readonly acknowledging: Acknowledging;
   private readonly retransmission: Retransmission;
   private hungry = false;
+  private full = false;
   private stageLimit = 0;
+  /** Since when there has been no room; infinite while there is. */
+  private fullSince = Number.POSITIVE_INFINITY;
+  /** Whether members were detached since all were attached. */
+  private detaching = false;
 
   constructor(object: StateObject, log: UnitLog, context: ChannelContext) {
     const { settings, board } = context;
@@ -65,12 +59,10 @@ export class SendChannel implements Audience {
     this.log = log;
     this.stage = new Stage(object);
     this.context = context;
-    this.self = selfIndex(settings);
-    this.slots = settings.slots;
-    this.acknowledged = Array.from({ length: settings.slots }, () => new VectorRecord());
     this.composer = new Composer(this.object, context);
-    this.acknowledging = new Acknowledging(this.object, context, this.composer, () => log.floor);
-    this.retransmission = new Retransmission(log, this, context.peers, settings, context.unitWords);
+    this.attachments = new Attachments(object, log, context, this.composer);
+    this.acknowledging = new Acknowledging(this.object, context, this.composer, this.attachments);
+    this.retransmission = new Retransmission(log, this.attachments, context.peers, settings, context.unitWords);
     board.setHungry(this.object, false);
     board.setNumbered(this.object, log.nextSequence - 1);
     if (board.sequence(this.object) === 0) board.setSequence(this.object, log.floor - 1);
@@ -83,12 +75,16 @@ export class SendChannel implements Audience {
   makeRoom(): boolean {
     const { stage, log, context } = this;
     this.stageLimit = Math.min(STAGE_WORDS, log.room(context.unitWords, RECORD_WORDS_MAX)) - RECORD_WORDS_MAX;
-    const room = stage.used <= this.stageLimit;
-    if (room === this.hungry) {
-      this.hungry = !room;
-      context.board.setHungry(this.object, this.hungry);
-    }
-    return room;
+    this.full = stage.used > this.stageLimit;
+    if (this.full) this.askForBell(true);
+    return !this.full;
+  }
+
+  /** Whether the next acknowledgement is to ring our bell. */
+  private askForBell(hungry: boolean): void {
+    if (hungry === this.hungry) return;
+    this.hungry = hungry;
+    this.context.board.setHungry(this.object, hungry);
   }
 
   /** Whether the unit log is full: some member lags. */
@@ -157,115 +153,119 @@ export class SendChannel implements Audience {
 
   private append(count: number, begin: number, end: number): void {
     this.log.append(count, this.stage.words, begin, end - begin);
+    this.attachments.owe(count, this.stage.words, begin, end - begin);
     this.context.counts.add('state_tx_units', 1);
+  }
+
+  /** Units that some member may lack, in the log and in debts. */
+  get heldUnits(): number {
+    return this.log.units + this.attachments.owedUnits;
+  }
+
+  get owedMembers(): number {
+    return this.attachments.owedMembers;
   }
 
   /** Sends what is due. Returns how much was done: messages sent and units pruned. */
   poll(now: number, outlet: Outlet): number {
-    let work = this.readBoard() + this.letGo() + this.tellUntold();
-    if (this.context.peers.others === 0) return work + this.discard(now);
-    work += this.sendNew(now, outlet);
+    let work = this.readBoard() + this.detachLaggards(now) + this.tellUntold();
+    if (this.context.peers.others === 0) {
+      this.acknowledging.rest();
+      return work + this.discard(now);
+    }
+    work += this.attachments.isAnyAttached ? this.sendNew(now, outlet) : this.discard(now);
     if (now >= this.retransmission.nextScan) work += this.retransmit(now, outlet);
+    work += this.attachments.poll(now, outlet);
+    this.askForBell(this.full || this.attachments.isWaiting);
     return work + this.acknowledging.poll(now, outlet);
   }
 
   /** When `poll` has something to do at the latest, in ms of its clock. */
   get deadline(): number {
-    return Math.min(this.retransmission.nextScan, this.acknowledging.deadline);
+    return Math.min(this.retransmission.nextScan, this.attachments.deadline, this.acknowledging.deadline);
   }
 
   /** Takes in what the members acknowledged; lets go of what all have. */
   private readBoard(): number {
-    const { board, peers, counts } = this.context;
+    const { peers } = this.context;
+    const changed = this.attachments.refresh();
     if (peers.revivals !== this.revivals) {
       this.revivals = peers.revivals;
       this.retransmission.startAnew();
+      this.attachments.startAnew();
     }
-    const changes = board.changes(this.object);
-    if (changes === this.changes && peers.presence === this.presence) return 0;
-    this.changes = changes;
-    this.presence = peers.presence;
-    let stable = Number.MAX_SAFE_INTEGER;
-    for (let member = 0; member < this.slots; member++) {
-      if (peers.present[member] === 0) continue;
-      const record = this.acknowledged[member];
-      board.readVector(this.object, member, this.self, record);
-      stable = Math.min(stable, record.contiguous);
-    }
-    const pruned = this.log.prune(stable);
-    counts.add('state_pruned_units', pruned);
+    return changed ? this.prune() : 0;
+  }
+
+  private prune(): number {
+    const pruned = this.log.prune(this.attachments.stable());
+    this.context.counts.add('state_pruned_units', pruned);
     this.retransmission.notePruned();
     return pruned;
   }
 
-  /** Makes room in a full log at the cost of the members that are silent. Returns the number of units let go. */
-  private letGo(): number {
-    const { log, context } = this;
-    const silent = this.silentMembers();
-    if (silent === 0) this.lettingGo = false;
-    if (!this.hungry || silent === 0 || this.makeRoom()) return 0;
-    const units = log.prune(this.heardThrough(), log.capacityWords * LET_GO_SHARE);
-    context.counts.add('state_tx_units_let_go', units);
-    this.retransmission.notePruned();
-    if (units > 0 && !this.lettingGo) {
-      this.lettingGo = true;
+  /** Makes room in a full log: detaches those that hold it up. Returns the number of units pruned. */
+  private detachLaggards(now: number): number {
+    const { attachments, context } = this;
+    if (!this.full || this.makeRoom()) {
+      this.fullSince = Number.POSITIVE_INFINITY;
+      if (attachments.owedMembers === 0) this.detaching = false;
+      return 0;
+    }
+    this.fullSince = Math.min(this.fullSince, now);
+    const patience = now - this.fullSince >= context.settings.detachMs;
+    const names = attachments.detachLaggards(this.oldest(), patience);
+    if (names.length === 0) return 0;
+    if (!this.detaching)
       context.onAlarm(
-        `the unit log is full, and the oldest units are let go though silent members lack them (${this.silentNames()}): ` +
-          'they will miss those entries until these are refreshed; raise replication.unit_log_bytes to outlast longer silences',
+        `the unit log is full because of ${names.join(', ')}: from here on what they miss is kept for them coalesced; ` +
+          'raise replication.unit_log_bytes to outlast longer silences',
         this.object,
       );
+    this.detaching = true;
+    const pruned = this.prune();
+    this.makeRoom();
+    return pruned;
+  }
+
+  /** Last number of the oldest part of the log, of what was sent. */
+  private oldest(): number {
+    const { log } = this;
+    const { head } = log;
+    let position = head;
+    let last = log.floor;
+    while (position !== log.unsent && ((position - head) | 0) < log.capacityWords * DETACH_SHARE) {
+      position = log.load(position);
+      last = log.first + log.count - 1;
     }
-    return units;
+    return last;
   }
 
-  private silentMembers(): number {
-    const { present, silent } = this.context.peers;
-    let count = 0;
-    for (let member = 0; member < this.slots; member++) if (present[member] === 1 && silent[member] === 1) count++;
-    return count;
-  }
-
-  private silentNames(): string {
-    const { members, present, silent } = this.context.peers;
-    const names: string[] = [];
-    for (let member = 0; member < this.slots; member++)
-      if (present[member] === 1 && silent[member] === 1) names.push(members.name(member));
-    return names.join(', ');
-  }
-
-  heardThrough(): number {
-    const { present, silent } = this.context.peers;
-    let through = Number.MAX_SAFE_INTEGER;
-    for (let member = 0; member < this.slots; member++)
-      if (present[member] === 1 && silent[member] === 0)
-        through = Math.min(through, this.acknowledged[member].contiguous);
-    return through;
-  }
-
-  /** Alone in the cluster: nobody lacks anything. */
+  /** Nobody gets anything from the log: alone in the cluster, or all others are owed. */
   private discard(now: number): number {
     const { log } = this;
     while (log.unsent !== log.tail) log.markSent(log.unsent, now);
-    this.acknowledging.rest();
+    this.context.board.setSequence(this.object, log.nextSequence - 1);
     return log.prune(Number.MAX_SAFE_INTEGER);
   }
 
   private sendNew(now: number, outlet: Outlet): number {
-    const { log } = this;
+    const { attachments, log } = this;
     const { writer } = this.context;
     let messages = 0;
     while (log.unsent !== log.tail && messages < NEW_MESSAGES_MAX) {
       const datagram = this.composer.begin(now, outlet);
       if (datagram === null) break;
       log.load(log.unsent);
+      attachments.maskFor(log.first);
       this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
       do {
         writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
         this.context.board.setSequence(this.object, log.first + log.count - 1);
         if (log.markSent(log.unsent, now) === log.tail) break;
         log.load(log.unsent);
-      } while (writer.fits(log.recordWords));
-      this.composer.finish(datagram, outlet, EVERYONE, log.floor);
+      } while (writer.fits(log.recordWords) && attachments.isAlike(log.first));
+      this.finish(datagram, outlet, EVERYONE);
       messages++;
     }
     if (messages > 0) this.retransmission.noteSent(now);
@@ -283,51 +283,42 @@ export class SendChannel implements Audience {
     let messages = 0;
     if (settings.transport.kind === 'multicast') messages = this.sendAgain(now, outlet, found, EVERYONE);
     else
-      for (let member = 0; member < this.slots; member++)
+      for (let member = 0; member < peers.present.length; member++)
         if (peers.present[member] === 1) messages += this.sendAgain(now, outlet, found, member);
     for (let i = 0; i < found; i++) this.log.markSent(this.retransmission.due[i], now);
     counts.add('state_tx_retransmissions', found);
     return messages;
   }
 
-  slowestLacking(first: number): number {
-    const { peers } = this.context;
-    let slowest = 0;
-    for (let member = 0; member < this.acknowledged.length; member++) {
-      if (peers.present[member] === 0 || peers.silent[member] === 1) continue;
-      if (peers.timeout[member] > slowest && !this.acknowledged[member].has(first)) slowest = peers.timeout[member];
-    }
-    return slowest;
-  }
-
-  isLacking(first: number): boolean {
-    const { present } = this.context.peers;
-    for (let member = 0; member < this.acknowledged.length; member++)
-      if (present[member] === 1 && !this.acknowledged[member].has(first)) return true;
-    return false;
-  }
-
   /** Sends those of the first `found` due units that `member` lacks; `EVERYONE`: all of them. */
   private sendAgain(now: number, outlet: Outlet, found: number, member: number): number {
-    const { log } = this;
+    const { attachments, log } = this;
     const { writer } = this.context;
     let messages = 0;
     let datagram: Datagram | null = null;
     for (let i = 0; i < found; i++) {
       log.load(this.retransmission.due[i]);
-      if (member !== EVERYONE && this.acknowledged[member].has(log.first)) continue;
-      if (datagram !== null && !writer.fits(log.recordWords)) {
-        this.composer.finish(datagram, outlet, member, log.floor);
+      if (member !== EVERYONE && !attachments.lacks(member, log.first)) continue;
+      if (datagram !== null && !(writer.fits(log.recordWords) && attachments.isAlike(log.first))) {
+        this.finish(datagram, outlet, member);
         datagram = null;
       }
       if (datagram === null) {
         datagram = this.composer.begin(now, outlet);
         if (datagram === null) return messages;
+        attachments.maskFor(log.first);
         messages++;
       }
       writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
     }
-    if (datagram !== null) this.composer.finish(datagram, outlet, member, log.floor);
+    if (datagram !== null) this.finish(datagram, outlet, member);
     return messages;
+  }
+
+  /** Ends a message with units, of which `maskFor` was asked. */
+  private finish(datagram: Datagram, outlet: Outlet, member: number): void {
+    const { attachments } = this;
+    this.context.writer.exclude(attachments.maskLow, attachments.maskHigh);
+    this.composer.finish(datagram, outlet, member, attachments.floor());
   }
 }

@@ -7,6 +7,7 @@
 import { AckBoard } from '../../shm/ack-board.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import type { ChannelContext, Outlet } from './channel.js';
+import type { DebtBudget } from './debt.js';
 import { openForeignLogs } from './foreign-log.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
@@ -33,7 +34,7 @@ export interface SenderOptions {
   readonly counts: Counts;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
-  /** Told, once an episode, what an operator should know: units that silent members lack are being let go. */
+  /** Told, once an episode, what an operator should know: members are detached, or need a snapshot. */
   readonly onAlarm?: (problem: string, object: number) => void;
 }
 
@@ -44,6 +45,7 @@ export class Sender {
   private readonly writer: MessageWriter;
   private readonly board: AckBoard;
   private readonly repair: Repair;
+  private readonly debts: DebtBudget;
 
   constructor(options: SenderOptions) {
     const { settings, objects, counts, layoutHash } = options;
@@ -56,6 +58,7 @@ export class Sender {
     this.peers = new PeerView(settings, board, options.members ?? memberTableOf(settings));
     this.counts = counts;
     this.board = board;
+    this.debts = { used: 0, limit: settings.debtBytes, perFold: settings.debtBytesEach };
     this.writer = new MessageWriter(
       {
         clusterId: settings.clusterId,
@@ -74,6 +77,7 @@ export class Sender {
       counts,
       onAlarm: options.onAlarm ?? (() => {}),
       unitWords,
+      debts: this.debts,
     };
     this.channels = objects.map(
       (object, id) =>
@@ -137,7 +141,7 @@ export class Sender {
   /** Units that some member may lack. */
   get heldUnits(): number {
     let units = 0;
-    for (const channel of this.channels) units += channel.log.units;
+    for (const channel of this.channels) units += channel.heldUnits;
     return units;
   }
 
@@ -145,6 +149,18 @@ export class Sender {
     let words = 0;
     for (const channel of this.channels) words += channel.log.usedWords;
     return words * 4;
+  }
+
+  /** Memory for what detached members are owed. */
+  get debtBytes(): number {
+    return this.debts.used;
+  }
+
+  /** How many members are owed something, over all objects. */
+  get owedMembers(): number {
+    let members = 0;
+    for (const channel of this.channels) members += channel.owedMembers;
+    return members;
   }
 
   /** Units never sent. */

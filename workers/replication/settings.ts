@@ -77,6 +77,11 @@ export interface ReplicationSettings {
   readonly unitLogBytes: number;
   /** Units of the others kept in case their origin dies, over all objects and slots; 64 KB for each of them at least. */
   readonly foreignLogBytes: number;
+  /** A full unit log waits so long for a member that is heard before it detaches it. */
+  readonly detachMs: number;
+  /** Memory for what detached members are owed: of all objects and members together, and for one of one, coalesced. */
+  readonly debtBytes: number;
+  readonly debtBytesEach: number;
   /** Out-of-order units kept, per in-order object and origin. */
   readonly reorderBytes: number;
   /** Socket buffers asked of the kernel. */
@@ -99,6 +104,9 @@ export const REPLICATION_DEFAULTS = {
   retransmitMsInitial: 1000,
   unitLogBytes: 8 << 20,
   foreignLogBytes: 64 << 20,
+  detachMs: 500,
+  debtBytes: 512 << 20,
+  debtBytesEach: 128 << 20,
   reorderBytes: 1 << 20,
   sendBufferBytes: 4 << 20,
   receiveBufferBytes: 4 << 20,
@@ -137,8 +145,11 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   between('view', settings.view, 0, 0xffffffff);
   between('unitLogBytes', settings.unitLogBytes, 64 << 10, 1 << 30);
   between('foreignLogBytes', settings.foreignLogBytes, 64 << 10, 2 ** 32);
+  between('debtBytes', settings.debtBytes, 0, 2 ** 40);
+  between('debtBytesEach', settings.debtBytesEach, 0, 2 ** 31);
   between('reorderBytes', settings.reorderBytes, 4096, 1 << 30);
-  for (const name of ['ackDelayMs', 'ackDelayMsMax', 'flushMs'] as const) between(name, settings[name], 0, 600_000);
+  for (const name of ['ackDelayMs', 'ackDelayMsMax', 'flushMs', 'detachMs'] as const)
+    between(name, settings[name], 0, 600_000);
   for (const name of ['keepaliveMs', 'silentMs', 'retransmitMsMin', 'retransmitMsMax', 'retransmitMsInitial'] as const)
     between(name, settings[name], 1, 600_000);
   if (settings.retransmitMsMin > settings.retransmitMsMax)

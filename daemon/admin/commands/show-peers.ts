@@ -12,7 +12,9 @@ const COLUMNS: readonly Column<PeerRow>[] = [
   { title: 'HEARD MS AGO', cell: (peer) => fixed(peer.heard_ms_ago, 0), right: true },
   { title: 'CLOCK MS', cell: (peer) => fixed(peer.clock_skew_ms, 0), right: true },
   { title: 'KEY', cell: (peer) => peer.key, right: true },
+  { title: 'ATTACHED', cell: (peer) => (peer.attachment === 'attached' ? 'yes' : peer.attachment) },
   { title: 'UNACKED', cell: (peer) => peer.unacknowledged_records, right: true },
+  { title: 'OWED', cell: (peer) => peer.owed_records, right: true },
   { title: 'MISSING', cell: (peer) => peer.missing_records, right: true },
 ];
 
@@ -29,7 +31,8 @@ export const showPeers: Command = {
     'RTT MS   round-trip time of state messages, smoothed; LEAST: the shortest ever',
     'CLOCK MS how far its wall clock is ahead of ours; a warning is logged at half of what state objects allow for',
     'KEY      id of the key that its last message was sealed with',
-    'UNACKED  records of this member that the peer has not acknowledged',
+    'ATTACHED yes; owed (it was silent or behind, what it misses is kept for it); absent (it needs a snapshot)',
+    'UNACKED  records of this member that the peer has not acknowledged; OWED: those of them kept coalesced',
     'MISSING  records of the peer that are known of here and have not come',
   ],
   async run(call) {

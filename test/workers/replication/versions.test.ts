@@ -256,4 +256,38 @@ describe('members of two releases', () => {
       assert.ok(network.runUntil(() => notes(network.members[0], 1, 2).at(-1) === 7, 5000));
     }
   });
+
+  it('are both served when they are away: the earlier goes on at the floor, the later gets all it missed', () => {
+    for (const multicast of [false, true]) {
+      const network = new Network({ seed: 4, members: 4, multicast, settings: { unitLogBytes: 64 << 10 } });
+      const [here, heard, late, early] = network.members;
+      makeOld(network, early);
+      network.run(500);
+      late.up = false;
+      network.run(1500);
+      let next = 0;
+      const make = (count: number): void => {
+        for (const end = next + count; next < end; next++)
+          assert.ok(network.runUntil(() => network.append(0, 1, NOTE, next), 10_000));
+      };
+      make(6000);
+      early.up = false;
+      network.run(1500);
+      make(6000);
+      // Both come back, and the earlier one has everybody write its version while the other is paid its debt.
+      early.up = true;
+      late.up = true;
+      network.run(500);
+      make(100);
+      assert.ok(network.runUntil(() => network.settled, 60_000));
+      assert.deepEqual(notes(heard, 1, 0), ids(next));
+      assert.deepEqual(notes(late, 1, 0), ids(next));
+      const got = notes(early, 1, 0);
+      assert.equal(new Set(got).size, got.length);
+      assert.deepEqual(got.slice(-100), ids(next).slice(-100));
+      assert.equal(got.length + early.counts.value('state_rx_records_skipped'), next);
+      assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+      assert.equal(early.counts.value('state_rx_units_overlap'), 0);
+    }
+  });
 });

@@ -1,0 +1,301 @@
+import { strict as assert } from 'node:assert';
+import { AckBoard } from '../../../shm/ack-board.js';
+import { Attachment, AttachmentRecord } from '../../../shm/board-records.js';
+import { seeded } from '../../../workers/transport/fault.js';
+import { ADD, NOTE } from '../../support/ledger.js';
+import { Network, type NetworkOptions, type TestMember } from './network.js';
+
+const SMALL = { unitLogBytes: 64 << 10, detachMs: 100 } as const;
+const KEYS = 50;
+
+/** Members that each make operations of their own, and know what all must have in the end. */
+class Load {
+  readonly network: Network;
+  /** Of each member: notes made, and what it added to each key; per object. */
+  readonly made: number[][];
+  readonly added: Map<number, number>[][];
+  private readonly random: () => number;
+
+  constructor(network: Network, seed: number) {
+    this.network = network;
+    this.random = seeded(seed);
+    const objects = network.members[0].objects.length;
+    this.made = network.members.map(() => new Array<number>(objects).fill(0));
+    this.added = network.members.map(() => Array.from({ length: objects }, () => new Map<number, number>()));
+  }
+
+  /** A round of a member: some notes, some additions, as far as there is room. */
+  round(member: number, notes: number, adds: number): void {
+    const { sender, objects } = this.network.members[member];
+    if (!sender.makeRoom()) return;
+    for (const { id } of objects) {
+      let room = true;
+      for (let i = 0; room && i < notes; i++)
+        room = sender.append(id, NOTE, Int32Array.of(this.made[member][id]++), 0, 1);
+      for (let i = 0; room && i < adds; i++) {
+        const key = Math.floor(this.random() * KEYS);
+        const sums = this.added[member][id];
+        sums.set(key, (sums.get(key) ?? 0) + 1);
+        room = sender.append(id, ADD, Int32Array.of(key, 1), 0, 2);
+      }
+    }
+    sender.cut();
+  }
+
+  /** Every member has each note of the others once, in order where the object wants it, and every sum. */
+  check(): void {
+    const { members } = this.network;
+    for (const member of members)
+      for (const { id, delivery, notes, sums } of member.objects) {
+        const expected = new Map<number, number>();
+        for (const other of members) {
+          if (other === member) continue;
+          const got = notes.get(other.index) ?? [];
+          assert.deepEqual(
+            delivery === 'in-order' ? got : got.toSorted((a, b) => a - b),
+            Array.from({ length: this.made[other.index][id] }, (_, i) => i),
+            `member ${member.index} object ${id} origin ${other.index}`,
+          );
+          for (const [key, sum] of this.added[other.index][id]) expected.set(key, (expected.get(key) ?? 0) + sum);
+        }
+        const byKey = (a: [number, number], b: [number, number]): number => a[0] - b[0];
+        assert.deepEqual([...sums].toSorted(byKey), [...expected].toSorted(byKey));
+      }
+  }
+}
+
+/** A member's memory for units stays within what it was given. */
+function checkMemory({ sender, settings, objects }: TestMember): void {
+  assert.ok(sender.heldBytes <= settings.unitLogBytes * objects.length);
+  assert.ok(sender.debtBytes <= settings.debtBytes);
+}
+
+function stateOf(member: TestMember, object: number, other: number): Attachment {
+  const record = new AttachmentRecord();
+  new AckBoard(member.board).readAttachment(object, other, record);
+  return record.state;
+}
+
+function settle(network: Network, load: Load): void {
+  assert.ok(
+    network.runUntil(() => network.settled, 120_000),
+    'not settled',
+  );
+  network.run(300);
+  load.check();
+  for (const member of network.members) {
+    assert.equal(member.sender.debtBytes, 0);
+    assert.equal(member.counts.value('state_rx_records_skipped'), 0);
+    assert.equal(member.counts.value('state_rx_units_overlap'), 0);
+    for (const other of network.members)
+      for (const { id } of member.objects) assert.equal(stateOf(member, id, other.index), Attachment.ATTACHED);
+  }
+}
+
+const detached = (network: Network): number =>
+  network.members.reduce((sum, { counts }) => sum + counts.value('state_tx_detached'), 0);
+
+function newNetwork(options: Partial<NetworkOptions> & { seed: number; members: number }): Network {
+  return new Network({ ...options, settings: { ...SMALL, ...options.settings } });
+}
+
+describe('detached members', () => {
+  it('get everything exactly once, whatever links flap, one way or both, with loss', () => {
+    let detachments = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const network = newNetwork({
+        seed,
+        members: 3,
+        loss: seed % 3 === 0 ? 0.2 : 0.02,
+        duplicate: 0.1,
+        delayMs: [1, 15],
+        multicast: seed % 2 === 0,
+      });
+      const load = new Load(network, seed);
+      const random = seeded(seed + 100);
+      const cut = new Set<number>();
+      network.drop = (from, to) => cut.has(3 * from + to);
+      for (let phase = 0; phase < 6; phase++) {
+        cut.clear();
+        for (let link = 0; link < 9; link++) if (random() < 0.4) cut.add(link);
+        const rounds = 40 + Math.floor(random() * 60);
+        for (let i = 0; i < rounds; i++) {
+          for (const member of network.members) load.round(member.index, 40, 20);
+          network.run(random() * 30);
+          for (const member of network.members) checkMemory(member);
+        }
+      }
+      cut.clear();
+      settle(network, load);
+      detachments += detached(network);
+    }
+    assert.ok(detachments > 20, `${detachments} detachments`);
+  });
+
+  it('may be the other half of a partition: both work on, and both get what they missed', () => {
+    for (const multicast of [false, true]) {
+      const network = newNetwork({ seed: 40, members: 4, multicast });
+      const load = new Load(network, 40);
+      network.run(500);
+      network.drop = (from, to) => from < 2 !== to < 2;
+      for (let i = 0; i < 150; i++) {
+        for (const member of network.members) load.round(member.index, 20, 40);
+        network.run(20);
+      }
+      for (const { sender } of network.members) assert.equal(sender.owedMembers, 4, 'two members, two objects');
+      network.drop = null;
+      settle(network, load);
+    }
+  });
+
+  it('are owed no more than the object holds, however long they are away', () => {
+    const network = newNetwork({ seed: 41, members: 3 });
+    const load = new Load(network, 41);
+    network.run(500);
+    const [here, , away] = network.members;
+    away.up = false;
+    network.run(1500);
+    let most = 0;
+    for (let i = 0; i < 2000; i++) {
+      load.round(0, 0, 100);
+      network.run(1);
+      if (here.sender.owedMembers > 0) most = Math.max(most, here.sender.debtBytes);
+    }
+    assert.ok(here.sender.owedMembers > 0);
+    // For each object: what the log had when it was full, and one record a key.
+    assert.ok(most < 2 * (2 * SMALL.unitLogBytes + (64 << 10)), `${most} bytes`);
+    away.up = true;
+    settle(network, load);
+  });
+
+  it('may be slow: who keeps up loses nothing by it, who does not gets it coalesced', () => {
+    const network = newNetwork({ seed: 42, members: 3, deliveries: ['in-order'], delayMs: [2, 4] });
+    const load = new Load(network, 42);
+    network.run(500);
+    const [here, quick, slow] = network.members;
+    // A link that carries one datagram in 10 ms.
+    let window = 0;
+    let carried = 0;
+    network.drop = (from, to) => {
+      if (from !== 0 || to !== 2) return false;
+      if (network.now >= window) {
+        window = network.now + 10;
+        carried = 0;
+      }
+      return ++carried > 1;
+    };
+    for (let i = 0; i < 3000; i++) {
+      load.round(0, 1, 400);
+      network.run(1);
+      checkMemory(here);
+    }
+    assert.ok(here.counts.value('state_tx_detached') > 0);
+    const lag = load.made[0][0] - (quick.objects[0].notes.get(0)?.length ?? 0);
+    assert.ok(lag < 100, `the quick one lacks ${lag}`);
+    assert.ok((slow.objects[0].notes.get(0)?.length ?? 0) > 0);
+    settle(network, load);
+  });
+
+  it('may have any slot', () => {
+    const network = newNetwork({ seed: 43, members: 40, deliveries: ['in-order'], multicast: true });
+    const load = new Load(network, 43);
+    network.run(500);
+    for (const index of [3, 31, 32, 39]) network.members[index].up = false;
+    network.run(1500);
+    for (let i = 0; i < 400; i++) {
+      load.round(0, 40, 5);
+      network.run(2);
+    }
+    assert.equal(network.members[0].sender.owedMembers, 4);
+    for (const member of network.members) member.up = true;
+    settle(network, load);
+  });
+
+  it('that started again get what is held, and no debt of their old life', () => {
+    const network = newNetwork({ seed: 44, members: 3 });
+    const load = new Load(network, 44);
+    network.run(500);
+    const [here, , away] = network.members;
+    away.up = false;
+    network.run(1500);
+    for (let i = 0; i < 400; i++) {
+      load.round(0, 40, 5);
+      network.run(2);
+    }
+    assert.ok(here.sender.owedMembers > 0);
+    const again = network.restart(2);
+    network.run(500);
+    assert.equal(here.sender.owedMembers, 0);
+    assert.equal(here.sender.debtBytes, 0);
+    load.round(0, 1, 0);
+    assert.ok(network.runUntil(() => network.settled, 10_000));
+    assert.equal(again.objects[1].notes.get(0)?.at(-1), load.made[0][1] - 1);
+  });
+
+  it('are lost to a send thread that dies: they go on behind what is lost, which both sides count', () => {
+    for (const heard of [false, true]) {
+      const network = newNetwork({ seed: 45, members: 3, deliveries: ['in-order'] });
+      const load = new Load(network, 45);
+      network.run(500);
+      const [here, , away] = network.members;
+      away.up = false;
+      network.run(1500);
+      for (let i = 0; i < 300; i++) {
+        load.round(0, 40, 5);
+        network.run(2);
+      }
+      away.up = true;
+      // It dies before anything is paid back, or in the midst of it.
+      if (heard) {
+        const before = away.objects[0].applied;
+        assert.ok(network.runUntil(() => away.objects[0].applied > before + 2000, 20_000));
+      }
+      assert.equal(stateOf(here, 0, 2), Attachment.OWED);
+      here.startSender();
+      assert.equal(stateOf(here, 0, 2), Attachment.ABSENT);
+      assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+      assert.match(here.alarms.at(-1) ?? '', /m3 needs a snapshot/);
+      network.run(2000);
+      const first = load.made[0][0];
+      for (let i = 0; i < 20; i++) {
+        load.round(0, 10, 0);
+        network.run(2);
+      }
+      assert.ok(network.runUntil(() => network.settled, 20_000));
+      assert.equal(stateOf(here, 0, 2), Attachment.ATTACHED);
+      const notes = away.objects[0].notes.get(0) ?? [];
+      assert.deepEqual(
+        notes.slice(-200),
+        Array.from({ length: 200 }, (_, i) => first + i),
+      );
+      assert.equal(new Set(notes).size, notes.length, 'nothing twice');
+      assert.ok(away.counts.value('state_rx_records_skipped') > 0);
+      assert.equal(here.sender.debtBytes, 0);
+    }
+  });
+
+  it('whose debt outgrows its bound need a snapshot, and memory stays within it', () => {
+    for (const settings of [{ debtBytes: 300_000 }, { debtBytesEach: 100_000 }]) {
+      const network = newNetwork({ seed: 46, members: 3, deliveries: ['any-order'], settings });
+      const load = new Load(network, 46);
+      network.run(500);
+      const [here, heard, away] = network.members;
+      away.up = false;
+      network.run(1500);
+      for (let i = 0; i < 500; i++) {
+        load.round(0, 50, 0);
+        network.run(2);
+        checkMemory(here);
+      }
+      assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+      assert.equal(stateOf(here, 0, 2), Attachment.ABSENT);
+      assert.equal(here.sender.debtBytes, 0);
+      network.run(100);
+      assert.equal(heard.objects[0].notes.get(0)?.length, load.made[0][0]);
+      away.up = true;
+      network.run(1000);
+      assert.equal(stateOf(here, 0, 2), Attachment.ATTACHED);
+      assert.ok(away.counts.value('state_rx_records_skipped') > 0);
+    }
+  });
+});

@@ -1,0 +1,384 @@
+/**
+ * How one channel stands with each member as the sender of its units.
+ *
+ *                   log full, and it is silent or behind
+ *     ATTACHED ─────────────────────────────────────────▶ OWED ── its debt outgrows its bound, or the thread died ──▶ ABSENT
+ *        ▲                                                │ ▲                                                           │
+ *        └────── everything of the debt acknowledged ─────┘ └── heard again: with a debt that begins behind its loss ───┘
+ *
+ * An *attached* member gets the units of the log, and none of them is pruned before it has it. An *owed* member is excluded from
+ * all units, floor and highest; what it misses is its `Debt`. Once all of that is under way, the log's units are for it
+ * again: those after `from` come from the log, those up to `from` from the debt, in the cuts that the debt made. So each message
+ * with units must be all of the one or all of the other kind: `maskFor`, `alike`.
+ *
+ * An *absent* member lost units; once heard it is told so by a floor, and takes a snapshot of the rest. A member that speaks
+ * version 1 cannot be excluded: it is never owed but absent at once, and goes on at the log's floor.
+ *
+ * The state is on the board, the debt is in this thread's memory: after its death the owed are absent.
+ */
+
+import { VectorRecord } from '../../shm/ack-board.js';
+import { Attachment, AttachmentRecord } from '../../shm/board-records.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import type { ChannelContext, Composer, Outlet } from './channel.js';
+import { Debt } from './debt.js';
+import type { Audience } from './retransmission.js';
+import { selfIndex } from './settings.js';
+import type { UnitLog } from './unit-log.js';
+
+/** How often figures of debts are put on the board. */
+const PUBLISH_MS = 100;
+/** `from` of a member that gets nothing from the log. */
+const NOTHING = Number.POSITIVE_INFINITY;
+
+export class Attachments implements Audience {
+  /** Slots 0–31 and 32–63 that are not for the units, or the floor, last asked about. */
+  maskLow = 0;
+  maskHigh = 0;
+  /** Units through this number have the same mask as the one last asked about. */
+  private maskThrough = NOTHING;
+  private readonly object: number;
+  private readonly source: StateObject;
+  private readonly log: UnitLog;
+  private readonly context: ChannelContext;
+  private readonly composer: Composer;
+  private readonly self: number;
+  private readonly slots: number;
+  /** What each member has of ours, as of `changes`. */
+  private readonly acknowledged: readonly VectorRecord[];
+  private readonly state: Attachment[];
+  /** The life of the member that the state is about; 0: not heard yet. */
+  private readonly incarnation: Float64Array;
+  /** The log's units after this number are for the member. */
+  private readonly from: Float64Array;
+  private readonly debts: (Debt | null)[];
+  /** 1: it was said of the member that it needs a snapshot, and it has not returned since. */
+  private readonly alarmed: Uint8Array;
+  /** Members that are not simply attached. */
+  private apart = 0;
+  private readonly record = new AttachmentRecord();
+  private changes = -1;
+  private looks = -1;
+  private publishAt = 0;
+
+  constructor(source: StateObject, log: UnitLog, context: ChannelContext, composer: Composer) {
+    const { slots } = context.settings;
+    this.object = source.id;
+    this.source = source;
+    this.log = log;
+    this.context = context;
+    this.composer = composer;
+    this.self = selfIndex(context.settings);
+    this.slots = slots;
+    this.acknowledged = Array.from({ length: slots }, () => new VectorRecord());
+    this.state = new Array<Attachment>(slots).fill(Attachment.ATTACHED);
+    this.incarnation = new Float64Array(slots);
+    this.from = new Float64Array(slots);
+    this.alarmed = new Uint8Array(slots);
+    this.debts = new Array<Debt | null>(slots).fill(null);
+    for (let member = 0; member < slots; member++) this.resume(member);
+  }
+
+  /** Units that are kept apart, for members that are owed. */
+  get owedUnits(): number {
+    let units = 0;
+    for (const debt of this.debts) if (debt !== null) units += debt.log.units + debt.fold.records;
+    return units;
+  }
+
+  get owedMembers(): number {
+    let members = 0;
+    for (const debt of this.debts) if (debt !== null) members++;
+    return members;
+  }
+
+  /** Whether more can be sent as soon as something is acknowledged. */
+  get isWaiting(): boolean {
+    if (this.apart === 0) return false;
+    for (const debt of this.debts) if (debt?.isWaiting) return true;
+    return false;
+  }
+
+  /** When a debt has something due, in ms. */
+  get deadline(): number {
+    if (this.apart === 0) return NOTHING;
+    let deadline = NOTHING;
+    for (const debt of this.debts) if (debt !== null) deadline = Math.min(deadline, debt.deadline);
+    return deadline;
+  }
+
+  /** Takes in what the members acknowledged, and who came, left or started again. Returns whether it may matter. */
+  refresh(): boolean {
+    const { board, peers } = this.context;
+    const changes = board.changes(this.object);
+    if (changes === this.changes && peers.looks === this.looks) return false;
+    this.changes = changes;
+    this.looks = peers.looks;
+    for (let member = 0; member < this.slots; member++) {
+      const incarnation = peers.present[member] === 0 ? 0 : peers.incarnation[member];
+      if (incarnation !== this.incarnation[member]) this.meet(member, incarnation);
+      if (peers.present[member] === 1) board.readVector(this.object, member, this.self, this.acknowledged[member]);
+    }
+    return true;
+  }
+
+  /** Whether units of ours are kept for that life of the member. */
+  holdsFor(member: number, incarnation: number): boolean {
+    return this.incarnation[member] === incarnation && this.state[member] !== Attachment.ABSENT;
+  }
+
+  /** Whether the log's units are for anybody. */
+  get isAnyAttached(): boolean {
+    const { present } = this.context.peers;
+    for (let member = 0; member < this.slots; member++)
+      if (present[member] === 1 && this.from[member] < NOTHING) return true;
+    return false;
+  }
+
+  /** Whether the unit of the log that begins at `first` is for the member, and it lacks it. */
+  lacks(member: number, first: number): boolean {
+    const { present } = this.context.peers;
+    return present[member] === 1 && first > this.from[member] && !this.acknowledged[member].has(first);
+  }
+
+  /** The log's units through this number are needed no more. */
+  stable(): number {
+    return this.through(false);
+  }
+
+  heardThrough(): number {
+    return this.through(true);
+  }
+
+  slowestLacking(first: number): number {
+    const { silent, timeout } = this.context.peers;
+    let slowest = 0;
+    for (let member = 0; member < this.slots; member++)
+      if (silent[member] === 0 && timeout[member] > slowest && this.lacks(member, first)) slowest = timeout[member];
+    return slowest;
+  }
+
+  isLacking(first: number): boolean {
+    for (let member = 0; member < this.slots; member++) if (this.lacks(member, first)) return true;
+    return false;
+  }
+
+  /** The lowest number that can still be sent to a member which is not excluded from a message without units. */
+  floor(): number {
+    let { floor } = this.log;
+    if (this.apart === 0) return floor;
+    for (let member = 0; member < this.slots; member++) {
+      const debt = this.debts[member];
+      if (debt !== null && this.from[member] < NOTHING) floor = Math.min(floor, debt.log.floor);
+    }
+    return floor;
+  }
+
+  /** Finds out for whom a message is not, whose first unit begins at `first`; without one: `NOTHING`. */
+  maskFor(first: number = NOTHING): void {
+    this.maskLow = 0;
+    this.maskHigh = 0;
+    this.maskThrough = NOTHING;
+    if (this.apart === 0) return;
+    for (let member = 0; member < this.slots; member++) {
+      const from = this.from[member];
+      if (from < first) continue;
+      if (from < this.maskThrough) this.maskThrough = from;
+      if (member < 32) this.maskLow |= 1 << member;
+      else this.maskHigh |= 1 << (member & 31);
+    }
+  }
+
+  /** Whether a unit that begins at `first`, after the one `maskFor` was asked about, is for the same members. */
+  isAlike(first: number): boolean {
+    return first <= this.maskThrough;
+  }
+
+  /** A unit was put into the log: who gets nothing from there is owed it. */
+  owe(count: number, words: Int32Array, at: number, length: number): void {
+    if (this.apart === 0) return;
+    for (let member = 0; member < this.slots; member++) {
+      const debt = this.debts[member];
+      if (debt === null || this.from[member] < NOTHING) continue;
+      debt.add(count, words, at, length);
+      if (this.isTooLarge(debt)) this.lose(member, 'what it is owed has outgrown the memory for it');
+    }
+  }
+
+  /**
+   * Detaches who holds up the log's units through `sequence`: the silent, and, if `patience` is over, those that are heard.
+   * Returns the names.
+   */
+  detachLaggards(sequence: number, patience: boolean): string[] {
+    const { peers } = this.context;
+    const names: string[] = [];
+    for (let member = 0; member < this.slots; member++) {
+      if (peers.present[member] === 0 || this.from[member] === NOTHING) continue;
+      if (Math.max(this.from[member], this.acknowledged[member].contiguous) >= sequence) continue;
+      if (peers.silent[member] === 0 && !patience) continue;
+      names.push(peers.members.name(member));
+      this.detach(member);
+    }
+    return names;
+  }
+
+  /** Pays debts back. Returns how much was done. */
+  poll(now: number, outlet: Outlet): number {
+    if (this.apart === 0) return 0;
+    const { peers } = this.context;
+    let work = 0;
+    for (let member = 0; member < this.slots; member++) {
+      if (this.state[member] === Attachment.ABSENT && peers.silent[member] === 0) this.goOn(member);
+      const debt = this.debts[member];
+      if (debt === null) continue;
+      work += debt.poll(now, outlet);
+      this.settle(member, debt);
+    }
+    if (now >= this.publishAt) {
+      this.publishAt = now + PUBLISH_MS;
+      for (let member = 0; member < this.slots; member++) if (this.debts[member] !== null) this.publish(member);
+    }
+    return work;
+  }
+
+  /** Silent members are heard again. */
+  startAnew(): void {
+    for (const debt of this.debts) debt?.startAnew();
+  }
+
+  /** How things were left: the debts are gone with the thread that had them. */
+  private resume(member: number): void {
+    const { record } = this;
+    record.floats.fill(0);
+    this.context.board.readAttachment(this.object, member, record);
+    this.incarnation[member] = record.incarnation;
+    if (record.state === Attachment.ATTACHED) return;
+    this.state[member] = record.state;
+    this.from[member] = NOTHING;
+    this.apart++;
+    if (record.state === Attachment.OWED) this.lose(member, 'the send thread that kept what it is owed has ended');
+  }
+
+  /** Another life of the member, or another member, has the slot; or one is heard for the first time. */
+  private meet(member: number, incarnation: number): void {
+    const first = this.incarnation[member] === 0;
+    this.incarnation[member] = incarnation;
+    this.alarmed[member] = 0;
+    // It has nothing, or asks for a snapshot: what the log still has, and all later, is for it.
+    if (!first && this.state[member] !== Attachment.ATTACHED) this.attach(member);
+    else this.publish(member);
+  }
+
+  private detach(member: number): void {
+    const { context, log, acknowledged } = this;
+    if (context.peers.speaks[member] === 1) {
+      this.lose(member, 'the unit log is full, and it speaks an earlier version, in which nothing can be kept for it');
+      return;
+    }
+    const contiguous = Math.max(this.from[member], acknowledged[member].contiguous);
+    let position = log.head;
+    let next = position;
+    while (position !== log.tail) {
+      next = log.load(position);
+      if (log.first > contiguous) break;
+      position = next;
+    }
+    const debt = this.debts[member] ?? this.newDebt(member, position === log.tail ? log.nextSequence : log.first);
+    if (this.state[member] === Attachment.ATTACHED) this.apart++;
+    this.state[member] = Attachment.OWED;
+    this.from[member] = NOTHING;
+    context.counts.add('state_tx_detached', 1);
+    while (position !== log.tail) {
+      const sent = position !== log.unsent && ((position - log.unsent) | 0) < 0;
+      position = log.load(position);
+      if (!sent) debt.add(log.count, log.words, log.recordsAt, log.recordWords);
+      else if (!debt.addExact(log.count, log.words, log.recordsAt, log.recordWords)) {
+        this.lose(member, 'what it is owed has outgrown the memory for it');
+        return;
+      }
+    }
+    if (this.isTooLarge(debt)) this.lose(member, 'what it is owed has outgrown the memory for it');
+    else this.publish(member);
+  }
+
+  /** An absent member is heard again. */
+  private goOn(member: number): void {
+    if (this.context.peers.speaks[member] === 1) {
+      this.attach(member);
+      return;
+    }
+    this.newDebt(member, this.log.nextSequence);
+    this.state[member] = Attachment.OWED;
+  }
+
+  /** Attaches who has all that it is owed under way, and ends a debt that is paid, or void. */
+  private settle(member: number, debt: Debt): void {
+    const { contiguous } = this.acknowledged[member];
+    const last = debt.log.nextSequence - 1;
+    if (contiguous > last && contiguous + 1 < this.log.floor) {
+      this.lose(member, 'it has a snapshot that is too old');
+    } else if (contiguous > last || debt.isPaid) {
+      // Beyond what we sent it: it took a snapshot, and has the log's cuts.
+      this.context.counts.add('state_tx_returned', 1);
+      this.alarmed[member] = 0;
+      this.attach(member);
+    } else if (debt.isUnderWay && this.from[member] === NOTHING && this.context.peers.silent[member] === 0) {
+      this.from[member] = last;
+    }
+  }
+
+  private attach(member: number): void {
+    if (this.state[member] !== Attachment.ATTACHED) this.apart--;
+    this.debts[member]?.drop();
+    this.debts[member] = null;
+    this.state[member] = Attachment.ATTACHED;
+    this.from[member] = 0;
+    this.publish(member);
+  }
+
+  private lose(member: number, why: string): void {
+    if (this.state[member] === Attachment.ATTACHED) this.apart++;
+    this.debts[member]?.drop();
+    this.debts[member] = null;
+    this.state[member] = Attachment.ABSENT;
+    this.from[member] = NOTHING;
+    this.publish(member);
+    this.context.counts.add('state_tx_debts_lost', 1);
+    if (this.alarmed[member] === 0)
+      this.context.onAlarm(`${this.context.peers.members.name(member)} needs a snapshot: ${why}`, this.object);
+    this.alarmed[member] = 1;
+  }
+
+  private newDebt(member: number, first: number): Debt {
+    const { source, context, composer } = this;
+    const debt = new Debt({ source, member, acknowledged: this.acknowledged[member], first, context, composer });
+    this.debts[member] = debt;
+    return debt;
+  }
+
+  private isTooLarge(debt: Debt): boolean {
+    const { debts } = this.context;
+    return debts.used > debts.limit || debt.fold.bytes > debts.perFold;
+  }
+
+  private through(heard: boolean): number {
+    const { present, silent } = this.context.peers;
+    let through = Number.MAX_SAFE_INTEGER;
+    for (let member = 0; member < this.slots; member++) {
+      if (present[member] === 0 || (heard && silent[member] === 1)) continue;
+      through = Math.min(through, Math.max(this.from[member], this.acknowledged[member].contiguous));
+    }
+    return through;
+  }
+
+  private publish(member: number): void {
+    const { record } = this;
+    const debt = this.debts[member];
+    record.state = this.state[member];
+    record.incarnation = this.incarnation[member];
+    record.owedRecords = debt === null ? 0 : debt.numbers;
+    record.owedBytes = debt === null ? 0 : debt.bytes;
+    record.cut = this.from[member] === NOTHING ? this.log.nextSequence - 1 : this.from[member];
+    this.context.board.writeAttachment(this.object, member, record);
+  }
+}

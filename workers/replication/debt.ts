@@ -1,0 +1,315 @@
+/**
+ * What one detached member is owed of one object, and how it is paid back.
+ *
+ *     unit log ── detach ──▶ exact units ─┐
+ *     new units ─────────▶ fold ── cut ──▶ debt's own unit log ── in windows, to that member alone ──▶
+ *
+ * Exact units are those that were sent, or could have been, while it was attached: the member may have any of them, so they stay
+ * as they are. What came later is folded, and cut into units only when the member is heard and there is room in its window;
+ * a unit so cut stays as it is too. The debt's numbers follow each other without a gap, and end where the channel's do.
+ *
+ * The window doubles with each round trip in which everything was acknowledged, and is halved when a unit must be sent again.
+ */
+
+import type { VectorRecord } from '../../shm/ack-board.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import type { ChannelContext, Composer, Outlet } from './channel.js';
+import { Fold } from './fold.js';
+import { type Datagram, FORMAT_VERSION } from './message.js';
+import { type Audience, Retransmission } from './retransmission.js';
+import { RECORD_WORDS_MAX } from './stage.js';
+import { createUnitLogs, UnitLog, unitLogRegion } from './unit-log.js';
+
+/** Of the window, in units of the longest kind. */
+const WINDOW_UNITS_MIN = 2;
+const WINDOW_UNITS_START = 16;
+const WINDOW_UNITS_MAX = 256;
+
+/** Memory that all debts of an instance may take. */
+export interface DebtBudget {
+  used: number;
+  readonly limit: number;
+  /** What the coalesced part of one debt may take. */
+  readonly perFold: number;
+}
+
+/** How a debt is made. */
+export interface DebtOptions {
+  readonly source: StateObject;
+  readonly member: number;
+  /** What the member has of ours, kept up to date by the owner. */
+  readonly acknowledged: VectorRecord;
+  /** First number that is owed. */
+  readonly first: number;
+  readonly context: ChannelContext;
+  readonly composer: Composer;
+}
+
+export class Debt implements Audience {
+  readonly log: UnitLog;
+  readonly fold: Fold;
+  /** Units through this number are exact. */
+  private exactThrough: number;
+  private readonly member: number;
+  private readonly source: StateObject;
+  private readonly acknowledged: VectorRecord;
+  private readonly context: ChannelContext;
+  private readonly composer: Composer;
+  private readonly retransmission: Retransmission;
+  private readonly windowMin: number;
+  private readonly windowMax: number;
+  private window: number;
+  private charged = 0;
+  private nudgeAt = 0;
+  private nudges = 0;
+  /** The writer's version outside of our messages. */
+  private version = FORMAT_VERSION;
+
+  constructor(options: DebtOptions) {
+    const { context, member } = options;
+    const { settings, peers, unitWords } = context;
+    this.member = member;
+    this.source = options.source;
+    this.acknowledged = options.acknowledged;
+    this.context = context;
+    this.composer = options.composer;
+    // Twice the channel's: so what a member detached anew had in its window has room too. What is not touched costs nothing.
+    this.log = new UnitLog(unitLogRegion(createUnitLogs(1, 2 * settings.unitLogBytes, options.first), 0, 1));
+    this.fold = new Fold(options.source);
+    this.exactThrough = options.first - 1;
+    this.retransmission = new Retransmission(this.log, this, peers, settings, unitWords);
+    this.windowMin = WINDOW_UNITS_MIN * unitWords;
+    this.windowMax = Math.min(WINDOW_UNITS_MAX * unitWords, this.log.capacityWords >>> 2);
+    this.window = Math.min(WINDOW_UNITS_START * unitWords, this.windowMax);
+  }
+
+  /** The last number owed. */
+  get through(): number {
+    return this.log.nextSequence + this.fold.numbers - 1;
+  }
+
+  /** Whether all of it is in the window: the member keeps up again, and what comes next need not be folded. */
+  get isUnderWay(): boolean {
+    return this.fold.numbers === 0 && this.log.unsent === this.log.tail && this.inFlight <= this.window;
+  }
+
+  get isPaid(): boolean {
+    return this.fold.numbers === 0 && this.acknowledged.contiguous >= this.log.nextSequence - 1;
+  }
+
+  /** Numbers, and bytes of memory, that wait. */
+  get numbers(): number {
+    return this.through - this.log.floor + 1;
+  }
+
+  get bytes(): number {
+    return 4 * this.log.usedWords + this.fold.bytes;
+  }
+
+  get deadline(): number {
+    if (this.context.peers.silent[this.member] === 1) return Number.POSITIVE_INFINITY;
+    return this.mustNudge ? this.nudgeAt : this.retransmission.nextScan;
+  }
+
+  /** Whether more can be sent as soon as something is acknowledged. */
+  get isWaiting(): boolean {
+    if (this.context.peers.silent[this.member] === 1) return false;
+    return this.fold.numbers > 0 || this.log.unsent !== this.log.tail;
+  }
+
+  /** Takes over a unit as it is, which must follow the last. False: no room. */
+  addExact(count: number, words: Int32Array, at: number, length: number): boolean {
+    if (this.log.room(length + RECORD_WORDS_MAX, RECORD_WORDS_MAX) < length) return false;
+    this.log.append(count, words, at, length);
+    this.exactThrough = this.log.nextSequence - 1;
+    this.charge();
+    return true;
+  }
+
+  /** Folds in a unit that follows the last. */
+  add(count: number, words: Int32Array, at: number, length: number): void {
+    this.fold.addUnit(count, words, at, length);
+    this.charge();
+  }
+
+  /** Its memory is given back. */
+  drop(): void {
+    this.context.debts.used -= this.charged;
+    this.charged = 0;
+  }
+
+  /** Sends what there is room for, and what was lost. Returns how much was done. */
+  poll(now: number, outlet: Outlet): number {
+    const { context, retransmission } = this;
+    if (context.peers.silent[this.member] === 1) return 0;
+    let work = this.takeAcknowledged();
+    this.cut();
+    work += this.sendNew(now, outlet);
+    if (now >= retransmission.nextScan) work += this.retransmit(now, outlet);
+    if (this.mustNudge) work += this.nudge(now, outlet);
+    this.charge();
+    return work;
+  }
+
+  /** The member is heard again. */
+  startAnew(): void {
+    this.retransmission.startAnew();
+    this.window = Math.min(this.window, WINDOW_UNITS_START * this.context.unitWords);
+  }
+
+  heardThrough(): number {
+    return this.context.peers.silent[this.member] === 1 ? Number.MAX_SAFE_INTEGER : this.acknowledged.contiguous;
+  }
+
+  slowestLacking(first: number): number {
+    const { silent, timeout } = this.context.peers;
+    return silent[this.member] === 1 || this.acknowledged.has(first) ? 0 : timeout[this.member];
+  }
+
+  /** A silent member needs no probe: keepalives go to everybody. */
+  isLacking(): boolean {
+    return false;
+  }
+
+  /** Words that were sent and not all acknowledged. */
+  private get inFlight(): number {
+    return (this.log.unsent - this.log.head) | 0;
+  }
+
+  private get mustNudge(): boolean {
+    return this.log.units === 0 && this.acknowledged.contiguous < this.log.floor - 1;
+  }
+
+  private takeAcknowledged(): number {
+    const { acknowledged, log } = this;
+    this.passKnown();
+    const before = log.usedWords;
+    const pruned = log.prune(acknowledged.contiguous);
+    if (pruned === 0) return 0;
+    this.window = Math.min(this.windowMax, this.window + before - log.usedWords);
+    this.retransmission.notePruned();
+    return pruned;
+  }
+
+  /** Passes over what the member had before, or by other ways. Returns whether there is a unit to send, which is loaded. */
+  private passKnown(): boolean {
+    const { acknowledged, log } = this;
+    while (log.unsent !== log.tail) {
+      log.load(log.unsent);
+      if (!acknowledged.has(log.first)) return true;
+      log.markSent(log.unsent, 0);
+    }
+    return false;
+  }
+
+  /** Cuts units of the fold while there is room in the window. */
+  private cut(): void {
+    const { context, fold, log } = this;
+    while (
+      fold.records > 0 &&
+      log.usedWords < this.window &&
+      log.room(context.unitWords, RECORD_WORDS_MAX) >= context.unitWords
+    ) {
+      fold.take(context.unitWords);
+      log.append(fold.takenCount, fold.words, fold.takenAt, fold.takenWords);
+    }
+  }
+
+  private sendNew(now: number, outlet: Outlet): number {
+    const { log } = this;
+    let messages = 0;
+    while (this.inFlight < this.window && this.passKnown()) {
+      const datagram = this.begin(now, outlet);
+      if (datagram === null) break;
+      const exact = log.first <= this.exactThrough;
+      do {
+        this.put();
+        log.markSent(log.unsent, now);
+      } while (
+        this.passKnown() &&
+        this.context.writer.fits(log.recordWords) &&
+        log.first <= this.exactThrough === exact
+      );
+      this.finish(datagram, outlet, exact);
+      messages++;
+    }
+    if (messages > 0) this.retransmission.noteSent(now);
+    return messages;
+  }
+
+  private retransmit(now: number, outlet: Outlet): number {
+    const { context, log, retransmission } = this;
+    const found = retransmission.scan(now);
+    if (found === 0) return 0;
+    this.window = Math.max(this.windowMin, this.window >>> 1);
+    let messages = 0;
+    let next = 0;
+    let room = this.window;
+    while (next < found && room > 0) {
+      const datagram = this.begin(now, outlet);
+      if (datagram === null) break;
+      log.load(retransmission.due[next]);
+      const exact = log.first <= this.exactThrough;
+      do {
+        this.put();
+        log.markSent(retransmission.due[next], now);
+        room -= log.recordWords;
+        if (++next === found) break;
+        log.load(retransmission.due[next]);
+      } while (context.writer.fits(log.recordWords) && log.first <= this.exactThrough === exact);
+      this.finish(datagram, outlet, exact);
+      messages++;
+    }
+    context.counts.add('state_tx_retransmissions', next);
+    return messages;
+  }
+
+  /** Tells the member that there is nothing for it below the floor: what it lacked of that is lost. */
+  private nudge(now: number, outlet: Outlet): number {
+    const { board, peers } = this.context;
+    if (now < this.nudgeAt) return 0;
+    const datagram = this.begin(now, outlet);
+    if (datagram === null) return 0;
+    const object = this.source.id;
+    board.setSequence(object, Math.max(board.sequence(object), this.log.floor - 1));
+    this.finish(datagram, outlet, true);
+    this.nudgeAt = now + peers.backedOff(peers.timeout[this.member], ++this.nudges);
+    return 1;
+  }
+
+  /** Adds the loaded unit to the message begun. */
+  private put(): void {
+    const { log } = this;
+    const { board, writer } = this.context;
+    const object = this.source.id;
+    const last = log.first + log.count - 1;
+    writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
+    if (last > board.sequence(object)) board.setSequence(object, last);
+  }
+
+  /** A message for the member alone, in a format that everybody else who hears it passes over. */
+  private begin(now: number, outlet: Outlet): Datagram | null {
+    const { writer } = this.context;
+    const { version } = writer;
+    writer.version = FORMAT_VERSION;
+    const datagram = this.composer.begin(now, outlet);
+    if (datagram === null) writer.version = version;
+    else this.version = version;
+    return datagram;
+  }
+
+  private finish(datagram: Datagram, outlet: Outlet, exact: boolean): void {
+    const { writer } = this.context;
+    const bit = 1 << (this.member & 31);
+    writer.exclude(this.member < 32 ? ~bit : -1, this.member < 32 ? -1 : ~bit);
+    if (!exact) writer.markFolded();
+    this.composer.finish(datagram, outlet, this.member, this.log.floor);
+    writer.version = this.version;
+  }
+
+  private charge(): void {
+    const { bytes } = this;
+    this.context.debts.used += bytes - this.charged;
+    this.charged = bytes;
+  }
+}
