@@ -24,6 +24,7 @@ const BENCHES: Record<string, Entry> = {
     help: 'records end to end, a new flow beside conntrackd, what coalescing saves (root)',
     load: () => import('./replication.js'),
   },
+  seal: { help: 'what sealing costs a message, beside sending it unsealed', load: () => import('./seal.js') },
   af_xdp: {
     help: 'forwarding on a veth topology: the NAT, a forwarder in C, the kernel with nftables (root)',
     load: () => import('./af-xdp.js'),
