@@ -53,28 +53,23 @@
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../clock.js';
-import { hash2, hasher2, hashWords } from '../hash.js';
+import { hash2, hash4, hashWords } from '../hash.js';
 import { NONE } from '../none.js';
-import { BYTES_PER_WORD, powerOfTwo, struct } from '../struct.js';
+import { BYTES_PER_WORD, powerOfTwo } from '../struct.js';
+import { FLOW_HEAD, type FlowPlace, FlowState, STATE_SHIFT, WINDOW } from './flow-layout.js';
 import { LOCK_MASK, type Transaction } from './transaction.js';
 
-const HEAD = struct({ lock: 1, generation: 1, expires: 1, rank: 1 });
-const { lock: LOCK, generation: GENERATION, expires: EXPIRES, rank: RANK } = HEAD.at;
-const KEY = HEAD.words;
-
-const EMPTY = 0;
-const USED = 1;
-const GONE = 2;
-const EVICTED = 3;
-const STATE_SHIFT = 8;
+const { lock: LOCK, generation: GENERATION, expires: EXPIRES, rank: RANK } = FLOW_HEAD.at;
+const KEY = FLOW_HEAD.words;
+const { EMPTY, USED, GONE, EVICTED } = FlowState;
 const VERSION_STEP = 1 << 16;
 
-/** Slots a key may lie in, from its home on. */
-export const WINDOW = 64;
 /** A rank is 7 bits beside the tag. */
 export const MAX_RANK = 0x7f;
 /** Added to rank 0 in `put` and `update`: the entry is withheld. Larger than any rank. */
 export const WITHHELD = 0x80;
+export { WINDOW } from './flow-layout.js';
+
 /** `acquire` met a lock that was not let go in time. */
 export const CONTENDED = -2;
 /** Tries of `read` while a writer has the slot. */
@@ -152,9 +147,16 @@ export class FlowSlots {
     this.k1 = secret[1];
   }
 
+  /** For lookups of many keys at once: flow-lookup.ts. */
+  get place(): FlowPlace {
+    const { words, base, mask, shift, valueAt, k0, k1 } = this;
+    return { words, base, mask, shift, valueAt, k0, k1 };
+  }
+
   // ——— Finding ———
 
   hash(words: Int32Array, at: number): number {
+    if (this.keyWords === 4) return hash4(this.k0, this.k1, words[at], words[at + 1], words[at + 2], words[at + 3]);
     return hashWords(this.k0, this.k1, words, at, this.keyWords);
   }
 
@@ -286,114 +288,6 @@ export class FlowSlots {
    */
   isForgettable(slot: number, now: number, urgent = false): boolean {
     return this.expires(slot) + (urgent ? CLOCK_SKEW_GUARD_S : this.rememberedS) <= now;
-  }
-
-  // ——— Many at once ———
-
-  /**
-   * A function that finds the keys (`key0[i]`, `key1[i]`) for i < `count`: `hashes[i]` their hash, `slots[i]` the slot of an
-   * entry that has not expired by `now` and whose value word `flag` is 0, else `NONE`; `values[i]` the first value word of an
-   * entry found.
-   *
-   * It goes over the columns three times: hashes; the first word of each home slot; the search. So of the cache misses of the
-   * second, many are under way at once. Made once per thread, not called with the columns: arrays that are constants
-   * of a function made once are constants to V8's optimiser, an access then is a comparison and a load; of arrays that
-   * are arguments or fields it loads type, length and address again and again. Measured with 64 keys: 2.5 times as fast.
-   */
-  finder2(
-    key0: Int32Array,
-    key1: Int32Array,
-    hashes: Int32Array,
-    slots: Int32Array,
-    values: Int32Array,
-    flag: number,
-  ): (count: number, now: number) => void {
-    const { words, base, mask, shift, valueAt } = this;
-    const flagAt = valueAt + flag;
-    const hashAll = hasher2(this.k0, this.k1, key0, key1, hashes);
-    const touchAll = this.toucher(hashes);
-
-    function findAll(count: number, now: number): void {
-      for (let i = 0; i < count; i++) {
-        const hash = hashes[i];
-        let slot = hash & mask;
-        let found = -1; // NONE, which as an import is no constant to the optimiser
-        for (let probes = 0; probes < WINDOW; probes++) {
-          const at = (base + (slot << shift)) | 0;
-          const state = (words[at + LOCK] >>> STATE_SHIFT) & 0xff;
-          if (state === USED) {
-            if (
-              words[at + KEY] === key0[i] &&
-              words[at + KEY + 1] === key1[i] &&
-              ((words[at + RANK] ^ hash) & ~0xff) === 0
-            ) {
-              if (words[at + flagAt] === 0 && words[at + EXPIRES] > now) {
-                found = slot;
-                values[i] = words[at + valueAt];
-              }
-              break;
-            }
-          } else if (state === EMPTY) break;
-          slot = (slot + 1) & mask;
-        }
-        slots[i] = found;
-      }
-    }
-
-    return (count: number, now: number): void => {
-      hashAll(count);
-      touchAll(count);
-      findAll(count, now);
-    };
-  }
-
-  /** A function that brings the home slots of hashes, or any slots, into the cache. A loop of next to nothing. */
-  private toucher(slots: Int32Array): (count: number) => void {
-    const { words, base, mask, shift } = this;
-    const sink = new Int32Array(1);
-    return (count: number): void => {
-      let touched = 0;
-      for (let i = 0; i < count; i++) touched ^= words[(base + ((slots[i] & mask) << shift)) | 0];
-      sink[0] = touched;
-    };
-  }
-
-  /**
-   * A function that makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not expired by `now`, whose first
-   * value word is `values[i]` and whose value word `flag` is 0; of such an entry, `key0[i]` and `key1[i]` become the key.
-   */
-  checker(
-    slots: Int32Array,
-    values: Int32Array,
-    flag: number,
-    key0: Int32Array,
-    key1: Int32Array,
-  ): (count: number, now: number) => void {
-    const { words, base, mask, shift, valueAt } = this;
-    const flagAt = valueAt + flag;
-    const touchAll = this.toucher(slots);
-
-    function checkAll(count: number, now: number): void {
-      for (let i = 0; i < count; i++) {
-        const at = (base + ((slots[i] & mask) << shift)) | 0;
-        if (
-          ((words[at + LOCK] >>> STATE_SHIFT) & 0xff) !== USED ||
-          words[at + valueAt] !== values[i] ||
-          words[at + flagAt] !== 0 ||
-          words[at + EXPIRES] <= now
-        )
-          slots[i] = -1;
-        else {
-          key0[i] = words[at + KEY];
-          key1[i] = words[at + KEY + 1];
-        }
-      }
-    }
-
-    return (count: number, now: number): void => {
-      touchAll(count);
-      checkAll(count, now);
-    };
   }
 
   // ——— Changing, within a transaction ———

@@ -27,32 +27,18 @@ import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
+import { type FlowLookup, finder4 } from './flow-lookup.js';
+import { FlowRefusal, type FlowTableOptions } from './flow-options.js';
 import { FLOW_PUT, isLife, joinFlow, LIFE, largerValue, type Winner } from './flow-record.js';
-import { FlowRefusal } from './flow-refusal.js';
 import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
 import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import type { Journal } from './journal.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
+export type { FlowLookup } from './flow-lookup.js';
+export * from './flow-options.js';
 export { FLOW_PUT, largerValue, type Winner } from './flow-record.js';
-export { FlowRefusal };
-
-/** Key sizes of the flows one meets, in words. */
-export const KEY_WORDS_IPV4_ENDPOINT = 2;
-export const KEY_WORDS_IPV4_FIVE_TUPLE = 4;
-export const KEY_WORDS_IPV6_FIVE_TUPLE = 10;
-
-export interface FlowTableOptions extends HalfOpenOptions {
-  /** Entries held at most. */
-  readonly capacity: number;
-  /** See `KEY_WORDS_…`; any number of words is possible. */
-  readonly keyWords: number;
-  /** 0: what there is to say is in the rank. */
-  readonly valueWords: number;
-  /** Default `largerValue`. The same at every member; its name is part of the layout hash. */
-  readonly winner?: Winner;
-}
 
 /** Entries are walked over, not searched for. */
 const NO_SECRET = new Int32Array(2);
@@ -145,6 +131,14 @@ export class FlowTable implements StateObject {
   find(hash: number, key: Int32Array, keyAt: number, now: number): number {
     const slot = this.slots.find(hash, key, keyAt);
     return slot !== NONE && this.slots.expires(slot) > now ? slot : NONE;
+  }
+
+  /** Columns for looking up many keys of four words at once; made once per thread. */
+  lookup(capacity: number): FlowLookup {
+    if (this.keyWords !== 4) throw new Error(`state object ${this.id}: only keys of four words are looked up at once`);
+    const column = (words: number): Int32Array => new Int32Array(words * capacity);
+    const [keys, hashes, slots, values] = [column(4), column(1), column(1), column(1)];
+    return { keys, hashes, slots, values, find: finder4(this.slots.place, keys, hashes, slots, values) };
   }
 
   /** One word of a slot's value. Several that belong together: `read`. */

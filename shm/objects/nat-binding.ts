@@ -16,6 +16,7 @@ import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
 import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
+import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
 import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import type { Journal } from './journal.js';
@@ -187,7 +188,7 @@ export class NatBinding implements StateObject {
   outboundLookup(capacity: number): OutboundLookup {
     const [addresses, keys, hashes, slots] = columns(capacity);
     const [places, externalAddresses, externalPorts] = columns(capacity);
-    const findSlots = this.flows.finder2(addresses, keys, hashes, slots, places, DEAD);
+    const findSlots = finder2(this.flows.place, addresses, keys, hashes, slots, places, DEAD);
     const splitPlaces = this.places.splitter(places, externalAddresses, externalPorts);
     const find = (count: number, now: number): void => {
       findSlots(count, now);
@@ -202,7 +203,7 @@ export class NatBinding implements StateObject {
     const findPlaces = this.places.finder(addresses, keys, places);
     const findOwners = this.claims.ownerFinder(places, slots);
     const [internalAddresses, internalKeys] = columns(capacity);
-    const check = this.flows.checker(slots, places, DEAD, internalAddresses, internalKeys);
+    const check = checker(this.flows.place, slots, places, DEAD, internalAddresses, internalKeys);
     const find = (count: number, now: number): void => {
       findPlaces(count);
       findOwners(count);

@@ -62,7 +62,7 @@ export class PortClaims {
 
   /**
    * A function that puts `owner` of `places[i]` into `slots[i]` for i < `count`; for `NONE`, anything. Made once per thread:
-   * see `FlowSlots.finder2`.
+   * see flow-lookup.ts.
    */
   ownerFinder(places: Int32Array, slots: Int32Array): (count: number) => void {
     const { words, base } = this;

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { hash2, hasher2, hashWords } from '../../shm/hash.js';
+import { hash2, hash4, hasher2, hasher4, hashWords } from '../../shm/hash.js';
 
 /** HalfSipHash-1-3 as its authors describe it: bytes in, one byte at a time, unsigned arithmetic. */
 function reference(key: readonly [number, number], bytes: Uint8Array): number {
@@ -78,6 +78,9 @@ describe('hash', () => {
         const column = new Int32Array(3);
         hasher2(k0, k1, Int32Array.of(a, b, 0), Int32Array.of(b, a, 0), column)(2);
         assert.deepEqual([...column], [hash2(k0, k1, a, b), hash2(k0, k1, b, a), 0]);
+        assert.equal(hash4(k0, k1, a, b, k0, k1), hashWords(k0, k1, Int32Array.of(a, b, k0, k1), 0, 4));
+        hasher4(k0, k1, Int32Array.of(a, b, k0, k1, 1, 2, 3, 4), column)(2);
+        assert.deepEqual([...column], [hash4(k0, k1, a, b, k0, k1), hash4(k0, k1, 1, 2, 3, 4), 0]);
       }),
     );
   });

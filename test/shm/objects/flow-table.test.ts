@@ -129,6 +129,28 @@ describe('flow table', () => {
       );
     });
 
+  it('finds many keys at once as it finds each', () => {
+    const { object } = new Replica(flowTable({ capacity: 300, keyWords: 4, valueWords: 2 }));
+    // Expired and live ones.
+    for (let n = 0; n < 200; n++) add(object, keyOf(n, 4), [n, 7], NOW - (n % 3) * 60, 1);
+    const { keys, hashes, slots, values, find: findAll } = object.lookup(64);
+    for (let round = 0; round < 8; round++) {
+      for (let i = 0; i < 64; i++) keys.set(keyOf(i * 4 + round, 4), 4 * i);
+      slots.fill(0);
+      findAll(60, NOW);
+      for (let i = 0; i < 60; i++) {
+        const key = keyOf(i * 4 + round, 4);
+        assert.equal(hashes[i], object.hash(key, 0));
+        assert.equal(slots[i], find(object, key, NOW));
+        if (slots[i] !== NONE) assert.equal(values[i], i * 4 + round);
+      }
+      assert.ok(slots.some((slot) => slot > 0) && slots.includes(NONE));
+      assert.equal(slots[60], 0, 'no more than asked');
+    }
+    const two = new Replica(flowTable({ capacity: 30, keyWords: 2, valueWords: 1 }));
+    assert.throws(() => two.object.lookup(64), /keys of four words/);
+  });
+
   it('keeps entries until their expiry and the guard are over, then takes the slot again', () => {
     const { object } = new Replica(flowTable({ capacity: 32, keyWords: 2, valueWords: 1 }));
     const key = keyOf(1, 2);

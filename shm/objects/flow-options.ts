@@ -1,0 +1,31 @@
+/** How a flow table is declared, and why it refuses. */
+
+import type { Winner } from './flow-record.js';
+import type { HalfOpenOptions } from './half-open.js';
+
+/** Key sizes of the flows one meets, in words. */
+export const KEY_WORDS_IPV4_ENDPOINT = 2;
+export const KEY_WORDS_IPV4_FIVE_TUPLE = 4;
+export const KEY_WORDS_IPV6_FIVE_TUPLE = 10;
+
+export interface FlowTableOptions extends HalfOpenOptions {
+  /** Entries held at most. */
+  readonly capacity: number;
+  /** See `KEY_WORDS_…`; any number of words is possible. */
+  readonly keyWords: number;
+  /** 0: what there is to say is in the rank. */
+  readonly valueWords: number;
+  /** Default `largerValue`. The same at every member; its name is part of the layout hash. */
+  readonly winner?: Winner;
+}
+
+/** Why `add` returned `NONE`. */
+export const FlowRefusal = {
+  NONE: 0,
+  TABLE_FULL: 1,
+  LOG_FULL: 2,
+  CONTENDED: 3,
+  /** The quota of half-open entries is full, and none could be put out. */
+  HALF_OPEN: 4,
+} as const;
+export type FlowRefusal = (typeof FlowRefusal)[keyof typeof FlowRefusal];
