@@ -9,6 +9,32 @@ export const MEMBERS_MAX = 64;
 /** Messages carry member ids in 16 bits. */
 export const MEMBER_ID_MAX = 65_535;
 
+const staticSchema = z.strictObject({ kind: z.literal('static').describe('The members are those of `members`.') });
+
+const etcdSchema = z.strictObject({
+  kind: z
+    .literal('etcd')
+    .describe('Members take their ids and slots in etcd, under a lease; one whose lease lapses has crashed.'),
+  endpoints: z
+    .array(z.url({ protocol: /^https?$/, error: expected('a URL such as http://10.0.0.5:2379') }))
+    .min(1)
+    .max(16)
+    .describe('Where etcd serves clients. The others are tried when one does not answer.'),
+  prefix: z
+    .string()
+    .regex(/^\/[\x21-\x7e]*$/, { error: expected('a path such as /constellation') })
+    .max(200)
+    .default('/constellation')
+    .describe('What the keys in etcd begin with; the cluster’s id follows.'),
+  lease_ttl_s: whole(2, 3600)
+    .default(10)
+    .describe('A member that did not renew its lease for so long has crashed, to the others.'),
+});
+
+const membershipSchema = z
+  .discriminatedUnion('kind', [staticSchema, etcdSchema])
+  .describe('Where the list of members comes from.');
+
 export const clusterSchema = z
   .strictObject({
     id: z
@@ -38,7 +64,12 @@ export const clusterSchema = z
       )
       .min(1)
       .max(MEMBERS_MAX)
-      .describe('All members, this one included; the same list at every member.'),
+      .optional()
+      .describe('All members, this one included; the same list at every member. Left out with membership by etcd.'),
+    address: ipv4()
+      .optional()
+      .describe('With membership by etcd: this member’s address, as in `members`, which is left out then.'),
+    membership: membershipSchema.prefault({ kind: 'static' }),
     key_file: path()
       .optional()
       .describe(
@@ -53,7 +84,7 @@ export const clusterSchema = z
     slots: whole(1, MEMBERS_MAX)
       .optional()
       .describe(
-        'Places for members, the same at every member: more than there are members leaves room to add some while the cluster runs. External ports and totals are divided by slots. Absent: as many as the members need, at least 2.',
+        'Places for members, the same at every member: more than there are members leaves room to add some while the cluster runs. External ports and totals are divided by slots. Absent: as many as the members need, at least 2; with etcd, 8.',
       ),
   })
   .describe('The instances that share state.');

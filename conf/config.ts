@@ -17,9 +17,12 @@ export interface MemberConfig {
   readonly slot: number;
 }
 
+export type MembershipConfig = Readonly<WrittenConfig['cluster']['membership']>;
+
 export interface ClusterConfig {
   readonly id: string;
-  /** All members in the order of their ids. */
+  readonly membership: MembershipConfig;
+  /** All members in the order of their ids; with etcd only ourselves, without id and slot until we have taken them. */
   readonly members: readonly MemberConfig[];
   readonly self: MemberConfig;
   /** Places for members, taken or not. */
@@ -95,11 +98,15 @@ export function resolveConfig(
 }
 
 function resolveCluster(written: WrittenConfig['cluster'], folder: string): ClusterConfig {
-  const members = placeMembers(written.members);
-  const self = members.find((member) => member.name === written.self);
-  if (self === undefined) throw new Error(`no member is called ${written.self}`);
+  const { id, self: name, membership, address } = written;
+  const members =
+    membership.kind === 'static'
+      ? placeMembers(written.members ?? [])
+      : [{ name, id: 0, slot: 0, address: address as string }];
+  const self = members.find((member) => member.name === name);
+  if (self === undefined) throw new Error(`no member is called ${name}`);
   const keyFile = written.key_file === undefined ? null : resolve(folder, written.key_file);
-  return { id: written.id, members, self, slots: slotsOf(written), keyFile };
+  return { id, membership, members, self, slots: slotsOf(written), keyFile };
 }
 
 /** The members in the order of their ids; who is given no slot has the one after that of the one before. */
@@ -117,9 +124,12 @@ export function placeMembers<M extends { readonly id: number; readonly slot?: nu
 }
 
 const SLOTS_MIN = 2;
+/** Where members come as they like. */
+const SLOTS_ETCD = 8;
 
-function slotsOf({ members, slots }: WrittenConfig['cluster']): number {
-  return slots ?? Math.max(SLOTS_MIN, ...placeMembers(members).map(({ slot }) => slot + 1));
+function slotsOf({ members = [], membership, slots }: WrittenConfig['cluster']): number {
+  const needed = membership.kind === 'etcd' ? SLOTS_ETCD : SLOTS_MIN;
+  return slots ?? Math.max(needed, ...placeMembers(members).map(({ slot }) => slot + 1));
 }
 
 function resolvePacketIo(written: WrittenConfig, folder: string): PacketIoConfig {

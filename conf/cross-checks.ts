@@ -95,6 +95,30 @@ const slotsHoldMembers: Check = ({ cluster }) => {
   ];
 };
 
+const membersComeFromOnePlace: Check = ({ cluster }) => {
+  const kind = cluster?.membership?.kind;
+  if (kind === 'static' && cluster?.members === undefined)
+    return [problem(['cluster', 'members'], 'is required: a list of all members')];
+  if (kind !== 'etcd') return [];
+  return [
+    ...(cluster?.members === undefined
+      ? []
+      : [problem(['cluster', 'members'], 'with membership by etcd the members come from there: leave the list out')]),
+    ...(cluster?.address === undefined
+      ? [problem(['cluster', 'address'], 'is required with membership by etcd: the IPv4 address of this member')]
+      : []),
+  ];
+};
+
+const ownAddressIsHost: Check = ({ cluster }) => {
+  if (cluster?.address === undefined) return [];
+  const path = ['cluster', 'address'];
+  if (cluster.membership?.kind === 'static')
+    return [problem(path, 'is for membership by etcd; the address of each member is in cluster.members')];
+  const wrong = notAHost(cluster.address);
+  return wrong === undefined ? [] : [problem(path, wrong)];
+};
+
 const selfIsMember: Check = ({ cluster }) => {
   const names = cluster?.members?.map((member) => member?.name);
   // A member whose name is wrong may be the one meant.
@@ -118,7 +142,7 @@ const messagesAreSealed: Check = ({ cluster }) => {
     return cluster.insecure === true ? [problem(['cluster', 'insecure'], message)] : [];
   }
   if (Object.hasOwn(cluster, 'insecure') && cluster.insecure !== false) return [];
-  const addresses = (cluster.members ?? []).map((member) => member?.address);
+  const addresses = [cluster.address, ...(cluster.members ?? []).map((member) => member?.address)];
   const open = addresses.find((address) => address !== undefined && !notAHost(address) && !isLoopback(address));
   if (open === undefined) return [];
   return [
@@ -324,6 +348,8 @@ function addressOptions(declaration: MiddleboxDeclaration, options: Written, pat
 const CHECKS: readonly Check[] = [
   membersDiffer,
   slotsHoldMembers,
+  membersComeFromOnePlace,
+  ownAddressIsHost,
   selfIsMember,
   memberAddressesAreHosts,
   messagesAreSealed,

@@ -76,9 +76,11 @@ async function main(options: Options): Promise<void> {
 async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> {
   const log = createLog(config.log.level);
   log.info(`constellationd ${version()} on ${await machineLine()}`);
-  const started = Daemon.start(config, log);
+  const waiting = new AbortController();
+  const started = Daemon.start(config, log, waiting.signal);
   const stop = (signal: NodeJS.Signals): void => {
     log.info(`${signal}: stopping`);
+    waiting.abort(new Error('stopped while waiting for a place in the cluster'));
     started.then((daemon) => daemon.stop()).catch(() => {}); // a failed start is reported below
   };
   process.once('SIGTERM', stop);
@@ -92,6 +94,10 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   try {
     daemon = await started;
   } catch (error) {
+    if (waiting.signal.aborted) {
+      log.info('stopped before it had started');
+      return;
+    }
     log.error(error instanceof Error ? error.message : String(error));
     process.exitCode = error instanceof KeyFileError ? EXIT_CONFIG : EXIT_SOFTWARE;
     return;

@@ -5,7 +5,6 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../conf/config.js';
-import { AckBoard, PeerRecord } from '../shm/ack-board.js';
 import { Phase, ThreadState } from '../shm/control.js';
 import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
@@ -15,7 +14,6 @@ import { SealBoard } from '../shm/seal-board.js';
 import { Instance, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
-import { newIncarnation, selfIndex } from '../workers/replication/settings.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
 import type { Drained, InstancePhase, KeysInUse, Standing } from './admin/source.js';
@@ -26,8 +24,7 @@ import type { Log } from './log.js';
 import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
 import type { Members } from './membership/members.js';
-import { Roster } from './membership/roster.js';
-import { StaticMembers } from './membership/static-members.js';
+import { openMembers, type Place, takePlace } from './membership/open.js';
 import { NeighbourWatcher, type NextHop } from './neighbours.js';
 import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
@@ -75,15 +72,16 @@ export class Daemon implements Running {
 
   /**
    * Starts an instance; throws with the reason when it cannot, and leaves nothing behind. It may still have to join the
-   * others when this returns: see `standing`.
+   * others when this returns: see `standing`. `signal` ends the waiting for a place in the cluster.
    */
-  static async start(config: Config, log: Log): Promise<Daemon> {
-    const { keyFile } = config.cluster;
+  static async start(written: Config, log: Log, signal: AbortSignal): Promise<Daemon> {
+    const { keyFile } = written.cluster;
     const keys = keyFile === null ? null : readKeyFile(keyFile);
-    const ports = openPorts(config, await loadChain(planMiddleboxes(config), config.shared));
+    const ports = openPorts(written, await loadChain(planMiddleboxes(written), written.shared));
     try {
-      const instance = await Instance.create(planInstance(config, ports), newIncarnation(), keys);
-      const daemon = new Daemon(config, log, ports, instance);
+      const place = await takePlace(written, log, signal);
+      const instance = await Instance.create(planInstance(place.config, ports), place.incarnation, keys);
+      const daemon = new Daemon(place, log, ports, instance);
       await daemon.run();
       return daemon;
     } catch (error) {
@@ -92,7 +90,8 @@ export class Daemon implements Running {
     }
   }
 
-  private constructor(config: Config, log: Log, ports: OpenPorts, instance: Instance) {
+  private constructor(place: Place, log: Log, ports: OpenPorts, instance: Instance) {
+    const { config } = place;
     this.config = config;
     this.log = log;
     this.ports = ports;
@@ -100,7 +99,8 @@ export class Daemon implements Running {
     this.objects = instance.openObjects(null);
     this.source = new InstanceSource(this);
     this.hooks = new Hooks(config.hooks, config.cluster.id, config.cluster.self.name, log);
-    this.members = this.openMembers();
+    const onOver = (error: Error): void => void this.stop(error);
+    this.members = openMembers({ place, instance, hooks: this.hooks, log, onOver });
     this.losses = new LossWatch({
       onHeard: ({ name }) => log.info(`member ${name} is heard`),
       onLost: (peer) => {
@@ -183,31 +183,12 @@ export class Daemon implements Running {
     return this.standing;
   }
 
-  private openMembers(): Members {
-    const { buffers, plan } = this.instance;
-    const board = new AckBoard(buffers.ackBoard);
-    const roster = new Roster(buffers.members, selfIndex(plan.replication));
-    const incarnation = (slot: number): number => {
-      const peer = new PeerRecord();
-      board.readPeer(slot, peer);
-      return peer.incarnation;
-    };
-    return new StaticMembers({
-      roster,
-      port: this.config.transport.port,
-      incarnation,
-      onEvicted: ({ name, id, address }) => {
-        this.log.warn(`member ${name} is evicted: its present life is over`);
-        void this.hooks.run('member_lost', { name, id, address, reason: 'evicted' });
-      },
-    });
-  }
-
   private announce(): void {
     const { log, instance } = this;
     for (const name of this.ports.names) log.info(`port ${name}`);
     for (const note of this.ports.notes) log.warn(note);
-    if (instance.buffers.sealBoard === null && this.config.cluster.members.length > 1)
+    const { members, membership } = this.config.cluster;
+    if (instance.buffers.sealBoard === null && (members.length > 1 || membership.kind !== 'static'))
       log.warn('cluster.key_file is not set: state messages are neither encrypted nor authenticated');
     if (instance.plan.faults !== null)
       log.warn('transport.fault is set: what other members send is damaged on purpose');

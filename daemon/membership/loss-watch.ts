@@ -16,14 +16,14 @@ export class LossWatch {
     this.options = options;
   }
 
-  /** Looks at the members as they are now. One that is no longer among them is forgotten. */
+  /** Looks at the members as they are now. One that is no longer among them, or whose life is over, is forgotten. */
   look(peers: readonly PeerStatus[]): void {
     const heard = new Set<number>();
     for (const peer of peers) {
       if (peer.state === 'heard') {
         heard.add(peer.id);
         if (!this.heard.has(peer.id)) this.options.onHeard(peer);
-      } else if (this.heard.has(peer.id)) this.options.onLost(peer);
+      } else if (peer.state === 'silent' && this.heard.has(peer.id)) this.options.onLost(peer);
     }
     this.heard = heard;
   }

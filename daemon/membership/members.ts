@@ -51,6 +51,6 @@ export function memberRows(roster: Roster, peers: readonly PeerStatus[], own: St
 
 function stateOf(peer: PeerStatus | undefined, dead: number): string {
   if (peer === undefined) return '-';
-  if (peer.incarnation !== 0 && peer.incarnation <= dead) return 'dead';
+  if (dead !== 0 && peer.incarnation <= dead) return 'dead';
   return peer.state === 'heard' ? 'reachable' : peer.state;
 }

@@ -46,7 +46,7 @@ export class StaticMembers implements Members {
     const life = incarnation(slot);
     if (slot !== roster.self && life <= entry.dead)
       throw new RosterError(
-        life === 0 ? `${name} was never heard: there is nothing of it to complete` : `${name} is evicted already`,
+        entry.dead === 0 ? `${name} was never heard: there is nothing of it to complete` : `${name} is evicted already`,
       );
     roster.evict(name, life);
     onEvicted(entry);

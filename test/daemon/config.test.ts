@@ -81,6 +81,29 @@ describe('configuration that is right', () => {
     ]);
   });
 
+  it('takes no members from the file where they are in etcd', () => {
+    const members = / {2}members:\n( {4}- .*\n)+/;
+    const etcd = '  membership: { kind: etcd, endpoints: [http://10.0.0.5:2379] }\n';
+    const right = RIGHT.replace(members, `  address: 127.0.0.2\n${etcd}`);
+    const { cluster } = parse(right).config ?? assert.fail(errors(right).join());
+    assert.deepEqual(cluster.membership, {
+      kind: 'etcd',
+      endpoints: ['http://10.0.0.5:2379'],
+      prefix: '/constellation',
+      lease_ttl_s: 10,
+    });
+    assert.deepEqual([cluster.slots, cluster.self.name, cluster.self.address], [8, 'b', '127.0.0.2']);
+    const wrong = (text: string) => errors(text).map((error) => error.replace(/^[\d:]+ /, ''));
+    assert.deepEqual(wrong(RIGHT.replace('  members:\n', `${etcd}  members:\n`)), [
+      'cluster.address: is required with membership by etcd: the IPv4 address of this member',
+      'cluster.members: with membership by etcd the members come from there: leave the list out',
+    ]);
+    assert.deepEqual(wrong(RIGHT.replace(members, '')), ['cluster.members: is required: a list of all members']);
+    assert.deepEqual(wrong(right.replace('http:', 'gopher:')), [
+      'cluster.membership.endpoints[0]: expected a URL such as http://10.0.0.5:2379, not "gopher://10.0.0.5:2379"',
+    ]);
+  });
+
   it('gives members slots in the order of their ids, or those written', () => {
     const slots = (text: string) => {
       const { cluster } = parse(text).config ?? assert.fail();
@@ -158,7 +181,7 @@ describe('configuration that is wrong', () => {
       'unknown key far from any other',
       'self: b',
       'self: b\n  quux: b',
-      '4:3: cluster.quux: unknown setting "quux"; known here: id, self, members, key_file, insecure or slots',
+      '4:3: cluster.quux: unknown setting "quux"; known here: id, self, members, address, membership, key_file, insecure or slots',
     ],
     ['missing key', '  id: demo\n', '', '2:3: cluster.id: is required: text (put it in quotes)'],
     ['a number for text', 'id: demo', 'id: 17', '2:7: cluster.id: expected text (put it in quotes), not 17'],

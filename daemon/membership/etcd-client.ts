@@ -1,0 +1,233 @@
+/**
+ * etcd through its JSON gateway (v3, served by etcd itself beside gRPC): keys and values in base64, 64-bit numbers as text.
+ * As much of it as membership needs.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface KeyValue {
+  readonly key: string;
+  readonly value: string;
+  /** Revision of the last change; `0` in a comparison: there is no such key. */
+  readonly revision: number;
+}
+
+export interface Contents {
+  /** Of the store, when it was read. */
+  readonly revision: number;
+  readonly entries: readonly KeyValue[];
+}
+
+/** Holds while the key was last changed at `revision`; 0: while it does not exist. */
+export interface Condition {
+  readonly key: string;
+  readonly revision: number;
+}
+
+export type Operation =
+  | { readonly put: string; readonly value: string; readonly lease?: string }
+  | { readonly delete: string };
+
+export type Change = { readonly revision: number; readonly entries: readonly (KeyValue | { readonly gone: string })[] };
+
+/** etcd answered, and refused. */
+export class EtcdError extends Error {}
+
+/** What is watched from has been compacted away: read everything again. */
+export class CompactedError extends Error {}
+
+/** A line of a watch, of all members' records at most, is far shorter. */
+const LINE_CHARACTERS_MAX = 16 * 1024 * 1024;
+
+interface WireKeyValue {
+  readonly key: string;
+  readonly value?: string;
+  readonly mod_revision?: string;
+}
+
+interface WireHeader {
+  readonly header?: { readonly revision?: string };
+}
+
+interface WatchAnswer {
+  readonly error?: { readonly message?: string };
+  readonly result?: WireHeader & {
+    readonly created?: boolean;
+    readonly canceled?: boolean;
+    readonly compact_revision?: string;
+    readonly events?: readonly { readonly type?: string; readonly kv: WireKeyValue }[];
+  };
+}
+
+const encode = (text: string): string => Buffer.from(text).toString('base64');
+const decode = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString();
+
+/** The end of the range of keys that begin with `prefix`, which ends in a character below the last. */
+function rangeEnd(prefix: string): string {
+  const bytes = Buffer.from(prefix);
+  bytes[bytes.length - 1]++;
+  return bytes.toString('base64');
+}
+
+export class EtcdClient {
+  private readonly endpoints: readonly string[];
+  private readonly timeoutMs: number;
+  /** The endpoint that answered last. */
+  private current = 0;
+
+  constructor(endpoints: readonly string[], timeoutMs: number) {
+    this.endpoints = endpoints.map((endpoint) => endpoint.replace(/\/+$/, ''));
+    this.timeoutMs = timeoutMs;
+  }
+
+  /** All keys that begin with `prefix`. */
+  async read(prefix: string): Promise<Contents> {
+    const answer = await this.call<WireHeader & { kvs?: readonly WireKeyValue[] }>('kv/range', {
+      key: encode(prefix),
+      range_end: rangeEnd(prefix),
+    });
+    return { revision: revisionOf(answer), entries: (answer.kvs ?? []).map(keyValue) };
+  }
+
+  /** Makes all changes if all conditions hold. Returns whether they did. */
+  async change(conditions: readonly Condition[], operations: readonly Operation[]): Promise<boolean> {
+    const answer = await this.call<{ succeeded?: boolean }>('kv/txn', {
+      compare: conditions.map(({ key, revision }) => ({
+        key: encode(key),
+        target: 'MOD',
+        result: 'EQUAL',
+        mod_revision: String(revision),
+      })),
+      success: operations.map((operation) =>
+        'put' in operation
+          ? {
+              request_put: {
+                key: encode(operation.put),
+                value: encode(operation.value),
+                ...(operation.lease && { lease: operation.lease }),
+              },
+            }
+          : { request_delete_range: { key: encode(operation.delete) } },
+      ),
+    });
+    return answer.succeeded === true;
+  }
+
+  /** A new lease; its id. */
+  async grant(ttlS: number): Promise<string> {
+    const { ID } = await this.call<{ ID?: string }>('lease/grant', { TTL: String(ttlS) });
+    if (ID === undefined) throw new EtcdError('etcd granted no lease');
+    return ID;
+  }
+
+  /** Keeps a lease for another span. Returns whether it still was there. */
+  async keepAlive(lease: string): Promise<boolean> {
+    const answer = await this.call<{ result?: { TTL?: string } }>('lease/keepalive', { ID: lease });
+    return Number(answer.result?.TTL ?? 0) > 0;
+  }
+
+  /** Gives a lease back, and with it every key that hangs on it. */
+  async revoke(lease: string): Promise<void> {
+    await this.call('lease/revoke', { ID: lease });
+  }
+
+  /**
+   * Changes of the keys that begin with `prefix`, from `revision` on, as they come. Ends by an error: a `CompactedError`, or
+   * that the connection is lost.
+   */
+  async *watch(prefix: string, revision: number, signal: AbortSignal): AsyncGenerator<Change> {
+    const request = {
+      create_request: { key: encode(prefix), range_end: rangeEnd(prefix), start_revision: String(revision) },
+    };
+    const response = await fetch(`${this.endpoints[this.current]}/v3/watch`, {
+      method: 'POST',
+      body: JSON.stringify(request),
+      signal,
+    });
+    if (!response.ok || response.body === null) throw new EtcdError(`watch: ${await errorText(response)}`);
+    for await (const line of lines(response.body)) {
+      const { error, result } = JSON.parse(line) as WatchAnswer;
+      if (error !== undefined) throw new EtcdError(`watch: ${error.message}`);
+      if (result?.compact_revision !== undefined && result.canceled)
+        throw new CompactedError(`compacted at revision ${result.compact_revision}`);
+      if (result?.canceled) throw new EtcdError('the watch was cancelled');
+      if (result?.events === undefined) continue;
+      yield {
+        revision: revisionOf(result),
+        entries: result.events.map(({ type, kv }) => (type === 'DELETE' ? { gone: decode(kv.key) } : keyValue(kv))),
+      };
+    }
+    throw new Error('the watch ended');
+  }
+
+  /** Asks the endpoints in turn, first the one that answered last; throws the last one's error. */
+  private async call<T>(path: string, body: object): Promise<T> {
+    let last: unknown;
+    for (let i = 0; i < this.endpoints.length; i++) {
+      const endpoint = this.endpoints[this.current];
+      try {
+        return await this.ask<T>(`${endpoint}/v3/${path}`, body);
+      } catch (error) {
+        if (error instanceof EtcdError) throw error;
+        last = error;
+        this.current = (this.current + 1) % this.endpoints.length;
+      }
+    }
+    throw new Error(reason(last), { cause: last });
+  }
+
+  private async ask<T>(url: string, body: object): Promise<T> {
+    const signal = AbortSignal.timeout(this.timeoutMs);
+    const response = await fetch(url, { method: 'POST', body: JSON.stringify(body), signal });
+    if (response.ok) return (await response.json()) as T;
+    const text = await errorText(response);
+    // A member of etcd without a leader: another one may have one.
+    if (response.status >= 500) throw new Error(text);
+    throw new EtcdError(text);
+  }
+}
+
+/** Why a call failed, in one line: `fetch` hides it in the cause. */
+export function reason(error: unknown): string {
+  const cause = (error as { cause?: unknown }).cause ?? error;
+  const inner = cause instanceof AggregateError ? cause.errors[0] : cause;
+  return inner instanceof Error ? inner.message : String(inner);
+}
+
+/** Waits between two tries: longer each time, and not all members at once. */
+export function backOff(attempt: number, signal: AbortSignal): Promise<void> {
+  const longest = Math.min(5000, 250 * 2 ** Math.min(attempt, 10));
+  return sleep(longest * (0.5 + Math.random() / 2), undefined, { signal, ref: false });
+}
+
+function revisionOf({ header }: WireHeader): number {
+  const revision = Number(header?.revision);
+  if (!Number.isSafeInteger(revision)) throw new EtcdError(`etcd names no revision: ${header?.revision}`);
+  return revision;
+}
+
+function keyValue({ key, value, mod_revision }: WireKeyValue): KeyValue {
+  return { key: decode(key), value: decode(value), revision: Number(mod_revision ?? 0) };
+}
+
+async function errorText(response: Response): Promise<string> {
+  const text = await response.text();
+  try {
+    const { error, message } = JSON.parse(text) as { error?: string; message?: string };
+    return message ?? error ?? text;
+  } catch {
+    return `HTTP ${response.status}: ${text.slice(0, 200)}`;
+  }
+}
+
+async function* lines(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const piece of body as unknown as AsyncIterable<Uint8Array>) {
+    rest += decoder.decode(piece, { stream: true });
+    if (rest.length > LINE_CHARACTERS_MAX) throw new EtcdError('a line of the watch is too long');
+    const parts = rest.split('\n');
+    rest = parts.pop() ?? '';
+    for (const part of parts) if (part.trim() !== '') yield part;
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * What a cluster keeps in etcd, and what follows from it. All keys begin with `<prefix>/<cluster id>/`:
+ *
+ *     slots         number of slots, as written by the first member
+ *     ids/00001     name of the member that was given this id; an id is never given twice
+ *     slot/07       who has the slot: name, id, address, port, its present or last life, the last life declared dead before
+ *     alive/07      incarnation of the life that has the slot; hangs on that life's lease
+ *
+ * | slot/…                  | alive/… | the member                                          |
+ * | ----------------------- | ------- | --------------------------------------------------- |
+ * | no such key             | –       | EMPTY                                               |
+ * | there                   | there   | takes part                                          |
+ * | there                   | gone    | EVICTED: its lease lapsed, or an operator evicted it |
+ * | there, with `left`      | gone    | LEFT in order: the slot may be given to another     |
+ */
+
+import { EMPTY_SLOT, Role, type SlotEntry } from '../../shm/members.js';
+import type { Condition, KeyValue, Operation } from './etcd-client.js';
+import { RosterError } from './roster.js';
+
+/** One member's place. */
+export interface SlotRecord {
+  readonly name: string;
+  readonly id: number;
+  readonly address: string;
+  readonly port: number;
+  /** Its present life, or its last. */
+  readonly incarnation: number;
+  /** The last life of this member that was over before this one; 0: none. */
+  readonly dead: number;
+  readonly left: boolean;
+  /** An operator declared the life over: it must not come back as it is. */
+  readonly evicted: boolean;
+}
+
+/** Who wants a place. */
+export interface Applicant {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly incarnation: number;
+  readonly slots: number;
+}
+
+export interface Claim {
+  readonly id: number;
+  readonly slot: number;
+  /** Of the applicant's life: as asked for, or later, where its clock went back since its last life. */
+  readonly incarnation: number;
+  readonly conditions: readonly Condition[];
+  readonly operations: readonly Operation[];
+}
+
+/** A place cannot be had just now; later it may. */
+export class NotYetError extends Error {}
+
+const ID_MAX = 65_535;
+
+/** What all keys of a cluster begin with. */
+export function rootOf(prefix: string, cluster: string): string {
+  return `${prefix.replace(/\/+$/, '')}/${encodeURIComponent(cluster)}/`;
+}
+
+export class Records {
+  private readonly prefix: string;
+  private readonly entries = new Map<string, KeyValue>();
+  private readonly slots: number;
+
+  /** `prefix`: from `rootOf`. */
+  constructor(prefix: string, slots: number) {
+    this.prefix = prefix;
+    this.slots = slots;
+  }
+
+  get root(): string {
+    return this.prefix;
+  }
+
+  slotKey(slot: number): string {
+    return `${this.prefix}slot/${String(slot).padStart(2, '0')}`;
+  }
+
+  aliveKey(slot: number): string {
+    return `${this.prefix}alive/${String(slot).padStart(2, '0')}`;
+  }
+
+  /** Of the same cluster, with nothing read yet. */
+  empty(): Records {
+    return new Records(this.prefix, this.slots);
+  }
+
+  /** Everything, as read anew. */
+  reset(entries: readonly KeyValue[]): void {
+    this.entries.clear();
+    for (const entry of entries) this.entries.set(entry.key, entry);
+  }
+
+  put(entry: KeyValue): void {
+    this.entries.set(entry.key, entry);
+  }
+
+  delete(key: string): void {
+    this.entries.delete(key);
+  }
+
+  /** Throws where this instance and the cluster cannot go together. */
+  check(): void {
+    const slots = this.entries.get(`${this.prefix}slots`)?.value;
+    if (slots !== undefined && slots !== String(this.slots))
+      throw new RosterError(`cluster.slots is ${this.slots} here, and ${slots} at the members there are already`);
+  }
+
+  record(slot: number): SlotRecord | null {
+    const entry = this.entries.get(this.slotKey(slot));
+    return entry === undefined ? null : parseRecord(entry);
+  }
+
+  /** Slot of the member with this name; −1: there is none. */
+  slotOf(name: string): number {
+    for (let slot = 0; slot < this.slots; slot++) if (this.record(slot)?.name === name) return slot;
+    return -1;
+  }
+
+  /** The life that has the slot just now; 0: none. */
+  alive(slot: number): number {
+    return Number(this.entries.get(this.aliveKey(slot))?.value ?? 0);
+  }
+
+  revision(key: string): number {
+    return this.entries.get(key)?.revision ?? 0;
+  }
+
+  /** What the member table says then. */
+  table(): SlotEntry[] {
+    return Array.from({ length: this.slots }, (_, slot) => {
+      const record = this.record(slot);
+      if (record === null) return EMPTY_SLOT;
+      const { name, id, address, port } = record;
+      const role = record.left ? Role.LEFT : this.alive(slot) === record.incarnation ? Role.MEMBER : Role.EVICTED;
+      return { role, name, id, address, port, dead: role === Role.MEMBER ? record.dead : record.incarnation };
+    });
+  }
+
+  /**
+   * The place for an applicant, and how to take it: its own from an earlier life, or else a new id and the lowest slot
+   * nobody ever had, or one that somebody left. Throws a `NotYetError` while there is none.
+   */
+  claim(applicant: Applicant, lease: string): Claim {
+    this.check();
+    const { name, address } = applicant;
+    const own = this.slotOf(name);
+    if (own >= 0 && this.alive(own) !== 0 && this.alive(own) !== applicant.incarnation)
+      throw new NotYetError(
+        `a member called ${name} is alive, or was until a moment ago: waiting for its lease to lapse`,
+      );
+    for (let slot = 0; slot < this.slots; slot++) {
+      const other = this.record(slot);
+      if (other !== null && slot !== own && !other.left && other.address === address)
+        throw new RosterError(`address ${address} is already that of member ${other.name}`);
+    }
+    const slot = own >= 0 ? own : this.freeSlot();
+    const before = own >= 0 ? this.record(own) : null;
+    const id = before?.id ?? this.nextId();
+    const isSameLife = before?.incarnation === applicant.incarnation;
+    const incarnation = isSameLife ? applicant.incarnation : Math.max(applicant.incarnation, lifeOf(before) + 1);
+    const dead = before === null ? 0 : isSameLife ? before.dead : before.incarnation;
+    const record: SlotRecord = {
+      ...{ name, id, address, port: applicant.port, incarnation, dead },
+      ...{ left: false, evicted: false },
+    };
+    const idKey = `${this.prefix}ids/${String(id).padStart(5, '0')}`;
+    const slotsKey = `${this.prefix}slots`;
+    return {
+      id,
+      slot,
+      incarnation,
+      conditions: [idKey, slotsKey, this.slotKey(slot), this.aliveKey(slot)].map((key) => ({
+        key,
+        revision: this.revision(key),
+      })),
+      operations: [
+        ...(own >= 0 ? [] : [{ put: idKey, value: name }]),
+        ...(this.entries.has(slotsKey) ? [] : [{ put: slotsKey, value: String(this.slots) }]),
+        { put: this.slotKey(slot), value: JSON.stringify(record) },
+        { put: this.aliveKey(slot), value: String(incarnation), lease },
+      ],
+    };
+  }
+
+  private freeSlot(): number {
+    for (const isFree of [(record: SlotRecord | null) => record === null, (record: SlotRecord | null) => record?.left])
+      for (let slot = 0; slot < this.slots; slot++) if (isFree(this.record(slot))) return slot;
+    throw new NotYetError(`all ${this.slots} slots are taken: waiting until a member leaves, or is removed`);
+  }
+
+  private nextId(): number {
+    let last = 0;
+    for (const key of this.entries.keys())
+      if (key.startsWith(`${this.prefix}ids/`)) last = Math.max(last, Number(key.slice(-5)));
+    if (last >= ID_MAX) throw new RosterError(`all ${ID_MAX} member ids were given out`);
+    return last + 1;
+  }
+}
+
+const lifeOf = (record: SlotRecord | null): number => record?.incarnation ?? 0;
+
+function parseRecord({ key, value }: KeyValue): SlotRecord {
+  let record: Partial<SlotRecord>;
+  try {
+    record = JSON.parse(value) as Partial<SlotRecord>;
+  } catch {
+    throw new RosterError(`etcd: ${key} is not a member's record`);
+  }
+  const { name, id, address, port, incarnation, dead = 0, left = false, evicted = false } = record;
+  const numbers = [id, port, incarnation, dead];
+  if (typeof name !== 'string' || typeof address !== 'string' || !numbers.every((n) => Number.isSafeInteger(n)))
+    throw new RosterError(`etcd: ${key} is not a member's record`);
+  return {
+    ...{ name, address, id: id as number, port: port as number, incarnation: incarnation as number, dead },
+    ...{ left: left === true, evicted: evicted === true },
+  };
+}

@@ -1,0 +1,66 @@
+/** The members of an instance, from where its configuration says. */
+
+import type { Config } from '../../conf/config.js';
+import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import type { SlotEntry } from '../../shm/members.js';
+import type { Instance } from '../../workers/instance.js';
+import { newIncarnation, selfIndex } from '../../workers/replication/settings.js';
+import type { Log } from '../log.js';
+import { EtcdMembers, type Registration, register } from './etcd-members.js';
+import type { Hooks } from './hooks.js';
+import type { Members } from './members.js';
+import { Roster } from './roster.js';
+import { StaticMembers } from './static-members.js';
+
+/** This instance in its cluster. */
+export interface Place {
+  /** With our own place filled in. */
+  readonly config: Config;
+  /** Of this life. */
+  readonly incarnation: number;
+  /** What etcd knows of us; null: it is not asked. */
+  readonly registration: Registration | null;
+}
+
+/** Takes our place; with etcd that may take until an earlier life's lease has lapsed. */
+export async function takePlace(config: Config, log: Log, signal: AbortSignal): Promise<Place> {
+  const { cluster, transport } = config;
+  const incarnation = newIncarnation();
+  if (cluster.membership.kind === 'static') return { config, incarnation, registration: null };
+  const { name, address } = cluster.self;
+  const applicant = { name, address, port: transport.port, incarnation, slots: cluster.slots };
+  const registration = await register(cluster.membership, cluster.id, applicant, log, signal);
+  const self = { ...cluster.self, id: registration.id, slot: registration.slot };
+  return {
+    config: { ...config, cluster: { ...cluster, self, members: [self] } },
+    incarnation: registration.incarnation,
+    registration,
+  };
+}
+
+export interface OpenMembersOptions {
+  readonly place: Place;
+  readonly instance: Instance;
+  readonly hooks: Hooks;
+  readonly log: Log;
+  /** Our own life is over: it cannot go on. */
+  readonly onOver: (error: Error) => void;
+}
+
+export function openMembers({ place, instance, hooks, log, onOver }: OpenMembersOptions): Members {
+  const { buffers, plan } = instance;
+  const roster = new Roster(buffers.members, selfIndex(plan.replication));
+  const onEvicted = ({ name, id, address }: SlotEntry): void => {
+    log.warn(`member ${name} is evicted: its present life is over`);
+    void hooks.run('member_lost', { name, id, address, reason: 'evicted' });
+  };
+  const { registration, config } = place;
+  if (registration !== null) return new EtcdMembers({ registration, roster, log, onEvicted, onOver });
+  const board = new AckBoard(buffers.ackBoard);
+  const incarnation = (slot: number): number => {
+    const peer = new PeerRecord();
+    board.readPeer(slot, peer);
+    return peer.incarnation;
+  };
+  return new StaticMembers({ roster, port: config.transport.port, incarnation, onEvicted });
+}

@@ -1,0 +1,245 @@
+/** Membership through a real etcd: places, leases, and etcd itself going away. */
+
+import { strict as assert } from 'node:assert';
+import { createLog } from '../../../daemon/log.js';
+import { CompactedError } from '../../../daemon/membership/etcd-client.js';
+import { EtcdMembers, type Registration, register } from '../../../daemon/membership/etcd-members.js';
+import { Records, rootOf } from '../../../daemon/membership/etcd-records.js';
+import { Roster } from '../../../daemon/membership/roster.js';
+import { createMemberTable, MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';
+import { Etcd } from '../../support/etcd.js';
+import { needs } from '../../support/require.js';
+
+const SLOTS = 8;
+const TTL_S = 2;
+const WAIT_MS_MAX = 15_000;
+
+async function until(what: string, holds: () => boolean): Promise<void> {
+  const end = performance.now() + WAIT_MS_MAX;
+  while (!holds()) {
+    if (performance.now() > end) assert.fail(`never happened: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** One instance's membership, without the instance. */
+class Site {
+  readonly registration: Registration;
+  readonly table: MemberTable;
+  readonly members: EtcdMembers;
+  readonly evicted: string[] = [];
+  over: Error | null = null;
+
+  constructor(registration: Registration) {
+    this.registration = registration;
+    const buffer = createMemberTable(SLOTS);
+    const { name, id, slot } = registration;
+    const own: SlotEntry = { role: Role.MEMBER, id, name, address: addressOf(name), port: 7400, dead: 0 };
+    new MemberTableWriter(buffer).write(
+      0,
+      Array.from({ length: slot + 1 }, (_, i) => (i === slot ? own : EMPTY)),
+    );
+    this.table = new MemberTable(buffer);
+    this.members = new EtcdMembers({
+      registration,
+      roster: new Roster(buffer, slot),
+      log: createLog('info', 'json', { write: (line) => void lines.push(line) }),
+      onEvicted: (member) => this.evicted.push(member.name),
+      onOver: (error) => {
+        this.over = error;
+      },
+    });
+    sites.push(this);
+  }
+
+  /** Names of those that take part, by what this site has in its table. */
+  get names(): string[] {
+    this.table.refresh();
+    return Array.from({ length: SLOTS }, (_, slot) => slot)
+      .filter((slot) => this.table.isMember(slot))
+      .map((slot) => this.table.name(slot))
+      .sort();
+  }
+
+  entryOf(name: string): SlotEntry | undefined {
+    this.table.refresh();
+    return Array.from({ length: SLOTS }, (_, slot) => this.table.entry(slot)).find((entry) => entry.name === name);
+  }
+
+  /** As a crash: nothing is told to anybody. */
+  crash(): void {
+    this.members.close();
+  }
+}
+
+const EMPTY: SlotEntry = { role: Role.EMPTY, id: 0, name: '', address: '', port: 0, dead: 0 };
+const addressOf = (name: string): string => `10.0.1.${name.charCodeAt(0)}`;
+
+let sites: Site[] = [];
+let lines: string[] = [];
+
+describe('membership by etcd', () => {
+  let etcd: Etcd;
+  let cluster = '';
+  let clusters = 0;
+
+  before(async function () {
+    needs(this, 'tool:etcd');
+    etcd = await Etcd.start();
+  });
+
+  beforeEach(() => {
+    cluster = `test/${++clusters}`;
+    sites = [];
+    lines = [];
+  });
+
+  afterEach(function () {
+    if (this.currentTest?.state === 'failed') console.log(lines.join(''));
+    for (const site of sites) site.members.close();
+  });
+
+  after(async () => {
+    await etcd?.down();
+  });
+
+  const stop = new AbortController().signal;
+
+  function place(name: string, more: { incarnation?: number; slots?: number; address?: string } = {}) {
+    const config = { endpoints: ['http://127.0.0.1:1', etcd.endpoint], prefix: '/ct', lease_ttl_s: TTL_S };
+    const { incarnation = Date.now(), slots = SLOTS, address = addressOf(name) } = more;
+    const log = createLog('info', 'json', { write: (line) => void lines.push(line) });
+    return register(config, cluster, { name, address, port: 7400, incarnation, slots }, log, stop);
+  }
+
+  const join = async (name: string, incarnation?: number): Promise<Site> =>
+    new Site(await place(name, incarnation === undefined ? {} : { incarnation }));
+
+  it('gives everybody an id and a slot of its own, also when all start at once', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+    const all = await Promise.all(names.map((name) => join(name)));
+    assert.deepEqual(all.map(({ registration }) => registration.id).sort(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert.deepEqual(all.map(({ registration }) => registration.slot).sort(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    for (const site of all)
+      await until('everybody sees all', () => JSON.stringify(site.names) === JSON.stringify(names));
+    const views = all.map(({ table }) => table.view);
+    assert.equal(new Set(views).size, 1, `the view is etcd’s revision: ${views}`);
+    for (const site of all)
+      assert.deepEqual(
+        names.map((name) => site.entryOf(name)),
+        names.map((name) => all[0].entryOf(name)),
+      );
+  });
+
+  it('has a lease that lapses seen by the others as a crash of that life; the next life has the same place', async () => {
+    const [a, b] = [await join('a'), await join('b', 5000)];
+    await until('both see both', () => [a, b].every(({ names }) => names.length === 2));
+    const { id, slot } = b.registration;
+    b.crash();
+    await until('the lease lapses', () => a.names.length === 1);
+    assert.deepEqual([a.entryOf('b')?.role, a.entryOf('b')?.dead, a.evicted], [Role.EVICTED, 5000, ['b']]);
+    const again = await join('b', 4000);
+    assert.deepEqual([again.registration.id, again.registration.slot], [id, slot]);
+    assert.ok(again.registration.incarnation > 5000, 'a clock that went back makes no earlier life');
+    await until('it is seen', () => a.names.length === 2);
+    assert.equal(a.entryOf('b')?.dead, 5000);
+  });
+
+  it('has who leaves in order leave at once; its slot is for others when there is no other', async () => {
+    const [a, b] = [await join('a'), await join('b')];
+    await until('both see both', () => a.names.length === 2);
+    await b.members.left();
+    await until('it is gone', () => a.names.length === 1);
+    assert.equal(a.entryOf('b')?.role, Role.LEFT);
+    assert.deepEqual(a.evicted, []);
+    for (const name of ['c', 'd', 'e', 'f', 'g', 'h']) await join(name);
+    const last = await join('i');
+    assert.equal(last.registration.slot, b.registration.slot);
+    assert.equal(last.registration.id, 9, 'an id is never given twice');
+  });
+
+  it('lets no second instance have the name of one that lives, nor one with other slots or its address', async () => {
+    const a = await join('a', 1000);
+    const second = place('a', { incarnation: 2000 });
+    await until('it says so', () => lines.some((line) => line.includes('waiting for its lease to lapse')));
+    assert.deepEqual(a.registration.incarnation, 1000);
+    await a.members.left();
+    assert.equal((await second).incarnation, 2000);
+    await assert.rejects(place('b', { slots: 4 }), /cluster\.slots is 4 here, and 8 at the members/);
+    await assert.rejects(place('b', { address: '10.0.1.97' }), /address 10\.0\.1\.97 is already that of member a/);
+  });
+
+  it('has operators evict and remove; who is evicted learns that its life is over', async () => {
+    const [a, b] = [await join('a'), await join('b')];
+    await until('both see both', () => [a, b].every(({ names }) => names.length === 2));
+    await assert.rejects(a.members.remove('b'), /b is alive: drain it and shut it down first, or evict it/);
+    await assert.rejects(a.members.evict('a'), /a is this instance/);
+    await assert.rejects(a.members.evict('x'), /no member is called x/);
+    await assert.rejects(a.members.add(), /takes its place itself/);
+    await a.members.evict('b');
+    await until('b learns of it', () => b.over !== null);
+    assert.match(String(b.over), /was declared over/);
+    await until('a sees it', () => a.entryOf('b')?.role === Role.EVICTED);
+    await a.members.remove('b');
+    await until('a sees it', () => a.entryOf('b')?.role === Role.LEFT);
+    const again = await join('b');
+    assert.equal(again.registration.slot, b.registration.slot);
+    await until('it is back', () => a.names.length === 2);
+  });
+
+  it('goes on with the last list while etcd is away, and with etcd when it is back', async () => {
+    const [a, b] = [await join('a'), await join('b')];
+    await until('both see both', () => [a, b].every(({ names }) => names.length === 2));
+    await etcd.kill();
+    await until('both miss it', () => [a, b].every(({ members }) => members.describe().includes('not followed')));
+    await assert.rejects(a.members.evict('b'), /etcd cannot be reached/);
+    assert.deepEqual(
+      [a.names, b.names],
+      [
+        ['a', 'b'],
+        ['a', 'b'],
+      ],
+    );
+    await etcd.up();
+    await until('both have it', () => [a, b].every(({ members }) => !members.describe().includes('not followed')));
+    const c = await join('c');
+    await until('all see all', () => [a, b, c].every(({ names }) => names.length === 3));
+    assert.deepEqual([a.evicted, b.evicted], [[], []], 'nobody’s lease lapsed meanwhile');
+  });
+
+  it('gives a life whose lease lapsed its place again, if nobody declared it over', async () => {
+    const [a, b] = [await join('a'), await join('b')];
+    await until('both see both', () => [a, b].every(({ names }) => names.length === 2));
+    await etcd.client.revoke(b.registration.lease);
+    await until('it has a new lease', () => lines.some((line) => line.includes('it has a new one')));
+    await until('all see it', () => a.names.length === 2);
+    assert.equal(b.over, null);
+  });
+
+  it('reads everything anew when what it watches from was compacted away', async () => {
+    const a = await join('a');
+    await until('it sees itself', () => a.names.length === 1);
+    const root = rootOf('/ct', cluster);
+    for (let i = 0; i < 5; i++) await etcd.client.change([], [{ put: `${root}other`, value: String(i) }]);
+    const { revision } = await etcd.client.read(root);
+    await etcd.compact();
+    const watch = etcd.client.watch(root, revision - 3, AbortSignal.timeout(10_000));
+    await assert.rejects(watch.next(), CompactedError);
+    // An etcd that was away comes back with its history compacted.
+    await etcd.kill();
+    await etcd.up();
+    await etcd.client.change([], [{ put: `${root}other`, value: 'last' }]);
+    await etcd.compact();
+    await join('b');
+    await until('a sees it', () => a.names.length === 2);
+  });
+
+  it('refuses what is no member’s record', () => {
+    const records = new Records(rootOf('/ct/', 'x y'), SLOTS);
+    assert.equal(records.root, '/ct/x%20y/');
+    for (const value of ['', '[]', '{"name":"a","id":"1"}']) {
+      records.reset([{ key: records.slotKey(0), value, revision: 1 }]);
+      assert.throws(() => records.table(), /slot\/00 is not a member's record/);
+    }
+  });
+});
