@@ -40,6 +40,11 @@ export class Acknowledging {
     return Math.min(this.ackDue, this.keepaliveDue);
   }
 
+  /** What every message says of us has changed: the others are told at once. */
+  announce(): void {
+    this.keepaliveDue = Number.NEGATIVE_INFINITY;
+  }
+
   /** Alone in the cluster: there is nobody to tell, until somebody comes. */
   rest(): void {
     this.keepaliveDue = Number.POSITIVE_INFINITY;

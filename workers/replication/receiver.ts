@@ -62,8 +62,9 @@ export class Receiver {
   private readonly peers: PeerRecord[];
   private readonly lives: Lives;
   private readonly closing: Closing;
-  /** Per slot: when a life of it that is believed was last heard. */
+  /** Per slot: when a life of it that is believed was last heard, and the timestamp of the message that told its flags. */
   private readonly heardAt: Float64Array;
+  private readonly flagsStamp: Float64Array;
   private readonly vectors: Vectors;
   private readonly roundTrips: RoundTrip[];
   private readonly skews: ClockSkew[];
@@ -124,6 +125,7 @@ export class Receiver {
       board.datagram(Math.floor(i / settings.slots)),
     );
     this.heardAt = Float64Array.from(this.peers, (peer) => peer.heardAt);
+    this.flagsStamp = new Float64Array(settings.slots).fill(-1);
     this.closing = new Closing({
       settings,
       self: this.self,
@@ -136,6 +138,7 @@ export class Receiver {
       onEnd: (slot, now) => this.end(slot, now),
       onAlarm: options.onAlarm ?? (() => {}),
     });
+    this.forgetStrangers();
     this.owed = Int32Array.from(objects, (_, object) => board.owed(object));
     this.rung = this.owed.slice();
   }
@@ -178,13 +181,7 @@ export class Receiver {
   reload(): void {
     for (const channels of [...this.channels, ...this.former]) for (const channel of channels) channel.reload();
     this.closing.reload();
-    for (let slot = 0; slot < this.peers.length; slot++) {
-      // A life we heard that the donor did not know, or the other way round, is heard of anew.
-      const { current } = this.closing.lives[slot];
-      if (this.peers[slot].incarnation === current) continue;
-      this.peers[slot].floats.fill(0);
-      this.board.writePeer(slot, this.peers[slot]);
-    }
+    this.forgetStrangers();
   }
 
   /** Bytes of units that wait for an earlier one. */
@@ -229,13 +226,29 @@ export class Receiver {
     return null;
   }
 
+  /** A life that we heard, and that is not the present one by what a donor knew, is heard of anew. */
+  private forgetStrangers(): void {
+    for (let slot = 0; slot < this.peers.length; slot++)
+      if (this.peers[slot].incarnation !== this.closing.lives[slot].current) this.forget(slot);
+  }
+
   /** Notes that the member lives. */
   private hear(member: number, now: number): void {
     const peer = this.peers[member];
     peer.incarnation = this.reader.incarnation;
     peer.heardAt = now;
     peer.speaks = this.reader.speaks;
-    peer.flags = this.reader.flags;
+    this.hearFlags(member, peer);
+  }
+
+  /** What the member says of itself; not what it said before it last did. */
+  private hearFlags(member: number, peer: PeerRecord): void {
+    const { stamp, flags, datagram, object } = this.reader;
+    const last = this.flagsStamp[member];
+    if (datagram <= this.channels[object][member].reception.datagram) return;
+    if (last >= 0 && (stamp - last) >>> 0 >= 2 ** 31) return;
+    this.flagsStamp[member] = stamp;
+    peer.flags = flags;
   }
 
   private compareClocks(member: number, now: number, wallMs: number): void {
@@ -283,6 +296,7 @@ export class Receiver {
   private forget(slot: number): void {
     this.vectors.forget(slot);
     this.roundTrips[slot] = new RoundTrip();
+    this.flagsStamp[slot] = -1;
     this.peers[slot].floats.fill(0);
     this.board.writePeer(slot, this.peers[slot]);
     for (let object = 0; object < this.channels.length; object++) this.board.noteChange(object);

@@ -180,6 +180,11 @@ export class SendChannel {
     return work + this.acknowledging.poll(now, outlet);
   }
 
+  /** Lets the next poll tell the others what we are. */
+  announce(): void {
+    this.acknowledging.announce();
+  }
+
   /** When `poll` has something to do at the latest, in ms of its clock. */
   get deadline(): number {
     return Math.min(this.retransmission.nextScan, this.attachments.deadline, this.acknowledging.deadline);

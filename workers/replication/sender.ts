@@ -124,7 +124,9 @@ export class Sender {
     const { writer } = this;
     this.peers.refresh(now);
     writer.version = this.peers.format;
-    writer.flags = this.board.status;
+    const flags = this.board.status;
+    if (flags !== writer.flags) for (const channel of this.channels) channel.announce();
+    writer.flags = flags;
     writer.wallMs = wallMs;
     let work = 0;
     for (const channel of this.channels) work += channel.poll(now, outlet);

@@ -67,6 +67,8 @@ export interface ReplicationSettings {
   readonly ackDelayMsMax: number;
   /** A message with the whole vector goes out on every channel at least this often. */
   readonly keepaliveMs: number;
+  /** A fresh instance that has heard no member with state for so long begins with none. */
+  readonly joinWaitMs: number;
   /** A member not heard for so long is silent: it gets probes instead of every unit it lacks. */
   readonly silentMs: number;
   readonly retransmitMsMin: number;
@@ -98,6 +100,7 @@ export const REPLICATION_DEFAULTS = {
   ackDelayMs: 2,
   ackDelayMsMax: 40,
   keepaliveMs: 1000,
+  joinWaitMs: 3000,
   silentMs: 5000,
   retransmitMsMin: 20,
   retransmitMsMax: 5000,
@@ -148,7 +151,7 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   between('debtBytes', settings.debtBytes, 0, 2 ** 40);
   between('debtBytesEach', settings.debtBytesEach, 0, 2 ** 31);
   between('reorderBytes', settings.reorderBytes, 4096, 1 << 30);
-  for (const name of ['ackDelayMs', 'ackDelayMsMax', 'flushMs', 'detachMs'] as const)
+  for (const name of ['ackDelayMs', 'ackDelayMsMax', 'joinWaitMs', 'flushMs', 'detachMs'] as const)
     between(name, settings[name], 0, 600_000);
   for (const name of ['keepaliveMs', 'silentMs', 'retransmitMsMin', 'retransmitMsMax', 'retransmitMsInitial'] as const)
     between(name, settings[name], 1, 600_000);

@@ -1,0 +1,261 @@
+/**
+ * How an instance enters the cluster and leaves it: a state machine that looks at the board and at the member table, says
+ * what the instance is (`PeerFlag` bits, for the board), and what is to be done next. Main drives it, and fetches the snapshots.
+ *
+ *                alone, or all begin together, or nobody who is ready is heard for joinWaitMs
+ *     LISTENING ───────────────────────────────────────────────────────────────────────────▶ READY ── leave() ──▶ LEAVING ──▶ LEFT
+ *        │  ▲                                                                                  ▲      all have all of ours,
+ *        │  └─────────────────── it fails, or is refused ──────────────┐                       │      and hold nothing for us
+ *        └── all who are ready and heard hold their units for us ──▶ ASKING ── snapshotTaken ──┘
+ *
+ * **Listening** we say that we are joining, and take no units. Whoever hears that keeps all the units it still has, and all
+ * later ones, for us, and says so (`HOLDS`). What it let go of before was everywhere by then, so in every snapshot that is
+ * taken after. So snapshot and units together lack nothing, whichever member is the donor.
+ *
+ * **A donor** is ready and heard, the nearest first; one after the other when they fail, each again after a while, for ever.
+ * Not one that another member sends nothing at present, or sends units cut for it alone: what it has goes not together with the units
+ * held for us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`).
+ *
+ * **A member that cannot be heard** is not waited for. Who is back from a partition sends what it has for us.
+ */
+
+import { type AckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { VECTOR_HOLDS } from '../../shm/board-records.js';
+import type { MemberTable } from '../../shm/members.js';
+import { FREEZING_VERSION } from './message.js';
+import { type ReplicationSettings, selfIndex } from './settings.js';
+
+export type JoiningState = 'listening' | 'asking' | 'ready' | 'leaving' | 'left';
+
+/** What a snapshot has of one origin's present life. */
+export interface SnapshotVector {
+  readonly incarnation: number;
+  readonly contiguous: number;
+}
+
+/** A donor that failed is asked again after this, doubled each time in a row that all did… */
+const BACK_OFF_MS_MIN = 250;
+/** …and at most. */
+const BACK_OFF_MS_MAX = 10_000;
+
+export class Joining {
+  state: JoiningState = 'listening';
+  /** Why it is not ready or gone yet, for people. */
+  reason = 'listens for the others';
+  private readonly settings: ReplicationSettings;
+  private readonly board: AckBoard;
+  private readonly members: MemberTable;
+  private readonly self: number;
+  private readonly startedAt: number;
+  private donor = -1;
+  private failures = 0;
+  /** Per slot: not asked for a snapshot before this. */
+  private readonly notBefore: Float64Array;
+  /** [object * slots + slot]: the life and the floor of each origin, as of the last look before a snapshot is loaded. */
+  private readonly lives: Float64Array;
+  private readonly floors: Float64Array;
+  private readonly peers: readonly PeerRecord[];
+  private readonly vector = new VectorRecord();
+
+  /** `now`: `monotonicMs()`, as everywhere here. Until the first `poll` the instance is joining. */
+  constructor(settings: ReplicationSettings, board: AckBoard, members: MemberTable, now: number) {
+    this.settings = settings;
+    this.board = board;
+    this.members = members;
+    this.self = selfIndex(settings);
+    this.startedAt = now;
+    this.notBefore = new Float64Array(settings.slots);
+    this.lives = new Float64Array(board.objects * settings.slots);
+    this.floors = new Float64Array(board.objects * settings.slots);
+    this.peers = Array.from({ length: settings.slots }, () => new PeerRecord());
+    board.setStatus(PeerFlag.JOINING);
+  }
+
+  /** Looks at what is known, some times a second. */
+  poll(now: number): void {
+    if (this.state === 'ready' || this.state === 'left') return;
+    this.look();
+    if (this.state === 'leaving') this.goOnLeaving(now);
+    else if (this.state === 'listening') this.listen(now);
+    else this.noteFloors(now);
+  }
+
+  /** Slot of the member whose snapshot is to be fetched; null: none at present. */
+  get wantsSnapshotFrom(): number | null {
+    return this.state === 'asking' ? this.donor : null;
+  }
+
+  /** Why a snapshot with these vectors, by object and slot, is of no use; null: it is. Ask before it is loaded. */
+  refuses(present: readonly (readonly SnapshotVector[])[]): string | null {
+    const { slots } = this.settings;
+    for (let object = 0; object < this.board.objects; object++)
+      for (let slot = 0; slot < slots; slot++) {
+        const place = object * slots + slot;
+        const floor = this.floors[place];
+        const { incarnation, contiguous } = present[object][slot];
+        if (floor <= 1 || (incarnation > this.lives[place] && incarnation !== 0)) continue;
+        if (incarnation !== this.lives[place] || contiguous + 1 < floor)
+          return `it ends at number ${incarnation === this.lives[place] ? contiguous : 0} of object ${object} of ${this.members.name(slot)}, which can send nothing before ${floor} any more`;
+      }
+    return null;
+  }
+
+  /** The snapshot is in the arena, its vectors are on the board, and the receive thread goes on from there. */
+  snapshotTaken(): void {
+    if (this.state === 'asking') this.enter('has the state of a member');
+  }
+
+  /** The fetch came to nothing, or the snapshot was refused. Another donor's turn. */
+  snapshotFailed(why: string, now: number): void {
+    if (this.state !== 'asking') return;
+    const backOffMs = Math.min(BACK_OFF_MS_MIN * 2 ** Math.min(this.failures, 16), BACK_OFF_MS_MAX);
+    this.notBefore[this.donor] = now + backOffMs;
+    this.failures++;
+    this.reason = `no snapshot from ${this.members.name(this.donor)}: ${why}`;
+    this.donor = -1;
+    this.state = 'listening';
+  }
+
+  /** Begins to leave: nothing new may be made of state any more. Done when the state is `left`. */
+  leave(): void {
+    if (this.state === 'left') return;
+    this.state = 'leaving';
+    this.reason = 'is leaving';
+    this.board.setStatus(PeerFlag.LEAVING);
+  }
+
+  private enter(reason: string): void {
+    this.state = 'ready';
+    this.reason = reason;
+    this.board.setStatus(0);
+  }
+
+  private look(): void {
+    this.members.refresh();
+    this.peers.forEach((peer, slot) => {
+      peer.floats.fill(0);
+      this.board.readPeer(slot, peer);
+    });
+  }
+
+  private isOther(slot: number): boolean {
+    return slot !== this.self && this.members.isMember(slot);
+  }
+
+  private isHeard(slot: number, now: number): boolean {
+    const { incarnation, heardAt } = this.peers[slot];
+    return incarnation !== 0 && now - heardAt <= this.settings.silentMs;
+  }
+
+  /** Whether the member has state, and is there to give it. */
+  private isReady(slot: number, now: number): boolean {
+    return this.isOther(slot) && this.isHeard(slot, now) && !this.peers[slot].isJoining;
+  }
+
+  private listen(now: number): void {
+    let others = 0;
+    let ready = 0;
+    let unheard = 0;
+    for (let slot = 0; slot < this.settings.slots; slot++) {
+      if (!this.isOther(slot)) continue;
+      others++;
+      if (this.isReady(slot, now)) ready++;
+      else if (!this.isHeard(slot, now)) unheard++;
+    }
+    if (ready > 0) this.ask(now);
+    else if (others === 0) this.enter('is alone');
+    else if (unheard === 0) this.enter('began together with the others');
+    else if (now - this.startedAt >= this.settings.joinWaitMs) this.enter('heard no member that has state');
+    else this.reason = `listens for ${unheard} of ${others} members`;
+  }
+
+  /** Looks for a donor, once all who have state hold their units for us. */
+  private ask(now: number): void {
+    this.noteFloors(now);
+    for (let slot = 0; slot < this.settings.slots; slot++)
+      if (this.isReady(slot, now) && !this.holdsForUs(slot)) {
+        this.reason = `waits until ${this.members.name(slot)} holds its units for us`;
+        return;
+      }
+    let nearest = -1;
+    for (let slot = 0; slot < this.settings.slots; slot++) {
+      if (!this.isReady(slot, now) || now < this.notBefore[slot] || this.isApart(slot, now)) continue;
+      if (nearest < 0 || this.distance(slot) < this.distance(nearest)) nearest = slot;
+    }
+    if (nearest < 0) return;
+    this.donor = nearest;
+    this.state = 'asking';
+    this.reason = `takes a snapshot of ${this.members.name(nearest)}`;
+  }
+
+  private distance(slot: number): number {
+    const { samples, average, isLeaving } = this.peers[slot];
+    return (samples === 0 ? this.settings.silentMs : average) + (isLeaving ? 2 * this.settings.silentMs : 0);
+  }
+
+  private holdsForUs(slot: number): boolean {
+    const { board, vector } = this;
+    if (this.peers[slot].speaks < FREEZING_VERSION) return true; // it cannot say so
+    for (let object = 0; object < board.objects; object++) {
+      vector.clear();
+      board.readVector(object, slot, this.self, vector);
+      if (vector.incarnation !== board.incarnation || (vector.flags & VECTOR_HOLDS) === 0) return false;
+      // And we know from where on.
+      vector.clear();
+      board.readReception(object, slot, vector);
+      if (vector.incarnation !== this.peers[slot].incarnation || vector.floor === 0) return false;
+    }
+    return true;
+  }
+
+  /** Whether some member that has state excludes this one from its units at present. */
+  private isApart(donor: number, now: number): boolean {
+    const { board, vector } = this;
+    for (let slot = 0; slot < this.settings.slots; slot++) {
+      if (slot === donor || !this.isReady(slot, now)) continue;
+      for (let object = 0; object < board.objects; object++) {
+        vector.clear();
+        board.readReception(object, slot, vector);
+        if (vector.excludes(donor)) return true;
+      }
+    }
+    return false;
+  }
+
+  private noteFloors(now: number): void {
+    const { board, vector } = this;
+    const { slots } = this.settings;
+    for (let slot = 0; slot < slots; slot++) {
+      if (!this.isReady(slot, now)) continue;
+      for (let object = 0; object < board.objects; object++) {
+        vector.clear();
+        board.readReception(object, slot, vector);
+        this.lives[object * slots + slot] = vector.incarnation;
+        this.floors[object * slots + slot] = vector.floor;
+      }
+    }
+  }
+
+  private goOnLeaving(now: number): void {
+    for (let slot = 0; slot < this.settings.slots; slot++) {
+      // One that is joining may have its snapshot by now, without our last units.
+      if (this.isOther(slot) && this.isHeard(slot, now) && !this.isDoneWithUs(slot)) {
+        this.reason = `waits until ${this.members.name(slot)} has everything of ours`;
+        return;
+      }
+    }
+    this.state = 'left';
+    this.reason = 'has left';
+  }
+
+  private isDoneWithUs(slot: number): boolean {
+    const { board, vector } = this;
+    for (let object = 0; object < board.objects; object++) {
+      vector.clear();
+      board.readVector(object, slot, this.self, vector);
+      if (vector.incarnation !== board.incarnation || vector.contiguous < board.numbered(object)) return false;
+      if ((vector.flags & VECTOR_HOLDS) !== 0) return false;
+    }
+    return true;
+  }
+}
