@@ -51,6 +51,8 @@ export class Attachments implements Audience {
   private readonly incarnation: Float64Array;
   /** The log's units after this number are for the member. */
   private readonly from: Float64Array;
+  /** While the member is joining, the log's units through this number are not kept for it: its snapshot has to have them. */
+  private readonly spared: Float64Array;
   private readonly debts: (Debt | null)[];
   /** 1: it was said of the member that it needs a snapshot, and it has not returned since. */
   private readonly alarmed: Uint8Array;
@@ -74,6 +76,7 @@ export class Attachments implements Audience {
     this.state = new Array<Attachment>(slots).fill(Attachment.ATTACHED);
     this.incarnation = new Float64Array(slots);
     this.from = new Float64Array(slots);
+    this.spared = new Float64Array(slots);
     this.alarmed = new Uint8Array(slots);
     this.debts = new Array<Debt | null>(slots).fill(null);
     for (let member = 0; member < slots; member++) this.resume(member);
@@ -207,7 +210,8 @@ export class Attachments implements Audience {
 
   /**
    * Detaches who holds up the log's units through `sequence`: the silent, and, if `patience` is over, those that are heard.
-   * Returns the names.
+   * Returns the names. A member that is joining is not detached: what it would be owed would be cut otherwise than what its
+   * donor has. It sees by the floor what its snapshot has to contain (joining.ts).
    */
   detachLaggards(sequence: number, patience: boolean): string[] {
     const { peers } = this.context;
@@ -215,6 +219,10 @@ export class Attachments implements Audience {
     for (let member = 0; member < this.slots; member++) {
       if (peers.present[member] === 0 || this.from[member] === NOTHING) continue;
       if (Math.max(this.from[member], this.acknowledged[member].contiguous) >= sequence) continue;
+      if (peers.joining[member] === 1) {
+        this.spared[member] = sequence;
+        continue;
+      }
       if (peers.silent[member] === 0 && !patience) continue;
       names.push(peers.members.name(member));
       this.detach(member);
@@ -263,6 +271,7 @@ export class Attachments implements Audience {
   private meet(member: number, incarnation: number): void {
     const first = this.incarnation[member] === 0;
     this.incarnation[member] = incarnation;
+    this.spared[member] = 0;
     this.alarmed[member] = 0;
     // It has nothing, or asks for a snapshot: what the log still has, and all later, is for it.
     if (!first && this.state[member] !== Attachment.ATTACHED) this.attach(member);
@@ -362,11 +371,12 @@ export class Attachments implements Audience {
   }
 
   private through(heard: boolean): number {
-    const { present, silent } = this.context.peers;
+    const { joining, present, silent } = this.context.peers;
     let through = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < this.slots; member++) {
       if (present[member] === 0 || (heard && silent[member] === 1)) continue;
-      through = Math.min(through, Math.max(this.from[member], this.acknowledged[member].contiguous));
+      const needed = Math.max(this.from[member], this.acknowledged[member].contiguous);
+      through = Math.min(through, joining[member] === 1 ? Math.max(needed, this.spared[member]) : needed);
     }
     return through;
   }

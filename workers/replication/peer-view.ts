@@ -27,6 +27,8 @@ export class PeerView {
   readonly timeout: Float64Array;
   /** 1: not heard for so long that it gets probes only; or joining, so that it can take nothing yet. */
   readonly silent: Uint8Array;
+  /** 1: it is joining, and takes a snapshot of what is let go of meanwhile. */
+  readonly joining: Uint8Array;
   /** The life of each member that is believed, and the highest format version it speaks; 0 while it was not heard. */
   readonly incarnation: Float64Array;
   readonly speaks: Uint8Array;
@@ -54,6 +56,7 @@ export class PeerView {
     this.listed = new Uint8Array(settings.slots);
     this.timeout = new Float64Array(settings.slots).fill(settings.retransmitMsInitial);
     this.silent = new Uint8Array(settings.slots).fill(1);
+    this.joining = new Uint8Array(settings.slots);
     this.incarnation = new Float64Array(settings.slots);
     this.speaks = new Uint8Array(settings.slots);
     this.readMembers();
@@ -74,7 +77,9 @@ export class PeerView {
       const dead = this.members.dead(member);
       this.setPresent(member, dead === 0 || record.incarnation > dead);
       if (this.present[member] === 0) continue;
-      const silent = record.incarnation === 0 || now - record.heardAt > this.settings.silentMs || record.isJoining;
+      this.joining[member] = record.incarnation !== 0 && record.isJoining ? 1 : 0;
+      const heard = record.incarnation !== 0 && now - record.heardAt <= this.settings.silentMs;
+      const silent = !heard || record.isJoining;
       if (!silent && this.silent[member] === 1) this.revivals++;
       this.silent[member] = silent ? 1 : 0;
       this.incarnation[member] = record.incarnation;
@@ -101,7 +106,9 @@ export class PeerView {
     if (this.present[slot] === (present ? 1 : 0)) return;
     this.present[slot] = present ? 1 : 0;
     this.presence++;
-    if (!present) this.silent[slot] = 1;
+    if (present) return;
+    this.silent[slot] = 1;
+    this.joining[slot] = 0;
   }
 
   /** A unit tried `attempts` times is tried again when this is over. */

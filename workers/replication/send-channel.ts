@@ -220,14 +220,13 @@ export class SendChannel {
     this.fullSince = Math.min(this.fullSince, now);
     const patience = now - this.fullSince >= context.settings.detachMs;
     const names = attachments.detachLaggards(this.oldest(), patience);
-    if (names.length === 0) return 0;
-    if (!this.detaching)
+    if (names.length > 0 && !this.detaching)
       context.onAlarm(
         `the unit log is full because of ${names.join(', ')}: from here on what they miss is kept for them coalesced; ` +
           'raise replication.unit_log_bytes to outlast longer silences',
         this.object,
       );
-    this.detaching = true;
+    if (names.length > 0) this.detaching = true;
     const pruned = this.prune();
     this.makeRoom();
     return pruned;
