@@ -7,6 +7,7 @@
 import { AckBoard, createAckBoard } from '../../shm/ack-board.js';
 import { coarseSeconds } from '../../shm/clock.js';
 import type { LogConsumer } from '../../shm/log.js';
+import { MemberTable, MemberTableWriter, Role } from '../../shm/members.js';
 import { MetricCatalogue } from '../../shm/metrics.js';
 import type { Outlet } from '../../workers/replication/channel.js';
 import { createForeignLogs } from '../../workers/replication/foreign-log.js';
@@ -34,7 +35,7 @@ const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
 const ROUND_RECORDS = 4096;
 const WAIT_MS_MIN = 1;
 const WAIT_MS_BUSY = 100;
-/** As in workers/receive.ts. */
+/** The receive thread looks so often what time brings. */
 const TICK_MS = 100;
 /** Datagrams a socket holds for a thread that does not take them. */
 const SOCKET_DATAGRAMS = 256;
@@ -100,8 +101,8 @@ export class Instance {
   private idleWakes = 0;
   private resumeAt = 0;
   private costMs = 0;
-  private receiveFreeAt = 0;
-  private inSocket = 0;
+  /** Datagrams that wait for the receive thread. */
+  private readonly socket: Flight[] = [];
   private noBuffers = false;
   /** Messages until the send thread dies. */
   private sendsLeft = Number.POSITIVE_INFINITY;
@@ -126,7 +127,7 @@ export class Instance {
     this.boardMemory = createAckBoard(objects, plan.members, this.life.incarnation);
     this.board = new AckBoard(this.boardMemory);
     this.unitLogs = createUnitLogs(objects, this.settings.unitLogBytes, plan.firstSequence);
-    this.foreignLogs = createForeignLogs(objects, this.settings.slots, this.settings.foreignLogBytes);
+    this.foreignLogs = createForeignLogs(objects, plan.members, this.settings.foreignLogBytes);
     this.subjects = plan.objects.map(
       (kind, id) =>
         new Subject(kind, id, {
@@ -140,6 +141,7 @@ export class Instance {
     );
     this.startSender();
     this.startReceiver();
+    this.tick();
   }
 
   get name(): string {
@@ -191,24 +193,30 @@ export class Instance {
       layoutHash: LAYOUT_HASH,
       objects: this.subjects.map((subject) => subject.receive),
       board: this.boardMemory,
-      foreignLogs: this.foreignLogs,
       counts: this.counts,
+      foreignLogs: this.foreignLogs,
       members: this.table,
       ring: () => this.bell(),
+      onAlarm: (problem) => this.host.alarm(this, problem),
       onError: (error) => {
         throw error;
       },
     });
-    this.tick(this.receiver);
   }
 
-  /** As the receive thread's shell does, for as long as the thread lives. */
-  private tick(receiver: Receiver): void {
-    this.host.queue.after(TICK_MS, () => {
-      if (!this.up || this.receiver !== receiver) return;
-      if (!this.isPaused) receiver.tick(this.localMs);
-      this.tick(receiver);
-    });
+  /** Main was told that a member is gone for good: its last life is over. */
+  evict(member: number, incarnation: number): void {
+    const table = new MemberTable(this.table);
+    const entries = Array.from({ length: table.slots }, (_, slot) => table.entry(slot));
+    entries[member] = { ...entries[member], role: Role.EVICTED, dead: incarnation };
+    new MemberTableWriter(this.table).write(table.view + 1, entries);
+    this.wake(this.host.queue.now);
+  }
+
+  private tick(): void {
+    if (!this.up) return;
+    if (!this.isPaused) this.receiver?.tick(this.localMs);
+    this.host.queue.after(TICK_MS, () => this.tick());
   }
 
   killSender(after: number, downMs: number): void {
@@ -254,6 +262,7 @@ export class Instance {
   resume(): void {
     this.resumeAt = 0;
     this.wake(this.host.queue.now);
+    while (this.socket.length > 0) this.takeFromSocket();
   }
 
   slow(costMs: number): void {
@@ -359,22 +368,29 @@ export class Instance {
       this.host.happened('datagram to a dead socket');
       return;
     }
-    const start = Math.max(queue.now, this.resumeAt, this.receiveFreeAt);
-    if (start === queue.now && this.costMs === 0) {
+    if (this.socket.length === 0 && this.costMs === 0 && !this.isPaused) {
       this.receive(flight);
       return;
     }
-    if (this.inSocket >= SOCKET_DATAGRAMS) {
+    if (this.socket.length >= SOCKET_DATAGRAMS) {
       this.host.happened('datagram to a full socket');
       return;
     }
-    this.inSocket++;
-    this.receiveFreeAt = start + this.costMs;
-    queue.at(start + this.costMs, () => {
-      this.inSocket--;
-      if (this.isPaused) this.deliver(flight);
-      else this.receive(flight);
-    });
+    this.socket.push(flight);
+    if (this.socket.length === 1)
+      queue.at(Math.max(queue.now, this.resumeAt) + this.costMs, () => this.takeFromSocket());
+  }
+
+  /** The receive thread takes what waits, one datagram after the other, each at its cost. */
+  private takeFromSocket(): void {
+    if (this.isPaused) {
+      if (this.socket.length > 0) this.host.queue.at(this.resumeAt, () => this.takeFromSocket());
+      return;
+    }
+    const flight = this.socket.shift();
+    if (flight === undefined) return;
+    this.receive(flight);
+    if (this.socket.length > 0) this.host.queue.after(this.costMs, () => this.takeFromSocket());
   }
 
   /** Changes when what the message's units become part of is noted: the sender's vector, or that of a former life it repairs. */

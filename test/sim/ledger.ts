@@ -17,6 +17,16 @@ import { demand } from './violation.js';
 const NOTE = 1;
 const ADD = 2;
 
+/** A record applied, and what the vector's version was then. */
+interface Applying {
+  readonly key: string;
+  readonly author: number;
+  readonly version: number;
+  /** A note's number; or an addition's key, count and check. */
+  readonly note: number;
+  readonly add: readonly [key: number, count: number, check: number] | null;
+}
+
 /** What was applied of one author. */
 export class Received {
   readonly notes = new Set<number>();
@@ -32,8 +42,8 @@ export class SimLedger implements StateObject {
   /** In order: whether notes may be passed over, because their author could not keep them. */
   mayLack = false;
   /** Records that a receive thread had applied and not noted when it died: they may come once more. */
-  private readonly repeatable = new Set<string>();
-  private underWay: { readonly key: string; readonly author: number; readonly version: number }[] = [];
+  private readonly repeatable = new Map<string, Applying>();
+  private underWay: Applying[] = [];
   private readonly model: Model;
   private readonly place: string;
 
@@ -67,7 +77,7 @@ export class SimLedger implements StateObject {
       log.words[at + 1] = work.key;
       log.words[at + 2] = 1;
       log.words[at + 3] = work.check;
-      addTo(own, work.key, 1, work.check);
+      addTo(own.adds, work.key, 1, work.check);
     }
     log.commit();
     return true;
@@ -84,7 +94,7 @@ export class SimLedger implements StateObject {
    */
   died(version: number): void {
     for (const entry of this.underWay)
-      if (this.delivery === 'any-order' || entry.version === version) this.repeatable.add(entry.key);
+      if (this.delivery === 'any-order' || entry.version === version) this.repeatable.set(entry.key, entry);
     this.underWay = [];
   }
 
@@ -113,7 +123,7 @@ export class SimLedger implements StateObject {
       'applied-what-was-said',
       () => `${this.place} was given note ${number} of author ${author}, who has not written it`,
     );
-    this.underWay.push({ key, author, version: this.vectorVersion() });
+    this.underWay.push({ key, author, version: this.vectorVersion(), note: number, add: null });
     if (received.notes.has(number)) {
       demand(
         this.repeatable.delete(key),
@@ -136,10 +146,10 @@ export class SimLedger implements StateObject {
 
   private add(received: Received, author: number, key: number, count: number, check: number): void {
     const entry = `a${author}.${key}.${count}.${check}`;
-    this.underWay.push({ key: entry, author, version: this.vectorVersion() });
+    this.underWay.push({ key: entry, author, version: this.vectorVersion(), note: 0, add: [key, count, check] });
     // A repeated one: sums would be wrong for ever, so it is left out.
     if (this.repeatable.delete(entry)) return;
-    addTo(received, key, count, check);
+    addTo(received.adds, key, count, check);
     const issued = this.model.issued(author, this.id).adds.get(key);
     demand(
       issued !== undefined && (received.adds.get(key)?.count ?? 0) <= issued.count,
@@ -159,14 +169,26 @@ export class SimLedger implements StateObject {
     return true;
   }
 
-  /** What is held of one author, in a form that can be compared. */
+  /**
+   * What is held of one author, in a form that can be compared. Without what a receive thread that died had applied and not
+   * noted, and what then nobody passed on: the vector does not claim that.
+   */
   content(author: number): string {
     const received = this.received.get(author);
     if (received === undefined) return '';
-    const adds = [...received.adds]
+    const notes = new Set(received.notes);
+    const sums = new Map([...received.adds].map(([key, sum]) => [key, { ...sum }]));
+    for (const { author: of, note, add } of this.repeatable.values()) {
+      if (of !== author) continue;
+      if (add === null) notes.delete(note);
+      else addTo(sums, add[0], -add[1], -add[2]);
+    }
+    const adds = [...sums]
+      .filter(([, { count }]) => count !== 0)
       .sort(([a], [b]) => a - b)
       .map(([key, { count, check }]) => `${key}:${count}:${check}`);
-    return `notes ${ranges([...received.notes].sort((a, b) => a - b))}; sums ${adds.join(' ')}`;
+    if (notes.size + adds.length === 0) return '';
+    return `notes ${ranges([...notes].sort((a, b) => a - b))}; sums ${adds.join(' ')}`;
   }
 
   digest(): string {
@@ -185,9 +207,9 @@ export class SimLedger implements StateObject {
   }
 }
 
-function addTo(received: Received, key: number, count: number, check: number): void {
-  const sum = received.adds.get(key);
-  if (sum === undefined) received.adds.set(key, { count, check });
+function addTo(adds: Received['adds'], key: number, count: number, check: number): void {
+  const sum = adds.get(key);
+  if (sum === undefined) adds.set(key, { count, check });
   else {
     sum.count += count;
     sum.check = (sum.check + check) | 0;

@@ -54,6 +54,7 @@ export const SETTINGS: Partial<ReplicationSettings> = {
   retransmitMsMax: 1000,
   unitLogBytes: 1 << 18,
   reorderBytes: 1 << 16,
+  foreignLogBytes: 1 << 20,
 };
 
 const COMMON = {
@@ -129,7 +130,6 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     ...COMMON,
     help: 'members crash, stay away or come back without their state under the same identifier',
     members: [2, 6],
-    kinds: LEDGERS,
     loss: [0, 0.1],
     tail: [0, 0.1],
     faults: { crash: [1, 4], cut: [0, 2], clog: [0, 2], replay: [0, 2], 'send-dies': [0, 1] },
@@ -145,6 +145,19 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     duplicate: [0, 0.1],
     faults: { damage: [2, 6], forge: [5, 40], replay: [2, 10], cut: [0, 1] },
     faultMs: [100, 1500],
+  },
+  patient: {
+    ...COMMON,
+    help: 'minutes at the pace of real sites: the timers of production, little to do, cut off for up to two minutes',
+    members: [2, 4],
+    kinds: [...LEDGERS, 'totals', 'increments', 'register', 'largest'],
+    safetyMs: [120_000, 900_000],
+    batches: [0.02, 0.3],
+    delayMs: [2, 150],
+    loss: [0, 0.02],
+    faults: { cut: [0, 2], partition: [0, 2], flap: [0, 1], pause: [0, 2], 'send-dies': [0, 1], clock: [0, 2] },
+    faultMs: [1000, 120_000],
+    settings: { keepaliveMs: 1000, silentMs: 5000, retransmitMsInitial: 1000, retransmitMsMax: 5000 },
   },
   large: {
     ...COMMON,

@@ -20,6 +20,8 @@ import { Witness } from './witness.js';
 
 /** Members are looked at so often for whether they have come together. */
 const LOOK_MS = 5;
+/** How much later than another a member hears that one is gone for good. */
+const EVICTION_MS_MAX = 50;
 /** …and go on for so long after they have: nothing may come apart again. */
 const QUIET_KEEPALIVES = 2;
 
@@ -111,13 +113,22 @@ export class World implements Host {
         for (const { receive } of instance.subjects) receive.locked = false;
       }
     }
-    for (const [member, instance] of this.members.entries()) if (!core.includes(member)) instance.crash();
+    for (const [member, instance] of this.members.entries()) {
+      if (core.includes(member)) continue;
+      instance.crash();
+      this.happened('evicted');
+      // Main hears of it here sooner, there later.
+      for (const other of core) {
+        const { incarnation } = instance.life;
+        this.queue.after(this.draw.between(0, EVICTION_MS_MAX), () => this.members[other].evict(member, incarnation));
+      }
+    }
   }
 
   private converge(): void {
     const { plan, queue, links } = this;
     const core = plan.core.map((member) => this.members[member]);
-    const convergence = new Convergence(core, this.all, this.model, plan);
+    const convergence = new Convergence(core, this.model, plan);
     const healedAt = queue.now;
     this.allowedMs = convergence.allowedMs(links.roundTripMsMax(plan.core));
     const end = healedAt + this.allowedMs;
@@ -324,9 +335,9 @@ export class World implements Host {
       return;
     }
     if (reject !== null) {
-      // An honest message is refused for two reasons only: its life is over, or the one before it is not closed yet.
+      // An honest message is refused only for its life: an earlier one, one that is evicted, or one not admitted yet.
       demand(
-        reject === 'incarnation' || reject === 'unclosed',
+        ['incarnation', 'unclosed', 'sender'].includes(reject),
         'forgery-refused',
         () => `${at.name}: an honest message was refused: ${reject}`,
       );
