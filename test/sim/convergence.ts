@@ -1,6 +1,6 @@
 /** Whether the healed members have come together, how long they may take, and whether they then hold the same. */
 
-import { VectorRecord } from '../../shm/ack-board.js';
+import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
 import type { Instance } from './instance.js';
 import type { MemberLife, Model } from './model.js';
 import type { Plan } from './plan.js';
@@ -14,6 +14,7 @@ export class Convergence {
   private readonly model: Model;
   private readonly plan: Plan;
   private readonly vector = new VectorRecord();
+  private readonly life = new LifeRecord();
 
   constructor(core: readonly Instance[], model: Model, plan: Plan) {
     this.core = core;
@@ -64,6 +65,12 @@ export class Convergence {
       if (origin.sender === null) return `${origin.name} has no send thread`;
       if (origin.receiver === null) return `${origin.name} has no receive thread`;
       if (origin.backlog > 0) return `${origin.name} has ${origin.backlog} words in its log ring`;
+      for (let slot = 0; slot < this.plan.members; slot++) {
+        const { life } = this;
+        life.floats.fill(0);
+        origin.board.readLife(slot, life);
+        if (life.former !== 0 && !life.isClosed) return `${origin.name}: a former life of member ${slot} is not closed`;
+      }
       for (let object = 0; object < this.plan.objects.length; object++) {
         const numbered = origin.board.numbered(object);
         if (origin.board.sequence(object) < numbered)

@@ -68,6 +68,7 @@ class Drawer {
   private readonly safetyMs: number;
   private readonly everyone: readonly number[];
   private gone = 0;
+  private readonly crashed = new Set<number>();
 
   constructor(
     seed: number,
@@ -177,6 +178,8 @@ class Drawer {
       case 'lost-last':
         return [{ at, do: kind, member, object }];
       case 'crash': {
+        if (this.crashed.has(member)) return [];
+        this.crashed.add(member);
         const never = draw.chance(this.profile.gone ?? 0) && this.gone < this.members - 2;
         if (never) this.gone++;
         return [{ at, do: kind, member, downMs: never ? null : draw.between(0, this.profile.downMs ?? 500) }];

@@ -1,10 +1,11 @@
 /** Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of this. */
 
-import { Lives } from '../../workers/replication/lives.js';
+import { Belief, Lives } from '../../workers/replication/lives.js';
 import { MessageWriter } from '../../workers/replication/message.js';
 import { ReceiveChannel } from '../../workers/replication/receive-channel.js';
 import { Arrival, Reception } from '../../workers/replication/reception.js';
 import { ReorderBuffer } from '../../workers/replication/reorder-buffer.js';
+import { Repair } from '../../workers/replication/repair.js';
 import { Retransmission } from '../../workers/replication/retransmission.js';
 import { SendChannel } from '../../workers/replication/send-channel.js';
 import { UnitLog } from '../../workers/replication/unit-log.js';
@@ -85,7 +86,16 @@ export const PLANTED: readonly PlantedBug[] = [
     profile: 'crash',
     lives: 20,
     shows: ['applied-once', 'vector-delivered', 'applied-in-order', 'converges', 'applied-what-was-said'],
-    plant: () => override(Lives, 'believes', () => () => true),
+    plant: () =>
+      override(
+        Lives,
+        'judge',
+        (judge) =>
+          function (member, life, ...heard) {
+            const belief = judge.call(this, member, life, ...heard);
+            return belief === Belief.NOT ? Belief.PRESENT : belief;
+          },
+      ),
   },
   {
     name: 'let the vector pass a gap',
@@ -191,7 +201,7 @@ export const PLANTED: readonly PlantedBug[] = [
     name: 'acknowledge what was locked',
     profile: 'narrow',
     lives: 20,
-    shows: ['vector-delivered', 'applied-in-order', 'equal-to-model'],
+    shows: ['vector-delivered', 'applied-in-order', 'equal-to-model', 'equal-to-others'],
     plant: () =>
       override(
         ReceiveChannel,
@@ -218,6 +228,13 @@ export const PLANTED: readonly PlantedBug[] = [
             if (this.units > 0) this.nextSequence--;
           },
       ),
+  },
+  {
+    name: 'forget a repair',
+    profile: 'crash',
+    lives: 20,
+    shows: ['converges', 'equal-to-others', 'alarm-expected'],
+    plant: () => override(Repair, 'passOn', () => () => 0),
   },
   {
     name: 'take what a former life acknowledged for the present one’s',

@@ -34,7 +34,7 @@ export interface Profile {
   /** Longest time a crashed member is away, ms; and how likely it never comes back. */
   readonly downMs?: number;
   readonly gone?: number;
-  /** Numbers of first records to choose from. */
+  /** Numbers of first records to choose from; only 1 where members die, for all take that for the first of a new life. */
   readonly first?: readonly number[];
   /** Milliseconds wall clocks are off, and parts per million clocks drift. */
   readonly skewMs?: number;
@@ -83,6 +83,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
   lossy: {
     ...COMMON,
     help: 'loss up to one half, duplicates, reordering, heavy tails of delay',
+    first: [1, 1, ...NEAR_WRAP],
     tail: [0, 0.1],
     loss: [0, 0.5],
     duplicate: [0, 0.2],
@@ -182,7 +183,6 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     tail: [0, 0.05],
     loss: [0, 0.3],
     duplicate: [0, 0.1],
-    first: [1, 1, 1, ...NEAR_WRAP],
     faults: {
       cut: [0, 2],
       partition: [0, 1],
