@@ -6,7 +6,7 @@ import { PROFILES } from './profiles.js';
 import { World } from './world.js';
 
 /** Lives of each profile; the costly ones have fewer. `npm run sim:sweep` lives many more. */
-const LIVES = 40;
+const LIVES = 25;
 const LIVES_COSTLY = 3;
 /** Not those the sweep begins with. */
 const FIRST_SEED = 1_000_000;
