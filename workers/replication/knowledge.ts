@@ -12,6 +12,7 @@ export function readLives(board: AckBoard, self: number): number[][] {
     const life = new LifeRecord();
     if (slot === self) life.current = board.incarnation;
     else board.readLife(slot, life);
+    life.frozenAt = 0;
     return [...life.floats];
   });
 }

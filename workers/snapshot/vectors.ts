@@ -4,12 +4,16 @@
  *
  *     present   what the donor has of the origin's present life; for the donor itself its own life and numbers
  *     former    what it has of the life before, whose last units may still be repaired
+ *     lives     which lives of each slot the donor believes, and which are over (knowledge.ts)
  *
  * In order, what lies beyond a gap waits in the donor's memory and is not in the snapshot: there are no ranges then.
  */
 
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
+import { LIFE_FLOATS } from '../../shm/board-records.js';
 import type { StateObject } from '../../shm/objects/object.js';
+import { monotonicMs } from '../monotonic.js';
+import { readLives, writeLives } from '../replication/knowledge.js';
 
 export interface OriginVector {
   /** 0: nothing of this origin. */
@@ -25,6 +29,8 @@ export type Vectors = readonly (readonly OriginVector[])[];
 export interface SnapshotVectors {
   readonly present: Vectors;
   readonly former: Vectors;
+  /** [slot] */
+  readonly lives: readonly (readonly number[])[];
 }
 
 const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
@@ -52,6 +58,7 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
         slot === self ? NOTHING : vector(board.readFormer(object, slot, record), delivery === 'in-order'),
       ),
     ),
+    lives: readLives(board, self),
   };
 }
 
@@ -73,30 +80,30 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
   for (let object = 0; object < board.objects; object++) {
     for (let slot = 0; slot < board.members; slot++) {
       if (slot === self) continue;
-      const present = vectors.present[object][slot];
-      const former = vectors.former[object][slot];
-      if (present.incarnation !== 0) board.writeReception(object, slot, fill(present));
-      if (former.incarnation !== 0) board.writeFormer(object, slot, fill(former));
+      // Where the donor has nothing, too: what we have heard ourselves may be of a life that is over for the donor.
+      board.writeReception(object, slot, fill(vectors.present[object][slot]));
+      board.writeFormer(object, slot, fill(vectors.former[object][slot]));
     }
     board.noteChange(object);
   }
+  writeLives(board, vectors.lives, self, monotonicMs());
 }
 
-// ——— On the wire: doubles; per vector incarnation, contiguous, ranges, then first and last of each ———
+// ——— On the wire: doubles; per vector incarnation, contiguous, ranges, then first and last of each; then the lives ———
 
 const VECTOR_NUMBERS_MAX = 3 + 2 * MAX_RANGES;
 
 /** The longest table for so many objects and slots, in bytes. */
 export function vectorBytesMax(objects: number, slots: number): number {
-  return 2 * objects * slots * VECTOR_NUMBERS_MAX * 8;
+  return (2 * objects * slots * VECTOR_NUMBERS_MAX + slots * LIFE_FLOATS) * 8;
 }
 
-export function encodeVectors({ present, former }: SnapshotVectors): Float64Array {
+export function encodeVectors({ present, former, lives }: SnapshotVectors): Float64Array {
   const numbers: number[] = [];
   for (const table of [present, former])
     for (const vector of table.flat())
       numbers.push(vector.incarnation, vector.contiguous, vector.ranges.length / 2, ...vector.ranges);
-  return Float64Array.from(numbers);
+  return Float64Array.from([...numbers, ...lives.flat()]);
 }
 
 /** Throws a RangeError where the numbers are not such a table. */
@@ -124,7 +131,8 @@ export function decodeVectors(numbers: Float64Array, objects: number, slots: num
     return { incarnation, contiguous, ranges };
   };
   const table = (): Vectors => Array.from({ length: objects }, () => Array.from({ length: slots }, () => vector()));
-  const vectors = { present: table(), former: table() };
+  const life = (): number[] => Array.from({ length: LIFE_FLOATS }, () => next());
+  const vectors = { present: table(), former: table(), lives: Array.from({ length: slots }, life) };
   if (at !== numbers.length) throw new RangeError(`${numbers.length - at} numbers too many in a table of vectors`);
   return vectors;
 }

@@ -5,10 +5,10 @@
  * Every member keeps what it writes itself in its own ledgers too, so that after quiet all ledgers are equal.
  */
 
-import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
+import { AckBoard } from '../../../shm/ack-board.js';
 import { MemberTable, MemberTableWriter, type SlotEntry } from '../../../shm/members.js';
 import { Joining } from '../../../workers/replication/joining.js';
-import { readLives, writeLives } from '../../../workers/replication/knowledge.js';
+import { readVectors, type SnapshotVectors, writeVectors } from '../../../workers/snapshot/vectors.js';
 import { NOTE } from '../../support/ledger.js';
 import { Network, type NetworkOptions, type TestMember } from './network.js';
 
@@ -16,10 +16,7 @@ const SNAPSHOT_MS = 20;
 
 interface Snapshot {
   readonly notes: readonly ReadonlyMap<number, readonly number[]>[];
-  /** [object][slot] */
-  readonly present: readonly (readonly VectorRecord[])[];
-  readonly former: readonly (readonly VectorRecord[])[];
-  readonly lives: readonly (readonly number[])[];
+  readonly vectors: SnapshotVectors;
 }
 
 interface Transfer {
@@ -116,53 +113,30 @@ export class JoiningNetwork extends Network {
       joining.snapshotFailed('it broke off', this.now);
       return;
     }
-    const problem = joining.refuses(snapshot.present);
+    const problem = joining.refuses(snapshot.vectors.present);
     if (problem !== null) {
       joining.snapshotFailed(problem, this.now);
       return;
     }
-    load(member, snapshot, this.now);
+    load(member, snapshot);
     joining.snapshotTaken();
     this.taken.push([member.index, donor.index]);
   }
 }
 
 function take(donor: TestMember): Snapshot {
-  const board = new AckBoard(donor.board);
-  const vectors = (read: (object: number, slot: number, into: VectorRecord) => number): VectorRecord[][] =>
-    donor.objects.map(({ id, delivery }) =>
-      Array.from({ length: board.members }, (_, slot) => {
-        const record = new VectorRecord();
-        if (slot === donor.index) return record;
-        read(id, slot, record);
-        if (delivery === 'in-order') record.ranges = 0;
-        return record;
-      }),
-    );
-  const present = vectors((object, slot, into) => board.readReception(object, slot, into));
-  for (const { id } of donor.objects) {
-    present[id][donor.index].incarnation = board.incarnation;
-    present[id][donor.index].contiguous = board.numbered(id);
-  }
   return {
     notes: donor.objects.map(({ notes }) => new Map([...notes].map(([origin, ids]) => [origin, [...ids]]))),
-    present,
-    former: vectors((object, slot, into) => board.readFormer(object, slot, into)),
-    lives: readLives(board, donor.index),
+    vectors: readVectors(new AckBoard(donor.board), donor.objects, donor.index),
   };
 }
 
-function load(member: TestMember, { notes, present, former, lives }: Snapshot, now: number): void {
-  const board = new AckBoard(member.board);
+function load(member: TestMember, { notes, vectors }: Snapshot): void {
   for (const object of member.objects) {
     object.notes.clear();
     for (const [origin, ids] of notes[object.id]) object.notes.set(origin, [...ids]);
-    for (let slot = 0; slot < board.members; slot++) {
-      if (slot === member.index) continue;
-      board.writeReception(object.id, slot, present[object.id][slot]);
-      board.writeFormer(object.id, slot, former[object.id][slot]);
-    }
   }
-  writeLives(board, lives, member.index, now);
+  writeVectors(new AckBoard(member.board), vectors, member.index);
+  // In the place of a receive thread that is started again.
   member.receiver.reload();
 }
