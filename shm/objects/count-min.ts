@@ -130,29 +130,14 @@ export class CountMin extends OverCells {
   }
 
   private countHashed(n: number): boolean {
-    const { counts, width, mask, depth } = this;
-    const step = this.hasher.second | 1;
-    let hash = this.hasher.first;
-    let counted = true;
-    for (let row = 0; row < depth; row++) {
-      if (!counts.add(row * width + (hash & mask), n)) counted = false;
-      hash = (hash + step) | 0;
-    }
-    return counted;
+    const { hasher, mask, width, depth } = this;
+    return this.counts.addRows(hasher.first, hasher.second | 1, mask, width, depth, n);
   }
 
   /** Puts the least of the hashed key's cells into `reading`; or any one that is below `enough`. */
   private read(enough: number): void {
-    const { counts, width, mask, depth, reading } = this;
-    const step = this.hasher.second | 1;
-    let hash = this.hasher.first;
-    let least = Number.POSITIVE_INFINITY;
-    for (let row = 0; row < depth && least >= enough; row++) {
-      const value = counts.value(row * width + (hash & mask));
-      if (value < least) least = value;
-      hash = (hash + step) | 0;
-    }
-    reading[0] = least;
+    const { hasher, width, mask, depth, reading } = this;
+    this.counts.leastOfRows(hasher.first, hasher.second | 1, mask, width, depth, enough, reading);
   }
 
   private watch(heavy: HeavyHitters, words: Int32Array, at: number, length: number): void {

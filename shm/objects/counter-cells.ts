@@ -205,9 +205,71 @@ export class CounterCells implements StateObject {
     return true;
   }
 
+  /**
+   * Counts `n` for a key of a sketch, in `rows` cells: in row r, `(first + r * step) & mask` places on from `r * width`. As for
+   * `add`, but that where one of them is refused the others are counted.
+   */
+  addRows(first: number, step: number, mask: number, width: number, rows: number, n: number): boolean {
+    if (this.upDown || !(n >= 0) || this.log === null) return this.addEach(first, step, mask, width, rows, n);
+    const { id, stripe, marked, log } = this;
+    const { batch } = log;
+    const isMarked = marked.length !== 0;
+    let counted = true;
+    let hash = first;
+    for (let row = 0, from = 0; row < rows; row++, from += width) {
+      const part = from + (hash & mask);
+      hash = (hash + step) | 0;
+      const sum = stripe[part] + n;
+      if (!(sum <= COUNT_MAX)) counted = this.refuse();
+      else if (isMarked && marked[part] === batch) stripe[part] = sum;
+      else if (log.note(id, CELL_COUNT, RECORD_WORDS, part)) {
+        stripe[part] = sum;
+        if (isMarked) marked[part] = batch;
+      } else this.addUntold(part, sum);
+    }
+    return counted;
+  }
+
+  private addEach(first: number, step: number, mask: number, width: number, rows: number, n: number): boolean {
+    let counted = true;
+    for (let row = 0; row < rows; row++)
+      if (!this.add(row * width + ((first + Math.imul(row, step)) & mask), n)) counted = false;
+    return counted;
+  }
+
   /** What is counted in a cell, here and by the others as far as they told. */
   value(cell: number): number {
     return this.upDown ? this.sum(2 * cell) - this.sum(2 * cell + 1) : this.sum(cell);
+  }
+
+  /**
+   * The least of a key's cells, as `addRows` has them, into `out[0]`: in memory, for a double is boxed at each call that is not
+   * inlined. Or the first found below `enough`.
+   */
+  leastOfRows(
+    first: number,
+    step: number,
+    mask: number,
+    width: number,
+    rows: number,
+    enough: number,
+    out: Float64Array,
+  ): void {
+    const { arena, width: members, stripes, stripeStride, stripeCount, upDown } = this;
+    let least = Number.POSITIVE_INFINITY;
+    let hash = first;
+    for (let row = 0, from = 0; row < rows && least >= enough; row++, from += width) {
+      const cell = from + (hash & mask);
+      hash = (hash + step) | 0;
+      let value = 0;
+      if (upDown) value = this.sum(2 * cell) - this.sum(2 * cell + 1);
+      else {
+        for (let i = 0; i < stripeCount; i++) value += stripes[i * stripeStride + cell];
+        for (let i = cell * members, end = i + members; i < end; i++) value += arena[i];
+      }
+      if (value < least) least = value;
+    }
+    out[0] = least;
   }
 
   /** Starts fetching what `add` and `value` will read. */

@@ -67,6 +67,7 @@ export class CountingBloom extends OverCells {
   readonly cellsPerKey: number;
   private readonly mask: number;
   private readonly hasher: SketchHash;
+  private readonly reading = new Float64Array(1);
 
   constructor(counts: CounterCells, cellsPerKey: number, hash: SketchHash) {
     super(counts);
@@ -112,29 +113,15 @@ export class CountingBloom extends OverCells {
   }
 
   private countHashed(n: number): boolean {
-    const { counts, mask, cellsPerKey } = this;
+    const { hasher, mask, cellsPerKey } = this;
     // Odd, so that the cells of a key differ.
-    const step = this.hasher.second | 1;
-    let hash = this.hasher.first;
-    let counted = true;
-    for (let i = 0; i < cellsPerKey; i++) {
-      if (!counts.add(hash & mask, n)) counted = false;
-      hash = (hash + step) | 0;
-    }
-    return counted;
+    return this.counts.addRows(hasher.first, hasher.second | 1, mask, 0, cellsPerKey, n);
   }
 
   private least(): number {
-    const { counts, mask, cellsPerKey } = this;
-    const step = this.hasher.second | 1;
-    let hash = this.hasher.first;
-    let least = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < cellsPerKey && least > 0; i++) {
-      const value = counts.value(hash & mask);
-      if (value < least) least = value;
-      hash = (hash + step) | 0;
-    }
-    return least > 0 ? least : 0;
+    const { hasher, mask, cellsPerKey, reading } = this;
+    this.counts.leastOfRows(hasher.first, hasher.second | 1, mask, 0, cellsPerKey, 1, reading);
+    return Math.max(0, reading[0]);
   }
 
   // ——— Off the packet path ———

@@ -4,7 +4,8 @@
  * for `timeout` seconds is forgotten, and a node goes with its last edge. Shared by all instances.
  *
  *     counts    of events
- *     edges     flow slots; key: from, to, origin (member index); value: packets (2 words), bytes (2 words)
+ *     edges     flow slots; key: from, to, origin (member index); value: packets (2 words), bytes (2 words), and of packets what
+ *               was told: generation, count (2 words)
  *     nodes     with their degrees: graph-nodes.ts
  *     record    from, to, generation, expires, packets (2 words), bytes (2 words)
  *
@@ -31,6 +32,7 @@ import { ContentDigest } from './content-digest.js';
 import { CONTENDED, FlowSlots, flowSlotsWords, WINDOW } from './flow-slots.js';
 import { GraphNodes, graphNodesWords } from './graph-nodes.js';
 import { GRAPH_EDGE, increase, isEdge, joinEdge, number53, GRAPH_RECORD as RECORD } from './graph-record.js';
+import { GraphTold, graphToldBytes } from './graph-told.js';
 import type { Journal } from './journal.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
@@ -63,8 +65,10 @@ const COUNTS = struct({
 });
 const KEY = struct({ from: 1, to: 1, origin: 1 });
 const VALUE = struct({ packets: 2, bytes: 2 });
+/** Behind the value: see graph-told.ts. */
+const TOLD = struct({ counts: VALUE.words, generation: 1, packets: 2 });
 /** What `FlowSlots.read` gives before key and value. */
-const ENTRY = struct({ generation: 1, expires: 1, rank: 1, key: KEY.words, value: VALUE.words });
+const ENTRY = struct({ generation: 1, expires: 1, rank: 1, key: KEY.words, value: TOLD.words });
 
 const MEMBERS_MAX = 32;
 /** An expiry further ahead than the timeout and a day is no honest record's. */
@@ -92,12 +96,13 @@ export function graph({
     kind: 'graph',
     parameters: options,
     bytes: (COUNTS.words + words) * BYTES_PER_WORD,
+    localBytes: graphToldBytes,
     open: (context) => new TrafficGraph(context, options),
   };
 }
 
 function edgeShape({ edges }: Required<GraphOptions>) {
-  return { capacity: edges, keyWords: KEY.words, valueWords: VALUE.words };
+  return { capacity: edges, keyWords: KEY.words, valueWords: TOLD.words };
 }
 
 export class TrafficGraph implements StateObject {
@@ -114,6 +119,7 @@ export class TrafficGraph implements StateObject {
   private readonly words: Int32Array;
   private readonly edges: FlowSlots;
   private readonly nodes: GraphNodes;
+  private readonly told: GraphTold;
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
   /** Keys looked for, an entry read, and an edge in the form of a record: of the operation under way. */
@@ -121,11 +127,16 @@ export class TrafficGraph implements StateObject {
   private readonly entry = new Int32Array(ENTRY.words);
   private readonly state = new Int32Array(RECORD.words);
 
-  constructor({ id, region, secret, writer, memberIndex }: OpenContext, options: Required<GraphOptions>) {
+  constructor(
+    { id, region, local, stripes = 1, secret, writer, memberIndex }: OpenContext,
+    options: Required<GraphOptions>,
+  ) {
     if (memberIndex >= options.members)
       throw new RangeError(`graph: this is member ${memberIndex + 1} of a cluster declared to have ${options.members}`);
+    if (local === undefined) throw new Error(`state object ${id}: a graph needs memory of this instance's own`);
     this.id = id;
     this.options = options;
+    this.told = new GraphTold(local, stripes, writer?.log ? writer.id : 1);
     this.self = memberIndex;
     this.words = region.i32();
     this.edges = new FlowSlots(this.words, COUNTS.words, edgeShape(options), secret);
@@ -255,6 +266,7 @@ export class TrafficGraph implements StateObject {
     } else this.store(slot);
     const record = tx.record;
     for (let i = 0; i < RECORD.words; i++) record[at + i] = state[i];
+    this.told.add(packets);
     tx.commit();
     if (!known) this.sweep(now, SWEEP_SLOTS);
     return DONE;
@@ -312,6 +324,7 @@ export class TrafficGraph implements StateObject {
     }
     edges.vacate(tx, slot);
     for (let i = 0; i < VALUE.words; i++) tx.set(edges.wordOf(slot, i), state[RECORD.at.packets + i]);
+    tx.set(edges.wordOf(slot, TOLD.at.generation), 0);
     edges.put(tx, slot, hash, key, 0, state[RECORD.at.generation], 0, state[RECORD.at.expires]);
     this.count(COUNTS.at.edgesInserted);
     if (made > 0) Atomics.add(this.words, COUNTS.at.nodesInserted, made);
@@ -426,6 +439,33 @@ export class TrafficGraph implements StateObject {
     return DONE;
   }
 
+  /** Notes what is new in one of our records. Nothing in it changes. */
+  tell(op: number, words: Int32Array, at: number): boolean {
+    if (op !== GRAPH_EDGE) return true;
+    const { edges, words: ours } = this;
+    const slot = edges.find(this.name(words[at + RECORD.at.from], words[at + RECORD.at.to], this.self), this.key, 0);
+    if (slot === NONE) return true; // forgotten already: the bound stays too large
+    const generation = words[at + RECORD.at.generation];
+    const packets = number53(words, at + RECORD.at.packets);
+    const toldAt = edges.wordOf(slot, TOLD.at.packets);
+    const before = edges.value(slot, TOLD.at.generation) === generation ? number53(ours, toldAt) : 0;
+    if (packets <= before) return true;
+    ours[toldAt] = packets | 0;
+    ours[toldAt + 1] = (packets / 2 ** 32) | 0;
+    ours[edges.wordOf(slot, TOLD.at.generation)] = generation;
+    this.told.tell(packets - before);
+    return true;
+  }
+
+  settle(sequence: number): void {
+    this.told.settle(sequence);
+  }
+
+  /** In packets. */
+  errorBound(sequence: number): number {
+    return this.told.errorBound(sequence);
+  }
+
   coalesceKey(_op: number, words: Int32Array, at: number): number {
     return Math.imul(words[at + RECORD.at.from], 0x85ebca6b) ^ words[at + RECORD.at.to];
   }
@@ -493,8 +533,9 @@ export class TrafficGraph implements StateObject {
   digest(now = coarseSeconds(Date.now())): string {
     const { edges, entry } = this;
     const digest = new ContentDigest();
+    const shared = entry.subarray(0, ENTRY.at.value + VALUE.words);
     for (let slot = 0; slot < edges.slots; slot++)
-      if (edges.isUsed(slot) && edges.read(slot, entry, 0) && entry[ENTRY.at.expires] > now) digest.add(entry);
+      if (edges.isUsed(slot) && edges.read(slot, entry, 0) && entry[ENTRY.at.expires] > now) digest.add(shared);
     return digest.toString();
   }
 

@@ -30,6 +30,7 @@ export class Replica<T extends StateObject> {
       writer: { id: 1, journal: new Journal(createJournals(1), 1), log: this.log },
       memberIndex,
       memberCount,
+      local: new Region(new SharedArrayBuffer(definition.localBytes?.(1) ?? 0)),
     });
   }
 
