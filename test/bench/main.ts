@@ -25,6 +25,10 @@ const BENCHES: Record<string, Entry> = {
     load: () => import('./replication.js'),
   },
   seal: { help: 'what sealing costs a message, beside sending it unsealed', load: () => import('./seal.js') },
+  snapshot: {
+    help: 'snapshots by fork under load at 1, 64 and 256 MiB: pause, copy time, packets lost, beside the load alone',
+    load: () => import('./snapshot.js'),
+  },
   af_xdp: {
     help: 'forwarding on a veth topology: the NAT, a forwarder in C, the kernel with nftables (root)',
     load: () => import('./af-xdp.js'),

@@ -12,6 +12,7 @@ import type { Instance } from '../instance.js';
 import { childKill, childStatus, closeDescriptor, forkSnapshot, thickenFork, thinFork } from '../native/index.js';
 import { selfIndex } from '../replication/settings.js';
 import type { SnapshotHead, SnapshotShape } from './head.js';
+import { rejoinHugePages } from './huge-pages.js';
 import { readVectors } from './vectors.js';
 
 /** Between two looks whether the child has ended. */
@@ -25,6 +26,8 @@ export interface Fork {
   readonly pauseUs: number;
   readonly gatherUs: number;
   readonly forkUs: number;
+  /** Ends the child, if it still runs, and mends what the fork did to our memory. */
+  done(): Promise<void>;
 }
 
 export function shapeOf(instance: Instance): SnapshotShape {
@@ -56,7 +59,12 @@ export function forkState(instance: Instance, objects: readonly StateObject[]): 
       ({ copy }) => void copy.end(),
     );
     const head = { donor: self, unixMs: Date.now(), vectors: result.vectors };
-    return { head, copy: result.copy, pauseUs, gatherUs, forkUs: actionUs };
+    const { copy } = result;
+    const done = async (): Promise<void> => {
+      await copy.end();
+      for (const memory of [buffers.arena, buffers.locals]) await rejoinHugePages(memory);
+    };
+    return { head, copy, pauseUs, gatherUs, forkUs: actionUs, done };
   } finally {
     thickenFork();
   }

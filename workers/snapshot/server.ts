@@ -156,7 +156,7 @@ export class SnapshotServer {
       this.counts.failed++;
       log('warn', `snapshot for member ${member} broke off: ${error instanceof Error ? error.message : String(error)}`);
     } finally {
-      await fork.copy.end();
+      await fork.done();
       this.underWay = null;
       this.busy = null;
       done();

@@ -57,7 +57,7 @@ describe('a snapshot of a busy instance', () => {
     let earlier = 0;
     for (let round = 0; round < 5; round++) {
       await sleep(30);
-      const { copy: child } = await forkAtLast(busy);
+      const { copy: child, done } = await forkAtLast(busy);
       const into = new Uint8Array(copy.instance.buffers.arena);
       let at = 0;
       for await (const piece of child.pieces()) {
@@ -65,6 +65,7 @@ describe('a snapshot of a busy instance', () => {
         at += piece.length;
       }
       assert.equal(at, into.length);
+      await done();
       const [totals, increments] = copy.objects.map((object, id) => (id < 2 ? sum(object) : 0));
       assert.equal(totals, increments, 'both were counted, or neither');
       assert.ok(totals > earlier, 'and more than the last time');

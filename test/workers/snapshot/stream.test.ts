@@ -41,7 +41,9 @@ for (let i = 0; i < state.length; i++) state[i] = (i * 7919) >>> 5;
 
 function forkOf(memory: Uint8Array): Fork {
   const { child, pipe } = forkSnapshot(memory, new Uint8Array(new SharedArrayBuffer(8)), new Float64Array(0));
-  return { head: HEAD, copy: new ArenaCopy(child, pipe, memory.length), pauseUs: 1, gatherUs: 1, forkUs: 1 };
+  const copy = new ArenaCopy(child, pipe, memory.length);
+  const done = async (): Promise<void> => void (await copy.end());
+  return { head: HEAD, copy, pauseUs: 1, gatherUs: 1, forkUs: 1, done };
 }
 
 /** Between client and server: `change` sees what the server sends, numbered by bytes. */
