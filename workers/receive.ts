@@ -3,7 +3,7 @@
  * acknowledgement board, what to acknowledge and what has been acknowledged.
  *
  * A thin shell around `replication/receiver.ts`: it brings the clock, the sockets and the opening of what is sealed. It lives
- * on socket events alone; a slow timer looks at the phase and shows the heartbeat, as every message does. Between messages
+ * on socket events alone; a slow timer looks at the phase and shows the heartbeat, as every message does. In between
  * it is away at the barrier (shm/barrier.ts).
  */
 
@@ -155,7 +155,9 @@ export class ReceiveAgent implements Agent {
   run(): Promise<void> {
     return new Promise((resolve) => {
       const tick = (): void => {
+        this.control.barrier.enter(this.thread);
         this.doWork();
+        this.control.barrier.leave(this.thread);
         this.control.beat(this.thread);
         if (this.control.phase !== Phase.STOP) return;
         clearInterval(timer);

@@ -464,8 +464,9 @@ export class CounterCells implements StateObject {
         const ours = this.totals && member === this.self;
         const more = theirs[i] - this.arena[i] - (ours ? this.counted(part) : 0);
         if (more <= 0) continue;
-        this.arena[i] += more;
+        // First told, then there: the send thread, in between, tells too much once; the other way round it could keep a count to itself.
         if (ours) this.told.adjust(part, more);
+        this.arena[i] += more;
         changed++;
       }
     return changed;

@@ -13,7 +13,7 @@ import { childKill, childStatus, closeDescriptor, forkSnapshot, thickenFork, thi
 import { selfIndex } from '../replication/settings.js';
 import type { SnapshotHead, SnapshotShape } from './head.js';
 import { rejoinHugePages } from './huge-pages.js';
-import { readVectors } from './vectors.js';
+import { readVectors, type SnapshotVectors } from './vectors.js';
 
 /** Between two looks whether the child has ended. */
 const REAP_MS = 2;
@@ -41,33 +41,38 @@ export function shapeOf(instance: Instance): SnapshotShape {
 
 /** Throws a `BarrierError` where the threads did not come together; a NativeError where there was no fork. */
 export function forkState(instance: Instance, objects: readonly StateObject[]): Fork {
-  const { buffers, control, slots, plan } = instance;
-  const board = new AckBoard(buffers.ackBoard);
-  const self = selfIndex(plan.replication);
-  const arena = new Uint8Array(buffers.arena);
-  const locals = new Uint8Array(buffers.locals);
+  const { buffers, control, slots } = instance;
   const sums = sumsOf(instance, objects);
-  thinFork(arena, locals);
+  thinFork(new Uint8Array(buffers.arena), new Uint8Array(buffers.locals));
   try {
     const { result, pauseUs, gatherUs, actionUs } = control.meet(
       slots.send,
       (thread) => slots.name(thread),
-      () => {
-        const { child, pipe } = forkSnapshot(arena, locals, sums);
-        return { copy: new ArenaCopy(child, pipe, arena.length), vectors: readVectors(board, objects, self) };
-      },
+      () => copyState(instance, objects, sums),
       ({ copy }) => void copy.end(),
     );
-    const head = { donor: self, unixMs: Date.now(), vectors: result.vectors };
-    const { copy } = result;
+    const { copy, vectors } = result;
     const done = async (): Promise<void> => {
       await copy.end();
       for (const memory of [buffers.arena, buffers.locals]) await rejoinHugePages(memory);
     };
+    const head = { donor: selfIndex(instance.plan.replication), unixMs: Date.now(), vectors };
     return { head, copy, pauseUs, gatherUs, forkUs: actionUs, done };
   } finally {
     thickenFork();
   }
+}
+
+/** The copy alone: while nobody changes anything. */
+export function copyState(
+  instance: Instance,
+  objects: readonly StateObject[],
+  sums = sumsOf(instance, objects),
+): { readonly copy: ArenaCopy; readonly vectors: SnapshotVectors } {
+  const { arena, locals, ackBoard } = instance.buffers;
+  const { child, pipe } = forkSnapshot(new Uint8Array(arena), new Uint8Array(locals), sums);
+  const vectors = readVectors(new AckBoard(ackBoard), objects, selfIndex(instance.plan.replication));
+  return { copy: new ArenaCopy(child, pipe, arena.byteLength), vectors };
 }
 
 /** Each object's addends as the binding wants them: offsets in arena and locals, seven numbers each, ascending. */

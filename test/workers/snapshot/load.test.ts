@@ -1,0 +1,239 @@
+import { strict as assert } from 'node:assert';
+import fc from 'fast-check';
+import { Arena, clearArena, layoutArena } from '../../../shm/arena.js';
+import { coarseSeconds } from '../../../shm/clock.js';
+import { LogConsumer, LogProducer } from '../../../shm/log.js';
+import type { CounterVector } from '../../../shm/objects/counters.js';
+import type { SharedSet } from '../../../shm/objects/shared-set.js';
+import { writerId } from '../../../workers/instance.js';
+import { copyState, shapeOf } from '../../../workers/snapshot/fork.js';
+import { checkHead, decodeHead, encodeHead, HEAD_BYTES, type SnapshotHead } from '../../../workers/snapshot/head.js';
+import { arenaBeside, loadSnapshot, mergeSnapshot } from '../../../workers/snapshot/load.js';
+import { decodeVectors, encodeVectors, type OriginVector, vectorBytesMax } from '../../../workers/snapshot/vectors.js';
+import { BusySite, member } from './busy-site.js';
+
+const NOW = coarseSeconds(Date.now());
+const members = [member(1, 0), member(2, 0), member(3, 0)];
+
+/** A site whose only thread is the test: so a snapshot needs no barrier. */
+class Still {
+  readonly site: BusySite;
+  readonly totals: CounterVector;
+  readonly increments: CounterVector;
+  readonly set: SharedSet;
+  readonly log: LogProducer;
+
+  constructor(site: BusySite) {
+    const { instance } = site;
+    this.site = site;
+    this.log = new LogProducer(instance.buffers.logs[0]);
+    const objects = instance.openObjects({ id: writerId(0), journal: instance.journal(0), log: this.log });
+    [this.totals, this.increments, this.set] = objects as unknown as [CounterVector, CounterVector, SharedSet];
+  }
+
+  static async create(self: number): Promise<Still> {
+    return new Still(await BusySite.create({ self, members, workers: 1, cells: 64 }));
+  }
+
+  count(cell: number, n: number): void {
+    assert.ok(this.totals.add(cell, n) && this.increments.add(cell, n));
+  }
+
+  add(element: number): void {
+    const key = Int32Array.of(element);
+    assert.ok(this.set.add(this.set.hash(key, 0), key, 0, NOW, NOW + 1000));
+  }
+
+  has(element: number): boolean {
+    const key = Int32Array.of(element);
+    return this.set.has(this.set.hash(key, 0), key, 0, NOW);
+  }
+
+  /** What the send thread does with what was logged. */
+  tell(): { object: number; words: number[] }[] {
+    const { instance, objects } = this.site;
+    this.log.publish();
+    const consumer = new LogConsumer(instance.buffers.logs[0]);
+    const told: { object: number; words: number[] }[] = [];
+    while (consumer.next()) {
+      const { objectId, op, words, at, length } = consumer;
+      if (objects[objectId].tell?.(op, words, at, length) !== false)
+        told.push({ object: objectId, words: [...words.subarray(at, at + length)] });
+    }
+    for (const object of objects) object.settle?.(told.length);
+    consumer.release();
+    return told;
+  }
+
+  async snapshotInto(memory: SharedArrayBuffer): Promise<SnapshotHead> {
+    const { instance, objects } = this.site;
+    const { copy, vectors } = copyState(instance, objects);
+    const into = new Uint8Array(memory);
+    let at = 0;
+    for await (const piece of copy.pieces()) {
+      into.set(piece, at);
+      at += piece.length;
+    }
+    return { donor: 0, unixMs: 0, vectors };
+  }
+}
+
+describe('a snapshot that has come', () => {
+  it('is loaded in place, with the hash secret and what others know of our former life', async () => {
+    const former = await Still.create(2);
+    const donor = await Still.create(1);
+    former.count(3, 5);
+    donor.count(3, 7);
+    donor.count(4, 1);
+    donor.add(77);
+    donor.tell();
+    // The donor heard the former life of the newcomer.
+    const heard = donor.site.instance.openObjects({
+      id: writerId(2),
+      journal: donor.site.instance.journal(2),
+      log: null,
+    });
+    for (const { object, words } of former.tell())
+      if (object < 2) heard[object].apply(1, Int32Array.from(words), 0, words.length, 1, NOW);
+
+    const { site } = await Still.create(2);
+    const { instance, objects } = site;
+    const head = await donor.snapshotInto(instance.buffers.arena);
+    loadSnapshot(instance, objects, head);
+    const newcomer = new Still(site);
+    assert.deepEqual(
+      instance.openObjects(null).map((object) => object.digest(NOW)),
+      donor.site.objects.map((object) => object.digest(NOW)),
+    );
+    assert.ok(newcomer.has(77), 'found by the donor’s secret');
+    assert.equal(newcomer.totals.value(3), 12);
+    assert.equal(newcomer.increments.value(3), 12);
+    assert.equal(objects[0].errorBound?.(0), 0, 'the others know what the former life counted');
+    newcomer.count(3, 1);
+    assert.deepEqual(newcomer.tell(), [
+      { object: 0, words: [3, 6, 0] },
+      { object: 1, words: [3, 1, 0] },
+    ]);
+  });
+
+  it('is merged with what is here, although it hashes by another secret', async () => {
+    const [ours, theirs] = [await Still.create(1), await Still.create(2)];
+    ours.count(1, 10);
+    ours.add(1);
+    theirs.count(1, 100);
+    theirs.count(2, 5);
+    for (let element = 2; element < 500; element++) theirs.add(element);
+    const { instance } = ours.site;
+    const memory = arenaBeside(instance);
+    const head = await theirs.snapshotInto(memory);
+    for (const changes of [true, false]) {
+      const { changed, problems } = await mergeSnapshot(instance, memory, head, NOW);
+      assert.equal(changed > 0, changes, 'once more changes nothing');
+      assert.deepEqual(
+        problems.map(({ object }) => object),
+        ['busy.increments'],
+      );
+      assert.match(problems[0].problem, /increments, which cannot be merged/);
+    }
+    assert.equal(ours.totals.value(1), 110);
+    assert.equal(ours.totals.value(2), 5);
+    assert.equal(ours.increments.value(1), 10);
+    for (let element = 1; element < 500; element++) assert.ok(ours.has(element), `element ${element}`);
+  });
+
+  it('leaves nothing behind when it is thrown away', async () => {
+    const site = await Still.create(1);
+    const { instance } = site.site;
+    const layout = layoutArena(instance.declaration.objects, instance.plan.replication.slots);
+    const before = instance.openObjects(null).map((object) => object.digest(NOW));
+    new Uint8Array(instance.buffers.arena).fill(0xa5);
+    clearArena(instance.buffers.arena, layout);
+    new Arena(instance.buffers.arena, instance.declaration.objects, instance.plan.replication.slots);
+    assert.deepEqual(
+      instance.openObjects(null).map((object) => object.digest(NOW)),
+      before,
+    );
+  });
+});
+
+describe('a snapshot’s head', () => {
+  const shape = { objects: 2, slots: 2, arenaBytes: 4096 };
+  const vector = fc
+    .tuple(
+      fc.nat({ max: 2 ** 31 }),
+      fc.nat({ max: 1000 }),
+      fc.array(fc.integer({ min: 1, max: 50 }), { maxLength: 40 }),
+    )
+    .map(([incarnation, contiguous, steps]): OriginVector => {
+      const ranges: number[] = [];
+      let at = contiguous;
+      for (let i = 0; i + 1 < steps.length; i += 2) {
+        ranges.push(at + 1 + steps[i], at + steps[i] + steps[i + 1]);
+        at = ranges[ranges.length - 1];
+      }
+      return { incarnation, contiguous, ranges };
+    });
+  const table = fc.array(fc.array(vector, { minLength: 2, maxLength: 2 }), { minLength: 2, maxLength: 2 });
+
+  it('is read as it was written', () => {
+    fc.assert(
+      fc.property(table, table, (present, former) => {
+        const head = { donor: 1, unixMs: 1e12, vectors: { present, former } };
+        const bytes = encodeHead(shape, head);
+        const vectorBytes = checkHead(bytes.subarray(0, HEAD_BYTES), shape);
+        assert.equal(bytes.length, HEAD_BYTES + vectorBytes);
+        assert.deepEqual(decodeHead(bytes.subarray(0, HEAD_BYTES), bytes.subarray(HEAD_BYTES), shape), head);
+      }),
+    );
+  });
+
+  it('is refused, or read within bounds, whatever is in it', () => {
+    const strange = fc.oneof(
+      fc.double(),
+      fc.constantFrom(-1, 0, 0.5, 1, 2, 65, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY),
+    );
+    fc.assert(
+      fc.property(table, fc.array(fc.tuple(fc.nat({ max: 60 }), strange), { maxLength: 3 }), (present, changes) => {
+        const numbers = encodeVectors({ present, former: present });
+        for (const [at, value] of changes) numbers[at % numbers.length] = value;
+        try {
+          const vectors = decodeVectors(numbers, 2, 2);
+          for (const { incarnation, contiguous, ranges } of [...vectors.present, ...vectors.former].flat()) {
+            assert.ok(Number.isSafeInteger(incarnation) && incarnation >= 0);
+            let last = contiguous;
+            for (const bound of ranges) {
+              assert.ok(bound >= last);
+              last = bound;
+            }
+          }
+        } catch (error) {
+          assert.ok(error instanceof RangeError, String(error));
+        }
+      }),
+    );
+  });
+
+  it('is refused with any other number in its place', () => {
+    const zero: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
+    const none = [
+      [zero, zero],
+      [zero, zero],
+    ];
+    const good = new Float64Array(
+      encodeHead(shape, { donor: 0, unixMs: 1, vectors: { present: none, former: none } }).slice(0, HEAD_BYTES).buffer,
+    );
+    assert.ok(checkHead(new Uint8Array(good.buffer), shape) > 0);
+    for (let field = 0; field < good.length; field++)
+      for (const wrong of [-1, 0.5, Number.NaN, 2 ** 60, vectorBytesMax(2, 2) + 8]) {
+        if (field === 7 && wrong > 0 && Number.isSafeInteger(wrong)) continue; // any time is a time
+        const bad = good.slice();
+        bad[field] = wrong;
+        assert.throws(() => checkHead(new Uint8Array(bad.buffer), shape), RangeError, `field ${field}: ${wrong}`);
+      }
+  });
+
+  it('says what an instance’s state is like', async () => {
+    const { instance } = await BusySite.create({ members, cells: 64 });
+    assert.deepEqual(shapeOf(instance), { objects: 3, slots: 3, arenaBytes: instance.arena.bytes });
+  });
+});
