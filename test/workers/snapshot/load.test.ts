@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { Arena, clearArena, layoutArena } from '../../../shm/arena.js';
+import { LIFE_FLOATS } from '../../../shm/board-records.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { LogConsumer, LogProducer } from '../../../shm/log.js';
 import type { CounterVector } from '../../../shm/objects/counters.js';
@@ -173,12 +174,13 @@ describe('a snapshot’s head', () => {
       }
       return { incarnation, contiguous, ranges };
     });
+  const LIVES = Array.from({ length: 2 }, (_, slot) => new Array<number>(LIFE_FLOATS).fill(slot));
   const table = fc.array(fc.array(vector, { minLength: 2, maxLength: 2 }), { minLength: 2, maxLength: 2 });
 
   it('is read as it was written', () => {
     fc.assert(
       fc.property(table, table, (present, former) => {
-        const head = { donor: 1, unixMs: 1e12, vectors: { present, former } };
+        const head = { donor: 1, unixMs: 1e12, vectors: { present, former, lives: LIVES } };
         const bytes = encodeHead(shape, head);
         const vectorBytes = checkHead(bytes.subarray(0, HEAD_BYTES), shape);
         assert.equal(bytes.length, HEAD_BYTES + vectorBytes);
@@ -194,7 +196,7 @@ describe('a snapshot’s head', () => {
     );
     fc.assert(
       fc.property(table, fc.array(fc.tuple(fc.nat({ max: 60 }), strange), { maxLength: 3 }), (present, changes) => {
-        const numbers = encodeVectors({ present, former: present });
+        const numbers = encodeVectors({ present, former: present, lives: LIVES });
         for (const [at, value] of changes) numbers[at % numbers.length] = value;
         try {
           const vectors = decodeVectors(numbers, 2, 2);
@@ -220,7 +222,10 @@ describe('a snapshot’s head', () => {
       [zero, zero],
     ];
     const good = new Float64Array(
-      encodeHead(shape, { donor: 0, unixMs: 1, vectors: { present: none, former: none } }).slice(0, HEAD_BYTES).buffer,
+      encodeHead(shape, { donor: 0, unixMs: 1, vectors: { present: none, former: none, lives: LIVES } }).slice(
+        0,
+        HEAD_BYTES,
+      ).buffer,
     );
     assert.ok(checkHead(new Uint8Array(good.buffer), shape) > 0);
     for (let field = 0; field < good.length; field++)
