@@ -250,14 +250,13 @@ describe('a snapshot from donor to newcomer', () => {
     ['its middle cut out', (bytes, at) => (at > 1 << 20 && at < (1 << 20) + 70_000 ? Buffer.alloc(0) : bytes)],
     ['noise behind the challenge', (bytes, at) => (at === 0 ? bytes : Buffer.alloc(bytes.length, 0xa5))],
   ];
+  // Without a key nobody proves anything: a challenge may be what it wants.
   for (const keys of [[key], []])
-    for (const [what, change] of damages)
+    for (const [what, change] of keys.length > 0 ? damages : damages.slice(1))
       it(`is refused with ${what}, ${keys.length > 0 ? 'under a key' : 'without one'}`, async () => {
-        // Without a key nobody proves anything: a challenge may be what it wants.
-        if (keys.length === 0 && /challenge$/.test(what) && /bit/.test(what)) return;
-        await donor({ circle: circle(keys), idleMs: 500 });
+        await donor({ circle: circle(keys) });
         relay = await middle(server?.port ?? 0, change);
-        await assert.rejects(ask({ circle: circle(keys), port: portOf(relay), idleMs: 500, connectMs: 500 }));
+        await assert.rejects(ask({ circle: circle(keys), port: portOf(relay), idleMs: 1_000, connectMs: 1_000 }));
         assert.ok(await soon(() => server?.progress === null));
         assert.deepEqual(await ask({ circle: circle(keys) }), HEAD, 'the next is whole');
       });
@@ -277,7 +276,7 @@ describe('a snapshot from donor to newcomer', () => {
   });
 
   it('breaks off where the newcomer goes away or takes nothing more, and the next is whole', async () => {
-    await donor({ idleMs: 300, fork: () => forkOf(new Uint8Array(new SharedArrayBuffer(32 << 20))), shape: large });
+    await donor({ idleMs: 2_000, fork: () => forkOf(new Uint8Array(new SharedArrayBuffer(32 << 20))), shape: large });
     const gone = new AbortController();
     const into = new Uint8Array(large.arenaBytes);
     await assert.rejects(
@@ -289,7 +288,7 @@ describe('a snapshot from donor to newcomer', () => {
       from.pause();
       return bytes;
     });
-    await assert.rejects(ask({ shape: large, into, port: portOf(relay), idleMs: 400 }), /nothing moved|too early/);
+    await assert.rejects(ask({ shape: large, into, port: portOf(relay), idleMs: 3_000 }), /nothing moved|too early/);
     assert.ok(await soon(() => server?.counts.failed === 2 && server.progress === null));
     assert.deepEqual(await ask({ shape: large, into }), HEAD);
   });
