@@ -114,7 +114,11 @@ export const transportSchema = z
       .describe(
         'How state messages travel. multicast: one message reaches all members; the network between them has to route the groups. unicast: one copy to each member, which works everywhere, as on the internet and in public clouds.',
       ),
-    port: whole(1, 65_535).default(7400).describe('UDP port of state messages, the same at every member.'),
+    port: whole(1, 65_535)
+      .default(7400)
+      .describe(
+        'UDP port of state messages, and TCP port of snapshots for members that join; the same at every member.',
+      ),
     group: ipv4()
       .default('239.83.0.0')
       .describe('The first multicast group. State object n uses the n-th group after it.'),
@@ -139,6 +143,11 @@ export const replicationSchema = z
       .default(200)
       .describe(
         'A member that has nothing to say says so this often; it is also how soon a lost last message is noticed.',
+      ),
+    join_wait_ms: whole(0, 600_000)
+      .default(3000)
+      .describe(
+        'A fresh instance that has heard no member with state for so long begins without any. Members that all start at once do not wait.',
       ),
     retransmit_min_ms: whole(1, 5000)
       .default(20)

@@ -14,6 +14,9 @@ import { SealBoard } from '../shm/seal-board.js';
 import { Instance, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
+import { forkState, shapeOf } from '../workers/snapshot/fork.js';
+import type { Circle } from '../workers/snapshot/handshake.js';
+import { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
 import type { Drained, InstancePhase, KeysInUse, Standing } from './admin/source.js';
@@ -21,6 +24,7 @@ import { InstanceSource, type Running } from './instance-source.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
 import { readKeyFile } from './key-file.js';
 import type { Log } from './log.js';
+import { Entry } from './membership/entry.js';
 import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
 import type { Members } from './membership/members.js';
@@ -44,17 +48,18 @@ const QUIET_MS = 2_000;
 export class Daemon implements Running {
   readonly config: Config;
   readonly instance: Instance;
-  /** Opened to read only. */
-  readonly objects: readonly StateObject[];
+  /** Opened to read only; anew after a snapshot was loaded. */
+  objects: readonly StateObject[];
   readonly startedAt = Date.now();
   readonly ports: OpenPorts;
   /** Settles when the instance has stopped: with an error, if it stopped because of one. */
   readonly stopped: Promise<Error | null>;
   phase: InstancePhase = 'starting';
-  standing: Standing = { state: 'joining', reason: 'starting' };
   readonly members: Members;
   private readonly log: Log;
   private readonly hooks: Hooks;
+  private readonly entry: Entry;
+  private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
   private readonly lossTimer: NodeJS.Timeout;
   private readonly source: InstanceSource;
@@ -132,6 +137,16 @@ export class Daemon implements Running {
       onEvent: (level, text) => log[level](text),
       onFatal: (error) => void this.stop(error),
     });
+    this.entry = new Entry({
+      instance,
+      supervisor: this.supervisor,
+      circle: this.circle(),
+      log,
+      reopen: () => {
+        this.objects = instance.openObjects(null);
+        return this.objects;
+      },
+    });
     this.neighbours = new NeighbourWatcher({
       writer: new NextHopWriter(buffers.nextHops, plan.routes.length),
       interfaces: plan.io.driver === 'af_xdp' ? plan.io.ports.map((port) => port.interface) : [],
@@ -150,6 +165,7 @@ export class Daemon implements Running {
       // Before packets come, so that the first of them have somewhere to go.
       await this.neighbours.start();
       await this.supervisor.start(({ thread }) => thread >= this.instance.slots.workers);
+      this.donor = await this.openDonor();
       this.admin = await AdminServer.listen(this.config.admin.socket, this.source, { log: this.log });
       if (this.stopping !== null) throw new Error('stopped while starting');
     } catch (error) {
@@ -164,17 +180,61 @@ export class Daemon implements Running {
 
   /** Joins the others; then packets are taken. */
   private async enter(): Promise<void> {
-    if (this.stopping !== null) return;
+    await this.entry.join();
     await this.supervisor.start();
     if (this.stopping !== null) return;
     this.phase = 'running';
-    this.standing = { state: 'ready', reason: 'takes packets' };
     this.members.ready();
     const { name } = this.config.cluster.self;
     this.log.info(`${name} of cluster ${this.config.cluster.id} is ready`);
     notifyStatus(`member ${name} of ${this.config.cluster.id}`);
     this.settleEntered();
     void this.hooks.run('ready');
+  }
+
+  get standing(): Standing {
+    const { standing } = this.entry;
+    // Complete, but its workers are only starting.
+    return standing.state === 'ready' && this.phase === 'joining' ? { ...standing, state: 'joining' } : standing;
+  }
+
+  /** What two members have to agree on to pass snapshots on. */
+  private circle(): Circle {
+    const { plan, arena, buffers } = this.instance;
+    const board = buffers.sealBoard === null ? null : new SealBoard(buffers.sealBoard);
+    return {
+      clusterId: plan.replication.clusterId,
+      layoutHash: arena.layoutHash,
+      // As they are when they are asked for: keys change while the instance runs.
+      get keys() {
+        return board?.readKeys() ?? [];
+      },
+    };
+  }
+
+  private async openDonor(): Promise<SnapshotServer> {
+    const { instance, log } = this;
+    const { address } = this.config.cluster.self;
+    const { port } = this.config.transport;
+    try {
+      return await SnapshotServer.listen({
+        host: address,
+        port,
+        self: instance.plan.replication.self,
+        circle: this.circle(),
+        shape: shapeOf(instance),
+        fork: () => forkState(instance, this.objects),
+        refuse: () => this.entry.lacksState,
+        log: (level, text) => log[level](text),
+      });
+    } catch (error) {
+      throw new Error(
+        `cannot listen for members that join, on ${address} TCP port ${port}: ${(error as Error).message}`,
+        {
+          cause: error,
+        },
+      );
+    }
   }
 
   /** Waits until this instance takes packets, or is going to stop. */
@@ -282,20 +342,21 @@ export class Daemon implements Running {
 
   private async stopOnce(error: Error | null): Promise<void> {
     const { control, plan } = this.instance;
-    const wasReady = this.phase === 'running';
+    const wasRunning = this.phase === 'running';
+    const wasReady = wasRunning || this.phase === 'draining';
     this.phase = 'stopping';
-    this.standing = { state: 'leaving', reason: error?.message ?? 'stopping' };
+    this.entry.close();
     this.settleEntered();
     if (error !== null) this.log.error(error.message);
-    else if (wasReady) await this.hooks.run('drain');
+    else if (wasRunning) await this.hooks.run('drain');
     await this.admin?.close();
+    await this.donor?.close();
     // From here on packets go to the kernel again.
     control.setPhase(Phase.QUIET);
     this.ports.close();
     this.neighbours.close();
     const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
-    while (error === null && !this.source.reachableHaveAll() && performance.now() < deadline)
-      await sleep(DRAIN_LOOK_MS);
+    while (error === null && wasReady && performance.now() < deadline && !this.hasLeft()) await sleep(DRAIN_LOOK_MS);
     const owed = this.source.unacknowledged();
     if (owed > 0) this.log.warn(`stopping with ${owed} records that not every member has acknowledged`);
     control.setPhase(Phase.STOP);
@@ -306,6 +367,11 @@ export class Daemon implements Running {
     clearInterval(this.eventTimer);
     this.pumpEvents();
     this.settleStopped(error);
+  }
+
+  /** Leaves; true when everybody who is heard has everything of ours, and waits for nothing more. */
+  private hasLeft(): boolean {
+    return this.source.reachableHaveAll() && this.entry.leave();
   }
 
   private pumpEvents(): void {

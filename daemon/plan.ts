@@ -51,6 +51,7 @@ function planReplication(config: Config): ReplicationSettings {
     mtu: transport.mtu_bytes,
     ackDelayMs: replication.ack_delay_ms,
     keepaliveMs: replication.keepalive_ms,
+    joinWaitMs: replication.join_wait_ms,
     retransmitMsMin: replication.retransmit_min_ms,
     unitLogBytes: replication.unit_log_bytes,
     debtBytes: replication.debt_bytes,

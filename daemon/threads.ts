@@ -48,6 +48,7 @@ const BACKOFF_MAX_MS = 5_000;
 const STEADY_MS = 30_000;
 
 const AS_ASKED = 'was ended as asked';
+const STUCK = 'showed no heartbeat and was ended';
 
 interface Running {
   readonly slot: Slot;
@@ -55,8 +56,12 @@ interface Running {
   backoffMs: number;
   beat: number;
   beatUnchanged: number;
-  /** Why main ended the thread, if it did. */
+  /** Why main ended the thread, if it did; and whether that is no failure. */
   ended: string | null;
+  asked: boolean;
+  /** It is not started again before this; told when it has ended and was mended. */
+  gate: Promise<void> | null;
+  onEnded: () => void;
   done: Promise<void>;
 }
 
@@ -102,10 +107,13 @@ export class ThreadSupervisor {
           beat: 0,
           beatUnchanged: 0,
           ended: null,
+          asked: false,
+          gate: null,
+          onEnded: () => {},
           done: Promise.resolve(),
         };
         this.running.push(running);
-        running.done = this.keepRunning(running, reject);
+        running.done = this.keepRunning(running, reject).finally(() => running.onEnded());
       }
     });
     await Promise.race([this.allReady(slots), firstFailure]);
@@ -120,7 +128,37 @@ export class ThreadSupervisor {
     const running = this.running.find(({ slot }) => slot.thread === thread);
     if (target === undefined || running === undefined) throw new Error(`thread ${thread} is not running`);
     running.ended = reason;
+    running.asked = reason !== STUCK;
     await target.terminate();
+  }
+
+  /** Ends threads, calls `between` while none of them runs, and starts them again; returns when they are ready. */
+  async replace(threads: readonly number[], reason: string, between: () => void): Promise<void> {
+    const held = this.running.filter(({ slot }) => threads.includes(slot.thread));
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const ended = held.map((running) => {
+      running.gate = gate;
+      return new Promise<void>((resolve) => {
+        running.onEnded = resolve;
+      });
+    });
+    try {
+      // One that has just died by itself is held as well.
+      await Promise.all(held.map(({ slot }) => this.restart(slot.thread, reason).catch(() => {})));
+      await Promise.all(ended);
+      if (this.stopping) throw new Error('stopped meanwhile');
+      between();
+    } finally {
+      for (const running of held) {
+        running.gate = null;
+        running.onEnded = () => {};
+      }
+      open();
+    }
+    await this.allReady(held.map(({ slot }) => slot));
   }
 
   private workerOf(thread: number): Worker | undefined {
@@ -155,6 +193,7 @@ export class ThreadSupervisor {
       running.startedAt = performance.now();
       running.beatUnchanged = 0;
       running.ended = null;
+      running.asked = false;
       let reason: string;
       let message = '';
       try {
@@ -178,7 +217,7 @@ export class ThreadSupervisor {
       }
       if (performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
       onEvent(
-        running.ended === AS_ASKED ? 'info' : 'error',
+        running.asked ? 'info' : 'error',
         `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`,
       );
       try {
@@ -189,9 +228,13 @@ export class ThreadSupervisor {
         onFatal(new Error(`what thread ${slot.name} left could not be mended: ${String(broken)}`));
         return;
       }
-      control.countRestart(slot.thread);
+      if (!running.asked || running.gate === null) control.countRestart(slot.thread);
       await new Promise((resolve) => setTimeout(resolve, running.backoffMs));
       running.backoffMs = Math.min(2 * running.backoffMs, BACKOFF_MAX_MS);
+      if (running.gate !== null) {
+        running.onEnded();
+        await running.gate;
+      }
       if (this.stopping) return;
     }
   }
@@ -218,7 +261,7 @@ export class ThreadSupervisor {
       running.beat = beat;
       if (running.beatUnchanged < 4) continue;
       running.beatUnchanged = 0;
-      this.restart(slot.thread, 'showed no heartbeat and was ended').catch(() => {}); // it ended by itself meanwhile
+      this.restart(slot.thread, STUCK).catch(() => {}); // it ended by itself meanwhile
     }
   }
 }

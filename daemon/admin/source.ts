@@ -25,7 +25,7 @@ export interface AdminSource {
   addMember(member: NewMember): Promise<MemberChange>;
   removeMember(name: string): Promise<MemberChange>;
   evictMember(name: string): Promise<MemberChange>;
-  /** Tries at once what this instance's joining waits for; resolves when it is ready, or is going to stop. */
+  /** Resolves when this instance takes packets, or is going to stop. */
   join(): Promise<Standing>;
   counters(): Awaitable<readonly CounterRow[]>;
   /**

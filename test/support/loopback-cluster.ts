@@ -89,7 +89,7 @@ export class LoopbackCluster {
       ...sections,
       cluster: { id: 'loopback', self: name, ...(list && { members: list }), ...cluster },
       transport: { kind: 'unicast', port: this.port, ...(sections?.['transport'] as object | undefined) },
-      replication: { keepalive_ms: 50, ...(sections?.['replication'] as object | undefined) },
+      replication: { keepalive_ms: 50, join_wait_ms: 500, ...(sections?.['replication'] as object | undefined) },
     };
   }
 }

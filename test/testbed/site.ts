@@ -57,7 +57,8 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
       ...options.cluster,
     },
     transport: { kind: 'multicast', ...options.transport },
-    ...(options.replication === undefined ? {} : { replication: options.replication }),
+    // A test that starts one site alone should not wait long for the other.
+    replication: { join_wait_ms: 500, ...options.replication },
     threads: { workers: [place.core % availableParallelism()], ...options.threads },
     packet_io: { driver: 'af_xdp', ...options.packet_io },
     ports: place.ports,

@@ -4,8 +4,8 @@ import { type Command, expectNoWords, FailedError } from '../command.js';
 export const join: Command = {
   name: 'join',
   usage: '',
-  summary: 'Wait until this instance has joined, trying again at once what waits to be tried.',
-  details: ['An instance joins by itself when it starts. The answer comes when it takes packets.'],
+  summary: 'Wait until this instance has joined and takes packets.',
+  details: ['An instance joins by itself when it starts; status says how far it is.'],
   async run(call) {
     expectNoWords(call, join.name);
     const joined = await call.source.join();
