@@ -254,12 +254,18 @@ export class Daemon implements Running {
       log.warn('transport.fault is set: what other members send is damaged on purpose');
   }
 
-  /** Huge pages where the kernel has them, and every page there is before a packet waits for one. */
+  /**
+   * Huge pages where the kernel has them, and every page there is before a packet waits for one. A fork is the faster for it, also by what
+   * workers count beside the arena.
+   */
   private prepareArena(): void {
     const { buffers, declaration } = this.instance;
     const arena = new Uint8Array(buffers.arena);
     const huge = advise(arena, 'hugepage');
     advise(arena, 'populate');
+    const locals = new Uint8Array(buffers.locals);
+    advise(locals, 'hugepage');
+    advise(locals, 'populate');
     const names = declaration.objects.map((object) => object.name).join(', ');
     this.log.info(
       `state: ${names}; ${mebibytes(arena.length)} MiB, ${huge === null ? 'without huge pages' : `of which ${mebibytes(huge)} MiB may be huge pages`}`,

@@ -285,7 +285,7 @@ export class CounterCells implements StateObject {
     return sum;
   }
 
-  /** In the stripes: by this instance, since it started or was folded. */
+  /** In the stripes: by this instance, since it started. */
   private counted(part: number): number {
     const { stripes, stripeStride, stripeCount } = this;
     let sum = 0;
@@ -432,20 +432,6 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * Moves the stripes into the arena, so that a copy of it is a whole snapshot. Main, while every other thread stands at
-   * the barrier.
-   */
-  fold(): void {
-    for (let part = 0; part < this.parts; part++) {
-      const counted = this.counted(part);
-      if (counted === 0) continue;
-      this.arena[part * this.width + (this.totals ? this.self : 0)] += counted;
-      for (let i = 0; i < this.stripeCount; i++) this.stripes[i * this.stripeStride + part] = 0;
-      if (!this.totals) this.told.adjust(part, -counted);
-    }
-  }
-
-  /**
    * Totals: the larger of each. What the other knows of us and we do not, from a former life, is counted as told: only at a
    * barrier, or before the send thread runs. Increments cannot tell what both have: they are taken over into an object in which
    * nothing was counted yet, and not otherwise.
@@ -483,7 +469,7 @@ export class CounterCells implements StateObject {
     return untold + this.told.volume - this.told.volumeUpTo(sequence);
   }
 
-  /** This instance's own: in totals form with what a fold or a snapshot put in the arena. */
+  /** This instance's own: in totals form with what a snapshot put in the arena. */
   private own(part: number): number {
     const base = this.totals ? this.arena[part * this.width + this.self] : 0;
     return Math.min(base + this.counted(part), COUNT_MAX);

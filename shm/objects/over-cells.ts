@@ -72,10 +72,6 @@ export class OverCells implements StateObject {
     this.counts.adopt();
   }
 
-  fold(): void {
-    this.counts.fold();
-  }
-
   merge(from: Region): number {
     return this.counts.merge(from);
   }

@@ -98,7 +98,7 @@ export class Told {
     return 0;
   }
 
-  /** Counts as told, though by another: what a snapshot brought, or what a fold took out of the stripes (negative). */
+  /** Counts as told, though by another: what a snapshot brought. */
   adjust(cell: number, by: number): void {
     this.amounts[cell] += by;
     for (let i = this.head[HEAD.at.undo] - 1; i >= 0; i--)

@@ -2,7 +2,6 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';
-import type { CountMin } from '../../shm/objects/count-min.js';
 import { Journal } from '../../shm/objects/journal.js';
 import { Region } from '../../shm/region.js';
 import { Site } from '../shm/objects/site.js';
@@ -52,6 +51,5 @@ while (Atomics.load(control, 1) === 0) {
     for (let at = 0; at < message.length; at += 1 + (message[at] & 0xff))
       object.apply((message[at] >>> 8) & 0xff, message, at + 1, message[at] & 0xff, 1, now);
 }
-if (kind === 'count-min') (peer?.workers[0] as CountMin | undefined)?.fold();
-const region = (peer?.region.buffer as SharedArrayBuffer | undefined) ?? null;
+const region = (peer?.snapshot().buffer as SharedArrayBuffer | undefined) ?? null;
 parentPort?.postMessage({ done, refused, torn, peer: region } satisfies SketchEnd);

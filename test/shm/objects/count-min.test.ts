@@ -94,14 +94,13 @@ describe('count-min sketch', () => {
     const sites = [0, 1, 2].map((i) => new Site(definition, i, 3, 1));
     sites.forEach(({ workers }, site) => {
       for (let n = 0; n < 50; n++) workers[0].count2(n, site, n + 1);
-      workers[0].fold();
     });
     const [left, right] = [1, 2].map(() => new Site(definition, 2, 3, 1).receiver);
-    for (const { region } of sites) left.merge(region);
-    sites[1].receiver.merge(sites[0].region);
-    right.merge(sites[2].region);
-    assert.ok(right.merge(sites[1].region) > 0);
-    assert.equal(right.merge(sites[1].region), 0);
+    for (const site of sites) left.merge(site.snapshot());
+    sites[1].receiver.merge(sites[0].snapshot());
+    right.merge(sites[2].snapshot());
+    assert.ok(right.merge(sites[1].snapshot()) > 0);
+    assert.equal(right.merge(sites[1].snapshot()), 0);
     assert.equal(left.digest(), right.digest());
     assert.equal(left.total(), (3 * 50 * 51) / 2);
   });

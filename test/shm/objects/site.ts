@@ -58,6 +58,21 @@ export class Site<T extends StateObject> {
     });
   }
 
+  /** The region as it is in a snapshot: with what the object keeps beside it added, as the child of a fork does. */
+  snapshot(): Region {
+    const copy = new Region(new SharedArrayBuffer(this.region.byteLength));
+    copy.u8().set(this.region.u8());
+    const { addends } = this.receiver;
+    if (addends === undefined) return copy;
+    const into = copy.f64();
+    const from = (this.member.local as Region).f64();
+    for (let cell = 0; cell < addends.cells; cell++)
+      for (let lane = 0; lane < addends.lanes; lane++)
+        into[(addends.target + cell * addends.targetStride) / 8] +=
+          from[(addends.source + cell * addends.sourceStride + lane * addends.laneStride) / 8];
+    return copy;
+  }
+
   startWorker(worker: number): void {
     const log = new DyingLog(this.rings[worker], this.countdown);
     this.logs[worker] = log;
