@@ -31,7 +31,7 @@ const program = new Command('constellationd')
   .option('-c, --config <file>', 'configuration', '/etc/constellation/constellation.yaml')
   .option(
     '--check',
-    'check the file (not whether interfaces, addresses and folders are there), print every error as file:line:col: path: message, and exit',
+    'check the file (not whether interfaces, addresses, keys and folders are there), print every error as file:line:col: path: message, and exit',
   )
   .option('--schema', 'print the JSON Schema of the configuration, for editors, and exit')
   .option('--generate-key <file>', 'make a key file, or put a second key into it for a rotation, and exit')

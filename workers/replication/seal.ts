@@ -14,7 +14,8 @@
  * is over is for the protocol to tell (lives.ts).
  *
  * **Floods.** Memory is fixed. A datagram that is wrong costs a look at its header; with a known incarnation and a fresh
- * counter, one decryption; with an unknown incarnation a derivation too, of which there are so many a second at most.
+ * counter, one decryption; with an unknown incarnation a derivation too, of which there are so many a second at most:
+ * a member that starts during a flood is heard when one of its messages comes by, which may take some seconds.
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto';
@@ -73,6 +74,11 @@ function getNumber(bytes: Uint8Array, at: number): number {
   return value;
 }
 
+/** Four zero bytes, and the header's counter. */
+function putNonce(nonce: Uint8Array, header: Uint8Array): void {
+  for (let i = NONCE_COUNTER; i < NONCE_BYTES; i++) nonce[i] = header[HEADER.counter + i - NONCE_COUNTER];
+}
+
 /** The key of one life of a member. */
 function lifeKey(clusterId: number, key: { id: number; secret: Uint8Array }, header: Uint8Array): Buffer {
   return deriveKey(key, clusterId, 'datagram', header.subarray(HEADER.sender, HEADER.counter));
@@ -112,7 +118,7 @@ export class Sealer {
     if (board.keysVersion !== this.keysVersion) this.takeKey();
     if (this.counter >= board.counter) board.counter = this.counter + BLOCK;
     putNumber(header, HEADER.counter, this.counter++);
-    nonce.set(header.subarray(HEADER.counter), NONCE_COUNTER);
+    putNonce(nonce, header);
     const cipher = createCipheriv(ALGORITHM, this.key, nonce, { authTagLength: TAG_BYTES });
     cipher.setAAD(header);
     const sealed = cipher.update(bytes.subarray(0, length));
@@ -271,7 +277,7 @@ export class Opener {
   private decrypt(datagram: Uint8Array, key: Buffer): boolean {
     const { header, nonce, tag } = this;
     const end = datagram.length - TAG_BYTES;
-    for (let i = 0; i < NONCE_BYTES - NONCE_COUNTER; i++) nonce[NONCE_COUNTER + i] = header[HEADER.counter + i];
+    putNonce(nonce, header);
     for (let i = 0; i < TAG_BYTES; i++) tag[i] = datagram[end + i];
     const decipher = createDecipheriv(ALGORITHM, key, nonce, { authTagLength: TAG_BYTES });
     decipher.setAAD(header);
