@@ -50,6 +50,7 @@ export function drawPlan(seed: number, name: string, members?: number): Plan {
     members: count,
     objects,
     settings,
+    ...(profile.sealed && { sealed: true }),
     firstSequence,
     network,
     clocks,
@@ -188,6 +189,16 @@ class Drawer {
         return [{ at, do: kind, member, after: draw.below(12), downMs: draw.between(0, 60) }];
       case 'receive-dies':
         return [{ at, do: kind, member, after: draw.below(40), downMs: draw.between(0, 60) }];
+      case 'rotate': {
+        // Each stage at every member before the next at any.
+        const stages = 3 * draw.whole(1, 3);
+        const gapMs = this.safetyMs / (stages + 1);
+        return Array.from({ length: stages }, (_, i) =>
+          this.everyone.map((one): Step => {
+            return { at: gapMs * (i + 1 + draw.between(0, 0.9)), do: 'keys', member: one, stage: i + 1 };
+          }),
+        ).flat();
+      }
       case 'clock':
         return [{ at, do: kind, member, stepMs: Math.round(draw.between(-400, 400)) }];
       case 'damage':

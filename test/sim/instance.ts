@@ -22,6 +22,7 @@ import type { Flight } from './flight.js';
 import type { MemberLife, Model } from './model.js';
 import type { Plan } from './plan.js';
 import { Stream } from './random.js';
+import { SealedEnds } from './sealing.js';
 import { Death, type Moment, Subject, WorkerLog } from './subjects.js';
 import { demand, Violation } from './violation.js';
 
@@ -69,6 +70,8 @@ export interface Host {
   afterReceive(at: Instance, flight: Flight, reject: string | null): void;
   afterPoll(at: Instance): void;
   alarm(at: Instance, problem: string): void;
+  /** How far the key file of a member has come. */
+  keyStage(member: number): number;
   happened(what: string): void;
 }
 
@@ -85,6 +88,8 @@ export class Instance {
   /** Wall clock, against the simulation's, in ms. */
   skewMs: number;
 
+  /** Its ends of the seal; null: messages are not sealed. */
+  readonly sealed: SealedEnds | null;
   private readonly host: Host;
   private readonly boardMemory: SharedArrayBuffer;
   private readonly unitLogs: SharedArrayBuffer;
@@ -123,6 +128,9 @@ export class Instance {
     this.settings = memberSettings(plan, member);
     this.memory = new Datagram(this.settings.mtu);
     this.table = memberTableOf(this.settings);
+    this.sealed = plan.sealed
+      ? new SealedEnds(this.settings, this.table, this.life.incarnation, host.keyStage(member))
+      : null;
     const objects = plan.objects.length;
     this.boardMemory = createAckBoard(objects, plan.members, this.life.incarnation);
     this.board = new AckBoard(this.boardMemory);
@@ -172,6 +180,7 @@ export class Instance {
   startSender(): void {
     this.consumer = this.log.openConsumer();
     this.sendsLeft = Number.POSITIVE_INFINITY;
+    this.sealed?.startSender();
     this.sender = new Sender({
       settings: this.settings,
       layoutHash: LAYOUT_HASH,
@@ -188,6 +197,7 @@ export class Instance {
 
   startReceiver(): void {
     for (const { receive } of this.subjects) receive.lives = Number.POSITIVE_INFINITY;
+    this.sealed?.startReceiver(this.localMs);
     this.receiver = new Receiver({
       settings: this.settings,
       layoutHash: LAYOUT_HASH,
@@ -411,7 +421,9 @@ export class Instance {
     const { coarse, wallMs } = this.moment;
     let reject: string | null;
     try {
-      reject = receiver.receive(flight.bytes, this.localMs, coarse, wallMs);
+      const opened = this.sealed === null ? flight.bytes : this.sealed.open(flight.bytes, this.localMs);
+      if (typeof opened === 'string') this.counts.add(`state_rejected_${opened}`, 1);
+      reject = typeof opened === 'string' ? opened : receiver.receive(opened, this.localMs, coarse, wallMs);
     } catch (error) {
       if (!(error instanceof Death)) throw asViolation(error, `${this.name}, receive thread`);
       this.receiverDied(flight);

@@ -77,6 +77,8 @@ export type Step =
   | (At & OfMember & { readonly do: 'send-dies'; readonly after: number; readonly downMs: number })
   /** The receive thread dies at its next record but `after`, likewise. */
   | (At & OfMember & { readonly do: 'receive-dies'; readonly after: number; readonly downMs: number })
+  /** Its key file comes to this stage (sealing.ts), and is read again. */
+  | (At & OfMember & { readonly do: 'keys'; readonly stage: number })
   /** Its wall clock steps. */
   | (At & OfMember & { readonly do: 'clock'; readonly stepMs: number })
   /** Messages on all links are damaged at this rate. */
@@ -106,6 +108,8 @@ export interface Plan {
   readonly members: number;
   readonly objects: readonly ObjectKind[];
   readonly settings: Partial<ReplicationSettings>;
+  /** Whether messages are sealed. */
+  readonly sealed?: boolean;
   /** Number of every object's first record. */
   readonly firstSequence: number;
   readonly network: NetworkPlan;

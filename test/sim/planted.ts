@@ -1,11 +1,13 @@
 /** Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of this. */
 
+import { SealBoard } from '../../shm/seal-board.js';
 import { Belief, Lives } from '../../workers/replication/lives.js';
 import { MessageWriter } from '../../workers/replication/message.js';
 import { ReceiveChannel } from '../../workers/replication/receive-channel.js';
 import { Arrival, Reception } from '../../workers/replication/reception.js';
 import { ReorderBuffer } from '../../workers/replication/reorder-buffer.js';
 import { Repair } from '../../workers/replication/repair.js';
+import { ReplayWindow } from '../../workers/replication/replay-window.js';
 import { Retransmission } from '../../workers/replication/retransmission.js';
 import { SendChannel } from '../../workers/replication/send-channel.js';
 import { UnitLog } from '../../workers/replication/unit-log.js';
@@ -242,5 +244,19 @@ export const PLANTED: readonly PlantedBug[] = [
     lives: 20,
     shows: ['vector-delivered'],
     plant: () => override(Vectors, 'forget', () => () => {}),
+  },
+  {
+    name: 'take a sealed datagram that was taken before',
+    profile: 'sealed',
+    lives: 5,
+    shows: ['sealed-once'],
+    plant: () => override(ReplayWindow, 'isFresh', () => () => true),
+  },
+  {
+    name: 'forget with the receive thread what was taken of sealed datagrams',
+    profile: 'sealed',
+    lives: 20,
+    shows: ['sealed-once'],
+    plant: () => override(SealBoard, 'highest', () => () => 0),
   },
 ];

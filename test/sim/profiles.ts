@@ -5,8 +5,9 @@ import type { ObjectKind, StepKind } from './plan.js';
 
 type Range = readonly [from: number, to: number];
 
-/** Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again. */
-export type FaultKind = Exclude<StepKind, 'work'> | 'swizzle' | 'flap' | 'partition';
+/** Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again,
+ * `rotate` changes the cluster's key. */
+export type FaultKind = Exclude<StepKind, 'work' | 'keys'> | 'rotate' | 'swizzle' | 'flap' | 'partition';
 
 export interface Profile {
   /** One line: what these lives are about. */
@@ -41,6 +42,8 @@ export interface Profile {
   readonly ppm?: number;
   readonly multicast?: number;
   readonly settings?: Partial<ReplicationSettings>;
+  /** Messages are sealed. */
+  readonly sealed?: boolean;
 }
 
 const LEDGERS = ['notes', 'ordered'] as const;
@@ -146,6 +149,28 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     duplicate: [0, 0.1],
     faults: { damage: [2, 6], forge: [5, 40], replay: [2, 10], cut: [0, 1] },
     faultMs: [100, 1500],
+  },
+  sealed: {
+    ...COMMON,
+    help: 'sealed messages: the key changes while members and threads die, and all else is damaged, forged and replayed',
+    sealed: true,
+    kinds: LEDGERS,
+    loss: [0, 0.2],
+    duplicate: [0, 0.2],
+    faults: {
+      rotate: [0, 1],
+      'send-dies': [0, 4],
+      'receive-dies': [0, 4],
+      crash: [0, 2],
+      clog: [0, 2],
+      pause: [0, 1],
+      damage: [0, 2],
+      forge: [0, 10],
+      replay: [2, 10],
+    },
+    faultMs: [20, 800],
+    downMs: 800,
+    gone: 0.1,
   },
   patient: {
     ...COMMON,

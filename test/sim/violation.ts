@@ -14,6 +14,7 @@ export type Invariant =
   | 'no-crash'
   | 'bandwidth-kept'
   | 'forgery-refused'
+  | 'sealed-once'
   | 'alarm-expected'
   | 'converges'
   | 'equal-to-model'

@@ -56,12 +56,15 @@ export class World implements Host {
   private rejectWanted: string | null = null;
   /** Object whose next new unit of this member is to be lost. */
   private readonly loseNext = new Map<number, number>();
+  /** Of each member: how far its key file has come. */
+  private readonly keyStages: number[];
   private convergedMs = Number.NaN;
   private allowedMs = Number.NaN;
 
   constructor(plan: Plan) {
     this.plan = plan;
     this.model = new Model(plan.objects.length);
+    this.keyStages = new Array<number>(plan.members).fill(0);
     this.draw = new Stream(plan.seed, 'world');
     this.witness = new Witness(plan.objects.length);
     this.multicast = plan.settings.transport?.kind === 'multicast';
@@ -227,6 +230,10 @@ export class World implements Host {
       case 'receive-dies':
         instance.killReceiver(step.after, step.downMs);
         break;
+      case 'keys':
+        this.keyStages[step.member] = step.stage;
+        if (instance.up) instance.sealed?.reload(step.stage);
+        break;
       case 'clock':
         instance.skewMs += step.stepMs;
         break;
@@ -269,7 +276,7 @@ export class World implements Host {
     if (what === 'incarnation' && !this.witness.hasHeard(victim, member, incarnation)) return;
     const bytes = forge(what, victim, member, incarnation, object);
     const before = this.stateOf(victim);
-    this.rejectWanted = what;
+    this.rejectWanted = this.plan.sealed ? 'unsealed' : what;
     victim.deliver({ bytes, sender: member, to, object, contents: null });
     this.rejectWanted = null;
     demand(
@@ -313,9 +320,10 @@ export class World implements Host {
       this.happened('last message lost');
       return;
     }
+    const wire = from.sealed?.seal(bytes) ?? bytes;
     for (let member = 0; member < this.plan.members; member++)
       if (member !== from.member && (this.multicast || to === -1 || to === member))
-        this.links.send(from.member, member, object, bytes, contents);
+        this.links.send(from.member, member, object, wire, contents);
   }
 
   beforeReceive(at: Instance, flight: Flight): void {
@@ -335,12 +343,10 @@ export class World implements Host {
       return;
     }
     if (reject !== null) {
-      // An honest message is refused only for its life: an earlier one, one that is evicted, or one not admitted yet.
-      demand(
-        ['incarnation', 'unclosed', 'sender'].includes(reject),
-        'forgery-refused',
-        () => `${at.name}: an honest message was refused: ${reject}`,
-      );
+      // An honest message is refused only for its life: an earlier one, one that is evicted, or one not admitted yet; and,
+      // sealed, when it comes a second time, or after the old key was taken out.
+      const reasons = ['incarnation', 'unclosed', 'sender', ...(this.plan.sealed ? ['seal_replay', 'seal_key'] : [])];
+      demand(reasons.includes(reject), 'forgery-refused', () => `${at.name}: an honest message was refused: ${reject}`);
       return;
     }
     const sender = this.lifeOf(flight.sender, contents.incarnation);
@@ -360,6 +366,10 @@ export class World implements Host {
   alarm(at: Instance, problem: string): void {
     this.happened('alarm');
     demand(this.plan.profile === 'silence', 'alarm-expected', () => `${at.name}: ${problem}`);
+  }
+
+  keyStage(member: number): number {
+    return this.keyStages[member];
   }
 
   private lifeOf(member: number, incarnation: number): Instance | undefined {
