@@ -162,6 +162,11 @@ export const replicationSchema = z
       .describe(
         'How much this member keeps, for each state object, of what not every other member has acknowledged. Rounded up to a power of two.',
       ),
+    bandwidth: whole(0, 10 ** 12)
+      .default(0)
+      .describe(
+        'What this member sends at most, in bits a second of IP packets, repetitions and acknowledgements included; 0: no limit. Kept over any 100 ms as long as it carries four of the longest packets to every other member in that time.',
+      ),
     debt_bytes: whole(0, 2 ** 40)
       .default(512 * 1024 ** 2)
       .describe(

@@ -55,5 +55,6 @@ function planReplication(config: Config): ReplicationSettings {
     retransmitMsMin: replication.retransmit_min_ms,
     unitLogBytes: replication.unit_log_bytes,
     debtBytes: replication.debt_bytes,
+    bandwidth: replication.bandwidth,
   });
 }

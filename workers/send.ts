@@ -23,6 +23,7 @@ import { Counts } from './replication/metrics.js';
 import { Sealer } from './replication/seal.js';
 import { Sender } from './replication/sender.js';
 import type { ReplicationSettings } from './replication/settings.js';
+import { Reason } from './replication/window.js';
 import { sendTransport } from './transport/open.js';
 import { SealingSender } from './transport/sealing.js';
 import type { SendTransport } from './transport/transport.js';
@@ -55,6 +56,10 @@ export interface SendAgentOptions {
 /** Records taken from one ring before the next has its turn, and from all in one round. */
 const TURN_RECORDS = 512;
 const ROUND_RECORDS = 4096;
+/** The same where records were held back, to be coalesced together. */
+const HELD_ROUND_RECORDS = 65_536;
+/** A log ring holds records back until this part of it is full. */
+const HELD_SHARE_MAX = 0.5;
 /** The thread looks at phase and heartbeat at least so often. */
 const WAIT_MS_MAX = 100;
 /** …and sleeps at least so long when it has nothing to do: a timer fires no sooner. */
@@ -72,6 +77,7 @@ export class SendAgent implements Agent {
   private turn = 0;
   private transportErrors = 0;
   private wasFull = false;
+  private wasHolding = false;
 
   constructor(options: SendAgentOptions) {
     const { settings, layoutHash, objects, ackBoard, unitLogs, metrics, thread } = options;
@@ -112,8 +118,9 @@ export class SendAgent implements Agent {
 
   /** One round: records in, messages out. Returns how many of both. */
   doWork(): number {
-    const records = this.drain();
-    return records + this.sender.poll(monotonicMs(), this.transport, Date.now());
+    const now = monotonicMs();
+    const records = this.isHolding(now) ? 0 : this.drain();
+    return records + this.sender.poll(now, this.transport, Date.now());
   }
 
   /** Rounds until main says stop; then what has been logged is sent once more, and it is over. */
@@ -144,6 +151,13 @@ export class SendAgent implements Agent {
     return Math.min(Math.max(untilDue, WAIT_MS_MIN), WAIT_MS_MAX);
   }
 
+  /** Whether the rings are left alone, so that what is in them coalesces with what follows. Not when they fill up, or at the end. */
+  private isHolding(now: number): boolean {
+    if (this.control.phase === Phase.STOP || this.sender.hold(now) === Reason.NONE) return false;
+    this.wasHolding = true;
+    return this.rings.every((ring) => ring.backlog < ring.words.length * HELD_SHARE_MAX);
+  }
+
   /** At the barrier: numbers everything the workers have logged. False: there was no room for all of it. */
   private settle(): boolean {
     while (this.drain() > 0);
@@ -156,9 +170,11 @@ export class SendAgent implements Agent {
     const { rings, sender } = this;
     let room = sender.makeRoom();
     this.noteFull(!room);
+    const roundMax = this.wasHolding ? HELD_ROUND_RECORDS : ROUND_RECORDS;
+    this.wasHolding = false;
     let taken = 0;
     let empty = 0;
-    while (room && empty < rings.length && taken < ROUND_RECORDS) {
+    while (room && empty < rings.length && taken < roundMax) {
       const ring = rings[this.turn];
       this.turn = (this.turn + 1) % rings.length;
       let records = 0;
@@ -189,6 +205,9 @@ export class SendAgent implements Agent {
     counts.set('state_unit_log_units', sender.heldUnits);
     counts.set('state_unit_log_bytes', sender.heldBytes);
     counts.set('state_unit_log_full', sender.fullLogs);
+    counts.set('state_tx_window_bytes', sender.windowBytes === Number.POSITIVE_INFINITY ? 0 : sender.windowBytes);
+    counts.set('state_tx_window_ms', sender.heldMs);
+    counts.set('state_tx_window_reason', sender.windowReason);
     counts.set('state_debt_members', sender.owedMembers);
     counts.set('state_debt_bytes', sender.debtBytes);
     counts.add('state_tx_errors', this.transport.errors - this.transportErrors);

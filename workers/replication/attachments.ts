@@ -130,6 +130,13 @@ export class Attachments implements Audience {
     return this.incarnation[member] === incarnation && this.state[member] !== Attachment.ABSENT;
   }
 
+  /** Sets the places of those that the log's units are for. */
+  markAttached(members: Uint8Array): void {
+    const { present } = this.context.peers;
+    for (let member = 0; member < this.slots; member++)
+      if (present[member] === 1 && this.from[member] < NOTHING) members[member] = 1;
+  }
+
   /** Whether the log's units are for anybody. */
   get isAnyAttached(): boolean {
     const { present } = this.context.peers;

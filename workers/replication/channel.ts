@@ -4,8 +4,10 @@ import type { AckBoard } from '../../shm/ack-board.js';
 import type { DebtBudget } from './debt.js';
 import type { Datagram, MessageWriter } from './message.js';
 import type { Counts } from './metrics.js';
+import type { Pacing } from './pacing.js';
 import type { PeerView } from './peer-view.js';
 import type { ReplicationSettings } from './settings.js';
+import type { Window } from './window.js';
 
 /** As a destination: every other member. */
 export const EVERYONE = -1;
@@ -30,6 +32,8 @@ export interface ChannelContext {
   /** Longest unit, in words of records. */
   readonly unitWords: number;
   readonly debts: DebtBudget;
+  readonly window: Window;
+  readonly pacing: Pacing;
 }
 
 /** Begins and ends the messages of one channel. Between the two, entries and units are added to the context's writer. */

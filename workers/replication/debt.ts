@@ -239,7 +239,9 @@ export class Debt implements Audience {
 
   private retransmit(now: number, outlet: Outlet): number {
     const { context, log, retransmission } = this;
-    const found = retransmission.scan(now);
+    const messagesMax = context.pacing.messages;
+    if (messagesMax < 1) return 0;
+    const found = retransmission.scan(now, messagesMax);
     if (found === 0) return 0;
     this.window = Math.max(this.windowMin, this.window >>> 1);
     let messages = 0;

@@ -21,6 +21,10 @@ const COUNTERS = {
   state_tx_errors: 'Datagrams the network refused; they are repaired by retransmission.',
   state_tx_log_full: 'Times draining the log rings stopped because a unit log was full: some member lags behind.',
   state_pruned_units: 'Units let go because every member has them.',
+  state_tx_holds_delay:
+    'Times records were held back to coalesce because round trips had grown: what is in flight stands in a queue.',
+  state_tx_holds_loss: 'Times records were held back to coalesce because much had to be sent again.',
+  state_tx_holds_bandwidth: 'Times records were held back to coalesce because of replication.bandwidth.',
   state_tx_detached:
     'Times a member was detached because it held up a full unit log: what it misses is kept for it, coalesced.',
   state_tx_returned: 'Times a detached member had got everything it was owed, and was attached again.',
@@ -53,6 +57,9 @@ const GAUGES = {
   state_log_backlog_words: 'Words in the log rings that wait to be numbered.',
   state_unit_log_units: 'Units held because some member may lack them.',
   state_unit_log_bytes: 'Bytes of the unit logs in use.',
+  state_tx_window_bytes: 'What may be in flight while a path is congested; 0: there is no congestion.',
+  state_tx_window_ms: 'For how long records have been held back to coalesce; if none are, the last time.',
+  state_tx_window_reason: 'Why: 0 nothing, 1 round trips have grown, 2 loss, 3 replication.bandwidth.',
   state_debt_members: 'Members that are owed units, summed over the objects.',
   state_debt_bytes: 'Memory for what detached members are owed.',
   state_unit_log_full: 'Unit logs that hold up draining because a member lags.',

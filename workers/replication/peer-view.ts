@@ -34,6 +34,10 @@ export class PeerView {
   readonly speaks: Uint8Array;
   /** Grows whenever a silent member is heard again. */
   revivals = 0;
+  /** Round trips of each member: smoothed, and least of late; 0 before the first. When it was last silent no more. */
+  readonly smoothedMs: Float64Array;
+  readonly leastMs: Float64Array;
+  readonly revivedAt: Float64Array;
   /** Grows whenever the board was looked at. */
   looks = 0;
   /** Format version that every member which is heard understands. */
@@ -59,6 +63,9 @@ export class PeerView {
     this.joining = new Uint8Array(settings.slots);
     this.incarnation = new Float64Array(settings.slots);
     this.speaks = new Uint8Array(settings.slots);
+    this.smoothedMs = new Float64Array(settings.slots);
+    this.leastMs = new Float64Array(settings.slots);
+    this.revivedAt = new Float64Array(settings.slots).fill(Number.NEGATIVE_INFINITY);
     this.readMembers();
   }
 
@@ -80,7 +87,12 @@ export class PeerView {
       this.joining[member] = record.incarnation !== 0 && record.isJoining ? 1 : 0;
       const heard = record.incarnation !== 0 && now - record.heardAt <= this.settings.silentMs;
       const silent = !heard || record.isJoining;
-      if (!silent && this.silent[member] === 1) this.revivals++;
+      if (!silent && this.silent[member] === 1) {
+        this.revivals++;
+        this.revivedAt[member] = now;
+      }
+      this.smoothedMs[member] = record.samples > 0 ? record.smoothed : 0;
+      this.leastMs[member] = record.samples > 0 ? record.minimum : 0;
       this.silent[member] = silent ? 1 : 0;
       this.incarnation[member] = record.incarnation;
       this.speaks[member] = record.incarnation === 0 ? 0 : record.speaks;

@@ -39,10 +39,11 @@ export class Retransmission {
   private readonly audience: Audience;
   private readonly peers: PeerView;
   private readonly settings: ReplicationSettings;
-  private readonly wordsMax: number;
+  private readonly unitWords: number;
   /** All members that are heard have what lies before this position and up to this number. */
   private settled: number;
   private settledThrough = 0;
+  private delivered = 0;
   /** Where the scan under way goes on, and the earliest time of what it has passed; `settled` and none between scans. */
   private scanAt: number;
   private scanNext = Number.POSITIVE_INFINITY;
@@ -53,10 +54,23 @@ export class Retransmission {
     this.audience = audience;
     this.peers = peers;
     this.settings = settings;
-    this.wordsMax = SCAN_MESSAGES_MAX * unitWords;
+    this.unitWords = unitWords;
     this.settled = log.head;
     this.scanAt = log.head;
     if (log.unsent !== log.head) this.nextScan = 0;
+  }
+
+  /** Words of the log that a member lacks, not silent, to which they were sent. */
+  inFlightWords(): number {
+    this.passSettled();
+    return (this.log.unsent - this.settled) | 0;
+  }
+
+  /** Words that all members that are heard have got since this was last asked. */
+  takeDelivered(): number {
+    const words = this.delivered;
+    this.delivered = 0;
+    return words;
   }
 
   /** Units were sent at `now`. */
@@ -76,14 +90,14 @@ export class Retransmission {
   }
 
   /**
-   * Notes in `due` the units whose time is over, and when to look again; returns how many. They count as sent from now on
-   * once the caller has marked them so.
+   * Notes in `due` the units whose time is over, of so many messages, and when to look again; returns how many. They count as
+   * sent from now on once the caller has marked them so.
    */
-  scan(now: number): number {
+  scan(now: number, messages: number): number {
     const { audience, log, peers } = this;
     this.passSettled();
     let found = this.findProbe(now);
-    let room = this.wordsMax;
+    let room = Math.min(SCAN_MESSAGES_MAX, messages) * (this.unitWords + UNIT_WORDS);
     let position = this.scanAt;
     while (position !== log.unsent && found < SCAN_UNITS_MAX) {
       const after = log.load(position);
@@ -122,11 +136,15 @@ export class Retransmission {
       this.settled = log.head;
       this.scanAt = log.head;
       this.scanNext = Number.POSITIVE_INFINITY;
-    } else if (isBefore(this.settled, log.head)) this.settled = log.head;
+    } else if (isBefore(this.settled, log.head)) {
+      this.delivered += (log.head - this.settled) | 0;
+      this.settled = log.head;
+    }
     this.settledThrough = through;
     while (this.settled !== log.unsent) {
       const after = log.load(this.settled);
       if (log.first + log.count - 1 > through) break;
+      this.delivered += (after - this.settled) | 0;
       this.settled = after;
     }
     // Not further than what there is: who is silent, and was all there is, may lack what comes after.

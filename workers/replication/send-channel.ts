@@ -128,8 +128,9 @@ export class SendChannel {
   }
 
   /** Stages and cuts what the workers counted while their logs were full. Returns how many records that was. */
-  private tellUntold(): number {
-    if (this.source.nextUntold === undefined || !this.makeRoom()) return 0;
+  private tellUntold(now: number): number {
+    const { pacing, window } = this.context;
+    if (this.source.nextUntold === undefined || pacing.isHolding || window.isClosed(now) || !this.makeRoom()) return 0;
     let told = 0;
     for (let room = true; room && told < UNTOLD_RECORDS_MAX; told++) {
       const next = this.nextUntold();
@@ -167,8 +168,9 @@ export class SendChannel {
   }
 
   /** Sends what is due. Returns how much was done: messages sent and units pruned. */
-  poll(now: number, outlet: Outlet): number {
-    let work = this.readBoard() + this.detachLaggards(now) + this.tellUntold();
+  poll(now: number): number {
+    const { data: outlet, urgent } = this.context.pacing;
+    let work = this.readBoard() + this.detachLaggards(now) + this.tellUntold(now);
     if (this.context.peers.others === 0) {
       this.acknowledging.rest();
       return work + this.discard(now);
@@ -176,8 +178,16 @@ export class SendChannel {
     work += this.attachments.isAnyAttached ? this.sendNew(now, outlet) : this.discard(now);
     if (now >= this.retransmission.nextScan) work += this.retransmit(now, outlet);
     work += this.attachments.poll(now, outlet);
-    this.askForBell(this.full || this.attachments.isWaiting);
-    return work + this.acknowledging.poll(now, outlet);
+    this.askForBell(this.full || this.attachments.isWaiting || this.context.window.isClosed(now));
+    return work + this.acknowledging.poll(now, urgent);
+  }
+
+  /** Says who is attached, what is in flight and what was delivered. */
+  report(attached: Uint8Array): void {
+    const { window } = this.context;
+    this.attachments.markAttached(attached);
+    window.inFlight += 4 * this.retransmission.inFlightWords();
+    window.noteDelivered(4 * this.retransmission.takeDelivered());
   }
 
   /** Lets the next poll tell the others what we are. */
@@ -255,9 +265,9 @@ export class SendChannel {
 
   private sendNew(now: number, outlet: Outlet): number {
     const { attachments, log } = this;
-    const { writer } = this.context;
+    const { window, writer } = this.context;
     let messages = 0;
-    while (log.unsent !== log.tail && messages < NEW_MESSAGES_MAX) {
+    while (log.unsent !== log.tail && messages < NEW_MESSAGES_MAX && !window.isClosed(now)) {
       const datagram = this.composer.begin(now, outlet);
       if (datagram === null) break;
       log.load(log.unsent);
@@ -266,6 +276,7 @@ export class SendChannel {
       do {
         writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
         this.context.board.setSequence(this.object, log.first + log.count - 1);
+        window.noteSent(4 * (UNIT_WORDS + log.recordWords), now);
         if (log.markSent(log.unsent, now) === log.tail) break;
         log.load(log.unsent);
       } while (writer.fits(log.recordWords) && attachments.isAlike(log.first));
@@ -282,7 +293,9 @@ export class SendChannel {
    */
   private retransmit(now: number, outlet: Outlet): number {
     const { counts, peers, settings } = this.context;
-    const found = this.retransmission.scan(now);
+    const room = this.context.pacing.messages;
+    if (room < 1) return 0;
+    const found = this.retransmission.scan(now, room);
     if (found === 0) return 0;
     let messages = 0;
     if (settings.transport.kind === 'multicast') messages = this.sendAgain(now, outlet, found, EVERYONE);
@@ -291,6 +304,7 @@ export class SendChannel {
         if (peers.present[member] === 1) messages += this.sendAgain(now, outlet, found, member);
     for (let i = 0; i < found; i++) this.log.markSent(this.retransmission.due[i], now);
     counts.add('state_tx_retransmissions', found);
+    this.context.window.noteSentAgain(found);
     return messages;
   }
 

@@ -11,15 +11,24 @@ import type { DebtBudget } from './debt.js';
 import { openForeignLogs } from './foreign-log.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
+import { Pacing } from './pacing.js';
 import { PeerView } from './peer-view.js';
 import { Repair } from './repair.js';
 import { SendChannel } from './send-channel.js';
 import { memberTableOf, messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
 import { RECORD_WORDS_MAX } from './stage.js';
 import { UnitLog, unitLogRegion } from './unit-log.js';
+import { Reason, Window } from './window.js';
 
 /** Entries a full unit leaves room for, so that acknowledgements can ride on a busy channel. */
 const RESERVED_ENTRIES = 2;
+
+/** Counted when records begin to be held back. */
+const HOLDS = {
+  [Reason.DELAY]: 'state_tx_holds_delay',
+  [Reason.LOSS]: 'state_tx_holds_loss',
+  [Reason.BANDWIDTH]: 'state_tx_holds_bandwidth',
+} as const;
 
 export interface SenderOptions {
   readonly settings: ReplicationSettings;
@@ -46,6 +55,15 @@ export class Sender {
   private readonly board: AckBoard;
   private readonly repair: Repair;
   private readonly debts: DebtBudget;
+  private readonly window: Window;
+  private readonly pacing: Pacing;
+  /** Scratch: who gets units of any object's log. */
+  private readonly attached: Uint8Array;
+  /** The channel that is first to send: a limit on what is sent favours none. */
+  private turn = 0;
+  private heldSince = Number.POSITIVE_INFINITY;
+  /** For how long records have been held back, or were the last time, in ms. */
+  heldMs = 0;
 
   constructor(options: SenderOptions) {
     const { settings, objects, counts, layoutHash } = options;
@@ -69,6 +87,9 @@ export class Sender {
       },
       bytes,
     );
+    this.window = new Window(settings, this.peers, bytes);
+    this.pacing = new Pacing(settings, this.peers, bytes);
+    this.attached = new Uint8Array(settings.slots);
     const context: ChannelContext = {
       settings,
       board,
@@ -78,6 +99,8 @@ export class Sender {
       onAlarm: options.onAlarm ?? (() => {}),
       unitWords,
       debts: this.debts,
+      window: this.window,
+      pacing: this.pacing,
     };
     this.channels = objects.map(
       (object, id) =>
@@ -128,14 +151,58 @@ export class Sender {
     if (flags !== writer.flags) for (const channel of this.channels) channel.announce();
     writer.flags = flags;
     writer.wallMs = wallMs;
+    this.pacing.begin(outlet, now);
+    this.updateWindow(now);
+    const { channels } = this;
     let work = 0;
-    for (const channel of this.channels) work += channel.poll(now, outlet);
-    return work + this.repair.poll(now, outlet);
+    for (let i = 0; i < channels.length; i++) work += channels[(this.turn + i) % channels.length].poll(now);
+    this.turn = (this.turn + 1) % Math.max(1, channels.length);
+    return work + this.repair.poll(now, this.pacing.data);
+  }
+
+  /**
+   * Whether records are to wait in the log rings, and why: what can go out now is less than what is there, and the longer they
+   * wait the more they coalesce.
+   */
+  hold(now: number): Reason {
+    const { counts, pacing, window } = this;
+    const waits = window.isClosed(now) || (window.reason !== Reason.NONE && this.hasUnsent);
+    const reason = pacing.isHolding ? Reason.BANDWIDTH : waits ? window.reason : Reason.NONE;
+    if (reason === Reason.NONE) {
+      this.heldSince = Number.POSITIVE_INFINITY;
+      return reason;
+    }
+    if (this.heldSince === Number.POSITIVE_INFINITY) {
+      this.heldSince = now;
+      counts.add(HOLDS[reason], 1);
+    }
+    this.heldMs = now - this.heldSince;
+    return reason;
+  }
+
+  /** What may be in flight, in bytes, and why no more; infinite and `NONE` while there is no congestion. */
+  get windowBytes(): number {
+    return this.window.bytes;
+  }
+
+  get windowReason(): Reason {
+    return this.pacing.isHolding ? Reason.BANDWIDTH : this.window.reason;
+  }
+
+  private updateWindow(now: number): void {
+    const { attached, window } = this;
+    attached.fill(0);
+    window.inFlight = 0;
+    for (const channel of this.channels) channel.report(attached);
+    window.update(attached, now);
   }
 
   /** When `poll` should be called at the latest, in ms of its clock. */
   get deadline(): number {
+    const { pacing, window } = this;
     let { deadline } = this.repair;
+    if (pacing.isHolding) deadline = Math.min(deadline, pacing.readyAt);
+    if (window.inFlight >= window.bytes) deadline = Math.min(deadline, window.opensAt);
     for (const channel of this.channels) deadline = Math.min(deadline, channel.deadline);
     return deadline;
   }

@@ -84,6 +84,8 @@ export interface ReplicationSettings {
   /** Memory for what detached members are owed: of all objects and members together, and for one of one, coalesced. */
   readonly debtBytes: number;
   readonly debtBytesEach: number;
+  /** What may be sent, in bits a second of IP packets; 0: no limit. */
+  readonly bandwidth: number;
   /** Out-of-order units kept, per in-order object and origin. */
   readonly reorderBytes: number;
   /** Socket buffers asked of the kernel. */
@@ -108,6 +110,7 @@ export const REPLICATION_DEFAULTS = {
   unitLogBytes: 8 << 20,
   foreignLogBytes: 64 << 20,
   detachMs: 500,
+  bandwidth: 0,
   debtBytes: 512 << 20,
   debtBytesEach: 128 << 20,
   reorderBytes: 1 << 20,
@@ -150,6 +153,7 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   between('foreignLogBytes', settings.foreignLogBytes, 64 << 10, 2 ** 32);
   between('debtBytes', settings.debtBytes, 0, 2 ** 40);
   between('debtBytesEach', settings.debtBytesEach, 0, 2 ** 31);
+  between('bandwidth', settings.bandwidth, 0, 1e12);
   between('reorderBytes', settings.reorderBytes, 4096, 1 << 30);
   for (const name of ['ackDelayMs', 'ackDelayMsMax', 'joinWaitMs', 'flushMs', 'detachMs'] as const)
     between(name, settings[name], 0, 600_000);
@@ -188,11 +192,20 @@ export function selfIndex(settings: ReplicationSettings): number {
 
 const IPV4_UDP_BYTES = 28;
 const IPV6_UDP_BYTES = 48;
+
+function headerBytes(settings: ReplicationSettings): number {
+  const address = settings.transport.kind === 'multicast' ? settings.transport.group : ownMember(settings).address;
+  return isIP(address.split('%')[0]) === 6 ? IPV6_UDP_BYTES : IPV4_UDP_BYTES;
+}
+
 /** Bytes a state message may have. Every one leaves room for its seal. */
 export function messageBytes(settings: ReplicationSettings): number {
-  const address = settings.transport.kind === 'multicast' ? settings.transport.group : ownMember(settings).address;
-  const headers = isIP(address.split('%')[0]) === 6 ? IPV6_UDP_BYTES : IPV4_UDP_BYTES;
-  return (settings.mtu - headers - SEAL_BYTES) & ~3;
+  return (settings.mtu - headerBytes(settings) - SEAL_BYTES) & ~3;
+}
+
+/** Bytes of an IP packet beside the message in it. */
+export function wireOverheadBytes(settings: ReplicationSettings): number {
+  return headerBytes(settings) + SEAL_BYTES;
 }
 
 /** Bytes a datagram may have. */

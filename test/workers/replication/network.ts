@@ -149,6 +149,8 @@ export class Network {
   readonly members: TestMember[];
   /** Datagrams dropped by number of sends: for tests that lose a chosen one. */
   drop: ((from: number, to: number, bytes: Uint8Array) => boolean) | null = null;
+  /** What a link adds to a datagram's delay, in ms; infinite: it is lost. For links that carry only so much. */
+  link: ((from: number, to: number, bytes: number) => number) | null = null;
   /** What is sent instead of a member's message. */
   rewrite: ((from: number, bytes: Uint8Array) => Uint8Array) | null = null;
   /** Called before delivery; may change the datagram. */
@@ -254,7 +256,9 @@ export class Network {
     const copies = this.faults && this.random() < duplicate ? 2 : 1;
     for (let i = 0; i < copies; i++) {
       if (this.faults && this.random() < loss) continue;
-      const at = this.now + delayMs[0] + this.random() * (delayMs[1] - delayMs[0]);
+      const queued = this.link?.(from, to, message.length) ?? 0;
+      if (queued === Number.POSITIVE_INFINITY) continue;
+      const at = this.now + queued + delayMs[0] + this.random() * (delayMs[1] - delayMs[0]);
       this.flights.push({ at, from, to, bytes: message.slice() });
     }
   }

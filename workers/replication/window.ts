@@ -1,0 +1,141 @@
+/**
+ * The lookahead window: while a path is congested, no more than one window is in flight, and our records wait in the log rings for
+ * what follows them, to be coalesced with it. Who has much to say so says less, and never more than the path takes.
+ *
+ * | reason      | seen by                                                                                              |
+ * | ----------- | ---------------------------------------------------------------------------------------------------- |
+ * | `DELAY`     | a member's smoothed round trip is above its minimum by a threshold: our messages stand in a queue     |
+ * | `LOSS`      | of the units sent in an interval a good part had to be sent again                                     |
+ * | `BANDWIDTH` | the configured limit (pacing.ts)                                                                      |
+ *
+ * The window is what was delivered per second, at best of late, times the least round trip: what the path carries without a
+ * queue. It closes when so much is in flight to members that are attached and heard, and opens when an acknowledgement makes it
+ * less, or, should none come, after two round trips. A minimum of some messages keeps what is rare from ever waiting.
+ *
+ * The minimum is of the last `BASE_MS`, so that congestion which lasts is not taken for the path's length.
+ */
+
+import type { PeerView } from './peer-view.js';
+import type { ReplicationSettings } from './settings.js';
+
+export const Reason = { NONE: 0, DELAY: 1, LOSS: 2, BANDWIDTH: 3 } as const;
+export type Reason = (typeof Reason)[keyof typeof Reason];
+
+const THRESHOLD = 0.5;
+const THRESHOLD_MS = 25;
+const BASE_MS = 10_000;
+/** Of the units of an interval, sent again: congestion. */
+const LOSS_SHARE = 0.1;
+const LOSS_UNITS_MIN = 4;
+const INTERVAL_MS_MIN = 50;
+/** Intervals of which the best counts, and which a loss is remembered for. */
+const INTERVALS = 8;
+const GAIN = 1.5;
+const MESSAGES_MIN = 8;
+/** A member heard again lacks what it missed: no loss. */
+const REVIVAL_MS = 2000;
+
+export class Window {
+  reason: Reason = Reason.NONE;
+  /** What may be in flight, in bytes; infinite while there is no congestion. */
+  bytes = Number.POSITIVE_INFINITY;
+  /** What is in flight to members that are attached and heard, in bytes. */
+  inFlight = 0;
+  /** When it opens at the latest, in ms. */
+  opensAt = Number.NEGATIVE_INFINITY;
+  private patience = 0;
+  private readonly peers: PeerView;
+  private readonly settings: ReplicationSettings;
+  private readonly bytesMin: number;
+  /** Per member: least round trip of this and of the last `BASE_MS`. */
+  private readonly base: Float64Array;
+  private readonly lastBase: Float64Array;
+  private baseEnd = Number.NEGATIVE_INFINITY;
+  /** Bytes per ms of the last intervals. */
+  private readonly rates = new Float64Array(INTERVALS);
+  private interval = 0;
+  private intervalStart = 0;
+  private intervalEnd = Number.NEGATIVE_INFINITY;
+  private delivered = 0;
+  private sent = 0;
+  private again = 0;
+  private lossUntil = Number.NEGATIVE_INFINITY;
+
+  /** `messageBytes`: longest message. */
+  constructor(settings: ReplicationSettings, peers: PeerView, messageBytes: number) {
+    this.settings = settings;
+    this.peers = peers;
+    this.bytesMin = MESSAGES_MIN * messageBytes;
+    this.base = new Float64Array(settings.slots).fill(Number.POSITIVE_INFINITY);
+    this.lastBase = this.base.slice();
+  }
+
+  noteSent(bytes: number, now: number): void {
+    this.sent++;
+    this.inFlight += bytes;
+    this.opensAt = now + this.patience;
+  }
+
+  noteSentAgain(units: number): void {
+    this.again += units;
+  }
+
+  noteDelivered(bytes: number): void {
+    this.delivered += bytes;
+  }
+
+  /** Finds out whether the paths to those of `attached` that are heard are congested, and how large the window is. */
+  update(attached: Uint8Array, now: number): void {
+    const { peers } = this;
+    if (now >= this.baseEnd) {
+      this.lastBase.set(this.base);
+      this.base.fill(Number.POSITIVE_INFINITY);
+      this.baseEnd = now + BASE_MS;
+    }
+    let slowest = 0;
+    let least = 0;
+    let delayed = false;
+    let revivedAt = Number.NEGATIVE_INFINITY;
+    for (let member = 0; member < attached.length; member++) {
+      if (attached[member] === 0 || peers.silent[member] === 1 || peers.smoothedMs[member] === 0) continue;
+      this.base[member] = Math.min(this.base[member], peers.leastMs[member]);
+      const base = Math.min(this.base[member], this.lastBase[member]);
+      const smoothed = peers.smoothedMs[member];
+      if (smoothed > base * (1 + THRESHOLD) + THRESHOLD_MS) delayed = true;
+      slowest = Math.max(slowest, smoothed);
+      least = Math.max(least, base);
+      revivedAt = Math.max(revivedAt, peers.revivedAt[member]);
+    }
+    this.endInterval(slowest, now, now - revivedAt > REVIVAL_MS);
+    this.reason = delayed ? Reason.DELAY : now < this.lossUntil ? Reason.LOSS : Reason.NONE;
+    if (this.reason === Reason.NONE) {
+      this.bytes = Number.POSITIVE_INFINITY;
+      return;
+    }
+    let rate = 0;
+    for (const each of this.rates) rate = Math.max(rate, each);
+    this.bytes = Math.max(this.bytesMin, GAIN * rate * least);
+    this.patience = Math.min(Math.max(2 * slowest, this.settings.retransmitMsMin), this.settings.retransmitMsMax);
+  }
+
+  /** Whether nothing new is to be sent now. */
+  isClosed(now: number): boolean {
+    return this.inFlight >= this.bytes && now < this.opensAt;
+  }
+
+  private endInterval(slowest: number, now: number, lossCounts: boolean): void {
+    if (now < this.intervalEnd) return;
+    const ms = now - this.intervalStart;
+    if (this.intervalEnd !== Number.NEGATIVE_INFINITY) {
+      this.rates[this.interval] = this.delivered / ms;
+      this.interval = (this.interval + 1) % INTERVALS;
+      if (lossCounts && this.again >= LOSS_UNITS_MIN && this.again > LOSS_SHARE * (this.sent + this.again))
+        this.lossUntil = now + INTERVALS * Math.max(INTERVAL_MS_MIN, slowest);
+    }
+    this.intervalStart = now;
+    this.intervalEnd = now + Math.max(INTERVAL_MS_MIN, slowest);
+    this.delivered = 0;
+    this.sent = 0;
+    this.again = 0;
+  }
+}
