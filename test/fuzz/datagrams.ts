@@ -69,11 +69,13 @@ export class DatagramFuzzer {
     }
   }
 
-  /** A message with right checksum and whatever inside: where there is no key, it may be believed. */
-  hostile(): Uint8Array {
+  /**
+   * A message with right checksum and whatever inside: where there is no key, it may be believed. `late`: also with another
+   * incarnation of its sender; once a later one is believed, all that was recorded is refused.
+   */
+  hostile(late: boolean): Uint8Array {
     let length = this.take();
-    // Seldom the sender's incarnation: once a later one is believed, all that was recorded is refused.
-    const from = this.random() < 1e-4 ? INCARNATION_AT : BODY_AT;
+    const from = late ? INCARNATION_AT : BODY_AT;
     for (let changes = this.below(4); changes >= 0; changes--) {
       const at = from + this.below(length - from);
       this.memory[at] = this.random() < 0.3 ? [0, 1, 0x7f, 0x80, 0xff][this.below(5)] : this.below(256);

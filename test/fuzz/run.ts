@@ -13,7 +13,7 @@ import { AckBoard, VectorRecord } from '../../shm/ack-board.js';
 import { RejectTable } from '../../shm/reject-table.js';
 import { newKey } from '../../workers/replication/cluster-key.js';
 import { replicationSettings } from '../../workers/replication/settings.js';
-import { DatagramFuzzer, KINDS } from './datagrams.js';
+import { DatagramFuzzer } from './datagrams.js';
 import { FuzzInstance } from './instance.js';
 
 export const MODES = ['sealed', 'unsealed', 'hostile'] as const;
@@ -24,6 +24,14 @@ const MEMBERS = 3;
 const VICTIM = 1;
 const OPERATIONS = 400;
 const SOURCES = 5000;
+/** Operations of every member after the flood. */
+const AFTERWARDS = 10;
+/**
+ * Hostile messages end lives of members, and then those members are not heard any more: so a cluster takes only so many, and
+ * other incarnations come only at the end.
+ */
+const HOSTILE_ROUND = 1_000_000;
+const HOSTILE_LIVES = 0.99;
 const SETTLE_MS_MAX = 20_000;
 /** Between two looks at memory; and messages before the first, so that all is compiled and every table has grown. */
 const LOOK_EVERY = 50_000;
@@ -165,85 +173,111 @@ function look(): { rss: number; heap: number } {
   return { rss: mebibytes(rss), heap: mebibytes(heapUsed + external) };
 }
 
-export async function fuzz(options: FuzzOptions): Promise<FuzzReport> {
-  const { mode, messages, seed } = options;
-  const cluster = new Cluster(mode === 'sealed');
-  await cluster.open();
-  const problems: string[] = [];
-  if (!(await cluster.converge(OPERATIONS))) problems.push('the members did not come to agree before the flood');
-  problems.push(...cluster.differences().map((difference) => `before the flood: ${difference}`));
-  cluster.stopRecording();
-  const { victim, recorded } = cluster;
-  const fuzzer = new DatagramFuzzer(seed, recorded, victim.settings.self);
-  const sources = Array.from({ length: SOURCES }, (_, i) => `198.51.${i >> 8}.${i & 255}`);
-  const before = contents(options, victim);
-  const changes = victim.metrics.total('state_rx_records_changed');
-  const received = victim.metrics.total('state_rx_messages');
-  const byKind: Record<string, number> = {};
-  const start = performance.now();
-  let first = look();
-  let last = first;
-  for (let i = 0; i < messages; i++) {
-    const kind = mode === 'hostile' ? 'hostile' : fuzzer.kind();
-    const datagram = kind === 'hostile' ? fuzzer.hostile() : fuzzer.draw(kind, mode === 'sealed');
-    byKind[kind] = (byKind[kind] ?? 0) + 1;
-    try {
-      victim.deliver(datagram, sources[fuzzer.below(SOURCES)]);
-    } catch (error) {
-      problems.push(`message ${i} (${kind}) stopped the thread: ${(error as Error).stack}\n${hex(datagram)}`);
-      break;
+/** Rounds of a flood, each at a cluster of its own, and what came of all of them. */
+class Flood {
+  readonly problems: string[] = [];
+  readonly byKind: Record<string, number> = {};
+  readonly byReason: Record<string, number> = { accepted: 0 };
+  digests: readonly string[] = [];
+  first = look();
+  last = this.first;
+  private done = 0;
+  private readonly options: FuzzOptions;
+  private readonly sources = Array.from({ length: SOURCES }, (_, i) => `198.51.${i >> 8}.${i & 255}`);
+
+  constructor(options: FuzzOptions) {
+    this.options = options;
+  }
+
+  async round(messages: number): Promise<void> {
+    const { mode, seed } = this.options;
+    const cluster = new Cluster(mode === 'sealed');
+    await cluster.open();
+    await this.check(cluster, OPERATIONS, 'before the flood');
+    cluster.stopRecording();
+    const { victim, recorded } = cluster;
+    const before = contents(this.options, victim);
+    const { received, changed } = countsOf(victim);
+    const came = this.send(victim, new DatagramFuzzer(seed + this.done, recorded, victim.settings.self), messages);
+    this.count(victim, came);
+    if (countsOf(victim).received - received !== came) this.problems.push('not every datagram was counted');
+    for (const error of victim.failures) this.problems.push(`an object's own code threw: ${String(error)}`);
+    if (new RejectTable(victim.memory.rejects).rows().length > 32) this.problems.push('the reject table grew');
+    this.digests = victim.digests();
+    if (mode === 'hostile') return;
+    for (const [i, bytes] of contents(this.options, victim).entries())
+      if (!bytes.equals(before[i])) this.problems.push(`what must not change did: part ${i} of ${before.length}`);
+    if (countsOf(victim).changed !== changed) this.problems.push('records were applied');
+    // The thread goes on: what genuine members say now is taken.
+    await this.check(cluster, AFTERWARDS, 'after the flood');
+  }
+
+  /** Delivers datagrams to the receive thread. Returns how many: all, unless one stopped it. */
+  private send(victim: FuzzInstance, fuzzer: DatagramFuzzer, messages: number): number {
+    const { mode, onProgress } = this.options;
+    for (let i = 0; i < messages; i++) {
+      const kind = mode === 'hostile' ? 'hostile' : fuzzer.kind();
+      const datagram =
+        kind === 'hostile' ? fuzzer.hostile(i > HOSTILE_LIVES * messages) : fuzzer.draw(kind, mode === 'sealed');
+      this.byKind[kind] = (this.byKind[kind] ?? 0) + 1;
+      try {
+        victim.deliver(datagram, this.sources[fuzzer.below(SOURCES)]);
+      } catch (error) {
+        const hex = Buffer.from(datagram).toString('hex');
+        this.problems.push(`message ${this.done} (${kind}) stopped the thread: ${(error as Error).stack}\n${hex}`);
+        return i + 1;
+      }
+      this.done++;
+      if (this.done % LOOK_EVERY !== 0) continue;
+      victim.step();
+      this.last = look();
+      // By now all is compiled and every table has grown.
+      if (this.done === 2 * LOOK_EVERY) this.first = this.last;
+      onProgress?.(this.done, this.last.rss);
     }
-    if ((i + 1) % LOOK_EVERY !== 0) continue;
-    victim.step();
-    last = look();
-    // By now all is compiled and every table has grown.
-    if (i + 1 === 2 * LOOK_EVERY) first = last;
-    options.onProgress?.(i + 1, last.rss);
+    return messages;
   }
-  const seconds = (performance.now() - start) / 1000;
-  last = look();
-  if (victim.metrics.total('state_rx_messages') - received !== KINDS_TOTAL(byKind))
-    problems.push('not every datagram was counted');
-  if (mode !== 'hostile') {
-    const after = contents(options, victim);
-    for (const [i, bytes] of before.entries())
-      if (!bytes.equals(after[i])) problems.push(`what must not change did: part ${i} of ${before.length}`);
-    if (victim.metrics.total('state_rx_records_changed') !== changes) problems.push('records were applied');
+
+  private count(victim: FuzzInstance, came: number): void {
+    let refused = 0;
+    for (const { name } of victim.metrics.catalogue.metrics) {
+      const count = name.startsWith('state_rejected_') ? victim.metrics.total(name) : 0;
+      const reason = name.slice('state_rejected_'.length);
+      if (count > 0) this.byReason[reason] = (this.byReason[reason] ?? 0) + count;
+      refused += count;
+    }
+    this.byReason['accepted'] += came - refused;
   }
-  for (const error of victim.failures) problems.push(`an object's own code threw: ${String(error)}`);
-  const digests = victim.digests();
-  if (new RejectTable(victim.memory.rejects).rows().length > 32) problems.push('the reject table grew');
-  // The thread goes on: what genuine members say now is taken.
-  if (mode !== 'hostile') {
-    if (!(await cluster.converge(10))) problems.push('genuine messages were not taken after the flood');
-    problems.push(...cluster.differences().map((difference) => `after the flood: ${difference}`));
+
+  /** Genuine operations are taken, and all members hold the same. */
+  private async check(cluster: Cluster, operations: number, when: string): Promise<void> {
+    if (!(await cluster.converge(operations))) this.problems.push(`${when}: genuine messages were not taken`);
+    this.problems.push(...cluster.differences().map((difference) => `${when}: ${difference}`));
   }
+}
+
+function countsOf({ metrics }: FuzzInstance): { received: number; changed: number } {
+  return { received: metrics.total('state_rx_messages'), changed: metrics.total('state_rx_records_changed') };
+}
+
+export async function fuzz(options: FuzzOptions): Promise<FuzzReport> {
+  const { mode, messages } = options;
+  const flood = new Flood(options);
+  const start = performance.now();
+  const most = mode === 'hostile' ? HOSTILE_ROUND : messages;
+  for (let left = messages; left > 0 && flood.problems.length === 0; left -= most)
+    await flood.round(Math.min(left, most));
+  const { first, problems, byKind, byReason, digests } = flood;
+  const last = look();
   return {
     mode,
     messages,
-    seconds,
+    seconds: (performance.now() - start) / 1000,
     byKind,
-    byReason: reasons(victim, KINDS_TOTAL(byKind)),
+    byReason,
     rssMiB: { start: first.rss, end: last.rss },
     heapMiB: { start: first.heap, end: last.heap },
     digests,
     problems,
   };
 }
-
-const KINDS_TOTAL = (byKind: Readonly<Record<string, number>>): number =>
-  [...KINDS, 'hostile'].reduce((sum, kind) => sum + (byKind[kind] ?? 0), 0);
-
-function reasons(victim: FuzzInstance, total: number): Record<string, number> {
-  const found: Record<string, number> = {};
-  let refused = 0;
-  for (const { name } of victim.metrics.catalogue.metrics) {
-    const count = name.startsWith('state_rejected_') ? victim.metrics.total(name) : 0;
-    if (count > 0) found[name.slice('state_rejected_'.length)] = count;
-    refused += count;
-  }
-  found['accepted'] = total - refused;
-  return found;
-}
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
