@@ -167,9 +167,10 @@ export class LogConsumer {
   at = 0;
   /** Payload words. */
   length = 0;
+  /** Words stepped over, modulo 2^32: the producer's `position`, once that is all. */
+  position: number;
   private readonly control: Int32Array;
   private readonly mask: number;
-  private position: number;
   private limit: number;
 
   constructor(buffer: SharedArrayBuffer) {

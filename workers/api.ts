@@ -7,6 +7,7 @@
 
 export type { EventFields } from '../shm/events.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
+export { HOLD_MS_MAX, type Holds } from './holds.js';
 export {
   defineMiddlebox,
   type Middlebox,

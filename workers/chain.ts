@@ -16,6 +16,7 @@ import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import { failure } from './failure.js';
+import type { Holds } from './holds.js';
 import type { Middlebox, Process, SharedState, TimerOptions } from './middlebox.js';
 import { createMiddleboxLog } from './middlebox-log.js';
 import { createRewrites, type Rewrites } from './packet/rewrite.js';
@@ -199,6 +200,7 @@ export interface ProcessContext {
   /** The worker's batch. */
   readonly batch: Batch;
   readonly replies: Replies;
+  readonly holds: Holds;
   readonly timers: Timers;
   readonly events: EventWriter;
   /** The worker's slot among the data plane workers, from 0. */
@@ -238,7 +240,7 @@ export function openProcesses(
 function openLink(
   { name, middlebox, options, objectIds }: DeclaredLink,
   objects: readonly StateObject[],
-  { batch, replies, timers, events, worker, row, catalogue, ports, draining }: ProcessContext,
+  { batch, replies, holds, timers, events, worker, row, catalogue, ports, draining }: ProcessContext,
   rewrites: Rewrites,
 ): Stage {
   const owner = `middlebox ${name}`;
@@ -262,6 +264,7 @@ function openLink(
       batch,
       rewrites,
       replies,
+      holds,
       counters: columnsOf(catalogue, middlebox.counters, name),
       every,
       log: createMiddleboxLog(name, events, row, catalogue),

@@ -15,6 +15,7 @@ import type { Stage } from './chain.js';
 import { type Columns, columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { failure } from './failure.js';
+import { type DataPlaneHolds, HOLD_METRICS } from './holds.js';
 import { Idle, type IdleMode } from './idle.js';
 import type { Process } from './middlebox.js';
 import { MIDDLEBOX_LOG_METRICS } from './middlebox-log.js';
@@ -32,6 +33,8 @@ const COUNTERS = {
   no_egress: 'dropped: no middlebox said by which port the packet leaves',
 } as const;
 
+/** Longest sleep while packets are held: nobody wakes a worker when they may go. */
+const HELD_SLEEP_MS = 1;
 /** Rounds without packets between two looks at the timers: a look costs more than a round. */
 const IDLE_ROUNDS = 128;
 
@@ -42,6 +45,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
     ...counterMetrics(COUNTERS),
     ...TIMER_METRICS,
     ...MIDDLEBOX_LOG_METRICS,
+    ...HOLD_METRICS,
     ...PARSE_METRICS,
     ...ROUTE_METRICS,
   ];
@@ -56,6 +60,7 @@ export interface DataPlaneParts {
   /** The chain, in the order packets run through it. */
   readonly stages: readonly Stage[];
   readonly replies: DataPlaneReplies;
+  readonly holds: DataPlaneHolds;
   readonly timers: Timers;
   readonly log: LogProducer;
   readonly control: Control;
@@ -77,6 +82,7 @@ export class DataPlane implements Agent {
   private readonly processes: readonly Process[];
   private readonly names: readonly string[];
   private readonly replies: DataPlaneReplies;
+  private readonly holds: DataPlaneHolds;
   private readonly timers: Timers;
   private readonly log: LogProducer;
   private readonly control: Control;
@@ -98,6 +104,7 @@ export class DataPlane implements Agent {
     this.processes = parts.stages.map(({ process }) => process);
     this.names = parts.stages.map(({ name }) => name);
     this.replies = parts.replies;
+    this.holds = parts.holds;
     this.timers = parts.timers;
     this.log = parts.log;
     this.control = parts.control;
@@ -124,14 +131,21 @@ export class DataPlane implements Agent {
         this.upkeep(this.clock());
       }
     }
+    this.holds.releaseAll();
+    this.driver.transmit(this.batch);
   }
 
-  /** One round. Returns the number of packets. */
+  /** One round. Returns the number of packets, those that were held and went out with them. */
   doWork(): number {
-    const batch = this.batch;
+    const { batch, holds } = this;
     this.control.beat(this.thread);
+    const released = holds.held > 0 ? holds.release() : 0;
     const packets = this.driver.receive(batch);
     if (packets === 0) {
+      if (released > 0) {
+        this.driver.transmit(batch);
+        return released;
+      }
       this.row[this.columns.idle_rounds]++;
       if (this.emptyRounds++ % IDLE_ROUNDS === 0) this.upkeep(this.clock());
       return 0;
@@ -145,6 +159,7 @@ export class DataPlane implements Agent {
     this.runMiddleboxes(now);
     if (this.router !== null) this.router.dispatch();
     this.settle(batch);
+    if (holds.asked > 0) holds.take();
     this.traffic.sending();
     // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.
     const logged = this.log.publish();
@@ -152,7 +167,7 @@ export class DataPlane implements Agent {
     if (logged) this.control.ring();
     this.row[this.columns.batches]++;
     this.upkeep(unixMs);
-    return packets;
+    return packets + released;
   }
 
   private runMiddleboxes(now: number): void {
@@ -174,7 +189,7 @@ export class DataPlane implements Agent {
   private rest(ms: number): void {
     const { barrier } = this.control;
     barrier.leave(this.thread);
-    this.driver.wait(ms);
+    this.driver.wait(this.holds.held > 0 ? Math.min(ms, HELD_SLEEP_MS) : ms);
     barrier.enter(this.thread);
   }
 

@@ -7,6 +7,7 @@ import { createAckBoard } from '../shm/ack-board.js';
 import { Arena, createArena, layoutArena } from '../shm/arena.js';
 import { Control, createControl } from '../shm/control.js';
 import { createEventRing } from '../shm/events.js';
+import { createHoldBoard } from '../shm/hold-board.js';
 import { createLogRing } from '../shm/log.js';
 import { MetricCatalogue, Metrics } from '../shm/metrics.js';
 import { createNextHops } from '../shm/next-hops.js';
@@ -70,6 +71,8 @@ export interface SharedBuffers {
   /** Who takes part: written by main. */
   readonly members: SharedArrayBuffer;
   readonly ackBoard: SharedArrayBuffer;
+  /** How far the others have the workers' logs. */
+  readonly holds: SharedArrayBuffer;
   /** Keys, and what sealing must not forget; null: state messages are not sealed. */
   readonly sealBoard: SharedArrayBuffer | null;
   /** Where refused datagrams came from. */
@@ -142,6 +145,7 @@ export class Instance {
       locals: createLocals(declaration, slots.workers).buffer,
       members: memberTableOf(plan.replication),
       ackBoard: createAckBoard(objects, members, incarnation),
+      holds: createHoldBoard(slots.workers, members),
       sealBoard: keys === null ? null : createSealBoard(members, keys),
       rejects: createRejectTable(),
       unitLogs: createUnitLogs(objects, unitLogBytes),

@@ -9,6 +9,7 @@
 import type { WireForm } from '../shm/objects/counter-cells.js';
 import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
+import type { Holds } from './holds.js';
 import type { MiddleboxLog } from './middlebox-log.js';
 import type { Options, Resolved } from './options.js';
 import type { Rewrites } from './packet/rewrite.js';
@@ -53,6 +54,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly rewrites: Rewrites;
   /** Packets that become their own answers. */
   readonly replies: Replies;
+  /** Packets that wait until other members have what was logged about them. */
+  readonly holds: Holds;
   /** Column of each declared counter, for `batch.drop(i, counters.x)` and `batch.count1(counters.x)`. */
   readonly counters: { readonly [Name in keyof C]: number };
   /**

@@ -36,6 +36,8 @@ export interface SendAgentOptions {
   /** One log ring per worker. */
   readonly logs: readonly SharedArrayBuffer[];
   readonly ackBoard: SharedArrayBuffer;
+  /** From `createHoldBoard`; absent: no worker holds packets. */
+  readonly holds?: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
   /** From `createForeignLogs`. */
   readonly foreignLogs: SharedArrayBuffer;
@@ -74,6 +76,9 @@ export class SendAgent implements Agent {
   private readonly transport: SendTransport;
   private readonly rings: readonly LogConsumer[];
   private readonly counts: Counts;
+  /** How far each ring is numbered, for held packets; whether that was noted before. */
+  private readonly positions: Int32Array;
+  private noted = false;
   private turn = 0;
   private transportErrors = 0;
   private wasFull = false;
@@ -85,6 +90,7 @@ export class SendAgent implements Agent {
     this.thread = thread;
     this.counts = new Counts(metrics.catalogue, metrics.row(thread));
     this.rings = options.logs.map((log) => new LogConsumer(log));
+    this.positions = new Int32Array(this.rings.length);
     this.sender = new Sender({
       settings,
       layoutHash,
@@ -93,6 +99,7 @@ export class SendAgent implements Agent {
       unitLogs,
       foreignLogs: options.foreignLogs,
       counts: this.counts,
+      ...(options.holds && { holds: options.holds }),
       ...(options.members && { members: options.members }),
       ...(options.onAlarm && { onAlarm: options.onAlarm }),
     });
@@ -185,10 +192,19 @@ export class SendAgent implements Agent {
       empty = records === 0 ? empty + 1 : 0;
       taken += records;
     }
-    if (taken === 0) return 0;
-    sender.cut();
-    for (const ring of rings) ring.release();
+    if (taken > 0) {
+      sender.cut();
+      for (const ring of rings) ring.release();
+    }
+    if ((taken > 0 || !this.noted) && sender.isAskedForMarks) this.noteLogs();
     return taken;
+  }
+
+  /** For packets that wait until this much is acknowledged. */
+  private noteLogs(): void {
+    this.noted = true;
+    for (let i = 0; i < this.positions.length; i++) this.positions[i] = this.rings[i].position;
+    this.sender.noteLogs(this.positions);
   }
 
   /** Counts the times a unit log came to be full; while it is, the rings back up and the workers' logs say so. */

@@ -16,6 +16,7 @@ import { AfXdpDriver } from './drivers/af-xdp.js';
 import { AfXdpCounts } from './drivers/af-xdp-metrics.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { PcapDriver } from './drivers/pcap.js';
+import { createHolds } from './holds.js';
 import { Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
 import { threadId, threadName, threadPin } from './native/index.js';
 import { ReceiveAgent } from './receive.js';
@@ -70,9 +71,11 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       plan.routes.map(({ address }) => address),
     );
     const worker = thread;
+    const holds = createHolds({ batch, driver, log, board: buffers.holds, worker, row, catalogue });
     const stages = openProcesses(declaration, objects, {
       batch,
       replies,
+      holds,
       timers,
       events,
       worker,
@@ -89,6 +92,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       ports,
       stages,
       replies,
+      holds,
       timers,
       log,
       control,
@@ -135,6 +139,7 @@ async function runSend(instance: Instance, thread: number): Promise<void> {
     objects: instance.openObjects(null),
     logs: buffers.logs,
     ackBoard: buffers.ackBoard,
+    holds: buffers.holds,
     sealBoard: buffers.sealBoard,
     unitLogs: buffers.unitLogs,
     foreignLogs: buffers.foreignLogs,

@@ -31,6 +31,19 @@ export interface Traffic {
   sending(): void;
 }
 
+/** Counts a packet that leaves by a port without being in a batch. */
+export function createSentCounter(
+  row: Float64Array,
+  catalogue: MetricCatalogue,
+): (port: number, bytes: number) => void {
+  const first = catalogue.column('port0_rx_packets');
+  return (port, bytes) => {
+    const column = first + port * KINDS;
+    row[column + TX_PACKETS]++;
+    row[column + TX_BYTES] += bytes;
+  };
+}
+
 /** Made once per data plane: see the head of batch.ts. */
 export function createTraffic(batch: Batch, ports: number, row: Float64Array, catalogue: MetricCatalogue): Traffic {
   const { port, egress, length } = batch;

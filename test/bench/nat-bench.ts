@@ -3,6 +3,7 @@
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
 import { coarseSeconds } from '../../shm/clock.js';
 import { createEventRing, EventWriter } from '../../shm/events.js';
+import { createHoldBoard } from '../../shm/hold-board.js';
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
 import { MetricCatalogue, Metrics } from '../../shm/metrics.js';
 import { NONE } from '../../shm/none.js';
@@ -12,6 +13,7 @@ import { Batch } from '../../workers/batch.js';
 import { declareChain, openProcesses, openState } from '../../workers/chain.js';
 import { dataPlaneMetrics } from '../../workers/data-plane.js';
 import { MemoryDriver } from '../../workers/drivers/memory.js';
+import { createHolds } from '../../workers/holds.js';
 import type { Process } from '../../workers/middlebox.js';
 import nat from '../../workers/middleboxes/nat.js';
 import { adviseMemory } from '../../workers/native/index.js';
@@ -69,6 +71,15 @@ export class NatBench {
     const [{ process }] = openProcesses(declaration, state, {
       batch: this.batch,
       replies: createReplies(this.batch, [null, null]),
+      holds: createHolds({
+        batch: this.batch,
+        driver: this.driver,
+        log: this.log,
+        board: createHoldBoard(1, 1),
+        worker: 0,
+        row,
+        catalogue,
+      }),
       timers: new Timers(row, catalogue),
       events: new EventWriter(createEventRing()),
       worker: 0,

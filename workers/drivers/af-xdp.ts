@@ -152,6 +152,10 @@ export class AfXdpDriver implements PacketDriver {
     }
   }
 
+  send(port: number, frames: Uint8Array, at: number, length: number): boolean {
+    return this.ports[port].sendCopy(frames, at, length);
+  }
+
   /** @throws Error when an interface is gone, which no later packet could tell */
   wait(timeoutMs: number): void {
     const { ports } = this;

@@ -21,6 +21,12 @@ export interface PacketDriver {
    */
   transmit(batch: Batch): void;
 
+  /**
+   * Sends a copy of a frame that is not one of a batch, with the next `transmit`: `length` bytes of `frames` from `at` on, as many as a
+   * chunk of the memory has at most. Returns false where there is no room for it just now.
+   */
+  send(port: number, frames: Uint8Array, at: number, length: number): boolean;
+
   /** Waits until a packet may have come, the driver is woken, or `timeoutMs` is over. Blocks the thread. */
   wait(timeoutMs: number): void;
 

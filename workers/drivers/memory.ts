@@ -132,6 +132,13 @@ export class MemoryDriver implements PacketDriver {
     batch.count = 0;
   }
 
+  send(port: number, frames: Uint8Array, at: number, length: number): boolean {
+    this.sentPackets[port]++;
+    this.sentBytes[port] += length;
+    if (this.capture) this.sent.push({ port, frame: frames.slice(at, at + length) });
+    return true;
+  }
+
   /** Frames only come by `inject`, in this thread, so there is nothing to be woken by. */
   wait(timeoutMs: number): void {
     if (this.next === this.frames) Atomics.wait(this.sleeper, 0, 0, timeoutMs);

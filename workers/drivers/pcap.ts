@@ -3,7 +3,8 @@
  *
  * Each port has a file to read, a file to write, both, or neither. Frames come in the order of their time stamps over all
  * files, equal ones in the order of the ports, so that a captured conversation is replayed as it was held. A frame is
- * written with the time stamp it was read with: the same input gives the same output, byte for byte.
+ * written with the time stamp it was read with: the same input gives the same output, byte for byte. One that was held back
+ * has the time stamp of the last frame read before it was sent.
  *
  * Damage in the middle of a file ends that file, reported and counted, and harms nothing else.
  */
@@ -60,6 +61,9 @@ export class PcapDriver implements PacketDriver {
   /** Time stamps by packet of the batch: packet `i` lies in chunk `i`, as a batch is given back before the next. */
   private readonly seconds = new Float64Array(BATCH_CAPACITY);
   private readonly nanoseconds = new Float64Array(BATCH_CAPACITY);
+  /** Time stamp of the last frame read. */
+  private lastSeconds = 0;
+  private lastNanoseconds = 0;
   /** What to add to a time stamp in milliseconds to get when it is due by `clock`; NaN before the first. */
   private offsetMs = Number.NaN;
   private unflushed = false;
@@ -125,24 +129,39 @@ export class PcapDriver implements PacketDriver {
     batch.port[i] = port;
     this.seconds[i] = reader.seconds;
     this.nanoseconds[i] = reader.nanoseconds;
+    this.lastSeconds = reader.seconds;
+    this.lastNanoseconds = reader.nanoseconds;
   }
 
   transmit(batch: Batch): void {
     for (let i = 0; i < batch.count; i++) {
       const port = batch.egress[i];
-      if (port >= 0) this.write(batch, i, port);
+      if (port >= 0)
+        this.write(port, this.memory.u8, batch.start[i], batch.length[i], this.seconds[i], this.nanoseconds[i]);
     }
     batch.count = 0;
   }
 
-  private write(batch: Batch, i: number, port: number): void {
+  send(port: number, frames: Uint8Array, at: number, length: number): boolean {
+    this.write(port, frames, at, length, this.lastSeconds, this.lastNanoseconds);
+    return true;
+  }
+
+  private write(
+    port: number,
+    frames: Uint8Array,
+    at: number,
+    length: number,
+    seconds: number,
+    nanoseconds: number,
+  ): void {
     const writer = this.writers[port];
     if (writer === null) {
       if (this.failedPorts.has(port)) this.row[this.columns.pcap_unwritten]++;
       return;
     }
     try {
-      writer.write(this.memory.u8, batch.start[i], batch.length[i], this.seconds[i], this.nanoseconds[i]);
+      writer.write(frames, at, length, seconds, nanoseconds);
       this.unflushed = true;
     } catch (error) {
       this.row[this.columns.pcap_unwritten]++; // this one, besides those that were buffered

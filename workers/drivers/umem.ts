@@ -4,7 +4,7 @@
  *     free stack ──▶ fill ring ──▶ kernel ──▶ rx ring ──▶ batch ──▶ tx ring ──▶ kernel ──▶ completion ring ──▶ free stack
  *                                                           └──────────── dropped ──────────────────────────────▲
  *
- * Every chunk is in exactly one of these places. The free stack gives out last what came back last, so that chunks still
+ * Every chunk is in exactly one of these places; for the copy of a frame that was held one goes from the stack to a tx ring. The free stack gives out last what came back last, so that chunks still
  * in the cache are used first.
  *
  * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at 2 modulo 4.
@@ -53,6 +53,15 @@ export class Umem {
   /** Takes back the chunk that holds this offset. */
   give(offset: number): void {
     this.free[this.freeCount++] = offset & this.chunkMask;
+  }
+
+  /** Copies a frame that fits a chunk into a free one, which there must be; returns where it starts. */
+  takeCopy(frames: Uint8Array, from: number, length: number): number {
+    const { u8, chunkBytes } = this.memory;
+    const start =
+      this.free[--this.freeCount] + Math.min(chunkBytes - length, XDP_PACKET_HEADROOM_BYTES + UMEM_HEADROOM_BYTES);
+    for (let i = 0; i < length; i++) u8[start + i] = frames[from + i];
+    return start;
   }
 
   /** Takes back all chunks that were sent; returns how many. */

@@ -118,6 +118,15 @@ export class XskPort {
     this.tx.put(start, length);
   }
 
+  /** Puts a copy of a frame into the tx ring. Returns false where there is no room in it, or no chunk free, just now. */
+  sendCopy(frames: Uint8Array, at: number, length: number): boolean {
+    const { umem } = this;
+    if (umem.available === 0 || this.outstanding === this.tx.entries) this.reap();
+    if (umem.available === 0 || this.outstanding === this.tx.entries) return false;
+    this.send(umem.takeCopy(frames, at, length), length);
+    return true;
+  }
+
   /** After a batch: shows the kernel what was put, and kicks it where it must be. */
   flush(): void {
     if (this.tx.submit() && this.tx.needsWakeup) this.kick();

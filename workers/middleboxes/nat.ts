@@ -33,6 +33,10 @@
  * (shm/objects/half-open.ts). A UDP or ICMP binding becomes
  * ESTABLISHED with its second packet from inside; its timer stays the same.
  *
+ * **Held first packets** (`hold_members`): the packet that makes a binding waits until so many other sites have it, so that the
+ * reply, which may come by any of them, is not unsolicited there. Later packets of the binding do not wait. A binding over the
+ * budget of `half_open_records` is told to nobody yet, and its packet waits for nothing but the records before it.
+ *
  * **ICMP errors** are translated with the packet they quote, so path MTU discovery and traceroute work through the NAT.
  */
 
@@ -42,6 +46,7 @@ import {
   defineMiddlebox,
   destinationPort,
   Fragment,
+  HOLD_MS_MAX,
   IcmpType,
   isError,
   NONE,
@@ -89,6 +94,12 @@ export default defineMiddlebox({
       max: 100,
     }),
     half_open_records: option.count('such bindings told to other sites in a second, at most', 16_384, { min: 0 }),
+    hold_members: option.count(
+      'other sites that must have a new binding before its first packet leaves; 0: it leaves at once',
+      0,
+      { min: 0, max: 63 },
+    ),
+    hold_ms: option.count('milliseconds after which that packet leaves all the same', 100, { max: HOLD_MS_MAX }),
     first_port: option.count('lowest external port used', 1, { max: 65_535 }),
     last_port: option.count('highest external port used', 65_535, { max: 65_535 }),
     allocation: option.choice(
@@ -123,21 +134,27 @@ export default defineMiddlebox({
     protocol: 'dropped: neither TCP, UDP nor ICMP',
   },
 
-  state: ({ external, flows, half_open, half_open_records, first_port, last_port, allocation }) => ({
-    bindings: natBinding({
-      addresses: external,
-      flows,
-      halfOpen: Math.ceil((flows * half_open) / 100),
-      halfOpenRecords: half_open_records,
-      portRange: { first: first_port, last: last_port },
-      allocation,
-    }),
-  }),
+  state(
+    { external, flows, half_open, half_open_records, hold_members, first_port, last_port, allocation },
+    { members },
+  ) {
+    if (hold_members >= members) throw new RangeError(`hold_members: ${hold_members} of ${members - 1} other members`);
+    return {
+      bindings: natBinding({
+        addresses: external,
+        flows,
+        halfOpen: Math.ceil((flows * half_open) / 100),
+        halfOpenRecords: half_open_records,
+        portRange: { first: first_port, last: last_port },
+        allocation,
+      }),
+    };
+  },
 
   owns: ({ outside, external }) => [{ port: outside, addresses: external }],
 
-  open({ options, state: { bindings }, batch, rewrites, counters, every, draining }) {
-    const { inside, outside, tcp_established, tcp_transitory, udp, icmp } = options;
+  open({ options, state: { bindings }, batch, rewrites, holds, counters, every, draining }) {
+    const { inside, outside, tcp_established, tcp_transitory, udp, icmp, hold_members, hold_ms } = options;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
@@ -305,7 +322,10 @@ export default defineMiddlebox({
       else {
         const slot = bindings.add(hash, address, key, now, now + timeoutOf(carried, Rank.NEW));
         if (slot === NONE) batch.drop(i, refused());
-        else batch.count1(counters.bound);
+        else {
+          batch.count1(counters.bound);
+          holds.untilAcknowledged(i, hold_members, hold_ms);
+        }
         return slot;
       }
       return NONE;

@@ -137,6 +137,11 @@ export class Attachments implements Audience {
       if (present[member] === 1 && this.from[member] < NOTHING) members[member] = 1;
   }
 
+  /** Through which number the member has every unit of ours. */
+  acknowledgedThrough(member: number): number {
+    return this.acknowledged[member].contiguous;
+  }
+
   /** Whether the log's units are for anybody. */
   get isAnyAttached(): boolean {
     const { present } = this.context.peers;

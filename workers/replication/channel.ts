@@ -2,6 +2,7 @@
 
 import type { AckBoard } from '../../shm/ack-board.js';
 import type { DebtBudget } from './debt.js';
+import type { HoldMarks } from './hold-marks.js';
 import type { Datagram, MessageWriter } from './message.js';
 import type { Counts } from './metrics.js';
 import type { Pacing } from './pacing.js';
@@ -34,6 +35,8 @@ export interface ChannelContext {
   readonly debts: DebtBudget;
   readonly window: Window;
   readonly pacing: Pacing;
+  /** Tells the workers what was acknowledged; null where no worker can ask. */
+  readonly marks: HoldMarks | null;
 }
 
 /** Begins and ends the messages of one channel. Between the two, entries and units are added to the context's writer. */

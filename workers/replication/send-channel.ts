@@ -178,7 +178,7 @@ export class SendChannel {
     work += this.attachments.isAnyAttached ? this.sendNew(now, outlet) : this.discard(now);
     if (now >= this.retransmission.nextScan) work += this.retransmit(now, outlet);
     work += this.attachments.poll(now, outlet);
-    this.askForBell(this.full || this.attachments.isWaiting || this.context.window.isClosed(now));
+    this.askForBell(this.full || this.attachments.isWaiting || this.isWaitedFor || this.context.window.isClosed(now));
     return work + this.acknowledging.poll(now, urgent);
   }
 
@@ -188,6 +188,22 @@ export class SendChannel {
     this.attachments.markAttached(attached);
     window.inFlight += 4 * this.retransmission.inFlightWords();
     window.noteDelivered(4 * this.retransmission.takeDelivered());
+  }
+
+  /** Whether packets may wait for acknowledgements. */
+  private get isWaitedFor(): boolean {
+    const { marks } = this.context;
+    return marks !== null && marks.count > 0;
+  }
+
+  /** A mark was noted: asked before anything of it is sent, or its acknowledgement could come too soon to ring. */
+  noteMark(): void {
+    this.askForBell(true);
+  }
+
+  /** Through which number the member has every unit of ours, as of the last poll. */
+  acknowledgedThrough(member: number): number {
+    return this.attachments.acknowledgedThrough(member);
   }
 
   /** Lets the next poll tell the others what we are. */

@@ -9,6 +9,7 @@ import type { StateObject } from '../../shm/objects/object.js';
 import type { ChannelContext, Outlet } from './channel.js';
 import type { DebtBudget } from './debt.js';
 import { openForeignLogs } from './foreign-log.js';
+import { HoldMarks } from './hold-marks.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
 import { Pacing } from './pacing.js';
@@ -41,6 +42,8 @@ export interface SenderOptions {
   /** From `createForeignLogs`. */
   readonly foreignLogs: SharedArrayBuffer;
   readonly counts: Counts;
+  /** From `createHoldBoard`; absent: no worker holds packets. */
+  readonly holds?: SharedArrayBuffer;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
   /** Told, once an episode, what an operator should know: members are detached, or need a snapshot. */
@@ -64,6 +67,9 @@ export class Sender {
   private heldSince = Number.POSITIVE_INFINITY;
   /** For how long records have been held back, or were the last time, in ms. */
   heldMs = 0;
+  private readonly marks: HoldMarks | null;
+  /** Last sequence number of each object. */
+  private readonly numbers: Float64Array;
 
   constructor(options: SenderOptions) {
     const { settings, objects, counts, layoutHash } = options;
@@ -90,6 +96,14 @@ export class Sender {
     this.window = new Window(settings, this.peers, bytes);
     this.pacing = new Pacing(settings, this.peers, bytes);
     this.attached = new Uint8Array(settings.slots);
+    this.numbers = new Float64Array(objects.length);
+    this.marks =
+      options.holds === undefined
+        ? null
+        : new HoldMarks(options.holds, objects.length, settings.slots, {
+            isLive: (member) => this.peers.present[member] === 1 && this.peers.silent[member] === 0,
+            through: (object, member) => this.channels[object].acknowledgedThrough(member),
+          });
     const context: ChannelContext = {
       settings,
       board,
@@ -101,6 +115,7 @@ export class Sender {
       debts: this.debts,
       window: this.window,
       pacing: this.pacing,
+      marks: this.marks,
     };
     this.channels = objects.map(
       (object, id) =>
@@ -139,6 +154,21 @@ export class Sender {
     for (const channel of this.channels) channel.cut();
   }
 
+  /** Whether the workers want to know of `noteLogs`; asked after their records were taken. */
+  get isAskedForMarks(): boolean {
+    return this.marks?.isAsked ?? false;
+  }
+
+  /** After a `cut`: how far each worker's log is numbered now, as a position of its ring. */
+  noteLogs(positions: Int32Array): void {
+    const { channels, numbers } = this;
+    for (let object = 0; object < numbers.length; object++) {
+      numbers[object] = channels[object].log.nextSequence - 1;
+      channels[object].noteMark();
+    }
+    this.marks?.note(positions, numbers);
+  }
+
   /**
    * Sends what is due. Returns how much was done; 0: nothing until `deadline`, a record or the bell. `wallMs`: the wall clock
    * (Unix ms), told to the others; 0: not told.
@@ -157,6 +187,7 @@ export class Sender {
     let work = 0;
     for (let i = 0; i < channels.length; i++) work += channels[(this.turn + i) % channels.length].poll(now);
     this.turn = (this.turn + 1) % Math.max(1, channels.length);
+    this.marks?.publish();
     return work + this.repair.poll(now, this.pacing.data);
   }
 

@@ -4,6 +4,7 @@
  */
 
 import { createAckBoard } from '../../../shm/ack-board.js';
+import { createHoldBoard } from '../../../shm/hold-board.js';
 import { MetricCatalogue } from '../../../shm/metrics.js';
 import type { Delivery } from '../../../shm/objects/object.js';
 import { EVERYONE, type Outlet } from '../../../workers/replication/channel.js';
@@ -77,6 +78,8 @@ export class TestMember {
   board: SharedArrayBuffer;
   unitLogs: SharedArrayBuffer;
   foreignLogs: SharedArrayBuffer;
+  /** Of one worker. */
+  readonly holds: SharedArrayBuffer;
   /** The member table; `new MemberTableWriter(table)` changes it. */
   readonly table: SharedArrayBuffer;
   sender!: Sender;
@@ -110,6 +113,7 @@ export class TestMember {
     this.board = createAckBoard(this.objects.length, options.members, incarnation);
     this.unitLogs = createUnitLogs(this.objects.length, this.settings.unitLogBytes, options.firstSequence);
     this.foreignLogs = createForeignLogs(this.objects.length, this.settings.slots, this.settings.foreignLogBytes);
+    this.holds = createHoldBoard(1, options.members);
     this.table = memberTableOf(this.settings);
     const catalogue = new MetricCatalogue(REPLICATION_METRICS);
     this.counts = new Counts(catalogue, new Float64Array(REPLICATION_METRICS.length));
@@ -119,12 +123,12 @@ export class TestMember {
 
   /** A new send thread on the same memory. */
   startSender(): void {
-    const { settings, objects, board, unitLogs, foreignLogs, counts, table: members } = this;
+    const { settings, objects, board, unitLogs, foreignLogs, holds, counts, table: members } = this;
     const onAlarm = (problem: string): void => {
       this.alarms.push(problem);
     };
     const shared = { settings, layoutHash: LAYOUT_HASH, objects, board, foreignLogs, counts, members };
-    this.sender = new Sender({ ...shared, unitLogs, onAlarm });
+    this.sender = new Sender({ ...shared, unitLogs, holds, onAlarm });
   }
 
   /** A new receive thread on the same memory. */

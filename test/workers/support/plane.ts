@@ -4,6 +4,7 @@
 
 import { Control, createControl, Phase } from '../../../shm/control.js';
 import { createEventRing, EventReader, EventWriter } from '../../../shm/events.js';
+import { createHoldBoard, HoldBoard } from '../../../shm/hold-board.js';
 import { createLogRing, LogProducer } from '../../../shm/log.js';
 import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
@@ -12,6 +13,7 @@ import type { ProcessContext, Stage } from '../../../workers/chain.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
+import { createHolds, type DataPlaneHolds } from '../../../workers/holds.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
 import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
@@ -58,6 +60,9 @@ export class Plane {
   readonly batch: Batch;
   readonly replies: DataPlaneReplies;
   readonly timers: Timers;
+  /** As of a cluster of three: the test publishes what the others have. */
+  readonly holdBoard: HoldBoard;
+  readonly holds: DataPlaneHolds;
   private readonly eventRing = createEventRing();
   readonly events = new EventWriter(this.eventRing);
   readonly logged = new EventReader(this.eventRing);
@@ -82,14 +87,26 @@ export class Plane {
       this.batch,
       Array.from({ length: this.ports }, (_, port) => this.route?.[port].address ?? null),
     );
+    const board = createHoldBoard(1, 3);
+    this.holdBoard = new HoldBoard(board);
+    this.holds = createHolds({
+      batch: this.batch,
+      driver: this.io,
+      log: this.log,
+      board,
+      worker: 0,
+      row: this.metrics.row(0),
+      catalogue: this.catalogue,
+      clock: () => this.monotonicMs,
+    });
     this.timers = new Timers(this.metrics.row(0), this.catalogue, () => this.monotonicMs);
   }
 
   /** What middleboxes are opened with. */
   get context(): ProcessContext {
-    const { batch, replies, timers, events, catalogue, ports, control } = this;
+    const { batch, replies, holds, timers, events, catalogue, ports, control } = this;
     const draining = () => control.phase !== Phase.RUN;
-    return { batch, replies, timers, events, worker: 0, row: this.metrics.row(0), catalogue, ports, draining };
+    return { batch, replies, holds, timers, events, worker: 0, row: this.metrics.row(0), catalogue, ports, draining };
   }
 
   /** Opens the data plane with this chain. */
@@ -101,6 +118,7 @@ export class Plane {
       ports: this.ports,
       stages: stages.map((stage) => (typeof stage === 'function' ? { name: 'test', process: stage } : stage)),
       replies: this.replies,
+      holds: this.holds,
       timers: this.timers,
       log: this.log,
       control: this.control,

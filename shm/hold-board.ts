@@ -1,0 +1,71 @@
+/**
+ * How far the other members have each worker's log: what a worker asks before it lets a packet go that waits for them.
+ *
+ *     header       asked                                 1 once a worker holds packets; written by the workers, never reset
+ *     per worker   one word per k = 1 … members − 1      position of its log ring (shm/log.ts) up to which k members, and the
+ *                                                        same k, have acknowledged every record; written by the send thread
+ *
+ * Positions are word counts modulo 2^32, as the ring's. What was published stays true; it is taken back by part only when a
+ * member that had more is not heard any more.
+ */
+
+import { Region } from './region.js';
+import { BYTES_PER_LINE, LINE, roundUp, struct } from './struct.js';
+
+const HEADER = struct({ asked: LINE, workers: 1, members: 1 });
+
+function lineBytes(members: number): number {
+  return roundUp(Math.max(1, members - 1) * 4, BYTES_PER_LINE);
+}
+
+/** Memory for a board. `members`: slots of the cluster, our own with them. Main thread, once. */
+export function createHoldBoard(workers: number, members: number): SharedArrayBuffer {
+  const buffer = new SharedArrayBuffer(HEADER.bytes + workers * lineBytes(members));
+  const header = new Region(buffer).i32(0, HEADER.words);
+  header[HEADER.at.workers] = workers;
+  header[HEADER.at.members] = members;
+  return buffer;
+}
+
+export class HoldBoard {
+  readonly workers: number;
+  /** The most members a packet can wait for: all but us. */
+  readonly others: number;
+  private readonly header: Int32Array;
+  private readonly positions: Int32Array;
+  private readonly wordsPerWorker: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    const region = new Region(buffer);
+    this.header = region.i32(0, HEADER.words);
+    this.workers = this.header[HEADER.at.workers];
+    const members = this.header[HEADER.at.members];
+    this.others = members - 1;
+    this.wordsPerWorker = lineBytes(members) / 4;
+    this.positions = region.i32(HEADER.bytes, this.workers * this.wordsPerWorker);
+  }
+
+  /**
+   * A worker is going to hold packets. Called before their records are published, so that a send thread which sees the records
+   * sees this as well.
+   */
+  ask(): void {
+    Atomics.store(this.header, HEADER.at.asked, 1);
+  }
+
+  /** Whether positions are wanted; read after the records were taken, see `ask`. */
+  get isAsked(): boolean {
+    return Atomics.load(this.header, HEADER.at.asked) !== 0;
+  }
+
+  /** Position of the worker's log up to which `count` members have every record. */
+  position(worker: number, count: number): number {
+    return Atomics.load(this.positions, worker * this.wordsPerWorker + count - 1);
+  }
+
+  /** Send thread only. */
+  publish(worker: number, count: number, position: number): void {
+    const at = worker * this.wordsPerWorker + count - 1;
+    if (this.positions[at] !== position) Atomics.store(this.positions, at, position);
+  }
+}
