@@ -149,7 +149,22 @@ describe('held packets', () => {
     assert.deepEqual(plane.counts(), { hold_packets: 2 });
   });
 
-  it('all leave when the worker ends, and shorten its sleep until then', () => {
+  it('keep the worker from sleeping for long', () => {
+    const plane = new Plane({ idle: 'sleep' });
+    const dataPlane = plane.open([holder(plane, () => 1)]);
+    const sleeps: number[] = [];
+    plane.driver.wait = (ms) => {
+      sleeps.push(ms);
+      if (sleeps.length === 3) plane.holdBoard.publish(0, 1, plane.log.position);
+      if (sleeps.length === 5) plane.control.setPhase(Phase.QUIET);
+    };
+    plane.driver.inject(0, packet(1).frame);
+    dataPlane.run();
+    assert.deepEqual(sleeps, [1, 1, 1, 100, 100]);
+    assert.deepEqual(sent(plane), [1]);
+  });
+
+  it('all leave when the worker ends', () => {
     const plane = new Plane();
     const dataPlane = plane.open([holder(plane, () => 1)]);
     round(plane, 1, 2);

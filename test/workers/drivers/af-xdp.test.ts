@@ -83,6 +83,37 @@ describe('the af_xdp driver', function () {
     }
   });
 
+  it('sends copies of frames while there is room, and has all of its memory again', async () => {
+    const veth = pair();
+    const driver = open({ ports: [{ interface: veth.near }], ...SMALL });
+    const batch = batchFor(driver);
+    const chunk = driver.memory.chunkBytes;
+    const copies = new Uint8Array(2 * chunk);
+    let copied = 0;
+    const result = client(veth, 'echo', COUNT, 900);
+    const served = serve(driver, batch, COUNT, (i) => {
+      if (!turnAround(batch, i)) return DROPPED;
+      const { start, length } = batch;
+      const at = copied % 2 === 0 ? 7 : chunk + 1;
+      copies.set(driver.memory.u8.subarray(start[i], start[i] + length[i]), at);
+      while (!driver.send(0, copies, at, length[i])) {
+        const sent = batchFor(driver); // kicks what is in the ring
+        driver.transmit(sent);
+      }
+      copied++;
+      return 7; // the frame itself is taken back
+    });
+    assert.equal(served, COUNT);
+    assert.equal(copied, COUNT);
+    // What the last copies were put into the ring for.
+    driver.transmit(batch);
+    assert.equal(await result, `${COUNT}\n`);
+    let more = 0;
+    while (driver.send(0, copies, 7, 60)) more++;
+    assert.equal(more, SMALL.ringSize, 'as many as its ring holds, and no chunk is missing');
+    assert.equal(driver.statistics()[0].txRingFull, 0);
+  });
+
   it('takes back what a middlebox drops, sends nowhere or makes invalid', async () => {
     const veth = pair();
     const driver = open({ ports: [{ interface: veth.near }], ...LARGE });

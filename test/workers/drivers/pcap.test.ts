@@ -218,6 +218,17 @@ describe('drivers/pcap', () => {
       assert.deepEqual(readAll(out), packets);
     });
 
+    it('writes a frame that was held back with the time stamp of the last that was read', () => {
+      const out = join(folder, 'out.pcap');
+      const rig = new Rig([{ in: file(capture([packet(1, 1), packet(2, 2)])) }, { out }]);
+      rig.round(() => -1);
+      const { bytes } = packet(0, 9);
+      assert.ok(rig.driver.send(1, Uint8Array.from([0, 0, ...bytes, 0]), 2, bytes.length));
+      rig.round();
+      assert.deepEqual(readAll(out), [packet(2, 9)]);
+      rig.driver.close();
+    });
+
     it('writes nothing of what is dropped, and keeps nanoseconds only where it read some', () => {
       const out = join(folder, 'out.pcap');
       const rig = new Rig([{ in: file(capture([packet(1, 1, 60, 123_456)])) }, { out }]);

@@ -14,6 +14,7 @@ import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import { createHolds, type DataPlaneHolds } from '../../../workers/holds.js';
+import type { IdleMode } from '../../../workers/idle.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
 import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
@@ -42,6 +43,8 @@ export interface PlaneOptions {
   readonly ports?: number;
   /** `null`: wire mode. */
   readonly route?: readonly RoutePort[] | null;
+  /** `spin` unless told. */
+  readonly idle?: IdleMode;
   /** Packet I/O other than the memory driver. */
   readonly openDriver?: (catalogue: MetricCatalogue, row: Float64Array) => PacketDriver;
 }
@@ -69,12 +72,14 @@ export class Plane {
   nowMs = START_MS;
   /** The monotonic clock goes with the wall clock, but for steps of the latter that a test makes. */
   steppedMs = 0;
+  private readonly idleMode: IdleMode;
   private readonly route: readonly RoutePort[] | null;
   private opened: DataPlane | null = null;
 
   constructor(options: PlaneOptions = {}) {
     this.ports = options.ports ?? 2;
     this.route = options.route === undefined ? Array.from({ length: this.ports }, () => routePort()) : options.route;
+    this.idleMode = options.idle ?? 'spin';
     this.driver = new MemoryDriver({ ports: this.ports });
     this.catalogue = new MetricCatalogue([...dataPlaneMetrics(this.ports), ...(options.metrics ?? [])]);
     this.metrics = new Metrics(this.catalogue, new SharedArrayBuffer(this.catalogue.bytes(1)), 1);
@@ -127,7 +132,7 @@ export class Plane {
       row: this.metrics.row(0),
       router:
         this.route === null ? null : createRouter(this.batch, this.route, reader, this.replies.errors, this.catalogue),
-      idle: 'spin',
+      idle: this.idleMode,
       clock: () => this.nowMs,
     });
     return this.opened;
