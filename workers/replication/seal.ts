@@ -32,6 +32,7 @@ const ALGORITHM = 'aes-256-gcm';
 const HEADER = { version: 0, key: 1, sender: 2, incarnation: 4, counter: 12 } as const;
 const HEADER_BYTES = 20;
 const TAG_BYTES = 16;
+const OPTIONS = { authTagLength: TAG_BYTES };
 const NONCE_BYTES = 12;
 const NONCE_COUNTER = 4;
 
@@ -119,7 +120,7 @@ export class Sealer {
     if (this.counter >= board.counter) board.counter = this.counter + BLOCK;
     putNumber(header, HEADER.counter, this.counter++);
     putNonce(nonce, header);
-    const cipher = createCipheriv(ALGORITHM, this.key, nonce, { authTagLength: TAG_BYTES });
+    const cipher = createCipheriv(ALGORITHM, this.key, nonce, OPTIONS);
     cipher.setAAD(header);
     const sealed = cipher.update(bytes.subarray(0, length));
     cipher.final();
@@ -279,7 +280,7 @@ export class Opener {
     const end = datagram.length - TAG_BYTES;
     putNonce(nonce, header);
     for (let i = 0; i < TAG_BYTES; i++) tag[i] = datagram[end + i];
-    const decipher = createDecipheriv(ALGORITHM, key, nonce, { authTagLength: TAG_BYTES });
+    const decipher = createDecipheriv(ALGORITHM, key, nonce, OPTIONS);
     decipher.setAAD(header);
     decipher.setAuthTag(tag);
     const message = decipher.update(datagram.subarray(HEADER_BYTES, end));
