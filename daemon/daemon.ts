@@ -29,6 +29,7 @@ import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
 import type { Members } from './membership/members.js';
 import { openMembers, type Place, takePlace } from './membership/open.js';
+import { Resync } from './membership/resync.js';
 import { NeighbourWatcher, type NextHop } from './neighbours.js';
 import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
@@ -59,6 +60,7 @@ export class Daemon implements Running {
   private readonly log: Log;
   private readonly hooks: Hooks;
   private readonly entry: Entry;
+  private readonly resync: Resync;
   private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
   private readonly lossTimer: NodeJS.Timeout;
@@ -147,6 +149,7 @@ export class Daemon implements Running {
         return this.objects;
       },
     });
+    this.resync = new Resync({ instance, supervisor: this.supervisor, circle: this.circle(), log });
     this.neighbours = new NeighbourWatcher({
       writer: new NextHopWriter(buffers.nextHops, plan.routes.length),
       interfaces: plan.io.driver === 'af_xdp' ? plan.io.ports.map((port) => port.interface) : [],
@@ -185,6 +188,7 @@ export class Daemon implements Running {
     if (this.stopping !== null) return;
     this.phase = 'running';
     this.members.ready();
+    this.resync.start();
     const { name } = this.config.cluster.self;
     this.log.info(`${name} of cluster ${this.config.cluster.id} is ready`);
     notifyStatus(`member ${name} of ${this.config.cluster.id}`);
@@ -193,7 +197,12 @@ export class Daemon implements Running {
   }
 
   get standing(): Standing {
-    const { standing } = this.entry;
+    const { standing: entry } = this.entry;
+    const { progress = null } = this.donor ?? {};
+    const reasons = [entry.reason];
+    if (this.resync.state !== null) reasons.push(this.resync.state);
+    if (progress !== null) reasons.push(`gives member ${progress.member} a snapshot: ${progress}`);
+    const standing = { ...entry, reason: reasons.join('; ') };
     // Complete, but its workers are only starting.
     return standing.state === 'ready' && this.phase === 'joining' ? { ...standing, state: 'joining' } : standing;
   }
@@ -352,6 +361,7 @@ export class Daemon implements Running {
     const wasReady = wasRunning || this.phase === 'draining';
     this.phase = 'stopping';
     this.entry.close();
+    await this.resync.close();
     this.settleEntered();
     if (error !== null) this.log.error(error.message);
     else if (wasRunning) await this.hooks.run('drain');

@@ -133,7 +133,7 @@ export class ThreadSupervisor {
   }
 
   /** Ends threads, calls `between` while none of them runs, and starts them again; returns when they are ready. */
-  async replace(threads: readonly number[], reason: string, between: () => void): Promise<void> {
+  async replace(threads: readonly number[], reason: string, between: () => void | Promise<void>): Promise<void> {
     const held = this.running.filter(({ slot }) => threads.includes(slot.thread));
     let open = (): void => {};
     const gate = new Promise<void>((resolve) => {
@@ -150,7 +150,7 @@ export class ThreadSupervisor {
       await Promise.all(held.map(({ slot }) => this.restart(slot.thread, reason).catch(() => {})));
       await Promise.all(ended);
       if (this.stopping) throw new Error('stopped meanwhile');
-      between();
+      await between();
     } finally {
       for (const running of held) {
         running.gate = null;

@@ -3,7 +3,6 @@
  * take their packets from capture files.
  */
 
-import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { MAC, writeRequests } from '../demo/capture.js';
 import { Instance } from '../testbed/instance.js';
 import { Program } from '../testbed/program.js';
+import { freePort } from './ports.js';
 
 const DAEMON = fileURLToPath(new URL('../../daemon/constellationd.js', import.meta.url));
 
@@ -31,7 +31,7 @@ export class LoopbackCluster {
   private readonly programs: Program[] = [];
 
   static async create(): Promise<LoopbackCluster> {
-    return new LoopbackCluster(await freeUdpPort());
+    return new LoopbackCluster(await freePort());
   }
 
   private constructor(port: number) {
@@ -92,13 +92,4 @@ export class LoopbackCluster {
       replication: { keepalive_ms: 50, join_wait_ms: 500, ...(sections?.['replication'] as object | undefined) },
     };
   }
-}
-
-/** A UDP port that nobody has just now, at any loopback address. */
-async function freeUdpPort(): Promise<number> {
-  const socket = createSocket('udp4');
-  await new Promise<void>((resolve) => socket.bind(0, '0.0.0.0', resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(resolve));
-  return port;
 }

@@ -25,6 +25,7 @@ export interface BusyOptions {
   readonly cells?: number;
   readonly packetsPerSecond?: number;
   readonly unitLogBytes?: number;
+  readonly debtBytes?: number;
   readonly middleboxes?: InstancePlan['middleboxes'];
 }
 
@@ -61,6 +62,8 @@ export class BusySite {
         self,
         members,
         unitLogBytes: options.unitLogBytes ?? 32 << 20,
+        ...(options.debtBytes !== undefined && { debtBytes: options.debtBytes }),
+        silentMs: 1000,
         retransmitMsInitial: 50,
       }),
       faults: null,

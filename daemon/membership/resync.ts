@@ -1,0 +1,159 @@
+/**
+ * Gets back what this instance lacks of the others' state and nobody can send it any more as units: it was cut off for longer
+ * than they could keep units and debts for it, or a digest says that it differs. It fetches a snapshot of every member that
+ * has state, one after the other, and joins it with its own; packets go on meanwhile. Objects that count by increments cannot be
+ * joined, and say so.
+ */
+
+import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import { coarseSeconds } from '../../shm/clock.js';
+import { MemberTable } from '../../shm/members.js';
+import type { Instance } from '../../workers/instance.js';
+import { monotonicMs } from '../../workers/monotonic.js';
+import { selfIndex } from '../../workers/replication/settings.js';
+import { fetchSnapshot } from '../../workers/snapshot/client.js';
+import { shapeOf } from '../../workers/snapshot/fork.js';
+import type { Circle } from '../../workers/snapshot/handshake.js';
+import { arenaBeside, type MergeOutcome, mergeSnapshot } from '../../workers/snapshot/load.js';
+import type { Progress } from '../../workers/snapshot/progress.js';
+import type { Log } from '../log.js';
+import type { ThreadSupervisor } from '../threads.js';
+
+export interface ResyncOptions {
+  readonly instance: Instance;
+  readonly supervisor: ThreadSupervisor;
+  readonly circle: Circle;
+  readonly log: Log;
+}
+
+const LOOK_MS = 500;
+/** After a donor refused or failed, and again twice as long each time… */
+const BACK_OFF_MS_MIN = 1_000;
+/** …and at most. */
+const BACK_OFF_MS_MAX = 60_000;
+
+export class Resync {
+  private readonly options: ResyncOptions;
+  private readonly members: MemberTable;
+  private readonly board: AckBoard;
+  private readonly ending = new AbortController();
+  private timer: NodeJS.Timeout | null = null;
+  /** Records known to be skipped, for which snapshots were taken. */
+  private skipped = 0;
+  /** Slots whose state is still to be joined with ours, and why. */
+  private readonly wanted = new Set<number>();
+  private why = '';
+  private running: Promise<void> | null = null;
+  private transfer: Progress | null = null;
+  private backOffMs = BACK_OFF_MS_MIN;
+  private notBefore = 0;
+
+  constructor(options: ResyncOptions) {
+    this.options = options;
+    this.members = new MemberTable(options.instance.buffers.members);
+    this.board = new AckBoard(options.instance.buffers.ackBoard);
+  }
+
+  /** What is under way, for people; null: nothing is. */
+  get state(): string | null {
+    if (this.wanted.size === 0) return null;
+    return this.transfer === null ? this.why : `${this.why}: ${this.transfer}`;
+  }
+
+  /** From here on, with the state complete, it looks whether something is skipped. */
+  start(): void {
+    this.skipped = this.skippedRecords();
+    this.timer = setInterval(() => this.look(), LOOK_MS);
+  }
+
+  /** Takes a snapshot of every other member that has state; `why` is logged. */
+  want(why: string): void {
+    this.why = why;
+    this.members.refresh();
+    const self = selfIndex(this.options.instance.plan.replication);
+    for (let slot = 0; slot < this.board.members; slot++)
+      if (slot !== self && this.members.isMember(slot)) this.wanted.add(slot);
+    this.options.log.warn(`${why}: taking snapshots of ${this.wanted.size} members to join with our state`);
+  }
+
+  /** Breaks off what is under way. */
+  async close(): Promise<void> {
+    if (this.timer !== null) clearInterval(this.timer);
+    this.timer = null;
+    this.ending.abort();
+    await this.running;
+  }
+
+  private skippedRecords(): number {
+    return this.options.instance.metrics.total('state_rx_records_skipped');
+  }
+
+  private look(): void {
+    const skipped = this.skippedRecords();
+    if (skipped > this.skipped) this.want(`${skipped - this.skipped} records of others can be sent no more`);
+    this.skipped = skipped;
+    if (this.running !== null || monotonicMs() < this.notBefore) return;
+    this.members.refresh();
+    for (const slot of this.wanted) {
+      if (!this.members.isMember(slot)) this.wanted.delete(slot);
+      else if (this.hasState(slot)) {
+        this.running = this.take(slot).finally(() => {
+          this.running = null;
+        });
+        return;
+      }
+    }
+  }
+
+  private hasState(slot: number): boolean {
+    const peer = new PeerRecord();
+    this.board.readPeer(slot, peer);
+    const { silentMs } = this.options.instance.plan.replication;
+    return peer.incarnation !== 0 && !peer.isJoining && monotonicMs() - peer.heardAt <= silentMs;
+  }
+
+  private async take(slot: number): Promise<void> {
+    const { log } = this.options;
+    try {
+      const { changed, problems } = await this.merge(slot);
+      this.wanted.delete(slot);
+      this.backOffMs = BACK_OFF_MS_MIN;
+      log.info(`joined the state of ${this.members.name(slot)} with ours: ${changed} entries changed`);
+      for (const { object, problem } of problems) log.warn(`${object}: not joined: ${problem}`);
+    } catch (error) {
+      if (this.ending.signal.aborted) return;
+      log.warn(`no snapshot to join: ${error instanceof Error ? error.message : String(error)}`);
+      this.notBefore = monotonicMs() + this.backOffMs;
+      this.backOffMs = Math.min(2 * this.backOffMs, BACK_OFF_MS_MAX);
+      // Another's turn first.
+      this.wanted.delete(slot);
+      this.wanted.add(slot);
+    } finally {
+      this.transfer = null;
+    }
+  }
+
+  private async merge(slot: number): Promise<MergeOutcome> {
+    const { instance, supervisor, circle, log } = this.options;
+    const memory = arenaBeside(instance);
+    const head = await fetchSnapshot({
+      client: instance.plan.replication.self,
+      server: this.members.id(slot),
+      address: this.members.address(slot),
+      port: this.members.port(slot),
+      circle,
+      shape: shapeOf(instance),
+      into: new Uint8Array(memory),
+      log: (text) => log.info(text),
+      onProgress: (progress) => {
+        this.transfer = progress;
+      },
+      signal: this.ending.signal,
+    });
+    let outcome: MergeOutcome = { changed: 0, problems: [] };
+    await supervisor.replace([instance.slots.receive], 'was ended to join a snapshot with our state', async () => {
+      outcome = await mergeSnapshot(instance, memory, head, coarseSeconds(Date.now()));
+    });
+    return outcome;
+  }
+}

@@ -1,0 +1,79 @@
+import { strict as assert } from 'node:assert';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import { Resync } from '../../../daemon/membership/resync.js';
+import { type Slot, ThreadSupervisor } from '../../../daemon/threads.js';
+import { coarseSeconds } from '../../../shm/clock.js';
+import { Phase, ThreadState } from '../../../shm/control.js';
+import { newKey } from '../../../workers/replication/cluster-key.js';
+import { forkState, shapeOf } from '../../../workers/snapshot/fork.js';
+import { SnapshotServer } from '../../../workers/snapshot/server.js';
+import type { ThreadTask } from '../../../workers/thread.js';
+import { freePort } from '../../support/ports.js';
+import { soon } from '../../support/process.js';
+import { BusySite, member } from '../../workers/snapshot/busy-site.js';
+
+describe('an instance that lacks what nobody can send it any more', () => {
+  it('takes a snapshot and joins it with what it has', async () => {
+    const members = [member(1, await freePort()), member(2, await freePort())];
+    const small = { members, unitLogBytes: 64 << 10, debtBytes: 0 };
+    const donor = await BusySite.create({ self: 1, ...small, workers: 1, packetsPerSecond: 20_000 });
+    const late = await BusySite.create({ self: 2, ...small, workers: 1 });
+    const { instance } = late;
+    const { plan, buffers, slots, control } = instance;
+    const lines: string[] = [];
+    const note = (text: string): void => void lines.push(text);
+    const log = Object.assign(pino({ enabled: false }), { info: note, warn: note });
+    const supervisor = new ThreadSupervisor({
+      file: new URL('../../../workers/thread.js', import.meta.url),
+      slots: Array.from({ length: slots.count }, (_, thread): Slot => {
+        const task: ThreadTask = { thread, plan, buffers };
+        return { thread, name: slots.name(thread), task, restartable: true };
+      }),
+      control,
+      recover: () => {},
+      onEvent: (_, text) => note(text),
+      onFatal: (error) => note(String(error)),
+    });
+    const circle = { clusterId: 1, layoutHash: instance.arena.layoutHash, keys: [newKey(1)] };
+    const resync = new Resync({ instance, supervisor, circle, log: log as never });
+    let server: SnapshotServer | null = null;
+    try {
+      // The donor makes far more than its log holds, before the other is there.
+      await donor.start();
+      await sleep(1500);
+      server = await SnapshotServer.listen({
+        host: '127.0.0.1',
+        port: members[0].port,
+        self: 1,
+        circle,
+        shape: shapeOf(donor.instance),
+        fork: () => forkState(donor.instance, donor.objects),
+        log: (_, text) => note(text),
+      });
+      resync.start();
+      await supervisor.start(({ thread }) => thread >= slots.workers);
+      assert.ok(await soon(() => instance.metrics.total('state_rx_records_skipped') > 0, 20_000), 'it lacks records');
+      const joined = (): boolean =>
+        lines.some((line) => /joined the state of m1 with ours: [1-9]\d* entries/.test(line));
+      assert.ok(await soon(joined, 30_000), lines.join('\n'));
+      assert.ok(lines.some((line) => /busy\.increments: not joined: .*increments/.test(line)));
+      await donor.quiet();
+      const digests = (site: BusySite): string[] => {
+        const all = site.digests(coarseSeconds(Date.now()));
+        return [all[0], all[2]];
+      };
+      assert.ok(
+        await soon(() => digests(late).join() === digests(donor).join() && resync.state === null, 20_000),
+        `${digests(late)} ${digests(donor)} ${resync.state}\n${lines.join('\n')}`,
+      );
+      assert.equal(control.state(slots.receive), ThreadState.READY);
+    } finally {
+      await resync.close();
+      await server?.close();
+      control.setPhase(Phase.STOP);
+      await supervisor.stop();
+      await donor.stop();
+    }
+  }).timeout(90_000);
+});
