@@ -58,6 +58,8 @@ export async function mergeSnapshot(
   for (const object of instance.openObjects({ id: writerId(receive), journal: instance.journal(receive), log: null })) {
     try {
       if (object.merge === undefined) throw new Error('this kind of state object cannot be merged');
+      if (object.delivery === 'in-order' && !knowsLives(board, object, head.vectors.present[object.id], self))
+        throw new Error('it is told in order, and of some member the donor knows another life than we do');
       outcome.changed += object.merge(theirs.region(object.id), now);
       raiseVectors(board, object, head.vectors.present[object.id], self);
     } catch (error) {
@@ -67,6 +69,16 @@ export async function mergeSnapshot(
     await nextTurn();
   }
   return outcome;
+}
+
+/** Whether the vectors can be raised to the donor's: else what comes in order would be applied a second time. */
+function knowsLives(board: AckBoard, { id }: StateObject, theirs: readonly OriginVector[], self: number): boolean {
+  const ours = new Reception();
+  return theirs.every(({ incarnation }, slot) => {
+    ours.clear();
+    board.readReception(id, slot, ours);
+    return slot === self || incarnation === 0 || incarnation === ours.incarnation;
+  });
 }
 
 /** We have now what the donor had, of the origins' lives that we know as well. */

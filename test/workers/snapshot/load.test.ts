@@ -134,7 +134,7 @@ describe('a snapshot that has come', () => {
         problems.map(({ object }) => object),
         ['busy.increments'],
       );
-      assert.match(problems[0].problem, /increments, which cannot be merged/);
+      assert.match(problems[0].problem, /told in order/);
     }
     assert.equal(ours.totals.value(1), 110);
     assert.equal(ours.totals.value(2), 5);
