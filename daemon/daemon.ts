@@ -5,6 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../conf/config.js';
+import { AckBoard } from '../shm/ack-board.js';
 import { Phase, ThreadState } from '../shm/control.js';
 import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
@@ -36,8 +37,8 @@ import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 
-/** How often main looks who fell silent. */
-const LOSS_LOOK_MS = 500;
+/** How often main looks who fell silent, and who lacks what. */
+const LOOK_MS = 100;
 /** How often main reads the threads' event rings. */
 const EVENTS_MS = 100;
 /** `drain` gives up when this long not one record more has been acknowledged. */
@@ -63,7 +64,7 @@ export class Daemon implements Running {
   private readonly resync: Resync;
   private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
-  private readonly lossTimer: NodeJS.Timeout;
+  private readonly lookTimer: NodeJS.Timeout;
   private readonly source: InstanceSource;
   private readonly supervisor: ThreadSupervisor;
   private readonly events: { readonly name: string; readonly reader: EventReader }[];
@@ -115,7 +116,7 @@ export class Daemon implements Running {
         void this.hooks.run('member_lost', { ...peer, reason: 'silent' });
       },
     });
-    this.lossTimer = setInterval(() => this.losses.look(this.source.peerStatuses()), LOSS_LOOK_MS);
+    this.lookTimer = setInterval(() => this.look(), LOOK_MS);
     this.entered = new Promise((resolve) => {
       this.settleEntered = resolve;
     });
@@ -379,10 +380,18 @@ export class Daemon implements Running {
     await this.supervisor.stop();
     if (error === null) await this.members.left();
     this.members.close();
-    clearInterval(this.lossTimer);
+    clearInterval(this.lookTimer);
     clearInterval(this.eventTimer);
     this.pumpEvents();
     this.settleStopped(error);
+  }
+
+  private look(): void {
+    this.losses.look(this.source.look());
+    if (new AckBoard(this.instance.buffers.ackBoard).isDisowned && this.stopping === null)
+      void this.stop(
+        new Error('the other members declared this life over; it has to begin another one: start it again'),
+      );
   }
 
   /** Leaves; true when everybody who is heard has everything of ours, and waits for nothing more. */

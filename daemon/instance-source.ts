@@ -14,6 +14,7 @@ import { monotonicMs } from '../workers/monotonic.js';
 import { formatIpv4 } from '../workers/packet/ipv4.js';
 import { REFUSALS } from '../workers/replication/metrics.js';
 import { type PeerStatus, readPeers } from '../workers/replication/peers.js';
+import { selfIndex } from '../workers/replication/settings.js';
 import { FailedError } from './admin/command.js';
 import type { FlowFilter } from './admin/flow-filter.js';
 import type {
@@ -23,6 +24,7 @@ import type {
   FlowRow,
   InstancePhase,
   KeysInUse,
+  LagRow,
   MemberChange,
   MemberRow,
   NewMember,
@@ -33,6 +35,7 @@ import type {
   Status,
   ThreadRow,
 } from './admin/source.js';
+import { LagWatch } from './lag-watch.js';
 import type { Members } from './membership/members.js';
 import { RosterError } from './membership/roster.js';
 import type { OpenPorts } from './ports.js';
@@ -59,6 +62,7 @@ export interface Running {
 export class InstanceSource implements AdminSource {
   private readonly daemon: Running;
   private readonly board: AckBoard;
+  private readonly lags: LagWatch;
   private readonly seals: SealBoard | null;
   private readonly rejectTable: RejectTable;
 
@@ -66,6 +70,7 @@ export class InstanceSource implements AdminSource {
     this.daemon = daemon;
     const { ackBoard, sealBoard, rejects } = daemon.instance.buffers;
     this.board = new AckBoard(ackBoard);
+    this.lags = new LagWatch(this.board, selfIndex(daemon.instance.plan.replication));
     this.seals = sealBoard === null ? null : new SealBoard(sealBoard);
     this.rejectTable = new RejectTable(rejects);
   }
@@ -128,8 +133,44 @@ export class InstanceSource implements AdminSource {
       digest: object.digest(now),
       records: this.board.sequence(id),
       unacknowledged_records: Math.max(0, ...peers.map((peer) => peer.objects[id].unacknowledged)),
+      error_bound: this.errorBound(
+        id,
+        peers.map((peer) => peer.objects[id].acknowledgedThrough),
+      ),
       figures: object.describe(now),
     }));
+  }
+
+  lag(): LagRow[] {
+    const peers = this.peerStatuses();
+    const self = selfIndex(this.daemon.instance.plan.replication);
+    const names = new Map(peers.map(({ index, name }) => [index, name]));
+    names.set(self, this.daemon.config.cluster.self.name);
+    return this.lags.look(names.keys(), monotonicMs()).map(({ object, origin, member, records, ms, through }) => ({
+      object: this.daemon.instance.declaration.objects[object].name,
+      origin: names.get(origin) ?? String(origin),
+      member: names.get(member) ?? String(member),
+      missing_records: records,
+      lag_ms: ms,
+      error_bound: origin === self ? this.errorBound(object, [through]) : null,
+    }));
+  }
+
+  /** To be called some times a second, so that lags are known in time. */
+  look(): PeerStatus[] {
+    const peers = this.peerStatuses();
+    this.lags.look(
+      peers.map(({ index }) => index),
+      monotonicMs(),
+    );
+    return peers;
+  }
+
+  /** Of who acknowledged least; `null`: the object does not count. */
+  private errorBound(object: number, through: readonly number[]): number | null {
+    const { [object]: counted } = this.daemon.objects;
+    if (counted.errorBound === undefined) return null;
+    return through.reduce((most, sequence) => Math.max(most, counted.errorBound?.(sequence) ?? 0), 0);
   }
 
   *flows(filter: FlowFilter): Generator<FlowRow | null> {

@@ -12,6 +12,8 @@ export interface AdminSource {
   /** The other members. */
   peers(): Awaitable<readonly PeerRow[]>;
   objects(): Awaitable<readonly ObjectRow[]>;
+  /** By object and member: what it lacks of this one's records, and this one of its. */
+  lag(): Awaitable<readonly LagRow[]>;
   /**
    * Flows, of any number: they are asked for piece by piece while the answer is being sent. `filter` is advice, to skip
    * slots before rows are made of them; every row is checked against it again. Yields `null` now and then while nothing
@@ -137,8 +139,20 @@ export interface ObjectRow {
   /** Records of our own: given a number so far, and not acknowledged by every member. */
   readonly records: number;
   readonly unacknowledged_records: number;
+  /** Of objects that count: by how much what some other member reads may be below what was counted here; else `null`. */
+  readonly error_bound: number | null;
   /** The object's own figures: used, capacity and the like. */
   readonly figures: Readonly<Record<string, number>>;
+}
+
+export interface LagRow {
+  readonly object: string;
+  /** Names of members: one of the two is this one. */
+  readonly origin: string;
+  readonly member: string;
+  readonly missing_records: number;
+  readonly lag_ms: number;
+  readonly error_bound: number | null;
 }
 
 export interface Endpoint {

@@ -9,6 +9,7 @@ import { reloadKeys } from './reload-keys.js';
 import { restart } from './restart.js';
 import { showCounters } from './show-counters.js';
 import { showFlows } from './show-flows.js';
+import { showLag } from './show-lag.js';
 import { showObjects } from './show-objects.js';
 import { showPeers } from './show-peers.js';
 import { showRejects } from './show-rejects.js';
@@ -21,6 +22,7 @@ export const COMMANDS: readonly Command[] = [
   showPeers,
   showRejects,
   showObjects,
+  showLag,
   showFlows,
   showThreads,
   showCounters,

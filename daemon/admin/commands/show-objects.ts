@@ -9,6 +9,7 @@ const COLUMNS: readonly Column<ObjectRow>[] = [
   { title: 'DIGEST', cell: (object) => object.digest },
   { title: 'RECORDS', cell: (object) => object.records, right: true },
   { title: 'UNACKED', cell: (object) => object.unacknowledged_records, right: true },
+  { title: 'ERROR BOUND', cell: (object) => object.error_bound, right: true },
   { title: 'FIGURES', cell: (object) => figures(object.figures) },
 ];
 
@@ -24,6 +25,7 @@ export const showObjects: Command = {
   summary: 'The shared state objects: their content’s digest, their records, how full they are.',
   details: [
     'DIGEST   equal at two members that hold the same content',
+    'ERROR BOUND  by how much what some other member reads of a count may be below what was counted here; see show lag',
     'RECORDS  operations of this member so far; UNACKED: those that some other member has not acknowledged',
   ],
   async run(call) {

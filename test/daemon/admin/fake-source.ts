@@ -4,6 +4,7 @@ import type {
   Drained,
   FlowRow,
   KeysInUse,
+  LagRow,
   MemberChange,
   MemberRow,
   NewMember,
@@ -80,6 +81,7 @@ const OBJECTS: readonly ObjectRow[] = [
     digest: '0123456789abcdef',
     records: 20,
     unacknowledged_records: 3,
+    error_bound: 7,
     figures: { used: 10, capacity: 65_536 },
   },
 ];
@@ -139,6 +141,13 @@ export class FakeSource implements AdminSource {
 
   objects(): readonly ObjectRow[] {
     return OBJECTS;
+  }
+
+  lag(): readonly LagRow[] {
+    return [
+      { object: 'nat.bindings', origin: 'a', member: 'b', missing_records: 3, lag_ms: 120.4, error_bound: 7 },
+      { object: 'nat.bindings', origin: 'b', member: 'a', missing_records: 0, lag_ms: 0, error_bound: null },
+    ];
   }
 
   *flows(): Generator<FlowRow> {

@@ -95,10 +95,18 @@ describe('admin socket', () => {
       const [, line] = await askAll(path, 'show objects');
       assert.equal(
         line.replace(/ +/g, ' ').trim(),
-        '0 nat.bindings any-order 0123456789abcdef 20 3 used=10 capacity=65536',
+        '0 nat.bindings any-order 0123456789abcdef 20 3 7 used=10 capacity=65536',
       );
       const [json] = (await askJson(path, 'show objects')) as { figures: object }[];
       assert.deepEqual(json.figures, { used: 10, capacity: 65_536 });
+    });
+
+    it('show lag', async () => {
+      assert.deepEqual(await askAll(path, 'show lag'), [
+        'OBJECT        ORIGIN  MEMBER  LACKS  LAG MS  ERROR BOUND',
+        'nat.bindings  a       b           3     120            7',
+        'nat.bindings  b       a           0       0            -',
+      ]);
     });
 
     it('show threads', async () => {
@@ -176,7 +184,7 @@ describe('admin socket', () => {
       }
       assert.ok((await askAll(path, 'help show flows')).some((line) => line.startsWith('inside=')));
       assert.deepEqual(await askAll(path, 'show flows --help'), await askAll(path, 'help show flows'));
-      assert.equal((await askAll(path, 'help show')).length, 6);
+      assert.equal((await askAll(path, 'help show')).length, 7);
       await assert.rejects(askAll(path, 'help nothing'), /there is no command "nothing"/);
     });
 
