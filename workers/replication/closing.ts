@@ -39,8 +39,10 @@ export interface ClosingContext {
   /** [object][member]: the intake of the present life, and of the former one; they change places when a life ends. */
   readonly present: ReceiveChannel[][];
   readonly former: ReceiveChannel[][];
-  /** A life of the slot is over: what it said of others is worth nothing, and the others must hear of its end soon. */
-  readonly onEnd: (slot: number, now: number) => void;
+  /** The slot's present life is over: what it said of others is worth nothing. */
+  readonly onFrozen: (slot: number) => void;
+  /** The others must hear soon of a life that is over. */
+  readonly onEnd: (now: number) => void;
   /** Told of a life that was closed though members lack units of it. */
   readonly onAlarm: (problem: string, member: number) => void;
 }
@@ -72,12 +74,12 @@ export class Closing {
   }
 
   /** Without state of our own there is nothing to close: another life of the slot follows at once. */
-  replace(slot: number, incarnation: number, now: number): void {
-    const { present, onEnd, board } = this.context;
+  replace(slot: number, incarnation: number): void {
+    const { present, onFrozen, board } = this.context;
     const life = this.lives[slot];
     if (life.current !== 0) {
       for (const channels of present) channels[slot].begin(false);
-      onEnd(slot, now);
+      onFrozen(slot);
     }
     life.current = incarnation;
     board.writeLife(slot, life);
@@ -107,7 +109,10 @@ export class Closing {
       present[object][slot].begin(false);
       ended.freeze(life.current);
     }
-    this.end(slot, life.current, now);
+    const { current } = life;
+    life.current = 0;
+    this.end(slot, current, now);
+    this.context.onFrozen(slot);
     board.writeLife(slot, life);
   }
 
@@ -121,9 +126,10 @@ export class Closing {
       return;
     }
     if (life.isOver(incarnation)) return;
-    // Of a life that we know nothing of but the end we take what is held; but first the one we know of is closed.
     if (life.current !== 0 && incarnation >= life.current) this.freeze(slot, now);
-    if (life.current !== 0 || life.former === 0 || !life.isClosed) return;
+    // One of which we know nothing but the end: we take what is held of it. But first the one we know of is closed.
+    const known = life.closedThrough > 0 || life.barred > 0;
+    if (life.former === incarnation || (life.former === 0 ? !known : !life.isClosed)) return;
     for (const channels of former) channels[slot].begin(true, incarnation);
     this.end(slot, incarnation, now);
     board.writeLife(slot, life);
@@ -185,13 +191,13 @@ export class Closing {
 
   private end(slot: number, incarnation: number, now: number): void {
     const life = this.lives[slot];
+    if (life.former !== 0 && !this.isEverywhere(slot)) this.giveUp(slot);
     life.former = incarnation;
     if (life.pending === incarnation) life.pending = 0;
     life.isClosed = false;
-    life.current = 0;
     life.frozenAt = now;
     this.progressAt[slot] = now;
-    this.context.onEnd(slot, now);
+    this.context.onEnd(now);
   }
 
   /** Closes the slot's frozen life if all that are heard have the same of it. */
@@ -247,13 +253,19 @@ export class Closing {
   }
 
   private losePatience(slot: number, now: number): void {
-    const { settings, counts, onAlarm, members } = this.context;
+    const { settings } = this.context;
     if (now - this.progressAt[slot] <= PATIENCE * settings.silentMs) return;
     this.close(slot);
+    this.giveUp(slot);
+  }
+
+  /** Members will go on without something of the slot's former life. */
+  private giveUp(slot: number): void {
+    const { counts, onAlarm, members } = this.context;
     counts.add('state_lives_unrepaired', 1);
     onAlarm(
       `what ${members.name(slot)} sent before it died is not the same everywhere: ` +
-        'some of it is held by no member any more; a snapshot repairs it',
+        'a member was away for too long, or some of it is held by nobody any more; a snapshot repairs it',
       slot,
     );
   }
@@ -263,10 +275,14 @@ export class Closing {
    * still have to hear from us what we have. One that has just started may have heard of the life before we heard of it.
    */
   private isRetired(slot: number, now: number): boolean {
-    const { self, members, peers, board, settings } = this.context;
+    const { current } = this.lives[slot];
+    return current !== 0 && now - this.progressAt[slot] > this.context.settings.silentMs && this.isEverywhere(slot);
+  }
+
+  private isEverywhere(slot: number): boolean {
+    const { self, members, peers, board } = this.context;
     const { theirs } = this;
-    const life = this.lives[slot];
-    if (life.current === 0 || now - this.progressAt[slot] <= settings.silentMs) return false;
+    const { current, former } = this.lives[slot];
     for (let member = 0; member < peers.length; member++) {
       if (member === self || member === slot || !members.isMember(member)) continue;
       if (this.lives[member].pending !== 0) return false;
@@ -275,7 +291,7 @@ export class Closing {
       for (let object = 0; object < board.objects; object++) {
         theirs.incarnation = 0;
         board.readVector(object, member, slot, theirs);
-        if (theirs.incarnation !== life.current) return false;
+        if (theirs.incarnation <= former && theirs.incarnation !== current) return false;
       }
     }
     return true;

@@ -135,7 +135,8 @@ export class Receiver {
       counts,
       present: this.channels,
       former: this.former,
-      onEnd: (slot, now) => this.end(slot, now),
+      onFrozen: (slot) => this.forget(slot),
+      onEnd: (now) => this.announce(now),
       onAlarm: options.onAlarm ?? (() => {}),
     });
     this.forgetStrangers();
@@ -220,7 +221,7 @@ export class Receiver {
     this.heardAt[member] = now;
     if (belief === Belief.PRESENT) return null;
     if (belief === Belief.NEW && life.current !== 0) this.counts.add('state_rx_restarts', 1);
-    if (context.joining) closing.replace(member, incarnation, now);
+    if (context.joining) closing.replace(member, incarnation);
     else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
       return 'unclosed';
     return null;
@@ -286,9 +287,8 @@ export class Receiver {
     }
   }
 
-  /** A life of the slot is over: the others are told at once. */
-  private end(slot: number, now: number): void {
-    this.forget(slot);
+  /** A life is over: the others are told at once. */
+  private announce(now: number): void {
     for (let object = 0; object < this.channels.length; object++) this.owe(object, now);
     this.ring();
   }
