@@ -14,6 +14,9 @@
  * **Who was silent** meanwhile is not waited for. It keeps hearing of the closed life in the others' keepalives until it is
  * known to have all of it, and gets what it lacks, or gives what only it has, when it comes back.
  *
+ * The slot's next life is in this a member as others are, though not waited for: who had more of its former life than the donor
+ * of its snapshot passes that on to it.
+ *
  * A member that was cut off for the whole of a life hears of it only by its end: it takes it for frozen, with nothing of it, and
  * so gets what others hold for it. One that never heard of any life of the slot has nothing to do with it.
  */
@@ -203,19 +206,25 @@ export class Closing {
   /** Closes the slot's frozen life if all that are heard have the same of it. */
   private tryClose(slot: number, now: number): boolean {
     const { board } = this.context;
-    for (let member = 0; member < board.members; member++) {
-      if (!this.isWaitedFor(member, slot, now)) continue;
+    // While a member that is heard speaks an earlier version, all do, and nobody can say what it has.
+    const mute = this.lives.some((_, member) => this.isHeard(member, slot, now) && this.isMute(member));
+    for (let member = 0; member < board.members && !mute; member++) {
+      if (!this.isHeard(member, slot, now) || this.context.peers[member].isJoining) continue;
       for (let object = 0; object < board.objects; object++) if (!this.agrees(object, member, slot)) return false;
     }
     this.close(slot);
     return true;
   }
 
-  private isWaitedFor(member: number, slot: number, now: number): boolean {
+  private isHeard(member: number, slot: number, now: number): boolean {
     const { self, members, peers, settings } = this.context;
     const peer = peers[member];
     if (member === self || member === slot || !members.isMember(member) || peer.incarnation === 0) return false;
-    return now - peer.heardAt <= settings.silentMs && !peer.isJoining && peer.speaks >= FREEZING_VERSION;
+    return now - peer.heardAt <= settings.silentMs;
+  }
+
+  private isMute(member: number): boolean {
+    return this.context.peers[member].speaks < FREEZING_VERSION;
   }
 
   private agrees(object: number, member: number, slot: number): boolean {
@@ -284,15 +293,33 @@ export class Closing {
     const { theirs } = this;
     const { current, former } = this.lives[slot];
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || member === slot || !members.isMember(member)) continue;
+      if (member === self || !members.isMember(member)) continue;
+      if (member === slot) {
+        if (!this.isGiven(slot)) return false;
+        continue;
+      }
       if (this.lives[member].pending !== 0) return false;
       if (peers[member].incarnation === 0) continue;
-      if (peers[member].isJoining || peers[member].speaks < FREEZING_VERSION) continue;
+      if (peers[member].isJoining || this.isMute(member)) continue;
       for (let object = 0; object < board.objects; object++) {
         theirs.incarnation = 0;
         board.readVector(object, member, slot, theirs);
         if (theirs.incarnation <= former && theirs.incarnation !== current) return false;
       }
+    }
+    return true;
+  }
+
+  /** Whether the slot's next life, if it says what it has of the former one, has all of it. */
+  private isGiven(slot: number): boolean {
+    const { board, former } = this.context;
+    const { theirs } = this;
+    for (let object = 0; object < board.objects; object++) {
+      theirs.clear();
+      board.readFormerVector(object, slot, slot, theirs);
+      const { inOrder, reception } = former[object][slot];
+      if (theirs.incarnation !== this.lives[slot].former) continue;
+      if (inOrder ? theirs.contiguous < reception.contiguous : !theirs.equals(reception)) return false;
     }
     return true;
   }

@@ -313,9 +313,9 @@ export class Receiver {
         continue;
       }
       const origin = this.members.slotOf(reader.origin);
-      if (origin < 0 || origin === member) continue;
-      if ((reader.entryFlags & FROZEN) === 0) this.vectors.take(reader, member, origin);
-      else this.takeFormer(member, origin, now);
+      if (origin < 0) continue;
+      if ((reader.entryFlags & FROZEN) !== 0) this.takeFormer(member, origin, now);
+      else if (origin !== member) this.vectors.take(reader, member, origin);
     }
     return told;
   }
@@ -324,8 +324,8 @@ export class Receiver {
   private takeAcknowledgement(member: number, now: number): boolean {
     const { reader, board } = this;
     const ours = reader.originIncarnation === board.incarnation;
-    if (ours && (reader.entryFlags & FROZEN) !== 0) {
-      board.setDisowned();
+    if ((reader.entryFlags & FROZEN) !== 0) {
+      if (ours) board.setDisowned();
       return false;
     }
     if (!ours || !this.vectors.take(reader, member, this.self)) {
@@ -354,7 +354,7 @@ export class Receiver {
   private takeRepair(now: number, coarse: number): void {
     const { reader, closing } = this;
     const origin = this.members.slotOf(reader.unitsOrigin);
-    if (origin < 0 || origin === this.self || closing.lives[origin].former !== reader.unitsIncarnation) {
+    if (origin < 0 || closing.lives[origin].former !== reader.unitsIncarnation) {
       this.counts.add('state_rx_units_refused', reader.units);
       return;
     }
