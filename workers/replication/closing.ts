@@ -184,7 +184,7 @@ export class Closing {
     const incarnation = this.lives[slot].former;
     let through = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || member === slot || !members.isMember(member) || peers[member].incarnation === 0) continue;
+      if (member === self || !members.isMember(member) || peers[member].incarnation === 0) continue;
       if (this.isElsewhere(object, member, slot)) continue;
       const known = this.theirs.incarnation === incarnation;
       through = Math.min(through, known ? this.theirs.contiguous : 0);
@@ -229,10 +229,7 @@ export class Closing {
 
   private agrees(object: number, member: number, slot: number): boolean {
     if (this.isElsewhere(object, member, slot)) return true;
-    const { theirs } = this;
-    const ours = this.context.former[object][slot];
-    if (theirs.incarnation !== this.lives[slot].former) return false;
-    return ours.inOrder ? theirs.contiguous === ours.reception.contiguous : theirs.equals(ours.reception);
+    return this.theirs.incarnation === this.lives[slot].former && this.isSame(object, slot);
   }
 
   /**
@@ -280,12 +277,14 @@ export class Closing {
   }
 
   /**
-   * Whether every member, silent or not, speaks of the next life: it has closed this one. Not before: one that has not may
-   * still have to hear from us what we have. One that has just started may have heard of the life before we heard of it.
+   * Whether every member that was ever heard, is heard, and has for some keepalives now spoken of the next life and of nothing of
+   * this one that we have not: then nobody can lack anything of it. Who closed it alone hears from the others in that time.
    */
   private isRetired(slot: number, now: number): boolean {
-    const { current } = this.lives[slot];
-    return current !== 0 && now - this.progressAt[slot] > this.context.settings.silentMs && this.isEverywhere(slot);
+    const { peers, settings } = this.context;
+    const isSilent = peers.some(({ incarnation, heardAt }) => incarnation !== 0 && now - heardAt > settings.silentMs);
+    if (isSilent || this.lives[slot].current === 0 || !this.isEverywhere(slot)) this.progressAt[slot] = now;
+    return now - this.progressAt[slot] > settings.silentMs;
   }
 
   private isEverywhere(slot: number): boolean {
@@ -294,14 +293,11 @@ export class Closing {
     const { current, former } = this.lives[slot];
     for (let member = 0; member < peers.length; member++) {
       if (member === self || !members.isMember(member)) continue;
-      if (member === slot) {
-        if (!this.isGiven(slot)) return false;
-        continue;
-      }
-      if (this.lives[member].pending !== 0) return false;
-      if (peers[member].incarnation === 0) continue;
-      if (peers[member].isJoining || this.isMute(member)) continue;
+      if (member !== slot && this.lives[member].pending !== 0) return false;
+      if (peers[member].incarnation === 0 || this.isMute(member)) continue;
       for (let object = 0; object < board.objects; object++) {
+        if (this.differs(object, member, slot)) return false;
+        if (member === slot || peers[member].isJoining) continue;
         theirs.incarnation = 0;
         board.readVector(object, member, slot, theirs);
         if (theirs.incarnation <= former && theirs.incarnation !== current) return false;
@@ -310,18 +306,19 @@ export class Closing {
     return true;
   }
 
-  /** Whether the slot's next life, if it says what it has of the former one, has all of it. */
-  private isGiven(slot: number): boolean {
-    const { board, former } = this.context;
+  /** Whether the member said that it has other units of the slot's former life than we. */
+  private differs(object: number, member: number, slot: number): boolean {
     const { theirs } = this;
-    for (let object = 0; object < board.objects; object++) {
-      theirs.clear();
-      board.readFormerVector(object, slot, slot, theirs);
-      const { inOrder, reception } = former[object][slot];
-      if (theirs.incarnation !== this.lives[slot].former) continue;
-      if (inOrder ? theirs.contiguous < reception.contiguous : !theirs.equals(reception)) return false;
-    }
-    return true;
+    theirs.clear();
+    this.context.board.readFormerVector(object, member, slot, theirs);
+    return theirs.incarnation === this.lives[slot].former && !this.isSame(object, slot);
+  }
+
+  /** Whether what was read is what we have of the slot's former life. */
+  private isSame(object: number, slot: number): boolean {
+    const { theirs } = this;
+    const { inOrder, reception } = this.context.former[object][slot];
+    return inOrder ? theirs.contiguous === reception.contiguous : theirs.equals(reception);
   }
 
   /** Speaks of the closed life no more, and lets go of what was kept of it. */
