@@ -14,6 +14,8 @@
  *
  * A *sum* adds `lanes` columns of doubles in `locals` to one column of doubles in the arena: what counting objects keep
  * per worker outside the arena (shm/objects/counter-cells.ts). To do it in here costs the pause nothing.
+ *
+ * What the child needs no more it lets go of as it goes: the parent then writes to those pages without being given copies.
  */
 #include "addon.h"
 
@@ -22,6 +24,7 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -40,6 +43,8 @@
 #define BLOCK_BYTES (256 * 1024)
 #define PIPE_BYTES (1024 * 1024)
 #define CHILD_NICE 5
+#define RELEASE_BYTES ((size_t)2 << 20)
+#define PAGE ((uintptr_t)4096)
 
 enum { EXIT_WRITTEN = 0, EXIT_FAILED = 1, EXIT_ORPHAN = 2 };
 
@@ -52,7 +57,7 @@ struct sum {
 
 struct job {
   const uint8_t *arena, *locals;
-  size_t arena_bytes;
+  size_t arena_bytes, locals_bytes;
   const struct sum *sums; /* ascending and disjoint in the arena */
   size_t sum_count;
   int pipe;
@@ -94,12 +99,46 @@ static void add_sum(const struct job *job, const struct sum *sum, size_t from, s
   }
 }
 
+/* Lets go of the whole pages within `bytes` of our copy of memory that is not read any more. */
+static void let_go(const uint8_t *from, size_t bytes) {
+  uintptr_t first = ((uintptr_t)from + PAGE - 1) & ~(PAGE - 1);
+  uintptr_t end = ((uintptr_t)from + bytes) & ~(PAGE - 1);
+  if (first < end) madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+static size_t lane_start(const struct sum *sum, size_t lane) { return sum->source + lane * sum->lane_stride; }
+
+static size_t lane_bytes(const struct sum *sum) { return (sum->cells - 1) * sum->source_stride + 8; }
+
+/* Of the locals only what the sums read is needed. It lies sum after sum, or all is kept. */
+static void let_go_of_unread(const struct job *job) {
+  size_t next = 0;
+  for (size_t i = 0; i < job->sum_count; i++) {
+    if (job->sums[i].source < next) return;
+    next = lane_start(&job->sums[i], job->sums[i].lanes - 1) + lane_bytes(&job->sums[i]);
+  }
+  next = 0;
+  for (size_t i = 0; i < job->sum_count; i++) {
+    for (size_t lane = 0; lane < job->sums[i].lanes; lane++) {
+      size_t from = lane_start(&job->sums[i], lane), end = from + lane_bytes(&job->sums[i]);
+      if (from > next) let_go(job->locals + next, from - next);
+      if (end > next) next = end;
+    }
+  }
+  let_go(job->locals + next, job->locals_bytes - next);
+}
+
 static size_t end_of(const struct sum *sum) { return sum->target + (sum->cells - 1) * sum->target_stride + 8; }
 
 static void write_arena(const struct job *job) {
   size_t next = 0; /* the first sum that is not behind us */
+  size_t kept = 0; /* where what we have not let go of begins */
   for (size_t from = 0; from < job->arena_bytes; from += BLOCK_BYTES) {
     size_t length = job->arena_bytes - from < BLOCK_BYTES ? job->arena_bytes - from : BLOCK_BYTES;
+    if (from - kept >= RELEASE_BYTES) {
+      let_go(job->arena + kept, from - kept);
+      kept = from;
+    }
     while (next < job->sum_count && end_of(&job->sums[next]) <= from) next++;
     if (next == job->sum_count || job->sums[next].target >= from + length) {
       write_all(job->pipe, job->arena + from, length);
@@ -119,6 +158,7 @@ static _Noreturn void run_child(const struct job *job) {
   syscall(SYS_close_range, (unsigned)job->pipe + 1, ~0u, 0u);
   prctl(PR_SET_NAME, "ct-snapshot");
   setpriority(PRIO_PROCESS, 0, CHILD_NICE);
+  let_go_of_unread(job);
   write_arena(job);
   _exit(EXIT_WRITTEN);
 }
@@ -177,12 +217,11 @@ static napi_value forkSnapshot(napi_env env, napi_callback_info info) {
   static struct sum sums[SUMS_MAX]; /* one thread forks at a time: main */
   napi_value arguments[3], result;
   uint8_t *arena, *locals;
-  size_t locals_bytes;
   struct job job = { .sums = sums, .parent = getpid() };
   take_arguments(env, info, arguments, 3);
   if (!to_bytes(env, arguments[0], "arena", true, &arena, &job.arena_bytes) ||
-      !to_bytes(env, arguments[1], "locals", true, &locals, &locals_bytes) ||
-      !to_sums(env, arguments[2], job.arena_bytes, locals_bytes, sums, &job.sum_count))
+      !to_bytes(env, arguments[1], "locals", true, &locals, &job.locals_bytes) ||
+      !to_sums(env, arguments[2], job.arena_bytes, job.locals_bytes, sums, &job.sum_count))
     return NULL;
   if ((((uintptr_t)arena | (uintptr_t)locals) & 7) != 0) {
     napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "arena and locals must start on a multiple of 8");
