@@ -275,8 +275,14 @@ export class SendChannel {
   private discard(now: number): number {
     const { log } = this;
     while (log.unsent !== log.tail) log.markSent(log.unsent, now);
-    this.context.board.setSequence(this.object, log.nextSequence - 1);
+    this.raiseSequence(log.nextSequence - 1);
     return log.prune(Number.MAX_SAFE_INTEGER);
+  }
+
+  /** Numbers through `last` go to the network. A debt may have sent later ones to its member already. */
+  private raiseSequence(last: number): void {
+    const { board } = this.context;
+    if (last > board.sequence(this.object)) board.setSequence(this.object, last);
   }
 
   private sendNew(now: number, outlet: Outlet): number {
@@ -288,11 +294,10 @@ export class SendChannel {
       if (datagram === null) break;
       log.load(log.unsent);
       attachments.maskFor(log.first);
-      // Entries are for everybody: with them, who is excluded from the units would be sent all of these too.
-      if (attachments.isForAll) this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
+      this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
       do {
         writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
-        this.context.board.setSequence(this.object, log.first + log.count - 1);
+        this.raiseSequence(log.first + log.count - 1);
         window.noteSent(4 * (UNIT_WORDS + log.recordWords), now);
         if (log.markSent(log.unsent, now) === log.tail) break;
         log.load(log.unsent);
@@ -353,9 +358,7 @@ export class SendChannel {
   /** Ends a message with units, of which `maskFor` was asked. */
   private finish(datagram: Datagram, outlet: Outlet, member: number): void {
     const { attachments } = this;
-    const { maskLow, maskHigh } = attachments;
-    this.context.writer.exclude(maskLow, maskHigh);
-    if (this.context.writer.entries > 0) this.composer.finish(datagram, outlet, member, attachments.floor());
-    else this.composer.finishFor(datagram, outlet, member, maskLow, maskHigh, attachments.floor());
+    this.context.writer.exclude(attachments.maskLow, attachments.maskHigh);
+    this.composer.finish(datagram, outlet, member, attachments.floor());
   }
 }
