@@ -92,6 +92,8 @@ export class Joining {
       for (let slot = 0; slot < slots; slot++) {
         const place = object * slots + slot;
         const floor = this.floors[place];
+        // Who takes part no more sends nothing: what is missing of it is repaired.
+        if (!this.isOther(slot)) continue;
         const { incarnation, contiguous } = present[object][slot];
         if (floor <= 1 || (incarnation > this.lives[place] && incarnation !== 0)) continue;
         if (incarnation !== this.lives[place] || contiguous + 1 < floor)
