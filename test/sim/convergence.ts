@@ -9,6 +9,9 @@ import { demand } from './violation.js';
 /** Of its largest round trips, by the promise. */
 const ROUND_TRIPS = 10;
 
+/** Looks of main, a donor that was just asked and died, its back-off, and a snapshot's way. */
+const JOIN_MS = 1200;
+
 export class Convergence {
   private readonly core: readonly Instance[];
   private readonly model: Model;
@@ -29,6 +32,7 @@ export class Convergence {
    * - the longest back-off, twice: a unit tried just before the healing, and the one whose answer was lost then;
    * - acknowledgement delays of a round trip each;
    * - a member whose clock went back before it started again is believed after some silence (lives.ts);
+   * - who has to join: that a member it still takes for alive falls silent, all say that they hold for it, and the snapshot's way;
    * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and a thread that was being started again.
    */
   allowedMs(roundTripMs: number): number {
@@ -38,6 +42,7 @@ export class Convergence {
       ROUND_TRIPS * (roundTripMs + ackDelayMsMax) +
       2 * keepaliveMs +
       2 * retransmitMsMax +
+      (this.core.some(({ entry }) => !entry.isReady) ? silentMs + 4 * keepaliveMs + JOIN_MS : 0) +
       (wentBack ? silentMs + 5 * keepaliveMs : 0) +
       100 +
       this.longestRestart()
@@ -62,6 +67,8 @@ export class Convergence {
 
   private findLacking(): string | null {
     for (const origin of this.core) {
+      if (!origin.entry.isReady)
+        return `${origin.name} is ${origin.entry.joining.state}: ${origin.entry.joining.reason}`;
       if (origin.sender === null) return `${origin.name} has no send thread`;
       if (origin.receiver === null) return `${origin.name} has no receive thread`;
       if (origin.backlog > 0) return `${origin.name} has ${origin.backlog} words in its log ring`;
@@ -110,11 +117,6 @@ export class Convergence {
     }
   }
 
-  /** Members of the core that were there from the start: they lack nothing that any of them has. */
-  private get whole(): Instance[] {
-    return this.core.filter(({ life }) => life.author < this.plan.members);
-  }
-
   private isAlive(life: MemberLife): boolean {
     return this.core.some((one) => one.life === life);
   }
@@ -124,7 +126,7 @@ export class Convergence {
       this.compareLives(object, life);
       if (!this.isAlive(life)) continue;
       const issued = life.issued[object];
-      for (const instance of this.whole) {
+      for (const instance of this.core) {
         const received = instance.subjects[object].ledger?.received.get(life.author);
         const notes = received?.notes.size ?? 0;
         const where = `${instance.name}, object ${object}, of author ${life.author}`;
@@ -143,7 +145,7 @@ export class Convergence {
 
   /** Of a life that is over, too, all have the same: what any of those that live had. */
   private compareLives(object: number, life: MemberLife): void {
-    const [first, ...rest] = this.whole;
+    const [first, ...rest] = this.core;
     if (first === undefined) return;
     const content = first.subjects[object].ledger?.content(life.author);
     for (const other of rest) {
@@ -158,7 +160,7 @@ export class Convergence {
   }
 
   private compareObjects(object: number): void {
-    const { whole } = this;
+    const { core: whole } = this;
     if (whole.length === 0) return;
     const [first, ...rest] = whole;
     const { coarse } = first.moment;

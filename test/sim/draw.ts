@@ -1,5 +1,6 @@
 /** Draws a plan from a profile and a seed. Every kind of fault has a stream of its own. */
 
+import { ENTRY_STEPS } from './entry.js';
 import { DAMAGES, FORGERIES, type ObjectKind, type Plan, type Step } from './plan.js';
 import { type FaultKind, PROFILES, type Profile, SETTINGS } from './profiles.js';
 import { Stream } from './random.js';
@@ -41,7 +42,9 @@ export function drawPlan(seed: number, name: string, members?: number): Plan {
   const firstSequence = draw.pick(profile.first ?? [1]);
   const drawer = new Drawer(seed, name, profile, count, objects, safetyMs);
   const steps = [...drawer.work(), ...drawer.faults()].sort((a, b) => a.at - b.at);
-  const gone = steps.flatMap((step) => (step.do === 'crash' && step.downMs === null ? [step.member] : []));
+  const gone = steps.flatMap((step) =>
+    step.do === 'leave' || (step.do === 'crash' && step.downMs === null) ? [step.member] : [],
+  );
   const core = Array.from({ length: count }, (_, i) => i).filter((member) => !gone.includes(member));
   const settings = { ...SETTINGS, ...profile.settings, transport };
   return {
@@ -69,7 +72,6 @@ class Drawer {
   private readonly safetyMs: number;
   private readonly everyone: readonly number[];
   private gone = 0;
-  private readonly crashed = new Set<number>();
 
   constructor(
     seed: number,
@@ -117,7 +119,7 @@ class Drawer {
   }
 
   private fault(kind: FaultKind, draw: Stream): Step[] {
-    const at = draw.between(0, this.safetyMs);
+    const at = draw.between(this.profile.calmMs ?? 0, this.safetyMs);
     const ms = Math.round(draw.between(...(this.profile.faultMs ?? [10, 100])));
     const member = draw.below(this.members);
     const object = draw.below(this.objects.length);
@@ -178,9 +180,20 @@ class Drawer {
         return [{ at, do: kind, ms, member, object }];
       case 'lost-last':
         return [{ at, do: kind, member, object }];
+      case 'leave':
+        if (this.gone >= this.members - 2) return [];
+        this.gone++;
+        return [{ at, do: kind, member }];
+      case 'rejoin': {
+        const dies = draw.pick(ENTRY_STEPS.filter((one) => one !== 'leaving'));
+        const who = dies === 'listening' || draw.chance(0.6) ? 'itself' : 'donor';
+        const downMs = draw.between(0, this.profile.downMs ?? 500);
+        return [
+          { at, do: 'crash-at', member, step: dies, who, downMs },
+          { at: at + 0.001, do: 'crash', member, downMs: draw.between(0, this.profile.downMs ?? 500) },
+        ];
+      }
       case 'crash': {
-        if (this.crashed.has(member)) return [];
-        this.crashed.add(member);
         const never = draw.chance(this.profile.gone ?? 0) && this.gone < this.members - 2;
         if (never) this.gone++;
         return [{ at, do: kind, member, downMs: never ? null : draw.between(0, this.profile.downMs ?? 500) }];

@@ -17,6 +17,7 @@ import { Receiver } from '../../workers/replication/receiver.js';
 import { Sender } from '../../workers/replication/sender.js';
 import { memberTableOf, type ReplicationSettings, replicationSettings } from '../../workers/replication/settings.js';
 import { createUnitLogs } from '../../workers/replication/unit-log.js';
+import { Entry, type EntryStep, type Snapshot } from './entry.js';
 import type { EventQueue } from './event-queue.js';
 import type { Flight } from './flight.js';
 import type { MemberLife, Model } from './model.js';
@@ -69,6 +70,11 @@ export interface Host {
   beforeReceive(at: Instance, flight: Flight): void;
   afterReceive(at: Instance, flight: Flight, reject: string | null): void;
   afterPoll(at: Instance): void;
+  /** A step of joining or leaving: a plan may let somebody die here. */
+  reachedStep(at: Instance, step: EntryStep): void;
+  hasLeft(at: Instance): void;
+  /** Main asks a donor; `done` is told the snapshot, or why there is none. */
+  fetchSnapshot(at: Instance, donor: number, done: (snapshot: Snapshot | string) => void): void;
   alarm(at: Instance, problem: string): void;
   /** How far the key file of a member has come. */
   keyStage(member: number): number;
@@ -90,7 +96,8 @@ export class Instance {
 
   /** Its ends of the seal; null: messages are not sealed. */
   readonly sealed: SealedEnds | null;
-  private readonly host: Host;
+  readonly host: Host;
+  readonly entry: Entry;
   private readonly boardMemory: SharedArrayBuffer;
   private readonly unitLogs: SharedArrayBuffer;
   private readonly foreignLogs: SharedArrayBuffer;
@@ -149,7 +156,12 @@ export class Instance {
     );
     this.startSender();
     this.startReceiver();
-    this.tick();
+    this.every(TICK_MS, () => {
+      this.receiver?.tick(this.localMs);
+      return true;
+    });
+    // Before the threads speak: they are to say that they join.
+    this.entry = new Entry(this, this.table);
   }
 
   get name(): string {
@@ -196,12 +208,11 @@ export class Instance {
   }
 
   startReceiver(): void {
-    for (const { receive } of this.subjects) receive.lives = Number.POSITIVE_INFINITY;
     this.sealed?.startReceiver(this.localMs);
     this.receiver = new Receiver({
       settings: this.settings,
       layoutHash: LAYOUT_HASH,
-      objects: this.subjects.map((subject) => subject.receive),
+      objects: this.subjects.map((subject) => subject.openReceive()),
       board: this.boardMemory,
       counts: this.counts,
       foreignLogs: this.foreignLogs,
@@ -216,17 +227,43 @@ export class Instance {
 
   /** Main was told that a member is gone for good: its last life is over. */
   evict(member: number, incarnation: number): void {
+    this.rewrite(member, Role.EVICTED, incarnation);
+  }
+
+  /** Main was told that a member has left: it is waited for no more. */
+  forget(member: number, incarnation: number): void {
+    this.rewrite(member, Role.LEFT, incarnation);
+  }
+
+  private rewrite(member: number, role: Role, dead: number): void {
     const table = new MemberTable(this.table);
     const entries = Array.from({ length: table.slots }, (_, slot) => table.entry(slot));
-    entries[member] = { ...entries[member], role: Role.EVICTED, dead: incarnation };
+    entries[member] = { ...entries[member], role, dead };
     new MemberTableWriter(this.table).write(table.view + 1, entries);
     this.wake(this.host.queue.now);
   }
 
-  private tick(): void {
-    if (!this.up) return;
-    if (!this.isPaused) this.receiver?.tick(this.localMs);
-    this.host.queue.after(TICK_MS, () => this.tick());
+  /** Does something again and again while the process lives and is not paused, until `act` returns false. */
+  every(ms: number, act: () => boolean): void {
+    this.host.queue.after(ms, () => {
+      if (this.up && (this.isPaused || act())) this.every(ms, act);
+    });
+  }
+
+  /** Ends the threads, and starts them again afterwards. */
+  withoutThreads(act: () => void): void {
+    this.sender = null;
+    this.receiver = null;
+    act();
+    this.startSender();
+    this.startReceiver();
+  }
+
+  /** At the barrier: numbers everything that was logged. False: it cannot be done now. */
+  settle(): boolean {
+    if (this.sender === null || this.isPaused) return false;
+    while (this.backlog > 0) if (this.drain(this.sender) === 0) return false;
+    return true;
   }
 
   killSender(after: number, downMs: number): void {
@@ -244,7 +281,7 @@ export class Instance {
     this.host.happened('send thread died');
     this.sender = null;
     this.host.queue.after(this.sendDownMs, () => {
-      if (this.up) this.startSender();
+      if (this.up && this.sender === null) this.startSender();
     });
   }
 
@@ -254,7 +291,7 @@ export class Instance {
     const { ledger } = this.subjects[flight.object];
     ledger?.died(this.vectorVersion(flight));
     this.host.queue.after(this.receiveDownMs, () => {
-      if (this.up) this.startReceiver();
+      if (this.up && this.receiver === null) this.startReceiver();
     });
   }
 
@@ -288,7 +325,7 @@ export class Instance {
 
   /** Does up to `count` operations, as one batch. Returns how many were done. */
   work(object: number, count: number): number {
-    if (!this.up || this.isPaused) return 0;
+    if (!this.up || this.isPaused || !this.entry.isReady) return 0;
     let done = 0;
     const { moment } = this;
     for (let i = 0; i < count; i++) if (this.subjects[object].work(this.workDraw, moment)) done++;

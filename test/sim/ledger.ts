@@ -27,11 +27,24 @@ interface Applying {
   readonly add: readonly [key: number, count: number, check: number] | null;
 }
 
+export interface LedgerCopy {
+  readonly received: ReadonlyMap<number, Received>;
+  readonly repeatable: ReadonlyMap<string, Applying>;
+}
+
 /** What was applied of one author. */
 export class Received {
   readonly notes = new Set<number>();
   lastNote = 0;
   readonly adds = new Map<number, { count: number; check: number }>();
+
+  copy(): Received {
+    const copy = new Received();
+    for (const note of this.notes) copy.notes.add(note);
+    copy.lastNote = this.lastNote;
+    for (const [key, sum] of this.adds) copy.adds.set(key, { ...sum });
+    return copy;
+  }
 }
 
 export class SimLedger implements StateObject {
@@ -196,6 +209,20 @@ export class SimLedger implements StateObject {
       .sort((a, b) => a - b)
       .map((author) => `${author} {${this.content(author)}}`)
       .join(' ');
+  }
+
+  copyOut(): LedgerCopy {
+    return {
+      received: new Map([...this.received].map(([author, received]) => [author, received.copy()])),
+      repeatable: new Map(this.repeatable),
+    };
+  }
+
+  copyIn({ received, repeatable }: LedgerCopy): void {
+    this.received.clear();
+    this.repeatable.clear();
+    for (const [author, one] of received) this.received.set(author, one.copy());
+    for (const [key, applying] of repeatable) this.repeatable.set(key, applying);
   }
 
   recover(): number {

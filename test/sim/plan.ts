@@ -6,6 +6,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { ReplicationSettings } from '../../workers/replication/settings.js';
+import type { EntryStep } from './entry.js';
 
 export const OBJECT_KINDS = [
   'notes',
@@ -73,6 +74,16 @@ export type Step =
   | (During & OfMember & { readonly do: 'lock'; readonly object: number })
   /** The process dies with all its memory, and starts again after so long, or never. */
   | (At & OfMember & { readonly do: 'crash'; readonly downMs: number | null })
+  /** It leaves in order. */
+  | (At & OfMember & { readonly do: 'leave' })
+  /** When `member` comes to this step of joining or leaving next, it, or who it takes its snapshot of, dies. */
+  | (At &
+      OfMember & {
+        readonly do: 'crash-at';
+        readonly step: EntryStep;
+        readonly who: 'itself' | 'donor';
+        readonly downMs: number;
+      })
   /** The send thread dies at its next message but `after`, and is started again on the same memory. */
   | (At & OfMember & { readonly do: 'send-dies'; readonly after: number; readonly downMs: number })
   /** The receive thread dies at its next record but `after`, likewise. */

@@ -1,6 +1,9 @@
 /** Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of this. */
 
+import { CounterCells } from '../../shm/objects/counter-cells.js';
 import { SealBoard } from '../../shm/seal-board.js';
+import { Attachments } from '../../workers/replication/attachments.js';
+import { Debt } from '../../workers/replication/debt.js';
 import { Belief, Lives } from '../../workers/replication/lives.js';
 import { MessageWriter } from '../../workers/replication/message.js';
 import { ReceiveChannel } from '../../workers/replication/receive-channel.js';
@@ -87,7 +90,14 @@ export const PLANTED: readonly PlantedBug[] = [
     name: 'accept an old incarnation',
     profile: 'crash',
     lives: 20,
-    shows: ['applied-once', 'vector-delivered', 'applied-in-order', 'converges', 'applied-what-was-said'],
+    shows: [
+      'applied-once',
+      'vector-delivered',
+      'applied-in-order',
+      'converges',
+      'applied-what-was-said',
+      'forgery-refused',
+    ],
     plant: () =>
       override(
         Lives,
@@ -219,7 +229,7 @@ export const PLANTED: readonly PlantedBug[] = [
     name: 'give a number twice after a send thread died',
     profile: 'threads',
     lives: 20,
-    shows: ['unit-cut-once'],
+    shows: ['unit-cut-once', 'no-crash'],
     plant: () =>
       override(
         UnitLog,
@@ -228,6 +238,55 @@ export const PLANTED: readonly PlantedBug[] = [
           function () {
             open.call(this);
             if (this.units > 0) this.nextSequence--;
+          },
+      ),
+  },
+  {
+    name: 'fold an exact unit',
+    profile: 'straggler',
+    lives: 20,
+    shows: ['unit-cut-once', 'converges', 'vector-delivered', 'applied-once', 'applied-in-order'],
+    plant: () =>
+      override(
+        Debt,
+        'addExact',
+        () =>
+          function (...unit) {
+            this.add(...unit);
+            return true;
+          },
+      ),
+  },
+  {
+    name: 'ignore a late detach: go on sending the log’s units to who is owed',
+    profile: 'straggler',
+    lives: 20,
+    shows: ['unit-cut-once', 'applied-in-order', 'applied-once', 'equal-to-model', 'vector-delivered'],
+    plant: () =>
+      override(
+        Attachments,
+        'maskFor',
+        (maskFor) =>
+          function (first) {
+            maskFor.call(this, first);
+            this.maskLow = 0;
+            this.maskHigh = 0;
+          },
+      ),
+  },
+  {
+    name: 'merge the total of a former life twice',
+    profile: 'join',
+    lives: 20,
+    shows: ['equal-to-model', 'equal-to-others'],
+    plant: () =>
+      override(
+        CounterCells,
+        'adopt',
+        (adopt) =>
+          function () {
+            adopt.call(this);
+            for (let i = this.self; i < this.arena.length; i += this.width) this.arena[i] *= 2;
           },
       ),
   },

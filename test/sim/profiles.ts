@@ -5,9 +5,17 @@ import type { ObjectKind, StepKind } from './plan.js';
 
 type Range = readonly [from: number, to: number];
 
-/** Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again,
- * `rotate` changes the cluster's key. */
-export type FaultKind = Exclude<StepKind, 'work' | 'keys'> | 'rotate' | 'swizzle' | 'flap' | 'partition';
+/**
+ * Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again,
+ * `rotate` changes the cluster's key, `rejoin` is a crash after which somebody dies again while it joins.
+ */
+export type FaultKind =
+  | Exclude<StepKind, 'work' | 'keys' | 'crash-at'>
+  | 'rotate'
+  | 'swizzle'
+  | 'flap'
+  | 'partition'
+  | 'rejoin';
 
 export interface Profile {
   /** One line: what these lives are about. */
@@ -30,6 +38,8 @@ export interface Profile {
   readonly duplicate?: Range;
   /** How many faults of each kind a life has. */
   readonly faults?: Readonly<Partial<Record<FaultKind, Range>>>;
+  /** Faults begin after this, ms: once members have come up. */
+  readonly calmMs?: number;
   /** How long faults that last do, ms. */
   readonly faultMs?: Range;
   /** Longest time a crashed member is away, ms; and how likely it never comes back. */
@@ -58,7 +68,11 @@ export const SETTINGS: Partial<ReplicationSettings> = {
   unitLogBytes: 1 << 18,
   reorderBytes: 1 << 16,
   foreignLogBytes: 1 << 20,
+  joinWaitMs: 300,
 };
+
+/** Where members lose their state nobody may begin without it because it hears nobody: what it had is not sent again. */
+const PATIENT_JOIN = { joinWaitMs: 60_000 } as const;
 
 const COMMON = {
   members: [2, 5],
@@ -140,6 +154,20 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     faultMs: [20, 800],
     downMs: 1500,
     gone: 0.3,
+    settings: PATIENT_JOIN,
+  },
+  join: {
+    ...COMMON,
+    help: 'members join with a snapshot under load, who joins or its donor dies at any step; members leave in order',
+    members: [3, 6],
+    loss: [0, 0.2],
+    duplicate: [0, 0.1],
+    safetyMs: [1500, 4000],
+    faults: { crash: [0, 2], rejoin: [1, 3], leave: [0, 2], cut: [0, 2], pause: [0, 1], 'send-dies': [0, 1] },
+    faultMs: [20, 500],
+    downMs: 300,
+    gone: 0.1,
+    settings: PATIENT_JOIN,
   },
   hostile: {
     ...COMMON,
@@ -171,6 +199,22 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     faultMs: [20, 800],
     downMs: 800,
     gone: 0.1,
+    settings: PATIENT_JOIN,
+  },
+  straggler: {
+    ...COMMON,
+    help: 'members silent or behind for longer than the unit log lasts: detached, owed, paid back, attached again',
+    members: [2, 4],
+    objects: [1, 2],
+    loss: [0, 0.1],
+    duplicate: [0, 0.1],
+    safetyMs: [2000, 4000],
+    batches: [30, 70],
+    operations: [60, 160],
+    faults: { cut: [1, 3], partition: [0, 1], pause: [0, 2], flap: [0, 1], worsen: [0, 1], slow: [0, 1] },
+    calmMs: 700,
+    faultMs: [700, 2500],
+    settings: { ...PATIENT_JOIN, unitLogBytes: 64 << 10, detachMs: 300 },
   },
   patient: {
     ...COMMON,
@@ -231,6 +275,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     faultMs: [20, 1200],
     downMs: 1000,
     gone: 0.2,
+    settings: PATIENT_JOIN,
   },
 };
 

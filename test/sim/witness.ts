@@ -3,7 +3,7 @@
  * of them has cut, when each datagram really left, and how far each vector had come.
  */
 
-import { PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { Attachment, AttachmentRecord, PeerRecord, VectorRecord } from '../../shm/board-records.js';
 import type { Contents, Flight, SentUnit } from './flight.js';
 import type { Instance } from './instance.js';
 import { demand, Violation } from './violation.js';
@@ -33,6 +33,13 @@ class Units {
     if (at?.first === unit.first) return at.count === unit.count && at.hash === unit.hash ? null : at;
     if (before !== undefined && before.first + before.count > unit.first) return before;
     return at !== undefined && unit.first + unit.count > at.first ? at : null;
+  }
+
+  /** Whether the number lies between the first and the last of these units, where theirs stand for other operations. */
+  reaches(sequence: number): boolean {
+    const first = this.list[0];
+    const last = this.list[this.list.length - 1];
+    return first !== undefined && sequence >= first.first && sequence < last.first + last.count;
   }
 
   add(unit: SentUnit): void {
@@ -67,6 +74,7 @@ export class Witness {
   private readonly objects: number;
   private readonly vector = new VectorRecord();
   private readonly peer = new PeerRecord();
+  private readonly attachment = new AttachmentRecord();
   private samplesBefore = 0;
 
   constructor(objects: number) {
@@ -163,19 +171,22 @@ export class Witness {
     demand(end <= sentThrough, 'vector-delivered', () => `${where()}: claims ${end}, and ${sentThrough} was sent`);
     const { ledger } = at.subjects[object];
     if (ledger === null) return;
-    const known = this.of(origin.life.author)[object].common;
+    const { common, single } = this.of(origin.life.author)[object];
+    const folded = single.get(at.member) ?? null;
     // Its origin keeps these no more: whether it may have let them go is checked there.
     if (contents.floor > seen.contiguous + 1 && contents.incarnation === incarnation)
       seen.passedOver = contents.floor - 1;
-    for (let i = known.find(Math.max(seen.contiguous, seen.passedOver) + 1); i < known.list.length; i++) {
-      const unit = known.list[i];
-      if (unit.first + unit.count - 1 > vector.contiguous) break;
-      demand(
-        isApplied(at, object, unit),
-        'vector-delivered',
-        () => `${where()}: claims unit ${describe(unit)}, which was not applied`,
-      );
-    }
+    const from = Math.max(seen.contiguous, seen.passedOver) + 1;
+    for (const units of folded === null ? [common] : [common, folded])
+      for (let i = units.find(from); i < units.list.length; i++) {
+        const unit = units.list[i];
+        if (unit.first + unit.count - 1 > vector.contiguous) break;
+        demand(
+          (units === common && folded?.reaches(unit.first)) || isApplied(at, object, unit),
+          'vector-delivered',
+          () => `${where()}: claims unit ${describe(unit)}, which was not applied`,
+        );
+      }
     seen.contiguous = vector.contiguous;
     for (const unit of contents.units) {
       const claimed = ledger.delivery === 'any-order' ? vector.has(unit.first) : unit.first <= vector.contiguous;
@@ -197,11 +208,12 @@ export class Witness {
     const believed = vector.contiguous;
     vector.clear();
     other.board.readReception(object, at.member, vector);
+    const has = vector.incarnation === at.life.incarnation ? vector.contiguous : 0;
     demand(
-      vector.incarnation === at.life.incarnation && believed <= vector.contiguous,
+      believed <= has,
       'vector-delivered',
       () =>
-        `${at.name}, object ${object}: believes that member ${other.member} has all through ${believed}; it has ${vector.contiguous}`,
+        `${at.name}, object ${object}: believes that member ${other.member} has all through ${believed}; it has ${has}`,
     );
   }
 
@@ -222,25 +234,25 @@ export class Witness {
 
   // ——— What is let go ———
 
-  /** Nothing is pruned that a member lacks which was there all the time. Detached members have a debt instead of the log. */
+  /** Nothing is pruned that an attached member lacks. What the others lack is kept for them elsewhere. */
   checkPruned(at: Instance, others: Iterable<Instance>): void {
     const { sender } = at;
-    if (sender === null || at.counts.value('state_tx_detached') > 0) return;
+    if (sender === null) return;
     for (const other of others)
-      for (const channel of sender.channels) {
-        const { vector } = this;
+      for (const { object, log } of sender.channels) {
+        const { attachment, vector } = this;
+        attachment.floats.fill(0);
+        at.board.readAttachment(object, other.member, attachment);
+        if (attachment.state !== Attachment.ATTACHED) continue;
         vector.clear();
-        other.board.readReception(channel.object, at.member, vector);
-        const first = at.life.author;
+        other.board.readReception(object, at.member, vector);
         const has = vector.incarnation === at.life.incarnation ? vector.contiguous : 0;
-        const known = this.of(first)[channel.object].common;
         // Numbers may begin far from 1.
-        const earliest = known.list[0]?.first ?? channel.log.floor;
+        const earliest = this.of(at.life.author)[object].common.list[0]?.first ?? log.floor;
         demand(
-          channel.log.floor - 1 <= Math.max(has, earliest - 1),
+          log.floor - 1 <= Math.max(has, earliest - 1),
           'vector-delivered',
-          () =>
-            `${at.name}, object ${channel.object}: pruned through ${channel.log.floor - 1}; member ${other.member} has ${has}`,
+          () => `${at.name}, object ${object}: pruned through ${log.floor - 1}; member ${other.member} has ${has}`,
         );
       }
   }

@@ -14,9 +14,6 @@
  * **Who was silent** meanwhile is not waited for. It keeps hearing of the closed life in the others' keepalives until it is
  * known to have all of it, and gets what it lacks, or gives what only it has, when it comes back.
  *
- * The slot's next life is in this a member as others are, though not waited for: who had more of its former life than the donor
- * of its snapshot passes that on to it.
- *
  * A member that was cut off for the whole of a life hears of it only by its end: it takes it for frozen, with nothing of it, and
  * so gets what others hold for it. One that never heard of any life of the slot has nothing to do with it.
  */
@@ -42,10 +39,8 @@ export interface ClosingContext {
   /** [object][member]: the intake of the present life, and of the former one; they change places when a life ends. */
   readonly present: ReceiveChannel[][];
   readonly former: ReceiveChannel[][];
-  /** The slot's present life is over: what it said of others is worth nothing. */
-  readonly onFrozen: (slot: number) => void;
-  /** The others must hear soon of a life that is over. */
-  readonly onEnd: (now: number) => void;
+  /** A life of the slot is over: what it said of others is worth nothing, and the others must hear of its end soon. */
+  readonly onEnd: (slot: number, now: number) => void;
   /** Told of a life that was closed though members lack units of it. */
   readonly onAlarm: (problem: string, member: number) => void;
 }
@@ -77,12 +72,12 @@ export class Closing {
   }
 
   /** Without state of our own there is nothing to close: another life of the slot follows at once. */
-  replace(slot: number, incarnation: number): void {
-    const { present, onFrozen, board } = this.context;
+  replace(slot: number, incarnation: number, now: number): void {
+    const { present, onEnd, board } = this.context;
     const life = this.lives[slot];
     if (life.current !== 0) {
       for (const channels of present) channels[slot].begin(false);
-      onFrozen(slot);
+      onEnd(slot, now);
     }
     life.current = incarnation;
     board.writeLife(slot, life);
@@ -112,10 +107,7 @@ export class Closing {
       present[object][slot].begin(false);
       ended.freeze(life.current);
     }
-    const { current } = life;
-    life.current = 0;
-    this.end(slot, current, now);
-    this.context.onFrozen(slot);
+    this.end(slot, life.current, now);
     board.writeLife(slot, life);
   }
 
@@ -129,10 +121,9 @@ export class Closing {
       return;
     }
     if (life.isOver(incarnation)) return;
+    // Of a life that we know nothing of but the end we take what is held; but first the one we know of is closed.
     if (life.current !== 0 && incarnation >= life.current) this.freeze(slot, now);
-    // One of which we know nothing but the end: we take what is held of it. But first the one we know of is closed.
-    const known = life.closedThrough > 0 || life.barred > 0;
-    if (life.former === incarnation || (life.former === 0 ? !known : !life.isClosed)) return;
+    if (life.current !== 0 || life.former === 0 || !life.isClosed) return;
     for (const channels of former) channels[slot].begin(true, incarnation);
     this.end(slot, incarnation, now);
     board.writeLife(slot, life);
@@ -184,7 +175,7 @@ export class Closing {
     const incarnation = this.lives[slot].former;
     let through = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || !members.isMember(member) || peers[member].incarnation === 0) continue;
+      if (member === self || member === slot || !members.isMember(member) || peers[member].incarnation === 0) continue;
       if (this.isElsewhere(object, member, slot)) continue;
       const known = this.theirs.incarnation === incarnation;
       through = Math.min(through, known ? this.theirs.contiguous : 0);
@@ -194,42 +185,39 @@ export class Closing {
 
   private end(slot: number, incarnation: number, now: number): void {
     const life = this.lives[slot];
-    if (life.former !== 0 && !this.isEverywhere(slot)) this.giveUp(slot);
     life.former = incarnation;
     if (life.pending === incarnation) life.pending = 0;
     life.isClosed = false;
+    life.current = 0;
     life.frozenAt = now;
     this.progressAt[slot] = now;
-    this.context.onEnd(now);
+    this.context.onEnd(slot, now);
   }
 
   /** Closes the slot's frozen life if all that are heard have the same of it. */
   private tryClose(slot: number, now: number): boolean {
     const { board } = this.context;
-    // While a member that is heard speaks an earlier version, all do, and nobody can say what it has.
-    const mute = this.lives.some((_, member) => this.isHeard(member, slot, now) && this.isMute(member));
-    for (let member = 0; member < board.members && !mute; member++) {
-      if (!this.isHeard(member, slot, now) || this.context.peers[member].isJoining) continue;
+    for (let member = 0; member < board.members; member++) {
+      if (!this.isWaitedFor(member, slot, now)) continue;
       for (let object = 0; object < board.objects; object++) if (!this.agrees(object, member, slot)) return false;
     }
     this.close(slot);
     return true;
   }
 
-  private isHeard(member: number, slot: number, now: number): boolean {
+  private isWaitedFor(member: number, slot: number, now: number): boolean {
     const { self, members, peers, settings } = this.context;
     const peer = peers[member];
     if (member === self || member === slot || !members.isMember(member) || peer.incarnation === 0) return false;
-    return now - peer.heardAt <= settings.silentMs;
-  }
-
-  private isMute(member: number): boolean {
-    return this.context.peers[member].speaks < FREEZING_VERSION;
+    return now - peer.heardAt <= settings.silentMs && !peer.isJoining && peer.speaks >= FREEZING_VERSION;
   }
 
   private agrees(object: number, member: number, slot: number): boolean {
     if (this.isElsewhere(object, member, slot)) return true;
-    return this.theirs.incarnation === this.lives[slot].former && this.isSame(object, slot);
+    const { theirs } = this;
+    const ours = this.context.former[object][slot];
+    if (theirs.incarnation !== this.lives[slot].former) return false;
+    return ours.inOrder ? theirs.contiguous === ours.reception.contiguous : theirs.equals(ours.reception);
   }
 
   /**
@@ -259,66 +247,38 @@ export class Closing {
   }
 
   private losePatience(slot: number, now: number): void {
-    const { settings } = this.context;
+    const { settings, counts, onAlarm, members } = this.context;
     if (now - this.progressAt[slot] <= PATIENCE * settings.silentMs) return;
     this.close(slot);
-    this.giveUp(slot);
-  }
-
-  /** Members will go on without something of the slot's former life. */
-  private giveUp(slot: number): void {
-    const { counts, onAlarm, members } = this.context;
     counts.add('state_lives_unrepaired', 1);
     onAlarm(
       `what ${members.name(slot)} sent before it died is not the same everywhere: ` +
-        'a member was away for too long, or some of it is held by nobody any more; a snapshot repairs it',
+        'some of it is held by no member any more; a snapshot repairs it',
       slot,
     );
   }
 
   /**
-   * Whether every member that was ever heard, is heard, and has for some keepalives now spoken of the next life and of nothing of
-   * this one that we have not: then nobody can lack anything of it. Who closed it alone hears from the others in that time.
+   * Whether every member, silent or not, speaks of the next life: it has closed this one. Not before: one that has not may
+   * still have to hear from us what we have. One that has just started may have heard of the life before we heard of it.
    */
   private isRetired(slot: number, now: number): boolean {
-    const { peers, settings } = this.context;
-    const isSilent = peers.some(({ incarnation, heardAt }) => incarnation !== 0 && now - heardAt > settings.silentMs);
-    if (isSilent || this.lives[slot].current === 0 || !this.isEverywhere(slot)) this.progressAt[slot] = now;
-    return now - this.progressAt[slot] > settings.silentMs;
-  }
-
-  private isEverywhere(slot: number): boolean {
-    const { self, members, peers, board } = this.context;
+    const { self, members, peers, board, settings } = this.context;
     const { theirs } = this;
-    const { current, former } = this.lives[slot];
+    const life = this.lives[slot];
+    if (life.current === 0 || now - this.progressAt[slot] <= settings.silentMs) return false;
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || !members.isMember(member)) continue;
-      if (member !== slot && this.lives[member].pending !== 0) return false;
-      if (peers[member].incarnation === 0 || this.isMute(member)) continue;
+      if (member === self || member === slot || !members.isMember(member)) continue;
+      if (this.lives[member].pending !== 0) return false;
+      if (peers[member].incarnation === 0) continue;
+      if (peers[member].isJoining || peers[member].speaks < FREEZING_VERSION) continue;
       for (let object = 0; object < board.objects; object++) {
-        if (this.differs(object, member, slot)) return false;
-        if (member === slot || peers[member].isJoining) continue;
         theirs.incarnation = 0;
         board.readVector(object, member, slot, theirs);
-        if (theirs.incarnation <= former && theirs.incarnation !== current) return false;
+        if (theirs.incarnation !== life.current) return false;
       }
     }
     return true;
-  }
-
-  /** Whether the member said that it has other units of the slot's former life than we. */
-  private differs(object: number, member: number, slot: number): boolean {
-    const { theirs } = this;
-    theirs.clear();
-    this.context.board.readFormerVector(object, member, slot, theirs);
-    return theirs.incarnation === this.lives[slot].former && !this.isSame(object, slot);
-  }
-
-  /** Whether what was read is what we have of the slot's former life. */
-  private isSame(object: number, slot: number): boolean {
-    const { theirs } = this;
-    const { inOrder, reception } = this.context.former[object][slot];
-    return inOrder ? theirs.contiguous === reception.contiguous : theirs.equals(reception);
   }
 
   /** Speaks of the closed life no more, and lets go of what was kept of it. */

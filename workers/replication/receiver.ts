@@ -135,8 +135,7 @@ export class Receiver {
       counts,
       present: this.channels,
       former: this.former,
-      onFrozen: (slot) => this.forget(slot),
-      onEnd: (now) => this.announce(now),
+      onEnd: (slot, now) => this.end(slot, now),
       onAlarm: options.onAlarm ?? (() => {}),
     });
     this.forgetStrangers();
@@ -221,7 +220,7 @@ export class Receiver {
     this.heardAt[member] = now;
     if (belief === Belief.PRESENT) return null;
     if (belief === Belief.NEW && life.current !== 0) this.counts.add('state_rx_restarts', 1);
-    if (context.joining) closing.replace(member, incarnation);
+    if (context.joining) closing.replace(member, incarnation, now);
     else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
       return 'unclosed';
     return null;
@@ -287,8 +286,9 @@ export class Receiver {
     }
   }
 
-  /** A life is over: the others are told at once. */
-  private announce(now: number): void {
+  /** A life of the slot is over: the others are told at once. */
+  private end(slot: number, now: number): void {
+    this.forget(slot);
     for (let object = 0; object < this.channels.length; object++) this.owe(object, now);
     this.ring();
   }
@@ -313,9 +313,9 @@ export class Receiver {
         continue;
       }
       const origin = this.members.slotOf(reader.origin);
-      if (origin < 0) continue;
-      if ((reader.entryFlags & FROZEN) !== 0) this.takeFormer(member, origin, now);
-      else if (origin !== member) this.vectors.take(reader, member, origin);
+      if (origin < 0 || origin === member) continue;
+      if ((reader.entryFlags & FROZEN) === 0) this.vectors.take(reader, member, origin);
+      else this.takeFormer(member, origin, now);
     }
     return told;
   }
@@ -324,8 +324,8 @@ export class Receiver {
   private takeAcknowledgement(member: number, now: number): boolean {
     const { reader, board } = this;
     const ours = reader.originIncarnation === board.incarnation;
-    if ((reader.entryFlags & FROZEN) !== 0) {
-      if (ours) board.setDisowned();
+    if (ours && (reader.entryFlags & FROZEN) !== 0) {
+      board.setDisowned();
       return false;
     }
     if (!ours || !this.vectors.take(reader, member, this.self)) {
@@ -354,7 +354,7 @@ export class Receiver {
   private takeRepair(now: number, coarse: number): void {
     const { reader, closing } = this;
     const origin = this.members.slotOf(reader.unitsOrigin);
-    if (origin < 0 || closing.lives[origin].former !== reader.unitsIncarnation) {
+    if (origin < 0 || origin === this.self || closing.lives[origin].former !== reader.unitsIncarnation) {
       this.counts.add('state_rx_units_refused', reader.units);
       return;
     }

@@ -11,6 +11,7 @@ import { AckBoard } from '../../shm/ack-board.js';
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { type Instance, writerId } from '../instance.js';
+import { monotonicMs } from '../monotonic.js';
 import { Arrival, Reception } from '../replication/reception.js';
 import { selfIndex } from '../replication/settings.js';
 import type { SnapshotHead } from './head.js';
@@ -24,7 +25,7 @@ export function loadSnapshot(instance: Instance, objects: readonly StateObject[]
   const { buffers, declaration, plan } = instance;
   new Arena(buffers.arena, declaration.objects, plan.replication.slots);
   for (const object of objects) object.adopt?.();
-  writeVectors(new AckBoard(buffers.ackBoard), head.vectors, selfIndex(plan.replication));
+  writeVectors(new AckBoard(buffers.ackBoard), head.vectors, selfIndex(plan.replication), monotonicMs());
 }
 
 /** Memory to fetch a snapshot into that is to be merged. */

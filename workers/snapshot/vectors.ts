@@ -12,7 +12,6 @@
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
 import { LIFE_FLOATS } from '../../shm/board-records.js';
 import type { StateObject } from '../../shm/objects/object.js';
-import { monotonicMs } from '../monotonic.js';
 import { readLives, writeLives } from '../replication/knowledge.js';
 
 export interface OriginVector {
@@ -64,9 +63,9 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
 
 /**
  * Into the board of who has loaded the snapshot, whose slot is `self`, while no receive thread runs, which keeps what is there
- * in its own memory: the one that starts next goes on from it.
+ * in its own memory: the one that starts next goes on from it. `now`: `monotonicMs()`.
  */
-export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: number): void {
+export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: number, now: number): void {
   const record = new VectorRecord();
   const fill = ({ incarnation, contiguous, ranges }: OriginVector): VectorRecord => {
     record.clear();
@@ -79,14 +78,14 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
   };
   for (let object = 0; object < board.objects; object++) {
     for (let slot = 0; slot < board.members; slot++) {
-      // Of us, only what our former life left.
-      if (slot !== self) board.writeReception(object, slot, fill(vectors.present[object][slot]));
+      if (slot === self) continue;
       // Where the donor has nothing, too: what we have heard ourselves may be of a life that is over for the donor.
+      board.writeReception(object, slot, fill(vectors.present[object][slot]));
       board.writeFormer(object, slot, fill(vectors.former[object][slot]));
     }
     board.noteChange(object);
   }
-  writeLives(board, vectors.lives, self, monotonicMs());
+  writeLives(board, vectors.lives, self, now);
 }
 
 // ——— On the wire: doubles; per vector incarnation, contiguous, ranges, then first and last of each; then the lives ———

@@ -118,7 +118,7 @@ export class JoiningNetwork extends Network {
       joining.snapshotFailed(problem, this.now);
       return;
     }
-    load(member, snapshot);
+    load(member, snapshot, this.now);
     joining.snapshotTaken();
     this.taken.push([member.index, donor.index]);
   }
@@ -131,12 +131,12 @@ function take(donor: TestMember): Snapshot {
   };
 }
 
-function load(member: TestMember, { notes, vectors }: Snapshot): void {
+function load(member: TestMember, { notes, vectors }: Snapshot, now: number): void {
   for (const object of member.objects) {
     object.notes.clear();
     for (const [origin, ids] of notes[object.id]) object.notes.set(origin, [...ids]);
   }
-  writeVectors(new AckBoard(member.board), vectors, member.index);
+  writeVectors(new AckBoard(member.board), vectors, member.index, now);
   // In the place of a receive thread that is started again.
   member.receiver.reload();
 }

@@ -1,0 +1,107 @@
+/**
+ * How a simulated instance enters its cluster and leaves it: main's part (daemon/membership/entry.ts) in simulated time, around
+ * the same state machine. A snapshot takes its time to travel, and anybody may die on the way.
+ */
+
+import { MemberTable } from '../../shm/members.js';
+import { Joining } from '../../workers/replication/joining.js';
+import { readVectors, type SnapshotVectors, writeVectors } from '../../workers/snapshot/vectors.js';
+import type { Instance } from './instance.js';
+import type { Capture } from './subjects.js';
+
+/** As main looks. */
+const LOOK_MS = 20;
+
+/** Steps at which a plan may let somebody die. */
+export const ENTRY_STEPS = ['listening', 'asking', 'copied', 'loading', 'leaving'] as const;
+export type EntryStep = (typeof ENTRY_STEPS)[number];
+
+/** What a donor gives. */
+export interface Snapshot {
+  readonly vectors: SnapshotVectors;
+  readonly objects: readonly Capture[];
+}
+
+export class Entry {
+  readonly joining: Joining;
+  private readonly instance: Instance;
+  private fetching = false;
+  private looking = false;
+
+  constructor(instance: Instance, table: SharedArrayBuffer) {
+    this.instance = instance;
+    this.joining = new Joining(instance.settings, instance.board, new MemberTable(table), instance.localMs);
+    this.look();
+  }
+
+  get isReady(): boolean {
+    return this.joining.state === 'ready';
+  }
+
+  leave(): void {
+    if (!this.isReady) return;
+    this.joining.leave();
+    this.look();
+  }
+
+  /** As a donor: everything at one moment. Null: the threads do not come together. */
+  capture(): Snapshot | null {
+    const { board, member, subjects } = this.instance;
+    if (!this.isReady || this.instance.receiver === null || !this.instance.settle()) return null;
+    const objects = subjects.map(({ receive }) => receive);
+    return {
+      vectors: readVectors(board, objects, member),
+      objects: subjects.map((subject) => subject.capture()),
+    };
+  }
+
+  private look(): void {
+    if (this.looking) return;
+    this.looking = true;
+    this.instance.every(LOOK_MS, () => {
+      const { joining, instance } = this;
+      const before = joining.state;
+      joining.poll(instance.localMs);
+      const { state } = joining;
+      if (state !== before) instance.host.happened(`join: ${before} → ${state}`);
+      if (state === 'listening' || state === 'leaving') instance.host.reachedStep(instance, state);
+      const donor = joining.wantsSnapshotFrom;
+      if (instance.up && donor !== null && !this.fetching) this.fetch(donor);
+      if (state === 'left') instance.host.hasLeft(instance);
+      this.looking = state !== 'ready' && state !== 'left';
+      return this.looking;
+    });
+  }
+
+  private fetch(donor: number): void {
+    const { instance, joining } = this;
+    this.fetching = true;
+    instance.host.reachedStep(instance, 'asking');
+    if (!instance.up) return;
+    instance.host.fetchSnapshot(instance, donor, (snapshot) => {
+      this.fetching = false;
+      if (!instance.up || joining.state !== 'asking') return;
+      instance.host.reachedStep(instance, 'loading');
+      if (!instance.up) return;
+      const refusal = typeof snapshot === 'string' ? snapshot : joining.refuses(snapshot.vectors.present);
+      if (typeof snapshot === 'string' || refusal !== null) {
+        instance.host.happened(`snapshot: ${refusal === snapshot ? snapshot : 'refused'}`);
+        joining.snapshotFailed(refusal ?? '', instance.localMs);
+        return;
+      }
+      this.load(snapshot);
+      instance.host.happened('snapshot: loaded');
+      joining.snapshotTaken();
+    });
+  }
+
+  private load({ vectors, objects }: Snapshot): void {
+    const { instance } = this;
+    instance.withoutThreads(() => {
+      instance.subjects.forEach((subject, id) => {
+        subject.load(objects[id]);
+      });
+      writeVectors(instance.board, vectors, instance.member, instance.localMs);
+    });
+  }
+}
