@@ -44,8 +44,8 @@ export const HOLD_MS_MAX = 10_000;
 
 export interface Holds {
   /**
-   * Packet `i` is sent only when `members` other members have acknowledged what was logged until now, or when `milliseconds` have
-   * passed: so also if fewer are heard. No matter if a middlebox after drops it. 0 members: it does not wait.
+   * Packet `i` is sent only when `members` other members have acknowledged what this worker has logged by the end of the batch, or when
+   * `milliseconds` have passed, so also where fewer are heard. If a later middlebox drops it, it is dropped. 0 members: it does not wait.
    */
   untilAcknowledged(i: number, members: number, milliseconds: number): void;
 }

@@ -37,7 +37,10 @@ describe('admin protocol', () => {
     for (const [line, message] of [
       ['stats', 'unknown command "stats"; did you mean "status"?'],
       ['shwo peers', 'unknown command "shwo"; did you mean "show"?'],
-      ['show', 'show what? One of: show peers, show rejects, show objects, show flows, show threads, show counters'],
+      [
+        'show',
+        'show what? One of: show peers, show rejects, show objects, show lag, show flows, show threads, show counters',
+      ],
       ['show peer', 'unknown command "show peer"; did you mean "show peers"?'],
       ['frobnicate', 'unknown command "frobnicate"; try help'],
       ['status -x', 'unknown option -x; known: -o json, -o text, --help'],
