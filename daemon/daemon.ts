@@ -386,6 +386,11 @@ export class Daemon implements Running {
     this.settleStopped(error);
   }
 
+  onDiffer(object: number, member: string): void {
+    const { name } = this.instance.declaration.objects[object];
+    this.log.error(`${name}: member ${member} holds something else, though both applied the same records`);
+  }
+
   private look(): void {
     this.losses.look(this.source.look());
     if (new AckBoard(this.instance.buffers.ackBoard).isDisowned && this.stopping === null)

@@ -5,6 +5,7 @@ import { AckBoard } from '../shm/ack-board.js';
 import { coarseSeconds } from '../shm/clock.js';
 import { THREAD_STATE_NAMES, ThreadState } from '../shm/control.js';
 import { LogConsumer } from '../shm/log.js';
+import { MemberTable } from '../shm/members.js';
 import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
 import type { StateObject } from '../shm/objects/object.js';
 import { RejectTable } from '../shm/reject-table.js';
@@ -35,6 +36,7 @@ import type {
   Status,
   ThreadRow,
 } from './admin/source.js';
+import { DigestWatch } from './digest-watch.js';
 import { LagWatch } from './lag-watch.js';
 import type { Members } from './membership/members.js';
 import { RosterError } from './membership/roster.js';
@@ -52,6 +54,8 @@ export interface Running {
   readonly startedAt: number;
   readonly standing: Standing;
   readonly members: Members;
+  /** Told once when what a member holds of an object differs, though both applied the same records. */
+  onDiffer(object: number, member: string): void;
   drain(): Promise<Drained>;
   join(): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
@@ -63,6 +67,8 @@ export class InstanceSource implements AdminSource {
   private readonly daemon: Running;
   private readonly board: AckBoard;
   private readonly lags: LagWatch;
+  private readonly digests: DigestWatch;
+  private readonly memberTable: MemberTable;
   private readonly seals: SealBoard | null;
   private readonly rejectTable: RejectTable;
 
@@ -70,7 +76,16 @@ export class InstanceSource implements AdminSource {
     this.daemon = daemon;
     const { ackBoard, sealBoard, rejects } = daemon.instance.buffers;
     this.board = new AckBoard(ackBoard);
-    this.lags = new LagWatch(this.board, selfIndex(daemon.instance.plan.replication));
+    const self = selfIndex(daemon.instance.plan.replication);
+    this.lags = new LagWatch(this.board, self);
+    this.digests = new DigestWatch({
+      board: this.board,
+      self,
+      ids: () => this.memberIds(),
+      isBusy: () => this.unnumbered() > 0,
+      onDiffer: (object, slot) => daemon.onDiffer(object, this.memberTable.name(slot)),
+    });
+    this.memberTable = new MemberTable(daemon.instance.buffers.members);
     this.seals = sealBoard === null ? null : new SealBoard(sealBoard);
     this.rejectTable = new RejectTable(rejects);
   }
@@ -137,6 +152,7 @@ export class InstanceSource implements AdminSource {
         id,
         peers.map((peer) => peer.objects[id].acknowledgedThrough),
       ),
+      differs_from: this.digests.differing(id).map((slot) => this.memberTable.name(slot)),
       figures: object.describe(now),
     }));
   }
@@ -156,14 +172,23 @@ export class InstanceSource implements AdminSource {
     }));
   }
 
-  /** To be called some times a second, so that lags are known in time. */
+  /** To be called some times a second, so that lags are known in time, and content is compared. */
   look(): PeerStatus[] {
     const peers = this.peerStatuses();
+    if (this.daemon.phase === 'running' && peers.length > 0)
+      this.digests.look(this.daemon.objects, coarseSeconds(Date.now()));
     this.lags.look(
       peers.map(({ index }) => index),
       monotonicMs(),
     );
     return peers;
+  }
+
+  /** By slot; 0 where nobody takes part. */
+  private memberIds(): number[] {
+    const { memberTable: table } = this;
+    table.refresh();
+    return Array.from({ length: table.slots }, (_, slot) => (table.isMember(slot) ? table.id(slot) : 0));
   }
 
   /** Of who acknowledged least; `null`: the object does not count. */

@@ -15,6 +15,8 @@
  *     per member:           cell `peer`          incarnation, last heard, round trips, flags  written by the receive thread
  *                           cell `life`          which lives of it are believed, and over     written by the receive thread
  *     per (object, member): cell `attachment`    how we stand with it as a sender             written by the send thread
+ *     per (object, member): cell `digest`        of its content, at what vector               written by the receive thread
+ *                           …of ourselves        said in keepalives                           written by main
  *
  * Members (*slots*) and objects are indices; our own cells stay empty, but that vectors about the origin that is ourselves are
  * what the members acknowledged. Times are `monotonicMs()`, one clock for all threads.
@@ -41,6 +43,8 @@
 import {
   ATTACHMENT_FLOATS,
   type AttachmentRecord,
+  DIGEST_FLOATS,
+  type DigestRecord,
   LIFE_FLOATS,
   type LifeRecord,
   PEER_FLOATS,
@@ -72,6 +76,7 @@ interface Places {
   readonly peers: number;
   readonly lives: number;
   readonly attachments: number;
+  readonly digests: number;
   readonly bytes: number;
 }
 
@@ -86,8 +91,9 @@ function places(objects: number, members: number): Places {
   const peers = vectors + VersionedCells.bytes(objects * vectorsPerObject(members), VECTOR_FLOATS);
   const lives = peers + VersionedCells.bytes(members, PEER_FLOATS);
   const attachments = lives + VersionedCells.bytes(members, LIFE_FLOATS);
-  const bytes = attachments + VersionedCells.bytes(objects * members, ATTACHMENT_FLOATS);
-  return { channels, vectors, peers, lives, attachments, bytes };
+  const digests = attachments + VersionedCells.bytes(objects * members, ATTACHMENT_FLOATS);
+  const bytes = digests + VersionedCells.bytes(objects * members, DIGEST_FLOATS);
+  return { channels, vectors, peers, lives, attachments, digests, bytes };
 }
 
 /** Memory for a board. `incarnation`: whole, 1 … 2^53−1, new at every start of the instance. Main thread, once. */
@@ -113,6 +119,7 @@ export class AckBoard {
   private readonly peers: VersionedCells;
   private readonly lives: VersionedCells;
   private readonly attachments: VersionedCells;
+  private readonly digests: VersionedCells;
 
   constructor(buffer: SharedArrayBuffer) {
     const header = new Int32Array(buffer, 0, HEADER.words);
@@ -131,6 +138,7 @@ export class AckBoard {
     this.peers = cells(place.peers, this.members, PEER_FLOATS);
     this.lives = cells(place.lives, this.members, LIFE_FLOATS);
     this.attachments = cells(place.attachments, this.objects * this.members, ATTACHMENT_FLOATS);
+    this.digests = cells(place.digests, this.objects * this.members, DIGEST_FLOATS);
   }
 
   // Written by main.
@@ -211,7 +219,17 @@ export class AckBoard {
     this.attachments.write(object * this.members + member, record.floats, ATTACHMENT_FLOATS);
   }
 
+  /** What `member` says its content is; of our own slot main says it. */
+  writeDigest(object: number, member: number, record: DigestRecord): void {
+    this.digests.write(object * this.members + member, record.floats, DIGEST_FLOATS);
+  }
+
   // Read by anyone.
+
+  /** Returns the cell's version, 0 while it was never written. */
+  readDigest(object: number, member: number, into: DigestRecord): number {
+    return this.digests.read(object * this.members + member, into.floats);
+  }
 
   get status(): number {
     return Atomics.load(this.header, HEADER.at.status);

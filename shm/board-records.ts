@@ -393,3 +393,36 @@ export class AttachmentRecord {
     this.floats[ATTACHMENT.cut] = value;
   }
 }
+
+export const DIGEST_FLOATS = 4;
+
+/** A digest of an object's content, and the hash of the vector it was taken at; all 0: none is told. */
+export class DigestRecord {
+  readonly floats = new Float64Array(DIGEST_FLOATS);
+
+  set(vectorHash: Int32Array, digest: Int32Array): void {
+    for (let i = 0; i < 2; i++) {
+      this.floats[i] = vectorHash[i];
+      this.floats[2 + i] = digest[i];
+    }
+  }
+
+  load(vectorHash: Int32Array, digest: Int32Array): void {
+    for (let i = 0; i < 2; i++) {
+      vectorHash[i] = this.floats[i];
+      digest[i] = this.floats[2 + i];
+    }
+  }
+
+  get isTold(): boolean {
+    return this.floats[0] !== 0 || this.floats[1] !== 0;
+  }
+
+  hasVectorOf(other: DigestRecord): boolean {
+    return this.floats[0] === other.floats[0] && this.floats[1] === other.floats[1];
+  }
+
+  hasContentOf(other: DigestRecord): boolean {
+    return this.floats[2] === other.floats[2] && this.floats[3] === other.floats[3];
+  }
+}

@@ -141,6 +141,8 @@ export interface ObjectRow {
   readonly unacknowledged_records: number;
   /** Of objects that count: by how much what some other member reads may be below what was counted here; else `null`. */
   readonly error_bound: number | null;
+  /** Members that hold something else, though they applied the same records: they must not. */
+  readonly differs_from: readonly string[];
   /** The object's own figures: used, capacity and the like. */
   readonly figures: Readonly<Record<string, number>>;
 }

@@ -73,6 +73,6 @@ describe('testbed/two-sites', function () {
     assert.deepEqual(config['middleboxes'], [
       { nat: { inside: 'inside', outside: 'outside', external: [EXTERNAL], flows: 1024 } },
     ]);
-    assert.equal('replication' in config, false);
+    assert.deepEqual(config['replication'], { join_wait_ms: 500 });
   });
 });

@@ -4,10 +4,11 @@
  */
 
 import { VectorRecord } from '../../shm/ack-board.js';
-import { PeerRecord } from '../../shm/board-records.js';
+import { DigestRecord, PeerRecord } from '../../shm/board-records.js';
 import type { Attachments } from './attachments.js';
 import { type ChannelContext, type Composer, EVERYONE, type Outlet } from './channel.js';
 import { FREEZING_VERSION, FROZEN, HOLDS } from './message.js';
+import { selfIndex } from './settings.js';
 
 export class Acknowledging {
   private readonly object: number;
@@ -20,6 +21,10 @@ export class Acknowledging {
   private readonly toldFormer: Int32Array;
   private readonly vector = new VectorRecord();
   private readonly peer = new PeerRecord();
+  private readonly self: number;
+  private readonly digest = new DigestRecord();
+  private readonly vectorHash = new Int32Array(2);
+  private readonly content = new Int32Array(2);
   private served: number;
   private ackDue = Number.POSITIVE_INFINITY;
   private vectorSentAt = Number.NEGATIVE_INFINITY;
@@ -32,6 +37,7 @@ export class Acknowledging {
     this.attachments = attachments;
     this.told = new Int32Array(context.settings.slots);
     this.toldFormer = new Int32Array(context.settings.slots);
+    this.self = selfIndex(context.settings);
     this.served = context.board.served(object);
   }
 
@@ -69,6 +75,7 @@ export class Acknowledging {
       const datagram = this.composer.begin(now, outlet);
       if (datagram === null) return messages;
       origin = this.addEntries(now, origin, keepalive, 0);
+      if (keepalive) this.addDigest();
       attachments.maskFor();
       writer.exclude(attachments.maskLow, attachments.maskHigh);
       this.composer.finish(datagram, outlet, EVERYONE, attachments.floor());
@@ -78,6 +85,14 @@ export class Acknowledging {
     if (keepalive) this.keepaliveDue = now + settings.keepaliveMs;
     counts.add(keepalive ? 'state_tx_keepalives' : 'state_tx_acks', messages);
     return messages;
+  }
+
+  /** What main found our content to be, while nothing was under way. Format version 2. */
+  private addDigest(): void {
+    const { board, writer } = this.context;
+    if (writer.version < FREEZING_VERSION || board.readDigest(this.object, this.self, this.digest) === 0) return;
+    this.digest.load(this.vectorHash, this.content);
+    writer.addDigest(this.vectorHash, this.content);
   }
 
   /** Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on every one. */

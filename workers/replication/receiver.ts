@@ -11,6 +11,7 @@
  */
 
 import { AckBoard, PeerFlag, PeerRecord } from '../../shm/ack-board.js';
+import { DigestRecord } from '../../shm/board-records.js';
 import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
 import { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/object.js';
@@ -60,6 +61,7 @@ export class Receiver {
   /** Whose slot each is, as of the last look at the table. */
   private readonly ids: Int32Array;
   private readonly peers: PeerRecord[];
+  private readonly digest = new DigestRecord();
   private readonly lives: Lives;
   private readonly closing: Closing;
   /** Per slot: when a life of it that is believed was last heard, and the timestamp of the message that told its flags. */
@@ -162,6 +164,7 @@ export class Receiver {
     this.hear(member, now);
     const told = this.takeEntries(member, now);
     this.compareClocks(member, now, wallMs);
+    this.takeDigest(member);
     this.channels[object][member].takeUnits(this.reader, this.reader.excludes(this.self), now, coarse);
     if (this.reader.unitsOrigin !== this.reader.sender) this.takeRepair(now, coarse);
     this.board.writePeer(member, this.peers[member]);
@@ -239,6 +242,12 @@ export class Receiver {
     peer.heardAt = now;
     peer.speaks = this.reader.speaks;
     this.hearFlags(member, peer);
+  }
+
+  private takeDigest(member: number): void {
+    const { digest, reader } = this;
+    digest.set(reader.vectorHash, reader.digest);
+    if (digest.isTold) this.board.writeDigest(reader.object, member, digest);
   }
 
   /** What the member says of itself; not what it said before it last did. */

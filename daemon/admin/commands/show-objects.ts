@@ -10,6 +10,7 @@ const COLUMNS: readonly Column<ObjectRow>[] = [
   { title: 'RECORDS', cell: (object) => object.records, right: true },
   { title: 'UNACKED', cell: (object) => object.unacknowledged_records, right: true },
   { title: 'ERROR BOUND', cell: (object) => object.error_bound, right: true },
+  { title: 'DIFFERS', cell: (object) => object.differs_from.join(',') },
   { title: 'FIGURES', cell: (object) => figures(object.figures) },
 ];
 
@@ -26,6 +27,7 @@ export const showObjects: Command = {
   details: [
     'DIGEST   equal at two members that hold the same content',
     'ERROR BOUND  by how much what some other member reads of a count may be below what was counted here; see show lag',
+    'DIFFERS  members that hold something else though they applied the same records, compared about once a minute',
     'RECORDS  operations of this member so far; UNACKED: those that some other member has not acknowledged',
   ],
   async run(call) {

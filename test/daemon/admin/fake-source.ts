@@ -82,6 +82,7 @@ const OBJECTS: readonly ObjectRow[] = [
     records: 20,
     unacknowledged_records: 3,
     error_bound: 7,
+    differs_from: ['b'],
     figures: { used: 10, capacity: 65_536 },
   },
 ];

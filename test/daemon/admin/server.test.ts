@@ -95,7 +95,7 @@ describe('admin socket', () => {
       const [, line] = await askAll(path, 'show objects');
       assert.equal(
         line.replace(/ +/g, ' ').trim(),
-        '0 nat.bindings any-order 0123456789abcdef 20 3 7 used=10 capacity=65536',
+        '0 nat.bindings any-order 0123456789abcdef 20 3 7 b used=10 capacity=65536',
       );
       const [json] = (await askJson(path, 'show objects')) as { figures: object }[];
       assert.deepEqual(json.figures, { used: 10, capacity: 65_536 });
