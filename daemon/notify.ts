@@ -14,6 +14,11 @@ export function notifyStatus(status: string): void {
   send(statusLine(status));
 }
 
+/** The start takes longer than the unit allows, for a reason that may pass: another minute, please. */
+export function notifyWaiting(status: string): void {
+  send(`EXTEND_TIMEOUT_USEC=60000000\n${statusLine(status)}`);
+}
+
 export function notifyStopping(status = 'stopping'): void {
   send(`STOPPING=1\n${statusLine(status)}`);
 }

@@ -14,6 +14,7 @@ import { Role, type SlotEntry } from '../../shm/members.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';
 import type { MemberRow, Standing } from '../admin/source.js';
 import type { Log } from '../log.js';
+import { notifyWaiting } from '../notify.js';
 import { backOff, CompactedError, EtcdClient, EtcdError, reason } from './etcd-client.js';
 import { type Applicant, type Claim, NotYetError, Records, rootOf, type SlotRecord } from './etcd-records.js';
 import { type Members, memberRows } from './members.js';
@@ -75,6 +76,7 @@ export async function register(
     if (performance.now() - saidAt < SAY_MS) return;
     saidAt = performance.now();
     log.warn(text);
+    notifyWaiting(text);
   };
   for (let attempt = 0; ; ) {
     signal.throwIfAborted();

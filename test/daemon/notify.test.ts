@@ -4,7 +4,14 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { notifyReady, notifyStatus, notifyStopping, startWatchdog, watchdogInterval } from '../../daemon/notify.js';
+import {
+  notifyReady,
+  notifyStatus,
+  notifyStopping,
+  notifyWaiting,
+  startWatchdog,
+  watchdogInterval,
+} from '../../daemon/notify.js';
 import { findTool, needs } from '../support/require.js';
 
 describe('service manager', () => {
@@ -41,8 +48,11 @@ describe('service manager', () => {
     await listen();
     notifyReady('member a\nof demo');
     notifyStatus('draining');
+    notifyWaiting('etcd is away');
     notifyStopping();
-    const expected = 'READY=1\nSTATUS=member a of demoSTATUS=drainingSTOPPING=1\nSTATUS=stopping';
+    const expected =
+      'READY=1\nSTATUS=member a of demoSTATUS=draining' +
+      'EXTEND_TIMEOUT_USEC=60000000\nSTATUS=etcd is awaySTOPPING=1\nSTATUS=stopping';
     await eventually(() => heard.length >= expected.length);
     assert.equal(heard, expected);
   });
