@@ -1,6 +1,7 @@
 /** Three and four real sites: one is killed, one is cut off and comes back, while downloads go on. */
 
 import { strict as assert } from 'node:assert';
+import { askJson } from '../../daemon/admin/client.js';
 import { needs } from '../support/require.js';
 import { startLoad, startServer } from '../testbed/http/fetch.js';
 import type { Fetched } from '../testbed/http/load.js';
@@ -72,6 +73,29 @@ describe('end to end: several sites', function () {
       });
       await converged(running(sites, ALL), 60_000);
       assert.ok((await sites.site('c').counters())['nat_bound'] > 0);
+    });
+  });
+
+  it('a fourth site joins under load and carries traffic; one leaves, and no download fails', async () => {
+    const four: readonly SiteName[] = ['a', 'b', 'c', 'd'];
+    await withSites({ sites: four, wan: { delay_ms: 5 } }, async (sites) => {
+      await sites.steer(ALL);
+      await sites.start(...ALL);
+      await whileDownloading(sites, ALL, async (more) => {
+        await more(100);
+        await sites.start('d');
+        const newcomer = sites.site('d');
+        assert.match(newcomer.program.output, /joining: has the state of a member/);
+        await sites.steer(four);
+        await more(100);
+        await sites.steer(['a', 'b', 'd']);
+        await more(20);
+        assert.deepEqual(await sites.site('c').program.stop(), { code: 0, signal: null });
+        await more(100);
+      });
+      const rest = running(sites, ['a', 'b', 'd']);
+      for (const site of rest) await askJson(site.socket, 'member remove c');
+      await converged(rest, 60_000);
     });
   });
 });
