@@ -33,6 +33,7 @@ export class Convergence {
    * - acknowledgement delays of a round trip each;
    * - a member whose clock went back before it started again is believed after some silence (lives.ts);
    * - who has to join: that a member it still takes for alive falls silent, all say that they hold for it, and the snapshot's way;
+   * - with a limit on what is sent: what waits in the unit logs, sent to all, twice;
    * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and a thread that was being started again.
    */
   allowedMs(roundTripMs: number): number {
@@ -45,7 +46,8 @@ export class Convergence {
       (this.core.some(({ entry }) => !entry.isReady) ? silentMs + 4 * keepaliveMs + JOIN_MS : 0) +
       (wentBack ? silentMs + 5 * keepaliveMs : 0) +
       100 +
-      this.longestRestart()
+      this.longestRestart() +
+      this.backlogMs()
     );
   }
 
@@ -53,6 +55,15 @@ export class Convergence {
     let longest = 0;
     for (const step of this.plan.steps)
       if (step.do === 'send-dies' || step.do === 'receive-dies') longest = Math.max(longest, step.downMs);
+    return longest;
+  }
+
+  private backlogMs(): number {
+    let longest = 0;
+    for (const { settings, sender } of this.core) {
+      if (settings.bandwidth === 0 || sender === null) continue;
+      longest = Math.max(longest, (2 * 8000 * sender.heldBytes * (this.plan.members - 1)) / settings.bandwidth);
+    }
     return longest;
   }
 

@@ -46,7 +46,7 @@ export function drawPlan(seed: number, name: string, members?: number): Plan {
     step.do === 'leave' || (step.do === 'crash' && step.downMs === null) ? [step.member] : [],
   );
   const core = Array.from({ length: count }, (_, i) => i).filter((member) => !gone.includes(member));
-  const settings = { ...SETTINGS, ...profile.settings, transport };
+  const settings = { ...SETTINGS, ...profile.settings, transport, bandwidth: Math.round(from(profile.bandwidth)) };
   return {
     seed,
     profile: name,

@@ -20,6 +20,7 @@ import { createUnitLogs } from '../../workers/replication/unit-log.js';
 import { Entry, type EntryStep, type Snapshot } from './entry.js';
 import type { EventQueue } from './event-queue.js';
 import type { Flight } from './flight.js';
+import { Meter } from './meter.js';
 import type { MemberLife, Model } from './model.js';
 import type { Plan } from './plan.js';
 import { Stream } from './random.js';
@@ -98,6 +99,7 @@ export class Instance {
   readonly sealed: SealedEnds | null;
   readonly host: Host;
   readonly entry: Entry;
+  readonly meter: Meter;
   private readonly boardMemory: SharedArrayBuffer;
   private readonly unitLogs: SharedArrayBuffer;
   private readonly foreignLogs: SharedArrayBuffer;
@@ -133,6 +135,7 @@ export class Instance {
     this.workDraw = new Stream(plan.seed, 'work', author);
     this.bootMs = this.draw.between(1000, 1e9);
     this.settings = memberSettings(plan, member);
+    this.meter = new Meter(this.settings, plan.settings.transport?.kind === 'multicast' ? 1 : plan.members - 1);
     this.memory = new Datagram(this.settings.mtu);
     this.table = memberTableOf(this.settings);
     this.sealed = plan.sealed

@@ -51,6 +51,8 @@ export interface Profile {
   readonly skewMs?: number;
   readonly ppm?: number;
   readonly multicast?: number;
+  /** Limit of each member, bit/s; default: none. */
+  readonly bandwidth?: Range;
   readonly settings?: Partial<ReplicationSettings>;
   /** Messages are sealed. */
   readonly sealed?: boolean;
@@ -215,6 +217,17 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     calmMs: 700,
     faultMs: [700, 2500],
     settings: { ...PATIENT_JOIN, unitLogBytes: 64 << 10, detachMs: 300 },
+  },
+  metered: {
+    ...COMMON,
+    help: 'a limit on what each member sends, paths that become congested and narrow',
+    members: [2, 4],
+    loss: [0, 0.1],
+    bandwidth: [4e6, 40e6],
+    batches: [20, 60],
+    operations: [1, 40],
+    faults: { narrow: [0, 3], worsen: [0, 2], cut: [0, 1], pause: [0, 1] },
+    faultMs: [50, 900],
   },
   patient: {
     ...COMMON,

@@ -100,7 +100,9 @@ export class Witness {
       for (let member = 0; member < from.board.members; member++) {
         if (member === from.member || (to !== -1 && member !== to) || contents.excluded.includes(member)) continue;
         const clash = single.get(member)?.clash(unit) ?? null;
-        if (clash !== null) reportClash(from, object, clash, unit, member);
+        // A member that is known to have all of it, by other units, drops it as known.
+        if (clash !== null && !this.isKnownToHave(from, object, member, origin, unit))
+          reportClash(from, object, clash, unit, member);
         if (!contents.folded) continue;
         if (!single.has(member)) single.set(member, new Units());
         single.get(member)?.add(unit);
@@ -110,6 +112,13 @@ export class Witness {
       if (clash !== null) reportClash(from, object, clash, unit, null);
       common.add(unit);
     }
+  }
+
+  private isKnownToHave(from: Instance, object: number, member: number, origin: Instance, unit: SentUnit): boolean {
+    const { vector } = this;
+    vector.clear();
+    from.board.readVector(object, member, origin.member, vector);
+    return vector.incarnation === origin.life.incarnation && vector.contiguous >= unit.first + unit.count - 1;
   }
 
   // ——— What is received ———

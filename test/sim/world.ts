@@ -389,8 +389,20 @@ export class World implements Host {
     }
     const wire = from.sealed?.seal(bytes) ?? bytes;
     for (let member = 0; member < this.plan.members; member++)
-      if (member !== from.member && (this.multicast || to === -1 || to === member))
+      if (member !== from.member && (this.multicast || to === -1 || to === member)) {
+        if (!this.multicast) this.meter(from, bytes.byteLength);
         this.links.send(from.member, member, object, wire, contents);
+      }
+    if (this.multicast) this.meter(from, bytes.byteLength);
+  }
+
+  private meter(from: Instance, bytes: number): void {
+    const { bandwidth } = from.settings;
+    demand(
+      from.meter.pass(bytes, from.localMs),
+      'bandwidth-kept',
+      () => `${from.name}: sends more than ${bandwidth} bit/s`,
+    );
   }
 
   beforeReceive(at: Instance, flight: Flight): void {
