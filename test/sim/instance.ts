@@ -280,6 +280,15 @@ export class Instance {
     this.receiveDownMs = downMs;
   }
 
+  /** No thread is to die any more, and nothing is locked. */
+  spare(): void {
+    this.sendsLeft = Number.POSITIVE_INFINITY;
+    for (const { receive } of this.subjects) {
+      receive.lives = Number.POSITIVE_INFINITY;
+      receive.locked = false;
+    }
+  }
+
   private senderDied(): void {
     this.host.happened('send thread died');
     this.sender = null;

@@ -124,7 +124,7 @@ export class World implements Host {
         instance.resume();
         instance.slow(0);
         instance.busy(false);
-        for (const { receive } of instance.subjects) receive.locked = false;
+        instance.spare();
       }
     }
     for (const [member, instance] of this.members.entries()) {
