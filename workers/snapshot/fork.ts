@@ -13,7 +13,7 @@ import { childKill, childStatus, closeDescriptor, forkSnapshot, thickenFork, thi
 import { selfIndex } from '../replication/settings.js';
 import type { SnapshotHead, SnapshotShape } from './head.js';
 import { rejoinHugePages } from './huge-pages.js';
-import { readVectors, type SnapshotVectors } from './vectors.js';
+import { countAsSent, readVectors, type SnapshotVectors } from './vectors.js';
 
 /** Between two looks whether the child has ended. */
 const REAP_MS = 2;
@@ -71,7 +71,9 @@ export function copyState(
 ): { readonly copy: ArenaCopy; readonly vectors: SnapshotVectors } {
   const { arena, locals, ackBoard } = instance.buffers;
   const { child, pipe } = forkSnapshot(new Uint8Array(arena), new Uint8Array(locals), sums);
-  const vectors = readVectors(new AckBoard(ackBoard), objects, selfIndex(instance.plan.replication));
+  const board = new AckBoard(ackBoard);
+  countAsSent(board);
+  const vectors = readVectors(board, objects, selfIndex(instance.plan.replication));
   return { copy: new ArenaCopy(child, pipe, arena.byteLength), vectors };
 }
 

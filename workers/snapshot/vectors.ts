@@ -62,6 +62,14 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
 }
 
 /**
+ * At the barrier: our numbers in the snapshot count as sent, though some of them may still be held back. Who loads it acknowledges
+ * them, and an acknowledgement of what was never sent is refused.
+ */
+export function countAsSent(board: AckBoard): void {
+  for (let object = 0; object < board.objects; object++) board.setSequence(object, board.numbered(object));
+}
+
+/**
  * Into the board of who has loaded the snapshot, whose slot is `self`, while no receive thread runs, which keeps what is there
  * in its own memory: the one that starts next goes on from it. `now`: `monotonicMs()`.
  */
