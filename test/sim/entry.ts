@@ -5,7 +5,7 @@
 
 import { MemberTable } from '../../shm/members.js';
 import { Joining } from '../../workers/replication/joining.js';
-import { readVectors, type SnapshotVectors, writeVectors } from '../../workers/snapshot/vectors.js';
+import { countAsSent, readVectors, type SnapshotVectors, writeVectors } from '../../workers/snapshot/vectors.js';
 import type { Instance } from './instance.js';
 import type { Capture } from './subjects.js';
 
@@ -49,6 +49,7 @@ export class Entry {
     const { board, member, subjects } = this.instance;
     if (!this.isReady || this.instance.receiver === null || !this.instance.settle()) return null;
     const objects = subjects.map(({ receive }) => receive);
+    countAsSent(board);
     return {
       vectors: readVectors(board, objects, member),
       objects: subjects.map((subject) => subject.capture()),

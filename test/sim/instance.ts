@@ -10,7 +10,7 @@ import type { LogConsumer } from '../../shm/log.js';
 import { MemberTable, MemberTableWriter, Role } from '../../shm/members.js';
 import { MetricCatalogue } from '../../shm/metrics.js';
 import type { Outlet } from '../../workers/replication/channel.js';
-import { createForeignLogs } from '../../workers/replication/foreign-log.js';
+import { createForeignLogs, openForeignLogs } from '../../workers/replication/foreign-log.js';
 import { Datagram } from '../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { Receiver } from '../../workers/replication/receiver.js';
@@ -278,6 +278,16 @@ export class Instance {
     const { receive } = this.draw.pick(this.subjects);
     receive.lives = after;
     this.receiveDownMs = downMs;
+  }
+
+  /** Whether a unit with this number of a life of another member is kept, to be passed on. */
+  keeps(object: number, origin: number, incarnation: number, number: number): boolean {
+    const log = openForeignLogs(this.foreignLogs, this.subjects.length, this.settings.slots)[object][origin];
+    for (let position = log.head; position !== log.tail; ) {
+      position = log.load(position);
+      if (log.incarnation === incarnation && log.first <= number && number < log.first + log.count) return true;
+    }
+    return false;
   }
 
   /** No thread is to die any more, and nothing is locked. */
