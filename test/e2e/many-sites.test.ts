@@ -1,17 +1,26 @@
-/** Three and four real sites: one is killed, one is cut off and comes back, while downloads go on. */
+/** Three and four real sites: one is cut off and comes back, one is killed, one joins, one leaves; downloads go on. */
 
 import { strict as assert } from 'node:assert';
-import { askJson } from '../../daemon/admin/client.js';
 import { needs } from '../support/require.js';
 import { startLoad, startServer } from '../testbed/http/fetch.js';
 import type { Fetched } from '../testbed/http/load.js';
 import { converged, eventually } from '../testbed/instance.js';
-import { clientsOf, ManySites, type ManySitesOptions, ORIGIN_OF_MANY, type SiteName } from '../testbed/many-sites.js';
+import {
+  clientsOf,
+  ManySites,
+  type ManySitesOptions,
+  memberOf,
+  ORIGIN_OF_MANY,
+  SITE_NAMES,
+  type SiteName,
+} from '../testbed/many-sites.js';
+import type { Site } from '../testbed/site.js';
 import { assertAllFetched } from './support.js';
 
 const ALL: readonly SiteName[] = ['a', 'b', 'c'];
-/** How long the site is cut off: longer than members wait before they count each other as silent. */
-const CUT_MS = 20_000;
+const CUT_MS = 60_000;
+/** Downloads between two events. */
+const SOME = 100;
 const DOWNLOADS = { origins: [ORIGIN_OF_MANY], bytes: 200_000, concurrency: 200, gap_ms: 5 };
 
 async function withSites(options: ManySitesOptions, test: (sites: ManySites) => Promise<void>): Promise<void> {
@@ -45,6 +54,12 @@ async function whileDownloading(
   assertAllFetched(fetched, fetched.length);
 }
 
+/** Gives a command that has to succeed. */
+async function told(site: Site, ...words: string[]): Promise<void> {
+  const { code, stderr } = await site.client(...words);
+  assert.equal(code, 0, `${site.name}: ${words.join(' ')}: ${stderr}`);
+}
+
 const running = (sites: ManySites, names: readonly SiteName[]) => names.map((name) => sites.site(name));
 
 describe('end to end: several sites', function () {
@@ -58,44 +73,68 @@ describe('end to end: several sites', function () {
     await withSites({ sites: ALL, wan: { delay_ms: 5 } }, async (sites) => {
       await sites.start(...ALL);
       await whileDownloading(sites, ALL, async (more) => {
-        await more(100);
+        await more(SOME);
         // Traffic of the site stays with it: its state cannot reach the others.
         await sites.steer(['a', 'b']);
         await sites.cut('c', true);
         await new Promise((resolve) => setTimeout(resolve, CUT_MS));
-        await more(50);
+        await more(SOME);
         await sites.cut('c', false);
         await eventually('c to be heard again', async () =>
           (await sites.site('a').peers()).every((peer) => peer.state === 'reachable') ? true : null,
         );
         await sites.steer(ALL);
-        await more(100);
+        await more(SOME);
       });
       await converged(running(sites, ALL), 60_000);
       assert.ok((await sites.site('c').counters())['nat_bound'] > 0);
     });
   });
 
-  it('a fourth site joins under load and carries traffic; one leaves, and no download fails', async () => {
-    const four: readonly SiteName[] = ['a', 'b', 'c', 'd'];
-    await withSites({ sites: four, wan: { delay_ms: 5 } }, async (sites) => {
-      await sites.steer(ALL);
+  it('a site is killed in the middle of it all, and the others end with the same', async () => {
+    await withSites({ sites: ALL, wan: { delay_ms: 20, jitter_ms: 10, loss: 0.02 } }, async (sites) => {
       await sites.start(...ALL);
       await whileDownloading(sites, ALL, async (more) => {
-        await more(100);
-        await sites.start('d');
-        const newcomer = sites.site('d');
-        assert.match(newcomer.program.output, /joining: has the state of a member/);
-        await sites.steer(four);
-        await more(100);
-        await sites.steer(['a', 'b', 'd']);
-        await more(20);
-        assert.deepEqual(await sites.site('c').program.stop(), { code: 0, signal: null });
-        await more(100);
+        await more(SOME);
+        const victim = sites.site('c').program;
+        victim.kill('SIGKILL');
+        await victim.exited;
+        await sites.steer(['a', 'b']);
+        for (const name of ['a', 'b'] as const) await told(sites.site(name), 'member', 'evict', 'c');
+        await more(SOME);
       });
-      const rest = running(sites, ['a', 'b', 'd']);
-      for (const site of rest) await askJson(site.socket, 'member remove c');
-      await converged(rest, 60_000);
+      await converged(running(sites, ['a', 'b']), 60_000);
+
+      // Its next life takes what the others have.
+      await sites.start('c');
+      await sites.steer(ALL);
+      await whileDownloading(sites, ALL, (more) => more(SOME));
+      await converged(running(sites, ALL), 60_000);
+    });
+  });
+
+  it('a site joins and another leaves, and no download notices', async () => {
+    const options = { sites: SITE_NAMES, members: ALL, wan: { delay_ms: 5 }, cluster: { slots: 4 } };
+    await withSites(options, async (sites) => {
+      await sites.start(...ALL);
+      await whileDownloading(sites, SITE_NAMES, async (more) => {
+        await more(SOME);
+        const { name, id, address } = memberOf('d');
+        for (const other of ALL) await told(sites.site(other), 'member', 'add', name, `${id}`, address);
+        await sites.start('d');
+        await told(sites.site('d'), 'join');
+        assert.match(sites.site('d').program.output, /joining: has the state of a member/);
+        await sites.steer(SITE_NAMES);
+        await more(SOME);
+
+        await sites.steer(['b', 'c', 'd']);
+        await told(sites.site('a'), 'drain');
+        assert.deepEqual(await sites.site('a').stop(), { code: 0, signal: null });
+        for (const other of ['b', 'c', 'd'] as const) await told(sites.site(other), 'member', 'remove', 'a');
+        await more(SOME);
+      });
+      await converged(running(sites, ['b', 'c', 'd']), 60_000);
+      assert.ok((await sites.site('d').counters())['nat_outbound'] > 0);
     });
   });
 });
