@@ -386,9 +386,11 @@ export class Daemon implements Running {
     this.settleStopped(error);
   }
 
-  onDiffer(object: number, member: string): void {
+  onDiffer(object: number, member: string, slot: number): void {
     const { name } = this.instance.declaration.objects[object];
     this.log.error(`${name}: member ${member} holds something else, though both applied the same records`);
+    // The other finds the same, and takes ours.
+    this.resync.want(`${name} differs from that of ${member}`, [slot]);
   }
 
   private look(): void {

@@ -55,7 +55,7 @@ export interface Running {
   readonly standing: Standing;
   readonly members: Members;
   /** Told once when what a member holds of an object differs, though both applied the same records. */
-  onDiffer(object: number, member: string): void;
+  onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
   join(): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
@@ -83,7 +83,7 @@ export class InstanceSource implements AdminSource {
       self,
       ids: () => this.memberIds(),
       isBusy: () => this.unnumbered() > 0,
-      onDiffer: (object, slot) => daemon.onDiffer(object, this.memberTable.name(slot)),
+      onDiffer: (object, slot) => daemon.onDiffer(object, this.memberTable.name(slot), slot),
     });
     this.memberTable = new MemberTable(daemon.instance.buffers.members);
     this.seals = sealBoard === null ? null : new SealBoard(sealBoard);

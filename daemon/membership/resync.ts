@@ -66,13 +66,12 @@ export class Resync {
     this.timer = setInterval(() => this.look(), LOOK_MS);
   }
 
-  /** Takes a snapshot of every other member that has state; `why` is logged. */
-  want(why: string): void {
+  /** Takes a snapshot of the members in `slots`, or of all others, of those that have state; `why` is logged. */
+  want(why: string, slots: Iterable<number> = Array(this.board.members).keys()): void {
     this.why = why;
     this.members.refresh();
     const self = selfIndex(this.options.instance.plan.replication);
-    for (let slot = 0; slot < this.board.members; slot++)
-      if (slot !== self && this.members.isMember(slot)) this.wanted.add(slot);
+    for (const slot of slots) if (slot !== self && this.members.isMember(slot)) this.wanted.add(slot);
     this.options.log.warn(`${why}: taking snapshots of ${this.wanted.size} members to join with our state`);
   }
 

@@ -64,6 +64,15 @@ describe('an instance that lacks what nobody can send it any more', () => {
         `${digests(late)} ${digests(donor)} ${resync.state}\n${lines.join('\n')}`,
       );
       assert.equal(control.state(slots.receive), ThreadState.READY);
+
+      // Memory that went wrong, as a comparison of digests finds it.
+      instance.arena.region(0).i32().fill(0);
+      assert.notEqual(digests(late).join(), digests(donor).join());
+      resync.want('an object differs', [0]);
+      assert.ok(
+        await soon(() => digests(late).join() === digests(donor).join() && resync.state === null, 20_000),
+        `${digests(late)} ${digests(donor)} ${resync.state}\n${lines.join('\n')}`,
+      );
     } finally {
       await resync.close();
       await server?.close();
