@@ -89,8 +89,8 @@ export interface PeerRow {
   readonly name: string;
   readonly id: number;
   readonly address: string;
-  /** never: nothing was ever heard of it; silent: not for longer than a few keepalives. */
-  readonly state: 'reachable' | 'silent' | 'never';
+  /** never: nothing was ever heard of it; silent: not for longer than a few keepalives; dead: it was evicted. */
+  readonly state: 'reachable' | 'silent' | 'never' | 'dead';
   /** Smoothed round-trip time, and the least ever; `null` before the first. */
   readonly rtt_ms: number | null;
   readonly rtt_min_ms: number | null;

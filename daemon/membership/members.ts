@@ -39,18 +39,11 @@ export function memberRows(roster: Roster, peers: readonly PeerStatus[], own: St
     slot,
     address: entry.address,
     role: slot === roster.self ? 'self' : ROLE_NAMES[entry.role],
-    state:
-      slot === roster.self
-        ? own
-        : stateOf(
-            peers.find((peer) => peer.index === slot),
-            entry.dead,
-          ),
+    state: slot === roster.self ? own : stateOf(peers.find((peer) => peer.index === slot)),
   }));
 }
 
-function stateOf(peer: PeerStatus | undefined, dead: number): string {
+function stateOf(peer: PeerStatus | undefined): string {
   if (peer === undefined) return '-';
-  if (dead !== 0 && peer.incarnation <= dead) return 'dead';
   return peer.state === 'heard' ? 'reachable' : peer.state;
 }

@@ -2,6 +2,7 @@
 
 import type { Config } from '../../conf/config.js';
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import { LifeRecord } from '../../shm/board-records.js';
 import type { SlotEntry } from '../../shm/members.js';
 import type { Instance } from '../../workers/instance.js';
 import { newIncarnation, selfIndex } from '../../workers/replication/settings.js';
@@ -60,7 +61,11 @@ export function openMembers({ place, instance, hooks, log, onOver }: OpenMembers
   const incarnation = (slot: number): number => {
     const peer = new PeerRecord();
     board.readPeer(slot, peer);
-    return peer.incarnation;
+    if (peer.incarnation !== 0) return peer.incarnation;
+    // Others may have told already that its life is over.
+    const life = new LifeRecord();
+    board.readLife(slot, life);
+    return life.former;
   };
   return new StaticMembers({ roster, port: config.transport.port, incarnation, onEvicted });
 }

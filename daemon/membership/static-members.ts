@@ -10,7 +10,7 @@ export interface StaticMembersOptions {
   readonly roster: Roster;
   /** UDP port of state messages, the same at every member. */
   readonly port: number;
-  /** The present life of the member in a slot; 0: it was never heard. */
+  /** The present life of the member in a slot, or the last one; 0: it was never heard. */
   readonly incarnation: (slot: number) => number;
   readonly onEvicted: (member: SlotEntry) => void;
 }

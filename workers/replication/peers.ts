@@ -29,8 +29,8 @@ export interface PeerStatus {
   /** Its slot. */
   readonly index: number;
   readonly address: string;
-  /** `never`: no message yet; `silent`: none for `silentMs`. */
-  readonly state: 'heard' | 'silent' | 'never';
+  /** `never`: no message yet; `silent`: none for `silentMs`; `dead`: its life is over, and no other came: nothing is owed to it. */
+  readonly state: 'heard' | 'silent' | 'never' | 'dead';
   /** 0 while never heard. */
   readonly incarnation: number;
   readonly heardMsAgo: number | null;
@@ -62,22 +62,23 @@ export function readPeers(
     if (index === self || !members.isMember(index)) continue;
     const peer = new PeerRecord();
     board.readPeer(index, peer);
-    const objects = Array.from({ length: board.objects }, (_, object) => readObject(board, object, index, self));
-    const heard = peer.incarnation !== 0;
-    const heardMsAgo = heard ? Math.max(0, now - peer.heardAt) : null;
+    const dead = members.dead(index) !== 0 && peer.incarnation <= members.dead(index);
+    const objects = Array.from({ length: board.objects }, (_, object) => readObject(board, object, index, self, dead));
+    const heardMsAgo = peer.incarnation === 0 ? null : Math.max(0, now - peer.heardAt);
+    const state = heardMsAgo === null ? 'never' : heardMsAgo > settings.silentMs ? 'silent' : 'heard';
     statuses.push({
       id: members.id(index),
       name: members.name(index),
       index,
       address: members.address(index),
-      state: heardMsAgo === null ? 'never' : heardMsAgo > settings.silentMs ? 'silent' : 'heard',
+      state: dead ? 'dead' : state,
       incarnation: peer.incarnation,
       heardMsAgo,
       rttMs: peer.samples === 0 ? null : { latest: peer.latest, minimum: peer.minimum, average: peer.average },
       clockSkewMs: peer.skewSamples === 0 ? null : peer.skewMs,
-      unacknowledged: objects.reduce((sum, object) => sum + object.unacknowledged, 0),
-      missing: objects.reduce((sum, object) => sum + object.missing, 0),
-      owed: objects.reduce((sum, object) => sum + object.owed, 0),
+      unacknowledged: sum(objects, (object) => object.unacknowledged),
+      missing: sum(objects, (object) => object.missing),
+      owed: sum(objects, (object) => object.owed),
       attachment:
         ATTACHMENT_NAMES.findLast((name) => objects.some(({ attachment }) => attachment === name)) ?? 'attached',
       objects,
@@ -86,7 +87,11 @@ export function readPeers(
   return statuses;
 }
 
-function readObject(board: AckBoard, object: number, member: number, self: number): PeerObject {
+function sum(objects: readonly PeerObject[], of: (object: PeerObject) => number): number {
+  return objects.reduce((total, object) => total + of(object), 0);
+}
+
+function readObject(board: AckBoard, object: number, member: number, self: number, dead: boolean): PeerObject {
   const theirs = new VectorRecord();
   const ours = new VectorRecord();
   board.readReception(object, member, theirs);
@@ -97,7 +102,7 @@ function readObject(board: AckBoard, object: number, member: number, self: numbe
     object,
     attachment: ATTACHMENT_NAMES[attachment.state],
     owed: attachment.owedRecords,
-    unacknowledged: ours.missing(board.numbered(object)),
+    unacknowledged: dead ? 0 : ours.missing(board.numbered(object)),
     missing: theirs.missing(theirs.highest),
     acknowledgedThrough: ours.contiguous,
     receivedThrough: theirs.contiguous,
