@@ -59,6 +59,7 @@ export class Daemon implements Running {
   phase: InstancePhase = 'starting';
   readonly members: Members;
   private readonly log: Log;
+  private readonly board: AckBoard;
   private readonly hooks: Hooks;
   private readonly entry: Entry;
   private readonly resync: Resync;
@@ -104,6 +105,7 @@ export class Daemon implements Running {
     this.log = log;
     this.ports = ports;
     this.instance = instance;
+    this.board = new AckBoard(instance.buffers.ackBoard);
     this.objects = instance.openObjects(null);
     this.source = new InstanceSource(this);
     this.hooks = new Hooks(config.hooks, config.cluster.id, config.cluster.self.name, log);
@@ -188,7 +190,6 @@ export class Daemon implements Running {
     await this.supervisor.start();
     if (this.stopping !== null) return;
     this.phase = 'running';
-    this.members.ready();
     this.resync.start();
     const { name } = this.config.cluster.self;
     this.log.info(`${name} of cluster ${this.config.cluster.id} is ready`);
@@ -316,9 +317,10 @@ export class Daemon implements Running {
     if (keyFile === null || sealBoard === null) throw new Error('cluster.key_file is not set: messages are not sealed');
     const board = new SealBoard(sealBoard);
     board.writeKeys(readKeyFile(keyFile));
-    const [sending, ...accepted] = board.readKeys().map(({ id }) => id);
-    this.log.info(`keys read again: sending with key ${sending}, accepting ${[sending, ...accepted].join(' and ')}`);
-    return { sending, accepted: [sending, ...accepted] };
+    const accepted = board.readKeys().map(({ id }) => id);
+    const [sending] = accepted;
+    this.log.info(`keys read again: sending with key ${sending}, accepting ${accepted.join(' and ')}`);
+    return { sending, accepted };
   }
 
   /** Makes no new state, and waits until all others have what there is, or until they acknowledge no more. */
@@ -395,7 +397,7 @@ export class Daemon implements Running {
 
   private look(): void {
     this.losses.look(this.source.look());
-    if (new AckBoard(this.instance.buffers.ackBoard).isDisowned && this.stopping === null)
+    if (this.board.isDisowned && this.stopping === null)
       void this.stop(
         new Error('the other members declared this life over; it has to begin another one: start it again'),
       );

@@ -10,8 +10,6 @@ import type { StateObject } from '../../shm/objects/object.js';
 import type { Instance } from '../../workers/instance.js';
 import { monotonicMs } from '../../workers/monotonic.js';
 import { Joining } from '../../workers/replication/joining.js';
-import { fetchSnapshot } from '../../workers/snapshot/client.js';
-import { shapeOf } from '../../workers/snapshot/fork.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
 import { loadSnapshot } from '../../workers/snapshot/load.js';
@@ -19,6 +17,7 @@ import type { Progress } from '../../workers/snapshot/progress.js';
 import type { Standing } from '../admin/source.js';
 import type { Log } from '../log.js';
 import type { ThreadSupervisor } from '../threads.js';
+import { fetchFrom } from './fetch.js';
 
 export interface EntryOptions {
   readonly instance: Instance;
@@ -113,13 +112,18 @@ export class Entry {
   }
 
   private async take(joining: Joining, donor: number): Promise<void> {
-    const { log } = this.options;
+    const { instance, circle, log } = this.options;
     this.fetching = true;
     let touched = false;
     try {
-      const head = await this.fetch(donor, (progress) => {
-        touched = true;
-        this.progress = progress;
+      const head = await fetchFrom({
+        ...{ instance, circle, log, members: this.members, slot: donor },
+        into: instance.buffers.arena,
+        onProgress: (progress) => {
+          touched = true;
+          this.progress = progress;
+        },
+        signal: this.ending.signal,
       });
       const refusal = joining.refuses(head.vectors.present);
       if (refusal !== null) throw new Error(refusal);
@@ -135,23 +139,6 @@ export class Entry {
       this.progress = null;
       this.fetching = false;
     }
-  }
-
-  private fetch(donor: number, onProgress: (progress: Progress) => void): Promise<SnapshotHead> {
-    const { instance, circle, log } = this.options;
-    this.members.refresh();
-    return fetchSnapshot({
-      client: instance.plan.replication.self,
-      server: this.members.id(donor),
-      address: this.members.address(donor),
-      port: this.members.port(donor),
-      circle,
-      shape: shapeOf(instance),
-      into: new Uint8Array(instance.buffers.arena),
-      log: (text) => log.info(text),
-      onProgress,
-      signal: this.ending.signal,
-    });
   }
 
   private load(head: SnapshotHead): Promise<void> {

@@ -176,8 +176,6 @@ export class EtcdMembers implements Members {
     throw new RosterError(`${name} is this instance; drain and shutdown take it out of service`);
   }
 
-  ready(): void {}
-
   /** Says that we left in order, and gives the place up. */
   async left(): Promise<void> {
     await this.end();

@@ -18,8 +18,6 @@ export interface Members {
   evict(name: string): Promise<string>;
   /** How far such a change reaches. */
   readonly note: string;
-  /** This instance takes packets. */
-  ready(): void;
   /** This instance leaves in order: everybody has everything. Never rejects. */
   left(): Promise<void>;
   close(): void;

@@ -11,13 +11,12 @@ import { MemberTable } from '../../shm/members.js';
 import type { Instance } from '../../workers/instance.js';
 import { monotonicMs } from '../../workers/monotonic.js';
 import { selfIndex } from '../../workers/replication/settings.js';
-import { fetchSnapshot } from '../../workers/snapshot/client.js';
-import { shapeOf } from '../../workers/snapshot/fork.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import { arenaBeside, type MergeOutcome, mergeSnapshot } from '../../workers/snapshot/load.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
 import type { Log } from '../log.js';
 import type { ThreadSupervisor } from '../threads.js';
+import { fetchFrom } from './fetch.js';
 
 export interface ResyncOptions {
   readonly instance: Instance;
@@ -135,15 +134,9 @@ export class Resync {
   private async merge(slot: number): Promise<MergeOutcome> {
     const { instance, supervisor, circle, log } = this.options;
     const memory = arenaBeside(instance);
-    const head = await fetchSnapshot({
-      client: instance.plan.replication.self,
-      server: this.members.id(slot),
-      address: this.members.address(slot),
-      port: this.members.port(slot),
-      circle,
-      shape: shapeOf(instance),
-      into: new Uint8Array(memory),
-      log: (text) => log.info(text),
+    const head = await fetchFrom({
+      ...{ instance, circle, log, members: this.members, slot },
+      into: memory,
       onProgress: (progress) => {
         this.transfer = progress;
       },

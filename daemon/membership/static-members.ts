@@ -53,8 +53,6 @@ export class StaticMembers implements Members {
     return name;
   }
 
-  ready(): void {}
-
   async left(): Promise<void> {}
 
   close(): void {}

@@ -28,6 +28,8 @@ import type { UnitLog } from './unit-log.js';
 
 /** How often figures of debts are put on the board. */
 const PUBLISH_MS = 100;
+/** Why a debt is given up. */
+const OUTGROWN = 'what it is owed has outgrown the memory for it';
 /** `from` of a member that gets nothing from the log. */
 const NOTHING = Number.POSITIVE_INFINITY;
 
@@ -216,7 +218,7 @@ export class Attachments implements Audience {
       const debt = this.debts[member];
       if (debt === null || this.from[member] < NOTHING) continue;
       debt.add(count, words, at, length);
-      if (this.isTooLarge(debt)) this.lose(member, 'what it is owed has outgrown the memory for it');
+      if (this.isTooLarge(debt)) this.lose(member, OUTGROWN);
     }
   }
 
@@ -314,11 +316,11 @@ export class Attachments implements Audience {
       position = log.load(position);
       if (!sent) debt.add(log.count, log.words, log.recordsAt, log.recordWords);
       else if (!debt.addExact(log.count, log.words, log.recordsAt, log.recordWords)) {
-        this.lose(member, 'what it is owed has outgrown the memory for it');
+        this.lose(member, OUTGROWN);
         return;
       }
     }
-    if (this.isTooLarge(debt)) this.lose(member, 'what it is owed has outgrown the memory for it');
+    if (this.isTooLarge(debt)) this.lose(member, OUTGROWN);
     else this.publish(member);
   }
 

@@ -1,0 +1,41 @@
+/** Fetching a snapshot of another member, whichever use is made of it: to begin with (entry.ts), or to join with ours (resync.ts). */
+
+import type { MemberTable } from '../../shm/members.js';
+import type { Instance } from '../../workers/instance.js';
+import { fetchSnapshot } from '../../workers/snapshot/client.js';
+import { shapeOf } from '../../workers/snapshot/fork.js';
+import type { Circle } from '../../workers/snapshot/handshake.js';
+import type { SnapshotHead } from '../../workers/snapshot/head.js';
+import type { Progress } from '../../workers/snapshot/progress.js';
+import type { Log } from '../log.js';
+
+export interface FetchFromOptions {
+  readonly instance: Instance;
+  readonly circle: Circle;
+  readonly log: Log;
+  readonly members: MemberTable;
+  /** The donor's. */
+  readonly slot: number;
+  /** Memory for an arena. */
+  readonly into: SharedArrayBuffer;
+  readonly onProgress: (progress: Progress) => void;
+  readonly signal: AbortSignal;
+}
+
+/** As `fetchSnapshot`. */
+export function fetchFrom(options: FetchFromOptions): Promise<SnapshotHead> {
+  const { instance, circle, log, members, slot, into, onProgress, signal } = options;
+  members.refresh();
+  return fetchSnapshot({
+    client: instance.plan.replication.self,
+    server: members.id(slot),
+    address: members.address(slot),
+    port: members.port(slot),
+    circle,
+    shape: shapeOf(instance),
+    into: new Uint8Array(into),
+    log: (text) => log.info(text),
+    onProgress,
+    signal,
+  });
+}
