@@ -328,8 +328,7 @@ export class InstanceSource implements AdminSource {
   }
 
   peerStatuses(): PeerStatus[] {
-    const { buffers, plan } = this.daemon.instance;
-    return readPeers(buffers.ackBoard, plan.replication, monotonicMs(), buffers.members);
+    return readPeers(this.board, this.daemon.instance.plan.replication, monotonicMs(), this.memberTable);
   }
 }
 

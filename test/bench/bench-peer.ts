@@ -2,7 +2,7 @@
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { createAckBoard } from '../../shm/ack-board.js';
+import { AckBoard, createAckBoard } from '../../shm/ack-board.js';
 import { coarseSeconds } from '../../shm/clock.js';
 import { Control, createControl, Phase, ThreadState } from '../../shm/control.js';
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
@@ -148,7 +148,7 @@ export class BenchPeer {
 
   figures(): PeerFigures {
     const { metrics, task } = this;
-    const [{ unacknowledged }] = readPeers(task.buffers.ackBoard, task.settings, monotonicMs());
+    const [{ unacknowledged }] = readPeers(new AckBoard(task.buffers.ackBoard), task.settings, monotonicMs());
     return {
       added: this.added,
       owed: unacknowledged + new LogConsumer(task.buffers.logs[0]).backlog,

@@ -11,7 +11,7 @@ import { messageBytes, newIncarnation, replicationSettings } from '../../workers
 import { SealingSender } from '../../workers/transport/sealing.js';
 import type { SendTransport } from '../../workers/transport/transport.js';
 import { UnicastReceiver, UnicastSender } from '../../workers/transport/unicast.js';
-import { freePort } from '../workers/replication/test-instance.js';
+import { freePort } from '../support/ports.js';
 import { type BenchOptions, type BenchResult, median } from './result.js';
 
 const ROUNDS = 5;

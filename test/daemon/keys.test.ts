@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askJson } from '../../daemon/admin/client.js';
 import type { KeysInUse } from '../../daemon/admin/source.js';
+import { freePort } from '../support/ports.js';
 import { eventually, Instance } from '../testbed/instance.js';
 import { Program } from '../testbed/program.js';
 import { DAEMON, siteConfig, writeConfig } from '../testbed/site.js';
-import { freePort } from '../workers/replication/test-instance.js';
 
 const MEMBERS = ['a', 'b'].map((name, i) => ({ name, id: i + 1, address: `127.0.0.${i + 1}` }));
 const MAC = { mac: '02:00:00:00:00:01', next_hop: '02:00:00:00:00:02' };

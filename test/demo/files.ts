@@ -6,11 +6,11 @@
  * started only then, so it begins with nothing, and the first answers come while the state is still on its way.
  */
 
-import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../support/ports.js';
 import { compiled } from '../testbed/compile.js';
 import { converged, eventually, Instance } from '../testbed/instance.js';
 import { Program } from '../testbed/program.js';
@@ -179,12 +179,3 @@ class FilesDemo {
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
-
-/** A UDP port that is free on both sites' addresses at the moment. */
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4');
-  await new Promise<void>((resolve) => socket.bind(0, '0.0.0.0', resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(() => resolve()));
-  return port;
-}

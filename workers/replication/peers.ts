@@ -1,6 +1,6 @@
 /** Replication as the operator sees it: computed from shared memory by any thread, without asking the ones that work. */
 
-import { AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
+import { type AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
 import { AttachmentRecord } from '../../shm/board-records.js';
 import { MemberTable } from '../../shm/members.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './settings.js';
@@ -47,15 +47,17 @@ export interface PeerStatus {
   readonly objects: readonly PeerObject[];
 }
 
-/** Every other member, in the order of their slots. `now`: `monotonicMs()`; `table`: absent, the settings' members. */
+/**
+ * Every other member, in the order of their slots, as the table now has them; absent: the settings' members. `now`:
+ * `monotonicMs()`.
+ */
 export function readPeers(
-  buffer: SharedArrayBuffer,
+  board: AckBoard,
   settings: ReplicationSettings,
   now: number,
-  table: SharedArrayBuffer = memberTableOf(settings),
+  members: MemberTable = new MemberTable(memberTableOf(settings)),
 ): PeerStatus[] {
-  const board = new AckBoard(buffer);
-  const members = new MemberTable(table);
+  members.refresh();
   const self = selfIndex(settings);
   const statuses: PeerStatus[] = [];
   for (let index = 0; index < members.slots; index++) {

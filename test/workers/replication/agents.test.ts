@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { AckBoard } from '../../../shm/ack-board.js';
 import type { Delivery } from '../../../shm/objects/object.js';
 import { monotonicMs } from '../../../workers/monotonic.js';
 import { readPeers } from '../../../workers/replication/peers.js';
@@ -7,11 +8,14 @@ import {
   type ReplicationSettings,
   replicationSettings,
 } from '../../../workers/replication/settings.js';
+import { freePort } from '../../support/ports.js';
 import { RECEIVE, SEND } from './agent-thread.js';
-import { freePort, sleep, TestInstance, until } from './test-instance.js';
+import { TestInstance, until } from './test-instance.js';
 
 const DELIVERIES: readonly Delivery[] = ['any-order', 'in-order'];
 const NUMBERS = 20_000;
+/** Numbers between two moments in which the threads have the processor. */
+const PAUSE_AFTER = 1000;
 
 async function settings(kind: 'unicast' | 'multicast', count: number): Promise<ReplicationSettings[]> {
   const members: { id: number; name: string; address: string; port: number }[] = [];
@@ -24,20 +28,6 @@ async function settings(kind: 'unicast' | 'multicast', count: number): Promise<R
   return members.map(({ id }) =>
     replicationSettings({ clusterId: process.pid, self: id, members, transport, keepaliveMs: 200 }),
   );
-}
-
-/** Logs the numbers `from … to` on every object, waiting where the log is full. */
-async function log(instance: TestInstance, from: number, to: number): Promise<void> {
-  for (let number = from; number < to; number++) {
-    for (let object = 0; object < DELIVERIES.length; object++)
-      while (!instance.count(object, number)) {
-        instance.publish();
-        await sleep(1);
-      }
-    if (number % 32 === 0) instance.publish();
-    if (number % 1000 === 0) await sleep(1);
-  }
-  instance.publish();
 }
 
 function checkOnce(instance: TestInstance, others: number): void {
@@ -73,7 +63,7 @@ describe('send and receive threads', () => {
     ])
       it(`replicate every operation exactly once: ${members} instances, ${kind}, ${loss * 100} % loss`, async () => {
         await withInstances(await settings(kind, members), loss, async (instances) => {
-          await Promise.all(instances.map((instance) => log(instance, 0, NUMBERS)));
+          await Promise.all(instances.map((instance) => instance.logNumbers(0, NUMBERS, PAUSE_AFTER)));
           await until(() => instances.every((instance) => instance.settled), 'acknowledgement of everything');
           for (const instance of instances) {
             checkOnce(instance, members - 1);
@@ -81,7 +71,7 @@ describe('send and receive threads', () => {
             assert.equal(instance.metrics.total('state_tx_errors'), 0);
             assert.equal(instance.metrics.total('state_rx_errors'), 0);
             if (loss === 0) assert.equal(instance.metrics.total('state_rejected_checksum'), 0);
-            for (const peer of readPeers(instance.buffers.ackBoard, instance.settings, monotonicMs())) {
+            for (const peer of readPeers(new AckBoard(instance.buffers.ackBoard), instance.settings, monotonicMs())) {
               assert.equal(peer.state, 'heard');
               assert.equal(peer.unacknowledged, 0);
               assert.ok(peer.rttMs !== null && peer.rttMs.minimum > 0);
@@ -94,7 +84,7 @@ describe('send and receive threads', () => {
     await withInstances(await settings('unicast', 2), 0.02, async ([a, b]) => {
       const step = NUMBERS / 10;
       for (let i = 0; i < 10; i++) {
-        await log(a, i * step, (i + 1) * step);
+        await a.logNumbers(i * step, (i + 1) * step, PAUSE_AFTER);
         const [victim, thread] = [a, b][i % 2] === a ? [a, SEND] : [b, SEND];
         await victim.kill(thread);
         await victim.startThread(thread);
@@ -104,7 +94,7 @@ describe('send and receive threads', () => {
         for (let number = 0; number < NUMBERS; number++)
           assert.ok(Atomics.load(counts, number) >= 1, `${number} is lost`);
       await b.kill(RECEIVE);
-      await log(a, 0, 1);
+      await a.logNumbers(0, 1, PAUSE_AFTER);
       await b.startThread(RECEIVE);
       await until(() => a.settled, 'acknowledgement after the receive thread came back');
     });

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { AckBoard } from '../../../shm/ack-board.js';
 import { ClockSkew, SKEW_ERROR_MS, SKEW_WARNING_MS } from '../../../workers/replication/clock-skew.js';
 import { readPeers } from '../../../workers/replication/peers.js';
 import { seeded } from '../../../workers/transport/fault.js';
@@ -50,7 +51,7 @@ describe('clock skew', () => {
     network.members[2].clockMs = -300;
     network.run(30_000);
     const clocks = network.members.map((member) =>
-      readPeers(member.board, member.settings, network.now).map((peer) => peer.clockSkewMs ?? Number.NaN),
+      readPeers(new AckBoard(member.board), member.settings, network.now).map((peer) => peer.clockSkewMs ?? Number.NaN),
     );
     const expected = [
       [1500, -300],

@@ -143,15 +143,18 @@ describe('replication core', () => {
     network.drop = (from) => from === 0 && dropped++ === 0;
     network.append(0, 0, NOTE, 1);
     network.run(300);
-    const status = readPeers(network.members[1].board, network.members[1].settings, network.now);
+    const status = readPeers(new AckBoard(network.members[1].board), network.members[1].settings, network.now);
     assert.equal(status[0].missing, 1);
-    assert.equal(readPeers(network.members[0].board, network.members[0].settings, network.now)[0].unacknowledged, 1);
+    assert.equal(
+      readPeers(new AckBoard(network.members[0].board), network.members[0].settings, network.now)[0].unacknowledged,
+      1,
+    );
   });
 
   it('waits at least a round trip before it sends again, and measures it right under loss', () => {
     const network = deliverAll({ seed: 9, members: 3, loss: 0.3, delayMs: [50, 55] }, 200);
     for (const member of network.members)
-      for (const peer of readPeers(member.board, member.settings, network.now)) {
+      for (const peer of readPeers(new AckBoard(member.board), member.settings, network.now)) {
         // Two delays each way; the rest is the millisecond the two sides may wait for their turn.
         assert.ok(peer.rttMs !== null && peer.rttMs.minimum >= 100 && peer.rttMs.average <= 112, JSON.stringify(peer));
       }

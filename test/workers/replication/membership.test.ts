@@ -36,7 +36,10 @@ describe('a member table that changes', () => {
     network.members[NEWCOMER].up = true;
     network.run(1000);
     assert.ok(two[0].counts.value('state_rejected_sender') > 0);
-    assert.equal(readPeers(two[0].board, two[0].settings, network.now, two[0].table).length, 1);
+    assert.equal(
+      readPeers(new AckBoard(two[0].board), two[0].settings, network.now, new MemberTable(two[0].table)).length,
+      1,
+    );
   });
 
   it('takes in who is added, and forgets who left', () => {
@@ -77,7 +80,12 @@ describe('a member table that changes', () => {
     const peer = new PeerRecord();
     board.readPeer(NEWCOMER, peer);
     assert.equal(peer.incarnation, 0);
-    const [, other] = readPeers(two[1].board, two[1].settings, network.now, two[1].table);
+    const [, other] = readPeers(
+      new AckBoard(two[1].board),
+      two[1].settings,
+      network.now,
+      new MemberTable(two[1].table),
+    );
     assert.deepEqual([other.id, other.name, other.state], [99, 'other', 'never']);
     assert.deepEqual([other.objects[0].receivedThrough, other.objects[0].acknowledgedThrough], [0, 0]);
   });
@@ -90,7 +98,8 @@ describe('a member table that changes', () => {
     network.run(500);
     assert.ok(two[0].counts.value('state_rejected_incarnation') > 0);
     const heard = (): boolean =>
-      readPeers(two[0].board, two[0].settings, network.now, two[0].table)[1].state === 'heard';
+      readPeers(new AckBoard(two[0].board), two[0].settings, network.now, new MemberTable(two[0].table))[1].state ===
+      'heard';
     assert.equal(heard(), false);
     network.restart(NEWCOMER);
     assert.ok(network.runUntil(heard, 2000));

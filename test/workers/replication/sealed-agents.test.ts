@@ -5,11 +5,14 @@ import { RejectTable } from '../../../shm/reject-table.js';
 import { SealBoard, type SealKey } from '../../../shm/seal-board.js';
 import { newKey } from '../../../workers/replication/cluster-key.js';
 import { replicationSettings } from '../../../workers/replication/settings.js';
+import { freePort } from '../../support/ports.js';
 import { RECEIVE, SEND } from './agent-thread.js';
-import { freePort, sleep, TestInstance, until } from './test-instance.js';
+import { sleep, TestInstance, until } from './test-instance.js';
 
 const DELIVERIES: readonly Delivery[] = ['any-order', 'in-order'];
 const NUMBERS = 6000;
+/** Numbers between two moments in which the threads have the processor. */
+const PAUSE_AFTER = 100;
 const KEY = newKey(1);
 const NEXT = newKey(2);
 
@@ -64,19 +67,6 @@ async function withCluster(
   }
 }
 
-async function log(instance: TestInstance, from: number, to: number): Promise<void> {
-  for (let number = from; number < to; number++) {
-    for (let object = 0; object < DELIVERIES.length; object++)
-      while (!instance.count(object, number)) {
-        instance.publish();
-        await sleep(1);
-      }
-    if (number % 32 === 0) instance.publish();
-    if (number % 100 === 0) await sleep(1);
-  }
-  instance.publish();
-}
-
 function appliedOnce(instance: TestInstance, from: number, to: number): void {
   for (const { counts } of instance.tallies)
     for (let number = from; number < to; number++)
@@ -117,7 +107,7 @@ describe('sealed send and receive threads', () => {
   it('replicate with one key; who has another, or none, neither changes nor learns anything, and is counted', async () => {
     await withCluster([[KEY], [KEY], [newKey(1)], [NEXT], null], null, async ({ instances }) => {
       const [a, b, wrongSecret, otherKey, unsealed] = instances;
-      await Promise.all(instances.map((instance, i) => log(instance, i * 1000, (i + 1) * 1000)));
+      await Promise.all(instances.map((instance, i) => instance.logNumbers(i * 1000, (i + 1) * 1000, PAUSE_AFTER)));
       const have = (instance: TestInstance, from: number): boolean =>
         instance.tallies.every(({ counts }) => {
           for (let number = from; number < from + 1000; number++) if (Atomics.load(counts, number) === 0) return false;
@@ -152,7 +142,7 @@ describe('sealed send and receive threads', () => {
       let number = 0;
       for (const [step, keys] of steps.entries()) {
         const next = number + NUMBERS / steps.length;
-        const load = log(a, number, next);
+        const load = a.logNumbers(number, next, PAUSE_AFTER);
         setKeys(b, keys);
         await sleep(20);
         setKeys(a, keys);
@@ -178,7 +168,7 @@ describe('sealed send and receive threads', () => {
   it('refuse everything that was recorded on the network, also after they were started again', async () => {
     await withCluster([[KEY], [KEY]], 1, async ({ instances, recorded }) => {
       const [a, b] = instances;
-      await log(a, 0, 2000);
+      await a.logNumbers(0, 2000, PAUSE_AFTER);
       await until(() => a.settled, 'acknowledgement of everything');
       appliedOnce(b, 0, 2000);
       await a.kill(SEND);

@@ -1,9 +1,8 @@
 /** An instance of replication alone: its shared memory, its two threads, and the test as its one data plane worker. */
 
-import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { createAckBoard } from '../../../shm/ack-board.js';
+import { AckBoard, createAckBoard } from '../../../shm/ack-board.js';
 import { Control, createControl, Phase, ThreadState } from '../../../shm/control.js';
 import { createLogRing, LogConsumer, LogProducer } from '../../../shm/log.js';
 import { MetricCatalogue, Metrics } from '../../../shm/metrics.js';
@@ -102,9 +101,25 @@ export class TestInstance {
     if (this.log.publish()) this.control.ring();
   }
 
+  /** Logs the numbers `from … to` on every object, waiting where the log is full, and a moment after every `pauseAfter`. */
+  async logNumbers(from: number, to: number, pauseAfter: number): Promise<void> {
+    for (let number = from; number < to; number++) {
+      for (let object = 0; object < this.deliveries.length; object++)
+        while (!this.count(object, number)) {
+          this.publish();
+          await sleep(1);
+        }
+      if (number % 32 === 0) this.publish();
+      if (number % pauseAfter === 0) await sleep(1);
+    }
+    this.publish();
+  }
+
   get settled(): boolean {
     if (this.buffers.logs.some((log) => new LogConsumer(log).backlog !== 0)) return false;
-    return readPeers(this.buffers.ackBoard, this.settings, monotonicMs()).every((peer) => peer.unacknowledged === 0);
+    return readPeers(new AckBoard(this.buffers.ackBoard), this.settings, monotonicMs()).every(
+      (peer) => peer.unacknowledged === 0,
+    );
   }
 
   async stop(): Promise<void> {
@@ -119,15 +134,6 @@ export class TestInstance {
 
 export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** A UDP port that nobody has just now. */
-export async function freePort(): Promise<number> {
-  const socket = createSocket('udp4');
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(resolve));
-  return port;
 }
 
 export async function until(condition: () => boolean, what: string): Promise<void> {

@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AckBoard } from '../../../shm/ack-board.js';
 import { BarrierError } from '../../../shm/barrier.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { ThreadState } from '../../../shm/control.js';
@@ -124,7 +125,9 @@ describe('a snapshot of a busy instance', () => {
     await donor.quiet();
     const caughtUp = (): boolean => {
       const { buffers, plan } = donor.instance;
-      return readPeers(buffers.ackBoard, plan.replication, monotonicMs()).every((peer) => peer.unacknowledged === 0);
+      return readPeers(new AckBoard(buffers.ackBoard), plan.replication, monotonicMs()).every(
+        (peer) => peer.unacknowledged === 0,
+      );
     };
     assert.ok(await soon(caughtUp, 20_000), 'the newcomer has everything');
     const now = coarseSeconds(Date.now());

@@ -1,20 +1,12 @@
 import { strict as assert } from 'node:assert';
-import { createSocket } from 'node:dgram';
 import { EVERYONE } from '../../../workers/replication/channel.js';
 import { type ReplicationOptions, replicationSettings } from '../../../workers/replication/settings.js';
 import { FaultyReceiver, seeded } from '../../../workers/transport/fault.js';
 import { groupOf } from '../../../workers/transport/multicast.js';
 import { receiveTransport, sendTransport } from '../../../workers/transport/open.js';
 import type { OnDatagram, ReceiveTransport } from '../../../workers/transport/transport.js';
+import { freePort } from '../../support/ports.js';
 import { sleep } from '../replication/test-instance.js';
-
-async function freePort(address: string): Promise<number> {
-  const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
-  await new Promise<void>((resolve) => socket.bind(0, address, resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(resolve));
-  return port;
-}
 
 async function options(address: string, count: number): Promise<ReplicationOptions> {
   const members: ReplicationOptions['members'][number][] = [];
