@@ -7,19 +7,14 @@
  * of its cells; totals merge as well.
  */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
 import { countMin } from '../../shm/objects/count-min.js';
 import { countingBloom } from '../../shm/objects/counting-bloom.js';
 import { createJournals, Journal } from '../../shm/objects/journal.js';
 import type { StateDefinition, StateObject, Writer } from '../../shm/objects/object.js';
 import { Region } from '../../shm/region.js';
-import { PcapReader } from '../../workers/drivers/pcap-file.js';
 import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/stage.js';
-import { zipf } from '../shm/objects/sketch-streams.js';
+import { capture, zipf } from '../shm/objects/sketch-streams.js';
 
 export const WINDOWS_MS = [0, 1, 10, 100] as const;
 const BATCH = 64;
@@ -28,7 +23,6 @@ const ZIPF_PACKETS = 1 << 18;
 const ZIPF_KEYS = 100_000;
 const ZIPF_SKEW = 1;
 const ZIPF_PACKETS_PER_MS = 1000;
-const CAPTURES = process.env['CAPTURES'] ?? '../shared/captures';
 const FILES = ['echo-500-flows.pcap.gz', 'mixed-many-protocols.pcap'];
 
 export interface Trace {
@@ -60,37 +54,15 @@ export function traces(): Trace[] {
   const stream = zipf(ZIPF_PACKETS, ZIPF_KEYS, ZIPF_SKEW, 1);
   const keys = Int32Array.from(stream.flatMap(([low, high]) => [low, high, 0, 0]));
   const ms = Float64Array.from(stream, (_, i) => i / ZIPF_PACKETS_PER_MS);
-  return [{ name: 'Zipf, 1 Mpps', keys, ms }, ...FILES.map(capture).filter((trace) => trace !== null)];
+  return [{ name: 'Zipf, 1 Mpps', keys, ms }, ...FILES.map(traceOf).filter((trace) => trace !== null)];
 }
 
 /** The five-tuple of every IPv4 packet. */
-function capture(name: string): Trace | null {
-  const folder = mkdtempSync(join(tmpdir(), 'constellation-bench-'));
-  try {
-    const bytes = readFileSync(join(CAPTURES, name));
-    const file = join(folder, 'capture.pcap');
-    writeFileSync(file, name.endsWith('.gz') ? gunzipSync(bytes) : bytes);
-    const reader = new PcapReader(file);
-    const keys: number[] = [];
-    const ms: number[] = [];
-    while (reader.next()) {
-      const { buffer, at } = reader;
-      if (reader.bytes < 34 || buffer.readUInt16BE(at + 12) !== 0x0800) continue;
-      const transport = at + 14 + (buffer[at + 14] & 0x0f) * 4;
-      const protocol = buffer[at + 23];
-      const hasPorts = (protocol === 6 || protocol === 17) && transport + 4 <= at + reader.bytes;
-      const ports = hasPorts ? buffer.readInt32LE(transport) : 0;
-      keys.push(buffer.readInt32LE(at + 26), buffer.readInt32LE(at + 30), ports, protocol);
-      ms.push(reader.seconds * 1000 + reader.nanoseconds / 1e6);
-    }
-    reader.close();
-    return { name, keys: Int32Array.from(keys), ms: Float64Array.from(ms) };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+function traceOf(name: string): Trace | null {
+  const packets = capture(name);
+  if (packets === null) return null;
+  const keys = Int32Array.from(packets.flatMap(({ key, ports, protocol }) => [...key, ports, protocol]));
+  return { name, keys, ms: Float64Array.from(packets, ({ ms }) => ms) };
 }
 
 export function coalescing(trace: Trace): Coalesced[] {

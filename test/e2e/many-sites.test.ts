@@ -10,30 +10,24 @@ import {
   ManySites,
   type ManySitesOptions,
   memberOf,
-  ORIGIN_OF_MANY,
   SITE_NAMES,
   type SiteName,
 } from '../testbed/many-sites.js';
 import type { Site } from '../testbed/site.js';
-import { assertAllFetched } from './support.js';
+import { assertAllFetched, ORIGIN, withNetwork } from './support.js';
 
 const ALL: readonly SiteName[] = ['a', 'b', 'c'];
 const CUT_MS = 60_000;
 /** Downloads between two events. */
 const SOME = 100;
-const DOWNLOADS = { origins: [ORIGIN_OF_MANY], bytes: 200_000, concurrency: 200, gap_ms: 5 };
+const DOWNLOADS = { origins: [ORIGIN], bytes: 200_000, concurrency: 200, gap_ms: 5 };
 
+/** Builds the sites, of which none is started yet, and what clients download from. */
 async function withSites(options: ManySitesOptions, test: (sites: ManySites) => Promise<void>): Promise<void> {
-  const sites = await ManySites.build(options);
-  try {
+  await withNetwork(await ManySites.build(options), async (sites) => {
     await startServer(sites.testbed, 'server');
     await test(sites);
-  } catch (error) {
-    console.log(sites.testbed.report());
-    throw error;
-  } finally {
-    await sites.down();
-  }
+  });
 }
 
 /** Downloads by clients of these sites until `during` is over; each has to bring the right bytes. */

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { distribution } from '../testbed/distribution.js';
 import type { Fetched } from '../testbed/http/load.js';
 import type { Program } from '../testbed/program.js';
+import type { Testbed } from '../testbed/testbed.js';
 import { clientOfA, clientOfB, SERVER, SERVICE_PORT, TwoSites, type TwoSitesOptions } from '../testbed/two-sites.js';
 
 export const ORIGIN = `http://${SERVER}:${SERVICE_PORT}`;
@@ -13,20 +14,26 @@ export const CLIENTS_OF_B = Array.from({ length: 100 }, (_, i) => clientOfB(i));
 
 export const UDP_FLOWS = fileURLToPath(new URL('../testbed/udp-flows.js', import.meta.url));
 
-/**
- * Builds the two sites, starts them, runs a test over them and takes all of it down again. When the test fails, what the
- * programs said last is printed.
- */
+/** Builds the two sites, starts them, and runs a test over them. */
 export async function withTwoSites(options: TwoSitesOptions, test: (sites: TwoSites) => Promise<void>): Promise<void> {
-  const sites = await TwoSites.build(options);
-  try {
+  await withNetwork(await TwoSites.build(options), async (sites) => {
     await sites.start();
     await test(sites);
+  });
+}
+
+/** Runs a test over a network and takes it down again. When the test fails, what the programs said last is printed. */
+export async function withNetwork<Network extends { readonly testbed: Testbed; down(): Promise<void> }>(
+  network: Network,
+  test: (network: Network) => Promise<void>,
+): Promise<void> {
+  try {
+    await test(network);
   } catch (error) {
-    console.log(sites.testbed.report());
+    console.log(network.testbed.report());
     throw error;
   } finally {
-    await sites.down();
+    await network.down();
   }
 }
 

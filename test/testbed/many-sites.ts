@@ -18,13 +18,11 @@ import type { Impairment } from './relay.js';
 import { type Member, Site, type SiteOptions } from './site.js';
 import { Testbed } from './testbed.js';
 import type { Link, Node, Topology } from './topology.js';
+import { EXTERNAL } from './two-sites.js';
 
 export const SITE_NAMES = ['a', 'b', 'c', 'd'] as const;
 export type SiteName = (typeof SITE_NAMES)[number];
 
-const EXTERNAL = '203.0.113.1';
-const SERVER = '198.51.100.1';
-export const ORIGIN_OF_MANY = `http://${SERVER}:80`;
 const CLIENTS_PER_BLOCK = 64;
 const FIRST_TABLE = 100;
 

@@ -41,8 +41,20 @@ export function zipf(length: number, keys: number, skew: number, seed: number): 
 
 const FOLDER = process.env['CAPTURES'] ?? '../shared/captures';
 
-/** Source and destination address of each IPv4 packet of a capture, with its length; `null` where there is no such file. */
-export function capture(name: string): { key: Key; bytes: number }[] | null {
+/** An IPv4 packet of a capture. */
+export interface CapturedPacket {
+  /** Source and destination address. */
+  readonly key: Key;
+  readonly bytes: number;
+  /** When it was captured, in ms. */
+  readonly ms: number;
+  /** Source and destination port as one word, 0 where it has none; and the IP protocol. */
+  readonly ports: number;
+  readonly protocol: number;
+}
+
+/** The IPv4 packets of a capture; `null` where there is no such file. */
+export function capture(name: string): CapturedPacket[] | null {
   let file = join(FOLDER, name);
   let folder: string | null = null;
   try {
@@ -61,20 +73,29 @@ export function capture(name: string): { key: Key; bytes: number }[] | null {
   }
 }
 
-function readPackets(file: string): { key: Key; bytes: number }[] {
+function readPackets(file: string): CapturedPacket[] {
   const reader = new PcapReader(file);
-  const packets: { key: Key; bytes: number }[] = [];
+  const packets: CapturedPacket[] = [];
   while (reader.next()) {
     const { buffer, at, bytes } = reader;
     if (bytes < 34 || buffer.readUInt16BE(at + 12) !== 0x0800) continue;
-    packets.push({ key: [buffer.readInt32LE(at + 26), buffer.readInt32LE(at + 30)], bytes });
+    const transport = at + 14 + (buffer[at + 14] & 0x0f) * 4;
+    const protocol = buffer[at + 23];
+    const hasPorts = (protocol === 6 || protocol === 17) && transport + 4 <= at + bytes;
+    packets.push({
+      key: [buffer.readInt32LE(at + 26), buffer.readInt32LE(at + 30)],
+      bytes,
+      ms: reader.seconds * 1000 + reader.nanoseconds / 1e6,
+      ports: hasPorts ? buffer.readInt32LE(transport) : 0,
+      protocol,
+    });
   }
   reader.close();
   return packets;
 }
 
 /** Skips a test, in words, where a capture is not there: captures are others' data and lie outside the project. */
-export function captureOrSkip(context: Mocha.Context, name: string): { key: Key; bytes: number }[] {
+export function captureOrSkip(context: Mocha.Context, name: string): CapturedPacket[] {
   const packets = capture(name);
   if (packets !== null) return packets;
   console.log(`      skipped: there is no ${join(FOLDER, name)}; set CAPTURES to the folder of captures`);
