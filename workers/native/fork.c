@@ -208,6 +208,16 @@ static bool to_sums(napi_env env, napi_value value, size_t arena_bytes, size_t l
 }
 
 /*
+ * What the child is to read must be there. Its pages may have been packet memory before, which was kept out of forks, then
+ * freed and given to us by the allocator without being unmapped: they keep the mark, and the child would find a hole.
+ */
+static void let_fork(const uint8_t *data, size_t bytes) {
+  uintptr_t first = (uintptr_t)data & ~(PAGE - 1);
+  uintptr_t end = ((uintptr_t)data + bytes + PAGE - 1) & ~(PAGE - 1);
+  madvise((void *)first, end - first, MADV_DOFORK);
+}
+
+/*
  * forkSnapshot(arena, locals, sums) -> { pid, child, pipe }
  *
  * `child` is a pidfd, owned by this thread: closing it kills the child if it still runs. `pipe` is the end to read from,
@@ -229,6 +239,8 @@ static napi_value forkSnapshot(napi_env env, napi_callback_info info) {
   }
   job.arena = arena;
   job.locals = locals;
+  let_fork(arena, job.arena_bytes);
+  let_fork(locals, job.locals_bytes);
 
   int ends[2], pidfd = -1;
   if (pipe2(ends, O_CLOEXEC) != 0) return throw_errno(env, errno, "pipe2", NULL, "a snapshot's pipe");

@@ -69,6 +69,16 @@ describe('the native binding: a snapshot by fork', () => {
     assert.ok(bytes.equals(was));
   });
 
+  it('writes memory whose former owner had kept it out of forks', async () => {
+    const arena = shared(1 << 20);
+    arena.fill(7);
+    adviseMemory(arena, 'dontfork');
+    const fork = forkSnapshot(arena, shared(64), NO_SUMS);
+    const bytes = await readAll(fork.pipe);
+    assert.equal(await ended(fork), 0);
+    assert.ok(bytes.equals(Buffer.alloc(1 << 20, 7)));
+  });
+
   it('adds what lies beside the arena, cell by cell, also across its blocks', async () => {
     const arena = shared((1 << 20) + 4096);
     const locals = shared(1 << 20);
