@@ -68,8 +68,11 @@ describe('end to end: several sites', function () {
       await sites.start(...ALL);
       await whileDownloading(sites, ALL, async (more) => {
         await more(SOME);
-        // Traffic of the site stays with it: its state cannot reach the others.
+        // Its traffic goes by the others, who know what it knew: what it had yet to tell would be lost to them.
         await sites.steer(['a', 'b']);
+        await eventually('c to have told all', async () =>
+          (await sites.site('c').objects()).every((object) => object.unacknowledged_records === 0) ? true : null,
+        );
         await sites.cut('c', true);
         await new Promise((resolve) => setTimeout(resolve, CUT_MS));
         await more(SOME);
