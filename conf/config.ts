@@ -71,6 +71,8 @@ export interface Config {
   readonly hooks: Readonly<WrittenConfig['hooks']>;
   readonly admin: Readonly<WrittenConfig['admin']>;
   readonly log: Readonly<WrittenConfig['log']>;
+  /** `file`: absolute; null: records are not written. */
+  readonly records: { readonly file: string | null; readonly keep: number };
 }
 
 /** Resolves what `validate` found to be right. `file` is absolute; relative paths start from its folder. */
@@ -94,6 +96,10 @@ export function resolveConfig(
     hooks: written.hooks,
     admin: { socket: resolve(folder, written.admin.socket) },
     log: written.log,
+    records: {
+      file: written.records.file === undefined ? null : resolve(folder, written.records.file),
+      keep: written.records.keep,
+    },
   };
 }
 

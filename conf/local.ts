@@ -92,6 +92,17 @@ export const logSchema = z
   })
   .describe('What is logged, to standard error.');
 
+export const recordsSchema = z
+  .strictObject({
+    file: path()
+      .optional()
+      .describe(
+        'File that alerts and other records of middleboxes are appended to, one JSON object a line. It is opened anew on SIGHUP and by reload records. Absent: none is written.',
+      ),
+    keep: whole(1, 100_000).default(1000).describe('Records of each type kept in memory, for show records.'),
+  })
+  .describe('What middleboxes record: alerts, bindings and the like.');
+
 /** A program with its arguments, which no shell looks at. */
 const hook = (when: string) =>
   z

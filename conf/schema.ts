@@ -12,6 +12,7 @@ import {
   logSchema,
   packetIoSchema,
   pcapPortSchema,
+  recordsSchema,
   threadsSchema,
 } from './local.js';
 import { type MiddleboxDeclaration, middleboxesSchema, type WrittenMiddleboxes } from './middleboxes.js';
@@ -49,6 +50,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     hooks: hooksSchema.prefault({}),
     admin: adminSchema.prefault({}),
     log: logSchema.prefault({}),
+    records: recordsSchema.prefault({}),
   };
 }
 
@@ -78,6 +80,7 @@ export interface WrittenConfig {
   readonly hooks: z.output<typeof hooksSchema>;
   readonly admin: z.output<typeof adminSchema>;
   readonly log: z.output<typeof logSchema>;
+  readonly records: z.output<typeof recordsSchema>;
 }
 
 export type WrittenPort = z.output<typeof afXdpPortSchema> | z.output<typeof pcapPortSchema>;

@@ -39,7 +39,7 @@ const program = new Command('constellationd')
     'after',
     `
 Signals: TERM and INT stop in order: traffic goes to the kernel again, what is logged is sent, then all ends.
-         HUP reads the key file again.
+         HUP reads the key file again, and opens the file of records anew.
 Exit codes: 0 stopped, or done, as asked · ${EXIT_FAILED} no key was made · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration or the key file is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
 A running instance is asked with the command \`constellation\`.`,
   )
@@ -86,9 +86,7 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
   process.on('SIGHUP', () => {
-    started
-      .then((daemon) => daemon.reloadKeys())
-      .catch((error: Error) => log.error(`SIGHUP: nothing changed: ${error.message}`));
+    started.then((daemon) => daemon.reload()).catch((error: Error) => log.error(`SIGHUP: ${error.message}`));
   });
   let daemon: Daemon;
   try {

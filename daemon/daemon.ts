@@ -35,6 +35,7 @@ import { NeighbourWatcher, type NextHop } from './neighbours.js';
 import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
+import { RecordLog } from './record-log.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 
 /** How often main looks who fell silent, and who lacks what. */
@@ -58,6 +59,7 @@ export class Daemon implements Running {
   readonly stopped: Promise<Error | null>;
   phase: InstancePhase = 'starting';
   readonly members: Members;
+  readonly records: RecordLog;
   private readonly log: Log;
   private readonly board: AckBoard;
   private readonly hooks: Hooks;
@@ -130,6 +132,15 @@ export class Daemon implements Running {
       name: slots.name(thread),
       reader: new EventReader(buffer),
     }));
+    this.records = new RecordLog({
+      rings: buffers.records,
+      kinds: instance.declaration.records,
+      site: config.cluster.self.name,
+      file: config.records.file,
+      keep: config.records.keep,
+      lostByWorkers: () => instance.metrics.total('records_lost'),
+      log: (level, text) => log[level](text),
+    });
     this.eventTimer = setInterval(() => this.pumpEvents(), EVENTS_MS);
     this.supervisor = new ThreadSupervisor({
       file: new URL('../workers/thread.js', import.meta.url),
@@ -168,6 +179,7 @@ export class Daemon implements Running {
     try {
       this.announce();
       this.prepareArena();
+      await this.records.start();
       // Before packets come, so that the first of them have somewhere to go.
       await this.neighbours.start();
       await this.supervisor.start(({ thread }) => thread >= this.instance.slots.workers);
@@ -323,6 +335,21 @@ export class Daemon implements Running {
     return { sending, accepted };
   }
 
+  /** What the signal HUP asks for: everything that is read or opened again while the instance runs. */
+  async reload(): Promise<void> {
+    const { keyFile } = this.config.cluster;
+    const { file } = this.config.records;
+    const problems: string[] = [];
+    if (keyFile !== null || file === null)
+      try {
+        this.reloadKeys();
+      } catch (error) {
+        problems.push(`nothing changed: ${(error as Error).message}`);
+      }
+    if (file !== null) await this.records.reopen().catch((error: Error) => problems.push(error.message));
+    if (problems.length > 0) throw new Error(problems.join('; '));
+  }
+
   /** Makes no new state, and waits until all others have what there is, or until they acknowledge no more. */
   drain(): Promise<Drained> {
     this.draining ??= this.drainOnce();
@@ -385,6 +412,7 @@ export class Daemon implements Running {
     clearInterval(this.lookTimer);
     clearInterval(this.eventTimer);
     this.pumpEvents();
+    await this.records.close();
     this.settleStopped(error);
   }
 
@@ -411,6 +439,7 @@ export class Daemon implements Running {
   private pumpEvents(): void {
     for (const { name, reader } of this.events)
       for (const { level, text, fields = {} } of reader.read()) this.log[level](fields, `${name}: ${text}`);
+    this.records.pump();
   }
 }
 

@@ -16,7 +16,7 @@ import { formatIpv4 } from '../workers/packet/ipv4.js';
 import { REFUSALS } from '../workers/replication/metrics.js';
 import { type PeerStatus, readPeers } from '../workers/replication/peers.js';
 import { selfIndex } from '../workers/replication/settings.js';
-import { FailedError } from './admin/command.js';
+import { FailedError, printable } from './admin/command.js';
 import type { FlowFilter } from './admin/flow-filter.js';
 import type {
   AdminSource,
@@ -41,6 +41,7 @@ import { LagWatch } from './lag-watch.js';
 import type { Members } from './membership/members.js';
 import { RosterError } from './membership/roster.js';
 import type { OpenPorts } from './ports.js';
+import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
 import { version } from './version.js';
 
 /** What of the daemon is shown and commanded. */
@@ -54,6 +55,7 @@ export interface Running {
   readonly startedAt: number;
   readonly standing: Standing;
   readonly members: Members;
+  readonly records: RecordLog;
   /** Told once when what a member holds of an object differs, though both applied the same records. */
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
@@ -278,6 +280,19 @@ export class InstanceSource implements AdminSource {
 
   reloadKeys(): KeysInUse {
     return this.daemon.reloadKeys();
+  }
+
+  records(type: string | null): readonly RecordRow[] {
+    const { records } = this.daemon;
+    if (type !== null && !records.types.includes(type)) {
+      const known = records.types.length === 0 ? 'no middlebox has any' : `there are ${records.types.join(', ')}`;
+      throw new FailedError(`no records are of type ${printable(type)}; ${known}`);
+    }
+    return records.rows(type);
+  }
+
+  reopenRecords(): Promise<RecordFigures> {
+    return this.daemon.records.reopen();
   }
 
   drain(): Promise<Drained> {

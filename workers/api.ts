@@ -19,6 +19,7 @@ export {
 export type { MiddleboxLog } from './middlebox-log.js';
 export { option } from './options.js';
 export { PORTS_MAX } from './ports.js';
+export { type Recorder, type RecordFields, type RecordKind, recordKind } from './records.js';
 export type { TimerCallback } from './timers.js';
 
 // ——— What packets are ———

@@ -21,6 +21,7 @@ import type { Middlebox, Process, SharedState, TimerOptions } from './middlebox.
 import { createMiddleboxLog } from './middlebox-log.js';
 import { createRewrites, type Rewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
+import { createRecorder, flawOfKind, type RecordChannel, type RecordKind } from './records.js';
 import type { Replies } from './replies.js';
 import type { TimerCallback, Timers } from './timers.js';
 
@@ -41,6 +42,14 @@ export interface DeclaredLink {
   readonly options: ResolvedOptions;
   /** Object id by the name the middlebox gave it. */
   readonly objectIds: Readonly<Record<string, number>>;
+  /** Index of each kind of record by the name the middlebox gave it. */
+  readonly recordKinds: Readonly<Record<string, number>>;
+}
+
+/** A kind of record, and whose it is. */
+export interface DeclaredRecord extends RecordKind {
+  readonly middlebox: string;
+  readonly name: string;
 }
 
 export interface Declaration {
@@ -50,6 +59,8 @@ export interface Declaration {
   readonly definitions: readonly StateDefinition[];
   /** Every middlebox's counters. */
   readonly metrics: readonly Metric[];
+  /** Every middlebox's kinds of record. */
+  readonly records: readonly DeclaredRecord[];
 }
 
 /** What names of middleboxes and counters are: parts of metrics' names. */
@@ -64,6 +75,7 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
   const objects: ArenaObject[] = [];
   const definitions: StateDefinition[] = [];
   const metrics: Metric[] = [];
+  const records: DeclaredRecord[] = [];
   for (const { middlebox, options: written, name = middlebox.name } of chain) {
     check(links, name, middlebox);
     const options = complete(name, middlebox, written);
@@ -77,9 +89,14 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
       definitions.push(definition);
     }
     metrics.push(...counterMetrics(middlebox.counters, name));
-    links.push({ name, middlebox, options, objectIds });
+    const recordKinds: Record<string, number> = {};
+    for (const [kind, { help, words, render }] of Object.entries(middlebox.records ?? {})) {
+      recordKinds[kind] = records.length;
+      records.push({ middlebox: name, name: kind, help, words, render });
+    }
+    links.push({ name, middlebox, options, objectIds, recordKinds });
   }
-  return { links, objects, definitions, metrics };
+  return { links, objects, definitions, metrics, records };
 }
 
 function check(links: readonly DeclaredLink[], name: string, middlebox: Middlebox): void {
@@ -88,6 +105,10 @@ function check(links: readonly DeclaredLink[], name: string, middlebox: Middlebo
     throw new Error(`middlebox ${name} stands in the chain twice: give each its own name`);
   for (const counter of Object.keys(middlebox.counters))
     if (!WORD.test(counter)) throw new Error(`middlebox ${name}: counter name "${counter}" is not a lower-case word`);
+  for (const [kind, record] of Object.entries(middlebox.records ?? {})) {
+    const flaw = WORD.test(kind) ? flawOfKind(record) : 'its name is not a lower-case word';
+    if (flaw !== null) throw new Error(`middlebox ${name}: record ${kind}: ${flaw}`);
+  }
 }
 
 /** What the operator left out is as the middlebox declared it. */
@@ -203,6 +224,7 @@ export interface ProcessContext {
   readonly holds: Holds;
   readonly timers: Timers;
   readonly events: EventWriter;
+  readonly records: RecordChannel;
   /** The worker's slot among the data plane workers, from 0. */
   readonly worker: number;
   /** The worker's row of metrics. */
@@ -238,13 +260,19 @@ export function openProcesses(
 }
 
 function openLink(
-  { name, middlebox, options, objectIds }: DeclaredLink,
+  { name, middlebox, options, objectIds, recordKinds }: DeclaredLink,
   objects: readonly StateObject[],
-  { batch, replies, holds, timers, events, worker, row, catalogue, ports, draining }: ProcessContext,
+  { batch, replies, holds, timers, events, records, worker, row, catalogue, ports, draining }: ProcessContext,
   rewrites: Rewrites,
 ): Stage {
   const owner = `middlebox ${name}`;
   const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, objects[id]]));
+  const recorders = Object.fromEntries(
+    Object.entries(recordKinds).map(([kind, index]) => [
+      kind,
+      createRecorder(records, index, middlebox.records?.[kind].words ?? 0),
+    ]),
+  );
   const peers = peersOf(ports);
   const otherPort = (port: number): number => {
     if (ports !== 2 || peers[port] === undefined)
@@ -268,6 +296,7 @@ function openLink(
       counters: columnsOf(catalogue, middlebox.counters, name),
       every,
       log: createMiddleboxLog(name, events, row, catalogue),
+      records: recorders as never,
       otherPort,
       draining,
     });

@@ -21,6 +21,7 @@ import type { Process } from './middlebox.js';
 import { MIDDLEBOX_LOG_METRICS } from './middlebox-log.js';
 import { createParser, PARSE_METRICS } from './packet/parse.js';
 import { peersOf } from './ports.js';
+import { RECORD_METRICS } from './records.js';
 import type { DataPlaneReplies } from './replies.js';
 import { ROUTE_METRICS, type Router } from './route.js';
 import { TIMER_METRICS, type Timers } from './timers.js';
@@ -45,6 +46,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
     ...counterMetrics(COUNTERS),
     ...TIMER_METRICS,
     ...MIDDLEBOX_LOG_METRICS,
+    ...RECORD_METRICS,
     ...HOLD_METRICS,
     ...PARSE_METRICS,
     ...ROUTE_METRICS,

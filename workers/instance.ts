@@ -13,6 +13,7 @@ import { MetricCatalogue, Metrics } from '../shm/metrics.js';
 import { createNextHops } from '../shm/next-hops.js';
 import { createJournals, Journal } from '../shm/objects/journal.js';
 import type { StateObject, Writer } from '../shm/objects/object.js';
+import { createRecordRing } from '../shm/record-ring.js';
 import { createRejectTable } from '../shm/reject-table.js';
 import { createSealBoard, type SealKey } from '../shm/seal-board.js';
 import { createLocals, type Declaration, openState } from './chain.js';
@@ -84,7 +85,12 @@ export interface SharedBuffers {
   readonly logs: readonly SharedArrayBuffer[];
   /** One event ring per thread. */
   readonly events: readonly SharedArrayBuffer[];
+  /** One ring of middleboxes' records per worker. */
+  readonly records: readonly SharedArrayBuffer[];
 }
+
+/** Words of a worker's record ring: what it may write between two looks of main, about 5000 records of an alert's size. */
+const RECORD_RING_WORDS = 1 << 17;
 
 /** Thread slots: the workers from 0, then the send and the receive thread. */
 export class Slots {
@@ -153,6 +159,9 @@ export class Instance {
       nextHops: createNextHops(plan.routes.length),
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
       events: Array.from({ length: slots.count }, () => createEventRing()),
+      records: Array.from({ length: slots.workers }, () =>
+        createRecordRing(declaration.records.length === 0 ? 0 : RECORD_RING_WORDS),
+      ),
     });
   }
 

@@ -83,7 +83,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 function flawOf(value: unknown): string | null {
   if (value === undefined) return 'there is no default export';
   if (typeof value !== 'object' || value === null) return `it is ${value === null ? 'null' : `a ${typeof value}`}`;
-  const { name, help, options, counters, state, open } = value as Partial<Record<keyof Middlebox, unknown>>;
+  const { name, help, options, counters, records, state, open } = value as Partial<Record<keyof Middlebox, unknown>>;
   if (typeof name !== 'string' || !WORD.test(name)) return `its name ${JSON.stringify(name)} is not a lower-case word`;
   if (typeof help !== 'string') return 'its help is no text';
   if (!isMapping(options)) return 'its options are no mapping';
@@ -95,6 +95,8 @@ function flawOf(value: unknown): string | null {
     if (!WORD.test(key)) return `its counter ${JSON.stringify(key)} is not a lower-case word`;
     if (typeof text !== 'string') return `its counter ${key} has no help`;
   }
+  if (records !== undefined && (!isMapping(records) || !Object.values(records).every(isMapping)))
+    return 'its records are no mapping of names to kinds of record';
   if (typeof state !== 'function') return 'its state is no function';
   return typeof open === 'function' ? null : 'its open is no function';
 }

@@ -13,6 +13,7 @@ import type { Holds } from './holds.js';
 import type { MiddleboxLog } from './middlebox-log.js';
 import type { Options, Resolved } from './options.js';
 import type { Rewrites } from './packet/rewrite.js';
+import type { Recorder, RecordKinds } from './records.js';
 import type { Replies } from './replies.js';
 import type { TimerCallback } from './timers.js';
 
@@ -45,7 +46,7 @@ export interface TimerOptions {
   readonly on?: 'every' | 'one';
 }
 
-export interface OpenArguments<O extends Options, C extends Counters, S extends State> {
+export interface OpenArguments<O extends Options, C extends Counters, S extends State, R extends RecordKinds> {
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
   /** The worker's one batch: the same with which the process is called. */
@@ -65,31 +66,43 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   every(seconds: number, callback: TimerCallback, options?: TimerOptions): void;
   /** Lines in the instance's log, some a second at most. Not for every packet. */
   readonly log: MiddleboxLog;
+  /** Each declared kind of record: lines for the operator's file, and `show records`. */
+  readonly records: { readonly [Name in keyof R]: Recorder };
   /** Index of the port that is not `port`, of two. */
   otherPort(port: number): number;
   /** Whether the instance is being drained: no new state should be made. */
   draining(): boolean;
 }
 
-export interface Middlebox<O extends Options = Options, C extends Counters = Counters, S extends State = State> {
+export interface Middlebox<
+  O extends Options = Options,
+  C extends Counters = Counters,
+  S extends State = State,
+  R extends RecordKinds = RecordKinds,
+> {
   /** Lower-case word: its key in the configuration, and the prefix of its counters and state objects. */
   readonly name: string;
   readonly help: string;
   readonly options: O;
   /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
   readonly counters: C;
+  /** Name → layout and rendering of what it tells the operator line by line. */
+  readonly records?: R;
   state(options: Resolved<O>, shared: SharedState): S;
   /**
    * Addresses the middlebox answers for (raw IPv4 words), by port: of such a port only packets to these are taken from the
    * kernel. A port that no middlebox speaks of gives everything that is not addressed to the host itself.
    */
   owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
-  open(open: OpenArguments<O, C, S>): Process;
+  open(open: OpenArguments<O, C, S, R>): Process;
 }
 
 /** Declares a middlebox; types carry from the declarations through to `open`. */
-export function defineMiddlebox<const O extends Options, const C extends Counters, S extends State>(
-  middlebox: Middlebox<O, C, S>,
-): Middlebox<O, C, S> {
+export function defineMiddlebox<
+  const O extends Options,
+  const C extends Counters,
+  S extends State,
+  R extends RecordKinds = Record<never, never>,
+>(middlebox: Middlebox<O, C, S, R>): Middlebox<O, C, S, R> {
   return middlebox;
 }

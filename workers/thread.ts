@@ -8,6 +8,7 @@ import { Phase, ThreadState } from '../shm/control.js';
 import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
 import { NextHopReader } from '../shm/next-hops.js';
+import { RecordWriter } from '../shm/record-ring.js';
 import type { Agent } from './agent.js';
 import { Batch } from './batch.js';
 import { openProcesses } from './chain.js';
@@ -78,6 +79,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       holds,
       timers,
       events,
+      records: { writer: new RecordWriter(buffers.records[thread]), row, catalogue },
       worker,
       row,
       catalogue,

@@ -3,7 +3,10 @@
  * are also the keys of the JSON output, so they are part of the interface to people's scripts.
  */
 
+import type { RecordFigures, RecordRow } from '../record-log.js';
 import type { FlowFilter } from './flow-filter.js';
+
+export type { RecordFigures, RecordRow };
 
 type Awaitable<T> = T | Promise<T>;
 
@@ -41,6 +44,10 @@ export interface AdminSource {
   rejects(): Awaitable<readonly RejectRow[]>;
   /** Reads the key file again. Rejects, and changes nothing, when something is wrong with it. */
   reloadKeys(): Awaitable<KeysInUse>;
+  /** The last records of middleboxes, of one type or of all, the oldest first. Rejects when there is no such type. */
+  records(type: string | null): Awaitable<readonly RecordRow[]>;
+  /** Opens the file of records anew. Rejects when that is not possible. */
+  reopenRecords(): Promise<RecordFigures>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }

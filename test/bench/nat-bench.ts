@@ -9,6 +9,7 @@ import { MetricCatalogue, Metrics } from '../../shm/metrics.js';
 import { NONE } from '../../shm/none.js';
 import { createJournals, Journal } from '../../shm/objects/journal.js';
 import { type NatBinding, portAndProtocol, Rank } from '../../shm/objects/nat-binding.js';
+import { createRecordRing, RecordWriter } from '../../shm/record-ring.js';
 import { Batch } from '../../workers/batch.js';
 import { declareChain, openProcesses, openState } from '../../workers/chain.js';
 import { dataPlaneMetrics } from '../../workers/data-plane.js';
@@ -82,6 +83,7 @@ export class NatBench {
       }),
       timers: new Timers(row, catalogue),
       events: new EventWriter(createEventRing()),
+      records: { writer: new RecordWriter(createRecordRing(0)), row, catalogue },
       worker: 0,
       row,
       catalogue,

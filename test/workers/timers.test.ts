@@ -6,7 +6,7 @@ import { defineMiddlebox, type Middlebox, type OpenArguments } from '../../worke
 import { LINES_IN_A_BURST, LINES_PER_SECOND } from '../../workers/middlebox-log.js';
 import { on, Plane } from './support/plane.js';
 
-type Open = OpenArguments<Record<string, never>, Record<string, never>, Record<string, never>>;
+type Open = OpenArguments<Record<string, never>, Record<string, never>, Record<string, never>, Record<string, never>>;
 
 /** A plane with a middlebox that does in `open` what the test wants. */
 function opened(open: (open: Open) => void, worker = 0): Plane {

@@ -6,12 +6,14 @@ import { help } from './help.js';
 import { join } from './join.js';
 import { memberAdd, memberEvict, memberList, memberRemove } from './member.js';
 import { reloadKeys } from './reload-keys.js';
+import { reloadRecords } from './reload-records.js';
 import { restart } from './restart.js';
 import { showCounters } from './show-counters.js';
 import { showFlows } from './show-flows.js';
 import { showLag } from './show-lag.js';
 import { showObjects } from './show-objects.js';
 import { showPeers } from './show-peers.js';
+import { showAlerts, showRecords } from './show-records.js';
 import { showRejects } from './show-rejects.js';
 import { showThreads } from './show-threads.js';
 import { shutdown } from './shutdown.js';
@@ -26,6 +28,8 @@ export const COMMANDS: readonly Command[] = [
   showFlows,
   showThreads,
   showCounters,
+  showAlerts,
+  showRecords,
   memberList,
   memberAdd,
   memberRemove,
@@ -34,6 +38,7 @@ export const COMMANDS: readonly Command[] = [
   drain,
   restart,
   reloadKeys,
+  reloadRecords,
   shutdown,
   help,
 ];

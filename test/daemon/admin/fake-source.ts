@@ -10,6 +10,8 @@ import type {
   NewMember,
   ObjectRow,
   PeerRow,
+  RecordFigures,
+  RecordRow,
   RejectRow,
   Standing,
   Status,
@@ -101,6 +103,20 @@ const COUNTERS: readonly CounterRow[] = [
 const MEMBERS: readonly MemberRow[] = [
   { name: 'a', id: 1, slot: 0, address: '10.255.0.1', role: 'self', state: 'ready' },
   { name: 'b', id: 2, slot: 1, address: '10.255.0.2', role: 'member', state: 'reachable' },
+];
+
+const RECORDS: readonly RecordRow[] = [
+  { timestamp: '2026-01-01T00:00:00.000+0000', event_type: 'bound', site: 'a', port: 4711 },
+  {
+    timestamp: '2026-01-01T00:00:01.000+0000',
+    event_type: 'alert',
+    site: 'a',
+    src_ip: '192.0.2.66',
+    dest_ip: '2001:db8::1',
+    dest_port: 22,
+    proto: 'TCP',
+    alert: { signature: 'a scan', severity: 2, action: 'blocked' },
+  },
 ];
 
 /** Flow `i` of many, alternating between TCP and UDP. */
@@ -197,6 +213,15 @@ export class FakeSource implements AdminSource {
   reloadKeys(): KeysInUse {
     if (this.failure !== undefined) throw this.failure;
     return { sending: 2, accepted: [2, 1] };
+  }
+
+  records(type: string | null): readonly RecordRow[] {
+    return RECORDS.filter((row) => type === null || row.event_type === type);
+  }
+
+  async reopenRecords(): Promise<RecordFigures> {
+    if (this.failure !== undefined) throw this.failure;
+    return { file: '/var/log/eve.json', written: 7, lost: 1 };
   }
 
   async drain(): Promise<Drained> {

@@ -6,6 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ask, askAll, askJson, CommandError, UnreachableError } from '../../../daemon/admin/client.js';
+import { COMMANDS } from '../../../daemon/admin/commands/index.js';
 import { AdminServer, type AdminServerOptions } from '../../../daemon/admin/server.js';
 import { FakeSource } from './fake-source.js';
 
@@ -89,6 +90,28 @@ describe('admin socket', () => {
 
     it('reload keys', async () => {
       assert.deepEqual(await askAll(path, 'reload keys'), ['sending   2', 'accepted  2, 1']);
+    });
+
+    it('show alerts and show records', async () => {
+      assert.deepEqual(await askAll(path, 'show alerts'), [
+        'TIME                          SITE  FROM        TO                PROTO  SIGNATURE  SEVERITY  ACTION',
+        '2026-01-01T00:00:01.000+0000  a     192.0.2.66  [2001:db8::1]:22  TCP    a scan            2  blocked',
+      ]);
+      assert.deepEqual(await askAll(path, 'show records bound'), [
+        'TIME                          TYPE   RECORD',
+        '2026-01-01T00:00:00.000+0000  bound  {"port":4711}',
+      ]);
+      const [newest, ...others] = (await askJson(path, 'show records limit=1')) as { event_type: string }[];
+      assert.deepEqual([newest.event_type, others], ['alert', []]);
+      await assert.rejects(askAll(path, 'show alerts x'), /"x" is not expected here; limit=N is/);
+    });
+
+    it('reload records', async () => {
+      assert.deepEqual(await askAll(path, 'reload records'), [
+        'file     /var/log/eve.json',
+        'written  7',
+        'lost     1',
+      ]);
     });
 
     it('show objects', async () => {
@@ -184,7 +207,10 @@ describe('admin socket', () => {
       }
       assert.ok((await askAll(path, 'help show flows')).some((line) => line.startsWith('inside=')));
       assert.deepEqual(await askAll(path, 'show flows --help'), await askAll(path, 'help show flows'));
-      assert.equal((await askAll(path, 'help show')).length, 7);
+      assert.equal(
+        (await askAll(path, 'help show')).length,
+        COMMANDS.filter(({ name }) => name.startsWith('show ')).length,
+      );
       await assert.rejects(askAll(path, 'help nothing'), /there is no command "nothing"/);
     });
 

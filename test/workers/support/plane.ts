@@ -8,6 +8,7 @@ import { createHoldBoard, HoldBoard } from '../../../shm/hold-board.js';
 import { createLogRing, LogProducer } from '../../../shm/log.js';
 import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
+import { createRecordRing, RecordReader, RecordWriter } from '../../../shm/record-ring.js';
 import { Batch } from '../../../workers/batch.js';
 import type { ProcessContext, Stage } from '../../../workers/chain.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
@@ -69,6 +70,9 @@ export class Plane {
   private readonly eventRing = createEventRing();
   readonly events = new EventWriter(this.eventRing);
   readonly logged = new EventReader(this.eventRing);
+  private readonly recordRing = createRecordRing(1 << 16);
+  readonly recordWriter = new RecordWriter(this.recordRing);
+  readonly recorded = new RecordReader(this.recordRing);
   nowMs = START_MS;
   /** The monotonic clock goes with the wall clock, but for steps of the latter that a test makes. */
   steppedMs = 0;
@@ -111,7 +115,9 @@ export class Plane {
   get context(): ProcessContext {
     const { batch, replies, holds, timers, events, catalogue, ports, control } = this;
     const draining = () => control.phase !== Phase.RUN;
-    return { batch, replies, holds, timers, events, worker: 0, row: this.metrics.row(0), catalogue, ports, draining };
+    const row = this.metrics.row(0);
+    const records = { writer: this.recordWriter, row, catalogue, clock: () => this.nowMs };
+    return { batch, replies, holds, timers, events, records, worker: 0, row, catalogue, ports, draining };
   }
 
   /** Opens the data plane with this chain. */

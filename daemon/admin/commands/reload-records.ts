@@ -1,0 +1,17 @@
+import { record } from '../answer.js';
+import { type Command, expectNoWords, FailedError } from '../command.js';
+
+export const reloadRecords: Command = {
+  name: 'reload records',
+  usage: '',
+  summary: 'Close the file of records and open it anew by its name, as after logrotate has moved it.',
+  details: ['The signal HUP does the same.'],
+  async run(call) {
+    expectNoWords(call, reloadRecords.name);
+    try {
+      return record(await call.source.reopenRecords());
+    } catch (error) {
+      throw new FailedError((error as Error).message);
+    }
+  },
+};
