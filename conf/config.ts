@@ -43,9 +43,9 @@ export interface PcapPortConfig {
   readonly name: string;
   readonly in?: string | undefined;
   readonly out?: string | undefined;
-  /** MAC addresses in lower case. */
-  readonly mac: string;
-  readonly next_hop: string;
+  /** MAC addresses in lower case; in mode route. */
+  readonly mac?: string | undefined;
+  readonly next_hop?: string | undefined;
 }
 
 type WrittenIo = WrittenConfig['packet_io'];
@@ -64,6 +64,7 @@ export interface Config {
   readonly transport: Readonly<WrittenConfig['transport']>;
   readonly replication: Readonly<WrittenConfig['replication']>;
   readonly threads: Readonly<WrittenConfig['threads']>;
+  readonly mode: WrittenConfig['mode'];
   /** The driver with its settings, and the ports in the form this driver has them. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
@@ -90,6 +91,7 @@ export function resolveConfig(
     transport: written.transport,
     replication: written.replication,
     threads: written.threads,
+    mode: written.mode,
     packet_io: resolvePacketIo(written, folder),
     middleboxes: resolveMiddleboxes(written.middleboxes, declarations, Object.keys(written.ports)),
     shared: { form: counting, members: cluster.slots, seed: sketch_seed },
@@ -153,13 +155,13 @@ function resolvePacketIo(written: WrittenConfig, folder: string): PacketIoConfig
   return {
     ...io,
     ports: ports.map(([name, port]) => {
-      if (!('mac' in port)) throw new Error(`port ${name} is not a capture file`);
+      if ('interface' in port) throw new Error(`port ${name} is not a capture file`);
       return {
         name,
         in: port.in === undefined ? undefined : resolve(folder, port.in),
         out: port.out === undefined ? undefined : resolve(folder, port.out),
-        mac: port.mac.toLowerCase(),
-        next_hop: port.next_hop.toLowerCase(),
+        mac: port.mac?.toLowerCase(),
+        next_hop: port.next_hop?.toLowerCase(),
       };
     }),
   };

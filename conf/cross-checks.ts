@@ -215,7 +215,7 @@ const portsDiffer: Check = ({ ports }, _declarations, host) => {
   ];
 };
 
-type PortKey = 'interface' | 'in' | 'out' | 'mac';
+type PortKey = 'interface' | 'in' | 'out' | 'mac' | 'next_hop';
 
 /** One setting of all ports that have it. */
 function portValues(ports: Draft['ports'], key: PortKey): { name: string; value: string }[] {
@@ -246,6 +246,33 @@ const twoPorts: Check = ({ ports }) => {
   const count = Object.keys(ports).length;
   return count === 2 ? [] : [problem(['ports'], `expected two ports, not ${count}`)];
 };
+
+/** A wire has no addresses of its own, and no hop after it; a router over capture files has nobody to ask for them. */
+const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
+  const settings = ['mac', 'next_hop'] as const;
+  if (mode === 'wire')
+    return settings.flatMap((key) =>
+      portValues(ports, key).map(({ name }) =>
+        problem(['ports', name, key], 'in mode wire frames keep their link-layer addresses: leave it out'),
+      ),
+    );
+  if (mode !== 'route' || io?.driver !== 'pcap') return [];
+  return Object.entries(ports ?? {}).flatMap(([name, port]) =>
+    settings
+      .filter((key) => port !== undefined && !Object.hasOwn(port, key))
+      .map((key) => problem(['ports', name, key], 'is required: a MAC address such as 02:00:00:00:00:01')),
+  );
+};
+
+const middleboxesFitMode: Check = ({ mode, middleboxes }, declarations) =>
+  (middleboxes ?? []).flatMap((entry, i) =>
+    Object.keys(entry ?? {}).flatMap((key) => {
+      const modes = findMiddlebox(declarations, key)?.modes;
+      if (mode === undefined || modes === undefined || modes.includes(mode)) return [];
+      const message = `${key} works in mode ${modes.join(' or ')}, and this instance's is ${mode}`;
+      return [{ path: ['middleboxes', i, key], at: 'key' as const, message }];
+    }),
+  );
 
 const framesFillRings: Check = ({ packet_io: io, ports }) => {
   if (io?.driver !== 'af_xdp' || io.frames === undefined || io.ring_size === undefined) return [];
@@ -359,10 +386,12 @@ const CHECKS: readonly Check[] = [
   workersDiffer,
   twoPorts,
   portsDiffer,
+  portsFitMode,
   framesFillRings,
   pcapHasOneQueue,
   oneMiddleboxPerEntry,
   middleboxesDiffer,
+  middleboxesFitMode,
   middleboxOptions,
   socketPathFits,
 ];

@@ -53,6 +53,13 @@ const pcapSchema = z.strictObject({
     .describe('asap: packets come as fast as they can be read. recorded: with the gaps they were captured with.'),
 });
 
+export const modeSchema = z
+  .enum(['route', 'wire'])
+  .default('route')
+  .describe(
+    'How the instance stands in the network. route: as an IP hop, with addresses and next hops of its own. wire: between two ports, by which frames pass with their addresses unchanged; what is not IP passes unseen.',
+  );
+
 export const packetIoSchema = z
   .discriminatedUnion('driver', [afXdpSchema, pcapSchema])
   .describe('Where packets come from and go to.');
@@ -62,7 +69,7 @@ export const afXdpPortSchema = z.strictObject({
   next_hop: ipv4OrMac()
     .optional()
     .describe(
-      'The router behind this port, by IPv4 address (found through the kernel’s neighbour table) or MAC address. Absent: destinations are on the link themselves.',
+      'The router behind this port, by IPv4 address (found through the kernel’s neighbour table) or MAC address. Absent: destinations are on the link themselves. Not in mode wire.',
     ),
 });
 
@@ -71,8 +78,12 @@ export const pcapPortSchema = z.strictObject({
   out: path()
     .optional()
     .describe('Capture file to write with the packets that leave here. Absent: they are discarded.'),
-  mac: mac().describe('The port’s own MAC address: source of what leaves.'),
-  next_hop: mac().describe('MAC address that packets leaving here are sent to; a file has no neighbour table to ask.'),
+  mac: mac().optional().describe('The port’s own MAC address: source of what leaves. In mode route, and only there.'),
+  next_hop: mac()
+    .optional()
+    .describe(
+      'MAC address that packets leaving here are sent to; a file has no neighbour table to ask. In mode route, and only there.',
+    ),
 });
 
 export const adminSchema = z

@@ -10,6 +10,8 @@ import { ipv4, name, rawIpv4, whole } from './values.js';
 
 export type OptionKind = 'port' | 'addresses' | 'count' | 'counts' | 'seconds' | 'flag' | 'choice' | 'text';
 
+export type Mode = 'route' | 'wire';
+
 /** One option, as a middlebox declares it; the same shape as `Option` of workers/options.ts. */
 export interface OptionDeclaration {
   readonly kind: OptionKind;
@@ -25,6 +27,8 @@ export interface MiddleboxDeclaration {
   readonly name: string;
   readonly help: string;
   readonly options: Readonly<Record<string, OptionDeclaration>>;
+  /** The ways it can stand in the network; absent: in any. */
+  readonly modes?: readonly Mode[];
   /** Fixes the layout of its state; throws when the options contradict each other. */
   state?(options: ResolvedMiddlebox['options'], shared: SharedConfig): unknown;
   /** A user's own: the key it has in the configuration, which is its path as written, and the address of its module. */

@@ -10,6 +10,7 @@ import {
   afXdpPortSchema,
   hooksSchema,
   logSchema,
+  modeSchema,
   packetIoSchema,
   pcapPortSchema,
   recordsSchema,
@@ -44,6 +45,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     replication: replicationSchema.prefault({}),
     state: stateSchema.prefault({}),
     threads: threadsSchema.prefault({}),
+    mode: modeSchema,
     packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
     ports: portsSchema(driver),
     middleboxes: middleboxesSchema(declarations),
@@ -74,6 +76,7 @@ export interface WrittenConfig {
   readonly replication: z.output<typeof replicationSchema>;
   readonly state: z.output<typeof stateSchema>;
   readonly threads: z.output<typeof threadsSchema>;
+  readonly mode: z.output<typeof modeSchema>;
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;
   readonly middleboxes: WrittenMiddleboxes;

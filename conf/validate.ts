@@ -48,7 +48,8 @@ function driverOf(value: Record<string, unknown>): Driver {
   const io = value['packet_io'];
   if (isMapping(io) && (io['driver'] === 'pcap' || io['driver'] === 'af_xdp')) return io['driver'];
   const ports = isMapping(value['ports']) ? Object.values(value['ports']) : [];
-  const isFile = (port: unknown) => isMapping(port) && 'mac' in port && !('interface' in port);
+  const isFile = (port: unknown) =>
+    isMapping(port) && ('mac' in port || 'in' in port || 'out' in port) && !('interface' in port);
   return isMapping(io) && ports.some(isFile) ? 'pcap' : 'af_xdp';
 }
 

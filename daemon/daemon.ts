@@ -166,7 +166,8 @@ export class Daemon implements Running {
     this.resync = new Resync({ instance, supervisor: this.supervisor, circle: this.circle(), log });
     this.neighbours = new NeighbourWatcher({
       writer: new NextHopWriter(buffers.nextHops, plan.routes.length),
-      interfaces: plan.io.driver === 'af_xdp' ? plan.io.ports.map((port) => port.interface) : [],
+      interfaces:
+        plan.io.driver === 'af_xdp' && plan.mode === 'route' ? plan.io.ports.map((port) => port.interface) : [],
       nextHops: plan.routes.flatMap(({ nextHop }, port): NextHop[] =>
         typeof nextHop === 'number' ? [{ port, address: nextHop }] : [],
       ),

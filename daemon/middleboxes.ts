@@ -48,7 +48,7 @@ export async function ownMiddleboxes(
 }
 
 function declarationOf(middlebox: Middlebox, own?: MiddleboxDeclaration['own']): MiddleboxDeclaration {
-  const { name, help, options } = middlebox;
+  const { name, help, options, modes } = middlebox;
   const state: MiddleboxDeclaration['state'] = (resolved, shared) => stateOf(middlebox, resolved, shared);
-  return own === undefined ? { name, help, options, state } : { name, help, options, state, own };
+  return { name, help, options, state, ...(modes !== undefined && { modes }), ...(own !== undefined && { own }) };
 }

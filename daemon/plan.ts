@@ -19,6 +19,7 @@ export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
     middleboxes: planMiddleboxes(config),
     shared: config.shared,
     io: ports.io,
+    mode: config.mode,
     routes: ports.routes,
     replication: planReplication(config),
     faults: fault === undefined ? null : { ...fault, delayMsMax: fault.delay_ms_max },

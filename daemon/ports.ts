@@ -28,10 +28,12 @@ export interface OpenPorts {
 
 /** Longest IP packet that goes into a capture file: as long as the field for its length allows. */
 const PCAP_MTU_BYTES = 65_535;
+/** Of a port that is a wire's end: nothing is addressed by it. */
+const NO_MAC = '00:00:00:00:00:00';
 
 export function openPorts(config: Config, chain: Declaration): OpenPorts {
   const io = config.packet_io;
-  return io.driver === 'af_xdp' ? openInterfaces(io, chain, config.threads.workers.length) : openCaptures(io);
+  return io.driver === 'af_xdp' ? openInterfaces(io, chain, config) : openCaptures(io);
 }
 
 function nextHop(text: string | undefined): number | Mac | null {
@@ -43,7 +45,7 @@ function openCaptures(io: PcapConfig): OpenPorts {
   return {
     io: { driver: 'pcap', ports: io.ports.map((port) => ({ in: port.in, out: port.out })), pace: io.pace },
     routes: io.ports.map((port) => ({
-      mac: parseMac(port.mac),
+      mac: parseMac(port.mac ?? NO_MAC),
       address: null,
       mtuBytes: PCAP_MTU_BYTES,
       nextHop: nextHop(port.next_hop),
@@ -55,7 +57,8 @@ function openCaptures(io: PcapConfig): OpenPorts {
   };
 }
 
-function openInterfaces(io: AfXdpConfig, chain: Declaration, workers: number): OpenPorts {
+function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: Config): OpenPorts {
+  const workers = threads.workers.length;
   const attachments: XdpAttachment[] = [];
   const notes: string[] = [];
   const close = (): void => {
@@ -78,9 +81,15 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, workers: number): O
           `${port.interface} has ${facts.queues} queues and there are ${workers} workers: packets of the other queues go to the kernel (ethtool -L, or more cores in threads.workers)`,
         );
       }
+      const address = own.get(port.interface) ?? null;
+      if (mode === 'wire' && address !== null)
+        notes.push(
+          `${port.interface} has address ${formatIpv4(address)}, by which this host is not reachable any more: in mode wire all that comes by it goes on to the other port`,
+        );
       return {
         mac: macOf(facts.mac),
-        address: own.get(port.interface) ?? null,
+        // What a wire says, it says in the name of whom the packet was for.
+        address: mode === 'wire' ? null : address,
         mtuBytes: facts.mtu,
         nextHop: nextHop(port.next_hop),
         promiscuous: false,
@@ -94,7 +103,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, workers: number): O
       ),
     ];
     io.ports.forEach((port, index) => {
-      const filter = filterOf(chain, index, hosts);
+      const filter: XdpFilter = mode === 'wire' ? { mode: 'all' } : filterOf(chain, index, hosts);
       if (filter.mode === 'to') {
         for (const address of filter.addresses.filter((candidate) => hosts.includes(candidate)))
           notes.push(

@@ -19,6 +19,7 @@ import { failure } from './failure.js';
 import type { Holds } from './holds.js';
 import type { Middlebox, Process, SharedState, TimerOptions } from './middlebox.js';
 import { createMiddleboxLog } from './middlebox-log.js';
+import type { Mode } from './packet/parse.js';
 import { createRewrites, type Rewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
 import { createRecorder, flawOfKind, type RecordChannel, type RecordKind } from './records.js';
@@ -232,6 +233,7 @@ export interface ProcessContext {
   readonly catalogue: MetricCatalogue;
   /** Number of ports. */
   readonly ports: number;
+  readonly mode: Mode;
   /** Whether the instance is being drained. Called from the packet path: no more than a look at a flag. */
   draining(): boolean;
 }
@@ -262,7 +264,7 @@ export function openProcesses(
 function openLink(
   { name, middlebox, options, objectIds, recordKinds }: DeclaredLink,
   objects: readonly StateObject[],
-  { batch, replies, holds, timers, events, records, worker, row, catalogue, ports, draining }: ProcessContext,
+  { batch, replies, holds, timers, events, records, worker, row, catalogue, ports, mode, draining }: ProcessContext,
   rewrites: Rewrites,
 ): Stage {
   const owner = `middlebox ${name}`;
@@ -297,6 +299,7 @@ function openLink(
       every,
       log: createMiddleboxLog(name, events, row, catalogue),
       records: recorders as never,
+      mode,
       otherPort,
       draining,
     });

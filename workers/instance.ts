@@ -23,6 +23,7 @@ import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
 import { loadChain, type PlannedMiddlebox } from './load.js';
 import type { SharedState } from './middlebox.js';
+import type { Mode } from './packet/parse.js';
 import { createForeignLogs } from './replication/foreign-log.js';
 import { REPLICATION_METRICS } from './replication/metrics.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './replication/settings.js';
@@ -49,6 +50,8 @@ export interface InstancePlan {
   readonly middleboxes: readonly PlannedMiddlebox[];
   readonly shared: SharedState;
   readonly io: AfXdpIo | PcapIo;
+  readonly mode: Mode;
+  /** The ports as they are; a wire uses their number alone. */
   readonly routes: readonly RoutePort[];
   readonly replication: ReplicationSettings;
   /** Injected into what the receive thread receives, for tests; `null`: none. */

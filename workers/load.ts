@@ -83,13 +83,17 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 function flawOf(value: unknown): string | null {
   if (value === undefined) return 'there is no default export';
   if (typeof value !== 'object' || value === null) return `it is ${value === null ? 'null' : `a ${typeof value}`}`;
-  const { name, help, options, counters, records, state, open } = value as Partial<Record<keyof Middlebox, unknown>>;
+  const { name, help, options, modes, counters, records, state, open } = value as Partial<
+    Record<keyof Middlebox, unknown>
+  >;
   if (typeof name !== 'string' || !WORD.test(name)) return `its name ${JSON.stringify(name)} is not a lower-case word`;
   if (typeof help !== 'string') return 'its help is no text';
   if (!isMapping(options)) return 'its options are no mapping';
   for (const [key, option] of Object.entries(options))
     if (!isMapping(option) || !OPTION_KINDS.includes(option['kind'] as string))
       return `its option ${key} is none of option.${OPTION_KINDS.join(', option.')}`;
+  if (modes !== undefined && !(Array.isArray(modes) && modes.length > 0 && modes.every(isMode)))
+    return 'its modes are no list of route and wire';
   if (!isMapping(counters)) return 'its counters are no mapping';
   for (const [key, text] of Object.entries(counters)) {
     if (!WORD.test(key)) return `its counter ${JSON.stringify(key)} is not a lower-case word`;
@@ -99,6 +103,10 @@ function flawOf(value: unknown): string | null {
     return 'its records are no mapping of names to kinds of record';
   if (typeof state !== 'function') return 'its state is no function';
   return typeof open === 'function' ? null : 'its open is no function';
+}
+
+function isMode(value: unknown): boolean {
+  return value === 'route' || value === 'wire';
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

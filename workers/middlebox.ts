@@ -12,6 +12,7 @@ import type { Batch } from './batch.js';
 import type { Holds } from './holds.js';
 import type { MiddleboxLog } from './middlebox-log.js';
 import type { Options, Resolved } from './options.js';
+import type { Mode } from './packet/parse.js';
 import type { Rewrites } from './packet/rewrite.js';
 import type { Recorder, RecordKinds } from './records.js';
 import type { Replies } from './replies.js';
@@ -68,6 +69,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly log: MiddleboxLog;
   /** Each declared kind of record: lines for the operator's file, and `show records`. */
   readonly records: { readonly [Name in keyof R]: Recorder };
+  /** How the instance stands in the network. */
+  readonly mode: Mode;
   /** Index of the port that is not `port`, of two. */
   otherPort(port: number): number;
   /** Whether the instance is being drained: no new state should be made. */
@@ -84,6 +87,8 @@ export interface Middlebox<
   readonly name: string;
   readonly help: string;
   readonly options: O;
+  /** The ways it can stand in the network: `['route']` where it needs addresses of its own. Default: any. */
+  readonly modes?: readonly Mode[];
   /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
   readonly counters: C;
   /** Name → layout and rendering of what it tells the operator line by line. */

@@ -84,10 +84,12 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       row,
       catalogue,
       ports,
+      mode: plan.mode,
       draining,
     });
     const neighbours = new NextHopReader(buffers.nextHops, ports);
-    const router = createRouter(batch, plan.routes, neighbours, replies.errors, catalogue);
+    const router =
+      plan.mode === 'wire' ? null : createRouter(batch, plan.routes, neighbours, replies.errors, catalogue);
     const dataPlane = new DataPlane({
       driver,
       batch,

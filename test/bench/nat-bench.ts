@@ -88,6 +88,7 @@ export class NatBench {
       row,
       catalogue,
       ports: 2,
+      mode: 'route',
       draining: () => false,
     });
     this.process = process;

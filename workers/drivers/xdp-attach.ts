@@ -11,6 +11,7 @@ import {
   bpfProgramLoad,
   closeDescriptor,
   interfaceFacts,
+  interfacePromiscuous,
   isNativeError,
   type Offloads,
   offloads,
@@ -52,6 +53,7 @@ export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, queues
     opened.push(program);
     const { link, attached } = attachLink(program, name, mode);
     opened.push(link);
+    if (filter.mode === 'all') opened.push(interfacePromiscuous(name));
     const restoreOffloads = quietOffloads(name, attached);
     return {
       interface: name,

@@ -83,6 +83,7 @@ const SWEPT_WITHIN_S = 60;
 export default defineMiddlebox({
   name: 'nat',
   help: 'Translates between private and public IPv4 addresses and ports.',
+  modes: ['route'],
 
   options: {
     inside: option.port('port on the private side'),

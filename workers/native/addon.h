@@ -65,7 +65,7 @@ napi_value throw_errno(napi_env env, int error, const char *syscall, const struc
 
 /* ---- resource.c: descriptors and mappings owned by a thread ---- */
 
-enum kind { KIND_NONE = 0, KIND_XSK, KIND_MAP, KIND_PROGRAM, KIND_LINK, KIND_EVENT, KIND_CHILD };
+enum kind { KIND_NONE = 0, KIND_XSK, KIND_MAP, KIND_PROGRAM, KIND_LINK, KIND_EVENT, KIND_CHILD, KIND_PACKET };
 
 #define RINGS 4
 

@@ -143,6 +143,8 @@ interface Addon {
   memoryAddress(view: Uint8Array): number;
   memoryAdvise(view: Uint8Array, advice: number): number;
   interfaceFacts(name: string): InterfaceFacts;
+  /** The interface takes frames to whatever station, until this descriptor is closed or the process ends. */
+  interfacePromiscuous(name: string): number;
   offloads(name: string): Offloads;
   offloadSet(name: string, offload: string, on: boolean): void;
   unixDatagram(path: string, message: string): void;
@@ -194,6 +196,7 @@ export const {
   threadId,
   threadCpuTime,
   interfaceFacts,
+  interfacePromiscuous,
   offloads,
   forkSnapshot,
   childStatus,

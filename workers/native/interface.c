@@ -5,6 +5,7 @@
 #include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_arp.h>
+#include <linux/if_packet.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,4 +66,39 @@ static napi_value interfaceFacts(napi_env env, napi_callback_info info) {
   return result;
 }
 
-void register_interface(napi_env env, napi_value exports) { DEFINE(env, exports, interfaceFacts); }
+static const struct hint PROMISCUOUS_HINTS[] = {
+  { EPERM, "taking frames to other stations needs the capability CAP_NET_RAW; run as root or grant it (systemd: "
+           "AmbientCapabilities=CAP_NET_RAW)" },
+  { EACCES, "taking frames to other stations needs the capability CAP_NET_RAW" },
+  { EAFNOSUPPORT, "this kernel has no packet sockets (CONFIG_PACKET), or the service may not open them (systemd: "
+                  "RestrictAddressFamilies=AF_PACKET)" },
+  { ENODEV, "no such interface in this network namespace; `ip link` lists them" },
+  { 0, NULL },
+};
+
+/*
+ * interfacePromiscuous(name) -> fd. The interface takes frames to whatever station until it is closed, also by the end of the
+ * process: the kernel counts who wants it (man 7 packet). The socket is of no protocol, so it receives nothing itself.
+ */
+static napi_value interfacePromiscuous(napi_env env, napi_callback_info info) {
+  napi_value arguments[1];
+  char name[IFNAMSIZ];
+  struct ifreq index;
+  take_arguments(env, info, arguments, 1);
+  if (!to_text(env, arguments[0], "interface", name, sizeof name)) return NULL;
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (fd < 0) return throw_errno(env, errno, "socket", PROMISCUOUS_HINTS, "to make %s promiscuous", name);
+  bool found = ask(fd, SIOCGIFINDEX, name, &index);
+  struct packet_mreq wanted = { .mr_ifindex = index.ifr_ifindex, .mr_type = PACKET_MR_PROMISC };
+  if (!found || setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &wanted, sizeof wanted) != 0) {
+    int failed = errno;
+    close(fd);
+    return throw_errno(env, failed, "setsockopt", PROMISCUOUS_HINTS, "PACKET_MR_PROMISC of %s", name);
+  }
+  return own(env, fd, KIND_PACKET, name) == NULL ? NULL : from_i32(env, fd);
+}
+
+void register_interface(napi_env env, napi_value exports) {
+  DEFINE(env, exports, interfaceFacts);
+  DEFINE(env, exports, interfacePromiscuous);
+}

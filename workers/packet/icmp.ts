@@ -20,7 +20,24 @@ export const IcmpType = {
   TIMESTAMP_REPLY: 14,
 } as const;
 
-export const Icmpv6Type = { ECHO: 128, ECHO_REPLY: 129 } as const;
+/** RFC 4443; listeners: RFC 2710, RFC 3810; neighbour discovery: RFC 4861. Types below 128 are errors. */
+export const Icmpv6Type = {
+  UNREACHABLE: 1,
+  PACKET_TOO_BIG: 2,
+  TIME_EXCEEDED: 3,
+  PARAMETER_PROBLEM: 4,
+  ECHO: 128,
+  ECHO_REPLY: 129,
+  LISTENER_QUERY: 130,
+  LISTENER_REPORT: 131,
+  LISTENER_DONE: 132,
+  ROUTER_SOLICITATION: 133,
+  ROUTER_ADVERTISEMENT: 134,
+  NEIGHBOUR_SOLICITATION: 135,
+  NEIGHBOUR_ADVERTISEMENT: 136,
+  REDIRECT: 137,
+  LISTENER_REPORT_2: 143,
+} as const;
 
 /** Queries carry an identifier, which a NAT treats as a port (RFC 5508 §3). */
 export function isQuery(type: number): boolean {

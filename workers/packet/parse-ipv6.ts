@@ -4,6 +4,8 @@
 
 import type { Batch } from '../batch.js';
 import { Fragment } from './fragment.js';
+import { Icmpv6Type } from './icmp.js';
+import { Protocol } from './ipv4.js';
 import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
 import type { TransportParser } from './parse-transport.js';
 
@@ -20,8 +22,20 @@ type Drops = { readonly [Name in keyof typeof IPV6_DROPS]: number };
 /** A function for packet `i`, of which the frame has `room` bytes from the IPv6 header at `at` on. */
 export type Ipv6Parser = (i: number, at: number, room: number) => void;
 
-/** Made once per data plane: see the head of batch.ts. */
-export function createIpv6Parser(batch: Batch, drops: Drops, parseTransport: TransportParser): Ipv6Parser {
+/** Of what no router forwards (RFC 4861 §6.1, §7.1, RFC 3810 §5). */
+const ND_HOP_LIMIT = 255;
+const MLD_HOP_LIMIT = 1;
+
+/**
+ * Made once per data plane: see the head of batch.ts. On a wire what keeps the link itself going, neighbour discovery and multicast
+ * listeners, passes unseen as ARP does: RFC 4890 §4.4.
+ */
+export function createIpv6Parser(
+  batch: Batch,
+  wire: boolean,
+  drops: Drops,
+  parseTransport: TransportParser,
+): Ipv6Parser {
   const { u8 } = batch.memory;
 
   function parse(i: number, l3: number, room: number): void {
@@ -66,7 +80,19 @@ export function createIpv6Parser(batch: Batch, drops: Drops, parseTransport: Tra
     if (fragment === Fragment.LATER) {
       batch.ports[i] = 0;
       batch.flags[i] = 0;
-    } else parseTransport(i, header, at, end - at, fragment === Fragment.WHOLE);
+    } else {
+      parseTransport(i, header, at, end - at, fragment === Fragment.WHOLE);
+      if (wire && header === Protocol.ICMPV6 && batch.egress[i] >= 0 && isOfTheLink(u8[l3 + Ipv6At.hopLimit], u8[at]))
+        batch.bypass(i, batch.egress[i]);
+    }
+  }
+
+  function isOfTheLink(hopLimit: number, type: number): boolean {
+    if (hopLimit === ND_HOP_LIMIT) return type >= Icmpv6Type.ROUTER_SOLICITATION && type <= Icmpv6Type.REDIRECT;
+    if (hopLimit !== MLD_HOP_LIMIT) return false;
+    return (
+      type === Icmpv6Type.LISTENER_REPORT_2 || (type >= Icmpv6Type.LISTENER_QUERY && type <= Icmpv6Type.LISTENER_DONE)
+    );
   }
 
   /** Fragment state from the fragment header at `at`, or -1 when it lies. */

@@ -3,7 +3,7 @@
  *
  * After `parse` a packet of the batch is one of
  * - dropped;
- * - bypassing (wire mode only): it is not IP, and goes on unseen by the middleboxes;
+ * - bypassing (wire mode only): it is not IP, or neighbour discovery, and goes on unseen by the middleboxes;
  * - whole and consistent: every header up to the transport header lies within the packet, and the packet within the
  *   frame, so nothing after this checks a length again. Bytes of the frame past the packet's end (padding) may be there.
  *
@@ -66,7 +66,7 @@ export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: 
   const wire = mode === 'wire';
   const drops = columnsOf(catalogue, PARSE_DROPS);
   const parseTransport = createTransportParser(batch, drops);
-  const parseIpv6 = createIpv6Parser(batch, drops, parseTransport);
+  const parseIpv6 = createIpv6Parser(batch, wire, drops, parseTransport);
 
   function parse(): void {
     for (let i = 0; i < batch.count; i++) {

@@ -7,8 +7,8 @@ import type { Fetched, Load } from './load.js';
 
 const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
-export async function startServer(testbed: Testbed, node: string, port = 80): Promise<Program> {
-  const server = testbed.start(node, `http-${node}`, [process.execPath, script('server.js'), String(port)]);
+export async function startServer(testbed: Testbed, node: string, port = 80, host = '0.0.0.0'): Promise<Program> {
+  const server = testbed.start(node, `http-${node}`, [process.execPath, script('server.js'), String(port), host]);
   await server.waitFor(/^ready$/m);
   return server;
 }

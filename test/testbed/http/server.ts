@@ -1,6 +1,6 @@
 /**
- * A web server for the testbed's nodes: `node server.js PORT` answers `/BYTES/SEED` (body.ts) on all addresses and writes
- * `ready` when it listens.
+ * A web server for the testbed's nodes: `node server.js PORT [HOST]` answers `/BYTES/SEED` (body.ts) on all addresses, of IPv4
+ * unless HOST is `::`, and writes `ready` when it listens.
  */
 
 import { createServer } from 'node:http';
@@ -11,4 +11,6 @@ const server = createServer((request, response) => {
   response.writeHead(body === null ? 404 : 200, { 'content-type': 'application/octet-stream' });
   response.end(body ?? 'no such body');
 });
-server.listen({ port: Number(process.argv[2]), host: '0.0.0.0', backlog: 1024 }, () => console.log('ready'));
+server.listen({ port: Number(process.argv[2]), host: process.argv[3] ?? '0.0.0.0', backlog: 1024 }, () =>
+  console.log('ready'),
+);

@@ -165,6 +165,18 @@ describe('packet/parse', () => {
     assert.deepEqual(plane.pass({ port: 0, frame: arp }), ['1: arp']);
   });
 
+  it('lets neighbour discovery and multicast listeners bypass in wire mode, but not what was forwarded, nor in route mode', () => {
+    const icmp6 = (type: number, hopLimit: number) => changed6(ipv6(58, [type, 0, 0, 0, 0, 0, 0, 0]), 21, hopLimit);
+    const seen = (bytes: Uint8Array) => parsed(bytes)['version'] === 6;
+    for (const type of [133, 134, 135, 136, 137])
+      assert.deepEqual([seen(icmp6(type, 255)), seen(icmp6(type, 254))], [false, true]);
+    for (const type of [130, 131, 132, 143])
+      assert.deepEqual([seen(icmp6(type, 1)), seen(icmp6(type, 255))], [false, true]);
+    for (const type of [1, 3, 128, 129, 138]) assert.ok(seen(icmp6(type, 255)));
+    const wire = new Plane({ route: null });
+    assert.equal(wire.passFrames({ port: 0, frame: icmp6(135, 255) }).length, 1);
+  });
+
   it('never throws, reads outside or loses count of frames that were damaged anyhow', () => {
     const seeds = [UDP, TCP, `${TCP} vlan 5.7 options 3`, 'icmp 1.1.1.1 > 2.2.2.2 echo 1', `${UDP} more`].map(frame);
     seeds.push(ipv6(0, [44, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 1, ...UDP_HEADER]));

@@ -56,6 +56,7 @@ export class BusySite {
       middleboxes: options.middleboxes ?? [{ module: BUSY, options: { cells, members: Math.max(2, members.length) } }],
       io: { driver: 'pcap', ports: [], pace: 'asap' },
       shared: { form: 'totals', members: Math.max(2, members.length), seed: '' },
+      mode: 'route',
       routes: [routePort(), routePort()],
       replication: replicationSettings({
         clusterId: clusterIdOf('busy'),

@@ -116,8 +116,9 @@ export class Plane {
     const { batch, replies, holds, timers, events, catalogue, ports, control } = this;
     const draining = () => control.phase !== Phase.RUN;
     const row = this.metrics.row(0);
+    const mode = this.route === null ? 'wire' : 'route';
     const records = { writer: this.recordWriter, row, catalogue, clock: () => this.nowMs };
-    return { batch, replies, holds, timers, events, records, worker: 0, row, catalogue, ports, draining };
+    return { batch, replies, holds, timers, events, records, worker: 0, row, catalogue, ports, mode, draining };
   }
 
   /** Opens the data plane with this chain. */
