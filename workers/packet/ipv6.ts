@@ -9,6 +9,8 @@
  * header counts in 4-byte units beyond 8 bytes (RFC 4302 §2.2), the fragment header is always 8 bytes.
  */
 
+import { isIPv6 } from 'node:net';
+
 export const IPV6_BYTES = 40;
 
 export const Ipv6At = { payloadLength: 4, nextHeader: 6, hopLimit: 7, source: 8, destination: 24 };
@@ -26,4 +28,36 @@ export function isExtension(header: number): boolean {
     header === Extension.AUTHENTICATION ||
     header === Extension.DESTINATION
   );
+}
+
+/** Reads an address into its four raw words (see batch.ts). Throws a RangeError that quotes what it was given. */
+export function parseIpv6(text: string): Int32Array {
+  const wrong = (): never => {
+    throw new RangeError(`"${text}" is not an IPv6 address`);
+  };
+  if (!isIPv6(text) || text.includes('%')) return wrong();
+  // An IPv4 address at the end is two groups.
+  const groups = text.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) => `${pair(a, b)}:${pair(c, d)}`);
+  const [head, tail] = groups.split('::').map((part) => (part === '' ? [] : part.split(':')));
+  const zeros = tail === undefined ? [] : new Array(8 - head.length - tail.length).fill('0');
+  const all = [...head, ...zeros, ...(tail ?? [])].map((group) => Number.parseInt(group, 16));
+  const bytes = Uint8Array.from(all.flatMap((group) => [group >> 8, group & 0xff]));
+  return new Int32Array(bytes.buffer);
+}
+
+function pair(high: string, low: string): string {
+  return ((Number(high) << 8) | Number(low)).toString(16);
+}
+
+/** Of 16 bytes, as RFC 5952 writes it. */
+export function formatIpv6(bytes: Uint8Array): string {
+  const groups = Array.from({ length: 8 }, (_, i) => (bytes[2 * i] << 8) | bytes[2 * i + 1]);
+  let [from, length] = [0, 1];
+  for (let at = 0; at < 8; at++) {
+    let end = at;
+    while (end < 8 && groups[end] === 0) end++;
+    if (end - at > length) [from, length] = [at, end - at];
+  }
+  const text = (part: readonly number[]): string => part.map((group) => group.toString(16)).join(':');
+  return length < 2 ? text(groups) : `${text(groups.slice(0, from))}::${text(groups.slice(from + length))}`;
 }

@@ -1,13 +1,16 @@
 /**
- * The packet that an ICMP error is about, quoted behind the ICMP header (RFC 792): its IPv4 header and at least 8 bytes.
+ * The packet that an ICMP error is about, quoted behind the ICMP header: its IPv4 header and at least 8 bytes (RFC 792), or, of
+ * ICMPv6, its IPv6 header with extension headers, and at least 8 bytes (RFC 4443 §2.4).
  *
  * One object serves a worker: `find` looks into a packet's quotation, and the rest is about the one found last.
  */
 
 import type { Batch } from '../batch.js';
 import { difference, difference16, update } from './checksum.js';
-import { ICMP_BYTES, IcmpAt, IcmpType, isQuery } from './icmp.js';
+import { ICMP_BYTES, IcmpAt, IcmpType, Icmpv6Type, isQuery } from './icmp.js';
 import { IPV4_BYTES_MIN, Ipv4At, Ipv4Fragment, Protocol, upperNumber } from './ipv4.js';
+import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
+import { exchanged } from './keys.js';
 import type { PacketMemory } from './memory.js';
 import { TcpAt } from './tcp.js';
 import { UdpAt } from './udp.js';
@@ -15,12 +18,16 @@ import { UdpAt } from './udp.js';
 /** What is quoted of a packet behind its IP header, at the least. */
 const QUOTED_BYTES_MIN = 8;
 
-export function isError(type: number): boolean {
+/** Whether an ICMP message of this type is an error; of ICMPv6, with IP version 6. */
+export function isError(type: number, version = 4): boolean {
+  if (version === 6) return type < Icmpv6Type.ECHO; // RFC 4443 §2.1
   return type === IcmpType.UNREACHABLE || type === IcmpType.TIME_EXCEEDED || type === IcmpType.PARAMETER_PROBLEM;
 }
 
 export class Quoted {
-  /** Raw addresses, ports as in a batch's column, and the protocol of the quoted packet. */
+  /** IP version of the quoted packet. */
+  version = 0;
+  /** Raw IPv4 addresses (IPv6: see `key`), ports as in a batch's column, and the protocol of the quoted packet. */
   source = 0;
   destination = 0;
   ports = 0;
@@ -33,14 +40,19 @@ export class Quoted {
   private end = 0;
 
   /**
-   * Looks at what ICMP error `i` quotes. False when it is not the beginning of an IPv4 packet with ports or a query
-   * identifier, of which enough is quoted to tell.
+   * Looks at what ICMP error `i` quotes. False when it is not the beginning of a packet of the same IP version with ports or a
+   * query identifier, of which enough is quoted to tell.
    */
   find(batch: Batch, i: number): boolean {
-    const { u8, u16, i32 } = batch.memory;
     this.memory = batch.memory;
+    this.version = batch.version[i];
     this.icmp = batch.l4[i];
     this.l3 = this.icmp + ICMP_BYTES;
+    return this.version === 4 ? this.findIpv4(batch, i) : this.findIpv6(batch, i);
+  }
+
+  private findIpv4(batch: Batch, i: number): boolean {
+    const { u8, u16, i32 } = batch.memory;
     this.end = batch.l3[i] + upperNumber(i32[batch.l3[i] >> 2]);
     if (this.l3 + IPV4_BYTES_MIN > this.end) return false;
     const headerBytes = (u8[this.l3] & 0x0f) * 4;
@@ -59,7 +71,59 @@ export class Quoted {
     return this.protocol === Protocol.TCP || this.protocol === Protocol.UDP;
   }
 
-  /** Gives the quoted packet another source, and makes up for it in every checksum, the error's included. */
+  private findIpv6(batch: Batch, i: number): boolean {
+    const { u8, u16, i32 } = batch.memory;
+    this.end = batch.l3[i] + IPV6_BYTES + upperNumber(i32[(batch.l3[i] + 4) >> 2] << 16);
+    if (this.l3 + IPV6_BYTES > this.end || u8[this.l3] >>> 4 !== 6) return false;
+    let header = u8[this.l3 + Ipv6At.nextHeader];
+    let at = this.l3 + IPV6_BYTES;
+    for (let n = 0; isExtension(header); n++) {
+      if (n === EXTENSIONS_MAX || at + QUOTED_BYTES_MIN > this.end) return false;
+      const isFragment = header === Extension.FRAGMENT;
+      // Only a first fragment has ports.
+      if (isFragment && ((u8[at + 2] << 8) | (u8[at + 3] & 0xf8)) !== 0) return false;
+      header = u8[at];
+      at += isFragment ? 8 : (u8[at + 1] + 1) * 8;
+    }
+    this.protocol = header;
+    this.l4 = at;
+    if (at + QUOTED_BYTES_MIN > this.end) return false;
+    if (header === Protocol.ICMPV6) {
+      const identifier = u16[(at + IcmpAt.identifier) >> 1];
+      this.ports = identifier | (identifier << 16);
+      return u8[at] === Icmpv6Type.ECHO || u8[at] === Icmpv6Type.ECHO_REPLY;
+    }
+    this.ports = i32[at >> 2];
+    return header === Protocol.TCP || header === Protocol.UDP;
+  }
+
+  /** Writes the quoted packet's key, as of `PacketKeys.ipv4` or `ipv6`, by its `version`. */
+  key(out: Int32Array, at: number): void {
+    const addresses = this.writeAddresses(out, at, 0);
+    out[at + addresses] = this.ports;
+    out[at + addresses + 1] = this.protocol;
+  }
+
+  /** Writes the key of a packet that answers the quoted one. */
+  replyKey(out: Int32Array, at: number): void {
+    const addresses = this.writeAddresses(out, at, 1);
+    out[at + addresses] = exchanged(this.ports);
+    out[at + addresses + 1] = this.protocol;
+  }
+
+  /** Both addresses, from the source (`first` 0) or the destination (1) on. Returns how many words they take. */
+  private writeAddresses(out: Int32Array, at: number, first: number): number {
+    const { i32 } = this.memory as PacketMemory;
+    const words = this.version === 4 ? 1 : 4;
+    const from = (this.l3 + (this.version === 4 ? Ipv4At.source : Ipv6At.source)) >> 2;
+    for (let word = 0; word < words; word++) {
+      out[at + word] = i32[from + first * words + word];
+      out[at + words + word] = i32[from + (1 - first) * words + word];
+    }
+    return 2 * words;
+  }
+
+  /** Of IPv4 alone: gives the quoted packet another source, and makes up for it in every checksum, the error's included. */
   rewriteSource(address: number, port: number): void {
     this.rewrite(Ipv4At.source, address, 0, port);
     this.source = address;
