@@ -6,9 +6,19 @@
 import { z } from 'zod';
 import { expected } from './messages.js';
 import type { Problem } from './problem.js';
-import { ipv4, name, rawIpv4, whole } from './values.js';
+import { ipv4, ipv4Mapping, ipv4Prefix, name, rawIpv4, rawMapping, rawPrefix, whole } from './values.js';
 
-export type OptionKind = 'port' | 'addresses' | 'count' | 'counts' | 'seconds' | 'flag' | 'choice' | 'text';
+export type OptionKind =
+  | 'port'
+  | 'addresses'
+  | 'prefixes'
+  | 'mappings'
+  | 'count'
+  | 'counts'
+  | 'seconds'
+  | 'flag'
+  | 'choice'
+  | 'text';
 
 export type Mode = 'route' | 'wire';
 
@@ -50,8 +60,13 @@ export interface ResolvedMiddlebox {
   readonly options: Readonly<Record<string, ResolvedOption>>;
 }
 
-/** port: its index; addresses: raw words; the other kinds as written. */
-export type ResolvedOption = number | string | boolean | readonly number[];
+/** port: its index; addresses: raw words; prefixes and mappings: as workers/options.ts has them; the other kinds as written. */
+export type ResolvedOption =
+  | number
+  | string
+  | boolean
+  | readonly number[]
+  | readonly Readonly<Record<string, number>>[];
 
 /** As written and checked: one entry per middlebox, a mapping with the middlebox's name as its only key. */
 export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
@@ -59,6 +74,9 @@ export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Recor
 const COUNT_MAX = 2 ** 31 - 1;
 /** Entries of a list of counts. */
 const COUNTS_MAX = 1024;
+
+const PREFIXES_MAX = 64;
+const MAPPINGS_MAX = 4096;
 
 /** Paths of files, against names. */
 const OWN = '^(\\.{1,2})?/';
@@ -116,6 +134,10 @@ function optionSchema(option: OptionDeclaration): z.ZodType {
       return name();
     case 'addresses':
       return z.array(ipv4()).min(1);
+    case 'prefixes':
+      return z.array(ipv4Prefix()).max(PREFIXES_MAX);
+    case 'mappings':
+      return z.array(ipv4Mapping()).max(MAPPINGS_MAX);
     case 'count':
     case 'seconds':
       return whole(option.min ?? 1, option.max ?? COUNT_MAX);
@@ -158,6 +180,8 @@ export function resolveMiddleboxes(
 function resolveOption(kind: OptionKind, written: unknown, ports: readonly string[]): ResolvedOption {
   if (kind === 'port') return ports.indexOf(written as string);
   if (kind === 'addresses') return (written as string[]).map(rawIpv4);
+  if (kind === 'prefixes') return (written as string[]).map(rawPrefix);
+  if (kind === 'mappings') return (written as string[]).map(rawMapping);
   return written as ResolvedOption;
 }
 
@@ -178,7 +202,11 @@ export function contradictions(
       return [];
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      return [{ path: ['middleboxes', i, keyOf(declaration)], at: 'key', message }];
+      const { option, index } = error as { option?: string; index?: number };
+      const path = ['middleboxes', i, keyOf(declaration)];
+      if (option === undefined) return [{ path, at: 'key', message }];
+      const place = index === undefined ? [option] : [option, index];
+      return [{ path: [...path, ...place], at: 'value', message }];
     }
   });
 }

@@ -13,9 +13,26 @@ function form(pattern: string, what: string) {
   return z.string({ error }).regex(new RegExp(`^${pattern}$`), { error });
 }
 
+const PORT = '[0-9]{1,5}';
+
 export const ipv4 = () => form(IPV4, 'an IPv4 address such as 10.0.0.1');
 export const mac = () => form(MAC, 'a MAC address such as 02:00:00:00:00:01');
 export const ipv4OrMac = () => form(`(${IPV4}|${MAC})`, 'an IPv4 address such as 10.0.0.1, or a MAC address');
+
+export const ipv4Prefix = () =>
+  form(`${IPV4}(/(3[0-2]|[12]?[0-9]))?`, 'an IPv4 network such as 10.0.0.0/8, or an address').refine(
+    (text) => (rawIpv4(text.split('/')[0]) & ~rawPrefix(text).mask) === 0,
+    { error: (issue) => `${issue.input} has bits set behind the network's: write the network's first address` },
+  );
+
+/** A static mapping of a NAT. */
+export const ipv4Mapping = () =>
+  form(
+    `((tcp|udp) ${IPV4}:${PORT} -> ${IPV4}:${PORT}|${IPV4} -> ${IPV4})`,
+    'a mapping such as "tcp 203.0.113.1:80 -> 10.0.0.5:8080" or "203.0.113.2 -> 10.0.0.6"',
+  ).refine((text) => [...text.matchAll(/:(\d+)/g)].every(([, port]) => Number(port) >= 1 && Number(port) <= 65_535), {
+    error: (issue) => `${JSON.stringify(issue.input)} has a port that is none: they are 1 to 65535`,
+  });
 
 /** What people name members and ports with: it appears in tables, metrics and commands. */
 export const name = () =>
@@ -57,4 +74,34 @@ export function rawIpv4(text: string): number {
 /** An IPv4 address as a number in the order people read it, 0 … 2^32 − 1, for comparing and counting on. */
 export function numericIpv4(text: string): number {
   return text.split('.').reduce((number, octet) => number * 256 + Number(octet), 0);
+}
+
+/** A network whose text was checked by `ipv4Prefix`, as raw words (workers/options.ts). */
+export function rawPrefix(text: string): { readonly address: number; readonly mask: number } {
+  const [address, bits = '32'] = text.split('/');
+  const [a, b, c, d] = [0, 8, 16, 24].map(
+    (before) => (0xff00 >> Math.min(8, Math.max(0, Number(bits) - before))) & 0xff,
+  );
+  return { address: rawIpv4(address), mask: a | (b << 8) | (c << 16) | (d << 24) };
+}
+
+const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17 };
+
+/** A mapping whose text was checked by `ipv4Mapping`; protocol 0: of whole addresses. */
+export function rawMapping(text: string): {
+  readonly protocol: number;
+  readonly externalAddress: number;
+  readonly externalPort: number;
+  readonly internalAddress: number;
+  readonly internalPort: number;
+} {
+  const words = text.split(' ');
+  const [external, internal] = [words.at(-3) ?? '', words.at(-1) ?? ''].map((end) => end.split(':'));
+  return {
+    protocol: words.length === 3 ? 0 : PROTOCOLS[words[0]],
+    externalAddress: rawIpv4(external[0]),
+    externalPort: Number(external[1] ?? 0),
+    internalAddress: rawIpv4(internal[0]),
+    internalPort: Number(internal[1] ?? 0),
+  };
 }

@@ -17,7 +17,7 @@ export {
   type TimerOptions,
 } from './middlebox.js';
 export type { MiddleboxLog } from './middlebox-log.js';
-export { option } from './options.js';
+export { OptionError, option, type Prefix } from './options.js';
 export { PORTS_MAX } from './ports.js';
 export { type Recorder, type RecordFields, type RecordKind, recordKind } from './records.js';
 export type { TimerCallback } from './timers.js';
@@ -63,7 +63,15 @@ export {
 export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js';
 export type { HeavyHitter } from '../shm/objects/heavy-hitters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
-export { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../shm/objects/nat-binding.js';
+export {
+  MappingError,
+  type NatBinding,
+  natBinding,
+  portAndProtocol,
+  Rank,
+  Refusal,
+  type StaticMapping,
+} from '../shm/objects/nat-binding.js';
 export { type PortPool, portPool } from '../shm/objects/port-pool.js';
 export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
 export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';

@@ -3,11 +3,23 @@
  * middlebox reads. `conf/` turns a declaration into its schema, the daemon resolves what the operator wrote.
  */
 
+import type { StaticMapping } from '../shm/objects/static-mappings.js';
+
+/** An IPv4 network: `(raw address & mask) === address`, raw words. */
+export interface Prefix {
+  readonly address: number;
+  readonly mask: number;
+}
+
 export interface OptionTypes {
   /** Name of a port of the configuration; resolved to its index. */
   port: number;
   /** IPv4 addresses, dotted; resolved to raw words (see batch.ts). */
   addresses: readonly number[];
+  /** IPv4 networks as `10.0.0.0/8`, or addresses. */
+  prefixes: readonly Prefix[];
+  /** `tcp 203.0.113.1:80 -> 10.0.0.5:8080`, or `203.0.113.2 -> 10.0.0.6`. */
+  mappings: readonly StaticMapping[];
   /** A positive whole number. */
   count: number;
   /** Several. */
@@ -25,6 +37,8 @@ export type OptionKind = keyof OptionTypes;
 export const OPTION_KINDS: readonly string[] = [
   'port',
   'addresses',
+  'prefixes',
+  'mappings',
   'count',
   'counts',
   'seconds',
@@ -46,6 +60,18 @@ export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
 
 export type Options = Readonly<Record<string, Option<OptionKind, unknown>>>;
 
+/** Thrown by `state` about one option: the operator is shown that line. `index`: of which entry of a list. */
+export class OptionError extends RangeError {
+  readonly option: string;
+  readonly index: number | undefined;
+
+  constructor(option: string, message: string, index?: number) {
+    super(message);
+    this.option = option;
+    this.index = index;
+  }
+}
+
 /** What a middlebox reads of its declared options. */
 export type Resolved<O extends Options> = {
   readonly [Name in keyof O]: O[Name] extends Option<OptionKind, infer V> ? V : never;
@@ -60,6 +86,8 @@ interface Limits {
 export const option = {
   port: (help: string): Option<'port'> => ({ kind: 'port', help }),
   addresses: (help: string): Option<'addresses'> => ({ kind: 'addresses', help }),
+  prefixes: (help: string): Option<'prefixes'> => ({ kind: 'prefixes', help, default: [] }),
+  mappings: (help: string): Option<'mappings'> => ({ kind: 'mappings', help, default: [] }),
   count: (help: string, preset: number, limits: Limits = {}): Option<'count'> => ({
     kind: 'count',
     help,

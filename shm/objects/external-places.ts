@@ -22,6 +22,11 @@ export function protocolIndex(protocol: number): number {
   return protocol === TCP ? 0 : protocol === UDP ? 1 : protocol === ICMP ? 2 : NONE;
 }
 
+/** A raw address for people. */
+export function formatAddress(raw: number): string {
+  return `${raw & 0xff}.${(raw >>> 8) & 0xff}.${(raw >>> 16) & 0xff}.${raw >>> 24}`;
+}
+
 /** A port between raw (as it lies in the packet, read little-endian) and host order. */
 export function swapPort(port: number): number {
   return ((port & 0xff) << 8) | (port >>> 8);

@@ -15,7 +15,7 @@ import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
-import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
+import { ExternalPlaces, formatAddress, ICMP, protocolIndex, swapPort } from './external-places.js';
 import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
 import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
@@ -27,10 +27,13 @@ import { DEAD, NatTables, natTablesWords, PLACE, Rank } from './nat-tables.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { PortAllocator, type PortRange } from './port-allocator.js';
 import { nextClaimGeneration, type PortClaims } from './port-claims.js';
+import { MappingError, type StaticMapping, StaticMappings, WHOLE_ADDRESS } from './static-mappings.js';
+import type { SubscriberLimits } from './subscribers.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
 
 export type { NatEntry } from './nat-entries.js';
 export { RANK_NAMES, Rank } from './nat-tables.js';
+export { MappingError, type StaticMapping } from './static-mappings.js';
 
 /** Why `add` returned `NONE`. */
 export const Refusal = {
@@ -47,6 +50,10 @@ export const Refusal = {
   UNSUPPORTED: 5,
   /** The quota of half-open bindings is full, and none could be put out. */
   HALF_OPEN: 6,
+  /** The internal address has as many bindings as one may. */
+  SUBSCRIBER: 7,
+  /** The internal address makes new bindings faster than one may. */
+  SUBSCRIBER_RATE: 8,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 export const REFUSAL_NAMES = [
@@ -57,6 +64,8 @@ export const REFUSAL_NAMES = [
   'contended',
   'unsupported',
   'half-open quota full',
+  'limit of the subscriber',
+  'rate of the subscriber',
 ] as const;
 
 /** The one operation in the log. */
@@ -72,7 +81,7 @@ export function portAndProtocol(port: number, protocol: number): number {
   return (port & 0xffff) | (protocol << 16);
 }
 
-export interface NatBindingOptions extends HalfOpenOptions {
+export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLimits> {
   /** External addresses, raw words. */
   readonly addresses: readonly number[];
   /** Bindings held at most. */
@@ -81,7 +90,15 @@ export interface NatBindingOptions extends HalfOpenOptions {
   readonly portRange?: PortRange;
   /** `leased`: own blocks of ports first; `shared`: any port at once, as in the paper. */
   readonly allocation: 'leased' | 'shared';
+  /** `paired`: one internal address gets ports of one external address alone; `any`, the default: of others when these are used up. */
+  readonly pooling?: 'paired' | 'any';
+  /** Seconds past the end of a binding in which nobody else gets its port; default none but the guard. */
+  readonly reuseAfterS?: number;
+  /** External endpoints that are mapped by hand. */
+  readonly statics?: readonly StaticMapping[];
 }
+
+type Resolved = Required<NatBindingOptions>;
 
 /**
  * Packets from inside, to be looked up at once: several times as fast as one by one. Write the columns `addresses` and `keys`
@@ -117,24 +134,39 @@ function columns(capacity: number): [Int32Array, Int32Array, Int32Array, Int32Ar
 }
 
 export function natBinding(options: NatBindingOptions): StateDefinition<NatBinding> {
-  const { addresses, flows, portRange = { first: 1, last: 65_535 }, allocation } = options;
+  const { addresses, flows, portRange = { first: 1, last: 65_535 }, allocation, pooling = 'any' } = options;
+  const { reuseAfterS = 0, statics = [], bindingsPerSubscriber = 0, newPerSecond = 0 } = options;
   const { first, last } = portRange;
   if (!Number.isInteger(first) || !Number.isInteger(last) || first < 1 || last > 65_535 || first > last)
     throw new RangeError(`port range ${first}–${last}: ports are 1 to 65535, the first not after the last`);
   const places = new ExternalPlaces(addresses);
-  const words = natTablesWords(flows, places.count);
+  checkStatics(statics, places);
+  const subscribers = { bindingsPerSubscriber, newPerSecond };
+  const words = natTablesWords(flows, places.count, subscribers);
   if (words >= 2 ** 30)
     throw new RangeError(
       `bindings for ${flows} flows and ${addresses.length} addresses need ${words * BYTES_PER_WORD} bytes, more than 4 GiB`,
     );
   const limits = halfOpenLimits(flows, options);
-  const resolved = { addresses: [...addresses], flows, portRange: { first, last }, allocation };
+  const layout = { addresses: [...addresses], flows, portRange: { first, last }, allocation };
+  const rules = { pooling, reuseAfterS, ...subscribers, statics: statics.map((mapping) => ({ ...mapping })) };
   return {
     kind: 'nat-binding',
-    parameters: resolved,
+    parameters: { ...layout, ...rules },
     bytes: words * BYTES_PER_WORD,
-    open: (context) => new NatBinding(context, { ...resolved, ...limits }, places),
+    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits }, places),
   };
+}
+
+/** What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or shared, not both. */
+function checkStatics(statics: readonly StaticMapping[], places: ExternalPlaces): void {
+  new StaticMappings(statics);
+  for (const [i, { protocol, externalAddress }] of statics.entries())
+    if (protocol === WHOLE_ADDRESS && places.has(externalAddress))
+      throw new MappingError(
+        i,
+        `${formatAddress(externalAddress)} is mapped whole to one internal address, so it cannot be shared: take it out of the external addresses`,
+      );
 }
 
 export class NatBinding implements StateObject {
@@ -143,6 +175,8 @@ export class NatBinding implements StateObject {
   /** Why the last `add` returned `NONE`. */
   refusal: Refusal = Refusal.NONE;
 
+  /** What is mapped by hand: no bindings, and never in the way of one. */
+  readonly statics: StaticMappings;
   private readonly capacity: number;
   private readonly tables: NatTables;
   /** Those of `tables`, at hand for the packet path. */
@@ -151,11 +185,15 @@ export class NatBinding implements StateObject {
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
 
-  constructor(context: OpenContext, options: Required<NatBindingOptions>, places: ExternalPlaces) {
+  constructor(context: OpenContext, options: Resolved, places: ExternalPlaces) {
     const leased = options.allocation === 'leased';
     this.id = context.id;
     this.capacity = options.flows;
-    this.tables = new NatTables(context, options.flows, places, options);
+    this.statics = new StaticMappings(options.statics);
+    const reserved = options.statics.map(({ externalAddress, externalPort, protocol }) =>
+      places.find(externalAddress, swapPort(externalPort), protocol),
+    );
+    this.tables = new NatTables(context, options.flows, places, { ...options, reserved: new Set(reserved) });
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
     this.places = places;
@@ -164,6 +202,7 @@ export class NatBinding implements StateObject {
       range: options.portRange,
       memberIndex: leased ? context.memberIndex : 0,
       memberCount: leased ? context.memberCount : 1,
+      paired: options.pooling === 'paired',
     });
   }
 
@@ -243,6 +282,16 @@ export class NatBinding implements StateObject {
   /** Raw internal port, or ICMP identifier. */
   internalPort(slot: number): number {
     return this.flows.key(slot, 1) & 0xffff;
+  }
+
+  /** Ports that two instances took for two bindings, as far as seen here: the larger endpoint has them. */
+  get collisions(): number {
+    return this.tables.counted('collisions');
+  }
+
+  /** Bindings of an internal address, where they are limited. */
+  bindingsOf(address: number): number {
+    return this.tables.subscribers?.count(address) ?? 0;
   }
 
   rank(slot: number): Rank {
@@ -330,6 +379,11 @@ export class NatBinding implements StateObject {
       tx.abort();
       return KNOWN_TO_OTHERS;
     }
+    const limited = known ? Refusal.NONE : this.limited(now);
+    if (limited !== Refusal.NONE) {
+      tx.abort();
+      return limited === Refusal.CONTENDED ? CONTENDED : this.refuse(limited);
+    }
     if (!flows.isUsed(slot) && tables.used >= this.capacity) {
       tx.abort();
       return tables.makeRoom(hash, now) ? CONTENDED : this.refuse(Refusal.TABLE_FULL);
@@ -338,7 +392,7 @@ export class NatBinding implements StateObject {
       tx.abort();
       return tables.evict(hash, now) ? CONTENDED : this.refuse(Refusal.HALF_OPEN);
     }
-    if (!tables.lockBound(slot)) {
+    if (!tables.lockFor(slot)) {
       tx.abort();
       return CONTENDED;
     }
@@ -355,15 +409,24 @@ export class NatBinding implements StateObject {
     }
     if (told) {
       this.claim(slot, now);
-      tables.write(slot, hash, known, now);
+      tables.write(slot, hash, known, now, record.rank, true);
       record.store(tx.record, at);
     } else {
       claims.setOwner(tx, record.place, slot);
-      tables.write(slot, hash, known, now, WITHHELD);
+      tables.write(slot, hash, known, now, WITHHELD, true);
     }
     tx.commit();
     tables.sweep(now, SWEEP_SLOTS, false);
     return slot;
+  }
+
+  /** Why the key's subscriber may not have another binding; locks what is said of it. */
+  private limited(now: number): Refusal {
+    const { key, subscribers, tx } = this.tables;
+    if (subscribers === null) return Refusal.NONE;
+    if (!subscribers.lock(tx, key[0])) return Refusal.CONTENDED;
+    if (!subscribers.hasRoom(key[0])) return Refusal.SUBSCRIBER;
+    return subscribers.mayHurry(key[0], now) ? Refusal.NONE : Refusal.SUBSCRIBER_RATE;
   }
 
   /** Claims the record's place, which is locked, for its key, unless the claim is its own already. */
@@ -501,6 +564,7 @@ export class NatBinding implements StateObject {
       places: this.places.count,
       collisions: tables.counted('collisions'),
       exhausted: tables.counted('exhausted'),
+      subscriber_limited: tables.counted('limited'),
       table_full: tables.counted('tableFull'),
       log_full: tables.counted('logFull'),
       contended: tables.counted('contended'),
@@ -520,6 +584,7 @@ export class NatBinding implements StateObject {
     if (reason === Refusal.EXHAUSTED) this.tables.count('exhausted');
     else if (reason === Refusal.HALF_OPEN) this.tables.halfOpen.refused();
     else if (reason === Refusal.TABLE_FULL) this.tables.count('tableFull');
+    else if (reason === Refusal.SUBSCRIBER || reason === Refusal.SUBSCRIBER_RATE) this.tables.count('limited');
     else if (reason === Refusal.LOG_FULL) this.tables.count('logFull');
     else if (reason === Refusal.CONTENDED) this.tables.count('contended');
     return NONE;

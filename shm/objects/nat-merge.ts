@@ -14,7 +14,14 @@ import { tryAgain } from './transaction.js';
 
 /** Entries are walked over, not searched for. */
 const NO_SECRET = new Int32Array(4);
-const NO_LIMITS = { halfOpen: 0, halfOpenRecords: 0 };
+const NO_LIMITS = {
+  halfOpen: 0,
+  halfOpenRecords: 0,
+  bindingsPerSubscriber: 0,
+  newPerSecond: 0,
+  reuseAfterS: 0,
+  reserved: new Set<number>(),
+};
 
 export class NatMerge {
   private readonly id: number;

@@ -4,6 +4,7 @@
  *     counts   of what is rare: see COUNTS
  *     flows    k → generation, expires, rank, place, dead        one 32-byte slot each, see flow-slots.ts
  *     claims   place → (generation, k), slot of k's flow         16 bytes each, see port-claims.ts
+ *     subscribers  internal address → how many flows it has      see subscribers.ts
  *
  * *k* is an internal address, port and protocol; a place is an external one.
  *
@@ -17,6 +18,10 @@
  * the same generation; the larger k has it everywhere, and the other's binding is dead everywhere, without a message:
  * `dead` is not replicated but derived, whenever a flow or a claim is written, under the locks of both. Next time the
  * loser sends a packet, it gets a new generation and another place.
+ *
+ * **When a port is used again.** Not before `reuseAfterS` have passed since its flow expired, at any instance that held the flow
+ * (RFC 6888 REQ-8): with the flow's slot, its place is told when that was. A flow that gets its own port again does not wait, nor do the
+ * ports of half-open flows that were put out: else a flood of these would take all ports away for as long.
  *
  * **How late a record may be.** A larger rank or generation can have the earlier expiry, so a flow is remembered `REMEMBERED_S`
  * past its expiry, as having superseded what comes after; its place is free once the guard is over. So instances converge
@@ -47,13 +52,14 @@
 
 import { CLOCK_SKEW_GUARD_S, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
-import { LINE, struct } from '../struct.js';
+import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
 import { CONTENDED, FlowSlots, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
 import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions } from './half-open.js';
 import { NatRecord } from './nat-record.js';
 import { Applied, type OpenContext } from './object.js';
 import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords } from './port-claims.js';
+import { type SubscriberLimits, Subscribers, subscribersWords } from './subscribers.js';
 import { Transaction } from './transaction.js';
 
 /** How far a binding's life has come; only grows within a generation. */
@@ -71,6 +77,7 @@ const COUNTS = struct({
   logFull: 1,
   contended: 1,
   malformed: 1,
+  limited: 1,
   halfOpen: HALF_OPEN_COUNTS.words,
 });
 
@@ -91,9 +98,20 @@ function shapeOf(flows: number): { capacity: number; keyWords: number; valueWord
   return { capacity: flows, keyWords: KEY_WORDS, valueWords: VALUE_WORDS };
 }
 
+export interface NatLimits extends Required<HalfOpenOptions>, SubscriberLimits {
+  /** Seconds past the end of a flow in which nobody else gets its port. */
+  readonly reuseAfterS: number;
+  /** Places that are never taken, because they are mapped by hand. */
+  readonly reserved: ReadonlySet<number>;
+}
+
 /** Words of shared memory for the bindings of `flows` flows to `places` places. */
-export function natTablesWords(flows: number, places: number): number {
-  return COUNTS.words + flowSlotsWords(shapeOf(flows)) + portClaimsWords(places);
+export function natTablesWords(flows: number, places: number, limits: SubscriberLimits): number {
+  return subscribersAt(flows, places) + subscribersWords(flows, limits);
+}
+
+function subscribersAt(flows: number, places: number): number {
+  return roundUp(COUNTS.words + flowSlotsWords(shapeOf(flows)) + portClaimsWords(places), WORDS_PER_LINE);
 }
 
 /** Words that `readEntry` fills: generation, expires, rank, address, port and protocol, place, dead. */
@@ -106,10 +124,14 @@ export class NatTables {
   readonly places: ExternalPlaces;
   readonly halfOpen: HalfOpen;
   readonly capacity: number;
+  /** `null`: there is no limit, and nothing is counted. */
+  readonly subscribers: Subscribers | null;
   /** The key and the record of the operation under way. */
   readonly key = new Int32Array(KEY_WORDS);
   readonly record = new NatRecord();
   private readonly id: number;
+  private readonly reuseAfterS: number;
+  private readonly reserved: ReadonlySet<number>;
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
 
@@ -117,7 +139,7 @@ export class NatTables {
     { id, region, secret, writer, stripes = 1 }: OpenContext,
     flows: number,
     places: ExternalPlaces,
-    limits: Required<HalfOpenOptions>,
+    limits: NatLimits,
   ) {
     this.id = id;
     this.words = region.i32();
@@ -125,8 +147,14 @@ export class NatTables {
     this.capacity = flows;
     this.flows = new FlowSlots(this.words, COUNTS.words, shapeOf(flows), secret, REMEMBERED_S);
     this.claims = new PortClaims(this.words, COUNTS.words + flowSlotsWords(shapeOf(flows)), places.count);
-    const lockPlace = (slot: number): boolean => this.lockBound(slot);
-    this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.flows, limits, stripes, lockPlace);
+    this.reuseAfterS = limits.reuseAfterS;
+    this.reserved = limits.reserved;
+    this.subscribers =
+      subscribersWords(flows, limits) === 0
+        ? null
+        : new Subscribers(this.words, subscribersAt(flows, places.count), flows, secret, limits);
+    const leave = (slot: number): boolean => this.lockBound(slot) && this.leaveSubscriber(slot);
+    this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.flows, limits, stripes, leave);
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     // Threads sweep from different places.
     if (writer !== null) this.sweepCursor = Math.trunc((this.flows.slots / 8) * writer.id) & (this.flows.slots - 1);
@@ -147,12 +175,15 @@ export class NatTables {
 
   /** Whether a place may be taken: nobody has it, or its owner's flow is over, or bound elsewhere. */
   isFree(place: number, now: number): boolean {
-    if (this.claims.generation(place) === MAX_CLAIM_GENERATION) return false;
+    if (this.claims.generation(place) === MAX_CLAIM_GENERATION || this.reserved.has(place)) return false;
     const { flows } = this;
+    const freedAt = this.claims.freedAt(place);
+    if (freedAt > 0) return freedAt + this.reuseAfterS <= now;
     const owner = this.claims.owner(place);
     // A flow that was put out may still be in use: its place is kept as long as its slot.
     const had = flows.isOccupied(owner) && flows.value(owner, PLACE) === place && flows.value(owner, DEAD) === 0;
-    return !had || flows.isOver(owner, now);
+    if (!had) return true;
+    return flows.isOver(owner, now) && (!flows.isUsed(owner) || flows.expires(owner) + this.reuseAfterS <= now);
   }
 
   /** Whether a slot's flow, expired or not, still has its place: a withheld one may have taken it. */
@@ -177,6 +208,32 @@ export class NatTables {
     return this.tx.lock(claims.lockOf(flows.value(slot, PLACE)));
   }
 
+  /** Locks what `write` changes beside a locked slot: the place of its flow, and what is said of the key's and its flow's subscriber. */
+  lockFor(slot: number): boolean {
+    const { flows, key, subscribers, tx } = this;
+    if (!this.lockBound(slot)) return false;
+    if (subscribers === null) return true;
+    return subscribers.lock(tx, key[0]) && (!flows.isUsed(slot) || subscribers.lock(tx, flows.key(slot, 0)));
+  }
+
+  /** The flow of a locked slot no longer counts as its subscriber's. False when what is said of that one is locked. */
+  leaveSubscriber(slot: number): boolean {
+    const { flows, subscribers, tx } = this;
+    if (subscribers === null || !flows.isUsed(slot)) return true;
+    const address = flows.key(slot, 0);
+    if (!subscribers.lock(tx, address)) return false;
+    subscribers.remove(tx, address);
+    return true;
+  }
+
+  /** The place, locked, of a locked slot's flow is told since when it is nobody's, if it was the flow's. */
+  private leavePlace(slot: number, now: number): void {
+    const { flows, claims, tx } = this;
+    const place = flows.value(slot, PLACE);
+    if (flows.isUsed(slot) && flows.value(slot, DEAD) === 0 && claims.owner(place) === slot)
+      claims.release(tx, place, Math.min(flows.expires(slot), now));
+  }
+
   private reclaim(slot: number, now: number, urgent: boolean): boolean {
     const { flows, tx } = this;
     let reclaimed = false;
@@ -186,8 +243,10 @@ export class NatTables {
         tx.tryLock(flows.lockOf(slot)) &&
         flows.isUsed(slot) &&
         flows.isForgettable(slot, now, urgent) &&
-        this.lockBound(slot);
+        this.lockBound(slot) &&
+        this.leaveSubscriber(slot);
       if (reclaimed) {
+        this.leavePlace(slot, now);
         this.halfOpen.moved(flows.rank(slot), NONE);
         flows.vacate(tx, slot);
         this.count('reclaimed');
@@ -245,7 +304,8 @@ export class NatTables {
     }
     if (claimGeneration === 0 || !claims.wouldSupersede(place, claimGeneration, address, portAndProtocol)) return false;
     if (rival) this.kill(owner, now);
-    claims.put(tx, place, claimGeneration, address, portAndProtocol, slot === NONE ? 0 : slot);
+    // Of a flow that is over, and not held, the place is told when that was.
+    claims.put(tx, place, claimGeneration, address, portAndProtocol, slot === NONE ? -record.expires : slot);
     return true;
   }
 
@@ -256,9 +316,16 @@ export class NatTables {
 
   /**
    * Writes the record's flow into its locked slot, after its claim. `known`: the slot has this key already. `standing`: the
-   * record's rank, or `WITHHELD`, and then it has no claim.
+   * record's rank, or `WITHHELD`, and then it has no claim. `isNew`: it is made at this instance, now.
    */
-  write(slot: number, hash: number, known: boolean, now: number, standing: number = this.record.rank): void {
+  write(
+    slot: number,
+    hash: number,
+    known: boolean,
+    now: number,
+    standing: number = this.record.rank,
+    isNew = false,
+  ): void {
     const { flows, claims, key, record, tx } = this;
     const dead = standing === WITHHELD || claims.isOwnedBy(record.place, key[0], key[1]) ? 0 : 1;
     this.halfOpen.moved(flows.isUsed(slot) ? flows.rank(slot) : NONE, standing & MAX_RANK);
@@ -267,12 +334,15 @@ export class NatTables {
       return;
     }
     if (dead !== 0 && record.expires > now) this.count('collisions');
+    if (flows.value(slot, PLACE) !== record.place) this.leavePlace(slot, now);
     if (known) flows.hide(tx, slot);
     else {
       const taken = flows.isUsed(slot);
+      this.leaveSubscriber(slot);
       flows.vacate(tx, slot);
       if (taken) this.count('reclaimed');
       this.count('inserted');
+      this.subscribers?.add(tx, key[0], now, isNew);
     }
     tx.set(flows.wordOf(slot, PLACE), record.place);
     tx.set(flows.wordOf(slot, DEAD), dead);
@@ -323,7 +393,7 @@ export class NatTables {
       this.count('tableFull');
       return Applied.FULL;
     }
-    const bound = flowless || this.lockBound(slot);
+    const bound = flowless || this.lockFor(slot);
     if (!bound || !tx.lock(claims.lockOf(place))) {
       tx.abort();
       return CONTENDED;

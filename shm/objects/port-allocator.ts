@@ -5,7 +5,7 @@
  * thread tries, at each address, the member's own blocks first, then any:
  *
  *     the address this inside host is paired with   own ports, any port       (RFC 4787 REQ-2, RFC 6888 REQ-2: paired)
- *     the other addresses                           own ports, any port
+ *     where pairing is not asked for, the others    own ports, any port
  *
  * In each region it tries a few ports at random first (hard to guess: RFC 6888 REQ-15), of the source port's parity
  * (RFC 4787 REQ-4), which nearly always ends there; then it goes through the region from a cursor, first by parity, then
@@ -65,12 +65,16 @@ export interface AllocatorOptions {
   /** This member's place among the members, for leases; 0 of 1 shares all ports. */
   readonly memberIndex: number;
   readonly memberCount: number;
+  /** Whether an inside host gets ports of one address alone. */
+  readonly paired: boolean;
 }
 
 const Stage = { RANDOM: 0, PARITY: 1, OTHER_PARITY: 2 } as const;
 
 export class PortAllocator {
   private readonly addresses: number;
+  /** Addresses tried for one inside host. */
+  private readonly hops: number;
   /** Own and any region of the well-known ports, then of the others. Where all are own, there is only one. */
   private readonly regions: readonly (readonly PortRegion[])[];
   private readonly regionCount: number;
@@ -99,11 +103,12 @@ export class PortAllocator {
   private scan = 0;
 
   constructor(options: AllocatorOptions) {
-    const { addresses, range, memberIndex, memberCount } = options;
+    const { addresses, range, memberIndex, memberCount, paired } = options;
     const lastKnown = WELL_KNOWN_PORTS - 1;
     const low = range.first <= lastKnown ? { first: range.first, last: Math.min(range.last, lastKnown) } : range;
     const high = range.last > lastKnown ? { first: Math.max(range.first, WELL_KNOWN_PORTS), last: range.last } : range;
     this.addresses = addresses;
+    this.hops = paired ? 1 : addresses;
     this.regions = [low, high].map((part) =>
       memberCount === 1
         ? [new PortRegion(part, 0, 1)]
@@ -132,7 +137,7 @@ export class PortAllocator {
 
   /** The next place to try, or `NONE`: none is left, or enough were tried. */
   next(): number {
-    while (this.hop < this.addresses) {
+    while (this.hop < this.hops) {
       if (this.stage === Stage.RANDOM) {
         if (this.tries === RANDOM_TRIES) {
           this.enterScan(Stage.PARITY);

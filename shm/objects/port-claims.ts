@@ -4,7 +4,7 @@
  *
  *     claim    generation (24) | writer that holds the lock (8)
  *     key      two words: the owner
- *     owner    slot of the owner's flow, a local hint, not replicated
+ *     owner    slot of the owner's flow, a local hint, not replicated; below 0: minus the time at which the last one ended
  *
  * A place is `((protocolIndex * addresses + addressIndex) << 16) | port`. A claim is the pair (generation, key), and of two
  * claims on a place the larger stands: by generation, then by the key's words as unsigned numbers. Generation 0 is a place
@@ -95,8 +95,16 @@ export class PortClaims {
     return this.words[this.base + (place << SHIFT) + AT_KEY + 1];
   }
 
+  /** A hint: of a place that nobody has, any slot. */
   owner(place: number): number {
-    return this.words[this.base + (place << SHIFT) + AT_OWNER];
+    const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
+    return owner < 0 ? 0 : owner;
+  }
+
+  /** Coarse seconds at which the flow that had the place last ended, as far as that was seen; 0: never. */
+  freedAt(place: number): number {
+    const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
+    return owner < 0 ? -owner : 0;
   }
 
   isOwnedBy(place: number, key0: number, key1: number): boolean {
@@ -125,6 +133,11 @@ export class PortClaims {
     tx.set(at + AT_KEY, key0);
     tx.set(at + AT_KEY + 1, key1);
     tx.set(at + AT_OWNER, owner);
+  }
+
+  /** A locked place is nobody's any more, since `at`. */
+  release(tx: Transaction, place: number, at: number): void {
+    this.setOwner(tx, place, -Math.max(1, at));
   }
 
   setOwner(tx: Transaction, place: number, owner: number): void {

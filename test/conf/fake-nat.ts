@@ -8,6 +8,8 @@ export const fakeNat: MiddleboxDeclaration = {
     inside: { kind: 'port', help: 'port on the private side' },
     outside: { kind: 'port', help: 'port on the public side' },
     external: { kind: 'addresses', help: 'public addresses' },
+    bypass: { kind: 'prefixes', help: 'networks left alone', default: [] },
+    static: { kind: 'mappings', help: 'endpoints by hand', default: [] },
     flows: { kind: 'count', help: 'flows held at most', default: 65_536, min: 16, max: 1 << 24 },
     timeout: { kind: 'seconds', help: 'idle time of a flow', default: 300, min: 120 },
     hairpin: { kind: 'flag', help: 'whether clients reach each other by external address', default: true },

@@ -71,6 +71,8 @@ describe('configuration that is right', () => {
           outside: 1,
           // 203.0.113.1 as its bytes lie in a packet, read as a little-endian word
           external: [new Int32Array(new Uint8Array([203, 0, 113, 1]).buffer)[0]],
+          bypass: [],
+          static: [],
           flows: 65_536,
           timeout: 300,
           hairpin: true,
@@ -318,6 +320,30 @@ describe('configuration that is wrong', () => {
       '11:83: middleboxes[0].nat.external[2]: 203.0.113.1 is already given as external[0]',
     ],
     ['no external address', '[203.0.113.1]', '[]', '11:56: middleboxes[0].nat.external: must have at least 1 entry'],
+    [
+      'network',
+      '[203.0.113.1]',
+      '[203.0.113.1], bypass: [10.0.0.0/8, 10.0.0.0/33]',
+      '11:92: middleboxes[0].nat.bypass[1]: expected an IPv4 network such as 10.0.0.0/8, or an address, not "10.0.0.0/33"',
+    ],
+    [
+      'network with bits behind it',
+      '[203.0.113.1]',
+      '[203.0.113.1], bypass: [10.0.1.0/23]',
+      "11:80: middleboxes[0].nat.bypass[0]: 10.0.1.0/23 has bits set behind the network's: write the network's first address",
+    ],
+    [
+      'mapping',
+      '[203.0.113.1]',
+      '[203.0.113.1], static: ["tcp 1.2.3.4:80 > 10.0.0.1:80"]',
+      '11:80: middleboxes[0].nat.static[0]: expected a mapping such as "tcp 203.0.113.1:80 -> 10.0.0.5:8080" or "203.0.113.2 -> 10.0.0.6", not "tcp 1.2.3.4:80 > 10.0.0.1:80"',
+    ],
+    [
+      'port of a mapping',
+      '[203.0.113.1]',
+      '[203.0.113.1], static: ["tcp 1.2.3.4:0 -> 10.0.0.1:80"]',
+      '11:80: middleboxes[0].nat.static[0]: "tcp 1.2.3.4:0 -> 10.0.0.1:80" has a port that is none: they are 1 to 65535',
+    ],
     [
       'external address missing',
       ', external: [203.0.113.1]',

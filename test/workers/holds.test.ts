@@ -222,6 +222,6 @@ describe('a NAT that holds first packets', () => {
   it('holds none unless asked to, and refuses to wait for more members than there can be', () => {
     const site = new NatSite();
     assert.equal(site.pass(on(0, OUT)).length, 1);
-    assert.throws(() => new NatSite({ options: { hold_members: 8 } }), /nat: hold_members: 8 of 7 other members/);
+    assert.throws(() => new NatSite({ options: { hold_members: 8 } }), /nat: 8 other members, of 7 there are/);
   });
 });

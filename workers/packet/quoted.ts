@@ -6,7 +6,7 @@
  */
 
 import type { Batch } from '../batch.js';
-import { difference, difference16, update } from './checksum.js';
+import { checksum, difference, difference16, update } from './checksum.js';
 import { ICMP_BYTES, IcmpAt, IcmpType, Icmpv6Type, isQuery } from './icmp.js';
 import { IPV4_BYTES_MIN, Ipv4At, Ipv4Fragment, Protocol, upperNumber } from './ipv4.js';
 import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
@@ -69,6 +69,11 @@ export class Quoted {
     }
     this.ports = i32[this.l4 >> 2];
     return this.protocol === Protocol.TCP || this.protocol === Protocol.UDP;
+  }
+
+  /** Of IPv4 alone: whether the error's own checksum is right, as it came. */
+  get isSound(): boolean {
+    return checksum((this.memory as PacketMemory).u8, this.icmp, this.end - this.icmp) === 0;
   }
 
   private findIpv6(batch: Batch, i: number): boolean {

@@ -178,6 +178,22 @@ describe('nat binding', () => {
       assert.equal(entriesOf(object, NOW).filter((e) => e.externalAddress === EXTERNAL).length, 10);
     });
 
+    it('stays with the address a host is paired with when asked to (RFC 6888 REQ-2)', () => {
+      const two = natBinding({
+        addresses: [EXTERNAL, EXTERNAL + 1],
+        flows: 1000,
+        halfOpen: 1000,
+        portRange: { first: 3000, last: 3009 },
+        allocation: 'leased',
+        pooling: 'paired',
+      });
+      const { object } = new Replica(two);
+      for (let n = 0; n < 10; n++) assert.notEqual(bind(object, 5, 4000 + n), NONE);
+      assert.equal(bind(object, 5, 5000), NONE);
+      assert.equal(object.refusal, Refusal.EXHAUSTED);
+      assert.equal(new Set(entriesOf(object, NOW).map((e) => e.externalAddress)).size, 1);
+    });
+
     it('does not give a port to another before its binding is over for the guard', () => {
       const one = natBinding({
         addresses: [EXTERNAL],

@@ -82,13 +82,14 @@ describe('NAT over capture files', () => {
     assert.deepEqual(read(inside), [
       '2 udp 8.8.8.8:53 > 10.0.0.5:3000 ttl 63 len 31',
       '4 udp 9.9.9.9:53 > 10.0.0.5:3000 ttl 63 len 32',
+      '5 icmp 8.8.8.8 > 10.0.0.6 type 3 len 50',
     ]);
     assert.deepEqual(site.plane.counts(), {
       nat_outbound: 2,
       nat_inbound: 2,
       nat_bound: 1,
       nat_unsolicited: 1,
-      nat_exhausted: 1,
+      nat_refused: 1,
     });
   });
 

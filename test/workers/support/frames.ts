@@ -227,3 +227,11 @@ function icmpWords(bytes: Buffer, l4: number): string {
 function macAt(bytes: Buffer, at: number): string {
   return formatMac({ low: bytes.readInt32LE(at), high: bytes.readUInt16LE(at + 4) });
 }
+
+/** An ICMP error with the first `bytes` bytes of a packet behind it. */
+export function errorAbout(text: string, packet: string, bytes = 1000): Uint8Array {
+  const quoted = frame(packet).subarray(14, 14 + bytes);
+  const whole = frame(`${text} len ${quoted.length}`);
+  whole.set(quoted, 14 + 28);
+  return seal(whole);
+}

@@ -1,0 +1,37 @@
+import { strict as assert } from 'node:assert';
+import { parseConfig } from '../../daemon/config.js';
+import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
+import { RIGHT } from '../conf/fake-nat.js';
+
+const known = { cores: [0, 1, 2, 5] };
+
+describe('configuration of the NAT', () => {
+  it('that contradicts itself is told at the line of each option', async () => {
+    const middleboxes = await builtInMiddleboxes();
+    const wrong = (options: string, external = '[203.0.113.1]'): readonly string[] => {
+      const text = RIGHT.replace('[203.0.113.1]', `${external},\n      ${options}`);
+      return (parseConfig('f', text, { ...known, middleboxes }).errors ?? []).map((error) => error.slice(2));
+    };
+    assert.deepEqual(
+      wrong(`static: [tcp 203.0.113.1:80 -> 10.0.0.1:80, udp 203.0.113.1:80 -> 10.0.0.1:80,
+               tcp 203.0.113.1:80 -> 10.0.0.2:80]`),
+      ['13:16: middleboxes[0].nat.static[2]: contradicts tcp 203.0.113.1:80 → 10.0.0.1:80'],
+    );
+    assert.deepEqual(wrong('static: [203.0.113.2 -> 10.0.0.1, udp 203.0.113.2:53 -> 10.0.0.2:53]'), [
+      '12:41: middleboxes[0].nat.static[1]: contradicts 203.0.113.2 → 10.0.0.1',
+    ]);
+    assert.deepEqual(wrong('static: [203.0.113.2 -> 10.0.0.1, 203.0.113.3 -> 10.0.0.1]'), [
+      '12:41: middleboxes[0].nat.static[1]: contradicts 203.0.113.2 → 10.0.0.1',
+    ]);
+    assert.deepEqual(wrong('static: [203.0.113.1 -> 10.0.0.1]'), [
+      '12:16: middleboxes[0].nat.static[0]: 203.0.113.1 is mapped whole to one internal address, so it cannot be shared: take it out of the external addresses',
+    ]);
+    assert.deepEqual(wrong('hold_members: 5'), [
+      '12:21: middleboxes[0].nat.hold_members: 5 other members, of 1 there are',
+    ]);
+    assert.deepEqual(wrong('first_port: 9, last_port: 3'), [
+      '11:5: middleboxes[0].nat: port range 9–3: ports are 1 to 65535, the first not after the last',
+    ]);
+    assert.deepEqual(wrong('static: [tcp 203.0.113.1:80 -> 10.0.0.1:80], bypass: [192.0.2.0/24]'), []);
+  });
+});

@@ -1,0 +1,224 @@
+import { strict as assert } from 'node:assert';
+import { parseIpv4 } from '../../../workers/packet/ipv4.js';
+import { converse } from '../support/converse.js';
+import { describeFrame, errorAbout } from '../support/frames.js';
+import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
+import { on } from '../support/plane.js';
+
+/** What the operator decides about a NAT: what is mapped by hand, what is left alone, and how much anyone gets. */
+describe("NAT by the operator's rules", () => {
+  const TCP = 6;
+  const mapping = (
+    protocol: number,
+    external: string,
+    externalPort: number,
+    internal: string,
+    internalPort: number,
+  ) => ({
+    protocol,
+    externalAddress: parseIpv4(external),
+    externalPort,
+    internalAddress: parseIpv4(internal),
+    internalPort,
+  });
+
+  describe('mapped by hand', () => {
+    const site = () =>
+      new NatSite({
+        options: {
+          static: [mapping(TCP, '203.0.113.1', 80, '10.0.0.9', 8080), mapping(0, '203.0.113.2', 0, '10.0.0.8', 0)],
+        },
+      });
+
+    it('an endpoint is reached from outside, answers from there, and others have the rest of the address', () => {
+      const { plane } = converse(
+        site(),
+        `
+        > 1: tcp 198.51.100.7:5000 > 203.0.113.1:80 S
+        < 0: tcp 198.51.100.7:5000 > 10.0.0.9:8080 S ttl 63
+        > 0: tcp 10.0.0.9:8080 > 198.51.100.7:5000 SA
+        < 1: tcp 203.0.113.1:80 > 198.51.100.7:5000 SA ttl 63
+        > 1: udp 198.51.100.7:5000 > 203.0.113.1:80
+        > 0: tcp 10.0.0.9:8081 > 198.51.100.7:80 S
+        < 1: tcp 203.0.113.1:$a > 198.51.100.7:80 S ttl 63
+        > 0: tcp 10.0.0.5:4000 > 203.0.113.1:80 S
+        < 0: tcp 203.0.113.1:$b > 10.0.0.9:8080 S ttl 63
+        > 0: tcp 10.0.0.9:8080 > 203.0.113.1:$b SA
+        < 0: tcp 203.0.113.1:80 > 10.0.0.5:4000 SA ttl 63
+        `,
+      );
+      assert.deepEqual(plane.counts(), {
+        nat_outbound: 2,
+        nat_inbound: 1,
+        nat_hairpinned: 2,
+        nat_bound: 2,
+        nat_unsolicited: 1,
+      });
+    });
+
+    it('an address has every port and identifier, from both sides', () => {
+      converse(
+        site(),
+        `
+        > 1: udp 198.51.100.7:5000 > 203.0.113.2:1234
+        < 0: udp 198.51.100.7:5000 > 10.0.0.8:1234 ttl 63
+        > 0: udp 10.0.0.8:1234 > 198.51.100.7:5000
+        < 1: udp 203.0.113.2:1234 > 198.51.100.7:5000 ttl 63
+        > 1: icmp 198.51.100.7 > 203.0.113.2 echo 5
+        < 0: icmp 198.51.100.7 > 10.0.0.8 echo 5 ttl 63
+        > 0: icmp 10.0.0.8 > 198.51.100.7 reply 5
+        < 1: icmp 203.0.113.2 > 198.51.100.7 reply 5 ttl 63
+        > 0: icmp 10.0.0.8 > 198.51.100.7 echo 6
+        < 1: icmp 203.0.113.2 > 198.51.100.7 echo 6 ttl 63
+        > 0: icmp 10.0.0.5 > 203.0.113.2 echo 7
+        < 0: icmp 203.0.113.1 > 10.0.0.8 echo $a ttl 63
+        > 1: icmp 198.51.100.7 > 203.0.113.1 echo 5
+        > 0: icmp 10.0.0.5 > 198.51.100.7 reply 5
+        `,
+      );
+    });
+
+    it('is never given to a binding', () => {
+      const options = { first_port: 80, last_port: 81, static: [mapping(TCP, '203.0.113.1', 80, '10.0.0.9', 8080)] };
+      const full = new NatSite({ options });
+      const out = full.pass(...[1, 2].map((host) => on(INSIDE, `tcp 10.0.0.${host}:80 > 1.1.1.1:80 S`)));
+      assert.deepEqual(
+        out.filter((packet) => packet.startsWith('1:')),
+        ['1: tcp 203.0.113.1:81 > 1.1.1.1:80 S ttl 63'],
+      );
+      assert.equal(full.plane.counts()['nat_refused'], 1);
+    });
+
+    it('has ICMP errors translated both ways', () => {
+      const at = site();
+      const pass = (port: number, frame: Uint8Array) => {
+        const [out] = at.plane.passFrames({ port, frame });
+        return [
+          describeFrame(out.frame).replace(/ len \d+/, ''),
+          describeFrame(Uint8Array.of(...out.frame.subarray(0, 14), ...out.frame.subarray(42))),
+        ];
+      };
+      const about = 'tcp 203.0.113.1:80 > 198.51.100.7:5000 SA';
+      assert.deepEqual(pass(OUTSIDE, errorAbout('icmp 5.5.5.5 > 203.0.113.1 type 3', about)), [
+        'icmp 5.5.5.5 > 10.0.0.9 type 3 ttl 63',
+        'tcp 10.0.0.9:8080 > 198.51.100.7:5000 SA',
+      ]);
+      const into = errorAbout('icmp 10.0.0.8 > 198.51.100.7 type 3', 'udp 198.51.100.7:53 > 10.0.0.8:1234');
+      assert.deepEqual(pass(INSIDE, into), [
+        'icmp 203.0.113.2 > 198.51.100.7 type 3 ttl 63',
+        'udp 198.51.100.7:53 > 203.0.113.2:1234',
+      ]);
+    });
+  });
+
+  it('leaves alone what bypasses it, both ways, whatever it carries (RFC 6888 REQ-6)', () => {
+    const bypass = [{ address: parseIpv4('192.0.2.0'), mask: parseIpv4('255.255.255.0') }];
+    const { plane } = converse(
+      new NatSite({ options: { bypass } }),
+      `
+      > 0: tcp 10.0.0.5:4000 > 192.0.2.7:80 S
+      < 1: tcp 10.0.0.5:4000 > 192.0.2.7:80 S ttl 63
+      > 1: tcp 192.0.2.7:80 > 10.0.0.5:4000 SA
+      < 0: tcp 192.0.2.7:80 > 10.0.0.5:4000 SA ttl 63
+      > 0: ip 10.0.0.5 > 192.0.2.7 proto 47 len 8
+      < 1: ip 10.0.0.5 > 192.0.2.7 proto 47 ttl 63 len 8
+      > 0: tcp 10.0.0.5:4000 > 192.0.3.7:80 S
+      < 1: tcp 203.0.113.1:$a > 192.0.3.7:80 S ttl 63
+      > 1: tcp 192.0.2.7:80 > 203.0.113.1:$a R
+      < 0: tcp 192.0.2.7:80 > 10.0.0.5:4000 R ttl 63
+      > 1: tcp 192.0.3.7:80 > 10.0.0.5:4000 SA
+      `,
+    );
+    assert.deepEqual(plane.counts(), {
+      nat_bypassed: 3,
+      nat_outbound: 1,
+      nat_inbound: 1,
+      nat_bound: 1,
+      nat_not_external: 1,
+    });
+  });
+
+  it('gives a subscriber so many bindings at all sites, and so many new ones a second, and tells it (RFC 6888 REQ-4, REQ-5)', () => {
+    const options = { per_subscriber: 6, new_per_subscriber: 4, udp: 300, reuse: 0 };
+    const a = new NatSite({ options, member: 0, members: 2 });
+    const b = new NatSite({ options, member: 1, members: 2 });
+    const from = (site: NatSite, host: number, port: number) =>
+      site.pass(on(INSIDE, `udp 10.0.0.${host}:${port} > 1.1.1.1:53`)).map((packet) => packet.slice(0, 6));
+    const told = ['0: icm'];
+    const sent = ['1: udp'];
+    for (let n = 0; n < 4; n++) assert.deepEqual(from(a, 1, 4000 + n), sent);
+    assert.deepEqual(from(a, 1, 4004), told, 'too fast');
+    assert.deepEqual(from(a, 2, 4004), sent, 'another is not concerned');
+    a.replicateTo(b);
+    assert.equal(b.bindings.bindingsOf(parseIpv4('10.0.0.1')), 4);
+    assert.deepEqual(from(b, 1, 4004), sent, 'the rate is that of one site');
+    assert.deepEqual(from(b, 1, 4005), sent);
+    assert.deepEqual(from(b, 1, 4006), told, 'the limit is that of all');
+    b.replicateTo(a);
+    a.later(1);
+    assert.deepEqual(from(a, 1, 4006), told);
+    assert.deepEqual(from(a, 1, 4000), sent, 'what it has it keeps');
+    assert.equal(a.plane.counts()['nat_refused'], 2);
+    for (const site of [a, b]) {
+      site.later(300 + 60);
+      site.bindings.sweep(site.now, 2048);
+      assert.equal(site.bindings.bindingsOf(parseIpv4('10.0.0.1')), 0, 'all of it ran out');
+    }
+    assert.deepEqual(from(a, 1, 5000), sent);
+  });
+
+  it('does not use a port again for two minutes, where it was bound and elsewhere (RFC 6888 REQ-8)', () => {
+    const options = { first_port: 3000, last_port: 3000, udp: 300 };
+    const sites = [0, 1].map((member) => new NatSite({ options, member, members: 2 }));
+    const packet = (host: number) => on(INSIDE, `udp 10.0.0.${host}:4000 > 1.1.1.1:53`);
+    const isSent = (site: NatSite, host: number) => site.pass(packet(host))[0].startsWith('1:');
+    assert.ok(isSent(sites[0], 1));
+    sites[0].replicateTo(sites[1]);
+    for (const seconds of [300, 61, 57]) {
+      for (const site of sites) {
+        site.later(seconds);
+        site.bindings.sweep(site.now, 2048);
+        assert.ok(!isSent(site, 2), `${seconds} s on`);
+      }
+    }
+    // What it was bound to had it again for as long as that was remembered; now anyone may.
+    for (const site of sites) site.later(2);
+    assert.ok(isSent(sites[1], 2));
+  });
+
+  it('has a shorter timer for well-known destinations alone, which shortens no other (RFC 4787 REQ-5)', () => {
+    const left = (...destinations: string[]) => {
+      const site = new NatSite({ options: { udp: 300, udp_short: 20 } });
+      for (const destination of destinations) site.pass(on(INSIDE, `udp 10.0.0.5:4000 > ${destination}`));
+      const entry = [...site.bindings.entries(site.now)].find((one) => one !== null);
+      return (entry?.expires ?? 0) - site.now;
+    };
+    assert.equal(left('1.1.1.1:53'), 20);
+    assert.equal(left('1.1.1.1:53', '1.1.1.1:53'), 20);
+    assert.equal(left('1.1.1.1:54'), 300);
+    assert.equal(left('1.1.1.1:54', '1.1.1.1:53'), 300);
+    assert.equal(left('1.1.1.1:53', '1.1.1.1:5353'), 300);
+  });
+
+  it('drops ICMP errors whose checksum is wrong (RFC 5508 REQ-3)', () => {
+    const site = new NatSite({ options: { first_port: 3000, last_port: 3000 } });
+    site.pass(on(INSIDE, 'udp 10.0.0.5:4000 > 8.8.8.8:53'));
+    const error = errorAbout('icmp 5.5.5.5 > 203.0.113.1 type 3', 'udp 203.0.113.1:3000 > 8.8.8.8:53');
+    assert.equal(site.pass({ port: OUTSIDE, frame: error }).length, 1);
+    error[36] ^= 1;
+    assert.equal(site.pass({ port: OUTSIDE, frame: error }).length, 0);
+    assert.equal(site.plane.counts()['nat_icmp_checksum'], 1);
+  });
+
+  it('counts the ports that two sites took at once', () => {
+    const options = { allocation: 'shared', first_port: 3000, last_port: 3000 };
+    const sites = [0, 1].map((member) => new NatSite({ member, members: 2, options }));
+    for (const [n, site] of sites.entries()) site.pass(on(INSIDE, `udp 10.0.0.${n + 1}:3000 > 8.8.8.8:53`));
+    sites[0].replicateTo(sites[1]);
+    sites[1].replicateTo(sites[0]);
+    for (const site of sites) {
+      site.plane.idle(1100);
+      assert.equal(site.plane.counts()['nat_collided'], 1);
+    }
+  });
+});

@@ -1,0 +1,86 @@
+/** What the NAT can be told, and what it counts. */
+
+import { HOLD_MS_MAX, option } from '../../api.js';
+
+export const OPTIONS = {
+  inside: option.port('port on the private side'),
+  outside: option.port('port on the public side'),
+  external: option.addresses('public IPv4 addresses to translate to, routed to this instance'),
+  static: option.mappings(
+    'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6"',
+  ),
+  bypass: option.prefixes('destinations outside that packets go to, and come from, untranslated (RFC 6888 REQ-6)'),
+  flows: option.count('bindings held at most', 1 << 18, { min: 64, max: 1 << 24 }),
+  half_open: option.count('percent of them that may have shown a single packet: older ones give way to newer', 25, {
+    min: 1,
+    max: 100,
+  }),
+  half_open_records: option.count('such bindings told to other sites in a second, at most', 16_384, { min: 0 }),
+  per_subscriber: option.count('bindings of one internal address at most, at all sites; 0: no limit', 0, {
+    min: 0,
+    max: 65_535,
+  }),
+  new_per_subscriber: option.count('new ones of it in a second at most, at this instance; 0: no limit', 0, {
+    min: 0,
+    max: 65_535,
+  }),
+  hold_members: option.count(
+    'other sites that must have a new binding before its first packet leaves; 0: it leaves at once',
+    0,
+    { min: 0, max: 63 },
+  ),
+  hold_ms: option.count('milliseconds after which that packet leaves all the same', 100, { max: HOLD_MS_MAX }),
+  first_port: option.count('lowest external port used', 1, { max: 65_535 }),
+  last_port: option.count('highest external port used', 65_535, { max: 65_535 }),
+  allocation: option.choice(
+    'leased: each instance takes ports from blocks of its own first; shared: from all of them',
+    ['leased', 'shared'],
+    'leased',
+  ),
+  pooling: option.choice(
+    'paired: an internal address has ports of one external address alone; any: of others too when these are used up',
+    ['paired', 'any'],
+    'paired',
+  ),
+  reuse: option.seconds('seconds past the end of a binding in which nobody else gets its port (RFC 6888 REQ-8)', 120, {
+    min: 0,
+    max: 3600,
+  }),
+  tcp_established: option.seconds('idle time of established connections (RFC 5382 REQ-5: 7440 or more)', 7440),
+  tcp_opening: option.seconds(
+    'idle time of connections that are not yet established (RFC 5382 REQ-5: 240 or more)',
+    240,
+  ),
+  tcp_closing: option.seconds('idle time of connections that were ended (RFC 5382 REQ-5: 240 or more)', 240),
+  udp: option.seconds('idle time of UDP bindings (RFC 4787 REQ-5: 120 or more)', 300),
+  udp_short: option.seconds('idle time of UDP to udp_short_ports; 0: as other UDP', 0, { min: 0 }),
+  udp_short_ports: option.counts('well-known destination ports that udp_short is for', [53], { max: 1023 }),
+  icmp: option.seconds('idle time of ICMP queries (RFC 5508 REQ-2: 60 or more)', 60),
+} as const;
+
+export const COUNTERS = {
+  outbound: 'packets translated from inside to outside',
+  inbound: 'packets translated from outside to inside',
+  hairpinned: 'packets translated from inside to inside',
+  bypassed: 'packets to and from destinations that bypass the translation',
+  bound: 'bindings made',
+  collided: 'ports that two sites took for two bindings: the larger internal endpoint has them, at every site',
+  refused: 'new bindings refused, of which the sender was told (ICMP: administratively prohibited)',
+  exhausted: 'dropped: no external port is free',
+  table_full: 'dropped: as many bindings as can be held',
+  half_open: 'dropped: a new binding beyond the quota of those with a single packet from inside',
+  subscriber_limit: 'dropped: a new binding of an internal address that has as many as one may',
+  subscriber_rate: 'dropped: a new binding of an internal address that makes them too fast',
+  log_full: 'dropped: a new binding could not be logged, the send thread is behind',
+  contended: 'dropped: other threads held the binding too long',
+  draining: 'dropped: a new binding while the instance is being drained',
+  stray: 'dropped: a TCP reset from inside of a connection that has no binding',
+  unsolicited: 'dropped: from outside to an external port that nobody inside is bound to',
+  not_external: 'dropped: from outside to an address that is not an external one',
+  ipv6: 'dropped: IPv6 is not translated',
+  fragment: 'dropped: fragments are not translated',
+  icmp_other: 'dropped: ICMP other than queries from inside, replies from outside, and errors',
+  icmp_error: 'dropped: an ICMP error about a packet of no binding, or that quotes too little of it',
+  icmp_checksum: 'dropped: an ICMP error whose checksum is wrong',
+  protocol: 'dropped: neither TCP, UDP nor ICMP',
+} as const;

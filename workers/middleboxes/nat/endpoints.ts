@@ -1,0 +1,54 @@
+/** From an internal endpoint to the external one and back, bound or mapped by hand: for what is not looked up by the batch. */
+
+import { type NatBinding, NONE, portAndProtocol } from '../../api.js';
+
+export interface Endpoints {
+  /** Of the endpoint found last, raw. */
+  readonly address: number;
+  readonly port: number;
+  /** Finds the external endpoint of an internal one. */
+  toOutside(address: number, port: number, protocol: number, now: number): boolean;
+  /** Finds the internal endpoint of an external one. */
+  toInside(address: number, port: number, protocol: number, now: number): boolean;
+  /** Whether an address is one of the NAT's own, outside. */
+  isExternal(address: number): boolean;
+}
+
+export function createEndpoints(bindings: NatBinding): Endpoints {
+  const { statics } = bindings;
+  const hasStatics = statics.count > 0;
+  let foundAddress = 0;
+  let foundPort = 0;
+
+  function byHand(found: boolean): boolean {
+    if (!found) return false;
+    foundAddress = statics.address;
+    foundPort = statics.port;
+    return true;
+  }
+
+  return {
+    get address() {
+      return foundAddress;
+    },
+    get port() {
+      return foundPort;
+    },
+    toOutside(address, port, protocol, now) {
+      const key = portAndProtocol(port, protocol);
+      const slot = bindings.findOutbound(bindings.hash(address, key), address, key, now);
+      if (slot === NONE) return hasStatics && byHand(statics.findOutbound(address, key));
+      foundAddress = bindings.externalAddress(slot);
+      foundPort = bindings.externalPort(slot);
+      return true;
+    },
+    toInside(address, port, protocol, now) {
+      const slot = bindings.findInbound(bindings.place(address, port, protocol), now);
+      if (slot === NONE) return hasStatics && byHand(statics.findInbound(address, portAndProtocol(port, protocol)));
+      foundAddress = bindings.internalAddress(slot);
+      foundPort = bindings.internalPort(slot);
+      return true;
+    },
+    isExternal: (address) => bindings.isExternal(address) || (hasStatics && statics.hasExternal(address)),
+  };
+}

@@ -1,0 +1,58 @@
+/**
+ * ICMP errors: translated with the packet they quote, so that path MTU discovery and traceroute work through the NAT.
+ *
+ * An error passes to whom the packet it is about came from, that packet as the receiver knows it (RFC 5508 REQ-4, REQ-5), and
+ * leaves bindings as they are (REQ-6). One about a packet that was turned round is turned round too (REQ-7). One whose
+ * checksum is wrong is dropped (REQ-3); the quoted packet's own checksums are not looked at.
+ */
+
+import { type Batch, destinationPort, Quoted, rewriteDestination, rewriteSource, sourcePort } from '../../api.js';
+import type { COUNTERS } from './declaration.js';
+import type { Endpoints } from './endpoints.js';
+
+export interface ErrorParts {
+  readonly batch: Batch;
+  readonly inside: number;
+  readonly outside: number;
+  readonly endpoints: Endpoints;
+  readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
+}
+
+/** Made once per worker: a function that translates ICMP error `i`, or drops it. */
+export function createErrorTranslator(parts: ErrorParts): (i: number, now: number) => void {
+  const { batch, inside, outside, endpoints, counters } = parts;
+  const { port, destination } = batch;
+  /** What the error at hand is about. */
+  const quoted = new Quoted();
+
+  function translate(i: number, now: number): void {
+    const isFromInside = port[i] === inside;
+    if (!quoted.find(batch, i)) return batch.drop(i, counters.icmp_error);
+    if (!quoted.isSound) return batch.drop(i, counters.icmp_checksum);
+    if (isFromInside && !sentToUs(i, now)) return batch.drop(i, counters.icmp_error);
+    if (isFromInside && !endpoints.isExternal(quoted.source)) {
+      batch.forward(i, outside);
+      batch.count1(counters.outbound);
+      return;
+    }
+    // From outside, or about a packet that was turned round.
+    const isKnown =
+      quoted.source === destination[i] &&
+      endpoints.toInside(quoted.source, sourcePort(quoted.ports), quoted.protocol, now);
+    if (!isKnown) return batch.drop(i, counters.icmp_error);
+    quoted.rewriteSource(endpoints.address, endpoints.port);
+    rewriteDestination(batch, i, endpoints.address, 0);
+    batch.forward(i, inside);
+    batch.count1(isFromInside ? counters.hairpinned : counters.inbound);
+  }
+
+  /** The packet it is about was sent to an endpoint of ours: it is so again, for the outside. False if there is none. */
+  function sentToUs(i: number, now: number): boolean {
+    if (!endpoints.toOutside(quoted.destination, destinationPort(quoted.ports), quoted.protocol, now)) return false;
+    quoted.rewriteDestination(endpoints.address, endpoints.port);
+    rewriteSource(batch, i, endpoints.address, 0);
+    return true;
+  }
+
+  return translate;
+}
