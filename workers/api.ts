@@ -64,6 +64,11 @@ export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js'
 export type { HeavyHitter } from '../shm/objects/heavy-hitters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export {
+  type KeyedHyperLogLogs,
+  type KeyedHyperLogLogsOptions,
+  keyedHyperLogLogs,
+} from '../shm/objects/keyed-hyperloglogs.js';
+export {
   MappingError,
   type NatBinding,
   natBinding,

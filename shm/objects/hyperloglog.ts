@@ -6,9 +6,6 @@
  * 64 bits of hash, less those that choose the register. Merge is the maximum of each register, so records may come in any
  * order, any number of times, and a key seen at several instances counts once.
  *
- * The estimate is Ertl's improved raw estimator ("New cardinality estimation algorithms for HyperLogLog sketches", 2017,
- * algorithm 6): unbiased from 0 on, without linear counting, tables or a threshold between them.
- *
  *     counts      rare events
  *     registers   a byte each
  *     record      register << 8 | rank
@@ -25,6 +22,7 @@ import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
+import { estimateOf } from './hyperloglog-estimate.js';
 import { type Journal, JournalState } from './journal.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject, type Writer } from './object.js';
 import { type SketchHash, seeded } from './sketch-hash.js';
@@ -42,8 +40,6 @@ export const HLL_RAISE = 1;
 const COUNTS = struct({ logFull: LINE, malformed: 1 });
 const HASH_BITS = 64;
 const RECORD_WORDS = 1;
-/** Ertl 2017: the limit of the bias correction for many registers. */
-const ALPHA = 1 / (2 * Math.LN2);
 
 export function hyperLogLog({ precision = 14, seed = '' }: HyperLogLogOptions = {}): StateDefinition<HyperLogLog> {
   if (!Number.isInteger(precision) || precision < 4 || precision > 18)
@@ -137,10 +133,7 @@ export class HyperLogLog implements StateObject {
     const { registers, bytes, rankMax } = this;
     const having = new Float64Array(rankMax + 1);
     for (let i = 0; i < registers; i++) having[bytes[i]]++;
-    let z = registers * tau(1 - having[rankMax] / registers);
-    for (let rank = rankMax - 1; rank >= 1; rank--) z = 0.5 * (z + having[rank]);
-    z += registers * sigma(having[0] / registers);
-    return (ALPHA * registers * registers) / z;
+    return estimateOf(having, registers);
   }
 
   /** The relative standard error of the estimate, 1.04 / √registers: two times in three it is nearer than that. */
@@ -217,34 +210,4 @@ export class HyperLogLog implements StateObject {
       malformed: this.counts[COUNTS.at.malformed],
     };
   }
-}
-
-/** σ(x) = x + Σ x^(2^k) 2^(k-1), k from 1: Ertl 2017, (17). Infinite for 1: no register is used, and the estimate is 0. */
-function sigma(x: number): number {
-  if (x === 1) return Number.POSITIVE_INFINITY;
-  let power = x;
-  let weight = 1;
-  let sum = x;
-  for (let before = -1; before !== sum; ) {
-    power *= power;
-    before = sum;
-    sum += power * weight;
-    weight += weight;
-  }
-  return sum;
-}
-
-/** τ(x) = (1 - x - Σ (1 - x^(2^-k))² 2^-k) / 3, k from 1: Ertl 2017, (22). */
-function tau(x: number): number {
-  if (x === 0 || x === 1) return 0;
-  let root = x;
-  let weight = 1;
-  let sum = 1 - x;
-  for (let before = -1; before !== sum; ) {
-    root = Math.sqrt(root);
-    before = sum;
-    weight *= 0.5;
-    sum -= (1 - root) ** 2 * weight;
-  }
-  return sum / 3;
 }

@@ -1,0 +1,555 @@
+/**
+ * How many different things each of many keys was seen with: a few small HyperLogLogs (hyperloglog.ts) per key, shared by all
+ * instances, of fixed memory. An intrusion detector has one key per source, and sketches of what it tried to reach.
+ *
+ * **Time** is cut in epochs of `epochSeconds`, the same at all instances. A key has a bank of registers for this epoch and one
+ * for the last, and an estimate is of both together; what is older is forgotten everywhere by itself, without a message.
+ *
+ * **Merge**: of two banks of one key and parity the later epoch stands; of one epoch, the maximum of each register. So records
+ * may come in any order, any number of times, and a thing seen at several instances counts once.
+ *
+ * **Keys are attackers' to choose.** A key has its place in one set of `WAYS`, by a keyed hash. One of which little was seen
+ * is *quiet*, until something raises a register after `quiet` of them were: it is told to nobody, is no part of digest and merge, and gives way to new
+ * keys. So a flood of random sources costs neither records nor those of whom more is known; where a set is full of these, a new
+ * key is refused. Not more than `promotions` keys a second are told of for the first time by each worker. A quiet key that another instance
+ * tells of is as that one says.
+ *
+ *     set      lock (a word); then tags: WAYS words, the key's hash, or 0 where there is none
+ *     entry    key, weight (registers raised), told, epoch of either bank (0: empty), the banks: sketches × registers bytes
+ *     record   key, epoch, then any number of items: sketch << 16 | register << 8 | rank
+ *
+ * **Concurrent writers** change a set under its lock (transaction.ts). Reads take no lock: an estimate may miss what is being
+ * written.
+ */
+
+import { coarseSeconds } from '../clock.js';
+import { hashWords } from '../hash.js';
+import { NONE } from '../none.js';
+import type { Region } from '../region.js';
+import { BYTES_PER_WORD, powerOfTwo } from '../struct.js';
+import { ContentDigest } from './content-digest.js';
+import { estimateOf } from './hyperloglog-estimate.js';
+import type { Journal } from './journal.js';
+import {
+  BANKS,
+  COUNTS,
+  check,
+  type KeyedHyperLogLogsOptions,
+  layoutOf,
+  QUIET_MAX,
+  type Shape,
+  WAYS,
+} from './keyed-layout.js';
+import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
+import { type SketchHash, seeded } from './sketch-hash.js';
+import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
+
+export type { KeyedHyperLogLogsOptions } from './keyed-layout.js';
+
+/** The one operation in the log. */
+export const KEYED_RAISE = 1;
+
+const HASH_BITS = 64;
+/** A record of more is not written; one from a merge may be. */
+const RECORD_ITEMS = QUIET_MAX + 1;
+const LOCK_BUSY = -2;
+const EPOCH_MAX = 0x7fff_ffff;
+
+export function keyedHyperLogLogs(options: KeyedHyperLogLogsOptions): StateDefinition<KeyedHyperLogLogs> {
+  const { seed = '', precision = 5, quiet = 4, promotions = 4096, ...given } = options;
+  const shape: Shape = { ...given, capacity: powerOfTwo(Math.max(given.capacity, WAYS)), precision, quiet, promotions };
+  check(shape);
+  const { parameters, hash } = seeded('keyed-hyperloglogs', { ...shape }, seed);
+  return {
+    kind: 'keyed-hyperloglogs',
+    parameters,
+    bytes: layoutOf(shape).words * BYTES_PER_WORD,
+    open: (context) => new KeyedHyperLogLogs(context, shape, hash()),
+  };
+}
+
+export class KeyedHyperLogLogs implements StateObject {
+  readonly id: number;
+  readonly delivery = 'any-order';
+  /** Numbers of slots are below this. */
+  readonly slots: number;
+
+  private readonly shape: Shape;
+  private readonly layout: ReturnType<typeof layoutOf>;
+  private readonly words: Int32Array;
+  private readonly bytes: Uint8Array;
+  private readonly hasher: SketchHash;
+  private readonly k0: number;
+  private readonly k1: number;
+  private readonly transaction: Transaction | null;
+  private readonly registers: number;
+  private readonly rankMax: number;
+  private readonly having: Float64Array;
+  /** A bank as it is to become. */
+  private readonly bank: Int32Array;
+  private readonly items = new Int32Array(RECORD_ITEMS);
+  private promoted = 0;
+  private second = 0;
+
+  constructor({ id, region, secret, writer }: OpenContext, shape: Shape, hash: SketchHash) {
+    this.id = id;
+    this.shape = shape;
+    this.layout = layoutOf(shape);
+    this.slots = shape.capacity;
+    this.words = region.i32();
+    this.bytes = region.u8();
+    this.hasher = hash;
+    [this.k0, this.k1] = secret;
+    this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
+    this.registers = 2 ** shape.precision;
+    this.rankMax = HASH_BITS - shape.precision + 1;
+    this.having = new Float64Array(this.rankMax + 1);
+    this.bank = new Int32Array(this.layout.bankWords);
+  }
+
+  // ——— Packet path ———
+
+  /** Hash of the key at `key[at …]`, for `find` and `add`; never 0. */
+  hash(key: Int32Array, at: number): number {
+    return hashWords(this.k0, this.k1, key, at, this.shape.keyWords) || 1;
+  }
+
+  /** The slot of a key, or `NONE` where nothing is known of it. */
+  find(hash: number, key: Int32Array, at: number): number {
+    const { words } = this;
+    const tags = this.tagsOf(hash);
+    const first = this.setOf(hash) * WAYS;
+    for (let way = 0; way < WAYS; way++)
+      if (words[tags + way] === hash && this.holds(first + way, key, at)) return first + way;
+    return NONE;
+  }
+
+  /**
+   * A key was seen with the thing `thing[thingAt … + count)`, in the sense of one sketch. Returns the key's slot, or `NONE` when
+   * there is no room for it, or this is not possible now; that is counted.
+   */
+  add(
+    hash: number,
+    key: Int32Array,
+    at: number,
+    sketch: number,
+    thing: Int32Array,
+    thingAt: number,
+    count: number,
+    now: number,
+  ): number {
+    this.hasher.hash(thing, thingAt, count);
+    const { first, second } = this.hasher;
+    const { precision } = this.shape;
+    const register = first & (this.registers - 1);
+    const rank = first >>> precision !== 0 ? Math.clz32(first) + 1 : 33 - precision + Math.clz32(second);
+    const epoch = this.epochAt(now);
+    const slot = this.find(hash, key, at);
+    if (slot !== NONE && this.words[this.epochWord(slot, epoch)] === epoch)
+      if (this.bytes[this.registerByte(slot, epoch, sketch, register)] >= rank) return slot;
+    for (let tries = 1; ; tries++) {
+      const raised = this.raise(hash, key, at, (sketch << 16) | (register << 8) | rank, epoch, now);
+      if (raised !== LOCK_BUSY) return raised;
+      if (!tryAgain(tries, false)) return this.refuse(COUNTS.at.contended);
+    }
+  }
+
+  /** Of how many different things one sketch of a slot knows, in this epoch and the last. Some hundred ns. */
+  estimate(slot: number, sketch: number, now: number): number {
+    const { words, bytes, registers, having, rankMax } = this;
+    const epoch = this.epochAt(now);
+    const isNow = words[this.epochWord(slot, epoch)] === epoch;
+    const isLast = words[this.epochWord(slot, epoch - 1)] === epoch - 1;
+    const current = this.registerByte(slot, epoch, sketch, 0);
+    const last = this.registerByte(slot, epoch - 1, sketch, 0);
+    having.fill(0);
+    for (let i = 0; i < registers; i++) {
+      const a = isNow ? bytes[current + i] : 0;
+      const b = isLast ? bytes[last + i] : 0;
+      having[Math.min(a > b ? a : b, rankMax)]++;
+    }
+    return having[0] === registers ? 0 : estimateOf(having, registers);
+  }
+
+  /** Whether anything is known of a slot's key; it stands in `key[at …]` then. */
+  read(slot: number, key: Int32Array, at: number, now: number): boolean {
+    if (this.words[this.tagWord(slot)] === 0 || !this.isLive(slot, this.epochAt(now))) return false;
+    for (let i = 0; i < this.shape.keyWords; i++) key[at + i] = this.words[this.entry(slot) + i];
+    return true;
+  }
+
+  private raise(hash: number, key: Int32Array, at: number, item: number, epoch: number, now: number): number {
+    const { words, tx, items } = this;
+    const { quiet } = this.shape;
+    const known = this.find(hash, key, at);
+    const isTold = known !== NONE && words[this.toldWord(known)] !== 0 && this.isLive(known, epoch);
+    // What a quiet key brings with it when it is told of; read again under the lock.
+    const told = isTold || (known !== NONE && this.weight(known) >= quiet && this.mayPromote(now));
+    const brought = told && !isTold ? this.itemsOf(known, epoch, items) : 0;
+    items[brought] = item;
+    const record = this.begin(told, brought + 1);
+    if (record === NONE) return this.refuse(COUNTS.at.logFull);
+    if (!tx.lock(this.lockWord(hash))) {
+      tx.abort();
+      return LOCK_BUSY;
+    }
+    const slot = this.find(hash, key, at);
+    const stands =
+      slot === known && (slot === NONE || isTold === (words[this.toldWord(slot)] !== 0 && this.isLive(slot, epoch)));
+    if (!stands || (brought > 0 && brought !== this.itemsOf(slot, epoch, items))) {
+      tx.abort();
+      return LOCK_BUSY; // another thread has changed it meanwhile
+    }
+    const place = slot === NONE ? this.placeFor(hash, epoch) : slot;
+    if (place === NONE) {
+      tx.abort();
+      return this.refuse(COUNTS.at.refused);
+    }
+    items[brought] = item;
+    if (slot === NONE) this.occupy(place, hash, key, at);
+    else if (!isTold && words[this.epochWord(slot, epoch)] !== epoch) this.empty(slot);
+    this.join(place, epoch, items, 0, brought + 1);
+    if (told) {
+      tx.set(this.toldWord(place), 1);
+      this.write(record, key, at, epoch, items, brought + 1);
+    }
+    tx.commit();
+    return place;
+  }
+
+  private begin(told: boolean, items: number): number {
+    if (told) return this.tx.beginLogged(KEYED_RAISE, this.shape.keyWords + 1 + items);
+    this.tx.begin();
+    return 0;
+  }
+
+  private mayPromote(now: number): boolean {
+    if (now !== this.second) {
+      this.second = now;
+      this.promoted = 0;
+    }
+    if (this.promoted++ < this.shape.promotions) return true;
+    Atomics.add(this.words, COUNTS.at.postponed, 1);
+    return false;
+  }
+
+  /** Raised registers of an epoch, as items, as many as `most`. Returns how many. */
+  private itemsOf(slot: number, epoch: number, items: Int32Array, most = QUIET_MAX): number {
+    if (this.words[this.epochWord(slot, epoch)] !== epoch) return 0;
+    const { registers, bytes } = this;
+    let count = 0;
+    for (let sketch = 0; sketch < this.shape.sketches; sketch++)
+      for (let register = 0; register < registers && count < most; register++) {
+        const rank = bytes[this.registerByte(slot, epoch, sketch, register)];
+        if (rank !== 0) items[count++] = (sketch << 16) | (register << 8) | rank;
+      }
+    return count;
+  }
+
+  private write(record: number, key: Int32Array, at: number, epoch: number, items: Int32Array, count: number): void {
+    const { keyWords } = this.shape;
+    const words = this.tx.record;
+    for (let i = 0; i < keyWords; i++) words[record + i] = key[at + i];
+    words[record + keyWords] = epoch;
+    for (let i = 0; i < count; i++) words[record + keyWords + 1 + i] = items[i];
+  }
+
+  // ——— Under the set's lock ———
+
+  /** A slot for a new key: free, or over, or that of the quiet key of which least was seen. */
+  private placeFor(hash: number, epoch: number): number {
+    const { words } = this;
+    const first = this.setOf(hash) * WAYS;
+    let best = NONE;
+    let least = Number.POSITIVE_INFINITY;
+    for (let slot = first; slot < first + WAYS; slot++) {
+      if (words[this.tagWord(slot)] === 0 || !this.isLive(slot, epoch)) return slot;
+      const weight = this.weight(slot);
+      if (words[this.toldWord(slot)] !== 0 || weight >= least) continue;
+      best = slot;
+      least = weight;
+    }
+    if (best !== NONE) Atomics.add(words, COUNTS.at.displaced, 1);
+    return best;
+  }
+
+  private occupy(slot: number, hash: number, key: Int32Array, at: number): void {
+    const { tx, layout } = this;
+    this.empty(slot);
+    const entry = this.entry(slot);
+    for (let i = 0; i < this.shape.keyWords; i++) tx.set(entry + layout.head.at.key + i, key[at + i]);
+    tx.set(this.tagWord(slot), hash);
+  }
+
+  /** Nothing is known of the slot's key: its banks are emptied when they are written to. */
+  private empty(slot: number): void {
+    const { tx, layout } = this;
+    const entry = this.entry(slot);
+    for (let bank = 0; bank < BANKS; bank++) tx.set(entry + layout.head.at.epochs + bank, 0);
+    tx.set(entry + layout.head.at.weight, 0);
+    tx.set(this.toldWord(slot), 0);
+  }
+
+  /** Joins items into the bank of their epoch. Returns whether that made a difference. */
+  private join(slot: number, epoch: number, items: Int32Array, from: number, count: number): boolean {
+    const { words, tx, bank, layout, registers } = this;
+    const epochWord = this.epochWord(slot, epoch);
+    const isNew = words[epochWord] !== epoch;
+    const at = this.bankWord(slot, epoch);
+    for (let i = 0; i < bank.length; i++) bank[i] = isNew ? 0 : words[at + i];
+    let raised = 0;
+    for (let i = from; i < from + count; i++) {
+      const register = (items[i] >>> 16) * registers + ((items[i] >>> 8) & 0xff);
+      const rank = items[i] & 0xff;
+      const shift = (register & 3) << 3;
+      if (((bank[register >> 2] >>> shift) & 0xff) >= rank) continue;
+      bank[register >> 2] = (bank[register >> 2] & ~(0xff << shift)) | (rank << shift);
+      raised++;
+    }
+    if (isNew) tx.set(epochWord, epoch);
+    for (let i = 0; i < bank.length; i++) if (words[at + i] !== bank[i]) tx.set(at + i, bank[i]);
+    const weight = this.entry(slot) + layout.head.at.weight;
+    if (raised > 0) tx.set(weight, words[weight] + raised);
+    return raised > 0;
+  }
+
+  // ——— Replication ———
+
+  apply(op: number, words: Int32Array, at: number, length: number, _origin: number, now: number): Applied {
+    const { keyWords } = this.shape;
+    const epoch = words[at + keyWords];
+    const items = at + keyWords + 1;
+    const count = length - keyWords - 1;
+    if (op !== KEYED_RAISE || count < 1 || !this.areItems(words, items, count, epoch, now)) {
+      Atomics.add(this.words, COUNTS.at.malformed, 1);
+      return Applied.MALFORMED;
+    }
+    return this.applyItems(words, at, epoch, words, items, count, now);
+  }
+
+  private areItems(words: Int32Array, at: number, count: number, epoch: number, now: number): boolean {
+    // The clocks of two instances can be on two sides of a change of epochs.
+    if (!(epoch > 0 && epoch <= EPOCH_MAX) || epoch > this.epochAt(now) + 1) return false;
+    for (let i = at; i < at + count; i++) {
+      const rank = words[i] & 0xff;
+      const register = (words[i] >>> 8) & 0xff;
+      if (words[i] >>> 16 >= this.shape.sketches || register >= this.registers || rank < 1 || rank > this.rankMax)
+        return false;
+    }
+    return true;
+  }
+
+  private applyItems(
+    key: Int32Array,
+    at: number,
+    epoch: number,
+    items: Int32Array,
+    from: number,
+    count: number,
+    now: number,
+  ): Applied {
+    const hash = this.hash(key, at);
+    for (let tries = 1; ; tries++) {
+      const applied = this.tryApply(hash, key, at, epoch, items, from, count, now);
+      if (applied !== LOCK_BUSY) return applied as Applied;
+      if (tryAgain(tries, true)) continue;
+      Atomics.add(this.words, COUNTS.at.contended, 1);
+      return Applied.BUSY;
+    }
+  }
+
+  private tryApply(
+    hash: number,
+    key: Int32Array,
+    at: number,
+    epoch: number,
+    items: Int32Array,
+    from: number,
+    count: number,
+    now: number,
+  ): number {
+    const { words, tx } = this;
+    if (epoch < this.epochAt(now) - 1) return Applied.UNCHANGED; // forgotten before it was known
+    tx.begin();
+    if (!tx.lock(this.lockWord(hash))) {
+      tx.abort();
+      return LOCK_BUSY;
+    }
+    const known = this.find(hash, key, at);
+    const slot = known === NONE ? this.placeFor(hash, this.epochAt(now)) : known;
+    if (slot === NONE) {
+      tx.abort();
+      this.refuse(COUNTS.at.refused);
+      return Applied.FULL;
+    }
+    if (known === NONE) this.occupy(slot, hash, key, at);
+    else if (words[this.toldWord(slot)] === 0) this.empty(slot);
+    // A later epoch has taken the bank.
+    if (words[this.epochWord(slot, epoch)] > epoch) {
+      tx.abort();
+      return Applied.UNCHANGED;
+    }
+    const changed = this.join(slot, epoch, items, from, count);
+    if (!changed) {
+      tx.abort();
+      return Applied.UNCHANGED;
+    }
+    tx.set(this.toldWord(slot), 1);
+    tx.commit();
+    return Applied.CHANGED;
+  }
+
+  coalesceKey(_op: number, words: Int32Array, at: number, length: number): number {
+    const { keyWords } = this.shape;
+    const key = hashWords(0, 0, words, at, keyWords + 1);
+    return length === keyWords + 2 ? key ^ (words[at + keyWords + 1] >>> 8) : key + 1;
+  }
+
+  /** The larger rank of one register. */
+  coalesce(_op: number, words: Int32Array, earlier: number, later: number, length: number): boolean {
+    const { keyWords } = this.shape;
+    if (length !== keyWords + 2) return false;
+    for (let i = 0; i <= keyWords; i++) if (words[earlier + i] !== words[later + i]) return false;
+    const item = keyWords + 1;
+    if (words[earlier + item] >>> 8 !== words[later + item] >>> 8) return false;
+    words[earlier + item] = Math.max(words[earlier + item], words[later + item]);
+    return true;
+  }
+
+  merge(from: Region, now: number): number {
+    const theirs = new KeyedHyperLogLogs(
+      { id: this.id, region: from, secret: Int32Array.of(0, 0), writer: null, memberIndex: 0, memberCount: 1 },
+      this.shape,
+      this.hasher,
+    );
+    const key = new Int32Array(this.shape.keyWords);
+    const items = new Int32Array(this.shape.sketches * this.registers);
+    const epoch = this.epochAt(now);
+    let changed = 0;
+    for (let slot = 0; slot < theirs.slots; slot++) {
+      if (!theirs.read(slot, key, 0, now) || theirs.words[theirs.toldWord(slot)] === 0) continue;
+      for (const each of [epoch - 1, epoch, epoch + 1]) {
+        const count = theirs.itemsOf(slot, each, items, items.length);
+        if (count === 0 || !this.areItems(items, 0, count, each, now)) continue;
+        changed += merged(this.applyItems(key, 0, each, items, 0, count, now), this.id);
+      }
+    }
+    return changed;
+  }
+
+  recover(writerId: number, journal: Journal, logPosition: number): number {
+    return recoverTransaction(this.words, this.id, writerId, journal, logPosition);
+  }
+
+  // ——— Looking on ———
+
+  /** Over the banks, of this epoch and the last, of every key that others are told of. */
+  digest(now = coarseSeconds(Date.now())): string {
+    const { keyWords } = this.shape;
+    const digest = new ContentDigest();
+    const content = new Int32Array(keyWords + 1 + this.layout.bankWords);
+    const epoch = this.epochAt(now);
+    for (let slot = 0; slot < this.slots; slot++) {
+      if (!this.read(slot, content, 0, now) || this.words[this.toldWord(slot)] === 0) continue;
+      for (const each of [epoch - 1, epoch]) {
+        if (this.words[this.epochWord(slot, each)] !== each) continue;
+        content[keyWords] = each;
+        const at = this.bankWord(slot, each);
+        content.set(this.words.subarray(at, at + this.layout.bankWords), keyWords + 1);
+        digest.add(content);
+      }
+    }
+    return digest.toString();
+  }
+
+  describe(now: number): Record<string, number> {
+    const { words } = this;
+    const epoch = this.epochAt(now);
+    let keys = 0;
+    let told = 0;
+    for (let slot = 0; slot < this.slots; slot++) {
+      if (words[this.tagWord(slot)] === 0 || !this.isLive(slot, epoch)) continue;
+      keys++;
+      if (words[this.toldWord(slot)] !== 0) told++;
+    }
+    return {
+      capacity: this.slots,
+      keys,
+      told,
+      refused: words[COUNTS.at.refused],
+      displaced: words[COUNTS.at.displaced],
+      postponed: words[COUNTS.at.postponed],
+      log_full: words[COUNTS.at.logFull],
+      contended: words[COUNTS.at.contended],
+      malformed: words[COUNTS.at.malformed],
+    };
+  }
+
+  // ——— The layout ———
+
+  private epochAt(now: number): number {
+    // From 2 on: 0 is an empty bank, and there is always a last one.
+    return Math.trunc(now / this.shape.epochSeconds) + 2;
+  }
+
+  private setOf(hash: number): number {
+    return hash & (this.layout.sets - 1);
+  }
+
+  private lockWord(hash: number): number {
+    return COUNTS.words + this.setOf(hash) * this.layout.setWords;
+  }
+
+  private tagsOf(hash: number): number {
+    return this.lockWord(hash) + 1;
+  }
+
+  private tagWord(slot: number): number {
+    return COUNTS.words + Math.trunc(slot / WAYS) * this.layout.setWords + 1 + (slot % WAYS);
+  }
+
+  private entry(slot: number): number {
+    return this.layout.entriesAt + slot * this.layout.entryWords;
+  }
+
+  private toldWord(slot: number): number {
+    return this.entry(slot) + this.layout.head.at.told;
+  }
+
+  private weight(slot: number): number {
+    return this.words[this.entry(slot) + this.layout.head.at.weight];
+  }
+
+  private epochWord(slot: number, epoch: number): number {
+    return this.entry(slot) + this.layout.head.at.epochs + (epoch & 1);
+  }
+
+  private bankWord(slot: number, epoch: number): number {
+    return this.entry(slot) + this.layout.head.words + (epoch & 1) * this.layout.bankWords;
+  }
+
+  private registerByte(slot: number, epoch: number, sketch: number, register: number): number {
+    return (this.bankWord(slot, epoch) + sketch * this.layout.sketchWords) * BYTES_PER_WORD + register;
+  }
+
+  private isLive(slot: number, epoch: number): boolean {
+    const epochs = this.entry(slot) + this.layout.head.at.epochs;
+    return this.words[epochs] >= epoch - 1 || this.words[epochs + 1] >= epoch - 1;
+  }
+
+  private holds(slot: number, key: Int32Array, at: number): boolean {
+    const entry = this.entry(slot);
+    for (let i = 0; i < this.shape.keyWords; i++) if (this.words[entry + i] !== key[at + i]) return false;
+    return true;
+  }
+
+  private get tx(): Transaction {
+    if (this.transaction === null) throw new Error(`state object ${this.id} is open to read only in this thread`);
+    return this.transaction;
+  }
+
+  private refuse(why: number): typeof NONE {
+    Atomics.add(this.words, why, 1);
+    return NONE;
+  }
+}

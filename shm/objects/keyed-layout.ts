@@ -1,0 +1,65 @@
+/** How keyed HyperLogLogs (keyed-hyperloglogs.ts) are declared, and how they lie in memory. */
+
+import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
+import { MAX_WORDS } from './journal.js';
+
+export interface KeyedHyperLogLogsOptions {
+  /** Keys held at most; rounded up to a power of two. */
+  readonly capacity: number;
+  readonly keyWords: number;
+  /** Sketches of each key. */
+  readonly sketches: number;
+  /** Registers of a sketch are 2^precision, 4…6; default 5: the standard error is 18 %, less below some ten. */
+  readonly precision?: number;
+  readonly epochSeconds: number;
+  /** So many raised registers and the next thing that raises one has others told of the key, 0…24; default 4. */
+  readonly quiet?: number;
+  /** Keys a worker tells of for the first time in a second, at most; default 4096. */
+  readonly promotions?: number;
+  /** See sketch-hash.ts. */
+  readonly seed?: string;
+}
+
+/** Slots in which a key can be. */
+export const WAYS = 8;
+/** Of this epoch and the last. */
+export const BANKS = 2;
+export const QUIET_MAX = 24;
+export const COUNTS = struct({ refused: LINE, displaced: 1, logFull: 1, malformed: 1, contended: 1, postponed: 1 });
+
+export interface Shape extends Required<Omit<KeyedHyperLogLogsOptions, 'seed'>> {}
+
+/** Throws what is wrong with a declaration. */
+export function check(shape: Shape): void {
+  const whole = (name: string, value: number, least: number, most: number): void => {
+    if (!Number.isInteger(value) || value < least || value > most)
+      throw new RangeError(`keyed HyperLogLogs: ${name} ${value} is not a whole number from ${least} to ${most}`);
+  };
+  whole('precision', shape.precision, 4, 6);
+  whole('key words', shape.keyWords, 1, 10);
+  whole('quiet', shape.quiet, 0, QUIET_MAX);
+  whole('promotions', shape.promotions, 0, 2 ** 31 - 1);
+  whole('epoch seconds', shape.epochSeconds, 1, 2 ** 24);
+  // An operation may write a bank whole, and the rest of an entry.
+  whole('sketches', shape.sketches, 1, Math.floor((MAX_WORDS - shape.keyWords - 10) / (2 ** shape.precision / 4)));
+}
+
+export function layoutOf({ capacity, keyWords, sketches, precision }: Shape) {
+  const head = struct({ key: keyWords, weight: 1, told: 1, epochs: BANKS });
+  const sketchWords = 2 ** precision / BYTES_PER_WORD;
+  const bankWords = sketches * sketchWords;
+  const entryWords = head.words + BANKS * bankWords;
+  const sets = capacity / WAYS;
+  const setWords = 1 + WAYS;
+  const entriesAt = COUNTS.words + sets * setWords;
+  return {
+    head,
+    sketchWords,
+    bankWords,
+    entryWords,
+    sets,
+    setWords,
+    entriesAt,
+    words: entriesAt + capacity * entryWords,
+  };
+}
