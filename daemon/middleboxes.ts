@@ -8,7 +8,7 @@ import { stateOf } from '../workers/chain.js';
 import { loadMiddlebox } from '../workers/load.js';
 import type { Middlebox } from '../workers/middlebox.js';
 
-const BUILT_IN = ['nat'] as const;
+const BUILT_IN = ['nat', 'idps'] as const;
 
 /** Address of the module of a built-in middlebox, for whichever thread is to import it. */
 export function middleboxModule(name: string): string {

@@ -29,6 +29,7 @@ export { destinationPort, sourcePort } from './packet/five-tuple.js';
 export { Fragment } from './packet/fragment.js';
 export { IcmpType, Icmpv6Type } from './packet/icmp.js';
 export { formatIpv4, Protocol, parseIpv4, swap16 as portNumber, swap16 as rawPort } from './packet/ipv4.js';
+export { formatIpv6, parseIpv6 } from './packet/ipv6.js';
 export { type PacketKeys, packetKeys } from './packet/keys.js';
 export type { Mode } from './packet/parse.js';
 export { isError, Quoted } from './packet/quoted.js';

@@ -258,7 +258,7 @@ export class FlowTable implements StateObject {
       tx.abort();
       return KNOWN_TO_OTHERS;
     }
-    if (!slots.isUsed(slot) && this.used >= this.capacity) {
+    if (!slots.isUsed(slot) && this.size >= this.capacity) {
       tx.abort();
       return this.makeRoom(hash, now) ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
     }
@@ -547,7 +547,7 @@ export class FlowTable implements StateObject {
   describe(_now: number): Record<string, number> {
     return {
       capacity: this.capacity,
-      used: this.used,
+      used: this.size,
       slots: this.slots.slots,
       table_full: this.words[COUNTS.at.tableFull],
       log_full: this.words[COUNTS.at.logFull],
@@ -568,8 +568,8 @@ export class FlowTable implements StateObject {
     return this.slots.emptySlots();
   }
 
-  /** Entries in the table, those not yet reclaimed included. */
-  private get used(): number {
+  /** Entries in the table, those not yet reclaimed included: 0 says at the cost of two loads that nothing is to be found. */
+  get size(): number {
     return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;
   }
 

@@ -516,7 +516,8 @@ export class KeyedHyperLogLogs implements StateObject {
     return this.entry(slot) + this.layout.head.at.told;
   }
 
-  private weight(slot: number): number {
+  /** How many registers of a slot were raised: an estimate changes only when this does, or the epoch. */
+  weight(slot: number): number {
     return this.words[this.entry(slot) + this.layout.head.at.weight];
   }
 

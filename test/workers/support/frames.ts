@@ -99,7 +99,7 @@ function transport(
     bytes.writeUInt16BE(destination, l4 + 2);
   }
   if (kind === 'tcp') {
-    bytes.writeUInt32BE(1000, l4 + 4);
+    bytes.writeUInt32BE(Number(given.get('seq') ?? 1000), l4 + 4);
     bytes[l4 + 12] = 0x50;
     bytes[l4 + 13] = flags;
   }

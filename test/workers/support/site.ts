@@ -7,7 +7,7 @@ import { coarseSeconds } from '../../../shm/clock.js';
 import { LogConsumer } from '../../../shm/log.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
 import type { StateObject } from '../../../shm/objects/object.js';
-import { declareChain, type Link, openProcesses, openState } from '../../../workers/chain.js';
+import { createLocals, declareChain, type Link, openProcesses, openState } from '../../../workers/chain.js';
 import type { SharedState } from '../../../workers/middlebox.js';
 import { Plane, type PlaneOptions } from './plane.js';
 
@@ -27,6 +27,9 @@ export class Site {
   /** As the worker has them, and as the receive thread. */
   readonly objects: readonly StateObject[];
   readonly receiver: readonly StateObject[];
+  /** As the send thread has them. */
+  private readonly sender: readonly StateObject[];
+  private readonly member: number;
   private readonly consumer: LogConsumer;
 
   constructor({ chain, member = 0, members = 1, shared, plane = {} }: SiteOptions) {
@@ -36,8 +39,17 @@ export class Site {
     const journals = createJournals(2);
     const place = { memberIndex: member, memberCount: members };
     const worker = { id: 1, journal: new Journal(journals, 1), log: this.plane.log };
-    this.objects = openState(declaration, arena, worker, place);
-    this.receiver = openState(declaration, arena, { id: 2, journal: new Journal(journals, 2), log: null }, place);
+    const locals = createLocals(declaration, 1);
+    this.member = member;
+    this.objects = openState(declaration, arena, worker, place, locals);
+    this.sender = openState(declaration, arena, null, place, locals);
+    this.receiver = openState(
+      declaration,
+      arena,
+      { id: 2, journal: new Journal(journals, 2), log: null },
+      place,
+      locals,
+    );
     this.plane.open(openProcesses(declaration, this.objects, this.plane.context));
     this.consumer = new LogConsumer(this.plane.logBuffer);
   }
@@ -59,9 +71,10 @@ export class Site {
     let records = 0;
     const { consumer } = this;
     while (consumer.next()) {
+      const { objectId, op, words, at, length } = consumer;
+      if (this.sender[objectId].tell?.(op, words, at, length) === false) continue;
       records++;
-      for (const { receiver, now } of others)
-        receiver[consumer.objectId].apply(consumer.op, consumer.words, consumer.at, consumer.length, 0, now);
+      for (const { receiver, now } of others) receiver[objectId].apply(op, words, at, length, this.member, now);
     }
     consumer.release();
     return records;

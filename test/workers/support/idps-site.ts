@@ -1,0 +1,82 @@
+/** A site with an IDPS in a wire, and packets as scanners and their targets send them. */
+
+import { timestampOf } from '../../../daemon/record-log.js';
+import { alertKind } from '../../../workers/middleboxes/idps/alert.js';
+import idps from '../../../workers/middleboxes/idps.js';
+import { frame, seal } from './frames.js';
+import type { PlaneOptions } from './plane.js';
+import { INSIDE, OUTSIDE, Site } from './site.js';
+
+export { INSIDE, OUTSIDE };
+
+export interface Alert {
+  readonly timestamp: string;
+  readonly src_ip?: string;
+  readonly src_port?: number;
+  readonly dest_ip?: string;
+  readonly dest_port?: number;
+  readonly proto: string;
+  readonly alert: { readonly signature_id: number; readonly action: string; readonly [name: string]: unknown };
+  readonly idps: Readonly<Record<string, number | string>>;
+}
+
+export interface IdpsSiteOptions {
+  readonly member?: number;
+  readonly members?: number;
+  readonly options?: Readonly<Record<string, unknown>>;
+  readonly plane?: PlaneOptions;
+}
+
+export class IdpsSite extends Site {
+  constructor({ options = {}, plane = {}, ...site }: IdpsSiteOptions = {}) {
+    super({
+      ...site,
+      shared: { form: 'totals', members: site.members ?? 1, seed: 'a test' },
+      plane: { route: null, ...plane },
+      chain: [{ middlebox: idps as never, options: { sources: 4096, blocks: 1024, ...options } }],
+    });
+  }
+
+  /** Alerts since the last time. */
+  alerts(): Alert[] {
+    const alerts: Alert[] = [];
+    this.plane.recorded.read(10_000, (_kind, unixMs, words) =>
+      alerts.push({ timestamp: timestampOf(unixMs), ...alertKind.render(words) } as unknown as Alert),
+    );
+    return alerts;
+  }
+
+  signatures(): number[] {
+    return this.alerts().map(({ alert }) => alert.signature_id);
+  }
+
+  /** Lets packets pass from outside, or as answers from inside; returns how many came through. */
+  fromOutside(...texts: string[]): number {
+    return this.pass(...texts.map((text) => ({ port: OUTSIDE, frame: frame(text) }))).length;
+  }
+
+  fromInside(...texts: string[]): number {
+    return this.pass(...texts.map((text) => ({ port: INSIDE, frame: frame(text) }))).length;
+  }
+}
+
+/** How a target answers a probe. */
+export const tcpAnswers = {
+  open: (from: string, to: string) => `tcp ${to} > ${from} SA`,
+  closed: (from: string, to: string) => `tcp ${to} > ${from} RA seq 0`,
+} as const;
+
+/** An ICMP error of `from` about a packet. */
+export function unreachable(from: string, about: Uint8Array, code = 3): Uint8Array {
+  const bytes = Buffer.from(about);
+  const source = `${bytes[26]}.${bytes[27]}.${bytes[28]}.${bytes[29]}`;
+  const error = frame(`icmp ${from} > ${source} type 3 len 28`);
+  error[14 + 20 + 1] = code;
+  error.set(about.subarray(14, 14 + 28), 14 + 20 + 8);
+  return seal(error);
+}
+
+/** Every site tells every other what it has logged. */
+export function exchange(...sites: IdpsSite[]): void {
+  for (const site of sites) site.replicateTo(...sites.filter((other) => other !== site));
+}

@@ -1,0 +1,150 @@
+/**
+ * IDPS: finds port scans, port floods and SYN floods, says so, and blocks them, at all sites.
+ *
+ * It is transparent: what it does not drop goes on as it came, so it stands in a wire, or before what rewrites addresses. What
+ * one site sees counts at all, and a block at one is one at all.
+ *
+ * | found                | by                                                  | then                                    |
+ * | -------------------- | --------------------------------------------------- | --------------------------------------- |
+ * | scans                | contacts that fail, distinct ports: idps/scan.ts    | the source is blocked                   |
+ * | floods of a port     | volume to a destination port: idps/port-flood.ts    | the port is blocked                     |
+ * | SYN floods           | SYNs without connections: idps/syn-flood.ts         | first SYNs to the service are dropped   |
+ *
+ * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is not, with figures.
+ */
+
+import { counterVector, defineMiddlebox, keyedHyperLogLogs, option, Protocol } from '../api.js';
+import { alertKind, createAlerts } from './idps/alert.js';
+import { parseAllowList } from './idps/allow-list.js';
+import { blockTables, createBlocks } from './idps/blocks.js';
+import { ADDRESS_WORDS, createEnds, SOURCE } from './idps/ends.js';
+import { createEvidence } from './idps/evidence.js';
+import { createPortFloods, PORT_COUNTERS } from './idps/port-flood.js';
+import { createScanDetector, SKETCHES } from './idps/scan.js';
+import { createSynFloods, SYN_COUNTERS } from './idps/syn-flood.js';
+
+const { TCP, UDP } = Protocol;
+/** Sources looked at in turn each tenth of a second, and block entries: all of 32,768 in 13 s. */
+const WALK_SLOTS = 256;
+
+export default defineMiddlebox({
+  name: 'idps',
+  help: 'Detects and blocks port scans, port floods and SYN floods, by what all sites see together.',
+
+  options: {
+    dry_run: option.flag('only alerts: nothing is dropped', false),
+    allow: option.text('prefixes, such as "10.0.0.0/8 2001:db8::/32", that are never suspected nor blocked', ''),
+    scans: option.flag('whether port scans are looked for', true),
+    excess: option.count(
+      'by how many more contacts must fail than succeed for a source to be a scanner: n errs with a chance of 4^-n (TRW)',
+      12,
+      { min: 4, max: 1000 },
+    ),
+    answer_seconds: option.seconds('how long a contact has to be answered before it has failed', 3, { max: 60 }),
+    ports: option.count('ports, on a sixteenth as many addresses, that a source may reach, answered or not', 256, {
+      min: 32,
+      max: 65_536,
+    }),
+    memory_seconds: option.seconds('how long contacts count, at least; twice that at most', 3600, { max: 86_400 }),
+    block_seconds: option.seconds('how long a scanner is blocked; twice memory_seconds or more', 7200, {
+      max: 30 * 86_400,
+    }),
+    ipv6_prefix: option.count('bits of an IPv6 address that are one source', 64, { min: 32, max: 128 }),
+    sources: option.count('sources that are kept track of', 32_768, { min: 64, max: 1 << 20 }),
+    blocks: option.count('sources blocked at a time, at most', 16_384, { min: 64, max: 1 << 20 }),
+    port_floods: option.flag('whether floods of destination ports are looked for', true),
+    port_flood_mbit: option.count('megabits to one destination port within the window that are a flood', 1024),
+    port_flood_seconds: option.seconds('the window', 1, { max: 3600 }),
+    port_block_seconds: option.seconds('how long a flooded port is blocked', 60, { max: 30 * 86_400 }),
+    syn_floods: option.flag('whether SYN floods are looked for', true),
+    syn_flood_rate: option.count(
+      'SYNs a second to one service, three times as many as connections end, that are a flood',
+      1000,
+    ),
+  },
+
+  counters: {
+    scanners: 'sources found to scan',
+    flooded_ports: 'destination ports found to be flooded',
+    syn_floods: 'SYN floods found',
+    blocks_full: 'blocks that found no room, or could not be logged',
+    alerts_suppressed: 'alerts that were not written: too many at once',
+    source_blocked: 'dropped: from a source that is blocked',
+    port_blocked: 'dropped: to a destination port that is blocked',
+    syn_first: 'dropped: the first SYN of a connection to a service under a SYN flood',
+  },
+
+  records: { alert: alertKind },
+
+  state({ allow, sources, blocks, memory_seconds, block_seconds }, shared) {
+    parseAllowList(allow);
+    // Else a source would be blocked again for what it did before it was blocked.
+    if (block_seconds < 2 * memory_seconds)
+      throw new RangeError(`block_seconds: ${block_seconds} is less than twice memory_seconds, ${2 * memory_seconds}`);
+    const { seed, form, members } = shared;
+    return {
+      sources: keyedHyperLogLogs({
+        capacity: sources,
+        keyWords: ADDRESS_WORDS,
+        sketches: SKETCHES,
+        epochSeconds: memory_seconds,
+        seed,
+      }),
+      volumes: counterVector({ length: PORT_COUNTERS, form, members }),
+      syns: counterVector({ length: SYN_COUNTERS, form, members }),
+      ...blockTables(blocks),
+    };
+  },
+
+  open({ options, state, batch, counters, records, every, log }) {
+    const { protocol } = batch;
+    const ends = createEnds(batch);
+    const allowed = parseAllowList(options.allow);
+    const alerts = createAlerts(records.alert, log, () => batch.count1(counters.alerts_suppressed));
+    const blocks = createBlocks(state.blocked, state.blocked_ports, options, () => batch.count1(counters.blocks_full));
+    const scans = createScanDetector(state.sources, blocks, alerts, allowed, options, batch, counters.scanners);
+    const look = createEvidence(batch, ends, scans);
+    const countVolume = createPortFloods(state.volumes, blocks, alerts, options, batch, ends, counters.flooded_ports);
+    const synFloods = createSynFloods(
+      state.syns,
+      alerts,
+      options.syn_flood_rate,
+      options.dry_run,
+      batch,
+      ends,
+      counters.syn_floods,
+    );
+
+    if (options.scans) {
+      every(0.5, (now) => scans.tick(now));
+      every(0.1, (now) => scans.walk(now, WALK_SLOTS), { on: 'one' });
+    }
+    if (options.syn_floods) every(1, (now) => synFloods.tick(now));
+    every(
+      0.1,
+      (now) => {
+        state.blocked.sweep(now, WALK_SLOTS);
+        state.blocked_ports.sweep(now, WALK_SLOTS);
+      },
+      { on: 'one' },
+    );
+
+    function pass(i: number, now: number): void {
+      const carried = protocol[i];
+      const hasPorts = carried === TCP || carried === UDP;
+      if (hasPorts && blocks.port(batch.ports[i] >>> 16, carried, now)) return batch.drop(i, counters.port_blocked);
+      if (hasPorts && options.port_floods) countVolume(i, now);
+      if (options.scans) look(i, now);
+      if (carried === TCP && options.syn_floods && synFloods.take(i, now)) batch.drop(i, counters.syn_first);
+    }
+
+    return (_batch, now) => {
+      for (let i = 0; i < batch.count; i++) {
+        if (batch.skips(i)) continue;
+        ends.load(i);
+        if (blocks.source(ends.words, SOURCE, now)) batch.drop(i, counters.source_blocked);
+        else pass(i, now);
+      }
+    };
+  },
+});

@@ -1,0 +1,99 @@
+/**
+ * Blocks: sources, and destination ports, whose packets are dropped at all sites until the block expires. Entries of flow
+ * tables, so they are forgotten everywhere by themselves.
+ *
+ *     sources   key: an address (IPv6: its prefix)            value: signature << 1 | whether it is only said
+ *     ports     key: raw port, protocol                       value: likewise
+ *
+ * In a dry run an entry stands for an alert that was raised: it is not raised again before the entry expires. Rank LIFTED ends a
+ * block before its time, and keeps it from coming back until then.
+ */
+
+import { type FlowTable, flowTable, NONE } from '../../api.js';
+import { putMask } from './allow-list.js';
+import { ADDRESS_WORDS, isIpv4 } from './ends.js';
+
+const BLOCKED = 1;
+export const LIFTED = 2;
+/** Blocked ports are few: a packet's port is looked for while there is any. */
+const PORTS = 1024;
+
+export function blockTables(capacity: number) {
+  return {
+    blocked: flowTable({ capacity, keyWords: ADDRESS_WORDS, valueWords: 1 }),
+    blocked_ports: flowTable({ capacity: PORTS, keyWords: 2, valueWords: 1 }),
+  };
+}
+
+export interface Blocks {
+  /** Whether the source at `words[at …]` is blocked. */
+  source(words: Int32Array, at: number, now: number): boolean;
+  port(port: number, protocol: number, now: number): boolean;
+  /**
+   * Blocks a source (IPv6: a prefix), or a port. Returns until when, in coarse seconds; 0 where it is only said (dry run, or there was no room); `NONE`
+   * where it is blocked or said already.
+   */
+  blockSource(words: Int32Array, at: number, signature: number, now: number, seconds: number): number;
+  blockPort(port: number, protocol: number, signature: number, now: number, seconds: number): number;
+}
+
+export interface BlockOptions {
+  readonly dry_run: boolean;
+  readonly ipv6_prefix: number;
+}
+
+export function createBlocks(
+  sources: FlowTable,
+  ports: FlowTable,
+  { dry_run, ipv6_prefix }: BlockOptions,
+  full: () => void,
+): Blocks {
+  const mask = new Int32Array(ADDRESS_WORDS);
+  putMask(mask, 0, ipv6_prefix);
+  const source = new Int32Array(ADDRESS_WORDS);
+  const value = new Int32Array(1);
+  const portKey = new Int32Array(2);
+
+  function isBlocked(table: FlowTable, key: Int32Array, at: number, now: number): boolean {
+    const slot = table.find(table.hash(key, at), key, at, now);
+    return slot !== NONE && table.rank(slot) === BLOCKED && (table.value(slot, 0) & 1) === 0;
+  }
+
+  function block(
+    table: FlowTable,
+    key: Int32Array,
+    at: number,
+    signature: number,
+    now: number,
+    seconds: number,
+  ): number {
+    const hash = table.hash(key, at);
+    if (table.find(hash, key, at, now) !== NONE) return NONE;
+    value[0] = (signature << 1) | (dry_run ? 1 : 0);
+    const until = now + seconds;
+    const slot = table.add(hash, key, at, value, 0, BLOCKED, now, until);
+    if (slot === NONE) full();
+    return slot === NONE || dry_run ? 0 : until;
+  }
+
+  return {
+    source(words, at, now) {
+      if (sources.size === 0) return false;
+      const is4 = isIpv4(words, at);
+      for (let i = 0; i < ADDRESS_WORDS; i++) source[i] = is4 ? words[at + i] : words[at + i] & mask[i];
+      return isBlocked(sources, source, 0, now);
+    },
+    port(port, protocol, now) {
+      if (ports.size === 0) return false;
+      portKey[0] = port;
+      portKey[1] = protocol;
+      return isBlocked(ports, portKey, 0, now);
+    },
+    blockSource: (words, at, signature, now, seconds) => block(sources, words, at, signature, now, seconds),
+    blockPort(port, protocol, signature, now, seconds) {
+      portKey[0] = port;
+      portKey[1] = protocol;
+      return block(ports, portKey, 0, signature, now, seconds);
+    },
+  };
+}

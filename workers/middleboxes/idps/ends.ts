@@ -1,0 +1,62 @@
+/**
+ * The two ends of a packet as four raw words each, of either family: an IPv4 address as IPv6 writes it (RFC 4291 §2.5.5.2), so
+ * that one table holds both.
+ */
+
+import { type Batch, formatIpv4, formatIpv6, packetKeys } from '../../api.js';
+
+/** Where the ends are in `words`. */
+export const SOURCE = 0;
+export const DESTINATION = 4;
+export const ADDRESS_WORDS = 4;
+/** The bytes 00 00 ff ff before an IPv4 address. */
+const MAPPED = 0xffff_0000 | 0;
+/** First octets from here on are groups and broadcast. */
+const MULTICAST_IPV4 = 224;
+const MULTICAST_IPV6 = 0xff;
+
+export interface Ends {
+  /** The ends of the packet loaded last. */
+  readonly words: Int32Array;
+  load(i: number): void;
+}
+
+export function createEnds(batch: Batch): Ends {
+  const words = new Int32Array(2 * ADDRESS_WORDS);
+  const { version, source, destination } = batch;
+  const keys = packetKeys(batch);
+
+  function load(i: number): void {
+    if (version[i] === 6) {
+      keys.ipv6Source(i, words, SOURCE);
+      keys.ipv6Destination(i, words, DESTINATION);
+    } else {
+      putIpv4(words, SOURCE, source[i]);
+      putIpv4(words, DESTINATION, destination[i]);
+    }
+  }
+
+  return { words, load };
+}
+
+export function putIpv4(words: Int32Array, at: number, raw: number): void {
+  words[at] = 0;
+  words[at + 1] = 0;
+  words[at + 2] = MAPPED;
+  words[at + 3] = raw;
+}
+
+export function isIpv4(words: Int32Array, at: number): boolean {
+  return words[at + 2] === MAPPED && words[at] === 0 && words[at + 1] === 0;
+}
+
+/** Nobody answers for a group. */
+export function isMulticast(words: Int32Array, at: number): boolean {
+  return isIpv4(words, at) ? (words[at + 3] & 0xff) >= MULTICAST_IPV4 : (words[at] & 0xff) === MULTICAST_IPV6;
+}
+
+/** Not on the packet path. */
+export function formatEnd(words: Int32Array, at: number): string {
+  if (isIpv4(words, at)) return formatIpv4(words[at + 3]);
+  return formatIpv6(new Uint8Array(words.slice(at, at + ADDRESS_WORDS).buffer));
+}

@@ -1,0 +1,74 @@
+/**
+ * Port floods, as in Constellation's paper: what all sites together send to a destination port is counted by replicated
+ * counters, and a port to which more than a threshold goes within a window is blocked.
+ *
+ * A worker adds up what it sees of a port and counts it in portions, a thousandth of the threshold, so a packet costs two
+ * loads and a store; with n workers the count is less than the truth by n portions at most. Windows follow each other.
+ */
+
+import { type Batch, type CounterVector, destinationPort, NONE, Protocol, portNumber } from '../../api.js';
+import type { Alerts } from './alert.js';
+import { Signature } from './alert.js';
+import type { Blocks } from './blocks.js';
+import { type Ends, SOURCE } from './ends.js';
+
+const PORTS = 1 << 16;
+/** TCP, then UDP. */
+export const PORT_COUNTERS = 2 * PORTS;
+const BITS_PER_MBIT = 1_000_000;
+const PORTIONS = 1024;
+
+export interface PortFloodOptions {
+  readonly port_flood_mbit: number;
+  readonly port_flood_seconds: number;
+  readonly port_block_seconds: number;
+}
+
+/** A function that counts packet `i`, which is TCP or UDP; its ends are loaded. */
+export function createPortFloods(
+  volumes: CounterVector,
+  blocks: Blocks,
+  alerts: Alerts,
+  options: PortFloodOptions,
+  batch: Batch,
+  ends: Ends,
+  found: number,
+): (i: number, now: number) => void {
+  const { port_flood_mbit, port_flood_seconds, port_block_seconds } = options;
+  const threshold = (port_flood_mbit * BITS_PER_MBIT) / 8;
+  const portion = Math.ceil(threshold / PORTIONS);
+  const uncounted = new Float64Array(PORT_COUNTERS);
+  /** The count when this window began, as far as it is known here, and which window that is. */
+  const base = new Float64Array(PORT_COUNTERS);
+  const windows = new Int32Array(PORT_COUNTERS).fill(NONE);
+  const { protocol, ports, length } = batch;
+
+  function count(i: number, index: number, now: number): void {
+    const bytes = uncounted[index];
+    uncounted[index] = 0;
+    const window = Math.trunc(now / port_flood_seconds);
+    if (windows[index] !== window) {
+      windows[index] = window;
+      base[index] = volumes.value(index);
+    }
+    volumes.add(index, bytes);
+    const volume = volumes.value(index) - base[index];
+    if (volume >= threshold) flood(i, volume, now);
+  }
+
+  function flood(i: number, volume: number, now: number): void {
+    const port = destinationPort(ports[i]);
+    const until = blocks.blockPort(port, protocol[i], Signature.PORT_FLOOD, now, port_block_seconds);
+    if (until === NONE) return;
+    batch.count1(found);
+    alerts.figures[0] = Math.round((volume * 8) / BITS_PER_MBIT);
+    alerts.figures[1] = port_flood_seconds;
+    alerts.raise(Signature.PORT_FLOOD, ends.words, SOURCE, ports[i], protocol[i], until, now);
+  }
+
+  return (i, now) => {
+    const index = portNumber(destinationPort(ports[i])) + (protocol[i] === Protocol.UDP ? PORTS : 0);
+    uncounted[index] += length[i];
+    if (uncounted[index] >= portion) count(i, index, now);
+  };
+}
