@@ -25,6 +25,8 @@ export const UNDECIDED = 0xffff;
 
 export class Batch {
   count = 0;
+  /** Fragments among the packets, as `parse` found them. */
+  fragments = 0;
   readonly memory: PacketMemory;
 
   // Frame columns, written by the driver.
@@ -53,9 +55,12 @@ export class Batch {
   /** Raw IPv4 addresses (IPv6: read them from the header at `l3`). */
   readonly source = new Int32Array(BATCH_CAPACITY);
   readonly destination = new Int32Array(BATCH_CAPACITY);
-  /** Raw port pair: source in the low half, destination in the high half. ICMP query: the identifier in both. */
+  /**
+   * Raw port pair: source in the low half, destination in the high half. ICMP query: the identifier in both. Of a later fragment
+   * those of its first (workers/fragments.ts).
+   */
   readonly ports = new Int32Array(BATCH_CAPACITY);
-  /** TCP flags byte, 0 for other protocols. ICMP: the type. */
+  /** TCP flags byte, 0 for other protocols and later fragments. ICMP: the type. */
   readonly flags = new Int32Array(BATCH_CAPACITY);
 
   /** The worker's row of counters. */

@@ -15,6 +15,7 @@ import type { Stage } from './chain.js';
 import { type Columns, columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { failure } from './failure.js';
+import { createFragments, FRAGMENT_METRICS, type Fragments } from './fragments.js';
 import { type DataPlaneHolds, HOLD_METRICS } from './holds.js';
 import { Idle, type IdleMode } from './idle.js';
 import type { Process } from './middlebox.js';
@@ -48,6 +49,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
     ...MIDDLEBOX_LOG_METRICS,
     ...RECORD_METRICS,
     ...HOLD_METRICS,
+    ...FRAGMENT_METRICS,
     ...PARSE_METRICS,
     ...ROUTE_METRICS,
   ];
@@ -76,6 +78,8 @@ export interface DataPlaneParts {
   readonly idle: IdleMode;
   /** Unix time in milliseconds; tests and the simulator give their own. */
   readonly clock?: () => number;
+  /** Monotonic milliseconds; likewise. */
+  readonly monotonic?: () => number;
 }
 
 export class DataPlane implements Agent {
@@ -85,6 +89,7 @@ export class DataPlane implements Agent {
   private readonly names: readonly string[];
   private readonly replies: DataPlaneReplies;
   private readonly holds: DataPlaneHolds;
+  private readonly fragments: Fragments;
   private readonly timers: Timers;
   private readonly log: LogProducer;
   private readonly control: Control;
@@ -116,6 +121,8 @@ export class DataPlane implements Agent {
     this.idle = new Idle({ wait: (ms) => this.rest(ms) }, parts.idle);
     this.clock = parts.clock ?? Date.now;
     this.parse = createParser(batch, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
+    const { monotonic } = parts;
+    this.fragments = createFragments({ batch, driver, row, catalogue, ...(monotonic && { clock: monotonic }) });
     this.traffic = createTraffic(batch, ports, row, catalogue);
     this.columns = columnsOf(catalogue, COUNTERS);
     this.ports = ports;
@@ -134,15 +141,19 @@ export class DataPlane implements Agent {
       }
     }
     this.holds.releaseAll();
+    this.fragments.dropAll();
     this.driver.transmit(this.batch);
   }
 
   /** One round. Returns the number of packets, those that were held and went out with them. */
   doWork(): number {
-    const { batch, holds } = this;
+    const { batch, holds, fragments } = this;
     this.control.beat(this.thread);
     const released = holds.held > 0 ? holds.release() : 0;
-    const packets = this.driver.receive(batch);
+    if (fragments.held > 0) fragments.expire();
+    // Those whose first one came were received before.
+    const again = fragments.due > 0 ? fragments.refill() : 0;
+    const packets = again > 0 ? again : this.driver.receive(batch);
     if (packets === 0) {
       if (released > 0) {
         this.driver.transmit(batch);
@@ -154,10 +165,11 @@ export class DataPlane implements Agent {
     }
     const unixMs = this.clock();
     const now = coarseSeconds(unixMs);
-    this.traffic.received();
+    if (again === 0) this.traffic.received();
     this.parse();
     this.replies.errors.begin(unixMs);
     if (this.router !== null) this.router.admit();
+    if (batch.fragments > 0) fragments.process();
     this.runMiddleboxes(now);
     if (this.router !== null) this.router.dispatch();
     this.settle(batch);

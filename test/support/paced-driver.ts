@@ -51,6 +51,10 @@ export class PacedDriver implements PacketDriver {
     return this.inner.send(port, frames, at, length);
   }
 
+  insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    return this.inner.insert(batch, port, frames, at, length);
+  }
+
   wait(timeoutMs: number): void {
     const next = (this.taken + this.lost + BURST) / this.perMs - (performance.now() - this.startedAt);
     if (next > 0) Atomics.wait(this.sleeper, 0, 0, Math.min(next, timeoutMs));

@@ -156,6 +156,15 @@ export class AfXdpDriver implements PacketDriver {
     return this.ports[port].sendCopy(frames, at, length);
   }
 
+  insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    if (this.umem.available === 0) return false;
+    const i = batch.count++;
+    batch.start[i] = this.umem.takeCopy(frames, at, length);
+    batch.length[i] = length;
+    batch.port[i] = port;
+    return true;
+  }
+
   /** @throws Error when an interface is gone, which no later packet could tell */
   wait(timeoutMs: number): void {
     const { ports } = this;

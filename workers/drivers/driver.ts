@@ -27,6 +27,12 @@ export interface PacketDriver {
    */
   send(port: number, frames: Uint8Array, at: number, length: number): boolean;
 
+  /**
+   * Adds a copy of a frame to a batch, as if it had just come by `port`: `length` bytes of `frames` from `at` on, of a frame that this
+   * driver received. The batch has room for it. Returns false where there is no memory for it just now.
+   */
+  insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean;
+
   /** Waits until a packet may have come, the driver is woken, or `timeoutMs` is over. Blocks the thread. */
   wait(timeoutMs: number): void;
 

@@ -139,6 +139,16 @@ export class MemoryDriver implements PacketDriver {
     return true;
   }
 
+  insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    const i = batch.count++;
+    const start = i * CHUNK_BYTES + HEADROOM;
+    for (let byte = 0; byte < length; byte++) this.memory.u8[start + byte] = frames[at + byte];
+    batch.start[i] = start;
+    batch.length[i] = length;
+    batch.port[i] = port;
+    return true;
+  }
+
   /** Frames only come by `inject`, in this thread, so there is nothing to be woken by. */
   wait(timeoutMs: number): void {
     if (this.next === this.frames) Atomics.wait(this.sleeper, 0, 0, timeoutMs);

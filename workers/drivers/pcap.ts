@@ -147,6 +147,18 @@ export class PcapDriver implements PacketDriver {
     return true;
   }
 
+  insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    const i = batch.count++;
+    const start = i * CHUNK_BYTES + HEADROOM;
+    for (let byte = 0; byte < length; byte++) this.memory.u8[start + byte] = frames[at + byte];
+    batch.start[i] = start;
+    batch.length[i] = length;
+    batch.port[i] = port;
+    this.seconds[i] = this.lastSeconds;
+    this.nanoseconds[i] = this.lastNanoseconds;
+    return true;
+  }
+
   private write(
     port: number,
     frames: Uint8Array,

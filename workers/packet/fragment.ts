@@ -4,6 +4,9 @@ export const Fragment = {
   WHOLE: 0,
   /** The first fragment of several. */
   FIRST: 1,
-  /** Any other fragment: `l4` points at data, and `ports` and `flags` are 0. */
+  /**
+   * Any other fragment: `l4` points at data. `ports` and `protocol` are those of the first one, which passed before, and `flags` of
+   * ICMP its type: workers/fragments.ts.
+   */
   LATER: 2,
 } as const;

@@ -77,6 +77,7 @@ export function createIpv6Parser(
     batch.fragment[i] = fragment;
     batch.protocol[i] = header;
     batch.l4[i] = at;
+    if (fragment !== Fragment.WHOLE) batch.fragments++;
     if (fragment === Fragment.LATER) {
       batch.ports[i] = 0;
       batch.flags[i] = 0;

@@ -69,6 +69,7 @@ export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: 
   const parseIpv6 = createIpv6Parser(batch, wire, drops, parseTransport);
 
   function parse(): void {
+    batch.fragments = 0;
     for (let i = 0; i < batch.count; i++) {
       egress[i] = peers[port[i]];
       frame(i);
@@ -141,6 +142,7 @@ export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: 
     // would overwrite the flags of the header that was looked at (RFC 1858 §4).
     if (bytes === 0 || (more && (bytes & 7) !== 0) || offset + bytes > 0xffff || (offset === 8 && protocol[i] === TCP))
       return batch.drop(i, drops.parse_ipv4_fragment);
+    batch.fragments++;
     if (offset === 0) {
       fragment[i] = FIRST;
       parseTransport(i, protocol[i], at, bytes, false);

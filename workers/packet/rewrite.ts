@@ -7,6 +7,8 @@
  *     ICMP query        identifier                   likewise
  *     anything else     –                            addresses alone are changed, the port is ignored
  *
+ * Of a later fragment only the IP header is changed: its transport header, checksum and all, is in the first one.
+ *
  * A UDP checksum of 0 says that there is none, and stays; one that comes out as 0 is sent as 0xffff (RFC 768). The
  * batch's columns follow, so the next middlebox sees the packet as it is now. IPv4 only.
  */
@@ -146,10 +148,14 @@ function rewriteTransport(
   after: number,
   identifier: number,
 ): void {
-  if (batch.fragment[i] === LATER) return;
   const { i32, u16 } = batch.memory;
   const l4 = batch.l4[i];
   const protocol = batch.protocol[i];
+  if (batch.fragment[i] === LATER) {
+    if (protocol === TCP || protocol === UDP) batch.ports[i] = after;
+    else if (protocol === ICMP && isQuery(batch.flags[i])) batch.ports[i] = identifier | (identifier << 16);
+    return;
+  }
   if (protocol === TCP) {
     const sum = (l4 + TCP_CHECKSUM) >> 1;
     u16[sum] = update(u16[sum], addressChange + difference(before, after));

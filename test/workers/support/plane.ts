@@ -141,6 +141,7 @@ export class Plane {
         this.route === null ? null : createRouter(this.batch, this.route, reader, this.replies.errors, this.catalogue),
       idle: this.idleMode,
       clock: () => this.nowMs,
+      monotonic: () => this.monotonicMs,
     });
     return this.opened;
   }
