@@ -93,7 +93,7 @@ export function resolveConfig(
     threads: written.threads,
     mode: written.mode,
     packet_io: resolvePacketIo(written, folder),
-    middleboxes: resolveMiddleboxes(written.middleboxes, declarations, Object.keys(written.ports)),
+    middleboxes: resolveMiddleboxes(written.middleboxes, declarations, Object.keys(written.ports), folder),
     shared: { form: counting, members: cluster.slots, seed: sketch_seed },
     hooks: written.hooks,
     admin: { socket: resolve(folder, written.admin.socket) },

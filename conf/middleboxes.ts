@@ -3,6 +3,7 @@
  * which the daemon passes in, and what the operator wrote is resolved to what the middlebox reads.
  */
 
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { expected } from './messages.js';
 import type { Problem } from './problem.js';
@@ -18,7 +19,8 @@ export type OptionKind =
   | 'seconds'
   | 'flag'
   | 'choice'
-  | 'text';
+  | 'text'
+  | 'rules';
 
 export type Mode = 'route' | 'wire';
 
@@ -30,6 +32,20 @@ export interface OptionDeclaration {
   readonly min?: number;
   readonly max?: number;
   readonly choices?: readonly string[];
+  /** Of rules: says what is wrong with a text. */
+  compile?(
+    text: string,
+    context: { readonly ports: readonly string[] },
+  ): { readonly problems?: readonly RuleProblem[] | undefined };
+}
+
+/** What is wrong with rules; the same shape as in workers/rules.ts. */
+export interface RuleProblem {
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+  readonly word?: string;
+  readonly candidates?: readonly string[];
 }
 
 /** What of a middlebox its configuration is made from; every `Middlebox` of workers/middlebox.ts is one. */
@@ -60,13 +76,22 @@ export interface ResolvedMiddlebox {
   readonly options: Readonly<Record<string, ResolvedOption>>;
 }
 
-/** port: its index; addresses: raw words; prefixes and mappings: as workers/options.ts has them; the other kinds as written. */
+/** port: its index; addresses: raw words; prefixes and mappings: as workers/options.ts has them; rules: where they are; the other kinds as written. */
 export type ResolvedOption =
   | number
   | string
   | boolean
   | readonly number[]
-  | readonly Readonly<Record<string, number>>[];
+  | readonly Readonly<Record<string, number>>[]
+  | ResolvedRules;
+
+/** Rules as the configuration has them; the same shape as `RulesText` of workers/rules.ts. */
+export interface ResolvedRules {
+  /** Absolute path; null: they are the text itself. */
+  readonly file: string | null;
+  readonly text: string;
+  readonly ports: readonly string[];
+}
 
 /** As written and checked: one entry per middlebox, a mapping with the middlebox's name as its only key. */
 export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
@@ -150,6 +175,10 @@ function optionSchema(option: OptionDeclaration): z.ZodType {
       return z.boolean();
     case 'choice':
       return z.enum(option.choices ?? []);
+    case 'rules':
+      return z
+        .string({ error: expected('the path of a file, or several lines of text') })
+        .min(1, { error: expected('the path of a file, or several lines of text') });
     case 'text':
       return z.string({ error: expected(TYPE_TEXT) });
   }
@@ -157,11 +186,12 @@ function optionSchema(option: OptionDeclaration): z.ZodType {
 
 const TYPE_TEXT = 'text (put it in quotes)';
 
-/** Resolves checked middleboxes; `ports` are the ports' names in the order of their indices. */
+/** Resolves checked middleboxes; `ports` are the ports' names in the order of their indices; relative paths start from `folder`. */
 export function resolveMiddleboxes(
   written: WrittenMiddleboxes,
   declarations: readonly MiddleboxDeclaration[],
   ports: readonly string[],
+  folder: string,
 ): ResolvedMiddlebox[] {
   return written.map((entry) => {
     const [key] = Object.keys(entry);
@@ -170,19 +200,26 @@ export function resolveMiddleboxes(
     const { name, own } = declaration;
     const resolved = Object.entries(declaration.options).map(([option, { kind }]) => [
       option,
-      resolveOption(kind, entry[key][option], ports),
+      resolveOption(kind, entry[key][option], ports, folder),
     ]);
     const options = Object.fromEntries(resolved);
     return own === undefined ? { name, options } : { name, module: own.module, options };
   });
 }
 
-function resolveOption(kind: OptionKind, written: unknown, ports: readonly string[]): ResolvedOption {
+function resolveOption(kind: OptionKind, written: unknown, ports: readonly string[], folder: string): ResolvedOption {
+  if (kind === 'rules') return resolveRules(written as string, ports, folder);
   if (kind === 'port') return ports.indexOf(written as string);
   if (kind === 'addresses') return (written as string[]).map(rawIpv4);
   if (kind === 'prefixes') return (written as string[]).map(rawPrefix);
   if (kind === 'mappings') return (written as string[]).map(rawMapping);
   return written as ResolvedOption;
+}
+
+/** Several lines are the rules themselves. */
+function resolveRules(written: string, ports: readonly string[], folder: string): ResolvedRules {
+  if (written.includes('\n')) return { file: null, text: written, ports };
+  return { file: resolve(folder, written), text: '', ports };
 }
 
 /**

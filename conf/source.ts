@@ -28,9 +28,11 @@ export class ConfigSource {
   /** What the YAML says. */
   readonly value: unknown;
   private readonly document: Document.Parsed;
+  private readonly text: string;
   private readonly lines = new LineCounter();
 
   constructor(text: string) {
+    this.text = text;
     // Errors are worded here and not by the library, which would print an excerpt of the file into each.
     this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false });
     const problems = [...this.document.errors, ...this.document.warnings].map((error) => ({
@@ -61,6 +63,15 @@ export class ConfigSource {
   position(offset: number): string {
     const { line, col } = this.lines.linePos(offset);
     return `${Math.max(1, line)}:${Math.max(1, col)}`;
+  }
+
+  /** `line:column` of a place in a text that is written as a block at `offset`; null where it is written otherwise. */
+  positionInBlock(offset: number, line: number, column: number): string | null {
+    if (this.text[offset] !== '|') return null;
+    const first = this.lines.linePos(offset).line;
+    const lines = this.text.split('\n').slice(first);
+    const indent = lines.find((text) => text.trim() !== '')?.match(/^ */)?.[0].length ?? 0;
+    return `${first + line}:${indent + column}`;
   }
 
   private find(path: Path, at: 'key' | 'value'): number {

@@ -6,12 +6,13 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type Config, resolveConfig } from '../conf/config.js';
-import { contradictions, type MiddleboxDeclaration } from '../conf/middleboxes.js';
+import { contradictions, keyOf, type MiddleboxDeclaration, type ResolvedRules } from '../conf/middleboxes.js';
 import { type Problem, pathText } from '../conf/problem.js';
 import { ConfigSource } from '../conf/source.js';
 import { validate } from '../conf/validate.js';
 import { onlineCores } from './cores.js';
 import { builtInMiddleboxes, ownMiddleboxes } from './middleboxes.js';
+import { placedProblem, problemsOf, problemText, readRules } from './rules-text.js';
 
 export type { Config } from '../conf/config.js';
 
@@ -54,7 +55,7 @@ export function parseConfig(file: string, text: string, known: Surroundings): Lo
 
 /** `unloaded`: what is wrong with middleboxes that could not be loaded, so that nothing else is known of them. */
 function check(file: string, source: ConfigSource, known: Surroundings, unloaded: readonly Problem[]): LoadedConfig {
-  const found = source.syntaxProblems.map(({ offset, message }) => ({ offset, text: message }));
+  const found: Found[] = source.syntaxProblems.map(({ offset, message }) => ({ offset, text: message }));
   if (source.readable) {
     const absolute = resolve(file);
     const host = { cores: known.cores, folder: dirname(absolute) };
@@ -62,7 +63,9 @@ function check(file: string, source: ConfigSource, known: Surroundings, unloaded
     if (written !== undefined && found.length === 0) {
       const config = resolveConfig(absolute, written, known.middleboxes);
       problems.push(...contradictions(config.middleboxes, config.shared, known.middleboxes));
-      if (problems.length === 0) return { config };
+      const broken = problems.length === 0 ? checkRules(file, source, config, known.middleboxes) : [];
+      if (problems.length === 0 && broken.length === 0) return { config };
+      found.push(...broken);
     }
     const places = new Set(unloaded.map(({ path }) => pathText(path)));
     for (const problem of [...problems.filter(({ path }) => !places.has(pathText(path))), ...unloaded]) {
@@ -72,7 +75,43 @@ function check(file: string, source: ConfigSource, known: Surroundings, unloaded
     }
   }
   found.sort((a, b) => a.offset - b.offset);
-  return { errors: found.map((error) => `${file}:${source.position(error.offset)}: ${error.text}`) };
+  return { errors: found.map((error) => error.whole ?? `${file}:${source.position(error.offset)}: ${error.text}`) };
+}
+
+interface Found {
+  readonly offset: number;
+  readonly text: string;
+  /** With its place, where that is not the offset. */
+  readonly whole?: string;
+}
+
+/** What is wrong with the rules that the configuration names or holds. */
+function checkRules(
+  file: string,
+  source: ConfigSource,
+  { middleboxes }: Config,
+  declarations: readonly MiddleboxDeclaration[],
+): Found[] {
+  return middleboxes.flatMap(({ name, options }, i): Found[] => {
+    const declaration = declarations.find((candidate) => candidate.name === name);
+    return Object.entries(declaration?.options ?? {}).flatMap(([option, { compile }]): Found[] => {
+      if (compile === undefined || declaration === undefined) return [];
+      const path = ['middleboxes', i, keyOf(declaration), option];
+      const offset = source.locate({ path, at: 'value', message: '' });
+      const rules = options[option] as ResolvedRules;
+      try {
+        return problemsOf(compile, readRules(rules), rules.ports).map((problem) => {
+          const text = `${pathText(path)}: ${problemText(problem)}`;
+          if (rules.file !== null) return { offset, text, whole: placedProblem(rules, option, problem) };
+          const place = source.positionInBlock(offset, problem.line, problem.column);
+          if (place !== null) return { offset, text, whole: `${file}:${place}: ${text}` };
+          return { offset, text: placedProblem(rules, pathText(path), problem) };
+        });
+      } catch (error) {
+        return [{ offset, text: `${pathText(path)}: ${(error as Error).message}` }];
+      }
+    });
+  });
 }
 
 /** A configuration is written by hand; what is larger is some other file. */

@@ -20,7 +20,7 @@ import type { Circle } from '../workers/snapshot/handshake.js';
 import { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, InstancePhase, KeysInUse, Standing } from './admin/source.js';
+import type { Drained, InstancePhase, KeysInUse, RulesRow, Standing } from './admin/source.js';
 import { InstanceSource, type Running } from './instance-source.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
 import { readKeyFile } from './key-file.js';
@@ -36,6 +36,7 @@ import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
 import { RecordLog } from './record-log.js';
+import { RulesKeeper } from './rules.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 
 /** How often main looks who fell silent, and who lacks what. */
@@ -60,6 +61,7 @@ export class Daemon implements Running {
   phase: InstancePhase = 'starting';
   readonly members: Members;
   readonly records: RecordLog;
+  readonly rules: RulesKeeper;
   private readonly log: Log;
   private readonly board: AckBoard;
   private readonly hooks: Hooks;
@@ -109,6 +111,7 @@ export class Daemon implements Running {
     this.instance = instance;
     this.board = new AckBoard(instance.buffers.ackBoard);
     this.objects = instance.openObjects(null);
+    this.rules = new RulesKeeper(instance);
     this.source = new InstanceSource(this);
     this.hooks = new Hooks(config.hooks, config.cluster.id, config.cluster.self.name, log);
     const onOver = (error: Error): void => void this.stop(error);
@@ -302,6 +305,7 @@ export class Daemon implements Running {
     const log = buffers.logs[thread];
     const position = log === undefined ? 0 : committedPosition(log);
     const journal = this.instance.journal(thread);
+    this.rules.forget(thread);
     let mended = 0;
     for (const object of this.objects) mended += object.recover(writerId(thread), journal, position);
     if (log !== undefined) recoverLog(log);
@@ -336,18 +340,29 @@ export class Daemon implements Running {
     return { sending, accepted };
   }
 
+  /** Reads all rules again. Rejects, and changes nothing, with all that is wrong with them. */
+  async reloadRules(): Promise<RulesRow[]> {
+    if (!this.rules.any) throw new Error('no middlebox has rules');
+    const loaded = await this.rules.reload();
+    for (const { middlebox, rules, entries } of loaded)
+      this.log.info(`${middlebox}: ${rules} read again: ${entries} entries`);
+    return loaded;
+  }
+
   /** What the signal HUP asks for: everything that is read or opened again while the instance runs. */
   async reload(): Promise<void> {
     const { keyFile } = this.config.cluster;
     const { file } = this.config.records;
     const problems: string[] = [];
-    if (keyFile !== null || file === null)
+    if (keyFile !== null || (file === null && !this.rules.any))
       try {
         this.reloadKeys();
       } catch (error) {
         problems.push(`nothing changed: ${(error as Error).message}`);
       }
     if (file !== null) await this.records.reopen().catch((error: Error) => problems.push(error.message));
+    if (this.rules.any)
+      await this.reloadRules().catch((error: Error) => problems.push(`the rules stay as they are: ${error.message}`));
     if (problems.length > 0) throw new Error(problems.join('; '));
   }
 

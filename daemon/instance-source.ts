@@ -32,6 +32,8 @@ import type {
   ObjectRow,
   PeerRow,
   RejectRow,
+  RuleRow,
+  RulesRow,
   Standing,
   Status,
   ThreadRow,
@@ -42,6 +44,7 @@ import type { Members } from './membership/members.js';
 import { RosterError } from './membership/roster.js';
 import type { OpenPorts } from './ports.js';
 import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
+import type { RulesKeeper } from './rules.js';
 import { version } from './version.js';
 
 /** What of the daemon is shown and commanded. */
@@ -56,12 +59,14 @@ export interface Running {
   readonly standing: Standing;
   readonly members: Members;
   readonly records: RecordLog;
+  readonly rules: RulesKeeper;
   /** Told once when what a member holds of an object differs, though both applied the same records. */
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
   join(): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
   reloadKeys(): KeysInUse;
+  reloadRules(): Promise<RulesRow[]>;
   stop(): Promise<void>;
 }
 
@@ -293,6 +298,14 @@ export class InstanceSource implements AdminSource {
 
   reopenRecords(): Promise<RecordFigures> {
     return this.daemon.records.reopen();
+  }
+
+  rules(): RuleRow[] {
+    return this.daemon.rules.rows();
+  }
+
+  reloadRules(): Promise<RulesRow[]> {
+    return this.daemon.reloadRules();
   }
 
   drain(): Promise<Drained> {

@@ -8,18 +8,19 @@ import { stateOf } from '../workers/chain.js';
 import { loadMiddlebox } from '../workers/load.js';
 import type { Middlebox } from '../workers/middlebox.js';
 
-const BUILT_IN = ['nat', 'idps'] as const;
+/** Their files, from the folder of middleboxes. */
+const BUILT_IN: Readonly<Record<string, string>> = { nat: 'nat.js', idps: 'idps.js', firewall: 'firewall/firewall.js' };
 
 /** Address of the module of a built-in middlebox, for whichever thread is to import it. */
 export function middleboxModule(name: string): string {
-  if (!(BUILT_IN as readonly string[]).includes(name)) throw new Error(`no middlebox is called ${name}`);
-  return new URL(`../workers/middleboxes/${name}.js`, import.meta.url).href;
+  if (!Object.hasOwn(BUILT_IN, name)) throw new Error(`no middlebox is called ${name}`);
+  return new URL(`../workers/middleboxes/${BUILT_IN[name]}`, import.meta.url).href;
 }
 
 /** The declarations of all that come with Constellation: the configuration's schema is made from these. */
 export function builtInMiddleboxes(): Promise<MiddleboxDeclaration[]> {
   return Promise.all(
-    BUILT_IN.map(async (name) => {
+    Object.keys(BUILT_IN).map(async (name) => {
       const middlebox = await loadMiddlebox(middleboxModule(name));
       if (middlebox.name !== name) throw new Error(`the middlebox ${name} calls itself ${middlebox.name}`);
       return declarationOf(middlebox);

@@ -20,6 +20,13 @@ export type { MiddleboxLog } from './middlebox-log.js';
 export { OptionError, option, type Prefix } from './options.js';
 export { PORTS_MAX } from './ports.js';
 export { type Recorder, type RecordFields, type RecordKind, recordKind } from './records.js';
+export type {
+  CompiledRules,
+  RuleEntry,
+  RuleProblem,
+  RulesCompiler,
+  RulesContext,
+} from './rules.js';
 export type { TimerCallback } from './timers.js';
 
 // ——— What packets are ———

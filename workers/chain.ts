@@ -12,6 +12,7 @@ import { MAX_OBJECT_ID } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { StateDefinition, StateObject, Writer } from '../shm/objects/object.js';
 import { Region } from '../shm/region.js';
+import type { RuleReader } from '../shm/rule-board.js';
 import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
@@ -24,6 +25,7 @@ import { createRewrites, type Rewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
 import { createRecorder, flawOfKind, type RecordChannel, type RecordKind } from './records.js';
 import type { Replies } from './replies.js';
+import type { RulesCompiler, RulesText } from './rules.js';
 import type { TimerCallback, Timers } from './timers.js';
 
 type ResolvedOptions = Readonly<Record<string, unknown>>;
@@ -45,12 +47,23 @@ export interface DeclaredLink {
   readonly objectIds: Readonly<Record<string, number>>;
   /** Index of each kind of record by the name the middlebox gave it. */
   readonly recordKinds: Readonly<Record<string, number>>;
+  /** Index of each option that is rules. */
+  readonly ruleSets: Readonly<Record<string, number>>;
 }
 
 /** A kind of record, and whose it is. */
 export interface DeclaredRecord extends RecordKind {
   readonly middlebox: string;
   readonly name: string;
+}
+
+/** Rules, whose they are, and how they are compiled. */
+export interface DeclaredRules {
+  readonly middlebox: string;
+  /** Name of the option. */
+  readonly name: string;
+  readonly source: RulesText;
+  readonly compile: RulesCompiler;
 }
 
 export interface Declaration {
@@ -62,6 +75,8 @@ export interface Declaration {
   readonly metrics: readonly Metric[];
   /** Every middlebox's kinds of record. */
   readonly records: readonly DeclaredRecord[];
+  /** Every option that is rules. */
+  readonly rules: readonly DeclaredRules[];
 }
 
 /** What names of middleboxes and counters are: parts of metrics' names. */
@@ -77,6 +92,7 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
   const definitions: StateDefinition[] = [];
   const metrics: Metric[] = [];
   const records: DeclaredRecord[] = [];
+  const rules: DeclaredRules[] = [];
   for (const { middlebox, options: written, name = middlebox.name } of chain) {
     check(links, name, middlebox);
     const options = complete(name, middlebox, written);
@@ -95,9 +111,15 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
       recordKinds[kind] = records.length;
       records.push({ middlebox: name, name: kind, help, words, render });
     }
-    links.push({ name, middlebox, options, objectIds, recordKinds });
+    const ruleSets: Record<string, number> = {};
+    for (const [option, { kind, compile }] of Object.entries(middlebox.options)) {
+      if (kind !== 'rules' || compile === undefined) continue;
+      ruleSets[option] = rules.length;
+      rules.push({ middlebox: name, name: option, source: options[option] as RulesText, compile });
+    }
+    links.push({ name, middlebox, options, objectIds, recordKinds, ruleSets });
   }
-  return { links, objects, definitions, metrics, records };
+  return { links, objects, definitions, metrics, records, rules };
 }
 
 function check(links: readonly DeclaredLink[], name: string, middlebox: Middlebox): void {
@@ -226,6 +248,8 @@ export interface ProcessContext {
   readonly timers: Timers;
   readonly events: EventWriter;
   readonly records: RecordChannel;
+  /** In the order of `Declaration.rules`; may be left out where there are none. */
+  readonly rules?: readonly RuleReader[];
   /** The worker's slot among the data plane workers, from 0. */
   readonly worker: number;
   /** The worker's row of metrics. */
@@ -262,9 +286,23 @@ export function openProcesses(
 }
 
 function openLink(
-  { name, middlebox, options, objectIds, recordKinds }: DeclaredLink,
+  { name, middlebox, options, objectIds, recordKinds, ruleSets }: DeclaredLink,
   objects: readonly StateObject[],
-  { batch, replies, holds, timers, events, records, worker, row, catalogue, ports, mode, draining }: ProcessContext,
+  {
+    batch,
+    replies,
+    holds,
+    timers,
+    events,
+    records,
+    rules = [],
+    worker,
+    row,
+    catalogue,
+    ports,
+    mode,
+    draining,
+  }: ProcessContext,
   rewrites: Rewrites,
 ): Stage {
   const owner = `middlebox ${name}`;
@@ -299,6 +337,7 @@ function openLink(
       every,
       log: createMiddleboxLog(name, events, row, catalogue),
       records: recorders as never,
+      rules: Object.fromEntries(Object.entries(ruleSets).map(([option, index]) => [option, rules[index]])) as never,
       mode,
       otherPort,
       draining,

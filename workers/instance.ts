@@ -15,6 +15,7 @@ import { createJournals, Journal } from '../shm/objects/journal.js';
 import type { StateObject, Writer } from '../shm/objects/object.js';
 import { createRecordRing } from '../shm/record-ring.js';
 import { createRejectTable } from '../shm/reject-table.js';
+import { createRuleBoard } from '../shm/rule-board.js';
 import { createSealBoard, type SealKey } from '../shm/seal-board.js';
 import { createLocals, type Declaration, openState } from './chain.js';
 import { dataPlaneMetrics } from './data-plane.js';
@@ -90,6 +91,8 @@ export interface SharedBuffers {
   readonly events: readonly SharedArrayBuffer[];
   /** One ring of middleboxes' records per worker. */
   readonly records: readonly SharedArrayBuffer[];
+  /** A board per option that is rules; main writes what is compiled. */
+  readonly rules: readonly SharedArrayBuffer[];
 }
 
 /** Words of a worker's record ring: what it may write between two looks of main, about 5000 records of an alert's size. */
@@ -162,6 +165,7 @@ export class Instance {
       nextHops: createNextHops(plan.routes.length),
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
       events: Array.from({ length: slots.count }, () => createEventRing()),
+      rules: declaration.rules.map(() => createRuleBoard(slots.workers)),
       records: Array.from({ length: slots.workers }, () =>
         createRecordRing(declaration.records.length === 0 ? 0 : RECORD_RING_WORDS),
       ),

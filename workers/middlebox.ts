@@ -11,11 +11,12 @@ import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
 import type { Holds } from './holds.js';
 import type { MiddleboxLog } from './middlebox-log.js';
-import type { Options, Resolved } from './options.js';
+import type { Option, Options, Resolved } from './options.js';
 import type { Mode } from './packet/parse.js';
 import type { Rewrites } from './packet/rewrite.js';
 import type { Recorder, RecordKinds } from './records.js';
 import type { Replies } from './replies.js';
+import type { Rules } from './rules.js';
 import type { TimerCallback } from './timers.js';
 
 /**
@@ -47,6 +48,11 @@ export interface TimerOptions {
   readonly on?: 'every' | 'one';
 }
 
+/** The rules among the options. */
+export type RulesOf<O extends Options> = {
+  readonly [Name in keyof O as O[Name] extends Option<'rules', unknown> ? Name : never]: Rules;
+};
+
 export interface OpenArguments<O extends Options, C extends Counters, S extends State, R extends RecordKinds> {
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
@@ -69,6 +75,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly log: MiddleboxLog;
   /** Each declared kind of record: lines for the operator's file, and `show records`. */
   readonly records: { readonly [Name in keyof R]: Recorder };
+  /** Each option of the kind `rules`, compiled: to be refreshed before each batch (rules.ts). */
+  readonly rules: RulesOf<O>;
   /** How the instance stands in the network. */
   readonly mode: Mode;
   /** Index of the port that is not `port`, of two. */

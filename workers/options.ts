@@ -4,6 +4,7 @@
  */
 
 import type { StaticMapping } from '../shm/objects/static-mappings.js';
+import type { RulesCompiler, RulesText } from './rules.js';
 
 /** An IPv4 network: `(raw address & mask) === address`, raw words. */
 export interface Prefix {
@@ -30,6 +31,8 @@ export interface OptionTypes {
   /** One of a few words. */
   choice: string;
   text: string;
+  /** Text that is compiled, and can be replaced while the instance runs: rules.ts. What a thread works with is `open`'s `rules`. */
+  rules: RulesText;
 }
 
 export type OptionKind = keyof OptionTypes;
@@ -45,6 +48,7 @@ export const OPTION_KINDS: readonly string[] = [
   'flag',
   'choice',
   'text',
+  'rules',
 ] satisfies readonly OptionKind[];
 
 export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
@@ -56,6 +60,8 @@ export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
   readonly min?: number;
   readonly max?: number;
   readonly choices?: readonly string[];
+  /** Of `rules`. */
+  readonly compile?: RulesCompiler;
 }
 
 export type Options = Readonly<Record<string, Option<OptionKind, unknown>>>;
@@ -112,6 +118,11 @@ export const option = {
   flag: (help: string, preset: boolean): Option<'flag'> => ({ kind: 'flag', help, default: preset }),
   text: (help: string, preset?: string): Option<'text'> =>
     preset === undefined ? { kind: 'text', help } : { kind: 'text', help, default: preset },
+  rules: (help: string, { compile }: { readonly compile: RulesCompiler }): Option<'rules'> => ({
+    kind: 'rules',
+    help,
+    compile,
+  }),
   choice: <const C extends readonly string[]>(
     help: string,
     choices: C,

@@ -9,6 +9,7 @@ import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
 import { NextHopReader } from '../shm/next-hops.js';
 import { RecordWriter } from '../shm/record-ring.js';
+import { RuleReader } from '../shm/rule-board.js';
 import type { Agent } from './agent.js';
 import { Batch } from './batch.js';
 import { openProcesses } from './chain.js';
@@ -27,6 +28,9 @@ import { SendAgent } from './send.js';
 import { Timers } from './timers.js';
 import { FaultyReceiver } from './transport/fault.js';
 import { receiveTransport } from './transport/open.js';
+
+/** How often idle workers look whether rules were replaced. */
+const RULES_S = 0.1;
 
 export interface ThreadTask {
   readonly thread: number;
@@ -54,7 +58,7 @@ function ready(instance: Instance, thread: number, core: number | null): void {
 
 /** A data plane worker, until main asks it to end. `open`: its packet I/O; tests bring their own. */
 export async function runWorker(instance: Instance, thread: number, open = openDriver): Promise<void> {
-  const { plan, buffers, control, metrics, declaration } = instance;
+  const { plan, buffers, control, metrics, declaration, slots } = instance;
   const { catalogue } = metrics;
   const row = metrics.row(thread);
   const log = new LogProducer(buffers.logs[thread]);
@@ -73,12 +77,16 @@ export async function runWorker(instance: Instance, thread: number, open = openD
     );
     const worker = thread;
     const holds = createHolds({ batch, driver, log, board: buffers.holds, worker, row, catalogue });
+    const rules = buffers.rules.map((board) => new RuleReader(board, slots.workers, worker));
+    // Also while no packets come, so that main knows soon that nobody works with older ones.
+    if (rules.length > 0) timers.every('rules', RULES_S, () => refreshAll(rules));
     const stages = openProcesses(declaration, objects, {
       batch,
       replies,
       holds,
       timers,
       events,
+      rules,
       records: { writer: new RecordWriter(buffers.records[thread]), row, catalogue },
       worker,
       row,
@@ -112,6 +120,10 @@ export async function runWorker(instance: Instance, thread: number, open = openD
   } finally {
     driver.close();
   }
+}
+
+function refreshAll(rules: readonly RuleReader[]): void {
+  for (const reader of rules) reader.refresh();
 }
 
 export interface OpenDriver {

@@ -48,6 +48,10 @@ export interface AdminSource {
   records(type: string | null): Awaitable<readonly RecordRow[]>;
   /** Opens the file of records anew. Rejects when that is not possible. */
   reopenRecords(): Promise<RecordFigures>;
+  /** Rules of middleboxes in force, with what they met. */
+  rules(): Awaitable<readonly RuleRow[]>;
+  /** Reads all rules again. Rejects, and changes nothing, with all that is wrong with them. */
+  reloadRules(): Promise<readonly RulesRow[]>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }
@@ -217,6 +221,26 @@ export interface RejectRow {
   /** Why the last was: the end of its counter's name, `state_rejected_…`. */
   readonly reason: string;
   readonly ms_ago: number;
+}
+
+/** A line of rules that is counted. */
+export interface RuleRow {
+  readonly middlebox: string;
+  readonly line: number;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly text: string;
+}
+
+export interface RulesRow {
+  readonly middlebox: string;
+  /** Name of the option. */
+  readonly rules: string;
+  /** `null`: they are in the configuration itself. */
+  readonly file: string | null;
+  readonly entries: number;
+  /** How often they were loaded. */
+  readonly version: number;
 }
 
 export interface KeysInUse {

@@ -40,6 +40,25 @@ describe('constellationd --check', () => {
     });
   });
 
+  it('checks rules, in their file and in the configuration', () => {
+    const firewall = (rules: string) =>
+      RIGHT.replace(/middleboxes:\n.*\n$/, `middleboxes:\n  - firewall:\n      rules: ${rules}\n`);
+    writeFileSync(join(folder, 'site.rules'), 'iif insde accept\ntcp dport 80 acept\n');
+    assert.deepEqual(check(firewall('site.rules')), {
+      status: 78,
+      stdout: '',
+      stderr: [
+        '/site.rules:1:5: there is no port "insde"; there are "inside", "outside"; did you mean "inside"?',
+        '/site.rules:2:14: "acept" is nothing that a rule says; did you mean "accept"?',
+        '',
+      ].join('\n'),
+    });
+    const { stderr } = check(firewall('|\n        iif inside accept\n        tcp dport 80 acept'));
+    assert.match(stderr, /^\/site\.yaml:(\d+):22: middleboxes\[0\]\.firewall\.rules: "acept" is nothing/);
+    assert.match(check(firewall('other.rules')).stderr, /rules: ENOENT: .*\/other\.rules/);
+    assert.equal(check(firewall('|\n        iif inside accept')).status, 0);
+  });
+
   it('checks what the NAT itself asks of its options', () => {
     const { status, stderr } = check(
       RIGHT.replace('[203.0.113.1]', '[203.0.113.1], first_port: 2000, last_port: 1000'),

@@ -7,6 +7,7 @@ import { join } from './join.js';
 import { memberAdd, memberEvict, memberList, memberRemove } from './member.js';
 import { reloadKeys } from './reload-keys.js';
 import { reloadRecords } from './reload-records.js';
+import { reloadRules } from './reload-rules.js';
 import { restart } from './restart.js';
 import { showCounters } from './show-counters.js';
 import { showFlows } from './show-flows.js';
@@ -15,6 +16,7 @@ import { showObjects } from './show-objects.js';
 import { showPeers } from './show-peers.js';
 import { showAlerts, showRecords } from './show-records.js';
 import { showRejects } from './show-rejects.js';
+import { showRules } from './show-rules.js';
 import { showThreads } from './show-threads.js';
 import { shutdown } from './shutdown.js';
 import { status } from './status.js';
@@ -26,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   showObjects,
   showLag,
   showFlows,
+  showRules,
   showThreads,
   showCounters,
   showAlerts,
@@ -38,6 +41,7 @@ export const COMMANDS: readonly Command[] = [
   drain,
   restart,
   reloadKeys,
+  reloadRules,
   reloadRecords,
   shutdown,
   help,

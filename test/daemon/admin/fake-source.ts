@@ -13,6 +13,8 @@ import type {
   RecordFigures,
   RecordRow,
   RejectRow,
+  RuleRow,
+  RulesRow,
   Standing,
   Status,
   ThreadRow,
@@ -146,6 +148,8 @@ export class FakeSource implements AdminSource {
   /** Drain waits for this. */
   gate: Promise<void> = Promise.resolve();
   failure: Error | undefined;
+  /** Why rules cannot be loaded. */
+  rulesProblem: string | null = null;
 
   status(): Status {
     if (this.failure !== undefined) throw this.failure;
@@ -208,6 +212,18 @@ export class FakeSource implements AdminSource {
 
   rejects(): readonly RejectRow[] {
     return [{ address: '192.0.2.66', refused: 1000, inherited: 3, reason: 'seal_forged', ms_ago: 1500 }];
+  }
+
+  rules(): RuleRow[] {
+    return [
+      { middlebox: 'firewall', line: 3, packets: 5, bytes: 300, text: 'tcp dport 443 accept' },
+      { middlebox: 'firewall', line: 4, packets: 0, bytes: 0, text: 'policy drop' },
+    ];
+  }
+
+  async reloadRules(): Promise<RulesRow[]> {
+    if (this.rulesProblem !== null) throw new Error(this.rulesProblem);
+    return [{ middlebox: 'firewall', rules: 'rules', file: '/etc/constellation/site.rules', entries: 2, version: 2 }];
   }
 
   reloadKeys(): KeysInUse {

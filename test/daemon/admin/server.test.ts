@@ -88,6 +88,21 @@ describe('admin socket', () => {
       ]);
     });
 
+    it('show rules', async () => {
+      assert.deepEqual(await askAll(path, 'show rules hits'), [
+        'MIDDLEBOX  LINE  PACKETS  BYTES  RULE',
+        'firewall      3        5    300  tcp dport 443 accept',
+      ]);
+      assert.equal((await askAll(path, 'show rules policy')).length, 2);
+    });
+
+    it('reload rules', async () => {
+      assert.match(
+        (await askAll(path, 'reload rules'))[1],
+        /^firewall +rules +\/etc\/constellation\/site\.rules +2 +2$/,
+      );
+    });
+
     it('reload keys', async () => {
       assert.deepEqual(await askAll(path, 'reload keys'), ['sending   2', 'accepted  2, 1']);
     });

@@ -9,6 +9,7 @@ import { createLogRing, LogProducer } from '../../../shm/log.js';
 import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
 import { createRecordRing, RecordReader, RecordWriter } from '../../../shm/record-ring.js';
+import type { RuleReader } from '../../../shm/rule-board.js';
 import { Batch } from '../../../workers/batch.js';
 import type { ProcessContext, Stage } from '../../../workers/chain.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
@@ -73,6 +74,8 @@ export class Plane {
   private readonly recordRing = createRecordRing(1 << 16);
   readonly recordWriter = new RecordWriter(this.recordRing);
   readonly recorded = new RecordReader(this.recordRing);
+  /** In the order of the declaration; of tests that have rules. */
+  rules: RuleReader[] = [];
   nowMs = START_MS;
   /** The monotonic clock goes with the wall clock, but for steps of the latter that a test makes. */
   steppedMs = 0;
@@ -118,7 +121,8 @@ export class Plane {
     const row = this.metrics.row(0);
     const mode = this.route === null ? 'wire' : 'route';
     const records = { writer: this.recordWriter, row, catalogue, clock: () => this.nowMs };
-    return { batch, replies, holds, timers, events, records, worker: 0, row, catalogue, ports, mode, draining };
+    const { rules } = this;
+    return { batch, replies, holds, timers, events, records, rules, worker: 0, row, catalogue, ports, mode, draining };
   }
 
   /** Opens the data plane with this chain. */

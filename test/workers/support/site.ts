@@ -7,8 +7,10 @@ import { coarseSeconds } from '../../../shm/clock.js';
 import { LogConsumer } from '../../../shm/log.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
 import type { StateObject } from '../../../shm/objects/object.js';
+import { createRuleBoard, RuleBoard, RuleReader } from '../../../shm/rule-board.js';
 import { createLocals, declareChain, type Link, openProcesses, openState } from '../../../workers/chain.js';
 import type { SharedState } from '../../../workers/middlebox.js';
+import type { RulesCompiler } from '../../../workers/rules.js';
 import { Plane, type PlaneOptions } from './plane.js';
 
 export const INSIDE = 0;
@@ -22,6 +24,13 @@ export interface SiteOptions {
   readonly plane?: PlaneOptions;
 }
 
+/** Puts rules in force, in which nothing is wrong. */
+export function publishRules(board: RuleBoard, compile: RulesCompiler, text: string, ports: readonly string[]): void {
+  const { words, entries, problems } = compile(text, { ports });
+  if (problems !== undefined) throw new Error(problems.map(({ line, message }) => `${line}: ${message}`).join('\n'));
+  if (!board.publish(words, new Int32Array(entries.length).fill(-1))) throw new Error('the rules before are in use');
+}
+
 export class Site {
   readonly plane: Plane;
   /** As the worker has them, and as the receive thread. */
@@ -30,6 +39,8 @@ export class Site {
   /** As the send thread has them. */
   private readonly sender: readonly StateObject[];
   private readonly member: number;
+  /** Rules, in the order they are declared in. */
+  readonly boards: readonly RuleBoard[];
   private readonly consumer: LogConsumer;
 
   constructor({ chain, member = 0, members = 1, shared, plane = {} }: SiteOptions) {
@@ -50,6 +61,13 @@ export class Site {
       place,
       locals,
     );
+    this.boards = declaration.rules.map(({ source, compile }) => {
+      const buffer = createRuleBoard(1);
+      const board = new RuleBoard(buffer, 1);
+      publishRules(board, compile, source.text, source.ports);
+      this.plane.rules.push(new RuleReader(buffer, 1, 0));
+      return board;
+    });
     this.plane.open(openProcesses(declaration, this.objects, this.plane.context));
     this.consumer = new LogConsumer(this.plane.logBuffer);
   }

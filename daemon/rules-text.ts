@@ -1,0 +1,39 @@
+/** Reads and compiles the text of rules, and words what is wrong with it. */
+
+import { readFileSync } from 'node:fs';
+import type { OptionDeclaration, ResolvedRules, RuleProblem } from '../conf/middleboxes.js';
+import { suggestion } from '../conf/suggest.js';
+
+/** Rules of the greatest number are smaller. */
+const FILE_BYTES_MAX = 16 * 1024 * 1024;
+
+/** The text of rules. Throws with why a file cannot be read. */
+export function readRules({ file, text }: ResolvedRules): string {
+  if (file === null) return text;
+  const bytes = readFileSync(file);
+  if (bytes.length > FILE_BYTES_MAX) throw new Error(`${file} has ${bytes.length} bytes, more than rules can have`);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error(`${file} is not UTF-8 text`);
+  }
+}
+
+export function problemText({ message, word, candidates }: RuleProblem): string {
+  return word === undefined || candidates === undefined ? message : `${message}${suggestion(word, candidates)}`;
+}
+
+/** What is wrong with a text, or an empty list. */
+export function problemsOf(
+  compile: NonNullable<OptionDeclaration['compile']>,
+  text: string,
+  ports: readonly string[],
+): readonly RuleProblem[] {
+  return compile(text, { ports }).problems ?? [];
+}
+
+/** `file:line:col: message`; of what is in the configuration itself, by the lines of that text. */
+export function placedProblem(source: ResolvedRules, name: string, problem: RuleProblem): string {
+  const place = `${problem.line}:${problem.column}: ${problemText(problem)}`;
+  return source.file === null ? `${name}: line ${place}` : `${source.file}:${place}`;
+}

@@ -1,0 +1,307 @@
+import { strict as assert } from 'node:assert';
+import { Phase } from '../../../../shm/control.js';
+import { renderLogged } from '../../../../workers/middleboxes/firewall/logged.js';
+import type { RecordFields } from '../../../../workers/records.js';
+import { FirewallSite } from '../../support/firewall-site.js';
+import { frame, seal } from '../../support/frames.js';
+import { frame6 } from '../../support/frames6.js';
+import { on } from '../../support/plane.js';
+
+const INSIDE = 0;
+const OUTSIDE = 1;
+const OUT = 'zone lan = { port inside }\nfrom lan accept\n';
+
+const v6 = (port: number, text: string) => ({ port, frame: frame6(text) });
+
+/** How many of these come out. */
+function through(site: FirewallSite, ...packets: { port: number; frame: Uint8Array }[]): number {
+  return packets.reduce((sum, packet) => sum + site.plane.passFrames(packet).length, 0);
+}
+
+const SYN = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 S');
+const SYN_ACK = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 SA');
+const ACK = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 A');
+const DATA = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 PA len 100');
+const FIN = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 FA');
+const RST = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 R');
+
+/** The one connection a site has: rank and seconds left. */
+function only(site: FirewallSite, table = site.ipv4): [number, number] {
+  const found: [number, number][] = [];
+  table.forEach(site.now, (entry) => found.push([entry[2], entry[1] - site.now]));
+  assert.equal(found.length, 1, `${found.length} connections`);
+  return found[0];
+}
+
+describe('firewall', () => {
+  it('asks the rules about the first packet, and lets the connection pass both ways', () => {
+    const site = new FirewallSite({ rules: OUT });
+    assert.deepEqual(site.pass(DATA, SYN_ACK), [], 'nobody began it');
+    assert.equal(through(site, SYN), 1);
+    assert.deepEqual(only(site), [0, 60]);
+    assert.equal(through(site, SYN_ACK), 1);
+    assert.deepEqual(only(site), [0, 60], 'an answer alone establishes nothing');
+    assert.equal(through(site, ACK, DATA), 2);
+    assert.deepEqual(only(site), [1, 7440]);
+    assert.equal(through(site, on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.6:4000 S')), 0);
+    assert.equal(through(site, FIN, DATA), 2);
+    assert.deepEqual(only(site), [2, 120]);
+    assert.equal(through(site, RST), 1);
+    assert.deepEqual(only(site), [3, 10]);
+    assert.deepEqual(site.counts(), { opened: 1, passed: 6, invalid: 2, denied: 1 });
+    site.later(11);
+    assert.equal(through(site, DATA), 0);
+  });
+
+  it('lets packets of one batch pass together', () => {
+    const site = new FirewallSite({ rules: OUT });
+    assert.equal(site.pass(SYN, SYN, SYN_ACK, ACK, DATA).length, 5);
+    assert.equal(site.counts()['opened'], 1);
+  });
+
+  it('begins a connection anew where the old one is ending, if the rules still accept it', () => {
+    const site = new FirewallSite({ rules: OUT });
+    assert.equal(through(site, SYN, SYN_ACK, ACK, FIN), 4);
+    assert.equal(through(site, on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 S')), 0, 'not from outside');
+    assert.equal(through(site, SYN), 1);
+    assert.deepEqual(only(site), [0, 60]);
+    assert.equal(site.counts()['opened'], 2);
+  });
+
+  it('knows UDP, ICMP queries and other protocols to be established once they are answered', () => {
+    for (const [first, answer, fresh, answered] of [
+      ['udp 10.0.0.5:4000 > 198.51.100.7:53', 'udp 198.51.100.7:53 > 10.0.0.5:4000', 30, 180],
+      ['icmp 10.0.0.5 > 198.51.100.7 echo 77', 'icmp 198.51.100.7 > 10.0.0.5 reply 77', 30, 30],
+      ['ip 10.0.0.5 > 198.51.100.7 proto 47 len 30', 'ip 198.51.100.7 > 10.0.0.5 proto 47 len 30', 600, 600],
+    ] as const) {
+      const site = new FirewallSite({ rules: OUT });
+      assert.equal(through(site, on(OUTSIDE, answer)), 0, answer);
+      assert.equal(through(site, on(INSIDE, first), on(INSIDE, first)), 2, first);
+      assert.deepEqual(only(site), [0, fresh]);
+      assert.equal(through(site, on(OUTSIDE, answer)), 1, answer);
+      assert.deepEqual(only(site), [1, answered]);
+    }
+  });
+
+  it('does the same with IPv6', () => {
+    const site = new FirewallSite({ rules: OUT });
+    const back = 'tcp fd00::8 80 > 2001:db8::5 4000';
+    assert.equal(through(site, v6(OUTSIDE, `${back} SA`)), 0);
+    assert.equal(through(site, v6(INSIDE, 'tcp 2001:db8::5 4000 > fd00::8 80 S'), v6(OUTSIDE, `${back} SA`)), 2);
+    assert.deepEqual(only(site, site.ipv6), [0, 60]);
+    assert.equal(through(site, v6(INSIDE, 'tcp 2001:db8::5 4000 > fd00::8 80 A'), v6(OUTSIDE, `${back} A`)), 2);
+    assert.deepEqual(only(site, site.ipv6), [1, 7440]);
+    assert.equal(
+      through(site, v6(INSIDE, 'icmp 2001:db8::5 > fd00::8 echo 7'), v6(OUTSIDE, 'icmp fd00::8 > 2001:db8::5 reply 7')),
+      2,
+    );
+    assert.equal(through(site, v6(OUTSIDE, 'icmp fd00::8 > 2001:db8::5 reply 8')), 0);
+  });
+
+  for (const flags of ['SF', 'SR', 'F', 'FPU', 'FR', 'SAF', 'P', 'U', 'SRAFPU'])
+    it(`drops TCP with the flags ${flags}, also of an open connection`, () => {
+      const site = new FirewallSite({ rules: 'policy accept' });
+      const strange = on(INSIDE, `tcp 10.0.0.5:4000 > 198.51.100.7:80 ${flags}`);
+      assert.equal(through(site, strange), 0);
+      assert.equal(through(site, SYN, SYN_ACK, ACK, strange), 3);
+      assert.equal(site.counts()['tcp_flags'], 2);
+      assert.deepEqual(only(site), [1, 7440]);
+    });
+
+  describe('asymmetric paths', () => {
+    /** One site sees what goes out, the other what comes in. */
+    function twoSites(options: Readonly<Record<string, unknown>> = {}) {
+      const a = new FirewallSite({ rules: OUT, member: 0, members: 2, options });
+      const b = new FirewallSite({ rules: OUT, member: 1, members: 2, options });
+      const share = (): void => {
+        a.replicateTo(b);
+        b.replicateTo(a);
+      };
+      return { a, b, share };
+    }
+
+    it('share one state, whichever site sees which direction', () => {
+      const { a, b, share } = twoSites();
+      assert.equal(through(a, SYN), 1);
+      share();
+      assert.equal(through(b, SYN_ACK), 1);
+      assert.equal(through(a, ACK), 1);
+      share();
+      assert.deepEqual(only(b), [1, 7440]);
+      assert.equal(through(b, DATA, DATA), 2);
+      assert.equal(through(a, FIN), 1);
+      share();
+      assert.deepEqual(
+        [only(a), only(b)],
+        [
+          [2, 120],
+          [2, 120],
+        ],
+      );
+      assert.equal(through(b, RST), 1);
+      share();
+      assert.deepEqual(
+        [only(a), only(b)],
+        [
+          [3, 10],
+          [3, 10],
+        ],
+      );
+      assert.equal(a.ipv4.digest(a.now), b.ipv4.digest(b.now));
+    });
+
+    it('hear of UDP answers by the other site', () => {
+      const { a, b, share } = twoSites();
+      assert.equal(through(a, on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53')), 1);
+      share();
+      assert.equal(through(b, on(OUTSIDE, 'udp 198.51.100.7:53 > 10.0.0.5:4000')), 1);
+      share();
+      assert.deepEqual(only(a), [1, 180]);
+    });
+
+    it('drop an answer that is faster than the state, unless connections are picked up', () => {
+      const strict = twoSites();
+      assert.equal(through(strict.a, SYN), 1);
+      assert.equal(through(strict.b, SYN_ACK), 0);
+      strict.share();
+      assert.equal(through(strict.b, SYN_ACK), 1, 'sent again');
+      const loose = twoSites({ pickup: 'loose' });
+      assert.equal(through(loose.a, SYN), 1);
+      assert.equal(through(loose.b, SYN_ACK, DATA), 2);
+      loose.share();
+      assert.equal(through(loose.a, ACK), 1);
+      loose.share();
+      assert.deepEqual(
+        [only(loose.a), only(loose.b)],
+        [
+          [1, 7440],
+          [1, 7440],
+        ],
+      );
+      assert.equal(loose.a.ipv4.digest(loose.a.now), loose.b.ipv4.digest(loose.b.now));
+    });
+  });
+
+  it('picks up only what the rules would have accepted, one way or the other', () => {
+    const site = new FirewallSite({ rules: `${OUT}from lan tcp dport 25 drop`, options: { pickup: 'loose' } });
+    assert.equal(through(site, ACK), 1);
+    assert.equal(through(site, on(OUTSIDE, 'tcp 198.51.100.7:443 > 10.0.0.5:4000 PA len 9')), 1);
+    assert.equal(through(site, RST), 1, 'of what was picked up');
+    assert.equal(through(site, on(OUTSIDE, 'tcp 198.51.100.7:9 > 10.0.0.5:4000 R')), 0);
+    const closed = new FirewallSite({ rules: 'policy drop', options: { pickup: 'loose' } });
+    assert.equal(through(closed, ACK, DATA, SYN_ACK), 0);
+    assert.deepEqual(closed.counts(), { denied: 3 });
+  });
+
+  describe('ICMP errors', () => {
+    function errorAbout(text: string, packet: string): Uint8Array {
+      const quoted = frame(packet).subarray(14);
+      const whole = frame(`${text} len ${quoted.length}`);
+      whole.set(quoted, 14 + 28);
+      return seal(whole);
+    }
+    const about = errorAbout('icmp 192.0.2.1 > 10.0.0.5 type 3', 'udp 10.0.0.5:4000 > 198.51.100.7:53 len 20');
+
+    it('are related to the connection they quote, and to no other', () => {
+      const site = new FirewallSite({ rules: OUT });
+      assert.equal(through(site, { port: OUTSIDE, frame: about }), 0);
+      assert.equal(through(site, on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53 len 20')), 1);
+      assert.equal(through(site, { port: OUTSIDE, frame: about }), 1);
+      const astray = errorAbout('icmp 192.0.2.1 > 10.0.0.6 type 3', 'udp 10.0.0.5:4000 > 198.51.100.7:53 len 20');
+      assert.equal(through(site, { port: OUTSIDE, frame: astray }), 0, 'to somebody else');
+      assert.deepEqual(site.counts(), { opened: 1, related: 1, invalid: 2 });
+    });
+
+    it('pass unless a rule about related packets says otherwise', () => {
+      const site = new FirewallSite({ rules: `ct state related icmp type 3 drop\n${OUT}` });
+      assert.equal(through(site, on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53 len 20')), 1);
+      assert.equal(through(site, { port: OUTSIDE, frame: about }), 0);
+      assert.deepEqual(site.counts(), { opened: 1, denied: 1 });
+    });
+  });
+
+  it('rejects with a reset, or with an ICMP error', () => {
+    const rules = 'tcp dport 113 reject\nudp dport 9 reject\ntcp dport 25 reject with icmp type admin-prohibited';
+    const site = new FirewallSite({ rules });
+    assert.deepEqual(site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:113 S')), [
+      '0: tcp 198.51.100.7:113 > 10.0.0.5:4000 RA',
+    ]);
+    assert.match(site.pass(on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:9'))[0], /^0: icmp .* > 10\.0\.0\.5 type 3/);
+    assert.match(site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:25 S'))[0], /^0: icmp .* > 10\.0\.0\.5 type 3/);
+    assert.deepEqual(site.counts(), { rejected: 3 });
+  });
+
+  it('counts what each rule applied to, also those that only count', () => {
+    const rules = 'meta l4proto tcp counter\ntcp dport 80 accept\nudp dport 53 accept';
+    const site = new FirewallSite({ rules });
+    through(site, SYN, ACK, on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:81 S'));
+    const counted = [0, 1, 2, 3].map((entry) => site.boards[0].count(entry).packets);
+    assert.deepEqual(counted, [2, 1, 0, 1]);
+  });
+
+  it('logs packets as records', () => {
+    const site = new FirewallSite({ rules: 'tcp dport 80 log prefix "web " accept\nmeta l4proto udp log drop' });
+    through(site, SYN, on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53'));
+    const lines: RecordFields[] = [];
+    site.plane.recorded.read(9, (_kind, _unixMs, words) => lines.push(renderLogged(words)));
+    assert.deepEqual(
+      lines.map(({ rule_line, verdict, prefix, src_ip, src_port, dest_ip, dest_port, proto }) => [
+        rule_line,
+        verdict,
+        prefix,
+        `${src_ip}:${src_port} > ${dest_ip}:${dest_port} ${proto}`,
+      ]),
+      [
+        [1, 'accept', 'web ', '10.0.0.5:4000 > 198.51.100.7:80 6'],
+        [2, 'drop', undefined, '10.0.0.5:4000 > 198.51.100.7:53 17'],
+      ],
+    );
+  });
+
+  it('lets connections go on when rules are replaced, or has them pass the new ones', () => {
+    for (const recheck of [false, true]) {
+      const site = new FirewallSite({ rules: OUT, options: { recheck } });
+      assert.equal(through(site, SYN, SYN_ACK, ACK), 3);
+      site.load('tcp dport 443 accept');
+      assert.equal(through(site, DATA), recheck ? 0 : 1);
+      assert.equal(
+        through(site, on(INSIDE, 'tcp 10.0.0.5:4001 > 198.51.100.7:80 S')),
+        0,
+        'what is new meets new rules',
+      );
+      site.load('tcp dport 80 accept');
+      assert.equal(through(site, DATA, ACK), 2);
+      assert.equal(site.counts()['rechecked'] ?? 0, recheck ? 1 : 0);
+    }
+  });
+
+  it('keeps established connections while half-open ones fill their quota', () => {
+    const site = new FirewallSite({ rules: OUT, options: { connections: 64, half_open: 25 } });
+    assert.equal(through(site, SYN, SYN_ACK, ACK), 3);
+    for (let n = 0; n < 2000; n++) {
+      site.pass(on(INSIDE, `tcp 10.0.${n >> 8}.${n & 255}:${1024 + n} > 198.51.100.7:80 S`));
+      if (n % 100 === 0) assert.equal(through(site, DATA), 1);
+    }
+    assert.equal(site.ipv4.describe(site.now)['half_open'], 16);
+    assert.ok(site.counts()['half_open'] > 1000);
+    assert.equal(through(site, ACK, DATA), 2);
+  });
+
+  it('takes no more connections than it has room for, and keeps those it has', () => {
+    const site = new FirewallSite({ rules: OUT, options: { connections: 64, half_open: 100 } });
+    const connect = (n: number) =>
+      through(site, ...['S', 'A'].map((flags) => on(INSIDE, `tcp 10.0.1.${n}:${1024 + n} > 198.51.100.7:80 ${flags}`)));
+    const taken = Array.from({ length: 200 }, (_, n) => connect(n)).filter((out) => out === 2).length;
+    assert.equal(taken, 64);
+    assert.equal(site.counts()['table_full'], 136);
+    assert.equal(through(site, on(INSIDE, 'tcp 10.0.1.3:1027 > 198.51.100.7:80 A')), 1);
+  });
+
+  it('makes no connections while it is drained, and keeps the others', () => {
+    const site = new FirewallSite({ rules: OUT });
+    through(site, SYN, SYN_ACK, ACK);
+    site.plane.control.setPhase(Phase.DRAIN);
+    assert.equal(through(site, DATA, on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53')), 1);
+    assert.equal(site.counts()['draining'], 1);
+  });
+});

@@ -1,0 +1,50 @@
+/** A site with a firewall. */
+
+import type { FlowTable } from '../../../shm/objects/flow-table.js';
+import { compileRules } from '../../../workers/middleboxes/firewall/compile.js';
+import firewall from '../../../workers/middleboxes/firewall/firewall.js';
+import type { PlaneOptions } from './plane.js';
+import { publishRules, Site } from './site.js';
+
+const PORTS = ['inside', 'outside'];
+
+export interface FirewallSiteOptions {
+  readonly rules: string;
+  readonly member?: number;
+  readonly members?: number;
+  readonly options?: Readonly<Record<string, unknown>>;
+  readonly plane?: PlaneOptions;
+}
+
+/** A wire, unless told otherwise. */
+export class FirewallSite extends Site {
+  readonly ipv4: FlowTable;
+  readonly ipv6: FlowTable;
+
+  constructor({ rules, options = {}, plane, ...site }: FirewallSiteOptions) {
+    const source = { file: null, text: rules, ports: PORTS };
+    super({
+      ...site,
+      plane: { route: null, ...plane },
+      chain: [
+        {
+          middlebox: firewall as never,
+          options: { rules: source, connections: 1024, connections_ipv6: 256, ...options },
+        },
+      ],
+    });
+    this.ipv4 = this.objects[0] as FlowTable;
+    this.ipv6 = this.objects[1] as FlowTable;
+  }
+
+  load(rules: string): void {
+    publishRules(this.boards[0], compileRules, rules, PORTS);
+  }
+
+  /** What was counted, but the names' common beginning. */
+  counts(): Record<string, number> {
+    return Object.fromEntries(
+      Object.entries(this.plane.counts()).map(([name, count]) => [name.replace(/^firewall_/, ''), count]),
+    );
+  }
+}

@@ -1,0 +1,266 @@
+/** From rules as they are meant to the program that workers run (program.ts). */
+
+import type { CompiledRules, RuleEntry, RulesContext } from '../../api.js';
+import type { Intervals } from './intervals.js';
+import { parseRules, type RuleSet } from './parser.js';
+import {
+  biased,
+  HEAD,
+  HEAD_WORDS,
+  LOG_BIT,
+  PACKET,
+  REJECT_SHIFT,
+  RULE,
+  RULE_WORDS,
+  VERDICT_SHIFT,
+  VERSIONS_SHIFT,
+} from './program.js';
+import { RejectWith, type Rule, Verdict } from './rule.js';
+import { type Box, buildTree, groupBoxes } from './tree.js';
+import { REJECT_CODES, State } from './vocabulary.js';
+
+const IPV4 = 1;
+const IPV6 = 2;
+const ANY_PORT = 0xffff;
+const HOLD_SHIFT = 16;
+/** Boxes of one rule, and of all: a rule of more is looked at in a larger box. */
+const BOXES_PER_RULE_MAX = 4096;
+const BOXES_MAX = 150_000;
+
+/** The compiler of the firewall's `rules`. */
+export function compileRules(text: string, { ports }: RulesContext): CompiledRules {
+  const { set, problems } = parseRules(text, ports);
+  return problems === undefined ? compile(set) : { problems };
+}
+
+export function compile({ rules: written, policy }: RuleSet): CompiledRules {
+  const rules = [...written, policyRule(policy.verdict, policy.line)];
+  const words = Array<number>(HEAD_WORDS + rules.length * RULE_WORDS).fill(0);
+  const sets = new SetTable(words);
+  words[HEAD.rules] = HEAD_WORDS;
+  words[HEAD.count] = rules.length;
+  words[HEAD.states] = written.reduce((states, rule) => states | rule.states, 0);
+  for (const [i, rule] of rules.entries()) writeRule(words, HEAD_WORDS + i * RULE_WORDS, rule, i, sets);
+  [words[HEAD.trees4], words[HEAD.trees4Count]] = writeTrees(words, written, IPV4);
+  [words[HEAD.trees6], words[HEAD.trees6Count]] = writeTrees(words, written, IPV6);
+  const entries: RuleEntry[] = rules.map(({ line, text }) => ({ line, text }));
+  return { words: Int32Array.from(words), entries };
+}
+
+/** What new connections meet at last: in no tree, but where a search ends that found nothing. */
+function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number): Rule {
+  const verdicts = { accept: Verdict.ACCEPT, drop: Verdict.DROP, reject: Verdict.REJECT };
+  const { v4, v6 } = REJECT_CODES['port-unreachable'];
+  return {
+    line,
+    text: `policy ${verdict}`,
+    states: State.NEW,
+    versions: IPV4 | IPV6,
+    source4: null,
+    destination4: null,
+    source6: null,
+    destination6: null,
+    protocol: null,
+    sport: null,
+    dport: null,
+    icmpType: null,
+    flags: [],
+    inPorts: null,
+    outPorts: null,
+    verdict: verdicts[verdict],
+    rejectWith: RejectWith.DEFAULT,
+    rejectV4: v4,
+    rejectV6: v6,
+    log: false,
+    logPrefix: '',
+    holdMembers: 0,
+    holdMs: 0,
+  };
+}
+
+function writeRule(words: number[], at: number, rule: Rule, entry: number, sets: SetTable): void {
+  words[at + RULE.what] =
+    rule.states |
+    (rule.versions << VERSIONS_SHIFT) |
+    (rule.verdict << VERDICT_SHIFT) |
+    (rule.rejectWith << REJECT_SHIFT) |
+    (rule.log ? LOG_BIT : 0);
+  words[at + RULE.ports] = (rule.inPorts ?? ANY_PORT) | ((rule.outPorts ?? ANY_PORT) << 16);
+  words[at + RULE.protocol] = sets.numbers(rule.protocol);
+  words[at + RULE.sport] = sets.numbers(rule.sport);
+  words[at + RULE.dport] = sets.numbers(rule.dport);
+  words[at + RULE.icmpType] = sets.numbers(rule.icmpType);
+  words[at + RULE.source4] = sets.ipv4(rule.source4);
+  words[at + RULE.destination4] = sets.ipv4(rule.destination4);
+  words[at + RULE.source6] = sets.ipv6(rule.source6);
+  words[at + RULE.destination6] = sets.ipv6(rule.destination6);
+  const tests = rule.flags.flatMap(({ mask, value, any, negated }) => [
+    mask,
+    value,
+    Number(any) | (Number(negated) << 1),
+  ]);
+  words[at + RULE.flags] = tests.length === 0 ? 0 : sets.words([rule.flags.length, ...tests]);
+  words[at + RULE.entry] = entry;
+  words[at + RULE.hold] = rule.holdMs | (rule.holdMembers << HOLD_SHIFT);
+  const codes = Array.from(rule.logPrefix, (character) => character.codePointAt(0) ?? 0);
+  words[at + RULE.prefix] = codes.length === 0 ? 0 : sets.words([codes.length, ...codes]);
+  words[at + RULE.codes] = rule.rejectV4 | (rule.rejectV6 << 8);
+  words[at + RULE.line] = rule.line;
+}
+
+/** Sets behind the rules; equal ones once. */
+class SetTable {
+  private readonly target: number[];
+  private readonly known = new Map<string, number>();
+
+  constructor(target: number[]) {
+    this.target = target;
+  }
+
+  words(values: readonly number[]): number {
+    const key = values.join();
+    const found = this.known.get(key);
+    if (found !== undefined) return found;
+    const at = this.target.length;
+    for (const value of values) this.target.push(value);
+    this.known.set(key, at);
+    return at;
+  }
+
+  private set(set: Intervals | null, form: (number: bigint) => number[]): number {
+    if (set === null) return 0;
+    const values = [set.length];
+    for (const [low, high] of set) values.push(...form(low), ...form(high));
+    return this.words(values);
+  }
+
+  numbers(set: Intervals | null): number {
+    return this.set(set, (number) => [Number(number)]);
+  }
+
+  ipv4(set: Intervals | null): number {
+    return this.set(set, (number) => [biased(Number(number))]);
+  }
+
+  ipv6(set: Intervals | null): number {
+    return this.set(set, wordsOf);
+  }
+}
+
+/** The four words of an IPv6 address, biased. */
+function wordsOf(number: bigint): number[] {
+  return [96n, 64n, 32n, 0n].map((shift) => biased(Number((number >> shift) & 0xffff_ffffn)));
+}
+
+const WORD_MIN = -(2 ** 31);
+const WORD_MAX = 2 ** 31 - 1;
+
+interface Dimensions {
+  readonly fields: readonly number[];
+  readonly low: readonly number[];
+  readonly high: readonly number[];
+  /** Those by which rules are sorted into trees. */
+  readonly by: readonly number[];
+}
+
+function dimensionsOf(version: number): Dimensions {
+  const words = version === IPV4 ? 1 : 4;
+  const addresses = [PACKET.source, PACKET.destination].flatMap((field) =>
+    Array.from({ length: words }, (_, i) => field + i),
+  );
+  const fields = [...addresses, PACKET.sport, PACKET.dport, PACKET.protocol];
+  const tops = [65_535, 65_535, 255];
+  return {
+    fields,
+    low: [...addresses.map(() => WORD_MIN), 0, 0, 0],
+    high: [...addresses.map(() => WORD_MAX), ...tops],
+    by: [0, words, 2 * words + 1],
+  };
+}
+
+/** Writes the trees of an IP version, those with earlier rules first; returns where, and how many. */
+function writeTrees(words: number[], rules: readonly Rule[], version: number): [number, number] {
+  const dimensions = dimensionsOf(version);
+  const speaking = rules.map((rule, i) => ({ rule, i })).filter(({ rule }) => (rule.versions & version) !== 0);
+  let left = BOXES_MAX - speaking.length;
+  const boxes: Box[] = [];
+  for (const { rule, i } of speaking) {
+    const made = boxesOf(rule, i, version, dimensions, Math.max(1, Math.min(BOXES_PER_RULE_MAX, left)));
+    left -= made.length - 1;
+    for (const box of made) boxes.push(box);
+  }
+  const trees = groupBoxes(boxes, dimensions.by, dimensions.low, dimensions.high).map((group) => ({
+    first: group.reduce((least, { rule }) => Math.min(least, rule), Number.POSITIVE_INFINITY),
+    root: buildTree(words, group, dimensions.fields),
+  }));
+  trees.sort((a, b) => a.first - b.first);
+  const at = words.length;
+  for (const { root, first } of trees) words.push(root, first);
+  return [at, trees.length];
+}
+
+/** The boxes of a rule, no more than `most`: where its sets have more, the one with the fewest is taken as a whole. */
+function boxesOf(rule: Rule, index: number, version: number, { fields, low, high }: Dimensions, most: number): Box[] {
+  const words = version === IPV4 ? 1 : 4;
+  const parts = [
+    { at: 0, ranges: addressRanges(version === IPV4 ? rule.source4 : rule.source6, version) },
+    { at: words, ranges: addressRanges(version === IPV4 ? rule.destination4 : rule.destination6, version) },
+    { at: 2 * words, ranges: numberRanges(rule.sport) },
+    { at: 2 * words + 1, ranges: numberRanges(rule.dport) },
+    { at: 2 * words + 2, ranges: numberRanges(rule.protocol) },
+  ].filter(({ ranges }) => ranges !== null) as { at: number; ranges: Range[] }[];
+  const size = (): number => parts.reduce((product, { ranges }) => product * ranges.length, 1);
+  while (size() > most) {
+    const many = parts.filter(({ ranges }) => ranges.length > 1);
+    const fewest = many.reduce((a, b) => (b.ranges.length < a.ranges.length ? b : a));
+    fewest.ranges = [hull(fewest.ranges)];
+  }
+  let boxes: Box[] = [{ rule: index, low: low.slice(0, fields.length), high: high.slice(0, fields.length) }];
+  for (const { at, ranges } of parts)
+    boxes = boxes.flatMap((box) =>
+      ranges.map((range) => ({
+        rule: index,
+        low: box.low.toSpliced(at, range.low.length, ...range.low),
+        high: box.high.toSpliced(at, range.high.length, ...range.high),
+      })),
+    );
+  return boxes;
+}
+
+/** An interval, in as many dimensions as it has words. */
+interface Range {
+  readonly low: readonly number[];
+  readonly high: readonly number[];
+}
+
+function numberRanges(set: Intervals | null): Range[] | null {
+  return set?.map(([low, high]) => ({ low: [Number(low)], high: [Number(high)] })) ?? null;
+}
+
+function addressRanges(set: Intervals | null, version: number): Range[] | null {
+  if (set === null) return null;
+  if (version === IPV4) return set.map(([low, high]) => ({ low: [biased(Number(low))], high: [biased(Number(high))] }));
+  return set.map(([low, high]) => {
+    const from = wordsOf(low);
+    const to = wordsOf(high);
+    // A word is bound only where those before it are the same at both ends.
+    const open = from.findIndex((word, i) => word !== to[i]);
+    const isOpen = (i: number): boolean => open !== -1 && i > open;
+    return {
+      low: from.map((word, i) => (isOpen(i) ? WORD_MIN : word)),
+      high: to.map((word, i) => (isOpen(i) ? WORD_MAX : word)),
+    };
+  });
+}
+
+function hull(ranges: readonly Range[]): Range {
+  const [first] = ranges;
+  const low = [...first.low];
+  const high = [...first.high];
+  for (const range of ranges)
+    for (let d = 0; d < low.length; d++) {
+      low[d] = Math.min(low[d], range.low[d]);
+      high[d] = Math.max(high[d], range.high[d]);
+    }
+  return { low, high };
+}

@@ -1,0 +1,126 @@
+/** Reads tokens one after the other, and collects what is wrong, once for each place. */
+
+import type { RuleProblem } from '../../api.js';
+import { quote, type Token } from './tokens.js';
+
+/** Ends the statement at hand; what is wrong with it has been noted. */
+export class Mistake extends Error {}
+
+/** Problems told of one text: who has more has the wrong file. */
+export const PROBLEMS_MAX = 100;
+
+export class Problems {
+  readonly list: RuleProblem[];
+  private readonly places = new Set<string>();
+  private more = 0;
+
+  constructor(list: readonly RuleProblem[] = []) {
+    this.list = [];
+    for (const problem of list) this.add(problem);
+  }
+
+  add(problem: RuleProblem): void {
+    this.count++;
+    const place = `${problem.line}:${problem.column}`;
+    if (this.places.has(place)) return;
+    this.places.add(place);
+    if (this.list.length < PROBLEMS_MAX) this.list.push(problem);
+    else this.more++;
+  }
+
+  /** How often something was found wrong. */
+  count = 0;
+
+  get any(): boolean {
+    return this.list.length > 0;
+  }
+
+  /** In the order of the text. */
+  all(): RuleProblem[] {
+    const sorted = [...this.list].sort((a, b) => a.line - b.line || a.column - b.column);
+    const last = sorted.at(-1);
+    if (this.more > 0 && last !== undefined) sorted.push({ ...last, message: `and ${this.more} more mistakes` });
+    return sorted;
+  }
+}
+
+export class Cursor {
+  at = 0;
+  private readonly tokens: readonly Token[];
+  readonly problems: Problems;
+
+  constructor(tokens: readonly Token[], problems: Problems) {
+    this.tokens = tokens;
+    this.problems = problems;
+  }
+
+  get next(): Token {
+    return this.tokens[Math.min(this.at, this.tokens.length - 1)];
+  }
+
+  /** The token before the next. */
+  get last(): Token {
+    return this.tokens[Math.max(0, this.at - 1)];
+  }
+
+  get isOver(): boolean {
+    return this.at >= this.tokens.length;
+  }
+
+  take(): Token {
+    const token = this.next;
+    this.at++;
+    return token;
+  }
+
+  is(text: string): boolean {
+    const { next } = this;
+    return !this.isOver && next.text === text && (next.kind === 'word' || next.kind === 'mark');
+  }
+
+  /** Takes the next token if it is this one. */
+  accept(text: string): boolean {
+    if (!this.is(text)) return false;
+    this.at++;
+    return true;
+  }
+
+  expect(text: string, why: string): Token {
+    if (!this.is(text)) this.fail(this.next, `expected ${quote(text)} ${why}, not ${said(this.next)}`);
+    return this.take();
+  }
+
+  slice(from: number, to: number): readonly Token[] {
+    return this.tokens.slice(from, to);
+  }
+
+  skipEnds(): void {
+    while (!this.isOver && this.next.kind === 'end') this.at++;
+  }
+
+  /** To the end of the statement: braces that were opened on the way are closed. */
+  skipStatement(): void {
+    while (!this.isOver && this.next.kind !== 'end') this.at++;
+  }
+
+  note(token: Token, message: string, word?: string, candidates?: readonly string[]): void {
+    const { line, column } = token;
+    this.problems.add(
+      word === undefined || candidates === undefined
+        ? { line, column, message }
+        : { line, column, message, word, candidates },
+    );
+  }
+
+  fail(token: Token, message: string, word?: string, candidates?: readonly string[]): never {
+    this.note(token, message, word, candidates);
+    throw new Mistake(message);
+  }
+}
+
+/** How a token is spoken of. */
+export function said(token: Token): string {
+  if (token.kind === 'end') return 'the end of the line';
+  if (token.kind === 'string') return `the text ${quote(token.text)}`;
+  return quote(token.kind === 'name' ? `$${token.text}` : token.text);
+}

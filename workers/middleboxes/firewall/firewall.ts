@@ -1,0 +1,392 @@
+/**
+ * Stateful firewall: rules decide about the first packet of a connection, and the rest of it, in both directions and at all
+ * sites, passes by the connection table. docs/firewall.md is the manual, with the grammar of rules.
+ *
+ *     packet ─▶ connection table ─ found ─▶ follow (tcp.ts) ─▶ passes
+ *                     │ not found
+ *                     ▼
+ *               state: new · related · invalid ─▶ rules (judge.ts) ─▶ accept, drop, reject
+ *
+ * A connection is one entry for both directions (flow-keys.ts), with the rank of its state, which sites join by taking the larger: so
+ * each site may see one direction only. Its value is the side that began it. Of TCP, tcp.ts says how ranks go on; UDP, ICMP queries and other
+ * protocols are NEW until a packet comes the other way, then ESTABLISHED. NEW ones have a quota, and older ones give
+ * way to newer (shm/objects/half-open.ts); what is beyond it is never put out.
+ *
+ * **Related** are ICMP errors about a connection, by the packet they quote. **Invalid** is what belongs to no connection and cannot
+ * begin one: TCP without SYN (but `pickup: loose`), replies nobody asked for, errors about nothing.
+ *
+ * **Established** packets pass without a look at the rules, also after other rules were loaded; with `recheck`, the first one at a
+ * site after that has to pass them as its connection's first packet would.
+ */
+
+import {
+  BATCH_CAPACITY,
+  type Batch,
+  defineMiddlebox,
+  FlowRefusal,
+  type FlowTable,
+  Fragment,
+  flowTable,
+  HOLD_MS_MAX,
+  IcmpType,
+  Icmpv6Type,
+  isError,
+  KEY_WORDS_IPV4_FIVE_TUPLE,
+  KEY_WORDS_IPV6_FIVE_TUPLE,
+  NONE,
+  Protocol,
+  Quoted,
+  Rank,
+  recordKind,
+  TcpFlag,
+} from '../../api.js';
+import { createFlowKeys, quotedKey } from './flow-keys.js';
+import { createJudge } from './judge.js';
+import { LOGGED_WORDS, renderLogged, writeLogged } from './logged.js';
+import { COUNTERS, OPTIONS } from './options.js';
+import { PACKET, REJECT_SHIFT, RULE } from './program.js';
+import { RejectWith, Verdict } from './rule.js';
+import { isReopening, LEGAL_FLAGS, rankAfter } from './tcp.js';
+import { State } from './vocabulary.js';
+
+// As constants of this file, which the optimiser folds, but not imports.
+const { TCP, UDP, ICMP, ICMPV6 } = Protocol;
+const { ACK, RST, SYN } = TcpFlag;
+const { NEW, ESTABLISHED } = Rank;
+const LATER = Fragment.LATER;
+const NOBODY = NONE;
+
+/** Kinds of protocol, which differ in their timers: rows of four ranks. */
+const TCP_TIMERS = 0;
+const UDP_TIMERS = 4;
+const ICMP_TIMERS = 8;
+const OTHER_TIMERS = 12;
+
+const SWEEP_S = 0.1;
+const SWEPT_WITHIN_S = 60;
+/** Records of a worker in a second, and those of one batch. */
+const LOGGED_PER_SECOND = 1000;
+
+export default defineMiddlebox({
+  name: 'firewall',
+  help: 'Stateful firewall: zones, ordered rules that read like those of nftables, connections shared by all sites.',
+  options: OPTIONS,
+  counters: COUNTERS,
+  records: { firewall: recordKind('packets that rules of the firewall log', LOGGED_WORDS, renderLogged) },
+
+  state({ connections, connections_ipv6, half_open, half_open_records }) {
+    const shared = { valueWords: 1, halfOpenRecords: half_open_records };
+    const quota = (capacity: number): number => Math.ceil((capacity * half_open) / 100);
+    return {
+      ipv4: flowTable({
+        capacity: connections,
+        keyWords: KEY_WORDS_IPV4_FIVE_TUPLE,
+        halfOpen: quota(connections),
+        ...shared,
+      }),
+      ipv6: flowTable({
+        capacity: connections_ipv6,
+        keyWords: KEY_WORDS_IPV6_FIVE_TUPLE,
+        halfOpen: quota(connections_ipv6),
+        ...shared,
+      }),
+    };
+  },
+
+  open({ options, state, batch, replies, holds, counters, rules: { rules }, records, every, draining }) {
+    const { egress, version, fragment, protocol, flags, length } = batch;
+    const isLoose = options.pickup === 'loose';
+    const judge = createJudge({ batch, rules });
+    const keys = createFlowKeys(batch);
+    const quoted = new Quoted();
+    const known = state.ipv4.lookup(BATCH_CAPACITY);
+    /** Packets that are looked up in `known`, and their sides. */
+    const looked = new Int32Array(BATCH_CAPACITY);
+    const sides = new Int32Array(BATCH_CAPACITY);
+    const key = new Int32Array(KEY_WORDS_IPV6_FIVE_TUPLE);
+    const value = new Int32Array(1);
+    const timers = Int32Array.of(
+      ...[options.tcp_new, options.tcp_established, options.tcp_closing, options.tcp_closed],
+      ...[options.udp_new, options.udp, options.udp, options.udp],
+      ...[options.icmp, options.icmp, options.icmp, options.icmp],
+      ...[options.other, options.other, options.other, options.other],
+    );
+    // By slot, the version of the rules that a connection has passed here.
+    const firstVersion = rules.version;
+    const checked4 = new Int32Array(options.recheck ? state.ipv4.describe(0)['slots'] : 0);
+    const checked6 = new Int32Array(options.recheck ? state.ipv6.describe(0)['slots'] : 0);
+    let loggedIn = 0;
+    let loggedCount = 0;
+    if (firstVersion === 0) throw new Error('there are no rules');
+
+    function timersOf(carried: number): number {
+      if (carried === TCP) return TCP_TIMERS;
+      if (carried === UDP) return UDP_TIMERS;
+      return carried === ICMP || carried === ICMPV6 ? ICMP_TIMERS : OTHER_TIMERS;
+    }
+
+    // ——— Packets of connections ———
+
+    /** A packet of the connection in `slot`, which began from side `began`. */
+    function follow(i: number, table: FlowTable, slot: number, began: number, side: number, now: number): void {
+      const carried = protocol[i];
+      const rank = table.rank(slot);
+      let after = rank;
+      if (carried !== TCP) {
+        if (side !== began && rank < ESTABLISHED) after = ESTABLISHED;
+      } else if (fragment[i] !== LATER) {
+        const shown = flags[i];
+        if (LEGAL_FLAGS[shown] === 0) return batch.drop(i, counters.tcp_flags);
+        if (isReopening(rank, shown)) return begin(i, table, slot, side, now);
+        after = rankAfter(rank, shown);
+      }
+      if (options.recheck && !passesAgain(i, table, slot, began, side)) return batch.drop(i, counters.rechecked);
+      table.refresh(slot, after, now, timers[timersOf(carried) + after]);
+      batch.count1(counters.passed);
+    }
+
+    /** Whether a connection passes the rules in force, which may have been loaded since it began. */
+    function passesAgain(i: number, table: FlowTable, slot: number, began: number, side: number): boolean {
+      const checked = table === state.ipv4 ? checked4 : checked6;
+      if (rules.version === firstVersion || checked[slot] === rules.version) return true;
+      judge.fill(i, side !== began);
+      if (protocol[i] === TCP) judge.packet[PACKET.flags] = SYN;
+      const place = judge.decide(State.NEW, version[i]);
+      if (judge.verdict(place) !== Verdict.ACCEPT) return false;
+      checked[slot] = rules.version;
+      return true;
+    }
+
+    // ——— Packets of none ———
+
+    /** Packet `i` is of no connection, or begins the one in `slot` anew; its key is in `key`. */
+    function begin(i: number, table: FlowTable, slot: number, side: number, now: number): void {
+      const carried = protocol[i];
+      if (fragment[i] === LATER) return batch.drop(i, counters.fragment);
+      if (carried === TCP) {
+        const shown = flags[i];
+        if (LEGAL_FLAGS[shown] === 0) return batch.drop(i, counters.tcp_flags);
+        if ((shown & (SYN | ACK | RST)) !== SYN)
+          return isLoose && (shown & RST) === 0 ? pickUp(i, table, side, now) : invalid(i);
+      } else if (carried === ICMP || carried === ICMPV6) {
+        const type = flags[i];
+        if (isReply(type, carried)) return invalid(i);
+        if (!isQuery(type, carried)) return untracked(i);
+      }
+      judge.fill(i, false);
+      const place = judge.decide(State.NEW, version[i]);
+      if (settle(i, place)) open(i, table, slot, side, place, now);
+    }
+
+    /**
+     * TCP in the middle of a connection that this site does not know. Its first packet may have gone either way: if the rules would accept
+     * it this way or else the other, the connection goes on.
+     */
+    function pickUp(i: number, table: FlowTable, side: number, now: number): void {
+      const isReply = (flags[i] & SYN) !== 0; // SYN and ACK: it was asked for
+      judge.fill(i, isReply);
+      judge.packet[PACKET.flags] = SYN;
+      let began = isReply ? 1 - side : side;
+      let place = judge.decide(State.NEW, version[i]);
+      if (!isReply && judge.verdict(place) !== Verdict.ACCEPT) {
+        judge.fill(i, true);
+        judge.packet[PACKET.flags] = SYN;
+        const other = judge.decide(State.NEW, version[i]);
+        if (judge.verdict(other) === Verdict.ACCEPT) {
+          place = other;
+          began = 1 - side;
+        }
+      }
+      if (!settle(i, place)) return;
+      open(i, table, NOBODY, began, place, now);
+      if (egress[i] >= 0) batch.count1(counters.picked_up);
+    }
+
+    function untracked(i: number): void {
+      judge.fill(i, false);
+      if (settle(i, judge.decide(State.NEW, version[i]))) batch.count1(counters.untracked);
+    }
+
+    function invalid(i: number): void {
+      if (judge.speaksOf(State.INVALID)) {
+        judge.fill(i, false);
+        const place = judge.decide(State.INVALID, version[i]);
+        if (place >= 0) {
+          settle(i, place);
+          return;
+        }
+        judge.count(place, length[i]);
+      }
+      batch.drop(i, counters.invalid);
+    }
+
+    /** An ICMP error: related, if it is about a connection and goes to whom its packet came from. */
+    function error(i: number, now: number): void {
+      if (!quoted.find(batch, i) || !goesBack(i)) return invalid(i);
+      const table = quoted.version === 4 ? state.ipv4 : state.ipv6;
+      quotedKey(quoted, key);
+      if (table.find(table.hash(key, 0), key, 0, now) === NONE) return invalid(i);
+      if (judge.speaksOf(State.RELATED)) {
+        judge.fill(i, false);
+        const place = judge.decide(State.RELATED, version[i]);
+        if (place >= 0) {
+          if (settle(i, place)) batch.count1(counters.related);
+          return;
+        }
+        judge.count(place, length[i]);
+      }
+      batch.count1(counters.related);
+    }
+
+    const address = new Int32Array(KEY_WORDS_IPV6_FIVE_TUPLE);
+    function goesBack(i: number): boolean {
+      if (quoted.version === 4) return quoted.source === batch.destination[i];
+      quoted.key(address, 0);
+      const to = (batch.l3[i] >> 2) + 6;
+      const { i32 } = batch.memory;
+      for (let n = 0; n < 4; n++) if (address[n] !== i32[to + n]) return false;
+      return true;
+    }
+
+    // ——— What rules say ———
+
+    /** Does what the rule at `place` says. True: the packet passes. */
+    function settle(i: number, place: number): boolean {
+      const logs = judge.count(place, length[i]);
+      if (logs >= 0) log(i, logs);
+      const verdict = judge.verdict(place);
+      if (verdict === Verdict.ACCEPT) return true;
+      if (verdict === Verdict.DROP) batch.drop(i, counters.denied);
+      else if (reject(i, place)) batch.count1(counters.rejected);
+      else batch.drop(i, counters.reject_silent);
+      return false;
+    }
+
+    function reject(i: number, place: number): boolean {
+      const how = (judge.word(place, RULE.what) >>> REJECT_SHIFT) & 3;
+      if (how !== RejectWith.ICMP && protocol[i] === TCP) return replies.reset(i);
+      const codes = judge.word(place, RULE.codes);
+      return replies.unreachable(i, version[i] === 4 ? codes & 0xff : codes >>> 8);
+    }
+
+    function log(i: number, place: number): void {
+      if (loggedCount++ < LOGGED_PER_SECOND) {
+        if (writeLogged(records.firewall, rules.words, rules.base, place, judge.packet, version[i])) return;
+      }
+      batch.count1(counters.unlogged);
+    }
+
+    /** Keeps the connection that packet `i` begins, from side `began`; its key is in `key`. */
+    function open(i: number, table: FlowTable, slot: number, began: number, place: number, now: number): void {
+      if (draining()) return batch.drop(i, counters.draining);
+      value[0] = began;
+      const timeout = timers[timersOf(protocol[i]) + NEW];
+      let made = slot;
+      if (slot !== NOBODY) {
+        if (!table.renew(slot, value, 0, NEW, now, timeout)) return batch.drop(i, counters.contended);
+      } else {
+        made = table.add(table.hash(key, 0), key, 0, value, 0, NEW, now, now + timeout);
+        if (made === NONE) return batch.drop(i, refused(table));
+      }
+      if (options.recheck) (table === state.ipv4 ? checked4 : checked6)[made] = rules.version;
+      batch.count1(counters.opened);
+      const hold = judge.word(place, RULE.hold);
+      if (hold !== 0) holds.untilAcknowledged(i, hold >>> 16, Math.min(hold & 0xffff, HOLD_MS_MAX));
+    }
+
+    function refused(table: FlowTable): number {
+      switch (table.refusal) {
+        case FlowRefusal.HALF_OPEN:
+          return counters.half_open;
+        case FlowRefusal.LOG_FULL:
+          return counters.log_full;
+        case FlowRefusal.CONTENDED:
+          return counters.contended;
+        default:
+          return counters.table_full;
+      }
+    }
+
+    // ——— Batches ———
+
+    function ipv4(now: number): void {
+      let count = 0;
+      for (let i = 0; i < batch.count; i++) {
+        if (
+          egress[i] < 0 ||
+          version[i] !== 4 ||
+          (protocol[i] === ICMP && fragment[i] !== LATER && isError(flags[i], 4))
+        )
+          continue;
+        looked[count] = i;
+        sides[count] = keys.ipv4(i, known.keys, 4 * count);
+        count++;
+      }
+      if (count === 0) return;
+      known.find(count, now);
+      for (let n = 0; n < count; n++) {
+        const slot = known.slots[n];
+        if (slot !== NOBODY) {
+          copyKey(n);
+          follow(looked[n], state.ipv4, slot, known.values[n] & 1, sides[n], now);
+        } else missed(n, now);
+      }
+    }
+
+    function copyKey(n: number): void {
+      for (let word = 0; word < 4; word++) key[word] = known.keys[4 * n + word];
+    }
+
+    /** Was not there when the batch was looked up; a packet before may have begun its connection since. */
+    function missed(n: number, now: number): void {
+      copyKey(n);
+      find(looked[n], state.ipv4, sides[n], now);
+    }
+
+    function find(i: number, table: FlowTable, side: number, now: number): void {
+      const slot = table.find(table.hash(key, 0), key, 0, now);
+      if (slot === NONE) begin(i, table, NOBODY, side, now);
+      else follow(i, table, slot, table.value(slot, 0) & 1, side, now);
+    }
+
+    function ipv6AndErrors(now: number): void {
+      for (let i = 0; i < batch.count; i++) {
+        if (egress[i] < 0) continue;
+        const isIcmp = protocol[i] === ICMP || protocol[i] === ICMPV6;
+        if (isIcmp && fragment[i] !== LATER && isError(flags[i], version[i])) error(i, now);
+        else if (version[i] === 6) find(i, state.ipv6, keys.ipv6(i, key, 0), now);
+      }
+    }
+
+    const swept = Math.ceil((2 * options.connections * SWEEP_S) / SWEPT_WITHIN_S);
+    const swept6 = Math.ceil((2 * options.connections_ipv6 * SWEEP_S) / SWEPT_WITHIN_S);
+    every(
+      SWEEP_S,
+      (now) => {
+        state.ipv4.sweep(now, swept);
+        state.ipv6.sweep(now, swept6);
+      },
+      { on: 'one' },
+    );
+
+    return (_batch: Batch, now: number): void => {
+      rules.refresh();
+      if (now !== loggedIn) {
+        loggedIn = now;
+        loggedCount = 0;
+      }
+      ipv4(now);
+      ipv6AndErrors(now);
+    };
+  },
+});
+
+function isReply(type: number, carried: number): boolean {
+  if (carried === ICMPV6) return type === Icmpv6Type.ECHO_REPLY;
+  return type === IcmpType.ECHO_REPLY || type === IcmpType.TIMESTAMP_REPLY;
+}
+
+function isQuery(type: number, carried: number): boolean {
+  if (carried === ICMPV6) return type === Icmpv6Type.ECHO;
+  return type === IcmpType.ECHO || type === IcmpType.TIMESTAMP;
+}

@@ -1,0 +1,55 @@
+/** What an operator sets of the firewall beside its rules, and what it counts. */
+
+import { option } from '../../api.js';
+import { compileRules } from './compile.js';
+
+export const OPTIONS = {
+  rules: option.rules(
+    'the rules (docs/firewall.md): the path of their file, or the rules themselves, on several lines',
+    {
+      compile: compileRules,
+    },
+  ),
+  connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24 }),
+  connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24 }),
+  half_open: option.count('percent of them that nobody has answered: older ones give way to newer', 25, {
+    min: 1,
+    max: 100,
+  }),
+  half_open_records: option.count('such connections told to other sites in a second, at most', 16_384, { min: 0 }),
+  pickup: option.choice(
+    'TCP without a connection that does not begin one. strict: it is invalid; loose: it goes on with one, if the rules would accept its first packet, one way or the other',
+    ['strict', 'loose'],
+    'strict',
+  ),
+  recheck: option.flag('whether open connections have to pass rules that are loaded later', false),
+  tcp_new: option.seconds('idle time of TCP connections that are not established', 60),
+  tcp_established: option.seconds('idle time of established TCP connections (RFC 5382 REQ-5: 7440 or more)', 7440),
+  tcp_closing: option.seconds('idle time of TCP connections after the first FIN', 120),
+  tcp_closed: option.seconds('idle time of TCP connections after a RST', 10),
+  udp_new: option.seconds('idle time of UDP that nobody has answered', 30),
+  udp: option.seconds('idle time of UDP that was answered', 180),
+  icmp: option.seconds('idle time of ICMP queries', 30),
+  other: option.seconds('idle time of other protocols', 600),
+};
+
+export const COUNTERS = {
+  opened: 'connections made: the rules accepted their first packets',
+  passed: 'packets of open connections',
+  related: 'ICMP errors about open connections that passed',
+  untracked: 'packets that rules accepted and no connection is kept of: ICMP that is neither a query nor an error',
+  picked_up: 'of the connections made, those that began elsewhere (pickup: loose)',
+  rejected: 'packets answered with a TCP reset or an ICMP error, as a rule says',
+  denied: 'dropped: by a rule or the policy',
+  reject_silent: 'dropped: by a rule that rejects, where no answer may be sent',
+  invalid: 'dropped: belongs to no connection and cannot begin one',
+  tcp_flags: 'dropped: a combination of TCP flags that does not exist',
+  rechecked: 'dropped: of an open connection that the rules loaded later do not accept',
+  table_full: 'dropped: as many connections as can be held',
+  half_open: 'dropped: a new connection beyond the quota of those that nobody has answered',
+  log_full: 'dropped: a new connection could not be logged, the send thread is behind',
+  contended: 'dropped: other threads held the connection too long',
+  draining: 'dropped: a new connection while the instance is being drained',
+  fragment: 'dropped: a later fragment of a packet of no connection',
+  unlogged: 'packets that rules log and that were not recorded: too many at once',
+} as const;

@@ -1,0 +1,55 @@
+/** A packet of the batch as rules look at it (`PACKET` of program.ts). */
+
+import { type Batch, Protocol } from '../../api.js';
+import { PACKET } from './program.js';
+
+const { source, destination, sport, dport, protocol, icmpType, flags, inPort, outPort } = PACKET;
+const { TCP, UDP, ICMP, ICMPV6 } = Protocol;
+const SOURCE_IPV6 = 2;
+const DESTINATION_IPV6 = 6;
+
+/** Raw words of addresses, in host order and biased. */
+function host(raw: number): number {
+  return ((((raw & 0xff) << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24)) ^ 0x8000_0000) | 0;
+}
+
+function portNumber(raw: number): number {
+  return ((raw & 0xff) << 8) | ((raw >>> 8) & 0xff);
+}
+
+export interface PacketWords {
+  /** Fills in packet `i`; `reversed`: as the packet the other way would be. The state is left to the caller. */
+  fill(i: number, reversed: boolean): void;
+}
+
+/** Made once per worker: see the head of batch.ts. */
+export function createPacketWords(batch: Batch, words: Int32Array): PacketWords {
+  const { l3, version, source: sources, destination: destinations, ports, egress, port } = batch;
+  const { i32 } = batch.memory;
+
+  function fill(i: number, reversed: boolean): void {
+    const from = reversed ? destination : source;
+    const to = reversed ? source : destination;
+    if (version[i] === 4) {
+      words[from] = host(sources[i]);
+      words[to] = host(destinations[i]);
+    } else {
+      const header = l3[i] >> 2;
+      for (let n = 0; n < 4; n++) {
+        words[from + n] = host(i32[header + SOURCE_IPV6 + n]);
+        words[to + n] = host(i32[header + DESTINATION_IPV6 + n]);
+      }
+    }
+    const carried = batch.protocol[i];
+    const hasPorts = carried === TCP || carried === UDP;
+    words[reversed ? dport : sport] = hasPorts ? portNumber(ports[i] & 0xffff) : 0;
+    words[reversed ? sport : dport] = hasPorts ? portNumber(ports[i] >>> 16) : 0;
+    words[protocol] = carried;
+    words[icmpType] = carried === ICMP || carried === ICMPV6 ? batch.flags[i] : 0;
+    words[flags] = carried === TCP ? batch.flags[i] : 0;
+    words[reversed ? outPort : inPort] = port[i];
+    words[reversed ? inPort : outPort] = egress[i];
+  }
+
+  return { fill };
+}

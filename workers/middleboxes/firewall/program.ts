@@ -1,0 +1,74 @@
+/**
+ * Compiled rules, as words: what lies where. All places are counted from the program's beginning; 0 is none.
+ *
+ *     head     | rules …, the policy last | sets … | trees
+ *
+ *     rule     what       states, versions << 4, verdict << 8, reject with << 10, log << 12
+ *              ports      in by, out by << 16: bits by index
+ *              protocol … destination6   places of sets, 0: any
+ *              flags      place of TCP flag tests: count, then mask, value, any | negated << 1 of each
+ *              entry      what is counted
+ *              hold       milliseconds, members << 16
+ *              prefix     place of the log's prefix: length, then character codes
+ *              codes      of unreachable, IPv4, IPv6 << 8
+ *              line       in the file
+ *     set      count, then low and high of each interval: of numbers one word each, of IPv6 addresses four each
+ *     trees    see tree.ts
+ *
+ * Addresses are in host order and *biased*: the highest bit is flipped, so that they compare as signed words.
+ */
+
+export const HEAD = { rules: 0, count: 1, trees4: 2, trees4Count: 3, trees6: 4, trees6Count: 5, states: 6 } as const;
+export const HEAD_WORDS = 8;
+
+export const RULE = {
+  what: 0,
+  ports: 1,
+  protocol: 2,
+  sport: 3,
+  dport: 4,
+  icmpType: 5,
+  source4: 6,
+  destination4: 7,
+  source6: 8,
+  destination6: 9,
+  flags: 10,
+  entry: 11,
+  hold: 12,
+  prefix: 13,
+  codes: 14,
+  line: 15,
+} as const;
+export const RULE_WORDS = 16;
+
+export const VERSIONS_SHIFT = 4;
+export const VERDICT_SHIFT = 8;
+export const REJECT_SHIFT = 10;
+export const LOG_BIT = 1 << 12;
+
+/** A packet as rules see it, in words: these, of which IPv4 addresses take the first of four. */
+export const PACKET = {
+  source: 0,
+  destination: 4,
+  sport: 8,
+  dport: 9,
+  protocol: 10,
+  icmpType: 11,
+  flags: 12,
+  inPort: 13,
+  outPort: 14,
+  state: 15,
+} as const;
+export const PACKET_WORDS = 16;
+
+/** A tree: place of its root, and the first rule in it. */
+export const TREE_WORDS = 2;
+/**
+ * A node: field of the packet, split (values up to it go left), left, right. Of a leaf the field is `LEAF`, and what follows is
+ * the number of rules and the rules, in order.
+ */
+export const LEAF = -1;
+
+export function biased(number: number): number {
+  return (number ^ 0x8000_0000) | 0;
+}

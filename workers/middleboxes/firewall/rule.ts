@@ -1,0 +1,45 @@
+/** A rule as it is meant: of each field the values it speaks of, sets, names and zones resolved. */
+
+import type { Intervals } from './intervals.js';
+
+export const Verdict = { CONTINUE: 0, ACCEPT: 1, DROP: 2, REJECT: 3 } as const;
+
+/** What a reject answers with. */
+export const RejectWith = { DEFAULT: 0, RESET: 1, ICMP: 2 } as const;
+
+/** Flags of a TCP segment that a rule asks for: `(flags & mask) == value`, or, of `any`, `!= 0`. `negated`: not that. */
+export interface FlagTest {
+  readonly mask: number;
+  readonly value: number;
+  readonly any: boolean;
+  readonly negated: boolean;
+}
+
+/** A field that is null is not looked at. Ports are bits by their index. */
+export interface Rule {
+  readonly line: number;
+  readonly text: string;
+  /** Bits of `State`. */
+  readonly states: number;
+  readonly source4: Intervals | null;
+  readonly destination4: Intervals | null;
+  readonly source6: Intervals | null;
+  readonly destination6: Intervals | null;
+  /** Versions it speaks of: 1 IPv4, 2 IPv6. */
+  readonly versions: number;
+  readonly protocol: Intervals | null;
+  readonly sport: Intervals | null;
+  readonly dport: Intervals | null;
+  readonly icmpType: Intervals | null;
+  readonly flags: readonly FlagTest[];
+  readonly inPorts: number | null;
+  readonly outPorts: number | null;
+  readonly verdict: number;
+  readonly rejectWith: number;
+  readonly rejectV4: number;
+  readonly rejectV6: number;
+  readonly log: boolean;
+  readonly logPrefix: string;
+  readonly holdMembers: number;
+  readonly holdMs: number;
+}

@@ -1,0 +1,87 @@
+/** The words of a rule file, each with its place. */
+
+import type { RuleProblem } from '../../api.js';
+
+export interface Token {
+  readonly kind: 'word' | 'name' | 'string' | 'mark' | 'end';
+  /** A name without its `$`, a string without its quotes. */
+  readonly text: string;
+  readonly line: number;
+  readonly column: number;
+  /** Place in the text: first character, and the one after the last. */
+  readonly from: number;
+  readonly to: number;
+}
+
+/** White space but the end of a line; a backslash before it continues the line; comments reach to the end of the line. */
+const SPACE = /(?:[^\S\n]|\\\r?\n|#[^\n]*)+/y;
+const PATTERNS: readonly [Token['kind'], RegExp][] = [
+  ['string', /"[^"\n]*"/y],
+  ['name', /[$@][A-Za-z_][A-Za-z0-9_-]*/y],
+  ['word', /[A-Za-z0-9_.:-]+(?:\/[0-9]+)?/y],
+  ['mark', /!=|==|[{}(),=&|/]/y],
+  ['end', /[;\n]/y],
+];
+
+/** Words longer than this are quoted in part. */
+const QUOTED_MAX = 40;
+
+export function quote(text: string): string {
+  const short = text.length > QUOTED_MAX ? `${text.slice(0, QUOTED_MAX - 3)}...` : text;
+  return JSON.stringify(short);
+}
+
+/** All tokens, an `end` after the last of each line (but inside braces), and what could not be read. */
+export function tokenize(text: string): { tokens: Token[]; problems: RuleProblem[] } {
+  const tokens: Token[] = [];
+  const problems: RuleProblem[] = [];
+  let at = 0;
+  let line = 1;
+  let lineAt = 0;
+
+  function advance(to: number): void {
+    for (let i = text.indexOf('\n', at); i !== -1 && i < to; i = text.indexOf('\n', i + 1)) {
+      line++;
+      lineAt = i + 1;
+    }
+    at = to;
+  }
+
+  while (at < text.length) {
+    SPACE.lastIndex = at;
+    if (SPACE.test(text)) {
+      advance(SPACE.lastIndex);
+      continue;
+    }
+    const place = { line, column: at - lineAt + 1 };
+    const [kind, to] = match(text, at);
+    if (kind === null) problems.push({ ...place, message: unreadable(text, at) });
+    else {
+      const whole = text.slice(at, to);
+      const written = kind === 'string' ? whole.slice(1, -1) : kind === 'name' ? whole.slice(1) : whole;
+      tokens.push({ kind, text: written, ...place, from: at, to });
+    }
+    advance(to);
+  }
+  tokens.push({ kind: 'end', text: '', line, column: at - lineAt + 1, from: at, to: at });
+  return { tokens, problems };
+}
+
+function match(text: string, at: number): [Token['kind'] | null, number] {
+  for (const [kind, pattern] of PATTERNS) {
+    pattern.lastIndex = at;
+    if (pattern.test(text)) return [kind, pattern.lastIndex];
+  }
+  // What cannot be read is told once, not for each of its characters.
+  let to = at + 1;
+  if (text[at] === '"') while (to < text.length && text[to] !== '\n') to++;
+  else while (to < text.length && /[^\sA-Za-z0-9_"$@{}(),=&|/;#]/.test(text[to])) to++;
+  return [null, to];
+}
+
+function unreadable(text: string, at: number): string {
+  if (text[at] === '"') return 'a text that is not closed on its line';
+  if (text[at] === '$' || text[at] === '@') return `${quote(text[at])} is not followed by a name`;
+  if (text[at] === '!') return '"!" stands only in "!="';
+  return `${quote(text[at])} has no meaning here`;
+}
