@@ -1,8 +1,8 @@
 /**
  * IDPS: finds port scans, port floods and SYN floods, says so, and blocks them, at all sites.
  *
- * It is transparent: what it does not drop goes on as it came, so it stands in a wire, or before what rewrites addresses. What
- * one site sees counts at all, and a block at one is one at all.
+ * It is transparent: what it does not drop goes on as it came. It has to see both directions of a connection with the same
+ * addresses, if at several sites, so it does not stand in one chain with what rewrites them. What one site sees counts at all, and a block at one is one at all.
  *
  * | found                | by                                                  | then                                    |
  * | -------------------- | --------------------------------------------------- | --------------------------------------- |

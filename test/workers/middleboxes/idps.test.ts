@@ -28,7 +28,9 @@ describe('IDPS: scans', () => {
     assert.deepEqual(others, []);
     assert.equal(alert.timestamp, '2026-01-01T00:00:00.000+0000');
     assert.equal(alert.src_ip, '192.0.2.66');
+    assert.equal(alert.src_port, 40_000);
     assert.equal(alert.dest_ip, HOST);
+    assert.ok((alert.dest_port ?? 0) > 5 && (alert.dest_port ?? 0) < 30);
     assert.equal(alert.proto, 'TCP');
     assert.deepEqual(
       { ...alert.alert },
@@ -327,6 +329,20 @@ describe('IDPS: what is not flagged', () => {
       site.fromInside(`tcp ${nat}:${1024 + n} > ${server} S`);
       if (n % 3 !== 0) site.fromOutside(`tcp ${server} > ${nat}:${1024 + n} SA`);
       if (n % 100 === 0) site.plane.idle(200, 100);
+    }
+    site.plane.idle(10_000);
+    assert.deepEqual(site.alerts(), []);
+  });
+
+  it('a server that answers late, from another address, or nobody but sends', () => {
+    const site = new IdpsSite();
+    for (let n = 0; n < 300; n++) {
+      const client = `10.0.0.${1 + (n % 200)}:${20_000 + n}`;
+      site.fromInside(`udp ${client} > 198.51.100.1:53 len 30`);
+      const late = frame(`udp 198.51.100.2:53 > ${client} len 90`);
+      site.pass({ port: OUTSIDE, frame: late });
+      site.pass({ port: INSIDE, frame: unreachable(client.split(':')[0], late) });
+      if (n % 20 === 0) site.fromInside(`udp 198.51.100.1:53 > ${client} len 90`);
     }
     site.plane.idle(10_000);
     assert.deepEqual(site.alerts(), []);

@@ -8,9 +8,13 @@
  * | TCP reset of a SYN (ACK, sequence 0)      | its destination was refused (RFC 9293 §3.5.2)                         |
  * | TCP reset of anything else (no ACK)       | likewise, where the port it comes from is the lower: a client that ends a connection sends one too |
  * | TCP without SYN, ACK and RST; SYN and FIN | tried and refused: no connection has such (nmap -sN, -sF, -sX)        |
- * | UDP                                       | its source tried its destination, its destination was answered        |
+ * | UDP to the lower port, or an equal one    | its source tried its destination                                      |
+ * | UDP to the higher port, or an equal one   | its destination was answered                                          |
  * | ICMP echo, echo reply                     | tried, answered                                                       |
  * | ICMP unreachable                          | the source of what it quotes was refused                              |
+ *
+ * So servers of UDP, which send to whatever port they are asked from, also late, or from another of their addresses, tried nothing;
+ * and who scans by UDP from a low port is not seen to.
  *
  * A packet of a TCP connection under way says nothing, and costs a look at its flags. Of a UDP flow one packet each way says all,
  * so what was seen lately is passed over, by a small table of this worker's own.
@@ -77,12 +81,13 @@ export function createEvidence(batch: Batch, ends: Ends, scans: ScanDetector): (
     if (wasSeen(pair, now)) return;
     const from = sourcePort(pair);
     const to = destinationPort(pair);
-    if (!isTraceroute(portNumber(to))) scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, UDP, pair, now);
-    scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
+    if (isUdpAttempt(pair)) scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, UDP, pair, now);
+    if (portNumber(from) <= portNumber(to)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
   }
 
-  function isTraceroute(port: number): boolean {
-    return port >= TRACEROUTE_FIRST && port <= TRACEROUTE_LAST;
+  function isUdpAttempt(pair: number): boolean {
+    const to = portNumber(destinationPort(pair));
+    return portNumber(sourcePort(pair)) >= to && !(to >= TRACEROUTE_FIRST && to <= TRACEROUTE_LAST);
   }
 
   function wasSeen(pair: number, now: number): boolean {
@@ -117,8 +122,8 @@ export function createEvidence(batch: Batch, ends: Ends, scans: ScanDetector): (
       putIpv4(quotedEnds, DESTINATION, quoted.destination);
     }
     const to = isQuery ? 0 : destinationPort(quoted.ports);
-    if (quoted.protocol === UDP && isTraceroute(portNumber(to))) return;
     const pair = isQuery ? 0 : quoted.ports;
+    if (quoted.protocol === UDP && !isUdpAttempt(pair)) return;
     scans.contact(REFUSED, quotedEnds, SOURCE, DESTINATION, to, quoted.protocol, pair, now);
   }
 

@@ -18,15 +18,14 @@
  * With the paper's θ0 = 0.8 and θ1 = 0.2 (chances that a contact succeeds, of an honest source and of a scanner) either step is ln 4,
  * and by Wald's bound an honest source is taken for a scanner with a chance of 4^-excess.
  *
- * A source that reaches so many `ports`, sixteen times as many as addresses, is a scanner whatever it is answered. (Of UDP only what
- * goes to the lower port counts: the other way a server answers its clients.)
+ * A source that reaches so many `ports`, sixteen times as many as addresses, is a scanner whatever it is answered.
  */
 
-import { type Batch, type KeyedHyperLogLogs, NONE, Protocol, portNumber, sourcePort } from '../../api.js';
+import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api.js';
 import { type Alerts, Signature } from './alert.js';
 import { type AllowList, isAllowed, putMask } from './allow-list.js';
 import type { Blocks } from './blocks.js';
-import { ADDRESS_WORDS, isIpv4, isMulticast } from './ends.js';
+import { ADDRESS_WORDS, isIpv4, isMulticast, SOURCE } from './ends.js';
 
 export const SKETCHES = 5;
 export const ATTEMPTED = 0;
@@ -123,7 +122,7 @@ export function createScanDetector(
     if (slot === NONE) return;
     own(slot, hash);
     if (sketch === ANSWERED) return;
-    if (sketch === ATTEMPTED && isClient(ports, port, protocol)) {
+    if (sketch === ATTEMPTED) {
       sources.add(hash, key, 0, PORTS, thing, ADDRESS_WORDS, 1, now);
       sources.add(hash, key, 0, ADDRESSES, thing, 0, ADDRESS_WORDS, now);
     }
@@ -132,14 +131,10 @@ export function createScanDetector(
     looked[slot] = weight;
     const at = slot * LAST_WORDS;
     for (let i = 0; i < ADDRESS_WORDS; i++) last[at + i] = thing[i];
-    last[at + ADDRESS_WORDS] = ports;
+    // As the source has them, also where it is an answer that tells.
+    last[at + ADDRESS_WORDS] = who === SOURCE ? ports : (ports << 16) | (ports >>> 16);
     last[at + ADDRESS_WORDS + 1] = protocol;
     look(slot, now);
-  }
-
-  /** A server answers to as many ports as it has clients. */
-  function isClient(ports: number, port: number, protocol: number): boolean {
-    return protocol !== Protocol.UDP || portNumber(sourcePort(ports)) >= portNumber(port);
   }
 
   /** What was noted of a slot is of the key that has it now. */

@@ -1,0 +1,211 @@
+/** An IDPS in the wires of two sites, met by nmap and by ordinary clients; answers come by one site, whichever way was asked. */
+
+import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { askJson } from '../../daemon/admin/client.js';
+import type { RecordRow } from '../../daemon/record-log.js';
+import { needs } from '../support/require.js';
+import { startServer } from '../testbed/http/fetch.js';
+import { eventually, Instance } from '../testbed/instance.js';
+import { DAEMON, makeKeyFile, writeConfig } from '../testbed/site.js';
+import { Testbed } from '../testbed/testbed.js';
+import type { Topology } from '../testbed/topology.js';
+import { UDP_FLOWS, withNetwork } from './support.js';
+
+const SITES = ['a', 'b'] as const;
+/** Every address of these is the one or the other's. Through site a to the lower half of the hosts, through b to the upper. */
+const OUTSIDE = '10.1.0.0/24';
+const HOSTS = '198.51.100.0/24';
+
+const TOPOLOGY: Topology = {
+  nodes: {
+    outside: { local: [OUTSIDE], routes: ['198.51.100.0/25 via 10.9.1.2', '198.51.100.128/25 via 10.9.2.2'] },
+    'wire-a': {},
+    'wire-b': {},
+    hosts: { local: [HOSTS], routes: [`${OUTSIDE} via 10.9.1.1`] },
+  },
+  links: [
+    ...SITES.flatMap((site, i) => [
+      {
+        name: `border-${site}`,
+        arp: true,
+        ends: [
+          { node: 'outside', interface: site, addresses: [`10.9.${i + 1}.1/24`] },
+          { node: `wire-${site}`, interface: 'border' },
+        ],
+      },
+      {
+        name: `network-${site}`,
+        arp: true,
+        ends: [
+          { node: `wire-${site}`, interface: 'network' },
+          { node: 'hosts', interface: site, addresses: [`10.9.${i + 1}.2/24`] },
+        ],
+      },
+    ]),
+    {
+      name: 'wan',
+      relayed: { delay_ms: 5 },
+      ends: SITES.map((site, i) => ({
+        node: `wire-${site}`,
+        interface: 'wan',
+        addresses: [`10.255.0.${i + 1}/24`],
+      })),
+    },
+  ],
+};
+
+/** What curl exits with when it waited in vain. */
+const TIMED_OUT = 28;
+
+describe('end to end: IDPS at two sites', function () {
+  this.timeout(180_000);
+  let testbed: Testbed;
+  let sites: Instance[] = [];
+
+  before(async function () {
+    needs(this, 'af_xdp', 'tool:nmap', 'tool:curl');
+    testbed = await Testbed.build(TOPOLOGY);
+    sites = await Promise.all(SITES.map((site, i) => startSite(testbed, site, i)));
+    await startServer(testbed, 'hosts');
+    await testbed.start('hosts', 'dns', [process.execPath, UDP_FLOWS, 'echo', '53']).waitFor(/^ready$/m);
+  });
+  after(() => testbed?.down());
+
+  /** The test's own network is there already: only what it says when it fails is wanted. */
+  const over = (test: () => Promise<void>) => withNetwork({ testbed, down: async () => {} }, test);
+
+  const nmap = (...words: string[]) =>
+    testbed.run('outside', ['nmap', '-n', '-Pn', '--max-retries', '1', '--host-timeout', '8s', ...words], true);
+
+  const alerts = async (): Promise<RecordRow[]> => {
+    const rows = await Promise.all(sites.map((site) => askJson(site.socket, 'show alerts limit=0')));
+    return rows.flat() as RecordRow[];
+  };
+
+  /** Signatures of the alerts about a source, by both sites. */
+  const about = async (source: string): Promise<unknown[]> =>
+    (await alerts())
+      .filter((row) => row['src_ip'] === source)
+      .map((row) => (row['alert'] as Record<string, unknown>)['signature_id']);
+
+  const found = (source: string) =>
+    eventually(
+      `an alert about ${source}`,
+      async () => {
+        const signatures = await about(source);
+        return signatures.length > 0 ? signatures : null;
+      },
+      20_000,
+    );
+
+  const curl = async (source: string, url: string): Promise<number> =>
+    (
+      await testbed.run(
+        'outside',
+        ['curl', '-s', '-o', '/dev/null', '--max-time', '2', '--interface', source, url],
+        true,
+      )
+    ).code;
+
+  it('flags nobody who browses and asks, by both sites, though answers come by one', () =>
+    over(async () => {
+      const browse = ['curl', '-sf', '-Z', '--parallel-max', '50', '--interface', '10.1.0.2', '-o', '/dev/null'];
+      await testbed.run('outside', [...browse, 'http://198.51.100.[80-179]/2000/1']);
+      for (const server of ['198.51.100.5', '198.51.100.200']) {
+        const argv = [process.execPath, UDP_FLOWS, '10.1.0.2', '20000', '60', server, '53'];
+        const flows = testbed.start('outside', `asks-${server}`, argv);
+        await flows.waitFor(/^ready$/m);
+        flows.write('x\n');
+        const replies = (): number => flows.output.split('\n').filter((line) => line.startsWith('reply')).length;
+        await flows.until(() => (replies() >= 60 ? true : null), '60 replies', 20_000);
+        await flows.stop('SIGKILL');
+      }
+      for (let n = 1; n <= 5; n++) await curl('10.1.0.2', `http://198.51.100.${n}:81/1/1`); // a few that are down
+      await new Promise((resolve) => setTimeout(resolve, 4000));
+      assert.deepEqual(await alerts(), []);
+    }));
+
+  it('finds and blocks nmap in its usual modes, at both sites, and says so once of each', () =>
+    over(async () => {
+      const ports = ['-p', '1-100', '198.51.100.7'];
+      const raw = (n: number, mode: string, more: string[]) => nmap(mode, '-S', `10.1.0.${n}`, '-e', 'a', ...more);
+      const runs: [string, Promise<unknown>][] = [
+        ['10.1.0.11', raw(11, '-sS', ports)],
+        ['10.1.0.12', raw(12, '-sU', ['-p', '1-40', '198.51.100.7'])],
+        ['10.1.0.13', raw(13, '-sF', ports)],
+        ['10.1.0.14', raw(14, '-sN', ports)],
+        ['10.1.0.15', raw(15, '-sX', ports)],
+        ['10.1.0.16', raw(16, '-sA', ports)],
+        ['10.1.0.17', raw(17, '-sS', ['-T2', '--scan-delay', '300ms', '-p', '1-20', '198.51.100.8'])],
+        ['10.1.0.18', raw(18, '-sS', ['-T5', '-p', '22', '198.51.100.10-60'])],
+      ];
+      await testbed.configure('outside', 'route add 198.51.100.9/32 via 10.9.1.2 src 10.1.0.19');
+      runs.push(['10.1.0.19', nmap('-sT', '-p', '1-100', '198.51.100.9')]);
+      await Promise.all(runs.map(([, run]) => run));
+      for (const [source] of runs)
+        assert.deepEqual(await found(source), [source === '10.1.0.18' ? 1002 : 1001], source);
+      // A block is one at both sites, and for all ports.
+      const sources = [...runs.map(([source]) => source), '10.1.0.2'];
+      const codes = await Promise.all(sources.map((source) => curl(source, 'http://198.51.100.200/1/1')));
+      assert.deepEqual(codes, [...runs.map(() => TIMED_OUT), 0]);
+    }));
+
+  it('finds a scan that is split over the sites, of which neither alone sees enough', () =>
+    over(async () => {
+      const half = async (n: number, hosts: string, egress: string): Promise<void> => {
+        await nmap('-sS', '-S', `10.1.0.${n}`, '-e', egress, '-p', '2222', hosts);
+      };
+      await half(30, '198.51.100.1-9', 'a');
+      await half(31, '198.51.100.129-137', 'b');
+      await Promise.all([half(32, '198.51.100.1-9', 'a'), half(32, '198.51.100.129-137', 'b')]);
+      // Once, or by both, if both find it within the time it takes to tell each other.
+      assert.deepEqual([...new Set(await found('10.1.0.32'))], [1002]);
+      assert.deepEqual([...(await about('10.1.0.30')), ...(await about('10.1.0.31'))], []);
+      const hosts = ['198.51.100.5', '198.51.100.200'];
+      const codes = await Promise.all(hosts.map((host) => curl('10.1.0.32', `http://${host}/1/1`)));
+      assert.deepEqual(codes, [TIMED_OUT, TIMED_OUT]);
+    }));
+
+  it('has written the alerts to the files of records, as lines of JSON', () =>
+    over(async () => {
+      const lines = SITES.flatMap((site) =>
+        readFileSync(join(testbed.folder, `${site}.json`), 'utf8')
+          .split('\n')
+          .slice(0, -1),
+      ).map((line) => JSON.parse(line) as RecordRow);
+      assert.deepEqual(lines.length, (await alerts()).length);
+      for (const { event_type, site, proto, alert } of lines as Record<string, unknown>[]) {
+        assert.equal(event_type, 'alert');
+        assert.ok(site === 'a' || site === 'b');
+        assert.ok(proto === 'TCP' || proto === 'UDP');
+        assert.equal((alert as Record<string, unknown>)['action'], 'blocked');
+      }
+    }));
+});
+
+async function startSite(testbed: Testbed, site: 'a' | 'b', i: number): Promise<Instance> {
+  const at = (name: string): string => join(testbed.folder, `${site}.${name}`);
+  const instance = new Instance(site, at('sock'));
+  writeConfig(at('yaml'), {
+    cluster: {
+      id: 'testbed',
+      self: site,
+      members: SITES.map((name, n) => ({ name, id: n + 1, address: `10.255.0.${n + 1}` })),
+      key_file: makeKeyFile(testbed.folder),
+    },
+    transport: { kind: 'unicast' },
+    replication: { join_wait_ms: 500 },
+    state: { sketch_seed: 'the sketches of this test' },
+    threads: { workers: [i] },
+    mode: 'wire',
+    ports: { network: { interface: 'network' }, border: { interface: 'border' } },
+    middleboxes: [{ idps: { answer_seconds: 2 } }],
+    records: { file: at('json') },
+    admin: { socket: instance.socket },
+  });
+  const argv = [process.execPath, DAEMON, '-c', at('yaml')];
+  await instance.attach(testbed.start(`wire-${site}`, site, argv));
+  return instance;
+}
