@@ -22,7 +22,7 @@ interface Kept {
 export class RulesKeeper {
   private readonly kept: readonly Kept[];
 
-  /** Loads all; throws with all that is wrong, as lines. */
+  /** Loads all; throws with all that is wrong. */
   constructor({ declaration, buffers, slots }: Instance) {
     this.kept = declaration.rules.map((declared, i) => ({
       declared,
@@ -85,7 +85,7 @@ function compileText({ source, compile, name }: DeclaredRules): { words: Int32Ar
   if (problems === undefined) return { words, entries };
   const shown = problems.slice(0, PROBLEMS_SHOWN).map((problem) => placedProblem(source, name, problem));
   if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);
-  throw new Error(shown.join('\n'));
+  throw new Error(shown.join('; '));
 }
 
 function load(kept: Kept): void {
