@@ -6,13 +6,14 @@
 import { readlinkSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import type { AfXdpConfig, Config, PcapConfig } from '../conf/config.js';
-import type { Declaration } from '../workers/chain.js';
+import { type Declaration, takesIpv6 } from '../workers/chain.js';
 import { attachXdp, type XdpAttachment } from '../workers/drivers/xdp-attach.js';
 import type { XdpFilter } from '../workers/drivers/xdp-program.js';
 import type { AfXdpIo, PcapIo } from '../workers/instance.js';
 import { interfaceFacts } from '../workers/native/index.js';
 import { type Mac, parseMac } from '../workers/packet/ethernet.js';
 import { formatIpv4, parseIpv4 } from '../workers/packet/ipv4.js';
+import { parseIpv6 } from '../workers/packet/ipv6.js';
 import type { RoutePort } from '../workers/route.js';
 
 export interface OpenPorts {
@@ -90,6 +91,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
         mac: macOf(facts.mac),
         // What a wire says, it says in the name of whom the packet was for.
         address: mode === 'wire' ? null : address,
+        address6: mode === 'wire' ? null : ownIpv6(port.interface),
         mtuBytes: facts.mtu,
         nextHop: nextHop(port.next_hop),
         promiscuous: false,
@@ -147,8 +149,9 @@ function checksumNote(name: string): string {
 function filterOf(chain: Declaration, port: number, hosts: readonly number[]): XdpFilter {
   const owned = chain.links.flatMap(({ middlebox, options }) => middlebox.owns?.(options as never) ?? []);
   const mine = owned.filter((entry) => entry.port === port);
-  if (mine.length === 0) return { mode: 'not-to', addresses: hosts };
-  return { mode: 'to', addresses: [...new Set(mine.flatMap((entry) => entry.addresses))] };
+  const ipv6NotTo = takesIpv6(chain) ? hostsIpv6() : undefined;
+  if (mine.length === 0) return { mode: 'not-to', addresses: hosts, ipv6NotTo };
+  return { mode: 'to', addresses: [...new Set(mine.flatMap((entry) => entry.addresses))], ipv6NotTo };
 }
 
 const isIpv4 = (address: { family: string }): boolean => address.family === 'IPv4';
@@ -161,6 +164,19 @@ function ownAddresses(): Map<string, number> {
     if (first !== undefined) own.set(name, parseIpv4(first.address));
   }
   return own;
+}
+
+/** An interface's first IPv6 address, one that is valid beyond its link if there is one. */
+function ownIpv6(name: string): Int32Array | null {
+  const own = (networkInterfaces()[name] ?? []).filter(({ family }) => family === 'IPv6');
+  const first = own.find(({ scopeid }) => scopeid === 0) ?? own[0];
+  return first === undefined ? null : parseIpv6(first.address);
+}
+
+/** All of the host's that are valid beyond a link: what goes to others never comes with a link's own. */
+function hostsIpv6(): Int32Array[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return all.filter((one) => one.family === 'IPv6' && one.scopeid === 0).map(({ address }) => parseIpv6(address));
 }
 
 function macOf(bytes: Uint8Array): Mac {

@@ -282,7 +282,13 @@ export function openProcesses(
   context: ProcessContext,
 ): Stage[] {
   const rewrites = createRewrites(context.batch);
-  return declaration.links.map((link) => openLink(link, objects, context, rewrites));
+  const ipv6 = context.mode === 'wire' || takesIpv6(declaration);
+  return declaration.links.map((link) => openLink(link, objects, context, rewrites, ipv6));
+}
+
+/** Whether a router with this chain takes IPv6 from the kernel. */
+export function takesIpv6({ links }: Declaration): boolean {
+  return links.some(({ middlebox }) => middlebox.ipv6 === true);
 }
 
 function openLink(
@@ -304,6 +310,7 @@ function openLink(
     draining,
   }: ProcessContext,
   rewrites: Rewrites,
+  ipv6: boolean,
 ): Stage {
   const owner = `middlebox ${name}`;
   const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, objects[id]]));
@@ -339,6 +346,7 @@ function openLink(
       records: recorders as never,
       rules: Object.fromEntries(Object.entries(ruleSets).map(([option, index]) => [option, rules[index]])) as never,
       mode,
+      ipv6,
       otherPort,
       draining,
     });

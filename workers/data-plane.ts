@@ -167,7 +167,7 @@ export class DataPlane implements Agent {
     const now = coarseSeconds(unixMs);
     if (again === 0) this.traffic.received();
     this.parse();
-    this.replies.errors.begin(unixMs);
+    this.replies.limit.begin(unixMs);
     if (this.router !== null) this.router.admit();
     if (batch.fragments > 0) fragments.process();
     this.runMiddleboxes(now);

@@ -25,33 +25,20 @@ const SERVICE = 0xc0;
 
 const FRAGMENTATION_NEEDED = 4;
 
-/** Each turns packet `i` into an error, and returns false, the packet unchanged, when none may be sent. */
-export interface IcmpErrors {
+/** How many errors a worker sends, of both IP versions together. */
+export interface ErrorLimit {
   /** A round of the data plane begins, at this Unix time in milliseconds. */
   begin(unixMs: number): void;
-  /** "Time to live exceeded in transit", from raw address `from`. */
-  timeExceeded(i: number, from: number): boolean;
-  /** "Fragmentation needed", naming the next hop's MTU (RFC 1191 §4). */
-  fragmentationNeeded(i: number, from: number, mtu: number): boolean;
-  /** "Destination unreachable", with a code of RFC 792 or RFC 1812 §5.2.7.1. */
-  unreachable(i: number, from: number, code: number): boolean;
+  /** Whether one more may be sent; it counts as sent then. */
+  take(): boolean;
 }
 
-/** Made once per data plane: see the head of batch.ts. */
-export function createIcmpErrors(batch: Batch, turn: Turn): IcmpErrors {
-  const { l3, source, protocol, flags } = batch;
-  const { u8, i32 } = batch.memory;
+export function createErrorLimit(): ErrorLimit {
   let nowMs = 0;
   let tokens = ERRORS_IN_A_BURST;
   let refilledMs = 0;
 
-  function isAllowed(i: number): boolean {
-    if (!turn.isAnswerable(i)) return false;
-    if (protocol[i] === Protocol.ICMP && !isQuery(flags[i])) return false;
-    return takeToken();
-  }
-
-  function takeToken(): boolean {
+  function take(): boolean {
     const due = ((nowMs - refilledMs) * ERRORS_PER_SECOND) / 1000;
     if (due >= 1 || due < 0) {
       // A clock set back refills nothing, and counts from where it is now.
@@ -61,6 +48,35 @@ export function createIcmpErrors(batch: Batch, turn: Turn): IcmpErrors {
     if (tokens === 0) return false;
     tokens--;
     return true;
+  }
+
+  return {
+    begin(unixMs) {
+      nowMs = unixMs;
+    },
+    take,
+  };
+}
+
+/** Each turns packet `i` into an error, and returns false, the packet unchanged, when none may be sent. */
+export interface IcmpErrors {
+  /** "Time to live exceeded in transit", from raw address `from`. */
+  timeExceeded(i: number, from: number): boolean;
+  /** "Fragmentation needed", naming the next hop's MTU (RFC 1191 §4). */
+  fragmentationNeeded(i: number, from: number, mtu: number): boolean;
+  /** "Destination unreachable", with a code of RFC 792 or RFC 1812 §5.2.7.1. */
+  unreachable(i: number, from: number, code: number): boolean;
+}
+
+/** Made once per data plane: see the head of batch.ts. */
+export function createIcmpErrors(batch: Batch, turn: Turn, limit: ErrorLimit): IcmpErrors {
+  const { l3, source, protocol, flags } = batch;
+  const { u8, i32 } = batch.memory;
+
+  function isAllowed(i: number): boolean {
+    if (!turn.isAnswerable(i)) return false;
+    if (protocol[i] === Protocol.ICMP && !isQuery(flags[i])) return false;
+    return limit.take();
   }
 
   function build(i: number, from: number, typeAndCode: number, rest: number): boolean {
@@ -78,9 +94,6 @@ export function createIcmpErrors(batch: Batch, turn: Turn): IcmpErrors {
   }
 
   return {
-    begin: (unixMs) => {
-      nowMs = unixMs;
-    },
     timeExceeded: (i, from) => build(i, from, IcmpType.TIME_EXCEEDED, 0),
     fragmentationNeeded: (i, from, mtu) =>
       build(i, from, IcmpType.UNREACHABLE | (FRAGMENTATION_NEEDED << 8), swap16(mtu) << 16),

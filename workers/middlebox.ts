@@ -79,6 +79,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly rules: RulesOf<O>;
   /** How the instance stands in the network. */
   readonly mode: Mode;
+  /** Whether there may be IPv6 among the packets. */
+  readonly ipv6: boolean;
   /** Index of the port that is not `port`, of two. */
   otherPort(port: number): number;
   /** Whether the instance is being drained: no new state should be made. */
@@ -97,6 +99,11 @@ export interface Middlebox<
   readonly options: O;
   /** The ways it can stand in the network: `['route']` where it needs addresses of its own. Default: any. */
   readonly modes?: readonly Mode[];
+  /**
+   * Whether it handles IPv6. In mode route the kernel's IPv6 is taken where some middlebox of the chain does, and all of them get it; without,
+   * it stays with the kernel. A wire has IPv6 always.
+   */
+  readonly ipv6?: boolean;
   /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
   readonly counters: C;
   /** Name → layout and rendering of what it tells the operator line by line. */

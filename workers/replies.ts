@@ -6,12 +6,15 @@
  */
 
 import type { Batch } from './batch.js';
-import { createIcmpErrors, type IcmpErrors } from './icmp-errors.js';
+import { createErrorLimit, createIcmpErrors, type ErrorLimit, type IcmpErrors } from './icmp-errors.js';
+import { createIcmpv6Errors, type Icmpv6Errors } from './icmpv6-errors.js';
 import { Fragment } from './packet/fragment.js';
-import { IcmpType } from './packet/icmp.js';
+import { IcmpType, Icmpv6Type } from './packet/icmp.js';
 import { IPV4_BYTES_MIN, Protocol, upperNumber } from './packet/ipv4.js';
+import { IPV6_BYTES } from './packet/ipv6.js';
 import { TCP_BYTES_MIN, TcpFlag } from './packet/tcp.js';
 import { createTurn } from './packet/turn.js';
+import { createTurnIpv6 } from './packet/turn-ipv6.js';
 
 /** Codes of "destination unreachable" that a filter sends (RFC 792, RFC 1812 §5.2.7.1). */
 export const Unreachable = {
@@ -24,9 +27,16 @@ export const Unreachable = {
   PROHIBITED: 13,
 };
 
+/** The codes of ICMPv6 (RFC 4443 §3.1) that say the same; what there is none for is prohibited. */
+const UNREACHABLE_IPV6: readonly number[] = Object.assign(new Array(256).fill(1), {
+  [Unreachable.NET]: 0,
+  [Unreachable.HOST]: 3,
+  [Unreachable.PORT]: 4,
+});
+
 /**
- * Each makes packet `i` a reply and returns true; or returns false, the packet unchanged, where none may be sent: for IPv6, fragments,
- * and what does not go from one host to another. The packet is then still to be dropped or forwarded.
+ * Each makes packet `i` a reply and returns true; or returns false, the packet unchanged, where none may be sent: for fragments, and
+ * what does not go from one host to another. The packet is then still to be dropped or forwarded.
  */
 export interface Replies {
   /** An ICMP echo request becomes its reply. */
@@ -34,27 +44,39 @@ export interface Replies {
   /** A TCP segment becomes the reset that answers it, as of a closed port (RFC 9293 §3.10.7.1); never a reset itself. */
   reset(i: number): boolean;
   /**
-   * A packet becomes the ICMP error that it cannot be delivered, with a code of `Unreachable`; no error itself, and no more a
+   * A packet becomes the ICMP or ICMPv6 error that it cannot be delivered, with a code of `Unreachable`; no error itself, and no more a
    * second than RFC 1812 §4.3.2.8 asks for. It comes from the port's address, or, where that has none, from the packet's destination.
    */
   unreachable(i: number, code: number): boolean;
   /**
-   * Sends back what the middlebox has written where the packet was, with endpoints exchanged. The IPv4 header's total length and header
+   * Of IPv4 alone: sends back what the middlebox has written where the packet was, with endpoints exchanged. The IPv4 header's total length and header
    * length are to be right; the UDP length and all checksums become so.
    */
   turn(i: number): boolean;
 }
 
 export interface DataPlaneReplies extends Replies {
+  readonly limit: ErrorLimit;
   readonly errors: IcmpErrors;
+  readonly errors6: Icmpv6Errors;
 }
 
-/** `addresses`: each port's own raw address, if it has one. Made once per data plane: see the head of batch.ts. */
-export function createReplies(batch: Batch, addresses: readonly (number | null)[]): DataPlaneReplies {
-  const { port, egress, l3, l4, fragment, protocol, flags, source, destination } = batch;
+/**
+ * `addresses`: each port's own raw IPv4 address, if it has one; `addresses6`: of IPv6, four words. Made once per data plane: see the
+ * head of batch.ts.
+ */
+export function createReplies(
+  batch: Batch,
+  addresses: readonly (number | null)[],
+  addresses6: readonly (Int32Array | null)[] = [],
+): DataPlaneReplies {
+  const { port, egress, version, l3, l4, fragment, protocol, flags, source, destination } = batch;
   const { i32, u8 } = batch.memory;
   const turning = createTurn(batch);
-  const errors = createIcmpErrors(batch, turning);
+  const turning6 = createTurnIpv6(batch);
+  const limit = createErrorLimit();
+  const errors = createIcmpErrors(batch, turning, limit);
+  const errors6 = createIcmpv6Errors(batch, turning6, limit);
 
   function isWhole(i: number): boolean {
     return egress[i] >= 0 && fragment[i] === Fragment.WHOLE && turning.isAnswerable(i);
@@ -72,43 +94,66 @@ export function createReplies(batch: Batch, addresses: readonly (number | null)[
     return true;
   }
 
+  /** Whole, and without extension headers, over which a reply would have to step. */
+  function isPlainIpv6(i: number): boolean {
+    const isPlain = egress[i] >= 0 && fragment[i] === Fragment.WHOLE && l4[i] === l3[i] + IPV6_BYTES;
+    return isPlain && turning6.isAnswerable(i);
+  }
+
   function echo(i: number): boolean {
+    if (version[i] === 6) return echo6(i);
     if (protocol[i] !== Protocol.ICMP || flags[i] !== IcmpType.ECHO || !isWhole(i)) return false;
     u8[l4[i]] = IcmpType.ECHO_REPLY;
     return turn(i);
   }
 
+  function echo6(i: number): boolean {
+    if (protocol[i] !== Protocol.ICMPV6 || flags[i] !== Icmpv6Type.ECHO || !isPlainIpv6(i)) return false;
+    u8[l4[i]] = Icmpv6Type.ECHO_REPLY;
+    turning6.send(i, Protocol.ICMPV6, payloadOf(i), l3[i], null, 0);
+    return true;
+  }
+
+  function payloadOf(i: number): number {
+    return upperNumber(i32[(l3[i] + 4) >> 2] << 16);
+  }
+
   function reset(i: number): boolean {
+    if (version[i] === 6 ? !isPlainIpv6(i) : !isWhole(i)) return false;
     const shown = flags[i];
-    if (protocol[i] !== Protocol.TCP || (shown & TcpFlag.RST) !== 0 || !isWhole(i)) return false;
+    if (protocol[i] !== Protocol.TCP || (shown & TcpFlag.RST) !== 0) return false;
     const from = l4[i] >> 2;
     const ports = i32[from];
     const answersTo = (shown & TcpFlag.ACK) !== 0;
     const sequence = answersTo ? i32[from + 2] : 0;
     const acknowledged = answersTo ? 0 : swap32(swap32(i32[from + 1]) + segmentLength(i, shown));
-    turning.header(i, IPV4_BYTES_MIN + TCP_BYTES_MIN, Protocol.TCP, 0);
-    const at = (l3[i] + IPV4_BYTES_MIN) >> 2;
+    const headerBytes = version[i] === 6 ? IPV6_BYTES : IPV4_BYTES_MIN;
+    if (version[i] === 4) turning.header(i, IPV4_BYTES_MIN + TCP_BYTES_MIN, Protocol.TCP, 0);
+    const at = (l3[i] + headerBytes) >> 2;
     i32[at] = (ports << 16) | (ports >>> 16);
     i32[at + 1] = sequence;
     i32[at + 2] = acknowledged;
     i32[at + 3] = ((TCP_BYTES_MIN / 4) << 4) | ((answersTo ? TcpFlag.RST : TcpFlag.RST | TcpFlag.ACK) << 8);
     i32[at + 4] = 0;
-    turning.send(i, destination[i], source[i]);
+    if (version[i] === 4) turning.send(i, destination[i], source[i]);
+    else turning6.send(i, Protocol.TCP, TCP_BYTES_MIN, l3[i], null, 0);
     return true;
   }
 
   /** What a segment takes of the sequence numbers: its data, and one each for SYN and FIN. */
   function segmentLength(i: number, shown: number): number {
-    const end = l3[i] + upperNumber(i32[l3[i] >> 2]);
+    const end = version[i] === 4 ? l3[i] + upperNumber(i32[l3[i] >> 2]) : l3[i] + IPV6_BYTES + payloadOf(i);
     const data = l4[i] + ((u8[l4[i] + 12] & 0xf0) >>> 2);
     return end - data + (shown & TcpFlag.SYN ? 1 : 0) + (shown & TcpFlag.FIN ? 1 : 0);
   }
 
   function unreachable(i: number, code: number): boolean {
-    return egress[i] >= 0 && errors.unreachable(i, addresses[port[i]] ?? destination[i], code);
+    if (egress[i] < 0) return false;
+    if (version[i] === 4) return errors.unreachable(i, addresses[port[i]] ?? destination[i], code);
+    return errors6.unreachable(i, addresses6[port[i]] ?? null, 0, UNREACHABLE_IPV6[code & 0xff]);
   }
 
-  return { turn, echo, reset, unreachable, errors };
+  return { turn, echo, reset, unreachable, limit, errors, errors6 };
 }
 
 function hasPorts(protocol: number): boolean {

@@ -13,19 +13,20 @@ import { NONE } from '../shm/none.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { IcmpErrors } from './icmp-errors.js';
+import type { Icmpv6Errors } from './icmpv6-errors.js';
 import { isGroupAddressed, type Mac } from './packet/ethernet.js';
 import { isHost, upperNumber } from './packet/ipv4.js';
-import { IPV6_BYTES } from './packet/ipv6.js';
+import { IPV6_BYTES, Ipv6At, isHostIpv6 } from './packet/ipv6.js';
 import { peersOf } from './ports.js';
 
 export const ROUTE_COUNTERS = {
   route_other_host: 'dropped: the frame is addressed to another station, or to a group',
-  route_martian: 'dropped: the source or destination address is not a single host (RFC 1812 §5.3.7)',
+  route_martian: 'dropped: the source or destination address is not a single host, or of one link (RFC 1812 §5.3.7)',
   route_ttl: 'dropped: the time to live or hop limit ends here',
   route_mtu: "dropped: longer than the egress port's MTU",
   route_unresolved: 'dropped: the link-layer address of the next hop is not known yet, or nobody has it',
   route_ipv6: 'dropped: IPv6 to a port whose next hop is not given as a MAC address',
-  route_icmp_errors: 'ICMP errors sent: time exceeded, fragmentation needed',
+  route_icmp_errors: 'ICMP and ICMPv6 errors sent: time exceeded, fragmentation needed, packet too big',
 } as const;
 
 export const ROUTE_METRICS: Metric[] = counterMetrics(ROUTE_COUNTERS);
@@ -36,6 +37,8 @@ export interface RoutePort {
   readonly mac: Mac;
   /** The port's own raw IPv4 address, from which ICMP errors come; `null`: none are sent. */
   readonly address: number | null;
+  /** Likewise its IPv6 address, four raw words. */
+  readonly address6?: Int32Array | null;
   /** Longest IP packet the port sends. */
   readonly mtuBytes: number;
   /** A raw IPv4 address on the port's link, a link-layer address, or `null`: destinations are on the link themselves. */
@@ -61,7 +64,7 @@ export function createRouter(
   batch: Batch,
   ports: readonly RoutePort[],
   neighbours: NextHopReader,
-  errors: IcmpErrors,
+  { errors, errors6 }: { readonly errors: IcmpErrors; readonly errors6: Icmpv6Errors },
   catalogue: MetricCatalogue,
 ): Router {
   const { memory, start, length, port, egress, version, l3, source, destination } = batch;
@@ -86,7 +89,7 @@ export function createRouter(
       if (egress[i] < 0) continue;
       if (!isOurs(start[i], port[i])) batch.drop(i, columns.route_other_host);
       else if (version[i] === 4) admitIpv4(i);
-      else if (u8[l3[i] + 7] <= 1) batch.drop(i, columns.route_ttl);
+      else admitIpv6(i);
     }
   }
 
@@ -104,6 +107,26 @@ export function createRouter(
     if ((i32[word + 2] & 0xff) <= 1) return expired(i);
     const peer = peers[port[i]];
     if (peer < portCount && upperNumber(i32[word]) > mtu[peer]) tooLong(i, peer);
+  }
+
+  function admitIpv6(i: number): void {
+    const at = l3[i];
+    if (!isHostIpv6(i32, (at + Ipv6At.source) >> 2) || !isHostIpv6(i32, (at + Ipv6At.destination) >> 2))
+      return batch.drop(i, columns.route_martian);
+    const address = ports[port[i]].address6 ?? null;
+    if (u8[at + Ipv6At.hopLimit] <= 1) {
+      batch.drop(i, columns.route_ttl);
+      if (address !== null && errors6.timeExceeded(i, address, 0)) batch.count1(columns.route_icmp_errors);
+      return;
+    }
+    const peer = peers[port[i]];
+    if (peer >= portCount || ipv6Length(at) <= mtu[peer]) return;
+    batch.drop(i, columns.route_mtu);
+    if (address !== null && errors6.packetTooBig(i, address, 0, mtu[peer])) batch.count1(columns.route_icmp_errors);
+  }
+
+  function ipv6Length(at: number): number {
+    return IPV6_BYTES + ((u8[at + Ipv6At.payloadLength] << 8) | u8[at + Ipv6At.payloadLength + 1]);
   }
 
   function expired(i: number): void {
@@ -146,11 +169,11 @@ export function createRouter(
 
   function dispatchIpv6(i: number, by: number): void {
     const at = l3[i];
-    const total = IPV6_BYTES + ((u8[at + 4] << 8) | u8[at + 5]);
+    const total = ipv6Length(at);
     if (total > mtu[by]) return batch.drop(i, columns.route_mtu);
     if (byMac[by] === 0) return batch.drop(i, columns.route_ipv6);
     address(i, by);
-    u8[at + 7]--;
+    u8[at + Ipv6At.hopLimit]--;
     length[i] = at - start[i] + total;
   }
 

@@ -74,6 +74,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
     const replies = createReplies(
       batch,
       plan.routes.map(({ address }) => address),
+      plan.routes.map(({ address6 = null }) => address6),
     );
     const worker = thread;
     const holds = createHolds({ batch, driver, log, board: buffers.holds, worker, row, catalogue });
@@ -96,8 +97,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       draining,
     });
     const neighbours = new NextHopReader(buffers.nextHops, ports);
-    const router =
-      plan.mode === 'wire' ? null : createRouter(batch, plan.routes, neighbours, replies.errors, catalogue);
+    const router = plan.mode === 'wire' ? null : createRouter(batch, plan.routes, neighbours, replies, catalogue);
     const dataPlane = new DataPlane({
       driver,
       batch,

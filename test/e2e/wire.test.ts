@@ -1,26 +1,19 @@
 /** A wire instance between two hosts of one link: real programs over IPv4 and IPv6, with ARP and neighbour discovery. */
 
 import { strict as assert } from 'node:assert';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { needs } from '../support/require.js';
 import { UNREACHABLE_PORT } from '../support/watcher.js';
 import { startServer } from '../testbed/http/fetch.js';
-import { Instance } from '../testbed/instance.js';
-import { DAEMON, writeConfig } from '../testbed/site.js';
+import type { Instance } from '../testbed/instance.js';
+import { startAlone } from '../testbed/site.js';
 import { Testbed } from '../testbed/testbed.js';
-import type { Topology } from '../testbed/topology.js';
+import { type Topology, WITH_IPV6 } from '../testbed/topology.js';
 import { withNetwork } from './support.js';
 
 /** What curl exits with when the connection was refused. */
 const REFUSED = 7;
 const WATCHER = fileURLToPath(new URL('../support/watcher.js', import.meta.url));
-
-const WITH_IPV6 = {
-  'ipv6/conf/all/disable_ipv6': 0,
-  'ipv6/conf/default/disable_ipv6': 0,
-  'ipv6/conf/default/accept_dad': 0,
-};
 
 /** Client and server believe to be on one link; between them is the wire. */
 const TOPOLOGY: Topology = {
@@ -67,13 +60,14 @@ describe('end to end: a wire', function () {
         REFUSED,
         'by the middlebox: nobody listens, and nobody was asked',
       );
+      assert.equal(await curl('http://[fd00:9::2]:81/'), REFUSED);
       const { stdout } = await testbed.run('client', [process.execPath, '-e', ASK_UDP], true);
       assert.match(stdout, /ECONNREFUSED/);
 
       const seen = await instance.counters();
       assert.ok(seen['watcher_ipv4'] > 100 && seen['watcher_ipv6'] > 100, JSON.stringify(seen));
       assert.equal(seen['watcher_discovery'], 0);
-      assert.equal(seen['watcher_refused'], 2);
+      assert.equal(seen['watcher_refused'], 3);
       // The server's link-layer address is what the client has for it: nothing was readdressed.
       const neighbours = (await testbed.run('client', ['ip', 'neigh', 'show', 'dev', 'eth0'])).stdout;
       for (const address of ['10.9.0.2', 'fd00:9::2'])
@@ -102,17 +96,10 @@ const ASK_UDP = `
   socket.connect(${UNREACHABLE_PORT}, '10.9.0.2', () => socket.send('?'));
   setTimeout(() => process.exit(1), 20_000).unref();`;
 
-async function startWire(testbed: Testbed): Promise<Instance> {
-  const at = (name: string): string => join(testbed.folder, name);
-  const instance = new Instance('wire', at('wire.sock'));
-  writeConfig(at('wire.yaml'), {
-    cluster: { id: 'testbed', self: 'a', members: [{ name: 'a', id: 1, address: '127.0.0.1' }] },
-    replication: { join_wait_ms: 200 },
+function startWire(testbed: Testbed): Promise<Instance> {
+  return startAlone(testbed, 'wire', {
     mode: 'wire',
     ports: { left: { interface: 'left' }, right: { interface: 'right' } },
     middleboxes: [{ [WATCHER]: {} }],
-    admin: { socket: instance.socket },
   });
-  await instance.attach(testbed.start('wire', 'wire', [process.execPath, DAEMON, '-c', at('wire.yaml')]));
-  return instance;
 }

@@ -16,6 +16,7 @@ export const UNREACHABLE_PORT = 82;
 export default defineMiddlebox({
   name: 'watcher',
   help: 'Counts, and refuses.',
+  ipv6: true,
   options: { mode: option.choice('how it is to stand in the network', ['wire', 'route'], 'wire') },
   counters: {
     ipv4: 'IPv4 packets seen',
@@ -24,8 +25,8 @@ export default defineMiddlebox({
     refused: 'packets that became a reset or an ICMP error',
   },
   state: () => ({}),
-  open({ options, batch, counters, replies, mode }) {
-    if (mode !== options.mode) throw new Error(`stands in mode ${mode}`);
+  open({ options, batch, counters, replies, mode, ipv6 }) {
+    if (mode !== options.mode || !ipv6) throw new Error(`stands in mode ${mode}`);
 
     function isDiscovery(i: number): boolean {
       const type = batch.flags[i];

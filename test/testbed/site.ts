@@ -83,6 +83,24 @@ export function writeConfig(file: string, config: Record<string, unknown>): void
   writeFileSync(file, stringify(config));
 }
 
+/** Starts an instance that is its cluster's only member, with these sections; returns when it is ready. */
+export async function startAlone(
+  testbed: Testbed,
+  node: string,
+  sections: Readonly<Record<string, unknown>>,
+): Promise<Instance> {
+  const at = (ending: string): string => join(testbed.folder, `${node}.${ending}`);
+  const instance = new Instance(node, at('sock'));
+  writeConfig(at('yaml'), {
+    cluster: { id: 'testbed', self: 'a', members: [{ name: 'a', id: 1, address: '127.0.0.1' }] },
+    replication: { join_wait_ms: 200 },
+    admin: { socket: instance.socket },
+    ...sections,
+  });
+  await instance.attach(testbed.start(node, node, [process.execPath, DAEMON, '-c', at('yaml')]));
+  return instance;
+}
+
 export class Site extends Instance {
   readonly node: string;
   readonly configFile: string;

@@ -70,6 +70,12 @@ const QUIET: Readonly<Record<string, number>> = {
   'ipv4/conf/default/rp_filter': 0,
 };
 
+/** Of a node that speaks IPv6, too. */
+export const WITH_IPV6: Readonly<Record<string, number>> = {
+  'ipv6/conf/all/disable_ipv6': 0,
+  'ipv6/conf/default/disable_ipv6': 0,
+};
+
 /** The relay's name for the port that leads to a node. */
 export function relayPort(link: string, node: string): string {
   return `${link}.${node}`;
@@ -150,6 +156,11 @@ function linkCommand({ a, b, link }: Pair, namespace: (node: string) => string):
   return `link add ${side(a)} type veth peer ${side(b)}`;
 }
 
+/** Nobody else has it, so an IPv6 address need not wait until nobody has said so. */
+function addAddress(address: string, name: string): string {
+  return `addr add ${address}${address.includes(':') ? ' nodad' : ''} dev ${name}`;
+}
+
 function nodeCommands(
   name: string,
   node: Node,
@@ -161,7 +172,7 @@ function nodeCommands(
   for (const link of topology.links) {
     const here = link.ends.find((end) => end.node === name);
     if (here === undefined) continue;
-    for (const address of here.addresses ?? []) commands.push(`addr add ${address} dev ${here.interface}`);
+    for (const address of here.addresses ?? []) commands.push(addAddress(address, here.interface));
     if (link.arp) continue;
     for (const there of link.ends.filter((end) => end !== here)) {
       const mac = macs.get(`${there.node}/${there.interface}`);

@@ -4,8 +4,10 @@ import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
 import { MemoryDriver } from '../../workers/drivers/memory.js';
 import { ERRORS_IN_A_BURST } from '../../workers/icmp-errors.js';
 import { parseIpv4 } from '../../workers/packet/ipv4.js';
+import { parseIpv6 } from '../../workers/packet/ipv6.js';
 import { type Replies, Unreachable } from '../../workers/replies.js';
 import { checksums, describeFrame, frame } from './support/frames.js';
+import { describe6, frame6 } from './support/frames6.js';
 import { HOST_MAC, on, Plane, type PlaneOptions, ROUTER_MAC, routePort } from './support/plane.js';
 
 /** A plane whose only middlebox replies to every packet, or leaves it as it is where that cannot be. */
@@ -58,6 +60,42 @@ describe('replies', () => {
     const [to] = plane.passFrames({ port: 0, frame: acknowledging });
     assert.equal(describeFrame(to.frame), 'tcp 198.51.100.7:22 > 10.0.0.5:4000 R');
     assert.deepEqual(numbers(to.frame), [0xdeadbeef, 0]);
+  });
+
+  it('replies to IPv6 as to IPv4, with right checksums', () => {
+    const reply = (change: (replies: Replies, i: number) => boolean, text: string, options: PlaneOptions = {}) =>
+      replying(change, options)
+        .passFrames({ port: 0, frame: frame6(text) })
+        .map(({ port, frame }) => `${port}: ${describe6(frame)}`);
+    const [from, to] = ['2001:db8::5', 'fd00::8'];
+    assert.deepEqual(
+      reply((replies, i) => replies.echo(i), `icmp ${from} > ${to} echo 77 len 40`),
+      [`0: icmp ${to} > ${from} reply 77 len 40`],
+    );
+    assert.deepEqual(
+      reply((replies, i) => replies.reset(i), `tcp ${from} 4000 > ${to} 22 S`),
+      [`0: tcp ${to} 22 > ${from} 4000 RA`],
+    );
+    assert.deepEqual(
+      reply((replies, i) => replies.reset(i), `tcp ${from} 4000 > ${to} 22 A len 9`),
+      [`0: tcp ${to} 22 > ${from} 4000 R`],
+    );
+    const unreachable = (replies: Replies, i: number) => replies.unreachable(i, Unreachable.PORT);
+    assert.deepEqual(reply(unreachable, `udp ${from} 4000 > ${to} 53 len 10`, { route: null }), [
+      `0: icmp ${to} > ${from} type 1 len 58`,
+    ]);
+    const own = { route: [routePort({ address6: parseIpv6('fd00::1') }), routePort()] };
+    const [error] = replying(unreachable, own).passFrames({ port: 0, frame: frame6(`udp ${from} 4000 > ${to} 53`) });
+    assert.equal(describe6(error.frame), `icmp fd00::1 > ${from} type 1 len 48`);
+    assert.equal(error.frame[55], 4, 'the code for a port');
+    assert.deepEqual(reply(unreachable, `icmp ${from} > ${to} type 3 len 48`), [
+      `1: icmp ${from} > ${to} type 3 hop 63 len 48`,
+    ]);
+    assert.equal(
+      reply((replies, i) => replies.reset(i), `tcp ${from} 1 > ${to} 2 R`)[0].slice(0, 2),
+      '1:',
+      'no reset is reset',
+    );
   });
 
   it('acknowledges past the end of the sequence numbers', () => {

@@ -3,7 +3,9 @@ import { NextHopWriter } from '../../shm/next-hops.js';
 import { ERRORS_IN_A_BURST } from '../../workers/icmp-errors.js';
 import { parseMac } from '../../workers/packet/ethernet.js';
 import { parseIpv4 } from '../../workers/packet/ipv4.js';
+import { parseIpv6 } from '../../workers/packet/ipv6.js';
 import { checksums, describeFrame, frame } from './support/frames.js';
+import { describe6, frame6 } from './support/frames6.js';
 import { HOST_MAC, NEXT_MAC, on, Plane, ROUTER_MAC, routePort } from './support/plane.js';
 
 const PACKET = 'udp 10.0.0.5:4000 > 198.51.100.7:53';
@@ -156,17 +158,34 @@ describe('route', () => {
   });
 
   it('routes IPv6 to a next hop given as a MAC address, and counts the rest', () => {
-    const packet = Buffer.alloc(14 + 40 + 8);
-    packet.set(frame(PACKET).subarray(0, 12));
-    packet.writeUInt16BE(0x86dd, 12);
-    packet.set([0x60, 0, 0, 0, 0, 8, 17, 9], 14);
-    packet.set([0x0f, 0xa0, 0, 53, 0, 8, 0, 0], 54);
+    const packet = 'udp 2001:db8::5 4000 > fd00::8 53 len 8';
     const plane = new Plane({ route: [routePort({ nextHop: null }), routePort()] });
-    const [out] = plane.passFrames({ port: 0, frame: packet });
-    assert.equal(out.frame[21], 8, 'hop limit');
-    plane.passFrames({ port: 1, frame: packet });
-    packet[21] = 1;
-    plane.passFrames({ port: 0, frame: packet });
-    assert.deepEqual(plane.counts(), { route_ipv6: 1, route_ttl: 1 });
+    const pass = (port: number, text: string) =>
+      plane.passFrames({ port, frame: frame6(text) }).map(({ port, frame }) => `${port}: ${describe6(frame)}`);
+    assert.deepEqual(pass(0, `${packet} hop 9`), [`1: ${packet.replace('len', 'hop 8 len')}`]);
+    assert.deepEqual(pass(1, packet), []);
+    assert.deepEqual(pass(0, `${packet} hop 1`), []);
+    for (const [from, to] of [
+      ['fe80::1', 'fd00::8'],
+      ['2001:db8::5', 'ff02::1'],
+      ['::1', 'fd00::8'],
+      ['::', 'fd00::8'],
+    ])
+      assert.deepEqual(pass(0, `udp ${from} 1 > ${to} 2`), []);
+    assert.deepEqual(plane.counts(), { route_ipv6: 1, route_ttl: 1, route_martian: 4 });
+  });
+
+  it('tells by ICMPv6 what hops or MTU do not allow, from its own address (RFC 4443)', () => {
+    const own = { address6: parseIpv6('fd00::1'), mtuBytes: 1400 };
+    const plane = new Plane({ route: [routePort(own), routePort({ mtuBytes: 1400 })] });
+    const pass = (text: string) => plane.passFrames({ port: 0, frame: frame6(text) });
+    const [expired] = pass('tcp 2001:db8::5 4000 > fd00::8 80 S hop 1');
+    assert.equal(`${expired.port}: ${describe6(expired.frame)}`, '0: icmp fd00::1 > 2001:db8::5 type 3 len 60');
+    const [big] = pass('tcp 2001:db8::5 4000 > fd00::8 80 A len 1400');
+    assert.equal(describe6(big.frame), 'icmp fd00::1 > 2001:db8::5 type 2 len 1232', 'as much as makes 1280 bytes');
+    assert.equal(new DataView(big.frame.buffer, big.frame.byteOffset).getUint32(58), 1400);
+    assert.deepEqual(pass('icmp 2001:db8::5 > fd00::8 type 1 len 48 hop 1'), [], 'not about errors');
+    assert.equal(pass('icmp 2001:db8::5 > fd00::8 echo 3 hop 1').length, 1);
+    assert.deepEqual(plane.counts(), { route_ttl: 3, route_mtu: 1, route_icmp_errors: 3 });
   });
 });

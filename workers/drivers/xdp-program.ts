@@ -1,12 +1,15 @@
 /**
  * The XDP program: which frames of an interface go to the data plane. Everything else goes on to the kernel, so that the
- * host's own traffic, ARP and IPv6 work as if nothing were attached.
+ * host's own traffic, ARP and neighbour discovery work as if nothing were attached.
  *
  *     frame ─▶ addressed to this interface? ─▶ untagged IPv4? ─▶ destination wanted? ─▶ socket of its rx queue
  *                      │ no                       │ no                │ no                 │ none bound
  *                      └──────────────────────────┴───────────────────┴────────────────────┴──▶ the kernel
  *
- * The destination is looked for in sorted address ranges that are compiled into a search tree, so a pool of 256
+ * IPv6 takes part where a middlebox handles it: what goes from one host to another over the link, neither of which is this host. The
+ * rest of it, neighbour discovery above all, has link-local or multicast addresses.
+ *
+ * The IPv4 destination is looked for in sorted address ranges that are compiled into a search tree, so a pool of 256
  * consecutive addresses costs two comparisons and a thousand scattered ones about ten; no map is consulted.
  */
 
@@ -15,14 +18,19 @@ import { XdpAction } from '../native/index.js';
 
 const { R0, R1, R2, R3, R4, R5, R6 } = Register;
 
+/** IPv6 to any other host than these, the host's own, four raw words each; absent: none. */
+interface Ipv6Filter {
+  readonly ipv6NotTo?: readonly Int32Array[] | undefined;
+}
+
 /** Which frames the data plane is for. Addresses are raw IPv4 words, as in batch.ts. */
 export type XdpFilter =
   /** Every frame, whatever it is: the port belongs to the data plane alone (`wire` mode). */
   | { readonly mode: 'all' }
   /** IPv4 to one of these: the outside of a NAT. */
-  | { readonly mode: 'to'; readonly addresses: readonly number[] }
+  | ({ readonly mode: 'to'; readonly addresses: readonly number[] } & Ipv6Filter)
   /** IPv4 to any other unicast address than these: the inside of a NAT, where they are the host's own. */
-  | { readonly mode: 'not-to'; readonly addresses: readonly number[] };
+  | ({ readonly mode: 'not-to'; readonly addresses: readonly number[] } & Ipv6Filter);
 
 /** First and last address, as numbers in host byte order. */
 type Range = readonly [first: number, last: number];
@@ -36,7 +44,13 @@ const NOT_UNICAST: Range = [0xe0_00_00_00, 0xff_ff_ff_ff];
 /** Offsets into struct xdp_md (linux/bpf.h). */
 const CONTEXT = { data: 0, dataEnd: 4, rxQueueIndex: 16 } as const;
 const FRAME = { destinationMac: 0, etherType: 12, ipDestination: 30, bytesMin: 34 } as const;
+const FRAME_IPV6 = { source: 22, destination: 38, bytesMin: 54 } as const;
 const ETHERTYPE_IPV4 = 0x0800;
+const ETHERTYPE_IPV6 = 0x86dd;
+/** The first 16 bits of addresses from here on: link-local (fe80::/10), and all that is above it, multicast. */
+const LINK_LOCAL = 0xfe80;
+/** More would make the program long: each costs a comparison a packet. */
+const OWN_IPV6_MAX = 256;
 const HELPER_REDIRECT_MAP = 51;
 
 /**
@@ -54,12 +68,16 @@ export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number): U
     const ranges = mergeRanges(filter);
     program.load(4, R2, R6, CONTEXT.data).load(4, R3, R6, CONTEXT.dataEnd);
     program.move(R4, R2).add(R4, FRAME.bytesMin).jumpIfGreater(R4, R3, 'pass');
-    program.load(2, R5, R2, FRAME.etherType).fromNetworkOrder(R5, 16).jumpIf(R5, '!=', ETHERTYPE_IPV4, 'pass');
+    const { ipv6NotTo } = filter;
     const address = new DataView(mac.buffer, mac.byteOffset, 6);
     program.load(4, R5, R2, FRAME.destinationMac).jumpIf(R5, '!=', address.getUint32(0, true), 'pass');
     program.load(2, R5, R2, FRAME.destinationMac + 4).jumpIf(R5, '!=', address.getUint16(4, true), 'pass');
+    program.load(2, R5, R2, FRAME.etherType).fromNetworkOrder(R5, 16);
+    if (ipv6NotTo !== undefined) program.jumpIf(R5, '==', ETHERTYPE_IPV6, 'ipv6?');
+    program.jumpIf(R5, '!=', ETHERTYPE_IPV4, 'pass');
     program.load(4, R5, R2, FRAME.ipDestination).fromNetworkOrder(R5, 32);
     search(program, ranges, 0, ranges.length, hit, miss);
+    if (ipv6NotTo !== undefined) ipv6(program, ipv6NotTo);
   }
   program.label('redirect');
   // Where no socket is entered for the queue, the helper answers with its third argument.
@@ -68,6 +86,22 @@ export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number): U
   // The verifier refuses instructions that nothing leads to.
   if (filter.mode !== 'all') program.label('pass').moveImmediate(R0, XdpAction.PASS).exit();
   return program.assemble();
+}
+
+/** Goes to `redirect` where the packet is between hosts, to none of `own`; else to `pass`. The frame's type is IPv6. */
+function ipv6(program: BpfAssembler, own: readonly Int32Array[]): void {
+  if (own.length > OWN_IPV6_MAX)
+    throw new RangeError(`${own.length} IPv6 addresses of this host; at most ${OWN_IPV6_MAX} can be told apart`);
+  program.label('ipv6?');
+  program.move(R4, R2).add(R4, FRAME_IPV6.bytesMin).jumpIfGreater(R4, R3, 'pass');
+  for (const end of [FRAME_IPV6.source, FRAME_IPV6.destination])
+    program.load(2, R5, R2, end).fromNetworkOrder(R5, 16).jumpIf(R5, '>=', LINK_LOCAL, 'pass');
+  for (const [i, address] of own.entries()) {
+    for (const [word, raw] of address.entries())
+      program.load(4, R5, R2, FRAME_IPV6.destination + 4 * word).jumpIf(R5, '!=', raw >>> 0, `not own ${i}`);
+    program.jump('pass').label(`not own ${i}`);
+  }
+  program.jump('redirect');
 }
 
 /** Goes to `hit` where R5 lies in one of `ranges[from..to)`, else to `miss`. */

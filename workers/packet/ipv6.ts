@@ -30,6 +30,16 @@ export function isExtension(header: number): boolean {
   );
 }
 
+/**
+ * Whether the address whose first word is `words[at]` is one host's, and not of a single link: neither unspecified, loopback, link-local
+ * nor multicast.
+ */
+export function isHostIpv6(words: Int32Array, at: number): boolean {
+  const first = words[at];
+  if ((first & 0xff) === 0xff || (first & 0xc0ff) === 0x80fe) return false;
+  return first !== 0 || words[at + 1] !== 0 || words[at + 2] !== 0 || (words[at + 3] & ~0x0100_0000) !== 0;
+}
+
 /** Reads an address into its four raw words (see batch.ts). Throws a RangeError that quotes what it was given. */
 export function parseIpv6(text: string): Int32Array {
   const wrong = (): never => {

@@ -11,7 +11,9 @@ import {
   XdpAction,
   xskOpen,
 } from '../../../workers/native/index.js';
+import { parseIpv6 } from '../../../workers/packet/ipv6.js';
 import { needs } from '../../support/require.js';
+import { frame6 } from '../support/frames6.js';
 
 const MAC = Uint8Array.of(2, 0, 0, 0xaa, 0xbb, 0xcc);
 const raw = (address: string): number => Buffer.from(address.split('.').map(Number)).readInt32LE(0);
@@ -85,6 +87,34 @@ describe('the XDP program, run by the kernel', () => {
       ),
       [false, true, true, false, false, true],
     );
+  });
+
+  it('takes IPv6 from one host to another where it is asked to, and leaves the link’s own and the host’s to the kernel', () => {
+    const own = parseIpv6('fd00:1::1');
+    const packets = [
+      'udp fd00:1::5 1 > 2001:db8::1 2',
+      'udp fd00:1::5 1 > fd00:1::1 2',
+      'udp fd00:1::5 1 > fd00:1::2 2',
+      'udp fd00:1::5 1 > fd00:1::1:1 2',
+      'udp fe80::5 1 > 2001:db8::1 2',
+      'udp fd00:1::5 1 > fe80::1 2',
+      'icmp fd00:1::5 > ff02::1:ff00:1 type 135',
+      'udp fd00:1::5 1 > ff0e::1 2',
+    ].map((text) => Uint8Array.of(...MAC, ...frame6(text).subarray(6)));
+    const other = Uint8Array.of(...MAC.subarray(0, 5), 0, ...packets[0].subarray(6));
+    const frames = [...packets, other, packets[0].subarray(0, 53), frame(raw('8.8.8.8'))];
+    const expected = [true, false, true, true, false, false, false, false, false, false];
+    for (const mode of ['to', 'not-to'] as const) {
+      const addresses = [raw('203.0.113.1')];
+      assert.deepEqual(takes({ mode, addresses, ipv6NotTo: [own] }, frames), [...expected, mode === 'not-to']);
+      assert.deepEqual(
+        takes({ mode, addresses }, packets),
+        packets.map(() => false),
+      );
+    }
+    const many = Array.from({ length: 257 }, (_, i) => parseIpv6(`fd00::${i.toString(16)}`));
+    takes({ mode: 'not-to', addresses: [], ipv6NotTo: many.slice(1) }, []);
+    assert.throws(() => xdpProgram({ mode: 'not-to', addresses: [], ipv6NotTo: many }, MAC, 1), /at most 256/);
   });
 
   it('all: takes every frame', () => {

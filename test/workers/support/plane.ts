@@ -98,6 +98,7 @@ export class Plane {
     this.replies = createReplies(
       this.batch,
       Array.from({ length: this.ports }, (_, port) => this.route?.[port].address ?? null),
+      Array.from({ length: this.ports }, (_, port) => this.route?.[port].address6 ?? null),
     );
     const board = createHoldBoard(1, 3);
     this.holdBoard = new HoldBoard(board);
@@ -141,8 +142,7 @@ export class Plane {
       thread: 0,
       catalogue: this.catalogue,
       row: this.metrics.row(0),
-      router:
-        this.route === null ? null : createRouter(this.batch, this.route, reader, this.replies.errors, this.catalogue),
+      router: this.route === null ? null : createRouter(this.batch, this.route, reader, this.replies, this.catalogue),
       idle: this.idleMode,
       clock: () => this.nowMs,
       monotonic: () => this.monotonicMs,

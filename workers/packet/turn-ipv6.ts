@@ -1,0 +1,88 @@
+/**
+ * Turning an IPv6 packet round, as turn.ts does it for IPv4: it becomes, in the chunk it came in, another one that goes back out of
+ * the port it came in by. What is sent has no extension headers.
+ */
+
+import type { Batch } from '../batch.js';
+import { checksum, halves } from './checksum.js';
+import { isGroupAddressed, returnToSender } from './ethernet.js';
+import { Fragment } from './fragment.js';
+import { IcmpAt } from './icmp.js';
+import { Protocol, swap16 } from './ipv4.js';
+import { IPV6_BYTES, Ipv6At, isHostIpv6 } from './ipv6.js';
+import { TcpAt } from './tcp.js';
+
+const HOP_LIMIT = 64;
+const VERSION = 0x60;
+const WORDS = 4;
+
+export interface TurnIpv6 {
+  /** Whether anything may be sent back about packet `i`: it is IPv6, and from one host to another (RFC 4443 §2.4). */
+  isAnswerable(i: number): boolean;
+  /** Whether an IPv6 packet of so many bytes behind its header has room where packet `i` is. */
+  hasRoom(i: number, payloadBytes: number): boolean;
+  /**
+   * Sends back `payloadBytes` bytes, which are behind an IPv6 header at packet `i`'s place, to the packet's source as it is at byte
+   * `quoted` of packet memory (an IPv6 header), from the address at `from` in `addresses`, or, null, from its destination. Of
+   * TCP, or ICMPv6; checksums are computed.
+   */
+  send(
+    i: number,
+    protocol: number,
+    payloadBytes: number,
+    quoted: number,
+    addresses: Int32Array | null,
+    from: number,
+  ): void;
+}
+
+/** Made once per data plane: see the head of batch.ts. */
+export function createTurnIpv6(batch: Batch): TurnIpv6 {
+  const { memory, start, length, port, version, fragment, l3 } = batch;
+  const { u8, u16, i32, chunkBytes } = memory;
+  const ends = new Int32Array(2 * WORDS);
+
+  function isAnswerable(i: number): boolean {
+    if (version[i] !== 6 || fragment[i] === Fragment.LATER || isGroupAddressed(memory, start[i])) return false;
+    const at = l3[i];
+    return isHostIpv6(i32, (at + Ipv6At.source) >> 2) && isHostIpv6(i32, (at + Ipv6At.destination) >> 2);
+  }
+
+  function hasRoom(i: number, payloadBytes: number): boolean {
+    return (l3[i] & (chunkBytes - 1)) + IPV6_BYTES + payloadBytes <= chunkBytes;
+  }
+
+  function send(
+    i: number,
+    protocol: number,
+    payloadBytes: number,
+    quoted: number,
+    addresses: Int32Array | null,
+    from: number,
+  ): void {
+    const at = l3[i];
+    const header = at >> 2;
+    const source = (quoted + Ipv6At.source) >> 2;
+    const destination = (quoted + Ipv6At.destination) >> 2;
+    for (let word = 0; word < WORDS; word++) {
+      ends[word] = addresses === null ? i32[destination + word] : addresses[from + word];
+      ends[WORDS + word] = i32[source + word];
+    }
+    i32[header] = VERSION;
+    i32[header + 1] = swap16(payloadBytes) | (protocol << 16) | (HOP_LIMIT << 24);
+    let sum = (protocol << 8) + swap16(payloadBytes);
+    for (let word = 0; word < 2 * WORDS; word++) {
+      i32[header + 2 + word] = ends[word];
+      sum += halves(ends[word]);
+    }
+    const payload = at + IPV6_BYTES;
+    const field = payload + (protocol === Protocol.TCP ? TcpAt.checksum : IcmpAt.checksum);
+    u16[field >> 1] = 0;
+    u16[field >> 1] = checksum(u8, payload, payloadBytes, sum);
+    returnToSender(memory, start[i]);
+    length[i] = payload + payloadBytes - start[i];
+    batch.bypass(i, port[i]);
+  }
+
+  return { isAnswerable, hasRoom, send };
+}
