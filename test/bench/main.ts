@@ -29,6 +29,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'snapshots by fork under load at 1, 64 and 256 MiB: pause, copy time, packets lost, beside the load alone',
     load: () => import('./snapshot.js'),
   },
+  idps: {
+    help: 'whom the IDPS flags in captures of real traffic, beside a plain threshold of failed contacts',
+    load: () => import('./idps.js'),
+  },
   af_xdp: {
     help: 'forwarding on a veth topology: the NAT, a forwarder in C, the kernel with nftables (root)',
     load: () => import('./af-xdp.js'),

@@ -55,6 +55,11 @@ export interface CapturedPacket {
 
 /** The IPv4 packets of a capture; `null` where there is no such file. */
 export function capture(name: string): CapturedPacket[] | null {
+  return withCapture(name, readPackets);
+}
+
+/** Reads a capture, by the path of its file, which is unpacked where it has to be; `null` where there is no such file. */
+export function withCapture<T>(name: string, read: (file: string) => T): T | null {
   let file = join(FOLDER, name);
   let folder: string | null = null;
   try {
@@ -64,7 +69,7 @@ export function capture(name: string): CapturedPacket[] | null {
       file = join(folder, 'capture.pcap');
       writeFileSync(file, bytes);
     }
-    return readPackets(file);
+    return read(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;

@@ -18,7 +18,8 @@
  * With the paper's θ0 = 0.8 and θ1 = 0.2 (chances that a contact succeeds, of an honest source and of a scanner) either step is ln 4,
  * and by Wald's bound an honest source is taken for a scanner with a chance of 4^-excess.
  *
- * A source that reaches so many `ports`, sixteen times as many as addresses, is a scanner whatever it is answered.
+ * A source that reaches so many `ports`, sixteen times as many as addresses, is a scanner whatever it is answered; and one whose walk by
+ * such ports comes four times as high, before there was time to answer: nobody honest tries so many of a host at once.
  */
 
 import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api.js';
@@ -36,6 +37,8 @@ const ADDRESSES = 4;
 
 /** Ports of this many times as many addresses are a scan of them. */
 const CONCENTRATED = 16;
+/** Ports of few addresses need not be waited for when the walk by them is so many times as high as it has to be. */
+const UNANSWERED = 4;
 /** Below this many, ports or addresses are one. */
 const ONE = 2.5;
 /** Sources that are waited for at a time. */
@@ -153,7 +156,8 @@ export function createScanDetector(
     const refused = Math.min(sources.estimate(slot, REFUSED, now), attempted);
     if (refused - answered >= excess) return scanner(slot, attempted, answered, refused, now);
     const ports = sources.estimate(slot, PORTS, now);
-    if (ports >= options.ports && ports >= CONCENTRATED * sources.estimate(slot, ADDRESSES, now))
+    const many = Math.min(options.ports, UNANSWERED * excess + 2 * answered);
+    if (ports >= many && ports >= CONCENTRATED * sources.estimate(slot, ADDRESSES, now))
       return scanner(slot, attempted, answered, refused, now);
     // Of what was tried when the waiting began nothing can still be under way.
     if (since[slot] !== 0 && now - since[slot] > answer_seconds) {
