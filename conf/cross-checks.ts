@@ -264,6 +264,19 @@ const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
   );
 };
 
+const nobodyRewritesWhatOthersWatch: Check = ({ middleboxes }, declarations) => {
+  const keys = (middleboxes ?? []).flatMap((entry, i) => Object.keys(entry ?? {}).map((key) => ({ i, key })));
+  const those = (addresses: 'rewrites' | 'watches') =>
+    keys.filter(({ key }) => findMiddlebox(declarations, key)?.addresses === addresses);
+  const [rewriting] = those('rewrites');
+  if (rewriting === undefined) return [];
+  return those('watches').map(({ i, key }) => ({
+    path: ['middleboxes', i, key],
+    at: 'key' as const,
+    message: `${key} has to see both directions of a connection by the same addresses, and ${rewriting.key} rewrites them: give it an instance of its own`,
+  }));
+};
+
 const middleboxesFitMode: Check = ({ mode, middleboxes }, declarations) =>
   (middleboxes ?? []).flatMap((entry, i) =>
     Object.keys(entry ?? {}).flatMap((key) => {
@@ -392,6 +405,7 @@ const CHECKS: readonly Check[] = [
   oneMiddleboxPerEntry,
   middleboxesDiffer,
   middleboxesFitMode,
+  nobodyRewritesWhatOthersWatch,
   middleboxOptions,
   socketPathFits,
 ];

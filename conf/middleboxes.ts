@@ -55,6 +55,8 @@ export interface MiddleboxDeclaration {
   readonly options: Readonly<Record<string, OptionDeclaration>>;
   /** The ways it can stand in the network; absent: in any. */
   readonly modes?: readonly Mode[];
+  /** Of a chain none may rewrite addresses that another watches. */
+  readonly addresses?: 'rewrites' | 'watches';
   /** Fixes the layout of its state; throws when the options contradict each other. */
   state?(options: ResolvedMiddlebox['options'], shared: SharedConfig): unknown;
   /** A user's own: the key it has in the configuration, which is its path as written, and the address of its module. */

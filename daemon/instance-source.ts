@@ -8,6 +8,7 @@ import { LogConsumer } from '../shm/log.js';
 import { MemberTable } from '../shm/members.js';
 import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
 import type { StateObject } from '../shm/objects/object.js';
+import { RecordWriter } from '../shm/record-ring.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
 import type { Instance } from '../workers/instance.js';
@@ -37,6 +38,7 @@ import type {
   Standing,
   Status,
   ThreadRow,
+  ViewRow,
 } from './admin/source.js';
 import { DigestWatch } from './digest-watch.js';
 import { LagWatch } from './lag-watch.js';
@@ -78,10 +80,11 @@ export class InstanceSource implements AdminSource {
   private readonly memberTable: MemberTable;
   private readonly seals: SealBoard | null;
   private readonly rejectTable: RejectTable;
+  private readonly orders: RecordWriter;
 
   constructor(daemon: Running) {
     this.daemon = daemon;
-    const { ackBoard, sealBoard, rejects } = daemon.instance.buffers;
+    const { ackBoard, sealBoard, rejects, orders } = daemon.instance.buffers;
     this.board = new AckBoard(ackBoard);
     const self = selfIndex(daemon.instance.plan.replication);
     this.lags = new LagWatch(this.board, self);
@@ -95,6 +98,7 @@ export class InstanceSource implements AdminSource {
     this.memberTable = new MemberTable(daemon.instance.buffers.members);
     this.seals = sealBoard === null ? null : new SealBoard(sealBoard);
     this.rejectTable = new RejectTable(rejects);
+    this.orders = new RecordWriter(orders);
   }
 
   status(): Status {
@@ -294,6 +298,37 @@ export class InstanceSource implements AdminSource {
       throw new FailedError(`no records are of type ${printable(type)}; ${known}`);
     }
     return records.rows(type);
+  }
+
+  view(name: string): ViewRow[] {
+    const now = coarseSeconds(Date.now());
+    const { links } = this.daemon.instance.declaration;
+    const rows: ViewRow[] = [];
+    let known = false;
+    for (const { name: middlebox, middlebox: declared, objectIds } of links) {
+      const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, this.daemon.objects[id]]));
+      const view = declared.views?.(state as never, now)[name];
+      if (view === undefined) continue;
+      known = true;
+      for (const row of view()) rows.push({ ...row, middlebox });
+    }
+    if (!known) throw new FailedError(`no middlebox of this instance has ${name} to show`);
+    return rows;
+  }
+
+  order(name: string, text: string): void {
+    const { declaration } = this.daemon.instance;
+    const kinds = declaration.orders.flatMap((order, kind) => (order.name === name ? [{ ...order, kind }] : []));
+    if (kinds.length === 0) throw new FailedError(`no middlebox of this instance takes ${name}`);
+    for (const { kind, parse } of kinds) {
+      let words: Int32Array;
+      try {
+        words = parse(text);
+      } catch (error) {
+        throw new FailedError((error as Error).message);
+      }
+      if (!this.orders.write(kind, Date.now(), words)) throw new FailedError('the orders before were not taken yet');
+    }
   }
 
   reopenRecords(): Promise<RecordFigures> {

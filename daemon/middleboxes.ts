@@ -49,7 +49,15 @@ export async function ownMiddleboxes(
 }
 
 function declarationOf(middlebox: Middlebox, own?: MiddleboxDeclaration['own']): MiddleboxDeclaration {
-  const { name, help, options, modes } = middlebox;
+  const { name, help, options, modes, addresses } = middlebox;
   const state: MiddleboxDeclaration['state'] = (resolved, shared) => stateOf(middlebox, resolved, shared);
-  return { name, help, options, state, ...(modes !== undefined && { modes }), ...(own !== undefined && { own }) };
+  return {
+    name,
+    help,
+    options,
+    state,
+    ...(modes !== undefined && { modes }),
+    ...(addresses !== undefined && { addresses }),
+    ...(own !== undefined && { own }),
+  };
 }

@@ -18,6 +18,7 @@ export {
 } from './middlebox.js';
 export type { MiddleboxLog } from './middlebox-log.js';
 export { OptionError, option, type Prefix } from './options.js';
+export type { OrderHandler, OrderKind } from './orders.js';
 export { PORTS_MAX } from './ports.js';
 export { type Recorder, type RecordFields, type RecordKind, recordKind } from './records.js';
 export type {

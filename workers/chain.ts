@@ -11,6 +11,7 @@ import type { EventWriter } from '../shm/events.js';
 import { MAX_OBJECT_ID } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { StateDefinition, StateObject, Writer } from '../shm/objects/object.js';
+import type { RecordReader } from '../shm/record-ring.js';
 import { Region } from '../shm/region.js';
 import type { RuleReader } from '../shm/rule-board.js';
 import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
@@ -20,6 +21,7 @@ import { failure } from './failure.js';
 import type { Holds } from './holds.js';
 import type { Middlebox, Process, SharedState, TimerOptions } from './middlebox.js';
 import { createMiddleboxLog } from './middlebox-log.js';
+import { type OrderHandler, type OrderKind, takeOrders } from './orders.js';
 import type { Mode } from './packet/parse.js';
 import { createRewrites, type Rewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
@@ -51,6 +53,12 @@ export interface DeclaredLink {
   readonly ruleSets: Readonly<Record<string, number>>;
 }
 
+/** A kind of order, and whose it is. */
+export interface DeclaredOrder extends OrderKind {
+  readonly middlebox: string;
+  readonly name: string;
+}
+
 /** A kind of record, and whose it is. */
 export interface DeclaredRecord extends RecordKind {
   readonly middlebox: string;
@@ -75,6 +83,8 @@ export interface Declaration {
   readonly metrics: readonly Metric[];
   /** Every middlebox's kinds of record. */
   readonly records: readonly DeclaredRecord[];
+  /** Every middlebox's orders, by their number in the ring of orders. */
+  readonly orders: readonly DeclaredOrder[];
   /** Every option that is rules. */
   readonly rules: readonly DeclaredRules[];
 }
@@ -92,6 +102,7 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
   const definitions: StateDefinition[] = [];
   const metrics: Metric[] = [];
   const records: DeclaredRecord[] = [];
+  const orders: DeclaredOrder[] = [];
   const rules: DeclaredRules[] = [];
   for (const { middlebox, options: written, name = middlebox.name } of chain) {
     check(links, name, middlebox);
@@ -106,6 +117,8 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
       definitions.push(definition);
     }
     metrics.push(...counterMetrics(middlebox.counters, name));
+    for (const [order, { help, parse }] of Object.entries(middlebox.orders ?? {}))
+      orders.push({ middlebox: name, name: order, help, parse });
     const recordKinds: Record<string, number> = {};
     for (const [kind, { help, words, render }] of Object.entries(middlebox.records ?? {})) {
       recordKinds[kind] = records.length;
@@ -119,7 +132,7 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
     }
     links.push({ name, middlebox, options, objectIds, recordKinds, ruleSets });
   }
-  return { links, objects, definitions, metrics, records, rules };
+  return { links, objects, definitions, metrics, records, orders, rules };
 }
 
 function check(links: readonly DeclaredLink[], name: string, middlebox: Middlebox): void {
@@ -248,6 +261,8 @@ export interface ProcessContext {
   readonly timers: Timers;
   readonly events: EventWriter;
   readonly records: RecordChannel;
+  /** Where orders come from, for worker 0; may be left out. */
+  readonly orders?: RecordReader;
   /** In the order of `Declaration.rules`; may be left out where there are none. */
   readonly rules?: readonly RuleReader[];
   /** The worker's slot among the data plane workers, from 0. */
@@ -283,7 +298,17 @@ export function openProcesses(
 ): Stage[] {
   const rewrites = createRewrites(context.batch);
   const ipv6 = context.mode === 'wire' || takesIpv6(declaration);
-  return declaration.links.map((link) => openLink(link, objects, context, rewrites, ipv6));
+  const handlers = new Map<number, OrderHandler>();
+  const stages = declaration.links.map((link) => {
+    const onOrder = (order: string, handler: OrderHandler): void => {
+      const kind = declaration.orders.findIndex(({ middlebox, name }) => middlebox === link.name && name === order);
+      if (kind < 0) throw new Error(`takes an order ${order}, which it does not declare`);
+      handlers.set(kind, handler);
+    };
+    return openLink(link, objects, context, rewrites, ipv6, onOrder);
+  });
+  if (context.orders !== undefined && context.worker === 0) takeOrders(context.orders, handlers, context.timers);
+  return stages;
 }
 
 /** Whether a router with this chain takes IPv6 from the kernel. */
@@ -311,6 +336,7 @@ function openLink(
   }: ProcessContext,
   rewrites: Rewrites,
   ipv6: boolean,
+  takeOrder: (order: string, handler: OrderHandler) => void,
 ): Stage {
   const owner = `middlebox ${name}`;
   const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, objects[id]]));
@@ -332,6 +358,11 @@ function openLink(
     refuseAsync('a timer', callback);
     if (on === 'every' || worker === 0) timers.every(owner, seconds, callback);
   };
+  const onOrder = (order: string, handler: OrderHandler): void => {
+    if (!opening) throw new Error('who takes orders is said while the middlebox is being opened');
+    refuseAsync('what an order does', handler);
+    takeOrder(order, handler);
+  };
   try {
     const process = middlebox.open({
       options: options as never,
@@ -342,6 +373,7 @@ function openLink(
       holds,
       counters: columnsOf(catalogue, middlebox.counters, name),
       every,
+      onOrder,
       log: createMiddleboxLog(name, events, row, catalogue),
       records: recorders as never,
       rules: Object.fromEntries(Object.entries(ruleSets).map(([option, index]) => [option, rules[index]])) as never,

@@ -89,6 +89,8 @@ export interface SharedBuffers {
   readonly logs: readonly SharedArrayBuffer[];
   /** One event ring per thread. */
   readonly events: readonly SharedArrayBuffer[];
+  /** What operators order middleboxes to do, from main to worker 0. */
+  readonly orders: SharedArrayBuffer;
   /** One ring of middleboxes' records per worker. */
   readonly records: readonly SharedArrayBuffer[];
   /** A board per option that is rules; main writes what is compiled. */
@@ -166,6 +168,7 @@ export class Instance {
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
       events: Array.from({ length: slots.count }, () => createEventRing()),
       rules: declaration.rules.map(() => createRuleBoard(slots.workers)),
+      orders: createRecordRing(0),
       records: Array.from({ length: slots.workers }, () =>
         createRecordRing(declaration.records.length === 0 ? 0 : RECORD_RING_WORDS),
       ),

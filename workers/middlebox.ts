@@ -12,9 +12,10 @@ import type { Batch } from './batch.js';
 import type { Holds } from './holds.js';
 import type { MiddleboxLog } from './middlebox-log.js';
 import type { Option, Options, Resolved } from './options.js';
+import type { OrderHandler, OrderKinds } from './orders.js';
 import type { Mode } from './packet/parse.js';
 import type { Rewrites } from './packet/rewrite.js';
-import type { Recorder, RecordKinds } from './records.js';
+import type { Recorder, RecordFields, RecordKinds } from './records.js';
 import type { Replies } from './replies.js';
 import type { Rules } from './rules.js';
 import type { TimerCallback } from './timers.js';
@@ -73,6 +74,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   every(seconds: number, callback: TimerCallback, options?: TimerOptions): void;
   /** Lines in the instance's log, some a second at most. Not for every packet. */
   readonly log: MiddleboxLog;
+  /** Says what is done when an operator gives an order that the middlebox declares. Only while it is being opened. */
+  onOrder(name: string, handler: OrderHandler): void;
   /** Each declared kind of record: lines for the operator's file, and `show records`. */
   readonly records: { readonly [Name in keyof R]: Recorder };
   /** Each option of the kind `rules`, compiled: to be refreshed before each batch (rules.ts). */
@@ -104,16 +107,25 @@ export interface Middlebox<
    * it stays with the kernel. A wire has IPv6 always.
    */
   readonly ipv6?: boolean;
+  /**
+   * What it does with addresses: `rewrites` them, or `watches` both directions of a connection by them. Two such cannot stand in one
+   * chain, which packets of both directions pass in the same order. Absent: neither.
+   */
+  readonly addresses?: 'rewrites' | 'watches';
   /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
   readonly counters: C;
   /** Name → layout and rendering of what it tells the operator line by line. */
   readonly records?: R;
+  /** Name → what an operator can order it to do: `unblock` is the command of that name. */
+  readonly orders?: OrderKinds;
   state(options: Resolved<O>, shared: SharedState): S;
   /**
    * Addresses the middlebox answers for (raw IPv4 words), by port: of such a port only packets to these are taken from the
    * kernel. A port that no middlebox speaks of gives everything that is not addressed to the host itself.
    */
   owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
+  /** Name → rows of its state for an operator, read by main while all else goes on: `blocks` is `show blocks`. */
+  views?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<RecordFields>>>;
   open(open: OpenArguments<O, C, S, R>): Process;
 }
 

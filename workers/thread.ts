@@ -8,7 +8,7 @@ import { Phase, ThreadState } from '../shm/control.js';
 import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
 import { NextHopReader } from '../shm/next-hops.js';
-import { RecordWriter } from '../shm/record-ring.js';
+import { RecordReader, RecordWriter } from '../shm/record-ring.js';
 import { RuleReader } from '../shm/rule-board.js';
 import type { Agent } from './agent.js';
 import { Batch } from './batch.js';
@@ -89,6 +89,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       events,
       rules,
       records: { writer: new RecordWriter(buffers.records[thread]), row, catalogue },
+      orders: new RecordReader(buffers.orders),
       worker,
       row,
       catalogue,

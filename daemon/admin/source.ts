@@ -3,10 +3,16 @@
  * are also the keys of the JSON output, so they are part of the interface to people's scripts.
  */
 
+import type { RecordFields } from '../../workers/records.js';
 import type { RecordFigures, RecordRow } from '../record-log.js';
 import type { FlowFilter } from './flow-filter.js';
 
 export type { RecordFigures, RecordRow };
+
+/** A row of a middlebox's view, and whose it is. */
+export interface ViewRow extends RecordFields {
+  readonly middlebox: string;
+}
 
 type Awaitable<T> = T | Promise<T>;
 
@@ -46,6 +52,10 @@ export interface AdminSource {
   reloadKeys(): Awaitable<KeysInUse>;
   /** The last records of middleboxes, of one type or of all, the oldest first. Rejects when there is no such type. */
   records(type: string | null): Awaitable<readonly RecordRow[]>;
+  /** Rows of what middleboxes show under a name. Rejects when none shows such. */
+  view(name: string): Awaitable<readonly ViewRow[]>;
+  /** Hands an order to the middleboxes that take it. Rejects when there is none, or with what is wrong with it. */
+  order(name: string, text: string): Awaitable<void>;
   /** Opens the file of records anew. Rejects when that is not possible. */
   reopenRecords(): Promise<RecordFigures>;
   /** Rules of middleboxes in force, with what they met. */

@@ -168,6 +168,22 @@ describe('end to end: IDPS at two sites', function () {
       assert.deepEqual(codes, [TIMED_OUT, TIMED_OUT]);
     }));
 
+  it('shows blocks and lifts them, at both sites', () =>
+    over(async () => {
+      const [a, b] = sites;
+      const blocks = async (site: Instance): Promise<Record<string, unknown>[]> =>
+        (await askJson(site.socket, 'show blocks')) as Record<string, unknown>[];
+      const of = async (site: Instance, source: string) =>
+        (await blocks(site)).find(({ blocked }) => blocked === source)?.['state'];
+      assert.deepEqual([await of(a, '10.1.0.11'), await of(b, '10.1.0.11')], ['blocked', 'blocked']);
+      await askJson(b.socket, 'unblock 10.1.0.11');
+      await eventually('the block to be lifted at a', async () =>
+        (await of(a, '10.1.0.11')) === 'lifted' ? true : null,
+      );
+      assert.equal(await curl('10.1.0.11', 'http://198.51.100.5/1/1'), 0);
+      assert.equal(await of(a, '10.1.0.13'), 'blocked');
+    }));
+
   it('has written the alerts to the files of records, as lines of JSON', () =>
     over(async () => {
       const lines = SITES.flatMap((site) =>

@@ -16,7 +16,7 @@
 import { counterVector, defineMiddlebox, keyedHyperLogLogs, option, Protocol } from '../api.js';
 import { alertKind, createAlerts } from './idps/alert.js';
 import { parseAllowList } from './idps/allow-list.js';
-import { blockTables, createBlocks } from './idps/blocks.js';
+import { blockRows, blockTables, createBlocks, parseBlocked } from './idps/blocks.js';
 import { ADDRESS_WORDS, createEnds, SOURCE } from './idps/ends.js';
 import { createEvidence } from './idps/evidence.js';
 import { createPortFloods, PORT_COUNTERS } from './idps/port-flood.js';
@@ -30,6 +30,8 @@ const WALK_SLOTS = 256;
 export default defineMiddlebox({
   name: 'idps',
   help: 'Detects and blocks port scans, port floods and SYN floods, by what all sites see together.',
+  addresses: 'watches',
+  ipv6: true,
 
   options: {
     dry_run: option.flag('only alerts: nothing is dropped', false),
@@ -75,6 +77,7 @@ export default defineMiddlebox({
   },
 
   records: { alert: alertKind },
+  orders: { unblock: { help: 'lifts a block', parse: parseBlocked } },
 
   state({ allow, sources, blocks, memory_seconds, block_seconds }, shared) {
     parseAllowList(allow);
@@ -96,7 +99,9 @@ export default defineMiddlebox({
     };
   },
 
-  open({ options, state, batch, counters, records, every, log }) {
+  views: ({ blocked, blocked_ports }, now) => ({ blocks: () => blockRows(blocked, blocked_ports, now) }),
+
+  open({ options, state, batch, counters, records, every, onOrder, log }) {
     const { protocol } = batch;
     const ends = createEnds(batch);
     const allowed = parseAllowList(options.allow);
@@ -128,6 +133,8 @@ export default defineMiddlebox({
       },
       { on: 'one' },
     );
+
+    onOrder('unblock', (words, now) => blocks.lift(words, now));
 
     function pass(i: number, now: number): void {
       const carried = protocol[i];

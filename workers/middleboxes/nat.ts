@@ -74,6 +74,7 @@ export default defineMiddlebox({
   name: 'nat',
   help: 'Translates between private and public IPv4 addresses and ports.',
   modes: ['route'],
+  addresses: 'rewrites',
   options: OPTIONS,
   counters: COUNTERS,
 

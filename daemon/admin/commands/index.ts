@@ -1,6 +1,7 @@
 /** All commands, in the order `help` lists them. */
 
 import type { Command } from '../command.js';
+import { showBlocks, unblock } from './blocks.js';
 import { drain } from './drain.js';
 import { help } from './help.js';
 import { join } from './join.js';
@@ -32,6 +33,8 @@ export const COMMANDS: readonly Command[] = [
   showThreads,
   showCounters,
   showAlerts,
+  showBlocks,
+  unblock,
   showRecords,
   memberList,
   memberAdd,

@@ -18,6 +18,7 @@ import type {
   Standing,
   Status,
   ThreadRow,
+  ViewRow,
 } from '../../../daemon/admin/source.js';
 
 const STATUS: Status = {
@@ -140,6 +141,8 @@ export class FakeSource implements AdminSource {
   /** Rows the command took from the flows' generator. */
   flowsTaken = 0;
   stopped = 0;
+  readonly orders: string[] = [];
+  private lifted = 'blocked';
   readonly restarted: number[] = [];
   /** What changes of the list of members were asked for. */
   readonly changes: (NewMember | { readonly removed: string } | { readonly evicted: string })[] = [];
@@ -233,6 +236,16 @@ export class FakeSource implements AdminSource {
 
   records(type: string | null): readonly RecordRow[] {
     return RECORDS.filter((row) => type === null || row.event_type === type);
+  }
+
+  view(name: string): readonly ViewRow[] {
+    if (name !== 'blocks') throw new Error(name);
+    return [{ middlebox: 'idps', blocked: '192.0.2.66', state: this.lifted, expires_s: 7000, signature: 'a scan' }];
+  }
+
+  order(name: string, text: string): void {
+    this.orders.push(`${name} ${text}`);
+    this.lifted = 'lifted';
   }
 
   async reopenRecords(): Promise<RecordFigures> {

@@ -39,7 +39,7 @@ describe('admin protocol', () => {
       ['shwo peers', 'unknown command "shwo"; did you mean "show"?'],
       [
         'show',
-        'show what? One of: show peers, show rejects, show objects, show lag, show flows, show rules, show threads, show counters, show alerts, show records',
+        'show what? One of: show peers, show rejects, show objects, show lag, show flows, show rules, show threads, show counters, show alerts, show blocks, show records',
       ],
       ['show peer', 'unknown command "show peer"; did you mean "show peers"?'],
       ['frobnicate', 'unknown command "frobnicate"; try help'],

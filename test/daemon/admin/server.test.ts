@@ -121,6 +121,17 @@ describe('admin socket', () => {
       await assert.rejects(askAll(path, 'show alerts x'), /"x" is not expected here; limit=N is/);
     });
 
+    it('show blocks, and unblock', async () => {
+      assert.deepEqual(await askAll(path, 'show blocks'), [
+        'BLOCKED     STATE    EXPIRES S  SIGNATURE',
+        '192.0.2.66  blocked       7000  a scan',
+      ]);
+      await assert.rejects(askAll(path, 'unblock 192.0.2.67'), /192\.0\.2\.67 is not blocked/);
+      assert.deepEqual(await askAll(path, 'unblock 192.0.2.66'), ['192.0.2.66 is not blocked any more']);
+      assert.deepEqual(source.orders, ['unblock 192.0.2.66']);
+      await assert.rejects(askAll(path, 'unblock'), /unblock takes one address or port/);
+    });
+
     it('reload records', async () => {
       assert.deepEqual(await askAll(path, 'reload records'), [
         'file     /var/log/eve.json',

@@ -229,6 +229,35 @@ describe('IDPS: two sites', () => {
     assert.equal(sent(a) + sent(b), 2, 'for a minute');
   });
 
+  it('lifts blocks at both, by order, until they would have expired', () => {
+    const options = { port_flood_mbit: 1 };
+    const [a, b] = [0, 1].map((member) => new IdpsSite({ member, members: 2, options }));
+    synScan(a, 1, 50);
+    for (let n = 0; n < 200; n++) a.fromOutside(`udp 192.0.2.5:9 > ${HOST}:4444 len 1000`);
+    exchange(a, b);
+    const [source, port] = b.blocks();
+    assert.deepEqual(source, {
+      blocked: '192.0.2.66',
+      state: 'blocked',
+      expires_s: 7200,
+      signature: 'IDPS port scan of a host',
+    });
+    assert.deepEqual([port['blocked'], port['state'], port['expires_s']], ['4444/udp', 'blocked', 60]);
+    b.unblock('192.0.2.66');
+    b.unblock('4444/udp');
+    exchange(a, b);
+    for (const site of [a, b]) {
+      assert.deepEqual(
+        site.blocks().map(({ state }) => state),
+        ['lifted', 'lifted'],
+      );
+      assert.equal(synScan(site, 60, 20), 20, 'and is not blocked again');
+    }
+    a.later(7300);
+    assert.equal(synScan(a, 100, 50) < 50, true, 'until then');
+    assert.throws(() => a.unblock('70000/udp'), /"70000\/udp" is not|is not an IPv4 address/);
+  });
+
   it('holds the same at both', () => {
     const [a, b] = [new IdpsSite({ members: 2 }), new IdpsSite({ member: 1, members: 2 })];
     for (let port = 1; port <= 60; port++) synScan(port % 2 === 0 ? a : b, port, 1);

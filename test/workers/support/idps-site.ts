@@ -2,7 +2,9 @@
 
 import { timestampOf } from '../../../daemon/record-log.js';
 import { alertKind } from '../../../workers/middleboxes/idps/alert.js';
+import { parseBlocked } from '../../../workers/middleboxes/idps/blocks.js';
 import idps from '../../../workers/middleboxes/idps.js';
+import type { RecordFields } from '../../../workers/records.js';
 import { frame, seal } from './frames.js';
 import type { PlaneOptions } from './plane.js';
 import { INSIDE, OUTSIDE, Site } from './site.js';
@@ -44,6 +46,19 @@ export class IdpsSite extends Site {
       alerts.push({ timestamp: timestampOf(unixMs), ...alertKind.render(words) } as unknown as Alert),
     );
     return alerts;
+  }
+
+  /** What `show blocks` shows. */
+  blocks(): RecordFields[] {
+    const [, , , blocked, ports] = this.receiver;
+    const views = idps.views?.({ blocked, blocked_ports: ports } as never, this.now);
+    return [...(views?.['blocks']() ?? [])];
+  }
+
+  /** What `unblock` does. */
+  unblock(text: string): void {
+    this.plane.orders.write(0, this.plane.nowMs, parseBlocked(text));
+    this.plane.idle(300);
   }
 
   signatures(): number[] {

@@ -74,6 +74,9 @@ export class Plane {
   private readonly recordRing = createRecordRing(1 << 16);
   readonly recordWriter = new RecordWriter(this.recordRing);
   readonly recorded = new RecordReader(this.recordRing);
+  private readonly orderRing = createRecordRing(0);
+  /** What operators order. */
+  readonly orders = new RecordWriter(this.orderRing);
   /** In the order of the declaration; of tests that have rules. */
   rules: RuleReader[] = [];
   nowMs = START_MS;
@@ -122,8 +125,9 @@ export class Plane {
     const row = this.metrics.row(0);
     const mode = this.route === null ? 'wire' : 'route';
     const records = { writer: this.recordWriter, row, catalogue, clock: () => this.nowMs };
-    const { rules } = this;
-    return { batch, replies, holds, timers, events, records, rules, worker: 0, row, catalogue, ports, mode, draining };
+    const orders = new RecordReader(this.orderRing);
+    const opened = { batch, replies, holds, timers, events, records, orders, rules: this.rules, worker: 0, row };
+    return { ...opened, catalogue, ports, mode, draining };
   }
 
   /** Opens the data plane with this chain. */

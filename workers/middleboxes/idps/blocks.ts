@@ -9,12 +9,13 @@
  * block before its time, and keeps it from coming back until then.
  */
 
-import { type FlowTable, flowTable, NONE } from '../../api.js';
-import { putMask } from './allow-list.js';
-import { ADDRESS_WORDS, isIpv4 } from './ends.js';
+import { type FlowTable, flowTable, NONE, Protocol, portNumber, type RecordFields, rawPort } from '../../api.js';
+import { SIGNATURES } from './alert.js';
+import { parseAllowList, putMask } from './allow-list.js';
+import { ADDRESS_WORDS, formatEnd, isIpv4 } from './ends.js';
 
 const BLOCKED = 1;
-export const LIFTED = 2;
+const LIFTED = 2;
 /** Blocked ports are few: a packet's port is looked for while there is any. */
 const PORTS = 1024;
 
@@ -35,6 +36,8 @@ export interface Blocks {
    */
   blockSource(words: Int32Array, at: number, signature: number, now: number, seconds: number): number;
   blockPort(port: number, protocol: number, signature: number, now: number, seconds: number): number;
+  /** Lifts the block that `parseBlocked` named. */
+  lift(words: Int32Array, now: number): void;
 }
 
 export interface BlockOptions {
@@ -89,6 +92,12 @@ export function createBlocks(
       portKey[1] = protocol;
       return isBlocked(ports, portKey, 0, now);
     },
+    lift(words, now) {
+      const isPort = words[0] === PORT;
+      const table = isPort ? ports : sources;
+      const slot = table.find(table.hash(words, 1), words, 1, now);
+      if (slot !== NONE) table.refresh(slot, LIFTED, now, table.expires(slot) - now);
+    },
     blockSource: (words, at, signature, now, seconds) => block(sources, words, at, signature, now, seconds),
     blockPort(port, protocol, signature, now, seconds) {
       portKey[0] = port;
@@ -97,3 +106,34 @@ export function createBlocks(
     },
   };
 }
+
+/** What is blocked, as the words of an order: which table, and the key. */
+const SOURCE = 0;
+const PORT = 1;
+const PROTOCOLS: Readonly<Record<string, number>> = { tcp: Protocol.TCP, udp: Protocol.UDP };
+
+/** Reads what is blocked as `blockRows` writes it: an address, or `4444/udp`. Throws a RangeError that quotes what is wrong. */
+export function parseBlocked(text: string): Int32Array {
+  const [, port, protocol] = /^(\d{1,5})\/(tcp|udp)$/.exec(text) ?? [];
+  if (port !== undefined && Number(port) <= 0xffff)
+    return Int32Array.of(PORT, rawPort(Number(port)), PROTOCOLS[protocol]);
+  return Int32Array.of(SOURCE, ...parseAllowList(text.replace(/\/\d+$/, '')).subarray(0, ADDRESS_WORDS));
+}
+
+/** What is blocked, for `show blocks`. */
+export function* blockRows(sources: FlowTable, ports: FlowTable, now: number): Generator<RecordFields> {
+  const rows: RecordFields[] = [];
+  const note = (blocked: string, [, expires, rank]: Int32Array, value: number): void => {
+    const state = rank === LIFTED ? 'lifted' : (value & 1) !== 0 ? 'dry' : 'blocked';
+    rows.push({ blocked, state, expires_s: expires - now, signature: SIGNATURES[value >> 1]?.text ?? '' });
+  };
+  sources.forEach(now, (entry) => note(formatEnd(entry, KEY), entry, entry[KEY + ADDRESS_WORDS]));
+  ports.forEach(now, (entry) => {
+    const name = entry[KEY + 1] === Protocol.UDP ? 'udp' : 'tcp';
+    note(`${portNumber(entry[KEY])}/${name}`, entry, entry[KEY + 2]);
+  });
+  yield* rows;
+}
+
+/** Where the key is in an entry, as `FlowTable.forEach` gives it. */
+const KEY = 3;

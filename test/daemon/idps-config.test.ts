@@ -1,0 +1,34 @@
+import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseConfig } from '../../daemon/config.js';
+import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
+import { PROJECT } from '../testbed/compile.js';
+
+describe('configuration of the IDPS', () => {
+  const example = readFileSync(join(PROJECT, 'conf/examples/idps-wire.yaml'), 'utf8');
+  const errorsOf = async (text: string) =>
+    parseConfig('/f', text, { middleboxes: await builtInMiddleboxes(), cores: [0] }).errors ?? [];
+
+  it('refuses a chain with a NAT, by which it would see nobody answered', async () => {
+    const nat = '  - nat: { inside: network, outside: border, external: [203.0.113.1] }\n  - idps:';
+    const text = example.replace('mode: wire', 'mode: route').replace('  - idps:', nat);
+    const [error, ...others] = await errorsOf(text);
+    assert.match(
+      error,
+      /\/f:\d+:\d+: middleboxes\[1\]\.idps: idps has to see both directions .*, and nat rewrites them/,
+    );
+    assert.deepEqual(others, []);
+  });
+
+  it('says what is wrong with its options, where they are', async () => {
+    for (const [from, to, message] of [
+      ['192.0.2.10 2001', '192.0.2.300 2001', /middleboxes\[0\]\.idps: .*"192\.0\.2\.300" is not an IPv4 address/],
+      ['dry_run: true', 'block_seconds: 60', /block_seconds: 60 is less than twice memory_seconds/],
+      ['dry_run: true', 'excess: 1', /middleboxes\[0\]\.idps\.excess: /],
+    ] as const) {
+      const [error] = await errorsOf(example.replace(from, to));
+      assert.match(error, message);
+    }
+  });
+});
