@@ -12,6 +12,10 @@ interface Entry {
 const BENCHES: Record<string, Entry> = {
   ring: { help: 'the log ring, in one thread and between two, beside ringbuf.js', load: () => import('./ring.js') },
   nat: { help: 'the in-memory NAT loop, beside the same loop in C', load: () => import('./nat.js') },
+  middleboxes: {
+    help: 'each middlebox, at rest and under new flows: ns per packet, beside passing packets through',
+    load: () => import('./middleboxes.js'),
+  },
   objects: {
     help: 'every state object: ns per operation, log record included, beside a plain Map or array',
     load: () => import('./objects.js'),

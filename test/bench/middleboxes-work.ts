@@ -1,0 +1,100 @@
+/** A thread of the middleboxes' benchmark: one middlebox under one load, timed whenever it is asked. */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Link } from '../../workers/chain.js';
+import { threadCpuTime } from '../../workers/native/index.js';
+import { INSIDE, OUTSIDE, shipped } from '../support/shipped.js';
+import { frame } from '../workers/support/frames.js';
+import { Site } from '../workers/support/site.js';
+import { FlowDriver, FRAME_BYTES } from './flow-driver.js';
+
+export interface MiddleboxWork {
+  /** Of a middlebox that is shipped; null: none, packets pass through. */
+  readonly name: string | null;
+  readonly options?: Readonly<Record<string, unknown>>;
+  readonly load: 'rest' | 'new';
+  readonly flows: number;
+}
+
+const { name, options = {}, load, flows } = workerData as MiddleboxWork;
+
+const driver = new FlowDriver();
+const chain: Link[] = name === null ? [] : [shipped(name, options)];
+const site = new Site({ chain, plane: { openDriver: () => driver } });
+const { plane } = site;
+const clock = (): void => {
+  plane.nowMs = Date.now();
+};
+
+/** UDP, 60 bytes, without a checksum. */
+const udp = (ends: string): Uint8Array => frame(`udp ${ends} len ${FRAME_BYTES - 42} nosum`);
+const requests = Array.from({ length: flows }, (_, n) => ({
+  port: INSIDE,
+  frame: udp(`10.${(n >> 16) & 255}.${(n >> 8) & 255}.${n & 255}:${1024 + (n % 60_000)} > 198.51.100.7:53`),
+}));
+
+/** What answers a packet that came out: ends exchanged. */
+function answer(out: Uint8Array): Uint8Array {
+  const bytes = Uint8Array.from(out);
+  bytes.set(requests[0].frame.subarray(0, 12), 0);
+  bytes.set(out.subarray(30, 34), 26);
+  bytes.set(out.subarray(26, 30), 30);
+  bytes.set(out.subarray(36, 38), 34);
+  bytes.set(out.subarray(34, 36), 36);
+  return bytes;
+}
+
+function run(frames: readonly { readonly port: number; readonly frame: Uint8Array }[]): typeof driver.sent {
+  driver.serveOnce(frames);
+  while (plane.dataPlane.doWork() > 0) site.replicateTo();
+  return driver.sent.splice(0);
+}
+
+function prepare(): void {
+  clock();
+  if (load === 'new') return driver.serve(requests.slice(0, 64), true);
+  const out = run(requests);
+  const replies = out.map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes) }));
+  if (replies.length !== flows || run(replies).length !== flows)
+    throw new Error(`${name}: of ${flows} flows ${replies.length} came through`);
+  driver.capturing = false;
+  // Requests and replies mixed, in an order that is not that of the tables.
+  const both = requests.flatMap((request, n) => [request, replies[n]]);
+  for (let n = both.length - 1; n > 0; n--) {
+    const other = Math.trunc(((Math.imul(n, 0x9e3779b1) >>> 0) / 2 ** 32) * (n + 1));
+    [both[n], both[other]] = [both[other], both[n]];
+  }
+  driver.serve(both);
+}
+
+/** Nanoseconds of the thread's time per packet: the data plane's rounds, or the driver's copying alone. */
+function time(ms: number, working: boolean): number {
+  let packets = 0;
+  const before = threadCpuTime();
+  const end = performance.now() + ms;
+  while (performance.now() < end) {
+    clock();
+    for (let i = 0; i < 16; i++) packets += working ? round() : copy();
+  }
+  return (threadCpuTime() - before) / packets;
+}
+
+function round(): number {
+  const packets = plane.dataPlane.doWork();
+  site.replicateTo();
+  return packets;
+}
+
+function copy(): number {
+  const packets = driver.receive(plane.batch);
+  plane.batch.egress.fill(OUTSIDE);
+  driver.transmit(plane.batch);
+  return packets;
+}
+
+prepare();
+parentPort?.on('message', (ms: number) => {
+  const ns = time(ms * 0.75, true) - time(ms * 0.25, false);
+  parentPort?.postMessage({ ns, counts: plane.counts() });
+});
+parentPort?.postMessage('ready');

@@ -1,0 +1,88 @@
+/**
+ * What each middlebox costs a packet, beside passing it through: a whole worker round (parse, route, middlebox, records taken by whoever
+ * sends them) over packets in memory, the copying of frames taken off. Each in a thread of its own, in turn, by the
+ * thread's processor time.
+ *
+ *     at rest      10,000 UDP flows that all are established, both directions, in random order
+ *     new flows    every packet of a flow that nobody has seen: state is made, told, and, at the quota, evicted
+ *
+ * **To add one**: an entry in test/support/shipped.ts, and a row here.
+ */
+
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type { MiddleboxWork } from './middleboxes-work.js';
+import { type BenchOptions, type BenchResult, median } from './result.js';
+
+const FLOWS = 10_000;
+const ROUNDS = 5;
+
+interface Row {
+  readonly label: string;
+  readonly name: string | null;
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** The first is what the others are compared with. */
+const ROWS: readonly Row[] = [
+  { label: 'pass-through', name: null },
+  { label: 'nat', name: 'nat' },
+  { label: 'firewall', name: 'firewall' },
+  { label: 'idps', name: 'idps' },
+];
+
+const LOADS = [
+  ['at rest', 'rest'],
+  ['new flows', 'new'],
+] as const;
+
+class Loop {
+  private readonly thread: Worker;
+
+  private constructor(thread: Worker) {
+    this.thread = thread;
+  }
+
+  static async open(work: MiddleboxWork): Promise<Loop> {
+    const thread = new Worker(new URL('./middleboxes-work.js', import.meta.url), { workerData: work });
+    await once(thread, 'message');
+    return new Loop(thread);
+  }
+
+  /** Nanoseconds per packet. */
+  async work(ms: number): Promise<number> {
+    this.thread.postMessage(ms);
+    const [{ ns }] = (await once(this.thread, 'message')) as [{ ns: number }];
+    return ns;
+  }
+
+  async close(): Promise<void> {
+    await this.thread.terminate();
+  }
+}
+
+export async function run({ seconds }: BenchOptions): Promise<BenchResult[]> {
+  const results: BenchResult[] = [];
+  for (const [what, load] of LOADS) {
+    const loops = await Promise.all(
+      ROWS.map(({ name, options }) => Loop.open({ name, load, flows: FLOWS, ...(options && { options }) })),
+    );
+    const times = loops.map((): number[] => []);
+    for (const loop of loops) await loop.work(seconds * 150); // the optimiser's turn
+    for (let round = 0; round < ROUNDS; round++)
+      for (const [i, loop] of loops.entries()) times[i].push(await loop.work((seconds * 1000) / ROUNDS));
+    for (const loop of loops) await loop.close();
+    const [baseline, ...values] = times.map(median);
+    const unit = 'ns/packet';
+    results.push({ name: `middleboxes/${what}, ${ROWS[0].label}`, value: baseline, unit, baseline: null, ratio: null });
+    for (const [i, value] of values.entries())
+      results.push({
+        name: `middleboxes/${what}, ${ROWS[i + 1].label}`,
+        value,
+        unit,
+        baseline,
+        ratio: baseline / value,
+      });
+  }
+  return results;
+}
