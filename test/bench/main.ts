@@ -16,6 +16,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'each middlebox, at rest and under new flows: ns per packet, beside passing packets through',
     load: () => import('./middleboxes.js'),
   },
+  firewall: {
+    help: 'the firewall at 10, 1 000 and 10 000 rules: lookup beside the list, packets beside no middlebox',
+    load: () => import('./firewall.js'),
+  },
   objects: {
     help: 'every state object: ns per operation, log record included, beside a plain Map or array',
     load: () => import('./objects.js'),
