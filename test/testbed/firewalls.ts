@@ -122,7 +122,9 @@ export class FirewallAt extends Instance {
     this.rulesFile = join(testbed.folder, `${name}.rules`);
     this.write(rules);
     const n = name === 'a' ? 1 : 2;
-    const hops = mode === 'wire' ? [{}, {}] : [{ next_hop: `10.0.${n}.1` }, { next_hop: `10.0.${n + 2}.2` }];
+    // IPv6 is routed to next hops by their MAC addresses.
+    const hops =
+      mode === 'wire' ? [{}, {}] : ['client', 'server'].map((node) => ({ next_hop: testbed.mac(node, `eth${n}`) }));
     writeConfig(join(testbed.folder, `${name}.yaml`), {
       cluster: {
         id: 'testbed',

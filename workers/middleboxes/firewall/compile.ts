@@ -50,7 +50,6 @@ export function compile({ rules: written, policy }: RuleSet): CompiledRules {
 /** What new connections meet at last: in no tree, but where a search ends that found nothing. */
 function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number): Rule {
   const verdicts = { accept: Verdict.ACCEPT, drop: Verdict.DROP, reject: Verdict.REJECT };
-  const { v4, v6 } = REJECT_CODES['port-unreachable'];
   return {
     line,
     text: `policy ${verdict}`,
@@ -69,8 +68,7 @@ function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number): Rule {
     outPorts: null,
     verdict: verdicts[verdict],
     rejectWith: RejectWith.DEFAULT,
-    rejectV4: v4,
-    rejectV6: v6,
+    rejectCode: REJECT_CODES['port-unreachable'],
     log: false,
     logPrefix: '',
     holdMembers: 0,
@@ -104,7 +102,7 @@ function writeRule(words: number[], at: number, rule: Rule, entry: number, sets:
   words[at + RULE.hold] = rule.holdMs | (rule.holdMembers << HOLD_SHIFT);
   const codes = Array.from(rule.logPrefix, (character) => character.codePointAt(0) ?? 0);
   words[at + RULE.prefix] = codes.length === 0 ? 0 : sets.words([codes.length, ...codes]);
-  words[at + RULE.codes] = rule.rejectV4 | (rule.rejectV6 << 8);
+  words[at + RULE.code] = rule.rejectCode;
   words[at + RULE.line] = rule.line;
 }
 

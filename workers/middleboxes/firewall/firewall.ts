@@ -70,6 +70,7 @@ const LOGGED_PER_SECOND = 1000;
 export default defineMiddlebox({
   name: 'firewall',
   help: 'Stateful firewall: zones, ordered rules that read like those of nftables, connections shared by all sites.',
+  ipv6: true,
   options: OPTIONS,
   counters: COUNTERS,
   records: { firewall: recordKind('packets that rules of the firewall log', LOGGED_WORDS, renderLogged) },
@@ -265,8 +266,7 @@ export default defineMiddlebox({
     function reject(i: number, place: number): boolean {
       const how = (judge.word(place, RULE.what) >>> REJECT_SHIFT) & 3;
       if (how !== RejectWith.ICMP && protocol[i] === TCP) return replies.reset(i);
-      const codes = judge.word(place, RULE.codes);
-      return replies.unreachable(i, version[i] === 4 ? codes & 0xff : codes >>> 8);
+      return replies.unreachable(i, judge.word(place, RULE.code));
     }
 
     function log(i: number, place: number): void {

@@ -10,7 +10,7 @@
  *              entry      what is counted
  *              hold       milliseconds, members << 16
  *              prefix     place of the log's prefix: length, then character codes
- *              codes      of unreachable, IPv4, IPv6 << 8
+ *              code       of unreachable
  *              line       in the file
  *     set      count, then low and high of each interval: of numbers one word each, of IPv6 addresses four each
  *     trees    see tree.ts
@@ -36,7 +36,7 @@ export const RULE = {
   entry: 11,
   hold: 12,
   prefix: 13,
-  codes: 14,
+  code: 14,
   line: 15,
 } as const;
 export const RULE_WORDS = 16;

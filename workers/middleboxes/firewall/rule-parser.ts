@@ -50,8 +50,7 @@ class Draft {
   readonly flags: FlagTest[] = [];
   verdict: number | null = null;
   rejectWith: number = RejectWith.DEFAULT;
-  rejectV4 = REJECT_CODES['port-unreachable'].v4;
-  rejectV6 = REJECT_CODES['port-unreachable'].v6;
+  rejectCode = REJECT_CODES['port-unreachable'];
   log = false;
   logPrefix = '';
   counts = false;
@@ -213,10 +212,8 @@ function reject(draft: Draft, cursor: Cursor, scope: Scope, at: Token): void {
   const what = word(cursor, 'reject with', ['tcp', 'icmp', 'icmpv6', 'icmpx']);
   if (what !== 'icmpx') draft.versions &= what === 'icmp' ? IPV4 : IPV6;
   cursor.accept('type');
-  const code = REJECT_CODES[word(cursor, what, Object.keys(REJECT_CODES))];
   draft.rejectWith = RejectWith.ICMP;
-  draft.rejectV4 = code.v4;
-  draft.rejectV6 = code.v6;
+  draft.rejectCode = REJECT_CODES[word(cursor, what, Object.keys(REJECT_CODES))];
 }
 
 function log(draft: Draft, cursor: Cursor): void {
@@ -313,7 +310,7 @@ function finish(draft: Draft, cursor: Cursor, first: Token, text: string): Rule 
   if (states === 0 || versions === 0 || draft.inPorts === 0 || draft.outPorts === 0 || isImpossible(draft))
     cursor.fail(first, 'no packet can match the rule: its matches exclude each other');
   const { source4, source6, destination4, destination6, protocol, sport, dport, icmpType, inPorts, outPorts } = draft;
-  const { flags, rejectWith, rejectV4, rejectV6, log: logs, logPrefix, holdMembers, holdMs } = draft;
+  const { flags, rejectWith, rejectCode, log: logs, logPrefix, holdMembers, holdMs } = draft;
   return {
     line: first.line,
     text,
@@ -332,8 +329,7 @@ function finish(draft: Draft, cursor: Cursor, first: Token, text: string): Rule 
     outPorts,
     verdict,
     rejectWith,
-    rejectV4,
-    rejectV6,
+    rejectCode,
     log: logs,
     logPrefix,
     holdMembers,

@@ -36,8 +36,8 @@ export interface Rule {
   readonly outPorts: number | null;
   readonly verdict: number;
   readonly rejectWith: number;
-  readonly rejectV4: number;
-  readonly rejectV6: number;
+  /** Of `Unreachable`. */
+  readonly rejectCode: number;
   readonly log: boolean;
   readonly logPrefix: string;
   readonly holdMembers: number;

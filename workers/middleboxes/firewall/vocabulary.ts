@@ -116,15 +116,15 @@ export const SERVICES: Readonly<Record<string, number>> = {
   postgresql: 5432,
 };
 
-/** What `reject with icmp …` says: the codes of destination unreachable, RFC 1122 and RFC 1812; of ICMPv6, RFC 4443 §3.1. */
-export const REJECT_CODES: Readonly<Record<string, { readonly v4: number; readonly v6: number }>> = {
-  'net-unreachable': { v4: Unreachable.NET, v6: 0 },
-  'host-unreachable': { v4: Unreachable.HOST, v6: 3 },
-  'prot-unreachable': { v4: Unreachable.PROTOCOL, v6: 4 },
-  'port-unreachable': { v4: Unreachable.PORT, v6: 4 },
-  'net-prohibited': { v4: Unreachable.NET_PROHIBITED, v6: 1 },
-  'host-prohibited': { v4: Unreachable.HOST_PROHIBITED, v6: 1 },
-  'admin-prohibited': { v4: Unreachable.PROHIBITED, v6: 1 },
-  'no-route': { v4: Unreachable.NET, v6: 0 },
-  'addr-unreachable': { v4: Unreachable.HOST, v6: 3 },
+/** What `reject with icmp …` says, as codes of ICMP (RFC 1812 §5.2.7.1); of IPv6 the framework makes the nearest of RFC 4443. */
+export const REJECT_CODES: Readonly<Record<string, number>> = {
+  'net-unreachable': Unreachable.NET,
+  'host-unreachable': Unreachable.HOST,
+  'prot-unreachable': Unreachable.PROTOCOL,
+  'port-unreachable': Unreachable.PORT,
+  'net-prohibited': Unreachable.NET_PROHIBITED,
+  'host-prohibited': Unreachable.HOST_PROHIBITED,
+  'admin-prohibited': Unreachable.PROHIBITED,
+  'no-route': Unreachable.NET,
+  'addr-unreachable': Unreachable.HOST,
 };

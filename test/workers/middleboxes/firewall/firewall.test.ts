@@ -4,7 +4,7 @@ import { renderLogged } from '../../../../workers/middleboxes/firewall/logged.js
 import type { RecordFields } from '../../../../workers/records.js';
 import { FirewallSite } from '../../support/firewall-site.js';
 import { frame, seal } from '../../support/frames.js';
-import { frame6 } from '../../support/frames6.js';
+import { describe6, frame6, icmpv6Error } from '../../support/frames6.js';
 import { on } from '../../support/plane.js';
 
 const INSIDE = 0;
@@ -212,12 +212,34 @@ describe('firewall', () => {
       assert.deepEqual(site.counts(), { opened: 1, related: 1, invalid: 2 });
     });
 
+    it('are the same in ICMPv6', () => {
+      const site = new FirewallSite({ rules: OUT });
+      const sent = v6(INSIDE, 'udp 2001:db8::5 4000 > fd00::8 53 len 20');
+      const error = { port: OUTSIDE, frame: icmpv6Error('fd00::9', '2001:db8::5', 1, sent.frame) };
+      const astray = { port: OUTSIDE, frame: icmpv6Error('fd00::9', '2001:db8::6', 1, sent.frame) };
+      assert.equal(through(site, error), 0);
+      assert.equal(through(site, sent, error), 2);
+      assert.equal(through(site, astray), 0);
+      assert.deepEqual(site.counts(), { opened: 1, related: 1, invalid: 2 });
+    });
+
     it('pass unless a rule about related packets says otherwise', () => {
       const site = new FirewallSite({ rules: `ct state related icmp type 3 drop\n${OUT}` });
       assert.equal(through(site, on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53 len 20')), 1);
       assert.equal(through(site, { port: OUTSIDE, frame: about }), 0);
       assert.deepEqual(site.counts(), { opened: 1, denied: 1 });
     });
+  });
+
+  it('lets fragments pass with the first of them, and no others', () => {
+    const site = new FirewallSite({ rules: `${OUT}iif outside udp dport 53 drop` });
+    const parts = (port: number, text: string) => [
+      on(port, `udp ${text} more len 16 id 7`),
+      on(port, `udp ${text} offset 24 len 16 id 7`.replace(/:\d+/g, '')),
+    ];
+    assert.equal(through(site, ...parts(INSIDE, '10.0.0.5:4000 > 198.51.100.7:53')), 2);
+    assert.equal(through(site, ...parts(OUTSIDE, '198.51.100.8:4000 > 10.0.0.5:53')), 0);
+    assert.equal(site.counts()['denied'], 1);
   });
 
   it('rejects with a reset, or with an ICMP error', () => {
@@ -228,7 +250,11 @@ describe('firewall', () => {
     ]);
     assert.match(site.pass(on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:9'))[0], /^0: icmp .* > 10\.0\.0\.5 type 3/);
     assert.match(site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:25 S'))[0], /^0: icmp .* > 10\.0\.0\.5 type 3/);
-    assert.deepEqual(site.counts(), { rejected: 3 });
+    const [reset] = site.plane.passFrames(v6(INSIDE, 'tcp 2001:db8::5 4000 > fd00::8 113 S'));
+    assert.match(describe6(reset.frame), /^tcp fd00::8 113 > 2001:db8::5 4000 RA/);
+    const [error] = site.plane.passFrames(v6(INSIDE, 'udp 2001:db8::5 4000 > fd00::8 9'));
+    assert.match(describe6(error.frame), /^icmp \S+ > 2001:db8::5 type 1/);
+    assert.deepEqual(site.counts(), { rejected: 5 });
   });
 
   it('counts what each rule applied to, also those that only count', () => {
