@@ -16,6 +16,7 @@ import { version } from './version.js';
 
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
 
+const LISTENING_LOOK_MS = 100;
 const DEFAULT_SOCKET = '/run/constellation/constellation.sock';
 
 interface Options {
@@ -90,6 +91,7 @@ async function run(words: string[], options: Options): Promise<void> {
   const path = await socketPath(options);
   const line = [...words, '-o', options.output].join(' ');
   const silence_ms = words[0] === 'drain' || words[0] === 'join' ? undefined : options.timeout * 1000;
+  if (words[0] === 'join') await untilListening(path, options.timeout * 1000);
   if (options.watch === undefined) {
     await print(path, line, silence_ms);
     return;
@@ -118,6 +120,21 @@ async function socketPath(options: Options): Promise<string> {
   const { config, errors } = await loadConfig(options.config);
   if (errors !== undefined) throw new Exited(Exit.CONFIG, errors.join('\n'));
   return config.admin.socket;
+}
+
+/** Waits a little for the socket of an instance that was only just started. */
+async function untilListening(path: string, wait_ms: number): Promise<void> {
+  const deadline = performance.now() + wait_ms;
+  for (;;) {
+    try {
+      for await (const _ of ask(path, 'status', { silence_ms: wait_ms })) break;
+      return;
+    } catch (error) {
+      const code = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code;
+      if ((code !== 'ENOENT' && code !== 'ECONNREFUSED') || performance.now() > deadline) return;
+      await sleep(LISTENING_LOOK_MS);
+    }
+  }
 }
 
 async function print(path: string, line: string, silence_ms: number | undefined): Promise<void> {

@@ -9,11 +9,14 @@ import { AckBoard } from '../shm/ack-board.js';
 import { Phase, ThreadState } from '../shm/control.js';
 import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
+import { MemberTable } from '../shm/members.js';
 import { NextHopWriter } from '../shm/next-hops.js';
 import type { StateObject } from '../shm/objects/object.js';
+import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
 import { Instance, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
+import { monotonicMs } from '../workers/monotonic.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
 import { forkState, shapeOf } from '../workers/snapshot/fork.js';
 import type { Circle } from '../workers/snapshot/handshake.js';
@@ -30,6 +33,7 @@ import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
 import type { Members } from './membership/members.js';
 import { openMembers, type Place, takePlace } from './membership/open.js';
+import { RefusalWatch } from './membership/refusals.js';
 import { Resync } from './membership/resync.js';
 import { NeighbourWatcher, type NextHop } from './neighbours.js';
 import { notifyStatus } from './notify.js';
@@ -64,11 +68,13 @@ export class Daemon implements Running {
   readonly rules: RulesKeeper;
   private readonly log: Log;
   private readonly board: AckBoard;
+  private readonly rejectTable: RejectTable;
   private readonly hooks: Hooks;
   private readonly entry: Entry;
   private readonly resync: Resync;
   private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
+  readonly refusals: RefusalWatch;
   private readonly lookTimer: NodeJS.Timeout;
   private readonly source: InstanceSource;
   private readonly supervisor: ThreadSupervisor;
@@ -110,6 +116,7 @@ export class Daemon implements Running {
     this.ports = ports;
     this.instance = instance;
     this.board = new AckBoard(instance.buffers.ackBoard);
+    this.rejectTable = new RejectTable(instance.buffers.rejects);
     this.objects = instance.openObjects(null);
     this.rules = new RulesKeeper(instance);
     this.source = new InstanceSource(this);
@@ -118,11 +125,20 @@ export class Daemon implements Running {
     this.members = openMembers({ place, instance, hooks: this.hooks, log, onOver });
     this.losses = new LossWatch({
       onHeard: ({ name }) => log.info(`member ${name} is heard`),
+      onLeft: ({ name }) => log.info(`member ${name} has left`),
+      onOver: (peer) => {
+        // What our own list says was told when it changed.
+        if (new MemberTable(instance.buffers.members).dead(peer.index) !== 0) return;
+        log.warn(`member ${peer.name} is evicted by another member: its present life is over`);
+        void this.hooks.run('member_lost', { ...peer, reason: 'evicted' });
+      },
       onLost: (peer) => {
         log.warn(`member ${peer.name} is silent: not heard for ${instance.plan.replication.silentMs} ms`);
         void this.hooks.run('member_lost', { ...peer, reason: 'silent' });
       },
     });
+    const { keepaliveMs, silentMs } = instance.plan.replication;
+    this.refusals = new RefusalWatch({ keepaliveMs, silentMs, warn: (text) => log.warn(text) });
     this.lookTimer = setInterval(() => this.look(), LOOK_MS);
     this.entered = new Promise((resolve) => {
       this.settleEntered = resolve;
@@ -165,6 +181,7 @@ export class Daemon implements Running {
         this.objects = instance.openObjects(null);
         return this.objects;
       },
+      refused: () => this.refusals.problem,
     });
     this.resync = new Resync({ instance, supervisor: this.supervisor, circle: this.circle(), log });
     this.neighbours = new NeighbourWatcher({
@@ -209,15 +226,25 @@ export class Daemon implements Running {
     this.resync.start();
     const { name } = this.config.cluster.self;
     this.log.info(`${name} of cluster ${this.config.cluster.id} is ready`);
+    this.nameUnheard();
     notifyStatus(`member ${name} of ${this.config.cluster.id}`);
     this.settleEntered();
     void this.hooks.run('ready');
+  }
+
+  private nameUnheard(): void {
+    const never = this.source.peerStatuses().filter(({ state }) => state === 'never');
+    if (never.length === 0) return;
+    const names = never.map(({ name, address }) => `${name} (${address})`).join(', ');
+    const self = this.config.cluster.self.name;
+    this.log.warn(`not heard yet: ${names}: not running, not reachable, or without ${self} on the list there`);
   }
 
   get standing(): Standing {
     const { standing: entry } = this.entry;
     const { progress = null } = this.donor ?? {};
     const reasons = [entry.reason];
+    if (entry.state === 'ready' && this.refusals.problem !== null) reasons.push(this.refusals.problem);
     if (this.resync.state !== null) reasons.push(this.resync.state);
     if (progress !== null) reasons.push(`gives member ${progress.member} a snapshot: ${progress}`);
     const standing = { ...entry, reason: reasons.join('; ') };
@@ -264,8 +291,9 @@ export class Daemon implements Running {
     }
   }
 
-  /** Waits until this instance takes packets, or is going to stop. */
-  async join(): Promise<Standing> {
+  /** Waits until this instance takes packets, or is going to stop; `alone`: without waiting for members that are not heard. */
+  async join(alone: boolean): Promise<Standing> {
+    if (alone) this.entry.beginAlone();
     await this.entered;
     return this.standing;
   }
@@ -440,7 +468,9 @@ export class Daemon implements Running {
   }
 
   private look(): void {
-    this.losses.look(this.source.look());
+    const peers = this.source.look();
+    this.losses.look(peers);
+    this.refusals.look(this.rejectTable.rows(), peers, monotonicMs());
     if (this.board.isDisowned && this.stopping === null)
       void this.stop(
         new Error('the other members declared this life over; it has to begin another one: start it again'),

@@ -42,7 +42,8 @@ import type {
 } from './admin/source.js';
 import { DigestWatch } from './digest-watch.js';
 import { LagWatch } from './lag-watch.js';
-import type { Members } from './membership/members.js';
+import type { ListChange, Members } from './membership/members.js';
+import type { RefusalWatch } from './membership/refusals.js';
 import { RosterError } from './membership/roster.js';
 import type { OpenPorts } from './ports.js';
 import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
@@ -60,12 +61,13 @@ export interface Running {
   readonly startedAt: number;
   readonly standing: Standing;
   readonly members: Members;
+  readonly refusals: RefusalWatch;
   readonly records: RecordLog;
   readonly rules: RulesKeeper;
   /** Told once when what a member holds of an object differs, though both applied the same records. */
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
-  join(): Promise<Standing>;
+  join(alone: boolean): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
   reloadKeys(): KeysInUse;
   reloadRules(): Promise<RulesRow[]>;
@@ -136,7 +138,7 @@ export class InstanceSource implements AdminSource {
       name: peer.name,
       id: peer.id,
       address: peer.address,
-      state: peer.state === 'heard' ? 'reachable' : peer.state,
+      state: this.isRefused(peer.name) ? 'refused' : peer.state === 'heard' ? 'reachable' : peer.state,
       rtt_ms: peer.rttMs?.average ?? null,
       rtt_min_ms: peer.rttMs?.minimum ?? null,
       heard_ms_ago: peer.heardMsAgo,
@@ -169,7 +171,7 @@ export class InstanceSource implements AdminSource {
   }
 
   lag(): LagRow[] {
-    const peers = this.peerStatuses();
+    const peers = this.peerStatuses().filter(hasLag);
     const self = selfIndex(this.daemon.instance.plan.replication);
     const names = new Map(peers.map(({ index, name }) => [index, name]));
     names.set(self, this.daemon.config.cluster.self.name);
@@ -189,7 +191,7 @@ export class InstanceSource implements AdminSource {
     if (this.daemon.phase === 'running' && peers.length > 0)
       this.digests.look(this.daemon.objects, coarseSeconds(Date.now()));
     this.lags.look(
-      peers.map(({ index }) => index),
+      peers.filter(hasLag).map(({ index }) => index),
       monotonicMs(),
     );
     return peers;
@@ -257,23 +259,33 @@ export class InstanceSource implements AdminSource {
   }
 
   members(): MemberRow[] {
-    return this.daemon.members.rows(this.peerStatuses(), this.daemon.standing.state);
+    const rows = this.daemon.members.rows(this.peerStatuses(), this.daemon.standing.state);
+    return rows.map((row) => (row.role === 'member' && this.isRefused(row.name) ? { ...row, state: 'refused' } : row));
+  }
+
+  private isRefused(name: string): boolean {
+    return this.daemon.refusals.refused.some((member) => member.name === name);
   }
 
   addMember(member: NewMember): Promise<MemberChange> {
-    return this.change((members) => members.add(member));
+    return this.change('add', (members) => members.add(member));
   }
 
   removeMember(name: string): Promise<MemberChange> {
-    return this.change((members) => members.remove(name));
+    return this.change('remove', (members) => members.remove(name));
   }
 
-  evictMember(name: string): Promise<MemberChange> {
-    return this.change((members) => members.evict(name));
+  evictMember(name: string, force: boolean): Promise<MemberChange> {
+    const peer = this.peerStatuses().find((candidate) => candidate.name === name);
+    if (peer?.state === 'heard' && !force)
+      throw new FailedError(
+        `${name} is heard, so it is alive: drain and shutdown take it out of service there, in order; member evict ${name} force declares its life over all the same`,
+      );
+    return this.change('evict', (members) => members.evict(name));
   }
 
-  join(): Promise<Standing> {
-    return this.daemon.join();
+  join(alone: boolean): Promise<Standing> {
+    return this.daemon.join(alone);
   }
 
   rejects(): RejectRow[] {
@@ -372,13 +384,13 @@ export class InstanceSource implements AdminSource {
     return logs.filter((log) => new LogConsumer(log).backlog !== 0).length;
   }
 
-  private async change(how: (members: Members) => Promise<string>): Promise<MemberChange> {
+  private async change(what: ListChange, how: (members: Members) => Promise<string>): Promise<MemberChange> {
     const { members } = this.daemon;
     try {
       const name = await how(members);
       const row = this.members().find((member) => member.name === name);
       if (row === undefined) throw new RosterError(`${name} is on the list no more`);
-      return { ...row, note: members.note };
+      return { ...row, note: members.note(row, what) };
     } catch (error) {
       throw error instanceof RosterError ? new FailedError(error.message) : error;
     }
@@ -394,5 +406,8 @@ export class InstanceSource implements AdminSource {
     return readPeers(this.board, this.daemon.instance.plan.replication, monotonicMs(), this.memberTable);
   }
 }
+
+/** Whose life is over is behind in nothing: it comes back with a snapshot. */
+const hasLag = ({ state }: PeerStatus): boolean => state !== 'dead' && state !== 'left';
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

@@ -35,9 +35,10 @@ export interface AdminSource {
   /** These three reject where the change cannot be made, with what is in the way. They answer with the member as it is then. */
   addMember(member: NewMember): Promise<MemberChange>;
   removeMember(name: string): Promise<MemberChange>;
-  evictMember(name: string): Promise<MemberChange>;
-  /** Resolves when this instance takes packets, or is going to stop. */
-  join(): Promise<Standing>;
+  /** Of a member that is heard only by `force`. */
+  evictMember(name: string, force: boolean): Promise<MemberChange>;
+  /** Resolves when this instance takes packets, or is going to stop; `alone`: it does not wait for members that are not heard. */
+  join(alone: boolean): Promise<Standing>;
   counters(): Awaitable<readonly CounterRow[]>;
   /**
    * Takes no new flows, lets the log run empty, and resolves when every other member has acknowledged everything or
@@ -110,8 +111,11 @@ export interface PeerRow {
   readonly name: string;
   readonly id: number;
   readonly address: string;
-  /** never: nothing was ever heard of it; silent: not for longer than a few keepalives; dead: it was evicted. */
-  readonly state: 'reachable' | 'silent' | 'never' | 'dead';
+  /**
+   * never: nothing was ever heard of it; silent: not for longer than a few keepalives; left: so, after it left in order; dead: it
+   * was evicted; refused: its messages come and are refused, as by another key.
+   */
+  readonly state: 'reachable' | 'silent' | 'never' | 'left' | 'dead' | 'refused';
   /** Smoothed round-trip time, and the least ever; `null` before the first. */
   readonly rtt_ms: number | null;
   readonly rtt_min_ms: number | null;

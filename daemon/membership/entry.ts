@@ -26,9 +26,12 @@ export interface EntryOptions {
   readonly log: Log;
   /** The state has other memory content: what was opened before hashes with another secret. Returns it, opened anew. */
   readonly reopen: () => readonly StateObject[];
+  /** Why members that are there are not heard; null: nothing is known of such. */
+  readonly refused: () => string | null;
 }
 
 const LOOK_MS = 20;
+const OVERRIDE = 'mend it, or give constellation join alone';
 
 export class Entry {
   private readonly options: EntryOptions;
@@ -79,12 +82,19 @@ export class Entry {
     });
   }
 
+  /** Does not wait for members that are not heard, or are refused. */
+  beginAlone(): void {
+    this.joining?.beginAlone();
+  }
+
   /** Returns whether it is ready. */
   private look(joining: Joining): boolean {
+    const refused = this.options.refused();
+    joining.hold = refused === null ? null : `${refused}; it does not begin without their state: ${OVERRIDE}`;
     joining.poll(monotonicMs());
     if (joining.reason !== this.said) {
       this.said = joining.reason;
-      this.options.log.info(`joining: ${this.said}`);
+      this.options.log[this.said === joining.hold ? 'error' : 'info'](`joining: ${this.said}`);
     }
     const donor = joining.wantsSnapshotFrom;
     if (donor !== null && !this.fetching) void this.take(joining, donor);

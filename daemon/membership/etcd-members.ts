@@ -120,7 +120,6 @@ export interface EtcdMembersOptions {
 }
 
 export class EtcdMembers implements Members {
-  readonly note = 'in etcd: at every member, and lasting';
   private readonly options: EtcdMembersOptions;
   private lease: string;
   private readonly ending = new AbortController();
@@ -147,6 +146,10 @@ export class EtcdMembers implements Members {
 
   rows(peers: readonly PeerStatus[], own: Standing['state']): MemberRow[] {
     return memberRows(this.options.roster, peers, own);
+  }
+
+  note(): string {
+    return 'in etcd: at every member, and lasting';
   }
 
   add(): Promise<string> {

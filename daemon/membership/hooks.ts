@@ -6,7 +6,7 @@
  *     CONSTELLATION_EVENT      ready, drain or member_lost
  *     CONSTELLATION_CLUSTER    the cluster's id
  *     CONSTELLATION_SELF       this member's name
- *     CONSTELLATION_MEMBER, _MEMBER_ID, _MEMBER_ADDRESS, CONSTELLATION_REASON      of member_lost: who, and how
+ *     CONSTELLATION_MEMBER, _MEMBER_ID, _MEMBER_ADDRESS, CONSTELLATION_REASON      of member_lost: who, and how: silent or evicted
  *
  * What it prints goes to the log. One that runs too long is ended with all that it started. Whatever becomes of it, the
  * instance goes on. Hooks run one after the other, in the order of what happened.
@@ -30,7 +30,7 @@ export interface LostMember {
   readonly name: string;
   readonly id: number;
   readonly address: string;
-  readonly reason: 'silent' | 'evicted' | 'left';
+  readonly reason: 'silent' | 'evicted';
 }
 
 /** Lines of a hook's output that are logged; a hook that says more is at fault. */

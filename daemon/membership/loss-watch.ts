@@ -1,9 +1,13 @@
-/** Notes when members fall silent and when they are heard again, once each: for the log, and for `on_member_lost`. */
+/** Notes when members fall silent, leave, and are heard again, once each: for the log, and for `on_member_lost`. */
 
 import type { PeerStatus } from '../../workers/replication/peers.js';
 
 export interface LossWatchOptions {
   readonly onLost: (peer: PeerStatus) => void;
+  /** In order: nothing is lost. */
+  readonly onLeft: (peer: PeerStatus) => void;
+  /** Its life was declared over, here or at another member. */
+  readonly onOver: (peer: PeerStatus) => void;
   readonly onHeard: (peer: PeerStatus) => void;
 }
 
@@ -23,7 +27,11 @@ export class LossWatch {
       if (peer.state === 'heard') {
         heard.add(peer.id);
         if (!this.heard.has(peer.id)) this.options.onHeard(peer);
-      } else if (peer.state === 'silent' && this.heard.has(peer.id)) this.options.onLost(peer);
+      } else if (this.heard.has(peer.id)) {
+        if (peer.state === 'silent') this.options.onLost(peer);
+        else if (peer.state === 'left') this.options.onLeft(peer);
+        else if (peer.state === 'dead') this.options.onOver(peer);
+      }
     }
     this.heard = heard;
   }

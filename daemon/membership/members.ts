@@ -8,6 +8,8 @@ import type { PeerStatus } from '../../workers/replication/peers.js';
 import type { MemberRow, NewMember, Standing } from '../admin/source.js';
 import type { Placed, Roster } from './roster.js';
 
+export type ListChange = 'add' | 'remove' | 'evict';
+
 export interface Members {
   /** For `status`: where the list comes from, and its version. */
   describe(): string;
@@ -16,8 +18,8 @@ export interface Members {
   add(member: NewMember): Promise<string>;
   remove(name: string): Promise<string>;
   evict(name: string): Promise<string>;
-  /** How far such a change reaches. */
-  readonly note: string;
+  /** How far such a change reaches, and what is still to be done about it. */
+  note(member: MemberRow, change: ListChange): string;
   /** This instance leaves in order: everybody has everything. Never rejects. */
   left(): Promise<void>;
   close(): void;

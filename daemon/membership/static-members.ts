@@ -1,9 +1,9 @@
 /** The members that the configuration lists, and what operators change of that while the instance runs. */
 
-import type { SlotEntry } from '../../shm/members.js';
+import { Role, type SlotEntry } from '../../shm/members.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';
 import type { MemberRow, NewMember, Standing } from '../admin/source.js';
-import { type Members, memberRows } from './members.js';
+import { type ListChange, type Members, memberRows } from './members.js';
 import { type Roster, RosterError } from './roster.js';
 
 export interface StaticMembersOptions {
@@ -16,7 +16,6 @@ export interface StaticMembersOptions {
 }
 
 export class StaticMembers implements Members {
-  readonly note = 'at this instance, until it is started again: do the same at every member, and in cluster.members';
   private readonly options: StaticMembersOptions;
 
   constructor(options: StaticMembersOptions) {
@@ -29,6 +28,21 @@ export class StaticMembers implements Members {
 
   rows(peers: readonly PeerStatus[], own: Standing['state']): MemberRow[] {
     return memberRows(this.options.roster, peers, own);
+  }
+
+  /** An evicted life is told by the messages between members; who is on the list is not. */
+  note({ name, id, address, slot }: MemberRow, change: ListChange): string {
+    if (change === 'evict') return 'the other members are told by this one';
+    const others = this.options.roster
+      .list()
+      .filter(
+        ({ slot: other, entry }) =>
+          other !== this.options.roster.self && entry.name !== name && entry.role === Role.MEMBER,
+      )
+      .map(({ entry }) => `${entry.name} (${entry.address})`);
+    const command = change === 'add' ? `member add ${name} ${id} ${address} slot=${slot}` : `member remove ${name}`;
+    const there = others.length === 0 ? '' : `still to be given at ${others.join(', ')}: ${command}; `;
+    return `at this instance, until it is started again; ${there}and change cluster.members in every file`;
   }
 
   async add({ slot, ...member }: NewMember): Promise<string> {

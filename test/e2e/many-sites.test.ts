@@ -97,7 +97,7 @@ describe('end to end: several sites', function () {
         victim.kill('SIGKILL');
         await victim.exited;
         await sites.steer(['a', 'b']);
-        for (const name of ['a', 'b'] as const) await told(sites.site(name), 'member', 'evict', 'c');
+        for (const name of ['a', 'b'] as const) await told(sites.site(name), 'member', 'evict', 'c', 'force');
         await more(SOME);
       });
       await converged(running(sites, ['a', 'b']), 60_000);

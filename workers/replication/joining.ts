@@ -2,7 +2,7 @@
  * How an instance enters the cluster and leaves it: a state machine that looks at the board and at the member table, says
  * what the instance is (`PeerFlag` bits, for the board), and what is to be done next. Main drives it, and fetches the snapshots.
  *
- *                alone, or all begin together, or nobody who is ready is heard for joinWaitMs
+ *                alone, or all begin together, or nobody who is ready is heard for joinWaitMs, and nothing holds it
  *     LISTENING ───────────────────────────────────────────────────────────────────────────▶ READY ── leave() ──▶ LEAVING ──▶ LEFT
  *        │  ▲                                                                                  ▲      all have all of ours,
  *        │  └─────────────────── it fails, or is refused ──────────────┐                       │      and hold nothing for us
@@ -42,6 +42,9 @@ export class Joining {
   state: JoiningState = 'listening';
   /** Why it is not ready or gone yet, for people. */
   reason = 'listens for the others';
+  /** Why not to begin without state though nobody who has some is heard, for people; null: there is no reason. Main's to say. */
+  hold: string | null = null;
+  private alone = false;
   private readonly settings: ReplicationSettings;
   private readonly board: AckBoard;
   private readonly members: MemberTable;
@@ -118,6 +121,11 @@ export class Joining {
     this.state = 'listening';
   }
 
+  /** Begins without state, if nobody who has some is heard, whatever there is to wait for. */
+  beginAlone(): void {
+    this.alone = true;
+  }
+
   /** Begins to leave: nothing new may be made of state any more. Done when the state is `left`. */
   leave(): void {
     if (this.state === 'left') return;
@@ -167,8 +175,11 @@ export class Joining {
     if (ready > 0) this.ask(now);
     else if (others === 0) this.enter('is alone');
     else if (unheard === 0) this.enter('began together with the others');
-    else if (now - this.startedAt >= this.settings.joinWaitMs) this.enter('heard no member that has state');
-    else this.reason = `listens for ${unheard} of ${others} members`;
+    else if (this.alone) this.enter('began without the others, as it was told');
+    else if (now - this.startedAt < this.settings.joinWaitMs)
+      this.reason = `listens for ${unheard} of ${others} members`;
+    else if (this.hold !== null) this.reason = this.hold;
+    else this.enter('heard no member that has state');
   }
 
   /** Looks for a donor, once all who have state hold their units for us. */

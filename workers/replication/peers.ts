@@ -1,7 +1,7 @@
 /** Replication as the operator sees it: computed from shared memory by any thread, without asking the ones that work. */
 
 import { type AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
-import { AttachmentRecord } from '../../shm/board-records.js';
+import { AttachmentRecord, LifeRecord } from '../../shm/board-records.js';
 import { MemberTable } from '../../shm/members.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './settings.js';
 
@@ -29,8 +29,11 @@ export interface PeerStatus {
   /** Its slot. */
   readonly index: number;
   readonly address: string;
-  /** `never`: no message yet; `silent`: none for `silentMs`; `dead`: its life is over, and no other came: nothing is owed to it. */
-  readonly state: 'heard' | 'silent' | 'never' | 'dead';
+  /**
+   * `never`: no message yet; `silent`: none for `silentMs`; `left`: so, after it said that it leaves, and we have all of it; `dead`:
+   * its life is over, and no other came. Nothing is owed to the last two.
+   */
+  readonly state: 'heard' | 'silent' | 'never' | 'left' | 'dead';
   /** 0 while never heard. */
   readonly incarnation: number;
   readonly heardMsAgo: number | null;
@@ -64,10 +67,14 @@ export function readPeers(
     if (index === self || !members.isMember(index)) continue;
     const peer = new PeerRecord();
     board.readPeer(index, peer);
-    const dead = members.dead(index) !== 0 && peer.incarnation <= members.dead(index);
-    const objects = Array.from({ length: board.objects }, (_, object) => readObject(board, object, index, self, dead));
+    const dead = isDead(board, members.dead(index), index, peer);
     const heardMsAgo = peer.incarnation === 0 ? null : Math.max(0, now - peer.heardAt);
-    const state = heardMsAgo === null ? 'never' : heardMsAgo > settings.silentMs ? 'silent' : 'heard';
+    const silent = heardMsAgo !== null && heardMsAgo > settings.silentMs;
+    const left = silent && peer.isLeaving && hasAllOf(board, index);
+    const objects = Array.from({ length: board.objects }, (_, object) =>
+      readObject(board, object, index, self, dead || left),
+    );
+    const state = heardMsAgo === null ? 'never' : left ? 'left' : silent ? 'silent' : 'heard';
     statuses.push({
       id: members.id(index),
       name: members.name(index),
@@ -89,11 +96,29 @@ export function readPeers(
   return statuses;
 }
 
+/** By the list of members, or because others told that its life is over. */
+function isDead(board: AckBoard, declared: number, slot: number, peer: PeerRecord): boolean {
+  if (declared !== 0 && peer.incarnation <= declared) return true;
+  const life = new LifeRecord();
+  board.readLife(slot, life);
+  return peer.incarnation === 0 && life.current === 0 && life.former !== 0;
+}
+
+function hasAllOf(board: AckBoard, slot: number): boolean {
+  const theirs = new VectorRecord();
+  for (let object = 0; object < board.objects; object++) {
+    theirs.clear();
+    board.readReception(object, slot, theirs);
+    if (theirs.missing(theirs.highest) > 0) return false;
+  }
+  return true;
+}
+
 function sum(objects: readonly PeerObject[], of: (object: PeerObject) => number): number {
   return objects.reduce((total, object) => total + of(object), 0);
 }
 
-function readObject(board: AckBoard, object: number, member: number, self: number, dead: boolean): PeerObject {
+function readObject(board: AckBoard, object: number, member: number, self: number, gone: boolean): PeerObject {
   const theirs = new VectorRecord();
   const ours = new VectorRecord();
   board.readReception(object, member, theirs);
@@ -103,8 +128,8 @@ function readObject(board: AckBoard, object: number, member: number, self: numbe
   return {
     object,
     attachment: ATTACHMENT_NAMES[attachment.state],
-    owed: attachment.owedRecords,
-    unacknowledged: dead ? 0 : ours.missing(board.numbered(object)),
+    owed: gone ? 0 : attachment.owedRecords,
+    unacknowledged: gone ? 0 : ours.missing(board.numbered(object)),
     missing: theirs.missing(theirs.highest),
     acknowledgedThrough: ours.contiguous,
     receivedThrough: theirs.contiguous,

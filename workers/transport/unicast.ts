@@ -1,7 +1,8 @@
 /**
  * State messages by unicast: one datagram to each member it is for. For clouds and the internet, which route no multicast.
  *
- * We listen on our member's address and port and send from a port of the kernel's choice: two threads cannot share one.
+ * We listen on our member's address and port and send from that address and a port of the kernel's
+ * choice: two threads cannot share one.
  * A message is known by the sender it names, not by its source address. Members come and go with the member table; all
  * have addresses of the family that ours is of.
  */
@@ -22,6 +23,22 @@ import { bind, closeSocket, receiveBuffer, sendBuffer, udpSocket } from './socke
 import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js';
 
 const POOL_DATAGRAMS = 256;
+
+/** To our member's address; `port` 0: one of the kernel's choice. Closes the socket where it throws. */
+async function bindOwn(socket: Socket, settings: ReplicationSettings, what: string, port: number): Promise<void> {
+  const { address, name } = ownMember(settings);
+  try {
+    await bind(socket, address, port);
+  } catch (error) {
+    await closeSocket(socket);
+    const why =
+      (error as NodeJS.ErrnoException).code === 'EADDRNOTAVAIL'
+        ? 'no interface here has this address; see `ip address` and cluster.members'
+        : (error as Error).message;
+    const where = port === 0 ? address : `${address} port ${port}`;
+    throw new Error(`cannot ${what} state messages on ${where}, the address of ${name}: ${why}`, { cause: error });
+  }
+}
 
 export class UnicastSender implements SendTransport {
   private readonly settings: ReplicationSettings;
@@ -44,8 +61,10 @@ export class UnicastSender implements SendTransport {
   }
 
   async open(): Promise<void> {
-    const socket = udpSocket(ownMember(this.settings).address);
-    await bind(socket, undefined, 0);
+    const { address } = ownMember(this.settings);
+    const socket = udpSocket(address);
+    // From the address the others know us by: what they refuse is told by it.
+    await bindOwn(socket, this.settings, 'send', 0);
     sendBuffer(socket, this.settings.sendBufferBytes);
     socket.on('error', () => {
       this.socketErrors++;
@@ -97,20 +116,9 @@ export class UnicastReceiver implements ReceiveTransport {
 
   /** Throws when the address is not this host's, or the port is taken. */
   async open(onDatagram: OnDatagram): Promise<void> {
-    const { address, port, name } = ownMember(this.settings);
+    const { address, port } = ownMember(this.settings);
     const socket = udpSocket(address);
-    try {
-      await bind(socket, address, port);
-    } catch (error) {
-      await closeSocket(socket);
-      const why =
-        (error as NodeJS.ErrnoException).code === 'EADDRNOTAVAIL'
-          ? 'no interface here has this address; see `ip address` and cluster.members'
-          : (error as Error).message;
-      throw new Error(`cannot listen for state messages on ${address} port ${port}, the address of ${name}: ${why}`, {
-        cause: error,
-      });
-    }
+    await bindOwn(socket, this.settings, 'listen for', port);
     this.bufferBytes = receiveBuffer(socket, this.settings.receiveBufferBytes);
     socket.on('error', () => {
       this.errors++;

@@ -3,12 +3,17 @@ import { type Command, expectNoWords, FailedError } from '../command.js';
 
 export const join: Command = {
   name: 'join',
-  usage: '',
+  usage: '[alone]',
   summary: 'Wait until this instance has joined and takes packets.',
-  details: ['An instance joins by itself when it starts; status says how far it is.'],
+  details: [
+    'An instance joins by itself when it starts; status says how far it is. One that does not listen yet is waited for (-t).',
+    'alone  begin without the state of members that are not heard, or whose messages are refused. Where one is heard that has',
+    '       state, that is taken all the same. What others have, and did not share, stays apart from what is made here.',
+  ],
   async run(call) {
-    expectNoWords(call, join.name);
-    const joined = await call.source.join();
+    const alone = call.words[0] === 'alone';
+    expectNoWords(alone ? { ...call, words: call.words.slice(1) } : call, join.name);
+    const joined = await call.source.join(alone);
     if (joined.state !== 'ready') throw new FailedError(`this instance is ${joined.state}: ${joined.reason}`);
     return record(joined);
   },

@@ -26,7 +26,7 @@ export const memberList: Command = {
   summary: 'All members, with their slots: this one, those that take part, those that left.',
   details: [
     'ROLE   self, member, evicted (declared dead: it has to come back with a new life), left',
-    'STATE  of this instance: joining, ready, leaving; of others: reachable, silent, never (heard), dead',
+    'STATE  of this instance: joining, ready, leaving; of others: reachable, silent, never (heard), left, dead, refused',
   ],
   async run(call) {
     expectNoWords(call, memberList.name);
@@ -67,14 +67,17 @@ export const memberRemove: Command = {
 
 export const memberEvict: Command = {
   name: 'member evict',
-  usage: 'NAME',
+  usage: 'NAME [force]',
   summary: 'Declare that a member has crashed: the others complete what it left half-delivered, and wait no more.',
   details: [
     'Its present life is over for good, also if it is only cut off: it has to be started again, and joins anew.',
+    'One that is heard is alive, and evicted only by force.',
     ...REACH,
   ],
   async run(call) {
-    return record(await call.source.evictMember(oneName(call, memberEvict.name)));
+    const force = call.words[1] === 'force';
+    const name = oneName(force ? { ...call, words: call.words.toSpliced(1, 1) } : call, memberEvict.name);
+    return record(await call.source.evictMember(name, force));
   },
 };
 

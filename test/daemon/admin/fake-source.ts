@@ -145,7 +145,11 @@ export class FakeSource implements AdminSource {
   private lifted = 'blocked';
   readonly restarted: number[] = [];
   /** What changes of the list of members were asked for. */
-  readonly changes: (NewMember | { readonly removed: string } | { readonly evicted: string })[] = [];
+  readonly changes: (
+    | NewMember
+    | { readonly removed: string }
+    | { readonly evicted: string; readonly force: boolean }
+  )[] = [];
   standing: Standing = { state: 'ready', reason: 'takes packets' };
   drained: Drained | Error = { complete: true, unacknowledged_records: 0 };
   /** Drain waits for this. */
@@ -203,8 +207,8 @@ export class FakeSource implements AdminSource {
     return { ...MEMBERS[1], role: 'left', note: 'here' };
   }
 
-  async evictMember(name: string): Promise<MemberChange> {
-    this.changes.push({ evicted: name });
+  async evictMember(name: string, force: boolean): Promise<MemberChange> {
+    this.changes.push({ evicted: name, force });
     return { ...MEMBERS[1], note: 'here' };
   }
 

@@ -4,7 +4,7 @@ import { strict as assert } from 'node:assert';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { askJson, CommandError } from '../../../daemon/admin/client.js';
-import type { MemberChange, MemberRow, Standing } from '../../../daemon/admin/source.js';
+import type { LagRow, MemberChange, MemberRow, Standing } from '../../../daemon/admin/source.js';
 import { LoopbackCluster } from '../../support/loopback-cluster.js';
 import { converged, eventually, type Instance } from '../../testbed/instance.js';
 
@@ -36,8 +36,9 @@ describe('members of a cluster that runs', () => {
   it('are listed, added, heard and removed', async () => {
     const members = ['a', 'b'];
     const slots = { slots: 3 };
+    const hooks = { on_member_lost: ['/bin/true'] };
     const [a, b] = await Promise.all(
-      members.map((name) => cluster.start(name, { members, cluster: slots, flows: 20 })),
+      members.map((name) => cluster.start(name, { members, cluster: slots, flows: 20, sections: { hooks } })),
     );
     const [joined] = await ask<Standing>(a, 'join');
     assert.equal(joined.state, 'ready');
@@ -45,7 +46,7 @@ describe('members of a cluster that runs', () => {
     const add = `member add c ${cluster.id('c')} ${cluster.address('c')}`;
     const [added] = await ask<MemberChange>(a, add);
     assert.deepEqual([added.slot, added.role, added.state], [2, 'member', 'never']);
-    assert.match(added.note, /do the same at every member/);
+    assert.match(added.note, /still to be given at b \(127\.0\.0\.2\): member add c 3 127\.0\.0\.3 slot=2; and change/);
     await ask(b, add);
     const c = await cluster.start('c', { members: ['a', 'b', 'c'], cluster: slots });
     const rows = await eventually('all to hear each other', async () => {
@@ -63,7 +64,21 @@ describe('members of a cluster that runs', () => {
       );
       assert.equal(list.filter(({ role }) => role === 'self').length, 1);
     }
+    assert.match(await refused(a, 'member evict c'), /c is heard, so it is alive: .* member evict c force/);
     await c.program.stop();
+    for (const instance of [a, b]) {
+      await eventually('it to have left', async () =>
+        (await ask<MemberRow>(instance, 'member list')).some(({ name, state }) => name === 'c' && state === 'left')
+          ? true
+          : null,
+      );
+      await instance.program.waitFor(/member c has left/);
+      assert.doesNotMatch(instance.program.output, /c is silent|on_member_lost/);
+      assert.deepEqual(
+        (await ask<LagRow>(instance, 'show lag')).filter(({ member }) => member === 'c'),
+        [],
+      );
+    }
     for (const instance of [a, b]) {
       const [removed] = await ask<MemberChange>(instance, 'member remove c');
       assert.equal(removed.role, 'left');
@@ -84,7 +99,7 @@ describe('members of a cluster that runs', () => {
     await eventually('a to hear b', async () => ((await a.peers())[0].state === 'reachable' ? true : null));
     await eventually('the hook', async () => (existsSync(join(cluster.folder, 'ready')) ? true : null));
     await b.program.stop('SIGKILL');
-    const [evicted] = await ask<MemberChange>(a, 'member evict b');
+    const [evicted] = await ask<MemberChange>(a, 'member evict b force');
     assert.deepEqual([evicted.name, evicted.role, evicted.state], ['b', 'member', 'dead']);
     await eventually('the hook', async () =>
       existsSync(lost) && readFileSync(lost, 'utf8').includes('evicted b\n') ? true : null,

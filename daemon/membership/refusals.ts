@@ -1,0 +1,117 @@
+/**
+ * Members whose messages are refused for what an operator has to mend: another key, another cluster, another declaration of
+ * state. They are there and have state, so an instance that starts must not begin without any because of it.
+ *
+ * **Who can cause it.** Refused messages prove nothing: whoever can send with a member's address can have it taken for one. So a
+ * datagram alone does nothing; it takes some of them, spread over time, and it is over when no more come. A flood that goes on holds
+ * up only an instance that hears no member with state, and the operator has the last word: `constellation join alone`.
+ */
+
+import type { RejectRow } from '../../shm/reject-table.js';
+import { REFUSALS, type Refusal } from '../../workers/replication/metrics.js';
+import type { PeerStatus } from '../../workers/replication/peers.js';
+
+/** What of a refusal is for an operator to mend, and how. */
+const REMEDIES: Partial<Record<Refusal, string>> = {
+  unsealed: 'it sends without a key; set cluster.key_file there',
+  magic: 'it seals its messages, and this instance has no key; set cluster.key_file here',
+  seal_version: 'it seals in a way that is not known here; run the same release',
+  seal_key: 'its key is not in our key file; give both the same file',
+  seal_forged: 'another secret, or another cluster.id; compare both',
+  seal_busy: 'too many messages of unknown lives come to be looked into; compare key files and cluster.id',
+  version: 'it speaks a format that is not known here; run neighbouring releases',
+  cluster: 'it is of another cluster; compare cluster.id',
+  layout: 'its state is declared differently; compare middleboxes, state and cluster.slots',
+  object: 'its state is declared differently; compare middleboxes, state and cluster.slots',
+  sender: 'it has an id that is not listed here; compare cluster.members',
+};
+
+/** Refused at so many moments at least… */
+const SIGHTINGS_MIN = 3;
+/** …each so much of a keepalive interval after the one before it. */
+const SPACING = 1 / 2;
+/** Strangers that are named in the log; whoever forges addresses does not fill it. */
+const STRANGERS_MAX = 16;
+
+export interface RefusalWatchOptions {
+  readonly keepaliveMs: number;
+  /** Over, when none was refused for so long. */
+  readonly silentMs: number;
+  readonly warn: (text: string) => void;
+}
+
+export interface RefusedMember {
+  readonly name: string;
+  readonly address: string;
+  readonly reason: Refusal;
+}
+
+interface Sighting {
+  count: number;
+  at: number;
+}
+
+export class RefusalWatch {
+  private readonly options: RefusalWatchOptions;
+  private sightings = new Map<string, Sighting>();
+  private refusedNow: readonly RefusedMember[] = [];
+  private said = new Set<string>();
+  private readonly strangers = new Set<string>();
+
+  constructor(options: RefusalWatchOptions) {
+    this.options = options;
+  }
+
+  /** Members that are not heard, and refused. */
+  get refused(): readonly RefusedMember[] {
+    return this.refusedNow;
+  }
+
+  /** In words; null: nobody is. */
+  get problem(): string | null {
+    if (this.refusedNow.length === 0) return null;
+    return this.refusedNow.map(describeRefused).join('; ');
+  }
+
+  /** Looks at the table of refusals, some times a second; `now` in ms of `monotonicMs`. */
+  look(rows: readonly RejectRow[], peers: readonly PeerStatus[], now: number): void {
+    const { warn, silentMs } = this.options;
+    const before = this.sightings;
+    this.sightings = new Map();
+    const refused: RefusedMember[] = [];
+    for (const { address, reason: number, at } of rows) {
+      const reason = REFUSALS[number];
+      if (REMEDIES[reason] === undefined || now - at > silentMs) continue;
+      const sighting = this.sight(before.get(address), at);
+      this.sightings.set(address, sighting);
+      if (sighting.count < SIGHTINGS_MIN) continue;
+      const peer = peers.find((candidate) => candidate.address === address);
+      if (peer === undefined) this.noteStranger(address, reason);
+      else if (peer.state !== 'heard') refused.push({ name: peer.name, address, reason });
+    }
+    this.refusedNow = refused.toSorted((a, b) => a.name.localeCompare(b.name));
+    const names = new Set(refused.map(({ name }) => name));
+    for (const member of refused) if (!this.said.has(member.name)) warn(describeRefused(member));
+    this.said = names;
+  }
+
+  private sight(known: Sighting | undefined, at: number): Sighting {
+    if (known === undefined) return { count: 1, at };
+    if (at - known.at < this.options.keepaliveMs * SPACING) return known;
+    return { count: known.count + 1, at };
+  }
+
+  /** Somebody has our key, and is no member: said once. What others send from anywhere is in `show rejects`. */
+  private noteStranger(address: string, reason: Refusal): void {
+    if (reason !== 'sender' || this.strangers.has(address) || this.strangers.size >= STRANGERS_MAX) return;
+    this.strangers.add(address);
+    this.options.warn(
+      `messages from ${address} are refused: it speaks as a member, and is none here; ` +
+        'if it should be one, give member add at this instance too, and add it to cluster.members',
+    );
+  }
+}
+
+function describeRefused({ name, address, reason }: RefusedMember): string {
+  return `messages of member ${name} (${address}) are refused: ${REMEDIES[reason]} (${reason}; see show rejects)`;
+}
