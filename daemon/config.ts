@@ -11,6 +11,7 @@ import { type Problem, pathText } from '../conf/problem.js';
 import { ConfigSource } from '../conf/source.js';
 import { validate } from '../conf/validate.js';
 import { onlineCores } from './cores.js';
+import { hookProblems } from './hook-programs.js';
 import { builtInMiddleboxes, ownMiddleboxes } from './middleboxes.js';
 import { placedProblem, problemsOf, problemText, readRules } from './rules-text.js';
 
@@ -64,6 +65,7 @@ function check(file: string, source: ConfigSource, known: Surroundings, unloaded
       const config = resolveConfig(absolute, written, known.middleboxes);
       problems.push(...contradictions(config.middleboxes, config.shared, known.middleboxes));
       const broken = problems.length === 0 ? checkRules(file, source, config, known.middleboxes) : [];
+      if (problems.length === 0) problems.push(...checkAgainstHost(config));
       if (problems.length === 0 && broken.length === 0) return { config };
       found.push(...broken);
     }
@@ -83,6 +85,21 @@ interface Found {
   readonly text: string;
   /** With its place, where that is not the offset. */
   readonly whole?: string;
+}
+
+/** What only this host, or the whole of the configuration, tells to be wrong. */
+function checkAgainstHost({ cluster, middleboxes, hooks }: Config): Problem[] {
+  const others = cluster.members.length - 1;
+  const held = middleboxes.flatMap(({ name, options }, i): Problem[] => {
+    const members = Number(options['hold_members'] ?? 0);
+    if (cluster.membership.kind !== 'static' || members <= others) return [];
+    const message = `${members} other members, and ${others} in cluster.members: every first packet would wait in vain`;
+    return [{ path: ['middleboxes', i, name, 'hold_members'], at: 'value', message }];
+  });
+  const programs = hookProblems(hooks).map(
+    ({ hook, message }): Problem => ({ path: ['hooks', hook, 0], at: 'value', message }),
+  );
+  return [...held, ...programs];
 }
 
 /** What is wrong with the rules that the configuration names or holds. */

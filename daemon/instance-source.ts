@@ -41,6 +41,7 @@ import type {
   ViewRow,
 } from './admin/source.js';
 import { DigestWatch } from './digest-watch.js';
+import { lagGauges, type Owed } from './lag-gauges.js';
 import { LagWatch } from './lag-watch.js';
 import type { ListChange, Members } from './membership/members.js';
 import type { RefusalWatch } from './membership/refusals.js';
@@ -153,20 +154,27 @@ export class InstanceSource implements AdminSource {
 
   objects(): ObjectRow[] {
     const now = coarseSeconds(Date.now());
-    const peers = this.peerStatuses();
+    const owed = this.unacknowledgedByObject();
     return this.daemon.objects.map((object, id) => ({
       id,
-      name: this.daemon.instance.declaration.objects[id].name,
       delivery: object.delivery,
       digest: object.digest(now),
       records: this.board.sequence(id),
+      ...owed[id],
+      differs_from: this.digests.differing(id).map((slot) => this.memberTable.name(slot)),
+      figures: object.describe(now),
+    }));
+  }
+
+  private unacknowledgedByObject(): Owed[] {
+    const peers = this.peerStatuses().filter(hasLag);
+    return this.daemon.objects.map((_, id) => ({
+      name: this.daemon.instance.declaration.objects[id].name,
       unacknowledged_records: Math.max(0, ...peers.map((peer) => peer.objects[id].unacknowledged)),
       error_bound: this.errorBound(
         id,
         peers.map((peer) => peer.objects[id].acknowledgedThrough),
       ),
-      differs_from: this.digests.differing(id).map((slot) => this.memberTable.name(slot)),
-      figures: object.describe(now),
     }));
   }
 
@@ -252,10 +260,11 @@ export class InstanceSource implements AdminSource {
 
   counters(): CounterRow[] {
     const { metrics, slots } = this.daemon.instance;
-    return metrics.catalogue.metrics.map(({ name, help, kind }) => {
+    const counted = metrics.catalogue.metrics.map(({ name, help, kind }): CounterRow => {
       const threads = Array.from({ length: slots.count }, (_, thread) => metrics.value(name, thread));
       return { name, help, kind, total: sum(threads), threads };
     });
+    return [...counted, ...lagGauges(this.lag(), this.unacknowledgedByObject(), this.daemon.config.cluster.self.name)];
   }
 
   members(): MemberRow[] {

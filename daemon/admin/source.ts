@@ -223,7 +223,7 @@ export interface CounterRow {
   readonly help: string;
   readonly kind: 'counter' | 'gauge';
   readonly total: number;
-  /** By thread slot. */
+  /** By thread slot; empty: it is none of a thread. */
   readonly threads: readonly number[];
 }
 

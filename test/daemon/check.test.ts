@@ -59,6 +59,30 @@ describe('constellationd --check', () => {
     assert.equal(check(firewall('|\n        iif inside accept')).status, 0);
   });
 
+  it('checks that the programs of hooks can be run, and that there are as many members as packets wait for', () => {
+    writeFileSync(join(folder, 'plain'), '');
+    const hooks = `hooks:
+  on_ready: [/bin/true, x]
+  on_drain: [${join(folder, 'plain')}]
+  on_member_lost: [no-such-program]
+`;
+    assert.deepEqual(
+      check(
+        `${RIGHT.replace('[203.0.113.1]', '[203.0.113.1], hold_members: 2').replace('id: demo', 'id: demo\n  slots: 8')}${hooks}`,
+      ),
+      {
+        status: 78,
+        stdout: '',
+        stderr: [
+          '/site.yaml:12:85: middleboxes[0].nat.hold_members: 2 other members, and 1 in cluster.members: every first packet would wait in vain',
+          '/site.yaml:15:14: hooks.on_drain[0]: /plain may not be run by this user',
+          '/site.yaml:16:20: hooks.on_member_lost[0]: no program no-such-program in the PATH of this user; write the whole path',
+          '',
+        ].join('\n'),
+      },
+    );
+  });
+
   it('checks what the NAT itself asks of its options', () => {
     const { status, stderr } = check(
       RIGHT.replace('[203.0.113.1]', '[203.0.113.1], first_port: 2000, last_port: 1000'),

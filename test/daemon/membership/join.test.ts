@@ -59,6 +59,28 @@ describe('an instance that joins', () => {
     );
   });
 
+  it('takes another donor when the first dies in the middle of the snapshot', async () => {
+    const nat = { inside: 'inside', outside: 'outside', external: ['203.0.113.1', '203.0.113.2'], flows: 1 << 20 };
+    const sections = { middleboxes: [{ nat }] };
+    const [a, b] = await Promise.all([
+      cluster.start('a', { members: MEMBERS, sections, flows: FLOWS }),
+      cluster.start('b', { members: MEMBERS, sections }),
+    ]);
+    await eventually('flows', async () => ((await used(b)) >= FLOWS ? true : null));
+    const before = await same(a, b);
+    const { instance: c, program } = cluster.launch('c', { members: MEMBERS, sections });
+    const [, donor] = await program.waitFor(/takes a snapshot of ([ab])"/);
+    const [dies, other] = donor === 'a' ? [a, b] : [b, a];
+    await program.waitFor(/snapshot from member \d: \d+ % of/);
+    dies.program.kill('SIGKILL');
+    await c.attach(program);
+    assert.doesNotMatch(program.output.split('takes a snapshot of')[1], /100 %/, 'it was in the middle');
+    assert.match(program.output, new RegExp(`takes a snapshot of ${other.name}"`));
+    assert.match((await c.status()).state_reason, /^has the state of a member/);
+    assert.equal(await same(c, other), before);
+    assert.equal(await used(c), await used(other));
+  });
+
   it('comes back after a crash and after an orderly end with what the others have', async () => {
     const [a, b] = await Promise.all([start('a', FLOWS), start('b')]);
     await eventually('flows', async () => ((await used(b)) >= FLOWS ? true : null));

@@ -1,0 +1,34 @@
+/** Whether the programs that hooks name can be run: a route that is not announced is better found before the start. */
+
+import { accessSync, constants, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import type { HooksConfig } from './membership/hooks.js';
+
+/** What is wrong with the programs, by the name of the hook. */
+export function hookProblems(hooks: HooksConfig): { readonly hook: string; readonly message: string }[] {
+  return (['on_ready', 'on_drain', 'on_member_lost'] as const).flatMap((hook) => {
+    const program = hooks[hook]?.[0];
+    const message = program === undefined ? null : problemOf(program);
+    return message === null ? [] : [{ hook, message }];
+  });
+}
+
+function problemOf(program: string): string | null {
+  if (program.includes('/')) return problemOfFile(program);
+  const folders = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '');
+  return folders.some((folder) => problemOfFile(join(folder, program)) === null)
+    ? null
+    : `no program ${program} in the PATH of this user; write the whole path`;
+}
+
+function problemOfFile(file: string): string | null {
+  try {
+    if (!statSync(file).isFile()) return `${file} is no program`;
+    accessSync(file, constants.X_OK);
+    return null;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return `there is no program ${file}`;
+    return code === 'EACCES' ? `${file} may not be run by this user` : message;
+  }
+}
