@@ -13,6 +13,7 @@ import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/
 import {
   HAMMER_ID,
   hammered,
+  KEYS,
   type Kind,
   MEMBERS,
   NODES,
@@ -238,6 +239,14 @@ describe('sketches and graph under several threads', () => {
     assert.ok(end.done > 0 && hammer.object.describe(START)['used'] > 0);
   });
 
+  it('keyed HyperLogLogs: lose no key that was told of', async () => {
+    const end = await run('keyed hyperloglogs');
+    hammer.assertReplicated();
+    const { told, keys, displaced } = hammer.object.describe(START);
+    assert.ok(end.done > 0);
+    assert.deepEqual([told, keys, displaced], [KEYS, KEYS, 0]);
+  });
+
   it('count-min sketch: loses and doubles no count', async () => {
     const end = await run('count-min');
     assert.equal(end.refused, 0);
@@ -249,7 +258,7 @@ describe('sketches and graph under several threads', () => {
     for (const { key } of sketch.heavyHitters()) assert.ok(key.length === 2 && key[0] < 50 && key[1] === 1);
   });
 
-  for (const kind of ['graph', 'hyperloglog'] as const)
+  for (const kind of ['graph', 'hyperloglog', 'keyed hyperloglogs'] as const)
     it(`${kind}: is whole again after workers were killed wherever they were`, async () => {
       hammer = new Hammer(kind);
       for (const id of [1, 2, RECEIVER]) await hammer.start(id);

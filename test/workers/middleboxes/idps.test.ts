@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert';
 import { frame } from '../support/frames.js';
 import { frame6 } from '../support/frames6.js';
 import { exchange, IdpsSite, INSIDE, OUTSIDE, tcpAnswers, unreachable } from '../support/idps-site.js';
+import { routePort } from '../support/plane.js';
 
 const SCANNER = '192.0.2.66:40000';
 const HOST = '10.0.0.5';
@@ -49,6 +50,16 @@ describe('IDPS: scans', () => {
     assert.equal(site.plane.counts()['idps_source_blocked'], 1000 - through);
     assert.equal(site.fromOutside(`udp ${SCANNER} > 10.0.0.77:53`), 0, 'nothing of it passes');
     assert.equal(site.fromOutside(`tcp 192.0.2.67:1 > ${HOST}:80 S`), 1, 'of others all does');
+  });
+
+  it('does the same in a router, which it leaves to route', () => {
+    const site = new IdpsSite({ plane: { route: [routePort(), routePort()] } });
+    const through = synScan(site, 1, 100, [7]);
+    assert.ok(through >= 10 && through <= 24);
+    assert.deepEqual(site.signatures(), [1001]);
+    assert.deepEqual(site.pass({ port: OUTSIDE, frame: frame(`udp 192.0.2.1:9 > ${HOST}:53 len 8`) }), [
+      `${INSIDE}: udp 192.0.2.1:9 > ${HOST}:53 ttl 63 len 8`,
+    ]);
   });
 
   it('lets a block expire, and finds who goes on', () => {
