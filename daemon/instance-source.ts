@@ -288,7 +288,7 @@ export class InstanceSource implements AdminSource {
     const peer = this.peerStatuses().find((candidate) => candidate.name === name);
     if (peer?.state === 'heard' && !force)
       throw new FailedError(
-        `${name} is heard, so it is alive: drain and shutdown take it out of service there, in order; member evict ${name} force declares its life over all the same`,
+        `${name} was heard ${Math.round(peer.heardMsAgo ?? 0)} ms ago, so it is alive: drain and shutdown take it out of service there, in order; member evict ${name} force declares its life over all the same`,
       );
     return this.change('evict', (members) => members.evict(name));
   }

@@ -2,7 +2,7 @@
  * How an instance enters the cluster and leaves it: a state machine that looks at the board and at the member table, says
  * what the instance is (`PeerFlag` bits, for the board), and what is to be done next. Main drives it, and fetches the snapshots.
  *
- *                alone, or all begin together, or nobody who is ready is heard for joinWaitMs, and nothing holds it
+ *                alone, or all begin together, or nobody who is ready is heard for joinWaitMs (and nothing holds it)
  *     LISTENING ───────────────────────────────────────────────────────────────────────────▶ READY ── leave() ──▶ LEAVING ──▶ LEFT
  *        │  ▲                                                                                  ▲      all have all of ours,
  *        │  └─────────────────── it fails, or is refused ──────────────┐                       │      and hold nothing for us
@@ -15,6 +15,9 @@
  * **A donor** is ready and heard, the nearest first; one after the other when they fail, each again after a while, for ever.
  * Not one that another member sends nothing at present, or sends units cut for it alone: what it has goes not together with the units
  * held for us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`).
+ *
+ * **What holds it** (`hold`): members that are there, and not understood, may have state. It is for an operator to say who is right, unless
+ * more than half of all members, us included, are heard: one that is set up wrongly does not stop the others from beginning.
  *
  * **A member that cannot be heard** is not waited for. Who is back from a partition sends what it has for us.
  */
@@ -178,7 +181,7 @@ export class Joining {
     else if (this.alone) this.enter('began without the others, as it was told');
     else if (now - this.startedAt < this.settings.joinWaitMs)
       this.reason = `listens for ${unheard} of ${others} members`;
-    else if (this.hold !== null) this.reason = this.hold;
+    else if (this.hold !== null && 2 * (others - unheard + 1) <= others + 1) this.reason = this.hold;
     else this.enter('heard no member that has state');
   }
 

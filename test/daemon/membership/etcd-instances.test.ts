@@ -40,10 +40,13 @@ describe('instances that find each other through etcd', () => {
     ];
     return cluster.start(name, {
       cluster: { address: cluster.address(name), membership },
-      sections: { hooks: { on_member_lost: lost } },
+      sections: { hooks: { on_ready: touch('ready', name), on_drain: touch('drain', name), on_member_lost: lost } },
       ...(flows !== undefined && { flows }),
     });
   }
+
+  const touch = (event: string, name: string): string[] => ['/usr/bin/touch', join(cluster.folder, `${event}-${name}`)];
+  const touched = (event: string, name: string): boolean => existsSync(join(cluster.folder, `${event}-${name}`));
 
   const list = async (instance: Instance): Promise<string[]> =>
     ((await askJson(instance.socket, 'member list')) as MemberRow[])
@@ -75,8 +78,11 @@ describe('instances that find each other through etcd', () => {
     const again = await start('c');
     assert.equal((await again.status()).id, id);
     assert.deepEqual((await again.objects())[0].digest, (await a.objects())[0].digest);
+    assert.deepEqual([touched('ready', 'b'), touched('drain', 'b')], [true, false]);
     assert.deepEqual(await b.program.stop(), { code: 0, signal: null });
+    assert.ok(touched('drain', 'b'));
     await eventually('it to have left', async () => ((await list(a)).includes('b left -') ? true : null));
+    assert.doesNotMatch(readFileSync(join(cluster.folder, 'lost-a'), 'utf8'), /b/, 'who leaves is not lost');
     await eventually('c to be heard', async () => ((await list(a)).includes('c member reachable') ? true : null));
   });
 

@@ -1,8 +1,9 @@
 /** Members that are there and refused: seen by what is refused, and by whole instances. */
 
 import { strict as assert } from 'node:assert';
+import { createSocket } from 'node:dgram';
 import { askAll, askJson, CommandError } from '../../../daemon/admin/client.js';
-import type { PeerRow, Standing } from '../../../daemon/admin/source.js';
+import type { PeerRow, RejectRow as RejectsShown, Standing } from '../../../daemon/admin/source.js';
 import { RefusalWatch } from '../../../daemon/membership/refusals.js';
 import type { RejectRow } from '../../../shm/reject-table.js';
 import { REFUSALS, type Refusal } from '../../../workers/replication/metrics.js';
@@ -73,6 +74,14 @@ describe('refused members', () => {
   });
 });
 
+async function sendFrom(source: string, address: string, port: number, count: number): Promise<void> {
+  const socket = createSocket('udp4');
+  await new Promise<void>((resolve) => socket.bind(0, source, resolve));
+  for (let i = 0; i < count; i++)
+    await new Promise((resolve) => socket.send(Buffer.alloc(64, i), port, address, resolve));
+  await new Promise<void>((resolve) => socket.close(resolve));
+}
+
 describe('an instance whose messages and those of a member are refused', () => {
   let cluster: LoopbackCluster;
 
@@ -109,6 +118,22 @@ describe('an instance whose messages and those of a member are refused', () => {
     assert.equal(alone.state, 'ready');
     assert.match(alone.reason, /^began without the others, as it was told/);
     await assert.rejects(askAll(b.socket, 'join anyhow'), CommandError);
+  });
+
+  it('counts refusals by source in a table of fixed size, whoever sends', async () => {
+    const SOURCES = 200;
+    const a = await cluster.start('a', { members: ['a', 'b'] });
+    const { transport } = await a.status();
+    const port = Number(/port (\d+)/.exec(transport)?.[1]);
+    for (let i = 0; i < SOURCES; i++) await sendFrom(`127.0.1.${i + 1}`, cluster.address('a'), port, i === 7 ? 50 : 1);
+    const rows = await eventually('all to be refused', async () => {
+      const found = (await askJson(a.socket, 'show rejects')) as RejectsShown[];
+      return found.reduce((sum, { refused }) => sum + refused, 0) >= SOURCES + 49 ? found : null;
+    });
+    assert.equal(rows.length, 32);
+    assert.equal(rows[0].address, '127.0.1.8');
+    assert.equal(rows[0].refused - rows[0].inherited <= 50 && rows[0].refused >= 50, true);
+    assert.equal((await a.status()).state, 'ready');
   });
 
   it('that is not on the list at one member is named there', async () => {

@@ -84,6 +84,23 @@ describe('an instance that joins', () => {
     assert.equal(network.taken.length, 1);
   });
 
+  it('does not begin without those that are not understood, but by most of all members, or when it is told', () => {
+    const network = new JoiningNetwork({ seed: 6, members: 3, settings: { joinWaitMs: 500 } });
+    for (const member of [1, 2]) network.members[member].up = false;
+    for (const joining of network.joinings) joining.hold = 'another key';
+    network.run(2000);
+    assert.deepEqual(ready(network), []);
+    assert.equal(network.joinings[0].reason, 'another key');
+    network.joinings[0].beginAlone();
+    network.run(100);
+    assert.equal(ready(network).length, 1);
+
+    const most = new JoiningNetwork({ seed: 7, members: 3, settings: { joinWaitMs: 500 } });
+    most.members[2].up = false;
+    for (const joining of most.joinings) joining.hold = 'another key';
+    assert.ok(most.runUntil(() => ready(most).length === 2, 2000));
+  });
+
   for (const multicast of [true, false])
     it(`takes over the state under load, ${multicast ? 'multicast' : 'unicast'}: nothing twice, nothing lost`, () => {
       for (let seed = 10; seed < 18; seed++) {
