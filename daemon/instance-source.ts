@@ -6,12 +6,14 @@ import { coarseSeconds } from '../shm/clock.js';
 import { THREAD_STATE_NAMES, ThreadState } from '../shm/control.js';
 import { LogConsumer } from '../shm/log.js';
 import { MemberTable } from '../shm/members.js';
+import { FlowTable } from '../shm/objects/flow-table.js';
 import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
 import type { StateObject } from '../shm/objects/object.js';
 import { RecordWriter } from '../shm/record-ring.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
 import type { Instance } from '../workers/instance.js';
+import type { FlowView } from '../workers/middlebox.js';
 import { monotonicMs } from '../workers/monotonic.js';
 import { formatIpv4 } from '../workers/packet/ipv4.js';
 import { REFUSALS } from '../workers/replication/metrics.js';
@@ -223,23 +225,17 @@ export class InstanceSource implements AdminSource {
     const now = coarseSeconds(Date.now());
     for (const [id, object] of this.daemon.objects.entries()) {
       const { name } = this.daemon.instance.declaration.objects[id];
-      if (!(object instanceof NatBinding) || (filter.object !== null && filter.object !== name)) continue;
-      for (const entry of object.entries(now)) {
-        if (entry === null || (filter.protocol !== null && filter.protocol !== entry.protocol)) {
-          yield null;
-          continue;
-        }
-        yield {
-          object: name,
-          protocol: entry.protocol,
-          inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
-          external: { address: formatIpv4(entry.externalAddress), port: entry.externalPort },
-          remote: null,
-          state: entry.dead ? 'dead' : RANK_NAMES[entry.rank],
-          expires_s: entry.expires - now,
-        };
-      }
+      if (filter.object !== null && filter.object !== name) continue;
+      if (object instanceof NatBinding) yield* bindingRows(object, name, now, filter);
+      else if (object instanceof FlowTable) yield* tableRows(object, name, now, this.viewOf(id));
     }
+  }
+
+  /** How the middlebox of a flow table has its entries shown, if it has. */
+  private viewOf(id: number): ((entry: Int32Array) => FlowView) | undefined {
+    for (const { middlebox, objectIds } of this.daemon.instance.declaration.links)
+      for (const [key, of] of Object.entries(objectIds)) if (of === id) return middlebox.flows?.[key];
+    return undefined;
   }
 
   threads(): ThreadRow[] {
@@ -418,5 +414,45 @@ export class InstanceSource implements AdminSource {
 
 /** Whose life is over is behind in nothing: it comes back with a snapshot. */
 const hasLag = ({ state }: PeerStatus): boolean => state !== 'dead' && state !== 'left';
+
+function* bindingRows(
+  bindings: NatBinding,
+  object: string,
+  now: number,
+  filter: FlowFilter,
+): Generator<FlowRow | null> {
+  for (const entry of bindings.entries(now)) {
+    if (entry === null || (filter.protocol !== null && filter.protocol !== entry.protocol)) {
+      yield null;
+      continue;
+    }
+    yield {
+      object,
+      protocol: entry.protocol,
+      inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
+      external: { address: formatIpv4(entry.externalAddress), port: entry.externalPort },
+      remote: null,
+      state: entry.dead ? 'dead' : RANK_NAMES[entry.rank],
+      expires_s: entry.expires - now,
+    };
+  }
+}
+
+function* tableRows(
+  table: FlowTable,
+  object: string,
+  now: number,
+  view: ((entry: Int32Array) => FlowView) | undefined,
+): Generator<FlowRow | null> {
+  if (view === undefined) return;
+  for (const entry of table.entries(now)) {
+    if (entry === null) {
+      yield null;
+      continue;
+    }
+    const { protocol, inside, remote, state, expires } = view(entry);
+    yield { object, protocol, inside, external: null, remote, state, expires_s: expires - now };
+  }
+}
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

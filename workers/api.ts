@@ -10,6 +10,8 @@ export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 export { HOLD_MS_MAX, type Holds } from './holds.js';
 export {
   defineMiddlebox,
+  type FlowEnd,
+  type FlowView,
   type Middlebox,
   type OpenArguments,
   type Process,

@@ -90,6 +90,24 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   draining(): boolean;
 }
 
+/** One end of a flow: an address as text, a port in host order. */
+export interface FlowEnd {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A flow as it is shown. */
+export interface FlowView {
+  /** IP protocol number. */
+  readonly protocol: number;
+  readonly inside: FlowEnd;
+  readonly remote: FlowEnd;
+  /** new, established, closing or closed. */
+  readonly state: string;
+  /** Coarse seconds. */
+  readonly expires: number;
+}
+
 export interface Middlebox<
   O extends Options = Options,
   C extends Counters = Counters,
@@ -126,6 +144,8 @@ export interface Middlebox<
   owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
   /** Name → rows of its state for an operator, read by main while all else goes on: `blocks` is `show blocks`. */
   views?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<RecordFields>>>;
+  /** Flow table → an entry of it (as `FlowTable.entries` gives it) for `show flows`. */
+  readonly flows?: Readonly<Record<string, (entry: Int32Array) => FlowView>>;
   open(open: OpenArguments<O, C, S, R>): Process;
 }
 

@@ -46,6 +46,7 @@ import { LOGGED_WORDS, renderLogged, writeLogged } from './logged.js';
 import { COUNTERS, OPTIONS } from './options.js';
 import { PACKET, REJECT_SHIFT, RULE } from './program.js';
 import { RejectWith, Verdict } from './rule.js';
+import { shownConnection } from './shown.js';
 import { isReopening, LEGAL_FLAGS, rankAfter } from './tcp.js';
 import { State } from './vocabulary.js';
 
@@ -71,6 +72,8 @@ export default defineMiddlebox({
   name: 'firewall',
   help: 'Stateful firewall: zones, ordered rules that read like those of nftables, connections shared by all sites.',
   ipv6: true,
+  addresses: 'watches',
+  flows: { ipv4: (entry) => shownConnection(entry, 1), ipv6: (entry) => shownConnection(entry, 4) },
   options: OPTIONS,
   counters: COUNTERS,
   records: { firewall: recordKind('packets that rules of the firewall log', LOGGED_WORDS, renderLogged) },

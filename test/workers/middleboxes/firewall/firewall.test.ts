@@ -1,6 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { Phase } from '../../../../shm/control.js';
+import type { FlowView } from '../../../../workers/middlebox.js';
 import { renderLogged } from '../../../../workers/middleboxes/firewall/logged.js';
+import { shownConnection } from '../../../../workers/middleboxes/firewall/shown.js';
 import type { RecordFields } from '../../../../workers/records.js';
 import { FirewallSite } from '../../support/firewall-site.js';
 import { frame, seal } from '../../support/frames.js';
@@ -263,6 +265,24 @@ describe('firewall', () => {
     through(site, SYN, ACK, on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:81 S'));
     const counted = [0, 1, 2, 3].map((entry) => site.boards[0].count(entry).packets);
     assert.deepEqual(counted, [2, 1, 0, 1]);
+  });
+
+  it('shows connections by who began them', () => {
+    const site = new FirewallSite({ rules: 'policy accept' });
+    through(
+      site,
+      SYN,
+      on(OUTSIDE, 'udp 198.51.100.7:53 > 10.0.0.5:4000'),
+      v6(INSIDE, 'tcp fd00::8 80 > 2001:db8::5 4000 S'),
+    );
+    const shown: FlowView[] = [];
+    for (const entry of site.ipv4.entries(site.now)) if (entry !== null) shown.push(shownConnection(entry, 1));
+    const texts = shown.map(({ protocol, inside, remote, state }) =>
+      [protocol, `${inside.address}:${inside.port}`, `${remote.address}:${remote.port}`, state].join(' '),
+    );
+    assert.deepEqual(texts.sort(), ['17 198.51.100.7:53 10.0.0.5:4000 new', '6 10.0.0.5:4000 198.51.100.7:80 new']);
+    const [ipv6] = [...site.ipv6.entries(site.now)].filter((entry) => entry !== null);
+    assert.deepEqual(shownConnection(ipv6, 4).inside, { address: 'fd00::8', port: 80 });
   });
 
   it('logs packets as records', () => {
