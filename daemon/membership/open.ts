@@ -67,5 +67,10 @@ export function openMembers({ place, instance, hooks, log, onOver }: OpenMembers
     board.readLife(slot, life);
     return life.former;
   };
-  return new StaticMembers({ roster, port: config.transport.port, incarnation, onEvicted });
+  const isOver = (slot: number): boolean => {
+    const life = new LifeRecord();
+    board.readLife(slot, life);
+    return life.current === 0 && life.former !== 0;
+  };
+  return new StaticMembers({ roster, port: config.transport.port, incarnation, isOver, onEvicted });
 }

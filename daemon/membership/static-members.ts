@@ -12,6 +12,8 @@ export interface StaticMembersOptions {
   readonly port: number;
   /** The present life of the member in a slot, or the last one; 0: it was never heard. */
   readonly incarnation: (slot: number) => number;
+  /** Whether other members told already that its last life is over. */
+  readonly isOver: (slot: number) => boolean;
   readonly onEvicted: (member: SlotEntry) => void;
 }
 
@@ -55,15 +57,16 @@ export class StaticMembers implements Members {
   }
 
   async evict(name: string): Promise<string> {
-    const { roster, incarnation, onEvicted } = this.options;
+    const { roster, incarnation, isOver, onEvicted } = this.options;
     const { slot, entry } = roster.find(name);
     const life = incarnation(slot);
     if (slot !== roster.self && life <= entry.dead)
       throw new RosterError(
         entry.dead === 0 ? `${name} was never heard: there is nothing of it to complete` : `${name} is evicted already`,
       );
+    const known = isOver(slot);
     roster.evict(name, life);
-    onEvicted(entry);
+    if (!known) onEvicted(entry);
     return name;
   }
 

@@ -92,11 +92,20 @@ describe('members of a cluster that runs', () => {
     const hooks = {
       on_ready: ['/usr/bin/touch', join(cluster.folder, 'ready')],
       on_drain: ['/usr/bin/touch', join(cluster.folder, 'drain')],
-      on_member_lost: ['/bin/sh', '-c', `echo $CONSTELLATION_REASON $CONSTELLATION_MEMBER >> ${lost}`],
     };
-    const members = ['a', 'b'];
-    const [a, b] = await Promise.all(members.map((name) => cluster.start(name, { members, sections: { hooks } })));
-    await eventually('a to hear b', async () => ((await a.peers())[0].state === 'reachable' ? true : null));
+    const told = join(cluster.folder, 'told');
+    const members = ['a', 'b', 'c'];
+    const [a, b, c] = await Promise.all(
+      members.map((name) => {
+        const file = name === 'c' ? told : lost;
+        const on_member_lost = ['/bin/sh', '-c', `echo $CONSTELLATION_REASON $CONSTELLATION_MEMBER >> ${file}`];
+        return cluster.start(name, { members, sections: { hooks: { ...hooks, on_member_lost } } });
+      }),
+    );
+    for (const instance of [a, c])
+      await eventually('b to be heard', async () =>
+        (await instance.peers()).every(({ state }) => state === 'reachable') ? true : null,
+      );
     await eventually('the hook', async () => (existsSync(join(cluster.folder, 'ready')) ? true : null));
     await b.program.stop('SIGKILL');
     const [evicted] = await ask<MemberChange>(a, 'member evict b force');
@@ -104,14 +113,21 @@ describe('members of a cluster that runs', () => {
     await eventually('the hook', async () =>
       existsSync(lost) && readFileSync(lost, 'utf8').includes('evicted b\n') ? true : null,
     );
+    await c.program.waitFor(/member b is evicted by another member|member b is silent/);
+    await eventually('c to be told', async () =>
+      (await c.peers()).some(({ name, state }) => name === 'b' && state === 'dead') ? true : null,
+    );
+    await eventually('its hook', async () => (existsSync(told) ? true : null));
+    await ask<MemberChange>(c, 'member evict b');
     assert.equal(await refused(a, 'member evict b'), 'b is evicted already');
     assert.match(await refused(a, 'member remove a'), /a is this instance/);
-    assert.match(await refused(a, 'member evict nobody'), /no member is called nobody; there are a, b/);
-    assert.match(await refused(a, 'member add c 3 127.0.0.3'), /all 2 slots are taken/);
+    assert.match(await refused(a, 'member evict nobody'), /no member is called nobody; there are a, b, c/);
+    assert.match(await refused(a, 'member add d 4 127.0.0.4'), /all 3 slots are taken/);
     assert.match(await refused(a, 'member add c'), /needs NAME ID ADDRESS/);
     assert.match(await refused(a, 'member add c 70000 127.0.0.3'), /ID is a whole number from 1 to 65535, not 70000/);
     assert.match(await refused(a, 'member add C 3 127.0.0.3'), /C cannot be a member's name/);
     assert.match(await refused(a, 'member add c 3 nowhere'), /nowhere is not an IPv4 address/);
+    assert.equal(readFileSync(told, 'utf8').trim().split('\n').length, 1, 'the hook runs once, whoever is told twice');
     assert.equal(existsSync(join(cluster.folder, 'drain')), false);
     assert.deepEqual(await a.program.stop(), { code: 0, signal: null });
     assert.ok(existsSync(join(cluster.folder, 'drain')));
