@@ -1,0 +1,184 @@
+/**
+ * The packet path under packets that are wrong in every field: a whole data plane with its middleboxes, stepped by hand.
+ *
+ * What must hold: no packet stops it; packets in = packets out + dropped by reason + held (M10 of ARCHITECTURE.md); what
+ * comes out fits its chunk, and, of IPv4, has a right header checksum; memory stays what it was.
+ */
+
+import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
+import type { Link } from '../../workers/chain.js';
+import type { PacketDriver } from '../../workers/drivers/driver.js';
+import { checksum } from '../../workers/packet/checksum.js';
+import { parseIpv4 } from '../../workers/packet/ipv4.js';
+import { parseIpv6 } from '../../workers/packet/ipv6.js';
+import { PacketMemory } from '../../workers/packet/memory.js';
+import type { Mode } from '../../workers/packet/parse.js';
+import { Stream } from '../sim/random.js';
+import { SHIPPED } from '../support/shipped.js';
+import { routePort } from '../workers/support/plane.js';
+import { Site } from '../workers/support/site.js';
+import { capturedFrames, FRAME_BYTES_MAX, mutated, seedFrames } from './packet-mutations.js';
+
+const CHUNK_BYTES = 2048;
+const HEADROOM = 258;
+const CAPTURED_MAX = 1000;
+/** What came out last, to be answered. */
+const RECENT = 256;
+/** A look at the counts, every so many batches. */
+const LOOK = 32;
+
+/** A chain to be fed, and how it stands. */
+export interface FuzzedChain {
+  readonly name: string;
+  readonly mode: Mode;
+  readonly links: readonly Link[];
+}
+
+/** Every shipped middlebox alone in its modes, and all that stand so together, in both orders. */
+export function fuzzedChains(): FuzzedChain[] {
+  const chains: FuzzedChain[] = [];
+  for (const mode of ['route', 'wire'] as const) {
+    chains.push({ name: `nothing (${mode})`, mode, links: [] });
+    const links = SHIPPED.filter(({ modes }) => modes.includes(mode)).map(({ link }) => link);
+    for (const link of links) chains.push({ name: `${link.middlebox.name} (${mode})`, mode, links: [link] });
+    for (const order of [links, links.toReversed()])
+      chains.push({
+        name: `${order.map(({ middlebox }) => middlebox.name).join(' + ')} (${mode})`,
+        mode,
+        links: order,
+      });
+  }
+  return chains;
+}
+
+export interface PacketFuzzReport {
+  readonly packets: number;
+  readonly out: number;
+  readonly byReason: Readonly<Record<string, number>>;
+  readonly heapMiB: { readonly start: number; readonly end: number };
+  readonly problems: readonly string[];
+}
+
+/** Feeds what is put into it, and looks at what is sent. */
+class FuzzDriver implements PacketDriver {
+  readonly memory = new PacketMemory(
+    new SharedArrayBuffer(BATCH_CAPACITY * CHUNK_BYTES),
+    0,
+    BATCH_CAPACITY,
+    CHUNK_BYTES,
+  );
+  readonly exhausted = false;
+  readonly next: { readonly port: number; readonly frame: Uint8Array }[] = [];
+  readonly recent: Uint8Array[] = [];
+  readonly problems: string[] = [];
+  in = 0;
+  out = 0;
+
+  receive(batch: Batch): number {
+    batch.count = 0;
+    while (this.next.length > 0 && batch.count < BATCH_CAPACITY) {
+      const { port, frame } = this.next.shift() as { port: number; frame: Uint8Array };
+      this.insert(batch, port, frame, 0, frame.length);
+      this.in++;
+    }
+    return batch.count;
+  }
+
+  insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    const i = batch.count++;
+    const start = i * CHUNK_BYTES + HEADROOM;
+    for (let byte = 0; byte < length; byte++) this.memory.u8[start + byte] = frames[at + byte];
+    batch.start[i] = start;
+    batch.length[i] = length;
+    batch.port[i] = port;
+    return true;
+  }
+
+  transmit(batch: Batch): void {
+    for (let i = 0; i < batch.count; i++)
+      if (batch.egress[i] >= 0) this.send(batch.egress[i], this.memory.u8, batch.start[i], batch.length[i]);
+    batch.count = 0;
+  }
+
+  send(port: number, frames: Uint8Array, at: number, length: number): boolean {
+    const frame = frames.slice(at, at + length);
+    const isWhole = length >= 14 && frame.length === length && (at & (CHUNK_BYTES - 1)) + length <= CHUNK_BYTES;
+    if (port > 1 || !isWhole) this.problems.push(`${length} bytes at ${at} sent by port ${port}`);
+    else if (!hasRightHeaderSum(frame))
+      this.problems.push(`a wrong header checksum sent: ${Buffer.from(frame).toString('hex')}`);
+    this.recent[this.out++ % RECENT] = frame;
+    return true;
+  }
+
+  wait(): void {}
+
+  close(): void {}
+}
+
+function hasRightHeaderSum(frame: Uint8Array): boolean {
+  if (frame[12] !== 8 || frame[13] !== 0) return true;
+  const bytes = (frame[14] & 15) * 4;
+  return frame.length >= 14 + bytes && bytes >= 20 && checksum(frame, 14, bytes) === 0;
+}
+
+const heapMiB = (): number => {
+  globalThis.gc?.();
+  const { heapUsed, external, arrayBuffers } = process.memoryUsage();
+  return Math.round((heapUsed + external + arrayBuffers) / 2 ** 20);
+};
+
+export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): PacketFuzzReport {
+  const random = new Stream(seed, chain.name);
+  const frames = seedFrames();
+  const captured = capturedFrames(CAPTURED_MAX);
+  const driver = new FuzzDriver();
+  const port = { address: parseIpv4('10.0.0.1'), address6: parseIpv6('fd00::1'), mtuBytes: 1280 };
+  const route = chain.mode === 'wire' ? null : [routePort(port), routePort(port)];
+  const site = new Site({ chain: chain.links, plane: { route, openDriver: () => driver } });
+  const { plane } = site;
+  const start = heapMiB();
+  const problems: string[] = [];
+  let fed = 0;
+
+  function step(): boolean {
+    try {
+      while (plane.dataPlane.doWork() > 0);
+      return true;
+    } catch (error) {
+      problems.push(`stopped by a batch after ${fed} packets: ${(error as Error).stack}`);
+      return false;
+    }
+  }
+
+  function balance(when: string): void {
+    const total = (name: string): number => plane.metrics.total(name);
+    const held = total('held_packets') + total('held_fragments');
+    const told = total('route_icmp_errors');
+    const missing = driver.in + told - driver.out - plane.dropped() - held;
+    if (missing !== 0) problems.push(`${when}: of ${driver.in} packets ${missing} are neither out, dropped nor held`);
+    problems.push(...driver.problems.splice(0));
+  }
+
+  for (let batches = 0; fed < packets && problems.length === 0; batches++) {
+    const count = Math.min(random.whole(1, BATCH_CAPACITY), packets - fed);
+    for (let i = 0; i < count; i++) {
+      const from = captured.length > 0 && random.chance(0.3) ? captured : frames;
+      const frame = mutated(random, from, driver.recent);
+      driver.next.push({ port: random.below(2), frame: frame.subarray(0, FRAME_BYTES_MAX) });
+    }
+    fed += count;
+    if (!step()) break;
+    plane.nowMs += random.chance(0.01) ? random.below(5000) : 1;
+    if (batches % LOOK !== 0) continue;
+    site.replicateTo();
+    plane.recorded.read(1000, () => {});
+    balance(`after ${fed} packets`);
+  }
+  if (problems.length === 0) {
+    plane.idle(20_000, 500);
+    balance('at the end');
+    const held = plane.metrics.total('held_packets') + plane.metrics.total('held_fragments');
+    if (held !== 0) problems.push(`${held} packets are held for ever`);
+  }
+  return { packets: fed, out: driver.out, byReason: plane.counts(), heapMiB: { start, end: heapMiB() }, problems };
+}
