@@ -45,7 +45,7 @@ import type {
 import { DigestWatch } from './digest-watch.js';
 import { lagGauges, type Owed } from './lag-gauges.js';
 import { LagWatch } from './lag-watch.js';
-import type { ListChange, Members } from './membership/members.js';
+import { type ListChange, type Members, shownState } from './membership/members.js';
 import type { RefusalWatch } from './membership/refusals.js';
 import { RosterError } from './membership/roster.js';
 import type { OpenPorts } from './ports.js';
@@ -141,7 +141,7 @@ export class InstanceSource implements AdminSource {
       name: peer.name,
       id: peer.id,
       address: peer.address,
-      state: this.isRefused(peer.name) ? 'refused' : peer.state === 'heard' ? 'reachable' : peer.state,
+      state: this.isRefused(peer.name) ? 'refused' : shownState(peer),
       rtt_ms: peer.rttMs?.average ?? null,
       rtt_min_ms: peer.rttMs?.minimum ?? null,
       heard_ms_ago: peer.heardMsAgo,
@@ -276,17 +276,23 @@ export class InstanceSource implements AdminSource {
     return this.change('add', (members) => members.add(member));
   }
 
-  removeMember(name: string): Promise<MemberChange> {
+  removeMember(name: string, force: boolean): Promise<MemberChange> {
+    if (!force) this.expectGone(name, 'remove', 'takes it off the list');
     return this.change('remove', (members) => members.remove(name));
   }
 
   evictMember(name: string, force: boolean): Promise<MemberChange> {
-    const peer = this.peerStatuses().find((candidate) => candidate.name === name);
-    if (peer?.state === 'heard' && !force)
-      throw new FailedError(
-        `${name} was heard ${Math.round(peer.heardMsAgo ?? 0)} ms ago, so it is alive: drain and shutdown take it out of service there, in order; member evict ${name} force declares its life over all the same`,
-      );
+    if (!force) this.expectGone(name, 'evict', 'declares its life over');
     return this.change('evict', (members) => members.evict(name));
+  }
+
+  /** Throws for a member that is heard, and does not leave. */
+  private expectGone(name: string, command: string, effect: string): void {
+    const peer = this.peerStatuses().find((candidate) => candidate.name === name);
+    if (peer?.state !== 'heard' || (peer.leaving && command === 'remove')) return;
+    throw new FailedError(
+      `${name} was heard ${Math.round(peer.heardMsAgo ?? 0)} ms ago, so it is alive: drain and shutdown take it out of service there, in order; member ${command} ${name} force ${effect} all the same`,
+    );
   }
 
   join(alone: boolean): Promise<Standing> {

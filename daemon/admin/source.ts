@@ -32,10 +32,9 @@ export interface AdminSource {
   threads(): Awaitable<readonly ThreadRow[]>;
   /** Everybody who has or had a slot, this instance included. */
   members(): Awaitable<readonly MemberRow[]>;
-  /** These three reject where the change cannot be made, with what is in the way. They answer with the member as it is then. */
+  /** These three reject where the change cannot be made, with what is in the way. They answer with the member as it is then. `force`: also if it is heard. */
   addMember(member: NewMember): Promise<MemberChange>;
-  removeMember(name: string): Promise<MemberChange>;
-  /** Of a member that is heard only by `force`. */
+  removeMember(name: string, force: boolean): Promise<MemberChange>;
   evictMember(name: string, force: boolean): Promise<MemberChange>;
   /** Resolves when this instance takes packets, or is going to stop; `alone`: it does not wait for members that are not heard. */
   join(alone: boolean): Promise<Standing>;
@@ -112,10 +111,10 @@ export interface PeerRow {
   readonly id: number;
   readonly address: string;
   /**
-   * never: nothing was ever heard of it; silent: not for longer than a few keepalives; left: so, after it left in order; dead: it
+   * never: nothing was ever heard of it; silent: not for longer than a few keepalives; leaving and left: in order; dead: it
    * was evicted; refused: its messages come and are refused, as by another key.
    */
-  readonly state: 'reachable' | 'silent' | 'never' | 'left' | 'dead' | 'refused';
+  readonly state: 'reachable' | 'silent' | 'never' | 'leaving' | 'left' | 'dead' | 'refused';
   /** Smoothed round-trip time, and the least ever; `null` before the first. */
   readonly rtt_ms: number | null;
   readonly rtt_min_ms: number | null;

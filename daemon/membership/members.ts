@@ -43,7 +43,15 @@ export function memberRows(roster: Roster, peers: readonly PeerStatus[], own: St
   }));
 }
 
+/** What people are told of a member's state. */
+export function shownState({
+  state,
+  leaving,
+}: PeerStatus): 'reachable' | 'leaving' | Exclude<PeerStatus['state'], 'heard'> {
+  return state === 'heard' ? (leaving ? 'leaving' : 'reachable') : state;
+}
+
 function stateOf(peer: PeerStatus | undefined): string {
   if (peer === undefined) return '-';
-  return peer.state === 'heard' ? 'reachable' : peer.state;
+  return shownState(peer);
 }

@@ -34,6 +34,8 @@ export interface PeerStatus {
    * its life is over, and no other came. Nothing is owed to the last two.
    */
   readonly state: 'heard' | 'silent' | 'never' | 'left' | 'dead';
+  /** It said that it leaves. */
+  readonly leaving: boolean;
   /** 0 while never heard. */
   readonly incarnation: number;
   readonly heardMsAgo: number | null;
@@ -81,6 +83,7 @@ export function readPeers(
       index,
       address: members.address(index),
       state: dead ? 'dead' : state,
+      leaving: peer.isLeaving,
       incarnation: peer.incarnation,
       heardMsAgo,
       rttMs: peer.samples === 0 ? null : { latest: peer.latest, minimum: peer.minimum, average: peer.average },

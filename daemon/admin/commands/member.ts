@@ -26,7 +26,7 @@ export const memberList: Command = {
   summary: 'All members, with their slots: this one, those that take part, those that left.',
   details: [
     'ROLE   self, member, evicted (declared dead: it has to come back with a new life), left',
-    'STATE  of this instance: joining, ready, leaving; of others: reachable, silent, never (heard), left, dead, refused',
+    'STATE  of this instance: joining, ready, leaving; of others: reachable, silent, never (heard), leaving, left, dead, refused',
   ],
   async run(call) {
     expectNoWords(call, memberList.name);
@@ -57,11 +57,16 @@ export const memberAdd: Command = {
 
 export const memberRemove: Command = {
   name: 'member remove',
-  usage: 'NAME',
+  usage: 'NAME [force]',
   summary: 'Take a member that has left off the list; its slot may be given to another.',
-  details: ['Drain it and shut it down first. What one has crashed with is completed by member evict.', ...REACH],
+  details: [
+    'Drain it and shut it down first. What one has crashed with is completed by member evict.',
+    'One that is heard is taken off only by force.',
+    ...REACH,
+  ],
   async run(call) {
-    return record(await call.source.removeMember(oneName(call, memberRemove.name)));
+    const { name, force } = nameAndForce(call, memberRemove.name);
+    return record(await call.source.removeMember(name, force));
   },
 };
 
@@ -75,16 +80,16 @@ export const memberEvict: Command = {
     ...REACH,
   ],
   async run(call) {
-    const force = call.words[1] === 'force';
-    const name = oneName(force ? { ...call, words: call.words.toSpliced(1, 1) } : call, memberEvict.name);
+    const { name, force } = nameAndForce(call, memberEvict.name);
     return record(await call.source.evictMember(name, force));
   },
 };
 
-function oneName(call: Call, command: string): string {
-  const [name, ...rest] = call.words;
-  if (name === undefined || rest.length > 0) throw new UsageError(`${command} needs one name; see member list`);
-  return name;
+function nameAndForce(call: Call, command: string): { readonly name: string; readonly force: boolean } {
+  const [name, word, ...rest] = call.words;
+  if (name === undefined || (word !== undefined && word !== 'force') || rest.length > 0)
+    throw new UsageError(`${command} needs one name, and may have force; see member list`);
+  return { name, force: word === 'force' };
 }
 
 function whole(text: string, min: number, max: number, what: string): number {

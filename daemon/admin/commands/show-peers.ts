@@ -27,7 +27,7 @@ export const showPeers: Command = {
   usage: '',
   summary: 'The other members: whether they are heard, how far away they are, what is under way.',
   details: [
-    'STATE    reachable; silent (not heard for longer than keepalives take); never (not heard since the start); left (in order);',
+    'STATE    reachable; silent (not heard for longer than keepalives take); never (not heard since the start); leaving, left (in order);',
     '         dead (evicted); refused (it is there, and what it sends is refused: the log says what to mend)',
     'RTT MS   round-trip time of state messages, smoothed; LEAST: the shortest ever',
     'CLOCK MS how far its wall clock is ahead of ours; a warning is logged at half of what state objects allow for',

@@ -147,7 +147,7 @@ export class FakeSource implements AdminSource {
   /** What changes of the list of members were asked for. */
   readonly changes: (
     | NewMember
-    | { readonly removed: string }
+    | { readonly removed: string; readonly force: boolean }
     | { readonly evicted: string; readonly force: boolean }
   )[] = [];
   standing: Standing = { state: 'ready', reason: 'takes packets' };
@@ -202,8 +202,8 @@ export class FakeSource implements AdminSource {
     return { ...MEMBERS[1], ...member, slot: member.slot ?? 2, note: 'here' };
   }
 
-  async removeMember(name: string): Promise<MemberChange> {
-    this.changes.push({ removed: name });
+  async removeMember(name: string, force: boolean): Promise<MemberChange> {
+    this.changes.push({ removed: name, force });
     return { ...MEMBERS[1], role: 'left', note: 'here' };
   }
 

@@ -65,6 +65,7 @@ describe('members of a cluster that runs', () => {
       assert.equal(list.filter(({ role }) => role === 'self').length, 1);
     }
     assert.match(await refused(a, 'member evict c'), /c was heard \d+ ms ago, so it is alive: .* member evict c force/);
+    assert.match(await refused(a, 'member remove c'), /c was heard .* member remove c force takes it off/);
     await c.program.stop();
     for (const instance of [a, b]) {
       await eventually('it to have left', async () =>
