@@ -147,6 +147,12 @@ describe('end to end: firewalls', function () {
       await firewalls.a.attach(firewalls.a.program);
       assertAllFetched(await fetchAll(firewalls.testbed, 'client', load), 50);
       assert.equal((await firewalls.a.client('reload', 'rules')).code, 0);
+      // What systemctl reload does.
+      firewalls.a.write(`${RULES}from lan tcp dport 99 accept`);
+      firewalls.a.program.kill('SIGHUP');
+      const loaded = async (): Promise<boolean> =>
+        (await firewalls.a.client('show', 'rules', 'dport 99')).stdout.includes('from lan tcp dport 99 accept');
+      for (let tries = 0; !(await loaded()); tries++) assert.ok(tries < 20, 'the signal loads rules');
       await converged([firewalls.a, firewalls.b]);
     });
   });
