@@ -41,6 +41,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'whom the IDPS flags in captures of real traffic, beside a plain threshold of failed contacts',
     load: () => import('./idps.js'),
   },
+  idps_leak: {
+    help: 'packets that pass one site after another blocked them, at 5 ms between them (root)',
+    load: () => import('./idps-leak.js'),
+  },
   af_xdp: {
     help: 'forwarding on a veth topology: the NAT, a forwarder in C, the kernel with nftables (root)',
     load: () => import('./af-xdp.js'),

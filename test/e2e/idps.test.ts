@@ -7,54 +7,10 @@ import { askJson } from '../../daemon/admin/client.js';
 import type { RecordRow } from '../../daemon/record-log.js';
 import { needs } from '../support/require.js';
 import { startServer } from '../testbed/http/fetch.js';
-import { eventually, Instance } from '../testbed/instance.js';
-import { DAEMON, makeKeyFile, writeConfig } from '../testbed/site.js';
+import { eventually, type Instance } from '../testbed/instance.js';
 import { Testbed } from '../testbed/testbed.js';
-import type { Topology } from '../testbed/topology.js';
+import { SITES, startWireSite, twoWires } from '../testbed/two-wires.js';
 import { UDP_FLOWS, withNetwork } from './support.js';
-
-const SITES = ['a', 'b'] as const;
-/** Every address of these is the one or the other's. Through site a to the lower half of the hosts, through b to the upper. */
-const OUTSIDE = '10.1.0.0/24';
-const HOSTS = '198.51.100.0/24';
-
-const TOPOLOGY: Topology = {
-  nodes: {
-    outside: { local: [OUTSIDE], routes: ['198.51.100.0/25 via 10.9.1.2', '198.51.100.128/25 via 10.9.2.2'] },
-    'wire-a': {},
-    'wire-b': {},
-    hosts: { local: [HOSTS], routes: [`${OUTSIDE} via 10.9.1.1`] },
-  },
-  links: [
-    ...SITES.flatMap((site, i) => [
-      {
-        name: `border-${site}`,
-        arp: true,
-        ends: [
-          { node: 'outside', interface: site, addresses: [`10.9.${i + 1}.1/24`] },
-          { node: `wire-${site}`, interface: 'border' },
-        ],
-      },
-      {
-        name: `network-${site}`,
-        arp: true,
-        ends: [
-          { node: `wire-${site}`, interface: 'network' },
-          { node: 'hosts', interface: site, addresses: [`10.9.${i + 1}.2/24`] },
-        ],
-      },
-    ]),
-    {
-      name: 'wan',
-      relayed: { delay_ms: 5 },
-      ends: SITES.map((site, i) => ({
-        node: `wire-${site}`,
-        interface: 'wan',
-        addresses: [`10.255.0.${i + 1}/24`],
-      })),
-    },
-  ],
-};
 
 /** What curl exits with when it waited in vain. */
 const TIMED_OUT = 28;
@@ -66,8 +22,8 @@ describe('end to end: IDPS at two sites', function () {
 
   before(async function () {
     needs(this, 'af_xdp', 'tool:nmap', 'tool:curl');
-    testbed = await Testbed.build(TOPOLOGY);
-    sites = await Promise.all(SITES.map((site, i) => startSite(testbed, site, i)));
+    testbed = await Testbed.build(twoWires(5));
+    sites = await Promise.all(SITES.map((site) => startWireSite(testbed, site, { answer_seconds: 2 })));
     await startServer(testbed, 'hosts');
     await testbed.start('hosts', 'dns', [process.execPath, UDP_FLOWS, 'echo', '53']).waitFor(/^ready$/m);
   });
@@ -200,28 +156,3 @@ describe('end to end: IDPS at two sites', function () {
       }
     }));
 });
-
-async function startSite(testbed: Testbed, site: 'a' | 'b', i: number): Promise<Instance> {
-  const at = (name: string): string => join(testbed.folder, `${site}.${name}`);
-  const instance = new Instance(site, at('sock'));
-  writeConfig(at('yaml'), {
-    cluster: {
-      id: 'testbed',
-      self: site,
-      members: SITES.map((name, n) => ({ name, id: n + 1, address: `10.255.0.${n + 1}` })),
-      key_file: makeKeyFile(testbed.folder),
-    },
-    transport: { kind: 'unicast' },
-    replication: { join_wait_ms: 500 },
-    state: { sketch_seed: 'the sketches of this test' },
-    threads: { workers: [i] },
-    mode: 'wire',
-    ports: { network: { interface: 'network' }, border: { interface: 'border' } },
-    middleboxes: [{ idps: { answer_seconds: 2 } }],
-    records: { file: at('json') },
-    admin: { socket: instance.socket },
-  });
-  const argv = [process.execPath, DAEMON, '-c', at('yaml')];
-  await instance.attach(testbed.start(`wire-${site}`, site, argv));
-  return instance;
-}

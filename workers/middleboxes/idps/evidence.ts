@@ -41,8 +41,8 @@ const SEQUENCE = 4;
 /** Ports that traceroute sends to, one for each packet. */
 const TRACEROUTE_FIRST = 33_434;
 const TRACEROUTE_LAST = 33_689;
-/** UDP flows that were seen lately. */
-const SEEN = 1 << 14;
+/** UDP flows, either way, that were seen lately: half a megabyte. */
+const SEEN = 1 << 17;
 const SEEN_S_SHIFT = 4;
 
 /** A function that takes the evidence of packet `i`, whose ends are loaded. */
@@ -55,7 +55,7 @@ export function createEvidence(batch: Batch, ends: Ends, scans: ScanDetector): (
   const quotedEnds = new Int32Array(8);
   const seen = new Int32Array(SEEN);
   // Of this worker alone: nobody outside can choose flows that hide each other.
-  const salt = (Math.random() * 2 ** 32) | 0;
+  const factors = Int32Array.from({ length: 11 }, () => (Math.random() * 2 ** 32) | 1);
 
   function tcp(i: number, now: number): void {
     const said = flags[i] & (SYN | RST | ACK | FIN);
@@ -91,11 +91,11 @@ export function createEvidence(batch: Batch, ends: Ends, scans: ScanDetector): (
   }
 
   function wasSeen(pair: number, now: number): boolean {
-    let mixed = salt ^ pair ^ (now >> SEEN_S_SHIFT);
-    for (let n = 0; n < 8; n++) {
-      mixed = Math.imul(mixed ^ words[n], 0x9e37_79b1);
-      mixed ^= mixed >>> 15;
-    }
+    // Multiply-add with secret factors, that do not wait for each other.
+    let mixed = Math.imul(pair, factors[8]) + Math.imul(now >> SEEN_S_SHIFT, factors[9]);
+    for (let n = 0; n < 8; n++) mixed = (mixed + Math.imul(words[n], factors[n])) | 0;
+    mixed = Math.imul(mixed ^ (mixed >>> 15), factors[10]);
+    mixed ^= mixed >>> 16;
     const at = mixed & (SEEN - 1);
     if (seen[at] === mixed) return true;
     seen[at] = mixed;

@@ -41,6 +41,8 @@ const CONCENTRATED = 16;
 const UNANSWERED = 4;
 /** Below this many, ports or addresses are one. */
 const ONE = 2.5;
+/** Raised registers, in all sketches, below which no estimate reaches `excess` contacts, whose ports and addresses raise some too. */
+const LITTLE = 12;
 /** Sources that are waited for at a time. */
 const SUSPECTS = 1024;
 /** What is known of the last contact of each slot: who was tried, port pair, protocol. */
@@ -85,6 +87,7 @@ export function createScanDetector(
   found: number,
 ): ScanDetector {
   const { excess, answer_seconds, block_seconds } = options;
+  const enough = Math.min(excess, LITTLE);
   const key = new Int32Array(ADDRESS_WORDS);
   const mask = new Int32Array(ADDRESS_WORDS);
   putMask(mask, 0, options.ipv6_prefix);
@@ -132,6 +135,11 @@ export function createScanDetector(
     const weight = sources.weight(slot);
     if (weight === looked[slot]) return;
     looked[slot] = weight;
+    if (weight >= enough) lookAt(slot, ports, protocol, who, now);
+  }
+
+  /** Its last contact is in `thing`. */
+  function lookAt(slot: number, ports: number, protocol: number, who: number, now: number): void {
     const at = slot * LAST_WORDS;
     for (let i = 0; i < ADDRESS_WORDS; i++) last[at + i] = thing[i];
     // As the source has them, also where it is an answer that tells.
