@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import fc from 'fast-check';
 import { Phase } from '../../../../shm/control.js';
 import type { FlowView } from '../../../../workers/middlebox.js';
 import { renderLogged } from '../../../../workers/middleboxes/firewall/logged.js';
@@ -150,6 +151,32 @@ describe('firewall', () => {
         ],
       );
       assert.equal(a.ipv4.digest(a.now), b.ipv4.digest(b.now));
+    });
+
+    it('do to any packets what one site would do that sees all of them, when what they share is as fast as packets', () => {
+      const flags = fc.constantFrom('S', 'SA', 'A', 'PA', 'FA', 'R', 'RA', 'SF', '');
+      const packet = fc
+        .tuple(fc.boolean(), fc.constantFrom(4000, 4001), fc.constantFrom('tcp', 'tcp', 'udp', 'icmp'), flags)
+        .map(([out, port, kind, shown]) => {
+          const [from, to] = out ? ['10.0.0.5', '198.51.100.7'] : ['198.51.100.7', '10.0.0.5'];
+          const [fromPort, toPort] = out ? [port, 80] : [80, port];
+          if (kind === 'icmp') return on(out ? 0 : 1, `icmp ${from} > ${to} ${out ? 'echo' : 'reply'} ${port}`);
+          return on(out ? 0 : 1, `${kind} ${from}:${fromPort} > ${to}:${toPort} ${kind === 'tcp' ? shown : ''}`);
+        });
+      const step = fc.record({ packet, at: fc.constantFrom('a', 'b'), pause: fc.constantFrom(0, 0, 0, 5, 40, 200) });
+      fc.assert(
+        fc.property(fc.array(step, { maxLength: 60 }), fc.constantFrom('strict', 'loose'), (steps, pickup) => {
+          const { share, ...sites } = twoSites({ pickup });
+          const alone = new FirewallSite({ rules: OUT, options: { pickup } });
+          for (const [n, { packet: sent, at, pause }] of steps.entries()) {
+            for (const site of [sites.a, sites.b, alone]) site.later(pause);
+            assert.equal(through(sites[at as 'a' | 'b'], sent), through(alone, sent), `step ${n}`);
+            share();
+          }
+          assert.equal(sites.a.ipv4.digest(sites.a.now), sites.b.ipv4.digest(sites.b.now));
+        }),
+        { numRuns: 60 },
+      );
     });
 
     it('hear of UDP answers by the other site', () => {
