@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { MEMBERS_MAX } from './cluster.js';
 import { placeMembers } from './config.js';
 import { oneOf } from './messages.js';
-import { findMiddlebox, keyOf, type MiddleboxDeclaration } from './middleboxes.js';
+import { findMiddlebox, givenName, keyOf, type MiddleboxDeclaration, middleboxKeys } from './middleboxes.js';
 import type { Path, Problem } from './problem.js';
 import type { WrittenConfig } from './schema.js';
 import { suggestion } from './suggest.js';
@@ -265,7 +265,7 @@ const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
 };
 
 const nobodyRewritesWhatOthersWatch: Check = ({ middleboxes }, declarations) => {
-  const keys = (middleboxes ?? []).flatMap((entry, i) => Object.keys(entry ?? {}).map((key) => ({ i, key })));
+  const keys = (middleboxes ?? []).flatMap((entry, i) => middleboxKeys(entry).map((key) => ({ i, key })));
   const those = (addresses: 'rewrites' | 'watches') =>
     keys.filter(({ key }) => findMiddlebox(declarations, key)?.addresses === addresses);
   const [rewriting] = those('rewrites');
@@ -279,7 +279,7 @@ const nobodyRewritesWhatOthersWatch: Check = ({ middleboxes }, declarations) => 
 
 const middleboxesFitMode: Check = ({ mode, middleboxes }, declarations) =>
   (middleboxes ?? []).flatMap((entry, i) =>
-    Object.keys(entry ?? {}).flatMap((key) => {
+    middleboxKeys(entry).flatMap((key) => {
       const modes = findMiddlebox(declarations, key)?.modes;
       if (mode === undefined || modes === undefined || modes.includes(mode)) return [];
       const message = `${key} works in mode ${modes.join(' or ')}, and this instance's is ${mode}`;
@@ -311,19 +311,20 @@ const pcapHasOneQueue: Check = ({ packet_io: io, threads }) => {
 const middleboxesDiffer: Check = ({ middleboxes }, declarations) =>
   duplicates(
     (middleboxes ?? []).map((entry, i) => {
-      const [key] = Object.keys(entry ?? {});
+      const [key] = middleboxKeys(entry);
       return {
-        value: findMiddlebox(declarations, key)?.name ?? key,
+        value: givenName(entry) ?? findMiddlebox(declarations, key)?.name ?? key,
         path: ['middleboxes', i],
         place: `middleboxes[${i}]`,
       };
     }),
-    (name, place) => `${name} is already run by ${place}; its state and counters carry its name, so it can run once`,
+    (name, place) =>
+      `${name} is already run by ${place}; its state and counters carry its name: give this one another, by name: beside it`,
   );
 
 const oneMiddleboxPerEntry: Check = ({ middleboxes }, declarations) =>
   (middleboxes ?? []).flatMap((entry, i) => {
-    if (entry === undefined || Object.keys(entry).length === 1) return [];
+    if (entry === undefined || middleboxKeys(entry).length === 1) return [];
     const names = oneOf(declarations.map(keyOf));
     return [problem(['middleboxes', i], `expected one middlebox per entry of the list: ${names}`)];
   });

@@ -73,6 +73,8 @@ export interface SharedConfig {
 /** A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and `open`. */
 export interface ResolvedMiddlebox {
   readonly name: string;
+  /** What this one of it is called, where that is another name. */
+  readonly as?: string;
   /** Of a user's own. */
   readonly module?: string;
   readonly options: Readonly<Record<string, ResolvedOption>>;
@@ -95,8 +97,22 @@ export interface ResolvedRules {
   readonly ports: readonly string[];
 }
 
-/** As written and checked: one entry per middlebox, a mapping with the middlebox's name as its only key. */
+/** As written and checked: one entry per middlebox, a mapping with the middlebox's key and, beside it, perhaps another `name` for it. */
 export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
+
+/** Beside a middlebox's key in its entry: what this one of it is called. */
+const NAME_KEY = 'name';
+
+/** The keys of an entry that are middleboxes: one, where it is right. */
+export function middleboxKeys(entry: Readonly<Record<string, unknown>> | undefined): string[] {
+  return Object.keys(entry ?? {}).filter((key) => key !== NAME_KEY);
+}
+
+/** What the operator calls the middlebox of an entry, if anything. */
+export function givenName(entry: Readonly<Record<string, unknown>> | undefined): string | undefined {
+  const name = entry?.[NAME_KEY];
+  return typeof name === 'string' ? name : undefined;
+}
 
 const COUNT_MAX = 2 ** 31 - 1;
 /** Entries of a list of counts. */
@@ -129,10 +145,10 @@ export function middleboxesSchema(declarations: readonly MiddleboxDeclaration[])
   for (const declaration of declarations) {
     entries[keyOf(declaration)] = optionsSchema(declaration).describe(declaration.help).optional();
   }
-  // That an entry has exactly one key is checked in cross-checks.ts, where unknown keys count too.
+  // That an entry has exactly one of them is checked in cross-checks.ts, where unknown keys count too.
   const entry = z
-    .strictObject(entries)
-    .meta({ minProperties: 1, maxProperties: 1, patternProperties: { [OWN]: OWN_ENTRY } });
+    .strictObject({ ...entries, [NAME_KEY]: middleboxName() })
+    .meta({ minProperties: 1, maxProperties: 2, patternProperties: { [OWN]: OWN_ENTRY } });
   return z
     .array(entry)
     .min(1)
@@ -140,6 +156,15 @@ export function middleboxesSchema(declarations: readonly MiddleboxDeclaration[])
       'The middleboxes every packet passes, in this order: by name, or, of your own, by the path of the file, which begins with / or ./ and starts from the folder of this file.',
     );
 }
+
+const middleboxName = () =>
+  z
+    .string({ error: expected('a lower-case word') })
+    .regex(/^[a-z][a-z0-9_]{0,30}$/, { error: expected('a lower-case word of up to 31 letters, digits or "_"') })
+    .optional()
+    .describe(
+      'What its state and its counters begin with; absent: the middlebox’s own name. One that stands in the list twice needs another name for each; all members of a cluster need the same.',
+    );
 
 /** For editors, which do not know what a user's own middlebox declares. */
 const OWN_ENTRY = { type: 'object', description: 'A middlebox of your own, with the options it declares.' };
@@ -196,7 +221,7 @@ export function resolveMiddleboxes(
   folder: string,
 ): ResolvedMiddlebox[] {
   return written.map((entry) => {
-    const [key] = Object.keys(entry);
+    const [key] = middleboxKeys(entry);
     const declaration = findMiddlebox(declarations, key);
     if (declaration === undefined) throw new Error(`middlebox ${key} is not declared`);
     const { name, own } = declaration;
@@ -205,7 +230,8 @@ export function resolveMiddleboxes(
       resolveOption(kind, entry[key][option], ports, folder),
     ]);
     const options = Object.fromEntries(resolved);
-    return own === undefined ? { name, options } : { name, module: own.module, options };
+    const as = givenName(entry);
+    return { name, ...(as !== undefined && { as }), ...(own !== undefined && { module: own.module }), options };
   });
 }
 

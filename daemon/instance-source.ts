@@ -119,7 +119,7 @@ export class InstanceSource implements AdminSource {
       id: config.cluster.self.id,
       pid: process.pid,
       uptime_s: Math.trunc((Date.now() - startedAt) / 1000),
-      middleboxes: config.middleboxes.map((middlebox) => middlebox.name),
+      middleboxes: config.middleboxes.map(({ name, as }) => as ?? name),
       ports: ports.names,
       transport: `${config.transport.kind}, port ${config.transport.port}`,
       state: standing.state,

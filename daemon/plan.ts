@@ -9,7 +9,11 @@ import { middleboxModule } from './middleboxes.js';
 import type { OpenPorts } from './ports.js';
 
 export function planMiddleboxes(config: Config): PlannedMiddlebox[] {
-  return config.middleboxes.map(({ name, module, options }) => ({ module: module ?? middleboxModule(name), options }));
+  return config.middleboxes.map(({ name, as, module, options }) => ({
+    module: module ?? middleboxModule(name),
+    ...(as !== undefined && { name: as }),
+    options,
+  }));
 }
 
 export function planInstance(config: Config, ports: OpenPorts): InstancePlan {

@@ -190,6 +190,14 @@ export function stateOf(
       throw new Error(`state().${key} is no state object's definition, such as counter() returns`);
   }
   const state = declared as Readonly<Record<string, StateDefinition>>;
+  const keys = Object.keys(state);
+  for (const [n, key] of keys.entries()) {
+    const same = keys.slice(0, n).find((earlier) => state[earlier] === state[key]);
+    if (same !== undefined)
+      throw new Error(
+        `state().${key} is the same object as state().${same}: declare each with a definition of its own`,
+      );
+  }
   const again = layoutText(middlebox.state(options as never, shared));
   if (layoutText(state) !== again)
     throw new Error(

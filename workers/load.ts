@@ -14,6 +14,8 @@ import { OPTION_KINDS } from './options.js';
 export interface PlannedMiddlebox {
   /** Address of its module. */
   readonly module: string;
+  /** What it is called in this chain; default its own name. */
+  readonly name?: string;
   /** Resolved options. */
   readonly options: Readonly<Record<string, unknown>>;
 }
@@ -24,7 +26,7 @@ const IMPORT_MS_MAX = 10_000;
 /** Throws an error that names the middlebox that is wrong. */
 export async function loadChain(middleboxes: readonly PlannedMiddlebox[], shared: SharedState): Promise<Declaration> {
   const links: Link[] = [];
-  for (const { module, options } of middleboxes) links.push({ middlebox: await loadMiddlebox(module), options });
+  for (const { module, ...link } of middleboxes) links.push({ middlebox: await loadMiddlebox(module), ...link });
   return declareChain(links, shared);
 }
 

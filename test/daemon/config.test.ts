@@ -384,7 +384,7 @@ describe('configuration that is wrong', () => {
       'a middlebox twice',
       '  - nat:',
       '  - firewall: {}\n  - firewall: {}\n  - nat:',
-      '12:5: middleboxes[1]: firewall is already run by middleboxes[0]; its state and counters carry its name, so it can run once',
+      '12:5: middleboxes[1]: firewall is already run by middleboxes[0]; its state and counters carry its name: give this one another, by name: beside it',
     ],
   ];
 

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { askJson } from '../../daemon/admin/client.js';
 import { loadConfig } from '../../daemon/config.js';
 import { PcapWriter } from '../../workers/drivers/pcap-file.js';
 import { frame } from '../workers/support/frames.js';
@@ -158,13 +159,51 @@ ${more}
     const [one, two] = [file(own()), file(own())];
     assert.equal(
       await errors(`  - ${one}: {}\n  - ${two}: {}`),
-      '/site.yaml:10:5: middleboxes[1]: guard is already run by middleboxes[0]; its state and counters carry its name, so it can run once',
+      '/site.yaml:10:5: middleboxes[1]: guard is already run by middleboxes[0]; its state and counters carry its name: give this one another, by name: beside it',
     );
     const nat = file(own({ name: "'nat'" }));
     assert.match(
       await errors(`  - nat: { inside: inside, outside: outside, external: [203.0.113.1] }\n  - ${nat}: {}`),
       /^\/site\.yaml:10:5: middleboxes\[1\]: nat is already run by middleboxes\[0\]/,
     );
+  });
+
+  it('stands in the chain twice, by two names, each with its own state and counters', async () => {
+    const state = '(_options, shared) => ({ seen: counter({ ...shared }) })';
+    const open =
+      '({ state, counters }) => (batch) => { batch.countMany(counters.packets, batch.count); state.seen.add(batch.count); }';
+    const guard = file(own({ state, open, counters: "{ packets: 'packets seen' }" }));
+    const entries = `  - ${guard}: {}\n    name: outer\n  - ${guard}: {}\n    name: inner`;
+    const path = config(entries, { more: '' });
+    const { config: right, errors: wrong } = await loadConfig(path);
+    assert.deepEqual(wrong, undefined);
+    assert.deepEqual(
+      right?.middleboxes.map(({ name, as }) => [name, as]),
+      [
+        ['guard', 'outer'],
+        ['guard', 'inner'],
+      ],
+    );
+    await running([path], async ([daemon]) => {
+      assert.match(await daemon.says(/is ready/), /state: outer\.seen, inner\.seen;/);
+      const counters = await askJson(join(folder, 'a.sock'), 'show counters *_packets', { silence_ms: WAIT_MS_MAX });
+      const names = (counters as { name: string }[]).map(({ name }) => name);
+      assert.ok(names.includes('outer_packets') && names.includes('inner_packets'), names.join());
+    });
+    assert.match(
+      await errors(`  - ${guard}: {}\n    name: Outer`),
+      /middleboxes\[0\]\.name: expected a lower-case word/,
+    );
+    assert.match(
+      await errors(`  - ${guard}: {}\n    name: x\n  - ${guard}: {}\n    name: x`),
+      /middleboxes\[1\]: x is already run by middleboxes\[0\]/,
+    );
+  });
+
+  it('that declares the state of another, or throws while declaring, is an error of its entry', async () => {
+    const twice = file(own({ state: '() => { const one = counter(); return { a: one, a: one, b: one }; }' }));
+    const found = await errors(`  - ${twice}: {}`);
+    assert.match(found, /middleboxes\[0\].*: state\(\)\.b is the same object as state\(\)\.a/);
   });
 
   it('that throws when it is opened keeps the instance from starting, by name', () => {
@@ -202,21 +241,21 @@ ${more}
       config(entry, { self: 'b', more: 'state: { sketch_seed: fedcba9876543210 }' }),
     ];
     await running(sites, async (daemons) => {
-      for (const daemon of daemons) {
+      for (const daemon of daemons)
         await daemon.says(/receive: a member has other state objects: .* its messages are refused/);
-        const said = await daemon.says(/still here/);
-        const line = said.split('\n').find((text) => text.includes('still here')) ?? '';
-        const { msg, guard } = JSON.parse(line);
-        assert.equal(msg, 'worker-0: guard: still here');
-        assert.equal(guard.seen, true);
-        assert.equal(typeof guard.sketch, 'object');
-      }
     });
     await running(
       [sites[0], config(entry, { self: 'b', more: 'state: { sketch_seed: 0123456789abcdef }' })],
       async (daemons) => {
-        for (const daemon of daemons)
-          assert.ok(!/other state objects/.test(await daemon.says(/(?:still here[\s\S]*){8}/)));
+        for (const daemon of daemons) {
+          const said = await daemon.says(/(?:still here[\s\S]*){8}/);
+          assert.ok(!/other state objects/.test(said));
+          const line = said.split('\n').find((text) => text.includes('still here')) ?? '';
+          const { msg, guard } = JSON.parse(line);
+          assert.equal(msg, 'worker-0: guard: still here');
+          assert.equal(guard.seen, true);
+          assert.equal(typeof guard.sketch, 'object');
+        }
       },
     );
   });
