@@ -79,7 +79,7 @@ async function overLoopback(bed: Bed, bytes: number, sealed: boolean, ms: number
     for (let i = 0; i < BATCH; i++, sent++) {
       const datagram = sender.claim();
       if (datagram === null) break;
-      sender.send(datagram, bytes, 0, 1);
+      sender.send(datagram, bytes, 0, 1, 0, 0);
     }
     while (received < sent) await new Promise((resolve) => setImmediate(resolve));
   }

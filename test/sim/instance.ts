@@ -65,8 +65,8 @@ export interface Host {
   readonly plan: Plan;
   readonly queue: EventQueue;
   readonly model: Model;
-  /** A datagram of `from` leaves, for `to`, or everybody (-1). */
-  transmit(from: Instance, bytes: Uint8Array, object: number, to: number): void;
+  /** A datagram of `from` leaves, for `to`, or everybody (-1), but by unicast not to those that are spared it. */
+  transmit(from: Instance, bytes: Uint8Array, object: number, to: number, isSpared: (member: number) => boolean): void;
   /** `before` and after a message was received; `reject`: why it was refused, or null. */
   beforeReceive(at: Instance, flight: Flight): void;
   afterReceive(at: Instance, flight: Flight, reject: string | null): void;
@@ -421,9 +421,10 @@ export class Instance {
         onBusy();
         return null;
       },
-      send: (datagram, bytes, object, member) => {
+      send: (datagram, bytes, object, member, spareLow, spareHigh) => {
         if (this.sendsLeft-- <= 0) throw new Death('send thread');
-        this.host.transmit(this, datagram.bytes.slice(0, bytes), object, member);
+        const isSpared = (slot: number): boolean => (((slot < 32 ? spareLow : spareHigh) >>> (slot & 31)) & 1) === 1;
+        this.host.transmit(this, datagram.bytes.slice(0, bytes), object, member, isSpared);
       },
     };
   }

@@ -386,7 +386,7 @@ export class World implements Host {
     this.happenings.set(what, (this.happenings.get(what) ?? 0) + 1);
   }
 
-  transmit(from: Instance, bytes: Uint8Array, object: number, to: number): void {
+  transmit(from: Instance, bytes: Uint8Array, object: number, to: number, isSpared: (member: number) => boolean): void {
     let contents: Flight['contents'];
     try {
       contents = this.dissector.read(bytes);
@@ -403,7 +403,7 @@ export class World implements Host {
     }
     const wire = from.sealed?.seal(bytes) ?? bytes;
     for (let member = 0; member < this.plan.members; member++)
-      if (member !== from.member && (this.multicast || to === -1 || to === member)) {
+      if (member !== from.member && (this.multicast || (to === -1 ? !isSpared(member) : to === member))) {
         if (!this.multicast) this.meter(from, bytes.byteLength);
         this.links.send(from.member, member, object, wire, contents);
       }

@@ -110,7 +110,6 @@ export class Acknowledging {
   private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
     const { peers, settings } = this.context;
     for (let i = origin; i < settings.slots; i++) {
-      if (peers.members.id(i) === settings.self) continue;
       if (peers.present[i] === 1 && !this.addPresent(now, i, all, reserve)) return i;
       if (!this.addFormer(now, i, all, reserve)) return i;
     }

@@ -206,6 +206,11 @@ export class Attachments implements Audience {
     }
   }
 
+  /** Whether the units last asked about are for every member. */
+  get isForAll(): boolean {
+    return (this.maskLow | this.maskHigh) === 0;
+  }
+
   /** Whether a unit that begins at `first`, after the one `maskFor` was asked about, is for the same members. */
   isAlike(first: number): boolean {
     return first <= this.maskThrough;

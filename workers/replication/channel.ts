@@ -17,8 +17,11 @@ export const EVERYONE = -1;
 export interface Outlet {
   /** Memory for one message, or null while all of it is under way. A claimed datagram is always sent. */
   claim(): Datagram | null;
-  /** Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (an index) or `EVERYONE`. */
-  send(datagram: Datagram, bytes: number, object: number, member: number): void;
+  /**
+   * Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (a slot) or `EVERYONE`. To those whose bits
+   * are set in `spareLow` (slots 0–31) and `spareHigh` it says nothing: they may be left out.
+   */
+  send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void;
 }
 
 /** What all channels of an instance share. */
@@ -65,10 +68,23 @@ export class Composer {
 
   /** `highest`: the highest number sent, if the units are not ours. */
   finish(datagram: Datagram, outlet: Outlet, member: number, floor: number, highest = -1): void {
+    this.finishFor(datagram, outlet, member, 0, 0, floor, highest);
+  }
+
+  /** Ends a message that says nothing to the slots whose bits are set. */
+  finishFor(
+    datagram: Datagram,
+    outlet: Outlet,
+    member: number,
+    spareLow: number,
+    spareHigh: number,
+    floor: number,
+    highest = -1,
+  ): void {
     const { board, counts, writer } = this.context;
     const bytes = writer.finish(floor, highest < 0 ? board.sequence(this.object) : highest);
     counts.row[counts.at.state_tx_messages]++;
     counts.row[counts.at.state_tx_bytes] += bytes;
-    outlet.send(datagram, bytes, this.object, member);
+    outlet.send(datagram, bytes, this.object, member, spareLow, spareHigh);
   }
 }

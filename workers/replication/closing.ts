@@ -14,6 +14,9 @@
  * **Who was silent** meanwhile is not waited for. It keeps hearing of the closed life in the others' keepalives until it is
  * known to have all of it, and gets what it lacks, or gives what only it has, when it comes back.
  *
+ * The slot's next life is in this a member as others are, though not waited for: who had more of its former life than the donor
+ * of its snapshot passes that on to it.
+ *
  * A member that was cut off for the whole of a life hears of it only by its end: it takes it for frozen, with nothing of it, and
  * so gets what others hold for it. One that never heard of any life of the slot has nothing to do with it.
  */
@@ -39,8 +42,10 @@ export interface ClosingContext {
   /** [object][member]: the intake of the present life, and of the former one; they change places when a life ends. */
   readonly present: ReceiveChannel[][];
   readonly former: ReceiveChannel[][];
-  /** A life of the slot is over: what it said of others is worth nothing, and the others must hear of its end soon. */
-  readonly onEnd: (slot: number, now: number) => void;
+  /** The slot's present life is over: what it said of others is worth nothing. */
+  readonly onFrozen: (slot: number) => void;
+  /** The others must hear soon of a life that is over. */
+  readonly onEnd: (now: number) => void;
   /** Told of a life that was closed though members lack units of it. */
   readonly onAlarm: (problem: string, member: number) => void;
 }
@@ -52,6 +57,8 @@ export class Closing {
   /** Per slot: when something about its former life last changed. */
   private readonly progressAt: Float64Array;
   private readonly theirs = new VectorRecord();
+  /** Per member: 0, or one more than the slot of whose last life but one it may lack something. */
+  private readonly leftBehind: Int32Array;
 
   constructor(context: ClosingContext) {
     this.context = context;
@@ -61,6 +68,7 @@ export class Closing {
       return life;
     });
     this.progressAt = Float64Array.from(this.lives, (life) => life.frozenAt);
+    this.leftBehind = new Int32Array(this.lives.length);
   }
 
   /** A life of the slot is believed that is not the present one. Returns whether it is the present one from now on. */
@@ -72,12 +80,12 @@ export class Closing {
   }
 
   /** Without state of our own there is nothing to close: another life of the slot follows at once. */
-  replace(slot: number, incarnation: number, now: number): void {
-    const { present, onEnd, board } = this.context;
+  replace(slot: number, incarnation: number): void {
+    const { present, onFrozen, board } = this.context;
     const life = this.lives[slot];
     if (life.current !== 0) {
       for (const channels of present) channels[slot].begin(false);
-      onEnd(slot, now);
+      onFrozen(slot);
     }
     life.current = incarnation;
     board.writeLife(slot, life);
@@ -100,6 +108,7 @@ export class Closing {
   freeze(slot: number, now: number): void {
     const { board, present, former } = this.context;
     const life = this.lives[slot];
+    this.leaveFormer(slot);
     for (let object = 0; object < present.length; object++) {
       const ended = present[object][slot];
       present[object][slot] = former[object][slot];
@@ -107,7 +116,11 @@ export class Closing {
       present[object][slot].begin(false);
       ended.freeze(life.current);
     }
-    this.end(slot, life.current, now);
+    const { current } = life;
+    life.current = 0;
+    this.leftBehind[slot] = 0;
+    this.end(slot, current, now);
+    this.context.onFrozen(slot);
     board.writeLife(slot, life);
   }
 
@@ -121,9 +134,11 @@ export class Closing {
       return;
     }
     if (life.isOver(incarnation)) return;
-    // Of a life that we know nothing of but the end we take what is held; but first the one we know of is closed.
     if (life.current !== 0 && incarnation >= life.current) this.freeze(slot, now);
-    if (life.current !== 0 || life.former === 0 || !life.isClosed) return;
+    // One of which we know nothing but the end: we take what is held of it. But first the one we know of is closed.
+    const known = life.closedThrough > 0 || life.barred > 0;
+    if (life.former === incarnation || (life.former === 0 ? !known : !life.isClosed)) return;
+    this.leaveFormer(slot);
     for (const channels of former) channels[slot].begin(true, incarnation);
     this.end(slot, incarnation, now);
     board.writeLife(slot, life);
@@ -137,6 +152,7 @@ export class Closing {
   /** What time brings: deaths declared by the table, patience that ends, lives nobody can lack anything of. */
   tick(now: number): void {
     const { self, members, board } = this.context;
+    this.missBehind(now);
     for (let slot = 0; slot < this.lives.length; slot++) {
       if (slot === self) continue;
       const life = this.lives[slot];
@@ -154,6 +170,7 @@ export class Closing {
   forget(slot: number): void {
     const { present, former, board } = this.context;
     this.lives[slot].floats.fill(0);
+    this.leftBehind[slot] = 0;
     board.writeLife(slot, this.lives[slot]);
     for (const channels of present) channels[slot].begin(false);
     for (const channels of former) channels[slot].begin(true);
@@ -175,7 +192,7 @@ export class Closing {
     const incarnation = this.lives[slot].former;
     let through = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || member === slot || !members.isMember(member) || peers[member].incarnation === 0) continue;
+      if (member === self || !members.isMember(member) || peers[member].incarnation === 0) continue;
       if (this.isElsewhere(object, member, slot)) continue;
       const known = this.theirs.incarnation === incarnation;
       through = Math.min(through, known ? this.theirs.contiguous : 0);
@@ -183,41 +200,91 @@ export class Closing {
     return through;
   }
 
+  /**
+   * Another life of the slot is over, and of the former one we speak no more: who is not known to have the same of it as we goes
+   * without, if it is ever heard again. Before the former one's channels are taken for the other.
+   */
+  private leaveFormer(slot: number): void {
+    if (this.lives[slot].former === 0) return;
+    const { self, members, peers } = this.context;
+    for (let member = 0; member < peers.length; member++) {
+      if (member === self || member === slot || !members.isMember(member)) continue;
+      if (peers[member].incarnation === 0 || this.isMute(member) || this.isLevel(member, slot)) continue;
+      this.leftBehind[member] = slot + 1;
+    }
+  }
+
+  /**
+   * Whether the member has what we have of the slot's former life: it says so on every object, whether or not it takes that life for
+   * over; or it speaks of a later one on any, and so has closed this one, and says nothing else.
+   */
+  private isLevel(member: number, slot: number): boolean {
+    const { board, peers } = this.context;
+    const { theirs } = this;
+    const { former } = this.lives[slot];
+    let agreed = 0;
+    let isPast = peers[member].isJoining;
+    for (let object = 0; object < board.objects; object++) {
+      if (this.differs(object, member, slot)) return false;
+      if (theirs.incarnation > former) isPast = true;
+      let agrees = theirs.incarnation === former;
+      theirs.clear();
+      board.readVector(object, member, slot, theirs);
+      if (theirs.incarnation > former) isPast = true;
+      if (theirs.incarnation === former && this.isSame(object, slot)) agrees = true;
+      if (agrees) agreed++;
+    }
+    return isPast || agreed === board.objects;
+  }
+
+  /** Who was left behind in a slot's former life, and is heard again, or still: it goes on without something of it. */
+  private missBehind(now: number): void {
+    const { peers, settings } = this.context;
+    for (let member = 0; member < peers.length; member++) {
+      if (this.leftBehind[member] === 0 || now - peers[member].heardAt > settings.silentMs) continue;
+      const slot = this.leftBehind[member] - 1;
+      this.leftBehind[member] = 0;
+      this.giveUp(slot);
+    }
+  }
+
   private end(slot: number, incarnation: number, now: number): void {
     const life = this.lives[slot];
     life.former = incarnation;
     if (life.pending === incarnation) life.pending = 0;
     life.isClosed = false;
-    life.current = 0;
     life.frozenAt = now;
     this.progressAt[slot] = now;
-    this.context.onEnd(slot, now);
+    this.context.onEnd(now);
   }
 
   /** Closes the slot's frozen life if all that are heard have the same of it. */
   private tryClose(slot: number, now: number): boolean {
     const { board } = this.context;
-    for (let member = 0; member < board.members; member++) {
-      if (!this.isWaitedFor(member, slot, now)) continue;
+    // While a member that is heard speaks an earlier version, all do, and nobody can say what it has.
+    const mute = this.lives.some((_, member) => this.isHeard(member, slot, now) && this.isMute(member));
+    for (let member = 0; member < board.members && !mute; member++) {
+      if (!this.isHeard(member, slot, now) || this.context.peers[member].isJoining) continue;
       for (let object = 0; object < board.objects; object++) if (!this.agrees(object, member, slot)) return false;
     }
     this.close(slot);
     return true;
   }
 
-  private isWaitedFor(member: number, slot: number, now: number): boolean {
+  private isHeard(member: number, slot: number, now: number): boolean {
     const { self, members, peers, settings } = this.context;
     const peer = peers[member];
     if (member === self || member === slot || !members.isMember(member) || peer.incarnation === 0) return false;
-    return now - peer.heardAt <= settings.silentMs && !peer.isJoining && peer.speaks >= FREEZING_VERSION;
+    return now - peer.heardAt <= settings.silentMs;
+  }
+
+  private isMute(member: number): boolean {
+    return this.context.peers[member].speaks < FREEZING_VERSION;
   }
 
   private agrees(object: number, member: number, slot: number): boolean {
     if (this.isElsewhere(object, member, slot)) return true;
-    const { theirs } = this;
-    const ours = this.context.former[object][slot];
-    if (theirs.incarnation !== this.lives[slot].former) return false;
-    return ours.inOrder ? theirs.contiguous === ours.reception.contiguous : theirs.equals(ours.reception);
+    return this.theirs.incarnation === this.lives[slot].former && this.isSame(object, slot);
   }
 
   /**
@@ -247,38 +314,66 @@ export class Closing {
   }
 
   private losePatience(slot: number, now: number): void {
-    const { settings, counts, onAlarm, members } = this.context;
+    const { settings } = this.context;
     if (now - this.progressAt[slot] <= PATIENCE * settings.silentMs) return;
     this.close(slot);
+    this.giveUp(slot);
+  }
+
+  /** Members will go on without something of the slot's former life. */
+  private giveUp(slot: number): void {
+    const { counts, onAlarm, members } = this.context;
     counts.add('state_lives_unrepaired', 1);
     onAlarm(
       `what ${members.name(slot)} sent before it died is not the same everywhere: ` +
-        'some of it is held by no member any more; a snapshot repairs it',
+        'a member was away for too long, or some of it is held by nobody any more; a snapshot repairs it',
       slot,
     );
   }
 
   /**
-   * Whether every member, silent or not, speaks of the next life: it has closed this one. Not before: one that has not may
-   * still have to hear from us what we have. One that has just started may have heard of the life before we heard of it.
+   * Whether every member that was ever heard, is heard, and has for some keepalives now spoken of the next life and of nothing of
+   * this one that we have not: then nobody can lack anything of it. Who closed it alone hears from the others in that time.
    */
   private isRetired(slot: number, now: number): boolean {
-    const { self, members, peers, board, settings } = this.context;
+    const { peers, settings } = this.context;
+    const isSilent = peers.some(({ incarnation, heardAt }) => incarnation !== 0 && now - heardAt > settings.silentMs);
+    if (isSilent || this.lives[slot].current === 0 || !this.isEverywhere(slot)) this.progressAt[slot] = now;
+    return now - this.progressAt[slot] > settings.silentMs;
+  }
+
+  private isEverywhere(slot: number): boolean {
+    const { self, members, peers, board } = this.context;
     const { theirs } = this;
-    const life = this.lives[slot];
-    if (life.current === 0 || now - this.progressAt[slot] <= settings.silentMs) return false;
+    const { current, former } = this.lives[slot];
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || member === slot || !members.isMember(member)) continue;
-      if (this.lives[member].pending !== 0) return false;
-      if (peers[member].incarnation === 0) continue;
-      if (peers[member].isJoining || peers[member].speaks < FREEZING_VERSION) continue;
+      if (member === self || !members.isMember(member)) continue;
+      if (member !== slot && this.lives[member].pending !== 0) return false;
+      if (peers[member].incarnation === 0 || this.isMute(member)) continue;
       for (let object = 0; object < board.objects; object++) {
+        if (this.differs(object, member, slot)) return false;
+        if (member === slot || peers[member].isJoining) continue;
         theirs.incarnation = 0;
         board.readVector(object, member, slot, theirs);
-        if (theirs.incarnation !== life.current) return false;
+        if (theirs.incarnation <= former && theirs.incarnation !== current) return false;
       }
     }
     return true;
+  }
+
+  /** Whether the member said that it has other units of the slot's former life than we. */
+  private differs(object: number, member: number, slot: number): boolean {
+    const { theirs } = this;
+    theirs.clear();
+    this.context.board.readFormerVector(object, member, slot, theirs);
+    return theirs.incarnation === this.lives[slot].former && !this.isSame(object, slot);
+  }
+
+  /** Whether what was read is what we have of the slot's former life. */
+  private isSame(object: number, slot: number): boolean {
+    const { theirs } = this;
+    const { inOrder, reception } = this.context.former[object][slot];
+    return inOrder ? theirs.contiguous === reception.contiguous : theirs.equals(reception);
   }
 
   /** Speaks of the closed life no more, and lets go of what was kept of it. */

@@ -24,10 +24,11 @@ export function readLives(board: AckBoard, self: number): number[][] {
 export function writeLives(board: AckBoard, lives: readonly (readonly number[])[], self: number, now: number): void {
   const life = new LifeRecord();
   for (let slot = 0; slot < board.members; slot++) {
-    if (slot === self) continue;
     if (lives[slot].length !== LIFE_FLOATS) throw new RangeError(`lives of ${lives[slot].length} numbers`);
     life.floats.set(lives[slot]);
     life.frozenAt = now;
+    // Of our own we need to know what our former life left: others may pass on what the donor did not have of it.
+    if (slot === self) life.current = 0;
     board.writeLife(slot, life);
   }
 }

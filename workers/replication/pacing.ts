@@ -47,9 +47,10 @@ export class Pacing {
     this.messageBytes = messageBytes + this.overhead;
     this.multicast = settings.transport.kind === 'multicast';
     this.peers = peers;
-    const send = (datagram: Datagram, bytes: number, object: number, member: number): void => {
-      this.tokens -= (bytes + this.overhead) * (member === EVERYONE ? this.copies : 1);
-      (this.outlet as Outlet).send(datagram, bytes, object, member);
+    const send: Outlet['send'] = (datagram, bytes, object, member, spareLow, spareHigh) => {
+      const spared = member === EVERYONE && !this.multicast ? bits(spareLow) + bits(spareHigh) : 0;
+      this.tokens -= (bytes + this.overhead) * (member === EVERYONE ? Math.max(0, this.copies - spared) : 1);
+      (this.outlet as Outlet).send(datagram, bytes, object, member, spareLow, spareHigh);
     };
     this.data = { claim: () => this.claim(2), send };
     this.urgent = { claim: () => this.claim(1), send };
@@ -101,4 +102,11 @@ export class Pacing {
     this.readyAt = this.now + ((need - this.tokens) / this.fill) * 1000;
     return false;
   }
+}
+
+/** How many bits of a word are set. */
+function bits(word: number): number {
+  let count = 0;
+  for (let left = word; left !== 0; left &= left - 1) count++;
+  return count;
 }

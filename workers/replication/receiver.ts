@@ -137,7 +137,8 @@ export class Receiver {
       counts,
       present: this.channels,
       former: this.former,
-      onEnd: (slot, now) => this.end(slot, now),
+      onFrozen: (slot) => this.forget(slot),
+      onEnd: (now) => this.announce(now),
       onAlarm: options.onAlarm ?? (() => {}),
     });
     this.forgetStrangers();
@@ -223,7 +224,7 @@ export class Receiver {
     this.heardAt[member] = now;
     if (belief === Belief.PRESENT) return null;
     if (belief === Belief.NEW && life.current !== 0) this.counts.add('state_rx_restarts', 1);
-    if (context.joining) closing.replace(member, incarnation, now);
+    if (context.joining) closing.replace(member, incarnation);
     else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
       return 'unclosed';
     return null;
@@ -295,9 +296,8 @@ export class Receiver {
     }
   }
 
-  /** A life of the slot is over: the others are told at once. */
-  private end(slot: number, now: number): void {
-    this.forget(slot);
+  /** A life is over: the others are told at once. */
+  private announce(now: number): void {
     for (let object = 0; object < this.channels.length; object++) this.owe(object, now);
     this.ring();
   }
@@ -322,9 +322,9 @@ export class Receiver {
         continue;
       }
       const origin = this.members.slotOf(reader.origin);
-      if (origin < 0 || origin === member) continue;
-      if ((reader.entryFlags & FROZEN) === 0) this.vectors.take(reader, member, origin);
-      else this.takeFormer(member, origin, now);
+      if (origin < 0) continue;
+      if ((reader.entryFlags & FROZEN) !== 0) this.takeFormer(member, origin, now);
+      else if (origin !== member) this.vectors.take(reader, member, origin);
     }
     return told;
   }
@@ -333,8 +333,8 @@ export class Receiver {
   private takeAcknowledgement(member: number, now: number): boolean {
     const { reader, board } = this;
     const ours = reader.originIncarnation === board.incarnation;
-    if (ours && (reader.entryFlags & FROZEN) !== 0) {
-      board.setDisowned();
+    if ((reader.entryFlags & FROZEN) !== 0) {
+      if (ours) board.setDisowned();
       return false;
     }
     if (!ours || !this.vectors.take(reader, member, this.self)) {
@@ -363,7 +363,7 @@ export class Receiver {
   private takeRepair(now: number, coarse: number): void {
     const { reader, closing } = this;
     const origin = this.members.slotOf(reader.unitsOrigin);
-    if (origin < 0 || origin === this.self || closing.lives[origin].former !== reader.unitsIncarnation) {
+    if (origin < 0 || closing.lives[origin].former !== reader.unitsIncarnation) {
       this.counts.add('state_rx_units_refused', reader.units);
       return;
     }

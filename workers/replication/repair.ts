@@ -116,7 +116,7 @@ export class Repair {
     for (let member = 0; member < settings.slots; member++) {
       const record = this.theirs[member];
       record.clear();
-      if (member === this.self || member === origin || peers.present[member] === 0) continue;
+      if (member === this.self || peers.present[member] === 0) continue;
       board.readFormerVector(object, member, origin, record);
       if (record.incarnation !== incarnation) record.clear();
       else if (peers.silent[member] === 0 && this.lacks(member, object))
@@ -170,7 +170,7 @@ export class Repair {
         continue;
       }
       position = next;
-      if (!this.isLacking(log, member, object) || waited < this.placeOf(log.first) * timeout) continue;
+      if (!this.isLacking(log, member, object) || waited < this.placeOf(log.first, origin) * timeout) continue;
       if (datagram !== null && !writer.fits(log.recordWords)) {
         this.composers[object].finish(datagram, outlet, member, FIRST_SEQUENCE, ours.last);
         datagram = null;
@@ -203,11 +203,16 @@ export class Repair {
   }
 
   /** How many members before us could pass the unit on. */
-  private placeOf(first: number): number {
+  private placeOf(first: number, origin: number): number {
     const { peers } = this.context;
     let place = 0;
     for (let member = 0; member < this.self; member++)
-      if (this.theirs[member].incarnation !== 0 && peers.silent[member] === 0 && this.theirs[member].has(first))
+      if (
+        member !== origin &&
+        this.theirs[member].incarnation !== 0 &&
+        peers.silent[member] === 0 &&
+        this.theirs[member].has(first)
+      )
         place++;
     return place;
   }

@@ -294,7 +294,8 @@ export class SendChannel {
       if (datagram === null) break;
       log.load(log.unsent);
       attachments.maskFor(log.first);
-      this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
+      // Entries are for everybody: with them, who is excluded from the units would be sent all of these too.
+      if (attachments.isForAll) this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
       do {
         writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
         this.raiseSequence(log.first + log.count - 1);
@@ -358,7 +359,9 @@ export class SendChannel {
   /** Ends a message with units, of which `maskFor` was asked. */
   private finish(datagram: Datagram, outlet: Outlet, member: number): void {
     const { attachments } = this;
-    this.context.writer.exclude(attachments.maskLow, attachments.maskHigh);
-    this.composer.finish(datagram, outlet, member, attachments.floor());
+    const { maskLow, maskHigh } = attachments;
+    this.context.writer.exclude(maskLow, maskHigh);
+    if (this.context.writer.entries > 0) this.composer.finish(datagram, outlet, member, attachments.floor());
+    else this.composer.finishFor(datagram, outlet, member, maskLow, maskHigh, attachments.floor());
   }
 }

@@ -86,9 +86,9 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
   };
   for (let object = 0; object < board.objects; object++) {
     for (let slot = 0; slot < board.members; slot++) {
-      if (slot === self) continue;
+      // Of us, only what our former life left.
+      if (slot !== self) board.writeReception(object, slot, fill(vectors.present[object][slot]));
       // Where the donor has nothing, too: what we have heard ourselves may be of a life that is over for the donor.
-      board.writeReception(object, slot, fill(vectors.present[object][slot]));
       board.writeFormer(object, slot, fill(vectors.former[object][slot]));
     }
     board.noteChange(object);

@@ -26,8 +26,8 @@ export class SealingSender implements SendTransport {
   }
 
   /** Sealed once, whoever it goes to. */
-  send(datagram: Datagram, bytes: number, object: number, member: number): void {
-    this.inner.send(datagram, this.sealer.seal(datagram.bytes, bytes), object, member);
+  send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void {
+    this.inner.send(datagram, this.sealer.seal(datagram.bytes, bytes), object, member, spareLow, spareHigh);
   }
 
   close(): Promise<void> {

@@ -76,26 +76,27 @@ export class UnicastSender implements SendTransport {
     return this.pool.claim();
   }
 
-  send(datagram: Datagram, bytes: number, _object: number, member: number): void {
+  send(datagram: Datagram, bytes: number, _object: number, member: number, spareLow: number, spareHigh: number): void {
     const pooled = datagram as PooledDatagram;
     const { members } = this;
     members.refresh();
     const first = member === EVERYONE ? 0 : member;
     const last = member === EVERYONE ? members.slots - 1 : member;
     let copies = 0;
-    for (let slot = first; slot <= last; slot++) if (this.isOther(slot)) copies++;
+    for (let slot = first; slot <= last; slot++) if (this.isFor(slot, spareLow, spareHigh)) copies++;
     pooled.pending = copies;
     if (copies === 0) this.pool.release(pooled);
     else
       for (let slot = first; slot <= last; slot++)
-        if (this.isOther(slot)) {
+        if (this.isFor(slot, spareLow, spareHigh)) {
           const socket = this.socket as Socket;
           socket.send(pooled.bytes, 0, bytes, members.port(slot), members.address(slot), pooled.onSent);
         }
   }
 
-  private isOther(slot: number): boolean {
-    return slot !== this.self && this.members.isMember(slot);
+  private isFor(slot: number, spareLow: number, spareHigh: number): boolean {
+    const spare = ((slot < 32 ? spareLow : spareHigh) >>> (slot & 31)) & 1;
+    return spare === 0 && slot !== this.self && this.members.isMember(slot);
   }
 
   async close(): Promise<void> {

@@ -219,13 +219,13 @@ describe('a bandwidth limit', () => {
       pacing.begin(outlet, now);
       let messages = 0;
       while (pacing.data.claim() !== null) {
-        pacing.data.send(memory, messageBytes(settings), 0, EVERYONE);
+        pacing.data.send(memory, messageBytes(settings), 0, EVERYONE, 0, 0);
         assert.ok(++messages < 100);
       }
       assert.ok(pacing.isHolding && pacing.readyAt > now);
       if (now % 100 !== 0) continue;
       assert.notEqual(pacing.urgent.claim(), null);
-      pacing.urgent.send(memory, 200, 0, EVERYONE);
+      pacing.urgent.send(memory, 200, 0, EVERYONE, 0, 0);
       acknowledgements++;
     }
     assert.equal(acknowledgements, 100);

@@ -196,14 +196,40 @@ describe('detached members', () => {
     settle(network, load);
   });
 
+  it('are not sent, by unicast, what is not for them', () => {
+    const network = newNetwork({ seed: 47, members: 3, deliveries: ['in-order'] });
+    const load = new Load(network, 47);
+    network.run(500);
+    const [here, , away] = network.members;
+    away.up = false;
+    network.run(1500);
+    let bytes = [0, 0, 0];
+    network.drop = (from, to, message) => {
+      if (from === 0) bytes[to] += message.length;
+      return false;
+    };
+    while (here.sender.owedMembers === 0) {
+      load.round(0, 200, 5);
+      network.run(2);
+    }
+    bytes = [0, 0, 0];
+    for (let i = 0; i < 300; i++) {
+      load.round(0, 40, 5);
+      network.run(2);
+    }
+    assert.ok(bytes[2] < bytes[1] / 10, `${bytes[2]} bytes, ${bytes[1]} to the other`);
+    away.up = true;
+    settle(network, load);
+  });
+
   it('may have any slot', () => {
     const network = newNetwork({ seed: 43, members: 40, deliveries: ['in-order'], multicast: true });
     const load = new Load(network, 43);
     network.run(500);
     for (const index of [3, 31, 32, 39]) network.members[index].up = false;
     network.run(1500);
-    for (let i = 0; i < 400; i++) {
-      load.round(0, 40, 5);
+    for (let i = 0; i < 80; i++) {
+      load.round(0, 200, 5);
       network.run(2);
     }
     assert.equal(network.members[0].sender.owedMembers, 4);

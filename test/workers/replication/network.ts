@@ -242,12 +242,14 @@ export class Network {
   private outlet(from: number): Outlet {
     return {
       claim: () => new Datagram(9216),
-      send: (datagram, bytes, _object, member) => {
+      send: (datagram, bytes, _object, member, spareLow, spareHigh) => {
         this.sent++;
         const written = datagram.bytes.slice(0, bytes);
         const message = this.rewrite?.(from, written) ?? written;
         this.members.forEach((_, to) => {
           if (to === from) return;
+          const spare = ((to < 32 ? spareLow : spareHigh) >>> (to & 31)) & 1;
+          if (spare === 1 && !this.options.multicast) return;
           if (member === EVERYONE || this.options.multicast || member === to) this.launch(from, to, message);
         });
       },

@@ -222,6 +222,19 @@ describe('a message of either version', () => {
 });
 
 describe('members of two releases', () => {
+  it('do not wait for what the earlier one cannot say, when one of them starts again', () => {
+    const network = new Network({ seed: 4, members: 4 });
+    makeOld(network, network.members[3]);
+    for (const member of ids(4)) network.append(member, 0, NOTE, member);
+    assert.ok(network.runUntil(() => network.settled, 5000));
+    network.restart(1);
+    network.append(1, 0, NOTE, 9);
+    assert.ok(
+      network.runUntil(() => ids(4).every((at) => at === 1 || notes(network.members[at], 0, 1).includes(9)), 1000),
+    );
+    assert.ok(network.runUntil(() => network.settled, 5000));
+  });
+
   it('understand each other, and speak the later format again once the earlier one is gone', () => {
     for (let seed = 1; seed <= 3; seed++) {
       const network = new Network({ seed, members: 3, loss: 0.1, duplicate: 0.1, multicast: seed === 2 });

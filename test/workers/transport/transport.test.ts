@@ -27,24 +27,26 @@ async function untilCount(list: readonly string[], count: number): Promise<void>
 
 describe('unicast', () => {
   for (const address of ['127.0.0.1', '::1'])
-    it(`sends to one member or all, by ${address}`, async () => {
+    it(`sends to one member, all, or all but some, by ${address}`, async () => {
       const base = await options(address, 3);
       const sender = sendTransport(replicationSettings(base), 2);
       const receivers = [2, 3].map((self) => receiveTransport(replicationSettings({ ...base, self }), 2));
       const [two, three] = await Promise.all(receivers.map(listen));
       await sender.open();
-      const say = (text: string, member: number): void => {
+      const say = (text: string, member: number, spareLow = 0): void => {
         const datagram = sender.claim();
         assert.ok(datagram !== null);
         datagram.bytes.set(Buffer.from(text));
-        sender.send(datagram, text.length, 1, member);
+        sender.send(datagram, text.length, 1, member, spareLow, 0);
       };
+      say('to some', EVERYONE, 1 << 1);
+      say('to nobody', EVERYONE, 0b110);
       say('to all', EVERYONE);
       say('to one', 2);
       await untilCount(two, 1);
-      await untilCount(three, 2);
+      await untilCount(three, 3);
       assert.deepEqual(two, ['to all']);
-      assert.deepEqual(three, ['to all', 'to one']);
+      assert.deepEqual(three, ['to some', 'to all', 'to one']);
       assert.ok(receivers[0].bufferBytes > 0);
       await Promise.all([sender, ...receivers].map((transport) => transport.close()));
     });
@@ -58,7 +60,7 @@ describe('unicast', () => {
     let claimed = 0;
     for (let datagram = sender.claim(); datagram !== null; datagram = sender.claim()) {
       claimed++;
-      sender.send(datagram, 10, 0, EVERYONE);
+      sender.send(datagram, 10, 0, EVERYONE, 0, 0);
     }
     assert.equal(claimed, 256);
     await sleep(50);
@@ -98,7 +100,7 @@ describe('multicast', () => {
       const datagram = sender.claim();
       assert.ok(datagram !== null);
       datagram.bytes.set(Buffer.from(`object ${object}`));
-      sender.send(datagram, 8, object, EVERYONE);
+      sender.send(datagram, 8, object, EVERYONE, 0, 0);
     }
     await untilCount(second, 2);
     await sleep(20);
