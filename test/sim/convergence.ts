@@ -87,7 +87,9 @@ export class Convergence {
         const { life } = this;
         life.floats.fill(0);
         origin.board.readLife(slot, life);
-        if (life.former !== 0 && !life.isClosed) return `${origin.name}: a former life of member ${slot} is not closed`;
+        // Of its own former life a member knows what its donor did: others close it.
+        if (slot !== origin.member && life.former !== 0 && !life.isClosed)
+          return `${origin.name}: a former life of member ${slot} is not closed`;
       }
       for (let object = 0; object < this.plan.objects.length; object++) {
         const numbered = origin.board.numbered(object);

@@ -458,6 +458,11 @@ export class World implements Host {
 
   alarm(at: Instance, problem: string): void {
     this.happened('alarm');
+    if (/was away while the next life ended, too/.test(problem)) {
+      this.happened('beyond repair: away while two lives ended');
+      this.wasBeyondRepair = true;
+      return;
+    }
     if (/not the same everywhere/.test(problem) && this.isBeyondRepair()) return;
     demand(/^the unit log is full because/.test(problem), 'alarm-expected', () => `${at.name}: ${problem}`);
   }

@@ -244,7 +244,7 @@ export class Closing {
       if (this.leftBehind[member] === 0 || now - peers[member].heardAt > settings.silentMs) continue;
       const slot = this.leftBehind[member] - 1;
       this.leftBehind[member] = 0;
-      this.giveUp(slot);
+      this.giveUp(slot, `${this.context.members.name(member)} was away while the next life ended, too`);
     }
   }
 
@@ -317,16 +317,15 @@ export class Closing {
     const { settings } = this.context;
     if (now - this.progressAt[slot] <= PATIENCE * settings.silentMs) return;
     this.close(slot);
-    this.giveUp(slot);
+    this.giveUp(slot, 'some of it is held by no member any more');
   }
 
-  /** Members will go on without something of the slot's former life. */
-  private giveUp(slot: number): void {
+  /** Members will go on without something of a life of the slot that is over. */
+  private giveUp(slot: number, because: string): void {
     const { counts, onAlarm, members } = this.context;
     counts.add('state_lives_unrepaired', 1);
     onAlarm(
-      `what ${members.name(slot)} sent before it died is not the same everywhere: ` +
-        'a member was away for too long, or some of it is held by nobody any more; a snapshot repairs it',
+      `what ${members.name(slot)} sent before it died is not the same everywhere: ${because}; a snapshot repairs it`,
       slot,
     );
   }
