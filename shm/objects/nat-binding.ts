@@ -203,6 +203,7 @@ export class NatBinding implements StateObject {
       memberIndex: leased ? context.memberIndex : 0,
       memberCount: leased ? context.memberCount : 1,
       paired: options.pooling === 'paired',
+      ...(context.seed && { seed: context.seed }),
     });
   }
 

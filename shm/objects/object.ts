@@ -48,6 +48,8 @@ export interface OpenContext {
   readonly local?: Region;
   /** Data plane workers: their writer ids are 1…`stripes`, and each has a stripe of what is counted per writer. */
   readonly stripes?: number;
+  /** Two words that random choices begin from; default: unpredictable ones. A simulation gives them, to be repeatable. */
+  readonly seed?: Int32Array;
 }
 
 /**

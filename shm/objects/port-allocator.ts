@@ -67,6 +67,8 @@ export interface AllocatorOptions {
   readonly memberCount: number;
   /** Whether an inside host gets ports of one address alone. */
   readonly paired: boolean;
+  /** Two words that the choices begin from; default: random ones, so that nobody outside can tell the next port. */
+  readonly seed?: Int32Array;
 }
 
 const Stage = { RANDOM: 0, PARITY: 1, OTHER_PARITY: 2 } as const;
@@ -85,7 +87,7 @@ export class PortAllocator {
   private readonly seen: Int32Array;
   private readonly restUntil: Int32Array;
 
-  private readonly seed = new Int32Array(new Uint8Array(randomBytes(8)).buffer);
+  private readonly seed: Int32Array;
   private draws = 0;
 
   // The allocation under way.
@@ -107,6 +109,7 @@ export class PortAllocator {
     const lastKnown = WELL_KNOWN_PORTS - 1;
     const low = range.first <= lastKnown ? { first: range.first, last: Math.min(range.last, lastKnown) } : range;
     const high = range.last > lastKnown ? { first: Math.max(range.first, WELL_KNOWN_PORTS), last: range.last } : range;
+    this.seed = options.seed ?? new Int32Array(new Uint8Array(randomBytes(8)).buffer);
     this.addresses = addresses;
     this.hops = paired ? 1 : addresses;
     this.regions = [low, high].map((part) =>

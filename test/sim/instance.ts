@@ -17,6 +17,7 @@ import { Receiver } from '../../workers/replication/receiver.js';
 import { Sender } from '../../workers/replication/sender.js';
 import { memberTableOf, type ReplicationSettings, replicationSettings } from '../../workers/replication/settings.js';
 import { createUnitLogs } from '../../workers/replication/unit-log.js';
+import { Reason } from '../../workers/replication/window.js';
 import { Entry, type EntryStep, type Snapshot } from './entry.js';
 import type { EventQueue } from './event-queue.js';
 import type { Flight } from './flight.js';
@@ -384,7 +385,7 @@ export class Instance {
     });
     let rounds = 0;
     try {
-      while (this.drain(sender) + sender.poll(now, outlet, this.moment.wallMs) > 0)
+      while (this.take(sender, now) + sender.poll(now, outlet, this.moment.wallMs) > 0)
         demand(++rounds < ROUNDS_MAX, 'no-spinning', () => `${this.name}: the sender always has something more to do`);
     } catch (error) {
       if (!(error instanceof Death)) throw asViolation(error, `${this.name}, send thread`);
@@ -397,6 +398,11 @@ export class Instance {
     const waitMs = Math.max((sender.deadline - now) / this.rate, WAIT_MS_MIN);
     if (Number.isFinite(waitMs) || busy)
       this.wake(this.host.queue.now + (busy ? Math.min(waitMs, WAIT_MS_BUSY) : waitMs));
+  }
+
+  /** As the send thread's shell: records wait in the rings while a path is congested. */
+  private take(sender: Sender, now: number): number {
+    return sender.hold(now) === Reason.NONE ? this.drain(sender) : 0;
   }
 
   /** As the send thread's shell drains the rings. */

@@ -5,12 +5,13 @@
  * Exit codes: 0 all held; 1 some life did not; 2 wrong use.
  */
 
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { drawPlan } from './draw.js';
 import { describeStep, type Plan, readPlan, writePlan } from './plan.js';
-import { PROFILES, profileOf } from './profiles.js';
+import { liveAll } from './pool.js';
+import { PROFILES } from './profiles.js';
 import { shrink } from './shrink.js';
 import { Tally } from './tally.js';
 import { type Outcome, World } from './world.js';
@@ -18,6 +19,7 @@ import { type Outcome, World } from './world.js';
 interface Options {
   readonly seeds: number;
   readonly from: number;
+  readonly jobs: number;
   readonly members?: number;
   readonly profile?: string;
   readonly replay?: string;
@@ -84,25 +86,30 @@ function replay(path: string): number {
   return outcome.violation === null ? 0 : 1;
 }
 
-function sweep(options: Options): number {
+async function sweep(options: Options): Promise<number> {
+  const { seeds, from, jobs, profile, members } = options;
   const tally = new Tally();
   const started = performance.now();
   let told = started;
-  for (let seed = options.from; seed < options.from + options.seeds; seed++) {
-    const plan = drawPlan(seed, options.profile ?? profileOf(seed), options.members);
-    const outcome = new World(plan).run();
-    tally.add(plan.profile, outcome);
-    if (outcome.violation !== null) {
-      reportFailure(plan, outcome, options);
-      if (tally.failed >= options.failures) break;
-    }
-    if (performance.now() - told > PROGRESS_MS) {
-      told = performance.now();
-      console.error(`${tally.lives} of ${options.seeds} lives, ${tally.failed} divergent`);
-    }
-  }
+  await liveAll({
+    ...{ seeds, from, jobs, profile, members },
+    lived: ({ seed, profile, outcome }) => {
+      tally.add(profile, outcome);
+      if (outcome.violation !== null) {
+        reportFailure(drawPlan(seed, profile, members), outcome, options);
+        if (tally.failed >= options.failures) return false;
+      }
+      if (performance.now() - told > PROGRESS_MS) {
+        told = performance.now();
+        console.error(`${tally.lives} of ${seeds} lives, ${tally.failed} divergent`);
+      }
+      return true;
+    },
+  });
   console.log(
-    options.quiet ? `${tally.lives} lives, ${tally.failed} divergent` : tally.report(performance.now() - started),
+    options.quiet
+      ? `${tally.lives} lives, ${tally.failed} divergent`
+      : tally.report(performance.now() - started, options.jobs),
   );
   return tally.failed === 0 ? 0 : 1;
 }
@@ -115,6 +122,7 @@ const program = new Command('npm run sim --')
   .description('Lives of a cluster in simulated time, on the real replication core, with faults drawn from seeds.')
   .option('--seeds <n>', 'lives to live', whole(1, 1e7), 300)
   .option('--from <seed>', 'first seed', whole(0, 2 ** 31), 1)
+  .option('--jobs <n>', 'threads to live them on', whole(1, 1024), availableParallelism())
   .option('--members <n>', 'members of each cluster; default: drawn', whole(2, 64))
   .option('--profile <name>', 'only lives of this kind; default: all in turn', profileName)
   .option('--replay <file>', 'live the plan in this file again, and print it')
@@ -130,7 +138,7 @@ const program = new Command('npm run sim --')
 
 const options = program.parse().opts<Options>();
 try {
-  process.exitCode = options.replay === undefined ? sweep(options) : replay(options.replay);
+  process.exitCode = options.replay === undefined ? await sweep(options) : replay(options.replay);
 } catch (error) {
   console.error((error as Error).message);
   process.exitCode = 2;

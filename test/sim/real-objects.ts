@@ -10,6 +10,7 @@ import { largest, lastWriter } from '../../shm/objects/register.js';
 import { removeSet } from '../../shm/objects/shared-set.js';
 import { Region } from '../../shm/region.js';
 import type { ObjectKind } from './plan.js';
+import { mix } from './random.js';
 import type { Operation, SubjectMemory } from './subjects.js';
 import { Violation } from './violation.js';
 
@@ -45,6 +46,7 @@ export class RealObject {
   private readonly region: Region;
   private readonly local: Region;
   private secret: Int32Array;
+  private opened = 0;
 
   constructor(kind: ObjectKind, id: number, memory: SubjectMemory) {
     this.id = id;
@@ -99,6 +101,7 @@ export class RealObject {
       writer,
       memberIndex: memory.member,
       memberCount: memory.members,
+      seed: Int32Array.of(mix(memory.author, id), this.opened++),
       ...(local.byteLength > 0 && { local, stripes: 1 }),
     });
   }

@@ -38,9 +38,24 @@ describe('the simulator', function () {
   this.timeout(30_000);
 
   it('lives the same life again from the same seed', () => {
-    const [one, other] = [1, 2].map(() => new World(drawPlan(7, 'mixed')).run());
-    assert.deepEqual(one, other);
-    assert.ok(one.operations > 100 && one.datagrams > 100);
+    for (const [seed, profile] of [
+      [7, 'mixed'],
+      // With ports drawn for a NAT.
+      [1013, 'threads'],
+      [1028, 'crash'],
+    ] as const) {
+      const [one, other] = [1, 2].map(() => new World(drawPlan(seed, profile)).run());
+      assert.deepEqual(one, other);
+      assert.ok(one.datagrams > 100);
+    }
+    assert.ok(drawPlan(1013, 'threads').objects.includes('nat'));
+  });
+
+  it('says the same on one thread and on several', () => {
+    const [one, several] = [1, 3].map((jobs) => run('--seeds', '9', '--from', '31', '--jobs', `${jobs}`));
+    const told = (text: string): string => text.replace(/.* s simulated in .*\n/, '');
+    assert.equal(one.status, 0);
+    assert.equal(told(several.stdout), told(one.stdout));
   });
 
   it('says how it is used, and what is wrong with how it was', () => {

@@ -39,8 +39,8 @@ export class Tally {
     return TRANSITIONS.filter((name) => !this.reached.has(name));
   }
 
-  /** For people; `realMs`: how long it took. */
-  report(realMs: number): string {
+  /** For people; `realMs`: how long it took, on so many threads. */
+  report(realMs: number, jobs: number): string {
     const table = (counts: ReadonlyMap<string, number>): string[] =>
       [...counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, n]) => `  ${String(n).padStart(10)}  ${name}`);
     const never = this.neverReached;
@@ -53,7 +53,7 @@ export class Tally {
       ...(never.length > 0 ? [`never reached: ${never.join(', ')}`] : []),
       `slowest convergence: ${(100 * this.slowest).toFixed(0)} % of what was allowed`,
       `per life: ${perLife(this.simulatedMs)} ms simulated, ${perLife(this.operations)} operations, ${perLife(this.datagrams)} datagrams`,
-      `${(this.simulatedMs / 1000).toFixed(0)} s simulated in ${(realMs / 1000).toFixed(1)} s: ${(this.simulatedMs / Math.max(1, realMs)).toFixed(0)} times as fast`,
+      `${(this.simulatedMs / 1000).toFixed(0)} s simulated in ${(realMs / 1000).toFixed(1)} s on ${jobs} ${jobs === 1 ? 'thread' : 'threads'}: ${(this.simulatedMs / Math.max(1, realMs)).toFixed(0)} times as fast`,
       `${this.lives} lives, ${this.failed} divergent`,
     ].join('\n');
   }

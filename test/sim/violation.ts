@@ -20,7 +20,13 @@ export type Invariant =
   | 'equal-to-model'
   | 'equal-to-others';
 
-export class Violation extends Error {
+/** What a life broke, as plain data. */
+export interface Broken {
+  readonly invariant: Invariant;
+  readonly message: string;
+}
+
+export class Violation extends Error implements Broken {
   readonly invariant: Invariant;
 
   constructor(invariant: Invariant, message: string) {

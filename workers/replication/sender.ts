@@ -77,8 +77,10 @@ export class Sender {
     if (board.objects !== objects.length || board.members !== settings.slots)
       throw new RangeError('the acknowledgement board was made for other objects or members');
     const bytes = messageBytes(settings);
-    const unitWords = (bytes >>> 2) - HEADER_WORDS - UNIT_WORDS - RESERVED_ENTRIES * ENTRY_WORDS;
-    if (unitWords < RECORD_WORDS_MAX) throw new RangeError(`messages of ${bytes} bytes do not hold the longest record`);
+    const roomWords = (bytes >>> 2) - HEADER_WORDS - UNIT_WORDS;
+    if (roomWords < RECORD_WORDS_MAX) throw new RangeError(`messages of ${bytes} bytes do not hold the longest record`);
+    // In the shortest messages the longest record leaves no room for entries: they go by messages of their own.
+    const unitWords = Math.max(RECORD_WORDS_MAX, roomWords - RESERVED_ENTRIES * ENTRY_WORDS);
     this.peers = new PeerView(settings, board, options.members ?? memberTableOf(settings));
     this.counts = counts;
     this.board = board;

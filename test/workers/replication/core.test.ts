@@ -90,6 +90,10 @@ describe('replication core', () => {
         });
       }
 
+  it('delivers over the shortest path MTU there is, too', () => {
+    deliverAll({ seed: 6, members: 3, loss: 0.1, settings: { mtu: 1280 } }, 150);
+  });
+
   it('sends nothing twice on a network that loses nothing', () => {
     const network = deliverAll({ seed: 4, members: 3, delayMs: [20, 30], multicast: true }, 300);
     for (const { counts } of network.members) {
