@@ -12,9 +12,12 @@ import { MAX_PAYLOAD_WORDS, recordHeader } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 
-export const STAGE_WORDS = 16_384;
+/** What is drained at once after records were held back (workers/send.ts) fits in most of the time. */
+export const STAGE_WORDS = 1 << 17;
 export const RECORD_WORDS_MAX = MAX_PAYLOAD_WORDS + 1;
-const TABLE_BITS = 12;
+const TABLE_BITS = 15;
+/** Up to so many records the table is emptied entry by entry: most rounds stage a few. */
+const SPARSE_RECORDS = 1 << 11;
 
 export class Stage {
   readonly words = new Int32Array(STAGE_WORDS);
@@ -26,8 +29,9 @@ export class Stage {
   /** Times the object's own code threw an error; the record then goes out unmerged. */
   failures = 0;
   private readonly object: StateObject;
-  /** Hash of the coalescing key → 1 + the latest staged record with it. */
+  /** Hash of the coalescing key → 1 + the latest staged record with it; and where that is, or `NONE`, by record. */
   private readonly latest = new Int32Array(1 << TABLE_BITS);
+  private readonly slot = new Int32Array(SPARSE_RECORDS);
 
   constructor(object: StateObject) {
     this.object = object;
@@ -45,6 +49,7 @@ export class Stage {
     else if (this.merge(slot, header, op, used + 1, length)) return true;
     this.start[this.records] = used;
     this.weight[this.records] = 1;
+    if (this.records < SPARSE_RECORDS) this.slot[this.records] = slot;
     this.records++;
     if (slot !== NONE) this.latest[slot] = this.records;
     this.used = used + 1 + length;
@@ -90,7 +95,8 @@ export class Stage {
 
   clear(): void {
     if (this.records === 0) return;
-    this.latest.fill(0);
+    if (this.records > SPARSE_RECORDS) this.latest.fill(0);
+    else for (let i = 0; i < this.records; i++) if (this.slot[i] !== NONE) this.latest[this.slot[i]] = 0;
     this.used = 0;
     this.records = 0;
     this.failures = 0;
