@@ -8,6 +8,7 @@ import { LogConsumer } from '../shm/log.js';
 import { MemberTable } from '../shm/members.js';
 import { FlowTable } from '../shm/objects/flow-table.js';
 import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
+import { NatSessions } from '../shm/objects/nat-sessions.js';
 import type { StateObject } from '../shm/objects/object.js';
 import { RecordWriter } from '../shm/record-ring.js';
 import { RejectTable } from '../shm/reject-table.js';
@@ -227,6 +228,7 @@ export class InstanceSource implements AdminSource {
       const { name } = this.daemon.instance.declaration.objects[id];
       if (filter.object !== null && filter.object !== name) continue;
       if (object instanceof NatBinding) yield* bindingRows(object, name, now, filter);
+      else if (object instanceof NatSessions) yield* sessionRows(name, object, filter, now);
       else if (object instanceof FlowTable) yield* tableRows(object, name, now, this.viewOf(id));
     }
   }
@@ -462,3 +464,27 @@ function* tableRows(
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** What of a NAT's sessions `show flows` shows; `null` to let others go on. */
+function* sessionRows(
+  object: string,
+  sessions: NatSessions,
+  filter: FlowFilter,
+  now: number,
+): Generator<FlowRow | null> {
+  for (const entry of sessions.list(now)) {
+    if (entry === null || (filter.protocol !== null && filter.protocol !== entry.protocol)) {
+      yield null;
+      continue;
+    }
+    yield {
+      object,
+      protocol: entry.protocol,
+      inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
+      external: null,
+      remote: { address: formatIpv4(entry.remoteAddress), port: entry.remotePort },
+      state: RANK_NAMES[entry.rank],
+      expires_s: entry.expires - now,
+    };
+  }
+}

@@ -72,6 +72,7 @@ export {
   type Winner,
 } from '../shm/objects/flow-table.js';
 export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js';
+export type { HalfOpenOptions } from '../shm/objects/half-open.js';
 export type { HeavyHitter } from '../shm/objects/heavy-hitters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
 export {
@@ -88,6 +89,7 @@ export {
   Refusal,
   type StaticMapping,
 } from '../shm/objects/nat-binding.js';
+export { type NatSessions, natSessions, Plausible } from '../shm/objects/nat-sessions.js';
 export { type PortPool, portPool } from '../shm/objects/port-pool.js';
 export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
 export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';

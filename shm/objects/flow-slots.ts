@@ -86,7 +86,8 @@ function strideOf(shape: FlowShape): number {
   return powerOfTwo(KEY + shape.keyWords + shape.valueWords);
 }
 
-function slotsOf(shape: FlowShape): number {
+/** Slots of a table of this shape. */
+export function flowSlotCount(shape: FlowShape): number {
   return Math.max(WINDOW, powerOfTwo(2 * shape.capacity));
 }
 
@@ -100,7 +101,7 @@ export function flowSlotsWords(shape: FlowShape): number {
     throw new RangeError(`flow table: valueWords ${valueWords} is not a whole number from 0`);
   if (strideOf(shape) > 64)
     throw new RangeError(`flow table: ${shape.keyWords} key and ${shape.valueWords} value words, more than 60`);
-  const words = slotsOf(shape) * strideOf(shape);
+  const words = flowSlotCount(shape) * strideOf(shape);
   if (words * BYTES_PER_WORD >= 2 ** 32)
     throw new RangeError(
       `flow table: capacity ${shape.capacity} needs ${words * BYTES_PER_WORD} bytes, more than 4 GiB`,
@@ -137,7 +138,7 @@ export class FlowSlots {
     this.rememberedS = rememberedS;
     this.words = words;
     this.base = base;
-    this.slots = slotsOf(shape);
+    this.slots = flowSlotCount(shape);
     this.mask = this.slots - 1;
     this.shift = Math.log2(strideOf(shape));
     this.keyWords = shape.keyWords;

@@ -80,12 +80,12 @@ export class FlowTable implements StateObject {
   /** Why the last `add` returned `NONE`. */
   refusal: FlowRefusal = FlowRefusal.NONE;
 
-  private readonly capacity: number;
+  readonly capacity: number;
   private readonly keyWords: number;
   private readonly valueWords: number;
   private readonly recordWords: number;
   private readonly words: Int32Array;
-  private readonly slots: FlowSlots;
+  protected readonly slots: FlowSlots;
   private readonly halfOpen: HalfOpen;
   private readonly winner: Winner;
   private readonly transaction: Transaction | null;

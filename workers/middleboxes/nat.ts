@@ -6,12 +6,12 @@
  *     10.0.0.5:4000 ◀─ 198.51.100.7:80      ◀─        203.0.113.1:4000 ◀─ 198.51.100.7:80      (here or at another site)
  *
  * The first packet of an internal address and port binds it to an external address and port, for whatever remote
- * (endpoint-independent mapping and filtering: RFC 4787 REQ-1, REQ-8; RFC 5382 REQ-1, REQ-3), at all sites. ICMP queries
+ * (endpoint-independent mapping: RFC 4787 REQ-1; RFC 5382 REQ-1), at all sites. ICMP queries
  * are bound by their identifier (RFC 5508 REQ-1). A host inside that sends to an external address gets to the host inside
  * that is bound there (hairpinning, RFC 4787 REQ-9).
  *
- * **What is where.** Options and counters: nat/declaration.ts. Timers, and TCP's states: nat/lifetimes.ts. ICMP errors, with the packet
- * they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is mapped by hand: shm/objects/nat-binding.ts.
+ * **What is where.** Options and counters: nat/declaration.ts. Timers, and TCP's states: nat/lifetimes.ts. Filtering by remote, where it
+ * is asked for: nat/filter.ts. ICMP errors, with the packet they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is mapped by hand: shm/objects/nat-binding.ts.
  * Which requirement of which RFC is met where, and by which test: docs/nat.md.
  *
  * **Timers.** Only packets from inside refresh a binding (RFC 4787 REQ-6 asks for these, and allows the others, by which
@@ -33,17 +33,22 @@ import {
   defineMiddlebox,
   destinationPort,
   Fragment,
+  type HalfOpenOptions,
   IcmpType,
   isError,
   MappingError,
+  type NatBinding,
+  type NatSessions,
   NONE,
   natBinding,
+  natSessions,
   OptionError,
   PORTS_MAX,
   Protocol,
   portAndProtocol,
   Refusal,
   rewriteDestination,
+  type StateDefinition,
   sourcePort,
   TcpFlag,
   Unreachable,
@@ -51,6 +56,7 @@ import {
 import { createMatcher } from './nat/bypass.js';
 import { COUNTERS, OPTIONS } from './nat/declaration.js';
 import { createEndpoints } from './nat/endpoints.js';
+import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
 import { createLifetimes } from './nat/lifetimes.js';
 
@@ -70,6 +76,11 @@ const SWEPT_WITHIN_S = 60;
 /** How often counts of the shared object become this instance's counters. */
 const COUNT_S = 1;
 
+/** Sessions, only where filtering asks for the remote. */
+interface State extends Readonly<Record<string, StateDefinition>> {
+  readonly bindings: StateDefinition<NatBinding>;
+}
+
 export default defineMiddlebox({
   name: 'nat',
   help: 'Translates between private and public IPv4 addresses and ports.',
@@ -78,26 +89,29 @@ export default defineMiddlebox({
   options: OPTIONS,
   counters: COUNTERS,
 
-  state(options, { members }) {
+  state(options, { members }): State {
     const { flows, hold_members } = options;
     if (hold_members >= members)
       throw new OptionError('hold_members', `${hold_members} other members, of ${members - 1} there are`);
+    const halfOpen = (held: number): HalfOpenOptions => ({
+      halfOpen: Math.ceil((held * options.half_open) / 100),
+      halfOpenRecords: options.half_open_records,
+    });
     try {
-      return {
-        bindings: natBinding({
-          addresses: options.external,
-          flows,
-          halfOpen: Math.ceil((flows * options.half_open) / 100),
-          halfOpenRecords: options.half_open_records,
-          bindingsPerSubscriber: options.per_subscriber,
-          newPerSecond: options.new_per_subscriber,
-          portRange: { first: options.first_port, last: options.last_port },
-          allocation: options.allocation,
-          pooling: options.pooling,
-          reuseAfterS: options.reuse,
-          statics: options.static,
-        }),
-      };
+      const bindings = natBinding({
+        addresses: options.external,
+        flows,
+        ...halfOpen(flows),
+        bindingsPerSubscriber: options.per_subscriber,
+        newPerSecond: options.new_per_subscriber,
+        portRange: { first: options.first_port, last: options.last_port },
+        allocation: options.allocation,
+        pooling: options.pooling,
+        reuseAfterS: options.reuse,
+        statics: options.static,
+      });
+      if (options.filtering === 'endpoint-independent') return { bindings };
+      return { bindings, sessions: natSessions({ sessions: options.sessions, ...halfOpen(options.sessions) }) };
     } catch (error) {
       if (error instanceof MappingError) throw new OptionError('static', error.message, error.index);
       throw error;
@@ -115,7 +129,9 @@ export default defineMiddlebox({
           },
         ],
 
-  open({ options, state: { bindings }, batch, rewrites, replies, holds, counters, every, draining }) {
+  open({ options, state, batch, rewrites, replies, holds, counters, every, draining }) {
+    const { bindings } = state;
+    const sessions = (state['sessions'] ?? null) as NatSessions | null;
     const { inside, outside, hold_members, hold_ms } = options;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
@@ -136,7 +152,12 @@ export default defineMiddlebox({
     const bypasses = createMatcher(options.bypass);
     const endpoints = createEndpoints(bindings);
     const lifetimes = createLifetimes(batch, bindings, options);
-    const translateError = createErrorTranslator({ batch, inside, outside, endpoints, counters });
+    const byPort = options.filtering === 'address-and-port-dependent';
+    const filter =
+      sessions === null
+        ? null
+        : createFilter({ batch, sessions, byPort, options, counters, holds, draining, refuse: refuseFor });
+    const translateError = createErrorTranslator({ batch, inside, outside, endpoints, filter, counters });
 
     /** Sorts the packets of the batch, and drops those that cannot be translated. */
     function sort(): void {
@@ -196,12 +217,17 @@ export default defineMiddlebox({
 
     function translateOutbound(now: number): void {
       let sent = 0;
+      let isMapped = false;
+      if (filter !== null) filter.lookOutbound(fromInside, from.addresses, from.keys, outboundCount, now);
       for (let n = 0; n < outboundCount; n++) {
         const i = fromInside[n];
         if (from.slots[n] !== NOBODY) lifetimes.refresh(i, from.slots[n], now);
-        else if (!(hasStatics && mapOutbound(n)) && !bind(i, n, now)) continue;
+        else if (hasStatics && mapOutbound(n)) isMapped = true;
+        else if (!bind(i, n, now)) continue;
+        if (filter !== null && !isMapped && !filter.sent(i, n, now)) continue;
+        isMapped = false;
         rewrites.source(i, from.externalAddresses[n], from.externalPorts[n]);
-        if (endpoints.isExternal(destination[i])) hairpin(i, now);
+        if (endpoints.isExternal(destination[i])) hairpin(i, n, now);
         else {
           egress[i] = outside;
           sent++;
@@ -212,9 +238,12 @@ export default defineMiddlebox({
 
     function translateInbound(now: number): void {
       let sent = 0;
+      if (filter !== null) filter.lookInbound(fromOutside, to.internalAddresses, to.internalKeys, inboundCount, now);
       for (let n = 0; n < inboundCount; n++) {
         const i = fromOutside[n];
-        if (to.slots[n] === NOBODY && !boundBefore(i, n, now) && !(hasStatics && mapInbound(n))) {
+        if (to.slots[n] !== NOBODY || boundBefore(i, n, now)) {
+          if (filter !== null && !filter.received(i, n, to.internalAddresses[n], to.internalKeys[n], now)) continue;
+        } else if (!(hasStatics && mapInbound(n))) {
           batch.drop(i, to.places[n] === NOBODY ? counters.not_external : counters.unsolicited);
           continue;
         }
@@ -251,11 +280,11 @@ export default defineMiddlebox({
         break;
       }
       to.internalAddresses[n] = bindings.internalAddress(slot);
-      to.internalKeys[n] = bindings.internalPort(slot);
+      to.internalKeys[n] = portAndProtocol(bindings.internalPort(slot), protocol[i]);
       return true;
     }
 
-    function hairpin(i: number, now: number): void {
+    function hairpin(i: number, n: number, now: number): void {
       // Queries are answered by a host that owns an address: none owns the external ones, but those mapped whole.
       const isBound =
         protocol[i] === ICMP
@@ -263,9 +292,18 @@ export default defineMiddlebox({
           : true;
       if (!isBound || !endpoints.toInside(destination[i], destinationPort(ports[i]), protocol[i], now))
         return batch.drop(i, counters.unsolicited);
+      if (filter !== null && !endpoints.isMapped && !isAwaited(i, n, now)) return batch.drop(i, counters.filtered);
       rewriteDestination(batch, i, endpoints.address, endpoints.port);
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
+    }
+
+    /** Whether the inside host just found has sent to the external endpoint of packet `i`, the `n`-th from inside. */
+    function isAwaited(i: number, n: number, now: number): boolean {
+      const remote = from.externalAddresses[n];
+      return (
+        filter?.permits(endpoints.address, endpoints.port, protocol[i], remote, from.externalPorts[n], now) === true
+      );
     }
 
     /** Binds the `n`-th packet from inside. False when there is no binding to be had, and then the packet is dropped. */
@@ -304,10 +342,13 @@ export default defineMiddlebox({
 
     /** There is no binding for packet `i`: its sender is told, as fast as errors may be sent. */
     function refuse(i: number): void {
-      const { refusal } = bindings;
-      const isLasting = refusal !== Refusal.LOG_FULL && refusal !== Refusal.CONTENDED;
+      refuseFor(i, reasonOf(bindings.refusal));
+    }
+
+    function refuseFor(i: number, reason: number): void {
+      const isLasting = reason !== counters.log_full && reason !== counters.contended;
       if (isLasting && replies.unreachable(i, Unreachable.PROHIBITED)) batch.count1(counters.refused);
-      else batch.drop(i, reasonOf(refusal));
+      else batch.drop(i, reason);
     }
 
     function reasonOf(refusal: Refusal): number {
@@ -331,7 +372,14 @@ export default defineMiddlebox({
 
     // Without new bindings nobody else forgets the old.
     const swept = Math.ceil((2 * options.flows * SWEEP_S) / SWEPT_WITHIN_S);
-    every(SWEEP_S, (now) => bindings.sweep(now, swept), { on: 'one' });
+    every(
+      SWEEP_S,
+      (now) => {
+        bindings.sweep(now, swept);
+        filter?.sweep(now);
+      },
+      { on: 'one' },
+    );
     let collisions = bindings.collisions;
     every(
       COUNT_S,

@@ -8,7 +8,7 @@
  *     ip 10.0.0.5 > 198.51.100.7 proto 47
  *
  * Words that may follow: `ttl N` (64), `len N` payload bytes (0), `id N`, `df`, `more` and `offset N` bytes (fragments),
- * `options N` words of IP options, `vlan N`, `vlan N.M`, `nosum` (UDP), `to MAC`, `from MAC`.
+ * `seq N`, `ack N`, `win N`, `scale N` (TCP: sequence, acknowledgement, window, a window scale option), `options N` words of IP options, `vlan N`, `vlan N.M`, `nosum` (UDP), `to MAC`, `from MAC`.
  * `describe` writes the same, in this order, with what is not the default, and `bad-ip-sum`, `bad-sum` for wrong checksums.
  */
 
@@ -57,7 +57,8 @@ export function frame(text: string): Uint8Array {
   const tags = (given.get('vlan') ?? '').split('.').filter((tag) => tag !== '');
   const l3 = 14 + 4 * tags.length;
   const l4 = l3 + 20 + 4 * number('options', 0);
-  const headerBytes = number('offset', 0) > 0 ? 0 : HEADER_BYTES[kind];
+  const optionBytes = given.has('scale') ? 4 : 0;
+  const headerBytes = number('offset', 0) > 0 ? 0 : HEADER_BYTES[kind] + optionBytes;
   const length = number('len', 0);
   const bytes = Buffer.alloc(l4 + headerBytes + length);
   mac(bytes, 0, given.get('to') ?? ROUTER_MAC);
@@ -99,9 +100,13 @@ function transport(
     bytes.writeUInt16BE(destination, l4 + 2);
   }
   if (kind === 'tcp') {
-    bytes.writeUInt32BE(Number(given.get('seq') ?? 1000), l4 + 4);
-    bytes[l4 + 12] = 0x50;
+    const number = (key: string, preset: number) => Number(given.get(key) ?? preset);
+    bytes.writeUInt32BE(number('seq', 1000), l4 + 4);
+    bytes.writeUInt32BE(number('ack', 0), l4 + 8);
+    bytes[l4 + 12] = given.has('scale') ? 0x60 : 0x50;
     bytes[l4 + 13] = flags;
+    bytes.writeUInt16BE(number('win', 0), l4 + 14);
+    if (given.has('scale')) bytes.set([1, 3, 3, number('scale', 0)], l4 + 20);
   }
   if (kind === 'udp') bytes.writeUInt16BE(bytes.length - l4, l4 + 4);
   if (kind === 'icmp') {

@@ -6,6 +6,8 @@ export interface Endpoints {
   /** Of the endpoint found last, raw. */
   readonly address: number;
   readonly port: number;
+  /** Whether it is mapped by hand. */
+  readonly isMapped: boolean;
   /** Finds the external endpoint of an internal one. */
   toOutside(address: number, port: number, protocol: number, now: number): boolean;
   /** Finds the internal endpoint of an external one. */
@@ -19,9 +21,11 @@ export function createEndpoints(bindings: NatBinding): Endpoints {
   const hasStatics = statics.count > 0;
   let foundAddress = 0;
   let foundPort = 0;
+  let isMapped = false;
 
   function byHand(found: boolean): boolean {
     if (!found) return false;
+    isMapped = true;
     foundAddress = statics.address;
     foundPort = statics.port;
     return true;
@@ -34,10 +38,14 @@ export function createEndpoints(bindings: NatBinding): Endpoints {
     get port() {
       return foundPort;
     },
+    get isMapped() {
+      return isMapped;
+    },
     toOutside(address, port, protocol, now) {
       const key = portAndProtocol(port, protocol);
       const slot = bindings.findOutbound(bindings.hash(address, key), address, key, now);
       if (slot === NONE) return hasStatics && byHand(statics.findOutbound(address, key));
+      isMapped = false;
       foundAddress = bindings.externalAddress(slot);
       foundPort = bindings.externalPort(slot);
       return true;
@@ -45,6 +53,7 @@ export function createEndpoints(bindings: NatBinding): Endpoints {
     toInside(address, port, protocol, now) {
       const slot = bindings.findInbound(bindings.place(address, port, protocol), now);
       if (slot === NONE) return hasStatics && byHand(statics.findInbound(address, portAndProtocol(port, protocol)));
+      isMapped = false;
       foundAddress = bindings.internalAddress(slot);
       foundPort = bindings.internalPort(slot);
       return true;

@@ -9,18 +9,21 @@
 import { type Batch, destinationPort, Quoted, rewriteDestination, rewriteSource, sourcePort } from '../../api.js';
 import type { COUNTERS } from './declaration.js';
 import type { Endpoints } from './endpoints.js';
+import type { Filter } from './filter.js';
 
 export interface ErrorParts {
   readonly batch: Batch;
   readonly inside: number;
   readonly outside: number;
   readonly endpoints: Endpoints;
+  /** `null`: nobody asks for the remote. */
+  readonly filter: Filter | null;
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
 }
 
 /** Made once per worker: a function that translates ICMP error `i`, or drops it. */
 export function createErrorTranslator(parts: ErrorParts): (i: number, now: number) => void {
-  const { batch, inside, outside, endpoints, counters } = parts;
+  const { batch, inside, outside, endpoints, filter, counters } = parts;
   const { port, destination } = batch;
   /** What the error at hand is about. */
   const quoted = new Quoted();
@@ -38,12 +41,20 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
     // From outside, or about a packet that was turned round.
     const isKnown =
       quoted.source === destination[i] &&
-      endpoints.toInside(quoted.source, sourcePort(quoted.ports), quoted.protocol, now);
+      endpoints.toInside(quoted.source, sourcePort(quoted.ports), quoted.protocol, now) &&
+      isPermitted(now);
     if (!isKnown) return batch.drop(i, counters.icmp_error);
     quoted.rewriteSource(endpoints.address, endpoints.port);
     rewriteDestination(batch, i, endpoints.address, 0);
     batch.forward(i, inside);
     batch.count1(isFromInside ? counters.hairpinned : counters.inbound);
+  }
+
+  /** Whether the packet that it is about can have been sent: there is a session, where there are sessions. */
+  function isPermitted(now: number): boolean {
+    if (filter === null || endpoints.isMapped) return true;
+    const { protocol, destination: remote, ports } = quoted;
+    return filter.permits(endpoints.address, endpoints.port, protocol, remote, destinationPort(ports), now);
   }
 
   /** The packet it is about was sent to an endpoint of ours: it is so again, for the outside. False if there is none. */

@@ -1,5 +1,6 @@
 /**
- * How long a binding lives, and how far its life has come, by what the inside sends: that is all one site is sure to see.
+ * How long a binding lives, or a session (filter.ts), and how far its life has come, by what the inside sends: that is all one site is
+ * sure to see.
  *
  * | TCP from inside           | binding, by rank                  | timer        |
  * | ------------------------- | --------------------------------- | ------------ |
@@ -15,7 +16,7 @@
  * what goes to certain well-known ports may have a shorter one, which never shortens what others have got (RFC 4787 REQ-5).
  */
 
-import { type Batch, destinationPort, type NatBinding, Protocol, portNumber, Rank, TcpFlag } from '../../api.js';
+import { type Batch, destinationPort, Protocol, portNumber, Rank, TcpFlag } from '../../api.js';
 
 const { TCP, UDP } = Protocol;
 const { ACK, FIN, RST, SYN } = TcpFlag;
@@ -39,8 +40,16 @@ export interface Lifetimes {
   refresh(i: number, slot: number, now: number): void;
 }
 
+/** What lives: bindings, or sessions. */
+interface Living {
+  rank(slot: number): number;
+  expires(slot: number): number;
+  refresh(slot: number, rank: number, now: number, timeout: number): boolean;
+  renew(slot: number, now: number, timeout: number): boolean;
+}
+
 /** Made once per worker. */
-export function createLifetimes(batch: Batch, bindings: NatBinding, options: LifetimeOptions): Lifetimes {
+export function createLifetimes(batch: Batch, living: Living, options: LifetimeOptions): Lifetimes {
   const { protocol, flags, ports } = batch;
   const { tcp_established, tcp_opening, tcp_closing, udp, udp_short, icmp } = options;
   const isShort = new Uint8Array(WELL_KNOWN_PORTS);
@@ -61,19 +70,19 @@ export function createLifetimes(batch: Batch, bindings: NatBinding, options: Lif
     if (protocol[i] !== TCP) {
       const lifetime = first(i);
       // What is left of a longer one stays: the first refresh, by which the rank grows, would set it anew.
-      const left = udp_short > 0 ? bindings.expires(slot) - now : 0;
-      bindings.refresh(slot, ESTABLISHED, now, lifetime > left ? lifetime : left);
+      const left = udp_short > 0 ? living.expires(slot) - now : 0;
+      living.refresh(slot, ESTABLISHED, now, lifetime > left ? lifetime : left);
       return;
     }
-    const before = bindings.rank(slot);
+    const before = living.rank(slot);
     const shown = flags[i];
     if ((shown & SYN) !== 0 && before >= CLOSING) {
-      bindings.renew(slot, now, tcp_opening);
+      living.renew(slot, now, tcp_opening);
       return;
     }
     const rank = (shown & (FIN | RST)) !== 0 ? CLOSING : (shown & (ACK | SYN)) === ACK ? ESTABLISHED : NEW;
     const after = rank > before ? rank : before;
-    bindings.refresh(
+    living.refresh(
       slot,
       after,
       now,

@@ -1,0 +1,234 @@
+/**
+ * Filtering by remote (RFC 4787 REQ-8, RFC 5382 REQ-3): what comes from outside passes only if the inside endpoint has sent to that
+ * address, or to that address and port. Sessions say so (shm/objects/nat-sessions.ts); they are made and kept by what the inside sends, at
+ * whichever site, as bindings are.
+ *
+ * **TCP** is followed per session (lifetimes.ts), which with `address-and-port-dependent` is a connection. From outside comes one
+ * thing alone that changes a session: a FIN or RST that lies in the window the inside has open, as far as its segments pass this site.
+ * It makes the session CLOSING, which is then kept for the closing time (RFC 7857 §2), and refreshes nothing. An RST that lies outside
+ * the window is dropped: forged resets have cost connections. Where the inside's segments do not pass, resets are translated
+ * and change nothing.
+ *
+ * **An unsolicited SYN** is never answered (RFC 5382 REQ-4); when the inside sends a SYN to where it came from, the next one passes,
+ * and the open is simultaneous.
+ */
+
+import {
+  BATCH_CAPACITY,
+  type Batch,
+  destinationPort,
+  FlowRefusal,
+  type Holds,
+  type NatSessions,
+  NONE,
+  Plausible,
+  Protocol,
+  portAndProtocol,
+  portNumber,
+  Rank,
+  sourcePort,
+  TcpFlag,
+} from '../../api.js';
+import type { COUNTERS } from './declaration.js';
+import { createLifetimes, type LifetimeOptions } from './lifetimes.js';
+
+const { ICMP, TCP } = Protocol;
+const { ACK, FIN, RST, SYN } = TcpFlag;
+const KEY_WORDS = 4;
+const SEQUENCE = 4;
+const ACKNOWLEDGED = 8;
+const OFFSET = 12;
+const WINDOW = 14;
+const TCP_BYTES_MIN = 20;
+// Options of a SYN (RFC 9293 §3.1, RFC 7323 §2.2).
+const OPTION_END = 0;
+const OPTION_NOTHING = 1;
+const OPTION_SCALE = 3;
+
+export interface FilterParts {
+  readonly batch: Batch;
+  readonly sessions: NatSessions;
+  /** Whether the remote's port counts too. */
+  readonly byPort: boolean;
+  readonly options: LifetimeOptions & { readonly hold_members: number; readonly hold_ms: number };
+  readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
+  readonly holds: Holds;
+  draining(): boolean;
+  /** Refuses packet `i` for want of room. */
+  refuse(i: number, reason: number): void;
+}
+
+export interface Filter {
+  /** Looks up the sessions of packets from inside, `indices[n]` of the internal endpoint (`addresses[n]`, `keys[n]`). */
+  lookOutbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
+  /** Packet `i`, the `n`-th looked up, is sent: its session is made, or goes on. False: there is none to be had, the packet is dropped. */
+  sent(i: number, n: number, now: number): boolean;
+  /** The same as `lookOutbound` for packets from outside, to internal endpoints. */
+  lookInbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
+  /** Whether packet `i`, the `n`-th looked up, to an internal endpoint, may pass. False: it is dropped. */
+  received(i: number, n: number, address: number, key: number, now: number): boolean;
+  /** Whether an internal endpoint has a session with a remote. */
+  permits(address: number, port: number, protocol: number, remote: number, remotePort: number, now: number): boolean;
+  /** Forgets what is over in some slots. */
+  sweep(now: number): void;
+}
+
+/** Made once per worker. */
+export function createFilter({ batch, sessions, byPort, options, counters, holds, ...parts }: FilterParts): Filter {
+  const { draining, refuse } = parts;
+  const { l4, protocol, flags, source, destination, ports } = batch;
+  const { i32, u8, u16 } = batch.memory;
+  const out = sessions.lookup(BATCH_CAPACITY);
+  const back = sessions.lookup(BATCH_CAPACITY);
+  const single = new Int32Array(KEY_WORDS);
+  const nothing = new Int32Array(1);
+  const lifetimes = createLifetimes(
+    batch,
+    {
+      rank: (slot) => sessions.rank(slot),
+      expires: (slot) => sessions.expires(slot),
+      refresh: (slot, rank, now, timeout) => sessions.refresh(slot, rank, now, timeout),
+      renew: (slot, now, timeout) => sessions.renew(slot, nothing, 0, Rank.NEW, now, timeout),
+    },
+    options,
+  );
+
+  /** An ICMP query has no port of its remote. */
+  function remotePort(port: number, carried: number): number {
+    return byPort && carried !== ICMP ? port : 0;
+  }
+
+  function lookOutbound(
+    indices: Int32Array,
+    addresses: Int32Array,
+    keys: Int32Array,
+    count: number,
+    now: number,
+  ): void {
+    for (let n = 0; n < count; n++) {
+      const i = indices[n];
+      const at = n << 2;
+      out.keys[at] = addresses[n];
+      out.keys[at + 1] = keys[n];
+      out.keys[at + 2] = destination[i];
+      out.keys[at + 3] = remotePort(destinationPort(ports[i]), protocol[i]);
+    }
+    out.find(count, now);
+  }
+
+  function lookInbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void {
+    for (let n = 0; n < count; n++) {
+      const i = indices[n];
+      const at = n << 2;
+      back.keys[at] = addresses[n];
+      back.keys[at + 1] = keys[n];
+      back.keys[at + 2] = source[i];
+      back.keys[at + 3] = remotePort(sourcePort(ports[i]), protocol[i]);
+    }
+    back.find(count, now);
+  }
+
+  function sent(i: number, n: number, now: number): boolean {
+    let slot = out.slots[n];
+    if (slot !== NONE) lifetimes.refresh(i, slot, now);
+    else {
+      // A reset makes no session.
+      if (protocol[i] === TCP && (flags[i] & RST) !== 0) return true;
+      slot = open(i, n, now);
+      if (slot === NONE) return false;
+    }
+    if (protocol[i] === TCP) noteTcp(i, slot);
+    return true;
+  }
+
+  function open(i: number, n: number, now: number): number {
+    if (draining()) {
+      batch.drop(i, counters.draining);
+      return NONE;
+    }
+    const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, now + lifetimes.first(i));
+    if (slot === NONE) refuse(i, reasonOf(sessions.refusal));
+    else {
+      batch.count1(counters.sessions);
+      holds.untilAcknowledged(i, options.hold_members, options.hold_ms);
+    }
+    return slot;
+  }
+
+  function reasonOf(refusal: FlowRefusal): number {
+    if (refusal === FlowRefusal.HALF_OPEN) return counters.half_open;
+    if (refusal === FlowRefusal.LOG_FULL) return counters.log_full;
+    return refusal === FlowRefusal.CONTENDED ? counters.contended : counters.table_full;
+  }
+
+  function received(i: number, n: number, address: number, key: number, now: number): boolean {
+    let slot = back.slots[n];
+    // The internal endpoint may have been bound since it was looked up.
+    if (slot === NONE) slot = find(address, key, source[i], remotePort(sourcePort(ports[i]), protocol[i]), now);
+    if (slot === NONE) {
+      batch.drop(i, counters.filtered);
+      return false;
+    }
+    return protocol[i] !== TCP || (flags[i] & (FIN | RST)) === 0 || isEnd(i, slot, now);
+  }
+
+  /** A FIN or RST from outside. False when it is dropped. */
+  function isEnd(i: number, slot: number, now: number): boolean {
+    const at = l4[i] >> 2;
+    const hasAck = (flags[i] & ACK) !== 0;
+    const sequence = swap32(i32[at + (SEQUENCE >> 2)]);
+    const plausible = sessions.isPlausible(slot, sequence, hasAck, swap32(i32[at + (ACKNOWLEDGED >> 2)]));
+    if (plausible === Plausible.NO && (flags[i] & RST) !== 0) {
+      batch.drop(i, counters.reset_window);
+      return false;
+    }
+    if (plausible === Plausible.YES && sessions.rank(slot) < Rank.CLOSING)
+      sessions.refresh(slot, Rank.CLOSING, now, options.tcp_closing);
+    return true;
+  }
+
+  function noteTcp(i: number, slot: number): void {
+    const at = l4[i] >> 2;
+    if ((flags[i] & SYN) !== 0) sessions.sawSyn(slot, swap32(i32[at + (SEQUENCE >> 2)]), scaleOf(i));
+    if ((flags[i] & ACK) !== 0)
+      sessions.sawAck(slot, swap32(i32[at + (ACKNOWLEDGED >> 2)]), portNumber(u16[(l4[i] + WINDOW) >> 1]));
+  }
+
+  /** The window scale a SYN offers. */
+  function scaleOf(i: number): number {
+    const end = l4[i] + ((u8[l4[i] + OFFSET] & 0xf0) >>> 2);
+    for (let at = l4[i] + TCP_BYTES_MIN; at + 2 < end; ) {
+      const kind = u8[at];
+      if (kind === OPTION_END) return 0;
+      if (kind === OPTION_SCALE) return u8[at + 2];
+      at += kind === OPTION_NOTHING ? 1 : Math.max(2, u8[at + 1]);
+    }
+    return 0;
+  }
+
+  function find(address: number, key: number, remote: number, port: number, now: number): number {
+    single[0] = address;
+    single[1] = key;
+    single[2] = remote;
+    single[3] = port;
+    return sessions.find(sessions.hash(single, 0), single, 0, now);
+  }
+
+  const swept = Math.ceil((2 * sessions.capacity) / 600);
+  return {
+    lookOutbound,
+    sent,
+    lookInbound,
+    received,
+    permits: (address, port, carried, remote, port2, now) =>
+      find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now) !== NONE,
+    sweep: (now) => {
+      sessions.sweep(now, swept);
+    },
+  };
+}
+
+/** A word of a packet as the number it stands for, in 32 bits. */
+function swap32(raw: number): number {
+  return (raw << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24);
+}
