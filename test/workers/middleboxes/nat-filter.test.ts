@@ -13,7 +13,8 @@ const BY_ADDRESS = { filtering: 'address-dependent' };
 function sessionsOf(site: NatSite): NatSession[] {
   const sessions = site.objects[1];
   assert.ok(sessions instanceof NatSessions);
-  return [...sessions.list(site.now)].filter((entry) => entry !== null);
+  // Where they lie, and so their order, is each site's secret.
+  return [...sessions.list(site.now)].filter((entry) => entry !== null).sort((x, y) => x.remotePort - y.remotePort);
 }
 
 describe('NAT that filters by remote', () => {

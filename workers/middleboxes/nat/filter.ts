@@ -130,6 +130,8 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
 
   function sent(i: number, n: number, now: number): boolean {
     let slot = out.slots[n];
+    // A packet before may have made it since.
+    if (slot === NONE) slot = sessions.find(out.hashes[n], out.keys, n << 2, now);
     if (slot !== NONE) lifetimes.refresh(i, slot, now);
     else {
       // A reset makes no session.
