@@ -296,7 +296,8 @@ describe('IDPS: floods', () => {
       [alert.alert.signature_id, alert.alert.action, alert.dest_ip, alert.dest_port, alert.src_ip],
       [2002, 'blocked', HOST, 80, undefined],
     );
-    assert.equal(flood(2000, 1000), 0);
+    // The filter that remembers first ones takes one in a hundred, at most, for one it has seen.
+    assert.ok(flood(2000, 1000) <= 10);
     const client = `tcp 198.51.100.9:5555 > ${HOST}:80 S`;
     assert.equal(site.fromOutside(client), 0);
     site.plane.idle(1000);
