@@ -61,7 +61,7 @@ import { createErrorTranslator } from './nat/icmp-errors.js';
 import { createLifetimes } from './nat/lifetimes.js';
 
 const { ICMP, TCP, UDP } = Protocol;
-const { WHOLE } = Fragment;
+const { WHOLE, LATER } = Fragment;
 /** As a constant of this file, which the optimiser folds, but not an import. */
 const NOBODY = NONE;
 
@@ -129,7 +129,7 @@ export default defineMiddlebox({
           },
         ],
 
-  open({ options, state, batch, rewrites, replies, holds, counters, every, draining }) {
+  open({ options, state, batch, rewrites, replies, holds, counters, every, draining, ipv6 }) {
     const { bindings } = state;
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
     const { inside, outside, hold_members, hold_ms } = options;
@@ -168,7 +168,7 @@ export default defineMiddlebox({
         const side = sides[port[i]];
         if (egress[i] < 0 || side === NEITHER || (hasBypass && bypass(i, side))) continue;
         const carried = protocol[i];
-        const isPlain = version[i] === 4 && fragment[i] === WHOLE && (carried === TCP || carried === UDP);
+        const isPlain = version[i] === 4 && (carried === TCP || carried === UDP);
         if (!isPlain && !isQuery(i, side)) continue;
         // Put into both lists and kept in one: which, comes as a coin falls, and a branch guessed wrong costs more than this.
         fromInside[outbound] = i;
@@ -199,11 +199,14 @@ export default defineMiddlebox({
 
     /** Whether a packet is an ICMP query or its reply. Anything else is an error, to be seen to later, or dropped. */
     function isQuery(i: number, side: number): boolean {
-      if (version[i] !== 4) batch.drop(i, counters.ipv6);
-      else if (fragment[i] !== WHOLE) batch.drop(i, counters.fragment);
-      else if (protocol[i] !== ICMP) batch.drop(i, counters.protocol);
-      else if (isError(flags[i])) errors[errorCount++] = i;
-      else if (isQueryTo(flags[i], side === INSIDE) || (hasStatics && isMapped(i, side))) return true;
+      if (version[i] !== 4) {
+        // What handles IPv6 in this chain decides about it.
+        if (!ipv6) batch.drop(i, counters.ipv6);
+      } else if (protocol[i] !== ICMP) batch.drop(i, counters.protocol);
+      else if (isError(flags[i])) {
+        if (fragment[i] === WHOLE) errors[errorCount++] = i;
+        else batch.drop(i, counters.fragmented_error);
+      } else if (isQueryTo(flags[i], side === INSIDE) || (hasStatics && isMapped(i, side))) return true;
       else batch.drop(i, counters.icmp_other);
       return false;
     }
@@ -326,7 +329,9 @@ export default defineMiddlebox({
         lifetimes.refresh(i, bound, now);
         return bound;
       }
-      if (draining()) batch.drop(i, counters.draining);
+      // Its first fragment got none.
+      if (fragment[i] === LATER) batch.drop(i, counters.fragment);
+      else if (draining()) batch.drop(i, counters.draining);
       else if (protocol[i] === TCP && (flags[i] & TcpFlag.RST) !== 0) batch.drop(i, counters.stray);
       else {
         const slot = bindings.add(hash, address, key, now, now + lifetimes.first(i));

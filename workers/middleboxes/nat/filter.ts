@@ -18,6 +18,7 @@ import {
   type Batch,
   destinationPort,
   FlowRefusal,
+  Fragment,
   type Holds,
   type NatSessions,
   NONE,
@@ -33,6 +34,7 @@ import type { COUNTERS } from './declaration.js';
 import { createLifetimes, type LifetimeOptions } from './lifetimes.js';
 
 const { ICMP, TCP } = Protocol;
+const { LATER } = Fragment;
 const { ACK, FIN, RST, SYN } = TcpFlag;
 const KEY_WORDS = 4;
 const SEQUENCE = 4;
@@ -76,7 +78,7 @@ export interface Filter {
 /** Made once per worker. */
 export function createFilter({ batch, sessions, byPort, options, counters, holds, ...parts }: FilterParts): Filter {
   const { draining, refuse } = parts;
-  const { l4, protocol, flags, source, destination, ports } = batch;
+  const { l4, protocol, fragment, flags, source, destination, ports } = batch;
   const { i32, u8, u16 } = batch.memory;
   const out = sessions.lookup(BATCH_CAPACITY);
   const back = sessions.lookup(BATCH_CAPACITY);
@@ -139,11 +141,15 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       slot = open(i, n, now);
       if (slot === NONE) return false;
     }
-    if (protocol[i] === TCP) noteTcp(i, slot);
+    if (protocol[i] === TCP && fragment[i] !== LATER) noteTcp(i, slot);
     return true;
   }
 
   function open(i: number, n: number, now: number): number {
+    if (fragment[i] === LATER) {
+      batch.drop(i, counters.fragment);
+      return NONE;
+    }
     if (draining()) {
       batch.drop(i, counters.draining);
       return NONE;

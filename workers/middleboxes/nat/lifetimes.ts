@@ -16,11 +16,12 @@
  * what goes to certain well-known ports may have a shorter one, which never shortens what others have got (RFC 4787 REQ-5).
  */
 
-import { type Batch, destinationPort, Protocol, portNumber, Rank, TcpFlag } from '../../api.js';
+import { type Batch, destinationPort, Fragment, Protocol, portNumber, Rank, TcpFlag } from '../../api.js';
 
 const { TCP, UDP } = Protocol;
 const { ACK, FIN, RST, SYN } = TcpFlag;
 const { NEW, ESTABLISHED, CLOSING } = Rank;
+const { LATER } = Fragment;
 const WELL_KNOWN_PORTS = 1024;
 
 export interface LifetimeOptions {
@@ -50,7 +51,7 @@ interface Living {
 
 /** Made once per worker. */
 export function createLifetimes(batch: Batch, living: Living, options: LifetimeOptions): Lifetimes {
-  const { protocol, flags, ports } = batch;
+  const { protocol, flags, ports, fragment } = batch;
   const { tcp_established, tcp_opening, tcp_closing, udp, udp_short, icmp } = options;
   const isShort = new Uint8Array(WELL_KNOWN_PORTS);
   if (udp_short > 0) for (const port of options.udp_short_ports) isShort[port] = 1;
@@ -68,6 +69,8 @@ export function createLifetimes(batch: Batch, living: Living, options: LifetimeO
 
   function refresh(i: number, slot: number, now: number): void {
     if (protocol[i] !== TCP) {
+      // Its first fragment has refreshed it, and is not to be taken for two packets. Of TCP a later one shows no flags.
+      if (fragment[i] === LATER) return;
       const lifetime = first(i);
       // What is left of a longer one stays: the first refresh, by which the rank grows, would set it anew.
       const left = udp_short > 0 ? living.expires(slot) - now : 0;
