@@ -87,6 +87,9 @@ describe('end to end: downloads', function () {
       const { sent, received } = await ping(testbed, 'client', SERVER, 6, clientOfA(0));
       // The first reply may have come before the state.
       assert.ok(sent === 6 && received >= 5, `${received} of ${sent} came back`);
+      // In three fragments each way.
+      const large = await ping(testbed, 'client', SERVER, 6, clientOfA(1), 4000);
+      assert.ok(large.sent === 6 && large.received >= 5, `${large.received} of ${large.sent} large ones came back`);
     });
   });
 });

@@ -14,21 +14,22 @@ export function findPing(): string | null {
   return findTool('ping') ?? findTool('nping');
 }
 
-/** `count` echo requests, five a second. */
+/** `count` echo requests of `bytes`, five a second; more than the path's MTU go in fragments. */
 export async function ping(
   testbed: Testbed,
   node: string,
   address: string,
   count: number,
   from?: string,
+  bytes = 56,
 ): Promise<PingResult> {
   if (findTool('ping') !== null) {
     const source = from === undefined ? [] : ['-I', from];
-    const options = ['-n', '-q', '-i', '0.2', '-W', '2', '-c', String(count), ...source];
+    const options = ['-n', '-q', '-i', '0.2', '-W', '2', '-c', String(count), '-s', String(bytes), ...source];
     return read((await testbed.run(node, ['ping', ...options, address], true)).stdout);
   }
   const source = from === undefined ? [] : ['--source-ip', from];
-  const options = ['--icmp', '-H', '--delay', '200ms', '-c', String(count), ...source];
+  const options = ['--icmp', '-H', '--delay', '200ms', '--data-length', String(bytes), '-c', String(count), ...source];
   return read((await testbed.run(node, ['nping', ...options, address], true)).stdout);
 }
 
