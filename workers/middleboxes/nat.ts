@@ -53,6 +53,7 @@ import {
   TcpFlag,
   Unreachable,
 } from '../api.js';
+import { bindingKind, logBinding } from './nat/binding-log.js';
 import { createMatcher } from './nat/bypass.js';
 import { COUNTERS, OPTIONS } from './nat/declaration.js';
 import { createEndpoints } from './nat/endpoints.js';
@@ -88,6 +89,7 @@ export default defineMiddlebox({
   addresses: 'rewrites',
   options: OPTIONS,
   counters: COUNTERS,
+  records: { nat_binding: bindingKind },
 
   state(options, { members }): State {
     const { flows, hold_members } = options;
@@ -129,10 +131,10 @@ export default defineMiddlebox({
           },
         ],
 
-  open({ options, state, batch, rewrites, replies, holds, counters, every, draining, ipv6 }) {
+  open({ options, state, batch, rewrites, replies, holds, counters, records, every, draining, ipv6 }) {
     const { bindings } = state;
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
-    const { inside, outside, hold_members, hold_ms } = options;
+    const { inside, outside, hold_members, hold_ms, log_bindings } = options;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
@@ -338,11 +340,18 @@ export default defineMiddlebox({
         if (slot === NONE) refuse(i);
         else {
           batch.count1(counters.bound);
+          if (log_bindings) log(i, n, slot);
           holds.untilAcknowledged(i, hold_members, hold_ms);
         }
         return slot;
       }
       return NONE;
+    }
+
+    function log(i: number, n: number, slot: number): void {
+      const address = bindings.externalAddress(slot);
+      const port = bindings.externalPort(slot);
+      logBinding(records.nat_binding, protocol[i], from.addresses[n], sourcePort(ports[i]), address, port);
     }
 
     /** There is no binding for packet `i`: its sender is told, as fast as errors may be sent. */

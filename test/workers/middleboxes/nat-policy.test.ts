@@ -1,5 +1,7 @@
 import { strict as assert } from 'node:assert';
+import { bindingKind } from '../../../workers/middleboxes/nat/binding-log.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
+import type { RecordFields } from '../../../workers/records.js';
 import { converse } from '../support/converse.js';
 import { describeFrame, errorAbout } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
@@ -20,6 +22,23 @@ describe("NAT by the operator's rules", () => {
     externalPort,
     internalAddress: parseIpv4(internal),
     internalPort,
+  });
+
+  it('logs the bindings made here, if that is wanted, and not with whom (RFC 6888 REQ-12)', () => {
+    const logged = (site: NatSite): RecordFields[] => {
+      const lines: RecordFields[] = [];
+      site.plane.recorded.read(100, (_kind, _unixMs, words) => lines.push(bindingKind.render(words)));
+      return lines;
+    };
+    const packet = on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53');
+    const silent = new NatSite();
+    silent.pass(packet);
+    assert.deepEqual(logged(silent), []);
+    const site = new NatSite({ options: { log_bindings: true } });
+    const [sent] = site.pass(packet, packet);
+    const external_port = Number(sent.split(/[: ]/)[4]);
+    const binding = { proto: 'UDP', src_ip: '10.0.0.5', src_port: 4000, external_ip: '203.0.113.1', external_port };
+    assert.deepEqual(logged(site), [binding]);
   });
 
   describe('mapped by hand', () => {
