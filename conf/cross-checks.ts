@@ -265,16 +265,18 @@ const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
 };
 
 const nobodyRewritesWhatOthersWatch: Check = ({ middleboxes }, declarations) => {
-  const keys = (middleboxes ?? []).flatMap((entry, i) => middleboxKeys(entry).map((key) => ({ i, key })));
-  const those = (addresses: 'rewrites' | 'watches') =>
-    keys.filter(({ key }) => findMiddlebox(declarations, key)?.addresses === addresses);
-  const [rewriting] = those('rewrites');
+  const all = (middleboxes ?? []).flatMap((entry, i) =>
+    middleboxKeys(entry).map((key) => ({ i, key, declaration: findMiddlebox(declarations, key) })),
+  );
+  const rewriting = all.find(({ declaration }) => declaration?.addresses === 'rewrites' && !declaration.sides);
   if (rewriting === undefined) return [];
-  return those('watches').map(({ i, key }) => ({
-    path: ['middleboxes', i, key],
-    at: 'key' as const,
-    message: `${key} has to see both directions of a connection by the same addresses, and ${rewriting.key} rewrites them: give it an instance of its own`,
-  }));
+  return all
+    .filter(({ declaration }) => declaration?.addresses === 'watches')
+    .map(({ i, key }) => ({
+      path: ['middleboxes', i, key],
+      at: 'key' as const,
+      message: `${key} has to see both directions of a connection by the same addresses, and ${rewriting.key} rewrites them without saying which ports are on which side of it: give it an instance of its own`,
+    }));
 };
 
 const middleboxesFitMode: Check = ({ mode, middleboxes }, declarations) =>

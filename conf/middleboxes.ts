@@ -55,8 +55,10 @@ export interface MiddleboxDeclaration {
   readonly options: Readonly<Record<string, OptionDeclaration>>;
   /** The ways it can stand in the network; absent: in any. */
   readonly modes?: readonly Mode[];
-  /** Of a chain none may rewrite addresses that another watches. */
+  /** Of a chain none may rewrite addresses that another watches, unless it says on which side of it which port is. */
   readonly addresses?: 'rewrites' | 'watches';
+  /** Ports by index. */
+  sides?(options: ResolvedMiddlebox['options']): { readonly near: readonly number[]; readonly far: readonly number[] };
   /** Fixes the layout of its state; throws when the options contradict each other. */
   state?(options: ResolvedMiddlebox['options'], shared: SharedConfig): unknown;
   /** A user's own: the key it has in the configuration, which is its path as written, and the address of its module. */
@@ -274,4 +276,37 @@ export function contradictions(
       return [{ path: [...path, ...place], at: 'value', message }];
     }
   });
+}
+
+/** In one chain a port is on the same side of all that have sides: else packets could not pass it from one end to the other. */
+export function contrarySides(
+  middleboxes: readonly ResolvedMiddlebox[],
+  declarations: readonly MiddleboxDeclaration[],
+  ports: readonly string[],
+): Problem[] {
+  const problems: Problem[] = [];
+  const sides = middleboxes.flatMap(({ name, options }, i) => {
+    const declaration = declarations.find((candidate) => candidate.name === name);
+    if (declaration?.sides === undefined) return [];
+    const key = keyOf(declaration);
+    try {
+      return [{ ...declaration.sides(options), key, i }];
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      problems.push({ path: ['middleboxes', i, key], at: 'key', message });
+      return [];
+    }
+  });
+  const contraries = sides.flatMap(({ near, far, key, i }, n): Problem[] => {
+    const contrary = (earlier: (typeof sides)[number]) =>
+      [...near.filter((port) => earlier.far.includes(port)), ...far.filter((port) => earlier.near.includes(port))].at(
+        0,
+      );
+    const other = sides.slice(0, n).find((earlier) => contrary(earlier) !== undefined);
+    if (other === undefined) return [];
+    const port = ports[contrary(other) ?? 0];
+    const message = `port ${port} is on the other side of ${key} than of ${other.key} before it: in one chain the same ports are inside of all`;
+    return [{ path: ['middleboxes', i, key], at: 'key', message }];
+  });
+  return [...problems, ...contraries];
 }

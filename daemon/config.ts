@@ -6,7 +6,13 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type Config, resolveConfig } from '../conf/config.js';
-import { contradictions, keyOf, type MiddleboxDeclaration, type ResolvedRules } from '../conf/middleboxes.js';
+import {
+  contradictions,
+  contrarySides,
+  keyOf,
+  type MiddleboxDeclaration,
+  type ResolvedRules,
+} from '../conf/middleboxes.js';
 import { type Problem, pathText } from '../conf/problem.js';
 import { ConfigSource } from '../conf/source.js';
 import { validate } from '../conf/validate.js';
@@ -64,6 +70,7 @@ function check(file: string, source: ConfigSource, known: Surroundings, unloaded
     if (written !== undefined && found.length === 0) {
       const config = resolveConfig(absolute, written, known.middleboxes);
       problems.push(...contradictions(config.middleboxes, config.shared, known.middleboxes));
+      problems.push(...contrarySides(config.middleboxes, known.middleboxes, Object.keys(written.ports)));
       const broken = problems.length === 0 ? checkRules(file, source, config, known.middleboxes) : [];
       if (problems.length === 0) problems.push(...checkAgainstHost(config));
       if (problems.length === 0 && broken.length === 0) return { config };

@@ -4,9 +4,9 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isOwnMiddlebox, type MiddleboxDeclaration } from '../conf/middleboxes.js';
 import type { Problem } from '../conf/problem.js';
-import { stateOf } from '../workers/chain.js';
+import { sidesOf, stateOf } from '../workers/chain.js';
 import { loadMiddlebox } from '../workers/load.js';
-import type { Middlebox } from '../workers/middlebox.js';
+import type { Middlebox, Sides } from '../workers/middlebox.js';
 
 /** Their files, from the folder of middleboxes. */
 const BUILT_IN: Readonly<Record<string, string>> = { nat: 'nat.js', idps: 'idps.js', firewall: 'firewall/firewall.js' };
@@ -58,6 +58,7 @@ function declarationOf(middlebox: Middlebox, own?: MiddleboxDeclaration['own']):
     state,
     ...(modes !== undefined && { modes }),
     ...(addresses !== undefined && { addresses }),
+    ...(middlebox.sides !== undefined && { sides: (resolved) => sidesOf(middlebox, resolved) as Sides }),
     ...(own !== undefined && { own }),
   };
 }

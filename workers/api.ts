@@ -16,6 +16,7 @@ export {
   type OpenArguments,
   type Process,
   type SharedState,
+  type Sides,
   type TimerOptions,
 } from './middlebox.js';
 export type { MiddleboxLog } from './middlebox-log.js';

@@ -19,7 +19,7 @@ import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import { failure } from './failure.js';
 import type { Holds } from './holds.js';
-import type { Middlebox, Process, SharedState, TimerOptions } from './middlebox.js';
+import type { Middlebox, Process, SharedState, Sides, TimerOptions } from './middlebox.js';
 import { createMiddleboxLog } from './middlebox-log.js';
 import { type OrderHandler, type OrderKind, takeOrders } from './orders.js';
 import type { Mode } from './packet/parse.js';
@@ -206,6 +206,22 @@ export function stateOf(
   return state;
 }
 
+/** What a middlebox says of its sides, if it has any. Throws what is wrong with it. */
+export function sidesOf(middlebox: Middlebox, options: ResolvedOptions): Sides | undefined {
+  if (middlebox.sides === undefined) return undefined;
+  let sides: unknown;
+  try {
+    sides = middlebox.sides(options as never);
+  } catch (error) {
+    throw failure('sides()', error);
+  }
+  const { near, far } = (sides ?? {}) as Partial<Sides>;
+  const arePorts = (ports: unknown) => Array.isArray(ports) && ports.every((port) => Number.isInteger(port));
+  if (!arePorts(near) || !arePorts(far))
+    throw new Error(`sides() gives no { near, far } of lists of ports: ${JSON.stringify(sides)}`);
+  return sides as Sides;
+}
+
 function layoutText(state: Readonly<Record<string, StateDefinition>>): string {
   return JSON.stringify(
     Object.entries(state).map(([key, { kind, parameters, bytes }]) => [key, kind, parameters, bytes]),
@@ -296,6 +312,8 @@ const AsyncFunction = (async () => {}).constructor as new () => unknown;
 export interface Stage {
   readonly name: string;
   readonly process: Process;
+  /** Of one that rewrites addresses. */
+  readonly sides?: Sides;
 }
 
 /** Opens every middlebox over opened state: the functions packets run through, in order. */
@@ -392,7 +410,8 @@ function openLink(
     });
     if (typeof process !== 'function') throw new Error(`open returned ${typeof process}, not a function over batches`);
     refuseAsync('what open returned', process);
-    return { name, process };
+    const sides = sidesOf(middlebox, options);
+    return { name, process, ...(sides !== undefined && { sides }) };
   } catch (error) {
     throw failure(`${owner} could not be opened`, error);
   } finally {

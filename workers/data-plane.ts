@@ -14,13 +14,12 @@ import { type Batch, DROPPED } from './batch.js';
 import type { Stage } from './chain.js';
 import { type Columns, columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
-import { failure } from './failure.js';
 import { createFragments, FRAGMENT_METRICS, type Fragments } from './fragments.js';
 import { type DataPlaneHolds, HOLD_METRICS } from './holds.js';
 import { Idle, type IdleMode } from './idle.js';
-import type { Process } from './middlebox.js';
 import { MIDDLEBOX_LOG_METRICS } from './middlebox-log.js';
 import { createParser, PARSE_METRICS } from './packet/parse.js';
+import { createPassage, PASSAGE_METRICS } from './passage.js';
 import { peersOf } from './ports.js';
 import { RECORD_METRICS } from './records.js';
 import type { DataPlaneReplies } from './replies.js';
@@ -51,6 +50,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
     ...HOLD_METRICS,
     ...FRAGMENT_METRICS,
     ...PARSE_METRICS,
+    ...PASSAGE_METRICS,
     ...ROUTE_METRICS,
   ];
 }
@@ -61,7 +61,7 @@ export interface DataPlaneParts {
   readonly batch: Batch;
   /** Number of ports. */
   readonly ports: number;
-  /** The chain, in the order packets run through it. */
+  /** The chain, in the order of the configuration. */
   readonly stages: readonly Stage[];
   readonly replies: DataPlaneReplies;
   readonly holds: DataPlaneHolds;
@@ -85,8 +85,6 @@ export interface DataPlaneParts {
 export class DataPlane implements Agent {
   readonly batch: Batch;
   private readonly driver: PacketDriver;
-  private readonly processes: readonly Process[];
-  private readonly names: readonly string[];
   private readonly replies: DataPlaneReplies;
   private readonly holds: DataPlaneHolds;
   private readonly fragments: Fragments;
@@ -100,6 +98,7 @@ export class DataPlane implements Agent {
   private readonly clock: () => number;
   private emptyRounds = 0;
   private readonly parse: () => void;
+  private readonly passChain: (now: number) => void;
   private readonly traffic: Traffic;
   private readonly columns: Columns<typeof COUNTERS>;
   private readonly ports: number;
@@ -108,8 +107,6 @@ export class DataPlane implements Agent {
     const { driver, batch, catalogue, row, ports } = parts;
     this.batch = batch;
     this.driver = driver;
-    this.processes = parts.stages.map(({ process }) => process);
-    this.names = parts.stages.map(({ name }) => name);
     this.replies = parts.replies;
     this.holds = parts.holds;
     this.timers = parts.timers;
@@ -120,7 +117,10 @@ export class DataPlane implements Agent {
     this.router = parts.router;
     this.idle = new Idle({ wait: (ms) => this.rest(ms) }, parts.idle);
     this.clock = parts.clock ?? Date.now;
-    this.parse = createParser(batch, parts.router === null ? 'wire' : 'route', peersOf(ports), catalogue);
+    const mode = parts.router === null ? 'wire' : 'route';
+    const { parse, reparse } = createParser(batch, mode, peersOf(ports), catalogue);
+    this.parse = parse;
+    this.passChain = createPassage({ batch, stages: parts.stages, reparse, catalogue });
     const { monotonic } = parts;
     this.fragments = createFragments({ batch, driver, row, catalogue, ...(monotonic && { clock: monotonic }) });
     this.traffic = createTraffic(batch, ports, row, catalogue);
@@ -170,7 +170,7 @@ export class DataPlane implements Agent {
     this.replies.limit.begin(unixMs);
     if (this.router !== null) this.router.admit();
     if (batch.fragments > 0) fragments.process();
-    this.runMiddleboxes(now);
+    this.passChain(now);
     if (this.router !== null) this.router.dispatch();
     this.settle(batch);
     if (holds.asked > 0) holds.take();
@@ -182,15 +182,6 @@ export class DataPlane implements Agent {
     this.row[this.columns.batches]++;
     this.upkeep(unixMs);
     return packets + released;
-  }
-
-  private runMiddleboxes(now: number): void {
-    let p = 0;
-    try {
-      for (; p < this.processes.length; p++) this.processes[p](this.batch, now);
-    } catch (error) {
-      throw failure(`middlebox ${this.names[p]} failed on a batch of ${this.batch.count} packets`, error);
-    }
   }
 
   /** Between batches: a timer that is due, and what it logged. */

@@ -85,7 +85,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 function flawOf(value: unknown): string | null {
   if (value === undefined) return 'there is no default export';
   if (typeof value !== 'object' || value === null) return `it is ${value === null ? 'null' : `a ${typeof value}`}`;
-  const { name, help, options, modes, ipv6, counters, records, state, open } = value as Partial<
+  const { name, help, options, modes, ipv6, addresses, sides, counters, records, state, open } = value as Partial<
     Record<keyof Middlebox, unknown>
   >;
   if (typeof name !== 'string' || !WORD.test(name)) return `its name ${JSON.stringify(name)} is not a lower-case word`;
@@ -97,6 +97,10 @@ function flawOf(value: unknown): string | null {
   if (modes !== undefined && !(Array.isArray(modes) && modes.length > 0 && modes.every(isMode)))
     return 'its modes are no list of route and wire';
   if (ipv6 !== undefined && typeof ipv6 !== 'boolean') return 'its ipv6 is neither true nor false';
+  if (addresses !== undefined && addresses !== 'rewrites' && addresses !== 'watches')
+    return 'its addresses are neither rewrites nor watches';
+  if (sides !== undefined && typeof sides !== 'function') return 'its sides are no function';
+  if (sides !== undefined && addresses !== 'rewrites') return "it has sides, and not addresses: 'rewrites'";
   if (!isMapping(counters)) return 'its counters are no mapping';
   for (const [key, text] of Object.entries(counters)) {
     if (!WORD.test(key)) return `its counter ${JSON.stringify(key)} is not a lower-case word`;

@@ -90,6 +90,12 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   draining(): boolean;
 }
 
+/** The ports (indices) on the two sides of a middlebox. Those before it in the chain are on its near side. */
+export interface Sides {
+  readonly near: readonly number[];
+  readonly far: readonly number[];
+}
+
 /** One end of a flow: an address as text, a port in host order. */
 export interface FlowEnd {
   readonly address: string;
@@ -126,10 +132,15 @@ export interface Middlebox<
    */
   readonly ipv6?: boolean;
   /**
-   * What it does with addresses: `rewrites` them, or `watches` both directions of a connection by them. Two such cannot stand in one
-   * chain, which packets of both directions pass in the same order. Absent: neither.
+   * What it does with addresses: `rewrites` them, or `watches` both directions of a connection by them. Absent: neither. Of two such in one
+   * chain the one that rewrites has to say its `sides`.
    */
   readonly addresses?: 'rewrites' | 'watches';
+  /**
+   * Which ports are on which side of it, where it rewrites addresses. Packets that come in by ports of the far side pass the chain from its
+   * end to its beginning, so the other middleboxes see both directions by the same addresses (passage.ts).
+   */
+  sides?(options: Resolved<O>): Sides;
   /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
   readonly counters: C;
   /** Name → layout and rendering of what it tells the operator line by line. */

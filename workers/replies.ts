@@ -2,7 +2,8 @@
  * Replies of middleboxes: beside forwarding and dropping, the third thing to do with a packet. It becomes its own answer,
  * in place, and goes back out of the port it came in by, unseen by the middleboxes after (packet/turn.ts).
  *
- * A reply answers the packet as it is then. So a middlebox that replies stands in the chain before those that rewrite addresses.
+ * A reply answers the packet as it is then. Where its addresses were rewritten before, the reply goes back through what rewrote them
+ * (passage.ts).
  */
 
 import type { Batch } from './batch.js';

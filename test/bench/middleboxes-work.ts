@@ -1,7 +1,6 @@
 /** A thread of the middleboxes' benchmark: one middlebox under one load, timed whenever it is asked. */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Link } from '../../workers/chain.js';
 import { threadCpuTime } from '../../workers/native/index.js';
 import { INSIDE, OUTSIDE, shipped } from '../support/shipped.js';
 import { frame } from '../workers/support/frames.js';
@@ -9,17 +8,16 @@ import { Site } from '../workers/support/site.js';
 import { FlowDriver, FRAME_BYTES } from './flow-driver.js';
 
 export interface MiddleboxWork {
-  /** Of a middlebox that is shipped; null: none, packets pass through. */
-  readonly name: string | null;
-  readonly options?: Readonly<Record<string, unknown>>;
+  /** Of middleboxes that are shipped; none: packets pass through. */
+  readonly names: readonly string[];
   readonly load: 'rest' | 'new';
   readonly flows: number;
 }
 
-const { name, options = {}, load, flows } = workerData as MiddleboxWork;
+const { names, load, flows } = workerData as MiddleboxWork;
 
 const driver = new FlowDriver();
-const chain: Link[] = name === null ? [] : [shipped(name, options)];
+const chain = names.map((name) => shipped(name));
 const site = new Site({ chain, plane: { openDriver: () => driver } });
 const { plane } = site;
 const clock = (): void => {
@@ -56,7 +54,7 @@ function prepare(): void {
   const out = run(requests);
   const replies = out.map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes) }));
   if (replies.length !== flows || run(replies).length !== flows)
-    throw new Error(`${name}: of ${flows} flows ${replies.length} came through`);
+    throw new Error(`${names.join(' + ')}: of ${flows} flows ${replies.length} came through`);
   driver.capturing = false;
   // Requests and replies mixed, in an order that is not that of the tables.
   const both = requests.flatMap((request, n) => [request, replies[n]]);

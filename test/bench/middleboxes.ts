@@ -19,16 +19,16 @@ const ROUNDS = 5;
 
 interface Row {
   readonly label: string;
-  readonly name: string | null;
-  readonly options?: Readonly<Record<string, unknown>>;
+  /** The chain, of shipped middleboxes. */
+  readonly names: readonly string[];
 }
 
 /** The first is what the others are compared with. */
 const ROWS: readonly Row[] = [
-  { label: 'pass-through', name: null },
-  { label: 'nat', name: 'nat' },
-  { label: 'firewall', name: 'firewall' },
-  { label: 'idps', name: 'idps' },
+  { label: 'pass-through', names: [] },
+  ...[['nat'], ['firewall'], ['idps'], ['firewall', 'idps'], ['firewall', 'nat'], ['firewall', 'nat', 'idps']].map(
+    (names) => ({ label: names.join(' + '), names }),
+  ),
 ];
 
 const LOADS = [
@@ -64,9 +64,7 @@ class Loop {
 export async function run({ seconds }: BenchOptions): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
   for (const [what, load] of LOADS) {
-    const loops = await Promise.all(
-      ROWS.map(({ name, options }) => Loop.open({ name, load, flows: FLOWS, ...(options && { options }) })),
-    );
+    const loops = await Promise.all(ROWS.map(({ names }) => Loop.open({ names, load, flows: FLOWS })));
     const times = loops.map((): number[] => []);
     for (const loop of loops) await loop.work(seconds * 150); // the optimiser's turn
     for (let round = 0; round < ROUNDS; round++)

@@ -67,7 +67,7 @@ export class NatBench {
     this.bindings = state[0] as NatBinding;
     this.driver = new MemoryDriver({ ports: 2, loop: true, capture: false });
     this.batch = new Batch(this.driver.memory, this.metrics.row(0));
-    this.parse = createParser(this.batch, 'wire', peersOf(2), catalogue);
+    this.parse = createParser(this.batch, 'wire', peersOf(2), catalogue).parse;
     const row = this.metrics.row(0);
     const [{ process }] = openProcesses(declaration, state, {
       batch: this.batch,

@@ -10,17 +10,6 @@ describe('configuration of the IDPS', () => {
   const errorsOf = async (text: string) =>
     parseConfig('/f', text, { middleboxes: await builtInMiddleboxes(), cores: [0] }).errors ?? [];
 
-  it('refuses a chain with a NAT, by which it would see nobody answered', async () => {
-    const nat = '  - nat: { inside: network, outside: border, external: [203.0.113.1] }\n  - idps:';
-    const text = example.replace('mode: wire', 'mode: route').replace('  - idps:', nat);
-    const [error, ...others] = await errorsOf(text);
-    assert.match(
-      error,
-      /\/f:\d+:\d+: middleboxes\[1\]\.idps: idps has to see both directions .*, and nat rewrites them/,
-    );
-    assert.deepEqual(others, []);
-  });
-
   it('says what is wrong with its options, where they are', async () => {
     for (const [from, to, message] of [
       ['192.0.2.10 2001', '192.0.2.300 2001', /middleboxes\[0\]\.idps: .*"192\.0\.2\.300" is not an IPv4 address/],

@@ -6,6 +6,20 @@ import { RIGHT } from '../conf/fake-nat.js';
 const known = { cores: [0, 1, 2, 5] };
 
 describe('configuration of the NAT', () => {
+  it('has the same inside as every other in the chain', async () => {
+    const middleboxes = await builtInMiddleboxes();
+    const second = (inside: string, outside: string) =>
+      parseConfig(
+        'f',
+        `${RIGHT}  - nat: { inside: ${inside}, outside: ${outside}, external: [203.0.113.2] }\n    name: second\n  - idps: {}\n`,
+        { ...known, middleboxes },
+      ).errors;
+    assert.equal(second('inside', 'outside'), undefined);
+    assert.deepEqual(second('outside', 'inside'), [
+      'f:12:5: middleboxes[1].nat: port outside is on the other side of nat than of nat before it: in one chain the same ports are inside of all',
+    ]);
+  });
+
   it('that contradicts itself is told at the line of each option', async () => {
     const middleboxes = await builtInMiddleboxes();
     const wrong = (options: string, external = '[203.0.113.1]'): readonly string[] => {

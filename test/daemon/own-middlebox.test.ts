@@ -200,6 +200,25 @@ ${more}
     );
   });
 
+  it('that rewrites addresses says its sides where another watches them', async () => {
+    const rewriting = own().replace('  options:', "  addresses: 'rewrites',\n  options:");
+    const silent = file(rewriting);
+    assert.match(
+      await errors(`  - ${silent}: {}\n  - idps: {}`),
+      /\[1\]\.idps: idps has to see both directions of a connection by the same addresses, and \.\/guard-\d+\.mjs rewrites them without/,
+    );
+    const sides = (body: string) => file(rewriting.replace('  options:', `  sides: ${body},\n  options:`));
+    assert.equal(await errors(`  - ${sides('() => ({ near: [0], far: [1] })')}: {}\n  - idps: {}`), '');
+    assert.match(
+      await errors(`  - ${sides("() => assert.fail('neither')")}: {}`),
+      /middleboxes\[0\].*: sides\(\): assert is not defined$/,
+    );
+    assert.match(
+      await errors(`  - ${sides('() => ({ near: 0 })')}: {}`),
+      /sides\(\) gives no \{ near, far \} of lists of ports: \{"near":0\}$/,
+    );
+  });
+
   it('that declares the state of another, or throws while declaring, is an error of its entry', async () => {
     const twice = file(own({ state: '() => { const one = counter(); return { a: one, a: one, b: one }; }' }));
     const found = await errors(`  - ${twice}: {}`);

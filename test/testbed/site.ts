@@ -20,6 +20,8 @@ export interface SiteOptions {
   readonly packet_io?: Readonly<Record<string, unknown>>;
   /** Middleboxes that packets pass before the NAT. */
   readonly middleboxes?: readonly Readonly<Record<string, unknown>>[];
+  /** Middleboxes that packets pass after the NAT. */
+  readonly behind?: readonly Readonly<Record<string, unknown>>[];
   /** Options of the NAT. */
   readonly nat?: Readonly<Record<string, unknown>>;
   readonly log?: Readonly<Record<string, unknown>>;
@@ -65,6 +67,7 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
     middleboxes: [
       ...(options.middleboxes ?? []),
       { nat: { inside: 'inside', outside: 'outside', external: place.external, ...options.nat } },
+      ...(options.behind ?? []),
     ],
     admin: { socket },
     ...(options.log === undefined ? {} : { log: options.log }),

@@ -87,6 +87,7 @@ export default defineMiddlebox({
   help: 'Translates between private and public IPv4 addresses and ports.',
   modes: ['route'],
   addresses: 'rewrites',
+  sides: ({ inside, outside }) => ({ near: [inside], far: [outside] }),
   options: OPTIONS,
   counters: COUNTERS,
   records: { nat_binding: bindingKind },

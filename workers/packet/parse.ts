@@ -55,11 +55,18 @@ const WHOLE = Fragment.WHOLE;
 const FIRST = Fragment.FIRST;
 const LATER = Fragment.LATER;
 
+export interface Parser {
+  /** Parses every packet of the batch. */
+  parse(): void;
+  /** Parses packet `i` anew. */
+  reparse(i: number): void;
+}
+
 /**
- * A function that parses every packet of the batch. Made once per data plane: see the head of batch.ts. `peers`: where a
- * packet goes if no middlebox says otherwise, by port it came in by.
+ * Made once per data plane: see the head of batch.ts. `peers`: where a packet goes if no middlebox says otherwise, by port it
+ * came in by.
  */
-export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: MetricCatalogue): () => void {
+export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: MetricCatalogue): Parser {
   const { start, length, port, egress, version, l3, l4, protocol, fragment, source, destination, ports, flags } = batch;
   const { u16, i32, chunkBytes } = batch.memory;
   const memoryBytes = batch.memory.u8.length;
@@ -70,10 +77,12 @@ export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: 
 
   function parse(): void {
     batch.fragments = 0;
-    for (let i = 0; i < batch.count; i++) {
-      egress[i] = peers[port[i]];
-      frame(i);
-    }
+    for (let i = 0; i < batch.count; i++) packet(i);
+  }
+
+  function packet(i: number): void {
+    egress[i] = peers[port[i]];
+    frame(i);
   }
 
   function frame(i: number): void {
@@ -162,5 +171,5 @@ export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: 
     return fold(sum);
   }
 
-  return parse;
+  return { parse, reparse: packet };
 }

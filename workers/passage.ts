@@ -1,0 +1,239 @@
+/**
+ * How packets pass the chain of middleboxes.
+ *
+ * Where none rewrites addresses, every packet passes all of them in the order of the configuration. Where one does, and says which ports
+ * are on which side of it, the chain has two ends, and a packet passes it from the end that it comes in by (service function chain
+ * symmetry, RFC 7665 §2.2). So every middlebox sees both directions of a connection by the same addresses:
+ *
+ *     near ─▶ firewall ─▶ NAT ─▶ IDPS ─▶ far          private addresses left of the NAT, public ones right of it,
+ *     near ◀─ firewall ◀─ NAT ◀─ IDPS ◀─ far          whichever way a packet goes
+ *
+ * **What turns round within the chain** goes back through what it has passed, because that is where its addresses are known:
+ *
+ * - a packet that leaves what rewrites it by the port it came in by (hairpinning, RFC 4787 REQ-9): it has passed to its new receiver;
+ * - a packet that became a reply (replies.ts) behind something that rewrites addresses: it goes back as if it had come in by the port by
+ *   which it was to leave, its columns parsed anew, and at last bypasses the router, to the station it came from.
+ *
+ * **How**: a middlebox passes over packets that are dropped. So those whose turn it is not are shown to it as dropped, and get their
+ * egress back after it.
+ */
+
+import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
+import type { Stage } from './chain.js';
+import { columnsOf, counterMetrics } from './counters.js';
+import { failure } from './failure.js';
+import { PORTS_MAX } from './ports.js';
+
+const COUNTERS = {
+  chain_turns: 'dropped: turned round within the chain of middleboxes more often than any right packet does',
+} as const;
+
+export const PASSAGE_METRICS: Metric[] = counterMetrics(COUNTERS);
+
+/** A reply to what was hairpinned, hairpinned back, turns three times. */
+const TURNS_MAX = 3;
+
+const FORTH = 1;
+const BACK = -1;
+
+/** How a packet turned at a stage. */
+const NONE = 0;
+const HAIRPIN = 1;
+const REPLY = 2;
+
+/** One way through the chain, or back through a part of it. */
+class Leg {
+  /** Packets under way on it. */
+  readonly going = new Int32Array(BATCH_CAPACITY);
+  count = 0;
+  step = FORTH;
+  /** Whether their addresses were rewritten since they came in, for which replies to them have to go back. */
+  isRewritten = false;
+  /** Whether they are replies. */
+  isReplies = false;
+  /** Packets that turned here, and wait until the others are through. */
+  readonly aside = new Int32Array(BATCH_CAPACITY);
+  asideCount = 0;
+  /** By packet: where it was to leave before the stage at hand; and, of one that became a reply, the port it came in by. */
+  readonly towards = new Int32Array(BATCH_CAPACITY);
+  readonly cameBy = new Int32Array(BATCH_CAPACITY);
+}
+
+export interface PassageParts {
+  readonly batch: Batch;
+  /** The chain, in the order of the configuration. */
+  readonly stages: readonly Stage[];
+  /** Parses packet `i` anew: it is to go to the port opposite, or is dropped where it is wrong. */
+  reparse(i: number): void;
+  readonly catalogue: MetricCatalogue;
+}
+
+/** A function that has the batch pass the chain; it throws what a middlebox throws, with its name. Made once per data plane: see the head of batch.ts. */
+export function createPassage({ batch, stages, reparse, catalogue }: PassageParts): (now: number) => void {
+  const { egress, port } = batch;
+  const processes = stages.map(({ process }) => process);
+  const count = processes.length;
+  const columns = columnsOf(catalogue, COUNTERS);
+  const rewrites = Uint8Array.from(stages, ({ sides }) => Number(sides !== undefined));
+  const isFar = new Uint8Array(PORTS_MAX);
+  for (const { sides } of stages) for (const far of sides?.far ?? []) isFar[far] = 1;
+  const hasEnds = count > 1 && rewrites.includes(1);
+
+  /** By how often its packets turned. */
+  const legs = Array.from({ length: TURNS_MAX + 1 }, () => new Leg());
+  const near = new Int32Array(BATCH_CAPACITY);
+  const far = new Int32Array(BATCH_CAPACITY);
+  /** By packet: the egress of one that is shown as dropped. */
+  const hidden = new Int32Array(BATCH_CAPACITY);
+  let running = 0;
+
+  function pass(now: number): void {
+    try {
+      if (hasEnds) passFromBothEnds(now);
+      else for (let s = 0; s < count; s++) run(s, now);
+    } catch (error) {
+      throw failure(`middlebox ${stages[running].name} failed on a batch of ${batch.count} packets`, error);
+    }
+  }
+
+  function run(s: number, now: number): void {
+    running = s;
+    processes[s](batch, now);
+  }
+
+  function passFromBothEnds(now: number): void {
+    let nears = 0;
+    let fars = 0;
+    for (let i = 0; i < batch.count; i++) {
+      if (egress[i] < 0) continue;
+      if (isFar[port[i]] === 1) far[fars++] = i;
+      else near[nears++] = i;
+    }
+    if (nears > 0) {
+      hide(far, fars);
+      passFrom(near, nears, 0, FORTH, now);
+      show(far, fars);
+    }
+    if (fars > 0) {
+      hide(near, nears);
+      passFrom(far, fars, count - 1, BACK, now);
+      show(near, nears);
+    }
+  }
+
+  function hide(packets: Int32Array, many: number): void {
+    for (let n = 0; n < many; n++) {
+      hidden[packets[n]] = egress[packets[n]];
+      egress[packets[n]] = DROPPED;
+    }
+  }
+
+  function show(packets: Int32Array, many: number): void {
+    for (let n = 0; n < many; n++) egress[packets[n]] = hidden[packets[n]];
+  }
+
+  function passFrom(packets: Int32Array, many: number, first: number, step: number, now: number): void {
+    const leg = legs[0];
+    for (let n = 0; n < many; n++) leg.going[n] = packets[n];
+    leg.count = many;
+    leg.step = step;
+    leg.isRewritten = false;
+    leg.isReplies = false;
+    travel(0, first, now);
+  }
+
+  /** The packets of a leg, alone of those that are shown, pass the chain from stage `first` on. */
+  function travel(turns: number, first: number, now: number): void {
+    const leg = legs[turns];
+    const { going, towards } = leg;
+    leg.asideCount = 0;
+    for (let s = first; s >= 0 && s < count; s += leg.step) {
+      for (let n = 0; n < leg.count; n++) towards[going[n]] = egress[going[n]];
+      run(s, now);
+      if (rewrites[s] === 0 && !leg.isRewritten) continue;
+      turnSome(turns, s, now);
+      if (rewrites[s] === 1) leg.isRewritten = true;
+      if (leg.count === 0) break;
+    }
+    show(leg.aside, leg.asideCount);
+  }
+
+  /** Has those packets of a leg go back that stage `s` has turned. */
+  function turnSome(turns: number, s: number, now: number): void {
+    const leg = legs[turns];
+    let hairpins = 0;
+    let replies = 0;
+    for (let n = 0; n < leg.count; n++) {
+      const turn = turnOf(leg, leg.going[n], s);
+      if (turn === HAIRPIN) hairpins++;
+      else if (turn === REPLY) replies++;
+    }
+    if (hairpins > 0) goBack(turns, HAIRPIN, s, now);
+    if (replies > 0) goBack(turns, REPLY, s, now);
+  }
+
+  function turnOf(leg: Leg, i: number, s: number): number {
+    const by = egress[i];
+    const before = leg.towards[i];
+    if (before < 0) return NONE; // dropped, or a reply, before this stage
+    if (by < DROPPED) return leg.isRewritten && batch.bypassPort(i) === port[i] ? REPLY : NONE;
+    return rewrites[s] === 1 && by === port[i] && before !== by ? HAIRPIN : NONE;
+  }
+
+  /** Has the packets of a leg that stage `s` turned like this go back from there, while the others wait. */
+  function goBack(turns: number, turn: number, s: number, now: number): void {
+    const leg = legs[turns];
+    if (turns === TURNS_MAX || (turn === REPLY && leg.isReplies)) return dropTurned(leg, turn, s);
+    const next = legs[turns + 1];
+    next.step = -leg.step;
+    next.isRewritten = turn === HAIRPIN;
+    next.isReplies = turn === REPLY || leg.isReplies;
+    takeTurned(leg, next, turn, s);
+    const first = leg.asideCount;
+    for (let n = 0; n < next.count; n++) {
+      leg.aside[leg.asideCount++] = next.going[n];
+      if (turn === REPLY) comeBack(leg, next.going[n]);
+    }
+    hide(leg.going, leg.count);
+    travel(turns + 1, s - leg.step, now);
+    show(leg.going, leg.count);
+    for (let n = first; n < leg.asideCount; n++) {
+      if (turn === REPLY) leave(leg, leg.aside[n]);
+      hidden[leg.aside[n]] = egress[leg.aside[n]];
+      egress[leg.aside[n]] = DROPPED;
+    }
+  }
+
+  function dropTurned(leg: Leg, turn: number, s: number): void {
+    for (let n = 0; n < leg.count; n++)
+      if (turnOf(leg, leg.going[n], s) === turn) batch.drop(leg.going[n], columns.chain_turns);
+  }
+
+  function takeTurned(leg: Leg, next: Leg, turn: number, s: number): void {
+    const { going } = leg;
+    let kept = 0;
+    next.count = 0;
+    for (let n = 0; n < leg.count; n++) {
+      const i = going[n];
+      if (turnOf(leg, i, s) === turn) next.going[next.count++] = i;
+      else going[kept++] = i;
+    }
+    leg.count = kept;
+  }
+
+  /** A reply comes back as from where its packet was to go. */
+  function comeBack(leg: Leg, i: number): void {
+    leg.cameBy[i] = port[i];
+    port[i] = leg.towards[i];
+    reparse(i);
+  }
+
+  /** A reply is through: it goes to the station that its packet came from, whose link-layer address it has. */
+  function leave(leg: Leg, i: number): void {
+    port[i] = leg.cameBy[i];
+    if (egress[i] === port[i]) batch.bypass(i, port[i]);
+  }
+
+  return pass;
+}
