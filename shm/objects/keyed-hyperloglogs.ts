@@ -9,7 +9,7 @@
  * may come in any order, any number of times, and a thing seen at several instances counts once.
  *
  * **Keys are attackers' to choose.** A key has its place in one set of `WAYS`, by a keyed hash. One of which little was seen
- * is *quiet*, until something raises a register after `quiet` of them were: it is told to nobody, is no part of digest and merge, and gives way to new
+ * is *quiet*, until more than `quiet` registers were raised: it is told to nobody, is no part of digest and merge, and gives way to new
  * keys. So a flood of random sources costs neither records nor those of whom more is known; where a set is full of these, a new
  * key is refused. Not more than `promotions` keys a second are told of for the first time by each worker. A quiet key that another instance
  * tells of is as that one says.
@@ -50,8 +50,10 @@ export type { KeyedHyperLogLogsOptions } from './keyed-layout.js';
 export const KEYED_RAISE = 1;
 
 const HASH_BITS = 64;
+/** Things noted for one change. */
+const NOTED_MAX = 4;
 /** A record of more is not written; one from a merge may be. */
-const RECORD_ITEMS = QUIET_MAX + 1;
+const RECORD_ITEMS = QUIET_MAX + NOTED_MAX;
 const LOCK_BUSY = -2;
 const EPOCH_MAX = 0x7fff_ffff;
 
@@ -88,6 +90,9 @@ export class KeyedHyperLogLogs implements StateObject {
   /** A bank as it is to become. */
   private readonly bank: Int32Array;
   private readonly items = new Int32Array(RECORD_ITEMS);
+  /** Items of the next change. */
+  private readonly noted = new Int32Array(NOTED_MAX);
+  private notedCount = 0;
   private promoted = 0;
   private second = 0;
 
@@ -124,10 +129,39 @@ export class KeyedHyperLogLogs implements StateObject {
     return NONE;
   }
 
+  /** The key that is added next was seen with the thing `thing[at … + count)`, in the sense of one sketch. Four things at most. */
+  note(sketch: number, thing: Int32Array, at: number, count: number): void {
+    if (this.notedCount === NOTED_MAX) throw new RangeError(`keyed HyperLogLogs: more than ${NOTED_MAX} things noted`);
+    this.hasher.hash(thing, at, count);
+    const { first, second } = this.hasher;
+    const { precision } = this.shape;
+    const register = first & (this.registers - 1);
+    const rank = first >>> precision !== 0 ? Math.clz32(first) + 1 : 33 - precision + Math.clz32(second);
+    this.noted[this.notedCount++] = (sketch << 16) | (register << 8) | rank;
+  }
+
   /**
-   * A key was seen with the thing `thing[thingAt … + count)`, in the sense of one sketch. Returns the key's slot, or `NONE` when
-   * there is no room for it, or this is not possible now; that is counted.
+   * A key was seen with what was noted, which costs little more for several things than for one. Returns the key's slot, or `NONE` when there
+   * is no room for it, or this is not possible now; that is counted.
    */
+  addNoted(hash: number, key: Int32Array, at: number, now: number): number {
+    const epoch = this.epochAt(now);
+    const slot = this.find(hash, key, at);
+    if (slot !== NONE) this.dropKnown(slot, epoch);
+    let raised = slot;
+    if (this.notedCount > 0)
+      for (let tries = 1; ; tries++) {
+        raised = this.raise(hash, key, at, epoch, now);
+        if (raised !== LOCK_BUSY) break;
+        if (tryAgain(tries, false)) continue;
+        raised = this.refuse(COUNTS.at.contended);
+        break;
+      }
+    this.notedCount = 0;
+    return raised;
+  }
+
+  /** As `note` and `addNoted`, of one thing. */
   add(
     hash: number,
     key: Int32Array,
@@ -138,20 +172,21 @@ export class KeyedHyperLogLogs implements StateObject {
     count: number,
     now: number,
   ): number {
-    this.hasher.hash(thing, thingAt, count);
-    const { first, second } = this.hasher;
-    const { precision } = this.shape;
-    const register = first & (this.registers - 1);
-    const rank = first >>> precision !== 0 ? Math.clz32(first) + 1 : 33 - precision + Math.clz32(second);
-    const epoch = this.epochAt(now);
-    const slot = this.find(hash, key, at);
-    if (slot !== NONE && this.words[this.epochWord(slot, epoch)] === epoch)
-      if (this.bytes[this.registerByte(slot, epoch, sketch, register)] >= rank) return slot;
-    for (let tries = 1; ; tries++) {
-      const raised = this.raise(hash, key, at, (sketch << 16) | (register << 8) | rank, epoch, now);
-      if (raised !== LOCK_BUSY) return raised;
-      if (!tryAgain(tries, false)) return this.refuse(COUNTS.at.contended);
+    this.note(sketch, thing, thingAt, count);
+    return this.addNoted(hash, key, at, now);
+  }
+
+  /** Forgets what was noted that a slot knows already. */
+  private dropKnown(slot: number, epoch: number): void {
+    if (this.words[this.epochWord(slot, epoch)] !== epoch) return;
+    const { noted } = this;
+    let kept = 0;
+    for (let n = 0; n < this.notedCount; n++) {
+      const item = noted[n];
+      if (this.bytes[this.registerByte(slot, epoch, item >>> 16, (item >>> 8) & 0xff)] < (item & 0xff))
+        noted[kept++] = item;
     }
+    this.notedCount = kept;
   }
 
   /** Of how many different things one sketch of a slot knows, in this epoch and the last. Some hundred ns. */
@@ -178,16 +213,18 @@ export class KeyedHyperLogLogs implements StateObject {
     return true;
   }
 
-  private raise(hash: number, key: Int32Array, at: number, item: number, epoch: number, now: number): number {
-    const { words, tx, items } = this;
+  private raise(hash: number, key: Int32Array, at: number, epoch: number, now: number): number {
+    const { words, tx, items, notedCount } = this;
     const { quiet } = this.shape;
     const known = this.find(hash, key, at);
     const isTold = known !== NONE && words[this.toldWord(known)] !== 0 && this.isLive(known, epoch);
     // What a quiet key brings with it when it is told of; read again under the lock.
-    const told = isTold || (known !== NONE && this.weight(known) >= quiet && this.mayPromote(now));
+    const weight = known === NONE ? 0 : this.weight(known) + notedCount;
+    const told = isTold || (known !== NONE && weight > quiet && this.mayPromote(now));
+    // One that may not be told of yet learns no more than its first record can hold.
+    if (!told && weight > QUIET_MAX) return known;
     const brought = told && !isTold ? this.itemsOf(known, epoch, items) : 0;
-    items[brought] = item;
-    const record = this.begin(told, brought + 1);
+    const record = this.begin(told, brought + notedCount);
     if (record === NONE) return this.refuse(COUNTS.at.logFull);
     if (!tx.lock(this.lockWord(hash))) {
       tx.abort();
@@ -205,13 +242,13 @@ export class KeyedHyperLogLogs implements StateObject {
       tx.abort();
       return this.refuse(COUNTS.at.refused);
     }
-    items[brought] = item;
+    for (let n = 0; n < notedCount; n++) items[brought + n] = this.noted[n];
     if (slot === NONE) this.occupy(place, hash, key, at);
     else if (!isTold && words[this.epochWord(slot, epoch)] !== epoch) this.empty(slot);
-    this.join(place, epoch, items, 0, brought + 1);
+    this.join(place, epoch, items, 0, brought + notedCount);
     if (told) {
       tx.set(this.toldWord(place), 1);
-      this.write(record, key, at, epoch, items, brought + 1);
+      this.write(record, key, at, epoch, items, brought + notedCount);
     }
     tx.commit();
     return place;

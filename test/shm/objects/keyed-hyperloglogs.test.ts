@@ -125,6 +125,16 @@ describe('keyed HyperLogLogs', () => {
     assert.equal(a.receiver.describe(NOW + 1)['told'], 5);
   });
 
+  it('tell all that is known of a key that had to wait long until it might be told of', () => {
+    const [a, b] = [site(0, { quiet: 0, promotions: 1 }), site(1, { quiet: 0, promotions: 1 })];
+    for (const thing of [1, 2]) add(a.workers[0], 1, 0, thing); // takes the second's one
+    for (let thing = 0; thing < 60; thing++) add(a.workers[0], 2, thing % 3, thing);
+    for (let thing = 60; thing < 70; thing++) add(a.workers[0], 2, 1, thing, NOW + 1);
+    tell(a, b, NOW + 1);
+    assert.equal(a.receiver.describe(NOW + 1)['told'], 2);
+    assert.equal(a.receiver.digest(NOW + 1), b.receiver.digest(NOW + 1));
+  });
+
   it('converge whatever is delivered when, and twice', () => {
     const act = fc.record({ site: fc.nat(2), key: fc.nat(2), sketch: fc.nat(2), thing: fc.nat(30), at: fc.nat(250) });
     fc.assert(

@@ -124,14 +124,15 @@ export function createScanDetector(
     if (isAllowed(allowed, ends, who)) return;
     thing[ADDRESS_WORDS] = port | (protocol << 16);
     const hash = sources.hash(key, 0);
-    const slot = sources.add(hash, key, 0, sketch, thing, 0, ADDRESS_WORDS + 1, now);
+    sources.note(sketch, thing, 0, ADDRESS_WORDS + 1);
+    if (sketch === ATTEMPTED) {
+      sources.note(PORTS, thing, ADDRESS_WORDS, 1);
+      sources.note(ADDRESSES, thing, 0, ADDRESS_WORDS);
+    }
+    const slot = sources.addNoted(hash, key, 0, now);
     if (slot === NONE) return;
     own(slot, hash);
     if (sketch === ANSWERED) return;
-    if (sketch === ATTEMPTED) {
-      sources.add(hash, key, 0, PORTS, thing, ADDRESS_WORDS, 1, now);
-      sources.add(hash, key, 0, ADDRESSES, thing, 0, ADDRESS_WORDS, now);
-    }
     const weight = sources.weight(slot);
     if (weight === looked[slot]) return;
     looked[slot] = weight;
