@@ -10,19 +10,25 @@ import { FlowDriver, FRAME_BYTES } from './flow-driver.js';
 export interface MiddleboxWork {
   /** Of middleboxes that are shipped; none: packets pass through. */
   readonly names: readonly string[];
-  readonly load: 'rest' | 'new';
+  readonly load: 'rest' | 'new' | 'flood';
   readonly flows: number;
 }
 
 const { names, load, flows } = workerData as MiddleboxWork;
 
 const driver = new FlowDriver();
-const chain = names.map((name) => shipped(name));
+/** Of new flows at a second: less than half the NAT's quota of half-open ones, so that each is bound, and an older one put out for it. */
+const NEW_PER_SECOND = 25_000;
+const chain = names.map((name) => shipped(name, name === 'nat' && load === 'new' ? { reuse: 1 } : {}));
 const site = new Site({ chain, plane: { openDriver: () => driver } });
 const { plane } = site;
-const clock = (): void => {
-  plane.nowMs = Date.now();
-};
+let flowsBefore = 0;
+/** New flows set the pace of their clock. */
+function clock(): void {
+  if (load !== 'new') plane.nowMs = Date.now();
+  else plane.nowMs += ((driver.sentPackets - flowsBefore) / NEW_PER_SECOND) * 1000;
+  flowsBefore = driver.sentPackets;
+}
 
 /** UDP, 60 bytes, without a checksum. */
 const udp = (ends: string): Uint8Array => frame(`udp ${ends} len ${FRAME_BYTES - 42} nosum`);
@@ -50,7 +56,7 @@ function run(frames: readonly { readonly port: number; readonly frame: Uint8Arra
 
 function prepare(): void {
   clock();
-  if (load === 'new') return driver.serve(requests.slice(0, 64), true);
+  if (load !== 'rest') return driver.serve(requests.slice(0, 64), true);
   const out = run(requests);
   const replies = out.map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes) }));
   if (replies.length !== flows || run(replies).length !== flows)
