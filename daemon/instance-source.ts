@@ -6,17 +6,14 @@ import { coarseSeconds } from '../shm/clock.js';
 import { THREAD_STATE_NAMES, ThreadState } from '../shm/control.js';
 import { LogConsumer } from '../shm/log.js';
 import { MemberTable } from '../shm/members.js';
-import { FlowTable } from '../shm/objects/flow-table.js';
-import { NatBinding, RANK_NAMES } from '../shm/objects/nat-binding.js';
-import { NatSessions } from '../shm/objects/nat-sessions.js';
 import type { StateObject } from '../shm/objects/object.js';
 import { RecordWriter } from '../shm/record-ring.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
+import type { DeclaredLink } from '../workers/chain.js';
 import type { Instance } from '../workers/instance.js';
 import type { FlowView } from '../workers/middlebox.js';
 import { monotonicMs } from '../workers/monotonic.js';
-import { formatIpv4 } from '../workers/packet/ipv4.js';
 import { REFUSALS } from '../workers/replication/metrics.js';
 import { type PeerStatus, readPeers } from '../workers/replication/peers.js';
 import { selfIndex } from '../workers/replication/settings.js';
@@ -222,22 +219,20 @@ export class InstanceSource implements AdminSource {
     return through.reduce((most, sequence) => Math.max(most, counted.errorBound?.(sequence) ?? 0), 0);
   }
 
-  *flows(filter: FlowFilter): Generator<FlowRow | null> {
+  *flows({ object: wanted }: FlowFilter): Generator<FlowRow | null> {
     const now = coarseSeconds(Date.now());
-    for (const [id, object] of this.daemon.objects.entries()) {
-      const { name } = this.daemon.instance.declaration.objects[id];
-      if (filter.object !== null && filter.object !== name) continue;
-      if (object instanceof NatBinding) yield* bindingRows(object, name, now, filter);
-      else if (object instanceof NatSessions) yield* sessionRows(name, object, filter, now);
-      else if (object instanceof FlowTable) yield* tableRows(object, name, now, this.viewOf(id));
-    }
+    for (const link of this.daemon.instance.declaration.links)
+      for (const [key, list] of Object.entries(link.middlebox.flows?.(this.stateOf(link), now) ?? {})) {
+        const object = `${link.name}.${key}`;
+        if (wanted !== null && wanted !== object) continue;
+        for (const flow of list()) yield flow === null ? null : flowRow(object, flow, now);
+      }
   }
 
-  /** How the middlebox of a flow table has its entries shown, if it has. */
-  private viewOf(id: number): ((entry: Int32Array) => FlowView) | undefined {
-    for (const { middlebox, objectIds } of this.daemon.instance.declaration.links)
-      for (const [key, of] of Object.entries(objectIds)) if (of === id) return middlebox.flows?.[key];
-    return undefined;
+  /** A middlebox's objects, by the names it gave them. */
+  private stateOf({ objectIds }: DeclaredLink): never {
+    const objects = Object.entries(objectIds).map(([key, id]) => [key, this.daemon.objects[id]]);
+    return Object.fromEntries(objects) as never;
   }
 
   threads(): ThreadRow[] {
@@ -330,9 +325,9 @@ export class InstanceSource implements AdminSource {
     const { links } = this.daemon.instance.declaration;
     const rows: ViewRow[] = [];
     let known = false;
-    for (const { name: middlebox, middlebox: declared, objectIds } of links) {
-      const state = Object.fromEntries(Object.entries(objectIds).map(([key, id]) => [key, this.daemon.objects[id]]));
-      const view = declared.views?.(state as never, now)[name];
+    for (const link of links) {
+      const { name: middlebox } = link;
+      const view = link.middlebox.views?.(this.stateOf(link), now)[name];
       if (view === undefined) continue;
       known = true;
       for (const row of view()) rows.push({ ...row, middlebox });
@@ -423,68 +418,9 @@ export class InstanceSource implements AdminSource {
 /** Whose life is over is behind in nothing: it comes back with a snapshot. */
 const hasLag = ({ state }: PeerStatus): boolean => state !== 'dead' && state !== 'left';
 
-function* bindingRows(
-  bindings: NatBinding,
-  object: string,
-  now: number,
-  filter: FlowFilter,
-): Generator<FlowRow | null> {
-  for (const entry of bindings.entries(now)) {
-    if (entry === null || (filter.protocol !== null && filter.protocol !== entry.protocol)) {
-      yield null;
-      continue;
-    }
-    yield {
-      object,
-      protocol: entry.protocol,
-      inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
-      external: { address: formatIpv4(entry.externalAddress), port: entry.externalPort },
-      remote: null,
-      state: entry.dead ? 'dead' : RANK_NAMES[entry.rank],
-      expires_s: entry.expires - now,
-    };
-  }
-}
-
-function* tableRows(
-  table: FlowTable,
-  object: string,
-  now: number,
-  view: ((entry: Int32Array) => FlowView) | undefined,
-): Generator<FlowRow | null> {
-  if (view === undefined) return;
-  for (const entry of table.entries(now)) {
-    if (entry === null) {
-      yield null;
-      continue;
-    }
-    const { protocol, inside, remote, state, expires } = view(entry);
-    yield { object, protocol, inside, external: null, remote, state, expires_s: expires - now };
-  }
+function flowRow(object: string, flow: FlowView, now: number): FlowRow {
+  const { protocol, inside, external = null, remote = null, state, expires } = flow;
+  return { object, protocol, inside, external, remote, state, expires_s: expires - now };
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
-
-/** What of a NAT's sessions `show flows` shows; `null` to let others go on. */
-function* sessionRows(
-  object: string,
-  sessions: NatSessions,
-  filter: FlowFilter,
-  now: number,
-): Generator<FlowRow | null> {
-  for (const entry of sessions.list(now)) {
-    if (entry === null || (filter.protocol !== null && filter.protocol !== entry.protocol)) {
-      yield null;
-      continue;
-    }
-    yield {
-      object,
-      protocol: entry.protocol,
-      inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
-      external: null,
-      remote: { address: formatIpv4(entry.remoteAddress), port: entry.remotePort },
-      state: RANK_NAMES[entry.rank],
-      expires_s: entry.expires - now,
-    };
-  }
-}

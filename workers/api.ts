@@ -17,6 +17,7 @@ export {
   type Process,
   type SharedState,
   type Sides,
+  shown,
   type TimerOptions,
 } from './middlebox.js';
 export type { MiddleboxLog } from './middlebox-log.js';
@@ -84,13 +85,14 @@ export {
 export {
   MappingError,
   type NatBinding,
+  type NatEntry,
   natBinding,
   portAndProtocol,
   Rank,
   Refusal,
   type StaticMapping,
 } from '../shm/objects/nat-binding.js';
-export { type NatSessions, natSessions, Plausible } from '../shm/objects/nat-sessions.js';
+export { type NatSession, type NatSessions, natSessions, Plausible } from '../shm/objects/nat-sessions.js';
 export { type PortPool, portPool } from '../shm/objects/port-pool.js';
 export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
 export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';

@@ -107,8 +107,11 @@ export interface FlowView {
   /** IP protocol number. */
   readonly protocol: number;
   readonly inside: FlowEnd;
-  readonly remote: FlowEnd;
-  /** new, established, closing or closed. */
+  /** As which it is seen outside, where that is another. */
+  readonly external?: FlowEnd;
+  /** The other end; absent: any. */
+  readonly remote?: FlowEnd;
+  /** new, established, closing or closed; dead: held, and of no effect. */
   readonly state: string;
   /** Coarse seconds. */
   readonly expires: number;
@@ -155,9 +158,17 @@ export interface Middlebox<
   owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
   /** Name → rows of its state for an operator, read by main while all else goes on: `blocks` is `show blocks`. */
   views?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<RecordFields>>>;
-  /** Flow table → an entry of it (as `FlowTable.entries` gives it) for `show flows`. */
-  readonly flows?: Readonly<Record<string, (entry: Int32Array) => FlowView>>;
+  /** Name of a state object → its flows for `show flows`, read by main while all else goes on; `null` lets it see to other things. */
+  flows?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<FlowView | null>>>;
   open(open: OpenArguments<O, C, S, R>): Process;
+}
+
+/** Shows entries as they are listed: `shown(table.entries(now), view)`. */
+export function* shown<Entry>(
+  entries: Iterable<Entry | null>,
+  view: (entry: Entry) => FlowView,
+): Generator<FlowView | null> {
+  for (const entry of entries) yield entry === null ? null : view(entry);
 }
 
 /** Declares a middlebox; types carry from the declarations through to `open`. */

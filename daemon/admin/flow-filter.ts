@@ -2,17 +2,19 @@
  * The filter of `show flows`: terms such as `proto=tcp inside=10.0.0.0/8 port=80`, all of which must hold.
  */
 
+import { BlockList, isIP } from 'node:net';
 import { suggestion } from '../../conf/suggest.js';
-import { ipv4, rawIpv4 } from '../../conf/values.js';
 import { RANK_NAMES } from '../../shm/objects/nat-tables.js';
 import { UsageError } from './command.js';
 import type { Endpoint, FlowRow } from './source.js';
 
-/** An address, or a block of them, and perhaps a port. Addresses are raw words, as in workers/batch.ts. */
+type Family = 'ipv4' | 'ipv6';
+
+/** An address, or a block of them, and perhaps a port. */
 export interface EndpointFilter {
-  readonly address: number;
-  /** Raw too: `(address of a packet & mask) === address`. */
-  readonly mask: number;
+  /** Of which IP version they are: an IPv4 address would be in ::/0. */
+  readonly family: Family;
+  readonly addresses: BlockList;
   readonly port: number | null;
 }
 
@@ -34,7 +36,7 @@ const FLOW_STATES: readonly string[] = [...RANK_NAMES, 'dead'];
 
 export const FLOW_FILTER_HELP = [
   'proto=tcp|udp|icmp|NUMBER    IP protocol',
-  'inside=ADDRESS[/BITS][:PORT] client',
+  'inside=ADDRESS[/BITS][:PORT] client; with a port IPv6 stands in brackets: [2001:db8::1]:80',
   'external=…                   translated address',
   'remote=…                     other end; a NAT binding has none, it is for any',
   'port=NUMBER                  port of any of these',
@@ -129,11 +131,9 @@ export function matchesFlow(filter: FlowFilter, flow: FlowRow): boolean {
 
 function matchesEndpoint(filter: EndpointFilter | null, endpoint: Endpoint | null): boolean {
   if (filter === null) return true;
-  if (endpoint === null || endpoint.address.includes(':')) return false;
-  return (
-    (rawIpv4(endpoint.address) & filter.mask) === filter.address &&
-    (filter.port === null || filter.port === endpoint.port)
-  );
+  if (endpoint === null || (filter.port !== null && filter.port !== endpoint.port)) return false;
+  const family = familyOf(endpoint.address);
+  return family === filter.family && filter.addresses.check(endpoint.address, family);
 }
 
 const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17 };
@@ -150,21 +150,29 @@ export function protocolName(number: number): string {
   return known?.[0] ?? String(number);
 }
 
+/** ADDRESS, ADDRESS/BITS, and :PORT behind either, before which IPv6 stands in brackets. */
+const ENDPOINT = /^(?:\[(?<bracketed>[^\]]*)\]|(?<plain>[^/[\]]*?))(?:\/(?<bits>\d{1,3}))?(?::(?<port>\d{1,5}))?$/;
+
 function parseEndpoint(text: string): EndpointFilter {
-  const match = /^([^/:]*)(?:\/(\d{1,2}))?(?::(\d{1,5}))?$/.exec(text);
-  const address = match?.[1] ?? '';
-  if (match === null || !ipv4().safeParse(address).success) {
-    throw new Error('expected an IPv4 address, perhaps with /BITS or :PORT behind it');
-  }
-  const bits = match[2] === undefined ? 32 : parseWhole(match[2], 32, 'at most 32 bits');
-  const port = match[3] === undefined ? null : parseWhole(match[3], 65_535, 'a port');
-  const mask = byteSwap(bits === 0 ? 0 : -1 << (32 - bits));
-  return { address: rawIpv4(address) & mask, mask, port };
+  // A bare IPv6 address has colons of its own.
+  const {
+    bracketed,
+    plain = bracketed,
+    bits,
+    port,
+  } = (isIP(text) === 6 ? { plain: text } : ENDPOINT.exec(text)?.groups) ?? ({} as Record<string, string | undefined>);
+  if (plain === undefined || isIP(plain) === 0)
+    throw new Error('expected an IPv4 or IPv6 address, perhaps with /BITS or :PORT behind it');
+  const longest = isIP(plain) === 4 ? 32 : 128;
+  const addresses = new BlockList();
+  const length = bits === undefined ? longest : parseWhole(bits, longest, `at most ${longest} bits`);
+  const family = familyOf(plain);
+  addresses.addSubnet(plain, length, family);
+  return { family, addresses, port: port === undefined ? null : parseWhole(port, 65_535, 'a port') };
 }
 
-/** Between network order read as a number, in which prefixes are made, and a raw word. */
-function byteSwap(word: number): number {
-  return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
+function familyOf(address: string): Family {
+  return address.includes(':') ? 'ipv6' : 'ipv4';
 }
 
 function parseWhole(text: string, max: number, what: string): number {

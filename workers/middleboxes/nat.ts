@@ -49,6 +49,7 @@ import {
   Refusal,
   rewriteDestination,
   type StateDefinition,
+  shown,
   sourcePort,
   TcpFlag,
   Unreachable,
@@ -60,6 +61,7 @@ import { createEndpoints } from './nat/endpoints.js';
 import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
 import { createLifetimes } from './nat/lifetimes.js';
+import { shownBinding, shownSession } from './nat/shown.js';
 
 const { ICMP, TCP, UDP } = Protocol;
 const { WHOLE, LATER } = Fragment;
@@ -119,6 +121,14 @@ export default defineMiddlebox({
       if (error instanceof MappingError) throw new OptionError('static', error.message, error.index);
       throw error;
     }
+  },
+
+  flows: (state, now) => {
+    const sessions = (state['sessions'] ?? null) as NatSessions | null;
+    return {
+      bindings: () => shown(state.bindings.entries(now), shownBinding),
+      ...(sessions !== null && { sessions: () => shown(sessions.list(now), shownSession) }),
+    };
   },
 
   // What bypasses comes back to addresses inside.

@@ -39,6 +39,23 @@ describe('filter of show flows', () => {
     const row = { ...flow(1), inside: { address: '2001:db8::1', port: 1 } };
     assert.equal(matchesFlow(parseFlowFilter(['inside=0.0.0.0/0']), row), false);
     assert.equal(matchesFlow(parseFlowFilter(['port=1']), row), true);
+    assert.equal(matchesFlow(parseFlowFilter(['inside=::/0']), flow(1)), false);
+  });
+
+  it('takes IPv6 addresses and blocks, with a port too', () => {
+    const row = { ...flow(1), inside: { address: '2001:db8::1', port: 80 } };
+    for (const [term, holds] of [
+      ['2001:db8::1', true],
+      ['2001:db8:0::1', true],
+      ['2001:db8::2', false],
+      ['2001:db8::/32', true],
+      ['2001:db9::/32', false],
+      ['::/0', true],
+      ['[2001:db8::1]:80', true],
+      ['[2001:db8::1]:81', false],
+      ['[2001:db8::]/64:80', true],
+    ] as const)
+      assert.equal(matchesFlow(parseFlowFilter([`inside=${term}`]), row), holds, term);
   });
 
   it('says what is wrong with a term', () => {
@@ -52,7 +69,9 @@ describe('filter of show flows', () => {
       ['proto=256', 'proto=256: expected tcp, udp, icmp or a protocol number'],
       ['port=65536', 'port=65536: expected a port'],
       ['port=-1', 'port=-1: expected a port'],
-      ['inside=10.0.0', 'inside=10.0.0: expected an IPv4 address, perhaps with /BITS or :PORT behind it'],
+      ['inside=10.0.0', 'inside=10.0.0: expected an IPv4 or IPv6 address, perhaps with /BITS or :PORT behind it'],
+      ['inside=2001:db8::1/129', 'inside=2001:db8::1/129: expected at most 128 bits'],
+      ['inside=[10.0.0.1', 'inside=[10.0.0.1: expected an IPv4 or IPv6 address, perhaps with /BITS or :PORT behind it'],
       ['inside=10.0.0.1/33', 'inside=10.0.0.1/33: expected at most 32 bits'],
       ['inside=10.0.0.1:99999', 'inside=10.0.0.1:99999: expected a port'],
       ['state=establised', 'state=establised: expected new, established, closing, closed, dead'],

@@ -38,6 +38,7 @@ import {
   Quoted,
   Rank,
   recordKind,
+  shown,
   TcpFlag,
 } from '../../api.js';
 import { createFlowKeys, quotedKey } from './flow-keys.js';
@@ -73,7 +74,6 @@ export default defineMiddlebox({
   help: 'Stateful firewall: zones, ordered rules that read like those of nftables, connections shared by all sites.',
   ipv6: true,
   addresses: 'watches',
-  flows: { ipv4: (entry) => shownConnection(entry, 1), ipv6: (entry) => shownConnection(entry, 4) },
   options: OPTIONS,
   counters: COUNTERS,
   records: { firewall: recordKind('packets that rules of the firewall log', LOGGED_WORDS, renderLogged) },
@@ -96,6 +96,11 @@ export default defineMiddlebox({
       }),
     };
   },
+
+  flows: ({ ipv4, ipv6 }, now) => ({
+    ipv4: () => shown(ipv4.entries(now), (entry) => shownConnection(entry, 1)),
+    ipv6: () => shown(ipv6.entries(now), (entry) => shownConnection(entry, 4)),
+  }),
 
   open({ options, state, batch, replies, holds, counters, rules: { rules }, records, every, draining }) {
     const { egress, version, fragment, protocol, flags, length } = batch;

@@ -305,7 +305,7 @@ describe('firewall', () => {
     const shown: FlowView[] = [];
     for (const entry of site.ipv4.entries(site.now)) if (entry !== null) shown.push(shownConnection(entry, 1));
     const texts = shown.map(({ protocol, inside, remote, state }) =>
-      [protocol, `${inside.address}:${inside.port}`, `${remote.address}:${remote.port}`, state].join(' '),
+      [protocol, `${inside.address}:${inside.port}`, `${remote?.address}:${remote?.port}`, state].join(' '),
     );
     assert.deepEqual(texts.sort(), ['17 198.51.100.7:53 10.0.0.5:4000 new', '6 10.0.0.5:4000 198.51.100.7:80 new']);
     const [ipv6] = [...site.ipv6.entries(site.now)].filter((entry) => entry !== null);

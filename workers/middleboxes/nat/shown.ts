@@ -1,0 +1,25 @@
+/** Bindings and sessions as `show flows` has them. */
+
+import { type FlowView, formatIpv4, type NatEntry, type NatSession } from '../../api.js';
+
+const STATES = ['new', 'established', 'closing', 'closed'];
+
+export function shownBinding(entry: NatEntry): FlowView {
+  return {
+    protocol: entry.protocol,
+    inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
+    external: { address: formatIpv4(entry.externalAddress), port: entry.externalPort },
+    state: entry.dead ? 'dead' : STATES[entry.rank],
+    expires: entry.expires,
+  };
+}
+
+export function shownSession(entry: NatSession): FlowView {
+  return {
+    protocol: entry.protocol,
+    inside: { address: formatIpv4(entry.internalAddress), port: entry.internalPort },
+    remote: { address: formatIpv4(entry.remoteAddress), port: entry.remotePort },
+    state: STATES[entry.rank],
+    expires: entry.expires,
+  };
+}
