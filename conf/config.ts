@@ -37,6 +37,8 @@ export interface AfXdpPortConfig {
   readonly interface: string;
   /** IPv4 address, dotted, or MAC address in lower case; absent: destinations are on the link. */
   readonly next_hop?: string | undefined;
+  /** IPv6 address or MAC address, likewise, for IPv6; the MAC address of `next_hop` stands here, too, where nothing was written. */
+  readonly next_hop6?: string | undefined;
 }
 
 export interface PcapPortConfig {
@@ -148,7 +150,9 @@ function resolvePacketIo(written: WrittenConfig, folder: string): PacketIoConfig
       ...io,
       ports: ports.map(([name, port]) => {
         if (!('interface' in port)) throw new Error(`port ${name} is not an interface`);
-        return { name, interface: port.interface, next_hop: port.next_hop?.toLowerCase() };
+        const next_hop = port.next_hop?.toLowerCase();
+        const next_hop6 = port.next_hop6?.toLowerCase() ?? (next_hop?.includes(':') ? next_hop : undefined);
+        return { name, interface: port.interface, next_hop, next_hop6 };
       }),
     };
   }

@@ -1,5 +1,6 @@
 /** Checks across settings: what no schema of a single value can see. Each runs over whatever is right by itself. */
 
+import { isIPv4, isIPv6 } from 'node:net';
 import { resolve } from 'node:path';
 import { MEMBERS_MAX } from './cluster.js';
 import { placeMembers } from './config.js';
@@ -215,7 +216,7 @@ const portsDiffer: Check = ({ ports }, _declarations, host) => {
   ];
 };
 
-type PortKey = 'interface' | 'in' | 'out' | 'mac' | 'next_hop';
+type PortKey = 'interface' | 'in' | 'out' | 'mac' | 'next_hop' | 'next_hop6';
 
 /** One setting of all ports that have it. */
 function portValues(ports: Draft['ports'], key: PortKey): { name: string; value: string }[] {
@@ -249,20 +250,27 @@ const twoPorts: Check = ({ ports }) => {
 
 /** A wire has no addresses of its own, and no hop after it; a router over capture files has nobody to ask for them. */
 const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
-  const settings = ['mac', 'next_hop'] as const;
   if (mode === 'wire')
-    return settings.flatMap((key) =>
+    return (['mac', 'next_hop', 'next_hop6'] as const).flatMap((key) =>
       portValues(ports, key).map(({ name }) =>
         problem(['ports', name, key], 'in mode wire frames keep their link-layer addresses: leave it out'),
       ),
     );
   if (mode !== 'route' || io?.driver !== 'pcap') return [];
   return Object.entries(ports ?? {}).flatMap(([name, port]) =>
-    settings
+    (['mac', 'next_hop'] as const)
       .filter((key) => port !== undefined && !Object.hasOwn(port, key))
       .map((key) => problem(['ports', name, key], 'is required: a MAC address such as 02:00:00:00:00:01')),
   );
 };
+
+const nextHopsAreHosts: Check = ({ ports }) =>
+  (['next_hop', 'next_hop6'] as const).flatMap((key) =>
+    portValues(ports, key).flatMap(({ name, value }) => {
+      const wrong = isIPv4(value) ? notAHost(value) : isIPv6(value) ? notAHostIpv6(value) : undefined;
+      return wrong === undefined ? [] : [problem(['ports', name, key], wrong)];
+    }),
+  );
 
 const nobodyRewritesWhatOthersWatch: Check = ({ middleboxes }, declarations) => {
   const all = (middleboxes ?? []).flatMap((entry, i) =>
@@ -403,6 +411,7 @@ const CHECKS: readonly Check[] = [
   twoPorts,
   portsDiffer,
   portsFitMode,
+  nextHopsAreHosts,
   framesFillRings,
   pcapHasOneQueue,
   oneMiddleboxPerEntry,
@@ -426,6 +435,12 @@ function notAHost(text: string): string | undefined {
   const address = numericIpv4(text);
   if (isMulticast(address)) return `${text} is a multicast address; expected the address of a host`;
   if (address < 0x0100_0000 || address >= 0xf000_0000) return `${text} cannot be the address of a host`;
+  return undefined;
+}
+
+function notAHostIpv6(text: string): string | undefined {
+  if (/^ff/i.test(text)) return `${text} is a multicast address; expected the address of a host`;
+  if (/^[0:]+1?$/.test(text)) return `${text} cannot be the address of a host on a link`;
   return undefined;
 }
 

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { expected } from './messages.js';
-import { interfaceName, ipv4OrMac, mac, path, powerOfTwo, whole } from './values.js';
+import { interfaceName, ipv4OrMac, ipv6OrMac, mac, path, powerOfTwo, whole } from './values.js';
 
 const core = () => whole(0, 1023);
 
@@ -69,7 +69,12 @@ export const afXdpPortSchema = z.strictObject({
   next_hop: ipv4OrMac()
     .optional()
     .describe(
-      'The router behind this port, by IPv4 address (found through the kernel’s neighbour table) or MAC address. Absent: destinations are on the link themselves. Not in mode wire.',
+      'The router behind this port, by IPv4 address (found through the kernel’s neighbour table) or MAC address; the latter is for IPv6, too, unless there is next_hop6. Absent: destinations are on the link themselves. Not in mode wire.',
+    ),
+  next_hop6: ipv6OrMac()
+    .optional()
+    .describe(
+      'The router behind this port for IPv6, by IPv6 address (found by the kernel’s neighbour discovery; a link-local one is that of this port’s link) or MAC address. Absent: that of next_hop if it is a MAC address, else destinations are on the link themselves. Of use where a middlebox handles IPv6. Not in mode wire.',
     ),
 });
 

@@ -1,15 +1,16 @@
 /** The kinds of single value a configuration is made of, each with the words its errors use. */
 
+import { isIPv6 } from 'node:net';
 import { z } from 'zod';
 import { expected } from './messages.js';
 
 const OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])';
 const IPV4 = `(${OCTET}\\.){3}${OCTET}`;
+const IPV6 = z.regexes.ipv6.source.slice(1, -1); // without its anchors
 const MAC = '[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}';
 
 /** Text of one form. The pattern also goes into the JSON Schema, so that an editor checks it. */
-function form(pattern: string, what: string) {
-  const error = expected(what);
+function form(pattern: string, what: string, error = expected(what)) {
   return z.string({ error }).regex(new RegExp(`^${pattern}$`), { error });
 }
 
@@ -17,7 +18,17 @@ const PORT = '[0-9]{1,5}';
 
 export const ipv4 = () => form(IPV4, 'an IPv4 address such as 10.0.0.1');
 export const mac = () => form(MAC, 'a MAC address such as 02:00:00:00:00:01');
-export const ipv4OrMac = () => form(`(${IPV4}|${MAC})`, 'an IPv4 address such as 10.0.0.1, or a MAC address');
+const IPV4_OR_MAC = 'an IPv4 address such as 10.0.0.1, or a MAC address';
+
+/** A next hop; beside it one of IPv6 may stand. */
+export const ipv4OrMac = () =>
+  form(`(${IPV4}|${MAC})`, IPV4_OR_MAC, (issue) =>
+    typeof issue.input === 'string' && isIPv6(issue.input)
+      ? `expected ${IPV4_OR_MAC}; write next_hop6: ${issue.input} for IPv6`
+      : expected(IPV4_OR_MAC)(issue),
+  );
+export const ipv6OrMac = () =>
+  form(`(${IPV6}|${MAC})`, 'an IPv6 address such as 2001:db8::1 or fe80::1, or a MAC address');
 
 export const ipv4Prefix = () =>
   form(`${IPV4}(/(3[0-2]|[12]?[0-9]))?`, 'an IPv4 network such as 10.0.0.0/8, or an address').refine(

@@ -14,6 +14,7 @@ import { NextHopWriter } from '../shm/next-hops.js';
 import type { StateObject } from '../shm/objects/object.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
+import { takesIpv6 } from '../workers/chain.js';
 import { Instance, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
 import { monotonicMs } from '../workers/monotonic.js';
@@ -35,7 +36,7 @@ import type { Members } from './membership/members.js';
 import { openMembers, type Place, takePlace } from './membership/open.js';
 import { RefusalWatch } from './membership/refusals.js';
 import { Resync } from './membership/resync.js';
-import { NeighbourWatcher, type NextHop } from './neighbours.js';
+import { NeighbourWatcher, nextHopsOf } from './neighbours.js';
 import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
@@ -188,9 +189,8 @@ export class Daemon implements Running {
       writer: new NextHopWriter(buffers.nextHops, plan.routes.length),
       interfaces:
         plan.io.driver === 'af_xdp' && plan.mode === 'route' ? plan.io.ports.map((port) => port.interface) : [],
-      nextHops: plan.routes.flatMap(({ nextHop }, port): NextHop[] =>
-        typeof nextHop === 'number' ? [{ port, address: nextHop }] : [],
-      ),
+      nextHops: nextHopsOf(plan.routes, takesIpv6(instance.declaration)),
+      ipv6: takesIpv6(instance.declaration),
       kernel: new LinuxNeighbours((problem) => log.warn(problem)),
       log: (level, text) => log[level](text),
     });

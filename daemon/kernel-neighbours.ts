@@ -1,94 +1,70 @@
 /**
- * The kernel's IPv4 neighbour table: reading it, and making the kernel resolve an address.
+ * The kernel's neighbour tables, of IPv4 (ARP) and IPv6 (neighbour discovery): reading them, and making the kernel resolve an
+ * address.
  *
  * Data plane packets never pass the kernel, so it has no reason of its own to resolve their next hops: a datagram of ours
- * to the discard port (9, RFC 863) gives it one. It carries nothing, and its time to live of 1 keeps it on the link.
+ * to the discard port (9, RFC 863) gives it one. It carries nothing, and its time to live or hop limit of 1 keeps it on the link.
  */
 
 import { createSocket, type Socket } from 'node:dgram';
-import { readFileSync } from 'node:fs';
-import { type Mac, parseMac } from '../workers/packet/ethernet.js';
-import { formatIpv4, parseIpv4 } from '../workers/packet/ipv4.js';
+import type { RawAddress } from '../shm/next-hops.js';
+import { interfaceNeighbours, NEIGHBOUR_WORDS, NeighbourAt } from '../workers/native/index.js';
+import type { Mac } from '../workers/packet/ethernet.js';
+import { formatIpv4 } from '../workers/packet/ipv4.js';
+import { formatIpv6, isLinkLocal } from '../workers/packet/ipv6.js';
 
 export interface KernelNeighbour {
   readonly interface: string;
-  /** Raw IPv4 address. */
-  readonly address: number;
+  readonly address: RawAddress;
   readonly mac: Mac;
 }
 
 /** What the watcher needs of the kernel; tests give their own. */
 export interface KernelNeighbours {
-  /** Every neighbour whose address is known. */
-  read(): KernelNeighbour[];
-  /** Gives the kernel a reason to resolve an address. */
-  provoke(address: number): void;
+  /** Every neighbour on these interfaces whose link-layer address is known. */
+  read(interfaces: readonly string[]): KernelNeighbour[];
+  /** Gives the kernel a reason to resolve an address, which is on the link of this interface. */
+  provoke(address: RawAddress, name: string): void;
   close(): void;
 }
 
-const ARP_TABLE = '/proc/net/arp';
-const ETHERNET = 0x1;
-const COMPLETE = 0x2;
 const DISCARD_PORT = 9;
 
-/** Reads the text of /proc/net/arp; lines that are not understood, or not resolved, are left out. */
-export function parseArpTable(text: string): KernelNeighbour[] {
-  const neighbours: KernelNeighbour[] = [];
-  for (const line of text.split('\n').slice(1)) {
-    const [address, type, flags, mac, , name] = line.trim().split(/\s+/);
-    if (name === undefined || Number(type) !== ETHERNET || (Number(flags) & COMPLETE) === 0) continue;
-    try {
-      neighbours.push({ interface: name, address: parseIpv4(address), mac: parseMac(mac) });
-    } catch {
-      // Not an Ethernet neighbour after all.
-    }
-  }
-  return neighbours;
+/** An address as people write it. */
+export function formatAddress(address: RawAddress): string {
+  if (typeof address === 'number') return formatIpv4(address);
+  return formatIpv6(new Uint8Array(address.buffer, address.byteOffset, 16));
 }
 
 /** Addresses kept until the socket is open; more are asked for again anyway. */
 const WAITING_MAX = 256;
 
-/** The table of the network namespace the process is in. */
-export class LinuxNeighbours implements KernelNeighbours {
+/** A socket of one IP version, opened when it is first needed: a host may lack the other. */
+class Provoker {
   private readonly socket: Socket;
   private readonly failed: (problem: string) => void;
-  private readonly reported = new Set<string>();
   private open = false;
-  private waiting: number[] = [];
-  private last: KernelNeighbour[] = [];
+  private waiting: string[] = [];
 
-  /** `failed` takes a sentence for the log when the kernel refuses to send somewhere; once for each reason. */
-  constructor(failed: (problem: string) => void) {
+  constructor(type: 'udp4' | 'udp6', failed: (problem: string) => void) {
     this.failed = failed;
-    this.socket = createSocket('udp4');
-    this.socket.on('error', (error) => this.report(error.message));
+    this.socket = createSocket({ type, ipv6Only: type === 'udp6' });
+    this.socket.on('error', (error) => failed(error.message));
     this.socket.bind(0, () => {
       this.socket.unref();
-      this.socket.setTTL(1);
+      this.socket.setTTL(1); // of IPv6: the hop limit
       this.open = true;
-      for (const address of this.waiting.splice(0)) this.provoke(address);
+      for (const to of this.waiting.splice(0)) this.send(to);
     });
   }
 
-  /** While the table cannot be read, what it was before goes on holding. */
-  read(): KernelNeighbour[] {
-    try {
-      this.last = parseArpTable(readFileSync(ARP_TABLE, 'latin1'));
-    } catch (error) {
-      this.report((error as Error).message);
-    }
-    return this.last;
-  }
-
-  provoke(address: number): void {
+  send(to: string): void {
     if (!this.open) {
-      if (this.waiting.length < WAITING_MAX) this.waiting.push(address);
+      if (this.waiting.length < WAITING_MAX) this.waiting.push(to);
       return;
     }
-    const to = formatIpv4(address);
     this.socket.send('', DISCARD_PORT, to, (error) => {
-      if (error !== null) this.report(`${to}: ${error.message}`);
+      if (error !== null) this.failed(`${to}: ${error.message}`);
     });
   }
 
@@ -97,10 +73,64 @@ export class LinuxNeighbours implements KernelNeighbours {
     this.waiting = [];
     this.socket.close();
   }
+}
+
+/** The tables of the network namespace the process is in. */
+export class LinuxNeighbours implements KernelNeighbours {
+  private readonly failed: (problem: string) => void;
+  private readonly reported = new Set<string>();
+  private readonly provokers = new Map<'udp4' | 'udp6', Provoker>();
+  private readonly last = new Map<string, KernelNeighbour[]>();
+
+  /** `failed` takes a sentence for the log when the kernel refuses something; once for each reason. */
+  constructor(failed: (problem: string) => void) {
+    this.failed = failed;
+  }
+
+  /** While the neighbours on an interface cannot be read, what they were before goes on holding. */
+  read(interfaces: readonly string[]): KernelNeighbour[] {
+    return interfaces.flatMap((name) => {
+      try {
+        this.last.set(name, readNeighbours(name));
+      } catch (error) {
+        this.report((error as Error).message);
+      }
+      return this.last.get(name) ?? [];
+    });
+  }
+
+  provoke(address: RawAddress, name: string): void {
+    const type = typeof address === 'number' ? 'udp4' : 'udp6';
+    let provoker = this.provokers.get(type);
+    if (provoker === undefined) {
+      provoker = new Provoker(type, (problem) => this.report(problem));
+      this.provokers.set(type, provoker);
+    }
+    const scope = typeof address !== 'number' && isLinkLocal(address) ? `%${name}` : '';
+    provoker.send(`${formatAddress(address)}${scope}`);
+  }
+
+  close(): void {
+    for (const provoker of this.provokers.values()) provoker.close();
+    this.provokers.clear();
+  }
 
   private report(problem: string): void {
     if (this.reported.has(problem) || this.reported.size > 100) return;
     this.reported.add(problem);
     this.failed(`neighbours: ${problem}`);
   }
+}
+
+function readNeighbours(name: string): KernelNeighbour[] {
+  const words = interfaceNeighbours(name);
+  return Array.from({ length: words.length / NEIGHBOUR_WORDS }, (_, i) => {
+    const record = words.subarray(i * NEIGHBOUR_WORDS, (i + 1) * NEIGHBOUR_WORDS);
+    const address = record.subarray(NeighbourAt.address, NeighbourAt.address + 4);
+    return {
+      interface: name,
+      address: record[NeighbourAt.version] === 4 ? address[0] : address,
+      mac: { low: record[NeighbourAt.macLow], high: record[NeighbourAt.macHigh] },
+    };
+  });
 }

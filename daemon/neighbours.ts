@@ -1,16 +1,17 @@
 /**
- * Keeps the workers' table of next hops equal to the kernel's neighbour table.
+ * Keeps the workers' table of next hops equal to the kernel's neighbour tables, of IPv4 and, where it is forwarded, IPv6.
  *
- * The table is looked at every quarter of a second, and every few milliseconds while an answer is awaited. Next hops from
+ * The tables are looked at every quarter of a second, and every few milliseconds while an answer is awaited. Next hops from
  * the configuration are always wanted: they are provoked until they are known, and then now and then, so that the kernel
  * notices when they are gone. Others are wanted when a worker met a packet for them.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Neighbour, NextHopWriter } from '../shm/next-hops.js';
+import type { Neighbour, NextHopWriter, RawAddress } from '../shm/next-hops.js';
 import { formatMac } from '../workers/packet/ethernet.js';
-import { formatIpv4 } from '../workers/packet/ipv4.js';
-import type { KernelNeighbours } from './kernel-neighbours.js';
+import { isLinkLocal } from '../workers/packet/ipv6.js';
+import type { RoutePort } from '../workers/route.js';
+import { formatAddress, type KernelNeighbours } from './kernel-neighbours.js';
 
 const LOOK_MS = 250;
 /** While an answer is awaited. */
@@ -30,8 +31,15 @@ const AWAITED_MAX = 256;
 
 export interface NextHop {
   readonly port: number;
-  /** Raw IPv4 address. */
-  readonly address: number;
+  readonly address: RawAddress;
+}
+
+/** Those that the configuration gives by address; of IPv6 only where it is forwarded. */
+export function nextHopsOf(routes: readonly RoutePort[], ipv6: boolean): NextHop[] {
+  return routes.flatMap(({ nextHop, nextHop6 }, port) => [
+    ...(typeof nextHop === 'number' ? [{ port, address: nextHop }] : []),
+    ...(ipv6 && nextHop6 instanceof Int32Array ? [{ port, address: nextHop6 }] : []),
+  ]);
 }
 
 export interface NeighbourWatcherOptions {
@@ -40,6 +48,8 @@ export interface NeighbourWatcherOptions {
   readonly interfaces: readonly string[];
   /** Next hops from the configuration. */
   readonly nextHops: readonly NextHop[];
+  /** Whether IPv6 is forwarded at all: else its neighbours are no concern of ours. */
+  readonly ipv6: boolean;
   readonly kernel: KernelNeighbours;
   readonly log: (level: 'info' | 'warn', text: string) => void;
 }
@@ -114,7 +124,7 @@ export class NeighbourWatcher {
   }
 
   private expect({ port, address }: NextHop, configured: boolean): void {
-    const key = `${port} ${address}`;
+    const key = keyOf({ port, address });
     if (this.awaited.has(key) || this.awaited.size >= AWAITED_MAX || port >= this.options.interfaces.length) return;
     const since = performance.now();
     this.awaited.set(key, { port, address, configured, since, provoked: Number.NEGATIVE_INFINITY, mac: null });
@@ -129,7 +139,7 @@ export class NeighbourWatcher {
       this.options.log('warn', `${refused} neighbours more than the table of next hops holds`);
     this.refusedBefore = refused;
 
-    const macs = new Map(known.map(({ port, address, mac }) => [`${port} ${address}`, formatMac(mac)]));
+    const macs = new Map(known.map((neighbour) => [keyOf(neighbour), formatMac(neighbour.mac)]));
     for (const [key, awaited] of this.awaited) {
       const mac = macs.get(key) ?? null;
       if (awaited.configured) this.notice(awaited, mac);
@@ -140,7 +150,7 @@ export class NeighbourWatcher {
       if (now - awaited.provoked < (mac === null ? PROVOKE_MS : REASSURE_MS)) continue;
       if (mac !== null && !awaited.configured) continue;
       awaited.provoked = now;
-      this.options.kernel.provoke(awaited.address);
+      this.provoke(awaited);
     }
     this.reassure(known, now);
   }
@@ -152,23 +162,35 @@ export class NeighbourWatcher {
   private reassure(known: readonly Neighbour[], now: number): void {
     if (now - this.reassuredAt < LOOK_MS) return;
     this.reassuredAt = now;
-    const onLink = known.filter(({ port }) => !this.options.nextHops.some((nextHop) => nextHop.port === port));
+    const onLink = known.filter(
+      ({ port, address }) =>
+        !this.options.nextHops.some((hop) => hop.port === port && typeof hop.address === typeof address),
+    );
     if (onLink.length === 0) return;
     const perLook = Math.min(onLink.length, REASSURED_MAX, Math.ceil((onLink.length * LOOK_MS) / REASSURE_MS));
     for (let i = 0; i < perLook; i++) {
       this.reassureNext = (this.reassureNext + 1) % onLink.length;
-      this.options.kernel.provoke(onLink[this.reassureNext].address);
+      this.provoke(onLink[this.reassureNext]);
     }
   }
 
-  /** The kernel's neighbours on our interfaces; configured next hops first, as there may be more than fit. */
+  private provoke({ port, address }: NextHop): void {
+    this.options.kernel.provoke(address, this.options.interfaces[port]);
+  }
+
+  /**
+   * The kernel's neighbours on our interfaces; configured next hops first, as there may be more than fit. Packets to link-local
+   * addresses are not forwarded, so these are wanted as next hops alone.
+   */
   private known(): Neighbour[] {
     const first: Neighbour[] = [];
     const others: Neighbour[] = [];
-    for (const { interface: name, address, mac } of this.options.kernel.read()) {
+    const { kernel, interfaces, ipv6 } = this.options;
+    for (const { interface: name, address, mac } of kernel.read(interfaces)) {
       const port = this.interfacePort.get(name);
       if (port === undefined) continue;
-      const configured = this.awaited.get(`${port} ${address}`)?.configured ?? false;
+      const configured = this.awaited.get(keyOf({ port, address }))?.configured ?? false;
+      if (typeof address !== 'number' && !configured && (!ipv6 || isLinkLocal(address))) continue;
       (configured ? first : others).push({ port, address, mac });
     }
     return [...first, ...others];
@@ -195,6 +217,11 @@ export class NeighbourWatcher {
   }
 
   private name({ port, address }: NextHop): string {
-    return `${formatIpv4(address)} on ${this.options.interfaces[port]}`;
+    return `${formatAddress(address)} on ${this.options.interfaces[port]}`;
   }
+}
+
+/** Of a neighbour in maps. */
+function keyOf({ port, address }: NextHop): string {
+  return `${port} ${address}`;
 }

@@ -4,8 +4,9 @@
  */
 
 import { readlinkSync } from 'node:fs';
+import { isIPv4, isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import type { AfXdpConfig, Config, PcapConfig } from '../conf/config.js';
+import type { AfXdpConfig, AfXdpPortConfig, Config, PcapConfig } from '../conf/config.js';
 import { type Declaration, takesIpv6 } from '../workers/chain.js';
 import { attachXdp, type XdpAttachment } from '../workers/drivers/xdp-attach.js';
 import type { XdpFilter } from '../workers/drivers/xdp-program.js';
@@ -13,7 +14,7 @@ import type { AfXdpIo, PcapIo } from '../workers/instance.js';
 import { interfaceFacts } from '../workers/native/index.js';
 import { type Mac, parseMac } from '../workers/packet/ethernet.js';
 import { formatIpv4, parseIpv4 } from '../workers/packet/ipv4.js';
-import { parseIpv6 } from '../workers/packet/ipv6.js';
+import { isLinkLocal, parseIpv6 } from '../workers/packet/ipv6.js';
 import type { RoutePort } from '../workers/route.js';
 
 export interface OpenPorts {
@@ -39,7 +40,12 @@ export function openPorts(config: Config, chain: Declaration): OpenPorts {
 
 function nextHop(text: string | undefined): number | Mac | null {
   if (text === undefined) return null;
-  return text.includes(':') ? parseMac(text) : parseIpv4(text);
+  return isIPv4(text) ? parseIpv4(text) : parseMac(text);
+}
+
+function nextHopIpv6(text: string | undefined): Int32Array | Mac | null {
+  if (text === undefined) return null;
+  return isIPv6(text) ? parseIpv6(text) : parseMac(text);
 }
 
 function openCaptures(io: PcapConfig): OpenPorts {
@@ -50,6 +56,7 @@ function openCaptures(io: PcapConfig): OpenPorts {
       address: null,
       mtuBytes: PCAP_MTU_BYTES,
       nextHop: nextHop(port.next_hop),
+      nextHop6: nextHopIpv6(port.next_hop),
       promiscuous: true,
     })),
     names: io.ports.map((port) => `${port.name} = ${port.in ?? 'nothing'} → ${port.out ?? 'nothing'}`),
@@ -82,6 +89,8 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
           `${port.interface} has ${facts.queues} queues and there are ${workers} workers: packets of the other queues go to the kernel (ethtool -L, or more cores in threads.workers)`,
         );
       }
+      const address6 = ownIpv6(port.interface);
+      notes.push(...ipv6Notes(port, takesIpv6(chain), address6));
       const address = own.get(port.interface) ?? null;
       if (mode === 'wire' && address !== null)
         notes.push(
@@ -91,16 +100,17 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
         mac: macOf(facts.mac),
         // What a wire says, it says in the name of whom the packet was for.
         address: mode === 'wire' ? null : address,
-        address6: mode === 'wire' ? null : ownIpv6(port.interface),
+        address6: mode === 'wire' ? null : address6,
         mtuBytes: facts.mtu,
         nextHop: nextHop(port.next_hop),
+        nextHop6: nextHopIpv6(port.next_hop6),
         promiscuous: false,
       };
     });
     const hosts = [
       ...new Set(
         Object.values(networkInterfaces()).flatMap((all) =>
-          (all ?? []).filter(isIpv4).map((a) => parseIpv4(a.address)),
+          (all ?? []).filter(isOfIpv4).map((a) => parseIpv4(a.address)),
         ),
       ),
     ];
@@ -133,6 +143,22 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
   }
 }
 
+/** What may not be meant in the next hops of a port; `own` is its address. */
+export function ipv6Notes(
+  { name, next_hop, next_hop6 }: AfXdpPortConfig,
+  taken: boolean,
+  own: Int32Array | null,
+): string[] {
+  if (!taken)
+    return isIPv6(next_hop6 ?? '')
+      ? [`next_hop6 of port ${name} is not used: no middlebox here handles IPv6, so it stays with the kernel`]
+      : [];
+  if (next_hop6 !== undefined || next_hop === undefined || own === null || isLinkLocal(own)) return [];
+  return [
+    `port ${name} has a next hop for IPv4 and none for IPv6 (next_hop6), so IPv6 destinations are looked for on its link`,
+  ];
+}
+
 /** Interfaces without a device: veth, tap, bridges. */
 function isVirtual(name: string): boolean {
   try {
@@ -154,13 +180,13 @@ function filterOf(chain: Declaration, port: number, hosts: readonly number[]): X
   return { mode: 'to', addresses: [...new Set(mine.flatMap((entry) => entry.addresses))], ipv6NotTo };
 }
 
-const isIpv4 = (address: { family: string }): boolean => address.family === 'IPv4';
+const isOfIpv4 = (address: { family: string }): boolean => address.family === 'IPv4';
 
 /** The first IPv4 address of each interface. */
 function ownAddresses(): Map<string, number> {
   const own = new Map<string, number>();
   for (const [name, addresses] of Object.entries(networkInterfaces())) {
-    const first = addresses?.find(isIpv4);
+    const first = addresses?.find(isOfIpv4);
     if (first !== undefined) own.set(name, parseIpv4(first.address));
   }
   return own;

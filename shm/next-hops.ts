@@ -1,10 +1,14 @@
 /**
- * Next hops: which link-layer address an IPv4 neighbour on a port has. Main learns them; workers use them.
+ * Next hops: which link-layer address an IPv4 or IPv6 neighbour on a port has. Main learns them; workers use them.
  *
  *     line 0   version   odd while main writes                        main writes, workers read
  *     line 1   bell      a worker wants a neighbour it does not know  workers add, main waits
- *     wanted   per port `WANTED_CELLS` addresses, 0 for none          workers write, main takes
- *     slots    2^n of: address, port + 1 (0: free), MAC bytes 0–3, MAC bytes 4–5
+ *     line 2   key       of the hash of IPv6 addresses                written once, before anybody reads
+ *     wanted   per port `WANTED_CELLS` of: check (0: none), IP version, address (4)   workers write, main takes
+ *     slots    2^n of: key (0: free), address (4), MAC bytes 0–3, MAC bytes 4–5
+ *
+ * An IPv4 address is the first word of four, the others are 0. A slot's key is port and IP version, so that looking an IPv4
+ * neighbour up compares two words.
  *
  * **Reading** is a sequence lock taken once per batch and only when something changed: a worker loads `version`, and if it
  * is new and even copies all slots into memory of its own, loads `version` again, and uses the copy only if it is still the
@@ -12,25 +16,36 @@
  * costs plain loads of the worker's own memory. (Loads are not reordered with loads on x86-64, nor is a builtin copy with
  * the atomic loads around it.)
  *
- * **Wanting** is a plain store into a cell chosen by the address: two workers, or two addresses, may overwrite each
- * other's, which costs the loser's next packet another drop and nothing else.
+ * **Wanting** is plain stores into a cell chosen by the address. Two workers, or two addresses, may overwrite each other's,
+ * or mix: `check`, a hash of all the rest, does not fit a mixture, and main throws it away. The loser's next packet asks
+ * again, which costs it another drop and nothing else; nothing is held that a worker that dies could leave locked.
+ *
+ * **Hashing.** IPv4 neighbours are of one subnet, which bounds how many can collide. Whoever is on an IPv6 link can take as
+ * many addresses as he likes, so those are hashed under a key.
  */
 
+import { randomFillSync } from 'node:crypto';
+import { hash4 } from './hash.js';
 import { NONE } from './none.js';
 import { Region } from './region.js';
 import { LINE, powerOfTwo, struct } from './struct.js';
 
-const HEADER = struct({ version: LINE, bell: LINE });
-const { version: VERSION, bell: BELL } = HEADER.at;
-const SLOT = struct({ address: 1, port: 1, macLow: 1, macHigh: 1 });
-const { address: ADDRESS, port: PORT, macLow: MAC_LOW, macHigh: MAC_HIGH } = SLOT.at;
+/** A raw IPv4 address, or an IPv6 address of four raw words. */
+export type RawAddress = number | Int32Array;
+
+const HEADER = struct({ version: LINE, bell: LINE, key: { words: 2, line: true } });
+const { version: VERSION, bell: BELL, key: HASH_KEY } = HEADER.at;
+const SLOT = struct({ key: 1, address: 4, macLow: 1, macHigh: 1, padding: 1 });
+const { key: KEY, address: ADDRESS, macLow: MAC_LOW, macHigh: MAC_HIGH } = SLOT.at;
 const SLOT_WORDS = SLOT.words;
 const WANTED_CELLS = 32;
+const WANTED = struct({ check: 1, version: 1, address: 4, padding: 2 });
+const { check: CHECK, version: IP_VERSION, address: WANTED_ADDRESS } = WANTED.at;
+const WANTED_WORDS = WANTED.words;
 
 export interface Neighbour {
   readonly port: number;
-  /** Raw IPv4 address. */
-  readonly address: number;
+  readonly address: RawAddress;
   /** MAC address: bytes 0–3 as a raw word, bytes 4–5 in the low half of another. */
   readonly mac: { readonly low: number; readonly high: number };
 }
@@ -38,25 +53,37 @@ export interface Neighbour {
 /** Shared memory for the next hops of `ports` ports, `neighbours` at most. */
 export function createNextHops(ports: number, neighbours = 4096): SharedArrayBuffer {
   const slots = powerOfTwo(neighbours * 2);
-  return new SharedArrayBuffer(HEADER.bytes + wantedWords(ports) * 4 + slots * SLOT.bytes);
+  const buffer = new SharedArrayBuffer(HEADER.bytes + wantedWords(ports) * 4 + slots * SLOT.bytes);
+  new Region(buffer).i32(0, HEADER.words).set(randomFillSync(new Int32Array(2)), HASH_KEY);
+  return buffer;
 }
 
 function wantedWords(ports: number): number {
-  return ports * WANTED_CELLS; // a whole number of cache lines
+  return ports * WANTED_CELLS * WANTED_WORDS; // a whole number of cache lines
 }
 
-function firstSlot(address: number, port: number, mask: number): number {
+/** Of the slots of a port; never 0. */
+function keyOf(port: number, ipVersion: 4 | 6): number {
+  return ((port + 1) << 1) | (ipVersion === 6 ? 1 : 0);
+}
+
+function hashIpv4(address: number, port: number): number {
   const hash = Math.imul(address ^ Math.imul(port, 0x85ebca6b), 0x9e3779b1);
-  return (hash ^ (hash >>> 15)) & mask;
+  return hash ^ (hash >>> 15);
 }
 
-/** Finds in `slots` the slot of an address on a port, as a word index, or `NONE`. */
-function find(slots: Int32Array, mask: number, port: number, address: number): number {
-  for (let slot = firstSlot(address, port, mask); ; slot = (slot + 1) & mask) {
-    const at = slot * SLOT_WORDS;
-    if (slots[at + PORT] === 0) return NONE;
-    if (slots[at + ADDRESS] === address && slots[at + PORT] === port + 1) return at;
-  }
+/** Of the address at `words[at … at + 4)`, under the key `k0`, `k1`. */
+function hashIpv6(k0: number, k1: number, words: Int32Array, at: number, port: number): number {
+  return hash4(k0 ^ port, k1, words[at], words[at + 1], words[at + 2], words[at + 3]);
+}
+
+function holds(slots: Int32Array, at: number, words: Int32Array, from: number): boolean {
+  return (
+    slots[at + ADDRESS] === words[from] &&
+    slots[at + ADDRESS + 1] === words[from + 1] &&
+    slots[at + ADDRESS + 2] === words[from + 2] &&
+    slots[at + ADDRESS + 3] === words[from + 3]
+  );
 }
 
 interface Views {
@@ -64,28 +91,44 @@ interface Views {
   wanted: Int32Array;
   slots: Int32Array;
   mask: number;
+  k0: number;
+  k1: number;
 }
 
 function open(buffer: SharedArrayBuffer, ports: number): Views {
   const region = new Region(buffer);
+  const header = region.i32(0, HEADER.words);
   const slots = region.i32(HEADER.bytes + wantedWords(ports) * 4);
   const count = slots.length / SLOT_WORDS;
   if (count !== powerOfTwo(count)) throw new RangeError(`next hop memory is not that of ${ports} ports`);
   return {
-    header: region.i32(0, HEADER.words),
+    header,
     wanted: region.i32(HEADER.bytes, wantedWords(ports)),
     slots,
     mask: count - 1,
+    k0: header[HASH_KEY],
+    k1: header[HASH_KEY + 1],
   };
+}
+
+/** What fits a wanted address and nothing else, but for one chance in 2^32; never 0. */
+function checkOf({ k0, k1 }: Views, ipVersion: 4 | 6, words: Int32Array, at: number, port: number): number {
+  return hashIpv6(k0 ^ (ipVersion << 16), k1, words, at, port) || 1;
 }
 
 /** Main's side. */
 export class NextHopWriter {
   private readonly views: Views;
-  private content = '';
+  /** What the slots hold, and what they shall. */
+  private current: Int32Array;
+  private next: Int32Array;
+  /** An address as four words. */
+  private readonly words = new Int32Array(4);
 
   constructor(buffer: SharedArrayBuffer, ports: number) {
     this.views = open(buffer, ports);
+    this.current = new Int32Array(this.views.slots.length);
+    this.next = new Int32Array(this.views.slots.length);
   }
 
   /** Most neighbours that are taken: half the slots stay free, so that a lookup ends soon. */
@@ -98,42 +141,60 @@ export class NextHopWriter {
    * did not fit. Workers see no change where there is none.
    */
   replace(neighbours: readonly Neighbour[]): number {
-    const { header, slots, mask } = this.views;
-    const next = new Int32Array(slots.length);
+    const { next } = this;
+    next.fill(0);
     let used = 0;
     let refused = 0;
-    for (const { port, address, mac } of neighbours) {
-      let slot = firstSlot(address, port, mask);
-      while (next[slot * SLOT_WORDS + PORT] !== 0) {
-        if (next[slot * SLOT_WORDS + ADDRESS] === address && next[slot * SLOT_WORDS + PORT] === port + 1) break;
-        slot = (slot + 1) & mask;
-      }
-      const at = slot * SLOT_WORDS;
-      if (next[at + PORT] === 0 && ++used > this.capacity) {
+    for (const neighbour of neighbours) {
+      const at = this.place(neighbour);
+      if (next[at + KEY] === 0 && ++used > this.capacity) {
         refused++;
         continue;
       }
-      next[at + ADDRESS] = address;
-      next[at + PORT] = port + 1;
-      next[at + MAC_LOW] = mac.low;
-      next[at + MAC_HIGH] = mac.high & 0xffff;
+      next[at + KEY] = keyOf(neighbour.port, ipVersionOf(neighbour.address));
+      next.set(this.words, at + ADDRESS);
+      next[at + MAC_LOW] = neighbour.mac.low;
+      next[at + MAC_HIGH] = neighbour.mac.high & 0xffff;
     }
-    const content = Buffer.from(next.buffer).toString('latin1');
-    if (content === this.content) return refused;
-    this.content = content;
+    if (Buffer.from(next.buffer).equals(new Uint8Array(this.current.buffer))) return refused;
+    const { header, slots } = this.views;
     Atomics.add(header, VERSION, 1);
     slots.set(next);
     Atomics.add(header, VERSION, 1);
+    this.next = this.current;
+    this.current = next;
     return refused;
   }
 
+  /** Where a neighbour is in `next`, or would be; its address is in `words` then. */
+  private place({ port, address }: Neighbour): number {
+    const { next, words } = this;
+    const { mask, k0, k1 } = this.views;
+    const key = keyOf(port, ipVersionOf(address));
+    words.fill(0);
+    if (typeof address === 'number') words[0] = address;
+    else words.set(address);
+    const hash = typeof address === 'number' ? hashIpv4(address, port) : hashIpv6(k0, k1, address, 0, port);
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const at = slot * SLOT_WORDS;
+      if (next[at + KEY] === 0 || (next[at + KEY] === key && holds(next, at, words, 0))) return at;
+    }
+  }
+
   /** Takes every address that a worker wants. */
-  takeWanted(): { port: number; address: number }[] {
+  takeWanted(): { port: number; address: RawAddress }[] {
     const { wanted } = this.views;
-    const taken: { port: number; address: number }[] = [];
-    for (let cell = 0; cell < wanted.length; cell++) {
-      const address = Atomics.exchange(wanted, cell, 0);
-      if (address !== 0) taken.push({ port: Math.floor(cell / WANTED_CELLS), address });
+    const taken: { port: number; address: RawAddress }[] = [];
+    for (let cell = 0; cell < wanted.length; cell += WANTED_WORDS) {
+      const check = Atomics.load(wanted, cell + CHECK);
+      if (check === 0) continue;
+      const port = Math.floor(cell / (WANTED_CELLS * WANTED_WORDS));
+      const ipVersion = wanted[cell + IP_VERSION] === 6 ? 6 : 4;
+      const words = wanted.slice(cell + WANTED_ADDRESS, cell + WANTED_ADDRESS + 4);
+      if (checkOf(this.views, ipVersion, words, 0, port) === check)
+        taken.push({ port, address: ipVersion === 6 ? words : words[0] });
+      // Unless a worker has just written another there, which is taken the next time.
+      Atomics.compareExchange(wanted, cell + CHECK, check, 0);
     }
     return taken;
   }
@@ -149,6 +210,10 @@ export class NextHopWriter {
   }
 }
 
+function ipVersionOf(address: RawAddress): 4 | 6 {
+  return typeof address === 'number' ? 4 : 6;
+}
+
 /** A worker's side. */
 export class NextHopReader {
   private readonly views: Views;
@@ -157,6 +222,8 @@ export class NextHopReader {
   private spare: Int32Array;
   private seen = -1;
   private wants = false;
+  /** An IPv4 address as four words. */
+  private readonly words = new Int32Array(4);
 
   constructor(buffer: SharedArrayBuffer, ports: number) {
     this.views = open(buffer, ports);
@@ -178,9 +245,28 @@ export class NextHopReader {
     return true;
   }
 
-  /** Slot of a neighbour, or `NONE`. Valid until the next `refresh` that returns true. */
+  /** Slot of an IPv4 neighbour, or `NONE`. Valid until the next `refresh` that returns true. */
   find(port: number, address: number): number {
-    return find(this.slots, this.views.mask, port, address);
+    const { slots } = this;
+    const { mask } = this.views;
+    const key = keyOf(port, 4);
+    for (let slot = hashIpv4(address, port) & mask; ; slot = (slot + 1) & mask) {
+      const at = slot * SLOT_WORDS;
+      if (slots[at + KEY] === 0) return NONE;
+      if (slots[at + ADDRESS] === address && slots[at + KEY] === key) return at;
+    }
+  }
+
+  /** Slot of the IPv6 neighbour whose address is at `words[at … at + 4)`, likewise. */
+  findIpv6(port: number, words: Int32Array, at: number): number {
+    const { slots } = this;
+    const { mask, k0, k1 } = this.views;
+    const key = keyOf(port, 6);
+    for (let slot = hashIpv6(k0, k1, words, at, port) & mask; ; slot = (slot + 1) & mask) {
+      const found = slot * SLOT_WORDS;
+      if (slots[found + KEY] === 0) return NONE;
+      if (slots[found + KEY] === key && holds(slots, found, words, at)) return found;
+    }
   }
 
   macLow(slot: number): number {
@@ -191,11 +277,25 @@ export class NextHopReader {
     return this.slots[slot + MAC_HIGH];
   }
 
-  /** Asks main to find out about a neighbour. */
+  /** Asks main to find out about an IPv4 neighbour. */
   want(port: number, address: number): void {
-    const cell = port * WANTED_CELLS + (firstSlot(address, port, WANTED_CELLS - 1) & (WANTED_CELLS - 1));
-    if (this.views.wanted[cell] === address) return; // asked already, and main has not come to it yet
-    this.views.wanted[cell] = address;
+    this.words[0] = address;
+    this.ask(port, 4, this.words, 0);
+  }
+
+  /** And about the IPv6 neighbour whose address is at `words[at … at + 4)`. */
+  wantIpv6(port: number, words: Int32Array, at: number): void {
+    this.ask(port, 6, words, at);
+  }
+
+  private ask(port: number, ipVersion: 4 | 6, words: Int32Array, at: number): void {
+    const { wanted } = this.views;
+    const check = checkOf(this.views, ipVersion, words, at, port);
+    const cell = (port * WANTED_CELLS + (check & (WANTED_CELLS - 1))) * WANTED_WORDS;
+    if (wanted[cell + CHECK] === check) return; // asked already, and main has not come to it yet
+    wanted[cell + IP_VERSION] = ipVersion;
+    for (let word = 0; word < 4; word++) wanted[cell + WANTED_ADDRESS + word] = words[at + word];
+    Atomics.store(wanted, cell + CHECK, check);
     this.wants = true;
   }
 

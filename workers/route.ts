@@ -4,11 +4,12 @@
  * `admit`, before them, drops what a hop must not forward: frames for others, addresses that are no host's, packets
  * whose time to live ends here or that are too large for the way on; the sender is told where that is due.
  * `dispatch`, after them, takes one off the time to live, and addresses the frame to the next hop: a link-layer address
- * from the configuration, a neighbour from the configuration, or, with none configured, the packet's destination itself.
+ * from the configuration, a neighbour from the configuration, or, with none configured, the packet's destination itself. A port has
+ * one next hop for IPv4 and one for IPv6.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
-import type { NextHopReader } from '../shm/next-hops.js';
+import type { NextHopReader, RawAddress } from '../shm/next-hops.js';
 import { NONE } from '../shm/none.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
@@ -25,7 +26,6 @@ export const ROUTE_COUNTERS = {
   route_ttl: 'dropped: the time to live or hop limit ends here',
   route_mtu: "dropped: longer than the egress port's MTU",
   route_unresolved: 'dropped: the link-layer address of the next hop is not known yet, or nobody has it',
-  route_ipv6: 'dropped: IPv6 to a port whose next hop is not given as a MAC address',
   route_icmp_errors: 'ICMP and ICMPv6 errors sent: time exceeded, fragmentation needed, packet too big',
 } as const;
 
@@ -43,6 +43,8 @@ export interface RoutePort {
   readonly mtuBytes: number;
   /** A raw IPv4 address on the port's link, a link-layer address, or `null`: destinations are on the link themselves. */
   readonly nextHop: number | Mac | null;
+  /** Likewise for IPv6, the address as four raw words. */
+  readonly nextHop6: Int32Array | Mac | null;
   /** Whether frames addressed to other stations are taken too (capture files). */
   readonly promiscuous: boolean;
 }
@@ -77,11 +79,13 @@ export function createRouter(
   const way = new Int32Array(portCount);
   const nextLow = new Int32Array(portCount);
   const nextHigh = new Int32Array(portCount);
+  const way6 = new Int32Array(portCount);
+  const nextLow6 = new Int32Array(portCount);
+  const nextHigh6 = new Int32Array(portCount);
   const ownLow = Int32Array.from(ports, ({ mac }) => mac.low);
   const ownHigh = Int32Array.from(ports, ({ mac }) => mac.high);
   const mtu = Int32Array.from(ports, ({ mtuBytes }) => mtuBytes);
   const promiscuous = Uint8Array.from(ports, (port) => Number(port.promiscuous));
-  const byMac = Uint8Array.from(ports, ({ nextHop }) => Number(nextHop !== null && typeof nextHop === 'object'));
 
   function admit(): void {
     if (neighbours.refresh()) resolvePorts();
@@ -171,57 +175,84 @@ export function createRouter(
     const at = l3[i];
     const total = ipv6Length(at);
     if (total > mtu[by]) return batch.drop(i, columns.route_mtu);
-    if (byMac[by] === 0) return batch.drop(i, columns.route_ipv6);
-    address(i, by);
+    if (!addressIpv6(i, by)) return;
     u8[at + Ipv6At.hopLimit]--;
     length[i] = at - start[i] + total;
   }
 
   /** Writes the link-layer addresses; drops the packet when the next hop's is not known. */
   function address(i: number, by: number): boolean {
-    let low = nextLow[by];
-    let high = nextHigh[by];
-    if (way[by] !== FIXED) {
-      const slot = way[by] === ON_LINK ? neighbours.find(by, destination[i]) : NONE;
-      if (slot === NONE) {
-        unresolved(i, by);
-        return false;
-      }
-      low = neighbours.macLow(slot);
-      high = neighbours.macHigh(slot);
+    if (way[by] === FIXED) {
+      write(i, by, nextLow[by], nextHigh[by]);
+      return true;
     }
-    // As `setDestinationMac` and `setSourceMac` do it.
+    const slot = way[by] === ON_LINK ? neighbours.find(by, destination[i]) : NONE;
+    if (slot !== NONE) {
+      write(i, by, neighbours.macLow(slot), neighbours.macHigh(slot));
+      return true;
+    }
+    const { nextHop } = ports[by];
+    neighbours.want(by, typeof nextHop === 'number' ? nextHop : destination[i]);
+    batch.drop(i, columns.route_unresolved);
+    return false;
+  }
+
+  function addressIpv6(i: number, by: number): boolean {
+    if (way6[by] === FIXED) {
+      write(i, by, nextLow6[by], nextHigh6[by]);
+      return true;
+    }
+    const to = (l3[i] + Ipv6At.destination) >> 2;
+    const slot = way6[by] === ON_LINK ? neighbours.findIpv6(by, i32, to) : NONE;
+    if (slot !== NONE) {
+      write(i, by, neighbours.macLow(slot), neighbours.macHigh(slot));
+      return true;
+    }
+    const { nextHop6 } = ports[by];
+    if (nextHop6 instanceof Int32Array) neighbours.wantIpv6(by, nextHop6, 0);
+    else neighbours.wantIpv6(by, i32, to);
+    batch.drop(i, columns.route_unresolved);
+    return false;
+  }
+
+  /** As `setDestinationMac` and `setSourceMac` do it. */
+  function write(i: number, by: number, low: number, high: number): void {
     const to = start[i];
     u16[to >> 1] = low;
     i32[(to + 2) >> 2] = (low >>> 16) | (high << 16);
     i32[(to + 6) >> 2] = ownLow[by];
     u16[(to + 10) >> 1] = ownHigh[by];
-    return true;
-  }
-
-  function unresolved(i: number, by: number): void {
-    const { nextHop } = ports[by];
-    neighbours.want(by, typeof nextHop === 'number' ? nextHop : destination[i]);
-    batch.drop(i, columns.route_unresolved);
   }
 
   /** After the table of neighbours changed: the next hops that are the same for every packet. */
   function resolvePorts(): void {
-    for (const [by, { nextHop }] of ports.entries()) {
-      if (nextHop === null) way[by] = ON_LINK;
-      else if (typeof nextHop === 'object') fix(by, nextHop.low, nextHop.high);
-      else {
-        const slot = neighbours.find(by, nextHop);
-        if (slot === NONE) way[by] = UNRESOLVED;
-        else fix(by, neighbours.macLow(slot), neighbours.macHigh(slot));
-      }
+    for (const [by, { nextHop, nextHop6 }] of ports.entries()) {
+      resolve(by, nextHop, way, nextLow, nextHigh);
+      resolve(by, nextHop6, way6, nextLow6, nextHigh6);
     }
   }
 
-  function fix(by: number, low: number, high: number): void {
-    way[by] = FIXED;
-    nextLow[by] = low;
-    nextHigh[by] = high;
+  function resolve(
+    by: number,
+    hop: RawAddress | Mac | null,
+    ways: Int32Array,
+    low: Int32Array,
+    high: Int32Array,
+  ): void {
+    ways[by] = UNRESOLVED;
+    if (hop === null) {
+      ways[by] = ON_LINK;
+    } else if (typeof hop === 'object' && 'low' in hop) {
+      ways[by] = FIXED;
+      low[by] = hop.low;
+      high[by] = hop.high;
+    } else {
+      const slot = typeof hop === 'number' ? neighbours.find(by, hop) : neighbours.findIpv6(by, hop, 0);
+      if (slot === NONE) return;
+      ways[by] = FIXED;
+      low[by] = neighbours.macLow(slot);
+      high[by] = neighbours.macHigh(slot);
+    }
   }
 
   neighbours.refresh();

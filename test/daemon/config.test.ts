@@ -58,8 +58,8 @@ describe('configuration that is right', () => {
       ring_size: 4096,
       frames: 16512,
       ports: [
-        { name: 'inside', interface: 'in0', next_hop: '02:aa:00:00:00:01' },
-        { name: 'outside', interface: 'out0', next_hop: undefined },
+        { name: 'inside', interface: 'in0', next_hop: '02:aa:00:00:00:01', next_hop6: '02:aa:00:00:00:01' },
+        { name: 'outside', interface: 'out0', next_hop: undefined, next_hop6: undefined },
       ],
     });
     assert.equal(config.admin.socket, '/run/constellation/constellation.sock');

@@ -44,6 +44,10 @@ describe('mode: wire', () => {
       errors(`${WIRE}ports: { left: { interface: eth0, next_hop: ${mac} }, right: { interface: eth1 } }\n`),
       [`ports.left.next_hop: ${why}`],
     );
+    assert.deepEqual(
+      errors(`${WIRE}ports: { left: { interface: eth0, next_hop6: 'fe80::1' }, right: { interface: eth1 } }\n`),
+      [`ports.left.next_hop6: ${why}`],
+    );
     assert.deepEqual(errors(`${WIRE}packet_io: { driver: pcap }\nports: { left: { mac: ${mac} }, right: {} }\n`), [
       `ports.left.mac: ${why}`,
     ]);

@@ -1,4 +1,7 @@
-/** A router of both IP versions: IPv6 is taken because its middlebox handles it; the link's own stays with the kernel. */
+/**
+ * A router of both IP versions: IPv6 is taken because its middlebox handles it; the link's own stays with the kernel. Next hops are
+ * MAC addresses, or what the kernel finds by ARP and neighbour discovery: hosts on the link, and a gateway.
+ */
 
 import { strict as assert } from 'node:assert';
 import { fileURLToPath } from 'node:url';
@@ -38,11 +41,52 @@ const TOPOLOGY: Topology = {
   ],
 };
 
+/** A client on the router's link, a server behind a gateway; the gateway's link-local address is the next hop. */
+const GATEWAY: Topology = {
+  nodes: {
+    client: { sysctls: WITH_IPV6, routes: ['default via 10.8.1.1', 'default via fd00:1::1'] },
+    router: { sysctls: WITH_IPV6 },
+    gateway: {
+      forward: true,
+      sysctls: { ...WITH_IPV6, 'ipv6/conf/all/forwarding': 1 },
+      routes: ['10.8.1.0/24 via 10.8.2.1', 'fd00:1::/64 via fd00:2::1'],
+    },
+    server: { sysctls: WITH_IPV6, routes: ['default via 10.8.3.1', 'default via fd00:3::1'] },
+  },
+  links: [
+    {
+      name: 'left',
+      arp: true,
+      ends: [
+        { node: 'client', interface: 'eth0', addresses: ['10.8.1.2/24', 'fd00:1::2/64', 'fd00:1::3/64'] },
+        { node: 'router', interface: 'left', addresses: ['10.8.1.1/24', 'fd00:1::1/64'] },
+      ],
+    },
+    {
+      name: 'right',
+      arp: true,
+      ends: [
+        { node: 'router', interface: 'right', addresses: ['10.8.2.1/24', 'fd00:2::1/64'] },
+        { node: 'gateway', interface: 'near', addresses: ['10.8.2.2/24', 'fd00:2::2/64', 'fe80::2/64'] },
+      ],
+    },
+    {
+      name: 'far',
+      arp: true,
+      ends: [
+        { node: 'gateway', interface: 'far', addresses: ['10.8.3.1/24', 'fd00:3::1/64'] },
+        { node: 'server', interface: 'eth0', addresses: ['10.8.3.2/24', 'fd00:3::2/64'] },
+      ],
+    },
+  ],
+};
+const NEW_MAC = '02:00:00:00:00:99';
+
 describe('end to end: a router of IPv6', function () {
   this.timeout(120_000);
 
   before(function () {
-    needs(this, 'af_xdp', 'tool:curl', 'file:/proc/net/if_inet6');
+    needs(this, 'af_xdp', 'tool:curl', 'tool:ping', 'file:/proc/net/if_inet6');
   });
 
   it('carries connections of both versions through its middleboxes, and is itself reachable', async () => {
@@ -67,6 +111,49 @@ describe('end to end: a router of IPv6', function () {
       assert.equal(before['watcher_discovery'], 0);
       assert.equal(await curl('http://[fd00:1::1]/1000/1'), 0, 'the router itself');
       assert.equal((await instance.counters())['watcher_ipv6'], before['watcher_ipv6']);
+    });
+  });
+
+  it('finds hosts on its links and a gateway by ARP and neighbour discovery, and follows one to another MAC address', async () => {
+    const testbed = await Testbed.build(GATEWAY);
+    await withNetwork({ testbed, down: () => testbed.down() }, async () => {
+      const instance = await startAlone(testbed, 'router', {
+        ports: {
+          left: { interface: 'left' },
+          right: { interface: 'right', next_hop: '10.8.2.2', next_hop6: 'fe80::2' },
+        },
+        middleboxes: [{ [WATCHER]: { mode: 'route' } }],
+      });
+      await startServer(testbed, 'server', 80, '::');
+      const succeeds = async (...argv: string[]): Promise<void> => {
+        const { code, stdout, stderr } = await testbed.run('client', argv, true);
+        assert.equal(code, 0, `${argv.join(' ')}: ${stdout}${stderr}`);
+      };
+      // Until there are so many answers: the first to a host that nobody has asked for yet are dropped.
+      const ping = (from: string, count: number): Promise<void> =>
+        succeeds('ping', '-6', '-I', from, '-c', `${count}`, '-i0.2', '-w20', 'fd00:3::2');
+      const fetch = (url: string, ...options: string[]): Promise<void> =>
+        succeeds('curl', '-sfg', '-o', '/dev/null', '--max-time', '20', ...options, url);
+      const unresolved = async (): Promise<number> => (await instance.counters())['route_unresolved'] ?? 0;
+
+      assert.equal(await unresolved(), 0);
+      await ping('fd00:1::2', 1);
+      const lost = await unresolved();
+      assert.ok(lost <= 2, `${lost}: none but the first answers, until main has the client`);
+      await ping('fd00:1::2', 5);
+      assert.equal(await unresolved(), lost, 'none is dropped once it is known');
+      await ping('fd00:1::3', 1);
+      await fetch('http://[fd00:3::2]/2000000/1');
+      await fetch('http://10.8.3.2/2000000/1');
+      const counts = await instance.counters();
+      assert.ok(counts['watcher_ipv6'] > 100 && counts['watcher_ipv4'] > 100, JSON.stringify(counts));
+      assert.equal(counts['watcher_discovery'], 0);
+
+      await testbed.configure('client', `link set eth0 address ${NEW_MAC}`, 'neigh flush dev eth0');
+      await ping('fd00:1::2', 1);
+      await fetch('http://[fd00:3::2]/2000000/1', '--interface', 'fd00:1::2');
+      const table = (await testbed.run('router', ['ip', '-6', 'neigh', 'show', 'dev', 'left'])).stdout;
+      assert.match(table, new RegExp(`^fd00:1::2 lladdr ${NEW_MAC}`, 'm'));
     });
   });
 });

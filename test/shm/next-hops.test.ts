@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { Worker } from 'node:worker_threads';
-import { createNextHops, NextHopReader, NextHopWriter } from '../../shm/next-hops.js';
+import { createNextHops, NextHopReader, NextHopWriter, type RawAddress } from '../../shm/next-hops.js';
 import { NONE } from '../../shm/none.js';
 
 const PORTS = 3;
@@ -30,6 +30,36 @@ describe('next hops', () => {
     assert.ok(reader.refresh());
     assert.equal(reader.find(0, 7), NONE);
     assert.equal(reader.macLow(reader.find(1, 7)), 5);
+  });
+
+  it('of IPv6 are found by the whole address, and never taken for IPv4', () => {
+    const buffer = createNextHops(PORTS, 256);
+    const writer = new NextHopWriter(buffer, PORTS);
+    const reader = new NextHopReader(buffer, PORTS);
+    const address = (...words: number[]) => Int32Array.from(words);
+    // Each differs from the others in one word, in the port, or in nothing but the version.
+    const all: { port: number; address: RawAddress }[] = [0, 1, 2, 3].flatMap((word) =>
+      [1, 2, 3, -1].flatMap((value) => [
+        { port: 0, address: address(0, 0, 0, 0).with(word, value) },
+        { port: 1, address: address(0, 0, 0, 0).with(word, value) },
+      ]),
+    );
+    all.push(...[1, 2, 3, -1, 0].map((value) => ({ port: 0, address: value })));
+    assert.equal(writer.replace(all.map((one, i) => ({ ...one, mac: { low: i + 1, high: i } }))), 0);
+    reader.refresh();
+    const words = new Int32Array(9);
+    for (const [i, { port, address }] of all.entries()) {
+      if (typeof address !== 'number') words.set(address, 5);
+      const slot = typeof address === 'number' ? reader.find(port, address) : reader.findIpv6(port, words, 5);
+      assert.deepEqual([reader.macLow(slot), reader.macHigh(slot)], [i + 1, i]);
+    }
+    assert.equal(reader.findIpv6(2, address(1, 0, 0, 0), 0), NONE);
+    assert.equal(reader.findIpv6(0, address(0, 0, 0, 0), 0), NONE);
+    assert.equal(reader.find(1, 1), NONE);
+    assert.equal(writer.replace([{ port: 0, address: address(1, 2, 3, 4), mac: { low: 9, high: 9 } }]), 0);
+    reader.refresh();
+    assert.equal(reader.macLow(reader.findIpv6(0, address(1, 2, 3, 4), 0)), 9);
+    assert.equal(reader.findIpv6(0, address(1, 0, 0, 0), 0), NONE);
   });
 
   it('change nothing for workers when main finds what it knew', () => {
@@ -74,6 +104,34 @@ describe('next hops', () => {
     reader.want(1, 77);
     reader.flushWanted();
     assert.notEqual(writer.bell, rung, 'asked again, after main has taken it');
+  });
+
+  it('of IPv6 are wanted whole, and a mixture of two is thrown away', () => {
+    const buffer = createNextHops(PORTS, 64);
+    const writer = new NextHopWriter(buffer, PORTS);
+    const reader = new NextHopReader(buffer, PORTS);
+    const packet = Int32Array.from([9, 9, 1, 2, 3, 4]);
+    const want = () => {
+      reader.wantIpv6(1, packet, 2);
+      reader.flushWanted();
+    };
+    want();
+    reader.want(2, 1);
+    assert.deepEqual(writer.takeWanted(), [
+      { port: 1, address: Int32Array.from([1, 2, 3, 4]) },
+      { port: 2, address: 1 },
+    ]);
+    assert.deepEqual(writer.takeWanted(), []);
+
+    want();
+    const all = new Int32Array(buffer);
+    const at = all.findIndex((_, i) => [1, 2, 3, 4].every((word, n) => all[i + n] === word));
+    all[at + 2] = 77; // another worker's
+    assert.deepEqual(writer.takeWanted(), []);
+    const rung = writer.bell;
+    want();
+    assert.notEqual(writer.bell, rung);
+    assert.deepEqual(writer.takeWanted(), [{ port: 1, address: Int32Array.from([1, 2, 3, 4]) }]);
   });
 
   it('never show a half of two entries, however fast main writes', async () => {

@@ -157,9 +157,9 @@ describe('route', () => {
     });
   });
 
-  it('routes IPv6 to a next hop given as a MAC address, and counts the rest', () => {
+  it('routes IPv6 to the next hop, and drops what has none', () => {
     const packet = 'udp 2001:db8::5 4000 > fd00::8 53 len 8';
-    const plane = new Plane({ route: [routePort({ nextHop: null }), routePort()] });
+    const plane = new Plane({ route: [routePort({ nextHop6: null }), routePort()] });
     const pass = (port: number, text: string) =>
       plane.passFrames({ port, frame: frame6(text) }).map(({ port, frame }) => `${port}: ${describe6(frame)}`);
     assert.deepEqual(pass(0, `${packet} hop 9`), [`1: ${packet.replace('len', 'hop 8 len')}`]);
@@ -172,7 +172,47 @@ describe('route', () => {
       ['::', 'fd00::8'],
     ])
       assert.deepEqual(pass(0, `udp ${from} 1 > ${to} 2`), []);
-    assert.deepEqual(plane.counts(), { route_ipv6: 1, route_ttl: 1, route_martian: 4 });
+    assert.deepEqual(plane.counts(), { route_unresolved: 1, route_ttl: 1, route_martian: 4 });
+  });
+
+  describe('next hops of IPv6', () => {
+    const PACKET6 = 'udp 2001:db8::5 4000 > fd00::8 53 len 8';
+    const OTHER6 = 'udp 2001:db8::5 4000 > fd00::9 53 len 8';
+    const MAC = '02:00:00:00:00:42';
+    const macOf = (plane: Plane, text: string) => {
+      const [out] = plane.passFrames({ port: 0, frame: frame6(text) });
+      return out === undefined ? null : macsOf(out.frame);
+    };
+
+    it('on the link are found by destination, each for itself', () => {
+      const plane = new Plane({ route: [routePort(), routePort({ nextHop6: null })] });
+      const writer = new NextHopWriter(plane.nextHops, 2);
+      assert.equal(macOf(plane, PACKET6), null);
+      assert.deepEqual(plane.counts(), { route_unresolved: 1 });
+      const wanted = { port: 1, address: parseIpv6('fd00::8') };
+      assert.deepEqual(writer.takeWanted(), [wanted]);
+      writer.replace([{ ...wanted, mac: parseMac(MAC) }]);
+      assert.deepEqual(macOf(plane, PACKET6), { to: MAC, from: ROUTER_MAC });
+      assert.equal(macOf(plane, OTHER6), null);
+      assert.equal(macsOf(plane.passFrames(on(0, PACKET))[0].frame).to, NEXT_MAC, 'IPv4 has its own');
+    });
+
+    it('by address are followed when they change, beside that of IPv4', () => {
+      const address = parseIpv6('fe80::1');
+      const plane = new Plane({ route: [routePort(), routePort({ nextHop: GATEWAY, nextHop6: address })] });
+      const writer = new NextHopWriter(plane.nextHops, 2);
+      const gateway = { port: 1, address: GATEWAY, mac: parseMac('02:00:00:00:00:04') };
+      assert.equal(macOf(plane, PACKET6), null);
+      assert.deepEqual(writer.takeWanted(), [{ port: 1, address }]);
+      for (const mac of [MAC, '02:00:00:00:00:43']) {
+        writer.replace([gateway, { port: 1, address, mac: parseMac(mac) }]);
+        for (const packet of [PACKET6, OTHER6]) assert.equal(macOf(plane, packet)?.to, mac);
+        assert.equal(macsOf(plane.passFrames(on(0, PACKET))[0].frame).to, '02:00:00:00:00:04');
+      }
+      writer.replace([gateway]);
+      assert.equal(macOf(plane, PACKET6), null);
+      assert.equal(plane.counts()['route_unresolved'], 2);
+    });
   });
 
   it('tells by ICMPv6 what hops or MTU do not allow, from its own address (RFC 4443)', () => {

@@ -118,6 +118,7 @@ void register_wait(napi_env env, napi_value exports);
 void register_thread(napi_env env, napi_value exports);
 void register_memory(napi_env env, napi_value exports);
 void register_interface(napi_env env, napi_value exports);
+void register_neighbours(napi_env env, napi_value exports);
 void register_offload(napi_env env, napi_value exports);
 void register_notify(napi_env env, napi_value exports);
 void register_fork(napi_env env, napi_value exports);

@@ -60,6 +60,10 @@ export interface InterfaceFacts {
   readonly up: boolean;
 }
 
+/** Where what is in a record of `interfaceNeighbours`, in words. */
+export const NeighbourAt = { version: 0, address: 1, macLow: 5, macHigh: 6 } as const;
+export const NEIGHBOUR_WORDS = 7;
+
 /** What an interface does to packets on its own; AF_XDP wants these off, see offload.c. */
 export interface Offloads {
   readonly rxChecksum: boolean;
@@ -145,6 +149,11 @@ interface Addon {
   interfaceFacts(name: string): InterfaceFacts;
   /** The interface takes frames to whatever station, until this descriptor is closed or the process ends. */
   interfacePromiscuous(name: string): number;
+  /**
+   * The neighbours on an interface whose link-layer addresses the kernel knows, of both IP versions, one record of `NEIGHBOUR_WORDS`
+   * after the other: 4 or 6, the address as it is in packets (IPv4: one word, IPv6: four), bytes 0–3 of the MAC address, bytes 4–5.
+   */
+  interfaceNeighbours(name: string): Int32Array;
   offloads(name: string): Offloads;
   offloadSet(name: string, offload: string, on: boolean): void;
   unixDatagram(path: string, message: string): void;
@@ -197,6 +206,7 @@ export const {
   threadCpuTime,
   interfaceFacts,
   interfacePromiscuous,
+  interfaceNeighbours,
   offloads,
   forkSnapshot,
   childStatus,

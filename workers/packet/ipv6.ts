@@ -36,8 +36,13 @@ export function isExtension(header: number): boolean {
  */
 export function isHostIpv6(words: Int32Array, at: number): boolean {
   const first = words[at];
-  if ((first & 0xff) === 0xff || (first & 0xc0ff) === 0x80fe) return false;
+  if ((first & 0xff) === 0xff || isLinkLocal(words, at)) return false;
   return first !== 0 || words[at + 1] !== 0 || words[at + 2] !== 0 || (words[at + 3] & ~0x0100_0000) !== 0;
+}
+
+/** Whether the address whose first word is `words[at]` is valid on its link alone (fe80::/10). */
+export function isLinkLocal(words: Int32Array, at = 0): boolean {
+  return (words[at] & 0xc0ff) === 0x80fe;
 }
 
 /** Reads an address into its four raw words (see batch.ts). Throws a RangeError that quotes what it was given. */

@@ -11,6 +11,7 @@ import {
   eventCreate,
   eventSignal,
   interfaceFacts,
+  interfaceNeighbours,
   type NativeError,
   setOffloads,
   waitReadable,
@@ -44,6 +45,7 @@ describe('the native binding: errors say what to do', () => {
 
   it('no such interface', () => {
     fails(() => interfaceFacts('ct-absent'), 'ENODEV', 'ioctl', /ct-absent/, /no such interface/);
+    fails(() => interfaceNeighbours('ct-absent'), 'ENODEV', 'if_nametoindex', /ct-absent/, /no such interface/);
     fails(() => attachXdp('ct-absent', 'auto', ALL), 'ENODEV', 'ioctl', /ct-absent/);
     fails(() => setOffloads('ct-absent', { gro: false }), 'ENODEV', 'ioctl', /gro of ct-absent/);
     const socket = xskOpen('ct-absent', new Umem(64, 2048).memory.u8, 2048, 2, 64, false);

@@ -35,6 +35,7 @@ export function routePort(port: Partial<RoutePort> = {}): RoutePort {
     address: null,
     mtuBytes: 1500,
     nextHop: parseMac(NEXT_MAC),
+    nextHop6: parseMac(NEXT_MAC),
     promiscuous: false,
     ...port,
   };
