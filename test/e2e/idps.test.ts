@@ -12,6 +12,9 @@ import { Testbed } from '../testbed/testbed.js';
 import { SITES, startWireSite, twoWires } from '../testbed/two-wires.js';
 import { UDP_FLOWS, withNetwork } from './support.js';
 
+/** Who is routed by site b, and by which table. */
+const UID = 12_345;
+const BY_B = 100;
 /** What curl exits with when it waited in vain. */
 const TIMED_OUT = 28;
 
@@ -21,7 +24,7 @@ describe('end to end: IDPS at two sites', function () {
   let sites: Instance[] = [];
 
   before(async function () {
-    needs(this, 'af_xdp', 'tool:nmap', 'tool:curl');
+    needs(this, 'af_xdp', 'tool:nmap', 'tool:curl', 'tool:hping3');
     testbed = await Testbed.build(twoWires(5));
     sites = await Promise.all(SITES.map((site) => startWireSite(testbed, site, { answer_seconds: 2 })));
     await startServer(testbed, 'hosts');
@@ -122,6 +125,45 @@ describe('end to end: IDPS at two sites', function () {
       const hosts = ['198.51.100.5', '198.51.100.200'];
       const codes = await Promise.all(hosts.map((host) => curl('10.1.0.32', `http://${host}/1/1`)));
       assert.deepEqual(codes, [TIMED_OUT, TIMED_OUT]);
+    }));
+
+  it('finds a SYN flood by both sites, of which neither alone sees enough, and lets clients in all the same', () =>
+    over(async () => {
+      const target = '198.51.100.77';
+      // Half of the flood goes by either site, some 750 SYNs a second, of the 1000 that are one.
+      await testbed.configure('outside', `route add default via 10.9.2.2 table ${BY_B}`);
+      await testbed.configure('outside', `rule add uidrange ${UID}-${UID} lookup ${BY_B}`);
+      const hping = ['hping3', '-q', '-S', '--rand-source', '-p', '80', '-i', 'u1200', '-c', '7000', target];
+      const asUser = [
+        'setpriv',
+        '--reuid',
+        String(UID),
+        '--clear-groups',
+        '--inh-caps',
+        '+net_raw',
+        '--ambient-caps',
+        '+net_raw',
+      ];
+      const floods = [hping, [...asUser, ...hping]].map((argv, n) => testbed.start('outside', `syn-flood-${n}`, argv));
+      await eventually('the flood to be found', async () => {
+        const counters = await Promise.all(sites.map((site) => site.counters()));
+        return counters.every((seen) => seen['idps_syn_first'] > 100) ? counters : null;
+      });
+      // A first SYN is dropped, the client's second one, a second later, is not.
+      const browse = ['-s', '-Z', '--parallel-max', '20', '--max-time', '20', '--interface', '10.1.0.2'];
+      const got = await testbed.run(
+        'outside',
+        ['curl', '-f', ...browse, '-o', '/dev/null', `http://${target}/2000/[1-20]`],
+        true,
+      );
+      assert.equal(got.code, 0, got.stderr);
+      await Promise.all(floods.map(({ exited }) => exited));
+      const rates = (await alerts()).filter((row) => row['dest_ip'] === target);
+      assert.deepEqual(
+        [...new Set(rates.map((row) => (row['alert'] as Record<string, unknown>)['signature_id']))],
+        [2002],
+      );
+      assert.deepEqual(await about('10.1.0.2'), []);
     }));
 
   it('shows blocks and lifts them, at both sites', () =>

@@ -121,12 +121,14 @@ export function createSynFloods(
   }
 
   function flood(cell: number, syns: number, fins: number, seconds: number, now: number): void {
-    const isNew = guarded[cell] <= now && (!dryRun || -guarded[cell] <= now);
+    const at = cell * (ADDRESS_WORDS + 1);
+    // Where nothing of it was seen, which service it is is not known: those who see it say so.
+    const wasSeen = last[at + ADDRESS_WORDS] !== 0;
+    const isNew = wasSeen && guarded[cell] <= now && (!dryRun || -guarded[cell] <= now);
     // In a dry run it is only noted that it was said.
     guarded[cell] = dryRun ? -(now + LASTS_S) : now + LASTS_S;
     if (!isNew) return;
     batch.count1(found);
-    const at = cell * (ADDRESS_WORDS + 1);
     for (let n = 0; n < ADDRESS_WORDS; n++) said[ADDRESS_WORDS + n] = last[at + n];
     alerts.figures[0] = syns;
     alerts.figures[1] = fins;
