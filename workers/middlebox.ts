@@ -111,7 +111,7 @@ export interface FlowView {
   readonly external?: FlowEnd;
   /** The other end; absent: any. */
   readonly remote?: FlowEnd;
-  /** new, established, closing or closed; dead: held, and of no effect. */
+  /** new, established, closing or closed; shared: of several connections; dead: held, and of no effect. */
   readonly state: string;
   /** Coarse seconds. */
   readonly expires: number;

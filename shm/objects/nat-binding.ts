@@ -303,6 +303,16 @@ export class NatBinding implements StateObject {
     return this.flows.expires(slot);
   }
 
+  /** Of the binding's life: a larger one is a later life. */
+  generation(slot: number): number {
+    return this.flows.generation(slot);
+  }
+
+  /** Slots are below this. */
+  get slots(): number {
+    return this.flows.slots;
+  }
+
   // ——— Packet path: changes ———
 
   /**

@@ -62,10 +62,10 @@ import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords } from './port-claims
 import { type SubscriberLimits, Subscribers, subscribersWords } from './subscribers.js';
 import { Transaction } from './transaction.js';
 
-/** How far a binding's life has come; only grows within a generation. */
-export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3 } as const;
+/** How far a binding's life has come; only grows within a generation. SHARED: it carries several connections, the end of one says nothing. */
+export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3, SHARED: 4 } as const;
 export type Rank = (typeof Rank)[keyof typeof Rank];
-export const RANK_NAMES = ['new', 'established', 'closing', 'closed'] as const;
+export const RANK_NAMES = ['new', 'established', 'closing', 'closed', 'shared'] as const;
 
 /** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
 const COUNTS = struct({
@@ -358,7 +358,7 @@ export class NatTables {
       protocolIndex(portAndProtocol >>> 16) !== NONE &&
       this.places.isValid(place, portAndProtocol >>> 16) &&
       claimGeneration > 0 &&
-      rank <= Rank.CLOSED &&
+      rank <= Rank.SHARED &&
       generation > 0 &&
       generation <= expires &&
       expires - now <= FUTURE_S_MAX

@@ -56,6 +56,7 @@ import {
 } from '../api.js';
 import { bindingKind, logBinding } from './nat/binding-log.js';
 import { createMatcher } from './nat/bypass.js';
+import { createConnections } from './nat/connections.js';
 import { COUNTERS, OPTIONS } from './nat/declaration.js';
 import { createEndpoints } from './nat/endpoints.js';
 import { createFilter } from './nat/filter.js';
@@ -164,7 +165,7 @@ export default defineMiddlebox({
     const hasBypass = options.bypass.length > 0;
     const bypasses = createMatcher(options.bypass);
     const endpoints = createEndpoints(bindings);
-    const lifetimes = createLifetimes(batch, bindings, options);
+    const lifetimes = createLifetimes(batch, bindings, options, createConnections(batch, bindings));
     const byPort = options.filtering === 'address-and-port-dependent';
     const filter =
       sessions === null
@@ -351,6 +352,7 @@ export default defineMiddlebox({
         if (slot === NONE) refuse(i);
         else {
           batch.count1(counters.bound);
+          lifetimes.began(i, slot);
           if (log_bindings) log(i, n, slot);
           holds.untilAcknowledged(i, hold_members, hold_ms);
         }

@@ -327,6 +327,56 @@ describe('NAT', () => {
       assert.deepEqual(afterSending('S', 'SA'), [Rank.NEW, 240]);
     });
 
+    it('outlast the end of one of several connections they carry (RFC 5382 REQ-5)', () => {
+      /** `HOST FLAGS…`: sent to that remote. */
+      const carrying = (...sent: string[]): [number, number] => {
+        const site = new NatSite();
+        for (const each of sent) {
+          const [host, ...flags] = each.split(' ');
+          site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.${host}:80 ${flags.join(' ')}`));
+        }
+        const [binding] = entriesOf(site.bindings, site.now);
+        return [binding.rank, binding.expires - site.now];
+      };
+      const shared = [Rank.SHARED, 7440];
+      assert.deepEqual(carrying('1 S', '1 A', '2 S'), shared, 'a second one begins');
+      assert.deepEqual(carrying('1 S', '1 A', '2 S', '2 A', '2 FA', '1 FA', '1 A'), shared, 'whatever ends');
+      assert.deepEqual(carrying('1 S', '1 A', '2 S', '2 R', '3 S'), shared);
+      assert.deepEqual(carrying('1 S', '2 S'), [Rank.NEW, 240], 'nobody answered yet');
+      assert.deepEqual(carrying('1 S', '2 S', '1 S', '1 A'), shared, 'several begin at once');
+      assert.deepEqual(carrying('1 S', '1 A', '2 FA'), shared, 'the end of one whose beginning was not seen');
+      assert.deepEqual(carrying('1 S', '1 A', '1 FA', '2 A'), shared, 'one goes on when the other ended');
+      assert.deepEqual(carrying('1 S', '1 A', '1 FA', '1 A', '1 FA'), [Rank.CLOSING, 240], 'it was alone');
+      assert.deepEqual(
+        carrying('1 S', '1 A', '1 FA', '2 S', '2 A', '2 FA'),
+        [Rank.CLOSING, 240],
+        'one after the other',
+      );
+      // Resets of connections that there are not: anyone outside can have the inside send them.
+      const established = [Rank.ESTABLISHED, 7440];
+      assert.deepEqual(carrying('1 S', '1 A', '2 RA seq 0'), established);
+      assert.deepEqual(carrying('1 S', '1 A', '1 RA seq 0'), established);
+      assert.deepEqual(carrying('1 S', '1 A', '2 R seq 77'), established);
+      assert.deepEqual(carrying('1 S', '1 A', '1 R seq 77'), [Rank.CLOSING, 240]);
+    });
+
+    it('are shared by connections at two sites, also where neither sees both', () => {
+      const [a, b] = [0, 1].map((member) => new NatSite({ member, members: 2 }));
+      const send = (site: NatSite, host: number, flags: string) =>
+        site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.${host}:80 ${flags}`));
+      const ranks = () => [a, b].map(({ bindings, now }) => entriesOf(bindings, now)[0].rank);
+      for (const flags of ['S', 'A']) send(a, 1, flags);
+      a.replicateTo(b);
+      send(b, 2, 'A'); // of a connection that came here from elsewhere
+      send(a, 1, 'FA');
+      a.replicateTo(b);
+      b.replicateTo(a);
+      assert.deepEqual(ranks(), [Rank.CLOSING, Rank.CLOSING]);
+      send(b, 2, 'A');
+      b.replicateTo(a);
+      assert.deepEqual(ranks(), [Rank.SHARED, Rank.SHARED]);
+    });
+
     it('are not touched from outside, by resets least of all', () => {
       const site = new NatSite();
       site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 1.1.1.1:80 S'));

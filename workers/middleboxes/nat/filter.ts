@@ -93,6 +93,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       renew: (slot, now, timeout) => sessions.renew(slot, nothing, 0, Rank.NEW, now, timeout),
     },
     options,
+    null,
   );
 
   /** An ICMP query has no port of its remote. */

@@ -2,27 +2,35 @@
  * How long a binding lives, or a session (filter.ts), and how far its life has come, by what the inside sends: that is all one site is
  * sure to see.
  *
- * | TCP from inside           | binding, by rank                  | timer        |
- * | ------------------------- | --------------------------------- | ------------ |
- * | first packet              | becomes NEW                       | opening      |
- * | ACK without SYN, FIN, RST | NEW becomes ESTABLISHED           | established  |
- * | FIN or RST                | any becomes CLOSING               | closing      |
- * | SYN, when CLOSING         | begins a new life as NEW          | opening      |
- * | anything else             | stays                             | of its rank  |
+ * | TCP from inside                       | binding, by rank         | timer        |
+ * | ------------------------------------- | ------------------------ | ------------ |
+ * | first packet                          | becomes NEW              | opening      |
+ * | ACK without SYN, FIN, RST             | NEW becomes ESTABLISHED  | established  |
+ * | FIN or RST                            | becomes CLOSING          | closing      |
+ * | SYN, when CLOSING                     | begins a new life as NEW | opening      |
+ * | of more than one connection, see below| becomes SHARED           | established  |
+ * | anything else                         | stays                    | of its rank  |
  *
- * A FIN or RST ends one connection, not the binding, which several connections may share, and which every packet of another
- * one keeps alive for as long as the closing timer each time; and a binding that ran out is given its port again if nobody
- * else has it. A UDP or ICMP binding becomes ESTABLISHED with its second packet from inside; its timer stays the same, but that
+ * **Several connections** of one inside endpoint share a binding, at whichever sites. Since the end of one must not be that of another
+ * that is idle, a binding that is seen to carry a second one is SHARED, for good: it runs out when nothing was sent for
+ * `tcp_established`, whatever ends meanwhile. It is seen by a SYN to another remote when it is ESTABLISHED; by SYNs to two when it is NEW, once it is
+ * acknowledged; by a FIN of another connection than the one it began with; and by a packet to another remote than the one that
+ * ended, when it is CLOSING (connections.ts). An RST ends what it is of, and says nothing of a binding known to be another's; nor does one that refuses a SYN
+ * (RFC 9293 §3.10.7.1), which whoever is outside can send.
+ *
+ * A binding that ran out is given its port again if nobody else has it. A UDP or ICMP binding becomes ESTABLISHED with its second packet from inside; its timer stays the same, but that
  * what goes to certain well-known ports may have a shorter one, which never shortens what others have got (RFC 4787 REQ-5).
  */
 
 import { type Batch, destinationPort, Fragment, Protocol, portNumber, Rank, TcpFlag } from '../../api.js';
+import { type Connections, Known } from './connections.js';
 
 const { TCP, UDP } = Protocol;
 const { ACK, FIN, RST, SYN } = TcpFlag;
-const { NEW, ESTABLISHED, CLOSING } = Rank;
+const { NEW, ESTABLISHED, CLOSING, SHARED } = Rank;
 const { LATER } = Fragment;
 const WELL_KNOWN_PORTS = 1024;
+const SEQUENCE = 4;
 
 export interface LifetimeOptions {
   readonly tcp_established: number;
@@ -37,6 +45,8 @@ export interface LifetimeOptions {
 export interface Lifetimes {
   /** Seconds a binding lives that packet `i` from inside makes. */
   first(i: number): number;
+  /** Packet `i` from inside made the binding. */
+  began(i: number, slot: number): void;
   /** Packet `i` from inside uses the binding. */
   refresh(i: number, slot: number, now: number): void;
 }
@@ -49,9 +59,15 @@ interface Living {
   renew(slot: number, now: number, timeout: number): boolean;
 }
 
-/** Made once per worker. */
-export function createLifetimes(batch: Batch, living: Living, options: LifetimeOptions): Lifetimes {
-  const { protocol, flags, ports, fragment } = batch;
+/** `connections`: of bindings; a session is of one connection. Made once per worker. */
+export function createLifetimes(
+  batch: Batch,
+  living: Living,
+  options: LifetimeOptions,
+  connections: Connections | null,
+): Lifetimes {
+  const { protocol, flags, ports, fragment, l4 } = batch;
+  const { i32 } = batch.memory;
   const { tcp_established, tcp_opening, tcp_closing, udp, udp_short, icmp } = options;
   const isShort = new Uint8Array(WELL_KNOWN_PORTS);
   if (udp_short > 0) for (const port of options.udp_short_ports) isShort[port] = 1;
@@ -79,19 +95,53 @@ export function createLifetimes(batch: Batch, living: Living, options: LifetimeO
     }
     const before = living.rank(slot);
     const shown = flags[i];
-    if ((shown & SYN) !== 0 && before >= CLOSING) {
-      living.renew(slot, now, tcp_opening);
+    if ((shown & SYN) !== 0 && before >= CLOSING && before !== SHARED) {
+      if (living.renew(slot, now, tcp_opening)) connections?.note(i, slot);
       return;
     }
-    const rank = (shown & (FIN | RST)) !== 0 ? CLOSING : (shown & (ACK | SYN)) === ACK ? ESTABLISHED : NEW;
-    const after = rank > before ? rank : before;
+    const isPlain = (shown & (SYN | FIN | RST)) === 0;
+    const isSettled = before === SHARED || (before === ESTABLISHED && isPlain);
+    const after = isSettled ? before : connections === null ? rankOf(shown, before) : rankOfShared(i, slot, before);
     living.refresh(
       slot,
       after,
       now,
-      after === ESTABLISHED ? tcp_established : after === NEW ? tcp_opening : tcp_closing,
+      after === ESTABLISHED || after === SHARED ? tcp_established : after === NEW ? tcp_opening : tcp_closing,
     );
   }
 
-  return { first, refresh };
+  /** Rank of what carries one connection, after a packet with these flags. */
+  function rankOf(shown: number, before: number): number {
+    const rank = (shown & (FIN | RST)) !== 0 ? CLOSING : (shown & (ACK | SYN)) === ACK ? ESTABLISHED : NEW;
+    return rank > before ? rank : before;
+  }
+
+  /** Rank of what may carry several, and is not SHARED, after packet `i`. */
+  function rankOfShared(i: number, slot: number, before: number): number {
+    const shown = flags[i];
+    const those = connections as Connections;
+    const known = those.look(i, slot);
+    if ((shown & RST) !== 0) {
+      const refusesSyn = (shown & ACK) !== 0 && i32[(l4[i] + SEQUENCE) >> 2] === 0;
+      if (refusesSyn || known === Known.OTHER || known === Known.MANY) return before;
+    } else if ((shown & FIN) !== 0) {
+      if (before < CLOSING && (known === Known.OTHER || known === Known.MANY)) return SHARED;
+    } else if ((shown & SYN) === 0) {
+      if ((shown & ACK) === 0) return before; // no flags are to be seen: a later fragment
+      if (before === NEW) return known === Known.MANY ? SHARED : ESTABLISHED;
+      return known === Known.SAME ? before : SHARED;
+    } else {
+      if (before === ESTABLISHED) return known === Known.SAME ? before : SHARED;
+      if (known === Known.OTHER) those.noteMany(slot);
+      if (known !== Known.NOTHING) return before;
+    }
+    if (known === Known.NOTHING) those.note(i, slot);
+    return rankOf(shown, before);
+  }
+
+  function began(i: number, slot: number): void {
+    if (protocol[i] === TCP) connections?.note(i, slot);
+  }
+
+  return { first, began, refresh };
 }
