@@ -15,58 +15,26 @@ import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
-import { ExternalPlaces, formatAddress, ICMP, protocolIndex, swapPort } from './external-places.js';
+import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
 import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
-import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
+import { halfOpenLimits } from './half-open.js';
 import type { Journal } from './journal.js';
 import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
 import { NatMerge } from './nat-merge.js';
+import { checkStatics, type NatBindingOptions, Refusal } from './nat-options.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
 import { DEAD, NatTables, natTablesWords, PLACE, Rank } from './nat-tables.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
-import { PortAllocator, type PortRange } from './port-allocator.js';
+import { PortAllocator } from './port-allocator.js';
 import { nextClaimGeneration, type PortClaims } from './port-claims.js';
-import { MappingError, type StaticMapping, StaticMappings, WHOLE_ADDRESS } from './static-mappings.js';
-import type { SubscriberLimits } from './subscribers.js';
+import { StaticMappings } from './static-mappings.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
 
 export type { NatEntry } from './nat-entries.js';
+export { type NatBindingOptions, REFUSAL_NAMES, Refusal } from './nat-options.js';
 export { RANK_NAMES, Rank } from './nat-tables.js';
 export { MappingError, type StaticMapping } from './static-mappings.js';
-
-/** Why `add` returned `NONE`. */
-export const Refusal = {
-  NONE: 0,
-  /** No external port is free in any region. */
-  EXHAUSTED: 1,
-  /** The table holds as many flows as it may. */
-  TABLE_FULL: 2,
-  /** The log ring has no room: the send thread is behind. */
-  LOG_FULL: 3,
-  /** Another thread held the slot's lock too long. */
-  CONTENDED: 4,
-  /** The protocol has no ports or identifiers. */
-  UNSUPPORTED: 5,
-  /** The quota of half-open bindings is full, and none could be put out. */
-  HALF_OPEN: 6,
-  /** The internal address has as many bindings as one may. */
-  SUBSCRIBER: 7,
-  /** The internal address makes new bindings faster than one may. */
-  SUBSCRIBER_RATE: 8,
-} as const;
-export type Refusal = (typeof Refusal)[keyof typeof Refusal];
-export const REFUSAL_NAMES = [
-  'none',
-  'exhausted',
-  'table full',
-  'log full',
-  'contended',
-  'unsupported',
-  'half-open quota full',
-  'limit of the subscriber',
-  'rate of the subscriber',
-] as const;
 
 /** The one operation in the log. */
 export const NAT_BIND = 1;
@@ -80,25 +48,6 @@ const KNOWN_TO_OTHERS = -3;
 export function portAndProtocol(port: number, protocol: number): number {
   return (port & 0xffff) | (protocol << 16);
 }
-
-export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLimits> {
-  /** External addresses, raw words. */
-  readonly addresses: readonly number[];
-  /** Bindings held at most. */
-  readonly flows: number;
-  /** External ports to use, host order, inclusive; default all but 0. */
-  readonly portRange?: PortRange;
-  /** `leased`: own blocks of ports first; `shared`: any port at once, as in the paper. */
-  readonly allocation: 'leased' | 'shared';
-  /** `paired`: one internal address gets ports of one external address alone; `any`, the default: of others when these are used up. */
-  readonly pooling?: 'paired' | 'any';
-  /** Seconds past the end of a binding in which nobody else gets its port; default none but the guard. */
-  readonly reuseAfterS?: number;
-  /** External endpoints that are mapped by hand. */
-  readonly statics?: readonly StaticMapping[];
-}
-
-type Resolved = Required<NatBindingOptions>;
 
 /**
  * Packets from inside, to be looked up at once: several times as fast as one by one. Write the columns `addresses` and `keys`
@@ -158,16 +107,7 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
   };
 }
 
-/** What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or shared, not both. */
-function checkStatics(statics: readonly StaticMapping[], places: ExternalPlaces): void {
-  new StaticMappings(statics);
-  for (const [i, { protocol, externalAddress }] of statics.entries())
-    if (protocol === WHOLE_ADDRESS && places.has(externalAddress))
-      throw new MappingError(
-        i,
-        `${formatAddress(externalAddress)} is mapped whole to one internal address, so it cannot be shared: take it out of the external addresses`,
-      );
-}
+type Resolved = Required<NatBindingOptions>;
 
 export class NatBinding implements StateObject {
   readonly id: number;

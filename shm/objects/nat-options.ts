@@ -1,0 +1,68 @@
+/** How NAT bindings are declared, and why one is refused. */
+
+import { type ExternalPlaces, formatAddress } from './external-places.js';
+import type { HalfOpenOptions } from './half-open.js';
+import type { PortRange } from './port-allocator.js';
+import { MappingError, type StaticMapping, StaticMappings, WHOLE_ADDRESS } from './static-mappings.js';
+import type { SubscriberLimits } from './subscribers.js';
+
+/** Why `add` returned `NONE`. */
+export const Refusal = {
+  NONE: 0,
+  /** No external port is free in any region. */
+  EXHAUSTED: 1,
+  /** The table holds as many flows as it may. */
+  TABLE_FULL: 2,
+  /** The log ring has no room: the send thread is behind. */
+  LOG_FULL: 3,
+  /** Another thread held the slot's lock too long. */
+  CONTENDED: 4,
+  /** The protocol has no ports or identifiers. */
+  UNSUPPORTED: 5,
+  /** The quota of half-open bindings is full, and none could be put out. */
+  HALF_OPEN: 6,
+  /** The internal address has as many bindings as one may. */
+  SUBSCRIBER: 7,
+  /** The internal address makes new bindings faster than one may. */
+  SUBSCRIBER_RATE: 8,
+} as const;
+export type Refusal = (typeof Refusal)[keyof typeof Refusal];
+export const REFUSAL_NAMES = [
+  'none',
+  'exhausted',
+  'table full',
+  'log full',
+  'contended',
+  'unsupported',
+  'half-open quota full',
+  'limit of the subscriber',
+  'rate of the subscriber',
+] as const;
+
+export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLimits> {
+  /** External addresses, raw words. */
+  readonly addresses: readonly number[];
+  /** Bindings held at most. */
+  readonly flows: number;
+  /** External ports to use, host order, inclusive; default all but 0. */
+  readonly portRange?: PortRange;
+  /** `leased`: own blocks of ports first; `shared`: any port at once, as in the paper. */
+  readonly allocation: 'leased' | 'shared';
+  /** `paired`: one internal address gets ports of one external address alone; `any`, the default: of others when these are used up. */
+  readonly pooling?: 'paired' | 'any';
+  /** Seconds past the end of a binding in which nobody else gets its port; default none but the guard. */
+  readonly reuseAfterS?: number;
+  /** External endpoints that are mapped by hand. */
+  readonly statics?: readonly StaticMapping[];
+}
+
+/** What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or shared, not both. */
+export function checkStatics(statics: readonly StaticMapping[], places: ExternalPlaces): void {
+  new StaticMappings(statics);
+  for (const [i, { protocol, externalAddress }] of statics.entries())
+    if (protocol === WHOLE_ADDRESS && places.has(externalAddress))
+      throw new MappingError(
+        i,
+        `${formatAddress(externalAddress)} is mapped whole to one internal address, so it cannot be shared: take it out of the external addresses`,
+      );
+}
