@@ -83,6 +83,7 @@ export {
   keyedHyperLogLogs,
 } from '../shm/objects/keyed-hyperloglogs.js';
 export {
+  LOOKED_AT_WITHIN_S,
   MappingError,
   type NatBinding,
   type NatEntry,

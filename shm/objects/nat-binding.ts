@@ -23,8 +23,9 @@ import type { Journal } from './journal.js';
 import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
 import { NatMerge } from './nat-merge.js';
 import { checkStatics, type NatBindingOptions, Refusal } from './nat-options.js';
+import { OwnBindings, ownBindingsBytes } from './nat-own.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
-import { DEAD, NatTables, natTablesWords, PLACE, Rank } from './nat-tables.js';
+import { DEAD, NatTables, natSlots, natTablesWords, PLACE, Rank } from './nat-tables.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { PortAllocator } from './port-allocator.js';
 import { nextClaimGeneration, type PortClaims } from './port-claims.js';
@@ -32,7 +33,8 @@ import { StaticMappings } from './static-mappings.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
 
 export type { NatEntry } from './nat-entries.js';
-export { type NatBindingOptions, REFUSAL_NAMES, Refusal } from './nat-options.js';
+export { type NatBindingOptions, Refusal } from './nat-options.js';
+export { type BindingEnd, LOOKED_AT_WITHIN_S, type OwnBindings } from './nat-own.js';
 export { RANK_NAMES, Rank } from './nat-tables.js';
 export { MappingError, type StaticMapping } from './static-mappings.js';
 
@@ -84,7 +86,7 @@ function columns(capacity: number): [Int32Array, Int32Array, Int32Array, Int32Ar
 
 export function natBinding(options: NatBindingOptions): StateDefinition<NatBinding> {
   const { addresses, flows, portRange = { first: 1, last: 65_535 }, allocation, pooling = 'any' } = options;
-  const { reuseAfterS = 0, statics = [], bindingsPerSubscriber = 0, newPerSecond = 0 } = options;
+  const { reuseAfterS = 0, statics = [], bindingsPerSubscriber = 0, newPerSecond = 0, keepsOwn = false } = options;
   const { first, last } = portRange;
   if (!Number.isInteger(first) || !Number.isInteger(last) || first < 1 || last > 65_535 || first > last)
     throw new RangeError(`port range ${first}–${last}: ports are 1 to 65535, the first not after the last`);
@@ -103,7 +105,8 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
     kind: 'nat-binding',
     parameters: { ...layout, ...rules },
     bytes: words * BYTES_PER_WORD,
-    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits }, places),
+    localBytes: () => (keepsOwn ? ownBindingsBytes(natSlots(flows)) : 0),
+    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, keepsOwn }, places),
   };
 }
 
@@ -124,6 +127,8 @@ export class NatBinding implements StateObject {
   private readonly claims: PortClaims;
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
+  /** Those made at this instance, where they are kept in mind. */
+  readonly own: OwnBindings | null;
 
   constructor(context: OpenContext, options: Resolved, places: ExternalPlaces) {
     const leased = options.allocation === 'leased';
@@ -136,6 +141,8 @@ export class NatBinding implements StateObject {
     this.tables = new NatTables(context, options.flows, places, { ...options, reserved: new Set(reserved) });
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
+    this.own =
+      options.keepsOwn && context.local !== undefined ? new OwnBindings(context.local, this.flows, places) : null;
     this.places = places;
     this.allocator = new PortAllocator({
       addresses: options.addresses.length,
@@ -218,6 +225,11 @@ export class NatBinding implements StateObject {
 
   internalAddress(slot: number): number {
     return this.flows.key(slot, 0);
+  }
+
+  /** Internal port and protocol, as `portAndProtocol` makes them. */
+  internalKey(slot: number): number {
+    return this.flows.key(slot, 1);
   }
 
   /** Raw internal port, or ICMP identifier. */

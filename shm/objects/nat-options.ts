@@ -27,18 +27,6 @@ export const Refusal = {
   SUBSCRIBER_RATE: 8,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
-export const REFUSAL_NAMES = [
-  'none',
-  'exhausted',
-  'table full',
-  'log full',
-  'contended',
-  'unsupported',
-  'half-open quota full',
-  'limit of the subscriber',
-  'rate of the subscriber',
-] as const;
-
 export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLimits> {
   /** External addresses, raw words. */
   readonly addresses: readonly number[];
@@ -54,6 +42,8 @@ export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLi
   readonly reuseAfterS?: number;
   /** External endpoints that are mapped by hand. */
   readonly statics?: readonly StaticMapping[];
+  /** Whether it is kept in mind which bindings were made at this instance: `NatBinding.own`. Of this instance alone, default false. */
+  readonly keepsOwn?: boolean;
 }
 
 /** What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or shared, not both. */

@@ -54,7 +54,7 @@ import { CLOCK_SKEW_GUARD_S, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
-import { CONTENDED, FlowSlots, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
+import { CONTENDED, FlowSlots, flowSlotCount, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
 import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions } from './half-open.js';
 import { NatRecord } from './nat-record.js';
 import { Applied, type OpenContext } from './object.js';
@@ -103,6 +103,11 @@ export interface NatLimits extends Required<HalfOpenOptions>, SubscriberLimits {
   readonly reuseAfterS: number;
   /** Places that are never taken, because they are mapped by hand. */
   readonly reserved: ReadonlySet<number>;
+}
+
+/** Slots of a table for so many flows. */
+export function natSlots(flows: number): number {
+  return flowSlotCount(shapeOf(flows));
 }
 
 /** Words of shared memory for the bindings of `flows` flows to `places` places. */

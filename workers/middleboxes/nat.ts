@@ -54,7 +54,7 @@ import {
   TcpFlag,
   Unreachable,
 } from '../api.js';
-import { bindingKind, logBinding } from './nat/binding-log.js';
+import { bindingKind, createBindingLog, LOOK_S } from './nat/binding-log.js';
 import { createMatcher } from './nat/bypass.js';
 import { createConnections } from './nat/connections.js';
 import { COUNTERS, OPTIONS } from './nat/declaration.js';
@@ -115,6 +115,7 @@ export default defineMiddlebox({
         pooling: options.pooling,
         reuseAfterS: options.reuse,
         statics: options.static,
+        keepsOwn: options.log_bindings,
       });
       if (options.filtering === 'endpoint-independent') return { bindings };
       return { bindings, sessions: natSessions({ sessions: options.sessions, ...halfOpen(options.sessions) }) };
@@ -146,7 +147,7 @@ export default defineMiddlebox({
   open({ options, state, batch, rewrites, replies, holds, counters, records, every, draining, ipv6 }) {
     const { bindings } = state;
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
-    const { inside, outside, hold_members, hold_ms, log_bindings } = options;
+    const { inside, outside, hold_members, hold_ms } = options;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
@@ -165,6 +166,7 @@ export default defineMiddlebox({
     const hasBypass = options.bypass.length > 0;
     const bypasses = createMatcher(options.bypass);
     const endpoints = createEndpoints(bindings);
+    const log = createBindingLog(bindings, records.nat_binding);
     const lifetimes = createLifetimes(batch, bindings, options, createConnections(batch, bindings));
     const byPort = options.filtering === 'address-and-port-dependent';
     const filter =
@@ -353,18 +355,12 @@ export default defineMiddlebox({
         else {
           batch.count1(counters.bound);
           lifetimes.began(i, slot);
-          if (log_bindings) log(i, n, slot);
+          log?.bound(slot, now);
           holds.untilAcknowledged(i, hold_members, hold_ms);
         }
         return slot;
       }
       return NONE;
-    }
-
-    function log(i: number, n: number, slot: number): void {
-      const address = bindings.externalAddress(slot);
-      const port = bindings.externalPort(slot);
-      logBinding(records.nat_binding, protocol[i], from.addresses[n], sourcePort(ports[i]), address, port);
     }
 
     /** There is no binding for packet `i`: its sender is told, as fast as errors may be sent. */
@@ -407,6 +403,7 @@ export default defineMiddlebox({
       },
       { on: 'one' },
     );
+    if (log !== null) every(LOOK_S, log.look, { on: 'one' });
     let collisions = bindings.collisions;
     every(
       COUNT_S,

@@ -24,21 +24,94 @@ describe("NAT by the operator's rules", () => {
     internalPort,
   });
 
-  it('logs the bindings made here, if that is wanted, and not with whom (RFC 6888 REQ-12)', () => {
+  describe('logs the bindings made here, if that is wanted', () => {
     const logged = (site: NatSite): RecordFields[] => {
       const lines: RecordFields[] = [];
-      site.plane.recorded.read(100, (_kind, _unixMs, words) => lines.push(bindingKind.render(words)));
+      site.plane.recorded.read(1000, (_kind, _unixMs, words) => lines.push(bindingKind.render(words)));
       return lines;
     };
     const packet = on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53');
-    const silent = new NatSite();
-    silent.pass(packet);
-    assert.deepEqual(logged(silent), []);
-    const site = new NatSite({ options: { log_bindings: true } });
-    const [sent] = site.pass(packet, packet);
-    const external_port = Number(sent.split(/[: ]/)[4]);
-    const binding = { proto: 'UDP', src_ip: '10.0.0.5', src_port: 4000, external_ip: '203.0.113.1', external_port };
-    assert.deepEqual(logged(site), [binding]);
+    const LOGGING = { log_bindings: true, udp: 120 };
+    const bound = (site: NatSite) => {
+      const [sent] = site.pass(packet, packet);
+      const external_port = Number(sent.split(/[: ]/)[4]);
+      return { proto: 'UDP', src_ip: '10.0.0.5', src_port: 4000, external_ip: '203.0.113.1', external_port };
+    };
+
+    it('once each, and not with whom (RFC 6888 REQ-12)', () => {
+      const silent = new NatSite();
+      silent.pass(packet);
+      assert.deepEqual(logged(silent), []);
+      const site = new NatSite({ options: LOGGING });
+      const binding = bound(site);
+      assert.deepEqual(logged(site), [{ action: 'bound', ...binding }]);
+    });
+
+    it('and that they are over, from when to when', () => {
+      const site = new NatSite({ options: LOGGING });
+      const started = site.plane.nowMs;
+      const binding = bound(site);
+      logged(site);
+      site.plane.idle(100_000, 500);
+      site.pass(packet);
+      assert.deepEqual(logged(site), [], 'it goes on');
+      site.plane.idle(130_000, 500);
+      const time = (seconds: number) => new Date(started + seconds * 1000).toISOString();
+      assert.deepEqual(logged(site), [
+        { action: 'ended', ...binding, start: time(0), end: time(220), duration_s: 220 },
+      ]);
+      site.plane.idle(130_000, 500);
+      assert.deepEqual(logged(site), [], 'once');
+      assert.deepEqual(bound(site).src_port, 4000);
+      assert.equal(logged(site).length, 1);
+    });
+
+    it('at the site where they were made alone, also where the other keeps them alive', () => {
+      const [a, b] = [0, 1].map((member) => new NatSite({ member, members: 2, options: LOGGING }));
+      bound(a);
+      a.replicateTo(b);
+      for (let n = 0; n < 4; n++) {
+        for (const site of [a, b]) site.plane.idle(60_000, 500);
+        b.pass(packet);
+        b.replicateTo(a);
+      }
+      for (const site of [a, b]) site.plane.idle(200_000, 500);
+      assert.deepEqual(
+        logged(a).map(({ action, duration_s }) => [action, duration_s]),
+        [
+          ['bound', undefined],
+          ['ended', 360],
+        ],
+      );
+      assert.deepEqual(logged(b), []);
+    });
+
+    it('also those that give way in a flood, and such as lose their port to another site', () => {
+      const site = new NatSite({ options: { ...LOGGING, flows: 64, half_open: 25, new_per_subscriber: 0 } });
+      for (let n = 0; n < 60; n++) {
+        site.pass(on(INSIDE, `tcp 10.0.1.${n}:4000 > 198.51.100.7:80 S`));
+        site.plane.idle(1000, 100);
+      }
+      site.plane.idle(3000, 100);
+      const lines = logged(site);
+      const ends = lines.filter(({ action }) => action === 'ended');
+      const { half_open_evicted } = site.bindings.describe(site.now);
+      assert.ok(half_open_evicted > 30);
+      assert.equal(ends.length, half_open_evicted);
+      assert.equal(new Set(ends.map(({ src_ip }) => src_ip)).size, ends.length);
+
+      const options = { ...LOGGING, allocation: 'shared', first_port: 5000, last_port: 5000 };
+      const [a, b] = [0, 1].map((member) => new NatSite({ member, members: 2, options }));
+      a.pass(on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53'));
+      b.pass(on(INSIDE, 'udp 10.0.0.9:4000 > 198.51.100.7:53'));
+      a.replicateTo(b);
+      b.replicateTo(a);
+      for (const each of [a, b]) each.plane.idle(1500, 100);
+      assert.deepEqual(
+        [a, b].map((each) => logged(each).map(({ action, src_ip }) => `${src_ip} ${action}`)),
+        [['10.0.0.5 bound', '10.0.0.5 ended'], ['10.0.0.9 bound']],
+      );
+    });
   });
 
   describe('mapped by hand', () => {

@@ -62,7 +62,10 @@ export const OPTIONS = {
   udp_short: option.seconds('idle time of UDP to udp_short_ports; 0: as other UDP', 0, { min: 0 }),
   udp_short_ports: option.counts('well-known destination ports that udp_short is for', [53], { max: 1023 }),
   icmp: option.seconds('idle time of ICMP queries (RFC 5508 REQ-2: 60 or more)', 60),
-  log_bindings: option.flag('whether bindings made here are records: lines of JSON in the file of records', false),
+  log_bindings: option.flag(
+    'whether bindings made here are records, when they begin and when they are over: lines of JSON in the file of records',
+    false,
+  ),
 } as const;
 
 export const COUNTERS = {

@@ -1,0 +1,104 @@
+/**
+ * Which bindings were made at this instance, and since when they are: memory of this instance alone, for who logs how long
+ * each lasted. Bindings end without a message, by the clock or by another's claim, so they are looked at in turn.
+ *
+ *     by slot: since (coarse seconds; 0: none), place, internal address, internal port and protocol
+ *
+ * Whoever binds notes it; one thread looks. A slot is another key's, and a port another binding's, only once the one before has been over for
+ * `CLOCK_SKEW_GUARD_S`: whoever looks at every slot more often than that misses none. A binding that goes on in its place, after it ran out
+ * or in a new life, is still the same.
+ */
+
+import { CLOCK_SKEW_GUARD_S } from '../clock.js';
+import type { Region } from '../region.js';
+import { BYTES_PER_WORD } from '../struct.js';
+import type { ExternalPlaces } from './external-places.js';
+import type { FlowSlots } from './flow-slots.js';
+import { DEAD, PLACE } from './nat-tables.js';
+
+const WORDS = 4;
+const SINCE = 0;
+const PLACE_WORD = 1;
+const ADDRESS = 2;
+const PORT = 3;
+
+/** Every slot is to be looked at within so many seconds. */
+export const LOOKED_AT_WITHIN_S = CLOCK_SKEW_GUARD_S / 2;
+
+/**
+ * A binding made here is over: its inside endpoint (raw address, `portAndProtocol`), its external one (raw), and the coarse seconds from
+ * when to when it was.
+ */
+export type BindingEnd = (
+  address: number,
+  portAndProtocol: number,
+  externalAddress: number,
+  externalPort: number,
+  since: number,
+  until: number,
+) => void;
+
+export function ownBindingsBytes(slots: number): number {
+  return slots * WORDS * BYTES_PER_WORD;
+}
+
+export class OwnBindings {
+  private readonly words: Int32Array;
+  private readonly flows: FlowSlots;
+  private readonly places: ExternalPlaces;
+  private cursor = 0;
+  /** Is told of each end, by the thread that finds it. */
+  onEnd: BindingEnd = () => {};
+
+  constructor(memory: Region, flows: FlowSlots, places: ExternalPlaces) {
+    this.words = memory.i32(0, flows.slots * WORDS);
+    this.flows = flows;
+    this.places = places;
+  }
+
+  /** The binding in `slot` was made here. False: it is one that is known already, and goes on. */
+  note(slot: number, now: number): boolean {
+    const { flows, words } = this;
+    const at = slot * WORDS;
+    const [address, port, place] = [flows.key(slot, 0), flows.key(slot, 1), flows.value(slot, PLACE)];
+    if (words[at + SINCE] !== 0) {
+      if (this.isOf(at, address, port, place)) return false;
+      this.end(at, now);
+    }
+    words[at + PLACE_WORD] = place;
+    words[at + ADDRESS] = address;
+    words[at + PORT] = port;
+    Atomics.store(words, at + SINCE, now);
+    return true;
+  }
+
+  /** Looks at the next `slots` slots, and tells which bindings are over. */
+  look(slots: number, now: number): void {
+    for (let n = 0; n < slots; n++) {
+      this.cursor = this.cursor + 1 < this.flows.slots ? this.cursor + 1 : 0;
+      if (this.words[this.cursor * WORDS + SINCE] !== 0) this.lookAt(this.cursor, now);
+    }
+  }
+
+  private lookAt(slot: number, now: number): void {
+    const { flows } = this;
+    const at = slot * WORDS;
+    const isHeld = this.isOf(at, flows.key(slot, 0), flows.key(slot, 1), flows.value(slot, PLACE));
+    if (!isHeld || flows.value(slot, DEAD) !== 0) this.end(at, now);
+    else if (flows.expires(slot) <= now) this.end(at, flows.expires(slot));
+  }
+
+  private isOf(at: number, address: number, port: number, place: number): boolean {
+    const { words } = this;
+    return words[at + ADDRESS] === address && words[at + PORT] === port && words[at + PLACE_WORD] === place;
+  }
+
+  private end(at: number, until: number): void {
+    const { words, places } = this;
+    const since = words[at + SINCE];
+    const [address, port, place] = [words[at + ADDRESS], words[at + PORT], words[at + PLACE_WORD]];
+    // One tells of it, whoever finds it at the same time.
+    if (since !== 0 && Atomics.compareExchange(words, at + SINCE, since, 0) === since)
+      this.onEnd(address, port, places.address(place), places.port(place), since, until);
+  }
+}
