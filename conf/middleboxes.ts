@@ -246,9 +246,9 @@ function resolveOption(kind: OptionKind, written: unknown, ports: readonly strin
   return written as ResolvedOption;
 }
 
-/** Several lines are the rules themselves. */
+/** Several lines are the rules themselves, and so is nothing. */
 function resolveRules(written: string, ports: readonly string[], folder: string): ResolvedRules {
-  if (written.includes('\n')) return { file: null, text: written, ports };
+  if (written === '' || written.includes('\n')) return { file: null, text: written, ports };
   return { file: resolve(folder, written), text: '', ports };
 }
 

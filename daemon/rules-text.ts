@@ -10,12 +10,21 @@ const FILE_BYTES_MAX = 16 * 1024 * 1024;
 /** The text of rules. Throws with why a file cannot be read. */
 export function readRules({ file, text }: ResolvedRules): string {
   if (file === null) return text;
-  const bytes = readFileSync(file);
+  const bytes = readFile(file);
   if (bytes.length > FILE_BYTES_MAX) throw new Error(`${file} has ${bytes.length} bytes, more than rules can have`);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
     throw new Error(`${file} is not UTF-8 text`);
+  }
+}
+
+function readFile(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new Error(`there is no file ${file}; several lines, after a "|", would be the text itself`);
   }
 }
 

@@ -27,7 +27,7 @@ import { createRewrites, type Rewrites } from './packet/rewrite.js';
 import { peersOf } from './ports.js';
 import { createRecorder, flawOfKind, type RecordChannel, type RecordKind } from './records.js';
 import type { Replies } from './replies.js';
-import type { RulesCompiler, RulesText } from './rules.js';
+import { NO_RULES, type RulesCompiler, type RulesText } from './rules.js';
 import type { TimerCallback, Timers } from './timers.js';
 
 type ResolvedOptions = Readonly<Record<string, unknown>>;
@@ -152,8 +152,8 @@ function complete(name: string, middlebox: Middlebox, options: Readonly<Record<s
   for (const option of Object.keys(options))
     if (middlebox.options[option] === undefined) throw new Error(`middlebox ${name}: there is no option ${option}`);
   const resolved: Record<string, unknown> = {};
-  for (const [option, { default: preset }] of Object.entries(middlebox.options)) {
-    resolved[option] = options[option] ?? preset;
+  for (const [option, { kind, default: preset }] of Object.entries(middlebox.options)) {
+    resolved[option] = options[option] ?? (kind === 'rules' && preset === '' ? NO_RULES : preset);
     if (resolved[option] === undefined) throw new Error(`middlebox ${name}: option ${option} is missing`);
   }
   return resolved;

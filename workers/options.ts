@@ -55,7 +55,7 @@ export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
   readonly kind: K;
   /** One line, shown in the schema and in errors. */
   readonly help: string;
-  /** As written in YAML; absent: the operator must give it. */
+  /** As written in YAML (rules: an empty text, which is none); absent: the operator must give it. */
   readonly default?: V;
   readonly min?: number;
   readonly max?: number;
@@ -118,11 +118,11 @@ export const option = {
   flag: (help: string, preset: boolean): Option<'flag'> => ({ kind: 'flag', help, default: preset }),
   text: (help: string, preset?: string): Option<'text'> =>
     preset === undefined ? { kind: 'text', help } : { kind: 'text', help, default: preset },
-  rules: (help: string, { compile }: { readonly compile: RulesCompiler }): Option<'rules'> => ({
-    kind: 'rules',
-    help,
-    compile,
-  }),
+  /** `optional`: where the operator writes none, an empty text is compiled. */
+  rules: (
+    help: string,
+    { compile, optional = false }: { readonly compile: RulesCompiler; readonly optional?: boolean },
+  ): Option<'rules'> => ({ kind: 'rules', help, compile, ...(optional && { default: '' as never }) }),
   choice: <const C extends readonly string[]>(
     help: string,
     choices: C,

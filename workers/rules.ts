@@ -46,5 +46,8 @@ export interface RulesText {
   readonly ports: readonly string[];
 }
 
+/** Where the operator wrote none. */
+export const NO_RULES: RulesText = { file: null, text: '', ports: [] };
+
 /** What a worker has of rules; see rule-board.ts. */
 export type Rules = Pick<RuleReader, 'words' | 'base' | 'version' | 'refresh' | 'count'>;

@@ -12,7 +12,11 @@ describe('configuration of the IDPS', () => {
 
   it('says what is wrong with its options, where they are', async () => {
     for (const [from, to, message] of [
-      ['192.0.2.10 2001', '192.0.2.300 2001', /middleboxes\[0\]\.idps: .*"192\.0\.2\.300" is not an IPv4 address/],
+      [
+        '192.0.2.10 ',
+        '192.0.2.300 ',
+        /\/f:27:9: middleboxes\[0\]\.idps\.allow: "192\.0\.2\.300" is not an IPv4 address/,
+      ],
       ['dry_run: true', 'block_seconds: 60', /block_seconds: 60 is less than twice memory_seconds/],
       ['dry_run: true', 'excess: 1', /middleboxes\[0\]\.idps\.excess: /],
     ] as const) {

@@ -1,7 +1,7 @@
 /** An IDPS in the wires of two sites, met by nmap and by ordinary clients; answers come by one site, whichever way was asked. */
 
 import { strict as assert } from 'node:assert';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { askJson } from '../../daemon/admin/client.js';
 import type { RecordRow } from '../../daemon/record-log.js';
@@ -180,6 +180,20 @@ describe('end to end: IDPS at two sites', function () {
       );
       assert.equal(await curl('10.1.0.11', 'http://198.51.100.5/1/1'), 0);
       assert.equal(await of(a, '10.1.0.13'), 'blocked');
+    }));
+
+  it('lets who is blocked pass once he is on the list of those allowed, read anew', () =>
+    over(async () => {
+      const [a] = sites;
+      assert.equal(await curl('10.1.0.13', 'http://198.51.100.5/1/1'), TIMED_OUT);
+      writeFileSync(join(testbed.folder, 'a.allow'), '10.1.0.13 # ours\n10.1.0.300\n');
+      await assert.rejects(askJson(a.socket, 'reload rules'), /a\.allow:2:1: "10\.1\.0\.300" is not an IPv4 address/);
+      writeFileSync(join(testbed.folder, 'a.allow'), '10.1.0.13 # ours\n');
+      await askJson(a.socket, 'reload rules');
+      assert.equal(await curl('10.1.0.13', 'http://198.51.100.5/1/1'), 0);
+      const [rule] = (await askJson(a.socket, 'show rules')) as Record<string, unknown>[];
+      assert.equal(rule['text'], '10.1.0.13');
+      assert.ok(Number(rule['packets']) > 3);
     }));
 
   it('has written the alerts to the files of records, as lines of JSON', () =>

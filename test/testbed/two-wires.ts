@@ -11,6 +11,7 @@
  *                    └────────┘
  */
 
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Instance } from './instance.js';
 import { DAEMON, makeKeyFile, writeConfig } from './site.js';
@@ -62,7 +63,7 @@ export function twoWires(delay_ms: number): Topology {
   };
 }
 
-/** Starts the instance of a site with these options of the IDPS; returns when it is ready. Its alerts are in `SITE.json`. */
+/** Starts the instance of a site with these options of the IDPS; returns when it is ready. Its alerts are in `SITE.json`, whom it never suspects in `SITE.allow`. */
 export async function startWireSite(
   testbed: Testbed,
   site: (typeof SITES)[number],
@@ -70,6 +71,7 @@ export async function startWireSite(
 ): Promise<Instance> {
   const at = (name: string): string => join(testbed.folder, `${site}.${name}`);
   const instance = new Instance(site, at('sock'));
+  writeFileSync(at('allow'), '');
   writeConfig(at('yaml'), {
     cluster: {
       id: 'testbed',
@@ -83,7 +85,7 @@ export async function startWireSite(
     threads: { workers: [SITES.indexOf(site)] },
     mode: 'wire',
     ports: { network: { interface: 'network' }, border: { interface: 'border' } },
-    middleboxes: [{ idps }],
+    middleboxes: [{ idps: { allow: at('allow'), ...idps } }],
     records: { file: at('json') },
     admin: { socket: instance.socket },
   });

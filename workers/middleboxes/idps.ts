@@ -13,9 +13,9 @@
  * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is not, with figures.
  */
 
-import { counterVector, defineMiddlebox, keyedHyperLogLogs, option, Protocol } from '../api.js';
+import { counterVector, defineMiddlebox, keyedHyperLogLogs, NONE, option, Protocol } from '../api.js';
 import { alertKind, createAlerts } from './idps/alert.js';
-import { parseAllowList } from './idps/allow-list.js';
+import { compileAllowList, findAllowed } from './idps/allow-list.js';
 import { blockRows, blockTables, createBlocks, parseBlocked } from './idps/blocks.js';
 import { ADDRESS_WORDS, createEnds, SOURCE } from './idps/ends.js';
 import { createEvidence } from './idps/evidence.js';
@@ -35,7 +35,13 @@ export default defineMiddlebox({
 
   options: {
     dry_run: option.flag('only alerts: nothing is dropped', false),
-    allow: option.text('prefixes, such as "10.0.0.0/8 2001:db8::/32", that are never suspected nor blocked', ''),
+    allow: option.rules(
+      'prefixes that are never suspected nor blocked: a file of them, or several lines; reload rules replaces them',
+      {
+        compile: compileAllowList,
+        optional: true,
+      },
+    ),
     scans: option.flag('whether port scans are looked for', true),
     excess: option.count(
       'by how many more contacts must fail than succeed for a source to be a scanner: n errs with a chance of 4^-n (TRW)',
@@ -79,8 +85,7 @@ export default defineMiddlebox({
   records: { alert: alertKind },
   orders: { unblock: { help: 'lifts a block', parse: parseBlocked } },
 
-  state({ allow, sources, blocks, memory_seconds, block_seconds }, shared) {
-    parseAllowList(allow);
+  state({ sources, blocks, memory_seconds, block_seconds }, shared) {
     // Else a source would be blocked again for what it did before it was blocked.
     if (block_seconds < 2 * memory_seconds)
       throw new RangeError(`block_seconds: ${block_seconds} is less than twice memory_seconds, ${2 * memory_seconds}`);
@@ -101,13 +106,12 @@ export default defineMiddlebox({
 
   views: ({ blocked, blocked_ports }, now) => ({ blocks: () => blockRows(blocked, blocked_ports, now) }),
 
-  open({ options, state, batch, counters, records, every, onOrder, log }) {
-    const { protocol } = batch;
+  open({ options, state, batch, counters, records, rules: { allow }, every, onOrder, log }) {
+    const { protocol, length } = batch;
     const ends = createEnds(batch);
-    const allowed = parseAllowList(options.allow);
     const alerts = createAlerts(records.alert, log, () => batch.count1(counters.alerts_suppressed));
     const blocks = createBlocks(state.blocked, state.blocked_ports, options, () => batch.count1(counters.blocks_full));
-    const scans = createScanDetector(state.sources, blocks, alerts, allowed, options, batch, counters.scanners);
+    const scans = createScanDetector(state.sources, blocks, alerts, isAllowed, options, batch, counters.scanners);
     const look = createEvidence(batch, ends, scans);
     const countVolume = createPortFloods(state.volumes, blocks, alerts, options, batch, ends, counters.flooded_ports);
     const synFloods = createSynFloods(
@@ -134,6 +138,20 @@ export default defineMiddlebox({
       { on: 'one' },
     );
 
+    /** The packet looked at. */
+    let atHand = 0;
+
+    function isAllowed(words: Int32Array, at: number): boolean {
+      const entry = findAllowed(allow, words, at);
+      if (entry !== NONE) allow.count(entry, length[atHand]);
+      return entry !== NONE;
+    }
+
+    /** Whether the packet at hand is from a source that is blocked, and not allowed since. */
+    function isBlocked(now: number): boolean {
+      return blocks.source(ends.words, SOURCE, now) && !isAllowed(ends.words, SOURCE);
+    }
+
     onOrder('unblock', (words, now) => blocks.lift(words, now));
 
     function pass(i: number, now: number): void {
@@ -146,10 +164,12 @@ export default defineMiddlebox({
     }
 
     return (_batch, now) => {
+      allow.refresh();
       for (let i = 0; i < batch.count; i++) {
         if (batch.skips(i)) continue;
         ends.load(i);
-        if (blocks.source(ends.words, SOURCE, now)) batch.drop(i, counters.source_blocked);
+        atHand = i;
+        if (isBlocked(now)) batch.drop(i, counters.source_blocked);
         else pass(i, now);
       }
     };

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { compileAllowList } from '../../../workers/middleboxes/idps/allow-list.js';
 import { frame } from '../support/frames.js';
 import { frame6 } from '../support/frames6.js';
 import { exchange, IdpsSite, INSIDE, OUTSIDE, tcpAnswers, unreachable } from '../support/idps-site.js';
@@ -417,16 +418,34 @@ describe('IDPS: what is not flagged', () => {
   });
 
   it('who is on the list of those allowed', () => {
-    const site = new IdpsSite({ options: { allow: '192.0.2.64/28, 2001:db8::/32' } });
+    const site = new IdpsSite({ allow: '# ours\n192.0.2.64/28, 2001:db8::/32' });
     assert.equal(synScan(site, 1, 100), 100);
-    for (const [allow, message] of [
-      ['10.0.0.0/33', /allow: "10\.0\.0\.0\/33" is not a prefix/],
-      ['10.0.0.1/8', /has bits set behind its 8 bits/],
-      ['10.0.0', /"10\.0\.0" is not an IPv4 address/],
-      ['fd00::/', /is not a prefix/],
-    ] as const)
-      assert.throws(() => new IdpsSite({ options: { allow } }), message);
+    assert.equal(site.boards[0].count(0).packets, 200, 'probes and their answers');
     assert.throws(() => new IdpsSite({ options: { block_seconds: 60 } }), /block_seconds: 60 is less than twice/);
+  });
+
+  it('who was put on the list while it runs, also if blocked before', () => {
+    const site = new IdpsSite();
+    assert.ok(synScan(site, 1, 100) < 100);
+    assert.equal(synScan(site, 200, 20), 0, 'blocked');
+    site.allow('192.0.2.64/28');
+    assert.equal(synScan(site, 300, 20), 20);
+    site.allow('');
+    assert.equal(synScan(site, 400, 20), 0, 'it still is');
+  });
+
+  it('nobody by a list in which something is wrong: all of it is told with its place', () => {
+    const { problems } = compileAllowList('10.0.0.0/8\n10.0.0.0/33 10.0.0.1/8 # no\n\n 10.0.0, fd00::/ ::1', {
+      ports: [],
+    });
+    assert.deepEqual(problems, [
+      { line: 2, column: 1, message: '"10.0.0.0/33" is not a prefix such as 10.0.0.0/8 or 2001:db8::/32' },
+      { line: 2, column: 13, message: '"10.0.0.1/8" has bits set behind its 8 bits of prefix' },
+      { line: 4, column: 2, message: '"10.0.0" is not an IPv4 address' },
+      { line: 4, column: 10, message: '"fd00::/" is not a prefix such as 10.0.0.0/8 or 2001:db8::/32' },
+    ]);
+    const many = Array.from({ length: 1030 }, (_, n) => `10.0.${n >> 8}.${n & 255}`).join('\n');
+    assert.match(compileAllowList(many, { ports: [] }).problems?.[0].message ?? '', /more than 1024 prefixes/);
   });
 
   it('in a dry run anybody, but for an alert', () => {

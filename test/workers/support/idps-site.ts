@@ -2,12 +2,13 @@
 
 import { timestampOf } from '../../../daemon/record-log.js';
 import { alertKind } from '../../../workers/middleboxes/idps/alert.js';
+import { compileAllowList } from '../../../workers/middleboxes/idps/allow-list.js';
 import { parseBlocked } from '../../../workers/middleboxes/idps/blocks.js';
 import idps from '../../../workers/middleboxes/idps.js';
 import type { RecordFields } from '../../../workers/records.js';
 import { frame, seal } from './frames.js';
 import type { PlaneOptions } from './plane.js';
-import { INSIDE, OUTSIDE, Site } from './site.js';
+import { INSIDE, OUTSIDE, publishRules, Site } from './site.js';
 
 export { INSIDE, OUTSIDE };
 
@@ -26,16 +27,19 @@ export interface IdpsSiteOptions {
   readonly member?: number;
   readonly members?: number;
   readonly options?: Readonly<Record<string, unknown>>;
+  /** Text of the allow-list. */
+  readonly allow?: string;
   readonly plane?: PlaneOptions;
 }
 
 export class IdpsSite extends Site {
-  constructor({ options = {}, plane = {}, ...site }: IdpsSiteOptions = {}) {
+  constructor({ options = {}, allow = '', plane = {}, ...site }: IdpsSiteOptions = {}) {
+    const rules = { allow: { file: null, text: allow, ports: [] } };
     super({
       ...site,
       shared: { form: 'totals', members: site.members ?? 1, seed: 'a test' },
       plane: { route: null, ...plane },
-      chain: [{ middlebox: idps as never, options: { sources: 4096, blocks: 1024, ...options } }],
+      chain: [{ middlebox: idps as never, options: { sources: 4096, blocks: 1024, ...rules, ...options } }],
     });
   }
 
@@ -53,6 +57,12 @@ export class IdpsSite extends Site {
     const [, , , blocked, ports] = this.receiver;
     const views = idps.views?.({ blocked, blocked_ports: ports } as never, this.now);
     return [...(views?.['blocks']() ?? [])];
+  }
+
+  /** What `reload rules` does with another allow-list. */
+  allow(text: string): void {
+    publishRules(this.boards[0], compileAllowList, text, []);
+    this.plane.idle(300);
   }
 
   /** What `unblock` does. */

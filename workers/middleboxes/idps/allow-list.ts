@@ -1,32 +1,61 @@
-/** Prefixes of those who are never suspected: their packets are no evidence, and they are not blocked. */
+/**
+ * Prefixes of those who are never suspected: their packets are no evidence, and no block is one for them. A text of its own, which is
+ * replaced while the instance runs: prefixes with space, commas or line ends between them; `#` begins a comment.
+ *
+ *     program   count; by prefix: address words, mask words
+ */
 
-import { parseIpv4, parseIpv6 } from '../../api.js';
+import { NONE, parseIpv4, parseIpv6, type RuleEntry, type RuleProblem, type RulesCompiler } from '../../api.js';
 import { ADDRESS_WORDS, putIpv4 } from './ends.js';
 
-/** Per prefix: address words, then mask words. */
-export type AllowList = Int32Array;
-
 const PREFIX_WORDS = 2 * ADDRESS_WORDS;
+/** They are gone through one by one, for every contact. */
+const PREFIXES_MAX = 1024;
 
-/** Reads prefixes of either family, such as `10.0.0.0/8 2001:db8::1`. Throws a RangeError that quotes what is wrong. */
-export function parseAllowList(text: string): AllowList {
-  const prefixes = text.split(/[\s,]+/).filter((word) => word !== '');
-  const list = new Int32Array(prefixes.length * PREFIX_WORDS);
-  for (const [i, prefix] of prefixes.entries()) {
-    const [address, bits = '', more] = prefix.split('/');
-    const is6 = address.includes(':');
-    const at = i * PREFIX_WORDS;
-    if (is6) list.set(parseIpv6(address), at);
-    else putIpv4(list, at, parseIpv4(address));
-    const most = is6 ? 128 : 32;
-    const given = prefix.includes('/') ? Number(bits) : most;
-    if (more !== undefined || !/^\d*$/.test(bits) || (prefix.includes('/') && bits === '') || given > most)
-      throw new RangeError(`allow: "${prefix}" is not a prefix such as 10.0.0.0/8 or 2001:db8::/32`);
-    putMask(list, at + ADDRESS_WORDS, given + (is6 ? 0 : 96));
-    for (let word = 0; word < ADDRESS_WORDS; word++)
-      if ((list[at + word] & ~list[at + ADDRESS_WORDS + word]) !== 0)
-        throw new RangeError(`allow: "${prefix}" has bits set behind its ${bits} bits of prefix`);
-  }
+/** A compiled list: `words[base …]`. */
+export interface AllowList {
+  readonly words: Int32Array;
+  readonly base: number;
+}
+
+export const compileAllowList: RulesCompiler = (text) => {
+  const entries: RuleEntry[] = [];
+  const problems: RuleProblem[] = [];
+  const prefixes: Int32Array[] = [];
+  for (const [n, whole] of text.split('\n').entries())
+    for (const { 0: word, index } of whole.replace(/#.*/, '').matchAll(/[^\s,]+/g)) {
+      const line = n + 1;
+      try {
+        prefixes.push(parsePrefix(word));
+        entries.push({ line, text: word });
+      } catch (error) {
+        problems.push({ line, column: index + 1, message: (error as Error).message });
+      }
+      if (prefixes.length === PREFIXES_MAX + 1)
+        problems.push({ line, column: index + 1, message: `more than ${PREFIXES_MAX} prefixes` });
+    }
+  if (problems.length > 0) return { problems };
+  const words = new Int32Array(1 + prefixes.length * PREFIX_WORDS);
+  words[0] = prefixes.length;
+  for (const [i, prefix] of prefixes.entries()) words.set(prefix, 1 + i * PREFIX_WORDS);
+  return { words, entries };
+};
+
+/** Address and mask of a prefix of either family, such as `10.0.0.0/8` or `2001:db8::1`. Throws a RangeError that quotes what is wrong. */
+export function parsePrefix(prefix: string): Int32Array {
+  const [address, bits = '', more] = prefix.split('/');
+  const is6 = address.includes(':');
+  const list = new Int32Array(PREFIX_WORDS);
+  if (is6) list.set(parseIpv6(address), 0);
+  else putIpv4(list, 0, parseIpv4(address));
+  const most = is6 ? 128 : 32;
+  const given = prefix.includes('/') ? Number(bits) : most;
+  if (more !== undefined || !/^\d*$/.test(bits) || (prefix.includes('/') && bits === '') || given > most)
+    throw new RangeError(`"${prefix}" is not a prefix such as 10.0.0.0/8 or 2001:db8::/32`);
+  putMask(list, ADDRESS_WORDS, given + (is6 ? 0 : 96));
+  for (let word = 0; word < ADDRESS_WORDS; word++)
+    if ((list[word] & ~list[ADDRESS_WORDS + word]) !== 0)
+      throw new RangeError(`"${prefix}" has bits set behind its ${bits} bits of prefix`);
   return list;
 }
 
@@ -37,14 +66,16 @@ export function putMask(words: Int32Array, at: number, bits: number): void {
   words.set(new Int32Array(bytes.buffer), at);
 }
 
-export function isAllowed(list: AllowList, words: Int32Array, at: number): boolean {
-  for (let i = 0; i < list.length; i += PREFIX_WORDS)
+/** The first prefix that the address at `ends[at …]` is in, by its number, or `NONE`. */
+export function findAllowed({ words, base }: AllowList, ends: Int32Array, at: number): number {
+  const count = words[base];
+  for (let i = 0, prefix = base + 1; i < count; i++, prefix += PREFIX_WORDS)
     if (
-      (words[at] & list[i + 4]) === list[i] &&
-      (words[at + 1] & list[i + 5]) === list[i + 1] &&
-      (words[at + 2] & list[i + 6]) === list[i + 2] &&
-      (words[at + 3] & list[i + 7]) === list[i + 3]
+      (ends[at] & words[prefix + 4]) === words[prefix] &&
+      (ends[at + 1] & words[prefix + 5]) === words[prefix + 1] &&
+      (ends[at + 2] & words[prefix + 6]) === words[prefix + 2] &&
+      (ends[at + 3] & words[prefix + 7]) === words[prefix + 3]
     )
-      return true;
-  return false;
+      return i;
+  return NONE;
 }

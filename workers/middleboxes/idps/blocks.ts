@@ -11,7 +11,7 @@
 
 import { type FlowTable, flowTable, NONE, Protocol, portNumber, type RecordFields, rawPort } from '../../api.js';
 import { SIGNATURES } from './alert.js';
-import { parseAllowList, putMask } from './allow-list.js';
+import { parsePrefix, putMask } from './allow-list.js';
 import { ADDRESS_WORDS, formatEnd, isIpv4 } from './ends.js';
 
 const BLOCKED = 1;
@@ -117,7 +117,7 @@ export function parseBlocked(text: string): Int32Array {
   const [, port, protocol] = /^(\d{1,5})\/(tcp|udp)$/.exec(text) ?? [];
   if (port !== undefined && Number(port) <= 0xffff)
     return Int32Array.of(PORT, rawPort(Number(port)), PROTOCOLS[protocol]);
-  return Int32Array.of(SOURCE, ...parseAllowList(text.replace(/\/\d+$/, '')).subarray(0, ADDRESS_WORDS));
+  return Int32Array.of(SOURCE, ...parsePrefix(text.replace(/\/\d+$/, '')).subarray(0, ADDRESS_WORDS));
 }
 
 /** What is blocked, for `show blocks`. */

@@ -24,7 +24,7 @@
 
 import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api.js';
 import { type Alerts, Signature } from './alert.js';
-import { type AllowList, isAllowed, putMask } from './allow-list.js';
+import { putMask } from './allow-list.js';
 import type { Blocks } from './blocks.js';
 import { ADDRESS_WORDS, isIpv4, isMulticast, SOURCE } from './ends.js';
 
@@ -81,7 +81,7 @@ export function createScanDetector(
   sources: KeyedHyperLogLogs,
   blocks: Blocks,
   alerts: Alerts,
-  allowed: AllowList,
+  isAllowed: (ends: Int32Array, at: number) => boolean,
   options: ScanOptions,
   batch: Batch,
   found: number,
@@ -121,7 +121,7 @@ export function createScanDetector(
       key[i] = is4 ? ends[who + i] : ends[who + i] & mask[i];
       thing[i] = ends[whom + i];
     }
-    if (isAllowed(allowed, ends, who)) return;
+    if (isAllowed(ends, who)) return;
     thing[ADDRESS_WORDS] = port | (protocol << 16);
     const hash = sources.hash(key, 0);
     sources.note(sketch, thing, 0, ADDRESS_WORDS + 1);
