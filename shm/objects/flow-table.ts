@@ -269,7 +269,7 @@ export class FlowTable implements StateObject {
     }
     const generation = known ? Math.max(slots.generation(slot) + 1, now) : now;
     const standing = told ? rank : WITHHELD;
-    this.put(slot, hash, key, keyAt, generation, standing, Math.max(expires, generation), value, valueAt);
+    this.put(slot, hash, key, keyAt, generation, standing, Math.max(expires, generation), value, valueAt, now);
     if (told) this.record(at, slot);
     tx.commit();
     this.sweep(now, SWEEP_SLOTS);
@@ -289,9 +289,9 @@ export class FlowTable implements StateObject {
   }
 
   private evict(hash: number, now: number): boolean {
-    const evicted = this.halfOpen.evict(this.tx, hash, now);
-    if (evicted) this.count(COUNTS.at.reclaimed);
-    return evicted;
+    if (!this.halfOpen.evict(this.tx, hash, now)) return false;
+    this.count(COUNTS.at.reclaimed);
+    return true;
   }
 
   private change(
@@ -329,7 +329,7 @@ export class FlowTable implements StateObject {
     slots.update(tx, slot, generation, told ? after : WITHHELD, expires);
     if (value !== null) this.setValue(slot, value, valueAt);
     if (told) this.record(at, slot);
-    this.halfOpen.moved(before, after);
+    this.halfOpen.moved(slot, before, after, generation, now);
     tx.commit();
     return true;
   }
@@ -344,9 +344,10 @@ export class FlowTable implements StateObject {
     expires: number,
     value: Int32Array,
     valueAt: number,
+    now: number,
   ): void {
     const { slots, tx } = this;
-    this.halfOpen.moved(slots.isUsed(slot) ? slots.rank(slot) : NONE, standing & MAX_RANK);
+    this.halfOpen.moved(slot, slots.isUsed(slot) ? slots.rank(slot) : NONE, standing & MAX_RANK, generation, now);
     if (slots.holds(slot, key, keyAt)) slots.hide(tx, slot);
     else {
       const taken = slots.isUsed(slot);
@@ -381,7 +382,7 @@ export class FlowTable implements StateObject {
       tx.begin();
       reclaimed = tx.tryLock(slots.lockOf(slot)) && slots.isUsed(slot) && slots.isForgettable(slot, now, urgent);
       if (reclaimed) {
-        this.halfOpen.moved(slots.rank(slot), NONE);
+        this.halfOpen.moved(slot, slots.rank(slot), NONE, 0, now);
         slots.vacate(tx, slot);
         this.count(COUNTS.at.reclaimed);
         tx.commit();
@@ -421,9 +422,8 @@ export class FlowTable implements StateObject {
   }
 
   private tryApply(hash: number, words: Int32Array, at: number, now: number): Applied | typeof CONTENDED {
-    const { slots, tx, keyWords } = this;
-    const life = at + keyWords;
-    const expires = words[life + LIFE.at.expires];
+    const { slots, tx, keyWords, joined } = this;
+    const expires = words[at + keyWords + LIFE.at.expires];
     tx.begin();
     const slot = slots.acquire(tx, hash, words, at, now);
     // One that is withheld is not known to those who told the record: it gives way.
@@ -436,7 +436,6 @@ export class FlowTable implements StateObject {
       this.count(COUNTS.at.tableFull);
       return Applied.FULL;
     }
-    const joined = this.joined;
     for (let i = 0; i < this.recordWords; i++) joined[i] = words[at + i];
     if (known) {
       const entry = this.entryOf(slot);
@@ -463,6 +462,7 @@ export class FlowTable implements StateObject {
       joined[keyWords + LIFE.at.expires],
       joined,
       keyWords + LIFE.words,
+      now,
     );
     tx.commit();
     return Applied.CHANGED;

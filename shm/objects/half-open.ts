@@ -3,10 +3,14 @@
  * as he likes, so they must not cost others anything: neither room in the table, nor room on the state channel.
  *
  * **A quota.** Half-open entries have so much of the table and no more. A new one beyond it takes the place of an older one;
- * and so does any entry when the table is full. What is past half-open is never put out. Of a few half-open entries from the
- * new one's home on, the one next to expire goes: no search of the table, work is bounded, and as homes are hashed with a
- * secret, nobody can choose whom he puts out. Since a slot is used again only after the guard (flow-slots.ts), as many as
- * the quota can be put out in two seconds; beyond that, or where none was found, a new half-open entry is refused.
+ * and so does any entry when the table is full. What is past half-open is never put out, nor what is younger than `YOUNG_S`: a handshake
+ * under way has that time, whatever floods. The oldest that this thread has made goes, so who floods puts out his own, as far as all of it
+ * comes to one worker. Since a slot is used again only after the guard (flow-slots.ts), as many as the quota can be put out in
+ * two seconds; beyond that, or where none was found, a new half-open entry is refused.
+ *
+ * Where this thread knows of none (they are other threads', or of a predecessor that died), of a few half-open entries from the new one's home on
+ * the one next to expire goes: no search of the table, work is bounded, and as homes are hashed with a secret, nobody can choose whom
+ * he puts out.
  *
  * **A budget of records.** Of new half-open entries each thread tells others so many in a second; the others are *withheld*.
  * A quarter of the budget is kept for flows that show a second packet while withheld: a client that tries again is told
@@ -23,6 +27,7 @@
 
 import { NONE } from '../none.js';
 import { struct } from '../struct.js';
+import { Arrivals } from './arrivals.js';
 import type { FlowSlots } from './flow-slots.js';
 import type { Transaction } from './transaction.js';
 
@@ -36,6 +41,10 @@ export interface HalfOpenOptions {
 export const HALF_OPEN_COUNTS = struct({ open: 1, evicted: 1, refused: 1, withheld: 1 });
 const { open: OPEN, evicted: EVICTED, refused: REFUSED, withheld: WITHHELD } = HALF_OPEN_COUNTS.at;
 
+/** Coarse seconds, so a real one at least, in which an entry is put out for nobody. */
+export const YOUNG_S = 2;
+/** Entries of this thread's passed over that are half-open no more, to find one. */
+const PASSED_OVER = 32;
 /** Half-open entries compared, and slots looked at for them, from the new entry's home on. */
 const COMPARED = 4;
 const LOOKED_AT = 64;
@@ -70,6 +79,7 @@ export class HalfOpen {
   private evictedBefore = 0;
   private evictedLately = 0;
   private hand: number;
+  private readonly arrivals: Arrivals;
 
   /**
    * The counts are at `words[at …]`. `workers` share the budget. `lockMore` takes what locks a slot's entry beside the slot's
@@ -91,6 +101,7 @@ export class HalfOpen {
     this.left = this.share;
     this.lockMore = lockMore;
     this.hand = 0;
+    this.arrivals = new Arrivals(Math.max(1, limits.halfOpen));
   }
 
   /** Whether one more is within the quota. */
@@ -98,11 +109,14 @@ export class HalfOpen {
     return this.words[this.at + OPEN] < this.quota;
   }
 
-  /** An entry goes from one rank to another; `NONE`: there is no entry. */
-  moved(before: number, after: number): void {
+  /** The entry in `slot` goes from one rank to another, in the generation it then has; `NONE`: there is no entry. */
+  moved(slot: number, before: number, after: number, generation: number, now: number): void {
     if (before === 0) {
       if (after !== 0) Atomics.sub(this.words, this.at + OPEN, 1);
-    } else if (after === 0) Atomics.add(this.words, this.at + OPEN, 1);
+    } else if (after === 0) {
+      Atomics.add(this.words, this.at + OPEN, 1);
+      this.arrivals.push(slot, generation, now);
+    }
   }
 
   refused(): void {
@@ -137,9 +151,12 @@ export class HalfOpen {
     if (now !== this.second) this.begin(now);
     if (((this.words[this.at + EVICTED] - this.evictedBefore) | 0) >= this.quota) return false;
     const { slots } = this;
-    let slot = this.choose(hash & (slots.slots - 1), LOOKED_AT);
+    let slot = this.oldest();
+    // When the oldest is too young, all are.
+    if (slot !== NONE && now - this.arrivals.since < YOUNG_S) return false;
+    if (slot === NONE) slot = this.choose(hash & (slots.slots - 1), LOOKED_AT, now);
     if (slot === NONE) {
-      slot = this.choose(this.hand, LOOKED_AT_ELSEWHERE);
+      slot = this.choose(this.hand, LOOKED_AT_ELSEWHERE, now);
       this.hand = (this.hand + LOOKED_AT_ELSEWHERE) & (slots.slots - 1);
     }
     if (slot === NONE) return false;
@@ -151,12 +168,23 @@ export class HalfOpen {
     slots.evict(tx, slot, now);
     tx.commit();
     Atomics.add(this.words, this.at + EVICTED, 1);
-    this.moved(0, NONE);
+    this.moved(slot, 0, NONE, 0, now);
     return true;
   }
 
-  /** Of the first few half-open entries in `count` slots from `from` on, the one next to expire. */
-  private choose(from: number, count: number): number {
+  /** The oldest half-open entry that this thread made. */
+  private oldest(): number {
+    const { arrivals, slots } = this;
+    for (let n = 0; n < PASSED_OVER; n++) {
+      const slot = arrivals.look();
+      if (slot === NONE || (slots.isHalfOpen(slot) && slots.generation(slot) === arrivals.generation)) return slot;
+      arrivals.drop();
+    }
+    return NONE;
+  }
+
+  /** Of the first few half-open entries in `count` slots from `from` on, the one next to expire that is not too young. */
+  private choose(from: number, count: number, now: number): number {
     const { slots } = this;
     let chosen: number = NONE;
     let compared = 0;
@@ -164,6 +192,8 @@ export class HalfOpen {
       const slot = (from + i) & (slots.slots - 1);
       if (!slots.isHalfOpen(slot)) continue;
       compared++;
+      const age = now - slots.generation(slot);
+      if (age >= 0 && age < YOUNG_S) continue;
       if (chosen === NONE || slots.expires(slot) < slots.expires(chosen)) chosen = slot;
     }
     return chosen;

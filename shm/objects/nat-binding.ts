@@ -458,7 +458,7 @@ export class NatBinding implements StateObject {
       this.claim(slot, now);
       record.store(tx.record, at);
     }
-    tables.halfOpen.moved(before, record.rank);
+    tables.halfOpen.moved(slot, before, record.rank, record.generation, now);
     tx.commit();
     return true;
   }

@@ -252,7 +252,7 @@ export class NatTables {
         this.leaveSubscriber(slot);
       if (reclaimed) {
         this.leavePlace(slot, now);
-        this.halfOpen.moved(flows.rank(slot), NONE);
+        this.halfOpen.moved(slot, flows.rank(slot), NONE, 0, now);
         flows.vacate(tx, slot);
         this.count('reclaimed');
         tx.commit();
@@ -333,7 +333,13 @@ export class NatTables {
   ): void {
     const { flows, claims, key, record, tx } = this;
     const dead = standing === WITHHELD || claims.isOwnedBy(record.place, key[0], key[1]) ? 0 : 1;
-    this.halfOpen.moved(flows.isUsed(slot) ? flows.rank(slot) : NONE, standing & MAX_RANK);
+    this.halfOpen.moved(
+      slot,
+      flows.isUsed(slot) ? flows.rank(slot) : NONE,
+      standing & MAX_RANK,
+      record.generation,
+      now,
+    );
     if (known && flows.value(slot, PLACE) === record.place && flows.value(slot, DEAD) === dead) {
       flows.update(tx, slot, record.generation, standing, record.expires);
       return;

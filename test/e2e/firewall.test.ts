@@ -21,7 +21,7 @@ iif right tcp dport 1-100 counter drop comment "scans"
 /** What curl exits with when the connection was refused, and when time was up. */
 const REFUSED = 7;
 const TIME_UP = 28;
-const CONNECTIONS = 16_384;
+const CONNECTIONS = 4096;
 const QUOTA = CONNECTIONS / 4;
 
 describe('end to end: firewalls', function () {

@@ -213,7 +213,7 @@ describe('nat binding under several threads', () => {
     assert.equal(counts.torn, 0);
     instance.assertConsistent(now);
     const figures = instance.object.describe(now);
-    assert.ok(figures['half_open_evicted'] > 0 && figures['half_open_refused'] > 0);
+    assert.ok(figures['half_open_evicted'] > 0 && figures['half_open_refused'] > 0, JSON.stringify(figures));
     const later = now + 1000;
     instance.object.sweep(later, 4096);
     assert.equal(instance.object.describe(later)['used'], 0);

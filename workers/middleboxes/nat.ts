@@ -369,8 +369,9 @@ export default defineMiddlebox({
     }
 
     function refuseFor(i: number, reason: number): void {
-      const isLasting = reason !== counters.log_full && reason !== counters.contended;
-      if (isLasting && replies.unreachable(i, Unreachable.PROHIBITED)) batch.count1(counters.refused);
+      // A client's next try may have more luck, which an error would keep it from.
+      const isPassing = reason === counters.log_full || reason === counters.contended || reason === counters.half_open;
+      if (!isPassing && replies.unreachable(i, Unreachable.PROHIBITED)) batch.count1(counters.refused);
       else batch.drop(i, reason);
     }
 

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { CLOCK_SKEW_GUARD_S, DELIVERY_S_MAX } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import { FLOW_PUT, FlowRefusal, type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
+import { YOUNG_S } from '../../../shm/objects/half-open.js';
 import { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../../../shm/objects/nat-binding.js';
 import { Applied, type StateDefinition, type StateObject } from '../../../shm/objects/object.js';
 import { entriesOf, NatModel, validEntries } from './nat-model.js';
@@ -132,23 +133,51 @@ function check<T extends StateObject>(name: string, table: Table<T>, settle: (ob
       for (let n = 0; n < 40; n++)
         if (n >= 20) table.add(object, n, NOW);
         else assert.ok(table.refresh(object, table.add(object, n, NOW), ESTABLISHED, NOW));
-      const before = Array.from({ length: 40 }, (_, n) => table.find(object, n, NOW));
+      assert.equal(table.add(object, 98, NOW + YOUNG_S - 1), NONE, 'they are too young');
+      const later = NOW + YOUNG_S;
+      const before = Array.from({ length: 40 }, (_, n) => table.find(object, n, later));
       const taken = new Set<number>();
-      for (let n = 40; n < 60; n++) taken.add(table.add(object, n, NOW));
+      for (let n = 40; n < 60; n++) taken.add(table.add(object, n, later));
       assert.equal(taken.size, 20);
-      const put = before.filter((slot, n) => slot !== table.find(object, n, NOW));
+      const put = before.filter((slot, n) => slot !== table.find(object, n, later));
       assert.ok(put.length > 0 && put.every((slot) => !taken.has(slot) && !before.slice(0, 20).includes(slot)));
-      assert.equal(table.add(object, 99, NOW + CLOCK_SKEW_GUARD_S - 1), NONE, 'the quota was put out once');
-      assert.notEqual(table.add(object, 99, NOW + CLOCK_SKEW_GUARD_S), NONE);
+      assert.equal(table.add(object, 99, later + CLOCK_SKEW_GUARD_S - 1), NONE, 'the quota was put out once');
+      assert.notEqual(table.add(object, 99, later + CLOCK_SKEW_GUARD_S), NONE);
+    });
+
+    it('leave a handshake its time, though a flood turns the quota over every two seconds', () => {
+      // The quota is full at once; every 50th entry is a client's, which is answered after most of a second, 2400 entries later.
+      const [perSecond, seconds, after] = [2500, 12, 2400];
+      const { object } = new Replica(table.define(32_768, 1024, 100));
+      const begun: { n: number; slot: number; at: number }[] = [];
+      let [lost, done, refused] = [0, 0, 0];
+      for (let n = 0; n < perSecond * seconds; n++) {
+        const now = NOW + Math.trunc(n / perSecond);
+        const slot = table.add(object, n, now);
+        if (slot === NONE) refused++;
+        else if (n % 50 === 0) begun.push({ n, slot, at: n + after });
+        while (begun.length > 0 && begun[0].at <= n) {
+          const client = begun.shift() as (typeof begun)[number];
+          if (table.find(object, client.n, now) === client.slot && table.refresh(object, client.slot, ESTABLISHED, now))
+            done++;
+          else lost++;
+        }
+      }
+      assert.ok(refused > perSecond && done > 50, `${refused} refused, ${done} done`);
+      assert.equal(lost, 0, `of ${done + lost}`);
     });
 
     it('of other sites are held to the quota too', () => {
       const here = new Replica(table.define(1000, 500, 1000));
       const there = new Replica(table.define(1000, 10, 1000));
       for (let n = 0; n < 30; n++) table.add(here.object, n, NOW);
-      const applied = here.drain().map((record) => there.apply(record, NOW));
+      const applied = here.drain().map((record, n) => there.apply(record, n < 10 ? NOW : NOW + YOUNG_S));
       assert.deepEqual(new Set(applied), new Set([Applied.CHANGED, Applied.FULL]));
-      const { half_open: open, half_open_evicted: evicted, half_open_refused: refused } = there.object.describe(NOW);
+      const {
+        half_open: open,
+        half_open_evicted: evicted,
+        half_open_refused: refused,
+      } = there.object.describe(NOW + YOUNG_S);
       assert.deepEqual([open, evicted, refused], [10, 10, 10]);
     });
   });

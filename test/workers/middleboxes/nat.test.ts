@@ -125,8 +125,10 @@ describe('NAT', () => {
       assert.ok(out >= 1 && out <= 64 * times, `${out} got through`);
       // Their senders are told, as fast as a second's errors go (RFC 5508 REQ-8).
       const told = sent.filter((packet) => /^0: icmp 1.1.1.1 > 10.0.1.\d+ type 3 len/.test(packet)).length;
-      assert.ok(told > 0 && told === sent.length - out, `${told} were told`);
-      assert.equal(site.plane.counts()['nat_refused'], told);
+      assert.equal(told, sent.length - out);
+      // Who is beyond the quota alone may have more luck with the next try, which an error would keep him from.
+      assert.equal(told > 0, reason !== 'nat_half_open', `${told} were told`);
+      assert.equal(site.plane.counts()['nat_refused'] ?? 0, told);
       assert.equal(site.plane.counts()[reason], 500 - out - told);
       assert.equal(site.pass(first).length, 1);
     }
@@ -452,7 +454,7 @@ describe('NAT', () => {
   });
 
   it('keeps every checksum what a recomputation gives, and every wrong one wrong', () => {
-    const site = new NatSite();
+    const site = new NatSite({ options: { flows: 4096 } });
     const packet = fc.record({
       kind: fc.constantFrom('udp', 'udp nosum', 'tcp S', 'tcp A', 'icmp'),
       host: fc.nat(255),
