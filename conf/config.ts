@@ -95,7 +95,11 @@ export function resolveConfig(
     threads: written.threads,
     mode: written.mode,
     packet_io: resolvePacketIo(written, folder),
-    middleboxes: resolveMiddleboxes(written.middleboxes, declarations, Object.keys(written.ports), folder),
+    middleboxes: resolveMiddleboxes(written.middleboxes, declarations, {
+      ports: Object.keys(written.ports),
+      others: (cluster.membership.kind === 'static' ? cluster.members.length : cluster.slots) - 1,
+      folder,
+    }),
     shared: { form: counting, members: cluster.slots, seed: sketch_seed },
     hooks: written.hooks,
     admin: { socket: resolve(folder, written.admin.socket) },

@@ -35,7 +35,7 @@ export interface OptionDeclaration {
   /** Of rules: says what is wrong with a text. */
   compile?(
     text: string,
-    context: { readonly ports: readonly string[] },
+    context: { readonly ports: readonly string[]; readonly others?: number },
   ): { readonly problems?: readonly RuleProblem[] | undefined };
 }
 
@@ -97,6 +97,7 @@ export interface ResolvedRules {
   readonly file: string | null;
   readonly text: string;
   readonly ports: readonly string[];
+  readonly others?: number;
 }
 
 /** As written and checked: one entry per middlebox, a mapping with the middlebox's key and, beside it, perhaps another `name` for it. */
@@ -215,12 +216,21 @@ function optionSchema(option: OptionDeclaration): z.ZodType {
 
 const TYPE_TEXT = 'text (put it in quotes)';
 
-/** Resolves checked middleboxes; `ports` are the ports' names in the order of their indices; relative paths start from `folder`. */
+/** What options are resolved in. */
+export interface OptionContext {
+  /** The ports' names, in the order of their indices. */
+  readonly ports: readonly string[];
+  /** Other members there can be at present. */
+  readonly others: number;
+  /** Where relative paths start from. */
+  readonly folder: string;
+}
+
+/** Resolves checked middleboxes. */
 export function resolveMiddleboxes(
   written: WrittenMiddleboxes,
   declarations: readonly MiddleboxDeclaration[],
-  ports: readonly string[],
-  folder: string,
+  context: OptionContext,
 ): ResolvedMiddlebox[] {
   return written.map((entry) => {
     const [key] = middleboxKeys(entry);
@@ -229,7 +239,7 @@ export function resolveMiddleboxes(
     const { name, own } = declaration;
     const resolved = Object.entries(declaration.options).map(([option, { kind }]) => [
       option,
-      resolveOption(kind, entry[key][option], ports, folder),
+      resolveOption(kind, entry[key][option], context),
     ]);
     const options = Object.fromEntries(resolved);
     const as = givenName(entry);
@@ -237,9 +247,9 @@ export function resolveMiddleboxes(
   });
 }
 
-function resolveOption(kind: OptionKind, written: unknown, ports: readonly string[], folder: string): ResolvedOption {
-  if (kind === 'rules') return resolveRules(written as string, ports, folder);
-  if (kind === 'port') return ports.indexOf(written as string);
+function resolveOption(kind: OptionKind, written: unknown, context: OptionContext): ResolvedOption {
+  if (kind === 'rules') return resolveRules(written as string, context);
+  if (kind === 'port') return context.ports.indexOf(written as string);
   if (kind === 'addresses') return (written as string[]).map(rawIpv4);
   if (kind === 'prefixes') return (written as string[]).map(rawPrefix);
   if (kind === 'mappings') return (written as string[]).map(rawMapping);
@@ -247,9 +257,9 @@ function resolveOption(kind: OptionKind, written: unknown, ports: readonly strin
 }
 
 /** Several lines are the rules themselves, and so is nothing. */
-function resolveRules(written: string, ports: readonly string[], folder: string): ResolvedRules {
-  if (written === '' || written.includes('\n')) return { file: null, text: written, ports };
-  return { file: resolve(folder, written), text: '', ports };
+function resolveRules(written: string, { ports, others, folder }: OptionContext): ResolvedRules {
+  if (written === '' || written.includes('\n')) return { file: null, text: written, ports, others };
+  return { file: resolve(folder, written), text: '', ports, others };
 }
 
 /**

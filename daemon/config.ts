@@ -19,7 +19,7 @@ import { validate } from '../conf/validate.js';
 import { onlineCores } from './cores.js';
 import { hookProblems } from './hook-programs.js';
 import { builtInMiddleboxes, ownMiddleboxes } from './middleboxes.js';
-import { placedProblem, problemsOf, problemText, readRules } from './rules-text.js';
+import { placedProblem, problemsOf, problemText } from './rules-text.js';
 
 export type { Config } from '../conf/config.js';
 
@@ -124,7 +124,7 @@ function checkRules(
       const offset = source.locate({ path, at: 'value', message: '' });
       const rules = options[option] as ResolvedRules;
       try {
-        return problemsOf(compile, readRules(rules), rules.ports).map((problem) => {
+        return problemsOf(compile, rules).map((problem) => {
           const text = `${pathText(path)}: ${problemText(problem)}`;
           if (rules.file !== null) return { offset, text, whole: placedProblem(rules, option, problem) };
           const place = source.positionInBlock(offset, problem.line, problem.column);

@@ -35,10 +35,9 @@ export function problemText({ message, word, candidates }: RuleProblem): string 
 /** What is wrong with a text, or an empty list. */
 export function problemsOf(
   compile: NonNullable<OptionDeclaration['compile']>,
-  text: string,
-  ports: readonly string[],
+  rules: ResolvedRules,
 ): readonly RuleProblem[] {
-  return compile(text, { ports }).problems ?? [];
+  return compile(readRules(rules), rules).problems ?? [];
 }
 
 /** `file:line:col: message`; of what is in the configuration itself, by the lines of that text. */

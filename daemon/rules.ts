@@ -81,7 +81,7 @@ export class RulesKeeper {
 }
 
 function compileText({ source, compile, name }: DeclaredRules): { words: Int32Array; entries: readonly RuleEntry[] } {
-  const { words, entries, problems } = compile(readRules(source), { ports: source.ports });
+  const { words, entries, problems } = compile(readRules(source), source);
   if (problems === undefined) return { words, entries };
   const shown = problems.slice(0, PROBLEMS_SHOWN).map((problem) => placedProblem(source, name, problem));
   if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);

@@ -34,16 +34,16 @@ export type CompiledRules =
 export interface RulesContext {
   /** Names of the ports, in the order of their indices. */
   readonly ports: readonly string[];
+  /** Other members there can be at present; absent: any number. */
+  readonly others?: number;
 }
 
 export type RulesCompiler = (text: string, context: RulesContext) => CompiledRules;
 
 /** Where the text is: in a file (absolute path), or in the configuration itself. */
-export interface RulesText {
+export interface RulesText extends RulesContext {
   readonly file: string | null;
   readonly text: string;
-  /** Names of the ports, in the order of their indices. */
-  readonly ports: readonly string[];
 }
 
 /** Where the operator wrote none. */

@@ -55,7 +55,10 @@ describe('constellationd --check', () => {
     });
     const { stderr } = check(firewall('|\n        iif inside accept\n        tcp dport 80 acept'));
     assert.match(stderr, /^\/site\.yaml:(\d+):22: middleboxes\[0\]\.firewall\.rules: "acept" is nothing/);
-    assert.match(check(firewall('other.rules')).stderr, /rules: ENOENT: .*\/other\.rules/);
+    assert.match(check(firewall('other.rules')).stderr, /rules: there is no file .*\/other\.rules; several lines/);
+    const held = check(firewall('|\n        iif inside tcp dport 80 hold 2 accept\n        iif inside hold 1 accept'));
+    assert.match(held.stderr, /^\/site\.yaml:\d+:33: .*rules: hold 2: there are 1 other members, every first packet/);
+    assert.equal(held.stderr.trim().split('\n').length, 1);
     assert.equal(check(firewall('|\n        iif inside accept')).status, 0);
   });
 

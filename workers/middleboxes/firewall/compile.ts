@@ -1,6 +1,6 @@
 /** From rules as they are meant to the program that workers run (program.ts). */
 
-import type { CompiledRules, RuleEntry, RulesContext } from '../../api.js';
+import type { CompiledRules, RuleEntry, RuleProblem, RulesContext } from '../../api.js';
 import type { Intervals } from './intervals.js';
 import { parseRules, type RuleSet } from './parser.js';
 import {
@@ -28,9 +28,23 @@ const BOXES_PER_RULE_MAX = 4096;
 const BOXES_MAX = 150_000;
 
 /** The compiler of the firewall's `rules`. */
-export function compileRules(text: string, { ports }: RulesContext): CompiledRules {
+export function compileRules(text: string, { ports, others }: RulesContext): CompiledRules {
   const { set, problems } = parseRules(text, ports);
-  return problems === undefined ? compile(set) : { problems };
+  if (problems !== undefined) return { problems };
+  const vain = others === undefined ? [] : heldInVain(set, text, others);
+  return vain.length > 0 ? { problems: vain } : compile(set);
+}
+
+/** What is wrong with rules that hold packets for more members than there are. */
+function heldInVain({ rules }: RuleSet, text: string, others: number): RuleProblem[] {
+  const lines = text.split('\n');
+  return rules
+    .filter(({ holdMembers }) => holdMembers > others)
+    .map(({ line, holdMembers }) => ({
+      line,
+      column: Math.max(0, lines[line - 1].search(/\bhold\b/)) + 1,
+      message: `hold ${holdMembers}: there are ${others} other members, every first packet would wait in vain`,
+    }));
 }
 
 export function compile({ rules: written, policy }: RuleSet): CompiledRules {
