@@ -7,12 +7,15 @@ import { strict as assert } from 'node:assert';
 import { fileURLToPath } from 'node:url';
 import { needs } from '../support/require.js';
 import { startServer } from '../testbed/http/fetch.js';
+import { eventually } from '../testbed/instance.js';
 import { startAlone } from '../testbed/site.js';
 import { Testbed } from '../testbed/testbed.js';
 import { type Topology, WITH_IPV6 } from '../testbed/topology.js';
 import { withNetwork } from './support.js';
 
+/** What curl exits with when the connection was refused, and when time was up. */
 const REFUSED = 7;
+const TIME_UP = 28;
 const WATCHER = fileURLToPath(new URL('../support/watcher.js', import.meta.url));
 
 const TOPOLOGY: Topology = {
@@ -80,6 +83,13 @@ const GATEWAY: Topology = {
     },
   ],
 };
+const EXTERNAL = '203.0.113.1';
+const RULES = `
+zone lan = { port left }
+policy drop
+from lan accept
+iif right ip6 daddr fd00:1::2 tcp dport 80 accept
+`;
 const NEW_MAC = '02:00:00:00:00:99';
 
 describe('end to end: a router of IPv6', function () {
@@ -154,6 +164,62 @@ describe('end to end: a router of IPv6', function () {
       await fetch('http://[fd00:3::2]/2000000/1', '--interface', 'fd00:1::2');
       const table = (await testbed.run('router', ['ip', '-6', 'neigh', 'show', 'dev', 'left'])).stdout;
       assert.match(table, new RegExp(`^fd00:1::2 lladdr ${NEW_MAC}`, 'm'));
+    });
+  });
+
+  it('is a gateway of both: IPv4 through firewall, NAT and IDPS, IPv6 through firewall and IDPS', async function () {
+    needs(this, 'tool:nmap');
+    const testbed = await Testbed.build(GATEWAY);
+    await withNetwork({ testbed, down: () => testbed.down() }, async () => {
+      const instance = await startAlone(testbed, 'router', {
+        ports: {
+          left: { interface: 'left' },
+          right: { interface: 'right', next_hop: '10.8.2.2', next_hop6: 'fe80::2' },
+        },
+        middleboxes: [
+          { firewall: { rules: RULES } },
+          { nat: { inside: 'left', outside: 'right', external: [EXTERNAL] } },
+          { idps: { answer_seconds: 2 } },
+        ],
+      });
+      await testbed.configure('gateway', `route add ${EXTERNAL}/32 via 10.8.2.1`);
+      await startServer(testbed, 'server', 80, '::');
+      await startServer(testbed, 'client', 80, '::');
+      const exit = async (node: string, ...argv: string[]): Promise<number> =>
+        (await testbed.run(node, argv, true)).code;
+      const curl = (node: string, url: string, seconds = 20): Promise<number> =>
+        exit(node, 'curl', '-sfg', '-o', '/dev/null', '--max-time', String(seconds), url);
+      // Until the client on the link is found: the first packets to it are dropped.
+      assert.equal(await exit('client', 'ping', '-c1', '-i0.2', '-w20', '10.8.3.2'), 0);
+      assert.equal(await exit('client', 'ping', '-6', '-c1', '-i0.2', '-w20', 'fd00:3::2'), 0);
+      assert.equal(await curl('client', 'http://10.8.3.2/500000/1'), 0);
+      assert.equal(await curl('client', 'http://[fd00:3::2]/500000/1'), 0);
+      assert.equal(await curl('server', 'http://[fd00:1::2]/1000/1'), 0, 'a rule lets it in');
+      assert.equal(await curl('server', 'http://[fd00:1::2]:81/', 1), TIME_UP);
+      const counters = await instance.counters();
+      assert.ok(counters['nat_outbound'] > 100 && counters['nat_inbound'] > 100, JSON.stringify(counters));
+      assert.equal(counters['nat_ipv6'], 0);
+      const flows = await instance.flows('object=firewall.ipv6');
+      assert.ok(flows.some(({ inside, remote }) => inside.address === 'fd00:3::2' && remote?.address === 'fd00:1::2'));
+      await exit(
+        'server',
+        'nmap',
+        '-6',
+        '-n',
+        '-Pn',
+        '-sS',
+        '--max-retries',
+        '0',
+        '--min-rate',
+        '50',
+        '-p',
+        '1-60',
+        'fd00:1::2',
+      );
+      await eventually('the scanner to be blocked', async () =>
+        (await instance.counters())['idps_scanners'] > 0 ? true : null,
+      );
+      assert.equal(await curl('server', 'http://[fd00:1::2]/10/1', 1), TIME_UP);
     });
   });
 });
