@@ -27,7 +27,7 @@ import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
-import { flowEntries } from './flow-entries.js';
+import { flowEntries, walkEntries } from './flow-entries.js';
 import { type FlowLookup, finder4 } from './flow-lookup.js';
 import { FlowRefusal, type FlowTableOptions } from './flow-options.js';
 import { FLOW_PUT, isLife, joinFlow, LIFE, largerValue, type Winner } from './flow-record.js';
@@ -216,6 +216,11 @@ export class FlowTable implements StateObject {
   renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
     const told = rank !== 0 || this.slots.isTold(slot) || this.halfOpen.mayTell(now, true);
     return this.change(slot, rank, now, timeout, value, valueAt, told);
+  }
+
+  /** Others are told of a half-open entry once more, within the budget: they may have had no room for it. */
+  tellAgain(slot: number, now: number, timeout: number): boolean {
+    return this.halfOpen.mayTell(now, true) && this.change(slot, 0, now, timeout, null, 0, true);
   }
 
   /**
@@ -525,19 +530,12 @@ export class FlowTable implements StateObject {
    * value words. The array is used again.
    */
   forEach(now: number, see: (entry: Int32Array) => void): void {
-    this.walk(now, false, see);
+    walkEntries(this.slots, this.entry, now, false, see);
   }
 
   /** The same, pulled; and `null` after every 1000 slots that had none to show. For `show flows`. */
   entries(now: number): Generator<Int32Array | null> {
     return flowEntries(this.slots, new Int32Array(this.recordWords), now);
-  }
-
-  private walk(now: number, toldOnly: boolean, see: (entry: Int32Array) => void): void {
-    const { slots, entry } = this;
-    for (let slot = 0; slot < slots.slots; slot++)
-      if (slots.isUsed(slot) && !(toldOnly && !slots.isTold(slot)) && slots.read(slot, entry, 0) && entry[1] > now)
-        see(entry);
   }
 
   /**
@@ -546,7 +544,7 @@ export class FlowTable implements StateObject {
    */
   digest(now = coarseSeconds(Date.now())): string {
     const digest = new ContentDigest();
-    this.walk(now, true, (entry) => digest.add(entry));
+    walkEntries(this.slots, this.entry, now, true, (entry) => digest.add(entry));
     return digest.toString();
   }
 

@@ -14,7 +14,8 @@
  *
  * **A budget of records.** Of new half-open entries each thread tells others so many in a second; the others are *withheld*.
  * A quarter of the budget is kept for flows that show a second packet while withheld: a client that tries again is told
- * even while a flood of ever new keys goes on. A flow that rises is always told, and its record says all there is.
+ * even while a flood of ever new keys goes on. A flow that rises is always told, and its record says all there is. One that was told may have
+ * found no room within another's quota: whose packet comes again is told again (`tellAgain`), from the same budget.
  *
  * **What this means for convergence.** A withheld entry is not part of what is replicated: digests and merges leave it out, and
  * a record of its key, which another instance told, takes its place, whatever either says. Only a key of which no told entry is

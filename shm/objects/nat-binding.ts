@@ -300,6 +300,11 @@ export class NatBinding implements StateObject {
     return (!told && little) || this.change(slot, rank, now, timeout, false, told);
   }
 
+  /** Others are told of a half-open binding once more, within the budget: they may have had no room for it. */
+  tellAgain(slot: number, now: number, timeout: number): boolean {
+    return this.tables.halfOpen.mayTell(now, true) && this.change(slot, Rank.NEW, now, timeout, false, true);
+  }
+
   /**
    * A new life for a binding that is closing or closed: rank NEW in a new generation, same place. As for `refresh`; and
    * false for a binding renewed faster than once a second for longer than `timeout`: generations, which may not run ahead of

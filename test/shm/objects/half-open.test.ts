@@ -23,6 +23,7 @@ interface Table<T extends StateObject> {
   add(object: T, key: number, now: number): number;
   find(object: T, key: number, now: number): number;
   refresh(object: T, slot: number, rank: number, now: number): boolean;
+  tellAgain(object: T, slot: number, now: number): boolean;
   locksHeld(object: T): number;
 }
 
@@ -43,6 +44,7 @@ const flows: Table<FlowTable> = {
     return object.find(object.hash(key, 0), key, 0, now);
   },
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> (3 * rank)),
+  tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
   locksHeld: (object) => object.locksHeld(),
 };
 
@@ -53,6 +55,7 @@ const bindings: Table<NatBinding> = {
   add: (object, n, now) => object.add(object.hash(n, port), n, port, now, now + LIFETIME),
   find: (object, n, now) => object.findOutbound(object.hash(n, port), n, port, now),
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> (3 * rank)),
+  tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
   locksHeld: (object) => object.locksHeld(),
 };
 
@@ -179,6 +182,15 @@ function check<T extends StateObject>(name: string, table: Table<T>, settle: (ob
         half_open_refused: refused,
       } = there.object.describe(NOW + YOUNG_S);
       assert.deepEqual([open, evicted, refused], [10, 10, 10]);
+      // Who tries again is told again, and finds room when others have given way.
+      const late = Array.from({ length: 30 }, (_, n) => n).filter((n) => table.find(there.object, n, NOW) === NONE);
+      const later = NOW + 2 * YOUNG_S;
+      const trying = late.slice(-10);
+      for (const n of trying) assert.ok(table.tellAgain(here.object, table.find(here.object, n, NOW), later));
+      assert.deepEqual(
+        here.drain().map((record) => there.apply(record, later)),
+        trying.map(() => Applied.CHANGED),
+      );
     });
   });
 }

@@ -415,6 +415,20 @@ describe('NAT', () => {
       assert.equal(a.bindings.digest(), b.bindings.digest());
     });
 
+    it('tells again what it is asked again, for a site that had no room for it', () => {
+      const [a, b] = [0, 1].map((member) => new NatSite({ member, members: 2, options: { flows: 64, half_open: 25 } }));
+      for (let n = 0; n < 16; n++) b.pass(on(INSIDE, `tcp 10.0.1.${n}:4000 > 198.51.100.7:80 S`)); // its quota
+      const syn = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 S');
+      const port = a.pass(syn)[0].split(/[: ]/)[4];
+      const reply = on(OUTSIDE, `tcp 198.51.100.7:80 > 203.0.113.1:${port} SA`);
+      a.replicateTo(b);
+      assert.deepEqual(b.pass(reply), []);
+      for (const site of [a, b]) site.later(3);
+      a.pass(syn);
+      a.replicateTo(b);
+      assert.deepEqual(b.pass(reply), ['0: tcp 198.51.100.7:80 > 10.0.0.5:4000 SA ttl 63']);
+    });
+
     it('carries conversations through either site at random', () => {
       const sites = [new NatSite({ member: 0, members: 2 }), new NatSite({ member: 1, members: 2 })];
       const step = fc.record({

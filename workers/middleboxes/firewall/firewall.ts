@@ -147,6 +147,8 @@ export default defineMiddlebox({
         const shown = flags[i];
         if (LEGAL_FLAGS[shown] === 0) return batch.drop(i, counters.tcp_flags);
         if (isReopening(rank, shown)) return begin(i, table, slot, side, now);
+        // A SYN sent again: its answer may have come by a site that had no room for the connection.
+        if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
         after = rankAfter(rank, shown);
       }
       if (options.recheck && !passesAgain(i, table, slot, began, side)) return batch.drop(i, counters.rechecked);

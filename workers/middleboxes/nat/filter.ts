@@ -90,6 +90,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       rank: (slot) => sessions.rank(slot),
       expires: (slot) => sessions.expires(slot),
       refresh: (slot, rank, now, timeout) => sessions.refresh(slot, rank, now, timeout),
+      tellAgain: (slot, now, timeout) => sessions.tellAgain(slot, now, timeout),
       renew: (slot, now, timeout) => sessions.renew(slot, nothing, 0, Rank.NEW, now, timeout),
     },
     options,

@@ -56,6 +56,7 @@ interface Living {
   rank(slot: number): number;
   expires(slot: number): number;
   refresh(slot: number, rank: number, now: number, timeout: number): boolean;
+  tellAgain(slot: number, now: number, timeout: number): boolean;
   renew(slot: number, now: number, timeout: number): boolean;
 }
 
@@ -99,6 +100,8 @@ export function createLifetimes(
       if (living.renew(slot, now, tcp_opening)) connections?.note(i, slot);
       return;
     }
+    // A SYN sent again: its answer may have come by a site that had no room for the binding.
+    if (before === NEW && (shown & (SYN | ACK)) === SYN) living.tellAgain(slot, now, tcp_opening);
     const isPlain = (shown & (SYN | FIN | RST)) === 0;
     const isSettled = before === SHARED || (before === ESTABLISHED && isPlain);
     const after = isSettled ? before : connections === null ? rankOf(shown, before) : rankOfShared(i, slot, before);
