@@ -1,6 +1,7 @@
 /** A thread of the middleboxes' benchmark: one middlebox under one load, timed whenever it is asked. */
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { BATCH_CAPACITY } from '../../workers/batch.js';
 import { threadCpuTime } from '../../workers/native/index.js';
 import { INSIDE, OUTSIDE, shipped } from '../support/shipped.js';
 import { frame } from '../workers/support/frames.js';
@@ -68,7 +69,11 @@ function prepare(): void {
     const other = Math.trunc(((Math.imul(n, 0x9e3779b1) >>> 0) / 2 ** 32) * (n + 1));
     [both[n], both[other]] = [both[other], both[n]];
   }
-  driver.serve(both);
+  // A driver takes from one port after the other.
+  const batches = Array.from({ length: Math.ceil(both.length / BATCH_CAPACITY) }, (_, n) =>
+    both.slice(n * BATCH_CAPACITY, (n + 1) * BATCH_CAPACITY).toSorted((a, b) => a.port - b.port),
+  );
+  driver.serve(batches.flat());
 }
 
 /** Nanoseconds of the thread's time per packet: the data plane's rounds, or the driver's copying alone. */

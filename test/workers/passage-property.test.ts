@@ -194,7 +194,7 @@ describe('passing the chain, held against a model', () => {
         assert.deepEqual(sent.toSorted(), expected.toSorted());
         assert.deepEqual(byPacket(seen), byPacket(toSee));
       }),
-      { numRuns: 400 },
+      { numRuns: 200 },
     );
   });
 });
