@@ -12,31 +12,13 @@
 
 import { fileURLToPath } from 'node:url';
 import { Site } from '../testbed/site.js';
-import {
-  Bed,
-  FORWARDER_CORE,
-  GENERATOR_CORE,
-  type Measured,
-  NEXT_HOP_MAC,
-  softIrqNs,
-  threadCpuNs,
-} from './af-xdp-bed.js';
-import { type BenchOptions, type BenchResult, median } from './result.js';
+import { FORWARDER_CORE, GENERATOR_CORE, NEXT_HOP_MAC, threadCpuNs } from './af-xdp-bed.js';
+import { type Contender, contest, type Measure, measureKernel, WORKER } from './af-xdp-contest.js';
+import type { BenchOptions, BenchResult } from './result.js';
 
 const FORWARD = fileURLToPath(new URL('./af-xdp-forward.js', import.meta.url));
 const EXTERNAL = '203.0.113.1';
-const WORKER = 'ct-worker-0';
-const ROUNDS = 5;
 const MODES = ['generic', 'native'] as const;
-
-type Measure = (bed: Bed, ms: number) => Promise<Measured>;
-
-interface Contender {
-  readonly name: string;
-  readonly measure: Measure;
-  /** Names of those it is compared with. */
-  readonly beside: readonly string[];
-}
 
 const l2fwd =
   (mode: string): Measure =>
@@ -90,30 +72,14 @@ const nat =
     }
   };
 
-const MASQUERADE = `
-  sysctl -qw net.ipv4.ip_forward=1
-  echo ${(1 << FORWARDER_CORE).toString(16)} > /sys/class/net/in0/queues/rx-0/rps_cpus
-  nft -f - <<END
-  table ip nat {
-    chain postrouting {
-      type nat hook postrouting priority srcnat
-      oifname "out0" masquerade
-    }
+const MASQUERADE = `table ip nat {
+  chain postrouting {
+    type nat hook postrouting priority srcnat
+    oifname "out0" masquerade
   }
-END`;
-const PLAIN = `
-  nft delete table ip nat
-  echo 0 > /sys/class/net/in0/queues/rx-0/rps_cpus
-  sysctl -qw net.ipv4.ip_forward=0`;
+}`;
 
-const kernel: Measure = async (bed, ms) => {
-  await bed.testbed.run('router', ['sh', '-ec', MASQUERADE]);
-  try {
-    return await bed.measure(ms, { program: null, cpuNs: () => softIrqNs(FORWARDER_CORE) });
-  } finally {
-    await bed.testbed.run('router', ['sh', '-ec', PLAIN]);
-  }
-};
+const kernel: Measure = (bed, ms) => measureKernel(bed, ms, MASQUERADE);
 
 const KERNEL = 'kernel, nftables masquerade';
 const CONTENDERS: readonly Contender[] = [
@@ -128,40 +94,6 @@ const CONTENDERS: readonly Contender[] = [
   }),
 ];
 
-export async function run({ seconds }: BenchOptions): Promise<BenchResult[]> {
-  const rounds = new Map<string, Measured[]>(CONTENDERS.map(({ name }) => [name, []]));
-  const bed = await Bed.build();
-  try {
-    for (let round = 0; round < ROUNDS; round++)
-      for (const { name, measure } of CONTENDERS) rounds.get(name)?.push(await measure(bed, (seconds * 1000) / ROUNDS));
-  } finally {
-    await bed.down();
-  }
-  return CONTENDERS.flatMap(({ name, beside }) => [
-    ...figures(rounds, name, beside, 'Mpps', ({ packetsPerS }) => packetsPerS / 1e6),
-    ...figures(rounds, name, beside, 'ns/packet', ({ cpuNsPerPacket }) => cpuNsPerPacket),
-  ]);
-}
-
-/**
- * One figure beside each of its baselines, or alone. The ratio is the median of the rounds' own ratios: what a round
- * measured within seconds has seen the same machine, and the load of others falls out.
- */
-function figures(
-  rounds: ReadonlyMap<string, readonly Measured[]>,
-  name: string,
-  beside: readonly string[],
-  unit: 'Mpps' | 'ns/packet',
-  of: (measured: Measured) => number,
-): BenchResult[] {
-  const column = (which: string): number[] => (rounds.get(which) ?? []).map(of);
-  const values = column(name);
-  const value = median(values);
-  const label = unit === 'Mpps' ? `af_xdp/${name}` : `af_xdp/${name}, CPU`;
-  if (beside.length === 0) return [{ name: label, value, unit, baseline: null, ratio: null }];
-  return beside.map((other) => {
-    const baselines = column(other);
-    const ratio = median(values.map((mine, i) => (unit === 'Mpps' ? mine / baselines[i] : baselines[i] / mine)));
-    return { name: `${label}, beside ${other}`, value, unit, baseline: median(baselines), ratio };
-  });
+export function run({ seconds }: BenchOptions): Promise<BenchResult[]> {
+  return contest('af_xdp', CONTENDERS, seconds);
 }

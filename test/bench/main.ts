@@ -20,6 +20,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'the firewall at 10, 1 000 and 10 000 rules: lookup beside the list, packets beside no middlebox',
     load: () => import('./firewall.js'),
   },
+  nftables: {
+    help: 'the firewall on a veth topology, beside the kernel with nftables and the same rules (root)',
+    load: () => import('./nftables.js'),
+  },
   objects: {
     help: 'every state object: ns per operation, log record included, beside a plain Map or array',
     load: () => import('./objects.js'),
