@@ -83,6 +83,10 @@ const GATEWAY: Topology = {
     },
   ],
 };
+const GATEWAY_PORTS = {
+  left: { interface: 'left' },
+  right: { interface: 'right', next_hop: '10.8.2.2', next_hop6: 'fe80::2' },
+};
 const EXTERNAL = '203.0.113.1';
 const RULES = `
 zone lan = { port left }
@@ -128,10 +132,7 @@ describe('end to end: a router of IPv6', function () {
     const testbed = await Testbed.build(GATEWAY);
     await withNetwork({ testbed, down: () => testbed.down() }, async () => {
       const instance = await startAlone(testbed, 'router', {
-        ports: {
-          left: { interface: 'left' },
-          right: { interface: 'right', next_hop: '10.8.2.2', next_hop6: 'fe80::2' },
-        },
+        ports: GATEWAY_PORTS,
         middleboxes: [{ [WATCHER]: { mode: 'route' } }],
       });
       await startServer(testbed, 'server', 80, '::');
@@ -172,10 +173,7 @@ describe('end to end: a router of IPv6', function () {
     const testbed = await Testbed.build(GATEWAY);
     await withNetwork({ testbed, down: () => testbed.down() }, async () => {
       const instance = await startAlone(testbed, 'router', {
-        ports: {
-          left: { interface: 'left' },
-          right: { interface: 'right', next_hop: '10.8.2.2', next_hop6: 'fe80::2' },
-        },
+        ports: GATEWAY_PORTS,
         middleboxes: [
           { firewall: { rules: RULES } },
           { nat: { inside: 'left', outside: 'right', external: [EXTERNAL] } },
