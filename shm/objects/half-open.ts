@@ -8,8 +8,8 @@
  * comes to one worker. Since a slot is used again only after the guard (flow-slots.ts), as many as the quota can be put out in
  * two seconds; beyond that, or where none was found, a new half-open entry is refused.
  *
- * Where this thread knows of none (they are other threads', or of a predecessor that died), of a few half-open entries from the new one's home on
- * the one next to expire goes: no search of the table, work is bounded, and as homes are hashed with a secret, nobody can choose whom
+ * Where this thread knows of none that is old enough (others may: other threads', or those of a predecessor that died), of a few half-open entries
+ * from the new one's home on the one next to expire goes: no search of the table, work is bounded, and as homes are hashed with a secret, nobody can choose whom
  * he puts out.
  *
  * **A budget of records.** Of new half-open entries each thread tells others so many in a second; the others are *withheld*.
@@ -152,9 +152,7 @@ export class HalfOpen {
     if (now !== this.second) this.begin(now);
     if (((this.words[this.at + EVICTED] - this.evictedBefore) | 0) >= this.quota) return false;
     const { slots } = this;
-    let slot = this.oldest();
-    // When the oldest is too young, all are.
-    if (slot !== NONE && now - this.arrivals.since < YOUNG_S) return false;
+    let slot = this.oldest(now);
     if (slot === NONE) slot = this.choose(hash & (slots.slots - 1), LOOKED_AT, now);
     if (slot === NONE) {
       slot = this.choose(this.hand, LOOKED_AT_ELSEWHERE, now);
@@ -173,12 +171,14 @@ export class HalfOpen {
     return true;
   }
 
-  /** The oldest half-open entry that this thread made. */
-  private oldest(): number {
+  /** The oldest half-open entry that this thread made, if it is not too young. */
+  private oldest(now: number): number {
     const { arrivals, slots } = this;
     for (let n = 0; n < PASSED_OVER; n++) {
       const slot = arrivals.look();
-      if (slot === NONE || (slots.isHalfOpen(slot) && slots.generation(slot) === arrivals.generation)) return slot;
+      if (slot === NONE) return NONE;
+      if (slots.isHalfOpen(slot) && slots.generation(slot) === arrivals.generation)
+        return now - arrivals.since < YOUNG_S ? NONE : slot;
       arrivals.drop();
     }
     return NONE;

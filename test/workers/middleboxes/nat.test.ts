@@ -415,6 +415,16 @@ describe('NAT', () => {
       assert.equal(a.bindings.digest(), b.bindings.digest());
     });
 
+    it('has room for its own when the other is flooded', () => {
+      const [a, b] = [0, 1].map((member) => new NatSite({ member, members: 2, options: { flows: 64, half_open: 25 } }));
+      for (let n = 0; n < 16; n++) a.pass(on(INSIDE, `tcp 10.0.1.${n}:4000 > 198.51.100.7:80 S`));
+      a.replicateTo(b); // the quota of b is full of these
+      const own = (n: number) => b.pass(on(INSIDE, `tcp 10.0.2.${n}:4000 > 198.51.100.7:80 S`)).length;
+      assert.equal(own(1), 0, 'they are too young');
+      b.later(3);
+      assert.deepEqual([1, 2, 3, 4].map(own), [1, 1, 1, 1]);
+    });
+
     it('tells again what it is asked again, for a site that had no room for it', () => {
       const [a, b] = [0, 1].map((member) => new NatSite({ member, members: 2, options: { flows: 64, half_open: 25 } }));
       for (let n = 0; n < 16; n++) b.pass(on(INSIDE, `tcp 10.0.1.${n}:4000 > 198.51.100.7:80 S`)); // its quota
