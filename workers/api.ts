@@ -48,6 +48,7 @@ export { isError, Quoted } from './packet/quoted.js';
 export { type Rewrites, rewriteDestination, rewriteSource } from './packet/rewrite.js';
 export { TcpFlag } from './packet/tcp.js';
 export { type Replies, Unreachable } from './replies.js';
+export { createTcpWindow, type TcpWindow } from './tcp-window.js';
 
 // ——— State objects ———
 
@@ -93,10 +94,11 @@ export {
   Refusal,
   type StaticMapping,
 } from '../shm/objects/nat-binding.js';
-export { type NatSession, type NatSessions, natSessions, Plausible } from '../shm/objects/nat-sessions.js';
+export { type NatSession, type NatSessions, natSessions } from '../shm/objects/nat-sessions.js';
 export { type PortPool, portPool } from '../shm/objects/port-pool.js';
 export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
 export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';
+export { Plausible, type TcpFlowTable, tcpFlowTable } from '../shm/objects/tcp-flow-table.js';
 
 // ——— What a state object of your own is made of, also one over several structures (a derivative object) ———
 

@@ -12,6 +12,9 @@
  * protocols are NEW until a packet comes the other way, then ESTABLISHED. NEW ones have a quota, and older ones give
  * way to newer (shm/objects/half-open.ts); what is beyond it is never put out.
  *
+ * **A FIN or RST** that does not lie in the window of whom it is for ends nothing, as far as that one's segments pass this site, and such a RST
+ * is dropped (shm/objects/tcp-flow-table.ts).
+ *
  * **Related** are ICMP errors about a connection, by the packet they quote. **Invalid** is what belongs to no connection and cannot
  * begin one: TCP without SYN (but `pickup: loose`), replies nobody asked for, errors about nothing.
  *
@@ -22,11 +25,10 @@
 import {
   BATCH_CAPACITY,
   type Batch,
+  createTcpWindow,
   defineMiddlebox,
   FlowRefusal,
-  type FlowTable,
   Fragment,
-  flowTable,
   HOLD_MS_MAX,
   IcmpType,
   Icmpv6Type,
@@ -34,12 +36,15 @@ import {
   KEY_WORDS_IPV4_FIVE_TUPLE,
   KEY_WORDS_IPV6_FIVE_TUPLE,
   NONE,
+  Plausible,
   Protocol,
   Quoted,
   Rank,
   recordKind,
   shown,
   TcpFlag,
+  type TcpFlowTable,
+  tcpFlowTable,
 } from '../../api.js';
 import { createFlowKeys, quotedKey } from './flow-keys.js';
 import { createJudge } from './judge.js';
@@ -53,7 +58,7 @@ import { State } from './vocabulary.js';
 
 // As constants of this file, which the optimiser folds, but not imports.
 const { TCP, UDP, ICMP, ICMPV6 } = Protocol;
-const { ACK, RST, SYN } = TcpFlag;
+const { ACK, FIN, RST, SYN } = TcpFlag;
 const { NEW, ESTABLISHED } = Rank;
 const LATER = Fragment.LATER;
 const NOBODY = NONE;
@@ -64,6 +69,8 @@ const UDP_TIMERS = 4;
 const ICMP_TIMERS = 8;
 const OTHER_TIMERS = 12;
 
+/** How long the window of an end that is not heard here any more is held against resets: it may send by another site since. */
+const HEARD_S = 60;
 const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;
 /** Records of a worker in a second, and those of one batch. */
@@ -82,13 +89,13 @@ export default defineMiddlebox({
     const shared = { valueWords: 1, halfOpenRecords: half_open_records };
     const quota = (capacity: number): number => Math.ceil((capacity * half_open) / 100);
     return {
-      ipv4: flowTable({
+      ipv4: tcpFlowTable({
         capacity: connections,
         keyWords: KEY_WORDS_IPV4_FIVE_TUPLE,
         halfOpen: quota(connections),
         ...shared,
       }),
-      ipv6: flowTable({
+      ipv6: tcpFlowTable({
         capacity: connections_ipv6,
         keyWords: KEY_WORDS_IPV6_FIVE_TUPLE,
         halfOpen: quota(connections_ipv6),
@@ -108,6 +115,7 @@ export default defineMiddlebox({
     const judge = createJudge({ batch, rules });
     const keys = createFlowKeys(batch);
     const quoted = new Quoted();
+    const window = createTcpWindow(batch);
     const known = state.ipv4.lookup(BATCH_CAPACITY);
     /** Packets that are looked up in `known`, and their sides. */
     const looked = new Int32Array(BATCH_CAPACITY);
@@ -137,7 +145,7 @@ export default defineMiddlebox({
     // ——— Packets of connections ———
 
     /** A packet of the connection in `slot`, which began from side `began`. */
-    function follow(i: number, table: FlowTable, slot: number, began: number, side: number, now: number): void {
+    function follow(i: number, table: TcpFlowTable, slot: number, began: number, side: number, now: number): void {
       const carried = protocol[i];
       const rank = table.rank(slot);
       let after = rank;
@@ -150,14 +158,25 @@ export default defineMiddlebox({
         // A SYN sent again: its answer may have come by a site that had no room for the connection.
         if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
         after = rankAfter(rank, shown);
+        if ((shown & (FIN | RST)) !== 0 && isOut(i, table, slot, 1 - side, now)) {
+          if ((shown & RST) !== 0) return batch.drop(i, counters.reset_window);
+          after = rank;
+        }
+        // A SYN in the middle of a connection says nothing: whoever forges it could have its reset believed.
+        window.note(i, table, slot, side, rank === NEW, now);
       }
       if (options.recheck && !passesAgain(i, table, slot, began, side)) return batch.drop(i, counters.rechecked);
       table.refresh(slot, after, now, timers[timersOf(carried) + after]);
       batch.count1(counters.passed);
     }
 
+    /** Whether a FIN or RST lies out of the window of the end it is for, as far as that was heard here, and of late. */
+    function isOut(i: number, table: TcpFlowTable, slot: number, end: number, now: number): boolean {
+      return window.expects(i, table, slot, end) === Plausible.NO && table.silence(slot, end, now) <= HEARD_S;
+    }
+
     /** Whether a connection passes the rules in force, which may have been loaded since it began. */
-    function passesAgain(i: number, table: FlowTable, slot: number, began: number, side: number): boolean {
+    function passesAgain(i: number, table: TcpFlowTable, slot: number, began: number, side: number): boolean {
       const checked = table === state.ipv4 ? checked4 : checked6;
       if (rules.version === firstVersion || checked[slot] === rules.version) return true;
       judge.fill(i, side !== began);
@@ -171,7 +190,7 @@ export default defineMiddlebox({
     // ——— Packets of none ———
 
     /** Packet `i` is of no connection, or begins the one in `slot` anew; its key is in `key`. */
-    function begin(i: number, table: FlowTable, slot: number, side: number, now: number): void {
+    function begin(i: number, table: TcpFlowTable, slot: number, side: number, now: number): void {
       const carried = protocol[i];
       if (fragment[i] === LATER) return batch.drop(i, counters.fragment);
       if (carried === TCP) {
@@ -186,14 +205,14 @@ export default defineMiddlebox({
       }
       judge.fill(i, false);
       const place = judge.decide(State.NEW, version[i]);
-      if (settle(i, place)) open(i, table, slot, side, place, now);
+      if (settle(i, place)) open(i, table, slot, side, side, place, now);
     }
 
     /**
      * TCP in the middle of a connection that this site does not know. Its first packet may have gone either way: if the rules would accept
      * it this way or else the other, the connection goes on.
      */
-    function pickUp(i: number, table: FlowTable, side: number, now: number): void {
+    function pickUp(i: number, table: TcpFlowTable, side: number, now: number): void {
       const isReply = (flags[i] & SYN) !== 0; // SYN and ACK: it was asked for
       judge.fill(i, isReply);
       judge.packet[PACKET.flags] = SYN;
@@ -209,7 +228,7 @@ export default defineMiddlebox({
         }
       }
       if (!settle(i, place)) return;
-      open(i, table, NOBODY, began, place, now);
+      open(i, table, NOBODY, began, side, place, now);
       if (egress[i] >= 0) batch.count1(counters.picked_up);
     }
 
@@ -286,8 +305,16 @@ export default defineMiddlebox({
       batch.count1(counters.unlogged);
     }
 
-    /** Keeps the connection that packet `i` begins, from side `began`; its key is in `key`. */
-    function open(i: number, table: FlowTable, slot: number, began: number, place: number, now: number): void {
+    /** Keeps the connection that packet `i`, from side `side`, begins, from side `began`; its key is in `key`. */
+    function open(
+      i: number,
+      table: TcpFlowTable,
+      slot: number,
+      began: number,
+      side: number,
+      place: number,
+      now: number,
+    ): void {
       if (draining()) return batch.drop(i, counters.draining);
       value[0] = began;
       const timeout = timers[timersOf(protocol[i]) + NEW];
@@ -300,11 +327,12 @@ export default defineMiddlebox({
       }
       if (options.recheck) (table === state.ipv4 ? checked4 : checked6)[made] = rules.version;
       batch.count1(counters.opened);
+      if (protocol[i] === TCP) window.note(i, table, made, side, true, now);
       const hold = judge.word(place, RULE.hold);
       if (hold !== 0) holds.untilAcknowledged(i, hold >>> 16, Math.min(hold & 0xffff, HOLD_MS_MAX));
     }
 
-    function refused(table: FlowTable): number {
+    function refused(table: TcpFlowTable): number {
       switch (table.refusal) {
         case FlowRefusal.HALF_OPEN:
           return counters.half_open;
@@ -334,6 +362,7 @@ export default defineMiddlebox({
       }
       if (count === 0) return;
       known.find(count, now);
+      state.ipv4.touchExpected(known.slots, count);
       for (let n = 0; n < count; n++) {
         const slot = known.slots[n];
         if (slot !== NOBODY) {
@@ -353,7 +382,7 @@ export default defineMiddlebox({
       find(looked[n], state.ipv4, sides[n], now);
     }
 
-    function find(i: number, table: FlowTable, side: number, now: number): void {
+    function find(i: number, table: TcpFlowTable, side: number, now: number): void {
       const slot = table.find(table.hash(key, 0), key, 0, now);
       if (slot === NONE) begin(i, table, NOBODY, side, now);
       else follow(i, table, slot, table.value(slot, 0) & 1, side, now);

@@ -44,6 +44,7 @@ export const COUNTERS = {
   reject_silent: 'dropped: by a rule that rejects, where no answer may be sent',
   invalid: 'dropped: belongs to no connection and cannot begin one',
   tcp_flags: 'dropped: a combination of TCP flags that does not exist',
+  reset_window: 'dropped: a TCP reset that does not lie in the window of whom it is for',
   rechecked: 'dropped: of an open connection that the rules loaded later do not accept',
   table_full: 'dropped: as many connections as can be held',
   half_open: 'dropped: a new connection beyond the quota of those that nobody has answered',

@@ -16,6 +16,7 @@
 import {
   BATCH_CAPACITY,
   type Batch,
+  createTcpWindow,
   destinationPort,
   FlowRefusal,
   Fragment,
@@ -25,7 +26,6 @@ import {
   Plausible,
   Protocol,
   portAndProtocol,
-  portNumber,
   Rank,
   sourcePort,
   TcpFlag,
@@ -35,17 +35,10 @@ import { createLifetimes, type LifetimeOptions } from './lifetimes.js';
 
 const { ICMP, TCP } = Protocol;
 const { LATER } = Fragment;
-const { ACK, FIN, RST, SYN } = TcpFlag;
+const { FIN, RST } = TcpFlag;
 const KEY_WORDS = 4;
-const SEQUENCE = 4;
-const ACKNOWLEDGED = 8;
-const OFFSET = 12;
-const WINDOW = 14;
-const TCP_BYTES_MIN = 20;
-// Options of a SYN (RFC 9293 §3.1, RFC 7323 §2.2).
-const OPTION_END = 0;
-const OPTION_NOTHING = 1;
-const OPTION_SCALE = 3;
+/** The end of a session whose expectations are kept. */
+const INTERNAL = 0;
 
 export interface FilterParts {
   readonly batch: Batch;
@@ -78,8 +71,8 @@ export interface Filter {
 /** Made once per worker. */
 export function createFilter({ batch, sessions, byPort, options, counters, holds, ...parts }: FilterParts): Filter {
   const { draining, refuse } = parts;
-  const { l4, protocol, fragment, flags, source, destination, ports } = batch;
-  const { i32, u8, u16 } = batch.memory;
+  const { protocol, fragment, flags, source, destination, ports } = batch;
+  const window = createTcpWindow(batch);
   const out = sessions.lookup(BATCH_CAPACITY);
   const back = sessions.lookup(BATCH_CAPACITY);
   const single = new Int32Array(KEY_WORDS);
@@ -143,7 +136,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       slot = open(i, n, now);
       if (slot === NONE) return false;
     }
-    if (protocol[i] === TCP && fragment[i] !== LATER) noteTcp(i, slot);
+    if (protocol[i] === TCP && fragment[i] !== LATER) window.note(i, sessions, slot, INTERNAL, true, now);
     return true;
   }
 
@@ -184,10 +177,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
 
   /** A FIN or RST from outside. False when it is dropped. */
   function isEnd(i: number, slot: number, now: number): boolean {
-    const at = l4[i] >> 2;
-    const hasAck = (flags[i] & ACK) !== 0;
-    const sequence = swap32(i32[at + (SEQUENCE >> 2)]);
-    const plausible = sessions.isPlausible(slot, sequence, hasAck, swap32(i32[at + (ACKNOWLEDGED >> 2)]));
+    const plausible = window.expects(i, sessions, slot, INTERNAL);
     if (plausible === Plausible.NO && (flags[i] & RST) !== 0) {
       batch.drop(i, counters.reset_window);
       return false;
@@ -195,25 +185,6 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     if (plausible === Plausible.YES && sessions.rank(slot) < Rank.CLOSING)
       sessions.refresh(slot, Rank.CLOSING, now, options.tcp_closing);
     return true;
-  }
-
-  function noteTcp(i: number, slot: number): void {
-    const at = l4[i] >> 2;
-    if ((flags[i] & SYN) !== 0) sessions.sawSyn(slot, swap32(i32[at + (SEQUENCE >> 2)]), scaleOf(i));
-    if ((flags[i] & ACK) !== 0)
-      sessions.sawAck(slot, swap32(i32[at + (ACKNOWLEDGED >> 2)]), portNumber(u16[(l4[i] + WINDOW) >> 1]));
-  }
-
-  /** The window scale a SYN offers. */
-  function scaleOf(i: number): number {
-    const end = l4[i] + ((u8[l4[i] + OFFSET] & 0xf0) >>> 2);
-    for (let at = l4[i] + TCP_BYTES_MIN; at + 2 < end; ) {
-      const kind = u8[at];
-      if (kind === OPTION_END) return 0;
-      if (kind === OPTION_SCALE) return u8[at + 2];
-      at += kind === OPTION_NOTHING ? 1 : Math.max(2, u8[at + 1]);
-    }
-    return 0;
   }
 
   function find(address: number, key: number, remote: number, port: number, now: number): number {
@@ -236,9 +207,4 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       sessions.sweep(now, swept);
     },
   };
-}
-
-/** A word of a packet as the number it stands for, in 32 bits. */
-function swap32(raw: number): number {
-  return (raw << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24);
 }

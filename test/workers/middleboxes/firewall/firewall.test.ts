@@ -22,11 +22,11 @@ function through(site: FirewallSite, ...packets: { port: number; frame: Uint8Arr
 }
 
 const SYN = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 S');
-const SYN_ACK = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 SA');
-const ACK = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 A');
-const DATA = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 PA len 100');
-const FIN = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 FA');
-const RST = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 R');
+const SYN_ACK = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 SA seq 5000 ack 1001');
+const ACK = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 A seq 1001 ack 5001 win 1000');
+const DATA = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 PA seq 5001 ack 1001 win 1000 len 100');
+const FIN = on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:80 FA seq 1001 ack 5001 win 1000');
+const RST = on(OUTSIDE, 'tcp 198.51.100.7:80 > 10.0.0.5:4000 R seq 5001');
 
 /** The one connection a site has: rank and seconds left. */
 function only(site: FirewallSite, table = site.ipv4): [number, number] {
@@ -111,6 +111,106 @@ describe('firewall', () => {
       assert.deepEqual(only(site), [1, 7440]);
     });
 
+  describe('FINs and resets', () => {
+    const IN = 'tcp 198.51.100.7:80 > 10.0.0.5:4000';
+    const OUT_ = 'tcp 10.0.0.5:4000 > 198.51.100.7:80';
+    /** Open; the inside expects 5001 next in a window of 8 × 1000 bytes, the outside 1001 in one of 2000. */
+    function connected(): FirewallSite {
+      const site = new FirewallSite({ rules: OUT });
+      const segments = [
+        on(INSIDE, `${OUT_} S seq 1000 scale 3`),
+        on(OUTSIDE, `${IN} SA seq 5000 ack 1001 scale 0`),
+        on(INSIDE, `${OUT_} A seq 1001 ack 5001 win 1000`),
+        on(OUTSIDE, `${IN} A seq 5001 ack 1001 win 2000`),
+      ];
+      assert.equal(through(site, ...segments), 4);
+      return site;
+    }
+
+    for (const [port, segment, ends] of [
+      [OUTSIDE, `${IN} R seq 5001`, true],
+      [OUTSIDE, `${IN} R seq ${5001 + 8000}`, true],
+      [OUTSIDE, `${IN} R seq ${5001 + 8001}`, false],
+      [OUTSIDE, `${IN} RA seq 5000 ack 1001`, false],
+      [OUTSIDE, `${IN} R seq ${5001 + 0x7000_0000}`, false],
+      [INSIDE, `${OUT_} R seq 1001`, true],
+      [INSIDE, `${OUT_} R seq ${1001 + 2000}`, true],
+      [INSIDE, `${OUT_} R seq ${1001 + 2001}`, false],
+      [OUTSIDE, `${IN} FA seq 5001 ack 1001`, true],
+      [OUTSIDE, `${IN} FA seq 99 ack 1001`, false],
+      [INSIDE, `${OUT_} FA seq 1001 ack 5001`, true],
+      [INSIDE, `${OUT_} FA seq 9999 ack 5001`, false],
+    ] as const)
+      it(`${segment} ${ends ? 'ends its connection' : 'ends nothing, out of the window'}`, () => {
+        const site = connected();
+        const isReset = / RA? /.test(segment);
+        const isDropped = isReset && !ends;
+        assert.equal(through(site, on(port, segment)), isDropped ? 0 : 1);
+        assert.equal(site.counts()['reset_window'] ?? 0, isDropped ? 1 : 0);
+        const ended = isReset ? [3, 10] : [2, 120];
+        assert.deepEqual(only(site), ends ? ended : [1, 7440]);
+      });
+
+    it('have to answer the SYN of what is opening', () => {
+      for (const [flags, passes] of [
+        ['RA seq 0 ack 1001', 1],
+        ['RA seq 0 ack 1002', 0],
+        ['R seq 0', 0],
+      ] as const) {
+        const site = new FirewallSite({ rules: OUT });
+        assert.equal(through(site, on(INSIDE, `${OUT_} S seq 1000`)), 1);
+        assert.equal(through(site, on(OUTSIDE, `${IN} ${flags}`)), passes, flags);
+      }
+    });
+
+    it('are not believed by a SYN forged in the middle of the connection', () => {
+      const site = connected();
+      assert.equal(through(site, on(INSIDE, `${OUT_} S seq 70000`), on(OUTSIDE, `${IN} RA seq 0 ack 70001`)), 1);
+      assert.deepEqual(only(site), [1, 7440]);
+    });
+
+    it('know nothing of the life before', () => {
+      const site = connected();
+      assert.equal(through(site, FIN, on(INSIDE, `${OUT_} S seq 90000`)), 2);
+      assert.equal(through(site, on(OUTSIDE, `${IN} R seq 5001`)), 0);
+      assert.equal(through(site, on(OUTSIDE, `${IN} RA seq 0 ack 90001`)), 1);
+    });
+
+    it('are checked with IPv6 too', () => {
+      const site = new FirewallSite({ rules: OUT });
+      const [out, back] = ['tcp 2001:db8::5 4000 > fd00::8 80', 'tcp fd00::8 80 > 2001:db8::5 4000'];
+      assert.equal(through(site, v6(INSIDE, `${out} S`), v6(INSIDE, `${out} A`)), 2);
+      // The frames' text has no numbers for IPv6: nothing but the one acknowledged is expected.
+      const reset = (sequence: number) => {
+        const packet = v6(OUTSIDE, `${back} R`);
+        new DataView(packet.frame.buffer, packet.frame.byteOffset).setUint32(14 + 40 + 4, sequence);
+        return packet;
+      };
+      assert.equal(through(site, reset(0x4000_0001)), 0);
+      assert.equal(site.counts()['reset_window'], 1);
+      assert.deepEqual(only(site, site.ipv6), [1, 7440]);
+    });
+
+    it('are believed again where those they are for were not heard of late', () => {
+      for (const [seconds, passes] of [
+        [60, 0],
+        [61, 1],
+      ]) {
+        const site = connected();
+        site.later(seconds);
+        assert.equal(through(site, on(OUTSIDE, `${IN} R seq 99`)), passes);
+      }
+    });
+
+    it('pass where those they are for send by another site', () => {
+      const [a, b] = [0, 1].map((member) => new FirewallSite({ rules: OUT, member, members: 2 }));
+      assert.equal(through(a, SYN, ACK), 2);
+      a.replicateTo(b);
+      assert.equal(through(b, on(OUTSIDE, `${IN} R seq 77`)), 1);
+      assert.deepEqual(only(b), [3, 10]);
+    });
+  });
+
   describe('asymmetric paths', () => {
     /** One site sees what goes out, the other what comes in. */
     function twoSites(options: Readonly<Record<string, unknown>> = {}) {
@@ -154,14 +254,16 @@ describe('firewall', () => {
     });
 
     it('do to any packets what one site would do that sees all of them, when what they share is as fast as packets', () => {
-      const flags = fc.constantFrom('S', 'SA', 'A', 'PA', 'FA', 'R', 'RA', 'SF', '');
+      const flags = fc.constantFrom('S', 'SA', 'A', 'PA', 'FA', 'RA', 'RA', 'SF', '');
+      // All lie in the windows: of what does not, sites know as much as they see.
       const packet = fc
         .tuple(fc.boolean(), fc.constantFrom(4000, 4001), fc.constantFrom('tcp', 'tcp', 'udp', 'icmp'), flags)
         .map(([out, port, kind, shown]) => {
           const [from, to] = out ? ['10.0.0.5', '198.51.100.7'] : ['198.51.100.7', '10.0.0.5'];
           const [fromPort, toPort] = out ? [port, 80] : [80, port];
           if (kind === 'icmp') return on(out ? 0 : 1, `icmp ${from} > ${to} ${out ? 'echo' : 'reply'} ${port}`);
-          return on(out ? 0 : 1, `${kind} ${from}:${fromPort} > ${to}:${toPort} ${kind === 'tcp' ? shown : ''}`);
+          const numbers = `${shown} seq ${/[FR]/.test(shown) ? 2 : 1} ack 2`;
+          return on(out ? 0 : 1, `${kind} ${from}:${fromPort} > ${to}:${toPort} ${kind === 'tcp' ? numbers : ''}`);
         });
       const step = fc.record({ packet, at: fc.constantFrom('a', 'b'), pause: fc.constantFrom(0, 0, 0, 5, 40, 200) });
       fc.assert(

@@ -1,0 +1,132 @@
+/**
+ * A flow table of TCP connections (and of whatever else) that also knows what each end of a connection expects of the other: so a reset
+ * can be checked before it ends anything (RFC 5961 §3, RFC 7857 §2).
+ *
+ * This is kept for the instance alone, by slot, and is no part of what is replicated: acknowledgements pass by the thousand, and are worth
+ * telling nobody. So of an end whose segments pass another site nothing is known here.
+ *
+ *     per slot   generation of the entry (else the words are another's), and for each of two ends:
+ *                what is known, sequence number expected next, width of its window in bytes
+ *
+ * Several workers write these words plainly: one of two acknowledgements stays, either of which was true. A reset that meets the words
+ * of both is judged by a window that is off by one segment.
+ */
+
+import { NONE } from '../none.js';
+import type { Region } from '../region.js';
+import { BYTES_PER_WORD, struct } from '../struct.js';
+import type { FlowTableOptions } from './flow-options.js';
+import type { Winner } from './flow-record.js';
+import { type FlowShape, flowSlotCount } from './flow-slots.js';
+import { FlowTable, flowTable, largerValue } from './flow-table.js';
+import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
+import type { OpenContext, StateDefinition } from './object.js';
+
+const END_WORDS = 3;
+const EXPECTED = struct({ generation: 1, known: 1, next: 1, window: 1, other: END_WORDS, spare: 1 });
+const { generation: GENERATION, known: KNOWN, next: NEXT, window: WINDOW } = EXPECTED.at;
+const SHIFT = 3;
+
+// What is known: two bits, the window's scale, and from bit `HEARD_SHIFT` on the coarse second of the last word from this end.
+const HAS_SYN = 1;
+const HAS_ACK = 2;
+const SCALE_SHIFT = 2;
+const HEARD_SHIFT = 8;
+const SCALE_MASK = 0xf;
+const HEARD_MASK = 0xffffff;
+/** The largest scale there is (RFC 7323 §2.3): for a connection whose SYN was not seen here. */
+const SCALE_MAX = 14;
+
+/** What can be said of a segment that would end a connection. */
+export const Plausible = { NO: 0, YES: 1, UNKNOWN: 2 } as const;
+export type Plausible = (typeof Plausible)[keyof typeof Plausible];
+
+/** Bytes of `OpenContext.local` that a `TcpFlowTable` of this shape needs. */
+export function expectedBytes(shape: FlowShape): number {
+  return (flowSlotCount(shape) << SHIFT) * BYTES_PER_WORD;
+}
+
+/** To other instances the same as a `flowTable`. */
+export function tcpFlowTable(options: FlowTableOptions): StateDefinition<TcpFlowTable> {
+  const { capacity, keyWords, valueWords, winner = largerValue } = options;
+  const shape = { capacity, keyWords, valueWords };
+  const limits = halfOpenLimits(capacity, options);
+  return {
+    ...flowTable(options),
+    localBytes: () => expectedBytes(shape),
+    open: (context) => new TcpFlowTable(context, shape, limits, winner),
+  };
+}
+
+export class TcpFlowTable extends FlowTable {
+  private readonly expected: Int32Array;
+  /** What was read by `touchExpected`, so that it is read. */
+  touched = 0;
+
+  constructor(context: OpenContext, shape: FlowShape, limits: Required<HalfOpenOptions>, winner: Winner) {
+    super(context, shape, limits, winner);
+    this.expected = (context.local as Region).i32();
+  }
+
+  /** Starts fetching what is known of `slots[0 … count − 1]`, which may be `NONE`: so that the misses of a batch overlap. */
+  touchExpected(slots: Int32Array, count: number): void {
+    let sum = 0;
+    for (let n = 0; n < count; n++) if (slots[n] !== NONE) sum += this.expected[slots[n] << SHIFT];
+    this.touched = sum | 0;
+  }
+
+  // Ends are 0 and 1. Sequence numbers are as the packets' big-endian words say, in 32 bits.
+
+  /** A SYN from an end at `now`, of this sequence number, which offers a window scale, or does not (0). */
+  sawSyn(slot: number, end: number, now: number, sequence: number, scale: number): void {
+    const at = this.wordsOf(slot, end);
+    this.expected[at + NEXT] = (sequence + 1) | 0; // as its answer acknowledges
+    this.expected[at + KNOWN] = HAS_SYN | (Math.min(scale, SCALE_MAX) << SCALE_SHIFT) | (now << HEARD_SHIFT);
+  }
+
+  /** A segment from an end at `now` that acknowledges what is before `next`, and has a window of `window` bytes, unscaled. */
+  sawAck(slot: number, end: number, now: number, next: number, window: number): void {
+    const { expected } = this;
+    const at = this.wordsOf(slot, end);
+    const known = expected[at + KNOWN];
+    const scale = (known & HAS_SYN) === 0 ? SCALE_MAX : (known >>> SCALE_SHIFT) & SCALE_MASK;
+    expected[at + NEXT] = next;
+    expected[at + WINDOW] = window << scale;
+    expected[at + KNOWN] = (known & ~(HEARD_MASK << HEARD_SHIFT)) | HAS_ACK | (now << HEARD_SHIFT);
+  }
+
+  /**
+   * Whether an end can expect a segment that starts at `sequence`: it lies in its window (RFC 9293 §3.10.7.4), or
+   * answers its SYN (§3.10.7.3). `acknowledged`: what the segment acknowledges, where `hasAck`.
+   */
+  isPlausible(slot: number, end: number, sequence: number, hasAck: boolean, acknowledged: number): Plausible {
+    const { expected } = this;
+    const at = (slot << SHIFT) + END_WORDS * end;
+    const known = expected[at + KNOWN];
+    if (expected[(slot << SHIFT) + GENERATION] !== this.generation(slot)) return Plausible.UNKNOWN;
+    if ((known & HAS_ACK) !== 0) {
+      const ahead = (sequence - expected[at + NEXT]) | 0;
+      return ahead >= 0 && ahead <= expected[at + WINDOW] ? Plausible.YES : Plausible.NO;
+    }
+    if ((known & HAS_SYN) === 0) return Plausible.UNKNOWN;
+    return hasAck && acknowledged === expected[at + NEXT] ? Plausible.YES : Plausible.NO;
+  }
+
+  /** Seconds since an end was heard here, of which `isPlausible` knows something; since then it may have sent by another site. */
+  silence(slot: number, end: number, now: number): number {
+    return (now - (this.expected[(slot << SHIFT) + END_WORDS * end + KNOWN] >>> HEARD_SHIFT)) & HEARD_MASK;
+  }
+
+  /** Where the words of an end begin; those of both are empty where they were another entry's. */
+  private wordsOf(slot: number, end: number): number {
+    const { expected } = this;
+    const at = slot << SHIFT;
+    const generation = this.generation(slot);
+    if (expected[at + GENERATION] !== generation) {
+      expected[at + KNOWN] = 0;
+      expected[at + END_WORDS + KNOWN] = 0;
+      expected[at + GENERATION] = generation;
+    }
+    return at + END_WORDS * end;
+  }
+}

@@ -1,0 +1,64 @@
+/** Reads of TCP segments what their ends expect of each other, and checks by that what would end a connection (shm/objects/tcp-flow-table.ts). */
+
+import type { Plausible, TcpFlowTable } from '../shm/objects/tcp-flow-table.js';
+import type { Batch } from './batch.js';
+import { swap16 as portNumber } from './packet/ipv4.js';
+import { TcpFlag } from './packet/tcp.js';
+
+const { ACK, SYN } = TcpFlag;
+const SEQUENCE = 4;
+const ACKNOWLEDGED = 8;
+const OFFSET = 12;
+const WINDOW = 14;
+const TCP_BYTES_MIN = 20;
+// Options of a SYN (RFC 9293 §3.1, RFC 7323 §2.2).
+const OPTION_END = 0;
+const OPTION_NOTHING = 1;
+const OPTION_SCALE = 3;
+
+/** Packets are TCP with their header: no later fragment. */
+export interface TcpWindow {
+  /** Notes what packet `i` says of end `end` of the connection in `slot`, which sent it. `syn`: also by a SYN. */
+  note(i: number, table: TcpFlowTable, slot: number, end: number, syn: boolean, now: number): void;
+  /** Whether end `end` can expect packet `i`, a FIN or RST to it. */
+  expects(i: number, table: TcpFlowTable, slot: number, end: number): Plausible;
+}
+
+/** Made once per worker. */
+export function createTcpWindow(batch: Batch): TcpWindow {
+  const { l4, flags } = batch;
+  const { i32, u8, u16 } = batch.memory;
+
+  /** The window scale a SYN offers. */
+  function scaleOf(i: number): number {
+    const end = l4[i] + ((u8[l4[i] + OFFSET] & 0xf0) >>> 2);
+    for (let at = l4[i] + TCP_BYTES_MIN; at + 2 < end; ) {
+      const kind = u8[at];
+      if (kind === OPTION_END) return 0;
+      if (kind === OPTION_SCALE) return u8[at + 2];
+      at += kind === OPTION_NOTHING ? 1 : Math.max(2, u8[at + 1]);
+    }
+    return 0;
+  }
+
+  return {
+    note(i, table, slot, end, syn, now) {
+      const at = l4[i] >> 2;
+      if (syn && (flags[i] & SYN) !== 0) table.sawSyn(slot, end, now, swap32(i32[at + (SEQUENCE >> 2)]), scaleOf(i));
+      if ((flags[i] & ACK) !== 0)
+        table.sawAck(slot, end, now, swap32(i32[at + (ACKNOWLEDGED >> 2)]), portNumber(u16[(l4[i] + WINDOW) >> 1]));
+    },
+
+    expects(i, table, slot, end) {
+      const at = l4[i] >> 2;
+      const hasAck = (flags[i] & ACK) !== 0;
+      const sequence = swap32(i32[at + (SEQUENCE >> 2)]);
+      return table.isPlausible(slot, end, sequence, hasAck, swap32(i32[at + (ACKNOWLEDGED >> 2)]));
+    },
+  };
+}
+
+/** A word of a packet as the number it stands for, in 32 bits. */
+function swap32(raw: number): number {
+  return (raw << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24);
+}
