@@ -51,6 +51,8 @@ const COMPARED = 4;
 const LOOKED_AT = 64;
 /** Slots looked at elsewhere, in turn, where there were none. */
 const LOOKED_AT_ELSEWHERE = 512;
+/** After so many searches in a second that found none, there is no other in it. */
+const FRUITLESS_MAX = 8;
 /** Part of the budget that is for flows withheld before. */
 const AGAIN_SHIFT = 2;
 
@@ -76,6 +78,8 @@ export class HalfOpen {
   private readonly share: number;
   private left: number;
   private second = 0;
+  /** Searches in this second that found none to put out. */
+  private fruitless = 0;
   /** Entries put out, by all threads, at the beginning of this second and of the one before. */
   private evictedBefore = 0;
   private evictedLately = 0;
@@ -142,23 +146,28 @@ export class HalfOpen {
     this.evictedBefore = now === this.second + 1 ? this.evictedLately : evicted;
     this.evictedLately = evicted;
     this.second = now;
+    this.fruitless = 0;
     this.left = this.share;
   }
 
   // ——— Eviction ———
 
-  /** Puts a half-open entry out, preferably one near the home of `hash`. False when that is not possible now. */
+  /** Puts a half-open entry out: the oldest of this thread's, or else one near the home of `hash`. False when that is not possible now. */
   evict(tx: Transaction, hash: number, now: number): boolean {
     if (now !== this.second) this.begin(now);
     if (((this.words[this.at + EVICTED] - this.evictedBefore) | 0) >= this.quota) return false;
     const { slots } = this;
     let slot = this.oldest(now);
+    if (slot === NONE && this.fruitless === FRUITLESS_MAX) return false;
     if (slot === NONE) slot = this.choose(hash & (slots.slots - 1), LOOKED_AT, now);
     if (slot === NONE) {
       slot = this.choose(this.hand, LOOKED_AT_ELSEWHERE, now);
       this.hand = (this.hand + LOOKED_AT_ELSEWHERE) & (slots.slots - 1);
     }
-    if (slot === NONE) return false;
+    if (slot === NONE) {
+      this.fruitless++;
+      return false;
+    }
     tx.begin();
     if (!tx.tryLock(slots.lockOf(slot)) || !slots.isHalfOpen(slot) || !this.lockMore(slot)) {
       tx.abort();
