@@ -1,6 +1,6 @@
 /** Reads of TCP segments what their ends expect of each other, and checks by that what would end a connection (shm/objects/tcp-flow-table.ts). */
 
-import type { Plausible, TcpFlowTable } from '../shm/objects/tcp-flow-table.js';
+import { Plausible, type TcpFlowTable } from '../shm/objects/tcp-flow-table.js';
 import type { Batch } from './batch.js';
 import { swap16 as portNumber } from './packet/ipv4.js';
 import { TcpFlag } from './packet/tcp.js';
@@ -16,12 +16,15 @@ const OPTION_END = 0;
 const OPTION_NOTHING = 1;
 const OPTION_SCALE = 3;
 
+/** How long the window of an end that is not heard here any more is held against resets: it may send by another site since. */
+const HEARD_S = 60;
+
 /** Packets are TCP with their header: no later fragment. */
 export interface TcpWindow {
   /** Notes what packet `i` says of end `end` of the connection in `slot`, which sent it. `syn`: also by a SYN. */
   note(i: number, table: TcpFlowTable, slot: number, end: number, syn: boolean, now: number): void;
-  /** Whether end `end` can expect packet `i`, a FIN or RST to it. */
-  expects(i: number, table: TcpFlowTable, slot: number, end: number): Plausible;
+  /** Whether end `end` can expect packet `i`, a FIN or RST to it. What lies out of a window of which nothing was heard of late may be right. */
+  expects(i: number, table: TcpFlowTable, slot: number, end: number, now: number): Plausible;
 }
 
 /** Made once per worker. */
@@ -49,11 +52,14 @@ export function createTcpWindow(batch: Batch): TcpWindow {
         table.sawAck(slot, end, now, swap32(i32[at + (ACKNOWLEDGED >> 2)]), portNumber(u16[(l4[i] + WINDOW) >> 1]));
     },
 
-    expects(i, table, slot, end) {
+    expects(i, table, slot, end, now) {
       const at = l4[i] >> 2;
       const hasAck = (flags[i] & ACK) !== 0;
       const sequence = swap32(i32[at + (SEQUENCE >> 2)]);
-      return table.isPlausible(slot, end, sequence, hasAck, swap32(i32[at + (ACKNOWLEDGED >> 2)]));
+      const acknowledged = swap32(i32[at + (ACKNOWLEDGED >> 2)]);
+      const plausible = table.isPlausible(slot, end, sequence, hasAck, acknowledged);
+      if (plausible !== Plausible.NO) return plausible;
+      return table.silence(slot, end, now) > HEARD_S ? Plausible.UNKNOWN : Plausible.NO;
     },
   };
 }

@@ -217,6 +217,15 @@ describe('NAT that filters by remote', () => {
       assert.deepEqual(life(open.site), [Rank.CLOSING, 41]);
     });
 
+    it('is left to the hosts when nothing of the inside has passed for a minute: it may pass another site', () => {
+      const open = connected();
+      open.site.later(61);
+      assert.equal(end(open, 'R seq 9999'), 1);
+      assert.deepEqual(life(open.site), [Rank.ESTABLISHED, 7379]);
+      assert.equal(end(open, 'R seq 5001'), 1);
+      assert.deepEqual(life(open.site), [Rank.CLOSING, 241]);
+    });
+
     it('is closed by a FIN in its window, and by none outside, which passes', () => {
       const open = connected();
       assert.equal(end(open, 'FA seq 9999 ack 101'), 1);

@@ -69,8 +69,6 @@ const UDP_TIMERS = 4;
 const ICMP_TIMERS = 8;
 const OTHER_TIMERS = 12;
 
-/** How long the window of an end that is not heard here any more is held against resets: it may send by another site since. */
-const HEARD_S = 60;
 const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;
 /** Records of a worker in a second, and those of one batch. */
@@ -158,7 +156,7 @@ export default defineMiddlebox({
         // A SYN sent again: its answer may have come by a site that had no room for the connection.
         if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
         after = rankAfter(rank, shown);
-        if ((shown & (FIN | RST)) !== 0 && isOut(i, table, slot, 1 - side, now)) {
+        if ((shown & (FIN | RST)) !== 0 && window.expects(i, table, slot, 1 - side, now) === Plausible.NO) {
           if ((shown & RST) !== 0) return batch.drop(i, counters.reset_window);
           after = rank;
         }
@@ -168,11 +166,6 @@ export default defineMiddlebox({
       if (options.recheck && !passesAgain(i, table, slot, began, side)) return batch.drop(i, counters.rechecked);
       table.refresh(slot, after, now, timers[timersOf(carried) + after]);
       batch.count1(counters.passed);
-    }
-
-    /** Whether a FIN or RST lies out of the window of the end it is for, as far as that was heard here, and of late. */
-    function isOut(i: number, table: TcpFlowTable, slot: number, end: number, now: number): boolean {
-      return window.expects(i, table, slot, end) === Plausible.NO && table.silence(slot, end, now) <= HEARD_S;
     }
 
     /** Whether a connection passes the rules in force, which may have been loaded since it began. */

@@ -6,8 +6,8 @@
  * **TCP** is followed per session (lifetimes.ts), which with `address-and-port-dependent` is a connection. From outside comes one
  * thing alone that changes a session: a FIN or RST that lies in the window the inside has open, as far as its segments pass this site.
  * It makes the session CLOSING, which is then kept for the closing time (RFC 7857 §2), and refreshes nothing. An RST that lies outside
- * the window is dropped: forged resets have cost connections. Where the inside's segments do not pass, resets are translated
- * and change nothing.
+ * the window is dropped: forged resets have cost connections. Where the inside's segments do not pass, or none has for a
+ * minute, resets outside it are translated and change nothing.
  *
  * **An unsolicited SYN** is never answered (RFC 5382 REQ-4); when the inside sends a SYN to where it came from, the next one passes,
  * and the open is simultaneous.
@@ -177,7 +177,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
 
   /** A FIN or RST from outside. False when it is dropped. */
   function isEnd(i: number, slot: number, now: number): boolean {
-    const plausible = window.expects(i, sessions, slot, INTERNAL);
+    const plausible = window.expects(i, sessions, slot, INTERNAL, now);
     if (plausible === Plausible.NO && (flags[i] & RST) !== 0) {
       batch.drop(i, counters.reset_window);
       return false;
