@@ -9,6 +9,7 @@ import { coarseSeconds } from '../shm/clock.js';
 import { type Control, Phase } from '../shm/control.js';
 import type { LogProducer } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import type { PortBoardReader } from '../shm/port-board.js';
 import type { Agent } from './agent.js';
 import { type Batch, DROPPED } from './batch.js';
 import type { Stage } from './chain.js';
@@ -59,8 +60,8 @@ export interface DataPlaneParts {
   readonly driver: PacketDriver;
   /** Over the driver's memory; the processes and the router were made for it. */
   readonly batch: Batch;
-  /** Number of ports. */
-  readonly ports: number;
+  /** The ports as they are now. */
+  readonly facts: PortBoardReader;
   /** The chain, in the order of the configuration. */
   readonly stages: readonly Stage[];
   readonly replies: DataPlaneReplies;
@@ -101,10 +102,12 @@ export class DataPlane implements Agent {
   private readonly passChain: (now: number) => void;
   private readonly traffic: Traffic;
   private readonly columns: Columns<typeof COUNTERS>;
+  private readonly facts: PortBoardReader;
   private readonly ports: number;
 
   constructor(parts: DataPlaneParts) {
-    const { driver, batch, catalogue, row, ports } = parts;
+    const { driver, batch, catalogue, row, facts } = parts;
+    const { ports } = facts;
     this.batch = batch;
     this.driver = driver;
     this.replies = parts.replies;
@@ -125,6 +128,7 @@ export class DataPlane implements Agent {
     this.fragments = createFragments({ batch, driver, row, catalogue, ...(monotonic && { clock: monotonic }) });
     this.traffic = createTraffic(batch, ports, row, catalogue);
     this.columns = columnsOf(catalogue, COUNTERS);
+    this.facts = facts;
     this.ports = ports;
   }
 
@@ -149,6 +153,7 @@ export class DataPlane implements Agent {
   doWork(): number {
     const { batch, holds, fragments } = this;
     this.control.beat(this.thread);
+    this.facts.refresh();
     const released = holds.held > 0 ? holds.release() : 0;
     if (fragments.held > 0) fragments.expire();
     // Those whose first one came were received before.

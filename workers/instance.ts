@@ -13,6 +13,7 @@ import { MetricCatalogue, Metrics } from '../shm/metrics.js';
 import { createNextHops } from '../shm/next-hops.js';
 import { createJournals, Journal } from '../shm/objects/journal.js';
 import type { StateObject, Writer } from '../shm/objects/object.js';
+import { createPortBoard, PortBoardWriter, PortState } from '../shm/port-board.js';
 import { createRecordRing } from '../shm/record-ring.js';
 import { createRejectTable } from '../shm/reject-table.js';
 import { createRuleBoard } from '../shm/rule-board.js';
@@ -52,7 +53,7 @@ export interface InstancePlan {
   readonly shared: SharedState;
   readonly io: AfXdpIo | PcapIo;
   readonly mode: Mode;
-  /** The ports as they are; a wire uses their number alone. */
+  /** The ports, with what was known of their interfaces at the start; a wire uses their number alone. */
   readonly routes: readonly RoutePort[];
   readonly replication: ReplicationSettings;
   /** Injected into what the receive thread receives, for tests; `null`: none. */
@@ -85,6 +86,8 @@ export interface SharedBuffers {
   readonly unitLogs: SharedArrayBuffer;
   readonly foreignLogs: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
+  /** The ports as they are now. */
+  readonly ports: SharedArrayBuffer;
   /** One log ring per worker. */
   readonly logs: readonly SharedArrayBuffer[];
   /** One event ring per thread. */
@@ -165,6 +168,7 @@ export class Instance {
       unitLogs: createUnitLogs(objects, unitLogBytes),
       foreignLogs: createForeignLogs(objects, members, foreignLogBytes),
       nextHops: createNextHops(plan.routes.length),
+      ports: portBoardOf(plan, slots.workers),
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
       events: Array.from({ length: slots.count }, () => createEventRing()),
       rules: declaration.rules.map(() => createRuleBoard(slots.workers)),
@@ -190,6 +194,23 @@ export class Instance {
   journal(thread: number): Journal {
     return new Journal(this.buffers.journals, writerId(thread));
   }
+}
+
+/** A port board that shows the ports as they were when they were opened. */
+export function portBoardOf({ io, routes }: Pick<InstancePlan, 'io' | 'routes'>, workers: number): SharedArrayBuffer {
+  const board = createPortBoard(workers, routes.length);
+  new PortBoardWriter(board, routes.length).write(
+    routes.map(({ mac, address, address6 = null, mtuBytes }, port) => ({
+      state: PortState.USABLE,
+      attachment: io.driver === 'af_xdp' ? 1 : 0,
+      mapFd: io.driver === 'af_xdp' ? io.ports[port].mapFd : -1,
+      mac,
+      address,
+      address6,
+      mtuBytes,
+    })),
+  );
+  return board;
 }
 
 /** What a lock word holds while a thread has the lock: never 0. */

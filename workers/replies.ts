@@ -6,6 +6,7 @@
  * (passage.ts).
  */
 
+import type { PortBoardReader } from '../shm/port-board.js';
 import type { Batch } from './batch.js';
 import { createErrorLimit, createIcmpErrors, type ErrorLimit, type IcmpErrors } from './icmp-errors.js';
 import { createIcmpv6Errors, type Icmpv6Errors } from './icmpv6-errors.js';
@@ -62,15 +63,9 @@ export interface DataPlaneReplies extends Replies {
   readonly errors6: Icmpv6Errors;
 }
 
-/**
- * `addresses`: each port's own raw IPv4 address, if it has one; `addresses6`: of IPv6, four words. Made once per data plane: see the
- * head of batch.ts.
- */
-export function createReplies(
-  batch: Batch,
-  addresses: readonly (number | null)[],
-  addresses6: readonly (Int32Array | null)[] = [],
-): DataPlaneReplies {
+/** `facts`: which addresses the ports have. Made once per data plane: see the head of batch.ts. */
+export function createReplies(batch: Batch, facts: PortBoardReader): DataPlaneReplies {
+  const { hasAddress, address, hasAddress6, address6 } = facts;
   const { port, egress, version, l3, l4, fragment, protocol, flags, source, destination } = batch;
   const { i32, u8 } = batch.memory;
   const turning = createTurn(batch);
@@ -150,8 +145,9 @@ export function createReplies(
 
   function unreachable(i: number, code: number): boolean {
     if (egress[i] < 0) return false;
-    if (version[i] === 4) return errors.unreachable(i, addresses[port[i]] ?? destination[i], code);
-    return errors6.unreachable(i, addresses6[port[i]] ?? null, 0, UNREACHABLE_IPV6[code & 0xff]);
+    const by = port[i];
+    if (version[i] === 4) return errors.unreachable(i, hasAddress[by] === 1 ? address[by] : destination[i], code);
+    return errors6.unreachable(i, hasAddress6[by] === 1 ? address6 : null, 4 * by, UNREACHABLE_IPV6[code & 0xff]);
   }
 
   return { turn, echo, reset, unreachable, limit, errors, errors6 };

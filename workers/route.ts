@@ -11,6 +11,7 @@
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { NextHopReader, RawAddress } from '../shm/next-hops.js';
 import { NONE } from '../shm/none.js';
+import type { PortBoardReader } from '../shm/port-board.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { IcmpErrors } from './icmp-errors.js';
@@ -31,7 +32,10 @@ export const ROUTE_COUNTERS = {
 
 export const ROUTE_METRICS: Metric[] = counterMetrics(ROUTE_COUNTERS);
 
-/** How one port takes part in routing. Plain data: main makes it, workers receive it. */
+/**
+ * How one port takes part in routing. Plain data: main makes it, workers receive it. The first four are as they were at
+ * the start; what they are now is on the port board.
+ */
 export interface RoutePort {
   /** The port's own link-layer address. */
   readonly mac: Mac;
@@ -65,6 +69,7 @@ export interface Router {
 export function createRouter(
   batch: Batch,
   ports: readonly RoutePort[],
+  facts: PortBoardReader,
   neighbours: NextHopReader,
   { errors, errors6 }: { readonly errors: IcmpErrors; readonly errors6: Icmpv6Errors },
   catalogue: MetricCatalogue,
@@ -82,9 +87,8 @@ export function createRouter(
   const way6 = new Int32Array(portCount);
   const nextLow6 = new Int32Array(portCount);
   const nextHigh6 = new Int32Array(portCount);
-  const ownLow = Int32Array.from(ports, ({ mac }) => mac.low);
-  const ownHigh = Int32Array.from(ports, ({ mac }) => mac.high);
-  const mtu = Int32Array.from(ports, ({ mtuBytes }) => mtuBytes);
+  const { macLow: ownLow, macHigh: ownHigh, mtu, hasAddress, hasAddress6, address6 } = facts;
+  const ownAddress = facts.address;
   const promiscuous = Uint8Array.from(ports, (port) => Number(port.promiscuous));
 
   function admit(): void {
@@ -117,16 +121,17 @@ export function createRouter(
     const at = l3[i];
     if (!isHostIpv6(i32, (at + Ipv6At.source) >> 2) || !isHostIpv6(i32, (at + Ipv6At.destination) >> 2))
       return batch.drop(i, columns.route_martian);
-    const address = ports[port[i]].address6 ?? null;
+    const by = port[i];
     if (u8[at + Ipv6At.hopLimit] <= 1) {
       batch.drop(i, columns.route_ttl);
-      if (address !== null && errors6.timeExceeded(i, address, 0)) batch.count1(columns.route_icmp_errors);
+      if (hasAddress6[by] === 1 && errors6.timeExceeded(i, address6, 4 * by)) batch.count1(columns.route_icmp_errors);
       return;
     }
-    const peer = peers[port[i]];
+    const peer = peers[by];
     if (peer >= portCount || ipv6Length(at) <= mtu[peer]) return;
     batch.drop(i, columns.route_mtu);
-    if (address !== null && errors6.packetTooBig(i, address, 0, mtu[peer])) batch.count1(columns.route_icmp_errors);
+    if (hasAddress6[by] === 1 && errors6.packetTooBig(i, address6, 4 * by, mtu[peer]))
+      batch.count1(columns.route_icmp_errors);
   }
 
   function ipv6Length(at: number): number {
@@ -135,17 +140,17 @@ export function createRouter(
 
   function expired(i: number): void {
     batch.drop(i, columns.route_ttl);
-    const { address } = ports[port[i]];
-    if (address !== null && errors.timeExceeded(i, address)) batch.count1(columns.route_icmp_errors);
+    const by = port[i];
+    if (hasAddress[by] === 1 && errors.timeExceeded(i, ownAddress[by])) batch.count1(columns.route_icmp_errors);
   }
 
   function tooLong(i: number, peer: number): void {
     batch.drop(i, columns.route_mtu);
-    const { address } = ports[port[i]];
+    const by = port[i];
     // Byte 6 of the header, in the upper half of word 1: bit 6 of it is "don't fragment".
     const dontFragment = (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
-    if (address === null || !dontFragment) return;
-    if (errors.fragmentationNeeded(i, address, mtu[peer])) batch.count1(columns.route_icmp_errors);
+    if (hasAddress[by] === 0 || !dontFragment) return;
+    if (errors.fragmentationNeeded(i, ownAddress[by], mtu[peer])) batch.count1(columns.route_icmp_errors);
   }
 
   function dispatch(): void {

@@ -8,6 +8,7 @@ import { Phase, ThreadState } from '../shm/control.js';
 import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
 import { NextHopReader } from '../shm/next-hops.js';
+import { PortBoardReader } from '../shm/port-board.js';
 import { RecordReader, RecordWriter } from '../shm/record-ring.js';
 import { RuleReader } from '../shm/rule-board.js';
 import type { Agent } from './agent.js';
@@ -65,17 +66,14 @@ export async function runWorker(instance: Instance, thread: number, open = openD
   const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log });
   const ports = plan.routes.length;
   const events = new EventWriter(buffers.events[thread]);
+  const facts = new PortBoardReader(buffers.ports, ports, thread);
   const { driver, note } = open(instance, thread, row, events);
   try {
     const batch = new Batch(driver.memory, row);
     const draining = (): boolean => control.phase !== Phase.RUN;
     const timers = new Timers(row, catalogue);
     timers.every('driver', 1, note);
-    const replies = createReplies(
-      batch,
-      plan.routes.map(({ address }) => address),
-      plan.routes.map(({ address6 = null }) => address6),
-    );
+    const replies = createReplies(batch, facts);
     const worker = thread;
     const holds = createHolds({ batch, driver, log, board: buffers.holds, worker, row, catalogue });
     const rules = buffers.rules.map((board) => new RuleReader(board, slots.workers, worker));
@@ -98,11 +96,12 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       draining,
     });
     const neighbours = new NextHopReader(buffers.nextHops, ports);
-    const router = plan.mode === 'wire' ? null : createRouter(batch, plan.routes, neighbours, replies, catalogue);
+    const router =
+      plan.mode === 'wire' ? null : createRouter(batch, plan.routes, facts, neighbours, replies, catalogue);
     const dataPlane = new DataPlane({
       driver,
       batch,
-      ports,
+      facts,
       stages,
       replies,
       holds,

@@ -9,6 +9,7 @@ import { MetricCatalogue, Metrics } from '../../shm/metrics.js';
 import { NONE } from '../../shm/none.js';
 import { createJournals, Journal } from '../../shm/objects/journal.js';
 import { type NatBinding, portAndProtocol, Rank } from '../../shm/objects/nat-binding.js';
+import { PortBoardReader } from '../../shm/port-board.js';
 import { createRecordRing, RecordWriter } from '../../shm/record-ring.js';
 import { Batch } from '../../workers/batch.js';
 import { declareChain, openProcesses, openState } from '../../workers/chain.js';
@@ -24,6 +25,7 @@ import { TcpFlag } from '../../workers/packet/tcp.js';
 import { peersOf } from '../../workers/ports.js';
 import { createReplies } from '../../workers/replies.js';
 import { Timers } from '../../workers/timers.js';
+import { portBoardFor, routePort } from '../workers/support/plane.js';
 
 const INSIDE = 0;
 const OUTSIDE = 1;
@@ -71,7 +73,7 @@ export class NatBench {
     const row = this.metrics.row(0);
     const [{ process }] = openProcesses(declaration, state, {
       batch: this.batch,
-      replies: createReplies(this.batch, [null, null]),
+      replies: createReplies(this.batch, new PortBoardReader(portBoardFor([routePort(), routePort()]), 2, 0)),
       holds: createHolds({
         batch: this.batch,
         driver: this.driver,

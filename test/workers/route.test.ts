@@ -228,4 +228,22 @@ describe('route', () => {
     assert.equal(pass('icmp 2001:db8::5 > fd00::8 echo 3 hop 1').length, 1);
     assert.deepEqual(plane.counts(), { route_ttl: 3, route_mtu: 1, route_icmp_errors: 3 });
   });
+
+  it('follows the addresses and the MTU of its ports while it runs', () => {
+    const address = parseIpv4('10.0.0.1');
+    const plane = new Plane({ route: [routePort({ address }), routePort()] });
+    const long = `${PACKET} len 1400 df`;
+    assert.equal(plane.pass(on(0, long)).length, 1);
+
+    const mac = parseMac('02:00:00:00:00:99');
+    plane.setPorts({ mac, address: parseIpv4('10.0.0.2') }, { mac, mtuBytes: 1000 });
+    assert.deepEqual(plane.pass(on(0, PACKET)), [], 'it is addressed to what the port was');
+    const [out] = plane.passFrames(on(0, `${PACKET} to 02:00:00:00:00:99`));
+    assert.equal(macsOf(out.frame).from, '02:00:00:00:00:99');
+    const [error] = plane.pass(on(0, `${long} to 02:00:00:00:00:99`));
+    assert.match(error, /^0: icmp 10\.0\.0\.2 > 10\.0\.0\.5/);
+
+    plane.setPorts({ mac, address: null }, { mac, mtuBytes: 1500 });
+    assert.equal(plane.pass(on(0, `${long} to 02:00:00:00:00:99`)).length, 1);
+  });
 });

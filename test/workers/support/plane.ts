@@ -8,6 +8,7 @@ import { createHoldBoard, HoldBoard } from '../../../shm/hold-board.js';
 import { createLogRing, LogProducer } from '../../../shm/log.js';
 import { type Metric, MetricCatalogue, Metrics } from '../../../shm/metrics.js';
 import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
+import { PortBoardReader, PortBoardWriter, type PortFacts, PortState } from '../../../shm/port-board.js';
 import { createRecordRing, RecordReader, RecordWriter } from '../../../shm/record-ring.js';
 import type { RuleReader } from '../../../shm/rule-board.js';
 import { Batch } from '../../../workers/batch.js';
@@ -17,6 +18,7 @@ import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import { createHolds, type DataPlaneHolds } from '../../../workers/holds.js';
 import type { IdleMode } from '../../../workers/idle.js';
+import { portBoardOf } from '../../../workers/instance.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
 import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
@@ -63,6 +65,8 @@ export class Plane {
   readonly log: LogProducer;
   readonly nextHops: SharedArrayBuffer;
   readonly ports: number;
+  private readonly portBoard: SharedArrayBuffer;
+  private readonly facts: PortBoardReader;
   readonly batch: Batch;
   readonly replies: DataPlaneReplies;
   readonly timers: Timers;
@@ -99,11 +103,9 @@ export class Plane {
     this.nextHops = createNextHops(this.ports, 64);
     this.io = options.openDriver?.(this.catalogue, this.metrics.row(0)) ?? this.driver;
     this.batch = new Batch(this.io.memory, this.metrics.row(0));
-    this.replies = createReplies(
-      this.batch,
-      Array.from({ length: this.ports }, (_, port) => this.route?.[port].address ?? null),
-      Array.from({ length: this.ports }, (_, port) => this.route?.[port].address6 ?? null),
-    );
+    this.portBoard = portBoardFor(this.route ?? Array.from({ length: this.ports }, () => routePort()));
+    this.facts = new PortBoardReader(this.portBoard, this.ports, 0);
+    this.replies = createReplies(this.batch, this.facts);
     const board = createHoldBoard(1, 3);
     this.holdBoard = new HoldBoard(board);
     this.holds = createHolds({
@@ -137,7 +139,7 @@ export class Plane {
     this.opened = new DataPlane({
       driver: this.io,
       batch: this.batch,
-      ports: this.ports,
+      facts: this.facts,
       stages: stages.map((stage) => (typeof stage === 'function' ? { name: 'test', process: stage } : stage)),
       replies: this.replies,
       holds: this.holds,
@@ -147,12 +149,32 @@ export class Plane {
       thread: 0,
       catalogue: this.catalogue,
       row: this.metrics.row(0),
-      router: this.route === null ? null : createRouter(this.batch, this.route, reader, this.replies, this.catalogue),
+      router:
+        this.route === null
+          ? null
+          : createRouter(this.batch, this.route, this.facts, reader, this.replies, this.catalogue),
       idle: this.idleMode,
       clock: () => this.nowMs,
       monotonic: () => this.monotonicMs,
     });
     return this.opened;
+  }
+
+  /** Has the kernel say something else of the ports, as main writes it when that happens. */
+  setPorts(...changes: Partial<PortFacts>[]): void {
+    const { facts } = this;
+    new PortBoardWriter(this.portBoard, this.ports).write(
+      changes.map((change, port) => ({
+        state: PortState.USABLE,
+        attachment: 0,
+        mapFd: -1,
+        mac: { low: facts.macLow[port], high: facts.macHigh[port] },
+        address: facts.hasAddress[port] === 1 ? facts.address[port] : null,
+        address6: facts.hasAddress6[port] === 1 ? facts.address6.slice(4 * port, 4 * port + 4) : null,
+        mtuBytes: facts.mtu[port],
+        ...change,
+      })),
+    );
   }
 
   /** Lets packets in, works until all are through, and returns what came out: `port: packet`. */
@@ -200,6 +222,11 @@ export class Plane {
       .filter(({ help }) => help.startsWith('dropped:'))
       .reduce((sum, { name }) => sum + this.metrics.total(name), 0);
   }
+}
+
+/** A port board for one worker; its packets come from no interface. */
+export function portBoardFor(routes: readonly RoutePort[]): SharedArrayBuffer {
+  return portBoardOf({ io: { driver: 'pcap', ports: [], pace: 'asap' }, routes }, 1);
 }
 
 /** A packet given as text on a port. */
