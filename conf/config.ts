@@ -67,6 +67,7 @@ export interface Config {
   readonly replication: Readonly<WrittenConfig['replication']>;
   readonly threads: Readonly<WrittenConfig['threads']>;
   readonly mode: WrittenConfig['mode'];
+  readonly vlans: WrittenConfig['vlans'];
   /** The driver with its settings, and the ports in the form this driver has them. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
@@ -94,6 +95,7 @@ export function resolveConfig(
     replication: written.replication,
     threads: written.threads,
     mode: written.mode,
+    vlans: written.vlans,
     packet_io: resolvePacketIo(written, folder),
     middleboxes: resolveMiddleboxes(written.middleboxes, declarations, {
       ports: Object.keys(written.ports),

@@ -264,6 +264,11 @@ const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
   );
 };
 
+const vlansFitMode: Check = ({ mode, vlans }) =>
+  mode === 'route' && vlans === 'together'
+    ? [problem(['vlans'], 'has no meaning in mode route, where VLAN tags are never looked at: leave it out')]
+    : [];
+
 const nextHopsAreHosts: Check = ({ ports }) =>
   (['next_hop', 'next_hop6'] as const).flatMap((key) =>
     portValues(ports, key).flatMap(({ name, value }) => {
@@ -411,6 +416,7 @@ const CHECKS: readonly Check[] = [
   twoPorts,
   portsDiffer,
   portsFitMode,
+  vlansFitMode,
   nextHopsAreHosts,
   framesFillRings,
   pcapHasOneQueue,

@@ -60,6 +60,13 @@ export const modeSchema = z
     'How the instance stands in the network. route: as an IP hop, with addresses and next hops of its own. wire: between two ports, by which frames pass with their addresses unchanged; what is not IP passes unseen.',
   );
 
+export const vlansSchema = z
+  .enum(['separate', 'together'])
+  .default('separate')
+  .describe(
+    'Mode wire only. separate: equal addresses on different VLANs are different hosts, so a connection, its fragments and a block belong to one VLAN. together: VLAN tags are ignored; needed if the two directions of a connection carry different tags.',
+  );
+
 export const packetIoSchema = z
   .discriminatedUnion('driver', [afXdpSchema, pcapSchema])
   .describe('Where packets come from and go to.');

@@ -15,6 +15,7 @@ import {
   pcapPortSchema,
   recordsSchema,
   threadsSchema,
+  vlansSchema,
 } from './local.js';
 import { type MiddleboxDeclaration, middleboxesSchema, type WrittenMiddleboxes } from './middleboxes.js';
 import { name } from './values.js';
@@ -46,6 +47,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     state: stateSchema.prefault({}),
     threads: threadsSchema.prefault({}),
     mode: modeSchema,
+    vlans: vlansSchema,
     packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
     ports: portsSchema(driver),
     middleboxes: middleboxesSchema(declarations),
@@ -77,6 +79,7 @@ export interface WrittenConfig {
   readonly state: z.output<typeof stateSchema>;
   readonly threads: z.output<typeof threadsSchema>;
   readonly mode: z.output<typeof modeSchema>;
+  readonly vlans: z.output<typeof vlansSchema>;
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;
   readonly middleboxes: WrittenMiddleboxes;

@@ -15,6 +15,12 @@ import { BYTES_PER_LINE, roundUp, struct } from './struct.js';
 const HEADER = struct({ magic: 1, format: 1, layoutHash: 2, secret: 4 });
 const MAGIC = 0x43_4f_4e_53; // "CONS"
 const FORMAT = 1;
+/**
+ * What the words of keys and values mean, where the objects' parameters do not say it. 2: a key
+ * contains the link, and the ports of SCTP, UDP-Lite and DCCP. Members of different formats are
+ * incompatible, as their layout hashes differ.
+ */
+const STATE_FORMAT = 2;
 
 /** What the arena needs to know of an object to give it a place. */
 export interface ArenaObject {
@@ -27,7 +33,7 @@ export interface ArenaObject {
 
 export interface ArenaLayout {
   readonly bytes: number;
-  /** First 8 bytes of SHA-256 over every object's name, kind, parameters and size, and the slots: members compare it. */
+  /** First 8 bytes of SHA-256 over the state format, the slots, and every object's name, kind, parameters and size: members compare it. */
   readonly hash: readonly [number, number];
   readonly offsets: readonly number[];
 }
@@ -36,7 +42,7 @@ export interface ArenaLayout {
 export function layoutArena(objects: readonly ArenaObject[], slots = 1): ArenaLayout {
   const offsets: number[] = [];
   let next = roundUp(HEADER.bytes, BYTES_PER_LINE);
-  const digest = createHash('sha256').update(`${slots}\n`);
+  const digest = createHash('sha256').update(`${STATE_FORMAT} ${slots}\n`);
   const names = new Set<string>();
   for (const object of objects) {
     if (names.has(object.name)) throw new Error(`state object ${object.name} is declared twice`);

@@ -60,6 +60,11 @@ export class Batch {
    * those of its first (workers/fragments.ts).
    */
   readonly ports = new Int32Array(BATCH_CAPACITY);
+  /**
+   * The logical link of a wire that the packet is on: 0 is untagged. One VLAN tag: its id. Two: the
+   * outer id times 4096, plus the inner id. Always 0 in route mode, and with `vlans: together`.
+   */
+  readonly link = new Int32Array(BATCH_CAPACITY);
   /** TCP flags byte, 0 for other protocols and later fragments. ICMP: the type. */
   readonly flags = new Int32Array(BATCH_CAPACITY);
 

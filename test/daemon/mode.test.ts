@@ -53,6 +53,18 @@ describe('mode: wire', () => {
     ]);
   });
 
+  it('keeps VLANs separate by default, and has a setting for it in mode wire alone', () => {
+    const known = { middleboxes: [fakeFirewall], cores: [0] };
+    const vlans = (text: string) => parseConfig('/f', text, known).config?.vlans;
+    assert.equal(vlans(WIRE + INTERFACES), 'separate');
+    assert.equal(vlans(`${WIRE}vlans: together\n${INTERFACES}`), 'together');
+    const routed = `${WIRE.replace('mode: wire\n', '')}${INTERFACES}`;
+    assert.deepEqual(errors(`${routed}vlans: separate\n`), []);
+    assert.deepEqual(errors(`${routed}vlans: together\n`), [
+      'vlans: has no meaning in mode route, where VLAN tags are never looked at: leave it out',
+    ]);
+  });
+
   it('is route unless told, and then capture files need both', () => {
     assert.deepEqual(
       errors(

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { createHash } from 'node:crypto';
 import { Arena, type ArenaObject, createArena, layoutArena } from '../../shm/arena.js';
 import { Control, createControl, Phase, ThreadState } from '../../shm/control.js';
 import { MetricCatalogue, Metrics } from '../../shm/metrics.js';
@@ -61,6 +62,15 @@ describe('arena', () => {
       object('a', 64, { addresses: [2] }),
     ])
       assert.throws(() => new Arena(buffer, [wrong]), /another configuration/);
+  });
+
+  it('has a hash that older instances, whose keys mean something else, do not have', () => {
+    const objects = [object('a', 64, { addresses: [1] })];
+    const digest = createHash('sha256').update('1\n');
+    for (const { name, kind, parameters, bytes } of objects)
+      digest.update(`${JSON.stringify([name, kind, parameters, bytes])}\n`);
+    const formatOne = digest.digest();
+    assert.notDeepEqual(layoutArena(objects).hash, [formatOne.readInt32LE(0), formatOne.readInt32LE(4)]);
   });
 
   it('refuses two objects of one name', () => {

@@ -45,7 +45,26 @@ class Watched {
 const FIRST = 'first 17 4000:53 0';
 const LATER = 'later 17 4000:53 0';
 
+/** A frame with VLAN tags, the outer one first. */
+function tagged(bytes: Uint8Array, ...ids: number[]): Uint8Array {
+  const tags = ids.flatMap((id) => [0x81, 0x00, id >> 8, id & 0xff]);
+  return Uint8Array.of(...bytes.subarray(0, 12), ...tags, ...bytes.subarray(12));
+}
+
 describe('fragments', () => {
+  it('of different VLANs are of different datagrams', () => {
+    for (const whole of [UDP, UDP6]) {
+      const [first, ...later] = fragmentsOf(whole, 40);
+      const watched = new Watched();
+      assert.deepEqual(watched.pass(tagged(first, 10)), [tagged(first, 10)]);
+      for (const other of [later.map((bytes) => tagged(bytes, 20)), later, later.map((bytes) => tagged(bytes, 10, 0))])
+        assert.deepEqual(watched.pass(...other), [], 'these wait for their own first fragment');
+      assert.deepEqual(watched.counts, { fragments_early: 6, held_fragments: 6 });
+      const own = later.map((bytes) => tagged(bytes, 10));
+      assert.deepEqual(watched.pass(...own), own);
+    }
+  });
+
   it('that follow their first have its ports', () => {
     for (const whole of [UDP, UDP6]) {
       const watched = new Watched();

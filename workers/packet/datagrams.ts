@@ -1,9 +1,10 @@
 /**
  * The fragmented datagrams a worker knows of: what is there of each, and the ports that its first fragment showed.
  *
- * A datagram's key is what its fragments have in common (RFC 791 §3.2, RFC 8200 §4.5), and the port they came in by:
+ * A datagram's key is what its fragments have in common (RFC 791 §3.2, RFC 8200 §4.5), and the port and the link that
+ * they came in by:
  *
- *     source 4, destination 4 (IPv4: 1 word, the rest zero), identification, version and protocol and port
+ *     source 4, destination 4 (IPv4: 1 word, the rest zero), identification, version and protocol and port, link
  *
  * Of each datagram there is a bit for every 8 bytes, so that no byte is ever passed twice: whatever reassembles it gets the
  * same, in whatever order it came (teardrop, RFC 1858, RFC 5722).
@@ -18,7 +19,7 @@ import type { Batch } from '../batch.js';
 import { upperNumber } from './ipv4.js';
 import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At } from './ipv6.js';
 
-const KEY_WORDS = 10;
+const KEY_WORDS = 11;
 /** A power of two each. */
 export const GROUPS = 128;
 const SETS_PER_GROUP = 8;
@@ -71,7 +72,7 @@ export interface Datagrams {
 
 /** Made once per data plane: see the head of batch.ts. */
 export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
-  const { l3, l4, version, protocol, port, ports, flags } = batch;
+  const { l3, l4, version, protocol, port, link, ports, flags } = batch;
   const { i32, u8 } = batch.memory;
   const keys = new Int32Array(DATAGRAMS * KEY_WORDS);
   const states = new Uint8Array(DATAGRAMS);
@@ -96,6 +97,7 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
     if (version[i] === 4) readIpv4(i);
     else readIpv6(i);
     key[9] = (version[i] << 24) | (version[i] === 4 ? protocol[i] << 8 : 0) | port[i];
+    key[10] = link[i];
     displaced = NONE;
     const datagram = find(nowMs);
     if (claim(datagram)) return datagram;

@@ -16,7 +16,18 @@ export const Ipv4At = { totalLength: 2, fragment: 6, ttl: 8, protocol: 9, checks
 /** In the flags and fragment offset field, host order. */
 export const Ipv4Fragment = { DONT: 0x4000, MORE: 0x2000, OFFSET: 0x1fff } as const;
 
-export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58 } as const;
+export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, DCCP: 33, ICMPV6: 58, SCTP: 132, UDP_LITE: 136 } as const;
+
+/** Whether the first four bytes of the protocol's header are the source and the destination port. */
+export function hasPorts(protocol: number): boolean {
+  return (
+    protocol === Protocol.TCP ||
+    protocol === Protocol.UDP ||
+    protocol === Protocol.SCTP ||
+    protocol === Protocol.UDP_LITE ||
+    protocol === Protocol.DCCP
+  );
+}
 
 /** The big-endian 16-bit number in bytes 2 and 3 of a raw word. */
 export function upperNumber(word: number): number {

@@ -1,8 +1,10 @@
 /**
  * Keys of flow tables, filled from a packet: addresses, ports and protocol as raw words (see batch.ts).
  *
- *     IPv4, KEY_WORDS_IPV4_FIVE_TUPLE   source 1, destination 1, port pair 1, protocol 1
- *     IPv6, KEY_WORDS_IPV6_FIVE_TUPLE   source 4, destination 4, port pair 1, protocol 1
+ *     IPv4, KEY_WORDS_IPV4_FIVE_TUPLE   source 1, destination 1, port pair 1, protocol and link 1
+ *     IPv6, KEY_WORDS_IPV6_FIVE_TUPLE   source 4, destination 4, port pair 1, protocol and link 1
+ *
+ * The last word is `protocol | link << 8`: equal addresses on two VLANs of a wire are two flows.
  *
  * The *reply's* key is that of a packet that goes the other way: addresses and ports exchanged.
  */
@@ -26,21 +28,21 @@ export interface PacketKeys {
 
 /** Made once per middlebox, when it is opened: see the head of batch.ts. */
 export function packetKeys(batch: Batch): PacketKeys {
-  const { l3, source, destination, ports, protocol } = batch;
+  const { l3, source, destination, ports, protocol, link } = batch;
   const { i32 } = batch.memory;
 
   function ipv4(i: number, out: Int32Array, at: number): void {
     out[at] = source[i];
     out[at + 1] = destination[i];
     out[at + 2] = ports[i];
-    out[at + 3] = protocol[i];
+    out[at + 3] = protocol[i] | (link[i] << 8);
   }
 
   function ipv4Reply(i: number, out: Int32Array, at: number): void {
     out[at] = destination[i];
     out[at + 1] = source[i];
     out[at + 2] = exchanged(ports[i]);
-    out[at + 3] = protocol[i];
+    out[at + 3] = protocol[i] | (link[i] << 8);
   }
 
   function copyAddress(from: number, out: Int32Array, at: number): void {
@@ -55,7 +57,7 @@ export function packetKeys(batch: Batch): PacketKeys {
     copyAddress(header + SOURCE, out, at);
     copyAddress(header + DESTINATION, out, at + 4);
     out[at + 8] = ports[i];
-    out[at + 9] = protocol[i];
+    out[at + 9] = protocol[i] | (link[i] << 8);
   }
 
   function ipv6Reply(i: number, out: Int32Array, at: number): void {
@@ -63,7 +65,7 @@ export function packetKeys(batch: Batch): PacketKeys {
     copyAddress(header + DESTINATION, out, at);
     copyAddress(header + SOURCE, out, at + 4);
     out[at + 8] = exchanged(ports[i]);
-    out[at + 9] = protocol[i];
+    out[at + 9] = protocol[i] | (link[i] << 8);
   }
 
   return {

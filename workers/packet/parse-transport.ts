@@ -9,7 +9,7 @@ import { TCP_BYTES_MIN } from './tcp.js';
 import { UDP_BYTES } from './udp.js';
 
 export const TRANSPORT_DROPS = {
-  parse_l4_truncated: 'dropped: the packet ends within its TCP, UDP or ICMP header',
+  parse_l4_truncated: 'dropped: the packet ends within its TCP, UDP, UDP-Lite, SCTP, DCCP or ICMP header',
   parse_tcp_offset: 'dropped: the TCP data offset is below 5 words or points past the packet',
   parse_udp_length: 'dropped: the UDP length is below 8 or more than the packet holds',
 } as const;
@@ -19,9 +19,18 @@ const TCP = Protocol.TCP;
 const UDP = Protocol.UDP;
 const ICMP = Protocol.ICMP;
 const ICMPV6 = Protocol.ICMPV6;
+const SCTP = Protocol.SCTP;
+const UDP_LITE = Protocol.UDP_LITE;
+const DCCP = Protocol.DCCP;
 const TCP_MIN = TCP_BYTES_MIN;
 const UDP_MIN = UDP_BYTES;
 const ICMP_MIN = ICMP_BYTES;
+/** The common header (RFC 9260 §3.1). */
+const SCTP_MIN = 12;
+/** RFC 3828 §3.1. */
+const UDP_LITE_MIN = 8;
+/** With short sequence numbers (RFC 4340 §5.1). */
+const DCCP_MIN = 12;
 const TCP_OFFSET_AND_FLAGS = 12;
 const UDP_LENGTH = 4;
 const ICMP_IDENTIFIER = 4;
@@ -68,10 +77,19 @@ export function createTransportParser(batch: Batch, drops: Drops): TransportPars
     flags[i] = type;
   }
 
+  function portsAlone(i: number, at: number, bytes: number, min: number): void {
+    if (bytes < min) return batch.drop(i, drops.parse_l4_truncated);
+    ports[i] = i32[at >> 2];
+    flags[i] = 0;
+  }
+
   return (i, header, at, bytes, whole) => {
     if (header === TCP) tcp(i, at, bytes);
     else if (header === UDP) udp(i, at, bytes, whole);
     else if (header === ICMP || header === ICMPV6) icmp(i, header, at, bytes);
+    else if (header === SCTP) portsAlone(i, at, bytes, SCTP_MIN);
+    else if (header === UDP_LITE) portsAlone(i, at, bytes, UDP_LITE_MIN);
+    else if (header === DCCP) portsAlone(i, at, bytes, DCCP_MIN);
     else {
       ports[i] = 0;
       flags[i] = 0;

@@ -18,9 +18,10 @@ import type { Peers } from '../ports.js';
 import { fold, halves } from './checksum.js';
 import { ETHERNET_BYTES, EtherType } from './ethernet.js';
 import { Fragment } from './fragment.js';
+import { swap16 } from './ipv4.js';
 import { createIpv6Parser, IPV6_DROPS } from './parse-ipv6.js';
 import { createTransportParser, TRANSPORT_DROPS } from './parse-transport.js';
-import { isVlan, VLAN_BYTES, VLAN_TAGS_MAX } from './vlan.js';
+import { isVlan, VLAN_BYTES, VLAN_ID, VLAN_TAGS_MAX } from './vlan.js';
 
 export const PARSE_DROPS = {
   parse_frame_bounds:
@@ -42,6 +43,14 @@ export const PARSE_METRICS: Metric[] = counterMetrics(PARSE_DROPS);
 
 /** What becomes of a frame that is not IP. */
 export type Mode = 'wire' | 'route';
+
+/** What the operator chose about frames, before any middlebox sees them. In wire mode only. */
+export interface WireSettings {
+  /** `separate`: equal addresses on different VLANs are different hosts. `together`: tags are ignored. */
+  readonly vlans: 'separate' | 'together';
+}
+
+export const WIRE_DEFAULTS: WireSettings = { vlans: 'separate' };
 
 // As constants of this file: the optimiser folds those, but not imported ones.
 const ETHERNET = ETHERNET_BYTES;
@@ -66,11 +75,19 @@ export interface Parser {
  * Made once per data plane: see the head of batch.ts. `peers`: where a packet goes if no middlebox says otherwise, by port it
  * came in by.
  */
-export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: MetricCatalogue): Parser {
+export function createParser(
+  batch: Batch,
+  mode: Mode,
+  peers: Peers,
+  catalogue: MetricCatalogue,
+  settings: WireSettings = WIRE_DEFAULTS,
+): Parser {
   const { start, length, port, egress, version, l3, l4, protocol, fragment, source, destination, ports, flags } = batch;
+  const { link } = batch;
   const { u16, i32, chunkBytes } = batch.memory;
   const memoryBytes = batch.memory.u8.length;
   const wire = mode === 'wire';
+  const isSeparate = wire && settings.vlans === 'separate';
   const drops = columnsOf(catalogue, PARSE_DROPS);
   const parseTransport = createTransportParser(batch, drops);
   const parseIpv6 = createIpv6Parser(batch, wire, drops, parseTransport);
@@ -86,6 +103,7 @@ export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: 
   }
 
   function frame(i: number): void {
+    link[i] = 0;
     const from = start[i];
     const bytes = length[i];
     if ((from & 3) !== 2 || (from & (chunkBytes - 1)) + bytes > chunkBytes || from >>> 0 > memoryBytes)
@@ -101,12 +119,15 @@ export function createParser(batch: Batch, mode: Mode, peers: Peers, catalogue: 
   function tagged(i: number, from: number, bytes: number, outer: number): void {
     let at = from + ETHERNET;
     let type = outer;
+    let ids = 0;
     for (let tags = 0; isVlan(type); tags++) {
       if (tags === VLAN_TAGS_MAX) return batch.drop(i, drops.parse_vlan_tags);
       at += VLAN_BYTES;
       if (at - from > bytes) return batch.drop(i, drops.parse_frame_truncated);
+      ids = (ids << 12) | (swap16(u16[(at - 4) >> 1]) & VLAN_ID);
       type = u16[(at - 2) >> 1];
     }
+    if (isSeparate) link[i] = ids;
     payload(i, type, at, bytes - (at - from));
   }
 

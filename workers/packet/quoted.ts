@@ -8,7 +8,7 @@
 import type { Batch } from '../batch.js';
 import { checksum, difference, difference16, update } from './checksum.js';
 import { ICMP_BYTES, IcmpAt, IcmpType, Icmpv6Type, isQuery } from './icmp.js';
-import { IPV4_BYTES_MIN, Ipv4At, Ipv4Fragment, Protocol, upperNumber } from './ipv4.js';
+import { hasPorts, IPV4_BYTES_MIN, Ipv4At, Ipv4Fragment, Protocol, upperNumber } from './ipv4.js';
 import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
 import { exchanged } from './keys.js';
 import type { PacketMemory } from './memory.js';
@@ -32,6 +32,8 @@ export class Quoted {
   destination = 0;
   ports = 0;
   protocol = 0;
+  /** The link of the ICMP error: the packet that it quotes was on the same one. */
+  private link = 0;
   private memory: PacketMemory | null = null;
   /** Byte offsets: the error's ICMP header, the quoted headers, and the end of the quotation. */
   private icmp = 0;
@@ -46,6 +48,7 @@ export class Quoted {
   find(batch: Batch, i: number): boolean {
     this.memory = batch.memory;
     this.version = batch.version[i];
+    this.link = batch.link[i];
     this.icmp = batch.l4[i];
     this.l3 = this.icmp + ICMP_BYTES;
     return this.version === 4 ? this.findIpv4(batch, i) : this.findIpv6(batch, i);
@@ -68,7 +71,7 @@ export class Quoted {
       return isQuery(u8[this.l4]);
     }
     this.ports = i32[this.l4 >> 2];
-    return this.protocol === Protocol.TCP || this.protocol === Protocol.UDP;
+    return hasPorts(this.protocol);
   }
 
   /** Of IPv4 alone: whether the error's own checksum is right, as it came. */
@@ -99,21 +102,21 @@ export class Quoted {
       return u8[at] === Icmpv6Type.ECHO || u8[at] === Icmpv6Type.ECHO_REPLY;
     }
     this.ports = i32[at >> 2];
-    return header === Protocol.TCP || header === Protocol.UDP;
+    return hasPorts(header);
   }
 
   /** Writes the quoted packet's key, as of `PacketKeys.ipv4` or `ipv6`, by its `version`. */
   key(out: Int32Array, at: number): void {
     const addresses = this.writeAddresses(out, at, 0);
     out[at + addresses] = this.ports;
-    out[at + addresses + 1] = this.protocol;
+    out[at + addresses + 1] = this.protocol | (this.link << 8);
   }
 
   /** Writes the key of a packet that answers the quoted one. */
   replyKey(out: Int32Array, at: number): void {
     const addresses = this.writeAddresses(out, at, 1);
     out[at + addresses] = exchanged(this.ports);
-    out[at + addresses + 1] = this.protocol;
+    out[at + addresses + 1] = this.protocol | (this.link << 8);
   }
 
   /** Both addresses, from the source (`first` 0) or the destination (1) on. Returns how many words they take. */
@@ -148,15 +151,24 @@ export class Quoted {
     const addressChange = difference(i32[word], address);
     i32[word] = address;
     const isIcmp = this.protocol === Protocol.ICMP;
-    const half = (this.l4 + (isIcmp ? IcmpAt.identifier : portAt)) >> 1;
-    const portChange = difference16(u16[half], port);
-    u16[half] = port;
+    const portChange = this.rewritePort(isIcmp ? IcmpAt.identifier : portAt, port);
     // An ICMP checksum covers no addresses.
     const quotedChange =
       this.follow(this.l3 + Ipv4At.checksum, addressChange) +
       this.follow(this.transportChecksum(), isIcmp ? portChange : addressChange + portChange);
     const sum = (this.icmp + IcmpAt.checksum) >> 1;
     u16[sum] = update(u16[sum], addressChange + portChange + quotedChange);
+  }
+
+  /** Returns the difference. Only the ports of TCP and UDP, and query identifiers, are ever changed. */
+  private rewritePort(at: number, port: number): number {
+    const { protocol } = this;
+    if (protocol !== Protocol.TCP && protocol !== Protocol.UDP && protocol !== Protocol.ICMP) return 0;
+    const u16 = (this.memory as PacketMemory).u16;
+    const half = (this.l4 + at) >> 1;
+    const change = difference16(u16[half], port);
+    u16[half] = port;
+    return change;
   }
 
   /** Updates a quoted checksum; returns the difference that makes to the sum around it. */
@@ -172,10 +184,14 @@ export class Quoted {
     return difference16(before, after);
   }
 
-  /** Byte offset of the quoted transport checksum, or -1 when the quotation ends before. */
+  /** Byte offset of the quoted transport checksum; -1: the quotation ends before, or the protocol has none. */
   private transportChecksum(): number {
-    if (this.protocol === Protocol.UDP) return this.l4 + UdpAt.checksum;
-    if (this.protocol === Protocol.ICMP) return this.l4 + IcmpAt.checksum;
+    const { protocol } = this;
+    // UDP-Lite and DCCP have theirs where UDP has it, over the same pseudo header.
+    if (protocol === Protocol.UDP || protocol === Protocol.UDP_LITE || protocol === Protocol.DCCP)
+      return this.l4 + UdpAt.checksum;
+    if (protocol === Protocol.ICMP) return this.l4 + IcmpAt.checksum;
+    if (protocol !== Protocol.TCP) return -1;
     const at = this.l4 + TcpAt.checksum;
     return at + 2 <= this.end ? at : -1;
   }

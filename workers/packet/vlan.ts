@@ -10,6 +10,8 @@
 import { EtherType } from './ethernet.js';
 
 export const VLAN_BYTES = 4;
+/** The id in the second half word, host order. Id 0 is no VLAN: the tag carries a priority alone. */
+export const VLAN_ID = 0x0fff;
 /** An outer (service) and an inner (customer) tag. */
 export const VLAN_TAGS_MAX = 2;
 

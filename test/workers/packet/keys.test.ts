@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { packetKeys } from '../../../workers/packet/keys.js';
 import { isError, Quoted } from '../../../workers/packet/quoted.js';
-import { frame } from '../support/frames.js';
+import { errorAbout, frame } from '../support/frames.js';
 import { frame6, icmpv6Error } from '../support/frames6.js';
 import { Plane } from '../support/plane.js';
 
@@ -55,6 +55,20 @@ describe('packet/keys', () => {
     const ping = frame6('icmp 2001:db8::5 > fd00::8 echo 77');
     const echo = looking(ping, (plane) => [key(plane, 'ipv6', 10), key(plane, 'ipv6Reply', 10)]);
     assert.deepEqual(quotedKeys(icmpv6Error('fd00::1', '2001:db8::5', 3, ping), 10), echo);
+  });
+
+  it('contain the link, that of the error for what it quotes', () => {
+    const tagged = frame('udp 10.0.0.5:4000 > 8.8.8.8:53 vlan 5.7');
+    const link = 5 * 4096 + 7;
+    assert.deepEqual(looking(tagged, (plane) => key(plane, 'ipv4', 4))[3], 17 | (link << 8));
+    const about = frame('udp 10.0.0.5:4000 > 8.8.8.8:53');
+    const error = errorAbout('icmp 8.8.4.4 > 10.0.0.5 type 3 vlan 5.7', 'udp 10.0.0.5:4000 > 8.8.8.8:53');
+    const keys = looking(tagged, (plane) => [key(plane, 'ipv4', 4), key(plane, 'ipv4Reply', 4)]);
+    assert.deepEqual(quotedKeys(error, 4), keys);
+    assert.notDeepEqual(
+      looking(about, (plane) => key(plane, 'ipv4', 4)),
+      keys[0],
+    );
   });
 
   it('are not found where too little is quoted, or a later fragment', () => {

@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import type { Batch } from '../../../workers/batch.js';
 import { frame, seal } from '../support/frames.js';
-import { Plane } from '../support/plane.js';
+import { Plane, type PlaneOptions } from '../support/plane.js';
 
 /** A frame with some of its bytes changed; offsets from the IP header of an untagged frame if `ip`. */
 function changed(text: string, changes: Record<number, number>, { sealed = true, ip = true } = {}): Uint8Array {
@@ -43,6 +43,10 @@ const LIES: [string, Uint8Array, string][] = [
   ['TCP cut short', changed(`${TCP}`, { 3: 39 }), 'parse_l4_truncated'],
   ['UDP cut short', changed(UDP, { 3: 27 }), 'parse_l4_truncated'],
   ['ICMP cut short', changed('icmp 10.0.0.5 > 8.8.8.8 echo 1', { 3: 27 }), 'parse_l4_truncated'],
+  ['SCTP cut short', frame('ip 10.0.0.5 > 8.8.8.8 proto 132 len 11'), 'parse_l4_truncated'],
+  ['DCCP cut short', frame('ip 10.0.0.5 > 8.8.8.8 proto 33 len 11'), 'parse_l4_truncated'],
+  ['UDP-Lite cut short', frame('ip 10.0.0.5 > 8.8.8.8 proto 136 len 7'), 'parse_l4_truncated'],
+  ['a first fragment within its SCTP header', frame('ip 1.1.1.1 > 2.2.2.2 proto 132 len 8 more'), 'parse_l4_truncated'],
   ['TCP data offset 4', changed(TCP, { 32: 0x40 }), 'parse_tcp_offset'],
   ['TCP data offset past the packet', changed(TCP, { 32: 0x60 }), 'parse_tcp_offset'],
   ['UDP length 7', changed(UDP, { 25: 7 }), 'parse_udp_length'],
@@ -89,8 +93,12 @@ function changed6(bytes: Uint8Array, at: number, value: number): Uint8Array {
 }
 
 /** What `parse` made of one frame; a later fragment's first has to come before it. */
-function parsed(bytes: Uint8Array, before: readonly Uint8Array[] = []): Record<string, number | string> {
-  const plane = new Plane({ route: null });
+function parsed(
+  bytes: Uint8Array,
+  before: readonly Uint8Array[] = [],
+  options: PlaneOptions = { route: null },
+): Record<string, number | string> {
+  const plane = new Plane(options);
   let columns: Record<string, number | string> = {};
   plane.open([
     (batch) => {
@@ -103,6 +111,7 @@ function parsed(bytes: Uint8Array, before: readonly Uint8Array[] = []): Record<s
         fragment: batch.fragment[0],
         ports: (batch.ports[0] >>> 0).toString(16),
         flags: batch.flags[0],
+        ...(batch.link[0] !== 0 && { link: batch.link[0] }),
       };
     },
   ]);
@@ -122,12 +131,43 @@ describe('packet/parse', () => {
   it('finds the headers behind VLAN tags, IP options and fragment fields', () => {
     const tcp = { version: 4, protocol: 6, fragment: 0, ports: '5000a00f', flags: 2 };
     assert.deepEqual(parsed(frame(TCP)), { ...tcp, l3: 14, l4: 34 });
-    assert.deepEqual(parsed(frame(`${TCP} vlan 5`)), { ...tcp, l3: 18, l4: 38 });
-    assert.deepEqual(parsed(frame(`${TCP} vlan 5.7 options 10`)), { ...tcp, l3: 22, l4: 82 });
+    assert.deepEqual(parsed(frame(`${TCP} vlan 5`)), { ...tcp, l3: 18, l4: 38, link: 5 });
+    assert.deepEqual(parsed(frame(`${TCP} vlan 5.7 options 10`)), { ...tcp, l3: 22, l4: 82, link: 5 * 4096 + 7 });
     const udp = { version: 4, l3: 14, l4: 34, protocol: 17, flags: 0 };
     const first = changed(`${UDP} more`, { 25: 64 });
     assert.deepEqual(parsed(first), { ...udp, fragment: 1, ports: '3500a00f' });
     assert.deepEqual(parsed(frame(`${UDP} offset 800`), [first]), { ...udp, fragment: 2, ports: '3500a00f' });
+  });
+
+  it('takes the link from VLAN ids alone, in wire mode, unless VLANs are together', () => {
+    const tagged = frame(`${TCP} vlan 5.7`);
+    const withPriority = tagged.slice();
+    withPriority[14] |= 0xf0;
+    withPriority[18] |= 0xf0;
+    const link = (bytes: Uint8Array, options?: PlaneOptions) => parsed(bytes, [], options)['link'] ?? 0;
+    assert.equal(link(withPriority), link(tagged));
+    assert.equal(link(frame(`${TCP} vlan 4095`)), 4095);
+    assert.equal(link(frame(`${TCP} vlan 4095.4095`)), 0xff_ffff);
+    assert.equal(link(frame(`${TCP} vlan 0`)), 0, 'a tag of id 0 carries a priority alone');
+    assert.equal(link(tagged, { route: null, wire: { vlans: 'together' } }), 0);
+    assert.equal(link(tagged, {}), 0);
+  });
+
+  it('takes the ports of every protocol that begins with them, of first fragments too', () => {
+    const at = { version: 4, l3: 14, l4: 34, flags: 0 };
+    for (const protocol of [33, 132, 136]) {
+      const packet = `ip 10.0.0.5 > 8.8.8.8 proto ${protocol} len 16`;
+      const found = { ...at, protocol, ports: '160f0801' };
+      assert.deepEqual(parsed(frame(packet)), { ...found, fragment: 0 });
+      assert.deepEqual(parsed(frame(`${packet} more`)), { ...found, fragment: 1 });
+      assert.deepEqual(parsed(frame(`${packet} offset 16`), [frame(`${packet} more`)]), { ...found, fragment: 2 });
+    }
+    assert.deepEqual(parsed(frame('ip 10.0.0.5 > 8.8.8.8 proto 47 len 16')), {
+      ...at,
+      protocol: 47,
+      ports: '0',
+      fragment: 0,
+    });
   });
 
   it('takes the identifier of ICMP queries for both ports, and none of errors', () => {
@@ -221,7 +261,8 @@ function insideOnly(batch: Batch): void {
     const end = batch.start[i] + batch.length[i];
     assert.ok(batch.l3[i] >= batch.start[i] + 14 && batch.l3[i] % 4 === 0);
     assert.ok(batch.l4[i] >= batch.l3[i] + 20 && batch.l4[i] <= end && batch.l4[i] % 4 === 0);
-    const needs = batch.fragment[i] === 2 ? 0 : ({ 1: 8, 6: 20, 17: 8, 58: 8 }[batch.protocol[i]] ?? 0);
+    const needs =
+      batch.fragment[i] === 2 ? 0 : ({ 1: 8, 6: 20, 17: 8, 33: 12, 58: 8, 132: 12, 136: 8 }[batch.protocol[i]] ?? 0);
     assert.ok(batch.l4[i] + needs <= end);
   }
 }

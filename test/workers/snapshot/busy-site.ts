@@ -9,6 +9,7 @@ import { Phase, ThreadState } from '../../../shm/control.js';
 import type { StateObject } from '../../../shm/objects/object.js';
 import { Instance, type InstancePlan } from '../../../workers/instance.js';
 import { adviseMemory } from '../../../workers/native/index.js';
+import { WIRE_DEFAULTS } from '../../../workers/packet/parse.js';
 import {
   clusterIdOf,
   type Member,
@@ -57,6 +58,7 @@ export class BusySite {
       io: { driver: 'pcap', ports: [], pace: 'asap' },
       shared: { form: 'totals', members: Math.max(2, members.length), seed: '' },
       mode: 'route',
+      wire: WIRE_DEFAULTS,
       routes: [routePort(), routePort()],
       replication: replicationSettings({
         clusterId: clusterIdOf('busy'),

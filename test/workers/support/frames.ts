@@ -237,6 +237,6 @@ function macAt(bytes: Buffer, at: number): string {
 export function errorAbout(text: string, packet: string, bytes = 1000): Uint8Array {
   const quoted = frame(packet).subarray(14, 14 + bytes);
   const whole = frame(`${text} len ${quoted.length}`);
-  whole.set(quoted, 14 + 28);
+  whole.set(quoted, whole.length - quoted.length);
   return seal(whole);
 }
