@@ -68,6 +68,7 @@ export interface Config {
   readonly threads: Readonly<WrittenConfig['threads']>;
   readonly mode: WrittenConfig['mode'];
   readonly vlans: WrittenConfig['vlans'];
+  readonly unknown_ethertypes: WrittenConfig['unknown_ethertypes'];
   /** The driver with its settings, and the ports in the form this driver has them. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
@@ -96,6 +97,7 @@ export function resolveConfig(
     threads: written.threads,
     mode: written.mode,
     vlans: written.vlans,
+    unknown_ethertypes: written.unknown_ethertypes,
     packet_io: resolvePacketIo(written, folder),
     middleboxes: resolveMiddleboxes(written.middleboxes, declarations, {
       ports: Object.keys(written.ports),

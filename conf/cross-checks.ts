@@ -269,6 +269,11 @@ const vlansFitMode: Check = ({ mode, vlans }) =>
     ? [problem(['vlans'], 'has no meaning in mode route, where VLAN tags are never looked at: leave it out')]
     : [];
 
+const unknownEthertypesFitMode: Check = ({ mode, unknown_ethertypes: unknown }) =>
+  mode === 'route' && unknown === 'pass'
+    ? [problem(['unknown_ethertypes'], 'has no meaning in mode route, where only IP is forwarded: leave it out')]
+    : [];
+
 const nextHopsAreHosts: Check = ({ ports }) =>
   (['next_hop', 'next_hop6'] as const).flatMap((key) =>
     portValues(ports, key).flatMap(({ name, value }) => {
@@ -417,6 +422,7 @@ const CHECKS: readonly Check[] = [
   portsDiffer,
   portsFitMode,
   vlansFitMode,
+  unknownEthertypesFitMode,
   nextHopsAreHosts,
   framesFillRings,
   pcapHasOneQueue,

@@ -57,7 +57,7 @@ export const modeSchema = z
   .enum(['route', 'wire'])
   .default('route')
   .describe(
-    'How the instance stands in the network. route: as an IP hop, with addresses and next hops of its own. wire: between two ports, by which frames pass with their addresses unchanged; what is not IP passes unseen.',
+    'How the instance stands in the network. route: as an IP hop, with addresses and next hops of its own. wire: between two ports, by which frames pass with their addresses unchanged; ARP and other protocols that keep the link going pass unseen.',
   );
 
 export const vlansSchema = z
@@ -65,6 +65,13 @@ export const vlansSchema = z
   .default('separate')
   .describe(
     'Mode wire only. separate: equal addresses on different VLANs are different hosts, so a connection, its fragments and a block belong to one VLAN. together: VLAN tags are ignored; needed if the two directions of a connection carry different tags.',
+  );
+
+export const unknownEthertypesSchema = z
+  .enum(['drop', 'pass'])
+  .default('drop')
+  .describe(
+    'Mode wire only: what becomes of frames whose payload no middlebox can inspect, such as MPLS, MACsec, more than four VLAN tags, or IPX. drop: they are dropped (parse_unknown_ethertype). pass: they pass unseen (unknown_ethertype_passed), also through a firewall whose policy is drop. ARP, LLDP, spanning tree and other protocols that keep the link going always pass.',
   );
 
 export const packetIoSchema = z

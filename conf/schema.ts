@@ -15,6 +15,7 @@ import {
   pcapPortSchema,
   recordsSchema,
   threadsSchema,
+  unknownEthertypesSchema,
   vlansSchema,
 } from './local.js';
 import { type MiddleboxDeclaration, middleboxesSchema, type WrittenMiddleboxes } from './middleboxes.js';
@@ -48,6 +49,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     threads: threadsSchema.prefault({}),
     mode: modeSchema,
     vlans: vlansSchema,
+    unknown_ethertypes: unknownEthertypesSchema,
     packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
     ports: portsSchema(driver),
     middleboxes: middleboxesSchema(declarations),
@@ -80,6 +82,7 @@ export interface WrittenConfig {
   readonly threads: z.output<typeof threadsSchema>;
   readonly mode: z.output<typeof modeSchema>;
   readonly vlans: z.output<typeof vlansSchema>;
+  readonly unknown_ethertypes: z.output<typeof unknownEthertypesSchema>;
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;
   readonly middleboxes: WrittenMiddleboxes;

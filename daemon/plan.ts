@@ -24,7 +24,7 @@ export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
     shared: config.shared,
     io: ports.io,
     mode: config.mode,
-    wire: { vlans: config.vlans },
+    frames: { vlans: config.vlans, unknownEthertypes: config.unknown_ethertypes },
     routes: ports.routes,
     replication: planReplication(config),
     faults: fault === undefined ? null : { ...fault, delayMsMax: fault.delay_ms_max },

@@ -62,9 +62,15 @@ export class Batch {
   readonly ports = new Int32Array(BATCH_CAPACITY);
   /**
    * The logical link of a wire that the packet is on: 0 is untagged. One VLAN tag: its id. Two: the
-   * outer id times 4096, plus the inner id. Always 0 in route mode, and with `vlans: together`.
+   * outer id times 4096, plus the inner id. More tags, or a PPPoE session: 24 bits mixed from them.
+   * Always 0 in route mode, and with `vlans: together`.
    */
   readonly link = new Int32Array(BATCH_CAPACITY);
+  /**
+   * Byte offset of a length field before the IP header, of 802.3 or PPPoE: it counts the bytes
+   * behind itself. 0: there is none.
+   */
+  readonly lengthAt = new Int32Array(BATCH_CAPACITY);
   /** TCP flags byte, 0 for other protocols and later fragments. ICMP: the type. */
   readonly flags = new Int32Array(BATCH_CAPACITY);
 

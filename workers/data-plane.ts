@@ -19,7 +19,8 @@ import { createFragments, FRAGMENT_METRICS, type Fragments } from './fragments.j
 import { type DataPlaneHolds, HOLD_METRICS } from './holds.js';
 import { Idle, type IdleMode } from './idle.js';
 import { MIDDLEBOX_LOG_METRICS } from './middlebox-log.js';
-import { createParser, PARSE_METRICS, type WireSettings } from './packet/parse.js';
+import { createParser, PARSE_METRICS } from './packet/parse.js';
+import type { FrameSettings } from './packet/parse-link.js';
 import { createPassage, PASSAGE_METRICS } from './passage.js';
 import { peersOf } from './ports.js';
 import { RECORD_METRICS } from './records.js';
@@ -77,8 +78,8 @@ export interface DataPlaneParts {
   /** `null` for wire mode: frames pass with their addresses unchanged. */
   readonly router: Router | null;
   readonly idle: IdleMode;
-  /** How frames are read in wire mode; absent: the defaults. */
-  readonly wire?: WireSettings;
+  /** How frames are read; absent: the defaults. */
+  readonly frames?: FrameSettings;
   /** Unix time in milliseconds; tests and the simulator give their own. */
   readonly clock?: () => number;
   /** Monotonic milliseconds; likewise. */
@@ -123,7 +124,7 @@ export class DataPlane implements Agent {
     this.idle = new Idle({ wait: (ms) => this.rest(ms) }, parts.idle);
     this.clock = parts.clock ?? Date.now;
     const mode = parts.router === null ? 'wire' : 'route';
-    const { parse, reparse } = createParser(batch, mode, peersOf(ports), catalogue, parts.wire);
+    const { parse, reparse } = createParser(batch, mode, peersOf(ports), catalogue, parts.frames);
     this.parse = parse;
     this.passChain = createPassage({ batch, stages: parts.stages, reparse, catalogue });
     const { monotonic } = parts;

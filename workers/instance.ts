@@ -25,7 +25,8 @@ import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
 import { loadChain, type PlannedMiddlebox } from './load.js';
 import type { SharedState } from './middlebox.js';
-import type { Mode, WireSettings } from './packet/parse.js';
+import type { Mode } from './packet/parse.js';
+import type { FrameSettings } from './packet/parse-link.js';
 import { createForeignLogs } from './replication/foreign-log.js';
 import { REPLICATION_METRICS } from './replication/metrics.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './replication/settings.js';
@@ -53,7 +54,7 @@ export interface InstancePlan {
   readonly shared: SharedState;
   readonly io: AfXdpIo | PcapIo;
   readonly mode: Mode;
-  readonly wire: WireSettings;
+  readonly frames: FrameSettings;
   /** The ports, with what was known of their interfaces at the start; a wire uses their number alone. */
   readonly routes: readonly RoutePort[];
   readonly replication: ReplicationSettings;

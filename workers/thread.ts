@@ -113,7 +113,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       row,
       router,
       idle: plan.idle,
-      wire: plan.wire,
+      frames: plan.frames,
     });
     ready(instance, thread, plan.workerCores[thread]);
     dataPlane.run();

@@ -65,6 +65,16 @@ describe('mode: wire', () => {
     ]);
   });
 
+  it('drops what cannot be inspected by default, and has a setting for it in mode wire alone', () => {
+    const known = { middleboxes: [fakeFirewall], cores: [0] };
+    const unknown = (text: string) => parseConfig('/f', text, known).config?.unknown_ethertypes;
+    assert.equal(unknown(WIRE + INTERFACES), 'drop');
+    assert.equal(unknown(`${WIRE}unknown_ethertypes: pass\n${INTERFACES}`), 'pass');
+    assert.deepEqual(errors(`${WIRE.replace('mode: wire\n', '')}${INTERFACES}unknown_ethertypes: pass\n`), [
+      'unknown_ethertypes: has no meaning in mode route, where only IP is forwarded: leave it out',
+    ]);
+  });
+
   it('is route unless told, and then capture files need both', () => {
     assert.deepEqual(
       errors(

@@ -7,6 +7,7 @@ import { checksum } from '../../workers/packet/checksum.js';
 import { parseMac } from '../../workers/packet/ethernet.js';
 import type { Stream } from '../sim/random.js';
 import { captureFrames } from '../support/captures.js';
+import { encapsulated, TAG_TYPES } from '../workers/support/encapsulated.js';
 import { fragmentsOf } from '../workers/support/fragmented.js';
 import { frame, ROUTER_MAC } from '../workers/support/frames.js';
 import { frame6, icmpv6Error, seal6 } from '../workers/support/frames6.js';
@@ -53,7 +54,7 @@ export function seedFrames(): Uint8Array[] {
     `icmp ${from} > ${to} type 3 len 60`,
     `icmp ${from} > ${to} type 11 len 28`,
     `icmp ${from} > ${to} type 5 len 28`,
-    `ip ${from} > ${to} proto 47 len 60`,
+    ...[33, 47, 50, 132, 136].map((protocol) => `ip ${from} > ${to} proto ${protocol} len 60`),
     `udp ${from}:4000 > ${to}:53 vlan 5 len 8`,
     `tcp ${from}:4000 > ${to}:80 S vlan 5.7`,
   ]);
@@ -133,8 +134,24 @@ export function mutated(random: Stream, frames: readonly Uint8Array[], recent: r
   else if (length < 0.2) bytes = Buffer.concat([bytes, Buffer.alloc(random.below(200))]).subarray(0, FRAME_BYTES_MAX);
   if (random.chance(0.8)) reseal(bytes);
   if (random.chance(0.02) && bytes.length > 80)
-    return random.pick(fragmentsOf(bytes, 8 * random.whole(1, 20), random.below(4)));
-  return bytes;
+    bytes = Buffer.from(random.pick(fragmentsOf(bytes, 8 * random.whole(1, 20), random.below(4))));
+  return random.chance(0.15) ? framed(random, bytes) : bytes;
+}
+
+/** In another framing, which is damaged as well now and then. */
+function framed(random: Stream, bytes: Buffer): Buffer {
+  const type = bytes.length > L3 ? bytes.readUInt16BE(12) : 0;
+  if (type !== IPV4 && type !== IPV6) return bytes;
+  const tags = Array.from({ length: random.below(6) }, () => ({
+    type: random.pick(TAG_TYPES),
+    id: random.below(4096),
+  }));
+  const framing = random.pick(['ethernet', 'snap', 'pppoe'] as const);
+  const frame = Buffer.from(
+    encapsulated(bytes, { tags, framing, session: random.below(4), padding: random.below(60) }),
+  );
+  if (random.chance(0.3)) write(random, frame, random.whole(12, 40), random.whole(1, 2));
+  return frame.subarray(0, FRAME_BYTES_MAX);
 }
 
 function change(random: Stream, bytes: Buffer, isIpv6: boolean): void {

@@ -13,7 +13,17 @@ import type { PacketMemory } from './memory.js';
 export const ETHERNET_BYTES = 14;
 
 /** Types, raw: read as a little-endian half word. */
-export const EtherType = { IPV4: 0x0008, ARP: 0x0608, VLAN: 0x0081, SERVICE_VLAN: 0xa888, IPV6: 0xdd86 } as const;
+export const EtherType = {
+  IPV4: 0x0008,
+  ARP: 0x0608,
+  VLAN: 0x0081,
+  SERVICE_VLAN: 0xa888,
+  IPV6: 0xdd86,
+  PPPOE_SESSION: 0x6488,
+} as const;
+
+/** Up to here the type field is an 802.3 length, in host order, and an LLC header follows. */
+export const LENGTH_MAX = 1500;
 
 /** A link-layer address as raw words: bytes 0–3 in `low`, 4–5 in the low half of `high`. */
 export interface Mac {

@@ -3,7 +3,8 @@
  *
  * After `parse` a packet of the batch is one of
  * - dropped;
- * - bypassing (wire mode only): it is not IP, or neighbour discovery, and goes on unseen by the middleboxes;
+ * - bypassing (wire mode only): a control protocol of the link, or what else parse-link.ts lets pass unseen by the
+ *   middleboxes;
  * - whole and consistent: every header up to the transport header lies within the packet, and the packet within the
  *   frame, so nothing after this checks a length again. Bytes of the frame past the packet's end (padding) may be there.
  *
@@ -18,17 +19,14 @@ import type { Peers } from '../ports.js';
 import { fold, halves } from './checksum.js';
 import { ETHERNET_BYTES, EtherType } from './ethernet.js';
 import { Fragment } from './fragment.js';
-import { swap16 } from './ipv4.js';
 import { createIpv6Parser, IPV6_DROPS } from './parse-ipv6.js';
+import { createLinkParser, FRAME_DEFAULTS, type FrameSettings, LINK_COUNTERS, LINK_DROPS } from './parse-link.js';
 import { createTransportParser, TRANSPORT_DROPS } from './parse-transport.js';
-import { isVlan, VLAN_BYTES, VLAN_ID, VLAN_TAGS_MAX } from './vlan.js';
 
 export const PARSE_DROPS = {
   parse_frame_bounds:
     'dropped: the frame reaches past its chunk of packet memory, or does not start where frames start',
-  parse_frame_truncated: 'dropped: the frame ends within its Ethernet header or a VLAN tag',
-  parse_vlan_tags: 'dropped: more than two VLAN tags',
-  parse_not_ip: 'dropped: neither IPv4 nor IPv6 (route mode)',
+  ...LINK_DROPS,
   parse_ipv4_truncated: 'dropped: the frame ends within its IPv4 header',
   parse_ipv4_version: 'dropped: the version of what the frame calls IPv4 is not 4',
   parse_ipv4_header_length: 'dropped: the IPv4 header length is below 5 words or more than the packet',
@@ -39,18 +37,10 @@ export const PARSE_DROPS = {
   ...TRANSPORT_DROPS,
 } as const;
 
-export const PARSE_METRICS: Metric[] = counterMetrics(PARSE_DROPS);
+export const PARSE_METRICS: Metric[] = counterMetrics({ ...PARSE_DROPS, ...LINK_COUNTERS });
 
 /** What becomes of a frame that is not IP. */
 export type Mode = 'wire' | 'route';
-
-/** What the operator chose about frames, before any middlebox sees them. In wire mode only. */
-export interface WireSettings {
-  /** `separate`: equal addresses on different VLANs are different hosts. `together`: tags are ignored. */
-  readonly vlans: 'separate' | 'together';
-}
-
-export const WIRE_DEFAULTS: WireSettings = { vlans: 'separate' };
 
 // As constants of this file: the optimiser folds those, but not imported ones.
 const ETHERNET = ETHERNET_BYTES;
@@ -80,17 +70,17 @@ export function createParser(
   mode: Mode,
   peers: Peers,
   catalogue: MetricCatalogue,
-  settings: WireSettings = WIRE_DEFAULTS,
+  settings: FrameSettings = FRAME_DEFAULTS,
 ): Parser {
   const { start, length, port, egress, version, l3, l4, protocol, fragment, source, destination, ports, flags } = batch;
-  const { link } = batch;
+  const { link, lengthAt } = batch;
   const { u16, i32, chunkBytes } = batch.memory;
   const memoryBytes = batch.memory.u8.length;
   const wire = mode === 'wire';
-  const isSeparate = wire && settings.vlans === 'separate';
   const drops = columnsOf(catalogue, PARSE_DROPS);
   const parseTransport = createTransportParser(batch, drops);
   const parseIpv6 = createIpv6Parser(batch, wire, drops, parseTransport);
+  const parseLink = createLinkParser({ batch, wire, settings, catalogue, parseIpv4: ipv4, parseIpv6 });
 
   function parse(): void {
     batch.fragments = 0;
@@ -104,6 +94,7 @@ export function createParser(
 
   function frame(i: number): void {
     link[i] = 0;
+    lengthAt[i] = 0;
     const from = start[i];
     const bytes = length[i];
     if ((from & 3) !== 2 || (from & (chunkBytes - 1)) + bytes > chunkBytes || from >>> 0 > memoryBytes)
@@ -112,30 +103,8 @@ export function createParser(
     const at = from + ETHERNET;
     const type = u16[(at - 2) >> 1];
     if (type === TYPE_IPV4) ipv4(i, at, bytes - ETHERNET);
-    else if (isVlan(type)) tagged(i, from, bytes, type);
-    else payload(i, type, at, bytes - ETHERNET);
-  }
-
-  function tagged(i: number, from: number, bytes: number, outer: number): void {
-    let at = from + ETHERNET;
-    let type = outer;
-    let ids = 0;
-    for (let tags = 0; isVlan(type); tags++) {
-      if (tags === VLAN_TAGS_MAX) return batch.drop(i, drops.parse_vlan_tags);
-      at += VLAN_BYTES;
-      if (at - from > bytes) return batch.drop(i, drops.parse_frame_truncated);
-      ids = (ids << 12) | (swap16(u16[(at - 4) >> 1]) & VLAN_ID);
-      type = u16[(at - 2) >> 1];
-    }
-    if (isSeparate) link[i] = ids;
-    payload(i, type, at, bytes - (at - from));
-  }
-
-  function payload(i: number, type: number, at: number, room: number): void {
-    if (type === TYPE_IPV4) ipv4(i, at, room);
-    else if (type === TYPE_IPV6) parseIpv6(i, at, room);
-    else if (wire) batch.bypass(i, egress[i]);
-    else batch.drop(i, drops.parse_not_ip);
+    else if (type === TYPE_IPV6) parseIpv6(i, at, bytes - ETHERNET);
+    else parseLink(i, from, bytes, type);
   }
 
   function ipv4(i: number, at: number, room: number): void {

@@ -11,6 +11,7 @@ import { IcmpAt } from './icmp.js';
 import { Protocol, swap16 } from './ipv4.js';
 import { IPV6_BYTES, Ipv6At, isHostIpv6 } from './ipv6.js';
 import { TcpAt } from './tcp.js';
+import { fitsFraming, sealFraming } from './turn.js';
 
 const HOP_LIMIT = 64;
 const VERSION = 0x60;
@@ -49,7 +50,8 @@ export function createTurnIpv6(batch: Batch): TurnIpv6 {
   }
 
   function hasRoom(i: number, payloadBytes: number): boolean {
-    return (l3[i] & (chunkBytes - 1)) + IPV6_BYTES + payloadBytes <= chunkBytes;
+    const bytes = IPV6_BYTES + payloadBytes;
+    return (l3[i] & (chunkBytes - 1)) + bytes <= chunkBytes && fitsFraming(batch, i, bytes);
   }
 
   function send(
@@ -81,6 +83,7 @@ export function createTurnIpv6(batch: Batch): TurnIpv6 {
     u16[field >> 1] = checksum(u8, payload, payloadBytes, sum);
     returnToSender(memory, start[i]);
     length[i] = payload + payloadBytes - start[i];
+    sealFraming(batch, i, IPV6_BYTES + payloadBytes);
     batch.bypass(i, port[i]);
   }
 

@@ -7,7 +7,7 @@
 
 import type { Batch } from '../batch.js';
 import { checksum, halves } from './checksum.js';
-import { isGroupAddressed, returnToSender } from './ethernet.js';
+import { isGroupAddressed, LENGTH_MAX, returnToSender } from './ethernet.js';
 import { Fragment } from './fragment.js';
 import { ICMP_BYTES, IcmpAt } from './icmp.js';
 import { Ipv4At, isHost, Protocol, swap16, upperNumber } from './ipv4.js';
@@ -15,6 +15,20 @@ import { TCP_BYTES_MIN, TcpAt } from './tcp.js';
 import { UDP_BYTES, UdpAt } from './udp.js';
 
 const TTL = 64;
+
+/** Whether an IP packet of so many bytes can stand behind the length field of packet `i`'s framing, if there is one. */
+export function fitsFraming({ lengthAt, l3, memory }: Batch, i: number, bytes: number): boolean {
+  const field = lengthAt[i];
+  if (field === 0) return true;
+  // What came was a length; above LENGTH_MAX that of 802.3 would be a type.
+  return l3[i] - field - 2 + bytes <= Math.max(LENGTH_MAX, swap16(memory.u16[field >> 1]));
+}
+
+/** Makes the length field of packet `i`'s framing that of an IP packet of so many bytes. */
+export function sealFraming({ lengthAt, l3, memory }: Batch, i: number, bytes: number): void {
+  const field = lengthAt[i];
+  if (field !== 0) memory.u16[field >> 1] = swap16(l3[i] - field - 2 + bytes);
+}
 
 export interface Turn {
   /** Whether anything may be sent back about packet `i`: it is IPv4, and from one host to another (RFC 1812 §4.3.2.7). */
@@ -39,7 +53,7 @@ export function createTurn(batch: Batch): Turn {
   }
 
   function hasRoom(i: number, totalBytes: number): boolean {
-    return (l3[i] & (chunkBytes - 1)) + totalBytes <= chunkBytes;
+    return (l3[i] & (chunkBytes - 1)) + totalBytes <= chunkBytes && fitsFraming(batch, i, totalBytes);
   }
 
   function header(i: number, totalBytes: number, protocol: number, service: number): void {
@@ -63,6 +77,7 @@ export function createTurn(batch: Batch): Turn {
     seal(at + headerBytes, total - headerBytes, protocol, halves(from) + halves(to));
     returnToSender(memory, start[i]);
     length[i] = at - start[i] + total;
+    sealFraming(batch, i, total);
     batch.bypass(i, port[i]);
   }
 

@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import type { Batch } from '../../../workers/batch.js';
+import { encapsulated } from '../support/encapsulated.js';
 import { frame, seal } from '../support/frames.js';
 import { Plane, type PlaneOptions } from '../support/plane.js';
 
@@ -31,7 +32,8 @@ const UDP_HEADER = [0x0f, 0xa0, 0, 53, 0, 8, 0, 0];
 const LIES: [string, Uint8Array, string][] = [
   ['no whole Ethernet header', frame(UDP).subarray(0, 13), 'parse_frame_truncated'],
   ['no whole VLAN tag', frame(`${UDP} vlan 5`).subarray(0, 16), 'parse_frame_truncated'],
-  ['three VLAN tags', tripleTag(), 'parse_vlan_tags'],
+  ['five VLAN tags', fiveTags(), 'parse_not_ip'],
+  ['IP in SNAP, at a router', encapsulated(frame(UDP), { tags: [], framing: 'snap' }), 'parse_not_ip'],
   ['ARP', changed(UDP, { 12: 8, 13: 6 }, { ip: false, sealed: false }), 'parse_not_ip'],
   ['no whole IPv4 header', frame(UDP).subarray(0, 33), 'parse_ipv4_truncated'],
   ['version 5', changed(UDP, { 0: 0x55 }), 'parse_ipv4_version'],
@@ -82,9 +84,8 @@ const LIES: [string, Uint8Array, string][] = [
   ['an IPv6 fragment not of 8 bytes', ipv6(44, [17, 0, 0, 1, 0, 0, 0, 1, 1]), 'parse_ipv6_fragment'],
 ];
 
-function tripleTag(): Uint8Array {
-  const bytes = frame(`${UDP} vlan 5.7`);
-  return Uint8Array.of(...bytes.subarray(0, 12), 0x88, 0xa8, 0, 3, ...bytes.subarray(12));
+function fiveTags(): Uint8Array {
+  return encapsulated(frame(UDP), { tags: new Array(5).fill({ type: 0x8100, id: 3 }), framing: 'ethernet' });
 }
 
 function changed6(bytes: Uint8Array, at: number, value: number): Uint8Array {
@@ -149,7 +150,7 @@ describe('packet/parse', () => {
     assert.equal(link(frame(`${TCP} vlan 4095`)), 4095);
     assert.equal(link(frame(`${TCP} vlan 4095.4095`)), 0xff_ffff);
     assert.equal(link(frame(`${TCP} vlan 0`)), 0, 'a tag of id 0 carries a priority alone');
-    assert.equal(link(tagged, { route: null, wire: { vlans: 'together' } }), 0);
+    assert.equal(link(tagged, { route: null, frames: { vlans: 'together' } }), 0);
     assert.equal(link(tagged, {}), 0);
   });
 

@@ -9,7 +9,7 @@ import { Phase, ThreadState } from '../../../shm/control.js';
 import type { StateObject } from '../../../shm/objects/object.js';
 import { Instance, type InstancePlan } from '../../../workers/instance.js';
 import { adviseMemory } from '../../../workers/native/index.js';
-import { WIRE_DEFAULTS } from '../../../workers/packet/parse.js';
+import { FRAME_DEFAULTS } from '../../../workers/packet/parse-link.js';
 import {
   clusterIdOf,
   type Member,
@@ -58,7 +58,7 @@ export class BusySite {
       io: { driver: 'pcap', ports: [], pace: 'asap' },
       shared: { form: 'totals', members: Math.max(2, members.length), seed: '' },
       mode: 'route',
-      wire: WIRE_DEFAULTS,
+      frames: FRAME_DEFAULTS,
       routes: [routePort(), routePort()],
       replication: replicationSettings({
         clusterId: clusterIdOf('busy'),

@@ -21,7 +21,7 @@ import type { IdleMode } from '../../../workers/idle.js';
 import { portBoardOf } from '../../../workers/instance.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
-import { WIRE_DEFAULTS, type WireSettings } from '../../../workers/packet/parse.js';
+import { FRAME_DEFAULTS, type FrameSettings } from '../../../workers/packet/parse-link.js';
 import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
 import { createRouter, type RoutePort } from '../../../workers/route.js';
 import { Timers } from '../../../workers/timers.js';
@@ -49,8 +49,8 @@ export interface PlaneOptions {
   readonly ports?: number;
   /** `null`: wire mode. */
   readonly route?: readonly RoutePort[] | null;
-  /** How frames are read in wire mode. */
-  readonly wire?: WireSettings;
+  /** How frames are read, where not by default. */
+  readonly frames?: Partial<FrameSettings>;
   /** `spin` unless told. */
   readonly idle?: IdleMode;
   /** Packet I/O other than the memory driver. */
@@ -92,13 +92,13 @@ export class Plane {
   steppedMs = 0;
   private readonly idleMode: IdleMode;
   private readonly route: readonly RoutePort[] | null;
-  private readonly wire: WireSettings;
+  private readonly frames: FrameSettings;
   private opened: DataPlane | null = null;
 
   constructor(options: PlaneOptions = {}) {
     this.ports = options.ports ?? 2;
     this.route = options.route === undefined ? Array.from({ length: this.ports }, () => routePort()) : options.route;
-    this.wire = options.wire ?? WIRE_DEFAULTS;
+    this.frames = { ...FRAME_DEFAULTS, ...options.frames };
     this.idleMode = options.idle ?? 'spin';
     this.driver = new MemoryDriver({ ports: this.ports });
     this.catalogue = new MetricCatalogue([...dataPlaneMetrics(this.ports), ...(options.metrics ?? [])]);
@@ -159,7 +159,7 @@ export class Plane {
           ? null
           : createRouter(this.batch, this.route, this.facts, reader, this.replies, this.catalogue),
       idle: this.idleMode,
-      wire: this.wire,
+      frames: this.frames,
       clock: () => this.nowMs,
       monotonic: () => this.monotonicMs,
     });
