@@ -53,6 +53,7 @@ export { createTcpWindow, type TcpWindow } from './tcp-window.js';
 // ——— State objects ———
 
 export { coarseSeconds, unixMs } from '../shm/clock.js';
+export type { Answers } from '../shm/objects/answers.js';
 export { type BloomFilter, bloom } from '../shm/objects/bloom.js';
 export { type CountMin, countMin } from '../shm/objects/count-min.js';
 export {
@@ -90,7 +91,7 @@ export {
   type NatEntry,
   natBinding,
   portAndProtocol,
-  Rank,
+  Rank as NatRank,
   Refusal,
   type StaticMapping,
 } from '../shm/objects/nat-binding.js';
@@ -98,7 +99,7 @@ export { type NatSession, type NatSessions, natSessions } from '../shm/objects/n
 export { type PortPool, portPool } from '../shm/objects/port-pool.js';
 export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
 export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';
-export { Plausible, type TcpFlowTable, tcpFlowTable } from '../shm/objects/tcp-flow-table.js';
+export { Plausible, Rank, type TcpFlowTable, tcpFlowTable } from '../shm/objects/tcp-flow-table.js';
 
 // ——— What a state object of your own is made of, also one over several structures (a derivative object) ———
 

@@ -86,7 +86,7 @@ export class FlowTable implements StateObject {
   private readonly recordWords: number;
   private readonly words: Int32Array;
   protected readonly slots: FlowSlots;
-  private readonly halfOpen: HalfOpen;
+  protected readonly halfOpen: HalfOpen;
   private readonly winner: Winner;
   private readonly transaction: Transaction | null;
   /** An entry as `FlowSlots.read` gives it, and the joined record of an operation under way. */

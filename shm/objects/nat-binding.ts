@@ -15,6 +15,7 @@ import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
+import { Answers, answersBytes } from './answers.js';
 import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
 import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
@@ -105,7 +106,7 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
     kind: 'nat-binding',
     parameters: { ...layout, ...rules },
     bytes: words * BYTES_PER_WORD,
-    localBytes: () => (keepsOwn ? ownBindingsBytes(natSlots(flows)) : 0),
+    localBytes: () => answersBytes(natSlots(flows)) + (keepsOwn ? ownBindingsBytes(natSlots(flows)) : 0),
     open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, keepsOwn }, places),
   };
 }
@@ -127,6 +128,8 @@ export class NatBinding implements StateObject {
   private readonly claims: PortClaims;
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
+  /** Which half-open bindings were answered. */
+  readonly answers: Answers;
   /** Those made at this instance, where they are kept in mind. */
   readonly own: OwnBindings | null;
 
@@ -141,8 +144,12 @@ export class NatBinding implements StateObject {
     this.tables = new NatTables(context, options.flows, places, { ...options, reserved: new Set(reserved) });
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
+    const { local } = context;
+    this.answers = new Answers(this.flows, local);
     this.own =
-      options.keepsOwn && context.local !== undefined ? new OwnBindings(context.local, this.flows, places) : null;
+      options.keepsOwn && local !== undefined
+        ? new OwnBindings(local, answersBytes(this.flows.slots), this.flows, places)
+        : null;
     this.places = places;
     this.allocator = new PortAllocator({
       addresses: options.addresses.length,
@@ -232,6 +239,10 @@ export class NatBinding implements StateObject {
     return this.flows.key(slot, 1);
   }
 
+  protocol(slot: number): number {
+    return this.flows.key(slot, 1) >>> 16;
+  }
+
   /** Raw internal port, or ICMP identifier. */
   internalPort(slot: number): number {
     return this.flows.key(slot, 1) & 0xffff;
@@ -298,6 +309,19 @@ export class NatBinding implements StateObject {
     if (standing < WITHHELD) return (rank <= standing && little) || this.change(slot, rank, now, timeout, false, true);
     const told = rank !== Rank.NEW || this.tables.halfOpen.mayTell(now, true);
     return (!told && little) || this.change(slot, rank, now, timeout, false, told);
+  }
+
+  /**
+   * The outside answered a half-open binding, as seen here. Replicates that, within the budget of half-open records, if the
+   * inside's packets do not pass here. The expiry stays: nothing from outside refreshes a binding.
+   */
+  answered(slot: number, now: number): void {
+    if (this.answers.answered(slot)) this.replicateAnswer(slot, now);
+  }
+
+  /** Replicates that a half-open binding was answered, within the budget. */
+  replicateAnswer(slot: number, now: number): void {
+    if (this.tables.halfOpen.mayTell(now, true)) this.refresh(slot, Rank.ANSWERED, now, this.expires(slot) - now);
   }
 
   /** Others are told of a half-open binding once more, within the budget: they may have had no room for it. */

@@ -50,8 +50,8 @@ export class OwnBindings {
   /** Is told of each end, by the thread that finds it. */
   onEnd: BindingEnd = () => {};
 
-  constructor(memory: Region, flows: FlowSlots, places: ExternalPlaces) {
-    this.words = memory.i32(0, flows.slots * WORDS);
+  constructor(memory: Region, byteOffset: number, flows: FlowSlots, places: ExternalPlaces) {
+    this.words = memory.i32(byteOffset, flows.slots * WORDS);
     this.flows = flows;
     this.places = places;
   }

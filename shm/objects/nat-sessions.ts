@@ -12,7 +12,10 @@
  * segments pass, and not where only the outside's do.
  */
 
+import type { Region } from '../region.js';
+import { ANSWERED, Answers, answersBytes } from './answers.js';
 import { swapPort } from './external-places.js';
+import { flowSlotCount } from './flow-slots.js';
 import { flowTable, KEY_WORDS_IPV4_FIVE_TUPLE, largerValue } from './flow-table.js';
 import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import type { Rank } from './nat-tables.js';
@@ -34,7 +37,7 @@ export function natSessions(options: NatSessionsOptions): StateDefinition<NatSes
     kind: 'nat-sessions',
     parameters,
     bytes,
-    localBytes: () => expectedBytes(shapeOf(sessions)),
+    localBytes: () => expectedBytes(shapeOf(sessions)) + answersBytes(flowSlotCount(shapeOf(sessions))),
     open: (context) => new NatSessions(context, sessions, limits),
   };
 }
@@ -55,8 +58,33 @@ export interface NatSession {
 const SLOTS_SILENT_MAX = 1000;
 
 export class NatSessions extends TcpFlowTable {
+  /** Which half-open sessions were answered. */
+  readonly answers: Answers;
+
   constructor(context: OpenContext, sessions: number, limits: Required<HalfOpenOptions>) {
-    super(context, shapeOf(sessions), limits, largerValue);
+    const shape = shapeOf(sessions);
+    const expected = expectedBytes(shape);
+    const local = context.local as Region;
+    super({ ...context, local: local.part(0, expected) }, shape, limits, largerValue);
+    this.answers = new Answers(this.slots, local, expected);
+  }
+
+  /**
+   * The remote of a half-open session was seen here. Replicates that, within the budget of half-open records, if the inside's
+   * packets do not pass here. The expiry stays.
+   */
+  answered(slot: number, now: number): void {
+    if (this.answers.answered(slot)) this.replicateAnswer(slot, now);
+  }
+
+  /** Replicates that a half-open session was answered, within the budget. */
+  replicateAnswer(slot: number, now: number): void {
+    if (this.halfOpen.mayTell(now, true)) this.refresh(slot, ANSWERED, now, this.expires(slot) - now);
+  }
+
+  /** IP protocol of a slot's session. */
+  protocol(slot: number): number {
+    return this.slots.key(slot, 1) >>> 16;
   }
 
   /** All that have not expired, and `null` now and then, as `NatBinding.entries`. */

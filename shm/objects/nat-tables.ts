@@ -53,6 +53,7 @@
 import { CLOCK_SKEW_GUARD_S, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
+import { ANSWERED, HALF_OPEN } from './answers.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
 import { CONTENDED, FlowSlots, flowSlotCount, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
 import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions } from './half-open.js';
@@ -62,10 +63,13 @@ import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords } from './port-claims
 import { type SubscriberLimits, Subscribers, subscribersWords } from './subscribers.js';
 import { Transaction } from './transaction.js';
 
-/** How far a binding's life has come; only grows within a generation. SHARED: it carries several connections, the end of one says nothing. */
-export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3, SHARED: 4 } as const;
+/**
+ * The state of a binding or a session; it only grows within a generation. ANSWERED: another site saw the responder
+ * (answers.ts). SHARED: the binding carries several connections, and the end of one says nothing.
+ */
+export const Rank = { NEW: HALF_OPEN, ANSWERED, ESTABLISHED: 2, CLOSING: 3, CLOSED: 4, SHARED: 5 } as const;
 export type Rank = (typeof Rank)[keyof typeof Rank];
-export const RANK_NAMES = ['new', 'established', 'closing', 'closed', 'shared'] as const;
+export const RANK_NAMES = ['new', 'answered', 'established', 'closing', 'closed', 'shared'] as const;
 
 /** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
 const COUNTS = struct({

@@ -37,6 +37,9 @@ const HEARD_MASK = 0xffffff;
 /** The largest scale there is (RFC 7323 §2.3): for a connection whose SYN was not seen here. */
 const SCALE_MAX = 14;
 
+/** The state of a connection; it only grows within a generation. The NAT has its own: nat-tables.ts. */
+export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3 } as const;
+
 /** What can be said of a segment that would end a connection. */
 export const Plausible = { NO: 0, YES: 1, UNKNOWN: 2 } as const;
 export type Plausible = (typeof Plausible)[keyof typeof Plausible];

@@ -46,6 +46,7 @@ import {
   PORTS_MAX,
   Protocol,
   portAndProtocol,
+  NatRank as Rank,
   Refusal,
   rewriteDestination,
   type StateDefinition,
@@ -61,11 +62,12 @@ import { COUNTERS, OPTIONS } from './nat/declaration.js';
 import { createEndpoints } from './nat/endpoints.js';
 import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
-import { createLifetimes } from './nat/lifetimes.js';
+import { createLifetimes, walkedSlots } from './nat/lifetimes.js';
 import { shownBinding, shownSession } from './nat/shown.js';
 
 const { ICMP, TCP, UDP } = Protocol;
 const { WHOLE, LATER } = Fragment;
+const { NEW } = Rank;
 /** As a constant of this file, which the optimiser folds, but not an import. */
 const NOBODY = NONE;
 
@@ -262,6 +264,7 @@ export default defineMiddlebox({
         const i = fromOutside[n];
         if (to.slots[n] !== NOBODY || boundBefore(i, n, now)) {
           if (filter !== null && !filter.received(i, n, to.internalAddresses[n], to.internalKeys[n], now)) continue;
+          if (bindings.rank(to.slots[n]) === NEW && lifetimes.isAnswer(i)) bindings.answered(to.slots[n], now);
         } else if (!(hasStatics && mapInbound(n))) {
           batch.drop(i, to.places[n] === NOBODY ? counters.not_external : counters.unsolicited);
           continue;
@@ -298,6 +301,7 @@ export default defineMiddlebox({
         if (fromInside[m] > i) return false;
         break;
       }
+      to.slots[n] = slot;
       to.internalAddresses[n] = bindings.internalAddress(slot);
       to.internalKeys[n] = portAndProtocol(bindings.internalPort(slot), protocol[i]);
       return true;
@@ -312,9 +316,16 @@ export default defineMiddlebox({
       if (!isBound || !endpoints.toInside(destination[i], destinationPort(ports[i]), protocol[i], now))
         return batch.drop(i, counters.unsolicited);
       if (filter !== null && !endpoints.isMapped && !isAwaited(i, n, now)) return batch.drop(i, counters.filtered);
+      noteHairpinned(i, n, endpoints.slot, now);
       rewriteDestination(batch, i, endpoints.address, endpoints.port);
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
+    }
+
+    /** Packet `i`, the `n`-th from inside, may answer what the inside host just found has sent. A host does not answer itself. */
+    function noteHairpinned(i: number, n: number, slot: number, now: number): void {
+      if (slot === NONE || bindings.rank(slot) !== NEW || !lifetimes.isAnswer(i)) return;
+      if (bindings.internalAddress(slot) !== from.addresses[n]) bindings.answered(slot, now);
     }
 
     /** Whether the inside host just found has sent to the external endpoint of packet `i`, the `n`-th from inside. */
@@ -396,10 +407,12 @@ export default defineMiddlebox({
 
     // Without new bindings nobody else forgets the old.
     const swept = Math.ceil((2 * options.flows * SWEEP_S) / SWEPT_WITHIN_S);
+    const walked = walkedSlots(bindings.slots);
     every(
       SWEEP_S,
       (now) => {
         bindings.sweep(now, swept);
+        lifetimes.walk(now, walked);
         filter?.sweep(now);
       },
       { on: 'one' },

@@ -377,7 +377,7 @@ describe('nat binding', () => {
       [3, 0, 'no generation'],
       [3, NOW + 11, 'generation after expiry'],
       [4, 0, 'no claim'],
-      [4, (1 << 8) | 5, 'rank'],
+      [4, (1 << 8) | 6, 'rank'],
       [5, -1, 'expiry'],
       [5, 2 ** 31 - 1, 'expiry out of all reason'],
     ];

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { Rank } from '../../../shm/objects/nat-binding.js';
 import { fragmentsOf, reassembled } from '../support/fragmented.js';
 import { describeFrame, frame } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
@@ -53,14 +54,17 @@ describe('fragments through the NAT', () => {
     assert.match(turned ?? '', /^0: udp 203\.0\.113\.1:\d+ > 10\.0\.0\.6:5000 ttl 63 len 100$/);
   });
 
-  it('are one packet for a binding: the second datagram establishes it', () => {
+  it('are one packet for a binding: the second datagram establishes it, if it was answered', () => {
     const site = new NatSite();
     const rank = () => [...site.bindings.entries(site.now)].find((entry) => entry !== null)?.rank;
     const datagram = (id: number) => fragmentsOf(frame('udp 10.0.0.5:4000 > 198.51.100.7:53 len 100'), 40, id);
-    through(site, INSIDE, datagram(1));
-    assert.equal(rank(), 0);
+    const port = portOf(through(site, INSIDE, datagram(1)));
+    assert.equal(rank(), Rank.NEW);
+    const answer = frame(`udp 198.51.100.7:53 > 203.0.113.1:${port} len 100`);
+    assert.notEqual(through(site, OUTSIDE, fragmentsOf(answer, 40)), null);
+    assert.equal(rank(), Rank.NEW);
     through(site, INSIDE, datagram(2));
-    assert.equal(rank(), 1);
+    assert.equal(rank(), Rank.ESTABLISHED);
   });
 
   it('of what got no binding are dropped, and those of ICMP errors', () => {

@@ -108,7 +108,7 @@ describe('NAT', () => {
   }
 
   it('drops what is new, not what is bound, once ports, table or log are full', () => {
-    // A binding is established by its second packet.
+    // A binding that was answered is established by its second packet.
     for (const [options, times, reason] of [
       [{ first_port: 2000, last_port: 2009 }, 1, 'nat_exhausted'],
       [{ flows: 64 }, 2, 'nat_table_full'],
@@ -116,11 +116,11 @@ describe('NAT', () => {
     ] as const) {
       const site = new NatSite({ options });
       const first = on(INSIDE, 'udp 10.0.2.1:5000 > 1.1.1.1:53');
-      assert.equal(site.pass(first, first).length, 2);
+      site.establish('udp 10.0.2.1:5000 > 1.1.1.1:53');
       const packets = Array.from({ length: 500 }, (_, i) =>
         on(INSIDE, `udp 10.0.1.${Math.trunc(i / times) % 250}:${5000 + Math.trunc(i / times)} > 1.1.1.1:53`),
       );
-      const sent = site.pass(...packets);
+      const sent = times === 1 ? site.pass(...packets) : packets.flatMap((packet) => site.exchange(packet));
       const out = sent.filter((packet) => packet.startsWith(`${OUTSIDE}:`)).length;
       assert.ok(out >= 1 && out <= 64 * times, `${out} got through`);
       // Their senders are told, as fast as a second's errors go (RFC 5508 REQ-8).
@@ -307,10 +307,16 @@ describe('NAT', () => {
       assert.ok(records >= 5 && records <= 10, `${records} records`);
     });
 
-    /** Sends TCP segments with these flags from inside, then gives the rank and idle time of the binding. */
+    /**
+     * Sends TCP segments with these flags from inside, or, after `<`, from outside, then gives the rank and idle time of the
+     * binding.
+     */
     function afterSending(...flags: string[]): [number, number] {
       const site = new NatSite();
-      for (const flag of flags) site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.1:80 ${flag}`));
+      let port = '';
+      for (const flag of flags)
+        if (flag.startsWith('<')) site.pass(on(OUTSIDE, `tcp 1.1.1.1:80 > 203.0.113.1:${port} ${flag.slice(1)}`));
+        else port = portOf(site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.1:80 ${flag}`))[0]);
       const [binding] = entriesOf(site.bindings, site.now);
       return [binding.rank, binding.expires - site.now];
     }
@@ -318,24 +324,28 @@ describe('NAT', () => {
     it('follow what TCP shows from inside', () => {
       assert.deepEqual(afterSending('S'), [Rank.NEW, 240]);
       assert.deepEqual(afterSending('S', 'S'), [Rank.NEW, 240]);
-      assert.deepEqual(afterSending('S', 'A'), [Rank.ESTABLISHED, 7440]);
-      assert.deepEqual(afterSending('S', 'A', 'PA', 'S'), [Rank.ESTABLISHED, 7440]);
-      assert.deepEqual(afterSending('S', 'A', 'FA'), [Rank.CLOSING, 240]);
-      assert.deepEqual(afterSending('S', 'A', 'FA', 'A'), [Rank.CLOSING, 240]);
-      assert.deepEqual(afterSending('S', 'A', 'R'), [Rank.CLOSING, 240]);
-      assert.deepEqual(afterSending('S', 'A', 'FA', 'S'), [Rank.NEW, 240]);
-      assert.deepEqual(afterSending('S', 'A', 'FA', 'S', 'A'), [Rank.ESTABLISHED, 7440]);
+      const open = ['S', '<SA', 'A'];
+      assert.deepEqual(afterSending(...open), [Rank.ESTABLISHED, 7440]);
+      assert.deepEqual(afterSending(...open, 'PA', 'S'), [Rank.ESTABLISHED, 7440]);
+      assert.deepEqual(afterSending(...open, 'FA'), [Rank.CLOSING, 240]);
+      assert.deepEqual(afterSending(...open, 'FA', 'A'), [Rank.CLOSING, 240]);
+      assert.deepEqual(afterSending(...open, 'R'), [Rank.CLOSING, 240]);
+      assert.deepEqual(afterSending(...open, 'FA', 'S'), [Rank.NEW, 240]);
+      assert.deepEqual(afterSending(...open, 'FA', 'S', 'A'), [Rank.NEW, 240], 'an answer counts for its generation');
+      assert.deepEqual(afterSending(...open, 'FA', ...open), [Rank.ESTABLISHED, 7440]);
       // Simultaneous open: the SYN's acknowledgement is not yet an established connection.
-      assert.deepEqual(afterSending('S', 'SA'), [Rank.NEW, 240]);
+      assert.deepEqual(afterSending('S', '<S', 'SA'), [Rank.NEW, 240]);
+      assert.deepEqual(afterSending('S', '<S', 'SA', '<SA', 'A'), [Rank.ESTABLISHED, 7440]);
     });
 
     it('outlast the end of one of several connections they carry (RFC 5382 REQ-5)', () => {
-      /** `HOST FLAGS…`: sent to that remote. */
+      /** `HOST FLAGS…`: sent to that remote, which answers a SYN. */
       const carrying = (...sent: string[]): [number, number] => {
         const site = new NatSite();
         for (const each of sent) {
           const [host, ...flags] = each.split(' ');
-          site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.${host}:80 ${flags.join(' ')}`));
+          const [out] = site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.${host}:80 ${flags.join(' ')}`));
+          if (each.endsWith(' S')) site.pass(on(OUTSIDE, `tcp 1.1.1.${host}:80 > 203.0.113.1:${portOf(out)} SA`));
         }
         const [binding] = entriesOf(site.bindings, site.now);
         return [binding.rank, binding.expires - site.now];
@@ -344,7 +354,7 @@ describe('NAT', () => {
       assert.deepEqual(carrying('1 S', '1 A', '2 S'), shared, 'a second one begins');
       assert.deepEqual(carrying('1 S', '1 A', '2 S', '2 A', '2 FA', '1 FA', '1 A'), shared, 'whatever ends');
       assert.deepEqual(carrying('1 S', '1 A', '2 S', '2 R', '3 S'), shared);
-      assert.deepEqual(carrying('1 S', '2 S'), [Rank.NEW, 240], 'nobody answered yet');
+      assert.deepEqual(carrying('1 S', '2 S'), [Rank.NEW, 240], 'the inside did not go on yet');
       assert.deepEqual(carrying('1 S', '2 S', '1 S', '1 A'), shared, 'several begin at once');
       assert.deepEqual(carrying('1 S', '1 A', '2 FA'), shared, 'the end of one whose beginning was not seen');
       assert.deepEqual(carrying('1 S', '1 A', '1 FA', '2 A'), shared, 'one goes on when the other ended');
@@ -367,7 +377,9 @@ describe('NAT', () => {
       const send = (site: NatSite, host: number, flags: string) =>
         site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > 1.1.1.${host}:80 ${flags}`));
       const ranks = () => [a, b].map(({ bindings, now }) => entriesOf(bindings, now)[0].rank);
-      for (const flags of ['S', 'A']) send(a, 1, flags);
+      const [out] = send(a, 1, 'S');
+      a.pass(on(OUTSIDE, `tcp 1.1.1.1:80 > 203.0.113.1:${portOf(out)} SA`));
+      send(a, 1, 'A');
       a.replicateTo(b);
       send(b, 2, 'A'); // of a connection that came here from elsewhere
       send(a, 1, 'FA');
@@ -381,8 +393,7 @@ describe('NAT', () => {
 
     it('are not touched from outside, by resets least of all', () => {
       const site = new NatSite();
-      site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 1.1.1.1:80 S'));
-      const port = portOf(site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 1.1.1.1:80 A'))[0]);
+      const port = site.establish('tcp 10.0.0.5:4000 > 1.1.1.1:80');
       site.later(100);
       site.replicateTo();
       assert.equal(site.pass(on(OUTSIDE, `tcp 1.1.1.1:80 > 203.0.113.1:${port} R`)).length, 1);

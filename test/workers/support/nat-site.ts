@@ -3,10 +3,12 @@
 import type { NatBinding } from '../../../shm/objects/nat-binding.js';
 import nat from '../../../workers/middleboxes/nat.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
-import type { PlaneOptions } from './plane.js';
+import { on, type PlaneOptions } from './plane.js';
 import { INSIDE, OUTSIDE, Site } from './site.js';
 
 export { INSIDE, OUTSIDE };
+
+type Packet = Parameters<Site['pass']>[0];
 
 export interface NatSiteOptions {
   readonly member?: number;
@@ -27,5 +29,22 @@ export class NatSite extends Site {
       ],
     });
     this.bindings = this.objects[0] as NatBinding;
+  }
+
+  /** Sends a packet from inside, and then the outside's answer to what came out. Returns what came out of the first. */
+  exchange(packet: Packet): string[] {
+    const out = this.pass(packet);
+    const [, protocol, external, remote, rest = ''] = /^1: (\w+) (\S+) > (\S+)( S)? ttl/.exec(out[0] ?? '') ?? [];
+    if (protocol !== undefined)
+      this.pass(on(OUTSIDE, `${protocol} ${remote} > ${external}${rest === ' S' ? ' SA' : ''}`));
+    return out;
+  }
+
+  /** Establishes `udp INSIDE > REMOTE` or `tcp INSIDE > REMOTE`: there, back, there. Returns the external port. */
+  establish(endpoints: string): string {
+    const isTcp = endpoints.startsWith('tcp');
+    const [out] = this.exchange(on(INSIDE, isTcp ? `${endpoints} S` : endpoints));
+    this.pass(on(INSIDE, isTcp ? `${endpoints} A` : endpoints));
+    return out.split(/[: ]/)[4];
   }
 }

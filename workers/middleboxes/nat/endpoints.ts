@@ -6,6 +6,8 @@ export interface Endpoints {
   /** Of the endpoint found last, raw. */
   readonly address: number;
   readonly port: number;
+  /** The slot of its binding; `NONE`: it is mapped by hand. */
+  readonly slot: number;
   /** Whether it is mapped by hand. */
   readonly isMapped: boolean;
   /** Finds the external endpoint of an internal one. */
@@ -21,11 +23,10 @@ export function createEndpoints(bindings: NatBinding): Endpoints {
   const hasStatics = statics.count > 0;
   let foundAddress = 0;
   let foundPort = 0;
-  let isMapped = false;
+  let foundSlot: number = NONE;
 
   function byHand(found: boolean): boolean {
     if (!found) return false;
-    isMapped = true;
     foundAddress = statics.address;
     foundPort = statics.port;
     return true;
@@ -38,22 +39,25 @@ export function createEndpoints(bindings: NatBinding): Endpoints {
     get port() {
       return foundPort;
     },
+    get slot() {
+      return foundSlot;
+    },
     get isMapped() {
-      return isMapped;
+      return foundSlot === NONE;
     },
     toOutside(address, port, protocol, now) {
       const key = portAndProtocol(port, protocol);
       const slot = bindings.findOutbound(bindings.hash(address, key), address, key, now);
+      foundSlot = slot;
       if (slot === NONE) return hasStatics && byHand(statics.findOutbound(address, key));
-      isMapped = false;
       foundAddress = bindings.externalAddress(slot);
       foundPort = bindings.externalPort(slot);
       return true;
     },
     toInside(address, port, protocol, now) {
       const slot = bindings.findInbound(bindings.place(address, port, protocol), now);
+      foundSlot = slot;
       if (slot === NONE) return hasStatics && byHand(statics.findInbound(address, portAndProtocol(port, protocol)));
-      isMapped = false;
       foundAddress = bindings.internalAddress(slot);
       foundPort = bindings.internalPort(slot);
       return true;

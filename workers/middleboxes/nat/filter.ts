@@ -26,12 +26,12 @@ import {
   Plausible,
   Protocol,
   portAndProtocol,
-  Rank,
+  NatRank as Rank,
   sourcePort,
   TcpFlag,
 } from '../../api.js';
 import type { COUNTERS } from './declaration.js';
-import { createLifetimes, type LifetimeOptions } from './lifetimes.js';
+import { createLifetimes, type LifetimeOptions, walkedSlots } from './lifetimes.js';
 
 const { ICMP, TCP } = Protocol;
 const { LATER } = Fragment;
@@ -85,6 +85,9 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       refresh: (slot, rank, now, timeout) => sessions.refresh(slot, rank, now, timeout),
       tellAgain: (slot, now, timeout) => sessions.tellAgain(slot, now, timeout),
       renew: (slot, now, timeout) => sessions.renew(slot, nothing, 0, Rank.NEW, now, timeout),
+      replicateAnswer: (slot, now) => sessions.replicateAnswer(slot, now),
+      protocol: (slot) => sessions.protocol(slot),
+      answers: sessions.answers,
     },
     options,
     null,
@@ -153,6 +156,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     if (slot === NONE) refuse(i, reasonOf(sessions.refusal));
     else {
       batch.count1(counters.sessions);
+      lifetimes.began(i, slot);
       holds.untilAcknowledged(i, options.hold_members, options.hold_ms);
     }
     return slot;
@@ -172,6 +176,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       batch.drop(i, counters.filtered);
       return false;
     }
+    if (sessions.rank(slot) === Rank.NEW && lifetimes.isAnswer(i)) sessions.answered(slot, now);
     return protocol[i] !== TCP || (flags[i] & (FIN | RST)) === 0 || isEnd(i, slot, now);
   }
 
@@ -196,6 +201,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
   }
 
   const swept = Math.ceil((2 * sessions.capacity) / 600);
+  const walked = walkedSlots(2 * sessions.capacity);
   return {
     lookOutbound,
     sent,
@@ -205,6 +211,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now) !== NONE,
     sweep: (now) => {
       sessions.sweep(now, swept);
+      lifetimes.walk(now, walked);
     },
   };
 }

@@ -1,15 +1,19 @@
 /**
- * How long a binding lives, or a session (filter.ts), and how far its life has come, by what the inside sends: that is all one site is
- * sure to see.
+ * How long a binding or a session (filter.ts) lives, and its state.
  *
- * | TCP from inside                       | binding, by rank         | timer        |
- * | ------------------------------------- | ------------------------ | ------------ |
- * | first packet                          | becomes NEW              | opening      |
- * | ACK without SYN, FIN, RST             | NEW becomes ESTABLISHED  | established  |
- * | FIN or RST                            | becomes CLOSING          | closing      |
- * | SYN, when CLOSING                     | begins a new life as NEW | opening      |
- * | of more than one connection, see below| becomes SHARED           | established  |
- * | anything else                         | stays                    | of its rank  |
+ * | packet                                     | binding or session                         | timer        |
+ * | ------------------------------------------ | ------------------------------------------ | ------------ |
+ * | first packet from inside                   | becomes NEW                                | opening      |
+ * | TCP from outside with ACK, without RST     | NEW is answered                            | as it was    |
+ * | TCP from inside: ACK without SYN, FIN, RST | NEW becomes ESTABLISHED, if it is answered | established  |
+ * | TCP from inside: FIN or RST                | becomes CLOSING, unless NEW and unanswered | closing      |
+ * | TCP from inside: SYN, when CLOSING         | begins a new generation as NEW             | opening      |
+ * | TCP from inside: of several connections    | becomes SHARED, if it is answered          | established  |
+ * | anything else from inside                  | stays                                      | of its state |
+ *
+ * **An answer** is a packet of the responder that was translated, at any site: shm/objects/answers.ts says how the others hear of it.
+ * Whatever the inside sends, a binding without an answer stays half-open: within its quota, and with the opening timer. An answer
+ * refreshes nothing. A reset is no answer: nobody accepted the connection.
  *
  * **Several connections** of one inside endpoint share a binding, at whichever sites. Since the end of one must not be that of another
  * that is idle, a binding that is seen to carry a second one is SHARED, for good: it runs out when nothing was sent for
@@ -18,11 +22,21 @@
  * ended, when it is CLOSING (connections.ts). An RST ends what it is of, and says nothing of a binding known to be another's; nor does one that refuses a SYN
  * (RFC 9293 §3.10.7.1), which whoever is outside can send.
  *
- * A binding that ran out is given its port again if nobody else has it. A UDP or ICMP binding becomes ESTABLISHED with its second packet from inside; its timer stays the same, but that
- * what goes to certain well-known ports may have a shorter one, which never shortens what others have got (RFC 4787 REQ-5).
+ * A binding that ran out is given its port again if nobody else has it. A UDP or ICMP binding becomes ESTABLISHED with the first packet
+ * from inside after it was answered; a one-sided sender's binding stays half-open. Its timer stays the same, except that packets to
+ * certain well-known ports may have a shorter one, which never shortens a longer one that is running (RFC 4787 REQ-5).
  */
 
-import { type Batch, destinationPort, Fragment, Protocol, portNumber, Rank, TcpFlag } from '../../api.js';
+import {
+  type Answers,
+  type Batch,
+  destinationPort,
+  Fragment,
+  Protocol,
+  portNumber,
+  NatRank as Rank,
+  TcpFlag,
+} from '../../api.js';
 import { type Connections, Known } from './connections.js';
 
 const { TCP, UDP } = Protocol;
@@ -31,6 +45,10 @@ const { NEW, ESTABLISHED, CLOSING, SHARED } = Rank;
 const { LATER } = Fragment;
 const WELL_KNOWN_PORTS = 1024;
 const SEQUENCE = 4;
+/** A table is walked over within 5 s, or, if it is large, as fast as this many slots a call allow, but at least within 60 s. */
+const WALKED_WITHIN_TICKS = 50;
+const WALKED_SLOTS = 8192;
+const WALKED_WITHIN_TICKS_MAX = 600;
 
 export interface LifetimeOptions {
   readonly tcp_established: number;
@@ -49,6 +67,15 @@ export interface Lifetimes {
   began(i: number, slot: number): void;
   /** Packet `i` from inside uses the binding. */
   refresh(i: number, slot: number, now: number): void;
+  /** Whether packet `i` from outside answers what the inside has sent. */
+  isAnswer(i: number): boolean;
+  /** Establishes answered bindings in the next `count` slots whose inside is silent, and replicates answers that other sites lack. */
+  walk(now: number, count: number): void;
+}
+
+/** Slots that `walk` looks at in one call, of `slots`: calls come ten times a second. */
+export function walkedSlots(slots: number): number {
+  return Math.ceil(Math.max(slots / WALKED_WITHIN_TICKS_MAX, Math.min(slots / WALKED_WITHIN_TICKS, WALKED_SLOTS)));
 }
 
 /** What lives: bindings, or sessions. */
@@ -58,6 +85,10 @@ interface Living {
   refresh(slot: number, rank: number, now: number, timeout: number): boolean;
   tellAgain(slot: number, now: number, timeout: number): boolean;
   renew(slot: number, now: number, timeout: number): boolean;
+  replicateAnswer(slot: number, now: number): void;
+  /** IP protocol of the entry in a slot. */
+  protocol(slot: number): number;
+  readonly answers: Answers;
 }
 
 /** `connections`: of bindings; a session is of one connection. Made once per worker. */
@@ -91,26 +122,42 @@ export function createLifetimes(
       const lifetime = first(i);
       // What is left of a longer one stays: the first refresh, by which the rank grows, would set it anew.
       const left = udp_short > 0 ? living.expires(slot) - now : 0;
-      living.refresh(slot, ESTABLISHED, now, lifetime > left ? lifetime : left);
+      const rank = living.rank(slot) >= ESTABLISHED || goesOn(slot) ? ESTABLISHED : NEW;
+      living.refresh(slot, rank, now, lifetime > left ? lifetime : left);
       return;
     }
     const before = living.rank(slot);
     const shown = flags[i];
     if ((shown & SYN) !== 0 && before >= CLOSING && before !== SHARED) {
-      if (living.renew(slot, now, tcp_opening)) connections?.note(i, slot);
+      if (living.renew(slot, now, tcp_opening)) began(i, slot);
       return;
     }
     // A SYN sent again: its answer may have come by a site that had no room for the binding.
     if (before === NEW && (shown & (SYN | ACK)) === SYN) living.tellAgain(slot, now, tcp_opening);
     const isPlain = (shown & (SYN | FIN | RST)) === 0;
     const isSettled = before === SHARED || (before === ESTABLISHED && isPlain);
-    const after = isSettled ? before : connections === null ? rankOf(shown, before) : rankOfShared(i, slot, before);
+    let after = isSettled ? before : connections === null ? rankOf(shown, before) : rankOfShared(i, slot, before);
+    if (before < ESTABLISHED) after = answeredRank(slot, before, after, shown);
     living.refresh(
       slot,
       after,
       now,
-      after === ESTABLISHED || after === SHARED ? tcp_established : after === NEW ? tcp_opening : tcp_closing,
+      after === ESTABLISHED || after === SHARED ? tcp_established : after < ESTABLISHED ? tcp_opening : tcp_closing,
     );
+  }
+
+  /** The inside goes on with what is not established yet. Returns whether it is answered. */
+  function goesOn(slot: number): boolean {
+    living.answers.heard(slot, true);
+    return living.answers.isAnswered(slot);
+  }
+
+  /** The rank after a packet from inside that would make it `after`, which without an answer it does not become. */
+  function answeredRank(slot: number, before: number, after: number, shown: number): number {
+    // Its end, or a packet that shows no flags, does not ask to be established later.
+    if (after >= ESTABLISHED && (shown & (SYN | FIN | RST)) === 0) return goesOn(slot) ? after : before;
+    living.answers.heard(slot, false);
+    return after < ESTABLISHED || living.answers.isAnswered(slot) ? after : before;
   }
 
   /** Rank of what carries one connection, after a packet with these flags. */
@@ -131,7 +178,7 @@ export function createLifetimes(
       if (before < CLOSING && (known === Known.OTHER || known === Known.MANY)) return SHARED;
     } else if ((shown & SYN) === 0) {
       if ((shown & ACK) === 0) return before; // no flags are to be seen: a later fragment
-      if (before === NEW) return known === Known.MANY ? SHARED : ESTABLISHED;
+      if (before < ESTABLISHED) return known === Known.MANY ? SHARED : ESTABLISHED;
       return known === Known.SAME ? before : SHARED;
     } else {
       if (before === ESTABLISHED) return known === Known.SAME ? before : SHARED;
@@ -143,8 +190,24 @@ export function createLifetimes(
   }
 
   function began(i: number, slot: number): void {
+    living.answers.heard(slot, false);
     if (protocol[i] === TCP) connections?.note(i, slot);
   }
 
-  return { first, began, refresh };
+  function isAnswer(i: number): boolean {
+    return protocol[i] !== TCP || (flags[i] & (ACK | RST)) === ACK;
+  }
+
+  function establish(slot: number, now: number): void {
+    const isTcp = living.protocol(slot) === TCP;
+    living.refresh(slot, ESTABLISHED, now, isTcp ? tcp_established : living.expires(slot) - now);
+  }
+
+  /** A query and its reply are often all there is, which is worth no second record. */
+  function replicate(slot: number, now: number): void {
+    if (living.protocol(slot) === TCP) living.replicateAnswer(slot, now);
+  }
+
+  const walk = (now: number, count: number): void => living.answers.walk(now, count, establish, replicate);
+  return { first, began, refresh, isAnswer, walk };
 }

@@ -2,7 +2,7 @@
 
 import { type FlowView, formatIpv4, type NatEntry, type NatSession } from '../../api.js';
 
-const STATES = ['new', 'established', 'closing', 'closed', 'shared'];
+const STATES = ['new', 'answered', 'established', 'closing', 'closed', 'shared'];
 
 export function shownBinding(entry: NatEntry): FlowView {
   return {

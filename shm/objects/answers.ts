@@ -1,0 +1,97 @@
+/**
+ * Which half-open entries were answered, as this instance alone knows it. An entry is established only after its responder was
+ * seen, at whichever site: whatever the requester sends, an entry without an answer stays half-open.
+ *
+ *     per slot   requester: generation of the entry (31) | whether it went on (1), if its packets pass here
+ *                responder: generation of the entry, if a packet of it passed here
+ *
+ * **Symmetric routes.** One site sees both ends. Its note of the answer is local, and the requester's next packet establishes the
+ * entry: no record more than the entry's beginning and its rise.
+ *
+ * **Asymmetric routes.** A site that sees the responder of an entry whose requester it never heard replicates the answer: the
+ * entry's rank becomes `ANSWERED`, within the budget of half-open records. The other site establishes the entry with the
+ * requester's next packet. If the requester went on before it heard of the answer, and is silent since, `walk` does it.
+ *
+ * Each word has one meaning and is stored whole, so threads need no lock. The words of a slot that was given to another entry
+ * are void, because that entry's generation is another.
+ */
+
+import type { Region } from '../region.js';
+import { BYTES_PER_WORD } from '../struct.js';
+import type { FlowSlots } from './flow-slots.js';
+
+/** The rank of an entry that has not been established yet. Only these have a quota: half-open.ts. */
+export const HALF_OPEN = 0;
+/** The rank of an entry whose responder was seen, and which the requester has yet to establish. */
+export const ANSWERED = 1;
+
+const WORDS = 2;
+const REQUESTER = 0;
+const RESPONDER = 1;
+/** An entry answered here is replicated as `ANSWERED` if the requester's next packet did not pass here within this. */
+const UNCONFIRMED_S = 2;
+
+/** Bytes of `OpenContext.local` for a table of so many slots. */
+export function answersBytes(slots: number): number {
+  return slots * WORDS * BYTES_PER_WORD;
+}
+
+export class Answers {
+  private readonly flows: FlowSlots;
+  private readonly words: Int32Array;
+  private cursor = 0;
+
+  /** `memory`: the instance's local memory, from `byteOffset` on; without it, the thread remembers for itself. */
+  constructor(flows: FlowSlots, memory: Region | undefined, byteOffset = 0) {
+    const count = flows.slots * WORDS;
+    this.flows = flows;
+    this.words =
+      memory === undefined || memory.byteLength === 0 ? new Int32Array(count) : memory.i32(byteOffset, count);
+  }
+
+  /** A packet of the requester passed here. `wentOn`: it is one that establishes the entry, if there is an answer. */
+  heard(slot: number, wentOn: boolean): void {
+    const at = slot * WORDS + REQUESTER;
+    const silent = this.flows.generation(slot) << 1;
+    if (wentOn) this.words[at] = silent | 1;
+    else if ((this.words[at] & ~1) !== silent) this.words[at] = silent;
+  }
+
+  /** A packet of the responder passed here. Returns whether other sites must be told: the requester was not heard here. */
+  answered(slot: number): boolean {
+    const generation = this.flows.generation(slot);
+    this.words[slot * WORDS + RESPONDER] = generation;
+    return (this.words[slot * WORDS + REQUESTER] & ~1) !== generation << 1;
+  }
+
+  /** Whether the responder was seen, here or, as far as that was replicated, elsewhere. */
+  isAnswered(slot: number): boolean {
+    const { flows, words } = this;
+    return flows.rank(slot) >= ANSWERED || words[slot * WORDS + RESPONDER] === flows.generation(slot);
+  }
+
+  private wentOn(slot: number): boolean {
+    return this.words[slot * WORDS + REQUESTER] === ((this.flows.generation(slot) << 1) | 1);
+  }
+
+  /**
+   * Looks at the next `count` slots, in turn. Calls `establish` with those that were answered, and whose requester went on here; and
+   * `replicate` with half-open ones that were answered here a while ago, and whose requester did not go on here.
+   */
+  walk(
+    now: number,
+    count: number,
+    establish: (slot: number, now: number) => void,
+    replicate: (slot: number, now: number) => void,
+  ): void {
+    const { flows } = this;
+    for (let n = 0; n < count; n++) {
+      this.cursor = (this.cursor + 1) & (flows.slots - 1);
+      const slot = this.cursor;
+      if (!flows.isUsed(slot) || flows.rank(slot) > ANSWERED || flows.expires(slot) <= now) continue;
+      if (!this.isAnswered(slot)) continue;
+      if (this.wentOn(slot)) establish(slot, now);
+      else if (flows.rank(slot) === HALF_OPEN && now - flows.generation(slot) >= UNCONFIRMED_S) replicate(slot, now);
+    }
+  }
+}
