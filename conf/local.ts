@@ -17,7 +17,7 @@ export const threadsSchema = z
       .max(WORKERS_MAX)
       .default([0])
       .describe(
-        'One data plane worker runs on each core named. Queue n of every interface goes to worker n, so interfaces need as many queues as there are workers.',
+        'One data plane worker runs on each core named. The receive queues of every interface are spread over the workers, so an interface needs at least as many queues as there are workers.',
       ),
     send: core().optional().describe('Core of the thread that sends state messages. Absent: the kernel chooses.'),
     receive: core().optional().describe('Core of the thread that receives state messages. Absent: the kernel chooses.'),
@@ -38,7 +38,11 @@ const afXdpSchema = z.strictObject({
     .describe(
       'Where the XDP program runs. native: in the interface’s driver (fastest on real interfaces). generic: in the kernel’s network stack (works with every interface, and is the faster one on veth). auto: native where the interface has it.',
     ),
-  ring_size: powerOfTwo(64, 32_768).default(4096).describe('Entries of each AF_XDP ring. Small rings lose bursts.'),
+  ring_size: powerOfTwo(64, 32_768)
+    .default(4096)
+    .describe(
+      'Entries of each AF_XDP ring. Small rings lose bursts. If a worker serves several queues of an interface, each gets its share, of at least 64.',
+    ),
   // The default: every ring of two ports full, and two batches in hand. Packet memory is at most 2 GiB.
   frames: whole(256, 2 ** 20 - 2)
     .default(2 * 2 * 4096 + 128)

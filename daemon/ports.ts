@@ -8,6 +8,7 @@ import { isIPv4, isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { AfXdpConfig, AfXdpPortConfig, Config, PcapConfig } from '../conf/config.js';
 import { type Declaration, takesIpv6 } from '../workers/chain.js';
+import { assertQueues } from '../workers/drivers/queues.js';
 import { attachXdp, type XdpAttachment } from '../workers/drivers/xdp-attach.js';
 import type { XdpFilter } from '../workers/drivers/xdp-program.js';
 import type { AfXdpIo, PcapIo } from '../workers/instance.js';
@@ -79,16 +80,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
       if (!facts.up)
         notes.push(`${port.interface} is down: no packet comes before it is up (ip link set ${port.interface} up)`);
       if (isVirtual(port.interface)) notes.push(checksumNote(port.interface));
-      if (facts.queues < workers) {
-        throw new Error(
-          `${port.interface} has ${facts.queues} receive queues and threads.workers names ${workers} cores: each worker needs a queue of its own (ethtool -L, or fewer cores)`,
-        );
-      }
-      if (facts.queues > workers) {
-        notes.push(
-          `${port.interface} has ${facts.queues} queues and there are ${workers} workers: packets of the other queues go to the kernel (ethtool -L, or more cores in threads.workers)`,
-        );
-      }
+      assertQueues(port.interface, facts.queues, workers);
       const address6 = ownIpv6(port.interface);
       notes.push(...ipv6Notes(port, takesIpv6(chain), address6));
       const address = own.get(port.interface) ?? null;
@@ -122,13 +114,13 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
             `${formatIpv4(address)} is this host's own address and now the data plane's: the host is not reachable by it`,
           );
       }
-      const attachment = attachXdp(port.interface, io.mode, filter, workers);
+      const attachment = attachXdp(port.interface, io.mode, filter);
       attachments.push(attachment);
     });
     return {
       io: {
         driver: 'af_xdp',
-        ports: attachments.map(({ interface: name, mapFd }) => ({ interface: name, mapFd })),
+        ports: attachments.map(({ interface: name, mapFd, counterFd }) => ({ interface: name, mapFd, counterFd })),
         ringSize: io.ring_size,
         frames: io.frames,
       },

@@ -36,8 +36,11 @@ import type { Faults } from './transport/fault.js';
 
 export interface AfXdpIo {
   readonly driver: 'af_xdp';
-  /** Interface and the descriptor of its XSKMAP, which main attached; worker n takes queue n. */
-  readonly ports: readonly { readonly interface: string; readonly mapFd: number }[];
+  /**
+   * Interface and what main attached to it: its XSKMAP, and the counter of frames whose queue has
+   * no socket.
+   */
+  readonly ports: readonly { readonly interface: string; readonly mapFd: number; readonly counterFd: number }[];
   readonly ringSize: number;
   /** Chunks of packet memory per worker. */
   readonly frames: number;

@@ -19,8 +19,9 @@ import { AfXdpDriver } from './drivers/af-xdp.js';
 import { AfXdpCounts } from './drivers/af-xdp-metrics.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { PcapDriver } from './drivers/pcap.js';
+import { assertQueues, QueueWatch, queuesOfWorker } from './drivers/queues.js';
 import { createHolds } from './holds.js';
-import { Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
+import { type AfXdpIo, Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
 import { threadId, threadName, threadPin } from './native/index.js';
 import { ReceiveAgent } from './receive.js';
 import { createReplies } from './replies.js';
@@ -134,17 +135,29 @@ export interface OpenDriver {
 }
 
 function openDriver(instance: Instance, thread: number, row: Float64Array, events: EventWriter): OpenDriver {
-  const { io, idle } = instance.plan;
+  const { io } = instance.plan;
   const { catalogue } = instance.metrics;
-  if (io.driver === 'af_xdp') {
-    const ports = io.ports.map((port) => ({ ...port, queue: thread }));
-    const driver = new AfXdpDriver({ ports, ringSize: io.ringSize, chunks: io.frames, busy: idle === 'spin' });
-    const counts = new AfXdpCounts(driver, row, catalogue);
-    return { driver, note: () => counts.note() };
-  }
+  if (io.driver === 'af_xdp') return openAfXdp(instance, io, thread, row);
   const report = (problem: string): void => void events.write('warn', problem);
   const driver = new PcapDriver({ ports: io.ports, pace: io.pace, catalogue, row, report });
   return { driver, note: () => {} };
+}
+
+function openAfXdp({ plan, metrics, slots }: Instance, io: AfXdpIo, thread: number, row: Float64Array): OpenDriver {
+  const watch = new QueueWatch(io.ports.map((port) => port.interface));
+  const ports = io.ports.map((port, i) => {
+    assertQueues(port.interface, watch.count(i), slots.workers);
+    return { ...port, queues: queuesOfWorker(watch.count(i), thread, slots.workers) };
+  });
+  const driver = new AfXdpDriver({ ports, ringSize: io.ringSize, chunks: io.frames, busy: plan.idle === 'spin' });
+  // What no worker got, one of them counts.
+  const counterFds = thread === 0 ? io.ports.map((port) => port.counterFd) : [];
+  const counts = new AfXdpCounts(driver, counterFds, row, metrics.catalogue);
+  const note = (): void => {
+    counts.note();
+    watch.assertUnchanged();
+  };
+  return { driver, note };
 }
 
 async function runSend(instance: Instance, thread: number): Promise<void> {

@@ -2,9 +2,12 @@
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import { type Columns, columnsOf, counterMetrics } from '../counters.js';
+import { bpfCounterTake } from '../native/index.js';
 import type { AfXdpDriver } from './af-xdp.js';
 
 const COUNTERS = {
+  xdp_no_socket:
+    'dropped: the frame came while no worker served its queue: a worker was starting, or the queue had just been added',
   xdp_rx_dropped: 'frames the kernel dropped before the rx ring, above all longer than a packet buffer has room for',
   xdp_rx_ring_full: 'frames the kernel dropped because the rx ring was full: the worker was too slow',
   xdp_fill_ring_empty: 'times the kernel wanted a packet buffer and the fill ring had none',
@@ -17,13 +20,19 @@ export const AF_XDP_METRICS: Metric[] = counterMetrics(COUNTERS);
 
 export class AfXdpCounts {
   private readonly driver: AfXdpDriver;
+  private readonly counterFds: readonly number[];
   private readonly row: Float64Array;
   private readonly columns: Columns<typeof COUNTERS>;
   /** What was already added to the row, which outlives this driver. */
   private readonly added = new Map<number, number>();
 
-  constructor(driver: AfXdpDriver, row: Float64Array, catalogue: MetricCatalogue) {
+  /**
+   * `counterFds`: the XDP programs' counters of frames without a socket, in the one worker that
+   * reads them.
+   */
+  constructor(driver: AfXdpDriver, counterFds: readonly number[], row: Float64Array, catalogue: MetricCatalogue) {
     this.driver = driver;
+    this.counterFds = counterFds;
     this.row = row;
     this.columns = columnsOf(catalogue, COUNTERS);
   }
@@ -31,6 +40,7 @@ export class AfXdpCounts {
   /** Asks the kernel: a system call per socket, so not per batch. */
   note(): void {
     const { columns } = this;
+    for (const fd of this.counterFds) this.row[columns.xdp_no_socket] += bpfCounterTake(fd);
     const ports = this.driver.statistics();
     const sum = (of: (port: (typeof ports)[number]) => number): number =>
       ports.reduce((total, port) => total + of(port), 0);

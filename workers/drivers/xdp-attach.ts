@@ -6,6 +6,7 @@
  */
 
 import {
+  bpfCounterCreate,
   bpfLinkCreate,
   bpfMapCreate,
   bpfProgramLoad,
@@ -28,6 +29,8 @@ export interface XdpAttachment {
   readonly mode: 'native' | 'generic';
   /** The XSKMAP's descriptor, valid in every thread of the process until `close`. */
   readonly mapFd: number;
+  /** Counts frames for the data plane whose queue has no socket (`bpfCounterTake`). */
+  readonly counterFd: number;
   /** Detaches; the interface is as it was before. Only the thread that attached may. */
   close(): void;
 }
@@ -36,10 +39,12 @@ export interface XdpAttachment {
 const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
 
 /**
- * @param queues how many queues of the interface workers may bind; all, by default
+ * The map has room for every queue that the interface can have, also for those that are added at
+ * run time.
+ *
  * @throws NativeError: no such interface, no capability, another program attached, no XDP in this driver
  */
-export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, queues?: number): XdpAttachment {
+export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter): XdpAttachment {
   const facts = interfaceFacts(name);
   if (!facts.ethernet) throw new Error(`${name} is not an Ethernet interface: its frames have no Ethernet header`);
   const opened: number[] = [];
@@ -47,9 +52,11 @@ export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, queues
     for (const fd of opened.splice(0).reverse()) closeDescriptor(fd);
   };
   try {
-    const mapFd = bpfMapCreate(queues ?? facts.queues, name);
+    const mapFd = bpfMapCreate(facts.queuesMax, name);
     opened.push(mapFd);
-    const program = bpfProgramLoad(xdpProgram(filter, facts.mac, mapFd), name);
+    const counterFd = bpfCounterCreate(name);
+    opened.push(counterFd);
+    const program = bpfProgramLoad(xdpProgram(filter, facts.mac, mapFd, counterFd), name);
     opened.push(program);
     const { link, attached } = attachLink(program, name, mode);
     opened.push(link);
@@ -59,6 +66,7 @@ export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, queues
       interface: name,
       mode: attached,
       mapFd,
+      counterFd,
       close(): void {
         if (opened.length === 0) return;
         closeAll();

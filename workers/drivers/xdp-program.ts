@@ -4,7 +4,12 @@
  *
  *     frame ─▶ addressed to this interface? ─▶ untagged IPv4? ─▶ destination wanted? ─▶ socket of its rx queue
  *                      │ no                       │ no                │ no                 │ none bound
- *                      └──────────────────────────┴───────────────────┴────────────────────┴──▶ the kernel
+ *                      └──────────────────────────┴───────────────────┴──▶ the kernel      └──▶ dropped, counted
+ *
+ * **It never fails open.** A frame for the data plane is never passed to the kernel while the
+ * program is attached, for the kernel would forward it past the middleboxes. If its queue has no
+ * socket, because the worker is not there just now or the queue was added at run time, the frame is
+ * dropped and counted.
  *
  * IPv6 takes part where a middlebox handles it: what goes from one host to another over the link, neither of which is this host. The
  * rest of it, neighbour discovery above all, has link-local or multicast addresses.
@@ -58,8 +63,10 @@ const HELPER_REDIRECT_MAP = 51;
  *
  * @param mac the interface's own address: only frames to it are taken (except in mode `all`), so that what a switch floods,
  *   and multicast and broadcast, is left to the kernel
+ * @param mapFd the XSKMAP: sockets by queue
+ * @param counterFd counts frames whose queue has no socket
  */
-export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number): Uint8Array {
+export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number, counterFd: number): Uint8Array {
   const program = new BpfAssembler();
   program.move(R6, R1);
   if (filter.mode !== 'all') {
@@ -80,9 +87,11 @@ export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number): U
     if (ipv6NotTo !== undefined) ipv6(program, ipv6NotTo);
   }
   program.label('redirect');
-  // Where no socket is entered for the queue, the helper answers with its third argument.
-  program.load(4, R2, R6, CONTEXT.rxQueueIndex).loadMap(R1, mapFd).moveImmediate(R3, XdpAction.PASS);
-  program.call(HELPER_REDIRECT_MAP).exit();
+  // If the map has no socket for the queue, the helper returns its third argument.
+  program.load(4, R2, R6, CONTEXT.rxQueueIndex).loadMap(R1, mapFd).moveImmediate(R3, XdpAction.DROP);
+  program.call(HELPER_REDIRECT_MAP).jumpIf(R0, '==', XdpAction.REDIRECT, 'redirected');
+  program.loadMapValues(R1, counterFd).moveImmediate(R2, 1).atomicAdd(R1, R2);
+  program.label('redirected').exit();
   // The verifier refuses instructions that nothing leads to.
   if (filter.mode !== 'all') program.label('pass').moveImmediate(R0, XdpAction.PASS).exit();
   return program.assemble();

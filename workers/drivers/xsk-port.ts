@@ -1,5 +1,5 @@
 /**
- * One port of a worker: an AF_XDP socket bound to one queue of one interface.
+ * A worker's share of a port: an AF_XDP socket bound to one queue of one interface.
  *
  * Invariants:
  *  - Chunks in the fill ring, in the kernel and in the rx ring are together `entries - owed`, and `owed >= 0`; so the
@@ -24,6 +24,8 @@ export const ENXIO = 6;
 
 export class XskPort {
   readonly interface: string;
+  /** The port's index. */
+  readonly port: number;
   readonly queue: number;
   readonly fd: number;
 
@@ -55,8 +57,9 @@ export class XskPort {
   /** The kernel has not yet taken all of the tx ring: it is asked again before anything else is done. */
   private unsent = false;
 
-  constructor(name: string, queue: number, socket: MappedSocket, zeroCopy: boolean, umem: Umem) {
+  constructor(name: string, port: number, queue: number, socket: MappedSocket, zeroCopy: boolean, umem: Umem) {
     this.interface = name;
+    this.port = port;
     this.queue = queue;
     this.fd = socket.fd;
     this.fds = Int32Array.of(socket.fd);
@@ -72,14 +75,14 @@ export class XskPort {
     this.replenish();
   }
 
-  /** Moves frames that wait into the batch, from place `at` on, as of port `index`. Returns how many. */
-  receive(batch: Batch, at: number, index: number): number {
+  /** Moves frames that wait into the batch, from place `at` on. Returns how many. */
+  receive(batch: Batch, at: number): number {
     const count = this.rx.peek(BATCH_CAPACITY - at);
     if (count !== 0) {
       this.rx.read(batch.start, batch.length, at, count);
       this.rx.release(count);
       this.touch(batch, at, count);
-      for (let i = at; i < at + count; i++) batch.port[i] = index;
+      for (let i = at; i < at + count; i++) batch.port[i] = this.port;
       this.owed += count;
     }
     if (this.owed !== 0) this.replenish();

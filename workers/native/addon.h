@@ -65,9 +65,21 @@ napi_value throw_errno(napi_env env, int error, const char *syscall, const struc
 
 /* ---- resource.c: descriptors and mappings owned by a thread ---- */
 
-enum kind { KIND_NONE = 0, KIND_XSK, KIND_MAP, KIND_PROGRAM, KIND_LINK, KIND_EVENT, KIND_CHILD, KIND_PACKET };
+enum kind {
+  KIND_NONE = 0,
+  KIND_XSK,
+  KIND_MAP,
+  KIND_PROGRAM,
+  KIND_LINK,
+  KIND_EVENT,
+  KIND_CHILD,
+  KIND_PACKET,
+  KIND_COUNTER,
+};
 
 #define RINGS 4
+/* Descriptors are below this. */
+#define FDS_MAX 65536
 
 struct ring_mapping {
   void *address;

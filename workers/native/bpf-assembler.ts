@@ -22,8 +22,15 @@ const JUMP_ALWAYS = 0x05;
 const CALL = 0x85;
 const EXIT = 0x95;
 const LOAD_IMMEDIATE_64 = 0x18;
-/** Source register of a 64-bit immediate load whose value is a map's descriptor; §5.4. */
+/** Adds a register to a 64-bit word in memory, atomically; §5.3. */
+const ATOMIC_64 = 0xdb;
+const ATOMIC_ADD = 0x00;
+/**
+ * Source register of a 64-bit immediate load of a map, or of the address of an array map's values,
+ * by descriptor; §5.4.
+ */
 const MAP_BY_FD = 1;
+const MAP_VALUES_BY_FD = 2;
 
 export class BpfAssembler {
   private readonly code: { opcode: number; registers: number; offset: number; immediate: number; target?: string }[] =
@@ -63,6 +70,16 @@ export class BpfAssembler {
   /** `to` = the map with this descriptor. */
   loadMap(to: Register, mapFd: number): this {
     return this.emit(LOAD_IMMEDIATE_64, to, MAP_BY_FD, 0, mapFd).emit(0);
+  }
+
+  /** `to` = the address of the values of the array map with this descriptor. */
+  loadMapValues(to: Register, mapFd: number): this {
+    return this.emit(LOAD_IMMEDIATE_64, to, MAP_VALUES_BY_FD, 0, mapFd).emit(0);
+  }
+
+  /** `*to += from` (64 bits), atomically. */
+  atomicAdd(to: Register, from: Register): this {
+    return this.emit(ATOMIC_64, to, from, 0, ATOMIC_ADD);
   }
 
   /** Jumps where the low 32 bits of `register`, unsigned, compare so with `value`; `&`: where they have a bit of it. */

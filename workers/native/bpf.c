@@ -5,11 +5,13 @@
  * Source: Linux Documentation/userspace-api/ebpf/syscall.rst.
  */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/if_link.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,8 +40,20 @@ static const struct hint LINK_HINTS[] = {
   { 0, NULL },
 };
 
+/*
+ * The verifier gives up with EAGAIN if a signal is pending for the calling thread, and a test run
+ * with EINTR. So signals are blocked meanwhile. What the mask does not cover (work that the kernel
+ * queues for a thread) ends in a bounded number of retries.
+ */
 static int bpf(int command, union bpf_attr *attributes) {
-  return (int)syscall(SYS_bpf, command, attributes, sizeof *attributes);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int result = PERSISTENTLY((int)syscall(SYS_bpf, command, attributes, sizeof *attributes));
+  int failed = errno;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  errno = failed;
+  return result;
 }
 
 /* bpfMapCreate(entries, label) -> fd of an XSKMAP: queue -> AF_XDP socket. */
@@ -85,6 +99,60 @@ static napi_value bpfMapUpdate(napi_env env, napi_callback_info info) {
     return throw_errno(env, failed, "bpf", failed == E2BIG ? NULL : BPF_HINTS, "BPF_MAP_UPDATE_ELEM of queue %u with %s%s",
                        queue, socket->label, failed == E2BIG ? " (the program was attached for fewer queues)" : "");
   return undefined(env);
+}
+
+/*
+ * A counter is an array map of one 64-bit word. What of it was taken already, by descriptor; the
+ * lock of hold_fd guards it.
+ */
+static uint64_t taken[FDS_MAX];
+
+/* bpfCounterCreate(label) -> fd of a counter that an XDP program adds to. */
+static napi_value bpfCounterCreate(napi_env env, napi_callback_info info) {
+  napi_value arguments[1];
+  char label[48];
+  take_arguments(env, info, arguments, 1);
+  if (!to_text(env, arguments[0], "label", label, sizeof label)) return NULL;
+  union bpf_attr attributes;
+  memset(&attributes, 0, sizeof attributes);
+  attributes.map_type = BPF_MAP_TYPE_ARRAY;
+  attributes.key_size = sizeof(uint32_t);
+  attributes.value_size = sizeof(uint64_t);
+  attributes.max_entries = 1; /* a program addresses the values of such a map directly */
+  snprintf(attributes.map_name, sizeof attributes.map_name, "constellation");
+  int fd = bpf(BPF_MAP_CREATE, &attributes);
+  if (fd < 0) return throw_errno(env, errno, "bpf", BPF_HINTS, "BPF_MAP_CREATE of a counter for %s", label);
+  if (own(env, fd, KIND_COUNTER, label) == NULL) return NULL;
+  if (hold_fd(fd, KIND_COUNTER)) {
+    taken[fd] = 0;
+    let_go_fd();
+  }
+  return from_i32(env, fd);
+}
+
+/*
+ * bpfCounterTake(fd) -> what was counted since the last call; the counter may be another thread's.
+ */
+static napi_value bpfCounterTake(napi_env env, napi_callback_info info) {
+  napi_value arguments[1];
+  int fd;
+  uint32_t key = 0;
+  uint64_t counted = 0, before = 0;
+  take_arguments(env, info, arguments, 1);
+  if (!to_held_fd(env, arguments[0], KIND_COUNTER, &fd)) return NULL;
+  union bpf_attr attributes;
+  memset(&attributes, 0, sizeof attributes);
+  attributes.map_fd = (uint32_t)fd;
+  attributes.key = (uintptr_t)&key;
+  attributes.value = (uintptr_t)&counted;
+  int failed = bpf(BPF_MAP_LOOKUP_ELEM, &attributes) != 0 ? errno : 0;
+  if (failed == 0) {
+    before = taken[fd];
+    taken[fd] = counted;
+  }
+  let_go_fd();
+  if (failed != 0) return throw_errno(env, failed, "bpf", BPF_HINTS, "reading a counter of the XDP program");
+  return from_double(env, (double)(counted - before));
 }
 
 static int load(const uint8_t *instructions, size_t length, char *log, size_t log_bytes) {
@@ -189,6 +257,8 @@ static napi_value bpfLinkCreate(napi_env env, napi_callback_info info) {
 void register_bpf(napi_env env, napi_value exports) {
   DEFINE(env, exports, bpfMapCreate);
   DEFINE(env, exports, bpfMapUpdate);
+  DEFINE(env, exports, bpfCounterCreate);
+  DEFINE(env, exports, bpfCounterTake);
   DEFINE(env, exports, bpfProgramLoad);
   DEFINE(env, exports, bpfProgramRun);
   DEFINE(env, exports, bpfLinkCreate);

@@ -11,6 +11,7 @@
  * touched here.
  */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,12 +63,11 @@ static bool touches(const struct range *ranges, size_t count, struct range range
 
 /* The whole of /proc/self/maps, with a 0 at its end; free it. */
 static char *read_maps(size_t *length) {
-  int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  int fd = UNINTERRUPTED(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
   char *text = fd < 0 ? NULL : malloc(MAPS_BYTES_MAX);
   *length = 0;
   while (text != NULL && *length < MAPS_BYTES_MAX - 1) {
-    ssize_t got = read(fd, text + *length, MAPS_BYTES_MAX - 1 - *length);
-    if (got < 0 && errno == EINTR) continue;
+    ssize_t got = UNINTERRUPTED(read(fd, text + *length, MAPS_BYTES_MAX - 1 - *length));
     if (got <= 0) break;
     *length += (size_t)got;
   }

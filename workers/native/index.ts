@@ -57,6 +57,8 @@ export interface InterfaceFacts {
   readonly mtu: number;
   /** Receive queues in use. */
   readonly queues: number;
+  /** Receive queues there can be: `ethtool -L` changes how many are in use. */
+  readonly queuesMax: number;
   readonly up: boolean;
 }
 
@@ -121,6 +123,10 @@ interface Addon {
   bpfMapCreate(entries: number, label: string): number;
   /** Enters a socket of this thread into a map, which may be another thread's. */
   bpfMapUpdate(mapFd: number, queue: number, socketFd: number): void;
+  /** A counter that an XDP program adds to. */
+  bpfCounterCreate(label: string): number;
+  /** What was counted since the last call; the counter may be another thread's. */
+  bpfCounterTake(fd: number): number;
   /** Loads an XDP program; the error carries the end of the verifier's log. */
   bpfProgramLoad(instructions: Uint8Array, label: string): number;
   /** Runs a loaded program on one frame, as if received on queue 0: an `XdpAction`. */
@@ -193,6 +199,8 @@ export const {
   xskKick,
   bpfMapCreate,
   bpfMapUpdate,
+  bpfCounterCreate,
+  bpfCounterTake,
   bpfProgramLoad,
   bpfProgramRun,
   bpfLinkCreate,

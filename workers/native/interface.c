@@ -1,5 +1,6 @@
 /* What the kernel knows of a network interface, by ioctl; names are looked up in the calling thread's network namespace. */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <linux/ethtool.h>
@@ -24,19 +25,28 @@ static bool ask(int fd, unsigned long request, const char *name, struct ifreq *a
   return ioctl(fd, request, answer) == 0;
 }
 
-/* Receive queues in use now; 1 where the driver does not say (it then has no more). */
-static uint32_t queues_of(int fd, const char *name) {
+/*
+ * Receive queues in use now, and how many there can be; 1 where the driver does not say (it then
+ * has no more).
+ */
+static uint32_t queues_of(int fd, const char *name, uint32_t *max) {
   struct ethtool_channels channels = { .cmd = ETHTOOL_GCHANNELS };
   struct ifreq request;
   memset(&request, 0, sizeof request);
   snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
   request.ifr_data = (void *)&channels;
-  if (ioctl(fd, SIOCETHTOOL, &request) != 0) return 1;
+  *max = 1;
+  if (PERSISTENTLY(ioctl(fd, SIOCETHTOOL, &request)) != 0) return 1;
   uint32_t queues = channels.combined_count + channels.rx_count;
-  return queues > 0 ? queues : 1;
+  if (queues == 0) queues = 1;
+  *max = channels.max_combined + channels.max_rx;
+  if (*max < queues) *max = queues;
+  return queues;
 }
 
-/* interfaceFacts(name) -> { index, mac (Uint8Array of 6), ethernet, mtu, queues, up }. */
+/*
+ * interfaceFacts(name) -> { index, mac (Uint8Array of 6), ethernet, mtu, queues, queuesMax, up }.
+ */
 static napi_value interfaceFacts(napi_env env, napi_callback_info info) {
   napi_value arguments[1], result, buffer, mac;
   char name[IFNAMSIZ];
@@ -48,7 +58,7 @@ static napi_value interfaceFacts(napi_env env, napi_callback_info info) {
   bool answered = ask(fd, SIOCGIFINDEX, name, &index) && ask(fd, SIOCGIFHWADDR, name, &address) &&
                   ask(fd, SIOCGIFMTU, name, &mtu) && ask(fd, SIOCGIFFLAGS, name, &flags);
   int failed = errno;
-  uint32_t queues = answered ? queues_of(fd, name) : 0;
+  uint32_t most = 0, queues = answered ? queues_of(fd, name, &most) : 0;
   close(fd);
   if (!answered) return throw_errno(env, failed, "ioctl", INTERFACE_HINTS, "interface %s", name);
 
@@ -62,6 +72,7 @@ static napi_value interfaceFacts(napi_env env, napi_callback_info info) {
   set(env, result, "ethernet", from_bool(env, type == ARPHRD_ETHER || type == ARPHRD_LOOPBACK));
   set(env, result, "mtu", from_i32(env, mtu.ifr_mtu));
   set(env, result, "queues", from_u32(env, queues));
+  set(env, result, "queuesMax", from_u32(env, most));
   set(env, result, "up", from_bool(env, (flags.ifr_flags & IFF_UP) != 0));
   return result;
 }

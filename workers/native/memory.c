@@ -1,5 +1,6 @@
 /* Memory: where a view lies, and what the kernel should know of it. */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -64,7 +65,7 @@ static napi_value memoryAdvise(napi_env env, napi_callback_info info) {
   uintptr_t from = ((uintptr_t)data + page - 1) & ~(page - 1);
   uintptr_t to = ((uintptr_t)data + length) & ~(page - 1);
   if (to <= from) return from_double(env, 0);
-  if (madvise((void *)from, to - from, ADVICE[index].advice) != 0)
+  if (PERSISTENTLY(madvise((void *)from, to - from, ADVICE[index].advice)) != 0)
     return throw_errno(env, errno, "madvise", ADVICE_HINTS, "%s of %zu bytes", ADVICE[index].name, (size_t)(to - from));
   if (ADVICE[index].advice == MADV_DONTFORK) note_dontfork((void *)from, to - from);
   return from_double(env, (double)(to - from));

@@ -1,5 +1,6 @@
 /* The kernel's neighbour tables, ARP's and neighbour discovery's, by rtnetlink (man 7 rtnetlink). */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <linux/if_ether.h>
@@ -84,12 +85,11 @@ static int dump(int fd, int interface, struct records *records, const char **cal
     .interface = (uint32_t)interface,
   };
   *call = "send";
-  if (send(fd, &request, sizeof request, 0) < 0) return errno;
+  if (UNINTERRUPTED(send(fd, &request, sizeof request, 0)) < 0) return errno;
   *call = "recv";
   _Alignas(struct nlmsghdr) char answer[32768]; /* the most the kernel puts into one piece */
   for (;;) {
-    ssize_t length = recv(fd, answer, sizeof answer, MSG_TRUNC);
-    if (length < 0 && errno == EINTR) continue;
+    ssize_t length = UNINTERRUPTED(recv(fd, answer, sizeof answer, MSG_TRUNC));
     if (length < 0) return errno;
     if ((size_t)length > sizeof answer) return EMSGSIZE;
     size_t left = (size_t)length;

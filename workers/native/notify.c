@@ -1,5 +1,6 @@
 /* One Unix datagram, which is all of the sd_notify protocol (man 3 sd_notify) and what Node lacks. */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -31,7 +32,8 @@ static napi_value unixDatagram(napi_env env, napi_callback_info info) {
   if (fd < 0) return throw_errno(env, errno, "socket", NULL, "Unix datagram socket");
   int failed = 0;
   socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-  if (sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&address, size) < 0) failed = errno;
+  if (UNINTERRUPTED(sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&address, size)) < 0)
+    failed = errno;
   close(fd);
   if (failed != 0) return throw_errno(env, failed, "sendto", NOTIFY_HINTS, "Unix socket %s", path);
   return undefined(env);

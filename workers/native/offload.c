@@ -5,6 +5,7 @@
  * several packets merged into one are all wrong for it.
  */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <linux/ethtool.h>
@@ -46,7 +47,7 @@ static int ethtool(int fd, const char *interface, uint32_t command, uint32_t *da
   memset(&request, 0, sizeof request);
   snprintf(request.ifr_name, sizeof request.ifr_name, "%s", interface);
   request.ifr_data = (void *)&value;
-  if (ioctl(fd, SIOCETHTOOL, &request) != 0) return errno;
+  if (PERSISTENTLY(ioctl(fd, SIOCETHTOOL, &request)) != 0) return errno;
   *data = value.data;
   return 0;
 }

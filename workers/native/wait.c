@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WAIT_FDS_MAX 64
+#define WAIT_FDS_MAX 1024
 #define KICK_TRIES 8
 
 /* eventCreate() -> fd of an eventfd, owned by this thread. */
@@ -76,7 +76,7 @@ static napi_value waitReadable(napi_env env, napi_callback_info info) {
       !to_u32(env, arguments[1], "timeoutMs", 0, 3600 * 1000, &timeout_ms))
     return NULL;
   if (count == 0 || count > WAIT_FDS_MAX) {
-    napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "fds must be 1 to 64 descriptors");
+    napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "fds must be 1 to 1024 descriptors");
     return NULL;
   }
   for (size_t i = 0; i < count; i++) polled[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };

@@ -3,6 +3,7 @@
  * Source: Linux Documentation/networking/af_xdp.rst.
  */
 #include "addon.h"
+#include "interrupted.h"
 
 #include <errno.h>
 #include <linux/if_xdp.h>
@@ -136,7 +137,7 @@ static bool register_memory_of(napi_env env, struct resource *socket, uint8_t *d
     .chunk_size = chunk_bytes,
     .headroom = headroom,
   };
-  if (setsockopt(socket->fd, SOL_XDP, XDP_UMEM_REG, &registration, sizeof registration) == 0) return true;
+  if (PERSISTENTLY(setsockopt(socket->fd, SOL_XDP, XDP_UMEM_REG, &registration, sizeof registration)) == 0) return true;
   throw_errno(env, errno, "setsockopt", UMEM_HINTS, "XDP_UMEM_REG of %zu bytes in chunks of %u for %s", length,
               chunk_bytes, socket->label);
   return false;

@@ -238,7 +238,7 @@ describe('the af_xdp driver', function () {
     const attachment = attachXdp(veth.near, 'auto', { mode: 'all' });
     try {
       const [first, second] = [0, 1].map((queue) =>
-        open({ ports: [{ interface: veth.near, queue, mapFd: attachment.mapFd }] }),
+        open({ ports: [{ interface: veth.near, queues: [queue], mapFd: attachment.mapFd }] }),
       );
       await client(veth, 'send', 400, 100);
       const drop = (): number => DROPPED;
@@ -256,6 +256,29 @@ describe('the af_xdp driver', function () {
     } finally {
       attachment.close();
     }
+  });
+
+  it('serves several queues of an interface, and has all of its memory again', async () => {
+    const veth = pair({ queues: 4 });
+    const driver = open({ ports: [{ interface: veth.near, mode: 'native', queues: [0, 1, 2, 3] }], ringSize: 1024 });
+    const batch = batchFor(driver);
+    for (let round = 0; round < 4; round++) {
+      const sent = client(veth, 'send', BURST, 100);
+      const served = serve(driver, batch, BURST, () => 7); // taken back
+      await sent;
+      assert.equal(served, BURST, 'no chunk was lost');
+    }
+    const used = execFileSync('ethtool', ['-S', veth.near], { encoding: 'utf8' }).match(
+      /rx_queue_\d_xdp_packets: [1-9]/g,
+    );
+    assert.equal(used?.length, 4, 'the test reached every queue');
+    for (const { rxDropped, rxRingFull, txRingFull } of driver.statistics())
+      assert.deepEqual([rxDropped, rxRingFull, txRingFull], [0, 0, 0]);
+    assert.throws(() => open({ ports: [{ interface: veth.near, queues: [] }] }), /no queue to serve/);
+    assert.throws(
+      () => open({ ports: [{ interface: 'a', queues: [0, 1, 2, 3] }], chunks: 4000 }),
+      /not enough for 4 queues/,
+    );
   });
 
   it('says when the interface is gone, and waits when it is only down', () => {

@@ -3,6 +3,8 @@ import fc from 'fast-check';
 import { Umem } from '../../../workers/drivers/umem.js';
 import { RANGES_MAX, type XdpFilter, xdpProgram } from '../../../workers/drivers/xdp-program.js';
 import {
+  bpfCounterCreate,
+  bpfCounterTake,
   bpfMapCreate,
   bpfMapUpdate,
   bpfProgramLoad,
@@ -29,15 +31,17 @@ function frame(destination: number, mac: Uint8Array = MAC, etherType = 0x0800, b
 
 describe('the XDP program, run by the kernel', () => {
   let mapFd = -1;
+  let counterFd = -1;
   const opened: number[] = [];
 
   before(function () {
     needs(this, 'root', 'af_xdp');
     mapFd = bpfMapCreate(1, 'test');
-    // A socket in the map, or every verdict would be "pass".
+    counterFd = bpfCounterCreate('test');
+    // A socket in the map, or every frame for the data plane would be dropped.
     const socket = xskOpen('test', new Umem(64, 2048).memory.u8, 2048, 2, 64, false).fd;
     bpfMapUpdate(mapFd, 0, socket);
-    opened.push(mapFd, socket);
+    opened.push(mapFd, counterFd, socket);
   });
   after(() => {
     for (const fd of opened) closeDescriptor(fd);
@@ -45,7 +49,7 @@ describe('the XDP program, run by the kernel', () => {
 
   /** Asks a filter about frames: whether the data plane gets each. */
   function takes(filter: XdpFilter, frames: readonly Uint8Array[]): boolean[] {
-    const program = bpfProgramLoad(xdpProgram(filter, MAC, mapFd), 'test');
+    const program = bpfProgramLoad(xdpProgram(filter, MAC, mapFd, counterFd), 'test');
     try {
       return frames.map((bytes) => {
         const verdict = bpfProgramRun(program, bytes);
@@ -114,12 +118,49 @@ describe('the XDP program, run by the kernel', () => {
     }
     const many = Array.from({ length: 257 }, (_, i) => parseIpv6(`fd00::${i.toString(16)}`));
     takes({ mode: 'not-to', addresses: [], ipv6NotTo: many.slice(1) }, []);
-    assert.throws(() => xdpProgram({ mode: 'not-to', addresses: [], ipv6NotTo: many }, MAC, 1), /at most 256/);
+    assert.throws(() => xdpProgram({ mode: 'not-to', addresses: [], ipv6NotTo: many }, MAC, 1, 2), /at most 256/);
   });
 
   it('all: takes every frame', () => {
     const frames = [frame(1), frame(1, MAC, 0x0806), frame(1, new Uint8Array(6).fill(0xff), 0x86dd, 14)];
     assert.deepEqual(takes({ mode: 'all' }, frames), [true, true, true]);
+  });
+
+  it('drops and counts what is for the data plane if its queue has no socket, whatever the filter', () => {
+    const [outside, inside] = [raw('203.0.113.7'), raw('8.8.8.8')];
+    const own = parseIpv6('fd00:1::1');
+    const v6 = Uint8Array.of(...MAC, ...frame6('udp fd00:1::5 1 > 2001:db8::1 2').subarray(6));
+    const arp = frame(outside, MAC, 0x0806);
+    const filters: [filter: XdpFilter, taken: Uint8Array[], left: Uint8Array[]][] = [
+      [{ mode: 'all' }, [frame(outside), v6, arp], []],
+      [{ mode: 'to', addresses: [outside] }, [frame(outside)], [frame(inside), v6, arp]],
+      [{ mode: 'not-to', addresses: [outside], ipv6NotTo: [own] }, [frame(inside), v6], [frame(outside), arp]],
+    ];
+    const [empty, counter] = [bpfMapCreate(1, 'empty'), bpfCounterCreate('empty')];
+    try {
+      for (const [filter, taken, left] of filters) {
+        const program = bpfProgramLoad(xdpProgram(filter, MAC, empty, counter), 'test');
+        const verdicts = (frames: Uint8Array[]): number[] => frames.map((bytes) => bpfProgramRun(program, bytes));
+        try {
+          assert.deepEqual(
+            verdicts(taken),
+            taken.map(() => XdpAction.DROP),
+          );
+          assert.deepEqual(
+            verdicts(left),
+            left.map(() => XdpAction.PASS),
+          );
+          assert.equal(bpfCounterTake(counter), taken.length);
+          assert.equal(bpfCounterTake(counter), 0, 'each is counted once');
+        } finally {
+          closeDescriptor(program);
+        }
+      }
+    } finally {
+      closeDescriptor(empty);
+      closeDescriptor(counter);
+    }
+    assert.equal(bpfCounterTake(counterFd), 0, 'and none that a socket gets');
   });
 
   it('agrees with a set, whatever the addresses', () => {
@@ -160,7 +201,7 @@ describe('the XDP program, run by the kernel', () => {
       takes({ mode: 'to', addresses: many }, [frame(many[0]), frame(many[4095]), frame(raw('10.0.0.1'))]),
       [true, true, false],
     );
-    assert.throws(() => xdpProgram({ mode: 'to', addresses: addresses(RANGES_MAX + 1) }, MAC, 1), /use blocks/);
-    assert.throws(() => xdpProgram({ mode: 'to', addresses: [] }, MAC, 1), /without addresses/);
+    assert.throws(() => xdpProgram({ mode: 'to', addresses: addresses(RANGES_MAX + 1) }, MAC, 1, 2), /use blocks/);
+    assert.throws(() => xdpProgram({ mode: 'to', addresses: [] }, MAC, 1, 2), /without addresses/);
   });
 });

@@ -54,7 +54,7 @@ describe('the native binding: errors say what to do', () => {
   });
 
   it('a queue the interface has not', () => {
-    const port = { interface: veth.near, queue: 3 };
+    const port = { interface: veth.near, queues: [3] };
     fails(() => new AfXdpDriver({ ports: [port], ringSize: 64 }), 'EINVAL', 'bind', /queue 3/, /no such queue/);
   });
 

@@ -78,7 +78,11 @@ describe('the native binding: what was opened is closed', () => {
     const before = descriptors();
     const rings = ringMappings();
     const driver = new AfXdpDriver({ ports: [{ interface: veth.near }], ringSize: 64 });
-    assert.equal(descriptors().length, before.length + 6, 'map, program, link, packet socket, socket, eventfd');
+    assert.equal(
+      descriptors().length,
+      before.length + 7,
+      'map, counter, program, link, packet socket, socket, eventfd',
+    );
     driver.close();
     driver.close();
     assert.deepEqual(descriptors(), before);
