@@ -11,6 +11,9 @@ const ACKNOWLEDGED = 8;
 const OFFSET = 12;
 const WINDOW = 14;
 const TCP_BYTES_MIN = 20;
+const IPV4_LENGTH = 2;
+const IPV6_LENGTH = 4;
+const IPV6_BYTES = 40;
 // Options of a SYN (RFC 9293 §3.1, RFC 7323 §2.2).
 const OPTION_END = 0;
 const OPTION_NOTHING = 1;
@@ -25,11 +28,16 @@ export interface TcpWindow {
   note(i: number, table: TcpFlowTable, slot: number, end: number, syn: boolean, now: number): void;
   /** Whether end `end` can expect packet `i`, a FIN or RST to it. What lies out of a window of which nothing was heard of late may be right. */
   expects(i: number, table: TcpFlowTable, slot: number, end: number, now: number): Plausible;
+  /** The numbers in its header, in 32 bits. */
+  sequence(i: number): number;
+  acknowledged(i: number): number;
+  /** Whether it has data. */
+  hasData(i: number): boolean;
 }
 
 /** Made once per worker. */
 export function createTcpWindow(batch: Batch): TcpWindow {
-  const { l4, flags } = batch;
+  const { version, l3, l4, flags } = batch;
   const { i32, u8, u16 } = batch.memory;
 
   /** The window scale a SYN offers. */
@@ -44,20 +52,33 @@ export function createTcpWindow(batch: Batch): TcpWindow {
     return 0;
   }
 
+  function sequence(i: number): number {
+    return swap32(i32[(l4[i] + SEQUENCE) >> 2]);
+  }
+
+  function acknowledged(i: number): number {
+    return swap32(i32[(l4[i] + ACKNOWLEDGED) >> 2]);
+  }
+
+  function hasData(i: number): boolean {
+    const length = l3[i] + (version[i] === 4 ? IPV4_LENGTH : IPV6_LENGTH);
+    const end = l3[i] + (version[i] === 4 ? 0 : IPV6_BYTES) + ((u8[length] << 8) | u8[length + 1]);
+    return l4[i] + ((u8[l4[i] + OFFSET] & 0xf0) >>> 2) < end;
+  }
+
   return {
+    sequence,
+    acknowledged,
+    hasData,
+
     note(i, table, slot, end, syn, now) {
-      const at = l4[i] >> 2;
-      if (syn && (flags[i] & SYN) !== 0) table.sawSyn(slot, end, now, swap32(i32[at + (SEQUENCE >> 2)]), scaleOf(i));
-      if ((flags[i] & ACK) !== 0)
-        table.sawAck(slot, end, now, swap32(i32[at + (ACKNOWLEDGED >> 2)]), portNumber(u16[(l4[i] + WINDOW) >> 1]));
+      if (syn && (flags[i] & SYN) !== 0) table.sawSyn(slot, end, now, sequence(i), scaleOf(i));
+      if ((flags[i] & ACK) !== 0) table.sawAck(slot, end, now, acknowledged(i), portNumber(u16[(l4[i] + WINDOW) >> 1]));
     },
 
     expects(i, table, slot, end, now) {
-      const at = l4[i] >> 2;
       const hasAck = (flags[i] & ACK) !== 0;
-      const sequence = swap32(i32[at + (SEQUENCE >> 2)]);
-      const acknowledged = swap32(i32[at + (ACKNOWLEDGED >> 2)]);
-      const plausible = table.isPlausible(slot, end, sequence, hasAck, acknowledged);
+      const plausible = table.isPlausible(slot, end, sequence(i), hasAck, acknowledged(i));
       if (plausible !== Plausible.NO) return plausible;
       return table.silence(slot, end, now) > HEARD_S ? Plausible.UNKNOWN : Plausible.NO;
     },

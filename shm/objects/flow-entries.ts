@@ -1,6 +1,11 @@
 /** A flow table looked at from outside the packet path, entry by entry. */
 
-import type { FlowSlots } from './flow-slots.js';
+import { ContentDigest } from './content-digest.js';
+import { LIFE } from './flow-record.js';
+import { type FlowShape, FlowSlots } from './flow-slots.js';
+
+/** Entries are walked over, not searched for. */
+const NO_SECRET = new Int32Array(2);
 
 /** After so many slots without anything to show comes a `null`: some microseconds. */
 const SLOTS_SILENT_MAX = 1000;
@@ -29,5 +34,42 @@ export function* flowEntries(slots: FlowSlots, entry: Int32Array, now: number): 
       silent = 0;
       yield null;
     }
+  }
+}
+
+/** Writes a locked slot's entry at `out[at …]`, in the form of a record. */
+export function writeFlow(slots: FlowSlots, slot: number, out: Int32Array, at: number): void {
+  const life = at + slots.keyWords;
+  for (let i = 0; i < slots.keyWords; i++) out[at + i] = slots.key(slot, i);
+  out[life + LIFE.at.generation] = slots.generation(slot);
+  out[life + LIFE.at.rank] = slots.rank(slot);
+  out[life + LIFE.at.expires] = slots.expires(slot);
+  for (let i = 0; i < slots.valueWords; i++) out[life + LIFE.words + i] = slots.value(slot, i);
+}
+
+/** Digest of the entries that are replicated and have not expired. `entry` has room for a record. */
+export function entriesDigest(slots: FlowSlots, entry: Int32Array, now: number): string {
+  const digest = new ContentDigest();
+  walkEntries(slots, entry, now, true, (seen) => digest.add(seen));
+  return digest.toString();
+}
+
+/**
+ * The entries that are replicated of the table of this shape at `words[base …]`, each as it was at one moment and in the form
+ * of a record. The array is used again.
+ */
+export function* flowRecords(words: Int32Array, base: number, shape: FlowShape): Generator<Int32Array> {
+  const slots = new FlowSlots(words, base, shape, NO_SECRET);
+  const { keyWords: life, valueWords } = shape;
+  const record = new Int32Array(life + LIFE.words + valueWords);
+  const entry = new Int32Array(record.length);
+  for (let slot = 0; slot < slots.slots; slot++) {
+    if (!slots.isUsed(slot) || !slots.isTold(slot) || !slots.read(slot, entry, 0)) continue;
+    record.set(entry.subarray(LIFE.words));
+    record.copyWithin(life + LIFE.words, life, life + valueWords);
+    record[life + LIFE.at.generation] = entry[0];
+    record[life + LIFE.at.expires] = entry[1];
+    record[life + LIFE.at.rank] = entry[2];
+    yield record;
   }
 }

@@ -26,8 +26,7 @@ import { CLOCK_SKEW_GUARD_S, coarseSeconds, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
-import { ContentDigest } from './content-digest.js';
-import { flowEntries, walkEntries } from './flow-entries.js';
+import { entriesDigest, flowEntries, flowRecords, walkEntries, writeFlow } from './flow-entries.js';
 import { type FlowLookup, finder4 } from './flow-lookup.js';
 import { FlowRefusal, type FlowTableOptions } from './flow-options.js';
 import { FLOW_PUT, isLife, joinFlow, LIFE, largerValue, type Winner } from './flow-record.js';
@@ -40,9 +39,6 @@ import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 export type { FlowLookup } from './flow-lookup.js';
 export * from './flow-options.js';
 export { FLOW_PUT, largerValue, type Winner } from './flow-record.js';
-
-/** Entries are walked over, not searched for. */
-const NO_SECRET = new Int32Array(2);
 
 /** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
 const COUNTS = struct({
@@ -224,6 +220,32 @@ export class FlowTable implements StateObject {
   }
 
   /**
+   * Replaces a half-open entry's value within its generation, if the new one wins by the winner rule: one record, from the
+   * budget of half-open entries. False if nothing was changed: the budget is spent, the entry is no longer half-open, its
+   * value is as good, the log is full, or another thread holds its lock.
+   */
+  replaceValue(slot: number, value: Int32Array, valueAt: number, now: number): boolean {
+    const { slots, tx, keyWords, valueWords } = this;
+    if (!slots.isHalfOpen(slot) || !this.halfOpen.mayTell(now, true)) return false;
+    const at = this.begin(true);
+    if (at === NONE) {
+      this.count(COUNTS.at.logFull);
+      return false;
+    }
+    const isOpen = tx.lock(slots.lockOf(slot)) && slots.isHalfOpen(slot) && slots.expires(slot) > now;
+    // The winner rule is the user's. If it throws, the next transaction repairs this one.
+    if (!isOpen || !this.winner(value, valueAt, this.entryOf(slot), keyWords + LIFE.words, valueWords)) {
+      tx.abort();
+      return false;
+    }
+    slots.update(tx, slot, slots.generation(slot), 0, slots.expires(slot));
+    this.setValue(slot, value, valueAt);
+    this.record(at, slot);
+    tx.commit();
+    return true;
+  }
+
+  /**
    * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
    * entries went. `add` does it by itself.
    */
@@ -353,8 +375,14 @@ export class FlowTable implements StateObject {
   ): void {
     const { slots, tx } = this;
     this.halfOpen.moved(slot, slots.isUsed(slot) ? slots.rank(slot) : NONE, standing & MAX_RANK, generation, now);
-    if (slots.holds(slot, key, keyAt)) slots.hide(tx, slot);
-    else {
+    if (slots.holds(slot, key, keyAt)) {
+      // A current entry stays visible: a reader that missed it would take its packet for one of no connection.
+      if (slots.expires(slot) > now) {
+        slots.update(tx, slot, generation, standing, expires);
+        return this.setValue(slot, value, valueAt);
+      }
+      slots.hide(tx, slot);
+    } else {
       const taken = slots.isUsed(slot);
       slots.vacate(tx, slot);
       if (taken) this.count(COUNTS.at.reclaimed);
@@ -370,14 +398,7 @@ export class FlowTable implements StateObject {
 
   /** Writes the log record of a locked slot as it is now. */
   private record(at: number, slot: number): void {
-    const { slots, keyWords, valueWords } = this;
-    const words = this.tx.record;
-    const life = at + keyWords;
-    for (let i = 0; i < keyWords; i++) words[at + i] = slots.key(slot, i);
-    words[life + LIFE.at.generation] = slots.generation(slot);
-    words[life + LIFE.at.rank] = slots.rank(slot);
-    words[life + LIFE.at.expires] = slots.expires(slot);
-    for (let i = 0; i < valueWords; i++) words[life + LIFE.words + i] = slots.value(slot, i);
+    writeFlow(this.slots, slot, this.tx.record, at);
   }
 
   private reclaim(slot: number, now: number, urgent: boolean): boolean {
@@ -475,13 +496,8 @@ export class FlowTable implements StateObject {
 
   /** A locked slot's entry in the form of a record. */
   private entryOf(slot: number): Int32Array {
-    const { slots, entry, keyWords, valueWords } = this;
-    for (let i = 0; i < keyWords; i++) entry[i] = slots.key(slot, i);
-    entry[keyWords + LIFE.at.generation] = slots.generation(slot);
-    entry[keyWords + LIFE.at.rank] = slots.rank(slot);
-    entry[keyWords + LIFE.at.expires] = slots.expires(slot);
-    for (let i = 0; i < valueWords; i++) entry[keyWords + LIFE.words + i] = slots.value(slot, i);
-    return entry;
+    writeFlow(this.slots, slot, this.entry, 0);
+    return this.entry;
   }
 
   coalesceKey(_op: number, words: Int32Array, at: number, _length: number): number {
@@ -496,26 +512,10 @@ export class FlowTable implements StateObject {
 
   /** Every entry of the other's region, as if it had told it. One that finds no room, or is none, is counted as such. */
   merge(from: Region, now: number): number {
-    const { keyWords, valueWords } = this;
-    const theirs = new FlowSlots(
-      from.i32(),
-      COUNTS.words,
-      { capacity: this.capacity, keyWords, valueWords },
-      NO_SECRET,
-    );
-    const entry = new Int32Array(this.recordWords);
-    const record = new Int32Array(this.recordWords);
-    const life = keyWords;
+    const { capacity, keyWords, valueWords } = this;
     let changed = 0;
-    for (let slot = 0; slot < theirs.slots; slot++) {
-      if (!theirs.isUsed(slot) || !theirs.isTold(slot) || !theirs.read(slot, entry, 0)) continue;
-      record.set(entry.subarray(LIFE.words));
-      record.copyWithin(life + LIFE.words, life, life + valueWords);
-      record[life + LIFE.at.generation] = entry[0];
-      record[life + LIFE.at.expires] = entry[1];
-      record[life + LIFE.at.rank] = entry[2];
+    for (const record of flowRecords(from.i32(), COUNTS.words, { capacity, keyWords, valueWords }))
       changed += merged(this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now), this.id);
-    }
     return changed;
   }
 
@@ -543,9 +543,7 @@ export class FlowTable implements StateObject {
    * same `now`; when an entry's expiry lies between two askings, or half-open entries were put out, they may not.
    */
   digest(now = coarseSeconds(Date.now())): string {
-    const digest = new ContentDigest();
-    walkEntries(this.slots, this.entry, now, true, (entry) => digest.add(entry));
-    return digest.toString();
+    return entriesDigest(this.slots, this.entry, now);
   }
 
   describe(_now: number): Record<string, number> {

@@ -6,7 +6,8 @@
  * telling nobody. So of an end whose segments pass another site nothing is known here.
  *
  *     per slot   generation of the entry (else the words are another's), and for each of two ends:
- *                what is known, sequence number expected next, width of its window in bytes
+ *                what is known, sequence number expected next, width of its window in bytes;
+ *                and, while the connection is opening, a word of the middlebox about its handshake
  *
  * Several workers write these words plainly: one of two acknowledgements stays, either of which was true. A reset that meets the words
  * of both is judged by a window that is off by one segment.
@@ -23,8 +24,8 @@ import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import type { OpenContext, StateDefinition } from './object.js';
 
 const END_WORDS = 3;
-const EXPECTED = struct({ generation: 1, known: 1, next: 1, window: 1, other: END_WORDS, spare: 1 });
-const { generation: GENERATION, known: KNOWN, next: NEXT, window: WINDOW } = EXPECTED.at;
+const EXPECTED = struct({ generation: 1, known: 1, next: 1, window: 1, other: END_WORDS, opening: 1 });
+const { generation: GENERATION, known: KNOWN, next: NEXT, window: WINDOW, opening: OPENING } = EXPECTED.at;
 const SHIFT = 3;
 
 // What is known: two bits, the window's scale, and from bit `HEARD_SHIFT` on the coarse second of the last word from this end.
@@ -115,6 +116,38 @@ export class TcpFlowTable extends FlowTable {
     return hasAck && acknowledged === expected[at + NEXT] ? Plausible.YES : Plausible.NO;
   }
 
+  /** Whether a segment acknowledges the SYN of an end, as far as that SYN and nothing after it has passed here. */
+  answersSyn(slot: number, end: number, acknowledged: number): Plausible {
+    const at = (slot << SHIFT) + END_WORDS * end;
+    const isCurrent = this.expected[(slot << SHIFT) + GENERATION] === this.generation(slot);
+    if (!isCurrent || (this.expected[at + KNOWN] & (HAS_SYN | HAS_ACK)) !== HAS_SYN) return Plausible.UNKNOWN;
+    return acknowledged === this.expected[at + NEXT] ? Plausible.YES : Plausible.NO;
+  }
+
+  /** Whether the last segment of an end whose SYN has passed here acknowledged what is before `next`. */
+  acknowledgedBefore(slot: number, end: number, next: number): boolean {
+    const at = (slot << SHIFT) + END_WORDS * end;
+    const both = HAS_SYN | HAS_ACK;
+    return (
+      this.expected[(slot << SHIFT) + GENERATION] === this.generation(slot) &&
+      (this.expected[at + KNOWN] & both) === both &&
+      this.expected[at + NEXT] === next
+    );
+  }
+
+  /** The middlebox's word about the handshake of a slot's connection; 0 until it is set. */
+  opening(slot: number): number {
+    const at = slot << SHIFT;
+    return this.expected[at + GENERATION] === this.generation(slot) ? this.expected[at + OPENING] : 0;
+  }
+
+  /** Clears the bits of `clear` and sets those of `set` in that word. Safe against other workers that do the same. */
+  noteOpening(slot: number, clear: number, set: number): void {
+    const at = this.wordsOf(slot, 0) + OPENING;
+    Atomics.and(this.expected, at, ~clear);
+    Atomics.or(this.expected, at, set);
+  }
+
   /** Seconds since an end was heard here, of which `isPlausible` knows something; since then it may have sent by another site. */
   silence(slot: number, end: number, now: number): number {
     return (now - (this.expected[(slot << SHIFT) + END_WORDS * end + KNOWN] >>> HEARD_SHIFT)) & HEARD_MASK;
@@ -128,6 +161,7 @@ export class TcpFlowTable extends FlowTable {
     if (expected[at + GENERATION] !== generation) {
       expected[at + KNOWN] = 0;
       expected[at + END_WORDS + KNOWN] = 0;
+      expected[at + OPENING] = 0;
       expected[at + GENERATION] = generation;
     }
     return at + END_WORDS * end;

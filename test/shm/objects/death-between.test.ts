@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { committedPosition, createLogRing, recoverLog } from '../../../shm/log.js';
 import { NONE } from '../../../shm/none.js';
-import { type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
+import { FLOW_PUT, type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
 import { NAT_BIND, type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
 import { Applied, type StateDefinition, type StateObject } from '../../../shm/objects/object.js';
@@ -94,7 +94,7 @@ class World<T extends StateObject> {
   readonly other: T;
   readonly countdown = new Countdown();
   private readonly journals = createJournals(2);
-  private readonly ring = createLogRing(1 << 12);
+  readonly ring = createLogRing(1 << 12);
   private readonly table: Table<T>;
 
   constructor(table: Table<T>) {
@@ -211,6 +211,53 @@ function check<T extends StateObject>(name: string, table: Table<T>): void {
       });
   });
 }
+
+describe('flow table, read while a writer is at work on a current entry', () => {
+  const ENTRY = Int32Array.of(5, NOW, 0, NOW + 60, 1);
+  const given = (object: FlowTable, ...words: number[]): Applied =>
+    object.apply(FLOW_PUT, Int32Array.from(words), 0, words.length, 9, NOW);
+  /** Generation, rank, expiry and value of the entry; null if a reader does not find it. */
+  function found(object: FlowTable): number[] | null {
+    const slot = object.find(object.hash(ENTRY, 0), ENTRY, 0, NOW);
+    if (slot === NONE) return null;
+    return [object.generation(slot), object.rank(slot), object.expires(slot), object.value(slot, 0)];
+  }
+
+  for (const [name, ...record] of [
+    ['a later expiry', 5, NOW, 0, NOW + 90, 1],
+    ['a larger value', 5, NOW, 0, NOW + 60, 7],
+    ['a larger rank', 5, NOW, 2, NOW + 10, 1],
+    ['a new generation', 5, NOW + 1, 0, NOW + 60, 0],
+  ] as const)
+    it(`has it all the time: a record with ${name}`, () => {
+      for (let step = 1; ; step++) {
+        const world = new World(flows);
+        given(world.other, ...ENTRY);
+        const died = world.dies(step, (object) => given(object, ...record));
+        assert.notEqual(found(world.other), null, `step ${step}`);
+        world.recover();
+        assert.equal(world.other.locksHeld(), 0);
+        const [, ...after] = [ENTRY, record].find(([, ...words]) => `${words}` === `${found(world.other)}`) ?? [];
+        assert.equal(after.length, 4, `step ${step}: one or the other`);
+        if (!died) return assert.ok(step > 5 && `${after}` === `${record.slice(1)}`);
+      }
+    });
+
+  it('has a half-open value replaced whole or not at all, as its log says', () => {
+    for (let step = 1; ; step++) {
+      const world = new World(flows);
+      given(world.other, ...ENTRY);
+      const slot = world.other.find(world.other.hash(ENTRY, 0), ENTRY, 0, NOW);
+      const died = world.dies(step, (object) => object.replaceValue(slot, Int32Array.of(6), 0, NOW));
+      assert.notEqual(found(world.other), null, `step ${step}`);
+      world.recover();
+      const isLogged = committedPosition(world.ring) > 0;
+      assert.deepEqual(found(world.other), [NOW, 0, NOW + 60, isLogged ? 6 : 1], `step ${step}`);
+      assert.equal(world.other.locksHeld(), 0);
+      if (!died) return assert.ok(step > 5 && isLogged);
+    }
+  });
+});
 
 check('flow table', flows);
 check('nat binding', bindings);

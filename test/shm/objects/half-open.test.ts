@@ -24,6 +24,8 @@ interface Table<T extends StateObject> {
   find(object: T, key: number, now: number): number;
   refresh(object: T, slot: number, rank: number, now: number): boolean;
   tellAgain(object: T, slot: number, now: number): boolean;
+  /** Replaces a half-open entry's value, where there is one, by a larger one. */
+  replace?(object: T, slot: number, now: number): boolean;
   locksHeld(object: T): number;
 }
 
@@ -45,6 +47,7 @@ const flows: Table<FlowTable> = {
   },
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> (3 * rank)),
   tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
+  replace: (object, slot, now) => object.replaceValue(slot, Int32Array.of(object.value(slot, 0) + 1), 0, now),
   locksHeld: (object) => object.locksHeld(),
 };
 
@@ -130,6 +133,26 @@ function check<T extends StateObject>(name: string, table: Table<T>, settle: (ob
       assert.equal(object.describe(NOW)['half_open'], 0);
       assert.equal(there.object.describe(NOW)['half_open'], 0);
     });
+
+    const { replace } = table;
+    if (replace !== undefined) itReplaces(replace);
+
+    function itReplaces(replace: NonNullable<Table<T>['replace']>): void {
+      it('have their value replaced by a larger one, within the budget, while they are half-open', () => {
+        const here = new Replica(table.define(1000, 500, 4));
+        const there = new Replica(table.define(1000, 500, 4));
+        const slots = Array.from({ length: 8 }, (_, n) => table.add(here.object, n, NOW));
+        assert.equal(slots.filter((slot) => replace(here.object, slot, NOW)).length, 1, 'a quarter is kept for them');
+        assert.equal(replace(here.object, slots[7], NOW), false);
+        for (const record of here.drain()) there.apply(record, NOW);
+        assert.equal(here.object.digest(NOW), there.object.digest(NOW));
+        assert.ok(table.refresh(here.object, slots[0], ESTABLISHED, NOW + 1));
+        assert.equal(replace(here.object, slots[0], NOW + 1), false, 'not of others');
+        assert.ok(replace(here.object, slots[7], NOW + 1), 'one that is local-only is replicated by it');
+        for (const record of here.drain()) there.apply(record, NOW + 1);
+        assert.equal(here.object.digest(NOW + 1), there.object.digest(NOW + 1));
+      });
+    }
 
     it('give way, with the table full, to others, and their slot is not used again within the guard', () => {
       const { object } = new Replica(table.define(40, 20, 1000));
@@ -252,6 +275,7 @@ function converges<T extends StateObject>(
         } else {
           let slot = table.find(object, n, now);
           if (slot === NONE) slot = table.add(object, n, now);
+          else if (rank === HALF_OPEN && pick % 3 === 0) table.replace?.(object, slot, now);
           else table.refresh(object, slot, rank, now);
         }
         for (const record of sites[site].drain()) {

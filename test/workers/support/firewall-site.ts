@@ -41,6 +41,17 @@ export class FirewallSite extends Site {
     publishRules(this.boards[0], compileRules, rules, PORTS);
   }
 
+  /** Exchanges all records, once now and once after the time in which an answer to a handshake is replicated and used. */
+  static settle(...sites: FirewallSite[]): void {
+    const share = (): void => {
+      for (const site of sites) site.replicateTo(...sites.filter((other) => other !== site));
+    };
+    for (const ms of [0, 700, 200]) {
+      for (const { plane } of sites) plane.idle(ms, 100);
+      share();
+    }
+  }
+
   /** What was counted, but the names' common beginning. */
   counts(): Record<string, number> {
     return Object.fromEntries(

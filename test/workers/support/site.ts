@@ -8,7 +8,14 @@ import { LogConsumer } from '../../../shm/log.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
 import type { StateObject } from '../../../shm/objects/object.js';
 import { createRuleBoard, RuleBoard, RuleReader } from '../../../shm/rule-board.js';
-import { createLocals, declareChain, type Link, openProcesses, openState } from '../../../workers/chain.js';
+import {
+  createLocals,
+  type Declaration,
+  declareChain,
+  type Link,
+  openProcesses,
+  openState,
+} from '../../../workers/chain.js';
 import type { SharedState } from '../../../workers/middlebox.js';
 import type { RulesCompiler } from '../../../workers/rules.js';
 import { Plane, type PlaneOptions } from './plane.js';
@@ -42,9 +49,12 @@ export class Site {
   /** Rules, in the order they are declared in. */
   readonly boards: readonly RuleBoard[];
   private readonly consumer: LogConsumer;
+  private readonly declaration: Declaration;
+  private readonly ruleBuffers: SharedArrayBuffer[] = [];
 
   constructor({ chain, member = 0, members = 1, shared, plane = {} }: SiteOptions) {
     const declaration = declareChain(chain, shared);
+    this.declaration = declaration;
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
     this.plane = new Plane({ ...plane, metrics: [...declaration.metrics, ...(plane.metrics ?? [])] });
     const journals = createJournals(2);
@@ -65,11 +75,17 @@ export class Site {
       const buffer = createRuleBoard(1);
       const board = new RuleBoard(buffer, 1);
       publishRules(board, compile, source.text, source.ports);
-      this.plane.rules.push(new RuleReader(buffer, 1, 0));
+      this.ruleBuffers.push(buffer);
       return board;
     });
-    this.plane.open(openProcesses(declaration, this.objects, this.plane.context));
+    this.restartWorker();
     this.consumer = new LogConsumer(this.plane.logBuffer);
+  }
+
+  /** Opens the middleboxes over the state there is, as a worker does that starts again. */
+  restartWorker(): void {
+    this.plane.rules = this.ruleBuffers.map((buffer) => new RuleReader(buffer, 1, 0));
+    this.plane.open(openProcesses(this.declaration, this.objects, this.plane.context));
   }
 
   pass(...packets: { port: number; frame: Uint8Array }[]): string[] {

@@ -7,10 +7,10 @@
  *                     ▼
  *               state: new · related · invalid ─▶ rules (judge.ts) ─▶ accept, drop, reject
  *
- * A connection is one entry for both directions (flow-keys.ts), with the rank of its state, which sites join by taking the larger: so
- * each site may see one direction only. Its value is the side that began it. Of TCP, tcp.ts says how ranks go on; UDP, ICMP queries and other
- * protocols are NEW until a packet comes the other way, then ESTABLISHED. NEW ones have a quota, and older ones give
- * way to newer (shm/objects/half-open.ts); what is beyond it is never put out.
+ * A connection is one entry for both directions (flow-keys.ts). Sites join the ranks of its state by taking the larger, so each
+ * site may see one direction only. Its value says which side began it, and what is known of its handshake (opening.ts). Ranks
+ * of TCP are in tcp.ts. UDP, ICMP queries and other protocols are NEW until a packet comes the other way, then ESTABLISHED.
+ * NEW connections have a quota, and newer ones evict older ones (shm/objects/half-open.ts). Others are never evicted.
  *
  * **A FIN or RST** that does not lie in the window of whom it is for ends nothing, as far as that one's segments pass this site, and such a RST
  * is dropped (shm/objects/tcp-flow-table.ts).
@@ -18,8 +18,8 @@
  * **Related** are ICMP errors about a connection, by the packet they quote. **Invalid** is what belongs to no connection and cannot
  * begin one: TCP without SYN (but `pickup: loose`), replies nobody asked for, errors about nothing.
  *
- * **Established** packets pass without a look at the rules, also after other rules were loaded; with `recheck`, the first one at a
- * site after that has to pass them as its connection's first packet would.
+ * **Established** packets pass without a look at the rules, also after other rules were loaded. With `recheck` the rules in
+ * force have to accept the connection (recheck.ts).
  */
 
 import {
@@ -30,8 +30,6 @@ import {
   FlowRefusal,
   Fragment,
   HOLD_MS_MAX,
-  IcmpType,
-  Icmpv6Type,
   isError,
   KEY_WORDS_IPV4_FIVE_TUPLE,
   KEY_WORDS_IPV6_FIVE_TUPLE,
@@ -47,10 +45,13 @@ import {
   tcpFlowTable,
 } from '../../api.js';
 import { createFlowKeys, quotedKey } from './flow-keys.js';
+import { isReply, NO_QUERY, queryOf } from './icmp.js';
 import { createJudge } from './judge.js';
 import { LOGGED_WORDS, renderLogged, writeLogged } from './logged.js';
+import { createOpenings, type Openings, REQUESTED, RUN_S } from './opening.js';
 import { COUNTERS, OPTIONS } from './options.js';
 import { PACKET, REJECT_SHIFT, RULE } from './program.js';
+import { createRecheck, type Recheck } from './recheck.js';
 import { RejectWith, Verdict } from './rule.js';
 import { shownConnection } from './shown.js';
 import { isReopening, LEGAL_FLAGS, rankAfter } from './tcp.js';
@@ -126,13 +127,15 @@ export default defineMiddlebox({
       ...[options.icmp, options.icmp, options.icmp, options.icmp],
       ...[options.other, options.other, options.other, options.other],
     );
-    // By slot, the version of the rules that a connection has passed here.
-    const firstVersion = rules.version;
-    const checked4 = new Int32Array(options.recheck ? state.ipv4.describe(0)['slots'] : 0);
-    const checked6 = new Int32Array(options.recheck ? state.ipv6.describe(0)['slots'] : 0);
+    const opening4 = createOpenings({ batch, table: state.ipv4, window, timeouts: timers });
+    const opening6 = createOpenings({ batch, table: state.ipv6, window, timeouts: timers });
+    const rechecks = (table: TcpFlowTable): Recheck | null =>
+      options.recheck ? createRecheck({ batch, table, judge, rules }) : null;
+    const recheck4 = rechecks(state.ipv4);
+    const recheck6 = rechecks(state.ipv6);
     let loggedIn = 0;
     let loggedCount = 0;
-    if (firstVersion === 0) throw new Error('there are no rules');
+    if (rules.version === 0) throw new Error('there are no rules');
 
     function timersOf(carried: number): number {
       if (carried === TCP) return TCP_TIMERS;
@@ -142,9 +145,18 @@ export default defineMiddlebox({
 
     // ——— Packets of connections ———
 
-    /** A packet of the connection in `slot`, which began from side `began`. */
-    function follow(i: number, table: TcpFlowTable, slot: number, began: number, side: number, now: number): void {
+    function openingsOf(table: TcpFlowTable): Openings {
+      return table === state.ipv4 ? opening4 : opening6;
+    }
+
+    function recheckOf(table: TcpFlowTable): Recheck | null {
+      return table === state.ipv4 ? recheck4 : recheck6;
+    }
+
+    /** A packet from side `side` of the connection in `slot`, whose value is `known`. */
+    function follow(i: number, table: TcpFlowTable, slot: number, known: number, side: number, now: number): void {
       const carried = protocol[i];
+      const began = known & 1;
       const rank = table.rank(slot);
       let after = rank;
       if (carried !== TCP) {
@@ -155,29 +167,17 @@ export default defineMiddlebox({
         if (isReopening(rank, shown)) return begin(i, table, slot, side, now);
         // A SYN sent again: its answer may have come by a site that had no room for the connection.
         if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
-        after = rankAfter(rank, shown);
         if ((shown & (FIN | RST)) !== 0 && window.expects(i, table, slot, 1 - side, now) === Plausible.NO) {
           if ((shown & RST) !== 0) return batch.drop(i, counters.reset_window);
-          after = rank;
-        }
+        } else if (rank === NEW) after = openingsOf(table).rankAfter(i, slot, known, side, now);
+        else after = rankAfter(rank, shown);
         // A SYN in the middle of a connection says nothing: whoever forges it could have its reset believed.
         window.note(i, table, slot, side, rank === NEW, now);
       }
-      if (options.recheck && !passesAgain(i, table, slot, began, side)) return batch.drop(i, counters.rechecked);
+      const recheck = recheckOf(table);
+      if (recheck !== null && !recheck.passes(i, slot, side !== began)) return batch.drop(i, counters.rechecked);
       table.refresh(slot, after, now, timers[timersOf(carried) + after]);
       batch.count1(counters.passed);
-    }
-
-    /** Whether a connection passes the rules in force, which may have been loaded since it began. */
-    function passesAgain(i: number, table: TcpFlowTable, slot: number, began: number, side: number): boolean {
-      const checked = table === state.ipv4 ? checked4 : checked6;
-      if (rules.version === firstVersion || checked[slot] === rules.version) return true;
-      judge.fill(i, side !== began);
-      if (protocol[i] === TCP) judge.packet[PACKET.flags] = SYN;
-      const place = judge.decide(State.NEW, version[i]);
-      if (judge.verdict(place) !== Verdict.ACCEPT) return false;
-      checked[slot] = rules.version;
-      return true;
     }
 
     // ——— Packets of none ———
@@ -194,7 +194,7 @@ export default defineMiddlebox({
       } else if (carried === ICMP || carried === ICMPV6) {
         const type = flags[i];
         if (isReply(type, carried)) return invalid(i);
-        if (!isQuery(type, carried)) return untracked(i);
+        if (queryOf(type, carried) === NO_QUERY) return untracked(i);
       }
       judge.fill(i, false);
       const place = judge.decide(State.NEW, version[i]);
@@ -309,7 +309,7 @@ export default defineMiddlebox({
       now: number,
     ): void {
       if (draining()) return batch.drop(i, counters.draining);
-      value[0] = began;
+      value[0] = side === began ? began | REQUESTED : openingsOf(table).valueOf(i, began);
       const timeout = timers[timersOf(protocol[i]) + NEW];
       let made = slot;
       if (slot !== NOBODY) {
@@ -318,7 +318,7 @@ export default defineMiddlebox({
         made = table.add(table.hash(key, 0), key, 0, value, 0, NEW, now, now + timeout);
         if (made === NONE) return batch.drop(i, refused(table));
       }
-      if (options.recheck) (table === state.ipv4 ? checked4 : checked6)[made] = rules.version;
+      recheckOf(table)?.accepted(made);
       batch.count1(counters.opened);
       if (protocol[i] === TCP) window.note(i, table, made, side, true, now);
       const hold = judge.word(place, RULE.hold);
@@ -360,7 +360,7 @@ export default defineMiddlebox({
         const slot = known.slots[n];
         if (slot !== NOBODY) {
           copyKey(n);
-          follow(looked[n], state.ipv4, slot, known.values[n] & 1, sides[n], now);
+          follow(looked[n], state.ipv4, slot, known.values[n], sides[n], now);
         } else missed(n, now);
       }
     }
@@ -378,7 +378,7 @@ export default defineMiddlebox({
     function find(i: number, table: TcpFlowTable, side: number, now: number): void {
       const slot = table.find(table.hash(key, 0), key, 0, now);
       if (slot === NONE) begin(i, table, NOBODY, side, now);
-      else follow(i, table, slot, table.value(slot, 0) & 1, side, now);
+      else follow(i, table, slot, table.value(slot, 0), side, now);
     }
 
     function ipv6AndErrors(now: number): void {
@@ -400,6 +400,10 @@ export default defineMiddlebox({
       },
       { on: 'one' },
     );
+    every(RUN_S, (now) => {
+      opening4.run(now);
+      opening6.run(now);
+    });
 
     return (_batch: Batch, now: number): void => {
       rules.refresh();
@@ -412,13 +416,3 @@ export default defineMiddlebox({
     };
   },
 });
-
-function isReply(type: number, carried: number): boolean {
-  if (carried === ICMPV6) return type === Icmpv6Type.ECHO_REPLY;
-  return type === IcmpType.ECHO_REPLY || type === IcmpType.TIMESTAMP_REPLY;
-}
-
-function isQuery(type: number, carried: number): boolean {
-  if (carried === ICMPV6) return type === Icmpv6Type.ECHO;
-  return type === IcmpType.ECHO || type === IcmpType.TIMESTAMP;
-}

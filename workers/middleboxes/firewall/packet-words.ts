@@ -1,6 +1,7 @@
 /** A packet of the batch as rules look at it (`PACKET` of program.ts). */
 
 import { type Batch, Protocol } from '../../api.js';
+import { NO_QUERY, queryOf } from './icmp.js';
 import { PACKET } from './program.js';
 
 const { source, destination, sport, dport, protocol, icmpType, flags, inPort, outPort } = PACKET;
@@ -45,10 +46,16 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
     words[reversed ? dport : sport] = hasPorts ? portNumber(ports[i] & 0xffff) : 0;
     words[reversed ? sport : dport] = hasPorts ? portNumber(ports[i] >>> 16) : 0;
     words[protocol] = carried;
-    words[icmpType] = carried === ICMP || carried === ICMPV6 ? batch.flags[i] : 0;
+    words[icmpType] = carried === ICMP || carried === ICMPV6 ? typeOf(batch.flags[i], carried, reversed) : 0;
     words[flags] = carried === TCP ? batch.flags[i] : 0;
     words[reversed ? outPort : inPort] = port[i];
     words[reversed ? inPort : outPort] = egress[i];
+  }
+
+  /** The packet the other way of a reply is its query. */
+  function typeOf(type: number, carried: number, reversed: boolean): number {
+    const query = reversed ? queryOf(type, carried) : NO_QUERY;
+    return query === NO_QUERY ? type : query;
   }
 
   return { fill };

@@ -1,17 +1,16 @@
 /**
- * TCP as a firewall sees it that may see one direction only.
+ * TCP for a firewall that may see one direction only.
  *
- * | segment                | connection, by rank                                       |
- * | ---------------------- | --------------------------------------------------------- |
- * | SYN                    | none: NEW, if the rules accept it; CLOSING or CLOSED: the same, a new life; else it stays |
- * | ACK without SYN        | NEW becomes ESTABLISHED                                   |
- * | FIN                    | NEW and ESTABLISHED become CLOSING                        |
- * | RST                    | ESTABLISHED and CLOSING become CLOSED; NEW stays          |
- * | anything else          | it stays                                                  |
+ * | segment         | connection, by rank                                                                    |
+ * | --------------- | -------------------------------------------------------------------------------------- |
+ * | SYN             | none: NEW, if the rules accept it; CLOSING or CLOSED: NEW again in a new generation     |
+ * | any other       | NEW: see opening.ts; it needs both ends to leave that rank                              |
+ * | FIN             | ESTABLISHED becomes CLOSING                                                            |
+ * | RST             | ESTABLISHED and CLOSING become CLOSED                                                  |
+ * | anything else   | no change                                                                              |
  *
- * Each row needs nothing but the segment and the rank, which only grows and is joined with what other sites saw: so it is the
- * same whichever site sees which direction, and in whatever order they hear of it. SYN and SYN-ACK alone establish nothing, so a flood of
- * SYNs, answered or refused, stays within the quota of half-open connections.
+ * Past NEW a row needs only the segment and the rank. The rank only grows and is joined with what other sites saw, so the
+ * result does not depend on which site sees which direction, or on the order of their records.
  */
 
 import { Rank, TcpFlag } from '../../api.js';
@@ -31,7 +30,7 @@ export const LEGAL_FLAGS: Uint8Array = Uint8Array.from({ length: 256 }, (_, flag
   return Number((kind & ACK) !== 0);
 });
 
-/** The rank of a connection of rank `rank` after a segment that belongs to it and begins no new life. */
+/** The rank after a segment; of a connection of rank NEW, where both of its ends are known. */
 export function rankAfter(rank: number, flags: number): number {
   if ((flags & RST) !== 0) return rank === NEW ? NEW : CLOSED;
   if ((flags & FIN) !== 0) return rank > CLOSING ? rank : CLOSING;
@@ -39,7 +38,7 @@ export function rankAfter(rank: number, flags: number): number {
   return rank;
 }
 
-/** Whether a segment begins a connection anew where an old one is ending. */
+/** Whether a segment begins a new connection where an old one is ending. */
 export function isReopening(rank: number, flags: number): boolean {
   return rank >= CLOSING && (flags & (SYN | ACK)) === SYN;
 }

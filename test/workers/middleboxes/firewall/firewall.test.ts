@@ -90,9 +90,10 @@ describe('firewall', () => {
     const site = new FirewallSite({ rules: OUT });
     const back = 'tcp fd00::8 80 > 2001:db8::5 4000';
     assert.equal(through(site, v6(OUTSIDE, `${back} SA`)), 0);
-    assert.equal(through(site, v6(INSIDE, 'tcp 2001:db8::5 4000 > fd00::8 80 S'), v6(OUTSIDE, `${back} SA`)), 2);
+    const out = 'tcp 2001:db8::5 4000 > fd00::8 80';
+    assert.equal(through(site, v6(INSIDE, `${out} S`), v6(OUTSIDE, `${back} SA seq 7 ack 1001`)), 2);
     assert.deepEqual(only(site, site.ipv6), [0, 60]);
-    assert.equal(through(site, v6(INSIDE, 'tcp 2001:db8::5 4000 > fd00::8 80 A'), v6(OUTSIDE, `${back} A`)), 2);
+    assert.equal(through(site, v6(INSIDE, `${out} A ack 8`), v6(OUTSIDE, `${back} A seq 8 ack 1001`)), 2);
     assert.deepEqual(only(site, site.ipv6), [1, 7440]);
     assert.equal(
       through(site, v6(INSIDE, 'icmp 2001:db8::5 > fd00::8 echo 7'), v6(OUTSIDE, 'icmp fd00::8 > 2001:db8::5 reply 7')),
@@ -179,14 +180,9 @@ describe('firewall', () => {
     it('are checked with IPv6 too', () => {
       const site = new FirewallSite({ rules: OUT });
       const [out, back] = ['tcp 2001:db8::5 4000 > fd00::8 80', 'tcp fd00::8 80 > 2001:db8::5 4000'];
-      assert.equal(through(site, v6(INSIDE, `${out} S`), v6(INSIDE, `${out} A`)), 2);
-      // The frames' text has no numbers for IPv6: nothing but the one acknowledged is expected.
-      const reset = (sequence: number) => {
-        const packet = v6(OUTSIDE, `${back} R`);
-        new DataView(packet.frame.buffer, packet.frame.byteOffset).setUint32(14 + 40 + 4, sequence);
-        return packet;
-      };
-      assert.equal(through(site, reset(0x4000_0001)), 0);
+      const opened = [v6(INSIDE, `${out} S`), v6(OUTSIDE, `${back} SA seq 7 ack 1001`), v6(INSIDE, `${out} A ack 8`)];
+      assert.equal(through(site, ...opened), 3);
+      assert.equal(through(site, v6(OUTSIDE, `${back} R seq 9`)), 0);
       assert.equal(site.counts()['reset_window'], 1);
       assert.deepEqual(only(site, site.ipv6), [1, 7440]);
     });
@@ -204,8 +200,11 @@ describe('firewall', () => {
 
     it('pass where those they are for send by another site', () => {
       const [a, b] = [0, 1].map((member) => new FirewallSite({ rules: OUT, member, members: 2 }));
-      assert.equal(through(a, SYN, ACK), 2);
+      assert.equal(through(a, SYN), 1);
       a.replicateTo(b);
+      assert.equal(through(b, SYN_ACK), 1);
+      assert.equal(through(a, ACK), 1);
+      FirewallSite.settle(a, b);
       assert.equal(through(b, on(OUTSIDE, `${IN} R seq 77`)), 1);
       assert.deepEqual(only(b), [3, 10]);
     });
@@ -230,7 +229,9 @@ describe('firewall', () => {
       assert.equal(through(b, SYN_ACK), 1);
       assert.equal(through(a, ACK), 1);
       share();
-      assert.deepEqual(only(b), [1, 7440]);
+      assert.deepEqual(only(b)[0], 0, 'neither site knows of both ends yet');
+      FirewallSite.settle(a, b);
+      assert.deepEqual(only(b)[0], 1);
       assert.equal(through(b, DATA, DATA), 2);
       assert.equal(through(a, FIN), 1);
       share();
@@ -274,6 +275,8 @@ describe('firewall', () => {
             for (const site of [sites.a, sites.b, alone]) site.later(pause);
             assert.equal(through(sites[at as 'a' | 'b'], sent), through(alone, sent), `step ${n}`);
             share();
+            FirewallSite.settle(sites.a, sites.b);
+            FirewallSite.settle(alone);
           }
           assert.equal(sites.a.ipv4.digest(sites.a.now), sites.b.ipv4.digest(sites.b.now));
         }),
@@ -448,6 +451,60 @@ describe('firewall', () => {
       assert.equal(through(site, DATA, ACK), 2);
       assert.equal(site.counts()['rechecked'] ?? 0, recheck ? 1 : 0);
     }
+  });
+
+  describe('with recheck', () => {
+    const HTTPS = 'tcp dport 443 accept';
+
+    it('asks the rules in force about every connection, also after the worker was started again', () => {
+      const site = new FirewallSite({ rules: OUT, options: { recheck: true } });
+      assert.equal(through(site, SYN, SYN_ACK, ACK), 3);
+      site.restartWorker();
+      assert.equal(through(site, DATA, ACK), 2, 'the rules accept it');
+      site.load(HTTPS);
+      assert.equal(through(site, DATA, ACK), 0);
+      site.restartWorker();
+      assert.equal(through(site, DATA, ACK), 0);
+      assert.equal(site.counts()['rechecked'], 4);
+    });
+
+    it('asks them about connections of other sites', () => {
+      const a = new FirewallSite({ rules: OUT, member: 0, members: 2 });
+      const b = new FirewallSite({ rules: HTTPS, member: 1, members: 2, options: { recheck: true } });
+      assert.equal(through(a, SYN), 1);
+      a.replicateTo(b);
+      assert.equal(through(b, SYN_ACK), 0);
+      assert.equal(b.counts()['rechecked'], 1);
+    });
+
+    it('takes no connection for the one that had its slot before', () => {
+      const a = new FirewallSite({ rules: HTTPS, member: 0, members: 2, options: { recheck: true, connections: 64 } });
+      const b = new FirewallSite({ rules: 'policy accept', member: 1, members: 2, options: { connections: 64 } });
+      const udp = (n: number, port: number) => on(INSIDE, `udp 10.0.1.${n}:4000 > 198.51.100.7:${port}`);
+      a.load('udp dport 443 accept');
+      for (let round = 0; round < 10; round++) {
+        for (let n = 1; n <= 12; n++) assert.equal(through(a, udp(n, 443)), 1);
+        // They are forgotten, and others of the other site have their slots.
+        for (const site of [a, b]) {
+          site.later(150);
+          site.ipv4.sweep(site.now, 1024);
+        }
+        a.replicateTo();
+        for (let n = 1; n <= 12; n++) assert.equal(through(b, udp(n + 12 * round, 53)), 1);
+        b.replicateTo(a);
+        for (let n = 1; n <= 12; n++) assert.equal(through(a, udp(n + 12 * round, 53)), 0, `round ${round}`);
+        for (const site of [a, b]) site.later(150);
+        for (const site of [a, b]) site.ipv4.sweep(site.now, 1024);
+      }
+      assert.equal(a.counts()['rechecked'], 120);
+    });
+
+    it('has a reply to a ping pass the rule about the ping', () => {
+      const site = new FirewallSite({ rules: 'iif inside icmp type echo-request accept', options: { recheck: true } });
+      assert.equal(through(site, on(INSIDE, 'icmp 10.0.0.5 > 198.51.100.7 echo 7')), 1);
+      site.restartWorker();
+      assert.equal(through(site, on(OUTSIDE, 'icmp 198.51.100.7 > 10.0.0.5 reply 7')), 1);
+    });
   });
 
   it('keeps established connections while half-open ones fill their quota', () => {
