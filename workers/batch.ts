@@ -25,6 +25,8 @@ export const UNDECIDED = 0xffff;
 
 export class Batch {
   count = 0;
+  /** Packets that the driver has back already, from the first on: see `transmitBefore` of the driver. */
+  handed = 0;
   /** Fragments among the packets, as `parse` found them. */
   fragments = 0;
   readonly memory: PacketMemory;

@@ -15,13 +15,14 @@ import { type Batch, DROPPED } from './batch.js';
 import type { Stage } from './chain.js';
 import { type Columns, columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
+import { FRAGMENTATION_METRICS, type Fragmentation } from './fragmentation.js';
 import { createFragments, FRAGMENT_METRICS, type Fragments } from './fragments.js';
 import { type DataPlaneHolds, HOLD_METRICS } from './holds.js';
 import { Idle, type IdleMode } from './idle.js';
 import { MIDDLEBOX_LOG_METRICS } from './middlebox-log.js';
 import { createParser, PARSE_METRICS } from './packet/parse.js';
 import type { FrameSettings } from './packet/parse-link.js';
-import { createPassage, PASSAGE_METRICS } from './passage.js';
+import { createPassage, PASSAGE_METRICS, type Passage } from './passage.js';
 import { peersOf } from './ports.js';
 import { RECORD_METRICS } from './records.js';
 import type { DataPlaneReplies } from './replies.js';
@@ -54,6 +55,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
     ...PARSE_METRICS,
     ...PASSAGE_METRICS,
     ...ROUTE_METRICS,
+    ...FRAGMENTATION_METRICS,
   ];
 }
 
@@ -77,6 +79,8 @@ export interface DataPlaneParts {
   readonly row: Float64Array;
   /** `null` for wire mode: frames pass with their addresses unchanged. */
   readonly router: Router | null;
+  /** The router marks packets with it; `null` for wire mode. */
+  readonly fragmentation: Fragmentation | null;
   readonly idle: IdleMode;
   /** How frames are read; absent: the defaults. */
   readonly frames?: FrameSettings;
@@ -98,11 +102,12 @@ export class DataPlane implements Agent {
   private readonly thread: number;
   private readonly row: Float64Array;
   private readonly router: Router | null;
+  private readonly fragmentation: Fragmentation | null;
   private readonly idle: Idle;
   private readonly clock: () => number;
   private emptyRounds = 0;
   private readonly parse: () => void;
-  private readonly passChain: (now: number) => void;
+  private readonly passage: Passage;
   private readonly traffic: Traffic;
   private readonly columns: Columns<typeof COUNTERS>;
   private readonly facts: PortBoardReader;
@@ -121,12 +126,13 @@ export class DataPlane implements Agent {
     this.thread = parts.thread;
     this.row = row;
     this.router = parts.router;
+    this.fragmentation = parts.fragmentation;
     this.idle = new Idle({ wait: (ms) => this.rest(ms) }, parts.idle);
     this.clock = parts.clock ?? Date.now;
     const mode = parts.router === null ? 'wire' : 'route';
     const { parse, reparse } = createParser(batch, mode, peersOf(ports), catalogue, parts.frames);
     this.parse = parse;
-    this.passChain = createPassage({ batch, stages: parts.stages, reparse, catalogue });
+    this.passage = createPassage({ batch, stages: parts.stages, reparse, catalogue });
     const { monotonic } = parts;
     this.fragments = createFragments({ batch, driver, row, catalogue, ...(monotonic && { clock: monotonic }) });
     this.traffic = createTraffic(batch, ports, row, catalogue);
@@ -178,13 +184,14 @@ export class DataPlane implements Agent {
     this.replies.limit.begin(unixMs);
     if (this.router !== null) this.router.admit();
     if (batch.fragments > 0) fragments.process();
-    this.passChain(now);
-    if (this.router !== null) this.router.dispatch();
+    this.passage.pass(now);
+    if (this.router !== null) this.router.dispatch(this.passage.goBack, now);
     this.settle(batch);
     if (holds.asked > 0) holds.take();
-    this.traffic.sending();
     // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.
     const logged = this.log.publish();
+    if (this.fragmentation !== null && this.fragmentation.marked > 0) this.fragmentation.process();
+    this.traffic.sending();
     this.driver.transmit(batch);
     if (logged) this.control.ring();
     this.row[this.columns.batches]++;

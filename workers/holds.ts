@@ -20,6 +20,7 @@ import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
+import type { Fragmentation } from './fragmentation.js';
 import { monotonicMs } from './monotonic.js';
 import { createSentCounter } from './traffic.js';
 
@@ -66,6 +67,8 @@ export interface DataPlaneHolds extends Holds {
 export interface HoldsParts {
   readonly batch: Batch;
   readonly driver: PacketDriver;
+  /** What sends a held packet that exceeds its port's MTU; `null` for wire mode. */
+  readonly fragmentation: Fragmentation | null;
   readonly log: LogProducer;
   /** From `createHoldBoard`. */
   readonly board: SharedArrayBuffer;
@@ -79,8 +82,8 @@ export interface HoldsParts {
 
 /** Made once per data plane: see the head of batch.ts. */
 export function createHolds({ batch, driver, log, row, worker, catalogue, ...parts }: HoldsParts): DataPlaneHolds {
-  const { clock = monotonicMs } = parts;
-  const { egress, start, length } = batch;
+  const { clock = monotonicMs, fragmentation } = parts;
+  const { egress, start, length, version, l3 } = batch;
   const { chunkBytes, u8 } = driver.memory;
   const board = new HoldBoard(parts.board);
   const { others } = board;
@@ -100,6 +103,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   const order = Int32Array.from({ length: HELD_MAX }, (_, slot) => slot);
   const ports = new Int32Array(HELD_MAX);
   const bytes = new Int32Array(HELD_MAX);
+  /** Bytes before the IPv4 header; 0 if the packet is not IPv4. */
+  const linkBytes = new Int32Array(HELD_MAX);
   const members = new Int32Array(HELD_MAX);
   const positions = new Int32Array(HELD_MAX);
   const deadlines = new Float64Array(HELD_MAX);
@@ -146,6 +151,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     for (let at = 0; at < length[i]; at++) frames[to + at] = u8[from + at];
     ports[slot] = egress[i];
     bytes[slot] = length[i];
+    linkBytes[slot] = version[i] === 4 ? l3[i] - from : 0;
     members[slot] = waitMembers[i];
     positions[slot] = log.position;
     deadlines[slot] = now + waitMs[i];
@@ -184,6 +190,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   }
 
   function send(slot: number): boolean {
+    if (fragmentation !== null && linkBytes[slot] !== 0)
+      return fragmentation.send(ports[slot], frames, slot * chunkBytes, bytes[slot], linkBytes[slot]);
     if (!driver.send(ports[slot], frames, slot * chunkBytes, bytes[slot])) return false;
     countSent(ports[slot], bytes[slot]);
     return true;

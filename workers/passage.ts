@@ -12,7 +12,8 @@
  *
  * - a packet that leaves what rewrites it by the port it came in by (hairpinning, RFC 4787 REQ-9): it has passed to its new receiver;
  * - a packet that became a reply (replies.ts) behind something that rewrites addresses: it goes back as if it had come in by the port by
- *   which it was to leave, its columns parsed anew, and at last bypasses the router, to the station it came from.
+ *   which it was to leave, its columns parsed anew, and at last bypasses the router, to the station it came from;
+ * - a packet that the router turned into an ICMP error after the whole chain, in the same way (`goBack`).
  *
  * **How**: a middlebox passes over packets that are dropped. So those whose turn it is not are shown to it as dropped, and get their
  * egress back after it.
@@ -69,8 +70,18 @@ export interface PassageParts {
   readonly catalogue: MetricCatalogue;
 }
 
-/** A function that has the batch pass the chain; it throws what a middlebox throws, with its name. Made once per data plane: see the head of batch.ts. */
-export function createPassage({ batch, stages, reparse, catalogue }: PassageParts): (now: number) => void {
+export interface Passage {
+  /** The packets of the batch pass the chain. Throws what a middlebox throws, with its name. */
+  pass(now: number): void;
+  /**
+   * Packet `i` has passed the chain, was to leave by port `towards`, and became a reply. If the chain rewrites addresses, the reply
+   * passes it alone, as if it had come in by that port.
+   */
+  goBack(i: number, towards: number, now: number): void;
+}
+
+/** Made once per data plane: see the head of batch.ts. */
+export function createPassage({ batch, stages, reparse, catalogue }: PassageParts): Passage {
   const { egress, port } = batch;
   const processes = stages.map(({ process }) => process);
   const count = processes.length;
@@ -78,7 +89,8 @@ export function createPassage({ batch, stages, reparse, catalogue }: PassagePart
   const rewrites = Uint8Array.from(stages, ({ sides }) => Number(sides !== undefined));
   const isFar = new Uint8Array(PORTS_MAX);
   for (const { sides } of stages) for (const far of sides?.far ?? []) isFar[far] = 1;
-  const hasEnds = count > 1 && rewrites.includes(1);
+  const isRewriting = rewrites.includes(1);
+  const hasEnds = count > 1 && isRewriting;
 
   /** By how often its packets turned. */
   const legs = Array.from({ length: TURNS_MAX + 1 }, () => new Leg());
@@ -86,6 +98,7 @@ export function createPassage({ batch, stages, reparse, catalogue }: PassagePart
   const far = new Int32Array(BATCH_CAPACITY);
   /** By packet: the egress of one that is shown as dropped. */
   const hidden = new Int32Array(BATCH_CAPACITY);
+  const others = new Int32Array(BATCH_CAPACITY);
   let running = 0;
 
   function pass(now: number): void {
@@ -235,5 +248,19 @@ export function createPassage({ batch, stages, reparse, catalogue }: PassagePart
     if (egress[i] === port[i]) batch.bypass(i, port[i]);
   }
 
-  return pass;
+  function goBackAlone(i: number, towards: number, now: number): void {
+    if (!isRewriting) return;
+    let many = 0;
+    for (let n = 0; n < batch.count; n++) if (n !== i) others[many++] = n;
+    hide(others, many);
+    const cameBy = port[i];
+    port[i] = towards;
+    reparse(i);
+    pass(now);
+    port[i] = cameBy;
+    if (egress[i] === cameBy) batch.bypass(i, cameBy);
+    show(others, many);
+  }
+
+  return { pass, goBack: goBackAlone };
 }

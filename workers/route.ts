@@ -2,18 +2,24 @@
  * Route mode: the worker as an IP hop (RFC 1812), in two steps around the middleboxes.
  *
  * `admit`, before them, drops what a hop must not forward: frames for others, addresses that are no host's, packets
- * whose time to live ends here or that are too large for the way on; the sender is told where that is due.
+ * whose time to live ends here, and packets that must not be fragmented and exceed the MTU of the opposite port. The
+ * sender gets an ICMP error where one is due.
  * `dispatch`, after them, takes one off the time to live, and addresses the frame to the next hop: a link-layer address
  * from the configuration, a neighbour from the configuration, or, with none configured, the packet's destination itself. A port has
  * one next hop for IPv4 and one for IPv6.
+ *
+ * **MTU.** Only `dispatch` knows the real egress: a hairpinned packet leaves by the port it came in by. A longer packet is fragmented
+ * (fragmentation.ts). If it is IPv6 or has "don't fragment" set, it becomes an ICMP error, which passes the chain back
+ * to the sender, so that what translated the packet translates the error (passage.ts).
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { NextHopReader, RawAddress } from '../shm/next-hops.js';
 import { NONE } from '../shm/none.js';
 import type { PortBoardReader } from '../shm/port-board.js';
-import type { Batch } from './batch.js';
+import { type Batch, DROPPED } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
+import type { Fragmentation } from './fragmentation.js';
 import type { IcmpErrors } from './icmp-errors.js';
 import type { Icmpv6Errors } from './icmpv6-errors.js';
 import { isGroupAddressed, type Mac } from './packet/ethernet.js';
@@ -25,7 +31,7 @@ export const ROUTE_COUNTERS = {
   route_other_host: 'dropped: the frame is addressed to another station, or to a group',
   route_martian: 'dropped: the source or destination address is not a single host, or of one link (RFC 1812 §5.3.7)',
   route_ttl: 'dropped: the time to live or hop limit ends here',
-  route_mtu: "dropped: longer than the egress port's MTU",
+  route_mtu: 'dropped: longer than the egress port\'s MTU, and IPv6, or with "don\'t fragment" set',
   route_unresolved: 'dropped: the link-layer address of the next hop is not known yet, or nobody has it',
   route_icmp_errors: 'ICMP and ICMPv6 errors sent: time exceeded, fragmentation needed, packet too big',
 } as const;
@@ -61,9 +67,14 @@ const ON_LINK = 2;
 export interface Router {
   /** Before the middleboxes. */
   admit(): void;
-  /** After the middleboxes. */
-  dispatch(): void;
+  /**
+   * After the middleboxes. `goBack` takes a packet back through them that became a reply when it was to leave by port
+   * `towards`.
+   */
+  dispatch(goBack: GoBack, now: number): void;
 }
+
+export type GoBack = (i: number, towards: number, now: number) => void;
 
 /** Made once per data plane: see the head of batch.ts. */
 export function createRouter(
@@ -73,6 +84,7 @@ export function createRouter(
   neighbours: NextHopReader,
   { errors, errors6 }: { readonly errors: IcmpErrors; readonly errors6: Icmpv6Errors },
   catalogue: MetricCatalogue,
+  fragmentation: Pick<Fragmentation, 'mark'>,
 ): Router {
   const { memory, start, length, port, egress, version, l3, source, destination } = batch;
   const { u8, u16, i32 } = memory;
@@ -114,7 +126,7 @@ export function createRouter(
     const word = l3[i] >> 2;
     if ((i32[word + 2] & 0xff) <= 1) return expired(i);
     const peer = peers[port[i]];
-    if (peer < portCount && upperNumber(i32[word]) > mtu[peer]) tooLong(i, peer);
+    if (peer < portCount && upperNumber(i32[word]) > mtu[peer] && forbidsFragments(i)) refuse(i, peer);
   }
 
   function admitIpv6(i: number): void {
@@ -128,10 +140,7 @@ export function createRouter(
       return;
     }
     const peer = peers[by];
-    if (peer >= portCount || ipv6Length(at) <= mtu[peer]) return;
-    batch.drop(i, columns.route_mtu);
-    if (hasAddress6[by] === 1 && errors6.packetTooBig(i, address6, 4 * by, mtu[peer]))
-      batch.count1(columns.route_icmp_errors);
+    if (peer < portCount && ipv6Length(at) > mtu[peer]) refuse(i, peer);
   }
 
   function ipv6Length(at: number): number {
@@ -144,30 +153,67 @@ export function createRouter(
     if (hasAddress[by] === 1 && errors.timeExceeded(i, ownAddress[by])) batch.count1(columns.route_icmp_errors);
   }
 
-  function tooLong(i: number, peer: number): void {
-    batch.drop(i, columns.route_mtu);
-    const by = port[i];
-    // Byte 6 of the header, in the upper half of word 1: bit 6 of it is "don't fragment".
-    const dontFragment = (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
-    if (hasAddress[by] === 0 || !dontFragment) return;
-    if (errors.fragmentationNeeded(i, ownAddress[by], mtu[peer])) batch.count1(columns.route_icmp_errors);
+  /** Whether an IPv4 packet has "don't fragment" set: bit 6 of byte 6, which is in the upper half of word 1. */
+  function forbidsFragments(i: number): boolean {
+    return (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
   }
 
-  function dispatch(): void {
+  /** Packet `i` exceeds the MTU of port `by` and must not be fragmented. Returns whether it became an ICMP error. */
+  function refuse(i: number, by: number): boolean {
+    batch.drop(i, columns.route_mtu);
+    const from = port[i];
+    const isError =
+      version[i] === 4
+        ? hasAddress[from] === 1 && errors.fragmentationNeeded(i, ownAddress[from], mtu[by])
+        : hasAddress6[from] === 1 && errors6.packetTooBig(i, address6, 4 * from, mtu[by]);
+    if (isError) batch.count1(columns.route_icmp_errors);
+    return isError;
+  }
+
+  // Of the round at hand.
+  let goBack: GoBack | null = null;
+  let now = 0;
+
+  function dispatch(back: GoBack, second: number): void {
+    goBack = back;
+    now = second;
     for (let i = 0; i < batch.count; i++) {
       const by = egress[i];
-      if (by < 0 || by >= portCount) continue; // dropped, bypassing, or undecided
-      if (version[i] === 4) dispatchIpv4(i, by);
-      else dispatchIpv6(i, by);
+      if (by >= portCount) continue; // undecided
+      if (by >= 0) dispatchPacket(i, by);
+      else if (by !== DROPPED) dispatchReply(i, batch.bypassPort(i));
     }
     neighbours.flushWanted();
+  }
+
+  function dispatchPacket(i: number, by: number): void {
+    if (version[i] === 4) dispatchIpv4(i, by);
+    else dispatchIpv6(i, by);
+  }
+
+  /** A reply has its link-layer addresses already. An ICMP error can be longer than the MTU of the port it leaves by. */
+  function dispatchReply(i: number, by: number): void {
+    const total = version[i] === 4 ? upperNumber(i32[l3[i] >> 2]) : ipv6Length(l3[i]);
+    if (by >= portCount || total <= mtu[by]) return;
+    if (version[i] === 4 && !forbidsFragments(i)) fragmentation.mark(i);
+    else batch.drop(i, columns.route_mtu);
+  }
+
+  /** `refuse`, for a packet that has passed the chain. */
+  function refuseLate(i: number, by: number): void {
+    if (!refuse(i, by)) return;
+    goBack?.(i, by, now);
+    const to = egress[i];
+    if (to >= 0 && to < portCount) dispatchPacket(i, to);
+    else if (to < DROPPED) dispatchReply(i, batch.bypassPort(i));
   }
 
   function dispatchIpv4(i: number, by: number): void {
     const at = l3[i];
     const total = upperNumber(i32[at >> 2]);
-    if (total > mtu[by]) return batch.drop(i, columns.route_mtu);
+    if (total > mtu[by] && forbidsFragments(i)) return refuseLate(i, by);
     if (!address(i, by)) return;
+    if (total > mtu[by]) fragmentation.mark(i);
     const third = i32[(at + 8) >> 2];
     // RFC 1141: one less in the low byte of the sum is one more in the checksum; 0xffff is not a checksum, its 0 is.
     let check = (third >>> 16) + 1;
@@ -179,7 +225,7 @@ export function createRouter(
   function dispatchIpv6(i: number, by: number): void {
     const at = l3[i];
     const total = ipv6Length(at);
-    if (total > mtu[by]) return batch.drop(i, columns.route_mtu);
+    if (total > mtu[by]) return refuseLate(i, by);
     if (!addressIpv6(i, by)) return;
     u8[at + Ipv6At.hopLimit]--;
     length[i] = at - start[i] + total;

@@ -20,6 +20,7 @@ import { AfXdpCounts } from './drivers/af-xdp-metrics.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { PcapDriver } from './drivers/pcap.js';
 import { assertQueues, QueueWatch, queuesOfWorker } from './drivers/queues.js';
+import { createFragmentation } from './fragmentation.js';
 import { createHolds } from './holds.js';
 import { type AfXdpIo, Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
 import { threadId, threadName, threadPin } from './native/index.js';
@@ -76,7 +77,10 @@ export async function runWorker(instance: Instance, thread: number, open = openD
     timers.every('driver', 1, note);
     const replies = createReplies(batch, facts);
     const worker = thread;
-    const holds = createHolds({ batch, driver, log, board: buffers.holds, worker, row, catalogue });
+    const fragmentation =
+      plan.mode === 'wire' ? null : createFragmentation({ batch, driver, mtus: facts.mtu, row, catalogue });
+    const board = buffers.holds;
+    const holds = createHolds({ batch, driver, fragmentation, log, board, worker, row, catalogue });
     const rules = buffers.rules.map((board) => new RuleReader(board, slots.workers, worker));
     // Also while no packets come, so that main knows soon that nobody works with older ones.
     if (rules.length > 0) timers.every('rules', RULES_S, () => refreshAll(rules));
@@ -98,7 +102,9 @@ export async function runWorker(instance: Instance, thread: number, open = openD
     });
     const neighbours = new NextHopReader(buffers.nextHops, ports);
     const router =
-      plan.mode === 'wire' ? null : createRouter(batch, plan.routes, facts, neighbours, replies, catalogue);
+      fragmentation === null
+        ? null
+        : createRouter(batch, plan.routes, facts, neighbours, replies, catalogue, fragmentation);
     const dataPlane = new DataPlane({
       driver,
       batch,
@@ -113,6 +119,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       catalogue,
       row,
       router,
+      fragmentation,
       idle: plan.idle,
       frames: plan.frames,
     });

@@ -87,7 +87,12 @@ export class FlowDriver implements PacketDriver {
   }
 
   transmit(batch: Batch): void {
-    for (let i = 0; i < batch.count; i++) {
+    this.transmitBefore(batch, batch.count);
+    batch.count = batch.handed = 0;
+  }
+
+  transmitBefore(batch: Batch, end: number): void {
+    for (let i = batch.handed; i < end; i++) {
       const port = batch.egress[i];
       if (port < 0) continue;
       this.sentPackets++;
@@ -95,7 +100,11 @@ export class FlowDriver implements PacketDriver {
       const from = batch.start[i];
       this.sent.push({ port, frame: this.memory.u8.slice(from, from + batch.length[i]) });
     }
-    batch.count = 0;
+    batch.handed = end;
+  }
+
+  hasRoom(): boolean {
+    return true;
   }
 
   send(): boolean {

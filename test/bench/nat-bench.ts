@@ -77,6 +77,7 @@ export class NatBench {
       holds: createHolds({
         batch: this.batch,
         driver: this.driver,
+        fragmentation: null,
         log: this.log,
         board: createHoldBoard(1, 1),
         worker: 0,

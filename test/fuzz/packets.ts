@@ -2,7 +2,7 @@
  * The packet path under packets that are wrong in every field: a whole data plane with its middleboxes, stepped by hand.
  *
  * What must hold: no packet stops it; packets in = packets out + dropped by reason + held (M10 of ARCHITECTURE.md); what
- * comes out fits its chunk, and, of IPv4, has a right header checksum; memory stays what it was.
+ * comes out fits its chunk and its port's MTU, and, of IPv4, has a right header checksum; memory stays what it was.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
@@ -24,6 +24,8 @@ const HEADROOM = 258;
 const CAPTURED_MAX = 1000;
 /** What came out last, to be answered. */
 const RECENT = 256;
+/** Of which each port gets one. */
+const MTUS = [68, 296, 576, 1280];
 /** A look at the counts, every so many batches. */
 const LOOK = 32;
 
@@ -71,6 +73,10 @@ class FuzzDriver implements PacketDriver {
   readonly next: { readonly port: number; readonly frame: Uint8Array }[] = [];
   readonly recent: Uint8Array[] = [];
   readonly problems: string[] = [];
+  /** Frames that `send` takes now. */
+  room = BATCH_CAPACITY;
+  /** Of each port; none: no packet is too long. */
+  readonly mtus: number[] = [];
   in = 0;
   out = 0;
 
@@ -95,15 +101,26 @@ class FuzzDriver implements PacketDriver {
   }
 
   transmit(batch: Batch): void {
-    for (let i = 0; i < batch.count; i++)
+    this.transmitBefore(batch, batch.count);
+    batch.count = batch.handed = 0;
+  }
+
+  transmitBefore(batch: Batch, end: number): void {
+    for (let i = batch.handed; i < end; i++)
       if (batch.egress[i] >= 0) this.send(batch.egress[i], this.memory.u8, batch.start[i], batch.length[i]);
-    batch.count = 0;
+    batch.handed = end;
+  }
+
+  hasRoom(_port: number, frames: number): boolean {
+    return frames <= this.room;
   }
 
   send(port: number, frames: Uint8Array, at: number, length: number): boolean {
     const frame = frames.slice(at, at + length);
     const isWhole = length >= 14 && frame.length === length && (at & (CHUNK_BYTES - 1)) + length <= CHUNK_BYTES;
     if (port > 1 || !isWhole) this.problems.push(`${length} bytes at ${at} sent by port ${port}`);
+    else if (length - linkBytes(frame) > (this.mtus[port] ?? FRAME_BYTES_MAX))
+      this.problems.push(`${length} bytes sent by port ${port}, whose MTU is ${this.mtus[port]}`);
     else if (!hasRightHeaderSum(frame))
       this.problems.push(`a wrong header checksum sent: ${Buffer.from(frame).toString('hex')}`);
     this.recent[this.out++ % RECENT] = frame;
@@ -113,6 +130,13 @@ class FuzzDriver implements PacketDriver {
   wait(): void {}
 
   close(): void {}
+}
+
+/** Of the Ethernet header, with its tags. */
+function linkBytes(frame: Uint8Array): number {
+  let bytes = 14;
+  while (frame[bytes - 2] === 0x81 || (frame[bytes - 2] === 0x88 && frame[bytes - 1] === 0xa8)) bytes += 4;
+  return bytes;
 }
 
 function hasRightHeaderSum(frame: Uint8Array): boolean {
@@ -132,8 +156,10 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
   const frames = seedFrames();
   const captured = capturedFrames(CAPTURED_MAX);
   const driver = new FuzzDriver();
-  const port = { address: parseIpv4('10.0.0.1'), address6: parseIpv6('fd00::1'), mtuBytes: 1280 };
-  const route = chain.mode === 'wire' ? null : [routePort(port), routePort(port)];
+  const port = { address: parseIpv4('10.0.0.1'), address6: parseIpv6('fd00::1') };
+  const mtus = [random.pick(MTUS), random.pick(MTUS)];
+  if (chain.mode === 'route') driver.mtus.push(...mtus);
+  const route = chain.mode === 'wire' ? null : mtus.map((mtuBytes) => routePort({ ...port, mtuBytes }));
   const site = new Site({ chain: chain.links, plane: { route, openDriver: () => driver } });
   const { plane } = site;
   const start = heapMiB();
@@ -153,7 +179,7 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
   function balance(when: string): void {
     const total = (name: string): number => plane.metrics.total(name);
     const held = total('held_packets') + total('held_fragments');
-    const told = total('route_icmp_errors');
+    const told = total('route_icmp_errors') + total('route_fragments');
     const missing = driver.in + told - driver.out - plane.dropped() - held;
     if (missing !== 0) problems.push(`${when}: of ${driver.in} packets ${missing} are neither out, dropped nor held`);
     problems.push(...driver.problems.splice(0));
@@ -167,6 +193,7 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
       driver.next.push({ port: random.below(2), frame: frame.subarray(0, FRAME_BYTES_MAX) });
     }
     fed += count;
+    driver.room = random.chance(0.05) ? random.below(3) : BATCH_CAPACITY;
     if (!step()) break;
     plane.nowMs += random.chance(0.01) ? random.below(5000) : 1;
     if (batches % LOOK !== 0) continue;

@@ -47,6 +47,14 @@ export class PacedDriver implements PacketDriver {
     this.inner.transmit(batch);
   }
 
+  transmitBefore(batch: Batch, end: number): void {
+    this.inner.transmitBefore(batch, end);
+  }
+
+  hasRoom(): boolean {
+    return true;
+  }
+
   send(port: number, frames: Uint8Array, at: number, length: number): boolean {
     return this.inner.send(port, frames, at, length);
   }

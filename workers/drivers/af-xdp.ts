@@ -175,17 +175,27 @@ export class AfXdpDriver implements PacketDriver {
 
   transmit(batch: Batch): void {
     const { senders } = this;
-    const { count, egress, start, length } = batch;
-    for (let i = 0; i < count; i++) {
-      const port = egress[i];
-      if (port >= 0 && port < senders.length) senders[port].send(start[i], length[i]);
-      else this.umem.give(start[i]);
-    }
-    batch.count = 0;
+    this.transmitBefore(batch, batch.count);
+    batch.count = batch.handed = 0;
     for (let i = 0; i < senders.length; i++) {
       senders[i].flush();
       if (senders[i].lastError === ENXIO) this.gone(senders[i]);
     }
+  }
+
+  transmitBefore(batch: Batch, end: number): void {
+    const { senders } = this;
+    const { egress, start, length } = batch;
+    for (let i = batch.handed; i < end; i++) {
+      const port = egress[i];
+      if (port >= 0 && port < senders.length) senders[port].send(start[i], length[i]);
+      else this.umem.give(start[i]);
+    }
+    batch.handed = end;
+  }
+
+  hasRoom(port: number, frames: number): boolean {
+    return this.senders[port].hasRoom(frames);
   }
 
   send(port: number, frames: Uint8Array, at: number, length: number): boolean {

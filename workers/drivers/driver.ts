@@ -22,6 +22,15 @@ export interface PacketDriver {
   transmit(batch: Batch): void;
 
   /**
+   * Sends or takes back the packets before packet `end`, ahead of `transmit`, which sees to the rest. What `send` sends
+   * afterwards leaves behind them.
+   */
+  transmitBefore(batch: Batch, end: number): void;
+
+  /** Whether `send` on a port succeeds this many times from now on. */
+  hasRoom(port: number, frames: number): boolean;
+
+  /**
    * Sends a copy of a frame that is not one of a batch, with the next `transmit`: `length` bytes of `frames` from `at` on, as many as a
    * chunk of the memory has at most. Returns false where there is no room for it just now.
    */

@@ -118,7 +118,12 @@ export class MemoryDriver implements PacketDriver {
   }
 
   transmit(batch: Batch): void {
-    for (let i = 0; i < batch.count; i++) {
+    this.transmitBefore(batch, batch.count);
+    batch.count = batch.handed = 0;
+  }
+
+  transmitBefore(batch: Batch, end: number): void {
+    for (let i = batch.handed; i < end; i++) {
       const port = batch.egress[i];
       if (port < 0) continue;
       this.sentPackets[port]++;
@@ -129,7 +134,11 @@ export class MemoryDriver implements PacketDriver {
           frame: this.memory.u8.slice(batch.start[i], batch.start[i] + batch.length[i]),
         });
     }
-    batch.count = 0;
+    batch.handed = end;
+  }
+
+  hasRoom(): boolean {
+    return true;
   }
 
   send(port: number, frames: Uint8Array, at: number, length: number): boolean {

@@ -134,12 +134,21 @@ export class PcapDriver implements PacketDriver {
   }
 
   transmit(batch: Batch): void {
-    for (let i = 0; i < batch.count; i++) {
+    this.transmitBefore(batch, batch.count);
+    batch.count = batch.handed = 0;
+  }
+
+  transmitBefore(batch: Batch, end: number): void {
+    for (let i = batch.handed; i < end; i++) {
       const port = batch.egress[i];
       if (port >= 0)
         this.write(port, this.memory.u8, batch.start[i], batch.length[i], this.seconds[i], this.nanoseconds[i]);
     }
-    batch.count = 0;
+    batch.handed = end;
+  }
+
+  hasRoom(): boolean {
+    return true;
   }
 
   send(port: number, frames: Uint8Array, at: number, length: number): boolean {

@@ -123,11 +123,19 @@ export class XskPort {
 
   /** Puts a copy of a frame into the tx ring. Returns false where there is no room in it, or no chunk free, just now. */
   sendCopy(frames: Uint8Array, at: number, length: number): boolean {
-    const { umem } = this;
-    if (umem.available === 0 || this.outstanding === this.tx.entries) this.reap();
-    if (umem.available === 0 || this.outstanding === this.tx.entries) return false;
-    this.send(umem.takeCopy(frames, at, length), length);
+    if (!this.hasRoom(1)) return false;
+    this.send(this.umem.takeCopy(frames, at, length), length);
     return true;
+  }
+
+  /** Whether there are a free chunk and a place in the tx ring for each of so many copies. */
+  hasRoom(copies: number): boolean {
+    if (!this.isFree(copies)) this.reap();
+    return this.isFree(copies);
+  }
+
+  private isFree(copies: number): boolean {
+    return this.umem.available >= copies && this.outstanding + copies <= this.tx.entries;
   }
 
   /** After a batch: shows the kernel what was put, and kicks it where it must be. */

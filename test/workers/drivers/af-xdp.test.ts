@@ -108,10 +108,27 @@ describe('the af_xdp driver', function () {
     // What the last copies were put into the ring for.
     driver.transmit(batch);
     assert.equal(await result, `${COUNT}\n`);
+    assert.ok(driver.hasRoom(0, SMALL.ringSize));
+    assert.ok(!driver.hasRoom(0, SMALL.ringSize + 1));
     let more = 0;
     while (driver.send(0, copies, 7, 60)) more++;
     assert.equal(more, SMALL.ringSize, 'as many as its ring holds, and no chunk is missing');
     assert.equal(driver.statistics()[0].txRingFull, 0);
+  });
+
+  it('takes a batch back in parts, each frame once', async () => {
+    const veth = pair();
+    const driver = open({ ports: [{ interface: veth.near }], ...SMALL });
+    const batch = batchFor(driver);
+    const result = client(veth, 'echo', COUNT, 900);
+    const served = serve(driver, batch, COUNT, (i) => {
+      if (i % 3 !== 0) driver.transmitBefore(batch, i);
+      return turnAround(batch, i) ? batch.port[i] : DROPPED;
+    });
+    assert.equal(served, COUNT);
+    assert.equal(await result, `${COUNT}\n`);
+    driver.transmit(batch);
+    assert.ok(driver.hasRoom(0, SMALL.ringSize), 'no chunk is missing');
   });
 
   it('takes back what a middlebox drops, sends nowhere or makes invalid', async () => {

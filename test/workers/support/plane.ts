@@ -16,6 +16,7 @@ import type { ProcessContext, Stage } from '../../../workers/chain.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
+import { createFragmentation, type Fragmentation } from '../../../workers/fragmentation.js';
 import { createHolds, type DataPlaneHolds } from '../../../workers/holds.js';
 import type { IdleMode } from '../../../workers/idle.js';
 import { portBoardOf } from '../../../workers/instance.js';
@@ -76,6 +77,7 @@ export class Plane {
   /** As of a cluster of three: the test publishes what the others have. */
   readonly holdBoard: HoldBoard;
   readonly holds: DataPlaneHolds;
+  private readonly fragmentation: Fragmentation | null;
   private readonly eventRing = createEventRing();
   readonly events = new EventWriter(this.eventRing);
   readonly logged = new EventReader(this.eventRing);
@@ -111,11 +113,22 @@ export class Plane {
     this.portBoard = portBoardFor(this.route ?? Array.from({ length: this.ports }, () => routePort()));
     this.facts = new PortBoardReader(this.portBoard, this.ports, 0);
     this.replies = createReplies(this.batch, this.facts);
+    this.fragmentation =
+      this.route === null
+        ? null
+        : createFragmentation({
+            batch: this.batch,
+            driver: this.io,
+            mtus: this.facts.mtu,
+            row: this.metrics.row(0),
+            catalogue: this.catalogue,
+          });
     const board = createHoldBoard(1, 3);
     this.holdBoard = new HoldBoard(board);
     this.holds = createHolds({
       batch: this.batch,
       driver: this.io,
+      fragmentation: this.fragmentation,
       log: this.log,
       board,
       worker: 0,
@@ -155,9 +168,10 @@ export class Plane {
       catalogue: this.catalogue,
       row: this.metrics.row(0),
       router:
-        this.route === null
+        this.route === null || this.fragmentation === null
           ? null
-          : createRouter(this.batch, this.route, this.facts, reader, this.replies, this.catalogue),
+          : createRouter(this.batch, this.route, this.facts, reader, this.replies, this.catalogue, this.fragmentation),
+      fragmentation: this.fragmentation,
       idle: this.idleMode,
       frames: this.frames,
       clock: () => this.nowMs,

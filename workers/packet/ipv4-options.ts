@@ -1,0 +1,37 @@
+/**
+ * IPv4 options (RFC 791 §3.1), as a router that fragments sees them.
+ *
+ *     0   type: copy bit 0x80, class, number   1        end of list (0) and no operation (1) are this byte alone
+ *     1   length, of all of it                 1
+ *     2   data
+ */
+
+import { IPV4_BYTES_MIN } from './ipv4.js';
+
+const END = 0;
+const NO_OPERATION = 1;
+/** Of the type: every fragment has the option, not just the first. */
+const COPIED = 0x80;
+
+/**
+ * Copies the options that every fragment carries from the IPv4 header at `header` to byte 20 on of `into`, padded to whole words.
+ * Returns their length in bytes. An option with an impossible length ends the list.
+ */
+export function copiedOptions(bytes: Uint8Array, header: number, into: Uint8Array): number {
+  const end = header + ((bytes[header] & 0x0f) << 2);
+  let to = IPV4_BYTES_MIN;
+  for (let at = header + IPV4_BYTES_MIN; at < end; ) {
+    const type = bytes[at];
+    if (type === END) break;
+    if (type === NO_OPERATION) {
+      at++;
+      continue;
+    }
+    const length = at + 1 < end ? bytes[at + 1] : 0;
+    if (length < 2 || at + length > end) break;
+    if ((type & COPIED) !== 0) for (let byte = 0; byte < length; byte++) into[to++] = bytes[at + byte];
+    at += length;
+  }
+  while ((to & 3) !== 0) into[to++] = END;
+  return to - IPV4_BYTES_MIN;
+}
