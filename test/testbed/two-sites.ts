@@ -44,6 +44,8 @@ export interface TwoSitesOptions extends SiteOptions {
   readonly arp?: boolean;
   /** Data plane workers of each site, one for each queue of its interfaces; 1 unless told. */
   readonly workers?: number;
+  /** MTU of the sites' own links; 1500 by default. */
+  readonly mtu?: { readonly inside?: number; readonly outside?: number };
   /** How the sites' configurations name their next hops; by IPv4 address unless told. */
   readonly next_hop?: 'address' | 'mac';
 }
@@ -71,13 +73,13 @@ export function twoSitesTopology(options: TwoSitesOptions): Topology {
       `inside-${site}`,
       end('client', site, `10.0.${i + 1}.2/30`),
       end(`site-${site}`, 'inside', `10.0.${i + 1}.1/30`),
-      more,
+      { ...more, mtu: options.mtu?.inside ?? 1500 },
     ),
     wire(
       `outside-${site}`,
       end(core, site, `192.0.2.${4 * i + 1}/30`),
       end(`site-${site}`, 'outside', `192.0.2.${4 * i + 2}/30`),
-      more,
+      { ...more, mtu: options.mtu?.outside ?? 1500 },
     ),
   ]);
   links.push({

@@ -1,0 +1,81 @@
+/** Links with different MTUs on the two sides of two sites: what is too long for one of them arrives all the same. */
+
+import { strict as assert } from 'node:assert';
+import { fileURLToPath } from 'node:url';
+import { needs } from '../support/require.js';
+import type { Testbed } from '../testbed/testbed.js';
+import { clientOfA, clientOfB, serverAddress, type TwoSitesOptions } from '../testbed/two-sites.js';
+import { withTwoSites } from './support.js';
+
+const TRANSFER = fileURLToPath(new URL('../testbed/transfer.js', import.meta.url));
+const PORT = '81';
+const UPLOAD_BYTES = '500000';
+const DATAGRAM_BYTES = '4000';
+const SERVER = serverAddress(0);
+const PATHS: TwoSitesOptions = { servers: [{ name: 'far', delay_ms: 2 }], wan: { delay_ms: 2 } };
+/** So that the packet that makes a binding has it at the site by which replies come. */
+const HELD = { hold_members: 1, hold_ms: 1000 };
+
+/** Sends with "don't fragment", as is usual, or without. */
+async function discoverPathMtu(testbed: Testbed, node: string, does: boolean): Promise<void> {
+  await testbed.run(node, ['sh', '-c', `echo ${does ? 0 : 1} > /proc/sys/net/ipv4/ip_no_pmtu_disc`]);
+}
+
+async function serve(testbed: Testbed, node: string): Promise<void> {
+  await testbed.start(node, `transfer-${node}`, [process.execPath, TRANSFER, 'serve', PORT]).waitFor(/^ready$/m);
+}
+
+async function transfer(testbed: Testbed, what: 'upload' | 'echo', source: string): Promise<void> {
+  const bytes = what === 'upload' ? UPLOAD_BYTES : DATAGRAM_BYTES;
+  const argv = [process.execPath, TRANSFER, what, source, SERVER, PORT, bytes];
+  const { code, stdout, stderr } = await testbed.run('client', argv, true);
+  assert.equal(code, 0, `${what} from ${source}: ${stdout}${stderr}`);
+}
+
+describe('end to end: different MTUs', function () {
+  this.timeout(120_000);
+
+  before(function () {
+    needs(this, 'af_xdp');
+  });
+
+  // The server's own link has 1500, so nobody's MSS says that there are 1400 on the way.
+  for (const chain of ['NAT', 'firewall and NAT'] as const)
+    it(`uploads and datagrams pass through an outside of 1400 bytes: ${chain}`, async () => {
+      const middleboxes = chain === 'NAT' ? [] : [{ firewall: { rules: 'policy drop\niif inside accept\n' } }];
+      const options = { ...PATHS, nat: HELD, middleboxes, mtu: { outside: 1400 } };
+      await withTwoSites(options, async ({ testbed, a, b }) => {
+        await serve(testbed, 'far');
+        await transfer(testbed, 'upload', clientOfA(0));
+        const discovered = await a.counters();
+        assert.ok(discovered['route_icmp_errors'] > 0, 'the client was told');
+        assert.equal(discovered['route_fragmented'], 0);
+
+        for (const node of ['client', 'far']) await discoverPathMtu(testbed, node, false);
+        await transfer(testbed, 'upload', clientOfA(1));
+        await transfer(testbed, 'upload', clientOfB(1));
+        // Three fragments, of which two are fragmented once more.
+        await transfer(testbed, 'echo', clientOfA(2));
+        await transfer(testbed, 'echo', clientOfB(2));
+        for (const site of [a, b]) {
+          const { route_fragmented, route_fragments } = await site.counters();
+          assert.ok(route_fragmented > 100, `site ${site.name} fragmented ${route_fragmented} packets`);
+          assert.equal(route_fragments, route_fragmented, 'into two each');
+        }
+      });
+    });
+
+  it('replies pass through an inside of 1300 bytes, by the site that did not see the requests', async () => {
+    await withTwoSites({ ...PATHS, nat: HELD, mtu: { inside: 1300 } }, async ({ testbed, a, b }) => {
+      await serve(testbed, 'far');
+      await discoverPathMtu(testbed, 'far', false);
+      await transfer(testbed, 'echo', clientOfA(0));
+      const [there, back] = [await a.counters(), await b.counters()];
+      assert.equal(there['route_fragmented'], 0, 'the client fragments for its own link');
+      // Of the server's fragments of 1500, 1500 and 1068 bytes.
+      assert.equal(back['route_fragmented'], 2);
+      assert.equal(back['route_fragments'], 2);
+      assert.equal(back['nat_inbound'], 3);
+    });
+  });
+});
