@@ -18,6 +18,7 @@ export type OptionKind =
   | 'counts'
   | 'seconds'
   | 'flag'
+  | 'flag-or-count'
   | 'choice'
   | 'text'
   | 'rules';
@@ -203,6 +204,11 @@ function optionSchema(option: OptionDeclaration): z.ZodType {
         .max(COUNTS_MAX);
     case 'flag':
       return z.boolean();
+    case 'flag-or-count': {
+      const { min = 1, max = COUNT_MAX } = option;
+      const number = z.int().min(min).max(max);
+      return z.union([z.boolean(), number], { error: expected(`true, false or a whole number from ${min} to ${max}`) });
+    }
     case 'choice':
       return z.enum(option.choices ?? []);
     case 'rules':

@@ -43,6 +43,7 @@ export { IcmpType, Icmpv6Type } from './packet/icmp.js';
 export { formatIpv4, Protocol, parseIpv4, swap16 as portNumber, swap16 as rawPort } from './packet/ipv4.js';
 export { formatIpv6, parseIpv6 } from './packet/ipv6.js';
 export { type PacketKeys, packetKeys } from './packet/keys.js';
+export { createMssClamp, MSS_MAX, MSS_MIN } from './packet/mss.js';
 export type { Mode } from './packet/parse.js';
 export { isError, Quoted } from './packet/quoted.js';
 export { type Rewrites, rewriteDestination, rewriteSource } from './packet/rewrite.js';

@@ -297,6 +297,8 @@ export interface ProcessContext {
   /** Number of ports. */
   readonly ports: number;
   readonly mode: Mode;
+  /** Longest IP packet that each port sends. */
+  readonly mtus: Int32Array;
   /** Whether the instance is being drained. Called from the packet path: no more than a look at a flag. */
   draining(): boolean;
 }
@@ -358,6 +360,7 @@ function openLink(
     catalogue,
     ports,
     mode,
+    mtus,
     draining,
   }: ProcessContext,
   rewrites: Rewrites,
@@ -404,6 +407,7 @@ function openLink(
       records: recorders as never,
       rules: Object.fromEntries(Object.entries(ruleSets).map(([option, index]) => [option, rules[index]])) as never,
       mode,
+      mtus,
       ipv6,
       otherPort,
       draining,

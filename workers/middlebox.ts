@@ -84,6 +84,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly mode: Mode;
   /** Whether there may be IPv6 among the packets. */
   readonly ipv6: boolean;
+  /** Longest IP packet that each port sends, by index. Follows the system: read it for each packet. */
+  readonly mtus: Readonly<Int32Array>;
   /** Index of the port that is not `port`, of two. */
   otherPort(port: number): number;
   /** Whether the instance is being drained: no new state should be made. */

@@ -28,6 +28,8 @@ export interface OptionTypes {
   /** Whole seconds. */
   seconds: number;
   flag: boolean;
+  /** `true`, `false`, or a whole number instead of `true`. */
+  'flag-or-count': boolean | number;
   /** One of a few words. */
   choice: string;
   text: string;
@@ -46,6 +48,7 @@ export const OPTION_KINDS: readonly string[] = [
   'counts',
   'seconds',
   'flag',
+  'flag-or-count',
   'choice',
   'text',
   'rules',
@@ -116,6 +119,13 @@ export const option = {
     ...limits,
   }),
   flag: (help: string, preset: boolean): Option<'flag'> => ({ kind: 'flag', help, default: preset }),
+  flagOrCount: (help: string, preset: boolean | number, limits: Limits = {}): Option<'flag-or-count'> => ({
+    kind: 'flag-or-count',
+    help,
+    default: preset,
+    min: 1,
+    ...limits,
+  }),
   text: (help: string, preset?: string): Option<'text'> =>
     preset === undefined ? { kind: 'text', help } : { kind: 'text', help, default: preset },
   /** `optional`: where the operator writes none, an empty text is compiled. */

@@ -98,6 +98,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       catalogue,
       ports,
       mode: plan.mode,
+      mtus: facts.mtu,
       draining,
     });
     const neighbours = new NextHopReader(buffers.nextHops, ports);

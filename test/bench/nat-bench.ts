@@ -92,6 +92,7 @@ export class NatBench {
       catalogue,
       ports: 2,
       mode: 'route',
+      mtus: new Int32Array(2).fill(1500),
       draining: () => false,
     });
     this.process = process;

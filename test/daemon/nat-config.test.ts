@@ -48,4 +48,18 @@ describe('configuration of the NAT', () => {
     ]);
     assert.deepEqual(wrong('static: [tcp 203.0.113.1:80 -> 10.0.0.1:80], bypass: [192.0.2.0/24]'), []);
   });
+
+  it('takes a flag or a number for clamp_mss, and nothing else', async () => {
+    const middleboxes = await builtInMiddleboxes();
+    const parse = (value: string) => {
+      const text = RIGHT.replace('[203.0.113.1]', `[203.0.113.1], clamp_mss: ${value}`);
+      const { config, errors } = parseConfig('f', text, { ...known, middleboxes });
+      return errors?.map((error) => error.replace(/^\S+ /, '')) ?? config.middleboxes[0].options['clamp_mss'];
+    };
+    assert.deepEqual(['true', 'false', '1360'].map(parse), [true, false, 1360]);
+    assert.deepEqual(parse('much'), [
+      'middleboxes[0].nat.clamp_mss: expected true, false or a whole number from 88 to 65495, not "much"',
+    ]);
+    assert.deepEqual(parse('40'), ['middleboxes[0].nat.clamp_mss: must be at least 88, not 40']);
+  });
 });

@@ -24,6 +24,7 @@ const HEADROOM = 258;
 const CAPTURED_MAX = 1000;
 /** What came out last, to be answered. */
 const RECENT = 256;
+const VLAN_TYPES = [0x8100, 0x88a8, 0x9100, 0x9200];
 /** Of which each port gets one. */
 const MTUS = [68, 296, 576, 1280];
 /** A look at the counts, every so many batches. */
@@ -135,7 +136,7 @@ class FuzzDriver implements PacketDriver {
 /** Of the Ethernet header, with its tags. */
 function linkBytes(frame: Uint8Array): number {
   let bytes = 14;
-  while (frame[bytes - 2] === 0x81 || (frame[bytes - 2] === 0x88 && frame[bytes - 1] === 0xa8)) bytes += 4;
+  while (VLAN_TYPES.includes((frame[bytes - 2] << 8) | frame[bytes - 1])) bytes += 4;
   return bytes;
 }
 

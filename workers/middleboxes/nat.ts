@@ -30,6 +30,7 @@
 import {
   BATCH_CAPACITY,
   type Batch,
+  createMssClamp,
   defineMiddlebox,
   destinationPort,
   Fragment,
@@ -146,7 +147,7 @@ export default defineMiddlebox({
           },
         ],
 
-  open({ options, state, batch, rewrites, replies, holds, counters, records, every, draining, ipv6 }) {
+  open({ options, state, batch, rewrites, replies, holds, counters, records, every, draining, ipv6, mtus }) {
     const { bindings } = state;
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
     const { inside, outside, hold_members, hold_ms } = options;
@@ -175,6 +176,7 @@ export default defineMiddlebox({
       sessions === null
         ? null
         : createFilter({ batch, sessions, byPort, options, counters, holds, draining, refuse: refuseFor });
+    const clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const translateError = createErrorTranslator({ batch, inside, outside, endpoints, filter, counters });
 
     /** Sorts the packets of the batch, and drops those that cannot be translated. */
@@ -405,6 +407,12 @@ export default defineMiddlebox({
       }
     }
 
+    /** Of IPv4: what handles IPv6 in this chain sees to the rest. */
+    function clampAll(clamp: (i: number) => boolean): void {
+      for (let i = 0; i < batch.count; i++)
+        if (egress[i] >= 0 && version[i] === 4 && clamp(i)) batch.count1(counters.mss_clamped);
+    }
+
     // Without new bindings nobody else forgets the old.
     const swept = Math.ceil((2 * options.flows * SWEEP_S) / SWEPT_WITHIN_S);
     const walked = walkedSlots(bindings.slots);
@@ -436,6 +444,7 @@ export default defineMiddlebox({
       translateInbound(now);
       rewrites.apply();
       for (let n = 0; n < errorCount; n++) translateError(errors[n], now);
+      if (clampMss !== null) clampAll(clampMss);
     };
   },
 });

@@ -148,7 +148,7 @@ export class Plane {
     const records = { writer: this.recordWriter, row, catalogue, clock: () => this.nowMs };
     const orders = new RecordReader(this.orderRing);
     const opened = { batch, replies, holds, timers, events, records, orders, rules: this.rules, worker: 0, row };
-    return { ...opened, catalogue, ports, mode, draining };
+    return { ...opened, catalogue, ports, mode, mtus: this.facts.mtu, draining };
   }
 
   /** Opens the data plane with this chain. */

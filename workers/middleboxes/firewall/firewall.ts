@@ -25,6 +25,7 @@
 import {
   BATCH_CAPACITY,
   type Batch,
+  createMssClamp,
   createTcpWindow,
   defineMiddlebox,
   FlowRefusal,
@@ -108,12 +109,13 @@ export default defineMiddlebox({
     ipv6: () => shown(ipv6.entries(now), (entry) => shownConnection(entry, 4)),
   }),
 
-  open({ options, state, batch, replies, holds, counters, rules: { rules }, records, every, draining }) {
+  open({ options, state, batch, replies, holds, counters, rules: { rules }, records, every, draining, mtus }) {
     const { egress, version, fragment, protocol, flags, length } = batch;
     const isLoose = options.pickup === 'loose';
     const judge = createJudge({ batch, rules });
     const keys = createFlowKeys(batch);
     const quoted = new Quoted();
+    const clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const window = createTcpWindow(batch);
     const known = state.ipv4.lookup(BATCH_CAPACITY);
     /** Packets that are looked up in `known`, and their sides. */
@@ -390,6 +392,10 @@ export default defineMiddlebox({
       }
     }
 
+    function clampAll(clamp: (i: number) => boolean): void {
+      for (let i = 0; i < batch.count; i++) if (egress[i] >= 0 && clamp(i)) batch.count1(counters.mss_clamped);
+    }
+
     const swept = Math.ceil((2 * options.connections * SWEEP_S) / SWEPT_WITHIN_S);
     const swept6 = Math.ceil((2 * options.connections_ipv6 * SWEEP_S) / SWEPT_WITHIN_S);
     every(
@@ -413,6 +419,7 @@ export default defineMiddlebox({
       }
       ipv4(now);
       ipv6AndErrors(now);
+      if (clampMss !== null) clampAll(clampMss);
     };
   },
 });

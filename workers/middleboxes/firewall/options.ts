@@ -1,6 +1,6 @@
 /** What an operator sets of the firewall beside its rules, and what it counts. */
 
-import { option } from '../../api.js';
+import { MSS_MAX, MSS_MIN, option } from '../../api.js';
 import { compileRules } from './compile.js';
 
 export const OPTIONS = {
@@ -23,6 +23,11 @@ export const OPTIONS = {
     'strict',
   ),
   recheck: option.flag('whether open connections have to pass rules that are loaded later', false),
+  clamp_mss: option.flagOrCount(
+    'lowers the maximum segment size that TCP connections announce. true: to what the MTUs of both ports allow; a number: to that many bytes; false: not',
+    false,
+    { min: MSS_MIN, max: MSS_MAX },
+  ),
   tcp_new: option.seconds('idle time of TCP connections that are not established', 60),
   tcp_established: option.seconds('idle time of established TCP connections (RFC 5382 REQ-5: 7440 or more)', 7440),
   tcp_closing: option.seconds('idle time of TCP connections after the first FIN', 120),
@@ -39,6 +44,7 @@ export const COUNTERS = {
   related: 'ICMP errors about open connections that passed',
   untracked: 'packets that rules accepted and no connection is kept of: ICMP that is neither a query nor an error',
   picked_up: 'of the connections made, those that began elsewhere (pickup: loose)',
+  mss_clamped: 'SYNs and SYN-ACKs whose maximum segment size was lowered (clamp_mss)',
   rejected: 'packets answered with a TCP reset or an ICMP error, as a rule says',
   denied: 'dropped: by a rule or the policy',
   reject_silent: 'dropped: by a rule that rejects, where no answer may be sent',

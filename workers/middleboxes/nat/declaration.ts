@@ -1,6 +1,6 @@
 /** What the NAT can be told, and what it counts. */
 
-import { HOLD_MS_MAX, option } from '../../api.js';
+import { HOLD_MS_MAX, MSS_MAX, MSS_MIN, option } from '../../api.js';
 
 export const OPTIONS = {
   inside: option.port('port on the private side'),
@@ -62,6 +62,11 @@ export const OPTIONS = {
   udp_short: option.seconds('idle time of UDP to udp_short_ports; 0: as other UDP', 0, { min: 0 }),
   udp_short_ports: option.counts('well-known destination ports that udp_short is for', [53], { max: 1023 }),
   icmp: option.seconds('idle time of ICMP queries (RFC 5508 REQ-2: 60 or more)', 60),
+  clamp_mss: option.flagOrCount(
+    'lowers the maximum segment size that TCP connections announce. true: to what the MTUs of both ports allow; a number: to that many bytes; false: not',
+    false,
+    { min: MSS_MIN, max: MSS_MAX },
+  ),
   log_bindings: option.flag(
     'whether bindings made here are records, when they begin and when they are over: lines of JSON in the file of records',
     false,
@@ -74,6 +79,7 @@ export const COUNTERS = {
   hairpinned: 'packets translated from inside to inside',
   bypassed: 'packets to and from destinations that bypass the translation',
   bound: 'bindings made',
+  mss_clamped: 'SYNs and SYN-ACKs whose maximum segment size was lowered (clamp_mss)',
   sessions: 'sessions made, where filtering asks for the remote',
   collided: 'ports that two sites took for two bindings: the larger internal endpoint has them, at every site',
   refused: 'new bindings refused, of which the sender was told (ICMP: administratively prohibited)',
