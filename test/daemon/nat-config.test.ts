@@ -54,7 +54,7 @@ describe('configuration of the NAT', () => {
     const parse = (value: string) => {
       const text = RIGHT.replace('[203.0.113.1]', `[203.0.113.1], clamp_mss: ${value}`);
       const { config, errors } = parseConfig('f', text, { ...known, middleboxes });
-      return errors?.map((error) => error.replace(/^\S+ /, '')) ?? config.middleboxes[0].options['clamp_mss'];
+      return errors?.map((error) => error.replace(/^\S+ /, '')) ?? config?.middleboxes[0].options['clamp_mss'];
     };
     assert.deepEqual(['true', 'false', '1360'].map(parse), [true, false, 1360]);
     assert.deepEqual(parse('much'), [
