@@ -69,6 +69,7 @@ export interface Config {
   readonly mode: WrittenConfig['mode'];
   readonly vlans: WrittenConfig['vlans'];
   readonly unknown_ethertypes: WrittenConfig['unknown_ethertypes'];
+  readonly source_routes: WrittenConfig['source_routes'];
   /** The driver with its settings, and the ports in the form this driver has them. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
@@ -98,6 +99,7 @@ export function resolveConfig(
     mode: written.mode,
     vlans: written.vlans,
     unknown_ethertypes: written.unknown_ethertypes,
+    source_routes: written.source_routes,
     packet_io: resolvePacketIo(written, folder),
     middleboxes: resolveMiddleboxes(written.middleboxes, declarations, {
       ports: Object.keys(written.ports),

@@ -78,6 +78,13 @@ export const unknownEthertypesSchema = z
     'Mode wire only: what becomes of frames whose payload no middlebox can inspect, such as MPLS, MACsec, more than four VLAN tags, or IPX. drop: they are dropped (parse_unknown_ethertype). pass: they pass unseen (unknown_ethertype_passed), also through a firewall whose policy is drop. ARP, LLDP, spanning tree and other protocols that keep the link going always pass.',
   );
 
+export const sourceRoutesSchema = z
+  .enum(['drop', 'pass'])
+  .default('drop')
+  .describe(
+    'What becomes of packets that name nodes to visit on their way: IPv4 with a loose or strict source route, IPv6 with a routing header of type 0, or of any other type but 2 while segments are left. drop: they are dropped (parse_source_route), as the kernel does. pass: well-formed ones pass; rules see the address of the next node, not of the last.',
+  );
+
 export const packetIoSchema = z
   .discriminatedUnion('driver', [afXdpSchema, pcapSchema])
   .describe('Where packets come from and go to.');

@@ -14,6 +14,7 @@ import {
   packetIoSchema,
   pcapPortSchema,
   recordsSchema,
+  sourceRoutesSchema,
   threadsSchema,
   unknownEthertypesSchema,
   vlansSchema,
@@ -50,6 +51,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     mode: modeSchema,
     vlans: vlansSchema,
     unknown_ethertypes: unknownEthertypesSchema,
+    source_routes: sourceRoutesSchema,
     packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
     ports: portsSchema(driver),
     middleboxes: middleboxesSchema(declarations),
@@ -83,6 +85,7 @@ export interface WrittenConfig {
   readonly mode: z.output<typeof modeSchema>;
   readonly vlans: z.output<typeof vlansSchema>;
   readonly unknown_ethertypes: z.output<typeof unknownEthertypesSchema>;
+  readonly source_routes: z.output<typeof sourceRoutesSchema>;
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;
   readonly middleboxes: WrittenMiddleboxes;

@@ -24,7 +24,11 @@ export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
     shared: config.shared,
     io: ports.io,
     mode: config.mode,
-    frames: { vlans: config.vlans, unknownEthertypes: config.unknown_ethertypes },
+    frames: {
+      vlans: config.vlans,
+      unknownEthertypes: config.unknown_ethertypes,
+      sourceRoutes: config.source_routes,
+    },
     routes: ports.routes,
     replication: planReplication(config),
     faults: fault === undefined ? null : { ...fault, delayMsMax: fault.delay_ms_max },

@@ -75,6 +75,14 @@ describe('mode: wire', () => {
     ]);
   });
 
+  it('drops source routes by default, in both modes', () => {
+    const known = { middleboxes: [fakeFirewall], cores: [0] };
+    for (const start of [WIRE, WIRE.replace('mode: wire\n', '')]) {
+      const routes = (text: string) => parseConfig('/f', start + text + INTERFACES, known).config?.source_routes;
+      assert.deepEqual([routes(''), routes('source_routes: pass\n')], ['drop', 'pass']);
+    }
+  });
+
   it('is route unless told, and then capture files need both', () => {
     assert.deepEqual(
       errors(

@@ -55,6 +55,7 @@ export function seedFrames(): Uint8Array[] {
     `icmp ${from} > ${to} type 11 len 28`,
     `icmp ${from} > ${to} type 5 len 28`,
     ...[33, 47, 50, 132, 136].map((protocol) => `ip ${from} > ${to} proto ${protocol} len 60`),
+    `udp ${from}:4000 > ${to}:53 len 20 options 9`,
     `udp ${from}:4000 > ${to}:53 vlan 5 len 8`,
     `tcp ${from}:4000 > ${to}:80 S vlan 5.7`,
   ]);

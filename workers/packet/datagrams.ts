@@ -17,7 +17,8 @@
 import { NONE } from '../../shm/none.js';
 import type { Batch } from '../batch.js';
 import { upperNumber } from './ipv4.js';
-import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At } from './ipv6.js';
+import { IPV6_BYTES, Ipv6At } from './ipv6.js';
+import { Ipv6Chain } from './ipv6-chain.js';
 
 const KEY_WORDS = 11;
 /** A power of two each. */
@@ -73,7 +74,8 @@ export interface Datagrams {
 /** Made once per data plane: see the head of batch.ts. */
 export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
   const { l3, l4, version, protocol, port, link, ports, flags } = batch;
-  const { i32, u8 } = batch.memory;
+  const { i32 } = batch.memory;
+  const chain = new Ipv6Chain(batch.memory.u8);
   const keys = new Int32Array(DATAGRAMS * KEY_WORDS);
   const states = new Uint8Array(DATAGRAMS);
   const since = new Float64Array(DATAGRAMS);
@@ -124,25 +126,15 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
   function readIpv6(i: number): void {
     const header = l3[i] >> 2;
     for (let word = 0; word < 8; word++) key[word] = i32[header + (Ipv6At.source >> 2) + word];
-    const at = fragmentHeader(l3[i]);
+    const end = l3[i] + IPV6_BYTES + upperNumber(i32[(l3[i] + Ipv6At.payloadLength) >> 2] << 16);
+    // Parsed before, so there is a fragment header.
+    chain.walk(l3[i], end);
+    const at = chain.fragmentAt;
     key[8] = i32[(at + 4) >> 2];
     const field = upperNumber(i32[at >> 2]);
-    const end = l3[i] + IPV6_BYTES + upperNumber(i32[(l3[i] + Ipv6At.payloadLength) >> 2] << 16);
     from = field >>> 3;
     to = from + ((end - at - 8 + 7) >> 3);
     isLast = (field & 1) === 0;
-  }
-
-  /** Parsed before, so there is one. */
-  function fragmentHeader(ipHeader: number): number {
-    let header = u8[ipHeader + Ipv6At.nextHeader];
-    let at = ipHeader + IPV6_BYTES;
-    for (let n = 0; n < EXTENSIONS_MAX && header !== Extension.FRAGMENT; n++) {
-      const bytes = header === Extension.AUTHENTICATION ? (u8[at + 1] + 2) * 4 : (u8[at + 1] + 1) * 8;
-      header = u8[at];
-      at += bytes;
-    }
-    return at;
   }
 
   function mix(hash: number, word: number): number {

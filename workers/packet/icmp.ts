@@ -6,6 +6,8 @@
  *     2   checksum   2        8   errors: the packet they are about, its header and at least 8 bytes
  */
 
+import { Protocol } from './ipv4.js';
+
 export const ICMP_BYTES = 8;
 
 export const IcmpAt = { checksum: 2, identifier: 4, nextHopMtu: 6 };
@@ -38,6 +40,11 @@ export const Icmpv6Type = {
   REDIRECT: 137,
   LISTENER_REPORT_2: 143,
 } as const;
+
+/** Whether an ICMP or ICMPv6 message (`protocol`) of this type has an identifier, as parser and quotations see it. */
+export function hasIdentifier(protocol: number, type: number): boolean {
+  return protocol === Protocol.ICMP ? isQuery(type) : type === Icmpv6Type.ECHO || type === Icmpv6Type.ECHO_REPLY;
+}
 
 /** Queries carry an identifier, which a NAT treats as a port (RFC 5508 §3). */
 export function isQuery(type: number): boolean {

@@ -1,12 +1,14 @@
 /**
- * IPv6 headers: walks the extension headers to the transport header.
+ * IPv6 headers: what the fixed header and the fragment header say of themselves; the walk between is ipv6-chain.ts.
  */
 
 import type { Batch } from '../batch.js';
 import { Fragment } from './fragment.js';
 import { Icmpv6Type } from './icmp.js';
 import { Protocol } from './ipv4.js';
-import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
+import { IPV6_BYTES, Ipv6At } from './ipv6.js';
+import { CHAIN_OPTIONS, CHAIN_RIGHT, Ipv6Chain } from './ipv6-chain.js';
+import type { FrameSettings } from './parse-link.js';
 import type { TransportParser } from './parse-transport.js';
 
 export const IPV6_DROPS = {
@@ -14,10 +16,11 @@ export const IPV6_DROPS = {
   parse_ipv6_version: 'dropped: the version of what the frame calls IPv6 is not 6',
   parse_ipv6_extensions:
     'dropped: the IPv6 extension headers run past the packet, are out of place, or are more than 8',
+  parse_ipv6_options: 'dropped: an IPv6 hop-by-hop or destination option runs past its header',
   parse_ipv6_fragment: 'dropped: an IPv6 fragment of a length or offset that no datagram is cut into',
 } as const;
 
-type Drops = { readonly [Name in keyof typeof IPV6_DROPS]: number };
+type Drops = { readonly [Name in keyof typeof IPV6_DROPS | 'parse_source_route']: number };
 
 /** A function for packet `i`, of which the frame has `room` bytes from the IPv6 header at `at` on. */
 export type Ipv6Parser = (i: number, at: number, room: number) => void;
@@ -33,10 +36,13 @@ const MLD_HOP_LIMIT = 1;
 export function createIpv6Parser(
   batch: Batch,
   wire: boolean,
+  settings: FrameSettings,
   drops: Drops,
   parseTransport: TransportParser,
 ): Ipv6Parser {
   const { u8 } = batch.memory;
+  const chain = new Ipv6Chain(u8);
+  const passesSourceRoutes = settings.sourceRoutes === 'pass';
 
   function parse(i: number, l3: number, room: number): void {
     if (room < IPV6_BYTES) return batch.drop(i, drops.parse_ipv6_truncated);
@@ -53,27 +59,13 @@ export function createIpv6Parser(
   }
 
   function walk(i: number, l3: number, end: number): void {
-    let header = u8[l3 + Ipv6At.nextHeader];
-    let at = l3 + IPV6_BYTES;
-    let fragment: number = Fragment.WHOLE;
-    let fragmentHeaders = 0;
-    for (let n = 0; isExtension(header); n++) {
-      // Hop-by-hop options stand first or not at all (RFC 8200 §4.1).
-      if (n === EXTENSIONS_MAX || at + 8 > end || (header === Extension.HOP_BY_HOP && n > 0))
-        return batch.drop(i, drops.parse_ipv6_extensions);
-      const next = u8[at];
-      if (header === Extension.FRAGMENT) {
-        if (fragmentHeaders++ > 0) return batch.drop(i, drops.parse_ipv6_extensions);
-        fragment = parseFragment(at, end);
-        if (fragment < 0) return batch.drop(i, drops.parse_ipv6_fragment);
-        at += 8;
-      } else if (header === Extension.AUTHENTICATION) at += (u8[at + 1] + 2) * 4;
-      else at += (u8[at + 1] + 1) * 8;
-      if (at > end) return batch.drop(i, drops.parse_ipv6_extensions);
-      header = next;
-      // What follows the fragment header of a later fragment is data, whatever the header calls it.
-      if (fragment === Fragment.LATER) break;
-    }
+    const fault = chain.walk(l3, end);
+    if (fault !== CHAIN_RIGHT)
+      return batch.drop(i, fault === CHAIN_OPTIONS ? drops.parse_ipv6_options : drops.parse_ipv6_extensions);
+    if (chain.isSourceRouted && !passesSourceRoutes) return batch.drop(i, drops.parse_source_route);
+    const { header, at, fragmentAt } = chain;
+    const fragment = fragmentAt === 0 ? Fragment.WHOLE : parseFragment(fragmentAt, end);
+    if (fragment < 0) return batch.drop(i, drops.parse_ipv6_fragment);
     batch.fragment[i] = fragment;
     batch.protocol[i] = header;
     batch.l4[i] = at;

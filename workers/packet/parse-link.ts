@@ -25,9 +25,11 @@ export interface FrameSettings {
   readonly vlans: 'separate' | 'together';
   /** Wire mode: what becomes of frames that may carry a payload that cannot be inspected. */
   readonly unknownEthertypes: 'pass' | 'drop';
+  /** Both modes: packets that name nodes to visit on their way. */
+  readonly sourceRoutes: 'pass' | 'drop';
 }
 
-export const FRAME_DEFAULTS: FrameSettings = { vlans: 'separate', unknownEthertypes: 'drop' };
+export const FRAME_DEFAULTS: FrameSettings = { vlans: 'separate', unknownEthertypes: 'drop', sourceRoutes: 'drop' };
 
 export const LINK_DROPS = {
   parse_frame_truncated: 'dropped: the frame ends within its Ethernet header or a VLAN tag',

@@ -3,7 +3,7 @@
  */
 
 import type { Batch } from '../batch.js';
-import { ICMP_BYTES, Icmpv6Type, isQuery } from './icmp.js';
+import { hasIdentifier, ICMP_BYTES } from './icmp.js';
 import { Protocol } from './ipv4.js';
 import { TCP_BYTES_MIN } from './tcp.js';
 import { UDP_BYTES } from './udp.js';
@@ -71,8 +71,7 @@ export function createTransportParser(batch: Batch, drops: Drops): TransportPars
   function icmp(i: number, header: number, at: number, bytes: number): void {
     if (bytes < ICMP_MIN) return batch.drop(i, drops.parse_l4_truncated);
     const type = i32[at >> 2] & 0xff;
-    const query = header === ICMP ? isQuery(type) : type === Icmpv6Type.ECHO || type === Icmpv6Type.ECHO_REPLY;
-    const identifier = query ? i32[(at + ICMP_IDENTIFIER) >> 2] & 0xffff : 0;
+    const identifier = hasIdentifier(header, type) ? i32[(at + ICMP_IDENTIFIER) >> 2] & 0xffff : 0;
     ports[i] = identifier | (identifier << 16);
     flags[i] = type;
   }

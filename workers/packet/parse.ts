@@ -19,6 +19,7 @@ import type { Peers } from '../ports.js';
 import { fold, halves } from './checksum.js';
 import { ETHERNET_BYTES, EtherType } from './ethernet.js';
 import { Fragment } from './fragment.js';
+import { checkIpv4Options, OPTIONS_MALFORMED, OPTIONS_SOURCE_ROUTE } from './header-options.js';
 import { createIpv6Parser, IPV6_DROPS } from './parse-ipv6.js';
 import { createLinkParser, FRAME_DEFAULTS, type FrameSettings, LINK_COUNTERS, LINK_DROPS } from './parse-link.js';
 import { createTransportParser, TRANSPORT_DROPS } from './parse-transport.js';
@@ -32,6 +33,8 @@ export const PARSE_DROPS = {
   parse_ipv4_header_length: 'dropped: the IPv4 header length is below 5 words or more than the packet',
   parse_ipv4_total_length: 'dropped: the IPv4 total length is more than the frame holds',
   parse_ipv4_checksum: 'dropped: the IPv4 header checksum is wrong',
+  parse_ipv4_options: 'dropped: an IPv4 option has length 0 or 1, or reaches past the header',
+  parse_source_route: 'dropped: a source route, of IPv4 options or of an IPv6 routing header, with source_routes: drop',
   parse_ipv4_fragment: 'dropped: an IPv4 fragment of a length or offset that no datagram is cut into',
   ...IPV6_DROPS,
   ...TRANSPORT_DROPS,
@@ -74,12 +77,13 @@ export function createParser(
 ): Parser {
   const { start, length, port, egress, version, l3, l4, protocol, fragment, source, destination, ports, flags } = batch;
   const { link, lengthAt } = batch;
-  const { u16, i32, chunkBytes } = batch.memory;
-  const memoryBytes = batch.memory.u8.length;
+  const { u8, u16, i32, chunkBytes } = batch.memory;
+  const memoryBytes = u8.length;
+  const passesSourceRoutes = settings.sourceRoutes === 'pass';
   const wire = mode === 'wire';
   const drops = columnsOf(catalogue, PARSE_DROPS);
   const parseTransport = createTransportParser(batch, drops);
-  const parseIpv6 = createIpv6Parser(batch, wire, drops, parseTransport);
+  const parseIpv6 = createIpv6Parser(batch, wire, settings, drops, parseTransport);
   const parseLink = createLinkParser({ batch, wire, settings, catalogue, parseIpv4: ipv4, parseIpv6 });
 
   function parse(): void {
@@ -117,6 +121,7 @@ export function createParser(
     if (headerBytes < IPV4_MIN || headerBytes > total) return batch.drop(i, drops.parse_ipv4_header_length);
     if (total > room) return batch.drop(i, drops.parse_ipv4_total_length);
     if (headerSum(word, headerBytes) !== 0xffff) return batch.drop(i, drops.parse_ipv4_checksum);
+    if (headerBytes !== IPV4_MIN && !hasGoodOptions(i, at + IPV4_MIN, at + headerBytes)) return;
 
     const header = (i32[word + 2] >>> 8) & 0xff;
     const behind = at + headerBytes;
@@ -132,6 +137,15 @@ export function createParser(
     const field = ((second >>> 8) & 0xff00) | (second >>> 24);
     if ((field & (MORE | OFFSET)) !== 0) return fragmented(i, field, behind, total - headerBytes);
     parseTransport(i, header, behind, total - headerBytes, true);
+  }
+
+  /** Drops the packet where the options, from byte `from` to `end`, are not to be passed on. */
+  function hasGoodOptions(i: number, from: number, end: number): boolean {
+    const found = checkIpv4Options(u8, from, end);
+    if (found === OPTIONS_MALFORMED) batch.drop(i, drops.parse_ipv4_options);
+    else if (found === OPTIONS_SOURCE_ROUTE && !passesSourceRoutes) batch.drop(i, drops.parse_source_route);
+    else return true;
+    return false;
   }
 
   function fragmented(i: number, field: number, at: number, bytes: number): void {

@@ -7,9 +7,10 @@
 
 import type { Batch } from '../batch.js';
 import { checksum, difference, difference16, update } from './checksum.js';
-import { ICMP_BYTES, IcmpAt, IcmpType, Icmpv6Type, isQuery } from './icmp.js';
+import { hasIdentifier, ICMP_BYTES, IcmpAt, IcmpType, Icmpv6Type } from './icmp.js';
 import { hasPorts, IPV4_BYTES_MIN, Ipv4At, Ipv4Fragment, Protocol, upperNumber } from './ipv4.js';
-import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
+import { IPV6_BYTES, Ipv6At } from './ipv6.js';
+import { CHAIN_RIGHT, Ipv6Chain } from './ipv6-chain.js';
 import { exchanged } from './keys.js';
 import type { PacketMemory } from './memory.js';
 import { TcpAt } from './tcp.js';
@@ -32,9 +33,12 @@ export class Quoted {
   destination = 0;
   ports = 0;
   protocol = 0;
+  /** The type of a quoted ICMP or ICMPv6 query, 0 of other protocols. */
+  type = 0;
   /** The link of the ICMP error: the packet that it quotes was on the same one. */
   private link = 0;
   private memory: PacketMemory | null = null;
+  private chain: Ipv6Chain | null = null;
   /** Byte offsets: the error's ICMP header, the quoted headers, and the end of the quotation. */
   private icmp = 0;
   private l3 = 0;
@@ -42,67 +46,68 @@ export class Quoted {
   private end = 0;
 
   /**
-   * Looks at what ICMP error `i` quotes. False when it is not the beginning of a packet of the same IP version with ports or a
-   * query identifier, of which enough is quoted to tell.
+   * Looks at what ICMP error `i` quotes. False if it is not the beginning of a packet of the same IP version, or if too
+   * little of it is quoted to tell its flow: where the protocol has ports or a query identifier, these.
    */
   find(batch: Batch, i: number): boolean {
+    if (this.chain === null || this.memory !== batch.memory) this.chain = new Ipv6Chain(batch.memory.u8);
     this.memory = batch.memory;
     this.version = batch.version[i];
     this.link = batch.link[i];
     this.icmp = batch.l4[i];
     this.l3 = this.icmp + ICMP_BYTES;
-    return this.version === 4 ? this.findIpv4(batch, i) : this.findIpv6(batch, i);
+    return this.version === 4 ? this.findIpv4(batch, i) : this.findIpv6(batch, i, this.chain);
   }
 
   private findIpv4(batch: Batch, i: number): boolean {
-    const { u8, u16, i32 } = batch.memory;
+    const { u8, i32 } = batch.memory;
     this.end = batch.l3[i] + upperNumber(i32[batch.l3[i] >> 2]);
     if (this.l3 + IPV4_BYTES_MIN > this.end) return false;
     const headerBytes = (u8[this.l3] & 0x0f) * 4;
     this.l4 = this.l3 + headerBytes;
-    if (u8[this.l3] >>> 4 !== 4 || headerBytes < IPV4_BYTES_MIN || this.l4 + QUOTED_BYTES_MIN > this.end) return false;
+    if (u8[this.l3] >>> 4 !== 4 || headerBytes < IPV4_BYTES_MIN || this.l4 > this.end) return false;
+    // Only a first fragment has ports.
     if ((upperNumber(i32[(this.l3 + 4) >> 2]) & Ipv4Fragment.OFFSET) !== 0) return false;
     this.protocol = u8[this.l3 + Ipv4At.protocol];
     this.source = i32[(this.l3 + Ipv4At.source) >> 2];
     this.destination = i32[(this.l3 + Ipv4At.destination) >> 2];
-    if (this.protocol === Protocol.ICMP) {
-      const identifier = u16[(this.l4 + IcmpAt.identifier) >> 1];
+    return this.findPorts(batch);
+  }
+
+  private findIpv6(batch: Batch, i: number, chain: Ipv6Chain): boolean {
+    const { u8, i32 } = batch.memory;
+    this.end = batch.l3[i] + IPV6_BYTES + upperNumber(i32[(batch.l3[i] + 4) >> 2] << 16);
+    if (this.l3 + IPV6_BYTES > this.end || u8[this.l3] >>> 4 !== 6) return false;
+    if (chain.walk(this.l3, this.end) !== CHAIN_RIGHT) return false;
+    const fragment = chain.fragmentAt;
+    if (fragment !== 0 && ((u8[fragment + 2] << 8) | (u8[fragment + 3] & 0xf8)) !== 0) return false;
+    this.protocol = chain.header;
+    this.l4 = chain.at;
+    return this.findPorts(batch);
+  }
+
+  /** What the parser would put into the columns `ports` and, of ICMP, `flags`. */
+  private findPorts(batch: Batch): boolean {
+    const { u8, u16, i32 } = batch.memory;
+    const { protocol, l4 } = this;
+    const isWhole = l4 + QUOTED_BYTES_MIN <= this.end;
+    this.type = 0;
+    this.ports = 0;
+    if (protocol === Protocol.ICMP || protocol === Protocol.ICMPV6) {
+      if (!isWhole || !hasIdentifier(protocol, u8[l4])) return false;
+      this.type = u8[l4];
+      const identifier = u16[(l4 + IcmpAt.identifier) >> 1];
       this.ports = identifier | (identifier << 16);
-      return isQuery(u8[this.l4]);
+    } else if (hasPorts(protocol)) {
+      if (!isWhole) return false;
+      this.ports = i32[l4 >> 2];
     }
-    this.ports = i32[this.l4 >> 2];
-    return hasPorts(this.protocol);
+    return true;
   }
 
   /** Of IPv4 alone: whether the error's own checksum is right, as it came. */
   get isSound(): boolean {
     return checksum((this.memory as PacketMemory).u8, this.icmp, this.end - this.icmp) === 0;
-  }
-
-  private findIpv6(batch: Batch, i: number): boolean {
-    const { u8, u16, i32 } = batch.memory;
-    this.end = batch.l3[i] + IPV6_BYTES + upperNumber(i32[(batch.l3[i] + 4) >> 2] << 16);
-    if (this.l3 + IPV6_BYTES > this.end || u8[this.l3] >>> 4 !== 6) return false;
-    let header = u8[this.l3 + Ipv6At.nextHeader];
-    let at = this.l3 + IPV6_BYTES;
-    for (let n = 0; isExtension(header); n++) {
-      if (n === EXTENSIONS_MAX || at + QUOTED_BYTES_MIN > this.end) return false;
-      const isFragment = header === Extension.FRAGMENT;
-      // Only a first fragment has ports.
-      if (isFragment && ((u8[at + 2] << 8) | (u8[at + 3] & 0xf8)) !== 0) return false;
-      header = u8[at];
-      at += isFragment ? 8 : (u8[at + 1] + 1) * 8;
-    }
-    this.protocol = header;
-    this.l4 = at;
-    if (at + QUOTED_BYTES_MIN > this.end) return false;
-    if (header === Protocol.ICMPV6) {
-      const identifier = u16[(at + IcmpAt.identifier) >> 1];
-      this.ports = identifier | (identifier << 16);
-      return u8[at] === Icmpv6Type.ECHO || u8[at] === Icmpv6Type.ECHO_REPLY;
-    }
-    this.ports = i32[at >> 2];
-    return hasPorts(header);
   }
 
   /** Writes the quoted packet's key, as of `PacketKeys.ipv4` or `ipv6`, by its `version`. */
@@ -135,14 +140,16 @@ export class Quoted {
   rewriteSource(address: number, port: number): void {
     this.rewrite(Ipv4At.source, address, 0, port);
     this.source = address;
-    this.ports = this.protocol === Protocol.ICMP ? port | (port << 16) : (this.ports & ~0xffff) | port;
+    if (this.protocol === Protocol.ICMP) this.ports = port | (port << 16);
+    else if (this.isMapped) this.ports = (this.ports & ~0xffff) | port;
   }
 
   /** The same for the destination. */
   rewriteDestination(address: number, port: number): void {
     this.rewrite(Ipv4At.destination, address, 2, port);
     this.destination = address;
-    this.ports = this.protocol === Protocol.ICMP ? port | (port << 16) : (this.ports & 0xffff) | (port << 16);
+    if (this.protocol === Protocol.ICMP) this.ports = port | (port << 16);
+    else if (this.isMapped) this.ports = (this.ports & 0xffff) | (port << 16);
   }
 
   private rewrite(addressAt: number, address: number, portAt: number, port: number): void {
@@ -160,10 +167,15 @@ export class Quoted {
     u16[sum] = update(u16[sum], addressChange + portChange + quotedChange);
   }
 
+  /** Whether the protocol has a port or identifier that is ever changed. */
+  private get isMapped(): boolean {
+    const { protocol } = this;
+    return protocol === Protocol.TCP || protocol === Protocol.UDP || protocol === Protocol.ICMP;
+  }
+
   /** Returns the difference. Only the ports of TCP and UDP, and query identifiers, are ever changed. */
   private rewritePort(at: number, port: number): number {
-    const { protocol } = this;
-    if (protocol !== Protocol.TCP && protocol !== Protocol.UDP && protocol !== Protocol.ICMP) return 0;
+    if (!this.isMapped) return 0;
     const u16 = (this.memory as PacketMemory).u16;
     const half = (this.l4 + at) >> 1;
     const change = difference16(u16[half], port);

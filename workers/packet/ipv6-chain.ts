@@ -1,0 +1,84 @@
+/**
+ * The one walk over the extension headers of an IPv6 packet, from the fixed header to the transport header: the parser, the
+ * fragments and the quotations of ICMPv6 errors have to agree where that is.
+ *
+ * It ends at the fragment header of a later fragment: what follows is data, whatever the header calls it.
+ */
+
+import { areIpv6Options } from './header-options.js';
+import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ipv6.js';
+
+export const CHAIN_RIGHT = 0;
+/** The headers run past the end, are out of place, or are too many. */
+export const CHAIN_MALFORMED = 1;
+/** A hop-by-hop or destination option runs past its header. */
+export const CHAIN_OPTIONS = 2;
+
+/** Of a routing header (RFC 8200 §4.4). */
+const ROUTING_TYPE = 2;
+const SEGMENTS_LEFT = 3;
+/** Source route of old (RFC 5095). */
+const TYPE_SOURCE_ROUTE = 0;
+/** Mobile IPv6: its one segment is the home address of the node itself (RFC 6275 §6.4). */
+const TYPE_HOME_ADDRESS = 2;
+
+export class Ipv6Chain {
+  /** The transport protocol, or what a later fragment's header names. */
+  header = 0;
+  /** Byte offset of what is behind the last header. */
+  at = 0;
+  /** Byte offset of the fragment header; 0: there is none. */
+  fragmentAt = 0;
+  /** Whether a routing header names nodes that the packet still has to visit, or is of type 0. */
+  isSourceRouted = false;
+  private readonly u8: Uint8Array;
+
+  constructor(u8: Uint8Array) {
+    this.u8 = u8;
+  }
+
+  /** Walks the packet whose fixed header is at byte `l3`, and of which there is nothing at `end`. */
+  walk(l3: number, end: number): number {
+    const { u8 } = this;
+    let header = u8[l3 + Ipv6At.nextHeader];
+    let at = l3 + IPV6_BYTES;
+    this.fragmentAt = 0;
+    this.isSourceRouted = false;
+    for (let n = 0; isExtension(header); n++) {
+      // Hop-by-hop options stand first or not at all (RFC 8200 §4.1).
+      if (n === EXTENSIONS_MAX || at + 8 > end || (header === Extension.HOP_BY_HOP && n > 0)) return CHAIN_MALFORMED;
+      const behind = at + extensionBytes(header, u8[at + 1]);
+      if (behind > end) return CHAIN_MALFORMED;
+      if (header === Extension.FRAGMENT) {
+        if (this.fragmentAt !== 0) return CHAIN_MALFORMED;
+        this.fragmentAt = at;
+      } else if (header === Extension.ROUTING) {
+        if (!this.isRoute(at, behind)) return CHAIN_MALFORMED;
+      } else if (header !== Extension.AUTHENTICATION && !areIpv6Options(u8, at + 2, behind)) return CHAIN_OPTIONS;
+      const isLater = header === Extension.FRAGMENT && ((u8[at + 2] << 8) | (u8[at + 3] & 0xf8)) !== 0;
+      header = u8[at];
+      at = behind;
+      if (isLater) break;
+    }
+    this.header = header;
+    this.at = at;
+    return CHAIN_RIGHT;
+  }
+
+  private isRoute(at: number, behind: number): boolean {
+    const { u8 } = this;
+    const type = u8[at + ROUTING_TYPE];
+    const left = u8[at + SEGMENTS_LEFT];
+    if (type === TYPE_SOURCE_ROUTE || (type !== TYPE_HOME_ADDRESS && left > 0)) this.isSourceRouted = true;
+    // Type 0 is a list of whole addresses behind 8 bytes.
+    if (type !== TYPE_SOURCE_ROUTE) return true;
+    const bytes = behind - at - 8;
+    return (bytes & 15) === 0 && left << 4 <= bytes;
+  }
+}
+
+/** Bytes of an extension header whose length field is `units`. */
+function extensionBytes(header: number, units: number): number {
+  if (header === Extension.FRAGMENT) return 8;
+  return header === Extension.AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;
+}
