@@ -8,6 +8,7 @@
 export type { EventFields } from '../shm/events.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 export { HOLD_MS_MAX, type Holds } from './holds.js';
+export { ALONE, MemberState, type Members } from './members.js';
 export {
   defineMiddlebox,
   type FlowEnd,
@@ -40,7 +41,14 @@ export { NONE } from '../shm/none.js';
 export { destinationPort, sourcePort } from './packet/five-tuple.js';
 export { Fragment } from './packet/fragment.js';
 export { IcmpType, Icmpv6Type } from './packet/icmp.js';
-export { formatIpv4, Protocol, parseIpv4, swap16 as portNumber, swap16 as rawPort } from './packet/ipv4.js';
+export {
+  formatIpv4,
+  Protocol,
+  parseIpv4,
+  swap16 as portNumber,
+  swap16 as rawPort,
+  upperNumber,
+} from './packet/ipv4.js';
 export { formatIpv6, parseIpv6 } from './packet/ipv6.js';
 export { type PacketKeys, packetKeys } from './packet/keys.js';
 export { createMssClamp, MSS_MAX, MSS_MIN } from './packet/mss.js';
@@ -116,6 +124,7 @@ export {
   type StateObject,
   type Writer,
 } from '../shm/objects/object.js';
+export { type SketchHash, seeded } from '../shm/objects/sketch-hash.js';
 export { LOCK_MASK, recoverTransaction, Transaction, tryAgain } from '../shm/objects/transaction.js';
 export { Region } from '../shm/region.js';
 export { LINE, struct } from '../shm/struct.js';

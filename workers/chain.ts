@@ -19,6 +19,7 @@ import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import { failure } from './failure.js';
 import type { Holds } from './holds.js';
+import { ALONE, type Members } from './members.js';
 import type { Middlebox, Process, SharedState, Sides, TimerOptions } from './middlebox.js';
 import { createMiddleboxLog } from './middlebox-log.js';
 import { type OrderHandler, type OrderKind, takeOrders } from './orders.js';
@@ -299,6 +300,8 @@ export interface ProcessContext {
   readonly mode: Mode;
   /** Longest IP packet that each port sends. */
   readonly mtus: Int32Array;
+  /** The other members, as far as these objects are concerned; absent: the instance is alone. */
+  readonly members?: (objects: readonly number[]) => Members;
   /** Whether the instance is being drained. Called from the packet path: no more than a look at a flag. */
   draining(): boolean;
 }
@@ -361,6 +364,7 @@ function openLink(
     ports,
     mode,
     mtus,
+    members = () => ALONE,
     draining,
   }: ProcessContext,
   rewrites: Rewrites,
@@ -406,6 +410,7 @@ function openLink(
       log: createMiddleboxLog(name, events, row, catalogue),
       records: recorders as never,
       rules: Object.fromEntries(Object.entries(ruleSets).map(([option, index]) => [option, rules[index]])) as never,
+      members: members(Object.values(objectIds)),
       mode,
       mtus,
       ipv6,

@@ -24,6 +24,7 @@ import { AF_XDP_METRICS } from './drivers/af-xdp-metrics.js';
 import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
 import { loadChain, type PlannedMiddlebox } from './load.js';
+import { createMembers, type Members } from './members.js';
 import type { SharedState } from './middlebox.js';
 import type { Mode } from './packet/parse.js';
 import type { FrameSettings } from './packet/parse-link.js';
@@ -194,6 +195,13 @@ export class Instance {
     const member = { memberIndex: selfIndex(this.plan.replication), memberCount: this.plan.replication.slots };
     const locals = { buffer: this.buffers.locals, stripes: this.slots.workers };
     return openState(this.declaration, this.arena, writer, member, locals);
+  }
+
+  /** The other members, as far as these objects are concerned. */
+  openMembers(objects: readonly number[]): Members {
+    const { ackBoard, members } = this.buffers;
+    const { silentMs, keepaliveMs } = this.plan.replication;
+    return createMembers({ ackBoard, members, self: selfIndex(this.plan.replication), silentMs, keepaliveMs, objects });
   }
 
   journal(thread: number): Journal {

@@ -22,6 +22,7 @@ export const LINES_IN_A_BURST = 50;
 export interface MiddleboxLog {
   info(text: string, fields?: EventFields): boolean;
   warn(text: string, fields?: EventFields): boolean;
+  error(text: string, fields?: EventFields): boolean;
 }
 
 export function createMiddleboxLog(
@@ -48,5 +49,6 @@ export function createMiddleboxLog(
   return {
     info: (text, fields) => write('info', text, fields),
     warn: (text, fields) => write('warn', text, fields),
+    error: (text, fields) => write('error', text, fields),
   };
 }

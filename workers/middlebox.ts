@@ -10,6 +10,7 @@ import type { WireForm } from '../shm/objects/counter-cells.js';
 import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
 import type { Holds } from './holds.js';
+import type { Members } from './members.js';
 import type { MiddleboxLog } from './middlebox-log.js';
 import type { Option, Options, Resolved } from './options.js';
 import type { OrderHandler, OrderKinds } from './orders.js';
@@ -80,6 +81,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly records: { readonly [Name in keyof R]: Recorder };
   /** Each option of the kind `rules`, compiled: to be refreshed before each batch (rules.ts). */
   readonly rules: RulesOf<O>;
+  /** The other members: who is heard, and who is behind. */
+  readonly members: Members;
   /** How the instance stands in the network. */
   readonly mode: Mode;
   /** Whether there may be IPv6 among the packets. */

@@ -99,6 +99,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       ports,
       mode: plan.mode,
       mtus: facts.mtu,
+      members: (objects) => instance.openMembers(objects),
       draining,
     });
     const neighbours = new NextHopReader(buffers.nextHops, ports);

@@ -209,7 +209,7 @@ export class Plane {
     return this.driver.sent.splice(0);
   }
 
-  private get monotonicMs(): number {
+  get monotonicMs(): number {
     return this.nowMs - this.steppedMs;
   }
 

@@ -18,6 +18,7 @@ import {
 } from '../../../workers/chain.js';
 import type { SharedState } from '../../../workers/middlebox.js';
 import type { RulesCompiler } from '../../../workers/rules.js';
+import type { MemberBoards } from './member-boards.js';
 import { Plane, type PlaneOptions } from './plane.js';
 
 export const INSIDE = 0;
@@ -29,6 +30,8 @@ export interface SiteOptions {
   readonly members?: number;
   readonly shared?: SharedState;
   readonly plane?: PlaneOptions;
+  /** What its middleboxes see of the other members; absent: nobody else is there. */
+  readonly others?: MemberBoards;
 }
 
 /** Puts rules in force, in which nothing is wrong. */
@@ -45,14 +48,16 @@ export class Site {
   readonly receiver: readonly StateObject[];
   /** As the send thread has them. */
   private readonly sender: readonly StateObject[];
-  private readonly member: number;
+  readonly member: number;
+  readonly others: MemberBoards | undefined;
   /** Rules, in the order they are declared in. */
   readonly boards: readonly RuleBoard[];
   private readonly consumer: LogConsumer;
   private readonly declaration: Declaration;
   private readonly ruleBuffers: SharedArrayBuffer[] = [];
 
-  constructor({ chain, member = 0, members = 1, shared, plane = {} }: SiteOptions) {
+  constructor({ chain, member = 0, members = 1, shared, plane = {}, others }: SiteOptions) {
+    this.others = others;
     const declaration = declareChain(chain, shared);
     this.declaration = declaration;
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
@@ -85,7 +90,9 @@ export class Site {
   /** Opens the middleboxes over the state there is, as a worker does that starts again. */
   restartWorker(): void {
     this.plane.rules = this.ruleBuffers.map((buffer) => new RuleReader(buffer, 1, 0));
-    this.plane.open(openProcesses(this.declaration, this.objects, this.plane.context));
+    const { others } = this;
+    const view = others && { members: (ids: readonly number[]) => others.open(ids, () => this.plane.monotonicMs) };
+    this.plane.open(openProcesses(this.declaration, this.objects, { ...this.plane.context, ...view }));
   }
 
   pass(...packets: { port: number; frame: Uint8Array }[]): string[] {

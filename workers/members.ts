@@ -1,0 +1,196 @@
+/**
+ * What a middlebox can know of the other members: whether each is heard, and how long ago everything that it had logged of
+ * this middlebox's objects was here. Read from the acknowledgement board and the member table, which other threads write.
+ *
+ * | state    | meaning                                                                                          |
+ * | -------- | ------------------------------------------------------------------------------------------------ |
+ * | CURRENT  | everything it had logged up to `behindMs` ago is here                                              |
+ * | UNHEARD  | no message of it has come since this thread started, or none for longer than the silence timeout   |
+ * | DETACHED | it does not send us its units as they come; what we lack is a backlog                              |
+ * | JOINING  | it has no state yet                                                                                |
+ *
+ * `refresh` looks at the boards; the rest is about what it found. It is for timers, a few times a second, not for packets.
+ */
+
+import { AckBoard, PeerRecord, VectorRecord } from '../shm/ack-board.js';
+import { MemberTable } from '../shm/members.js';
+import { monotonicMs } from './monotonic.js';
+
+export const MemberState = { CURRENT: 0, UNHEARD: 1, DETACHED: 2, JOINING: 3 } as const;
+export type MemberState = (typeof MemberState)[keyof typeof MemberState];
+
+export interface Members {
+  /** Our slot, and how many slots there are. */
+  readonly self: number;
+  readonly slots: number;
+  /** Members that take part, without us; 0: this instance is alone. */
+  readonly others: number;
+  /** How far behind a member can be that is heard and has nothing to send: two keepalives and a half. */
+  readonly quietMs: number;
+  refresh(): void;
+  /** Whether another member that takes part has the slot. */
+  isMember(slot: number): boolean;
+  state(slot: number): MemberState;
+  name(slot: number): string;
+  /**
+   * How long ago everything that the member had logged was here, in ms: infinite if that was never known. What the member holds
+   * back for a bandwidth limit is not known here.
+   */
+  behindMs(slot: number): number;
+  /** The largest `behindMs` of all members; 0 for an instance that is alone. */
+  mostBehindMs(): number;
+  /** Whether every member is CURRENT and behind by no more than this. */
+  isComplete(behindMsMax: number): boolean;
+  /** Which members are not, and why, as a sentence. Not for the packet path. */
+  lacking(behindMsMax: number): string;
+}
+
+export interface MembersParts {
+  readonly ackBoard: SharedArrayBuffer;
+  readonly members: SharedArrayBuffer;
+  readonly self: number;
+  readonly silentMs: number;
+  readonly keepaliveMs: number;
+  /** Ids of the objects that matter. */
+  readonly objects: readonly number[];
+  /** Monotonic milliseconds; tests give their own. */
+  readonly clock?: () => number;
+}
+
+export function createMembers({
+  ackBoard,
+  members,
+  self,
+  silentMs,
+  keepaliveMs,
+  objects,
+  clock = monotonicMs,
+}: MembersParts): Members {
+  const board = new AckBoard(ackBoard);
+  const table = new MemberTable(members);
+  const peer = new PeerRecord();
+  const vector = new VectorRecord();
+  const present = new Uint8Array(table.slots);
+  const states = new Uint8Array(table.slots);
+  /** When everything that a member had logged by then was here. */
+  const completeAt = new Float64Array(table.slots).fill(Number.NEGATIVE_INFINITY);
+  const versions = new Float64Array(table.slots * objects.length).fill(-1);
+  const missing = new Uint8Array(table.slots * objects.length);
+  let others = 0;
+  let nowMs = 0;
+
+  function refresh(): void {
+    nowMs = clock();
+    table.refresh();
+    others = 0;
+    for (let slot = 0; slot < table.slots; slot++) {
+      peer.floats.fill(0);
+      if (slot !== self && table.isMember(slot)) board.readPeer(slot, peer);
+      const dead = table.dead(slot);
+      present[slot] = slot !== self && table.isMember(slot) && (dead === 0 || peer.incarnation > dead) ? 1 : 0;
+      if (present[slot] === 0) {
+        completeAt[slot] = Number.NEGATIVE_INFINITY;
+        continue;
+      }
+      others++;
+      look(slot);
+    }
+  }
+
+  function look(slot: number): void {
+    const isHeard = peer.incarnation !== 0 && nowMs - peer.heardAt <= silentMs;
+    let isWhole = true;
+    let isDetached = false;
+    for (let n = 0; n < objects.length; n++) {
+      const cell = slot * objects.length + n;
+      const version = board.receptionVersion(objects[n], slot);
+      if (version !== versions[cell]) {
+        versions[cell] = version;
+        vector.clear();
+        board.readReception(objects[n], slot, vector);
+        missing[cell] = (vector.missing(vector.highest) > 0 ? 1 : 0) | (vector.excludes(self) ? 2 : 0);
+      }
+      if (missing[cell] !== 0) isWhole = false;
+      if ((missing[cell] & 2) !== 0) isDetached = true;
+    }
+    // The message that came last was sent up to a round trip before it was heard.
+    if (isWhole && peer.incarnation !== 0) completeAt[slot] = peer.heardAt - (peer.samples > 0 ? peer.smoothed : 0);
+    states[slot] = !isHeard
+      ? MemberState.UNHEARD
+      : peer.isJoining
+        ? MemberState.JOINING
+        : isDetached
+          ? MemberState.DETACHED
+          : MemberState.CURRENT;
+  }
+
+  function behindMs(slot: number): number {
+    return Math.max(0, nowMs - completeAt[slot]);
+  }
+
+  function isCurrent(slot: number, behindMsMax: number): boolean {
+    return states[slot] === MemberState.CURRENT && behindMs(slot) <= behindMsMax;
+  }
+
+  function reason(slot: number): string {
+    const seconds = Number.isFinite(completeAt[slot]) ? `${(behindMs(slot) / 1000).toFixed(1)} s` : 'ever';
+    const name = table.name(slot);
+    switch (states[slot]) {
+      case MemberState.UNHEARD:
+        return `${name} is not heard (${seconds})`;
+      case MemberState.JOINING:
+        return `${name} is joining`;
+      case MemberState.DETACHED:
+        return `${name} has detached us and sends a backlog`;
+      default:
+        return `${name} is ${seconds} behind`;
+    }
+  }
+
+  refresh();
+  return {
+    self,
+    slots: table.slots,
+    get others() {
+      return others;
+    },
+    quietMs: 2.5 * keepaliveMs,
+    refresh,
+    isMember: (slot) => present[slot] === 1,
+    state: (slot) => states[slot] as MemberState,
+    name: (slot) => table.name(slot),
+    behindMs,
+    mostBehindMs() {
+      let most = 0;
+      for (let slot = 0; slot < present.length; slot++) if (present[slot] === 1) most = Math.max(most, behindMs(slot));
+      return most;
+    },
+    isComplete(behindMsMax) {
+      for (let slot = 0; slot < present.length; slot++)
+        if (present[slot] === 1 && !isCurrent(slot, behindMsMax)) return false;
+      return true;
+    },
+    lacking(behindMsMax) {
+      const reasons: string[] = [];
+      for (let slot = 0; slot < present.length; slot++)
+        if (present[slot] === 1 && !isCurrent(slot, behindMsMax)) reasons.push(reason(slot));
+      return reasons.join(', ');
+    },
+  };
+}
+
+/** The view of an instance that is alone. */
+export const ALONE: Members = {
+  self: 0,
+  slots: 1,
+  others: 0,
+  quietMs: 0,
+  refresh: () => {},
+  isMember: () => false,
+  state: () => MemberState.CURRENT,
+  name: () => '',
+  behindMs: () => 0,
+  mostBehindMs: () => 0,
+  isComplete: () => true,
+  lacking: () => '',
+};
