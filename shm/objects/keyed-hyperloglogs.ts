@@ -31,12 +31,15 @@ import { ContentDigest } from './content-digest.js';
 import { estimateOf } from './hyperloglog-estimate.js';
 import type { Journal } from './journal.js';
 import {
+  areItems,
   BANKS,
   COUNTS,
   check,
+  figuresOf,
   type KeyedHyperLogLogsOptions,
   layoutOf,
   QUIET_MAX,
+  rankMaxOf,
   type Shape,
   WAYS,
 } from './keyed-layout.js';
@@ -49,10 +52,8 @@ export type { KeyedHyperLogLogsOptions } from './keyed-layout.js';
 /** The one operation in the log. */
 export const KEYED_RAISE = 1;
 
-const HASH_BITS = 64;
-/** Things noted for one change. */
+/** Things noted for one change. A record of more items is not written; one from a merge may be. */
 const NOTED_MAX = 4;
-/** A record of more is not written; one from a merge may be. */
 const RECORD_ITEMS = QUIET_MAX + NOTED_MAX;
 const LOCK_BUSY = -2;
 const EPOCH_MAX = 0x7fff_ffff;
@@ -87,6 +88,7 @@ export class KeyedHyperLogLogs implements StateObject {
   private readonly registers: number;
   private readonly rankMax: number;
   private readonly having: Float64Array;
+  private readonly union: Uint8Array;
   /** A bank as it is to become. */
   private readonly bank: Int32Array;
   private readonly items = new Int32Array(RECORD_ITEMS);
@@ -107,8 +109,9 @@ export class KeyedHyperLogLogs implements StateObject {
     [this.k0, this.k1] = secret;
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     this.registers = 2 ** shape.precision;
-    this.rankMax = HASH_BITS - shape.precision + 1;
+    this.rankMax = rankMaxOf(shape);
     this.having = new Float64Array(this.rankMax + 1);
+    this.union = new Uint8Array(this.registers);
     this.bank = new Int32Array(this.layout.bankWords);
   }
 
@@ -161,7 +164,6 @@ export class KeyedHyperLogLogs implements StateObject {
     return raised;
   }
 
-  /** As `note` and `addNoted`, of one thing. */
   add(
     hash: number,
     key: Int32Array,
@@ -191,19 +193,34 @@ export class KeyedHyperLogLogs implements StateObject {
 
   /** Of how many different things one sketch of a slot knows, in this epoch and the last. Some hundred ns. */
   estimate(slot: number, sketch: number, now: number): number {
-    const { words, bytes, registers, having, rankMax } = this;
+    return this.estimateWithin(slot, 1 << sketch, sketch, now);
+  }
+
+  /**
+   * The estimate for the union of sketches of a slot (`sketches`: a bit each), of which no register counts for more than it has
+   * in the sketch `cap`.
+   */
+  estimateWithin(slot: number, sketches: number, cap: number, now: number): number {
+    const { registers, having, union, rankMax } = this;
     const epoch = this.epochAt(now);
+    const others = sketches & ~(1 << cap);
+    union.fill((sketches & (1 << cap)) !== 0 ? rankMax : 0);
+    for (let sketch = 0; others >>> sketch !== 0; sketch++)
+      if (((others >>> sketch) & 1) !== 0)
+        for (let i = 0; i < registers; i++) union[i] = Math.max(union[i], this.rank(slot, epoch, sketch, i));
+    having.fill(0);
+    for (let i = 0; i < registers; i++) having[Math.min(union[i], this.rank(slot, epoch, cap, i), rankMax)]++;
+    return having[0] === registers ? 0 : estimateOf(having, registers);
+  }
+
+  /** What a register holds, in this epoch or the last. */
+  private rank(slot: number, epoch: number, sketch: number, register: number): number {
+    const { words, bytes } = this;
     const isNow = words[this.epochWord(slot, epoch)] === epoch;
     const isLast = words[this.epochWord(slot, epoch - 1)] === epoch - 1;
-    const current = this.registerByte(slot, epoch, sketch, 0);
-    const last = this.registerByte(slot, epoch - 1, sketch, 0);
-    having.fill(0);
-    for (let i = 0; i < registers; i++) {
-      const a = isNow ? bytes[current + i] : 0;
-      const b = isLast ? bytes[last + i] : 0;
-      having[Math.min(a > b ? a : b, rankMax)]++;
-    }
-    return having[0] === registers ? 0 : estimateOf(having, registers);
+    const rank = isNow ? bytes[this.registerByte(slot, epoch, sketch, register)] : 0;
+    if (!isLast) return rank;
+    return Math.max(rank, bytes[this.registerByte(slot, epoch - 1, sketch, register)]);
   }
 
   /** Whether anything is known of a slot's key; it stands in `key[at …]` then. */
@@ -367,13 +384,7 @@ export class KeyedHyperLogLogs implements StateObject {
   private areItems(words: Int32Array, at: number, count: number, epoch: number, now: number): boolean {
     // The clocks of two instances can be on two sides of a change of epochs.
     if (!(epoch > 0 && epoch <= EPOCH_MAX) || epoch > this.epochAt(now) + 1) return false;
-    for (let i = at; i < at + count; i++) {
-      const rank = words[i] & 0xff;
-      const register = (words[i] >>> 8) & 0xff;
-      if (words[i] >>> 16 >= this.shape.sketches || register >= this.registers || rank < 1 || rank > this.rankMax)
-        return false;
-    }
-    return true;
+    return areItems(this.shape, words, at, count);
   }
 
   private applyItems(
@@ -513,12 +524,7 @@ export class KeyedHyperLogLogs implements StateObject {
       capacity: this.slots,
       keys,
       told,
-      refused: words[COUNTS.at.refused],
-      displaced: words[COUNTS.at.displaced],
-      postponed: words[COUNTS.at.postponed],
-      log_full: words[COUNTS.at.logFull],
-      contended: words[COUNTS.at.contended],
-      malformed: words[COUNTS.at.malformed],
+      ...figuresOf(words),
     };
   }
 

@@ -27,6 +27,36 @@ export const BANKS = 2;
 export const QUIET_MAX = 24;
 export const COUNTS = struct({ refused: LINE, displaced: 1, logFull: 1, malformed: 1, contended: 1, postponed: 1 });
 
+const HASH_BITS = 64;
+
+export function rankMaxOf({ precision }: Shape): number {
+  return HASH_BITS - precision + 1;
+}
+
+/** Whether each of these words is a sketch, a register and a rank that there can be. */
+export function areItems(shape: Shape, words: Int32Array, at: number, count: number): boolean {
+  const registers = 2 ** shape.precision;
+  for (let i = at; i < at + count; i++) {
+    const rank = words[i] & 0xff;
+    const register = (words[i] >>> 8) & 0xff;
+    if (words[i] >>> 16 >= shape.sketches || register >= registers || rank < 1 || rank > rankMaxOf(shape)) return false;
+  }
+  return true;
+}
+
+/** The counts, for `describe`. */
+export function figuresOf(words: Int32Array): Record<string, number> {
+  const { at } = COUNTS;
+  return {
+    refused: words[at.refused],
+    displaced: words[at.displaced],
+    postponed: words[at.postponed],
+    log_full: words[at.logFull],
+    contended: words[at.contended],
+    malformed: words[at.malformed],
+  };
+}
+
 export interface Shape extends Required<Omit<KeyedHyperLogLogsOptions, 'seed'>> {}
 
 /** Throws what is wrong with a declaration. */

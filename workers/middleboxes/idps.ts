@@ -16,11 +16,13 @@
 import { counterVector, defineMiddlebox, keyedHyperLogLogs, NONE, option, Protocol } from '../api.js';
 import { alertKind, createAlerts } from './idps/alert.js';
 import { compileAllowList, findAllowed } from './idps/allow-list.js';
+import { attempts } from './idps/attempts.js';
 import { blockRows, blockTables, createBlocks, parseBlocked } from './idps/blocks.js';
-import { ADDRESS_WORDS, createEnds, SOURCE } from './idps/ends.js';
+import { createEnds, SOURCE, SOURCE_WORDS } from './idps/ends.js';
 import { createEvidence } from './idps/evidence.js';
 import { createPortFloods, PORT_COUNTERS } from './idps/port-flood.js';
-import { createScanDetector, SKETCHES } from './idps/scan.js';
+import { createScanDetector, NO_SCANS, SKETCHES } from './idps/scan.js';
+import { createSilence } from './idps/silence.js';
 import { createSynFloods, SYN_COUNTERS } from './idps/syn-flood.js';
 
 const { TCP, UDP } = Protocol;
@@ -49,6 +51,16 @@ export default defineMiddlebox({
       { min: 4, max: 1000 },
     ),
     answer_seconds: option.seconds('how long a contact has to be answered before it has failed', 3, { max: 60 }),
+    replies: option.choice(
+      'seen: a site sees what answers. bypass: replies take a way that no site sees, so later packets of the source are an answer',
+      ['seen', 'bypass'],
+      'seen',
+    ),
+    suspend_max: option.seconds(
+      'how long silence is not judged while a member is unheard or behind; then it is, with an alarm',
+      600,
+      { max: 86_400 },
+    ),
     ports: option.count('ports, on a sixteenth as many addresses, that a source may reach, answered or not', 256, {
       min: 32,
       max: 65_536,
@@ -66,7 +78,7 @@ export default defineMiddlebox({
     port_block_seconds: option.seconds('how long a flooded port is blocked', 60, { max: 30 * 86_400 }),
     syn_floods: option.flag('whether SYN floods are looked for', true),
     syn_flood_rate: option.count(
-      'SYNs a second to one service, three times as many as connections end, that are a flood',
+      'SYNs a second to one service, three times as many as connections are completed, that are a flood',
       1000,
     ),
   },
@@ -79,6 +91,9 @@ export default defineMiddlebox({
     alerts_suppressed: 'alerts that were not written: too many at once',
     source_blocked: 'dropped: from a source that is blocked',
     port_blocked: 'dropped: to a destination port that is blocked',
+    syn_filter_full: 'SYNs to a flooded service that passed and may have been first ones: the filter is full',
+    silence_suspended: 'times judgement by silence was suspended: a member was unheard or behind',
+    silence_overdrawn: 'times judgement by silence resumed after suspend_max, though a member was unheard or behind',
     syn_first: 'dropped: the first SYN of a connection to a service under a SYN flood',
   },
 
@@ -93,7 +108,7 @@ export default defineMiddlebox({
     return {
       sources: keyedHyperLogLogs({
         capacity: sources,
-        keyWords: ADDRESS_WORDS,
+        keyWords: SOURCE_WORDS,
         sketches: SKETCHES,
         epochSeconds: memory_seconds,
         seed,
@@ -101,19 +116,42 @@ export default defineMiddlebox({
       volumes: counterVector({ length: PORT_COUNTERS, form, members }),
       syns: counterVector({ length: SYN_COUNTERS, form, members }),
       ...blockTables(blocks),
+      attempts: attempts(seed),
     };
   },
 
   views: ({ blocked, blocked_ports }, now) => ({ blocks: () => blockRows(blocked, blocked_ports, now) }),
 
-  open({ options, state, batch, counters, records, rules: { allow }, every, onOrder, log }) {
+  open({ options, state, batch, counters, records, rules: { allow }, every, members, onOrder, log }) {
     const { protocol, length } = batch;
     const ends = createEnds(batch);
     const alerts = createAlerts(records.alert, log, () => batch.count1(counters.alerts_suppressed));
     const blocks = createBlocks(state.blocked, state.blocked_ports, options, () => batch.count1(counters.blocks_full));
-    const scans = createScanDetector(state.sources, blocks, alerts, isAllowed, options, batch, counters.scanners);
-    const look = createEvidence(batch, ends, scans);
+    const silence = createSilence(members, options.answer_seconds, options.suspend_max, {
+      suspended: () => (changed = counters.silence_suspended),
+      resumed: () => (changed = 0),
+      overdrawn: () => (changed = counters.silence_overdrawn),
+    });
+    /** Counter of what became of the judgement by silence, 0 if it resumed, and `NONE` if nothing did. */
+    let changed: number = NONE;
+
+    /** One worker says it: all see the same. */
+    function sayOfSilence(): void {
+      const what = changed;
+      if (what === NONE) return;
+      changed = NONE;
+      const why = silence.reason();
+      if (what === 0) return void log.info('silence is judged again: every member is heard and up to date');
+      batch.count1(what);
+      if (what === counters.silence_suspended) log.warn(`silence is not judged: ${why}; refusals are`);
+      else log.error(`silence is judged again after suspend_max, and may accuse honest hosts: ${why}`);
+    }
+
+    const scans = options.scans
+      ? createScanDetector(state.sources, blocks, alerts, isAllowed, options, batch, counters.scanners, silence)
+      : NO_SCANS;
     const countVolume = createPortFloods(state.volumes, blocks, alerts, options, batch, ends, counters.flooded_ports);
+    let isFull = false;
     const synFloods = createSynFloods(
       state.syns,
       alerts,
@@ -122,13 +160,42 @@ export default defineMiddlebox({
       batch,
       ends,
       counters.syn_floods,
+      () => {
+        batch.count1(counters.syn_filter_full);
+        isFull = true;
+      },
+    );
+    const evidence = createEvidence(
+      batch,
+      ends,
+      state.attempts,
+      scans,
+      synFloods.completed,
+      options.replies === 'bypass',
+      members,
     );
 
     if (options.scans) {
-      every(0.5, (now) => scans.tick(now));
-      every(0.1, (now) => scans.walk(now, WALK_SLOTS), { on: 'one' });
+      every(0.5, (now) => {
+        silence.look(now);
+        scans.tick(now);
+      });
+      every(0.1, (now) => evidence.tick(now));
+      every(
+        0.1,
+        (now) => {
+          scans.walk(now, WALK_SLOTS);
+          sayOfSilence();
+        },
+        { on: 'one' },
+      );
     }
-    if (options.syn_floods) every(1, (now) => synFloods.tick(now));
+    if (options.syn_floods)
+      every(1, (now) => {
+        synFloods.tick(now);
+        if (isFull) log.warn('the filter of first SYNs is full: forged SYNs pass', { counter: 'idps_syn_filter_full' });
+        isFull = false;
+      });
     every(
       0.1,
       (now) => {
@@ -159,7 +226,7 @@ export default defineMiddlebox({
       const hasPorts = carried === TCP || carried === UDP;
       if (hasPorts && blocks.port(batch.ports[i] >>> 16, carried, now)) return batch.drop(i, counters.port_blocked);
       if (hasPorts && options.port_floods) countVolume(i, now);
-      if (options.scans) look(i, now);
+      if (options.scans || options.syn_floods) evidence.look(i, now);
       if (carried === TCP && options.syn_floods && synFloods.take(i, now)) batch.drop(i, counters.syn_first);
     }
 

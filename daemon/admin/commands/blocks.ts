@@ -28,12 +28,14 @@ export const showBlocks: Command = {
 
 export const unblock: Command = {
   name: 'unblock',
-  usage: 'ADDRESS | PORT/tcp | PORT/udp',
+  usage: 'ADDRESS [vlan ID[.ID]] | PORT/tcp | PORT/udp',
   summary: 'Lift a block, at all sites, until it would have expired.',
   details: ['What is blocked is named as show blocks has it.'],
   async run({ source, words }) {
-    const [what, ...more] = words;
-    if (what === undefined || more.length > 0) throw new UsageError('unblock takes one address or port');
+    const isSource = words.length === 3 && words[1] === 'vlan';
+    if (words.length !== 1 && !isSource)
+      throw new UsageError('unblock takes one address or port, and an address a VLAN');
+    const what = words.join(' ');
     if ((await stateOf(source, what)) === null) throw new FailedError(`${printable(what)} is not blocked`);
     await source.order('unblock', what);
     for (const end = Date.now() + WAIT_MS; Date.now() < end; ) {

@@ -1,16 +1,22 @@
 /** A site with an IDPS in a wire, and packets as scanners and their targets send them. */
 
 import { timestampOf } from '../../../daemon/record-log.js';
+import type { KeyedHyperLogLogs } from '../../../workers/api.js';
 import { alertKind } from '../../../workers/middleboxes/idps/alert.js';
-import { compileAllowList } from '../../../workers/middleboxes/idps/allow-list.js';
+import { compileAllowList, parsePrefix } from '../../../workers/middleboxes/idps/allow-list.js';
 import { parseBlocked } from '../../../workers/middleboxes/idps/blocks.js';
+import { ANSWERED, ATTEMPTED, PROBED, REFUSED } from '../../../workers/middleboxes/idps/scan.js';
 import idps from '../../../workers/middleboxes/idps.js';
 import type { RecordFields } from '../../../workers/records.js';
 import { frame, seal } from './frames.js';
+import { MemberBoards } from './member-boards.js';
 import type { PlaneOptions } from './plane.js';
 import { INSIDE, OUTSIDE, publishRules, Site } from './site.js';
 
 export { INSIDE, OUTSIDE };
+
+/** State objects of an IDPS: sources, volumes, SYNs, blocks, blocked ports, attempts. */
+const IDPS_OBJECTS = 6;
 
 export interface Alert {
   readonly timestamp: string;
@@ -35,8 +41,10 @@ export interface IdpsSiteOptions {
 export class IdpsSite extends Site {
   constructor({ options = {}, allow = '', plane = {}, ...site }: IdpsSiteOptions = {}) {
     const rules = { allow: { file: null, text: allow, ports: [] } };
+    const { member = 0, members = 1 } = site;
     super({
       ...site,
+      ...(members > 1 && { others: new MemberBoards(member, members, IDPS_OBJECTS) }),
       shared: { form: 'totals', members: site.members ?? 1, seed: 'a test' },
       plane: { route: null, ...plane },
       chain: [{ middlebox: idps as never, options: { sources: 4096, blocks: 1024, ...rules, ...options } }],
@@ -71,6 +79,15 @@ export class IdpsSite extends Site {
     this.plane.idle(300);
   }
 
+  /** Estimates of what is known of a source: contacts that it attempted, and of these answered, refused and so on. */
+  known(source: string): { attempted: number; answered: number; refused: number; probed: number } {
+    const sources = this.objects[0] as KeyedHyperLogLogs;
+    const key = Int32Array.of(...parsePrefix(source).subarray(0, 4), 0);
+    const slot = sources.find(sources.hash(key, 0), key, 0);
+    const of = (sketch: number) => (slot < 0 ? 0 : Math.round(sources.estimate(slot, sketch, this.now)));
+    return { attempted: of(ATTEMPTED), answered: of(ANSWERED), refused: of(REFUSED), probed: of(PROBED) };
+  }
+
   signatures(): number[] {
     return this.alerts().map(({ alert }) => alert.signature_id);
   }
@@ -101,7 +118,19 @@ export function unreachable(from: string, about: Uint8Array, code = 3): Uint8Arr
   return seal(error);
 }
 
-/** Every site tells every other what it has logged. */
+/** Every site sends every other what it has logged, and is heard by them. */
 export function exchange(...sites: IdpsSite[]): void {
-  for (const site of sites) site.replicateTo(...sites.filter((other) => other !== site));
+  for (const site of sites) {
+    const others = sites.filter((other) => other !== site);
+    site.replicateTo(...others);
+    for (const other of others) other.others?.hear(site.member, other.plane.monotonicMs);
+  }
+}
+
+/** Lets time pass at all sites, which exchange what they have logged meanwhile. */
+export function idleTogether(ms: number, ...sites: IdpsSite[]): void {
+  for (let passed = 0; passed < ms; passed += 100) {
+    for (const site of sites) site.plane.idle(100);
+    exchange(...sites);
+  }
 }

@@ -5,7 +5,7 @@
  */
 
 import { type MiddleboxLog, portNumber, type Recorder, type RecordFields, recordKind, unixMs } from '../../api.js';
-import { ADDRESS_WORDS, DESTINATION, formatEnd, SOURCE } from './ends.js';
+import { ADDRESS_WORDS, DESTINATION, END_WORDS, formatEnd, LINK, SOURCE, vlansOf } from './ends.js';
 
 export interface Signature {
   readonly text: string;
@@ -37,7 +37,7 @@ export const Signature = {
 export const FIGURES = 5;
 const SCAN_FIGURES = ['attempted', 'answered', 'refused', 'ports', 'addresses'];
 const PORT_FLOOD_FIGURES = ['mbit', 'seconds'];
-const SYN_FLOOD_FIGURES = ['syns', 'fins', 'seconds'];
+const SYN_FLOOD_FIGURES = ['syns', 'completed', 'seconds'];
 const FIGURE_NAMES: Readonly<Record<number, readonly string[]>> = {
   1001: SCAN_FIGURES,
   1002: SCAN_FIGURES,
@@ -53,7 +53,7 @@ const At = {
   ports: 3,
   until: 4,
   ends: 5,
-  figures: 5 + 2 * ADDRESS_WORDS,
+  figures: 5 + END_WORDS,
 } as const;
 const WORDS = At.figures + FIGURES;
 const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP', 58: 'IPv6-ICMP' };
@@ -74,6 +74,7 @@ function render(words: Int32Array): RecordFields {
     ...(from !== 0 && { src_port: from }),
     ...(has(DESTINATION) && { dest_ip: formatEnd(words, At.ends + DESTINATION) }),
     ...(to !== 0 && { dest_port: to }),
+    ...(words[At.ends + LINK] !== 0 && { vlan: vlansOf(words[At.ends + LINK]) }),
     proto: PROTOCOLS[words[At.protocol]] ?? String(words[At.protocol]),
     alert: {
       action: words[At.blocked] !== 0 ? 'blocked' : 'allowed',
@@ -98,7 +99,7 @@ export interface Alerts {
   /** What is said with the next alert beside its ends. */
   readonly figures: Int32Array;
   /**
-   * `ends`: source and destination, of four words each at `ends[at …]`; zeros where there is none. `until`: coarse seconds, 0 where
+   * `ends`: source and destination, of four words each, and their link, at `ends[at …]`; zeros where there is none. `until`: coarse seconds, 0 where
    * nothing is blocked.
    */
   raise(
@@ -133,7 +134,7 @@ export function createAlerts(recorder: Recorder, log: MiddleboxLog, suppressed: 
       words[At.protocol] = protocol;
       words[At.ports] = ports;
       words[At.until] = until;
-      for (let i = 0; i < 2 * ADDRESS_WORDS; i++) words[At.ends + i] = ends[at + i];
+      for (let i = 0; i < END_WORDS; i++) words[At.ends + i] = ends[at + i];
       for (let i = 0; i < FIGURES; i++) words[At.figures + i] = figures[i];
       recorder.write();
       log.warn(SIGNATURES[signature].text, render(words) as never);

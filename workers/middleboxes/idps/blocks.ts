@@ -2,7 +2,7 @@
  * Blocks: sources, and destination ports, whose packets are dropped at all sites until the block expires. Entries of flow
  * tables, so they are forgotten everywhere by themselves.
  *
- *     sources   key: an address (IPv6: its prefix)            value: signature << 1 | whether it is only said
+ *     sources   key: an address (IPv6: its prefix), its link  value: signature << 1 | whether it is only said
  *     ports     key: raw port, protocol                       value: likewise
  *
  * In a dry run an entry stands for an alert that was raised: it is not raised again before the entry expires. Rank LIFTED ends a
@@ -12,7 +12,7 @@
 import { type FlowTable, flowTable, NONE, Protocol, portNumber, type RecordFields, rawPort } from '../../api.js';
 import { SIGNATURES } from './alert.js';
 import { parsePrefix, putMask } from './allow-list.js';
-import { ADDRESS_WORDS, formatEnd, isIpv4 } from './ends.js';
+import { ADDRESS_WORDS, formatEnd, isIpv4, LINK, parseLink, SOURCE_WORDS, vlansOf } from './ends.js';
 
 const BLOCKED = 1;
 const LIFTED = 2;
@@ -21,17 +21,17 @@ const PORTS = 1024;
 
 export function blockTables(capacity: number) {
   return {
-    blocked: flowTable({ capacity, keyWords: ADDRESS_WORDS, valueWords: 1 }),
+    blocked: flowTable({ capacity, keyWords: SOURCE_WORDS, valueWords: 1 }),
     blocked_ports: flowTable({ capacity: PORTS, keyWords: 2, valueWords: 1 }),
   };
 }
 
 export interface Blocks {
-  /** Whether the source at `words[at …]` is blocked. */
-  source(words: Int32Array, at: number, now: number): boolean;
+  /** Whether the source at `ends[at …]`, with the link of these ends, is blocked. */
+  source(ends: Int32Array, at: number, now: number): boolean;
   port(port: number, protocol: number, now: number): boolean;
   /**
-   * Blocks a source (IPv6: a prefix), or a port. Returns until when, in coarse seconds; 0 where it is only said (dry run, or there was no room); `NONE`
+   * Blocks a source (IPv6: a prefix; with its link behind the address), or a port. Returns until when, in coarse seconds; 0 where it is only said (dry run, or there was no room); `NONE`
    * where it is blocked or said already.
    */
   blockSource(words: Int32Array, at: number, signature: number, now: number, seconds: number): number;
@@ -53,7 +53,7 @@ export function createBlocks(
 ): Blocks {
   const mask = new Int32Array(ADDRESS_WORDS);
   putMask(mask, 0, ipv6_prefix);
-  const source = new Int32Array(ADDRESS_WORDS);
+  const source = new Int32Array(SOURCE_WORDS);
   const value = new Int32Array(1);
   const portKey = new Int32Array(2);
 
@@ -80,10 +80,11 @@ export function createBlocks(
   }
 
   return {
-    source(words, at, now) {
+    source(ends, at, now) {
       if (sources.size === 0) return false;
-      const is4 = isIpv4(words, at);
-      for (let i = 0; i < ADDRESS_WORDS; i++) source[i] = is4 ? words[at + i] : words[at + i] & mask[i];
+      const is4 = isIpv4(ends, at);
+      for (let i = 0; i < ADDRESS_WORDS; i++) source[i] = is4 ? ends[at + i] : ends[at + i] & mask[i];
+      source[ADDRESS_WORDS] = ends[LINK];
       return isBlocked(sources, source, 0, now);
     },
     port(port, protocol, now) {
@@ -112,12 +113,18 @@ const SOURCE = 0;
 const PORT = 1;
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: Protocol.TCP, udp: Protocol.UDP };
 
-/** Reads what is blocked as `blockRows` writes it: an address, or `4444/udp`. Throws a RangeError that quotes what is wrong. */
+/**
+ * Reads what is blocked as `blockRows` writes it: an address, `192.0.2.66 vlan 10`, or `4444/udp`. Throws a RangeError that quotes
+ * what is wrong.
+ */
 export function parseBlocked(text: string): Int32Array {
   const [, port, protocol] = /^(\d{1,5})\/(tcp|udp)$/.exec(text) ?? [];
   if (port !== undefined && Number(port) <= 0xffff)
     return Int32Array.of(PORT, rawPort(Number(port)), PROTOCOLS[protocol]);
-  return Int32Array.of(SOURCE, ...parsePrefix(text.replace(/\/\d+$/, '')).subarray(0, ADDRESS_WORDS));
+  const [address, vlans] = text.split(/ vlan /);
+  const link = vlans === undefined ? 0 : parseLink(vlans);
+  if (link === NONE) throw new RangeError(`"${vlans}" is not a VLAN id such as 10, or two such as 10.20`);
+  return Int32Array.of(SOURCE, ...parsePrefix(address.replace(/\/\d+$/, '')).subarray(0, ADDRESS_WORDS), link);
 }
 
 /** What is blocked, for `show blocks`. */
@@ -127,7 +134,11 @@ export function* blockRows(sources: FlowTable, ports: FlowTable, now: number): G
     const state = rank === LIFTED ? 'lifted' : (value & 1) !== 0 ? 'dry' : 'blocked';
     rows.push({ blocked, state, expires_s: expires - now, signature: SIGNATURES[value >> 1]?.text ?? '' });
   };
-  sources.forEach(now, (entry) => note(formatEnd(entry, KEY), entry, entry[KEY + ADDRESS_WORDS]));
+  sources.forEach(now, (entry) => {
+    const link = entry[KEY + ADDRESS_WORDS];
+    const vlan = link === 0 ? '' : ` vlan ${vlansOf(link).join('.')}`;
+    note(`${formatEnd(entry, KEY)}${vlan}`, entry, entry[KEY + SOURCE_WORDS]);
+  });
   ports.forEach(now, (entry) => {
     const name = entry[KEY + 1] === Protocol.UDP ? 'udp' : 'tcp';
     note(`${portNumber(entry[KEY])}/${name}`, entry, entry[KEY + 2]);

@@ -3,12 +3,17 @@
  * that one table holds both.
  */
 
-import { type Batch, formatIpv4, formatIpv6, packetKeys } from '../../api.js';
+import { type Batch, formatIpv4, formatIpv6, NONE, packetKeys } from '../../api.js';
 
 /** Where the ends are in `words`. */
 export const SOURCE = 0;
 export const DESTINATION = 4;
+/** The link that both ends are on, behind them: 0 unless a wire has VLANs (see `Batch.link`). */
+export const LINK = 8;
+export const END_WORDS = 9;
 export const ADDRESS_WORDS = 4;
+/** A source is an address and its link. */
+export const SOURCE_WORDS = ADDRESS_WORDS + 1;
 /** The bytes 00 00 ff ff before an IPv4 address. */
 const MAPPED = 0xffff_0000 | 0;
 /** First octets from here on are groups and broadcast. */
@@ -22,11 +27,12 @@ export interface Ends {
 }
 
 export function createEnds(batch: Batch): Ends {
-  const words = new Int32Array(2 * ADDRESS_WORDS);
-  const { version, source, destination } = batch;
+  const words = new Int32Array(END_WORDS);
+  const { version, source, destination, link } = batch;
   const keys = packetKeys(batch);
 
   function load(i: number): void {
+    words[LINK] = link[i];
     if (version[i] === 6) {
       keys.ipv6Source(i, words, SOURCE);
       keys.ipv6Destination(i, words, DESTINATION);
@@ -59,4 +65,17 @@ export function isMulticast(words: Int32Array, at: number): boolean {
 export function formatEnd(words: Int32Array, at: number): string {
   if (isIpv4(words, at)) return formatIpv4(words[at + 3]);
   return formatIpv6(new Uint8Array(words.slice(at, at + ADDRESS_WORDS).buffer));
+}
+
+/** Ids of the VLANs of a link, the outer one first, as EVE lists them. */
+export function vlansOf(link: number): number[] {
+  return link >>> 12 === 0 ? [link] : [link >>> 12, link & 0xfff];
+}
+
+/** The link of `10` or `10.20`, outer and inner VLAN; `NONE` if the text is neither. */
+export function parseLink(text: string): number {
+  const [, outer, inner] = /^(\d{1,4})(?:\.(\d{1,4}))?$/.exec(text) ?? [];
+  const ids = [outer, inner].filter((id) => id !== undefined).map(Number);
+  if (ids.length === 0 || ids.some((id) => id < 1 || id > 4094)) return NONE;
+  return ids.reduce((link, id) => (link << 12) | id, 0);
 }

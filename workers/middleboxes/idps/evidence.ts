@@ -1,23 +1,26 @@
 /**
- * What a packet says about who tries to reach whom.
+ * What a packet says about who tries to reach whom. Nothing but X's own packets says that X tried something, and an answer
+ * or a refusal counts only for an attempt that was seen (attempts.ts):
  *
  * | packet                                    | evidence                                                              |
  * | ----------------------------------------- | --------------------------------------------------------------------- |
  * | TCP SYN                                   | its source tried its destination                                      |
- * | TCP SYN and ACK                           | its destination was answered                                          |
- * | TCP reset of a SYN (ACK, sequence 0)      | its destination was refused (RFC 9293 §3.5.2)                         |
- * | TCP reset of anything else (no ACK)       | likewise, where the port it comes from is the lower: a client that ends a connection sends one too |
- * | TCP without SYN, ACK and RST; SYN and FIN | tried and refused: no connection has such (nmap -sN, -sF, -sX)        |
+ * | TCP SYN and ACK                           | its destination was answered, if it tried its source                  |
+ * | TCP reset                                 | its destination was refused, if it sent a SYN that was not answered   |
+ * | TCP without SYN, ACK and RST; SYN and FIN | its source tried and was refused: no connection has such (-sN, -sF, -sX) |
+ * | TCP reset without ACK                     | its destination probed, if it sent a bare ACK of no known connection (-sA) |
  * | UDP to the lower port, or an equal one    | its source tried its destination                                      |
- * | UDP to the higher port, or an equal one   | its destination was answered                                          |
+ * | UDP to the higher port, or an equal one   | its destination was answered, if it tried its source                  |
  * | ICMP echo, echo reply                     | tried, answered                                                       |
- * | ICMP unreachable                          | the source of what it quotes was refused                              |
+ * | ICMP unreachable                          | the source of what it quotes was refused, if it sent what is quoted, and that was not answered |
  *
- * So servers of UDP, which send to whatever port they are asked from, also late, or from another of their addresses, tried nothing;
- * and who scans by UDP from a low port is not seen to.
+ * With `replies: bypass` no site sees replies. There, what the source goes on to send counts as an answer.
  *
- * A packet of a TCP connection under way says nothing, and costs a look at its flags. Of a UDP flow one packet each way says all,
- * so what was seen lately is passed over, by a small table of this worker's own.
+ * So servers of UDP, which send to whatever port they are asked from, also late, or from another of their addresses, tried
+ * nothing; and a scan by UDP from a low port is not found.
+ *
+ * A packet of a TCP connection under way costs a look at its flags and at one byte. Packets that say the same as one before
+ * them (UDP, bare ACKs) are passed over, by a small table of this worker's own.
  */
 
 import {
@@ -26,63 +29,189 @@ import {
   Fragment,
   IcmpType,
   Icmpv6Type,
+  type Members,
+  NONE,
   Protocol,
   portNumber,
   Quoted,
   sourcePort,
   TcpFlag,
+  upperNumber,
 } from '../../api.js';
-import { DESTINATION, type Ends, putIpv4, SOURCE } from './ends.js';
-import { ANSWERED, ATTEMPTED, REFUSED, type ScanDetector } from './scan.js';
+import { type Attempts, Did } from './attempts.js';
+import { DESTINATION, END_WORDS, type Ends, LINK, putIpv4, SOURCE } from './ends.js';
+import { ANSWERED, ATTEMPTED, PROBED, REFUSED, type ScanDetector } from './scan.js';
+import { createUnmatched } from './unmatched.js';
 
 const { FIN, SYN, RST, ACK } = TcpFlag;
 const { ICMP, TCP, UDP, ICMPV6 } = Protocol;
 const SEQUENCE = 4;
+const ACKNOWLEDGEMENT = 8;
+const DATA_OFFSET = 12;
+const TCP_BYTES_MIN = 20;
+const IPV6_BYTES = 40;
+/** Within so many bytes of the initial sequence number is what follows a handshake. A blind guess is right once in 65,536 times. */
+const HANDSHAKE_BYTES = 1 << 16;
 /** Ports that traceroute sends to, one for each packet. */
 const TRACEROUTE_FIRST = 33_434;
 const TRACEROUTE_LAST = 33_689;
-/** UDP flows, either way, that were seen lately: half a megabyte. */
+/** UDP flows and bare ACKs, either way, that were seen lately: half a megabyte. */
 const SEEN = 1 << 17;
 const SEEN_S_SHIFT = 4;
 
-/** A function that takes the evidence of packet `i`, whose ends are loaded. */
-export function createEvidence(batch: Batch, ends: Ends, scans: ScanDetector): (i: number, now: number) => void {
-  const { protocol, ports, flags, fragment, version, l4 } = batch;
-  const { i32 } = batch.memory;
+export interface Evidence {
+  /** Takes the evidence of packet `i`, whose ends are loaded. */
+  look(i: number, now: number): void;
+  /** Looks again for the attempts that refusals are about. */
+  tick(now: number): void;
+}
+
+/** `completed`: a connection was completed whose server is at `words[at …]` with that raw port. */
+export function createEvidence(
+  batch: Batch,
+  ends: Ends,
+  attempts: Attempts,
+  scans: ScanDetector,
+  completed: (words: Int32Array, at: number, port: number) => void,
+  repliesBypass: boolean,
+  members: Members,
+): Evidence {
+  const { protocol, ports, flags, fragment, version, l3, l4 } = batch;
+  const { i32, u8 } = batch.memory;
   const { words } = ends;
   const quoted = new Quoted();
   const key = new Int32Array(10);
-  const quotedEnds = new Int32Array(8);
+  const quotedEnds = new Int32Array(END_WORDS);
   const seen = new Int32Array(SEEN);
+  const unmatched = createUnmatched(attempts, scans);
   // Of this worker alone: nobody outside can choose flows that hide each other.
-  const factors = Int32Array.from({ length: 11 }, () => (Math.random() * 2 ** 32) | 1);
+  const factors = Int32Array.from({ length: 12 }, () => (Math.random() * 2 ** 32) | 1);
 
   function tcp(i: number, now: number): void {
     const said = flags[i] & (SYN | RST | ACK | FIN);
-    if ((said & ACK) !== 0 && (said & (SYN | RST)) === 0) return;
+    if ((said & ACK) !== 0 && (said & (SYN | RST)) === 0) return underWay(i, now);
     const pair = ports[i];
-    const from = sourcePort(pair);
-    const to = destinationPort(pair);
-    if (said === SYN) scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, TCP, pair, now);
-    else if (said === (SYN | ACK)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, TCP, pair, now);
-    else if ((said & RST) !== 0 && (said & SYN) === 0) {
-      const isOfSyn = (said & ACK) !== 0;
-      if (isOfSyn ? i32[(l4[i] + SEQUENCE) >> 2] !== 0 : portNumber(from) >= portNumber(to)) return;
-      if (!isOfSyn) scans.contact(ATTEMPTED, words, DESTINATION, SOURCE, from, TCP, pair, now);
-      scans.contact(REFUSED, words, DESTINATION, SOURCE, from, TCP, pair, now);
-    } else {
+    if (said === SYN) began(pair, now);
+    else if (said === (SYN | ACK)) accepted(i, pair, now);
+    else if ((said & RST) !== 0 && (said & SYN) === 0) reset(pair, (said & ACK) !== 0, now);
+    else {
+      const to = destinationPort(pair);
       scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, TCP, pair, now);
       scans.contact(REFUSED, words, SOURCE, DESTINATION, to, TCP, pair, now);
     }
   }
 
+  function began(pair: number, now: number): void {
+    const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, destinationPort(pair), TCP, pair, now);
+    const entry = attempts.find(words, pair, TCP, now);
+    if (entry !== NONE && attempts.did(entry, Did.COMPLETE)) attempts.restart(entry, false);
+    attempts.note(Did.BEGIN, false, 0, now, replicate);
+    if (repliesBypass) attempts.expect(attempts.placeOf(words, pair), now);
+  }
+
+  function accepted(i: number, pair: number, now: number): void {
+    const sequence = i32[(l4[i] + SEQUENCE) >> 2];
+    const entry = attempts.find(words, pair, TCP, now);
+    if (isAnswer(entry)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, sourcePort(pair), TCP, pair, now);
+    const isOther = entry !== NONE && attempts.valueIn(entry) !== sequence;
+    if (isOther && attempts.did(entry, Did.COMPLETE, true)) attempts.restart(entry, true);
+    attempts.note(Did.GET_ANSWER, true, sequence, now, false);
+    attempts.expect(attempts.placeOf(words, pair), now);
+  }
+
+  /**
+   * Whether an answer is noted. Attempts that passed another site are known here only of suspicious sources; but what can be
+   * no part of what was attempted has no weight (scan.ts).
+   */
+  function isAnswer(entry: number): boolean {
+    return entry === NONE ? members.others > 0 : attempts.did(entry, Did.BEGIN, true) || members.others > 0;
+  }
+
+  function reset(pair: number, hasAck: boolean, now: number): void {
+    const entry = attempts.find(words, pair, TCP, now);
+    if (entry === NONE) return unmatched.wait(words, DESTINATION, pair, TCP, now);
+    if (attempts.did(entry, Did.BEGIN, true)) {
+      if (!attempts.did(entry, Did.GET_ANSWER, true))
+        scans.contact(REFUSED, words, DESTINATION, SOURCE, sourcePort(pair), TCP, pair, now);
+    } else if (!hasAck && isProbeOfOther(entry))
+      scans.contact(PROBED, words, DESTINATION, SOURCE, sourcePort(pair), TCP, pair, now);
+  }
+
+  /** Whether the destination alone has sent on a connection that nobody was seen to begin. */
+  function isProbeOfOther(entry: number): boolean {
+    return attempts.did(entry, Did.PROBE, true) && !attempts.did(entry, Did.PROBE) && !wasBegun(entry);
+  }
+
+  function wasBegun(entry: number): boolean {
+    return attempts.eitherDid(entry, Did.BEGIN) || attempts.eitherDid(entry, Did.GET_ANSWER);
+  }
+
+  /** Neither SYN nor reset, with an ACK. */
+  function underWay(i: number, now: number): void {
+    const pair = ports[i];
+    const place = attempts.placeOf(words, pair);
+    const bare = isBare(i);
+    if (bare ? wasSeen(pair, TCP, now) : !attempts.isExpected(place, now)) return;
+    const entry = attempts.find(words, pair, TCP, now);
+    if (entry !== NONE && wasBegun(entry)) return progress(i, entry, pair, place, now);
+    if (bare) {
+      attempts.note(Did.PROBE, false, 0, now, false);
+      if (entry === NONE) attempts.expect(place, now);
+      else if (attempts.did(entry, Did.PROBE, true)) attempts.unexpect(place, now);
+    } else if (entry !== NONE && attempts.did(entry, Did.PROBE, true)) {
+      attempts.note(Did.PROBE, false, 0, now, false);
+      attempts.unexpect(place, now);
+    }
+  }
+
+  /** Nothing but a header without options: so nmap sends its ACKs. */
+  function isBare(i: number): boolean {
+    if (u8[l4[i] + DATA_OFFSET] >>> 4 !== TCP_BYTES_MIN / 4) return false;
+    const end =
+      version[i] === 6
+        ? l3[i] + IPV6_BYTES + upperNumber(i32[(l3[i] + 4) >> 2] << 16)
+        : l3[i] + upperNumber(i32[l3[i] >> 2]);
+    return l4[i] + TCP_BYTES_MIN === end;
+  }
+
+  /** What follows a handshake tells that it was no forged SYN: the client knows what the server said, or the server goes on. */
+  function progress(i: number, entry: number, pair: number, place: number, now: number): void {
+    const isClient =
+      attempts.did(entry, Did.GET_ANSWER) ||
+      (!attempts.did(entry, Did.GET_ANSWER, true) && attempts.did(entry, Did.BEGIN));
+    if (attempts.did(entry, Did.COMPLETE, !isClient)) return;
+    if (attempts.did(entry, Did.GET_ANSWER, !isClient)) {
+      const at = (l4[i] + (isClient ? ACKNOWLEDGEMENT : SEQUENCE)) >> 2;
+      if ((numberOf(i32[at]) - numberOf(attempts.valueIn(entry))) >>> 0 >= HANDSHAKE_BYTES) return;
+    } else if (repliesBypass && isClient)
+      scans.contact(ANSWERED, words, SOURCE, DESTINATION, destinationPort(pair), TCP, pair, now);
+    else return;
+    attempts.note(Did.COMPLETE, !isClient, 0, now, false);
+    attempts.unexpect(place, now);
+    completed(words, isClient ? DESTINATION : SOURCE, isClient ? destinationPort(pair) : sourcePort(pair));
+  }
+
   function udp(i: number, now: number): void {
     const pair = ports[i];
-    if (wasSeen(pair, now)) return;
+    const isAgain = wasSeen(pair, UDP, now);
+    if (isAgain && !repliesBypass) return;
     const from = sourcePort(pair);
     const to = destinationPort(pair);
-    if (isUdpAttempt(pair)) scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, UDP, pair, now);
-    if (portNumber(from) <= portNumber(to)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
+    if (isAgain) {
+      if (isUdpAttempt(pair) && !wasSeen(pair, ~UDP, now))
+        scans.contact(ANSWERED, words, SOURCE, DESTINATION, to, UDP, pair, now);
+      return;
+    }
+    if (isUdpAttempt(pair)) {
+      const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, UDP, pair, now);
+      attempts.find(words, pair, UDP, now);
+      attempts.note(Did.BEGIN, false, 0, now, replicate);
+    }
+    if (portNumber(from) <= portNumber(to)) {
+      const entry = attempts.find(words, pair, UDP, now);
+      if (isAnswer(entry)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
+      if (entry !== NONE) attempts.note(Did.GET_ANSWER, true, 0, now, false);
+    }
   }
 
   function isUdpAttempt(pair: number): boolean {
@@ -90,9 +219,10 @@ export function createEvidence(batch: Batch, ends: Ends, scans: ScanDetector): (
     return portNumber(sourcePort(pair)) >= to && !(to >= TRACEROUTE_FIRST && to <= TRACEROUTE_LAST);
   }
 
-  function wasSeen(pair: number, now: number): boolean {
+  function wasSeen(pair: number, kind: number, now: number): boolean {
     // Multiply-add with secret factors, that do not wait for each other.
-    let mixed = Math.imul(pair, factors[8]) + Math.imul(now >> SEEN_S_SHIFT, factors[9]);
+    let mixed = Math.imul(pair, factors[8]) + Math.imul((now >> SEEN_S_SHIFT) + (kind << 16), factors[9]);
+    mixed = (mixed + Math.imul(words[LINK], factors[11])) | 0;
     for (let n = 0; n < 8; n++) mixed = (mixed + Math.imul(words[n], factors[n])) | 0;
     mixed = Math.imul(mixed ^ (mixed >>> 15), factors[10]);
     mixed ^= mixed >>> 16;
@@ -105,33 +235,49 @@ export function createEvidence(batch: Batch, ends: Ends, scans: ScanDetector): (
   function icmp(i: number, now: number): void {
     const type = flags[i];
     const isV6 = version[i] === 6;
-    const echo = isV6 ? Icmpv6Type.ECHO : IcmpType.ECHO;
-    const reply = isV6 ? Icmpv6Type.ECHO_REPLY : IcmpType.ECHO_REPLY;
-    if (type === echo) scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, 0, protocol[i], 0, now);
-    else if (type === reply) scans.contact(ANSWERED, words, DESTINATION, SOURCE, 0, protocol[i], 0, now);
-    else if (type === (isV6 ? Icmpv6Type.UNREACHABLE : IcmpType.UNREACHABLE)) unreachable(i, now);
+    const carried = protocol[i];
+    if (type === (isV6 ? Icmpv6Type.ECHO : IcmpType.ECHO)) {
+      const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, 0, carried, 0, now);
+      attempts.find(words, 0, carried, now);
+      attempts.note(Did.BEGIN, false, 0, now, replicate);
+    } else if (type === (isV6 ? Icmpv6Type.ECHO_REPLY : IcmpType.ECHO_REPLY)) {
+      const entry = attempts.find(words, 0, carried, now);
+      if (isAnswer(entry)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, 0, carried, 0, now);
+      if (entry !== NONE) attempts.note(Did.GET_ANSWER, true, 0, now, false);
+    } else if (type === (isV6 ? Icmpv6Type.UNREACHABLE : IcmpType.UNREACHABLE)) unreachable(i, now);
   }
 
   function unreachable(i: number, now: number): void {
     if (!quoted.find(batch, i)) return;
     const isQuery = quoted.protocol === ICMP || quoted.protocol === ICMPV6;
+    quotedEnds[LINK] = words[LINK];
     quoted.key(key, 0);
-    if (quoted.version === 6) quotedEnds.set(key.subarray(0, 8));
+    if (quoted.version === 6) for (let n = 0; n < LINK; n++) quotedEnds[n] = key[n];
     else {
       putIpv4(quotedEnds, SOURCE, quoted.source);
       putIpv4(quotedEnds, DESTINATION, quoted.destination);
     }
     const to = isQuery ? 0 : destinationPort(quoted.ports);
     const pair = isQuery ? 0 : quoted.ports;
-    if (quoted.protocol === UDP && !isUdpAttempt(pair)) return;
+    const entry = attempts.find(quotedEnds, pair, quoted.protocol, now);
+    if (entry === NONE) return unmatched.wait(quotedEnds, SOURCE, pair, quoted.protocol, now);
+    if (!attempts.did(entry, Did.BEGIN) || attempts.did(entry, Did.GET_ANSWER)) return;
     scans.contact(REFUSED, quotedEnds, SOURCE, DESTINATION, to, quoted.protocol, pair, now);
   }
 
-  return (i, now) => {
-    if (fragment[i] === Fragment.LATER) return;
-    const carried = protocol[i];
-    if (carried === TCP) tcp(i, now);
-    else if (carried === UDP) udp(i, now);
-    else if (carried === ICMP || carried === ICMPV6) icmp(i, now);
+  return {
+    look(i, now) {
+      if (fragment[i] === Fragment.LATER) return;
+      const carried = protocol[i];
+      if (carried === TCP) tcp(i, now);
+      else if (carried === UDP) udp(i, now);
+      else if (carried === ICMP || carried === ICMPV6) icmp(i, now);
+    },
+    tick: unmatched.tick,
   };
+}
+
+/** A raw word as the number it stands for. */
+function numberOf(word: number): number {
+  return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
 }

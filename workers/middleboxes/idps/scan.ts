@@ -7,13 +7,19 @@
  * each a small HyperLogLog of all sites together: so the order of packets, by which site an answer comes, and how often it is seen
  * do not matter, and what two sites saw of one source adds up.
  *
- *     ATTEMPTED   contacts that were tried
- *     ANSWERED    those from which something came back
- *     REFUSED     those that said no: reset, unreachable, or nothing that a connection begins with was sent
- *     PORTS, ADDRESSES   destination ports and addresses of what was tried
+ *     ATTEMPTED   contacts that X tried
+ *     ANSWERED    contacts from which something came back
+ *     REFUSED     contacts that X tried and that said no (reset, unreachable), or to which X sent what begins no connection
+ *     PORTS, ADDRESSES   destination ports and addresses of what X tried
+ *     PROBED, PROBED_ADDRESSES   contacts to which X sent a bare ACK of no known connection and that reset it, and their addresses
  *
  *     failed = attempted - answered, after `answer` seconds to answer in;  walk = failed - answered
- *     at once: walk = refused - answered, where of what was refused only so many count as were tried
+ *     at once: walk = |refused ∪ answered| - answered - answered
+ *
+ * Of what was answered and refused only what can be part of ATTEMPTED counts, register by register. So without a packet of X
+ * every walk is 0; replies, forged ones included, never count for more than what X tried; and what was answered once cannot be
+ * made a refusal. (The laptop that wakes up and is reset by the servers of its old connections probed as many addresses as
+ * ports; who scans by ACKs probes many ports of an address: `PROBED` counts only where ports are `CONCENTRATED_PROBES` times as many.)
  *
  * With the paper's θ0 = 0.8 and θ1 = 0.2 (chances that a contact succeeds, of an honest source and of a scanner) either step is ln 4,
  * and by Wald's bound an honest source is taken for a scanner with a chance of 4^-excess.
@@ -26,17 +32,27 @@ import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api.js';
 import { type Alerts, Signature } from './alert.js';
 import { putMask } from './allow-list.js';
 import type { Blocks } from './blocks.js';
-import { ADDRESS_WORDS, isIpv4, isMulticast, SOURCE } from './ends.js';
+import { ADDRESS_WORDS, END_WORDS, isIpv4, isMulticast, LINK, SOURCE, SOURCE_WORDS } from './ends.js';
+import type { Silence } from './silence.js';
 
-export const SKETCHES = 5;
+export const SKETCHES = 7;
 export const ATTEMPTED = 0;
 export const ANSWERED = 1;
 export const REFUSED = 2;
 const PORTS = 3;
 const ADDRESSES = 4;
+export const PROBED = 5;
+const PROBED_ADDRESSES = 6;
+const ANSWERS = 1 << ANSWERED;
+const ANSWERS_AND_REFUSALS = ANSWERS | (1 << REFUSED);
 
 /** Ports of this many times as many addresses are a scan of them. */
 const CONCENTRATED = 16;
+const CONCENTRATED_PROBES = 8;
+/** A source with so many more attempts than twice its answers has its attempts replicated one by one. */
+const SUSPICIOUS = 3;
+/** Registers that one contact raises at most: more are of earlier ones. */
+const OF_ONE_CONTACT = 3;
 /** Ports of few addresses need not be waited for when the walk by them is so many times as high as it has to be. */
 const UNANSWERED = 4;
 /** Below this many, ports or addresses are one. */
@@ -58,8 +74,9 @@ export interface ScanOptions {
 
 export interface ScanDetector {
   /**
-   * In one sense (`ATTEMPTED`, `ANSWERED`, `REFUSED`): the source at `ends[who …]` and the contact at `ends[whom …]`, a raw port
-   * and a protocol. `ports`: the packet's, for an alert.
+   * In one sense (`ATTEMPTED`, `ANSWERED`, `REFUSED`, `PROBED`): the source at `ends[who …]` and the contact at `ends[whom …]`, a
+   * raw port and a protocol. `ports`: the packet's, for an alert. Returns whether the source looks suspicious, so that what it
+   * attempts is to be replicated.
    */
   contact(
     sketch: number,
@@ -70,12 +87,22 @@ export interface ScanDetector {
     protocol: number,
     ports: number,
     now: number,
-  ): void;
+  ): boolean;
+  /** Whether anything is known of the source at `ends[who …]`. */
+  knows(ends: Int32Array, who: number): boolean;
   /** Looks again at those who were waited for. */
   tick(now: number): void;
   /** Looks at `slots` sources in turn, also such as only other sites see. */
   walk(now: number, slots: number): void;
 }
+
+/** Finds nothing: scans are not looked for. */
+export const NO_SCANS: ScanDetector = {
+  contact: () => false,
+  knows: () => false,
+  tick: () => {},
+  walk: () => {},
+};
 
 export function createScanDetector(
   sources: KeyedHyperLogLogs,
@@ -85,10 +112,12 @@ export function createScanDetector(
   options: ScanOptions,
   batch: Batch,
   found: number,
+  silence: Silence,
 ): ScanDetector {
   const { excess, answer_seconds, block_seconds } = options;
   const enough = Math.min(excess, LITTLE);
-  const key = new Int32Array(ADDRESS_WORDS);
+  /** Address and link. */
+  const key = new Int32Array(SOURCE_WORDS);
   const mask = new Int32Array(ADDRESS_WORDS);
   putMask(mask, 0, options.ipv6_prefix);
   /** Address, then port and protocol in one word. */
@@ -98,12 +127,17 @@ export function createScanDetector(
   const since = new Int32Array(sources.slots);
   const tried = new Float64Array(sources.slots);
   const owner = new Int32Array(sources.slots);
+  /** Attempts less twice the answers, when last looked at. */
+  const excessOf = new Float64Array(sources.slots);
+  /** Contacts without an answer that are not judged, and up to which generation of silence they were discarded. */
+  const forgiven = new Float64Array(sources.slots);
+  const discarded = new Int32Array(sources.slots);
   const last = new Int32Array(sources.slots * LAST_WORDS);
   const waiting = new Int32Array(SUSPECTS);
   let waitingCount = 0;
   let cursor = 0;
   /** Source and destination of an alert. */
-  const ends2 = new Int32Array(2 * ADDRESS_WORDS);
+  const ends2 = new Int32Array(END_WORDS);
 
   function contact(
     sketch: number,
@@ -114,29 +148,40 @@ export function createScanDetector(
     protocol: number,
     ports: number,
     now: number,
-  ): void {
-    if (isMulticast(ends, whom) || isMulticast(ends, who)) return;
-    const is4 = isIpv4(ends, who);
-    for (let i = 0; i < ADDRESS_WORDS; i++) {
-      key[i] = is4 ? ends[who + i] : ends[who + i] & mask[i];
-      thing[i] = ends[whom + i];
-    }
-    if (isAllowed(ends, who)) return;
+  ): boolean {
+    if (isMulticast(ends, whom) || isMulticast(ends, who)) return false;
+    loadKey(ends, who);
+    for (let i = 0; i < ADDRESS_WORDS; i++) thing[i] = ends[whom + i];
+    if (isAllowed(ends, who)) return false;
     thing[ADDRESS_WORDS] = port | (protocol << 16);
     const hash = sources.hash(key, 0);
     sources.note(sketch, thing, 0, ADDRESS_WORDS + 1);
     if (sketch === ATTEMPTED) {
       sources.note(PORTS, thing, ADDRESS_WORDS, 1);
       sources.note(ADDRESSES, thing, 0, ADDRESS_WORDS);
-    }
+    } else if (sketch === PROBED) sources.note(PROBED_ADDRESSES, thing, 0, ADDRESS_WORDS);
     const slot = sources.addNoted(hash, key, 0, now);
-    if (slot === NONE) return;
+    if (slot === NONE) return false;
     own(slot, hash);
-    if (sketch === ANSWERED) return;
+    if (sketch === ANSWERED) return false;
     const weight = sources.weight(slot);
-    if (weight === looked[slot]) return;
-    looked[slot] = weight;
-    if (weight >= enough) lookAt(slot, ports, protocol, who, now);
+    if (weight !== looked[slot]) {
+      looked[slot] = weight;
+      if (weight >= enough) lookAt(slot, ports, protocol, who, now);
+    }
+    return excessOf[slot] >= SUSPICIOUS;
+  }
+
+  /** The source that an end belongs to: an IPv4 address, a prefix of IPv6. */
+  function loadKey(ends: Int32Array, who: number): void {
+    const is4 = isIpv4(ends, who);
+    for (let i = 0; i < ADDRESS_WORDS; i++) key[i] = is4 ? ends[who + i] : ends[who + i] & mask[i];
+    key[ADDRESS_WORDS] = ends[LINK];
+  }
+
+  function knows(ends: Int32Array, who: number): boolean {
+    loadKey(ends, who);
+    return sources.find(sources.hash(key, 0), key, 0) !== NONE;
   }
 
   /** Its last contact is in `thing`. */
@@ -152,30 +197,58 @@ export function createScanDetector(
   /** What was noted of a slot is of the key that has it now. */
   function own(slot: number, hash: number): void {
     if (owner[slot] === hash) return;
+    // A worker that has just started did not see what a slot knows already: whether that was answered it cannot tell.
+    const isInherited = owner[slot] === 0 && sources.weight(slot) > OF_ONE_CONTACT;
     owner[slot] = hash;
     looked[slot] = 0;
     since[slot] = 0;
+    excessOf[slot] = 0;
+    forgiven[slot] = 0;
+    discarded[slot] = isInherited ? silence.generation - 1 : silence.generation;
     last.fill(0, slot * LAST_WORDS, (slot + 1) * LAST_WORDS);
   }
 
   /** `key` is the slot's. */
   function look(slot: number, now: number): void {
     const attempted = sources.estimate(slot, ATTEMPTED, now);
-    const answered = sources.estimate(slot, ANSWERED, now);
-    const refused = Math.min(sources.estimate(slot, REFUSED, now), attempted);
-    if (refused - answered >= excess) return scanner(slot, attempted, answered, refused, now);
+    const answered = sources.estimateWithin(slot, ANSWERS, ATTEMPTED, now);
+    const refused = sources.estimateWithin(slot, ANSWERS_AND_REFUSALS, ATTEMPTED, now) - answered;
+    excessOf[slot] = attempted - 2 * answered;
+    if (refused - answered >= excess || probes(slot, answered, now) >= excess)
+      return scanner(slot, attempted, answered, refused, now);
     const ports = sources.estimate(slot, PORTS, now);
-    const many = Math.min(options.ports, UNANSWERED * excess + 2 * answered);
+    // Where silence is not judged, only what is many whatever is answered.
+    const many = silence.isJudged ? Math.min(options.ports, UNANSWERED * excess + 2 * answered) : options.ports;
     if (ports >= many && ports >= CONCENTRATED * sources.estimate(slot, ADDRESSES, now))
       return scanner(slot, attempted, answered, refused, now);
+    judgeSilence(slot, attempted, answered, refused, now);
+  }
+
+  /** Ports that reset bare ACKs, where they are of few addresses. */
+  function probes(slot: number, answered: number, now: number): number {
+    const probed = sources.estimate(slot, PROBED, now);
+    if (probed < excess || probed < CONCENTRATED_PROBES * sources.estimate(slot, PROBED_ADDRESSES, now)) return 0;
+    return probed - answered;
+  }
+
+  function judgeSilence(slot: number, attempted: number, answered: number, refused: number, now: number): void {
+    const unanswered = Math.max(0, attempted - answered);
+    if (!silence.isJudged || discarded[slot] !== silence.generation) {
+      discarded[slot] = silence.generation;
+      forgiven[slot] = unanswered;
+      since[slot] = 0;
+      return;
+    }
+    // Answers that came late are those of what was discarded first.
+    forgiven[slot] = Math.min(forgiven[slot], unanswered);
     // Of what was tried when the waiting began nothing can still be under way.
-    if (since[slot] !== 0 && now - since[slot] > answer_seconds) {
+    if (since[slot] !== 0 && now - since[slot] > answer_seconds + silence.behindSeconds) {
       since[slot] = 0;
       // What was forgotten since is not held against it.
-      if (Math.min(tried[slot], attempted) - 2 * answered >= excess)
+      if (Math.min(tried[slot], attempted) - 2 * answered - forgiven[slot] >= excess)
         return scanner(slot, attempted, answered, refused, now);
     }
-    if (since[slot] !== 0 || attempted - 2 * answered < excess) return;
+    if (since[slot] !== 0 || attempted - 2 * answered - forgiven[slot] < excess) return;
     since[slot] = now;
     tried[slot] = attempted;
     if (waitingCount < SUSPECTS) waiting[waitingCount++] = slot;
@@ -200,6 +273,7 @@ export function createScanDetector(
       ends2[i] = key[i];
       ends2[ADDRESS_WORDS + i] = last[at + i];
     }
+    ends2[LINK] = key[ADDRESS_WORDS];
     alerts.raise(signature, ends2, 0, last[at + ADDRESS_WORDS], last[at + ADDRESS_WORDS + 1], until, now);
   }
 
@@ -211,7 +285,7 @@ export function createScanDetector(
     for (let n = 0; n < count; n++) {
       const slot = waiting[n];
       if (since[slot] === 0) continue;
-      if (now - since[slot] <= answer_seconds) waiting[left++] = slot;
+      if (now - since[slot] <= answer_seconds + silence.behindSeconds) waiting[left++] = slot;
       else if (sources.read(slot, key, 0, now)) {
         waitingCount = left;
         own(slot, sources.hash(key, 0));
@@ -231,5 +305,5 @@ export function createScanDetector(
     }
   }
 
-  return { contact, tick, walk };
+  return { contact, knows, tick, walk };
 }

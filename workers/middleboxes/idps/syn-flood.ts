@@ -1,31 +1,43 @@
 /**
- * SYN floods: a service that is sent far more SYNs than connections end, by the pairs of SYN and FIN or RST of Wang, Zhang and Shin,
- * "Detecting SYN flooding attacks" (2002), counted by all sites together in counters that a service's address and port choose.
+ * SYN floods: a service that is sent far more SYNs than connections to it are completed, counted by all sites together in counters
+ * that a service's address and port choose. A connection is completed when its client shows that it knows the server's sequence
+ * number, or the server goes on (evidence.ts). So whoever forges sources cannot make up for his SYNs by other packets; a FIN or a
+ * reset says nothing.
  *
  * Sources of such a flood are mostly forged, so none is blocked. While it lasts, and `LASTS_S` more, a SYN to that service is
  * dropped unless the same one came before: a client sends its SYN again after a second, a forged one does not come twice. What is
  * connected goes on. A service that falls to the same counter as one that is flooded is guarded with it.
+ *
+ * **The filter of first SYNs** is a Bloom filter in two generations, of this worker's own. Of a million SYNs a second about one
+ * in ten is taken for a repeated one and passes. Beyond that the filter is full: the SYNs that pass are counted, and an alarm is
+ * logged.
  */
 
 import { type Batch, type CounterVector, destinationPort, Protocol, TcpFlag } from '../../api.js';
 import type { Alerts } from './alert.js';
 import { Signature } from './alert.js';
-import { ADDRESS_WORDS, DESTINATION, type Ends, SOURCE } from './ends.js';
+import { ADDRESS_WORDS, DESTINATION, END_WORDS, type Ends, LINK } from './ends.js';
 
 const CELLS = 4096;
-/** SYNs, then FINs and RSTs. */
+/** SYNs, then completed connections. */
 export const SYN_COUNTERS = 2 * CELLS;
-/** So many SYNs more than this for each connection that ends are no flash crowd. */
+/** More SYNs than this for each connection that is completed are no crowd of clients. */
 const RATIO = 3;
 const LASTS_S = 10;
+const LAST_WORDS = ADDRESS_WORDS + 2;
 /** SYNs seen before are remembered for between one and two of these; the first repetitions come after 1 and 3 s (RFC 6298). */
 const REMEMBER_S = 5;
-const BITS = 1 << 22;
+/** Of a generation: 4 MB. */
+const BITS = 1 << 25;
+/** SYNs in a generation with which, at two bits each, one in ten passes for a repeated one. */
+const FULL = 5_000_000;
 const { SYN, ACK, FIN, RST } = TcpFlag;
 
 export interface SynFloods {
   /** Counts packet `i`, TCP, its ends loaded. True: it is a SYN to be dropped. */
   take(i: number, now: number): boolean;
+  /** A connection was completed; the server is at `words[at …]` with that raw port, on the link of these ends. */
+  completed(words: Int32Array, at: number, port: number): void;
   /** Once a second. */
   tick(now: number): void;
 }
@@ -38,27 +50,30 @@ export function createSynFloods(
   batch: Batch,
   ends: Ends,
   found: number,
+  full: () => void,
 ): SynFloods {
   const { flags, ports } = batch;
-  const { words } = ends;
   const before = new Float64Array(SYN_COUNTERS);
   /** Until when a cell's services are guarded. */
   const guarded = new Int32Array(CELLS);
-  /** Destination of a cell's last SYN, and its port pair. */
-  const last = new Int32Array(CELLS * (ADDRESS_WORDS + 1));
-  const said = new Int32Array(2 * ADDRESS_WORDS);
+  /** Destination of a cell's last SYN, its port pair, and its link. */
+  const last = new Int32Array(CELLS * LAST_WORDS);
+  const said = new Int32Array(END_WORDS);
   let lately = new Int32Array(BITS / 32);
   let earlier = new Int32Array(BITS / 32);
   let turned = 0;
+  /** SYNs in `lately`, and in `earlier`. */
+  let noted = 0;
+  let notedEarlier = 0;
   let lookedAt = 0;
   const salt = (Math.random() * 2 ** 32) | 0;
 
   /** The cell of the service at `words[at …]` with a raw port; the same at all sites. */
-  function cellOf(at: number, port: number): number {
-    return mix(port, at, ADDRESS_WORDS) & (CELLS - 1);
+  function cellOf(words: Int32Array, at: number, port: number): number {
+    return mix(words, port ^ Math.imul(words[LINK], 0x9e37_79b1), at, ADDRESS_WORDS) & (CELLS - 1);
   }
 
-  function mix(seed: number, at: number, count: number): number {
+  function mix(words: Int32Array, seed: number, at: number, count: number): number {
     let mixed = seed;
     for (let n = 0; n < count; n++) {
       mixed = Math.imul(mixed ^ words[at + n], 0x85eb_ca6b);
@@ -69,35 +84,40 @@ export function createSynFloods(
   }
 
   function take(i: number, now: number): boolean {
-    const meaning = flags[i] & (SYN | ACK | FIN | RST);
-    if (meaning === SYN) {
-      const cell = cellOf(DESTINATION, destinationPort(ports[i]));
-      counts.add(cell, 1);
-      const at = cell * (ADDRESS_WORDS + 1);
-      for (let n = 0; n < ADDRESS_WORDS; n++) last[at + n] = words[DESTINATION + n];
-      last[at + ADDRESS_WORDS] = ports[i];
-      return guarded[cell] > now && isFirst(i);
-    }
-    if ((meaning & (FIN | RST)) !== 0) {
-      // Whichever end it comes from; the other one's counter is counted too much, which does no harm.
-      counts.add(CELLS + cellOf(DESTINATION, destinationPort(ports[i])), 1);
-      counts.add(CELLS + cellOf(SOURCE, ports[i] & 0xffff), 1);
-    }
-    return false;
+    if ((flags[i] & (SYN | ACK | FIN | RST)) !== SYN) return false;
+    const { words } = ends;
+    const cell = cellOf(words, DESTINATION, destinationPort(ports[i]));
+    counts.add(cell, 1);
+    const at = cell * LAST_WORDS;
+    for (let n = 0; n < ADDRESS_WORDS; n++) last[at + n] = words[DESTINATION + n];
+    last[at + ADDRESS_WORDS] = ports[i];
+    last[at + ADDRESS_WORDS + 1] = words[LINK];
+    return guarded[cell] > now && isFirst(i);
+  }
+
+  function completed(words: Int32Array, at: number, port: number): void {
+    counts.add(CELLS + cellOf(words, at, port), 1);
   }
 
   function isFirst(i: number): boolean {
-    const bit = mix(salt ^ ports[i], 0, 2 * ADDRESS_WORDS) & (BITS - 1);
-    const mask = 1 << (bit & 31);
-    const wasThere = ((lately[bit >> 5] | earlier[bit >> 5]) & mask) !== 0;
-    lately[bit >> 5] |= mask;
+    const { words } = ends;
+    const mixed = mix(words, salt ^ ports[i] ^ Math.imul(words[LINK], 0x9e37_79b1), 0, 2 * ADDRESS_WORDS);
+    const a = mixed & (BITS - 1);
+    const b = Math.imul(mixed ^ salt, 0x85eb_ca6b) >>> 7;
+    const wasThere = has(lately, a, b) || has(earlier, a, b);
+    lately[a >> 5] |= 1 << (a & 31);
+    lately[b >> 5] |= 1 << (b & 31);
+    if (++noted > FULL && wasThere) full();
     return !wasThere;
+  }
+
+  function has(generation: Int32Array, a: number, b: number): boolean {
+    return (generation[a >> 5] & (1 << (a & 31))) !== 0 && (generation[b >> 5] & (1 << (b & 31))) !== 0;
   }
 
   function tick(now: number): void {
     if (now - turned >= REMEMBER_S) {
-      [lately, earlier] = [earlier, lately];
-      lately.fill(0);
+      turn();
       turned = now;
     }
     // The first look, and one after a standstill, only learns what was counted before.
@@ -107,9 +127,19 @@ export function createSynFloods(
     lookedAt = now;
     for (let cell = 0; cell < CELLS; cell++) {
       const syns = grown(cell);
-      const fins = grown(CELLS + cell);
-      if (isSteady && syns >= perSecond * seconds && syns > RATIO * fins) flood(cell, syns, fins, seconds, now);
+      const done = grown(CELLS + cell);
+      if (isSteady && syns >= perSecond * seconds && syns > RATIO * done) flood(cell, syns, done, seconds, now);
     }
+  }
+
+  /** Most of the time nothing was noted, and there is nothing to empty. */
+  function turn(): void {
+    const emptied = earlier;
+    earlier = lately;
+    lately = emptied;
+    if (notedEarlier > 0) lately.fill(0);
+    notedEarlier = noted;
+    noted = 0;
   }
 
   /** By how much a counter grew since the last look. */
@@ -120,8 +150,8 @@ export function createSynFloods(
     return more;
   }
 
-  function flood(cell: number, syns: number, fins: number, seconds: number, now: number): void {
-    const at = cell * (ADDRESS_WORDS + 1);
+  function flood(cell: number, syns: number, done: number, seconds: number, now: number): void {
+    const at = cell * LAST_WORDS;
     // Where nothing of it was seen, which service it is is not known: those who see it say so.
     const wasSeen = last[at + ADDRESS_WORDS] !== 0;
     const isNew = wasSeen && guarded[cell] <= now && (!dryRun || -guarded[cell] <= now);
@@ -130,12 +160,13 @@ export function createSynFloods(
     if (!isNew) return;
     batch.count1(found);
     for (let n = 0; n < ADDRESS_WORDS; n++) said[ADDRESS_WORDS + n] = last[at + n];
+    said[LINK] = last[at + ADDRESS_WORDS + 1];
     alerts.figures[0] = syns;
-    alerts.figures[1] = fins;
+    alerts.figures[1] = done;
     alerts.figures[2] = seconds;
     const to = last[at + ADDRESS_WORDS] & ~0xffff;
     alerts.raise(Signature.SYN_FLOOD, said, 0, to, Protocol.TCP, dryRun ? 0 : now + LASTS_S, now);
   }
 
-  return { take, tick };
+  return { take, completed, tick };
 }
