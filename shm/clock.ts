@@ -15,6 +15,17 @@ export const DELIVERY_S_MAX = 28;
 /** So long past its expiry an entry whose expiry can move back is remembered, that a late record does not revive it. */
 export const REMEMBERED_S = 2 * (DELIVERY_S_MAX + CLOCK_SKEW_GUARD_S);
 
+/** An expiry or generation further ahead than this (two years) is no honest record's: timers are a year at most, and promise more. */
+export const FUTURE_S_MAX = 2 * 366 * 86_400;
+
+/**
+ * The expiry of what is to last `seconds` from an instant in the coarse second `now`: the first coarse second that begins no earlier
+ * than that. (`now + seconds` would be up to a second early, since `now` is truncated.)
+ */
+export function expiryAfter(now: number, seconds: number): number {
+  return now + seconds + 1;
+}
+
 export function coarseSeconds(unixMs: number): number {
   return Math.trunc((unixMs - EPOCH_MS) / 1000) | 0;
 }

@@ -61,7 +61,7 @@ export { createTcpWindow, type TcpWindow } from './tcp-window.js';
 
 // ——— State objects ———
 
-export { coarseSeconds, unixMs } from '../shm/clock.js';
+export { coarseSeconds, expiryAfter, unixMs } from '../shm/clock.js';
 export type { Answers } from '../shm/objects/answers.js';
 export { type BloomFilter, bloom } from '../shm/objects/bloom.js';
 export { type CountMin, countMin } from '../shm/objects/count-min.js';
@@ -88,6 +88,7 @@ export { GraphRefusal, graph, type TrafficGraph } from '../shm/objects/graph.js'
 export type { HalfOpenOptions } from '../shm/objects/half-open.js';
 export type { HeavyHitter } from '../shm/objects/heavy-hitters.js';
 export { type HyperLogLog, hyperLogLog } from '../shm/objects/hyperloglog.js';
+export { idleExpiry } from '../shm/objects/idle-expiry.js';
 export {
   type KeyedHyperLogLogs,
   type KeyedHyperLogLogsOptions,

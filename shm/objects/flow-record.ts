@@ -1,5 +1,6 @@
 /** The record of a flow table's entry, and how two of them are joined: see flow-table.ts. */
 
+import { FUTURE_S_MAX } from '../clock.js';
 import { struct } from '../struct.js';
 import { MAX_RANK } from './flow-slots.js';
 
@@ -9,9 +10,6 @@ export const FLOW_PUT = 1;
 /** A record's words between its key and its value. */
 export const LIFE = struct({ generation: 1, rank: 1, expires: 1 });
 const { generation: GENERATION, rank: RANK, expires: EXPIRES } = LIFE.at;
-
-/** An expiry or generation further ahead than this (a year) is no honest record's. */
-const FUTURE_S_MAX = 366 * 86_400;
 
 /**
  * Decides between two values of one key at equal generation and rank: whether the one at `candidate[candidateAt …]` replaces

@@ -25,13 +25,15 @@
 import { CLOCK_SKEW_GUARD_S, coarseSeconds, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
-import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
+import { BYTES_PER_WORD } from '../struct.js';
+import { COUNTS, describeCounts } from './flow-counts.js';
 import { entriesDigest, flowEntries, flowRecords, walkEntries, writeFlow } from './flow-entries.js';
 import { type FlowLookup, finder4 } from './flow-lookup.js';
 import { FlowRefusal, type FlowTableOptions } from './flow-options.js';
 import { FLOW_PUT, isLife, joinFlow, LIFE, largerValue, type Winner } from './flow-record.js';
 import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
-import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, halfOpenLimits } from './half-open.js';
+import { HalfOpen, type HalfOpenOptions, halfOpenLimits } from './half-open.js';
+import { coversPacket, idleExpiry } from './idle-expiry.js';
 import type { Journal } from './journal.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
@@ -39,17 +41,6 @@ import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 export type { FlowLookup } from './flow-lookup.js';
 export * from './flow-options.js';
 export { FLOW_PUT, largerValue, type Winner } from './flow-record.js';
-
-/** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
-const COUNTS = struct({
-  inserted: LINE,
-  reclaimed: 1,
-  tableFull: 1,
-  logFull: 1,
-  contended: 1,
-  malformed: 1,
-  halfOpen: HALF_OPEN_COUNTS.words,
-});
 
 /** Slots looked at for waste with every new entry; with twice as many slots as entries, the table in capacity / 2 adds. */
 const SWEEP_SLOTS = 4;
@@ -166,7 +157,8 @@ export class FlowTable implements StateObject {
 
   /**
    * Puts a key in the table, in a new generation: one log record. Returns its slot; that of the entry there is, unchanged,
-   * if it has not expired. `NONE`: `refusal` says why, and nothing was changed.
+   * if it has not expired. `NONE`: `refusal` says why, and nothing was changed. `expires`: `idleExpiry` of what packets refresh,
+   * `expiryAfter` of what lasts a fixed time.
    */
   add(
     hash: number,
@@ -189,19 +181,28 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * The flow goes on: raises its rank to `rank` if that is larger, and its expiry to `now + timeout`, where `timeout` is that
-   * of the rank it then has: `max(rank, this.rank(slot))`. Changes and tells others only when the rank grows or the expiry
-   * moves by more than an eighth of the timeout. Returns false when that was not possible now (log full, contended,
-   * entry gone).
+   * A packet of the flow at `now`: raises its rank to `rank` if that is larger, and keeps it for `timeout` at least, which is that
+   * of the rank it then has: `max(rank, this.rank(slot))`. Changes the entry, and replicates it, only if the rank grows or the
+   * expiry does not cover the packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not possible
+   * now (log full, contended, entry gone): the next packet tries again.
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
+    return this.use(slot, rank, now, timeout, false);
+  }
+
+  /** As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises the rank alone. */
+  prolong(slot: number, rank: number, now: number, timeout: number): boolean {
+    return this.use(slot, rank, now, timeout, true);
+  }
+
+  private use(slot: number, rank: number, now: number, timeout: number, keeps: boolean): boolean {
     const slots = this.slots;
     const standing = slots.standing(slot);
-    const little = now + timeout - slots.expires(slot) <= timeout >>> 3;
+    const covered = coversPacket(slots.expires(slot), now, timeout);
     if (standing < WITHHELD)
-      return (rank <= standing && little) || this.change(slot, rank, now, timeout, null, 0, true);
+      return (rank <= standing && covered) || this.change(slot, rank, now, timeout, keeps, null, 0, true);
     const told = rank !== 0 || this.halfOpen.mayTell(now, true);
-    return (!told && little) || this.change(slot, rank, now, timeout, null, 0, told);
+    return (!told && covered) || this.change(slot, rank, now, timeout, keeps, null, 0, told);
   }
 
   /**
@@ -211,12 +212,12 @@ export class FlowTable implements StateObject {
    */
   renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
     const told = rank !== 0 || this.slots.isTold(slot) || this.halfOpen.mayTell(now, true);
-    return this.change(slot, rank, now, timeout, value, valueAt, told);
+    return this.change(slot, rank, now, timeout, false, value, valueAt, told);
   }
 
   /** Others are told of a half-open entry once more, within the budget: they may have had no room for it. */
   tellAgain(slot: number, now: number, timeout: number): boolean {
-    return this.halfOpen.mayTell(now, true) && this.change(slot, 0, now, timeout, null, 0, true);
+    return this.halfOpen.mayTell(now, true) && this.change(slot, 0, now, timeout, false, null, 0, true);
   }
 
   /**
@@ -326,6 +327,7 @@ export class FlowTable implements StateObject {
     rank: number,
     now: number,
     timeout: number,
+    keeps: boolean,
     value: Int32Array | null,
     valueAt: number,
     told: boolean,
@@ -352,7 +354,8 @@ export class FlowTable implements StateObject {
     const before = slots.rank(slot);
     const grown = value !== null || rank > before;
     const after = grown ? rank : before;
-    const expires = Math.max(now + timeout, grown ? generation : slots.expires(slot));
+    const floor = grown && !keeps ? generation : slots.expires(slot);
+    const expires = Math.max(idleExpiry(now, timeout), floor);
     slots.update(tx, slot, generation, told ? after : WITHHELD, expires);
     if (value !== null) this.setValue(slot, value, valueAt);
     if (told) this.record(at, slot);
@@ -551,11 +554,7 @@ export class FlowTable implements StateObject {
       capacity: this.capacity,
       used: this.size,
       slots: this.slots.slots,
-      table_full: this.words[COUNTS.at.tableFull],
-      log_full: this.words[COUNTS.at.logFull],
-      contended: this.words[COUNTS.at.contended],
-      malformed: this.words[COUNTS.at.malformed],
-      reclaimed: this.words[COUNTS.at.reclaimed],
+      ...describeCounts(this.words),
       ...this.halfOpen.describe(),
     };
   }

@@ -24,7 +24,7 @@
  * under locks of their own, in the same transaction. Reads take no lock: flow-slots.ts.
  */
 
-import { CLOCK_SKEW_GUARD_S, coarseSeconds } from '../clock.js';
+import { CLOCK_SKEW_GUARD_S, coarseSeconds, expiryAfter } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
@@ -154,7 +154,7 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Adds packets and bytes (whole numbers below 2^32) to an edge, which there is afterwards until `now + timeout`: one log
+   * Adds packets and bytes (whole numbers below 2^32) to an edge, which lasts the timeout from now on: one log
    * record. False: `refusal` says why, and nothing was changed.
    */
   add(from: number, to: number, packets: number, bytes: number, now: number): boolean {
@@ -255,7 +255,7 @@ export class TrafficGraph implements StateObject {
     }
     state[RECORD.at.from] = from;
     state[RECORD.at.to] = to;
-    const until = now + this.options.timeout;
+    const until = expiryAfter(now, this.options.timeout);
     const base = alive ? state[RECORD.at.expires] : state[RECORD.at.generation];
     state[RECORD.at.expires] = Math.max(until, base);
     increase(state, RECORD.at.packets, packets);

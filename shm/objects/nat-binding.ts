@@ -20,8 +20,10 @@ import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places
 import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
 import { halfOpenLimits } from './half-open.js';
+import { coversPacket, idleExpiry } from './idle-expiry.js';
 import type { Journal } from './journal.js';
 import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
+import { columns, type InboundLookup, type OutboundLookup } from './nat-lookup.js';
 import { NatMerge } from './nat-merge.js';
 import { checkStatics, type NatBindingOptions, Refusal } from './nat-options.js';
 import { OwnBindings, ownBindingsBytes } from './nat-own.js';
@@ -50,39 +52,6 @@ const KNOWN_TO_OTHERS = -3;
 /** The key's second word: raw internal port (or ICMP identifier) and IP protocol. */
 export function portAndProtocol(port: number, protocol: number): number {
   return (port & 0xffff) | (protocol << 16);
-}
-
-/**
- * Packets from inside, to be looked up at once: several times as fast as one by one. Write the columns `addresses` and `keys`
- * (see `portAndProtocol`), call `find`, read `slots`: that of a valid binding, or `NONE`. `hashes` are for `add`. A binding
- * made after `find` is found by `findOutbound`.
- */
-export interface OutboundLookup {
-  readonly addresses: Int32Array;
-  readonly keys: Int32Array;
-  readonly hashes: Int32Array;
-  readonly slots: Int32Array;
-  /** Of the bindings found, raw. */
-  readonly externalAddresses: Int32Array;
-  readonly externalPorts: Int32Array;
-  find(count: number, now: number): void;
-}
-
-/** The same for packets to external addresses. `places` are `NONE` for addresses that are none of ours. */
-export interface InboundLookup {
-  readonly addresses: Int32Array;
-  readonly keys: Int32Array;
-  readonly places: Int32Array;
-  readonly slots: Int32Array;
-  /** Of the bindings found; keys as `portAndProtocol` makes them. */
-  readonly internalAddresses: Int32Array;
-  readonly internalKeys: Int32Array;
-  find(count: number, now: number): void;
-}
-
-function columns(capacity: number): [Int32Array, Int32Array, Int32Array, Int32Array] {
-  const column = (): Int32Array => new Int32Array(capacity);
-  return [column(), column(), column(), column()];
 }
 
 export function natBinding(options: NatBindingOptions): StateDefinition<NatBinding> {
@@ -297,18 +266,28 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * The binding goes on being used: raises its rank to `rank` if that is larger, and its expiry to `now + timeout`, where
-   * `timeout` is that of the rank it then has: `max(rank, this.rank(slot))`. Changes and tells others only when the rank
-   * grows or the expiry moves by more than an eighth of the timeout. Returns false when that was not possible now (log
-   * full, contended, binding gone): the packet can still be sent.
+   * A packet of the binding at `now`: raises its rank to `rank` if that is larger, and keeps it for `timeout` at least, which is
+   * that of the rank it then has: `max(rank, this.rank(slot))`. Changes the binding, and replicates it, only if the rank grows or
+   * the expiry does not cover the packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not
+   * possible now (log full, contended, binding gone): the packet can still be sent, and the next one tries again.
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
+    return this.use(slot, rank, now, timeout, false);
+  }
+
+  /** As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises the rank alone. */
+  prolong(slot: number, rank: number, now: number, timeout: number): boolean {
+    return this.use(slot, rank, now, timeout, true);
+  }
+
+  private use(slot: number, rank: number, now: number, timeout: number, keeps: boolean): boolean {
     const flows = this.flows;
     const standing = flows.standing(slot);
-    const little = now + timeout - flows.expires(slot) <= timeout >>> 3;
-    if (standing < WITHHELD) return (rank <= standing && little) || this.change(slot, rank, now, timeout, false, true);
+    const covered = coversPacket(flows.expires(slot), now, timeout);
+    if (standing < WITHHELD)
+      return (rank <= standing && covered) || this.change(slot, rank, now, timeout, keeps, false, true);
     const told = rank !== Rank.NEW || this.tables.halfOpen.mayTell(now, true);
-    return (!told && little) || this.change(slot, rank, now, timeout, false, told);
+    return (!told && covered) || this.change(slot, rank, now, timeout, keeps, false, told);
   }
 
   /**
@@ -321,12 +300,12 @@ export class NatBinding implements StateObject {
 
   /** Replicates that a half-open binding was answered, within the budget. */
   replicateAnswer(slot: number, now: number): void {
-    if (this.tables.halfOpen.mayTell(now, true)) this.refresh(slot, Rank.ANSWERED, now, this.expires(slot) - now);
+    if (this.tables.halfOpen.mayTell(now, true)) this.prolong(slot, Rank.ANSWERED, now, 0);
   }
 
   /** Others are told of a half-open binding once more, within the budget: they may have had no room for it. */
   tellAgain(slot: number, now: number, timeout: number): boolean {
-    return this.tables.halfOpen.mayTell(now, true) && this.change(slot, Rank.NEW, now, timeout, false, true);
+    return this.tables.halfOpen.mayTell(now, true) && this.change(slot, Rank.NEW, now, timeout, false, false, true);
   }
 
   /**
@@ -336,7 +315,7 @@ export class NatBinding implements StateObject {
    */
   renew(slot: number, now: number, timeout: number): boolean {
     const told = this.flows.isTold(slot) || this.tables.halfOpen.mayTell(now, true);
-    return this.change(slot, Rank.NEW, now, timeout, true, told);
+    return this.change(slot, Rank.NEW, now, timeout, false, true, told);
   }
 
   /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
@@ -453,7 +432,15 @@ export class NatBinding implements StateObject {
     }
   }
 
-  private change(slot: number, rank: number, now: number, timeout: number, renew: boolean, told: boolean): boolean {
+  private change(
+    slot: number,
+    rank: number,
+    now: number,
+    timeout: number,
+    keeps: boolean,
+    renew: boolean,
+    told: boolean,
+  ): boolean {
     const { flows, tables } = this;
     const { record, tx } = tables;
     const at = this.begin(told);
@@ -481,7 +468,8 @@ export class NatBinding implements StateObject {
     record.place = flows.value(slot, PLACE);
     record.rank = grown ? rank : before;
     record.generation = generation;
-    record.expires = Math.max(now + timeout, grown ? generation : flows.expires(slot));
+    const floor = grown && !keeps ? generation : flows.expires(slot);
+    record.expires = Math.max(idleExpiry(now, timeout), floor);
     flows.update(tx, slot, record.generation, told ? record.rank : WITHHELD, record.expires);
     if (told) {
       this.claim(slot, now);

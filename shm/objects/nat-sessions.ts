@@ -79,7 +79,7 @@ export class NatSessions extends TcpFlowTable {
 
   /** Replicates that a half-open session was answered, within the budget. */
   replicateAnswer(slot: number, now: number): void {
-    if (this.halfOpen.mayTell(now, true)) this.refresh(slot, ANSWERED, now, this.expires(slot) - now);
+    if (this.halfOpen.mayTell(now, true)) this.prolong(slot, ANSWERED, now, 0);
   }
 
   /** IP protocol of a slot's session. */

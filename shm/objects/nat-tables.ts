@@ -50,7 +50,7 @@
  * changed in sight: the slot is hidden meanwhile.
  */
 
-import { CLOCK_SKEW_GUARD_S, REMEMBERED_S } from '../clock.js';
+import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
 import { ANSWERED, HALF_OPEN } from './answers.js';
@@ -93,8 +93,6 @@ export const DEAD = 1;
 export const KEY_WORDS = 2;
 const VALUE_WORDS = 2;
 
-/** An expiry or generation further ahead than this (a year) is no honest record's. */
-const FUTURE_S_MAX = 366 * 86_400;
 /** Slots looked at for what is over, where the table is full. */
 const SWEEP_SLOTS_FULL = 512;
 

@@ -25,7 +25,7 @@
  *     REMOVE   key, then per member dot, expires
  */
 
-import { CLOCK_SKEW_GUARD_S, coarseSeconds, REMEMBERED_S } from '../clock.js';
+import { CLOCK_SKEW_GUARD_S, coarseSeconds, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
@@ -62,7 +62,8 @@ const ENTRY = struct({ generation: 1, expires: 1, rank: 1 });
 const REMOVED = 1;
 /** Largest stamp of a dot. */
 const STAMP_MAX = 0x7fff_ffff;
-const FUTURE_S_MAX = 366 * 86_400;
+/** An add promises this part of its time more than it was asked for: idle-expiry.ts has the reason. */
+const COVERED_SHIFT = 3;
 const SWEEP_SLOTS = 4;
 const SWEEP_SLOTS_FULL = 512;
 const MEMBERS_MAX = 24;
@@ -147,13 +148,14 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Adds a key until `expires` at least: one log record, and none where that says little new, which is when the expiry moves by
-   * less than an eighth of what is left and, with removes, we added it in this second already. False: refused.
+   * Adds a key until `expires` at least: one log record. It stays an eighth of that longer, so adds of the next while, with the
+   * same time to last, need no record: none is written if the element lasts until `expires` anyway and, in a set with
+   * removes, this member has added it in this second already. False: refused.
    */
   add(hash: number, key: Int32Array, at: number, now: number, expires: number): boolean {
     this.refusal = SetRefusal.NONE;
     const slot = this.slots.find(hash, key, at);
-    if (slot !== NONE && expires - this.slots.generation(slot) <= (expires - now) >>> 3)
+    if (slot !== NONE && this.slots.generation(slot) >= expires)
       if (this.members === 0 || this.isFresh(this.slots.value(slot, this.own), now)) return true;
     for (let tries = 1; ; tries++) {
       const outcome = this.tryAdd(hash, key, at, now, expires);
@@ -184,7 +186,8 @@ export class SharedSet implements StateObject {
     const known = slots.holds(slot, key, at);
     const before = known ? slots.value(slot, own) : REMOVED;
     const stamp = this.members === 0 ? 1 : Math.min(Math.max((before >>> 1) + 1, now), STAMP_MAX);
-    const until = Math.max(expires, stamp, (before & REMOVED) === 0 ? slots.value(slot, own + 1) : 0);
+    const promised = Math.min(expires + ((expires - now) >>> COVERED_SHIFT), FOREVER);
+    const until = Math.max(promised, stamp, (before & REMOVED) === 0 ? slots.value(slot, own + 1) : 0);
     dots.fill(0);
     dots[own] = stamp << 1;
     dots[own + 1] = until;

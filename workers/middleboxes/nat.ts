@@ -36,6 +36,7 @@ import {
   Fragment,
   type HalfOpenOptions,
   IcmpType,
+  idleExpiry,
   isError,
   MappingError,
   type NatBinding,
@@ -363,7 +364,7 @@ export default defineMiddlebox({
       else if (draining()) batch.drop(i, counters.draining);
       else if (protocol[i] === TCP && (flags[i] & TcpFlag.RST) !== 0) batch.drop(i, counters.stray);
       else {
-        const slot = bindings.add(hash, address, key, now, now + lifetimes.first(i));
+        const slot = bindings.add(hash, address, key, now, idleExpiry(now, lifetimes.first(i)));
         if (slot === NONE) refuse(i);
         else {
           batch.count1(counters.bound);

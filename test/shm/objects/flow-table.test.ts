@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { CLOCK_SKEW_GUARD_S, DELIVERY_S_MAX, REMEMBERED_S } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import { FLOW_PUT, FlowRefusal, type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
+import { idleExpiry } from '../../../shm/objects/idle-expiry.js';
 import { Applied } from '../../../shm/objects/object.js';
 import { Replica, type TestRecord } from './replica.js';
 
@@ -183,13 +184,18 @@ describe('flow table', () => {
     const { object } = replica;
     const slot = add(object, keyOf(1, 2), [5], NOW);
     assert.equal(replica.drain().length, 1);
+    assert.ok(object.refresh(slot, 0, NOW, LIFETIME));
+    assert.equal(object.expires(slot), NOW + LIFETIME + 1 + 12, 'promises an eighth of the timeout more');
+    assert.equal(replica.drain().length, 1);
     assert.ok(object.refresh(slot, 0, NOW + 12, LIFETIME));
-    assert.equal(replica.drain().length, 0, 'an eighth of the timeout');
+    assert.equal(replica.drain().length, 0, 'covered');
     assert.ok(object.refresh(slot, 0, NOW + 13, LIFETIME));
     assert.equal(replica.drain().length, 1);
-    assert.equal(object.expires(slot), NOW + 13 + LIFETIME);
+    assert.equal(object.expires(slot), NOW + 13 + LIFETIME + 13);
+    assert.ok(object.prolong(slot, 1, NOW + 13, 20));
+    assert.equal(object.expires(slot), NOW + 13 + LIFETIME + 13, 'prolonged: a higher rank does not shorten');
     assert.ok(object.refresh(slot, 2, NOW + 13, 20));
-    assert.equal(object.expires(slot), NOW + 33, 'a higher rank may shorten');
+    assert.equal(object.expires(slot), NOW + 36, 'refreshed: a higher rank may shorten');
     assert.ok(object.refresh(slot, 1, NOW + 14, 10));
     assert.equal(object.rank(slot), 2, 'a lower one changes nothing');
   });
@@ -200,7 +206,7 @@ describe('flow table', () => {
     let renewed = 0;
     for (let i = 0; i < 300; i++) if (object.renew(slot, Int32Array.of(i), 0, 0, NOW, LIFETIME)) renewed++;
     assert.equal(renewed, LIFETIME);
-    assert.equal(object.expires(slot), NOW + LIFETIME);
+    assert.equal(object.expires(slot), idleExpiry(NOW, LIFETIME));
     assert.equal(object.value(slot, 0), LIFETIME - 1, 'what was refused has changed nothing');
   });
 

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { CLOCK_SKEW_GUARD_S } from '../../../shm/clock.js';
+import { CLOCK_SKEW_GUARD_S, expiryAfter } from '../../../shm/clock.js';
 import { GraphRefusal, graph, type TrafficGraph } from '../../../shm/objects/graph.js';
 import { GRAPH_EDGE, HIGH_WORD_MAX } from '../../../shm/objects/graph-record.js';
 import { Applied } from '../../../shm/objects/object.js';
@@ -40,10 +40,10 @@ class Model {
     const entry = this.entries.get(key);
     if (entry === undefined || entry.expires <= now) {
       assert.ok(generation > (entry?.generation ?? 0));
-      this.entries.set(key, { generation, expires: Math.max(now + TIMEOUT, generation), packets, bytes });
+      this.entries.set(key, { generation, expires: Math.max(expiryAfter(now, TIMEOUT), generation), packets, bytes });
     } else {
       assert.equal(generation, entry.generation);
-      entry.expires = Math.max(entry.expires, now + TIMEOUT);
+      entry.expires = Math.max(entry.expires, expiryAfter(now, TIMEOUT));
       entry.packets += packets;
       entry.bytes += bytes;
     }

@@ -4,6 +4,7 @@ import { CLOCK_SKEW_GUARD_S, DELIVERY_S_MAX } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import { FLOW_PUT, FlowRefusal, type FlowTable, flowTable } from '../../../shm/objects/flow-table.js';
 import { YOUNG_S } from '../../../shm/objects/half-open.js';
+import { idleExpiry } from '../../../shm/objects/idle-expiry.js';
 import { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../../../shm/objects/nat-binding.js';
 import { Applied, type StateDefinition, type StateObject } from '../../../shm/objects/object.js';
 import { entriesOf, NatModel, validEntries } from './nat-model.js';
@@ -38,7 +39,7 @@ const flows: Table<FlowTable> = {
     key[0] = n;
     key[1] = ~n;
     value[0] = n;
-    return object.add(object.hash(key, 0), key, 0, value, 0, HALF_OPEN, now, now + LIFETIME);
+    return object.add(object.hash(key, 0), key, 0, value, 0, HALF_OPEN, now, idleExpiry(now, LIFETIME));
   },
   find(object, n, now) {
     key[0] = n;
@@ -55,7 +56,7 @@ const port = portAndProtocol(0x1234, UDP);
 const bindings: Table<NatBinding> = {
   define: (flows, halfOpen, halfOpenRecords) =>
     natBinding({ addresses: [EXTERNAL, EXTERNAL + 1], flows, allocation: 'leased', halfOpen, halfOpenRecords }),
-  add: (object, n, now) => object.add(object.hash(n, port), n, port, now, now + LIFETIME),
+  add: (object, n, now) => object.add(object.hash(n, port), n, port, now, idleExpiry(now, LIFETIME)),
   find: (object, n, now) => object.findOutbound(object.hash(n, port), n, port, now),
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> (3 * rank)),
   tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
@@ -342,7 +343,7 @@ describe('withheld entries', () => {
     });
     const replica = new Replica(definition);
     const { object } = replica;
-    const later = NOW + LIFETIME + CLOCK_SKEW_GUARD_S;
+    const later = idleExpiry(NOW, LIFETIME) + CLOCK_SKEW_GUARD_S;
     assert.notEqual(bindings.add(object, 1, NOW), NONE);
     const other = bindings.add(object, 4, NOW + 1);
     assert.ok(object.refresh(other, ESTABLISHED, NOW + 2, 2 * LIFETIME));

@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { DELIVERY_S_MAX, REMEMBERED_S } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
+import { idleExpiry } from '../../../shm/objects/idle-expiry.js';
 import { type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
 import { Applied } from '../../../shm/objects/object.js';
 import { entriesOf, NatModel, validEntries } from './nat-model.js';
@@ -228,7 +229,7 @@ describe('nat binding at several sites', () => {
 
     it('do not revive it, in whatever order they hear it', () => {
       const [bound, established, closing] = said();
-      const end = START + 242;
+      const end = idleExpiry(START + 2, 240);
       for (const late of [end + 1, end + REMEMBERED_S - 1]) {
         const replica = new Replica(definition);
         const { object } = replica;
@@ -252,8 +253,8 @@ describe('nat binding at several sites', () => {
       });
       const { object } = new Replica(one);
       assert.ok(object.refresh(object.add(object.hash(1, key), 1, key, START, START + 10), 1, START, 10));
-      assert.equal(object.add(object.hash(2, key), 2, key, START + 11, START + 90), NONE);
-      assert.notEqual(object.add(object.hash(2, key), 2, key, START + 12, START + 90), NONE);
+      assert.equal(object.add(object.hash(2, key), 2, key, idleExpiry(START, 10) + 1, START + 90), NONE);
+      assert.notEqual(object.add(object.hash(2, key), 2, key, idleExpiry(START, 10) + 2, START + 90), NONE);
       assert.equal(object.describe(START)['used'], 1);
     });
   });

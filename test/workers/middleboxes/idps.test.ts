@@ -46,7 +46,7 @@ describe('IDPS: scans', () => {
         severity: 2,
       },
     );
-    assert.equal(alert.idps['blocked_until'], '2026-01-01T02:00:00.000Z');
+    assert.equal(alert.idps['blocked_until'], '2026-01-01T02:00:01.000Z');
     assert.deepEqual(site.plane.counts()['idps_scanners'], 1);
     assert.equal(site.plane.counts()['idps_source_blocked'], 1000 - through);
     assert.equal(site.fromOutside(`udp ${SCANNER} > 10.0.0.77:53`), 0, 'nothing of it passes');
@@ -251,10 +251,10 @@ describe('IDPS: two sites', () => {
     assert.deepEqual(source, {
       blocked: '192.0.2.66',
       state: 'blocked',
-      expires_s: 7200,
+      expires_s: 7201,
       signature: 'IDPS port scan of a host',
     });
-    assert.deepEqual([port['blocked'], port['state'], port['expires_s']], ['4444/udp', 'blocked', 60]);
+    assert.deepEqual([port['blocked'], port['state'], port['expires_s']], ['4444/udp', 'blocked', 61]);
     b.unblock('192.0.2.66');
     b.unblock('4444/udp');
     exchange(a, b);

@@ -31,6 +31,7 @@ import {
   FlowRefusal,
   Fragment,
   HOLD_MS_MAX,
+  idleExpiry,
   isError,
   KEY_WORDS_IPV4_FIVE_TUPLE,
   KEY_WORDS_IPV6_FIVE_TUPLE,
@@ -317,7 +318,7 @@ export default defineMiddlebox({
       if (slot !== NOBODY) {
         if (!table.renew(slot, value, 0, NEW, now, timeout)) return batch.drop(i, counters.contended);
       } else {
-        made = table.add(table.hash(key, 0), key, 0, value, 0, NEW, now, now + timeout);
+        made = table.add(table.hash(key, 0), key, 0, value, 0, NEW, now, idleExpiry(now, timeout));
         if (made === NONE) return batch.drop(i, refused(table));
       }
       recheckOf(table)?.accepted(made);

@@ -9,7 +9,16 @@
  * block before its time, and keeps it from coming back until then.
  */
 
-import { type FlowTable, flowTable, NONE, Protocol, portNumber, type RecordFields, rawPort } from '../../api.js';
+import {
+  expiryAfter,
+  type FlowTable,
+  flowTable,
+  NONE,
+  Protocol,
+  portNumber,
+  type RecordFields,
+  rawPort,
+} from '../../api.js';
 import { SIGNATURES } from './alert.js';
 import { parsePrefix, putMask } from './allow-list.js';
 import { ADDRESS_WORDS, formatEnd, isIpv4, LINK, parseLink, SOURCE_WORDS, vlansOf } from './ends.js';
@@ -73,7 +82,7 @@ export function createBlocks(
     const hash = table.hash(key, at);
     if (table.find(hash, key, at, now) !== NONE) return NONE;
     value[0] = (signature << 1) | (dry_run ? 1 : 0);
-    const until = now + seconds;
+    const until = expiryAfter(now, seconds);
     const slot = table.add(hash, key, at, value, 0, BLOCKED, now, until);
     if (slot === NONE) full();
     return slot === NONE || dry_run ? 0 : until;
@@ -97,7 +106,7 @@ export function createBlocks(
       const isPort = words[0] === PORT;
       const table = isPort ? ports : sources;
       const slot = table.find(table.hash(words, 1), words, 1, now);
-      if (slot !== NONE) table.refresh(slot, LIFTED, now, table.expires(slot) - now);
+      if (slot !== NONE) table.prolong(slot, LIFTED, now, 0);
     },
     blockSource: (words, at, signature, now, seconds) => block(sources, words, at, signature, now, seconds),
     blockPort(port, protocol, signature, now, seconds) {

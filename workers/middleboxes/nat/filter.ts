@@ -21,6 +21,7 @@ import {
   FlowRefusal,
   Fragment,
   type Holds,
+  idleExpiry,
   type NatSessions,
   NONE,
   Plausible,
@@ -81,8 +82,8 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     batch,
     {
       rank: (slot) => sessions.rank(slot),
-      expires: (slot) => sessions.expires(slot),
       refresh: (slot, rank, now, timeout) => sessions.refresh(slot, rank, now, timeout),
+      prolong: (slot, rank, now, timeout) => sessions.prolong(slot, rank, now, timeout),
       tellAgain: (slot, now, timeout) => sessions.tellAgain(slot, now, timeout),
       renew: (slot, now, timeout) => sessions.renew(slot, nothing, 0, Rank.NEW, now, timeout),
       replicateAnswer: (slot, now) => sessions.replicateAnswer(slot, now),
@@ -152,7 +153,8 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       batch.drop(i, counters.draining);
       return NONE;
     }
-    const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, now + lifetimes.first(i));
+    const expires = idleExpiry(now, lifetimes.first(i));
+    const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, expires);
     if (slot === NONE) refuse(i, reasonOf(sessions.refusal));
     else {
       batch.count1(counters.sessions);

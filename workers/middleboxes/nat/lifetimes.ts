@@ -81,8 +81,8 @@ export function walkedSlots(slots: number): number {
 /** What lives: bindings, or sessions. */
 interface Living {
   rank(slot: number): number;
-  expires(slot: number): number;
   refresh(slot: number, rank: number, now: number, timeout: number): boolean;
+  prolong(slot: number, rank: number, now: number, timeout: number): boolean;
   tellAgain(slot: number, now: number, timeout: number): boolean;
   renew(slot: number, now: number, timeout: number): boolean;
   replicateAnswer(slot: number, now: number): void;
@@ -119,11 +119,9 @@ export function createLifetimes(
     if (protocol[i] !== TCP) {
       // Its first fragment has refreshed it, and is not to be taken for two packets. Of TCP a later one shows no flags.
       if (fragment[i] === LATER) return;
-      const lifetime = first(i);
-      // What is left of a longer one stays: the first refresh, by which the rank grows, would set it anew.
-      const left = udp_short > 0 ? living.expires(slot) - now : 0;
       const rank = living.rank(slot) >= ESTABLISHED || goesOn(slot) ? ESTABLISHED : NEW;
-      living.refresh(slot, rank, now, lifetime > left ? lifetime : left);
+      // Another packet may have got it a longer time, which stays.
+      living.prolong(slot, rank, now, first(i));
       return;
     }
     const before = living.rank(slot);
@@ -199,8 +197,8 @@ export function createLifetimes(
   }
 
   function establish(slot: number, now: number): void {
-    const isTcp = living.protocol(slot) === TCP;
-    living.refresh(slot, ESTABLISHED, now, isTcp ? tcp_established : living.expires(slot) - now);
+    if (living.protocol(slot) === TCP) living.refresh(slot, ESTABLISHED, now, tcp_established);
+    else living.prolong(slot, ESTABLISHED, now, 0);
   }
 
   /** A query and its reply are often all there is, which is worth no second record. */
