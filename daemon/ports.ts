@@ -99,6 +99,8 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
         promiscuous: false,
       };
     });
+    if (mode === 'wire')
+      notes.push(...wireMtuNotes(io.ports.map((port, i) => ({ name: port.interface, mtu: routes[i].mtuBytes }))));
     const hosts = [
       ...new Set(
         Object.values(networkInterfaces()).flatMap((all) =>
@@ -133,6 +135,18 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
     close();
     throw error;
   }
+}
+
+/**
+ * What is wrong with the MTUs of a wire's ports: the hosts on both sides believe to be on one link. Empty if they are the same, or one
+ * is not known.
+ */
+export function wireMtuNotes(ports: readonly { readonly name: string; readonly mtu: number | null }[]): string[] {
+  const [first, second] = [...ports].sort((a, b) => (a.mtu ?? 0) - (b.mtu ?? 0));
+  if (first === undefined || second === undefined || first.mtu === null || first.mtu === second.mtu) return [];
+  return [
+    `${first.name} has MTU ${first.mtu} and ${second.name} has MTU ${second.mtu}: in mode wire what is longer than ${first.mtu} is dropped (wire_mtu), and only senders that forbid fragments are told; give both the same (ip link set ${first.name} mtu ${second.mtu})`,
+  ];
 }
 
 /** What may not be meant in the next hops of a port; `own` is its address. */

@@ -29,6 +29,7 @@ import type { DataPlaneReplies } from './replies.js';
 import { ROUTE_METRICS, type Router } from './route.js';
 import { TIMER_METRICS, type Timers } from './timers.js';
 import { createTraffic, type Traffic, trafficMetrics } from './traffic.js';
+import { WIRE_METRICS, type Wire } from './wire.js';
 
 const COUNTERS = {
   batches: 'batches of packets worked on',
@@ -56,6 +57,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
     ...PASSAGE_METRICS,
     ...ROUTE_METRICS,
     ...FRAGMENTATION_METRICS,
+    ...WIRE_METRICS,
   ];
 }
 
@@ -81,6 +83,8 @@ export interface DataPlaneParts {
   readonly router: Router | null;
   /** The router marks packets with it; `null` for wire mode. */
   readonly fragmentation: Fragmentation | null;
+  /** What a wire does behind the middleboxes; `null` for route mode. */
+  readonly wire: Wire | null;
   readonly idle: IdleMode;
   /** How frames are read; absent: the defaults. */
   readonly frames?: FrameSettings;
@@ -103,6 +107,7 @@ export class DataPlane implements Agent {
   private readonly row: Float64Array;
   private readonly router: Router | null;
   private readonly fragmentation: Fragmentation | null;
+  private readonly wire: Wire | null;
   private readonly idle: Idle;
   private readonly clock: () => number;
   private emptyRounds = 0;
@@ -127,6 +132,7 @@ export class DataPlane implements Agent {
     this.row = row;
     this.router = parts.router;
     this.fragmentation = parts.fragmentation;
+    this.wire = parts.wire;
     this.idle = new Idle({ wait: (ms) => this.rest(ms) }, parts.idle);
     this.clock = parts.clock ?? Date.now;
     const mode = parts.router === null ? 'wire' : 'route';
@@ -186,6 +192,7 @@ export class DataPlane implements Agent {
     if (batch.fragments > 0) fragments.process();
     this.passage.pass(now);
     if (this.router !== null) this.router.dispatch(this.passage.goBack, now);
+    if (this.wire !== null) this.wire.dispatch();
     this.settle(batch);
     if (holds.asked > 0) holds.take();
     // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.

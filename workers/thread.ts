@@ -31,6 +31,7 @@ import { SendAgent } from './send.js';
 import { Timers } from './timers.js';
 import { FaultyReceiver } from './transport/fault.js';
 import { receiveTransport } from './transport/open.js';
+import { createWire } from './wire.js';
 
 /** How often idle workers look whether rules were replaced. */
 const RULES_S = 0.1;
@@ -122,6 +123,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       row,
       router,
       fragmentation,
+      wire: plan.mode === 'wire' ? createWire(batch, facts.mtu, replies, catalogue) : null,
       idle: plan.idle,
       frames: plan.frames,
     });

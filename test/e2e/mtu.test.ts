@@ -1,11 +1,14 @@
 /** Links with different MTUs on the two sides of two sites: what is too long for one of them arrives all the same. */
 
 import { strict as assert } from 'node:assert';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { needs } from '../support/require.js';
-import type { Testbed } from '../testbed/testbed.js';
+import { DAEMON, startAlone } from '../testbed/site.js';
+import { Testbed } from '../testbed/testbed.js';
+import type { Topology } from '../testbed/topology.js';
 import { clientOfA, clientOfB, serverAddress, type TwoSitesOptions } from '../testbed/two-sites.js';
-import { withTwoSites } from './support.js';
+import { withNetwork, withTwoSites } from './support.js';
 
 const TRANSFER = fileURLToPath(new URL('../testbed/transfer.js', import.meta.url));
 const PORT = '81';
@@ -15,6 +18,30 @@ const SERVER = serverAddress(0);
 const PATHS: TwoSitesOptions = { servers: [{ name: 'far', delay_ms: 2 }], wan: { delay_ms: 2 } };
 /** So that the packet that makes a binding has it at the site by which replies come. */
 const HELD = { hold_members: 1, hold_ms: 1000 };
+
+/** The hosts believe to be on one link of 1500 bytes. */
+const WIRE: Topology = {
+  nodes: { client: {}, wire: {}, server: {} },
+  links: [
+    {
+      name: 'left',
+      arp: true,
+      ends: [
+        { node: 'client', interface: 'eth0', addresses: ['10.9.0.1/24'] },
+        { node: 'wire', interface: 'left' },
+      ],
+    },
+    {
+      name: 'right',
+      arp: true,
+      mtu: 1400,
+      ends: [
+        { node: 'wire', interface: 'right' },
+        { node: 'server', interface: 'eth0', addresses: ['10.9.0.2/24'] },
+      ],
+    },
+  ],
+};
 
 /** Sends with "don't fragment", as is usual, or without. */
 async function discoverPathMtu(testbed: Testbed, node: string, does: boolean): Promise<void> {
@@ -81,4 +108,40 @@ describe('end to end: different MTUs', function () {
       assert.equal(back['nat_inbound'], 3);
     });
   });
+
+  for (const clamp_mss of [false, true])
+    it(`uploads pass a wire of which one side has 1400 bytes, which log and --check name: clamp_mss ${clamp_mss}`, async () => {
+      const testbed = await Testbed.build(WIRE);
+      await withNetwork({ testbed, down: () => testbed.down() }, async () => {
+        const ports = { left: { interface: 'left' }, right: { interface: 'right' } };
+        const instance = await startAlone(testbed, 'wire', {
+          mode: 'wire',
+          ports,
+          middleboxes: [{ firewall: { rules: 'policy accept\niif left accept\n', clamp_mss } }],
+        });
+        const difference = /right has MTU 1400 and left has MTU 1500: in mode wire/;
+        assert.match(instance.program.output, difference);
+        const check = [process.execPath, DAEMON, '--check', '-c', join(testbed.folder, 'wire.yaml')];
+        assert.match((await testbed.run('wire', check)).stdout, difference);
+
+        // So that its MSS does not tell what the wire does not let through.
+        await testbed.configure('server', 'route replace 10.9.0.0/24 dev eth0 advmss 1460');
+        await serve(testbed, 'server');
+        const sent = async (): Promise<number> =>
+          Number((await testbed.run('wire', ['cat', '/sys/class/net/right/statistics/tx_packets'])).stdout);
+        const [before, sentBefore] = [await instance.counters(), await sent()];
+        const argv = [process.execPath, TRANSFER, 'upload', '10.9.0.1', '10.9.0.2', PORT, UPLOAD_BYTES];
+        const { code, stdout } = await testbed.run('client', argv, true);
+        assert.equal(code, 0, stdout);
+        const [after, sentAfter] = [await instance.counters(), await sent()];
+        const { wire_mtu, wire_icmp_errors, firewall_mss_clamped } = after;
+        if (clamp_mss) assert.deepEqual([wire_mtu, wire_icmp_errors, firewall_mss_clamped], [0, 0, 2]);
+        else assert.ok(wire_mtu > 0 && wire_icmp_errors > 0 && firewall_mss_clamped === 0, JSON.stringify(after));
+        assert.equal(
+          after['port1_tx_packets'] - before['port1_tx_packets'],
+          sentAfter - sentBefore,
+          'as the kernel counts',
+        );
+      });
+    });
 });

@@ -159,9 +159,9 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
   const driver = new FuzzDriver();
   const port = { address: parseIpv4('10.0.0.1'), address6: parseIpv6('fd00::1') };
   const mtus = [random.pick(MTUS), random.pick(MTUS)];
-  if (chain.mode === 'route') driver.mtus.push(...mtus);
+  driver.mtus.push(...mtus);
   const route = chain.mode === 'wire' ? null : mtus.map((mtuBytes) => routePort({ ...port, mtuBytes }));
-  const site = new Site({ chain: chain.links, plane: { route, openDriver: () => driver } });
+  const site = new Site({ chain: chain.links, plane: { route, wireMtus: mtus, openDriver: () => driver } });
   const { plane } = site;
   const start = heapMiB();
   const problems: string[] = [];
@@ -180,7 +180,7 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
   function balance(when: string): void {
     const total = (name: string): number => plane.metrics.total(name);
     const held = total('held_packets') + total('held_fragments');
-    const told = total('route_icmp_errors') + total('route_fragments');
+    const told = total('route_icmp_errors') + total('route_fragments') + total('wire_icmp_errors');
     const missing = driver.in + told - driver.out - plane.dropped() - held;
     if (missing !== 0) problems.push(`${when}: of ${driver.in} packets ${missing} are neither out, dropped nor held`);
     problems.push(...driver.problems.splice(0));

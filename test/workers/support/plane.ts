@@ -26,10 +26,12 @@ import { FRAME_DEFAULTS, type FrameSettings } from '../../../workers/packet/pars
 import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
 import { createRouter, type RoutePort } from '../../../workers/route.js';
 import { Timers } from '../../../workers/timers.js';
+import { createWire } from '../../../workers/wire.js';
 import { describeFrame, frame, HOST_MAC, ROUTER_MAC } from './frames.js';
 
 /** A time in the range of coarse seconds. */
 export const START_MS = Date.UTC(2026, 0, 1);
+const PLENTY = 65_535;
 export const NEXT_MAC = '02:00:00:00:00:77';
 
 /** A port as most tests want it: the router's address on every port, one next hop. */
@@ -50,6 +52,8 @@ export interface PlaneOptions {
   readonly ports?: number;
   /** `null`: wire mode. */
   readonly route?: readonly RoutePort[] | null;
+  /** MTU of each port in wire mode; by default more than any frame has. */
+  readonly wireMtus?: readonly number[];
   /** How frames are read, where not by default. */
   readonly frames?: Partial<FrameSettings>;
   /** `spin` unless told. */
@@ -110,7 +114,10 @@ export class Plane {
     this.nextHops = createNextHops(this.ports, 64);
     this.io = options.openDriver?.(this.catalogue, this.metrics.row(0)) ?? this.driver;
     this.batch = new Batch(this.io.memory, this.metrics.row(0));
-    this.portBoard = portBoardFor(this.route ?? Array.from({ length: this.ports }, () => routePort()));
+    this.portBoard = portBoardFor(
+      this.route ??
+        Array.from({ length: this.ports }, (_, port) => routePort({ mtuBytes: options.wireMtus?.[port] ?? PLENTY })),
+    );
     this.facts = new PortBoardReader(this.portBoard, this.ports, 0);
     this.replies = createReplies(this.batch, this.facts);
     this.fragmentation =
@@ -172,6 +179,7 @@ export class Plane {
           ? null
           : createRouter(this.batch, this.route, this.facts, reader, this.replies, this.catalogue, this.fragmentation),
       fragmentation: this.fragmentation,
+      wire: this.route === null ? createWire(this.batch, this.facts.mtu, this.replies, this.catalogue) : null,
       idle: this.idleMode,
       frames: this.frames,
       clock: () => this.nowMs,
