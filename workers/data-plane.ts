@@ -189,7 +189,7 @@ export class DataPlane implements Agent {
     this.parse();
     this.replies.limit.begin(unixMs);
     if (this.router !== null) this.router.admit();
-    if (batch.fragments > 0) fragments.process();
+    if (batch.fragments > 0 || again > 0) fragments.process();
     this.passage.pass(now);
     if (this.router !== null) this.router.dispatch(this.passage.goBack, now);
     if (this.wire !== null) this.wire.dispatch();

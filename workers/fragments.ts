@@ -6,9 +6,13 @@
  *     later      ─▶ gets these ports
  *     too early  ─▶ held, in a copy, until the first comes: `HOLD_MS` at most, then dropped
  *
- * What overlaps, or reaches past the end, is dropped (packet/datagrams.ts), as is a first fragment too short for its transport
- * header (packet/parse.ts); nothing is put together here. Known and held is a bounded number, in which each source has its share; nothing of
- * it costs anything while no fragments come.
+ *     short      ─▶ a first fragment of IPv4 that ends within its transport header: all fragments of the datagram are
+ *                   held until it is complete, and go on as the one packet they make
+ *
+ * What overlaps, or reaches past the end, is dropped (packet/datagrams.ts). Only datagrams with a short first fragment are
+ * put together: what a middlebox has inspected is then what the receiver gets, in one piece (RFC 1858 is about what can
+ * go wrong otherwise). Known and held is a bounded number, in which each source has its share; nothing of it costs
+ * anything while no fragments come.
  *
  * It is local to the worker: interfaces bring all fragments of a datagram to one, as they spread fragments by addresses alone. Where
  * routing spreads the fragments of a datagram over sites, those without the first are dropped.
@@ -21,12 +25,18 @@ import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { monotonicMs } from './monotonic.js';
+import { copyData, dataBytesOf, headerBytesOf, offsetOf, sealWhole } from './packet/assemble.js';
 import { createDatagrams, DATAGRAMS, GROUPS } from './packet/datagrams.js';
 import { Fragment } from './packet/fragment.js';
 
 const COUNTERS = {
-  fragments_early: 'fragments held because the first of their datagram had not come',
+  fragments_early: 'fragments held because the first of their datagram, or the rest of its header, had not come',
+  fragments_joined: 'fragments that went on within the packet that they were put together to',
   fragment_no_first: 'dropped: a fragment whose first one did not come in time',
+  fragment_split_rest:
+    'dropped: a fragment of a datagram whose transport header is split, and whose rest did not come in time',
+  fragment_split_long:
+    'dropped: a fragment of a datagram whose transport header is split, and that is longer than 1500 bytes in all',
   fragment_overlap: 'dropped: a fragment that overlaps another of its datagram, or reaches past its end',
   fragment_crowded:
     'dropped: a fragment that waited for its first, to make room for newer ones, or for whose kind there was none',
@@ -36,7 +46,11 @@ const HELD_FRAGMENTS = 'held_fragments';
 
 export const FRAGMENT_METRICS: Metric[] = [
   ...counterMetrics(COUNTERS),
-  { name: HELD_FRAGMENTS, help: 'fragments that wait for the first of their datagram', kind: 'gauge' },
+  {
+    name: HELD_FRAGMENTS,
+    help: 'fragments that wait for the first of their datagram, or for the rest of its header',
+    kind: 'gauge',
+  },
 ];
 
 /** Fragments a worker holds at most; of one group of sources. */
@@ -69,6 +83,12 @@ export interface FragmentsParts {
   readonly clock?: () => number;
 }
 
+/**
+ * The longest packet that is put together: what every Ethernet takes. In route mode a shorter MTU of the way on has it cut
+ * again.
+ */
+export const JOINED_BYTES_MAX = 1500;
+
 /** How often is looked for what waited too long. */
 const EXPIRE_MS = 50;
 
@@ -77,7 +97,7 @@ const ENDS = EARLY_MAX;
 /** Made once per data plane: see the head of batch.ts. */
 export function createFragments({ batch, driver, row, catalogue, ...parts }: FragmentsParts): Fragments {
   const { clock = monotonicMs } = parts;
-  const { egress, fragment, start, length, port, ports, protocol, flags } = batch;
+  const { egress, fragment, start, length, port, l3, lengthAt, ports, protocol, flags } = batch;
   const { chunkBytes, u8 } = driver.memory;
   const columns = columnsOf(catalogue, COUNTERS);
   const gauge = catalogue.column(HELD_FRAGMENTS);
@@ -89,6 +109,9 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   const owners = new Int32Array(EARLY_MAX);
   const heldBytes = new Int32Array(EARLY_MAX);
   const heldPorts = new Int32Array(EARLY_MAX);
+  /** From the beginning of the frame: the IP header, and a length field before it, or 0. */
+  const headers = new Int32Array(EARLY_MAX);
+  const lengthFields = new Int32Array(EARLY_MAX);
   const since = new Float64Array(EARLY_MAX);
   /** By datagram: the places of its fragments, in the order they came; `next` leads from one to the other. */
   const first = new Int32Array(DATAGRAMS).fill(NONE);
@@ -109,6 +132,8 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   const shownPorts = new Int32Array(EARLY_MAX);
   const shownProtocols = new Int32Array(EARLY_MAX);
   const shownFlags = new Int32Array(EARLY_MAX);
+  /** Whether it is a packet that was put together. */
+  const isJoined = new Uint8Array(EARLY_MAX);
   /** Packets of the batch that `refill` put there, and the places they came from. */
   let refilled = 0;
   const refilledFrom = new Int32Array(BATCH_CAPACITY);
@@ -124,10 +149,17 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
       if (datagrams.displaced !== NONE) dropHeld(datagrams.displaced, columns.fragment_crowded);
       if (datagram === NONE) batch.drop(i, columns.fragment_overlap);
       else if (fragment[i] === Fragment.FIRST) headed(datagram, i);
-      else if (datagrams.isHeaded(datagram)) {
+      else if (fragment[i] === Fragment.SHORT) {
+        datagrams.setSplit(datagram);
+        hold(datagram, i, now);
+        joinIfComplete(datagram);
+      } else if (datagrams.isHeaded(datagram)) {
         datagrams.showHead(datagram, i);
         datagrams.forgetIfComplete(datagram);
-      } else hold(datagram, i, now);
+      } else {
+        hold(datagram, i, now);
+        if (datagrams.isSplit(datagram)) joinIfComplete(datagram);
+      }
     }
     row[gauge] = held;
   }
@@ -140,10 +172,57 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
       shownPorts[at] = datagrams.ports[datagram];
       shownProtocols[at] = datagrams.protocols[datagram];
       shownFlags[at] = datagrams.flags[datagram];
+      isJoined[at] = 0;
       queue[(queueAt + due++) & (EARLY_MAX - 1)] = at;
     }
     first[datagram] = last[datagram] = NONE;
     datagrams.forgetIfComplete(datagram);
+  }
+
+  /** Puts a datagram together whose header is split, once all of it was there. */
+  function joinIfComplete(datagram: number): void {
+    if (!datagrams.isComplete(datagram)) return;
+    let head = NONE;
+    let bytes = 0;
+    let end = 0;
+    for (let at = first[datagram]; at !== NONE; at = next[at]) {
+      const header = at * chunkBytes + headers[at];
+      const offset = offsetOf(frames, header);
+      const data = dataBytesOf(frames, header);
+      if (offset === 0) head = at;
+      bytes += data;
+      end = Math.max(end, offset + data);
+    }
+    // Some may have been crowded out after they were noted.
+    const isWhole = head !== NONE && bytes === end && (end + 7) >> 3 === datagrams.unitsOf(datagram);
+    if (!isWhole) dropHeld(datagram, columns.fragment_crowded);
+    else if (!join(datagram, head, end)) dropHeld(datagram, columns.fragment_split_long);
+    datagrams.forget(datagram);
+  }
+
+  /** The fragment at place `head` becomes the whole packet, and is due. False if that would be too long. */
+  function join(datagram: number, head: number, bytes: number): boolean {
+    const to = head * chunkBytes;
+    const whole = to + headers[head];
+    const total = headerBytesOf(frames, whole) + bytes;
+    const framing = lengthFields[head] === 0 ? 0 : headers[head] - lengthFields[head] - 2;
+    if (total + framing > JOINED_BYTES_MAX || headers[head] + total > chunkBytes) return false;
+    const group = datagrams.groupOf(datagram);
+    for (let at = first[datagram]; at !== NONE; at = next[at]) {
+      unlink(at);
+      heldOf[group]--;
+      if (at === head) continue;
+      copyData(frames, whole, at * chunkBytes + headers[at]);
+      free[freeCount++] = at;
+      held--;
+      row[columns.fragments_joined]++;
+    }
+    first[datagram] = last[datagram] = NONE;
+    sealWhole(frames, whole, total, lengthFields[head] === 0 ? 0 : to + lengthFields[head]);
+    heldBytes[head] = headers[head] + total;
+    isJoined[head] = 1;
+    queue[(queueAt + due++) & (EARLY_MAX - 1)] = head;
+    return true;
   }
 
   function hold(datagram: number, i: number, now: number): void {
@@ -157,6 +236,8 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     owners[at] = datagram;
     heldBytes[at] = length[i];
     heldPorts[at] = port[i];
+    headers[at] = l3[i] - from;
+    lengthFields[at] = lengthAt[i] === 0 ? 0 : lengthAt[i] - from;
     since[at] = now;
     next[at] = NONE;
     if (first[datagram] === NONE) first[datagram] = at;
@@ -220,6 +301,7 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   function showAgain(): void {
     for (let i = 0; i < refilled; i++) {
       const at = refilledFrom[i];
+      if (isJoined[at] === 1) continue;
       ports[i] = shownPorts[at];
       protocol[i] = shownProtocols[at];
       flags[i] = shownFlags[at];
@@ -234,7 +316,7 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     looked = now;
     while (newer[ENDS] !== ENDS && now - since[newer[ENDS]] >= EARLY_MS) {
       const datagram = owners[newer[ENDS]];
-      dropHeld(datagram, columns.fragment_no_first);
+      dropHeld(datagram, datagrams.isSplit(datagram) ? columns.fragment_split_rest : columns.fragment_no_first);
       datagrams.forget(datagram);
     }
     row[gauge] = held;

@@ -181,7 +181,7 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
     const total = (name: string): number => plane.metrics.total(name);
     const held = total('held_packets') + total('held_fragments');
     const told = total('route_icmp_errors') + total('route_fragments') + total('wire_icmp_errors');
-    const missing = driver.in + told - driver.out - plane.dropped() - held;
+    const missing = driver.in + told - driver.out - plane.dropped() - held - total('fragments_joined');
     if (missing !== 0) problems.push(`${when}: of ${driver.in} packets ${missing} are neither out, dropped nor held`);
     problems.push(...driver.problems.splice(0));
   }

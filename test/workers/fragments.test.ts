@@ -140,15 +140,6 @@ describe('fragments', () => {
     assert.deepEqual(ended.counts, { fragment_overlap: 4 });
   });
 
-  it('too short for the transport header are dropped before (RFC 1858), and with them what follows', () => {
-    const watched = new Watched();
-    const tcp = fragmentsOf(frame('tcp 10.0.0.5:4000 > 198.51.100.7:80 S len 20'), 16);
-    watched.pass(...tcp);
-    watched.plane.idle(EARLY_MS + 100);
-    assert.deepEqual(watched.seen, []);
-    assert.deepEqual(watched.counts, { parse_l4_truncated: 1, fragments_early: 2, fragment_no_first: 2 });
-  });
-
   it('of another datagram with the same identification are told apart once the old one is old', () => {
     const watched = new Watched();
     const [first] = fragmentsOf(UDP, 40);

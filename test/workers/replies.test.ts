@@ -216,7 +216,8 @@ describe('replies', () => {
         const bytes = packet.slice(0, Math.max(1, packet.length - (length > 300 ? length - 300 : 0)));
         for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
         plane.nowMs += 10;
-        const gone = () => plane.dropped() + plane.metrics.total('held_fragments');
+        const gone = () =>
+          plane.dropped() + plane.metrics.total('held_fragments') + plane.metrics.total('fragments_joined');
         const before = gone();
         const out = plane.passFrames({ port: 0, frame: bytes });
         assert.equal(out.length + gone() - before, 1);

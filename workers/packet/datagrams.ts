@@ -41,6 +41,8 @@ const NOTHING = 0;
 /** Not its first fragment. */
 const HEADLESS = 1;
 const HEADED = 2;
+/** Its first fragment ends within the transport header. */
+const SPLIT = 3;
 
 /** Column of a fragment's flags: RFC 791's field is the offset in units of 8 bytes, RFC 8200's has it above three bits. */
 const MORE_IPV4 = 0x2000;
@@ -58,6 +60,13 @@ export interface Datagrams {
   isHeaded(datagram: number): boolean;
   /** The first fragment is `i`. */
   setHead(datagram: number, i: number): void;
+  /** The first fragment ends within the transport header: no fragment goes on before all are there. */
+  setSplit(datagram: number): void;
+  isSplit(datagram: number): boolean;
+  /** Whether every byte of it was there. */
+  isComplete(datagram: number): boolean;
+  /** Its length in units of 8 bytes, once its last fragment was there; 0 before. */
+  unitsOf(datagram: number): number;
   /** Gives fragment `i` what the first one showed. */
   showHead(datagram: number, i: number): void;
   /** All of it was there: it is forgotten, now that it is of no more use. */
@@ -196,6 +205,10 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
     return upTo & (-1 << first);
   }
 
+  function isComplete(datagram: number): boolean {
+    return ends[datagram] !== 0 && units[datagram] === ends[datagram];
+  }
+
   return {
     note,
     get displaced() {
@@ -209,13 +222,19 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
       // Of TCP flags only the first fragment speaks.
       headFlags[datagram] = protocol[i] === TCP ? 0 : flags[i];
     },
+    setSplit(datagram) {
+      states[datagram] = SPLIT;
+    },
+    isSplit: (datagram) => states[datagram] === SPLIT,
+    isComplete,
+    unitsOf: (datagram) => ends[datagram],
     showHead(datagram, i) {
       ports[i] = headPorts[datagram];
       protocol[i] = headProtocols[datagram];
       flags[i] = headFlags[datagram];
     },
     forgetIfComplete(datagram) {
-      if (ends[datagram] !== 0 && units[datagram] === ends[datagram]) states[datagram] = NOTHING;
+      if (isComplete(datagram)) states[datagram] = NOTHING;
     },
     forget(datagram) {
       states[datagram] = NOTHING;

@@ -9,4 +9,9 @@ export const Fragment = {
    * ICMP its type: workers/fragments.ts.
    */
   LATER: 2,
+  /**
+   * A first fragment of IPv4 that ends within its transport header. No middlebox sees it: workers/fragments.ts puts its
+   * datagram together.
+   */
+  SHORT: 3,
 } as const;

@@ -22,7 +22,7 @@ import { Fragment } from './fragment.js';
 import { checkIpv4Options, OPTIONS_MALFORMED, OPTIONS_SOURCE_ROUTE } from './header-options.js';
 import { createIpv6Parser, IPV6_DROPS } from './parse-ipv6.js';
 import { createLinkParser, FRAME_DEFAULTS, type FrameSettings, LINK_COUNTERS, LINK_DROPS } from './parse-link.js';
-import { createTransportParser, TRANSPORT_DROPS } from './parse-transport.js';
+import { createTransportParser, isHeaderCut, TRANSPORT_DROPS } from './parse-transport.js';
 
 export const PARSE_DROPS = {
   parse_frame_bounds:
@@ -52,10 +52,10 @@ const TYPE_IPV6 = EtherType.IPV6;
 const IPV4_MIN = 20;
 const MORE = 0x2000;
 const OFFSET = 0x1fff;
-const TCP = 6;
 const WHOLE = Fragment.WHOLE;
 const FIRST = Fragment.FIRST;
 const LATER = Fragment.LATER;
+const SHORT = Fragment.SHORT;
 
 export interface Parser {
   /** Parses every packet of the batch. */
@@ -151,16 +151,16 @@ export function createParser(
   function fragmented(i: number, field: number, at: number, bytes: number): void {
     const offset = (field & OFFSET) << 3;
     const more = (field & MORE) !== 0;
-    // Fragments but the last are multiples of 8 bytes, and no datagram is longer than 65535. A TCP fragment at offset 8
-    // would overwrite the flags of the header that was looked at (RFC 1858 §4).
-    if (bytes === 0 || (more && (bytes & 7) !== 0) || offset + bytes > 0xffff || (offset === 8 && protocol[i] === TCP))
+    // Fragments but the last are multiples of 8 bytes, and no datagram is longer than 65535. Fragments that would overwrite
+    // a header that was looked at (RFC 1858 §4) overlap it: packet/datagrams.ts refuses them.
+    if (bytes === 0 || (more && (bytes & 7) !== 0) || offset + bytes > 0xffff)
       return batch.drop(i, drops.parse_ipv4_fragment);
     batch.fragments++;
-    if (offset === 0) {
+    if (offset === 0 && !isHeaderCut(protocol[i], u8, at, bytes)) {
       fragment[i] = FIRST;
       parseTransport(i, protocol[i], at, bytes, false);
     } else {
-      fragment[i] = LATER;
+      fragment[i] = offset === 0 ? SHORT : LATER;
       ports[i] = 0;
       flags[i] = 0;
     }

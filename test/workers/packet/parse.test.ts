@@ -48,14 +48,11 @@ const LIES: [string, Uint8Array, string][] = [
   ['SCTP cut short', frame('ip 10.0.0.5 > 8.8.8.8 proto 132 len 11'), 'parse_l4_truncated'],
   ['DCCP cut short', frame('ip 10.0.0.5 > 8.8.8.8 proto 33 len 11'), 'parse_l4_truncated'],
   ['UDP-Lite cut short', frame('ip 10.0.0.5 > 8.8.8.8 proto 136 len 7'), 'parse_l4_truncated'],
-  ['a first fragment within its SCTP header', frame('ip 1.1.1.1 > 2.2.2.2 proto 132 len 8 more'), 'parse_l4_truncated'],
   ['TCP data offset 4', changed(TCP, { 32: 0x40 }), 'parse_tcp_offset'],
   ['TCP data offset past the packet', changed(TCP, { 32: 0x60 }), 'parse_tcp_offset'],
   ['UDP length 7', changed(UDP, { 25: 7 }), 'parse_udp_length'],
   ['UDP length past the packet', changed(UDP, { 25: 17 }), 'parse_udp_length'],
   ['a first fragment not of 8 bytes', frame(`${UDP.replace('8', '9')} more len 9`), 'parse_ipv4_fragment'],
-  ['a tiny first fragment', changed(`${TCP} more`, { 3: 36 }), 'parse_l4_truncated'],
-  ['a fragment over the TCP flags', frame(`${TCP} offset 8 len 8`), 'parse_ipv4_fragment'],
   ['a fragment past 65535 bytes', frame(`${UDP} offset 65528 len 16`), 'parse_ipv4_fragment'],
   ['an empty fragment', frame('udp 1.1.1.1:1 > 2.2.2.2:2 offset 64 len 0'), 'parse_ipv4_fragment'],
   ['IPv6 cut short', ipv6(17, UDP_HEADER).subarray(0, 53), 'parse_ipv6_truncated'],
@@ -235,7 +232,8 @@ describe('packet/parse', () => {
         const plane = wire ? new Plane({ route: null }) : new Plane();
         plane.open([insideOnly]);
         const out = plane.passFrames(...frames.map((bytes) => ({ port: 0, frame: bytes })));
-        assert.equal(out.length + plane.dropped() + plane.metrics.total('held_fragments'), frames.length);
+        const kept = plane.metrics.total('held_fragments') + plane.metrics.total('fragments_joined');
+        assert.equal(out.length + plane.dropped() + kept, frames.length);
       }),
       { numRuns: 300 },
     );
