@@ -25,13 +25,12 @@ type Drops = { readonly [Name in keyof typeof IPV6_DROPS | 'parse_source_route']
 /** A function for packet `i`, of which the frame has `room` bytes from the IPv6 header at `at` on. */
 export type Ipv6Parser = (i: number, at: number, room: number) => void;
 
-/** Of what no router forwards (RFC 4861 §6.1, §7.1, RFC 3810 §5). */
+/** Of what no router forwards (RFC 4861 §6.1, §7.1). */
 const ND_HOP_LIMIT = 255;
-const MLD_HOP_LIMIT = 1;
 
 /**
- * Made once per data plane: see the head of batch.ts. On a wire what keeps the link itself going, neighbour discovery and multicast
- * listeners, passes unseen as ARP does: RFC 4890 §4.4.
+ * Made once per data plane: see the head of batch.ts. On a wire neighbour discovery passes unseen, as ARP does (RFC 4890
+ * §4.4). Group membership does not: MLD and IGMP are for the middleboxes.
  */
 export function createIpv6Parser(
   batch: Batch,
@@ -75,17 +74,13 @@ export function createIpv6Parser(
       batch.flags[i] = 0;
     } else {
       parseTransport(i, header, at, end - at, fragment === Fragment.WHOLE);
-      if (wire && header === Protocol.ICMPV6 && batch.egress[i] >= 0 && isOfTheLink(u8[l3 + Ipv6At.hopLimit], u8[at]))
+      if (wire && header === Protocol.ICMPV6 && batch.egress[i] >= 0 && isDiscovery(u8[l3 + Ipv6At.hopLimit], u8[at]))
         batch.bypass(i, batch.egress[i]);
     }
   }
 
-  function isOfTheLink(hopLimit: number, type: number): boolean {
-    if (hopLimit === ND_HOP_LIMIT) return type >= Icmpv6Type.ROUTER_SOLICITATION && type <= Icmpv6Type.REDIRECT;
-    if (hopLimit !== MLD_HOP_LIMIT) return false;
-    return (
-      type === Icmpv6Type.LISTENER_REPORT_2 || (type >= Icmpv6Type.LISTENER_QUERY && type <= Icmpv6Type.LISTENER_DONE)
-    );
+  function isDiscovery(hopLimit: number, type: number): boolean {
+    return hopLimit === ND_HOP_LIMIT && type >= Icmpv6Type.ROUTER_SOLICITATION && type <= Icmpv6Type.REDIRECT;
   }
 
   /** Fragment state from the fragment header at `at`, or -1 when it lies. */

@@ -14,6 +14,8 @@ export interface FirewallSiteOptions {
   readonly members?: number;
   readonly options?: Readonly<Record<string, unknown>>;
   readonly plane?: PlaneOptions;
+  /** Their names; default inside and outside. */
+  readonly ports?: readonly string[];
 }
 
 /** A wire, unless told otherwise. */
@@ -21,8 +23,10 @@ export class FirewallSite extends Site {
   readonly ipv4: FlowTable;
   readonly ipv6: FlowTable;
 
-  constructor({ rules, options = {}, plane, ...site }: FirewallSiteOptions) {
-    const source = { file: null, text: rules, ports: PORTS };
+  private readonly ports: readonly string[];
+
+  constructor({ rules, options = {}, plane, ports = PORTS, ...site }: FirewallSiteOptions) {
+    const source = { file: null, text: rules, ports };
     super({
       ...site,
       plane: { route: null, ...plane },
@@ -33,12 +37,13 @@ export class FirewallSite extends Site {
         },
       ],
     });
+    this.ports = ports;
     this.ipv4 = this.objects[0] as FlowTable;
     this.ipv6 = this.objects[1] as FlowTable;
   }
 
   load(rules: string): void {
-    publishRules(this.boards[0], compileRules, rules, PORTS);
+    publishRules(this.boards[0], compileRules, rules, this.ports);
   }
 
   /** Exchanges all records, once now and once after the time in which an answer to a handshake is replicated and used. */

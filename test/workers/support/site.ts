@@ -87,6 +87,11 @@ export class Site {
     this.consumer = new LogConsumer(this.plane.logBuffer);
   }
 
+  /** What makes members incompatible if it differs, by object. */
+  get parameters(): readonly unknown[] {
+    return this.declaration.objects.map(({ parameters }) => parameters);
+  }
+
   /** Opens the middleboxes over the state there is, as a worker does that starts again. */
   restartWorker(): void {
     this.plane.rules = this.ruleBuffers.map((buffer) => new RuleReader(buffer, 1, 0));

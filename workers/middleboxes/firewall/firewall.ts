@@ -41,13 +41,14 @@ import {
   Quoted,
   Rank,
   recordKind,
+  type StateDefinition,
   shown,
   TcpFlag,
   type TcpFlowTable,
   tcpFlowTable,
 } from '../../api.js';
-import { createFlowKeys, quotedKey } from './flow-keys.js';
-import { isReply, NO_QUERY, queryOf } from './icmp.js';
+import { createFlowKeys, sidesByPort } from './flow-keys.js';
+import { isReply } from './icmp.js';
 import { createJudge } from './judge.js';
 import { LOGGED_WORDS, renderLogged, writeLogged } from './logged.js';
 import { createOpenings, type Openings, REQUESTED, RUN_S } from './opening.js';
@@ -86,22 +87,32 @@ export default defineMiddlebox({
   counters: COUNTERS,
   records: { firewall: recordKind('packets that rules of the firewall log', LOGGED_WORDS, renderLogged) },
 
-  state({ connections, connections_ipv6, half_open, half_open_records }) {
+  state({ rules, bind_ports, connections, connections_ipv6, half_open, half_open_records }) {
+    // Sites whose ports have other names would take a connection's sides for each other: they are incompatible.
+    const sides = bind_ports ? rules.ports.toSorted().join() : '';
+    const bound = <T extends StateDefinition>(table: T): T => ({
+      ...table,
+      parameters: { ...table.parameters, sides },
+    });
     const shared = { valueWords: 1, halfOpenRecords: half_open_records };
     const quota = (capacity: number): number => Math.ceil((capacity * half_open) / 100);
     return {
-      ipv4: tcpFlowTable({
-        capacity: connections,
-        keyWords: KEY_WORDS_IPV4_FIVE_TUPLE,
-        halfOpen: quota(connections),
-        ...shared,
-      }),
-      ipv6: tcpFlowTable({
-        capacity: connections_ipv6,
-        keyWords: KEY_WORDS_IPV6_FIVE_TUPLE,
-        halfOpen: quota(connections_ipv6),
-        ...shared,
-      }),
+      ipv4: bound(
+        tcpFlowTable({
+          capacity: connections,
+          keyWords: KEY_WORDS_IPV4_FIVE_TUPLE,
+          halfOpen: quota(connections),
+          ...shared,
+        }),
+      ),
+      ipv6: bound(
+        tcpFlowTable({
+          capacity: connections_ipv6,
+          keyWords: KEY_WORDS_IPV6_FIVE_TUPLE,
+          halfOpen: quota(connections_ipv6),
+          ...shared,
+        }),
+      ),
     };
   },
 
@@ -114,7 +125,7 @@ export default defineMiddlebox({
     const { egress, version, fragment, protocol, flags, length } = batch;
     const isLoose = options.pickup === 'loose';
     const judge = createJudge({ batch, rules });
-    const keys = createFlowKeys(batch);
+    const keys = createFlowKeys(batch, sidesByPort(options.rules.ports, options.bind_ports));
     const quoted = new Quoted();
     const clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const window = createTcpWindow(batch);
@@ -194,11 +205,7 @@ export default defineMiddlebox({
         if (LEGAL_FLAGS[shown] === 0) return batch.drop(i, counters.tcp_flags);
         if ((shown & (SYN | ACK | RST)) !== SYN)
           return isLoose && (shown & RST) === 0 ? pickUp(i, table, side, now) : invalid(i);
-      } else if (carried === ICMP || carried === ICMPV6) {
-        const type = flags[i];
-        if (isReply(type, carried)) return invalid(i);
-        if (queryOf(type, carried) === NO_QUERY) return untracked(i);
-      }
+      } else if ((carried === ICMP || carried === ICMPV6) && isReply(flags[i], carried)) return invalid(i);
       judge.fill(i, false);
       const place = judge.decide(State.NEW, version[i]);
       if (settle(i, place)) open(i, table, slot, side, side, place, now);
@@ -228,7 +235,9 @@ export default defineMiddlebox({
       if (egress[i] >= 0) batch.count1(counters.picked_up);
     }
 
+    /** No connection is kept of it. */
     function untracked(i: number): void {
+      if (fragment[i] === LATER) return batch.drop(i, counters.fragment);
       judge.fill(i, false);
       if (settle(i, judge.decide(State.NEW, version[i]))) batch.count1(counters.untracked);
     }
@@ -250,7 +259,7 @@ export default defineMiddlebox({
     function error(i: number, now: number): void {
       if (!quoted.find(batch, i) || !goesBack(i)) return invalid(i);
       const table = quoted.version === 4 ? state.ipv4 : state.ipv6;
-      quotedKey(quoted, key);
+      keys.quoted(i, quoted, key);
       if (table.find(table.hash(key, 0), key, 0, now) === NONE) return invalid(i);
       if (judge.speaksOf(State.RELATED)) {
         judge.fill(i, false);
@@ -346,12 +355,7 @@ export default defineMiddlebox({
     function ipv4(now: number): void {
       let count = 0;
       for (let i = 0; i < batch.count; i++) {
-        if (
-          egress[i] < 0 ||
-          version[i] !== 4 ||
-          (protocol[i] === ICMP && fragment[i] !== LATER && isError(flags[i], 4))
-        )
-          continue;
+        if (egress[i] < 0 || version[i] !== 4 || !keys.isTracked(i)) continue;
         looked[count] = i;
         sides[count] = keys.ipv4(i, known.keys, 4 * count);
         count++;
@@ -384,12 +388,14 @@ export default defineMiddlebox({
       else follow(i, table, slot, table.value(slot, 0), side, now);
     }
 
-    function ipv6AndErrors(now: number): void {
+    function ipv6AndUntracked(now: number): void {
       for (let i = 0; i < batch.count; i++) {
         if (egress[i] < 0) continue;
-        const isIcmp = protocol[i] === ICMP || protocol[i] === ICMPV6;
-        if (isIcmp && fragment[i] !== LATER && isError(flags[i], version[i])) error(i, now);
-        else if (version[i] === 6) find(i, state.ipv6, keys.ipv6(i, key, 0), now);
+        if (!keys.isTracked(i)) {
+          const isIcmp = protocol[i] === ICMP || protocol[i] === ICMPV6;
+          if (isIcmp && fragment[i] !== LATER && isError(flags[i], version[i])) error(i, now);
+          else untracked(i);
+        } else if (version[i] === 6) find(i, state.ipv6, keys.ipv6(i, key, 0), now);
       }
     }
 
@@ -419,7 +425,7 @@ export default defineMiddlebox({
         loggedCount = 0;
       }
       ipv4(now);
-      ipv6AndErrors(now);
+      ipv6AndUntracked(now);
       if (clampMss !== null) clampAll(clampMss);
     };
   },

@@ -1,65 +1,115 @@
 /**
- * Keys of the connection table: the same for both directions. The smaller end comes first, by raw address, then by port; which
- * of the two a packet comes from is its *side*, 0 or 1.
+ * Keys of the connection table: the same for both directions.
+ *
+ *     end of side 0, end of side 1   an address each
+ *     port word                      both ports; of an ICMP query: identifier | type of its request << 16 | requester's side << 24
+ *     protocol | link << 8           the link is the VLAN of a wire (batch.ts)
+ *
+ * **Sides.** A connection's ends are on different ports of the instance: the side of a packet is told by the port by which it
+ * leaves. So a packet that comes in by the wrong port has the key of another connection, and has to be accepted by the rules
+ * itself. Side 0 is behind the port whose name sorts first, so sites agree if their ports have the same names. The port by
+ * which a packet leaves, not that by which it came in: hairpinning in a NAT behind the firewall turns packets round.
+ * Without `bind_ports`, side 0 is the end with the smaller raw address, then port.
+ *
+ * ICMP and ICMPv6 that is no query, and group membership (IGMP), have no key and are never looked up: see `isTracked`.
  */
 
-import type { Batch, Quoted } from '../../api.js';
+import { type Batch, Protocol, type Quoted } from '../../api.js';
+import { isReply, NO_QUERY, queryOf } from './icmp.js';
+
+const { ICMP, ICMPV6 } = Protocol;
+const IGMP = 2;
+const PORTS = 2;
 
 export interface FlowKeys {
+  /** Whether packet `i` can be of a connection. */
+  isTracked(i: number): boolean;
   /** Writes the key of packet `i` into `out[at …]`; returns its side. */
   ipv4(i: number, out: Int32Array, at: number): number;
   ipv6(i: number, out: Int32Array, at: number): number;
+  /** Writes the key of the connection of the packet that ICMP error `i` quotes, which was found in `quoted`. */
+  quoted(i: number, quoted: Quoted, out: Int32Array): void;
 }
 
 /** In words. */
 const SOURCE = 2;
 const DESTINATION = 6;
 
-/** Made once per worker: see the head of batch.ts. */
-export function createFlowKeys(batch: Batch): FlowKeys {
-  const { l3, source, destination, ports, protocol } = batch;
+/** Side of what leaves by each port; empty: sides are told by addresses. */
+export function sidesByPort(ports: readonly string[], isBound: boolean): Int32Array {
+  if (!isBound || ports.length !== PORTS) return new Int32Array(0);
+  return ports[0] < ports[1] ? Int32Array.of(1, 0) : Int32Array.of(0, 1);
+}
+
+/** Made once per worker: see the head of batch.ts. `sides`: of `sidesByPort`. */
+export function createFlowKeys(batch: Batch, sides: Int32Array): FlowKeys {
+  const { l3, source, destination, ports, protocol, link, flags, egress } = batch;
   const { i32 } = batch.memory;
+  const bound = sides.length;
+
+  function isTracked(i: number): boolean {
+    const carried = protocol[i];
+    if (carried === ICMP || carried === ICMPV6) return queryOf(flags[i], carried) !== NO_QUERY;
+    return carried !== IGMP;
+  }
+
+  function isLarger(difference: number, pair: number): boolean {
+    return difference > 0 || (difference === 0 && (pair & 0xffff) > pair >>> 16);
+  }
+
+  function portWord(pair: number, carried: number, type: number, side: number): number {
+    if (carried === ICMP || carried === ICMPV6) {
+      const requester = isReply(type, carried) ? 1 - side : side;
+      return (pair & 0xffff) | (queryOf(type, carried) << 16) | (requester << 24);
+    }
+    return side === 0 ? pair : (pair << 16) | (pair >>> 16);
+  }
 
   function ipv4(i: number, out: Int32Array, at: number): number {
     const from = source[i];
     const to = destination[i];
     const pair = ports[i];
-    const side = from > to || (from === to && (pair & 0xffff) > pair >>> 16) ? 1 : 0;
+    const leaves = egress[i];
+    const side = leaves < bound ? sides[leaves] : Number(isLarger(from - to, pair));
     out[at] = side === 0 ? from : to;
     out[at + 1] = side === 0 ? to : from;
-    out[at + 2] = side === 0 ? pair : (pair << 16) | (pair >>> 16);
-    out[at + 3] = protocol[i];
+    out[at + 2] = portWord(pair, protocol[i], flags[i], side);
+    out[at + 3] = protocol[i] | (link[i] << 8);
     return side;
   }
 
   function ipv6(i: number, out: Int32Array, at: number): number {
     const header = l3[i] >> 2;
-    let n = 0;
-    while (n < 3 && i32[header + SOURCE + n] === i32[header + DESTINATION + n]) n++;
-    const difference = i32[header + SOURCE + n] - i32[header + DESTINATION + n];
     const pair = ports[i];
-    const side = difference > 0 || (difference === 0 && (pair & 0xffff) > pair >>> 16) ? 1 : 0;
+    const leaves = egress[i];
+    const side = leaves < bound ? sides[leaves] : Number(isLarger(compare(i32, header + SOURCE, 4), pair));
     const first = header + (side === 0 ? SOURCE : DESTINATION);
     const second = header + (side === 0 ? DESTINATION : SOURCE);
     for (let word = 0; word < 4; word++) {
       out[at + word] = i32[first + word];
       out[at + 4 + word] = i32[second + word];
     }
-    out[at + 8] = side === 0 ? pair : (pair << 16) | (pair >>> 16);
-    out[at + 9] = protocol[i];
+    out[at + 8] = portWord(pair, protocol[i], flags[i], side);
+    out[at + 9] = protocol[i] | (link[i] << 8);
     return side;
   }
 
-  return { ipv4, ipv6 };
-}
+  /** Which of two addresses that follow each other is larger, as the sign of a number. */
+  function compare(words: Int32Array, at: number, length: number): number {
+    let n = 0;
+    while (n < length - 1 && words[at + n] === words[at + length + n]) n++;
+    return words[at + n] - words[at + length + n];
+  }
 
-/** The key of the connection a quoted packet is of, in the form of the above. `scratch` holds 10 words. */
-export function quotedKey(quoted: Quoted, scratch: Int32Array): void {
-  const words = quoted.version === 4 ? 1 : 4;
-  quoted.key(scratch, 0);
-  const pair = scratch[2 * words];
-  let n = 0;
-  while (n < words - 1 && scratch[n] === scratch[words + n]) n++;
-  const difference = scratch[n] - scratch[words + n];
-  if (difference > 0 || (difference === 0 && (pair & 0xffff) > pair >>> 16)) quoted.replyKey(scratch, 0);
+  function quotedKey(i: number, quoted: Quoted, out: Int32Array): void {
+    const words = quoted.version === 4 ? 1 : 4;
+    quoted.key(out, 0);
+    const leaves = egress[i];
+    // The error goes the other way.
+    const side = leaves < bound ? 1 - sides[leaves] : Number(isLarger(compare(out, 0, words), quoted.ports));
+    if (side === 1) quoted.replyKey(out, 0);
+    out[2 * words] = portWord(quoted.ports, quoted.protocol, quoted.type, side);
+  }
+
+  return { isTracked, ipv4, ipv6, quoted: quotedKey };
 }

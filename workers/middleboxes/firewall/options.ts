@@ -22,11 +22,18 @@ export const OPTIONS = {
     ['strict', 'loose'],
     'strict',
   ),
-  recheck: option.flag('whether open connections have to pass rules that are loaded later', false),
   clamp_mss: option.flagOrCount(
     'lowers the maximum segment size that TCP connections announce. true: to what the MTUs of both ports allow; a number: to that many bytes; false: not',
     false,
     { min: MSS_MIN, max: MSS_MAX },
+  ),
+  recheck: option.flag(
+    'whether the rules in force have to accept open connections, also those that began under other rules',
+    false,
+  ),
+  bind_ports: option.flag(
+    'whether each direction of a connection has to come in by the port that it came in by at first. All sites need the same names of ports, and the same value here',
+    true,
   ),
   tcp_new: option.seconds('idle time of TCP connections that are not established', 60),
   tcp_established: option.seconds('idle time of established TCP connections (RFC 5382 REQ-5: 7440 or more)', 7440),
@@ -42,7 +49,8 @@ export const COUNTERS = {
   opened: 'connections made: the rules accepted their first packets',
   passed: 'packets of open connections',
   related: 'ICMP errors about open connections that passed',
-  untracked: 'packets that rules accepted and no connection is kept of: ICMP that is neither a query nor an error',
+  untracked:
+    'packets that rules accepted and no connection is kept of: IGMP, and ICMP that is neither a query nor an error',
   picked_up: 'of the connections made, those that began elsewhere (pickup: loose)',
   mss_clamped: 'SYNs and SYN-ACKs whose maximum segment size was lowered (clamp_mss)',
   rejected: 'packets answered with a TCP reset or an ICMP error, as a rule says',

@@ -11,11 +11,13 @@ const KEY = 3;
 /** An entry of the IPv4 table (`words` is 1) or the IPv6 table (4); who began the connection is inside. */
 export function shownConnection(entry: Int32Array, words: 1 | 4): FlowView {
   const pair = entry[KEY + 2 * words];
-  const protocol = entry[KEY + 2 * words + 1];
+  const protocol = entry[KEY + 2 * words + 1] & 0xff;
+  const isIcmp = protocol === Protocol.ICMP || protocol === Protocol.ICMPV6;
   const began = entry[KEY + 2 * words + 2] & 1;
   const ends = [0, 1].map((side) => ({
     address: addressText(entry.subarray(KEY + side * words, KEY + (side + 1) * words)),
-    port: portNumber(side === 0 ? pair & 0xffff : pair >>> 16),
+    // Of an ICMP query both have its identifier.
+    port: portNumber(side === 0 || isIcmp ? pair & 0xffff : pair >>> 16),
   }));
   return {
     protocol,
