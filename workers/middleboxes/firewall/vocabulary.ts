@@ -25,6 +25,8 @@ export const PROTOCOLS: Readonly<Record<string, number>> = {
   icmpv6: 58,
   'ipv6-icmp': 58,
   ospf: 89,
+  pim: 103,
+  vrrp: 112,
   sctp: 132,
   udplite: 136,
 };
@@ -104,6 +106,8 @@ export const SERVICES: Readonly<Record<string, number>> = {
   submissions: 465,
   isakmp: 500,
   syslog: 514,
+  'dhcpv6-client': 546,
+  'dhcpv6-server': 547,
   submission: 587,
   ldaps: 636,
   imaps: 993,
