@@ -12,10 +12,11 @@ import { committedPosition, recoverLog } from '../shm/log.js';
 import { MemberTable } from '../shm/members.js';
 import { NextHopWriter } from '../shm/next-hops.js';
 import type { StateObject } from '../shm/objects/object.js';
+import { PortBoardWriter } from '../shm/port-board.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
 import { takesIpv6 } from '../workers/chain.js';
-import { Instance, writerId } from '../workers/instance.js';
+import { Instance, type Slots, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
 import { monotonicMs } from '../workers/monotonic.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
@@ -26,6 +27,7 @@ import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
 import type { Drained, InstancePhase, KeysInUse, RulesRow, Standing } from './admin/source.js';
 import { InstanceSource, type Running } from './instance-source.js';
+import { InterfaceWatch } from './interface-watch.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
 import { readKeyFile } from './key-file.js';
 import type { Log } from './log.js';
@@ -61,6 +63,8 @@ export class Daemon implements Running {
   objects: readonly StateObject[];
   readonly startedAt = Date.now();
   readonly ports: OpenPorts;
+  /** `null`: no port has an interface. */
+  readonly interfaces: InterfaceWatch | null;
   /** Settles when the instance has stopped: with an error, if it stopped because of one. */
   readonly stopped: Promise<Error | null>;
   phase: InstancePhase = 'starting';
@@ -185,6 +189,16 @@ export class Daemon implements Running {
       refused: () => this.refusals.problem,
     });
     this.resync = new Resync({ instance, supervisor: this.supervisor, circle: this.circle(), log });
+    this.interfaces =
+      ports.watched === null
+        ? null
+        : new InterfaceWatch({
+            ...ports.watched,
+            board: new PortBoardWriter(buffers.ports, plan.routes.length),
+            workers: () => workersOf(slots).filter((thread) => control.state(thread) === ThreadState.READY),
+            workerCount: slots.workers,
+            log: (level, text) => log[level](text),
+          });
     this.neighbours = new NeighbourWatcher({
       writer: new NextHopWriter(buffers.nextHops, plan.routes.length),
       interfaces:
@@ -246,6 +260,7 @@ export class Daemon implements Running {
     const reasons = [entry.reason];
     if (entry.state === 'ready' && this.refusals.problem !== null) reasons.push(this.refusals.problem);
     if (this.resync.state !== null) reasons.push(this.resync.state);
+    if (entry.state === 'ready') reasons.push(...(this.interfaces?.alarms ?? []));
     if (progress !== null) reasons.push(`gives member ${progress.member} a snapshot: ${progress}`);
     const standing = { ...entry, reason: reasons.join('; ') };
     // Complete, but its workers are only starting.
@@ -443,6 +458,7 @@ export class Daemon implements Running {
     await this.donor?.close();
     // From here on packets go to the kernel again.
     control.setPhase(Phase.QUIET);
+    this.interfaces?.close();
     this.ports.close();
     this.neighbours.close();
     const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
@@ -487,6 +503,10 @@ export class Daemon implements Running {
       for (const { level, text, fields = {} } of reader.read()) this.log[level](fields, `${name}: ${text}`);
     this.records.pump();
   }
+}
+
+function workersOf({ workers }: Slots): number[] {
+  return Array.from({ length: workers }, (_, thread) => thread);
 }
 
 /** How many bytes the advice was for; `null` where the kernel does not know it, which costs speed and nothing else. */

@@ -41,6 +41,7 @@ import type {
   ViewRow,
 } from './admin/source.js';
 import { DigestWatch } from './digest-watch.js';
+import type { InterfaceWatch } from './interface-watch.js';
 import { lagGauges, type Owed } from './lag-gauges.js';
 import { LagWatch } from './lag-watch.js';
 import { type ListChange, type Members, shownState } from './membership/members.js';
@@ -57,6 +58,7 @@ export interface Running {
   readonly instance: Instance;
   readonly objects: readonly StateObject[];
   readonly ports: OpenPorts;
+  readonly interfaces: InterfaceWatch | null;
   readonly phase: InstancePhase;
   /** Unix time in milliseconds. */
   readonly startedAt: number;
@@ -105,7 +107,7 @@ export class InstanceSource implements AdminSource {
   }
 
   status(): Status {
-    const { config, instance, ports, phase, startedAt, standing, members } = this.daemon;
+    const { config, instance, ports, interfaces, phase, startedAt, standing, members } = this.daemon;
     const { control, metrics, slots } = instance;
     const threads = Array.from({ length: slots.count }, (_, thread) => control.state(thread));
     const peers = this.peerStatuses();
@@ -118,7 +120,7 @@ export class InstanceSource implements AdminSource {
       pid: process.pid,
       uptime_s: Math.trunc((Date.now() - startedAt) / 1000),
       middleboxes: config.middleboxes.map(({ name, as }) => as ?? name),
-      ports: ports.names,
+      ports: interfaces?.describe() ?? ports.names,
       transport: `${config.transport.kind}, port ${config.transport.port}`,
       state: standing.state,
       state_reason: standing.reason,
@@ -257,7 +259,12 @@ export class InstanceSource implements AdminSource {
       const threads = Array.from({ length: slots.count }, (_, thread) => metrics.value(name, thread));
       return { name, help, kind, total: sum(threads), threads };
     });
-    return [...counted, ...lagGauges(this.lag(), this.unacknowledgedByObject(), this.daemon.config.cluster.self.name)];
+    const gauges = this.daemon.interfaces?.gauges() ?? [];
+    return [
+      ...counted,
+      ...gauges,
+      ...lagGauges(this.lag(), this.unacknowledgedByObject(), this.daemon.config.cluster.self.name),
+    ];
   }
 
   members(): MemberRow[] {

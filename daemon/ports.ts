@@ -5,18 +5,20 @@
 
 import { readlinkSync } from 'node:fs';
 import { isIPv4, isIPv6 } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import type { AfXdpConfig, AfXdpPortConfig, Config, PcapConfig } from '../conf/config.js';
 import { type Declaration, takesIpv6 } from '../workers/chain.js';
 import { assertQueues } from '../workers/drivers/queues.js';
+import { frameBytesMax } from '../workers/drivers/umem.js';
 import { attachXdp, type XdpAttachment } from '../workers/drivers/xdp-attach.js';
 import type { XdpFilter } from '../workers/drivers/xdp-program.js';
 import type { AfXdpIo, PcapIo } from '../workers/instance.js';
 import { interfaceFacts } from '../workers/native/index.js';
-import { type Mac, parseMac } from '../workers/packet/ethernet.js';
+import { ETHERNET_BYTES, type Mac, parseMac } from '../workers/packet/ethernet.js';
 import { formatIpv4, parseIpv4 } from '../workers/packet/ipv4.js';
 import { isLinkLocal, parseIpv6 } from '../workers/packet/ipv6.js';
 import type { RoutePort } from '../workers/route.js';
+import { type HostAddresses, readHostAddresses } from './host-addresses.js';
+import { type InterfaceWatchOptions, macOf, type WatchedPort } from './interface-watch.js';
 
 export interface OpenPorts {
   readonly io: AfXdpIo | PcapIo;
@@ -25,12 +27,21 @@ export interface OpenPorts {
   readonly names: readonly string[];
   /** Sentences for the log. */
   readonly notes: readonly string[];
+  /** What an `InterfaceWatch` needs to follow the interfaces; `null`: there are none. */
+  readonly watched: Watched | null;
   /** Detaches from the interfaces; they work as before. */
   close(): void;
 }
 
+export type Watched = Pick<
+  InterfaceWatchOptions,
+  'ports' | 'attachments' | 'hosts' | 'filter' | 'attach' | 'isWire' | 'mtuNotes' | 'packetBytesMax'
+>;
+
 /** Longest IP packet that goes into a capture file: as long as the field for its length allows. */
 const PCAP_MTU_BYTES = 65_535;
+/** Longest IP packet of an untagged frame that fits packet memory. */
+const PACKET_BYTES_MAX = frameBytesMax(2048) - ETHERNET_BYTES;
 /** Of a port that is a wire's end: nothing is addressed by it. */
 const NO_MAC = '00:00:00:00:00:00';
 
@@ -62,73 +73,84 @@ function openCaptures(io: PcapConfig): OpenPorts {
     })),
     names: io.ports.map((port) => `${port.name} = ${port.in ?? 'nothing'} → ${port.out ?? 'nothing'}`),
     notes: [],
+    watched: null,
     close: () => {},
   };
 }
 
 function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: Config): OpenPorts {
   const workers = threads.workers.length;
-  const attachments: XdpAttachment[] = [];
+  const isWire = mode === 'wire';
+  // By port. What is no interface any more has none.
+  const attachments: (XdpAttachment | null)[] = [];
   const notes: string[] = [];
   const close = (): void => {
-    for (const attachment of attachments.splice(0)) attachment.close();
+    for (const attachment of attachments.splice(0)) attachment?.close();
   };
+  const filter = (port: number, present: HostAddresses): XdpFilter =>
+    isWire ? { mode: 'all' } : filterOf(chain, port, present);
+  const attach = (port: number, present: HostAddresses): XdpAttachment =>
+    attachXdp(io.ports[port].interface, io.mode, filter(port, present));
   try {
-    const own = ownAddresses();
+    const hosts = readHostAddresses();
+    const watched: WatchedPort[] = [];
     const routes = io.ports.map((port): RoutePort => {
       const facts = interfaceFacts(port.interface);
-      if (!facts.up)
-        notes.push(`${port.interface} is down: no packet comes before it is up (ip link set ${port.interface} up)`);
+      watched.push({ name: port.name, interface: port.interface, facts });
       if (isVirtual(port.interface)) notes.push(checksumNote(port.interface));
       assertQueues(port.interface, facts.queues, workers);
-      const address6 = ownIpv6(port.interface);
+      const address6 = hosts.first6.get(facts.index) ?? null;
       notes.push(...ipv6Notes(port, takesIpv6(chain), address6));
-      const address = own.get(port.interface) ?? null;
-      if (mode === 'wire' && address !== null)
+      const address = hosts.first4.get(facts.index) ?? null;
+      if (isWire && address !== null)
         notes.push(
           `${port.interface} has address ${formatIpv4(address)}, by which this host is not reachable any more: in mode wire all that comes by it goes on to the other port`,
         );
       return {
         mac: macOf(facts.mac),
         // What a wire says, it says in the name of whom the packet was for.
-        address: mode === 'wire' ? null : address,
-        address6: mode === 'wire' ? null : address6,
+        address: isWire ? null : address,
+        address6: isWire ? null : address6,
         mtuBytes: facts.mtu,
         nextHop: nextHop(port.next_hop),
         nextHop6: nextHopIpv6(port.next_hop6),
         promiscuous: false,
       };
     });
-    if (mode === 'wire')
-      notes.push(...wireMtuNotes(io.ports.map((port, i) => ({ name: port.interface, mtu: routes[i].mtuBytes }))));
-    const hosts = [
-      ...new Set(
-        Object.values(networkInterfaces()).flatMap((all) =>
-          (all ?? []).filter(isOfIpv4).map((a) => parseIpv4(a.address)),
-        ),
-      ),
-    ];
-    io.ports.forEach((port, index) => {
-      const filter: XdpFilter = mode === 'wire' ? { mode: 'all' } : filterOf(chain, index, hosts);
-      if (filter.mode === 'to') {
-        for (const address of filter.addresses.filter((candidate) => hosts.includes(candidate)))
+    const mtuNotes = isWire ? wireMtuNotes : () => [];
+    notes.push(...mtuNotes(watched.map((port) => ({ name: port.interface, mtu: port.facts.mtu }))));
+    const opened = io.ports.map((_, index) => {
+      const wanted = filter(index, hosts);
+      if (wanted.mode === 'to') {
+        for (const address of wanted.addresses.filter((candidate) => hosts.all4.includes(candidate)))
           notes.push(
             `${formatIpv4(address)} is this host's own address and now the data plane's: the host is not reachable by it`,
           );
       }
-      const attachment = attachXdp(port.interface, io.mode, filter);
+      const attachment = attach(index, hosts);
       attachments.push(attachment);
+      return attachment;
     });
     return {
       io: {
         driver: 'af_xdp',
-        ports: attachments.map(({ interface: name, mapFd, counterFd }) => ({ interface: name, mapFd, counterFd })),
+        ports: opened.map(({ interface: name, mapFd, counterFd }) => ({ interface: name, mapFd, counterFd })),
         ringSize: io.ring_size,
         frames: io.frames,
       },
       routes,
-      names: io.ports.map((port, index) => `${port.name} = ${port.interface} (${attachments[index].mode})`),
+      names: io.ports.map((port, index) => `${port.name} = ${port.interface} (${opened[index].mode})`),
       notes,
+      watched: {
+        ports: watched,
+        attachments,
+        hosts,
+        filter,
+        attach,
+        isWire,
+        mtuNotes,
+        packetBytesMax: PACKET_BYTES_MAX,
+      },
       close,
     };
   } catch (error) {
@@ -178,42 +200,10 @@ function checksumNote(name: string): string {
   return `${name} is a virtual interface: programs at its other end leave checksums to hardware that is not there, and their packets are dropped further on, unless it is told to make them (ethtool -K PEER tx off)`;
 }
 
-function filterOf(chain: Declaration, port: number, hosts: readonly number[]): XdpFilter {
+function filterOf(chain: Declaration, port: number, hosts: HostAddresses): XdpFilter {
   const owned = chain.links.flatMap(({ middlebox, options }) => middlebox.owns?.(options as never) ?? []);
   const mine = owned.filter((entry) => entry.port === port);
-  const ipv6NotTo = takesIpv6(chain) ? hostsIpv6() : undefined;
-  if (mine.length === 0) return { mode: 'not-to', addresses: hosts, ipv6NotTo };
+  const ipv6NotTo = takesIpv6(chain) ? hosts.all6 : undefined;
+  if (mine.length === 0) return { mode: 'not-to', addresses: hosts.all4, ipv6NotTo };
   return { mode: 'to', addresses: [...new Set(mine.flatMap((entry) => entry.addresses))], ipv6NotTo };
-}
-
-const isOfIpv4 = (address: { family: string }): boolean => address.family === 'IPv4';
-
-/** The first IPv4 address of each interface. */
-function ownAddresses(): Map<string, number> {
-  const own = new Map<string, number>();
-  for (const [name, addresses] of Object.entries(networkInterfaces())) {
-    const first = addresses?.find(isOfIpv4);
-    if (first !== undefined) own.set(name, parseIpv4(first.address));
-  }
-  return own;
-}
-
-/** An interface's first IPv6 address, one that is valid beyond its link if there is one. */
-function ownIpv6(name: string): Int32Array | null {
-  const own = (networkInterfaces()[name] ?? []).filter(({ family }) => family === 'IPv6');
-  const first = own.find(({ scopeid }) => scopeid === 0) ?? own[0];
-  return first === undefined ? null : parseIpv6(first.address);
-}
-
-/** All of the host's that are valid beyond a link: what goes to others never comes with a link's own. */
-function hostsIpv6(): Int32Array[] {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  return all.filter((one) => one.family === 'IPv6' && one.scopeid === 0).map(({ address }) => parseIpv6(address));
-}
-
-function macOf(bytes: Uint8Array): Mac {
-  return {
-    low: bytes[0] | (bytes[1] << 8) | (bytes[2] << 16) | (bytes[3] << 24),
-    high: bytes[4] | (bytes[5] << 8),
-  };
 }

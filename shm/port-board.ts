@@ -36,6 +36,8 @@ export interface PortFacts {
   readonly attachment: number;
   /** Descriptor of the attachment's map of sockets; -1: there is none now. */
   readonly mapFd: number;
+  /** Descriptor of the attachment's counter of frames without a socket; -1: there is none now. */
+  readonly counterFd: number;
   /** The port's own link-layer address: bytes 0–3 as a raw word, bytes 4–5 in the low half of another. */
   readonly mac: { readonly low: number; readonly high: number };
   /** The port's own raw IPv4 address, if it has one; and its IPv6 address, four raw words. */
@@ -50,6 +52,7 @@ const FACT = struct({
   state: 1,
   attachment: 1,
   mapFd: 1,
+  counterFd: 1,
   macLow: 1,
   macHigh: 1,
   hasAddress: 1,
@@ -97,6 +100,7 @@ export class PortBoardWriter {
       numbers[at + FACT.at.state] = facts.state;
       numbers[at + FACT.at.attachment] = facts.attachment;
       numbers[at + FACT.at.mapFd] = facts.mapFd;
+      numbers[at + FACT.at.counterFd] = facts.counterFd;
       numbers[at + FACT.at.macLow] = facts.mac.low;
       numbers[at + FACT.at.macHigh] = facts.mac.high;
       numbers[at + FACT.at.hasAddress] = facts.address === null ? 0 : 1;
@@ -120,6 +124,9 @@ export class PortBoardReader {
   readonly state: Int32Array;
   readonly attachment: Int32Array;
   readonly mapFd: Int32Array;
+  readonly counterFd: Int32Array;
+  /** 1: packets can leave by the port, also as far as this worker's sockets go. */
+  readonly usable: Uint8Array;
   readonly macLow: Int32Array;
   readonly macHigh: Int32Array;
   readonly hasAddress: Uint8Array;
@@ -131,6 +138,8 @@ export class PortBoardReader {
   private readonly facts: VersionedCells;
   private readonly serves: Int32Array;
   private readonly servesAt: number;
+  /** By port: the attachment this worker has sockets of. */
+  private readonly served: Int32Array;
   private readonly numbers: Float64Array;
   private seen = 0;
 
@@ -144,6 +153,9 @@ export class PortBoardReader {
     this.state = new Int32Array(ports);
     this.attachment = new Int32Array(ports);
     this.mapFd = new Int32Array(ports);
+    this.counterFd = new Int32Array(ports);
+    this.usable = new Uint8Array(ports);
+    this.served = new Int32Array(ports);
     this.macLow = new Int32Array(ports);
     this.macHigh = new Int32Array(ports);
     this.hasAddress = new Uint8Array(ports);
@@ -165,6 +177,13 @@ export class PortBoardReader {
   /** Tells main which attachment this worker has sockets of on a port; 0: none. */
   serve(port: number, attachment: number): void {
     Atomics.store(this.serves, this.servesAt + port, attachment);
+    this.served[port] = attachment;
+    this.judge(port);
+  }
+
+  private judge(port: number): void {
+    const isServed = this.served[port] === this.attachment[port];
+    this.usable[port] = this.state[port] === PortState.USABLE && isServed ? 1 : 0;
   }
 
   private take(port: number): void {
@@ -173,6 +192,7 @@ export class PortBoardReader {
     this.state[port] = numbers[at + FACT.at.state];
     this.attachment[port] = numbers[at + FACT.at.attachment];
     this.mapFd[port] = numbers[at + FACT.at.mapFd];
+    this.counterFd[port] = numbers[at + FACT.at.counterFd];
     this.macLow[port] = numbers[at + FACT.at.macLow];
     this.macHigh[port] = numbers[at + FACT.at.macHigh];
     this.hasAddress[port] = numbers[at + FACT.at.hasAddress];
@@ -180,5 +200,6 @@ export class PortBoardReader {
     this.hasAddress6[port] = numbers[at + FACT.at.hasAddress6];
     for (let word = 0; word < 4; word++) this.address6[4 * port + word] = numbers[at + FACT.at.address6 + word];
     this.mtu[port] = numbers[at + FACT.at.mtu];
+    this.judge(port);
   }
 }

@@ -28,7 +28,7 @@ import { RECORD_METRICS } from './records.js';
 import type { DataPlaneReplies } from './replies.js';
 import { ROUTE_METRICS, type Router } from './route.js';
 import { TIMER_METRICS, type Timers } from './timers.js';
-import { createTraffic, type Traffic, trafficMetrics } from './traffic.js';
+import { createSentCounter, createTraffic, type SentCounter, type Traffic, trafficMetrics } from './traffic.js';
 import { WIRE_METRICS, type Wire } from './wire.js';
 
 const COUNTERS = {
@@ -67,6 +67,8 @@ export interface DataPlaneParts {
   readonly batch: Batch;
   /** The ports as they are now. */
   readonly facts: PortBoardReader;
+  /** Called between batches when they have changed. */
+  readonly onFacts?: () => void;
   /** The chain, in the order of the configuration. */
   readonly stages: readonly Stage[];
   readonly replies: DataPlaneReplies;
@@ -114,8 +116,10 @@ export class DataPlane implements Agent {
   private readonly parse: () => void;
   private readonly passage: Passage;
   private readonly traffic: Traffic;
+  private readonly counter: SentCounter;
   private readonly columns: Columns<typeof COUNTERS>;
   private readonly facts: PortBoardReader;
+  private readonly onFacts: () => void;
   private readonly ports: number;
 
   constructor(parts: DataPlaneParts) {
@@ -141,9 +145,11 @@ export class DataPlane implements Agent {
     this.passage = createPassage({ batch, stages: parts.stages, reparse, catalogue });
     const { monotonic } = parts;
     this.fragments = createFragments({ batch, driver, row, catalogue, ...(monotonic && { clock: monotonic }) });
+    this.counter = createSentCounter(row, catalogue);
     this.traffic = createTraffic(batch, ports, row, catalogue);
     this.columns = columnsOf(catalogue, COUNTERS);
     this.facts = facts;
+    this.onFacts = parts.onFacts ?? (() => {});
     this.ports = ports;
   }
 
@@ -168,7 +174,7 @@ export class DataPlane implements Agent {
   doWork(): number {
     const { batch, holds, fragments } = this;
     this.control.beat(this.thread);
-    this.facts.refresh();
+    if (this.facts.refresh()) this.onFacts();
     const released = holds.held > 0 ? holds.release() : 0;
     if (fragments.held > 0) fragments.expire();
     // Those whose first one came were received before.
@@ -222,10 +228,17 @@ export class DataPlane implements Agent {
 
   /** From here on `egress` is a port to send by, or `DROPPED`. */
   private settle(batch: Batch): void {
+    const { usable } = this.facts;
     for (let i = 0; i < batch.count; i++) {
       const egress = batch.egress[i];
       if (egress < DROPPED) batch.forward(i, batch.bypassPort(i));
-      if (batch.egress[i] >= this.ports) batch.drop(i, this.columns.no_egress);
+      const to = batch.egress[i];
+      if (to >= this.ports) {
+        batch.drop(i, this.columns.no_egress);
+      } else if (to >= 0 && usable[to] === 0) {
+        batch.egress[i] = DROPPED;
+        this.counter.unusable(to);
+      }
     }
   }
 

@@ -66,7 +66,7 @@ export function createFragmentation({ batch, driver, mtus, row, catalogue }: Fra
   const { egress, start, length, l3 } = batch;
   const { u8 } = batch.memory;
   const columns = columnsOf(catalogue, COUNTERS);
-  const countSent = createSentCounter(row, catalogue);
+  const counter = createSentCounter(row, catalogue);
   const isMarked = new Uint8Array(BATCH_CAPACITY);
   let marked = 0;
   // Headers of the later fragments of the packet at hand.
@@ -157,7 +157,7 @@ export function createFragmentation({ batch, driver, mtus, row, catalogue }: Fra
 
   function sendOne(port: number, frames: Uint8Array, at: number, bytes: number): boolean {
     if (!driver.send(port, frames, at, bytes)) return false;
-    countSent(port, bytes);
+    counter.sent(port, bytes);
     return true;
   }
 

@@ -10,8 +10,10 @@
  * those whose wait is over pass those that still wait; and what is not held passes what is, so the packets of a flow that come
  * while its first one waits can overtake it. Of TCP that is a SYN sent again.
  *
- * A held packet is never dropped: where there is no room to hold it, it goes out at once, and where the driver takes none just
- * now, it waits on. Only what the driver does not take when the worker ends is lost, and counted.
+ * A held packet is never dropped: where there is no room to hold it, it goes out at once, and where
+ * the driver takes none just now, it waits on. What the driver does not take when the worker ends
+ * is lost, and counted, and so is what was to leave by a port that is unusable when the wait is
+ * over.
  */
 
 import { HoldBoard } from '../shm/hold-board.js';
@@ -22,6 +24,7 @@ import { columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
 import type { Fragmentation } from './fragmentation.js';
 import { monotonicMs } from './monotonic.js';
+import { PORTS_MAX } from './ports.js';
 import { createSentCounter } from './traffic.js';
 
 const COUNTERS = {
@@ -69,6 +72,8 @@ export interface HoldsParts {
   readonly driver: PacketDriver;
   /** What sends a held packet that exceeds its port's MTU; `null` for wire mode. */
   readonly fragmentation: Fragmentation | null;
+  /** By port: 0 if packets cannot leave by it now. Absent: they always can. */
+  readonly usable?: Uint8Array;
   readonly log: LogProducer;
   /** From `createHoldBoard`. */
   readonly board: SharedArrayBuffer;
@@ -89,7 +94,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   const { others } = board;
   const columns = columnsOf(catalogue, COUNTERS);
   const gauge = catalogue.column(HELD_PACKETS);
-  const countSent = createSentCounter(row, catalogue);
+  const counter = createSentCounter(row, catalogue);
+  const { usable = new Uint8Array(PORTS_MAX).fill(1) } = parts;
 
   /** What was asked for the packets of the batch; 0 members: nothing. */
   const waitMembers = new Int32Array(BATCH_CAPACITY);
@@ -190,10 +196,14 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   }
 
   function send(slot: number): boolean {
+    if (usable[ports[slot]] === 0) {
+      counter.unusable(ports[slot]);
+      return true;
+    }
     if (fragmentation !== null && linkBytes[slot] !== 0)
       return fragmentation.send(ports[slot], frames, slot * chunkBytes, bytes[slot], linkBytes[slot]);
     if (!driver.send(ports[slot], frames, slot * chunkBytes, bytes[slot])) return false;
-    countSent(ports[slot], bytes[slot]);
+    counter.sent(ports[slot], bytes[slot]);
     return true;
   }
 

@@ -19,11 +19,12 @@ import { AfXdpDriver } from './drivers/af-xdp.js';
 import { AfXdpCounts } from './drivers/af-xdp-metrics.js';
 import type { PacketDriver } from './drivers/driver.js';
 import { PcapDriver } from './drivers/pcap.js';
-import { assertQueues, QueueWatch, queuesOfWorker } from './drivers/queues.js';
+import { PortFollower } from './drivers/port-follower.js';
+import { assertQueues, queuesOfWorker } from './drivers/queues.js';
 import { createFragmentation } from './fragmentation.js';
 import { createHolds } from './holds.js';
 import { type AfXdpIo, Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
-import { threadId, threadName, threadPin } from './native/index.js';
+import { interfaceFacts, threadId, threadName, threadPin } from './native/index.js';
 import { ReceiveAgent } from './receive.js';
 import { createReplies } from './replies.js';
 import { createRouter } from './route.js';
@@ -35,6 +36,8 @@ import { createWire } from './wire.js';
 
 /** How often idle workers look whether rules were replaced. */
 const RULES_S = 0.1;
+/** How often a worker tries again to open the sockets of a port. */
+const PORTS_S = 0.1;
 
 export interface ThreadTask {
   readonly thread: number;
@@ -70,18 +73,20 @@ export async function runWorker(instance: Instance, thread: number, open = openD
   const ports = plan.routes.length;
   const events = new EventWriter(buffers.events[thread]);
   const facts = new PortBoardReader(buffers.ports, ports, thread);
-  const { driver, note } = open(instance, thread, row, events);
+  const { driver, note, follow } = open(instance, { thread, row, events, facts });
   try {
     const batch = new Batch(driver.memory, row);
     const draining = (): boolean => control.phase !== Phase.RUN;
     const timers = new Timers(row, catalogue);
     timers.every('driver', 1, note);
+    timers.every('ports', PORTS_S, follow);
     const replies = createReplies(batch, facts);
     const worker = thread;
     const fragmentation =
       plan.mode === 'wire' ? null : createFragmentation({ batch, driver, mtus: facts.mtu, row, catalogue });
+    const { usable } = facts;
     const board = buffers.holds;
-    const holds = createHolds({ batch, driver, fragmentation, log, board, worker, row, catalogue });
+    const holds = createHolds({ batch, driver, fragmentation, usable, log, board, worker, row, catalogue });
     const rules = buffers.rules.map((board) => new RuleReader(board, slots.workers, worker));
     // Also while no packets come, so that main knows soon that nobody works with older ones.
     if (rules.length > 0) timers.every('rules', RULES_S, () => refreshAll(rules));
@@ -112,6 +117,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       driver,
       batch,
       facts,
+      onFacts: follow,
       stages,
       replies,
       holds,
@@ -143,33 +149,52 @@ export interface OpenDriver {
   readonly driver: PacketDriver;
   /** Takes over what the driver counts by itself; too slow for every batch. */
   note(): void;
+  /** After the port board changed, and a few times a second. */
+  follow(): void;
 }
 
-function openDriver(instance: Instance, thread: number, row: Float64Array, events: EventWriter): OpenDriver {
+/** What a worker opens its packet I/O with. */
+export interface DriverContext {
+  readonly thread: number;
+  readonly row: Float64Array;
+  readonly events: EventWriter;
+  readonly facts: PortBoardReader;
+}
+
+function openDriver(instance: Instance, context: DriverContext): OpenDriver {
   const { io } = instance.plan;
+  const { row, events } = context;
   const { catalogue } = instance.metrics;
-  if (io.driver === 'af_xdp') return openAfXdp(instance, io, thread, row);
+  if (io.driver === 'af_xdp') return openAfXdp(instance, io, context);
   const report = (problem: string): void => void events.write('warn', problem);
   const driver = new PcapDriver({ ports: io.ports, pace: io.pace, catalogue, row, report });
-  return { driver, note: () => {} };
+  return { driver, note: () => {}, follow: () => {} };
 }
 
-function openAfXdp({ plan, metrics, slots }: Instance, io: AfXdpIo, thread: number, row: Float64Array): OpenDriver {
-  const watch = new QueueWatch(io.ports.map((port) => port.interface));
-  const ports = io.ports.map((port, i) => {
-    assertQueues(port.interface, watch.count(i), slots.workers);
-    return { ...port, queues: queuesOfWorker(watch.count(i), thread, slots.workers) };
+function openAfXdp({ plan, metrics, slots }: Instance, io: AfXdpIo, context: DriverContext): OpenDriver {
+  const { thread: worker, row, events, facts } = context;
+  const { workers } = slots;
+  const ports = io.ports.map(({ interface: name }, port) => {
+    const mapFd = facts.mapFd[port];
+    if (mapFd === -1) return { interface: name, mapFd }; // its interface is gone since the instance started
+    const { queues } = interfaceFacts(name);
+    assertQueues(name, queues, workers);
+    return { interface: name, mapFd, queues: queuesOfWorker(queues, worker, workers) };
   });
-  const driver = new AfXdpDriver({ ports, ringSize: io.ringSize, chunks: io.frames, busy: plan.idle === 'spin' });
+  let follower: PortFollower | null = null;
+  const onGone = (port: number): void => follower?.lost(port);
+  const options = { ports, ringSize: io.ringSize, chunks: io.frames, busy: plan.idle === 'spin', onGone };
+  const driver = new AfXdpDriver(options);
+  const interfaces = io.ports.map((port) => port.interface);
+  const report = (problem: string): void => void events.write('warn', problem);
+  const following = new PortFollower({ driver, facts, interfaces, worker, workers, report });
+  follower = following;
   // What no worker got, one of them counts.
-  const counterFds = thread === 0 ? io.ports.map((port) => port.counterFd) : [];
-  const counts = new AfXdpCounts(driver, counterFds, row, metrics.catalogue);
-  const note = (): void => {
-    counts.note();
-    watch.assertUnchanged();
-  };
-  return { driver, note };
+  const counts = new AfXdpCounts(driver, worker === 0 ? facts.counterFd : NO_COUNTERS, row, metrics.catalogue);
+  return { driver, note: () => counts.note(), follow: () => following.follow() };
 }
+
+const NO_COUNTERS = new Int32Array(0);
 
 async function runSend(instance: Instance, thread: number): Promise<void> {
   const { plan, buffers, control, metrics, arena, declaration } = instance;

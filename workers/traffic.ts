@@ -1,4 +1,6 @@
-/** Packets and bytes by port, in and out. */
+/**
+ * Packets and bytes by port, in and out; and what could not go out because the port was unusable.
+ */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { Batch } from './batch.js';
@@ -8,12 +10,14 @@ const PER_PORT = {
   rx_bytes: 'bytes received by port',
   tx_packets: 'packets handed to the driver to send by port',
   tx_bytes: 'bytes handed to the driver to send by port',
+  tx_unusable: 'dropped: the interface was gone, down or without a carrier when a packet was to leave by port',
 } as const;
 const KINDS = Object.keys(PER_PORT).length;
 const RX_PACKETS = 0;
 const RX_BYTES = 1;
 const TX_PACKETS = 2;
 const TX_BYTES = 3;
+const TX_UNUSABLE = 4;
 
 /** `port0_rx_packets`, `port0_rx_bytes`, … in one run of columns. */
 export function trafficMetrics(ports: number): Metric[] {
@@ -31,16 +35,24 @@ export interface Traffic {
   sending(): void;
 }
 
-/** Counts a packet that leaves by a port without being in a batch. */
-export function createSentCounter(
-  row: Float64Array,
-  catalogue: MetricCatalogue,
-): (port: number, bytes: number) => void {
+/** Of packets that leave by a port without being in a batch. */
+export interface SentCounter {
+  sent(port: number, bytes: number): void;
+  /** Dropped: the port was unusable. */
+  unusable(port: number): void;
+}
+
+export function createSentCounter(row: Float64Array, catalogue: MetricCatalogue): SentCounter {
   const first = catalogue.column('port0_rx_packets');
-  return (port, bytes) => {
-    const column = first + port * KINDS;
-    row[column + TX_PACKETS]++;
-    row[column + TX_BYTES] += bytes;
+  return {
+    sent(port, bytes) {
+      const column = first + port * KINDS;
+      row[column + TX_PACKETS]++;
+      row[column + TX_BYTES] += bytes;
+    },
+    unusable(port) {
+      row[first + port * KINDS + TX_UNUSABLE]++;
+    },
   };
 }
 

@@ -12,6 +12,7 @@ const FACTS: PortFacts = {
   state: PortState.USABLE,
   attachment: 1,
   mapFd: 7,
+  counterFd: 8,
   mac: { low: -2, high: 0xffff },
   address: -1,
   address6: Int32Array.of(-1, 2, 3, -4),

@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { Phase } from '../../shm/control.js';
 import { LogConsumer } from '../../shm/log.js';
+import { PortState } from '../../shm/port-board.js';
 import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
 import { MEMORY_FRAME_BYTES_MAX, MemoryDriver } from '../../workers/drivers/memory.js';
 import { Idle } from '../../workers/idle.js';
@@ -36,11 +37,31 @@ describe('data plane', () => {
       port0_rx_bytes: 142 + 42,
       port0_tx_packets: 1,
       port0_tx_bytes: 42,
+      port0_tx_unusable: 0,
       port1_rx_packets: 2,
       port1_rx_bytes: 84,
       port1_tx_packets: 2,
       port1_tx_bytes: 184,
+      port1_tx_unusable: 0,
     });
+  });
+
+  it('drops, and counts, what would leave by an unusable port', () => {
+    const plane = new Plane();
+    const unusable = (port: number): number => plane.metrics.total(`port${port}_tx_unusable`);
+    const packet = 'udp 10.0.0.5:4000 > 198.51.100.7:53';
+    for (const state of [PortState.GONE, PortState.DOWN, PortState.NO_CARRIER, PortState.UNATTACHED]) {
+      plane.setPorts({}, { state });
+      const before = [unusable(0), unusable(1), plane.metrics.total('port1_tx_packets')];
+      assert.deepEqual(plane.pass(on(0, packet)), []);
+      assert.equal(plane.pass(on(1, packet)).length, 1, 'the other way is open');
+      assert.deepEqual(
+        [unusable(0), unusable(1), plane.metrics.total('port1_tx_packets')],
+        [before[0], before[1] + 1, before[2]],
+      );
+    }
+    plane.setPorts({}, {});
+    assert.equal(plane.pass(on(0, packet)).length, 1);
   });
 
   it('shows the log records of a batch together, and rings once', () => {

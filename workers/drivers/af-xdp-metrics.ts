@@ -2,7 +2,7 @@
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import { type Columns, columnsOf, counterMetrics } from '../counters.js';
-import { bpfCounterTake } from '../native/index.js';
+import { bpfCounterTake, isNativeError } from '../native/index.js';
 import type { AfXdpDriver } from './af-xdp.js';
 
 const COUNTERS = {
@@ -12,6 +12,7 @@ const COUNTERS = {
   xdp_rx_ring_full: 'frames the kernel dropped because the rx ring was full: the worker was too slow',
   xdp_fill_ring_empty: 'times the kernel wanted a packet buffer and the fill ring had none',
   xdp_tx_ring_full: 'dropped: the tx ring of the egress port was full',
+  xdp_tx_closed: 'dropped: the interface of the egress port was gone before the frame was sent',
   xdp_tx_invalid: 'dropped: the frame fits no packet buffer, or the kernel refused its descriptor',
   xdp_kick_errors: 'times the kernel could not be made to send',
 } as const;
@@ -20,17 +21,17 @@ export const AF_XDP_METRICS: Metric[] = counterMetrics(COUNTERS);
 
 export class AfXdpCounts {
   private readonly driver: AfXdpDriver;
-  private readonly counterFds: readonly number[];
+  private readonly counterFds: Int32Array;
   private readonly row: Float64Array;
   private readonly columns: Columns<typeof COUNTERS>;
   /** What was already added to the row, which outlives this driver. */
   private readonly added = new Map<number, number>();
 
   /**
-   * `counterFds`: the XDP programs' counters of frames without a socket, in the one worker that
-   * reads them.
+   * `counterFds`: the XDP programs' counters of frames without a socket, as they are now, in the
+   * one worker that reads them; -1 for none.
    */
-  constructor(driver: AfXdpDriver, counterFds: readonly number[], row: Float64Array, catalogue: MetricCatalogue) {
+  constructor(driver: AfXdpDriver, counterFds: Int32Array, row: Float64Array, catalogue: MetricCatalogue) {
     this.driver = driver;
     this.counterFds = counterFds;
     this.row = row;
@@ -40,7 +41,7 @@ export class AfXdpCounts {
   /** Asks the kernel: a system call per socket, so not per batch. */
   note(): void {
     const { columns } = this;
-    for (const fd of this.counterFds) this.row[columns.xdp_no_socket] += bpfCounterTake(fd);
+    for (const fd of this.counterFds) this.row[columns.xdp_no_socket] += taken(fd);
     const ports = this.driver.statistics();
     const sum = (of: (port: (typeof ports)[number]) => number): number =>
       ports.reduce((total, port) => total + of(port), 0);
@@ -60,6 +61,7 @@ export class AfXdpCounts {
       columns.xdp_tx_ring_full,
       sum((port) => port.txRingFull),
     );
+    this.raise(columns.xdp_tx_closed, sum((port) => port.txClosed) + this.driver.txUnsent);
     this.raise(
       columns.xdp_tx_invalid,
       sum((port) => port.txInvalid + port.txInvalidDescriptors),
@@ -73,5 +75,19 @@ export class AfXdpCounts {
   private raise(column: number, count: number): void {
     this.row[column] += count - (this.added.get(column) ?? 0);
     this.added.set(column, count);
+  }
+}
+
+/**
+ * Main may have closed a counter since the port board showed it: with its interface, the frames are
+ * gone.
+ */
+function taken(fd: number): number {
+  if (fd === -1) return 0;
+  try {
+    return bpfCounterTake(fd);
+  } catch (error) {
+    if (isNativeError(error, 'EBADF')) return 0;
+    throw error;
   }
 }

@@ -13,32 +13,28 @@
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
 import {
   adviseMemory,
-  BindFlag,
-  bpfMapUpdate,
   closeDescriptor,
   eventCreate,
   eventSignal,
   isNativeError,
-  type MappedSocket,
-  type SocketStatistics,
   waitReadable,
-  xskBind,
-  xskOpen,
-  xskStatistics,
-  xskZeroCopy,
 } from '../native/index.js';
 import type { PacketMemory } from '../packet/memory.js';
 import type { PacketDriver } from './driver.js';
-import { UMEM_HEADROOM_BYTES, Umem } from './umem.js';
+import { Umem } from './umem.js';
 import { attachXdp, type XdpAttachment, type XdpMode } from './xdp-attach.js';
 import type { XdpFilter } from './xdp-program.js';
-import { ENXIO, XskPort } from './xsk-port.js';
+import { ENXIO, type XskPort } from './xsk-port.js';
+import { type AfXdpPortStatistics, BIND_PATIENCE_MS, XskSockets } from './xsk-sockets.js';
 
 export interface AfXdpPort {
   readonly interface: string;
   /** Receive queues of the interface that this worker serves; queue 0 by default. */
   readonly queues?: readonly number[];
-  /** The interface's XSKMAP, from `attachXdp` in the main thread. Absent: the driver attaches by itself, as below. */
+  /**
+   * The interface's XSKMAP, from `attachXdp` in the main thread; -1: the port has none yet. Absent:
+   * the driver attaches by itself, as below.
+   */
   readonly mapFd?: number;
   /** Used without `mapFd`: `auto` by default. */
   readonly mode?: XdpMode;
@@ -61,29 +57,19 @@ export interface AfXdpOptions {
   readonly chunks?: number;
   /** Never sleep in `wait`. */
   readonly busy?: boolean;
+  /**
+   * Called when the kernel has unbound a port's sockets, because its interface is gone; they are
+   * closed by then.
+   */
+  readonly onGone?: (port: number) => void;
   /** An eventfd (`eventCreate`) of any thread, by which others wake this driver. Absent: the driver makes its own. */
   readonly wakeFd?: number;
-}
-
-export interface AfXdpPortStatistics extends SocketStatistics {
-  readonly interface: string;
-  readonly queue: number;
-  readonly zeroCopy: boolean;
-  /** Frames dropped because the tx ring was full. */
-  readonly txRingFull: number;
-  /** Frames dropped because their start and length fit no chunk. */
-  readonly txInvalid: number;
-  readonly kicks: number;
-  readonly kickErrors: number;
 }
 
 const RING_SIZE = 4096;
 const RING_SIZE_MIN = 64;
 const SOCKETS_MAX = 512;
 const CHUNK_BYTES = 2048;
-/** The kernel releases a dead socket's queue a moment after its last descriptor is closed. */
-const BIND_PATIENCE_MS = 3000;
-const BIND_RETRY_MS = 20;
 
 /**
  * Entries of the rings of each of a port's `queues` sockets: the port's share of packet memory
@@ -95,29 +81,21 @@ export function ringEntries(ringSize: number, queues: number): number {
   return entries;
 }
 
-/** A socket as it is asked for: port by index in the options. */
-interface Place {
-  readonly port: number;
-  readonly queue: number;
-}
-
 export class AfXdpDriver implements PacketDriver {
   readonly memory: PacketMemory;
   readonly exhausted = false;
   /** Signalled by `wake`, from any thread. */
   readonly wakeFd: number;
-  readonly zeroCopy: boolean;
   private readonly umem: Umem;
-  /** Every socket, port by port. */
-  private readonly receivers: readonly XskPort[];
-  /** By port: the socket that sends. */
-  private readonly senders: readonly XskPort[];
+  private readonly sockets: XskSockets;
   private readonly attachments: XdpAttachment[] = [];
-  private readonly sockets: number[] = [];
   /** Descriptors `wait` sleeps on: the sockets' and the wake-up's. */
-  private readonly waitFds: Int32Array;
+  private waitFds: Int32Array;
   private readonly busy: boolean;
   private readonly ownsWakeFd: boolean;
+  /** Frames that were to leave by a port without a socket. */
+  private unsent = 0;
+  private readonly onGone: (port: number) => void;
   private turn = 0;
   private closed = false;
 
@@ -126,45 +104,66 @@ export class AfXdpDriver implements PacketDriver {
     const { chunkBytes = CHUNK_BYTES } = options;
     const count = options.ports.length;
     if (count < 1 || count > 32) throw new RangeError(`an af_xdp driver has 1 to 32 ports, not ${count}`);
-    const places = placesOf(options.ports);
-    const queues = options.ports.reduce((most, port) => Math.max(most, port.queues?.length ?? 1), 1);
-    const ringSize = ringEntries(options.ringSize ?? RING_SIZE, queues);
+    const places = options.ports.reduce((sum, port) => sum + queuesOf(port).length, 0);
+    const most = options.ports.reduce((max, port) => Math.max(max, queuesOf(port).length), 1);
+    if (places > SOCKETS_MAX)
+      throw new RangeError(
+        `${places} queues for one worker, of at most ${SOCKETS_MAX}: use more workers, or fewer queues (ethtool -L)`,
+      );
+    const ringSize = ringEntries(options.ringSize ?? RING_SIZE, most);
     // All rings of a socket hold at most two ring sizes of chunks; a batch is in the worker's
     // hands.
-    const chunks = options.chunks ?? places.length * 2 * ringSize + 2 * BATCH_CAPACITY;
-    if (chunks < places.length * ringSize)
+    const chunks = options.chunks ?? places * 2 * ringSize + 2 * BATCH_CAPACITY;
+    if (chunks < places * ringSize)
       throw new RangeError(
-        `${chunks} packet buffers are not enough for ${places.length} queues with rings of ${ringSize}: give a worker more (frames), the interfaces fewer queues (ethtool -L), or use more workers`,
+        `${chunks} packet buffers are not enough for ${places} queues with rings of ${ringSize}: give a worker more (frames), the interfaces fewer queues (ethtool -L), or use more workers`,
       );
     this.busy = options.busy ?? false;
+    this.onGone = options.onGone ?? (() => {});
     this.ownsWakeFd = options.wakeFd === undefined;
     this.umem = new Umem(chunks, chunkBytes);
     this.memory = this.umem.memory;
     this.wakeFd = options.wakeFd ?? eventCreate();
+    this.waitFds = Int32Array.of(this.wakeFd);
+    const interfaces = options.ports.map((port) => port.interface);
+    const [{ zeroCopy = null }] = options.ports;
+    this.sockets = new XskSockets({ umem: this.umem, interfaces, ringSize, zeroCopy });
     try {
-      const mapFds = options.ports.map((port) => port.mapFd ?? this.attach(port));
-      const mapped = this.openSockets(options.ports, places, ringSize);
-      this.zeroCopy = xskZeroCopy(mapped[0].fd);
-      this.receivers = places.map(
-        ({ port, queue }, i) =>
-          new XskPort(options.ports[port].interface, port, queue, mapped[i], this.zeroCopy, this.umem),
-      );
-      this.senders = options.ports.map((_, port) => this.receivers[places.findIndex((place) => place.port === port)]);
-      // Last, because from here on frames come.
-      for (const [i, { port, queue }] of places.entries()) bpfMapUpdate(mapFds[port], queue, mapped[i].fd);
+      this.openAll(options.ports);
     } catch (error) {
       this.close();
       throw error;
     }
-    this.waitFds = Int32Array.from([...this.sockets, this.wakeFd]);
+  }
+
+  /** Whether a port has sockets. */
+  isOpen(port: number): boolean {
+    return this.sockets.senders[port] !== null;
+  }
+
+  /**
+   * Between batches: opens a port's sockets, of these queues, and enters them into the interface's
+   * map. Never waits.
+   *
+   * @throws NativeError; the port stays closed then
+   */
+  openPort(port: number, queues: readonly number[], mapFd: number): void {
+    this.sockets.open(port, queues, mapFd, 0);
+    this.listWaitFds();
+  }
+
+  /** Between batches: closes a port's sockets. `isGone`: there is no such interface any more. */
+  closePort(port: number, isGone: boolean): void {
+    this.sockets.close(port, isGone);
+    this.listWaitFds();
   }
 
   receive(batch: Batch): number {
-    const { receivers } = this;
+    const { all: receivers } = this.sockets;
     let count = 0;
     // Each call begins with the next socket, so that a queue that fills every batch starves none.
-    let index = this.turn;
-    this.turn = index + 1 === receivers.length ? 0 : index + 1;
+    let index = this.turn < receivers.length ? this.turn : 0;
+    this.turn = index + 1;
     for (let i = 0; i < receivers.length && count < BATCH_CAPACITY; i++) {
       count += receivers[index].receive(batch, count);
       index = index + 1 === receivers.length ? 0 : index + 1;
@@ -174,32 +173,46 @@ export class AfXdpDriver implements PacketDriver {
   }
 
   transmit(batch: Batch): void {
-    const { senders } = this;
+    const { senders } = this.sockets;
     this.transmitBefore(batch, batch.count);
     batch.count = batch.handed = 0;
-    for (let i = 0; i < senders.length; i++) {
-      senders[i].flush();
-      if (senders[i].lastError === ENXIO) this.gone(senders[i]);
+    for (let port = 0; port < senders.length; port++) {
+      const sender = senders[port];
+      if (sender === null) continue;
+      sender.flush();
+      if (sender.lastError === ENXIO) this.gone(port);
     }
   }
 
   transmitBefore(batch: Batch, end: number): void {
-    const { senders } = this;
+    const { senders } = this.sockets;
     const { egress, start, length } = batch;
     for (let i = batch.handed; i < end; i++) {
       const port = egress[i];
-      if (port >= 0 && port < senders.length) senders[port].send(start[i], length[i]);
+      if (port >= 0 && port < senders.length) this.sendBy(senders[port], start[i], length[i]);
       else this.umem.give(start[i]);
     }
     batch.handed = end;
   }
 
+  private sendBy(sender: XskPort | null, start: number, length: number): void {
+    if (sender !== null) {
+      sender.send(start, length);
+    } else {
+      this.unsent++;
+      this.umem.give(start);
+    }
+  }
+
   hasRoom(port: number, frames: number): boolean {
-    return this.senders[port].hasRoom(frames);
+    return this.sockets.senders[port]?.hasRoom(frames) ?? true;
   }
 
   send(port: number, frames: Uint8Array, at: number, length: number): boolean {
-    return this.senders[port].sendCopy(frames, at, length);
+    const sender = this.sockets.senders[port];
+    if (sender !== null) return sender.sendCopy(frames, at, length);
+    this.unsent++; // it would wait for ever
+    return true;
   }
 
   insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
@@ -211,12 +224,11 @@ export class AfXdpDriver implements PacketDriver {
     return true;
   }
 
-  /** @throws Error when an interface is gone, which no later packet could tell */
   wait(timeoutMs: number): void {
-    const { receivers, senders } = this;
-    for (let i = 0; i < receivers.length; i++) receivers[i].settle();
+    const { all, senders } = this.sockets;
+    for (let i = 0; i < all.length; i++) all[i].settle();
     if (this.busy || waitReadable(this.waitFds, timeoutMs) !== 0) return;
-    for (let i = 0; i < senders.length; i++) if (senders[i].gone) this.gone(senders[i]);
+    for (let port = 0; port < senders.length; port++) if (senders[port]?.gone === true) this.gone(port);
   }
 
   /** Ends a `wait`. Other threads call `eventSignal(wakeFd)`. */
@@ -224,17 +236,19 @@ export class AfXdpDriver implements PacketDriver {
     eventSignal(this.wakeFd);
   }
 
+  /** Of every open socket, then of each port's closed ones together. */
   statistics(): AfXdpPortStatistics[] {
-    return this.receivers.map((port) => ({
-      ...xskStatistics(port.fd),
-      interface: port.interface,
-      queue: port.queue,
-      zeroCopy: this.zeroCopy,
-      txRingFull: port.txRingFull,
-      txInvalid: port.txInvalid,
-      kicks: port.kicks,
-      kickErrors: port.kickErrors,
-    }));
+    return this.sockets.statistics();
+  }
+
+  /** Chunks that no socket has. */
+  get freeChunks(): number {
+    return this.umem.available;
+  }
+
+  /** Frames dropped because their port had no socket. */
+  get txUnsent(): number {
+    return this.unsent;
   }
 
   close(): void {
@@ -242,7 +256,7 @@ export class AfXdpDriver implements PacketDriver {
     this.closed = true;
     // Detached first, so that from here on the kernel gets every frame.
     for (const attachment of this.attachments.splice(0)) attachment.close();
-    for (const fd of this.sockets.splice(0).reverse()) closeDescriptor(fd);
+    for (const { fd } of [...this.sockets.all].reverse()) closeDescriptor(fd);
     // The allocator may give these pages to whoever comes next, who may need them in a fork.
     adviseMemory(this.memory.u8, 'dofork');
     if (this.ownsWakeFd) closeDescriptor(this.wakeFd);
@@ -254,75 +268,41 @@ export class AfXdpDriver implements PacketDriver {
     return attachment.mapFd;
   }
 
-  private gone(port: XskPort): never {
-    throw new Error(`af_xdp: interface ${port.interface} is gone; its socket (queue ${port.queue}) was unbound`);
+  /** The kernel has unbound a port's sockets. */
+  private gone(port: number): void {
+    this.closePort(port, true);
+    this.onGone(port);
   }
 
   /**
-   * Opens and binds one socket for each place. Where zero-copy is not asked for and not every port
-   * has it, all copy.
+   * Opens every port that has a map. Where zero-copy is not asked for and not every port has it,
+   * all copy.
    */
-  private openSockets(ports: readonly AfXdpPort[], places: readonly Place[], ringSize: number): MappedSocket[] {
+  private openAll(ports: readonly AfXdpPort[]): void {
+    const mapFds = ports.map((port) => port.mapFd ?? this.attach(port));
     try {
-      return this.openSocketsOnce(ports, places, ringSize, false);
+      this.openEach(ports, mapFds);
     } catch (error) {
-      const undecided = ports.every((port) => port.zeroCopy === undefined) && places.length > 1;
+      const undecided = ports.every((port) => port.zeroCopy === undefined) && this.sockets.all.length > 0;
       if (!undecided || !isNativeError(error, 'EOPNOTSUPP')) throw error;
+      for (const port of ports.keys()) this.sockets.close(port, false);
+      this.sockets.copy();
+      this.openEach(ports, mapFds);
     }
-    for (const fd of this.sockets.splice(0).reverse()) closeDescriptor(fd);
-    return this.openSocketsOnce(ports, places, ringSize, true);
+    this.listWaitFds();
   }
 
-  private openSocketsOnce(
-    ports: readonly AfXdpPort[],
-    places: readonly Place[],
-    ringSize: number,
-    copy: boolean,
-  ): MappedSocket[] {
-    const mapped: MappedSocket[] = [];
-    const { u8, chunkBytes } = this.memory;
-    for (const { port, queue } of places) {
-      const name = ports[port].interface;
-      const first = mapped[0]?.fd ?? -1;
-      const label = `${name} queue ${queue}`;
-      const socket = xskOpen(label, u8, chunkBytes, UMEM_HEADROOM_BYTES, ringSize, first !== -1);
-      this.sockets.push(socket.fd);
-      mapped.push(socket);
-      // The first socket's flags hold for all that share its memory.
-      const zeroCopy = copy ? false : ports[0].zeroCopy;
-      const flags = BindFlag.NEED_WAKEUP | (zeroCopy === undefined ? 0 : zeroCopy ? BindFlag.ZERO_COPY : BindFlag.COPY);
-      bindPatiently(socket.fd, name, queue, flags, first);
-    }
-    return mapped;
+  private openEach(ports: readonly AfXdpPort[], mapFds: readonly number[]): void {
+    for (const [port, mapFd] of mapFds.entries())
+      if (mapFd !== -1) this.sockets.open(port, queuesOf(ports[port]), mapFd, BIND_PATIENCE_MS);
+  }
+
+  private listWaitFds(): void {
+    this.waitFds = Int32Array.from([...this.sockets.all.map(({ fd }) => fd), this.wakeFd]);
   }
 }
 
-function placesOf(ports: readonly AfXdpPort[]): Place[] {
-  const places = ports.flatMap(({ queues = [0] }, port) => queues.map((queue) => ({ port, queue })));
-  for (const [i, { interface: name, queues = [0] }] of ports.entries()) {
-    if (queues.length === 0) throw new RangeError(`port ${i} (${name}) has no queue to serve`);
-  }
-  if (places.length > SOCKETS_MAX)
-    throw new RangeError(
-      `${places.length} queues for one worker, of at most ${SOCKETS_MAX}: use more workers, or fewer queues (ethtool -L)`,
-    );
-  return places;
-}
-
-/**
- * Why a bind fails that may work soon: a dead worker's queue is not free yet, or the driver resets.
- */
-const PASSING = new Set(['EBUSY', 'EAGAIN', 'EINTR']);
-const NEVER_CHANGES = new Int32Array(new SharedArrayBuffer(4));
-
-function bindPatiently(fd: number, name: string, queue: number, flags: number, sharedFd: number): void {
-  for (let waited = 0; ; waited += BIND_RETRY_MS) {
-    try {
-      xskBind(fd, name, queue, flags, sharedFd);
-      return;
-    } catch (error) {
-      if (!isNativeError(error) || !PASSING.has(error.code) || waited >= BIND_PATIENCE_MS) throw error;
-    }
-    Atomics.wait(NEVER_CHANGES, 0, 0, BIND_RETRY_MS);
-  }
+function queuesOf({ interface: name, queues = [0] }: AfXdpPort): readonly number[] {
+  if (queues.length === 0) throw new RangeError(`${name} has no queue to serve`);
+  return queues;
 }

@@ -6,8 +6,6 @@
  *     worker   0  1  2  0  1
  */
 
-import { interfaceFacts, isNativeError } from '../native/index.js';
-
 /** The queues that `worker` serves of `count`. */
 export function queuesOfWorker(count: number, worker: number, workers: number): number[] {
   const queues: number[] = [];
@@ -25,39 +23,4 @@ export function assertQueues(name: string, queues: number, workers: number): voi
   throw new Error(
     `${name} has ${queues} receive ${queues === 1 ? 'queue' : 'queues'} and threads.workers names ${workers} cores: each worker needs a queue of every interface. Name ${queues === 1 ? 'one core' : `at most ${queues} cores`}, or give the interface more queues (ethtool -L ${name} combined ${workers})`,
   );
-}
-
-/** Notices that the number of an interface's queues changed at run time (`ethtool -L`). */
-export class QueueWatch {
-  private readonly interfaces: readonly string[];
-  private readonly counts: readonly number[];
-
-  constructor(interfaces: readonly string[]) {
-    this.interfaces = interfaces;
-    this.counts = interfaces.map((name) => interfaceFacts(name).queues);
-  }
-
-  /** The queues of an interface when the watch began. */
-  count(index: number): number {
-    return this.counts[index];
-  }
-
-  /** @throws Error if a number changed: whoever serves the queues opens its sockets again */
-  assertUnchanged(): void {
-    for (const [i, name] of this.interfaces.entries()) {
-      const now = queuesNow(name);
-      if (now !== null && now !== this.counts[i])
-        throw new Error(`${name} has ${now} receive queues now and had ${this.counts[i]}: the worker opens it again`);
-    }
-  }
-}
-
-/** `null`: the interface is gone, which the driver notices by itself. */
-function queuesNow(name: string): number | null {
-  try {
-    return interfaceFacts(name).queues;
-  } catch (error) {
-    if (isNativeError(error, 'ENODEV')) return null;
-    throw error;
-  }
 }

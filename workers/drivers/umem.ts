@@ -4,8 +4,13 @@
  *     free stack ──▶ fill ring ──▶ kernel ──▶ rx ring ──▶ batch ──▶ tx ring ──▶ kernel ──▶ completion ring ──▶ free stack
  *                                                           └──────────── dropped ──────────────────────────────▲
  *
- * Every chunk is in exactly one of these places; for the copy of a frame that was held one goes from the stack to a tx ring. The free stack gives out last what came back last, so that chunks still
- * in the cache are used first.
+ * Every chunk is in exactly one of these places; for the copy of a frame that was held one goes
+ * from the stack to a tx ring. The free stack gives out last what came back last, so that chunks
+ * still in the cache are used first.
+ *
+ * If a socket is closed, the chunks in its rings and in the kernel come back at once (`reclaim`).
+ * For that each chunk has the number of the socket it was last given to. Between two batches a
+ * chunk is free or in the hands of that socket.
  *
  * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at 2 modulo 4.
  */
@@ -30,6 +35,9 @@ export class Umem {
   private readonly free: Int32Array;
   /** Of an offset, the bits that say which chunk it is in. */
   private readonly chunkMask: number;
+  private readonly chunkShift: number;
+  /** By chunk: the socket it was last given to. */
+  private readonly holder: Uint16Array;
   private freeCount = 0;
 
   constructor(chunks: number, chunkBytes: number) {
@@ -42,12 +50,39 @@ export class Umem {
     this.memory = new PacketMemory(buffer, start, chunks, chunkBytes);
     advise(this.memory.u8);
     this.chunkMask = -chunkBytes;
+    this.chunkShift = 31 - Math.clz32(chunkBytes);
+    this.holder = new Uint16Array(chunks);
     this.free = new Int32Array(chunks);
     for (let chunk = chunks - 1; chunk >= 0; chunk--) this.give(chunk * chunkBytes);
   }
 
   get available(): number {
     return this.freeCount;
+  }
+
+  /** The chunk that holds this offset goes to a socket's tx ring. */
+  lend(offset: number, socket: number): void {
+    this.holder[offset >>> this.chunkShift] = socket;
+  }
+
+  /**
+   * Between batches: takes back all chunks of a socket that was closed, wherever they were. Returns
+   * how many.
+   *
+   * The kernel must be done with them: the socket's device is gone, it copied, or its queue was
+   * bound again.
+   */
+  reclaim(socket: number): number {
+    const { free, holder, chunkShift } = this;
+    const isFree = new Uint8Array(holder.length);
+    for (let i = 0; i < this.freeCount; i++) isFree[free[i] >>> chunkShift] = 1;
+    let count = 0;
+    for (let chunk = 0; chunk < holder.length; chunk++) {
+      if (holder[chunk] !== socket || isFree[chunk] === 1) continue;
+      this.give(chunk << chunkShift);
+      count++;
+    }
+    return count;
   }
 
   /** Takes back the chunk that holds this offset. */
@@ -72,9 +107,12 @@ export class Umem {
   }
 
   /** Gives the kernel `count` chunks to receive into; there must be as many. */
-  supply(fill: FillRing, count: number): void {
-    this.freeCount -= count;
-    fill.put(this.free, this.freeCount, count);
+  supply(fill: FillRing, count: number, socket: number): void {
+    const { free, holder, chunkShift } = this;
+    const first = this.freeCount - count;
+    for (let i = first; i < this.freeCount; i++) holder[free[i] >>> chunkShift] = socket;
+    this.freeCount = first;
+    fill.put(free, first, count);
   }
 }
 

@@ -8,6 +8,7 @@
 import {
   bpfCounterCreate,
   bpfLinkCreate,
+  bpfLinkUpdate,
   bpfMapCreate,
   bpfProgramLoad,
   closeDescriptor,
@@ -27,10 +28,22 @@ export interface XdpAttachment {
   readonly interface: string;
   /** The mode in effect. */
   readonly mode: 'native' | 'generic';
+  /** Of the interface. */
+  readonly index: number;
   /** The XSKMAP's descriptor, valid in every thread of the process until `close`. */
   readonly mapFd: number;
   /** Counts frames for the data plane whose queue has no socket (`bpfCounterTake`). */
   readonly counterFd: number;
+  /**
+   * Has another filter, for another MAC address of the interface, take the place of the present
+   * one.
+   */
+  update(filter: XdpFilter, mac: Uint8Array): void;
+  /**
+   * Gives up what was attached to an interface that is no more, without touching another one of its
+   * name.
+   */
+  abandon(): void;
   /** Detaches; the interface is as it was before. Only the thread that attached may. */
   close(): void;
 }
@@ -56,7 +69,7 @@ export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter): XdpAt
     opened.push(mapFd);
     const counterFd = bpfCounterCreate(name);
     opened.push(counterFd);
-    const program = bpfProgramLoad(xdpProgram(filter, facts.mac, mapFd, counterFd), name);
+    let program = bpfProgramLoad(xdpProgram(filter, facts.mac, mapFd, counterFd), name);
     opened.push(program);
     const { link, attached } = attachLink(program, name, mode);
     opened.push(link);
@@ -65,12 +78,26 @@ export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter): XdpAt
     return {
       interface: name,
       mode: attached,
+      index: facts.index,
       mapFd,
       counterFd,
+      update(next: XdpFilter, mac: Uint8Array): void {
+        const replacement = bpfProgramLoad(xdpProgram(next, mac, mapFd, counterFd), name);
+        try {
+          bpfLinkUpdate(link, replacement);
+        } catch (error) {
+          closeDescriptor(replacement);
+          throw error;
+        }
+        closeDescriptor(program);
+        opened[opened.indexOf(program)] = replacement;
+        program = replacement;
+      },
+      abandon: closeAll,
       close(): void {
         if (opened.length === 0) return;
         closeAll();
-        restoreOffloads();
+        if (indexOf(name) === facts.index) restoreOffloads();
       },
     };
   } catch (error) {
@@ -101,6 +128,16 @@ function quietOffloads(name: string, mode: 'native' | 'generic'): () => void {
   return () => {
     for (const offload of switched) trySwitch(name, offload, true);
   };
+}
+
+/** Of the interface that has this name now; 0: none has. */
+function indexOf(name: string): number {
+  try {
+    return interfaceFacts(name).index;
+  } catch (error) {
+    if (isNativeError(error, 'ENODEV')) return 0;
+    throw error;
+  }
 }
 
 /** A driver may have an offload fixed, and an interface may be gone when its offloads are restored: neither is an error. */

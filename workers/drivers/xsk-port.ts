@@ -9,7 +9,7 @@
  */
 
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
-import { type MappedSocket, waitReadable, xskKick } from '../native/index.js';
+import { type MappedSocket, waitReadable, xskKick, xskZeroCopy } from '../native/index.js';
 import type { Umem } from './umem.js';
 import { CompletionRing, FillRing, RxRing, TxRing } from './xsk-ring.js';
 
@@ -22,12 +22,23 @@ const EAGAIN = 11;
 /** The socket is bound to nothing any more: the interface was removed. */
 export const ENXIO = 6;
 
-export class XskPort {
+/** Which queue of which interface a socket serves; `port` is the port's index. */
+export interface XskPlace {
+  readonly interface: string;
+  readonly port: number;
+  readonly queue: number;
+}
+
+export class XskPort implements XskPlace {
   readonly interface: string;
   /** The port's index. */
   readonly port: number;
   readonly queue: number;
   readonly fd: number;
+  /** Of this socket among those that share its packet memory, for as long as they hold chunks. */
+  readonly id: number;
+  /** Wake the driver when the fill ring was empty: only zero-copy drivers ask for it. */
+  readonly zeroCopy: boolean;
 
   /** Dropped because `entries` frames are on their way already. */
   txRingFull = 0;
@@ -49,22 +60,21 @@ export class XskPort {
   private readonly completion: CompletionRing;
   private readonly chunkMask: number;
   private readonly chunkBytes: number;
-  /** Wake the driver when the fill ring was empty: only zero-copy drivers ask for it. */
-  private readonly zeroCopy: boolean;
   private readonly fds: Int32Array;
   private owed: number;
   private outstanding = 0;
   /** The kernel has not yet taken all of the tx ring: it is asked again before anything else is done. */
   private unsent = false;
 
-  constructor(name: string, port: number, queue: number, socket: MappedSocket, zeroCopy: boolean, umem: Umem) {
-    this.interface = name;
-    this.port = port;
-    this.queue = queue;
+  constructor(place: XskPlace, socket: MappedSocket, id: number, umem: Umem) {
+    this.interface = place.interface;
+    this.port = place.port;
+    this.queue = place.queue;
     this.fd = socket.fd;
     this.fds = Int32Array.of(socket.fd);
+    this.id = id;
     this.umem = umem;
-    this.zeroCopy = zeroCopy;
+    this.zeroCopy = xskZeroCopy(socket.fd);
     this.chunkBytes = umem.memory.chunkBytes;
     this.chunkMask = this.chunkBytes - 1;
     this.rx = new RxRing(socket.rx);
@@ -118,6 +128,7 @@ export class XskPort {
       }
     }
     this.outstanding++;
+    this.umem.lend(start, this.id);
     this.tx.put(start, length);
   }
 
@@ -156,6 +167,14 @@ export class XskPort {
     return xskKick(this.fd) === ENXIO;
   }
 
+  /**
+   * Before the socket is closed: takes back what was sent, and says how many chunks it still holds.
+   */
+  settleAccounts(): { readonly held: number; readonly unsent: number } {
+    this.reap();
+    return { held: this.fill.entries - this.owed + this.outstanding, unsent: this.outstanding };
+  }
+
   private kick(): void {
     this.kicks++;
     this.lastError = xskKick(this.fd);
@@ -174,7 +193,7 @@ export class XskPort {
     if (umem.available < this.owed) this.reap();
     const count = Math.min(this.owed, umem.available);
     if (count === 0) return;
-    umem.supply(this.fill, count);
+    umem.supply(this.fill, count, this.id);
     this.owed -= count;
     if (this.zeroCopy && this.fill.needsWakeup) waitReadable(this.fds, 0);
   }

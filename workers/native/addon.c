@@ -15,6 +15,7 @@ static napi_value start(napi_env env, napi_value exports) {
   register_memory(env, exports);
   register_interface(env, exports);
   register_neighbours(env, exports);
+  register_netlink(env, exports);
   register_offload(env, exports);
   register_notify(env, exports);
   register_fork(env, exports);

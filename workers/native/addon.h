@@ -75,6 +75,7 @@ enum kind {
   KIND_CHILD,
   KIND_PACKET,
   KIND_COUNTER,
+  KIND_NETLINK,
 };
 
 #define RINGS 4
@@ -131,6 +132,7 @@ void register_thread(napi_env env, napi_value exports);
 void register_memory(napi_env env, napi_value exports);
 void register_interface(napi_env env, napi_value exports);
 void register_neighbours(napi_env env, napi_value exports);
+void register_netlink(napi_env env, napi_value exports);
 void register_offload(napi_env env, napi_value exports);
 void register_notify(napi_env env, napi_value exports);
 void register_fork(napi_env env, napi_value exports);

@@ -254,6 +254,26 @@ static napi_value bpfLinkCreate(napi_env env, napi_callback_info info) {
   return own(env, fd, KIND_LINK, name) == NULL ? NULL : from_i32(env, fd);
 }
 
+/*
+ * bpfLinkUpdate(linkFd, programFd): replaces the link's program, without a moment in which none is
+ * attached.
+ */
+static napi_value bpfLinkUpdate(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  take_arguments(env, info, arguments, 2);
+  struct resource *link = to_resource(env, arguments[0], KIND_LINK);
+  if (link == NULL) return NULL;
+  struct resource *program = to_resource(env, arguments[1], KIND_PROGRAM);
+  if (program == NULL) return NULL;
+  union bpf_attr attributes;
+  memset(&attributes, 0, sizeof attributes);
+  attributes.link_update.link_fd = (uint32_t)link->fd;
+  attributes.link_update.new_prog_fd = (uint32_t)program->fd;
+  if (bpf(BPF_LINK_UPDATE, &attributes) != 0)
+    return throw_errno(env, errno, "bpf", LINK_HINTS, "BPF_LINK_UPDATE of the XDP program on %s", link->label);
+  return undefined(env);
+}
+
 void register_bpf(napi_env env, napi_value exports) {
   DEFINE(env, exports, bpfMapCreate);
   DEFINE(env, exports, bpfMapUpdate);
@@ -262,4 +282,5 @@ void register_bpf(napi_env env, napi_value exports) {
   DEFINE(env, exports, bpfProgramLoad);
   DEFINE(env, exports, bpfProgramRun);
   DEFINE(env, exports, bpfLinkCreate);
+  DEFINE(env, exports, bpfLinkUpdate);
 }

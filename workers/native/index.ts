@@ -59,7 +59,9 @@ export interface InterfaceFacts {
   readonly queues: number;
   /** Receive queues there can be: `ethtool -L` changes how many are in use. */
   readonly queuesMax: number;
+  /** Whether it is up administratively, and whether it is in operation, too: with a carrier. */
   readonly up: boolean;
+  readonly running: boolean;
 }
 
 /** Where what is in a record of `interfaceNeighbours`, in words. */
@@ -133,6 +135,11 @@ interface Addon {
   bpfProgramRun(programFd: number, frame: Uint8Array): number;
   /** Attaches a program to an interface, native or generic, until the link is closed or the process dies. */
   bpfLinkCreate(programFd: number, name: string, native: boolean): number;
+  /**
+   * Replaces the program of a link, without a moment in which none is attached. ENOLINK: the
+   * interface is gone.
+   */
+  bpfLinkUpdate(linkFd: number, programFd: number): void;
   /** An eventfd, which `waitReadable` waits for and resets. */
   eventCreate(): number;
   /** Wakes whoever waits on an eventfd; from any thread. */
@@ -160,6 +167,17 @@ interface Addon {
    * after the other: 4 or 6, the address as it is in packets (IPv4: one word, IPv6: four), bytes 0–3 of the MAC address, bytes 4–5.
    */
   interfaceNeighbours(name: string): Int32Array;
+  /**
+   * An rtnetlink socket that hears these multicast groups. Its descriptor is for the next two
+   * alone.
+   */
+  netlinkOpen(groups: number): number;
+  netlinkSend(fd: number, message: Uint8Array): void;
+  /**
+   * The next messages, or `null` where there are none now. Throws ENOBUFS once after some were
+   * lost.
+   */
+  netlinkReceive(fd: number): Uint8Array | null;
   offloads(name: string): Offloads;
   offloadSet(name: string, offload: string, on: boolean): void;
   unixDatagram(path: string, message: string): void;
@@ -204,6 +222,7 @@ export const {
   bpfProgramLoad,
   bpfProgramRun,
   bpfLinkCreate,
+  bpfLinkUpdate,
   eventCreate,
   eventSignal,
   waitReadable,
@@ -215,6 +234,9 @@ export const {
   interfaceFacts,
   interfacePromiscuous,
   interfaceNeighbours,
+  netlinkOpen,
+  netlinkSend,
+  netlinkReceive,
   offloads,
   forkSnapshot,
   childStatus,

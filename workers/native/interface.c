@@ -45,7 +45,8 @@ static uint32_t queues_of(int fd, const char *name, uint32_t *max) {
 }
 
 /*
- * interfaceFacts(name) -> { index, mac (Uint8Array of 6), ethernet, mtu, queues, queuesMax, up }.
+ * interfaceFacts(name) -> { index, mac (Uint8Array of 6), ethernet, mtu, queues, queuesMax, up,
+ * running }.
  */
 static napi_value interfaceFacts(napi_env env, napi_callback_info info) {
   napi_value arguments[1], result, buffer, mac;
@@ -74,6 +75,7 @@ static napi_value interfaceFacts(napi_env env, napi_callback_info info) {
   set(env, result, "queues", from_u32(env, queues));
   set(env, result, "queuesMax", from_u32(env, most));
   set(env, result, "up", from_bool(env, (flags.ifr_flags & IFF_UP) != 0));
+  set(env, result, "running", from_bool(env, (flags.ifr_flags & IFF_RUNNING) != 0));
   return result;
 }
 

@@ -18,6 +18,7 @@
  *   sendto AF_XDP          signal pending    more to send     8 tries, then the next kick
  *   poll                   signal came       no memory        0: the caller looks around
  *   read, write eventfd    - (never sleeps)  0, or full       nothing to do
+ *   recv, no waiting       -                none there       UNINTERRUPTED, null: none there
  *   send to rtnetlink      before sending    -                UNINTERRUPTED
  *   recv from rtnetlink    while waiting     100 ms are over  UNINTERRUPTED, an error
  *   sendto Unix socket     queue is full     -                UNINTERRUPTED

@@ -24,7 +24,8 @@ static uint8_t kinds[FDS_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *const KIND_NAMES[] = { "nothing", "an AF_XDP socket", "a BPF map", "a BPF program", "a BPF link",
-                                          "an eventfd",      "a child process",  "a packet socket", "a BPF counter" };
+                                          "an eventfd",      "a child process",  "a packet socket", "a BPF counter",
+                                          "a netlink socket" };
 
 struct resources {
   struct resource *first;

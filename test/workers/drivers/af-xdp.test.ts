@@ -2,10 +2,11 @@ import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { DROPPED } from '../../../workers/batch.js';
+import { readdirSync } from 'node:fs';
+import { type Batch, DROPPED } from '../../../workers/batch.js';
 import { AfXdpDriver } from '../../../workers/drivers/af-xdp.js';
 import { frameBytesMax } from '../../../workers/drivers/umem.js';
-import { attachXdp } from '../../../workers/drivers/xdp-attach.js';
+import { attachXdp, type XdpAttachment } from '../../../workers/drivers/xdp-attach.js';
 import { closeDescriptor, eventCreate, offloads, setOffloads } from '../../../workers/native/index.js';
 import { needs } from '../../support/require.js';
 import { inThread } from '../native/in-thread.js';
@@ -18,11 +19,13 @@ const COUNT = 2000;
 /** A burst that nobody paces fits these rings whole; two of them take more chunks than there are. */
 const LARGE = { ringSize: 512, chunks: 512 + 64 };
 const BURST = 500;
+/** How often an interface is deleted and created again. */
+const LIVES = 40;
 
 const raw = (address: string): number => Buffer.from(address.split('.').map(Number)).readInt32LE(0);
 
 describe('the af_xdp driver', function () {
-  this.timeout(90_000);
+  this.timeout(180_000);
   const veths: Veth[] = [];
   const drivers: AfXdpDriver[] = [];
   const pair = (options?: VethOptions): Veth => {
@@ -37,7 +40,7 @@ describe('the af_xdp driver', function () {
   };
 
   before(function () {
-    needs(this, 'af_xdp', 'tool:ethtool');
+    needs(this, 'af_xdp', 'tool:ethtool', 'tool:ping');
   });
   afterEach(() => {
     for (const driver of drivers.splice(0)) driver.close();
@@ -298,19 +301,59 @@ describe('the af_xdp driver', function () {
     );
   });
 
-  it('says when the interface is gone, and waits when it is only down', () => {
+  it('closes a port whose interface is gone, drops what is for it, and waits when it is only down', () => {
     const veth = pair();
-    const driver = open({ ports: [{ interface: veth.near }], ...SMALL });
+    const gone: number[] = [];
+    const driver = open({ ports: [{ interface: veth.near }], ...SMALL, onGone: (port) => gone.push(port) });
     execFileSync('ip', ['link', 'set', veth.near, 'down']);
     driver.wait(1);
+    assert.deepEqual([driver.isOpen(0), gone], [true, []]);
     execFileSync('ip', ['link', 'del', veth.near]);
-    assert.throws(
-      () => {
-        for (let i = 0; i < 100; i++) driver.wait(1);
-      },
-      new RegExp(`${veth.near} is gone`),
-    );
+    for (let i = 0; i < 100; i++) driver.wait(1);
+    assert.deepEqual([driver.isOpen(0), gone], [false, [0]]);
+    assert.equal(driver.freeChunks, SMALL.chunks);
+    assert.equal(driver.send(0, new Uint8Array(60), 0, 60), true, 'it need not be tried again');
+    assert.equal(driver.txUnsent, 1);
+    assert.equal(driver.freeChunks, SMALL.chunks);
   });
+
+  for (const mode of ['native', 'generic'] as const)
+    it(`opens a port again and again, in ${mode} mode, while the other goes on, and loses no chunk`, () => {
+      const veths = [pair(), pair()];
+      for (const veth of veths) void veth.start('ping', '-q', '-i', '0.002', veth.other);
+      const attach = (port: number): XdpAttachment => attachXdp(veths[port].near, mode, { mode: 'all' });
+      const attachments = [attach(0), attach(1)];
+      const ports = veths.map((veth, i) => ({ interface: veth.near, mapFd: attachments[i].mapFd }));
+      const chunks = 2 * 2 * 64 + 2 * 64;
+      const driver = open({ ports, ringSize: 64, chunks });
+      const batch = batchFor(driver);
+      const descriptors = (): number => readdirSync('/proc/self/fd').length;
+      const before = descriptors();
+      try {
+        for (let life = 0; life < LIVES; life++) {
+          // In turn, and now and then both, so that every socket was once the one that registered
+          // the memory.
+          const doomed = life % 5 === 4 ? [0, 1] : [life % 2];
+          for (const port of [0, 1]) exchangeUntil(driver, batch, port);
+          for (const port of doomed) veths[port].recreate();
+          // The driver is told by the kernel, or from outside.
+          if (life % 3 === 0) for (let i = 0; i < 20; i++) driver.wait(0);
+          for (const port of doomed) {
+            driver.closePort(port, true);
+            attachments[port].abandon();
+            attachments[port] = attach(port);
+            driver.openPort(port, [0], attachments[port].mapFd);
+          }
+        }
+        for (const port of [0, 1]) exchangeUntil(driver, batch, port);
+        assert.equal(descriptors(), before);
+        for (const port of [0, 1]) driver.closePort(port, false);
+        assert.equal(driver.freeChunks, chunks);
+        assert.equal(descriptors(), before - 2, 'the two sockets');
+      } finally {
+        for (const attachment of attachments) attachment.close();
+      }
+    });
 
   it('refuses options that cannot work', () => {
     assert.throws(() => open({ ports: [] }), /1 to 32 ports/);
@@ -319,3 +362,17 @@ describe('the af_xdp driver', function () {
     assert.throws(() => open({ ports: [{ interface: 'a' }], chunks: 2 ** 21 }), /2 GiB/);
   });
 });
+
+/** Sends out by the other port whatever comes, until something came by this one. */
+function exchangeUntil(driver: AfXdpDriver, batch: Batch, port: number): void {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (let came = false; !came; ) {
+    assert.ok(performance.now() < deadline, `nothing came by port ${port}`);
+    if (driver.receive(batch) === 0) driver.wait(10);
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.port[i] === port) came = true;
+      batch.egress[i] = 1 - batch.port[i];
+    }
+    driver.transmit(batch);
+  }
+}

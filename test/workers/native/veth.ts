@@ -27,10 +27,11 @@ export class Veth {
   readonly address: string;
   readonly other: string;
   private readonly children: ChildProcess[] = [];
+  private readonly options: VethOptions;
 
   constructor(options: VethOptions = {}) {
     const number = made++;
-    const { queues = 1, mtu = 1500 } = options;
+    this.options = options;
     // Removing the namespace removes the pair; the name is one that the testbed's sweep knows.
     this.namespace = `${OWN_PREFIX}veth${number}`;
     this.near = `ct${process.pid.toString(36)}v${number}`;
@@ -38,24 +39,35 @@ export class Veth {
     this.other = `10.99.${number}.2`;
     ip('netns', 'add', this.namespace);
     try {
-      const size = ['numrxqueues', `${queues}`, 'numtxqueues', `${queues}`];
-      const peer = ['peer', 'name', this.far, ...size, 'mtu', `${mtu}`, 'netns', this.namespace];
-      ip('link', 'add', this.near, ...size, 'mtu', `${mtu}`, 'type', 'veth', ...peer);
-      // IPv6 would send frames of its own from both ends, as soon as they are up.
-      const noIpv6 = '/proc/sys/net/ipv6/conf';
-      if (existsSync(noIpv6)) {
-        writeFileSync(`${noIpv6}/${this.near}/disable_ipv6`, '1');
-        this.inside('sh', '-c', `echo 1 > ${noIpv6}/all/disable_ipv6`);
-      }
-      ip('link', 'set', this.near, 'up');
-      ip('-n', this.namespace, 'link', 'set', this.far, 'up');
-      ip('-n', this.namespace, 'addr', 'add', `${this.address}/24`, 'dev', this.far);
-      ip('-n', this.namespace, 'neigh', 'add', this.other, 'lladdr', this.mac, 'dev', this.far);
+      this.create();
       this.inside('ethtool', '-K', this.far, 'tx', 'off', 'tso', 'off', 'gso', 'off');
     } catch (error) {
       this.down();
       throw error;
     }
+  }
+
+  /** Deletes the pair and creates it again, by the same names and addresses. */
+  recreate(): void {
+    ip('link', 'del', this.near);
+    this.create();
+  }
+
+  private create(): void {
+    const { queues = 1, mtu = 1500 } = this.options;
+    const size = ['numrxqueues', `${queues}`, 'numtxqueues', `${queues}`];
+    const peer = ['peer', 'name', this.far, ...size, 'mtu', `${mtu}`, 'netns', this.namespace];
+    ip('link', 'add', this.near, ...size, 'mtu', `${mtu}`, 'type', 'veth', ...peer);
+    // IPv6 would send frames of its own from both ends, as soon as they are up.
+    const noIpv6 = '/proc/sys/net/ipv6/conf';
+    if (existsSync(noIpv6)) {
+      writeFileSync(`${noIpv6}/${this.near}/disable_ipv6`, '1');
+      this.inside('sh', '-c', `echo 1 > ${noIpv6}/all/disable_ipv6; echo 1 > ${noIpv6}/default/disable_ipv6`);
+    }
+    ip('link', 'set', this.near, 'up');
+    ip('-n', this.namespace, 'link', 'set', this.far, 'up');
+    ip('-n', this.namespace, 'addr', 'add', `${this.address}/24`, 'dev', this.far);
+    ip('-n', this.namespace, 'neigh', 'replace', this.other, 'lladdr', this.mac, 'dev', this.far, 'nud', 'permanent');
   }
 
   /** MAC address of the near end. */

@@ -18,7 +18,7 @@ async function work({ thread, plan, buffers, packetsPerSecond, tallies }: BusyTa
   const frames = [{ port: 0, frame: frame('udp 10.0.0.5:4000 > 198.51.100.7:53') }];
   const driver = new PacedDriver(frames, packetsPerSecond, new Float64Array(tallies, thread * 16, 2));
   instance.control.barrier.enter(thread);
-  await runWorker(instance, thread, () => ({ driver, note: () => {} }));
+  await runWorker(instance, thread, () => ({ driver, note: () => {}, follow: () => {} }));
   instance.control.setState(thread, ThreadState.STOPPED);
 }
 

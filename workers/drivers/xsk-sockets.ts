@@ -1,0 +1,229 @@
+/**
+ * The AF_XDP sockets of one worker, over one packet memory: opened and closed port by port, also
+ * while the other ports go on, because an interface may be deleted and created again.
+ *
+ * The first socket registers the packet memory; the others share it with one that is bound. If none
+ * is bound any more, the next one registers it again.
+ *
+ * Chunks that a closed socket held come back at once if the kernel is done with them: it copied
+ * frames, or the device is gone. A zero-copy device that is still there may write into them for a
+ * moment. Then they come back when its queues were bound again, which the kernel does not allow
+ * before that moment is over.
+ */
+
+import {
+  BindFlag,
+  bpfMapUpdate,
+  closeDescriptor,
+  isNativeError,
+  type MappedSocket,
+  type SocketStatistics,
+  xskBind,
+  xskOpen,
+  xskStatistics,
+} from '../native/index.js';
+import { UMEM_HEADROOM_BYTES, type Umem } from './umem.js';
+import { XskPort } from './xsk-port.js';
+
+export interface AfXdpPortStatistics extends SocketStatistics {
+  readonly interface: string;
+  readonly queue: number;
+  readonly zeroCopy: boolean;
+  /** Frames dropped because the tx ring was full. */
+  readonly txRingFull: number;
+  /** Frames dropped because their start and length fit no chunk. */
+  readonly txInvalid: number;
+  /**
+   * Frames dropped because they were in the tx ring when the socket was closed, or came after it.
+   */
+  readonly txClosed: number;
+  readonly kicks: number;
+  readonly kickErrors: number;
+}
+
+/** The kernel releases a dead socket's queue a moment after its last descriptor is closed. */
+export const BIND_PATIENCE_MS = 3000;
+const BIND_RETRY_MS = 20;
+
+/** Chunks of a closed socket that the device may still write into. */
+interface Orphans {
+  readonly id: number;
+  readonly held: number;
+}
+
+interface Port {
+  readonly interface: string;
+  sockets: readonly XskPort[];
+  readonly orphans: Orphans[];
+  /** What its closed sockets counted; `null`: none was closed. */
+  retired: AfXdpPortStatistics | null;
+}
+
+export interface XskSocketsOptions {
+  readonly umem: Umem;
+  /** Interfaces of the ports. */
+  readonly interfaces: readonly string[];
+  /** Entries of each ring. */
+  readonly ringSize: number;
+  /** `null`: where the first port's driver has it. */
+  readonly zeroCopy: boolean | null;
+}
+
+export class XskSockets {
+  /** Every open socket. */
+  readonly all: XskPort[] = [];
+  /** By port: the socket that sends, where the port is open. */
+  readonly senders: (XskPort | null)[];
+  private readonly options: XskSocketsOptions;
+  private readonly ports: readonly Port[];
+  private readonly ids = new Set<number>();
+  private zeroCopy: boolean | null;
+
+  constructor(options: XskSocketsOptions) {
+    this.options = options;
+    this.zeroCopy = options.zeroCopy;
+    this.ports = options.interfaces.map((name) => ({ interface: name, sockets: [], orphans: [], retired: null }));
+    this.senders = options.interfaces.map(() => null);
+  }
+
+  /** From now on what is opened copies. */
+  copy(): void {
+    this.zeroCopy = false;
+  }
+
+  /**
+   * Opens a socket for each of a port's queues, and enters it into the interface's map. If a queue
+   * is in use, tries again for `patienceMs`.
+   *
+   * @throws NativeError; none of the port's sockets is open then
+   */
+  open(port: number, queues: readonly number[], mapFd: number, patienceMs: number): void {
+    const { interface: name, orphans } = this.ports[port];
+    const opened: MappedSocket[] = [];
+    try {
+      for (const queue of queues) opened.push(this.bind(name, queue, opened[0], patienceMs));
+    } catch (error) {
+      for (const { fd } of opened.reverse()) closeDescriptor(fd);
+      throw error;
+    }
+    // The queues are bound again, so the device is done with what the sockets before had.
+    for (const orphan of orphans.splice(0)) this.reclaim(orphan);
+    const sockets = opened.map((socket, i) => this.adopt(port, queues[i], socket));
+    this.ports[port].sockets = sockets;
+    this.senders[port] = sockets[0] ?? null;
+    try {
+      // Last, because from here on frames come.
+      for (const { queue, fd } of sockets) bpfMapUpdate(mapFd, queue, fd);
+    } catch (error) {
+      this.close(port, false);
+      throw error;
+    }
+  }
+
+  /** Between batches: closes a port's sockets. `isGone`: there is no such device any more. */
+  close(port: number, isGone: boolean): void {
+    const closing = this.ports[port];
+    const { sockets, orphans } = closing;
+    closing.sockets = [];
+    this.senders[port] = null;
+    for (const socket of sockets) {
+      const { held, unsent } = socket.settleAccounts();
+      closing.retired = addStatistics(closing.retired, statisticsOf(socket, unsent));
+      this.all.splice(this.all.indexOf(socket), 1);
+      closeDescriptor(socket.fd);
+      if (socket.zeroCopy) orphans.push({ id: socket.id, held });
+      else this.reclaim({ id: socket.id, held });
+    }
+    if (isGone) for (const orphan of orphans.splice(0)) this.reclaim(orphan);
+  }
+
+  /** Of every open socket, and of each port's closed ones together. */
+  statistics(): AfXdpPortStatistics[] {
+    const retired = this.ports.flatMap((port) => (port.retired === null ? [] : [port.retired]));
+    return [...this.all.map((socket) => statisticsOf(socket, 0)), ...retired];
+  }
+
+  /** Shares packet memory with one that is bound, or registers it. */
+  private bind(name: string, queue: number, sibling: MappedSocket | undefined, patienceMs: number): MappedSocket {
+    if (sibling !== undefined) return this.bindSharing(sibling.fd, name, queue, patienceMs);
+    for (const sender of this.senders) {
+      if (sender === null) continue;
+      try {
+        return this.bindSharing(sender.fd, name, queue, patienceMs);
+      } catch (error) {
+        // That one's interface is gone, too, and it is bound no more.
+        if (!isNativeError(error, 'EBADF')) throw error;
+      }
+    }
+    return this.bindSharing(-1, name, queue, patienceMs);
+  }
+
+  private bindSharing(shared: number, name: string, queue: number, patienceMs: number): MappedSocket {
+    const { umem, ringSize } = this.options;
+    const { u8, chunkBytes } = umem.memory;
+    const socket = xskOpen(`${name} queue ${queue}`, u8, chunkBytes, UMEM_HEADROOM_BYTES, ringSize, shared !== -1);
+    // The first socket's flags hold for all that share its memory.
+    const how = this.zeroCopy === null ? 0 : this.zeroCopy ? BindFlag.ZERO_COPY : BindFlag.COPY;
+    try {
+      bindPatiently(socket.fd, name, queue, BindFlag.NEED_WAKEUP | how, shared, patienceMs);
+    } catch (error) {
+      closeDescriptor(socket.fd);
+      throw error;
+    }
+    return socket;
+  }
+
+  private adopt(port: number, queue: number, socket: MappedSocket): XskPort {
+    let id = 1;
+    while (this.ids.has(id)) id++;
+    this.ids.add(id);
+    const opened = new XskPort({ interface: this.ports[port].interface, port, queue }, socket, id, this.options.umem);
+    this.all.push(opened);
+    return opened;
+  }
+
+  private reclaim({ id, held }: Orphans): void {
+    const count = this.options.umem.reclaim(id);
+    this.ids.delete(id);
+    if (count !== held) throw new Error(`af_xdp: a closed socket held ${held} packet buffers, and ${count} were found`);
+  }
+}
+
+function statisticsOf(socket: XskPort, txClosed: number): AfXdpPortStatistics {
+  const { interface: name, queue, zeroCopy, txRingFull, txInvalid, kicks, kickErrors } = socket;
+  const counted = { txRingFull, txInvalid, txClosed, kicks, kickErrors };
+  return { ...xskStatistics(socket.fd), interface: name, queue, zeroCopy, ...counted };
+}
+
+function addStatistics(sum: AfXdpPortStatistics | null, more: AfXdpPortStatistics): AfXdpPortStatistics {
+  if (sum === null) return more;
+  const added: Record<string, unknown> = { ...more };
+  for (const [name, value] of Object.entries(sum))
+    if (typeof value === 'number' && name !== 'queue') added[name] = value + (added[name] as number);
+  return added as unknown as AfXdpPortStatistics;
+}
+
+/**
+ * Why a bind fails that may work soon: a dead socket's queue is not free yet, or the driver resets.
+ */
+export const PASSING: ReadonlySet<string> = new Set(['EBUSY', 'EAGAIN', 'EINTR']);
+const NEVER_CHANGES = new Int32Array(new SharedArrayBuffer(4));
+
+function bindPatiently(
+  fd: number,
+  name: string,
+  queue: number,
+  flags: number,
+  sharedFd: number,
+  patienceMs: number,
+): void {
+  for (let waited = 0; ; waited += BIND_RETRY_MS) {
+    try {
+      xskBind(fd, name, queue, flags, sharedFd);
+      return;
+    } catch (error) {
+      if (!isNativeError(error) || !PASSING.has(error.code) || waited >= patienceMs) throw error;
+    }
+    Atomics.wait(NEVER_CHANGES, 0, 0, BIND_RETRY_MS);
+  }
+}
