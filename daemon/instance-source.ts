@@ -47,6 +47,7 @@ import { LagWatch } from './lag-watch.js';
 import { type ListChange, type Members, shownState } from './membership/members.js';
 import type { RefusalWatch } from './membership/refusals.js';
 import { RosterError } from './membership/roster.js';
+import { MiddleboxWatch } from './middlebox-watch.js';
 import type { OpenPorts } from './ports.js';
 import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
 import type { RulesKeeper } from './rules.js';
@@ -86,6 +87,7 @@ export class InstanceSource implements AdminSource {
   private readonly seals: SealBoard | null;
   private readonly rejectTable: RejectTable;
   private readonly orders: RecordWriter;
+  private readonly watch: MiddleboxWatch;
 
   constructor(daemon: Running) {
     this.daemon = daemon;
@@ -104,6 +106,7 @@ export class InstanceSource implements AdminSource {
     this.seals = sealBoard === null ? null : new SealBoard(sealBoard);
     this.rejectTable = new RejectTable(rejects);
     this.orders = new RecordWriter(orders);
+    this.watch = new MiddleboxWatch(daemon.instance);
   }
 
   status(): Status {
@@ -124,6 +127,7 @@ export class InstanceSource implements AdminSource {
       transport: `${config.transport.kind}, port ${config.transport.port}`,
       state: standing.state,
       state_reason: standing.reason,
+      conditions: this.watch.conditions(),
       membership: members.describe(),
       key: this.seals?.readKeys()[0].id ?? null,
       threads: slots.count,
@@ -198,6 +202,7 @@ export class InstanceSource implements AdminSource {
   /** To be called some times a second, so that lags are known in time, and content is compared. */
   look(): PeerStatus[] {
     const peers = this.peerStatuses();
+    this.watch.look();
     if (this.daemon.phase === 'running' && peers.length > 0)
       this.digests.look(this.daemon.objects, coarseSeconds(Date.now()));
     this.lags.look(

@@ -20,6 +20,7 @@ export {
   type Sides,
   shown,
   type TimerOptions,
+  type Watch,
 } from './middlebox.js';
 export type { MiddleboxLog } from './middlebox-log.js';
 export { OptionError, option, type Prefix } from './options.js';

@@ -95,6 +95,14 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   draining(): boolean;
 }
 
+/** What main watches for a middlebox while packets pass. */
+export interface Watch {
+  /** Twice a second; `now` is in coarse seconds. */
+  look(now: number): void;
+  /** What an operator should know of while it lasts, a sentence each: `status` shows them. */
+  conditions(): readonly string[];
+}
+
 /** The ports (indices) on the two sides of a middlebox. Those before it in the chain are on its near side. */
 export interface Sides {
   readonly near: readonly number[];
@@ -163,6 +171,8 @@ export interface Middlebox<
   owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
   /** Name → rows of its state for an operator, read by main while all else goes on: `blocks` is `show blocks`. */
   views?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<RecordFields>>>;
+  /** What main watches; asked once, when the instance starts. */
+  watch?(watched: { readonly options: Resolved<O>; readonly members: Members }): Watch;
   /** Name of a state object → its flows for `show flows`, read by main while all else goes on; `null` lets it see to other things. */
   flows?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<FlowView | null>>>;
   open(open: OpenArguments<O, C, S, R>): Process;

@@ -93,6 +93,8 @@ export interface Status {
   /** How this instance stands in the cluster, and what it waits for, if it does. */
   readonly state: Standing['state'];
   readonly state_reason: string;
+  /** What middleboxes say an operator should know of now, such as a judgement that is suspended. */
+  readonly conditions: readonly string[];
   /** Where the list of members comes from, and its version. */
   readonly membership: string;
   /** Key that state messages are sealed with; `null`: they are not sealed. */

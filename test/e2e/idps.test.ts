@@ -211,4 +211,20 @@ describe('end to end: IDPS at two sites', function () {
         assert.equal((alert as Record<string, unknown>)['action'], 'blocked');
       }
     }));
+
+  it('judges silence while both are heard, and says in status and log when it does not, for one is gone', () =>
+    over(async () => {
+      const [a, b] = sites;
+      assert.deepEqual((await a.status()).conditions, []);
+      await b.program.stop('SIGKILL');
+      const [condition] = await eventually('site a to say so', async () => {
+        const { conditions } = await a.status();
+        return conditions.length > 0 ? conditions : null;
+      });
+      assert.match(condition, /^idps: silence is not judged \(b is .*\); refusals are$/);
+      assert.match(a.program.output, /idps: silence is not judged: b is /);
+      // A scan that nothing answers is not judged, one that is refused is.
+      await nmap('-sS', '-S', '10.1.0.40', '-e', 'a', '-p', '1-30', '198.51.100.7');
+      assert.deepEqual([...new Set(await found('10.1.0.40'))], [1001]);
+    }));
 });

@@ -22,7 +22,7 @@ import { createEnds, SOURCE, SOURCE_WORDS } from './idps/ends.js';
 import { createEvidence } from './idps/evidence.js';
 import { createPortFloods, PORT_COUNTERS } from './idps/port-flood.js';
 import { createScanDetector, NO_SCANS, SKETCHES } from './idps/scan.js';
-import { createSilence } from './idps/silence.js';
+import { createSilence, NO_EVENTS } from './idps/silence.js';
 import { createSynFloods, SYN_COUNTERS } from './idps/syn-flood.js';
 
 const { TCP, UDP } = Protocol;
@@ -121,6 +121,11 @@ export default defineMiddlebox({
   },
 
   views: ({ blocked, blocked_ports }, now) => ({ blocks: () => blockRows(blocked, blocked_ports, now) }),
+
+  watch: ({ options, members }) =>
+    options.scans
+      ? createSilence(members, options.answer_seconds, options.suspend_max, NO_EVENTS)
+      : { look: () => {}, conditions: () => [] },
 
   open({ options, state, batch, counters, records, rules: { allow }, every, members, onOrder, log }) {
     const { protocol, length } = batch;

@@ -34,6 +34,7 @@ const STATUS: Status = {
   transport: 'multicast 239.83.0.0:7400',
   state: 'ready',
   state_reason: 'takes packets',
+  conditions: ['idps: silence is not judged'],
   membership: 'static, view 0',
   key: 2,
   threads: 3,

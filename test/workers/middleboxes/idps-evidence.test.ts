@@ -285,3 +285,47 @@ describe('IDPS: honest hosts', () => {
     }
   });
 });
+
+describe('IDPS: links of a wire', () => {
+  it('knows a source, and blocks it, on the link on which it scanned, and says which', () => {
+    for (const [tags, vlan] of [
+      ['10', [10]],
+      ['7.10', [7, 10]],
+    ] as const) {
+      const [a, b] = two();
+      const on = (site: IdpsSite, port: number, tag: string) =>
+        site.fromOutside(`tcp ${FROM} > ${HOST}:${port} S${tag}`);
+      for (let port = 1; port <= 40; port++)
+        if (on(a, port, ` vlan ${tags}`) > 0)
+          a.fromInside(`${tcpAnswers.closed(FROM, `${HOST}:${port}`)} vlan ${tags}`);
+      exchange(a, b);
+      assert.deepEqual(
+        a.alerts().map((alert) => [alert.src_ip, (alert as unknown as { vlan: number[] }).vlan]),
+        [[X, [...vlan]]],
+      );
+      const name = `${X} vlan ${tags}`;
+      assert.deepEqual(
+        b.blocks().map(({ blocked }) => blocked),
+        [name],
+      );
+      assert.deepEqual([on(b, 99, ` vlan ${tags}`), on(b, 99, ''), on(b, 99, ' vlan 11')], [0, 1, 1]);
+      // Another link's packets answer nothing.
+      b.unblock(name);
+      exchange(a, b);
+      assert.equal(on(a, 100, ` vlan ${tags}`), 1);
+      assert.throws(() => b.unblock(`${X} vlan 5000`), /"5000" is not a VLAN id such as 10, or two such as 10\.20/);
+    }
+  });
+
+  it('takes a reset on another link for no answer', () => {
+    const site = new IdpsSite();
+    for (let port = 1; port <= 30; port++) {
+      site.fromOutside(`tcp ${FROM} > ${HOST}:${port} S vlan 10`);
+      site.fromInside(
+        `${tcpAnswers.closed(FROM, `${HOST}:${port}`)} vlan 20`,
+        tcpAnswers.closed(FROM, `${HOST}:${port}`),
+      );
+    }
+    assert.deepEqual(site.blocks(), []);
+  });
+});

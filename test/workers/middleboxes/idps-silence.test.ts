@@ -2,6 +2,7 @@
 
 import { strict as assert } from 'node:assert';
 import { PeerFlag } from '../../../shm/ack-board.js';
+import idps from '../../../workers/middleboxes/idps.js';
 import { exchange, IdpsSite, idleTogether, tcpAnswers } from '../support/idps-site.js';
 
 const SOURCES = 0;
@@ -131,5 +132,34 @@ describe('IDPS: silence', () => {
       a.plane.idle(8000);
       assert.deepEqual(blocked(a), [['192.0.2.66']]);
     }
+  });
+
+  it('is said not to be judged by status, as long as it is not', () => {
+    const [a, b] = two();
+    const members = a.others?.open([SOURCES], () => a.plane.monotonicMs);
+    const options = { scans: true, answer_seconds: 3, suspend_max: 60 };
+    const watch = idps.watch?.({ options, members } as never);
+    const conditions = (): readonly string[] | undefined => {
+      watch?.look(a.now);
+      return watch?.conditions();
+    };
+    assert.deepEqual(conditions(), []);
+    a.plane.idle(10_000);
+    assert.deepEqual(conditions(), ['silence is not judged (b is not heard (10.0 s)); refusals are']);
+    for (let passed = 0; passed < 70; passed += 10) {
+      a.plane.idle(10_000);
+      conditions();
+    }
+    assert.match(
+      conditions()?.[0] ?? '',
+      /^silence is judged after suspend_max \(b is not heard .*may accuse honest hosts$/,
+    );
+    b.later(80);
+    exchange(a, b);
+    for (let passed = 0; passed < 40; passed += 2) {
+      idleTogether(2000, a, b);
+      conditions();
+    }
+    assert.deepEqual(conditions(), []);
   });
 });

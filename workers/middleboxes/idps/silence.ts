@@ -24,8 +24,10 @@ export interface Silence {
 export interface SilenceWatch extends Silence {
   /** Looks at the members; some times a second. */
   look(now: number): void;
-  /** Why silence is not judged, or would not be. Not for the packet path. */
+  /** Why silence is not judged, or should not be. Not for the packet path. */
   reason(): string;
+  /** What an operator should know of now. */
+  conditions(): string[];
 }
 
 /** What happened, for who logs it. */
@@ -35,6 +37,9 @@ export interface SilenceEvents {
   /** Judgement resumes although members are not complete. */
   overdrawn(): void;
 }
+
+/** For who only asks for conditions. */
+export const NO_EVENTS: SilenceEvents = { suspended: () => {}, resumed: () => {}, overdrawn: () => {} };
 
 export function createSilence(
   members: Members,
@@ -55,6 +60,12 @@ export function createSilence(
     generation: 0,
     behindSeconds: 0,
     reason: () => members.lacking(behindMsMax),
+    conditions() {
+      const why = members.lacking(behindMsMax);
+      if (!watch.isJudged)
+        return [`silence is not judged (${why === '' ? 'members are being looked at' : why}); refusals are`];
+      return isOverdrawn ? [`silence is judged after suspend_max (${why}), and may accuse honest hosts`] : [];
+    },
     look(now) {
       const passed = lookedAt === 0 ? 0 : Math.max(0, now - lookedAt);
       lookedAt = now;

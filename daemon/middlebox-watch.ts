@@ -1,0 +1,36 @@
+/**
+ * What middleboxes watch from main, beside their packets: conditions that an operator should know of while they last, such as a
+ * judgement that is suspended. `status` shows them.
+ */
+
+import { coarseSeconds } from '../shm/clock.js';
+import type { Instance } from '../workers/instance.js';
+import type { Watch } from '../workers/middlebox.js';
+import { monotonicMs } from '../workers/monotonic.js';
+
+const LOOK_MS = 500;
+
+export class MiddleboxWatch {
+  private readonly watches: readonly { readonly name: string; readonly watch: Watch }[];
+  private lookedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(instance: Instance) {
+    this.watches = instance.declaration.links.flatMap(({ name, middlebox, options, objectIds }) => {
+      const members = instance.openMembers(Object.values(objectIds));
+      const watch = middlebox.watch?.({ options: options as never, members });
+      return watch === undefined ? [] : [{ name, watch }];
+    });
+  }
+
+  /** Often; looks twice a second. */
+  look(): void {
+    const now = monotonicMs();
+    if (now - this.lookedAt < LOOK_MS) return;
+    this.lookedAt = now;
+    for (const { watch } of this.watches) watch.look(coarseSeconds(Date.now()));
+  }
+
+  conditions(): string[] {
+    return this.watches.flatMap(({ name, watch }) => watch.conditions().map((text) => `${name}: ${text}`));
+  }
+}
