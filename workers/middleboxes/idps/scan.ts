@@ -255,17 +255,18 @@ export function createScanDetector(
   }
 
   function scanner(slot: number, attempted: number, answered: number, refused: number, now: number): void {
-    const ports = sources.estimate(slot, PORTS, now);
-    const addresses = sources.estimate(slot, ADDRESSES, now);
+    const probed = sources.estimate(slot, PROBED, now);
+    const ports = sources.estimate(slot, PORTS, now) + probed;
+    const addresses = sources.estimate(slot, ADDRESSES, now) + sources.estimate(slot, PROBED_ADDRESSES, now);
     since[slot] = 0;
     const signature = addresses < ONE ? Signature.PORT_SCAN : ports < ONE ? Signature.SWEEP : Signature.SCAN;
     const until = blocks.blockSource(key, 0, signature, now, block_seconds);
     if (until === NONE) return;
     batch.count1(found);
     const { figures } = alerts;
-    figures[0] = Math.round(attempted);
+    figures[0] = Math.round(attempted + probed);
     figures[1] = Math.round(answered);
-    figures[2] = Math.round(refused);
+    figures[2] = Math.round(refused + probed);
     figures[3] = Math.round(ports);
     figures[4] = Math.round(addresses);
     const at = slot * LAST_WORDS;

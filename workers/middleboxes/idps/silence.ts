@@ -85,11 +85,12 @@ export function createSilence(
 
   function judge(isJudged: boolean, isComplete: boolean): void {
     if (isJudged === watch.isJudged && (isJudged || isAnnounced)) return;
+    const wasAnnounced = isAnnounced;
     isAnnounced = !isJudged;
     watch.isJudged = isJudged;
     if (isJudged) watch.generation++;
     if (!isJudged) events.suspended();
-    else if (isComplete) events.resumed();
+    else if (isComplete && wasAnnounced) events.resumed();
   }
 
   return watch;
