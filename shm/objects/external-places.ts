@@ -12,7 +12,7 @@ export const ICMP = 1;
 export const TCP = 6;
 export const UDP = 17;
 const PROTOCOLS = [TCP, UDP, ICMP] as const;
-const PROTOCOL_COUNT = PROTOCOLS.length;
+export const PROTOCOL_COUNT = PROTOCOLS.length;
 
 /** Golden ratio, for a multiplicative hash: the addresses are the operator's, nobody attacks their spread. */
 const SPREAD = 0x9e3779b1;

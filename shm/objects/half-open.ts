@@ -73,7 +73,7 @@ export class HalfOpen {
   private readonly words: Int32Array;
   private readonly at: number;
   private readonly slots: FlowSlots;
-  private readonly lockMore: (slot: number) => boolean;
+  private readonly lockMore: (slot: number, now: number) => boolean;
   /** Records of this thread: in a second, and left in this one. */
   private readonly share: number;
   private left: number;
@@ -96,7 +96,7 @@ export class HalfOpen {
     slots: FlowSlots,
     limits: Required<HalfOpenOptions>,
     workers: number,
-    lockMore: (slot: number) => boolean,
+    lockMore: (slot: number, now: number) => boolean,
   ) {
     this.words = words;
     this.at = at;
@@ -168,8 +168,14 @@ export class HalfOpen {
       this.fruitless++;
       return false;
     }
+    return this.evictSlot(tx, slot, now);
+  }
+
+  /** Evicts the half-open entry in `slot`. False when that is not possible now. */
+  evictSlot(tx: Transaction, slot: number, now: number): boolean {
+    const { slots } = this;
     tx.begin();
-    if (!tx.tryLock(slots.lockOf(slot)) || !slots.isHalfOpen(slot) || !this.lockMore(slot)) {
+    if (!tx.tryLock(slots.lockOf(slot)) || !slots.isHalfOpen(slot) || !this.lockMore(slot, now)) {
       tx.abort();
       return false;
     }

@@ -15,7 +15,7 @@ import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
-import { Answers, answersBytes } from './answers.js';
+import { type Answers, answersBytes } from './answers.js';
 import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
 import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
@@ -32,6 +32,7 @@ import { DEAD, NatTables, natSlots, natTablesWords, PLACE, Rank } from './nat-ta
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { PortAllocator } from './port-allocator.js';
 import { nextClaimGeneration, type PortClaims } from './port-claims.js';
+import { PortRoom } from './port-room.js';
 import { StaticMappings } from './static-mappings.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
 
@@ -46,6 +47,9 @@ export const NAT_BIND = 1;
 
 /** Slots looked at for waste with every new binding; with twice as many slots as flows, the table in capacity / 2 adds. */
 const SWEEP_SLOTS = 4;
+/** Half-open bindings evicted by an allocation that found no port, or none at random. */
+const EVICTED_FOR_PORTS = 8;
+const EVICTED_IF_SHORT = 2;
 /** An outcome of a try: others know of the key's binding, so they are to be told what becomes of it. */
 const KNOWN_TO_OTHERS = -3;
 
@@ -97,8 +101,8 @@ export class NatBinding implements StateObject {
   private readonly claims: PortClaims;
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
-  /** Which half-open bindings were answered. */
-  readonly answers: Answers;
+  /** Evicts half-open bindings where ports are short. */
+  readonly room: PortRoom;
   /** Those made at this instance, where they are kept in mind. */
   readonly own: OwnBindings | null;
 
@@ -114,7 +118,6 @@ export class NatBinding implements StateObject {
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
     const { local } = context;
-    this.answers = new Answers(this.flows, local);
     this.own =
       options.keepsOwn && local !== undefined
         ? new OwnBindings(local, answersBytes(this.flows.slots), this.flows, places)
@@ -128,6 +131,12 @@ export class NatBinding implements StateObject {
       paired: options.pooling === 'paired',
       ...(context.seed && { seed: context.seed }),
     });
+    this.room = new PortRoom(this.tables, this.allocator);
+  }
+
+  /** Which half-open bindings were answered. */
+  get answers(): Answers {
+    return this.tables.answers;
   }
 
   // ——— Packet path: plain reads ———
@@ -295,7 +304,7 @@ export class NatBinding implements StateObject {
    * inside's packets do not pass here. The expiry stays: nothing from outside refreshes a binding.
    */
   answered(slot: number, now: number): void {
-    if (this.answers.answered(slot)) this.replicateAnswer(slot, now);
+    if (this.tables.answers.answered(slot)) this.replicateAnswer(slot, now);
   }
 
   /** Replicates that a half-open binding was answered, within the budget. */
@@ -373,10 +382,12 @@ export class NatBinding implements StateObject {
     record.generation = known ? Math.max(flows.generation(slot) + 1, now) : now;
     record.expires = Math.max(expires, record.generation);
     // Expired, and its port is still its own: it keeps it.
-    record.place = known && tables.hasPlace(slot) ? flows.value(slot, PLACE) : this.allocate(now);
+    const keepsPlace = known && tables.hasPlace(slot);
+    record.place = keepsPlace ? flows.value(slot, PLACE) : this.allocate(now);
+    const isCrowded = !keepsPlace && this.allocator.isCrowded;
     if (record.place === NONE) {
       tx.abort();
-      return this.refuse(Refusal.EXHAUSTED);
+      return this.room.make(EVICTED_FOR_PORTS, now) > 0 ? CONTENDED : this.refuse(Refusal.EXHAUSTED);
     }
     if (told) {
       this.claim(slot, now);
@@ -388,6 +399,7 @@ export class NatBinding implements StateObject {
     }
     tx.commit();
     tables.sweep(now, SWEEP_SLOTS, false);
+    if (isCrowded && this.room.isShort(now)) this.room.make(EVICTED_IF_SHORT, now);
     return slot;
   }
 
@@ -421,7 +433,7 @@ export class NatBinding implements StateObject {
     allocator.start(protocolIndex(protocol), key[0], protocol === ICMP ? port | 1024 : port, now);
     for (;;) {
       const place = allocator.next();
-      if (place === NONE) return NONE;
+      if (place === NONE) return this.room.take(now);
       // It may be locked by this operation already: then it stays so.
       if (!tables.isFree(place, now) || !tx.tryLock(claims.lockOf(place))) continue;
       if (tables.isFree(place, now)) {

@@ -20,8 +20,9 @@
  * loser sends a packet, it gets a new generation and another place.
  *
  * **When a port is used again.** Not before `reuseAfterS` have passed since its flow expired, at any instance that held the flow
- * (RFC 6888 REQ-8): with the flow's slot, its place is told when that was. A flow that gets its own port again does not wait, nor do the
- * ports of half-open flows that were put out: else a flood of these would take all ports away for as long.
+ * (RFC 6888 REQ-8): with the flow's slot, its place is told when that was. A flow that gets its own port again does not wait. Nor do the
+ * ports of half-open flows that were evicted unanswered, and where ports are short those of half-open flows that expired
+ * unanswered: else a flood of these would take all ports away for as long (port-room.ts).
  *
  * **How late a record may be.** A larger rank or generation can have the earlier expiry, so a flow is remembered `REMEMBERED_S`
  * past its expiry, as having superseded what comes after; its place is free once the guard is over. So instances converge
@@ -53,13 +54,13 @@
 import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
-import { ANSWERED, HALF_OPEN } from './answers.js';
+import { ANSWERED, Answers, HALF_OPEN } from './answers.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
 import { CONTENDED, FlowSlots, flowSlotCount, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
-import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions } from './half-open.js';
+import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, YOUNG_S } from './half-open.js';
 import { NatRecord } from './nat-record.js';
 import { Applied, type OpenContext } from './object.js';
-import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords } from './port-claims.js';
+import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords, rest } from './port-claims.js';
 import { type SubscriberLimits, Subscribers, subscribersWords } from './subscribers.js';
 import { Transaction } from './transaction.js';
 
@@ -131,6 +132,8 @@ export class NatTables {
   readonly places: ExternalPlaces;
   readonly halfOpen: HalfOpen;
   readonly capacity: number;
+  /** Which half-open bindings were answered. */
+  readonly answers: Answers;
   /** `null`: there is no limit, and nothing is counted. */
   readonly subscribers: Subscribers | null;
   /** The key and the record of the operation under way. */
@@ -143,7 +146,7 @@ export class NatTables {
   private sweepCursor = 0;
 
   constructor(
-    { id, region, secret, writer, stripes = 1 }: OpenContext,
+    { id, region, secret, writer, local, stripes = 1 }: OpenContext,
     flows: number,
     places: ExternalPlaces,
     limits: NatLimits,
@@ -160,7 +163,13 @@ export class NatTables {
       subscribersWords(flows, limits) === 0
         ? null
         : new Subscribers(this.words, subscribersAt(flows, places.count), flows, secret, limits);
-    const leave = (slot: number): boolean => this.lockBound(slot) && this.leaveSubscriber(slot);
+    this.answers = new Answers(this.flows, local);
+    const leave = (slot: number, now: number): boolean => {
+      if (!this.lockBound(slot) || !this.leaveSubscriber(slot)) return false;
+      // Its slot guards the place of one that nobody answered.
+      if (this.answers.isAnswered(slot)) this.leavePlace(slot, now + CLOCK_SKEW_GUARD_S);
+      return true;
+    };
     this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.flows, limits, stripes, leave);
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     // Threads sweep from different places.
@@ -237,8 +246,8 @@ export class NatTables {
   private leavePlace(slot: number, now: number): void {
     const { flows, claims, tx } = this;
     const place = flows.value(slot, PLACE);
-    if (flows.isUsed(slot) && flows.value(slot, DEAD) === 0 && claims.owner(place) === slot)
-      claims.release(tx, place, Math.min(flows.expires(slot), now));
+    if (!flows.isUsed(slot) || flows.value(slot, DEAD) !== 0 || claims.owner(place) !== slot) return;
+    claims.release(tx, place, Math.min(flows.expires(slot), now), this.answers.isAnswered(slot));
   }
 
   private reclaim(slot: number, now: number, urgent: boolean): boolean {
@@ -276,6 +285,13 @@ export class NatTables {
     return evicted;
   }
 
+  /** Puts the half-open binding in `slot` out. False when that is not possible now. */
+  evictSlot(slot: number, now: number): boolean {
+    const evicted = this.halfOpen.evictSlot(this.tx, slot, now);
+    if (evicted) this.count('reclaimed');
+    return evicted;
+  }
+
   /**
    * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
    * entries went.
@@ -297,7 +313,7 @@ export class NatTables {
    * whether the claim changed.
    */
   joinClaim(slot: number, now: number): boolean {
-    const { claims, record, tx } = this;
+    const { claims, flows, record, tx } = this;
     const { place, claimGeneration, address, portAndProtocol } = record;
     const owner = claims.owner(place);
     const mine = claims.isOwnedBy(place, address, portAndProtocol);
@@ -310,9 +326,22 @@ export class NatTables {
       return false;
     }
     if (claimGeneration === 0 || !claims.wouldSupersede(place, claimGeneration, address, portAndProtocol)) return false;
-    if (rival) this.kill(owner, now);
+    // The other site evicted the binding that had the port: no collision.
+    const isEvicted =
+      rival &&
+      flows.isHalfOpen(owner) &&
+      now - flows.generation(owner) >= YOUNG_S &&
+      claimGeneration > claims.generation(place);
+    if (rival) this.kill(owner, isEvicted ? flows.expires(owner) : now);
     // Of a flow that is over, and not held, the place is told when that was.
-    claims.put(tx, place, claimGeneration, address, portAndProtocol, slot === NONE ? -record.expires : slot);
+    claims.put(
+      tx,
+      place,
+      claimGeneration,
+      address,
+      portAndProtocol,
+      slot === NONE ? rest(record.expires, record.rank !== Rank.NEW) : slot,
+    );
     return true;
   }
 

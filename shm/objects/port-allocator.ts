@@ -11,7 +11,8 @@
  * (RFC 4787 REQ-4), which nearly always ends there; then it goes through the region from a cursor, first by parity, then
  * without. A source port under 1024 gets one under 1024, any other one above (RFC 4787 REQ-3).
  *
- * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation. A region gone through once
+ * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation; in regions after that, only a few
+ * at random. A region gone through once
  * without a free port is left alone until the next second, so that a flood of new flows at an exhausted pool costs
  * a few loads each.
  */
@@ -38,7 +39,7 @@ export interface PortRange {
 /** The blocks of `range` that are the turn of one member: its n-th port is `at(n)`, or `NONE` outside the range. */
 class PortRegion {
   readonly size: number;
-  private readonly range: PortRange;
+  readonly range: PortRange;
   private readonly start: number;
   private readonly step: number;
 
@@ -74,7 +75,7 @@ export interface AllocatorOptions {
 const Stage = { RANDOM: 0, PARITY: 1, OTHER_PARITY: 2 } as const;
 
 export class PortAllocator {
-  private readonly addresses: number;
+  readonly addresses: number;
   /** Addresses tried for one inside host. */
   private readonly hops: number;
   /** Own and any region of the well-known ports, then of the others. Where all are own, there is only one. */
@@ -103,6 +104,9 @@ export class PortAllocator {
   private tries = 0;
   private budget = 0;
   private scan = 0;
+  /** Where `around` goes on: an index into the ports of the class, and the address. */
+  private aroundAt = 0;
+  private aroundAddress = 0;
 
   constructor(options: AllocatorOptions) {
     const { addresses, range, memberIndex, memberCount, paired } = options;
@@ -160,7 +164,10 @@ export class PortAllocator {
           this.leaveScan();
           continue;
         }
-        if (this.budget === 0) return NONE;
+        if (this.budget === 0) {
+          this.leaveRegion();
+          continue;
+        }
         this.budget--;
         this.seen[this.scan]++;
         const cursor = (this.cursors[this.scan] + 1) % pairs;
@@ -175,6 +182,48 @@ export class PortAllocator {
   /** The place proposed last was taken. */
   taken(): void {
     if (this.stage !== Stage.RANDOM) this.seen[this.scan] = 0;
+  }
+
+  /** Whether the port proposed last was none of those tried at random among all ports: free ones are short. */
+  get isCrowded(): boolean {
+    return this.stage !== Stage.RANDOM && this.regionIndex === this.regionCount - 1;
+  }
+
+  /** Whether a place is one that the allocation under way could have. */
+  mayHave(place: number): boolean {
+    const port = place & (PORTS_PER_ADDRESS - 1);
+    const address = Math.trunc(place / PORTS_PER_ADDRESS);
+    const { first, last } = this.regions[this.class][0].range;
+    return (
+      Math.trunc(address / this.addresses) === this.protocolIndex &&
+      (this.hops > 1 || address % this.addresses === this.paired) &&
+      port >= first &&
+      port <= last
+    );
+  }
+
+  /** As if an allocation were under way for the ports of a protocol, an address and a class, numbered from 0. */
+  aim(turn: number): void {
+    this.class = turn & 1;
+    this.paired = (turn >>> 1) % this.addresses;
+    this.protocolIndex = Math.trunc((turn >>> 1) / this.addresses);
+  }
+
+  /** Chooses at random where `around` begins, among all ports that the allocation under way could have. */
+  lookAround(): void {
+    const all = this.regions[this.class][this.regionCount - 1];
+    this.aroundAt = Math.trunc(((this.draw() >>> 0) / 2 ** 32) * all.size);
+    const hop = this.hops === 1 ? 0 : (this.draw() >>> 0) % this.addresses;
+    this.aroundAddress = (this.paired + hop) % this.addresses;
+  }
+
+  /** The next place there, in turn; `NONE` if that is none to use. */
+  around(): number {
+    const all = this.regions[this.class][this.regionCount - 1];
+    if (all.size === 0) return NONE;
+    const port = all.at(this.aroundAt);
+    this.aroundAt = (this.aroundAt + 1) % all.size;
+    return port === NONE ? NONE : (this.protocolIndex * this.addresses + this.aroundAddress) * PORTS_PER_ADDRESS + port;
   }
 
   private enter(regionIndex: number): void {
@@ -194,7 +243,11 @@ export class PortAllocator {
 
   private leaveScan(): void {
     if (this.stage === Stage.PARITY) this.enterScan(Stage.OTHER_PARITY);
-    else if (this.regionIndex + 1 < this.regionCount) this.enter(this.regionIndex + 1);
+    else this.leaveRegion();
+  }
+
+  private leaveRegion(): void {
+    if (this.regionIndex + 1 < this.regionCount) this.enter(this.regionIndex + 1);
     else {
       this.hop++;
       this.enter(0);

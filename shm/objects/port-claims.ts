@@ -4,7 +4,7 @@
  *
  *     claim    generation (24) | writer that holds the lock (8)
  *     key      two words: the owner
- *     owner    slot of the owner's flow, a local hint, not replicated; below 0: minus the time at which the last one ended
+ *     owner    slot of the owner's flow, a local hint, not replicated; below 0: the place rests, see `rest`
  *
  * A place is `((protocolIndex * addresses + addressIndex) << 16) | port`. A claim is the pair (generation, key), and of two
  * claims on a place the larger stands: by generation, then by the key's words as unsigned numbers. Generation 0 is a place
@@ -37,6 +37,14 @@ export const MAX_CLAIM_GENERATION = 0xff_ffff;
  */
 export function nextClaimGeneration(current: number, now: number): number {
   return Math.max(current + 1, now >>> GENERATION_SHIFT);
+}
+
+/**
+ * The owner word of a place that is nobody's since `at` (coarse seconds). `used`: its flow was answered, so that somebody outside may
+ * still send to it.
+ */
+export function rest(at: number, used: boolean): number {
+  return -((Math.max(1, at) << 1) | Number(used));
 }
 
 /** Words of shared memory for the claims of `places` places. */
@@ -104,7 +112,13 @@ export class PortClaims {
   /** Coarse seconds at which the flow that had the place last ended, as far as that was seen; 0: never. */
   freedAt(place: number): number {
     const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
-    return owner < 0 ? -owner : 0;
+    return owner < 0 ? -owner >>> 1 : 0;
+  }
+
+  /** Whether a place is nobody's, and its last flow ended without an answer. */
+  restsUnused(place: number): boolean {
+    const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
+    return owner < 0 && (-owner & 1) === 0;
   }
 
   isOwnedBy(place: number, key0: number, key1: number): boolean {
@@ -135,9 +149,9 @@ export class PortClaims {
     tx.set(at + AT_OWNER, owner);
   }
 
-  /** A locked place is nobody's any more, since `at`. */
-  release(tx: Transaction, place: number, at: number): void {
-    this.setOwner(tx, place, -Math.max(1, at));
+  /** A locked place is nobody's any more: `rest`. */
+  release(tx: Transaction, place: number, at: number, used: boolean): void {
+    this.setOwner(tx, place, rest(at, used));
   }
 
   setOwner(tx: Transaction, place: number, owner: number): void {

@@ -83,6 +83,9 @@ const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;
 /** How often counts of the shared object become this instance's counters. */
 const COUNT_S = 1;
+/** The default of `per_subscriber` is this at least. */
+const SHARE_MIN = 64;
+const WELL_KNOWN_LAST = 1023;
 
 /** Sessions, only where filtering asks for the remote. */
 interface State extends Readonly<Record<string, StateDefinition>> {
@@ -112,7 +115,7 @@ export default defineMiddlebox({
         addresses: options.external,
         flows,
         ...halfOpen(flows),
-        bindingsPerSubscriber: options.per_subscriber,
+        bindingsPerSubscriber: options.per_subscriber === 0 ? subscriberShare(options) : options.per_subscriber,
         newPerSecond: options.new_per_subscriber,
         portRange: { first: options.first_port, last: options.last_port },
         allocation: options.allocation,
@@ -422,6 +425,7 @@ export default defineMiddlebox({
       (now) => {
         bindings.sweep(now, swept);
         lifetimes.walk(now, walked);
+        bindings.room.keepFree(now);
         filter?.sweep(now);
       },
       { on: 'one' },
@@ -449,6 +453,20 @@ export default defineMiddlebox({
     };
   },
 });
+
+/**
+ * Bindings of one internal address at most, unless the operator says otherwise: half the ports that a protocol has at one external
+ * address, above the well-known ones. So no host takes all of an address; and it is more than the 28,232 ports that Linux connects
+ * from, so a busy server is not limited.
+ */
+function subscriberShare({
+  first_port,
+  last_port,
+  flows,
+}: Readonly<Record<'first_port' | 'last_port' | 'flows', number>>): number {
+  const first = last_port > WELL_KNOWN_LAST ? Math.max(first_port, WELL_KNOWN_LAST + 1) : first_port;
+  return Math.max(SHARE_MIN, Math.trunc(Math.min(last_port - first + 1, flows) / 2));
+}
 
 /** Queries go out and replies come in. */
 function isQueryTo(type: number, fromInside: boolean): boolean {

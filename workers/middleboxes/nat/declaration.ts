@@ -22,10 +22,11 @@ export const OPTIONS = {
     max: 100,
   }),
   half_open_records: option.count('such bindings told to other sites in a second, at most', 16_384, { min: 0 }),
-  per_subscriber: option.count('bindings of one internal address at most, at all sites; 0: no limit', 0, {
-    min: 0,
-    max: 65_535,
-  }),
+  per_subscriber: option.count(
+    'bindings of one internal address at most, of all protocols, at all sites; 0: half the ports of one external address',
+    0,
+    { min: 0, max: 200_000 },
+  ),
   new_per_subscriber: option.count('new ones of it in a second at most, at this instance; 0: no limit', 0, {
     min: 0,
     max: 65_535,
