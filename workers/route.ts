@@ -29,7 +29,8 @@ import { peersOf } from './ports.js';
 
 export const ROUTE_COUNTERS = {
   route_other_host: 'dropped: the frame is addressed to another station, or to a group',
-  route_martian: 'dropped: the source or destination address is not a single host, or of one link (RFC 1812 §5.3.7)',
+  route_martian:
+    'dropped: the source or destination address is not a single host, or of one link (RFC 1812 §5.3.7), or the source is an address of a port here, or the destination itself',
   route_ttl: 'dropped: the time to live or hop limit ends here',
   route_mtu: 'dropped: longer than the egress port\'s MTU, and IPv6, or with "don\'t fragment" set',
   route_unresolved: 'dropped: the link-layer address of the next hop is not known yet, or nobody has it',
@@ -57,6 +58,10 @@ export interface RoutePort {
   readonly nextHop6: Int32Array | Mac | null;
   /** Whether frames addressed to other stations are taken too (capture files). */
   readonly promiscuous: boolean;
+}
+
+function isSameIpv6(a: Int32Array, at: number, b: Int32Array, bt: number): boolean {
+  return a[at] === b[bt] && a[at + 1] === b[bt + 1] && a[at + 2] === b[bt + 2] && a[at + 3] === b[bt + 3];
 }
 
 /** How the next hop of a port is known. */
@@ -122,17 +127,34 @@ export function createRouter(
   }
 
   function admitIpv4(i: number): void {
-    if (!isHost(source[i]) || !isHost(destination[i])) return batch.drop(i, columns.route_martian);
+    if (!isHost(source[i]) || !isHost(destination[i]) || isOwnSource(i)) return batch.drop(i, columns.route_martian);
     const word = l3[i] >> 2;
     if ((i32[word + 2] & 0xff) <= 1) return expired(i);
     const peer = peers[port[i]];
     if (peer < portCount && upperNumber(i32[word]) > mtu[peer] && forbidsFragments(i)) refuse(i, peer);
   }
 
+  /** Whether a packet claims to come from where it goes to, or from a port of this hop. */
+  function isOwnSource(i: number): boolean {
+    const from = source[i];
+    if (from === destination[i]) return true;
+    for (let by = 0; by < portCount; by++) if (from === ownAddress[by] && hasAddress[by] === 1) return true;
+    return false;
+  }
+
+  /** The same of IPv6 addresses at word `from` and behind. */
+  function isOwnSourceIpv6(from: number): boolean {
+    if (isSameIpv6(i32, from, i32, from + 4)) return true;
+    for (let by = 0; by < portCount; by++)
+      if (hasAddress6[by] === 1 && isSameIpv6(i32, from, address6, 4 * by)) return true;
+    return false;
+  }
+
   function admitIpv6(i: number): void {
     const at = l3[i];
     if (!isHostIpv6(i32, (at + Ipv6At.source) >> 2) || !isHostIpv6(i32, (at + Ipv6At.destination) >> 2))
       return batch.drop(i, columns.route_martian);
+    if (isOwnSourceIpv6((at + Ipv6At.source) >> 2)) return batch.drop(i, columns.route_martian);
     const by = port[i];
     if (u8[at + Ipv6At.hopLimit] <= 1) {
       batch.drop(i, columns.route_ttl);

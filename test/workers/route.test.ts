@@ -44,6 +44,7 @@ describe('route', () => {
     ['to everybody', `${PACKET} to ff:ff:ff:ff:ff:ff`, 'route_other_host'],
     ['from loopback', 'udp 127.0.0.1:1 > 198.51.100.7:53', 'route_martian'],
     ['from a multicast address', 'udp 224.0.0.1:1 > 198.51.100.7:53', 'route_martian'],
+    ['from where it goes to', 'udp 198.51.100.7:53 > 198.51.100.7:53', 'route_martian'],
     ['to a multicast address', 'udp 10.0.0.5:1 > 239.1.1.1:53', 'route_martian'],
     ['to 255.255.255.255', 'udp 10.0.0.5:1 > 255.255.255.255:53', 'route_martian'],
     ['at the end of its time to live', `${PACKET} ttl 1`, 'route_ttl'],
@@ -56,6 +57,18 @@ describe('route', () => {
       assert.deepEqual(plane.counts(), { [reason]: 1 });
     });
   }
+
+  it('drops a packet from the address of a port of its own, IPv4 and IPv6', () => {
+    const own = routePort({ address: parseIpv4('10.0.0.254'), address6: parseIpv6('2001:db8::1') });
+    const plane = new Plane({ route: [routePort(), own] });
+    for (const port of [0, 1]) {
+      assert.deepEqual(plane.pass(on(port, 'udp 10.0.0.254:1 > 198.51.100.7:53')), []);
+      assert.deepEqual(plane.pass({ port, frame: frame6('udp 2001:db8::1 1 > 2001:db8:2::7 53') }), []);
+    }
+    assert.deepEqual(plane.pass({ port: 0, frame: frame6('udp 2001:db8::5 9 > 2001:db8::5 9') }), []);
+    assert.deepEqual(plane.counts(), { route_martian: 5 });
+    assert.equal(plane.pass(on(0, PACKET)).length, 1);
+  });
 
   it('passes a packet as long as the MTU', () => {
     assert.equal(new Plane().pass(on(0, `${PACKET} len 1472`)).length, 1);

@@ -65,7 +65,9 @@ import { createEndpoints } from './nat/endpoints.js';
 import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
 import { createLifetimes, walkedSlots } from './nat/lifetimes.js';
+import { createOwnTest } from './nat/own-addresses.js';
 import { shownBinding, shownSession } from './nat/shown.js';
+import { createWholeAddressTranslator } from './nat/whole-address.js';
 
 const { ICMP, TCP, UDP } = Protocol;
 const { WHOLE, LATER } = Fragment;
@@ -182,6 +184,19 @@ export default defineMiddlebox({
         : createFilter({ batch, sessions, byPort, options, counters, holds, draining, refuse: refuseFor });
     const clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const translateError = createErrorTranslator({ batch, inside, outside, endpoints, filter, counters });
+    const ownAddresses = [...options.external, ...options.static.map(({ externalAddress }) => externalAddress)];
+    const isOwn = createOwnTest(ownAddresses, endpoints.isExternal);
+    const hasNetworks = options.inside_networks.length > 0;
+    const isInside = createMatcher(options.inside_networks);
+    const translateWhole = createWholeAddressTranslator({
+      batch,
+      inside,
+      outside,
+      bindings,
+      endpoints,
+      isOwn,
+      counters,
+    });
 
     /** Sorts the packets of the batch, and drops those that cannot be translated. */
     function sort(): void {
@@ -216,6 +231,10 @@ export default defineMiddlebox({
           ? bypasses(destination[i]) && !endpoints.isExternal(destination[i])
           : bypasses(source[i]) && !endpoints.isExternal(destination[i]);
       if (!isPassing) return false;
+      if (side === INSIDE && hasNetworks && !isInside(source[i])) {
+        batch.drop(i, counters.inside_source);
+        return true;
+      }
       batch.forward(i, side === INSIDE ? outside : inside);
       batch.count1(counters.bypassed);
       return true;
@@ -226,8 +245,9 @@ export default defineMiddlebox({
       if (version[i] !== 4) {
         // What handles IPv6 in this chain decides about it.
         if (!ipv6) batch.drop(i, counters.ipv6);
-      } else if (protocol[i] !== ICMP) batch.drop(i, counters.protocol);
-      else if (isError(flags[i])) {
+      } else if (protocol[i] !== ICMP) {
+        if (!hasStatics || !translateWhole(i, side === INSIDE)) batch.drop(i, counters.protocol);
+      } else if (isError(flags[i])) {
         if (fragment[i] === WHOLE) errors[errorCount++] = i;
         else batch.drop(i, counters.fragmented_error);
       } else if (isQueryTo(flags[i], side === INSIDE) || (hasStatics && isMapped(i, side))) return true;
@@ -268,6 +288,10 @@ export default defineMiddlebox({
       if (filter !== null) filter.lookInbound(fromOutside, to.internalAddresses, to.internalKeys, inboundCount, now);
       for (let n = 0; n < inboundCount; n++) {
         const i = fromOutside[n];
+        if (isOwn(source[i])) {
+          batch.drop(i, counters.own_source);
+          continue;
+        }
         if (to.slots[n] !== NOBODY || boundBefore(i, n, now)) {
           if (filter !== null && !filter.received(i, n, to.internalAddresses[n], to.internalKeys[n], now)) continue;
           if (bindings.rank(to.slots[n]) === NEW && lifetimes.isAnswer(i)) bindings.answered(to.slots[n], now);
@@ -321,6 +345,8 @@ export default defineMiddlebox({
           : true;
       if (!isBound || !endpoints.toInside(destination[i], destinationPort(ports[i]), protocol[i], now))
         return batch.drop(i, counters.unsolicited);
+      if (endpoints.address === from.addresses[n] && endpoints.port === sourcePort(from.keys[n]))
+        return batch.drop(i, counters.own_source);
       if (filter !== null && !endpoints.isMapped && !isAwaited(i, n, now)) return batch.drop(i, counters.filtered);
       noteHairpinned(i, n, endpoints.slot, now);
       rewriteDestination(batch, i, endpoints.address, endpoints.port);
@@ -362,8 +388,10 @@ export default defineMiddlebox({
         lifetimes.refresh(i, bound, now);
         return bound;
       }
+      if (isOwn(address)) batch.drop(i, counters.own_source);
+      else if (hasNetworks && !isInside(address)) batch.drop(i, counters.inside_source);
       // Its first fragment got none.
-      if (fragment[i] === LATER) batch.drop(i, counters.fragment);
+      else if (fragment[i] === LATER) batch.drop(i, counters.fragment);
       else if (draining()) batch.drop(i, counters.draining);
       else if (protocol[i] === TCP && (flags[i] & TcpFlag.RST) !== 0) batch.drop(i, counters.stray);
       else {
@@ -448,7 +476,11 @@ export default defineMiddlebox({
       translateOutbound(now);
       translateInbound(now);
       rewrites.apply();
-      for (let n = 0; n < errorCount; n++) translateError(errors[n], now);
+      for (let n = 0; n < errorCount; n++) {
+        const i = errors[n];
+        if (isOwn(source[i])) batch.drop(i, counters.own_source);
+        else translateError(i, now);
+      }
       if (clampMss !== null) clampAll(clampMss);
     };
   },

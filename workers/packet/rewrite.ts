@@ -5,6 +5,7 @@
  *     protocol          covered by the checksum      of a first fragment
  *     TCP, UDP          addresses and ports          as of a whole packet: the sum covers all fragments
  *     ICMP query        identifier                   likewise
+ *     UDP-Lite, DCCP    addresses (and ports)        likewise; addresses alone are changed, the port is ignored
  *     anything else     –                            addresses alone are changed, the port is ignored
  *
  * Of a later fragment only the IP header is changed: its transport header, checksum and all, is in the first one.
@@ -23,6 +24,8 @@ const LATER = Fragment.LATER;
 const TCP = 6;
 const UDP = 17;
 const ICMP = 1;
+const DCCP = 33;
+const UDP_LITE = 136;
 const IP_CHECKSUM = 10;
 const IP_SOURCE = 12;
 const IP_DESTINATION = 16;
@@ -167,10 +170,19 @@ function rewriteTransport(
     }
   } else {
     if (protocol === ICMP && isQuery(batch.flags[i])) rewriteIdentifier(batch, i, identifier);
+    else if (protocol === UDP_LITE || protocol === DCCP) rewriteSum(batch, i, addressChange);
     return;
   }
   i32[l4 >> 2] = after;
   batch.ports[i] = after;
+}
+
+/** The checksums of UDP-Lite and DCCP lie where UDP's does, and cover the same pseudo header (RFC 3828 §3.1, RFC 4340 §9.1). */
+function rewriteSum(batch: Batch, i: number, addressChange: number): void {
+  const { u16 } = batch.memory;
+  const sum = (batch.l4[i] + UDP_CHECKSUM) >> 1;
+  const updated = update(u16[sum], addressChange);
+  u16[sum] = updated === 0 && batch.protocol[i] === UDP_LITE ? 0xffff : updated;
 }
 
 /** ICMP checksums cover no addresses (RFC 792). */

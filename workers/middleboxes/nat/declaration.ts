@@ -10,6 +10,9 @@ export const OPTIONS = {
     'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6"',
   ),
   bypass: option.prefixes('destinations outside that packets go to, and come from, untranslated (RFC 6888 REQ-6)'),
+  inside_networks: option.prefixes(
+    'networks on the private side: packets from inside with other sources get no binding; none: any source does',
+  ),
   filtering: option.choice(
     'what passes from outside to a port that is bound: from anywhere; from addresses, or addresses and ports, the inside has sent to from there',
     ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'],
@@ -103,5 +106,8 @@ export const COUNTERS = {
   icmp_other: 'dropped: ICMP other than queries from inside, replies from outside, and errors',
   icmp_error: 'dropped: an ICMP error about a packet of no binding, or that quotes too little of it',
   icmp_checksum: 'dropped: an ICMP error whose checksum is wrong',
-  protocol: 'dropped: neither TCP, UDP nor ICMP',
+  own_source:
+    'dropped: the source is an external address of the NAT, so forged or already translated; or a host would send to itself',
+  inside_source: 'dropped: from inside, of a source that is in none of `inside_networks`',
+  protocol: 'dropped: neither TCP, UDP nor ICMP, and its address is not mapped whole by `static`; or AH',
 } as const;
