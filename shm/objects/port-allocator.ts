@@ -11,8 +11,8 @@
  * (RFC 4787 REQ-4), which nearly always ends there; then it goes through the region from a cursor, first by parity, then
  * without. A source port under 1024 gets one under 1024, any other one above (RFC 4787 REQ-3).
  *
- * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation; in regions after that, only a few
- * at random. A region gone through once
+ * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation, of own ports and of any each; at
+ * further addresses after that, only a few at random. A region gone through once
  * without a free port is left alone until the next second, so that a flood of new flows at an exhausted pool costs
  * a few loads each.
  */
@@ -247,8 +247,11 @@ export class PortAllocator {
   }
 
   private leaveRegion(): void {
-    if (this.regionIndex + 1 < this.regionCount) this.enter(this.regionIndex + 1);
-    else {
+    if (this.regionIndex + 1 < this.regionCount) {
+      // Own ports may all be taken, while others' are free.
+      if (this.hop === 0) this.budget = SCAN_BUDGET;
+      this.enter(this.regionIndex + 1);
+    } else {
       this.hop++;
       this.enter(0);
     }

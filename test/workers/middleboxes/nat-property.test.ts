@@ -144,6 +144,10 @@ class Run {
   private hairpin({ site, host, port }: Extract<Event, { do: 'hairpin' }>, external: string): void {
     const inside = `10.0.0.${host}:${port}`;
     const [turned] = this.sites[site].pass(on(INSIDE, `udp ${inside} > ${external}`));
+    if (this.model.insideOf(external) === inside) {
+      assert.equal(turned, undefined, 'no host sends to itself');
+      return this.refreshed();
+    }
     const [, own, to] = /^0: udp (\S+) > (\S+) ttl 63$/.exec(turned ?? '') ?? [];
     assert.equal(to, this.model.insideOf(external), 'REQ-9: hairpinning');
     this.model.sent(inside, own);
