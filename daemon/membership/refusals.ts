@@ -21,8 +21,8 @@ const REMEDIES: Partial<Record<Refusal, string>> = {
   seal_busy: 'too many messages of unknown lives come to be looked into; compare key files and cluster.id',
   version: 'it speaks a format that is not known here; run neighbouring releases',
   cluster: 'it is of another cluster; compare cluster.id',
-  layout: 'its state is declared differently; compare middleboxes, state and cluster.slots',
-  object: 'its state is declared differently; compare middleboxes, state and cluster.slots',
+  layout: 'its state is declared differently; compare middleboxes, names of ports, state and cluster.slots',
+  object: 'its state is declared differently; compare middleboxes, names of ports, state and cluster.slots',
   sender: 'it has an id that is not listed here; compare cluster.members',
 };
 
