@@ -7,6 +7,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { askJson } from '../../daemon/admin/client.js';
 import { loadConfig } from '../../daemon/config.js';
 import { PcapWriter } from '../../workers/drivers/pcap-file.js';
+import { freePort } from '../support/ports.js';
 import { frame } from '../workers/support/frames.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -31,8 +32,10 @@ export default defineMiddlebox({
 describe("a user's own middlebox", () => {
   let folder = '';
   let files = 0;
+  let port = 0;
 
-  before(() => {
+  before(async () => {
+    port = await freePort();
     folder = mkdtempSync(join(tmpdir(), 'constellation-own-'));
     mkdirSync(join(folder, 'node_modules'));
     symlinkSync(ROOT, join(folder, 'node_modules/constellation'));
@@ -55,7 +58,7 @@ describe("a user's own middlebox", () => {
     writeFileSync(
       path,
       `cluster: { id: own, self: ${self}, members: [{ name: a, id: 1, address: 127.0.0.1 }, { name: b, id: 2, address: 127.0.0.2 }] }
-transport: { kind: unicast, port: 47411 }
+transport: { kind: unicast, port: ${port} }
 packet_io: { driver: pcap }
 ports:
   inside: { in: ./in.pcap, out: ./out-${self}.pcap, mac: 02:00:00:00:00:01, next_hop: 02:00:00:00:00:02 }

@@ -1,11 +1,11 @@
 /** A real etcd on loopback, which a test starts, kills and starts again. */
 
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EtcdClient } from '../../daemon/membership/etcd-client.js';
 import { Program } from '../testbed/program.js';
+import { freePort } from './ports.js';
 import { findTool } from './require.js';
 
 export class Etcd {
@@ -16,7 +16,7 @@ export class Etcd {
   private program: Program | null = null;
 
   static async start(): Promise<Etcd> {
-    const etcd = new Etcd(await freePort(), await freePort());
+    const etcd = new Etcd(await freePort('127.0.0.1'), await freePort('127.0.0.1'));
     await etcd.up();
     return etcd;
   }
@@ -66,13 +66,4 @@ export class Etcd {
     await this.kill();
     rmSync(this.folder, { recursive: true, force: true });
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

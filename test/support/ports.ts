@@ -1,15 +1,106 @@
-/** UDP ports for tests. */
+/**
+ * Ports for servers of tests, UDP and TCP.
+ *
+ * A port that is found free and released can be taken before the test uses it: by the kernel for any outgoing
+ * connection, if it lies in the ephemeral range, or by another test process that looks at the same time. So ports come
+ * from outside that range, and each process takes them from a block that no other one has. A block is reserved by an
+ * abstract Unix socket, which like ports belongs to the network namespace, and which the kernel removes with the process.
+ */
 
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 
-/** A port that nobody used a moment ago: on `address`, or, without one, on any. */
+const BLOCK_PORTS = 256;
+/** Below are those that programs listen on by default. */
+const LOWEST = 10_000;
+const HIGHEST = 65_535;
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** The larger of the ranges below and above the ephemeral one, between the ports of usual services and the end. */
+export function rangeOutside({ first, last }: PortRange): PortRange {
+  const below = { first: LOWEST, last: Math.min(first - 1, HIGHEST) };
+  const above = { first: Math.max(last + 1, LOWEST), last: HIGHEST };
+  const range = below.last - below.first >= above.last - above.first ? below : above;
+  if (range.last - range.first + 1 < BLOCK_PORTS)
+    throw new Error(
+      `the ephemeral ports ${first} to ${last} leave no ${BLOCK_PORTS} others from ${LOWEST} on for tests (sysctl net.ipv4.ip_local_port_range)`,
+    );
+  return range;
+}
+
+function ephemeralRange(): PortRange {
+  const [first, last] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split('\t').map(Number);
+  return { first, last };
+}
+
+let block: Promise<number> | null = null;
+let next = 0;
+
+/** First port of this process's block. */
+async function reserveBlock(): Promise<number> {
+  const { first, last } = rangeOutside(ephemeralRange());
+  const blocks = Math.floor((last - first + 1) / BLOCK_PORTS);
+  for (let n = 0; n < blocks; n++) {
+    const candidate = first + ((process.pid + n) % blocks) * BLOCK_PORTS;
+    const guard = createServer();
+    const isOurs = await new Promise<boolean>((resolve, reject) => {
+      guard.once('error', (error: NodeJS.ErrnoException) =>
+        error.code === 'EADDRINUSE' ? resolve(false) : reject(error),
+      );
+      guard.listen(`\0constellation-test-ports-${candidate}`, () => resolve(true));
+    });
+    if (!isOurs) continue;
+    guard.unref();
+    return candidate;
+  }
+  throw new Error(`all ${blocks} blocks of ports are taken by other test processes`);
+}
+
+/** A port of this process alone that nobody listens on, neither UDP nor TCP: on `address`, or, without one, on any. */
 export async function freePort(address = '0.0.0.0'): Promise<number> {
+  block ??= reserveBlock();
+  const first = await block;
+  for (let n = 0; n < BLOCK_PORTS; n++) {
+    const port = first + (next++ % BLOCK_PORTS);
+    if ((await isFreeUdp(port, address)) && (await isFreeTcp(port, address))) return port;
+  }
+  throw new Error(`all ports from ${first} to ${first + BLOCK_PORTS - 1} are in use`);
+}
+
+function isInUse(error: NodeJS.ErrnoException): boolean {
+  if (error.code === 'EADDRINUSE') return true;
+  throw error;
+}
+
+async function isFreeUdp(port: number, address: string): Promise<boolean> {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
-  socket.bind(0, address);
-  await once(socket, 'listening');
-  const { port } = socket.address();
+  try {
+    socket.bind(port, address);
+    await once(socket, 'listening');
+  } catch (error) {
+    socket.close();
+    return !isInUse(error as NodeJS.ErrnoException);
+  }
   socket.close();
   await once(socket, 'close');
-  return port;
+  return true;
+}
+
+async function isFreeTcp(port: number, address: string): Promise<boolean> {
+  const server = createServer();
+  try {
+    server.listen(port, address);
+    await once(server, 'listening');
+  } catch (error) {
+    return !isInUse(error as NodeJS.ErrnoException);
+  }
+  server.close();
+  await once(server, 'close');
+  return true;
 }
