@@ -46,7 +46,9 @@ const afXdpSchema = z.strictObject({
   // The default: every ring of two ports full, and two batches in hand. Packet memory is at most 2 GiB.
   frames: whole(256, 2 ** 20 - 2)
     .default(2 * 2 * 4096 + 128)
-    .describe('Packet buffers per worker, of 2048 bytes, shared by all of its ports.'),
+    .describe(
+      'Packet buffers per worker, shared by all of its ports; of 2048 bytes, or of 4096 where the MTU of a port is above 1760.',
+    ),
 });
 
 const pcapSchema = z.strictObject({

@@ -7,13 +7,13 @@ import { readlinkSync } from 'node:fs';
 import { isIPv4, isIPv6 } from 'node:net';
 import type { AfXdpConfig, AfXdpPortConfig, Config, PcapConfig } from '../conf/config.js';
 import { type Declaration, takesIpv6 } from '../workers/chain.js';
+import { type FrameLayout, frameLayout, mtuMax } from '../workers/drivers/frame-size.js';
 import { assertQueues } from '../workers/drivers/queues.js';
-import { frameBytesMax } from '../workers/drivers/umem.js';
 import { attachXdp, type XdpAttachment } from '../workers/drivers/xdp-attach.js';
 import type { XdpFilter } from '../workers/drivers/xdp-program.js';
 import type { AfXdpIo, PcapIo } from '../workers/instance.js';
-import { interfaceFacts } from '../workers/native/index.js';
-import { ETHERNET_BYTES, type Mac, parseMac } from '../workers/packet/ethernet.js';
+import { interfaceFacts, xskMultiBuffer } from '../workers/native/index.js';
+import { type Mac, parseMac } from '../workers/packet/ethernet.js';
 import { formatIpv4, parseIpv4 } from '../workers/packet/ipv4.js';
 import { isLinkLocal, parseIpv6 } from '../workers/packet/ipv6.js';
 import type { RoutePort } from '../workers/route.js';
@@ -40,8 +40,8 @@ export type Watched = Pick<
 
 /** Longest IP packet that goes into a capture file: as long as the field for its length allows. */
 const PCAP_MTU_BYTES = 65_535;
-/** Longest IP packet of an untagged frame that fits packet memory. */
-const PACKET_BYTES_MAX = frameBytesMax(2048) - ETHERNET_BYTES;
+/** 2 GiB, without what aligns it and jumbo buffers. */
+const PACKET_MEMORY_MAX = 2 ** 31 - 2 ** 25;
 /** Of a port that is a wire's end: nothing is addressed by it. */
 const NO_MAC = '00:00:00:00:00:00';
 
@@ -89,9 +89,10 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
   };
   const filter = (port: number, present: HostAddresses): XdpFilter =>
     isWire ? { mode: 'all' } : filterOf(chain, port, present);
-  const attach = (port: number, present: HostAddresses): XdpAttachment =>
-    attachXdp(io.ports[port].interface, io.mode, filter(port, present));
   try {
+    const layout = layoutOf(io);
+    const attach = (port: number, present: HostAddresses): XdpAttachment =>
+      attachXdp(io.ports[port].interface, io.mode, filter(port, present), layout.multiBuffer);
     const hosts = readHostAddresses();
     const watched: WatchedPort[] = [];
     const routes = io.ports.map((port): RoutePort => {
@@ -137,6 +138,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
         ports: opened.map(({ interface: name, mapFd, counterFd }) => ({ interface: name, mapFd, counterFd })),
         ringSize: io.ring_size,
         frames: io.frames,
+        layout,
       },
       routes,
       names: io.ports.map((port, index) => `${port.name} = ${port.interface} (${opened[index].mode})`),
@@ -149,7 +151,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
         attach,
         isWire,
         mtuNotes,
-        packetBytesMax: PACKET_BYTES_MAX,
+        packetBytesMax: mtuMax(layout),
       },
       close,
     };
@@ -169,6 +171,20 @@ export function wireMtuNotes(ports: readonly { readonly name: string; readonly m
   return [
     `${first.name} has MTU ${first.mtu} and ${second.name} has MTU ${second.mtu}: in mode wire what is longer than ${first.mtu} is dropped (wire_mtu), and only senders that forbid fragments are told; give both the same (ip link set ${first.name} mtu ${second.mtu})`,
   ];
+}
+
+/**
+ * How packet memory is laid out for these ports; throws where there is none for an MTU, or too much
+ * memory for it.
+ */
+function layoutOf(io: AfXdpConfig): FrameLayout {
+  const ports = io.ports.map(({ interface: name }) => ({ name, mtu: interfaceFacts(name).mtu }));
+  const layout = frameLayout(ports, xskMultiBuffer);
+  if (io.frames * layout.chunkBytes > PACKET_MEMORY_MAX)
+    throw new Error(
+      `packet_io.frames: ${io.frames} packet buffers of ${layout.chunkBytes} bytes, which the MTU of the ports needs, are more than 2 GiB per worker: use at most ${Math.floor(PACKET_MEMORY_MAX / layout.chunkBytes)}`,
+    );
+  return layout;
 }
 
 /** What may not be meant in the next hops of a port; `own` is its address. */

@@ -42,6 +42,10 @@ export interface SupervisorOptions {
   readonly stuckMs?: number;
 }
 
+/**
+ * For a thread to load its modules and open its ports: long, for a machine that is slow or busy.
+ */
+const READY_MS_MAX = 120_000;
 const BACKOFF_MIN_MS = 50;
 const BACKOFF_MAX_MS = 5_000;
 /** A slot that ran this long starts its back-off anew. */
@@ -240,7 +244,7 @@ export class ThreadSupervisor {
   }
 
   private async allReady(slots: readonly Slot[]): Promise<void> {
-    const deadline = performance.now() + (this.options.readyTimeoutMs ?? 30_000);
+    const deadline = performance.now() + (this.options.readyTimeoutMs ?? READY_MS_MAX);
     const waiting = (): Slot[] => slots.filter((slot) => this.options.control.state(slot.thread) !== ThreadState.READY);
     while (waiting().length > 0 && !this.stopping) {
       if (performance.now() > deadline) {

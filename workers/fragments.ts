@@ -98,14 +98,14 @@ const ENDS = EARLY_MAX;
 export function createFragments({ batch, driver, row, catalogue, ...parts }: FragmentsParts): Fragments {
   const { clock = monotonicMs } = parts;
   const { egress, fragment, start, length, port, l3, lengthAt, ports, protocol, flags } = batch;
-  const { chunkBytes, u8 } = driver.memory;
+  const { roomBytes, u8 } = driver.memory;
   const columns = columnsOf(catalogue, COUNTERS);
   const gauge = catalogue.column(HELD_FRAGMENTS);
   const datagrams = createDatagrams(batch, randomFillSync(new Int32Array(2)));
 
   // Held fragments by place; memory never held in is never touched. Those that wait are linked in the order of their age, with
   // `ENDS` before the oldest and behind the newest.
-  const frames = new Uint8Array(EARLY_MAX * chunkBytes);
+  const frames = new Uint8Array(EARLY_MAX * roomBytes);
   const owners = new Int32Array(EARLY_MAX);
   const heldBytes = new Int32Array(EARLY_MAX);
   const heldPorts = new Int32Array(EARLY_MAX);
@@ -186,7 +186,7 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     let bytes = 0;
     let end = 0;
     for (let at = first[datagram]; at !== NONE; at = next[at]) {
-      const header = at * chunkBytes + headers[at];
+      const header = at * roomBytes + headers[at];
       const offset = offsetOf(frames, header);
       const data = dataBytesOf(frames, header);
       if (offset === 0) head = at;
@@ -202,17 +202,17 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
 
   /** The fragment at place `head` becomes the whole packet, and is due. False if that would be too long. */
   function join(datagram: number, head: number, bytes: number): boolean {
-    const to = head * chunkBytes;
+    const to = head * roomBytes;
     const whole = to + headers[head];
     const total = headerBytesOf(frames, whole) + bytes;
     const framing = lengthFields[head] === 0 ? 0 : headers[head] - lengthFields[head] - 2;
-    if (total + framing > JOINED_BYTES_MAX || headers[head] + total > chunkBytes) return false;
+    if (total + framing > JOINED_BYTES_MAX || headers[head] + total > roomBytes) return false;
     const group = datagrams.groupOf(datagram);
     for (let at = first[datagram]; at !== NONE; at = next[at]) {
       unlink(at);
       heldOf[group]--;
       if (at === head) continue;
-      copyData(frames, whole, at * chunkBytes + headers[at]);
+      copyData(frames, whole, at * roomBytes + headers[at]);
       free[freeCount++] = at;
       held--;
       row[columns.fragments_joined]++;
@@ -227,11 +227,11 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
 
   function hold(datagram: number, i: number, now: number): void {
     const group = datagrams.groupOf(datagram);
-    if (heldOf[group] >= EARLY_PER_GROUP || length[i] > chunkBytes || !makeRoom())
+    if (heldOf[group] >= EARLY_PER_GROUP || length[i] > roomBytes || !makeRoom())
       return batch.drop(i, columns.fragment_crowded);
     const at = free[--freeCount];
     const from = start[i];
-    const to = at * chunkBytes;
+    const to = at * roomBytes;
     for (let byte = 0; byte < length[i]; byte++) frames[to + byte] = u8[from + byte];
     owners[at] = datagram;
     heldBytes[at] = length[i];
@@ -285,7 +285,7 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     batch.count = 0;
     while (due > 0 && n < BATCH_CAPACITY) {
       const at = queue[queueAt];
-      if (!driver.insert(batch, heldPorts[at], frames, at * chunkBytes, heldBytes[at])) break;
+      if (!driver.insert(batch, heldPorts[at], frames, at * roomBytes, heldBytes[at])) break;
       refilledFrom[n++] = at;
       queueAt = (queueAt + 1) & (EARLY_MAX - 1);
       due--;

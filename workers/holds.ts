@@ -89,7 +89,7 @@ export interface HoldsParts {
 export function createHolds({ batch, driver, log, row, worker, catalogue, ...parts }: HoldsParts): DataPlaneHolds {
   const { clock = monotonicMs, fragmentation } = parts;
   const { egress, start, length, version, l3 } = batch;
-  const { chunkBytes, u8 } = driver.memory;
+  const { roomBytes, u8 } = driver.memory;
   const board = new HoldBoard(parts.board);
   const { others } = board;
   const columns = columnsOf(catalogue, COUNTERS);
@@ -105,7 +105,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
 
   // Held packets by slot; memory that is never held in is never touched. `order` has the slots in use, oldest first, and
   // behind them the free ones.
-  const frames = new Uint8Array(HELD_MAX * chunkBytes);
+  const frames = new Uint8Array(HELD_MAX * roomBytes);
   const order = Int32Array.from({ length: HELD_MAX }, (_, slot) => slot);
   const ports = new Int32Array(HELD_MAX);
   const bytes = new Int32Array(HELD_MAX);
@@ -147,13 +147,13 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   }
 
   function hold(i: number, now: number): void {
-    if (held === HELD_MAX || length[i] > chunkBytes) {
+    if (held === HELD_MAX || length[i] > roomBytes) {
       row[columns.hold_full]++;
       return;
     }
     const slot = order[held++];
     const from = start[i];
-    const to = slot * chunkBytes;
+    const to = slot * roomBytes;
     for (let at = 0; at < length[i]; at++) frames[to + at] = u8[from + at];
     ports[slot] = egress[i];
     bytes[slot] = length[i];
@@ -201,8 +201,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
       return true;
     }
     if (fragmentation !== null && linkBytes[slot] !== 0)
-      return fragmentation.send(ports[slot], frames, slot * chunkBytes, bytes[slot], linkBytes[slot]);
-    if (!driver.send(ports[slot], frames, slot * chunkBytes, bytes[slot])) return false;
+      return fragmentation.send(ports[slot], frames, slot * roomBytes, bytes[slot], linkBytes[slot]);
+    if (!driver.send(ports[slot], frames, slot * roomBytes, bytes[slot])) return false;
     counter.sent(ports[slot], bytes[slot]);
     return true;
   }

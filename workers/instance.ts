@@ -21,6 +21,7 @@ import { createSealBoard, type SealKey } from '../shm/seal-board.js';
 import { createLocals, type Declaration, openState } from './chain.js';
 import { dataPlaneMetrics } from './data-plane.js';
 import { AF_XDP_METRICS } from './drivers/af-xdp-metrics.js';
+import type { FrameLayout } from './drivers/frame-size.js';
 import { PCAP_METRICS, type PcapPort } from './drivers/pcap.js';
 import type { IdleMode } from './idle.js';
 import { loadChain, type PlannedMiddlebox } from './load.js';
@@ -43,8 +44,9 @@ export interface AfXdpIo {
    */
   readonly ports: readonly { readonly interface: string; readonly mapFd: number; readonly counterFd: number }[];
   readonly ringSize: number;
-  /** Chunks of packet memory per worker. */
+  /** Chunks of packet memory per worker, and how frames lie in them. */
   readonly frames: number;
+  readonly layout: FrameLayout;
 }
 
 export interface PcapIo {

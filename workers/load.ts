@@ -21,7 +21,7 @@ export interface PlannedMiddlebox {
 }
 
 /** A module may wait for something while it is imported, but not for ever. */
-const IMPORT_MS_MAX = 10_000;
+const IMPORT_MS_MAX = 60_000;
 
 /** Throws an error that names the middlebox that is wrong. */
 export async function loadChain(middleboxes: readonly PlannedMiddlebox[], shared: SharedState): Promise<Declaration> {

@@ -183,7 +183,7 @@ function openAfXdp({ plan, metrics, slots }: Instance, io: AfXdpIo, context: Dri
   });
   let follower: PortFollower | null = null;
   const onGone = (port: number): void => follower?.lost(port);
-  const options = { ports, ringSize: io.ringSize, chunks: io.frames, busy: plan.idle === 'spin', onGone };
+  const options = { ports, ringSize: io.ringSize, chunks: io.frames, busy: plan.idle === 'spin', onGone, ...io.layout };
   const driver = new AfXdpDriver(options);
   const interfaces = io.ports.map((port) => port.interface);
   const report = (problem: string): void => void events.write('warn', problem);

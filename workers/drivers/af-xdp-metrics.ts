@@ -9,6 +9,8 @@ const COUNTERS = {
   xdp_no_socket:
     'dropped: the frame came while no worker served its queue: a worker was starting, or the queue had just been added',
   xdp_rx_dropped: 'frames the kernel dropped before the rx ring, above all longer than a packet buffer has room for',
+  xdp_rx_jumbo:
+    'dropped: the frame came in several packet buffers, and was longer than 16126 bytes, or no jumbo buffer was free',
   xdp_rx_ring_full: 'frames the kernel dropped because the rx ring was full: the worker was too slow',
   xdp_fill_ring_empty: 'times the kernel wanted a packet buffer and the fill ring had none',
   xdp_tx_ring_full: 'dropped: the tx ring of the egress port was full',
@@ -48,6 +50,10 @@ export class AfXdpCounts {
     this.raise(
       columns.xdp_rx_dropped,
       sum((port) => port.rxDropped),
+    );
+    this.raise(
+      columns.xdp_rx_jumbo,
+      sum((port) => port.rxJumboDropped),
     );
     this.raise(
       columns.xdp_rx_ring_full,

@@ -53,6 +53,8 @@ export interface AfXdpOptions {
   readonly ringSize?: number;
   /** 2048 (default) or 4096; a frame may be 258 bytes less. */
   readonly chunkBytes?: number;
+  /** Frames may be longer than a chunk, up to `JUMBO_FRAME_BYTES_MAX` (Linux 6.6); default false. */
+  readonly multiBuffer?: boolean;
   /** Chunks of packet memory; by default as many as all rings can hold. */
   readonly chunks?: number;
   /** Never sleep in `wait`. */
@@ -92,6 +94,7 @@ export class AfXdpDriver implements PacketDriver {
   /** Descriptors `wait` sleeps on: the sockets' and the wake-up's. */
   private waitFds: Int32Array;
   private readonly busy: boolean;
+  private readonly multiBuffer: boolean;
   private readonly ownsWakeFd: boolean;
   /** Frames that were to leave by a port without a socket. */
   private unsent = 0;
@@ -121,13 +124,15 @@ export class AfXdpDriver implements PacketDriver {
     this.busy = options.busy ?? false;
     this.onGone = options.onGone ?? (() => {});
     this.ownsWakeFd = options.wakeFd === undefined;
-    this.umem = new Umem(chunks, chunkBytes);
+    this.multiBuffer = options.multiBuffer ?? false;
+    // A batch of the longest frames, and a frame that is not yet complete per socket.
+    this.umem = new Umem(chunks, chunkBytes, this.multiBuffer ? BATCH_CAPACITY + places : 0);
     this.memory = this.umem.memory;
     this.wakeFd = options.wakeFd ?? eventCreate();
     this.waitFds = Int32Array.of(this.wakeFd);
     const interfaces = options.ports.map((port) => port.interface);
     const [{ zeroCopy = null }] = options.ports;
-    this.sockets = new XskSockets({ umem: this.umem, interfaces, ringSize, zeroCopy });
+    this.sockets = new XskSockets({ umem: this.umem, interfaces, ringSize, zeroCopy, multiBuffer: this.multiBuffer });
     try {
       this.openAll(options.ports);
     } catch (error) {
@@ -216,9 +221,22 @@ export class AfXdpDriver implements PacketDriver {
   }
 
   insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    if (length > this.memory.chunkBytes) return this.insertJumbo(batch, port, frames, at, length);
     if (this.umem.available === 0) return false;
     const i = batch.count++;
     batch.start[i] = this.umem.takeCopy(frames, at, length);
+    batch.length[i] = length;
+    batch.port[i] = port;
+    return true;
+  }
+
+  private insertJumbo(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    if (this.umem.availableJumbos === 0) return false;
+    const { u8 } = this.memory;
+    const start = this.umem.takeJumbo();
+    for (let byte = 0; byte < length; byte++) u8[start + byte] = frames[at + byte];
+    const i = batch.count++;
+    batch.start[i] = start;
     batch.length[i] = length;
     batch.port[i] = port;
     return true;
@@ -263,7 +281,7 @@ export class AfXdpDriver implements PacketDriver {
   }
 
   private attach(port: AfXdpPort): number {
-    const attachment = attachXdp(port.interface, port.mode ?? 'auto', port.filter ?? { mode: 'all' });
+    const attachment = attachXdp(port.interface, port.mode ?? 'auto', port.filter ?? { mode: 'all' }, this.multiBuffer);
     this.attachments.push(attachment);
     return attachment.mapFd;
   }

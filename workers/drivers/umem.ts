@@ -12,11 +12,14 @@
  * For that each chunk has the number of the socket it was last given to. Between two batches a
  * chunk is free or in the hands of that socket.
  *
+ * Jumbo buffers have a free stack of their own: from it a frame that comes in several chunks gets the buffer in which they are
+ * put together, and to it the buffer returns when the frame is dropped, or copied into chunks again to be sent.
+ *
  * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at 2 modulo 4.
  */
 
 import { addressOf, adviseMemory, isNativeError } from '../native/index.js';
-import { PacketMemory } from '../packet/memory.js';
+import { JUMBO_BYTES, jumboStart, PacketMemory } from '../packet/memory.js';
 import type { CompletionRing, FillRing } from './xsk-ring.js';
 
 export const UMEM_HEADROOM_BYTES = 2;
@@ -30,8 +33,13 @@ export function frameBytesMax(chunkBytes: number): number {
   return chunkBytes - XDP_PACKET_HEADROOM_BYTES - UMEM_HEADROOM_BYTES;
 }
 
+/** The longest frame that fits a jumbo buffer. */
+export const JUMBO_FRAME_BYTES_MAX = frameBytesMax(JUMBO_BYTES);
+
 export class Umem {
   readonly memory: PacketMemory;
+  /** What the kernel is given: the chunks. */
+  readonly registered: Uint8Array;
   private readonly free: Int32Array;
   /** Of an offset, the bits that say which chunk it is in. */
   private readonly chunkMask: number;
@@ -39,25 +47,38 @@ export class Umem {
   /** By chunk: the socket it was last given to. */
   private readonly holder: Uint16Array;
   private freeCount = 0;
+  private readonly freeJumbos: Int32Array;
+  private freeJumboCount = 0;
+  private readonly jumboAt: number;
 
-  constructor(chunks: number, chunkBytes: number) {
-    const bytes = chunks * chunkBytes;
+  /** `jumbos`: jumbo buffers; 0, if no frame is longer than a chunk. */
+  constructor(chunks: number, chunkBytes: number, jumbos = 0) {
+    const bytes = jumboStart(chunks * chunkBytes) + jumbos * JUMBO_BYTES;
     if (bytes > 2 ** 31 - ALIGNMENT_BYTES)
       throw new RangeError(`${chunks} chunks of ${chunkBytes} bytes: packet memory is at most 2 GiB per worker`);
     const buffer = new SharedArrayBuffer(bytes + ALIGNMENT_BYTES);
     const misaligned = addressOf(new Uint8Array(buffer)) % ALIGNMENT_BYTES;
     const start = misaligned === 0 ? 0 : ALIGNMENT_BYTES - misaligned;
-    this.memory = new PacketMemory(buffer, start, chunks, chunkBytes);
+    this.memory = new PacketMemory(buffer, start, chunks, chunkBytes, jumbos);
+    this.registered = this.memory.u8.subarray(0, chunks * chunkBytes);
+    this.jumboAt = this.memory.jumboAt;
     advise(this.memory.u8);
     this.chunkMask = -chunkBytes;
     this.chunkShift = 31 - Math.clz32(chunkBytes);
     this.holder = new Uint16Array(chunks);
     this.free = new Int32Array(chunks);
     for (let chunk = chunks - 1; chunk >= 0; chunk--) this.give(chunk * chunkBytes);
+    this.freeJumbos = new Int32Array(jumbos);
+    for (let jumbo = jumbos - 1; jumbo >= 0; jumbo--) this.give(this.jumboAt + jumbo * JUMBO_BYTES);
   }
 
   get available(): number {
     return this.freeCount;
+  }
+
+  /** Jumbo buffers that are free. */
+  get availableJumbos(): number {
+    return this.freeJumboCount;
   }
 
   /** The chunk that holds this offset goes to a socket's tx ring. */
@@ -85,9 +106,10 @@ export class Umem {
     return count;
   }
 
-  /** Takes back the chunk that holds this offset. */
+  /** Takes back the chunk or the jumbo buffer that holds this offset. */
   give(offset: number): void {
-    this.free[this.freeCount++] = offset & this.chunkMask;
+    if (offset >= this.jumboAt) this.freeJumbos[this.freeJumboCount++] = offset & -JUMBO_BYTES;
+    else this.free[this.freeCount++] = offset & this.chunkMask;
   }
 
   /** Copies a frame that fits a chunk into a free one, which there must be; returns where it starts. */
@@ -97,6 +119,16 @@ export class Umem {
       this.free[--this.freeCount] + Math.min(chunkBytes - length, XDP_PACKET_HEADROOM_BYTES + UMEM_HEADROOM_BYTES);
     for (let i = 0; i < length; i++) u8[start + i] = frames[from + i];
     return start;
+  }
+
+  /** Takes a free chunk, which there must be; returns where it begins. */
+  take(): number {
+    return this.free[--this.freeCount];
+  }
+
+  /** Takes a free jumbo buffer, which there must be; returns where a frame starts in it. */
+  takeJumbo(): number {
+    return this.freeJumbos[--this.freeJumboCount] + XDP_PACKET_HEADROOM_BYTES + UMEM_HEADROOM_BYTES;
   }
 
   /** Takes back all chunks that were sent; returns how many. */

@@ -18,6 +18,7 @@ import {
   type Offloads,
   offloads,
   setOffloads,
+  xskMultiBuffer,
 } from '../native/index.js';
 import { type XdpFilter, xdpProgram } from './xdp-program.js';
 
@@ -30,6 +31,8 @@ export interface XdpAttachment {
   readonly mode: 'native' | 'generic';
   /** Of the interface. */
   readonly index: number;
+  /** Whether frames may come in several buffers. */
+  readonly multiBuffer: boolean;
   /** The XSKMAP's descriptor, valid in every thread of the process until `close`. */
   readonly mapFd: number;
   /** Counts frames for the data plane whose queue has no socket (`bpfCounterTake`). */
@@ -48,6 +51,8 @@ export interface XdpAttachment {
   close(): void;
 }
 
+/** Frames of a larger MTU do not fit a page beside what drivers keep there. */
+const ONE_BUFFER_MTU = 3000;
 /** What mode `auto` does not try generic mode for: it would fail in the same way, or hide somebody else's program. */
 const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
 
@@ -55,9 +60,10 @@ const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
  * The map has room for every queue that the interface can have, also for those that are added at
  * run time.
  *
+ * @param multiBuffer whether frames are longer than a chunk of packet memory
  * @throws NativeError: no such interface, no capability, another program attached, no XDP in this driver
  */
-export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter): XdpAttachment {
+export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, multiBuffer = false): XdpAttachment {
   const facts = interfaceFacts(name);
   if (!facts.ethernet) throw new Error(`${name} is not an Ethernet interface: its frames have no Ethernet header`);
   const opened: number[] = [];
@@ -69,20 +75,23 @@ export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter): XdpAt
     opened.push(mapFd);
     const counterFd = bpfCounterCreate(name);
     opened.push(counterFd);
-    let program = bpfProgramLoad(xdpProgram(filter, facts.mac, mapFd, counterFd), name);
-    opened.push(program);
-    const { link, attached } = attachLink(program, name, mode);
-    opened.push(link);
+    const instructions = xdpProgram(filter, facts.mac, mapFd, counterFd);
+    const attempts = attemptsOf(mode, multiBuffer, facts.mtu);
+    const { attempt, fds } = attachLink(attempts, instructions, name);
+    let [program] = fds;
+    const [, link] = fds;
+    opened.push(program, link);
+    const attached = attempt.mode;
     if (filter.mode === 'all') opened.push(interfacePromiscuous(name));
     const restoreOffloads = quietOffloads(name, attached);
     return {
       interface: name,
-      mode: attached,
+      ...attempt,
       index: facts.index,
       mapFd,
       counterFd,
       update(next: XdpFilter, mac: Uint8Array): void {
-        const replacement = bpfProgramLoad(xdpProgram(next, mac, mapFd, counterFd), name);
+        const replacement = bpfProgramLoad(xdpProgram(next, mac, mapFd, counterFd), name, attempt.multiBuffer);
         try {
           bpfLinkUpdate(link, replacement);
         } catch (error) {
@@ -106,15 +115,36 @@ export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter): XdpAt
   }
 }
 
-function attachLink(program: number, name: string, mode: XdpMode): { link: number; attached: 'native' | 'generic' } {
-  if (mode !== 'generic') {
-    try {
-      return { link: bpfLinkCreate(program, name, true), attached: 'native' };
-    } catch (error) {
-      if (mode === 'native' || !isNativeError(error) || FINAL.has(error.code)) throw error;
-    }
+interface Attempt {
+  readonly mode: 'native' | 'generic';
+  readonly multiBuffer: boolean;
+}
+
+/**
+ * How to attach, in the order of preference. A driver may refuse an MTU of more than about 3500 bytes to a program that sees
+ * frames in one buffer; to one that knows frames in several it gives those that fit a chunk as well.
+ */
+function attemptsOf(mode: XdpMode, multiBuffer: boolean, mtu: number): Attempt[] {
+  const native: Attempt[] = [{ mode: 'native', multiBuffer }];
+  if (!multiBuffer && mtu > ONE_BUFFER_MTU && xskMultiBuffer()) native.push({ mode: 'native', multiBuffer: true });
+  const generic: Attempt = { mode: 'generic', multiBuffer };
+  return mode === 'native' ? native : mode === 'generic' ? [generic] : [...native, generic];
+}
+
+/** Loads and attaches the program as the first attempt that works has it; throws why the last one did not. */
+function attachLink(
+  [attempt, ...others]: readonly Attempt[],
+  instructions: Uint8Array,
+  name: string,
+): { attempt: Attempt; fds: readonly [program: number, link: number] } {
+  const program = bpfProgramLoad(instructions, name, attempt.multiBuffer);
+  try {
+    return { attempt, fds: [program, bpfLinkCreate(program, name, attempt.mode === 'native')] };
+  } catch (error) {
+    closeDescriptor(program);
+    if (others.length === 0 || !isNativeError(error) || FINAL.has(error.code)) throw error;
   }
-  return { link: bpfLinkCreate(program, name, false), attached: 'generic' };
+  return attachLink(others, instructions, name);
 }
 
 /**

@@ -8,8 +8,11 @@
  *    overflows, and the tx ring's consumer need never be read.
  */
 
+import { NONE } from '../../shm/none.js';
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
 import { type MappedSocket, waitReadable, xskKick, xskZeroCopy } from '../native/index.js';
+import { JUMBO_BYTES } from '../packet/memory.js';
+import { Assembly } from './assembly.js';
 import type { Umem } from './umem.js';
 import { CompletionRing, FillRing, RxRing, TxRing } from './xsk-ring.js';
 
@@ -42,6 +45,8 @@ export class XskPort implements XskPlace {
 
   /** Dropped because `entries` frames are on their way already. */
   txRingFull = 0;
+  /** Dropped because it came in parts that are longer together than a jumbo buffer, or none was free. */
+  rxJumboDropped = 0;
   /** Dropped because no Ethernet frame fits what a middlebox made of start and length. */
   txInvalid = 0;
   /** System calls that asked the kernel to send. */
@@ -61,6 +66,12 @@ export class XskPort implements XskPlace {
   private readonly chunkMask: number;
   private readonly chunkBytes: number;
   private readonly fds: Int32Array;
+  private readonly jumboAt: number;
+  /** Whether frames may come in several parts. */
+  private readonly inParts: boolean;
+  /** Chunks that the longest frame takes. */
+  private readonly partsMax: number;
+  private readonly assembly: Assembly;
   private owed: number;
   private outstanding = 0;
   /** The kernel has not yet taken all of the tx ring: it is asked again before anything else is done. */
@@ -77,6 +88,10 @@ export class XskPort implements XskPlace {
     this.zeroCopy = xskZeroCopy(socket.fd);
     this.chunkBytes = umem.memory.chunkBytes;
     this.chunkMask = this.chunkBytes - 1;
+    this.jumboAt = umem.memory.jumboAt;
+    this.partsMax = umem.memory.roomBytes / this.chunkBytes;
+    this.inParts = this.partsMax > 1;
+    this.assembly = new Assembly(umem);
     this.rx = new RxRing(socket.rx);
     this.tx = new TxRing(socket.tx);
     this.fill = new FillRing(socket.fill);
@@ -87,6 +102,7 @@ export class XskPort implements XskPlace {
 
   /** Moves frames that wait into the batch, from place `at` on. Returns how many. */
   receive(batch: Batch, at: number): number {
+    if (this.inParts) return this.receiveParts(batch, at);
     const count = this.rx.peek(BATCH_CAPACITY - at);
     if (count !== 0) {
       this.rx.read(batch.start, batch.length, at, count);
@@ -98,6 +114,43 @@ export class XskPort implements XskPlace {
     if (this.owed !== 0) this.replenish();
     if (this.unsent) this.kick();
     return count;
+  }
+
+  /** The same, where a frame may come in several parts. They are copied together, and their chunks are free at once. */
+  private receiveParts(batch: Batch, at: number): number {
+    const { rx, assembly, umem } = this;
+    const waiting = rx.peek(rx.entries);
+    let next = at;
+    let taken = 0;
+    while (taken < waiting && next < BATCH_CAPACITY) {
+      const address = rx.address(taken);
+      const length = rx.length(taken);
+      const isContinued = rx.isContinued(taken);
+      taken++;
+      if (!isContinued && !assembly.isOpen) {
+        batch.start[next] = address;
+        batch.length[next] = length;
+        batch.port[next++] = this.port;
+        continue;
+      }
+      assembly.add(address, length);
+      umem.give(address);
+      if (isContinued) continue;
+      if (assembly.start === NONE) this.rxJumboDropped++;
+      else {
+        batch.start[next] = assembly.start;
+        batch.length[next] = assembly.length;
+        batch.port[next++] = this.port;
+      }
+      assembly.end();
+    }
+    if (taken !== 0) {
+      rx.release(taken);
+      this.owed += taken;
+    }
+    if (this.owed !== 0) this.replenish();
+    if (this.unsent) this.kick();
+    return next - at;
   }
 
   /**
@@ -114,6 +167,7 @@ export class XskPort implements XskPlace {
 
   /** Puts a frame into the tx ring, or takes it back and counts why not. */
   send(start: number, length: number): void {
+    if (start >= this.jumboAt) return this.sendJumbo(start, length);
     if (length < ETHERNET_HEADER_BYTES || (start & this.chunkMask) + length > this.chunkBytes) {
       this.txInvalid++;
       this.umem.give(start);
@@ -132,8 +186,35 @@ export class XskPort implements XskPlace {
     this.tx.put(start, length);
   }
 
+  /** Puts a frame of a jumbo buffer into the tx ring, in chunks, or drops it and counts why; the buffer is free again. */
+  private sendJumbo(start: number, length: number): void {
+    const { umem } = this;
+    if (length < ETHERNET_HEADER_BYTES || (start & (JUMBO_BYTES - 1)) + length > JUMBO_BYTES) this.txInvalid++;
+    else if (!this.sendParts(umem.memory.u8, start, length)) this.txRingFull++;
+    umem.give(start);
+  }
+
+  /** Puts copies of a frame's parts into the tx ring, all or none: false where there is no room for them just now. */
+  private sendParts(frames: Uint8Array, at: number, length: number): boolean {
+    const { umem, tx, chunkBytes } = this;
+    const { u8 } = umem.memory;
+    const parts = Math.ceil(length / chunkBytes);
+    if (!this.areFree(parts)) this.reap();
+    if (!this.areFree(parts)) return false;
+    for (let from = 0; from < length; from += chunkBytes) {
+      const chunk = umem.take();
+      const bytes = Math.min(chunkBytes, length - from);
+      for (let i = 0; i < bytes; i++) u8[chunk + i] = frames[at + from + i];
+      umem.lend(chunk, this.id);
+      tx.putPart(chunk, bytes, from + bytes < length);
+    }
+    this.outstanding += parts;
+    return true;
+  }
+
   /** Puts a copy of a frame into the tx ring. Returns false where there is no room in it, or no chunk free, just now. */
   sendCopy(frames: Uint8Array, at: number, length: number): boolean {
+    if (length > this.chunkBytes) return this.sendParts(frames, at, length);
     if (!this.hasRoom(1)) return false;
     this.send(this.umem.takeCopy(frames, at, length), length);
     return true;
@@ -141,12 +222,13 @@ export class XskPort implements XskPlace {
 
   /** Whether there are a free chunk and a place in the tx ring for each of so many copies. */
   hasRoom(copies: number): boolean {
-    if (!this.isFree(copies)) this.reap();
-    return this.isFree(copies);
+    const chunks = copies * this.partsMax;
+    if (!this.areFree(chunks)) this.reap();
+    return this.areFree(chunks);
   }
 
-  private isFree(copies: number): boolean {
-    return this.umem.available >= copies && this.outstanding + copies <= this.tx.entries;
+  private areFree(chunks: number): boolean {
+    return this.umem.available >= chunks && this.outstanding + chunks <= this.tx.entries;
   }
 
   /** After a batch: shows the kernel what was put, and kicks it where it must be. */

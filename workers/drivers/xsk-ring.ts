@@ -26,6 +26,9 @@ const ADDRESS_SHIFT = 1;
 const FRAME_SHIFT = 2;
 /** Words of a frame descriptor. */
 const LENGTH = 2;
+const OPTIONS = 3;
+/** The frame goes on in the next descriptor (XDP_PKT_CONTD). */
+const CONTINUED = 1;
 
 /** Fill: chunks for the kernel. How many may be outstanding is the caller's to know (see xsk-port.ts). */
 export class FillRing {
@@ -84,9 +87,15 @@ export class TxRing {
   }
 
   put(address: number, length: number): void {
+    this.putPart(address, length, false);
+  }
+
+  /** Puts a part of a frame; `continued`: the next one that is put belongs to the same frame. */
+  putPart(address: number, length: number, continued: boolean): void {
     const at = this.base + ((this.producer & this.mask) << FRAME_SHIFT);
     this.words[at] = address;
     this.words[at + LENGTH] = length;
+    this.words[at + OPTIONS] = continued ? CONTINUED : 0;
     this.producer = (this.producer + 1) | 0;
   }
 
@@ -106,6 +115,7 @@ export class TxRing {
 
 /** Rx: frames from the kernel. */
 export class RxRing {
+  readonly entries: number;
   private readonly words: Int32Array;
   private readonly producerAt: number;
   private readonly consumerAt: number;
@@ -115,6 +125,7 @@ export class RxRing {
 
   constructor(ring: MappedRing) {
     this.words = new Int32Array(ring.buffer);
+    this.entries = ring.entries;
     this.producerAt = ring.producer >>> 2;
     this.consumerAt = ring.consumer >>> 2;
     this.base = ring.descriptors >>> 2;
@@ -136,6 +147,20 @@ export class RxRing {
       start[at + i] = words[descriptor];
       length[at + i] = words[descriptor + LENGTH];
     }
+  }
+
+  /** Offset, length and whether the frame goes on, of the descriptor `n` places behind the first one waiting. */
+  address(n: number): number {
+    return this.words[this.base + (((this.consumer + n) & this.mask) << FRAME_SHIFT)];
+  }
+
+  length(n: number): number {
+    return this.words[this.base + (((this.consumer + n) & this.mask) << FRAME_SHIFT) + LENGTH];
+  }
+
+  isContinued(n: number): boolean {
+    const options = this.words[this.base + (((this.consumer + n) & this.mask) << FRAME_SHIFT) + OPTIONS];
+    return (options & CONTINUED) !== 0;
   }
 
   /** Gives the first `count` descriptors back to the kernel. */

@@ -31,6 +31,11 @@ export interface AfXdpPortStatistics extends SocketStatistics {
   readonly zeroCopy: boolean;
   /** Frames dropped because the tx ring was full. */
   readonly txRingFull: number;
+  /**
+   * Frames that came in parts, dropped because they were too long together, or because no buffer
+   * was free.
+   */
+  readonly rxJumboDropped: number;
   /** Frames dropped because their start and length fit no chunk. */
   readonly txInvalid: number;
   /**
@@ -67,6 +72,8 @@ export interface XskSocketsOptions {
   readonly ringSize: number;
   /** `null`: where the first port's driver has it. */
   readonly zeroCopy: boolean | null;
+  /** Whether a frame may take several chunks. */
+  readonly multiBuffer: boolean;
 }
 
 export class XskSockets {
@@ -160,10 +167,13 @@ export class XskSockets {
 
   private bindSharing(shared: number, name: string, queue: number, patienceMs: number): MappedSocket {
     const { umem, ringSize } = this.options;
-    const { u8, chunkBytes } = umem.memory;
-    const socket = xskOpen(`${name} queue ${queue}`, u8, chunkBytes, UMEM_HEADROOM_BYTES, ringSize, shared !== -1);
+    const { registered, memory } = umem;
+    const label = `${name} queue ${queue}`;
+    const socket = xskOpen(label, registered, memory.chunkBytes, UMEM_HEADROOM_BYTES, ringSize, shared !== -1);
     // The first socket's flags hold for all that share its memory.
-    const how = this.zeroCopy === null ? 0 : this.zeroCopy ? BindFlag.ZERO_COPY : BindFlag.COPY;
+    const how =
+      (this.zeroCopy === null ? 0 : this.zeroCopy ? BindFlag.ZERO_COPY : BindFlag.COPY) |
+      (this.options.multiBuffer ? BindFlag.MULTI_BUFFER : 0);
     try {
       bindPatiently(socket.fd, name, queue, BindFlag.NEED_WAKEUP | how, shared, patienceMs);
     } catch (error) {
@@ -190,8 +200,8 @@ export class XskSockets {
 }
 
 function statisticsOf(socket: XskPort, txClosed: number): AfXdpPortStatistics {
-  const { interface: name, queue, zeroCopy, txRingFull, txInvalid, kicks, kickErrors } = socket;
-  const counted = { txRingFull, txInvalid, txClosed, kicks, kickErrors };
+  const { interface: name, queue, zeroCopy, txRingFull, txInvalid, rxJumboDropped, kicks, kickErrors } = socket;
+  const counted = { txRingFull, txInvalid, rxJumboDropped, txClosed, kicks, kickErrors };
   return { ...xskStatistics(socket.fd), interface: name, queue, zeroCopy, ...counted };
 }
 

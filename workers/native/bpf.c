@@ -18,6 +18,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef BPF_F_XDP_HAS_FRAGS /* Linux 5.18 */
+#define BPF_F_XDP_HAS_FRAGS (1U << 5)
+#endif
+
 static const struct hint BPF_HINTS[] = {
   { EPERM, "loading and attaching XDP programs needs the capabilities CAP_BPF and CAP_NET_ADMIN; run as root or grant them "
            "(systemd: AmbientCapabilities=CAP_BPF CAP_NET_ADMIN), and check that kernel lockdown does not forbid BPF" },
@@ -33,7 +37,8 @@ static const struct hint LINK_HINTS[] = {
            "names it; stop that program, or take a left-over one off with `ip link set dev … xdp off`" },
   { EEXIST, "an XDP program is attached to this interface in the other mode already; `ip link show` names it; stop that "
             "program, or take a left-over one off with `ip link set dev … xdp off`" },
-  { EOPNOTSUPP, "the interface's driver has no native XDP; use mode generic" },
+  { EOPNOTSUPP, "the interface's driver has no native XDP, or none with this MTU; use mode generic, or a smaller MTU" },
+  { ERANGE, "the MTU of the interface or its peer is too large for native XDP; use mode generic, or a smaller MTU" },
   { EINVAL, "the driver refuses XDP (often: MTU too large, or LRO on), or the kernel is older than 5.9 and has no XDP links" },
   { ENODEV, "no such interface in this network namespace" },
   { ENOMEM, "the driver has too few queues or too little memory for native XDP; use mode generic" },
@@ -155,7 +160,7 @@ static napi_value bpfCounterTake(napi_env env, napi_callback_info info) {
   return from_double(env, (double)(counted - before));
 }
 
-static int load(const uint8_t *instructions, size_t length, char *log, size_t log_bytes) {
+static int load(const uint8_t *instructions, size_t length, bool multi_buffer, char *log, size_t log_bytes) {
   static const char LICENSE[] = "Apache-2.0"; /* uses no helper that is GPL only */
   union bpf_attr attributes;
   memset(&attributes, 0, sizeof attributes);
@@ -166,6 +171,7 @@ static int load(const uint8_t *instructions, size_t length, char *log, size_t lo
   attributes.log_buf = (uintptr_t)log;
   attributes.log_size = (uint32_t)log_bytes;
   attributes.log_level = log != NULL ? 1 : 0;
+  attributes.prog_flags = multi_buffer ? BPF_F_XDP_HAS_FRAGS : 0;
   snprintf(attributes.prog_name, sizeof attributes.prog_name, "constellation");
   return bpf(BPF_PROG_LOAD, &attributes);
 }
@@ -174,11 +180,12 @@ static int load(const uint8_t *instructions, size_t length, char *log, size_t lo
 #define LOG_TAIL_BYTES 4000
 
 /* The verifier says why at the end of its log, so the tail is what the error carries. */
-static napi_value refuse(napi_env env, int failed, const uint8_t *instructions, size_t length, const char *label) {
+static napi_value refuse(napi_env env, int failed, const uint8_t *instructions, size_t length, bool multi_buffer,
+                         const char *label) {
   char *log = failed == EPERM ? NULL : calloc(1, LOG_BYTES);
   char text[LOG_TAIL_BYTES + 64] = "";
   if (log != NULL) {
-    int fd = load(instructions, length, log, LOG_BYTES);
+    int fd = load(instructions, length, multi_buffer, log, LOG_BYTES);
     if (fd >= 0) close(fd);
     size_t used = strnlen(log, LOG_BYTES - 1);
     size_t skip = used > LOG_TAIL_BYTES ? used - LOG_TAIL_BYTES : 0;
@@ -190,22 +197,24 @@ static napi_value refuse(napi_env env, int failed, const uint8_t *instructions, 
                      "BPF_PROG_LOAD of %zu instructions for %s", length / sizeof(struct bpf_insn), label);
 }
 
-/* bpfProgramLoad(instructions, label) -> fd. `instructions` is a Uint8Array of 8-byte instructions. */
+/* bpfProgramLoad(instructions, label, multiBuffer) -> fd. `instructions` is a Uint8Array of 8-byte instructions. */
 static napi_value bpfProgramLoad(napi_env env, napi_callback_info info) {
-  napi_value arguments[2];
+  napi_value arguments[3];
   char label[48];
   uint8_t *instructions;
   size_t length;
-  take_arguments(env, info, arguments, 2);
+  bool multi_buffer;
+  take_arguments(env, info, arguments, 3);
   if (!to_bytes(env, arguments[0], "instructions", false, &instructions, &length) ||
-      !to_text(env, arguments[1], "label", label, sizeof label))
+      !to_text(env, arguments[1], "label", label, sizeof label) ||
+      !to_bool(env, arguments[2], "multiBuffer", &multi_buffer))
     return NULL;
   if (length == 0 || length % sizeof(struct bpf_insn) != 0 || length > (1u << 20) * sizeof(struct bpf_insn)) {
     napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "instructions must be 1 to 2^20 times 8 bytes");
     return NULL;
   }
-  int fd = load(instructions, length, NULL, 0);
-  if (fd < 0) return refuse(env, errno, instructions, length, label);
+  int fd = load(instructions, length, multi_buffer, NULL, 0);
+  if (fd < 0) return refuse(env, errno, instructions, length, multi_buffer, label);
   return own(env, fd, KIND_PROGRAM, label) == NULL ? NULL : from_i32(env, fd);
 }
 

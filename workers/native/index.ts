@@ -85,7 +85,7 @@ const ADVICE = ['hugepage', 'nohugepage', 'dontfork', 'dofork', 'willneed', 'pop
 export type MemoryAdvice = (typeof ADVICE)[number];
 
 /** Flags of `xskBind` (linux/if_xdp.h). */
-export const BindFlag = { COPY: 1 << 1, ZERO_COPY: 1 << 2, NEED_WAKEUP: 1 << 3 } as const;
+export const BindFlag = { COPY: 1 << 1, ZERO_COPY: 1 << 2, NEED_WAKEUP: 1 << 3, MULTI_BUFFER: 1 << 4 } as const;
 
 /** Verdicts of an XDP program (linux/bpf.h). */
 export const XdpAction = { ABORTED: 0, DROP: 1, PASS: 2, TX: 3, REDIRECT: 4 } as const;
@@ -116,6 +116,8 @@ interface Addon {
   ): MappedSocket;
   /** Binds to a queue of an interface. `flags` of `BindFlag`; `sharedFd`: -1, or the socket whose memory is shared. */
   xskBind(fd: number, name: string, queue: number, flags: number, sharedFd: number): void;
+  /** Whether this kernel gives and takes frames in several chunks (`BindFlag.MULTI_BUFFER`, Linux 6.6). */
+  xskMultiBuffer(): boolean;
   /** Whether a bound socket moves frames without a copy. */
   xskZeroCopy(fd: number): boolean;
   xskStatistics(fd: number): SocketStatistics;
@@ -129,8 +131,11 @@ interface Addon {
   bpfCounterCreate(label: string): number;
   /** What was counted since the last call; the counter may be another thread's. */
   bpfCounterTake(fd: number): number;
-  /** Loads an XDP program; the error carries the end of the verifier's log. */
-  bpfProgramLoad(instructions: Uint8Array, label: string): number;
+  /**
+   * Loads an XDP program; the error carries the end of the verifier's log. `multiBuffer`: it can be attached where frames are in
+   * several buffers, of which it sees the first.
+   */
+  bpfProgramLoad(instructions: Uint8Array, label: string, multiBuffer: boolean): number;
   /** Runs a loaded program on one frame, as if received on queue 0: an `XdpAction`. */
   bpfProgramRun(programFd: number, frame: Uint8Array): number;
   /** Attaches a program to an interface, native or generic, until the link is closed or the process dies. */
@@ -212,6 +217,7 @@ export const {
   closeDescriptor,
   xskOpen,
   xskBind,
+  xskMultiBuffer,
   xskZeroCopy,
   xskStatistics,
   xskKick,
@@ -219,7 +225,6 @@ export const {
   bpfMapUpdate,
   bpfCounterCreate,
   bpfCounterTake,
-  bpfProgramLoad,
   bpfProgramRun,
   bpfLinkCreate,
   bpfLinkUpdate,
@@ -255,6 +260,11 @@ export function addressOf(view: Uint8Array): number {
 /** Advises the kernel of the whole pages within a view of shared memory; returns how many bytes that was. */
 export function adviseMemory(view: Uint8Array, advice: MemoryAdvice): number {
   return addon.memoryAdvise(view, ADVICE.indexOf(advice));
+}
+
+/** Loads an XDP program: see `Addon`. */
+export function bpfProgramLoad(instructions: Uint8Array, label: string, multiBuffer = false): number {
+  return addon.bpfProgramLoad(instructions, label, multiBuffer);
 }
 
 /** Switches offloads; throws at the first that the driver refuses. */

@@ -14,6 +14,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifndef XDP_USE_SG /* Linux 6.6 */
+#define XDP_USE_SG (1 << 4)
+#endif
+
 #ifndef XDP_MAX_TX_SKB_BUDGET /* Linux 6.17 */
 #define XDP_MAX_TX_SKB_BUDGET 9
 #endif
@@ -226,6 +230,20 @@ static napi_value xskBind(napi_env env, napi_callback_info info) {
   return undefined(env);
 }
 
+/*
+ * xskMultiBuffer() -> whether this kernel has AF_XDP frames of several chunks. A kernel that does not know the flag refuses it
+ * before it looks at anything else; one that does finds that there is no interface 0.
+ */
+static napi_value xskMultiBuffer(napi_env env, napi_callback_info info) {
+  (void)info;
+  int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (fd < 0) return throw_errno(env, errno, "socket", SOCKET_HINTS, "AF_XDP socket");
+  struct sockaddr_xdp address = { .sxdp_family = AF_XDP, .sxdp_flags = XDP_USE_SG };
+  int failed = bind(fd, (struct sockaddr *)&address, sizeof address) != 0 ? errno : 0;
+  close(fd);
+  return from_bool(env, failed != EINVAL);
+}
+
 /* xskZeroCopy(fd) -> whether a bound socket moves frames without a copy. */
 static napi_value xskZeroCopy(napi_env env, napi_callback_info info) {
   napi_value arguments[1];
@@ -263,6 +281,7 @@ static napi_value xskStatistics(napi_env env, napi_callback_info info) {
 void register_xsk(napi_env env, napi_value exports) {
   DEFINE(env, exports, xskOpen);
   DEFINE(env, exports, xskBind);
+  DEFINE(env, exports, xskMultiBuffer);
   DEFINE(env, exports, xskZeroCopy);
   DEFINE(env, exports, xskStatistics);
 }

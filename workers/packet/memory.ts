@@ -1,9 +1,21 @@
+/** Size of a jumbo buffer. */
+export const JUMBO_BYTES = 16_384;
+
+/** Where jumbo buffers begin behind this many bytes of chunks. */
+export function jumboStart(chunksBytes: number): number {
+  return Math.ceil(chunksBytes / JUMBO_BYTES) * JUMBO_BYTES;
+}
+
 /**
  * Packet memory: one SharedArrayBuffer per worker, cut into chunks of a power of two bytes, one frame a chunk.
  *
  * For AF_XDP it is the UMEM and starts on a page. A frame's Ethernet header starts at an offset of 2 modulo 4, so that
  * the IP header, 14 or 18 bytes on, lies on a word boundary and its addresses are one `Int32Array` access each.
  * All offsets are bytes from the start of the memory; a frame's chunk is `offset & ~(chunkBytes - 1)`.
+ *
+ * Frames longer than a chunk are in *jumbo buffers*, which follow the chunks from `jumboAt` on. They are not part of the
+ * UMEM: a driver that receives such a frame in several chunks copies them together, and takes it apart to send it, so
+ * that whoever looks at a packet always finds it in one piece.
  */
 export class PacketMemory {
   readonly u8: Uint8Array;
@@ -11,11 +23,17 @@ export class PacketMemory {
   readonly i32: Int32Array;
   readonly chunkBytes: number;
   readonly chunks: number;
+  /** Where jumbo buffers begin, a multiple of their size; the end of the memory if there are none. */
+  readonly jumboAt: number;
+  /** The longest frame there is room for, in a buffer of whichever kind. */
+  readonly roomBytes: number;
 
-  constructor(buffer: SharedArrayBuffer, byteOffset: number, chunks: number, chunkBytes: number) {
+  constructor(buffer: SharedArrayBuffer, byteOffset: number, chunks: number, chunkBytes: number, jumbos = 0) {
     if (chunkBytes < 2048 || (chunkBytes & (chunkBytes - 1)) !== 0)
       throw new RangeError(`packet chunk of ${chunkBytes} bytes: a power of two from 2048 is needed`);
-    const bytes = chunks * chunkBytes;
+    this.jumboAt = jumbos === 0 ? chunks * chunkBytes : jumboStart(chunks * chunkBytes);
+    this.roomBytes = jumbos === 0 ? chunkBytes : JUMBO_BYTES;
+    const bytes = this.jumboAt + jumbos * JUMBO_BYTES;
     this.u8 = new Uint8Array(buffer, byteOffset, bytes);
     this.u16 = new Uint16Array(buffer, byteOffset, bytes >>> 1);
     this.i32 = new Int32Array(buffer, byteOffset, bytes >>> 2);

@@ -20,6 +20,7 @@ import { fold, halves } from './checksum.js';
 import { ETHERNET_BYTES, EtherType } from './ethernet.js';
 import { Fragment } from './fragment.js';
 import { checkIpv4Options, OPTIONS_MALFORMED, OPTIONS_SOURCE_ROUTE } from './header-options.js';
+import { JUMBO_BYTES } from './memory.js';
 import { createIpv6Parser, IPV6_DROPS } from './parse-ipv6.js';
 import { createLinkParser, FRAME_DEFAULTS, type FrameSettings, LINK_COUNTERS, LINK_DROPS } from './parse-link.js';
 import { createTransportParser, isHeaderCut, TRANSPORT_DROPS } from './parse-transport.js';
@@ -77,7 +78,7 @@ export function createParser(
 ): Parser {
   const { start, length, port, egress, version, l3, l4, protocol, fragment, source, destination, ports, flags } = batch;
   const { link, lengthAt } = batch;
-  const { u8, u16, i32, chunkBytes } = batch.memory;
+  const { u8, u16, i32, chunkBytes, jumboAt } = batch.memory;
   const memoryBytes = u8.length;
   const passesSourceRoutes = settings.sourceRoutes === 'pass';
   const wire = mode === 'wire';
@@ -96,12 +97,18 @@ export function createParser(
     frame(i);
   }
 
+  /** Whether a frame ends in the buffer that it begins in. */
+  function isWithin(from: number, bytes: number): boolean {
+    const room = from < jumboAt ? chunkBytes : JUMBO_BYTES;
+    return (from & (room - 1)) + bytes <= room;
+  }
+
   function frame(i: number): void {
     link[i] = 0;
     lengthAt[i] = 0;
     const from = start[i];
     const bytes = length[i];
-    if ((from & 3) !== 2 || (from & (chunkBytes - 1)) + bytes > chunkBytes || from >>> 0 > memoryBytes)
+    if ((from & 3) !== 2 || !isWithin(from, bytes) || from >>> 0 > memoryBytes)
       return batch.drop(i, drops.parse_frame_bounds);
     if (bytes < ETHERNET) return batch.drop(i, drops.parse_frame_truncated);
     const at = from + ETHERNET;

@@ -5,9 +5,11 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { type Batch, DROPPED } from '../../../workers/batch.js';
 import { AfXdpDriver } from '../../../workers/drivers/af-xdp.js';
+import { frameLayout } from '../../../workers/drivers/frame-size.js';
 import { frameBytesMax } from '../../../workers/drivers/umem.js';
 import { attachXdp, type XdpAttachment } from '../../../workers/drivers/xdp-attach.js';
-import { closeDescriptor, eventCreate, offloads, setOffloads } from '../../../workers/native/index.js';
+import { closeDescriptor, eventCreate, offloads, setOffloads, xskMultiBuffer } from '../../../workers/native/index.js';
+import { JUMBO_BYTES } from '../../../workers/packet/memory.js';
 import { needs } from '../../support/require.js';
 import { inThread } from '../native/in-thread.js';
 import { Veth, type VethOptions } from '../native/veth.js';
@@ -182,6 +184,73 @@ describe('the af_xdp driver', function () {
     const result = client(veth, 'echo', 20, frameBytesMax(2048) - 42);
     assert.equal(echo(driver, batch, 20), 20);
     assert.equal(await result, '20\n');
+  });
+
+  for (const mode of ['native', 'generic'] as const)
+    for (const mtu of [1500, 1760, 3000, 3600, 3800, 9000, 16000])
+      it(`carries frames of an MTU of ${mtu} both ways, in ${mode} mode`, async function () {
+        if (mtu > 3800 && !xskMultiBuffer()) {
+          console.log('      skipped: this kernel has no AF_XDP frames of several chunks');
+          this.skip();
+        }
+        const veth = pair({ mtu });
+        const { chunkBytes, multiBuffer } = frameLayout([{ name: veth.near, mtu }], xskMultiBuffer);
+        const attachment = attachXdp(veth.near, mode, { mode: 'all' }, multiBuffer);
+        try {
+          assert.equal(attachment.mode, mode);
+          const ports = [{ interface: veth.near, mapFd: attachment.mapFd }];
+          const driver = open({ ports, ringSize: 64, chunkBytes, multiBuffer });
+          const batch = batchFor(driver);
+          // IP and UDP headers are part of the MTU. More frames than the rings and the jumbo
+          // buffers hold.
+          for (const bytes of [mtu - 28, 100]) {
+            const result = client(veth, 'echo', 300, bytes);
+            let misplaced = 0;
+            const served = serve(driver, batch, 300, (i) => {
+              if ((batch.start[i] & 3) !== 2 || batch.length[i] !== bytes + 42) misplaced++;
+              return turnAround(batch, i) ? batch.port[i] : DROPPED;
+            });
+            assert.equal(served, 300);
+            assert.equal(misplaced, 0);
+            const [{ rxDropped, rxJumboDropped, txRingFull, txInvalid, txInvalidDescriptors }] = driver.statistics();
+            assert.deepEqual([rxDropped, rxJumboDropped, txRingFull, txInvalid, txInvalidDescriptors], [0, 0, 0, 0, 0]);
+            assert.equal(await result, '300\n');
+          }
+        } finally {
+          attachment.close();
+        }
+      });
+
+  it('counts frames longer than a jumbo buffer, and sends and inserts copies of those that fit', async function () {
+    if (!xskMultiBuffer()) this.skip();
+    const veth = pair({ mtu: 20_000 });
+    const ports = [{ interface: veth.near, mode: 'generic' as const }];
+    const driver = open({ ports, ringSize: 64, chunkBytes: 4096, multiBuffer: true });
+    const batch = batchFor(driver);
+    await client(veth, 'send', 10, 17_000);
+    assert.equal(driver.receive(batch), 0);
+    assert.equal(driver.statistics()[0].rxJumboDropped, 10);
+    const copies = new Uint8Array(JUMBO_BYTES);
+    const result = client(veth, 'echo', 200, 9000);
+    let inserted = 0;
+    const served = serve(driver, batch, 200, (i) => {
+      if (!turnAround(batch, i)) return DROPPED;
+      const { start, length } = batch;
+      copies.set(driver.memory.u8.subarray(start[i], start[i] + length[i]), 3);
+      if (inserted % 2 === 0) assert.ok(driver.send(0, copies, 3, length[i]));
+      else {
+        const other = batchFor(driver);
+        assert.ok(driver.insert(other, 0, copies, 3, length[i]));
+        assert.equal(other.start[0] & 3, 2);
+        other.egress[0] = 0;
+        driver.transmit(other);
+      }
+      inserted++;
+      return 7; // the frame itself is taken back
+    });
+    assert.equal(served, 200);
+    driver.transmit(batch);
+    assert.equal(await result, '200\n');
   });
 
   it('leaves the kernel what is not the data plane’s, and everything once closed', async () => {

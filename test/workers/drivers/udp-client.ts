@@ -10,7 +10,8 @@ import { createSocket, type Socket } from 'node:dgram';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const PORT = 4000;
-const WINDOW = 16;
+/** So many as fit a socket's default buffer. */
+const WINDOW = +process.argv[5] > 4000 ? 4 : 16;
 const PATIENCE_MS = 5000;
 const [mode, address, count, bytes] = [process.argv[2], process.argv[3], +process.argv[4], +process.argv[5]];
 
