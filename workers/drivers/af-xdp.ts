@@ -53,7 +53,9 @@ export interface AfXdpOptions {
   readonly ringSize?: number;
   /** 2048 (default) or 4096; a frame may be 258 bytes less. */
   readonly chunkBytes?: number;
-  /** Frames may be longer than a chunk, up to `JUMBO_FRAME_BYTES_MAX` (Linux 6.6); default false. */
+  /**
+   * Frames may be longer than a chunk, up to `JUMBO_FRAME_BYTES_MAX` (Linux 6.6); default false.
+   */
   readonly multiBuffer?: boolean;
   /** Chunks of packet memory; by default as many as all rings can hold. */
   readonly chunks?: number;

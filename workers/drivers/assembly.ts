@@ -1,6 +1,6 @@
 /**
- * A frame that comes in several chunks, put together in a jumbo buffer. One per socket: the kernel gives the parts of a frame
- * one after the other.
+ * A frame that comes in several chunks, put together in a jumbo buffer. One per socket: the kernel
+ * gives the parts of a frame one after the other.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -9,7 +9,10 @@ import { JUMBO_FRAME_BYTES_MAX, type Umem } from './umem.js';
 export class Assembly {
   /** Whether a part was added since the last `end`. */
   isOpen = false;
-  /** Where the frame starts; `NONE`: it is too long, or no buffer was free, and the rest of it is passed over. */
+  /**
+   * Where the frame starts; `NONE`: it is too long, or no buffer was free, and the rest of it is
+   * passed over.
+   */
   start: number = NONE;
   length = 0;
   private readonly umem: Umem;

@@ -6,8 +6,9 @@
  *     3838 bytes       chunks of 4096 bytes, the most that the kernel allows
  *     16126 bytes      frames in several chunks of 4096 bytes (multi-buffer XDP, Linux 6.6)
  *
- * A frame is longer than its MTU by the Ethernet header and up to four VLAN tags. What no layout holds is refused at the
- * start, with the reason: the kernel would drop such frames and nobody would notice but by what does not arrive.
+ * A frame is longer than its MTU by the Ethernet header and up to four VLAN tags. What no layout
+ * holds is refused at the start, with the reason: the kernel would drop such frames and nobody
+ * would notice but by what does not arrive.
  */
 
 import { frameBytesMax, JUMBO_FRAME_BYTES_MAX } from './umem.js';
@@ -35,7 +36,8 @@ export function mtuMax({ chunkBytes, multiBuffer }: FrameLayout): number {
 /**
  * The smallest layout for the largest MTU of these ports.
  *
- * @param isMultiBuffer whether the kernel has AF_XDP frames of several chunks; asked only if it matters
+ * @param isMultiBuffer whether the kernel has AF_XDP frames of several chunks; asked only if it
+ * matters
  * @throws Error that names the port, its MTU and what to change
  */
 export function frameLayout(ports: readonly FramePort[], isMultiBuffer: () => boolean): FrameLayout {

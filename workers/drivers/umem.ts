@@ -12,8 +12,9 @@
  * For that each chunk has the number of the socket it was last given to. Between two batches a
  * chunk is free or in the hands of that socket.
  *
- * Jumbo buffers have a free stack of their own: from it a frame that comes in several chunks gets the buffer in which they are
- * put together, and to it the buffer returns when the frame is dropped, or copied into chunks again to be sent.
+ * Jumbo buffers have a free stack of their own: from it a frame that comes in several chunks gets
+ * the buffer in which they are put together, and to it the buffer returns when the frame is
+ * dropped, or copied into chunks again to be sent.
  *
  * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at 2 modulo 4.
  */

@@ -121,8 +121,9 @@ interface Attempt {
 }
 
 /**
- * How to attach, in the order of preference. A driver may refuse an MTU of more than about 3500 bytes to a program that sees
- * frames in one buffer; to one that knows frames in several it gives those that fit a chunk as well.
+ * How to attach, in the order of preference. A driver may refuse an MTU of more than about 3500
+ * bytes to a program that sees frames in one buffer; to one that knows frames in several it gives
+ * those that fit a chunk as well.
  */
 function attemptsOf(mode: XdpMode, multiBuffer: boolean, mtu: number): Attempt[] {
   const native: Attempt[] = [{ mode: 'native', multiBuffer }];
@@ -131,7 +132,10 @@ function attemptsOf(mode: XdpMode, multiBuffer: boolean, mtu: number): Attempt[]
   return mode === 'native' ? native : mode === 'generic' ? [generic] : [...native, generic];
 }
 
-/** Loads and attaches the program as the first attempt that works has it; throws why the last one did not. */
+/**
+ * Loads and attaches the program as the first attempt that works has it; throws why the last one
+ * did not.
+ */
 function attachLink(
   [attempt, ...others]: readonly Attempt[],
   instructions: Uint8Array,

@@ -45,7 +45,10 @@ export class XskPort implements XskPlace {
 
   /** Dropped because `entries` frames are on their way already. */
   txRingFull = 0;
-  /** Dropped because it came in parts that are longer together than a jumbo buffer, or none was free. */
+  /**
+   * Dropped because it came in parts that are longer together than a jumbo buffer, or none was
+   * free.
+   */
   rxJumboDropped = 0;
   /** Dropped because no Ethernet frame fits what a middlebox made of start and length. */
   txInvalid = 0;
@@ -116,7 +119,10 @@ export class XskPort implements XskPlace {
     return count;
   }
 
-  /** The same, where a frame may come in several parts. They are copied together, and their chunks are free at once. */
+  /**
+   * The same, where a frame may come in several parts. They are copied together, and their chunks
+   * are free at once.
+   */
   private receiveParts(batch: Batch, at: number): number {
     const { rx, assembly, umem } = this;
     const waiting = rx.peek(rx.entries);
@@ -186,7 +192,10 @@ export class XskPort implements XskPlace {
     this.tx.put(start, length);
   }
 
-  /** Puts a frame of a jumbo buffer into the tx ring, in chunks, or drops it and counts why; the buffer is free again. */
+  /**
+   * Puts a frame of a jumbo buffer into the tx ring, in chunks, or drops it and counts why; the
+   * buffer is free again.
+   */
   private sendJumbo(start: number, length: number): void {
     const { umem } = this;
     if (length < ETHERNET_HEADER_BYTES || (start & (JUMBO_BYTES - 1)) + length > JUMBO_BYTES) this.txInvalid++;
@@ -194,7 +203,10 @@ export class XskPort implements XskPlace {
     umem.give(start);
   }
 
-  /** Puts copies of a frame's parts into the tx ring, all or none: false where there is no room for them just now. */
+  /**
+   * Puts copies of a frame's parts into the tx ring, all or none: false where there is no room for
+   * them just now.
+   */
   private sendParts(frames: Uint8Array, at: number, length: number): boolean {
     const { umem, tx, chunkBytes } = this;
     const { u8 } = umem.memory;

@@ -149,7 +149,10 @@ export class RxRing {
     }
   }
 
-  /** Offset, length and whether the frame goes on, of the descriptor `n` places behind the first one waiting. */
+  /**
+   * Offset, length and whether the frame goes on, of the descriptor `n` places behind the first one
+   * waiting.
+   */
   address(n: number): number {
     return this.words[this.base + (((this.consumer + n) & this.mask) << FRAME_SHIFT)];
   }

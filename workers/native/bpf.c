@@ -197,7 +197,10 @@ static napi_value refuse(napi_env env, int failed, const uint8_t *instructions, 
                      "BPF_PROG_LOAD of %zu instructions for %s", length / sizeof(struct bpf_insn), label);
 }
 
-/* bpfProgramLoad(instructions, label, multiBuffer) -> fd. `instructions` is a Uint8Array of 8-byte instructions. */
+/*
+ * bpfProgramLoad(instructions, label, multiBuffer) -> fd. `instructions` is a Uint8Array of 8-byte
+ * instructions.
+ */
 static napi_value bpfProgramLoad(napi_env env, napi_callback_info info) {
   napi_value arguments[3];
   char label[48];

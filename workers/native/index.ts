@@ -116,7 +116,10 @@ interface Addon {
   ): MappedSocket;
   /** Binds to a queue of an interface. `flags` of `BindFlag`; `sharedFd`: -1, or the socket whose memory is shared. */
   xskBind(fd: number, name: string, queue: number, flags: number, sharedFd: number): void;
-  /** Whether this kernel gives and takes frames in several chunks (`BindFlag.MULTI_BUFFER`, Linux 6.6). */
+  /**
+   * Whether this kernel gives and takes frames in several chunks (`BindFlag.MULTI_BUFFER`, Linux
+   * 6.6).
+   */
   xskMultiBuffer(): boolean;
   /** Whether a bound socket moves frames without a copy. */
   xskZeroCopy(fd: number): boolean;
@@ -132,8 +135,8 @@ interface Addon {
   /** What was counted since the last call; the counter may be another thread's. */
   bpfCounterTake(fd: number): number;
   /**
-   * Loads an XDP program; the error carries the end of the verifier's log. `multiBuffer`: it can be attached where frames are in
-   * several buffers, of which it sees the first.
+   * Loads an XDP program; the error carries the end of the verifier's log. `multiBuffer`: it can be
+   * attached where frames are in several buffers, of which it sees the first.
    */
   bpfProgramLoad(instructions: Uint8Array, label: string, multiBuffer: boolean): number;
   /** Runs a loaded program on one frame, as if received on queue 0: an `XdpAction`. */

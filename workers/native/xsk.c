@@ -231,8 +231,9 @@ static napi_value xskBind(napi_env env, napi_callback_info info) {
 }
 
 /*
- * xskMultiBuffer() -> whether this kernel has AF_XDP frames of several chunks. A kernel that does not know the flag refuses it
- * before it looks at anything else; one that does finds that there is no interface 0.
+ * xskMultiBuffer() -> whether this kernel has AF_XDP frames of several chunks. A kernel that does
+ * not know the flag refuses it before it looks at anything else; one that does finds that there is
+ * no interface 0.
  */
 static napi_value xskMultiBuffer(napi_env env, napi_callback_info info) {
   (void)info;

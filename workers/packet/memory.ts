@@ -13,9 +13,10 @@ export function jumboStart(chunksBytes: number): number {
  * the IP header, 14 or 18 bytes on, lies on a word boundary and its addresses are one `Int32Array` access each.
  * All offsets are bytes from the start of the memory; a frame's chunk is `offset & ~(chunkBytes - 1)`.
  *
- * Frames longer than a chunk are in *jumbo buffers*, which follow the chunks from `jumboAt` on. They are not part of the
- * UMEM: a driver that receives such a frame in several chunks copies them together, and takes it apart to send it, so
- * that whoever looks at a packet always finds it in one piece.
+ * Frames longer than a chunk are in *jumbo buffers*, which follow the chunks from `jumboAt` on.
+ * They are not part of the UMEM: a driver that receives such a frame in several chunks copies them
+ * together, and takes it apart to send it, so that whoever looks at a packet always finds it in one
+ * piece.
  */
 export class PacketMemory {
   readonly u8: Uint8Array;
@@ -23,7 +24,9 @@ export class PacketMemory {
   readonly i32: Int32Array;
   readonly chunkBytes: number;
   readonly chunks: number;
-  /** Where jumbo buffers begin, a multiple of their size; the end of the memory if there are none. */
+  /**
+   * Where jumbo buffers begin, a multiple of their size; the end of the memory if there are none.
+   */
   readonly jumboAt: number;
   /** The longest frame there is room for, in a buffer of whichever kind. */
   readonly roomBytes: number;
