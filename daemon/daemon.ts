@@ -214,6 +214,7 @@ export class Daemon implements Running {
     try {
       this.announce();
       this.prepareArena();
+      await this.rules.reload();
       await this.records.start();
       // Before packets come, so that the first of them have somewhere to go.
       await this.neighbours.start();
@@ -450,6 +451,7 @@ export class Daemon implements Running {
     const wasReady = wasRunning || this.phase === 'draining';
     this.phase = 'stopping';
     this.entry.close();
+    this.rules.close();
     await this.resync.close();
     this.settleEntered();
     if (error !== null) this.log.error(error.message);

@@ -1,9 +1,12 @@
-/** Reads and compiles the text of rules, and words what is wrong with it. */
+/** Reads the text of rules, and words what is wrong with it. */
 
 import { readFileSync } from 'node:fs';
 import type { OptionDeclaration, ResolvedRules, RuleProblem } from '../conf/middleboxes.js';
 import { suggestion } from '../conf/suggest.js';
+import type { CompiledRules, RuleEntry } from '../workers/rules.js';
 
+/** Mistakes of a text that an error lists. */
+const PROBLEMS_SHOWN = 20;
 /** Rules of the greatest number are smaller. */
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -38,6 +41,18 @@ export function problemsOf(
   rules: ResolvedRules,
 ): readonly RuleProblem[] {
   return compile(readRules(rules), rules).problems ?? [];
+}
+
+/** What was compiled. Throws with all that is wrong with the text. */
+export function compiledOrThrow(
+  source: ResolvedRules,
+  name: string,
+  { words, entries, problems }: CompiledRules,
+): { words: Int32Array; entries: readonly RuleEntry[] } {
+  if (problems === undefined) return { words, entries };
+  const shown = problems.slice(0, PROBLEMS_SHOWN).map((problem) => placedProblem(source, name, problem));
+  if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);
+  throw new Error(shown.join('; '));
 }
 
 /** `file:line:col: message`; of what is in the configuration itself, by the lines of that text. */

@@ -1,8 +1,6 @@
 /**
- * Rules of middleboxes while the instance runs: compiled by main, published to the workers, shown with what they met.
- *
- * Compiling 10,000 rules takes main half a second in one piece. Packets, state and keepalives are other threads' work; what waits on main
- * (admin commands, etcd's leases of 2 s or more, the watch over threads, which counts looks, and systemd's) bears that.
+ * Rules of middleboxes while the instance runs: compiled by a thread of their own, published to the workers, shown with what they
+ * met. Main goes on meanwhile.
  */
 
 import { RuleBoard } from '../shm/rule-board.js';
@@ -10,31 +8,38 @@ import type { DeclaredRules } from '../workers/chain.js';
 import type { Instance } from '../workers/instance.js';
 import type { RuleEntry } from '../workers/rules.js';
 import type { RuleRow, RulesRow } from './admin/source.js';
-import { placedProblem, readRules } from './rules-text.js';
+import { type Compiled, RulesCompiler } from './rules-compiler.js';
 
 /** How long workers may take to go over to rules before others can be loaded; they look some times a second. */
 const TAKEN_MS = 2_000;
 const LOOK_MS = 20;
-/** Mistakes of a text that are told. */
-const PROBLEMS_SHOWN = 20;
 
 interface Kept {
   readonly declared: DeclaredRules;
+  /** Address of the middlebox's module. */
+  readonly module: string;
   readonly board: RuleBoard;
   entries: readonly RuleEntry[];
 }
 
+type RulesOwner = Pick<Instance, 'declaration' | 'plan' | 'buffers' | 'slots'>;
+
+/** `reload` loads them the first time, too. */
 export class RulesKeeper {
   private readonly kept: readonly Kept[];
+  private readonly compiler: RulesCompiler;
+  /** The reload that was asked for last. */
+  private last: Promise<unknown> = Promise.resolve();
+  private closed = false;
 
-  /** Loads all; throws with all that is wrong. */
-  constructor({ declaration, buffers, slots }: Instance) {
+  constructor({ declaration, plan, buffers, slots }: RulesOwner, compiler = new RulesCompiler()) {
+    this.compiler = compiler;
     this.kept = declaration.rules.map((declared, i) => ({
       declared,
+      module: plan.middleboxes[declaration.links.findIndex(({ name }) => name === declared.middlebox)].module,
       board: new RuleBoard(buffers.rules[i], slots.workers),
       entries: [],
     }));
-    for (const kept of this.kept) load(kept);
   }
 
   get any(): boolean {
@@ -42,17 +47,41 @@ export class RulesKeeper {
   }
 
   /**
-   * Reads all again, and puts them in force if all of them are right. Throws with all that is wrong; then those before stay.
-   * Resolves when every worker works with the new ones, or rejects when one does not take them.
+   * Reads all, and puts them in force if all of them are right. Throws with all that is wrong; then those before stay.
+   * Resolves when every worker works with the new ones, or rejects when one does not take them. Several at once are done one
+   * after the other, in the order in which they were asked for.
    */
-  async reload(): Promise<RulesRow[]> {
-    const compiled = this.kept.map((kept) => ({ kept, ...compileText(kept.declared) }));
+  reload(): Promise<RulesRow[]> {
+    const again = (): Promise<RulesRow[]> => this.reloadNow();
+    const done = this.last.then(again, again);
+    this.last = done;
+    return done;
+  }
+
+  /** Nothing is put in force from here on; a compilation under way is ended, and its reload rejects. */
+  close(): void {
+    this.closed = true;
+    this.compiler.close();
+  }
+
+  private async reloadNow(): Promise<RulesRow[]> {
+    const compiled = await this.compileAll();
     for (const { kept } of compiled)
       if (!(await this.taken(kept))) throw new Error('some worker has not taken the rules loaded last yet');
+    if (this.closed) throw new Error('the instance stops');
     for (const { kept, words, entries } of compiled) publish(kept, words, entries);
     for (const { kept } of compiled)
       if (!(await this.taken(kept))) throw new Error('the rules are in force, but some worker has not taken them yet');
     return this.inUse();
+  }
+
+  private async compileAll(): Promise<({ readonly kept: Kept } & Compiled)[]> {
+    const compiled: ({ readonly kept: Kept } & Compiled)[] = [];
+    for (const kept of this.kept) {
+      const { name, source } = kept.declared;
+      compiled.push({ kept, ...(await this.compiler.compile({ module: kept.module, option: name, source })) });
+    }
+    return compiled;
   }
 
   inUse(): RulesRow[] {
@@ -83,19 +112,6 @@ export class RulesKeeper {
     }
     return true;
   }
-}
-
-function compileText({ source, compile, name }: DeclaredRules): { words: Int32Array; entries: readonly RuleEntry[] } {
-  const { words, entries, problems } = compile(readRules(source), source);
-  if (problems === undefined) return { words, entries };
-  const shown = problems.slice(0, PROBLEMS_SHOWN).map((problem) => placedProblem(source, name, problem));
-  if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);
-  throw new Error(shown.join('; '));
-}
-
-function load(kept: Kept): void {
-  const { words, entries } = compileText(kept.declared);
-  publish(kept, words, entries);
 }
 
 /** An entry goes on counting where one of the same text, the first, second and so on, was before. */

@@ -2,7 +2,7 @@
  * Rules: an option of a middlebox that is a text of its own (a firewall's rules, an allow-list), and can be replaced while the
  * instance runs.
  *
- *     text ─ compile (main) ─▶ words ─ publish ─▶ shared memory (shm/rule-board.ts) ─▶ the worker's next batch
+ *     text ─ compile (a thread of its own) ─▶ words ─ publish (main) ─▶ shared memory (rule-board.ts) ─▶ next batch
  *
  * The middlebox brings the compiler, a pure function that says all that is wrong with a text at once. What it makes of the
  * text are words, laid out as the middlebox likes, with no addresses in them but from their beginning on; and entries, the
