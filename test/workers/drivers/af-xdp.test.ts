@@ -10,6 +10,7 @@ import { frameBytesMax } from '../../../workers/drivers/umem.js';
 import { attachXdp, type XdpAttachment } from '../../../workers/drivers/xdp-attach.js';
 import { closeDescriptor, eventCreate, offloads, setOffloads, xskMultiBuffer } from '../../../workers/native/index.js';
 import { JUMBO_BYTES } from '../../../workers/packet/memory.js';
+import { soon } from '../../support/process.js';
 import { needs } from '../../support/require.js';
 import { inThread } from '../native/in-thread.js';
 import { Veth, type VethOptions } from '../native/veth.js';
@@ -301,18 +302,22 @@ describe('the af_xdp driver', function () {
     };
     try {
       for (let life = 0; life < 3; life++) {
+        const ready = new Int32Array(new SharedArrayBuffer(4));
         const worker = inThread(
-          async (_, told: { urls: typeof urls; name: string; mapFd: number }) => {
+          async (_, told: { urls: typeof urls; name: string; mapFd: number; ready: Int32Array }) => {
             const { AfXdpDriver } = (await import(
               told.urls.driver
             )) as typeof import('../../../workers/drivers/af-xdp.js');
             const { batchFor, echo } = (await import(told.urls.echo)) as typeof import('./echo.js');
             const ports = [{ interface: told.name, mapFd: told.mapFd }];
             const driver = new AfXdpDriver({ ports, ringSize: 64 });
+            Atomics.store(told.ready, 0, 1);
             return echo(driver, batchFor(driver), 50); // and is not closed
           },
-          { urls, name: veth.near, mapFd: attachment.mapFd },
+          { urls, name: veth.near, mapFd: attachment.mapFd, ready },
         );
+        // What the client sent before would be the kernel's, and never come back.
+        assert.ok(await soon(() => Atomics.load(ready, 0) === 1, PATIENCE_MS), 'the thread serves its queue');
         const result = await client(veth, 'echo', 50, 100);
         assert.equal(await worker, 50);
         assert.equal(result, '50\n');
