@@ -124,7 +124,10 @@ export interface FlowView {
   readonly external?: FlowEnd;
   /** The other end; absent: any. */
   readonly remote?: FlowEnd;
-  /** new, established, closing or closed; shared: of several connections; dead: held, and of no effect. */
+  /**
+   * new, answered (by the responder, as another site saw), established, closing or closed; shared: of
+   * several connections; dead: held, and of no effect.
+   */
   readonly state: string;
   /** Coarse seconds. */
   readonly expires: number;

@@ -3,7 +3,7 @@
  * for whatever remote (nat-binding.ts): a flow table of its own, shared by all sites, because a reply may come by any of them.
  *
  *     key      internal address, internal port and protocol, remote address, remote port (0: any port of the address); all raw
- *     rank     as of a binding: new, established, closing
+ *     rank     as of a binding: new, answered, established, closing
  *
  * The key names the internal endpoint, not the external one: what somebody inside allowed is never another's, whoever gets the port next.
  * Where filtering does not ask for the remote there are no sessions, and nothing of this is paid for.
