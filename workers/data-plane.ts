@@ -85,7 +85,7 @@ export interface DataPlaneParts {
   readonly router: Router | null;
   /** The router marks packets with it; `null` for wire mode. */
   readonly fragmentation: Fragmentation | null;
-  /** What a wire does behind the middleboxes; `null` for route mode. */
+  /** What a wire does around the middleboxes; `null` for route mode. */
   readonly wire: Wire | null;
   readonly idle: IdleMode;
   /** How frames are read; absent: the defaults. */
@@ -195,6 +195,7 @@ export class DataPlane implements Agent {
     this.parse();
     this.replies.limit.begin(unixMs);
     if (this.router !== null) this.router.admit();
+    if (this.wire !== null) this.wire.admit();
     if (batch.fragments > 0 || again > 0) fragments.process();
     this.passage.pass(now);
     if (this.router !== null) this.router.dispatch(this.passage.goBack, now);

@@ -1,5 +1,6 @@
 /**
- * Wire mode, after the middleboxes: what is longer than the MTU of the port it is to leave by.
+ * Wire mode, around the middleboxes. Before them: sources that no host can have (wire-sources.ts). After them: what is
+ * longer than the MTU of the port it is to leave by.
  *
  * The kernel would drop such a frame in silence, after it was counted as sent. It is dropped here and counted. If the
  * packet is IPv6, or IPv4 with "don't fragment" set, it becomes the ICMP error that a router would send, in the name of the
@@ -18,15 +19,18 @@ import { ETHERNET_BYTES } from './packet/ethernet.js';
 import { upperNumber } from './packet/ipv4.js';
 import { IPV6_BYTES, Ipv6At } from './packet/ipv6.js';
 import { isVlan, VLAN_BYTES } from './packet/vlan.js';
+import { createWireSources, WIRE_SOURCE_METRICS } from './wire-sources.js';
 
 const COUNTERS = {
   wire_mtu: 'dropped: longer than the MTU of the port it was to leave by (mode wire)',
   wire_icmp_errors: 'ICMP and ICMPv6 errors about such packets: fragmentation needed, packet too big',
 } as const;
 
-export const WIRE_METRICS: Metric[] = counterMetrics(COUNTERS);
+export const WIRE_METRICS: Metric[] = [...counterMetrics(COUNTERS), ...WIRE_SOURCE_METRICS];
 
 export interface Wire {
+  /** Before the middleboxes. */
+  admit(): void;
   /** After the middleboxes. */
   dispatch(): void;
 }
@@ -87,5 +91,5 @@ export function createWire(
     return (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
   }
 
-  return { dispatch };
+  return { admit: createWireSources(batch, catalogue), dispatch };
 }

@@ -30,14 +30,19 @@ export function isExtension(header: number): boolean {
   );
 }
 
+/** The third word of ::ffff:0:0/96. */
+const MAPPED = 0xffff_0000 | 0;
+
 /**
- * Whether the address whose first word is `words[at]` is one host's, and not of a single link: neither unspecified, loopback, link-local
- * nor multicast.
+ * Whether the address whose first word is `words[at]` is one host's, and not of a single link: neither
+ * unspecified, loopback, link-local, multicast, nor an IPv4 address (::ffff:0:0/96).
  */
 export function isHostIpv6(words: Int32Array, at: number): boolean {
   const first = words[at];
   if ((first & 0xff) === 0xff || isLinkLocal(words, at)) return false;
-  return first !== 0 || words[at + 1] !== 0 || words[at + 2] !== 0 || (words[at + 3] & ~0x0100_0000) !== 0;
+  if (first !== 0 || words[at + 1] !== 0) return true;
+  const third = words[at + 2];
+  return third === 0 ? (words[at + 3] & ~0x0100_0000) !== 0 : third !== MAPPED;
 }
 
 /** Whether the address whose first word is `words[at]` is valid on its link alone (fe80::/10). */

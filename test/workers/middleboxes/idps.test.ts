@@ -350,7 +350,7 @@ describe('IDPS: what is not flagged', () => {
     const site = new IdpsSite();
     for (let n = 0; n < 2000; n++) {
       const client = `10.0.0.${2 + (n % 20)}:${20_000 + n}`;
-      const server = `${20 + (n % 150)}.${n % 251}.1.${1 + (n % 7)}:443`;
+      const server = `${20 + (n % 100)}.${n % 251}.1.${1 + (n % 7)}:443`;
       site.fromInside(`udp ${client} > 10.0.9.9:53 len 30`);
       site.fromInside(`udp 10.0.9.9:53 > ${client} len 90`);
       site.fromInside(`tcp ${client} > ${server} S`);
@@ -367,7 +367,7 @@ describe('IDPS: what is not flagged', () => {
     const site = new IdpsSite();
     const nat = '203.0.113.1';
     for (let n = 0; n < 4000; n++) {
-      const server = `${20 + (n % 150)}.${(n * 7) % 251}.${n % 13}.1:${n % 4 === 0 ? 1024 + ((n * 37) % 50_000) : 443}`;
+      const server = `${20 + (n % 100)}.${(n * 7) % 251}.${n % 13}.1:${n % 4 === 0 ? 1024 + ((n * 37) % 50_000) : 443}`;
       site.fromInside(`tcp ${nat}:${1024 + n} > ${server} S`);
       if (n % 3 !== 0) site.fromOutside(`tcp ${server} > ${nat}:${1024 + n} SA`);
       if (n % 100 === 0) site.plane.idle(200, 100);

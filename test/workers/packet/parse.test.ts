@@ -24,6 +24,8 @@ function ipv6(nextHeader: number, payload: number[], payloadLength = payload.len
   bytes.writeUInt16BE(payloadLength, 18);
   bytes[20] = nextHeader;
   bytes[21] = 64;
+  bytes[22] = 0xfd;
+  bytes[38] = 0xfe;
   bytes.set(payload, 54);
   return new Uint8Array(bytes);
 }
