@@ -277,7 +277,7 @@ const unknownEthertypesFitMode: Check = ({ mode, unknown_ethertypes: unknown }) 
 const nextHopsAreHosts: Check = ({ ports }) =>
   (['next_hop', 'next_hop6'] as const).flatMap((key) =>
     portValues(ports, key).flatMap(({ name, value }) => {
-      const wrong = isIPv4(value) ? notAHost(value) : isIPv6(value) ? notAHostIpv6(value) : undefined;
+      const wrong = isIPv4(value) ? notOnALink(value) : isIPv6(value) ? notAHostIpv6(value) : undefined;
       return wrong === undefined ? [] : [problem(['ports', name, key], wrong)];
     }),
   );
@@ -399,7 +399,7 @@ function addressOptions(declaration: MiddleboxDeclaration, options: Written, pat
       place: `${key}[${i}]`,
     }));
     const hosts = addresses.flatMap(({ value, path }) => {
-      const wrong = value === undefined ? undefined : notAHost(value);
+      const wrong = value === undefined ? undefined : notOnALink(value);
       return wrong === undefined ? [] : [problem(path, wrong)];
     });
     return [...hosts, ...duplicates(addresses, (value, place) => `${value} is already given as ${place}`)];
@@ -448,6 +448,11 @@ function notAHost(text: string): string | undefined {
   if (isMulticast(address)) return `${text} is a multicast address; expected the address of a host`;
   if (address < 0x0100_0000 || address >= 0xf000_0000) return `${text} cannot be the address of a host`;
   return undefined;
+}
+
+/** Why an address cannot be that of a host beyond an interface, if it cannot. */
+function notOnALink(text: string): string | undefined {
+  return isLoopback(text) ? `${text} is a loopback address; expected one that packets can be sent to` : notAHost(text);
 }
 
 function notAHostIpv6(text: string): string | undefined {

@@ -17,6 +17,8 @@ import { version } from './version.js';
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
 
 const LISTENING_LOOK_MS = 100;
+/** Commands that end by themselves, however long they take: a limit here would hide how. */
+const UNLIMITED: ReadonlySet<string> = new Set(['drain', 'join', 'join alone', 'reload rules']);
 const DEFAULT_SOCKET = '/run/constellation/constellation.sock';
 
 interface Options {
@@ -51,7 +53,7 @@ function program(): Command {
     .option('-w, --watch [seconds]', 'ask again and again, every so many seconds (default: 2)', positive)
     .option(
       '-t, --timeout <seconds>',
-      'how long the instance may be silent (drain, join: as long as it takes)',
+      'how long the instance may be silent (drain, join, reload rules: as long as it takes)',
       positive,
       10,
     )
@@ -90,7 +92,7 @@ async function run(words: string[], options: Options): Promise<void> {
   }
   const path = await socketPath(options);
   const line = [...words, '-o', options.output].join(' ');
-  const silence_ms = words[0] === 'drain' || words[0] === 'join' ? undefined : options.timeout * 1000;
+  const silence_ms = UNLIMITED.has(words.slice(0, 2).join(' ')) ? undefined : options.timeout * 1000;
   if (words[0] === 'join') await untilListening(path, options.timeout * 1000);
   if (options.watch === undefined) {
     await print(path, line, silence_ms);

@@ -7,6 +7,7 @@
  * so memory is bounded; a ring that is full loses records, which the worker counts.
  */
 
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { RecordReader } from '../shm/record-ring.js';
 import type { DeclaredRecord } from '../workers/chain.js';
@@ -49,6 +50,9 @@ const QUIET_MS = 10_000;
 const RETRY_MS = 1_000;
 /** Whoever may read the file belongs to its group. */
 const FILE_MODE = 0o640;
+
+/** Without waiting: opening a FIFO that nobody reads would never return. */
+const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK;
 
 /** EVE writes times so: ISO 8601 with an offset. */
 export function timestampOf(unixMs: number): string {
@@ -212,7 +216,7 @@ export class RecordLog {
     const { file, log } = this.options;
     if (!this.closed && performance.now() - this.failedAtMs < RETRY_MS) return null;
     try {
-      this.handle = await open(file as string, 'a', FILE_MODE);
+      this.handle = await open(file as string, APPEND, FILE_MODE);
     } catch (error) {
       this.failed(error);
       return null;

@@ -1,6 +1,6 @@
 /** Reads the text of rules, and words what is wrong with it. */
 
-import { readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import type { OptionDeclaration, ResolvedRules, RuleProblem } from '../conf/middleboxes.js';
 import { suggestion } from '../conf/suggest.js';
 import type { CompiledRules, RuleEntry } from '../workers/rules.js';
@@ -14,7 +14,6 @@ const FILE_BYTES_MAX = 16 * 1024 * 1024;
 export function readRules({ file, text }: ResolvedRules): string {
   if (file === null) return text;
   const bytes = readFile(file);
-  if (bytes.length > FILE_BYTES_MAX) throw new Error(`${file} has ${bytes.length} bytes, more than rules can have`);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
@@ -22,9 +21,26 @@ export function readRules({ file, text }: ResolvedRules): string {
   }
 }
 
+/**
+ * `NONBLOCK`: opening a FIFO must not wait for a writer. A thread that waits in a system call cannot
+ * be ended, so the instance could not stop either.
+ */
 function readFile(file: string): Buffer {
+  const fd = openFile(file);
   try {
-    return readFileSync(file);
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw new Error(`${file} is not a regular file`);
+    if (stat.size > FILE_BYTES_MAX)
+      throw new Error(`${file} has ${stat.size} bytes, and rules may have ${FILE_BYTES_MAX} at most`);
+    return readFileSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openFile(file: string): number {
+  try {
+    return openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     throw new Error(`there is no file ${file}; several lines, after a "|", would be the text itself`);

@@ -37,6 +37,10 @@ describe('next hops in the configuration', () => {
       '8:39: ports.inside.next_hop: 224.0.0.1 is a multicast address; expected the address of a host',
       '8:61: ports.inside.next_hop6: FF02::2 is a multicast address; expected the address of a host',
     ],
+    [
+      'next_hop: 127.0.0.1',
+      '8:39: ports.inside.next_hop: 127.0.0.1 is a loopback address; expected one that packets can be sent to',
+    ],
     ['next_hop6: 0:0::1', '8:40: ports.inside.next_hop6: 0:0::1 cannot be the address of a host on a link'],
     ["next_hop6: '::'", '8:40: ports.inside.next_hop6: :: cannot be the address of a host on a link'],
   ])

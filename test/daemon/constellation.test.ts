@@ -132,6 +132,17 @@ describe('constellation', () => {
     await new Promise((resolve) => silent.close(resolve));
   });
 
+  it('waits as long as it takes for what ends by itself', async () => {
+    let open = (): void => {};
+    source.gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    setTimeout(open, 1500);
+    const reloaded = await run(['-t', '0.2', 'reload', 'rules']);
+    assert.deepEqual([reloaded.code, reloaded.err], [0, '']);
+    assert.match(reloaded.out, /site\.rules/);
+  });
+
   it('is quiet when its reader has enough', async () => {
     source.flowCount = 100_000;
     const head = await runProgram('sh', ['-c', `'${process.execPath}' '${PROGRAM}' show flows | head -n 3`], {

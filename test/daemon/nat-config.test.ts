@@ -49,6 +49,13 @@ describe('configuration of the NAT', () => {
     assert.deepEqual(wrong('static: [tcp 203.0.113.1:80 -> 10.0.0.1:80], bypass: [192.0.2.0/24]'), []);
   });
 
+  it('has no loopback address to translate to', async () => {
+    const text = RIGHT.replace('[203.0.113.1]', '[203.0.113.1, 127.0.0.1]');
+    const { errors } = parseConfig('f', text, { ...known, middleboxes: await builtInMiddleboxes() });
+    assert.equal(errors?.length, 1);
+    assert.match(errors[0], /nat\.external\[1\]: 127\.0\.0\.1 is a loopback address; expected one/);
+  });
+
   it('takes a flag or a number for clamp_mss, and nothing else', async () => {
     const middleboxes = await builtInMiddleboxes();
     const parse = (value: string) => {

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -109,6 +110,18 @@ describe('file of records', () => {
     assert.deepEqual(numbers(file), [3]);
     assert.equal(said[1], `info: records are written to ${file} again; 2 were lost meanwhile`);
     assert.deepEqual(log.figures, { file, written: 1, lost: 2 });
+  });
+
+  it('does not wait for the reader of a FIFO', async () => {
+    const file = join(folder, 'fifo');
+    execFileSync('mkfifo', [file]);
+    const { log, said, record } = opened(file);
+    await log.start();
+    record(1);
+    log.pump();
+    await log.close();
+    assert.match(said[0], /^error: records cannot be written to .*fifo: ENXIO/);
+    assert.equal(log.figures.lost, 1);
   });
 
   it('says what a full disk said, and goes on', async function () {

@@ -1,7 +1,8 @@
 /** Rules are compiled beside main: while they are, main goes on, and what becomes of a compilation harms nothing else. */
 
 import { strict as assert } from 'node:assert';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -138,6 +139,23 @@ describe('rules of middleboxes', function () {
       assert.equal((await keeper.reload())[0].version, 2, 'and the next ones are taken');
       assert.deepEqual(texts(keeper), ['3']);
     });
+
+  it('are read from a regular file alone: a FIFO without a writer keeps nobody waiting', async () => {
+    const keeper = await keep(own);
+    write('1');
+    await keeper.reload();
+    for (const make of [() => execFileSync('mkfifo', [file]), () => mkdirSync(file)]) {
+      rmSync(file);
+      make();
+      await assert.rejects(keeper.reload(), (error: Error) => error.message.endsWith(`${file} is not a regular file`));
+      rmSync(file, { recursive: true });
+      write('1');
+    }
+    truncateSync(file, 2 ** 30);
+    await assert.rejects(keeper.reload(), /has 1073741824 bytes, and rules may have 16777216 at most$/);
+    write('2');
+    assert.equal((await keeper.reload())[0].version, 2);
+  });
 
   it('are not put in force any more by an instance that stops', async () => {
     const keeper = await keep(own);

@@ -230,6 +230,7 @@ export class FakeSource implements AdminSource {
   }
 
   async reloadRules(): Promise<RulesRow[]> {
+    await this.gate;
     if (this.rulesProblem !== null) throw new Error(this.rulesProblem);
     return [{ middlebox: 'firewall', rules: 'rules', file: '/etc/constellation/site.rules', entries: 2, version: 2 }];
   }
