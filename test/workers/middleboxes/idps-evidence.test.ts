@@ -34,11 +34,14 @@ describe('IDPS: what is evidence', () => {
   ];
   for (const [what, genuine, other] of attempts)
     it(`attempted: X sends ${what}; of others it says nothing about X`, () => {
-      const site = new IdpsSite();
-      site.fromInside(other);
-      assert.equal(site.known(X).attempted, 0);
-      site.fromOutside(genuine);
-      assert.equal(site.known(X).attempted, 1);
+      for (const [packet, attempted] of [
+        [other, 0],
+        [genuine, 1],
+      ] as const) {
+        const site = new IdpsSite();
+        site.pass({ port: packet === other ? INSIDE : OUTSIDE, frame: frame(packet) });
+        assert.equal(site.known(X).attempted, attempted);
+      }
     });
 
   const answers: [string, string, string][] = [
@@ -255,6 +258,56 @@ describe('IDPS: honest hosts', () => {
       site.plane.idle(8000);
       assert.deepEqual(site.blocks(), []);
     });
+
+  for (const [server, port] of [
+    [123, () => 123],
+    [51_820, (n: number) => 20_000 + n],
+    [53, (n: number) => 1 + n],
+  ] as const)
+    it(`a UDP server on port ${server}: clients whose ports are not above it, each asks once, also at another site`, () => {
+      for (const sites of [[new IdpsSite()], two()]) {
+        for (let n = 0; n < 40; n++) {
+          const client = `${X.slice(0, -2)}${1 + n}:${port(n)}`;
+          sites[0].fromOutside(`udp ${client} > ${HOST}:${server} len 48`);
+          sites[sites.length - 1].fromInside(`udp ${HOST}:${server} > ${client} len 48`);
+        }
+        if (sites.length === 1) sites[0].plane.idle(8000);
+        else idleTogether(8000, ...sites);
+        for (const site of sites) assert.deepEqual(site.blocks(), []);
+      }
+    });
+
+  for (const data of [true, false])
+    it(`a server that ${data ? 'acknowledges data on' : 'closes'} idle connections, which their client resets`, () => {
+      const site = new IdpsSite();
+      const server = `${HOST}:443`;
+      const clients = Array.from({ length: 40 }, (_, n) => `${X}:${20_000 + n}`);
+      for (const client of clients) {
+        site.fromOutside(`tcp ${client} > ${server} S`);
+        site.fromInside(`tcp ${server} > ${client} SA seq 500`);
+        site.fromOutside(`tcp ${client} > ${server} A ack 501`, `tcp ${client} > ${server} PA ack 501 len 20`);
+        site.fromInside(`tcp ${server} > ${client} PA seq 501 len 100`);
+      }
+      site.plane.idle(75_000, 500);
+      for (const client of clients) {
+        if (data) site.fromOutside(`tcp ${client} > ${server} PA ack 601 len 20`);
+        site.fromInside(`tcp ${server} > ${client} ${data ? 'A' : 'FA'} seq 601`);
+        site.fromOutside(`tcp ${client} > ${server} R`);
+      }
+      site.plane.idle(8000);
+      assert.deepEqual({ ...site.known(HOST), blocks: site.blocks() }, { ...NOBODY, blocks: [] });
+    });
+
+  it('flows that differ in the last bytes of address and port alone do not hide each other', () => {
+    // Whether they do depends on secrets that each site draws.
+    for (let run = 0; run < 8; run++) {
+      const site = new IdpsSite({ options: { dry_run: true } });
+      for (let n = 0; n < 1000; n++)
+        site.fromOutside(`udp ${FROM} > 10.0.${n >> 8}.${n & 255}:${256 * (1 + (n >> 8)) + (n & 255)} len 8`);
+      const { attempted } = site.known(X);
+      assert.ok(attempted > 700, `${attempted} of 1000`);
+    }
+  });
 
   it('one-way traffic, where replies take a way that no site sees', () => {
     for (const replies of ['seen', 'bypass']) {

@@ -14,14 +14,14 @@ const SERVER = '198.51.100';
 const FORGER = '203.0.113';
 
 interface Step {
-  readonly kind: 'visit' | 'ask' | 'ping' | 'serve' | 'dead' | 'probe' | 'forge' | 'exchange' | 'wait';
+  readonly kind: 'visit' | 'ask' | 'ping' | 'serve' | 'reply' | 'dead' | 'probe' | 'forge' | 'exchange' | 'wait';
   readonly n: number;
   /** By which site a packet goes, and by which its answer comes. */
   readonly there: 0 | 1;
   readonly back: 0 | 1;
 }
 
-const HONEST = ['visit', 'ask', 'ping', 'serve', 'exchange', 'wait'] as const;
+const HONEST = ['visit', 'ask', 'ping', 'serve', 'reply', 'exchange', 'wait'] as const;
 /** What X does in half of the runs, so that it scans in earnest. */
 const SCANNING = ['probe', 'probe', 'probe', 'dead', 'exchange', 'wait'] as const;
 const steps = (kinds: readonly Step['kind'][], most: number): fc.Arbitrary<Step[]> =>
@@ -112,6 +112,11 @@ class World {
       a.fromOutside(`tcp ${client} > ${X}:50051 S`);
       b.fromInside(`tcp ${X}:50051 > ${client} SA`, `tcp ${X}:50051 > ${client} A`);
       a.fromOutside(`tcp ${client} > ${X}:50051 A ack 1001 len 5`, `tcp ${client} > ${X}:50051 R`);
+    } else if (kind === 'reply') {
+      // A UDP server, of a client at any port, who asks once.
+      const client = `${SERVER}.${201 + (n % 40)}:${n % 3 === 0 ? 51_820 : 1 + n}`;
+      a.fromOutside(`udp ${client} > ${X}:51820 len 40`);
+      b.fromInside(`udp ${X}:51820 > ${client} len 40`);
     } else {
       const [me, to] = [`${X}:41000`, `${SERVER}.${kind === 'dead' ? 210 + (n % 40) : 250}:${1 + (n % 300)}`];
       a.fromInside(`tcp ${me} > ${to} S`);

@@ -2,7 +2,7 @@
  * Who began what lately: TCP connections, UDP exchanges and pings of the last `LIFE_S` seconds, at this instance and, of
  * sources that look suspicious, at the others. An answer or a refusal counts only for an attempt that is found here.
  *
- *     local memory   the table: BUCKETS of WAYS entries, shared by the instance's workers; then the pending bytes
+ *     local memory   the table: BUCKETS of WAYS entries, shared by the instance's workers; services.ts; the pending bytes
  *     entry          tag (0: free), since (coarse seconds), bits, value (TCP: initial sequence number of the SYN-ACK)
  *     record         two words of hash, bits
  *
@@ -33,6 +33,7 @@ import {
   type Writer,
 } from '../../api.js';
 import { ADDRESS_WORDS, DESTINATION, LINK, SOURCE } from './ends.js';
+import { SERVICE_WORDS, Services } from './services.js';
 
 /** What an end did: shifted left by one for the high end. */
 export const Did = {
@@ -70,7 +71,7 @@ export function attempts(seed: string): StateDefinition<Attempts> {
     kind: 'idps-attempts',
     parameters,
     bytes: COUNTS.bytes,
-    localBytes: () => TABLE_WORDS * 4 + PENDING,
+    localBytes: () => (TABLE_WORDS + SERVICE_WORDS) * 4 + PENDING,
     open: (context) => new Attempts(context, hash()),
   };
 }
@@ -80,6 +81,7 @@ export class Attempts implements StateObject {
   readonly delivery = 'any-order';
   /** Of the key of the last `find`: which end the source is, 0 the low one, 1 the high one. */
   side = 0;
+  readonly services: Services;
   private readonly counts: Int32Array;
   private readonly table: Int32Array;
   private readonly pending: Uint8Array;
@@ -97,7 +99,8 @@ export class Attempts implements StateObject {
     this.id = id;
     this.counts = region.i32(0, COUNTS.words);
     this.table = local.i32(0, TABLE_WORDS);
-    this.pending = local.u8().subarray(TABLE_WORDS * 4);
+    this.services = new Services(local.i32(TABLE_WORDS * 4, SERVICE_WORDS), hasher);
+    this.pending = local.u8().subarray((TABLE_WORDS + SERVICE_WORDS) * 4);
     this.hasher = hasher;
     this.factor = secret[0] | 1;
     this.writer = writer;

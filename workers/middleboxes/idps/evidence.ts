@@ -8,8 +8,8 @@
  * | TCP SYN and ACK                           | its destination was answered, if it tried its source                  |
  * | TCP reset                                 | its destination was refused, if it sent a SYN that was not answered   |
  * | TCP without SYN, ACK and RST; SYN and FIN | its source tried and was refused: no connection has such (-sN, -sF, -sX) |
- * | TCP reset without ACK                     | its destination probed, if it sent a bare ACK of no known connection (-sA) |
- * | UDP to the lower port, or an equal one    | its source tried its destination                                      |
+ * | TCP reset without ACK                     | its destination probed, if it sent a bare ACK of no known connection (-sA), and not from a service |
+ * | UDP to the lower port, or an equal one    | its source tried its destination, unless that one has sent to it before |
  * | UDP to the higher port, or an equal one   | its destination was answered, if it tried its source                  |
  * | ICMP echo, echo reply                     | tried, answered                                                       |
  * | ICMP unreachable                          | the source of what it quotes was refused, if it sent what is quoted, and that was not answered |
@@ -85,7 +85,7 @@ export function createEvidence(
   const seen = new Int32Array(SEEN);
   const unmatched = createUnmatched(attempts, scans);
   // Of this worker alone: nobody outside can choose flows that hide each other.
-  const factors = Int32Array.from({ length: 12 }, () => (Math.random() * 2 ** 32) | 1);
+  const factors = Int32Array.from({ length: 22 }, () => (Math.random() * 2 ** 32) | 1);
 
   function tcp(i: number, now: number): void {
     const said = flags[i] & (SYN | RST | ACK | FIN);
@@ -113,10 +113,12 @@ export function createEvidence(
     const sequence = i32[(l4[i] + SEQUENCE) >> 2];
     const entry = attempts.find(words, pair, TCP, now);
     if (isAnswer(entry)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, sourcePort(pair), TCP, pair, now);
+    const isAsked = entry !== NONE && attempts.did(entry, Did.BEGIN, true);
     const isOther = entry !== NONE && attempts.valueIn(entry) !== sequence;
     if (isOther && attempts.did(entry, Did.COMPLETE, true)) attempts.restart(entry, true);
     attempts.note(Did.GET_ANSWER, true, sequence, now, false);
     attempts.expect(attempts.placeOf(words, pair), now);
+    if (isAsked) attempts.services.note(words, SOURCE, sourcePort(pair), now);
   }
 
   /**
@@ -133,13 +135,18 @@ export function createEvidence(
     if (attempts.did(entry, Did.BEGIN, true)) {
       if (!attempts.did(entry, Did.GET_ANSWER, true))
         scans.contact(REFUSED, words, DESTINATION, SOURCE, sourcePort(pair), TCP, pair, now);
-    } else if (!hasAck && isProbeOfOther(entry))
+    } else if (!hasAck && isProbeOfOther(entry) && !isOfService(pair, now))
       scans.contact(PROBED, words, DESTINATION, SOURCE, sourcePort(pair), TCP, pair, now);
   }
 
   /** Whether the destination alone has sent on a connection that nobody was seen to begin. */
   function isProbeOfOther(entry: number): boolean {
     return attempts.did(entry, Did.PROBE, true) && !attempts.did(entry, Did.PROBE) && !wasBegun(entry);
+  }
+
+  /** Whether the destination sends from a port at which it accepts connections: then it may know an older one. */
+  function isOfService(pair: number, now: number): boolean {
+    return attempts.services.has(words, DESTINATION, destinationPort(pair), now);
   }
 
   function wasBegun(entry: number): boolean {
@@ -202,7 +209,7 @@ export function createEvidence(
         scans.contact(ANSWERED, words, SOURCE, DESTINATION, to, UDP, pair, now);
       return;
     }
-    if (isUdpAttempt(pair)) {
+    if (isUdpAttempt(pair) && !isUdpReply(pair, now)) {
       const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, UDP, pair, now);
       attempts.find(words, pair, UDP, now);
       attempts.note(Did.BEGIN, false, 0, now, replicate);
@@ -210,8 +217,15 @@ export function createEvidence(
     if (portNumber(from) <= portNumber(to)) {
       const entry = attempts.find(words, pair, UDP, now);
       if (isAnswer(entry)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
-      if (entry !== NONE) attempts.note(Did.GET_ANSWER, true, 0, now, false);
+      // Also where it answers nothing: then what the destination sends back is a reply.
+      attempts.note(Did.GET_ANSWER, true, 0, now, false);
     }
+  }
+
+  /** Whether the destination has sent first: a server at a high port, or both ends at the same one. */
+  function isUdpReply(pair: number, now: number): boolean {
+    const entry = attempts.find(words, pair, UDP, now);
+    return entry !== NONE && attempts.did(entry, Did.GET_ANSWER) && !attempts.did(entry, Did.BEGIN);
   }
 
   function isUdpAttempt(pair: number): boolean {
@@ -220,11 +234,17 @@ export function createEvidence(
   }
 
   function wasSeen(pair: number, kind: number, now: number): boolean {
-    // Multiply-add with secret factors, that do not wait for each other.
-    let mixed = Math.imul(pair, factors[8]) + Math.imul((now >> SEEN_S_SHIFT) + (kind << 16), factors[9]);
-    mixed = (mixed + Math.imul(words[LINK], factors[11])) | 0;
-    for (let n = 0; n < 8; n++) mixed = (mixed + Math.imul(words[n], factors[n])) | 0;
-    mixed = Math.imul(mixed ^ (mixed >>> 15), factors[10]);
+    // Sums of products with secret factors, that do not wait for each other. A product says little of what is high in its word:
+    // so there are two sums, one of the words with their halves exchanged.
+    const time = (now >> SEEN_S_SHIFT) + (kind << 16);
+    let high = (Math.imul(pair, factors[8]) + Math.imul(time, factors[9]) + Math.imul(words[LINK], factors[11])) | 0;
+    let low = Math.imul((pair << 16) | (pair >>> 16), factors[20]);
+    for (let n = 0; n < 8; n++) {
+      const word = words[n];
+      high = (high + Math.imul(word, factors[n])) | 0;
+      low = (low + Math.imul((word << 16) | (word >>> 16), factors[12 + n])) | 0;
+    }
+    let mixed = Math.imul(high ^ (high >>> 15), factors[10]) ^ Math.imul(low ^ (low >>> 15), factors[21]);
     mixed ^= mixed >>> 16;
     // Two places each: with one, a seventh of 20,000 flows would hide each other.
     const at = mixed & (SEEN - 1);
