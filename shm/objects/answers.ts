@@ -20,9 +20,9 @@ import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
 import type { FlowSlots } from './flow-slots.js';
 
-/** The rank of an entry that has not been established yet. Only these have a quota: half-open.ts. */
+/** The rank of an entry whose responder was not seen, as far as that was replicated. */
 export const HALF_OPEN = 0;
-/** The rank of an entry whose responder was seen, and which the requester has yet to establish. */
+/** The rank of an entry whose responder was seen, and which the requester has yet to establish: half-open, too. */
 export const ANSWERED = 1;
 
 const WORDS = 2;

@@ -81,6 +81,8 @@ export interface FlowShape {
   readonly capacity: number;
   readonly keyWords: number;
   readonly valueWords: number;
+  /** The largest rank of entries that are half-open; 0 by default. */
+  readonly halfOpenRank?: number;
 }
 
 function strideOf(shape: FlowShape): number {
@@ -94,12 +96,14 @@ export function flowSlotCount(shape: FlowShape): number {
 
 /** Words of shared memory for a table of this shape. Throws when it cannot be indexed. */
 export function flowSlotsWords(shape: FlowShape): number {
-  const { valueWords, ...positive } = shape;
+  const { valueWords, halfOpenRank = 0, ...positive } = shape;
   for (const [name, value] of Object.entries(positive))
     if (!Number.isInteger(value) || value < 1)
       throw new RangeError(`flow table: ${name} ${value} is not a positive whole number`);
   if (!Number.isInteger(valueWords) || valueWords < 0)
     throw new RangeError(`flow table: valueWords ${valueWords} is not a whole number from 0`);
+  if (!Number.isInteger(halfOpenRank) || halfOpenRank < 0 || halfOpenRank > MAX_RANK)
+    throw new RangeError(`flow table: halfOpenRank ${halfOpenRank} is not a whole number from 0 to ${MAX_RANK}`);
   if (strideOf(shape) > 64)
     throw new RangeError(`flow table: ${shape.keyWords} key and ${shape.valueWords} value words, more than 60`);
   const words = flowSlotCount(shape) * strideOf(shape);
@@ -114,6 +118,7 @@ export class FlowSlots {
   readonly slots: number;
   readonly keyWords: number;
   readonly valueWords: number;
+  private readonly halfOpenRank: number;
   private readonly rememberedS: number;
   private readonly words: Int32Array;
   private readonly base: number;
@@ -136,6 +141,7 @@ export class FlowSlots {
     secret: Int32Array,
     rememberedS: number = CLOCK_SKEW_GUARD_S,
   ) {
+    this.halfOpenRank = shape.halfOpenRank ?? 0;
     this.rememberedS = rememberedS;
     this.words = words;
     this.base = base;
@@ -241,7 +247,12 @@ export class FlowSlots {
 
   /** Whether the slot has an entry that may be evicted. */
   isHalfOpen(slot: number): boolean {
-    return this.isUsed(slot) && this.rank(slot) === 0;
+    return this.isUsed(slot) && this.rank(slot) <= this.halfOpenRank;
+  }
+
+  /** Whether an entry of this rank is half-open. `NONE`: there is no entry. */
+  isHalfOpenRank(rank: number): boolean {
+    return rank !== NONE && rank <= this.halfOpenRank;
   }
 
   /** Whether the slot has an entry, or one that was evicted and may still be in use. */

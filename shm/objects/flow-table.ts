@@ -291,7 +291,7 @@ export class FlowTable implements StateObject {
       tx.abort();
       return this.makeRoom(hash, now) ? CONTENDED : this.refuse(FlowRefusal.TABLE_FULL);
     }
-    if (rank === 0 && !slots.isHalfOpen(slot) && !halfOpen.hasRoom()) {
+    if (slots.isHalfOpenRank(rank) && !slots.isHalfOpen(slot) && !halfOpen.hasRoom()) {
       tx.abort();
       return this.evict(hash, now) ? CONTENDED : this.refuse(FlowRefusal.HALF_OPEN);
     }
@@ -446,7 +446,7 @@ export class FlowTable implements StateObject {
   /** Whether there is room for a record's entry within the quota, if it is half-open; room is made. */
   private hasRoomFor(hash: number, words: Int32Array, at: number, now: number): boolean {
     const { slots, halfOpen } = this;
-    if (words[at + this.keyWords + LIFE.at.rank] !== 0 || halfOpen.hasRoom()) return true;
+    if (!slots.isHalfOpenRank(words[at + this.keyWords + LIFE.at.rank]) || halfOpen.hasRoom()) return true;
     return slots.find(hash, words, at) !== NONE || this.evict(hash, now);
   }
 

@@ -1,6 +1,8 @@
 /**
- * Half-open entries of a flow table: those of rank 0, which nobody has answered yet. Whoever sends packets can make as many
- * as he likes, so they must not cost others anything: neither room in the table, nor room on the state channel.
+ * Half-open entries of a flow table: those of the lowest ranks, up to `FlowShape.halfOpenRank`. The
+ * requester has not established them: a SYN that a server answered is one too, because any server
+ * answers any SYN. A sender can make as many as it likes, so they must not cost others anything:
+ * neither room in the table, nor room on the state channel.
  *
  * **A quota.** Half-open entries have so much of the table and no more. A new one beyond it takes the place of an older one;
  * and so does any entry when the table is full. What is past half-open is never put out, nor what is younger than `YOUNG_S`: a handshake
@@ -116,9 +118,10 @@ export class HalfOpen {
 
   /** The entry in `slot` goes from one rank to another, in the generation it then has; `NONE`: there is no entry. */
   moved(slot: number, before: number, after: number, generation: number, now: number): void {
-    if (before === 0) {
-      if (after !== 0) Atomics.sub(this.words, this.at + OPEN, 1);
-    } else if (after === 0) {
+    const { slots } = this;
+    if (slots.isHalfOpenRank(before)) {
+      if (!slots.isHalfOpenRank(after)) Atomics.sub(this.words, this.at + OPEN, 1);
+    } else if (slots.isHalfOpenRank(after)) {
       Atomics.add(this.words, this.at + OPEN, 1);
       this.arrivals.push(slot, generation, now);
     }

@@ -27,7 +27,12 @@ export interface NatSessionsOptions extends HalfOpenOptions {
   readonly sessions: number;
 }
 
-const shapeOf = (sessions: number) => ({ capacity: sessions, keyWords: KEY_WORDS_IPV4_FIVE_TUPLE, valueWords: 0 });
+const shapeOf = (sessions: number) => ({
+  capacity: sessions,
+  keyWords: KEY_WORDS_IPV4_FIVE_TUPLE,
+  valueWords: 0,
+  halfOpenRank: ANSWERED,
+});
 
 export function natSessions(options: NatSessionsOptions): StateDefinition<NatSessions> {
   const { sessions } = options;

@@ -56,7 +56,15 @@ import { NONE } from '../none.js';
 import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
 import { ANSWERED, Answers, HALF_OPEN } from './answers.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
-import { CONTENDED, FlowSlots, flowSlotCount, flowSlotsWords, MAX_RANK, WITHHELD } from './flow-slots.js';
+import {
+  CONTENDED,
+  type FlowShape,
+  FlowSlots,
+  flowSlotCount,
+  flowSlotsWords,
+  MAX_RANK,
+  WITHHELD,
+} from './flow-slots.js';
 import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, YOUNG_S } from './half-open.js';
 import { NatRecord } from './nat-record.js';
 import { Applied, type OpenContext } from './object.js';
@@ -97,8 +105,8 @@ const VALUE_WORDS = 2;
 /** Slots looked at for what is over, where the table is full. */
 const SWEEP_SLOTS_FULL = 512;
 
-function shapeOf(flows: number): { capacity: number; keyWords: number; valueWords: number } {
-  return { capacity: flows, keyWords: KEY_WORDS, valueWords: VALUE_WORDS };
+function shapeOf(flows: number): FlowShape {
+  return { capacity: flows, keyWords: KEY_WORDS, valueWords: VALUE_WORDS, halfOpenRank: ANSWERED };
 }
 
 export interface NatLimits extends Required<HalfOpenOptions>, SubscriberLimits {
@@ -166,8 +174,10 @@ export class NatTables {
     this.answers = new Answers(this.flows, local);
     const leave = (slot: number, now: number): boolean => {
       if (!this.lockBound(slot) || !this.leaveSubscriber(slot)) return false;
-      // Its slot guards the place of one that nobody answered.
-      if (this.answers.isAnswered(slot)) this.leavePlace(slot, now + CLOCK_SKEW_GUARD_S);
+      // The slot guards the place of a binding that nobody answered. The place of an answered one
+      // rests after the guard too, but not where ports are short: else a flood that a server answers
+      // would take all ports away, one eviction after the other.
+      if (this.answers.isAnswered(slot)) this.leavePlace(slot, now + CLOCK_SKEW_GUARD_S, false);
       return true;
     };
     this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.flows, limits, stripes, leave);
@@ -243,11 +253,11 @@ export class NatTables {
   }
 
   /** The place, locked, of a locked slot's flow is told since when it is nobody's, if it was the flow's. */
-  private leavePlace(slot: number, now: number): void {
+  private leavePlace(slot: number, now: number, used: boolean): void {
     const { flows, claims, tx } = this;
     const place = flows.value(slot, PLACE);
     if (!flows.isUsed(slot) || flows.value(slot, DEAD) !== 0 || claims.owner(place) !== slot) return;
-    claims.release(tx, place, Math.min(flows.expires(slot), now), this.answers.isAnswered(slot));
+    claims.release(tx, place, Math.min(flows.expires(slot), now), used);
   }
 
   private reclaim(slot: number, now: number, urgent: boolean): boolean {
@@ -262,7 +272,7 @@ export class NatTables {
         this.lockBound(slot) &&
         this.leaveSubscriber(slot);
       if (reclaimed) {
-        this.leavePlace(slot, now);
+        this.leavePlace(slot, now, this.answers.isAnswered(slot));
         this.halfOpen.moved(slot, flows.rank(slot), NONE, 0, now);
         flows.vacate(tx, slot);
         this.count('reclaimed');
@@ -376,7 +386,7 @@ export class NatTables {
       return;
     }
     if (dead !== 0 && record.expires > now) this.count('collisions');
-    if (flows.value(slot, PLACE) !== record.place) this.leavePlace(slot, now);
+    if (flows.value(slot, PLACE) !== record.place) this.leavePlace(slot, now, this.answers.isAnswered(slot));
     if (known) flows.hide(tx, slot);
     else {
       const taken = flows.isUsed(slot);
@@ -410,7 +420,7 @@ export class NatTables {
   /** Whether there is room for the record's flow within the quota, if it is half-open; room is made. */
   private hasRoomFor(hash: number, now: number): boolean {
     const { flows, halfOpen, key, record } = this;
-    if (record.rank !== Rank.NEW || record.expires <= now || halfOpen.hasRoom()) return true;
+    if (!flows.isHalfOpenRank(record.rank) || record.expires <= now || halfOpen.hasRoom()) return true;
     return flows.find2(hash, key[0], key[1]) !== NONE || this.evict(hash, now);
   }
 

@@ -115,7 +115,7 @@ export class PortClaims {
     return owner < 0 ? -owner >>> 1 : 0;
   }
 
-  /** Whether a place is nobody's, and its last flow ended without an answer. */
+  /** Whether a place is nobody's, and its last flow ended without an answer, or was evicted. */
   restsUnused(place: number): boolean {
     const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
     return owner < 0 && (-owner & 1) === 0;

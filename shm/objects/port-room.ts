@@ -9,8 +9,9 @@
  * - A timer does the same where bindings come by records of other sites (`keepFree`).
  *
  * Bindings that were answered are never evicted for their ports, nor are those younger than `YOUNG_S`. The port of an evicted binding
- * is free after the guard of its slot (flow-slots.ts). A port that rests after a half-open binding, unanswered, ran out
- * (RFC 6888 REQ-8 is about ports that were used) is free at once.
+ * is free after the guard of its slot (flow-slots.ts). Some ports that rest are free at once too: those
+ * of half-open bindings that ran out unanswered (RFC 6888 REQ-8 is about ports that were used), and,
+ * after the guard, those of answered ones that the quota evicted.
  */
 
 import { NONE } from '../none.js';
@@ -55,7 +56,7 @@ export class PortRoom {
     let fruitless = 0;
     for (let n = 0; n < count && fruitless < FRUITLESS_MAX; n++) {
       const place = this.choose(now);
-      const lifted = place !== NONE && this.lift(place);
+      const lifted = place !== NONE && this.lift(place, now);
       if (lifted) freed++;
       else if (place === NONE || !this.tables.evictSlot(this.tables.claims.owner(place), now)) {
         fruitless++;
@@ -119,7 +120,7 @@ export class PortRoom {
     for (let n = 0; n < LOOKED_AT && compared < COMPARED; n++) {
       const place = allocator.around();
       if (place === NONE) continue;
-      if (claims.restsUnused(place) && !tables.isFree(place, now)) return place;
+      if (claims.restsUnused(place) && claims.freedAt(place) <= now && !tables.isFree(place, now)) return place;
       const slot = claims.owner(place);
       if (!tables.isBound(slot, place) || !flows.isHalfOpen(slot) || answers.isAnswered(slot)) continue;
       compared++;
@@ -132,10 +133,10 @@ export class PortRoom {
     return chosen;
   }
 
-  /** Ends the rest of a place whose binding ran out unanswered. False if it does not rest, or is locked. */
-  private lift(place: number): boolean {
+  /** Ends the rest of a place that `restsUnused`. False if it does not rest, or is locked. */
+  private lift(place: number, now: number): boolean {
     const { claims, tx } = this.tables;
-    if (!claims.restsUnused(place)) return false;
+    if (!claims.restsUnused(place) || claims.freedAt(place) > now) return false;
     tx.begin();
     const lifted = tx.tryLock(claims.lockOf(place)) && claims.restsUnused(place);
     if (lifted) {

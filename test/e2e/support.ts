@@ -85,6 +85,11 @@ export class UdpFlows {
     return this.lines('reply').length;
   }
 
+  /** The ports to which replies came. */
+  get portsReplied(): Set<string> {
+    return new Set(this.lines('reply').map((line) => line.split(' ')[1]));
+  }
+
   async close(): Promise<void> {
     this.program.endInput();
     await this.program.stop('SIGKILL');

@@ -15,7 +15,8 @@ const LIFETIME = 240;
 const UDP = 17;
 const EXTERNAL = 0x010200c0;
 const HALF_OPEN = 0;
-const ESTABLISHED = 1;
+/** Half-open to neither: to a NAT, rank 1 (answered) is half-open too. */
+const ESTABLISHED = 2;
 
 /** A flow table and a NAT, asked the same; keys are numbers. */
 interface Table<T extends StateObject> {
@@ -46,7 +47,7 @@ const flows: Table<FlowTable> = {
     key[1] = ~n;
     return object.find(object.hash(key, 0), key, 0, now);
   },
-  refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> (3 * rank)),
+  refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> ((3 * rank) >> 1)),
   tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
   replace: (object, slot, now) => object.replaceValue(slot, Int32Array.of(object.value(slot, 0) + 1), 0, now),
   locksHeld: (object) => object.locksHeld(),
@@ -58,7 +59,7 @@ const bindings: Table<NatBinding> = {
     natBinding({ addresses: [EXTERNAL, EXTERNAL + 1], flows, allocation: 'leased', halfOpen, halfOpenRecords }),
   add: (object, n, now) => object.add(object.hash(n, port), n, port, now, idleExpiry(now, LIFETIME)),
   find: (object, n, now) => object.findOutbound(object.hash(n, port), n, port, now),
-  refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> (3 * rank)),
+  refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> ((3 * rank) >> 1)),
   tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
   locksHeld: (object) => object.locksHeld(),
 };

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { DELIVERY_S_MAX, REMEMBERED_S } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import { idleExpiry } from '../../../shm/objects/idle-expiry.js';
-import { type NatBinding, natBinding, portAndProtocol } from '../../../shm/objects/nat-binding.js';
+import { type NatBinding, natBinding, portAndProtocol, Rank } from '../../../shm/objects/nat-binding.js';
 import { Applied } from '../../../shm/objects/object.js';
 import { entriesOf, NatModel, validEntries } from './nat-model.js';
 import { Replica, type TestRecord } from './replica.js';
@@ -223,7 +223,9 @@ describe('nat binding at several sites', () => {
       const replica = new Replica(definition);
       const { object } = replica;
       const slot = object.add(object.hash(host, key), host, key, START, START + 240);
-      assert.ok(object.refresh(slot, 1, START + 1, 7440) && object.refresh(slot, 2, START + 2, 240));
+      assert.ok(
+        object.refresh(slot, Rank.ESTABLISHED, START + 1, 7440) && object.refresh(slot, Rank.CLOSING, START + 2, 240),
+      );
       return replica.drain();
     };
 
@@ -252,7 +254,9 @@ describe('nat binding at several sites', () => {
         allocation: 'shared',
       });
       const { object } = new Replica(one);
-      assert.ok(object.refresh(object.add(object.hash(1, key), 1, key, START, START + 10), 1, START, 10));
+      assert.ok(
+        object.refresh(object.add(object.hash(1, key), 1, key, START, START + 10), Rank.ESTABLISHED, START, 10),
+      );
       assert.equal(object.add(object.hash(2, key), 2, key, idleExpiry(START, 10) + 1, START + 90), NONE);
       assert.notEqual(object.add(object.hash(2, key), 2, key, idleExpiry(START, 10) + 2, START + 90), NONE);
       assert.equal(object.describe(START)['used'], 1);

@@ -206,6 +206,51 @@ describe('a NAT binding that was answered', () => {
   });
 });
 
+describe('a flood of SYNs that a server answers, and that no inside host goes on with', () => {
+  const FLOWS = 1024;
+  const QUOTA = FLOWS / 4;
+  for (const options of [{}, { ...BY_PORT, sessions: FLOWS }])
+    for (const count of [1, 2]) {
+      const where = count === 1 ? 'at the same site' : 'at another site';
+      it(`stays within the quota, answered ${where}, and leaves ports to others: ${JSON.stringify(options)}`, function () {
+        this.timeout(60_000);
+        const ports = { first_port: 20_001, last_port: 20_000 + FLOWS };
+        const all = sites(count, { flows: FLOWS, per_subscriber: FLOWS, ...ports, ...options });
+        const [there, back] = [all[0], all[count - 1]];
+        const held = there.exchange(on(INSIDE, `tcp ${HOST} > ${REMOTE} S`));
+        fromInside(there, 'A');
+        replicate(all);
+        let passed = 0;
+        for (let second = 0; second < 30; second++) {
+          for (let n = 0; n < 60; n++) {
+            const [out] = there.pass(on(INSIDE, `tcp 10.0.${second + 1}.${n % 4}:${5000 + n} > ${REMOTE} S`));
+            replicate(all);
+            if (out?.startsWith(`${OUTSIDE}:`)) {
+              passed++;
+              fromOutside(back, portOf([out]), 'SA');
+            }
+            replicate(all);
+          }
+          wait(all, 1);
+          replicate(all);
+        }
+        // More than there are ports: evicted ones do not keep theirs.
+        assert.ok(passed > 1.5 * FLOWS, `${passed} of 1800 passed`);
+        for (const site of all) {
+          for (const object of site.objects) {
+            const { half_open, half_open_evicted, used } = object.describe(site.now) as Record<string, number>;
+            assert.ok(half_open > QUOTA / 2 && half_open <= QUOTA, `${half_open} half-open of ${QUOTA}`);
+            assert.ok(used < FLOWS, `${used} used`);
+            assert.ok(half_open_evicted > 0);
+          }
+          assert.ok(entriesOf(site.bindings, site.now).some(({ rank }) => rank === Rank.ESTABLISHED));
+        }
+        assert.deepEqual(fromInside(there, 'A'), [held[0].replace('S ttl', 'A ttl')]);
+        assert.equal(there.establish('tcp 10.0.77.1:4000 > 198.51.100.8:443') !== undefined, true);
+      });
+    }
+});
+
 describe('packets of one side alone', () => {
   const packet = fc.record({
     site: fc.nat(1),
