@@ -13,7 +13,7 @@ import type { CompileTask } from './compile-task.js';
 import { compiledOrThrow } from './rules-text.js';
 
 /** A thousand times what 100 rules take, and far beyond what the largest board can hold takes. */
-const COMPILE_MS_MAX = 60_000;
+const COMPILE_MS_MAX = 120_000;
 
 export interface Compiled {
   readonly words: Int32Array;

@@ -20,7 +20,10 @@ import { PROJECT } from '../testbed/compile.js';
 import type { Kernel } from './kernel.js';
 
 const PROGRAMS = ['ip', 'ethtool', 'ping'];
-/** In the order in which they are loaded: a module comes after those that it needs. */
+/**
+ * The order is not enough: kernels differ in which of two modules needs the other. So they are loaded
+ * in several passes.
+ */
 const MODULES = [
   'failover',
   'net_failover',
@@ -44,7 +47,9 @@ const INIT = `#!/bin/busybox sh
 export PATH=/usr/bin:/bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/shm; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /tmp
-while read -r module; do insmod "/lib/modules/$module.ko" 2>/dev/null; done < /lib/modules/order
+for pass in 1 2 3; do
+  while read -r module; do insmod "/lib/modules/$module.ko" 2>/dev/null; done < /lib/modules/order
+done
 /usr/bin/ip link set lo up
 cd ${HOME}; /usr/bin/node dist/test/vm/guest.js; echo "guest: ended with code $?"
 poweroff -f
