@@ -1,6 +1,7 @@
 /** The addresses of this host, as the XDP filter and the ports need them. */
 
 import type { RawAddress } from '../shm/next-hops.js';
+import type { PortNetwork } from '../shm/port-board.js';
 import { isLinkLocal } from '../workers/packet/ipv6.js';
 import { formatAddress } from './kernel-neighbours.js';
 import { type HostAddress, hostAddresses } from './rtnetlink.js';
@@ -18,6 +19,8 @@ export interface HostAddresses {
    * The first IPv6 address of each interface, one that is valid beyond its link if there is one.
    */
   readonly first6: ReadonlyMap<number, Int32Array>;
+  /** All IPv4 addresses of each interface, with their subnets. */
+  readonly networks4: ReadonlyMap<number, readonly PortNetwork[]>;
 }
 
 /** Throws where the kernel does not say. */
@@ -30,8 +33,12 @@ export function sortAddresses(found: readonly HostAddress[]): HostAddresses {
   const all6: Int32Array[] = [];
   const first4 = new Map<number, number>();
   const first6 = new Map<number, Int32Array>();
-  for (const { index, address } of found) {
+  const networks4 = new Map<number, PortNetwork[]>();
+  for (const { index, address, subnet, prefix } of found) {
     if (typeof address === 'number') {
+      const mask = maskOf(prefix);
+      const network = { own: address, address: (subnet as number) & mask, mask };
+      networks4.set(index, [...(networks4.get(index) ?? []), network]);
       all4.add(address);
       if (!first4.has(index)) first4.set(index, address);
       continue;
@@ -41,7 +48,7 @@ export function sortAddresses(found: readonly HostAddress[]): HostAddresses {
     const first = first6.get(index);
     if (first === undefined || (isWider && isLinkLocal(first))) first6.set(index, address);
   }
-  return { all4: [...all4], all6, first4, first6 };
+  return { all4: [...all4], all6, first4, first6, networks4 };
 }
 
 /** Whether the filters and the ports' own addresses are the same by both. */
@@ -49,9 +56,18 @@ export function sameAddresses(a: HostAddresses, b: HostAddresses): boolean {
   return textOf(a) === textOf(b);
 }
 
-function textOf({ all4, all6, first4, first6 }: HostAddresses): string {
+/** The raw mask of a prefix of IPv4. */
+function maskOf(prefix: number): number {
+  const mask = prefix === 0 ? 0 : -1 << (32 - prefix);
+  return (mask >>> 24) | ((mask >>> 8) & 0xff00) | ((mask << 8) & 0xff_0000) | (mask << 24) | 0;
+}
+
+function textOf({ all4, all6, first4, first6, networks4 }: HostAddresses): string {
   const firsts = [...first4, ...first6].map(([index, address]) => `${index} ${text(address)}`);
-  return [...all4.map(text).sort(), ...all6.map(text).sort(), ...firsts.sort()].join();
+  const networks = [...networks4].flatMap(([index, all]) =>
+    all.map(({ own, address, mask }) => `${index} ${text(own)} ${text(address)} ${text(mask)}`),
+  );
+  return [...all4.map(text).sort(), ...all6.map(text).sort(), ...firsts.sort(), ...networks.sort()].join();
 }
 
 function text(address: RawAddress): string {

@@ -302,6 +302,7 @@ export class InterfaceWatch {
       mac: macOf(known.mac),
       address: isWire ? null : (this.hosts.first4.get(known.index) ?? null),
       address6: isWire ? null : (this.hosts.first6.get(known.index) ?? null),
+      networks: isWire ? [] : (this.hosts.networks4.get(known.index) ?? []),
       mtuBytes: Math.min(known.mtu, packetBytesMax),
     };
   }

@@ -112,6 +112,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
         // What a wire says, it says in the name of whom the packet was for.
         address: isWire ? null : address,
         address6: isWire ? null : address6,
+        networks: isWire ? [] : (hosts.networks4.get(facts.index) ?? []),
         mtuBytes: facts.mtu,
         nextHop: nextHop(port.next_hop),
         nextHop6: nextHopIpv6(port.next_hop6),

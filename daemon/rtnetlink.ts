@@ -19,7 +19,7 @@ const AF_INET6 = 10;
 const HEADER = { length: 0, type: 4, flags: 6, bytes: 16 } as const;
 /** struct ifinfomsg and struct ifaddrmsg, after the header. */
 const LINK = { family: 16, index: 20, bytes: 32 } as const;
-const ADDRESS = { family: 16, index: 20, bytes: 24 } as const;
+const ADDRESS = { family: 16, prefix: 17, index: 20, bytes: 24 } as const;
 const ATTRIBUTE_BYTES = 4;
 
 /** Pieces read at one look: a storm of changes must not keep main from its other work. */
@@ -31,6 +31,10 @@ export interface HostAddress {
   /** Index of the interface that has it. */
   readonly index: number;
   readonly address: RawAddress;
+  /** What the prefix is of: the address, or that of the far end, if there is one. */
+  readonly subnet: RawAddress;
+  /** Bits of the prefix. */
+  readonly prefix: number;
 }
 
 export interface Changes {
@@ -146,6 +150,7 @@ export function addressOf(message: DataView): HostAddress | null {
   const bytes = family === AF_INET ? 4 : family === AF_INET6 ? 16 : 0;
   if (bytes === 0) return null;
   let found = -1;
+  let far = -1;
   for (let at: number = ADDRESS.bytes; at + ATTRIBUTE_BYTES <= message.byteLength; ) {
     const length = message.getUint16(at, true);
     const type = message.getUint16(at + 2, true);
@@ -153,12 +158,20 @@ export function addressOf(message: DataView): HostAddress | null {
     const fits = length === ATTRIBUTE_BYTES + bytes;
     if (fits && (type === Attribute.LOCAL || (type === Attribute.ADDRESS && found === -1)))
       found = at + ATTRIBUTE_BYTES;
+    if (fits && type === Attribute.ADDRESS) far = at + ATTRIBUTE_BYTES;
     at += (length + 3) & ~3;
   }
   if (found === -1) return null;
-  const word = (n: number): number => message.getInt32(found + 4 * n, true);
-  const address = family === AF_INET ? word(0) : Int32Array.of(word(0), word(1), word(2), word(3));
-  return { index: message.getInt32(ADDRESS.index, true), address };
+  const read = (from: number): RawAddress => {
+    const word = (n: number): number => message.getInt32(from + 4 * n, true);
+    return family === AF_INET ? word(0) : Int32Array.of(word(0), word(1), word(2), word(3));
+  };
+  return {
+    index: message.getInt32(ADDRESS.index, true),
+    address: read(found),
+    subnet: read(far === -1 ? found : far),
+    prefix: Math.min(message.getUint8(ADDRESS.prefix), 8 * bytes),
+  };
 }
 
 function errorOf(message: DataView): string {

@@ -30,6 +30,17 @@ export const PORT_STATE_TEXTS = [
   'the data plane is not attached to the interface',
 ] as const;
 
+/** Of each port so many of its IPv4 addresses are known to workers. */
+export const NETWORKS_MAX = 16;
+
+/** One of a port's own IPv4 addresses, and the subnet that is on its link by it: raw words. */
+export interface PortNetwork {
+  readonly own: number;
+  /** `(own or its peer) & mask`. */
+  readonly address: number;
+  readonly mask: number;
+}
+
 export interface PortFacts {
   readonly state: PortState;
   /** Number of the attachment; 0: the port has none. */
@@ -43,6 +54,8 @@ export interface PortFacts {
   /** The port's own raw IPv4 address, if it has one; and its IPv6 address, four raw words. */
   readonly address: number | null;
   readonly address6: Int32Array | null;
+  /** All its IPv4 addresses; of more than `NETWORKS_MAX` the first. Absent: none are known. */
+  readonly networks?: readonly PortNetwork[];
   /** Longest IP packet the port sends. */
   readonly mtuBytes: number;
 }
@@ -60,6 +73,8 @@ const FACT = struct({
   hasAddress6: 1,
   address6: 4,
   mtu: 1,
+  networkCount: 1,
+  networks: 3 * NETWORKS_MAX,
 });
 
 function servesBytes(ports: number): number {
@@ -108,6 +123,10 @@ export class PortBoardWriter {
       numbers[at + FACT.at.hasAddress6] = facts.address6 === null ? 0 : 1;
       for (let word = 0; word < 4; word++) numbers[at + FACT.at.address6 + word] = facts.address6?.[word] ?? 0;
       numbers[at + FACT.at.mtu] = facts.mtuBytes;
+      const networks = (facts.networks ?? []).slice(0, NETWORKS_MAX);
+      numbers[at + FACT.at.networkCount] = networks.length;
+      for (const [n, { own, address, mask }] of networks.entries())
+        numbers.set([own, address, mask], at + FACT.at.networks + 3 * n);
     }
     this.facts.write(0, numbers, numbers.length);
   }
@@ -135,6 +154,11 @@ export class PortBoardReader {
   /** Four words per port. */
   readonly address6: Int32Array;
   readonly mtu: Int32Array;
+  readonly networkCount: Int32Array;
+  /** `NETWORKS_MAX` times own address, subnet and mask per port. */
+  readonly networks: Int32Array;
+  /** Grows with every change of the columns. */
+  changes = 0;
   private readonly facts: VersionedCells;
   private readonly serves: Int32Array;
   private readonly servesAt: number;
@@ -163,6 +187,8 @@ export class PortBoardReader {
     this.hasAddress6 = new Uint8Array(ports);
     this.address6 = new Int32Array(4 * ports);
     this.mtu = new Int32Array(ports);
+    this.networkCount = new Int32Array(ports);
+    this.networks = new Int32Array(3 * NETWORKS_MAX * ports);
     this.refresh();
   }
 
@@ -170,6 +196,7 @@ export class PortBoardReader {
   refresh(): boolean {
     if (this.facts.version(0) === this.seen) return false;
     this.seen = this.facts.read(0, this.numbers);
+    this.changes++;
     for (let port = 0; port < this.ports; port++) this.take(port);
     return true;
   }
@@ -200,6 +227,9 @@ export class PortBoardReader {
     this.hasAddress6[port] = numbers[at + FACT.at.hasAddress6];
     for (let word = 0; word < 4; word++) this.address6[4 * port + word] = numbers[at + FACT.at.address6 + word];
     this.mtu[port] = numbers[at + FACT.at.mtu];
+    this.networkCount[port] = numbers[at + FACT.at.networkCount];
+    for (let word = 0; word < 3 * NETWORKS_MAX; word++)
+      this.networks[3 * NETWORKS_MAX * port + word] = numbers[at + FACT.at.networks + word];
     this.judge(port);
   }
 }

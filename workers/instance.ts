@@ -215,7 +215,7 @@ export class Instance {
 export function portBoardOf({ io, routes }: Pick<InstancePlan, 'io' | 'routes'>, workers: number): SharedArrayBuffer {
   const board = createPortBoard(workers, routes.length);
   new PortBoardWriter(board, routes.length).write(
-    routes.map(({ mac, address, address6 = null, mtuBytes }, port) => ({
+    routes.map(({ mac, address, address6 = null, networks = [], mtuBytes }, port) => ({
       state: PortState.USABLE,
       attachment: io.driver === 'af_xdp' ? 1 : 0,
       mapFd: io.driver === 'af_xdp' ? io.ports[port].mapFd : -1,
@@ -223,6 +223,7 @@ export function portBoardOf({ io, routes }: Pick<InstancePlan, 'io' | 'routes'>,
       mac,
       address,
       address6,
+      networks,
       mtuBytes,
     })),
   );

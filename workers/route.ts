@@ -16,7 +16,7 @@
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import type { NextHopReader, RawAddress } from '../shm/next-hops.js';
 import { NONE } from '../shm/none.js';
-import type { PortBoardReader } from '../shm/port-board.js';
+import type { PortBoardReader, PortNetwork } from '../shm/port-board.js';
 import { type Batch, DROPPED } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { Fragmentation } from './fragmentation.js';
@@ -26,11 +26,12 @@ import { isGroupAddressed, type Mac } from './packet/ethernet.js';
 import { isHost, upperNumber } from './packet/ipv4.js';
 import { IPV6_BYTES, Ipv6At, isHostIpv6 } from './packet/ipv6.js';
 import { peersOf } from './ports.js';
+import { createRouteAddresses, Known } from './route-addresses.js';
 
 export const ROUTE_COUNTERS = {
   route_other_host: 'dropped: the frame is addressed to another station, or to a group',
   route_martian:
-    'dropped: the source or destination address is not a single host, or of one link (RFC 1812 §5.3.7), or the source is an address of a port here, or the destination itself',
+    "dropped: the source or destination address is not a single host, or of one link (RFC 1812 §5.3.7), or a broadcast address of a port's subnet (RFC 2644), or the source is an address of a port here, or the destination itself",
   route_ttl: 'dropped: the time to live or hop limit ends here',
   route_mtu: 'dropped: longer than the egress port\'s MTU, and IPv6, or with "don\'t fragment" set',
   route_unresolved: 'dropped: the link-layer address of the next hop is not known yet, or nobody has it',
@@ -40,8 +41,8 @@ export const ROUTE_COUNTERS = {
 export const ROUTE_METRICS: Metric[] = counterMetrics(ROUTE_COUNTERS);
 
 /**
- * How one port takes part in routing. Plain data: main makes it, workers receive it. The first four are as they were at
- * the start; what they are now is on the port board.
+ * How one port takes part in routing. Plain data: main makes it, workers receive it. Up to `mtuBytes` they are as they were
+ * at the start; what they are now is on the port board.
  */
 export interface RoutePort {
   /** The port's own link-layer address. */
@@ -50,6 +51,8 @@ export interface RoutePort {
   readonly address: number | null;
   /** Likewise its IPv6 address, four raw words. */
   readonly address6?: Int32Array | null;
+  /** All its IPv4 addresses, with their subnets; absent: none are known. */
+  readonly networks?: readonly PortNetwork[];
   /** Longest IP packet the port sends. */
   readonly mtuBytes: number;
   /** A raw IPv4 address on the port's link, a link-layer address, or `null`: destinations are on the link themselves. */
@@ -63,6 +66,8 @@ export interface RoutePort {
 function isSameIpv6(a: Int32Array, at: number, b: Int32Array, bt: number): boolean {
   return a[at] === b[bt] && a[at + 1] === b[bt + 1] && a[at + 2] === b[bt + 2] && a[at + 3] === b[bt + 3];
 }
+
+const { NOTHING, BROADCAST } = Known;
 
 /** How the next hop of a port is known. */
 const UNRESOLVED = 0;
@@ -106,10 +111,12 @@ export function createRouter(
   const nextHigh6 = new Int32Array(portCount);
   const { macLow: ownLow, macHigh: ownHigh, mtu, hasAddress, hasAddress6, address6 } = facts;
   const ownAddress = facts.address;
+  const { refresh: refreshAddresses, kindOf } = createRouteAddresses(facts);
   const promiscuous = Uint8Array.from(ports, (port) => Number(port.promiscuous));
 
   function admit(): void {
     if (neighbours.refresh()) resolvePorts();
+    refreshAddresses();
     for (let i = 0; i < batch.count; i++) {
       if (egress[i] < 0) continue;
       if (!isOurs(start[i], port[i])) batch.drop(i, columns.route_other_host);
@@ -127,22 +134,23 @@ export function createRouter(
   }
 
   function admitIpv4(i: number): void {
-    if (!isHost(source[i]) || !isHost(destination[i]) || isOwnSource(i)) return batch.drop(i, columns.route_martian);
+    if (!isHost(source[i]) || !isHost(destination[i]) || isMartian(source[i], destination[i]))
+      return batch.drop(i, columns.route_martian);
     const word = l3[i] >> 2;
     if ((i32[word + 2] & 0xff) <= 1) return expired(i);
     const peer = peers[port[i]];
     if (peer < portCount && upperNumber(i32[word]) > mtu[peer] && forbidsFragments(i)) refuse(i, peer);
   }
 
-  /** Whether a packet claims to come from where it goes to, or from a port of this hop. */
-  function isOwnSource(i: number): boolean {
-    const from = source[i];
-    if (from === destination[i]) return true;
-    for (let by = 0; by < portCount; by++) if (from === ownAddress[by] && hasAddress[by] === 1) return true;
-    return false;
+  /**
+   * Whether a packet claims to come from where it goes to, from a port of this hop, or from a broadcast address of a
+   * port's subnet, or goes to one.
+   */
+  function isMartian(from: number, to: number): boolean {
+    return from === to || kindOf(from) !== NOTHING || kindOf(to) === BROADCAST;
   }
 
-  /** The same of IPv6 addresses at word `from` and behind. */
+  /** Whether the source is the destination, or a port's, of IPv6 addresses at word `from` and behind. */
   function isOwnSourceIpv6(from: number): boolean {
     if (isSameIpv6(i32, from, i32, from + 4)) return true;
     for (let by = 0; by < portCount; by++)

@@ -24,6 +24,8 @@ describe('rtnetlink', () => {
       execFileSync('ip', ['addr', 'add', `${ADDRESS}/32`, 'dev', veth.near]);
       assert.ok(listener.read().any);
       assert.ok(has());
+      const network = { own: parseIpv4(ADDRESS), address: parseIpv4(ADDRESS), mask: -1 };
+      assert.deepEqual(readHostAddresses().networks4.get(index)?.at(-1), network);
       const before = readHostAddresses();
       execFileSync('ip', ['addr', 'del', `${ADDRESS}/32`, 'dev', veth.near]);
       assert.ok(!has());
@@ -51,10 +53,15 @@ describe('rtnetlink', () => {
   it('sorts addresses by what they are for', () => {
     const [local, wide] = [parseIpv6('fe80::1'), parseIpv6('2001:db8::1')];
     const [one, two] = ['10.0.0.1', '10.0.0.2'].map(parseIpv4);
-    const found = [one, two, one, local, wide].map((address) => ({ index: 3, address }));
+    const found = [one, two, one, local, wide].map((address) => ({ index: 3, address, subnet: address, prefix: 24 }));
     const { all4, all6, first4, first6 } = sortAddresses(found);
     assert.deepEqual([all4, all6], [[one, two], [wide]]);
     assert.deepEqual([first4.get(3), first6.get(3)], [one, wide]);
     assert.ok(sameAddresses(sortAddresses(found), sortAddresses(found)));
+    const narrower = found.map((entry) => ({ ...entry, prefix: 25 }));
+    assert.ok(!sameAddresses(sortAddresses(found), sortAddresses(narrower)), 'a prefix alone has changed');
+    const peer = { index: 4, address: one, subnet: parseIpv4('10.9.9.9'), prefix: 20 };
+    const network = { own: one, address: parseIpv4('10.9.0.0'), mask: parseIpv4('255.255.240.0') };
+    assert.deepEqual(sortAddresses([peer]).networks4.get(4), [network]);
   });
 });

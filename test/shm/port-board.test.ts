@@ -16,6 +16,7 @@ const FACTS: PortFacts = {
   mac: { low: -2, high: 0xffff },
   address: -1,
   address6: Int32Array.of(-1, 2, 3, -4),
+  networks: [{ own: -1, address: -256, mask: -256 }],
   mtuBytes: 9000,
 };
 
@@ -27,7 +28,7 @@ describe('the port board', () => {
     const { mtu, macLow, macHigh, address, hasAddress, address6, hasAddress6, state, attachment, mapFd } = reader;
     assert.equal(reader.refresh(), false, 'nothing was written');
 
-    const bare = { ...FACTS, state: PortState.DOWN, address: null, address6: null, mtuBytes: 1500 };
+    const bare = { ...FACTS, state: PortState.DOWN, address: null, address6: null, networks: [], mtuBytes: 1500 };
     writer.write([FACTS, bare]);
     assert.equal(reader.refresh(), true);
     assert.equal(reader.refresh(), false);
@@ -42,6 +43,9 @@ describe('the port board', () => {
       ],
     );
     assert.deepEqual([...address6.subarray(0, 4)], [-1, 2, 3, -4]);
+    assert.deepEqual([...reader.networkCount], [1, 0]);
+    assert.deepEqual([...reader.networks.subarray(0, 3)], [-1, -256, -256]);
+    assert.equal(reader.changes, 1);
 
     writer.write([bare, FACTS]);
     writer.write([bare, bare]);

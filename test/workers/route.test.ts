@@ -241,6 +241,41 @@ describe('route', () => {
     assert.deepEqual(plane.counts(), { route_ttl: 3, route_mtu: 1, route_icmp_errors: 3 });
   });
 
+  it('drops what is from or to a broadcast address of its own subnets, or from any address of a port', () => {
+    const network = (own: string, mask: string) => ({
+      own: parseIpv4(own),
+      address: parseIpv4(own) & parseIpv4(mask),
+      mask: parseIpv4(mask),
+    });
+    const inside = [network('10.0.0.1', '255.255.255.0'), network('10.1.0.1', '255.255.0.0')];
+    const outside = [network('192.0.2.6', '255.255.255.252'), network('192.0.2.9', '255.255.255.254')];
+    const route = [routePort({ networks: inside }), routePort({ networks: outside })];
+    const plane = new Plane({ route });
+    const martians = [
+      'udp 10.0.0.255:1 > 198.51.100.7:53',
+      'udp 10.1.255.255:1 > 198.51.100.7:53',
+      'udp 192.0.2.7:1 > 198.51.100.7:53',
+      'udp 10.0.0.5:1 > 192.0.2.7:53',
+      'icmp 10.0.0.5 > 10.1.255.255 echo 1',
+      'udp 10.1.0.1:1 > 198.51.100.7:53',
+    ];
+    for (const [n, text] of martians.entries()) {
+      assert.deepEqual([plane.pass(on(0, text)), plane.pass(on(1, text))], [[], []], text);
+      assert.deepEqual(plane.counts(), { route_martian: 2 * n + 2 });
+    }
+    // Of larger subnets, and of a /31, which has no broadcast address.
+    const hosts = [
+      'udp 10.1.0.255:1 > 198.51.100.7:53',
+      'udp 10.0.0.5:1 > 192.0.2.8:53',
+      'udp 10.0.0.0:1 > 9.9.9.9:53',
+    ];
+    for (const text of hosts) assert.equal(plane.pass(on(0, text)).length, 1, text);
+
+    plane.setPorts({ networks: [] }, { networks: [network('198.51.100.1', '255.255.255.0')] });
+    assert.equal(plane.pass(on(0, martians[0])).length, 1, 'the port has another address by now');
+    assert.deepEqual(plane.pass(on(0, 'udp 10.0.0.5:1 > 198.51.100.255:53')), []);
+  });
+
   it('follows the addresses and the MTU of its ports while it runs', () => {
     const address = parseIpv4('10.0.0.1');
     const plane = new Plane({ route: [routePort({ address }), routePort()] });
