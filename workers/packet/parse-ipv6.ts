@@ -74,8 +74,9 @@ export function createIpv6Parser(
       batch.flags[i] = 0;
     } else {
       parseTransport(i, header, at, end - at, fragment === Fragment.WHOLE);
-      if (wire && header === Protocol.ICMPV6 && batch.egress[i] >= 0 && isDiscovery(u8[l3 + Ipv6At.hopLimit], u8[at]))
-        batch.bypass(i, batch.egress[i]);
+      // With a fragment header it is none that a host accepts (RFC 6980 §5).
+      const mayDiscover = wire && header === Protocol.ICMPV6 && fragmentAt === 0 && batch.egress[i] >= 0;
+      if (mayDiscover && isDiscovery(u8[l3 + Ipv6At.hopLimit], u8[at])) batch.bypass(i, batch.egress[i]);
     }
   }
 

@@ -213,6 +213,11 @@ describe('packet/parse', () => {
       assert.deepEqual([seen(icmp6(type, 255)), seen(icmp6(type, 254))], [false, true]);
     for (const type of [1, 3, 128, 129, 130, 131, 132, 138, 143])
       assert.deepEqual([seen(icmp6(type, 1)), seen(icmp6(type, 255))], [true, true]);
+    // With a fragment header, "more fragments" set or not, no host accepts it.
+    for (const more of [0, 1]) {
+      const fragment = ipv6(44, [58, 0, 0, more, 0, 0, 0, 1, 135, 0, 0, 0, 0, 0, 0, 0]);
+      assert.ok(seen(changed6(fragment, 21, 255)), `more ${more}`);
+    }
     const wire = new Plane({ route: null });
     assert.equal(wire.passFrames({ port: 0, frame: icmp6(135, 255) }).length, 1);
   });
