@@ -91,6 +91,8 @@ export class Attempts implements StateObject {
   private readonly key = new Int32Array(KEY_WORDS);
   private first = 0;
   private second = 0;
+  /** What the last `find` returned. */
+  private found = NONE;
   private replicated = 0;
   private lately = 0;
 
@@ -125,7 +127,8 @@ export class Attempts implements StateObject {
     hasher.hash(key, 0, KEY_WORDS);
     this.first = hasher.first;
     this.second = hasher.second || 1;
-    return this.lookUp(now);
+    this.found = this.lookUp(now);
+    return this.found;
   }
 
   /** Whether the source, or (`ofOther`) the destination, of the entry's last `find` did something. */
@@ -181,10 +184,12 @@ export class Attempts implements StateObject {
     return NONE;
   }
 
+  /** Adds to the entry that was found, or makes one. */
   private put(bits: number, value: number, now: number): void {
     const { table } = this;
-    const known = this.lookUp(now);
-    if (known !== NONE) {
+    const known = this.found;
+    // Unless another worker took the entry since.
+    if (known !== NONE && table[known] === this.second) {
       table[known + ENTRY.at.bits] |= bits;
       table[known + ENTRY.at.since] = now;
       if (value !== 0) table[known + ENTRY.at.value] = value;
@@ -196,6 +201,7 @@ export class Attempts implements StateObject {
     table[entry + ENTRY.at.bits] = bits;
     table[entry + ENTRY.at.value] = value;
     table[entry] = this.second;
+    this.found = entry;
   }
 
   private placeForNew(now: number): number {
@@ -243,6 +249,7 @@ export class Attempts implements StateObject {
     }
     this.first = words[at];
     this.second = words[at + 1];
+    this.found = this.lookUp(now);
     this.put(bits, 0, now);
     return Applied.CHANGED;
   }

@@ -61,8 +61,31 @@ const ONE = 2.5;
 const LITTLE = 12;
 /** Sources that are waited for at a time. */
 const SUSPECTS = 1024;
-/** What is known of the last contact of each slot: who was tried, port pair, protocol. */
-const LAST_WORDS = ADDRESS_WORDS + 2;
+/**
+ * What a worker notes of each slot, together in one cache line: a packet of a new source touches all of it.
+ *
+ *     owner       hash of the key that the notes are of
+ *     looked      raised registers when it was last looked at
+ *     since       since when it is waited for
+ *     discarded   up to which generation of silence its contacts without an answer were discarded
+ *     tried       what it had tried when the waiting began (a float, like the next two)
+ *     excess      attempts less twice the answers, when last looked at
+ *     forgiven    contacts without an answer that are not judged
+ *     last        the last contact: who was tried, port pair, protocol
+ */
+const OWNER = 0;
+const LOOKED = 1;
+const SINCE = 2;
+const DISCARDED = 3;
+const TRIED = 4;
+const EXCESS = 5;
+const FORGIVEN = 6;
+const LAST = 7;
+const LAST_PORTS = LAST + 4;
+const LAST_PROTOCOL = LAST + 5;
+const NOTE_WORDS = 16;
+/** Raised registers below which no source has `SUSPICIOUS` attempts: one for each, one for a port and one for an address. */
+const UNSUSPICIOUS = SUSPICIOUS + 2;
 
 export interface ScanOptions {
   readonly excess: number;
@@ -122,17 +145,8 @@ export function createScanDetector(
   putMask(mask, 0, options.ipv6_prefix);
   /** Address, then port and protocol in one word. */
   const thing = new Int32Array(ADDRESS_WORDS + 1);
-  /** Of each slot, and whose they are: raised registers when it was last looked at; since when it is waited for, and what it had tried. */
-  const looked = new Int32Array(sources.slots);
-  const since = new Int32Array(sources.slots);
-  const tried = new Float64Array(sources.slots);
-  const owner = new Int32Array(sources.slots);
-  /** Attempts less twice the answers, when last looked at. */
-  const excessOf = new Float64Array(sources.slots);
-  /** Contacts without an answer that are not judged, and up to which generation of silence they were discarded. */
-  const forgiven = new Float64Array(sources.slots);
-  const discarded = new Int32Array(sources.slots);
-  const last = new Int32Array(sources.slots * LAST_WORDS);
+  const notes = new Int32Array(sources.slots * NOTE_WORDS);
+  const floats = new Float32Array(notes.buffer);
   const waiting = new Int32Array(SUSPECTS);
   let waitingCount = 0;
   let cursor = 0;
@@ -164,12 +178,13 @@ export function createScanDetector(
     if (slot === NONE) return false;
     own(slot, hash);
     if (sketch === ANSWERED) return false;
+    const note = slot * NOTE_WORDS;
     const weight = sources.weight(slot);
-    if (weight !== looked[slot]) {
-      looked[slot] = weight;
+    if (weight !== notes[note + LOOKED]) {
+      notes[note + LOOKED] = weight;
       if (weight >= enough) lookAt(slot, ports, protocol, who, now);
     }
-    return excessOf[slot] >= SUSPICIOUS;
+    return floats[note + EXCESS] >= SUSPICIOUS;
   }
 
   /** The source that an end belongs to: an IPv4 address, a prefix of IPv6. */
@@ -186,26 +201,23 @@ export function createScanDetector(
 
   /** Its last contact is in `thing`. */
   function lookAt(slot: number, ports: number, protocol: number, who: number, now: number): void {
-    const at = slot * LAST_WORDS;
-    for (let i = 0; i < ADDRESS_WORDS; i++) last[at + i] = thing[i];
+    const note = slot * NOTE_WORDS;
+    for (let i = 0; i < ADDRESS_WORDS; i++) notes[note + LAST + i] = thing[i];
     // As the source has them, also where it is an answer that tells.
-    last[at + ADDRESS_WORDS] = who === SOURCE ? ports : (ports << 16) | (ports >>> 16);
-    last[at + ADDRESS_WORDS + 1] = protocol;
+    notes[note + LAST_PORTS] = who === SOURCE ? ports : (ports << 16) | (ports >>> 16);
+    notes[note + LAST_PROTOCOL] = protocol;
     look(slot, now);
   }
 
   /** What was noted of a slot is of the key that has it now. */
   function own(slot: number, hash: number): void {
-    if (owner[slot] === hash) return;
+    const note = slot * NOTE_WORDS;
+    if (notes[note + OWNER] === hash) return;
     // A worker that has just started did not see what a slot knows already: whether that was answered it cannot tell.
-    const isInherited = owner[slot] === 0 && sources.weight(slot) > OF_ONE_CONTACT;
-    owner[slot] = hash;
-    looked[slot] = 0;
-    since[slot] = 0;
-    excessOf[slot] = 0;
-    forgiven[slot] = 0;
-    discarded[slot] = isInherited ? silence.generation - 1 : silence.generation;
-    last.fill(0, slot * LAST_WORDS, (slot + 1) * LAST_WORDS);
+    const isInherited = notes[note + OWNER] === 0 && sources.weight(slot) > OF_ONE_CONTACT;
+    for (let i = 0; i < NOTE_WORDS; i++) notes[note + i] = 0;
+    notes[note + OWNER] = hash;
+    notes[note + DISCARDED] = isInherited ? silence.generation - 1 : silence.generation;
   }
 
   /** `key` is the slot's. */
@@ -213,7 +225,7 @@ export function createScanDetector(
     const attempted = sources.estimate(slot, ATTEMPTED, now);
     const answered = sources.estimateWithin(slot, ANSWERS, ATTEMPTED, now);
     const refused = sources.estimateWithin(slot, ANSWERS_AND_REFUSALS, ATTEMPTED, now) - answered;
-    excessOf[slot] = attempted - 2 * answered;
+    floats[slot * NOTE_WORDS + EXCESS] = attempted - 2 * answered;
     if (refused - answered >= excess || probes(slot, answered, now) >= excess)
       return scanner(slot, attempted, answered, refused, now);
     const ports = sources.estimate(slot, PORTS, now);
@@ -232,25 +244,26 @@ export function createScanDetector(
   }
 
   function judgeSilence(slot: number, attempted: number, answered: number, refused: number, now: number): void {
+    const note = slot * NOTE_WORDS;
     const unanswered = Math.max(0, attempted - answered);
-    if (!silence.isJudged || discarded[slot] !== silence.generation) {
-      discarded[slot] = silence.generation;
-      forgiven[slot] = unanswered;
-      since[slot] = 0;
+    if (!silence.isJudged || notes[note + DISCARDED] !== silence.generation) {
+      notes[note + DISCARDED] = silence.generation;
+      floats[note + FORGIVEN] = unanswered;
+      notes[note + SINCE] = 0;
       return;
     }
     // Answers that came late are those of what was discarded first.
-    forgiven[slot] = Math.min(forgiven[slot], unanswered);
+    floats[note + FORGIVEN] = Math.min(floats[note + FORGIVEN], unanswered);
     // Of what was tried when the waiting began nothing can still be under way.
-    if (since[slot] !== 0 && now - since[slot] > answer_seconds + silence.behindSeconds) {
-      since[slot] = 0;
+    if (notes[note + SINCE] !== 0 && now - notes[note + SINCE] > answer_seconds + silence.behindSeconds) {
+      notes[note + SINCE] = 0;
       // What was forgotten since is not held against it.
-      if (Math.min(tried[slot], attempted) - 2 * answered - forgiven[slot] >= excess)
+      if (Math.min(floats[note + TRIED], attempted) - 2 * answered - floats[note + FORGIVEN] >= excess)
         return scanner(slot, attempted, answered, refused, now);
     }
-    if (since[slot] !== 0 || attempted - 2 * answered - forgiven[slot] < excess) return;
-    since[slot] = now;
-    tried[slot] = attempted;
+    if (notes[note + SINCE] !== 0 || attempted - 2 * answered - floats[note + FORGIVEN] < excess) return;
+    notes[note + SINCE] = now;
+    floats[note + TRIED] = attempted;
     if (waitingCount < SUSPECTS) waiting[waitingCount++] = slot;
   }
 
@@ -258,7 +271,8 @@ export function createScanDetector(
     const probed = sources.estimate(slot, PROBED, now);
     const ports = sources.estimate(slot, PORTS, now) + probed;
     const addresses = sources.estimate(slot, ADDRESSES, now) + sources.estimate(slot, PROBED_ADDRESSES, now);
-    since[slot] = 0;
+    const note = slot * NOTE_WORDS;
+    notes[note + SINCE] = 0;
     const signature = addresses < ONE ? Signature.PORT_SCAN : ports < ONE ? Signature.SWEEP : Signature.SCAN;
     const until = blocks.blockSource(key, 0, signature, now, block_seconds);
     if (until === NONE) return;
@@ -269,13 +283,12 @@ export function createScanDetector(
     figures[2] = Math.round(refused + probed);
     figures[3] = Math.round(ports);
     figures[4] = Math.round(addresses);
-    const at = slot * LAST_WORDS;
     for (let i = 0; i < ADDRESS_WORDS; i++) {
       ends2[i] = key[i];
-      ends2[ADDRESS_WORDS + i] = last[at + i];
+      ends2[ADDRESS_WORDS + i] = notes[note + LAST + i];
     }
     ends2[LINK] = key[ADDRESS_WORDS];
-    alerts.raise(signature, ends2, 0, last[at + ADDRESS_WORDS], last[at + ADDRESS_WORDS + 1], until, now);
+    alerts.raise(signature, ends2, 0, notes[note + LAST_PORTS], notes[note + LAST_PROTOCOL], until, now);
   }
 
   function tick(now: number): void {
@@ -285,8 +298,9 @@ export function createScanDetector(
     waitingCount = 0;
     for (let n = 0; n < count; n++) {
       const slot = waiting[n];
-      if (since[slot] === 0) continue;
-      if (now - since[slot] <= answer_seconds + silence.behindSeconds) waiting[left++] = slot;
+      const since = notes[slot * NOTE_WORDS + SINCE];
+      if (since === 0) continue;
+      if (now - since <= answer_seconds + silence.behindSeconds) waiting[left++] = slot;
       else if (sources.read(slot, key, 0, now)) {
         waitingCount = left;
         own(slot, sources.hash(key, 0));
@@ -302,8 +316,20 @@ export function createScanDetector(
       cursor = cursor + 1 < sources.slots ? cursor + 1 : 0;
       if (!sources.read(cursor, key, 0, now)) continue;
       own(cursor, sources.hash(key, 0));
-      look(cursor, now);
+      if (!isIdle(cursor)) look(cursor, now);
     }
+  }
+
+  /** Whether a look at the slot would find and change nothing. */
+  function isIdle(slot: number): boolean {
+    const note = slot * NOTE_WORDS;
+    return (
+      sources.weight(slot) < UNSUSPICIOUS &&
+      notes[note + DISCARDED] === silence.generation &&
+      notes[note + SINCE] === 0 &&
+      floats[note + EXCESS] === 0 &&
+      floats[note + FORGIVEN] === 0
+    );
   }
 
   return { contact, knows, tick, walk };
