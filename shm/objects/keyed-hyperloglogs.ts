@@ -14,8 +14,8 @@
  * key is refused. Not more than `promotions` keys a second are told of for the first time by each worker. A quiet key that another instance
  * tells of is as that one says.
  *
- *     set      lock (a word); then tags: WAYS words, the key's hash, or 0 where there is none
- *     entry    key, weight (registers raised), told, epoch of either bank (0: empty), the banks: sketches × registers bytes
+ *     set      lock; of each slot tag (the key's hash, 0: none), epoch of either bank (0: empty), weight (registers raised), told
+ *     entry    key, the banks: sketches × registers bytes
  *     record   key, epoch, then any number of items: sketch << 16 | register << 8 | rank
  *
  * **Concurrent writers** change a set under its lock (transaction.ts). Reads take no lock: an estimate may miss what is being
@@ -40,6 +40,7 @@ import {
   layoutOf,
   QUIET_MAX,
   rankMaxOf,
+  SET,
   type Shape,
   WAYS,
 } from './keyed-layout.js';
@@ -56,6 +57,9 @@ export const KEYED_RAISE = 1;
 const NOTED_MAX = 4;
 const RECORD_ITEMS = QUIET_MAX + NOTED_MAX;
 const LOCK_BUSY = -2;
+const { tags: TAGS, epochs: EPOCHS, weights: WEIGHTS, told: TOLD } = SET.at;
+const SET_WORDS = SET.words;
+const WAY_BITS = Math.log2(WAYS);
 const EPOCH_MAX = 0x7fff_ffff;
 
 export function keyedHyperLogLogs(options: KeyedHyperLogLogsOptions): StateDefinition<KeyedHyperLogLogs> {
@@ -328,25 +332,23 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   private occupy(slot: number, hash: number, key: Int32Array, at: number): void {
-    const { tx, layout } = this;
+    const { tx } = this;
     this.empty(slot);
-    const entry = this.entry(slot);
-    for (let i = 0; i < this.shape.keyWords; i++) tx.set(entry + layout.head.at.key + i, key[at + i]);
+    for (let i = 0; i < this.shape.keyWords; i++) tx.set(this.entry(slot) + i, key[at + i]);
     tx.set(this.tagWord(slot), hash);
   }
 
   /** Nothing is known of the slot's key: its banks are emptied when they are written to. */
   private empty(slot: number): void {
-    const { tx, layout } = this;
-    const entry = this.entry(slot);
-    for (let bank = 0; bank < BANKS; bank++) tx.set(entry + layout.head.at.epochs + bank, 0);
-    tx.set(entry + layout.head.at.weight, 0);
+    const { tx } = this;
+    for (let bank = 0; bank < BANKS; bank++) tx.set(this.epochWord(slot, bank), 0);
+    tx.set(this.weightWord(slot), 0);
     tx.set(this.toldWord(slot), 0);
   }
 
   /** Joins items into the bank of their epoch. Returns whether that made a difference. */
   private join(slot: number, epoch: number, items: Int32Array, from: number, count: number): boolean {
-    const { words, tx, bank, layout, registers } = this;
+    const { words, tx, bank, registers } = this;
     const epochWord = this.epochWord(slot, epoch);
     const isNew = words[epochWord] !== epoch;
     const at = this.bankWord(slot, epoch);
@@ -362,7 +364,7 @@ export class KeyedHyperLogLogs implements StateObject {
     }
     if (isNew) tx.set(epochWord, epoch);
     for (let i = 0; i < bank.length; i++) if (words[at + i] !== bank[i]) tx.set(at + i, bank[i]);
-    const weight = this.entry(slot) + layout.head.at.weight;
+    const weight = this.weightWord(slot);
     if (raised > 0) tx.set(weight, words[weight] + raised);
     return raised > 0;
   }
@@ -520,12 +522,7 @@ export class KeyedHyperLogLogs implements StateObject {
       keys++;
       if (words[this.toldWord(slot)] !== 0) told++;
     }
-    return {
-      capacity: this.slots,
-      keys,
-      told,
-      ...figuresOf(words),
-    };
+    return { capacity: this.slots, keys, told, ...figuresOf(words) };
   }
 
   // ——— The layout ———
@@ -540,15 +537,15 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   private lockWord(hash: number): number {
-    return COUNTS.words + this.setOf(hash) * this.layout.setWords;
+    return COUNTS.words + this.setOf(hash) * SET_WORDS;
   }
 
   private tagsOf(hash: number): number {
-    return this.lockWord(hash) + 1;
+    return this.lockWord(hash) + TAGS;
   }
 
   private tagWord(slot: number): number {
-    return COUNTS.words + Math.trunc(slot / WAYS) * this.layout.setWords + 1 + (slot % WAYS);
+    return COUNTS.words + (slot >> WAY_BITS) * SET_WORDS + TAGS + (slot & (WAYS - 1));
   }
 
   private entry(slot: number): number {
@@ -556,20 +553,24 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   private toldWord(slot: number): number {
-    return this.entry(slot) + this.layout.head.at.told;
+    return this.tagWord(slot) + TOLD - TAGS;
   }
 
   /** How many registers of a slot were raised: an estimate changes only when this does, or the epoch. */
   weight(slot: number): number {
-    return this.words[this.entry(slot) + this.layout.head.at.weight];
+    return this.words[this.weightWord(slot)];
+  }
+
+  private weightWord(slot: number): number {
+    return this.tagWord(slot) + WEIGHTS - TAGS;
   }
 
   private epochWord(slot: number, epoch: number): number {
-    return this.entry(slot) + this.layout.head.at.epochs + (epoch & 1);
+    return this.tagWord(slot) + EPOCHS - TAGS + (epoch & 1) * WAYS;
   }
 
   private bankWord(slot: number, epoch: number): number {
-    return this.entry(slot) + this.layout.head.words + (epoch & 1) * this.layout.bankWords;
+    return this.entry(slot) + this.shape.keyWords + (epoch & 1) * this.layout.bankWords;
   }
 
   private registerByte(slot: number, epoch: number, sketch: number, register: number): number {
@@ -577,8 +578,8 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   private isLive(slot: number, epoch: number): boolean {
-    const epochs = this.entry(slot) + this.layout.head.at.epochs;
-    return this.words[epochs] >= epoch - 1 || this.words[epochs + 1] >= epoch - 1;
+    const first = this.epochWord(slot, 0);
+    return this.words[first] >= epoch - 1 || this.words[first + WAYS] >= epoch - 1;
   }
 
   private holds(slot: number, key: Int32Array, at: number): boolean {

@@ -74,22 +74,17 @@ export function check(shape: Shape): void {
   whole('sketches', shape.sketches, 1, Math.floor((MAX_WORDS - shape.keyWords - 10) / (2 ** shape.precision / 4)));
 }
 
+/**
+ * A set: its lock, then of each slot tag, epoch of either bank, weight and told: three cache lines. A search for the place of
+ * a new key reads all of them, so they are not in the entries, which lie far apart.
+ */
+export const SET = struct({ lock: 1, tags: WAYS, epochs: BANKS * WAYS, weights: WAYS, told: WAYS, spare: 7 });
+
 export function layoutOf({ capacity, keyWords, sketches, precision }: Shape) {
-  const head = struct({ key: keyWords, weight: 1, told: 1, epochs: BANKS });
   const sketchWords = 2 ** precision / BYTES_PER_WORD;
   const bankWords = sketches * sketchWords;
-  const entryWords = head.words + BANKS * bankWords;
+  const entryWords = keyWords + BANKS * bankWords;
   const sets = capacity / WAYS;
-  const setWords = 1 + WAYS;
-  const entriesAt = COUNTS.words + sets * setWords;
-  return {
-    head,
-    sketchWords,
-    bankWords,
-    entryWords,
-    sets,
-    setWords,
-    entriesAt,
-    words: entriesAt + capacity * entryWords,
-  };
+  const entriesAt = COUNTS.words + sets * SET.words;
+  return { sketchWords, bankWords, entryWords, sets, entriesAt, words: entriesAt + capacity * entryWords };
 }
