@@ -27,6 +27,17 @@ function known(site: IdpsSite, source = X): void {
 }
 
 describe('IDPS: what is evidence', () => {
+  it('attempted: by each flow, also of two that differ in the highest bits of two words', () => {
+    for (const [host, port] of [
+      ['10.0.0.133', 53],
+      ['10.0.0.5', 181],
+    ]) {
+      const site = new IdpsSite();
+      site.fromOutside(`udp ${FROM} > ${HOST}:53 len 8`, `udp 192.0.2.194:40000 > ${host}:${port} len 8`);
+      assert.deepEqual([site.known(X).attempted, site.known('192.0.2.194').attempted], [1, 1], `${host}:${port}`);
+    }
+  });
+
   const attempts: [string, string, string][] = [
     ['a SYN', `tcp ${FROM} > ${HOST}:22 S`, `tcp ${HOST}:22 > ${FROM} S`],
     ['a UDP datagram to the lower port', `udp ${FROM} > ${HOST}:53 len 8`, `udp ${HOST}:53 > ${FROM} len 8`],
