@@ -59,7 +59,6 @@ const RECORD_ITEMS = QUIET_MAX + NOTED_MAX;
 const LOCK_BUSY = -2;
 const { tags: TAGS, epochs: EPOCHS, weights: WEIGHTS, told: TOLD } = SET.at;
 const SET_WORDS = SET.words;
-const WAY_BITS = Math.log2(WAYS);
 const EPOCH_MAX = 0x7fff_ffff;
 
 export function keyedHyperLogLogs(options: KeyedHyperLogLogsOptions): StateDefinition<KeyedHyperLogLogs> {
@@ -545,7 +544,7 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   private tagWord(slot: number): number {
-    return COUNTS.words + (slot >> WAY_BITS) * SET_WORDS + TAGS + (slot & (WAYS - 1));
+    return COUNTS.words + Math.trunc(slot / WAYS) * SET_WORDS + TAGS + (slot & (WAYS - 1));
   }
 
   private entry(slot: number): number {
