@@ -3,6 +3,10 @@
  *
  * A listener is bound to the group's address, so it hears that group alone; several instances on a host may listen on the
  * same port.
+ *
+ * Memberships, and the interface to send by, belong to an interface's index. If the interface is
+ * deleted and created again, the kernel keeps neither for the new one. So both are set anew every
+ * `REJOIN_MS`, which changes nothing while the interface stays.
  */
 
 import type { Socket } from 'node:dgram';
@@ -13,6 +17,7 @@ import { bind, closeSocket, family, receiveBuffer, sendBuffer, udpSocket } from 
 import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js';
 
 const POOL_DATAGRAMS = 256;
+const REJOIN_MS = 1000;
 
 /** Address of an object's group: the base address plus the object's id. Throws where that is no multicast address. */
 export function groupOf(base: string, object: number): string {
@@ -30,12 +35,23 @@ export function groupOf(base: string, object: number): string {
   return [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff).join('.');
 }
 
+/** Joins a group by an interface. False if the socket is a member already, or there is no interface. */
+function isNew(socket: Socket, group: string, by: string): boolean {
+  try {
+    socket.addMembership(group, by);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 export class MulticastSender implements SendTransport {
   private readonly settings: ReplicationSettings;
   private readonly multicast: MulticastSettings;
   private readonly groups: readonly string[];
   private readonly pool: DatagramPool;
   private socket: Socket | null = null;
+  private timer: NodeJS.Timeout | undefined;
   private socketErrors = 0;
 
   constructor(settings: ReplicationSettings, multicast: MulticastSettings, objects: number) {
@@ -69,6 +85,15 @@ export class MulticastSender implements SendTransport {
       this.socketErrors++;
     });
     this.socket = socket;
+    this.timer = setInterval(() => this.chooseInterface(socket), REJOIN_MS).unref();
+  }
+
+  private chooseInterface(socket: Socket): void {
+    try {
+      socket.setMulticastInterface(this.multicast.interface);
+    } catch {
+      // The interface does not exist now; what is sent meanwhile is counted as errors.
+    }
   }
 
   claim(): Datagram | null {
@@ -84,6 +109,7 @@ export class MulticastSender implements SendTransport {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.timer);
     if (this.socket !== null) await closeSocket(this.socket);
     this.socket = null;
   }
@@ -96,6 +122,8 @@ export class MulticastReceiver implements ReceiveTransport {
   private readonly multicast: MulticastSettings;
   private readonly groups: readonly string[];
   private sockets: Socket[] = [];
+  private timer: NodeJS.Timeout | undefined;
+  private isRejoining = false;
 
   constructor(settings: ReplicationSettings, multicast: MulticastSettings, objects: number) {
     this.settings = settings;
@@ -105,29 +133,63 @@ export class MulticastReceiver implements ReceiveTransport {
 
   /** Throws when a group cannot be joined on the interface. */
   async open(onDatagram: OnDatagram): Promise<void> {
+    try {
+      for (const group of this.groups) this.sockets.push(await this.listen(group, onDatagram));
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    this.timer = setInterval(() => void this.rejoin(onDatagram), REJOIN_MS).unref();
+  }
+
+  /** A socket that hears a group. Throws when it cannot be joined on the interface. */
+  private async listen(group: string, onDatagram: OnDatagram): Promise<Socket> {
     const { multicast } = this;
-    for (const group of this.groups) {
-      const socket = udpSocket(group, true);
-      this.sockets.push(socket);
-      try {
-        await bind(socket, group, multicast.port);
-        socket.addMembership(group, multicast.interface);
-      } catch (error) {
-        await this.close();
-        throw new Error(`cannot join group ${group} port ${multicast.port} on interface ${multicast.interface}`, {
-          cause: error,
-        });
-      }
-      const granted = receiveBuffer(socket, this.settings.receiveBufferBytes);
-      this.bufferBytes = this.bufferBytes === 0 ? granted : Math.min(this.bufferBytes, granted);
-      socket.on('error', () => {
-        this.errors++;
+    const socket = udpSocket(group, true);
+    try {
+      await bind(socket, group, multicast.port);
+      socket.addMembership(group, multicast.interface);
+    } catch (error) {
+      await closeSocket(socket);
+      throw new Error(`cannot join group ${group} port ${multicast.port} on interface ${multicast.interface}`, {
+        cause: error,
       });
-      socket.on('message', (datagram, { address }) => onDatagram(datagram, address));
+    }
+    const granted = receiveBuffer(socket, this.settings.receiveBufferBytes);
+    this.bufferBytes = this.bufferBytes === 0 ? granted : Math.min(this.bufferBytes, granted);
+    socket.on('error', () => {
+      this.errors++;
+    });
+    socket.on('message', (datagram, { address }) => onDatagram(datagram, address));
+    return socket;
+  }
+
+  private async rejoin(onDatagram: OnDatagram): Promise<void> {
+    if (this.isRejoining) return;
+    this.isRejoining = true;
+    for (const [n, group] of this.groups.entries()) {
+      const { sockets } = this;
+      if (n >= sockets.length) break; // closed meanwhile
+      if (isNew(sockets[n], group, this.multicast.interface)) await this.replace(n, group, onDatagram);
+    }
+    this.isRejoining = false;
+  }
+
+  /** A new socket for a group: the old one keeps its former memberships, of which the kernel allows few. */
+  private async replace(n: number, group: string, onDatagram: OnDatagram): Promise<void> {
+    const { sockets } = this;
+    const socket = await this.listen(group, onDatagram).catch(() => null);
+    if (socket === null) return; // gone again
+    if (this.sockets !== sockets) await closeSocket(socket);
+    else {
+      const former = sockets[n];
+      sockets[n] = socket;
+      await closeSocket(former);
     }
   }
 
   async close(): Promise<void> {
+    clearInterval(this.timer);
     const sockets = this.sockets;
     this.sockets = [];
     for (const socket of sockets) await closeSocket(socket);

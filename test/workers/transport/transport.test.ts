@@ -1,4 +1,6 @@
 import { strict as assert } from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { EVERYONE } from '../../../workers/replication/channel.js';
 import { type ReplicationOptions, replicationSettings } from '../../../workers/replication/settings.js';
 import { FaultyReceiver, seeded } from '../../../workers/transport/fault.js';
@@ -6,6 +8,7 @@ import { groupOf } from '../../../workers/transport/multicast.js';
 import { receiveTransport, sendTransport } from '../../../workers/transport/open.js';
 import type { OnDatagram, ReceiveTransport } from '../../../workers/transport/transport.js';
 import { freePort } from '../../support/ports.js';
+import { needs } from '../../support/require.js';
 import { sleep } from '../replication/test-instance.js';
 
 async function options(address: string, count: number): Promise<ReplicationOptions> {
@@ -107,6 +110,20 @@ describe('multicast', () => {
     assert.deepEqual(first, ['object 0']);
     assert.deepEqual(second.toSorted(), ['object 0', 'object 1']);
     await Promise.all([sender, one, both].map((each) => each.close()));
+  });
+});
+
+describe('multicast by an interface that is deleted and created again', function () {
+  this.timeout(60_000);
+
+  before(function () {
+    needs(this, 'netns', 'tool:ip', 'tool:unshare');
+  });
+
+  it('goes on, also after more times than the kernel lets a socket be a member', () => {
+    const program = fileURLToPath(new URL('rejoining.js', import.meta.url));
+    const output = execFileSync('unshare', ['-n', process.execPath, program], { encoding: 'utf8', timeout: 50_000 });
+    assert.deepEqual(output.trim().split('\n'), ['first', ...Array.from({ length: 5 }, () => 'another')]);
   });
 });
 
