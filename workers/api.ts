@@ -23,6 +23,7 @@ export {
   type Watch,
 } from './middlebox.js';
 export type { MiddleboxLog } from './middlebox-log.js';
+export type { OnLink } from './on-link.js';
 export { OptionError, option, type Prefix } from './options.js';
 export type { OrderHandler, OrderKind } from './orders.js';
 export { PORTS_MAX } from './ports.js';

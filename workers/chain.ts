@@ -22,6 +22,7 @@ import type { Holds } from './holds.js';
 import { ALONE, type Members } from './members.js';
 import type { Middlebox, Process, SharedState, Sides, TimerOptions } from './middlebox.js';
 import { createMiddleboxLog } from './middlebox-log.js';
+import type { OnLink } from './on-link.js';
 import { type OrderHandler, type OrderKind, takeOrders } from './orders.js';
 import type { Mode } from './packet/parse.js';
 import { createRewrites, type Rewrites } from './packet/rewrite.js';
@@ -300,6 +301,8 @@ export interface ProcessContext {
   readonly mode: Mode;
   /** Longest IP packet that each port sends. */
   readonly mtus: Int32Array;
+  /** Which sources can come in by a port; absent: nothing is known. */
+  readonly onLink?: OnLink;
   /** The other members, as far as these objects are concerned; absent: the instance is alone. */
   readonly members?: (objects: readonly number[]) => Members;
   /** Whether the instance is being drained. Called from the packet path: no more than a look at a flag. */
@@ -310,6 +313,8 @@ export interface ProcessContext {
 function refuseAsync(what: string, run: unknown): void {
   if (run instanceof AsyncFunction) throw new Error(`${what} is an async function: a worker never waits`);
 }
+
+const NOTHING_KNOWN: OnLink = { knows: () => false, has: () => false };
 
 const AsyncFunction = (async () => {}).constructor as new () => unknown;
 
@@ -364,6 +369,7 @@ function openLink(
     ports,
     mode,
     mtus,
+    onLink = NOTHING_KNOWN,
     members = () => ALONE,
     draining,
   }: ProcessContext,
@@ -413,6 +419,7 @@ function openLink(
       members: members(Object.values(objectIds)),
       mode,
       mtus,
+      onLink,
       ipv6,
       otherPort,
       draining,

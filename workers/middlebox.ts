@@ -12,6 +12,7 @@ import type { Batch } from './batch.js';
 import type { Holds } from './holds.js';
 import type { Members } from './members.js';
 import type { MiddleboxLog } from './middlebox-log.js';
+import type { OnLink } from './on-link.js';
 import type { Option, Options, Resolved } from './options.js';
 import type { OrderHandler, OrderKinds } from './orders.js';
 import type { Mode } from './packet/parse.js';
@@ -89,6 +90,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly ipv6: boolean;
   /** Longest IP packet that each port sends, by index. Follows the system: read it for each packet. */
   readonly mtus: Readonly<Int32Array>;
+  /** Which sources can come in by a port, as far as its own subnets tell. Follows the system. */
+  readonly onLink: OnLink;
   /** Index of the port that is not `port`, of two. */
   otherPort(port: number): number;
   /** Whether the instance is being drained: no new state should be made. */

@@ -25,6 +25,7 @@ import { createFragmentation } from './fragmentation.js';
 import { createHolds } from './holds.js';
 import { type AfXdpIo, Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
 import { interfaceFacts, threadId, threadName, threadPin } from './native/index.js';
+import { createOnLink } from './on-link.js';
 import { ReceiveAgent } from './receive.js';
 import { createReplies } from './replies.js';
 import { createRouter } from './route.js';
@@ -105,6 +106,10 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       ports,
       mode: plan.mode,
       mtus: facts.mtu,
+      onLink: createOnLink(
+        facts,
+        plan.routes.map(({ nextHop }) => nextHop),
+      ),
       members: (objects) => instance.openMembers(objects),
       draining,
     });

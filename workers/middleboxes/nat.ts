@@ -64,6 +64,7 @@ import { COUNTERS, OPTIONS } from './nat/declaration.js';
 import { createEndpoints } from './nat/endpoints.js';
 import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
+import { createInsideReport, createInsideTest } from './nat/inside-networks.js';
 import { createLifetimes, walkedSlots } from './nat/lifetimes.js';
 import { createOwnTest } from './nat/own-addresses.js';
 import { shownBinding, shownSession } from './nat/shown.js';
@@ -153,7 +154,22 @@ export default defineMiddlebox({
           },
         ],
 
-  open({ options, state, batch, rewrites, replies, holds, counters, records, every, draining, ipv6, mtus }) {
+  open({
+    options,
+    state,
+    batch,
+    rewrites,
+    replies,
+    holds,
+    counters,
+    records,
+    every,
+    draining,
+    ipv6,
+    mtus,
+    onLink,
+    log: say,
+  }) {
     const { bindings } = state;
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
     const { inside, outside, hold_members, hold_ms } = options;
@@ -186,8 +202,8 @@ export default defineMiddlebox({
     const translateError = createErrorTranslator({ batch, inside, outside, endpoints, filter, counters });
     const ownAddresses = [...options.external, ...options.static.map(({ externalAddress }) => externalAddress)];
     const isOwn = createOwnTest(ownAddresses, endpoints.isExternal);
-    const hasNetworks = options.inside_networks.length > 0;
-    const isInside = createMatcher(options.inside_networks);
+    const isInside = createInsideTest(options, onLink);
+    every(1, createInsideReport(options, onLink, say), { on: 'one' });
     const translateWhole = createWholeAddressTranslator({
       batch,
       inside,
@@ -231,7 +247,7 @@ export default defineMiddlebox({
           ? bypasses(destination[i]) && !endpoints.isExternal(destination[i])
           : bypasses(source[i]) && !endpoints.isExternal(destination[i]);
       if (!isPassing) return false;
-      if (side === INSIDE && hasNetworks && !isInside(source[i])) {
+      if (side === INSIDE && !isInside(source[i])) {
         batch.drop(i, counters.inside_source);
         return true;
       }
@@ -389,7 +405,7 @@ export default defineMiddlebox({
         return bound;
       }
       if (isOwn(address)) batch.drop(i, counters.own_source);
-      else if (hasNetworks && !isInside(address)) batch.drop(i, counters.inside_source);
+      else if (!isInside(address)) batch.drop(i, counters.inside_source);
       // Its first fragment got none.
       else if (fragment[i] === LATER) batch.drop(i, counters.fragment);
       else if (draining()) batch.drop(i, counters.draining);

@@ -5,11 +5,12 @@ import fc from 'fast-check';
 import type { StaticMapping } from '../../../shm/objects/static-mappings.js';
 import { fold, sumBytes } from '../../../workers/packet/checksum.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
+import type { RoutePort } from '../../../workers/route.js';
 import { entriesOf } from '../../shm/objects/nat-model.js';
 import { converse } from '../support/converse.js';
 import { errorAbout, frame, seal } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
-import { on } from '../support/plane.js';
+import { on, routePort } from '../support/plane.js';
 
 const whole = (external: string, internal: string): StaticMapping => ({
   protocol: 0,
@@ -88,6 +89,99 @@ describe('a NAT drops', () => {
     );
     assert.equal(site.plane.counts()['nat_inside_source'], 3);
     assert.equal(entriesOf(site.bindings, site.now).length, 1);
+  });
+});
+
+describe('sources from inside, where `inside_networks` is not given', () => {
+  const network = (own: string, mask: string) => ({
+    own: parseIpv4(own),
+    address: parseIpv4(own) & parseIpv4(mask),
+    mask: parseIpv4(mask),
+  });
+  const LAN = [network('10.0.0.1', '255.255.255.0'), network('10.7.0.1', '255.255.0.0')];
+  const atLink = (
+    networks: ReturnType<typeof network>[],
+    options = {},
+    inside: Partial<RoutePort> = { nextHop: null },
+  ) => new NatSite({ options, plane: { route: [routePort({ networks, ...inside }), routePort()] } });
+  const passes = (site: NatSite, from: string, to = '198.51.100.7'): boolean => {
+    const before = site.plane.metrics.total('nat_inside_source');
+    const bound = site.plane.metrics.total('nat_bound') + site.plane.metrics.total('nat_bypassed');
+    site.pass(on(INSIDE, `udp ${from}:4000 > ${to}:53`));
+    const dropped = site.plane.metrics.total('nat_inside_source') - before;
+    assert.equal(site.plane.metrics.total('nat_bound') + site.plane.metrics.total('nat_bypassed') - bound, 1 - dropped);
+    return dropped === 0;
+  };
+
+  it('are those of the subnets of the inside port, of all its addresses, if hosts are on the link', () => {
+    const site = atLink(LAN);
+    for (const from of ['10.0.0.5', '10.7.99.5']) assert.ok(passes(site, from), from);
+    for (const from of ['10.0.1.5', '8.8.8.8', '192.168.0.5']) assert.ok(!passes(site, from), from);
+  });
+
+  it('include hosts that are mapped by hand, and networks that bypass the NAT', () => {
+    const bypass = [{ address: parseIpv4('192.0.2.0'), mask: parseIpv4('255.255.255.0') }];
+    const mapping = { ...whole('203.0.113.1', '172.16.0.5'), protocol: 6, externalPort: 80, internalPort: 80 };
+    const site = atLink(LAN, { static: [mapping], bypass });
+    for (const from of ['172.16.0.5', '192.0.2.5', '10.0.0.5']) assert.ok(passes(site, from), from);
+    assert.ok(passes(site, '10.0.0.6', '192.0.2.9'));
+    for (const to of ['198.51.100.7', '192.0.2.9']) assert.ok(!passes(site, '172.16.0.6', to), to);
+  });
+
+  it('are any, where nothing is known: a router behind the port, no address, /31 or /32 alone, or more than fit', () => {
+    const many = Array.from({ length: 16 }, (_, n) => network(`10.${n}.0.1`, '255.255.0.0'));
+    const single = [network('10.0.0.1', '255.255.255.255'), network('10.0.0.8', '255.255.255.254')];
+    for (const site of [atLink(LAN, {}, {}), atLink([]), atLink(single), atLink(many)])
+      assert.ok(passes(site, '8.8.8.8'));
+  });
+
+  it('are any with 0.0.0.0/0, and those that are given with others', () => {
+    assert.ok(passes(atLink(LAN, { inside_networks: [{ address: 0, mask: 0 }] }), '8.8.8.8'));
+    const given = atLink(LAN, {
+      inside_networks: [{ address: parseIpv4('172.16.0.0'), mask: parseIpv4('255.240.0.0') }],
+    });
+    assert.deepEqual([passes(given, '172.17.0.5'), passes(given, '10.0.0.5')], [true, false]);
+  });
+
+  it('follow the addresses of the port while the NAT runs, and the log says so', () => {
+    const site = atLink(LAN);
+    const said = (): string[] => {
+      site.plane.idle(1500);
+      const lines = site.plane.logged.read().map(({ text }) => text);
+      return lines.filter((line) => line.includes('sources from inside'));
+    };
+    assert.match(said().join(), /are validated: the subnets of the inside port/);
+    assert.ok(!passes(site, '10.9.0.5'));
+    site.plane.setPorts({ networks: [...LAN, network('10.9.0.1', '255.255.255.0')] }, {});
+    assert.ok(passes(site, '10.9.0.5'));
+    assert.deepEqual(said(), [], 'they are validated as before');
+    site.plane.setPorts({ networks: [] }, {});
+    assert.ok(passes(site, '8.8.8.8'));
+    assert.match(said().join(), /are not validated, since .* set inside_networks/);
+  });
+
+  it('that are impossible never become bindings', () => {
+    const site = atLink(LAN);
+    const octet = fc.nat(255);
+    const impossible = fc.oneof(
+      fc.tuple(fc.constantFrom(0, 127, 224, 239, 240, 255), octet, octet, octet).map((parts) => parts.join('.')),
+      fc.constantFrom('10.0.0.1', '10.7.0.1', '10.0.0.255', '10.7.255.255', '203.0.113.1', '198.51.100.7'),
+      fc.tuple(fc.integer({ min: 11, max: 126 }), octet, octet, octet).map((parts) => parts.join('.')),
+    );
+    fc.assert(
+      fc.property(
+        impossible,
+        fc.constantFrom('udp', 'tcp', 'icmp'),
+        fc.integer({ min: 1, max: 65_535 }),
+        (from, kind, port) => {
+          const to = '198.51.100.7';
+          const text = kind === 'icmp' ? `icmp ${from} > ${to} echo ${port}` : `${kind} ${from}:${port} > ${to}:80`;
+          assert.deepEqual(site.pass(on(INSIDE, kind === 'tcp' ? `${text} S` : text)), []);
+          assert.deepEqual(entriesOf(site.bindings, site.now), []);
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 });
 

@@ -21,6 +21,7 @@ import { createHolds, type DataPlaneHolds } from '../../../workers/holds.js';
 import type { IdleMode } from '../../../workers/idle.js';
 import { portBoardOf } from '../../../workers/instance.js';
 import type { Process } from '../../../workers/middlebox.js';
+import { createOnLink } from '../../../workers/on-link.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
 import { FRAME_DEFAULTS, type FrameSettings } from '../../../workers/packet/parse-link.js';
 import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
@@ -156,7 +157,9 @@ export class Plane {
     const records = { writer: this.recordWriter, row, catalogue, clock: () => this.nowMs };
     const orders = new RecordReader(this.orderRing);
     const opened = { batch, replies, holds, timers, events, records, orders, rules: this.rules, worker: 0, row };
-    return { ...opened, catalogue, ports, mode, mtus: this.facts.mtu, draining };
+    const nextHops = (this.route ?? []).map(({ nextHop }) => nextHop);
+    const onLink = createOnLink(this.facts, nextHops);
+    return { ...opened, catalogue, ports, mode, mtus: this.facts.mtu, onLink, draining };
   }
 
   /** Opens the data plane with this chain. */

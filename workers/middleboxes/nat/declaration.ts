@@ -11,7 +11,7 @@ export const OPTIONS = {
   ),
   bypass: option.prefixes('destinations outside that packets go to, and come from, untranslated (RFC 6888 REQ-6)'),
   inside_networks: option.prefixes(
-    'networks on the private side: packets from inside with other sources get no binding; none: any source does',
+    'networks on the private side: packets from inside with other sources get no binding; 0.0.0.0/0: any source does; none: the subnets of the inside port, where it has no next_hop, else any',
   ),
   filtering: option.choice(
     'what passes from outside to a port that is bound: from anywhere; from addresses, or addresses and ports, the inside has sent to from there',
@@ -108,6 +108,7 @@ export const COUNTERS = {
   icmp_checksum: 'dropped: an ICMP error whose checksum is wrong',
   own_source:
     'dropped: the source is an external address of the NAT, so forged or already translated; or a host would send to itself',
-  inside_source: 'dropped: from inside, of a source that is in none of `inside_networks`',
+  inside_source:
+    'dropped: from inside, of a source that is in none of `inside_networks`, or, without these, not on the link of the inside port',
   protocol: 'dropped: neither TCP, UDP nor ICMP, and its address is not mapped whole by `static`; or AH',
 } as const;

@@ -1,0 +1,60 @@
+/**
+ * Which sources packets from inside may have: those in `inside_networks`; without these, if the inside port has no next
+ * hop, so its hosts are on the link, those in the port's own subnets, as they are at the moment. Hosts that `static`
+ * names, and networks in `bypass`, are inside, too. Where the port has a next hop, or no address, nothing is known and
+ * every source is inside.
+ */
+
+import { formatIpv4, type OnLink, type Prefix, type StaticMapping } from '../../api.js';
+import { createMatcher } from './bypass.js';
+
+interface InsideOptions {
+  readonly inside: number;
+  readonly inside_networks: readonly Prefix[];
+  readonly static: readonly StaticMapping[];
+  readonly bypass: readonly Prefix[];
+}
+
+/** Whether a raw source address is one of a host inside. Made once per worker. */
+export function createInsideTest(
+  { inside, inside_networks, static: mappings, bypass }: InsideOptions,
+  onLink: OnLink,
+): (address: number) => boolean {
+  const isListed = createMatcher(inside_networks);
+  if (inside_networks.length > 0) return isListed;
+  const isNamed = createMatcher([
+    ...mappings.map((mapping) => ({ address: mapping.internalAddress, mask: -1 })),
+    ...bypass,
+  ]);
+  return (address) => onLink.has(inside, address) || !onLink.knows(inside) || isNamed(address);
+}
+
+/** A function that logs which sources are validated, at first and when that changes. */
+export function createInsideReport(
+  { inside, inside_networks }: InsideOptions,
+  onLink: OnLink,
+  log: { info(text: string): void },
+): () => void {
+  let said: string | null = null;
+  return () => {
+    const text = report();
+    if (text !== said) log.info(text);
+    said = text;
+  };
+
+  function report(): string {
+    const listed = inside_networks.map(({ address, mask }) => `${formatIpv4(address)}/${bitsOf(mask)}`).join(', ');
+    if (inside_networks.some(({ mask }) => mask === 0))
+      return `sources from inside are not validated (inside_networks)`;
+    if (listed !== '') return `sources from inside are validated: ${listed}`;
+    if (onLink.knows(inside))
+      return 'sources from inside are validated: the subnets of the inside port, which has no next_hop; set inside_networks if hosts inside have others';
+    return 'sources from inside are not validated, since the networks behind the inside port are not known: set inside_networks';
+  }
+}
+
+function bitsOf(mask: number): number {
+  let bits = 0;
+  for (let left = mask; left !== 0; left &= left - 1) bits++;
+  return bits;
+}

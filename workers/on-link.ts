@@ -1,0 +1,41 @@
+/**
+ * Which sources can come in by a port: where no router is behind it (no next hop), the hosts of its own subnets, of all
+ * its IPv4 addresses. They are known as they are now: read from the port board.
+ *
+ * Nothing is known of a port with a next hop, without an address, with more addresses than the board has, or with
+ * subnets of one or two addresses alone (/31, /32), which say nothing about a link.
+ */
+
+import { NETWORKS_MAX, type PortBoardReader } from '../shm/port-board.js';
+
+export interface OnLink {
+  /** Whether the subnets of a port are known. */
+  knows(port: number): boolean;
+  /** Whether a raw IPv4 address is in one of them. Only of a port that is known. */
+  has(port: number, address: number): boolean;
+}
+
+/** `nextHops`: of each port; `null`: its hosts are on the link. */
+export function createOnLink(facts: PortBoardReader, nextHops: readonly unknown[]): OnLink {
+  const { networkCount, networks } = facts;
+  return {
+    knows(port) {
+      const count = networkCount[port];
+      if (nextHops[port] !== null || count === 0 || count === NETWORKS_MAX) return false;
+      for (let n = 0; n < count; n++) if (isLink(networks[3 * (port * NETWORKS_MAX + n) + 2])) return true;
+      return false;
+    },
+    has(port, address) {
+      for (let n = 0; n < networkCount[port]; n++) {
+        const at = 3 * (port * NETWORKS_MAX + n);
+        if ((address & networks[at + 2]) === networks[at + 1]) return true;
+      }
+      return false;
+    },
+  };
+}
+
+/** Whether a raw mask is of a /30 or shorter. */
+function isLink(mask: number): boolean {
+  return ((mask >>> 24) & 3) === 0;
+}
