@@ -9,7 +9,7 @@ let torn = 0;
 let versions = 0;
 let counted = 0;
 while (stop[0] === 0 || counted === 0) {
-  if (reader.refresh()) versions++;
+  if (reader.refresh()) stop[1] = ++versions;
   const { words, base, version } = reader;
   for (let i = 0; i < WORDS; i++) if (words[base + i] !== version) torn++;
   reader.count(0, 1);
