@@ -123,7 +123,7 @@ describe('the tree', () => {
 
   it('has no test switched off or run alone', () => {
     const marked = all
-      .filter(({ path }) => path.endsWith('.test.ts'))
+      .filter(({ path }) => /\.(test|long)\.ts$/.test(path))
       .filter(({ path }) => /\b(describe|it)\.(only|skip)\(/.test(readFileSync(join(ROOT, path), 'utf8')))
       .map(({ path }) => path);
     assert.deepEqual(marked, []);
