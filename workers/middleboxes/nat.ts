@@ -354,11 +354,11 @@ export default defineMiddlebox({
     }
 
     function hairpin(i: number, n: number, now: number): void {
-      // Queries are answered by a host that owns an address: none owns the external ones, but those mapped whole.
+      // Only the owner of an address answers queries to it. A reply goes to whoever bound its identifier.
+      const isQuery = protocol[i] === ICMP && isQueryTo(flags[i], true);
       const isBound =
-        protocol[i] === ICMP
-          ? hasStatics && statics.findInbound(destination[i], portAndProtocol(destinationPort(ports[i]), ICMP))
-          : true;
+        !isQuery ||
+        (hasStatics && statics.findInbound(destination[i], portAndProtocol(destinationPort(ports[i]), ICMP)));
       if (!isBound || !endpoints.toInside(destination[i], destinationPort(ports[i]), protocol[i], now))
         return batch.drop(i, counters.unsolicited);
       if (endpoints.address === from.addresses[n] && endpoints.port === sourcePort(from.keys[n]))
@@ -366,6 +366,8 @@ export default defineMiddlebox({
       if (filter !== null && !endpoints.isMapped && !isAwaited(i, n, now)) return batch.drop(i, counters.filtered);
       noteHairpinned(i, n, endpoints.slot, now);
       rewriteDestination(batch, i, endpoints.address, endpoints.port);
+      // A query has one identifier: of a reply it is that of the host that asked.
+      if (protocol[i] === ICMP && !isQuery) rewrites.source(i, from.externalAddresses[n], endpoints.port);
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
     }

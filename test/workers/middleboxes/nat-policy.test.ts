@@ -5,7 +5,7 @@ import { parseIpv4 } from '../../../workers/packet/ipv4.js';
 import type { RecordFields } from '../../../workers/records.js';
 import { timerOf } from '../../support/idle.js';
 import { converse } from '../support/converse.js';
-import { describeFrame, errorAbout } from '../support/frames.js';
+import { describeFrame, errorAbout, frame, seal } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
 import { on } from '../support/plane.js';
 
@@ -123,9 +123,10 @@ describe("NAT by the operator's rules", () => {
   });
 
   describe('mapped by hand', () => {
-    const site = () =>
+    const site = (options: Readonly<Record<string, unknown>> = {}) =>
       new NatSite({
         options: {
+          ...options,
           static: [mapping(TCP, '203.0.113.1', 80, '10.0.0.9', 8080), mapping(0, '203.0.113.2', 0, '10.0.0.8', 0)],
         },
       });
@@ -176,6 +177,83 @@ describe("NAT by the operator's rules", () => {
         > 0: icmp 10.0.0.5 > 198.51.100.7 reply 5
         `,
       );
+    });
+
+    describe('an address is queried from inside', () => {
+      const MAPPED = '203.0.113.2';
+      const [ECHO, TIMESTAMP] = [8, 13];
+      const REPLY_TO = new Map([
+        [ECHO, 0],
+        [TIMESTAMP, 14],
+      ]);
+      const ICMP_AT = 34;
+      /** An ICMP query or reply of any type. */
+      const query = (addresses: string, type: number, identifier: number): Uint8Array => {
+        const bytes = frame(`icmp ${addresses} echo ${identifier} len 12`);
+        bytes[ICMP_AT] = type;
+        return seal(bytes);
+      };
+      const typeOf = (bytes: Uint8Array): number => bytes[ICMP_AT];
+      const identifierOf = (bytes: Uint8Array): number => (bytes[ICMP_AT + 4] << 8) | bytes[ICMP_AT + 5];
+      /** Source, destination, type and identifier, and whether the checksums are right. */
+      const read = (bytes: Uint8Array): string => {
+        const [, source, , destination] = describeFrame(bytes).split(' ');
+        const wrong = describeFrame(bytes).includes('bad') ? ' bad' : '';
+        return `${source} > ${destination} ${typeOf(bytes)} ${identifierOf(bytes)}${wrong}`;
+      };
+
+      for (const filtering of ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'])
+        for (const type of [ECHO, TIMESTAMP])
+          it(`(type ${type}, ${filtering}): the reply and errors about both come back to the host that asked`, () => {
+            const { plane } = site({ filtering });
+            const turned = (bytes: Uint8Array): Uint8Array => {
+              const out = plane.passFrames({ port: INSIDE, frame: bytes });
+              assert.deepEqual(
+                out.map(({ port }) => port),
+                [INSIDE],
+                JSON.stringify(plane.counts()),
+              );
+              return out[0].frame;
+            };
+            const asked = turned(query(`10.0.0.5 > ${MAPPED}`, type, 7));
+            const bound = identifierOf(asked);
+            assert.equal(read(asked), `203.0.113.1 > 10.0.0.8 ${type} ${bound}`);
+            const reply = REPLY_TO.get(type) as number;
+            const replied = turned(query('10.0.0.8 > 203.0.113.1', reply, bound));
+            assert.equal(read(replied), `${MAPPED} > 10.0.0.5 ${reply} 7`);
+
+            // A router inside that says no to the query as it got it, and to the reply.
+            for (const [about, quoted] of [
+              [`icmp 203.0.113.1 > 10.0.0.8 echo ${bound}`, `10.0.0.5 > ${MAPPED} 8 7`],
+              [`icmp ${MAPPED} > 10.0.0.5 reply 7`, `10.0.0.8 > 203.0.113.1 0 ${bound}`],
+            ]) {
+              const to = about.split(' ')[1];
+              const error = turned(errorAbout(`icmp 10.0.0.1 > ${to} type 11`, about));
+              assert.ok(!describeFrame(error).includes('bad'), describeFrame(error));
+              const inner = Uint8Array.of(...error.subarray(0, 14), ...error.subarray(42));
+              assert.equal(read(inner), quoted);
+            }
+            assert.deepEqual(
+              Object.keys(plane.counts()).filter((name) => !/bound|hairpinned|sessions/.test(name)),
+              [],
+            );
+          });
+
+      it('a reply to an identifier that nobody bound, and a query to one that is bound, are dropped', () => {
+        const { plane } = site();
+        const [{ frame: asked }] = plane.passFrames({ port: INSIDE, frame: query(`10.0.0.5 > ${MAPPED}`, ECHO, 7) });
+        const bound = identifierOf(asked);
+        for (const wrong of [
+          query('10.0.0.8 > 203.0.113.1', 0, bound ^ 1),
+          query('10.0.0.8 > 203.0.113.1', ECHO, bound),
+          query('10.0.0.6 > 203.0.113.1', ECHO, bound),
+        ])
+          assert.deepEqual(plane.passFrames({ port: INSIDE, frame: wrong }), []);
+        assert.equal(plane.counts()['nat_unsolicited'], 3);
+        // From a host that is not mapped a reply answers nothing.
+        assert.deepEqual(plane.passFrames({ port: INSIDE, frame: query('10.0.0.6 > 203.0.113.1', 0, bound) }), []);
+        assert.equal(plane.counts()['nat_icmp_other'], 1);
+      });
     });
 
     it('is never given to a binding', () => {
