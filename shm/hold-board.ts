@@ -1,12 +1,17 @@
 /**
- * How far the other members have each worker's log: what a worker asks before it lets a packet go that waits for them.
+ * How far the other members have each worker's log: what a worker asks before it releases a packet
+ * that waits for them.
  *
  *     header       asked                                 1 once a worker holds packets; written by the workers, never reset
- *     per worker   one word per k = 1 … members − 1      position of its log ring (shm/log.ts) up to which k members, and the
- *                                                        same k, have acknowledged every record; written by the send thread
+ *     per worker   logged                                position of its log ring (shm/log.ts) that it reached at least, when it
+ *                                                        last held an entry; written by the worker
+ *                  one word per k = 1 … members − 1      position up to which k members, and the same k, have acknowledged
+ *                                                        every record; written by the send thread
  *
- * Positions are word counts modulo 2^32, as the ring's. What was published stays true; it is taken back by part only when a
- * member that had more is not heard any more.
+ * Positions are word counts modulo 2^32, as the ring's. What was published stays true; it is taken
+ * back by part only when a member that had more is not heard any more. What a board says of a
+ * worker that has logged more than 2^31 words since then would look like a position ahead: so a
+ * reader believes only what is not past `logged`.
  */
 
 import { Region } from './region.js';
@@ -14,8 +19,10 @@ import { BYTES_PER_LINE, LINE, roundUp, struct } from './struct.js';
 
 const HEADER = struct({ asked: LINE, workers: 1, members: 1 });
 
+const LOGGED = 0;
+
 function lineBytes(members: number): number {
-  return roundUp(Math.max(1, members - 1) * 4, BYTES_PER_LINE);
+  return roundUp(members * 4, BYTES_PER_LINE);
 }
 
 /** Memory for a board. `members`: slots of the cluster, our own with them. Main thread, once. */
@@ -46,8 +53,8 @@ export class HoldBoard {
   }
 
   /**
-   * A worker is going to hold packets. Called before their records are published, so that a send thread which sees the records
-   * sees this as well.
+   * A worker is going to hold packets. Called before their records are published, so that a send
+   * thread which sees the records sees this as well.
    */
   ask(): void {
     Atomics.store(this.header, HEADER.at.asked, 1);
@@ -58,14 +65,27 @@ export class HoldBoard {
     return Atomics.load(this.header, HEADER.at.asked) !== 0;
   }
 
+  /** The worker's log has reached this position. */
+  setLogged(worker: number, position: number): void {
+    Atomics.store(this.positions, worker * this.wordsPerWorker + LOGGED, position);
+  }
+
+  /**
+   * A position that the worker's log has reached, at least the end of the record of any entry that
+   * it holds, or just before that.
+   */
+  logged(worker: number): number {
+    return Atomics.load(this.positions, worker * this.wordsPerWorker + LOGGED);
+  }
+
   /** Position of the worker's log up to which `count` members have every record. */
   position(worker: number, count: number): number {
-    return Atomics.load(this.positions, worker * this.wordsPerWorker + count - 1);
+    return Atomics.load(this.positions, worker * this.wordsPerWorker + count);
   }
 
   /** Send thread only. */
   publish(worker: number, count: number, position: number): void {
-    const at = worker * this.wordsPerWorker + count - 1;
+    const at = worker * this.wordsPerWorker + count;
     if (this.positions[at] !== position) Atomics.store(this.positions, at, position);
   }
 }

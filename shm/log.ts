@@ -92,6 +92,11 @@ export class LogProducer {
     return this.committed;
   }
 
+  /** The position once the claimed record is committed. */
+  get claimedPosition(): number {
+    return this.claimed;
+  }
+
   /** Room for one record. Returns where in `words` its payload goes, or `NONE` when the ring is full. */
   claim(objectId: number, op: number, payloadWords: number): number {
     const need = payloadWords + 1;

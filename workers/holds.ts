@@ -1,24 +1,41 @@
 /**
- * Packets that wait until other members have the state they belong to, so that a reply which comes by another site finds it there.
+ * Packets that wait until other members have the state they belong to, so that a reply which comes
+ * by another site finds it there.
  *
- *     middlebox ─ untilAcknowledged ─▶ rest of the chain, dispatch ─ take ─▶ held ─ release ─▶ driver
- *                                                                            ▲
- *                          what the members acknowledged (shm/hold-board.ts), or the packet's deadline
+ *     middlebox ─ withEntry ─▶ rest of the chain, dispatch ─ take ─▶ queue ─ release ─▶ driver
+ *                                                                     ▲
+ *                       what the members acknowledged (shm/hold-board.ts), or a deadline
  *
- * A packet waits as it will go out, in a copy, so that the driver gets its memory back. What it waits for is everything its worker had
- * logged by the end of its batch: the send thread sees no less of it. Packets go out in the order they came in, but that
- * those whose wait is over pass those that still wait; and what is not held passes what is, so the packets of a flow that come
- * while its first one waits can overtake it. Of TCP that is a SYN sent again.
+ * **What a packet waits for** are up to `WAITS_MAX` *waits*: a worker, a position of that worker's
+ * log, how many members must have acknowledged what is before it, and a deadline. A wait is over
+ * when they have, or when the deadline has passed. A packet leaves when all its waits are over. It
+ * waits as it will go out, in a copy, so that the driver gets its memory back.
  *
- * A held packet is never dropped: where there is no room to hold it, it goes out at once, and where
- * the driver takes none just now, it waits on. What the driver does not take when the worker ends
- * is lost, and counted, and so is what was to leave by a port that is unusable when the wait is
- * over.
+ * **Entries are held, not packets** (`withEntry`). A table notes how each entry is held
+ * (shm/objects/held-entries.ts), whichever worker made it. Every packet of the entry gets the same
+ * wait, also in other workers. So packets of one entry that came to one worker leave in the order
+ * in which they came: their waits end at the same moment, and the queue is released in order.
+ *
+ * **One moment per round.** Whether waits are over is decided by one look at the clock and at the
+ * board for each round. Else a hold could end between the release of the queue and a later packet,
+ * which would then overtake those that still wait.
+ *
+ * **Bounds.** A worker holds `HELD_MAX` packets, and `ENTRY_HELD_MAX` of one entry. A packet that
+ * is over a bound leaves at once, and so do the packets of its entries before it: the holds of
+ * these entries end here. Other packets are not affected, and a held packet is never dropped,
+ * except where the driver takes none: then a packet that finds no room behind its predecessors is
+ * dropped. What the driver does not take when the worker ends is lost, and what was to leave by a
+ * port that is unusable when the wait is over. All are counted.
+ *
+ * **What is not ordered.** Packets of different entries overtake each other. So do packets of one
+ * entry in different workers, by less than a round, and packets of an entry whose hold
+ * `untilAcknowledged` alone asks for.
  */
 
 import { HoldBoard } from '../shm/hold-board.js';
 import type { LogProducer } from '../shm/log.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import type { HeldEntries } from '../shm/objects/held-entries.js';
 import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
@@ -30,7 +47,9 @@ import { createSentCounter } from './traffic.js';
 const COUNTERS = {
   hold_packets: 'packets held until other members had their state',
   hold_expired: 'of those, the ones sent because their time was up',
-  hold_full: 'packets that were to be held and were sent at once, as many as possible being held already',
+  hold_full:
+    'packets that were to be held and were sent at once, as many as possible being held already, in all or of one entry',
+  hold_blocked: 'dropped: behind held packets that the driver did not take, and as many as possible being held already',
   hold_lost: 'dropped: held when the worker ended, and the driver took it no more',
 } as const;
 
@@ -46,12 +65,27 @@ export const HELD_MAX = 512;
 /** The longest time a packet may be made to wait. */
 export const HOLD_MS_MAX = 10_000;
 
+/** Waits of a packet: for entries of three tables, and one for `untilAcknowledged`. */
+const ENTRY_WAITS_MAX = 3;
+const WAITS_MAX = ENTRY_WAITS_MAX + 1;
+
 export interface Holds {
   /**
-   * Packet `i` is sent only when `members` other members have acknowledged what this worker has logged by the end of the batch, or when
-   * `milliseconds` have passed, so also where fewer are heard. If a later middlebox drops it, it is dropped. 0 members: it does not wait.
+   * Packet `i` is sent only when `members` other members have acknowledged what this worker has
+   * logged by the end of the batch, or when `milliseconds` have passed, so also where fewer are
+   * heard. If a later middlebox drops it, it is dropped. 0 members: it does not wait.
    */
   untilAcknowledged(i: number, members: number, milliseconds: number): void;
+  /**
+   * The next entry that this worker makes in the table of `entries` is held: until `members` other
+   * members have acknowledged its record, or for `milliseconds`. 0 members: it is not held.
+   */
+  holdNext(entries: HeldEntries, members: number, milliseconds: number): void;
+  /**
+   * Packet `i` belongs to the entry in `slot`: it waits as long as that entry is held. `now` in
+   * coarse seconds.
+   */
+  withEntry(i: number, entries: HeldEntries, slot: number, now: number): void;
 }
 
 export interface DataPlaneHolds extends Holds {
@@ -59,9 +93,15 @@ export interface DataPlaneHolds extends Holds {
   readonly asked: number;
   /** Packets that wait. */
   readonly held: number;
-  /** Takes those that were asked to wait and are to leave out of the batch: before its records are published. */
+  /**
+   * Takes those that were asked to wait and are to leave out of the batch: before its records are
+   * published.
+   */
   take(): void;
-  /** Sends whose wait is over, with the driver's next `transmit`. Returns how many. */
+  /**
+   * Sends whose wait is over, with the driver's next `transmit`. Returns how many. Before a batch
+   * is worked on.
+   */
   release(): number;
   /** Sends all. */
   releaseAll(): void;
@@ -85,6 +125,56 @@ export interface HoldsParts {
   readonly clock?: () => number;
 }
 
+/** Waits of several packets, by packet. */
+class Waits {
+  readonly count: Uint8Array;
+  readonly worker: Uint8Array;
+  readonly members: Int32Array;
+  readonly position: Int32Array;
+  /** Monotonic milliseconds, modulo 2^32. */
+  readonly deadline: Int32Array;
+
+  constructor(packets: number) {
+    this.count = new Uint8Array(packets);
+    this.worker = new Uint8Array(packets * WAITS_MAX);
+    this.members = new Int32Array(packets * WAITS_MAX);
+    this.position = new Int32Array(packets * WAITS_MAX);
+    this.deadline = new Int32Array(packets * WAITS_MAX);
+  }
+
+  add(packet: number, worker: number, members: number, position: number, deadline: number): void {
+    const at = packet * WAITS_MAX + this.count[packet]++;
+    this.worker[at] = worker;
+    this.members[at] = members;
+    this.position[at] = position;
+    this.deadline[at] = deadline;
+  }
+
+  /** Whether a packet has a wait for this record. */
+  has(packet: number, worker: number, position: number): boolean {
+    const first = packet * WAITS_MAX;
+    for (let at = first; at < first + this.count[packet]; at++)
+      if (this.worker[at] === worker && this.position[at] === position) return true;
+    return false;
+  }
+
+  /** Takes the wait at index `at` away from a packet. */
+  remove(packet: number, at: number): void {
+    const last = packet * WAITS_MAX + --this.count[packet];
+    this.worker[at] = this.worker[last];
+    this.members[at] = this.members[last];
+    this.position[at] = this.position[last];
+    this.deadline[at] = this.deadline[last];
+  }
+
+  /** Gives packet `to` the waits that packet `from` of `others` has. */
+  copy(to: number, others: Waits, from: number): void {
+    this.count[to] = 0;
+    for (let at = from * WAITS_MAX; at < from * WAITS_MAX + others.count[from]; at++)
+      this.add(to, others.worker[at], others.members[at], others.position[at], others.deadline[at]);
+  }
+}
+
 /** Made once per data plane: see the head of batch.ts. */
 export function createHolds({ batch, driver, log, row, worker, catalogue, ...parts }: HoldsParts): DataPlaneHolds {
   const { clock = monotonicMs, fragmentation } = parts;
@@ -97,59 +187,144 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   const counter = createSentCounter(row, catalogue);
   const { usable = new Uint8Array(PORTS_MAX).fill(1) } = parts;
 
-  /** What was asked for the packets of the batch; 0 members: nothing. */
-  const waitMembers = new Int32Array(BATCH_CAPACITY);
-  const waitMs = new Int32Array(BATCH_CAPACITY);
+  // What was asked for the packets of the batch: the waits for entries; for what is logged by the
+  // end of the batch, where 0 members ask for nothing; and whether the packet is over its entry's
+  // bound.
+  const wanted = new Waits(BATCH_CAPACITY);
+  const batchMembers = new Int32Array(BATCH_CAPACITY);
+  const batchMs = new Int32Array(BATCH_CAPACITY);
+  const isOver = new Uint8Array(BATCH_CAPACITY);
   let asked = 0;
   let isBoardAsked = false;
 
-  // Held packets by slot; memory that is never held in is never touched. `order` has the slots in use, oldest first, and
-  // behind them the free ones.
+  // Held packets by slot; memory that is never held in is never touched. `order` has the slots in
+  // use, oldest first, and behind them the free ones.
   const frames = new Uint8Array(HELD_MAX * roomBytes);
   const order = Int32Array.from({ length: HELD_MAX }, (_, slot) => slot);
   const ports = new Int32Array(HELD_MAX);
   const bytes = new Int32Array(HELD_MAX);
   /** Bytes before the IPv4 header; 0 if the packet is not IPv4. */
   const linkBytes = new Int32Array(HELD_MAX);
-  const members = new Int32Array(HELD_MAX);
-  const positions = new Int32Array(HELD_MAX);
-  const deadlines = new Float64Array(HELD_MAX);
+  const waits = new Waits(HELD_MAX);
+  const isExpired = new Uint8Array(HELD_MAX);
   let held = 0;
-  /** How far that many members have our log, by number of members. */
-  const reached = new Int32Array(others + 1);
+  /**
+   * Packets that were to leave in this round and that the driver did not take; and by which ports.
+   */
+  let blocked = 0;
+  const isPortBlocked = new Uint8Array(PORTS_MAX);
+
+  // What this round goes by: its time, and how far so many members have each worker's log, read
+  // when it is asked for.
+  let time = clock() | 0;
+  let round = 0;
+  const rounds = new Int32Array(board.workers).fill(-1);
+  const reached = new Int32Array(board.workers * (others + 1));
   // A predecessor in this slot may have held some.
   row[gauge] = 0;
 
+  // ——— What is over, as of this round ———
+
+  function look(): void {
+    time = clock() | 0;
+    round = (round + 1) | 0;
+    blocked = 0;
+  }
+
+  function reachedBy(logger: number, members: number): number {
+    const at = logger * (others + 1);
+    if (rounds[logger] !== round) {
+      rounds[logger] = round;
+      for (let count = 1; count <= others; count++) reached[at + count] = board.position(logger, count);
+    }
+    return reached[at + members];
+  }
+
+  /**
+   * Whether what was published for so many members lies between what the packet waits for and what
+   * the worker has logged.
+   */
+  function isReached(logger: number, members: number, position: number): boolean {
+    if (members > others || logger >= board.workers) return false;
+    const logged = logger === worker ? log.position : board.logged(logger);
+    const ahead = (logged - position) | 0;
+    return ahead >= 0 && (reachedBy(logger, members) - position) >>> 0 <= ahead;
+  }
+
+  function isPast(deadline: number): boolean {
+    return ((time - deadline) | 0) >= 0;
+  }
+
+  // ——— What packets of the batch wait for ———
+
+  function ask(i: number): void {
+    if (wanted.count[i] === 0 && batchMembers[i] === 0) asked++;
+  }
+
   function untilAcknowledged(i: number, count: number, milliseconds: number): void {
     if (count <= 0) return;
-    if (waitMembers[i] === 0) {
-      asked++;
-      waitMs[i] = 0;
-    }
-    if (count > waitMembers[i]) waitMembers[i] = count;
+    ask(i);
+    if (count > batchMembers[i]) batchMembers[i] = count;
     const ms = milliseconds < HOLD_MS_MAX ? milliseconds : HOLD_MS_MAX;
-    if (ms > waitMs[i]) waitMs[i] = ms;
+    if (ms > batchMs[i]) batchMs[i] = ms;
+  }
+
+  function holdNext(entries: HeldEntries, members: number, milliseconds: number): void {
+    if (members <= 0) return entries.holdNext(0, 0);
+    entries.holdNext(members, ((clock() | 0) + Math.min(milliseconds, HOLD_MS_MAX)) | 0);
+    board.setLogged(worker, log.position);
+  }
+
+  function withEntry(i: number, entries: HeldEntries, slot: number, now: number): void {
+    if (!entries.wasHeld(slot, now)) return;
+    const deadline = entries.deadlineOf(slot);
+    if (blocked === 0) {
+      if (isPast(deadline)) return;
+      // Nothing waits: what is true now is as good as what was true when the round began.
+      if (held === 0 && asked === 0) look();
+      if (isPast(deadline) || isReached(entries.logger(slot), entries.membersOf(slot), entries.position(slot))) return;
+    }
+    const logger = entries.logger(slot);
+    const position = entries.position(slot);
+    if (wanted.has(i, logger, position)) return;
+    const members = entries.membersOf(slot);
+    if (wanted.count[i] === ENTRY_WAITS_MAX) return untilAcknowledged(i, members, (deadline - time) | 0);
+    ask(i);
+    wanted.add(i, logger, members, position, deadline);
+    if (!entries.admit(slot)) isOver[i] = 1;
   }
 
   function take(): void {
-    const now = clock();
     if (!isBoardAsked) {
       isBoardAsked = true;
       board.ask();
     }
+    board.setLogged(worker, log.position);
+    const now = clock() | 0;
     for (let i = 0; i < batch.count; i++) {
-      if (waitMembers[i] === 0) continue;
+      if (wanted.count[i] === 0 && batchMembers[i] === 0) continue;
       if (egress[i] !== DROPPED) hold(i, now);
-      waitMembers[i] = 0;
+      wanted.count[i] = 0;
+      batchMembers[i] = 0;
+      batchMs[i] = 0;
+      isOver[i] = 0;
     }
     asked = 0;
     row[gauge] = held;
   }
 
   function hold(i: number, now: number): void {
-    if (held === HELD_MAX || length[i] > roomBytes) {
+    if (isOver[i] !== 0 || held === HELD_MAX || length[i] > roomBytes) {
       row[columns.hold_full]++;
-      return;
+      if (wanted.count[i] === 0) return;
+      endBefore(i);
+      if (blocked === 0) return;
+      // Behind its predecessors, to leave with them.
+      if (held === HELD_MAX || length[i] > roomBytes) return batch.drop(i, columns.hold_blocked);
+      wanted.count[i] = 0;
+    } else {
+      row[columns.hold_packets]++;
+      if (batchMembers[i] !== 0) wanted.add(i, worker, batchMembers[i], log.position, (now + batchMs[i]) | 0);
     }
     const slot = order[held++];
     const from = start[i];
@@ -158,23 +333,40 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     ports[slot] = egress[i];
     bytes[slot] = length[i];
     linkBytes[slot] = version[i] === 4 ? l3[i] - from : 0;
-    members[slot] = waitMembers[i];
-    positions[slot] = log.position;
-    deadlines[slot] = now + waitMs[i];
+    waits.copy(slot, wanted, i);
+    isExpired[slot] = 0;
     egress[i] = DROPPED;
-    row[columns.hold_packets]++;
   }
 
-  function release(): number {
-    const now = clock();
-    const logged = log.position;
-    for (let count = 1; count <= others; count++) reached[count] = board.position(worker, count);
+  /**
+   * Ends the holds of packet `i` for the packets before it: those that wait for nothing else leave,
+   * as of this round.
+   */
+  function endBefore(i: number): void {
     let kept = 0;
     for (let n = 0; n < held; n++) {
       const slot = order[n];
-      const isKnown = isReached(slot, logged);
-      if ((isKnown || now >= deadlines[slot]) && send(slot)) {
-        if (!isKnown) row[columns.hold_expired]++;
+      const first = slot * WAITS_MAX;
+      const before = waits.count[slot];
+      for (let at = first + before - 1; at >= first; at--)
+        if (wanted.has(i, waits.worker[at], waits.position[at])) waits.remove(slot, at);
+      if (waits.count[slot] < before && isDue(slot) && sendInOrder(slot)) continue;
+      order[n] = order[kept];
+      order[kept++] = slot;
+    }
+    held = kept;
+  }
+
+  // ——— Release ———
+
+  function release(): number {
+    look();
+    isPortBlocked.fill(0);
+    let kept = 0;
+    for (let n = 0; n < held; n++) {
+      const slot = order[n];
+      if (isDue(slot) && sendInOrder(slot)) {
+        row[columns.hold_expired] += isExpired[slot];
         continue;
       }
       // The slot whose place this was goes free.
@@ -187,12 +379,26 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     return released;
   }
 
-  /** Whether what was published for so many members lies between what the packet waits for and what we have logged. */
-  function isReached(slot: number, logged: number): boolean {
-    const count = members[slot];
-    if (count > others) return false;
-    const position = positions[slot];
-    return (reached[count] - position) >>> 0 <= (logged - position) >>> 0;
+  /** Whether all waits of a held packet are over; those that are, are forgotten. */
+  function isDue(slot: number): boolean {
+    const first = slot * WAITS_MAX;
+    for (let at = first + waits.count[slot] - 1; at >= first; at--) {
+      if (!isReached(waits.worker[at], waits.members[at], waits.position[at])) {
+        if (!isPast(waits.deadline[at])) return false;
+        isExpired[slot] = 1;
+      }
+      waits.remove(slot, at);
+    }
+    return true;
+  }
+
+  /** Sends a packet unless one before it could not leave by the same port. */
+  function sendInOrder(slot: number): boolean {
+    const port = ports[slot];
+    if (isPortBlocked[port] === 0 && send(slot)) return true;
+    isPortBlocked[port] = 1;
+    blocked++;
+    return false;
   }
 
   function send(slot: number): boolean {
@@ -217,6 +423,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
 
   return {
     untilAcknowledged,
+    holdNext,
+    withEntry,
     take,
     release,
     releaseAll,

@@ -297,12 +297,16 @@ export class FlowTable implements StateObject {
     }
     const generation = known ? Math.max(slots.generation(slot) + 1, now) : now;
     const standing = told ? rank : WITHHELD;
+    this.began(slot, generation);
     this.put(slot, hash, key, keyAt, generation, standing, Math.max(expires, generation), value, valueAt, now);
     if (told) this.record(at, slot);
     tx.commit();
     this.sweep(now, SWEEP_SLOTS);
     return slot;
   }
+
+  /** A key begins a new life in a locked slot, which others do not see yet. */
+  protected began(_slot: number, _generation: number): void {}
 
   /** Starts an operation, with room for its record if others are told. `NONE`: the log has none. */
   private begin(told: boolean): number {
@@ -356,6 +360,7 @@ export class FlowTable implements StateObject {
     const after = grown ? rank : before;
     const floor = grown && !keeps ? generation : slots.expires(slot);
     const expires = Math.max(idleExpiry(now, timeout), floor);
+    if (value !== null) this.began(slot, generation);
     slots.update(tx, slot, generation, told ? after : WITHHELD, expires);
     if (value !== null) this.setValue(slot, value, valueAt);
     if (told) this.record(at, slot);
@@ -574,7 +579,7 @@ export class FlowTable implements StateObject {
     return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;
   }
 
-  private get tx(): Transaction {
+  protected get tx(): Transaction {
     if (this.transaction === null) throw new Error(`state object ${this.id} is open to read only in this thread`);
     return this.transaction;
   }

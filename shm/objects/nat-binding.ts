@@ -20,6 +20,7 @@ import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places
 import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
 import { halfOpenLimits } from './half-open.js';
+import { HeldEntries, heldEntriesBytes, workerOf } from './held-entries.js';
 import { coversPacket, idleExpiry } from './idle-expiry.js';
 import type { Journal } from './journal.js';
 import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
@@ -79,7 +80,10 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
     kind: 'nat-binding',
     parameters: { ...layout, ...rules },
     bytes: words * BYTES_PER_WORD,
-    localBytes: () => answersBytes(natSlots(flows)) + (keepsOwn ? ownBindingsBytes(natSlots(flows)) : 0),
+    localBytes: () => {
+      const slots = natSlots(flows);
+      return answersBytes(slots) + heldEntriesBytes(slots) + (keepsOwn ? ownBindingsBytes(slots) : 0);
+    },
     open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, keepsOwn }, places),
   };
 }
@@ -103,6 +107,8 @@ export class NatBinding implements StateObject {
   private readonly allocator: PortAllocator;
   /** Evicts half-open bindings where ports are short. */
   readonly room: PortRoom;
+  /** Which bindings are held. */
+  readonly held: HeldEntries;
   /** Those made at this instance, where they are kept in mind. */
   readonly own: OwnBindings | null;
 
@@ -118,10 +124,10 @@ export class NatBinding implements StateObject {
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
     const { local } = context;
-    this.own =
-      options.keepsOwn && local !== undefined
-        ? new OwnBindings(local, answersBytes(this.flows.slots), this.flows, places)
-        : null;
+    const heldAt = answersBytes(this.flows.slots);
+    const ownAt = heldAt + heldEntriesBytes(this.flows.slots);
+    this.held = new HeldEntries(this.flows, local, heldAt, workerOf(context));
+    this.own = options.keepsOwn && local !== undefined ? new OwnBindings(local, ownAt, this.flows, places) : null;
     this.places = places;
     this.allocator = new PortAllocator({
       addresses: options.addresses.length,
@@ -389,6 +395,7 @@ export class NatBinding implements StateObject {
       tx.abort();
       return this.room.make(EVICTED_FOR_PORTS, now) > 0 ? CONTENDED : this.refuse(Refusal.EXHAUSTED);
     }
+    this.held.begin(slot, record.generation, tx.logEnd);
     if (told) {
       this.claim(slot, now);
       tables.write(slot, hash, known, now, record.rank, true);

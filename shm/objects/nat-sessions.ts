@@ -20,7 +20,7 @@ import { flowTable, KEY_WORDS_IPV4_FIVE_TUPLE, largerValue } from './flow-table.
 import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import type { Rank } from './nat-tables.js';
 import type { OpenContext, StateDefinition } from './object.js';
-import { expectedBytes, TcpFlowTable } from './tcp-flow-table.js';
+import { TcpFlowTable, tcpFlowLocalBytes } from './tcp-flow-table.js';
 
 export interface NatSessionsOptions extends HalfOpenOptions {
   /** Sessions held at most. */
@@ -42,7 +42,7 @@ export function natSessions(options: NatSessionsOptions): StateDefinition<NatSes
     kind: 'nat-sessions',
     parameters,
     bytes,
-    localBytes: () => expectedBytes(shapeOf(sessions)) + answersBytes(flowSlotCount(shapeOf(sessions))),
+    localBytes: () => tcpFlowLocalBytes(shapeOf(sessions)) + answersBytes(flowSlotCount(shapeOf(sessions))),
     open: (context) => new NatSessions(context, sessions, limits),
   };
 }
@@ -68,10 +68,10 @@ export class NatSessions extends TcpFlowTable {
 
   constructor(context: OpenContext, sessions: number, limits: Required<HalfOpenOptions>) {
     const shape = shapeOf(sessions);
-    const expected = expectedBytes(shape);
+    const bytes = tcpFlowLocalBytes(shape);
     const local = context.local as Region;
-    super({ ...context, local: local.part(0, expected) }, shape, limits, largerValue);
-    this.answers = new Answers(this.slots, local, expected);
+    super({ ...context, local: local.part(0, bytes) }, shape, limits, largerValue);
+    this.answers = new Answers(this.slots, local, bytes);
   }
 
   /**

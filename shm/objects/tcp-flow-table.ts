@@ -9,6 +9,8 @@
  *                what is known, sequence number expected next, width of its window in bytes;
  *                and, while the connection is opening, a word of the middlebox about its handshake
  *
+ * Beside that, which connections are held (held-entries.ts).
+ *
  * Several workers write these words plainly: one of two acknowledgements stays, either of which was true. A reset that meets the words
  * of both is judged by a window that is off by one segment.
  */
@@ -21,6 +23,7 @@ import type { Winner } from './flow-record.js';
 import { type FlowShape, flowSlotCount } from './flow-slots.js';
 import { FlowTable, flowTable, largerValue } from './flow-table.js';
 import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
+import { HeldEntries, heldEntriesBytes, workerOf } from './held-entries.js';
 import type { OpenContext, StateDefinition } from './object.js';
 
 const END_WORDS = 3;
@@ -45,9 +48,14 @@ export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3 } as const;
 export const Plausible = { NO: 0, YES: 1, UNKNOWN: 2 } as const;
 export type Plausible = (typeof Plausible)[keyof typeof Plausible];
 
-/** Bytes of `OpenContext.local` that a `TcpFlowTable` of this shape needs. */
-export function expectedBytes(shape: FlowShape): number {
-  return (flowSlotCount(shape) << SHIFT) * BYTES_PER_WORD;
+function expectedBytes(slots: number): number {
+  return (slots << SHIFT) * BYTES_PER_WORD;
+}
+
+/** Bytes of `OpenContext.local` that a `TcpFlowTable` of this shape needs; a multiple of a cache line. */
+export function tcpFlowLocalBytes(shape: FlowShape): number {
+  const slots = flowSlotCount(shape);
+  return expectedBytes(slots) + heldEntriesBytes(slots);
 }
 
 /** To other instances the same as a `flowTable`. */
@@ -57,19 +65,28 @@ export function tcpFlowTable(options: FlowTableOptions): StateDefinition<TcpFlow
   const limits = halfOpenLimits(capacity, options);
   return {
     ...flowTable(options),
-    localBytes: () => expectedBytes(shape),
+    localBytes: () => tcpFlowLocalBytes(shape),
     open: (context) => new TcpFlowTable(context, shape, limits, winner),
   };
 }
 
 export class TcpFlowTable extends FlowTable {
+  /** Which connections are held. */
+  readonly held: HeldEntries;
   private readonly expected: Int32Array;
   /** What was read by `touchExpected`, so that it is read. */
   touched = 0;
 
   constructor(context: OpenContext, shape: FlowShape, limits: Required<HalfOpenOptions>, winner: Winner) {
     super(context, shape, limits, winner);
-    this.expected = (context.local as Region).i32();
+    const local = context.local as Region;
+    const bytes = expectedBytes(this.slots.slots);
+    this.expected = local.i32(0, bytes / BYTES_PER_WORD);
+    this.held = new HeldEntries(this.slots, local, bytes, workerOf(context));
+  }
+
+  protected override began(slot: number, generation: number): void {
+    this.held.begin(slot, generation, this.tx.logEnd);
   }
 
   /** Starts fetching what is known of `slots[0 … count − 1]`, which may be `NONE`: so that the misses of a batch overlap. */

@@ -77,6 +77,13 @@ export class Transaction {
     return (this.log as LogProducer).words;
   }
 
+  /** Where this thread's log ends once the operation under way is complete. */
+  get logEnd(): number {
+    const { log } = this;
+    if (log === null) return 0;
+    return this.logged ? log.claimedPosition : log.position;
+  }
+
   /** Takes the lock at `index` if it is free now, or held by this operation already. */
   tryLock(index: number): boolean {
     const words = this.words;

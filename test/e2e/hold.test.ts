@@ -1,12 +1,14 @@
-/** First packets that wait for the other site: no reply comes there before the state. */
+/** Packets of new bindings that wait for the other site: no reply comes there before the state. */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
 import { fetchAll, startServer } from '../testbed/http/fetch.js';
 import { converged } from '../testbed/instance.js';
-import { assertAllFetched, CLIENTS_OF_A, connectTimes, ORIGIN, withTwoSites } from './support.js';
+import { assertAllFetched, CLIENTS_OF_A, connectTimes, ORIGIN, UdpFlows, withTwoSites } from './support.js';
 
 const DOWNLOADS = 50;
+/** Sockets that send two datagrams each, back to back, as a resolver asks for A and AAAA. */
+const RESOLVERS = 15;
 const LOAD = { origins: [ORIGIN], bytes: 10_000, count: DOWNLOADS, concurrency: DOWNLOADS, sources: CLIENTS_OF_A };
 
 describe('end to end: held first packets', function () {
@@ -19,7 +21,8 @@ describe('end to end: held first packets', function () {
   it('wait until the site that the replies come by has the binding', async () => {
     // The server is next to both sites, which are 50 ms from each other: unheld, all first replies came too soon.
     const nat = { hold_members: 1, hold_ms: 10_000 };
-    await withTwoSites({ routing: 'asymmetric', nat, wan: { delay_ms: 50 } }, async ({ testbed, a, b }) => {
+    await withTwoSites({ routing: 'asymmetric', nat, wan: { delay_ms: 50 } }, async (sites) => {
+      const { testbed, a, b } = sites;
       await startServer(testbed, 'server');
       const fetched = await fetchAll(testbed, 'client', LOAD);
       assertAllFetched(fetched, DOWNLOADS);
@@ -32,6 +35,15 @@ describe('end to end: held first packets', function () {
       assert.ok(back['nat_inbound'] > 0, 'replies passed site b');
       assert.equal(back['nat_unsolicited'], 0, 'none came before the state');
       console.log(`      ${connectTimes(fetched)}`);
+
+      await UdpFlows.serve(sites);
+      const flows = await UdpFlows.open(sites, CLIENTS_OF_A[0], 20_000, RESOLVERS);
+      await flows.send(2);
+      await flows.replies(2 * RESOLVERS);
+      assert.equal(flows.portsWith(2), RESOLVERS, 'both queries of every socket were answered');
+      await flows.close();
+      assert.equal((await a.counters())['hold_packets'], DOWNLOADS + 2 * RESOLVERS);
+      assert.equal((await b.counters())['nat_unsolicited'], 0);
       await converged([a, b]);
     });
   });

@@ -76,7 +76,7 @@ describe('end to end: IDPS at two sites', function () {
         const argv = [process.execPath, UDP_FLOWS, '10.1.0.2', '20000', '60', server, '53'];
         const flows = testbed.start('outside', `asks-${server}`, argv);
         await flows.waitFor(/^ready$/m);
-        flows.write('x\n');
+        flows.write('1\n');
         const replies = (): number => flows.output.split('\n').filter((line) => line.startsWith('reply')).length;
         await flows.until(() => (replies() >= 60 ? true : null), '60 replies', 20_000);
         await flows.stop('SIGKILL');

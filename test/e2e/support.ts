@@ -69,10 +69,10 @@ export class UdpFlows {
     await sites.testbed.start('server', 'udp-echo', [process.execPath, UDP_FLOWS, 'echo', '7']).waitFor(/^ready$/m);
   }
 
-  /** One datagram on every flow. */
-  async send(): Promise<void> {
+  /** So many datagrams on every flow, back to back. */
+  async send(each = 1): Promise<void> {
     const before = this.lines('sent').length;
-    this.program.write('x\n');
+    this.program.write(`${each}\n`);
     await this.program.until(() => (this.lines('sent').length > before ? true : null), 'to send', 10_000);
   }
 
@@ -83,6 +83,16 @@ export class UdpFlows {
 
   get replied(): number {
     return this.lines('reply').length;
+  }
+
+  /** To how many ports so many replies came. */
+  portsWith(replies: number): number {
+    const byPort = new Map<string, number>();
+    for (const line of this.lines('reply')) {
+      const port = line.split(' ')[1];
+      byPort.set(port, (byPort.get(port) ?? 0) + 1);
+    }
+    return [...byPort.values()].filter((count) => count === replies).length;
   }
 
   /** The ports to which replies came. */

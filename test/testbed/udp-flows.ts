@@ -3,8 +3,8 @@
  *
  *     node udp-flows.js SOURCE FIRST_PORT COUNT ADDRESS PORT
  *
- * Writes `ready`. For every line on its standard input, sends one datagram from every port and writes `sent`; writes
- * `reply PORT` for each datagram that comes back to a port.
+ * Writes `ready`. For every line on its standard input, which is a number, sends so many datagrams from every port, back to back,
+ * and writes `sent`; writes `reply PORT` for each datagram that comes back to a port.
  *
  *     node udp-flows.js echo PORT     writes `ready` and sends every datagram back where it came from
  */
@@ -26,7 +26,8 @@ async function flows(source: string, firstPort: number, count: number, address: 
   for (const [i, socket] of sockets.entries()) socket.on('message', () => console.log(`reply ${firstPort + i}`));
   console.log('ready');
   for await (const line of createInterface({ input: process.stdin })) {
-    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.send(line, port, address, resolve))));
+    const datagrams = sockets.flatMap((socket) => new Array<Socket>(Number(line)).fill(socket));
+    await Promise.all(datagrams.map((socket) => new Promise((resolve) => socket.send('x', port, address, resolve))));
     console.log('sent');
   }
   for (const socket of sockets) socket.close();

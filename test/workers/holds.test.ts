@@ -205,7 +205,7 @@ describe('held packets', () => {
 describe('a NAT that holds first packets', () => {
   const REPLY = 'udp 198.51.100.7:53 > 203.0.113.1';
 
-  it('holds the packet that makes a binding, and no later one', () => {
+  it('holds packets of a new binding until it is acknowledged, and none after that', () => {
     const site = new NatSite({ options: { hold_members: 2, hold_ms: 50 } });
     assert.deepEqual(site.pass(on(0, OUT)), []);
     const { holdBoard, log } = site.plane;

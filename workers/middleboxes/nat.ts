@@ -22,9 +22,9 @@
  * newer, and of these not more than `half_open_records` a second are told to the other sites before they are established
  * (shm/objects/half-open.ts). Of whom a new binding is refused, is told by an ICMP error (RFC 5508 REQ-8).
  *
- * **Held first packets** (`hold_members`): the packet that makes a binding waits until so many other sites have it, so that the
- * reply, which may come by any of them, is not unsolicited there. Later packets of the binding do not wait. A binding over the
- * budget of `half_open_records` is told to nobody yet, and its packet waits for nothing but the records before it.
+ * **Held bindings** (`hold_members`): packets of a new binding wait until so many other sites have it, so that a reply, which may come
+ * by any of them, is not unsolicited there. They leave in order; packets from outside do not wait. A binding over the budget of
+ * `half_open_records` is not replicated yet: its packets wait only for the records before it.
  */
 
 import {
@@ -173,6 +173,7 @@ export default defineMiddlebox({
     const { bindings } = state;
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
     const { inside, outside, hold_members, hold_ms } = options;
+    const isHolding = hold_members > 0;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
@@ -288,6 +289,8 @@ export default defineMiddlebox({
         else if (hasStatics && mapOutbound(n)) isMapped = true;
         else if (!bind(i, n, now)) continue;
         if (filter !== null && !isMapped && !filter.sent(i, n, now)) continue;
+        if (isHolding && !isMapped && bindings.rank(from.slots[n]) === NEW)
+          holds.withEntry(i, bindings.held, from.slots[n], now);
         isMapped = false;
         rewrites.source(i, from.externalAddresses[n], from.externalPorts[n]);
         if (endpoints.isExternal(destination[i])) hairpin(i, n, now);
@@ -413,13 +416,13 @@ export default defineMiddlebox({
       else if (draining()) batch.drop(i, counters.draining);
       else if (protocol[i] === TCP && (flags[i] & TcpFlag.RST) !== 0) batch.drop(i, counters.stray);
       else {
+        if (isHolding) holds.holdNext(bindings.held, hold_members, hold_ms);
         const slot = bindings.add(hash, address, key, now, idleExpiry(now, lifetimes.first(i)));
         if (slot === NONE) refuse(i);
         else {
           batch.count1(counters.bound);
           lifetimes.began(i, slot);
           log?.bound(slot, now);
-          holds.untilAcknowledged(i, hold_members, hold_ms);
         }
         return slot;
       }

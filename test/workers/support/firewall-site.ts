@@ -14,6 +14,7 @@ export interface FirewallSiteOptions {
   readonly members?: number;
   readonly options?: Readonly<Record<string, unknown>>;
   readonly plane?: PlaneOptions;
+  readonly workers?: number;
   /** Their names; default inside and outside. */
   readonly ports?: readonly string[];
 }

@@ -15,6 +15,7 @@ export interface NatSiteOptions {
   readonly members?: number;
   readonly options?: Readonly<Record<string, unknown>>;
   readonly plane?: PlaneOptions;
+  readonly workers?: number;
 }
 
 export class NatSite extends Site {

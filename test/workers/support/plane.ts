@@ -59,6 +59,8 @@ export interface PlaneOptions {
   readonly frames?: Partial<FrameSettings>;
   /** `spin` unless told. */
   readonly idle?: IdleMode;
+  /** Which of several workers it is, and the hold board of all; absent: the only one. */
+  readonly worker?: { readonly index: number; readonly holdBoard: SharedArrayBuffer };
   /** Packet I/O other than the memory driver. */
   readonly openDriver?: (catalogue: MetricCatalogue, row: Float64Array) => PacketDriver;
 }
@@ -100,6 +102,7 @@ export class Plane {
   private readonly idleMode: IdleMode;
   private readonly route: readonly RoutePort[] | null;
   private readonly frames: FrameSettings;
+  private readonly worker: number;
   private opened: DataPlane | null = null;
 
   constructor(options: PlaneOptions = {}) {
@@ -131,7 +134,8 @@ export class Plane {
             row: this.metrics.row(0),
             catalogue: this.catalogue,
           });
-    const board = createHoldBoard(1, 3);
+    this.worker = options.worker?.index ?? 0;
+    const board = options.worker?.holdBoard ?? createHoldBoard(1, 3);
     this.holdBoard = new HoldBoard(board);
     this.holds = createHolds({
       batch: this.batch,
@@ -140,7 +144,7 @@ export class Plane {
       usable: this.facts.usable,
       log: this.log,
       board,
-      worker: 0,
+      worker: this.worker,
       row: this.metrics.row(0),
       catalogue: this.catalogue,
       clock: () => this.monotonicMs,
@@ -156,7 +160,18 @@ export class Plane {
     const mode = this.route === null ? 'wire' : 'route';
     const records = { writer: this.recordWriter, row, catalogue, clock: () => this.nowMs };
     const orders = new RecordReader(this.orderRing);
-    const opened = { batch, replies, holds, timers, events, records, orders, rules: this.rules, worker: 0, row };
+    const opened = {
+      batch,
+      replies,
+      holds,
+      timers,
+      events,
+      records,
+      orders,
+      rules: this.rules,
+      worker: this.worker,
+      row,
+    };
     const nextHops = (this.route ?? []).map(({ nextHop }) => nextHop);
     const onLink = createOnLink(this.facts, nextHops);
     return { ...opened, catalogue, ports, mode, mtus: this.facts.mtu, onLink, draining };

@@ -4,6 +4,7 @@
 
 import { Arena, createArena, layoutArena } from '../../../shm/arena.js';
 import { coarseSeconds } from '../../../shm/clock.js';
+import { createHoldBoard } from '../../../shm/hold-board.js';
 import { LogConsumer } from '../../../shm/log.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';
 import type { StateObject } from '../../../shm/objects/object.js';
@@ -30,6 +31,8 @@ export interface SiteOptions {
   readonly members?: number;
   readonly shared?: SharedState;
   readonly plane?: PlaneOptions;
+  /** Data plane workers; default 1. */
+  readonly workers?: number;
   /** What its middleboxes see of the other members; absent: nobody else is there. */
   readonly others?: MemberBoards;
 }
@@ -42,8 +45,10 @@ export function publishRules(board: RuleBoard, compile: RulesCompiler, text: str
 }
 
 export class Site {
+  /** That of the first worker, and those of all. */
   readonly plane: Plane;
-  /** As the worker has them, and as the receive thread. */
+  readonly planes: readonly Plane[];
+  /** As the first worker has them, and as the receive thread. */
   readonly objects: readonly StateObject[];
   readonly receiver: readonly StateObject[];
   /** As the send thread has them. */
@@ -52,39 +57,48 @@ export class Site {
   readonly others: MemberBoards | undefined;
   /** Rules, in the order they are declared in. */
   readonly boards: readonly RuleBoard[];
-  private readonly consumer: LogConsumer;
+  private readonly consumers: readonly LogConsumer[];
+  private readonly workers: readonly (readonly StateObject[])[];
   private readonly declaration: Declaration;
   private readonly ruleBuffers: SharedArrayBuffer[] = [];
 
-  constructor({ chain, member = 0, members = 1, shared, plane = {}, others }: SiteOptions) {
+  constructor({ chain, member = 0, members = 1, shared, plane = {}, workers = 1, others }: SiteOptions) {
     this.others = others;
     const declaration = declareChain(chain, shared);
     this.declaration = declaration;
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
-    this.plane = new Plane({ ...plane, metrics: [...declaration.metrics, ...(plane.metrics ?? [])] });
-    const journals = createJournals(2);
+    const metrics = [...declaration.metrics, ...(plane.metrics ?? [])];
+    const holdBoard = createHoldBoard(workers, 3);
+    this.planes = Array.from(
+      { length: workers },
+      (_, index) => new Plane({ ...plane, metrics, worker: { index, holdBoard } }),
+    );
+    this.plane = this.planes[0];
+    const journals = createJournals(workers + 1);
     const place = { memberIndex: member, memberCount: members };
-    const worker = { id: 1, journal: new Journal(journals, 1), log: this.plane.log };
-    const locals = createLocals(declaration, 1);
+    const locals = createLocals(declaration, workers);
     this.member = member;
-    this.objects = openState(declaration, arena, worker, place, locals);
+    this.workers = this.planes.map(({ log }, index) =>
+      openState(declaration, arena, { id: index + 1, journal: new Journal(journals, index + 1), log }, place, locals),
+    );
+    this.objects = this.workers[0];
     this.sender = openState(declaration, arena, null, place, locals);
     this.receiver = openState(
       declaration,
       arena,
-      { id: 2, journal: new Journal(journals, 2), log: null },
+      { id: workers + 1, journal: new Journal(journals, workers + 1), log: null },
       place,
       locals,
     );
     this.boards = declaration.rules.map(({ source, compile }) => {
-      const buffer = createRuleBoard(1);
-      const board = new RuleBoard(buffer, 1);
+      const buffer = createRuleBoard(workers);
+      const board = new RuleBoard(buffer, workers);
       publishRules(board, compile, source.text, source.ports);
       this.ruleBuffers.push(buffer);
       return board;
     });
     this.restartWorker();
-    this.consumer = new LogConsumer(this.plane.logBuffer);
+    this.consumers = this.planes.map(({ logBuffer }) => new LogConsumer(logBuffer));
   }
 
   /** What makes members incompatible if it differs, by object. */
@@ -94,10 +108,12 @@ export class Site {
 
   /** Opens the middleboxes over the state there is, as a worker does that starts again. */
   restartWorker(): void {
-    this.plane.rules = this.ruleBuffers.map((buffer) => new RuleReader(buffer, 1, 0));
     const { others } = this;
     const view = others && { members: (ids: readonly number[]) => others.open(ids, () => this.plane.monotonicMs) };
-    this.plane.open(openProcesses(this.declaration, this.objects, { ...this.plane.context, ...view }));
+    for (const [index, plane] of this.planes.entries()) {
+      plane.rules = this.ruleBuffers.map((buffer) => new RuleReader(buffer, this.planes.length, index));
+      plane.open(openProcesses(this.declaration, this.workers[index], { ...plane.context, ...view }));
+    }
   }
 
   pass(...packets: { port: number; frame: Uint8Array }[]): string[] {
@@ -105,7 +121,7 @@ export class Site {
   }
 
   later(seconds: number): void {
-    this.plane.nowMs += seconds * 1000;
+    for (const plane of this.planes) plane.nowMs += seconds * 1000;
   }
 
   get now(): number {
@@ -115,14 +131,15 @@ export class Site {
   /** Carries what this site has logged since the last time to others. Returns the number of records. */
   replicateTo(...others: Site[]): number {
     let records = 0;
-    const { consumer } = this;
-    while (consumer.next()) {
-      const { objectId, op, words, at, length } = consumer;
-      if (this.sender[objectId].tell?.(op, words, at, length) === false) continue;
-      records++;
-      for (const { receiver, now } of others) receiver[objectId].apply(op, words, at, length, this.member, now);
+    for (const consumer of this.consumers) {
+      while (consumer.next()) {
+        const { objectId, op, words, at, length } = consumer;
+        if (this.sender[objectId].tell?.(op, words, at, length) === false) continue;
+        records++;
+        for (const { receiver, now } of others) receiver[objectId].apply(op, words, at, length, this.member, now);
+      }
+      consumer.release();
     }
-    consumer.release();
     return records;
   }
 }

@@ -190,6 +190,7 @@ export default defineMiddlebox({
       }
       const recheck = recheckOf(table);
       if (recheck !== null && !recheck.passes(i, slot, side !== began)) return batch.drop(i, counters.rechecked);
+      if (rank === NEW && side === began && table.held.isUsed) holds.withEntry(i, table.held, slot, now);
       table.refresh(slot, after, now, timers[timersOf(carried) + after]);
       batch.count1(counters.passed);
     }
@@ -323,6 +324,8 @@ export default defineMiddlebox({
       if (draining()) return batch.drop(i, counters.draining);
       value[0] = side === began ? began | REQUESTED : openingsOf(table).valueOf(i, began);
       const timeout = timers[timersOf(protocol[i]) + NEW];
+      const hold = judge.word(place, RULE.hold);
+      holds.holdNext(table.held, hold >>> 16, Math.min(hold & 0xffff, HOLD_MS_MAX));
       let made = slot;
       if (slot !== NOBODY) {
         if (!table.renew(slot, value, 0, NEW, now, timeout)) return batch.drop(i, counters.contended);
@@ -333,8 +336,7 @@ export default defineMiddlebox({
       recheckOf(table)?.accepted(made);
       batch.count1(counters.opened);
       if (protocol[i] === TCP) window.note(i, table, made, side, true, now);
-      const hold = judge.word(place, RULE.hold);
-      if (hold !== 0) holds.untilAcknowledged(i, hold >>> 16, Math.min(hold & 0xffff, HOLD_MS_MAX));
+      if (hold !== 0) holds.withEntry(i, table.held, made, now);
     }
 
     function refused(table: TcpFlowTable): number {

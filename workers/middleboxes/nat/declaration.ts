@@ -35,11 +35,13 @@ export const OPTIONS = {
     max: 65_535,
   }),
   hold_members: option.count(
-    'other sites that must have a new binding before its first packet leaves; 0: it leaves at once',
+    'other sites that must have a new binding before its packets leave, in order; 0: they leave at once',
     0,
     { min: 0, max: 63 },
   ),
-  hold_ms: option.count('milliseconds after which that packet leaves all the same', 100, { max: HOLD_MS_MAX }),
+  hold_ms: option.count('milliseconds after which the packets of a new binding leave all the same', 100, {
+    max: HOLD_MS_MAX,
+  }),
   first_port: option.count('lowest external port used', 1, { max: 65_535 }),
   last_port: option.count('highest external port used', 65_535, { max: 65_535 }),
   allocation: option.choice(

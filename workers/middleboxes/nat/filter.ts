@@ -72,6 +72,7 @@ export interface Filter {
 /** Made once per worker. */
 export function createFilter({ batch, sessions, byPort, options, counters, holds, ...parts }: FilterParts): Filter {
   const { draining, refuse } = parts;
+  const isHolding = options.hold_members > 0;
   const { protocol, fragment, flags, source, destination, ports } = batch;
   const window = createTcpWindow(batch);
   const out = sessions.lookup(BATCH_CAPACITY);
@@ -140,6 +141,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       slot = open(i, n, now);
       if (slot === NONE) return false;
     }
+    if (isHolding && sessions.rank(slot) === Rank.NEW) holds.withEntry(i, sessions.held, slot, now);
     if (protocol[i] === TCP && fragment[i] !== LATER) window.note(i, sessions, slot, INTERNAL, true, now);
     return true;
   }
@@ -154,12 +156,14 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       return NONE;
     }
     const expires = idleExpiry(now, lifetimes.first(i));
+    if (isHolding) holds.holdNext(sessions.held, options.hold_members, options.hold_ms);
     const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, expires);
+    // Another worker may have made it, and a session that is renewed is not held.
+    if (isHolding) holds.holdNext(sessions.held, 0, 0);
     if (slot === NONE) refuse(i, reasonOf(sessions.refusal));
     else {
       batch.count1(counters.sessions);
       lifetimes.began(i, slot);
-      holds.untilAcknowledged(i, options.hold_members, options.hold_ms);
     }
     return slot;
   }

@@ -1,0 +1,148 @@
+/**
+ * Which entries of a table are held, as this instance alone knows it: packets of such an entry wait
+ * until so many members have acknowledged its record, or until its deadline (workers/holds.ts).
+ *
+ *     header     used         1 once an entry was held; never reset
+ *     per slot   generation   of the entry; else the words belong to another entry, and are void
+ *                what         worker that logged the record (8) | members that must have it (8) | packets that waited (16)
+ *                position     of that worker's log behind the record (shm/log.ts)
+ *                deadline     monotonic milliseconds, modulo 2^32
+ *
+ * The thread that makes an entry writes these words before other threads can see the entry, and
+ * nobody changes them later, except for the count of packets. So whichever worker gets a later
+ * packet knows what the first one waits for. Several workers add to the count without a lock: one
+ * of two additions can be lost, so that an entry may have a few packets more than its share.
+ *
+ * Nothing is erased when a hold ends. A hold is over when its deadline has passed or its position
+ * is acknowledged; both stay true.
+ */
+
+import type { Region } from '../region.js';
+import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
+import type { FlowSlots } from './flow-slots.js';
+import type { OpenContext } from './object.js';
+
+const HEADER = struct({ used: LINE });
+const SHIFT = 2;
+const GENERATION = 0;
+const WHAT = 1;
+const POSITION = 2;
+const DEADLINE = 3;
+
+const BYTE = 0xff;
+const MEMBERS_SHIFT = 8;
+const COUNT_SHIFT = 16;
+
+/** Packets of one entry that wait at most, in each worker. */
+export const ENTRY_HELD_MAX = 32;
+/**
+ * An entry older than this is held no more: far longer than any hold, because the wall clock by
+ * which entries are dated can step. It spares the packets of old half-open entries a look at the
+ * words.
+ */
+const RECENT_S = 60;
+
+/**
+ * Bytes of `OpenContext.local` for a table of so many slots. Pages that no held entry touches cost
+ * nothing.
+ */
+export function heldEntriesBytes(slots: number): number {
+  return HEADER.bytes + (slots << SHIFT) * BYTES_PER_WORD;
+}
+
+/**
+ * The index among the workers of the thread that opens an object; only workers make entries that
+ * are held.
+ */
+export function workerOf({ writer }: OpenContext): number {
+  return writer === null ? 0 : writer.id - 1;
+}
+
+export class HeldEntries {
+  private readonly flows: FlowSlots;
+  private readonly worker: number;
+  private readonly header: Int32Array;
+  private readonly words: Int32Array;
+  /** How the next entry of this thread is held; 0 members: it is not. */
+  private members = 0;
+  private deadline = 0;
+
+  /**
+   * `memory`: the instance's local memory, from `byteOffset` on. `worker`: this thread's index
+   * among the workers.
+   */
+  constructor(flows: FlowSlots, memory: Region | undefined, byteOffset: number, worker: number) {
+    const count = flows.slots << SHIFT;
+    const isShared = memory !== undefined && memory.byteLength > 0;
+    this.flows = flows;
+    this.worker = worker;
+    this.header = isShared ? memory.i32(byteOffset, HEADER.words) : new Int32Array(HEADER.words);
+    this.words = isShared ? memory.i32(byteOffset + HEADER.bytes, count) : new Int32Array(count);
+  }
+
+  /**
+   * The next entry that this thread makes is held for so many members, until a monotonic time. 0
+   * members: it is not held.
+   */
+  holdNext(members: number, deadline: number): void {
+    this.members = members < BYTE ? members : BYTE;
+    this.deadline = deadline;
+  }
+
+  /**
+   * An entry of this generation begins in a slot, before others see it. `position`: of the log
+   * behind its record.
+   */
+  begin(slot: number, generation: number, position: number): void {
+    const { words, members } = this;
+    if (members === 0) return;
+    this.members = 0;
+    const at = slot << SHIFT;
+    words[at + WHAT] = this.worker | (members << MEMBERS_SHIFT);
+    words[at + POSITION] = position;
+    words[at + DEADLINE] = this.deadline;
+    words[at + GENERATION] = generation;
+    this.header[0] = 1;
+  }
+
+  /** Whether any entry was ever held. */
+  get isUsed(): boolean {
+    return this.header[0] !== 0;
+  }
+
+  /**
+   * Whether the entry in a slot was held when it began, not long ago. What follows is about such an
+   * entry.
+   */
+  wasHeld(slot: number, now: number): boolean {
+    if (this.header[0] === 0) return false;
+    const generation = this.flows.generation(slot);
+    return now - generation <= RECENT_S && this.words[(slot << SHIFT) + GENERATION] === generation;
+  }
+
+  /** The worker that logged the entry's record. */
+  logger(slot: number): number {
+    return this.words[(slot << SHIFT) + WHAT] & BYTE;
+  }
+
+  membersOf(slot: number): number {
+    return (this.words[(slot << SHIFT) + WHAT] >>> MEMBERS_SHIFT) & BYTE;
+  }
+
+  position(slot: number): number {
+    return this.words[(slot << SHIFT) + POSITION];
+  }
+
+  deadlineOf(slot: number): number {
+    return this.words[(slot << SHIFT) + DEADLINE];
+  }
+
+  /** Counts a packet of the entry that is to wait. False: as many wait as may. */
+  admit(slot: number): boolean {
+    const at = (slot << SHIFT) + WHAT;
+    const what = this.words[at];
+    if (what >>> COUNT_SHIFT >= ENTRY_HELD_MAX) return false;
+    this.words[at] = what + (1 << COUNT_SHIFT);
+    return true;
+  }
+}
