@@ -36,6 +36,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'records end to end, a new flow beside conntrackd, what coalescing saves (root)',
     load: () => import('./replication.js'),
   },
+  first_packets: {
+    help: 'first packets over asymmetric routes: replies lost, time added, beside what is left of the delay (root)',
+    load: () => import('./first-packets.js'),
+  },
   seal: { help: 'what sealing costs a message, beside sending it unsealed', load: () => import('./seal.js') },
   snapshot: {
     help: 'snapshots by fork under load at 1, 64 and 256 MiB: pause, copy time, packets lost, beside the load alone',
@@ -90,13 +94,14 @@ const program = new Command('npm run bench --')
   .argument('<name...>', `what to measure: ${Object.keys(BENCHES).join(', ')}, or all`)
   .option('--json', 'one object per line: name, value, unit, baseline, ratio', false)
   .option('--seconds <n>', 'how long one measurement lasts, about', positive, 3)
+  .option('--quick', 'fewer cases, where a benchmark has many', false)
   .addHelpText(
     'after',
     `\n${Object.entries(BENCHES)
-      .map(([name, { help }]) => `  ${name.padEnd(11)} ${help}`)
+      .map(([name, { help }]) => `  ${name.padEnd(13)} ${help}`)
       .join('\n')}`,
   )
-  .action(async (names: string[], options: { json: boolean; seconds: number }) => {
+  .action(async (names: string[], options: { json: boolean; seconds: number; quick: boolean }) => {
     const chosen = names.includes('all') ? Object.keys(BENCHES) : names;
     const unknown = chosen.filter((name) => !Object.hasOwn(BENCHES, name));
     if (unknown.length > 0)

@@ -15,6 +15,8 @@ export interface BenchOptions {
   readonly json: boolean;
   /** How long one measurement lasts, about. */
   readonly seconds: number;
+  /** Fewer cases. */
+  readonly quick: boolean;
 }
 
 export type Bench = (options: BenchOptions) => Promise<BenchResult[]>;

@@ -12,15 +12,20 @@
  *
  * As wires the sites have no addresses there; as routers they are the hops: .254 on the left, and on the right, where the network is
  * 10.0.3.0/24 and 10.0.4.0/24.
+ *
+ * With `servers`, the server's place is taken by a router, and each server is a node of its own, some way off through the
+ * relay. Their addresses are those of two-sites.ts.
  */
 
 import { writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Instance } from './instance.js';
 import type { Impairment } from './relay.js';
 import { CLIENT, DAEMON, makeKeyFile, writeConfig } from './site.js';
 import { type Output, Testbed } from './testbed.js';
-import type { Topology } from './topology.js';
+import type { Link, Node, Topology } from './topology.js';
+import { type Server, serverAddress } from './two-sites.js';
 
 export const CLIENT_IPV6 = 'fd01::1';
 export const SERVER_IPV6 = 'fd02::1';
@@ -37,9 +42,12 @@ export interface FirewallsOptions {
   readonly rules: string;
   /** Options of the firewall beside its rules. */
   readonly firewall?: Readonly<Record<string, unknown>>;
+  readonly servers?: readonly Server[];
+  /** Data plane workers of each site, one for each queue of its ports. Absent: one, at both sites on the first core. */
+  readonly workers?: number;
 }
 
-function topology({ mode, wan }: FirewallsOptions): Topology {
+function topology({ mode, wan, servers = [], workers }: FirewallsOptions): Topology {
   const routes = mode === 'route';
   /** Network of a site's side, and the next hop of who is on it. */
   const right = (n: number): number => (routes ? n + 2 : n);
@@ -47,7 +55,8 @@ function topology({ mode, wan }: FirewallsOptions): Topology {
     v4: `10.0.${n}.${routes ? 254 : host}`,
     v6: `fd00:${n}::${routes ? 'fe' : host}`,
   });
-  const sides = [1, 2].flatMap((n) => {
+  const queues = workers === undefined ? {} : { queues: workers };
+  const sides = [1, 2].flatMap((n): Link[] => {
     const site = `site-${n === 1 ? 'a' : 'b'}`;
     const port = (network: number): string[] => (routes ? [`10.0.${network}.254/24`, `fd00:${network}::fe/64`] : []);
     const own = (address: string): string[] => (n === 1 ? [address] : []);
@@ -55,6 +64,7 @@ function topology({ mode, wan }: FirewallsOptions): Topology {
       {
         name: `left-${n}`,
         arp: true,
+        ...queues,
         ends: [
           {
             node: 'client',
@@ -67,6 +77,7 @@ function topology({ mode, wan }: FirewallsOptions): Topology {
       {
         name: `right-${n}`,
         arp: true,
+        ...queues,
         ends: [
           { node: site, interface: 'right', addresses: port(right(n)) },
           {
@@ -90,13 +101,30 @@ function topology({ mode, wan }: FirewallsOptions): Topology {
       'site-a': { sysctls: routes ? WITH_IPV6 : {} },
       'site-b': { sysctls: routes ? WITH_IPV6 : {} },
       server: {
-        local: ['198.51.100.0/24'],
-        routes: [`10.1.0.0/16 via ${back.v4} src 198.51.100.1`, `fd01::/64 via ${back.v6}`],
+        forward: servers.length > 0,
+        local: servers.length > 0 ? [] : ['198.51.100.0/24'],
+        routes: [
+          `10.1.0.0/16 via ${back.v4}${servers.length > 0 ? '' : ' src 198.51.100.1'}`,
+          `fd01::/64 via ${back.v6}`,
+        ],
         sysctls: WITH_IPV6,
       },
+      ...Object.fromEntries(
+        servers.map(({ name }, i): [string, Node] => [name, { routes: [`default via 198.51.100.${4 * i + 1}`] }]),
+      ),
     },
     links: [
       ...sides,
+      ...servers.map(
+        ({ name, delay_ms }, i): Link => ({
+          name,
+          relayed: { delay_ms },
+          ends: [
+            { node: 'server', interface: name, addresses: [`198.51.100.${4 * i + 1}/30`] },
+            { node: name, interface: 'eth0', addresses: [`${serverAddress(i)}/30`] },
+          ],
+        }),
+      ),
       {
         name: 'wan',
         relayed: wan,
@@ -110,12 +138,17 @@ function topology({ mode, wan }: FirewallsOptions): Topology {
   };
 }
 
+/** Of site n: its only worker has a core of its own, if the machine has two. */
+function cores(n: number, workers: number): number[] {
+  return Array.from({ length: workers }, (_, i) => (workers === 1 ? n - 1 : i) % availableParallelism());
+}
+
 export class FirewallAt extends Instance {
   private readonly testbed: Testbed;
   private readonly node: string;
   private readonly rulesFile: string;
 
-  constructor(testbed: Testbed, name: 'a' | 'b', { mode, rules, firewall = {} }: FirewallsOptions) {
+  constructor(testbed: Testbed, name: 'a' | 'b', { mode, rules, workers, firewall = {} }: FirewallsOptions) {
     super(name, join(testbed.folder, `${name}.sock`));
     this.testbed = testbed;
     this.node = `site-${name}`;
@@ -134,6 +167,7 @@ export class FirewallAt extends Instance {
       },
       transport: { kind: 'multicast' },
       replication: { join_wait_ms: 500 },
+      ...(workers === undefined ? {} : { threads: { workers: cores(n, workers) } }),
       mode,
       ports: { left: { interface: 'left', ...hops[0] }, right: { interface: 'right', ...hops[1] } },
       middleboxes: [{ firewall: { rules: `./${name}.rules`, ...firewall } }],

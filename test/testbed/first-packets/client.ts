@@ -1,0 +1,35 @@
+/**
+ * A program for the testbed's nodes that opens new flows and tells what became of their first
+ * packets. For every line of JSON on its standard input (an `Ask`) it writes one of JSON (an
+ * `Answer`) when all exchanges have ended. Asks overlap.
+ */
+
+import { createInterface } from 'node:readline';
+import type { Answer, Ask, Exchange } from './exchange.js';
+import { curl, iperf3, ping, traceroute } from './programs.js';
+import { burst, dns, established, stun, udp } from './sockets.js';
+
+const RUN: Readonly<Record<Ask['what'], (ask: Ask) => Promise<Exchange[]>>> = {
+  burst,
+  curl,
+  dns,
+  established,
+  iperf3,
+  ping,
+  stun,
+  stun_spread: stun,
+  traceroute,
+  udp,
+};
+
+async function answer(ask: Ask): Promise<Answer> {
+  try {
+    return { id: ask.id, exchanges: await RUN[ask.what](ask) };
+  } catch (error) {
+    return { id: ask.id, exchanges: [], error: `${ask.what}: ${(error as Error).message}` };
+  }
+}
+
+console.log('ready');
+for await (const line of createInterface({ input: process.stdin }))
+  void answer(JSON.parse(line) as Ask).then((done) => console.log(JSON.stringify(done)));

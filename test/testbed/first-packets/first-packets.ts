@@ -1,0 +1,228 @@
+/**
+ * First packets over asymmetric routes: opens flows that no site knows, by real programs, and tells
+ * how many first replies were lost and what the others cost, beside what is left of the delay
+ * between the sites when the reply arrives.
+ */
+
+import { fileURLToPath } from 'node:url';
+import { findTool } from '../../support/require.js';
+import { startServer } from '../http/fetch.js';
+import type { Program } from '../program.js';
+import type { Testbed } from '../testbed.js';
+import type { Answer, Ask, Case, Exchange } from './exchange.js';
+
+const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+
+/** How long a reply is waited for, and a connection, whose SYN is sent again after a second. */
+const REPLY_MS_MAX = 1000;
+const CONNECT_MS_MAX = 3000;
+/** No delay here is longer, so what is not there by then was lost. */
+const ESTABLISHED_MS_MAX = 400;
+/**
+ * Exchanges with each server, and how far their starts are apart: at once they would delay each
+ * other.
+ */
+const PACE = {
+  sockets: { each: 4, gap_ms: 5 },
+  programs: { each: 2, gap_ms: 25 },
+} as const;
+const BURST_CONNECTIONS = 1000;
+
+export interface FirstServer {
+  readonly node: string;
+  readonly address: string;
+  /** There and back, as the relay delays it. */
+  readonly roundTripMs: number;
+}
+
+export interface FirstPacketsPlace {
+  /** Node of the clients. */
+  readonly client: string;
+  readonly servers: readonly FirstServer[];
+  /** Addresses of clients whose requests leave by site a. */
+  readonly sources: readonly string[];
+  /**
+   * Addresses of clients whose requests leave by either site, as the flow's hash has it. Absent:
+   * there are none.
+   */
+  readonly spread?: readonly string[];
+  /** TTL of the first hop behind site a, and of the servers. */
+  readonly hops: readonly [number, number];
+}
+
+export interface Measure {
+  /** Absent: all that are possible. */
+  readonly cases?: readonly Case[];
+  /** How long a reply is waited for. */
+  readonly reply_ms_max?: number;
+  /** False: losses are counted alone; no flow has to be established. */
+  readonly timed?: boolean;
+}
+
+/** What became of the first packets of one case with one server. */
+export interface Figures {
+  readonly what: Case;
+  readonly server: FirstServer;
+  /** Packets sent that are to be answered. */
+  readonly sent: number;
+  /** Of these, those whose first reply did not arrive. */
+  readonly lost: number;
+  readonly reordered: number;
+  /**
+   * Sockets that two servers answered, and of these, those that they saw at different external
+   * endpoints.
+   */
+  readonly pairs: number;
+  readonly split: number;
+  /**
+   * Milliseconds that a first reply took longer than those of established flows, and what is left
+   * of the delay: by exchange.
+   */
+  readonly added: readonly { readonly ms: number; readonly leftMs: number }[];
+}
+
+/**
+ * What is left of the delay between the sites when the reply arrives at the other one: no remedy is
+ * faster.
+ */
+export const leftMs = (wanMs: number, roundTripMs: number): number => Math.max(0, wanMs - roundTripMs);
+
+/** Cases that may be measured at the same time. */
+const GROUPS: readonly (readonly Case[])[] = [
+  ['dns', 'stun', 'stun_spread', 'udp'],
+  ['ping', 'traceroute', 'curl', 'iperf3'],
+  ['burst'],
+];
+const PROGRAMS: readonly Case[] = GROUPS[1];
+
+export class FirstPackets {
+  private readonly place: FirstPacketsPlace;
+  private readonly program: Program;
+  private readonly waiting = new Map<number, (answer: Answer) => void>();
+  private partial = '';
+  private asks = 0;
+
+  private constructor(place: FirstPacketsPlace, program: Program) {
+    this.place = place;
+    this.program = program;
+    program.onOutput((text) => {
+      const lines = (this.partial + text).split('\n');
+      this.partial = lines.pop() ?? '';
+      for (const line of lines) if (line.startsWith('{')) this.read(JSON.parse(line) as Answer);
+    });
+  }
+
+  /** Starts the servers and the client; `http`: the web servers, too. */
+  static async open(testbed: Testbed, place: FirstPacketsPlace, http = true): Promise<FirstPackets> {
+    await Promise.all(
+      place.servers.flatMap(({ node }) => [
+        testbed.start(node, `first-${node}`, [process.execPath, script('server.js')]).waitFor(/^ready$/m),
+        // ICMP errors are limited to some a second: those to traceroute are not what is to be
+        // measured.
+        testbed.run(node, ['sh', '-c', 'echo 0 > /proc/sys/net/ipv4/icmp_ratelimit']),
+        ...(http ? [startServer(testbed, node)] : []),
+      ]),
+    );
+    if (findTool('iperf3') !== null)
+      for (const { node } of place.servers) testbed.start(node, `iperf3-${node}`, ['iperf3', '-s', '--forceflush']);
+    const program = testbed.start(place.client, 'first-packets', [process.execPath, script('client.js')]);
+    await program.waitFor(/^ready$/m);
+    return new FirstPackets(place, program);
+  }
+
+  /** The cases that this network has, and this machine the programs for. */
+  get cases(): Case[] {
+    return GROUPS.flat().filter((what) => {
+      if (what === 'stun_spread') return this.place.spread !== undefined;
+      return !PROGRAMS.includes(what) || findTool(what) !== null;
+    });
+  }
+
+  /** Opens new flows to every server. */
+  async measure(wanMs: number, options: Measure = {}): Promise<Figures[]> {
+    const { cases = this.cases, reply_ms_max = REPLY_MS_MAX, timed = true } = options;
+    const established = timed ? await this.established() : this.place.servers.map(() => Number.NaN);
+    const figures: Figures[] = [];
+    for (const group of GROUPS) {
+      const here = group.filter((what) => cases.includes(what));
+      const measured = await Promise.all(here.map((what) => this.measureCase(what, wanMs, established, reply_ms_max)));
+      figures.push(...measured.flat());
+    }
+    return figures;
+  }
+
+  /** Round trips of established flows, by server. */
+  private async established(): Promise<number[]> {
+    const exchanges = await this.ask('established', { each: 1, gap_ms: 0, timeout_ms: ESTABLISHED_MS_MAX });
+    return exchanges.map(({ ms = Number.NaN }) => ms);
+  }
+
+  private async measureCase(
+    what: Case,
+    wanMs: number,
+    established: readonly number[],
+    replyMsMax: number,
+  ): Promise<Figures[]> {
+    const { servers } = this.place;
+    const pace = PROGRAMS.includes(what) ? PACE.programs : PACE.sockets;
+    const exchanges = await this.ask(what, {
+      ...(what === 'burst' ? { each: Math.ceil(BURST_CONNECTIONS / servers.length), gap_ms: 0 } : pace),
+      timeout_ms: what === 'curl' || what === 'burst' ? Math.max(CONNECT_MS_MAX, replyMsMax) : replyMsMax,
+    });
+    return servers.map((server, n): Figures => {
+      const here = exchanges.filter((exchange) => exchange.server === n);
+      const sum = (of: (exchange: Exchange) => number): number => here.reduce((total, one) => total + of(one), 0);
+      return {
+        what,
+        server,
+        sent: sum(({ sent }) => sent),
+        lost: sum(({ lost }) => lost),
+        reordered: sum(({ reordered = 0 }) => reordered),
+        pairs: sum(({ split }) => (split === undefined ? 0 : 1)),
+        split: sum(({ split = false }) => (split ? 1 : 0)),
+        added: here.flatMap(({ ms, router = false }) => {
+          if (ms === undefined) return [];
+          // Routers are next to the sites.
+          return router
+            ? [{ ms, leftMs: leftMs(wanMs, 0) }]
+            : [{ ms: ms - established[n], leftMs: leftMs(wanMs, server.roundTripMs) }];
+        }),
+      };
+    });
+  }
+
+  async close(): Promise<void> {
+    this.program.endInput();
+    await this.program.stop('SIGKILL');
+  }
+
+  private async ask(
+    what: Ask['what'],
+    pace: Pick<Ask, 'each' | 'gap_ms' | 'timeout_ms'>,
+  ): Promise<readonly Exchange[]> {
+    const { servers, hops } = this.place;
+    const pool = what === 'stun_spread' ? (this.place.spread ?? []) : this.place.sources;
+    const id = this.asks++;
+    // Other sources each time, so that flows seldom have the ports of earlier ones.
+    const start = (7 * id) % pool.length;
+    const ask: Ask = {
+      id,
+      what,
+      servers: servers.map(({ address }) => address),
+      sources: [...pool.slice(start), ...pool.slice(0, start)],
+      hops,
+      ...pace,
+    };
+    const answered = new Promise<Answer>((resolve) => this.waiting.set(id, resolve));
+    this.program.write(`${JSON.stringify(ask)}\n`);
+    const ended = this.program.exited.then(() => ({ id, exchanges: [], error: `${what}: the client ended` }));
+    const { exchanges, error }: Answer = await Promise.race([answered, ended]);
+    if (error !== undefined) throw new Error(`${error}\n${this.program.tail()}`);
+    return exchanges;
+  }
+
+  private read(answer: Answer): void {
+    this.waiting.get(answer.id)?.(answer);
+    this.waiting.delete(answer.id);
+  }
+}
