@@ -29,8 +29,8 @@
  * over, which is no harm; and of an expired entry a forgotten one, which it is. Were it undone, a key that was inserted
  * behind the slot meanwhile would be out of reach behind an EMPTY one, or a key inserted anew would be there twice.
  * `hide` is undone: so whoever hides an entry that may come back holds the lock of its key's home, and nobody inserts that
- * key until the death has been mended. A current entry is not hidden but changed in place, word by word: a reader that missed
- * it would take its packet for one of no flow.
+ * key until the death has been mended. An entry of which a reader may still make use is not hidden but changed in place, word
+ * by word: a reader that missed it would take its packet for one of no flow.
  *
  * **Forgetting.** An entry is *over* once expired for `CLOCK_SKEW_GUARD_S`: nobody counts on it. Where an expiry can move back
  * (with a rank, or a new generation), it is kept for `rememberedS` all the same, for what it says of late records

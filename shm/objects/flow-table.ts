@@ -384,18 +384,16 @@ export class FlowTable implements StateObject {
     const { slots, tx } = this;
     this.halfOpen.moved(slot, slots.isUsed(slot) ? slots.rank(slot) : NONE, standing & MAX_RANK, generation, now);
     if (slots.holds(slot, key, keyAt)) {
-      // A current entry stays visible: a reader that missed it would take its packet for one of no connection.
-      if (slots.expires(slot) > now) {
-        slots.update(tx, slot, generation, standing, expires);
-        return this.setValue(slot, value, valueAt);
-      }
-      slots.hide(tx, slot);
-    } else {
-      const taken = slots.isUsed(slot);
-      slots.vacate(tx, slot);
-      if (taken) this.count(COUNTS.at.reclaimed);
-      this.count(COUNTS.at.inserted);
+      // It stays visible: a reader that missed it would take its packet for one of no connection. An
+      // expired one, too: a reader's clock may be a second behind. The value is first, lest a reader
+      // finds the new life with the old value.
+      this.setValue(slot, value, valueAt);
+      return slots.update(tx, slot, generation, standing, expires);
     }
+    const taken = slots.isUsed(slot);
+    slots.vacate(tx, slot);
+    if (taken) this.count(COUNTS.at.reclaimed);
+    this.count(COUNTS.at.inserted);
     this.setValue(slot, value, valueAt);
     slots.put(tx, slot, hash, key, keyAt, generation, standing, expires);
   }

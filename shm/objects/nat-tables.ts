@@ -48,7 +48,8 @@
  * own unless it is withheld.
  *
  * The packet path reads plain words without locks; flow-slots.ts says why that is safe. `place` and `dead` are never both
- * changed in sight: the slot is hidden meanwhile.
+ * changed in sight: the slot is hidden meanwhile. That is done only to a binding that is dead before or after, so no reader
+ * misses a valid one.
  */
 
 import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
@@ -387,6 +388,12 @@ export class NatTables {
     }
     if (dead !== 0 && record.expires > now) this.count('collisions');
     if (flows.value(slot, PLACE) !== record.place) this.leavePlace(slot, now, this.answers.isAnswered(slot));
+    if (known && dead === 0 && flows.value(slot, DEAD) === 0) {
+      // It is valid before and after, so it stays visible: one word says which place it has.
+      tx.set(flows.wordOf(slot, PLACE), record.place);
+      flows.update(tx, slot, record.generation, standing, record.expires);
+      return;
+    }
     if (known) flows.hide(tx, slot);
     else {
       const taken = flows.isUsed(slot);

@@ -10,12 +10,14 @@
  * | largest     | the number itself, biased to be positive  | none        |
  * | smallest    | its negative, likewise                    | none        |
  *
- * A register changes under its lock (transaction.ts), with one log record, whole or not at all. A reader of several words takes
- * no lock: the version beside the lock tells it whether they belong together. Numbers only ever grow in their order, so each
- * thread remembers the last it saw and asks no further for one that is no news: that costs nothing shared.
- * With a full log nothing is set, and the caller is told.
+ * A register changes under its lock (transaction.ts), with one log record, whole or not at all. It has two copies. A writer fills
+ * the one that is not current, and then the next version, one word, makes it current: so a reader takes no lock and never waits
+ * for a writer that was preempted. If the version has changed meanwhile, it reads again. Numbers only ever grow in their
+ * order, so each thread remembers the last it saw and asks no further for one that is no news: that costs nothing shared.
+ * With a full log nothing is set, and `set` and `offer` return false.
  *
- *     slot     version (24) | writer that holds the lock (8), stamp (2), member, value…
+ *     slot     version (24) | writer that holds the lock (8), two copies; odd versions: the second is current
+ *     copy     stamp (2, low first), member, value…
  *     record   register, stamp (2, low first), member, value…
  */
 
@@ -40,7 +42,8 @@ export const REGISTER_SET = 1;
 export const NUMBER_MAX = 2 ** 52 - 1;
 
 const COUNTS = struct({ logFull: LINE, contended: 1, malformed: 1 });
-const SLOT = struct({ lock: 1, low: 1, high: 1, member: 1 });
+const COPY = struct({ low: 1, high: 1, member: 1 });
+const VERSION_SHIFT = 8;
 const RECORD = struct({ register: 1, low: 1, high: 1, member: 1 });
 const TWO_32 = 2 ** 32;
 const HIGH_MAX = 2 ** 21 - 1;
@@ -49,7 +52,8 @@ const VALUE_WORDS_MAX = 32;
 const LENGTH_MAX = 2 ** 24;
 /** A stamp further ahead than this (a year) is no honest writer's. */
 const FUTURE_MS_MAX = 366 * 86_400_000;
-const READ_TRIES = 1_000;
+/** Tries of a reader that a write overtakes each time. */
+const READ_TRIES = 1_000_000;
 /** Places in `stamps`. */
 const LOADED = 0;
 const TO_PUT = 1;
@@ -77,7 +81,7 @@ function define<T extends Registers>(
   };
 }
 
-const strideOf = (valueWords: number): number => powerOfTwo(SLOT.words + valueWords);
+const strideOf = (valueWords: number): number => powerOfTwo(1 + 2 * (COPY.words + valueWords));
 
 export function lastWriter({ length = 1, valueWords }: LastWriterOptions): StateDefinition<LastWriter> {
   if (valueWords < 1) throw new RangeError(`last writer: ${valueWords} value words are too few`);
@@ -105,6 +109,8 @@ abstract class Registers implements StateObject {
    * for a double that is passed or returned is put on the heap where the compiler does not inline.
    */
   protected readonly stamps = new Float64Array(2);
+  /** Of the register that `load` read. */
+  private member = 0;
   private readonly stride: number;
   private readonly recordWords: number;
   private readonly transaction: Transaction | null;
@@ -127,6 +133,11 @@ abstract class Registers implements StateObject {
     return COUNTS.words + register * this.stride;
   }
 
+  /** Index of the copy that is current where a slot's first word is `lock`; or, `ahead` 1, of the other one. */
+  private copyOf(place: number, lock: number, ahead: number): number {
+    return place + 1 + (((lock >>> VERSION_SHIFT) + ahead) & 1) * (COPY.words + this.valueWords);
+  }
+
   /** Copies a register's value, as it was at one moment, into `out[at …]`, its stamp into `stamp`. False: never set. */
   protected load(register: number, out: Int32Array, at: number): boolean {
     this.stamps[LOADED] = 0;
@@ -135,11 +146,13 @@ abstract class Registers implements StateObject {
     const place = this.place(register);
     for (let tries = 0; tries < READ_TRIES; tries++) {
       const before = Atomics.load(words, place);
-      if ((before & LOCK_MASK) !== 0) continue;
-      const low = words[place + SLOT.at.low];
-      const high = words[place + SLOT.at.high];
-      for (let i = 0; i < this.valueWords; i++) out[at + i] = words[place + SLOT.words + i];
-      if (Atomics.load(words, place) !== before) continue;
+      const copy = this.copyOf(place, before, 0);
+      const low = words[copy + COPY.at.low];
+      const high = words[copy + COPY.at.high];
+      this.member = words[copy + COPY.at.member];
+      for (let i = 0; i < this.valueWords; i++) out[at + i] = words[copy + COPY.words + i];
+      // Whoever holds the lock writes to the other copy.
+      if (((Atomics.load(words, place) ^ before) & ~LOCK_MASK) !== 0) continue;
       this.stamps[LOADED] = (high >>> 0) * TWO_32 + (low >>> 0);
       return (low | high) !== 0;
     }
@@ -158,7 +171,8 @@ abstract class Registers implements StateObject {
       const record = tx.beginLogged(REGISTER_SET, this.recordWords);
       if (record === NONE) return this.refuse(COUNTS.at.logFull);
       if (tx.lock(place)) {
-        const before = (words[place + SLOT.at.high] >>> 0) * TWO_32 + (words[place + SLOT.at.low] >>> 0);
+        const current = this.copyOf(place, words[place], 0);
+        const before = stampAt(words, current);
         const stamp = clock ? Math.max(before + 1, stamps[TO_PUT]) : stamps[TO_PUT];
         const log = tx.record;
         log[record + RECORD.at.register] = register;
@@ -166,7 +180,7 @@ abstract class Registers implements StateObject {
         log[record + RECORD.at.high] = (stamp / TWO_32) | 0;
         log[record + RECORD.at.member] = member;
         for (let i = 0; i < this.valueWords; i++) log[record + RECORD.words + i] = value[at + i];
-        if (this.isLarger(log, record + RECORD.at.low, words, place + SLOT.at.low)) {
+        if (this.isLarger(log, record + RECORD.at.low, words, current)) {
           this.write(place, log, record + RECORD.at.low);
           tx.commit();
         } else tx.abort();
@@ -189,8 +203,9 @@ abstract class Registers implements StateObject {
   /** Stamp, member and value into a locked register. */
   private write(place: number, from: Int32Array, at: number): void {
     const { tx, words } = this;
-    tx.setLocked(place, ((words[place] >>> 8) + 1) << 8);
-    for (let i = 0; i < 3 + this.valueWords; i++) tx.set(place + SLOT.at.low + i, from[at + i]);
+    const next = this.copyOf(place, words[place], 1);
+    for (let i = 0; i < COPY.words + this.valueWords; i++) tx.set(next + i, from[at + i]);
+    tx.setLocked(place, ((words[place] >>> VERSION_SHIFT) + 1) << VERSION_SHIFT);
   }
 
   apply(op: number, words: Int32Array, at: number, length: number, _origin: number, now: number): Applied {
@@ -214,7 +229,7 @@ abstract class Registers implements StateObject {
     for (let tries = 1; ; tries++) {
       tx.begin();
       if (tx.lock(place)) {
-        const news = this.isLarger(from, at, words, place + SLOT.at.low);
+        const news = this.isLarger(from, at, words, this.copyOf(place, words[place], 0));
         if (news) this.write(place, from, at);
         tx.commit();
         return news ? Applied.CHANGED : Applied.UNCHANGED;
@@ -241,7 +256,8 @@ abstract class Registers implements StateObject {
     const theirs = from.i32();
     let changed = 0;
     for (let register = 0; register < this.length; register++) {
-      const at = this.place(register) + SLOT.at.low;
+      const place = this.place(register);
+      const at = this.copyOf(place, theirs[place], 0);
       if (stampAt(theirs, at) === 0) continue;
       if (!this.isHonestAt(theirs, at, now)) this.count(COUNTS.at.malformed);
       else changed += merged(this.joinForeign(register, theirs, at), this.id);
@@ -261,7 +277,7 @@ abstract class Registers implements StateObject {
       entry[0] = register;
       entry[1] = this.stamps[LOADED] | 0;
       entry[2] = (this.stamps[LOADED] / TWO_32) | 0;
-      entry[3] = this.words[this.place(register) + SLOT.at.member];
+      entry[3] = this.member;
       digest.add(entry);
     }
     return digest.toString();
