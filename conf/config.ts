@@ -70,6 +70,7 @@ export interface Config {
   readonly vlans: WrittenConfig['vlans'];
   readonly unknown_ethertypes: WrittenConfig['unknown_ethertypes'];
   readonly source_routes: WrittenConfig['source_routes'];
+  readonly early_replies: Readonly<WrittenConfig['early_replies']>;
   /** The driver with its settings, and the ports in the form this driver has them. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
@@ -100,6 +101,7 @@ export function resolveConfig(
     vlans: written.vlans,
     unknown_ethertypes: written.unknown_ethertypes,
     source_routes: written.source_routes,
+    early_replies: written.early_replies,
     packet_io: resolvePacketIo(written, folder),
     middleboxes: resolveMiddleboxes(written.middleboxes, declarations, {
       ports: Object.keys(written.ports),

@@ -87,6 +87,22 @@ export const sourceRoutesSchema = z
     'What becomes of packets that name nodes to visit on their way: IPv4 with a loose or strict source route, IPv6 with a routing header of type 0, or of any other type but 2 while segments are left. drop: they are dropped (parse_source_route), as the kernel does. pass: well-formed ones pass; rules see the address of the next node, not of the last.',
   );
 
+export const earlyRepliesSchema = z
+  .strictObject({
+    wait: z
+      .enum(['auto', 'never'])
+      .default('auto')
+      .describe(
+        'auto: while another member is heard, a packet that can be the first reply to a request which left by another site waits for that site’s record. It waits for the largest round trip to a member and 50 ms at most. never: it is dropped, or meets the rules, at once.',
+      ),
+    wait_ms_max: whole(1, 1000)
+      .default(250)
+      .describe('Milliseconds that such a packet waits at most, whatever was measured.'),
+  })
+  .describe(
+    'Replies that come before the state they belong to, where routes are asymmetric. The NAT and the firewall make them wait.',
+  );
+
 export const packetIoSchema = z
   .discriminatedUnion('driver', [afXdpSchema, pcapSchema])
   .describe('Where packets come from and go to.');

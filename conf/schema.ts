@@ -8,6 +8,7 @@ import { clusterSchema, replicationSchema, stateSchema, transportSchema } from '
 import {
   adminSchema,
   afXdpPortSchema,
+  earlyRepliesSchema,
   hooksSchema,
   logSchema,
   modeSchema,
@@ -52,6 +53,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
     vlans: vlansSchema,
     unknown_ethertypes: unknownEthertypesSchema,
     source_routes: sourceRoutesSchema,
+    early_replies: earlyRepliesSchema.prefault({}),
     packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
     ports: portsSchema(driver),
     middleboxes: middleboxesSchema(declarations),
@@ -86,6 +88,7 @@ export interface WrittenConfig {
   readonly vlans: z.output<typeof vlansSchema>;
   readonly unknown_ethertypes: z.output<typeof unknownEthertypesSchema>;
   readonly source_routes: z.output<typeof sourceRoutesSchema>;
+  readonly early_replies: z.output<typeof earlyRepliesSchema>;
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;
   readonly middleboxes: WrittenMiddleboxes;

@@ -32,6 +32,7 @@ export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
     routes: ports.routes,
     replication: planReplication(config),
     faults: fault === undefined ? null : { ...fault, delayMsMax: fault.delay_ms_max },
+    earlyMsMax: config.early_replies.wait === 'never' ? 0 : config.early_replies.wait_ms_max,
     idle: threads.idle,
     workerCores: threads.workers,
     sendCore: threads.send ?? null,

@@ -7,6 +7,7 @@
 
 export type { EventFields } from '../shm/events.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
+export { EARLY_KEY_WORDS_MAX, type EarlyReplies, type Expectation, type IsKnown } from './early-replies.js';
 export { HOLD_MS_MAX, type Holds } from './holds.js';
 export { ALONE, MemberState, type Members } from './members.js';
 export {

@@ -17,6 +17,7 @@ import type { RuleReader } from '../shm/rule-board.js';
 import { BYTES_PER_LINE, roundUp } from '../shm/struct.js';
 import type { Batch } from './batch.js';
 import { columnsOf, counterMetrics } from './counters.js';
+import { type EarlyReplies, NO_EARLY_REPLIES } from './early-replies.js';
 import { failure } from './failure.js';
 import type { Holds } from './holds.js';
 import { ALONE, type Members } from './members.js';
@@ -284,6 +285,8 @@ export interface ProcessContext {
   readonly batch: Batch;
   readonly replies: Replies;
   readonly holds: Holds;
+  /** Absent: nothing ever waits for its state. */
+  readonly early?: EarlyReplies;
   readonly timers: Timers;
   readonly events: EventWriter;
   readonly records: RecordChannel;
@@ -359,6 +362,7 @@ function openLink(
     batch,
     replies,
     holds,
+    early = NO_EARLY_REPLIES,
     timers,
     events,
     records,
@@ -410,6 +414,7 @@ function openLink(
       rewrites,
       replies,
       holds,
+      early,
       counters: columnsOf(catalogue, middlebox.counters, name),
       every,
       onOrder,

@@ -15,6 +15,7 @@ import { type Batch, DROPPED } from './batch.js';
 import type { Stage } from './chain.js';
 import { type Columns, columnsOf, counterMetrics } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
+import { type DataPlaneEarlyReplies, EARLY_METRICS } from './early-replies.js';
 import { FRAGMENTATION_METRICS, type Fragmentation } from './fragmentation.js';
 import { createFragments, FRAGMENT_METRICS, type Fragments } from './fragments.js';
 import { type DataPlaneHolds, HOLD_METRICS } from './holds.js';
@@ -38,7 +39,7 @@ const COUNTERS = {
   no_egress: 'dropped: no middlebox said by which port the packet leaves',
 } as const;
 
-/** Longest sleep while packets are held: nobody wakes a worker when they may go. */
+/** Longest sleep while packets are held or wait for their state: nobody wakes a worker when they may go. */
 const HELD_SLEEP_MS = 1;
 /** Rounds without packets between two looks at the timers: a look costs more than a round. */
 const IDLE_ROUNDS = 128;
@@ -52,6 +53,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
     ...MIDDLEBOX_LOG_METRICS,
     ...RECORD_METRICS,
     ...HOLD_METRICS,
+    ...EARLY_METRICS,
     ...FRAGMENT_METRICS,
     ...PARSE_METRICS,
     ...PASSAGE_METRICS,
@@ -73,6 +75,7 @@ export interface DataPlaneParts {
   readonly stages: readonly Stage[];
   readonly replies: DataPlaneReplies;
   readonly holds: DataPlaneHolds;
+  readonly early: DataPlaneEarlyReplies;
   readonly timers: Timers;
   readonly log: LogProducer;
   readonly control: Control;
@@ -101,6 +104,7 @@ export class DataPlane implements Agent {
   private readonly driver: PacketDriver;
   private readonly replies: DataPlaneReplies;
   private readonly holds: DataPlaneHolds;
+  private readonly early: DataPlaneEarlyReplies;
   private readonly fragments: Fragments;
   private readonly timers: Timers;
   private readonly log: LogProducer;
@@ -129,6 +133,7 @@ export class DataPlane implements Agent {
     this.driver = driver;
     this.replies = parts.replies;
     this.holds = parts.holds;
+    this.early = parts.early;
     this.timers = parts.timers;
     this.log = parts.log;
     this.control = parts.control;
@@ -142,7 +147,7 @@ export class DataPlane implements Agent {
     const mode = parts.router === null ? 'wire' : 'route';
     const { parse, reparse } = createParser(batch, mode, peersOf(ports), catalogue, parts.frames);
     this.parse = parse;
-    this.passage = createPassage({ batch, stages: parts.stages, reparse, catalogue });
+    this.passage = createPassage({ batch, stages: parts.stages, early: parts.early, reparse, catalogue });
     const { monotonic } = parts;
     this.fragments = createFragments({ batch, driver, row, catalogue, ...(monotonic && { clock: monotonic }) });
     this.counter = createSentCounter(row, catalogue);
@@ -167,19 +172,23 @@ export class DataPlane implements Agent {
     }
     this.holds.releaseAll();
     this.fragments.dropAll();
+    this.early.dropAll();
     this.driver.transmit(this.batch);
   }
 
   /** One round. Returns the number of packets, those that were held and went out with them. */
   doWork(): number {
-    const { batch, holds, fragments } = this;
+    const { batch, holds, fragments, early } = this;
     this.control.beat(this.thread);
     if (this.facts.refresh()) this.onFacts();
     const released = holds.held > 0 ? holds.release() : 0;
     if (fragments.held > 0) fragments.expire();
-    // Those whose first one came were received before.
-    const again = fragments.due > 0 ? fragments.refill() : 0;
-    const packets = again > 0 ? again : this.driver.receive(batch);
+    // Packets that waited were received before, and go on before later ones of their tuples are taken.
+    if (early.waiting > 0) early.look(coarseSeconds(this.clock()));
+    const waited = early.due > 0 ? early.refill() : 0;
+    // So were fragments whose first one came.
+    const again = waited === 0 && fragments.due > 0 ? fragments.refill() : 0;
+    const packets = waited > 0 ? waited : again > 0 ? again : this.driver.receive(batch);
     if (packets === 0) {
       if (released > 0) {
         this.driver.transmit(batch);
@@ -191,16 +200,20 @@ export class DataPlane implements Agent {
     }
     const unixMs = this.clock();
     const now = coarseSeconds(unixMs);
-    if (again === 0) this.traffic.received();
-    this.parse();
+    if (again === 0 && waited === 0) this.traffic.received();
     this.replies.limit.begin(unixMs);
-    if (this.router !== null) this.router.admit();
-    if (this.wire !== null) this.wire.admit();
-    if (batch.fragments > 0 || again > 0) fragments.process();
-    this.passage.pass(now);
+    if (waited > 0) this.passage.resume(now);
+    else {
+      this.parse();
+      if (this.router !== null) this.router.admit();
+      if (this.wire !== null) this.wire.admit();
+      if (batch.fragments > 0 || again > 0) fragments.process();
+      this.passage.pass(now);
+    }
     if (this.router !== null) this.router.dispatch(this.passage.goBack, now);
     if (this.wire !== null) this.wire.dispatch();
     this.settle(batch);
+    if (waited > 0) early.done();
     if (holds.asked > 0) holds.take();
     // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.
     const logged = this.log.publish();
@@ -223,7 +236,7 @@ export class DataPlane implements Agent {
   private rest(ms: number): void {
     const { barrier } = this.control;
     barrier.leave(this.thread);
-    this.driver.wait(this.holds.held > 0 ? Math.min(ms, HELD_SLEEP_MS) : ms);
+    this.driver.wait(this.holds.held > 0 || this.early.waiting > 0 ? Math.min(ms, HELD_SLEEP_MS) : ms);
     barrier.enter(this.thread);
   }
 

@@ -66,6 +66,8 @@ export interface InstancePlan {
   readonly replication: ReplicationSettings;
   /** Injected into what the receive thread receives, for tests; `null`: none. */
   readonly faults: Faults | null;
+  /** The longest time an early reply waits, in ms (early-replies.ts); 0: none does. */
+  readonly earlyMsMax: number;
   readonly idle: IdleMode;
   /** Core of each data plane worker; `null` leaves the choice to the kernel. */
   readonly workerCores: readonly (number | null)[];

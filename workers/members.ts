@@ -39,6 +39,8 @@ export interface Members {
   behindMs(slot: number): number;
   /** The largest `behindMs` of all members; 0 for an instance that is alone. */
   mostBehindMs(): number;
+  /** The round trip of state messages to a member, smoothed; -1 before the first measurement. */
+  roundTripMs(slot: number): number;
   /** Whether every member is CURRENT and behind by no more than this. */
   isComplete(behindMsMax: number): boolean;
   /** Which members are not, and why, as a sentence. Not for the packet path. */
@@ -72,6 +74,7 @@ export function createMembers({
   const vector = new VectorRecord();
   const present = new Uint8Array(table.slots);
   const states = new Uint8Array(table.slots);
+  const roundTrips = new Float64Array(table.slots);
   /** When everything that a member had logged by then was here. */
   const completeAt = new Float64Array(table.slots).fill(Number.NEGATIVE_INFINITY);
   const versions = new Float64Array(table.slots * objects.length).fill(-1);
@@ -98,6 +101,7 @@ export function createMembers({
   }
 
   function look(slot: number): void {
+    roundTrips[slot] = peer.samples > 0 ? peer.smoothed : -1;
     const isHeard = peer.incarnation !== 0 && nowMs - peer.heardAt <= silentMs;
     let isWhole = true;
     let isDetached = false;
@@ -165,6 +169,7 @@ export function createMembers({
       for (let slot = 0; slot < present.length; slot++) if (present[slot] === 1) most = Math.max(most, behindMs(slot));
       return most;
     },
+    roundTripMs: (slot) => roundTrips[slot],
     isComplete(behindMsMax) {
       for (let slot = 0; slot < present.length; slot++)
         if (present[slot] === 1 && !isCurrent(slot, behindMsMax)) return false;
@@ -191,6 +196,7 @@ export const ALONE: Members = {
   name: () => '',
   behindMs: () => 0,
   mostBehindMs: () => 0,
+  roundTripMs: () => -1,
   isComplete: () => true,
   lacking: () => '',
 };

@@ -9,6 +9,7 @@
 import type { WireForm } from '../shm/objects/counter-cells.js';
 import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
+import type { EarlyReplies } from './early-replies.js';
 import type { Holds } from './holds.js';
 import type { Members } from './members.js';
 import type { MiddleboxLog } from './middlebox-log.js';
@@ -67,6 +68,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly replies: Replies;
   /** Packets that wait until other members have what was logged about them. */
   readonly holds: Holds;
+  /** Packets that came before the state they belong to, and wait for it. */
+  readonly early: EarlyReplies;
   /** Column of each declared counter, for `batch.drop(i, counters.x)` and `batch.count1(counters.x)`. */
   readonly counters: { readonly [Name in keyof C]: number };
   /**

@@ -15,6 +15,9 @@
  *   which it was to leave, its columns parsed anew, and at last bypasses the router, to the station it came from;
  * - a packet that the router turned into an ICMP error after the whole chain, in the same way (`goBack`).
  *
+ * **Early replies** (early-replies.ts) leave the chain at a stage, and later pass the rest of it from that stage on (`resume`). Replies
+ * of our own never wait.
+ *
  * **How**: a middlebox passes over packets that are dropped. So those whose turn it is not are shown to it as dropped, and get their
  * egress back after it.
  */
@@ -23,6 +26,7 @@ import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 import type { Stage } from './chain.js';
 import { columnsOf, counterMetrics } from './counters.js';
+import type { DataPlaneEarlyReplies } from './early-replies.js';
 import { failure } from './failure.js';
 import { PORTS_MAX } from './ports.js';
 
@@ -65,6 +69,7 @@ export interface PassageParts {
   readonly batch: Batch;
   /** The chain, in the order of the configuration. */
   readonly stages: readonly Stage[];
+  readonly early: DataPlaneEarlyReplies;
   /** Parses packet `i` anew: it is to go to the port opposite, or is dropped where it is wrong. */
   reparse(i: number): void;
   readonly catalogue: MetricCatalogue;
@@ -73,6 +78,8 @@ export interface PassageParts {
 export interface Passage {
   /** The packets of the batch pass the chain. Throws what a middlebox throws, with its name. */
   pass(now: number): void;
+  /** The packets of the batch, which waited, pass the rest of the chain from where they waited (`stop` of early-replies.ts). */
+  resume(now: number): void;
   /**
    * Packet `i` has passed the chain, was to leave by port `towards`, and became a reply. If the chain rewrites addresses, the reply
    * passes it alone, as if it had come in by that port.
@@ -81,7 +88,7 @@ export interface Passage {
 }
 
 /** Made once per data plane: see the head of batch.ts. */
-export function createPassage({ batch, stages, reparse, catalogue }: PassageParts): Passage {
+export function createPassage({ batch, stages, early, reparse, catalogue }: PassageParts): Passage {
   const { egress, port } = batch;
   const processes = stages.map(({ process }) => process);
   const count = processes.length;
@@ -100,18 +107,49 @@ export function createPassage({ batch, stages, reparse, catalogue }: PassagePart
   const hidden = new Int32Array(BATCH_CAPACITY);
   const others = new Int32Array(BATCH_CAPACITY);
   let running = 0;
+  /** Whether packets may wait at the next stage: not replies of our own, nor what has just waited there. */
+  let mayWait = true;
+  let isReply = false;
 
   function pass(now: number): void {
     try {
       if (hasEnds) passFromBothEnds(now);
-      else for (let s = 0; s < count; s++) run(s, now);
+      else runFrom(0, now);
     } catch (error) {
-      throw failure(`middlebox ${stages[running].name} failed on a batch of ${batch.count} packets`, error);
+      throw failed(error);
     }
   }
 
-  function run(s: number, now: number): void {
+  function failed(error: unknown): Error {
+    return failure(`middlebox ${stages[running].name} failed on a batch of ${batch.count} packets`, error);
+  }
+
+  function resume(now: number): void {
+    const { stage, step, turns, isRewritten } = early.stop;
+    mayWait = false;
+    try {
+      if (hasEnds) {
+        const leg = legs[turns];
+        for (let n = 0; n < batch.count; n++) leg.going[n] = n;
+        leg.count = batch.count;
+        leg.step = step;
+        leg.isRewritten = isRewritten;
+        leg.isReplies = false;
+        travel(turns, stage, now);
+      } else runFrom(stage, now);
+    } catch (error) {
+      throw failed(error);
+    }
+  }
+
+  function runFrom(first: number, now: number): void {
+    for (let s = first; s < count; s++) run(s, FORTH, 0, false, !isReply, now);
+  }
+
+  function run(s: number, step: number, turns: number, isRewritten: boolean, isOpen: boolean, now: number): void {
     running = s;
+    early.enter(s, step, turns, isRewritten, isOpen && mayWait);
+    mayWait = true;
     processes[s](batch, now);
   }
 
@@ -163,7 +201,7 @@ export function createPassage({ batch, stages, reparse, catalogue }: PassagePart
     leg.asideCount = 0;
     for (let s = first; s >= 0 && s < count; s += leg.step) {
       for (let n = 0; n < leg.count; n++) towards[going[n]] = egress[going[n]];
-      run(s, now);
+      run(s, leg.step, turns, leg.isRewritten, !leg.isReplies && !isReply, now);
       if (rewrites[s] === 0 && !leg.isRewritten) continue;
       turnSome(turns, s, now);
       if (rewrites[s] === 1) leg.isRewritten = true;
@@ -256,11 +294,13 @@ export function createPassage({ batch, stages, reparse, catalogue }: PassagePart
     const cameBy = port[i];
     port[i] = towards;
     reparse(i);
+    isReply = true;
     pass(now);
+    isReply = false;
     port[i] = cameBy;
     if (egress[i] === cameBy) batch.bypass(i, cameBy);
     show(others, many);
   }
 
-  return { pass, goBack: goBackAlone };
+  return { pass, resume, goBack: goBackAlone };
 }

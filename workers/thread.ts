@@ -4,6 +4,7 @@
  */
 
 import { threadId as workerThreadId } from 'node:worker_threads';
+import { AckBoard } from '../shm/ack-board.js';
 import { Phase, ThreadState } from '../shm/control.js';
 import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
@@ -21,6 +22,7 @@ import type { PacketDriver } from './drivers/driver.js';
 import { PcapDriver } from './drivers/pcap.js';
 import { PortFollower } from './drivers/port-follower.js';
 import { assertQueues, queuesOfWorker } from './drivers/queues.js';
+import { createEarlyReplies, NO_EARLY_REPLIES } from './early-replies.js';
 import { createFragmentation } from './fragmentation.js';
 import { createHolds } from './holds.js';
 import { type AfXdpIo, Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
@@ -88,6 +90,19 @@ export async function runWorker(instance: Instance, thread: number, open = openD
     const { usable } = facts;
     const board = buffers.holds;
     const holds = createHolds({ batch, driver, fragmentation, usable, log, board, worker, row, catalogue });
+    const early =
+      plan.earlyMsMax === 0
+        ? NO_EARLY_REPLIES
+        : createEarlyReplies({
+            batch,
+            driver,
+            members: instance.openMembers([]),
+            progress: progressOf(buffers.ackBoard),
+            msMax: plan.earlyMsMax,
+            row,
+            catalogue,
+            every: (owner, seconds, callback) => timers.every(owner, seconds, callback),
+          });
     const rules = buffers.rules.map((board) => new RuleReader(board, slots.workers, worker));
     // Also while no packets come, so that main knows soon that nobody works with older ones.
     if (rules.length > 0) timers.every('rules', RULES_S, () => refreshAll(rules));
@@ -95,6 +110,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       batch,
       replies,
       holds,
+      early,
       timers,
       events,
       rules,
@@ -126,6 +142,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       stages,
       replies,
       holds,
+      early,
       timers,
       log,
       control,
@@ -144,6 +161,16 @@ export async function runWorker(instance: Instance, thread: number, open = openD
   } finally {
     driver.close();
   }
+}
+
+/** What changes with every message that the receive thread takes, after its records were applied. */
+function progressOf(ackBoard: SharedArrayBuffer): () => number {
+  const board = new AckBoard(ackBoard);
+  return () => {
+    let changes = 0;
+    for (let object = 0; object < board.objects; object++) changes = (changes + board.changes(object)) | 0;
+    return changes;
+  };
 }
 
 function refreshAll(rules: readonly RuleReader[]): void {

@@ -33,6 +33,7 @@ import { DEAD, NatTables, natSlots, natTablesWords, PLACE, Rank } from './nat-ta
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { PortAllocator } from './port-allocator.js';
 import { nextClaimGeneration, type PortClaims } from './port-claims.js';
+import { PortLeases } from './port-leases.js';
 import { PortRoom } from './port-room.js';
 import { StaticMappings } from './static-mappings.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
@@ -105,6 +106,7 @@ export class NatBinding implements StateObject {
   private readonly claims: PortClaims;
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
+  private readonly leases: PortLeases;
   /** Evicts half-open bindings where ports are short. */
   readonly room: PortRoom;
   /** Which bindings are held. */
@@ -136,6 +138,13 @@ export class NatBinding implements StateObject {
       memberCount: leased ? context.memberCount : 1,
       paired: options.pooling === 'paired',
       ...(context.seed && { seed: context.seed }),
+    });
+    this.leases = new PortLeases({
+      range: options.portRange,
+      places: places.count,
+      self: leased ? context.memberIndex : 0,
+      members: leased ? context.memberCount : 1,
+      isBound: (place) => this.tables.isBound(this.claims.owner(place), place),
     });
     this.room = new PortRoom(this.tables, this.allocator);
   }
@@ -258,6 +267,11 @@ export class NatBinding implements StateObject {
   /** Slots are below this. */
   get slots(): number {
     return this.flows.slots;
+  }
+
+  /** Whether a member other than us may have bound a place. `isHeard`: whether the member in a slot is heard. */
+  mayBeBoundElsewhere(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
+    return this.leases.mayBeOthers(place, now, isHeard);
   }
 
   // ——— Packet path: changes ———

@@ -23,7 +23,7 @@ import { NONE } from '../none.js';
 import { PORTS_PER_ADDRESS } from './port-claims.js';
 
 export const BLOCK_PORTS = 64;
-const WELL_KNOWN_PORTS = 1024;
+export const WELL_KNOWN_PORTS = 1024;
 const RANDOM_TRIES = 8;
 const SCAN_BUDGET = 1024;
 

@@ -15,7 +15,7 @@ import { PacketMemory } from '../../workers/packet/memory.js';
 import type { Mode } from '../../workers/packet/parse.js';
 import { Stream } from '../sim/random.js';
 import { SHIPPED } from '../support/shipped.js';
-import { routePort } from '../workers/support/plane.js';
+import { routePort, SeenMembers } from '../workers/support/plane.js';
 import { Site } from '../workers/support/site.js';
 import { capturedFrames, FRAME_BYTES_MAX, mutated, seedFrames } from './packet-mutations.js';
 
@@ -161,7 +161,13 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
   const mtus = [random.pick(MTUS), random.pick(MTUS)];
   driver.mtus.push(...mtus);
   const route = chain.mode === 'wire' ? null : mtus.map((mtuBytes) => routePort({ ...port, mtuBytes }));
-  const site = new Site({ chain: chain.links, plane: { route, wireMtus: mtus, openDriver: () => driver } });
+  // Another member is heard, so packets without state wait for it.
+  const early = new SeenMembers([false, true]);
+  const site = new Site({
+    chain: chain.links,
+    members: 2,
+    plane: { route, wireMtus: mtus, openDriver: () => driver, early },
+  });
   const { plane } = site;
   const start = heapMiB();
   const problems: string[] = [];
@@ -179,7 +185,7 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
 
   function balance(when: string): void {
     const total = (name: string): number => plane.metrics.total(name);
-    const held = total('held_packets') + total('held_fragments');
+    const held = total('held_packets') + total('held_fragments') + total('waiting_replies');
     const told = total('route_icmp_errors') + total('route_fragments') + total('wire_icmp_errors');
     const missing = driver.in + told - driver.out - plane.dropped() - held - total('fragments_joined');
     if (missing !== 0) problems.push(`${when}: of ${driver.in} packets ${missing} are neither out, dropped nor held`);
@@ -196,6 +202,7 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
     fed += count;
     driver.room = random.chance(0.05) ? random.below(3) : BATCH_CAPACITY;
     if (!step()) break;
+    if (random.chance(0.5)) plane.applied++;
     plane.nowMs += random.chance(0.01) ? random.below(5000) : 1;
     if (batches % LOOK !== 0) continue;
     site.replicateTo();
@@ -205,7 +212,10 @@ export function fuzzPackets(chain: FuzzedChain, packets: number, seed: number): 
   if (problems.length === 0) {
     plane.idle(20_000, 500);
     balance('at the end');
-    const held = plane.metrics.total('held_packets') + plane.metrics.total('held_fragments');
+    const held = ['held_packets', 'held_fragments', 'waiting_replies'].reduce(
+      (sum, gauge) => sum + plane.metrics.total(gauge),
+      0,
+    );
     if (held !== 0) problems.push(`${held} packets are held for ever`);
   }
   return { packets: fed, out: driver.out, byReason: plane.counts(), heapMiB: { start, end: heapMiB() }, problems };

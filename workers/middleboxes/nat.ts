@@ -12,7 +12,7 @@
  *
  * **What is where.** Options and counters: nat/declaration.ts. Timers, and TCP's states: nat/lifetimes.ts. Filtering by remote, where it
  * is asked for: nat/filter.ts. ICMP errors, with the packet they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is mapped by hand: shm/objects/nat-binding.ts.
- * Which requirement of which RFC is met where, and by which test: docs/nat.md.
+ * Replies that come before the record of their binding wait for it: nat/early.ts. Which requirement of which RFC is met where, and by which test: docs/nat.md.
  *
  * **Timers.** Only packets from inside refresh a binding (RFC 4787 REQ-6 asks for these, and allows the others, by which
  * anyone outside could keep bindings alive). So it does not matter through which site replies come. What comes
@@ -61,6 +61,7 @@ import { bindingKind, createBindingLog, LOOK_S } from './nat/binding-log.js';
 import { createMatcher } from './nat/bypass.js';
 import { createConnections } from './nat/connections.js';
 import { COUNTERS, OPTIONS } from './nat/declaration.js';
+import { createNatEarlyReplies } from './nat/early.js';
 import { createEndpoints } from './nat/endpoints.js';
 import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
@@ -161,6 +162,7 @@ export default defineMiddlebox({
     rewrites,
     replies,
     holds,
+    early,
     counters,
     records,
     every,
@@ -195,12 +197,22 @@ export default defineMiddlebox({
     const log = createBindingLog(bindings, records.nat_binding);
     const lifetimes = createLifetimes(batch, bindings, options, createConnections(batch, bindings));
     const byPort = options.filtering === 'address-and-port-dependent';
+    const earlyReplies = createNatEarlyReplies({ batch, early, bindings, filter: () => filter });
+    const { waitsForSession: waits } = earlyReplies;
     const filter =
       sessions === null
         ? null
-        : createFilter({ batch, sessions, byPort, options, counters, holds, draining, refuse: refuseFor });
+        : createFilter({ batch, sessions, byPort, options, counters, holds, draining, waits, refuse: refuseFor });
     const clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
-    const translateError = createErrorTranslator({ batch, inside, outside, endpoints, filter, counters });
+    const translateError = createErrorTranslator({
+      batch,
+      inside,
+      outside,
+      endpoints,
+      filter,
+      early: earlyReplies,
+      counters,
+    });
     const ownAddresses = [...options.external, ...options.static.map(({ externalAddress }) => externalAddress)];
     const isOwn = createOwnTest(ownAddresses, endpoints.isExternal);
     const isInside = createInsideTest(options, onLink);
@@ -285,6 +297,7 @@ export default defineMiddlebox({
       if (filter !== null) filter.lookOutbound(fromInside, from.addresses, from.keys, outboundCount, now);
       for (let n = 0; n < outboundCount; n++) {
         const i = fromInside[n];
+        if (early.follows(i)) continue;
         if (from.slots[n] !== NOBODY) lifetimes.refresh(i, from.slots[n], now);
         else if (hasStatics && mapOutbound(n)) isMapped = true;
         else if (!bind(i, n, now)) continue;
@@ -307,6 +320,7 @@ export default defineMiddlebox({
       if (filter !== null) filter.lookInbound(fromOutside, to.internalAddresses, to.internalKeys, inboundCount, now);
       for (let n = 0; n < inboundCount; n++) {
         const i = fromOutside[n];
+        if (early.follows(i)) continue;
         if (isOwn(source[i])) {
           batch.drop(i, counters.own_source);
           continue;
@@ -315,7 +329,8 @@ export default defineMiddlebox({
           if (filter !== null && !filter.received(i, n, to.internalAddresses[n], to.internalKeys[n], now)) continue;
           if (bindings.rank(to.slots[n]) === NEW && lifetimes.isAnswer(i)) bindings.answered(to.slots[n], now);
         } else if (!(hasStatics && mapInbound(n))) {
-          batch.drop(i, to.places[n] === NOBODY ? counters.not_external : counters.unsolicited);
+          if (to.places[n] === NOBODY) batch.drop(i, counters.not_external);
+          else if (!earlyReplies.waits(i, now)) batch.drop(i, counters.unsolicited);
           continue;
         }
         rewrites.destination(i, to.internalAddresses[n], sourcePort(to.internalKeys[n]));
@@ -362,8 +377,12 @@ export default defineMiddlebox({
       const isBound =
         !isQuery ||
         (hasStatics && statics.findInbound(destination[i], portAndProtocol(destinationPort(ports[i]), ICMP)));
-      if (!isBound || !endpoints.toInside(destination[i], destinationPort(ports[i]), protocol[i], now))
-        return batch.drop(i, counters.unsolicited);
+      if (!isBound || !endpoints.toInside(destination[i], destinationPort(ports[i]), protocol[i], now)) {
+        const { externalAddresses, externalPorts } = from;
+        if (!isBound || !earlyReplies.waitsWithin(i, externalAddresses[n], externalPorts[n], now))
+          batch.drop(i, counters.unsolicited);
+        return;
+      }
       if (endpoints.address === from.addresses[n] && endpoints.port === sourcePort(from.keys[n]))
         return batch.drop(i, counters.own_source);
       if (filter !== null && !endpoints.isMapped && !isAwaited(i, n, now)) return batch.drop(i, counters.filtered);

@@ -74,6 +74,7 @@ export class BusySite {
       workerCores: Array.from({ length: workers }, () => null),
       sendCore: null,
       receiveCore: null,
+      earlyMsMax: 0,
       logWords: 1 << 16,
     };
     const site = new BusySite(await Instance.create(plan, newIncarnation(), null), packetsPerSecond);

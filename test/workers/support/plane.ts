@@ -16,10 +16,12 @@ import type { ProcessContext, Stage } from '../../../workers/chain.js';
 import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
+import { createEarlyReplies, type DataPlaneEarlyReplies, NO_EARLY_REPLIES } from '../../../workers/early-replies.js';
 import { createFragmentation, type Fragmentation } from '../../../workers/fragmentation.js';
 import { createHolds, type DataPlaneHolds } from '../../../workers/holds.js';
 import type { IdleMode } from '../../../workers/idle.js';
 import { portBoardOf } from '../../../workers/instance.js';
+import { ALONE, MemberState, type Members } from '../../../workers/members.js';
 import type { Process } from '../../../workers/middlebox.js';
 import { createOnLink } from '../../../workers/on-link.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
@@ -48,7 +50,33 @@ export function routePort(port: Partial<RoutePort> = {}): RoutePort {
   };
 }
 
+/** Other members as early replies see them. A test changes it; the plane looks twice a second. */
+export class SeenMembers {
+  /** By slot. */
+  readonly heard: boolean[];
+  roundTripMs = 50;
+
+  constructor(heard: readonly boolean[]) {
+    this.heard = [...heard];
+  }
+
+  get members(): Members {
+    const { heard } = this;
+    return {
+      ...ALONE,
+      slots: heard.length,
+      isMember: () => true,
+      state: (slot) => (heard[slot] ? MemberState.CURRENT : MemberState.UNHEARD),
+      roundTripMs: () => this.roundTripMs,
+    };
+  }
+}
+
 export interface PlaneOptions {
+  /** Packets can wait for the state of these; absent: nothing ever waits. */
+  readonly early?: SeenMembers;
+  /** The longest time they wait. */
+  readonly earlyMsMax?: number;
   readonly metrics?: readonly Metric[];
   readonly ports?: number;
   /** `null`: wire mode. */
@@ -84,6 +112,9 @@ export class Plane {
   /** As of a cluster of three: the test publishes what the others have. */
   readonly holdBoard: HoldBoard;
   readonly holds: DataPlaneHolds;
+  readonly early: DataPlaneEarlyReplies;
+  /** What a test counts up where the receive thread would have applied something. */
+  applied = 0;
   private readonly fragmentation: Fragmentation | null;
   private readonly eventRing = createEventRing();
   readonly events = new EventWriter(this.eventRing);
@@ -150,11 +181,25 @@ export class Plane {
       clock: () => this.monotonicMs,
     });
     this.timers = new Timers(this.metrics.row(0), this.catalogue, () => this.monotonicMs);
+    this.early =
+      options.early === undefined
+        ? NO_EARLY_REPLIES
+        : createEarlyReplies({
+            batch: this.batch,
+            driver: this.io,
+            members: options.early.members,
+            progress: () => this.applied,
+            msMax: options.earlyMsMax ?? 250,
+            row: this.metrics.row(0),
+            catalogue: this.catalogue,
+            every: (owner, seconds, callback) => this.timers.every(owner, seconds, callback),
+            clock: () => this.monotonicMs,
+          });
   }
 
   /** What middleboxes are opened with. */
   get context(): ProcessContext {
-    const { batch, replies, holds, timers, events, catalogue, ports, control } = this;
+    const { batch, replies, holds, early, timers, events, catalogue, ports, control } = this;
     const draining = () => control.phase !== Phase.RUN;
     const row = this.metrics.row(0);
     const mode = this.route === null ? 'wire' : 'route';
@@ -164,6 +209,7 @@ export class Plane {
       batch,
       replies,
       holds,
+      early,
       timers,
       events,
       records,
@@ -187,6 +233,7 @@ export class Plane {
       stages: stages.map((stage) => (typeof stage === 'function' ? { name: 'test', process: stage } : stage)),
       replies: this.replies,
       holds: this.holds,
+      early: this.early,
       timers: this.timers,
       log: this.log,
       control: this.control,
@@ -257,7 +304,7 @@ export class Plane {
   counts(): Record<string, number> {
     const counts: Record<string, number> = {};
     for (const { name } of this.catalogue.metrics) {
-      if (/^port\d|^batches$|^idle_/.test(name)) continue;
+      if (/^port\d|^batches$|^idle_|^early_replies_wait_ms$/.test(name)) continue;
       const value = this.metrics.total(name);
       if (value !== 0) counts[name] = value;
     }

@@ -137,6 +137,7 @@ export class Site {
         if (this.sender[objectId].tell?.(op, words, at, length) === false) continue;
         records++;
         for (const { receiver, now } of others) receiver[objectId].apply(op, words, at, length, this.member, now);
+        for (const { planes } of others) for (const plane of planes) plane.applied++;
       }
       consumer.release();
     }

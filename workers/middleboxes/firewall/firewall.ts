@@ -47,6 +47,7 @@ import {
   type TcpFlowTable,
   tcpFlowTable,
 } from '../../api.js';
+import { createFirewallEarlyReplies } from './early.js';
 import { createFlowKeys, sidesByPort } from './flow-keys.js';
 import { isReply } from './icmp.js';
 import { createJudge } from './judge.js';
@@ -121,7 +122,7 @@ export default defineMiddlebox({
     ipv6: () => shown(ipv6.entries(now), (entry) => shownConnection(entry, 4)),
   }),
 
-  open({ options, state, batch, replies, holds, counters, rules: { rules }, records, every, draining, mtus }) {
+  open({ options, state, batch, replies, holds, early, counters, rules: { rules }, records, every, draining, mtus }) {
     const { egress, version, fragment, protocol, flags, length } = batch;
     const isLoose = options.pickup === 'loose';
     const judge = createJudge({ batch, rules });
@@ -147,6 +148,8 @@ export default defineMiddlebox({
       options.recheck ? createRecheck({ batch, table, judge, rules }) : null;
     const recheck4 = rechecks(state.ipv4);
     const recheck6 = rechecks(state.ipv6);
+    const { ipv4: table4, ipv6: table6 } = state;
+    const earlyReplies = createFirewallEarlyReplies({ batch, early, judge, ipv4: table4, ipv6: table6 });
     let loggedIn = 0;
     let loggedCount = 0;
     if (rules.version === 0) throw new Error('there are no rules');
@@ -205,10 +208,15 @@ export default defineMiddlebox({
         const shown = flags[i];
         if (LEGAL_FLAGS[shown] === 0) return batch.drop(i, counters.tcp_flags);
         if ((shown & (SYN | ACK | RST)) !== SYN)
-          return isLoose && (shown & RST) === 0 ? pickUp(i, table, side, now) : invalid(i);
-      } else if ((carried === ICMP || carried === ICMPV6) && isReply(flags[i], carried)) return invalid(i);
+          return isLoose && (shown & RST) === 0 ? pickUp(i, table, side, now) : unlessEarly(i);
+      } else if ((carried === ICMP || carried === ICMPV6) && isReply(flags[i], carried)) return unlessEarly(i);
       judge.fill(i, false);
-      const place = judge.decide(State.NEW, version[i]);
+      let place = judge.decide(State.NEW, version[i]);
+      if (slot === NOBODY && judge.verdict(place) !== Verdict.ACCEPT) {
+        if (earlyReplies.newWaits(i, key)) return;
+        judge.fill(i, false);
+        place = judge.decide(State.NEW, version[i]);
+      }
       if (settle(i, place)) open(i, table, slot, side, side, place, now);
     }
 
@@ -243,6 +251,11 @@ export default defineMiddlebox({
       if (settle(i, judge.decide(State.NEW, version[i]))) batch.count1(counters.untracked);
     }
 
+    /** Packet `i`, whose key is in `key`, is invalid, unless its connection's record comes in time. */
+    function unlessEarly(i: number): void {
+      if (!earlyReplies.invalidWaits(i, key)) invalid(i);
+    }
+
     function invalid(i: number): void {
       if (judge.speaksOf(State.INVALID)) {
         judge.fill(i, false);
@@ -261,7 +274,10 @@ export default defineMiddlebox({
       if (!quoted.find(batch, i) || !goesBack(i)) return invalid(i);
       const table = quoted.version === 4 ? state.ipv4 : state.ipv6;
       keys.quoted(i, quoted, key);
-      if (table.find(table.hash(key, 0), key, 0, now) === NONE) return invalid(i);
+      if (table.find(table.hash(key, 0), key, 0, now) === NONE) {
+        if (!earlyReplies.errorWaits(i, key)) invalid(i);
+        return;
+      }
       if (judge.speaksOf(State.RELATED)) {
         judge.fill(i, false);
         const place = judge.decide(State.RELATED, version[i]);
@@ -366,6 +382,7 @@ export default defineMiddlebox({
       known.find(count, now);
       state.ipv4.touchExpected(known.slots, count);
       for (let n = 0; n < count; n++) {
+        if (early.follows(looked[n])) continue;
         const slot = known.slots[n];
         if (slot !== NOBODY) {
           copyKey(n);
@@ -392,7 +409,7 @@ export default defineMiddlebox({
 
     function ipv6AndUntracked(now: number): void {
       for (let i = 0; i < batch.count; i++) {
-        if (egress[i] < 0) continue;
+        if (egress[i] < 0 || early.follows(i)) continue;
         if (!keys.isTracked(i)) {
           const isIcmp = protocol[i] === ICMP || protocol[i] === ICMPV6;
           if (isIcmp && fragment[i] !== LATER && isError(flags[i], version[i])) error(i, now);

@@ -50,6 +50,8 @@ export interface FilterParts {
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
   readonly holds: Holds;
   draining(): boolean;
+  /** Packet `i` from outside, which has no session, waits for it. False: it does not. */
+  waits(i: number): boolean;
   /** Refuses packet `i` for want of room. */
   refuse(i: number, reason: number): void;
 }
@@ -61,7 +63,7 @@ export interface Filter {
   sent(i: number, n: number, now: number): boolean;
   /** The same as `lookOutbound` for packets from outside, to internal endpoints. */
   lookInbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
-  /** Whether packet `i`, the `n`-th looked up, to an internal endpoint, may pass. False: it is dropped. */
+  /** Whether packet `i`, the `n`-th looked up, to an internal endpoint, may pass. False: it is dropped, or waits. */
   received(i: number, n: number, address: number, key: number, now: number): boolean;
   /** Whether an internal endpoint has a session with a remote. */
   permits(address: number, port: number, protocol: number, remote: number, remotePort: number, now: number): boolean;
@@ -71,7 +73,7 @@ export interface Filter {
 
 /** Made once per worker. */
 export function createFilter({ batch, sessions, byPort, options, counters, holds, ...parts }: FilterParts): Filter {
-  const { draining, refuse } = parts;
+  const { draining, refuse, waits } = parts;
   const isHolding = options.hold_members > 0;
   const { protocol, fragment, flags, source, destination, ports } = batch;
   const window = createTcpWindow(batch);
@@ -179,7 +181,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     // The internal endpoint may have been bound since it was looked up.
     if (slot === NONE) slot = find(address, key, source[i], remotePort(sourcePort(ports[i]), protocol[i]), now);
     if (slot === NONE) {
-      batch.drop(i, counters.filtered);
+      if (!waits(i)) batch.drop(i, counters.filtered);
       return false;
     }
     if (sessions.rank(slot) === Rank.NEW && lifetimes.isAnswer(i)) sessions.answered(slot, now);

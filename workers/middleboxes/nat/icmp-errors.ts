@@ -8,6 +8,7 @@
 
 import { type Batch, destinationPort, Quoted, rewriteDestination, rewriteSource, sourcePort } from '../../api.js';
 import type { COUNTERS } from './declaration.js';
+import type { NatEarlyReplies } from './early.js';
 import type { Endpoints } from './endpoints.js';
 import type { Filter } from './filter.js';
 
@@ -18,12 +19,13 @@ export interface ErrorParts {
   readonly endpoints: Endpoints;
   /** `null`: nobody asks for the remote. */
   readonly filter: Filter | null;
+  readonly early: NatEarlyReplies;
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
 }
 
 /** Made once per worker: a function that translates ICMP error `i`, or drops it. */
 export function createErrorTranslator(parts: ErrorParts): (i: number, now: number) => void {
-  const { batch, inside, outside, endpoints, filter, counters } = parts;
+  const { batch, inside, outside, endpoints, filter, early, counters } = parts;
   const { port, destination } = batch;
   /** What the error at hand is about. */
   const quoted = new Quoted();
@@ -43,7 +45,10 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
       quoted.source === destination[i] &&
       endpoints.toInside(quoted.source, sourcePort(quoted.ports), quoted.protocol, now) &&
       isPermitted(now);
-    if (!isKnown) return batch.drop(i, counters.icmp_error);
+    if (!isKnown) {
+      if (isFromInside || !early.errorWaits(i, quoted, now)) batch.drop(i, counters.icmp_error);
+      return;
+    }
     quoted.rewriteSource(endpoints.address, endpoints.port);
     rewriteDestination(batch, i, endpoints.address, 0);
     batch.forward(i, inside);

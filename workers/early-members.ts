@@ -1,0 +1,51 @@
+/** Whether early replies wait at all, and for how long: by which other members are heard, and how far away they are. */
+
+import { MemberState, type Members } from './members.js';
+
+/** What a wait is longer than the largest round trip to a member, for the sender's and our own delays. */
+export const MARGIN_MS = 50;
+
+export interface EarlyMembers {
+  /** Whether another member is heard. */
+  readonly isActive: boolean;
+  /** The longest wait, in ms; 0 if no other member is heard. */
+  readonly waitMs: number;
+  isHeard(slot: number): boolean;
+  /** A few times a second. */
+  look(): void;
+}
+
+/** `msMax`: the longest wait there can be, and what is waited before a round trip was measured. Made once per data plane. */
+export function createEarlyMembers(members: Members, msMax: number): EarlyMembers {
+  const heard = new Uint8Array(members.slots);
+  let isActive = false;
+  let waitMs = 0;
+
+  function look(): void {
+    members.refresh();
+    let most = 0;
+    let isMeasured = true;
+    isActive = false;
+    for (let slot = 0; slot < members.slots; slot++) {
+      heard[slot] = members.isMember(slot) && members.state(slot) !== MemberState.UNHEARD ? 1 : 0;
+      if (heard[slot] === 0) continue;
+      isActive = true;
+      const ms = members.roundTripMs(slot);
+      if (ms < 0) isMeasured = false;
+      else if (ms > most) most = ms;
+    }
+    waitMs = isActive ? Math.min(msMax, isMeasured ? most + MARGIN_MS : msMax) : 0;
+  }
+
+  look();
+  return {
+    get isActive() {
+      return isActive;
+    },
+    get waitMs() {
+      return waitMs;
+    },
+    isHeard: (slot) => heard[slot] === 1,
+    look,
+  };
+}

@@ -1,0 +1,564 @@
+/**
+ * Early replies: a reply that came before the state it belongs to waits here until the record of another site arrives.
+ *
+ *     middlebox finds no state ─ wait ─▶ waiting ─ the state is here, or the time is over ─▶ the same stage of the chain
+ *     later packets of the tuple ─────────▶ behind it
+ *
+ * Where routes are asymmetric, a request leaves by one site, and its reply comes by another. The reply can be faster than
+ * the record about the request. A middlebox that would drop such a packet asks for it to wait instead. It gives a key, and
+ * when it is opened it gives a function that looks a key up.
+ *
+ * **How a packet goes on.** It waits in a copy, as it was when it came to the stage. It then passes the rest of the chain
+ * from that stage on, in the same direction (passage.ts), and it is counted as received once. At its deadline it does the
+ * same, but `wait` returns false for it. So the middlebox decides as if nothing ever waited: it drops the packet for its own
+ * reason, or rejects it.
+ *
+ * **Order.** A tuple is what packets of one flow and direction have in common: addresses, ports, protocol, link and port of
+ * entry. Later packets of a tuple that waits at a stage wait behind its first one, and all go on together, in order. If
+ * there is no room for one, it is dropped, since it must not overtake. ICMP errors have no order.
+ *
+ * **Bounds.** Each is fixed at the start, and each is counted when it keeps a packet from waiting: packets and bytes in
+ * all, packets of one source, packets to one endpoint, and how many packets may wait in vain in a second. A packet that
+ * waits at several stages has one deadline. Nothing waits if no other member is heard.
+ *
+ * **Cost.** While nothing waits: one comparison per stage and batch. While something waits, one look into a small table for
+ * each packet of a stage at which something waits. Keys are looked up when the receive thread has applied something, and so
+ * seldom that it takes about a hundredth of the worker's time. What can never be a reply costs a few loads.
+ */
+
+import { randomFillSync } from 'node:crypto';
+import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import { NONE } from '../shm/none.js';
+import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
+import { columnsOf, counterMetrics } from './counters.js';
+import type { PacketDriver } from './drivers/driver.js';
+import { BOUND_COUNTERS, createEarlyBounds } from './early-bounds.js';
+import { createEarlyMembers } from './early-members.js';
+import type { Members } from './members.js';
+import { monotonicMs } from './monotonic.js';
+import { Protocol } from './packet/ipv4.js';
+import { isError } from './packet/quoted.js';
+import { CELL_BYTES, createPacketStore } from './packet-store.js';
+
+const { ICMP, ICMPV6 } = Protocol;
+
+const COUNTERS = {
+  early_replies:
+    'packets that came before the state they belong to and waited for it, at one stage of the chain each time',
+  early_replies_known: 'of those, the ones that went on because the state came',
+  early_replies_expired: 'of those, the ones whose time was over: the middlebox decided without the state',
+  early_replies_full: 'packets that did not wait because as many packets or bytes as possible were waiting',
+  ...BOUND_COUNTERS,
+  early_replies_behind: 'dropped: a packet behind one that waited for its state, with no room to wait too',
+  early_replies_lost: 'dropped: waited for its state when the worker ended',
+} as const;
+
+const WAITING_REPLIES = 'waiting_replies';
+const WAIT_MS = 'early_replies_wait_ms';
+
+export const EARLY_METRICS: Metric[] = [
+  ...counterMetrics(COUNTERS),
+  { name: WAITING_REPLIES, help: 'packets that wait for the state they belong to', kind: 'gauge' },
+  { name: WAIT_MS, help: 'milliseconds that such a packet waits at most, as measured now', kind: 'gauge' },
+];
+
+/** What a worker holds at most: packets, and bytes in cells. */
+export const WAITING_MAX = 2048;
+export const WAITING_BYTES_MAX = 2 * 1024 * 1024;
+/** Words a key can have. */
+export const EARLY_KEY_WORDS_MAX = 12;
+
+/** How often the other members are looked at. */
+const LOOK_AT_MEMBERS_S = 0.5;
+/** A look takes some 30 ns a tuple: about a hundredth of the time. */
+const LOOK_MS_PER_TUPLE = 0.003;
+const LOOK_MS_MAX = 4;
+
+const BUCKETS = 4096;
+/** Before the oldest tuple and behind the newest. */
+const ENDS = WAITING_MAX;
+/** In the protocol word of a tuple, above the protocol. */
+const VERSION_SHIFT = 8;
+
+/** Whether the state that `words[at …]` is the key of is here; `now` in coarse seconds. One lookup; it changes nothing. */
+export type IsKnown = (words: Int32Array, at: number, now: number) => boolean;
+
+/** What a middlebox waits for, with keys of one kind. */
+export interface Expectation {
+  /** The key of the packet at hand. Fill it in before `wait`. */
+  readonly key: Int32Array;
+  /**
+   * Whether packet `i` could wait now. It costs little, so ask it before what costs more to find out. A refusal is counted
+   * by its reason.
+   */
+  mayWait(i: number): boolean;
+  /**
+   * Packet `i` waits, until the key is known or its time is over, and then comes to this middlebox again. It must be as it
+   * was when the middlebox got it, and the middlebox leaves it alone from here on. False: it does not wait; decide without.
+   */
+  wait(i: number): boolean;
+}
+
+/** Packets that wait for the state they belong to. */
+export interface EarlyReplies {
+  /** Whether another member is heard, by slot. */
+  isHeard(slot: number): boolean;
+  /** What to wait for, with keys of so many words. Only while the middlebox is being opened. */
+  expect(words: number, isKnown: IsKnown): Expectation;
+  /**
+   * Whether packet `i` has the tuple of one that began to wait in this batch. Then it waits behind that one, or is dropped,
+   * and the middlebox leaves it alone. Ask it of each packet before any lookup for it alone.
+   */
+  follows(i: number): boolean;
+}
+
+/** Where packets go on: see passage.ts. */
+export interface Stop {
+  stage: number;
+  step: number;
+  turns: number;
+  isRewritten: boolean;
+}
+
+export interface DataPlaneEarlyReplies extends EarlyReplies {
+  /** Packets that wait. */
+  readonly waiting: number;
+  /** Tuples whose packets may go on. */
+  readonly due: number;
+  /** Where the packets of the last `refill` go on. */
+  readonly stop: Readonly<Stop>;
+  /** Between batches: sees which packets may go on. `now` in coarse seconds. */
+  look(now: number): void;
+  /** Fills the empty batch with packets that go on at one place. Returns how many. Until `done` they are not new. */
+  refill(): number;
+  /** The batch of the last `refill` is through. */
+  done(): void;
+  /** The shown packets of the batch come to a stage. `isOpen`: they may wait there. Those behind one that waits there wait too. */
+  enter(stage: number, step: number, turns: number, isRewritten: boolean, isOpen: boolean): void;
+  /** Drops all: the worker ends. */
+  dropAll(): void;
+}
+
+export interface EarlyRepliesParts {
+  readonly batch: Batch;
+  readonly driver: PacketDriver;
+  readonly members: Members;
+  /** A number that changes when records were applied since it was read last, whichever they are. */
+  progress(): number;
+  /** The longest time a packet waits. */
+  readonly msMax: number;
+  readonly row: Float64Array;
+  readonly catalogue: MetricCatalogue;
+  /** As of the worker's timers. */
+  every(owner: string, seconds: number, callback: () => void): void;
+  /** Monotonic milliseconds; tests give their own. */
+  readonly clock?: () => number;
+}
+
+/** Made once per data plane: see the head of batch.ts. */
+export function createEarlyReplies({
+  batch,
+  driver,
+  members,
+  row,
+  ...parts
+}: EarlyRepliesParts): DataPlaneEarlyReplies {
+  const { progress, msMax, catalogue, every, clock = monotonicMs } = parts;
+  const { egress, length, port, l3, version, protocol, source, destination, ports, link, flags } = batch;
+  const { i32 } = batch.memory;
+  const columns = columnsOf(catalogue, COUNTERS);
+  const gauge = catalogue.column(WAITING_REPLIES);
+  const waitGauge = catalogue.column(WAIT_MS);
+  const store = createPacketStore(batch, driver, WAITING_MAX, WAITING_BYTES_MAX / CELL_BYTES);
+  const [seed, seed2] = randomFillSync(new Int32Array(2));
+
+  // ——— Packets, by their place in the store ———
+
+  const next = new Int32Array(WAITING_MAX);
+  const arrived = new Float64Array(WAITING_MAX);
+  const groups = new Int32Array(WAITING_MAX);
+  const endpoints = new Int32Array(WAITING_MAX);
+
+  // ——— Tuples ———
+
+  const first = new Int32Array(WAITING_MAX);
+  const last = new Int32Array(WAITING_MAX);
+  const packetsOf = new Int32Array(WAITING_MAX);
+  const tupleSource = new Int32Array(WAITING_MAX);
+  const tupleDestination = new Int32Array(WAITING_MAX);
+  const tuplePorts = new Int32Array(WAITING_MAX);
+  const tupleProtocol = new Int32Array(WAITING_MAX);
+  const tupleLink = new Int32Array(WAITING_MAX);
+  const tuplePort = new Int32Array(WAITING_MAX);
+  const stageOf = new Int32Array(WAITING_MAX);
+  const stepOf = new Int32Array(WAITING_MAX);
+  const turnsOf = new Int32Array(WAITING_MAX);
+  const rewrittenOf = new Uint8Array(WAITING_MAX);
+  const kindOf = new Int32Array(WAITING_MAX);
+  const keys = new Int32Array(WAITING_MAX * EARLY_KEY_WORDS_MAX);
+  /** When the first of its packets came. */
+  const since = new Float64Array(WAITING_MAX);
+  // Those whose state is awaited, in the order of `since`.
+  const older = new Int32Array(WAITING_MAX + 1).fill(ENDS);
+  const newer = new Int32Array(WAITING_MAX + 1).fill(ENDS);
+  // All that have an order, by hash.
+  const buckets = new Int32Array(BUCKETS).fill(NONE);
+  const bucketOf = new Int32Array(WAITING_MAX);
+  const nextInBucket = new Int32Array(WAITING_MAX);
+  const free = Int32Array.from({ length: WAITING_MAX }, (_, n) => WAITING_MAX - 1 - n);
+  let freeCount = WAITING_MAX;
+  let awaited = 0;
+  /** Tuples by stage, due ones too. */
+  const waitingAt = new Int32Array(256);
+
+  // Those that may go on, in order.
+  const queue = new Int32Array(WAITING_MAX);
+  let queueAt = 0;
+  let queued = 0;
+  /** Why: the counter of each of its packets. */
+  const reasons = new Int32Array(WAITING_MAX);
+
+  const bounds = createEarlyBounds(WAITING_MAX, catalogue, clock());
+  const others = createEarlyMembers(members, msMax);
+
+  // ——— The round ———
+
+  const knowns: IsKnown[] = [];
+  const stop: Stop = { stage: 0, step: 1, turns: 0, isRewritten: false };
+  /** Where the shown packets are. */
+  const here: Stop = { stage: 0, step: 1, turns: 0, isRewritten: false };
+  let isOpen = false;
+  /** Tuples that began to wait at this stage with this batch. */
+  let begun = 0;
+  /** When the packets of the batch came, where they waited before. */
+  const camePacket = new Float64Array(BATCH_CAPACITY);
+  let isRefilled = false;
+  let nowMs = 0;
+  let isNowRead = false;
+  let seen = 0;
+  let lookAgainMs = 0;
+
+  // Of the packet looked at last.
+  let from = 0;
+  let to = 0;
+  let group = 0;
+  let endpoint = 0;
+  let bucket = 0;
+
+  /** One reading of the clock serves a stage and its batch. */
+  function readNow(): number {
+    if (!isNowRead) {
+      nowMs = clock();
+      isNowRead = true;
+    }
+    return nowMs;
+  }
+
+  function lookAtMembers(): void {
+    others.look();
+    row[waitGauge] = others.waitMs;
+    bounds.earn(clock());
+  }
+
+  function mixed(a: number, b: number): number {
+    let h = Math.imul(a ^ seed, 0x9e3779b1) ^ Math.imul(b + seed2, 0x85ebca6b);
+    h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35);
+    return h ^ (h >>> 13);
+  }
+
+  function mixedAddress(at: number): number {
+    return mixed(mixed(i32[at], i32[at + 1]), mixed(i32[at + 2], i32[at + 3]));
+  }
+
+  /** Reads the tuple of packet `i`. An IPv6 address is a hash of it. */
+  function read(i: number): void {
+    if (version[i] === 4) {
+      from = source[i];
+      to = destination[i];
+    } else {
+      from = mixedAddress((l3[i] + 8) >> 2);
+      to = mixedAddress((l3[i] + 24) >> 2);
+    }
+    endpoint = mixed(to, (ports[i] >>> 16) | (protocol[i] << 16));
+    bucket = (mixed(from, endpoint) ^ ports[i]) & (BUCKETS - 1);
+  }
+
+  /** The tuple of packet `i`, which was read, if it waits at this stage; or `NONE`. */
+  function find(i: number): number {
+    for (let t = buckets[bucket]; t !== NONE; t = nextInBucket[t]) {
+      if (
+        tupleSource[t] === from &&
+        tupleDestination[t] === to &&
+        tuplePorts[t] === ports[i] &&
+        tupleProtocol[t] === (protocol[i] | (version[i] << VERSION_SHIFT)) &&
+        tupleLink[t] === link[i] &&
+        tuplePort[t] === port[i] &&
+        stageOf[t] === here.stage &&
+        turnsOf[t] === here.turns
+      )
+        return t;
+    }
+    return NONE;
+  }
+
+  /** Whether there is room for packet `i`, which was read. */
+  function hasRoom(i: number): boolean {
+    if (!store.hasRoom(length[i]) || freeCount === 0) return refuse(columns.early_replies_full);
+    group = mixed(from, 0);
+    const reason = bounds.refusal(group, endpoint, readNow());
+    return reason === NONE || refuse(reason);
+  }
+
+  function refuse(reason: number): boolean {
+    row[reason]++;
+    return false;
+  }
+
+  function mayWait(i: number): boolean {
+    if (!others.isActive || !isOpen) return false;
+    read(i);
+    return hasRoom(i);
+  }
+
+  /** Packet `i`, for which there is room, becomes the last of tuple `t`. */
+  function append(i: number, t: number): void {
+    const place = store.put(i);
+    next[place] = NONE;
+    if (packetsOf[t]++ === 0) first[t] = place;
+    else next[last[t]] = place;
+    last[t] = place;
+    arrived[place] = isRefilled ? camePacket[i] : readNow();
+    groups[place] = group;
+    endpoints[place] = endpoint;
+    bounds.took(group, endpoint);
+    egress[i] = DROPPED;
+    row[columns.early_replies]++;
+    row[gauge] = store.count;
+  }
+
+  function hasOrder(i: number): boolean {
+    const carried = protocol[i];
+    return !((carried === ICMP || carried === ICMPV6) && isError(flags[i], version[i]));
+  }
+
+  function begin(i: number, kind: number, key: Int32Array): boolean {
+    if (!mayWait(i)) return false;
+    const isOrdered = hasOrder(i);
+    const known = isOrdered ? find(i) : NONE;
+    if (known !== NONE) {
+      append(i, known);
+      return true;
+    }
+    const t = free[--freeCount];
+    packetsOf[t] = 0;
+    tupleSource[t] = from;
+    tupleDestination[t] = to;
+    tuplePorts[t] = ports[i];
+    tupleProtocol[t] = protocol[i] | (version[i] << VERSION_SHIFT);
+    tupleLink[t] = link[i];
+    tuplePort[t] = port[i];
+    stageOf[t] = here.stage;
+    stepOf[t] = here.step;
+    turnsOf[t] = here.turns;
+    rewrittenOf[t] = here.isRewritten ? 1 : 0;
+    kindOf[t] = kind;
+    const at = t * EARLY_KEY_WORDS_MAX;
+    for (let word = 0; word < key.length; word++) keys[at + word] = key[word];
+    bucketOf[t] = NONE;
+    if (isOrdered) {
+      bucketOf[t] = bucket;
+      nextInBucket[t] = buckets[bucket];
+      buckets[bucket] = t;
+      begun++;
+      waitingAt[here.stage]++;
+    }
+    append(i, t);
+    since[t] = arrived[first[t]];
+    lineUp(t);
+    return true;
+  }
+
+  /** Puts a tuple in its place among those awaited: nearly always the last. */
+  function lineUp(t: number): void {
+    let before = older[ENDS];
+    while (before !== ENDS && since[before] > since[t]) before = older[before];
+    const after = newer[before];
+    older[t] = before;
+    newer[t] = after;
+    newer[before] = older[after] = t;
+    awaited++;
+  }
+
+  /** Packet `i` waits behind the first of its tuple, if that waits at this stage; or is dropped for want of room. */
+  function joins(i: number): boolean {
+    read(i);
+    if (buckets[bucket] === NONE) return false;
+    const t = find(i);
+    if (t === NONE || !hasOrder(i)) return false;
+    if (hasRoom(i)) append(i, t);
+    else batch.drop(i, columns.early_replies_behind);
+    return true;
+  }
+
+  function follows(i: number): boolean {
+    return begun !== 0 && joins(i);
+  }
+
+  function enter(stage: number, step: number, turns: number, isRewritten: boolean, open: boolean): void {
+    here.stage = stage;
+    here.step = step;
+    here.turns = turns;
+    here.isRewritten = isRewritten;
+    isOpen = open;
+    isNowRead = false;
+    begun = 0;
+    if (!open || waitingAt[stage] === 0) return;
+    for (let i = 0; i < batch.count; i++) if (egress[i] >= 0) joins(i);
+  }
+
+  // ——— Going on ———
+
+  function look(now: number): void {
+    isNowRead = false;
+    if (awaited === 0) return;
+    const ms = readNow();
+    while (newer[ENDS] !== ENDS && ms - since[newer[ENDS]] >= others.waitMs)
+      release(newer[ENDS], columns.early_replies_expired);
+    if (ms < lookAgainMs) return;
+    const applied = progress();
+    if (applied === seen) return;
+    seen = applied;
+    lookAgainMs = ms + Math.min(LOOK_MS_MAX, awaited * LOOK_MS_PER_TUPLE);
+    for (let t = newer[ENDS]; t !== ENDS; ) {
+      const after = newer[t];
+      if (knowns[kindOf[t]](keys, t * EARLY_KEY_WORDS_MAX, now)) {
+        release(t, columns.early_replies_known);
+      }
+      t = after;
+    }
+  }
+
+  function release(t: number, reason: number): void {
+    newer[older[t]] = newer[t];
+    older[newer[t]] = older[t];
+    awaited--;
+    reasons[t] = reason;
+    queue[(queueAt + queued++) & (WAITING_MAX - 1)] = t;
+  }
+
+  function refill(): number {
+    batch.count = 0;
+    let n = 0;
+    while (queued > 0) {
+      const t = queue[queueAt];
+      if (n === 0) goTo(t);
+      else if (n + packetsOf[t] > BATCH_CAPACITY || !goesOn(t)) break;
+      n += takeOut(t, n);
+      if (packetsOf[t] > 0) break;
+      forget(t);
+    }
+    row[gauge] = store.count;
+    isRefilled = n > 0;
+    return n;
+  }
+
+  /** Adds the packets of a tuple to the batch, from packet `n` on. Returns how many: fewer if the driver has no memory. */
+  function takeOut(t: number, n: number): number {
+    let taken = 0;
+    const isKnown = reasons[t] === columns.early_replies_known;
+    while (packetsOf[t] > 0 && n + taken < BATCH_CAPACITY) {
+      const place = first[t];
+      if (!store.takeOut(place)) break;
+      camePacket[n + taken++] = arrived[place];
+      bounds.left(groups[place], endpoints[place], isKnown);
+      first[t] = next[place];
+      packetsOf[t]--;
+      row[reasons[t]]++;
+    }
+    return taken;
+  }
+
+  function goTo(t: number): void {
+    stop.stage = stageOf[t];
+    stop.step = stepOf[t];
+    stop.turns = turnsOf[t];
+    stop.isRewritten = rewrittenOf[t] === 1;
+  }
+
+  function goesOn(t: number): boolean {
+    return (
+      stop.stage === stageOf[t] &&
+      stop.step === stepOf[t] &&
+      stop.turns === turnsOf[t] &&
+      stop.isRewritten === (rewrittenOf[t] === 1)
+    );
+  }
+
+  /** A tuple of which nothing waits any more, the first in the queue. */
+  function forget(t: number): void {
+    queueAt = (queueAt + 1) & (WAITING_MAX - 1);
+    queued--;
+    free[freeCount++] = t;
+    if (bucketOf[t] === NONE) return;
+    waitingAt[stageOf[t]]--;
+    let at = buckets[bucketOf[t]];
+    if (at === t) {
+      buckets[bucketOf[t]] = nextInBucket[t];
+      return;
+    }
+    while (nextInBucket[at] !== t) at = nextInBucket[at];
+    nextInBucket[at] = nextInBucket[t];
+  }
+
+  function dropAll(): void {
+    row[columns.early_replies_lost] += store.count;
+    store.clear();
+    row[gauge] = 0;
+  }
+
+  // A predecessor in this slot may have held some.
+  row[gauge] = 0;
+  lookAtMembers();
+  every('early replies', LOOK_AT_MEMBERS_S, lookAtMembers);
+
+  return {
+    get waiting() {
+      return store.count;
+    },
+    get due() {
+      return queued;
+    },
+    stop,
+    isHeard: others.isHeard,
+    expect(words, isKnown) {
+      if (!(words >= 1 && words <= EARLY_KEY_WORDS_MAX))
+        throw new RangeError(`a key of ${words} words: 1 to ${EARLY_KEY_WORDS_MAX} are possible`);
+      const kind = knowns.push(isKnown) - 1;
+      const key = new Int32Array(words);
+      return { key, mayWait, wait: (i) => begin(i, kind, key) };
+    },
+    follows,
+    look,
+    refill,
+    done() {
+      isRefilled = false;
+    },
+    enter,
+    dropAll,
+  };
+}
+
+/** Of an instance that never waits. */
+export const NO_EARLY_REPLIES: DataPlaneEarlyReplies = {
+  waiting: 0,
+  due: 0,
+  stop: { stage: 0, step: 1, turns: 0, isRewritten: false },
+  isHeard: () => false,
+  expect: (words) => ({ key: new Int32Array(words), mayWait: () => false, wait: () => false }),
+  follows: () => false,
+  look: () => {},
+  refill: () => 0,
+  done: () => {},
+  enter: () => {},
+  dropAll: () => {},
+};

@@ -1,0 +1,120 @@
+/**
+ * Early replies: packets from outside that came before the binding, or the session, they belong to. They wait for the
+ * record of the site by which the request left (early.wait of the framework).
+ *
+ * | packet from outside                                        | waits if                                         |
+ * | ---------------------------------------------------------- | ------------------------------------------------ |
+ * | SYN-ACK, RST with ACK, UDP, reply to an ICMP query         | its external port is unbound here, and another   |
+ * |                                                            | member may have bound it; or it has no session   |
+ * | ICMP error about a packet from such an external port       | likewise                                         |
+ *
+ * Other members bind ports of their leases, and any if there are no leases or theirs are used up. A packet of one inside
+ * host to another waits likewise (hairpinning).
+ */
+
+import {
+  type Batch,
+  destinationPort,
+  type EarlyReplies,
+  IcmpType,
+  type NatBinding,
+  NONE,
+  Protocol,
+  type Quoted,
+  sourcePort,
+  TcpFlag,
+} from '../../api.js';
+import type { Filter } from './filter.js';
+
+const { TCP, UDP } = Protocol;
+const { ACK, FIN, RST, SYN } = TcpFlag;
+/** A key: the external place; the remote's address, port and protocol, where there are sessions. */
+const KEY_WORDS = 4;
+
+export interface NatEarlyReplies {
+  /** Packet `i` from outside, to a port that is not bound here, waits. False: it does not. */
+  waits(i: number, now: number): boolean;
+  /** Packet `i` from outside, to a bound port, waits for its session. */
+  waitsForSession(i: number): boolean;
+  /** Packet `i` from inside, whose source outside is this, waits for the binding of the inside host it is for. */
+  waitsWithin(i: number, address: number, port: number, now: number): boolean;
+  /** ICMP error `i` from outside, which quotes a packet of ours, waits. */
+  errorWaits(i: number, quoted: Quoted, now: number): boolean;
+}
+
+export interface EarlyParts {
+  readonly batch: Batch;
+  readonly early: EarlyReplies;
+  readonly bindings: NatBinding;
+  /** `null`: nobody asks for the remote. */
+  filter(): Filter | null;
+}
+
+/** Made once per worker. */
+export function createNatEarlyReplies({ batch, early, bindings, filter }: EarlyParts): NatEarlyReplies {
+  const { protocol, flags, source, destination, ports } = batch;
+  const { isHeard } = early;
+  const expected = early.expect(KEY_WORDS, isKnown);
+  const { key } = expected;
+
+  function isKnown(words: Int32Array, at: number, now: number): boolean {
+    const slot = bindings.findInbound(words[at], now);
+    if (slot === NONE) return false;
+    const sessions = filter();
+    if (sessions === null) return true;
+    const address = bindings.internalAddress(slot);
+    const port = bindings.internalPort(slot);
+    return sessions.permits(address, port, words[at + 3], words[at + 1], words[at + 2], now);
+  }
+
+  /** Whether packet `i` can be the first reply to a request. */
+  function isReply(i: number): boolean {
+    const carried = protocol[i];
+    if (carried === UDP) return true;
+    if (carried !== TCP) return flags[i] === IcmpType.ECHO_REPLY || flags[i] === IcmpType.TIMESTAMP_REPLY;
+    const shown = flags[i] & (SYN | ACK | FIN | RST);
+    return shown === (SYN | ACK) || shown === (RST | ACK);
+  }
+
+  function waitFor(i: number, place: number, remote: number, remotePort: number, carried: number): boolean {
+    key[0] = place;
+    key[1] = remote;
+    key[2] = remotePort;
+    key[3] = carried;
+    return expected.wait(i);
+  }
+
+  function isElsewhere(place: number, now: number): boolean {
+    return place !== NONE && bindings.mayBeBoundElsewhere(place, now, isHeard);
+  }
+
+  function placeOf(i: number): number {
+    return bindings.place(destination[i], destinationPort(ports[i]), protocol[i]);
+  }
+
+  function waits(i: number, now: number): boolean {
+    if (!isReply(i) || !expected.mayWait(i)) return false;
+    const place = placeOf(i);
+    return isElsewhere(place, now) && waitFor(i, place, source[i], sourcePort(ports[i]), protocol[i]);
+  }
+
+  return {
+    waits,
+    waitsForSession: (i) =>
+      isReply(i) && expected.mayWait(i) && waitFor(i, placeOf(i), source[i], sourcePort(ports[i]), protocol[i]),
+    waitsWithin(i, address, port, now) {
+      if (!isReply(i) || !expected.mayWait(i)) return false;
+      const place = placeOf(i);
+      return isElsewhere(place, now) && waitFor(i, place, address, port, protocol[i]);
+    },
+    errorWaits(i, quoted, now) {
+      if (quoted.source !== destination[i] || !expected.mayWait(i)) return false;
+      const carried = quoted.protocol;
+      const place = bindings.place(quoted.source, sourcePort(quoted.ports), carried);
+      if (place === NONE) return false;
+      const isBound = bindings.findInbound(place, now) !== NONE;
+      if (!isBound && !isElsewhere(place, now)) return false;
+      return waitFor(i, place, quoted.destination, destinationPort(quoted.ports), carried);
+    },
+  };
+}
