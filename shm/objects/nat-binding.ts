@@ -106,7 +106,7 @@ export class NatBinding implements StateObject {
   private readonly claims: PortClaims;
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
-  private readonly leases: PortLeases;
+  readonly leases: PortLeases;
   /** Evicts half-open bindings where ports are short. */
   readonly room: PortRoom;
   /** Which bindings are held. */
@@ -267,11 +267,6 @@ export class NatBinding implements StateObject {
   /** Slots are below this. */
   get slots(): number {
     return this.flows.slots;
-  }
-
-  /** Whether a member other than us may have bound a place. `isHeard`: whether the member in a slot is heard. */
-  mayBeBoundElsewhere(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
-    return this.leases.mayBeOthers(place, now, isHeard);
   }
 
   // ——— Packet path: changes ———

@@ -46,8 +46,8 @@ export class PortLeases {
     return turn < 0 ? NONE : turn % members;
   }
 
-  /** Whether a member other than us can have bound a place. `isHeard`: whether the member in a slot is heard. */
-  mayBeOthers(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
+  /** Whether a member other than us may have bound a place that is not bound here. `isHeard`: whether the member in a slot is heard. */
+  mayBeBoundElsewhere(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
     const port = place & (PORTS_PER_ADDRESS - 1);
     const { range, self } = this.options;
     if (port < range.first || port > range.last) return false;

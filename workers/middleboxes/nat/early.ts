@@ -85,7 +85,7 @@ export function createNatEarlyReplies({ batch, early, bindings, filter }: EarlyP
   }
 
   function isElsewhere(place: number, now: number): boolean {
-    return place !== NONE && bindings.mayBeBoundElsewhere(place, now, isHeard);
+    return place !== NONE && bindings.leases.mayBeBoundElsewhere(place, now, isHeard);
   }
 
   function placeOf(i: number): number {
