@@ -115,7 +115,7 @@ export class NatBinding implements StateObject {
   readonly own: OwnBindings | null;
 
   constructor(context: OpenContext, options: Resolved, places: ExternalPlaces) {
-    const leased = options.allocation === 'leased';
+    const { memberIndex, memberCount } = options.allocation === 'leased' ? context : { memberIndex: 0, memberCount: 1 };
     this.id = context.id;
     this.capacity = options.flows;
     this.statics = new StaticMappings(options.statics);
@@ -134,18 +134,14 @@ export class NatBinding implements StateObject {
     this.allocator = new PortAllocator({
       addresses: options.addresses.length,
       range: options.portRange,
-      memberIndex: leased ? context.memberIndex : 0,
-      memberCount: leased ? context.memberCount : 1,
+      memberIndex,
+      memberCount,
       paired: options.pooling === 'paired',
       ...(context.seed && { seed: context.seed }),
     });
-    this.leases = new PortLeases({
-      range: options.portRange,
-      places: places.count,
-      self: leased ? context.memberIndex : 0,
-      members: leased ? context.memberCount : 1,
-      isBound: (place) => this.tables.isBound(this.claims.owner(place), place),
-    });
+    const isBound = (place: number): boolean => this.tables.isBound(this.claims.owner(place), place);
+    const leasing = { range: options.portRange, places: places.count, memberIndex, memberCount };
+    this.leases = new PortLeases({ ...leasing, isBound });
     this.room = new PortRoom(this.tables, this.allocator);
   }
 

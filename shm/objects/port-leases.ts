@@ -16,8 +16,8 @@ export interface LeasesOptions {
   /** Places are below this. */
   readonly places: number;
   /** Our slot, and how many there are; 0 of 1: there are no leases. */
-  readonly self: number;
-  readonly members: number;
+  readonly memberIndex: number;
+  readonly memberCount: number;
   /** Whether a place is bound. */
   isBound(place: number): boolean;
 }
@@ -38,22 +38,22 @@ export class PortLeases {
 
   /** The slot of the member that leases a place, or `NONE`: anyone takes it. */
   owner(place: number): number {
-    const { range, members } = this.options;
-    if (members === 1) return NONE;
+    const { range, memberCount } = this.options;
+    if (memberCount === 1) return NONE;
     const port = place & (PORTS_PER_ADDRESS - 1);
     const first = port < WELL_KNOWN_PORTS ? range.first : Math.max(range.first, WELL_KNOWN_PORTS);
     const turn = Math.trunc(port / BLOCK_PORTS) - Math.trunc(first / BLOCK_PORTS);
-    return turn < 0 ? NONE : turn % members;
+    return turn < 0 ? NONE : turn % memberCount;
   }
 
   /** Whether a member other than us may have bound a place that is not bound here. `isHeard`: whether the member in a slot is heard. */
   mayBeBoundElsewhere(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
     const port = place & (PORTS_PER_ADDRESS - 1);
-    const { range, self } = this.options;
+    const { range, memberIndex } = this.options;
     if (port < range.first || port > range.last) return false;
     const owner = this.owner(place);
     if (owner === NONE) return true;
-    return (owner !== self && isHeard(owner)) || this.areUsedUp(place, now);
+    return (owner !== memberIndex && isHeard(owner)) || this.areUsedUp(place, now);
   }
 
   /** Whether the leases of the others at the address of a place are used up, as a sample of each second tells. */
@@ -67,7 +67,7 @@ export class PortLeases {
   }
 
   private sample(pool: number): boolean {
-    const { range, self, isBound } = this.options;
+    const { range, memberIndex, isBound } = this.options;
     const first = Math.max(range.first, Math.min(WELL_KNOWN_PORTS, range.last));
     const width = range.last - first + 1;
     let looked = 0;
@@ -75,7 +75,7 @@ export class PortLeases {
     for (let tries = 0; tries < 4 * SAMPLE && looked < SAMPLE; tries++) {
       this.draws = (this.draws + 0x9e3779b1) | 0;
       const at = pool * PORTS_PER_ADDRESS + first + Math.trunc(((this.draws >>> 0) / 2 ** 32) * width);
-      if (this.owner(at) === self) continue;
+      if (this.owner(at) === memberIndex) continue;
       looked++;
       if (isBound(at)) taken++;
     }
