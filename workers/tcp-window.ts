@@ -24,10 +24,15 @@ const HEARD_S = 60;
 
 /** Packets are TCP with their header: no later fragment. */
 export interface TcpWindow {
-  /** Notes what packet `i` says of end `end` of the connection in `slot`, which sent it. `syn`: also by a SYN. */
+  /**
+   * Notes what packet `i` says of end `end` of the connection in `slot`, which sent it. `syn`: also
+   * by a SYN; else the connection is open, and of a SYN only its number is noted.
+   */
   note(i: number, table: TcpFlowTable, slot: number, end: number, syn: boolean, now: number): void;
   /** Whether end `end` can expect packet `i`, a FIN or RST to it. What lies out of a window of which nothing was heard of late may be right. */
   expects(i: number, table: TcpFlowTable, slot: number, end: number, now: number): Plausible;
+  /** Whether packet `i`, a RST, refuses the SYN that end `end` of an open connection has sent last. */
+  refusesSyn(i: number, table: TcpFlowTable, slot: number, end: number): boolean;
   /** The numbers in its header, in 32 bits. */
   sequence(i: number): number;
   acknowledged(i: number): number;
@@ -72,8 +77,15 @@ export function createTcpWindow(batch: Batch): TcpWindow {
     hasData,
 
     note(i, table, slot, end, syn, now) {
-      if (syn && (flags[i] & SYN) !== 0) table.sawSyn(slot, end, now, sequence(i), scaleOf(i));
+      if ((flags[i] & SYN) !== 0) {
+        if (syn) table.sawSyn(slot, end, now, sequence(i), scaleOf(i));
+        else if ((flags[i] & ACK) === 0) table.sawSynSince(slot, end, sequence(i));
+      }
       if ((flags[i] & ACK) !== 0) table.sawAck(slot, end, now, acknowledged(i), portNumber(u16[(l4[i] + WINDOW) >> 1]));
+    },
+
+    refusesSyn(i, table, slot, end) {
+      return (flags[i] & ACK) !== 0 && table.answersSynSince(slot, end, acknowledged(i));
     },
 
     expects(i, table, slot, end, now) {

@@ -7,7 +7,8 @@
  *
  *     per slot   generation of the entry (else the words are another's), and for each of two ends:
  *                what is known, sequence number expected next, width of its window in bytes;
- *                and, while the connection is opening, a word of the middlebox about its handshake
+ *                and a word more: while the connection is opening, of the middlebox about its handshake;
+ *                when it is open, the number that acknowledges the SYN that one of the ends has sent since
  *
  * Beside that, which connections are held (held-entries.ts).
  *
@@ -31,9 +32,11 @@ const EXPECTED = struct({ generation: 1, known: 1, next: 1, window: 1, other: EN
 const { generation: GENERATION, known: KNOWN, next: NEXT, window: WINDOW, opening: OPENING } = EXPECTED.at;
 const SHIFT = 3;
 
-// What is known: two bits, the window's scale, and from bit `HEARD_SHIFT` on the coarse second of the last word from this end.
+// What is known: two bits, the window's scale, whether a SYN was this end's last segment though the
+// connection is open, and from bit `HEARD_SHIFT` on the coarse second of the last word from this end.
 const HAS_SYN = 1;
 const HAS_ACK = 2;
+const SYN_SINCE = 64;
 const SCALE_SHIFT = 2;
 const HEARD_SHIFT = 8;
 const SCALE_MASK = 0xf;
@@ -113,7 +116,30 @@ export class TcpFlowTable extends FlowTable {
     const scale = (known & HAS_SYN) === 0 ? SCALE_MAX : (known >>> SCALE_SHIFT) & SCALE_MASK;
     expected[at + NEXT] = next;
     expected[at + WINDOW] = window << scale;
-    expected[at + KNOWN] = (known & ~(HEARD_MASK << HEARD_SHIFT)) | HAS_ACK | (now << HEARD_SHIFT);
+    expected[at + KNOWN] = (known & ~(HEARD_MASK << HEARD_SHIFT) & ~SYN_SINCE) | HAS_ACK | (now << HEARD_SHIFT);
+  }
+
+  /**
+   * A SYN, of this sequence number, from an end of an open connection. Of what the end expects it
+   * says nothing: a forger would have his resets believed.
+   */
+  sawSynSince(slot: number, end: number, sequence: number): void {
+    const { expected } = this;
+    const at = this.wordsOf(slot, end);
+    expected[this.wordsOf(slot, 1 - end) + KNOWN] &= ~SYN_SINCE;
+    expected[(slot << SHIFT) + OPENING] = (sequence + 1) | 0;
+    expected[at + KNOWN] |= SYN_SINCE;
+  }
+
+  /** Whether a segment acknowledges the SYN that was the last segment of an end of an open connection. */
+  answersSynSince(slot: number, end: number, acknowledged: number): boolean {
+    const { expected } = this;
+    const first = slot << SHIFT;
+    return (
+      expected[first + GENERATION] === this.generation(slot) &&
+      (expected[first + END_WORDS * end + KNOWN] & SYN_SINCE) !== 0 &&
+      expected[first + OPENING] === acknowledged
+    );
   }
 
   /**
@@ -152,7 +178,7 @@ export class TcpFlowTable extends FlowTable {
     );
   }
 
-  /** The middlebox's word about the handshake of a slot's connection; 0 until it is set. */
+  /** The middlebox's word about the handshake of a slot's connection, which is opening; 0 until it is set. */
   opening(slot: number): number {
     const at = slot << SHIFT;
     return this.expected[at + GENERATION] === this.generation(slot) ? this.expected[at + OPENING] : 0;

@@ -13,7 +13,7 @@
  * NEW connections have a quota, and newer ones evict older ones (shm/objects/half-open.ts). Others are never evicted.
  *
  * **A FIN or RST** that does not lie in the window of whom it is for ends nothing, as far as that one's segments pass this site, and such a RST
- * is dropped (shm/objects/tcp-flow-table.ts).
+ * is dropped (shm/objects/tcp-flow-table.ts). One that refuses the last segment of its receiver, a SYN, passes and ends nothing.
  *
  * **Related** are ICMP errors about a connection, by the packet they quote. **Invalid** is what belongs to no connection and cannot
  * begin one: TCP without SYN (but `pickup: loose`), replies nobody asked for, errors about nothing.
@@ -185,7 +185,12 @@ export default defineMiddlebox({
         // A SYN sent again: its answer may have come by a site that had no room for the connection.
         if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
         if ((shown & (FIN | RST)) !== 0 && window.expects(i, table, slot, 1 - side, now) === Plausible.NO) {
-          if ((shown & RST) !== 0) return batch.drop(i, counters.reset_window);
+          if ((shown & RST) !== 0) {
+            if (!window.refusesSyn(i, table, slot, 1 - side)) return batch.drop(i, counters.reset_window);
+            // It is for a SYN on a pair used again, and says nothing of the connection that is still open here.
+            batch.count1(counters.passed);
+            return;
+          }
         } else if (rank === NEW) after = openingsOf(table).rankAfter(i, slot, known, side, now);
         else after = rankAfter(rank, shown);
         // A SYN in the middle of a connection says nothing: whoever forges it could have its reset believed.

@@ -165,9 +165,10 @@ describe('firewall', () => {
       }
     });
 
-    it('are not believed by a SYN forged in the middle of the connection', () => {
+    it('end nothing by a SYN forged in the middle of the connection', () => {
       const site = connected();
-      assert.equal(through(site, on(INSIDE, `${OUT_} S seq 70000`), on(OUTSIDE, `${IN} RA seq 0 ack 70001`)), 1);
+      // It may be the SYN of a client that lost its connection, so its refusal passes: reused-pair.test.ts.
+      assert.equal(through(site, on(INSIDE, `${OUT_} S seq 70000`), on(OUTSIDE, `${IN} RA seq 0 ack 70001`)), 2);
       assert.deepEqual(only(site), [1, 7440]);
     });
 
