@@ -5,6 +5,9 @@
  *
  * **Time.** What expires counts if it has not expired by the end of the period. Nobody has forgotten any of that yet, so
  * clocks that are not quite equal make no difference. The end of the period is in the hash.
+ *
+ * **Evictions.** Digests leave out half-open entries (`StateObject.digest`). Each instance evicts these by itself, so a
+ * flood would make digests differ, and each instance would fetch a snapshot.
  */
 
 import { createHash } from 'node:crypto';

@@ -47,10 +47,12 @@ export function writeFlow(slots: FlowSlots, slot: number, out: Int32Array, at: n
   for (let i = 0; i < slots.valueWords; i++) out[life + LIFE.words + i] = slots.value(slot, i);
 }
 
-/** Digest of the entries that are replicated and have not expired. `entry` has room for a record. */
-export function entriesDigest(slots: FlowSlots, entry: Int32Array, now: number): string {
+/** See `StateObject.digest`: the entries that are replicated and have not expired. `entry` has room for a record. */
+export function entriesDigest(slots: FlowSlots, entry: Int32Array, now: number, evictable: boolean): string {
   const digest = new ContentDigest();
-  walkEntries(slots, entry, now, true, (seen) => digest.add(seen));
+  walkEntries(slots, entry, now, true, (seen) => {
+    if (evictable || !slots.isHalfOpenRank(seen[2])) digest.add(seen);
+  });
   return digest.toString();
 }
 

@@ -545,11 +545,11 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Over every entry that has not expired by `now` and is not withheld. Instances that hold the same agree, if they ask at the
-   * same `now`; when an entry's expiry lies between two askings, or half-open entries were put out, they may not.
+   * Over every entry that has not expired by `now` and is not local-only; half-open ones only if `evictable`. Instances that
+   * hold the same agree if they ask at the same `now`. If an entry expires between two askings, they may not.
    */
-  digest(now = coarseSeconds(Date.now())): string {
-    return entriesDigest(this.slots, this.entry, now);
+  digest(now = coarseSeconds(Date.now()), evictable = false): string {
+    return entriesDigest(this.slots, this.entry, now, evictable);
   }
 
   describe(_now: number): Record<string, number> {

@@ -554,9 +554,9 @@ export class NatBinding implements StateObject {
     return natEntries(this.tables, now, filter);
   }
 
-  /** Over every valid binding that has not expired by `now`: key, generation, rank, place, expiry, claim. */
-  digest(now = coarseSeconds(Date.now())): string {
-    return natDigest(this.tables, now);
+  /** Over every valid binding that has not expired by `now`; half-open ones only if `evictable`. */
+  digest(now = coarseSeconds(Date.now()), evictable = false): string {
+    return natDigest(this.tables, now, evictable);
   }
 
   describe(_now: number): Record<string, number> {

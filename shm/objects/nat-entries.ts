@@ -58,14 +58,15 @@ export function* natEntries(
   }
 }
 
-/** See `StateObject.digest`: over key, generation, rank, place, expiry and claim of every valid binding not withheld. */
-export function natDigest(tables: NatTables, now: number): string {
+/** See `StateObject.digest`: over key, generation, rank, place, expiry and claim of every valid binding that is not local-only. */
+export function natDigest(tables: NatTables, now: number, evictable: boolean): string {
   const { flows, claims } = tables;
   const digest = new ContentDigest();
   const read = new Int32Array(ENTRY_WORDS);
   for (let slot = 0; slot < flows.slots; slot++) {
     if (!flows.isUsed(slot) || !flows.isTold(slot) || !flows.read(slot, read, 0) || read[1] <= now || read[6] !== 0)
       continue;
+    if (!evictable && flows.isHalfOpenRank(read[2])) continue;
     read[6] = claims.generation(read[5]);
     digest.add(read);
   }

@@ -167,7 +167,7 @@ export class FuzzInstance {
 
   digests(): string[] {
     const now = coarseSeconds(Date.now());
-    return this.objects.map((object) => object.digest(now));
+    return this.objects.map((object) => object.digest(now, true));
   }
 
   private readonly senderObjects: StateObject[] = [];

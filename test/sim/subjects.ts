@@ -62,8 +62,8 @@ class ReceiveView implements StateObject {
     throw new Error('the receive thread does not coalesce');
   }
 
-  digest(now?: number): string {
-    return this.inner.digest(now);
+  digest(now?: number, evictable?: boolean): string {
+    return this.inner.digest(now, evictable);
   }
 
   recover(): number {
@@ -135,7 +135,7 @@ export class Subject {
   }
 
   digest(coarse: number): string {
-    return this.object.digest(coarse);
+    return this.object.digest(coarse, true);
   }
 
   /** Cells of a counting object as this member reads them; empty for others. */

@@ -95,7 +95,7 @@ describe('merging the halves of a healed partition', () => {
         else if (n % 2 === 0) table.renew(slot, value, 0, n % 3, now, 100 + n);
         else table.refresh(slot, n % 4, now, 100 + n);
       },
-      (table, now) => table.digest(now),
+      (table, now) => table.digest(now, true),
     );
   });
 
@@ -121,7 +121,7 @@ describe('merging the halves of a healed partition', () => {
           else if (n % 3 === 0) object.renew(slot, now, 100 + n);
           else object.refresh(slot, n % 4, now, 100 + n);
         },
-        (object, now) => object.digest(now),
+        (object, now) => object.digest(now, true),
       );
     });
 

@@ -192,7 +192,7 @@ describe('nat binding at several sites', () => {
         for (const { object } of cluster.sites) {
           cluster.check(object);
           assert.deepEqual(validEntries(object, cluster.now, swap), expected);
-          assert.equal(object.digest(cluster.now), cluster.sites[0].object.digest(cluster.now));
+          assert.equal(object.digest(cluster.now, true), cluster.sites[0].object.digest(cluster.now, true));
         }
       }),
       { numRuns: 400 },
@@ -208,7 +208,7 @@ describe('nat binding at several sites', () => {
         for (const { object } of cluster.sites) {
           cluster.check(object);
           assert.deepEqual(validEntries(object, cluster.now, swap), cluster.model.valid(cluster.now));
-          assert.equal(object.digest(cluster.now), cluster.sites[0].object.digest(cluster.now));
+          assert.equal(object.digest(cluster.now, true), cluster.sites[0].object.digest(cluster.now, true));
         }
       }),
       { numRuns: 400 },
@@ -284,7 +284,7 @@ describe('nat binding at several sites', () => {
     const after = new Replica(ports, 0, 2);
     bindAll(after, 1);
     assert.equal(validEntries(other.object, now, swap).length, 100);
-    assert.equal(after.object.digest(now), other.object.digest(now));
+    assert.equal(after.object.digest(now, true), other.object.digest(now, true));
   });
 
   it('gives a port two sites took to the larger endpoint at both, and tells the loser to take another', () => {
@@ -312,7 +312,7 @@ describe('nat binding at several sites', () => {
       assert.notEqual(winner, NONE);
       assert.equal(object.findInbound(object.place(EXTERNAL, swap(3000), UDP), START), winner);
       assert.equal(object.describe(START)['collisions'], 1);
-      assert.equal(object.digest(START), two[0].object.digest(START));
+      assert.equal(object.digest(START, true), two[0].object.digest(START, true));
     }
   });
 });
