@@ -2,13 +2,15 @@
 /** `constellationd`: runs one instance until it is told to stop, or checks a configuration. */
 
 import { Command } from 'commander';
+import { exitNow } from '../workers/native/index.js';
 import { checkCommand, EXIT_CONFIG } from './check.js';
 import { loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
 import { generateKey, KeyFileError } from './key-file.js';
-import { createLog } from './log.js';
+import { createLog, type Log } from './log.js';
 import { machineLine } from './machine.js';
 import { notifyReady, notifyStopping, startWatchdog } from './notify.js';
+import { unanswered } from './read-file.js';
 import { schemaText } from './schema.js';
 import { version } from './version.js';
 
@@ -39,7 +41,7 @@ const program = new Command('constellationd')
     'after',
     `
 Signals: TERM and INT stop in order: traffic goes to the kernel again, what is logged is sent, then all ends.
-         HUP reads the key file again, and opens the file of records anew.
+         HUP reads the key file and the rules again, and opens the file of records anew.
 Exit codes: 0 stopped, or done, as asked · ${EXIT_FAILED} no key was made · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration or the key file is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
 A running instance is asked with the command \`constellation\`.`,
   )
@@ -94,11 +96,11 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   } catch (error) {
     if (waiting.signal.aborted) {
       log.info('stopped before it had started');
-      return;
+      return leave(log);
     }
     log.error(error instanceof Error ? error.message : String(error));
     process.exitCode = error instanceof KeyFileError ? EXIT_CONFIG : EXIT_SOFTWARE;
-    return;
+    return leave(log);
   }
   log.info(`${config.cluster.self.name} of cluster ${config.cluster.id} runs; admin socket ${config.admin.socket}`);
   notifyReady(`member ${config.cluster.self.name} of ${config.cluster.id}: ${daemon.standing.state}`);
@@ -108,6 +110,15 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   notifyStopping();
   log.info('stopped');
   if (error !== null) process.exitCode = EXIT_SOFTWARE;
+  leave(log);
+}
+
+/** The process ends by itself, unless a thread waits in a system call that does not return: the runtime would wait for it. */
+function leave(log: Log): void {
+  const left = unanswered();
+  if (left.length === 0) return;
+  log.warn(`the process ends although this does not answer: ${left.join(', ')}`);
+  exitNow(Number(process.exitCode ?? 0));
 }
 
 await program.parseAsync();

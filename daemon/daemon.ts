@@ -26,10 +26,11 @@ import { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
 import type { Drained, InstancePhase, KeysInUse, RulesRow, Standing } from './admin/source.js';
+import { counted } from './counted.js';
 import { InstanceSource, type Running } from './instance-source.js';
 import { InterfaceWatch } from './interface-watch.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
-import { readKeyFile } from './key-file.js';
+import { readKeyFileInTime } from './key-file.js';
 import type { Log } from './log.js';
 import { Entry } from './membership/entry.js';
 import { Hooks } from './membership/hooks.js';
@@ -43,7 +44,7 @@ import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
 import { RecordLog } from './record-log.js';
-import { RulesKeeper } from './rules.js';
+import { RulesKeeper, reloadProblem } from './rules.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 
 /** How often main looks who fell silent, and who lacks what. */
@@ -100,7 +101,7 @@ export class Daemon implements Running {
    */
   static async start(written: Config, log: Log, signal: AbortSignal): Promise<Daemon> {
     const { keyFile } = written.cluster;
-    const keys = keyFile === null ? null : readKeyFile(keyFile);
+    const keys = keyFile === null ? null : await readKeyFileInTime(keyFile);
     const ports = openPorts(written, await loadChain(planMiddleboxes(written), written.shared));
     try {
       const place = await takePlace(written, log, signal);
@@ -371,25 +372,27 @@ export class Daemon implements Running {
     return this.supervisor.restart(thread);
   }
 
-  /** Seals with the keys that the key file holds now. Throws, and changes nothing, when something is wrong with it. */
-  reloadKeys(): KeysInUse {
+  /** Seals with the keys that the key file holds now. Rejects, and changes nothing, when something is wrong with it. */
+  async reloadKeys(): Promise<KeysInUse> {
     const { keyFile } = this.config.cluster;
     const { sealBoard } = this.instance.buffers;
     if (keyFile === null || sealBoard === null) throw new Error('cluster.key_file is not set: messages are not sealed');
     const board = new SealBoard(sealBoard);
-    board.writeKeys(readKeyFile(keyFile));
+    board.writeKeys(await readKeyFileInTime(keyFile));
     const accepted = board.readKeys().map(({ id }) => id);
     const [sending] = accepted;
     this.log.info(`keys read again: sending with key ${sending}, accepting ${accepted.join(' and ')}`);
     return { sending, accepted };
   }
 
-  /** Reads all rules again. Rejects, and changes nothing, with all that is wrong with them. */
+  /** Reads all rules again. Rejects with all that is wrong with them, and says which rules are in force. */
   async reloadRules(): Promise<RulesRow[]> {
     if (!this.rules.any) throw new Error('no middlebox has rules');
-    const loaded = await this.rules.reload();
+    const loaded = await this.rules.reload().catch((error: Error) => {
+      throw new Error(reloadProblem(error), { cause: error });
+    });
     for (const { middlebox, rules, entries } of loaded)
-      this.log.info(`${middlebox}: ${rules} read again: ${entries} entries`);
+      this.log.info(`${middlebox}: ${rules} read again: ${counted(entries, 'entry', 'entries')}`);
     return loaded;
   }
 
@@ -399,14 +402,9 @@ export class Daemon implements Running {
     const { file } = this.config.records;
     const problems: string[] = [];
     if (keyFile !== null || (file === null && !this.rules.any))
-      try {
-        this.reloadKeys();
-      } catch (error) {
-        problems.push(`nothing changed: ${(error as Error).message}`);
-      }
+      await this.reloadKeys().catch((error: Error) => problems.push(`the keys stay as they are: ${error.message}`));
     if (file !== null) await this.records.reopen().catch((error: Error) => problems.push(error.message));
-    if (this.rules.any)
-      await this.reloadRules().catch((error: Error) => problems.push(`the rules stay as they are: ${error.message}`));
+    if (this.rules.any) await this.reloadRules().catch((error: Error) => problems.push(error.message));
     if (problems.length > 0) throw new Error(problems.join('; '));
   }
 
@@ -466,7 +464,7 @@ export class Daemon implements Running {
     const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
     while (error === null && wasReady && performance.now() < deadline && !this.hasLeft()) await sleep(DRAIN_LOOK_MS);
     const owed = this.source.unacknowledged();
-    if (owed > 0) this.log.warn(`stopping with ${owed} records that not every member has acknowledged`);
+    if (owed > 0) this.log.warn(`stopping with ${counted(owed, 'record')} that not every member has acknowledged`);
     control.setPhase(Phase.STOP);
     await this.supervisor.stop();
     if (error === null) await this.members.left();

@@ -73,7 +73,7 @@ export interface Running {
   drain(): Promise<Drained>;
   join(alone: boolean): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
-  reloadKeys(): KeysInUse;
+  reloadKeys(): Promise<KeysInUse>;
   reloadRules(): Promise<RulesRow[]>;
   stop(): Promise<void>;
 }
@@ -319,7 +319,7 @@ export class InstanceSource implements AdminSource {
     }));
   }
 
-  reloadKeys(): KeysInUse {
+  reloadKeys(): Promise<KeysInUse> {
     return this.daemon.reloadKeys();
   }
 

@@ -24,6 +24,7 @@ import type { XdpFilter } from '../workers/drivers/xdp-program.js';
 import { type InterfaceFacts, interfaceFacts, isNativeError } from '../workers/native/index.js';
 import { formatMac, type Mac } from '../workers/packet/ethernet.js';
 import type { CounterRow } from './admin/source.js';
+import { counted } from './counted.js';
 import { type HostAddresses, readHostAddresses, sameAddresses } from './host-addresses.js';
 import { formatAddress } from './kernel-neighbours.js';
 import { ChangeListener, type Changes } from './rtnetlink.js';
@@ -205,7 +206,10 @@ export class InterfaceWatch {
     }
     if (now.queues < this.options.workerCount) {
       const { workerCount } = this.options;
-      this.unattached(port, `it has ${now.queues} receive queues for ${workerCount} workers (ethtool -L)`);
+      this.unattached(
+        port,
+        `it has ${counted(now.queues, 'receive queue')} for ${counted(workerCount, 'worker')} (ethtool -L)`,
+      );
       return;
     }
     if (attachments[index] !== null) this.refilter(port, index, now, changes.lost);

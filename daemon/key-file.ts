@@ -1,6 +1,6 @@
 /** The key file: `cluster.key_file`. What a line says is in workers/replication/cluster-key.ts. */
 
-import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, type Stats, writeFileSync } from 'node:fs';
 import {
   type ClusterKey,
   KEY_ID_MAX,
@@ -9,6 +9,7 @@ import {
   newKey,
   parseKeys,
 } from '../workers/replication/cluster-key.js';
+import { type FileLimits, readFileInTime, readRegularFile } from './read-file.js';
 
 /** What is larger is some other file. */
 const FILE_BYTES_MAX = 64 * 1024;
@@ -17,28 +18,49 @@ const OTHERS = 0o077;
 /** What is wrong with a key file; the message names the file, and the line where there is one. */
 export class KeyFileError extends Error {}
 
-/** Reads the keys, the one to send with first. Throws a `KeyFileError`. */
+/** Reads the keys, the one to send with first. Throws a `KeyFileError`. Waits for the file system. */
 export function readKeyFile(file: string): readonly ClusterKey[] {
-  let text: string;
   try {
-    const stat = statSync(file);
-    if (!stat.isFile()) throw new Error('it is not a regular file');
-    if (stat.size > FILE_BYTES_MAX) throw new Error(`it has ${stat.size} bytes, more than a key file can have`);
-    if ((stat.mode & OTHERS) !== 0) {
-      const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
-      throw new Error(`others than its owner may use it (mode ${mode}), so it keeps no secret; chmod 600 ${file}`);
-    }
-    text = readFileSync(file, 'latin1');
+    return keysOf(file, readRegularFile(file, limitsOf(file)));
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const hint = code === 'ENOENT' ? '; constellationd --generate-key FILE makes one' : '';
-    throw new KeyFileError(`key file ${file}: ${message}${hint}`, { cause: error });
+    throw keyFileError(file, error);
   }
+}
+
+/** The same, in limited time. */
+export async function readKeyFileInTime(file: string): Promise<readonly ClusterKey[]> {
   try {
-    return parseKeys(text, file);
+    return keysOf(file, await readFileInTime(file, limitsOf(file)));
+  } catch (error) {
+    throw keyFileError(file, error);
+  }
+}
+
+function limitsOf(file: string): FileLimits {
+  return {
+    name: 'it',
+    bytesMax: FILE_BYTES_MAX,
+    check({ mode }: Stats) {
+      if ((mode & OTHERS) === 0) return;
+      const shown = (mode & 0o777).toString(8).padStart(4, '0');
+      throw new Error(`others than its owner may use it (mode ${shown}), so it keeps no secret; chmod 600 ${file}`);
+    },
+  };
+}
+
+function keysOf(file: string, bytes: Buffer): readonly ClusterKey[] {
+  try {
+    return parseKeys(bytes.toString('latin1'), file);
   } catch (error) {
     throw new KeyFileError((error as Error).message, { cause: error });
   }
+}
+
+function keyFileError(file: string, error: unknown): KeyFileError {
+  if (error instanceof KeyFileError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  const hint = code === 'ENOENT' ? '; constellationd --generate-key FILE makes one' : '';
+  return new KeyFileError(`key file ${file}: ${message}${hint}`, { cause: error });
 }
 
 /**

@@ -12,6 +12,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { RecordReader } from '../shm/record-ring.js';
 import type { DeclaredRecord } from '../workers/chain.js';
 import type { RecordFields } from '../workers/records.js';
+import { counted } from './counted.js';
+import { settledWithin } from './read-file.js';
 
 export interface RecordLogOptions {
   /** The workers' rings. */
@@ -48,6 +50,8 @@ const AT_ONCE = 2048;
 /** Between two warnings of lost records, and between two tries to open the file. */
 const QUIET_MS = 10_000;
 const RETRY_MS = 1_000;
+/** How long its file system may take. */
+const ANSWER_MS_MAX = 5_000;
 /** Whoever may read the file belongs to its group. */
 const FILE_MODE = 0o640;
 
@@ -88,7 +92,7 @@ export class RecordLog {
   /** Opens the file, if there is one, so that what is wrong with it is known before the first record. */
   async start(): Promise<void> {
     if (this.options.file !== null && this.options.kinds.length > 0)
-      await this.turn(() => this.opened().then(() => {}));
+      await this.inTime(this.turn(() => this.opened().then(() => {})));
   }
 
   /** Takes what the workers wrote. To be called some times a second. */
@@ -125,19 +129,33 @@ export class RecordLog {
   /** Closes the file and opens it anew, by its name. Throws when it cannot be opened; it is tried again with what comes. */
   async reopen(): Promise<RecordFigures> {
     if (this.options.file === null) throw new Error('records.file is not set: records are not written');
+    if (!(await this.inTime(this.reopenNow())))
+      throw new Error(`${this.options.file}: its file system does not answer; records are lost`);
+    if (this.failure !== null) throw new Error(this.failure);
+    return this.figures;
+  }
+
+  private async reopenNow(): Promise<void> {
     while (this.busy !== null) await this.busy;
     await this.turn(async () => {
       await this.closeFile();
       this.failedAtMs = Number.NEGATIVE_INFINITY;
       await this.opened();
     });
-    if (this.failure !== null) throw new Error(this.failure);
-    return this.figures;
   }
 
-  /** After the workers ended: writes what there is left. */
+  /** False if the file system does not answer in time; then nothing waits for it any more. */
+  private inTime(work: Promise<void>): Promise<boolean> {
+    return settledWithin(ANSWER_MS_MAX, this.options.file ?? 'records', work);
+  }
+
+  /** After the workers ended: writes what there is left. A file system that does not answer in time is given up. */
   async close(): Promise<void> {
     this.closed = true;
+    await this.inTime(this.closeNow());
+  }
+
+  private async closeNow(): Promise<void> {
     while (this.busy !== null) await this.busy;
     for (let rows = this.take(); rows.length > 0; rows = this.take())
       if (this.options.file !== null) await this.turn(() => this.write(rows));
@@ -180,7 +198,10 @@ export class RecordLog {
   private warn(): void {
     const lost = this.options.lostByWorkers();
     if (lost <= this.lostWarned || performance.now() - this.warnedAtMs < QUIET_MS) return;
-    this.options.log('warn', `${lost - this.lostWarned} records of middleboxes were lost: more than can be written`);
+    this.options.log(
+      'warn',
+      `${counted(lost - this.lostWarned, 'record')} of middleboxes lost: more than can be written`,
+    );
     this.warnedAtMs = performance.now();
     this.lostWarned = lost;
   }

@@ -1,19 +1,40 @@
 /** Reads the text of rules, and words what is wrong with it. */
 
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import type { OptionDeclaration, ResolvedRules, RuleProblem } from '../conf/middleboxes.js';
 import { suggestion } from '../conf/suggest.js';
 import type { CompiledRules, RuleEntry } from '../workers/rules.js';
+import { type FileLimits, readFileInTime, readRegularFile } from './read-file.js';
 
 /** Mistakes of a text that an error lists. */
 const PROBLEMS_SHOWN = 20;
 /** Rules of the greatest number are smaller. */
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
-/** The text of rules. Throws with why a file cannot be read. */
+/** The text of rules. Throws with why a file cannot be read. Waits for its file system. */
 export function readRules({ file, text }: ResolvedRules): string {
   if (file === null) return text;
-  const bytes = readFile(file);
+  try {
+    return textOf(file, readRegularFile(file, limitsOf(file)));
+  } catch (error) {
+    throw explained(file, error);
+  }
+}
+
+/** The same, in limited time. */
+export async function readRulesInTime({ file, text }: ResolvedRules, signal: AbortSignal): Promise<string> {
+  if (file === null) return text;
+  try {
+    return textOf(file, await readFileInTime(file, limitsOf(file), signal));
+  } catch (error) {
+    throw explained(file, error);
+  }
+}
+
+function limitsOf(file: string): FileLimits {
+  return { name: file, bytesMax: FILE_BYTES_MAX };
+}
+
+function textOf(file: string, bytes: Buffer): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
@@ -21,30 +42,9 @@ export function readRules({ file, text }: ResolvedRules): string {
   }
 }
 
-/**
- * `NONBLOCK`: opening a FIFO must not wait for a writer. A thread that waits in a system call cannot
- * be ended, so the instance could not stop either.
- */
-function readFile(file: string): Buffer {
-  const fd = openFile(file);
-  try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new Error(`${file} is not a regular file`);
-    if (stat.size > FILE_BYTES_MAX)
-      throw new Error(`${file} has ${stat.size} bytes, and rules may have ${FILE_BYTES_MAX} at most`);
-    return readFileSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function openFile(file: string): number {
-  try {
-    return openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    throw new Error(`there is no file ${file}; several lines, after a "|", would be the text itself`);
-  }
+function explained(file: string, error: unknown): unknown {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return error;
+  return new Error(`there is no file ${file}; several lines, after a "|", would be the text itself`);
 }
 
 export function problemText({ message, word, candidates }: RuleProblem): string {

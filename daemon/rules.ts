@@ -24,16 +24,26 @@ interface Kept {
 
 type RulesOwner = Pick<Instance, 'declaration' | 'plan' | 'buffers' | 'slots'>;
 
+/** Thrown if new rules are in force, though not with every worker yet. */
+class RulesInForceError extends Error {}
+
+/** Why a reload failed, and which rules are in force. */
+export function reloadProblem(error: Error): string {
+  return error instanceof RulesInForceError ? error.message : `the rules stay as they are: ${error.message}`;
+}
+
 /** `reload` loads them the first time, too. */
 export class RulesKeeper {
   private readonly kept: readonly Kept[];
   private readonly compiler: RulesCompiler;
+  private readonly takenMs: number;
   /** The reload that was asked for last. */
   private last: Promise<unknown> = Promise.resolve();
   private closed = false;
 
-  constructor({ declaration, plan, buffers, slots }: RulesOwner, compiler = new RulesCompiler()) {
+  constructor({ declaration, plan, buffers, slots }: RulesOwner, compiler = new RulesCompiler(), takenMs = TAKEN_MS) {
     this.compiler = compiler;
+    this.takenMs = takenMs;
     this.kept = declaration.rules.map((declared, i) => ({
       declared,
       module: plan.middleboxes[declaration.links.findIndex(({ name }) => name === declared.middlebox)].module,
@@ -47,9 +57,9 @@ export class RulesKeeper {
   }
 
   /**
-   * Reads all, and puts them in force if all of them are right. Throws with all that is wrong; then those before stay.
-   * Resolves when every worker works with the new ones, or rejects when one does not take them. Several at once are done one
-   * after the other, in the order in which they were asked for.
+   * Reads all, and puts them in force if all of them are right. Rejects with all that is wrong; then those before stay.
+   * Resolves when every worker works with the new ones. If one does not take them, it rejects too: see `reloadProblem`.
+   * Several at once are done one after the other, in the order in which they were asked for.
    */
   reload(): Promise<RulesRow[]> {
     const again = (): Promise<RulesRow[]> => this.reloadNow();
@@ -71,7 +81,8 @@ export class RulesKeeper {
     if (this.closed) throw new Error('the instance stops');
     for (const { kept, words, entries } of compiled) publish(kept, words, entries);
     for (const { kept } of compiled)
-      if (!(await this.taken(kept))) throw new Error('the rules are in force, but some worker has not taken them yet');
+      if (!(await this.taken(kept)))
+        throw new RulesInForceError('the new rules are in force, but some worker has not taken them yet');
     return this.inUse();
   }
 
@@ -107,7 +118,7 @@ export class RulesKeeper {
 
   private async taken({ board }: Kept): Promise<boolean> {
     for (let waited = 0; !board.settle(); waited += LOOK_MS) {
-      if (waited >= TAKEN_MS) return false;
+      if (waited >= this.takenMs) return false;
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
     return true;

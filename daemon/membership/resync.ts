@@ -14,6 +14,7 @@ import { selfIndex } from '../../workers/replication/settings.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import { arenaBeside, type MergeOutcome, mergeSnapshot } from '../../workers/snapshot/load.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
+import { counted } from '../counted.js';
 import type { Log } from '../log.js';
 import type { ThreadSupervisor } from '../threads.js';
 import { fetchFrom } from './fetch.js';
@@ -71,7 +72,7 @@ export class Resync {
     this.members.refresh();
     const self = selfIndex(this.options.instance.plan.replication);
     for (const slot of slots) if (slot !== self && this.members.isMember(slot)) this.wanted.add(slot);
-    this.options.log.warn(`${why}: taking snapshots of ${this.wanted.size} members to join with our state`);
+    this.options.log.warn(`${why}: taking snapshots of ${counted(this.wanted.size, 'member')} to join with our state`);
   }
 
   /** Breaks off what is under way. */
@@ -88,7 +89,7 @@ export class Resync {
 
   private look(): void {
     const skipped = this.skippedRecords();
-    if (skipped > this.skipped) this.want(`${skipped - this.skipped} records of others can be sent no more`);
+    if (skipped > this.skipped) this.want(`${counted(skipped - this.skipped, 'record')} of others can be sent no more`);
     this.skipped = skipped;
     if (this.running !== null || monotonicMs() < this.notBefore) return;
     this.members.refresh();
@@ -116,7 +117,9 @@ export class Resync {
       const { changed, problems } = await this.merge(slot);
       this.wanted.delete(slot);
       this.backOffMs = BACK_OFF_MS_MIN;
-      log.info(`joined the state of ${this.members.name(slot)} with ours: ${changed} entries changed`);
+      log.info(
+        `joined the state of ${this.members.name(slot)} with ours: ${counted(changed, 'entry', 'entries')} changed`,
+      );
       for (const { object, problem } of problems) log.warn(`${object}: not joined: ${problem}`);
     } catch (error) {
       if (this.ending.signal.aborted) return;

@@ -1,8 +1,9 @@
 import { strict as assert } from 'node:assert';
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { generateKey, readKeyFile } from '../../daemon/key-file.js';
+import { generateKey, readKeyFile, readKeyFileInTime } from '../../daemon/key-file.js';
 
 describe('key file on disk', () => {
   let folder: string;
@@ -24,7 +25,7 @@ describe('key file on disk', () => {
     assert.deepEqual(readKeyFile(file), both);
   });
 
-  it('is refused when others may read it, when it is missing, and when it is no file', () => {
+  it('is refused when others may read it, when it is missing, and when it is no file', async () => {
     const file = join(folder, 'open');
     generateKey(file);
     for (const mode of [0o640, 0o604, 0o620]) {
@@ -34,8 +35,14 @@ describe('key file on disk', () => {
     chmodSync(file, 0o400);
     assert.equal(readKeyFile(file).length, 1);
     assert.throws(() => readKeyFile(join(folder, 'none')), /ENOENT.*--generate-key/);
-    assert.throws(() => readKeyFile(folder), /not a regular file/);
+    const fifo = join(folder, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    for (const wrong of [folder, fifo]) {
+      assert.throws(() => readKeyFile(wrong), /key file .*: it is not a regular file$/);
+      await assert.rejects(readKeyFileInTime(wrong), /key file .*: it is not a regular file$/);
+    }
+    assert.deepEqual(await readKeyFileInTime(file), readKeyFile(file));
     writeFileSync(join(folder, 'big'), '#'.repeat(70_000), { mode: 0o600 });
-    assert.throws(() => readKeyFile(join(folder, 'big')), /more than a key file can have/);
+    assert.throws(() => readKeyFile(join(folder, 'big')), /it has \d+ bytes, and may have 65536 at most/);
   });
 });

@@ -94,7 +94,7 @@ describe('a cluster with a key', () => {
     chmodSync(keyFile('a'), 0o644);
     await assert.rejects(reload(a), /the keys stay as they are: key file .*a\.key: others than its owner may use it/);
     a.program.kill('SIGHUP');
-    await a.program.waitFor(/SIGHUP: nothing changed: key file/);
+    await a.program.waitFor(/SIGHUP: the keys stay as they are: key file/);
     assert.equal((await a.status()).key, 2);
     for (const instance of [a, b]) {
       const rejected = Object.entries(await instance.counters()).filter(([name]) => name.startsWith('state_rejected_'));

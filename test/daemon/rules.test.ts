@@ -7,14 +7,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { middleboxModule } from '../../daemon/middleboxes.js';
-import { RulesKeeper } from '../../daemon/rules.js';
+import { unanswered } from '../../daemon/read-file.js';
+import { RulesKeeper, reloadProblem } from '../../daemon/rules.js';
 import { RulesCompiler } from '../../daemon/rules-compiler.js';
-import { createRuleBoard } from '../../shm/rule-board.js';
+import { createRuleBoard, RuleReader } from '../../shm/rule-board.js';
 import { loadChain } from '../../workers/load.js';
 import { PROJECT } from '../testbed/compile.js';
 
-/** Its rules are words, one a line: numbers are kept, others are orders to its compiler. `wait FILE` waits until there is one. */
-const OWN = `import { existsSync } from 'node:fs';
+/** Its rules are words, one a line: numbers are kept, others are orders to its compiler. `wait FILE` waits until there is one, `read FIFO` in a system call. */
+const OWN = `import { existsSync, readFileSync } from 'node:fs';
 import { defineMiddlebox, option } from 'constellation';
 function compile(text) {
   const lines = text.trim().split('\\n');
@@ -22,6 +23,7 @@ function compile(text) {
   if (lines[0] === 'exit') process.exit(3);
   if (lines[0] === 'loop') for (;;);
   const [order, file] = lines[0].split(' ');
+  if (order === 'read') readFileSync(file);
   while (order === 'wait' && !existsSync(file)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
   if (lines[0] === 'wrong') return { problems: [{ line: 1, column: 1, message: 'this is wrong' }] };
   return { words: Int32Array.from(lines, Number), entries: lines.map((text, i) => ({ line: i + 1, text })) };
@@ -54,17 +56,17 @@ describe('rules of middleboxes', function () {
 
   const write = (text: string) => writeFileSync(file, text);
 
-  async function keep(module: string, compiler?: RulesCompiler): Promise<RulesKeeper> {
+  async function keep(module: string, compiler?: RulesCompiler, board = createRuleBoard(1)): Promise<RulesKeeper> {
     const source = { file, text: '', ports: ['inside', 'outside'] };
     const middleboxes = [{ module, options: { rules: source } }];
     const declaration = await loadChain(middleboxes, { form: 'totals', members: 8, seed: '' });
     const owner = {
       declaration,
       plan: { middleboxes },
-      buffers: { rules: [createRuleBoard(1)] },
+      buffers: { rules: [board] },
       slots: { workers: 1 },
     };
-    return new RulesKeeper(owner as never, compiler);
+    return new RulesKeeper(owner as never, compiler, 100);
   }
 
   const texts = (keeper: RulesKeeper) => keeper.rows().map(({ text }) => text);
@@ -140,6 +142,26 @@ describe('rules of middleboxes', function () {
       assert.deepEqual(texts(keeper), ['3']);
     });
 
+  it('that are in force are not said to stay as they were, though a worker has not taken them', async () => {
+    const board = createRuleBoard(1);
+    const keeper = await keep(own, undefined, board);
+    const problem = (): Promise<string> =>
+      keeper.reload().then(
+        () => 'none',
+        (error) => reloadProblem(error),
+      );
+    write('1');
+    await keeper.reload();
+    new RuleReader(board, 1, 0).refresh();
+    write('2');
+    assert.equal(await problem(), 'the new rules are in force, but some worker has not taken them yet');
+    assert.deepEqual(texts(keeper), ['2']);
+    write('3');
+    const stay = 'the rules stay as they are: some worker has not taken the rules loaded last yet';
+    assert.equal(await problem(), stay);
+    assert.deepEqual(texts(keeper), ['2']);
+  });
+
   it('are read from a regular file alone: a FIFO without a writer keeps nobody waiting', async () => {
     const keeper = await keep(own);
     write('1');
@@ -152,8 +174,28 @@ describe('rules of middleboxes', function () {
       write('1');
     }
     truncateSync(file, 2 ** 30);
-    await assert.rejects(keeper.reload(), /has 1073741824 bytes, and rules may have 16777216 at most$/);
+    await assert.rejects(keeper.reload(), /has 1073741824 bytes, and may have 16777216 at most$/);
     write('2');
+    assert.equal((await keeper.reload())[0].version, 2);
+  });
+
+  it('are given up when their compiler waits in a system call, and taken again once it has returned', async () => {
+    const fifo = join(folder, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const keeper = await keep(own, new RulesCompiler(3_000));
+    write('1');
+    await keeper.reload();
+    write(`read ${fifo}`);
+    await assert.rejects(keeper.reload(), /compiling took more than 3 s, and was ended$/);
+    assert.deepEqual(unanswered(), [`the compiler of ${file}`]);
+    write('2');
+    await assert.rejects(
+      keeper.reload(),
+      /the compiler of .*site\.rules still waits in a system call that does not return$/,
+    );
+    assert.deepEqual(texts(keeper), ['1']);
+    writeFileSync(fifo, '');
+    while (unanswered().length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
     assert.equal((await keeper.reload())[0].version, 2);
   });
 

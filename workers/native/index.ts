@@ -164,6 +164,8 @@ interface Addon {
   threadId(): number;
   /** CPU time the calling thread has used, in nanoseconds. */
   threadCpuTime(): number;
+  /** Ends the process at once: threads in system calls are not waited for, and nothing is flushed. */
+  exitNow(code: number): never;
   pageBytes(): number;
   memoryAddress(view: Uint8Array): number;
   memoryAdvise(view: Uint8Array, advice: number): number;
@@ -239,6 +241,7 @@ export const {
   threadName,
   threadId,
   threadCpuTime,
+  exitNow,
   interfaceFacts,
   interfacePromiscuous,
   interfaceNeighbours,

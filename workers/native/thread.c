@@ -67,10 +67,20 @@ static napi_value threadCpuTime(napi_env env, napi_callback_info info) {
   return from_double(env, (double)time.tv_sec * 1e9 + (double)time.tv_nsec);
 }
 
+/* exitNow(code): ends the process at once: threads in system calls are not waited for, and nothing is flushed. */
+static napi_value exitNow(napi_env env, napi_callback_info info) {
+  napi_value arguments[1];
+  uint32_t code;
+  take_arguments(env, info, arguments, 1);
+  if (!to_u32(env, arguments[0], "code", 0, 255, &code)) return NULL;
+  _exit((int)code);
+}
+
 void register_thread(napi_env env, napi_value exports) {
   DEFINE(env, exports, threadPin);
   DEFINE(env, exports, threadCores);
   DEFINE(env, exports, threadName);
   DEFINE(env, exports, threadId);
   DEFINE(env, exports, threadCpuTime);
+  DEFINE(env, exports, exitNow);
 }

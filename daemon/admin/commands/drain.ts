@@ -1,3 +1,4 @@
+import { counted } from '../../counted.js';
 import { record } from '../answer.js';
 import { type Command, expectNoWords, FailedError } from '../command.js';
 
@@ -12,7 +13,7 @@ export const drain: Command = {
     if (!drained.complete) {
       const owed = drained.unacknowledged_records;
       throw new FailedError(
-        `some members do not have everything: ${owed} records are not acknowledged; see show peers`,
+        `some members do not have everything: ${counted(owed, 'record is', 'records are')} not acknowledged; see show peers`,
       );
     }
     return record(drained);

@@ -23,7 +23,7 @@ export const reloadRules: Command = {
     try {
       return table(COLUMNS, await call.source.reloadRules());
     } catch (error) {
-      throw new FailedError(`the rules stay as they are: ${(error as Error).message}`);
+      throw new FailedError((error as Error).message);
     }
   },
 };
