@@ -385,7 +385,7 @@ export default defineMiddlebox({
       }
       if (endpoints.address === from.addresses[n] && endpoints.port === sourcePort(from.keys[n]))
         return batch.drop(i, counters.own_source);
-      if (filter !== null && !endpoints.isMapped && !isAwaited(i, n, now)) return batch.drop(i, counters.filtered);
+      if (!isAwaited(i, n, now)) return;
       noteHairpinned(i, n, endpoints.slot, now);
       rewriteDestination(batch, i, endpoints.address, endpoints.port);
       // A query has one identifier: of a reply it is that of the host that asked.
@@ -400,12 +400,11 @@ export default defineMiddlebox({
       if (bindings.internalAddress(slot) !== from.addresses[n]) bindings.answered(slot, now);
     }
 
-    /** Whether the inside host just found has sent to the external endpoint of packet `i`, the `n`-th from inside. */
+    /** Whether packet `i`, the `n`-th from inside, may go to the inside host just found, by its sessions. False: it is dropped. */
     function isAwaited(i: number, n: number, now: number): boolean {
-      const remote = from.externalAddresses[n];
-      return (
-        filter?.permits(endpoints.address, endpoints.port, protocol[i], remote, from.externalPorts[n], now) === true
-      );
+      if (filter === null || endpoints.isMapped) return true;
+      const { address, port } = endpoints;
+      return filter.turned(i, address, port, from.externalAddresses[n], from.externalPorts[n], now);
     }
 
     /** Binds the `n`-th packet from inside. False when there is no binding to be had, and then the packet is dropped. */

@@ -155,6 +155,37 @@ describe('NAT that filters by remote', () => {
     assert.deepEqual(sessionsOf(site), []);
   });
 
+  it('follows a session with another inside host like one with the outside', () => {
+    const [ADDRESS, EXTERNAL_PORT] = ['203.0.113.1', 80];
+    const mapped = {
+      protocol: 6,
+      externalAddress: parseIpv4(ADDRESS),
+      externalPort: EXTERNAL_PORT,
+      internalAddress: parseIpv4('10.0.0.9'),
+      internalPort: 80,
+    };
+    const site = new NatSite({ options: { ...BY_PORT, static: [mapped] } });
+    const there = (words: string) => site.pass(on(INSIDE, `tcp 10.0.0.5:4000 > ${ADDRESS}:${EXTERNAL_PORT} ${words}`));
+    const [asked] = there('S seq 1000 win 1000');
+    const port = asked.split(/[: ]/)[4];
+    const back = (words: string) => site.pass(on(INSIDE, `tcp 10.0.0.9:80 > ${ADDRESS}:${port} ${words}`));
+    const rank = () => sessionsOf(site).map((session) => session.rank);
+    assert.deepEqual(back('SA seq 5000 ack 1001 win 1000'), [
+      `0: tcp ${ADDRESS}:${EXTERNAL_PORT} > 10.0.0.5:4000 SA ttl 63`,
+    ]);
+    there('A seq 1001 ack 5001 win 1000');
+    assert.deepEqual(rank(), [Rank.ESTABLISHED], 'it was answered');
+    // Idle for longer than a session that is opening: the server can still speak first.
+    site.later(600);
+    assert.equal(back('PA seq 5001 ack 1001 win 1000 len 9').length, 1);
+    there('A seq 1001 ack 5010 win 1000');
+    assert.deepEqual(back('R seq 99'), [], 'out of the window');
+    assert.equal(site.plane.counts()['nat_reset_window'], 1);
+    assert.deepEqual(rank(), [Rank.ESTABLISHED]);
+    assert.equal(back('R seq 5010').length, 1);
+    assert.deepEqual(rank(), [Rank.CLOSING]);
+  });
+
   it('refuses sessions beyond the quota and the table, and keeps what is established', () => {
     const site = new NatSite({ options: { ...BY_PORT, sessions: 64 } });
     const first = on(INSIDE, 'udp 10.0.0.5:4000 > 198.51.100.7:53');

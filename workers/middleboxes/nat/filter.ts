@@ -65,6 +65,11 @@ export interface Filter {
   lookInbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
   /** Whether packet `i`, the `n`-th looked up, to an internal endpoint, may pass. False: it is dropped, or waits. */
   received(i: number, n: number, address: number, key: number, now: number): boolean;
+  /**
+   * The same for packet `i` from inside, which is turned round to an internal endpoint; its source is
+   * to become this remote.
+   */
+  turned(i: number, address: number, port: number, remote: number, remotePort: number, now: number): boolean;
   /** Whether an internal endpoint has a session with a remote. */
   permits(address: number, port: number, protocol: number, remote: number, remotePort: number, now: number): boolean;
   /** Forgets what is over in some slots. */
@@ -184,6 +189,19 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       if (!waits(i)) batch.drop(i, counters.filtered);
       return false;
     }
+    return arrives(i, slot, now);
+  }
+
+  function turned(i: number, address: number, port: number, remote: number, port2: number, now: number): boolean {
+    const carried = protocol[i];
+    const slot = find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now);
+    if (slot !== NONE) return arrives(i, slot, now);
+    batch.drop(i, counters.filtered);
+    return false;
+  }
+
+  /** Packet `i` comes to the internal endpoint of the session in `slot`. False: it is dropped. */
+  function arrives(i: number, slot: number, now: number): boolean {
     if (sessions.rank(slot) === Rank.NEW && lifetimes.isAnswer(i)) sessions.answered(slot, now);
     return protocol[i] !== TCP || (flags[i] & (FIN | RST)) === 0 || isEnd(i, slot, now);
   }
@@ -215,6 +233,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     sent,
     lookInbound,
     received,
+    turned,
     permits: (address, port, carried, remote, port2, now) =>
       find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now) !== NONE,
     sweep: (now) => {
