@@ -48,6 +48,7 @@ import { type ListChange, type Members, shownState } from './membership/members.
 import type { RefusalWatch } from './membership/refusals.js';
 import { RosterError } from './membership/roster.js';
 import { MiddleboxWatch } from './middlebox-watch.js';
+import { packetTotals } from './packet-totals.js';
 import type { OpenPorts } from './ports.js';
 import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
 import type { RulesKeeper } from './rules.js';
@@ -134,9 +135,7 @@ export class InstanceSource implements AdminSource {
       threads_ready: threads.filter((state) => state === ThreadState.READY).length,
       peers: peers.length,
       peers_reachable: peers.filter((peer) => peer.state === 'heard').length,
-      rx_packets: sum(ports.names.map((_, port) => metrics.total(`port${port}_rx_packets`))),
-      tx_packets: sum(ports.names.map((_, port) => metrics.total(`port${port}_tx_packets`))),
-      dropped_packets: this.droppedPackets(),
+      ...packetTotals(metrics, ports.names.length),
     };
   }
 
@@ -414,12 +413,6 @@ export class InstanceSource implements AdminSource {
     } catch (error) {
       throw error instanceof RosterError ? new FailedError(error.message) : error;
     }
-  }
-
-  private droppedPackets(): number {
-    const { metrics } = this.daemon.instance;
-    const drops = metrics.catalogue.metrics.filter(({ help }) => help.startsWith('dropped:'));
-    return sum(drops.map(({ name }) => metrics.total(name)));
   }
 
   peerStatuses(): PeerStatus[] {

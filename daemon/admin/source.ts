@@ -105,7 +105,12 @@ export interface Status {
   readonly peers_reachable: number;
   readonly rx_packets: number;
   readonly tx_packets: number;
+  /** Received and not handed to a driver. */
   readonly dropped_packets: number;
+  /** Frames that no worker received: not among `rx_packets`. */
+  readonly rx_missed_packets: number;
+  /** Handed to the driver, which could not send them: among `tx_packets`. */
+  readonly tx_unsent_packets: number;
 }
 
 export interface PeerRow {

@@ -7,15 +7,16 @@ import type { AfXdpDriver } from './af-xdp.js';
 
 const COUNTERS = {
   xdp_no_socket:
-    'dropped: the frame came while no worker served its queue: a worker was starting, or the queue had just been added',
-  xdp_rx_dropped: 'frames the kernel dropped before the rx ring, above all longer than a packet buffer has room for',
+    'missed: the frame came while no worker served its queue: a worker was starting, or the queue had just been added',
+  xdp_rx_dropped:
+    'missed: frames the kernel dropped before the rx ring, above all longer than a packet buffer has room for',
   xdp_rx_jumbo:
-    'dropped: the frame came in several packet buffers, and was longer than 16126 bytes, or no jumbo buffer was free',
-  xdp_rx_ring_full: 'frames the kernel dropped because the rx ring was full: the worker was too slow',
+    'missed: the frame came in several packet buffers, and was longer than 16126 bytes, or no jumbo buffer was free',
+  xdp_rx_ring_full: 'missed: frames the kernel dropped because the rx ring was full: the worker was too slow',
   xdp_fill_ring_empty: 'times the kernel wanted a packet buffer and the fill ring had none',
-  xdp_tx_ring_full: 'dropped: the tx ring of the egress port was full',
-  xdp_tx_closed: 'dropped: the interface of the egress port was gone before the frame was sent',
-  xdp_tx_invalid: 'dropped: the frame fits no packet buffer, or the kernel refused its descriptor',
+  xdp_tx_ring_full: 'unsent: the tx ring of the egress port was full',
+  xdp_tx_closed: 'unsent: the interface of the egress port was gone before the frame was sent',
+  xdp_tx_invalid: 'unsent: the frame fits no packet buffer, or the kernel refused its descriptor',
   xdp_kick_errors: 'times the kernel could not be made to send',
 } as const;
 

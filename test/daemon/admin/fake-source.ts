@@ -44,6 +44,8 @@ const STATUS: Status = {
   rx_packets: 1000,
   tx_packets: 990,
   dropped_packets: 10,
+  rx_missed_packets: 3,
+  tx_unsent_packets: 2,
 };
 
 const PEERS: readonly PeerRow[] = [
