@@ -1,8 +1,12 @@
 import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseConfig } from '../../daemon/config.js';
 import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
 import { RIGHT } from '../conf/fake-nat.js';
+import { PROJECT } from '../testbed/compile.js';
 
+const MANUAL = join(PROJECT, 'docs/nat.md');
 const known = { cores: [0, 1, 2, 5] };
 
 describe('configuration of the NAT', () => {
@@ -47,6 +51,33 @@ describe('configuration of the NAT', () => {
       '11:5: middleboxes[0].nat: port range 9–3: ports are 1 to 65535, the first not after the last',
     ]);
     assert.deepEqual(wrong('static: [tcp 203.0.113.1:80 -> 10.0.0.1:80], bypass: [192.0.2.0/24]'), []);
+  });
+
+  it('has no external address in a network inside, and names both', async () => {
+    const middleboxes = await builtInMiddleboxes();
+    const wrong = (networks: string, more = ''): readonly string[] => {
+      const text = RIGHT.replace('[203.0.113.1]', `[203.0.113.1],\n      inside_networks: ${networks}${more}`);
+      return (parseConfig('f', text, { ...known, middleboxes }).errors ?? []).map((error) => error.slice(2));
+    };
+    const why = 'an external address of this NAT; name networks that contain none';
+    assert.deepEqual(wrong('[10.0.0.0/8, 203.0.113.0/24]'), [
+      `12:37: middleboxes[0].nat.inside_networks[1]: 203.0.113.0/24 contains 203.0.113.1, ${why}`,
+    ]);
+    assert.deepEqual(wrong('[203.0.113.1/32]').length, 1);
+    assert.deepEqual(wrong('[198.51.100.0/24]', ', static: [198.51.100.9 -> 10.0.0.1]'), [
+      `12:25: middleboxes[0].nat.inside_networks[0]: 198.51.100.0/24 contains 198.51.100.9, ${why}`,
+    ]);
+    assert.deepEqual(wrong('[10.0.0.0/8, 203.0.113.128/25]'), []);
+    assert.deepEqual(wrong('[0.0.0.0/0]'), []);
+  });
+
+  it('has no networks inside by default, as the manual says', async () => {
+    const middleboxes = await builtInMiddleboxes();
+    const { config } = parseConfig('f', RIGHT, { ...known, middleboxes });
+    assert.deepEqual(config?.middleboxes[0].options['inside_networks'], []);
+    const [row] = readFileSync(MANUAL, 'utf8').match(/^\| `inside_networks` \|.*$/m) ?? [];
+    assert.match(row ?? '', /By default, if the inside port has no `next_hop`/);
+    assert.match(row ?? '', /these are the subnets of all its IPv4 addresses/);
   });
 
   it('has no loopback address to translate to', async () => {

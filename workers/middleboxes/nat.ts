@@ -65,7 +65,7 @@ import { createNatEarlyReplies } from './nat/early.js';
 import { createEndpoints } from './nat/endpoints.js';
 import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
-import { createInsideReport, createInsideTest } from './nat/inside-networks.js';
+import { checkInside, createInsideReport, createInsideTest } from './nat/inside-networks.js';
 import { createLifetimes, walkedSlots } from './nat/lifetimes.js';
 import { createOwnTest } from './nat/own-addresses.js';
 import { shownBinding, shownSession } from './nat/shown.js';
@@ -110,6 +110,7 @@ export default defineMiddlebox({
     const { flows, hold_members } = options;
     if (hold_members >= members)
       throw new OptionError('hold_members', `${hold_members} other members, of ${members - 1} there are`);
+    checkInside(options);
     const halfOpen = (held: number): HalfOpenOptions => ({
       halfOpen: Math.ceil((held * options.half_open) / 100),
       halfOpenRecords: options.half_open_records,

@@ -39,7 +39,8 @@ export class Problems {
   all(): RuleProblem[] {
     const sorted = [...this.list].sort((a, b) => a.line - b.line || a.column - b.column);
     const last = sorted.at(-1);
-    if (this.more > 0 && last !== undefined) sorted.push({ ...last, message: `and ${this.more} more mistakes` });
+    if (this.more > 0 && last !== undefined)
+      sorted.push({ ...last, message: `and ${this.more} more mistake${this.more === 1 ? '' : 's'}` });
     return sorted;
   }
 }

@@ -40,6 +40,8 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
   const scope = new Scope(ports);
   const rules: Rule[] = [];
   let policy: Policy | null = null;
+  /** Rules beyond `RULES_MAX`. They are one mistake. */
+  let surplus = 0;
 
   function statement(): void {
     const first = cursor.next;
@@ -52,8 +54,8 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
       return;
     }
     const rule = readRule(cursor, scope, text, STATEMENTS);
-    if (rules.length >= RULES_MAX) cursor.fail(first, `more than ${RULES_MAX} rules`);
-    rules.push(rule);
+    if (rules.length < RULES_MAX) rules.push(rule);
+    else if (surplus++ === 0) cursor.note(first, `more than ${RULES_MAX} rules: this is the first of those beyond`);
   }
 
   for (cursor.skipEnds(); !cursor.isOver; cursor.skipEnds()) {

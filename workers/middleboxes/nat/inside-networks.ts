@@ -5,7 +5,7 @@
  * every source is inside.
  */
 
-import { formatIpv4, type OnLink, type Prefix, type StaticMapping } from '../../api.js';
+import { formatIpv4, type OnLink, OptionError, type Prefix, type StaticMapping } from '../../api.js';
 import { createMatcher } from './bypass.js';
 
 interface InsideOptions {
@@ -13,6 +13,22 @@ interface InsideOptions {
   readonly inside_networks: readonly Prefix[];
   readonly static: readonly StaticMapping[];
   readonly bypass: readonly Prefix[];
+}
+
+/** Throws if a network inside contains an external address. 0.0.0.0/0 means that sources are not validated. */
+export function checkInside({
+  inside_networks,
+  external,
+  static: mappings,
+}: Pick<InsideOptions, 'inside_networks' | 'static'> & { readonly external: readonly number[] }): void {
+  const outer = [...external, ...mappings.map(({ externalAddress }) => externalAddress)];
+  for (const [index, { address, mask }] of inside_networks.entries()) {
+    const within = mask === 0 ? undefined : outer.find((own) => ((own ^ address) & mask) === 0);
+    if (within === undefined) continue;
+    const network = `${formatIpv4(address)}/${bitsOf(mask)}`;
+    const message = `${network} contains ${formatIpv4(within)}, an external address of this NAT; name networks that contain none`;
+    throw new OptionError('inside_networks', message, index);
+  }
 }
 
 /** Whether a raw source address is one of a host inside. Made once per worker. */

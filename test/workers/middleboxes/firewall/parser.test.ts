@@ -175,6 +175,12 @@ describe('firewall rules', () => {
     assert.match(told[100], /and 4900 more mistakes/);
   });
 
+  it('are one mistake if there are more than 32,000, at the first of those beyond', () => {
+    assert.deepEqual(mistakes('accept\n'.repeat(32_030)), [
+      '32001:1: more than 32000 rules: this is the first of those beyond',
+    ]);
+  });
+
   it('never do worse than tell what is wrong, whatever is in the file', () => {
     const words = [...new Set(GOOD.split(/(\s+|[{},=])/))].filter((word) => word !== '');
     const soup = fc.array(fc.oneof(fc.constantFrom(...words), fc.string()), { maxLength: 60 });
