@@ -16,6 +16,7 @@ import { PortBoardWriter } from '../shm/port-board.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
 import { takesIpv6 } from '../workers/chain.js';
+import { writeClusterSecret } from '../workers/cluster-secret.js';
 import { Instance, type Slots, writerId } from '../workers/instance.js';
 import { loadChain } from '../workers/load.js';
 import { monotonicMs } from '../workers/monotonic.js';
@@ -375,10 +376,13 @@ export class Daemon implements Running {
   /** Seals with the keys that the key file holds now. Rejects, and changes nothing, when something is wrong with it. */
   async reloadKeys(): Promise<KeysInUse> {
     const { keyFile } = this.config.cluster;
-    const { sealBoard } = this.instance.buffers;
+    const { buffers, plan } = this.instance;
+    const { sealBoard, clusterSecret } = buffers;
     if (keyFile === null || sealBoard === null) throw new Error('cluster.key_file is not set: messages are not sealed');
     const board = new SealBoard(sealBoard);
-    board.writeKeys(await readKeyFileInTime(keyFile));
+    const keys = await readKeyFileInTime(keyFile);
+    board.writeKeys(keys);
+    writeClusterSecret(clusterSecret, plan.replication.clusterId, keys);
     const accepted = board.readKeys().map(({ id }) => id);
     const [sending] = accepted;
     this.log.info(`keys read again: sending with key ${sending}, accepting ${accepted.join(' and ')}`);

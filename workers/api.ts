@@ -98,6 +98,7 @@ export {
   keyedHyperLogLogs,
 } from '../shm/objects/keyed-hyperloglogs.js';
 export {
+  ALLOCATIONS,
   LOOKED_AT_WITHIN_S,
   MappingError,
   type NatBinding,

@@ -254,6 +254,8 @@ export interface Member {
   /** This instance's place among the members in the order of their ids, and how many there are. */
   readonly memberIndex: number;
   readonly memberCount: number;
+  /** See `OpenContext`. */
+  readonly clusterSecret?: Int32Array;
 }
 
 /** This thread's view of every state object, in the order of ids; read only with `writer` null. */
@@ -261,7 +263,7 @@ export function openState(
   declaration: Declaration,
   arena: Arena,
   writer: Writer | null,
-  { memberIndex, memberCount }: Member,
+  { memberIndex, memberCount, clusterSecret }: Member,
   locals: Locals = createLocals(declaration, 1),
 ): StateObject[] {
   const { buffer, stripes } = locals;
@@ -276,6 +278,7 @@ export function openState(
       memberCount,
       local: new Region(buffer, offsets[id], offsets[id + 1] - offsets[id]),
       stripes,
+      ...(clusterSecret && { clusterSecret }),
     }),
   );
 }

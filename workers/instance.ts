@@ -19,6 +19,7 @@ import { createRejectTable } from '../shm/reject-table.js';
 import { createRuleBoard } from '../shm/rule-board.js';
 import { createSealBoard, type SealKey } from '../shm/seal-board.js';
 import { createLocals, type Declaration, openState } from './chain.js';
+import { createClusterSecret } from './cluster-secret.js';
 import { dataPlaneMetrics } from './data-plane.js';
 import { AF_XDP_METRICS } from './drivers/af-xdp-metrics.js';
 import type { FrameLayout } from './drivers/frame-size.js';
@@ -91,6 +92,8 @@ export interface SharedBuffers {
   readonly holds: SharedArrayBuffer;
   /** Keys, and what sealing must not forget; null: state messages are not sealed. */
   readonly sealBoard: SharedArrayBuffer | null;
+  /** Four words for objects, derived from the key that is sent with: workers/cluster-secret.ts. */
+  readonly clusterSecret: SharedArrayBuffer;
   /** Where refused datagrams came from. */
   readonly rejects: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
@@ -174,6 +177,7 @@ export class Instance {
       ackBoard: createAckBoard(objects, members, incarnation),
       holds: createHoldBoard(slots.workers, members),
       sealBoard: keys === null ? null : createSealBoard(members, keys),
+      clusterSecret: createClusterSecret(plan.replication.clusterId, keys),
       rejects: createRejectTable(),
       unitLogs: createUnitLogs(objects, unitLogBytes),
       foreignLogs: createForeignLogs(objects, members, foreignLogBytes),
@@ -196,7 +200,12 @@ export class Instance {
 
   /** State objects in the order of their ids; `writer` null opens them to read only. */
   openObjects(writer: Writer | null): StateObject[] {
-    const member = { memberIndex: selfIndex(this.plan.replication), memberCount: this.plan.replication.slots };
+    const { replication } = this.plan;
+    const member = {
+      memberIndex: selfIndex(replication),
+      memberCount: replication.slots,
+      clusterSecret: new Int32Array(this.buffers.clusterSecret),
+    };
     const locals = { buffer: this.buffers.locals, stripes: this.slots.workers };
     return openState(this.declaration, this.arena, writer, member, locals);
   }

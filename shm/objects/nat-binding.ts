@@ -7,39 +7,40 @@
  * internal port and protocol, whatever the remote; for ICMP queries the identifier is the port.
  *
  * Two instances that bind two endpoints to one port leave it to the larger endpoint, everywhere, without a message; the
- * other's binding is dead, and with its next packet gets another port. To make that rare, each instance takes ports of
- * its own lease first: port-allocator.ts.
+ * other's binding is dead, and with its next packet gets another port. Two instances that bind one endpoint to two ports keep
+ * one of them, likewise. Which ports an instance proposes makes one or the other rare: port-allocator.ts.
  */
 
 import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
-import { type Answers, answersBytes } from './answers.js';
+import type { Answers } from './answers.js';
 import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
-import { checker, finder2 } from './flow-lookup.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
 import { halfOpenLimits } from './half-open.js';
 import { HeldEntries, heldEntriesBytes, workerOf } from './held-entries.js';
 import { coversPacket, idleExpiry } from './idle-expiry.js';
 import type { Journal } from './journal.js';
+import { createAllocator, createLeases } from './nat-allocation.js';
 import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
-import { columns, type InboundLookup, type OutboundLookup } from './nat-lookup.js';
+import { createInboundLookup, createOutboundLookup, type InboundLookup, type OutboundLookup } from './nat-lookup.js';
 import { NatMerge } from './nat-merge.js';
+import type { Moves } from './nat-moves.js';
 import { checkStatics, type NatBindingOptions, Refusal } from './nat-options.js';
 import { OwnBindings, ownBindingsBytes } from './nat-own.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
-import { DEAD, NatTables, natSlots, natTablesWords, PLACE, Rank } from './nat-tables.js';
+import { DEAD, NatTables, natLocalBytes, natSlots, natTablesWords, PLACE, Rank } from './nat-tables.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from './object.js';
-import { PortAllocator } from './port-allocator.js';
+import type { PortAllocator } from './port-allocator.js';
 import { nextClaimGeneration, type PortClaims } from './port-claims.js';
-import { PortLeases } from './port-leases.js';
+import type { PortLeases } from './port-leases.js';
 import { PortRoom } from './port-room.js';
 import { StaticMappings } from './static-mappings.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
 
 export type { NatEntry } from './nat-entries.js';
-export { type NatBindingOptions, Refusal } from './nat-options.js';
+export { ALLOCATIONS, type Allocation, type NatBindingOptions, Refusal } from './nat-options.js';
 export { type BindingEnd, LOOKED_AT_WITHIN_S, type OwnBindings } from './nat-own.js';
 export { RANK_NAMES, Rank } from './nat-tables.js';
 export { MappingError, type StaticMapping } from './static-mappings.js';
@@ -75,17 +76,18 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
       `bindings for ${flows} flows and ${addresses.length} addresses need ${words * BYTES_PER_WORD} bytes, more than 4 GiB`,
     );
   const limits = halfOpenLimits(flows, options);
-  const layout = { addresses: [...addresses], flows, portRange: { first, last }, allocation };
+  const layout = { addresses: [...addresses], flows, portRange: { first, last } };
   const rules = { pooling, reuseAfterS, ...subscribers, statics: statics.map((mapping) => ({ ...mapping })) };
   return {
     kind: 'nat-binding',
+    // Not the allocation: whatever port a member proposes, claims settle it. So members may differ for a while.
     parameters: { ...layout, ...rules },
     bytes: words * BYTES_PER_WORD,
     localBytes: () => {
       const slots = natSlots(flows);
-      return answersBytes(slots) + heldEntriesBytes(slots) + (keepsOwn ? ownBindingsBytes(slots) : 0);
+      return natLocalBytes(flows) + heldEntriesBytes(slots) + (keepsOwn ? ownBindingsBytes(slots) : 0);
     },
-    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, keepsOwn }, places),
+    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, allocation, keepsOwn }, places),
   };
 }
 
@@ -115,7 +117,6 @@ export class NatBinding implements StateObject {
   readonly own: OwnBindings | null;
 
   constructor(context: OpenContext, options: Resolved, places: ExternalPlaces) {
-    const { memberIndex, memberCount } = options.allocation === 'leased' ? context : { memberIndex: 0, memberCount: 1 };
     this.id = context.id;
     this.capacity = options.flows;
     this.statics = new StaticMappings(options.statics);
@@ -126,28 +127,25 @@ export class NatBinding implements StateObject {
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
     const { local } = context;
-    const heldAt = answersBytes(this.flows.slots);
+    const heldAt = natLocalBytes(options.flows);
     const ownAt = heldAt + heldEntriesBytes(this.flows.slots);
     this.held = new HeldEntries(this.flows, local, heldAt, workerOf(context));
     this.own = options.keepsOwn && local !== undefined ? new OwnBindings(local, ownAt, this.flows, places) : null;
     this.places = places;
-    this.allocator = new PortAllocator({
-      addresses: options.addresses.length,
-      range: options.portRange,
-      memberIndex,
-      memberCount,
-      paired: options.pooling === 'paired',
-      ...(context.seed && { seed: context.seed }),
-    });
+    this.allocator = createAllocator(options, context);
     const isBound = (place: number): boolean => this.tables.isBound(this.claims.owner(place), place);
-    const leasing = { range: options.portRange, places: places.count, memberIndex, memberCount };
-    this.leases = new PortLeases({ ...leasing, isBound });
+    this.leases = createLeases(options, context, this.allocator.proposesByKey, isBound);
     this.room = new PortRoom(this.tables, this.allocator);
   }
 
   /** Which half-open bindings were answered. */
   get answers(): Answers {
     return this.tables.answers;
+  }
+
+  /** Which bindings went on with another port. */
+  get moves(): Moves {
+    return this.tables.moves;
   }
 
   // ——— Packet path: plain reads ———
@@ -169,30 +167,12 @@ export class NatBinding implements StateObject {
 
   /** Columns for looking up many internal endpoints at once; made once per thread. */
   outboundLookup(capacity: number): OutboundLookup {
-    const [addresses, keys, hashes, slots] = columns(capacity);
-    const [places, externalAddresses, externalPorts] = columns(capacity);
-    const findSlots = finder2(this.flows.place, addresses, keys, hashes, slots, places, DEAD);
-    const splitPlaces = this.places.splitter(places, externalAddresses, externalPorts);
-    const find = (count: number, now: number): void => {
-      findSlots(count, now);
-      splitPlaces(count);
-    };
-    return { addresses, keys, hashes, slots, externalAddresses, externalPorts, find };
+    return createOutboundLookup(this.flows, this.places, capacity);
   }
 
   /** Columns for looking up many external endpoints at once; made once per thread. */
   inboundLookup(capacity: number): InboundLookup {
-    const [addresses, keys, places, slots] = columns(capacity);
-    const findPlaces = this.places.finder(addresses, keys, places);
-    const findOwners = this.claims.ownerFinder(places, slots);
-    const [internalAddresses, internalKeys] = columns(capacity);
-    const check = checker(this.flows.place, slots, places, DEAD, internalAddresses, internalKeys);
-    const find = (count: number, now: number): void => {
-      findPlaces(count);
-      findOwners(count);
-      check(count, now);
-    };
-    return { addresses, keys, places, slots, internalAddresses, internalKeys, find };
+    return createInboundLookup(this.flows, this.claims, this.places, capacity);
   }
 
   /** The slot of an internal endpoint's valid binding, or `NONE`. */
@@ -207,6 +187,13 @@ export class NatBinding implements StateObject {
     if (place === NONE) return NONE;
     const slot = this.claims.owner(place);
     return this.tables.isBound(slot, place) && this.flows.expires(slot) > now ? slot : NONE;
+  }
+
+  /** The slot of an internal endpoint's binding that lost its port to another endpoint and has not expired; or `NONE`. */
+  findLost(hash: number, address: number, portAndProtocol: number, now: number): number {
+    const { flows } = this;
+    const slot = flows.find2(hash, address, portAndProtocol);
+    return slot !== NONE && flows.value(slot, DEAD) !== 0 && flows.expires(slot) > now ? slot : NONE;
   }
 
   /** Raw external address of a slot found. */
@@ -240,6 +227,16 @@ export class NatBinding implements StateObject {
   /** Ports that two instances took for two bindings, as far as seen here: the larger endpoint has them. */
   get collisions(): number {
     return this.tables.counted('collisions');
+  }
+
+  /** Whether ports are proposed by a secret that all members share. */
+  get proposesByKey(): boolean {
+    return this.allocator.proposesByKey;
+  }
+
+  /** Endpoints that two instances bound to two ports, as far as seen here: one of the two stays. */
+  get splits(): number {
+    return this.tables.counted('splits');
   }
 
   /** Bindings of an internal address, where they are limited. */
@@ -442,13 +439,13 @@ export class NatBinding implements StateObject {
     const protocol = key[1] >>> 16;
     const port = swapPort(key[1] & 0xffff);
     // Identifiers of ICMP queries know no well-known range.
-    allocator.start(protocolIndex(protocol), key[0], protocol === ICMP ? port | 1024 : port, now);
+    allocator.start(protocolIndex(protocol), key[0], key[1], protocol === ICMP ? port | 1024 : port, now);
     for (;;) {
       const place = allocator.next();
       if (place === NONE) return this.room.take(now);
       // It may be locked by this operation already: then it stays so.
-      if (!tables.isFree(place, now) || !tx.tryLock(claims.lockOf(place))) continue;
-      if (tables.isFree(place, now)) {
+      if (!tables.isFreeForKey(place, now) || !tx.tryLock(claims.lockOf(place))) continue;
+      if (tables.isFreeForKey(place, now)) {
         allocator.taken();
         return place;
       }
@@ -567,6 +564,7 @@ export class NatBinding implements StateObject {
       slots: this.flows.slots,
       places: this.places.count,
       collisions: tables.counted('collisions'),
+      splits: tables.counted('splits'),
       exhausted: tables.counted('exhausted'),
       subscriber_limited: tables.counted('limited'),
       table_full: tables.counted('tableFull'),

@@ -1,4 +1,10 @@
-/** Columns in which the NAT binding looks up many packets at once: nat-binding.ts makes them. */
+/** Columns in which the NAT binding looks up many packets at once. Made once per thread: see flow-lookup.ts. */
+
+import type { ExternalPlaces } from './external-places.js';
+import { checker, finder2 } from './flow-lookup.js';
+import type { FlowSlots } from './flow-slots.js';
+import { DEAD } from './nat-tables.js';
+import type { PortClaims } from './port-claims.js';
 
 /**
  * Packets from inside, to be looked up at once: several times as fast as one by one. Write the columns `addresses` and `keys`
@@ -28,7 +34,38 @@ export interface InboundLookup {
   find(count: number, now: number): void;
 }
 
-export function columns(capacity: number): [Int32Array, Int32Array, Int32Array, Int32Array] {
+function columns(capacity: number): [Int32Array, Int32Array, Int32Array, Int32Array] {
   const column = (): Int32Array => new Int32Array(capacity);
   return [column(), column(), column(), column()];
+}
+
+export function createOutboundLookup(flows: FlowSlots, external: ExternalPlaces, capacity: number): OutboundLookup {
+  const [addresses, keys, hashes, slots] = columns(capacity);
+  const [places, externalAddresses, externalPorts] = columns(capacity);
+  const findSlots = finder2(flows.place, addresses, keys, hashes, slots, places, DEAD);
+  const splitPlaces = external.splitter(places, externalAddresses, externalPorts);
+  const find = (count: number, now: number): void => {
+    findSlots(count, now);
+    splitPlaces(count);
+  };
+  return { addresses, keys, hashes, slots, externalAddresses, externalPorts, find };
+}
+
+export function createInboundLookup(
+  flows: FlowSlots,
+  claims: PortClaims,
+  external: ExternalPlaces,
+  capacity: number,
+): InboundLookup {
+  const [addresses, keys, places, slots] = columns(capacity);
+  const findPlaces = external.finder(addresses, keys, places);
+  const findOwners = claims.ownerFinder(places, slots);
+  const [internalAddresses, internalKeys] = columns(capacity);
+  const check = checker(flows.place, slots, places, DEAD, internalAddresses, internalKeys);
+  const find = (count: number, now: number): void => {
+    findPlaces(count);
+    findOwners(count);
+    check(count, now);
+  };
+  return { addresses, keys, places, slots, internalAddresses, internalKeys, find };
 }

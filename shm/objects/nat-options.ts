@@ -27,6 +27,20 @@ export const Refusal = {
   SUBSCRIBER_RATE: 8,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
+
+/**
+ * How an external port is chosen (port-allocator.ts):
+ *
+ * - `leased`: at random from the member's own blocks of ports.
+ * - `shared`: at random from all ports, as in the paper.
+ * - `keyed`: by a keyed function of the inside endpoint, the same at every member.
+ * - `hybrid`: the same for UDP and ICMP; for TCP by such a function among the member's own blocks.
+ *
+ * If these ports are taken, or there is no secret: from the member's own blocks, then from all ports.
+ */
+export const ALLOCATIONS = ['leased', 'shared', 'keyed', 'hybrid'] as const;
+export type Allocation = (typeof ALLOCATIONS)[number];
+
 export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLimits> {
   /** External addresses, raw words. */
   readonly addresses: readonly number[];
@@ -34,8 +48,7 @@ export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLi
   readonly flows: number;
   /** External ports to use, host order, inclusive; default all but 0. */
   readonly portRange?: PortRange;
-  /** `leased`: own blocks of ports first; `shared`: any port at once, as in the paper. */
-  readonly allocation: 'leased' | 'shared';
+  readonly allocation: Allocation;
   /** `paired`: one internal address gets ports of one external address alone; `any`, the default: of others when these are used up. */
   readonly pooling?: 'paired' | 'any';
   /** Seconds past the end of a binding in which nobody else gets its port; default none but the guard. */

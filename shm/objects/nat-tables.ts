@@ -19,8 +19,11 @@
  * `dead` is not replicated but derived, whenever a flow or a claim is written, under the locks of both. Next time the
  * loser sends a packet, it gets a new generation and another place.
  *
+ * Two instances that bind one k to two places write two claims, which both stand, and two entries of one k, of which one
+ * stays everywhere. The other's place is nobody's then, and rests.
+ *
  * **When a port is used again.** Not before `reuseAfterS` have passed since its flow expired, at any instance that held the flow
- * (RFC 6888 REQ-8): with the flow's slot, its place is told when that was. A flow that gets its own port again does not wait. Nor do the
+ * (RFC 6888 REQ-8): with the flow's slot, its place is told when that was. An endpoint that gets its own port again does not wait. Nor do the
  * ports of half-open flows that were evicted unanswered, and where ports are short those of half-open flows that expired
  * unanswered: else a flood of these would take all ports away for as long (port-room.ts).
  *
@@ -55,7 +58,7 @@
 import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
-import { ANSWERED, Answers, HALF_OPEN } from './answers.js';
+import { ANSWERED, Answers, answersBytes, HALF_OPEN } from './answers.js';
 import { type ExternalPlaces, protocolIndex } from './external-places.js';
 import {
   CONTENDED,
@@ -67,6 +70,7 @@ import {
   WITHHELD,
 } from './flow-slots.js';
 import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, YOUNG_S } from './half-open.js';
+import { MOVES_BYTES, Moves } from './nat-moves.js';
 import { NatRecord } from './nat-record.js';
 import { Applied, type OpenContext } from './object.js';
 import { MAX_CLAIM_GENERATION, PortClaims, portClaimsWords, rest } from './port-claims.js';
@@ -92,6 +96,7 @@ const COUNTS = struct({
   contended: 1,
   malformed: 1,
   limited: 1,
+  splits: 1,
   halfOpen: HALF_OPEN_COUNTS.words,
 });
 
@@ -122,6 +127,11 @@ export function natSlots(flows: number): number {
   return flowSlotCount(shapeOf(flows));
 }
 
+/** Bytes of `OpenContext.local` that the tables use. */
+export function natLocalBytes(flows: number): number {
+  return answersBytes(natSlots(flows)) + MOVES_BYTES;
+}
+
 /** Words of shared memory for the bindings of `flows` flows to `places` places. */
 export function natTablesWords(flows: number, places: number, limits: SubscriberLimits): number {
   return subscribersAt(flows, places) + subscribersWords(flows, limits);
@@ -143,6 +153,8 @@ export class NatTables {
   readonly capacity: number;
   /** Which half-open bindings were answered. */
   readonly answers: Answers;
+  /** Which bindings went on with another port. */
+  readonly moves: Moves;
   /** `null`: there is no limit, and nothing is counted. */
   readonly subscribers: Subscribers | null;
   /** The key and the record of the operation under way. */
@@ -173,6 +185,7 @@ export class NatTables {
         ? null
         : new Subscribers(this.words, subscribersAt(flows, places.count), flows, secret, limits);
     this.answers = new Answers(this.flows, local);
+    this.moves = new Moves(local, answersBytes(this.flows.slots));
     const leave = (slot: number, now: number): boolean => {
       if (!this.lockBound(slot) || !this.leaveSubscriber(slot)) return false;
       // The slot guards the place of a binding that nobody answered. The place of an answered one
@@ -211,6 +224,17 @@ export class NatTables {
     const had = flows.isOccupied(owner) && flows.value(owner, PLACE) === place && flows.value(owner, DEAD) === 0;
     if (!had) return true;
     return flows.isOver(owner, now) && (!flows.isUsed(owner) || flows.expires(owner) + this.reuseAfterS <= now);
+  }
+
+  /** As `isFree`, for the key in hand: a port that rests is free for the endpoint that had it last. */
+  isFreeForKey(place: number, now: number): boolean {
+    if (this.isFree(place, now)) return true;
+    const { claims, flows, key } = this;
+    if (claims.generation(place) === MAX_CLAIM_GENERATION || this.reserved.has(place)) return false;
+    if (claims.freedAt(place) > 0) return claims.isOwnedBy(place, key[0], key[1]);
+    // Its own binding was evicted, so who still uses that slot translates alike.
+    const owner = claims.owner(place);
+    return !flows.isUsed(owner) && flows.key(owner, 0) === key[0] && flows.key(owner, 1) === key[1];
   }
 
   /** Whether a slot's flow, expired or not, still has its place: a withheld one may have taken it. */
@@ -458,18 +482,36 @@ export class NatTables {
       return CONTENDED;
     }
     const claimed = this.joinClaim(flowless ? NONE : slot, now);
+    const isElsewhere = held && flows.value(slot, PLACE) !== place && this.isLive(slot, now);
+    // Of the records about a binding, the first has a claim that is new here.
+    if (isElsewhere && claimed && record.expires > now) this.count('splits');
     let changed = claimed;
     if (!known && !flowless) {
+      if (isElsewhere) this.noteMove(slot);
       this.write(slot, hash, held, now);
       changed = true;
     } else if (known) {
+      const answered = record.rank !== Rank.NEW;
       const newer = this.joinFlow(slot);
+      if (isElsewhere && newer && record.place === place) this.noteMove(slot);
       // A claim won back revives a flow that was dead for it.
       if (newer || (claimed && record.place === place)) this.write(slot, hash, true, now);
+      // The port of a binding that does not stay may be in use, as one that ended.
+      if (record.place !== place && claims.owner(place) === slot) claims.release(tx, place, now, answered);
       changed ||= newer;
     }
     tx.commit();
     return changed ? Applied.CHANGED : Applied.UNCHANGED;
+  }
+
+  private isLive(slot: number, now: number): boolean {
+    return this.flows.value(slot, DEAD) === 0 && this.flows.expires(slot) > now;
+  }
+
+  /** The binding in a locked slot is about to go on with another port. */
+  private noteMove(slot: number): void {
+    const { flows } = this;
+    this.moves.note(slot, flows.generation(slot), flows.rank(slot));
   }
 
   /** Makes the record the join of itself and the slot's flow. Returns whether that differs from the flow. */

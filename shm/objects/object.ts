@@ -48,6 +48,11 @@ export interface OpenContext {
   readonly local?: Region;
   /** Data plane workers: their writer ids are 1…`stripes`, and each has a stripe of what is counted per writer. */
   readonly stripes?: number;
+  /**
+   * Four words that all members share and nobody else knows, derived from the cluster's key, so the same after a restart. All
+   * 0, or left out: the cluster has no key. They change when the cluster's key does.
+   */
+  readonly clusterSecret?: Int32Array;
   /** Two words that random choices begin from; default: unpredictable ones. A simulation gives them, to be repeatable. */
   readonly seed?: Int32Array;
 }

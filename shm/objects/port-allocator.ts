@@ -1,15 +1,23 @@
 /**
  * In which order a thread tries external ports for a new binding. Thread-local: it proposes, the binding disposes.
  *
- * Ports are cut into blocks of 64, and a block belongs to the member whose turn it is (block modulo members): its lease. A
- * thread tries, at each address, the member's own blocks first, then any:
+ * Ports are cut into blocks of 64, and a block belongs to the member whose turn it is (block modulo members): its lease. At
+ * each address a thread tries:
  *
- *     the address this inside host is paired with   own ports, any port       (RFC 4787 REQ-2, RFC 6888 REQ-2: paired)
- *     where pairing is not asked for, the others    own ports, any port
+ *     proposals by key                               the same at every member, see below
+ *     the member's own ports                         a few at random, then all in turn
+ *     any port                                       a few at random, then all in turn
  *
- * In each region it tries a few ports at random first (hard to guess: RFC 6888 REQ-15), of the source port's parity
- * (RFC 4787 REQ-4), which nearly always ends there; then it goes through the region from a cursor, first by parity, then
- * without. A source port under 1024 gets one under 1024, any other one above (RFC 4787 REQ-3).
+ * It begins with the address that the inside host is paired with (RFC 4787 REQ-2, RFC 6888 REQ-2). Other addresses follow
+ * only if pairing is not asked for. Ports have the source port's parity (RFC 4787 REQ-4) until none of these is free. A
+ * source port below 1024 gets one below 1024, any other one above (RFC 4787 REQ-3).
+ *
+ * **Proposals by key.** A leased port has one taker, so two endpoints never take one port; but an endpoint whose first
+ * packets leave by two members at once gets two ports. A port that is a function of the endpoint alone is the same at every
+ * member, and after a restart. The function is pseudorandom under the secret `clusterSecret`, so ports are as hard to guess
+ * as random ones (RFC 6888 REQ-15, RFC 6056). If the first proposal is taken, the next of a fixed series is tried. Two members
+ * can then propose one port for two endpoints at the same moment, which the binding settles. `keyed` says which protocols
+ * have proposals among all ports; the others have them among the member's own.
  *
  * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation, of own ports and of any each; at
  * further addresses after that, only a few at random. A region gone through once
@@ -18,13 +26,16 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { hash2 } from '../hash.js';
+import { hash2, type WideHash } from '../hash.js';
 import { NONE } from '../none.js';
+import { sipHash2 } from '../siphash.js';
 import { PORTS_PER_ADDRESS } from './port-claims.js';
 
 export const BLOCK_PORTS = 64;
 export const WELL_KNOWN_PORTS = 1024;
 const RANDOM_TRIES = 8;
+/** Ports proposed by key: while three of four ports are taken, one endpoint in a hundred finds none of these free. */
+const KEYED_TRIES = 16;
 const SCAN_BUDGET = 1024;
 
 /** Fixed key of the choice of address: every member pairs an inside host with the same address. It is no secret. */
@@ -68,11 +79,18 @@ export interface AllocatorOptions {
   readonly memberCount: number;
   /** Whether an inside host gets ports of one address alone. */
   readonly paired: boolean;
-  /** Two words that the choices begin from; default: random ones, so that nobody outside can tell the next port. */
+  /**
+   * Four words, the same at every member; all 0: there is no secret, and no port is proposed by key. Read at each
+   * allocation, as they may change.
+   */
+  readonly secret: Int32Array;
+  /** Protocols, as bits by index, whose ports are proposed by key among all; those of others among the member's own. */
+  readonly keyed: number;
+  /** Two words that the random choices begin from; default: random ones, so that nobody outside can tell the next port. */
   readonly seed?: Int32Array;
 }
 
-const Stage = { RANDOM: 0, PARITY: 1, OTHER_PARITY: 2 } as const;
+const Stage = { KEYED: 0, RANDOM: 1, PARITY: 2, OTHER_PARITY: 3 } as const;
 
 export class PortAllocator {
   readonly addresses: number;
@@ -90,6 +108,8 @@ export class PortAllocator {
 
   private readonly seed: Int32Array;
   private draws = 0;
+  private readonly secret: Int32Array;
+  private readonly keyed: number;
 
   // The allocation under way.
   private protocolIndex = 0;
@@ -104,16 +124,24 @@ export class PortAllocator {
   private tries = 0;
   private budget = 0;
   private scan = 0;
+  /** What the key makes of the endpoint; the pair of ports (even and odd) of `proposed` that is next, and from pair to pair. */
+  private readonly hashed: WideHash = { first: 0, second: 0 };
+  private hasKey = false;
+  private proposed: PortRegion;
+  private pair = 0;
+  private stride = 1;
   /** Where `around` goes on: an index into the ports of the class, and the address. */
   private aroundAt = 0;
   private aroundAddress = 0;
 
   constructor(options: AllocatorOptions) {
-    const { addresses, range, memberIndex, memberCount, paired } = options;
+    const { addresses, range, memberIndex, memberCount, paired, secret, keyed } = options;
     const lastKnown = WELL_KNOWN_PORTS - 1;
     const low = range.first <= lastKnown ? { first: range.first, last: Math.min(range.last, lastKnown) } : range;
     const high = range.last > lastKnown ? { first: Math.max(range.first, WELL_KNOWN_PORTS), last: range.last } : range;
     this.seed = options.seed ?? new Int32Array(new Uint8Array(randomBytes(8)).buffer);
+    this.secret = secret;
+    this.keyed = keyed;
     this.addresses = addresses;
     this.hops = paired ? 1 : addresses;
     this.regions = [low, high].map((part) =>
@@ -123,6 +151,7 @@ export class PortAllocator {
     );
     this.regionCount = this.regions[0].length;
     this.region = this.regions[0][0];
+    this.proposed = this.region;
     const scans = 3 * addresses * 2 * this.regionCount * 2;
     this.cursors = new Int32Array(scans);
     this.seen = new Int32Array(scans);
@@ -130,8 +159,17 @@ export class PortAllocator {
     for (let i = 0; i < scans; i++) this.cursors[i] = this.draw() >>> 1;
   }
 
-  /** Begins an allocation for the inside host `address` (raw) and its port (host order). */
-  start(protocolIndex: number, address: number, port: number, now: number): void {
+  /** Whether there is a secret to propose ports by. */
+  get proposesByKey(): boolean {
+    const { secret } = this;
+    return (secret[0] | secret[1] | secret[2] | secret[3]) !== 0;
+  }
+
+  /**
+   * Begins an allocation for the inside host `address` (raw) and its port (host order). `key` is the endpoint's port and
+   * protocol as one word.
+   */
+  start(protocolIndex: number, address: number, key: number, port: number, now: number): void {
     this.protocolIndex = protocolIndex;
     this.paired = (hash2(PAIRING_KEY, 0, address, 0) >>> 0) % this.addresses;
     this.class = port < WELL_KNOWN_PORTS ? 0 : 1;
@@ -139,13 +177,28 @@ export class PortAllocator {
     this.now = now;
     this.hop = 0;
     this.budget = SCAN_BUDGET;
-    this.enter(0);
+    this.hasKey = this.proposesByKey;
+    if (this.hasKey) {
+      sipHash2(this.secret, address, key, this.hashed);
+      const all = (this.keyed >>> protocolIndex) & 1;
+      this.proposed = this.regions[this.class][all === 1 ? this.regionCount - 1 : 0];
+    }
+    this.enterAddress();
   }
 
   /** The next place to try, or `NONE`: none is left, or enough were tried. */
   next(): number {
     while (this.hop < this.hops) {
-      if (this.stage === Stage.RANDOM) {
+      if (this.stage === Stage.KEYED) {
+        if (this.tries === KEYED_TRIES) {
+          this.enter(0);
+          continue;
+        }
+        this.tries++;
+        const port = this.proposed.at((this.pair << 1) | this.parity);
+        this.pair = (this.pair + this.stride) % (this.proposed.size >>> 1);
+        if (port !== NONE) return this.placeOf(port);
+      } else if (this.stage === Stage.RANDOM) {
         if (this.tries === RANDOM_TRIES) {
           this.enterScan(Stage.PARITY);
           continue;
@@ -181,12 +234,12 @@ export class PortAllocator {
 
   /** The place proposed last was taken. */
   taken(): void {
-    if (this.stage !== Stage.RANDOM) this.seen[this.scan] = 0;
+    if (this.stage > Stage.RANDOM) this.seen[this.scan] = 0;
   }
 
   /** Whether the port proposed last was none of those tried at random among all ports: free ones are short. */
   get isCrowded(): boolean {
-    return this.stage !== Stage.RANDOM && this.regionIndex === this.regionCount - 1;
+    return this.stage > Stage.RANDOM && this.regionIndex === this.regionCount - 1;
   }
 
   /** Whether a place is one that the allocation under way could have. */
@@ -226,6 +279,20 @@ export class PortAllocator {
     return port === NONE ? NONE : (this.protocolIndex * this.addresses + this.aroundAddress) * PORTS_PER_ADDRESS + port;
   }
 
+  /** Begins at the address of the present hop. */
+  private enterAddress(): void {
+    if (!this.hasKey || this.proposed.size === 0) {
+      this.enter(0);
+      return;
+    }
+    this.stage = Stage.KEYED;
+    this.tries = 0;
+    const pairs = this.proposed.size >>> 1;
+    this.pair = (this.hashed.first >>> 0) % pairs;
+    // Odd, and a block has 32 pairs: so the first 32 proposals differ.
+    this.stride = ((this.hashed.second >>> 0) % pairs) | 1;
+  }
+
   private enter(regionIndex: number): void {
     this.regionIndex = regionIndex;
     this.region = this.regions[this.class][regionIndex];
@@ -253,7 +320,7 @@ export class PortAllocator {
       this.enter(this.regionIndex + 1);
     } else {
       this.hop++;
-      this.enter(0);
+      this.enterAddress();
     }
   }
 

@@ -4,6 +4,7 @@
  */
 
 import { NONE } from '../none.js';
+import { PROTOCOL_COUNT } from './external-places.js';
 import { BLOCK_PORTS, type PortRange, WELL_KNOWN_PORTS } from './port-allocator.js';
 import { PORTS_PER_ADDRESS } from './port-claims.js';
 
@@ -18,6 +19,8 @@ export interface LeasesOptions {
   /** Our slot, and how many there are; 0 of 1: there are no leases. */
   readonly memberIndex: number;
   readonly memberCount: number;
+  /** Protocols, as bits by index, whose ports are proposed by key, whoever leases them. */
+  readonly unleased: number;
   /** Whether a place is bound. */
   isBound(place: number): boolean;
 }
@@ -27,19 +30,21 @@ export class PortLeases {
   /** By protocol and address: when the others' leases were looked at, and whether they were used up. */
   private readonly lookedAt: Float64Array;
   private readonly usedUp: Uint8Array;
+  private readonly placesPerProtocol: number;
   private draws = 0;
 
   constructor(options: LeasesOptions) {
     this.options = options;
     const pools = Math.ceil(options.places / PORTS_PER_ADDRESS);
+    this.placesPerProtocol = options.places / PROTOCOL_COUNT;
     this.lookedAt = new Float64Array(pools);
     this.usedUp = new Uint8Array(pools);
   }
 
   /** The slot of the member that leases a place, or `NONE`: anyone takes it. */
   owner(place: number): number {
-    const { range, memberCount } = this.options;
-    if (memberCount === 1) return NONE;
+    const { range, memberCount, unleased } = this.options;
+    if (memberCount === 1 || (unleased >>> Math.trunc(place / this.placesPerProtocol)) & 1) return NONE;
     const port = place & (PORTS_PER_ADDRESS - 1);
     const first = port < WELL_KNOWN_PORTS ? range.first : Math.max(range.first, WELL_KNOWN_PORTS);
     const turn = Math.trunc(port / BLOCK_PORTS) - Math.trunc(first / BLOCK_PORTS);

@@ -19,6 +19,7 @@ const WORKER_WRITER = 1;
 export const RECEIVE_WRITER = 2;
 export const CELLS = 12;
 const KEYS = 24;
+const CLUSTER_SECRET = Int32Array.of(1, 2, 3, 4);
 const UDP = 17;
 
 /** A region's bytes, and the secret its hashes were made with. */
@@ -101,6 +102,7 @@ export class RealObject {
       writer,
       memberIndex: memory.member,
       memberCount: memory.members,
+      clusterSecret: CLUSTER_SECRET,
       seed: Int32Array.of(mix(memory.author, id), this.opened++),
       ...(local.byteLength > 0 && { local, stripes: 1 }),
     });
@@ -138,7 +140,9 @@ function openerOf(kind: ObjectKind, id: number, memory: SubjectMemory): Opener {
       // Few enough that members take the same port, and so many that they are never short: each member
       // evicts half-open bindings by itself then, and digests may differ.
       const portRange = { first: 2000, last: 2000 + 8 * KEYS - 1 };
-      const definition = natBinding({ addresses: [0x010200c0], flows: 4 * KEYS, portRange, allocation: 'shared' });
+      // Members that choose ports in different ways are compatible.
+      const allocation = memory.member % 2 === 0 ? 'shared' : 'keyed';
+      const definition = natBinding({ addresses: [0x010200c0], flows: 4 * KEYS, portRange, allocation });
       return opener(definition, (nat) => (draw, { coarse }) => {
         const address = 0x0a000000 + draw.below(KEYS);
         const key = portAndProtocol(7, UDP);

@@ -67,7 +67,9 @@ import { createFilter } from './nat/filter.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
 import { checkInside, createInsideReport, createInsideTest } from './nat/inside-networks.js';
 import { createLifetimes, walkedSlots } from './nat/lifetimes.js';
+import { createLosses } from './nat/losses.js';
 import { createOwnTest } from './nat/own-addresses.js';
+import { createPortReport } from './nat/port-report.js';
 import { shownBinding, shownSession } from './nat/shown.js';
 import { createWholeAddressTranslator } from './nat/whole-address.js';
 
@@ -196,7 +198,9 @@ export default defineMiddlebox({
     const bypasses = createMatcher(options.bypass);
     const endpoints = createEndpoints(bindings);
     const log = createBindingLog(bindings, records.nat_binding);
-    const lifetimes = createLifetimes(batch, bindings, options, createConnections(batch, bindings));
+    const connections = createConnections(batch, bindings);
+    const lifetimes = createLifetimes(batch, bindings, options, connections);
+    const losses = createLosses({ batch, bindings, connections, replies, counters });
     const byPort = options.filtering === 'address-and-port-dependent';
     const earlyReplies = createNatEarlyReplies({ batch, early, bindings, filter: () => filter });
     const { waitsForSession: waits } = earlyReplies;
@@ -218,6 +222,7 @@ export default defineMiddlebox({
     const isOwn = createOwnTest(ownAddresses, endpoints.isExternal);
     const isInside = createInsideTest(options, onLink);
     every(1, createInsideReport(options, onLink, say), { on: 'one' });
+    every(1, createPortReport(options, bindings, say), { on: 'one' });
     const translateWhole = createWholeAddressTranslator({
       batch,
       inside,
@@ -295,12 +300,16 @@ export default defineMiddlebox({
     function translateOutbound(now: number): void {
       let sent = 0;
       let isMapped = false;
+      losses.look(now);
+      const hasMoved = losses.isWatching();
       if (filter !== null) filter.lookOutbound(fromInside, from.addresses, from.keys, outboundCount, now);
       for (let n = 0; n < outboundCount; n++) {
         const i = fromInside[n];
         if (early.follows(i)) continue;
-        if (from.slots[n] !== NOBODY) lifetimes.refresh(i, from.slots[n], now);
-        else if (hasStatics && mapOutbound(n)) isMapped = true;
+        if (from.slots[n] !== NOBODY) {
+          if (hasMoved && losses.endsMoved(i, from.slots[n])) continue;
+          lifetimes.refresh(i, from.slots[n], now);
+        } else if (hasStatics && mapOutbound(n)) isMapped = true;
         else if (!bind(i, n, now)) continue;
         if (filter !== null && !isMapped && !filter.sent(i, n, now)) continue;
         if (isHolding && !isMapped && bindings.rank(from.slots[n]) === NEW)
@@ -434,18 +443,24 @@ export default defineMiddlebox({
       else if (fragment[i] === LATER) batch.drop(i, counters.fragment);
       else if (draining()) batch.drop(i, counters.draining);
       else if (protocol[i] === TCP && (flags[i] & TcpFlag.RST) !== 0) batch.drop(i, counters.stray);
-      else {
-        if (isHolding) holds.holdNext(bindings.held, hold_members, hold_ms);
-        const slot = bindings.add(hash, address, key, now, idleExpiry(now, lifetimes.first(i)));
-        if (slot === NONE) refuse(i);
-        else {
-          batch.count1(counters.bound);
-          lifetimes.began(i, slot);
-          log?.bound(slot, now);
-        }
-        return slot;
-      }
+      else return newSlot(i, hash, address, key, now);
       return NONE;
+    }
+
+    function newSlot(i: number, hash: number, address: number, key: number, now: number): number {
+      const lost = bindings.collisions === 0 ? NONE : bindings.findLost(hash, address, key, now);
+      const rank = lost === NONE ? NEW : bindings.rank(lost);
+      if (lost !== NONE && losses.endsTcp(i)) return NONE;
+      if (isHolding) holds.holdNext(bindings.held, hold_members, hold_ms);
+      const slot = bindings.add(hash, address, key, now, idleExpiry(now, lifetimes.first(i)));
+      if (slot === NONE) {
+        refuse(i);
+        return NONE;
+      }
+      batch.count1(counters.bound);
+      lifetimes.began(i, slot);
+      log?.bound(slot, now);
+      return lost !== NONE && losses.endsUdp(i, rank) ? NONE : slot;
     }
 
     /** There is no binding for packet `i`: its sender is told, as fast as errors may be sent. */
@@ -499,15 +514,17 @@ export default defineMiddlebox({
       { on: 'one' },
     );
     if (log !== null) every(LOOK_S, log.look, { on: 'one' });
-    let collisions = bindings.collisions;
+    let { collisions, splits } = bindings;
     every(
       COUNT_S,
       () => {
         batch.countMany(counters.collided, bindings.collisions - collisions);
-        collisions = bindings.collisions;
+        batch.countMany(counters.split, bindings.splits - splits);
+        ({ collisions, splits } = bindings);
       },
       { on: 'one' },
     );
+    every(COUNT_S, losses.sweep);
 
     return (_batch: Batch, now: number): void => {
       sort();

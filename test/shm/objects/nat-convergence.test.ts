@@ -3,8 +3,14 @@ import fc from 'fast-check';
 import { DELIVERY_S_MAX, REMEMBERED_S } from '../../../shm/clock.js';
 import { NONE } from '../../../shm/none.js';
 import { idleExpiry } from '../../../shm/objects/idle-expiry.js';
-import { type NatBinding, natBinding, portAndProtocol, Rank } from '../../../shm/objects/nat-binding.js';
-import { Applied } from '../../../shm/objects/object.js';
+import {
+  type Allocation,
+  type NatBinding,
+  natBinding,
+  portAndProtocol,
+  Rank,
+} from '../../../shm/objects/nat-binding.js';
+import { Applied, type StateDefinition } from '../../../shm/objects/object.js';
 import { entriesOf, NatModel, validEntries } from './nat-model.js';
 import { Replica, type TestRecord } from './replica.js';
 
@@ -16,12 +22,10 @@ const LIFETIME = 300;
 const swap = (port: number): number => ((port & 0xff) << 8) | (port >>> 8);
 
 /** Few ports and few hosts, so that everything that can collide does; but no want of ports, for which sites evict bindings. */
-const definition = natBinding({
-  addresses: [EXTERNAL],
-  flows: 40,
-  portRange: { first: 2000, last: 2019 },
-  allocation: 'shared',
-});
+function definitionOf(allocation: Allocation): StateDefinition<NatBinding> {
+  return natBinding({ addresses: [EXTERNAL], flows: 40, portRange: { first: 2000, last: 2019 }, allocation });
+}
+const definition = definitionOf('shared');
 
 type Action =
   | { readonly do: 'packet'; readonly site: number; readonly host: number; readonly rank: number }
@@ -29,6 +33,12 @@ type Action =
   | { readonly do: 'deliver'; readonly site: number; readonly count: number; readonly coalesce: boolean }
   | { readonly do: 'wait'; readonly seconds: number };
 
+/** Members that choose ports in different ways are compatible. */
+const allocations = fc.constantFrom<readonly Allocation[]>(
+  ['shared', 'shared', 'shared'],
+  ['keyed', 'keyed', 'keyed'],
+  ['shared', 'keyed', 'leased'],
+);
 const site = fc.nat({ max: 2 });
 const host = fc.nat({ max: 7 });
 
@@ -78,15 +88,17 @@ interface Owed {
 }
 
 class Cluster {
-  readonly sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));
+  readonly sites: readonly Replica<NatBinding>[];
   readonly model = new NatModel();
   now = START;
   /** What each site has yet to hear, in the order it was said, and when that was. */
   private readonly owed: Owed[][] = [[], [], []];
   private draw: number;
 
-  constructor(seed: number) {
+  /** `allocations`: how each member chooses ports. */
+  constructor(seed: number, allocations: readonly Allocation[]) {
     this.draw = seed;
+    this.sites = allocations.map((allocation, i) => new Replica(definitionOf(allocation), i, 3));
   }
 
   private random(below: number): number {
@@ -184,8 +196,8 @@ class Cluster {
 describe('nat binding at several sites', () => {
   it('converges to the fold of all records, whatever their order, repetition and coalescing', () => {
     fc.assert(
-      fc.property(actions(20), fc.integer(), (list, seed) => {
-        const cluster = new Cluster(seed);
+      fc.property(actions(20), fc.integer(), allocations, (list, seed, how) => {
+        const cluster = new Cluster(seed, how);
         for (const action of list) cluster.act(action);
         cluster.settle();
         const expected = cluster.model.valid(cluster.now);
@@ -201,8 +213,8 @@ describe('nat binding at several sites', () => {
 
   it('converges while entries are forgotten and ports reused, as long as records are late by `DELIVERY_S_MAX` at most', () => {
     fc.assert(
-      fc.property(actions(400), fc.integer(), (list, seed) => {
-        const cluster = new Cluster(seed);
+      fc.property(actions(400), fc.integer(), allocations, (list, seed, how) => {
+        const cluster = new Cluster(seed, how);
         for (const action of list) cluster.act(action);
         cluster.settle();
         for (const { object } of cluster.sites) {

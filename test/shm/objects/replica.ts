@@ -7,6 +7,9 @@ import { Region } from '../../../shm/region.js';
 
 export const OBJECT_ID = 3;
 
+/** What all members of a cluster with a key share. */
+export const CLUSTER_SECRET = Int32Array.of(0x0c0ffee0, 2, 3, 4);
+
 export interface TestRecord {
   readonly op: number;
   readonly words: readonly number[];
@@ -18,7 +21,13 @@ export class Replica<T extends StateObject> {
   readonly log: LogProducer;
   private readonly consumer: LogConsumer;
 
-  constructor(definition: StateDefinition<T>, memberIndex = 0, memberCount = 1, logWords = 1 << 16) {
+  constructor(
+    definition: StateDefinition<T>,
+    memberIndex = 0,
+    memberCount = 1,
+    logWords = 1 << 16,
+    clusterSecret = CLUSTER_SECRET,
+  ) {
     this.region = new Region(new SharedArrayBuffer(definition.bytes));
     const ring = createLogRing(logWords);
     this.log = new LogProducer(ring);
@@ -30,6 +39,7 @@ export class Replica<T extends StateObject> {
       writer: { id: 1, journal: new Journal(createJournals(1), 1), log: this.log },
       memberIndex,
       memberCount,
+      clusterSecret,
       local: new Region(new SharedArrayBuffer(definition.localBytes?.(1) ?? 0)),
     });
   }

@@ -16,6 +16,7 @@ export interface NatSiteOptions {
   readonly options?: Readonly<Record<string, unknown>>;
   readonly plane?: PlaneOptions;
   readonly workers?: number;
+  readonly clusterSecret?: Int32Array;
 }
 
 export class NatSite extends Site {

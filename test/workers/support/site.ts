@@ -19,6 +19,7 @@ import {
 } from '../../../workers/chain.js';
 import type { SharedState } from '../../../workers/middlebox.js';
 import type { RulesCompiler } from '../../../workers/rules.js';
+import { CLUSTER_SECRET } from '../../shm/objects/replica.js';
 import type { MemberBoards } from './member-boards.js';
 import { Plane, type PlaneOptions } from './plane.js';
 
@@ -35,6 +36,8 @@ export interface SiteOptions {
   readonly workers?: number;
   /** What its middleboxes see of the other members; absent: nobody else is there. */
   readonly others?: MemberBoards;
+  /** What all members share; default: as if the cluster had a key. */
+  readonly clusterSecret?: Int32Array;
 }
 
 /** Puts rules in force, in which nothing is wrong. */
@@ -62,7 +65,16 @@ export class Site {
   private readonly declaration: Declaration;
   private readonly ruleBuffers: SharedArrayBuffer[] = [];
 
-  constructor({ chain, member = 0, members = 1, shared, plane = {}, workers = 1, others }: SiteOptions) {
+  constructor({
+    chain,
+    member = 0,
+    members = 1,
+    shared,
+    plane = {},
+    workers = 1,
+    others,
+    clusterSecret = CLUSTER_SECRET,
+  }: SiteOptions) {
     this.others = others;
     const declaration = declareChain(chain, shared);
     this.declaration = declaration;
@@ -75,7 +87,7 @@ export class Site {
     );
     this.plane = this.planes[0];
     const journals = createJournals(workers + 1);
-    const place = { memberIndex: member, memberCount: members };
+    const place = { memberIndex: member, memberCount: members, clusterSecret };
     const locals = createLocals(declaration, workers);
     this.member = member;
     this.workers = this.planes.map(({ log }, index) =>

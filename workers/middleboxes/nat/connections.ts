@@ -25,6 +25,8 @@ export interface Connections {
   noteMany(slot: number): void;
   /** One of `Known`, of packet `i`. */
   look(i: number, slot: number): number;
+  /** Whether the binding in `slot`, when its generation was this one, carried the connection of packet `i`, or several. */
+  began(i: number, slot: number, generation: number): boolean;
 }
 
 interface Generations {
@@ -56,5 +58,10 @@ export function createConnections(batch: Batch, bindings: Generations): Connecti
     return mark === markOf(i) ? Known.SAME : Known.OTHER;
   }
 
-  return { note: (i, slot) => put(slot, markOf(i)), noteMany: (slot) => put(slot, MANY), look };
+  function began(i: number, slot: number, generation: number): boolean {
+    const mark = noted[slot * WORDS + 1];
+    return noted[slot * WORDS] === generation && (mark === MANY || mark === markOf(i));
+  }
+
+  return { began, note: (i, slot) => put(slot, markOf(i)), noteMany: (slot) => put(slot, MANY), look };
 }

@@ -1,6 +1,6 @@
 /** What the NAT can be told, and what it counts. */
 
-import { HOLD_MS_MAX, MSS_MAX, MSS_MIN, option } from '../../api.js';
+import { ALLOCATIONS, HOLD_MS_MAX, MSS_MAX, MSS_MIN, option } from '../../api.js';
 
 export const OPTIONS = {
   inside: option.port('port on the private side'),
@@ -45,8 +45,8 @@ export const OPTIONS = {
   first_port: option.count('lowest external port used', 1, { max: 65_535 }),
   last_port: option.count('highest external port used', 65_535, { max: 65_535 }),
   allocation: option.choice(
-    'leased: each instance takes ports from blocks of its own first; shared: from all of them',
-    ['leased', 'shared'],
+    'how an external port is chosen. leased: at random from blocks of ports of the instance; keyed: computed from the inside endpoint and the cluster key, the same at every site; hybrid: keyed for UDP and ICMP, and for TCP computed from the blocks of the instance; shared: at random from all ports. Without cluster.key_file keyed and hybrid are leased',
+    ALLOCATIONS,
     'leased',
   ),
   pooling: option.choice(
@@ -88,6 +88,8 @@ export const COUNTERS = {
   mss_clamped: 'SYNs and SYN-ACKs whose maximum segment size was lowered (clamp_mss)',
   sessions: 'sessions made, where filtering asks for the remote',
   collided: 'ports that two sites took for two bindings: the larger internal endpoint has them, at every site',
+  split: 'endpoints that two sites bound to two ports: one of the two stays, at every site',
+  port_lost: 'packets of connections whose port was lost to another binding, answered by a TCP reset or an ICMP error',
   refused: 'new bindings refused, of which the sender was told (ICMP: administratively prohibited)',
   exhausted: 'dropped: no external port is free',
   table_full: 'dropped: as many bindings, or sessions, as can be held',

@@ -1,0 +1,68 @@
+/**
+ * Bindings whose port changed while they were in use: another instance bound the endpoint to another port, and that binding
+ * stays (nat-tables.ts). The connections that this instance had begun on the former port are lost, and the workers tell their
+ * hosts. Memory of this instance alone: who applies records notes a move, every worker reads all of them.
+ *
+ *     head     moves noted so far
+ *     entry    slot, the binding's generation and rank before            a ring of ENTRIES
+ *
+ * The entry is written before the head, so a reader that sees the head sees the entry (x86-64's ordering; Atomics.store). One
+ * writer at a time: records are applied by the receive thread, or by main while that stands. A worker that is further behind
+ * than the ring is long misses moves: their connections meet what a port that is closed answers.
+ */
+
+import { NONE } from '../none.js';
+import type { Region } from '../region.js';
+import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
+
+const HEAD = struct({ head: LINE });
+const ENTRY = struct({ slot: 1, generation: 1, rank: 1, unused: 1 });
+/** A power of two. */
+const ENTRIES = 1024;
+const WORDS = HEAD.words + ENTRIES * ENTRY.words;
+
+export const MOVES_BYTES = WORDS * BYTES_PER_WORD;
+
+export class Moves {
+  /** Of the entry that `next` read. */
+  generation = 0;
+  rank = 0;
+  private readonly words: Int32Array;
+  private cursor: number;
+
+  /** `memory`: the instance's local memory, from `byteOffset` on; without it, the thread notes for itself. */
+  constructor(memory: Region | undefined, byteOffset: number) {
+    this.words =
+      memory === undefined || memory.byteLength === 0 ? new Int32Array(WORDS) : memory.i32(byteOffset, WORDS);
+    this.cursor = this.words[HEAD.at.head];
+  }
+
+  note(slot: number, generation: number, rank: number): void {
+    const { words } = this;
+    const head = words[HEAD.at.head];
+    const at = HEAD.words + (head & (ENTRIES - 1)) * ENTRY.words;
+    words[at + ENTRY.at.slot] = slot;
+    words[at + ENTRY.at.generation] = generation;
+    words[at + ENTRY.at.rank] = rank;
+    Atomics.store(words, HEAD.at.head, (head + 1) | 0);
+  }
+
+  /** Whether there is a move that `next` has not read: one plain load. */
+  get any(): boolean {
+    return this.words[HEAD.at.head] !== this.cursor;
+  }
+
+  /** The slot of the next move, which this thread has not read; `NONE`: there is none. */
+  next(): number {
+    const { words } = this;
+    const behind = (Atomics.load(words, HEAD.at.head) - this.cursor) | 0;
+    if (behind === 0) return NONE;
+    // Half the ring: the writer may go on meanwhile.
+    if (behind > ENTRIES >> 1) this.cursor = (this.cursor + behind - (ENTRIES >> 1)) | 0;
+    const at = HEAD.words + (this.cursor & (ENTRIES - 1)) * ENTRY.words;
+    this.cursor = (this.cursor + 1) | 0;
+    this.generation = words[at + ENTRY.at.generation];
+    this.rank = words[at + ENTRY.at.rank];
+    return words[at + ENTRY.at.slot];
+  }
+}
