@@ -42,10 +42,7 @@ export const ENTRY_HELD_MAX = 32;
  */
 const RECENT_S = 60;
 
-/**
- * Bytes of `OpenContext.local` for a table of so many slots. Pages that no held entry touches cost
- * nothing.
- */
+/** Bytes of `OpenContext.local` for a table of so many slots. */
 export function heldEntriesBytes(slots: number): number {
   return HEADER.bytes + (slots << SHIFT) * BYTES_PER_WORD;
 }
@@ -61,6 +58,7 @@ export function workerOf({ writer }: OpenContext): number {
 export class HeldEntries {
   private readonly flows: FlowSlots;
   private readonly worker: number;
+  private readonly isPossible: boolean;
   private readonly header: Int32Array;
   private readonly words: Int32Array;
   /** How the next entry of this thread is held; 0 members: it is not. */
@@ -68,16 +66,18 @@ export class HeldEntries {
   private deadline = 0;
 
   /**
-   * `memory`: the instance's local memory, from `byteOffset` on. `worker`: this thread's index
-   * among the workers.
+   * `memory`: the instance's local memory, from `byteOffset` on; where it ends before, no entry is
+   * ever held. Without memory the thread remembers for itself. `worker`: this thread's index among
+   * the workers.
    */
   constructor(flows: FlowSlots, memory: Region | undefined, byteOffset: number, worker: number) {
     const count = flows.slots << SHIFT;
-    const isShared = memory !== undefined && memory.byteLength > 0;
     this.flows = flows;
     this.worker = worker;
-    this.header = isShared ? memory.i32(byteOffset, HEADER.words) : new Int32Array(HEADER.words);
-    this.words = isShared ? memory.i32(byteOffset + HEADER.bytes, count) : new Int32Array(count);
+    this.isPossible = memory === undefined || memory.byteLength >= byteOffset + heldEntriesBytes(flows.slots);
+    const region = this.isPossible ? memory : undefined;
+    this.header = region?.i32(byteOffset, HEADER.words) ?? new Int32Array(HEADER.words);
+    this.words = region?.i32(byteOffset + HEADER.bytes, count) ?? new Int32Array(this.isPossible ? count : 0);
   }
 
   /**
@@ -85,6 +85,7 @@ export class HeldEntries {
    * members: it is not held.
    */
   holdNext(members: number, deadline: number): void {
+    if (!this.isPossible && members > 0) throw new Error('there is no memory for entries that are held');
     this.members = members < BYTE ? members : BYTE;
     this.deadline = deadline;
   }

@@ -63,7 +63,8 @@ export function portAndProtocol(port: number, protocol: number): number {
 
 export function natBinding(options: NatBindingOptions): StateDefinition<NatBinding> {
   const { addresses, flows, portRange = { first: 1, last: 65_535 }, allocation, pooling = 'any' } = options;
-  const { reuseAfterS = 0, statics = [], bindingsPerSubscriber = 0, newPerSecond = 0, keepsOwn = false } = options;
+  const { reuseAfterS = 0, statics = [], bindingsPerSubscriber = 0, newPerSecond = 0 } = options;
+  const { keepsOwn = false, holds = false } = options;
   const { first, last } = portRange;
   if (!Number.isInteger(first) || !Number.isInteger(last) || first < 1 || last > 65_535 || first > last)
     throw new RangeError(`port range ${first}–${last}: ports are 1 to 65535, the first not after the last`);
@@ -85,9 +86,10 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
     bytes: words * BYTES_PER_WORD,
     localBytes: () => {
       const slots = natSlots(flows);
-      return natLocalBytes(flows) + heldEntriesBytes(slots) + (keepsOwn ? ownBindingsBytes(slots) : 0);
+      const own = keepsOwn ? ownBindingsBytes(slots) : 0;
+      return natLocalBytes(flows) + own + (holds ? heldEntriesBytes(slots) : 0);
     },
-    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, allocation, keepsOwn }, places),
+    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, allocation, keepsOwn, holds }, places),
   };
 }
 
@@ -127,8 +129,8 @@ export class NatBinding implements StateObject {
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
     const { local } = context;
-    const heldAt = natLocalBytes(options.flows);
-    const ownAt = heldAt + heldEntriesBytes(this.flows.slots);
+    const ownAt = natLocalBytes(options.flows);
+    const heldAt = ownAt + (options.keepsOwn ? ownBindingsBytes(this.flows.slots) : 0);
     this.held = new HeldEntries(this.flows, local, heldAt, workerOf(context));
     this.own = options.keepsOwn && local !== undefined ? new OwnBindings(local, ownAt, this.flows, places) : null;
     this.places = places;

@@ -57,6 +57,8 @@ export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLi
   readonly statics?: readonly StaticMapping[];
   /** Whether it is kept in mind which bindings were made at this instance: `NatBinding.own`. Of this instance alone, default false. */
   readonly keepsOwn?: boolean;
+  /** Whether bindings can be held; default false. Of this instance alone. */
+  readonly holds?: boolean;
 }
 
 /** What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or shared, not both. */

@@ -25,6 +25,8 @@ import { TcpFlowTable, tcpFlowLocalBytes } from './tcp-flow-table.js';
 export interface NatSessionsOptions extends HalfOpenOptions {
   /** Sessions held at most. */
   readonly sessions: number;
+  /** Whether sessions can be held; default false. Of this instance alone. */
+  readonly holds?: boolean;
 }
 
 const shapeOf = (sessions: number) => ({
@@ -35,15 +37,15 @@ const shapeOf = (sessions: number) => ({
 });
 
 export function natSessions(options: NatSessionsOptions): StateDefinition<NatSessions> {
-  const { sessions } = options;
+  const { sessions, holds = false } = options;
   const limits = halfOpenLimits(sessions, options);
   const { parameters, bytes } = flowTable({ ...shapeOf(sessions), ...limits });
   return {
     kind: 'nat-sessions',
     parameters,
     bytes,
-    localBytes: () => tcpFlowLocalBytes(shapeOf(sessions)) + answersBytes(flowSlotCount(shapeOf(sessions))),
-    open: (context) => new NatSessions(context, sessions, limits),
+    localBytes: () => tcpFlowLocalBytes(shapeOf(sessions), holds) + answersBytes(flowSlotCount(shapeOf(sessions))),
+    open: (context) => new NatSessions(context, sessions, limits, holds),
   };
 }
 
@@ -66,9 +68,9 @@ export class NatSessions extends TcpFlowTable {
   /** Which half-open sessions were answered. */
   readonly answers: Answers;
 
-  constructor(context: OpenContext, sessions: number, limits: Required<HalfOpenOptions>) {
+  constructor(context: OpenContext, sessions: number, limits: Required<HalfOpenOptions>, holds: boolean) {
     const shape = shapeOf(sessions);
-    const bytes = tcpFlowLocalBytes(shape);
+    const bytes = tcpFlowLocalBytes(shape, holds);
     const local = context.local as Region;
     super({ ...context, local: local.part(0, bytes) }, shape, limits, largerValue);
     this.answers = new Answers(this.slots, local, bytes);

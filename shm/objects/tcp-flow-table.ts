@@ -55,10 +55,13 @@ function expectedBytes(slots: number): number {
   return (slots << SHIFT) * BYTES_PER_WORD;
 }
 
-/** Bytes of `OpenContext.local` that a `TcpFlowTable` of this shape needs; a multiple of a cache line. */
-export function tcpFlowLocalBytes(shape: FlowShape): number {
+/**
+ * Bytes of `OpenContext.local` that a `TcpFlowTable` of this shape needs; a multiple of a cache
+ * line. `holds`: its entries can be held.
+ */
+export function tcpFlowLocalBytes(shape: FlowShape, holds = true): number {
   const slots = flowSlotCount(shape);
-  return expectedBytes(slots) + heldEntriesBytes(slots);
+  return expectedBytes(slots) + (holds ? heldEntriesBytes(slots) : 0);
 }
 
 /** To other instances the same as a `flowTable`. */

@@ -23,7 +23,13 @@ export interface HeldWork {
 const limits = { halfOpen: CAPACITY, halfOpenRecords: 10 * CAPACITY };
 
 export const HELD = {
-  'NAT bindings': natBinding({ addresses: [0x010200c0], flows: CAPACITY, allocation: 'shared', ...limits }),
+  'NAT bindings': natBinding({
+    addresses: [0x010200c0],
+    flows: CAPACITY,
+    allocation: 'shared',
+    holds: true,
+    ...limits,
+  }),
   connections: tcpFlowTable({ capacity: CAPACITY, keyWords: 4, valueWords: 1, ...limits }),
 } as const;
 

@@ -1,7 +1,9 @@
 /** Held entries: every packet of an entry waits as its first one does, in one worker and in several, and none overtakes another. */
 
 import { strict as assert } from 'node:assert';
-import { ENTRY_HELD_MAX } from '../../shm/objects/held-entries.js';
+import { ENTRY_HELD_MAX, heldEntriesBytes } from '../../shm/objects/held-entries.js';
+import { natBinding } from '../../shm/objects/nat-binding.js';
+import { natSessions } from '../../shm/objects/nat-sessions.js';
 import { HELD_MAX } from '../../workers/holds.js';
 import { seeded } from '../../workers/transport/fault.js';
 import { FirewallSite } from './support/firewall-site.js';
@@ -137,6 +139,21 @@ for (const [name, open] of SITES)
       for (let seed = 1; seed <= 8; seed++) for (const workers of [1, 2]) new Life(open(workers), seed).run();
     });
   });
+
+describe('memory for held entries of a NAT', () => {
+  const bytes = (holds: boolean): number => {
+    const bindings = natBinding({ addresses: [1], flows: 1024, allocation: 'shared', holds });
+    const sessions = natSessions({ sessions: 1024, holds });
+    return (bindings.localBytes?.(1) ?? 0) + (sessions.localBytes?.(1) ?? 0);
+  };
+
+  it('is there only if entries are to be held, as an instance without refuses to hold any', () => {
+    assert.equal(bytes(true) - bytes(false), 2 * heldEntriesBytes(2048));
+    const { bindings } = new NatSite();
+    assert.throws(() => bindings.held.holdNext(1, 0), /no memory for entries that are held/);
+    bindings.held.holdNext(0, 0);
+  });
+});
 
 /** One random life of a site. */
 class Life {

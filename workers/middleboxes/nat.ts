@@ -130,9 +130,11 @@ export default defineMiddlebox({
         reuseAfterS: options.reuse,
         statics: options.static,
         keepsOwn: options.log_bindings,
+        holds: hold_members > 0,
       });
       if (options.filtering === 'endpoint-independent') return { bindings };
-      return { bindings, sessions: natSessions({ sessions: options.sessions, ...halfOpen(options.sessions) }) };
+      const { sessions } = options;
+      return { bindings, sessions: natSessions({ sessions, holds: hold_members > 0, ...halfOpen(sessions) }) };
     } catch (error) {
       if (error instanceof MappingError) throw new OptionError('static', error.message, error.index);
       throw error;
