@@ -40,6 +40,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'first packets over asymmetric routes: replies lost, time added, beside what is left of the delay (root)',
     load: () => import('./first-packets.js'),
   },
+  ports: {
+    help: 'ports that two sites choose at once: collisions and splits by allocation, beside 2·λ²·D/P',
+    load: () => import('./ports.js'),
+  },
   seal: { help: 'what sealing costs a message, beside sending it unsealed', load: () => import('./seal.js') },
   snapshot: {
     help: 'snapshots by fork under load at 1, 64 and 256 MiB: pause, copy time, packets lost, beside the load alone',

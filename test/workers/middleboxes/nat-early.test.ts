@@ -100,7 +100,7 @@ describe('NAT, replies that come before their binding', () => {
   });
 
   it('do not wait if they are no replies, or if no other site can have bound the port', () => {
-    const [a, b] = sites();
+    const [a, b] = sites({ allocation: 'leased' });
     const external = externalOf(a.pass(on(INSIDE, SYN))[0]);
     const packets = ['S', 'A', 'R', 'FA', 'SAF'].map((flags) => on(OUTSIDE, `tcp ${SERVER}:80 > ${external} ${flags}`));
     b.pass(...packets, on(OUTSIDE, `udp ${SERVER}:80 > 203.0.113.9:4000`));
@@ -115,11 +115,15 @@ describe('NAT, replies that come before their binding', () => {
     assert.deepEqual(counts(b), { nat_unsolicited: 6, nat_not_external: 1, early_replies: 1, waiting_replies: 1 });
   });
 
-  it('wait for any port if ports are not leased', () => {
-    const [, b] = sites({ allocation: 'shared' });
-    for (let n = 0; n < 4; n++) b.pass(on(OUTSIDE, `udp ${SERVER}:80 > 203.0.113.1:${64 * (100 + n)}`));
-    assert.deepEqual(counts(b), { early_replies: 4, waiting_replies: 4 });
-  });
+  for (const allocation of ['shared', 'keyed', 'hybrid'])
+    it(`wait for any port if ports are not leased: ${allocation}`, () => {
+      const [, b] = sites({ allocation });
+      for (let n = 0; n < 4; n++) b.pass(on(OUTSIDE, `udp ${SERVER}:80 > 203.0.113.1:${64 * (100 + n)}`));
+      assert.deepEqual(counts(b), { early_replies: 4, waiting_replies: 4 });
+      // With hybrid, TCP ports are leased.
+      for (let n = 0; n < 4; n++) b.pass(on(OUTSIDE, `tcp ${SERVER}:80 > 203.0.113.1:${64 * (100 + n)} SA`));
+      assert.equal(counts(b)['early_replies'], allocation === 'hybrid' ? 6 : 8);
+    });
 
   it('wait for a session where the binding is known', () => {
     const [a, b] = sites({ filtering: 'address-dependent' });

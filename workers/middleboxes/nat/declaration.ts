@@ -47,7 +47,7 @@ export const OPTIONS = {
   allocation: option.choice(
     'how an external port is chosen. leased: at random from blocks of ports of the instance; keyed: computed from the inside endpoint and the cluster key, the same at every site; hybrid: keyed for UDP and ICMP, and for TCP computed from the blocks of the instance; shared: at random from all ports. Without cluster.key_file keyed and hybrid are leased',
     ALLOCATIONS,
-    'leased',
+    'hybrid',
   ),
   pooling: option.choice(
     'paired: an internal address has ports of one external address alone; any: of others too when these are used up',
