@@ -91,8 +91,8 @@ export class Attempts implements StateObject {
   private readonly key = new Int32Array(KEY_WORDS);
   private first = 0;
   private second = 0;
-  /** What the last `find` returned. */
-  private found = NONE;
+  /** What the last `find` returned, or the entry that was made since. */
+  found: number = NONE;
   private replicated = 0;
   private lately = 0;
 

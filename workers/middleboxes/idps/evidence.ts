@@ -39,7 +39,7 @@ import {
   upperNumber,
 } from '../../api.js';
 import { type Attempts, Did } from './attempts.js';
-import { DESTINATION, END_WORDS, type Ends, LINK, putIpv4, SOURCE } from './ends.js';
+import { ADDRESS_WORDS, DESTINATION, END_WORDS, type Ends, LINK, putIpv4, SOURCE } from './ends.js';
 import { ANSWERED, ATTEMPTED, PROBED, REFUSED, type ScanDetector } from './scan.js';
 import { createUnmatched } from './unmatched.js';
 
@@ -103,8 +103,9 @@ export function createEvidence(
   }
 
   function began(pair: number, now: number): void {
-    const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, destinationPort(pair), TCP, pair, now);
+    // Looked up first: `contact` goes on while the table's line is fetched.
     const entry = attempts.find(words, pair, TCP, now);
+    const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, destinationPort(pair), TCP, pair, now);
     if (entry !== NONE && attempts.did(entry, Did.COMPLETE)) attempts.restart(entry, false);
     attempts.note(Did.BEGIN, false, 0, now, replicate);
     if (repliesBypass) attempts.expect(attempts.placeOf(words, pair), now);
@@ -159,7 +160,7 @@ export function createEvidence(
     const pair = ports[i];
     const place = attempts.placeOf(words, pair);
     const bare = isBare(i);
-    if (bare ? wasSeen(pair, TCP, now) : !attempts.isExpected(place, now)) return;
+    if (bare ? wasSeen(i, TCP, now) : !attempts.isExpected(place, now)) return;
     const entry = attempts.find(words, pair, TCP, now);
     if (entry !== NONE && wasBegun(entry)) return progress(i, entry, pair, place, now);
     if (bare) {
@@ -201,31 +202,30 @@ export function createEvidence(
 
   function udp(i: number, now: number): void {
     const pair = ports[i];
-    const isAgain = wasSeen(pair, UDP, now);
+    const isAgain = wasSeen(i, UDP, now);
     if (isAgain && !repliesBypass) return;
     const from = sourcePort(pair);
     const to = destinationPort(pair);
     if (isAgain) {
-      if (isUdpAttempt(pair) && !wasSeen(pair, ~UDP, now))
+      if (isUdpAttempt(pair) && !wasSeen(i, ~UDP, now))
         scans.contact(ANSWERED, words, SOURCE, DESTINATION, to, UDP, pair, now);
       return;
     }
-    if (isUdpAttempt(pair) && !isUdpReply(pair, now)) {
+    // Looked up once: nothing below looks up another, and `note` finds what it made itself.
+    const entry = attempts.find(words, pair, UDP, now);
+    if (isUdpAttempt(pair) && !isUdpReply(entry)) {
       const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, UDP, pair, now);
-      attempts.find(words, pair, UDP, now);
       attempts.note(Did.BEGIN, false, 0, now, replicate);
     }
     if (portNumber(from) <= portNumber(to)) {
-      const entry = attempts.find(words, pair, UDP, now);
-      if (isAnswer(entry)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
+      if (isAnswer(attempts.found)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
       // Also where it answers nothing: then what the destination sends back is a reply.
       attempts.note(Did.GET_ANSWER, true, 0, now, false);
     }
   }
 
   /** Whether the destination has sent first: a server at a high port, or both ends at the same one. */
-  function isUdpReply(pair: number, now: number): boolean {
-    const entry = attempts.find(words, pair, UDP, now);
+  function isUdpReply(entry: number): boolean {
     return entry !== NONE && attempts.did(entry, Did.GET_ANSWER) && !attempts.did(entry, Did.BEGIN);
   }
 
@@ -234,13 +234,16 @@ export function createEvidence(
     return portNumber(sourcePort(pair)) >= to && !(to >= TRACEROUTE_FIRST && to <= TRACEROUTE_LAST);
   }
 
-  function wasSeen(pair: number, kind: number, now: number): boolean {
+  function wasSeen(i: number, kind: number, now: number): boolean {
+    const pair = ports[i];
     // Sums of products with secret factors, that do not wait for each other. A product says little of what is high in its word:
     // so there are two sums, one of the words with their halves exchanged.
     const time = (now >> SEEN_S_SHIFT) + (kind << 16);
     let high = (Math.imul(pair, factors[8]) + Math.imul(time, factors[9]) + Math.imul(words[LINK], factors[11])) | 0;
     let low = Math.imul((pair << 16) | (pair >>> 16), factors[20]);
-    for (let n = 0; n < 8; n++) {
+    // The other words of IPv4 are always the same (ends.ts).
+    const step = version[i] === 6 ? 1 : ADDRESS_WORDS;
+    for (let n = step - 1; n < 2 * ADDRESS_WORDS; n += step) {
       const word = words[n];
       high = (high + Math.imul(word, factors[n])) | 0;
       low = (low + Math.imul((word << 16) | (word >>> 16), factors[12 + n])) | 0;
