@@ -184,7 +184,7 @@ export class DataPlane implements Agent {
     const released = holds.held > 0 ? holds.release() : 0;
     if (fragments.held > 0) fragments.expire();
     // Packets that waited were received before, and go on before later ones of their tuples are taken.
-    if (early.waiting > 0) early.look(coarseSeconds(this.clock()));
+    if (early.waiting > 0) early.look(this.clock);
     const waited = early.due > 0 ? early.refill() : 0;
     // So were fragments whose first one came.
     const again = waited === 0 && fragments.due > 0 ? fragments.refill() : 0;

@@ -20,14 +20,16 @@ export const BOUND_COUNTERS = {
 export const WAITING_PER_SOURCE = 1024;
 export const WAITING_PER_DESTINATION = 64;
 /** Packets that may wait in vain in a second, on average. */
-export const VAIN_PER_SECOND = 4096;
+export const VAIN_PER_SECOND = 512;
 
 const SOURCES = 1024;
 const ENDPOINTS = 4096;
 
 export interface EarlyBounds {
-  /** The counter of the bound that keeps a packet with these hashes from waiting, or `NONE`. */
-  refusal(source: number, endpoint: number, nowMs: number): number;
+  /** Whether no packet may wait now, whatever its hashes. */
+  isSpent(nowMs: number): boolean;
+  /** The counter of the other bound that keeps a packet with these hashes from waiting, or `NONE`. */
+  refusal(source: number, endpoint: number): number;
   /** A packet began to wait. */
   took(source: number, endpoint: number): void;
   /** One waits no longer; in vain, or not. */
@@ -51,11 +53,11 @@ export function createEarlyBounds(burst: number, catalogue: MetricCatalogue, now
 
   return {
     earn,
-    refusal(source, endpoint, now) {
-      if (vain < 1) {
-        earn(now);
-        if (vain < 1) return columns.early_replies_rate;
-      }
+    isSpent(now) {
+      if (vain < 1) earn(now);
+      return vain < 1;
+    },
+    refusal(source, endpoint) {
       if (ofSource[source & (SOURCES - 1)] >= WAITING_PER_SOURCE) return columns.early_replies_source;
       if (atEndpoint[endpoint & (ENDPOINTS - 1)] >= WAITING_PER_DESTINATION) return columns.early_replies_destination;
       return NONE;

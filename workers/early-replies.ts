@@ -14,19 +14,20 @@
  * reason, or rejects it.
  *
  * **Order.** A tuple is what packets of one flow and direction have in common: addresses, ports, protocol, link and port of
- * entry. Later packets of a tuple that waits at a stage wait behind its first one, and all go on together, in order. If
- * there is no room for one, it is dropped, since it must not overtake. ICMP errors have no order.
+ * entry. Later packets of a tuple that waits at a stage wait behind its first one, and all go on together, in order
+ * (`follows`). If there is no room for one, it is dropped, since it must not overtake. ICMP errors have no order.
  *
  * **Bounds.** Each is fixed at the start, and each is counted when it keeps a packet from waiting: packets and bytes in
  * all, packets of one source, packets to one endpoint, and how many packets may wait in vain in a second. A packet that
  * waits at several stages has one deadline. Nothing waits if no other member is heard.
  *
- * **Cost.** While nothing waits: one comparison per stage and batch. While something waits, one look into a small table for
- * each packet of a stage at which something waits. Keys are looked up when the receive thread has applied something, and so
+ * **Cost.** None for packets of established flows. A packet without state, or with new state, costs a look into a small
+ * table if something waits at the stage. Keys are looked up when the receive thread has applied something, and so
  * seldom that it takes about a hundredth of the worker's time. What can never be a reply costs a few loads.
  */
 
 import { randomFillSync } from 'node:crypto';
+import { coarseSeconds } from '../shm/clock.js';
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
 import { NONE } from '../shm/none.js';
 import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
@@ -70,11 +71,18 @@ export const EARLY_KEY_WORDS_MAX = 12;
 
 /** How often the other members are looked at. */
 const LOOK_AT_MEMBERS_S = 0.5;
-/** A look takes some 30 ns a tuple: about a hundredth of the time. */
-const LOOK_MS_PER_TUPLE = 0.003;
+/** To look a key up takes up to half a microsecond, as nothing of it is in a cache: about a hundredth of the time. */
+const LOOK_MS_PER_TUPLE = 0.05;
 const LOOK_MS_MAX = 4;
+/** A look ends with so many keys that are not known; the next goes on from there. */
+const LOOK_MISSES = 64;
+/** What is over within this time goes on together. */
+const TOGETHER_MS = 4;
 
 const BUCKETS = 4096;
+const MIX = 0x9e3779b1;
+/** Marks by ports alone: a first look, which nearly always says that a packet follows none. */
+const MARKS_SHIFT = 32 - 11;
 /** Before the oldest tuple and behind the newest. */
 const ENDS = WAITING_MAX;
 /** In the protocol word of a tuple, above the protocol. */
@@ -106,8 +114,8 @@ export interface EarlyReplies {
   /** What to wait for, with keys of so many words. Only while the middlebox is being opened. */
   expect(words: number, isKnown: IsKnown): Expectation;
   /**
-   * Whether packet `i` has the tuple of one that began to wait in this batch. Then it waits behind that one, or is dropped,
-   * and the middlebox leaves it alone. Ask it of each packet before any lookup for it alone.
+   * Whether packet `i` has the tuple of one that waits here. Then it waits behind that one, or is dropped, and the middlebox
+   * leaves it alone. Ask it of each packet whose state is missing, or so new that it may have come just now.
    */
   follows(i: number): boolean;
 }
@@ -127,13 +135,13 @@ export interface DataPlaneEarlyReplies extends EarlyReplies {
   readonly due: number;
   /** Where the packets of the last `refill` go on. */
   readonly stop: Readonly<Stop>;
-  /** Between batches: sees which packets may go on. `now` in coarse seconds. */
-  look(now: number): void;
+  /** Between batches: sees which packets may go on. */
+  look(unixMs: () => number): void;
   /** Fills the empty batch with packets that go on at one place. Returns how many. Until `done` they are not new. */
   refill(): number;
   /** The batch of the last `refill` is through. */
   done(): void;
-  /** The shown packets of the batch come to a stage. `isOpen`: they may wait there. Those behind one that waits there wait too. */
+  /** The shown packets of the batch come to a stage. `isOpen`: they may wait there. */
   enter(stage: number, step: number, turns: number, isRewritten: boolean, isOpen: boolean): void;
   /** Drops all: the worker ends. */
   dropAll(): void;
@@ -204,6 +212,7 @@ export function createEarlyReplies({
   // All that have an order, by hash.
   const buckets = new Int32Array(BUCKETS).fill(NONE);
   const bucketOf = new Int32Array(WAITING_MAX);
+  const marks = new Uint16Array(1 << (32 - MARKS_SHIFT));
   const nextInBucket = new Int32Array(WAITING_MAX);
   const free = Int32Array.from({ length: WAITING_MAX }, (_, n) => WAITING_MAX - 1 - n);
   let freeCount = WAITING_MAX;
@@ -228,8 +237,6 @@ export function createEarlyReplies({
   /** Where the shown packets are. */
   const here: Stop = { stage: 0, step: 1, turns: 0, isRewritten: false };
   let isOpen = false;
-  /** Tuples that began to wait at this stage with this batch. */
-  let begun = 0;
   /** When the packets of the batch came, where they waited before. */
   const camePacket = new Float64Array(BATCH_CAPACITY);
   let isRefilled = false;
@@ -237,6 +244,8 @@ export function createEarlyReplies({
   let isNowRead = false;
   let seen = 0;
   let lookAgainMs = 0;
+  /** The tuple that is looked up next; `ENDS`: the oldest. */
+  let nextLook = ENDS;
 
   // Of the packet looked at last.
   let from = 0;
@@ -261,7 +270,7 @@ export function createEarlyReplies({
   }
 
   function mixed(a: number, b: number): number {
-    let h = Math.imul(a ^ seed, 0x9e3779b1) ^ Math.imul(b + seed2, 0x85ebca6b);
+    let h = Math.imul(a ^ seed, MIX) ^ Math.imul(b + seed2, 0x85ebca6b);
     h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35);
     return h ^ (h >>> 13);
   }
@@ -283,6 +292,10 @@ export function createEarlyReplies({
     bucket = (mixed(from, endpoint) ^ ports[i]) & (BUCKETS - 1);
   }
 
+  function markOf(i: number): number {
+    return Math.imul(ports[i], MIX) >>> MARKS_SHIFT;
+  }
+
   /** The tuple of packet `i`, which was read, if it waits at this stage; or `NONE`. */
   function find(i: number): number {
     for (let t = buckets[bucket]; t !== NONE; t = nextInBucket[t]) {
@@ -301,11 +314,14 @@ export function createEarlyReplies({
     return NONE;
   }
 
-  /** Whether there is room for packet `i`, which was read. */
+  /** Whether there is room for packet `i`; reads its tuple. */
   function hasRoom(i: number): boolean {
+    // First what costs least, as in a flood it is what most packets are refused for.
+    if (bounds.isSpent(readNow())) return refuse(columns.early_replies_rate);
     if (!store.hasRoom(length[i]) || freeCount === 0) return refuse(columns.early_replies_full);
+    read(i);
     group = mixed(from, 0);
-    const reason = bounds.refusal(group, endpoint, readNow());
+    const reason = bounds.refusal(group, endpoint);
     return reason === NONE || refuse(reason);
   }
 
@@ -315,9 +331,7 @@ export function createEarlyReplies({
   }
 
   function mayWait(i: number): boolean {
-    if (!others.isActive || !isOpen) return false;
-    read(i);
-    return hasRoom(i);
+    return others.isActive && isOpen && hasRoom(i);
   }
 
   /** Packet `i`, for which there is room, becomes the last of tuple `t`. */
@@ -369,7 +383,7 @@ export function createEarlyReplies({
       bucketOf[t] = bucket;
       nextInBucket[t] = buckets[bucket];
       buckets[bucket] = t;
-      begun++;
+      marks[markOf(i)]++;
       waitingAt[here.stage]++;
     }
     append(i, t);
@@ -392,7 +406,6 @@ export function createEarlyReplies({
   /** Packet `i` waits behind the first of its tuple, if that waits at this stage; or is dropped for want of room. */
   function joins(i: number): boolean {
     read(i);
-    if (buckets[bucket] === NONE) return false;
     const t = find(i);
     if (t === NONE || !hasOrder(i)) return false;
     if (hasRoom(i)) append(i, t);
@@ -401,7 +414,7 @@ export function createEarlyReplies({
   }
 
   function follows(i: number): boolean {
-    return begun !== 0 && joins(i);
+    return isOpen && waitingAt[here.stage] !== 0 && marks[markOf(i)] !== 0 && joins(i);
   }
 
   function enter(stage: number, step: number, turns: number, isRewritten: boolean, open: boolean): void {
@@ -411,37 +424,47 @@ export function createEarlyReplies({
     here.isRewritten = isRewritten;
     isOpen = open;
     isNowRead = false;
-    begun = 0;
-    if (!open || waitingAt[stage] === 0) return;
-    for (let i = 0; i < batch.count; i++) if (egress[i] >= 0) joins(i);
   }
 
   // ——— Going on ———
 
-  function look(now: number): void {
+  function look(unixMs: () => number): void {
     isNowRead = false;
     if (awaited === 0) return;
     const ms = readNow();
-    while (newer[ENDS] !== ENDS && ms - since[newer[ENDS]] >= others.waitMs)
-      release(newer[ENDS], columns.early_replies_expired);
+    const over = ms - others.waitMs;
+    if (since[newer[ENDS]] <= over)
+      while (newer[ENDS] !== ENDS && since[newer[ENDS]] <= over + TOGETHER_MS)
+        release(newer[ENDS], columns.early_replies_expired);
     if (ms < lookAgainMs) return;
     const applied = progress();
     if (applied === seen) return;
     seen = applied;
     lookAgainMs = ms + Math.min(LOOK_MS_MAX, awaited * LOOK_MS_PER_TUPLE);
-    for (let t = newer[ENDS]; t !== ENDS; ) {
+    lookUp(coarseSeconds(unixMs()));
+  }
+
+  /** Looks the keys of tuples up, from where the last look ended. Those of records that come together nearly always follow each other. */
+  function lookUp(now: number): void {
+    let misses = 0;
+    let t = nextLook;
+    for (let left = awaited; left > 0 && misses < LOOK_MISSES; left--) {
+      if (t === ENDS) t = newer[ENDS];
       const after = newer[t];
-      if (knowns[kindOf[t]](keys, t * EARLY_KEY_WORDS_MAX, now)) {
-        release(t, columns.early_replies_known);
-      }
+      if (knowns[kindOf[t]](keys, t * EARLY_KEY_WORDS_MAX, now)) release(t, columns.early_replies_known);
+      else misses++;
       t = after;
     }
+    nextLook = t;
+    // What was not looked up may be known already.
+    if (misses === LOOK_MISSES) seen--;
   }
 
   function release(t: number, reason: number): void {
     newer[older[t]] = newer[t];
     older[newer[t]] = older[t];
     awaited--;
+    if (nextLook === t) nextLook = newer[t];
     reasons[t] = reason;
     queue[(queueAt + queued++) & (WAITING_MAX - 1)] = t;
   }
@@ -501,6 +524,7 @@ export function createEarlyReplies({
     free[freeCount++] = t;
     if (bucketOf[t] === NONE) return;
     waitingAt[stageOf[t]]--;
+    marks[Math.imul(tuplePorts[t], MIX) >>> MARKS_SHIFT]--;
     let at = buckets[bucketOf[t]];
     if (at === t) {
       buckets[bucketOf[t]] = nextInBucket[t];

@@ -35,6 +35,11 @@ export class FlowDriver implements PacketDriver {
   private fresh = false;
   private nextFrame = 0;
   private nextSource = 0;
+  private others = new Int32Array(0);
+  private othersPort = 0;
+  private nextOther = 0;
+  /** Frames of `interleave` that are to come next. */
+  owed = 0;
   private left = 0;
 
   /** Serves these frames in turn, for ever; `fresh`: each with a source address of its own. */
@@ -48,6 +53,14 @@ export class FlowDriver implements PacketDriver {
     this.left = Number.POSITIVE_INFINITY;
   }
 
+  /** Whenever some are `owed`, frames of these come before others, by `port`. */
+  interleave(frames: readonly Uint8Array[], port: number): void {
+    this.others = new Int32Array(frames.length * FRAME_WORDS);
+    const bytes = new Uint8Array(this.others.buffer);
+    for (const [n, frame] of frames.entries()) bytes.set(frame.subarray(0, FRAME_BYTES), n * FRAME_WORDS * 4 + 2);
+    this.othersPort = port;
+  }
+
   /** Serves each once, and keeps what is sent. */
   serveOnce(frames: readonly { readonly port: number; readonly frame: Uint8Array }[]): void {
     this.serve(frames);
@@ -59,6 +72,10 @@ export class FlowDriver implements PacketDriver {
     const { i32, u16 } = this.memory;
     const count = Math.min(BATCH_CAPACITY, this.left);
     for (let i = 0; i < count; i++) {
+      if (this.owed >= 1) {
+        this.copyOther(batch, i);
+        continue;
+      }
       const n = this.nextFrame;
       this.nextFrame = n + 1 === this.ports.length ? 0 : n + 1;
       const from = n * FRAME_WORDS;
@@ -78,6 +95,18 @@ export class FlowDriver implements PacketDriver {
     this.left -= count;
     batch.count = count;
     return count;
+  }
+
+  private copyOther(batch: Batch, i: number): void {
+    const { i32 } = this.memory;
+    const from = this.nextOther;
+    this.nextOther = from + FRAME_WORDS === this.others.length ? 0 : from + FRAME_WORDS;
+    const to = (i * CHUNK_BYTES + HEADROOM - 2) >> 2;
+    for (let word = 0; word < FRAME_WORDS; word++) i32[to + word] = this.others[from + word];
+    batch.start[i] = i * CHUNK_BYTES + HEADROOM;
+    batch.length[i] = FRAME_BYTES;
+    batch.port[i] = this.othersPort;
+    this.owed--;
   }
 
   /** 10.0.0.0/8, all of it in an order in which neighbours are far apart. */
@@ -112,8 +141,14 @@ export class FlowDriver implements PacketDriver {
     return true;
   }
 
-  insert(): boolean {
-    return false; // no fragments here
+  insert(batch: Batch, port: number, frames: Uint8Array, at: number, length: number): boolean {
+    const i = batch.count++;
+    const start = i * CHUNK_BYTES + HEADROOM;
+    for (let byte = 0; byte < length; byte++) this.memory.u8[start + byte] = frames[at + byte];
+    batch.start[i] = start;
+    batch.length[i] = length;
+    batch.port[i] = port;
+    return true;
   }
 
   wait(): void {}

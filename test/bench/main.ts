@@ -44,6 +44,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'ports that two sites choose at once: collisions and splits by allocation, beside 2·λ²·D/P',
     load: () => import('./ports.js'),
   },
+  early_replies: {
+    help: 'established flows in a flood of unsolicited packets that may wait: ns per packet, beside nothing that waits',
+    load: () => import('./early-replies.js'),
+  },
   seal: { help: 'what sealing costs a message, beside sending it unsealed', load: () => import('./seal.js') },
   snapshot: {
     help: 'snapshots by fork under load at 1, 64 and 256 MiB: pause, copy time, packets lost, beside the load alone',

@@ -75,7 +75,7 @@ import { createWholeAddressTranslator } from './nat/whole-address.js';
 
 const { ICMP, TCP, UDP } = Protocol;
 const { WHOLE, LATER } = Fragment;
-const { NEW } = Rank;
+const { ESTABLISHED, NEW } = Rank;
 /** As a constant of this file, which the optimiser folds, but not an import. */
 const NOBODY = NONE;
 
@@ -206,6 +206,7 @@ export default defineMiddlebox({
     const byPort = options.filtering === 'address-and-port-dependent';
     const earlyReplies = createNatEarlyReplies({ batch, early, bindings, filter: () => filter });
     const { waitsForSession: waits } = earlyReplies;
+    const { follows } = early;
     const filter =
       sessions === null
         ? null
@@ -307,7 +308,6 @@ export default defineMiddlebox({
       if (filter !== null) filter.lookOutbound(fromInside, from.addresses, from.keys, outboundCount, now);
       for (let n = 0; n < outboundCount; n++) {
         const i = fromInside[n];
-        if (early.follows(i)) continue;
         if (from.slots[n] !== NOBODY) {
           if (hasMoved && losses.endsMoved(i, from.slots[n])) continue;
           lifetimes.refresh(i, from.slots[n], now);
@@ -332,7 +332,9 @@ export default defineMiddlebox({
       if (filter !== null) filter.lookInbound(fromOutside, to.internalAddresses, to.internalKeys, inboundCount, now);
       for (let n = 0; n < inboundCount; n++) {
         const i = fromOutside[n];
-        if (early.follows(i)) continue;
+        const slot = to.slots[n];
+        // The state of a first reply is new, but that of its session may come later.
+        if ((slot === NOBODY || filter !== null || bindings.rank(slot) < ESTABLISHED) && follows(i)) continue;
         if (isOwn(source[i])) {
           batch.drop(i, counters.own_source);
           continue;
@@ -384,6 +386,7 @@ export default defineMiddlebox({
     }
 
     function hairpin(i: number, n: number, now: number): void {
+      if (follows(i)) return;
       // Only the owner of an address answers queries to it. A reply goes to whoever bound its identifier.
       const isQuery = protocol[i] === ICMP && isQueryTo(flags[i], true);
       const isBound =

@@ -20,7 +20,9 @@ const WORDS_IPV6 = 10;
 export interface FirewallEarlyReplies {
   /** Packet `i` of no connection, which is invalid and whose connection would have the key `key`, waits. */
   invalidWaits(i: number, key: Int32Array): boolean;
-  /** Likewise packet `i` that would begin a connection, if the rules accepted it. */
+  /** Whether packet `i`, which would begin a connection if the rules accepted it, may wait. It leaves the judge alone. */
+  mayWait(i: number): boolean;
+  /** Such a packet waits. */
   newWaits(i: number, key: Int32Array): boolean;
   /** Likewise ICMP error `i` about a packet of the connection with the key `key`. */
   errorWaits(i: number, key: Int32Array): boolean;
@@ -78,11 +80,11 @@ export function createFirewallEarlyReplies(parts: FirewallEarlyParts): FirewallE
       !isAccepted(i) &&
       isRequestAccepted(i) &&
       waitFor(i, key),
-    newWaits(i, key) {
+    mayWait(i) {
       const carried = protocol[i];
-      const isOther = carried !== TCP && carried !== ICMP && carried !== ICMPV6;
-      return isOther && expected.mayWait(i) && isRequestAccepted(i) && waitFor(i, key);
+      return carried !== TCP && carried !== ICMP && carried !== ICMPV6 && expected.mayWait(i);
     },
+    newWaits: (i, key) => isRequestAccepted(i) && waitFor(i, key),
     errorWaits: (i, key) => expected.mayWait(i) && !isAccepted(i) && waitFor(i, key),
   };
 }

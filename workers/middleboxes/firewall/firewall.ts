@@ -148,6 +148,7 @@ export default defineMiddlebox({
       options.recheck ? createRecheck({ batch, table, judge, rules }) : null;
     const recheck4 = rechecks(state.ipv4);
     const recheck6 = rechecks(state.ipv6);
+    const { follows } = early;
     const { ipv4: table4, ipv6: table6 } = state;
     const earlyReplies = createFirewallEarlyReplies({ batch, early, judge, ipv4: table4, ipv6: table6 });
     let loggedIn = 0;
@@ -175,6 +176,8 @@ export default defineMiddlebox({
       const carried = protocol[i];
       const began = known & 1;
       const rank = table.rank(slot);
+      // Packets before it may wait for the connection that has just come.
+      if (rank === NEW && follows(i)) return;
       let after = rank;
       if (carried !== TCP) {
         if (side !== began && rank < ESTABLISHED) after = ESTABLISHED;
@@ -208,6 +211,7 @@ export default defineMiddlebox({
     /** Packet `i` is of no connection, or begins the one in `slot` anew; its key is in `key`. */
     function begin(i: number, table: TcpFlowTable, slot: number, side: number, now: number): void {
       const carried = protocol[i];
+      if (slot === NOBODY && follows(i)) return;
       if (fragment[i] === LATER) return batch.drop(i, counters.fragment);
       if (carried === TCP) {
         const shown = flags[i];
@@ -217,7 +221,7 @@ export default defineMiddlebox({
       } else if ((carried === ICMP || carried === ICMPV6) && isReply(flags[i], carried)) return unlessEarly(i);
       judge.fill(i, false);
       let place = judge.decide(State.NEW, version[i]);
-      if (slot === NOBODY && judge.verdict(place) !== Verdict.ACCEPT) {
+      if (slot === NOBODY && judge.verdict(place) !== Verdict.ACCEPT && earlyReplies.mayWait(i)) {
         if (earlyReplies.newWaits(i, key)) return;
         judge.fill(i, false);
         place = judge.decide(State.NEW, version[i]);
@@ -387,7 +391,6 @@ export default defineMiddlebox({
       known.find(count, now);
       state.ipv4.touchExpected(known.slots, count);
       for (let n = 0; n < count; n++) {
-        if (early.follows(looked[n])) continue;
         const slot = known.slots[n];
         if (slot !== NOBODY) {
           copyKey(n);
@@ -414,7 +417,7 @@ export default defineMiddlebox({
 
     function ipv6AndUntracked(now: number): void {
       for (let i = 0; i < batch.count; i++) {
-        if (egress[i] < 0 || early.follows(i)) continue;
+        if (egress[i] < 0) continue;
         if (!keys.isTracked(i)) {
           const isIcmp = protocol[i] === ICMP || protocol[i] === ICMPV6;
           if (isIcmp && fragment[i] !== LATER && isError(flags[i], version[i])) error(i, now);

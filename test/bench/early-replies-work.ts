@@ -1,0 +1,114 @@
+/** A thread of the early replies' benchmark: established flows in a flood of unsolicited packets, timed whenever it is asked. */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { threadCpuTime } from '../../workers/native/index.js';
+import { Stream } from '../sim/random.js';
+import { INSIDE, OUTSIDE, shipped } from '../support/shipped.js';
+import { frame } from '../workers/support/frames.js';
+import { SeenMembers } from '../workers/support/plane.js';
+import { Site } from '../workers/support/site.js';
+import { FlowDriver, FRAME_BYTES } from './flow-driver.js';
+
+export interface EarlyRepliesWork {
+  /** Of middleboxes that are shipped. */
+  readonly names: readonly string[];
+  readonly flows: number;
+}
+
+/** What is asked of it. */
+export interface EarlyRepliesTurn {
+  readonly ms: number;
+  /** Whether packets may wait: another member is heard. */
+  readonly waits: boolean;
+}
+
+const FLOOD_PER_SECOND = 100_000;
+/** Unsolicited packets before the same come again: more than come while one of them waits. */
+const FLOOD_FRAMES = 20_000;
+
+const { names, flows } = workerData as EarlyRepliesWork;
+const driver = new FlowDriver();
+const others = new SeenMembers([false, false]);
+const random = new Stream(1, 'early replies');
+const site = new Site({
+  chain: names.map((name) => shipped(name)),
+  members: 2,
+  plane: { openDriver: () => driver, early: others },
+});
+const { plane } = site;
+
+/** UDP, 60 bytes, without a checksum. */
+const udp = (ends: string): Uint8Array => frame(`udp ${ends} len ${FRAME_BYTES - 42} nosum`);
+const requests = Array.from({ length: flows }, (_, n) => ({
+  port: INSIDE,
+  frame: udp(`10.0.${(n >> 8) & 255}.${n & 255}:${1024 + (n % 60_000)} > 198.51.100.7:53`),
+}));
+
+/** What answers a packet that came out: ends exchanged. */
+function answer(out: Uint8Array): Uint8Array {
+  const bytes = Uint8Array.from(out);
+  bytes.set(requests[0].frame.subarray(0, 12), 0);
+  bytes.set(out.subarray(30, 34), 26);
+  bytes.set(out.subarray(26, 30), 30);
+  bytes.set(out.subarray(36, 38), 34);
+  bytes.set(out.subarray(34, 36), 36);
+  return bytes;
+}
+
+/** From anywhere, to an external address of the NAT, or where there is none to a host inside. */
+function unsolicited(): Uint8Array {
+  const source = `${random.whole(11, 99)}.${random.below(256)}.${random.below(256)}.${random.whole(1, 254)}`;
+  const to = names.includes('nat')
+    ? `203.0.113.${random.whole(1, 8)}`
+    : `10.77.${random.below(256)}.${random.whole(1, 254)}`;
+  return udp(`${source}:${random.whole(1024, 65_535)} > ${to}:${random.whole(1024, 65_535)}`);
+}
+
+function run(frames: readonly { readonly port: number; readonly frame: Uint8Array }[]): typeof driver.sent {
+  driver.serveOnce(frames);
+  while (plane.dataPlane.doWork() > 0) site.replicateTo();
+  return driver.sent.splice(0);
+}
+
+function prepare(): void {
+  const replies = run(requests).map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes) }));
+  if (replies.length !== flows || run(replies).length !== flows)
+    throw new Error(`${names.join(' + ')}: flows are missing`);
+  driver.capturing = false;
+  const established = requests.flatMap((request, n) => [request, replies[n]]);
+  driver.serve(Array.from({ length: 4 * flows }, () => established[random.below(established.length)]));
+  driver.interleave(Array.from({ length: FLOOD_FRAMES }, unsolicited), OUTSIDE);
+}
+
+/**
+ * Nanoseconds of the thread's time for a packet of an established flow, with its share of the flood. The thread's own time
+ * is the time there is, so it has as much to do as it can.
+ */
+function time(ms: number): number {
+  const sentBefore = driver.sentPackets;
+  const before = threadCpuTime();
+  const startMs = plane.nowMs;
+  let spentNs = 0;
+  while (spentNs < ms * 1e6) {
+    for (let round = 0; round < 16; round++) {
+      plane.dataPlane.doWork();
+      // Records of others come all the time, so what waits is looked up as often as ever.
+      plane.applied++;
+    }
+    const now = threadCpuTime() - before;
+    driver.owed += ((now - spentNs) * FLOOD_PER_SECOND) / 1e9;
+    spentNs = now;
+    plane.nowMs = startMs + spentNs / 1e6;
+  }
+  return spentNs / (driver.sentPackets - sentBefore);
+}
+
+prepare();
+parentPort?.on('message', ({ ms, waits }: EarlyRepliesTurn) => {
+  others.heard[1] = waits;
+  // Until it looks at the members again.
+  plane.nowMs += 600;
+  time(5);
+  parentPort?.postMessage({ ns: time(ms), counts: plane.counts() });
+});
+parentPort?.postMessage('ready');
