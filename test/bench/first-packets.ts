@@ -3,8 +3,9 @@
  * not know yet what they belong to. By real programs, with 0 to 120 ms between the sites and
  * servers 1 to 120 ms away (there and back): how many first replies are lost, and what the others
  * take longer than the replies of established flows. The baseline is what is left of the delay
- * between the sites when the reply arrives: no remedy can be faster. Compared are nothing done
- * about it, and first requests that wait (`hold_members`). Root, for the namespaces.
+ * between the sites when the reply arrives: no remedy can be faster. Compared are:
+ * dropping such replies, letting them wait for the state (the default), and letting first requests
+ * wait (`hold_members`). Root, for the namespaces.
  */
 
 import { availableParallelism } from 'node:os';
@@ -73,7 +74,9 @@ function rows(name: string, { wanMs, remedy, figures }: Cell): BenchResult[] {
   ];
 }
 
-/** First replies lost over all delays and servers, beside those lost with nothing done about it. */
+/**
+ * First replies lost over all delays and servers, beside those lost if such replies are dropped.
+ */
 function summary(name: string, cells: readonly Cell[]): BenchResult[] {
   const lost = (what: Case, remedy: Remedy): number =>
     total(

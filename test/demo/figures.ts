@@ -17,7 +17,9 @@ export interface SiteFigures {
   /** Own records the slowest other site has not acknowledged: the lag. */
   readonly lagRecords: number;
   readonly roundTripMs: number | null;
-  /** Packets from outside that came before the state they belong to, or belong to none. */
+  /** Packets from outside that came before the state they belong to, and waited for it. */
+  readonly waited: number;
+  /** Dropped: packets from outside to which no state belongs, or none yet. */
   readonly unsolicited: number;
 }
 
@@ -34,6 +36,7 @@ export async function siteFigures(site: Instance): Promise<SiteFigures> {
     retransmissions: counters['state_tx_retransmissions'] ?? 0,
     lagRecords: Math.max(0, ...peers.map((peer) => peer.unacknowledged_records)),
     roundTripMs: peers[0]?.rtt_ms ?? null,
+    waited: counters['early_replies'] ?? 0,
     unsolicited: counters['nat_unsolicited'] ?? 0,
   };
 }
@@ -46,8 +49,9 @@ export interface Origin {
 }
 
 /**
- * A connection whose first reply was dropped is held up by the initial retransmission timeout of TCP, 1 s (RFC 6298 §2);
- * one that was not is established after a round trip. Between them there is a lot of room.
+ * A connection whose first reply was dropped is held up by the initial retransmission timeout of
+ * TCP, 1 s (RFC 6298 §2); one that was not is established after a round trip. Between them there is
+ * a lot of room.
  */
 const HELD_UP_MS = 700;
 
@@ -55,8 +59,8 @@ export interface OriginFigures {
   readonly origin: Origin;
   readonly fetched: number;
   readonly right: number;
-  /** First replies that came before the state did, seen by what it cost. */
-  readonly early: number;
+  /** First replies that were lost, seen by what it cost. */
+  readonly lost: number;
   readonly connectMs: Distribution;
 }
 
@@ -81,7 +85,7 @@ export class Downloads {
         origin,
         fetched: here.length,
         right: connected.length,
-        early: connected.filter((ms) => ms - origin.roundTripMs > HELD_UP_MS).length,
+        lost: connected.filter((ms) => ms - origin.roundTripMs > HELD_UP_MS).length,
         connectMs: distribution(connected),
       };
     });

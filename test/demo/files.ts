@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from '../support/ports.js';
 import { compiled } from '../testbed/compile.js';
+import { siteOptions } from '../testbed/first-packets/networks.js';
 import { converged, eventually, Instance } from '../testbed/instance.js';
 import { Program } from '../testbed/program.js';
 import { DAEMON, makeKeyFile, siteConfig, writeConfig } from '../testbed/site.js';
@@ -102,9 +103,9 @@ class FilesDemo {
         ...siteTable(figures),
         '',
         `${answered} of ${FLOWS} clients got their answer, each packet of it checked: translated by site a, translated back by site b.`,
-        `${held} first answers came to site b before the state did, as it had just been started, and were dropped there; TCP tries`,
-        `again after 1 s (${held - heldTwice} of them came through then), and after 2 s more (${heldTwice}).`,
-        `Site a told site b ${figures[0].records} operations, ${this.options.wan_ms} ms late on average; in the end both hold the same.`,
+        `${figures[1].waited} of the ${ANSWERS} came to site b before the state did, which had just been started, and waited there. ${held} first answers`,
+        `were dropped; TCP tries again after 1 s (${held - heldTwice} of them came through then), and after 2 s more (${heldTwice}).`,
+        `Site a sent site b ${figures[0].records} records, ${this.options.wan_ms} ms late on average; in the end both hold the same.`,
       ],
     };
   }
@@ -132,10 +133,12 @@ class FilesDemo {
       core: name === 'a' ? 0 : 1,
     };
     const instance = new Instance(name, this.path(`${name}.sock`));
+    const { nat, ...more } = siteOptions(this.options.remedy, 2 * this.options.wan_ms);
     const config = siteConfig(place, instance.socket, {
       transport: { kind: 'unicast', port: this.port, fault: { delay: 1, delay_ms_max: 2 * this.options.wan_ms } },
       packet_io: { driver: 'pcap', pace: 'recorded' },
-      nat: { flows: 4096 },
+      ...more,
+      nat: { flows: 4096, ...nat },
       log: { level: 'warn' },
     });
     writeConfig(this.path(`${name}.yaml`), config);

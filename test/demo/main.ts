@@ -6,6 +6,7 @@
  */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { REMEDIES, type Remedy } from '../testbed/first-packets/networks.js';
 import { runFiles } from './files.js';
 import { runLive } from './live.js';
 import { type DemoOptions, type Outcome, Unavailable } from './outcome.js';
@@ -13,6 +14,7 @@ import { type DemoOptions, type Outcome, Unavailable } from './outcome.js';
 interface Options {
   readonly once?: boolean;
   readonly wan: number;
+  readonly replies: Remedy;
   readonly packets: 'auto' | 'live' | 'files';
 }
 
@@ -23,6 +25,14 @@ const program = new Command('demo')
   .description('Two sites joined by an emulated WAN: requests leave through one, replies return through the other.')
   .option('--once', 'end by itself, with exit code 0 if all went well and 1 if not; else Ctrl-C ends it')
   .option('--wan <ms>', 'delay between the sites, each way', milliseconds, 50)
+  .addOption(
+    new Option(
+      '--replies <remedy>',
+      'that are faster than the state they need: early: they wait; held: requests waited (hold_members); off: they are dropped',
+    )
+      .choices(REMEDIES)
+      .default('early'),
+  )
   .addOption(
     new Option(
       '--packets <where>',
@@ -39,7 +49,7 @@ function milliseconds(text: string): number {
   return value;
 }
 
-async function main({ once = false, wan, packets }: Options): Promise<void> {
+async function main({ once = false, wan, packets, replies }: Options): Promise<void> {
   const interrupted = new AbortController();
   let signals = 0;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
@@ -49,7 +59,7 @@ async function main({ once = false, wan, packets }: Options): Promise<void> {
       console.log('\nending …');
       interrupted.abort();
     });
-  const outcome = await run({ once, wan_ms: wan }, packets, interrupted.signal);
+  const outcome = await run({ once, wan_ms: wan, remedy: replies }, packets, interrupted.signal);
   console.log(`\n${outcome.lines.join('\n')}`);
   for (const problem of outcome.problems) console.error(`NOT AS IT SHOULD BE: ${problem}`);
   process.exitCode = outcome.problems.length === 0 ? 0 : EXIT_FAILED;

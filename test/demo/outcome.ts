@@ -1,10 +1,14 @@
 /** What the demo is asked, and what came of it. */
 
+import type { Remedy } from '../testbed/first-packets/networks.js';
+
 export interface DemoOptions {
   /** End by itself. */
   readonly once: boolean;
   /** Between the sites, each way. */
   readonly wan_ms: number;
+  /** What is done about replies that are faster than the state they need. */
+  readonly remedy: Remedy;
 }
 
 export interface Outcome {

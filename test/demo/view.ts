@@ -58,7 +58,19 @@ export class View {
 
 export function siteTable(sites: readonly SiteFigures[]): string[] {
   return columns(
-    ['site', 'packets in', 'out', 'flows', 'records sent', 'merged', 'sent again', 'lag', 'round trip', 'too early'],
+    [
+      'site',
+      'packets in',
+      'out',
+      'flows',
+      'records sent',
+      'merged',
+      'sent again',
+      'lag',
+      'round trip',
+      'replies waited',
+      'dropped',
+    ],
     sites.map((site) => [
       site.name,
       site.rxPackets,
@@ -69,6 +81,7 @@ export function siteTable(sites: readonly SiteFigures[]): string[] {
       site.retransmissions,
       `${site.lagRecords} records`,
       milliseconds(site.roundTripMs),
+      site.waited,
       site.unsolicited,
     ]),
   );
@@ -76,13 +89,13 @@ export function siteTable(sites: readonly SiteFigures[]): string[] {
 
 export function originTable(origins: readonly OriginFigures[]): string[] {
   return columns(
-    ['server', 'round trip', 'downloads', 'right bytes', 'reply before state', 'connected: median', '95 %', 'most'],
-    origins.map(({ origin, fetched, right, early, connectMs }) => [
+    ['server', 'round trip', 'downloads', 'right bytes', 'first reply lost', 'connected: median', '95 %', 'most'],
+    origins.map(({ origin, fetched, right, lost, connectMs }) => [
       origin.name,
       milliseconds(origin.roundTripMs),
       fetched,
       right,
-      share(early, right),
+      share(lost, right),
       milliseconds(connectMs.p50),
       milliseconds(connectMs.p95),
       milliseconds(connectMs.max),
@@ -92,11 +105,11 @@ export function originTable(origins: readonly OriginFigures[]): string[] {
 
 function summaryLine({ seconds, sites, origins }: Picture): string {
   const downloads = origins.reduce((sum, origin) => sum + origin.fetched, 0);
-  const early = origins.reduce((sum, origin) => sum + origin.early, 0);
+  const lost = origins.reduce((sum, origin) => sum + origin.lost, 0);
   const parts = sites.map(
     (site) =>
       `${site.name}: ${site.rxPackets} packets in, ${site.flows} flows, ${site.records} records (${site.coalesced} merged), lag ${site.lagRecords}`,
   );
-  if (origins.length > 0) parts.push(`${downloads} downloads, ${early} first replies too early`);
+  if (origins.length > 0) parts.push(`${downloads} downloads, ${lost} first replies lost`);
   return `${seconds.toFixed(0).padStart(4)} s  ${parts.join(' | ')}`;
 }

@@ -22,7 +22,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Instance } from './instance.js';
 import type { Impairment } from './relay.js';
-import { CLIENT, DAEMON, makeKeyFile, writeConfig } from './site.js';
+import { CLIENT, DAEMON, makeKeyFile, type SiteOptions, writeConfig } from './site.js';
 import { type Output, Testbed } from './testbed.js';
 import type { Link, Node, Topology } from './topology.js';
 import { type Server, serverAddress } from './two-sites.js';
@@ -42,6 +42,8 @@ export interface FirewallsOptions {
   readonly rules: string;
   /** Options of the firewall beside its rules. */
   readonly firewall?: Readonly<Record<string, unknown>>;
+  /** The section of that name. */
+  readonly early_replies?: SiteOptions['early_replies'];
   readonly servers?: readonly Server[];
   /** Data plane workers of each site, one for each queue of its ports. Absent: one, at both sites on the first core. */
   readonly workers?: number;
@@ -148,7 +150,11 @@ export class FirewallAt extends Instance {
   private readonly node: string;
   private readonly rulesFile: string;
 
-  constructor(testbed: Testbed, name: 'a' | 'b', { mode, rules, workers, firewall = {} }: FirewallsOptions) {
+  constructor(
+    testbed: Testbed,
+    name: 'a' | 'b',
+    { mode, rules, workers, early_replies, firewall = {} }: FirewallsOptions,
+  ) {
     super(name, join(testbed.folder, `${name}.sock`));
     this.testbed = testbed;
     this.node = `site-${name}`;
@@ -169,6 +175,7 @@ export class FirewallAt extends Instance {
       replication: { join_wait_ms: 500 },
       ...(workers === undefined ? {} : { threads: { workers: cores(n, workers) } }),
       mode,
+      ...(early_replies === undefined ? {} : { early_replies }),
       ports: { left: { interface: 'left', ...hops[0] }, right: { interface: 'right', ...hops[1] } },
       middleboxes: [{ firewall: { rules: `./${name}.rules`, ...firewall } }],
       admin: { socket: this.socket },

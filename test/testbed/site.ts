@@ -17,6 +17,7 @@ export interface SiteOptions {
   readonly transport?: Readonly<Record<string, unknown>>;
   readonly replication?: Readonly<Record<string, unknown>>;
   readonly threads?: Readonly<Record<string, unknown>>;
+  readonly early_replies?: Readonly<Record<string, unknown>>;
   readonly packet_io?: Readonly<Record<string, unknown>>;
   /** Middleboxes that packets pass before the NAT. */
   readonly middleboxes?: readonly Readonly<Record<string, unknown>>[];
@@ -62,6 +63,7 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
     // A test that starts one site alone should not wait long for the other.
     replication: { join_wait_ms: 500, ...options.replication },
     threads: { workers: [place.core % availableParallelism()], ...options.threads },
+    ...(options.early_replies === undefined ? {} : { early_replies: options.early_replies }),
     packet_io: { driver: 'af_xdp', ...options.packet_io },
     ports: place.ports,
     middleboxes: [

@@ -11,10 +11,10 @@ import { clientOfA, serverAddress, TwoSites } from '../two-sites.js';
 import type { FirstPacketsPlace, FirstServer } from './first-packets.js';
 
 /**
- * What is done about a reply that is faster than the state it needs: nothing, or the request waited
- * (`hold_members`).
+ * What is done about a reply that is faster than the state it needs: it is dropped, it waits (the
+ * default), or the request waited (`hold_members`).
  */
-export const REMEDIES = ['off', 'held'] as const;
+export const REMEDIES = ['off', 'early', 'held'] as const;
 
 export type Remedy = (typeof REMEDIES)[number];
 
@@ -25,7 +25,9 @@ const ROUND_TRIP_MS_MAX = 240;
 
 /** Options of both sites; `roundTripMs`: between them. */
 export function siteOptions(remedy: Remedy, roundTripMs: number): SiteOptions {
-  return remedy === 'held' ? { nat: { hold_members: 1, hold_ms: Math.ceil(roundTripMs) + HOLD_MARGIN_MS } } : {};
+  if (remedy === 'early') return {};
+  const hold = { hold_members: 1, hold_ms: Math.ceil(roundTripMs) + HOLD_MARGIN_MS };
+  return { early_replies: { wait: 'never' }, ...(remedy === 'held' ? { nat: hold } : {}) };
 }
 
 export interface Setup {
@@ -45,7 +47,7 @@ export interface Network {
   down(): Promise<void>;
 }
 
-const nodeOf = (roundTripMs: number): string => `rtt-${roundTripMs}`;
+const nodeOf = (roundTripMs: number): string => `s${roundTripMs}`;
 
 /** Builds the network, and starts both sites. */
 export async function openNetwork(setup: Setup): Promise<Network> {
@@ -105,7 +107,8 @@ async function firewall(setup: Setup): Promise<Unstarted> {
   const held = setup.remedy === 'held' ? `hold 1 within ${ROUND_TRIP_MS_MAX + HOLD_MARGIN_MS} ms ` : '';
   const rules = `zone lan = { port left, 10.1.0.0/16 }\npolicy drop\nfrom lan ${held}accept\n`;
   const { workers } = setup;
-  const firewalls = await Firewalls.build({ ...common(setup), mode: 'wire', workers, rules });
+  const { nat: _held, ...more } = siteOptions(setup.remedy, ROUND_TRIP_MS_MAX);
+  const firewalls = await Firewalls.build({ ...common(setup), mode: 'wire', workers, rules, ...more });
   return {
     testbed: firewalls.testbed,
     sites: [firewalls.a, firewalls.b],

@@ -59,6 +59,7 @@ export function table(cells: readonly Cell[]): string[] {
 
 const LEGEND: Readonly<Record<Remedy, string>> = {
   off: 'a reply without state is dropped',
+  early: 'it waits for the state',
   held: 'the request waits until the other site has the state',
 };
 
