@@ -23,7 +23,7 @@ const COUNT = 2000;
 const LARGE = { ringSize: 512, chunks: 512 + 64 };
 const BURST = 500;
 /** How often an interface is deleted and created again. */
-const LIVES = 40;
+const LIVES = 30;
 
 const raw = (address: string): number => Buffer.from(address.split('.').map(Number)).readInt32LE(0);
 

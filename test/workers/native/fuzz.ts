@@ -90,7 +90,8 @@ function call(name: string, argv: unknown[]): void {
 }
 
 const cases = fc.record({
-  name: fc.constantFrom(...Object.keys(addon)),
+  // `exitNow` does what it says.
+  name: fc.constantFrom(...Object.keys(addon).filter((name) => name !== 'exitNow')),
   argv: fc.array(value, { maxLength: 7 }),
 });
 
