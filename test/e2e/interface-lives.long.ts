@@ -41,6 +41,8 @@ describe('end to end: the lives of an interface', function () {
         await portIs(instance, 'left', USABLE);
       };
       for (let life = 0; life < LIVES / 10; life++) await live();
+      // What is open is complete once packets pass: `status` may still be of the life before.
+      await reaches(testbed, 'client', '10.9.0.2');
       const before = { descriptors: descriptors(), memory: memory() };
       for (let life = LIVES / 10; life < LIVES; life++) await live();
       // Those of the last attachment are closed once the workers have left it.
