@@ -4,10 +4,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { threadCpuTime } from '../../workers/native/index.js';
 import { Stream } from '../sim/random.js';
 import { INSIDE, OUTSIDE, shipped } from '../support/shipped.js';
-import { frame } from '../workers/support/frames.js';
 import { SeenMembers } from '../workers/support/plane.js';
 import { Site } from '../workers/support/site.js';
-import { FlowDriver, FRAME_BYTES } from './flow-driver.js';
+import { FlowDriver } from './flow-driver.js';
+import { answer, udp } from './udp-frames.js';
 
 export interface EarlyRepliesWork {
   /** Of middleboxes that are shipped. */
@@ -37,23 +37,10 @@ const site = new Site({
 });
 const { plane } = site;
 
-/** UDP, 60 bytes, without a checksum. */
-const udp = (ends: string): Uint8Array => frame(`udp ${ends} len ${FRAME_BYTES - 42} nosum`);
 const requests = Array.from({ length: flows }, (_, n) => ({
   port: INSIDE,
   frame: udp(`10.0.${(n >> 8) & 255}.${n & 255}:${1024 + (n % 60_000)} > 198.51.100.7:53`),
 }));
-
-/** What answers a packet that came out: ends exchanged. */
-function answer(out: Uint8Array): Uint8Array {
-  const bytes = Uint8Array.from(out);
-  bytes.set(requests[0].frame.subarray(0, 12), 0);
-  bytes.set(out.subarray(30, 34), 26);
-  bytes.set(out.subarray(26, 30), 30);
-  bytes.set(out.subarray(36, 38), 34);
-  bytes.set(out.subarray(34, 36), 36);
-  return bytes;
-}
 
 /** From anywhere, to an external address of the NAT, or where there is none to a host inside. */
 function unsolicited(): Uint8Array {
@@ -71,7 +58,7 @@ function run(frames: readonly { readonly port: number; readonly frame: Uint8Arra
 }
 
 function prepare(): void {
-  const replies = run(requests).map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes) }));
+  const replies = run(requests).map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes, requests[0].frame) }));
   if (replies.length !== flows || run(replies).length !== flows)
     throw new Error(`${names.join(' + ')}: flows are missing`);
   driver.capturing = false;

@@ -4,9 +4,9 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { BATCH_CAPACITY } from '../../workers/batch.js';
 import { threadCpuTime } from '../../workers/native/index.js';
 import { INSIDE, OUTSIDE, shipped } from '../support/shipped.js';
-import { frame } from '../workers/support/frames.js';
 import { Site } from '../workers/support/site.js';
-import { FlowDriver, FRAME_BYTES } from './flow-driver.js';
+import { FlowDriver } from './flow-driver.js';
+import { answer, udp } from './udp-frames.js';
 
 export interface MiddleboxWork {
   /** Of middleboxes that are shipped; none: packets pass through. */
@@ -31,23 +31,10 @@ function clock(): void {
   flowsBefore = driver.sentPackets;
 }
 
-/** UDP, 60 bytes, without a checksum. */
-const udp = (ends: string): Uint8Array => frame(`udp ${ends} len ${FRAME_BYTES - 42} nosum`);
 const requests = Array.from({ length: flows }, (_, n) => ({
   port: INSIDE,
   frame: udp(`10.${(n >> 16) & 255}.${(n >> 8) & 255}.${n & 255}:${1024 + (n % 60_000)} > 198.51.100.7:53`),
 }));
-
-/** What answers a packet that came out: ends exchanged. */
-function answer(out: Uint8Array): Uint8Array {
-  const bytes = Uint8Array.from(out);
-  bytes.set(requests[0].frame.subarray(0, 12), 0);
-  bytes.set(out.subarray(30, 34), 26);
-  bytes.set(out.subarray(26, 30), 30);
-  bytes.set(out.subarray(36, 38), 34);
-  bytes.set(out.subarray(34, 36), 36);
-  return bytes;
-}
 
 function run(frames: readonly { readonly port: number; readonly frame: Uint8Array }[]): typeof driver.sent {
   driver.serveOnce(frames);
@@ -59,7 +46,7 @@ function prepare(): void {
   clock();
   if (load !== 'rest') return driver.serve(requests.slice(0, 64), true);
   const out = run(requests);
-  const replies = out.map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes) }));
+  const replies = out.map(({ frame: bytes }) => ({ port: OUTSIDE, frame: answer(bytes, requests[0].frame) }));
   if (replies.length !== flows || run(replies).length !== flows)
     throw new Error(`${names.join(' + ')}: of ${flows} flows ${replies.length} came through`);
   driver.capturing = false;
