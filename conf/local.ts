@@ -93,7 +93,7 @@ export const earlyRepliesSchema = z
       .enum(['auto', 'never'])
       .default('auto')
       .describe(
-        'auto: while another member is heard, a packet that can be the first reply to a request which left by another site waits for that site’s record. It waits for the largest round trip to a member and 50 ms at most. never: it is dropped, or meets the rules, at once.',
+        'auto: while another member is heard, a packet that can be the first reply to a request which left by another site waits for that site’s record. It waits at most for the longest round trip to expect from a member, and 50 ms. never: it is dropped, or meets the rules, at once.',
       ),
     wait_ms_max: whole(1, 1000)
       .default(250)

@@ -182,6 +182,9 @@ export class VectorRecord {
   }
 }
 
+/** Smallest allowance for variation: the clock and the scheduler are no better. */
+const GRANULARITY_MS = 1;
+
 /** What is known of a member itself, over all objects. Times in milliseconds; round trips 0 while `samples` is 0. */
 export class PeerRecord {
   readonly floats = new Float64Array(PEER_FLOATS);
@@ -217,6 +220,10 @@ export class PeerRecord {
   /** RTTVAR of RFC 6298. */
   get variation(): number {
     return this.floats[PEER.variation];
+  }
+  /** The longest round trip to expect after these samples: never shorter than the latest one (RFC 6298 §2). */
+  get longestRoundTrip(): number {
+    return this.smoothed + Math.max(GRANULARITY_MS, 4 * this.variation);
   }
   get samples(): number {
     return this.floats[PEER.samples];

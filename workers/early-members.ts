@@ -2,7 +2,7 @@
 
 import { MemberState, type Members } from './members.js';
 
-/** What a wait is longer than the largest round trip to a member, for the sender's and our own delays. */
+/** Added to the longest round trip to expect, for the delays inside the two sites. */
 export const MARGIN_MS = 50;
 
 export interface EarlyMembers {
@@ -30,7 +30,7 @@ export function createEarlyMembers(members: Members, msMax: number): EarlyMember
       heard[slot] = members.isMember(slot) && members.state(slot) !== MemberState.UNHEARD ? 1 : 0;
       if (heard[slot] === 0) continue;
       isActive = true;
-      const ms = members.roundTripMs(slot);
+      const ms = members.longestRoundTripMs(slot);
       if (ms < 0) isMeasured = false;
       else if (ms > most) most = ms;
     }

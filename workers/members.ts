@@ -39,8 +39,8 @@ export interface Members {
   behindMs(slot: number): number;
   /** The largest `behindMs` of all members; 0 for an instance that is alone. */
   mostBehindMs(): number;
-  /** The round trip of state messages to a member, smoothed; -1 before the first measurement. */
-  roundTripMs(slot: number): number;
+  /** The longest round trip of state messages to expect (RFC 6298 §2); -1 before the first measurement. */
+  longestRoundTripMs(slot: number): number;
   /** Whether every member is CURRENT and behind by no more than this. */
   isComplete(behindMsMax: number): boolean;
   /** Which members are not, and why, as a sentence. Not for the packet path. */
@@ -101,7 +101,7 @@ export function createMembers({
   }
 
   function look(slot: number): void {
-    roundTrips[slot] = peer.samples > 0 ? peer.smoothed : -1;
+    roundTrips[slot] = peer.samples > 0 ? peer.longestRoundTrip : -1;
     const isHeard = peer.incarnation !== 0 && nowMs - peer.heardAt <= silentMs;
     let isWhole = true;
     let isDetached = false;
@@ -169,7 +169,7 @@ export function createMembers({
       for (let slot = 0; slot < present.length; slot++) if (present[slot] === 1) most = Math.max(most, behindMs(slot));
       return most;
     },
-    roundTripMs: (slot) => roundTrips[slot],
+    longestRoundTripMs: (slot) => roundTrips[slot],
     isComplete(behindMsMax) {
       for (let slot = 0; slot < present.length; slot++)
         if (present[slot] === 1 && !isCurrent(slot, behindMsMax)) return false;
@@ -196,7 +196,7 @@ export const ALONE: Members = {
   name: () => '',
   behindMs: () => 0,
   mostBehindMs: () => 0,
-  roundTripMs: () => -1,
+  longestRoundTripMs: () => -1,
   isComplete: () => true,
   lacking: () => '',
 };

@@ -47,6 +47,11 @@ describe('end to end: first packets', function () {
         const drops = (counters: Record<string, number>): number =>
           DROPS[setup.middlebox].reduce((sum, name) => sum + counters[name], 0);
         await testbed.relay.setAll('wan', ['site-a', 'site-b'], { delay_ms: WAN_MS });
+        // A reply waits for as long as the delay that was measured makes it.
+        for (const site of sites)
+          await eventually('the delay to be measured', async () =>
+            (await site.counters())['early_replies_wait_ms'] > 2 * WAN_MS ? true : null,
+          );
         const first = await FirstPackets.open(testbed, place);
         const open = (cases: readonly Case[], reply_ms_max: number): Promise<Figures[]> =>
           first.measure(WAN_MS, { cases, reply_ms_max, timed: false });

@@ -9,8 +9,6 @@ import { FORMAT_VERSION } from './message.js';
 import { groupAckDelayMs, type ReplicationSettings, selfIndex } from './settings.js';
 
 const REFRESH_MS = 1;
-/** Smallest allowance for variation: the clock and the scheduler are no better. */
-const GRANULARITY_MS = 1;
 
 export class PeerView {
   /** Who takes part, as of the last `refresh`. */
@@ -129,7 +127,7 @@ export class PeerView {
   }
 
   private timeoutOf(record: PeerRecord): number {
-    const ms = record.smoothed + Math.max(GRANULARITY_MS, 4 * record.variation) + this.ackDelayMs;
+    const ms = record.longestRoundTrip + this.ackDelayMs;
     return Math.min(Math.max(ms, this.settings.retransmitMsMin), this.settings.retransmitMsMax);
   }
 }

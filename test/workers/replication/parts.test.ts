@@ -207,6 +207,21 @@ describe('round trip', () => {
     assert.equal(record.samples, 65);
     assert.ok(record.smoothed > 9.9 && record.smoothed < 11);
   });
+
+  it('is never expected to be shorter than it was last, also when the delay of the path changes', () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 0, max: 500 }), { maxLength: 200 }), (samples) => {
+        const roundTrip = new RoundTrip();
+        const record = new PeerRecord();
+        for (const [i, ms] of samples.entries()) {
+          roundTrip.sample(ms, 10 * i, record);
+          assert.ok(record.longestRoundTrip >= ms, `sample ${i}: ${ms} ms, expected ${record.longestRoundTrip}`);
+        }
+        for (let i = 0; i < 100; i++) roundTrip.sample(20, 10_000 + 10 * i, record);
+        assert.ok(record.longestRoundTrip < 22, 'of a steady path it is hardly longer');
+      }),
+    );
+  });
 });
 
 describe('replication settings', () => {

@@ -67,7 +67,7 @@ export class SeenMembers {
       slots: heard.length,
       isMember: () => true,
       state: (slot) => (heard[slot] ? MemberState.CURRENT : MemberState.UNHEARD),
-      roundTripMs: () => this.roundTripMs,
+      longestRoundTripMs: () => this.roundTripMs,
     };
   }
 }
