@@ -61,7 +61,7 @@ export const HOLD_METRICS: Metric[] = [
 ];
 
 /** Packets a worker holds at most. */
-export const HELD_MAX = 512;
+export const HELD_MAX = 2048;
 /** The longest time a packet may be made to wait. */
 export const HOLD_MS_MAX = 10_000;
 
@@ -212,6 +212,10 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
    * Packets that were to leave in this round and that the driver did not take; and by which ports.
    */
   let blocked = 0;
+  /** What the board said when the waits were looked at last. */
+  const seen = new Int32Array(board.workers * (others + 1));
+  /** No deadline of a wait is earlier. */
+  let nextDeadline = 0;
   const isPortBlocked = new Uint8Array(PORTS_MAX);
 
   // What this round goes by: its time, and how far so many members have each worker's log, read
@@ -334,6 +338,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     bytes[slot] = length[i];
     linkBytes[slot] = version[i] === 4 ? l3[i] - from : 0;
     waits.copy(slot, wanted, i);
+    if (held === 1) nextDeadline = (time + HOLD_MS_MAX) | 0;
+    noteDeadlines(slot);
     isExpired[slot] = 0;
     egress[i] = DROPPED;
   }
@@ -360,8 +366,11 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   // ——— Release ———
 
   function release(): number {
+    const wasBlocked = blocked > 0;
     look();
+    if (held === 0 || (!hasChanged() && !wasBlocked && !isPast(nextDeadline))) return 0;
     isPortBlocked.fill(0);
+    nextDeadline = (time + HOLD_MS_MAX) | 0;
     let kept = 0;
     for (let n = 0; n < held; n++) {
       const slot = order[n];
@@ -369,6 +378,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
         row[columns.hold_expired] += isExpired[slot];
         continue;
       }
+      noteDeadlines(slot);
       // The slot whose place this was goes free.
       order[n] = order[kept];
       order[kept++] = slot;
@@ -377,6 +387,26 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     held = kept;
     row[gauge] = held;
     return released;
+  }
+
+  /** Whether the members have acknowledged more than when this was asked last. */
+  function hasChanged(): boolean {
+    let isChanged = false;
+    for (let logger = 0; logger < board.workers; logger++)
+      for (let count = 1; count <= others; count++) {
+        const at = logger * (others + 1) + count;
+        const position = board.position(logger, count);
+        if (position === seen[at]) continue;
+        seen[at] = position;
+        isChanged = true;
+      }
+    return isChanged;
+  }
+
+  function noteDeadlines(slot: number): void {
+    const first = slot * WAITS_MAX;
+    for (let at = first + waits.count[slot] - 1; at >= first; at--)
+      if (((waits.deadline[at] - nextDeadline) | 0) < 0) nextDeadline = waits.deadline[at];
   }
 
   /** Whether all waits of a held packet are over; those that are, are forgotten. */

@@ -11,7 +11,7 @@
 import { availableParallelism } from 'node:os';
 import type { Case } from '../testbed/first-packets/exchange.js';
 import { FirstPackets } from '../testbed/first-packets/first-packets.js';
-import { openNetwork, REMEDIES, type Remedy, type Setup } from '../testbed/first-packets/networks.js';
+import { openNetwork, REMEDIES, type Remedy, type Setup, setWanDelay } from '../testbed/first-packets/networks.js';
 import { added, type Cell, left, table, total } from '../testbed/first-packets/report.js';
 import type { Bench, BenchOptions, BenchResult } from './result.js';
 
@@ -49,10 +49,10 @@ async function measure(setup: Setup, wansMs: readonly number[]): Promise<Cell[]>
     const { testbed, place } = network;
     const first = await FirstPackets.open(testbed, place);
     // While code is compiled, packets wait for that.
-    await first.measure(0, { cases: ['burst'], timed: false });
+    await first.measure(0, { timed: false });
     const cells: Cell[] = [];
     for (const wanMs of wansMs) {
-      await testbed.relay.setAll('wan', ['site-a', 'site-b'], { delay_ms: wanMs });
+      await setWanDelay(network, setup, wanMs);
       for (const figures of await first.measure(wanMs)) cells.push({ wanMs, remedy: setup.remedy, figures });
     }
     await first.close();

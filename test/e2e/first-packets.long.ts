@@ -7,7 +7,7 @@ import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
 import type { Case } from '../testbed/first-packets/exchange.js';
 import { type Figures, FirstPackets } from '../testbed/first-packets/first-packets.js';
-import { openNetwork, type Setup } from '../testbed/first-packets/networks.js';
+import { openNetwork, type Setup, setWanDelay } from '../testbed/first-packets/networks.js';
 import { converged, eventually } from '../testbed/instance.js';
 import { withNetwork } from './support.js';
 
@@ -46,12 +46,7 @@ describe('end to end: first packets', function () {
         const [, b] = sites;
         const drops = (counters: Record<string, number>): number =>
           DROPS[setup.middlebox].reduce((sum, name) => sum + counters[name], 0);
-        await testbed.relay.setAll('wan', ['site-a', 'site-b'], { delay_ms: WAN_MS });
-        // A reply waits for as long as the delay that was measured makes it.
-        for (const site of sites)
-          await eventually('the delay to be measured', async () =>
-            (await site.counters())['early_replies_wait_ms'] > 2 * WAN_MS ? true : null,
-          );
+        await setWanDelay(network, setup, WAN_MS);
         const first = await FirstPackets.open(testbed, place);
         const open = (cases: readonly Case[], reply_ms_max: number): Promise<Figures[]> =>
           first.measure(WAN_MS, { cases, reply_ms_max, timed: false });

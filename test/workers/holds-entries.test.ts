@@ -18,12 +18,12 @@ const SYMMETRIC = { filtering: 'endpoint-independent' };
 const BY_PORT = { filtering: 'address-and-port-dependent', sessions: 4096 };
 
 const natSite = (options: Readonly<Record<string, unknown>> = SYMMETRIC, workers = 1) =>
-  new NatSite({ workers, options: { hold_members: 1, hold_ms: HOLD_MS, flows: 2048, half_open: 100, ...options } });
+  new NatSite({ workers, options: { hold_members: 1, hold_ms: HOLD_MS, flows: 8192, half_open: 100, ...options } });
 const firewallSite = (workers = 1) =>
   new FirewallSite({
     workers,
     rules: `zone lan = { port inside }\nfrom lan hold 1 within ${HOLD_MS} ms accept`,
-    options: { half_open: 100 },
+    options: { connections: 8192, half_open: 100 },
   });
 
 /** A datagram by which it can be known again. */

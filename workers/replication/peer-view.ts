@@ -32,9 +32,9 @@ export class PeerView {
   readonly speaks: Uint8Array;
   /** Grows whenever a silent member is heard again. */
   revivals = 0;
-  /** Round trips of each member: smoothed, and least of late; 0 before the first. When it was last silent no more. */
+  /** Round trips of each member: smoothed, and the latest; 0 before the first. When it was last silent no more. */
   readonly smoothedMs: Float64Array;
-  readonly leastMs: Float64Array;
+  readonly latestMs: Float64Array;
   readonly revivedAt: Float64Array;
   /** Grows whenever the board was looked at. */
   looks = 0;
@@ -62,7 +62,7 @@ export class PeerView {
     this.incarnation = new Float64Array(settings.slots);
     this.speaks = new Uint8Array(settings.slots);
     this.smoothedMs = new Float64Array(settings.slots);
-    this.leastMs = new Float64Array(settings.slots);
+    this.latestMs = new Float64Array(settings.slots);
     this.revivedAt = new Float64Array(settings.slots).fill(Number.NEGATIVE_INFINITY);
     this.readMembers();
   }
@@ -90,7 +90,7 @@ export class PeerView {
         this.revivedAt[member] = now;
       }
       this.smoothedMs[member] = record.samples > 0 ? record.smoothed : 0;
-      this.leastMs[member] = record.samples > 0 ? record.minimum : 0;
+      this.latestMs[member] = record.samples > 0 ? record.latest : 0;
       this.silent[member] = silent ? 1 : 0;
       this.incarnation[member] = record.incarnation;
       this.speaks[member] = record.incarnation === 0 ? 0 : record.speaks;

@@ -12,7 +12,8 @@
  * queue. It closes when so much is in flight to members that are attached and heard, and opens when an acknowledgement makes it
  * less, or, should none come, after two round trips. A minimum of some messages keeps what is rare from ever waiting.
  *
- * The minimum is of the last `BASE_MS`, so that congestion which lasts is not taken for the path's length.
+ * The minimum is of the last `BASE_MS`, so that congestion which lasts is not taken for the path's length. While we send
+ * hardly anything, no queue is ours: what a round trip takes then is the path's length at once, also where it became longer.
  */
 
 import type { PeerView } from './peer-view.js';
@@ -47,6 +48,8 @@ export class Window {
   private readonly peers: PeerView;
   private readonly settings: ReplicationSettings;
   private readonly bytesMin: number;
+  /** In flight, and sent in two intervals: what makes no queue. */
+  private readonly bytesQuiet: number;
   /** Per member: least round trip of this and of the last `BASE_MS`. */
   private readonly base: Float64Array;
   private readonly lastBase: Float64Array;
@@ -59,6 +62,9 @@ export class Window {
   private delivered = 0;
   private sent = 0;
   private again = 0;
+  /** Bytes sent in this interval and in the one before. */
+  private bytesSent = 0;
+  private bytesSentBefore = 0;
   private lossUntil = Number.NEGATIVE_INFINITY;
 
   /** `messageBytes`: longest message. */
@@ -66,12 +72,14 @@ export class Window {
     this.settings = settings;
     this.peers = peers;
     this.bytesMin = MESSAGES_MIN * messageBytes;
+    this.bytesQuiet = messageBytes;
     this.base = new Float64Array(settings.slots).fill(Number.POSITIVE_INFINITY);
     this.lastBase = this.base.slice();
   }
 
   noteSent(bytes: number, now: number): void {
     this.sent++;
+    this.bytesSent += bytes;
     this.inFlight += bytes;
     this.opensAt = now + this.patience;
   }
@@ -92,15 +100,18 @@ export class Window {
       this.base.fill(Number.POSITIVE_INFINITY);
       this.baseEnd = now + BASE_MS;
     }
+    const isQuiet = Math.max(this.inFlight, this.bytesSent + this.bytesSentBefore) <= this.bytesQuiet;
     let slowest = 0;
     let least = 0;
     let delayed = false;
     let revivedAt = Number.NEGATIVE_INFINITY;
     for (let member = 0; member < attached.length; member++) {
       if (attached[member] === 0 || peers.silent[member] === 1 || peers.smoothedMs[member] === 0) continue;
-      this.base[member] = Math.min(this.base[member], peers.leastMs[member]);
-      const base = Math.min(this.base[member], this.lastBase[member]);
       const smoothed = peers.smoothedMs[member];
+      const latest = peers.latestMs[member];
+      if (isQuiet) this.base[member] = this.lastBase[member] = Math.max(smoothed, latest);
+      else this.base[member] = Math.min(this.base[member], latest);
+      const base = Math.min(this.base[member], this.lastBase[member]);
       if (smoothed > base * (1 + THRESHOLD) + THRESHOLD_MS) delayed = true;
       slowest = Math.max(slowest, smoothed);
       least = Math.max(least, base);
@@ -135,6 +146,8 @@ export class Window {
     this.intervalStart = now;
     this.intervalEnd = now + Math.max(INTERVAL_MS_MIN, slowest);
     this.delivered = 0;
+    this.bytesSentBefore = this.bytesSent;
+    this.bytesSent = 0;
     this.sent = 0;
     this.again = 0;
   }

@@ -39,6 +39,8 @@ export interface FirstPacketsPlace {
   /** Node of the clients. */
   readonly client: string;
   readonly servers: readonly FirstServer[];
+  /** Node of the router that the servers are behind: the first hop behind a site. */
+  readonly router: string;
   /** Addresses of clients whose requests leave by site a. */
   readonly sources: readonly string[];
   /**
@@ -114,15 +116,18 @@ export class FirstPackets {
 
   /** Starts the servers and the client; `http`: the web servers, too. */
   static async open(testbed: Testbed, place: FirstPacketsPlace, http = true): Promise<FirstPackets> {
-    await Promise.all(
-      place.servers.flatMap(({ node }) => [
+    const nodes = place.servers.map(({ node }) => node);
+    await Promise.all([
+      ...nodes.flatMap((node) => [
         testbed.start(node, `first-${node}`, [process.execPath, script('server.js')]).waitFor(/^ready$/m),
-        // ICMP errors are limited to some a second: those to traceroute are not what is to be
-        // measured.
-        testbed.run(node, ['sh', '-c', 'echo 0 > /proc/sys/net/ipv4/icmp_ratelimit']),
         ...(http ? [startServer(testbed, node)] : []),
       ]),
-    );
+      // Linux sends a few ICMP errors a second to one address, and behind a NAT all clients have the
+      // same one: the limit is not what is to be measured.
+      ...[place.router, ...nodes].map((node) =>
+        testbed.run(node, ['sh', '-c', 'echo 0 > /proc/sys/net/ipv4/icmp_ratelimit']),
+      ),
+    ]);
     if (findTool('iperf3') !== null)
       for (const { node } of place.servers) testbed.start(node, `iperf3-${node}`, ['iperf3', '-s', '--forceflush']);
     const program = testbed.start(place.client, 'first-packets', [process.execPath, script('client.js')]);

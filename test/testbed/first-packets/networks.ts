@@ -4,7 +4,7 @@
  */
 
 import { Firewalls } from '../firewalls.js';
-import type { Instance } from '../instance.js';
+import { eventually, type Instance } from '../instance.js';
 import type { SiteOptions } from '../site.js';
 import type { Testbed } from '../testbed.js';
 import { clientOfA, serverAddress, TwoSites } from '../two-sites.js';
@@ -45,6 +45,16 @@ export interface Network {
   readonly sites: readonly [Instance, Instance];
   readonly place: FirstPacketsPlace;
   down(): Promise<void>;
+}
+
+/** Sets the delay between the sites, and waits until they have measured it, where it matters. */
+export async function setWanDelay({ testbed, sites }: Network, { remedy }: Setup, wanMs: number): Promise<void> {
+  await testbed.relay.setAll('wan', ['site-a', 'site-b'], { delay_ms: wanMs });
+  if (remedy !== 'early') return;
+  for (const site of sites)
+    await eventually('the delay to be measured', async () =>
+      (await site.counters())['early_replies_wait_ms'] > 2 * wanMs ? true : null,
+    );
 }
 
 const nodeOf = (roundTripMs: number): string => `s${roundTripMs}`;
@@ -100,7 +110,7 @@ export async function spreadClients(testbed: Testbed): Promise<void> {
 }
 
 export function placeOfTwoSites(servers: readonly FirstServer[]): FirstPacketsPlace {
-  return { client: 'client', servers, sources: sources(0), spread: sources(63), hops: [2, 3] };
+  return { client: 'client', servers, router: 'internet', sources: sources(0), spread: sources(63), hops: [2, 3] };
 }
 
 async function firewall(setup: Setup): Promise<Unstarted> {
@@ -112,7 +122,7 @@ async function firewall(setup: Setup): Promise<Unstarted> {
   return {
     testbed: firewalls.testbed,
     sites: [firewalls.a, firewalls.b],
-    place: { client: 'client', servers: serversOf(setup), sources: sources(0), hops: [1, 2] },
+    place: { client: 'client', servers: serversOf(setup), router: 'server', sources: sources(0), hops: [1, 2] },
     start: () => firewalls.start(),
     down: () => firewalls.down(),
   };

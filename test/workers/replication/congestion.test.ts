@@ -141,6 +141,31 @@ describe('a path that is congested', () => {
       assert.deepEqual(sumsOf(far), expected);
     });
 
+  it('is not taken for one that became longer while little was sent', () => {
+    const network = new Network({ seed: 53, members: 2, deliveries: ['in-order'], delayMs: [50, 51] });
+    const [here, there] = network.members;
+    const feed = new Feed(here, 53);
+    const run = (ms: number, each: (i: number) => number): void => {
+      for (let i = 0; i < ms; i++) {
+        feed.round(each(i), network.now);
+        network.run(1);
+      }
+    };
+    run(3000, () => 3);
+    network.link = () => 70;
+    run(4000, (i) => (i % 500 === 0 ? 1 : 0));
+    const holds = (): number => here.counts.value('state_tx_holds_delay') + here.counts.value('state_tx_holds_loss');
+    const before = holds();
+    run(150, (i) => (i < 10 ? 300 : 0));
+    assert.equal(feed.backlog, 0);
+    assert.deepEqual(
+      sumsOf(there),
+      [...feed.added].toSorted(([a], [b]) => a - b),
+      'after one way',
+    );
+    assert.equal(holds() - before, 0);
+  });
+
   it('holds back nothing that is rare, and nothing for a member that is silent', () => {
     const network = new Network({ seed: 51, members: 3, deliveries: ['in-order'], delayMs: [5, 120] });
     const [here, , away] = network.members;
