@@ -46,6 +46,7 @@ export { Fragment } from './packet/fragment.js';
 export { IcmpType, Icmpv6Type } from './packet/icmp.js';
 export {
   formatIpv4,
+  hasPorts,
   Protocol,
   parseIpv4,
   swap16 as portNumber,

@@ -12,6 +12,7 @@ import {
   REJECT_SHIFT,
   RULE,
   RULE_WORDS,
+  STATELESS_BIT,
   VERDICT_SHIFT,
   VERSIONS_SHIFT,
 } from './program.js';
@@ -53,12 +54,18 @@ export function compile({ rules: written, policy }: RuleSet): CompiledRules {
   const sets = new SetTable(words);
   words[HEAD.rules] = HEAD_WORDS;
   words[HEAD.count] = rules.length;
-  words[HEAD.states] = written.reduce((states, rule) => states | rule.states, 0);
+  words[HEAD.states] = written.reduce((states, rule) => states | statesAsked(rule), 0);
   for (const [i, rule] of rules.entries()) writeRule(words, HEAD_WORDS + i * RULE_WORDS, rule, i, sets);
   [words[HEAD.trees4], words[HEAD.trees4Count]] = writeTrees(words, written, IPV4);
   [words[HEAD.trees6], words[HEAD.trees6Count]] = writeTrees(words, written, IPV6);
   const entries: RuleEntry[] = rules.map(({ line, text }) => ({ line, text }));
   return { words: Int32Array.from(words), entries };
+}
+
+/** States of the packets that the rule can do something about: invalid ones are dropped in any case. */
+function statesAsked({ states, isStateless, verdict }: Rule): number {
+  const decides = verdict === Verdict.DROP || verdict === Verdict.CONTINUE;
+  return isStateless && !decides ? states & ~State.INVALID : states;
 }
 
 /** What new connections meet at last: in no tree, but where a search ends that found nothing. */
@@ -68,6 +75,7 @@ function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number): Rule {
     line,
     text: `policy ${verdict}`,
     states: State.NEW,
+    isStateless: false,
     versions: IPV4 | IPV6,
     source4: null,
     destination4: null,
@@ -77,7 +85,8 @@ function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number): Rule {
     sport: null,
     dport: null,
     icmpType: null,
-    flags: [],
+    tcpFlags: null,
+    nextHeader: null,
     inPorts: null,
     outPorts: null,
     verdict: verdicts[verdict],
@@ -96,22 +105,22 @@ function writeRule(words: number[], at: number, rule: Rule, entry: number, sets:
     (rule.versions << VERSIONS_SHIFT) |
     (rule.verdict << VERDICT_SHIFT) |
     (rule.rejectWith << REJECT_SHIFT) |
-    (rule.log ? LOG_BIT : 0);
+    (rule.log ? LOG_BIT : 0) |
+    (rule.isStateless ? STATELESS_BIT : 0);
   words[at + RULE.ports] = (rule.inPorts ?? ANY_PORT) | ((rule.outPorts ?? ANY_PORT) << 16);
   words[at + RULE.protocol] = sets.numbers(rule.protocol);
   words[at + RULE.sport] = sets.numbers(rule.sport);
   words[at + RULE.dport] = sets.numbers(rule.dport);
-  words[at + RULE.icmpType] = sets.numbers(rule.icmpType);
   words[at + RULE.source4] = sets.ipv4(rule.source4);
   words[at + RULE.destination4] = sets.ipv4(rule.destination4);
   words[at + RULE.source6] = sets.ipv6(rule.source6);
   words[at + RULE.destination6] = sets.ipv6(rule.destination6);
-  const tests = rule.flags.flatMap(({ mask, value, any, negated }) => [
-    mask,
-    value,
-    Number(any) | (Number(negated) << 1),
-  ]);
-  words[at + RULE.flags] = tests.length === 0 ? 0 : sets.words([rule.flags.length, ...tests]);
+  const more = [
+    [PACKET.icmpType, sets.numbers(rule.icmpType)],
+    [PACKET.flags, sets.numbers(rule.tcpFlags)],
+    [PACKET.nextHeader, sets.numbers(rule.nextHeader)],
+  ].filter(([, set]) => set !== 0);
+  words[at + RULE.more] = more.length === 0 ? 0 : sets.words([more.length, ...more.flat()]);
   words[at + RULE.entry] = entry;
   words[at + RULE.hold] = rule.holdMs | (rule.holdMembers << HOLD_SHIFT);
   const codes = Array.from(rule.logPrefix, (character) => character.codePointAt(0) ?? 0);

@@ -183,13 +183,13 @@ export default defineMiddlebox({
         if (side !== began && rank < ESTABLISHED) after = ESTABLISHED;
       } else if (fragment[i] !== LATER) {
         const shown = flags[i];
-        if (LEGAL_FLAGS[shown] === 0) return batch.drop(i, counters.tcp_flags);
+        if (LEGAL_FLAGS[shown] === 0) return invalid(i, counters.tcp_flags);
         if (isReopening(rank, shown)) return begin(i, table, slot, side, now);
         // A SYN sent again: its answer may have come by a site that had no room for the connection.
         if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
         if ((shown & (FIN | RST)) !== 0 && window.expects(i, table, slot, 1 - side, now) === Plausible.NO) {
           if ((shown & RST) !== 0) {
-            if (!window.refusesSyn(i, table, slot, 1 - side)) return batch.drop(i, counters.reset_window);
+            if (!window.refusesSyn(i, table, slot, 1 - side)) return invalid(i, counters.reset_window);
             // It is for a SYN on a pair used again, and says nothing of the connection that is still open here.
             batch.count1(counters.passed);
             return;
@@ -215,7 +215,7 @@ export default defineMiddlebox({
       if (fragment[i] === LATER) return batch.drop(i, counters.fragment);
       if (carried === TCP) {
         const shown = flags[i];
-        if (LEGAL_FLAGS[shown] === 0) return batch.drop(i, counters.tcp_flags);
+        if (LEGAL_FLAGS[shown] === 0) return invalid(i, counters.tcp_flags);
         if ((shown & (SYN | ACK | RST)) !== SYN)
           return isLoose && (shown & RST) === 0 ? pickUp(i, table, side, now) : unlessEarly(i);
       } else if ((carried === ICMP || carried === ICMPV6) && isReply(flags[i], carried)) return unlessEarly(i);
@@ -262,10 +262,11 @@ export default defineMiddlebox({
 
     /** Packet `i`, whose key is in `key`, is invalid, unless its connection's record comes in time. */
     function unlessEarly(i: number): void {
-      if (!earlyReplies.invalidWaits(i, key)) invalid(i);
+      if (!earlyReplies.invalidWaits(i, key)) invalid(i, counters.invalid);
     }
 
-    function invalid(i: number): void {
+    /** Unless a rule says otherwise, the packet is dropped, for this reason. */
+    function invalid(i: number, reason: number): void {
       if (judge.speaksOf(State.INVALID)) {
         judge.fill(i, false);
         const place = judge.decide(State.INVALID, version[i]);
@@ -275,16 +276,16 @@ export default defineMiddlebox({
         }
         judge.count(place, length[i]);
       }
-      batch.drop(i, counters.invalid);
+      batch.drop(i, reason);
     }
 
     /** An ICMP error: related, if it is about a connection and goes to whom its packet came from. */
     function error(i: number, now: number): void {
-      if (!quoted.find(batch, i) || !goesBack(i)) return invalid(i);
+      if (!quoted.find(batch, i) || !goesBack(i)) return invalid(i, counters.invalid);
       const table = quoted.version === 4 ? state.ipv4 : state.ipv6;
       keys.quoted(i, quoted, key);
       if (table.find(table.hash(key, 0), key, 0, now) === NONE) {
-        if (!earlyReplies.errorWaits(i, key)) invalid(i);
+        if (!earlyReplies.errorWaits(i, key)) invalid(i, counters.invalid);
         return;
       }
       if (judge.speaksOf(State.RELATED)) {

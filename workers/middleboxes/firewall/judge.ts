@@ -4,7 +4,7 @@ import type { OpenArguments } from '../../api.js';
 import { createLookup } from './lookup.js';
 import type { PacketWords } from './packet-words.js';
 import { createPacketWords } from './packet-words.js';
-import { HEAD, LOG_BIT, PACKET, RULE, RULE_WORDS, VERDICT_SHIFT } from './program.js';
+import { HEAD, LOG_BIT, PACKET, RULE, RULE_WORDS, STATELESS_BIT, VERDICT_SHIFT } from './program.js';
 import { Verdict } from './rule.js';
 import { State } from './vocabulary.js';
 
@@ -21,7 +21,10 @@ export interface Judge {
   readonly fill: PacketWords['fill'];
   /** Whether some rule speaks of packets in this state (a bit of `State`). */
   speaksOf(state: number): boolean;
-  /** Place of the rule that decides about the packet in `packet`, in this state; -1: none does, which of new ones the policy does. */
+  /**
+   * Place of the rule that decides about the packet in `packet`, in this state. -1: none does. The policy decides about new
+   * packets only. A rule that does not name `invalid` neither accepts nor answers an invalid packet: -1 as well.
+   */
   decide(state: number, version: number): number;
   /** Counts the rules met by the last `decide`, `place` included. Returns the place of the first that logs, or -1. */
   count(place: number, bytes: number): number;
@@ -47,10 +50,15 @@ export function createJudge({ batch, rules }: Open): Judge {
     const family = version === 4 ? 1 : 2;
     for (let rule = lookup.find(rules.base, family, -1); rule >= 0; rule = lookup.find(rules.base, family, rule)) {
       const place = placeOf(rule);
-      if (verdict(place) !== Verdict.CONTINUE) return place;
+      if (verdict(place) !== Verdict.CONTINUE) return state === State.INVALID && !isForInvalid(place) ? -1 : place;
       if (passedCount < PASSED_MAX) passed[passedCount++] = place;
     }
     return state === State.NEW ? placeOf(words[rules.base + HEAD.count] - 1) : -1;
+  }
+
+  /** Whether what the rule says is done to an invalid packet. */
+  function isForInvalid(place: number): boolean {
+    return (words[place + RULE.what] & STATELESS_BIT) === 0 || verdict(place) === Verdict.DROP;
   }
 
   function verdict(place: number): number {

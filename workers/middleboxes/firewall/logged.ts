@@ -1,6 +1,6 @@
 /** Packets that rules log, as records: one line of JSON each. */
 
-import { formatIpv4, type Recorder, type RecordFields } from '../../api.js';
+import { formatIpv4, hasPorts, type Recorder, type RecordFields } from '../../api.js';
 import { PACKET, PACKET_WORDS, RULE, VERDICT_SHIFT } from './program.js';
 
 /** line, verdict, version, then the packet, then the prefix: length, character codes. */
@@ -42,16 +42,15 @@ export function renderLogged(record: Int32Array): RecordFields {
   const version = record[VERSION];
   const prefix = String.fromCodePoint(...record.subarray(PREFIX + 1, PREFIX + 1 + record[PREFIX]));
   const protocol = packet[PACKET.protocol];
-  const hasPorts = protocol === 6 || protocol === 17;
   return {
     rule_line: record[LINE],
     verdict: VERDICTS[record[VERDICT]],
     state: STATES[packet[PACKET.state]],
     prefix: prefix === '' ? undefined : prefix,
     src_ip: addressText(packet, PACKET.source, version),
-    src_port: hasPorts ? packet[PACKET.sport] : undefined,
+    src_port: hasPorts(protocol) ? packet[PACKET.sport] : undefined,
     dest_ip: addressText(packet, PACKET.destination, version),
-    dest_port: hasPorts ? packet[PACKET.dport] : undefined,
+    dest_port: hasPorts(protocol) ? packet[PACKET.dport] : undefined,
     proto: protocol,
     icmp_type: protocol === 1 || protocol === 58 ? packet[PACKET.icmpType] : undefined,
     in_port: packet[PACKET.inPort],

@@ -11,15 +11,9 @@ const LEAF_NODE = LEAF;
 const WORDS_PER_RULE = RULE_WORDS;
 const WORDS_PER_TREE = TREE_WORDS;
 const VERSIONS = VERSIONS_SHIFT;
-const { what: WHAT, ports: PORTS, protocol: PROTOCOL_SET, sport: SPORTS, dport: DPORTS, icmpType: TYPES } = RULE;
-const {
-  source4: SOURCE4,
-  destination4: DESTINATION4,
-  source6: SOURCE6,
-  destination6: DESTINATION6,
-  flags: FLAGS,
-} = RULE;
-const { source, destination, sport, dport, protocol, icmpType, flags: shown, inPort, outPort, state } = PACKET;
+const { what: WHAT, ports: PORTS, protocol: PROTOCOL_SET, sport: SPORTS, dport: DPORTS, more: MORE } = RULE;
+const { source4: SOURCE4, destination4: DESTINATION4, source6: SOURCE6, destination6: DESTINATION6 } = RULE;
+const { source, destination, sport, dport, protocol, inPort, outPort, state } = PACKET;
 const IPV4 = 1;
 
 /** Intervals that are gone through one by one. */
@@ -65,10 +59,8 @@ export function createLookup(words: Int32Array): Lookup {
       const destinations = words[at + DESTINATION6];
       if (destinations !== 0 && !hasIpv6(base + destinations, destination)) return false;
     }
-    const types = words[at + TYPES];
-    if (types !== 0 && !has(base + types, packet[icmpType])) return false;
-    const tests = words[at + FLAGS];
-    return tests === 0 || passes(base + tests, packet[shown]);
+    const tests = words[at + MORE];
+    return tests === 0 || passes(base, base + tests);
   }
 
   /** Whether a set of numbers has `value`. */
@@ -111,15 +103,10 @@ export function createLookup(words: Int32Array): Lookup {
     return 0;
   }
 
-  function passes(tests: number, flags: number): boolean {
-    const count = words[tests];
-    for (let i = 0; i < count; i++) {
-      const at = tests + 1 + 3 * i;
-      const masked = flags & words[at];
-      const how = words[at + 2];
-      const right = (how & 1) !== 0 ? masked !== 0 : masked === words[at + 1];
-      if (right === ((how & 2) !== 0)) return false;
-    }
+  /** Whether the packet passes all tests of other fields. */
+  function passes(base: number, tests: number): boolean {
+    const end = tests + 1 + 2 * words[tests];
+    for (let at = tests + 1; at < end; at += 2) if (!has(base + words[at + 1], packet[words[at]])) return false;
     return true;
   }
 

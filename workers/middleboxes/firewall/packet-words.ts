@@ -1,11 +1,13 @@
 /** A packet of the batch as rules look at it (`PACKET` of program.ts). */
 
-import { type Batch, Protocol } from '../../api.js';
+import { type Batch, Fragment, hasPorts, Protocol } from '../../api.js';
 import { NO_QUERY, queryOf } from './icmp.js';
 import { PACKET } from './program.js';
 
-const { source, destination, sport, dport, protocol, icmpType, flags, inPort, outPort } = PACKET;
-const { TCP, UDP, ICMP, ICMPV6 } = Protocol;
+const { source, destination, sport, dport, protocol, icmpType, flags, inPort, outPort, nextHeader } = PACKET;
+const { TCP, ICMP, ICMPV6 } = Protocol;
+const NOT_THERE = -1;
+const IPV6_BYTES = 40;
 const SOURCE_IPV6 = 2;
 const DESTINATION_IPV6 = 6;
 
@@ -25,7 +27,7 @@ export interface PacketWords {
 
 /** Made once per worker: see the head of batch.ts. */
 export function createPacketWords(batch: Batch, words: Int32Array): PacketWords {
-  const { l3, version, source: sources, destination: destinations, ports, egress, port } = batch;
+  const { l3, l4, version, source: sources, destination: destinations, ports, egress, port, fragment } = batch;
   const { i32 } = batch.memory;
 
   function fill(i: number, reversed: boolean): void {
@@ -42,14 +44,30 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
       }
     }
     const carried = batch.protocol[i];
-    const hasPorts = carried === TCP || carried === UDP;
-    words[reversed ? dport : sport] = hasPorts ? portNumber(ports[i] & 0xffff) : 0;
-    words[reversed ? sport : dport] = hasPorts ? portNumber(ports[i] >>> 16) : 0;
+    if (hasPorts(carried)) {
+      words[reversed ? dport : sport] = portNumber(ports[i] & 0xffff);
+      words[reversed ? sport : dport] = portNumber(ports[i] >>> 16);
+    } else {
+      // As in nftables, `th sport` and `th dport` are the first bytes of the transport header of any protocol.
+      const isThere = !reversed && hasFirstWord(i);
+      const first = isThere ? i32[l4[i] >> 2] : 0;
+      words[sport] = isThere ? portNumber(first & 0xffff) : NOT_THERE;
+      words[dport] = isThere ? portNumber(first >>> 16) : NOT_THERE;
+    }
+    words[nextHeader] = version[i] === 4 ? 0 : (i32[(l3[i] >> 2) + 1] >>> 16) & 0xff;
     words[protocol] = carried;
     words[icmpType] = carried === ICMP || carried === ICMPV6 ? typeOf(batch.flags[i], carried, reversed) : 0;
     words[flags] = carried === TCP ? batch.flags[i] : 0;
     words[reversed ? outPort : inPort] = port[i];
     words[reversed ? inPort : outPort] = egress[i];
+  }
+
+  /** Whether packet `i` has four bytes behind its last IP header. */
+  function hasFirstWord(i: number): boolean {
+    if (fragment[i] === Fragment.LATER) return false;
+    const header = l3[i] >> 2;
+    const bytes = version[i] === 4 ? portNumber(i32[header] >>> 16) : IPV6_BYTES + portNumber(i32[header + 1] & 0xffff);
+    return l4[i] + 4 <= l3[i] + bytes;
   }
 
   /** The packet the other way of a reply is its query. */

@@ -3,10 +3,10 @@
  *
  *     head     | rules …, the policy last | sets … | trees
  *
- *     rule     what       states, versions << 4, verdict << 8, reject with << 10, log << 12
+ *     rule     what       states, versions << 4, verdict << 8, reject with << 10, log << 12, stateless << 13
  *              ports      in by, out by << 16: bits by index
  *              protocol … destination6   places of sets, 0: any
- *              flags      place of TCP flag tests: count, then mask, value, any | negated << 1 of each
+ *              more       place of tests of other fields: count, then field of the packet and place of a set for each
  *              entry      what is counted
  *              hold       milliseconds, members << 16
  *              prefix     place of the log's prefix: length, then character codes
@@ -27,17 +27,16 @@ export const RULE = {
   protocol: 2,
   sport: 3,
   dport: 4,
-  icmpType: 5,
-  source4: 6,
-  destination4: 7,
-  source6: 8,
-  destination6: 9,
-  flags: 10,
-  entry: 11,
-  hold: 12,
-  prefix: 13,
-  code: 14,
-  line: 15,
+  source4: 5,
+  destination4: 6,
+  source6: 7,
+  destination6: 8,
+  more: 9,
+  entry: 10,
+  hold: 11,
+  prefix: 12,
+  code: 13,
+  line: 14,
 } as const;
 export const RULE_WORDS = 16;
 
@@ -45,8 +44,13 @@ export const VERSIONS_SHIFT = 4;
 export const VERDICT_SHIFT = 8;
 export const REJECT_SHIFT = 10;
 export const LOG_BIT = 1 << 12;
+/** The rule does not name a state of connections. */
+export const STATELESS_BIT = 1 << 13;
 
-/** A packet as rules see it, in words: these, of which IPv4 addresses take the first of four. */
+/**
+ * A packet as rules see it, in words: these, of which IPv4 addresses take the first of four. `sport` and `dport` are the
+ * first two pairs of bytes of the transport header, whatever its protocol, or -1 if the packet does not have them.
+ */
 export const PACKET = {
   source: 0,
   destination: 4,
@@ -58,8 +62,10 @@ export const PACKET = {
   inPort: 13,
   outPort: 14,
   state: 15,
+  /** The next header field of the fixed IPv6 header. */
+  nextHeader: 16,
 } as const;
-export const PACKET_WORDS = 16;
+export const PACKET_WORDS = 17;
 
 /** A tree: place of its root, and the first rule in it. */
 export const TREE_WORDS = 2;

@@ -16,7 +16,7 @@ import {
   largest,
   union,
 } from './intervals.js';
-import { type FlagTest, RejectWith, type Rule, Verdict } from './rule.js';
+import { RejectWith, type Rule, Verdict } from './rule.js';
 import type { Scope } from './scope.js';
 import { quote, type Token } from './tokens.js';
 import { ADDRESS, ICMP_TYPE, ICMPV6_TYPE, type Kind, PORT, PROTOCOL, STATE } from './values.js';
@@ -26,6 +26,9 @@ const IPV4 = 1;
 const IPV6 = 2;
 const TCP = 6n;
 const UDP = 17n;
+const SCTP = 132n;
+const DCCP = 33n;
+const UDP_LITE = 136n;
 const ICMP = 1n;
 const ICMPV6 = 58n;
 const ALL_STATES = State.NEW | State.ESTABLISHED | State.RELATED | State.INVALID;
@@ -45,9 +48,10 @@ class Draft {
   sport: Intervals | null = null;
   dport: Intervals | null = null;
   icmpType: Intervals | null = null;
+  tcpFlags: Intervals | null = null;
+  nextHeader: Intervals | null = null;
   inPorts: number | null = null;
   outPorts: number | null = null;
-  readonly flags: FlagTest[] = [];
   verdict: number | null = null;
   rejectWith: number = RejectWith.DEFAULT;
   rejectCode = REJECT_CODES['port-unreachable'];
@@ -58,7 +62,10 @@ class Draft {
   holdMs = 0;
 }
 
-type Field = 'source4' | 'destination4' | 'source6' | 'destination6' | 'protocol' | 'sport' | 'dport' | 'icmpType';
+/** Fields of `Rule` that are sets of numbers. */
+type Field =
+  | ('source4' | 'destination4' | 'source6' | 'destination6' | 'protocol' | 'sport' | 'dport')
+  | ('icmpType' | 'tcpFlags' | 'nextHeader');
 type Clause = (draft: Draft, cursor: Cursor, scope: Scope, at: Token) => void;
 
 function narrow(draft: Draft, field: Field, values: Intervals): void {
@@ -106,7 +113,8 @@ function addresses(version: 4 | 6): Clause {
   return (draft, cursor, scope) => {
     const what = word(cursor, name, version === 4 ? ['saddr', 'daddr', 'protocol'] : ['saddr', 'daddr', 'nexthdr']);
     draft.versions &= version === 4 ? IPV4 : IPV6;
-    if (what === 'protocol' || what === 'nexthdr') return narrow(draft, 'protocol', protocols(cursor, scope));
+    if (what === 'protocol') return narrow(draft, 'protocol', protocols(cursor, scope));
+    if (what === 'nexthdr') return narrow(draft, 'nextHeader', protocols(cursor, scope));
     const not = negated(cursor);
     const from = cursor.next;
     const found = scope.values(cursor, ADDRESS);
@@ -124,8 +132,8 @@ function transport(name: string, ...carriers: bigint[]): Clause {
   return (draft, cursor, scope) => {
     const choices = name === 'tcp' ? ['sport', 'dport', 'flags'] : ['sport', 'dport'];
     const what = word(cursor, name, choices);
-    narrow(draft, 'protocol', only(...carriers));
-    if (what === 'flags') draft.flags.push(readFlags(cursor));
+    if (carriers.length > 0) narrow(draft, 'protocol', only(...carriers));
+    if (what === 'flags') narrow(draft, 'tcpFlags', readFlags(cursor));
     else narrow(draft, what as 'sport' | 'dport', ports(cursor, scope));
   };
 }
@@ -147,8 +155,14 @@ function meta(draft: Draft, cursor: Cursor, scope: Scope): void {
 
 function ct(draft: Draft, cursor: Cursor, scope: Scope): void {
   word(cursor, 'ct', ['state']);
+  const isEqual = cursor.is('==');
   const not = negated(cursor);
+  const from = cursor.next;
+  const isSet = cursor.is('{') || from.kind === 'name';
   const bits = scope.values(cursor, STATE).reduce((all, bit) => all | bit, 0);
+  // In nftables a list without braces is one value, the states together, and a packet has one state.
+  if (!isSet && (not || isEqual) && (bits & (bits - 1)) !== 0)
+    cursor.fail(from, `no packet has several states at once: write ${not ? '!=' : '=='} { … } around them`);
   const states = not ? ALL_STATES & ~bits : bits;
   draft.states = draft.states === null ? states : draft.states & states;
 }
@@ -259,7 +273,10 @@ const CLAUSES: Readonly<Record<string, Clause>> = {
   ip6: addresses(6),
   tcp: transport('tcp', TCP),
   udp: transport('udp', UDP),
-  th: transport('th', TCP, UDP),
+  sctp: transport('sctp', SCTP),
+  dccp: transport('dccp', DCCP),
+  udplite: transport('udplite', UDP_LITE),
+  th: transport('th'),
   icmp: icmp(4),
   icmpv6: icmp(6),
   meta,
@@ -278,10 +295,18 @@ const CLAUSES: Readonly<Record<string, Clause>> = {
   comment,
 };
 
+/** Matches: they stand before the statements `log` and `counter`, as in nftables, and before the verdict. */
+const MATCHES: ReadonlySet<string> = new Set([
+  ...['from', 'to', 'iif', 'iifname', 'oif', 'oifname', 'ip', 'ip6', 'meta', 'ct'],
+  ...['tcp', 'udp', 'sctp', 'dccp', 'udplite', 'th', 'icmp', 'icmpv6'],
+]);
+const ACTIONS: ReadonlySet<string> = new Set(['accept', 'drop', 'reject', 'count', 'counter', 'log']);
+
 /** Reads a rule to the end of its line. `others`: what else a statement may begin with. */
 export function readRule(cursor: Cursor, scope: Scope, text: string, others: readonly string[]): Rule {
   const first = cursor.next;
   const draft = new Draft();
+  let acts: string | null = null;
   while (!cursor.isOver && cursor.next.kind !== 'end') {
     const at = cursor.take();
     const clause = at.kind === 'word' && Object.hasOwn(CLAUSES, at.text) ? CLAUSES[at.text] : undefined;
@@ -289,6 +314,12 @@ export function readRule(cursor: Cursor, scope: Scope, text: string, others: rea
       const known = [...Object.keys(CLAUSES), ...(at === first ? others : [])];
       return cursor.fail(at, `${said(at)} is nothing that a rule says`, at.text, known);
     }
+    if (acts !== null && MATCHES.has(at.text))
+      cursor.fail(
+        at,
+        `${said(at)} stands behind ${quote(acts)}, which nftables would do before it asks: put it in front`,
+      );
+    if (ACTIONS.has(at.text)) acts ??= at.text;
     clause(draft, cursor, scope, at);
   }
   return finish(draft, cursor, first, text.slice(first.from, cursor.last.to).replace(/\s+/g, ' '));
@@ -296,7 +327,7 @@ export function readRule(cursor: Cursor, scope: Scope, text: string, others: rea
 
 function finish(draft: Draft, cursor: Cursor, first: Token, text: string): Rule {
   const verdict = draft.verdict ?? Verdict.CONTINUE;
-  const states = draft.states ?? State.NEW;
+  const states = draft.states ?? State.NEW | State.INVALID;
   if (draft.verdict === null && !draft.counts && !draft.log)
     cursor.fail(first, 'the rule says nothing to do: accept, drop, reject, count or log');
   if (draft.holdMembers > 0 && verdict !== Verdict.ACCEPT) cursor.fail(first, 'only a rule that accepts can hold');
@@ -309,12 +340,14 @@ function finish(draft: Draft, cursor: Cursor, first: Token, text: string): Rule 
   const versions = draft.versions & (both ? ~IPV4 : ~0) & (both6 ? ~IPV6 : ~0) & (IPV4 | IPV6);
   if (states === 0 || versions === 0 || draft.inPorts === 0 || draft.outPorts === 0 || isImpossible(draft))
     cursor.fail(first, 'no packet can match the rule: its matches exclude each other');
-  const { source4, source6, destination4, destination6, protocol, sport, dport, icmpType, inPorts, outPorts } = draft;
-  const { flags, rejectWith, rejectCode, log: logs, logPrefix, holdMembers, holdMs } = draft;
+  const { source4, source6, destination4, destination6, protocol, sport, dport, inPorts, outPorts } = draft;
+  const { icmpType, tcpFlags, nextHeader } = draft;
+  const { rejectWith, rejectCode, log: logs, logPrefix, holdMembers, holdMs } = draft;
   return {
     line: first.line,
     text,
     states,
+    isStateless: draft.states === null,
     versions,
     source4,
     destination4,
@@ -324,7 +357,8 @@ function finish(draft: Draft, cursor: Cursor, first: Token, text: string): Rule 
     sport,
     dport,
     icmpType,
-    flags,
+    tcpFlags,
+    nextHeader,
     inPorts,
     outPorts,
     verdict,
@@ -341,6 +375,6 @@ function isEmpty(set: Intervals | null): boolean {
   return set !== null && set.length === 0;
 }
 
-function isImpossible({ protocol, sport, dport, icmpType }: Draft): boolean {
-  return [protocol, sport, dport, icmpType].some(isEmpty);
+function isImpossible({ protocol, sport, dport, icmpType, tcpFlags, nextHeader }: Draft): boolean {
+  return [protocol, sport, dport, icmpType, tcpFlags, nextHeader].some(isEmpty);
 }

@@ -7,20 +7,14 @@ export const Verdict = { CONTINUE: 0, ACCEPT: 1, DROP: 2, REJECT: 3 } as const;
 /** What a reject answers with. */
 export const RejectWith = { DEFAULT: 0, RESET: 1, ICMP: 2 } as const;
 
-/** Flags of a TCP segment that a rule asks for: `(flags & mask) == value`, or, of `any`, `!= 0`. `negated`: not that. */
-export interface FlagTest {
-  readonly mask: number;
-  readonly value: number;
-  readonly any: boolean;
-  readonly negated: boolean;
-}
-
 /** A field that is null is not looked at. Ports are bits by their index. */
 export interface Rule {
   readonly line: number;
   readonly text: string;
   /** Bits of `State`. */
   readonly states: number;
+  /** The rule does not name a state: it accepts and rejects new packets only. */
+  readonly isStateless: boolean;
   readonly source4: Intervals | null;
   readonly destination4: Intervals | null;
   readonly source6: Intervals | null;
@@ -31,7 +25,10 @@ export interface Rule {
   readonly sport: Intervals | null;
   readonly dport: Intervals | null;
   readonly icmpType: Intervals | null;
-  readonly flags: readonly FlagTest[];
+  /** Values of the byte of TCP flags. */
+  readonly tcpFlags: Intervals | null;
+  /** Values of the next header field of the fixed IPv6 header. */
+  readonly nextHeader: Intervals | null;
   readonly inPorts: number | null;
   readonly outPorts: number | null;
   readonly verdict: number;

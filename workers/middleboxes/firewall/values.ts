@@ -45,6 +45,9 @@ export class Defined {
   }
 }
 
+/** A number, or an end of a range, with a leading zero. */
+const OCTAL = /^(0\d+)(-\d+)?$|^\d+-0\d+$/;
+
 function numbers(name: string, example: string, max: number, names: Readonly<Record<string, number>>): Kind<Interval> {
   const number = (text: string): number | null => {
     if (/^\d{1,10}$/.test(text)) return Number(text);
@@ -55,6 +58,8 @@ function numbers(name: string, example: string, max: number, names: Readonly<Rec
     join: union,
     read(token, cursor) {
       const { text } = token;
+      if (OCTAL.test(text))
+        return cursor.fail(token, `${said(token)} begins with 0, which nftables reads as octal: write it without`);
       const single = number(text);
       const [first, last, more] = text.split('-').map(number);
       const [low, high] = single !== null ? [single, single] : more === undefined ? [first, last] : [null, null];
