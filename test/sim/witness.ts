@@ -42,6 +42,10 @@ class Units {
     return first !== undefined && sequence >= first.first && sequence < last.first + last.count;
   }
 
+  has(unit: SentUnit): boolean {
+    return this.list[this.find(unit.first)]?.first === unit.first;
+  }
+
   add(unit: SentUnit): void {
     const place = this.find(unit.first);
     if (this.list[place]?.first !== unit.first) this.list.splice(place, 0, unit);
@@ -103,6 +107,13 @@ export class Witness {
         // A member that is known to have all of it, by other units, drops it as known.
         if (clash !== null && !this.isKnownToHave(from, object, member, origin, unit))
           reportClash(from, object, clash, unit, member);
+        demand(
+          contents.folded ||
+            single.get(member)?.has(unit) !== true ||
+            this.isKnownToHave(from, object, member, origin, unit),
+          'unit-cut-once',
+          () => `${from.name}, object ${object}: sends ${describe(unit)}, folded for member ${member}, as exact`,
+        );
         if (!contents.folded) continue;
         if (!single.has(member)) single.set(member, new Units());
         single.get(member)?.add(unit);

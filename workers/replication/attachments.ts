@@ -303,6 +303,8 @@ export class Attachments implements Audience {
       this.lose(member, 'the unit log is full, and it speaks an earlier version, in which nothing can be kept for it');
       return;
     }
+    // What completes the last backlog can be acknowledged in this very poll, and more than that.
+    if (this.debts[member]?.isPaid) this.restore(member);
     const contiguous = Math.max(this.from[member], acknowledged[member].contiguous);
     let position = log.head;
     let next = position;
@@ -319,6 +321,10 @@ export class Attachments implements Audience {
     while (position !== log.tail) {
       const sent = position !== log.unsent && ((position - log.unsent) | 0) < 0;
       position = log.load(position);
+      if (log.first !== debt.through + 1) {
+        this.lose(member, `what is kept for it ends at ${debt.through}, and the unit log goes on at ${log.first}`);
+        return;
+      }
       if (!sent) debt.add(log.count, log.words, log.recordsAt, log.recordWords);
       else if (!debt.addExact(log.count, log.words, log.recordsAt, log.recordWords)) {
         this.lose(member, OUTGROWN);
@@ -347,12 +353,17 @@ export class Attachments implements Audience {
       this.lose(member, 'it has a snapshot that is too old');
     } else if (contiguous > last || debt.isPaid) {
       // Beyond what we sent it: it took a snapshot, and has the log's cuts.
-      this.context.counts.add('state_tx_returned', 1);
-      this.alarmed[member] = 0;
-      this.attach(member);
+      this.restore(member);
     } else if (debt.isUnderWay && this.from[member] === NOTHING && this.context.peers.silent[member] === 0) {
       this.from[member] = last;
     }
+  }
+
+  /** The member has all that it was owed. */
+  private restore(member: number): void {
+    this.context.counts.add('state_tx_returned', 1);
+    this.alarmed[member] = 0;
+    this.attach(member);
   }
 
   private attach(member: number): void {

@@ -8,6 +8,9 @@
  * as they are. What came later is folded, and cut into units only when the member is heard and there is room in its window;
  * a unit so cut stays as it is too. The debt's numbers follow each other without a gap, and end where the channel's do.
  *
+ * A member that is detached again while its last folded units are in flight has exact units behind folded ones. A unit keeps
+ * its kind for as long as it can be sent: `foldedRuns` says which are folded.
+ *
  * The window doubles with each round trip in which everything was acknowledged, and is halved when a unit must be sent again.
  */
 
@@ -48,8 +51,8 @@ export interface DebtOptions {
 export class Debt implements Audience {
   readonly log: UnitLog;
   readonly fold: Fold;
-  /** Units through this number are exact. */
-  private exactThrough: number;
+  /** First and last number of each run of folded units in the log, ascending. All other units are exact. */
+  private readonly foldedRuns: number[] = [];
   private readonly member: number;
   private readonly source: StateObject;
   private readonly acknowledged: VectorRecord;
@@ -76,7 +79,6 @@ export class Debt implements Audience {
     // Twice the channel's: so what a member detached anew had in its window has room too. What is not touched costs nothing.
     this.log = new UnitLog(unitLogRegion(createUnitLogs(1, 2 * settings.unitLogBytes, options.first), 0, 1));
     this.fold = new Fold(options.source);
-    this.exactThrough = options.first - 1;
     this.retransmission = new Retransmission(this.log, this, peers, settings, unitWords);
     this.windowMin = WINDOW_UNITS_MIN * unitWords;
     this.windowMax = Math.min(WINDOW_UNITS_MAX * unitWords, this.log.capacityWords >>> 2);
@@ -117,11 +119,10 @@ export class Debt implements Audience {
     return this.fold.numbers > 0 || this.log.unsent !== this.log.tail;
   }
 
-  /** Takes over a unit as it is, which must follow the last. False: no room. */
+  /** Takes over a unit as it is, which must follow the last, while nothing waits to be cut. False: no room. */
   addExact(count: number, words: Int32Array, at: number, length: number): boolean {
     if (this.log.room(length + RECORD_WORDS_MAX, RECORD_WORDS_MAX) < length) return false;
     this.log.append(count, words, at, length);
-    this.exactThrough = this.log.nextSequence - 1;
     this.charge();
     return true;
   }
@@ -187,6 +188,7 @@ export class Debt implements Audience {
     const pruned = log.prune(acknowledged.contiguous);
     if (pruned === 0) return 0;
     this.window = Math.min(this.windowMax, this.window + before - log.usedWords);
+    while (this.foldedRuns.length > 0 && this.foldedRuns[1] < log.floor) this.foldedRuns.splice(0, 2);
     this.retransmission.notePruned();
     return pruned;
   }
@@ -211,8 +213,23 @@ export class Debt implements Audience {
       log.room(context.unitWords, RECORD_WORDS_MAX) >= context.unitWords
     ) {
       fold.take(context.unitWords);
+      this.noteFolded(log.nextSequence, log.nextSequence + fold.takenCount - 1);
       log.append(fold.takenCount, fold.words, fold.takenAt, fold.takenWords);
     }
+  }
+
+  private noteFolded(first: number, last: number): void {
+    const { foldedRuns } = this;
+    if (foldedRuns[foldedRuns.length - 1] === first - 1) foldedRuns[foldedRuns.length - 1] = last;
+    else foldedRuns.push(first, last);
+  }
+
+  /** Whether the unit of the log that begins at `first` was cut for the member alone. */
+  private isFolded(first: number): boolean {
+    const { foldedRuns } = this;
+    for (let i = 0; i < foldedRuns.length && foldedRuns[i] <= first; i += 2)
+      if (first <= foldedRuns[i + 1]) return true;
+    return false;
   }
 
   private sendNew(now: number, outlet: Outlet): number {
@@ -221,16 +238,12 @@ export class Debt implements Audience {
     while (this.inFlight < this.window && this.passKnown()) {
       const datagram = this.begin(now, outlet);
       if (datagram === null) break;
-      const exact = log.first <= this.exactThrough;
+      const folded = this.isFolded(log.first);
       do {
         this.put();
         log.markSent(log.unsent, now);
-      } while (
-        this.passKnown() &&
-        this.context.writer.fits(log.recordWords) &&
-        log.first <= this.exactThrough === exact
-      );
-      this.finish(datagram, outlet, exact);
+      } while (this.passKnown() && this.context.writer.fits(log.recordWords) && this.isFolded(log.first) === folded);
+      this.finish(datagram, outlet, folded);
       messages++;
     }
     if (messages > 0) this.retransmission.noteSent(now);
@@ -251,15 +264,15 @@ export class Debt implements Audience {
       const datagram = this.begin(now, outlet);
       if (datagram === null) break;
       log.load(retransmission.due[next]);
-      const exact = log.first <= this.exactThrough;
+      const folded = this.isFolded(log.first);
       do {
         this.put();
         log.markSent(retransmission.due[next], now);
         room -= log.recordWords;
         if (++next === found) break;
         log.load(retransmission.due[next]);
-      } while (context.writer.fits(log.recordWords) && log.first <= this.exactThrough === exact);
-      this.finish(datagram, outlet, exact);
+      } while (context.writer.fits(log.recordWords) && this.isFolded(log.first) === folded);
+      this.finish(datagram, outlet, folded);
       messages++;
     }
     context.counts.add('state_tx_retransmissions', next);
@@ -274,7 +287,7 @@ export class Debt implements Audience {
     if (datagram === null) return 0;
     const object = this.source.id;
     board.setSequence(object, Math.max(board.sequence(object), this.log.floor - 1));
-    this.finish(datagram, outlet, true);
+    this.finish(datagram, outlet, false);
     this.nudgeAt = now + peers.backedOff(peers.timeout[this.member], ++this.nudges);
     return 1;
   }
@@ -300,11 +313,11 @@ export class Debt implements Audience {
     return datagram;
   }
 
-  private finish(datagram: Datagram, outlet: Outlet, exact: boolean): void {
+  private finish(datagram: Datagram, outlet: Outlet, folded: boolean): void {
     const { writer } = this.context;
     const bit = 1 << (this.member & 31);
     writer.exclude(this.member < 32 ? ~bit : -1, this.member < 32 ? -1 : ~bit);
-    if (!exact) writer.markFolded();
+    if (folded) writer.markFolded();
     this.composer.finish(datagram, outlet, this.member, this.log.floor);
     writer.version = this.version;
   }

@@ -1,9 +1,10 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { Attachment, AttachmentRecord } from '../../../shm/board-records.js';
+import { MessageReader } from '../../../workers/replication/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD, NOTE } from '../../support/ledger.js';
-import { Network, type NetworkOptions, type TestMember } from './network.js';
+import { LAYOUT_HASH, Network, type NetworkOptions, type TestMember } from './network.js';
 
 const SMALL = { unitLogBytes: 64 << 10, detachMs: 100 } as const;
 const KEYS = 50;
@@ -74,6 +75,11 @@ function stateOf(member: TestMember, object: number, other: number): Attachment 
   const record = new AttachmentRecord();
   new AckBoard(member.board).readAttachment(object, other, record);
   return record.state;
+}
+
+/** Since when the log is full, and from which number on the log's units are for each member: infinite while it is owed. */
+function insideOf({ sender }: TestMember): { fullSince: number; attachments: { from: Float64Array } } {
+  return sender.channels[0] as unknown as ReturnType<typeof insideOf>;
 }
 
 function settle(network: Network, load: Load): void {
@@ -256,6 +262,112 @@ describe('detached members', () => {
     load.round(0, 1, 0);
     assert.ok(network.runUntil(() => network.settled, 10_000));
     assert.equal(again.objects[1].notes.get(0)?.at(-1), load.made[0][1] - 1);
+  });
+
+  it('that are detached again while they are paid get each unit in one form, under one number', () => {
+    const reader = new MessageReader(0xc0ffee, LAYOUT_HASH, 1, 9216);
+    let again = 0;
+    let folded = 0;
+    for (let seed = 60; seed < 64; seed++) {
+      const network = newNetwork({ seed, members: 3, deliveries: ['any-order'], delayMs: [20, 21] });
+      const load = new Load(network, seed);
+      const random = seeded(seed);
+      const forms = new Map<number, boolean>();
+      let isCut = false;
+      network.drop = (from, to, bytes) => {
+        if (from === 0 && to === 1 && reader.read(bytes) === null && !reader.excludes(1)) {
+          for (let i = 0; i < reader.units; i++) {
+            reader.unit(i);
+            assert.equal(forms.get(reader.first) ?? reader.folded, reader.folded, `unit ${reader.first}`);
+            forms.set(reader.first, reader.folded);
+          }
+          if (reader.folded && random() < 0.3) return true;
+        }
+        return isCut && (from === 1 || to === 1);
+      };
+      const { from } = insideOf(network.members[0]).attachments;
+      network.run(500);
+      for (let phase = 0; phase < 4; phase++) {
+        isCut = true;
+        network.run(1100);
+        for (let i = 0; i < 250; i++) {
+          load.round(0, 60, 0);
+          network.run(1);
+        }
+        isCut = false;
+        // Until all of it is in flight, but not all acknowledged.
+        assert.ok(network.runUntil(() => from[1] < Number.POSITIVE_INFINITY, 20_000));
+        network.run(random() * 10);
+      }
+      settle(network, load);
+      again += detached(network);
+      for (const form of forms.values()) if (form) folded++;
+    }
+    assert.ok(again >= 12 && folded > 100, `${again} detachments, ${folded} folded units`);
+  });
+
+  it('in the poll in which the last of their backlog is acknowledged lose nothing', () => {
+    const network = newNetwork({
+      ...{ seed: 65, members: 3, deliveries: ['any-order', 'any-order'], delayMs: [20, 21] },
+      settings: { silentMs: 3000 },
+    });
+    const [here] = network.members;
+    const reader = new MessageReader(0xc0ffee, LAYOUT_HASH, 2, 9216);
+    let made = 0;
+    const batch = (notes: number): boolean => {
+      if (!here.sender.makeRoom()) return false;
+      for (let i = 0; i < notes; i++) here.sender.append(0, NOTE, Int32Array.of(made++), 0, 1);
+      here.sender.cut();
+      return true;
+    };
+    let isCut = false;
+    let acknowledgement: Uint8Array | null = null;
+    let keepAcknowledgements = false;
+    let loseFrom = Number.POSITIVE_INFINITY;
+    network.drop = (from, to, bytes) => {
+      if (isCut && (from === 1 || to === 1)) return true;
+      if (reader.read(bytes) !== null || reader.object !== 0) return false;
+      if (from === 1 && to === 0 && keepAcknowledgements) {
+        acknowledgement = bytes.slice();
+        return true;
+      }
+      for (let i = 0; from === 0 && to === 1 && !reader.excludes(1) && i < reader.units; i++) {
+        reader.unit(i);
+        if (reader.first >= loseFrom) return true;
+      }
+      return false;
+    };
+    network.run(500);
+    batch(10);
+    isCut = true;
+    network.run(3500);
+    for (let i = 0; i < 340; i++) while (!batch(60)) network.run(1);
+    network.run(100);
+    isCut = false;
+    const inside = insideOf(here);
+    const { from } = inside.attachments;
+    assert.ok(network.runUntil(() => from[1] < Number.POSITIVE_INFINITY, 60_000));
+    keepAcknowledgements = true;
+    batch(1);
+    network.run(60);
+    loseFrom = made + 1;
+    const filled = (): boolean => network.now + 0.25 - inside.fullSince >= SMALL.detachMs;
+    while (!filled()) {
+      while (batch(60));
+      network.run(0.25);
+    }
+    assert.equal(detached(network), 1);
+    assert.ok(acknowledgement !== null);
+    here.receiver.receive(acknowledgement, network.now, 0);
+    network.run(0.25);
+    assert.equal(detached(network), 2);
+    keepAcknowledgements = false;
+    loseFrom = Number.POSITIVE_INFINITY;
+    assert.ok(network.runUntil(() => network.settled, 60_000));
+    const notes = network.members[1].objects[0].notes.get(0) ?? [];
+    assert.equal(notes.length, made);
+    assert.equal(new Set(notes).size, made);
+    assert.ok(!here.alarms.some((alarm) => /needs a snapshot/.test(alarm)));
   });
 
   it('are lost to a send thread that dies: they go on behind what is lost, which both sides count', () => {
