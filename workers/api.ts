@@ -115,6 +115,7 @@ export { type PortPool, portPool } from '../shm/objects/port-pool.js';
 export { type Extreme, type LastWriter, largest, lastWriter, smallest } from '../shm/objects/register.js';
 export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/objects/shared-set.js';
 export { Plausible, Rank, type TcpFlowTable, tcpFlowTable } from '../shm/objects/tcp-flow-table.js';
+export { monotonicMs } from './monotonic.js';
 
 // ——— What a state object of your own is made of, also one over several structures (a derivative object) ———
 

@@ -28,7 +28,13 @@ export interface RuleEntry {
 }
 
 export type CompiledRules =
-  | { readonly words: Int32Array; readonly entries: readonly RuleEntry[]; readonly problems?: undefined }
+  | {
+      readonly words: Int32Array;
+      readonly entries: readonly RuleEntry[];
+      /** What is right and may not be meant: `--check` shows it. */
+      readonly notes?: readonly RuleProblem[];
+      readonly problems?: undefined;
+    }
   | { readonly problems: readonly RuleProblem[]; readonly words?: undefined; readonly entries?: undefined };
 
 export interface RulesContext {

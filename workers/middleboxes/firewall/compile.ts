@@ -2,13 +2,17 @@
 
 import type { CompiledRules, RuleEntry, RuleProblem, RulesContext } from '../../api.js';
 import type { Intervals } from './intervals.js';
+import { limitWords } from './limits.js';
+import { ANY_PORT, anything, IPV4, IPV6 } from './match.js';
 import { parseRules, type RuleSet } from './parser.js';
 import {
   biased,
   HEAD,
   HEAD_WORDS,
+  LEVEL_SHIFT,
   LOG_BIT,
   PACKET,
+  QUIET_BIT,
   REJECT_SHIFT,
   RULE,
   RULE_WORDS,
@@ -16,13 +20,10 @@ import {
   VERDICT_SHIFT,
   VERSIONS_SHIFT,
 } from './program.js';
-import { RejectWith, type Rule, Verdict } from './rule.js';
+import { type Limit, RejectWith, type Rule, Verdict } from './rule.js';
 import { type Box, buildTree, groupBoxes } from './tree.js';
 import { REJECT_CODES, State } from './vocabulary.js';
 
-const IPV4 = 1;
-const IPV6 = 2;
-const ANY_PORT = 0xffff;
 const HOLD_SHIFT = 16;
 /** Boxes of one rule, and of all: a rule of more is looked at in a larger box. */
 const BOXES_PER_RULE_MAX = 4096;
@@ -30,10 +31,10 @@ const BOXES_MAX = 150_000;
 
 /** The compiler of the firewall's `rules`. */
 export function compileRules(text: string, { ports, others }: RulesContext): CompiledRules {
-  const { set, problems } = parseRules(text, ports);
+  const { set, notes, problems } = parseRules(text, ports);
   if (problems !== undefined) return { problems };
   const vain = others === undefined ? [] : heldInVain(set, text, others);
-  return vain.length > 0 ? { problems: vain } : compile(set);
+  return vain.length > 0 ? { problems: vain } : { ...compile(set), notes };
 }
 
 /** What is wrong with rules that hold packets for more members than there are. */
@@ -48,65 +49,66 @@ function heldInVain({ rules }: RuleSet, text: string, others: number): RuleProbl
     }));
 }
 
-export function compile({ rules: written, policy }: RuleSet): CompiledRules {
-  const rules = [...written, policyRule(policy.verdict, policy.line)];
+export function compile({ rules: expanded, written, policy }: RuleSet): Compiled {
+  const rules = [...expanded, policyRule(policy.verdict, policy.line, written.length)];
   const words = Array<number>(HEAD_WORDS + rules.length * RULE_WORDS).fill(0);
   const sets = new SetTable(words);
   words[HEAD.rules] = HEAD_WORDS;
   words[HEAD.count] = rules.length;
-  words[HEAD.states] = written.reduce((states, rule) => states | statesAsked(rule), 0);
-  for (const [i, rule] of rules.entries()) writeRule(words, HEAD_WORDS + i * RULE_WORDS, rule, i, sets);
-  [words[HEAD.trees4], words[HEAD.trees4Count]] = writeTrees(words, written, IPV4);
-  [words[HEAD.trees6], words[HEAD.trees6Count]] = writeTrees(words, written, IPV6);
-  const entries: RuleEntry[] = rules.map(({ line, text }) => ({ line, text }));
+  words[HEAD.states] = expanded.reduce((states, rule) => states | statesAsked(rule), 0);
+  words[HEAD.limits] = Number(expanded.some(({ limit }) => limit !== null));
+  for (const [i, rule] of rules.entries()) writeRule(words, HEAD_WORDS + i * RULE_WORDS, rule, sets);
+  [words[HEAD.trees4], words[HEAD.trees4Count]] = writeTrees(words, expanded, IPV4);
+  [words[HEAD.trees6], words[HEAD.trees6Count]] = writeTrees(words, expanded, IPV6);
+  const { line, text } = rules[rules.length - 1];
+  const entries: RuleEntry[] = [...written.map((entry) => ({ line: entry.line, text: entry.text })), { line, text }];
   return { words: Int32Array.from(words), entries };
 }
 
+type Compiled = Extract<CompiledRules, { readonly problems?: undefined }>;
+
 /** States of the packets that the rule can do something about: invalid ones are dropped in any case. */
 function statesAsked({ states, isStateless, verdict }: Rule): number {
+  if (verdict === Verdict.SKIP) return 0;
   const decides = verdict === Verdict.DROP || verdict === Verdict.CONTINUE;
   return isStateless && !decides ? states & ~State.INVALID : states;
 }
 
 /** What new connections meet at last: in no tree, but where a search ends that found nothing. */
-function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number): Rule {
+function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number, entry: number): Rule {
   const verdicts = { accept: Verdict.ACCEPT, drop: Verdict.DROP, reject: Verdict.REJECT };
   return {
+    ...anything(),
     line,
     text: `policy ${verdict}`,
+    entry,
     states: State.NEW,
     isStateless: false,
-    versions: IPV4 | IPV6,
-    source4: null,
-    destination4: null,
-    source6: null,
-    destination6: null,
-    protocol: null,
-    sport: null,
-    dport: null,
-    icmpType: null,
-    tcpFlags: null,
-    nextHeader: null,
-    inPorts: null,
-    outPorts: null,
     verdict: verdicts[verdict],
+    chain: null,
+    target: 0,
     rejectWith: RejectWith.DEFAULT,
     rejectCode: REJECT_CODES['port-unreachable'],
     log: false,
     logPrefix: '',
+    logLevel: -1,
+    limit: null,
     holdMembers: 0,
     holdMs: 0,
+    isQuiet: false,
   };
 }
 
-function writeRule(words: number[], at: number, rule: Rule, entry: number, sets: SetTable): void {
+function writeRule(words: number[], at: number, rule: Rule, sets: SetTable): void {
   words[at + RULE.what] =
     rule.states |
     (rule.versions << VERSIONS_SHIFT) |
     (rule.verdict << VERDICT_SHIFT) |
     (rule.rejectWith << REJECT_SHIFT) |
     (rule.log ? LOG_BIT : 0) |
-    (rule.isStateless ? STATELESS_BIT : 0);
+    (rule.isQuiet ? QUIET_BIT : 0) |
+    (rule.isStateless ? STATELESS_BIT : 0) |
+    ((rule.logLevel + 1) << LEVEL_SHIFT);
   words[at + RULE.ports] = (rule.inPorts ?? ANY_PORT) | ((rule.outPorts ?? ANY_PORT) << 16);
   words[at + RULE.protocol] = sets.numbers(rule.protocol);
   words[at + RULE.sport] = sets.numbers(rule.sport);
@@ -117,16 +119,20 @@ function writeRule(words: number[], at: number, rule: Rule, entry: number, sets:
   words[at + RULE.destination6] = sets.ipv6(rule.destination6);
   const more = [
     [PACKET.icmpType, sets.numbers(rule.icmpType)],
+    [PACKET.icmpCode, sets.numbers(rule.icmpCode)],
+    [PACKET.dscp, sets.numbers(rule.dscp)],
     [PACKET.flags, sets.numbers(rule.tcpFlags)],
     [PACKET.nextHeader, sets.numbers(rule.nextHeader)],
   ].filter(([, set]) => set !== 0);
   words[at + RULE.more] = more.length === 0 ? 0 : sets.words([more.length, ...more.flat()]);
-  words[at + RULE.entry] = entry;
+  words[at + RULE.entry] = rule.entry;
   words[at + RULE.hold] = rule.holdMs | (rule.holdMembers << HOLD_SHIFT);
   const codes = Array.from(rule.logPrefix, (character) => character.codePointAt(0) ?? 0);
   words[at + RULE.prefix] = codes.length === 0 ? 0 : sets.words([codes.length, ...codes]);
   words[at + RULE.code] = rule.rejectCode;
   words[at + RULE.line] = rule.line;
+  words[at + RULE.limit] = rule.limit === null ? 0 : sets.bucket(rule.entry, rule.limit);
+  words[at + RULE.target] = rule.target;
 }
 
 /** Sets behind the rules; equal ones once. */
@@ -144,6 +150,17 @@ class SetTable {
     if (found !== undefined) return found;
     const at = this.target.length;
     for (const value of values) this.target.push(value);
+    this.known.set(key, at);
+    return at;
+  }
+
+  /** The bucket of a written rule's limit: its copies share it. */
+  bucket(entry: number, limit: Limit): number {
+    const key = `limit ${entry} ${limit.over}`;
+    const found = this.known.get(key);
+    if (found !== undefined) return found;
+    const at = this.target.length;
+    for (const value of limitWords(limit)) this.target.push(value);
     this.known.set(key, at);
     return at;
   }

@@ -57,7 +57,7 @@ export function createFirewallEarlyReplies(parts: FirewallEarlyParts): FirewallE
   function isAccepted(i: number): boolean {
     if (!judge.speaksOf(State.INVALID)) return false;
     judge.fill(i, false);
-    const place = judge.decide(State.INVALID, version[i]);
+    const place = judge.foresee(State.INVALID, version[i]);
     return place >= 0 && judge.verdict(place) === Verdict.ACCEPT;
   }
 
@@ -65,7 +65,7 @@ export function createFirewallEarlyReplies(parts: FirewallEarlyParts): FirewallE
   function isRequestAccepted(i: number): boolean {
     judge.fill(i, true);
     if (protocol[i] === TCP) judge.packet[PACKET.flags] = SYN;
-    return judge.verdict(judge.decide(State.NEW, version[i])) === Verdict.ACCEPT;
+    return judge.verdict(judge.suppose(State.NEW, version[i])) === Verdict.ACCEPT;
   }
 
   function isTcpReply(i: number): boolean {

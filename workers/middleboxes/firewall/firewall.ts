@@ -220,12 +220,15 @@ export default defineMiddlebox({
           return isLoose && (shown & RST) === 0 ? pickUp(i, table, side, now) : unlessEarly(i);
       } else if ((carried === ICMP || carried === ICMPV6) && isReply(flags[i], carried)) return unlessEarly(i);
       judge.fill(i, false);
-      let place = judge.decide(State.NEW, version[i]);
+      let place = judge.foresee(State.NEW, version[i]);
+      let isAsked = judge.hasLimits();
       if (slot === NOBODY && judge.verdict(place) !== Verdict.ACCEPT && earlyReplies.mayWait(i)) {
         if (earlyReplies.newWaits(i, key)) return;
         judge.fill(i, false);
-        place = judge.decide(State.NEW, version[i]);
+        isAsked = true;
       }
+      // To foresee is to decide, but for what limits use up, and what the question about the request overwrote.
+      if (isAsked) place = judge.decide(State.NEW, version[i]);
       if (settle(i, place)) open(i, table, slot, side, side, place, now);
     }
 
@@ -315,7 +318,7 @@ export default defineMiddlebox({
     /** Does what the rule at `place` says. True: the packet passes. */
     function settle(i: number, place: number): boolean {
       const logs = judge.count(place, length[i]);
-      if (logs >= 0) log(i, logs);
+      for (let n = 0; n < logs; n++) log(i, judge.logged[n]);
       const verdict = judge.verdict(place);
       if (verdict === Verdict.ACCEPT) return true;
       if (verdict === Verdict.DROP) batch.drop(i, counters.denied);

@@ -1,10 +1,15 @@
-/** Asks the rules about a packet: which decides, and which were counted or logged on the way. */
+/**
+ * Asks the rules about a packet: which decides, and which were counted or logged on the way.
+ *
+ * Only `decide` uses up what `limit` allows. Other questions are about packets that are not judged now.
+ */
 
 import type { OpenArguments } from '../../api.js';
+import { Ask, createLimits } from './limits.js';
 import { createLookup } from './lookup.js';
 import type { PacketWords } from './packet-words.js';
 import { createPacketWords } from './packet-words.js';
-import { HEAD, LOG_BIT, PACKET, RULE, RULE_WORDS, STATELESS_BIT, VERDICT_SHIFT } from './program.js';
+import { HEAD, LOG_BIT, PACKET, QUIET_BIT, RULE, RULE_WORDS, STATELESS_BIT, VERDICT_SHIFT } from './program.js';
 import { Verdict } from './rule.js';
 import { State } from './vocabulary.js';
 
@@ -26,8 +31,15 @@ export interface Judge {
    * packets only. A rule that does not name `invalid` neither accepts nor answers an invalid packet: -1 as well.
    */
   decide(state: number, version: number): number;
-  /** Counts the rules met by the last `decide`, `place` included. Returns the place of the first that logs, or -1. */
+  /** What `decide` would answer now; nothing is used up. */
+  foresee(state: number, version: number): number;
+  /** What the rules say of such packets in general: limits allow them. */
+  suppose(state: number, version: number): number;
+  /** Whether some rule has a limit, so that asking twice is not the same as asking once. */
+  hasLimits(): boolean;
+  /** Counts the rules met by the last `decide`, `place` included. Returns how many of them log; their places are in `logged`. */
   count(place: number, bytes: number): number;
+  readonly logged: Int32Array;
   verdict(place: number): number;
   word(place: number, at: number): number;
 }
@@ -37,23 +49,34 @@ export function createJudge({ batch, rules }: Open): Judge {
   const lookup = createLookup(words);
   const { packet } = lookup;
   const { fill } = createPacketWords(batch, packet);
+  const limits = createLimits(words);
   const passed = new Int32Array(PASSED_MAX);
+  const logged = new Int32Array(PASSED_MAX + 1);
   let passedCount = 0;
 
   function placeOf(rule: number): number {
     return rules.base + words[rules.base + HEAD.rules] + rule * RULE_WORDS;
   }
 
-  function decide(state: number, version: number): number {
+  function ask(state: number, version: number, how: number): number {
     packet[PACKET.state] = state;
     passedCount = 0;
+    const { base } = rules;
     const family = version === 4 ? 1 : 2;
-    for (let rule = lookup.find(rules.base, family, -1); rule >= 0; rule = lookup.find(rules.base, family, rule)) {
+    let rule = lookup.find(base, family, -1);
+    while (rule >= 0) {
       const place = placeOf(rule);
-      if (verdict(place) !== Verdict.CONTINUE) return state === State.INVALID && !isForInvalid(place) ? -1 : place;
-      if (passedCount < PASSED_MAX) passed[passedCount++] = place;
+      const limit = words[place + RULE.limit];
+      if (limit === 0 || limits.matches(base + limit, how)) {
+        const said = verdict(place);
+        if (said !== Verdict.CONTINUE && said !== Verdict.SKIP)
+          return state === State.INVALID && !isForInvalid(place) ? -1 : place;
+        if (passedCount < PASSED_MAX) passed[passedCount++] = place;
+        if (said === Verdict.SKIP) rule = words[place + RULE.target] - 1;
+      }
+      rule = lookup.find(base, family, rule);
     }
-    return state === State.NEW ? placeOf(words[rules.base + HEAD.count] - 1) : -1;
+    return state === State.NEW ? placeOf(words[base + HEAD.count] - 1) : -1;
   }
 
   /** Whether what the rule says is done to an invalid packet. */
@@ -62,16 +85,17 @@ export function createJudge({ batch, rules }: Open): Judge {
   }
 
   function verdict(place: number): number {
-    return (words[place + RULE.what] >>> VERDICT_SHIFT) & 3;
+    return (words[place + RULE.what] >>> VERDICT_SHIFT) & 7;
   }
 
   function count(place: number, bytes: number): number {
-    let logs = -1;
+    let logs = 0;
     for (let n = 0; n <= passedCount; n++) {
       const met = n < passedCount ? passed[n] : place;
       if (met < 0) continue;
-      rules.count(words[met + RULE.entry], bytes);
-      if (logs < 0 && (words[met + RULE.what] & LOG_BIT) !== 0) logs = met;
+      const what = words[met + RULE.what];
+      if ((what & QUIET_BIT) === 0) rules.count(words[met + RULE.entry], bytes);
+      if ((what & LOG_BIT) !== 0) logged[logs++] = met;
     }
     return logs;
   }
@@ -80,8 +104,12 @@ export function createJudge({ batch, rules }: Open): Judge {
     packet,
     fill,
     speaksOf: (state) => (words[rules.base + HEAD.states] & state) !== 0,
-    decide,
+    decide: (state, version) => ask(state, version, Ask.TAKE),
+    foresee: (state, version) => ask(state, version, Ask.LOOK),
+    suppose: (state, version) => ask(state, version, Ask.IGNORE),
+    hasLimits: () => words[rules.base + HEAD.limits] !== 0,
     count,
+    logged,
     verdict,
     word: (place, at) => words[place + at],
   };

@@ -1,18 +1,21 @@
 /** Packets that rules log, as records: one line of JSON each. */
 
 import { formatIpv4, hasPorts, type Recorder, type RecordFields } from '../../api.js';
-import { PACKET, PACKET_WORDS, RULE, VERDICT_SHIFT } from './program.js';
+import { LEVEL_SHIFT, PACKET, PACKET_WORDS, RULE, VERDICT_SHIFT } from './program.js';
+import { LOG_LEVELS } from './rule.js';
 
-/** line, verdict, version, then the packet, then the prefix: length, character codes. */
+/** line, verdict, version, level, then the packet, then the prefix: length, character codes. */
 const LINE = 0;
 const VERDICT = 1;
 const VERSION = 2;
-const WORDS = 3;
+/** 0: the rule gives none. */
+const LEVEL = 3;
+const WORDS = 4;
 const PREFIX = WORDS + PACKET_WORDS;
 const PREFIX_MAX = 64;
 export const LOGGED_WORDS = PREFIX + 1 + PREFIX_MAX;
 
-const VERDICTS = ['none', 'accept', 'drop', 'reject'];
+const VERDICTS = ['none', 'accept', 'drop', 'reject', 'none'];
 const STATES: Readonly<Record<number, string>> = { 1: 'new', 2: 'established', 4: 'related', 8: 'invalid' };
 
 /** Writes the record of a packet that a rule logs. `words` and `base`: the program; `place`: of the rule. */
@@ -26,8 +29,9 @@ export function writeLogged(
 ): boolean {
   const record = recorder.words;
   record[LINE] = words[place + RULE.line];
-  record[VERDICT] = (words[place + RULE.what] >>> VERDICT_SHIFT) & 3;
+  record[VERDICT] = (words[place + RULE.what] >>> VERDICT_SHIFT) & 7;
   record[VERSION] = version;
+  record[LEVEL] = (words[place + RULE.what] >>> LEVEL_SHIFT) & 15;
   for (let i = 0; i < PACKET_WORDS; i++) record[WORDS + i] = packet[i];
   const prefix = words[place + RULE.prefix];
   const length = prefix === 0 ? 0 : Math.min(PREFIX_MAX, words[base + prefix]);
@@ -47,12 +51,14 @@ export function renderLogged(record: Int32Array): RecordFields {
     verdict: VERDICTS[record[VERDICT]],
     state: STATES[packet[PACKET.state]],
     prefix: prefix === '' ? undefined : prefix,
+    level: record[LEVEL] === 0 ? undefined : LOG_LEVELS[record[LEVEL] - 1],
     src_ip: addressText(packet, PACKET.source, version),
     src_port: hasPorts(protocol) ? packet[PACKET.sport] : undefined,
     dest_ip: addressText(packet, PACKET.destination, version),
     dest_port: hasPorts(protocol) ? packet[PACKET.dport] : undefined,
     proto: protocol,
     icmp_type: protocol === 1 || protocol === 58 ? packet[PACKET.icmpType] : undefined,
+    icmp_code: protocol === 1 || protocol === 58 ? packet[PACKET.icmpCode] : undefined,
     in_port: packet[PACKET.inPort],
   };
 }

@@ -4,7 +4,8 @@ import { type Batch, Fragment, hasPorts, Protocol } from '../../api.js';
 import { NO_QUERY, queryOf } from './icmp.js';
 import { PACKET } from './program.js';
 
-const { source, destination, sport, dport, protocol, icmpType, flags, inPort, outPort, nextHeader } = PACKET;
+const { source, destination, sport, dport, protocol, icmpType, icmpCode, dscp, flags, inPort, outPort, nextHeader } =
+  PACKET;
 const { TCP, ICMP, ICMPV6 } = Protocol;
 const NOT_THERE = -1;
 const IPV6_BYTES = 40;
@@ -28,7 +29,7 @@ export interface PacketWords {
 /** Made once per worker: see the head of batch.ts. */
 export function createPacketWords(batch: Batch, words: Int32Array): PacketWords {
   const { l3, l4, version, source: sources, destination: destinations, ports, egress, port, fragment } = batch;
-  const { i32 } = batch.memory;
+  const { i32, u8 } = batch.memory;
 
   function fill(i: number, reversed: boolean): void {
     const from = reversed ? destination : source;
@@ -56,7 +57,10 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
     }
     words[nextHeader] = version[i] === 4 ? 0 : (i32[(l3[i] >> 2) + 1] >>> 16) & 0xff;
     words[protocol] = carried;
-    words[icmpType] = carried === ICMP || carried === ICMPV6 ? typeOf(batch.flags[i], carried, reversed) : 0;
+    const isIcmp = carried === ICMP || carried === ICMPV6;
+    words[icmpType] = isIcmp ? typeOf(batch.flags[i], carried, reversed) : 0;
+    words[icmpCode] = isIcmp ? u8[l4[i] + 1] : 0;
+    words[dscp] = version[i] === 4 ? u8[l3[i] + 1] >>> 2 : ((u8[l3[i]] & 0xf) << 2) | (u8[l3[i] + 1] >>> 6);
     words[flags] = carried === TCP ? batch.flags[i] : 0;
     words[reversed ? outPort : inPort] = port[i];
     words[reversed ? inPort : outPort] = egress[i];

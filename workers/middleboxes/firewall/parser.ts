@@ -4,11 +4,14 @@
  */
 
 import type { RuleProblem } from '../../api.js';
+import { readChainBlock, readSetBlock, skipBraces } from './blocks.js';
+import { type Chain, checkChains, type Entry, expand, RULES_MAX } from './chains.js';
 import { Cursor, Mistake, Problems, said } from './cursor.js';
+import { Defined } from './defined.js';
 import { union } from './intervals.js';
 import type { Rule } from './rule.js';
 import { readRule } from './rule-parser.js';
-import { Scope, type Zone } from './scope.js';
+import { noteAt, Scope } from './scope.js';
 import { quote, type Token, tokenize } from './tokens.js';
 import { ADDRESS } from './values.js';
 
@@ -19,18 +22,19 @@ export interface Policy {
 }
 
 export interface RuleSet {
+  /** As the lookup works with them: chains are expanded. */
   readonly rules: readonly Rule[];
+  /** As they are written: what is counted and shown. */
+  readonly written: readonly Entry[];
   readonly policy: Policy;
 }
 
-/** More than anybody writes by hand; each costs 64 bytes and a counter. */
-export const RULES_MAX = 32_000;
+const STATEMENTS = ['define', 'set', 'map', 'zone', 'chain', 'policy'];
 
-const STATEMENTS = ['define', 'set', 'zone', 'policy'];
-
+/** `notes`: what is right and may not be meant. */
 export type Parsed =
-  | { readonly set: RuleSet; readonly problems?: undefined }
-  | { readonly problems: readonly RuleProblem[]; readonly set?: undefined };
+  | { readonly set: RuleSet; readonly notes: readonly RuleProblem[]; readonly problems?: undefined }
+  | { readonly problems: readonly RuleProblem[]; readonly set?: undefined; readonly notes?: undefined };
 
 /** `ports`: names of the ports, in the order of their indices. */
 export function parseRules(text: string, ports: readonly string[]): Parsed {
@@ -38,24 +42,47 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
   const problems = new Problems(unreadable);
   const cursor = new Cursor(tokens, problems);
   const scope = new Scope(ports);
-  const rules: Rule[] = [];
+  const written: Entry[] = [];
+  const top: Entry[] = [];
+  const chains = new Map<string, Chain>();
   let policy: Policy | null = null;
   /** Rules beyond `RULES_MAX`. They are one mistake. */
   let surplus = 0;
 
+  function rule(list: Entry[], others: readonly string[], within: boolean): void {
+    const first = cursor.next;
+    const entry: Entry = { ...readRule(cursor, scope, text, others, within), entry: written.length };
+    if (written.length < RULES_MAX) {
+      written.push(entry);
+      list.push(entry);
+    } else if (surplus++ === 0) cursor.note(first, `more than ${RULES_MAX} rules: this is the first of those beyond`);
+  }
+
+  /** `chain NAME { … }`. */
+  function chain(): void {
+    cursor.take();
+    const name = readName(cursor, 'chain');
+    const open = cursor.expect('{', 'before the rules of the chain');
+    const before = chains.get(name.text);
+    if (before !== undefined)
+      cursor.note(name, `chain ${quote(name.text)} was already given in line ${before.name.line}`);
+    const made: Chain = { name, rules: [], isUsed: false };
+    chains.set(name.text, made);
+    readChainBlock(cursor, open, () => rule(made.rules, [], true));
+  }
+
   function statement(): void {
     const first = cursor.next;
-    if (first.kind === 'word' && (first.text === 'define' || first.text === 'set')) return define(cursor, scope);
+    if (cursor.is('define') || cursor.is('set') || cursor.is('map')) return define(cursor, scope);
     if (cursor.is('zone')) return zone(cursor, scope);
+    if (cursor.is('chain')) return chain();
     if (cursor.is('policy')) {
       const read = readPolicy(cursor);
       if (policy !== null) cursor.fail(first, `the policy was already given in line ${policy.line}`);
       policy = read;
       return;
     }
-    const rule = readRule(cursor, scope, text, STATEMENTS);
-    if (rules.length < RULES_MAX) rules.push(rule);
-    else if (surplus++ === 0) cursor.note(first, `more than ${RULES_MAX} rules: this is the first of those beyond`);
+    rule(top, STATEMENTS, false);
   }
 
   for (cursor.skipEnds(); !cursor.isOver; cursor.skipEnds()) {
@@ -70,8 +97,16 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
     cursor.skipStatement();
     if (cursor.at === before) cursor.at++;
   }
+  const rules = checkChains(top, chains, cursor) && !problems.any ? expand(top, chains, cursor) : [];
   if (problems.any) return { problems: problems.all() };
-  return { set: { rules, policy: policy ?? { verdict: 'drop', line: 0 } } };
+  const notes = scope.notes();
+  for (const { name, isUsed } of chains.values())
+    if (!isUsed) notes.push(noteAt(name, `chain ${quote(name.text)} is not used: no rule jumps to it`));
+  return { set: { rules, written, policy: policy ?? { verdict: 'drop', line: 0 } }, notes: inOrder(notes) };
+}
+
+function inOrder(problems: readonly RuleProblem[]): readonly RuleProblem[] {
+  return [...problems].sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
 function readName(cursor: Cursor, what: string): Token {
@@ -81,18 +116,33 @@ function readName(cursor: Cursor, what: string): Token {
   return cursor.take();
 }
 
-/** `define NAME = VALUE`: the tokens are kept, and read when it is known what they are to be. */
+/** `define NAME = VALUE`, `set NAME { … }`: the tokens are kept, and read when it is known what they are to be. */
 function define(cursor: Cursor, scope: Scope): void {
   const what = cursor.take().text;
   const name = readName(cursor, what);
+  const already = scope.lineOf(name.text);
+  if (already !== null) cursor.fail(name, `${quote(name.text)} was already defined in line ${already}`);
+  if (what !== 'define' && cursor.is('{')) {
+    const from = cursor.at;
+    skipBraces(cursor);
+    const to = cursor.at;
+    cursor.at = from;
+    try {
+      readSetBlock(cursor, scope, name, what === 'map', cursor.take());
+    } catch (error) {
+      // What uses it is not wrong again.
+      scope.defineWrong(name);
+      cursor.at = to;
+      throw error;
+    }
+    return;
+  }
   cursor.expect('=', `after the name of the ${what}`);
   const from = cursor.at;
   skipValue(cursor);
   const tokens = cursor.slice(from, cursor.at);
   if (tokens.length === 0) cursor.fail(cursor.next, `${what} ${name.text} has no value`);
-  const before = scope.lineOf(name.text);
-  if (before !== null) cursor.fail(name, `${quote(name.text)} was already defined in line ${before}`);
-  scope.define(name, tokens);
+  scope.define(new Defined(name, tokens, what === 'map'));
 }
 
 /** A value is a token, or all to the brace that closes it; commas may go on without braces. */
@@ -101,14 +151,7 @@ function skipValue(cursor: Cursor): void {
     cursor.skipStatement();
     return;
   }
-  const open = cursor.take();
-  for (let depth = 1; depth > 0; ) {
-    if (cursor.isOver) cursor.fail(open, 'this brace is never closed');
-    const token = cursor.take();
-    if (token.kind !== 'mark') continue;
-    if (token.text === '{') depth++;
-    if (token.text === '}') depth--;
-  }
+  skipBraces(cursor);
 }
 
 /** `zone NAME = { port inside, 10.0.0.0/8, $office }`. */
@@ -136,12 +179,12 @@ function zone(cursor: Cursor, scope: Scope): void {
   if (ports.length + v4.length + v6.length === 0) cursor.fail(open, 'a zone has ports or addresses in it');
   const before = scope.zoneLine(name.text);
   if (before !== null) cursor.fail(name, `zone ${quote(name.text)} was already given in line ${before}`);
-  const made: Zone = {
-    line: name.line,
+  scope.addZone({
+    name,
+    isUsed: false,
     ports: ports.length === 0 ? null : ports.reduce((bits, port) => bits | (1 << port), 0),
     addresses: v4.length + v6.length === 0 ? null : { v4: union(v4), v6: union(v6) },
-  };
-  scope.addZone(name.text, made);
+  });
 }
 
 const POLICIES = ['accept', 'drop', 'reject'] as const;

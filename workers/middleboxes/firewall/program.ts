@@ -3,7 +3,8 @@
  *
  *     head     | rules …, the policy last | sets … | trees
  *
- *     rule     what       states, versions << 4, verdict << 8, reject with << 10, log << 12, stateless << 13
+ *     rule     what       states, versions << 4, verdict << 8, reject with << 11, log << 13, quiet << 14, stateless << 15,
+ *                         (level + 1) << 16
  *              ports      in by, out by << 16: bits by index
  *              protocol … destination6   places of sets, 0: any
  *              more       place of tests of other fields: count, then field of the packet and place of a set for each
@@ -12,13 +13,24 @@
  *              prefix     place of the log's prefix: length, then character codes
  *              code       of unreachable
  *              line       in the file
+ *              limit      place of its bucket (limits.ts), 0: none
+ *              target     of a rule that skips: the rule that is asked next
  *     set      count, then low and high of each interval: of numbers one word each, of IPv6 addresses four each
  *     trees    see tree.ts
  *
  * Addresses are in host order and *biased*: the highest bit is flipped, so that they compare as signed words.
  */
 
-export const HEAD = { rules: 0, count: 1, trees4: 2, trees4Count: 3, trees6: 4, trees6Count: 5, states: 6 } as const;
+export const HEAD = {
+  rules: 0,
+  count: 1,
+  trees4: 2,
+  trees4Count: 3,
+  trees6: 4,
+  trees6Count: 5,
+  states: 6,
+  limits: 7,
+} as const;
 export const HEAD_WORDS = 8;
 
 export const RULE = {
@@ -37,15 +49,20 @@ export const RULE = {
   prefix: 12,
   code: 13,
   line: 14,
+  limit: 15,
+  target: 16,
 } as const;
-export const RULE_WORDS = 16;
+export const RULE_WORDS = 17;
 
 export const VERSIONS_SHIFT = 4;
 export const VERDICT_SHIFT = 8;
-export const REJECT_SHIFT = 10;
-export const LOG_BIT = 1 << 12;
+export const REJECT_SHIFT = 11;
+export const LOG_BIT = 1 << 13;
+/** It is not counted. */
+export const QUIET_BIT = 1 << 14;
 /** The rule does not name a state of connections. */
-export const STATELESS_BIT = 1 << 13;
+export const STATELESS_BIT = 1 << 15;
+export const LEVEL_SHIFT = 16;
 
 /**
  * A packet as rules see it, in words: these, of which IPv4 addresses take the first of four. `sport` and `dport` are the
@@ -64,8 +81,10 @@ export const PACKET = {
   state: 15,
   /** The next header field of the fixed IPv6 header. */
   nextHeader: 16,
+  icmpCode: 17,
+  dscp: 18,
 } as const;
-export const PACKET_WORDS = 17;
+export const PACKET_WORDS = 19;
 
 /** A tree: place of its root, and the first rule in it. */
 export const TREE_WORDS = 2;

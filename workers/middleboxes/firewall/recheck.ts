@@ -45,7 +45,7 @@ export function createRecheck({ batch, table, judge, rules }: RecheckParts): Rec
     if (versions[slot] === rules.version && generations[slot] === table.generation(slot)) return true;
     judge.fill(i, reversed);
     if (protocol[i] === TCP) judge.packet[PACKET.flags] = SYN;
-    const place = judge.decide(State.NEW, version[i]);
+    const place = judge.suppose(State.NEW, version[i]);
     if (judge.verdict(place) !== Verdict.ACCEPT) return false;
     accepted(slot);
     return true;

@@ -19,7 +19,7 @@ const PATTERNS: readonly [Token['kind'], RegExp][] = [
   ['string', /"[^"\n]*"/y],
   ['name', /[$@][A-Za-z_][A-Za-z0-9_-]*/y],
   ['word', /[A-Za-z0-9_.:-]+(?:\/[0-9]+)?/y],
-  ['mark', /!=|==|[{}(),=&|/]/y],
+  ['mark', /!=|==|<=|>=|[{}(),=&|/<>*]/y],
   ['end', /[;\n]/y],
 ];
 
@@ -75,7 +75,7 @@ function match(text: string, at: number): [Token['kind'] | null, number] {
   // What cannot be read is told once, not for each of its characters.
   let to = at + 1;
   if (text[at] === '"') while (to < text.length && text[to] !== '\n') to++;
-  else while (to < text.length && /[^\sA-Za-z0-9_"$@{}(),=&|/;#]/.test(text[to])) to++;
+  else while (to < text.length && /[^\sA-Za-z0-9_"$@{}(),=&|/<>*;#]/.test(text[to])) to++;
   return [null, to];
 }
 

@@ -1,14 +1,17 @@
 /** Values of rules: a word, a name that was defined, or a set of them in braces. */
 
 import { parseAddresses } from './addresses.js';
-import { type Cursor, Mistake, said } from './cursor.js';
+import { type Cursor, said } from './cursor.js';
 import { type Interval, union } from './intervals.js';
+import { SERVICES } from './services.js';
 import { quote, type Token } from './tokens.js';
-import { ICMP_TYPES, ICMPV6_TYPES, PROTOCOLS, SERVICES, STATES } from './vocabulary.js';
+import { DSCP, ICMP_CODES, ICMP_TYPES, ICMPV6_CODES, ICMPV6_TYPES, PROTOCOLS, STATES } from './vocabulary.js';
 
 /** Elements of sets: for the reading of one `read`, which notes what is wrong and throws. */
 export interface Kind<T> {
   readonly name: string;
+  /** An element may be a text in quotes. */
+  readonly isText?: boolean;
   read(token: Token, cursor: Cursor): T;
   /** Values without those that say nothing more: names that refer to names would multiply them. */
   join(values: readonly T[]): readonly T[];
@@ -19,38 +22,12 @@ export interface Addresses {
   readonly v6: Interval | null;
 }
 
-/** What was defined: its tokens, read as what they are needed for when they are used, once for each kind. */
-export class Defined {
-  readonly name: string;
-  readonly tokens: readonly Token[];
-  private readonly read = new Map<Kind<unknown>, readonly unknown[] | null>();
-
-  constructor(name: string, tokens: readonly Token[]) {
-    this.name = name;
-    this.tokens = tokens;
-  }
-
-  /** `null`: something is wrong with it, and was noted. */
-  as<T>(kind: Kind<T>, read: () => readonly T[]): readonly T[] | null {
-    const known = this.read.get(kind);
-    if (known !== undefined) return known as readonly T[] | null;
-    let values: readonly T[] | null = null;
-    try {
-      values = kind.join(read());
-    } catch (error) {
-      if (!(error instanceof Mistake)) throw error;
-    }
-    this.read.set(kind, values);
-    return values;
-  }
-}
-
 /** A number, or an end of a range, with a leading zero. */
 const OCTAL = /^(0\d+)(-\d+)?$|^\d+-0\d+$/;
 
 function numbers(name: string, example: string, max: number, names: Readonly<Record<string, number>>): Kind<Interval> {
   const number = (text: string): number | null => {
-    if (/^\d{1,10}$/.test(text)) return Number(text);
+    if (/^(\d{1,10}|0x[0-9A-Fa-f]{1,8})$/.test(text)) return Number(text);
     return Object.hasOwn(names, text) ? names[text] : null;
   };
   return {
@@ -76,6 +53,9 @@ export const PORT = numbers('port', '443, https or 8000-8080', 65_535, SERVICES)
 export const PROTOCOL = numbers('protocol', 'tcp or 47', 255, PROTOCOLS);
 export const ICMP_TYPE = numbers('ICMP type', 'echo-request', 255, ICMP_TYPES);
 export const ICMPV6_TYPE = numbers('ICMPv6 type', 'echo-request', 255, ICMPV6_TYPES);
+export const ICMP_CODE = numbers('ICMP code', '3 or frag-needed', 255, ICMP_CODES);
+export const ICMPV6_CODE = numbers('ICMPv6 code', '0 or no-route', 255, ICMPV6_CODES);
+export const CODE_POINT = numbers('DSCP', 'ef, af41 or 0x2e', 63, DSCP);
 
 export const ADDRESS: Kind<Addresses> = {
   name: 'address',
@@ -99,5 +79,16 @@ export const STATE: Kind<number> = {
     if (Object.hasOwn(STATES, token.text)) return STATES[token.text];
     const known = Object.keys(STATES);
     return cursor.fail(token, `${said(token)} is no connection state: ${known.join(', ')}`, token.text, known);
+  },
+};
+
+/** `meta nfproto`, `meta protocol`: bits of versions. */
+export const FAMILY: Kind<number> = {
+  name: 'IP version',
+  join: (values) => [...new Set(values)],
+  read(token, cursor) {
+    const versions: Readonly<Record<string, number>> = { ipv4: 1, ipv6: 2, ip: 1, ip6: 2 };
+    if (Object.hasOwn(versions, token.text)) return versions[token.text];
+    return cursor.fail(token, `${said(token)} is no IP version: ipv4 or ipv6`, token.text, ['ipv4', 'ipv6']);
   },
 };

@@ -10,15 +10,19 @@ export const STATES: Readonly<Record<string, number>> = {
   established: State.ESTABLISHED,
   related: State.RELATED,
   invalid: State.INVALID,
+  // No packet is exempt from tracking here.
+  untracked: 0,
 };
 
 /** IANA protocol numbers. */
 export const PROTOCOLS: Readonly<Record<string, number>> = {
   icmp: 1,
   igmp: 2,
+  ipencap: 4,
   tcp: 6,
   udp: 17,
   dccp: 33,
+  ipv6: 41,
   gre: 47,
   esp: 50,
   ah: 51,
@@ -26,7 +30,10 @@ export const PROTOCOLS: Readonly<Record<string, number>> = {
   'ipv6-icmp': 58,
   ospf: 89,
   pim: 103,
+  comp: 108,
+  ipcomp: 108,
   vrrp: 112,
+  l2tp: 115,
   sctp: 132,
   udplite: 136,
 };
@@ -80,44 +87,54 @@ export const ICMPV6_TYPES: Readonly<Record<string, number>> = {
   'mld2-listener-report': 143,
 };
 
-/** Of the IANA registry, those that people write by name. */
-export const SERVICES: Readonly<Record<string, number>> = {
-  'ftp-data': 20,
-  ftp: 21,
-  ssh: 22,
-  telnet: 23,
-  smtp: 25,
-  domain: 53,
-  bootps: 67,
-  bootpc: 68,
-  tftp: 69,
-  http: 80,
-  kerberos: 88,
-  pop3: 110,
-  sunrpc: 111,
-  ntp: 123,
-  imap2: 143,
-  snmp: 161,
-  'snmp-trap': 162,
-  bgp: 179,
-  ldap: 389,
-  https: 443,
-  'microsoft-ds': 445,
-  submissions: 465,
-  isakmp: 500,
-  syslog: 514,
-  'dhcpv6-client': 546,
-  'dhcpv6-server': 547,
-  submission: 587,
-  ldaps: 636,
-  imaps: 993,
-  pop3s: 995,
-  openvpn: 1194,
-  mysql: 3306,
-  'ms-wbt-server': 3389,
-  'ipsec-nat-t': 4500,
-  sip: 5060,
-  postgresql: 5432,
+/** Codes that `icmp code` and `icmpv6 code` name (RFC 792, RFC 1812, RFC 4443). */
+export const ICMP_CODES: Readonly<Record<string, number>> = {
+  'net-unreachable': 0,
+  'host-unreachable': 1,
+  'prot-unreachable': 2,
+  'port-unreachable': 3,
+  'frag-needed': 4,
+  'net-prohibited': 9,
+  'host-prohibited': 10,
+  'admin-prohibited': 13,
+};
+
+export const ICMPV6_CODES: Readonly<Record<string, number>> = {
+  'no-route': 0,
+  'admin-prohibited': 1,
+  'addr-unreachable': 3,
+  'port-unreachable': 4,
+  'policy-fail': 5,
+  'reject-route': 6,
+};
+
+/** Code points of differentiated services (RFC 2474, RFC 2597, RFC 3246, RFC 5865, RFC 8622). */
+export const DSCP: Readonly<Record<string, number>> = {
+  be: 0,
+  df: 0,
+  lephb: 1,
+  cs0: 0,
+  cs1: 8,
+  cs2: 16,
+  cs3: 24,
+  cs4: 32,
+  cs5: 40,
+  cs6: 48,
+  cs7: 56,
+  af11: 10,
+  af12: 12,
+  af13: 14,
+  af21: 18,
+  af22: 20,
+  af23: 22,
+  af31: 26,
+  af32: 28,
+  af33: 30,
+  af41: 34,
+  af42: 36,
+  af43: 38,
+  va: 44,
+  ef: 46,
 };
 
 /** What `reject with icmp …` says, as codes of ICMP (RFC 1812 §5.2.7.1); of IPv6 the framework makes the nearest of RFC 4443. */
