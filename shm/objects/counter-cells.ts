@@ -324,6 +324,11 @@ export class CounterCells implements StateObject {
     if (op !== CELL_COUNT || length !== RECORD.words) return true;
     if (!this.mended) this.mend();
     const part = words[at + RECORD.at.cell];
+    // If the send thread died now, a change without an undo note would be lost. So it is told after the next cut.
+    if (this.told.isFull) {
+      this.setUntold(part);
+      return false;
+    }
     const total = this.own(part);
     const increment = this.told.tell(part, total);
     putCount(words, at, this.totals ? total : increment);
@@ -333,6 +338,7 @@ export class CounterCells implements StateObject {
   nextUntold(words: Int32Array, at: number): number {
     const { head, bits } = this;
     if (!this.mended) this.mend();
+    if (this.told.isFull) return NONE;
     if (this.untoldCursor === NONE) {
       if (head[HEAD.at.untold] === 0) return NONE;
       Atomics.store(head, HEAD.at.untold, 0);

@@ -23,8 +23,8 @@ import type { Region } from '../region.js';
 import { BYTES_PER_LINE, LINE, roundUp, struct } from '../struct.js';
 
 const HEAD = struct({ undo: LINE, checkpoints: 1, volume: 2 });
-/** More than one round of the send thread takes from the log rings (workers/send.ts). */
-const UNDO_NOTES = 8192;
+/** Changes between two cuts that can be taken back. `tell` refuses more: the object tells the rest later. */
+export const UNDO_NOTES = 8192;
 const CHECKPOINTS = 256;
 const NOTE_BYTES = 16;
 
@@ -61,12 +61,22 @@ export class Told {
     return this.volumeAt[0];
   }
 
-  /** The cell now stands at `total`: returns what is new since it was last told. Send thread only. */
+  /** Whether there is no room to note another change until the next `settle`. Send thread only. */
+  get isFull(): boolean {
+    return this.head[HEAD.at.undo] === UNDO_NOTES;
+  }
+
+  /**
+   * The cell now stands at `total`: returns what is new since it was last told. Send thread only. A change is
+   * noted before it is made, so it can always be taken back. If the last note is about the same cell, that note
+   * has the older amount and is enough: so an object of one cell is never full.
+   */
   tell(cell: number, total: number): number {
     const told = this.amounts[cell];
     if (total === told) return 0;
     const count = this.head[HEAD.at.undo];
-    if (count < UNDO_NOTES) {
+    if (count === 0 || this.undoCells[4 * (count - 1)] !== cell) {
+      if (count === UNDO_NOTES) throw new RangeError(`${UNDO_NOTES} changes since the last cut, and one more`);
       this.undoCells[4 * count] = cell;
       this.undoAmounts[2 * count + 1] = told;
       this.head[HEAD.at.undo] = count + 1;

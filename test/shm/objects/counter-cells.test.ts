@@ -9,6 +9,7 @@ import {
 } from '../../../shm/objects/counter-cells.js';
 import { counter, counterVector } from '../../../shm/objects/counters.js';
 import { Applied } from '../../../shm/objects/object.js';
+import { UNDO_NOTES } from '../../../shm/objects/told.js';
 import { Death } from './dying.js';
 import { type Message, Site } from './site.js';
 
@@ -122,6 +123,21 @@ for (const form of FORMS)
         for (let cell = 0; cell < 5000; cell++) assert.equal(there.receiver.value(cell), here.sender.value(cell));
         assert.equal(there.receiver.digest(), here.sender.digest());
         assert.deepEqual(here.flush(), []);
+      });
+
+      it('lose nothing when the send thread dies in a round of any size', () => {
+        const cells = 12_000;
+        const definition = counterCells({ cells, form, upDown });
+        for (const records of [UNDO_NOTES - 1, UNDO_NOTES, UNDO_NOTES + 1, 30_000]) {
+          const [here, there] = [0, 1].map((i) => new Site(definition, i, 2, 1, 1 << 18));
+          for (let i = 0; i < records; i++) assert.ok(here.workers[0].add((i * 7) % cells, 1 + (i % 3)));
+          here.drain();
+          here.restartSender();
+          for (const message of here.flush()) there.apply(message, 0, 0);
+          for (let cell = 0; cell < cells; cell++)
+            assert.equal(there.receiver.value(cell), here.sender.value(cell), `cell ${cell} of ${records} records`);
+          assert.equal(here.sender.errorBound(here.sequence), 0);
+        }
       });
 
       it('lose and double nothing when a worker dies at any step of an add', () => {
