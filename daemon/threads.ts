@@ -10,6 +10,7 @@
  * | task returned while stopping         | the slot is done                                                      |
  * | task failed or returned, restartable | `recover(slot)`, back-off, task run again                             |
  * | heartbeat stands still               | thread ended: the task fails, as above                                |
+ * | started again, not ready in time     | the same                                                              |
  * | task failed, not restartable         | `onFatal`: what it knew was in its own memory                         |
  */
 
@@ -51,8 +52,12 @@ const BACKOFF_MAX_MS = 5_000;
 /** A slot that ran this long starts its back-off anew. */
 const STEADY_MS = 30_000;
 
+/** How often `replace` tries to end a thread that has just died, or that is just starting. */
+const END_RETRY_MS = 20;
+
 const AS_ASKED = 'was ended as asked';
 const STUCK = 'showed no heartbeat and was ended';
+const LATE = 'did not become ready in time and was ended';
 
 interface Running {
   readonly slot: Slot;
@@ -67,6 +72,8 @@ interface Running {
   gate: Promise<void> | null;
   onEnded: () => void;
   done: Promise<void>;
+  /** Whether it is done: no thread will run its task again. */
+  isOver: boolean;
 }
 
 export class ThreadSupervisor {
@@ -115,9 +122,13 @@ export class ThreadSupervisor {
           gate: null,
           onEnded: () => {},
           done: Promise.resolve(),
+          isOver: false,
         };
         this.running.push(running);
-        running.done = this.keepRunning(running, reject).finally(() => running.onEnded());
+        running.done = this.keepRunning(running, reject).finally(() => {
+          running.isOver = true;
+          running.onEnded();
+        });
       }
     });
     await Promise.race([this.allReady(slots), firstFailure]);
@@ -126,33 +137,35 @@ export class ThreadSupervisor {
     this.watch ??= setInterval(() => this.look(), lookMs);
   }
 
-  /** Ends the slot's thread; it is recovered and started again. */
+  /** Ends the slot's thread; it is recovered and started again. Throws if the thread is not running now. */
   async restart(thread: number, reason = AS_ASKED): Promise<void> {
-    const target = this.workerOf(thread);
     const running = this.running.find(({ slot }) => slot.thread === thread);
-    if (target === undefined || running === undefined) throw new Error(`thread ${thread} is not running`);
-    running.ended = reason;
-    running.asked = reason !== STUCK;
-    await target.terminate();
+    if (running === undefined || !(await this.end(running, reason, true)))
+      throw new Error(`thread ${thread} is not running`);
   }
 
-  /** Ends threads, calls `between` while none of them runs, and starts them again; returns when they are ready. */
+  /** Ends the slot's thread, if one runs that has said which worker it is. */
+  private async end(running: Running, reason: string, asked: boolean): Promise<boolean> {
+    const target = this.workerOf(running.slot.thread);
+    if (target === undefined) return false;
+    running.ended = reason;
+    running.asked = asked;
+    await target.terminate();
+    return true;
+  }
+
+  /**
+   * Ends threads, calls `between` while none of them runs, and starts them again; returns when they are ready.
+   * If a thread cannot be ended in time, throws without calling `between`.
+   */
   async replace(threads: readonly number[], reason: string, between: () => void | Promise<void>): Promise<void> {
     const held = this.running.filter(({ slot }) => threads.includes(slot.thread));
     let open = (): void => {};
     const gate = new Promise<void>((resolve) => {
       open = resolve;
     });
-    const ended = held.map((running) => {
-      running.gate = gate;
-      return new Promise<void>((resolve) => {
-        running.onEnded = resolve;
-      });
-    });
     try {
-      // One that has just died by itself is held as well.
-      await Promise.all(held.map(({ slot }) => this.restart(slot.thread, reason).catch(() => {})));
-      await Promise.all(ended);
+      await Promise.all(held.map((running) => this.holdEnded(running, gate, reason)));
       if (this.stopping) throw new Error('stopped meanwhile');
       await between();
     } finally {
@@ -163,6 +176,30 @@ export class ThreadSupervisor {
       open();
     }
     await this.allReady(held.map(({ slot }) => slot));
+  }
+
+  /**
+   * Ends the slot's thread, and does not let it start again before the gate opens; returns when it has ended and
+   * was recovered. A thread that has just died, or that is starting and has not said which worker it is, cannot be
+   * ended at once: so this tries until it succeeds.
+   */
+  private async holdEnded(running: Running, gate: Promise<void>, reason: string): Promise<void> {
+    const { name } = running.slot;
+    const deadline = performance.now() + this.readyMsMax;
+    let hasEnded = false;
+    running.gate = gate;
+    const ended = new Promise<void>((resolve) => {
+      running.onEnded = () => {
+        hasEnded = true;
+        resolve();
+      };
+    });
+    while (!hasEnded && !this.stopping) {
+      if (running.isOver) throw new Error(`thread ${name} has ended for good`);
+      if (performance.now() > deadline) throw new Error(`thread ${name} could not be ended in ${this.readyMsMax} ms`);
+      await this.end(running, reason, true);
+      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, END_RETRY_MS))]);
+    }
   }
 
   private workerOf(thread: number): Worker | undefined {
@@ -244,7 +281,7 @@ export class ThreadSupervisor {
   }
 
   private async allReady(slots: readonly Slot[]): Promise<void> {
-    const deadline = performance.now() + (this.options.readyTimeoutMs ?? READY_MS_MAX);
+    const deadline = performance.now() + this.readyMsMax;
     const waiting = (): Slot[] => slots.filter((slot) => this.options.control.state(slot.thread) !== ThreadState.READY);
     while (waiting().length > 0 && !this.stopping) {
       if (performance.now() > deadline) {
@@ -255,17 +292,24 @@ export class ThreadSupervisor {
     }
   }
 
+  private get readyMsMax(): number {
+    return this.options.readyTimeoutMs ?? READY_MS_MAX;
+  }
+
   private look(): void {
     const { control } = this.options;
     for (const running of this.running) {
       const { slot } = running;
-      if (control.state(slot.thread) !== ThreadState.READY) continue;
+      const state = control.state(slot.thread);
+      if (state === ThreadState.STARTING && performance.now() - running.startedAt > this.readyMsMax)
+        void this.end(running, LATE, false);
+      if (state !== ThreadState.READY) continue;
       const beat = control.heartbeat(slot.thread);
       running.beatUnchanged = beat === running.beat ? running.beatUnchanged + 1 : 0;
       running.beat = beat;
       if (running.beatUnchanged < 4) continue;
       running.beatUnchanged = 0;
-      this.restart(slot.thread, STUCK).catch(() => {}); // it ended by itself meanwhile
+      void this.end(running, STUCK, false);
     }
   }
 }

@@ -1,9 +1,15 @@
 import { strict as assert } from 'node:assert';
-import { type Slot, ThreadSupervisor } from '../../daemon/threads.js';
+import { type Slot, type SupervisorOptions, ThreadSupervisor } from '../../daemon/threads.js';
 import { Control, createControl, Phase, ThreadState } from '../../shm/control.js';
 import type { SupervisedTask } from './supervised-thread.js';
 
 const FILE = new URL('./supervised-thread.js', import.meta.url);
+
+interface BedOptions extends Pick<SupervisedTask, 'startMs'> {
+  readonly restartable?: boolean;
+  readonly failAtStart?: boolean;
+  readonly file?: URL;
+}
 
 class Bed {
   readonly buffer = createControl(2);
@@ -13,13 +19,21 @@ class Bed {
   readonly recovered: string[] = [];
   readonly fatal: Error[] = [];
   readonly supervisor: ThreadSupervisor;
+  /** The supervisor reads `readyTimeoutMs` anew each time. */
+  readonly options: SupervisorOptions & { readyTimeoutMs?: number };
 
-  constructor(options: { restartable?: boolean; failAtStart?: boolean; file?: URL } = {}) {
+  constructor(options: BedOptions = {}) {
     const slots = this.words.map((words, thread): Slot => {
-      const task: SupervisedTask = { thread, control: this.buffer, words, failAtStart: options.failAtStart ?? false };
+      const task: SupervisedTask = {
+        thread,
+        control: this.buffer,
+        words,
+        failAtStart: options.failAtStart ?? false,
+        ...(options.startMs && { startMs: options.startMs }),
+      };
       return { thread, name: `t${thread}`, task, restartable: options.restartable ?? true };
     });
-    this.supervisor = new ThreadSupervisor({
+    this.options = {
       file: options.file ?? FILE,
       slots,
       control: this.control,
@@ -27,7 +41,8 @@ class Bed {
       onEvent: (_, text) => this.events.push(text),
       onFatal: (error) => this.fatal.push(error),
       stuckMs: 400,
-    });
+    };
+    this.supervisor = new ThreadSupervisor(this.options);
   }
 
   view(thread: number): Int32Array {
@@ -132,6 +147,81 @@ describe('thread supervisor', () => {
     await until('fatal', () => bed.fatal.length === 1);
     assert.match(bed.fatal[0].message, /thread t0 cannot be replaced; it died/);
     assert.deepEqual(bed.recovered, []);
+    await bed.stop();
+  });
+
+  for (const startMs of [
+    [200, 0],
+    [0, 200],
+  ] as const)
+    for (const [when, state] of [
+      ['has just died', ThreadState.FAILED],
+      ['is starting again', ThreadState.STARTING],
+      ['runs', ThreadState.READY],
+    ] as const)
+      it(`replaces a thread that ${when}; it takes ${startMs[0]} ms to say which worker it is, and ${startMs[1]} ms more`, async () => {
+        const bed = new Bed({ startMs });
+        await bed.supervisor.start();
+        bed.order(0, 1);
+        await until('death', () => bed.control.state(0) !== ThreadState.READY);
+        // A slow machine may miss the moment: then it runs already.
+        await until(when, () => bed.control.state(0) === state || bed.lives(0) === 2);
+        let calls = 0;
+        await bed.supervisor.replace([0, 1], 'was ended to be replaced', async () => {
+          calls++;
+          const rounds = [0, 1].map((thread) => bed.view(thread)[1]);
+          await new Promise((resolve) => setTimeout(resolve, 30));
+          assert.deepEqual(
+            [0, 1].map((thread) => bed.view(thread)[1]),
+            rounds,
+            'no thread runs meanwhile',
+          );
+        });
+        assert.equal(calls, 1);
+        assert.deepEqual(
+          [0, 1].map((thread) => bed.control.state(thread)),
+          [ThreadState.READY, ThreadState.READY],
+        );
+        assert.deepEqual(bed.fatal, []);
+        await bed.stop();
+      });
+
+  it('does not wait without end for a thread that cannot be ended', async () => {
+    const bed = new Bed();
+    await bed.supervisor.start();
+    bed.options.readyTimeoutMs = 100;
+    bed.control.setPlace(0, { core: -1, tid: 0, worker: -1 });
+    let called = false;
+    await assert.rejects(
+      bed.supervisor.replace([0], 'was ended to be replaced', () => {
+        called = true;
+      }),
+      /^Error: thread t0 could not be ended in 100 ms$/,
+    );
+    assert.equal(called, false);
+    await bed.stop();
+  });
+
+  it('refuses to replace a thread that is over', async () => {
+    const bed = new Bed({ restartable: false });
+    await bed.supervisor.start();
+    bed.order(0, 1);
+    await until('fatal', () => bed.fatal.length === 1);
+    await assert.rejects(
+      bed.supervisor.replace([0], 'was ended to be replaced', () => {}),
+      /^Error: thread t0 has ended for good$/,
+    );
+    await bed.stop();
+  });
+
+  it('ends a thread that hangs while it starts again', async () => {
+    const bed = new Bed();
+    await bed.supervisor.start();
+    bed.options.readyTimeoutMs = 1000;
+    bed.order(0, 3);
+    await until('third life', () => bed.events.some((text) => text.includes('it did not become ready in time')));
+    await until('ready', () => bed.control.state(0) === ThreadState.READY);
+    assert.ok(bed.recovered.length >= 2);
     await bed.stop();
   });
 });
