@@ -2,23 +2,30 @@
  * How two members meet to pass a snapshot on: each proves that it has the cluster's key, to a challenge the other has just
  * drawn, before anything is decoded, forked or sent.
  *
- *     client ─ HELLO (64 bytes) ────▶ server     who asks whom for which state, with what key; a nonce
+ *     client ─ HELLO (96 bytes) ────▶ server     who asks whom for which state, with what key; a nonce; and
+ *                                                 the proof that one who has the key made it
  *     client ◀ CHALLENGE (80 bytes) ─ server     a nonce, and the proof that it was made now, by one who has the key
  *     client ─ PROOF (32 bytes) ────▶ server     the same of the client
  *
  * Nothing larger than what was received goes to who has proved nothing. Nothing recorded can be played again: each side's
  * nonce is new, and both are in every proof and in the key of what follows. A proof names its side, so none can be
- * sent back to who made it. Without a key (`cluster.insecure`) the proofs are zero and prove nothing.
+ * sent back to who made it.
+ *
+ * The HELLO's proof is not fresh: a recorded HELLO is right once more. It only says which connections deserve
+ * a place while the server waits for the PROOF (server.ts), so that connections without the key take none.
+ *
+ * Without a key (`cluster.insecure`) the proofs are zero and prove nothing.
  */
 
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { type ClusterKey, deriveKey } from '../replication/cluster-key.js';
 
 const MAGIC = 0x43_54_53_50; // "CTSP"
-const VERSION = 1;
+const VERSION = 2;
 const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
-export const HELLO_BYTES = 64;
+export const HELLO_BYTES = 64 + PROOF_BYTES;
+const HELLO_NONCE = 32;
 export const CHALLENGE_BYTES = 80;
 export { PROOF_BYTES };
 
@@ -48,12 +55,23 @@ export function makeHello(circle: Circle, { client, server }: Hello): Buffer {
   hello.writeUInt32LE(circle.clusterId, 12);
   hello.writeInt32LE(circle.layoutHash[0], 16);
   hello.writeInt32LE(circle.layoutHash[1], 20);
-  randomBytes(NONCE_BYTES).copy(hello, HELLO_BYTES - NONCE_BYTES);
+  randomBytes(NONCE_BYTES).copy(hello, HELLO_NONCE);
+  const said = hello.subarray(0, HELLO_BYTES - PROOF_BYTES);
+  prove(circle, circle.keys[0] ?? null, 'hello', [said]).copy(hello, said.length);
   return hello;
 }
 
-/** What a HELLO says, and the key it names. Throws where it does not belong here; it has proved nothing yet. */
-export function readHello(circle: Circle, self: number, hello: Buffer): Hello & { readonly key: ClusterKey | null } {
+/** What a HELLO says, the key it names, and its nonce. */
+export interface ReadHello extends Hello {
+  readonly key: ClusterKey | null;
+  readonly nonce: string;
+}
+
+/**
+ * Reads a HELLO. Throws if it does not belong here, or was not made with the key that it names. It may be
+ * recorded: its client has proved nothing yet.
+ */
+export function readHello(circle: Circle, self: number, hello: Buffer): ReadHello {
   const wrong = (problem: string): HandshakeError => new HandshakeError(problem);
   if (hello.length !== HELLO_BYTES || hello.readUInt32LE(0) !== MAGIC) throw wrong('not a request for a snapshot');
   if (hello.readUInt8(4) !== VERSION) throw wrong(`asks in version ${hello.readUInt8(4)}, here is ${VERSION}`);
@@ -65,7 +83,11 @@ export function readHello(circle: Circle, self: number, hello: Buffer): Hello & 
   const key = circle.keys.find((candidate) => candidate.id === id) ?? null;
   if (id === 0 && circle.keys.length > 0) throw wrong('has no cluster key');
   if (id !== 0 && key === null) throw wrong(`uses a key ${id} that is not known here`);
-  return { client: hello.readUInt16LE(8), server: self, key };
+  const said = hello.subarray(0, HELLO_BYTES - PROOF_BYTES);
+  if (!timingSafeEqual(prove(circle, key, 'hello', [said]), hello.subarray(said.length)))
+    throw wrong('did not prove that it has the cluster key');
+  const nonce = hello.toString('latin1', HELLO_NONCE, HELLO_NONCE + NONCE_BYTES);
+  return { client: hello.readUInt16LE(8), server: self, key, nonce };
 }
 
 export function makeChallenge(circle: Circle, key: ClusterKey | null, hello: Buffer): Buffer {

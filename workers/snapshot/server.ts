@@ -1,11 +1,19 @@
 /**
  * The donor: answers members that ask for a snapshot, one at a time. Main thread.
  *
- * What costs something comes last: whoever connects is given some seconds and 112 bytes; a fork and the state are for who has
- * proved to have the cluster's key. While one snapshot is under way others are told so, and ask another donor, or again.
+ * Nothing expensive is done for a connection that has not proved to have the cluster's key: it has a place for
+ * some seconds at most. Only a member that has proved itself gets a fork and the state. While one
+ * snapshot is under way, other members are told so, and ask another donor, or again.
+ *
+ * **Idle connections block no member.** A connection waits for its HELLO in one of `WAITING_MAX` places. If
+ * all are taken, the one that has waited longest is closed. A member's HELLO is in its first segment, so it
+ * leaves these places at once, however many other connections there are. A right HELLO gets one of
+ * `GREETED_MAX` places of their own. Only members can make a HELLO, and a recorded one is refused as long as
+ * its nonce is remembered. Without a cluster key anybody can make one.
  */
 
 import { createServer, type Server, type Socket } from 'node:net';
+import type { ClusterKey } from '../replication/cluster-key.js';
 import type { Fork } from './fork.js';
 import { FRAME_BYTES_MAX, FrameKind, FrameSealer } from './frames.js';
 import {
@@ -40,9 +48,23 @@ export interface SnapshotServerOptions {
 
 /** What an asker is told it was refused for: short enough for one frame. */
 const REASON_BYTES_MAX = 200;
-const CONNECTIONS_MAX = 16;
+/** Connections that wait for a HELLO; and those whose HELLO was right, until they end. */
+const WAITING_MAX = 256;
+const GREETED_MAX = 16;
+/** HELLOs that are remembered, so that a recorded one takes no place. */
+const NONCES_MAX = 4096;
+/** So many warnings about connections that proved nothing are logged in a period; the rest is summed up. */
+const WARNINGS_MAX = 8;
+const WARNINGS_MS = 60_000;
 const HANDSHAKE_MS = 5_000;
 const IDLE_MS = 15_000;
+
+/** A HELLO, the member that sent it, and the key that it names. */
+interface Greeting {
+  readonly hello: Buffer;
+  readonly client: number;
+  readonly key: ClusterKey | null;
+}
 
 export class SnapshotServer {
   /** Snapshots sent whole, refused to members, broken off on the way; connections that proved nothing. */
@@ -50,6 +72,12 @@ export class SnapshotServer {
   private readonly options: SnapshotServerOptions;
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
+  /** Connections without a HELLO, in the order in which they came; the number of those with one. */
+  private readonly waiting = new Set<Connection>();
+  private greeted = 0;
+  private readonly nonces = new Set<string>();
+  private warnings = 0;
+  private warningsSince = Number.NEGATIVE_INFINITY;
   /** The fork under way, from its snapshot on, until its child is gone. */
   private busy: Promise<void> | null = null;
   private underWay: Progress | null = null;
@@ -58,7 +86,6 @@ export class SnapshotServer {
   private constructor(options: SnapshotServerOptions) {
     this.options = options;
     this.server = createServer({ noDelay: true }, (socket) => void this.serve(socket));
-    this.server.maxConnections = CONNECTIONS_MAX;
   }
 
   /** Throws an error that names the address that cannot be listened on. */
@@ -93,37 +120,75 @@ export class SnapshotServer {
   }
 
   private async serve(socket: Socket): Promise<void> {
-    const { log, idleMs = IDLE_MS } = this.options;
+    const { idleMs = IDLE_MS } = this.options;
     const from = `${socket.remoteAddress}:${socket.remotePort}`;
     const connection = new Connection(socket, HANDSHAKE_MS);
     this.sockets.add(socket);
+    const patience = setTimeout(() => connection.close(), HANDSHAKE_MS);
     try {
-      const asker = await this.meet(connection);
-      connection.setIdle(idleMs);
-      await this.answer(connection, asker.client, new FrameSealer(asker.key));
+      const greeting = await this.greet(connection);
+      this.greeted++;
+      try {
+        const key = await this.meet(connection, greeting);
+        clearTimeout(patience);
+        connection.setIdle(idleMs);
+        await this.answer(connection, greeting.client, new FrameSealer(key));
+      } finally {
+        this.greeted--;
+      }
     } catch (error) {
       this.counts.rejected++;
-      log('warn', `snapshot asked for from ${from}: it ${error instanceof Error ? error.message : String(error)}`);
+      this.warnOf(from, error instanceof Error ? error.message : String(error));
     } finally {
+      clearTimeout(patience);
       connection.close();
       this.sockets.delete(socket);
     }
   }
 
-  /** Who asks, and the key of what it is sent; it has proved that it is a member. */
-  private async meet(connection: Connection): Promise<{ readonly client: number; readonly key: Buffer | null }> {
+  /** Waits for a HELLO that only a member can have made, and that was not used before. */
+  private async greet(connection: Connection): Promise<Greeting> {
     const { circle, self } = this.options;
-    const patience = setTimeout(() => connection.close(), HANDSHAKE_MS);
+    const { waiting, nonces } = this;
+    if (waiting.size >= WAITING_MAX) {
+      const [oldest] = waiting;
+      waiting.delete(oldest);
+      oldest.close();
+    }
+    waiting.add(connection);
     try {
       const hello = await connection.take(HELLO_BYTES);
-      const { client, key } = readHello(circle, self, hello);
-      const challenge = makeChallenge(circle, key, hello);
-      await connection.put([challenge]);
-      checkProof(circle, key, hello, challenge, await connection.take(PROOF_BYTES));
-      return { client, key: sessionKey(circle, key, hello, challenge) };
+      const { client, key, nonce } = readHello(circle, self, hello);
+      if (nonces.has(nonce)) throw new Error('repeats a request that was made before');
+      if (nonces.size >= NONCES_MAX) nonces.delete(nonces.values().next().value as string);
+      nonces.add(nonce);
+      if (this.greeted >= GREETED_MAX) throw new Error(`asks while ${GREETED_MAX} others do`);
+      return { hello, client, key };
     } finally {
-      clearTimeout(patience);
+      waiting.delete(connection);
     }
+  }
+
+  /** Lets the client prove that it is a member now; returns the key of what it is sent. */
+  private async meet(connection: Connection, { hello, key }: Greeting): Promise<Buffer | null> {
+    const { circle } = this.options;
+    const challenge = makeChallenge(circle, key, hello);
+    await connection.put([challenge]);
+    checkProof(circle, key, hello, challenge, await connection.take(PROOF_BYTES));
+    return sessionKey(circle, key, hello, challenge);
+  }
+
+  /** Logs why a connection was closed that proved nothing. A flood of them does not fill the log. */
+  private warnOf(from: string, why: string): void {
+    const { log } = this.options;
+    const now = performance.now();
+    if (now - this.warningsSince > WARNINGS_MS) {
+      if (this.warnings > WARNINGS_MAX)
+        log('warn', `snapshot asked for by ${this.warnings - WARNINGS_MAX} more connections that proved nothing`);
+      this.warnings = 0;
+      this.warningsSince = now;
+    }
+    if (++this.warnings <= WARNINGS_MAX) log('warn', `snapshot asked for from ${from}: it ${why}`);
   }
 
   /** Never throws: what fails from here on is told and counted. */

@@ -7,7 +7,7 @@ import { forkSnapshot } from '../../../workers/native/index.js';
 import { newKey } from '../../../workers/replication/cluster-key.js';
 import { type FetchOptions, fetchSnapshot, RefusedError } from '../../../workers/snapshot/client.js';
 import { ArenaCopy, type Fork } from '../../../workers/snapshot/fork.js';
-import type { Circle } from '../../../workers/snapshot/handshake.js';
+import { type Circle, HELLO_BYTES } from '../../../workers/snapshot/handshake.js';
 import type { SnapshotHead, SnapshotShape } from '../../../workers/snapshot/head.js';
 import { SnapshotServer, type SnapshotServerOptions } from '../../../workers/snapshot/server.js';
 import { children, openDescriptors, soon } from '../../support/process.js';
@@ -237,8 +237,67 @@ describe('a snapshot from donor to newcomer', () => {
     });
     again.write(Buffer.concat(said));
     await once(again, 'close');
-    assert.ok(heard <= 80, `${heard} bytes: a challenge, and no more`);
+    assert.equal(heard, 0, 'not even a challenge');
     assert.equal(server?.counts.rejected, 1);
+  });
+
+  /** Connections to the donor from which `say` comes at most; each that is closed is opened again. */
+  function crowd(count: number, say: Buffer | null): { readonly opened: () => number; readonly end: () => void } {
+    const held = new Set<Socket>();
+    let opened = 0;
+    let over = false;
+    const open = (): void => {
+      if (over) return;
+      opened++;
+      const socket = connect(server?.port ?? 0, '127.0.0.1');
+      held.add(socket);
+      if (say !== null) socket.write(say);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        held.delete(socket);
+        setTimeout(open, 5);
+      });
+    };
+    for (let i = 0; i < count; i++) open();
+    const end = (): void => {
+      over = true;
+      for (const socket of held) socket.destroy();
+    };
+    return { opened: () => opened, end };
+  }
+
+  for (const idle of [20, 300])
+    it(`comes while ${idle} connections say nothing, though each that is closed comes again`, async () => {
+      await donor();
+      const idlers = crowd(idle, null);
+      try {
+        await sleep(100);
+        for (let i = 0; i < 5; i++) {
+          assert.deepEqual(await ask(), HEAD);
+          await soon(() => server?.progress === null);
+        }
+      } finally {
+        idlers.end();
+      }
+      const warnings = logged.filter((text) => text.includes('asked for from'));
+      assert.ok(warnings.length <= 8, `${warnings.length} warnings`);
+    });
+
+  it('comes while a recorded request is made again and again, which takes no place', async () => {
+    await donor();
+    const said: Buffer[] = [];
+    relay = await middle(server?.port ?? 0, (bytes) => bytes);
+    relay.on('connection', (client: Socket) => client.on('data', (bytes: Buffer) => said.push(bytes)));
+    await ask({ port: portOf(relay) });
+    await soon(() => server?.progress === null);
+    const recorded = Buffer.concat(said).subarray(0, HELLO_BYTES);
+    const repeaters = crowd(20, recorded);
+    try {
+      assert.ok(await soon(() => (server?.counts.rejected ?? 0) >= 40), 'each is refused at once');
+      assert.deepEqual(await ask(), HEAD);
+    } finally {
+      repeaters.end();
+    }
   });
 
   const damages: readonly [string, (bytes: Buffer, at: number, ends: Socket[]) => Buffer][] = [
