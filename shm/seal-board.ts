@@ -1,19 +1,25 @@
 /**
- * What sealing keeps in shared memory, so that it outlives a thread: the keys, the send thread's counter, and what the
- * receive thread remembers against replays.
+ * What sealing keeps in shared memory, so that it outlives a thread: the keys, the salt of this run,
+ * the send thread's counter, and what the receive thread remembers against replays.
  *
- *     keys                 count, and of each its id and secret             written by main
- *     line of the sender   counter: datagrams are numbered below it         written by the send thread
- *     per member slot      member, key, and of each life: incarnation, highest      written by the receive thread
+ *     keys                 count; id and secret of each key                 written by main
+ *     line of the sender   counter: every number used is below it           written by the send thread
+ *                          salt: random, drawn when the board is made       written by main, once
+ *     per member slot      member, key; of each of its last incarnations    written by the receive thread
+ *                          that proved itself: incarnation, salt, highest
  *
- * **The counter** is moved ahead, a block at a time, before a number of the block is used, and a thread that starts begins
- * at it: no number is ever used twice, however a thread ends.
+ * **The counter** is moved ahead by a block before a number of that block is used. A send thread that
+ * starts begins at the counter. So no number is used twice, however a thread ends.
  *
- * **A life** is a sender's incarnation that proved, by a datagram sealed with the cluster's key, that it was there.
- * `highest` is stored before the datagram's content is believed. A receive thread that starts refuses everything up to it:
- * what was still under way is sent again, and nothing recorded is taken twice.
+ * **The salt** belongs to this memory: one salt for each start of an instance. The key of sealed
+ * datagrams is derived from it (workers/replication/seal.ts). It is never used with another counter.
+ *
+ * **Remembered incarnations.** An incarnation is remembered after a datagram with a right tag came from
+ * it. `highest` is stored before the datagram's content is believed. A receive thread that starts refuses
+ * every number up to `highest`: what was under way is sent again, and nothing recorded is taken twice.
  */
 
+import { randomBytes } from 'node:crypto';
 import { Region } from './region.js';
 import { LINE, struct } from './struct.js';
 import { VersionedCells } from './versioned.js';
@@ -22,12 +28,20 @@ import { VersionedCells } from './versioned.js';
 const KEYS = 2;
 const SECRET_WORDS = 8;
 const KEY_FLOATS = 1 + SECRET_WORDS;
-/** Lives of each member that are remembered. */
-export const SEAL_LIVES = 4;
+/** Incarnations of each member that are remembered. */
+export const SEAL_INCARNATIONS = 4;
+/** Words of a salt: 128 bits. */
+export const SALT_WORDS = 4;
 
 const HEADER = struct({ slots: LINE });
-const SENDER = struct({ counter: { words: 2, line: true } });
-const SLOT = struct({ member: LINE, key: 1, incarnation: 2 * SEAL_LIVES, highest: 2 * SEAL_LIVES });
+const SENDER = struct({ counter: { words: 2, line: true }, salt: SALT_WORDS });
+const SLOT = struct({
+  member: LINE,
+  key: 1,
+  incarnation: 2 * SEAL_INCARNATIONS,
+  highest: 2 * SEAL_INCARNATIONS,
+  salt: SALT_WORDS * SEAL_INCARNATIONS,
+});
 
 export interface SealKey {
   /** 1 … 255. */
@@ -43,17 +57,21 @@ function keysAt(slots: number): number {
   return SLOTS_AT + slots * SLOT.bytes;
 }
 
-/** Memory for the keys and for `slots` members. Main thread, once. */
+/** Memory for the keys and for `slots` members, with a fresh salt. Main thread, once per start. */
 export function createSealBoard(slots: number, keys: readonly SealKey[]): SharedArrayBuffer {
   const floats = 1 + KEYS * KEY_FLOATS;
   const buffer = new SharedArrayBuffer(keysAt(slots) + VersionedCells.bytes(1, floats));
   new Int32Array(buffer)[HEADER.at.slots] = slots;
-  new SealBoard(buffer).writeKeys(keys);
+  const board = new SealBoard(buffer);
+  board.salt.set(new Int32Array(Uint8Array.from(randomBytes(4 * SALT_WORDS)).buffer));
+  board.writeKeys(keys);
   return buffer;
 }
 
 export class SealBoard {
   readonly slots: number;
+  /** The salt of our own datagrams. */
+  readonly salt: Int32Array;
   private readonly counters: Float64Array;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
@@ -61,7 +79,9 @@ export class SealBoard {
 
   constructor(buffer: SharedArrayBuffer) {
     this.slots = new Int32Array(buffer)[HEADER.at.slots];
-    this.counters = new Region(buffer, SENDER_AT, SENDER.bytes).f64();
+    const sender = new Region(buffer, SENDER_AT, SENDER.bytes);
+    this.counters = sender.f64();
+    this.salt = sender.i32(4 * SENDER.at.salt, SALT_WORDS);
     const slots = new Region(buffer, SLOTS_AT, this.slots * SLOT.bytes);
     this.i32 = slots.i32();
     this.f64 = slots.f64();
@@ -107,19 +127,19 @@ export class SealBoard {
     this.counters[SENDER.at.counter >> 1] = value;
   }
 
-  /** Id of the member that the slot's lives are of; 0: none. */
+  /** Id of the member whose incarnations the slot remembers; 0: none. */
   memberOf(slot: number): number {
     return this.i32[slot * SLOT.words + SLOT.at.member];
   }
 
-  /** Receive thread: the slot is another member's, of whom nothing is remembered. */
+  /** Receive thread: another member has the slot; nothing of it is remembered. */
   setMember(slot: number, member: number): void {
-    for (let i = 0; i < SEAL_LIVES; i++) this.setLife(slot, i, 0, 0);
+    for (let i = 0; i < SEAL_INCARNATIONS; i++) this.forget(slot, i);
     this.setKeyOf(slot, 0);
     this.i32[slot * SLOT.words + SLOT.at.member] = member;
   }
 
-  /** The key of the last datagram opened of the member; 0: none was. */
+  /** Id of the key of the member's last opened datagram; 0: none was opened. */
   keyOf(slot: number): number {
     return this.i32[slot * SLOT.words + SLOT.at.key];
   }
@@ -128,7 +148,7 @@ export class SealBoard {
     this.i32[slot * SLOT.words + SLOT.at.key] = key;
   }
 
-  /** Incarnation of remembered life `i`; 0: none. */
+  /** Number of remembered incarnation `i`; 0: none. */
   incarnation(slot: number, i: number): number {
     return this.f64[this.at(slot, SLOT.at.incarnation) + i];
   }
@@ -141,12 +161,25 @@ export class SealBoard {
     this.f64[this.at(slot, SLOT.at.highest) + i] = highest;
   }
 
-  /** Remembers another life. A thread that dies in between has forgotten the one and not yet noted the other. */
-  setLife(slot: number, i: number, incarnation: number, highest: number): void {
-    const at = this.at(slot, SLOT.at.incarnation) + i;
-    this.f64[at] = 0;
+  /** The salt of remembered incarnation `i`: a view of this memory. */
+  saltOf(slot: number, i: number): Int32Array {
+    const at = slot * SLOT.words + SLOT.at.salt + i * SALT_WORDS;
+    return this.i32.subarray(at, at + SALT_WORDS);
+  }
+
+  /**
+   * Remembers an incarnation in place of another. If the thread dies in between, the one is forgotten
+   * and the other is not remembered yet.
+   */
+  remember(slot: number, i: number, incarnation: number, salt: Int32Array, highest: number): void {
+    this.forget(slot, i);
     this.setHighest(slot, i, highest);
-    this.f64[at] = incarnation;
+    this.saltOf(slot, i).set(salt);
+    this.f64[this.at(slot, SLOT.at.incarnation) + i] = incarnation;
+  }
+
+  private forget(slot: number, i: number): void {
+    this.f64[this.at(slot, SLOT.at.incarnation) + i] = 0;
   }
 
   private at(slot: number, field: number): number {

@@ -10,12 +10,13 @@
 import type { RejectRow } from '../../shm/reject-table.js';
 import { REFUSALS, type Refusal } from '../../workers/replication/metrics.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';
+import { SEAL_VERSION } from '../../workers/replication/seal.js';
 
 /** What of a refusal is for an operator to mend, and how. */
 const REMEDIES: Partial<Record<Refusal, string>> = {
   unsealed: 'it sends without a key; set cluster.key_file there',
   magic: 'it seals its messages, and this instance has no key; set cluster.key_file here',
-  seal_version: 'it seals in a way that is not known here; run the same release',
+  seal_version: `it does not send sealed format ${SEAL_VERSION}, the only one read here; run the same release everywhere`,
   seal_key: 'its key is not in our key file; give both the same file',
   seal_forged: 'another secret, or another cluster.id; compare both',
   seal_busy: 'too many messages of unknown lives come to be looked into; compare key files and cluster.id',

@@ -20,10 +20,11 @@ const INCARNATION_AT = 32;
 const BODY_AT = 40;
 const UNITS_AT = 7;
 /** Of a sealed datagram. */
-const HEADER_BYTES = 20;
+const HEADER_BYTES = 36;
 const TAG_BYTES = 16;
 const SEALED_INCARNATION_AT = 4;
-const COUNTER_AT = 12;
+const SALT_AT = 12;
+const COUNTER_AT = 28;
 
 export class DatagramFuzzer {
   readonly random: () => number;
@@ -176,6 +177,7 @@ export class DatagramFuzzer {
     const length = this.take();
     memory.writeBigUInt64LE(BigInt(1 + this.below(2 ** 40)), COUNTER_AT);
     if (this.random() < 0.3) memory.writeUInt32LE(this.below(2 ** 32), SEALED_INCARNATION_AT);
+    if (this.random() < 0.3) memory.writeUInt32LE(this.below(2 ** 32), SALT_AT);
     if (this.random() < 0.2) memory.writeUInt16LE(this.below(4) * 10, 2);
     if (this.random() < 0.5) {
       const nonce = Buffer.concat([Buffer.alloc(4), memory.subarray(COUNTER_AT, HEADER_BYTES)]);

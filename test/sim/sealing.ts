@@ -10,7 +10,7 @@ import { demand } from './violation.js';
 
 /** Stages of one rotation: from the old key alone to the new one alone. */
 const STAGES = 3;
-const COUNTER_AT = 12;
+const COUNTER_AT = 28;
 
 /** What the key file holds at a stage: a key; a new one after it; before it; and alone, which is the next rotation's first. */
 export function keysOf(stage: number): SealKey[] {

@@ -91,7 +91,7 @@ function rejectHelp(reject: Refusal): string {
     case 'unsealed':
       return 'not sealed, though we have a key: from an instance without one, or forged';
     case 'seal_version':
-      return 'neither a state message nor sealed in a way we know';
+      return 'neither a state message nor in the sealed format of this release: from another release, or forged';
     case 'seal_key':
       return 'sealed with a key that is not in our key file';
     case 'seal_header':
@@ -99,7 +99,7 @@ function rejectHelp(reject: Refusal): string {
     case 'seal_replay':
       return 'taken before, or too old to tell; also what the network doubled';
     case 'seal_busy':
-      return 'of an incarnation not heard of, while more of these came than are looked into';
+      return 'of an unknown incarnation or salt, while more of these came than are checked';
     case 'seal_forged':
       return 'forged, damaged, or sealed with another secret or for another cluster';
     case 'length':

@@ -3,34 +3,38 @@
  *
  * The sealed datagram is specified in docs/state-message.md; the offsets below are its table.
  *
- * **No nonce is used twice with one key.** Two members have two keys, and so have two lives of a member: an incarnation is
- * the millisecond of the start and a random number. Within a life one thread seals at a time, and the counter outlives it
- * in shared memory (shm/seal-board.ts). What remains: a virtual machine that is copied while it runs has two of one life.
- * Never go on with both.
+ * **No nonce is used twice with one key.** The key of a datagram is derived from the cluster key and the
+ * header's sender, incarnation and salt. The salt has 128 random bits and is drawn by each start of an
+ * instance, so two starts have two keys, whatever their clocks and incarnations are. Within a start, one
+ * thread seals at a time, and the counter outlives it in shared memory (shm/seal-board.ts). One case
+ * remains: a virtual machine that is copied while it runs has two copies of one start. Never run both.
  *
- * **Replays.** Of each of a member's last lives a window of the counters taken is kept; only a datagram with the right tag
- * makes or moves one. A life that is new to us is told from an old one by its incarnation: among more than SEAL_LIVES the
- * earliest are forgotten. What was recorded before we started, or of a life forgotten, passes here once; that such a life
- * is over is for the protocol to tell (lives.ts).
+ * **Replays.** For each of a member's last incarnations, a window records which counters were taken. Only a
+ * datagram with the right tag makes or moves a window. An incarnation is known by its number and its salt;
+ * of more than SEAL_INCARNATIONS the ones with the lowest numbers are forgotten. A datagram that was
+ * recorded before we started, or that is from a forgotten incarnation, passes here once: the protocol
+ * decides whether that incarnation has ended (lives.ts).
  *
- * **Floods.** Memory is fixed. A datagram that is wrong costs a look at its header; with a known incarnation and a fresh
- * counter, one decryption; with an unknown incarnation a derivation too, of which there are so many a second at most:
- * a member that starts during a flood is heard when one of its messages comes by, which may take some seconds.
+ * **Floods.** Memory is fixed: nothing of a datagram is stored before its tag is right. A wrong datagram
+ * costs a look at its header. With a known incarnation and a fresh counter it costs one decryption; with
+ * an unknown incarnation or salt also a derivation, whose rate is limited. So a member that starts during
+ * a flood is heard when one of its messages gets a derivation, which may take some seconds.
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { MemberTable } from '../../shm/members.js';
-import { SEAL_LIVES, SealBoard } from '../../shm/seal-board.js';
+import { SALT_WORDS, SEAL_INCARNATIONS, SealBoard } from '../../shm/seal-board.js';
 import { deriveKey } from './cluster-key.js';
 import type { Reject } from './message.js';
 import { ReplayWindow } from './replay-window.js';
 
-const VERSION = 1;
+/** Version of the sealed format: the only one that is written, and read. */
+export const SEAL_VERSION = 2;
 /** First byte of the message's magic. */
 const UNSEALED = 0x43;
 const ALGORITHM = 'aes-256-gcm';
-const HEADER = { version: 0, key: 1, sender: 2, incarnation: 4, counter: 12 } as const;
-const HEADER_BYTES = 20;
+const HEADER = { version: 0, key: 1, sender: 2, incarnation: 4, salt: 12, counter: 28 } as const;
+const HEADER_BYTES = 36;
 const TAG_BYTES = 16;
 const OPTIONS = { authTagLength: TAG_BYTES };
 const NONCE_BYTES = 12;
@@ -53,10 +57,10 @@ export type SealReject = (typeof SEAL_REJECTS)[number] | Extract<Reject, 'length
 
 /** Counters reserved at a time. */
 const BLOCK = 1024;
-/** Derivations for incarnations not heard of: at once, and each second. One takes about 20 µs. */
+/** Derivations for unknown incarnations and salts: at once, and each second. One takes about 20 µs. */
 const DERIVATIONS_BURST = 64;
 const DERIVATIONS_PER_MS = 0.5;
-/** A life earlier than all that are remembered, as after a clock was set back, is heard when the earliest is silent so long. */
+/** If an incarnation is lower than all that are remembered, it replaces the lowest after this silence. */
 const FORGOTTEN_MS = 60_000;
 
 function putNumber(bytes: Uint8Array, at: number, value: number): void {
@@ -75,14 +79,19 @@ function getNumber(bytes: Uint8Array, at: number): number {
   return value;
 }
 
-/** Four zero bytes, and the header's counter. */
+/** The nonce: four zero bytes, then the header's counter. */
 function putNonce(nonce: Uint8Array, header: Uint8Array): void {
   for (let i = NONCE_COUNTER; i < NONCE_BYTES; i++) nonce[i] = header[HEADER.counter + i - NONCE_COUNTER];
 }
 
-/** The key of one life of a member. */
-function lifeKey(clusterId: number, key: { id: number; secret: Uint8Array }, header: Uint8Array): Buffer {
+/** The key of one start of a member: of sender, incarnation and salt. */
+function startKey(clusterId: number, key: { id: number; secret: Uint8Array }, header: Uint8Array): Buffer {
   return deriveKey(key, clusterId, 'datagram', header.subarray(HEADER.sender, HEADER.counter));
+}
+
+function isSame(salt: Int32Array, other: Int32Array): boolean {
+  for (let i = 0; i < SALT_WORDS; i++) if (salt[i] !== other[i]) return false;
+  return true;
 }
 
 export interface SealerOptions {
@@ -107,9 +116,10 @@ export class Sealer {
   constructor({ clusterId, sender, incarnation, board }: SealerOptions) {
     this.clusterId = clusterId;
     this.board = new SealBoard(board);
-    this.header[HEADER.version] = VERSION;
+    this.header[HEADER.version] = SEAL_VERSION;
     this.header.writeUInt16LE(sender, HEADER.sender);
     putNumber(this.header, HEADER.incarnation, incarnation);
+    for (let i = 0; i < SALT_WORDS; i++) this.header.writeInt32LE(this.board.salt[i], HEADER.salt + 4 * i);
     this.counter = Math.max(1, this.board.counter);
   }
 
@@ -134,14 +144,15 @@ export class Sealer {
     this.keysVersion = this.board.keysVersion;
     const [key] = this.board.readKeys();
     this.header[HEADER.key] = key.id;
-    this.key = lifeKey(this.clusterId, key, this.header);
+    this.key = startKey(this.clusterId, key, this.header);
   }
 }
 
-/** A life of a member: what of it was taken, and its keys, in the order of the cluster's, made when they are needed. */
-interface Life {
-  incarnation: number;
-  window: ReplayWindow;
+/** A remembered incarnation: its window, and its keys in the order of the cluster's, derived when needed. */
+interface Incarnation {
+  readonly incarnation: number;
+  readonly salt: Int32Array;
+  readonly window: ReplayWindow;
   heardAt: number;
   keys: (Buffer | null)[];
 }
@@ -167,10 +178,12 @@ export class Opener {
   private readonly options: OpenerOptions;
   private readonly board: SealBoard;
   private readonly members: MemberTable;
-  private readonly lives: (Life | null)[][];
+  private readonly known: (Incarnation | null)[][];
   private keys: readonly { readonly id: number; readonly secret: Uint8Array }[] = [];
   private keysVersion = 0;
   private readonly header = Buffer.alloc(HEADER_BYTES);
+  /** The header's salt. */
+  private readonly salt = new Int32Array(SALT_WORDS);
   private readonly nonce = Buffer.alloc(NONCE_BYTES);
   private readonly tag = Buffer.alloc(TAG_BYTES);
   private derivations = DERIVATIONS_BURST;
@@ -180,11 +193,13 @@ export class Opener {
     this.options = options;
     this.board = new SealBoard(options.board);
     this.members = new MemberTable(options.members);
-    this.lives = Array.from({ length: this.board.slots }, (_, slot) =>
-      Array.from({ length: SEAL_LIVES }, (_, i): Life | null => {
+    this.known = Array.from({ length: this.board.slots }, (_, slot) =>
+      Array.from({ length: SEAL_INCARNATIONS }, (_, i): Incarnation | null => {
         const incarnation = this.board.incarnation(slot, i);
         if (incarnation === 0) return null;
-        return { incarnation, window: new ReplayWindow(this.board.highest(slot, i)), heardAt: options.now, keys: [] };
+        const salt = this.board.saltOf(slot, i).slice();
+        const window = new ReplayWindow(this.board.highest(slot, i));
+        return { incarnation, salt, window, heardAt: options.now, keys: [] };
       }),
     );
     this.noteMembers();
@@ -197,7 +212,7 @@ export class Opener {
     const { length } = datagram;
     if (length < SEAL_BYTES || length > options.messageBytes + SEAL_BYTES) return 'length';
     for (let i = 0; i < HEADER_BYTES; i++) header[i] = datagram[i];
-    if (header[HEADER.version] !== VERSION) return 'seal_version';
+    if (header[HEADER.version] !== SEAL_VERSION) return 'seal_version';
     if (board.keysVersion !== this.keysVersion) this.takeKeys();
     const key = this.keyIndex(header[HEADER.key]);
     if (key === -1) return 'seal_key';
@@ -209,20 +224,21 @@ export class Opener {
     const incarnation = getNumber(header, HEADER.incarnation);
     const counter = getNumber(header, HEADER.counter);
     if (incarnation < 1 || counter < 1) return 'seal_header';
-    const known = this.find(slot, incarnation);
-    if (known === -1) return this.meet(datagram, slot, key, incarnation, counter, now);
-    const life = this.lives[slot][known] as Life;
-    if (!life.window.isFresh(counter)) return 'seal_replay';
-    life.keys[key] ??= lifeKey(options.clusterId, this.keys[key], header);
-    if (!this.decrypt(datagram, life.keys[key])) return 'seal_forged';
-    life.window.take(counter);
-    life.heardAt = now;
-    board.setHighest(slot, known, life.window.highest);
+    for (let i = 0; i < SALT_WORDS; i++) this.salt[i] = header.readInt32LE(HEADER.salt + 4 * i);
+    const place = this.find(slot, incarnation);
+    if (place === -1) return this.meet(datagram, slot, key, incarnation, counter, now);
+    const known = this.known[slot][place] as Incarnation;
+    if (!known.window.isFresh(counter)) return 'seal_replay';
+    known.keys[key] ??= startKey(options.clusterId, this.keys[key], header);
+    if (!this.decrypt(datagram, known.keys[key])) return 'seal_forged';
+    known.window.take(counter);
+    known.heardAt = now;
+    board.setHighest(slot, place, known.window.highest);
     board.setKeyOf(slot, header[HEADER.key]);
     return null;
   }
 
-  /** Opens the first datagram of an incarnation not heard of. */
+  /** Opens the first datagram of an unknown incarnation. */
   private meet(
     datagram: Uint8Array,
     slot: number,
@@ -234,35 +250,42 @@ export class Opener {
     const place = this.placeFor(slot, incarnation, now);
     if (place === -1) return 'seal_replay';
     if (!this.mayDerive(now)) return 'seal_busy';
-    const secret = lifeKey(this.options.clusterId, this.keys[key], this.header);
+    const secret = startKey(this.options.clusterId, this.keys[key], this.header);
     if (!this.decrypt(datagram, secret)) return 'seal_forged';
     const window = new ReplayWindow(0);
     window.take(counter);
     const keys: (Buffer | null)[] = [];
     keys[key] = secret;
-    this.lives[slot][place] = { incarnation, window, heardAt: now, keys };
-    this.board.setLife(slot, place, incarnation, counter);
+    this.known[slot][place] = { incarnation, salt: this.salt.slice(), window, heardAt: now, keys };
+    this.board.remember(slot, place, incarnation, this.salt, counter);
     this.board.setKeyOf(slot, this.header[HEADER.key]);
     return null;
   }
 
+  /** Where the incarnation with the header's salt is remembered; -1: it is not. */
   private find(slot: number, incarnation: number): number {
-    const lives = this.lives[slot];
-    for (let i = 0; i < SEAL_LIVES; i++) if (lives[i]?.incarnation === incarnation) return i;
+    const known = this.known[slot];
+    for (let i = 0; i < SEAL_INCARNATIONS; i++) {
+      const one = known[i];
+      if (one !== null && one.incarnation === incarnation && isSame(one.salt, this.salt)) return i;
+    }
     return -1;
   }
 
-  /** Where another life may be remembered: a free place, or the earliest life's, if it is the later one or that long silent. */
+  /**
+   * Where another incarnation can be remembered: in a free place, or in place of the lowest one if that is
+   * lower or silent for long. -1: nowhere.
+   */
   private placeFor(slot: number, incarnation: number, now: number): number {
-    const lives = this.lives[slot];
-    let earliest = 0;
-    for (let i = 0; i < SEAL_LIVES; i++) {
-      const life = lives[i];
-      if (life === null) return i;
-      if (life.incarnation < (lives[earliest] as Life).incarnation) earliest = i;
+    const known = this.known[slot];
+    let lowest = 0;
+    for (let i = 0; i < SEAL_INCARNATIONS; i++) {
+      const one = known[i];
+      if (one === null) return i;
+      if (one.incarnation < (known[lowest] as Incarnation).incarnation) lowest = i;
     }
-    const life = lives[earliest] as Life;
-    return life.incarnation < incarnation || now - life.heardAt > FORGOTTEN_MS ? earliest : -1;
+    const one = known[lowest] as Incarnation;
+    return one.incarnation < incarnation || now - one.heardAt > FORGOTTEN_MS ? lowest : -1;
   }
 
   private mayDerive(now: number): boolean {
@@ -303,12 +326,12 @@ export class Opener {
     return -1;
   }
 
-  /** A slot given to another member begins anew. */
+  /** If another member has a slot, what the slot remembers is dropped. */
   private noteMembers(): void {
     const { board, members } = this;
     for (let slot = 0; slot < board.slots; slot++) {
       if (members.id(slot) === board.memberOf(slot)) continue;
-      this.lives[slot].fill(null);
+      this.known[slot].fill(null);
       board.setMember(slot, members.id(slot));
     }
   }
@@ -316,6 +339,6 @@ export class Opener {
   private takeKeys(): void {
     this.keysVersion = this.board.keysVersion;
     this.keys = this.board.readKeys();
-    for (const lives of this.lives) for (const life of lives) if (life !== null) life.keys = [];
+    for (const known of this.known) for (const one of known) if (one !== null) one.keys = [];
   }
 }

@@ -42,6 +42,14 @@ describe('refused members', () => {
     assert.equal(warned.length, 1);
   });
 
+  it('are named if they seal in the format of another release', () => {
+    see([0, 100, 200, 300], 'seal_version');
+    assert.match(
+      warned.join(),
+      /^messages of member b \(10\.0\.0\.2\) are refused: it does not send sealed format 2, .* run the same release/,
+    );
+  });
+
   it('are not made by one datagram, nor by a burst of them', () => {
     see([0], 'seal_forged');
     for (let now = 0; now <= SILENT_MS; now += 50)

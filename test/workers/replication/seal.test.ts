@@ -2,13 +2,13 @@ import { strict as assert } from 'node:assert';
 import { createDecipheriv } from 'node:crypto';
 import fc from 'fast-check';
 import { createMemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
-import { createSealBoard, SEAL_LIVES, SealBoard } from '../../../shm/seal-board.js';
+import { createSealBoard, SEAL_INCARNATIONS, SealBoard } from '../../../shm/seal-board.js';
 import { type ClusterKey, deriveKey, newKey } from '../../../workers/replication/cluster-key.js';
 import { ReplayWindow, WINDOW } from '../../../workers/replication/replay-window.js';
 import { Opener, SEAL_BYTES, Sealer } from '../../../workers/replication/seal.js';
 
 const CLUSTER = 77;
-const MESSAGE_BYTES = 1436;
+const MESSAGE_BYTES = 1420;
 const SENDER = 10;
 const RECEIVER = 20;
 const LIFE = 2 ** 50 + 12345;
@@ -89,18 +89,24 @@ describe('sealed datagram', () => {
   });
 
   it('is as the format says', () => {
-    const datagram = Buffer.from(seal(new Pair([KEY]).sealer, MESSAGE));
-    assert.equal(datagram[0], 1);
+    const pair = new Pair([KEY]);
+    const datagram = Buffer.from(seal(pair.sealer, MESSAGE));
+    assert.equal(datagram[0], 2);
     assert.equal(datagram[1], KEY.id);
     assert.equal(datagram.readUInt16LE(2), SENDER);
     assert.equal(Number(datagram.readBigUInt64LE(4)), LIFE);
-    assert.equal(Number(datagram.readBigUInt64LE(12)), 1);
-    const key = deriveKey(KEY, CLUSTER, 'datagram', datagram.subarray(2, 12));
-    const nonce = Buffer.concat([Buffer.alloc(4), datagram.subarray(12, 20)]);
-    const decipher = createDecipheriv('aes-256-gcm', key, nonce).setAAD(datagram.subarray(0, 20));
+    const { salt } = new SealBoard(pair.sendBoard);
+    assert.deepEqual(
+      [0, 1, 2, 3].map((i) => datagram.readInt32LE(12 + 4 * i)),
+      [...salt],
+    );
+    assert.equal(Number(datagram.readBigUInt64LE(28)), 1);
+    const key = deriveKey(KEY, CLUSTER, 'datagram', datagram.subarray(2, 28));
+    const nonce = Buffer.concat([Buffer.alloc(4), datagram.subarray(28, 36)]);
+    const decipher = createDecipheriv('aes-256-gcm', key, nonce).setAAD(datagram.subarray(0, 36));
     decipher.setAuthTag(datagram.subarray(-16));
     assert.deepEqual(
-      Buffer.concat([decipher.update(datagram.subarray(20, -16)), decipher.final()]),
+      Buffer.concat([decipher.update(datagram.subarray(36, -16)), decipher.final()]),
       Buffer.from(MESSAGE),
     );
     assert.ok(!datagram.includes(Buffer.from(MESSAGE.subarray(0, 16))), 'nothing of the message is legible');
@@ -135,13 +141,15 @@ describe('sealed datagram', () => {
     assert.equal(pair.open(datagram.subarray(0, SEAL_BYTES - 1)), 'length');
     assert.equal(pair.open(new Uint8Array(MESSAGE_BYTES + SEAL_BYTES + 1)), 'length');
     assert.equal(pair.open(Uint8Array.from(Buffer.from('CNST'))), 'unsealed');
-    assert.equal(pair.open(changed(0, 2)), 'seal_version');
+    assert.equal(pair.open(changed(0, 1)), 'seal_version', 'the version before has no salt');
+    assert.equal(pair.open(changed(0, 3)), 'seal_version');
     assert.equal(pair.open(changed(1, 9)), 'seal_key');
     assert.equal(pair.open(changed(2, RECEIVER)), 'own');
     assert.equal(pair.open(changed(2, 11)), 'sender');
     assert.equal(pair.open(changed(11, 0x80)), 'seal_header');
-    assert.equal(pair.open(changed(19, 0x80)), 'seal_header');
-    assert.equal(pair.open(changed(30, datagram[30] ^ 1)), 'seal_forged');
+    assert.equal(pair.open(changed(35, 0x80)), 'seal_header');
+    assert.equal(pair.open(changed(12, datagram[12] ^ 1)), 'seal_forged', 'another salt');
+    assert.equal(pair.open(changed(40, datagram[40] ^ 1)), 'seal_forged');
     assert.equal(pair.open(datagram), null);
     assert.equal(pair.open(datagram), 'seal_replay');
   });
@@ -192,14 +200,67 @@ describe('counter', () => {
   it('is never used twice, however often the send thread dies', () => {
     const pair = new Pair([KEY]);
     const used = new Set<bigint>();
+    const salts = new Set<string>();
     for (let death = 0; death < 20; death++) {
       const sealer = pair.sealerOf(LIFE);
       for (let i = 0; i < 100 * death; i++) {
-        const counter = Buffer.from(seal(sealer, MESSAGE)).readBigUInt64LE(12);
+        const datagram = Buffer.from(seal(sealer, MESSAGE));
+        const counter = datagram.readBigUInt64LE(28);
+        salts.add(datagram.toString('hex', 12, 28));
         assert.ok(!used.has(counter));
         used.add(counter);
       }
     }
+    assert.equal(salts.size, 1, 'all of one start');
+  });
+});
+
+describe('nonces of starts whose clock is wrong', () => {
+  /** Incarnations as an instance has them that starts before NTP: few, and again and again the same. */
+  const incarnations = fc.integer({ min: 1, max: 3 });
+  const starts = fc.array(fc.tuple(incarnations, fc.integer({ min: 1, max: 4 })), { minLength: 2, maxLength: 20 });
+
+  it('are never used twice with one key, and every start is heard', () => {
+    fc.assert(
+      fc.property(starts, (each) => {
+        const pair = new Pair([KEY]);
+        const used = new Set<string>();
+        const streams = new Set<string>();
+        let heard = 0;
+        for (const [incarnation, datagrams] of each) {
+          const sealer = pair.sealerOf(incarnation, SENDER, fresh());
+          pair.now += 61_000;
+          for (let i = 0; i < datagrams; i++) {
+            const datagram = Buffer.from(seal(sealer, MESSAGE));
+            const key = deriveKey(KEY, CLUSTER, 'datagram', datagram.subarray(2, 28)).toString('hex');
+            const use = `${key} ${datagram.readBigUInt64LE(28)}`;
+            assert.ok(!used.has(use), 'one key with one nonce twice');
+            used.add(use);
+            // The same message each time: two equal ciphertexts have one key stream.
+            streams.add(datagram.toString('hex', 36, 36 + MESSAGE.length));
+            if (pair.open(datagram) === null) heard++;
+          }
+        }
+        assert.equal(streams.size, used.size);
+        assert.equal(heard, used.size);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('do not depend on the incarnation: 5,000 starts with one incarnation have 5,000 salts', () => {
+    const salts = new Set<string>();
+    for (let start = 0; start < 5000; start++) salts.add(new SealBoard(fresh()).salt.join());
+    assert.equal(salts.size, 5000);
+  });
+
+  it('leave replays refused, for each of the starts that had one incarnation', () => {
+    const pair = new Pair([KEY]);
+    const recorded = Array.from({ length: SEAL_INCARNATIONS }, () => seal(pair.sealerOf(7, SENDER, fresh()), MESSAGE));
+    for (const datagram of recorded) assert.equal(pair.open(datagram), null);
+    for (const datagram of recorded) assert.equal(pair.open(datagram), 'seal_replay');
+    pair.opener = pair.newOpener();
+    for (const datagram of recorded) assert.equal(pair.open(datagram), 'seal_replay', 'after the thread died');
   });
 });
 
@@ -243,7 +304,7 @@ describe('replays', () => {
   it('of earlier lives are refused as long as these are remembered', () => {
     const pair = new Pair([KEY]);
     const recorded: Uint8Array[] = [];
-    for (let life = 1; life <= SEAL_LIVES; life++) {
+    for (let life = 1; life <= SEAL_INCARNATIONS; life++) {
       recorded.push(seal(pair.sealerOf(LIFE + life, SENDER, fresh()), MESSAGE));
       assert.equal(pair.open(recorded[life - 1]), null);
     }
@@ -263,7 +324,7 @@ describe('replays', () => {
 describe('members', () => {
   it('that take another’s slot begin anew, whatever the clock of the other was; who is none is not opened', () => {
     const pair = new Pair([KEY]);
-    for (let life = 0; life < SEAL_LIVES; life++)
+    for (let life = 0; life < SEAL_INCARNATIONS; life++)
       assert.equal(pair.open(seal(pair.sealerOf(LIFE + life, SENDER, fresh()), MESSAGE)), null);
     pair.seat(30);
     const datagram = seal(pair.sealerOf(1, 30), MESSAGE);
@@ -275,7 +336,22 @@ describe('members', () => {
 });
 
 describe('flood', () => {
-  it('of incarnations not heard of costs a bounded number of derivations, and known members are heard through it', () => {
+  it('of forged salts and incarnations stores nothing, in memory or on the board', () => {
+    const pair = new Pair([KEY]);
+    assert.equal(pair.open(seal(pair.sealer, MESSAGE)), null);
+    const before = Buffer.from(pair.receiveBoard.slice(0));
+    const forged = Buffer.from(seal(pair.sealer, MESSAGE));
+    for (let i = 0; i < 2000; i++) {
+      pair.now += 2;
+      const at = i % 2 === 0 ? 4 : 12;
+      forged.writeUInt32LE(i + 1, at);
+      assert.equal(pair.open(forged), 'seal_forged');
+    }
+    assert.deepEqual(Buffer.from(pair.receiveBoard), before);
+    assert.equal(pair.open(seal(pair.sealer, MESSAGE)), null);
+  });
+
+  it('of unknown incarnations and salts costs a bounded number of derivations, and known members are heard through it', () => {
     const pair = new Pair([KEY]);
     assert.equal(pair.open(seal(pair.sealer, MESSAGE)), null);
     const reasons = new Map<string | null, number>();
@@ -283,7 +359,7 @@ describe('flood', () => {
       pair.now += 0.01;
       const forged = seal(pair.sealer, MESSAGE);
       const copy = Buffer.from(forged);
-      copy.writeUInt32LE(i + 1, 4);
+      copy.writeUInt32LE(i + 1, i % 2 === 0 ? 4 : 12);
       const reason = pair.open(copy);
       reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
       if (i % 100 === 0) assert.equal(pair.open(forged), null);
