@@ -6,7 +6,7 @@
 import { createAckBoard } from '../../../shm/ack-board.js';
 import { createHoldBoard } from '../../../shm/hold-board.js';
 import { MetricCatalogue } from '../../../shm/metrics.js';
-import type { Delivery } from '../../../shm/objects/object.js';
+import type { Delivery, StateObject } from '../../../shm/objects/object.js';
 import { EVERYONE, type Outlet } from '../../../workers/replication/channel.js';
 import { createForeignLogs } from '../../../workers/replication/foreign-log.js';
 import { Datagram } from '../../../workers/replication/message.js';
@@ -39,6 +39,13 @@ export interface NetworkOptions {
   readonly multicast?: boolean;
   readonly firstSequence?: number;
   readonly settings?: Partial<ReplicationSettings>;
+  /** What each member replicates instead of ledgers, as its two threads have it. */
+  readonly objects?: readonly MemberObjects[];
+}
+
+export interface MemberObjects {
+  readonly sender: readonly StateObject[];
+  readonly receiver: readonly StateObject[];
 }
 
 interface Flight {
@@ -92,6 +99,8 @@ export class TestMember {
   clockMs = 0;
   up = true;
   private readonly deliveries: readonly Delivery[];
+  /** Replicated instead of `objects`. */
+  private readonly others: MemberObjects | undefined;
 
   constructor(index: number, options: NetworkOptions, incarnation: number) {
     this.index = index;
@@ -110,9 +119,11 @@ export class TestMember {
       }),
     });
     this.objects = this.deliveries.map((delivery, id) => new Ledger(id, delivery));
-    this.board = createAckBoard(this.objects.length, options.members, incarnation);
-    this.unitLogs = createUnitLogs(this.objects.length, this.settings.unitLogBytes, options.firstSequence);
-    this.foreignLogs = createForeignLogs(this.objects.length, this.settings.slots, this.settings.foreignLogBytes);
+    this.others = options.objects?.[index];
+    const { length } = this.others?.sender ?? this.objects;
+    this.board = createAckBoard(length, options.members, incarnation);
+    this.unitLogs = createUnitLogs(length, this.settings.unitLogBytes, options.firstSequence);
+    this.foreignLogs = createForeignLogs(length, this.settings.slots, this.settings.foreignLogBytes);
     this.holds = createHoldBoard(1, options.members);
     this.table = memberTableOf(this.settings);
     const catalogue = new MetricCatalogue(REPLICATION_METRICS);
@@ -123,7 +134,8 @@ export class TestMember {
 
   /** A new send thread on the same memory. */
   startSender(): void {
-    const { settings, objects, board, unitLogs, foreignLogs, holds, counts, table: members } = this;
+    const { settings, board, unitLogs, foreignLogs, holds, counts, table: members } = this;
+    const objects = this.others?.sender ?? this.objects;
     const onAlarm = (problem: string): void => {
       this.alarms.push(problem);
     };
@@ -133,7 +145,8 @@ export class TestMember {
 
   /** A new receive thread on the same memory. */
   startReceiver(): void {
-    const { settings, objects, board, foreignLogs, counts, table: members } = this;
+    const { settings, board, foreignLogs, counts, table: members } = this;
+    const objects = this.others?.receiver ?? this.objects;
     const ring = (): void => {
       this.rings++;
     };

@@ -55,7 +55,7 @@ export class Site {
   readonly objects: readonly StateObject[];
   readonly receiver: readonly StateObject[];
   /** As the send thread has them. */
-  private readonly sender: readonly StateObject[];
+  readonly sender: readonly StateObject[];
   readonly member: number;
   readonly others: MemberBoards | undefined;
   /** Rules, in the order they are declared in. */
@@ -143,16 +143,20 @@ export class Site {
   /** Carries what this site has logged since the last time to others. Returns the number of records. */
   replicateTo(...others: Site[]): number {
     let records = 0;
+    this.takeLogged(({ objectId, op, words, at, length }) => {
+      if (this.sender[objectId].tell?.(op, words, at, length) === false) return;
+      records++;
+      for (const { receiver, now } of others) receiver[objectId].apply(op, words, at, length, this.member, now);
+      for (const { planes } of others) for (const plane of planes) plane.applied++;
+    });
+    return records;
+  }
+
+  /** Takes what this site has logged since the last time: one call for each record, where the consumer stands. */
+  takeLogged(take: (record: LogConsumer) => void): void {
     for (const consumer of this.consumers) {
-      while (consumer.next()) {
-        const { objectId, op, words, at, length } = consumer;
-        if (this.sender[objectId].tell?.(op, words, at, length) === false) continue;
-        records++;
-        for (const { receiver, now } of others) receiver[objectId].apply(op, words, at, length, this.member, now);
-        for (const { planes } of others) for (const plane of planes) plane.applied++;
-      }
+      while (consumer.next()) take(consumer);
       consumer.release();
     }
-    return records;
   }
 }
