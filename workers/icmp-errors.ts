@@ -58,6 +58,9 @@ export function createErrorLimit(): ErrorLimit {
   };
 }
 
+const INFORMATION_REQUEST = 15;
+const ADDRESS_MASK_REPLY = 18;
+
 /** Each turns packet `i` into an error, and returns false, the packet unchanged, when none may be sent. */
 export interface IcmpErrors {
   /** "Time to live exceeded in transit", from raw address `from`. */
@@ -75,7 +78,7 @@ export function createIcmpErrors(batch: Batch, turn: Turn, limit: ErrorLimit): I
 
   function isAllowed(i: number): boolean {
     if (!turn.isAnswerable(i)) return false;
-    if (protocol[i] === Protocol.ICMP && !isQuery(flags[i])) return false;
+    if (protocol[i] === Protocol.ICMP && !isAnswered(flags[i])) return false;
     return limit.take();
   }
 
@@ -99,4 +102,12 @@ export function createIcmpErrors(batch: Batch, turn: Turn, limit: ErrorLimit): I
       build(i, from, IcmpType.UNREACHABLE | (FRAGMENTATION_NEEDED << 8), swap16(mtu) << 16),
     unreachable: (i, from, code) => build(i, from, IcmpType.UNREACHABLE | ((code & 0xff) << 8), 0),
   };
+}
+
+/**
+ * Whether an error may be sent about an ICMP message of this type: queries and their replies, also the deprecated ones of
+ * RFC 6918. Other types are errors, or unknown, and may be errors (RFC 1122 §3.2.2).
+ */
+function isAnswered(type: number): boolean {
+  return isQuery(type) || (type >= INFORMATION_REQUEST && type <= ADDRESS_MASK_REPLY);
 }

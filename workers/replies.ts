@@ -90,10 +90,13 @@ export function createReplies(batch: Batch, facts: PortBoardReader): DataPlaneRe
     return true;
   }
 
+  function isWholeIpv6(i: number): boolean {
+    return egress[i] >= 0 && fragment[i] === Fragment.WHOLE && turning6.isAnswerable(i);
+  }
+
   /** Whole, and without extension headers, over which a reply would have to step. */
   function isPlainIpv6(i: number): boolean {
-    const isPlain = egress[i] >= 0 && fragment[i] === Fragment.WHOLE && l4[i] === l3[i] + IPV6_BYTES;
-    return isPlain && turning6.isAnswerable(i);
+    return l4[i] === l3[i] + IPV6_BYTES && isWholeIpv6(i);
   }
 
   function echo(i: number): boolean {
@@ -115,7 +118,7 @@ export function createReplies(batch: Batch, facts: PortBoardReader): DataPlaneRe
   }
 
   function reset(i: number): boolean {
-    if (version[i] === 6 ? !isPlainIpv6(i) : !isWhole(i)) return false;
+    if (version[i] === 6 ? !isWholeIpv6(i) : !isWhole(i)) return false;
     const shown = flags[i];
     if (protocol[i] !== Protocol.TCP || (shown & TcpFlag.RST) !== 0) return false;
     const from = l4[i] >> 2;

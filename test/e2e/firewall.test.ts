@@ -14,7 +14,7 @@ zone lan = { port left, $clients }
 policy drop
 from lan tcp dport { 80, 8080 } hold 1 within 2000 ms accept
 from lan meta l4proto { icmp, icmpv6 } hold 1 within 2000 ms accept
-iif right tcp dport 113 reject
+iif right tcp dport 113 reject with tcp reset
 iif right tcp dport 1-100 counter drop comment "scans"
 `;
 

@@ -55,17 +55,19 @@ const verdict: Clause = (work, cursor, _scope, at) => {
 
 const reject: Clause = (work, cursor, _scope, at) => {
   settle(work, cursor, at, { verdict: Verdict.REJECT, chain: null });
+  // As in nftables, TCP is answered with a reset only where the rule says so.
+  work.rejectWith = RejectWith.ICMP;
   if (!cursor.accept('with')) return;
   if (cursor.accept('tcp')) {
     word(cursor, 'tcp', ['reset']);
     work.rejectWith = RejectWith.RESET;
     return narrow(work.draft, 'protocol', only(TCP));
   }
-  const what = word(cursor, 'reject with', ['tcp', 'icmp', 'icmpv6', 'icmpx']);
+  const what = word(cursor, 'reject with', ['tcp', 'icmp', 'icmpv6', 'icmpx']) as keyof typeof REJECT_CODES;
   if (what !== 'icmpx') work.draft.versions &= what === 'icmp' ? IPV4 : IPV6;
   cursor.accept('type');
-  work.rejectWith = RejectWith.ICMP;
-  work.rejectCode = REJECT_CODES[word(cursor, what, Object.keys(REJECT_CODES))];
+  const codes = REJECT_CODES[what];
+  work.rejectCode = codes[word(cursor, what, Object.keys(codes))];
 };
 
 const log: Clause = (work, cursor, _scope, at) => {

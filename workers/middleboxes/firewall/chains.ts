@@ -8,12 +8,10 @@ import type { Cursor } from './cursor.js';
 import { anything, both, type Match } from './match.js';
 import { type Part, type Rule, Verdict, type Written } from './rule.js';
 import { quote, type Token } from './tokens.js';
-import { State } from './vocabulary.js';
+import { ALL_STATES, UNNAMED_STATES } from './vocabulary.js';
 
 /** More than anybody writes by hand, chains expanded; each costs 80 bytes. */
 export const RULES_MAX = 32_000;
-
-const ALL_STATES = State.NEW | State.ESTABLISHED | State.RELATED | State.INVALID;
 
 export interface Chain {
   readonly name: Token;
@@ -38,7 +36,7 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
     }
     const isSkip = how.verdict === Verdict.SKIP;
     // A rule that names no state is about packets of no connection. What only leaves a chain is for every packet.
-    const states = match.states ?? (isSkip ? ALL_STATES : State.NEW | State.INVALID);
+    const states = match.states ?? (isSkip ? ALL_STATES : UNNAMED_STATES);
     const isStateless = match.states === null;
     const rule: Rule = { ...part, ...match, line, text, entry, target: 0, chain: null, ...how, states, isStateless };
     rules.push(rule);

@@ -88,7 +88,7 @@ function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number, entry: 
     chain: null,
     target: 0,
     rejectWith: RejectWith.DEFAULT,
-    rejectCode: REJECT_CODES['port-unreachable'],
+    rejectCode: REJECT_CODES.icmpx['port-unreachable'],
     log: false,
     logPrefix: '',
     logLevel: -1,

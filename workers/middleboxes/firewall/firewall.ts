@@ -32,7 +32,6 @@ import {
   Fragment,
   HOLD_MS_MAX,
   idleExpiry,
-  isError,
   KEY_WORDS_IPV4_FIVE_TUPLE,
   KEY_WORDS_IPV6_FIVE_TUPLE,
   NONE,
@@ -49,7 +48,7 @@ import {
 } from '../../api.js';
 import { createFirewallEarlyReplies } from './early.js';
 import { createFlowKeys, sidesByPort } from './flow-keys.js';
-import { isReply } from './icmp.js';
+import { classOf, IcmpClass, isReply } from './icmp.js';
 import { createJudge } from './judge.js';
 import { LOGGED_WORDS, renderLogged, writeLogged } from './logged.js';
 import { createOpenings, type Openings, REQUESTED, RUN_S } from './opening.js';
@@ -256,11 +255,19 @@ export default defineMiddlebox({
       if (egress[i] >= 0) batch.count1(counters.picked_up);
     }
 
+    /** ICMP of which no connection is kept. */
+    function noQuery(i: number, now: number): void {
+      const kind = classOf(flags[i], protocol[i], version[i]);
+      if (kind === IcmpClass.ERROR) error(i, now);
+      else if (kind === IcmpClass.INVALID) invalid(i, counters.invalid);
+      else untracked(i, kind === IcmpClass.UNTRACKED ? State.UNTRACKED : State.NEW);
+    }
+
     /** No connection is kept of it. */
-    function untracked(i: number): void {
+    function untracked(i: number, state: number): void {
       if (fragment[i] === LATER) return batch.drop(i, counters.fragment);
       judge.fill(i, false);
-      if (settle(i, judge.decide(State.NEW, version[i]))) batch.count1(counters.untracked);
+      if (settle(i, judge.decide(state, version[i]))) batch.count1(counters.untracked);
     }
 
     /** Packet `i`, whose key is in `key`, is invalid, unless its connection's record comes in time. */
@@ -424,8 +431,8 @@ export default defineMiddlebox({
         if (egress[i] < 0) continue;
         if (!keys.isTracked(i)) {
           const isIcmp = protocol[i] === ICMP || protocol[i] === ICMPV6;
-          if (isIcmp && fragment[i] !== LATER && isError(flags[i], version[i])) error(i, now);
-          else untracked(i);
+          if (isIcmp && fragment[i] !== LATER) noQuery(i, now);
+          else untracked(i, State.NEW);
         } else if (version[i] === 6) find(i, state.ipv6, keys.ipv6(i, key, 0), now);
       }
     }

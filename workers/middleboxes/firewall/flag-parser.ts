@@ -22,7 +22,12 @@ export function readFlags(cursor: Cursor): Intervals {
   if (cursor.accept('&')) return compared(cursor, at, mask(cursor));
   const not = cursor.accept('!=');
   const isExact = not || cursor.accept('==');
-  if (cursor.is('{')) return matching(ALL, set(cursor), not);
+  if (cursor.is('{')) {
+    const values = set(cursor);
+    if (values.length === 1 && !isExact)
+      cursor.fail(at, 'nftables reads a set of one element as any of its flags: write it with == or without braces');
+    return matching(ALL, values, not);
+  }
   const value = flags(cursor);
   if (cursor.accept('/')) {
     const looked = flags(cursor);

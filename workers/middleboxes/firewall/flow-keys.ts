@@ -43,13 +43,14 @@ export function sidesByPort(ports: readonly string[], isBound: boolean): Int32Ar
 
 /** Made once per worker: see the head of batch.ts. `sides`: of `sidesByPort`. */
 export function createFlowKeys(batch: Batch, sides: Int32Array): FlowKeys {
-  const { l3, source, destination, ports, protocol, link, flags, egress } = batch;
+  const { l3, version, source, destination, ports, protocol, link, flags, egress } = batch;
   const { i32 } = batch.memory;
   const bound = sides.length;
 
   function isTracked(i: number): boolean {
     const carried = protocol[i];
-    if (carried === ICMP || carried === ICMPV6) return queryOf(flags[i], carried) !== NO_QUERY;
+    if (carried === ICMP || carried === ICMPV6)
+      return queryOf(flags[i], carried) !== NO_QUERY && (carried === ICMPV6) === (version[i] === 6);
     return carried !== IGMP;
   }
 

@@ -27,8 +27,8 @@ export interface Judge {
   /** Whether some rule speaks of packets in this state (a bit of `State`). */
   speaksOf(state: number): boolean;
   /**
-   * Place of the rule that decides about the packet in `packet`, in this state. -1: none does. The policy decides about new
-   * packets only. A rule that does not name `invalid` neither accepts nor answers an invalid packet: -1 as well.
+   * Place of the rule that decides about the packet in `packet`, in this state. -1: none does. The policy decides about new and
+   * untracked packets only. A rule that does not name `invalid` neither accepts nor answers an invalid packet: -1 as well.
    */
   decide(state: number, version: number): number;
   /** What `decide` would answer now; nothing is used up. */
@@ -76,7 +76,7 @@ export function createJudge({ batch, rules }: Open): Judge {
       }
       rule = lookup.find(base, family, rule);
     }
-    return state === State.NEW ? placeOf(words[base + HEAD.count] - 1) : -1;
+    return state === State.NEW || state === State.UNTRACKED ? placeOf(words[base + HEAD.count] - 1) : -1;
   }
 
   /** Whether what the rule says is done to an invalid packet. */

@@ -16,7 +16,13 @@ const PREFIX_MAX = 64;
 export const LOGGED_WORDS = PREFIX + 1 + PREFIX_MAX;
 
 const VERDICTS = ['none', 'accept', 'drop', 'reject', 'none'];
-const STATES: Readonly<Record<number, string>> = { 1: 'new', 2: 'established', 4: 'related', 8: 'invalid' };
+const STATES: Readonly<Record<number, string>> = {
+  1: 'new',
+  2: 'established',
+  4: 'related',
+  8: 'invalid',
+  16: 'untracked',
+};
 
 /** Writes the record of a packet that a rule logs. `words` and `base`: the program; `place`: of the rule. */
 export function writeLogged(

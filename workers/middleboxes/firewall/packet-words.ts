@@ -9,6 +9,7 @@ const { source, destination, sport, dport, protocol, icmpType, icmpCode, dscp, f
 const { TCP, ICMP, ICMPV6 } = Protocol;
 const NOT_THERE = -1;
 const IPV6_BYTES = 40;
+const FRAGMENT_HEADER = 44;
 const SOURCE_IPV6 = 2;
 const DESTINATION_IPV6 = 6;
 
@@ -55,7 +56,7 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
       words[sport] = isThere ? portNumber(first & 0xffff) : NOT_THERE;
       words[dport] = isThere ? portNumber(first >>> 16) : NOT_THERE;
     }
-    words[nextHeader] = version[i] === 4 ? 0 : (i32[(l3[i] >> 2) + 1] >>> 16) & 0xff;
+    words[nextHeader] = version[i] === 4 ? 0 : firstHeader(l3[i] >> 2);
     words[protocol] = carried;
     const isIcmp = carried === ICMP || carried === ICMPV6;
     words[icmpType] = isIcmp ? typeOf(batch.flags[i], carried, reversed) : 0;
@@ -64,6 +65,12 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
     words[flags] = carried === TCP ? batch.flags[i] : 0;
     words[reversed ? outPort : inPort] = port[i];
     words[reversed ? inPort : outPort] = egress[i];
+  }
+
+  /** The first next header of the IPv6 packet at word `at`. As in the kernel, fragments are looked at as the whole packet. */
+  function firstHeader(at: number): number {
+    const first = (i32[at + 1] >>> 16) & 0xff;
+    return first === FRAGMENT_HEADER ? i32[at + IPV6_BYTES / 4] & 0xff : first;
   }
 
   /** Whether packet `i` has four bytes behind its last IP header. */

@@ -3,7 +3,7 @@
  *
  *     head     | rules …, the policy last | sets … | trees
  *
- *     rule     what       states, versions << 4, verdict << 8, reject with << 11, log << 13, quiet << 14, stateless << 15,
+ *     rule     what       states, versions << 5, verdict << 8, reject with << 11, log << 13, quiet << 14, stateless << 15,
  *                         (level + 1) << 16
  *              ports      in by, out by << 16: bits by index
  *              protocol … destination6   places of sets, 0: any
@@ -54,7 +54,7 @@ export const RULE = {
 } as const;
 export const RULE_WORDS = 17;
 
-export const VERSIONS_SHIFT = 4;
+export const VERSIONS_SHIFT = 5;
 export const VERDICT_SHIFT = 8;
 export const REJECT_SHIFT = 11;
 export const LOG_BIT = 1 << 13;

@@ -15,7 +15,7 @@ import type { Scope } from './scope.js';
 import { only, readMatch, SELECTIONS } from './selectors.js';
 import type { Token } from './tokens.js';
 import { readVerdictMap } from './verdict-map.js';
-import { State } from './vocabulary.js';
+import { State, UNNAMED_STATES } from './vocabulary.js';
 import { Work } from './work.js';
 
 const TCP = 6n;
@@ -99,7 +99,7 @@ const VAIN: ReadonlySet<number> = new Set([Verdict.CONTINUE, Verdict.DROP, Verdi
 function finish(work: Work, cursor: Cursor, first: Token): Written['parts'] {
   const { draft, outcome, branches } = work;
   const verdict = outcome?.verdict ?? Verdict.CONTINUE;
-  const states = draft.states ?? State.NEW | State.INVALID;
+  const states = draft.states ?? UNNAMED_STATES;
   if (outcome === null && branches === null && work.log === null && work.counter === null)
     cursor.fail(first, 'the rule says nothing to do: accept, drop, reject, jump, count or log');
   if (work.holdMembers > 0 && verdict !== Verdict.ACCEPT) cursor.fail(first, 'only a rule that accepts can hold');
@@ -117,11 +117,7 @@ function finish(work: Work, cursor: Cursor, first: Token): Written['parts'] {
     }
   }
   if (work.parts.length === 0 && branches === null && !work.isVoid) {
-    if (draft.states === 0)
-      cursor.fail(
-        first,
-        'no packet can match the rule: every connection is tracked here, or its states exclude each other',
-      );
+    if (draft.states === 0) cursor.fail(first, 'no packet can match the rule: its states exclude each other');
     cursor.fail(first, 'no packet can match the rule: its matches exclude each other');
   }
   return work.parts;

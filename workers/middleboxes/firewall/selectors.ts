@@ -23,7 +23,7 @@ import {
   PROTOCOL,
   STATE,
 } from './values.js';
-import { State } from './vocabulary.js';
+import { ALL_STATES } from './vocabulary.js';
 
 const TCP = 6n;
 const UDP = 17n;
@@ -32,7 +32,6 @@ const DCCP = 33n;
 const UDP_LITE = 136n;
 const ICMP = 1n;
 const ICMPV6 = 58n;
-const ALL_STATES = State.NEW | State.ESTABLISHED | State.RELATED | State.INVALID;
 
 export interface Selector<T = unknown> {
   readonly kind: Kind<T>;

@@ -3,15 +3,18 @@
 import { Unreachable } from '../../api.js';
 
 /** States a packet may be in, as bits. */
-export const State = { NEW: 1, ESTABLISHED: 2, RELATED: 4, INVALID: 8 } as const;
+export const State = { NEW: 1, ESTABLISHED: 2, RELATED: 4, INVALID: 8, UNTRACKED: 16 } as const;
+
+export const ALL_STATES = State.NEW | State.ESTABLISHED | State.RELATED | State.INVALID | State.UNTRACKED;
+/** The states of packets that a rule sees which names none. */
+export const UNNAMED_STATES = State.NEW | State.INVALID | State.UNTRACKED;
 
 export const STATES: Readonly<Record<string, number>> = {
   new: State.NEW,
   established: State.ESTABLISHED,
   related: State.RELATED,
   invalid: State.INVALID,
-  // No packet is exempt from tracking here.
-  untracked: 0,
+  untracked: State.UNTRACKED,
 };
 
 /** IANA protocol numbers. */
@@ -137,15 +140,32 @@ export const DSCP: Readonly<Record<string, number>> = {
   ef: 46,
 };
 
-/** What `reject with icmp …` says, as codes of ICMP (RFC 1812 §5.2.7.1); of IPv6 the framework makes the nearest of RFC 4443. */
-export const REJECT_CODES: Readonly<Record<string, number>> = {
-  'net-unreachable': Unreachable.NET,
-  'host-unreachable': Unreachable.HOST,
-  'prot-unreachable': Unreachable.PROTOCOL,
-  'port-unreachable': Unreachable.PORT,
-  'net-prohibited': Unreachable.NET_PROHIBITED,
-  'host-prohibited': Unreachable.HOST_PROHIBITED,
-  'admin-prohibited': Unreachable.PROHIBITED,
-  'no-route': Unreachable.NET,
-  'addr-unreachable': Unreachable.HOST,
+type Codes = Readonly<Record<string, number>>;
+
+/**
+ * What `reject with icmp …`, `icmpv6` and `icmpx` say: codes of ICMP (RFC 1812 §5.2.7.1), for which the framework sends those
+ * of RFC 4443 in IPv6.
+ */
+export const REJECT_CODES: Readonly<Record<'icmp' | 'icmpv6' | 'icmpx', Codes>> = {
+  icmp: {
+    'net-unreachable': Unreachable.NET,
+    'host-unreachable': Unreachable.HOST,
+    'prot-unreachable': Unreachable.PROTOCOL,
+    'port-unreachable': Unreachable.PORT,
+    'net-prohibited': Unreachable.NET_PROHIBITED,
+    'host-prohibited': Unreachable.HOST_PROHIBITED,
+    'admin-prohibited': Unreachable.PROHIBITED,
+  },
+  icmpv6: {
+    'no-route': Unreachable.NET,
+    'admin-prohibited': Unreachable.PROHIBITED,
+    'addr-unreachable': Unreachable.HOST,
+    'port-unreachable': Unreachable.PORT,
+  },
+  icmpx: {
+    'no-route': Unreachable.NET,
+    'port-unreachable': Unreachable.PORT,
+    'host-unreachable': Unreachable.HOST,
+    'admin-prohibited': Unreachable.PROHIBITED,
+  },
 };

@@ -22,7 +22,7 @@ export class Work {
   outcome: Outcome | null = null;
   branches: readonly Branch[] | null = null;
   rejectWith: number = RejectWith.DEFAULT;
-  rejectCode = REJECT_CODES['port-unreachable'];
+  rejectCode = REJECT_CODES.icmpx['port-unreachable'];
   log: Token | null = null;
   logPrefix = '';
   logLevel = -1;

@@ -379,7 +379,8 @@ describe('firewall', () => {
   });
 
   it('rejects with a reset, or with an ICMP error', () => {
-    const rules = 'tcp dport 113 reject\nudp dport 9 reject\ntcp dport 25 reject with icmp type admin-prohibited';
+    const rules =
+      'tcp dport 113 reject with tcp reset\nudp dport 9 reject\ntcp dport 25 reject with icmp type admin-prohibited\ntcp dport 26 reject';
     const site = new FirewallSite({ rules });
     assert.deepEqual(site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:113 S')), [
       '0: tcp 198.51.100.7:113 > 10.0.0.5:4000 RA',
@@ -390,7 +391,9 @@ describe('firewall', () => {
     assert.match(describe6(reset.frame), /^tcp fd00::8 113 > 2001:db8::5 4000 RA/);
     const [error] = site.plane.passFrames(v6(INSIDE, 'udp 2001:db8::5 4000 > fd00::8 9'));
     assert.match(describe6(error.frame), /^icmp \S+ > 2001:db8::5 type 1/);
-    assert.deepEqual(site.counts(), { rejected: 5 });
+    // As in nftables, TCP is not answered with a reset unless the rule says so.
+    assert.match(site.pass(on(INSIDE, 'tcp 10.0.0.5:4000 > 198.51.100.7:26 S'))[0], /^0: icmp .* > 10\.0\.0\.5 type 3/);
+    assert.deepEqual(site.counts(), { rejected: 6 });
   });
 
   it('counts what each rule applied to, also those that only count', () => {

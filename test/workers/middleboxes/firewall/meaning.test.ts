@@ -74,6 +74,10 @@ describe('firewall: the meaning of rules', () => {
 
   for (const [text, message] of [
     ['tcp flags 0x0 drop', 'without "==" this asks for any of no flags, which no packet has: write tcp flags == 0x0'],
+    [
+      'tcp flags { syn } drop',
+      'nftables reads a set of one element as any of its flags: write it with == or without braces',
+    ],
     ['tcp flags & syn | ack == syn drop', 'several flags after "&" stand in parentheses: & (syn | ack)'],
     ['tcp flags & syn == ack drop', 'a flag is asked for that is not among those looked at'],
     [

@@ -146,7 +146,7 @@ describe('firewall rules', () => {
     ],
     [
       'reject with icmp type no-rout',
-      '1:23: after "icmp" comes net-unreachable, host-unreachable, prot-unreachable, port-unreachable, net-prohibited, host-prohibited, admin-prohibited, no-route, addr-unreachable, not "no-rout"; did you mean "no-route"?',
+      '1:23: after "icmp" comes net-unreachable, host-unreachable, prot-unreachable, port-unreachable, net-prohibited, host-prohibited, admin-prohibited, not "no-rout"',
     ],
     ['tcp dport 80 accept }', '1:21: "}" is nothing that a rule says'],
     ['§ accept', '1:1: "§" has no meaning here'],
