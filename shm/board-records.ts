@@ -48,6 +48,8 @@ export const ATTACHMENT_FLOATS = ATTACHMENT.cut + 1;
 
 /** In a vector's entry: the teller holds its own units for the origin it is about. */
 export const VECTOR_HOLDS = 1;
+/** In what we have of an origin: it has detached us, and what we miss comes in units of our own. */
+export const VECTOR_APART = 2;
 
 /**
  * Which of one origin's sequence numbers one member has: everything through `contiguous`, and the ranges beyond it, in
@@ -104,7 +106,7 @@ export class VectorRecord {
   set floor(value: number) {
     this.floats[VECTOR.floor] = value;
   }
-  /** Bits `VECTOR_…` of what was told beside the numbers. */
+  /** Bits `VECTOR_…`: what was told beside the numbers. */
   get flags(): number {
     return this.floats[VECTOR.flags];
   }

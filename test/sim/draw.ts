@@ -178,6 +178,8 @@ class Drawer {
         return [{ at, do: kind, ms, member }];
       case 'lock':
         return [{ at, do: kind, ms, member, object }];
+      case 'merge':
+        return [{ at, do: kind, member, from: to }];
       case 'lost-last':
         return [{ at, do: kind, member, object }];
       case 'leave':

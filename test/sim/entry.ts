@@ -1,13 +1,23 @@
 /**
  * How a simulated instance enters its cluster and leaves it: main's part (daemon/membership/entry.ts) in simulated time, around
- * the same state machine. A snapshot takes its time to travel, and anybody may die on the way.
+ * the same state machine. A snapshot takes its time to travel, and anybody may die on the way. Main's part of re-syncing, too
+ * (daemon/membership/resync.ts): a member that is ready joins a snapshot with its state.
  */
 
 import { MemberTable } from '../../shm/members.js';
 import { Joining } from '../../workers/replication/joining.js';
-import { countAsSent, readVectors, type SnapshotVectors, writeVectors } from '../../workers/snapshot/vectors.js';
+import { mergeObject } from '../../workers/snapshot/load.js';
+import {
+  countAsSent,
+  type OriginVector,
+  readVectors,
+  type SnapshotVectors,
+  writeVectors,
+} from '../../workers/snapshot/vectors.js';
 import type { Instance } from './instance.js';
-import type { Capture } from './subjects.js';
+import { regionOf } from './real-objects.js';
+import type { Capture, Subject } from './subjects.js';
+import { Violation } from './violation.js';
 
 /** As main looks. */
 const LOOK_MS = 20;
@@ -94,6 +104,35 @@ export class Entry {
       instance.host.happened('snapshot: loaded');
       joining.snapshotTaken();
     });
+  }
+
+  /** Takes a snapshot of another member and joins it with its own state, object by object, while no receive thread runs. */
+  merge(donor: number): void {
+    const { instance } = this;
+    if (!this.isReady || this.fetching) return;
+    this.fetching = true;
+    instance.host.fetchSnapshot(instance, donor, (snapshot) => {
+      this.fetching = false;
+      if (!instance.up || !this.isReady || typeof snapshot === 'string') return;
+      instance.withoutReceiver(() => {
+        instance.subjects.forEach((subject, id) => {
+          this.mergeSubject(subject, snapshot.objects[id], snapshot.vectors.present[id]);
+        });
+      });
+      instance.host.happened('snapshot: merged');
+    });
+  }
+
+  private mergeSubject(subject: Subject, capture: Capture, vectors: readonly OriginVector[]): void {
+    const { board, member, moment } = this.instance;
+    const region = capture.region === null ? null : regionOf(capture.region);
+    try {
+      if (region !== null) mergeObject(board, subject.receive.inner, region, vectors, member, moment.coarse);
+    } catch (error) {
+      // Increments cannot be joined.
+      if (error instanceof Violation) throw error;
+      this.instance.host.happened(`not merged: ${subject.kind}`);
+    }
   }
 
   private load({ vectors, objects }: Snapshot): void {

@@ -263,6 +263,13 @@ export class Instance {
     this.startReceiver();
   }
 
+  /** Ends the receive thread, and starts it again afterwards. */
+  withoutReceiver(act: () => void): void {
+    this.receiver = null;
+    act();
+    this.startReceiver();
+  }
+
   /** At the barrier: numbers everything that was logged. False: it cannot be done now. */
   settle(): boolean {
     if (this.sender === null || this.isPaused) return false;

@@ -74,6 +74,8 @@ export type Step =
   | (During & OfMember & { readonly do: 'lock'; readonly object: number })
   /** The process dies with all its memory, and starts again after so long, or never. */
   | (At & OfMember & { readonly do: 'crash'; readonly downMs: number | null })
+  /** It joins a snapshot of `from` with its state. */
+  | (At & OfMember & { readonly do: 'merge'; readonly from: number })
   /** It leaves in order. */
   | (At & OfMember & { readonly do: 'leave' })
   /** When `member` comes to this step of joining or leaving next, it, or who it takes its snapshot of, dies. */

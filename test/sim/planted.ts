@@ -15,6 +15,7 @@ import { Retransmission } from '../../workers/replication/retransmission.js';
 import { SendChannel } from '../../workers/replication/send-channel.js';
 import { UnitLog } from '../../workers/replication/unit-log.js';
 import { Vectors } from '../../workers/replication/vectors.js';
+import { Entry } from './entry.js';
 import type { Invariant } from './violation.js';
 
 export interface PlantedBug {
@@ -24,6 +25,8 @@ export interface PlantedBug {
   readonly lives: number;
   /** What it may be seen as. */
   readonly shows: readonly Invariant[];
+  /** Its lives take minutes of computing. */
+  readonly isLong?: true;
   /** Plants it; the result takes it out again. */
   readonly plant: () => () => void;
 }
@@ -271,6 +274,49 @@ export const PLANTED: readonly PlantedBug[] = [
             maskFor.call(this, first);
             this.maskLow = 0;
             this.maskHigh = 0;
+          },
+      ),
+  },
+  {
+    name: 'send folded units as exact ones once exact units are behind them',
+    profile: 'relapse',
+    lives: 40,
+    isLong: true,
+    shows: ['unit-cut-once', 'vector-delivered', 'applied-once'],
+    plant: () =>
+      override(
+        Debt,
+        'isFolded',
+        (isFolded) =>
+          function (first) {
+            const last = this.foldedRuns[this.foldedRuns.length - 1];
+            return this.log.nextSequence - 1 <= last && isFolded.call(this, first);
+          },
+      ),
+  },
+  {
+    name: 'claim what a snapshot has when it is joined with the state',
+    profile: 'resync',
+    lives: 100,
+    isLong: true,
+    shows: ['alarm-expected', 'converges', 'equal-to-others', 'equal-to-model'],
+    plant: () =>
+      override(
+        Entry,
+        'mergeSubject',
+        (mergeSubject) =>
+          function (subject, capture, vectors) {
+            mergeSubject.call(this, subject, capture, vectors);
+            const { board, member } = this.instance;
+            const ours = new Reception();
+            for (const [slot, { incarnation, contiguous }] of vectors.entries()) {
+              ours.clear();
+              board.readReception(subject.receive.id, slot, ours);
+              if (slot === member || incarnation !== ours.incarnation || contiguous <= ours.contiguous) continue;
+              ours.advance(contiguous);
+              board.writeReception(subject.receive.id, slot, ours);
+            }
+            this.instance.startReceiver();
           },
       ),
   },

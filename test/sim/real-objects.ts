@@ -28,6 +28,13 @@ export interface RegionCopy {
   readonly secret: Int32Array;
 }
 
+/** The copy as a region of its own, to merge from. */
+export function regionOf({ bytes }: RegionCopy): Region {
+  const memory = new SharedArrayBuffer(bytes.length);
+  new Uint8Array(memory).set(bytes);
+  return new Region(memory);
+}
+
 /** A definition, and what a worker does with an object of it. */
 interface Opener {
   readonly definition: StateDefinition;

@@ -40,7 +40,7 @@ class ReceiveView implements StateObject {
   locked = false;
   /** Records until the thread dies. */
   lives = Number.POSITIVE_INFINITY;
-  private readonly inner: StateObject;
+  readonly inner: StateObject;
 
   constructor(inner: StateObject) {
     this.id = inner.id;

@@ -263,6 +263,9 @@ export class World implements Host {
         });
         break;
       }
+      case 'merge':
+        instance.entry.merge(step.from);
+        break;
       case 'leave':
         instance.entry.leave();
         break;

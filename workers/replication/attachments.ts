@@ -351,6 +351,8 @@ export class Attachments implements Audience {
     const last = debt.log.nextSequence - 1;
     if (contiguous > last && contiguous + 1 < this.log.floor) {
       this.lose(member, 'it has a snapshot that is too old');
+    } else if (debt.isTorn) {
+      this.lose(member, 'the numbers that it took over from a snapshot do not fit the backlog that is kept for it');
     } else if (contiguous > last || debt.isPaid) {
       // Beyond what we sent it: it took a snapshot, and has the log's cuts.
       this.restore(member);

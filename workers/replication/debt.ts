@@ -63,6 +63,11 @@ export class Debt implements Audience {
   private readonly windowMax: number;
   private window: number;
   private charged = 0;
+  /**
+   * Whether the member says that it has a part of a unit. It took that number over from a snapshot, which has other units: what
+   * else of ours it has cannot be told from its numbers. Members of this version do not do so; earlier ones did.
+   */
+  isTorn = false;
   private nudgeAt = 0;
   private nudges = 0;
   /** The writer's version outside of our messages. */
@@ -186,6 +191,7 @@ export class Debt implements Audience {
     this.passKnown();
     const before = log.usedWords;
     const pruned = log.prune(acknowledged.contiguous);
+    this.isTorn = log.units > 0 && log.floor <= acknowledged.contiguous;
     if (pruned === 0) return 0;
     this.window = Math.min(this.windowMax, this.window + before - log.usedWords);
     while (this.foldedRuns.length > 0 && this.foldedRuns[1] < log.floor) this.foldedRuns.splice(0, 2);

@@ -27,6 +27,7 @@
  */
 
 import type { AckBoard } from '../../shm/ack-board.js';
+import { VECTOR_APART } from '../../shm/board-records.js';
 import { Applied, type StateObject } from '../../shm/objects/object.js';
 import type { ForeignLog } from './foreign-log.js';
 import type { MessageReader } from './message.js';
@@ -159,6 +160,7 @@ export class ReceiveChannel {
     if (told && reader.highest > reception.highest) reception.highest = reader.highest;
     if (reader.datagram > reception.datagram) {
       reception.datagram = reader.datagram;
+      if (reader.unitsOrigin === reader.sender) reception.flags = excluded ? VECTOR_APART : 0;
       reception.stamp = reader.stamp;
       reception.arrivalMs = now;
     }

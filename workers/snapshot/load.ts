@@ -9,10 +9,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AckBoard } from '../../shm/ack-board.js';
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
+import { VECTOR_APART } from '../../shm/board-records.js';
 import type { StateObject } from '../../shm/objects/object.js';
+import type { Region } from '../../shm/region.js';
 import { type Instance, writerId } from '../instance.js';
 import { monotonicMs } from '../monotonic.js';
-import { Arrival, Reception } from '../replication/reception.js';
+import { Reception } from '../replication/reception.js';
 import { selfIndex } from '../replication/settings.js';
 import type { SnapshotHead } from './head.js';
 import { type OriginVector, writeVectors } from './vectors.js';
@@ -42,7 +44,7 @@ export interface MergeOutcome {
 
 /**
  * Joins a snapshot that was fetched into memory of its own with what is here, object by object, a turn of the event loop
- * each. Of an object that took all of it we then have all that the donor had of every origin.
+ * each.
  */
 export async function mergeSnapshot(
   instance: Instance,
@@ -58,11 +60,14 @@ export async function mergeSnapshot(
   const outcome: MergeOutcome = { changed: 0, problems: [] };
   for (const object of instance.openObjects({ id: writerId(receive), journal: instance.journal(receive), log: null })) {
     try {
-      if (object.merge === undefined) throw new Error('this kind of state object cannot be merged');
-      if (object.delivery === 'in-order' && !knowsLives(board, object, head.vectors.present[object.id], self))
-        throw new Error('it is told in order, and of some member the donor knows another life than we do');
-      outcome.changed += object.merge(theirs.region(object.id), now);
-      raiseVectors(board, object, head.vectors.present[object.id], self);
+      outcome.changed += mergeObject(
+        board,
+        object,
+        theirs.region(object.id),
+        head.vectors.present[object.id],
+        self,
+        now,
+      );
     } catch (error) {
       const { name } = declaration.objects[object.id];
       outcome.problems.push({ object: name, problem: error instanceof Error ? error.message : String(error) });
@@ -72,30 +77,56 @@ export async function mergeSnapshot(
   return outcome;
 }
 
-/** Whether the vectors can be raised to the donor's: else what comes in order would be applied a second time. */
-function knowsLives(board: AckBoard, { id }: StateObject, theirs: readonly OriginVector[], self: number): boolean {
+/**
+ * Joins one object's part of a snapshot, whose vectors are `vectors`, with ours. Returns the number of entries that changed ours;
+ * throws the reason if they cannot be joined.
+ *
+ * Our vectors stay as they are, although we then have more. An origin that has detached us numbers our backlog apart from the
+ * units that the donor has: the donor's numbers say nothing about which of the backlog's units we need. Records that the
+ * snapshot has already come again, which does no harm to an object that takes them in any order.
+ *
+ * An object that takes its records in order can only be joined while it is empty. Its vectors have to be raised, or it would
+ * apply records twice; that is refused if an origin sends us a backlog.
+ */
+export function mergeObject(
+  board: AckBoard,
+  object: StateObject,
+  region: Region,
+  vectors: readonly OriginVector[],
+  self: number,
+  now: number,
+): number {
+  if (object.merge === undefined) throw new Error('this kind of state object cannot be merged');
+  if (object.delivery === 'any-order') return object.merge(region, now);
+  checkOrder(board, object, vectors, self);
+  const changed = object.merge(region, now);
+  raiseVectors(board, object, vectors, self);
+  return changed;
+}
+
+/** Throws the reason if our vectors cannot be raised to the donor's. */
+function checkOrder(board: AckBoard, { id }: StateObject, theirs: readonly OriginVector[], self: number): void {
   const ours = new Reception();
-  return theirs.every(({ incarnation }, slot) => {
+  theirs.forEach(({ incarnation }, slot) => {
     ours.clear();
     board.readReception(id, slot, ours);
-    return slot === self || incarnation === 0 || incarnation === ours.incarnation;
+    if (slot === self || incarnation === 0) return;
+    if (incarnation !== ours.incarnation)
+      throw new Error('it is told in order, and of some member the donor knows another life than we do');
+    if ((ours.flags & VECTOR_APART) !== 0)
+      throw new Error('it is told in order, and some member still sends us what we missed, in units of our own');
   });
 }
 
 /** We have now what the donor had, of the origins' lives that we know as well. */
 function raiseVectors(board: AckBoard, { id }: StateObject, theirs: readonly OriginVector[], self: number): void {
   const ours = new Reception();
-  theirs.forEach(({ incarnation, contiguous, ranges }, slot) => {
+  theirs.forEach(({ incarnation, contiguous }, slot) => {
     ours.clear();
     board.readReception(id, slot, ours);
-    if (slot === self || incarnation === 0 || ours.incarnation !== incarnation) return;
-    if (contiguous > ours.contiguous) ours.advance(contiguous);
-    for (let i = 0; i < ranges.length; i += 2) {
-      const arrival = ours.classify(ranges[i], ranges[i + 1]);
-      // What overlaps what we have is left out: it is sent again, and harmless.
-      if (arrival === Arrival.NEXT || arrival === Arrival.BEYOND) ours.add(ranges[i], ranges[i + 1]);
-    }
-    ours.highest = Math.max(ours.highest, ours.contiguous, ours.ranges > 0 ? ours.end(ours.ranges - 1) : 0);
+    if (slot === self || incarnation === 0 || contiguous <= ours.contiguous) return;
+    ours.advance(contiguous);
+    ours.highest = Math.max(ours.highest, ours.contiguous);
     board.writeReception(id, slot, ours);
   });
   board.noteChange(id);

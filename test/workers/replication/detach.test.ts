@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { Attachment, AttachmentRecord } from '../../../shm/board-records.js';
 import { MessageReader } from '../../../workers/replication/message.js';
+import { Reception } from '../../../workers/replication/reception.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD, NOTE } from '../../support/ledger.js';
 import { LAYOUT_HASH, Network, type NetworkOptions, type TestMember } from './network.js';
@@ -368,6 +369,41 @@ describe('detached members', () => {
     assert.equal(notes.length, made);
     assert.equal(new Set(notes).size, made);
     assert.ok(!here.alarms.some((alarm) => /needs a snapshot/.test(alarm)));
+  });
+
+  it('that took numbers over from a snapshot amid their backlog are told so, and go on behind it', () => {
+    const network = newNetwork({ seed: 66, members: 2, deliveries: ['any-order'], delayMs: [20, 21] });
+    const load = new Load(network, 66);
+    const [here, away] = network.members;
+    const board = new AckBoard(away.board);
+    const vector = new Reception();
+    network.run(500);
+    network.drop = () => true;
+    network.run(1500);
+    for (let i = 0; i < 300; i++) {
+      load.round(0, 60, 0);
+      network.run(1);
+    }
+    network.drop = null;
+    const through = new AckBoard(here.board).numbered(0);
+    const has = (): number => {
+      board.readReception(0, 0, vector);
+      return vector.contiguous;
+    };
+    assert.ok(network.runUntil(() => has() > through - 4000, 20_000));
+    assert.equal(stateOf(here, 0, 1), Attachment.OWED);
+    // As earlier versions did with every snapshot that they joined with their state. A unit of the backlog spans its end.
+    load.round(0, 50, 0);
+    vector.advance(through);
+    board.writeReception(0, 0, vector);
+    board.noteChange(0);
+    away.startReceiver();
+    assert.ok(network.runUntil(() => away.counts.value('state_rx_records_skipped') > 0, 30_000));
+    assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+    assert.match(here.alarms.at(-1) ?? '', /m2 needs a snapshot: the numbers that it took over/);
+    load.round(0, 1, 0);
+    assert.ok(network.runUntil(() => network.settled, 10_000));
+    assert.equal(away.objects[0].notes.get(0)?.at(-1), load.made[0][0] - 1);
   });
 
   it('are lost to a send thread that dies: they go on behind what is lost, which both sides count', () => {

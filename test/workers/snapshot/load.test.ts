@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
+import { AckBoard } from '../../../shm/ack-board.js';
 import { Arena, clearArena, layoutArena } from '../../../shm/arena.js';
-import { LIFE_FLOATS } from '../../../shm/board-records.js';
+import { LIFE_FLOATS, VECTOR_APART, VectorRecord } from '../../../shm/board-records.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { LogConsumer, LogProducer } from '../../../shm/log.js';
 import type { CounterVector } from '../../../shm/objects/counters.js';
@@ -140,6 +141,45 @@ describe('a snapshot that has come', () => {
     assert.equal(ours.totals.value(2), 5);
     assert.equal(ours.increments.value(1), 10);
     for (let element = 1; element < 500; element++) assert.ok(ours.has(element), `element ${element}`);
+  });
+
+  it('raises no vector when it is merged, but those of an empty object that counts in order', async () => {
+    const THROUGH = 7;
+    for (const [counted, flags] of [
+      [true, 0],
+      [false, VECTOR_APART],
+      [false, 0],
+    ] as const) {
+      const [ours, theirs] = [await Still.create(1), await Still.create(2)];
+      if (counted) ours.count(1, 10);
+      theirs.count(1, 100);
+      const { instance } = ours.site;
+      const memory = arenaBeside(instance);
+      const head = await theirs.snapshotInto(memory);
+      const incarnation = 9;
+      const present = head.vectors.present.map((origins) =>
+        origins.map((origin, slot) => (slot === 1 ? { incarnation, contiguous: THROUGH, ranges: [] } : origin)),
+      );
+      const board = new AckBoard(instance.buffers.ackBoard);
+      const heard = new VectorRecord();
+      heard.incarnation = incarnation;
+      heard.flags = flags;
+      for (const { id } of ours.site.objects) board.writeReception(id, 1, heard);
+      const { problems } = await mergeSnapshot(
+        instance,
+        memory,
+        { ...head, vectors: { ...head.vectors, present } },
+        NOW,
+      );
+      const through = ours.site.objects.map(({ id }) => {
+        board.readReception(id, 1, heard);
+        return heard.contiguous;
+      });
+      const isRaised = !counted && flags === 0;
+      assert.deepEqual(through, [0, isRaised ? THROUGH : 0, 0], 'totals, increments, set');
+      assert.equal(problems.length, isRaised ? 0 : 1);
+      if (flags !== 0) assert.match(problems[0].problem, /in units of our own/);
+    }
   });
 
   it('leaves nothing behind when it is thrown away', async () => {
