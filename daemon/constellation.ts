@@ -10,8 +10,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type Format, render } from './admin/answer.js';
 import { ask, CommandError, UnreachableError } from './admin/client.js';
+import { type Command as AdminCommand, UsageError } from './admin/command.js';
 import { help } from './admin/commands/help.js';
 import { COMMANDS } from './admin/commands/index.js';
+import { IMPORT_NFT, runImport } from './import-nft.js';
 import { version } from './version.js';
 
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
@@ -71,13 +73,16 @@ function positive(text: string): number {
   return seconds;
 }
 
+/** Those of an instance, and those that need none. */
+const ALL: readonly AdminCommand[] = [...COMMANDS, { ...IMPORT_NFT, run: () => ({ kind: 'lines', lines: [] }) }];
+
 function helpText(): string {
-  const forms = COMMANDS.map((command) => `${command.name} ${command.usage}`.trimEnd());
+  const forms = ALL.map((command) => `${command.name} ${command.usage}`.trimEnd());
   const width = Math.max(...forms.map((form) => form.length));
   return [
     '',
     'Commands:',
-    ...COMMANDS.map((command, i) => `  ${forms[i].padEnd(width)}  ${command.summary}`),
+    ...ALL.map((command, i) => `  ${forms[i].padEnd(width)}  ${command.summary}`),
     '',
     'Exit codes:',
     '  0 done, 1 the command failed, 2 wrong usage, 69 no instance can be reached,',
@@ -88,6 +93,10 @@ function helpText(): string {
 async function run(words: string[], options: Options): Promise<void> {
   if (words[0] === 'help') {
     printHelp(words, options.output);
+    return;
+  }
+  if (words[0] === IMPORT_NFT.name) {
+    await importRules(words.slice(1));
     return;
   }
   const path = await socketPath(options);
@@ -108,10 +117,22 @@ async function run(words: string[], options: Options): Promise<void> {
 /** Help needs no instance. */
 function printHelp(words: string[], output: Format): void {
   try {
-    const answer = help.run({ words: words.slice(1), commands: COMMANDS });
+    const answer = help.run({ words: words.slice(1), commands: ALL });
     for (const line of render(answer, output)) console.log(line);
   } catch (error) {
     throw new Exited(Exit.USAGE, (error as Error).message);
+  }
+}
+
+/** Translates a ruleset of nftables; needs no instance. */
+async function importRules(words: readonly string[]): Promise<void> {
+  try {
+    const { rules, report, isWhole } = await runImport(words);
+    process.stdout.write(rules);
+    for (const line of report) console.error(line);
+    if (!isWhole) process.exitCode = Exit.FAILED;
+  } catch (error) {
+    throw new Exited(error instanceof UsageError ? Exit.USAGE : Exit.FAILED, (error as Error).message);
   }
 }
 

@@ -48,6 +48,7 @@ const REFUSED: Readonly<Record<string, string>> = {
   dst: 'extension headers cannot be asked for',
   mh: 'extension headers cannot be asked for',
   srh: 'extension headers cannot be asked for',
+  xt: 'an extension of iptables has no text: write what it matches',
   table: NO_TABLE,
   type: NO_TABLE,
   flush: 'loading rules replaces all of them',

@@ -92,7 +92,7 @@ export function readRule(
   return { line: first.line, column: first.column, text: written, parts: finish(work, cursor, first) };
 }
 
-const ESTABLISHED_PASSES = 'what is established passes without asking the rules: the rule would do nothing';
+export const ESTABLISHED_PASSES = 'what is established passes without asking the rules: the rule would do nothing';
 /** Verdicts that are of no use for packets that pass without asking the rules. */
 const VAIN: ReadonlySet<number> = new Set([Verdict.CONTINUE, Verdict.DROP, Verdict.REJECT]);
 

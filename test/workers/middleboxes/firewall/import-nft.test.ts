@@ -1,0 +1,168 @@
+import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { importNft } from '../../../../workers/middleboxes/firewall/import/import-nft.js';
+import { parseRules } from '../../../../workers/middleboxes/firewall/parser.js';
+import { PROJECT } from '../../../testbed/compile.js';
+
+const PROGRAM = fileURLToPath(new URL('../../../../daemon/constellation.js', import.meta.url));
+const RULESETS = join(PROJECT, 'test', 'nft', 'rulesets');
+const PORTS = new Map([
+  ['eth0', 'outside'],
+  ['eth1', 'inside'],
+]);
+
+/** The rules of a chain of hook forward, without the head. */
+function translated(rules: string, rest = ''): { lines: string[]; leftOut: string[] } {
+  const text = `table inet filter {\n${rest}\nchain forward {\ntype filter hook forward priority 0; policy drop;\n${rules}\n}\n}`;
+  const { text: made, leftOut } = importNft(text, { ports: PORTS });
+  const lines = made.split('\n').filter((line) => line !== '' && (!line.startsWith('#') || line.includes('left out')));
+  return { lines, leftOut: leftOut.map(({ line, why, changes }) => `${line}${changes ? '!' : ''} ${why}`) };
+}
+
+describe('import-nft', () => {
+  for (const file of readdirSync(RULESETS))
+    it(`makes rules that load of ${file}`, () => {
+      const { text, ports, leftOut } = importNft(readFileSync(join(RULESETS, file), 'utf8'));
+      const { set, notes } = parseRules(text, ports);
+      assert.ok((set?.written.length ?? 0) >= 3, text);
+      assert.deepEqual(
+        notes?.map(({ line, message }) => `${line}: ${message}`),
+        [],
+      );
+      // One ruleset writes a prefix with bits behind it, which nft itself does not print so.
+      const changing = leftOut.filter(({ changes }) => changes).map(({ why }) => why);
+      assert.ok(
+        changing.every((why) => why.includes('has bits set behind its prefix')),
+        changing.join(),
+      );
+    });
+
+  for (const [rule, ...expected] of [
+    ['iifname "eth1" accept', 'iifname "inside" accept'],
+    ['iifname { "eth0", "eth1" } accept', 'iifname { "outside", "inside" } accept'],
+    ['iifname { "eth1", "docker0" } accept', 'iifname "inside" accept'],
+    ['meta oifname "eth*" accept', 'meta oifname { "outside", "inside" } accept'],
+    ['iifname != "lo" tcp dport 22 accept', 'tcp dport 22 accept'],
+    ['iifname != { "lo", "eth0" } accept', 'iifname != "outside" accept'],
+    ['meta iifname != "lo" udp dport 53 accept', 'udp dport 53 accept'],
+    [
+      'iifname vmap { "lo" : accept, "eth0": drop, "eth1" : accept }',
+      'iifname vmap { "outside": drop, "inside" : accept }',
+    ],
+    ['log prefix "x" group 2 snaplen 100 level info drop', 'log prefix "x" level info drop'],
+    ['log flags tcp sequence,options flags ip options counter name "c" drop', 'log counter drop'],
+  ] as const)
+    it(`translates ${rule}`, () => {
+      assert.deepEqual(translated(rule).lines, ['policy drop', ...expected]);
+    });
+
+  for (const [rule, ...expected] of [
+    ['iifname "lo" accept', '5 no packet comes by this interface'],
+    ['ct status dnat accept', '5! "ct status" is not possible: of a connection only its state can be asked'],
+    ['meta mark set 0x1', '5 "meta mark" is not possible: packets have no marks here'],
+    ['xt match "comment" drop', '5! "xt" is not possible: an extension of iptables has no text: write what it matches'],
+    ['tcp dport 22 jump nowhere', '5! there is no chain "nowhere" in its table'],
+    [
+      'ip saddr @dyn drop',
+      '3 "update" is not possible: rules change no sets: write its elements, and reload the rules to change them',
+      '10! it uses "dyn", which was left out: "update" is not possible: rules change no sets: write its elements, and reload the rules to change them',
+    ],
+  ] as const)
+    it(`leaves out ${rule}, and says why`, () => {
+      const rest = rule.includes('@dyn')
+        ? 'set dyn {\ntype ipv4_addr\nsize 100\nflags dynamic,timeout\ntimeout 1h\n}'
+        : '';
+      const { leftOut } = translated(rule, rest);
+      assert.deepEqual(
+        leftOut.map((each) => each.replace(/^\d+/, '')),
+        expected.map((each) => each.replace(/^\d+/, '')),
+      );
+    });
+
+  it('has a packet accepted by all base chains, in the order of their priority, each for its IP version', () => {
+    const { text } =
+      importNft(`table ip a { chain fwd { type filter hook forward priority filter + 5; policy drop; tcp dport 80 accept } }
+table inet b { chain fwd { type filter hook forward priority -10; jump c; tcp dport 22 drop }
+ chain c { udp dport 53 accept } }`);
+    assert.deepEqual(
+      text.split('\n').filter((line) => line !== '' && !line.startsWith('#')),
+      [
+        'chain fwd {',
+        '  tcp dport 80 accept',
+        '  drop',
+        '}',
+        'chain after-fwd {',
+        '  meta nfproto ipv4 goto fwd',
+        '  meta nfproto ipv6 accept',
+        '}',
+        'chain c {',
+        '  udp dport 53 goto after-fwd',
+        '}',
+        'chain b-fwd {',
+        '  jump c',
+        '  tcp dport 22 drop',
+        '  goto after-fwd',
+        '}',
+        'policy drop',
+        'goto b-fwd',
+      ],
+    );
+  });
+
+  it('takes what a host allows to come in and to go out, for an instance in front of it', () => {
+    const { text, ports, leftOut } = importNft(
+      `table inet f {
+ chain in { type filter hook input priority 0; policy drop; iifname "lo" accept; tcp dport 22 accept; }
+ chain fw { type filter hook forward priority 0; policy drop; }
+ chain out { type filter hook output priority 0; policy accept; }
+}`,
+      { hook: 'host' },
+    );
+    assert.match(text, /chain in \{\n.*"lo".*\n {2}tcp dport 22 accept\n {2}drop\n\}\n\niifname "outside" goto in\n/);
+    assert.match(text, /chain out \{\n {2}accept\n\}\n\niifname "inside" goto out\n/);
+    assert.deepEqual(ports, ['inside', 'outside']);
+    assert.deepEqual(
+      leftOut.map(({ what }) => what),
+      ['iifname "lo" accept', 'chain fw'],
+    );
+  });
+
+  it('is a command that needs no instance', () => {
+    const run = (input: string, ...words: string[]): { status: number | null; stdout: string; stderr: string } => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [PROGRAM, 'import-nft', ...words], {
+        input,
+        encoding: 'utf8',
+      });
+      return { status, stdout, stderr };
+    };
+    const good = run('', join(RULESETS, 'office.nft'));
+    assert.equal(good.status, 0, good.stderr);
+    assert.match(good.stdout, /\nchain lan_to_wan \{\n/);
+    assert.match(good.stderr, /office\.nft: ports of the configuration: inside, outside\n$/);
+    const partly = run(
+      'table inet f {\nchain c {\ntype filter hook forward priority 0;\nmeta mark 1 drop\n}\n}',
+      '-',
+      'eth0=inside',
+    );
+    assert.equal(partly.status, 1);
+    assert.match(
+      partly.stderr,
+      /^-:4: left out: meta mark 1 drop: "meta mark" is not possible: packets have no marks here\n/,
+    );
+    assert.match(partly.stdout, /\n# line 4: meta mark 1 drop -- left out: /);
+    for (const [status, says, ...words] of [
+      [2, /which file\?/],
+      [2, /"eth0" is no INTERFACE=PORT/, '-', 'eth0'],
+      [2, /hook is forward or host, not "input"/, '-', 'hook=input'],
+      [1, /there is no table/, '-'],
+      [1, /ENOENT/, '/nowhere.nft'],
+    ] as const) {
+      const { status: code, stderr } = run('', ...words);
+      assert.equal(code, status, stderr);
+      assert.match(stderr, says);
+    }
+  });
+});

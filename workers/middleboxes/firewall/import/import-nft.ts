@@ -1,0 +1,494 @@
+/**
+ * The filter part of a ruleset of nftables, as rules of the firewall. What it makes is read by the parser of rules before it is
+ * returned, each rule by itself and then all together, so it loads; what the parser refuses is left out, with its reason.
+ *
+ * **Which chains.** Base chains of type filter, in the families ip, ip6 and inet, that packets come to on their way through
+ * (hook forward); or, for an instance in front of a host, those for packets to the host (input) and from it (output). Several
+ * base chains of one hook are asked in the order of their priority, and a packet has to be accepted by each.
+ */
+
+import { readSetBlock } from '../blocks.js';
+import { Cursor, Mistake, Problems } from '../cursor.js';
+import { Defined } from '../defined.js';
+import { parseRules } from '../parser.js';
+import { ESTABLISHED_PASSES, readRule } from '../rule-parser.js';
+import { Scope } from '../scope.js';
+import { quote, type Token, tokenize } from '../tokens.js';
+import { type Block, type Chain, type Listing, readListing, type Statement, type Table } from './listing.js';
+import {
+  interfacesIn,
+  lineOf,
+  type Renames,
+  renamed,
+  targetsIn,
+  withAnswers,
+  withoutOptions,
+  withPorts,
+  wordsOf,
+} from './rewrite.js';
+
+export interface ImportOptions {
+  /** forward: for packets that pass; host: for those to and from a host behind the port `inside`. Default: what there is. */
+  readonly hook?: 'forward' | 'host';
+  /** Names of the configuration's ports, by interface. Absent: ports are named as the interfaces are. */
+  readonly ports?: ReadonlyMap<string, string>;
+}
+
+/** Something that the rules do not have. */
+export interface LeftOut {
+  readonly line: number;
+  readonly what: string;
+  readonly why: string;
+  /** Whether verdicts can be others than those of nftables because of it. */
+  readonly changes: boolean;
+}
+
+export interface Imported {
+  readonly text: string;
+  /** Names that the ports of the configuration have to have. */
+  readonly ports: readonly string[];
+  readonly leftOut: readonly LeftOut[];
+}
+
+export const INSIDE = 'inside';
+export const OUTSIDE = 'outside';
+const FAMILIES = ['ip', 'ip6', 'inet'];
+const PORTS_MAX = 16;
+const LOOPBACK = 'lo';
+const VERSIONS = ['ipv4', 'ipv6'] as const;
+type Version = (typeof VERSIONS)[number];
+
+/** Throws with what is wrong with the text as a whole. */
+export function importNft(text: string, options: ImportOptions = {}): Imported {
+  const listing = readListing(text);
+  if (listing.tables.length === 0) throw new Error('there is no table: is this what "nft list ruleset" printed?');
+  return new Import(listing, options).run();
+}
+
+class Import {
+  private readonly listing: Listing;
+  private readonly hook: 'forward' | 'host';
+  private readonly leftOut: LeftOut[] = [];
+  private readonly output: string[] = [];
+  private readonly ports: readonly string[];
+  private readonly portsOf: (name: string) => readonly string[];
+  /** What rules can use, to try them. */
+  private readonly scope: Scope;
+  private readonly usedPorts = new Set<string>();
+  /** Names of sets and maps that could not be translated, with the reason. */
+  private readonly wrong = new Map<string, string>();
+  private readonly names = new Map<object, string>();
+  private readonly taken = new Set<string>();
+  /** Chains that were printed, by what an accept in them goes on to. */
+  private readonly printed = new Map<string, string>();
+
+  constructor(listing: Listing, { hook, ports }: ImportOptions) {
+    this.listing = listing;
+    const chains = listing.tables.filter(({ family }) => FAMILIES.includes(family)).flatMap(({ chains }) => chains);
+    const has = (name: string): boolean => chains.some((chain) => isFilter(chain) && chain.base?.hook === name);
+    this.hook = hook ?? (has('forward') || !has('input') ? 'forward' : 'host');
+    const seen = new Set(this.selected().flatMap((base) => interfacesOf(base, listing)));
+    seen.delete(LOOPBACK);
+    const exact = [...seen].filter((name) => !name.endsWith('*'));
+    const known = ports ?? new Map(exact.map((name) => [name, name]));
+    this.portsOf = (name) => {
+      const matching = [...known].filter(([interf]) =>
+        name.endsWith('*') ? interf.startsWith(name.slice(0, -1)) : interf === name,
+      );
+      for (const [, port] of matching) this.usedPorts.add(port);
+      return matching.map(([, port]) => port);
+    };
+    const host = this.hook === 'host' ? [INSIDE, OUTSIDE] : [];
+    this.ports = [...new Set([...known.values(), ...host])];
+    if (this.ports.length > PORTS_MAX)
+      throw new Error(`${this.ports.length} interfaces: say which are ports, as in ${exact[0]}=inside`);
+    this.scope = new Scope(this.ports);
+  }
+
+  /** Base chains that are translated. */
+  private selected(): Chain[] {
+    const hooks = this.hook === 'forward' ? ['forward'] : ['input', 'output'];
+    return this.listing.tables
+      .filter(({ family }) => FAMILIES.includes(family))
+      .flatMap(({ chains }) => chains)
+      .filter((chain) => isFilter(chain) && hooks.includes(chain.base?.hook ?? ''));
+  }
+
+  run(): Imported {
+    this.others();
+    const bases = this.selected();
+    const tables = new Set(bases.map(({ table }) => table));
+    for (const define of this.listing.defines) this.define(define);
+    for (const table of tables) for (const set of table.sets) this.set(set, table);
+    const host = this.hook === 'host';
+    const forward = (chain: Chain): boolean => !host && chain.base?.hook === 'forward';
+    const only = bases.length === 1 && bases[0].table.family === 'inet' && !host ? bases[0] : null;
+    if (only !== null) this.top(only);
+    else if (!host) this.dispatch(bases.filter(forward), '');
+    else {
+      const hooked = (name: string): Chain[] => bases.filter((chain) => chain.base?.hook === name);
+      this.dispatch(hooked('input'), `iifname "${OUTSIDE}" `);
+      this.dispatch(hooked('output'), `iifname "${INSIDE}" `);
+      this.usedPorts.add(INSIDE).add(OUTSIDE);
+    }
+    const used = this.ports.filter((port) => this.usedPorts.has(port));
+    const ports = used.length > 0 ? used : [INSIDE, OUTSIDE];
+    const text = `${[...this.head(ports), ...this.output].join('\n')}\n`;
+    const { problems } = parseRules(text, ports);
+    if (problems !== undefined)
+      throw new Error(
+        `the translation is wrong: ${problems.map(({ line, message }) => `${line}: ${message}`).join('; ')}`,
+      );
+    return { text, ports, leftOut: this.leftOut.toSorted((a, b) => a.line - b.line) };
+  }
+
+  private head(ports: readonly string[]): string[] {
+    return [
+      '# Translated from nftables by "constellation import-nft". Read it before you use it.',
+      `# Ports: ${ports.join(', ')}`,
+      '# Packets of open connections pass without asking these rules. docs/firewall.md has the differences.',
+      '',
+    ];
+  }
+
+  private leave(line: number, what: string, why: string, changes: boolean): void {
+    this.leftOut.push({ line, what, why, changes });
+  }
+
+  /** What is not of the filter part. */
+  private others(): void {
+    const hooks = this.hook === 'forward' ? ['forward'] : ['input', 'output'];
+    for (const { line, tokens } of this.listing.others) {
+      const what = lineOf(wordsOf(tokens));
+      if (!what.startsWith('flush '))
+        this.leave(line, what, 'only tables and defines are translated', !what.startsWith('#'));
+    }
+    const selected = this.selected();
+    for (const table of this.listing.tables) {
+      const name = `table ${table.family} ${table.name}`;
+      if (!FAMILIES.includes(table.family)) {
+        this.leave(table.line, name, 'rules see IP packets: docs/frames.md has what a wire lets pass', false);
+        continue;
+      }
+      for (const { line, tokens, name: own } of table.others)
+        this.leave(line, `${tokens[0].text} ${own}`, 'rules have no named objects but sets and maps', false);
+      const reached = new Set(selected.flatMap((base) => reachedBy(base)));
+      for (const chain of table.chains) {
+        const { base } = chain;
+        const what = `chain ${chain.name}`;
+        if (base === null) {
+          if (!reached.has(chain)) this.leave(chain.line, what, 'no rule that is translated jumps to it', false);
+        } else if (base.type === 'nat')
+          this.leave(chain.line, what, 'it changes addresses: the NAT of `middleboxes` does that (docs/nat.md)', false);
+        else if (!isFilter(chain)) this.leave(chain.line, what, `it is of type ${base.type}`, false);
+        else if (!hooks.includes(base.hook)) this.leave(chain.line, what, this.whyNot(base.hook), false);
+      }
+    }
+  }
+
+  private whyNot(hook: string): string {
+    if (this.hook === 'forward' && (hook === 'input' || hook === 'output'))
+      return `hook ${hook} is about the host itself: leave it to nftables, or import it with hook=host for an instance in front of the host`;
+    if (hook === 'forward') return 'with hook=host only the chains of the hooks input and output are translated';
+    return `the hook ${hook} has no place in the firewall: packets meet the rules once`;
+  }
+
+  private define(statement: Statement): void {
+    const words = wordsOf(statement.tokens);
+    const [, name, equals] = statement.tokens;
+    if (equals?.text !== '=' || name === undefined) return this.leave(statement.line, lineOf(words), 'no value', true);
+    const portNames = statement.tokens.slice(3).some(({ kind }) => kind === 'string');
+    const value = portNames ? this.portList(statement.tokens.slice(3)) : lineOf(words.slice(3));
+    if (value === '') {
+      this.wrong.set(name.text, 'it names no port');
+      return this.leave(statement.line, `define ${name.text}`, 'it names no port', false);
+    }
+    const text = `define ${name.text} = ${value}`;
+    this.scope.define(new Defined(name, tokenize(value).tokens.slice(0, -1), false));
+    this.names.set(statement, name.text);
+    this.taken.add(name.text);
+    this.output.push(text);
+  }
+
+  private portList(tokens: readonly Token[]): string {
+    const ports = tokens
+      .filter(({ kind }) => kind === 'string' || kind === 'word')
+      .flatMap(({ text }) => this.portsOf(text))
+      .map((port) => `"${port}"`);
+    return ports.length === 0 ? '' : `{ ${ports.join(', ')} }`;
+  }
+
+  /** Prints a set, if rules can have it. A map of verdicts is printed with the chain that uses it. */
+  private set(set: Block, table: Table): void {
+    const key = setKey(table, set.name);
+    const name = this.name(set, set.name, table);
+    const text = this.setText(set, name, (words) => words);
+    const why = text === null ? 'it names no port' : this.trySet(text, name);
+    if (why === null && text !== null && set.tokens[0].text === 'set') this.output.push(...text);
+    if (why === null) return;
+    this.wrong.set(key, why);
+    this.leave(set.line, `${set.tokens[0].text} ${set.name}`, why, false);
+  }
+
+  private setText(
+    set: Block,
+    name: string,
+    rewrite: (words: ReturnType<typeof wordsOf>) => readonly ReturnType<typeof wordsOf>[number][],
+  ): string[] | null {
+    const isPorts = set.statements.some(({ tokens }) =>
+      tokens.some(({ text }) => /^(ifname|iface_index|[io]ifname)$/.test(text)),
+    );
+    const lines: string[] = [];
+    for (const { tokens } of set.statements) {
+      if (isPorts && tokens[0].text === 'elements') {
+        const list = this.portList(tokens.slice(2));
+        if (list === '') return null;
+        lines.push(`  elements = ${list}`);
+      } else lines.push(`  ${lineOf(rewrite(wordsOf(tokens)))}`);
+    }
+    return [`${set.tokens[0].text} ${name} {`, ...lines, '}'];
+  }
+
+  /** Why rules cannot have the set, or null; then rules that are tried know it. */
+  private trySet(text: readonly string[], name: string): string | null {
+    const { tokens, problems: unreadable } = tokenize(text.join('\n'));
+    const problems = new Problems(unreadable);
+    const cursor = new Cursor(tokens, problems);
+    cursor.at = 3;
+    try {
+      readSetBlock(cursor, this.scope, { ...tokens[1], text: name }, tokens[0].text === 'map', tokens[2]);
+    } catch (error) {
+      if (!(error instanceof Mistake)) throw error;
+    }
+    return problems.any ? problems.all()[0].message : null;
+  }
+
+  /** A name of its own, in the output. */
+  private name(of: object, wanted: string, table: Table): string {
+    const known = this.names.get(of);
+    if (known !== undefined) return known;
+    const plain = wanted.replace(/[^A-Za-z0-9_-]/g, '_').replace(/^(?=[^A-Za-z_])/, '_');
+    let name = plain;
+    if (this.taken.has(name)) name = `${table.name}-${plain}`.replace(/[^A-Za-z0-9_-]/g, '_');
+    for (let n = 2; this.taken.has(name); n++) name = `${plain}-${n}`;
+    this.names.set(of, name);
+    this.taken.add(name);
+    return name;
+  }
+
+  // ——— Chains ———
+
+  /** The only base chain: its rules stand at the top. */
+  private top(base: Chain): void {
+    const renames = this.chainsOf(base, base, null);
+    this.output.push('', `policy ${base.policy}`, ...this.rules(base, renames));
+  }
+
+  /** Rules at the top that send packets to the first base chain of their IP version, and chains for each. */
+  private dispatch(bases: readonly Chain[], match: string): void {
+    const sequences = new Map(VERSIONS.map((version) => [version, sequence(bases, version)]));
+    const first = VERSIONS.map((version) => this.after(sequences.get(version) ?? [], 0, sequences));
+    if (this.output.at(-1) !== '') this.output.push('');
+    if (match === '') this.output.push('policy drop');
+    if (first[0] === first[1]) this.output.push(`${match}${first[0]}`);
+    else for (const [i, version] of VERSIONS.entries()) this.output.push(`${match}meta nfproto ${version} ${first[i]}`);
+  }
+
+  /** What packets meet that the base chains before number `at` accepted. Prints the chains that are needed. */
+  private after(chains: readonly Chain[], at: number, sequences: ReadonlyMap<Version, readonly Chain[]>): string {
+    if (at >= chains.length) return 'accept';
+    const base = chains[at];
+    const nexts = VERSIONS.map((version) => {
+      const list = sequences.get(version) ?? [];
+      const own = list.indexOf(base);
+      return own < 0 ? null : this.after(list, own + 1, sequences);
+    }).filter((next) => next !== null);
+    const next = nexts.every((each) => each === nexts[0]) ? nexts[0] : this.split(base, nexts);
+    return `goto ${this.base(base, next === 'accept' ? null : next.replace(/^goto /, ''))}`;
+  }
+
+  /** A chain that sends packets on by their version. */
+  private split(base: Chain, nexts: readonly string[]): string {
+    const key = `${setKey(base.table, base.name)} after`;
+    const known = this.printed.get(key);
+    if (known !== undefined) return `goto ${known}`;
+    const name = this.name({}, `after-${base.name}`, base.table);
+    this.printed.set(key, name);
+    const rules = VERSIONS.map((version, i) => `  meta nfproto ${version} ${nexts[i]}`);
+    this.output.push('', `chain ${name} {`, ...rules, '}');
+    return `goto ${name}`;
+  }
+
+  /** Prints a base chain as a chain that ends with its policy; returns its name. */
+  private base(base: Chain, next: string | null): string {
+    const key = `${setKey(base.table, base.name)} base`;
+    const known = this.printed.get(key);
+    if (known !== undefined) return known;
+    const name = this.name(base, base.name, base.table);
+    this.printed.set(key, name);
+    const renames = this.chainsOf(base, base, next);
+    const last = base.policy === 'drop' ? 'drop' : next === null ? 'accept' : `goto ${next}`;
+    this.output.push('', `chain ${name} {`, ...this.rules(base, renames).map((rule) => `  ${rule}`), `  ${last}`, '}');
+    return name;
+  }
+
+  /** Prints the chains that a chain jumps to, and the maps of the table; returns how they are named. */
+  private chainsOf(chain: Chain, base: Chain, next: string | null): Renames {
+    const { table } = chain;
+    const reached = [...reachedBy(chain)].filter((each) => each !== base);
+    const nameOf = (name: string): string => {
+      const target = table.chains.find((each) => each.name === name);
+      if (target === undefined) return name;
+      const key = `${setKey(table, name)} ${next}`;
+      return this.printed.get(key) ?? this.name(target, name, table);
+    };
+    const setName = (name: string): string => {
+      const set = table.sets.find((each) => each.name === name);
+      return set === undefined ? name : (this.names.get(set) ?? name);
+    };
+    const renames: Renames = { next, chain: nameOf, set: setName };
+    const fresh = reached.filter((each) => !this.printed.has(`${setKey(table, each.name)} ${next}`));
+    // Names first: chains jump to each other.
+    for (const each of fresh) {
+      const isKnown = this.names.has(each);
+      const name = isKnown ? this.name({}, `${each.name}-${base.name}`, table) : this.name(each, each.name, table);
+      this.printed.set(`${setKey(table, each.name)} ${next}`, name);
+    }
+    this.maps(table, base, renames);
+    for (const each of fresh) {
+      const name = this.printed.get(`${setKey(table, each.name)} ${next}`);
+      this.output.push('', `chain ${name} {`, ...this.rules(each, renames).map((rule) => `  ${rule}`), '}');
+    }
+    return renames;
+  }
+
+  private maps(table: Table, base: Chain, renames: Renames): void {
+    for (const map of table.sets) {
+      if (map.tokens[0].text !== 'map' || this.wrong.has(setKey(table, map.name))) continue;
+      const key = `${setKey(table, map.name)} map`;
+      if (this.printed.has(key)) {
+        if (this.printed.get(key) !== `${renames.next}`)
+          this.leave(
+            map.line,
+            `map ${map.name}`,
+            `it is used by several base chains: this is for those before ${base.name}`,
+            true,
+          );
+        continue;
+      }
+      this.printed.set(key, `${renames.next}`);
+      const text = this.setText(map, renames.set(map.name), (words) => renamed(words, renames));
+      if (text !== null) this.output.push(...text);
+    }
+  }
+
+  private rules(chain: Chain, renames: Renames): string[] {
+    const rules: string[] = [];
+    for (const rule of chain.rules) {
+      const written = lineOf(wordsOf(rule.tokens));
+      const { text, why, removed } = this.rule(chain, rule, renames);
+      for (const option of removed ?? [])
+        this.leave(rule.line, option, 'rules do not have it: the rule stays without it', false);
+      if (text !== undefined) rules.push(text);
+      else {
+        const never = why === undefined;
+        const reason = why ?? 'no packet comes by this interface';
+        this.leave(rule.line, written, reason, !never && reason !== ESTABLISHED_PASSES && hasVerdict(rule));
+        rules.push(`# line ${rule.line}: ${written} -- left out: ${reason}`);
+      }
+    }
+    return rules;
+  }
+
+  private rule(chain: Chain, { tokens }: Statement, renames: Renames): RuleResult {
+    const unreadable = this.listing.unreadable.find((problem) => isWithin(problem, tokens));
+    if (unreadable !== undefined) return { why: unreadable.message };
+    for (const { kind, text } of tokens) {
+      const why = kind === 'name' ? (this.wrong.get(setKey(chain.table, text)) ?? this.wrong.get(text)) : undefined;
+      if (why !== undefined) return { why: `it uses ${quote(text)}, which was left out: ${why}` };
+    }
+    const missing = targetsIn(tokens).find((name) => !chain.table.chains.some((each) => each.name === name));
+    if (missing !== undefined) return { why: `there is no chain ${quote(missing)} in its table` };
+    const { words, never } = withPorts(wordsOf(tokens), this.portsOf);
+    if (never !== undefined) return {};
+    const { words: kept, removed } = withoutOptions(withAnswers(words));
+    const text = lineOf(renamed(kept, renames));
+    const why = this.tryRule(text);
+    return why === null ? { text, removed } : { why };
+  }
+
+  /** Why rules cannot have it, or null. */
+  private tryRule(text: string): string | null {
+    const { tokens, problems: unreadable } = tokenize(text);
+    const problems = new Problems(unreadable);
+    const cursor = new Cursor(tokens, problems);
+    try {
+      readRule(cursor, this.scope, text, []);
+    } catch (error) {
+      if (!(error instanceof Mistake)) throw error;
+    }
+    return problems.any ? problems.all()[0].message : null;
+  }
+}
+
+/** Whether a place is between the first and the last of some tokens, or right behind them. */
+function isWithin({ line, column }: { line: number; column: number }, tokens: readonly Token[]): boolean {
+  const [first] = tokens;
+  const last = tokens[tokens.length - 1];
+  const isAfter = line > first.line || (line === first.line && column >= first.column);
+  return isAfter && (line < last.line || (line === last.line && column <= last.column + last.to - last.from + 1));
+}
+
+interface RuleResult {
+  readonly text?: string;
+  /** Absent, as the text is: no packet can match. */
+  readonly why?: string;
+  readonly removed?: readonly string[];
+}
+
+const VERDICTS = ['accept', 'drop', 'reject', 'jump', 'goto', 'return', 'queue', 'vmap', 'dnat', 'redirect', 'tproxy'];
+
+/** Whether a rule decides about packets; others count them, write them down or change them. */
+function hasVerdict({ tokens }: Statement): boolean {
+  return tokens.some(({ kind, text }) => kind === 'word' && VERDICTS.includes(text));
+}
+
+function isFilter({ base }: Chain): boolean {
+  return base?.type === 'filter';
+}
+
+function setKey(table: Table, name: string): string {
+  return `${table.family} ${table.name} ${name}`;
+}
+
+/** Base chains of an IP version, in the order in which packets come to them. */
+function sequence(bases: readonly Chain[], version: Version): Chain[] {
+  const family = version === 'ipv4' ? 'ip' : 'ip6';
+  return bases
+    .filter(({ table }) => table.family === 'inet' || table.family === family)
+    .toSorted((a, b) => (a.base?.priority ?? 0) - (b.base?.priority ?? 0));
+}
+
+/** The chain, and those that it jumps to, directly or not, also by maps of its table. */
+function reachedBy(chain: Chain): Chain[] {
+  const { table } = chain;
+  const found = new Set<Chain>([chain]);
+  for (const each of found) {
+    const maps = table.sets.filter(({ name }) =>
+      each.rules.some(({ tokens }) => tokens.some(({ kind, text }) => kind === 'name' && text === name)),
+    );
+    const targets = [...each.rules, ...maps].flatMap(({ tokens }) => targetsIn(tokens));
+    for (const target of table.chains) if (targets.includes(target.name)) found.add(target);
+  }
+  return [...found];
+}
+
+function interfacesOf(base: Chain, { defines }: Listing): string[] {
+  const sets = base.table.sets.filter(({ statements }) =>
+    statements.some(({ tokens }) => tokens.some(({ text }) => /^(ifname|iface_index|[io]ifname)$/.test(text))),
+  );
+  const strings = [...sets, ...defines].flatMap(({ tokens }) =>
+    tokens.filter(({ kind }) => kind === 'string').map(({ text }) => text),
+  );
+  return [...reachedBy(base).flatMap(({ rules }) => rules.flatMap(({ tokens }) => interfacesIn(tokens))), ...strings];
+}

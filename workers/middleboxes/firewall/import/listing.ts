@@ -1,0 +1,172 @@
+/** What `nft list ruleset` printed, or a file for `nft -f`: its tables, with their chains and sets, as tokens. */
+
+import type { RuleProblem } from '../../../api.js';
+import { quote, type Token, tokenize } from '../tokens.js';
+
+/** A rule, or another line of a chain. */
+export interface Statement {
+  readonly line: number;
+  readonly tokens: readonly Token[];
+}
+
+export interface Block extends Statement {
+  readonly name: string;
+  /** What is between its braces, statement by statement. */
+  readonly statements: readonly Statement[];
+}
+
+/** A chain that packets come to by themselves. */
+export interface Base {
+  readonly type: string;
+  readonly hook: string;
+  readonly priority: number;
+}
+
+export interface Chain extends Block {
+  readonly table: Table;
+  readonly base: Base | null;
+  readonly policy: 'accept' | 'drop';
+  readonly rules: readonly Statement[];
+}
+
+export interface Table {
+  readonly family: string;
+  readonly name: string;
+  readonly line: number;
+  readonly chains: Chain[];
+  /** Sets and maps: their first token says which. */
+  readonly sets: Block[];
+  /** Other blocks: flowtable, counter, limit, ct helper, … */
+  readonly others: Block[];
+}
+
+export interface Listing {
+  readonly tables: readonly Table[];
+  /** `define` at the top. */
+  readonly defines: readonly Statement[];
+  /** What is neither. */
+  readonly others: readonly Statement[];
+  /** What could not be read as words. */
+  readonly unreadable: readonly RuleProblem[];
+}
+
+const FAMILIES = ['ip', 'ip6', 'inet', 'arp', 'bridge', 'netdev'];
+
+/** Names of priorities, as nftables has them for the families of IP. */
+const PRIORITIES: Readonly<Record<string, number>> = {
+  raw: -300,
+  mangle: -150,
+  dstnat: -100,
+  filter: 0,
+  security: 50,
+  srcnat: 100,
+};
+
+/** Throws if braces do not match, with the line. */
+export function readListing(text: string): Listing {
+  const { tokens, problems } = tokenize(text);
+  const tables: Table[] = [];
+  const defines: Statement[] = [];
+  const others: Statement[] = [];
+  for (const statement of statements(tokens)) {
+    const [first] = statement.tokens;
+    if (first.text === 'table' && statement.tokens.some(({ text }) => text === '{')) tables.push(readTable(statement));
+    else if (first.text === 'define') defines.push(statement);
+    else others.push(statement);
+  }
+  return { tables, defines, others, unreadable: problems };
+}
+
+function isMark(token: Token, text: string): boolean {
+  return token.kind === 'mark' && token.text === text;
+}
+
+/** Statements end with a line, or `;`, outside braces. A block ends with its brace. */
+function statements(tokens: readonly Token[]): Statement[] {
+  const found: Statement[] = [];
+  let current: Token[] = [];
+  const open: Token[] = [];
+  const finish = (): void => {
+    if (current.length > 0) found.push({ line: current[0].line, tokens: current });
+    current = [];
+  };
+  for (const token of tokens) {
+    if (token.kind === 'end' && open.length === 0) {
+      finish();
+      continue;
+    }
+    current.push(token);
+    if (isMark(token, '{')) open.push(token);
+    if (!isMark(token, '}')) continue;
+    if (open.pop() === undefined) throw new Error(`line ${token.line}: "}" closes nothing`);
+    const begins = current[0].text;
+    if (open.length === 0 && BLOCKS.has(begins) && begins !== 'map' && begins !== 'set') finish();
+  }
+  if (open.length > 0) throw new Error(`line ${open[0].line}: "{" is never closed`);
+  finish();
+  return found;
+}
+
+const BLOCKS: ReadonlySet<string> = new Set(['table', 'chain', 'set', 'map', 'flowtable']);
+
+/** A block: its words, and what is between its braces. */
+function block({ line, tokens }: Statement, name: number): Block {
+  const from = tokens.findIndex((token) => isMark(token, '{'));
+  const inner = from < 0 ? [] : tokens.slice(from + 1, -1);
+  return { line, tokens, name: tokens[name]?.text ?? '', statements: statements(inner) };
+}
+
+function readTable(statement: Statement): Table {
+  const hasFamily = FAMILIES.includes(statement.tokens[1]?.text ?? '') && statement.tokens[2]?.kind === 'word';
+  const whole = block(statement, hasFamily ? 2 : 1);
+  const table: Table = {
+    family: hasFamily ? statement.tokens[1].text : 'ip',
+    name: whole.name,
+    line: statement.line,
+    chains: [],
+    sets: [],
+    others: [],
+  };
+  for (const part of whole.statements) {
+    const what = part.tokens[0].text;
+    if (what === 'chain') table.chains.push(readChain(table, block(part, 1)));
+    else if (what === 'set' || what === 'map') table.sets.push(block(part, 1));
+    else if (what !== 'flags' && what !== 'comment') table.others.push(block(part, 1));
+  }
+  return table;
+}
+
+function readChain(table: Table, whole: Block): Chain {
+  let base: Base | null = null;
+  let policy: Chain['policy'] = 'accept';
+  const rules: Statement[] = [];
+  for (const statement of whole.statements) {
+    const [first, second] = statement.tokens;
+    if (first.text === 'type' && statement.tokens.some(({ text }) => text === 'hook')) base = readBase(statement);
+    else if (first.text === 'policy') policy = second?.text === 'drop' ? 'drop' : 'accept';
+    else if (first.text !== 'comment' && first.text !== 'flags') rules.push(statement);
+  }
+  return { ...whole, table, base, policy, rules };
+}
+
+/** `type filter hook forward priority filter + 10`. */
+function readBase({ line, tokens }: Statement): Base {
+  const after = (name: string): Token[] => {
+    const at = tokens.findIndex(({ text }) => text === name);
+    return at < 0 ? [] : tokens.slice(at + 1);
+  };
+  const [type] = after('type');
+  const [hook] = after('hook');
+  const priority = after('priority').map(({ text }) => text);
+  const words = priority.join(' ').replace(/[-+]/g, (sign) => ` ${sign} `);
+  const match = /^\s*([a-z]+)?\s*(?:([-+])\s*)?(\d+)?\s*$/.exec(words);
+  const number = match === null ? Number.NaN : priorityOf(match);
+  if (type === undefined || hook === undefined || Number.isNaN(number))
+    throw new Error(`line ${line}: ${quote(tokens.map(({ text }) => text).join(' '))} is no type of a chain`);
+  return { type: type.text, hook: hook.text, priority: number };
+}
+
+function priorityOf([, name, sign, digits]: RegExpExecArray): number {
+  const base = name === undefined ? 0 : Object.hasOwn(PRIORITIES, name) ? PRIORITIES[name] : Number.NaN;
+  return base + (sign === '-' ? -1 : 1) * Number(digits ?? 0);
+}

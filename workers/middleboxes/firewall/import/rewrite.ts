@@ -1,0 +1,198 @@
+/**
+ * Rewrites the words of a rule: interfaces become ports, options that change no verdict go, and an accept of one base chain
+ * goes on to the next.
+ */
+
+import type { Token } from '../tokens.js';
+
+/** Text in the place of tokens. `joined`: it stood right behind the word before. */
+export interface Word {
+  readonly text: string;
+  readonly kind: Token['kind'];
+  readonly joined: boolean;
+}
+
+export function wordsOf(tokens: readonly Token[]): Word[] {
+  return tokens.map((token, i) => {
+    const before = tokens[i - 1];
+    const text = token.kind === 'string' ? `"${token.text}"` : token.kind === 'name' ? `@${token.text}` : token.text;
+    return { text, kind: token.kind, joined: before !== undefined && before.to === token.from };
+  });
+}
+
+/** Words on one line. */
+export function lineOf(words: readonly Word[]): string {
+  return words
+    .filter(({ kind }) => kind !== 'end')
+    .map(({ text, joined }, i) => (joined || i === 0 ? text : ` ${text}`))
+    .join('');
+}
+
+const word = (text: string): Word => ({ text, kind: 'word', joined: false });
+
+/** The ports that an interface name means, which may end with `*`. */
+export type PortsOf = (name: string) => readonly string[];
+
+export type Rewritten =
+  | { readonly words: readonly Word[]; readonly never?: undefined }
+  /** No packet can match, because of these interfaces. */
+  | { readonly never: string; readonly words?: undefined };
+
+const INTERFACE_WORDS = ['iif', 'iifname', 'oif', 'oifname'];
+const VERDICT_MAP = 'vmap';
+
+/** Names of interfaces in a rule or a set. */
+export function interfacesIn(tokens: readonly Token[]): string[] {
+  const found: string[] = [];
+  forEachInterface(wordsOf(tokens), (values) => {
+    for (const { text } of values) found.push(unquoted(text));
+  });
+  return found;
+}
+
+function unquoted(text: string): string {
+  return text.startsWith('"') ? text.slice(1, -1) : text;
+}
+
+/** Calls `visit` for the names after each `iifname` and the like, with their place and the operator. */
+function forEachInterface(
+  words: readonly Word[],
+  visit: (names: readonly Word[], from: number, to: number, operator: string) => void,
+): void {
+  for (let at = 0; at < words.length; at++) {
+    if (words[at].kind !== 'word' || !INTERFACE_WORDS.includes(words[at].text)) continue;
+    let next = at + 1;
+    let operator = '==';
+    if (['!=', '==', VERDICT_MAP].includes(words[next]?.text ?? '')) operator = words[next++].text;
+    const first = words[next];
+    if (first === undefined || first.kind === 'name') continue;
+    if (first.text !== '{') {
+      visit([first], next, next + 1, operator);
+      continue;
+    }
+    const end = words.findIndex(({ text }, i) => i > next && text === '}');
+    const inside = words.slice(next + 1, end < 0 ? words.length : end);
+    const names = elements(inside).map(([name]) => name);
+    visit(names, next, end + 1, operator);
+  }
+}
+
+/** Words between commas. */
+function elements(words: readonly Word[]): Word[][] {
+  const found: Word[][] = [[]];
+  for (const each of words) {
+    if (each.text === ',' && each.kind === 'mark') found.push([]);
+    else if (each.kind !== 'end') found[found.length - 1].push(each);
+  }
+  return found.filter((element) => element.length > 0);
+}
+
+/** Ports in the place of interfaces. An interface that is no port has no packets here. */
+export function withPorts(words: readonly Word[], portsOf: PortsOf): Rewritten {
+  const changes: { from: number; to: number; text: Word[] }[] = [];
+  let never: string | null = null;
+  forEachInterface(words, (names, from, to, operator) => {
+    const ports = [...new Set(names.flatMap(({ text }) => portsOf(unquoted(text))))];
+    const list = names.map(({ text }) => text).join(', ');
+    if (operator === VERDICT_MAP) {
+      const kept = elements(words.slice(from + 1, to - 1)).flatMap(([name, ...rest]) =>
+        // The colon may be part of the name's word.
+        portsOf(unquoted(name.text.replace(/:$/, ''))).map((port) => [
+          word(`"${port}"`),
+          ...(name.text.endsWith(':') ? [word(':')] : []),
+          ...rest,
+        ]),
+      );
+      if (kept.length === 0) never = list;
+      changes.push({
+        from,
+        to,
+        text: [word('{'), ...kept.flatMap((each, i) => (i === 0 ? each : [comma(), ...each])), word('}')],
+      });
+    } else if (operator === '!=' && ports.length === 0) {
+      // All packets: the match goes, with the words before it.
+      const start = words[from - 3]?.text === 'meta' ? from - 3 : from - 2;
+      changes.push({ from: start, to, text: [] });
+    } else if (ports.length === 0) never = list;
+    else changes.push({ from, to, text: portSet(ports) });
+  });
+  if (never !== null) return { never };
+  const result = [...words];
+  for (const { from, to, text } of changes.reverse()) result.splice(from, to - from, ...text);
+  return { words: result };
+}
+
+function comma(): Word {
+  return { text: ',', kind: 'mark', joined: true };
+}
+
+function portSet(ports: readonly string[]): Word[] {
+  const quoted = ports.map((port) => word(`"${port}"`));
+  if (quoted.length === 1) return quoted;
+  return [word('{'), ...quoted.flatMap((each, i) => (i === 0 ? [each] : [comma(), each])), word('}')];
+}
+
+/** Options of statements that say nothing about the verdict, and that rules here do not have. */
+export function withoutOptions(words: readonly Word[]): { words: readonly Word[]; removed: readonly string[] } {
+  const result: Word[] = [];
+  const removed: string[] = [];
+  const is = (at: number, ...texts: string[]): boolean => words[at]?.kind === 'word' && texts.includes(words[at].text);
+  for (let at = 0; at < words.length; ) {
+    result.push(words[at]);
+    if (is(at, 'counter') && is(at + 1, 'name')) {
+      removed.push('counter name');
+      at += 3;
+    } else if (!is(at, 'log')) at++;
+    else
+      for (at++; ; ) {
+        if (is(at, 'prefix', 'level')) {
+          result.push(...words.slice(at, at + 2));
+          at += 2;
+        } else if (is(at, 'group', 'snaplen', 'queue-threshold')) {
+          removed.push(`log ${words[at].text}`);
+          at += 2;
+        } else if (is(at, 'flags')) {
+          removed.push('log flags');
+          at += is(at + 1, 'tcp', 'ip') ? 3 : 2;
+          while (words[at]?.text === ',') at += 2;
+        } else break;
+      }
+  }
+  return { words: result, removed };
+}
+
+/** What a bare `reject` answers in nftables, also to TCP. */
+export function withAnswers(words: readonly Word[]): readonly Word[] {
+  return words.flatMap((each, i) =>
+    each.kind === 'word' && each.text === 'reject' && words[i + 1]?.text !== 'with'
+      ? [each, ...['with', 'icmpx', 'type', 'port-unreachable'].map(word)]
+      : [each],
+  );
+}
+
+export interface Renames {
+  /** The chain that an accept goes on to; null: it is accepted. */
+  readonly next: string | null;
+  chain(name: string): string;
+  set(name: string): string;
+}
+
+/** Names of chains and sets as they are printed, and accepts that go on. */
+export function renamed(words: readonly Word[], { next, chain, set }: Renames): readonly Word[] {
+  return words.map((each, i) => {
+    const before = words[i - 1];
+    const isTarget = before?.kind === 'word' && (before.text === 'jump' || before.text === 'goto');
+    if (isTarget) return { ...each, text: chain(each.text) };
+    if (each.kind === 'name') return { ...each, text: `@${set(each.text.slice(1))}` };
+    if (each.kind === 'word' && each.text === 'accept' && next !== null) return { ...each, text: `goto ${next}` };
+    return each;
+  });
+}
+
+/** Chains that the words jump to. */
+export function targetsIn(tokens: readonly Token[]): string[] {
+  return tokens.flatMap(({ kind, text }, i) => {
+    const isJump = kind === 'word' && (text === 'jump' || text === 'goto');
+    return isJump && tokens[i + 1] !== undefined ? [tokens[i + 1].text] : [];
+  });
+}
