@@ -248,7 +248,7 @@ export const PLANTED: readonly PlantedBug[] = [
     name: 'fold an exact unit',
     profile: 'straggler',
     lives: 20,
-    shows: ['unit-cut-once', 'converges', 'vector-delivered', 'applied-once', 'applied-in-order'],
+    shows: ['unit-cut-once', 'converges', 'vector-delivered', 'applied-once', 'applied-in-order', 'alarm-expected'],
     plant: () =>
       override(
         Debt,

@@ -2,6 +2,9 @@
  * Round-trip times to one member: a sliding window for minimum and average, and the smoothed time and its variation
  * after RFC 6298 §2 for the retransmission timeout. Samples come from echoes of datagram numbers, so there is none of a
  * retransmission to leave out.
+ *
+ * RFC 6298 means one sample in a round trip. There are many here, so the variation of the last few says little: what counts
+ * is the largest one in a round trip. It rises at once, and falls by a quarter of the difference with each round trip.
  */
 
 import RingBuffer from 'ringbufferjs';
@@ -18,7 +21,11 @@ export class RoundTrip {
   private sum = 0;
   private minimum = Number.POSITIVE_INFINITY;
   private smoothed = 0;
+  /** Of the last samples, the largest of this round trip, and what counts. */
+  private deviation = 0;
+  private largestDeviation = 0;
   private variation = 0;
+  private roundTripEnd = Number.NEGATIVE_INFINITY;
   private sampledAt = Number.NEGATIVE_INFINITY;
   private evicted = Number.NaN;
 
@@ -34,14 +41,24 @@ export class RoundTrip {
     this.sampledAt = now;
     if (this.window.isEmpty()) {
       this.smoothed = ms;
-      this.variation = ms / 2;
+      this.deviation = ms / 2;
     } else {
-      this.variation += BETA * (Math.abs(this.smoothed - ms) - this.variation);
+      this.deviation += BETA * (Math.abs(this.smoothed - ms) - this.deviation);
       this.smoothed += ALPHA * (ms - this.smoothed);
     }
+    this.vary(now);
     this.slide(ms);
     record.setRoundTrip(ms, this.minimum, this.sum / this.window.size(), this.smoothed, this.variation);
     return true;
+  }
+
+  private vary(now: number): void {
+    this.largestDeviation = Math.max(this.largestDeviation, this.deviation);
+    this.variation = Math.max(this.variation, this.largestDeviation);
+    if (now < this.roundTripEnd) return;
+    this.variation += BETA * (this.largestDeviation - this.variation);
+    this.largestDeviation = this.deviation;
+    this.roundTripEnd = now + this.smoothed;
   }
 
   private slide(ms: number): void {
