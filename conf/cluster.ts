@@ -112,7 +112,7 @@ export const transportSchema = z
       .enum(['multicast', 'unicast'])
       .default('multicast')
       .describe(
-        'How state messages travel. multicast: one message reaches all members; the network between them has to route the groups. unicast: one copy to each member, which works everywhere, as on the internet and in public clouds.',
+        'How state messages travel. multicast: one message reaches all members; the network between them has to route the groups. What only one member lacks goes to its address by unicast, so the port has to be open there too. unicast: one copy to each member, which works everywhere, as on the internet and in public clouds.',
       ),
     port: whole(1, 65_535)
       .default(7400)

@@ -415,11 +415,11 @@ export class World implements Host {
     }
     const wire = from.sealed?.seal(bytes) ?? bytes;
     for (let member = 0; member < this.plan.members; member++)
-      if (member !== from.member && (this.multicast || (to === -1 ? !isSpared(member) : to === member))) {
-        if (!this.multicast) this.meter(from, bytes.byteLength);
+      if (member !== from.member && (to === -1 ? this.multicast || !isSpared(member) : to === member)) {
+        if (!this.multicast || to !== -1) this.meter(from, bytes.byteLength);
         this.links.send(from.member, member, object, wire, contents);
       }
-    if (this.multicast) this.meter(from, bytes.byteLength);
+    if (this.multicast && to === -1) this.meter(from, bytes.byteLength);
   }
 
   private meter(from: Instance, bytes: number): void {

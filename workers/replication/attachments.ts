@@ -20,7 +20,7 @@
 import { VectorRecord } from '../../shm/ack-board.js';
 import { Attachment, AttachmentRecord } from '../../shm/board-records.js';
 import type { StateObject } from '../../shm/objects/object.js';
-import type { ChannelContext, Composer, Outlet } from './channel.js';
+import { type ChannelContext, type Composer, EVERYONE, type Outlet } from './channel.js';
 import { Debt } from './debt.js';
 import type { Audience } from './retransmission.js';
 import { selfIndex } from './settings.js';
@@ -28,6 +28,8 @@ import type { UnitLog } from './unit-log.js';
 
 /** How often figures of debts are put on the board. */
 const PUBLISH_MS = 100;
+/** As a recipient: no member. */
+const NOBODY = -2;
 /** Why a debt is given up. */
 const OUTGROWN = 'what it is owed has outgrown the memory for it';
 /** `from` of a member that gets nothing from the log. */
@@ -173,6 +175,36 @@ export class Attachments implements Audience {
     for (let member = 0; member < this.slots; member++)
       if (silent[member] === 0 && timeout[member] > slowest && this.lacks(member, first)) slowest = timeout[member];
     return slowest;
+  }
+
+  /**
+   * The member that a unit is sent to again, if only one needs it: the only one that is heard and lacks it; or, if
+   * no member that is heard does, the only silent one. `EVERYONE`: several lack it. `NOBODY`: none does.
+   */
+  recipientOf(first: number): number {
+    const { silent } = this.context.peers;
+    let heard = NOBODY;
+    let unheard = NOBODY;
+    for (let member = 0; member < this.slots; member++) {
+      if (!this.lacks(member, first)) continue;
+      if (silent[member] === 1) unheard = unheard === NOBODY ? member : EVERYONE;
+      else if (heard !== NOBODY) return EVERYONE;
+      else heard = member;
+    }
+    return heard === NOBODY ? unheard : heard;
+  }
+
+  /** The only member that is not excluded by the mask last asked for; `EVERYONE`: there are several, or none. */
+  get soleAudience(): number {
+    const { present } = this.context.peers;
+    let sole = EVERYONE;
+    for (let member = 0; member < this.slots; member++) {
+      const excluded = ((member < 32 ? this.maskLow : this.maskHigh) >>> (member & 31)) & 1;
+      if (present[member] === 0 || excluded === 1) continue;
+      if (sole !== EVERYONE) return EVERYONE;
+      sole = member;
+    }
+    return sole;
   }
 
   isLacking(first: number): boolean {

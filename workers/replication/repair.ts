@@ -35,6 +35,7 @@ export class Repair {
   private readonly self: number;
   private readonly objects: readonly StateObject[];
   private readonly composers: readonly Composer[];
+  private readonly isMulticast: boolean;
   /** [object][origin] */
   private readonly logs: readonly (readonly ForeignLog[])[];
   private readonly rounds: readonly (readonly Round[])[];
@@ -54,6 +55,7 @@ export class Repair {
     this.context = context;
     this.self = self;
     this.objects = objects;
+    this.isMulticast = context.settings.transport.kind === 'multicast';
     this.composers = objects.map(({ id }) => new Composer(id, context));
     this.logs = logs;
     this.rounds = logs.map((origins) => origins.map(() => ({ progress: -1, since: 0, nextAt: 0 })));
@@ -100,9 +102,9 @@ export class Repair {
     round.nextAt = now + timeout;
     this.nextDue = Math.min(this.nextDue, round.nextAt);
     const { settings, peers } = this.context;
-    if (settings.transport.kind === 'multicast')
-      return this.passOn(object, origin, EVERYONE, now - round.since, timeout, now, outlet);
     let messages = 0;
+    // By multicast: to everyone what several lack, and to each member what only that one lacks.
+    if (this.isMulticast) messages += this.passOn(object, origin, EVERYONE, now - round.since, timeout, now, outlet);
     for (let member = 0; member < settings.slots; member++)
       if (peers.silent[member] === 0 && this.lacks(member, object))
         messages += this.passOn(object, origin, member, now - round.since, timeout, now, outlet);
@@ -189,17 +191,27 @@ export class Repair {
     return messages;
   }
 
-  /** Whether the unit loaded is of the life looked at, and `member`, or anybody who is heard, lacks it. */
+  /**
+   * Whether the unit loaded is of the life looked at and is to be passed on to `member`, or to `EVERYONE`, which
+   * is by multicast: several members that are heard lack it.
+   */
   private isLacking(log: ForeignLog, member: number, object: number): boolean {
-    const { peers } = this.context;
-    const { ours, theirs } = this;
+    const { ours } = this;
     const last = log.first + log.count - 1;
     if (log.incarnation !== ours.incarnation || !ours.has(log.first)) return false;
     if (this.isInOrder(object) && last > ours.contiguous) return false;
-    if (member !== EVERYONE) return !theirs[member].has(log.first);
+    if (member !== EVERYONE && this.theirs[member].has(log.first)) return false;
+    return !this.isMulticast || this.lackingOf(log.first) > 1 === (member === EVERYONE);
+  }
+
+  /** How many members that are heard lack the unit that begins at `first`. */
+  private lackingOf(first: number): number {
+    const { peers } = this.context;
+    const { theirs } = this;
+    let lacking = 0;
     for (let each = 0; each < theirs.length; each++)
-      if (theirs[each].incarnation !== 0 && peers.silent[each] === 0 && !theirs[each].has(log.first)) return true;
-    return false;
+      if (theirs[each].incarnation !== 0 && peers.silent[each] === 0 && !theirs[each].has(first)) lacking++;
+    return lacking;
   }
 
   /** How many members before us could pass the unit on. */

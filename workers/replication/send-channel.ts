@@ -47,6 +47,10 @@ export class SendChannel {
   private hungry = false;
   private full = false;
   private stageLimit = 0;
+  private readonly isMulticast: boolean;
+  /** By multicast, of the units that are sent again: to whom each goes; and how many go to each slot + 1, 0: `EVERYONE`. */
+  private readonly recipients: Int32Array;
+  private readonly recipientCount: Int32Array;
   /** Since when there has been no room; infinite while there is. */
   private fullSince = Number.POSITIVE_INFINITY;
   /** Whether members were detached since all were attached. */
@@ -63,6 +67,9 @@ export class SendChannel {
     this.attachments = new Attachments(object, log, context, this.composer);
     this.acknowledging = new Acknowledging(this.object, context, this.composer, this.attachments);
     this.retransmission = new Retransmission(log, this.attachments, context.peers, settings, context.unitWords);
+    this.isMulticast = settings.transport.kind === 'multicast';
+    this.recipients = new Int32Array(this.retransmission.due.length);
+    this.recipientCount = new Int32Array(settings.slots + 1);
     board.setHungry(this.object, false);
     board.setNumbered(this.object, log.nextSequence - 1);
     if (board.sequence(this.object) === 0) board.setSequence(this.object, log.floor - 1);
@@ -315,23 +322,45 @@ export class SendChannel {
    * outlet ran out of memory half-way: a host that cannot get its messages out should not try sooner.
    */
   private retransmit(now: number, outlet: Outlet): number {
-    const { counts, peers, settings } = this.context;
+    const { counts, peers } = this.context;
     const room = this.context.pacing.messages;
     if (room < 1) return 0;
     const found = this.retransmission.scan(now, room);
     if (found === 0) return 0;
     let messages = 0;
-    if (settings.transport.kind === 'multicast') messages = this.sendAgain(now, outlet, found, EVERYONE);
-    else
-      for (let member = 0; member < peers.present.length; member++)
-        if (peers.present[member] === 1) messages += this.sendAgain(now, outlet, found, member);
+    if (this.isMulticast) this.findRecipients(found);
+    for (let member = EVERYONE; member < peers.present.length; member++)
+      if (this.isRecipient(member)) messages += this.sendAgain(now, outlet, found, member);
     for (let i = 0; i < found; i++) this.log.markSent(this.retransmission.due[i], now);
     counts.add('state_tx_retransmissions', found);
     this.context.window.noteSentAgain(found);
     return messages;
   }
 
-  /** Sends those of the first `found` due units that `member` lacks; `EVERYONE`: all of them. */
+  /** By multicast: finds out to whom each due unit goes. What one member lacks is not sent to the others. */
+  private findRecipients(found: number): void {
+    const { attachments, log, recipients, retransmission } = this;
+    this.recipientCount.fill(0);
+    for (let i = 0; i < found; i++) {
+      log.load(retransmission.due[i]);
+      recipients[i] = attachments.recipientOf(log.first);
+      if (recipients[i] >= EVERYONE) this.recipientCount[recipients[i] + 1]++;
+    }
+  }
+
+  private isRecipient(member: number): boolean {
+    const { peers } = this.context;
+    if (this.isMulticast) return this.recipientCount[member + 1] > 0;
+    return member !== EVERYONE && peers.present[member] === 1;
+  }
+
+  /** Whether due unit `i`, which is loaded, is sent to the member, or by multicast to `EVERYONE`. */
+  private isDueTo(member: number, i: number): boolean {
+    if (this.isMulticast) return this.recipients[i] === member;
+    return this.attachments.lacks(member, this.log.first);
+  }
+
+  /** Sends those of the first `found` due units again that are for `member`, or for `EVERYONE`. */
   private sendAgain(now: number, outlet: Outlet, found: number, member: number): number {
     const { attachments, log } = this;
     const { writer } = this.context;
@@ -339,7 +368,7 @@ export class SendChannel {
     let datagram: Datagram | null = null;
     for (let i = 0; i < found; i++) {
       log.load(this.retransmission.due[i]);
-      if (member !== EVERYONE && !attachments.lacks(member, log.first)) continue;
+      if (!this.isDueTo(member, i)) continue;
       if (datagram !== null && !(writer.fits(log.recordWords) && attachments.isAlike(log.first))) {
         this.finish(datagram, outlet, member);
         datagram = null;
@@ -356,12 +385,16 @@ export class SendChannel {
     return messages;
   }
 
-  /** Ends a message with units, of which `maskFor` was asked. */
+  /** Ends a message with units, of which `maskFor` was asked. If all members but one are excluded, it goes to that one. */
   private finish(datagram: Datagram, outlet: Outlet, member: number): void {
     const { attachments } = this;
     const { maskLow, maskHigh } = attachments;
     this.context.writer.exclude(maskLow, maskHigh);
     if (this.context.writer.entries > 0) this.composer.finish(datagram, outlet, member, attachments.floor());
-    else this.composer.finishFor(datagram, outlet, member, maskLow, maskHigh, attachments.floor());
+    else {
+      const narrows = member === EVERYONE && !attachments.isForAll && this.isMulticast;
+      const to = narrows ? attachments.soleAudience : member;
+      this.composer.finishFor(datagram, outlet, to, maskLow, maskHigh, attachments.floor());
+    }
   }
 }

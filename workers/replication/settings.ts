@@ -19,7 +19,7 @@ export interface Member {
   /** 1 … 65535, unique in the cluster. */
   readonly id: number;
   readonly name: string;
-  /** Numeric IP address state messages reach it at (`unicast`). */
+  /** Numeric IP address at which it receives state messages by unicast: all, or those to it alone. */
   readonly address: string;
   readonly port: number;
   /** Place in every vector; absent: the place among all members in the order of their ids. */
@@ -193,9 +193,11 @@ export function selfIndex(settings: ReplicationSettings): number {
 const IPV4_UDP_BYTES = 28;
 const IPV6_UDP_BYTES = 48;
 
+/** Of the packets that messages are sent in: by multicast also such to one member's address. */
 function headerBytes(settings: ReplicationSettings): number {
-  const address = settings.transport.kind === 'multicast' ? settings.transport.group : ownMember(settings).address;
-  return isIP(address.split('%')[0]) === 6 ? IPV6_UDP_BYTES : IPV4_UDP_BYTES;
+  const { transport } = settings;
+  const addresses = [ownMember(settings).address, ...(transport.kind === 'multicast' ? [transport.group] : [])];
+  return addresses.some((address) => isIP(address.split('%')[0]) === 6) ? IPV6_UDP_BYTES : IPV4_UDP_BYTES;
 }
 
 /** Bytes a state message may have. Every one leaves room for its seal. */

@@ -1,5 +1,6 @@
 /**
- * State messages by multicast: one group per state object, one datagram to all.
+ * State messages by multicast: one group per state object, one datagram to all. A message for one member goes
+ * to that member's address and port, by unicast: nobody else receives it.
  *
  * A listener is bound to the group's address, so it hears that group alone; several instances on a host may listen on the
  * same port.
@@ -10,11 +11,13 @@
  */
 
 import type { Socket } from 'node:dgram';
+import { EVERYONE } from '../replication/channel.js';
 import type { Datagram } from '../replication/message.js';
 import { datagramBytes, type MulticastSettings, type ReplicationSettings } from '../replication/settings.js';
 import { DatagramPool, type PooledDatagram } from './datagram-pool.js';
 import { bind, closeSocket, family, receiveBuffer, sendBuffer, udpSocket } from './sockets.js';
 import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js';
+import { UnicastReceiver, UnicastSender } from './unicast.js';
 
 const POOL_DATAGRAMS = 256;
 const REJOIN_MS = 1000;
@@ -50,19 +53,29 @@ export class MulticastSender implements SendTransport {
   private readonly multicast: MulticastSettings;
   private readonly groups: readonly string[];
   private readonly pool: DatagramPool;
+  /** For messages to one member. */
+  private readonly unicast: UnicastSender;
   private socket: Socket | null = null;
   private timer: NodeJS.Timeout | undefined;
   private socketErrors = 0;
 
-  constructor(settings: ReplicationSettings, multicast: MulticastSettings, objects: number) {
+  /** `members`: the member table; absent: the settings' members, for good. */
+  constructor(
+    settings: ReplicationSettings,
+    multicast: MulticastSettings,
+    objects: number,
+    members?: SharedArrayBuffer,
+  ) {
     this.settings = settings;
     this.multicast = multicast;
     this.groups = Array.from({ length: objects }, (_, object) => groupOf(multicast.group, object));
     this.pool = new DatagramPool(POOL_DATAGRAMS, datagramBytes(settings));
+    this.unicast = new UnicastSender(settings, members, this.pool);
   }
 
+  /** The unicast sender counts those of the common pool too. */
   get errors(): number {
-    return this.pool.errors + this.socketErrors;
+    return this.unicast.errors + this.socketErrors;
   }
 
   /** Throws when the interface is not this host's. */
@@ -84,6 +97,12 @@ export class MulticastSender implements SendTransport {
     socket.on('error', () => {
       this.socketErrors++;
     });
+    try {
+      await this.unicast.open();
+    } catch (error) {
+      await closeSocket(socket);
+      throw error;
+    }
     this.socket = socket;
     this.timer = setInterval(() => this.chooseInterface(socket), REJOIN_MS).unref();
   }
@@ -100,8 +119,12 @@ export class MulticastSender implements SendTransport {
     return this.pool.claim();
   }
 
-  /** Always to the whole group: `member` only says for whom it is meant. */
-  send(datagram: Datagram, bytes: number, object: number, _member: number): void {
+  /** To the group of the object, or to one member. */
+  send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void {
+    if (member !== EVERYONE) {
+      this.unicast.send(datagram, bytes, object, member, spareLow, spareHigh);
+      return;
+    }
     const pooled = datagram as PooledDatagram;
     pooled.pending = 1;
     const socket = this.socket as Socket;
@@ -110,14 +133,17 @@ export class MulticastSender implements SendTransport {
 
   async close(): Promise<void> {
     clearInterval(this.timer);
+    await this.unicast.close();
     if (this.socket !== null) await closeSocket(this.socket);
     this.socket = null;
   }
 }
 
 export class MulticastReceiver implements ReceiveTransport {
-  errors = 0;
   bufferBytes = 0;
+  private groupErrors = 0;
+  /** For messages to us alone. */
+  private readonly unicast: UnicastReceiver;
   private readonly settings: ReplicationSettings;
   private readonly multicast: MulticastSettings;
   private readonly groups: readonly string[];
@@ -129,11 +155,18 @@ export class MulticastReceiver implements ReceiveTransport {
     this.settings = settings;
     this.multicast = multicast;
     this.groups = Array.from({ length: objects }, (_, object) => groupOf(multicast.group, object));
+    this.unicast = new UnicastReceiver(settings);
   }
 
-  /** Throws when a group cannot be joined on the interface. */
+  get errors(): number {
+    return this.groupErrors + this.unicast.errors;
+  }
+
+  /** Throws if a group cannot be joined on the interface, or our member's address and port cannot be used. */
   async open(onDatagram: OnDatagram): Promise<void> {
     try {
+      await this.unicast.open(onDatagram);
+      this.bufferBytes = this.unicast.bufferBytes;
       for (const group of this.groups) this.sockets.push(await this.listen(group, onDatagram));
     } catch (error) {
       await this.close();
@@ -156,9 +189,9 @@ export class MulticastReceiver implements ReceiveTransport {
       });
     }
     const granted = receiveBuffer(socket, this.settings.receiveBufferBytes);
-    this.bufferBytes = this.bufferBytes === 0 ? granted : Math.min(this.bufferBytes, granted);
+    this.bufferBytes = Math.min(this.bufferBytes, granted);
     socket.on('error', () => {
-      this.errors++;
+      this.groupErrors++;
     });
     socket.on('message', (datagram, { address }) => onDatagram(datagram, address));
     return socket;
@@ -190,6 +223,7 @@ export class MulticastReceiver implements ReceiveTransport {
 
   async close(): Promise<void> {
     clearInterval(this.timer);
+    await this.unicast.close();
     const sockets = this.sockets;
     this.sockets = [];
     for (const socket of sockets) await closeSocket(socket);

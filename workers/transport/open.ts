@@ -12,7 +12,7 @@ export function sendTransport(
   members?: SharedArrayBuffer,
 ): SendTransport {
   return settings.transport.kind === 'multicast'
-    ? new MulticastSender(settings, settings.transport, objects)
+    ? new MulticastSender(settings, settings.transport, objects, members)
     : new UnicastSender(settings, members);
 }
 

@@ -48,11 +48,15 @@ export class UnicastSender implements SendTransport {
   private socket: Socket | null = null;
   private socketErrors = 0;
 
-  /** `members`: the member table; absent: the settings' members, for good. */
-  constructor(settings: ReplicationSettings, members: SharedArrayBuffer = memberTableOf(settings)) {
+  /** `members`: the member table; absent: the settings' members, for good. `pool`: whose datagrams are sent. */
+  constructor(
+    settings: ReplicationSettings,
+    members: SharedArrayBuffer = memberTableOf(settings),
+    pool: DatagramPool = new DatagramPool(POOL_DATAGRAMS, datagramBytes(settings)),
+  ) {
     this.settings = settings;
     this.members = new MemberTable(members);
-    this.pool = new DatagramPool(POOL_DATAGRAMS, datagramBytes(settings));
+    this.pool = pool;
     this.self = selfIndex(settings);
   }
 

@@ -195,9 +195,14 @@ describe('a bandwidth limit', () => {
       const [here, near] = network.members;
       const overhead = wireOverheadBytes(here.settings);
       const sent: { at: number; bytes: number }[] = [];
-      network.link = (from, to, bytes) => {
-        // By multicast one packet is for both.
-        if (from === 0 && !(multicast && to === 2)) sent.push({ at: network.now, bytes: bytes + overhead });
+      const note = (bytes: number): void => void sent.push({ at: network.now, bytes: bytes + overhead });
+      // By multicast one packet is for both.
+      network.rewrite = (from, message) => {
+        if (multicast && from === 0) note(message.length);
+        return message;
+      };
+      network.link = (from, _to, bytes) => {
+        if (!multicast && from === 0) note(bytes);
         return 0;
       };
       const feeds = network.members.map((member) => new Feed(member, 52 + member.index));

@@ -262,8 +262,8 @@ export class Network {
         this.members.forEach((_, to) => {
           if (to === from) return;
           const spare = ((to < 32 ? spareLow : spareHigh) >>> (to & 31)) & 1;
-          if (spare === 1 && !this.options.multicast) return;
-          if (member === EVERYONE || this.options.multicast || member === to) this.launch(from, to, message);
+          const isForAll = member === EVERYONE && (spare === 0 || this.options.multicast === true);
+          if (isForAll || member === to) this.launch(from, to, message);
         });
       },
     };

@@ -113,6 +113,38 @@ describe('multicast', () => {
   });
 });
 
+describe('multicast, to one member', () => {
+  for (const [address, group] of [
+    ['127.0.0.1', '239.83.7.9'],
+    ['::1', '239.83.7.9'],
+  ])
+    it(`reaches that member alone, at ${address}`, async () => {
+      const base = await options(address, 3);
+      const port = await freePort('127.0.0.1');
+      const transport = { kind: 'multicast', group, port, interface: '127.0.0.1', ttl: 0, loopback: true } as const;
+      const sender = sendTransport(replicationSettings({ ...base, transport }), 1);
+      const receivers = [2, 3].map((self) => receiveTransport(replicationSettings({ ...base, transport, self }), 1));
+      const [two, three] = await Promise.all(receivers.map(listen));
+      await sender.open();
+      for (const [text, member] of [
+        ['to one', 1],
+        ['to the other', 2],
+        ['to all', EVERYONE],
+      ] as const) {
+        const datagram = sender.claim();
+        assert.ok(datagram !== null);
+        datagram.bytes.set(Buffer.from(text));
+        sender.send(datagram, text.length, 0, member, 0, 0);
+      }
+      await untilCount(two, 2);
+      await untilCount(three, 2);
+      await sleep(20);
+      assert.deepEqual(two.toSorted(), ['to all', 'to one']);
+      assert.deepEqual(three.toSorted(), ['to all', 'to the other']);
+      await Promise.all([sender, ...receivers].map((each) => each.close()));
+    });
+});
+
 describe('multicast by an interface that is deleted and created again', function () {
   this.timeout(60_000);
 
