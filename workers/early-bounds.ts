@@ -20,7 +20,7 @@ export const BOUND_COUNTERS = {
 export const WAITING_PER_SOURCE = 1024;
 export const WAITING_PER_DESTINATION = 64;
 /** Packets that may wait in vain in a second, on average. */
-export const VAIN_PER_SECOND = 512;
+export const VAIN_PER_SECOND = 128;
 
 const SOURCES = 1024;
 const ENDPOINTS = 4096;
