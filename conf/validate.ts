@@ -15,10 +15,15 @@ export type Validated =
   | { readonly written: WrittenConfig; readonly problems?: undefined }
   | { readonly problems: Problem[]; readonly written?: undefined };
 
+/** What is there instead of a mapping. It is not shown: it may be a secret, of a file that was named by mistake. */
+function kindOf(value: unknown): string {
+  return Array.isArray(value) ? 'a list' : typeof value === 'string' ? 'a text' : `a ${typeof value}`;
+}
+
 /** `value` is what the YAML says. */
 export function validate(value: unknown, declarations: readonly MiddleboxDeclaration[], host: Host): Validated {
   if (!isMapping(value)) {
-    const what = value === null || value === undefined ? 'the file is empty' : `this is ${show(value)}`;
+    const what = value === null || value === undefined ? 'the file is empty' : `this is ${kindOf(value)}`;
     return { problems: [{ path: [], at: 'value', message: `expected a mapping with the configuration; ${what}` }] };
   }
   const schemas = sections(declarations, driverOf(value));

@@ -533,7 +533,7 @@ describe('YAML that is wrong', () => {
   it('empty, a list, a word', () => {
     assert.deepEqual(errors(''), ['1:1: expected a mapping with the configuration; the file is empty']);
     assert.deepEqual(errors('- a'), ['1:1: expected a mapping with the configuration; this is a list']);
-    assert.deepEqual(errors('word'), ['1:1: expected a mapping with the configuration; this is "word"']);
+    assert.deepEqual(errors('word'), ['1:1: expected a mapping with the configuration; this is a text']);
   });
 
   it('keys that mean something to JavaScript', () => {

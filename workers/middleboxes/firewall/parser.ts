@@ -8,9 +8,11 @@ import { readChainBlock, readSetBlock, skipBraces } from './blocks.js';
 import { type Chain, checkChains, type Entry, expand, RULES_MAX } from './chains.js';
 import { Cursor, Mistake, Problems, said } from './cursor.js';
 import { Defined } from './defined.js';
+import { differsByOne, foreign } from './foreign.js';
 import { union } from './intervals.js';
+import { isRefused } from './refusals.js';
 import type { Rule } from './rule.js';
-import { readRule } from './rule-parser.js';
+import { RULE_WORDS, readRule } from './rule-parser.js';
 import { noteAt, Scope } from './scope.js';
 import { quote, type Token, tokenize } from './tokens.js';
 import { ADDRESS } from './values.js';
@@ -30,6 +32,7 @@ export interface RuleSet {
 }
 
 const STATEMENTS = ['define', 'set', 'map', 'zone', 'chain', 'policy'];
+const FIRST_WORDS: readonly string[] = [...STATEMENTS, ...RULE_WORDS];
 
 /** `notes`: what is right and may not be meant. */
 export type Parsed =
@@ -98,11 +101,19 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
     if (cursor.at === before) cursor.at++;
   }
   const rules = checkChains(top, chains, cursor) && !problems.any ? expand(top, chains, cursor) : [];
-  if (problems.any) return { problems: problems.all() };
+  if (problems.any) {
+    const other = foreign(tokens, isFirstWord);
+    return { problems: other === null ? problems.all() : [other] };
+  }
   const notes = scope.notes();
   for (const { name, isUsed } of chains.values())
     if (!isUsed) notes.push(noteAt(name, `chain ${quote(name.text)} is not used: no rule jumps to it`));
   return { set: { rules, written, policy: policy ?? { verdict: 'drop', line: 0 } }, notes: inOrder(notes) };
+}
+
+/** Whether a statement may begin with this word, perhaps mistyped. */
+function isFirstWord(word: string): boolean {
+  return isRefused(word) || FIRST_WORDS.some((known) => known === word || differsByOne(known, word));
 }
 
 function inOrder(problems: readonly RuleProblem[]): readonly RuleProblem[] {

@@ -60,6 +60,8 @@ const MATCHES: Readonly<Record<string, Clause>> = {
 };
 
 const CLAUSES: Readonly<Record<string, Clause>> = { ...MATCHES, ...ACTIONS };
+/** What a rule may begin with. */
+export const RULE_WORDS: readonly string[] = Object.keys(CLAUSES);
 
 function isClause(clauses: Readonly<Record<string, Clause>>, token: Token): boolean {
   return token.kind === 'word' && Object.hasOwn(clauses, token.text);

@@ -11,6 +11,9 @@ import { ADDRESS_WORDS, putIpv4 } from './ends.js';
 const PREFIX_WORDS = 2 * ADDRESS_WORDS;
 /** They are gone through one by one, for every contact. */
 const PREFIXES_MAX = 1024;
+/** What an error quotes. Other words may be of a file with a secret in it, which the path leads to by mistake. */
+const ADDRESS_LIKE = /^[0-9a-f]{0,4}([.:][0-9a-f]{0,4}){1,8}(\/[0-9]{0,3})?$/i;
+const NO_PREFIX = 'what stands here is not a prefix such as 10.0.0.0/8 or 2001:db8::/32';
 
 /** A compiled list: `words[base …]`. */
 export interface AllowList {
@@ -29,7 +32,8 @@ export const compileAllowList: RulesCompiler = (text) => {
         prefixes.push(parsePrefix(word));
         entries.push({ line, text: word });
       } catch (error) {
-        problems.push({ line, column: index + 1, message: (error as Error).message });
+        const message = ADDRESS_LIKE.test(word) ? (error as Error).message : NO_PREFIX;
+        problems.push({ line, column: index + 1, message });
       }
       if (prefixes.length === PREFIXES_MAX + 1)
         problems.push({ line, column: index + 1, message: `more than ${PREFIXES_MAX} prefixes` });
