@@ -391,13 +391,13 @@ export class CounterCells implements StateObject {
 
   apply(op: number, words: Int32Array, at: number, length: number, origin: number): Applied {
     const part = words[at + RECORD.at.cell];
-    const ours = this.totals && (origin < 0 || origin >= this.width || origin === this.self);
+    const isStranger = this.totals && (origin < 0 || origin >= this.width);
     if (
       op !== CELL_COUNT ||
       length !== RECORD.words ||
       part >>> 0 >= this.parts ||
       words[at + 2] >>> 0 > HIGH_MAX ||
-      ours
+      isStranger
     ) {
       Atomics.add(this.head, HEAD.at.malformed, 1);
       return Applied.MALFORMED;
@@ -411,6 +411,9 @@ export class CounterCells implements StateObject {
     }
     if (sum <= this.arena[index]) return Applied.UNCHANGED;
     this.arena[index] = sum;
+    // A total of our former incarnation that our snapshot did not have: what this one counts comes on top,
+    // also at the others, who took our total so far for all of it.
+    if (this.totals && origin === this.self) this.setUntold(part);
     return Applied.CHANGED;
   }
 

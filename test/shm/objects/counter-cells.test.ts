@@ -286,7 +286,22 @@ describe('counter cells', () => {
         RUNS,
       );
     const { receiver } = new Site(definition, 0, 2, 1);
-    assert.equal(receiver.apply(CELL_COUNT, Int32Array.of(0, 1, 0), 0, 3, 0), Applied.MALFORMED);
+    for (const stranger of [-1, 8])
+      assert.equal(receiver.apply(CELL_COUNT, Int32Array.of(0, 1, 0), 0, 3, stranger), Applied.MALFORMED);
+  });
+
+  it('take over a total of the former incarnation late, and count on top of it everywhere', () => {
+    const [dead, back, other] = [0, 0, 1].map((member) => new Site(definition, member, 2, 1));
+    dead.workers[0].add(0, 600);
+    const last = dead.flush()[0];
+    other.apply(last, 0, 0);
+    // Its snapshot did not have that total.
+    back.workers[0].add(0, 5);
+    for (const message of back.flush()) other.apply(message, 0, 0);
+    back.apply(last, 0, 0);
+    for (const message of back.flush()) other.apply(message, 0, 0);
+    for (const { receiver } of [back, other]) assert.equal(receiver.value(0), 605);
+    assert.equal(back.sender.digest(), other.sender.digest());
   });
 
   it('are refused where they cannot be', () => {
