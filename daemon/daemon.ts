@@ -183,6 +183,7 @@ export class Daemon implements Running {
       instance,
       supervisor: this.supervisor,
       circle: this.circle(),
+      isRegistered: place.registration !== null,
       log,
       reopen: () => {
         this.objects = instance.openObjects(null);

@@ -5,7 +5,7 @@
  *
  *     header                                     objects, members, our incarnation            written once, at creation
  *                                                status: JOINING, READY or LEAVING            written by main
- *                                                disowned                                     written by the receive thread
+ *                                                disowned, outrun                             written by the receive thread
  *     per object: line of the receive thread     owed, owedAt, changes
  *                 line of the send thread        served, hungry, numbered, sequence, datagram
  *     per (object, origin): cell `reception`     what we have of that origin's present life   written by the receive thread
@@ -29,6 +29,7 @@
  * | ---------- | ------------------------------------------------------------------------------------------------------- |
  * | `status`   | bits of `PeerFlag`; 0 is READY. The send thread says so in every message                               |
  * | `disowned` | 1: the others have declared our life over: we must begin another one                                   |
+ * | `outrun`   | highest incarnation of our own slot that a member reported, above our own; 0: none                      |
  * | `owed`     | messages received so far that ask for an acknowledgement                                                |
  * | `served`   | value of `owed` up to which the send thread has acknowledged                                            |
  * | `changes`  | times any cell of the object, or of a peer, was written: the send thread looks no further if it is equal |
@@ -58,7 +59,7 @@ import { VersionedCells } from './versioned.js';
 
 export { MAX_RANGES, PeerFlag, PeerRecord, VectorRecord } from './board-records.js';
 
-const HEADER = struct({ objects: 1, members: 1, incarnation: 2, status: LINE, disowned: LINE });
+const HEADER = struct({ objects: 1, members: 1, incarnation: 2, status: LINE, disowned: LINE, unused: 1, outrun: 2 });
 const CHANNEL = struct({
   owed: LINE,
   changes: 1,
@@ -110,9 +111,8 @@ export function createAckBoard(objects: number, members: number, incarnation: nu
 export class AckBoard {
   readonly objects: number;
   readonly members: number;
-  /** Our own incarnation. */
-  readonly incarnation: number;
   private readonly header: Int32Array;
+  private readonly headerF64: Float64Array;
   private readonly i32: Int32Array;
   private readonly f64: Float64Array;
   private readonly vectors: VersionedCells;
@@ -125,7 +125,7 @@ export class AckBoard {
     const header = new Int32Array(buffer, 0, HEADER.words);
     this.objects = header[HEADER.at.objects];
     this.members = header[HEADER.at.members];
-    this.incarnation = new Float64Array(buffer, HEADER.at.incarnation * 4, 1)[0];
+    this.headerF64 = new Float64Array(buffer, 0, HEADER.words >> 1);
     const place = places(this.objects, this.members);
     if (buffer.byteLength !== place.bytes) throw new Error('not an acknowledgement board');
     const channels = new Region(buffer, place.channels, this.objects * CHANNEL.bytes);
@@ -142,6 +142,16 @@ export class AckBoard {
   }
 
   // Written by main.
+
+  /**
+   * While we are joining, have sent no unit, and no replication thread runs: another incarnation,
+   * because the members know a later one of our slot.
+   */
+  raiseIncarnation(incarnation: number): void {
+    if (!Number.isSafeInteger(incarnation) || incarnation <= this.incarnation)
+      throw new RangeError(`incarnation ${incarnation} is not above ${this.incarnation}`);
+    this.headerF64[HEADER.at.incarnation >> 1] = incarnation;
+  }
 
   /** Bits of `PeerFlag`; 0: READY. */
   setStatus(status: number): void {
@@ -173,6 +183,11 @@ export class AckBoard {
   /** The others take us for dead. */
   setDisowned(): void {
     Atomics.store(this.header, HEADER.at.disowned, 1);
+  }
+
+  /** A member reports an incarnation of our own slot that is later than ours. */
+  setOutrun(incarnation: number): void {
+    if (incarnation > this.headerF64[HEADER.at.outrun >> 1]) this.headerF64[HEADER.at.outrun >> 1] = incarnation;
   }
 
   writePeer(member: number, record: PeerRecord): void {
@@ -229,6 +244,17 @@ export class AckBoard {
   /** Returns the cell's version, 0 while it was never written. */
   readDigest(object: number, member: number, into: DigestRecord): number {
     return this.digests.read(object * this.members + member, into.floats);
+  }
+
+  /** Our own incarnation. */
+  get incarnation(): number {
+    return this.headerF64[HEADER.at.incarnation >> 1];
+  }
+
+  /** Highest incarnation of our own slot that a member reported, above ours; 0: none. */
+  get outrun(): number {
+    const incarnation = this.headerF64[HEADER.at.outrun >> 1];
+    return incarnation > this.incarnation ? incarnation : 0;
   }
 
   get status(): number {

@@ -32,8 +32,9 @@ const PEER = {
   speaks: 9,
   skew: 10,
   skewSamples: 11,
+  answered: 12,
 } as const;
-export const PEER_FLOATS = PEER.skewSamples + 1;
+export const PEER_FLOATS = PEER.answered + 1;
 
 /** What a member says of itself in every message, and the status an instance has: `READY` while neither bit is set. */
 export const PeerFlag = { JOINING: 1, LEAVING: 2 } as const;
@@ -236,6 +237,16 @@ export class PeerRecord {
   }
   set flags(value: number) {
     this.floats[PEER.flags] = value;
+  }
+  /**
+   * Whether a message of its present incarnation answered a datagram of ours: such a message was
+   * made after we started, so it cannot be a recording from before.
+   */
+  get hasAnswered(): boolean {
+    return this.floats[PEER.answered] !== 0;
+  }
+  setAnswered(): void {
+    this.floats[PEER.answered] = 1;
   }
   get isJoining(): boolean {
     return (this.floats[PEER.flags] & PeerFlag.JOINING) !== 0;

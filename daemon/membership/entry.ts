@@ -10,6 +10,7 @@ import type { StateObject } from '../../shm/objects/object.js';
 import type { Instance } from '../../workers/instance.js';
 import { monotonicMs } from '../../workers/monotonic.js';
 import { Joining } from '../../workers/replication/joining.js';
+import { laterIncarnation, startOf } from '../../workers/replication/settings.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
 import { loadSnapshot } from '../../workers/snapshot/load.js';
@@ -28,6 +29,8 @@ export interface EntryOptions {
   readonly reopen: () => readonly StateObject[];
   /** Why members that are there are not heard; null: nothing is known of such. */
   readonly refused: () => string | null;
+  /** Whether etcd gave us our incarnation, after the last one it knew of our place. */
+  readonly isRegistered: boolean;
 }
 
 const LOOK_MS = 20;
@@ -42,7 +45,10 @@ export class Entry {
   private readonly ending = new AbortController();
   private timer: NodeJS.Timeout | null = null;
   private progress: Progress | null = null;
+  /** The state, or the incarnation, is being replaced. */
   private fetching = false;
+  /** The later incarnation that was last reported to people. */
+  private outrun = 0;
   private said = '';
 
   /** From here on the instance is joining, to whom its threads speak. */
@@ -96,6 +102,7 @@ export class Entry {
       this.said = joining.reason;
       this.options.log[this.said === joining.hold ? 'error' : 'info'](`joining: ${this.said}`);
     }
+    if (joining.outrunBy !== 0 && !this.fetching) void this.raise(joining.outrunBy);
     const donor = joining.wantsSnapshotFrom;
     if (donor !== null && !this.fetching) void this.take(joining, donor);
     return joining.state === 'ready';
@@ -147,6 +154,30 @@ export class Entry {
       joining.snapshotFailed(why, monotonicMs());
     } finally {
       this.progress = null;
+      this.fetching = false;
+    }
+  }
+
+  /** The members take our messages for those of an earlier start: goes on under a later incarnation. */
+  private async raise(known: number): Promise<void> {
+    const { log, isRegistered } = this.options;
+    if (isRegistered) {
+      if (this.outrun === known) return;
+      this.outrun = known;
+      log.error(
+        `joining: members know incarnation ${known} of this instance, and etcd gave it the earlier ${this.board.incarnation}: etcd has lost its data and the clock was put back; restart the instance once the clock is past ${new Date(startOf(known)).toISOString()}`,
+      );
+      return;
+    }
+    this.fetching = true;
+    try {
+      log.warn(
+        `joining: members know a start of this instance at ${new Date(startOf(known)).toISOString()}, which is later than this one by our clock: the clock was put back; goes on as the later start`,
+      );
+      await this.withoutThreads('to take a later incarnation', () =>
+        this.board.raiseIncarnation(laterIncarnation(known)),
+      );
+    } finally {
       this.fetching = false;
     }
   }

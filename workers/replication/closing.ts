@@ -15,7 +15,7 @@
  * known to have all of it, and gets what it lacks, or gives what only it has, when it comes back.
  *
  * The slot's next life is in this a member as others are, though not waited for: who had more of its former life than the donor
- * of its snapshot passes that on to it.
+ * of its snapshot, or knew of one that the donor did not, passes that on to it.
  *
  * A member that was cut off for the whole of a life hears of it only by its end: it takes it for frozen, with nothing of it, and
  * so gets what others hold for it. One that never heard of any life of the slot has nothing to do with it.
@@ -75,8 +75,28 @@ export class Closing {
   begin(slot: number, incarnation: number, now: number): boolean {
     const life = this.lives[slot];
     if (life.current !== 0) this.freeze(slot, now);
+    if (life.pending > incarnation && !this.passOver(slot, now)) return false;
     life.pending = incarnation;
     return this.admit(slot, now);
+  }
+
+  /**
+   * The incarnation that waits has ended: one with a lower number is alive. Others may have units of it,
+   * and say that it ended. Returns false while the one before it is not closed.
+   */
+  private passOver(slot: number, now: number): boolean {
+    const life = this.lives[slot];
+    if (life.former !== 0 && !life.isClosed && !this.tryClose(slot, now)) return false;
+    this.takeUp(slot, life.pending, now);
+    return true;
+  }
+
+  /** An incarnation of which we know nothing but the end: we take what others hold of it. */
+  private takeUp(slot: number, incarnation: number, now: number): void {
+    this.leaveFormer(slot);
+    for (const channels of this.context.former) channels[slot].begin(true, incarnation);
+    this.end(slot, incarnation, now);
+    this.context.board.writeLife(slot, this.lives[slot]);
   }
 
   /** Without state of our own there is nothing to close: another life of the slot follows at once. */
@@ -126,22 +146,27 @@ export class Closing {
 
   /** Another member says that this life of the slot is over. `grew`: and has more of it than it said before. */
   hearFrozen(slot: number, incarnation: number, grew: boolean, now: number): void {
-    const { former, board } = this.context;
+    const { board } = this.context;
     const life = this.lives[slot];
     if (grew) this.progressAt[slot] = now;
     if (incarnation === life.former) {
       if (!life.isClosed && this.tryClose(slot, now)) board.writeLife(slot, life);
       return;
     }
-    if (life.isOver(incarnation)) return;
-    if (life.current !== 0 && incarnation >= life.current) this.freeze(slot, now);
-    // One of which we know nothing but the end: we take what is held of it. But first the one we know of is closed.
+    // Never back to an earlier one: who still speaks of it hears of the later one from us.
+    if (life.isOver(incarnation) || incarnation < life.former) return;
+    if (life.current === incarnation || (life.current < incarnation && life.current !== 0 && !this.isAlive(slot, now)))
+      this.freeze(slot, now);
+    // First the one we know of is closed.
     const known = life.closedThrough > 0 || life.barred > 0;
     if (life.former === incarnation || (life.former === 0 ? !known : !life.isClosed)) return;
-    this.leaveFormer(slot);
-    for (const channels of former) channels[slot].begin(true, incarnation);
-    this.end(slot, incarnation, now);
-    board.writeLife(slot, life);
+    this.takeUp(slot, incarnation, now);
+  }
+
+  /** The present incarnation of the slot answers us: it has not ended, whatever number of the slot has. */
+  private isAlive(slot: number, now: number): boolean {
+    const { peers, settings } = this.context;
+    return peers[slot].hasAnswered && now - peers[slot].heardAt <= settings.silentMs;
   }
 
   /** We were passed on more of the slot's former life. */
@@ -151,10 +176,9 @@ export class Closing {
 
   /** What time brings: deaths declared by the table, patience that ends, lives nobody can lack anything of. */
   tick(now: number): void {
-    const { self, members, board } = this.context;
+    const { members, board } = this.context;
     this.missBehind(now);
     for (let slot = 0; slot < this.lives.length; slot++) {
-      if (slot === self) continue;
       const life = this.lives[slot];
       if (life.current !== 0 && life.current <= members.dead(slot)) this.freeze(slot, now);
       if (life.former === 0) continue;
@@ -223,7 +247,9 @@ export class Closing {
     const { theirs } = this;
     const { former } = this.lives[slot];
     let agreed = 0;
-    let isPast = peers[member].isJoining;
+    // One that is joining takes a snapshot, unless it still takes the former incarnation for the present
+    // one: it may yet begin without state (joining.ts).
+    let isPast = peers[member].isJoining && !this.mayBegin(member, slot);
     for (let object = 0; object < board.objects; object++) {
       if (this.differs(object, member, slot)) return false;
       if (theirs.incarnation > former) isPast = true;
@@ -351,13 +377,33 @@ export class Closing {
       if (peers[member].incarnation === 0 || this.isMute(member)) continue;
       for (let object = 0; object < board.objects; object++) {
         if (this.differs(object, member, slot)) return false;
-        if (member === slot || peers[member].isJoining) continue;
+        if (member === slot) {
+          // From then on it hears of its former incarnation from us, and says what it has of it.
+          if (peers[member].isJoining) return false;
+          continue;
+        }
         theirs.incarnation = 0;
         board.readVector(object, member, slot, theirs);
         if (theirs.incarnation <= former && theirs.incarnation !== current) return false;
       }
     }
     return true;
+  }
+
+  /**
+   * Whether a member that is joining takes the slot's former incarnation for the present one. It may
+   * begin without state together with it, by messages that were long under way (joining.ts); then it
+   * is to be given what that incarnation had sent.
+   */
+  private mayBegin(member: number, slot: number): boolean {
+    const { board } = this.context;
+    const { theirs } = this;
+    for (let object = 0; object < board.objects; object++) {
+      theirs.incarnation = 0;
+      board.readVector(object, member, slot, theirs);
+      if (theirs.incarnation === this.lives[slot].former) return true;
+    }
+    return false;
   }
 
   /** Whether the member said that it has other units of the slot's former life than we. */

@@ -16,6 +16,15 @@
  * Not one that another member sends nothing at present, or sends units cut for it alone: what it has goes not together with the units
  * held for us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`).
  *
+ * **Beginning together** without state needs proof that nobody has any: a message that only says
+ * JOINING may have been recorded, or long under way, while its sender has had state for long. So
+ * every other member must have said, in messages of its JOINING incarnation, that it hears *this*
+ * incarnation of ours, which makes the message later than our start, and of each other member the
+ * incarnation that we hear. Suppose one of them, Z, has begun without us, with a member Y that has
+ * since restarted: Z was READY before it heard Y's new incarnation, so it never said JOINING and
+ * that incarnation together, and we, hearing the new one, ask for a snapshot. If we still hear the
+ * old one, we may begin with it; then the others still keep what it had sent (closing.ts, `mayBegin`).
+ *
  * **What holds it** (`hold`): members that are there, and not understood, may have state. It is for an operator to say who is right, unless
  * more than half of all members, us included, are heard: one that is set up wrongly does not stop the others from beginning.
  *
@@ -84,6 +93,14 @@ export class Joining {
     if (this.state === 'leaving') this.goOnLeaving(now);
     else if (this.state === 'listening') this.listen(now);
     else this.noteFloors(now);
+  }
+
+  /**
+   * An incarnation of our slot that members know and that is later than ours, as after a clock was put
+   * back: they take ours for an earlier one. Main is to raise ours above it. 0: there is none.
+   */
+  get outrunBy(): number {
+    return this.state === 'listening' ? this.board.outrun : 0;
   }
 
   /** Slot of the member whose snapshot is to be fetched; null: none at present. */
@@ -177,12 +194,41 @@ export class Joining {
     }
     if (ready > 0) this.ask(now);
     else if (others === 0) this.enter('is alone');
-    else if (unheard === 0) this.enter('began together with the others');
+    else if (unheard === 0 && this.disagreeing() === -1) this.enter('began together with the others');
     else if (this.alone) this.enter('began without the others, as it was told');
     else if (now - this.startedAt < this.settings.joinWaitMs)
-      this.reason = `listens for ${unheard} of ${others} members`;
+      this.reason =
+        unheard > 0
+          ? `listens for ${unheard} of ${others} members`
+          : `waits until ${this.members.name(this.disagreeing())} answers, and has heard the same members`;
     else if (this.hold !== null && 2 * (others - unheard + 1) <= others + 1) this.reason = this.hold;
     else this.enter('heard no member that has state');
+  }
+
+  /**
+   * Slot of a member that has not said, while it was joining, that it hears this very incarnation of
+   * ours, and of each other member the one that we hear; -1: all have. (An incarnation never goes back
+   * to JOINING, and what is on the board of one came with its messages so far.)
+   */
+  private disagreeing(): number {
+    const { slots } = this.settings;
+    for (let slot = 0; slot < slots; slot++)
+      for (let other = 0; this.isOther(slot) && other < slots; other++) {
+        if (other === slot || (other !== this.self && !this.isOther(other))) continue;
+        const incarnation = other === this.self ? this.board.incarnation : this.peers[other].incarnation;
+        if (!this.hears(slot, other, incarnation)) return slot;
+      }
+    return -1;
+  }
+
+  private hears(member: number, other: number, incarnation: number): boolean {
+    const { board, vector } = this;
+    for (let object = 0; object < board.objects; object++) {
+      vector.incarnation = 0;
+      board.readVector(object, member, other, vector);
+      if (vector.incarnation === incarnation) return true;
+    }
+    return false;
   }
 
   /** Looks for a donor, once all who have state hold their units for us. */

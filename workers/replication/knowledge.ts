@@ -10,8 +10,14 @@ import { LIFE_FLOATS, LifeRecord } from '../../shm/board-records.js';
 export function readLives(board: AckBoard, self: number): number[][] {
   return Array.from({ length: board.members }, (_, slot) => {
     const life = new LifeRecord();
-    if (slot === self) life.current = board.incarnation;
-    else board.readLife(slot, life);
+    board.readLife(slot, life);
+    if (slot === self) {
+      // Of our own slot, the former incarnation as our own donor knew it: whoever loads this takes part in
+      // its repair, as we do. All earlier ones have ended.
+      life.current = board.incarnation;
+      life.pending = 0;
+      if (life.former === 0) life.closedThrough = Math.max(life.closedThrough, board.incarnation - 1);
+    }
     life.frozenAt = 0;
     return [...life.floats];
   });

@@ -1,19 +1,28 @@
 /**
- * Which life of a member its messages are believed to come from.
+ * Which incarnation of a member its messages are believed to come from.
  *
- * A later incarnation than any known is believed at once: the member has started again. An earlier one is a straggler, or,
- * rarely, a member whose clock went back before it started again. It is believed only when the present life has been silent,
- * and it was itself heard several times, spread over more time than the network keeps a message back: a member that lives
- * sends keepalives, and stragglers come in a burst. A life that is over, and what is earlier than one that a later life
- * followed, is never believed again, however long it is heard.
+ * A message *answers* us if it echoes a datagram of this start of ours that is later than every one
+ * that the present incarnation has echoed. An incarnation that ended before the present one began
+ * cannot have received that datagram, so no recorded or delayed message of it answers us. This is
+ * the proof of freshness. It does not depend on any clock, and needs no field of its own.
  *
- * That a life is believed does not mean that it is taken in: first the one before it must be closed (closing.ts).
+ * | present incarnation        | a later incarnation is believed | an earlier one is believed          |
+ * | -------------------------- | ------------------------------- | ----------------------------------- |
+ * | none                       | at once                         | if it answers us                    |
+ * | has never answered us      | at once                         | if the present one is silent, and it answers us or is heard several times |
+ * | has answered us            | if it answers us                | if it answers us and the present one is silent |
+ *
+ * The present incarnation that has never answered us may itself be a recording, so a real member can
+ * replace it without a proof: otherwise two members that both believe recordings would each wait
+ * for the other's answer. An incarnation that ended is never believed again.
+ *
+ * A believed incarnation is admitted only after the one before it is closed (closing.ts).
  */
 
 import type { LifeRecord } from '../../shm/board-records.js';
 import type { ReplicationSettings } from './settings.js';
 
-/** An earlier life is believed at this message… */
+/** An earlier incarnation that answers nothing is believed at this message… */
 const MESSAGES_MIN = 4;
 /** …and of messages closer together than this part of the keepalive interval, one counts. */
 const SPACING = 1 / 2;
@@ -46,10 +55,19 @@ export class Lives {
   }
 
   /**
-   * What to think of a message of the member's life `incarnation`, heard at `now`, given what is known of its lives and when
-   * one of them that is believed was last heard (ms).
+   * What to make of a message of the member's incarnation `incarnation`, heard at `now`. `heardAt`:
+   * when a believed one was last heard (ms). `answered`: whether the present one has answered us.
+   * `answers`: whether this message does.
    */
-  judge(member: number, life: LifeRecord, incarnation: number, heardAt: number, now: number): Belief {
+  judge(
+    member: number,
+    life: LifeRecord,
+    incarnation: number,
+    heardAt: number,
+    now: number,
+    answered: boolean,
+    answers: boolean,
+  ): Belief {
     const candidate = this.candidates[member];
     if (incarnation === life.current) {
       candidate.messages = 0;
@@ -60,11 +78,14 @@ export class Lives {
       candidate.messages = 0;
       return Belief.WAITING;
     }
-    if (incarnation > Math.max(life.current, life.former, life.pending)) {
+    const isLater = incarnation > Math.max(life.current, life.former, life.pending);
+    if (isLater && (answers || life.current === 0 || !answered)) {
       candidate.messages = 0;
       return Belief.NEW;
     }
     if (now - heardAt <= this.settings.silentMs) return Belief.NOT;
+    if (answers) return Belief.NEW;
+    if (life.current === 0 || answered) return Belief.NOT;
     if (candidate.messages === 0 || candidate.incarnation !== incarnation) {
       candidate.incarnation = incarnation;
       candidate.messages = 1;

@@ -23,7 +23,7 @@ import { FROZEN, MessageReader, type Reject, stampOf } from './message.js';
 import type { Counts } from './metrics.js';
 import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
 import { RoundTrip } from './round-trip.js';
-import { memberTableOf, messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
+import { INCARNATION_MAX, memberTableOf, messageBytes, type ReplicationSettings, selfIndex } from './settings.js';
 import { Vectors } from './vectors.js';
 
 export interface ReceiverOptions {
@@ -47,6 +47,9 @@ export interface ReceiverOptions {
   readonly onSkew?: (problem: string, level: SkewLevel) => void;
 }
 
+/** An incarnation that is not believed is asked for an answer once in this part of the keepalive interval. */
+const ASKING_SPACING = 1 / 4;
+
 /** A longer round trip, in microseconds, is not one. */
 const ROUND_TRIP_US_MAX = 60e6;
 
@@ -64,9 +67,15 @@ export class Receiver {
   private readonly digest = new DigestRecord();
   private readonly lives: Lives;
   private readonly closing: Closing;
-  /** Per slot: when a life of it that is believed was last heard, and the timestamp of the message that told its flags. */
+  /** Per slot: when a life of it that is believed was last heard. */
   private readonly heardAt: Float64Array;
-  private readonly flagsStamp: Float64Array;
+  /** Per slot: when an incarnation that is not believed was last asked for an answer. */
+  private readonly askedAt: Float64Array;
+  /** Per slot: the incarnation that refuses us as we refuse it, as of the last alarm about it. */
+  private readonly estranged: Float64Array;
+  private readonly onAlarm: (problem: string, member: number) => void;
+  /** The message read answers a later datagram of ours than its sender's present incarnation did. */
+  private answers = false;
   private readonly vectors: Vectors;
   private readonly roundTrips: RoundTrip[];
   private readonly skews: ClockSkew[];
@@ -127,7 +136,9 @@ export class Receiver {
       board.datagram(Math.floor(i / settings.slots)),
     );
     this.heardAt = Float64Array.from(this.peers, (peer) => peer.heardAt);
-    this.flagsStamp = new Float64Array(settings.slots).fill(-1);
+    this.askedAt = new Float64Array(settings.slots).fill(Number.NEGATIVE_INFINITY);
+    this.estranged = new Float64Array(settings.slots);
+    this.onAlarm = options.onAlarm ?? (() => {});
     this.closing = new Closing({
       settings,
       self: this.self,
@@ -139,7 +150,7 @@ export class Receiver {
       former: this.former,
       onFrozen: (slot) => this.forget(slot),
       onEnd: (now) => this.announce(now),
-      onAlarm: options.onAlarm ?? (() => {}),
+      onAlarm: this.onAlarm,
     });
     this.forgetStrangers();
     this.owed = Int32Array.from(objects, (_, object) => board.owed(object));
@@ -203,31 +214,72 @@ export class Receiver {
     const member = members.slotOf(reader.sender);
     if (member === this.self) return 'own';
     if (member < 0 || !members.isMember(member)) return 'sender';
-    if (reader.incarnation <= members.dead(member)) return 'incarnation';
+    if (reader.incarnation <= members.dead(member)) {
+      this.noteEstranged(member);
+      return 'incarnation';
+    }
+    const echoed = this.echoed[reader.object * this.peers.length + member];
+    this.answers = false;
     for (let i = 0; i < reader.entries; i++) {
       reader.entry(i);
       if (reader.origin !== settings.self || reader.originIncarnation !== board.incarnation) continue;
       const sent = board.sequence(reader.object);
       const highest = reader.ranges > 0 ? reader.rangeEnd(reader.ranges - 1) : reader.contiguous;
       if (highest > sent || reader.echoDatagram > board.datagram(reader.object)) return 'ack_unsent';
+      if (reader.echoValid && reader.echoDatagram > echoed) this.answers = true;
     }
     // Last: only a message that passes everything else is a sign of life.
     return this.believe(member, reader.incarnation, now);
   }
 
-  /** Whether messages of this life of the member are taken; ends the one before it where it is a new one. */
+  /** Whether messages of this incarnation of the member are taken; ends the one before a new one. */
   private believe(member: number, incarnation: number, now: number): Reject | null {
-    const { closing, lives, context } = this;
+    const { closing, lives, context, answers } = this;
     const life = closing.lives[member];
-    const belief = lives.judge(member, life, incarnation, this.heardAt[member], now);
-    if (belief === Belief.NOT) return 'incarnation';
+    const answered = this.peers[member].hasAnswered;
+    const belief = lives.judge(member, life, incarnation, this.heardAt[member], now, answered, answers);
+    if (belief === Belief.NOT) {
+      if (incarnation !== life.former && !life.isOver(incarnation)) this.askForAnswer(member, now);
+      return 'incarnation';
+    }
     this.heardAt[member] = now;
     if (belief === Belief.PRESENT) return null;
     if (belief === Belief.NEW && life.current !== 0) this.counts.add('state_rx_restarts', 1);
     if (context.joining) closing.replace(member, incarnation);
     else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
       return 'unclosed';
+    // It is answered at once: members wait for that before they believe or start (lives.ts, joining.ts).
+    this.announce(now);
     return null;
+  }
+
+  /** An incarnation that is not believed yet proves itself by answering a message of ours. */
+  private askForAnswer(member: number, now: number): void {
+    if (now - this.askedAt[member] < this.settings.keepaliveMs * ASKING_SPACING) return;
+    this.askedAt[member] = now;
+    this.announce(now);
+  }
+
+  /**
+   * A message of an incarnation that was declared dead here. If it says that ours has ended too, both
+   * sides refuse each other, and neither learns from messages what the other holds: only people can
+   * say which side restarts. Told once for each incarnation.
+   */
+  private noteEstranged(member: number): void {
+    const { reader, settings, board, members } = this;
+    if (this.estranged[member] === reader.incarnation) return;
+    for (let i = 0; i < reader.entries; i++) {
+      reader.entry(i);
+      if (reader.origin !== settings.self || reader.originIncarnation !== board.incarnation) continue;
+      if ((reader.entryFlags & FROZEN) === 0) continue;
+      this.estranged[member] = reader.incarnation;
+      this.counts.add('state_members_estranged', 1);
+      this.onAlarm(
+        `${members.name(member)} was evicted here and evicted this instance: both sides go on alone, and refuse each other's messages; restart the instances of one side, which then take the state of the other`,
+        member,
+      );
+      return;
+    }
   }
 
   /** A life that we heard, and that is not the present one by what a donor knew, is heard of anew. */
@@ -239,26 +291,20 @@ export class Receiver {
   /** Notes that the member lives. */
   private hear(member: number, now: number): void {
     const peer = this.peers[member];
-    peer.incarnation = this.reader.incarnation;
+    const { incarnation, flags, speaks } = this.reader;
+    // An incarnation goes from JOINING to READY to LEAVING and never back, so a late or replayed
+    // message, however old, cannot undo what a later one said.
+    if (peer.incarnation !== incarnation || rankOf(flags) > rankOf(peer.flags)) peer.flags = flags;
+    if (this.answers) peer.setAnswered();
+    peer.incarnation = incarnation;
     peer.heardAt = now;
-    peer.speaks = this.reader.speaks;
-    this.hearFlags(member, peer);
+    peer.speaks = speaks;
   }
 
   private takeDigest(member: number): void {
     const { digest, reader } = this;
     digest.set(reader.vectorHash, reader.digest);
     if (digest.isTold) this.board.writeDigest(reader.object, member, digest);
-  }
-
-  /** What the member says of itself; not what it said before it last did. */
-  private hearFlags(member: number, peer: PeerRecord): void {
-    const { stamp, flags, datagram, object } = this.reader;
-    const last = this.flagsStamp[member];
-    if (datagram <= this.channels[object][member].reception.datagram) return;
-    if (last >= 0 && (stamp - last) >>> 0 >= 2 ** 31) return;
-    this.flagsStamp[member] = stamp;
-    peer.flags = flags;
   }
 
   private compareClocks(member: number, now: number, wallMs: number): void {
@@ -296,7 +342,7 @@ export class Receiver {
     }
   }
 
-  /** A life is over: the others are told at once. */
+  /** The others are to hear soon of what has changed: every object's vectors go out. */
   private announce(now: number): void {
     for (let object = 0; object < this.channels.length; object++) this.owe(object, now);
     this.ring();
@@ -305,7 +351,6 @@ export class Receiver {
   private forget(slot: number): void {
     this.vectors.forget(slot);
     this.roundTrips[slot] = new RoundTrip();
-    this.flagsStamp[slot] = -1;
     this.peers[slot].floats.fill(0);
     this.board.writePeer(slot, this.peers[slot]);
     for (let object = 0; object < this.channels.length; object++) this.board.noteChange(object);
@@ -333,8 +378,12 @@ export class Receiver {
   private takeAcknowledgement(member: number, now: number): boolean {
     const { reader, board } = this;
     const ours = reader.originIncarnation === board.incarnation;
+    if (reader.originIncarnation > board.incarnation && reader.originIncarnation < INCARNATION_MAX)
+      board.setOutrun(reader.originIncarnation);
     if ((reader.entryFlags & FROZEN) !== 0) {
       if (ours) board.setDisowned();
+      // The donor of our snapshot may not have known the incarnation before ours, or had less of it.
+      else this.takeFormer(member, this.self, now);
       return false;
     }
     if (!ours || !this.vectors.take(reader, member, this.self)) {
@@ -350,7 +399,7 @@ export class Receiver {
     return true;
   }
 
-  /** Takes in the entry the reader stands at, which says that a life of another member is over. */
+  /** Takes in the entry the reader stands at, which says that an incarnation of `origin` has ended. */
   private takeFormer(member: number, origin: number, now: number): void {
     if (this.context.joining) return;
     const grew = this.vectors.takeFormer(this.reader, member, origin);
@@ -393,6 +442,12 @@ export class Receiver {
     this.board.setOwedAt(object, now);
     return true;
   }
+}
+
+/** JOINING, then READY, then LEAVING. */
+function rankOf(flags: number): number {
+  if ((flags & PeerFlag.LEAVING) !== 0) return 2;
+  return (flags & PeerFlag.JOINING) !== 0 ? 0 : 1;
 }
 
 function skewProblem(name: string, ms: number, level: SkewLevel): string {

@@ -225,11 +225,25 @@ export function clusterIdOf(name: string): number {
   return createHash('sha256').update(name).digest().readUInt32LE(0);
 }
 
+/** No incarnation is above this, so that a later one can always be made. */
+export const INCARNATION_MAX = 2 ** 53 - 2 ** 24;
+const RAISE = 2 ** 20;
+
 /**
- * A number for one life of an instance: the millisecond it started in (42 bits) and 11 random bits. So a new life is never
- * taken for the old one, and, as long as the clock goes forward, is seen to be the later one.
+ * First choice of a number for one start of an instance: the millisecond (42 bits) and 11 random bits.
+ * If the clock went back, members know a later incarnation of the slot; then `laterIncarnation`.
  */
 export function newIncarnation(unixMs: number = Date.now()): number {
   const ms = Math.max(1, Math.trunc(unixMs - EPOCH_MS)) % 2 ** 42;
   return ms * 2 ** 11 + randomInt(2 ** 11);
+}
+
+/** The clock at the start that chose this incarnation, Unix ms. */
+export function startOf(incarnation: number): number {
+  return Math.floor(incarnation / 2 ** 11) + EPOCH_MS;
+}
+
+/** Above `known`, the latest that members report of our slot; random, so that no two starts choose the same. */
+export function laterIncarnation(known: number): number {
+  return known + 1 + randomInt(RAISE);
 }

@@ -3,7 +3,7 @@
  * that who loads the snapshot takes from the origin what comes after, and nothing twice.
  *
  *     present   what the donor has of the origin's present life; for the donor itself its own life and numbers
- *     former    what it has of the life before, whose last units may still be repaired
+ *     former    what it has of the life before, whose last units may still be repaired; of its own, too
  *     lives     which lives of each slot the donor believes, and which are over (knowledge.ts)
  *
  * In order, what lies beyond a gap waits in the donor's memory and is not in the snapshot: there are no ranges then.
@@ -53,9 +53,7 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
       ),
     ),
     former: objects.map(({ delivery }, object) =>
-      slots.map((slot) =>
-        slot === self ? NOTHING : vector(board.readFormer(object, slot, record), delivery === 'in-order'),
-      ),
+      slots.map((slot) => vector(board.readFormer(object, slot, record), delivery === 'in-order')),
     ),
     lives: readLives(board, self),
   };

@@ -8,6 +8,7 @@
 import { AckBoard } from '../../../shm/ack-board.js';
 import { MemberTable, MemberTableWriter, type SlotEntry } from '../../../shm/members.js';
 import { Joining } from '../../../workers/replication/joining.js';
+import { laterIncarnation } from '../../../workers/replication/settings.js';
 import { readVectors, type SnapshotVectors, writeVectors } from '../../../workers/snapshot/vectors.js';
 import { NOTE } from '../../support/ledger.js';
 import { Network, type NetworkOptions, type TestMember } from './network.js';
@@ -41,9 +42,9 @@ export class JoiningNetwork extends Network {
   }
 
   /** A new life, without state. */
-  rejoin(index: number): void {
+  rejoin(index: number, incarnation?: number): void {
     this.transfers.delete(index);
-    this.begin(this.restart(index));
+    this.begin(this.restart(index, incarnation));
   }
 
   crash(index: number): void {
@@ -91,6 +92,11 @@ export class JoiningNetwork extends Network {
     const { index } = member;
     const joining = this.joinings[index];
     joining.poll(this.now);
+    if (joining.outrunBy !== 0) {
+      new AckBoard(member.board).raiseIncarnation(laterIncarnation(joining.outrunBy));
+      member.startSender();
+      member.startReceiver();
+    }
     const from = joining.wantsSnapshotFrom;
     if (from === null) return;
     const donor = this.members[from];
