@@ -5,6 +5,10 @@ import { DAMAGES, FORGERIES, type ObjectKind, type Plan, type Step } from './pla
 import { type FaultKind, PROFILES, type Profile, SETTINGS } from './profiles.js';
 import { Stream } from './random.js';
 
+/** What an impostor takes at most. */
+const IMPOSTOR_MS = 3500;
+const HOUR_MS = 3_600_000;
+
 const MULTICAST = {
   kind: 'multicast',
   group: '239.1.1.0',
@@ -118,6 +122,18 @@ class Drawer {
     return [order.slice(0, cut), order.slice(cut)];
   }
 
+  /** One member hears the JOINING of a second late, when the second has long begun with a third that has restarted since. */
+  private lateStart(draw: Stream): Step[] {
+    const [late, second, third] = draw.shuffled(this.everyone);
+    const at = draw.between(1, 80);
+    const ms = Math.round(draw.between(200, 700));
+    const crashAt = at + draw.between(30, 150);
+    return [
+      { at, do: 'clog', ms, from: [second], to: draw.chance(0.7) ? [late] : [late, third] },
+      { at: crashAt, do: 'crash', member: third, downMs: draw.between(0, this.profile.downMs ?? 500) },
+    ];
+  }
+
   private fault(kind: FaultKind, draw: Stream): Step[] {
     const at = draw.between(this.profile.calmMs ?? 0, this.safetyMs);
     const ms = Math.round(draw.between(...(this.profile.faultMs ?? [10, 100])));
@@ -216,6 +232,48 @@ class Drawer {
       }
       case 'clock':
         return [{ at, do: kind, member, stepMs: Math.round(draw.between(-400, 400)) }];
+      case 'misclock': {
+        const stepMs = Math.round(draw.between(0.1, 3) * HOUR_MS) * (draw.chance(0.7) ? 1 : -1);
+        const down = (): number => draw.between(0, this.profile.downMs ?? 500);
+        const starts = draw.whole(1, 2);
+        return [
+          { at, do: 'clock', member, stepMs },
+          ...Array.from({ length: starts }, (_, i): Step => {
+            return { at: at + 0.001 + (i * ms) / starts, do: 'crash', member, downMs: down() };
+          }),
+          { at: at + ms, do: 'clock', member, stepMs: -stepMs },
+          { at: at + ms + 0.001, do: 'crash', member, downMs: down() },
+        ];
+      }
+      case 'playback':
+        return [{ at, do: kind, ms, member: to, to: member, count: draw.whole(3, 40), what: 'life' }];
+      case 'late-start':
+        return this.lateStart(draw);
+      case 'ambush': {
+        // Whoever starts hears recordings of the others before it hears them.
+        const downMs = draw.between(0, this.profile.downMs ?? 500);
+        const others = this.everyone.filter((one) => one !== member);
+        const heardMs = Math.round(downMs + draw.between(0.3, 1) * ms);
+        return [
+          { at, do: 'crash', member, downMs },
+          { at, do: 'cut', ms: heardMs, from: others, to: [member] },
+          { at: at + downMs, do: 'playback', ms, member, to: member, count: draw.whole(10, 60), what: 'start' },
+        ];
+      }
+      case 'impostor': {
+        // `member` takes the snapshot of a cluster in which a former life of `to` is over; then it hears nothing but that one.
+        const restMs = (): number => draw.between(400, 900);
+        const begins = draw.between(0, Math.max(0, this.safetyMs - IMPOSTOR_MS));
+        const again = begins + restMs();
+        const cut = again + restMs();
+        const cutMs = Math.round(draw.between(1050, 1500));
+        return [
+          { at: begins, do: 'crash', member: to, downMs: draw.between(0, 200) },
+          { at: again, do: 'crash', member, downMs: draw.between(0, 200) },
+          { at: cut, do: 'cut', ms: cutMs, from: [to], to: [member] },
+          { at: cut, do: 'playback', ms: cutMs, member: to, to: member, count: draw.whole(20, 60), what: 'former' },
+        ];
+      }
       case 'damage':
         return [{ at, do: kind, ms, rate: draw.between(0.02, 0.5), how: draw.pick(DAMAGES) }];
       case 'forge':

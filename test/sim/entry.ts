@@ -76,6 +76,7 @@ export class Entry {
       const { state } = joining;
       if (state !== before) instance.host.happened(`join: ${before} → ${state}`);
       if (state === 'listening' || state === 'leaving') instance.host.reachedStep(instance, state);
+      if (instance.up && joining.outrunBy !== 0 && !this.fetching) instance.raiseIncarnation(joining.outrunBy);
       const donor = joining.wantsSnapshotFrom;
       if (instance.up && donor !== null && !this.fetching) this.fetch(donor);
       if (state === 'left') instance.host.hasLeft(instance);

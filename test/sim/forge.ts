@@ -10,6 +10,9 @@ import type { Forgery } from './plan.js';
 /** Bytes of the message that the checksum is at: see workers/replication/message.ts. */
 const CHECKSUM_AT = 8;
 
+/** So many numbers no life sends. */
+const NEVER_SENT = 1e6;
+
 /** A message to `victim` in the name of member `sender`, which has the incarnation `incarnation`. */
 export function forge(
   what: Forgery,
@@ -34,7 +37,9 @@ export function forge(
   if (what === 'ack_unsent') {
     const vector = new VectorRecord();
     vector.incarnation = victim.life.incarnation;
-    vector.contiguous = victim.board.sequence(object) + 1;
+    // A slow victim reads it later: what is one beyond now may have been sent by then, and then nobody
+    // without a key could tell it from an honest acknowledgement.
+    vector.contiguous = victim.board.sequence(object) + (victim.takesAtOnce ? 1 : NEVER_SENT);
     vector.datagram = 1;
     writer.addEntry(victim.member + 1, vector, 1e6, 0);
   }

@@ -270,6 +270,16 @@ export class Instance {
     this.startReceiver();
   }
 
+  /** Members know `known` of this slot, which is later than ours. */
+  raiseIncarnation(known: number): void {
+    this.host.happened('incarnation raised');
+    this.withoutThreads(() => {
+      this.life.incarnation = known + 1 + this.draw.below(2 ** 20);
+      this.board.raiseIncarnation(this.life.incarnation);
+      this.sealed?.raiseIncarnation(this.life.incarnation);
+    });
+  }
+
   /** At the barrier: numbers everything that was logged. False: it cannot be done now. */
   settle(): boolean {
     if (this.sender === null || this.isPaused) return false;
@@ -444,6 +454,11 @@ export class Instance {
 
   // ——— Receive thread ———
 
+  /** Whether a datagram that comes now is read now. */
+  get takesAtOnce(): boolean {
+    return this.socket.length === 0 && this.costMs === 0 && !this.isPaused;
+  }
+
   /** A datagram reaches the socket. */
   deliver(flight: Flight): void {
     const { queue } = this.host;
@@ -451,7 +466,7 @@ export class Instance {
       this.host.happened('datagram to a dead socket');
       return;
     }
-    if (this.socket.length === 0 && this.costMs === 0 && !this.isPaused) {
+    if (this.takesAtOnce) {
       this.receive(flight);
       return;
     }

@@ -19,7 +19,8 @@ export class Issued {
 export interface MemberLife {
   readonly author: number;
   readonly member: number;
-  readonly incarnation: number;
+  /** Raised while it joins, if the members know a later one. */
+  incarnation: number;
   readonly issued: readonly Issued[];
 }
 

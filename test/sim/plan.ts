@@ -39,6 +39,12 @@ export type Forgery = (typeof FORGERIES)[number];
 export const DAMAGES = ['flip', 'truncate', 'extend', 'splice'] as const;
 export type Damage = (typeof DAMAGES)[number];
 
+/**
+ * What was recorded to be played back: of one life of any member; the first that the present lives of all members sent; of
+ * lives of `member` that are over.
+ */
+export type Recorded = 'life' | 'start' | 'former';
+
 interface At {
   /** When, in ms. */
   readonly at: number;
@@ -99,7 +105,10 @@ export type Step =
   /** Somebody sends `to` a message in the name of `member` that is wrong in one fact. */
   | (At & OfMember & { readonly do: 'forge'; readonly to: number; readonly what: Forgery })
   /** Somebody sends `to` messages once more that it was sent before, of any age, all at once. */
-  | (At & { readonly do: 'replay'; readonly to: number; readonly count: number });
+  | (At & { readonly do: 'replay'; readonly to: number; readonly count: number })
+  /** The same, spread over time, of those that `what` says. */
+  | (During &
+      OfMember & { readonly do: 'playback'; readonly to: number; readonly count: number; readonly what: Recorded });
 
 export type StepKind = Step['do'];
 

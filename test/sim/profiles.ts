@@ -7,7 +7,8 @@ type Range = readonly [from: number, to: number];
 
 /**
  * Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again,
- * `rotate` changes the cluster's key, `rejoin` is a crash after which somebody dies again while it joins.
+ * `rotate` changes the cluster's key, `rejoin` is a crash after which somebody dies again while it joins, `misclock` a start
+ * under a clock that is hours off, and another one after the clock was put right; draw.ts says what the last three are.
  */
 export type FaultKind =
   | Exclude<StepKind, 'work' | 'keys' | 'crash-at'>
@@ -15,7 +16,11 @@ export type FaultKind =
   | 'swizzle'
   | 'flap'
   | 'partition'
-  | 'rejoin';
+  | 'rejoin'
+  | 'misclock'
+  | 'late-start'
+  | 'ambush'
+  | 'impostor';
 
 export interface Profile {
   /** One line: what these lives are about. */
@@ -152,7 +157,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     members: [2, 6],
     loss: [0, 0.1],
     tail: [0, 0.1],
-    faults: { crash: [1, 4], cut: [0, 2], clog: [0, 2], replay: [0, 2], 'send-dies': [0, 1] },
+    faults: { crash: [1, 4], cut: [0, 2], clog: [0, 2], replay: [0, 2], playback: [0, 2], 'send-dies': [0, 1] },
     faultMs: [20, 800],
     downMs: 1500,
     gone: 0.3,
@@ -171,13 +176,38 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     gone: 0.1,
     settings: PATIENT_JOIN,
   },
+  start: {
+    ...COMMON,
+    help: 'the first second: members begin together, crash and begin again while messages are kept back and played back',
+    members: [3, 4],
+    safetyMs: [400, 1200],
+    batches: [30, 80],
+    loss: [0, 0.1],
+    tail: [0, 0.2],
+    faults: { 'late-start': [0, 2], ambush: [0, 2], clog: [0, 2], crash: [0, 2], playback: [0, 2] },
+    faultMs: [50, 900],
+    downMs: 300,
+    settings: PATIENT_JOIN,
+  },
+  misclock: {
+    ...COMMON,
+    help: 'members start under clocks that are hours wrong and again when they are right; old datagrams are played back',
+    kinds: [...LEDGERS, 'totals', 'increments', 'largest'],
+    members: [2, 5],
+    safetyMs: [2000, 6000],
+    loss: [0, 0.1],
+    faults: { misclock: [0, 2], impostor: [0, 1], crash: [0, 2], cut: [0, 2], playback: [1, 6] },
+    faultMs: [200, 1800],
+    downMs: 600,
+    settings: PATIENT_JOIN,
+  },
   hostile: {
     ...COMMON,
     help: 'damaged, truncated, forged and replayed messages',
     kinds: LEDGERS,
     loss: [0, 0.1],
     duplicate: [0, 0.1],
-    faults: { damage: [2, 6], forge: [5, 40], replay: [2, 10], cut: [0, 1] },
+    faults: { damage: [2, 6], forge: [5, 40], replay: [2, 10], playback: [0, 3], cut: [0, 1] },
     faultMs: [100, 1500],
   },
   sealed: {
@@ -197,6 +227,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
       damage: [0, 2],
       forge: [0, 10],
       replay: [2, 10],
+      playback: [0, 3],
     },
     faultMs: [20, 800],
     downMs: 800,
@@ -319,6 +350,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
       damage: [0, 1],
       forge: [0, 5],
       replay: [0, 2],
+      playback: [0, 2],
       'lost-last': [0, 1],
     },
     faultMs: [20, 1200],

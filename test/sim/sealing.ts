@@ -26,7 +26,7 @@ function keyOf(id: number): SealKey {
 export class SealedEnds {
   private readonly settings: ReplicationSettings;
   private readonly members: SharedArrayBuffer;
-  private readonly incarnation: number;
+  private incarnation: number;
   private readonly board: SharedArrayBuffer;
   private sealer!: Sealer;
   private opener!: Opener;
@@ -43,6 +43,11 @@ export class SealedEnds {
   /** The key file has come to a stage, and is read again. */
   reload(stage: number): void {
     new SealBoard(this.board).writeKeys(keysOf(stage));
+  }
+
+  /** From the next send thread on. */
+  raiseIncarnation(incarnation: number): void {
+    this.incarnation = incarnation;
   }
 
   /** A send thread starts. */

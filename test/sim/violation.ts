@@ -16,6 +16,7 @@ export type Invariant =
   | 'forgery-refused'
   | 'sealed-once'
   | 'alarm-expected'
+  | 'living-kept'
   | 'converges'
   | 'equal-to-model'
   | 'equal-to-others';

@@ -230,6 +230,9 @@ export class World implements Host {
       case 'replay':
         this.replay(step.to, step.count);
         break;
+      case 'playback':
+        this.playBack(step);
+        break;
       case 'crash':
         this.crash(step.member, step.downMs);
         break;
@@ -346,6 +349,30 @@ export class World implements Host {
     }
   }
 
+  /** Somebody who recorded datagrams plays them, spread over time. */
+  private playBack(step: Extract<Step, { do: 'playback' }>): void {
+    const recorded = this.recorded(step);
+    if (recorded.length === 0) return;
+    const { to, count, ms, what } = step;
+    for (let i = 0; i < count; i++)
+      this.queue.after(what === 'start' ? (i * ms) / count : this.draw.between(0, ms), () => {
+        if (this.healed) return;
+        this.happened(`played back: ${what}`);
+        this.members[to].deliver(what === 'start' ? recorded[i % recorded.length] : this.draw.pick(recorded));
+      });
+  }
+
+  private recorded({ what, member, to, count }: Extract<Step, { do: 'playback' }>): readonly Flight[] {
+    const played = this.links.played(to);
+    const isPresent = ({ sender, contents }: Flight): boolean =>
+      contents?.incarnation === this.members[sender].life.incarnation;
+    if (what === 'start') return played.filter(isPresent).slice(0, count);
+    if (what === 'former') return played.filter((one) => one.sender === member && !isPresent(one));
+    if (played.length === 0) return played;
+    const { sender, contents } = this.draw.pick(played);
+    return played.filter((one) => one.sender === sender && one.contents?.incarnation === contents?.incarnation);
+  }
+
   // ——— Host: joining and leaving ———
 
   reachedStep(at: Instance, step: EntryStep): void {
@@ -457,6 +484,7 @@ export class World implements Host {
     const sender = this.lifeOf(flight.sender, contents.incarnation);
     const origin = this.lifeOf(contents.origin, contents.originIncarnation);
     if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);
+    demand(!at.board.isDisowned, 'living-kept', () => `${at.name} lives, and was told that its life is over`);
     this.checkMemory(at);
   }
 
