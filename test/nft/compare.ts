@@ -187,6 +187,7 @@ function outcomes(arrived: readonly { port: number; ip: Buffer }[], errors: Read
     const own = numberOf(ip);
     const answer = errors.has(own) ? null : answerOf(ip);
     const number = answer?.number ?? own;
+    if (number < 0) continue; // the first of some fragments: their last one is looked at
     const known = all.get(number);
     const says = answer?.says ?? `passes by ${port}`;
     if (known === undefined) all.set(number, [says]);

@@ -50,7 +50,9 @@ export function answerOf(ip: Buffer): { number: number; says: string } | null {
   return { number, says: 'reset' };
 }
 
+const SYN = 2;
 const RST = 4;
+const PSH = 8;
 const ACK = 16;
 const TCP = 6;
 const UDP = 17;
@@ -76,6 +78,8 @@ interface Flow {
   readonly dport: number;
   /** TCP flags, or type of ICMP. */
   readonly what: number;
+  /** Sequence and acknowledgement number of TCP, where they are not drawn from the packet's number. */
+  readonly numbers?: readonly [number, number];
 }
 
 export class PacketDraw {
@@ -101,6 +105,10 @@ export class PacketDraw {
       const reply = { ...reversed(flow), what: flow.protocol === ICMP ? 0 : 129 };
       return [first, this.packet(reply, 1 - port)];
     }
+    if (kind <= 1 && flow.protocol === TCP && flow.what === SYN && this.random.chance(0.5))
+      return [first, ...this.handshake(flow, port)];
+    if (kind === 2 && flow.protocol === UDP && (flow.version === 4 || first.ip[6] === UDP))
+      return this.fragments(flow, first);
     if (kind <= 1 && !isIcmp(flow) && flow.protocol !== IGMP) return [first, this.error(flow, first, 1 - port)];
     return [first];
   }
@@ -164,6 +172,29 @@ export class PacketDraw {
     const isError = isOwnIcmp && (flow.version === 4 ? [3, 4, 5, 11, 12].includes(flow.what) : flow.what < 128);
     const hasChecksum = flow.protocol in SUM_AT && (isOwnIcmp || !isIcmp(flow));
     return { port, ip, isError, hasChecksum, says: `#${number} port ${port} ${said(flow)}` };
+  }
+
+  /** What follows a SYN: the answer, and data both ways. */
+  private handshake(flow: Flow, port: number): Packet[] {
+    const back = reversed(flow);
+    // The SYN had data, too.
+    const [ours, theirs] = [((this.next - 1) << NUMBER_SHIFT) + 1 + TRAILER_BYTES, this.next << NUMBER_SHIFT];
+    const next = theirs + 1 + TRAILER_BYTES;
+    return [
+      this.packet({ ...back, what: SYN | ACK, numbers: [theirs, ours] }, 1 - port),
+      this.packet({ ...flow, what: ACK, numbers: [ours, next] }, port),
+      this.packet({ ...back, what: PSH | ACK, numbers: [next, ours + TRAILER_BYTES] }, 1 - port),
+    ];
+  }
+
+  /** A packet in two fragments, which both firewalls look at as one. */
+  private fragments({ version }: Flow, whole: Packet): Packet[] {
+    const { ip } = whole;
+    const cut = ip.length - TRAILER_BYTES;
+    const id = this.random.below(65_536);
+    const parts = version === 4 ? fragmentsIpv4(ip, cut, id) : fragmentsIpv6(ip, cut, id);
+    // Fragments are not answered here.
+    return parts.map((part) => ({ ...whole, ip: part, hasChecksum: false, says: `${whole.says} in fragments` }));
   }
 
   /** An ICMP error about a packet, to its sender; sometimes to another, or about another connection. */
@@ -273,6 +304,40 @@ function packetOf(flow: Flow, transport: Buffer, extensions: readonly number[]):
   return ip;
 }
 
+function fragmentsIpv4(ip: Buffer, cut: number, id: number): Buffer[] {
+  const [first, last] = [ip.subarray(0, cut), Buffer.concat([ip.subarray(0, 20), ip.subarray(cut)])].map((bytes) =>
+    Buffer.from(bytes),
+  );
+  for (const [part, field] of [
+    [first, MORE],
+    [last, (cut - 20) >> 3],
+  ] as const) {
+    part.writeUInt16BE(part.length, 2);
+    part.writeUInt16BE(id, 4);
+    part.writeUInt16BE(field, 6);
+    part.writeUInt16LE(0, 10);
+    part.writeUInt16LE(checksum(part, 0, 20), 10);
+  }
+  return [first, last];
+}
+
+/** The fragment header comes first; extension headers are behind it. */
+function fragmentsIpv6(ip: Buffer, cut: number, id: number): Buffer[] {
+  return [
+    { bytes: ip.subarray(40, cut), field: 1 },
+    { bytes: ip.subarray(cut), field: cut - 40 },
+  ].map(({ bytes, field }) => {
+    const part = Buffer.concat([ip.subarray(0, 40), Buffer.alloc(8), bytes]);
+    part.writeUInt16BE(part.length - 40, 4);
+    part[40] = ip[6];
+    part[6] = FRAGMENT;
+    part.writeUInt16BE(field, 42);
+    part.writeUInt32BE(id, 44);
+    return part;
+  });
+}
+
+const MORE = 0x2000;
 const SUM_AT: Readonly<Record<number, number>> = { [TCP]: 16, [UDP]: 6, [UDP_LITE]: 6, [ICMP]: 2, [ICMPV6]: 2 };
 
 function sum(ip: Buffer, l4: number, { version, protocol }: Flow): void {
@@ -296,7 +361,7 @@ function transportOf(flow: Flow, number: number, quoted: Buffer | null): Buffer 
   return bytes;
 }
 
-function headOf({ protocol, sport, dport, what }: Flow, number: number): Buffer {
+function headOf({ protocol, sport, dport, what, numbers }: Flow, number: number): Buffer {
   const ports = (bytes: number): Buffer => {
     const head = Buffer.alloc(bytes);
     head.writeUInt16BE(sport, 0);
@@ -306,8 +371,8 @@ function headOf({ protocol, sport, dport, what }: Flow, number: number): Buffer 
   switch (protocol) {
     case TCP: {
       const head = ports(20);
-      head.writeUInt32BE(number << NUMBER_SHIFT, 4);
-      head.writeUInt32BE(number << NUMBER_SHIFT, 8);
+      head.writeUInt32BE(numbers?.[0] ?? number << NUMBER_SHIFT, 4);
+      head.writeUInt32BE(numbers?.[1] ?? number << NUMBER_SHIFT, 8);
       head[12] = 0x50;
       head[13] = what;
       head.writeUInt16BE(1000, 14);
