@@ -125,10 +125,12 @@ export class KernelFirewall {
     };
     push('flush ruleset');
     push('table inet diff {');
+    for (const [n, rules] of chains.entries())
+      for (const rule of rules.keys()) push(`counter ${counterOf(n, rule)} { }`);
     for (const [n, rules] of chains.entries()) {
       push(`chain r${n} {`);
       push('ct state established accept');
-      for (const [rule, texts] of rules.entries()) for (const text of texts) push(text, n, rule);
+      for (const [rule, texts] of rules.entries()) for (const text of texts) push(counting(text, n, rule), n, rule);
       push('}');
     }
     push('chain zones { type filter hook prerouting priority raw;');
@@ -165,27 +167,28 @@ export class KernelFirewall {
     return arrived;
   }
 
-  /** Packets counted by each rule of each ruleset. */
+  /** Packets counted by each rule of each ruleset. Rules are not listed: some of those that nft loads, it fails to list. */
   counts(chains: readonly KernelChain[]): number[][] {
-    const counts = chains.map((rules) => rules.map(() => 0));
-    const listed = JSON.parse(this.run('nft', ['-j', 'list', 'table', 'inet', 'diff'], '', 1 << 28).toString());
-    const counting = chains.map((rules) =>
-      rules.flatMap((texts, n) => texts.filter((text) => /\bcounter\b/.test(text)).map(() => n)),
+    const listed = JSON.parse(
+      this.run('nft', ['-j', 'list', 'counters', 'table', 'inet', 'diff'], '', 1 << 28).toString(),
     );
-    const next = chains.map(() => 0);
-    for (const { rule } of listed.nftables) {
-      const chain = /^r(\d+)$/.exec(rule?.chain ?? '');
-      const counter = rule?.expr.find((expression: object) => 'counter' in expression)?.counter;
-      if (chain === null || counter === undefined) continue;
-      const n = Number(chain[1]);
-      counts[n][counting[n][next[n]++]] = counter.packets;
-    }
-    return counts;
+    const counted = new Map<string, number>();
+    for (const { counter } of listed.nftables) if (counter !== undefined) counted.set(counter.name, counter.packets);
+    return chains.map((rules, n) => rules.map((_, rule) => counted.get(counterOf(n, rule)) ?? 0));
   }
 
   close(): void {
     execFileSync('ip', ['netns', 'del', this.name]);
   }
+}
+
+function counterOf(ruleset: number, rule: number): string {
+  return `n${ruleset}_${rule}`;
+}
+
+/** The text of a rule with the counter of its own. */
+function counting(text: string, ruleset: number, rule: number): string {
+  return text.replace(/\bcounter\b/, `counter name "${counterOf(ruleset, rule)}"`);
 }
 
 function compiledInjector(): string {
