@@ -1,9 +1,11 @@
 /** Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of this. */
 
+import { AckBoard } from '../../shm/ack-board.js';
 import { CounterCells } from '../../shm/objects/counter-cells.js';
 import { SealBoard } from '../../shm/seal-board.js';
 import { Attachments } from '../../workers/replication/attachments.js';
 import { Debt } from '../../workers/replication/debt.js';
+import { Joining } from '../../workers/replication/joining.js';
 import { Belief, Lives } from '../../workers/replication/lives.js';
 import { MessageWriter } from '../../workers/replication/message.js';
 import { ReceiveChannel } from '../../workers/replication/receive-channel.js';
@@ -88,6 +90,37 @@ export const PLANTED: readonly PlantedBug[] = [
             return takeUnit.call(this, reader, coarse);
           },
       ),
+  },
+  {
+    name: 'begin together with members that only say that they are joining',
+    profile: 'start',
+    lives: 20,
+    shows: ['equal-to-others', 'vector-delivered'],
+    plant: () => override(Joining, 'disagreeing', () => () => -1),
+  },
+  {
+    name: 'believe an incarnation that answers nothing, because it is not known to have ended',
+    profile: 'misclock',
+    lives: 15,
+    shows: ['living-kept', 'vector-delivered'],
+    plant: () =>
+      override(
+        Lives,
+        'judge',
+        (judge) =>
+          function (member, life, incarnation, ...heard) {
+            const belief = judge.call(this, member, life, incarnation, ...heard);
+            const hasEnded = incarnation === life.former || life.isOver(incarnation);
+            return belief === Belief.NOT && !hasEnded ? Belief.NEW : belief;
+          },
+      ),
+  },
+  {
+    name: 'go on under an incarnation that the members take for an earlier one',
+    profile: 'misclock',
+    lives: 6,
+    shows: ['converges'],
+    plant: () => override(AckBoard, 'setOutrun', () => () => {}),
   },
   {
     name: 'accept an old incarnation',

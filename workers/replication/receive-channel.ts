@@ -147,7 +147,8 @@ export class ReceiveChannel {
       reception.contiguous = FIRST_SEQUENCE - 1;
     }
     const told = !excluded && reader.unitsOrigin === reader.sender;
-    if (told) {
+    // A late message, or a recording, says what no longer is so.
+    if (told && reader.datagram > reception.datagram) {
       reception.floor = reader.floor;
       reception.setExcluded(reader.excludedLow, reader.excludedHigh);
     }

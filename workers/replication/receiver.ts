@@ -173,10 +173,11 @@ export class Receiver {
     }
     const { object } = this.reader;
     const member = this.members.slotOf(this.reader.sender);
-    this.hear(member, now);
+    const isLatest = this.isLatest(member);
+    this.hear(member, now, isLatest);
     const told = this.takeEntries(member, now);
     this.compareClocks(member, now, wallMs);
-    this.takeDigest(member);
+    if (isLatest) this.takeDigest(member);
     this.channels[object][member].takeUnits(this.reader, this.reader.excludes(this.self), now, coarse);
     if (this.reader.unitsOrigin !== this.reader.sender) this.takeRepair(now, coarse);
     this.board.writePeer(member, this.peers[member]);
@@ -242,7 +243,7 @@ export class Receiver {
       if (incarnation !== life.former && !life.isOver(incarnation)) this.askForAnswer(member, now);
       return 'incarnation';
     }
-    this.heardAt[member] = now;
+    if (belief !== Belief.PRESENT || this.isLatest(member)) this.heardAt[member] = now;
     if (belief === Belief.PRESENT) return null;
     if (belief === Belief.NEW && life.current !== 0) this.counts.add('state_rx_restarts', 1);
     if (context.joining) closing.replace(member, incarnation);
@@ -288,16 +289,25 @@ export class Receiver {
       if (this.peers[slot].incarnation !== this.closing.lives[slot].current) this.forget(slot);
   }
 
+  /**
+   * Whether the message read is later than every one of its sender and object so far: only such a one
+   * is a sign of life. A late one proves nothing that the one before it did not, and may be a recording.
+   */
+  private isLatest(member: number): boolean {
+    const { object, datagram } = this.reader;
+    return datagram > this.channels[object][member].reception.datagram;
+  }
+
   /** Notes that the member lives. */
-  private hear(member: number, now: number): void {
+  private hear(member: number, now: number, isLatest: boolean): void {
     const peer = this.peers[member];
     const { incarnation, flags, speaks } = this.reader;
     // An incarnation goes from JOINING to READY to LEAVING and never back, so a late or replayed
     // message, however old, cannot undo what a later one said.
     if (peer.incarnation !== incarnation || rankOf(flags) > rankOf(peer.flags)) peer.flags = flags;
     if (this.answers) peer.setAnswered();
+    if (isLatest || peer.incarnation !== incarnation) peer.heardAt = now;
     peer.incarnation = incarnation;
-    peer.heardAt = now;
     peer.speaks = speaks;
   }
 
