@@ -46,6 +46,8 @@ const SOCKET_DATAGRAMS = 256;
 /** Rounds of one wake-up, and wake-ups one after the other in which nothing was done: more is spinning. */
 const ROUNDS_MAX = 5000;
 const IDLE_WAKES_MAX = 5000;
+/** What is due waits no longer for a limit on what is sent. */
+const DUE_MS_MAX = 1000;
 
 export function memberSettings(plan: Plan, member: number): ReplicationSettings {
   return replicationSettings({
@@ -119,6 +121,8 @@ export class Instance {
   /** Datagrams that wait for the receive thread. */
   private readonly socket: Flight[] = [];
   private noBuffers = false;
+  /** Since when something was due, each time the send thread was woken; infinite: nothing is. */
+  private dueSince = Number.POSITIVE_INFINITY;
   /** Messages until the send thread dies. */
   private sendsLeft = Number.POSITIVE_INFINITY;
   private sendDownMs = 0;
@@ -196,6 +200,7 @@ export class Instance {
   startSender(): void {
     this.consumer = this.log.openConsumer();
     this.sendsLeft = Number.POSITIVE_INFINITY;
+    this.dueSince = Number.POSITIVE_INFINITY;
     this.sealed?.startSender();
     this.sender = new Sender({
       settings: this.settings,
@@ -392,6 +397,7 @@ export class Instance {
     const { sender } = this;
     if (!this.up || sender === null) return;
     if (this.isPaused) {
+      this.dueSince = Number.POSITIVE_INFINITY;
       this.wake(this.resumeAt);
       return;
     }
@@ -412,14 +418,19 @@ export class Instance {
     this.idleWakes = rounds === 0 ? this.idleWakes + 1 : 0;
     demand(this.idleWakes < IDLE_WAKES_MAX, 'no-spinning', () => `${this.name}: woken for nothing, again and again`);
     this.host.afterPoll(this);
+    // A limit on what is sent makes what is due wait, but not for long: new units leave room for it.
+    if (sender.deadline > now || this.noBuffers) this.dueSince = Number.POSITIVE_INFINITY;
+    else if (this.dueSince > now) this.dueSince = now;
+    demand(now - this.dueSince <= DUE_MS_MAX, 'due-sent', () => `${this.name}: what is due is not sent`);
     const waitMs = Math.max((sender.deadline - now) / this.rate, WAIT_MS_MIN);
     if (Number.isFinite(waitMs) || busy)
       this.wake(this.host.queue.now + (busy ? Math.min(waitMs, WAIT_MS_BUSY) : waitMs));
   }
 
-  /** As the send thread's shell: records wait in the rings while a path is congested. */
+  /** As the send thread's shell: records wait in the ring while a path is congested, until it is half full. */
   private take(sender: Sender, now: number): number {
-    return sender.hold(now) === Reason.NONE ? this.drain(sender) : 0;
+    const mustWait = sender.hold(now) !== Reason.NONE && this.backlog < this.consumer.words.length / 2;
+    return mustWait ? 0 : this.drain(sender);
   }
 
   /** As the send thread's shell drains the rings. */

@@ -328,6 +328,23 @@ export const PLANTED: readonly PlantedBug[] = [
       ),
   },
   {
+    name: 'send new units before those that are due again',
+    profile: 'overload',
+    lives: 20,
+    isLong: true,
+    shows: ['due-sent', 'converges'],
+    plant: () =>
+      override(
+        SendChannel,
+        'recover',
+        (recover) =>
+          function (now) {
+            const sent = this.context.peers.others > 0 ? this.sendNew(now, this.context.pacing.data) : 0;
+            return sent + recover.call(this, now);
+          },
+      ),
+  },
+  {
     name: 'claim what a snapshot has when it is joined with the state',
     profile: 'resync',
     lives: 100,

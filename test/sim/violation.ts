@@ -13,6 +13,7 @@ export type Invariant =
   | 'no-spinning'
   | 'no-crash'
   | 'bandwidth-kept'
+  | 'due-sent'
   | 'forgery-refused'
   | 'sealed-once'
   | 'alarm-expected'

@@ -258,7 +258,7 @@ export class Debt implements Audience {
 
   private retransmit(now: number, outlet: Outlet): number {
     const { context, log, retransmission } = this;
-    const messagesMax = context.pacing.messages;
+    const messagesMax = context.pacing.messagesOwed;
     if (messagesMax < 1) return 0;
     const found = retransmission.scan(now, messagesMax);
     if (found === 0) return 0;

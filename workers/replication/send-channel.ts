@@ -174,17 +174,27 @@ export class SendChannel {
     return this.attachments.owedMembers;
   }
 
-  /** Sends what is due. Returns how much was done: messages sent and units pruned. */
+  /**
+   * Sends what was lost, and backlogs: before any channel sends new units, see pacing.ts. Returns how much was done: messages sent
+   * and units pruned.
+   */
+  recover(now: number): number {
+    const { again, backlog } = this.context.pacing;
+    let work = this.readBoard() + this.detachLaggards(now);
+    if (this.context.peers.others === 0) return work;
+    if (now >= this.retransmission.nextScan) work += this.retransmit(now, again);
+    return work + this.attachments.poll(now, backlog);
+  }
+
+  /** Sends new units and acknowledgements. Returns how much was done. */
   poll(now: number): number {
     const { data: outlet, urgent } = this.context.pacing;
-    let work = this.readBoard() + this.detachLaggards(now) + this.tellUntold(now);
+    let work = this.tellUntold(now);
     if (this.context.peers.others === 0) {
       this.acknowledging.rest();
       return work + this.discard(now);
     }
     work += this.attachments.isAnyAttached ? this.sendNew(now, outlet) : this.discard(now);
-    if (now >= this.retransmission.nextScan) work += this.retransmit(now, outlet);
-    work += this.attachments.poll(now, outlet);
     this.askForBell(this.full || this.attachments.isWaiting || this.isWaitedFor || this.context.window.isClosed(now));
     return work + this.acknowledging.poll(now, urgent);
   }
@@ -323,7 +333,7 @@ export class SendChannel {
    */
   private retransmit(now: number, outlet: Outlet): number {
     const { counts, peers } = this.context;
-    const room = this.context.pacing.messages;
+    const room = this.context.pacing.messagesAgain;
     if (room < 1) return 0;
     const found = this.retransmission.scan(now, room);
     if (found === 0) return 0;

@@ -185,12 +185,17 @@ export class Sender {
     writer.wallMs = wallMs;
     this.pacing.begin(outlet, now);
     this.updateWindow(now);
-    const { channels } = this;
+    const { channels, pacing } = this;
+    const { granted } = pacing;
     let work = 0;
+    for (let i = 0; i < channels.length; i++) work += channels[(this.turn + i) % channels.length].recover(now);
+    work += this.repair.poll(now, pacing.again);
     for (let i = 0; i < channels.length; i++) work += channels[(this.turn + i) % channels.length].poll(now);
-    this.turn = (this.turn + 1) % Math.max(1, channels.length);
+    // A poll in which nothing could be sent for the limit is nobody's turn.
+    if (pacing.readyAt === Number.POSITIVE_INFINITY || pacing.granted !== granted)
+      this.turn = (this.turn + 1) % Math.max(1, channels.length);
     this.marks?.publish();
-    return work + this.repair.poll(now, this.pacing.data);
+    return work;
   }
 
   /**
@@ -233,8 +238,7 @@ export class Sender {
   /** When `poll` should be called at the latest, in ms of its clock. */
   get deadline(): number {
     const { pacing, window } = this;
-    let { deadline } = this.repair;
-    if (pacing.isHolding) deadline = Math.min(deadline, pacing.readyAt);
+    let deadline = Math.min(this.repair.deadline, pacing.readyAt);
     if (window.inFlight >= window.bytes) deadline = Math.min(deadline, window.opensAt);
     for (const channel of this.channels) deadline = Math.min(deadline, channel.deadline);
     return deadline;
