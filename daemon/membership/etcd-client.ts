@@ -187,17 +187,20 @@ export class EtcdClient {
   }
 }
 
-/** Why a call failed, in one line: `fetch` hides it in the cause. */
+/** Why a call failed, in one line: the last cause, as `fetch` says only that it failed. */
 export function reason(error: unknown): string {
-  const cause = (error as { cause?: unknown }).cause ?? error;
-  const inner = cause instanceof AggregateError ? cause.errors[0] : cause;
-  return inner instanceof Error ? inner.message : String(inner);
+  const inner: unknown = error instanceof AggregateError ? error.errors[0] : (error as { cause?: unknown })?.cause;
+  if (inner !== undefined) return reason(inner);
+  return error instanceof Error ? error.message : String(error);
 }
 
-/** Waits between two tries: longer each time, and not all members at once. */
-export function backOff(attempt: number, signal: AbortSignal): Promise<void> {
+/**
+ * Waits between two tries: longer each time, and not all members at once. `ref`: whether the wait
+ * alone keeps the process running.
+ */
+export function backOff(attempt: number, signal: AbortSignal, ref = false): Promise<void> {
   const longest = Math.min(5000, 250 * 2 ** Math.min(attempt, 10));
-  return sleep(longest * (0.5 + Math.random() / 2), undefined, { signal, ref: false });
+  return sleep(longest * (0.5 + Math.random() / 2), undefined, { signal, ref });
 }
 
 function revisionOf({ header }: WireHeader): number {

@@ -96,7 +96,8 @@ export async function register(
       }
       say(`etcd cannot be reached, and is tried again: ${reason(error)}`);
       lease = null;
-      await backOff(attempt++, signal);
+      // At the start nothing else runs yet.
+      await backOff(attempt++, signal, true);
     }
   }
 }

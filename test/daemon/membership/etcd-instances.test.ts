@@ -3,6 +3,7 @@
 import { strict as assert } from 'node:assert';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { askJson } from '../../../daemon/admin/client.js';
 import type { MemberRow } from '../../../daemon/admin/source.js';
 import { Etcd } from '../../support/etcd.js';
@@ -11,6 +12,8 @@ import { needs } from '../../support/require.js';
 import { eventually, type Instance } from '../../testbed/instance.js';
 
 const FLOWS = 100;
+/** Longer than the first waits between two tries. */
+const SOME_TRIES_MS = 1000;
 
 describe('instances that find each other through etcd', () => {
   let etcd: Etcd;
@@ -102,5 +105,18 @@ describe('instances that find each other through etcd', () => {
     await eventually('it to be back', async () =>
       (await d.status()).membership.includes('not followed') ? null : true,
     );
+  });
+
+  it('wait for etcd if it is away when they start', async () => {
+    await etcd.kill();
+    const log = join(cluster.folder, 'f.log');
+    const starting = start('f');
+    const away = eventually('it to be missed', async () =>
+      existsSync(log) && readFileSync(log, 'utf8').includes('and is tried again: connect ECONNREFUSED') ? true : null,
+    );
+    await Promise.race([away, starting]);
+    await sleep(SOME_TRIES_MS);
+    await etcd.up();
+    assert.equal((await (await starting).status()).state, 'ready');
   });
 });
