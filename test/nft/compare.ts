@@ -133,11 +133,35 @@ function compareCases(kernel: KernelFirewall, zone: number, drawn: readonly Case
   const errors = new Set(sent.filter(({ packet }) => packet.isError).map(({ packet }) => numberOf(packet.ip)));
   const passed = outcomes(kernel.pass(sent), errors);
   const counts = kernel.counts(cases.map(chainOf));
-  const site = new FirewallSite({
-    rules: 'policy drop',
+  const site = siteOf('policy drop');
+  for (const [n, one] of cases.entries()) compareCase(site, one, counts[n], passed, report);
+}
+
+function siteOf(rules: string): FirewallSite {
+  return new FirewallSite({
+    rules,
     options: { connections: 4096, connections_ipv6: 4096, half_open: 100, half_open_records: 1 << 30 },
   });
-  for (const [n, one] of cases.entries()) compareCase(site, one, counts[n], passed, report);
+}
+
+/** What comes out of our firewall. */
+function through(site: FirewallSite, packets: readonly Packet[]): { port: number; ip: Buffer }[] {
+  const frames = packets.map(({ port, ip }) => ({ port, frame: framed(ip) }));
+  const arrived: { port: number; ip: Buffer }[] = [];
+  for (let from = 0; from < frames.length; from += ANSWERED_PER_SECOND) {
+    for (const { port, frame } of site.plane.passFrames(...frames.slice(from, from + ANSWERED_PER_SECOND)))
+      arrived.push({ port, ip: Buffer.from(frame.subarray(14)) });
+    site.later(1);
+  }
+  return arrived;
+}
+
+function comparedTo(packet: Packet, out: Outcomes, passed: Outcomes) {
+  const number = numberOf(packet.ip);
+  const [ours, kernels] = [out, passed].map((outcomes) => outcomes.get(number)?.join(', ') ?? 'nothing');
+  // Of other protocols the kernel answers only packets whose bytes add up as if they had a checksum.
+  const passes = [ours, kernels].some((came) => came.startsWith('passes'));
+  return { ours, kernels, isDifferent: ours !== kernels && (passes || packet.hasChecksum) };
 }
 
 function compareCase(site: FirewallSite, one: Case, counts: readonly number[], passed: Outcomes, report: Report): void {
@@ -145,15 +169,8 @@ function compareCase(site: FirewallSite, one: Case, counts: readonly number[], p
   const text = [...ruleset.rules.map(oursOf), `policy ${ruleset.policy}`].join('\n');
   site.later(FORGOTTEN_S);
   site.load(text);
-  const frames = packets.map(({ port, ip }) => ({ port, frame: framed(ip) }));
   const errors = new Set(packets.filter(({ isError }) => isError).map(({ ip }) => numberOf(ip)));
-  const arrived: { port: number; ip: Buffer }[] = [];
-  for (let from = 0; from < frames.length; from += ANSWERED_PER_SECOND) {
-    for (const { port, frame } of site.plane.passFrames(...frames.slice(from, from + ANSWERED_PER_SECOND)))
-      arrived.push({ port, ip: Buffer.from(frame.subarray(14)) });
-    site.later(1);
-  }
-  const out = outcomes(arrived, errors);
+  const out = outcomes(through(site, packets), errors);
   site.replicateTo();
   report.rulesets++;
   report.rules += ruleset.rules.length;
@@ -162,19 +179,43 @@ function compareCase(site: FirewallSite, one: Case, counts: readonly number[], p
     report.differences.push(`seed ${seed}: ${what}\n${text.replace(/^/gm, '    ')}`);
   };
   for (const packet of packets) {
-    const number = numberOf(packet.ip);
-    const [ours, kernels] = [out, passed].map((outcomes) => outcomes.get(number)?.join(', ') ?? 'nothing');
+    const { ours, kernels, isDifferent } = comparedTo(packet, out, passed);
     if (ours.startsWith('passes')) report.accepted++;
-    if (ours === kernels) continue;
-    // Of other protocols the kernel answers only packets whose bytes add up as if they had a checksum.
-    const passes = [ours, kernels].some((came) => came.startsWith('passes'));
-    if (passes || packet.hasChecksum) return differs(`nft: ${kernels}, we: ${ours}, for ${packet.says}`);
+    if (isDifferent) return differs(`nft: ${kernels}, we: ${ours}, for ${packet.says}`);
   }
   for (const [rule, expected] of counts.slice(0, ruleset.rules.length).entries()) {
     const { packets: counted } = site.boards[0].count(rule);
     report.matched += expected;
     if (counted !== expected) return differs(`nft counts ${expected}, we ${counted}: ${oursOf(ruleset.rules[rule])}`);
   }
+}
+
+export interface WholeReport {
+  readonly differences: string[];
+  packets: number;
+  accepted: number;
+}
+
+/** Packets through what the kernel has loaded, and through our rules. `first`: the number of the first packet. */
+export function compareWhole(
+  kernel: KernelFirewall,
+  rules: string,
+  { seed, packets: most, first }: { seed: number; packets: number; first: number },
+): WholeReport {
+  const draw = new PacketDraw(new Stream('nft packets', seed), first);
+  const packets: Packet[] = [];
+  while (packets.length < most) packets.push(...draw.scene());
+  const errors = new Set(packets.filter(({ isError }) => isError).map(({ ip }) => numberOf(ip)));
+  const passed = outcomes(kernel.pass(packets.map((packet) => ({ ruleset: 0, packet }))), errors);
+  const site = siteOf(rules);
+  const out = outcomes(through(site, packets), errors);
+  const report: WholeReport = { differences: [], packets: packets.length, accepted: 0 };
+  for (const packet of packets) {
+    const { ours, kernels, isDifferent } = comparedTo(packet, out, passed);
+    if (ours.startsWith('passes')) report.accepted++;
+    if (isDifferent) report.differences.push(`nft: ${kernels}, we: ${ours}, for ${packet.says}`);
+  }
+  return report;
 }
 
 /** What came of each packet, by its number. */

@@ -152,6 +152,26 @@ export class KernelFirewall {
     }
   }
 
+  /** Replaces all rulesets by one, and returns what nft lists of it. */
+  loadWhole(text: string): string {
+    this.run('nft', ['-f', '-'], `flush ruleset\n${text}`);
+    return this.run('nft', ['list', 'ruleset'], '', 1 << 24).toString();
+  }
+
+  /** Inserts a text before the rules of chains (`FAMILY TABLE CHAIN`), lets markers pass them, and tracks connections in a zone. */
+  insert(rules: readonly { readonly chain: string; readonly text: string }[], zone: number): void {
+    const lines = [
+      'table inet marker { chain pre { type filter hook prerouting priority raw;',
+      `ether saddr ${MARKED} notrack accept`,
+      `ct zone set ${zone}\n}\n}`,
+      ...rules.filter(({ text }) => text !== '').map(({ chain, text }) => `insert rule ${chain} ${text}`),
+      ...[...new Set(rules.map(({ chain }) => chain))].map(
+        (chain) => `insert rule ${chain} ether saddr ${MARKED} accept`,
+      ),
+    ];
+    this.run('nft', ['-f', '-'], lines.join('\n'));
+  }
+
   /** What came out of packets, which are each for a ruleset. */
   pass(packets: readonly { readonly ruleset: number; readonly packet: Packet }[]): Arrived[] {
     const frames = [framed(0, marker(), MARKED)];

@@ -9,7 +9,7 @@
 import { checksum, sumBytes } from '../../workers/packet/checksum.js';
 import type { Stream } from '../sim/random.js';
 import { crc32c } from './crc32c.js';
-import { ICMP_TYPES, ICMPV6_TYPES, PORTS, PROTOCOLS, V4, V6 } from './values.js';
+import { CODES, DSCP, ICMP_TYPES, ICMPV6_TYPES, PORTS, PROTOCOLS, V4, V6 } from './values.js';
 
 export interface Packet {
   /** Index of the port it comes in by. */
@@ -80,6 +80,9 @@ interface Flow {
   readonly what: number;
   /** Sequence and acknowledgement number of TCP, where they are not drawn from the packet's number. */
   readonly numbers?: readonly [number, number];
+  /** Of ICMP. */
+  readonly code: number;
+  readonly dscp: number;
 }
 
 export class PacketDraw {
@@ -140,6 +143,8 @@ export class PacketDraw {
       sport: isPort && random.chance(0.3) ? random.pick(PORTS) : random.below(65_536),
       dport: port(),
       what: protocol === TCP ? this.flags() : this.type(protocol),
+      code: random.chance(0.3) ? random.pick(CODES) : 0,
+      dscp: random.chance(0.3) ? random.pick(DSCP) : 0,
     };
   }
 
@@ -221,6 +226,8 @@ export class PacketDraw {
       sport: 0,
       dport: 0,
       what: random.pick(isV4 ? [3, 4, 5, 11, 12] : [1, 2, 3, 4]),
+      code: random.chance(0.5) ? random.pick(CODES) : 0,
+      dscp: 0,
     };
     const ip = packetOf(error, transportOf(error, number, quoted), []);
     const says = `#${number} port ${port} ${said(error)} about ${about.says}${wrong ? ' (another port)' : ''}`;
@@ -274,12 +281,13 @@ function headerBytes(ip: Buffer): number {
 
 /** The IP packet around a transport header, whose checksum it fills in. */
 function packetOf(flow: Flow, transport: Buffer, extensions: readonly number[]): Buffer {
-  const { version, protocol, from, to } = flow;
+  const { version, protocol, from, to, dscp } = flow;
   const l4 = version === 4 ? 20 : 40 + 8 * extensions.length;
   const ip = Buffer.alloc(l4 + transport.length);
   transport.copy(ip, l4);
   if (version === 4) {
     ip[0] = 0x45;
+    ip[1] = dscp << 2;
     ip.writeUInt16BE(ip.length, 2);
     ip[8] = 64;
     ip[9] = protocol;
@@ -287,7 +295,8 @@ function packetOf(flow: Flow, transport: Buffer, extensions: readonly number[]):
     to.copy(ip, 16);
     ip.writeUInt16LE(checksum(ip, 0, 20), 10);
   } else {
-    ip[0] = 0x60;
+    ip[0] = 0x60 | (dscp >> 2);
+    ip[1] = (dscp & 3) << 6;
     ip.writeUInt16BE(ip.length - 40, 4);
     ip[6] = extensions[0] ?? protocol;
     ip[7] = 64;
@@ -361,7 +370,7 @@ function transportOf(flow: Flow, number: number, quoted: Buffer | null): Buffer 
   return bytes;
 }
 
-function headOf({ protocol, sport, dport, what, numbers }: Flow, number: number): Buffer {
+function headOf({ protocol, sport, dport, what, code, numbers }: Flow, number: number): Buffer {
   const ports = (bytes: number): Buffer => {
     const head = Buffer.alloc(bytes);
     head.writeUInt16BE(sport, 0);
@@ -400,6 +409,7 @@ function headOf({ protocol, sport, dport, what, numbers }: Flow, number: number)
     case ICMPV6: {
       const head = Buffer.alloc(8);
       head[0] = what;
+      head[1] = code;
       head.writeUInt16BE(sport, 4);
       return head;
     }

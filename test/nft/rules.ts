@@ -11,7 +11,7 @@
  */
 
 import type { Stream } from '../sim/random.js';
-import { ICMP_TYPES, ICMPV6_TYPES, PORTS, PROTOCOLS, V4, V6 } from './values.js';
+import { CODES, DSCP_NAMES, ICMP_TYPES, ICMPV6_TYPES, PORTS, PROTOCOLS, V4, V6 } from './values.js';
 
 export interface DrawnRule {
   readonly matches: readonly string[];
@@ -119,6 +119,29 @@ const state: Draw = (random) => {
   return how === 1 ? `ct state ${random.pick(['!= ', '== '])}${some[0]}` : `ct state ${some.join(',')}`;
 };
 
+const COMPARISONS = ['<', '<=', '>', '>='];
+/** None of them leaves a comparison without a value. */
+const INNER_PORTS = PORTS.filter((number) => number > 0 && number < 65_535);
+const code: Draw = (random) => String(random.pick(CODES));
+const dscp: Draw = (random) => random.pick(DSCP_NAMES);
+
+/** A map from a field to verdicts, whose keys do not overlap. */
+const verdictMap: Draw = (random) => {
+  const [field, keys] = random.pick([
+    ['tcp dport', PORTS.map(String)],
+    ['th dport', PORTS.map(String)],
+    ['meta l4proto', ['tcp', 'udp', 'icmp', 'icmpv6', 'sctp', '47']],
+    ['iifname', ['"inside"', '"outside"']],
+    ['icmp type', ICMP_TYPES.map(String)],
+    ['ip saddr', V4.map(text4)],
+    ['ip6 daddr', V6.map(text6)],
+    ['ip dscp', DSCP_NAMES],
+  ] as const);
+  const kept = keys.filter(() => random.chance(0.4));
+  const elements = (kept.length === 0 ? [keys[0]] : kept).map((key) => `${key} : ${random.pick(['accept', 'drop'])}`);
+  return `${field} vmap { ${elements.join(', ')} }`;
+};
+
 /** What a rule may match, and how often of all. */
 const MATCHES: readonly (readonly [number, Draw])[] = [
   [3, (r) => `ip ${r.pick(['saddr', 'daddr'])} ${not(r)}${some(r, address4)}`],
@@ -132,6 +155,16 @@ const MATCHES: readonly (readonly [number, Draw])[] = [
   [3, flags],
   [1, (r) => `icmp type ${not(r)}${some(r, () => String(r.pick(ICMP_TYPES)))}`],
   [1, (r) => `icmpv6 type ${not(r)}${some(r, () => String(r.pick(ICMPV6_TYPES)))}`],
+  [1, (r) => `icmp code ${not(r)}${some(r, code)}`],
+  [1, (r) => `icmpv6 code ${not(r)}${some(r, code)}`],
+  [1, (r) => `${r.pick(['ip', 'ip6'])} dscp ${not(r)}${some(r, dscp)}`],
+  [
+    1,
+    (r) =>
+      `${r.pick(['tcp', 'udp', 'th'])} ${r.pick(['sport', 'dport'])} ${r.pick(COMPARISONS)} ${r.pick(INNER_PORTS)}`,
+  ],
+  [1, (r) => `meta protocol ${not(r)}${r.pick(['ip', 'ip6'])}`],
+  [1, (r) => `iifname ${r.pick(['{ "inside", "outside" }', '"in*"', '"out*"'])}`],
   [1, (r) => `meta nfproto ${r.pick(['ipv4', 'ipv6'])}`],
   [
     1,
@@ -158,7 +191,16 @@ const rejection: Draw = (random) =>
     ])
     .replace(/^/, 'reject with ');
 
+/** Rules with a map name states without `established`, whose packets ask no rules. */
+const STATES_OF_MAPS = ['ct state new', 'ct state { new, invalid }', 'ct state != established', 'ct state new,related'];
+
 export function drawRule(random: Stream): DrawnRule {
+  if (random.chance(0.1))
+    return {
+      matches: random.chance(0.5) ? [match(random)] : [],
+      state: random.pick(STATES_OF_MAPS),
+      verdict: verdictMap(random),
+    };
   const matches = Array.from({ length: random.pick([0, 1, 1, 1, 2, 2, 3]) }, () => match(random));
   return {
     matches,

@@ -40,3 +40,10 @@ export const ICMP_TYPES: readonly number[] = [0, 3, 4, 5, 8, 9, 10, 11, 12, 13, 
 export const ICMPV6_TYPES: readonly number[] = [
   1, 2, 3, 4, 100, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 143, 151, 152, 200,
 ];
+
+/** Codes of ICMP that a packet may have instead of 0. */
+export const CODES: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 9, 10, 13, 255];
+
+/** Code points, and how rules call them. */
+export const DSCP: readonly number[] = [0, 8, 10, 46, 48];
+export const DSCP_NAMES: readonly string[] = ['cs0', 'cs1', 'af11', 'ef', '0x30'];

@@ -12,7 +12,6 @@ import type { Branch, Work } from './work.js';
 export function readVerdictMap(work: Work, selector: Selector, cursor: Cursor, scope: Scope, at: Token): void {
   if (work.outcome !== null || work.branches !== null) cursor.fail(at, 'the rule has a verdict already');
   if (work.limit !== null) cursor.fail(at, '"limit" before "vmap" is not possible: jump to a chain');
-  selector.imply(work.draft);
   const named = cursor.next.kind === 'name' ? scope.named(cursor.next, cursor) : null;
   if (named !== null) {
     const token = cursor.take();
@@ -43,6 +42,7 @@ function branches(cursor: Cursor, draft: Draft, selector: Selector, scope: Scope
   };
   scope.elements(cursor, () => {
     const match: Draft = { ...draft };
+    selector.imply(match);
     if (cursor.accept('*')) {
       cursor.expect(':', 'between what is matched and its verdict');
       return add(others, match);
