@@ -50,7 +50,7 @@ export const COUNTERS = {
   passed: 'packets of open connections',
   related: 'ICMP errors about open connections that passed',
   untracked:
-    'packets that rules accepted and no connection is kept of: IGMP, and ICMP that is neither a query nor an error',
+    'packets that rules accepted and no connection is kept of: IGMP, and ICMP that is neither an error nor a query with a reply',
   picked_up: 'of the connections made, those that began elsewhere (pickup: loose)',
   mss_clamped: 'SYNs and SYN-ACKs whose maximum segment size was lowered (clamp_mss)',
   rejected: 'packets answered with a TCP reset or an ICMP error, as a rule says',

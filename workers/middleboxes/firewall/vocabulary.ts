@@ -71,7 +71,7 @@ export const ICMP_TYPES: Readonly<Record<string, number>> = {
   'address-mask-reply': 18,
 };
 
-/** RFC 4443, RFC 2710, RFC 4861, RFC 3810. */
+/** RFC 4443, RFC 2710, RFC 4861, RFC 2894, RFC 3122, RFC 3810. */
 export const ICMPV6_TYPES: Readonly<Record<string, number>> = {
   'destination-unreachable': 1,
   'packet-too-big': 2,
@@ -82,11 +82,15 @@ export const ICMPV6_TYPES: Readonly<Record<string, number>> = {
   'mld-listener-query': 130,
   'mld-listener-report': 131,
   'mld-listener-done': 132,
+  'mld-listener-reduction': 132,
   'nd-router-solicit': 133,
   'nd-router-advert': 134,
   'nd-neighbor-solicit': 135,
   'nd-neighbor-advert': 136,
   'nd-redirect': 137,
+  'router-renumbering': 138,
+  'ind-neighbor-solicit': 141,
+  'ind-neighbor-advert': 142,
   'mld2-listener-report': 143,
 };
 
