@@ -116,6 +116,9 @@ export class Daemon implements Running {
     }
   }
 
+  /** The later incarnation of ours that was last reported to people; 0: none. */
+  private outrun = 0;
+
   private constructor(place: Place, log: Log, ports: OpenPorts, instance: Instance) {
     const { config } = place;
     this.config = config;
@@ -492,6 +495,12 @@ export class Daemon implements Running {
     const peers = this.source.look();
     this.losses.look(peers);
     this.refusals.look(this.rejectTable.rows(), peers, monotonicMs());
+    if (this.board.outrun !== this.outrun && this.entry.standing.state === 'ready') {
+      this.outrun = this.board.outrun;
+      this.log.error(
+        `members know incarnation ${this.outrun} of this instance, which is later than the present one: the clock was put back while they were not heard; some of them refuse its messages until it is restarted`,
+      );
+    }
     if (this.board.isDisowned && this.stopping === null)
       void this.stop(
         new Error('the other members declared this life over; it has to begin another one: start it again'),

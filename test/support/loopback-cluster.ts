@@ -23,6 +23,8 @@ export interface LoopbackOptions {
   readonly flows?: number;
   /** Other sections, or parts of them. */
   readonly sections?: Readonly<Record<string, unknown>>;
+  /** How far the wall clock of the program is ahead of this host's, in ms. */
+  readonly clockMs?: number;
 }
 
 export class LoopbackCluster {
@@ -52,7 +54,14 @@ export class LoopbackCluster {
     const file = join(this.folder, `${name}.yaml`);
     const socket = join(this.folder, `${name}.sock`);
     writeFileSync(file, JSON.stringify(this.configuration(name, socket, options)));
-    const program = new Program(name, [process.execPath, DAEMON, '-c', file], join(this.folder, `${name}.log`));
+    const { clockMs = 0 } = options;
+    const clock = `const now = Date.now; Date.now = () => now() + ${clockMs};`;
+    const node = clockMs === 0 ? [] : ['--import', `data:text/javascript,${encodeURIComponent(clock)}`];
+    const program = new Program(
+      name,
+      [process.execPath, ...node, DAEMON, '-c', file],
+      join(this.folder, `${name}.log`),
+    );
     this.programs.push(program);
     return { instance: new Instance(name, socket), program };
   }

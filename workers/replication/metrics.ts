@@ -49,7 +49,7 @@ const COUNTERS = {
     'Units of other members, kept for those that lack them in case their origin dies, that had to make room before all had them.',
   state_lives_unrepaired: 'Dead members of which not all have the same, because nobody has some units any more.',
   state_members_estranged:
-    'Members that were evicted here and have evicted this instance: both sides go on alone until one restarts.',
+    'Members that are evicted here while this instance is evicted there: both sides go on alone until one restarts.',
   state_rx_acks_stale: 'Acknowledgements of an earlier life of this instance, or older than the last one.',
   state_rx_restarts: 'Times a member was seen to have started again.',
   state_rx_errors: 'Errors of the receiving sockets.',

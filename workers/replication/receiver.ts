@@ -240,7 +240,8 @@ export class Receiver {
     const answered = this.peers[member].hasAnswered;
     const belief = lives.judge(member, life, incarnation, this.heardAt[member], now, answered, answers);
     if (belief === Belief.NOT) {
-      if (incarnation !== life.former && !life.isOver(incarnation)) this.askForAnswer(member, now);
+      if (incarnation === life.former || life.isOver(incarnation)) this.noteEstranged(member);
+      else this.askForAnswer(member, now);
       return 'incarnation';
     }
     if (belief !== Belief.PRESENT || this.isLatest(member)) this.heardAt[member] = now;
@@ -262,7 +263,7 @@ export class Receiver {
   }
 
   /**
-   * A message of an incarnation that was declared dead here. If it says that ours has ended too, both
+   * A message of an incarnation that has ended here. If it says that ours has ended too, both
    * sides refuse each other, and neither learns from messages what the other holds: only people can
    * say which side restarts. Told once for each incarnation.
    */
@@ -276,7 +277,7 @@ export class Receiver {
       this.estranged[member] = reader.incarnation;
       this.counts.add('state_members_estranged', 1);
       this.onAlarm(
-        `${members.name(member)} was evicted here and evicted this instance: both sides go on alone, and refuse each other's messages; restart the instances of one side, which then take the state of the other`,
+        `${members.name(member)} is evicted here, and this instance is evicted there: both sides go on alone, and refuse each other's messages; restart the instances of one side, which then take the state of the other`,
         member,
       );
       return;

@@ -81,6 +81,17 @@ describe('an instance that joins', () => {
     assert.equal(await used(c), await used(other));
   });
 
+  it('comes back after its clock was put back', async () => {
+    const [a, b] = await Promise.all([start('a', FLOWS), start('b')]);
+    await eventually('flows', async () => ((await used(b)) >= FLOWS ? true : null));
+    const before = await same(a, b);
+    await a.program.stop('SIGKILL');
+    const again = await cluster.start('a', { members: MEMBERS, clockMs: -3_600_000 });
+    assert.match(again.program.output, /clock was put back; goes on as the later start/);
+    assert.match((await again.status()).state_reason, /^has the state of a member/);
+    assert.equal(await same(again, b), before);
+  });
+
   it('comes back after a crash and after an orderly end with what the others have', async () => {
     const [a, b] = await Promise.all([start('a', FLOWS), start('b')]);
     await eventually('flows', async () => ((await used(b)) >= FLOWS ? true : null));
