@@ -37,7 +37,11 @@ export interface OptionDeclaration {
   compile?(
     text: string,
     context: { readonly ports: readonly string[]; readonly others?: number },
-  ): { readonly problems?: readonly RuleProblem[] | undefined };
+  ): {
+    readonly problems?: readonly RuleProblem[] | undefined;
+    /** What is right and may not be meant. */
+    readonly notes?: readonly RuleProblem[] | undefined;
+  };
 }
 
 /** What is wrong with rules; the same shape as in workers/rules.ts. */

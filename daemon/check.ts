@@ -24,8 +24,9 @@ function mtuOf(name: string): number | null {
 
 /** Prints notes and `FILE: ok`, or every error to standard error. Returns the exit code. */
 export async function checkCommand(file: string): Promise<number> {
-  const { config, errors } = await loadConfig(file);
+  const { config, notes, errors } = await loadConfig(file);
   if (config !== undefined) {
+    for (const note of notes) console.log(`note: ${note}`);
     for (const note of notesOf(config)) console.log(`${file}: note: ${note}`);
     console.log(`${file}: ok`);
     return 0;

@@ -12,6 +12,7 @@ import {
   keyOf,
   type MiddleboxDeclaration,
   type ResolvedRules,
+  type RuleProblem,
 } from '../conf/middleboxes.js';
 import { type Problem, pathText } from '../conf/problem.js';
 import { ConfigSource } from '../conf/source.js';
@@ -19,13 +20,13 @@ import { validate } from '../conf/validate.js';
 import { onlineCores } from './cores.js';
 import { hookProblems } from './hook-programs.js';
 import { builtInMiddleboxes, ownMiddleboxes } from './middleboxes.js';
-import { placedProblem, problemsOf, problemText } from './rules-text.js';
+import { findingsOf, placedProblem, problemText } from './rules-text.js';
 
 export type { Config } from '../conf/config.js';
 
 export type LoadedConfig =
-  | { readonly config: Config; readonly errors?: undefined }
-  | { readonly errors: readonly string[]; readonly config?: undefined };
+  | { readonly config: Config; readonly notes: readonly string[]; readonly errors?: undefined }
+  | { readonly errors: readonly string[]; readonly config?: undefined; readonly notes?: undefined };
 
 /** What a configuration may refer to. */
 export interface Surroundings {
@@ -71,9 +72,10 @@ function check(file: string, source: ConfigSource, known: Surroundings, unloaded
       const config = resolveConfig(absolute, written, known.middleboxes);
       problems.push(...contradictions(config.middleboxes, config.shared, known.middleboxes));
       problems.push(...contrarySides(config.middleboxes, known.middleboxes, Object.keys(written.ports)));
-      const broken = problems.length === 0 ? checkRules(file, source, config, known.middleboxes) : [];
+      const { broken, notes } =
+        problems.length === 0 ? checkRules(file, source, config, known.middleboxes) : { broken: [], notes: [] };
       if (problems.length === 0) problems.push(...checkAgainstHost(config));
-      if (problems.length === 0 && broken.length === 0) return { config };
+      if (problems.length === 0 && broken.length === 0) return { config, notes };
       found.push(...broken);
     }
     const places = new Set(unloaded.map(({ path }) => pathText(path)));
@@ -109,33 +111,39 @@ function checkAgainstHost({ cluster, middleboxes, hooks }: Config): Problem[] {
   return [...held, ...programs];
 }
 
-/** What is wrong with the rules that the configuration names or holds. */
+/** What is wrong with the rules that the configuration names or holds, and what may not be meant. */
 function checkRules(
   file: string,
   source: ConfigSource,
   { middleboxes }: Config,
   declarations: readonly MiddleboxDeclaration[],
-): Found[] {
-  return middleboxes.flatMap(({ name, options }, i): Found[] => {
+): { readonly broken: readonly Found[]; readonly notes: readonly string[] } {
+  const broken: Found[] = [];
+  const notes: string[] = [];
+  for (const [i, { name, options }] of middleboxes.entries()) {
     const declaration = declarations.find((candidate) => candidate.name === name);
-    return Object.entries(declaration?.options ?? {}).flatMap(([option, { compile }]): Found[] => {
-      if (compile === undefined || declaration === undefined) return [];
+    for (const [option, { compile }] of Object.entries(declaration?.options ?? {})) {
+      if (compile === undefined || declaration === undefined) continue;
       const path = ['middleboxes', i, keyOf(declaration), option];
       const offset = source.locate({ path, at: 'value', message: '' });
       const rules = options[option] as ResolvedRules;
+      const placed = (problem: RuleProblem): Found => {
+        const text = `${pathText(path)}: ${problemText(problem)}`;
+        if (rules.file !== null) return { offset, text, whole: placedProblem(rules, option, problem) };
+        const place = source.positionInBlock(offset, problem.line, problem.column);
+        if (place !== null) return { offset, text, whole: `${file}:${place}: ${text}` };
+        return { offset, text: placedProblem(rules, pathText(path), problem) };
+      };
       try {
-        return problemsOf(compile, rules).map((problem) => {
-          const text = `${pathText(path)}: ${problemText(problem)}`;
-          if (rules.file !== null) return { offset, text, whole: placedProblem(rules, option, problem) };
-          const place = source.positionInBlock(offset, problem.line, problem.column);
-          if (place !== null) return { offset, text, whole: `${file}:${place}: ${text}` };
-          return { offset, text: placedProblem(rules, pathText(path), problem) };
-        });
+        const found = findingsOf(compile, rules);
+        broken.push(...found.problems.map(placed));
+        notes.push(...found.notes.map(placed).map(({ whole, text }) => whole ?? `${file}: ${text}`));
       } catch (error) {
-        return [{ offset, text: `${pathText(path)}: ${(error as Error).message}` }];
+        broken.push({ offset, text: `${pathText(path)}: ${(error as Error).message}` });
       }
-    });
-  });
+    }
+  }
+  return { broken, notes };
 }
 
 /** A configuration is written by hand; what is larger is some other file. */

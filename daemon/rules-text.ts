@@ -51,12 +51,13 @@ export function problemText({ message, word, candidates }: RuleProblem): string 
   return word === undefined || candidates === undefined ? message : `${message}${suggestion(word, candidates)}`;
 }
 
-/** What is wrong with a text, or an empty list. */
-export function problemsOf(
+/** What is wrong with a text, and what may not be meant. */
+export function findingsOf(
   compile: NonNullable<OptionDeclaration['compile']>,
   rules: ResolvedRules,
-): readonly RuleProblem[] {
-  return compile(readRules(rules), rules).problems ?? [];
+): { readonly problems: readonly RuleProblem[]; readonly notes: readonly RuleProblem[] } {
+  const { problems = [], notes = [] } = compile(readRules(rules), rules);
+  return { problems, notes };
 }
 
 /** What was compiled. Throws with all that is wrong with the text. */

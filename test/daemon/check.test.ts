@@ -53,6 +53,18 @@ describe('constellationd --check', () => {
         '',
       ].join('\n'),
     });
+    // Right, and not meant so.
+    writeFileSync(join(folder, 'site.rules'), 'define a = 22\niif inside accept\niif inside tcp dport 22 drop\n');
+    assert.deepEqual(check(firewall('site.rules')), {
+      status: 0,
+      stdout: [
+        'note: /site.rules:1:8: "a" is not used',
+        'note: /site.rules:3:1: no packet comes to this rule: line 2 matches all of its packets',
+        '/site.yaml: ok',
+        '',
+      ].join('\n'),
+      stderr: '',
+    });
     const { stderr } = check(firewall('|\n        iif inside accept\n        tcp dport 80 acept'));
     assert.match(stderr, /^\/site\.yaml:(\d+):22: middleboxes\[0\]\.firewall\.rules: "acept" is nothing/);
     assert.match(check(firewall('other.rules')).stderr, /rules: there is no file .*\/other\.rules; several lines/);

@@ -4,7 +4,7 @@ import type { CompiledRules, RuleEntry, RuleProblem, RulesContext } from '../../
 import type { Intervals } from './intervals.js';
 import { limitWords } from './limits.js';
 import { ANY_PORT, anything, IPV4, IPV6 } from './match.js';
-import { parseRules, type RuleSet } from './parser.js';
+import { inOrder, parseRules, type RuleSet } from './parser.js';
 import {
   biased,
   HEAD,
@@ -21,6 +21,7 @@ import {
   VERSIONS_SHIFT,
 } from './program.js';
 import { type Limit, RejectWith, type Rule, Verdict } from './rule.js';
+import { shadowed } from './shadow.js';
 import { type Box, buildTree, groupBoxes } from './tree.js';
 import { REJECT_CODES, State } from './vocabulary.js';
 
@@ -34,7 +35,10 @@ export function compileRules(text: string, { ports, others }: RulesContext): Com
   const { set, notes, problems } = parseRules(text, ports);
   if (problems !== undefined) return { problems };
   const vain = others === undefined ? [] : heldInVain(set, text, others);
-  return vain.length > 0 ? { problems: vain } : { ...compile(set), notes };
+  if (vain.length > 0) return { problems: vain };
+  const compiled = compile(set);
+  const hidden = shadowed(set.rules, set.written, compiled.words, ports.length);
+  return { ...compiled, notes: inOrder([...notes, ...hidden]) };
 }
 
 /** What is wrong with rules that hold packets for more members than there are. */

@@ -116,7 +116,8 @@ function isFirstWord(word: string): boolean {
   return isRefused(word) || FIRST_WORDS.some((known) => known === word || differsByOne(known, word));
 }
 
-function inOrder(problems: readonly RuleProblem[]): readonly RuleProblem[] {
+/** By their place in the text. */
+export function inOrder(problems: readonly RuleProblem[]): readonly RuleProblem[] {
   return [...problems].sort((a, b) => a.line - b.line || a.column - b.column);
 }
 

@@ -14,11 +14,14 @@ const PORTS = ['inside', 'outside'];
 const NEW = 1;
 
 /** Programs that are wrong in nothing. */
-function program(text: string): { words: Int32Array; entries: readonly { line: number; text: string }[] } {
-  const { words, entries, problems } = compileRules(text, { ports: PORTS });
-  return words === undefined
-    ? assert.fail(`${text}\n${problems.map(({ message }) => message).join()}`)
-    : { words, entries };
+function program(text: string) {
+  const compiled = compileRules(text, { ports: PORTS });
+  if (compiled.problems !== undefined)
+    return assert.fail(`${text}\n${compiled.problems.map(({ message }) => message).join()}`);
+  const { words, entries, notes = [] } = compiled;
+  /** Lines of rules that are said to be never asked. */
+  const unreached = new Set(notes.filter(({ message }) => message.startsWith('no packet')).map(({ line }) => line));
+  return { words, entries, unreached };
 }
 
 interface TestRule {
@@ -88,11 +91,18 @@ describe('firewall chains', () => {
     let decided = 0;
     fc.assert(
       fc.property(rulesets, fc.array(packetWords, { minLength: 10, maxLength: 30 }), (chains, packets) => {
-        const { words, entries } = program(textOf(chains));
+        const { words, entries, unreached } = program(textOf(chains));
         const counted: string[] = [];
         const judge = createJudge({
           batch: batchStub(),
-          rules: { words, base: 0, count: (entry) => counted.push(entries[entry].text) },
+          rules: {
+            words,
+            base: 0,
+            count: (entry) => {
+              counted.push(entries[entry].text);
+              assert.ok(!unreached.has(entries[entry].line), textOf(chains));
+            },
+          },
         });
         for (const { version, words: set } of packets) {
           for (const [at, word] of set) judge.packet[at] = word;
