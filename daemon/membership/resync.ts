@@ -60,9 +60,11 @@ export class Resync {
     return this.transfer === null ? this.why : `${this.why}: ${this.transfer}`;
   }
 
-  /** From here on, with the state complete, it looks whether something is skipped. */
+  /**
+   * From here on, with the state complete, it looks whether something is skipped. What was skipped before counts as well: the
+   * receive thread has been running since the snapshot was loaded.
+   */
   start(): void {
-    this.skipped = this.skippedRecords();
     this.timer = setInterval(() => this.look(), LOOK_MS);
   }
 

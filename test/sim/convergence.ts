@@ -43,12 +43,18 @@ export class Convergence {
       ROUND_TRIPS * (roundTripMs + ackDelayMsMax) +
       2 * keepaliveMs +
       2 * retransmitMsMax +
-      (this.core.some(({ entry }) => !entry.isReady) ? silentMs + 4 * keepaliveMs + JOIN_MS : 0) +
+      (this.core.some(({ entry }) => !entry.isReady) ? silentMs + 4 * keepaliveMs + JOIN_MS + this.slowJoinMs() : 0) +
       (wentBack ? silentMs + 5 * keepaliveMs : 0) +
       100 +
       this.longestRestart() +
       this.backlogMs()
     );
+  }
+
+  /** What snapshots take longer than others do. */
+  private slowJoinMs(): number {
+    const { transferMs = [0, 0], loadMs = [0, 0] } = this.plan;
+    return transferMs[1] + loadMs[1];
   }
 
   private longestRestart(): number {

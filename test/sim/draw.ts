@@ -58,6 +58,8 @@ export function drawPlan(seed: number, name: string, members?: number): Plan {
     objects,
     settings,
     ...(profile.sealed && { sealed: true }),
+    ...(profile.transferMs && { transferMs: profile.transferMs }),
+    ...(profile.loadMs && { loadMs: profile.loadMs }),
     firstSequence,
     network,
     clocks,

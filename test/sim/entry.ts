@@ -101,9 +101,10 @@ export class Entry {
         joining.snapshotFailed(refusal ?? '', instance.localMs);
         return;
       }
-      this.load(snapshot);
-      instance.host.happened('snapshot: loaded');
-      joining.snapshotTaken();
+      this.load(snapshot, () => {
+        instance.host.happened('snapshot: loaded');
+        joining.snapshotTaken();
+      });
     });
   }
 
@@ -136,13 +137,14 @@ export class Entry {
     }
   }
 
-  private load({ vectors, objects }: Snapshot): void {
+  /** Main writes the snapshot while no thread runs, for as long as the plan says. */
+  private load({ vectors, objects }: Snapshot, done: () => void): void {
     const { instance } = this;
     instance.withoutThreads(() => {
       instance.subjects.forEach((subject, id) => {
         subject.load(objects[id]);
       });
       writeVectors(instance.board, vectors, instance.member, instance.localMs);
-    });
+    }, done);
   }
 }

@@ -259,13 +259,20 @@ export class Instance {
     });
   }
 
-  /** Ends the threads, and starts them again afterwards. */
-  withoutThreads(act: () => void): void {
+  /** Ends the threads, and starts them again afterwards, which takes as long as the plan says. */
+  withoutThreads(act: () => void, done: () => void = () => {}): void {
     this.sender = null;
     this.receiver = null;
     act();
-    this.startSender();
-    this.startReceiver();
+    const start = (): void => {
+      if (!this.up) return;
+      this.startSender();
+      this.startReceiver();
+      done();
+    };
+    const { loadMs } = this.host.plan;
+    if (loadMs === undefined) start();
+    else this.host.queue.after(this.draw.between(...loadMs), start);
   }
 
   /** Ends the receive thread, and starts it again afterwards. */

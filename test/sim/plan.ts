@@ -130,6 +130,9 @@ export interface Plan {
   readonly members: number;
   readonly objects: readonly ObjectKind[];
   readonly settings: Partial<ReplicationSettings>;
+  /** How long a snapshot travels, and how long no thread runs while one is loaded, in ms; default: the world's. */
+  readonly transferMs?: readonly [number, number];
+  readonly loadMs?: readonly [number, number];
   /** Whether messages are sealed. */
   readonly sealed?: boolean;
   /** Number of every object's first record. */

@@ -59,6 +59,9 @@ export interface Profile {
   /** Limit of each member, bit/s; default: none. */
   readonly bandwidth?: Range;
   readonly settings?: Partial<ReplicationSettings>;
+  /** How long a snapshot travels, and how long no thread runs while one is loaded, in ms. */
+  readonly transferMs?: Range;
+  readonly loadMs?: Range;
   /** Messages are sealed. */
   readonly sealed?: boolean;
 }
@@ -200,6 +203,24 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     faultMs: [200, 1800],
     downMs: 600,
     settings: PATIENT_JOIN,
+  },
+  'slow-join': {
+    ...COMMON,
+    oneIn: 37,
+    help: 'members join under load with snapshots that take longer than the unit log lasts, and time to load',
+    members: [2, 4],
+    objects: [1, 1],
+    kinds: LEDGERS,
+    loss: [0, 0.05],
+    safetyMs: [3000, 4000],
+    batches: [40, 80],
+    operations: [100, 250],
+    faults: { crash: [1, 1] },
+    calmMs: 500,
+    downMs: 300,
+    transferMs: [300, 1500],
+    loadMs: [0, 300],
+    settings: { ...PATIENT_JOIN, unitLogBytes: 64 << 10, reorderBytes: 1 << 20, detachMs: 300 },
   },
   hostile: {
     ...COMMON,

@@ -23,8 +23,8 @@ import { Witness } from './witness.js';
 
 /** Members are looked at so often for whether they have come together. */
 const LOOK_MS = 5;
-/** A snapshot travels so long at most; that it cannot is known after so long. */
-const TRANSFER_MS_MAX = 200;
+/** A snapshot travels so long, where the plan does not say it; that it cannot is known after so long. */
+const TRANSFER_MS = [1, 200] as const;
 const FETCH_FAILS_MS = 300;
 /** How much later than another a member hears that one is gone for good. */
 const EVICTION_MS_MAX = 50;
@@ -412,10 +412,13 @@ export class World implements Host {
         return;
       }
       this.reachedStep(at, 'copied');
-      queue.after(links.link(donor, at.member).delayMs + this.draw.between(1, TRANSFER_MS_MAX), () => {
-        if (giver.up && !isCut()) done(snapshot);
-        else fail('broken off');
-      });
+      queue.after(
+        links.link(donor, at.member).delayMs + this.draw.between(...(this.plan.transferMs ?? TRANSFER_MS)),
+        () => {
+          if (giver.up && !isCut()) done(snapshot);
+          else fail('broken off');
+        },
+      );
     });
   }
 

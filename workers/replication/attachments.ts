@@ -254,6 +254,10 @@ export class Attachments implements Audience {
     for (let member = 0; member < this.slots; member++) {
       const debt = this.debts[member];
       if (debt === null || this.from[member] < NOTHING) continue;
+      if (debt.isRetained && this.context.peers.joining[member] === 1) {
+        if (!debt.addExact(count, words, at, length) || this.isTooLarge(debt)) this.forgetRetained(member);
+        continue;
+      }
       debt.add(count, words, at, length);
       if (this.isTooLarge(debt)) this.lose(member, OUTGROWN);
     }
@@ -261,8 +265,7 @@ export class Attachments implements Audience {
 
   /**
    * Detaches who holds up the log's units through `sequence`: the silent, and, if `patience` is over, those that are heard.
-   * Returns the names. A member that is joining is not detached: what it would be owed would be cut otherwise than what its
-   * donor has. It sees by the floor what its snapshot has to contain (joining.ts).
+   * Returns the names. For a member that is joining, units are kept as they are: what is folded would not fit what its donor has.
    */
   detachLaggards(sequence: number, patience: boolean): string[] {
     const { peers } = this.context;
@@ -271,7 +274,8 @@ export class Attachments implements Audience {
       if (peers.present[member] === 0 || this.from[member] === NOTHING) continue;
       if (Math.max(this.from[member], this.acknowledged[member].contiguous) >= sequence) continue;
       if (peers.joining[member] === 1) {
-        this.spared[member] = sequence;
+        if (peers.speaks[member] === 1) this.spared[member] = sequence;
+        else this.retain(member);
         continue;
       }
       if (peers.silent[member] === 0 && !patience) continue;
@@ -287,9 +291,17 @@ export class Attachments implements Audience {
     const { peers } = this.context;
     let work = 0;
     for (let member = 0; member < this.slots; member++) {
-      if (this.state[member] === Attachment.ABSENT && peers.silent[member] === 0) this.goOn(member);
+      if (this.state[member] === Attachment.ABSENT) {
+        // One that is joining lacks no more than its snapshot has to contain.
+        if (peers.joining[member] === 1) this.attach(member);
+        else if (peers.silent[member] === 0) this.goOn(member);
+      }
       const debt = this.debts[member];
       if (debt === null) continue;
+      if (debt.isRetained && peers.joining[member] === 1) {
+        this.maskFor();
+        work += debt.tellFloor(now, outlet, this.maskLow, this.maskHigh);
+      }
       work += debt.poll(now, outlet);
       this.settle(member, debt);
     }
@@ -325,26 +337,20 @@ export class Attachments implements Audience {
     this.spared[member] = 0;
     this.alarmed[member] = 0;
     // It has nothing, or asks for a snapshot: what the log still has, and all later, is for it.
-    if (!first && this.state[member] !== Attachment.ATTACHED) this.attach(member);
+    const isNew = !first || this.context.peers.joining[member] === 1;
+    if (isNew && this.state[member] !== Attachment.ATTACHED) this.attach(member);
     else this.publish(member);
   }
 
   private detach(member: number): void {
-    const { context, log, acknowledged } = this;
+    const { context, log } = this;
     if (context.peers.speaks[member] === 1) {
       this.lose(member, 'the unit log is full, and it speaks an earlier version, in which nothing can be kept for it');
       return;
     }
     // What completes the last backlog can be acknowledged in this very poll, and more than that.
     if (this.debts[member]?.isPaid) this.restore(member);
-    const contiguous = Math.max(this.from[member], acknowledged[member].contiguous);
-    let position = log.head;
-    let next = position;
-    while (position !== log.tail) {
-      next = log.load(position);
-      if (log.first > contiguous) break;
-      position = next;
-    }
+    let position = this.firstLacking(member);
     const debt = this.debts[member] ?? this.newDebt(member, position === log.tail ? log.nextSequence : log.first);
     if (this.state[member] === Attachment.ATTACHED) this.apart++;
     this.state[member] = Attachment.OWED;
@@ -365,6 +371,56 @@ export class Attachments implements Audience {
     }
     if (this.isTooLarge(debt)) this.lose(member, OUTGROWN);
     else this.publish(member);
+  }
+
+  /** Position of the log's first unit that the member lacks, which is loaded; the log's tail: there is none. */
+  private firstLacking(member: number): number {
+    const { log } = this;
+    const contiguous = Math.max(this.from[member], this.acknowledged[member].contiguous);
+    let position = log.head;
+    while (position !== log.tail) {
+      const next = log.load(position);
+      if (log.first > contiguous) break;
+      position = next;
+    }
+    return position;
+  }
+
+  /**
+   * Keeps the units of a full log, and all later ones, apart and as they are for a member that is joining, so that the log need
+   * not wait for its snapshot. It gets what follows its snapshot.
+   */
+  private retain(member: number): void {
+    const { log } = this;
+    let position = this.firstLacking(member);
+    const debt = this.newDebt(member, position === log.tail ? log.nextSequence : log.first, true);
+    if (this.state[member] === Attachment.ATTACHED) this.apart++;
+    this.state[member] = Attachment.OWED;
+    this.from[member] = NOTHING;
+    this.context.counts.add('state_tx_retained', 1);
+    while (position !== log.tail) {
+      position = log.load(position);
+      if (debt.addExact(log.count, log.words, log.recordsAt, log.recordWords)) continue;
+      this.forgetRetained(member);
+      return;
+    }
+    if (this.isTooLarge(debt)) this.forgetRetained(member);
+    else this.publish(member);
+  }
+
+  /** A member joins so slowly that what is kept for it has outgrown its bound: it needs a later snapshot. */
+  private forgetRetained(member: number): void {
+    this.attach(member);
+    // Else the log would wait for it.
+    this.spared[member] = this.log.nextSequence - 1;
+    this.context.counts.add('state_tx_debts_lost', 1);
+    if (this.alarmed[member] === 0)
+      this.context.onAlarm(
+        `${this.context.peers.members.name(member)} joins more slowly than units can be kept for it, and has to take another ` +
+          'snapshot: raise replication.debt_bytes_each and replication.debt_bytes, or lower the load while it joins',
+        this.object,
+      );
+    this.alarmed[member] = 1;
   }
 
   /** An absent member is heard again. */
@@ -422,9 +478,10 @@ export class Attachments implements Audience {
     this.alarmed[member] = 1;
   }
 
-  private newDebt(member: number, first: number): Debt {
+  private newDebt(member: number, first: number, isRetained = false): Debt {
     const { source, context, composer } = this;
-    const debt = new Debt({ source, member, acknowledged: this.acknowledged[member], first, context, composer });
+    const acknowledged = this.acknowledged[member];
+    const debt = new Debt({ source, member, acknowledged, first, isRetained, context, composer });
     this.debts[member] = debt;
     return debt;
   }

@@ -28,6 +28,9 @@ const WINDOW_UNITS_MIN = 2;
 const WINDOW_UNITS_START = 16;
 const WINDOW_UNITS_MAX = 256;
 
+/** A unit log's positions are 32-bit word counts. */
+const LOG_BYTES_MAX = 1 << 30;
+
 /** Memory that all debts of an instance may take. */
 export interface DebtBudget {
   used: number;
@@ -44,6 +47,8 @@ export interface DebtOptions {
   readonly acknowledged: VectorRecord;
   /** First number that is owed. */
   readonly first: number;
+  /** The member is joining: its units are kept as they are, in as much memory as a folded backlog may take. */
+  readonly isRetained: boolean;
   readonly context: ChannelContext;
   readonly composer: Composer;
 }
@@ -51,6 +56,8 @@ export interface DebtOptions {
 export class Debt implements Audience {
   readonly log: UnitLog;
   readonly fold: Fold;
+  /** It was begun for a member that was joining, and takes units as they are for as long as that joins. */
+  readonly isRetained: boolean;
   /** First and last number of each run of folded units in the log, ascending. All other units are exact. */
   private readonly foldedRuns: number[] = [];
   private readonly member: number;
@@ -77,12 +84,14 @@ export class Debt implements Audience {
     const { context, member } = options;
     const { settings, peers, unitWords } = context;
     this.member = member;
+    this.isRetained = options.isRetained;
     this.source = options.source;
     this.acknowledged = options.acknowledged;
     this.context = context;
     this.composer = options.composer;
     // Twice the channel's: so what a member detached anew had in its window has room too. What is not touched costs nothing.
-    this.log = new UnitLog(unitLogRegion(createUnitLogs(1, 2 * settings.unitLogBytes, options.first), 0, 1));
+    const bytes = Math.max(2 * settings.unitLogBytes, options.isRetained ? settings.debtBytesEach : 0);
+    this.log = new UnitLog(unitLogRegion(createUnitLogs(1, Math.min(bytes, LOG_BYTES_MAX), options.first), 0, 1));
     this.fold = new Fold(options.source);
     this.retransmission = new Retransmission(this.log, this, peers, settings, unitWords);
     this.windowMin = WINDOW_UNITS_MIN * unitWords;
@@ -114,7 +123,9 @@ export class Debt implements Audience {
   }
 
   get deadline(): number {
-    if (this.context.peers.silent[this.member] === 1) return Number.POSITIVE_INFINITY;
+    const { joining, silent } = this.context.peers;
+    if (joining[this.member] === 1 && this.isRetained) return this.nudgeAt;
+    if (silent[this.member] === 1) return Number.POSITIVE_INFINITY;
     return this.mustNudge ? this.nudgeAt : this.retransmission.nextScan;
   }
 
@@ -136,6 +147,23 @@ export class Debt implements Audience {
   add(count: number, words: Int32Array, at: number, length: number): void {
     this.fold.addUnit(count, words, at, length);
     this.charge();
+  }
+
+  /**
+   * Tells a member that is joining, once a keepalive interval, what its snapshot has to contain: its floor. To no other member
+   * the message says anything new. `low`, `high`: who is excluded at present.
+   */
+  tellFloor(now: number, outlet: Outlet, low: number, high: number): number {
+    if (now < this.nudgeAt) return 0;
+    const datagram = this.begin(now, outlet);
+    if (datagram === null) return 0;
+    const { settings, writer } = this.context;
+    const bit = 1 << (this.member & 31);
+    writer.exclude(this.member < 32 ? low & ~bit : low, this.member < 32 ? high : high & ~bit);
+    this.composer.finish(datagram, outlet, this.member, this.log.floor);
+    writer.version = this.version;
+    this.nudgeAt = now + settings.keepaliveMs;
+    return 1;
   }
 
   /** Its memory is given back. */

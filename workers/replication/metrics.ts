@@ -27,6 +27,7 @@ const COUNTERS = {
   state_tx_holds_bandwidth: 'Times records were held back to coalesce because of replication.bandwidth.',
   state_tx_detached:
     'Times a member was detached because it held up a full unit log: what it misses is kept for it, coalesced.',
+  state_tx_retained: 'Times units of a full unit log were kept apart for a member that was joining.',
   state_tx_returned: 'Times a detached member had got everything it was owed, and was attached again.',
   state_tx_debts_lost: 'Times what a member was owed could not be kept: it needs a snapshot.',
   state_rx_messages: 'Datagrams received on the state channels.',

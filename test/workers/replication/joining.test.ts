@@ -120,6 +120,54 @@ describe('an instance that joins', () => {
       }
     });
 
+  it('is ready although its snapshot takes longer than the unit log lasts', () => {
+    for (const multicast of [false, true]) {
+      const network = cluster({ seed: 19, members: 3, multicast, settings: { unitLogBytes: 64 << 10, detachMs: 100 } });
+      network.snapshotMs = 1500;
+      const taken = network.taken.length;
+      network.crash(2);
+      let made = 0;
+      const flood = (ms: number): void => {
+        for (const end = network.now + ms; network.now < end; network.run(2))
+          for (let i = 0; i < 30; i++) if (network.note(0, i & 1, made)) made++;
+      };
+      flood(100);
+      network.rejoin(2);
+      flood(4000);
+      assert.equal(network.taken.length - taken, 1, network.joinings[2].reason);
+      const { counts } = network.members[0];
+      assert.ok(counts.value('state_tx_retained') > 0 && made * 16 > 5 * (64 << 10), `${made} notes`);
+      assertEqual(network);
+      for (const member of network.members) {
+        assert.equal(member.counts.value('state_rx_records_skipped'), 0);
+        assert.deepEqual(
+          member.alarms.filter((alarm) => /snapshot/.test(alarm)),
+          [],
+        );
+      }
+    }
+  });
+
+  it('whose units outgrow the memory for them is named in an alarm, and takes another snapshot', () => {
+    const network = cluster({
+      ...{ seed: 19, members: 3 },
+      settings: { unitLogBytes: 64 << 10, detachMs: 100, debtBytesEach: 200_000 },
+    });
+    network.snapshotMs = 1500;
+    network.crash(2);
+    let made = 0;
+    const flood = (ms: number, notes: number): void => {
+      for (const end = network.now + ms; network.now < end; network.run(2))
+        for (let i = 0; i < notes; i++) if (network.note(0, i & 1, made)) made++;
+    };
+    flood(100, 30);
+    network.rejoin(2);
+    flood(2500, 30);
+    assert.match(network.members[0].alarms.at(-1) ?? '', /joins more slowly .* raise replication.debt_bytes_each/);
+    assertEqual(network);
+    assert.equal(network.members[2].counts.value('state_rx_records_skipped'), 0);
+  });
+
   it('goes to another donor when one dies in the middle', () => {
     const network = cluster({ seed: 20, loss: 0.05 });
     work(network, 20, 100);
@@ -196,7 +244,8 @@ describe('an instance that joins', () => {
   });
 
   it('is not given a snapshot that leaves a gap', () => {
-    const network = cluster({ seed: 42, members: 3, settings: { unitLogBytes: 64 << 10 } });
+    // Nothing can be kept apart for it.
+    const network = cluster({ seed: 42, members: 3, settings: { unitLogBytes: 64 << 10, debtBytesEach: 0 } });
     work(network, 20, 100);
     network.crash(2);
     network.snapshotMs = 600;
