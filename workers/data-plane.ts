@@ -215,6 +215,7 @@ export class DataPlane implements Agent {
     this.settle(batch);
     if (waited > 0) early.done();
     if (holds.asked > 0) holds.take();
+    holds.noteLogged();
     // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.
     const logged = this.log.publish();
     if (this.fragmentation !== null && this.fragmentation.marked > 0) this.fragmentation.process();
@@ -229,6 +230,7 @@ export class DataPlane implements Agent {
   /** Between batches: a timer that is due, and what it logged. */
   private upkeep(unixMs: number): void {
     if (!this.timers.run(unixMs, coarseSeconds(unixMs))) return;
+    this.holds.noteLogged();
     if (this.log.publish()) this.control.ring();
   }
 

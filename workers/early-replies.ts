@@ -21,8 +21,7 @@
  * all, packets of one source, packets to one endpoint, and how many packets may wait in vain in a second. A packet that
  * waits at several stages has one deadline. Nothing waits if no other member is heard.
  *
- * **Cost.** None for packets of established flows. A packet without state, or with new state, costs a look into a small
- * table if something waits at the stage. Keys are looked up when the receive thread has applied something, and so
+ * **Cost.** A packet costs a look into a small table if something waits at the stage, whether its state is here or not. Keys are looked up when the receive thread has applied something, and so
  * seldom that it takes about a hundredth of the worker's time. What can never be a reply costs a few loads.
  */
 
@@ -115,7 +114,7 @@ export interface EarlyReplies {
   expect(words: number, isKnown: IsKnown): Expectation;
   /**
    * Whether packet `i` has the tuple of one that waits here. Then it waits behind that one, or is dropped, and the middlebox
-   * leaves it alone. Ask it of each packet whose state is missing, or so new that it may have come just now.
+   * leaves it alone. Ask it of each packet, whether its state is missing or here: that may have come just now.
    */
   follows(i: number): boolean;
 }
@@ -318,7 +317,13 @@ export function createEarlyReplies({
   function hasRoom(i: number): boolean {
     // First what costs least, as in a flood it is what most packets are refused for.
     if (bounds.isSpent(readNow())) return refuse(columns.early_replies_rate);
-    if (!store.hasRoom(length[i]) || freeCount === 0) return refuse(columns.early_replies_full);
+    if (freeCount === 0) return refuse(columns.early_replies_full);
+    return hasPlace(i);
+  }
+
+  /** The same behind a packet that waits: its state may be here, so it is spared the bound of what waits in vain. */
+  function hasPlace(i: number): boolean {
+    if (!store.hasRoom(length[i])) return refuse(columns.early_replies_full);
     read(i);
     group = mixed(from, 0);
     const reason = bounds.refusal(group, endpoint);
@@ -408,7 +413,7 @@ export function createEarlyReplies({
     read(i);
     const t = find(i);
     if (t === NONE || !hasOrder(i)) return false;
-    if (hasRoom(i)) append(i, t);
+    if (hasPlace(i)) append(i, t);
     else batch.drop(i, columns.early_replies_behind);
     return true;
   }

@@ -94,6 +94,11 @@ export interface DataPlaneHolds extends Holds {
   /** Packets that wait. */
   readonly held: number;
   /**
+   * Before records are published, of this or of an earlier call: other workers believe what the
+   * board says of this worker's log up to here.
+   */
+  noteLogged(): void;
+  /**
    * Takes those that were asked to wait and are to leave out of the batch: before its records are
    * published.
    */
@@ -276,7 +281,17 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   function holdNext(entries: HeldEntries, members: number, milliseconds: number): void {
     if (members <= 0) return entries.holdNext(0, 0);
     entries.holdNext(members, ((clock() | 0) + Math.min(milliseconds, HOLD_MS_MAX)) | 0);
-    board.setLogged(worker, log.position);
+    askBoard();
+  }
+
+  function askBoard(): void {
+    if (isBoardAsked) return;
+    isBoardAsked = true;
+    board.ask();
+  }
+
+  function noteLogged(): void {
+    if (isBoardAsked) board.setLogged(worker, log.position);
   }
 
   function withEntry(i: number, entries: HeldEntries, slot: number, now: number): void {
@@ -299,11 +314,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   }
 
   function take(): void {
-    if (!isBoardAsked) {
-      isBoardAsked = true;
-      board.ask();
-    }
-    board.setLogged(worker, log.position);
+    askBoard();
     const now = clock() | 0;
     for (let i = 0; i < batch.count; i++) {
       if (wanted.count[i] === 0 && batchMembers[i] === 0) continue;
@@ -456,6 +467,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     holdNext,
     withEntry,
     take,
+    noteLogged,
     release,
     releaseAll,
     get asked() {

@@ -123,6 +123,20 @@ for (const [name, open] of SITES)
       assert.deepEqual(round(one), [1]);
     });
 
+    it('end in every worker, also where the one that logged the record has logged other records since', () => {
+      const site = open(2);
+      const [one, other] = site.planes;
+      assert.deepEqual(round(one, datagram(1, 4000, 53)), []);
+      assert.deepEqual(round(other, datagram(2, 4000, 53)), []);
+      one.log.claim(0, 1, 1);
+      one.log.commit();
+      // A round in which nothing is held.
+      assert.deepEqual(round(one, on(OUTSIDE, 'udp 198.51.100.9:1 > 203.0.113.1:9 id 9')), []);
+      acknowledge(site, 0);
+      assert.deepEqual(round(other, datagram(3, 4000, 53)), [2, 3]);
+      assert.deepEqual(round(one), [1]);
+    });
+
     it('do not hold packets of the other side', () => {
       const site = open();
       const { plane } = site;

@@ -75,7 +75,7 @@ import { createWholeAddressTranslator } from './nat/whole-address.js';
 
 const { ICMP, TCP, UDP } = Protocol;
 const { WHOLE, LATER } = Fragment;
-const { ESTABLISHED, NEW } = Rank;
+const { NEW } = Rank;
 /** As a constant of this file, which the optimiser folds, but not an import. */
 const NOBODY = NONE;
 
@@ -314,8 +314,7 @@ export default defineMiddlebox({
         } else if (hasStatics && mapOutbound(n)) isMapped = true;
         else if (!bind(i, n, now)) continue;
         if (filter !== null && !isMapped && !filter.sent(i, n, now)) continue;
-        if (isHolding && !isMapped && bindings.rank(from.slots[n]) === NEW)
-          holds.withEntry(i, bindings.held, from.slots[n], now);
+        if (isHolding && !isMapped) holds.withEntry(i, bindings.held, from.slots[n], now);
         isMapped = false;
         rewrites.source(i, from.externalAddresses[n], from.externalPorts[n]);
         if (endpoints.isExternal(destination[i])) hairpin(i, n, now);
@@ -332,9 +331,7 @@ export default defineMiddlebox({
       if (filter !== null) filter.lookInbound(fromOutside, to.internalAddresses, to.internalKeys, inboundCount, now);
       for (let n = 0; n < inboundCount; n++) {
         const i = fromOutside[n];
-        const slot = to.slots[n];
-        // The state of a first reply is new, but that of its session may come later.
-        if ((slot === NOBODY || filter !== null || bindings.rank(slot) < ESTABLISHED) && follows(i)) continue;
+        if (follows(i)) continue;
         if (isOwn(source[i])) {
           batch.drop(i, counters.own_source);
           continue;

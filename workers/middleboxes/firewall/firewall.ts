@@ -176,7 +176,7 @@ export default defineMiddlebox({
       const began = known & 1;
       const rank = table.rank(slot);
       // Packets before it may wait for the connection that has just come.
-      if (rank === NEW && follows(i)) return;
+      if (follows(i)) return;
       let after = rank;
       if (carried !== TCP) {
         if (side !== began && rank < ESTABLISHED) after = ESTABLISHED;
@@ -200,7 +200,7 @@ export default defineMiddlebox({
       }
       const recheck = recheckOf(table);
       if (recheck !== null && !recheck.passes(i, slot, side !== began)) return batch.drop(i, counters.rechecked);
-      if (rank === NEW && side === began && table.held.isUsed) holds.withEntry(i, table.held, slot, now);
+      if (side === began && table.held.isUsed) holds.withEntry(i, table.held, slot, now);
       table.refresh(slot, after, now, timers[timersOf(carried) + after]);
       batch.count1(counters.passed);
     }

@@ -148,7 +148,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       slot = open(i, n, now);
       if (slot === NONE) return false;
     }
-    if (isHolding && sessions.rank(slot) === Rank.NEW) holds.withEntry(i, sessions.held, slot, now);
+    if (isHolding) holds.withEntry(i, sessions.held, slot, now);
     if (protocol[i] === TCP && fragment[i] !== LATER) window.note(i, sessions, slot, INTERNAL, true, now);
     return true;
   }
