@@ -127,14 +127,25 @@ function chainOf({ ruleset: { rules, policy } }: Case): string[][] {
   return [...rules.map(kernelOf), ['ct state related accept', 'ct state invalid drop', policy]];
 }
 
+/** What rules counted; nothing if nft 1.0.6 fails an assertion over a rule that it loaded: then only verdicts are compared. */
+function countsOf(kernel: KernelFirewall, cases: readonly Case[]): number[][] {
+  try {
+    return kernel.counts(cases.map(chainOf));
+  } catch (error) {
+    if (!(error as Error).message.includes('Assertion')) throw error;
+    console.error('nft failed an assertion: the counters of some rulesets are not compared');
+    return [];
+  }
+}
+
 function compareCases(kernel: KernelFirewall, zone: number, drawn: readonly Case[], report: Report): void {
   const cases = loaded(kernel, zone, drawn, report);
   const sent = cases.flatMap(({ packets }, ruleset) => packets.map((packet) => ({ ruleset, packet })));
   const errors = new Set(sent.filter(({ packet }) => packet.isError).map(({ packet }) => numberOf(packet.ip)));
   const passed = outcomes(kernel.pass(sent), errors);
-  const counts = kernel.counts(cases.map(chainOf));
+  const counts = countsOf(kernel, cases);
   const site = siteOf('policy drop');
-  for (const [n, one] of cases.entries()) compareCase(site, one, counts[n], passed, report);
+  for (const [n, one] of cases.entries()) compareCase(site, one, counts[n] ?? [], passed, report);
 }
 
 function siteOf(rules: string): FirewallSite {
