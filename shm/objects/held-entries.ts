@@ -33,7 +33,7 @@ const BYTE = 0xff;
 const MEMBERS_SHIFT = 8;
 const COUNT_SHIFT = 16;
 
-/** Packets of one entry that wait at most, in each worker. */
+/** Packets of one entry that wait at most, in all workers. */
 export const ENTRY_HELD_MAX = 32;
 /**
  * An entry older than this is held no more: far longer than any hold, because the wall clock by

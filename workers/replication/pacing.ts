@@ -50,6 +50,8 @@ export class Pacing {
   readyAt = Number.POSITIVE_INFINITY;
   /** Messages for which there was memory, as long as there is a limit. */
   granted = 0;
+  /** Bytes of messages with units, of all kinds. */
+  unitBytes = 0;
   private readonly bytesPerSecond: number;
   private readonly messageBytes: number;
   private readonly overhead: number;
@@ -79,7 +81,10 @@ export class Pacing {
         const spared = member === EVERYONE && !this.multicast ? bits(spareLow) + bits(spareHigh) : 0;
         const cost = (bytes + this.overhead) * (member === EVERYONE ? Math.max(0, this.copies - spared) : 1);
         this.tokens -= cost;
-        if (share !== null) share.credit -= cost;
+        if (share !== null) {
+          share.credit -= cost;
+          this.unitBytes += bytes;
+        }
         (this.outlet as Outlet).send(datagram, bytes, object, member, spareLow, spareHigh);
       };
     this.data = { claim: () => this.claimFresh(), send: send(this.fresh) };

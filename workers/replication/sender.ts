@@ -232,7 +232,7 @@ export class Sender {
     attached.fill(0);
     window.inFlight = 0;
     for (const channel of this.channels) channel.report(attached);
-    window.update(attached, now);
+    window.update(attached, this.pacing.unitBytes, now);
   }
 
   /** When `poll` should be called at the latest, in ms of its clock. */

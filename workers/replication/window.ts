@@ -62,9 +62,9 @@ export class Window {
   private delivered = 0;
   private sent = 0;
   private again = 0;
-  /** Bytes sent in this interval and in the one before. */
-  private bytesSent = 0;
-  private bytesSentBefore = 0;
+  /** Bytes of units sent before this interval, and before the last one. */
+  private bytesBefore = 0;
+  private bytesBeforeLast = 0;
   private lossUntil = Number.NEGATIVE_INFINITY;
 
   /** `messageBytes`: longest message. */
@@ -79,7 +79,6 @@ export class Window {
 
   noteSent(bytes: number, now: number): void {
     this.sent++;
-    this.bytesSent += bytes;
     this.inFlight += bytes;
     this.opensAt = now + this.patience;
   }
@@ -92,15 +91,18 @@ export class Window {
     this.delivered += bytes;
   }
 
-  /** Finds out whether the paths to those of `attached` that are heard are congested, and how large the window is. */
-  update(attached: Uint8Array, now: number): void {
+  /**
+   * Finds out whether the paths to those of `attached` that are heard are congested, and how large the window is.
+   * `bytesSent`: of units of all kinds, ever; a backlog makes a queue, too.
+   */
+  update(attached: Uint8Array, bytesSent: number, now: number): void {
     const { peers } = this;
     if (now >= this.baseEnd) {
       this.lastBase.set(this.base);
       this.base.fill(Number.POSITIVE_INFINITY);
       this.baseEnd = now + BASE_MS;
     }
-    const isQuiet = Math.max(this.inFlight, this.bytesSent + this.bytesSentBefore) <= this.bytesQuiet;
+    const isQuiet = Math.max(this.inFlight, bytesSent - this.bytesBeforeLast) <= this.bytesQuiet;
     let slowest = 0;
     let least = 0;
     let delayed = false;
@@ -117,7 +119,7 @@ export class Window {
       least = Math.max(least, base);
       revivedAt = Math.max(revivedAt, peers.revivedAt[member]);
     }
-    this.endInterval(slowest, now, now - revivedAt > REVIVAL_MS);
+    this.endInterval(slowest, bytesSent, now, now - revivedAt > REVIVAL_MS);
     this.reason = delayed ? Reason.DELAY : now < this.lossUntil ? Reason.LOSS : Reason.NONE;
     if (this.reason === Reason.NONE) {
       this.bytes = Number.POSITIVE_INFINITY;
@@ -134,7 +136,7 @@ export class Window {
     return this.inFlight >= this.bytes && now < this.opensAt;
   }
 
-  private endInterval(slowest: number, now: number, lossCounts: boolean): void {
+  private endInterval(slowest: number, bytesSent: number, now: number, lossCounts: boolean): void {
     if (now < this.intervalEnd) return;
     const ms = now - this.intervalStart;
     if (this.intervalEnd !== Number.NEGATIVE_INFINITY) {
@@ -146,8 +148,8 @@ export class Window {
     this.intervalStart = now;
     this.intervalEnd = now + Math.max(INTERVAL_MS_MIN, slowest);
     this.delivered = 0;
-    this.bytesSentBefore = this.bytesSent;
-    this.bytesSent = 0;
+    this.bytesBeforeLast = this.bytesBefore;
+    this.bytesBefore = bytesSent;
     this.sent = 0;
     this.again = 0;
   }

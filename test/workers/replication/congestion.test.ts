@@ -1,11 +1,11 @@
 import { strict as assert } from 'node:assert';
-import { AckBoard, createAckBoard } from '../../../shm/ack-board.js';
+import { AckBoard, createAckBoard, PeerRecord } from '../../../shm/ack-board.js';
 import { EVERYONE, type Outlet } from '../../../workers/replication/channel.js';
 import { Datagram } from '../../../workers/replication/message.js';
 import { Pacing } from '../../../workers/replication/pacing.js';
 import { PeerView } from '../../../workers/replication/peer-view.js';
 import { memberTableOf, messageBytes, wireOverheadBytes } from '../../../workers/replication/settings.js';
-import { Reason } from '../../../workers/replication/window.js';
+import { Reason, Window } from '../../../workers/replication/window.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD } from '../../support/ledger.js';
 import { Network, type TestMember, testSettings } from './network.js';
@@ -164,6 +164,32 @@ describe('a path that is congested', () => {
       'after one way',
     );
     assert.equal(holds() - before, 0);
+  });
+
+  it('is seen by a round trip that grows while a backlog is sent, though nothing new is', () => {
+    const settings = testSettings(2, 0);
+    const board = new AckBoard(createAckBoard(1, 2, 1));
+    const peers = new PeerView(settings, board, memberTableOf(settings));
+    const window = new Window(settings, peers, 1400);
+    const attached = Uint8Array.of(0, 1);
+    const record = new PeerRecord();
+    record.incarnation = 1;
+    let bytesSent = 0;
+    const live = (fromMs: number, toMs: number, roundTripMs: number, bytesPerMs: number): Reason => {
+      for (let now = fromMs; now < toMs; now += 10) {
+        bytesSent += 10 * bytesPerMs;
+        record.heardAt = now;
+        record.setRoundTrip(roundTripMs, roundTripMs, roundTripMs, roundTripMs, 0);
+        board.writePeer(1, record);
+        peers.refresh(now);
+        window.update(attached, bytesSent, now);
+      }
+      return window.reason;
+    };
+    assert.equal(live(0, 1000, 50, 0), Reason.NONE);
+    live(1000, 1200, 50, 100);
+    assert.equal(live(1200, 3000, 300, 100), Reason.DELAY, 'a backlog makes a queue');
+    assert.equal(live(3000, 5000, 300, 0), Reason.NONE, 'the path is longer');
   });
 
   it('holds back nothing that is rare, and nothing for a member that is silent', () => {

@@ -39,6 +39,8 @@ const REMEMBERED_S = 60;
 interface Move {
   /** Of the binding before. */
   readonly generation: number;
+  /** Of the binding on the other port, when this worker heard of it. */
+  readonly after: number;
   readonly rank: number;
   readonly until: number;
 }
@@ -77,7 +79,12 @@ export function createLosses({ batch, bindings, connections, replies, counters }
       const slot = moves.next();
       if (slot === NONE) return;
       if (moved.size < MOVES_MAX || moved.has(slot))
-        moved.set(slot, { generation: moves.generation, rank: moves.rank, until: now + REMEMBERED_S });
+        moved.set(slot, {
+          generation: moves.generation,
+          after: bindings.generation(slot),
+          rank: moves.rank,
+          until: now + REMEMBERED_S,
+        });
     }
   }
 
@@ -95,7 +102,8 @@ export function createLosses({ batch, bindings, connections, replies, counters }
       return endsTcp(i);
     }
     moved.delete(slot);
-    return endsUdp(i, move.rank);
+    // The binding may be over, and another one in its slot.
+    return bindings.generation(slot) === move.after && endsUdp(i, move.rank);
   }
 
   function endsTcp(i: number): boolean {
