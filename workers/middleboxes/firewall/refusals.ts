@@ -114,7 +114,12 @@ export function isRefused(words: string): boolean {
   return Object.hasOwn(REFUSED, words);
 }
 
+/** Why the words are refused, as a sentence. */
+export function refusal(words: string): string {
+  return `"${words}" is not possible: ${REFUSED[words]}`;
+}
+
 /** Ends the statement if what the words say is of nftables and cannot be said here. */
 export function refuse(cursor: Cursor, token: Token, words: string): void {
-  if (isRefused(words)) cursor.fail(token, `"${words}" is not possible: ${REFUSED[words]}`);
+  if (isRefused(words)) cursor.fail(token, refusal(words));
 }

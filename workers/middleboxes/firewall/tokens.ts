@@ -13,8 +13,10 @@ export interface Token {
   readonly to: number;
 }
 
-/** White space but the end of a line; a backslash before it continues the line; comments reach to the end of the line. */
-const SPACE = /(?:[^\S\n]|\\\r?\n|#[^\n]*)+/y;
+/** White space but the end of a line; a backslash before it continues the line. */
+const SPACE = /(?:[^\S\n]|\\\r?\n)+/y;
+/** A comment reaches to the end of the line. */
+const COMMENT = /#[^\n]*/y;
 const PATTERNS: readonly [Token['kind'], RegExp][] = [
   ['string', /"[^"\n]*"/y],
   ['name', /[$@][A-Za-z_][A-Za-z0-9_-]*/y],
@@ -22,6 +24,13 @@ const PATTERNS: readonly [Token['kind'], RegExp][] = [
   ['mark', /!=|==|<=|>=|[{}(),=&|/<>*]/y],
   ['end', /[;\n]/y],
 ];
+
+/** From the `#` to the end of the line. */
+export interface Comment {
+  readonly text: string;
+  readonly line: number;
+  readonly from: number;
+}
 
 /** Words longer than this are quoted in part. */
 const QUOTED_MAX = 40;
@@ -31,9 +40,16 @@ export function quote(text: string): string {
   return JSON.stringify(short);
 }
 
+export interface Tokenized {
+  readonly tokens: Token[];
+  readonly comments: Comment[];
+  readonly problems: RuleProblem[];
+}
+
 /** All tokens, an `end` after the last of each line (but inside braces), and what could not be read. */
-export function tokenize(text: string): { tokens: Token[]; problems: RuleProblem[] } {
+export function tokenize(text: string): Tokenized {
   const tokens: Token[] = [];
+  const comments: Comment[] = [];
   const problems: RuleProblem[] = [];
   let at = 0;
   let line = 1;
@@ -53,6 +69,12 @@ export function tokenize(text: string): { tokens: Token[]; problems: RuleProblem
       advance(SPACE.lastIndex);
       continue;
     }
+    COMMENT.lastIndex = at;
+    if (COMMENT.test(text)) {
+      comments.push({ text: text.slice(at, COMMENT.lastIndex), line, from: at });
+      advance(COMMENT.lastIndex);
+      continue;
+    }
     const place = { line, column: at - lineAt + 1 };
     const [kind, to] = match(text, at);
     if (kind === null) problems.push({ ...place, message: unreadable(text, at) });
@@ -64,7 +86,7 @@ export function tokenize(text: string): { tokens: Token[]; problems: RuleProblem
     advance(to);
   }
   tokens.push({ kind: 'end', text: '', line, column: at - lineAt + 1, from: at, to: at });
-  return { tokens, problems };
+  return { tokens, comments, problems };
 }
 
 function match(text: string, at: number): [Token['kind'] | null, number] {

@@ -52,6 +52,10 @@ describe('import-nft', () => {
       'iifname vmap { "lo" : accept, "eth0": drop, "eth1" : accept }',
       'iifname vmap { "outside": drop, "inside" : accept }',
     ],
+    ['iifname ne "lo" tcp dport 22 accept', 'tcp dport 22 accept'],
+    ['iifname vmap { * : drop, "eth1" : accept }', 'iifname vmap { * : drop, "inside" : accept }'],
+    ['tcp dport 22 accept # of the administrators', 'tcp dport 22 accept'],
+    ['tcp dport 22 counter # handle 7', 'tcp dport 22 counter'],
     ['log prefix "x" group 2 snaplen 100 level info drop', 'log prefix "x" level info drop'],
     ['log flags tcp sequence,options flags ip options counter name "c" drop', 'log counter drop'],
   ] as const)
@@ -64,6 +68,27 @@ describe('import-nft', () => {
     ['ct status dnat accept', '5! "ct status" is not possible: of a connection only its state can be asked'],
     ['meta mark set 0x1', '5 "meta mark" is not possible: packets have no marks here'],
     ['xt match "comment" drop', '5! "xt" is not possible: an extension of iptables has no text: write what it matches'],
+    [
+      'iifname . oifname { "eth0" . "eth1" } drop',
+      '5! a concatenation (".") is not possible: write a rule for each pair',
+    ],
+    ['fib saddr . iif oif missing drop', '5! a concatenation (".") is not possible: write a rule for each pair'],
+    [
+      'fib daddr type local iifname "lo" drop',
+      '5! "fib" is not possible: routes are not asked: write the addresses that can come in by a port (ip saddr != 10.0.0.0/8 drop)',
+    ],
+    ['iifname { $lan, "lo" } drop', '5! "lan" stands among interfaces: write the names'],
+    ['iif & 1 == 1 drop', '5! "&" is no name of an interface'],
+    [
+      'ip saddr 10.0.0.0/8 # xt_set counter packets 0 bytes 0 accept',
+      '5! "# xt_set counter packets 0 bytes 0 ac..." may be a part of a rule that nft could not print',
+    ],
+    ['# xt_set counter packets 0 bytes 0 drop', '5! may be a part of a rule that nft could not print'],
+    ['ct state established drop', '5! what is established passes without asking the rules: the rule would do nothing'],
+    [
+      'ct state established counter',
+      '5 what is established passes without asking the rules: the rule would do nothing',
+    ],
     ['tcp dport 22 jump nowhere', '5! there is no chain "nowhere" in its table'],
     [
       'ip saddr @dyn drop',
@@ -81,6 +106,61 @@ describe('import-nft', () => {
         expected.map((each) => each.replace(/^\d+/, '')),
       );
     });
+
+  it('leaves the branch for open connections out of a map, and says that the others decide', () => {
+    const { lines, leftOut } = translated('ct state vmap { established : drop, related : accept, new : accept }');
+    assert.deepEqual(lines, ['policy drop', 'ct state vmap { related : accept, new : accept }']);
+    assert.deepEqual(leftOut, ['5! what is established passes without asking the rules: the rule would do nothing']);
+  });
+
+  for (const [what, changes, rest] of [
+    ['a drop in prerouting', true, 'chain c { type filter hook prerouting priority raw; ip saddr 10.0.0.0/8 drop }'],
+    ['a reject behind a jump', true, 'chain d { reject }\nchain c { type filter hook postrouting priority 0; jump d }'],
+    [
+      'a drop in a map',
+      true,
+      'map m { type inet_service : verdict; elements = { 22 : drop } }\nchain c { type filter hook prerouting priority 0; tcp dport vmap @m }',
+    ],
+    ['a policy', true, 'chain c { type filter hook ingress device "eth0" priority 0; policy drop; }'],
+    ['a drop in a comment', true, 'chain c { type filter hook prerouting priority 0\n# xt_set counter drop\n}'],
+    ['an accept', false, 'chain c { type filter hook prerouting priority 0; tcp dport 22 accept }'],
+    ['what is about the host', false, 'chain c { type filter hook input priority 0; policy drop; }'],
+    ['a bridge', true, '}\ntable bridge b { chain c { type filter hook forward priority 0; ip saddr 10.0.0.1 drop }'],
+    [
+      'frames to the host',
+      false,
+      '}\ntable bridge b { chain c { type filter hook input priority 0; ip saddr 10.0.0.1 drop }',
+    ],
+    ['a device', true, '}\ntable netdev n { chain c { type filter hook ingress device "eth0" priority 0; drop }'],
+  ] as const)
+    it(`says whether chains of other hooks refuse packets: ${what}`, () => {
+      const { leftOut } = importNft(
+        `table inet f {\nchain f { type filter hook forward priority 0; accept }\n${rest}\n}`,
+      );
+      assert.deepEqual(
+        [...new Set(leftOut.map((each) => each.changes))].includes(true),
+        changes,
+        JSON.stringify(leftOut),
+      );
+      assert.ok(leftOut.length > 0);
+    });
+
+  it('keeps names of interfaces that end with "*", where no word says which are ports', () => {
+    const { text, ports, leftOut } =
+      importNft(`table inet f { chain f { type filter hook forward priority 0; policy accept
+ iifname "ppp*" tcp dport 22 drop\niifname != "wg*" tcp dport 23 drop\niifname "eth1" oifname "eth*" drop } }`);
+    assert.deepEqual(
+      text.split('\n').filter((line) => line !== '' && !line.startsWith('#')),
+      [
+        'policy accept',
+        'iifname "ppp*" tcp dport 22 drop',
+        'iifname != "wg*" tcp dport 23 drop',
+        'iifname "eth1" oifname "eth*" drop',
+      ],
+    );
+    assert.deepEqual(ports, ['eth1', 'ppp0', 'wg0']);
+    assert.deepEqual(leftOut, []);
+  });
 
   it('has a packet accepted by all base chains, in the order of their priority, each for its IP version', () => {
     const { text } =

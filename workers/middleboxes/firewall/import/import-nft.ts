@@ -14,14 +14,27 @@ import { parseRules } from '../parser.js';
 import { ESTABLISHED_PASSES, readRule } from '../rule-parser.js';
 import { Scope } from '../scope.js';
 import { quote, type Token, tokenize } from '../tokens.js';
-import { type Block, type Chain, type Listing, readListing, type Statement, type Table } from './listing.js';
 import {
+  type Block,
+  type Chain,
+  extensionsIn,
+  hiddenBehind,
+  hiddenRules,
+  type Listing,
+  readListing,
+  type Statement,
+  type Table,
+} from './listing.js';
+import {
+  denies,
   interfacesIn,
   lineOf,
   type Renames,
   renamed,
   targetsIn,
+  whyNotPorts,
   withAnswers,
+  withoutEstablished,
   withoutOptions,
   withPorts,
   wordsOf,
@@ -54,6 +67,7 @@ export const INSIDE = 'inside';
 export const OUTSIDE = 'outside';
 const FAMILIES = ['ip', 'ip6', 'inet'];
 const PORTS_MAX = 16;
+const HIDDEN = 'may be a part of a rule that nft could not print';
 const LOOPBACK = 'lo';
 const VERSIONS = ['ipv4', 'ipv6'] as const;
 type Version = (typeof VERSIONS)[number];
@@ -90,12 +104,14 @@ class Import {
     const seen = new Set(this.selected().flatMap((base) => interfacesOf(base, listing)));
     seen.delete(LOOPBACK);
     const exact = [...seen].filter((name) => !name.endsWith('*'));
-    const known = ports ?? new Map(exact.map((name) => [name, name]));
+    const known = ports ?? new Map([...exact, ...examples([...seen], exact)].map((name) => [name, name]));
     this.portsOf = (name) => {
       const matching = [...known].filter(([interf]) =>
         name.endsWith('*') ? interf.startsWith(name.slice(0, -1)) : interf === name,
       );
       for (const [, port] of matching) this.usedPorts.add(port);
+      // Ports that are named as interfaces are may be others than those of which this file speaks.
+      if (ports === undefined && name.endsWith('*')) return [name];
       return matching.map(([, port]) => port);
     };
     const host = this.hook === 'host' ? [INSIDE, OUTSIDE] : [];
@@ -167,7 +183,12 @@ class Import {
     for (const table of this.listing.tables) {
       const name = `table ${table.family} ${table.name}`;
       if (!FAMILIES.includes(table.family)) {
-        this.leave(table.line, name, 'rules see IP packets: docs/frames.md has what a wire lets pass', false);
+        this.leave(
+          table.line,
+          name,
+          'rules see IP packets: docs/frames.md has what a wire lets pass',
+          this.takes(table.chains),
+        );
         continue;
       }
       for (const { line, tokens, name: own } of table.others)
@@ -179,11 +200,30 @@ class Import {
         if (base === null) {
           if (!reached.has(chain)) this.leave(chain.line, what, 'no rule that is translated jumps to it', false);
         } else if (base.type === 'nat')
-          this.leave(chain.line, what, 'it changes addresses: the NAT of `middleboxes` does that (docs/nat.md)', false);
-        else if (!isFilter(chain)) this.leave(chain.line, what, `it is of type ${base.type}`, false);
-        else if (!hooks.includes(base.hook)) this.leave(chain.line, what, this.whyNot(base.hook), false);
+          this.leave(
+            chain.line,
+            what,
+            'it changes addresses: the NAT of `middleboxes` does that (docs/nat.md)',
+            this.takes([chain]),
+          );
+        else if (!isFilter(chain)) this.leave(chain.line, what, `it is of type ${base.type}`, this.takes([chain]));
+        else if (!hooks.includes(base.hook)) this.leave(chain.line, what, this.whyNot(base.hook), this.takes([chain]));
       }
     }
+  }
+
+  /** Whether base chains that are left out can refuse packets that the rules are about. */
+  private takes(chains: readonly Chain[]): boolean {
+    const isElsewhere = (hook: string): boolean =>
+      this.hook === 'forward' ? hook === 'input' || hook === 'output' : hook === 'forward';
+    return chains.some((chain) => {
+      if (chain.base === null || isElsewhere(chain.base.hook)) return false;
+      if (chain.policy === 'drop') return true;
+      const reached = reachedBy(chain);
+      const statements = [...reached.flatMap(({ rules }) => rules), ...mapsOf(reached)];
+      const hidden = reached.flatMap((each) => extensionsIn(each, this.listing.comments));
+      return statements.some(({ tokens }) => denies(tokens)) || hidden.some(({ text }) => /drop|reject/i.test(text));
+    });
   }
 
   private whyNot(hook: string): string {
@@ -212,9 +252,8 @@ class Import {
 
   private portList(tokens: readonly Token[]): string {
     const ports = tokens
-      .filter(({ kind }) => kind === 'string' || kind === 'word')
-      .flatMap(({ text }) => this.portsOf(text))
-      .map((port) => `"${port}"`);
+      .filter(({ kind }) => kind === 'string' || kind === 'word' || kind === 'name')
+      .flatMap(({ kind, text }) => (kind === 'name' ? [`$${text}`] : this.portsOf(text).map((port) => `"${port}"`)));
     return ports.length === 0 ? '' : `{ ${ports.join(', ')} }`;
   }
 
@@ -384,16 +423,18 @@ class Import {
 
   private rules(chain: Chain, renames: Renames): string[] {
     const rules: string[] = [];
+    for (const { line, text } of hiddenRules(chain, this.listing.comments)) this.leave(line, text, HIDDEN, true);
     for (const rule of chain.rules) {
       const written = lineOf(wordsOf(rule.tokens));
-      const { text, why, removed } = this.rule(chain, rule, renames);
+      const { text, why, removed, denied, isHidden } = this.rule(chain, rule, renames);
+      if (denied !== undefined && denied !== null) this.leave(rule.line, denied, ESTABLISHED_PASSES, true);
       for (const option of removed ?? [])
         this.leave(rule.line, option, 'rules do not have it: the rule stays without it', false);
       if (text !== undefined) rules.push(text);
       else {
-        const never = why === undefined;
         const reason = why ?? 'no packet comes by this interface';
-        this.leave(rule.line, written, reason, !never && reason !== ESTABLISHED_PASSES && hasVerdict(rule));
+        const changes = reason === ESTABLISHED_PASSES ? deniesOpen(rule) : hasVerdict(rule) || isHidden === true;
+        this.leave(rule.line, written, reason, why !== undefined && changes);
         rules.push(`# line ${rule.line}: ${written} -- left out: ${reason}`);
       }
     }
@@ -409,12 +450,17 @@ class Import {
     }
     const missing = targetsIn(tokens).find((name) => !chain.table.chains.some((each) => each.name === name));
     if (missing !== undefined) return { why: `there is no chain ${quote(missing)} in its table` };
-    const { words, never } = withPorts(wordsOf(tokens), this.portsOf);
+    const hidden = hiddenBehind(tokens, this.listing.comments);
+    if (hidden !== null) return { why: `${quote(hidden)} ${HIDDEN}`, isHidden: true };
+    const refused = whyNotPorts(wordsOf(tokens));
+    if (refused !== null) return { why: refused };
+    const { words: open, denied } = withoutEstablished(wordsOf(tokens));
+    const { words, never } = withPorts(open, this.portsOf);
     if (never !== undefined) return {};
     const { words: kept, removed } = withoutOptions(withAnswers(words));
     const text = lineOf(renamed(kept, renames));
     const why = this.tryRule(text);
-    return why === null ? { text, removed } : { why };
+    return why === null ? { text, removed, denied } : { why };
   }
 
   /** Why rules cannot have it, or null. */
@@ -444,9 +490,18 @@ interface RuleResult {
   /** Absent, as the text is: no packet can match. */
   readonly why?: string;
   readonly removed?: readonly string[];
+  /** Part of the rule may be in a comment, perhaps its verdict. */
+  readonly isHidden?: boolean;
+  /** The branch of a map that refuses packets of open connections: these pass. */
+  readonly denied?: string | null;
 }
 
 const VERDICTS = ['accept', 'drop', 'reject', 'jump', 'goto', 'return', 'queue', 'vmap', 'dnat', 'redirect', 'tproxy'];
+
+/** Whether a rule that is only about packets of open connections, which pass, can refuse them. */
+function deniesOpen({ tokens }: Statement): boolean {
+  return denies(tokens) || tokens.some(({ kind, text }) => kind === 'word' && text === 'vmap');
+}
 
 /** Whether a rule decides about packets; others count them, write them down or change them. */
 function hasVerdict({ tokens }: Statement): boolean {
@@ -474,12 +529,28 @@ function reachedBy(chain: Chain): Chain[] {
   const { table } = chain;
   const found = new Set<Chain>([chain]);
   for (const each of found) {
-    const maps = table.sets.filter(({ name }) =>
-      each.rules.some(({ tokens }) => tokens.some(({ kind, text }) => kind === 'name' && text === name)),
-    );
-    const targets = [...each.rules, ...maps].flatMap(({ tokens }) => targetsIn(tokens));
+    const targets = [...each.rules, ...mapsOf([each])].flatMap(({ tokens }) => targetsIn(tokens));
     for (const target of table.chains) if (targets.includes(target.name)) found.add(target);
   }
+  return [...found];
+}
+
+/** Sets and maps that rules of the chains use. */
+function mapsOf(chains: readonly Chain[]): Block[] {
+  const used = new Set(
+    chains
+      .flatMap(({ rules }) => rules.flatMap(({ tokens }) => tokens.filter(({ kind }) => kind === 'name')))
+      .map(({ text }) => text),
+  );
+  return chains.length === 0 ? [] : chains[0].table.sets.filter(({ name }) => used.has(name));
+}
+
+/** A name for each wildcard that none of the names matches: rules with the wildcard need such a port. */
+function examples(names: readonly string[], exact: readonly string[]): string[] {
+  const starts = names.filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
+  const found = new Set<string>();
+  for (const start of starts.toSorted((a, b) => b.length - a.length))
+    if (![...exact, ...found].some((name) => name.startsWith(start))) found.add(start === '' ? INSIDE : `${start}0`);
   return [...found];
 }
 

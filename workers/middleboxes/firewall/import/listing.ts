@@ -1,7 +1,7 @@
 /** What `nft list ruleset` printed, or a file for `nft -f`: its tables, with their chains and sets, as tokens. */
 
 import type { RuleProblem } from '../../../api.js';
-import { quote, type Token, tokenize } from '../tokens.js';
+import { type Comment, quote, type Token, tokenize } from '../tokens.js';
 
 /** A rule, or another line of a chain. */
 export interface Statement {
@@ -40,12 +40,50 @@ export interface Table {
   readonly others: Block[];
 }
 
+/** What may be a part of a rule that nft printed as a comment. */
+const HANDLE = /^# handle \d+\s*$/;
+const EXTENSION = /^#\s*xt_/;
+const LAST_VERDICTS = ['accept', 'drop', 'return', 'continue'];
+
+/**
+ * The comment behind a rule, if it can be a part of the rule: nftables up to 1.0.2 prints extensions of iptables as `# xt_set`,
+ * and the rest of the rule after it. A verdict is the last of a rule: what stands behind it is only a comment.
+ */
+export function hiddenBehind(tokens: readonly Token[], comments: readonly Comment[]): string | null {
+  const last = tokens[tokens.length - 1];
+  const found = comments.find(({ line, from }) => line === last.line && from >= last.to);
+  if (found === undefined || HANDLE.test(found.text) || endsWithVerdict(tokens)) return null;
+  return found.text;
+}
+
+function endsWithVerdict(tokens: readonly Token[]): boolean {
+  const [before, last] = tokens.slice(-2);
+  if (last === undefined) return LAST_VERDICTS.includes(before.text);
+  if (before.text === 'jump' || before.text === 'goto' || before.text === 'comment') return true;
+  if (last.kind === 'word' && LAST_VERDICTS.includes(last.text)) return true;
+  return tokens.some(({ kind, text }) => kind === 'word' && (text === 'reject' || text === 'vmap'));
+}
+
+/** Comments in a chain that hide an extension of iptables. */
+export function extensionsIn({ tokens }: Chain, comments: readonly Comment[]): Comment[] {
+  const [first] = tokens;
+  const last = tokens[tokens.length - 1];
+  return comments.filter(({ text, from }) => EXTENSION.test(text) && from > first.from && from < last.to);
+}
+
+/** Rules of a chain that are nothing but a comment, since they begin with an extension of iptables. */
+export function hiddenRules(chain: Chain, comments: readonly Comment[]): Comment[] {
+  const lines = new Set(chain.rules.map(({ tokens }) => tokens[tokens.length - 1].line));
+  return extensionsIn(chain, comments).filter(({ line }) => !lines.has(line));
+}
+
 export interface Listing {
   readonly tables: readonly Table[];
   /** `define` at the top. */
   readonly defines: readonly Statement[];
   /** What is neither. */
   readonly others: readonly Statement[];
+  readonly comments: readonly Comment[];
   /** What could not be read as words. */
   readonly unreadable: readonly RuleProblem[];
 }
@@ -64,7 +102,7 @@ const PRIORITIES: Readonly<Record<string, number>> = {
 
 /** Throws if braces do not match, with the line. */
 export function readListing(text: string): Listing {
-  const { tokens, problems } = tokenize(text);
+  const { tokens, comments, problems } = tokenize(text);
   const tables: Table[] = [];
   const defines: Statement[] = [];
   const others: Statement[] = [];
@@ -74,7 +112,7 @@ export function readListing(text: string): Listing {
     else if (first.text === 'define') defines.push(statement);
     else others.push(statement);
   }
-  return { tables, defines, others, unreadable: problems };
+  return { tables, defines, others, comments, unreadable: problems };
 }
 
 function isMark(token: Token, text: string): boolean {

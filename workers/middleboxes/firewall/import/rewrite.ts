@@ -3,7 +3,8 @@
  * goes on to the next.
  */
 
-import type { Token } from '../tokens.js';
+import { refusal } from '../refusals.js';
+import { quote, type Token } from '../tokens.js';
 
 /** Text in the place of tokens. `joined`: it stood right behind the word before. */
 export interface Word {
@@ -40,6 +41,42 @@ export type Rewritten =
 
 const INTERFACE_WORDS = ['iif', 'iifname', 'oif', 'oifname'];
 const VERDICT_MAP = 'vmap';
+const OPERATORS: ReadonlyMap<string, string> = new Map([
+  ['==', '=='],
+  ['eq', '=='],
+  ['!=', '!='],
+  ['ne', '!='],
+  [VERDICT_MAP, VERDICT_MAP],
+]);
+/** Words that can stand behind the name of a field and are no value of it. */
+const NO_VALUES = ['lt', 'gt', 'le', 'ge', 'and', 'or', 'xor', 'map', 'set'];
+
+/**
+ * Why the interfaces of a rule cannot become ports, or null. A rule that is refused here must not be read as one that no
+ * packet meets: its other matches decide too.
+ */
+export function whyNotPorts(words: readonly Word[]): string | null {
+  const has = (text: string): boolean =>
+    words.some((each, i) => each.kind === 'word' && each.text === text && !isTarget(words, i));
+  if (has('.')) return 'a concatenation (".") is not possible: write a rule for each pair';
+  if (has('fib')) return refusal('fib');
+  let why: string | null = null;
+  forEachInterface(words, (names, from) => {
+    for (const name of names) {
+      const isAny = name.kind === 'mark' && name.text === '*' && words[from].text === '{';
+      const isName = name.kind === 'string' || (name.kind === 'word' && !NO_VALUES.includes(name.text));
+      if (name.kind === 'name') why ??= `${quote(name.text.slice(1))} stands among interfaces: write the names`;
+      else if (!isName && !isAny) why ??= `${quote(name.text)} is no name of an interface`;
+    }
+  });
+  return why;
+}
+
+/** Whether the word is the chain of a jump. */
+function isTarget(words: readonly Word[], at: number): boolean {
+  const before = words[at - 1];
+  return before?.kind === 'word' && (before.text === 'jump' || before.text === 'goto');
+}
 
 /** Names of interfaces in a rule or a set. */
 export function interfacesIn(tokens: readonly Token[]): string[] {
@@ -63,7 +100,7 @@ function forEachInterface(
     if (words[at].kind !== 'word' || !INTERFACE_WORDS.includes(words[at].text)) continue;
     let next = at + 1;
     let operator = '==';
-    if (['!=', '==', VERDICT_MAP].includes(words[next]?.text ?? '')) operator = words[next++].text;
+    if (OPERATORS.has(words[next]?.text ?? '')) operator = OPERATORS.get(words[next++].text) ?? operator;
     const first = words[next];
     if (first === undefined || first.kind === 'name') continue;
     if (first.text !== '{') {
@@ -92,17 +129,18 @@ export function withPorts(words: readonly Word[], portsOf: PortsOf): Rewritten {
   const changes: { from: number; to: number; text: Word[] }[] = [];
   let never: string | null = null;
   forEachInterface(words, (names, from, to, operator) => {
-    const ports = [...new Set(names.flatMap(({ text }) => portsOf(unquoted(text))))];
+    const ports = [...new Set(names.flatMap(({ kind, text }) => (kind === 'mark' ? [] : portsOf(unquoted(text)))))];
     const list = names.map(({ text }) => text).join(', ');
     if (operator === VERDICT_MAP) {
-      const kept = elements(words.slice(from + 1, to - 1)).flatMap(([name, ...rest]) =>
+      const kept = elements(words.slice(from + 1, to - 1)).flatMap(([name, ...rest]) => {
+        if (name.kind === 'mark') return [[name, ...rest]];
         // The colon may be part of the name's word.
-        portsOf(unquoted(name.text.replace(/:$/, ''))).map((port) => [
+        return portsOf(unquoted(name.text.replace(/:$/, ''))).map((port) => [
           word(`"${port}"`),
           ...(name.text.endsWith(':') ? [word(':')] : []),
           ...rest,
-        ]),
-      );
+        ]);
+      });
       if (kept.length === 0) never = list;
       changes.push({
         from,
@@ -161,6 +199,35 @@ export function withoutOptions(words: readonly Word[]): { words: readonly Word[]
   return { words: result, removed };
 }
 
+/**
+ * A map of connection states without `established`, whose packets pass without asking the rules. `denied`: the branch that is
+ * gone refused them.
+ */
+export function withoutEstablished(words: readonly Word[]): { words: readonly Word[]; denied: string | null } {
+  const at = words.findIndex(
+    ({ text }, i) => text === 'ct' && ['state', VERDICT_MAP, '{'].every((each, n) => words[i + 1 + n]?.text === each),
+  );
+  if (at < 0) return { words, denied: null };
+  const from = at + 4;
+  const to = words.findIndex(({ text }, i) => i >= from && text === '}');
+  if (to < 0) return { words, denied: null };
+  const all = elements(words.slice(from, to));
+  const denied = all.find(
+    ([name, ...rest]) => /^established:?$/.test(name.text) && DENIES.includes(rest.at(-1)?.text ?? ''),
+  );
+  if (denied === undefined || all.length === 1) return { words, denied: null };
+  const kept = all.filter((each) => each !== denied).flatMap((each, i) => (i === 0 ? each : [comma(), ...each]));
+  return { words: [...words.slice(0, from), ...kept, ...words.slice(to)], denied: lineOf(denied) };
+}
+
+/** Words of rules that take packets away. */
+const DENIES = ['drop', 'reject', 'queue', 'fwd', 'synproxy'];
+
+/** Whether a rule or a map refuses packets. */
+export function denies(tokens: readonly Token[]): boolean {
+  return tokens.some(({ kind, text }) => kind === 'word' && DENIES.includes(text));
+}
+
 /** What a bare `reject` answers in nftables, also to TCP. */
 export function withAnswers(words: readonly Word[]): readonly Word[] {
   return words.flatMap((each, i) =>
@@ -180,9 +247,7 @@ export interface Renames {
 /** Names of chains and sets as they are printed, and accepts that go on. */
 export function renamed(words: readonly Word[], { next, chain, set }: Renames): readonly Word[] {
   return words.map((each, i) => {
-    const before = words[i - 1];
-    const isTarget = before?.kind === 'word' && (before.text === 'jump' || before.text === 'goto');
-    if (isTarget) return { ...each, text: chain(each.text) };
+    if (isTarget(words, i)) return { ...each, text: chain(each.text) };
     if (each.kind === 'name') return { ...each, text: `@${set(each.text.slice(1))}` };
     if (each.kind === 'word' && each.text === 'accept' && next !== null) return { ...each, text: `goto ${next}` };
     return each;
