@@ -497,8 +497,8 @@ export class Daemon implements Running {
     this.refusals.look(this.rejectTable.rows(), peers, monotonicMs());
     if (this.board.outrun !== this.outrun && this.entry.standing.state === 'ready') {
       this.outrun = this.board.outrun;
-      this.log.error(
-        `members know incarnation ${this.outrun} of this instance, which is later than the present one: the clock was put back while they were not heard; some of them refuse its messages until it is restarted`,
+      this.log.warn(
+        `members know incarnation ${this.outrun} of this instance, which is later than the present one: the clock was put back while they were not heard; a member refuses messages of this one until it has not heard the later one for some seconds`,
       );
     }
     if (this.board.isDisowned && this.stopping === null)
