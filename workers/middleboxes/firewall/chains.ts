@@ -13,6 +13,12 @@ import { ALL_STATES, UNNAMED_STATES } from './vocabulary.js';
 /** More than anybody writes by hand, chains expanded; each costs 80 bytes. */
 export const RULES_MAX = 32_000;
 
+/**
+ * Chains between the top of the file and a rule. nftables has 16 for each base chain; what `import-nft` makes of several base
+ * chains, which go to each other, is in one file.
+ */
+export const CHAINS_DEEP_MAX = 32;
+
 export interface Chain {
   readonly name: Token;
   readonly rules: Entry[];
@@ -27,11 +33,13 @@ export interface Entry extends Written {
 /** The rules from the top of the file, with their chains, which `checkChains` found right. `cursor`: notes what is wrong. */
 export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>, cursor: Cursor): Rule[] {
   const rules: Rule[] = [];
-  let isFull = false;
+  /** The first rule for which there is no room. */
+  let surplus: Entry | null = null;
 
-  function push(part: Part, match: Match, { line, text, entry }: Entry, how: Partial<Rule> = {}): Rule | null {
+  function push(part: Part, match: Match, written: Entry, how: Partial<Rule> = {}): Rule | null {
+    const { line, text, entry } = written;
     if (rules.length >= RULES_MAX) {
-      isFull = true;
+      surplus ??= written;
       return null;
     }
     const isSkip = how.verdict === Verdict.SKIP;
@@ -52,7 +60,7 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
     };
     for (const entry of entries)
       for (const part of entry.parts) {
-        if (isFull) return;
+        if (surplus !== null) return;
         const match = both(over, part);
         if (match === null) continue;
         if (part.verdict === Verdict.RETURN) leave(part, match, entry, part.isQuiet);
@@ -87,19 +95,37 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
   }
 
   chain(top, anything());
-  if (isFull) {
-    const [{ name }] = chains.values();
-    cursor.note(name, `more than ${RULES_MAX} rules, where chains are put in the place of each jump to them`);
-  }
+  noteSurplus(surplus, cursor);
   return rules;
 }
 
-/** Whether every chain that is named exists, and none comes to itself; marks those that rules come to. */
+function noteSurplus(surplus: Entry | null, cursor: Cursor): void {
+  if (surplus === null) return;
+  const each = 'each element of a map is a rule, and each jump stands for the rules of its chain';
+  cursor.note(surplus, `more than ${RULES_MAX} rules with this one: ${each}`);
+}
+
+/**
+ * Whether every chain that is named exists, none comes to itself, and they are not too deep; marks those that rules come to.
+ */
 export function checkChains(top: readonly Entry[], chains: ReadonlyMap<string, Chain>, cursor: Cursor): boolean {
   const before = cursor.problems.count;
-  const done = new Set<Chain>();
+  /** How deep each chain is that was checked: 1 if it calls none. */
+  const done = new Map<Chain, number>();
+  let isTooDeep = false;
 
-  function visit(entries: readonly Entry[], path: readonly Chain[]): void {
+  /** Notes the first jump that is too deep. Others are the same mistake. */
+  function checkDepth(name: Token, depth: number): boolean {
+    if (depth <= CHAINS_DEEP_MAX) return true;
+    if (!isTooDeep)
+      cursor.note(name, `chains are more than ${CHAINS_DEEP_MAX} deep with this jump to ${quote(name.text)}`);
+    isTooDeep = true;
+    return false;
+  }
+
+  /** Returns how deep the chains below are. */
+  function visit(entries: readonly Entry[], path: readonly Chain[]): number {
+    let deepest = 0;
     for (const { parts } of entries)
       for (const { chain: name } of parts) {
         if (name === null) continue;
@@ -115,10 +141,12 @@ export function checkChains(top: readonly Entry[], chains: ReadonlyMap<string, C
           cursor.note(name, `chain ${quote(name.text)} comes to itself: ${loop.join(' → ')}`);
           continue;
         }
-        if (done.has(called)) continue;
-        visit(called.rules, [...path, called]);
-        done.add(called);
+        if (!checkDepth(name, path.length + (done.get(called) ?? 1))) continue;
+        const depth = done.get(called) ?? 1 + visit(called.rules, [...path, called]);
+        done.set(called, depth);
+        deepest = Math.max(deepest, depth);
       }
+    return deepest;
   }
 
   visit(top, []);

@@ -104,7 +104,7 @@ export class Cursor {
     while (!this.isOver && this.next.kind !== 'end') this.at++;
   }
 
-  note(token: Token, message: string, word?: string, candidates?: readonly string[]): void {
+  note(token: Pick<Token, 'line' | 'column'>, message: string, word?: string, candidates?: readonly string[]): void {
     const { line, column } = token;
     this.problems.add(
       word === undefined || candidates === undefined

@@ -2,7 +2,7 @@
 
 import type { RuleProblem } from '../../api.js';
 import { Mistake, Problems } from './cursor.js';
-import type { Token } from './tokens.js';
+import { quote, type Token } from './tokens.js';
 import type { Kind } from './values.js';
 
 /** The values, or what is wrong. */
@@ -30,6 +30,9 @@ export class Defined {
     const known = this.readings.get(kind);
     if (known !== undefined) return known as Reading<T>;
     const problems = new Problems();
+    // Being read: what comes back to it while it is read is defined by itself.
+    const { line, column, text } = this.name;
+    this.readings.set(kind, { problems: [{ line, column, message: `${quote(text)} is defined by itself` }] });
     let reading: Reading<T>;
     try {
       const values = kind.join(read(problems));

@@ -26,6 +26,8 @@ const WORDS = 8;
 /** Ticks that a bucket is deep: enough to keep rates exact, and far from 2^31. */
 const DEPTH_TICKS = 1 << 28;
 const TICKS_PER_MS_MAX = 16_000;
+/** What a word holds, 68 years: no bucket is older. */
+const SECONDS_MAX = 2 ** 31 - 1;
 const MANTISSA_BITS = 30;
 
 /** The words of a bucket. */
@@ -39,7 +41,7 @@ export function limitWords({ rate, periodMs, burst, over }: Limit): number[] {
   const shift = MANTISSA_BITS - Math.ceil(Math.log2(ticksPerMs));
   words[TICKS_PER_MS] = Math.round(ticksPerMs * 2 ** shift);
   words[TICKS_SHIFT] = shift;
-  words[FULL_S] = Math.ceil((costMs * burst) / 1000) + 1;
+  words[FULL_S] = Math.min(SECONDS_MAX, Math.ceil((costMs * burst) / 1000) + 1);
   return words;
 }
 

@@ -63,6 +63,9 @@ const CLAUSES: Readonly<Record<string, Clause>> = { ...MATCHES, ...ACTIONS };
 /** What a rule may begin with. */
 export const RULE_WORDS: readonly string[] = Object.keys(CLAUSES);
 
+/** Statements that are for all packets that come to a map, so they stand before it. */
+const BEFORE_MAP: ReadonlySet<string> = new Set(['count', 'counter', 'log', 'limit', 'hold']);
+
 function isClause(clauses: Readonly<Record<string, Clause>>, token: Token): boolean {
   return token.kind === 'word' && Object.hasOwn(clauses, token.text);
 }
@@ -88,6 +91,9 @@ export function readRule(
       return cursor.fail(at, `${said(at)} is nothing that a rule says`, at.text, known);
     }
     if (isClause(MATCHES, at)) work.beforeMatch(cursor, at);
+    // nftables comes to them only with packets that are in no branch.
+    else if (work.branches !== null && BEFORE_MAP.has(at.text))
+      cursor.fail(at, `${said(at)} comes before "vmap", whose branches decide: write a rule for packets of no branch`);
     CLAUSES[at.text](work, cursor, scope, at);
   }
   const written = text.slice(first.from, cursor.last.to).replace(/\s+/g, ' ');

@@ -27,6 +27,9 @@ export interface Zone {
   isUsed: boolean;
 }
 
+/** Definitions that stand in each other. */
+const NESTED_MAX = 256;
+
 export class Scope {
   /** Ports of the configuration, as bits by their index. */
   readonly interfaces: Kind<number>;
@@ -36,6 +39,8 @@ export class Scope {
   private readonly wrong = new Set<string>();
   private readonly zones = new Map<string, Zone>();
   private readonly kinds: readonly Kind<unknown>[];
+  /** Definitions that are being read, one in the other. */
+  private nested = 0;
 
   constructor(ports: readonly string[]) {
     this.ports = ports;
@@ -180,9 +185,19 @@ export class Scope {
     return found.as(kind, (problems: Problems) => {
       if (found.tokens.length === 0) return [];
       const within = new Cursor(found.tokens, problems);
-      const values = this.values(within, kind);
-      if (!within.isOver) within.fail(within.next, `expected the end of the value, not ${said(within.next)}`);
-      return values;
+      if (this.nested >= NESTED_MAX)
+        within.fail(
+          found.name,
+          `${quote(found.name.text)} is defined by more than ${NESTED_MAX} others, one in the other`,
+        );
+      this.nested++;
+      try {
+        const values = this.values(within, kind);
+        if (!within.isOver) within.fail(within.next, `expected the end of the value, not ${said(within.next)}`);
+        return values;
+      } finally {
+        this.nested--;
+      }
     });
   }
 

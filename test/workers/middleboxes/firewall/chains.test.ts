@@ -185,8 +185,49 @@ describe('firewall chains', () => {
     const { problems = [] } = compileRules(text, { ports: PORTS });
     assert.deepEqual(
       problems.map(({ message }) => message),
-      ['more than 32000 rules, where chains are put in the place of each jump to them'],
+      [
+        'more than 32000 rules with this one: each element of a map is a rule, and each jump stands for the rules of its chain',
+      ],
     );
+  });
+
+  it('may not grow beyond that without chains either', () => {
+    const line = 'log tcp dport 22 log ip saddr 10.0.0.5 accept\n';
+    const { problems = [] } = compileRules(line.repeat(10_667), { ports: PORTS });
+    assert.deepEqual(
+      problems.map(({ line, column, message }) => `${line}:${column}: ${message.slice(0, 35)}`),
+      ['10667:1: more than 32000 rules with this one'],
+    );
+  });
+
+  it('are refused where they are too deep, in whatever order they are written', () => {
+    for (const [chains, ok] of [
+      [32, true],
+      [33, false],
+      [6000, false],
+    ] as const)
+      for (const isReverse of [false, true]) {
+        const lines = Array.from(
+          { length: chains },
+          (_, i) => `chain c${i} { ${i + 1 < chains ? `jump c${i + 1}` : 'accept'} }`,
+        );
+        const tops = isReverse ? lines.map((_, i) => `jump c${chains - 1 - i}`) : ['jump c0'];
+        const { problems } = compileRules([...lines, ...tops].join('\n'), { ports: PORTS });
+        assert.equal(
+          problems?.length ?? 0,
+          ok ? 0 : 1,
+          `${chains} ${isReverse} ${JSON.stringify(problems?.slice(0, 2))}`,
+        );
+        if (!ok) assert.match(problems?.[0].message ?? '', /^chains are more than 32 deep with this jump to "c/);
+      }
+  });
+
+  it('and definitions that stand in each other by the thousand are refused', () => {
+    const lines = Array.from({ length: 5000 }, (_, i) => `define d${i + 1} = { $d${i} }`);
+    const { problems = [] } = compileRules(`define d0 = 22\n${lines.join('\n')}\ntcp dport $d5000 accept`, {
+      ports: PORTS,
+    });
+    assert.match(problems[0]?.message ?? '', /^"d\d+" is defined by more than 256 others, one in the other$/);
   });
 });
 
@@ -244,6 +285,14 @@ describe('firewall limits', () => {
       ),
       { numRuns: 200 },
     );
+  });
+
+  it('hold for as long as any limit that can be written takes to fill', () => {
+    for (const unit of ['day', 'week']) {
+      const { matches } = bucket(`1/${unit} burst 30000 packets`);
+      const passed = Array.from({ length: 30_100 }, (_, i) => matches(1e6 + i)).filter(Boolean);
+      assert.equal(passed.length, 30_000, unit);
+    }
   });
 
   it('are full again after any idle time, also when the clock of ticks has gone round', () => {

@@ -203,6 +203,21 @@ describe('firewall rules as nftables writes them', () => {
       'ct state established drop',
       '1:1: what is established passes without asking the rules: the rule would do nothing',
     ],
+    ['define a = $a\nip saddr $a accept', '1:8: "a" is defined by itself'],
+    ['set a { elements = { @a } }\ntcp dport @a accept', '1:5: "a" is defined by itself'],
+    ['define a = $b\ndefine b = { $a, 10.0.0.1 }\nip saddr $b accept', '2:8: "b" is defined by itself'],
+    [
+      'tcp dport vmap { 22 : accept } log prefix "x"',
+      '1:32: "log" comes before "vmap", whose branches decide: write a rule for packets of no branch',
+    ],
+    [
+      'tcp dport vmap { 22 : accept } counter',
+      '1:32: "counter" comes before "vmap", whose branches decide: write a rule for packets of no branch',
+    ],
+    [
+      'tcp dport vmap { 22 : accept } limit rate 1/second',
+      '1:32: "limit" comes before "vmap", whose branches decide: write a rule for packets of no branch',
+    ],
     [
       'ct state vmap { established : drop }',
       '1:1: what is established passes without asking the rules: the rule would do nothing',
