@@ -54,8 +54,8 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
   /** Rules of one chain, for packets that match `over`. */
   function chain(entries: readonly Entry[], over: Match): void {
     const leaving: number[] = [];
-    const leave = (part: Part, match: Match, entry: Entry, isQuiet: boolean): void => {
-      const made = push(part, match, entry, { verdict: Verdict.SKIP, isQuiet, log: part.log && !isQuiet });
+    const leave = (part: Part, match: Match, entry: Entry, how: Partial<Rule>): void => {
+      const made = push(part, match, entry, { ...how, verdict: Verdict.SKIP });
       if (made !== null) leaving.push(rules.length - 1);
     };
     for (const entry of entries)
@@ -63,7 +63,7 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
         if (surplus !== null) return;
         const match = both(over, part);
         if (match === null) continue;
-        if (part.verdict === Verdict.RETURN) leave(part, match, entry, part.isQuiet);
+        if (part.verdict === Verdict.RETURN) leave(part, match, entry, {});
         else if (part.chain === null) push(part, match, entry);
         else call(part, match, entry, leave);
       }
@@ -74,7 +74,7 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
     part: Part,
     match: Match,
     entry: Entry,
-    leave: (part: Part, match: Match, entry: Entry, isQuiet: boolean) => void,
+    leave: (part: Part, match: Match, entry: Entry, how: Partial<Rule>) => void,
   ): void {
     const called = chains.get(part.chain?.text ?? '');
     if (called === undefined) return;
@@ -90,7 +90,7 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
     const unlimited: Part = { ...part, limit: null };
     push(unlimited, match, entry, { verdict: Verdict.CONTINUE });
     chain(called.rules, match);
-    if (part.verdict === Verdict.GOTO) leave(unlimited, match, entry, true);
+    if (part.verdict === Verdict.GOTO) leave(unlimited, match, entry, { isQuiet: true, log: false });
     if (gate >= 0 && gate < rules.length) rules[gate] = { ...rules[gate], target: rules.length };
   }
 

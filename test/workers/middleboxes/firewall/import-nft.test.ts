@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { importNft } from '../../../../workers/middleboxes/firewall/import/import-nft.js';
 import { parseRules } from '../../../../workers/middleboxes/firewall/parser.js';
 import { PROJECT } from '../../../testbed/compile.js';
+import { FirewallSite } from '../../support/firewall-site.js';
+import { on } from '../../support/plane.js';
 
 const PROGRAM = fileURLToPath(new URL('../../../../daemon/constellation.js', import.meta.url));
 const RULESETS = join(PROJECT, 'test', 'nft', 'rulesets');
@@ -13,6 +15,8 @@ const PORTS = new Map([
   ['eth0', 'outside'],
   ['eth1', 'inside'],
 ]);
+
+const OPEN = 'ct state established,related accept';
 
 /** The rules of a chain of hook forward, without the head. */
 function translated(rules: string, rest = ''): { lines: string[]; leftOut: string[] } {
@@ -189,6 +193,63 @@ table inet b { chain fwd { type filter hook forward priority -10; jump c; tcp dp
         'policy drop',
         'goto b-fwd',
       ],
+    );
+  });
+
+  it('has what leaves a base chain early meet its policy, and prints maps for those that use them', () => {
+    const { text, ports, leftOut } = importNft(`table inet f {
+ map m { type inet_service : verdict; elements = { 22 : jump own, 23 : accept } }
+ chain own { tcp sport 1000 accept }
+ chain first { type filter hook forward priority 0; policy accept; tcp dport 80 return; udp dport 53 goto short; tcp dport 81 drop }
+ chain short { udp sport 53 drop }
+ chain second { type filter hook forward priority 1; policy drop; ip saddr 10.0.0.5 tcp dport vmap @m; tcp dport 80 accept; udp dport 53 accept }
+ chain third { type filter hook forward priority 2; policy drop; tcp dport vmap @m; tcp dport 80 accept; udp dport 53 accept }
+}`);
+    assert.deepEqual(
+      leftOut.filter(({ what }) => what !== 'policy drop'),
+      [],
+    );
+    assert.match(text, /chain first-rules \{\n {2}tcp dport 80 return\n/);
+    assert.match(text, /chain first \{\n {2}jump first-rules\n {2}goto second\n\}/);
+    assert.deepEqual(ports, ['inside', 'outside']);
+    const passes = ['udp 53 1', 'udp 53 53', 'tcp 80 1', 'tcp 81 1', 'tcp 22 1000', 'tcp 22 1', 'tcp 23 1'].map(
+      (packet) => {
+        const [protocol, dport, sport] = packet.split(' ');
+        const end = protocol === 'tcp' ? ' S' : '';
+        return new FirewallSite({ rules: text }).pass(
+          on(0, `${protocol} 10.0.0.5:${sport} > 198.51.100.7:${dport}${end}`),
+        ).length;
+      },
+    );
+    assert.deepEqual(passes, [1, 0, 1, 0, 1, 0, 1]);
+  });
+
+  it('takes the only interface of a host for its port outside, and asks if there are several', () => {
+    const input = (rules: string): string =>
+      `table ip f { chain in { type filter hook input priority 0; policy drop; ${OPEN}; ${rules} } }`;
+    for (const name of ['eth0', 'eth*']) {
+      const { text, ports, leftOut } = importNft(input(`iifname "${name}" tcp dport 22 accept`));
+      assert.match(text, /\n {2}iifname "outside" tcp dport 22 accept\n/);
+      assert.deepEqual([ports, leftOut], [['inside', 'outside'], []]);
+    }
+    assert.throws(() => importNft(input('iifname { "eth0", "eth1" } accept')), {
+      message: 'which of eth0, eth1 is the port outside? Say it, as in eth0=outside',
+    });
+  });
+
+  it('joins blocks of one name, and reads bridges whatever their priorities are called', () => {
+    const { text, leftOut } =
+      importNft(`table inet f { chain c { type filter hook forward priority 0; policy drop; ${OPEN}; } }
+table bridge b { chain c { type filter hook postrouting priority out; policy accept; } }
+table inet f { chain c { tcp dport 22 accept; jump d } }
+table inet f { chain d { tcp dport 23 accept } }`);
+    assert.match(
+      text,
+      /chain d \{\n {2}tcp dport 23 accept\n\}\n\npolicy drop\nct state established,related accept\ntcp dport 22 accept\njump d\n$/,
+    );
+    assert.deepEqual(
+      leftOut.map(({ what, changes }) => [what, changes]),
+      [['table bridge b', false]],
     );
   });
 

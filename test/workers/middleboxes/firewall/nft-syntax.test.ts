@@ -111,6 +111,18 @@ describe('firewall rules as nftables writes them', () => {
     ]);
   });
 
+  it('log where they return behind a counter', () => {
+    const site = new FirewallSite({ rules: 'meta l4proto tcp counter tcp dport 22 log prefix "x" return' });
+    site.pass(on(0, PACKETS.ssh));
+    const prefixes: unknown[] = [];
+    site.plane.recorded.read(9, (_kind, _unixMs, words) => {
+      const { prefix } = renderLogged(words);
+      prefixes.push(prefix);
+    });
+    assert.deepEqual(prefixes, ['x']);
+    assert.equal(site.boards[0].count(0).packets, 1);
+  });
+
   it('count where the counter stands', () => {
     const site = new FirewallSite({ rules: 'tcp dport 1-100 counter ip saddr 10.0.0.5 counter accept\ncounter' });
     site.pass(on(0, PACKETS.ssh), on(0, 'tcp 10.0.0.6:4000 > 198.51.100.7:22 S'));

@@ -26,8 +26,21 @@ import {
   type Table,
 } from './listing.js';
 import {
+  canReturn,
+  examples,
+  FAMILIES,
+  INSIDE,
+  interfacesOf,
+  isFilter,
+  mapsOf,
+  reachedBy,
+  sequence,
+  setKey,
+  VERSIONS,
+  type Version,
+} from './reach.js';
+import {
   denies,
-  interfacesIn,
   lineOf,
   type Renames,
   renamed,
@@ -63,14 +76,11 @@ export interface Imported {
   readonly leftOut: readonly LeftOut[];
 }
 
-export const INSIDE = 'inside';
+export { INSIDE };
 export const OUTSIDE = 'outside';
-const FAMILIES = ['ip', 'ip6', 'inet'];
 const PORTS_MAX = 16;
 const HIDDEN = 'may be a part of a rule that nft could not print';
 const LOOPBACK = 'lo';
-const VERSIONS = ['ipv4', 'ipv6'] as const;
-type Version = (typeof VERSIONS)[number];
 
 /** Throws with what is wrong with the text as a whole. */
 export function importNft(text: string, options: ImportOptions = {}): Imported {
@@ -104,21 +114,33 @@ class Import {
     const seen = new Set(this.selected().flatMap((base) => interfacesOf(base, listing)));
     seen.delete(LOOPBACK);
     const exact = [...seen].filter((name) => !name.endsWith('*'));
-    const known = ports ?? new Map([...exact, ...examples([...seen], exact)].map((name) => [name, name]));
+    if (this.hook === 'host' && ports === undefined && seen.size > 1)
+      throw new Error(
+        `which of ${[...seen].join(', ')} is the port ${OUTSIDE}? Say it, as in ${[...seen][0]}=${OUTSIDE}`,
+      );
+    const known =
+      ports ??
+      this.hostPort([...seen]) ??
+      new Map([...exact, ...examples([...seen], exact)].map((name) => [name, name]));
     this.portsOf = (name) => {
       const matching = [...known].filter(([interf]) =>
         name.endsWith('*') ? interf.startsWith(name.slice(0, -1)) : interf === name,
       );
       for (const [, port] of matching) this.usedPorts.add(port);
       // Ports that are named as interfaces are may be others than those of which this file speaks.
-      if (ports === undefined && name.endsWith('*')) return [name];
+      if (ports === undefined && this.hook === 'forward' && name.endsWith('*')) return [name];
       return matching.map(([, port]) => port);
     };
     const host = this.hook === 'host' ? [INSIDE, OUTSIDE] : [];
-    this.ports = [...new Set([...known.values(), ...host])];
+    this.ports = [...new Set([...host, ...known.values()])];
     if (this.ports.length > PORTS_MAX)
       throw new Error(`${this.ports.length} interfaces: say which are ports, as in ${exact[0]}=inside`);
     this.scope = new Scope(this.ports);
+  }
+
+  /** The only interface of a host is its port outside. */
+  private hostPort(names: readonly string[]): Map<string, string> | null {
+    return this.hook === 'host' ? new Map(names.map((name) => [name.replace(/\*$/, ''), OUTSIDE])) : null;
   }
 
   /** Base chains that are translated. */
@@ -319,7 +341,7 @@ class Import {
 
   /** The only base chain: its rules stand at the top. */
   private top(base: Chain): void {
-    const renames = this.chainsOf(base, base, null);
+    const renames = this.chainsOf(base, null);
     this.output.push('', `policy ${base.policy}`, ...this.rules(base, renames));
   }
 
@@ -365,16 +387,23 @@ class Import {
     if (known !== undefined) return known;
     const name = this.name(base, base.name, base.table);
     this.printed.set(key, name);
-    const renames = this.chainsOf(base, base, next);
+    const renames = this.chainsOf(base, next);
     const last = base.policy === 'drop' ? 'drop' : next === null ? 'accept' : `goto ${next}`;
-    this.output.push('', `chain ${name} {`, ...this.rules(base, renames).map((rule) => `  ${rule}`), `  ${last}`, '}');
+    const rules = this.rules(base, renames).map((rule) => `  ${rule}`);
+    if (!canReturn(base)) this.output.push('', `chain ${name} {`, ...rules, `  ${last}`, '}');
+    else {
+      // A packet that leaves the rules early meets the policy.
+      const within = this.name({}, `${name}-rules`, base.table);
+      this.output.push('', `chain ${within} {`, ...rules, '}');
+      this.output.push('', `chain ${name} {`, `  jump ${within}`, `  ${last}`, '}');
+    }
     return name;
   }
 
-  /** Prints the chains that a chain jumps to, and the maps of the table; returns how they are named. */
-  private chainsOf(chain: Chain, base: Chain, next: string | null): Renames {
-    const { table } = chain;
-    const reached = [...reachedBy(chain)].filter((each) => each !== base);
+  /** Prints the chains that a base chain jumps to, and the maps that they use; returns how they are named. */
+  private chainsOf(base: Chain, next: string | null): Renames {
+    const { table } = base;
+    const reached = [...reachedBy(base)].filter((each) => each !== base);
     const nameOf = (name: string): string => {
       const target = table.chains.find((each) => each.name === name);
       if (target === undefined) return name;
@@ -383,7 +412,8 @@ class Import {
     };
     const setName = (name: string): string => {
       const set = table.sets.find((each) => each.name === name);
-      return set === undefined ? name : (this.names.get(set) ?? name);
+      if (set === undefined) return name;
+      return this.printed.get(`${setKey(table, name)} map ${next}`) ?? this.names.get(set) ?? name;
     };
     const renames: Renames = { next, chain: nameOf, set: setName };
     const fresh = reached.filter((each) => !this.printed.has(`${setKey(table, each.name)} ${next}`));
@@ -393,7 +423,7 @@ class Import {
       const name = isKnown ? this.name({}, `${each.name}-${base.name}`, table) : this.name(each, each.name, table);
       this.printed.set(`${setKey(table, each.name)} ${next}`, name);
     }
-    this.maps(table, base, renames);
+    this.maps(mapsOf([base, ...reached]), base, renames);
     for (const each of fresh) {
       const name = this.printed.get(`${setKey(table, each.name)} ${next}`);
       this.output.push('', `chain ${name} {`, ...this.rules(each, renames).map((rule) => `  ${rule}`), '}');
@@ -401,23 +431,21 @@ class Import {
     return renames;
   }
 
-  private maps(table: Table, base: Chain, renames: Renames): void {
-    for (const map of table.sets) {
+  /** Prints the maps, once for each place that an accept in them goes on to. */
+  private maps(used: readonly Block[], base: Chain, renames: Renames): void {
+    const { table } = base;
+    for (const map of used) {
       if (map.tokens[0].text !== 'map' || this.wrong.has(setKey(table, map.name))) continue;
       const key = `${setKey(table, map.name)} map`;
-      if (this.printed.has(key)) {
-        if (this.printed.get(key) !== `${renames.next}`)
-          this.leave(
-            map.line,
-            `map ${map.name}`,
-            `it is used by several base chains: this is for those before ${base.name}`,
-            true,
-          );
-        continue;
-      }
-      this.printed.set(key, `${renames.next}`);
-      const text = this.setText(map, renames.set(map.name), (words) => renamed(words, renames));
-      if (text !== null) this.output.push(...text);
+      if (this.printed.has(`${key} ${renames.next}`)) continue;
+      const isKnown = this.printed.has(key);
+      const name = isKnown ? this.name({}, `${map.name}-${base.name}`, table) : renames.set(map.name);
+      this.printed.set(key, name).set(`${key} ${renames.next}`, name);
+      const text = this.setText(map, name, (words) => renamed(words, renames));
+      if (text === null) continue;
+      // Rules that are tried have to know the copy.
+      if (isKnown) this.trySet(text, name);
+      this.output.push(...text);
     }
   }
 
@@ -506,60 +534,4 @@ function deniesOpen({ tokens }: Statement): boolean {
 /** Whether a rule decides about packets; others count them, write them down or change them. */
 function hasVerdict({ tokens }: Statement): boolean {
   return tokens.some(({ kind, text }) => kind === 'word' && VERDICTS.includes(text));
-}
-
-function isFilter({ base }: Chain): boolean {
-  return base?.type === 'filter';
-}
-
-function setKey(table: Table, name: string): string {
-  return `${table.family} ${table.name} ${name}`;
-}
-
-/** Base chains of an IP version, in the order in which packets come to them. */
-function sequence(bases: readonly Chain[], version: Version): Chain[] {
-  const family = version === 'ipv4' ? 'ip' : 'ip6';
-  return bases
-    .filter(({ table }) => table.family === 'inet' || table.family === family)
-    .toSorted((a, b) => (a.base?.priority ?? 0) - (b.base?.priority ?? 0));
-}
-
-/** The chain, and those that it jumps to, directly or not, also by maps of its table. */
-function reachedBy(chain: Chain): Chain[] {
-  const { table } = chain;
-  const found = new Set<Chain>([chain]);
-  for (const each of found) {
-    const targets = [...each.rules, ...mapsOf([each])].flatMap(({ tokens }) => targetsIn(tokens));
-    for (const target of table.chains) if (targets.includes(target.name)) found.add(target);
-  }
-  return [...found];
-}
-
-/** Sets and maps that rules of the chains use. */
-function mapsOf(chains: readonly Chain[]): Block[] {
-  const used = new Set(
-    chains
-      .flatMap(({ rules }) => rules.flatMap(({ tokens }) => tokens.filter(({ kind }) => kind === 'name')))
-      .map(({ text }) => text),
-  );
-  return chains.length === 0 ? [] : chains[0].table.sets.filter(({ name }) => used.has(name));
-}
-
-/** A name for each wildcard that none of the names matches: rules with the wildcard need such a port. */
-function examples(names: readonly string[], exact: readonly string[]): string[] {
-  const starts = names.filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
-  const found = new Set<string>();
-  for (const start of starts.toSorted((a, b) => b.length - a.length))
-    if (![...exact, ...found].some((name) => name.startsWith(start))) found.add(start === '' ? INSIDE : `${start}0`);
-  return [...found];
-}
-
-function interfacesOf(base: Chain, { defines }: Listing): string[] {
-  const sets = base.table.sets.filter(({ statements }) =>
-    statements.some(({ tokens }) => tokens.some(({ text }) => /^(ifname|iface_index|[io]ifname)$/.test(text))),
-  );
-  const strings = [...sets, ...defines].flatMap(({ tokens }) =>
-    tokens.filter(({ kind }) => kind === 'string').map(({ text }) => text),
-  );
-  return [...reachedBy(base).flatMap(({ rules }) => rules.flatMap(({ tokens }) => interfacesIn(tokens))), ...strings];
 }

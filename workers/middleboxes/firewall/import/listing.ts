@@ -108,7 +108,7 @@ export function readListing(text: string): Listing {
   const others: Statement[] = [];
   for (const statement of statements(tokens)) {
     const [first] = statement.tokens;
-    if (first.text === 'table' && statement.tokens.some(({ text }) => text === '{')) tables.push(readTable(statement));
+    if (first.text === 'table' && statement.tokens.some(({ text }) => text === '{')) readTable(statement, tables);
     else if (first.text === 'define') defines.push(statement);
     else others.push(statement);
   }
@@ -154,11 +154,14 @@ function block({ line, tokens }: Statement, name: number): Block {
   return { line, tokens, name: tokens[name]?.text ?? '', statements: statements(inner) };
 }
 
-function readTable(statement: Statement): Table {
+/** Adds a table. nftables joins blocks of the same name, of tables as of chains. */
+function readTable(statement: Statement, tables: Table[]): void {
   const hasFamily = FAMILIES.includes(statement.tokens[1]?.text ?? '') && statement.tokens[2]?.kind === 'word';
   const whole = block(statement, hasFamily ? 2 : 1);
-  const table: Table = {
-    family: hasFamily ? statement.tokens[1].text : 'ip',
+  const family = hasFamily ? statement.tokens[1].text : 'ip';
+  const before = tables.find((each) => each.family === family && each.name === whole.name);
+  const table: Table = before ?? {
+    family,
     name: whole.name,
     line: statement.line,
     chains: [],
@@ -167,28 +170,34 @@ function readTable(statement: Statement): Table {
   };
   for (const part of whole.statements) {
     const what = part.tokens[0].text;
-    if (what === 'chain') table.chains.push(readChain(table, block(part, 1)));
+    if (what === 'chain') readChain(table, block(part, 1));
     else if (what === 'set' || what === 'map') table.sets.push(block(part, 1));
     else if (what !== 'flags' && what !== 'comment') table.others.push(block(part, 1));
   }
-  return table;
+  if (before === undefined) tables.push(table);
 }
 
-function readChain(table: Table, whole: Block): Chain {
-  let base: Base | null = null;
-  let policy: Chain['policy'] = 'accept';
-  const rules: Statement[] = [];
+function readChain(table: Table, whole: Block): void {
+  const at = table.chains.findIndex(({ name }) => name === whole.name);
+  const before = at < 0 ? null : table.chains[at];
+  let base: Base | null = before?.base ?? null;
+  let policy: Chain['policy'] = before?.policy ?? 'accept';
+  const rules: Statement[] = [...(before?.rules ?? [])];
   for (const statement of whole.statements) {
     const [first, second] = statement.tokens;
-    if (first.text === 'type' && statement.tokens.some(({ text }) => text === 'hook')) base = readBase(statement);
+    if (first.text === 'type' && statement.tokens.some(({ text }) => text === 'hook'))
+      base = readBase(statement, table.family);
     else if (first.text === 'policy') policy = second?.text === 'drop' ? 'drop' : 'accept';
     else if (first.text !== 'comment' && first.text !== 'flags') rules.push(statement);
   }
-  return { ...whole, table, base, policy, rules };
+  const tokens = [...(before?.tokens ?? []), ...whole.tokens];
+  const chain = { ...whole, line: before?.line ?? whole.line, tokens, table, base, policy, rules };
+  if (before === null) table.chains.push(chain);
+  else table.chains[at] = chain;
 }
 
 /** `type filter hook forward priority filter + 10`. */
-function readBase({ line, tokens }: Statement): Base {
+function readBase({ line, tokens }: Statement, family: string): Base {
   const after = (name: string): Token[] => {
     const at = tokens.findIndex(({ text }) => text === name);
     return at < 0 ? [] : tokens.slice(at + 1);
@@ -198,7 +207,9 @@ function readBase({ line, tokens }: Statement): Base {
   const priority = after('priority').map(({ text }) => text);
   const words = priority.join(' ').replace(/[-+]/g, (sign) => ` ${sign} `);
   const match = /^\s*([a-z]+)?\s*(?:([-+])\s*)?(\d+)?\s*$/.exec(words);
-  const number = match === null ? Number.NaN : priorityOf(match);
+  // Only the order of chains that are translated matters. Bridges have other names for priorities.
+  const isTranslated = family === 'ip' || family === 'ip6' || family === 'inet';
+  const number = !isTranslated ? 0 : match === null ? Number.NaN : priorityOf(match);
   if (type === undefined || hook === undefined || Number.isNaN(number))
     throw new Error(`line ${line}: ${quote(tokens.map(({ text }) => text).join(' '))} is no type of a chain`);
   return { type: type.text, hook: hook.text, priority: number };
