@@ -89,12 +89,15 @@ function isPassed(rules: readonly Rule[], skips: readonly number[], at: number, 
   return false;
 }
 
-/** Whether all packets that match `b` match `a`. */
+/** Whether all packets that match `b`, but those of open connections, match `a`. */
 function covers(a: Rule, b: Rule, ports: number): boolean {
-  const asked = b.states & ~State.ESTABLISHED;
+  return (b.states & ~State.ESTABLISHED & ~a.states) === 0 && coversMatch(a, b, ports);
+}
+
+/** Whether all packets that match `b` match `a`, if they are in a state of both. */
+export function coversMatch(a: Match, b: Match, ports: number): boolean {
   const all = (1 << ports) - 1;
   return (
-    (asked & ~a.states) === 0 &&
     (b.versions & ~a.versions) === 0 &&
     ((b.inPorts ?? all) & all & ~(a.inPorts ?? all)) === 0 &&
     ((b.outPorts ?? all) & all & ~(a.outPorts ?? all)) === 0 &&

@@ -18,12 +18,25 @@ const PORTS = new Map([
 
 const OPEN = 'ct state established,related accept';
 
-/** The rules of a chain of hook forward, without the head. */
+/** The rules of a chain of hook forward, without the head and what lets open connections pass. */
 function translated(rules: string, rest = ''): { lines: string[]; leftOut: string[] } {
-  const text = `table inet filter {\n${rest}\nchain forward {\ntype filter hook forward priority 0; policy drop;\n${rules}\n}\n}`;
+  const text = `table inet filter {\n${rest}\nchain forward {\ntype filter hook forward priority 0; policy drop;\n${OPEN}\n${rules}\n}\n}`;
   const { text: made, leftOut } = importNft(text, { ports: PORTS });
-  const lines = made.split('\n').filter((line) => line !== '' && (!line.startsWith('#') || line.includes('left out')));
+  const lines = made
+    .split('\n')
+    .filter((line) => line !== '' && line !== OPEN && (!line.startsWith('#') || line.includes('left out')));
   return { lines, leftOut: leftOut.map(({ line, why, changes }) => `${line}${changes ? '!' : ''} ${why}`) };
+}
+
+/** What a chain of hook forward with the policy drop becomes, and what is reported as a change. */
+function imported(rules: string): { lines: string[]; leftOut: string[] } {
+  const { text, leftOut } = importNft(
+    `table inet f { chain c { type filter hook forward priority 0; policy drop; ${rules} } }`,
+  );
+  return {
+    lines: text.split('\n').filter((line) => line !== '' && !line.startsWith('#')),
+    leftOut: leftOut.filter(({ changes }) => changes).map(({ why }) => why),
+  };
 }
 
 describe('import-nft', () => {
@@ -114,7 +127,7 @@ describe('import-nft', () => {
   it('leaves the branch for open connections out of a map, and says that the others decide', () => {
     const { lines, leftOut } = translated('ct state vmap { established : drop, related : accept, new : accept }');
     assert.deepEqual(lines, ['policy drop', 'ct state vmap { related : accept, new : accept }']);
-    assert.deepEqual(leftOut, ['5! what is established passes without asking the rules: the rule would do nothing']);
+    assert.deepEqual(leftOut, ['6! what is established passes without asking the rules: the rule would do nothing']);
   });
 
   for (const [what, changes, rest] of [
@@ -152,11 +165,13 @@ describe('import-nft', () => {
   it('keeps names of interfaces that end with "*", where no word says which are ports', () => {
     const { text, ports, leftOut } =
       importNft(`table inet f { chain f { type filter hook forward priority 0; policy accept
+ ${OPEN}
  iifname "ppp*" tcp dport 22 drop\niifname != "wg*" tcp dport 23 drop\niifname "eth1" oifname "eth*" drop } }`);
     assert.deepEqual(
       text.split('\n').filter((line) => line !== '' && !line.startsWith('#')),
       [
         'policy accept',
+        OPEN,
         'iifname "ppp*" tcp dport 22 drop',
         'iifname != "wg*" tcp dport 23 drop',
         'iifname "eth1" oifname "eth*" drop',
@@ -176,6 +191,7 @@ table inet b { chain fwd { type filter hook forward priority -10; jump c; tcp dp
       [
         'chain fwd {',
         '  tcp dport 80 accept',
+        '  ct state related drop',
         '  drop',
         '}',
         'chain after-fwd {',
@@ -200,16 +216,13 @@ table inet b { chain fwd { type filter hook forward priority -10; jump c; tcp dp
     const { text, ports, leftOut } = importNft(`table inet f {
  map m { type inet_service : verdict; elements = { 22 : jump own, 23 : accept } }
  chain own { tcp sport 1000 accept }
- chain first { type filter hook forward priority 0; policy accept; tcp dport 80 return; udp dport 53 goto short; tcp dport 81 drop }
+ chain first { type filter hook forward priority 0; policy accept; ${OPEN}; tcp dport 80 return; udp dport 53 goto short; tcp dport 81 drop }
  chain short { udp sport 53 drop }
- chain second { type filter hook forward priority 1; policy drop; ip saddr 10.0.0.5 tcp dport vmap @m; tcp dport 80 accept; udp dport 53 accept }
- chain third { type filter hook forward priority 2; policy drop; tcp dport vmap @m; tcp dport 80 accept; udp dport 53 accept }
+ chain second { type filter hook forward priority 1; policy drop; ${OPEN}; ip saddr 10.0.0.5 tcp dport vmap @m; tcp dport 80 accept; udp dport 53 accept }
+ chain third { type filter hook forward priority 2; policy drop; ${OPEN}; tcp dport vmap @m; tcp dport 80 accept; udp dport 53 accept }
 }`);
-    assert.deepEqual(
-      leftOut.filter(({ what }) => what !== 'policy drop'),
-      [],
-    );
-    assert.match(text, /chain first-rules \{\n {2}tcp dport 80 return\n/);
+    assert.deepEqual(leftOut, []);
+    assert.match(text, /chain first-rules \{\n {2}ct state established,related goto second\n {2}tcp dport 80 return\n/);
     assert.match(text, /chain first \{\n {2}jump first-rules\n {2}goto second\n\}/);
     assert.deepEqual(ports, ['inside', 'outside']);
     const passes = ['udp 53 1', 'udp 53 53', 'tcp 80 1', 'tcp 81 1', 'tcp 22 1000', 'tcp 22 1', 'tcp 23 1'].map(
@@ -253,16 +266,60 @@ table inet f { chain d { tcp dport 23 accept } }`);
     );
   });
 
+  for (const [rules, ...expected] of [
+    [`${OPEN}; ip saddr 10.0.0.1 drop`],
+    ['ct state vmap { established : accept, related : accept, invalid : drop }; ip saddr 10.0.0.1 drop'],
+    ['jump open; ip saddr 10.0.0.1 drop'],
+    ['ip saddr 10.0.0.1 accept; ip saddr 10.0.0.1 tcp dport 22 drop; jump open'],
+    ['ct state { new, invalid } ip saddr 10.0.0.1 drop; jump open'],
+    ['ip saddr 10.0.0.1 drop; jump open', 'ip saddr 10.0.0.1 drop: established and related'],
+    ['tcp dport 22 jump deny; jump open', 'drop: established and related'],
+    ['ct state established accept; tcp dport 22 drop; jump open', 'tcp dport 22 drop: related'],
+    [
+      'tcp dport 1 return; jump open; tcp dport 1-9 drop',
+      'policy drop: established and related',
+      'tcp dport 1-9 drop: established and related',
+    ],
+    [
+      'ct state established,new tcp dport 22 drop; jump open',
+      'ct state established,new tcp dport 22 drop: established',
+    ],
+    ['ip saddr 10.0.0.1 jump open', 'policy drop: established and related'],
+  ] as const)
+    it(`says which refusals packets of open connections do not meet: ${rules}`, () => {
+      const { leftOut } = importNft(`table inet f {
+ chain open { ${OPEN} }\nchain deny { drop }
+ chain c { type filter hook forward priority 0; policy drop; ${rules} } }`);
+      const told = leftOut.flatMap(({ what, why, changes }) => {
+        const states = /^packets that are (.*) do not meet it here/.exec(why)?.[1];
+        return states !== undefined && changes ? [`${what}: ${states}`] : [];
+      });
+      assert.deepEqual(told.toSorted(), expected.toSorted());
+    });
+
+  it('has related packets meet the policy where no rule names them', () => {
+    const { lines, leftOut } = imported('ct state established accept; icmp type echo-request accept');
+    assert.deepEqual(lines.slice(-2), ['icmp type echo-request accept', 'ct state related drop']);
+    assert.deepEqual(leftOut, [
+      'no rule names related packets: they meet it, also those that a rule without a state accepts',
+    ]);
+    assert.deepEqual(imported('ct state established accept; ct state new tcp dport 22 accept').leftOut, []);
+    assert.deepEqual(imported(`${OPEN}; tcp dport 22 accept`).lines, ['policy drop', OPEN, 'tcp dport 22 accept']);
+  });
+
   it('takes what a host allows to come in and to go out, for an instance in front of it', () => {
     const { text, ports, leftOut } = importNft(
       `table inet f {
- chain in { type filter hook input priority 0; policy drop; iifname "lo" accept; tcp dport 22 accept; }
+ chain in { type filter hook input priority 0; policy drop; ${OPEN}; iifname "lo" accept; tcp dport 22 accept; }
  chain fw { type filter hook forward priority 0; policy drop; }
  chain out { type filter hook output priority 0; policy accept; }
 }`,
       { hook: 'host' },
     );
-    assert.match(text, /chain in \{\n.*"lo".*\n {2}tcp dport 22 accept\n {2}drop\n\}\n\niifname "outside" goto in\n/);
+    assert.match(
+      text,
+      /chain in \{\n.*\n.*"lo".*\n {2}tcp dport 22 accept\n {2}drop\n\}\n\niifname "outside" goto in\n/,
+    );
     assert.match(text, /chain out \{\n {2}accept\n\}\n\niifname "inside" goto out\n/);
     assert.deepEqual(ports, ['inside', 'outside']);
     assert.deepEqual(

@@ -25,6 +25,7 @@ import {
   type Statement,
   type Table,
 } from './listing.js';
+import { refusalsOfOpen } from './open-connections.js';
 import {
   canReturn,
   examples,
@@ -103,6 +104,8 @@ class Import {
   private readonly wrong = new Map<string, string>();
   private readonly names = new Map<object, string>();
   private readonly taken = new Set<string>();
+  /** Where rules come from, by their text. */
+  private readonly sources = new Map<string, { readonly line: number; readonly what: string }>();
   /** Chains that were printed, by what an accept in them goes on to. */
   private readonly printed = new Map<string, string>();
 
@@ -172,11 +175,15 @@ class Import {
     const used = this.ports.filter((port) => this.usedPorts.has(port));
     const ports = used.length > 0 ? used : [INSIDE, OUTSIDE];
     const text = `${[...this.head(ports), ...this.output].join('\n')}\n`;
-    const { problems } = parseRules(text, ports);
+    const { problems, set } = parseRules(text, ports);
     if (problems !== undefined)
       throw new Error(
         `the translation is wrong: ${problems.map(({ line, message }) => `${line}: ${message}`).join('; ')}`,
       );
+    for (const { text: refusal, states } of refusalsOfOpen(set, ports.length, only !== null)) {
+      const { line, what } = this.sources.get(refusal) ?? { line: bases[0].line, what: refusal };
+      this.leave(line, what, `packets that are ${states} do not meet it here, and in nftables they do`, true);
+    }
     return { text, ports, leftOut: this.leftOut.toSorted((a, b) => a.line - b.line) };
   }
 
@@ -342,7 +349,9 @@ class Import {
   /** The only base chain: its rules stand at the top. */
   private top(base: Chain): void {
     const renames = this.chainsOf(base, null);
-    this.output.push('', `policy ${base.policy}`, ...this.rules(base, renames));
+    const related = this.related(base);
+    this.sources.set(`policy ${base.policy}`, { line: base.line, what: `policy ${base.policy}` });
+    this.output.push('', `policy ${base.policy}`, ...this.rules(base, renames), ...related);
   }
 
   /** Rules at the top that send packets to the first base chain of their IP version, and chains for each. */
@@ -390,14 +399,29 @@ class Import {
     const renames = this.chainsOf(base, next);
     const last = base.policy === 'drop' ? 'drop' : next === null ? 'accept' : `goto ${next}`;
     const rules = this.rules(base, renames).map((rule) => `  ${rule}`);
-    if (!canReturn(base)) this.output.push('', `chain ${name} {`, ...rules, `  ${last}`, '}');
+    const end = [...this.related(base), last].map((rule) => `  ${rule}`);
+    if (!this.sources.has(last)) this.sources.set(last, { line: base.line, what: `policy ${base.policy}` });
+    if (!canReturn(base)) this.output.push('', `chain ${name} {`, ...rules, ...end, '}');
     else {
       // A packet that leaves the rules early meets the policy.
       const within = this.name({}, `${name}-rules`, base.table);
       this.output.push('', `chain ${within} {`, ...rules, '}');
-      this.output.push('', `chain ${name} {`, `  jump ${within}`, `  ${last}`, '}');
+      this.output.push('', `chain ${name} {`, `  jump ${within}`, ...end, '}');
     }
     return name;
+  }
+
+  /** The policy for related packets, if no rule names them: without such a rule they pass. */
+  private related(base: Chain): string[] {
+    const reached = reachedBy(base);
+    const statements = [...reached.flatMap(({ rules }) => rules), ...mapsOf(reached)];
+    const has = ({ tokens }: Statement, ...words: string[]): boolean =>
+      tokens.some(({ kind, text }) => kind === 'word' && words.includes(text.replace(/:$/, '')));
+    if (base.policy !== 'drop' || statements.some((each) => has(each, 'related'))) return [];
+    const why = 'no rule names related packets: they meet it, also those that a rule without a state accepts';
+    if (statements.some((each) => has(each, 'accept', 'vmap') && !has(each, 'state')))
+      this.leave(base.line, `policy ${base.policy}`, why, true);
+    return ['ct state related drop'];
   }
 
   /** Prints the chains that a base chain jumps to, and the maps that they use; returns how they are named. */
@@ -458,8 +482,10 @@ class Import {
       if (denied !== undefined && denied !== null) this.leave(rule.line, denied, ESTABLISHED_PASSES, true);
       for (const option of removed ?? [])
         this.leave(rule.line, option, 'rules do not have it: the rule stays without it', false);
-      if (text !== undefined) rules.push(text);
-      else {
+      if (text !== undefined) {
+        rules.push(text);
+        this.sources.set(text, { line: rule.line, what: written });
+      } else {
         const reason = why ?? 'no packet comes by this interface';
         const changes = reason === ESTABLISHED_PASSES ? deniesOpen(rule) : hasVerdict(rule) || isHidden === true;
         this.leave(rule.line, written, reason, why !== undefined && changes);
