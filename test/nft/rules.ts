@@ -196,16 +196,23 @@ const STATES_OF_MAPS = ['ct state new', 'ct state { new, invalid }', 'ct state !
 
 /**
  * Leaves out matches that nft 1.0.6 compiles to something else than is written. It joins `sport != 1 dport != 2` to one comparison,
- * which is true unless both are equal, and asks for no protocol behind a set of protocols: `ip protocol { 6, 47 } tcp dport 1`
- * matches GRE, too.
+ * which is true unless both are equal. It asks for no protocol behind a set of protocols: `ip protocol { 6, 47 } tcp dport 1`
+ * matches GRE, too, and so does `reject with tcp reset` in place of `tcp dport`. And it asks for no IP version where the protocol
+ * of ICMP is written out: `meta l4proto icmpv6 icmpv6 type 1` matches protocol 58 in IPv4.
  */
-function asWritten(matches: readonly string[]): readonly string[] {
+function asWritten(matches: readonly string[], verdict: string | null): readonly string[] {
   const isUnequal = (text: string): boolean => /^\w+ ([sd]port|type|code) != \d+$/.test(text);
   const isTransport = (text: string): boolean => /^(tcp|udp|sctp|dccp|udplite|icmp|icmpv6) /.test(text);
   const isProtocolSet = (text: string): boolean => /^(meta l4proto|ip protocol|ip6 nexthdr) (== )?\{/.test(text);
+  const isIcmp = (text: string): boolean =>
+    /^(meta l4proto|ip protocol|ip6 nexthdr) (== )?(icmp|icmpv6|1|58)$/.test(text);
   const unequal = matches.filter(isUnequal);
+  const isOfTransport = matches.some(isTransport);
   return matches.filter(
-    (text) => !(isUnequal(text) && text !== unequal[0]) && !(isProtocolSet(text) && matches.some(isTransport)),
+    (text) =>
+      !(isUnequal(text) && text !== unequal[0]) &&
+      !(isProtocolSet(text) && (isOfTransport || verdict?.includes('tcp reset'))) &&
+      !(isIcmp(text) && isOfTransport),
   );
 }
 
@@ -216,13 +223,15 @@ export function drawRule(random: Stream): DrawnRule {
       state: random.pick(STATES_OF_MAPS),
       verdict: verdictMap(random),
     };
-  const matches = asWritten(Array.from({ length: random.pick([0, 1, 1, 1, 2, 2, 3]) }, () => match(random)));
+  const drawn = Array.from({ length: random.pick([0, 1, 1, 1, 2, 2, 3]) }, () => match(random));
+  const verdict = random.pick(['accept', 'accept', 'accept', 'drop', 'drop', 'reject', rejection(random), null, null]);
+  const matches = asWritten(drawn, verdict);
   // nft 1.0.6 loads "meta l4proto 60 th dport 53" and fails to list it, and counters with it.
   const isTh = (text: string): boolean => text.startsWith('th ');
   return {
     matches: [...matches.filter(isTh), ...matches.filter((text) => !isTh(text))],
     state: random.chance(0.3) ? state(random) : null,
-    verdict: random.pick(['accept', 'accept', 'accept', 'drop', 'drop', 'reject', rejection(random), null, null]),
+    verdict,
   };
 }
 
