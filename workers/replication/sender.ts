@@ -238,8 +238,7 @@ export class Sender {
   /** When `poll` should be called at the latest, in ms of its clock. */
   get deadline(): number {
     const { pacing, window } = this;
-    let deadline = Math.min(this.repair.deadline, pacing.readyAt);
-    if (window.inFlight >= window.bytes) deadline = Math.min(deadline, window.opensAt);
+    let deadline = Math.min(this.repair.deadline, pacing.readyAt, window.deadline);
     for (const channel of this.channels) deadline = Math.min(deadline, channel.deadline);
     return deadline;
   }

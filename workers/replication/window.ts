@@ -42,8 +42,10 @@ export class Window {
   bytes = Number.POSITIVE_INFINITY;
   /** What is in flight to members that are attached and heard, in bytes. */
   inFlight = 0;
-  /** When it opens at the latest, in ms. */
-  opensAt = Number.NEGATIVE_INFINITY;
+  /** When it opens at the latest, in ms; infinite: it is open. */
+  deadline = Number.POSITIVE_INFINITY;
+  /** When it opens, or opened, after the last unit was sent. */
+  private opensAt = Number.NEGATIVE_INFINITY;
   private patience = 0;
   private readonly peers: PeerView;
   private readonly settings: ReplicationSettings;
@@ -81,6 +83,7 @@ export class Window {
     this.sent++;
     this.inFlight += bytes;
     this.opensAt = now + this.patience;
+    this.noteDeadline(now);
   }
 
   noteSentAgain(units: number): void {
@@ -123,12 +126,18 @@ export class Window {
     this.reason = delayed ? Reason.DELAY : now < this.lossUntil ? Reason.LOSS : Reason.NONE;
     if (this.reason === Reason.NONE) {
       this.bytes = Number.POSITIVE_INFINITY;
+      this.deadline = Number.POSITIVE_INFINITY;
       return;
     }
     let rate = 0;
     for (const each of this.rates) rate = Math.max(rate, each);
     this.bytes = Math.max(this.bytesMin, GAIN * rate * least);
     this.patience = Math.min(Math.max(2 * slowest, this.settings.retransmitMsMin), this.settings.retransmitMsMax);
+    this.noteDeadline(now);
+  }
+
+  private noteDeadline(now: number): void {
+    this.deadline = this.isClosed(now) ? this.opensAt : Number.POSITIVE_INFINITY;
   }
 
   /** Whether nothing new is to be sent now. */
