@@ -22,7 +22,7 @@
  * waits at several stages has one deadline. Nothing waits if no other member is heard.
  *
  * **Cost.** A packet costs a look into a small table if something waits at the stage, whether its state is here or not. Keys are looked up when the receive thread has applied something, and so
- * seldom that it takes about a hundredth of the worker's time. What can never be a reply costs a few loads.
+ * seldom that it takes some thousandths of the worker's time. What can never be a reply costs a few loads.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -70,8 +70,8 @@ export const EARLY_KEY_WORDS_MAX = 12;
 
 /** How often the other members are looked at. */
 const LOOK_AT_MEMBERS_S = 0.5;
-/** To look a key up takes up to half a microsecond, as nothing of it is in a cache: about a hundredth of the time. */
-const LOOK_MS_PER_TUPLE = 0.05;
+/** To look a key up takes up to half a microsecond, as nothing of it is in a cache: some thousandths of the time. */
+const LOOK_MS_PER_TUPLE = 0.15;
 const LOOK_MS_MAX = 4;
 /** A look ends with so many keys that are not known; the next goes on from there. */
 const LOOK_MISSES = 64;
@@ -253,7 +253,7 @@ export function createEarlyReplies({
   let endpoint = 0;
   let bucket = 0;
 
-  /** One reading of the clock serves a stage and its batch. */
+  /** One reading of the clock serves a round. */
   function readNow(): number {
     if (!isNowRead) {
       nowMs = clock();
@@ -428,7 +428,8 @@ export function createEarlyReplies({
     here.turns = turns;
     here.isRewritten = isRewritten;
     isOpen = open;
-    isNowRead = false;
+    // Else `look` has read the clock in this round.
+    if (store.count === 0) isNowRead = false;
   }
 
   // ——— Going on ———
