@@ -1,9 +1,9 @@
 /*
  * Traffic for the af_xdp benchmark: UDP packets of many flows, as fast as one core can, or at a rate.
  *
- *     generator INTERFACE DESTINATION_MAC SOURCE_IP DESTINATION_IP FLOWS FRAME_BYTES PACKETS_PER_S
+ *     generator INTERFACE DESTINATION_MAC SOURCE_IP DESTINATION_IP FLOWS FRAME_BYTES PACKETS_PER_S [spread]
  *
- * Flow n comes from SOURCE_IP + n / 1000, port 10000 + n % 1000. PACKETS_PER_S 0 means no limit. Writes "ready", then
+ * Flow n comes from SOURCE_IP + n / 1000, port 10000 + n % 1000, and goes to port 9; with "spread" to some of 2000 … 61999. PACKETS_PER_S 0 means no limit. Writes "ready", then
  * begins; at SIGTERM it ends and writes how many packets it sent.
  */
 #define _GNU_SOURCE
@@ -51,7 +51,7 @@ static uint16_t sum(const void *data, size_t bytes, uint32_t total) {
 
 /* Everything is right, checksums too, for a NAT corrects them and a kernel may look. */
 static void build(uint8_t *frame, size_t bytes, const uint8_t *to, const uint8_t *from, uint32_t source,
-                  uint32_t destination, uint16_t port) {
+                  uint32_t destination, uint16_t port, uint16_t to_port) {
   struct ethhdr *ethernet = (void *)frame;
   struct iphdr *ip = (void *)(frame + sizeof *ethernet);
   struct udphdr *udp = (void *)(frame + sizeof *ethernet + sizeof *ip);
@@ -66,7 +66,7 @@ static void build(uint8_t *frame, size_t bytes, const uint8_t *to, const uint8_t
   ip->daddr = htonl(destination);
   ip->check = htons((uint16_t)~sum(ip, sizeof *ip, 0));
   udp->source = htons(port);
-  udp->dest = htons(9);
+  udp->dest = htons(to_port);
   udp->len = htons(udp_bytes);
   uint16_t check = (uint16_t)~sum(udp, udp_bytes, (uint32_t)IPPROTO_UDP + udp_bytes + sum(&ip->saddr, 8, 0));
   udp->check = htons(check != 0 ? check : 0xffff);
@@ -79,8 +79,9 @@ static double now(void) {
 }
 
 int main(int count, char **arguments) {
-  if (count != 8) {
-    fprintf(stderr, "usage: generator INTERFACE DESTINATION_MAC SOURCE_IP DESTINATION_IP FLOWS FRAME_BYTES PACKETS_PER_S\n");
+  int spread = count == 9 && strcmp(arguments[8], "spread") == 0;
+  if (count != 8 && !spread) {
+    fprintf(stderr, "usage: generator INTERFACE DESTINATION_MAC SOURCE_IP DESTINATION_IP FLOWS FRAME_BYTES PACKETS_PER_S [spread]\n");
     return 64;
   }
   uint8_t to[6];
@@ -106,7 +107,7 @@ int main(int count, char **arguments) {
   for (size_t i = 0; i < flows; i++)
     build(frames + i * bytes, bytes, to, (uint8_t *)request.ifr_hwaddr.sa_data,
           ntohl(source.s_addr) + (uint32_t)(i / PORTS_PER_HOST), ntohl(destination.s_addr),
-          (uint16_t)(10000 + i % PORTS_PER_HOST));
+          (uint16_t)(10000 + i % PORTS_PER_HOST), spread ? (uint16_t)(2000 + i * 31 % 60000) : 9);
 
   struct iovec vectors[BATCH];
   struct mmsghdr messages[BATCH];

@@ -48,6 +48,10 @@ const BENCHES: Record<string, Entry> = {
     help: 'established flows in a flood of unsolicited packets that may wait: ns per packet, beside nothing that waits',
     load: () => import('./early-replies.js'),
   },
+  flood_loss: {
+    help: 'established packets of a NAT on AF_XDP lost in a flood of unsolicited ones, beside nothing that waits (root)',
+    load: () => import('./flood-loss.js'),
+  },
   seal: { help: 'what sealing costs a message, beside sending it unsealed', load: () => import('./seal.js') },
   snapshot: {
     help: 'snapshots by fork under load at 1, 64 and 256 MiB: pause, copy time, packets lost, beside the load alone',
