@@ -21,8 +21,9 @@
  * all, packets of one source, packets to one endpoint, and how many packets may wait in vain in a second. A packet that
  * waits at several stages has one deadline. Nothing waits if no other member is heard.
  *
- * **Cost.** A packet costs a look into a small table if something waits at the stage, whether its state is here or not. Keys are looked up when the receive thread has applied something, and so
- * seldom that it takes some thousandths of the worker's time. What can never be a reply costs a few loads.
+ * **Cost.** While something waits at a stage, each packet there costs a look into a small table. Keys
+ * are looked up after the receive thread has applied something, and so seldom that it takes some
+ * thousandths of the worker's time. A packet that can never be a reply costs a few loads.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -114,7 +115,7 @@ export interface EarlyReplies {
   expect(words: number, isKnown: IsKnown): Expectation;
   /**
    * Whether packet `i` has the tuple of one that waits here. Then it waits behind that one, or is dropped, and the middlebox
-   * leaves it alone. Ask it of each packet, whether its state is missing or here: that may have come just now.
+   * leaves it alone. Ask it of every packet: state that is here may have come just now.
    */
   follows(i: number): boolean;
 }

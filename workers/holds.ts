@@ -94,8 +94,8 @@ export interface DataPlaneHolds extends Holds {
   /** Packets that wait. */
   readonly held: number;
   /**
-   * Before records are published, of this or of an earlier call: other workers believe what the
-   * board says of this worker's log up to here.
+   * Tells other workers how far this worker's log reaches: they believe what the board says of it up
+   * to there. Call it before records are published.
    */
   noteLogged(): void;
   /**

@@ -63,7 +63,7 @@ const FIELDS: readonly Field[] = [
 ];
 
 /** Fields of packets of both versions. */
-const NUMBERS = FIELDS.slice(4);
+export const NUMBERS = FIELDS.slice(4);
 
 /** Matches every packet. */
 export function anything(): Draft {

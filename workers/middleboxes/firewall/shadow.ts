@@ -7,23 +7,13 @@ import type { RuleProblem } from '../../api.js';
 import type { Entry } from './chains.js';
 import { type Intervals, intersection } from './intervals.js';
 import { createLookup, type Lookup } from './lookup.js';
-import { both, type Field, IPV4, type Match } from './match.js';
+import { both, type Field, IPV4, type Match, NUMBERS } from './match.js';
 import { biased, PACKET } from './program.js';
 import { type Rule, Verdict } from './rule.js';
 import { State } from './vocabulary.js';
 
 /** Rules that match the packet, and are compared. */
 const COMPARED_MAX = 64;
-const NUMBERS: readonly Field[] = [
-  'protocol',
-  'sport',
-  'dport',
-  'icmpType',
-  'icmpCode',
-  'dscp',
-  'tcpFlags',
-  'nextHeader',
-];
 const ADDRESSES4: readonly Field[] = ['source4', 'destination4'];
 const ADDRESSES6: readonly Field[] = ['source6', 'destination6'];
 
