@@ -11,15 +11,17 @@
  * A member that is detached again while its last folded units are in flight has exact units behind folded ones. A unit keeps
  * its kind for as long as it can be sent: `foldedRuns` says which are folded.
  *
- * The window doubles with each round trip in which everything was acknowledged, and is halved when a unit must be sent again.
+ * The window doubles with each round trip in which everything was acknowledged. If a unit is overdue, what was in flight counts
+ * as lost: the window is halved once, and overdue units are sent again as far as the window reaches, more of them with each
+ * acknowledgement. So a lost window costs one timeout and some round trips, not a timeout for each part of it.
  */
 
 import type { VectorRecord } from '../../shm/ack-board.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import type { ChannelContext, Composer, Outlet } from './channel.js';
 import { Fold } from './fold.js';
-import { type Datagram, FORMAT_VERSION } from './message.js';
-import { type Audience, Retransmission } from './retransmission.js';
+import { type Datagram, FORMAT_VERSION, UNIT_WORDS } from './message.js';
+import { type Audience, isBefore, Retransmission } from './retransmission.js';
 import { RECORD_WORDS_MAX } from './stage.js';
 import { createUnitLogs, UnitLog, unitLogRegion } from './unit-log.js';
 
@@ -77,6 +79,10 @@ export class Debt implements Audience {
   isTorn = false;
   private nudgeAt = 0;
   private nudges = 0;
+  /** Position after the last unit that was sent again since the last loss; before the head: all of it was acknowledged. */
+  private againTo: number;
+  /** What was in flight at the last loss ends here; before the head: it was all acknowledged. */
+  private lostTo: number;
   /** The writer's version outside of our messages. */
   private version = FORMAT_VERSION;
 
@@ -92,6 +98,8 @@ export class Debt implements Audience {
     // Twice the channel's: so what a member detached anew had in its window has room too. What is not touched costs nothing.
     const bytes = Math.max(2 * settings.unitLogBytes, options.isRetained ? settings.debtBytesEach : 0);
     this.log = new UnitLog(unitLogRegion(createUnitLogs(1, Math.min(bytes, LOG_BYTES_MAX), options.first), 0, 1));
+    this.againTo = this.log.head;
+    this.lostTo = this.log.head;
     this.fold = new Fold(options.source);
     this.retransmission = new Retransmission(this.log, this, peers, settings, unitWords);
     this.windowMin = WINDOW_UNITS_MIN * unitWords;
@@ -224,6 +232,8 @@ export class Debt implements Audience {
     this.window = Math.min(this.windowMax, this.window + before - log.usedWords);
     while (this.foldedRuns.length > 0 && this.foldedRuns[1] < log.floor) this.foldedRuns.splice(0, 2);
     this.retransmission.notePruned();
+    // More of what was lost may be sent again.
+    if (isBefore(log.head, this.lostTo)) this.retransmission.nextScan = 0;
     return pruned;
   }
 
@@ -288,27 +298,57 @@ export class Debt implements Audience {
     const { context, log, retransmission } = this;
     const messagesMax = context.pacing.messagesOwed;
     if (messagesMax < 1) return 0;
-    const found = retransmission.scan(now, messagesMax);
-    if (found === 0) return 0;
+    const dueAt = this.headDueAt();
+    const isLoss = now >= dueAt;
+    // What is sent again can be lost as well.
+    if (isLoss) this.beginLoss();
+    const room = this.window - Math.max(0, (this.againTo - log.head) | 0);
+    if (room <= 0) {
+      retransmission.nextScan = dueAt;
+      return 0;
+    }
+    const unitWords = context.unitWords + UNIT_WORDS;
+    const found = retransmission.scan(now, Math.min(messagesMax, Math.max(1, room / unitWords)));
+    return found === 0 ? 0 : this.sendAgain(now, outlet, found);
+  }
+
+  /** When the oldest unit that was sent is due again, in ms; infinite: none was sent. */
+  private headDueAt(): number {
+    const { log } = this;
+    if (log.head === log.unsent) return Number.POSITIVE_INFINITY;
+    log.load(log.head);
+    const { peers } = this.context;
+    return log.sentAt + peers.backedOff(peers.timeout[this.member], log.attempts);
+  }
+
+  private beginLoss(): void {
+    const { log } = this;
     this.window = Math.max(this.windowMin, this.window >>> 1);
+    this.againTo = log.head;
+    this.lostTo = log.unsent;
+    this.retransmission.startOver();
+  }
+
+  private sendAgain(now: number, outlet: Outlet, found: number): number {
+    const { context, log, retransmission } = this;
     let messages = 0;
     let next = 0;
-    let room = this.window;
-    while (next < found && room > 0) {
+    while (next < found) {
       const datagram = this.begin(now, outlet);
       if (datagram === null) break;
       log.load(retransmission.due[next]);
       const folded = this.isFolded(log.first);
       do {
         this.put();
-        log.markSent(retransmission.due[next], now);
-        room -= log.recordWords;
+        this.againTo = log.markSent(retransmission.due[next], now);
         if (++next === found) break;
         log.load(retransmission.due[next]);
       } while (context.writer.fits(log.recordWords) && this.isFolded(log.first) === folded);
       this.finish(datagram, outlet, folded);
       messages++;
     }
+    // There was no memory for the rest: it is still due.
+    if (next < found) retransmission.startOver();
     context.counts.add('state_tx_retransmissions', next);
     return messages;
   }

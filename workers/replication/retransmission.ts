@@ -89,6 +89,13 @@ export class Retransmission {
     if (this.log.head !== this.log.unsent) this.nextScan = 0;
   }
 
+  /** The next scan begins at the oldest unit that is lacking. */
+  startOver(): void {
+    this.scanAt = this.settled;
+    this.scanNext = Number.POSITIVE_INFINITY;
+    this.nextScan = 0;
+  }
+
   /**
    * Notes in `due` the units whose time is over, of so many messages, and when to look again; returns how many. They count as
    * sent from now on once the caller has marked them so.
@@ -170,6 +177,6 @@ export class Retransmission {
 }
 
 /** Of two positions in a log. */
-function isBefore(position: number, other: number): boolean {
+export function isBefore(position: number, other: number): boolean {
   return ((position - other) | 0) < 0;
 }

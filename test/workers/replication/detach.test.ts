@@ -406,6 +406,37 @@ describe('detached members', () => {
     assert.equal(away.objects[0].notes.get(0)?.at(-1), load.made[0][0] - 1);
   });
 
+  it('are sent a lost window of their backlog again at one timeout, not a part of it at each', () => {
+    const TIMEOUT_MS = 1000;
+    for (const silence of [50, 400]) {
+      const settings = { retransmitMsMin: TIMEOUT_MS, retransmitMsInitial: TIMEOUT_MS, retransmitMsMax: 4000 };
+      const network = newNetwork({ seed: 51, members: 2, deliveries: ['any-order'], delayMs: [10, 11], settings });
+      const load = new Load(network, 51);
+      network.run(500);
+      const [here, away] = network.members;
+      away.up = false;
+      network.run(1500);
+      for (let i = 0; i < 500; i++) {
+        load.round(0, 50, 0);
+        network.run(2);
+      }
+      assert.equal(stateOf(here, 0, 1), Attachment.OWED);
+      away.up = true;
+      const before = away.objects[0].applied;
+      assert.ok(network.runUntil(() => away.objects[0].applied > before + 500, 20_000));
+      // All that is under way now is lost, whatever the window has grown to.
+      network.drop = (from) => from === 0;
+      network.run(silence);
+      network.drop = null;
+      const lostAt = network.now;
+      const retransmissions = here.counts.value('state_tx_retransmissions');
+      settle(network, load);
+      const settledMs = network.now - lostAt - 300;
+      assert.ok(here.counts.value('state_tx_retransmissions') > retransmissions + 20, 'a window was lost');
+      assert.ok(settledMs < 1.7 * TIMEOUT_MS, `${settledMs} ms after ${silence} ms without a message`);
+    }
+  });
+
   it('are lost to a send thread that dies: they go on behind what is lost, which both sides count', () => {
     for (const heard of [false, true]) {
       const network = newNetwork({ seed: 45, members: 3, deliveries: ['in-order'] });
