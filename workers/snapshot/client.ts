@@ -7,7 +7,7 @@
  */
 
 import { connect } from 'node:net';
-import { FRAME_HEAD_BYTES, FrameKind, FrameOpener } from './frames.js';
+import { FrameOpener } from './frames.js';
 import {
   CHALLENGE_BYTES,
   type Circle,
@@ -17,8 +17,9 @@ import {
   makeProof,
   sessionKey,
 } from './handshake.js';
-import { checkHead, decodeHead, HEAD_BYTES, type SnapshotHead, type SnapshotShape } from './head.js';
+import type { SnapshotHead, SnapshotShape } from './head.js';
 import { Progress } from './progress.js';
+import { RefusedError, readSnapshot, StreamReader } from './stream.js';
 import { Connection } from './wire.js';
 
 export interface FetchOptions extends Hello {
@@ -38,8 +39,7 @@ export interface FetchOptions extends Hello {
   readonly idleMs?: number;
 }
 
-/** The donor will not; `message` is its reason. Another may. */
-export class RefusedError extends Error {}
+export { RefusedError };
 
 const CONNECT_MS = 5_000;
 const IDLE_MS = 15_000;
@@ -57,7 +57,14 @@ export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead
   try {
     const reader = new StreamReader(connection, new FrameOpener(await meet(connection, options)));
     connection.setIdle(idleMs);
-    return await read(reader, options);
+    let progress: Progress | null = null;
+    const onStart = (bytes: number): void => {
+      progress = new Progress(options.server, bytes, (text) =>
+        options.log(`snapshot from member ${options.server}: ${text}`),
+      );
+      options.onProgress?.(progress);
+    };
+    return await readSnapshot(reader, shape, options.into, onStart, (bytes) => progress?.add(bytes));
   } catch (error) {
     signal?.throwIfAborted();
     const text = error instanceof Error ? error.message : String(error);
@@ -77,64 +84,4 @@ async function meet(connection: Connection, { circle, client, server }: FetchOpt
   const key = circle.keys[0] ?? null;
   await connection.put([makeProof(circle, key, hello, challenge)]);
   return sessionKey(circle, key, hello, challenge);
-}
-
-async function read(reader: StreamReader, options: FetchOptions): Promise<SnapshotHead> {
-  const { shape, into, server, log } = options;
-  const start = Buffer.alloc(HEAD_BYTES);
-  await reader.fill(start);
-  const vectors = Buffer.alloc(checkHead(start, shape));
-  const progress = new Progress(server, HEAD_BYTES + vectors.length + into.length, (text) =>
-    log(`snapshot from member ${server}: ${text}`),
-  );
-  options.onProgress?.(progress);
-  progress.add(HEAD_BYTES);
-  await reader.fill(vectors, progress);
-  const head = decodeHead(start, vectors, shape);
-  await reader.fill(into, progress);
-  await reader.end();
-  return head;
-}
-
-/** The frames' content as one stream of bytes. */
-class StreamReader {
-  private readonly connection: Connection;
-  private readonly opener: FrameOpener;
-  /** What of the last frame was not taken. */
-  private left: Uint8Array = new Uint8Array(0);
-  private ended = false;
-
-  constructor(connection: Connection, opener: FrameOpener) {
-    this.connection = connection;
-    this.opener = opener;
-  }
-
-  async fill(into: Uint8Array, progress?: Progress): Promise<void> {
-    let at = 0;
-    while (at < into.length) {
-      if (this.left.length === 0) await this.next();
-      if (this.ended) throw new Error(`the snapshot ends ${into.length - at} bytes too early`);
-      const piece = this.left.subarray(0, into.length - at);
-      into.set(piece, at);
-      this.left = this.left.subarray(piece.length);
-      at += piece.length;
-      progress?.add(piece.length);
-    }
-  }
-
-  /** That was all. */
-  async end(): Promise<void> {
-    if (this.left.length === 0) await this.next();
-    if (!this.ended) throw new Error('the snapshot is longer than the state');
-  }
-
-  private async next(): Promise<void> {
-    const head = await this.connection.take(FRAME_HEAD_BYTES);
-    const body = await this.connection.take(this.opener.length(head));
-    const { kind, bytes } = this.opener.open(head, body);
-    if (kind === FrameKind.REFUSAL) throw new RefusedError(`refuses: ${bytes.toString()}`);
-    if (kind === FrameKind.END) this.ended = true;
-    else if (kind !== FrameKind.DATA || bytes.length === 0) throw new Error(`sent a frame of kind ${kind}`);
-    this.left = bytes;
-  }
 }

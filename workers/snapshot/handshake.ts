@@ -21,7 +21,8 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypt
 import { type ClusterKey, deriveKey } from '../replication/cluster-key.js';
 
 const MAGIC = 0x43_54_53_50; // "CTSP"
-const VERSION = 2;
+/** 3: the snapshot's head is CBOR. */
+const VERSION = 3;
 const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
 export const HELLO_BYTES = 64 + PROOF_BYTES;

@@ -1,7 +1,8 @@
 /**
  * A snapshot as bytes:
  *
- *     head      eight doubles, little-endian: magic, format, objects, slots, bytes of vectors, bytes of arena, donor's slot, Unix ms
+ *     length    32 bits, little-endian: of the head
+ *     head      CBOR: format, objects, slots, bytes of vectors, bytes of arena, donor's slot, Unix ms
  *     vectors   see vectors.ts
  *     arena     as in shared memory, its header with layout hash and hash secret included; counts of the workers added
  *
@@ -11,12 +12,11 @@
  * Whoever reads one knows the layout he wants: every length is compared with his own, or bounded by it, before it is used.
  */
 
+import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, wholeField } from '../cbor.js';
 import { decodeVectors, encodeVectors, type SnapshotVectors, vectorBytesMax } from './vectors.js';
 
-const MAGIC = 0x43_54_53_4e; // "CTSN"
-const FORMAT = 1;
-const FIELDS = ['magic', 'format', 'objects', 'slots', 'vectorBytes', 'arenaBytes', 'donor', 'unixMs'] as const;
-export const HEAD_BYTES = FIELDS.length * 8;
+const FORMAT = 2;
+export const LENGTH_BYTES = 4;
 
 export interface SnapshotHead {
   /** Slot of the member it is from. */
@@ -33,45 +33,59 @@ export interface SnapshotShape {
   readonly arenaBytes: number;
 }
 
-/** Head and vectors. */
+/** What a head says before the vectors. */
+export interface SnapshotStart extends SnapshotShape {
+  readonly format: number;
+  readonly vectorBytes: number;
+  readonly donor: number;
+  readonly unixMs: number;
+}
+
+/** Length, head and vectors. */
 export function encodeHead({ objects, slots, arenaBytes }: SnapshotShape, head: SnapshotHead): Uint8Array {
   const vectors = encodeVectors(head.vectors);
-  const fields = [MAGIC, FORMAT, objects, slots, vectors.byteLength, arenaBytes, head.donor, head.unixMs];
-  const numbers = new Float64Array(fields.length + vectors.length);
-  numbers.set(fields);
-  numbers.set(vectors, fields.length);
-  return new Uint8Array(numbers.buffer);
+  const { donor, unixMs } = head;
+  const start: SnapshotStart = {
+    ...{ format: FORMAT, objects, slots, vectorBytes: vectors.byteLength, arenaBytes, donor, unixMs },
+  };
+  const bytes = encodeCbor(start);
+  const length = Buffer.alloc(LENGTH_BYTES);
+  length.writeUInt32LE(bytes.length);
+  return Buffer.concat([length, bytes, new Uint8Array(vectors.buffer)]);
 }
 
-/** How many bytes of vectors follow the head. Throws a RangeError where it is not the head of a snapshot of this shape. */
-export function checkHead(bytes: Uint8Array, shape: SnapshotShape): number {
-  const [magic, format, objects, slots, vectorBytes, arenaBytes, donor, unixMs] = doubles(bytes);
-  if (magic !== MAGIC) throw new RangeError('this is not a snapshot');
-  if (format !== FORMAT) throw new RangeError(`a snapshot of format ${format}; this version reads ${FORMAT}`);
+/** How many bytes the head has. Throws a RangeError if there can be no such head. */
+export function headLength(bytes: Uint8Array): number {
+  const length = Buffer.from(bytes).readUInt32LE();
+  if (length < 1 || length > CBOR_BYTES_MAX) throw new RangeError(`a snapshot with a head of ${length} bytes`);
+  return length;
+}
+
+/** Throws an error if it is not the head of a snapshot of this shape. */
+export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotStart {
+  const start = decodeCbor(bytes, (value) =>
+    checkFields<SnapshotStart>(value, {
+      format: wholeField(FORMAT, FORMAT),
+      objects: wholeField(0),
+      slots: wholeField(0),
+      vectorBytes: wholeField(0, vectorBytesMax(shape.objects, shape.slots)),
+      arenaBytes: wholeField(0),
+      donor: wholeField(0, shape.slots - 1),
+      unixMs: wholeField(0),
+    }),
+  );
   for (const [name, theirs, ours] of [
-    ['state objects', objects, shape.objects],
-    ['slots', slots, shape.slots],
-    ['bytes of state', arenaBytes, shape.arenaBytes],
+    ['state objects', start.objects, shape.objects],
+    ['slots', start.slots, shape.slots],
+    ['bytes of state', start.arenaBytes, shape.arenaBytes],
   ] as const)
     if (theirs !== ours) throw new RangeError(`a snapshot of ${theirs} ${name}; here are ${ours}`);
-  if (!(vectorBytes >= 0 && vectorBytes <= vectorBytesMax(shape.objects, shape.slots)) || vectorBytes % 8 !== 0)
-    throw new RangeError(`a snapshot with ${vectorBytes} bytes of vectors`);
-  if (!Number.isInteger(donor) || donor < 0 || donor >= shape.slots || !Number.isSafeInteger(unixMs) || unixMs < 0)
-    throw new RangeError(`a snapshot of slot ${donor} at ${unixMs}`);
-  return vectorBytes;
+  if (start.vectorBytes % 8 !== 0) throw new RangeError(`a snapshot with ${start.vectorBytes} bytes of vectors`);
+  return start;
 }
 
-/** After `checkHead`: the whole, of head and vectors. */
-export function decodeHead(head: Uint8Array, vectors: Uint8Array, { objects, slots }: SnapshotShape): SnapshotHead {
-  const fields = doubles(head);
-  return {
-    donor: fields[FIELDS.indexOf('donor')],
-    unixMs: fields[FIELDS.indexOf('unixMs')],
-    vectors: decodeVectors(doubles(vectors), objects, slots),
-  };
-}
-
-/** Copied, for the bytes may start anywhere. */
-function doubles(bytes: Uint8Array): Float64Array {
-  return new Float64Array(bytes.slice().buffer, 0, bytes.length >>> 3);
+export function decodeHead({ donor, unixMs }: SnapshotStart, vectors: Uint8Array, shape: SnapshotShape): SnapshotHead {
+  // Copied, for the bytes may start anywhere.
+  const numbers = new Float64Array(new Uint8Array(vectors).buffer, 0, vectors.length >>> 3);
+  return { donor, unixMs, vectors: decodeVectors(numbers, shape.objects, shape.slots) };
 }

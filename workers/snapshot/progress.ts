@@ -31,7 +31,7 @@ export class Progress {
   add(bytes: number): void {
     this.moved += bytes;
     if (this.percent < this.logged + 25) return;
-    this.logged = this.percent;
+    this.logged = this.percent - (this.percent % 25);
     this.log(`${this.toString()}`);
   }
 

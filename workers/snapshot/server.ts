@@ -15,7 +15,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ClusterKey } from '../replication/cluster-key.js';
 import type { Fork } from './fork.js';
-import { FRAME_BYTES_MAX, FrameKind, FrameSealer } from './frames.js';
+import { FrameKind, FrameSealer } from './frames.js';
 import {
   type Circle,
   checkProof,
@@ -27,6 +27,7 @@ import {
 } from './handshake.js';
 import { encodeHead, type SnapshotShape } from './head.js';
 import { Progress } from './progress.js';
+import { writeSnapshot } from './stream.js';
 import { Connection } from './wire.js';
 
 export interface SnapshotServerOptions {
@@ -235,16 +236,13 @@ export class SnapshotServer {
       log('info', `snapshot for member ${member}: ${text}`),
     );
     this.underWay = progress;
-    for (let at = 0; at < start.length; at += FRAME_BYTES_MAX) {
-      const piece = start.subarray(at, at + FRAME_BYTES_MAX);
-      await connection.put(sealer.seal(FrameKind.DATA, piece));
-      progress.add(piece.length);
-    }
-    for await (const piece of copy.pieces()) {
-      await connection.put(sealer.seal(FrameKind.DATA, piece));
-      progress.add(piece.length);
-    }
-    await connection.put(sealer.seal(FrameKind.END, new Uint8Array(0)));
+    await writeSnapshot(
+      (parts) => connection.put(parts),
+      sealer,
+      start,
+      copy,
+      (bytes) => progress.add(bytes),
+    );
     await connection.finish();
   }
 

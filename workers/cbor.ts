@@ -1,0 +1,115 @@
+/**
+ * Structured data as CBOR (RFC 8949): the heads of state files and snapshots, and the members' entries in etcd.
+ *
+ * Decoding accepts less than CBOR allows. `checkForm` reads the bytes before the codec does, and refuses tags, indefinite
+ * lengths, deep nesting and lengths beyond the end. So no codec extension runs on what was received, and no length makes it
+ * allocate more than the bytes that came. `decodeCbor` also limits the size. Authenticate first, where there is a key.
+ */
+
+import { Decoder, Encoder } from 'cbor-x/index-no-eval';
+
+/** Bytes of one encoded value at most. */
+export const CBOR_BYTES_MAX = 4096;
+/** Maps and arrays within each other at most. */
+const DEPTH_MAX = 4;
+
+const encoder = new Encoder({ useRecords: false, tagUint8Array: false });
+const decoder = new Decoder({ useRecords: false, mapsAsObjects: true });
+
+/** Why bytes are not what was expected; the message completes "the file's head …". */
+export class CborError extends Error {}
+
+/** Throws a `CborError` if the value is longer than may be decoded. */
+export function encodeCbor(value: object): Buffer {
+  const bytes = encoder.encode(value);
+  if (bytes.length > CBOR_BYTES_MAX) throw new CborError(`has ${bytes.length} bytes, and may have ${CBOR_BYTES_MAX}`);
+  return Buffer.from(bytes); // the encoder uses its memory again
+}
+
+/** Decodes once, and gives the result to `check`, which returns it typed or throws. Throws a `CborError`. */
+export function decodeCbor<T>(bytes: Uint8Array, check: (value: unknown) => T): T {
+  if (bytes.length > CBOR_BYTES_MAX) throw new CborError(`has ${bytes.length} bytes, and may have ${CBOR_BYTES_MAX}`);
+  const end = checkForm(bytes, 0, 0);
+  if (end !== bytes.length) throw new CborError(`has ${bytes.length - end} bytes behind its end`);
+  let value: unknown;
+  try {
+    value = decoder.decode(bytes);
+  } catch (error) {
+    throw new CborError(`is no CBOR: ${(error as Error).message}`);
+  }
+  return check(value);
+}
+
+const Major = { ARRAY: 4, MAP: 5, TAG: 6, SIMPLE: 7 } as const;
+
+/** Returns where the item at `at` ends. Throws if it is not plain data within the bytes. */
+function checkForm(bytes: Uint8Array, at: number, depth: number): number {
+  if (at >= bytes.length) throw new CborError('is cut short');
+  if (depth > DEPTH_MAX) throw new CborError(`is nested more than ${DEPTH_MAX} deep`);
+  const major = bytes[at] >>> 5;
+  const info = bytes[at] & 31;
+  if (major === Major.TAG || info > 27) throw new CborError(`has a byte ${bytes[at]} at ${at}, which is not accepted`);
+  const argumentBytes = info < 24 ? 0 : 1 << (info - 24);
+  let next = at + 1 + argumentBytes;
+  if (next > bytes.length) throw new CborError('is cut short');
+  if (major < 2 || major === Major.SIMPLE) return next;
+  let count = info;
+  if (argumentBytes > 0) {
+    count = 0;
+    for (let i = at + 1; i < next; i++) count = count * 256 + bytes[i];
+  }
+  // Each item is a byte at least.
+  if (count > bytes.length - next) throw new CborError('is cut short');
+  if (major < Major.ARRAY) return next + count;
+  const items = major === Major.MAP ? 2 * count : count;
+  for (let i = 0; i < items; i++) next = checkForm(bytes, next, depth + 1);
+  return next;
+}
+
+/** The fields of a decoded map: those of `fields`, each by its check, and no others. */
+export function checkFields<T extends object>(
+  value: unknown,
+  fields: { readonly [K in keyof T]: (field: unknown) => T[K] },
+): T {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new CborError('is not a map');
+  const entries = new Map(Object.entries(value));
+  const result: Record<string, unknown> = {};
+  for (const name of Object.keys(fields)) {
+    const check = fields[name as keyof T];
+    try {
+      result[name] = check(entries.get(name));
+    } catch (error) {
+      throw new CborError(`has a wrong ${name}: ${(error as Error).message}`);
+    }
+    entries.delete(name);
+  }
+  for (const name of entries.keys()) throw new CborError(`has an unknown field ${JSON.stringify(name.slice(0, 40))}`);
+  return result as T;
+}
+
+/** A field that is a whole number from `min` to `max`. */
+export function wholeField(min: number, max: number = Number.MAX_SAFE_INTEGER): (field: unknown) => number {
+  return (field) => {
+    if (typeof field !== 'number' || !Number.isSafeInteger(field) || field < min || field > max)
+      throw new CborError(`expected a whole number from ${min} to ${max}, found ${shown(field)}`);
+    return field;
+  };
+}
+
+/** A field that is a list of whole numbers, `lengthMax` of them at most. */
+export function wholesField(lengthMax: number, min: number, max: number): (field: unknown) => number[] {
+  const whole = wholeField(min, max);
+  return (field) => {
+    if (!Array.isArray(field) || field.length > lengthMax)
+      throw new CborError(`expected a list of up to ${lengthMax} numbers, found ${shown(field)}`);
+    return field.map(whole);
+  };
+}
+
+function shown(field: unknown): string {
+  return typeof field === 'number' || typeof field === 'boolean' || field === undefined || field === null
+    ? String(field)
+    : Array.isArray(field)
+      ? `a list of ${field.length}`
+      : `a ${typeof field}`;
+}

@@ -1,0 +1,132 @@
+/**
+ * A snapshot as a stream of sealed frames (frames.ts), which goes to another member by TCP or into a state file.
+ *
+ *     DATA frames   the bytes of head.ts, cut into frames of `FRAME_BYTES_MAX`
+ *     END           the end of the whole
+ *
+ * Head and vectors have frames of their own. The writer makes full frames of the state whatever pieces it gets, so a file's
+ * length follows from its content.
+ */
+
+import type { ArenaCopy } from './fork.js';
+import { FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameKind, type FrameOpener, type FrameSealer } from './frames.js';
+import type { SnapshotHead, SnapshotShape } from './head.js';
+import { decodeHead, decodeStart, headLength, LENGTH_BYTES } from './head.js';
+
+/** Where sealed bytes come from: exactly `count` of them, or an error. */
+export interface ByteSource {
+  take(count: number): Promise<Buffer>;
+}
+
+/** The other side's reason why it sends no snapshot. Another may. */
+export class RefusedError extends Error {}
+
+/** Gets the parts of each frame, and returns when it can take more. */
+export type PutFrame = (parts: readonly Buffer[]) => Promise<void>;
+
+/** Writes head, vectors and arena, then END. `onBytes`: so many bytes more of the snapshot were put. */
+export async function writeSnapshot(
+  put: PutFrame,
+  sealer: FrameSealer,
+  start: Uint8Array,
+  copy: Pick<ArenaCopy, 'pieces'>,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  const frame = Buffer.allocUnsafe(FRAME_BYTES_MAX);
+  let filled = 0;
+  const flush = async (): Promise<void> => {
+    if (filled === 0) return;
+    // Copied: without a key the frame's bytes are put as they are, and may wait there.
+    await put(sealer.seal(FrameKind.DATA, Buffer.from(frame.subarray(0, filled))));
+    onBytes(filled);
+    filled = 0;
+  };
+  const add = async (bytes: Uint8Array): Promise<void> => {
+    for (let at = 0; at < bytes.length; ) {
+      const piece = bytes.subarray(at, at + FRAME_BYTES_MAX - filled);
+      frame.set(piece, filled);
+      filled += piece.length;
+      at += piece.length;
+      if (filled === FRAME_BYTES_MAX) await flush();
+    }
+  };
+  await add(start);
+  await flush(); // the reader knows the length before the first of the state comes
+  for await (const piece of copy.pieces()) await add(piece);
+  await flush();
+  await put(sealer.seal(FrameKind.END, new Uint8Array(0)));
+}
+
+/**
+ * Reads a snapshot of this shape, its arena into `into`. `onStart`: how many bytes it has, before any of the arena is written;
+ * `onBytes`: so many more were read.
+ */
+export async function readSnapshot(
+  reader: StreamReader,
+  shape: SnapshotShape,
+  into: Uint8Array,
+  onStart: (bytes: number) => void,
+  onBytes: (bytes: number) => void,
+): Promise<SnapshotHead> {
+  const length = await reader.take(LENGTH_BYTES);
+  const bytes = await reader.take(headLength(length));
+  const start = decodeStart(bytes, shape);
+  onStart(LENGTH_BYTES + bytes.length + start.vectorBytes + into.length);
+  const vectors = await reader.take(start.vectorBytes);
+  onBytes(LENGTH_BYTES + bytes.length + vectors.length);
+  const head = decodeHead(start, vectors, shape);
+  await reader.fill(into, onBytes);
+  await reader.end();
+  return head;
+}
+
+/** The frames' content as one stream of bytes. */
+export class StreamReader {
+  private readonly source: ByteSource;
+  private readonly opener: FrameOpener;
+  /** What of the last frame was not taken. */
+  private left: Uint8Array = new Uint8Array(0);
+  private ended = false;
+
+  constructor(source: ByteSource, opener: FrameOpener) {
+    this.source = source;
+    this.opener = opener;
+  }
+
+  /** Exactly `count` bytes, which the caller has bounded. */
+  async take(count: number): Promise<Buffer> {
+    const bytes = Buffer.alloc(count);
+    await this.fill(bytes);
+    return bytes;
+  }
+
+  async fill(into: Uint8Array, onBytes: (bytes: number) => void = () => {}): Promise<void> {
+    let at = 0;
+    while (at < into.length) {
+      if (this.left.length === 0) await this.next();
+      if (this.ended) throw new Error(`the snapshot ends ${into.length - at} bytes too early`);
+      const piece = this.left.subarray(0, into.length - at);
+      into.set(piece, at);
+      this.left = this.left.subarray(piece.length);
+      at += piece.length;
+      onBytes(piece.length);
+    }
+  }
+
+  /** That was all. */
+  async end(): Promise<void> {
+    if (this.left.length === 0) await this.next();
+    if (!this.ended) throw new Error('the snapshot is longer than the state');
+  }
+
+  private async next(): Promise<void> {
+    if (this.ended) throw new Error('the snapshot ends too early');
+    const head = await this.source.take(FRAME_HEAD_BYTES);
+    const body = await this.source.take(this.opener.length(head));
+    const { kind, bytes } = this.opener.open(head, body);
+    if (kind === FrameKind.REFUSAL) throw new RefusedError(`refuses: ${bytes.toString()}`);
+    if (kind === FrameKind.END) this.ended = true;
+    else if (kind !== FrameKind.DATA || bytes.length === 0) throw new Error(`sent a frame of kind ${kind}`);
+    this.left = bytes;
+  }
+}
