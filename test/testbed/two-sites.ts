@@ -130,7 +130,8 @@ function client(routing: Routing): Node {
   };
 }
 
-function backRoute(routing: Routing): string {
+/** Route of packets to the external address, as `ip route` has it. */
+export function backRoute(routing: Routing): string {
   const hops = {
     asymmetric: 'via 192.0.2.6',
     'by-a': 'via 192.0.2.2',

@@ -178,6 +178,17 @@ export class Attachments implements Audience {
   }
 
   /**
+   * Whether a member that is heard, and lacks the unit that begins at `first`, has a later one: the
+   * unit was lost, and is not merely late.
+   */
+  isOvertaken(first: number): boolean {
+    const { silent } = this.context.peers;
+    for (let member = 0; member < this.slots; member++)
+      if (silent[member] === 0 && this.acknowledged[member].last > first && this.lacks(member, first)) return true;
+    return false;
+  }
+
+  /**
    * The member that a unit is sent to again, if only one needs it: the only one that is heard and lacks it; or, if
    * no member that is heard does, the only silent one. `EVERYONE`: several lack it. `NOBODY`: none does.
    */

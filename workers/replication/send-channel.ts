@@ -341,10 +341,24 @@ export class SendChannel {
     if (this.isMulticast) this.findRecipients(found);
     for (let member = EVERYONE; member < peers.present.length; member++)
       if (this.isRecipient(member)) messages += this.sendAgain(now, outlet, found, member);
+    this.context.window.noteLost(this.countLost(found));
     for (let i = 0; i < found; i++) this.log.markSent(this.retransmission.due[i], now);
     counts.add('state_tx_retransmissions', found);
-    this.context.window.noteSentAgain(found);
     return messages;
+  }
+
+  /**
+   * How many of the due units were lost. A timeout alone does not tell: the acknowledgement may only be late. A later unit
+   * that arrived does, and so does a second timeout (RFC 9002 §6.2 and §7.6 treat timeouts alike).
+   */
+  private countLost(found: number): number {
+    const { attachments, log, retransmission } = this;
+    let lost = 0;
+    for (let i = 0; i < found; i++) {
+      log.load(retransmission.due[i]);
+      if (log.attempts > 1 || attachments.isOvertaken(log.first)) lost++;
+    }
+    return lost;
   }
 
   /** By multicast: finds out to whom each due unit goes. What one member lacks is not sent to the others. */

@@ -5,7 +5,7 @@
  * | reason      | seen by                                                                                              |
  * | ----------- | ---------------------------------------------------------------------------------------------------- |
  * | `DELAY`     | a member's smoothed round trip is above its minimum by a threshold: our messages stand in a queue     |
- * | `LOSS`      | of the units sent in an interval a good part had to be sent again                                     |
+ * | `LOSS`      | of the units sent in an interval a good part was lost; a timeout alone is no loss (send-channel.ts)   |
  * | `BANDWIDTH` | the configured limit (pacing.ts)                                                                      |
  *
  * The window is what was delivered per second, at best of late, times the least round trip: what the path carries without a
@@ -25,7 +25,7 @@ export type Reason = (typeof Reason)[keyof typeof Reason];
 const THRESHOLD = 0.5;
 const THRESHOLD_MS = 25;
 const BASE_MS = 10_000;
-/** Of the units of an interval, sent again: congestion. */
+/** Of the units of an interval, lost: congestion. */
 const LOSS_SHARE = 0.1;
 const LOSS_UNITS_MIN = 4;
 const INTERVAL_MS_MIN = 50;
@@ -63,7 +63,7 @@ export class Window {
   private intervalEnd = Number.NEGATIVE_INFINITY;
   private delivered = 0;
   private sent = 0;
-  private again = 0;
+  private lost = 0;
   /** Bytes of units sent before this interval, and before the last one. */
   private bytesBefore = 0;
   private bytesBeforeLast = 0;
@@ -86,8 +86,9 @@ export class Window {
     this.noteDeadline(now);
   }
 
-  noteSentAgain(units: number): void {
-    this.again += units;
+  /** So many units are sent again because they were lost. */
+  noteLost(units: number): void {
+    this.lost += units;
   }
 
   noteDelivered(bytes: number): void {
@@ -151,7 +152,7 @@ export class Window {
     if (this.intervalEnd !== Number.NEGATIVE_INFINITY) {
       this.rates[this.interval] = this.delivered / ms;
       this.interval = (this.interval + 1) % INTERVALS;
-      if (lossCounts && this.again >= LOSS_UNITS_MIN && this.again > LOSS_SHARE * (this.sent + this.again))
+      if (lossCounts && this.lost >= LOSS_UNITS_MIN && this.lost > LOSS_SHARE * (this.sent + this.lost))
         this.lossUntil = now + INTERVALS * Math.max(INTERVAL_MS_MIN, slowest);
     }
     this.intervalStart = now;
@@ -160,6 +161,6 @@ export class Window {
     this.bytesBeforeLast = this.bytesBefore;
     this.bytesBefore = bytesSent;
     this.sent = 0;
-    this.again = 0;
+    this.lost = 0;
   }
 }

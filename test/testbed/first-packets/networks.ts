@@ -7,7 +7,7 @@ import { Firewalls } from '../firewalls.js';
 import { eventually, type Instance } from '../instance.js';
 import type { SiteOptions } from '../site.js';
 import type { Testbed } from '../testbed.js';
-import { clientOfA, serverAddress, TwoSites } from '../two-sites.js';
+import { backRoute, clientOfA, serverAddress, TwoSites } from '../two-sites.js';
 import type { FirstPacketsPlace, FirstServer } from './first-packets.js';
 
 /**
@@ -110,7 +110,15 @@ export async function spreadClients(testbed: Testbed): Promise<void> {
 }
 
 export function placeOfTwoSites(servers: readonly FirstServer[]): FirstPacketsPlace {
-  return { client: 'client', servers, router: 'internet', sources: sources(0), spread: sources(63), hops: [2, 3] };
+  return {
+    client: 'client',
+    servers,
+    router: 'internet',
+    replyRoutes: { a: backRoute('by-a'), b: backRoute('asymmetric') },
+    sources: sources(0),
+    spread: sources(63),
+    hops: [2, 3],
+  };
 }
 
 async function firewall(setup: Setup): Promise<Unstarted> {
@@ -122,7 +130,14 @@ async function firewall(setup: Setup): Promise<Unstarted> {
   return {
     testbed: firewalls.testbed,
     sites: [firewalls.a, firewalls.b],
-    place: { client: 'client', servers: serversOf(setup), router: 'server', sources: sources(0), hops: [1, 2] },
+    place: {
+      client: 'client',
+      servers: serversOf(setup),
+      router: 'server',
+      replyRoutes: { a: '10.1.0.0/16 via 10.0.1.1', b: '10.1.0.0/16 via 10.0.2.1' },
+      sources: sources(0),
+      hops: [1, 2],
+    },
     start: () => firewalls.start(),
     down: () => firewalls.down(),
   };

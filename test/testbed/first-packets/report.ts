@@ -18,7 +18,7 @@ export interface Cell {
 export const total = (cells: readonly Cell[], of: (figures: Figures) => number): number =>
   cells.reduce((sum, { figures }) => sum + of(figures), 0);
 
-/** Median of what first replies took longer than those of established flows; `NaN` of none. */
+/** Median of what first replies took longer than their baselines; `NaN` of none. */
 export const added = (...figures: Figures[]): number => median(figures, ({ ms }) => ms);
 
 /** Median of what was left of the delay when they arrived. */
@@ -69,7 +69,8 @@ function legend(cells: readonly Cell[], remedies: readonly Remedy[]): string[] {
   const lines = [
     ...(remedies.length > 1 ? [`${remedies.map((remedy) => `${remedy}: ${LEGEND[remedy]}`).join('; ')}.`] : []),
     'lost: first replies, of all servers. left: of the delay between the sites when the reply of the nearest server arrives.',
-    `added: by that, to a round trip. late: replies, of all servers, that took over ${MARGIN_MS} ms more than what was left.`,
+    'added: by that, to a round trip of an established flow; by bursts, to bursts over symmetric routes to servers further away by what is left.',
+    `late: replies, of all servers, that took over ${MARGIN_MS} ms more than what was left.`,
     `Replies that overtook earlier ones of their flow: ${by((some) => String(total(some, ({ reordered }) => reordered)))}.`,
   ];
   for (const what of ['stun', 'stun_spread'] as const) {

@@ -76,9 +76,10 @@ function sumsOf(member: TestMember): [number, number][] {
 }
 
 describe('a path that is congested', () => {
-  for (const [name, queueMax, reason] of [
-    ['by a queue', Number.POSITIVE_INFINITY, 'state_tx_holds_delay'],
-    ['by loss', 20_000, 'state_tx_holds_loss'],
+  for (const [name, bytesPerMs, queueMax, reason] of [
+    ['by a queue', 30, Number.POSITIVE_INFINITY, 'state_tx_holds_delay'],
+    // Its queue is too short to be seen by the delay.
+    ['by loss', 100, 3000, 'state_tx_holds_loss'],
   ] as const)
     it(`${name} has about one window in flight, and more is coalesced`, () => {
       const network = new Network({
@@ -115,7 +116,7 @@ describe('a path that is congested', () => {
       assert.equal(here.sender.windowReason, Reason.NONE);
       assert.equal(here.counts.value('state_tx_holds_delay') + here.counts.value('state_tx_holds_loss'), 0);
 
-      link.bytesPerMs = 30;
+      link.bytesPerMs = bytesPerMs;
       link.queueMax = queueMax;
       run(4000);
       const narrow = ratio();
@@ -140,6 +141,30 @@ describe('a path that is congested', () => {
       assert.deepEqual(sumsOf(near), expected);
       assert.deepEqual(sumsOf(far), expected);
     });
+
+  it('is not seen in acknowledgements that are late: what is sent again for nothing is no loss', () => {
+    const network = new Network({ seed: 54, members: 2, deliveries: ['in-order'], delayMs: [1, 2] });
+    const [here, there] = network.members;
+    const feed = new Feed(here, 54);
+    const run = (ms: number): void => {
+      for (let i = 0; i < ms; i++) {
+        feed.round(20, network.now);
+        network.run(1);
+      }
+    };
+    run(2000);
+    // The other host stands still for longer than the timeout, time and again.
+    for (let stall = 0; stall < 20; stall++) {
+      const until = network.now + 45;
+      network.link = () => Math.max(0, until - network.now);
+      run(45);
+      network.link = () => 0;
+      run(300);
+    }
+    assert.ok(here.counts.value('state_tx_retransmissions') > 20);
+    assert.ok(there.counts.value('state_rx_units_duplicate') > 20);
+    assert.equal(here.counts.value('state_tx_holds_loss'), 0);
+  });
 
   it('is not taken for one that became longer while little was sent', () => {
     const network = new Network({ seed: 53, members: 2, deliveries: ['in-order'], delayMs: [50, 51] });
