@@ -1,12 +1,8 @@
 /** The configuration as the daemon reads it: checked, names resolved, paths absolute. */
 
 import { dirname, resolve } from 'node:path';
-import {
-  type MiddleboxDeclaration,
-  type ResolvedMiddlebox,
-  resolveMiddleboxes,
-  type SharedConfig,
-} from './middleboxes.js';
+import type { SharedState } from '../options/middlebox.js';
+import { type MiddleboxDeclaration, type ResolvedMiddlebox, resolveMiddleboxes } from './middleboxes.js';
 import type { WrittenConfig } from './schema.js';
 
 export interface MemberConfig {
@@ -74,7 +70,7 @@ export interface Config {
   /** The driver with its settings, and the ports in the form this driver has them. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
-  readonly shared: SharedConfig;
+  readonly shared: SharedState;
   readonly hooks: Readonly<WrittenConfig['hooks']>;
   readonly admin: Readonly<WrittenConfig['admin']>;
   readonly log: Readonly<WrittenConfig['log']>;

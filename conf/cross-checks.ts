@@ -2,14 +2,14 @@
 
 import { isIPv4, isIPv6 } from 'node:net';
 import { resolve } from 'node:path';
-import { MEMBERS_MAX } from './cluster.js';
+import { expandAddresses, numericIpv4 } from '../options/addresses.js';
+import { MEMBERS_MAX } from '../options/cluster.js';
 import { placeMembers } from './config.js';
 import { oneOf } from './messages.js';
 import { findMiddlebox, givenName, keyOf, type MiddleboxDeclaration, middleboxKeys } from './middleboxes.js';
 import type { Path, Problem } from './problem.js';
 import type { WrittenConfig } from './schema.js';
 import { suggestion } from './suggest.js';
-import { numericIpv4 } from './values.js';
 
 /** Where the configuration applies. */
 export interface Host {
@@ -175,7 +175,8 @@ const groupIsMulticast: Check = ({ transport }) => {
 
 const timesFitTogether: Check = ({ replication }) => {
   const { ack_delay_ms: ack, keepalive_ms: keepalive } = replication ?? {};
-  if (ack === undefined || keepalive === undefined || ack < keepalive) return [];
+  // Where something else in the section is wrong, they may still be text with a unit.
+  if (typeof ack !== 'number' || typeof keepalive !== 'number' || ack < keepalive) return [];
   return [problem(['replication', 'ack_delay_ms'], `must be below keepalive_ms (${keepalive}), not ${ack}`)];
 };
 
@@ -393,17 +394,24 @@ function addressOptions(declaration: MiddleboxDeclaration, options: Written, pat
   return ofKind(declaration, 'addresses').flatMap((key) => {
     const written = options[key];
     if (!Array.isArray(written)) return [];
-    const addresses = written.map((value: string | undefined, i) => ({
-      value,
-      path: [...path, key, i],
-      place: `${key}[${i}]`,
-    }));
+    const addresses = written.flatMap((entry: string | undefined, i) =>
+      addressesOf(entry).map((value) => ({ value, path: [...path, key, i], place: `${key}[${i}]` })),
+    );
     const hosts = addresses.flatMap(({ value, path }) => {
-      const wrong = value === undefined ? undefined : notOnALink(value);
+      const wrong = notOnALink(value);
       return wrong === undefined ? [] : [problem(path, wrong)];
     });
     return [...hosts, ...duplicates(addresses, (value, place) => `${value} is already given as ${place}`)];
   });
+}
+
+/** All addresses of one entry of a list; none of one that is wrong. */
+function addressesOf(entry: string | undefined): string[] {
+  try {
+    return entry === undefined ? [] : expandAddresses([entry]);
+  } catch {
+    return [];
+  }
 }
 
 const CHECKS: readonly Check[] = [

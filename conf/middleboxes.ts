@@ -1,63 +1,24 @@
 /**
- * The `middleboxes` section: its schema is made from what each middlebox declares of its options (workers/options.ts),
+ * The `middleboxes` section: its schema is made from what each middlebox declares of its options (options/option.ts),
  * which the daemon passes in, and what the operator wrote is resolved to what the middlebox reads.
  */
 
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { expandAddresses, expandPrefixes } from '../options/addresses.js';
+import type { Mode, SharedState } from '../options/middlebox.js';
+import type { OptionKind, Options } from '../options/option.js';
+import type { RulesText } from '../options/rules.js';
 import { expected } from './messages.js';
+import { shapeOf } from './option-schema.js';
 import type { Problem } from './problem.js';
-import { ipv4, ipv4Mapping, ipv4Prefix, name, rawIpv4, rawMapping, rawPrefix, whole } from './values.js';
-
-export type OptionKind =
-  | 'port'
-  | 'addresses'
-  | 'prefixes'
-  | 'mappings'
-  | 'count'
-  | 'counts'
-  | 'seconds'
-  | 'flag'
-  | 'flag-or-count'
-  | 'choice'
-  | 'text'
-  | 'rules';
-
-export type Mode = 'route' | 'wire';
-
-/** One option, as a middlebox declares it; the same shape as `Option` of workers/options.ts. */
-export interface OptionDeclaration {
-  readonly kind: OptionKind;
-  readonly help: string;
-  readonly default?: unknown;
-  readonly min?: number;
-  readonly max?: number;
-  readonly choices?: readonly string[];
-  /** Of rules: says what is wrong with a text. */
-  compile?(
-    text: string,
-    context: { readonly ports: readonly string[]; readonly others?: number },
-  ): {
-    readonly problems?: readonly RuleProblem[] | undefined;
-    /** What is right and may not be meant. */
-    readonly notes?: readonly RuleProblem[] | undefined;
-  };
-}
-
-/** What is wrong with rules; the same shape as in workers/rules.ts. */
-export interface RuleProblem {
-  readonly line: number;
-  readonly column: number;
-  readonly message: string;
-  readonly word?: string;
-  readonly candidates?: readonly string[];
-}
+import { rawIpv4, rawMapping, rawPrefix } from './values.js';
 
 /** What of a middlebox its configuration is made from; every `Middlebox` of workers/middlebox.ts is one. */
 export interface MiddleboxDeclaration {
   readonly name: string;
   readonly help: string;
-  readonly options: Readonly<Record<string, OptionDeclaration>>;
+  readonly options: Options;
   /** The ways it can stand in the network; absent: in any. */
   readonly modes?: readonly Mode[];
   /** Of a chain none may rewrite addresses that another watches, unless it says on which side of it which port is. */
@@ -65,16 +26,9 @@ export interface MiddleboxDeclaration {
   /** Ports by index. */
   sides?(options: ResolvedMiddlebox['options']): { readonly near: readonly number[]; readonly far: readonly number[] };
   /** Fixes the layout of its state; throws when the options contradict each other. */
-  state?(options: ResolvedMiddlebox['options'], shared: SharedConfig): unknown;
+  state?(options: ResolvedMiddlebox['options'], shared: SharedState): unknown;
   /** A user's own: the key it has in the configuration, which is its path as written, and the address of its module. */
   readonly own?: { readonly key: string; readonly module: string };
-}
-
-/** What the configuration says about shared state; the same shape as `SharedState` of workers/middlebox.ts. */
-export interface SharedConfig {
-  readonly form: 'totals' | 'increments';
-  readonly members: number;
-  readonly seed: string;
 }
 
 /** A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and `open`. */
@@ -87,23 +41,14 @@ export interface ResolvedMiddlebox {
   readonly options: Readonly<Record<string, ResolvedOption>>;
 }
 
-/** port: its index; addresses: raw words; prefixes and mappings: as workers/options.ts has them; rules: where they are; the other kinds as written. */
+/** port: its index; addresses, prefixes and mappings: raw words; rules: where they are; the other kinds as written. */
 export type ResolvedOption =
   | number
   | string
   | boolean
   | readonly number[]
   | readonly Readonly<Record<string, number>>[]
-  | ResolvedRules;
-
-/** Rules as the configuration has them; the same shape as `RulesText` of workers/rules.ts. */
-export interface ResolvedRules {
-  /** Absolute path; null: they are the text itself. */
-  readonly file: string | null;
-  readonly text: string;
-  readonly ports: readonly string[];
-  readonly others?: number;
-}
+  | RulesText;
 
 /** As written and checked: one entry per middlebox, a mapping with the middlebox's key and, beside it, perhaps another `name` for it. */
 export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
@@ -121,13 +66,6 @@ export function givenName(entry: Readonly<Record<string, unknown>> | undefined):
   const name = entry?.[NAME_KEY];
   return typeof name === 'string' ? name : undefined;
 }
-
-const COUNT_MAX = 2 ** 31 - 1;
-/** Entries of a list of counts. */
-const COUNTS_MAX = 1024;
-
-const PREFIXES_MAX = 64;
-const MAPPINGS_MAX = 4096;
 
 /** Paths of files, against names. */
 const OWN = '^(\\.{1,2})?/';
@@ -177,54 +115,9 @@ const middleboxName = () =>
 /** For editors, which do not know what a user's own middlebox declares. */
 const OWN_ENTRY = { type: 'object', description: 'A middlebox of your own, with the options it declares.' };
 
-function optionsSchema(declaration: MiddleboxDeclaration) {
-  const shape: Record<string, z.ZodType> = {};
-  for (const [key, option] of Object.entries(declaration.options)) {
-    const schema = optionSchema(option);
-    shape[key] = (option.default === undefined ? schema : schema.default(option.default as never)).describe(
-      option.help,
-    );
-  }
-  return z.strictObject(shape);
+function optionsSchema({ options }: MiddleboxDeclaration) {
+  return z.strictObject(shapeOf(options));
 }
-
-function optionSchema(option: OptionDeclaration): z.ZodType {
-  switch (option.kind) {
-    case 'port':
-      return name();
-    case 'addresses':
-      return z.array(ipv4()).min(1);
-    case 'prefixes':
-      return z.array(ipv4Prefix()).max(PREFIXES_MAX);
-    case 'mappings':
-      return z.array(ipv4Mapping()).max(MAPPINGS_MAX);
-    case 'count':
-    case 'seconds':
-      return whole(option.min ?? 1, option.max ?? COUNT_MAX);
-    case 'counts':
-      return z
-        .array(whole(option.min ?? 1, option.max ?? COUNT_MAX))
-        .min(1)
-        .max(COUNTS_MAX);
-    case 'flag':
-      return z.boolean();
-    case 'flag-or-count': {
-      const { min = 1, max = COUNT_MAX } = option;
-      const number = z.int().min(min).max(max);
-      return z.union([z.boolean(), number], { error: expected(`true, false or a whole number from ${min} to ${max}`) });
-    }
-    case 'choice':
-      return z.enum(option.choices ?? []);
-    case 'rules':
-      return z
-        .string({ error: expected('the path of a file, or several lines of text') })
-        .min(1, { error: expected('the path of a file, or several lines of text') });
-    case 'text':
-      return z.string({ error: expected(TYPE_TEXT) });
-  }
-}
-
-const TYPE_TEXT = 'text (put it in quotes)';
 
 /** What options are resolved in. */
 export interface OptionContext {
@@ -260,14 +153,14 @@ export function resolveMiddleboxes(
 function resolveOption(kind: OptionKind, written: unknown, context: OptionContext): ResolvedOption {
   if (kind === 'rules') return resolveRules(written as string, context);
   if (kind === 'port') return context.ports.indexOf(written as string);
-  if (kind === 'addresses') return (written as string[]).map(rawIpv4);
-  if (kind === 'prefixes') return (written as string[]).map(rawPrefix);
+  if (kind === 'addresses') return expandAddresses(written as string[]).map(rawIpv4);
+  if (kind === 'prefixes') return expandPrefixes(written as string[]).map(rawPrefix);
   if (kind === 'mappings') return (written as string[]).map(rawMapping);
   return written as ResolvedOption;
 }
 
 /** Several lines are the rules themselves, and so is nothing. */
-function resolveRules(written: string, { ports, others, folder }: OptionContext): ResolvedRules {
+function resolveRules(written: string, { ports, others, folder }: OptionContext): RulesText {
   if (written === '' || written.includes('\n')) return { file: null, text: written, ports, others };
   return { file: resolve(folder, written), text: '', ports, others };
 }
@@ -278,7 +171,7 @@ function resolveRules(written: string, { ports, others, folder }: OptionContext)
  */
 export function contradictions(
   middleboxes: readonly ResolvedMiddlebox[],
-  shared: SharedConfig,
+  shared: SharedState,
   declarations: readonly MiddleboxDeclaration[],
 ): Problem[] {
   return middleboxes.flatMap(({ name, options }, i): Problem[] => {

@@ -1,27 +1,76 @@
 /**
- * The configuration file, section by section. This is where every setting is described: the JSON Schema that editors
- * read (constellation.schema.json) and the error messages come from here.
+ * The schema of the configuration file, section by section. What the options are is declared in options/; this says how
+ * they lie in the file. The JSON Schema that editors read (constellation.schema.json) and the error messages come from here.
  */
 
 import { z } from 'zod';
-import { clusterSchema, replicationSchema, stateSchema, transportSchema } from './cluster.js';
-import {
-  adminSchema,
-  afXdpPortSchema,
-  earlyRepliesSchema,
-  hooksSchema,
-  logSchema,
-  modeSchema,
-  packetIoSchema,
-  pcapPortSchema,
-  recordsSchema,
-  sourceRoutesSchema,
-  threadsSchema,
-  unknownEthertypesSchema,
-  vlansSchema,
-} from './local.js';
+import { MEMBERS_MAX, type WrittenMember, type WrittenMembership } from '../options/cluster.js';
+import { SECTIONS } from '../options/sections.js';
+import { expected } from './messages.js';
 import { type MiddleboxDeclaration, middleboxesSchema, type WrittenMiddleboxes } from './middleboxes.js';
+import { shapeOf } from './option-schema.js';
 import { name } from './values.js';
+
+const { etcd } = SECTIONS;
+const etcdSchema = z.strictObject({
+  kind: z.literal('etcd').describe(etcd.help),
+  ...shapeOf(etcd.options, {
+    endpoints: z
+      .array(z.url({ protocol: /^https?$/, error: expected('a URL such as http://10.0.0.5:2379') }))
+      .min(1)
+      .max(16),
+  }),
+});
+const staticSchema = z.strictObject({ kind: z.literal('static').describe('The members are those of `members`.') });
+
+const clusterSchema = z
+  .strictObject(
+    shapeOf(SECTIONS.cluster.options, {
+      members: z
+        .array(z.strictObject(shapeOf(SECTIONS.member.options)))
+        .min(1)
+        .max(MEMBERS_MAX)
+        .optional() as z.ZodType<WrittenMember[] | undefined>,
+      membership: z.discriminatedUnion('kind', [staticSchema, etcdSchema]).prefault({ kind: 'static' }) as z.ZodType<
+        WrittenMembership,
+        WrittenMembership | undefined
+      >,
+    }),
+  )
+  .describe(SECTIONS.cluster.help);
+
+const transportSchema = z
+  .strictObject(
+    shapeOf(SECTIONS.transport.options, {
+      fault: z.strictObject(shapeOf(SECTIONS.fault.options)).optional(),
+    }),
+  )
+  .describe(SECTIONS.transport.help);
+
+const replicationSchema = z.strictObject(shapeOf(SECTIONS.replication.options)).describe(SECTIONS.replication.help);
+const stateSchema = z.strictObject(shapeOf(SECTIONS.state.options)).describe(SECTIONS.state.help);
+const threadsSchema = z.strictObject(shapeOf(SECTIONS.threads.options)).describe(SECTIONS.threads.help);
+const earlyRepliesSchema = z
+  .strictObject(shapeOf(SECTIONS.early_replies.options))
+  .describe(SECTIONS.early_replies.help);
+const hooksSchema = z.strictObject(shapeOf(SECTIONS.hooks.options)).describe(SECTIONS.hooks.help);
+const adminSchema = z.strictObject(shapeOf(SECTIONS.admin.options)).describe(SECTIONS.admin.help);
+const logSchema = z.strictObject(shapeOf(SECTIONS.log.options)).describe(SECTIONS.log.help);
+const recordsSchema = z.strictObject(shapeOf(SECTIONS.records.options)).describe(SECTIONS.records.help);
+const placeShape = shapeOf(SECTIONS.place.options);
+
+const packetIoSchema = z
+  .discriminatedUnion('driver', [
+    z.strictObject({
+      driver: z.literal('af_xdp').describe(SECTIONS.af_xdp.help),
+      ...shapeOf(SECTIONS.af_xdp.options),
+    }),
+    z.strictObject({ driver: z.literal('pcap').describe(SECTIONS.pcap.help), ...shapeOf(SECTIONS.pcap.options) }),
+  ])
+  .describe('Where packets come from and go to.');
+
+const afXdpPortSchema = z.strictObject(shapeOf(SECTIONS.af_xdp_port.options));
+const pcapPortSchema = z.strictObject(shapeOf(SECTIONS.pcap_port.options));
 
 /** Which form a port takes; `any` only for the JSON Schema, as the errors of a union say little. */
 export type Driver = 'af_xdp' | 'pcap';
@@ -45,22 +94,19 @@ function portsSchema(driver: Driver | 'any') {
 export function sections(declarations: readonly MiddleboxDeclaration[], driver: Driver | 'any') {
   return {
     cluster: clusterSchema,
-    transport: transportSchema.prefault({}),
-    replication: replicationSchema.prefault({}),
-    state: stateSchema.prefault({}),
-    threads: threadsSchema.prefault({}),
-    mode: modeSchema,
-    vlans: vlansSchema,
-    unknown_ethertypes: unknownEthertypesSchema,
-    source_routes: sourceRoutesSchema,
-    early_replies: earlyRepliesSchema.prefault({}),
-    packet_io: packetIoSchema.prefault({ driver: 'af_xdp' }),
+    transport: transportSchema.prefault({} as never),
+    replication: replicationSchema.prefault({} as never),
+    state: stateSchema.prefault({} as never),
+    threads: threadsSchema.prefault({} as never),
+    ...placeShape,
+    early_replies: earlyRepliesSchema.prefault({} as never),
+    packet_io: packetIoSchema.prefault({ driver: 'af_xdp' } as never),
     ports: portsSchema(driver),
     middleboxes: middleboxesSchema(declarations),
-    hooks: hooksSchema.prefault({}),
-    admin: adminSchema.prefault({}),
-    log: logSchema.prefault({}),
-    records: recordsSchema.prefault({}),
+    hooks: hooksSchema.prefault({} as never),
+    admin: adminSchema.prefault({} as never),
+    log: logSchema.prefault({} as never),
+    records: recordsSchema.prefault({} as never),
   };
 }
 
@@ -77,17 +123,17 @@ export function jsonSchema(declarations: readonly MiddleboxDeclaration[]): Recor
   };
 }
 
-/** Everything as written, checked, defaults filled in. */
+/** Everything as written, checked, numbers in the unit of their options, defaults filled in. */
 export interface WrittenConfig {
   readonly cluster: z.output<typeof clusterSchema>;
   readonly transport: z.output<typeof transportSchema>;
   readonly replication: z.output<typeof replicationSchema>;
   readonly state: z.output<typeof stateSchema>;
   readonly threads: z.output<typeof threadsSchema>;
-  readonly mode: z.output<typeof modeSchema>;
-  readonly vlans: z.output<typeof vlansSchema>;
-  readonly unknown_ethertypes: z.output<typeof unknownEthertypesSchema>;
-  readonly source_routes: z.output<typeof sourceRoutesSchema>;
+  readonly mode: z.output<typeof placeShape.mode>;
+  readonly vlans: z.output<typeof placeShape.vlans>;
+  readonly unknown_ethertypes: z.output<typeof placeShape.unknown_ethertypes>;
+  readonly source_routes: z.output<typeof placeShape.source_routes>;
   readonly early_replies: z.output<typeof earlyRepliesSchema>;
   readonly packet_io: z.output<typeof packetIoSchema>;
   readonly ports: Readonly<Record<string, WrittenPort>>;

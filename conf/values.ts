@@ -2,15 +2,15 @@
 
 import { isIPv6 } from 'node:net';
 import { z } from 'zod';
+import { IPV4_PATTERN } from '../options/addresses.js';
 import { expected } from './messages.js';
 
-const OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])';
-const IPV4 = `(${OCTET}\\.){3}${OCTET}`;
+const IPV4 = IPV4_PATTERN;
 const IPV6 = z.regexes.ipv6.source.slice(1, -1); // without its anchors
 const MAC = '[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}';
 
 /** Text of one form. The pattern also goes into the JSON Schema, so that an editor checks it. */
-function form(pattern: string, what: string, error = expected(what)) {
+export function form(pattern: string, what: string, error = expected(what)) {
   return z.string({ error }).regex(new RegExp(`^${pattern}$`), { error });
 }
 
@@ -29,12 +29,6 @@ export const ipv4OrMac = () =>
   );
 export const ipv6OrMac = () =>
   form(`(${IPV6}|${MAC})`, 'an IPv6 address such as 2001:db8::1 or fe80::1, or a MAC address');
-
-export const ipv4Prefix = () =>
-  form(`${IPV4}(/(3[0-2]|[12]?[0-9]))?`, 'an IPv4 network such as 10.0.0.0/8, or an address').refine(
-    (text) => (rawIpv4(text.split('/')[0]) & ~rawPrefix(text).mask) === 0,
-    { error: (issue) => `${issue.input} has bits set behind the network's: write the network's first address` },
-  );
 
 /** A static mapping of a NAT. */
 export const ipv4Mapping = () =>
@@ -62,9 +56,6 @@ export const whole = (min: number, max: number) =>
     .min(min)
     .max(max);
 
-/** A share of all messages, 0 to 1. */
-export const probability = () => z.number().min(0).max(1);
-
 export const powerOfTwo = (min: number, max: number) =>
   whole(min, max).refine((value) => Number.isInteger(Math.log2(value)), {
     error: (issue) => {
@@ -82,12 +73,7 @@ export function rawIpv4(text: string): number {
   return a | (b << 8) | (c << 16) | (d << 24);
 }
 
-/** An IPv4 address as a number in the order people read it, 0 … 2^32 − 1, for comparing and counting on. */
-export function numericIpv4(text: string): number {
-  return text.split('.').reduce((number, octet) => number * 256 + Number(octet), 0);
-}
-
-/** A network whose text was checked by `ipv4Prefix`, as raw words (workers/options.ts). */
+/** A network whose text was checked, as raw words (options/option.ts). */
 export function rawPrefix(text: string): { readonly address: number; readonly mask: number } {
   const [address, bits = '32'] = text.split('/');
   const [a, b, c, d] = [0, 8, 16, 24].map(

@@ -6,17 +6,11 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type Config, resolveConfig } from '../conf/config.js';
-import {
-  contradictions,
-  contrarySides,
-  keyOf,
-  type MiddleboxDeclaration,
-  type ResolvedRules,
-  type RuleProblem,
-} from '../conf/middleboxes.js';
+import { contradictions, contrarySides, keyOf, type MiddleboxDeclaration } from '../conf/middleboxes.js';
 import { type Problem, pathText } from '../conf/problem.js';
 import { ConfigSource } from '../conf/source.js';
 import { validate } from '../conf/validate.js';
+import type { RuleProblem, RulesText } from '../options/rules.js';
 import { onlineCores } from './cores.js';
 import { hookProblems } from './hook-programs.js';
 import { builtInMiddleboxes, ownMiddleboxes } from './middleboxes.js';
@@ -126,7 +120,7 @@ function checkRules(
       if (compile === undefined || declaration === undefined) continue;
       const path = ['middleboxes', i, keyOf(declaration), option];
       const offset = source.locate({ path, at: 'value', message: '' });
-      const rules = options[option] as ResolvedRules;
+      const rules = options[option] as RulesText;
       const placed = (problem: RuleProblem): Found => {
         const text = `${pathText(path)}: ${problemText(problem)}`;
         if (rules.file !== null) return { offset, text, whole: placedProblem(rules, option, problem) };

@@ -12,6 +12,7 @@ import { machineLine } from './machine.js';
 import { notifyReady, notifyStopping, startWatchdog } from './notify.js';
 import { unanswered } from './read-file.js';
 import { schemaText } from './schema.js';
+import { settingsText } from './settings-page.js';
 import { version } from './version.js';
 
 /** sysexits.h: the instance could not start, or could not go on. */
@@ -24,6 +25,7 @@ interface Options {
   readonly config: string;
   readonly check?: boolean;
   readonly schema?: boolean;
+  readonly settings?: boolean;
   readonly generateKey?: string;
 }
 
@@ -36,6 +38,7 @@ const program = new Command('constellationd')
     'check the file (not whether interfaces, addresses, keys and folders are there), print every error as file:line:col: path: message, and exit',
   )
   .option('--schema', 'print the JSON Schema of the configuration, for editors, and exit')
+  .option('--settings', 'print the reference of all settings (Markdown: docs/settings.md), and exit')
   .option('--generate-key <file>', 'make a key file, or put a second key into it for a rotation, and exit')
   .addHelpText(
     'after',
@@ -51,6 +54,10 @@ A running instance is asked with the command \`constellation\`.`,
 async function main(options: Options): Promise<void> {
   if (options.schema) {
     process.stdout.write(await schemaText());
+    return;
+  }
+  if (options.settings) {
+    process.stdout.write(await settingsText());
     return;
   }
   if (options.generateKey !== undefined) {

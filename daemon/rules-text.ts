@@ -1,8 +1,7 @@
 /** Reads the text of rules, and words what is wrong with it. */
 
-import type { OptionDeclaration, ResolvedRules, RuleProblem } from '../conf/middleboxes.js';
 import { suggestion } from '../conf/suggest.js';
-import type { CompiledRules, RuleEntry } from '../workers/rules.js';
+import type { CompiledRules, RuleEntry, RuleProblem, RulesCompiler, RulesText } from '../options/rules.js';
 import { type FileLimits, readFileInTime, readRegularFile } from './read-file.js';
 
 /** Mistakes of a text that an error lists. */
@@ -11,7 +10,7 @@ const PROBLEMS_SHOWN = 20;
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
 /** The text of rules. Throws with why a file cannot be read. Waits for its file system. */
-export function readRules({ file, text }: ResolvedRules): string {
+export function readRules({ file, text }: RulesText): string {
   if (file === null) return text;
   try {
     return textOf(file, readRegularFile(file, limitsOf(file)));
@@ -21,7 +20,7 @@ export function readRules({ file, text }: ResolvedRules): string {
 }
 
 /** The same, in limited time. */
-export async function readRulesInTime({ file, text }: ResolvedRules, signal: AbortSignal): Promise<string> {
+export async function readRulesInTime({ file, text }: RulesText, signal: AbortSignal): Promise<string> {
   if (file === null) return text;
   try {
     return textOf(file, await readFileInTime(file, limitsOf(file), signal));
@@ -53,8 +52,8 @@ export function problemText({ message, word, candidates }: RuleProblem): string 
 
 /** What is wrong with a text, and what may not be meant. */
 export function findingsOf(
-  compile: NonNullable<OptionDeclaration['compile']>,
-  rules: ResolvedRules,
+  compile: RulesCompiler,
+  rules: RulesText,
 ): { readonly problems: readonly RuleProblem[]; readonly notes: readonly RuleProblem[] } {
   const { problems = [], notes = [] } = compile(readRules(rules), rules);
   return { problems, notes };
@@ -62,7 +61,7 @@ export function findingsOf(
 
 /** What was compiled. Throws with all that is wrong with the text. */
 export function compiledOrThrow(
-  source: ResolvedRules,
+  source: RulesText,
   name: string,
   { words, entries, problems }: CompiledRules,
 ): { words: Int32Array; entries: readonly RuleEntry[] } {
@@ -73,7 +72,7 @@ export function compiledOrThrow(
 }
 
 /** `file:line:col: message`; of what is in the configuration itself, by the lines of that text. */
-export function placedProblem(source: ResolvedRules, name: string, problem: RuleProblem): string {
+export function placedProblem(source: RulesText, name: string, problem: RuleProblem): string {
   const place = `${problem.line}:${problem.column}: ${problemText(problem)}`;
   return source.file === null ? `${name}: line ${place}` : `${source.file}:${place}`;
 }

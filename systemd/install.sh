@@ -50,7 +50,7 @@ new=$DESTDIR$LIB.new
 rm -rf "$new"
 mkdir -p "$new/dist" "$new/conf"
 trap 'rm -rf "$new"' EXIT
-for part in conf daemon shm workers; do cp -R "dist/$part" "$new/dist/"; done
+for part in conf daemon options shm workers; do cp -R "dist/$part" "$new/dist/"; done
 find "$new/dist" -name '*.map' -exec rm -f {} +
 chmod 755 "$new/dist/daemon/constellationd.js" "$new/dist/daemon/constellation.js"
 production_packages | while IFS= read -r package; do

@@ -5,6 +5,7 @@
 
 // ——— How a middlebox is declared ———
 
+export { allSites, HOT, OptionError, option, type Prefix, ROLLING } from '../options/option.js';
 export type { EventFields } from '../shm/events.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 export { EARLY_KEY_WORDS_MAX, type EarlyReplies, type Expectation, type IsKnown } from './early-replies.js';
@@ -25,7 +26,6 @@ export {
 } from './middlebox.js';
 export type { MiddleboxLog } from './middlebox-log.js';
 export type { OnLink } from './on-link.js';
-export { OptionError, option, type Prefix } from './options.js';
 export type { OrderHandler, OrderKind } from './orders.js';
 export { PORTS_MAX } from './ports.js';
 export { type Recorder, type RecordFields, type RecordKind, recordKind } from './records.js';

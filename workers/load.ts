@@ -6,10 +6,10 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { OPTION_KINDS } from '../options/option.js';
 import { type Declaration, declareChain, type Link, WORD } from './chain.js';
 import { failure } from './failure.js';
 import type { Middlebox, SharedState } from './middlebox.js';
-import { OPTION_KINDS } from './options.js';
 
 export interface PlannedMiddlebox {
   /** Address of its module. */

@@ -6,7 +6,8 @@
  * the worker then runs; nothing is made per packet.
  */
 
-import type { WireForm } from '../shm/objects/counter-cells.js';
+import type { Mode, SharedState } from '../options/middlebox.js';
+import type { Option, Options, Resolved } from '../options/option.js';
 import type { StateDefinition, StateObject } from '../shm/objects/object.js';
 import type { Batch } from './batch.js';
 import type { EarlyReplies } from './early-replies.js';
@@ -14,27 +15,14 @@ import type { Holds } from './holds.js';
 import type { Members } from './members.js';
 import type { MiddleboxLog } from './middlebox-log.js';
 import type { OnLink } from './on-link.js';
-import type { Option, Options, Resolved } from './options.js';
 import type { OrderHandler, OrderKinds } from './orders.js';
-import type { Mode } from './packet/parse.js';
 import type { Rewrites } from './packet/rewrite.js';
 import type { Recorder, RecordFields, RecordKinds } from './records.js';
 import type { Replies } from './replies.js';
 import type { Rules } from './rules.js';
 import type { TimerCallback } from './timers.js';
 
-/**
- * What all members agree on about shared state, as the operator chose it. Each field is an option of the objects it concerns, so it is
- * handed on whole: `counter({ ...shared })`.
- */
-export interface SharedState {
-  /** How counting objects tell what they counted. */
-  readonly form: WireForm;
-  /** Members the cluster can have. */
-  readonly members: number;
-  /** Of the hashes of sketches; a secret. */
-  readonly seed: string;
-}
+export type { SharedState };
 
 export type Counters = Readonly<Record<string, string>>;
 export type State = Readonly<Record<string, StateDefinition>>;

@@ -39,6 +39,7 @@
  * of replication dies abruptly, or a member is silent for longer than the logs last, they are not exact: see `Delivery`.
  */
 
+import type { SharedState } from '../../options/middlebox.js';
 import type { LogProducer } from '../log.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
@@ -55,7 +56,7 @@ import {
 } from './object.js';
 import { Told, toldBytes } from './told.js';
 
-export type WireForm = 'totals' | 'increments';
+export type WireForm = SharedState['form'];
 
 export interface CounterCellsOptions {
   readonly cells: number;

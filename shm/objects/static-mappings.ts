@@ -9,18 +9,12 @@
  * for; a result is read from the fields, so that nothing is allocated.
  */
 
+import type { StaticMapping } from '../../options/option.js';
 import { NONE } from '../none.js';
 import { powerOfTwo } from '../struct.js';
 import { formatAddress, protocolIndex, swapPort } from './external-places.js';
 
-/** Addresses raw, ports in host order. Protocol 0: all of the address, and the ports are 0. */
-export interface StaticMapping {
-  readonly protocol: number;
-  readonly externalAddress: number;
-  readonly externalPort: number;
-  readonly internalAddress: number;
-  readonly internalPort: number;
-}
+export type { StaticMapping };
 
 /** The protocol number of a mapping of whole addresses. */
 export const WHOLE_ADDRESS = 0;

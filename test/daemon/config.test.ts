@@ -324,13 +324,13 @@ describe('configuration that is wrong', () => {
       'network',
       '[203.0.113.1]',
       '[203.0.113.1], bypass: [10.0.0.0/8, 10.0.0.0/33]',
-      '11:92: middleboxes[0].nat.bypass[1]: expected an IPv4 network such as 10.0.0.0/8, or an address, not "10.0.0.0/33"',
+      '11:92: middleboxes[0].nat.bypass[1]: expected an IPv4 network such as 10.0.0.0/8, a range such as 10.0.0.1-10.0.0.9, or an address, not "10.0.0.0/33"',
     ],
     [
       'network with bits behind it',
       '[203.0.113.1]',
       '[203.0.113.1], bypass: [10.0.1.0/23]',
-      "11:80: middleboxes[0].nat.bypass[0]: 10.0.1.0/23 has bits set behind the network's: write the network's first address",
+      "11:80: middleboxes[0].nat.bypass[0]: 10.0.1.0/23 has bits set behind the network's: write the network's first address, 10.0.0.0/23",
     ],
     [
       'mapping',

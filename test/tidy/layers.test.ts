@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-const FOLDERS = ['daemon', 'workers', 'shm', 'conf', 'test'];
+const FOLDERS = ['daemon', 'workers', 'shm', 'conf', 'options', 'test'];
 const LINES_MAX = 600;
 
 interface Source {
@@ -37,11 +37,12 @@ const top = (path: string): string => path.split('/')[0];
 
 /** Who may import from whom, besides from itself. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  shm: [],
-  workers: ['shm'],
-  conf: [],
-  daemon: ['workers', 'shm', 'conf'],
-  test: ['daemon', 'workers', 'shm', 'conf'],
+  options: [],
+  shm: ['options'],
+  workers: ['shm', 'options'],
+  conf: ['options'],
+  daemon: ['workers', 'shm', 'conf', 'options'],
+  test: ['daemon', 'workers', 'shm', 'conf', 'options'],
 };
 
 describe('the tree', () => {
@@ -53,7 +54,7 @@ describe('the tree', () => {
       assert.ok(paths.has(path), path);
   });
 
-  it('imports one way: daemon → workers → shm, and conf only into daemon', () => {
+  it('imports one way: daemon → workers → shm, conf only into daemon, and options everywhere', () => {
     const wrong = all.flatMap(({ path, imports }) =>
       imports
         .filter((target) => top(target) !== top(path) && !ALLOWED[top(path)].includes(top(target)))
@@ -113,9 +114,9 @@ describe('the tree', () => {
   it('has every file that README and ARCHITECTURE name', () => {
     const missing = ['README.md', 'ARCHITECTURE.md'].flatMap((page) => {
       const text = readFileSync(join(ROOT, page), 'utf8');
-      const named = [...text.matchAll(/[`(]((?:daemon|workers|shm|conf|systemd|test|\.ci)\/[\w./-]*)[`)]/g)].map(
-        ([, path]) => path,
-      );
+      const named = [
+        ...text.matchAll(/[`(]((?:daemon|workers|shm|conf|options|systemd|test|\.ci)\/[\w./-]*)[`)]/g),
+      ].map(([, path]) => path);
       return named.filter((path) => !existsSync(join(ROOT, path))).map((path) => `${page}: ${path}`);
     });
     assert.deepEqual(missing, []);

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { option } from '../../options/option.js';
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
 import { countMin } from '../../shm/objects/count-min.js';
 import { counter } from '../../shm/objects/counters.js';
@@ -6,7 +7,6 @@ import { Applied, type OpenContext, type StateDefinition, type StateObject } fro
 import type { Batch } from '../../workers/batch.js';
 import { declareChain, openProcesses, openState } from '../../workers/chain.js';
 import { defineMiddlebox, type Middlebox, type SharedState } from '../../workers/middlebox.js';
-import { option } from '../../workers/options.js';
 import { on, Plane } from './support/plane.js';
 
 interface Opened extends StateObject {

@@ -13,7 +13,7 @@
  * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is not, with figures.
  */
 
-import { counterVector, defineMiddlebox, keyedHyperLogLogs, NONE, option, Protocol } from '../api.js';
+import { allSites, counterVector, defineMiddlebox, keyedHyperLogLogs, NONE, option, Protocol } from '../api.js';
 import { alertKind, createAlerts } from './idps/alert.js';
 import { compileAllowList, findAllowed } from './idps/allow-list.js';
 import { attempts } from './idps/attempts.js';
@@ -28,6 +28,9 @@ import { createSynFloods, SYN_COUNTERS } from './idps/syn-flood.js';
 const { TCP, UDP } = Protocol;
 /** Sources looked at in turn each tenth of a second, and block entries: all of 32,768 in 13 s. */
 const WALK_SLOTS = 256;
+
+/** Until members with different tables understand each other. */
+const change = allSites('members whose tables differ in it are incompatible');
 
 export default defineMiddlebox({
   name: 'idps',
@@ -65,15 +68,24 @@ export default defineMiddlebox({
       min: 32,
       max: 65_536,
     }),
-    memory_seconds: option.seconds('how long contacts count, at least; twice that at most', 3600, { max: 86_400 }),
+    memory_seconds: option.seconds('how long contacts count, at least; twice that at most', 3600, {
+      max: 86_400,
+      change,
+    }),
     block_seconds: option.seconds('how long a scanner is blocked; twice memory_seconds or more', 7200, {
       max: 30 * 86_400,
     }),
-    ipv6_prefix: option.count('bits of an IPv6 address that are one source', 64, { min: 32, max: 128 }),
-    sources: option.count('sources that are kept track of', 32_768, { min: 64, max: 1 << 20 }),
-    blocks: option.count('sources blocked at a time, at most', 16_384, { min: 64, max: 1 << 20 }),
+    ipv6_prefix: option.count('bits of an IPv6 address that are one source', 64, {
+      min: 32,
+      max: 128,
+      change: allSites('members would count one source under different keys'),
+    }),
+    sources: option.count('sources that are kept track of', 32_768, { min: 64, max: 1 << 20, change }),
+    blocks: option.count('sources blocked at a time, at most', 16_384, { min: 64, max: 1 << 20, change }),
     port_floods: option.flag('whether floods of destination ports are looked for', true),
-    port_flood_mbit: option.count('megabits to one destination port within the window that are a flood', 1024),
+    port_flood_mbit: option.count('traffic to one destination port within the window that is a flood', 1024, {
+      unit: 'Mbit',
+    }),
     port_flood_seconds: option.seconds('the window', 1, { max: 3600 }),
     port_block_seconds: option.seconds('how long a flooded port is blocked', 60, { max: 30 * 86_400 }),
     syn_floods: option.flag('whether SYN floods are looked for', true),

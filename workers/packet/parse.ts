@@ -12,6 +12,7 @@
  * receiver sees it.
  */
 
+import type { Mode } from '../../options/middlebox.js';
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import type { Batch } from '../batch.js';
 import { columnsOf, counterMetrics } from '../counters.js';
@@ -43,8 +44,7 @@ export const PARSE_DROPS = {
 
 export const PARSE_METRICS: Metric[] = counterMetrics({ ...PARSE_DROPS, ...LINK_COUNTERS });
 
-/** What becomes of a frame that is not IP. */
-export type Mode = 'wire' | 'route';
+export type { Mode };
 
 // As constants of this file: the optimiser folds those, but not imported ones.
 const ETHERNET = ETHERNET_BYTES;

@@ -4,6 +4,7 @@
 
 import { createHash, randomInt } from 'node:crypto';
 import { isIP } from 'node:net';
+import { REPLICATION, TRANSPORT } from '../../options/cluster.js';
 import { EPOCH_MS } from '../../shm/clock.js';
 import {
   createMemberTable,
@@ -98,20 +99,20 @@ export interface ReplicationSettings {
 export const REPLICATION_DEFAULTS = {
   transport: { kind: 'unicast' },
   view: 0,
-  mtu: 1500,
-  ackDelayMs: 2,
+  mtu: TRANSPORT.mtu_bytes.default,
+  ackDelayMs: REPLICATION.ack_delay_ms.default,
   ackDelayMsMax: 40,
-  keepaliveMs: 1000,
-  joinWaitMs: 3000,
+  keepaliveMs: REPLICATION.keepalive_ms.default,
+  joinWaitMs: REPLICATION.join_wait_ms.default,
   silentMs: 5000,
-  retransmitMsMin: 20,
+  retransmitMsMin: REPLICATION.retransmit_min_ms.default,
   retransmitMsMax: 5000,
   retransmitMsInitial: 1000,
-  unitLogBytes: 8 << 20,
+  unitLogBytes: REPLICATION.unit_log_bytes.default,
   foreignLogBytes: 64 << 20,
   detachMs: 500,
-  bandwidth: 0,
-  debtBytes: 512 << 20,
+  bandwidth: REPLICATION.bandwidth.default,
+  debtBytes: REPLICATION.debt_bytes.default,
   debtBytesEach: 128 << 20,
   reorderBytes: 1 << 20,
   sendBufferBytes: 4 << 20,

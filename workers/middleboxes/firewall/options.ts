@@ -1,7 +1,10 @@
 /** What an operator sets of the firewall beside its rules, and what it counts. */
 
-import { MSS_MAX, MSS_MIN, option } from '../../api.js';
+import { allSites, MSS_MAX, MSS_MIN, option } from '../../api.js';
 import { compileRules } from './compile.js';
+
+/** Until members with different tables understand each other. */
+const change = allSites('members whose tables differ in it are incompatible');
 
 export const OPTIONS = {
   rules: option.rules(
@@ -10,13 +13,14 @@ export const OPTIONS = {
       compile: compileRules,
     },
   ),
-  connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24 }),
-  connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24 }),
-  half_open: option.count('percent of them that nobody has answered: older ones give way to newer', 25, {
+  connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24, change }),
+  connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24, change }),
+  half_open: option.count('share of them that nobody has answered: newer ones evict older ones', 25, {
     min: 1,
     max: 100,
+    unit: 'percent',
   }),
-  half_open_records: option.count('such connections told to other sites in a second, at most', 16_384, { min: 0 }),
+  half_open_records: option.count('such connections replicated in a second, at most', 16_384, { min: 0 }),
   pickup: option.choice(
     'TCP without a connection that does not begin one. strict: it is invalid; loose: it goes on with one, if the rules would accept its first packet, one way or the other',
     ['strict', 'loose'],

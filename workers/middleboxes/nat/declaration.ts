@@ -1,13 +1,17 @@
 /** What the NAT can be told, and what it counts. */
 
-import { ALLOCATIONS, HOLD_MS_MAX, MSS_MAX, MSS_MIN, option } from '../../api.js';
+import { ALLOCATIONS, allSites, HOLD_MS_MAX, MSS_MAX, MSS_MIN, option } from '../../api.js';
+
+/** Until members with different tables understand each other. */
+const change = allSites('members whose tables differ in it are incompatible');
 
 export const OPTIONS = {
   inside: option.port('port on the private side'),
   outside: option.port('port on the public side'),
-  external: option.addresses('public IPv4 addresses to translate to, routed to this instance'),
+  external: option.addresses('public IPv4 addresses to translate to, routed to this instance', { change }),
   static: option.mappings(
     'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6"',
+    { change },
   ),
   bypass: option.prefixes('destinations outside that packets go to, and come from, untranslated (RFC 6888 REQ-6)'),
   inside_networks: option.prefixes(
@@ -17,33 +21,41 @@ export const OPTIONS = {
     'what passes from outside to a port that is bound: from anywhere; from addresses, or addresses and ports, the inside has sent to from there',
     ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'],
     'endpoint-independent',
+    { change },
   ),
-  sessions: option.count('remotes held at most, where filtering asks for them', 1 << 19, { min: 64, max: 1 << 24 }),
-  flows: option.count('bindings held at most', 1 << 18, { min: 64, max: 1 << 24 }),
-  half_open: option.count('percent of them that may have shown a single packet: older ones give way to newer', 25, {
+  sessions: option.count('remotes held at most, where filtering asks for them', 1 << 19, {
+    min: 64,
+    max: 1 << 24,
+    change,
+  }),
+  flows: option.count('bindings held at most', 1 << 18, { min: 64, max: 1 << 24, change }),
+  half_open: option.count('share of them that may have shown a single packet: newer ones evict older ones', 25, {
     min: 1,
     max: 100,
+    unit: 'percent',
   }),
-  half_open_records: option.count('such bindings told to other sites in a second, at most', 16_384, { min: 0 }),
+  half_open_records: option.count('such bindings replicated in a second, at most', 16_384, { min: 0 }),
   per_subscriber: option.count(
     'bindings of one internal address at most, of all protocols, at all sites; 0: half the ports of one external address',
     0,
-    { min: 0, max: 200_000 },
+    { min: 0, max: 200_000, change },
   ),
   new_per_subscriber: option.count('new ones of it in a second at most, at this instance; 0: no limit', 0, {
     min: 0,
     max: 65_535,
+    change,
   }),
   hold_members: option.count(
     'other sites that must have a new binding before its packets leave, in order; 0: they leave at once',
     0,
     { min: 0, max: 63 },
   ),
-  hold_ms: option.count('milliseconds after which the packets of a new binding leave all the same', 100, {
+  hold_ms: option.count('time after which the packets of a new binding leave all the same', 100, {
     max: HOLD_MS_MAX,
+    unit: 'ms',
   }),
-  first_port: option.count('lowest external port used', 1, { max: 65_535 }),
-  last_port: option.count('highest external port used', 65_535, { max: 65_535 }),
+  first_port: option.count('lowest external port used', 1, { max: 65_535, change }),
+  last_port: option.count('highest external port used', 65_535, { max: 65_535, change }),
   allocation: option.choice(
     'how an external port is chosen. leased: at random from blocks of ports of the instance; keyed: computed from the inside endpoint and the cluster key, the same at every site; hybrid: keyed for UDP and ICMP, and for TCP computed from the blocks of the instance; shared: at random from all ports. Without cluster.key_file keyed and hybrid are leased',
     ALLOCATIONS,
@@ -53,10 +65,12 @@ export const OPTIONS = {
     'paired: an internal address has ports of one external address alone; any: of others too when these are used up',
     ['paired', 'any'],
     'paired',
+    { change },
   ),
-  reuse: option.seconds('seconds past the end of a binding in which nobody else gets its port (RFC 6888 REQ-8)', 120, {
+  reuse: option.seconds('time past the end of a binding in which nobody else gets its port (RFC 6888 REQ-8)', 120, {
     min: 0,
     max: 3600,
+    change,
   }),
   tcp_established: option.seconds('idle time of established connections (RFC 5382 REQ-5: 7440 or more)', 7440),
   tcp_opening: option.seconds(

@@ -1,0 +1,32 @@
+import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
+import { settingsText } from '../../daemon/settings-page.js';
+import { changeOf } from '../../options/option.js';
+import { ALL_SECTIONS } from '../../options/sections.js';
+
+const PAGE = fileURLToPath(new URL('../../../docs/settings.md', import.meta.url));
+
+describe('docs/settings.md', () => {
+  it('is current', async () => {
+    assert.equal(readFileSync(PAGE, 'utf8'), await settingsText(), 'it is not: run npm run settings');
+  });
+
+  it('has every option once, and gives the reason of each that all sites must agree on', async () => {
+    const groups = [...ALL_SECTIONS, ...(await builtInMiddleboxes())];
+    const rows = readFileSync(PAGE, 'utf8')
+      .split('\n')
+      .filter((line) => line.startsWith('| `'));
+    assert.equal(rows.length, groups.flatMap(({ options }) => Object.keys(options)).length);
+    for (const { options } of groups)
+      for (const [name, option] of Object.entries(options)) {
+        const { kind, reason } = changeOf(option);
+        assert.equal(
+          kind === 'all-sites',
+          reason !== undefined,
+          `${name}: a reason is given for all-sites, and only there`,
+        );
+      }
+  });
+});
