@@ -28,6 +28,9 @@ import type { UnitLog } from './unit-log.js';
 
 /** How often figures of debts are put on the board. */
 const PUBLISH_MS = 100;
+/** Units retained for a joining member are reported after this time, or at this part of their bound. */
+const RETAINED_MS = 10_000;
+const RETAINED_SHARE = 1 / 4;
 /** As a recipient: no member. */
 const NOBODY = -2;
 /** Why a debt is given up. */
@@ -312,6 +315,7 @@ export class Attachments implements Audience {
       if (debt.isRetained && peers.joining[member] === 1) {
         this.maskFor();
         work += debt.tellFloor(now, outlet, this.maskLow, this.maskHigh);
+        this.reportRetained(member, debt, now);
       }
       work += debt.poll(now, outlet);
       this.settle(member, debt);
@@ -417,6 +421,21 @@ export class Attachments implements Audience {
     }
     if (this.isTooLarge(debt)) this.forgetRetained(member);
     else this.publish(member);
+  }
+
+  /** Reports once what is retained for a member that is still joining: it takes memory for as long as the join does. */
+  private reportRetained(member: number, debt: Debt, now: number): void {
+    const bytesMax = Math.min(this.context.settings.debtBytesEach, this.context.debts.limit);
+    if (debt.isReported || (debt.retainedMs(now) < RETAINED_MS && debt.bytes < RETAINED_SHARE * bytesMax)) return;
+    debt.isReported = true;
+    const name = this.context.peers.members.name(member);
+    const seconds = Math.round(debt.retainedMs(now) / 1000);
+    this.context.onAlarm(
+      `${name} is still joining: since ${seconds} s the unit log is not enough, and ${debt.numbers} records ` +
+        `(${(debt.bytes / 2 ** 20).toFixed(1)} MiB of ${(bytesMax / 2 ** 20).toFixed(1)}) are retained for it; ` +
+        'beyond replication.debt_bytes_each or debt_bytes it has to take another snapshot',
+      this.object,
+    );
   }
 
   /** A member joins so slowly that what is kept for it has outgrown its bound: it needs a later snapshot. */

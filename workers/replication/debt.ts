@@ -77,6 +77,9 @@ export class Debt implements Audience {
    * else of ours it has cannot be told from its numbers. Members of this version do not do so; earlier ones did.
    */
   isTorn = false;
+  /** Retained for a member that is joining: whether that was reported, and since when it is. */
+  isReported = false;
+  private retainedSince = Number.POSITIVE_INFINITY;
   private nudgeAt = 0;
   private nudges = 0;
   /** Position after the last unit that was sent again since the last loss; before the head: all of it was acknowledged. */
@@ -162,6 +165,7 @@ export class Debt implements Audience {
    * the message says anything new. `low`, `high`: who is excluded at present.
    */
   tellFloor(now: number, outlet: Outlet, low: number, high: number): number {
+    this.retainedSince = Math.min(this.retainedSince, now);
     if (now < this.nudgeAt) return 0;
     const datagram = this.begin(now, outlet);
     if (datagram === null) return 0;
@@ -172,6 +176,11 @@ export class Debt implements Audience {
     writer.version = this.version;
     this.nudgeAt = now + settings.keepaliveMs;
     return 1;
+  }
+
+  /** For how long it has been retained for a member that is joining, in ms. */
+  retainedMs(now: number): number {
+    return Math.max(0, now - this.retainedSince);
   }
 
   /** Its memory is given back. */

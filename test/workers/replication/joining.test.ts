@@ -148,6 +148,33 @@ describe('an instance that joins', () => {
     }
   });
 
+  it('is reported once, with how much is retained for it and since when, if its snapshot takes long', () => {
+    for (const [settings, snapshotMs, expected] of [
+      [{}, 11_000, /^m2 is still joining: since 10 s .* and [1-9]\d* records \(\d\.\d MiB of 128\.0\) are retained/],
+      [{ debtBytesEach: 1 << 20 }, 3000, /^m2 is still joining: since [0-2] s .* \(0\.[23] MiB of 1\.0\)/],
+    ] as const) {
+      const network = cluster({
+        seed: 20,
+        members: 2,
+        deliveries: ['any-order'],
+        settings: { unitLogBytes: 64 << 10, detachMs: 100, ...settings },
+      });
+      network.snapshotMs = snapshotMs;
+      network.crash(1);
+      network.rejoin(1);
+      const reports = (): readonly string[] =>
+        network.members[0].alarms.filter((text) => /is still joining/.test(text));
+      const atStart = network.now;
+      for (let made = 0; network.now < atStart + snapshotMs + 500; network.run(20)) {
+        for (let i = 0; i < 100; i++) if (network.note(0, 0, made)) made++;
+        if (network.now < atStart + snapshotMs / 8) assert.deepEqual(reports(), []);
+      }
+      assert.equal(reports().length, 1, reports().join('\n'));
+      assert.match(reports()[0], expected);
+      assertEqual(network);
+    }
+  });
+
   it('whose units outgrow the memory for them is named in an alarm, and takes another snapshot', () => {
     const network = cluster({
       ...{ seed: 19, members: 3 },
