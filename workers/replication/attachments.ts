@@ -425,6 +425,7 @@ export class Attachments implements Audience {
 
   /** Reports once what is retained for a member that is still joining: it takes memory for as long as the join does. */
   private reportRetained(member: number, debt: Debt, now: number): void {
+    if (this.alarmed[member] === 1) return;
     const bytesMax = Math.min(this.context.settings.debtBytesEach, this.context.debts.limit);
     if (debt.isReported || (debt.retainedMs(now) < RETAINED_MS && debt.bytes < RETAINED_SHARE * bytesMax)) return;
     debt.isReported = true;
