@@ -1,0 +1,95 @@
+/**
+ * The order of a run. Serial files run one after the other, at normal priority. Beside them run the
+ * parallel ones, in a process less than there are cores, and in one for each core once the serial
+ * ones are done. Their priority is so much lower that a serial file has the machine nearly for
+ * itself: they take the time in which it waits.
+ */
+
+import { dirname } from 'node:path';
+import { Batch, type FileResult, LIMITS, type Limits } from './batch.js';
+import type { Report } from './report.js';
+import { isLarge, type Selection } from './suites.js';
+
+const BATCH_FILES_MAX = 8;
+/** Nice values (setpriority(2)). */
+const NORMAL = 0;
+const LOWER = 10;
+const SILENCE_MS = 30_000;
+
+export class Schedule {
+  private readonly report: Report;
+  private readonly limits: Limits;
+  private readonly running = new Map<Batch, number>();
+  private lastEnd = performance.now();
+  private interrupted = false;
+
+  constructor(report: Report, limits: Limits = LIMITS) {
+    this.report = report;
+    this.limits = limits;
+  }
+
+  async run({ parallel, serial }: Selection, jobs: number): Promise<void> {
+    const watch = setInterval(() => this.tellProgress(), SILENCE_MS / 3);
+    const queue = batches(parallel);
+    const serialQueue = serial.map((file) => [file]);
+    const mayShare = jobs > 1 && serial.length > 0;
+    const work = async (isSerial: boolean): Promise<void> => {
+      if (isSerial) await this.work(serialQueue, NORMAL);
+      await this.work(queue, mayShare ? LOWER : NORMAL);
+    };
+    try {
+      await Promise.all(Array.from({ length: jobs }, (_, i) => work(i === 0)));
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  /** Ends all processes and starts no more. */
+  interrupt(): void {
+    this.interrupted = true;
+    for (const batch of this.running.keys()) batch.interrupt();
+  }
+
+  /** Runs what is queued, one process at a time. */
+  private async work(queue: string[][], niceness: number): Promise<void> {
+    for (;;) {
+      const files = queue.shift();
+      if (files === undefined || this.interrupted) return;
+      const batch = new Batch(files, (result) => this.add(result), this.limits, niceness);
+      this.running.set(batch, performance.now());
+      const left = await batch.notBegun;
+      this.running.delete(batch);
+      queue.push(...left.map((file) => [file]));
+    }
+  }
+
+  private add(result: FileResult): void {
+    this.lastEnd = performance.now();
+    this.report.add(result);
+  }
+
+  private tellProgress(): void {
+    const now = performance.now();
+    if (now - this.lastEnd < SILENCE_MS) return;
+    this.lastEnd = now;
+    const running = [...this.running].map(([{ file, test }, began]) => ({ file, test, ms: now - began }));
+    this.report.stillRunning(running);
+  }
+}
+
+/** Groups small files of a folder; a large one is alone in its process. */
+export function batches(files: readonly string[]): string[][] {
+  const groups: string[][] = [];
+  for (const file of files) {
+    const last = groups.at(-1);
+    const fits =
+      last !== undefined &&
+      last.length < BATCH_FILES_MAX &&
+      !isLarge(file) &&
+      !isLarge(last[0]) &&
+      dirname(last[0]) === dirname(file);
+    if (fits) last.push(file);
+    else groups.push([file]);
+  }
+  return groups;
+}
