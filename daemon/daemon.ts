@@ -299,7 +299,7 @@ export class Daemon implements Running {
         self: instance.plan.replication.self,
         circle: this.circle(),
         shape: shapeOf(instance),
-        fork: () => forkState(instance, this.objects),
+        fork: () => forkState(instance, this.objects, true),
         refuse: () => this.entry.lacksState,
         log: (level, text) => log[level](text),
       });

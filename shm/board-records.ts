@@ -16,7 +16,8 @@ const VECTOR = {
   floor: 6,
   excluded: 7,
   flags: 9,
-  ranges: 10,
+  folded: 10,
+  ranges: 11,
 } as const;
 export const VECTOR_FLOATS = VECTOR.ranges + 1 + 2 * MAX_RANGES;
 const PEER = {
@@ -113,6 +114,13 @@ export class VectorRecord {
   }
   set flags(value: number) {
     this.floats[VECTOR.flags] = value;
+  }
+  /** Lowest number that came in a folded unit of the backlog under way; 0: none did. */
+  get folded(): number {
+    return this.floats[VECTOR.folded];
+  }
+  set folded(value: number) {
+    this.floats[VECTOR.folded] = value;
   }
   get ranges(): number {
     return this.floats[VECTOR.ranges];

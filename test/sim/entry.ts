@@ -5,9 +5,11 @@
  */
 
 import { MemberTable } from '../../shm/members.js';
+import { NONE } from '../../shm/none.js';
 import { Joining } from '../../workers/replication/joining.js';
 import { mergeObject } from '../../workers/snapshot/load.js';
 import {
+  backlogOrigin,
   countAsSent,
   type OriginVector,
   readVectors,
@@ -58,6 +60,7 @@ export class Entry {
   capture(): Snapshot | null {
     const { board, member, subjects } = this.instance;
     if (!this.isReady || this.instance.receiver === null || !this.instance.settle()) return null;
+    if (backlogOrigin(board, this.instance.settings.silentMs, this.instance.localMs) !== NONE) return null;
     const objects = subjects.map(({ receive }) => receive);
     countAsSent(board);
     return {

@@ -506,6 +506,11 @@ export class World implements Host {
       this.wasBeyondRepair = true;
       return;
     }
+    if (/of which only a part has come/.test(problem)) {
+      this.happened('beyond repair: the origin of a backlog ended');
+      this.wasBeyondRepair = true;
+      return;
+    }
     if (/not the same everywhere/.test(problem) && this.isBeyondRepair()) return;
     demand(/^the unit log is full because/.test(problem), 'alarm-expected', () => `${at.name}: ${problem}`);
   }

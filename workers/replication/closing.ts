@@ -129,12 +129,18 @@ export class Closing {
     const { board, present, former } = this.context;
     const life = this.lives[slot];
     this.leaveFormer(slot);
+    let torn = 0;
     for (let object = 0; object < present.length; object++) {
       const ended = present[object][slot];
       present[object][slot] = former[object][slot];
       former[object][slot] = ended;
       present[object][slot].begin(false);
-      ended.freeze(life.current);
+      torn += ended.freeze(life.current);
+    }
+    if (torn > 0) {
+      // Main takes snapshots of the others for what was skipped.
+      this.context.counts.add('state_rx_records_skipped', torn);
+      this.giveUp(slot, 'it was sending this instance a coalesced backlog, of which only a part has come');
     }
     const { current } = life;
     life.current = 0;

@@ -19,6 +19,11 @@
  * dies abruptly leaves, in any order, a message that is applied again; in order, at most the one unit under way, of which
  * records may be applied again: a count by increments is then too large by these. Totals are not.
  *
+ * **Folded units** of a backlog stand for their numbers only all together. If the origin dies before the backlog is
+ * complete, the numbers from the first folded unit on are forgotten: the same numbers of other members stand for other
+ * records. Snapshots of the others bring what we lack, so no member has to wait until we have their units: we say that we have
+ * all that they have. Repairs are applied in any order only; in order, a record could be applied twice.
+ *
  * **After the life** (closing.ts) only repairs are taken: its units as other members pass them on. They, as all that is accepted,
  * are kept in the foreign log until every member has them.
  *
@@ -27,7 +32,7 @@
  */
 
 import type { AckBoard } from '../../shm/ack-board.js';
-import { VECTOR_APART } from '../../shm/board-records.js';
+import { VECTOR_APART, type VectorRecord } from '../../shm/board-records.js';
 import { Applied, type StateObject } from '../../shm/objects/object.js';
 import type { ForeignLog } from './foreign-log.js';
 import type { MessageReader } from './message.js';
@@ -69,6 +74,8 @@ export class ReceiveChannel {
   private readonly foreign: ForeignLog;
   private kept = 0;
   private isFormer: boolean;
+  /** The backlog is complete once every number through this one is here; infinite: it still grows. */
+  private foldedThrough = Number.POSITIVE_INFINITY;
 
   /** Goes on from what the board says of the present or the former life of `origin`, a slot. */
   constructor(object: StateObject, origin: number, context: ReceiveContext, isFormer: boolean) {
@@ -104,11 +111,35 @@ export class ReceiveChannel {
     this.note();
   }
 
-  /** The life is over: from now on it is the former one. */
-  freeze(incarnation: number): void {
+  /**
+   * The life is over: from now on it is the former one. Returns how many records we have only a part of, which is
+   * neither what the others have nor can be completed by it: the backlog they came in ended with the origin.
+   */
+  freeze(incarnation: number): number {
+    const { reception } = this;
     this.isFormer = true;
-    this.reception.incarnation = incarnation;
+    reception.incarnation = incarnation;
+    let torn = 0;
+    if (reception.folded !== 0) {
+      torn = Math.max(1, Math.max(reception.highest, reception.last) - reception.folded + 1);
+      reception.retreat(reception.folded);
+      this.reorder?.clear();
+      this.heldFirst = 0;
+    }
     this.note();
+    return torn;
+  }
+
+  /** Another member has these numbers of the former life. Returns whether we say now that we have more: see above. */
+  adopt(theirs: VectorRecord): boolean {
+    const { reception } = this;
+    if (!this.isFormer || reception.folded === 0 || theirs.incarnation !== reception.incarnation) return false;
+    const before = reception.contiguous;
+    const grew = reception.join(theirs);
+    if (this.inOrder) reception.forgetRanges();
+    if (!grew || (this.inOrder && reception.contiguous === before)) return false;
+    this.note();
+    return true;
   }
 
   /** Nobody has more of the life than we. In order, what lies beyond a hole is given up. */
@@ -161,7 +192,7 @@ export class ReceiveChannel {
     if (told && reader.highest > reception.highest) reception.highest = reader.highest;
     if (reader.datagram > reception.datagram) {
       reception.datagram = reader.datagram;
-      if (reader.unitsOrigin === reader.sender) reception.flags = excluded ? VECTOR_APART : 0;
+      if (reader.unitsOrigin === reader.sender) this.noteApart(reader, excluded);
       reception.stamp = reader.stamp;
       reception.arrivalMs = now;
     }
@@ -169,7 +200,20 @@ export class ReceiveChannel {
       reader.unit(i);
       if (!this.takeUnit(reader, coarse)) break;
     }
+    if (reception.contiguous >= this.foldedThrough) reception.folded = 0;
     this.note();
+  }
+
+  /**
+   * Notes whether the origin has detached us. It excludes itself from messages that are for one detached member alone. Any other
+   * message with its latest numbers that does not exclude us says that the whole backlog is under way.
+   */
+  private noteApart(reader: MessageReader, excluded: boolean): void {
+    const { reception } = this;
+    const apart = excluded || reader.excludes(this.origin);
+    reception.flags = apart ? VECTOR_APART : 0;
+    if (apart) this.foldedThrough = Number.POSITIVE_INFINITY;
+    else if (this.foldedThrough === Number.POSITIVE_INFINITY) this.foldedThrough = reader.highest;
   }
 
   /** Into the board: here the send thread finds what to acknowledge, and a successor where to go on. */
@@ -183,6 +227,18 @@ export class ReceiveChannel {
     this.reception.clear();
     this.reorder?.clear();
     this.heldFirst = 0;
+    this.foldedThrough = Number.POSITIVE_INFINITY;
+  }
+
+  /** A unit was taken. */
+  private noteTaken(reader: MessageReader): void {
+    const { reception } = this;
+    reception.add(reader.first, reader.first + reader.count - 1);
+    if (reader.folded) {
+      reception.folded = reception.folded === 0 ? reader.first : Math.min(reception.folded, reader.first);
+      this.foldedThrough = Number.POSITIVE_INFINITY;
+    }
+    this.keep(reader);
   }
 
   /** For those who may lack it when its origin dies. */
@@ -216,8 +272,7 @@ export class ReceiveChannel {
       case Arrival.NEXT:
         if (!this.apply(first, reader.words, reader.recordsAt, reader.recordWords, coarse)) return false;
         counts.row[counts.at.state_rx_units]++;
-        reception.add(first, last);
-        this.keep(reader);
+        this.noteTaken(reader);
         return reorder === null || this.applyBuffered(last, coarse);
       case Arrival.BEYOND:
         if (reorder === null) {
@@ -226,8 +281,7 @@ export class ReceiveChannel {
           counts.add('state_rx_units_dropped', 1);
           return true;
         }
-        reception.add(first, last);
-        this.keep(reader);
+        this.noteTaken(reader);
         counts.add('state_rx_units_out_of_order', 1);
     }
     counts.row[counts.at.state_rx_units]++;
@@ -260,10 +314,17 @@ export class ReceiveChannel {
     return true;
   }
 
+  /** Whether a repair of the unit that begins at `first` may have records that were in a folded unit. */
+  private isTorn(first: number): boolean {
+    return this.isFormer && this.reception.folded !== 0 && first >= this.reception.folded;
+  }
+
   /** Applies a unit's records. An error in one does not stop the rest. False: one is locked, and the rest was not tried. */
   private apply(first: number, words: Int32Array, at: number, recordWords: number, coarse: number): boolean {
     const { counts } = this.context;
     const { object, origin } = this;
+    // In order, a record that was in a folded unit must not be applied again.
+    if (this.inOrder && this.isTorn(first)) return true;
     const end = at + recordWords;
     let next = at;
     // A unit once sent is never cut differently.

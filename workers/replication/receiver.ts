@@ -11,7 +11,7 @@
  */
 
 import { AckBoard, PeerFlag, PeerRecord } from '../../shm/ack-board.js';
-import { DigestRecord } from '../../shm/board-records.js';
+import { DigestRecord, VectorRecord } from '../../shm/board-records.js';
 import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
 import { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/object.js';
@@ -65,6 +65,7 @@ export class Receiver {
   private readonly ids: Int32Array;
   private readonly peers: PeerRecord[];
   private readonly digest = new DigestRecord();
+  private readonly theirs = new VectorRecord();
   private readonly lives: Lives;
   private readonly closing: Closing;
   /** Per slot: when a life of it that is believed was last heard. */
@@ -415,6 +416,10 @@ export class Receiver {
     if (this.context.joining) return;
     const grew = this.vectors.takeFormer(this.reader, member, origin);
     this.closing.hearFrozen(origin, this.reader.originIncarnation, grew, now);
+    const { object } = this.reader;
+    this.theirs.clear();
+    this.board.readFormerVector(object, member, origin, this.theirs);
+    if (this.former[object][origin].adopt(this.theirs) && this.owe(object, now)) this.ring();
     // The send thread looks what the member lacks.
     if (grew) this.ring();
   }

@@ -80,6 +80,44 @@ export class Reception extends VectorRecord {
     this.ranges = 0;
   }
 
+  /** Takes in the numbers that another has, too. Returns whether any was new. */
+  join(other: VectorRecord): boolean {
+    let grew = other.contiguous > this.contiguous;
+    if (grew) this.advance(other.contiguous);
+    for (let i = 0; i < other.ranges; i++) grew = this.cover(other.start(i), other.end(i)) || grew;
+    return grew;
+  }
+
+  private cover(from: number, through: number): boolean {
+    if (through <= this.contiguous) return false;
+    if (from <= this.contiguous + 1) {
+      this.advance(through);
+      return true;
+    }
+    let first = from;
+    let last = through;
+    for (let i = this.ranges - 1; i >= 0; i--) {
+      if (this.end(i) < first - 1 || this.start(i) > last + 1) continue;
+      if (this.start(i) <= first && last <= this.end(i)) return false;
+      first = Math.min(first, this.start(i));
+      last = Math.max(last, this.end(i));
+      this.remove(i);
+    }
+    if (this.ranges === MAX_RANGES) return false;
+    let at = 0;
+    while (at < this.ranges && this.end(at) < first) at++;
+    this.insert(at, first, last);
+    return true;
+  }
+
+  /** Forgets every number from `sequence` on. */
+  retreat(sequence: number): void {
+    this.contiguous = Math.min(this.contiguous, sequence - 1);
+    while (this.ranges > 0 && this.start(this.ranges - 1) >= sequence) this.ranges--;
+    const last = this.ranges - 1;
+    if (last >= 0 && this.end(last) >= sequence) this.setRange(last, this.start(last), sequence - 1);
+  }
+
   private insert(at: number, start: number, end: number): void {
     for (let i = this.ranges; i > at; i--) this.setRange(i, this.start(i - 1), this.end(i - 1));
     this.setRange(at, start, end);

@@ -6,14 +6,18 @@
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AckBoard } from '../../shm/ack-board.js';
+import { BarrierError } from '../../shm/barrier.js';
+import { MemberTable } from '../../shm/members.js';
+import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { layoutLocals } from '../chain.js';
 import type { Instance } from '../instance.js';
+import { monotonicMs } from '../monotonic.js';
 import { childKill, childStatus, closeDescriptor, forkSnapshot, thickenFork, thinFork } from '../native/index.js';
 import { selfIndex } from '../replication/settings.js';
 import type { SnapshotHead, SnapshotShape } from './head.js';
 import { rejoinHugePages } from './huge-pages.js';
-import { countAsSent, readVectors, type SnapshotVectors } from './vectors.js';
+import { backlogOrigin, countAsSent, readVectors, type SnapshotVectors } from './vectors.js';
 
 /** Between two looks whether the child has ended. */
 const REAP_MS = 2;
@@ -39,8 +43,11 @@ export function shapeOf(instance: Instance): SnapshotShape {
   };
 }
 
-/** Throws a `BarrierError` where the threads did not come together; a NativeError where there was no fork. */
-export function forkState(instance: Instance, objects: readonly StateObject[]): Fork {
+/**
+ * Throws a `BarrierError` where the threads did not come together; a NativeError where there was no fork. `forMember`: the
+ * snapshot is for another member, which must not get the vector of a backlog that is not complete.
+ */
+export function forkState(instance: Instance, objects: readonly StateObject[], forMember = false): Fork {
   const { buffers, control, slots } = instance;
   const sums = sumsOf(instance, objects);
   thinFork(new Uint8Array(buffers.arena), new Uint8Array(buffers.locals));
@@ -48,7 +55,10 @@ export function forkState(instance: Instance, objects: readonly StateObject[]): 
     const { result, pauseUs, gatherUs, actionUs } = control.meet(
       slots.send,
       (thread) => slots.name(thread),
-      () => copyState(instance, objects, sums),
+      () => {
+        if (forMember) refuseWithBacklog(instance);
+        return copyState(instance, objects, sums);
+      },
       ({ copy }) => void copy.end(),
     );
     const { copy, vectors } = result;
@@ -63,6 +73,14 @@ export function forkState(instance: Instance, objects: readonly StateObject[]): 
   }
 }
 
+function refuseWithBacklog({ buffers, plan }: Instance): void {
+  const slot = backlogOrigin(new AckBoard(buffers.ackBoard), plan.replication.silentMs, monotonicMs());
+  if (slot === NONE) return;
+  const members = new MemberTable(buffers.members);
+  members.refresh();
+  throw new BarrierError(`the backlog that ${members.name(slot)} sends this instance is not complete`);
+}
+
 /** The copy alone: while nobody changes anything. */
 export function copyState(
   instance: Instance,
@@ -70,10 +88,11 @@ export function copyState(
   sums = sumsOf(instance, objects),
 ): { readonly copy: ArenaCopy; readonly vectors: SnapshotVectors } {
   const { arena, locals, ackBoard } = instance.buffers;
-  const { child, pipe } = forkSnapshot(new Uint8Array(arena), new Uint8Array(locals), sums);
+  const { replication } = instance.plan;
   const board = new AckBoard(ackBoard);
+  const { child, pipe } = forkSnapshot(new Uint8Array(arena), new Uint8Array(locals), sums);
   countAsSent(board);
-  const vectors = readVectors(board, objects, selfIndex(instance.plan.replication));
+  const vectors = readVectors(board, objects, selfIndex(replication));
   return { copy: new ArenaCopy(child, pipe, arena.byteLength), vectors };
 }
 

@@ -10,7 +10,8 @@
  */
 
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
-import { LIFE_FLOATS } from '../../shm/board-records.js';
+import { LIFE_FLOATS, PeerRecord } from '../../shm/board-records.js';
+import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { readLives, writeLives } from '../replication/knowledge.js';
 
@@ -57,6 +58,26 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
     ),
     lives: readLives(board, self),
   };
+}
+
+/**
+ * The slot of a member that is heard at `now` and sends us a folded backlog; `NONE`: there is none. What we have of that
+ * member fits no other member's numbers, so a snapshot of ours would be wrong.
+ */
+export function backlogOrigin(board: AckBoard, silentMs: number, now: number): number {
+  const record = new VectorRecord();
+  const peer = new PeerRecord();
+  for (let slot = 0; slot < board.members; slot++) {
+    peer.floats.fill(0);
+    board.readPeer(slot, peer);
+    if (peer.incarnation === 0 || now - peer.heardAt > silentMs) continue;
+    for (let object = 0; object < board.objects; object++) {
+      record.clear();
+      board.readReception(object, slot, record);
+      if (record.folded !== 0) return slot;
+    }
+  }
+  return NONE;
 }
 
 /**
