@@ -6,6 +6,7 @@
 import { strict as assert } from 'node:assert';
 import { fileURLToPath } from 'node:url';
 import { needs } from '../support/require.js';
+import { scaled } from '../support/scale.js';
 import { fetchAll, startServer } from '../testbed/http/fetch.js';
 import { eventually } from '../testbed/instance.js';
 import { EXTERNAL, SERVER, type TwoSites } from '../testbed/two-sites.js';
@@ -14,6 +15,7 @@ import { assertAllFetched, CLIENTS_OF_A, CLIENTS_OF_B, ORIGIN, withTwoSites } fr
 /** What curl exits with when the connection was refused, and when time was up. */
 const REFUSED = 7;
 const TIME_UP = 28;
+const DOWNLOADS = scaled(30, 100);
 /** What each site of a gateway lets pass, by the addresses inside. */
 const RULES = `
 zone lan = { port inside }
@@ -77,9 +79,9 @@ describe('end to end: a chain', function () {
       await startServer(testbed, 'server');
       await startServer(testbed, 'client');
       // Requests of half of the clients go out by a, of the others by b; all replies come by b.
-      const sources = [...CLIENTS_OF_A.slice(0, 50), ...CLIENTS_OF_B.slice(0, 50)];
-      const load = { origins: [ORIGIN], bytes: 100_000, count: 100, concurrency: 20, sources };
-      assertAllFetched(await fetchAll(testbed, 'client', load), 100);
+      const sources = [...CLIENTS_OF_A.slice(0, DOWNLOADS / 2), ...CLIENTS_OF_B.slice(0, DOWNLOADS / 2)];
+      const load = { origins: [ORIGIN], bytes: 100_000, count: DOWNLOADS, concurrency: 20, sources };
+      assertAllFetched(await fetchAll(testbed, 'client', load), DOWNLOADS);
       assert.equal((await testbed.run('client', ['ping', '-c2', '-i0.2', '-W5', SERVER], true)).code, 0);
       assert.equal(await curl(sites, 'client', `http://${SERVER}:113/`), REFUSED, 'refused inside of the NAT');
       // From outside, by b, to a server inside, which answers by a; what the firewall refuses gets a reset from the NAT's address.
@@ -98,7 +100,7 @@ describe('end to end: a chain', function () {
       assert.ok(counters[0]['nat_hairpinned'] > 10);
       // A connection is one by its inside address at the firewall, whichever site its packets come by.
       const flows = await b.flows('object=firewall.ipv4');
-      assert.ok(flows.length > 100);
+      assert.ok(flows.length > DOWNLOADS);
       assert.ok(flows.some(({ inside }) => inside.address === '10.1.0.1'));
       // Who scans the external address is found behind the NAT, though the firewall sees none of it.
       await testbed.run(

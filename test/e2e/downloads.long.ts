@@ -15,7 +15,7 @@ describe('end to end: downloads in other layouts', function () {
     needs(this, 'af_xdp', 'tool:curl');
   });
 
-  it('200 at once, there and back through one site, neighbours found by ARP', async () => {
+  it(`${DOWNLOADS} at once, there and back through one site, neighbours found by ARP`, async () => {
     await withTwoSites({ routing: 'by-a', arp: true, wan: { delay_ms: 50 } }, async ({ testbed, a, b }) => {
       await startServer(testbed, 'server');
       const fetched = await fetchAll(testbed, 'client', { ...LOAD, sources: CLIENTS_OF_A });
@@ -27,10 +27,10 @@ describe('end to end: downloads in other layouts', function () {
     });
   });
 
-  it('200 at once, each way through either site, XDP in generic mode, unicast between the sites', () =>
+  it(`${DOWNLOADS} at once, each way through either site, XDP in generic mode, unicast between the sites`, () =>
     downloadByEither('generic'));
 
-  it('200 at once, two workers at each site, each way through either worker of either site', async function () {
+  it(`${DOWNLOADS} at once, two workers at each site, each way through either worker of either site`, async function () {
     if (availableParallelism() < 2) this.skip();
     await withTwoSites({ routing: 'spread', workers: 2, wan: { delay_ms: 2 } }, async ({ testbed, a, b }) => {
       await startServer(testbed, 'server');

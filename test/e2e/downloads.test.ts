@@ -16,7 +16,7 @@ describe('end to end: downloads', function () {
     needs(this, 'af_xdp', 'tool:curl');
   });
 
-  it('200 at once, requests through site a, replies through site b', async () => {
+  it(`${DOWNLOADS} at once, requests through site a, replies through site b`, async () => {
     await withTwoSites({ routing: 'asymmetric', wan: { delay_ms: 5 } }, async ({ testbed, a, b }) => {
       await startServer(testbed, 'server');
       const fetched = await fetchAll(testbed, 'client', { ...LOAD, sources: CLIENTS_OF_A });
@@ -37,7 +37,7 @@ describe('end to end: downloads', function () {
     });
   });
 
-  it('200 at once, each way through either site, XDP in native mode, unicast between the sites', () =>
+  it(`${DOWNLOADS} at once, each way through either site, XDP in native mode, unicast between the sites`, () =>
     downloadByEither('native'));
 
   it('ping, out through site a and back through site b', async function () {

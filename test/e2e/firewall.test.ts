@@ -2,6 +2,7 @@
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
+import { scaled } from '../support/scale.js';
 import { CLIENT_IPV6, Firewalls, SERVER_IPV6 } from '../testbed/firewalls.js';
 import { fetchAll, startLoad, startServer } from '../testbed/http/fetch.js';
 import type { Fetched } from '../testbed/http/load.js';
@@ -23,6 +24,10 @@ const REFUSED = 7;
 const TIME_UP = 28;
 const CONNECTIONS = 4096;
 const QUOTA = CONNECTIONS / 4;
+const DOWNLOADS = scaled(30, 100);
+const FLOOD_PACKETS = scaled(3000, 8000);
+/** How often each site's rules are replaced while downloads go on. */
+const RELOADS = scaled(1, 4);
 
 describe('end to end: firewalls', function () {
   this.timeout(180_000);
@@ -81,31 +86,17 @@ describe('end to end: firewalls', function () {
     assert.ok(seen['firewall_passed'] > 100 && seen['firewall_denied'] > 3, JSON.stringify(seen));
   }
 
-  it('as wires: let 100 downloads go on while a flood of SYNs fills the quota and rules are replaced', async () => {
+  it('as wires: let downloads go on while a flood of SYNs fills the quota and rules are replaced', async () => {
     await withFirewalls('wire', async (firewalls) => {
       const { testbed, a, b } = firewalls;
       await assertFiltered(firewalls);
 
-      const load = { origins: [ORIGIN], bytes: 300_000, count: 100, concurrency: 20, sources: CLIENTS_OF_A };
-      const flood = [
-        '-S',
-        '-q',
-        '-a',
-        '10.1.9.9',
-        '-s',
-        '1024',
-        '-p',
-        '80',
-        '-i',
-        'u400',
-        '-c',
-        '8000',
-        '198.51.100.1',
-      ];
+      const load = { origins: [ORIGIN], bytes: 300_000, count: DOWNLOADS, concurrency: 20, sources: CLIENTS_OF_A };
+      const flood = `-S -q -a 10.1.9.9 -s 1024 -p 80 -i u400 -c ${FLOOD_PACKETS} 198.51.100.1`.split(' ');
       const flooding = testbed.start('client', 'flood', ['hping3', ...flood]);
       const fetched: Fetched[] = [];
       const { done } = startLoad(testbed, 'client', load, (one) => fetched.push(one));
-      for (let n = 1; n <= 4; n++) {
+      for (let n = 1; n <= RELOADS; n++) {
         for (const site of [a, b]) {
           // Every other time the downloads are let in by another rule than before.
           site.write(RULES.replace('{ 80, 8080 }', n % 2 === 0 ? '{ 80, 8080 }' : '{ 80, 81-90 }'));
@@ -121,7 +112,7 @@ describe('end to end: firewalls', function () {
         );
       }
       await done;
-      assertAllFetched(fetched, 100);
+      assertAllFetched(fetched, DOWNLOADS);
       await flooding.exited;
       const [table] = (await a.objects()).filter(({ name }) => name === 'firewall.ipv4');
       const { half_open } = table.figures;
@@ -140,12 +131,12 @@ describe('end to end: firewalls', function () {
   it('as routers', async () => {
     await withFirewalls('route', async (firewalls) => {
       await assertFiltered(firewalls);
-      const load = { origins: [ORIGIN], bytes: 20_000, count: 50, concurrency: 25, sources: CLIENTS_OF_A };
-      assertAllFetched(await fetchAll(firewalls.testbed, 'client', load), 50);
+      const load = { origins: [ORIGIN], bytes: 20_000, count: DOWNLOADS / 2, concurrency: 25, sources: CLIENTS_OF_A };
+      assertAllFetched(await fetchAll(firewalls.testbed, 'client', load), DOWNLOADS / 2);
       // A worker that is started again has the rules in force, and takes others.
       assert.equal((await firewalls.a.client('restart', 'worker-0')).code, 0);
       await firewalls.a.attach(firewalls.a.program);
-      assertAllFetched(await fetchAll(firewalls.testbed, 'client', load), 50);
+      assertAllFetched(await fetchAll(firewalls.testbed, 'client', load), DOWNLOADS / 2);
       assert.equal((await firewalls.a.client('reload', 'rules')).code, 0);
       // What systemctl reload does.
       firewalls.a.write(`${RULES}from lan tcp dport 99 accept`);

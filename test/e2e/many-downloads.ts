@@ -1,11 +1,12 @@
 /** Many downloads at once, by clients of both sites. */
 
 import { strict as assert } from 'node:assert';
+import { scaled } from '../support/scale.js';
 import { fetchAll, startServer } from '../testbed/http/fetch.js';
 import { converged } from '../testbed/instance.js';
 import { assertAllFetched, CLIENTS_OF_A, CLIENTS_OF_B, ORIGIN, withTwoSites } from './support.js';
 
-export const DOWNLOADS = 200;
+export const DOWNLOADS = scaled(60, 200);
 export const LOAD = { origins: [ORIGIN], bytes: 100_000, count: DOWNLOADS, concurrency: DOWNLOADS };
 
 /** Each way of a connection passes either site; the ports are attached in this mode. */

@@ -7,6 +7,7 @@ import { NONE } from '../../shm/none.js';
 import type { CounterCells, WireForm } from '../../shm/objects/counter-cells.js';
 import { Journal } from '../../shm/objects/journal.js';
 import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/stage.js';
+import { scaled } from '../support/scale.js';
 import {
   CELLS,
   type CounterWork,
@@ -162,7 +163,7 @@ describe('counters under several threads', () => {
     it(`${form}: four workers and the receiver lose, double and tear nothing, though logs are full`, async () => {
       hammer = new Hammer(form, 1);
       for (const id of [1, 2, 3, 4, RECEIVER]) await hammer.start(id);
-      await sleep(1500);
+      await sleep(scaled(500, 1500));
       const ends = await hammer.stop();
       for (const { torn } of ends) assert.equal(torn, 0);
       const received = Math.max(...ends.map(({ applied }) => applied));
@@ -174,7 +175,7 @@ describe('counters under several threads', () => {
     it(`${form}: workers and the send thread killed wherever they were lose and double nothing`, async () => {
       hammer = new Hammer(form, 1 << 13);
       for (const id of [1, 2]) await hammer.start(id);
-      for (let kill = 0; kill < 8; kill++) {
+      for (let kill = 0; kill < scaled(4, 8); kill++) {
         await sleep((kill * 7) % 11);
         if (kill % 3 === 2) hammer.loseSender();
         await hammer.replace(1 + (kill % 2));

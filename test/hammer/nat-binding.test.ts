@@ -10,6 +10,7 @@ import { NAT_RECORD_WORDS } from '../../shm/objects/nat-record.js';
 import { Applied } from '../../shm/objects/object.js';
 import { Region } from '../../shm/region.js';
 import { entriesOf } from '../shm/objects/nat-model.js';
+import { scaled } from '../support/scale.js';
 import {
   Draw,
   EXTERNAL,
@@ -177,7 +178,7 @@ describe('nat binding under several threads', () => {
   it('tears, loses and doubles nothing, and its log tells another instance everything', async () => {
     instance = new Instance(100_000);
     for (let id = 1; id <= RECEIVER; id++) await instance.start(id);
-    await sleep(2000);
+    await sleep(scaled(700, 2000));
     const counts = await instance.stop();
     assert.equal(counts.torn, 0);
     assert.ok(counts.added > 0 && counts.refreshed > 0 && counts.applied > 0);
@@ -226,7 +227,7 @@ describe('nat binding under several threads', () => {
     const ids = [1, 2, RECEIVER];
     for (const id of ids) await instance.start(id);
     let within = 0;
-    for (let kill = 0; kill < 10; kill++) {
+    for (let kill = 0; kill < scaled(5, 10); kill++) {
       const id = ids[draw.below(ids.length)];
       await sleep(draw.below(20));
       if (await instance.kill(id)) within++;

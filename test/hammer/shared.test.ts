@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { committedPosition, createLogRing, LogConsumer, recoverLog } from '../../shm/log.js';
 import { createJournals, Journal } from '../../shm/objects/journal.js';
 import { Applied } from '../../shm/objects/object.js';
+import { scaled } from '../support/scale.js';
 import { hammeredRegisters, hammeredSet, NOW, openShared, type SharedEnd, type SharedWork } from './shared-hammer.js';
 
 const WORKERS = 4;
@@ -123,7 +124,7 @@ describe('sets and registers under several threads', () => {
 
   it('four workers and the receiver tear nothing and hold no lock', async () => {
     for (const id of [1, 2, 3, 4, RECEIVER]) await hammer.start(id);
-    await sleep(1500);
+    await sleep(scaled(500, 1500));
     for (const { done, torn } of await hammer.stop()) {
       assert.ok(done > 0);
       assert.equal(torn, 0);
@@ -135,7 +136,7 @@ describe('sets and registers under several threads', () => {
 
   it('the logs of four workers tell everything, though some were killed wherever they were', async () => {
     for (const id of [1, 2, 3, 4]) await hammer.start(id);
-    for (let kill = 0; kill < 8; kill++) {
+    for (let kill = 0; kill < scaled(4, 8); kill++) {
       await sleep((kill * 7) % 23);
       await hammer.replace(1 + (kill % 2));
     }

@@ -10,6 +10,7 @@ import { createJournals, Journal } from '../../shm/objects/journal.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { Region } from '../../shm/region.js';
 import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/stage.js';
+import { scaled } from '../support/scale.js';
 import {
   HAMMER_ID,
   hammered,
@@ -198,10 +199,10 @@ describe('sketches and graph under several threads', () => {
 
   afterEach(() => hammer.close());
 
-  async function run(kind: Kind, tick = 0): Promise<SketchEnd> {
+  async function run(kind: Kind, steps = scaled(25, 75), tick = 0): Promise<SketchEnd> {
     hammer = new Hammer(kind);
     for (let id = 1; id <= RECEIVER; id++) await hammer.start(id);
-    for (let step = 0; step < 75; step++) {
+    for (let step = 0; step < steps; step++) {
       await sleep(20);
       if (tick > 0 && step % tick === 0) Atomics.add(hammer.control, 0, 1);
     }
@@ -209,7 +210,7 @@ describe('sketches and graph under several threads', () => {
   }
 
   it('graph: tears, loses and doubles nothing', async () => {
-    const end = await run('graph');
+    const end = await run('graph', 75);
     assert.equal(end.torn, 0);
     assert.ok(end.done > 0);
     hammer.assertReplicated();
@@ -224,7 +225,7 @@ describe('sketches and graph under several threads', () => {
   });
 
   it('graph: stays whole while edges run out and are made again', async () => {
-    const end = await run('graph that expires', 5);
+    const end = await run('graph that expires', 75, 5);
     assert.equal(end.torn, 0);
     const traffic = hammer.object as TrafficGraph;
     assert.ok(traffic.describe(hammer.now)['reclaimed'] > 0);
@@ -262,7 +263,7 @@ describe('sketches and graph under several threads', () => {
     it(`${kind}: is whole again after workers were killed wherever they were`, async () => {
       hammer = new Hammer(kind);
       for (const id of [1, 2, RECEIVER]) await hammer.start(id);
-      for (let kill = 0; kill < 12; kill++) {
+      for (let kill = 0; kill < scaled(6, 12); kill++) {
         await sleep(kill * 5);
         await hammer.replace(1 + (kill % 2));
       }

@@ -9,6 +9,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import { FULL_SIZE } from '../support/scale.js';
 import { Report } from './report.js';
 import { Schedule } from './schedule.js';
 import { filesOf, SUITES, type Suite, select } from './suites.js';
@@ -21,10 +22,18 @@ const { jobs } = program.opts<{ jobs: number }>();
 if (!Number.isInteger(jobs) || jobs < 1) program.error(`--jobs: at least 1 process is needed, not ${jobs}`);
 
 const isSuite = (name: string): name is Suite => (SUITES as readonly string[]).includes(name);
-const selection = select(
-  (program.processedArgs[0] as string[]).flatMap((name) => (isSuite(name) ? filesOf(name) : [resolve(name)])),
-);
-const report = new Report(selection.parallel.length + selection.serial.length);
+
+/** The files to run. The size of their tests is in the environment of all processes. */
+function choose(words: readonly string[]): string[] {
+  if (words.includes('long')) {
+    if (words.length > 1) program.error('the long tests run by themselves: all tests of a run have one size');
+    process.env[FULL_SIZE] = '1';
+  }
+  return words.flatMap((word) => (isSuite(word) ? filesOf(word) : [resolve(word)]));
+}
+
+const selection = select(choose(program.processedArgs[0]));
+const report = new Report([selection.parallel, ...Object.values(selection.lanes)].flat().length);
 const schedule = new Schedule(report);
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => schedule.interrupt());
 await schedule.run(selection, jobs);

@@ -10,9 +10,11 @@ import { fileURLToPath } from 'node:url';
 import { LIMITS, type TestResult } from './batch.js';
 import { Report } from './report.js';
 import { batches, Schedule } from './schedule.js';
-import { filesOf, isLarge, isSerial, named, select } from './suites.js';
+import { filesOf, isLarge, named, select } from './suites.js';
 
 const LIMITS_SHORT = { ...LIMITS, grace_ms: 500, linger_ms: 500 };
+
+const NO_LANES = { network: [], daemons: [] };
 
 const fixture = (name: string): string => fileURLToPath(new URL(`fixtures/${name}.js`, import.meta.url));
 
@@ -46,7 +48,9 @@ describe('the test runner', function () {
       add(result);
     };
     const files = names.map(fixture);
-    const selection = apart ? { parallel: [], serial: files } : { parallel: files, serial: [] };
+    const selection = apart
+      ? { parallel: [], lanes: { network: files, daemons: [] } }
+      : { parallel: files, lanes: NO_LANES };
     await new Schedule(report, LIMITS_SHORT).run(selection, 1);
     report.close();
     return { tests, printed: lines.join('\n') };
@@ -120,9 +124,10 @@ describe('the test runner', function () {
   it('selects every test file once, and knows every file that it names', () => {
     const tests = fileURLToPath(new URL('..', import.meta.url));
     const all = readdirSync(tests, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.test.js'));
-    const { parallel, serial } = select(filesOf('test'));
-    assert.equal(new Set([...parallel, ...serial]).size, all.length);
-    assert.equal(parallel.length + serial.length, all.length);
+    const { parallel, lanes } = select(filesOf('test'));
+    const selected = [...parallel, ...lanes.network, ...lanes.daemons];
+    assert.equal(new Set(selected).size, all.length);
+    assert.equal(selected.length, all.length);
     assert.deepEqual(
       batches(parallel)
         .flat()
@@ -135,16 +140,18 @@ describe('the test runner', function () {
     );
   });
 
-  it('runs serially what builds networks or clusters, and in a process of its own what is slow', () => {
-    const { parallel, serial } = select(filesOf('test'));
-    assert.ok(serial.some((file) => file.endsWith('/e2e/idps.test.js')));
-    assert.ok(serial.some((file) => file.endsWith('/drivers/af-xdp.test.js')));
-    assert.ok(serial.some((file) => file.endsWith('/membership/join.test.js')));
-    assert.ok(parallel.some((file) => file.endsWith('/shm/log.test.js')));
-    assert.deepEqual(
-      parallel.filter((file) => isSerial(file)),
-      [],
-    );
+  it('repeats at full size, with the long tests, the files that have two sizes', () => {
+    const long = filesOf('long').map((file) => basename(file));
+    for (const name of ['floods.long.js', 'downloads.test.js', 'sketch.test.js']) assert.ok(long.includes(name), name);
+    assert.ok(!long.includes('log.test.js'));
+  });
+
+  it('keeps to lanes what builds networks or clusters, and in a process of its own what is slow', () => {
+    const { parallel, lanes } = select(filesOf('test'));
+    const has = (files: readonly string[], ending: string): boolean => files.some((file) => file.endsWith(ending));
+    assert.ok(has(lanes.network, '/e2e/idps.test.js') && has(lanes.network, '/drivers/af-xdp.test.js'));
+    assert.ok(has(lanes.daemons, '/membership/join.test.js') && has(lanes.daemons, '/membership/etcd.test.js'));
+    assert.ok(has(parallel, '/shm/log.test.js'));
     for (const batch of batches(parallel)) assert.ok(batch.length === 1 || !batch.some(isLarge), batch.join());
   });
 });

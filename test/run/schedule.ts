@@ -1,14 +1,13 @@
 /**
- * The order of a run. Serial files run one after the other, at normal priority. Beside them run the
- * parallel ones, in a process less than there are cores, and in one for each core once the serial
- * ones are done. Their priority is so much lower that a serial file has the machine nearly for
- * itself: they take the time in which it waits.
+ * The order of a run. One process runs the files of a lane one after the other, at normal priority.
+ * Processes without a lane run the parallel files. They have so much lower a priority that a lane
+ * has the machine nearly for itself: they take the time in which it waits.
  */
 
 import { dirname } from 'node:path';
 import { Batch, type FileResult, LIMITS, type Limits } from './batch.js';
 import type { Report } from './report.js';
-import { isLarge, type Selection } from './suites.js';
+import { isLarge, LANES, type Selection } from './suites.js';
 
 const BATCH_FILES_MAX = 8;
 /** Nice values (setpriority(2)). */
@@ -28,17 +27,17 @@ export class Schedule {
     this.limits = limits;
   }
 
-  async run({ parallel, serial }: Selection, jobs: number): Promise<void> {
+  async run({ parallel, lanes }: Selection, jobs: number): Promise<void> {
     const watch = setInterval(() => this.tellProgress(), SILENCE_MS / 3);
     const queue = batches(parallel);
-    const serialQueue = serial.map((file) => [file]);
-    const mayShare = jobs > 1 && serial.length > 0;
-    const work = async (isSerial: boolean): Promise<void> => {
-      if (isSerial) await this.work(serialQueue, NORMAL);
-      await this.work(queue, mayShare ? LOWER : NORMAL);
+    const lanesLeft = LANES.map((lane) => lanes[lane].map((file) => [file])).filter((files) => files.length > 0);
+    const niceness = jobs > 1 && lanesLeft.length > 0 ? LOWER : NORMAL;
+    const work = async (): Promise<void> => {
+      for (let lane = lanesLeft.shift(); lane !== undefined; lane = lanesLeft.shift()) await this.work(lane, NORMAL);
+      await this.work(queue, niceness);
     };
     try {
-      await Promise.all(Array.from({ length: jobs }, (_, i) => work(i === 0)));
+      await Promise.all(Array.from({ length: jobs }, work));
     } finally {
       clearInterval(watch);
     }

@@ -1,10 +1,12 @@
 /**
  * Which test files belong to which suite, and which of them may run at the same time.
  *
- * - `*.test.ts` are the tests of `npm test`, `*.long.ts` those of `npm run test:long`.
- * - Files that build networks, need real interfaces or run whole clusters of daemons run one after
- *   the other. All others run beside them, in parallel and at a lower priority: they use files,
- *   ports and shared memory of their own, and pass however slow they are.
+ * - `*.test.ts` are the tests of `npm test`, `*.long.ts` those of `npm run test:long`, which also
+ *   repeats at full size the files that have two sizes (test/support/scale.ts).
+ * - Files that build networks or use real interfaces run one after the other, and so do those that
+ *   run clusters of daemons: the two lanes may run at the same time, since they share neither
+ *   addresses nor namespaces. All other files run in parallel: they use files, ports and shared
+ *   memory of their own, and pass however slow they are.
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -17,19 +19,24 @@ export const TESTS = fileURLToPath(new URL('..', import.meta.url));
 export const SUITES = ['quick', 'test', 'long', 'portable'] as const;
 export type Suite = (typeof SUITES)[number];
 
+export const LANES = ['network', 'daemons'] as const;
+export type Lane = (typeof LANES)[number];
+
 export interface Selection {
   /** Those that take longest come first, so that no process is left alone with them at the end. */
   readonly parallel: readonly string[];
-  /** Those that run one after the other. */
-  readonly serial: readonly string[];
+  /** Those that run one after the other, lane by lane. */
+  readonly lanes: Readonly<Record<Lane, readonly string[]>>;
 }
 
 /** Folders whose tests build networks or share what the machine has once. */
-const SERIAL_FOLDERS = /^(e2e|demo|systemd)\//;
-/** What makes a file serial: needs (test/support/require.ts), or a cluster of daemons. */
-const SERIAL_USES = /needs\([^)]*'(netns|af_xdp|tool:etcd)'|loopback-cluster\.js'/;
-/** Files that run serially for another reason: daemons that are given a time to do something. */
-const SERIAL_FILES: readonly string[] = [
+const NETWORK_FOLDERS = /^(e2e|demo|systemd)\//;
+/** What a test that builds networks needs (test/support/require.ts). */
+const NETWORK_NEEDS = /needs\([^)]*'(netns|af_xdp)'/;
+/** Clusters of daemons on loopback, and etcd. */
+const DAEMONS_USE = /loopback-cluster\.js'|needs\([^)]*'tool:etcd'/;
+/** Other files whose daemons have a certain time to do something. */
+const DAEMONS_FILES: readonly string[] = [
   'daemon/hung-files.test.js',
   'daemon/keys.test.js',
   'daemon/own-middlebox.test.js',
@@ -44,16 +51,14 @@ const PORTABLE_FOLDERS = /^(conf|docs|shm|tidy|workers)\//;
 /** Folders that `test:quick` leaves out. */
 const NOT_QUICK_FOLDERS = /^(daemon|demo|docs|e2e|fuzz|hammer|nft|sim|systemd|testbed)\//;
 
-/** Files that take longest, longest first: they start first. `test:quick` leaves them out. */
+/**
+ * Files that take longest, longest first: they start first, each in a process of its own.
+ * `test:quick` leaves them out.
+ */
 const SLOW: readonly string[] = [
-  'daemon/membership/join.test.js',
-  'daemon/membership/commands.test.js',
   'hammer/sketch.test.js',
-  'daemon/own-middlebox.test.js',
   'sim/sim.test.js',
-  'daemon/keys.test.js',
   'workers/snapshot/stream.test.js',
-  'daemon/membership/refusals.test.js',
   'hammer/nat-binding.test.js',
   'sim/planted.test.js',
   'hammer/shared.test.js',
@@ -69,9 +74,6 @@ const SLOW: readonly string[] = [
   'daemon/constellation.test.js',
   'shm/objects/nat-convergence.test.js',
   'conf/robust.test.js',
-  'daemon/membership/resync.test.js',
-  'daemon/hung-files.test.js',
-  'daemon/keys.test.js',
   'shm/objects/half-open.test.js',
   'workers/replication/sealed-agents.test.js',
   'workers/middleboxes/nat-property.test.js',
@@ -82,37 +84,78 @@ const SLOW: readonly string[] = [
   'workers/middleboxes/nat-filter.test.js',
 ];
 
+/**
+ * Others that `test:quick` leaves out to stay below a minute: they take 2 s or more of CPU time.
+ */
+const NOT_QUICK: readonly string[] = [
+  'run/run.test.js',
+  'shm/barrier.test.js',
+  'shm/objects/count-min.test.js',
+  'shm/objects/counter-cells.test.js',
+  'shm/objects/counting-bloom.test.js',
+  'shm/objects/nat-recover.test.js',
+  'shm/objects/shared-set.test.js',
+  'workers/holds-entries.test.js',
+  'workers/middleboxes/firewall/chains.test.js',
+  'workers/middleboxes/firewall/import-nft.test.js',
+  'workers/middleboxes/firewall/opening.test.js',
+  'workers/middleboxes/idps-evidence.test.js',
+  'workers/middleboxes/idps-silence.test.js',
+  'workers/middleboxes/nat-ports.test.js',
+  'workers/middleboxes/nat-sources.test.js',
+  'workers/middleboxes/timers.test.js',
+  'workers/native/fuzz.test.js',
+  'workers/packet/encapsulation.test.js',
+  'workers/packet/options.test.js',
+  'workers/packet/quoted.test.js',
+  'workers/passage-property.test.js',
+  'workers/replication/versions.test.js',
+  'workers/split-headers.test.js',
+];
+
+/** Files that have two sizes (test/support/scale.ts) by a module that they import. */
+const TWO_SIZES: readonly string[] = ['e2e/downloads.test.js'];
+
 /** Absolute paths of the compiled test files of a suite. */
 export function filesOf(suite: Suite): string[] {
-  const ending = suite === 'long' ? '.long.js' : '.test.js';
   return readdirSync(TESTS, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith(ending))
+    .filter((name) => (suite === 'long' ? isLong(name) : name.endsWith('.test.js')))
     .filter((name) => suite !== 'portable' || PORTABLE_FOLDERS.test(name))
     .map((name) => join(TESTS, name))
     .filter((file) => suite !== 'quick' || isQuick(file));
 }
 
+function isLong(name: string): boolean {
+  return name.endsWith('.long.js') || (name.endsWith('.test.js') && hasTwoSizes(join(TESTS, name)));
+}
+
+/** Whether a file takes its sizes from test/support/scale.ts, itself or by what else it uses. */
+function hasTwoSizes(file: string): boolean {
+  return /support\/scale\.js'/.test(readFileSync(file, 'utf8')) || TWO_SIZES.includes(relative(TESTS, file));
+}
+
 function isQuick(file: string): boolean {
   const name = relative(TESTS, file);
-  return !NOT_QUICK_FOLDERS.test(name) && !SLOW.includes(name) && !isSerial(file);
+  return !NOT_QUICK_FOLDERS.test(name) && !SLOW.includes(name) && !NOT_QUICK.includes(name) && laneOf(file) === null;
 }
 
-export function isSerial(file: string): boolean {
+/** In which lane a file runs; `null` if it may run in parallel. */
+export function laneOf(file: string): Lane | null {
   const name = relative(TESTS, file);
-  return SERIAL_FOLDERS.test(name) || SERIAL_FILES.includes(name) || SERIAL_USES.test(readFileSync(file, 'utf8'));
+  const text = readFileSync(file, 'utf8');
+  if (NETWORK_FOLDERS.test(name) || NETWORK_NEEDS.test(text)) return 'network';
+  return DAEMONS_FILES.includes(name) || DAEMONS_USE.test(text) ? 'daemons' : null;
 }
 
-/** Sorts files into those that may run in parallel and those that run one after the other. */
+/** Sorts files by when they may run. */
 export function select(files: readonly string[]): Selection {
   const place = (file: string): number => {
     const at = SLOW.indexOf(relative(TESTS, file));
     return at === -1 ? SLOW.length : at;
   };
   const sorted = [...new Set(files)].sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
-  return {
-    parallel: sorted.filter((file) => !isSerial(file)),
-    serial: sorted.filter((file) => isSerial(file)),
-  };
+  const of = (lane: Lane | null): string[] => sorted.filter((file) => laneOf(file) === lane);
+  return { parallel: of(null), lanes: { network: of('network'), daemons: of('daemons') } };
 }
 
 /**
@@ -120,10 +163,10 @@ export function select(files: readonly string[]): Selection {
  * second.
  */
 export function isLarge(file: string): boolean {
-  return SLOW.includes(relative(TESTS, file)) || isSerial(file);
+  return SLOW.includes(relative(TESTS, file)) || laneOf(file) !== null;
 }
 
 /** The files that this module names. */
 export function named(): string[] {
-  return [...SERIAL_FILES, ...SLOW].map((name) => join(TESTS, name));
+  return [...DAEMONS_FILES, ...SLOW, ...NOT_QUICK, ...TWO_SIZES].map((name) => join(TESTS, name));
 }

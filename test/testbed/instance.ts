@@ -6,7 +6,7 @@ import type { Program } from './program.js';
 
 const SILENCE_MS_MAX = 10_000;
 const POLL_MS = 50;
-const START_MS_MAX = 30_000;
+const START_MS_MAX = 90_000;
 
 export class Instance {
   readonly name: string;

@@ -7,42 +7,48 @@ import { converged, eventually, type Instance } from '../../testbed/instance.js'
 const MEMBERS = ['a', 'b', 'c'];
 const FLOWS = 300;
 
+/** Waits until all hold the same; there may be members that are not running. Returns the digest. */
+const same = (...instances: Instance[]): Promise<string> =>
+  eventually('the same everywhere', async () => {
+    const digests = await Promise.all(instances.map(async (instance) => (await instance.objects())[0].digest));
+    return new Set(digests).size === 1 ? digests[0] : null;
+  });
+
+const used = async (instance: Instance): Promise<number> => (await instance.objects())[0].figures['used'] ?? 0;
+
+/** The tests of one cluster follow each other: an instance that has ended in one is started again in it. */
 describe('an instance that joins', () => {
   let cluster: LoopbackCluster;
+  let a: Instance;
+  let b: Instance;
+  let c: Instance;
 
-  beforeEach(async () => {
+  before(async () => {
     cluster = await LoopbackCluster.create();
   });
 
-  afterEach(async function () {
+  afterEach(function () {
     if (this.currentTest?.state === 'failed') console.log(cluster.report());
-    await cluster.down();
   });
 
-  const used = async (instance: Instance): Promise<number> => (await instance.objects())[0].figures['used'] ?? 0;
+  after(() => cluster.down());
+
   const start = (name: string, flows?: number): Promise<Instance> =>
     cluster.start(name, { members: MEMBERS, ...(flows !== undefined && { flows }) });
 
-  /** Waits until all hold the same; there may be members that are not running. Returns the digest. */
-  const same = (...instances: Instance[]): Promise<string> =>
-    eventually('the same everywhere', async () => {
-      const digests = await Promise.all(instances.map(async (instance) => (await instance.objects())[0].digest));
-      return new Set(digests).size === 1 ? digests[0] : null;
-    });
-
   it('begins together with the others, without waiting', async () => {
-    const all = await Promise.all(MEMBERS.map((name) => start(name)));
-    for (const instance of all)
+    [a, b, c] = await Promise.all(MEMBERS.map((name) => start(name, name === 'c' ? undefined : FLOWS)));
+    for (const instance of [a, b, c]) {
       assert.match(instance.program.output, /joining: (began together|heard no|has the state)/);
-    for (const instance of all) assert.equal((await instance.status()).state, 'ready');
+      assert.equal((await instance.status()).state, 'ready');
+    }
+    await c.program.stop('SIGKILL');
   });
 
   it('has the state of the others by a snapshot, and what comes after it', async () => {
-    const a = await start('a', FLOWS);
-    const b = await start('b', FLOWS);
     await eventually('flows', async () => ((await used(a)) >= FLOWS ? true : null));
     await same(a, b);
-    const c = await start('c', FLOWS);
+    c = await start('c', FLOWS);
     assert.match(c.program.output, /joining: takes a snapshot of [ab]/);
     assert.match(c.program.output, /joining: has the state of a member/);
     assert.match(`${a.program.output}${b.program.output}`, /snapshot for member 3 sent: 100 %/);
@@ -58,6 +64,40 @@ describe('an instance that joins', () => {
       true,
     );
   });
+
+  it('comes back after a crash and after an orderly end with what the others have', async () => {
+    const before = await same(a, b, c);
+    await a.program.stop('SIGKILL');
+    a = await start('a');
+    assert.equal(await same(a, b, c), before);
+    assert.deepEqual(await b.program.stop(), { code: 0, signal: null });
+    b = await start('b');
+    assert.match(b.program.output, /joining: has the state of a member/);
+    assert.equal(await same(a, b, c), before);
+  });
+
+  it('comes back after its clock was put back', async () => {
+    const before = await same(a, b, c);
+    await c.program.stop('SIGKILL');
+    c = await cluster.start('c', { members: MEMBERS, clockMs: -3_600_000 });
+    // Within the time in which a member counts as heard, it goes on as the later start; after it, it is believed as it is.
+    assert.match((await c.status()).state_reason, /^has the state of a member/);
+    assert.equal(await same(a, b, c), before);
+  });
+});
+
+describe('an instance that joins with much state to come', () => {
+  let cluster: LoopbackCluster;
+
+  before(async () => {
+    cluster = await LoopbackCluster.create();
+  });
+
+  afterEach(function () {
+    if (this.currentTest?.state === 'failed') console.log(cluster.report());
+  });
+
+  after(() => cluster.down());
 
   it('takes another donor when the first dies in the middle of the snapshot', async () => {
     const nat = { inside: 'inside', outside: 'outside', external: ['203.0.113.1', '203.0.113.2'], flows: 1 << 20 };
@@ -79,29 +119,5 @@ describe('an instance that joins', () => {
     assert.match((await c.status()).state_reason, /^has the state of a member/);
     assert.equal(await same(c, other), before);
     assert.equal(await used(c), await used(other));
-  });
-
-  it('comes back after its clock was put back', async () => {
-    const [a, b] = await Promise.all([start('a', FLOWS), start('b')]);
-    await eventually('flows', async () => ((await used(b)) >= FLOWS ? true : null));
-    const before = await same(a, b);
-    await a.program.stop('SIGKILL');
-    const again = await cluster.start('a', { members: MEMBERS, clockMs: -3_600_000 });
-    // Within the time in which a member counts as heard, it goes on as the later start; after it, it is believed as it is.
-    assert.match((await again.status()).state_reason, /^has the state of a member/);
-    assert.equal(await same(again, b), before);
-  });
-
-  it('comes back after a crash and after an orderly end with what the others have', async () => {
-    const [a, b] = await Promise.all([start('a', FLOWS), start('b')]);
-    await eventually('flows', async () => ((await used(b)) >= FLOWS ? true : null));
-    const before = await same(a, b);
-    await a.program.stop('SIGKILL');
-    const again = await start('a');
-    assert.equal(await same(again, b), before);
-    assert.deepEqual(await b.program.stop(), { code: 0, signal: null });
-    const back = await start('b');
-    assert.match(back.program.output, /joining: has the state of a member/);
-    assert.equal(await same(again, back), before);
   });
 });

@@ -12,6 +12,7 @@ import { closeDescriptor, eventCreate, offloads, setOffloads, xskMultiBuffer } f
 import { JUMBO_BYTES } from '../../../workers/packet/memory.js';
 import { soon } from '../../support/process.js';
 import { needs } from '../../support/require.js';
+import { scaled } from '../../support/scale.js';
 import { inThread } from '../native/in-thread.js';
 import { Veth, type VethOptions } from '../native/veth.js';
 import { batchFor, client, echo, PATIENCE_MS, serve, turnAround } from './echo.js';
@@ -23,7 +24,7 @@ const COUNT = 2000;
 const LARGE = { ringSize: 512, chunks: 512 + 64 };
 const BURST = 500;
 /** How often an interface is deleted and created again. */
-const LIVES = 30;
+const LIVES = scaled(10, 30);
 
 const raw = (address: string): number => Buffer.from(address.split('.').map(Number)).readInt32LE(0);
 
