@@ -71,6 +71,8 @@ export interface Config {
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
   readonly shared: SharedState;
+  /** `file`: absolute; null: state is not saved. */
+  readonly stateFile: { readonly file: string | null; readonly restoreWithinS: number };
   readonly hooks: Readonly<WrittenConfig['hooks']>;
   readonly admin: Readonly<WrittenConfig['admin']>;
   readonly log: Readonly<WrittenConfig['log']>;
@@ -105,6 +107,10 @@ export function resolveConfig(
       folder,
     }),
     shared: { form: counting, members: cluster.slots, seed: sketch_seed },
+    stateFile: {
+      file: written.state.file === undefined ? null : resolve(folder, written.state.file),
+      restoreWithinS: written.state.restore_within_s,
+    },
     hooks: written.hooks,
     admin: { socket: resolve(folder, written.admin.socket) },
     log: written.log,

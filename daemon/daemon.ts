@@ -26,7 +26,7 @@ import type { Circle } from '../workers/snapshot/handshake.js';
 import { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, InstancePhase, KeysInUse, RulesRow, Standing } from './admin/source.js';
+import type { Drained, InstancePhase, KeysInUse, RulesRow, Saved, Standing } from './admin/source.js';
 import { counted } from './counted.js';
 import { InstanceSource, type Running } from './instance-source.js';
 import { InterfaceWatch } from './interface-watch.js';
@@ -40,6 +40,7 @@ import type { Members } from './membership/members.js';
 import { openMembers, type Place, takePlace } from './membership/open.js';
 import { RefusalWatch } from './membership/refusals.js';
 import { Resync } from './membership/resync.js';
+import { StateKeeper } from './membership/state-keeper.js';
 import { NeighbourWatcher, nextHopsOf } from './neighbours.js';
 import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
@@ -78,6 +79,7 @@ export class Daemon implements Running {
   private readonly rejectTable: RejectTable;
   private readonly hooks: Hooks;
   private readonly entry: Entry;
+  private readonly keeper: StateKeeper;
   private readonly resync: Resync;
   private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
@@ -182,7 +184,12 @@ export class Daemon implements Running {
       onEvent: (level, text) => log[level](text),
       onFatal: (error) => void this.stop(error),
     });
+    this.keeper = new StateKeeper({
+      ...config.stateFile,
+      ...{ instance, circle: this.circle(), members: new MemberTable(buffers.members), log },
+    });
     this.entry = new Entry({
+      keeper: this.keeper,
       instance,
       supervisor: this.supervisor,
       circle: this.circle(),
@@ -224,6 +231,8 @@ export class Daemon implements Running {
       await this.records.start();
       // Before packets come, so that the first of them have somewhere to go.
       await this.neighbours.start();
+      // Before others can ask for it.
+      await this.keeper.find();
       await this.supervisor.start(({ thread }) => thread >= this.instance.slots.workers);
       this.donor = await this.openDonor();
       this.admin = await AdminServer.listen(this.config.admin.socket, this.source, { log: this.log });
@@ -301,6 +310,7 @@ export class Daemon implements Running {
         shape: shapeOf(instance),
         fork: () => forkState(instance, this.objects, true),
         refuse: () => this.entry.lacksState,
+        offer: () => this.entry.offer,
         log: (level, text) => log[level](text),
       });
     } catch (error) {
@@ -351,15 +361,19 @@ export class Daemon implements Running {
 
   /** Mends what a dead thread left in shared memory: its open operation, its locks, and records it had not yet shown. */
   private recover({ thread, name }: Slot): void {
+    this.rules.forget(thread);
+    this.recoverState(thread, name);
+    this.instance.control.ring();
+  }
+
+  private recoverState(thread: number, name: string): void {
     const { buffers } = this.instance;
     const log = buffers.logs[thread];
     const position = log === undefined ? 0 : committedPosition(log);
     const journal = this.instance.journal(thread);
-    this.rules.forget(thread);
     let mended = 0;
     for (const object of this.objects) mended += object.recover(writerId(thread), journal, position);
     if (log !== undefined) recoverLog(log);
-    this.instance.control.ring();
     if (mended > 0) this.log.warn(`mended ${mended} words that thread ${name} left half changed or locked`);
   }
 
@@ -477,11 +491,33 @@ export class Daemon implements Running {
     await this.supervisor.stop();
     if (error === null) await this.members.left();
     this.members.close();
+    if (error === null && wasReady && this.keeper.file !== null) await this.saveStopped();
     clearInterval(this.lookTimer);
     clearInterval(this.eventTimer);
     this.pumpEvents();
     await this.records.close();
     this.settleStopped(error);
+  }
+
+  /** Saves the state to its file while the instance runs. Rejects with the reason if it cannot. */
+  async save(): Promise<Saved> {
+    const lack = this.stopping === null ? this.entry.lacksState : 'is stopping';
+    if (lack !== null) throw new Error(`this instance ${lack}`);
+    const saved = await this.keeper.save(this.objects);
+    this.log.info(`saved the state to ${saved.file}: ${mebibytes(saved.bytes)} MiB`);
+    return saved;
+  }
+
+  private async saveStopped(): Promise<void> {
+    const { slots, control } = this.instance;
+    for (let thread = 0; thread < slots.count; thread++)
+      if (control.state(thread) !== ThreadState.STOPPED) this.recoverState(thread, slots.name(thread));
+    try {
+      const { file, bytes } = await this.keeper.saveStopped(this.objects);
+      this.log.info(`saved the state to ${file}: ${mebibytes(bytes)} MiB`);
+    } catch (error) {
+      this.log.error(`the state is not saved: ${(error as Error).message}`);
+    }
   }
 
   onDiffer(object: number, member: string, slot: number): void {

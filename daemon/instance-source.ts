@@ -35,6 +35,7 @@ import type {
   RejectRow,
   RuleRow,
   RulesRow,
+  Saved,
   Standing,
   Status,
   ThreadRow,
@@ -76,6 +77,7 @@ export interface Running {
   restartThread(thread: number): Promise<void>;
   reloadKeys(): Promise<KeysInUse>;
   reloadRules(): Promise<RulesRow[]>;
+  save(): Promise<Saved>;
   stop(): Promise<void>;
 }
 
@@ -376,6 +378,10 @@ export class InstanceSource implements AdminSource {
 
   drain(): Promise<Drained> {
     return this.daemon.drain();
+  }
+
+  save(): Promise<Saved> {
+    return this.daemon.save();
   }
 
   shutdown(): void {

@@ -184,4 +184,12 @@ export const STATE = {
     '',
     { change: allSites('members would count the same key in different cells') },
   ),
+  file: option.someForm(
+    'path',
+    'File that the state is saved to when the instance stops in order, and by constellation save, and from which the next start goes on if no member with state is heard. Its folder has to exist; each member has a file of its own. Absent: none is written, and a restart of the only instance loses every connection.',
+  ),
+  restore_within_s: option.seconds('A state file that was saved longer ago is not restored. 0: none ever is.', 600, {
+    min: 0,
+    max: 604_800,
+  }),
 };

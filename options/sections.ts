@@ -51,7 +51,7 @@ export const SECTIONS = {
   },
   state: {
     path: ['state'],
-    help: 'How state is shared: the same at every member. Members that differ in it refuse each other’s messages.',
+    help: 'How state is shared and kept. Members with another counting or sketch_seed refuse each other’s messages.',
     options: STATE,
   },
   threads: { path: ['threads'], help: 'Which threads run on which cores.', options: THREADS },

@@ -62,6 +62,8 @@ export interface AdminSource {
   rules(): Awaitable<readonly RuleRow[]>;
   /** Reads all rules again. Rejects, and changes nothing, with all that is wrong with them. */
   reloadRules(): Promise<readonly RulesRow[]>;
+  /** Writes the state to its file. Rejects with the reason when it cannot. */
+  save(): Promise<Saved>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }
@@ -268,6 +270,14 @@ export interface KeysInUse {
   readonly sending: number;
   /** Ids of the keys that are accepted. */
   readonly accepted: readonly number[];
+}
+
+/** What a save wrote. */
+export interface Saved {
+  readonly file: string;
+  readonly bytes: number;
+  /** Unix time in milliseconds of what is in the file. */
+  readonly saved_ms: number;
 }
 
 export interface Drained {

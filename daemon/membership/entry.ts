@@ -14,11 +14,14 @@ import { laterIncarnation, startOf } from '../../workers/replication/settings.js
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
 import { loadSnapshot } from '../../workers/snapshot/load.js';
+import { type Offer, Stands } from '../../workers/snapshot/offer.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
 import type { Standing } from '../admin/source.js';
 import type { Log } from '../log.js';
 import type { ThreadSupervisor } from '../threads.js';
 import { fetchFrom } from './fetch.js';
+import { Restoration } from './restoration.js';
+import type { StateKeeper } from './state-keeper.js';
 
 export interface EntryOptions {
   readonly instance: Instance;
@@ -29,11 +32,14 @@ export interface EntryOptions {
   readonly reopen: () => readonly StateObject[];
   /** Why members that are there are not heard; null: nothing is known of such. */
   readonly refused: () => string | null;
+  readonly keeper: StateKeeper;
   /** Whether etcd gave us our incarnation, after the last one it knew of our place. */
   readonly isRegistered: boolean;
 }
 
 const LOOK_MS = 20;
+/** Between two looks for a member that restores, or has to answer. */
+const DECIDE_MS = 100;
 const OVERRIDE = 'mend it, or give constellation join alone';
 
 export class Entry {
@@ -50,6 +56,8 @@ export class Entry {
   /** The later incarnation that was last reported to people. */
   private outrun = 0;
   private said = '';
+  private readonly restoration: Restoration;
+  private decideAt = 0;
 
   /** From here on the instance is joining, to whom its threads speak. */
   constructor(options: EntryOptions) {
@@ -58,6 +66,12 @@ export class Entry {
     this.members = new MemberTable(buffers.members);
     this.board = new AckBoard(buffers.ackBoard);
     this.board.setStatus(PeerFlag.JOINING);
+    const { instance, circle, keeper, log } = options;
+    const { board, members } = this;
+    this.restoration = new Restoration({
+      ...{ instance, board, members, circle, keeper, log },
+      signal: this.ending.signal,
+    });
   }
 
   /** What it is at, for people. */
@@ -73,11 +87,21 @@ export class Entry {
     return this.joining?.state === 'ready' ? null : `is ${this.standing.state} itself`;
   }
 
+  /** What we say to members that begin. */
+  get offer(): Offer {
+    const { joining } = this;
+    const { candidate } = this.options.keeper;
+    const isReady = joining?.state === 'ready';
+    const stands = !isReady ? Stands.JOINING : joining.hasBegunEmpty ? Stands.BEGUN_EMPTY : Stands.READY;
+    return { stands, savedMs: candidate?.savedMs ?? 0 };
+  }
+
   /** Joins; resolves when the state is complete. Never where `close` comes first. The replication threads are running. */
   join(): Promise<void> {
     const { instance } = this.options;
     const table = new MemberTable(instance.buffers.members);
     const joining = new Joining(instance.plan.replication, this.board, table, monotonicMs());
+    joining.asksFirst = true;
     this.joining = joining;
     return new Promise((resolve) => {
       this.timer = setInterval(() => {
@@ -103,6 +127,7 @@ export class Entry {
       this.options.log[this.said === joining.hold ? 'error' : 'info'](`joining: ${this.said}`);
     }
     if (joining.outrunBy !== 0 && !this.fetching) void this.raise(joining.outrunBy);
+    if (joining.wantsToBegin !== null && !this.fetching && monotonicMs() >= this.decideAt) void this.decide(joining);
     const donor = joining.wantsSnapshotFrom;
     if (donor !== null && !this.fetching) void this.take(joining, donor);
     return joining.state === 'ready';
@@ -146,6 +171,7 @@ export class Entry {
       if (refusal !== null) throw new Error(refusal);
       await this.load(head);
       joining.snapshotTaken();
+      this.options.keeper.ignore();
     } catch (error) {
       if (this.ending.signal.aborted) return;
       const why = error instanceof Error ? error.message : String(error);
@@ -155,6 +181,53 @@ export class Entry {
     } finally {
       this.progress = null;
       this.fetching = false;
+    }
+  }
+
+  /** No member with state is heard: begins with the state of a file, or with none, unless another member restores. */
+  private async decide(joining: Joining): Promise<void> {
+    const { log } = this.options;
+    this.fetching = true;
+    try {
+      const decision = await this.restoration.decide(joining.isTogether);
+      joining.waitsFor = decision.kind === 'wait' ? decision.reason : null;
+      if (decision.kind === 'empty' && joining.mayBeginNow(monotonicMs())) joining.begin(null);
+      else if (decision.kind === 'restore') await this.restore(joining);
+    } catch (error) {
+      if (this.ending.signal.aborted) return;
+      log.warn(`joining: ${error instanceof Error ? error.message : String(error)}`);
+    } finally {
+      this.decideAt = monotonicMs() + DECIDE_MS;
+      this.fetching = false;
+    }
+  }
+
+  private async restore(joining: Joining): Promise<void> {
+    const { instance, keeper, reopen, isRegistered, log } = this.options;
+    const { candidate } = keeper;
+    if (candidate === null) return;
+    if (candidate.incarnation >= this.board.incarnation) {
+      // The clock was put back since. A former incarnation has to be the earlier one.
+      if (isRegistered) await keeper.refuse('is of a later incarnation than etcd gave this start');
+      else
+        await this.withoutThreads('to take a later incarnation', () =>
+          this.board.raiseIncarnation(laterIncarnation(candidate.incarnation)),
+        );
+      return;
+    }
+    let isDone = false;
+    try {
+      const head = await keeper.read();
+      await this.withoutThreads('to restore the state file', () => {
+        // A member with state may have been heard meanwhile; then its snapshot takes the place of what was read.
+        if (!joining.mayBeginNow(monotonicMs())) return;
+        loadSnapshot(instance, reopen(), head);
+        joining.begin('has restored its state file');
+        isDone = true;
+      });
+      if (isDone) log.info(`restored the state of ${new Date(head.unixMs).toISOString()} from ${keeper.file}`);
+    } finally {
+      if (!isDone) await this.clear();
     }
   }
 

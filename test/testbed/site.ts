@@ -26,6 +26,8 @@ export interface SiteOptions {
   /** Options of the NAT. */
   readonly nat?: Readonly<Record<string, unknown>>;
   readonly log?: Readonly<Record<string, unknown>>;
+  /** Whether each site saves its state to a file when it stops. */
+  readonly savesState?: boolean;
 }
 
 export interface Member {
@@ -72,6 +74,7 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
       ...(options.behind ?? []),
     ],
     admin: { socket },
+    ...(options.savesState === true ? { state: { file: `./${place.self}.state` } } : {}),
     ...(options.log === undefined ? {} : { log: options.log }),
   };
 }

@@ -56,6 +56,18 @@ export class Joining {
   reason = 'listens for the others';
   /** Why not to begin without state though nobody who has some is heard, for people; null: there is no reason. Main's to say. */
   hold: string | null = null;
+  /**
+   * Main decides before the instance begins without a member's state: it, or another member, may have a state file. Then
+   * `wantsToBegin` says why it would begin now, and `begin` does it.
+   */
+  asksFirst = false;
+  wantsToBegin: string | null = null;
+  /** Whether that is so because all others are there, and begin as well. */
+  isTogether = false;
+  /** It began without any state. */
+  hasBegunEmpty = false;
+  /** What main's decision waits for, for people. */
+  waitsFor: string | null = null;
   private alone = false;
   private readonly settings: ReplicationSettings;
   private readonly board: AckBoard;
@@ -90,6 +102,7 @@ export class Joining {
   poll(now: number): void {
     if (this.state === 'ready' || this.state === 'left') return;
     this.look();
+    this.wantsToBegin = null;
     if (this.state === 'leaving') this.goOnLeaving(now);
     else if (this.state === 'listening') this.listen(now);
     else this.noteFloors(now);
@@ -154,6 +167,29 @@ export class Joining {
     this.board.setStatus(PeerFlag.LEAVING);
   }
 
+  private mayBegin(reason: string, isTogether = false): void {
+    this.isTogether = isTogether;
+    if (!this.asksFirst) this.enter(reason);
+    else {
+      this.wantsToBegin = reason;
+      this.reason = this.waitsFor ?? reason;
+    }
+  }
+
+  /** Whether the instance may begin without a member's state at this moment. */
+  mayBeginNow(now: number): boolean {
+    if (this.state !== 'listening') return false;
+    this.poll(now);
+    return this.wantsToBegin !== null;
+  }
+
+  /** Begins, right after `mayBeginNow`, with what main has put in place: `restored` says what, null: nothing. */
+  begin(restored: string | null): void {
+    if (this.wantsToBegin !== null) this.enter(restored ?? this.wantsToBegin);
+    this.hasBegunEmpty = restored === null;
+    this.wantsToBegin = null;
+  }
+
   private enter(reason: string): void {
     this.state = 'ready';
     this.reason = reason;
@@ -193,16 +229,16 @@ export class Joining {
       else if (!this.isHeard(slot, now)) unheard++;
     }
     if (ready > 0) this.ask(now);
-    else if (others === 0) this.enter('is alone');
-    else if (unheard === 0 && this.disagreeing() === -1) this.enter('began together with the others');
-    else if (this.alone) this.enter('began without the others, as it was told');
+    else if (others === 0) this.mayBegin('is alone');
+    else if (unheard === 0 && this.disagreeing() === -1) this.mayBegin('began together with the others', true);
+    else if (this.alone) this.mayBegin('began without the others, as it was told');
     else if (now - this.startedAt < this.settings.joinWaitMs)
       this.reason =
         unheard > 0
           ? `listens for ${unheard} of ${others} members`
           : `waits until ${this.members.name(this.disagreeing())} answers, and has heard the same members`;
     else if (this.hold !== null && 2 * (others - unheard + 1) <= others + 1) this.reason = this.hold;
-    else this.enter('heard no member that has state');
+    else this.mayBegin('heard no member that has state');
   }
 
   /**

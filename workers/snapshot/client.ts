@@ -7,8 +7,10 @@
  */
 
 import { connect } from 'node:net';
+import { CBOR_BYTES_MAX } from '../cbor.js';
 import { FrameOpener } from './frames.js';
 import {
+  Asks,
   CHALLENGE_BYTES,
   type Circle,
   checkChallenge,
@@ -18,25 +20,29 @@ import {
   sessionKey,
 } from './handshake.js';
 import type { SnapshotHead, SnapshotShape } from './head.js';
+import { decodeOffer, type Offer } from './offer.js';
 import { Progress } from './progress.js';
 import { RefusedError, readSnapshot, StreamReader } from './stream.js';
 import { Connection } from './wire.js';
 
-export interface FetchOptions extends Hello {
+export interface AskOptions extends Hello {
   /** The donor's. */
   readonly address: string;
   readonly port: number;
   readonly circle: Circle;
+  readonly signal?: AbortSignal;
+  readonly connectMs?: number;
+  /** A connection on which nothing moves for so long is given up. */
+  readonly idleMs?: number;
+}
+
+export interface FetchOptions extends AskOptions {
   readonly shape: SnapshotShape;
   /** Where the arena goes: `shape.arenaBytes` long. Its content is the snapshot's when the promise is kept, else of no worth. */
   readonly into: Uint8Array;
   readonly log: (text: string) => void;
   /** Told at the start of the transfer. */
   readonly onProgress?: (progress: Progress) => void;
-  readonly signal?: AbortSignal;
-  readonly connectMs?: number;
-  /** A connection on which nothing moves for so long is given up. */
-  readonly idleMs?: number;
 }
 
 export { RefusedError };
@@ -46,9 +52,25 @@ const IDLE_MS = 15_000;
 
 /** Takes a snapshot from a donor; throws with the reason where it does not come whole. */
 export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead> {
-  const { shape, signal, idleMs = IDLE_MS } = options;
-  if (options.into.length !== shape.arenaBytes)
-    throw new RangeError(`memory of ${options.into.length} bytes for a snapshot of ${shape.arenaBytes}`);
+  const { shape, into, server, log } = options;
+  if (into.length !== shape.arenaBytes)
+    throw new RangeError(`memory of ${into.length} bytes for a snapshot of ${shape.arenaBytes}`);
+  let progress: Progress | null = null;
+  const onStart = (bytes: number): void => {
+    progress = new Progress(server, bytes, (text) => log(`snapshot from member ${server}: ${text}`));
+    options.onProgress?.(progress);
+  };
+  return connected(options, (reader) => readSnapshot(reader, shape, into, onStart, (bytes) => progress?.add(bytes)));
+}
+
+/** Asks a member what state it has to offer. */
+export function askOffer(options: AskOptions): Promise<Offer> {
+  return connected({ ...options, asks: Asks.OFFER }, async (reader) => decodeOffer(await reader.rest(CBOR_BYTES_MAX)));
+}
+
+/** Connects to a member, meets it, and gives `read` what it sends. Errors name the member. */
+async function connected<T>(options: AskOptions, read: (reader: StreamReader) => Promise<T>): Promise<T> {
+  const { signal, idleMs = IDLE_MS } = options;
   signal?.throwIfAborted();
   const socket = connect({ host: options.address, port: options.port, noDelay: true });
   const connection = new Connection(socket, options.connectMs ?? CONNECT_MS);
@@ -57,14 +79,7 @@ export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead
   try {
     const reader = new StreamReader(connection, new FrameOpener(await meet(connection, options)));
     connection.setIdle(idleMs);
-    let progress: Progress | null = null;
-    const onStart = (bytes: number): void => {
-      progress = new Progress(options.server, bytes, (text) =>
-        options.log(`snapshot from member ${options.server}: ${text}`),
-      );
-      options.onProgress?.(progress);
-    };
-    return await readSnapshot(reader, shape, options.into, onStart, (bytes) => progress?.add(bytes));
+    return await read(reader);
   } catch (error) {
     signal?.throwIfAborted();
     const text = error instanceof Error ? error.message : String(error);
@@ -76,8 +91,9 @@ export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead
   }
 }
 
-async function meet(connection: Connection, { circle, client, server }: FetchOptions): Promise<Buffer | null> {
-  const hello = makeHello(circle, { client, server });
+async function meet(connection: Connection, options: AskOptions): Promise<Buffer | null> {
+  const { circle } = options;
+  const hello = makeHello(circle, options);
   await connection.put([hello]);
   const challenge = await connection.take(CHALLENGE_BYTES);
   checkChallenge(circle, hello, challenge);

@@ -21,8 +21,9 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypt
 import { type ClusterKey, deriveKey } from '../replication/cluster-key.js';
 
 const MAGIC = 0x43_54_53_50; // "CTSP"
-/** 3: the snapshot's head is CBOR. */
+/** 3: the snapshot's head is CBOR, and a HELLO says what it asks for. */
 const VERSION = 3;
+const HELLO_ASKS = 6;
 const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
 export const HELLO_BYTES = 64 + PROOF_BYTES;
@@ -40,17 +41,24 @@ export interface Circle {
 
 export class HandshakeError extends Error {}
 
+/** What a HELLO asks for: a snapshot, or what state the member has to offer (offer.ts). */
+export const Asks = { SNAPSHOT: 0, OFFER: 1 } as const;
+export type Asks = (typeof Asks)[keyof typeof Asks];
+
 export interface Hello {
   /** Ids of the member that asks and of the one that is asked. */
   readonly client: number;
   readonly server: number;
+  /** Default: a snapshot. */
+  readonly asks?: Asks;
 }
 
-export function makeHello(circle: Circle, { client, server }: Hello): Buffer {
+export function makeHello(circle: Circle, { client, server, asks = Asks.SNAPSHOT }: Hello): Buffer {
   const hello = Buffer.alloc(HELLO_BYTES);
   hello.writeUInt32LE(MAGIC, 0);
   hello.writeUInt8(VERSION, 4);
   hello.writeUInt8(circle.keys[0]?.id ?? 0, 5);
+  hello.writeUInt8(asks, HELLO_ASKS);
   hello.writeUInt16LE(client, 8);
   hello.writeUInt16LE(server, 10);
   hello.writeUInt32LE(circle.clusterId, 12);
@@ -64,6 +72,7 @@ export function makeHello(circle: Circle, { client, server }: Hello): Buffer {
 
 /** What a HELLO says, the key it names, and its nonce. */
 export interface ReadHello extends Hello {
+  readonly asks: Asks;
   readonly key: ClusterKey | null;
   readonly nonce: string;
 }
@@ -80,6 +89,8 @@ export function readHello(circle: Circle, self: number, hello: Buffer): ReadHell
   if (hello.readUInt16LE(10) !== self) throw wrong(`asks member ${hello.readUInt16LE(10)}, this is ${self}`);
   if (hello.readInt32LE(16) !== circle.layoutHash[0] || hello.readInt32LE(20) !== circle.layoutHash[1])
     throw wrong('has another configuration of state objects');
+  const asks = hello.readUInt8(HELLO_ASKS);
+  if (asks !== Asks.SNAPSHOT && asks !== Asks.OFFER) throw wrong(`asks for something unknown (${asks})`);
   const id = hello.readUInt8(5);
   const key = circle.keys.find((candidate) => candidate.id === id) ?? null;
   if (id === 0 && circle.keys.length > 0) throw wrong('has no cluster key');
@@ -88,7 +99,7 @@ export function readHello(circle: Circle, self: number, hello: Buffer): ReadHell
   if (!timingSafeEqual(prove(circle, key, 'hello', [said]), hello.subarray(said.length)))
     throw wrong('did not prove that it has the cluster key');
   const nonce = hello.toString('latin1', HELLO_NONCE, HELLO_NONCE + NONCE_BYTES);
-  return { client: hello.readUInt16LE(8), server: self, key, nonce };
+  return { client: hello.readUInt16LE(8), server: self, asks, key, nonce };
 }
 
 export function makeChallenge(circle: Circle, key: ClusterKey | null, hello: Buffer): Buffer {

@@ -17,6 +17,7 @@ import type { ClusterKey } from '../replication/cluster-key.js';
 import type { Fork } from './fork.js';
 import { FrameKind, FrameSealer } from './frames.js';
 import {
+  Asks,
   type Circle,
   checkProof,
   HELLO_BYTES,
@@ -26,6 +27,7 @@ import {
   sessionKey,
 } from './handshake.js';
 import { encodeHead, type SnapshotShape } from './head.js';
+import { encodeOffer, type Offer, Stands } from './offer.js';
 import { Progress } from './progress.js';
 import { writeSnapshot } from './stream.js';
 import { Connection } from './wire.js';
@@ -42,6 +44,8 @@ export interface SnapshotServerOptions {
   readonly fork: () => Fork;
   /** Why we cannot be a donor (we lack state ourselves); null: we can. */
   readonly refuse?: () => string | null;
+  /** What we say to members that ask what state we have; absent: nothing to offer. */
+  readonly offer?: () => Offer;
   readonly log: (level: 'info' | 'warn', text: string) => void;
   /** A connection on which nothing moves for so long is given up. */
   readonly idleMs?: number;
@@ -64,6 +68,7 @@ const IDLE_MS = 15_000;
 interface Greeting {
   readonly hello: Buffer;
   readonly client: number;
+  readonly asks: Asks;
   readonly key: ClusterKey | null;
 }
 
@@ -133,7 +138,9 @@ export class SnapshotServer {
         const key = await this.meet(connection, greeting);
         clearTimeout(patience);
         connection.setIdle(idleMs);
-        await this.answer(connection, greeting.client, new FrameSealer(key));
+        const sealer = new FrameSealer(key);
+        if (greeting.asks === Asks.OFFER) await this.sayOffer(connection, sealer);
+        else await this.answer(connection, greeting.client, sealer);
       } finally {
         this.greeted--;
       }
@@ -159,12 +166,12 @@ export class SnapshotServer {
     waiting.add(connection);
     try {
       const hello = await connection.take(HELLO_BYTES);
-      const { client, key, nonce } = readHello(circle, self, hello);
+      const { client, asks, key, nonce } = readHello(circle, self, hello);
       if (nonces.has(nonce)) throw new Error('repeats a request that was made before');
       if (nonces.size >= NONCES_MAX) nonces.delete(nonces.values().next().value as string);
       nonces.add(nonce);
       if (this.greeted >= GREETED_MAX) throw new Error(`asks while ${GREETED_MAX} others do`);
-      return { hello, client, key };
+      return { hello, client, asks, key };
     } finally {
       waiting.delete(connection);
     }
@@ -190,6 +197,13 @@ export class SnapshotServer {
       this.warningsSince = now;
     }
     if (++this.warnings <= WARNINGS_MAX) log('warn', `snapshot asked for from ${from}: it ${why}`);
+  }
+
+  private async sayOffer(connection: Connection, sealer: FrameSealer): Promise<void> {
+    const offer = this.options.offer?.() ?? { stands: Stands.JOINING, savedMs: 0 };
+    await connection.put(sealer.seal(FrameKind.DATA, encodeOffer(offer))).catch(() => {});
+    await connection.put(sealer.seal(FrameKind.END, new Uint8Array(0))).catch(() => {});
+    await connection.finish();
   }
 
   /** Never throws: what fails from here on is told and counted. */

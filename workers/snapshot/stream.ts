@@ -113,6 +113,20 @@ export class StreamReader {
     }
   }
 
+  /** Everything up to the end, of at most `most` bytes. */
+  async rest(most: number): Promise<Buffer> {
+    const pieces: Uint8Array[] = [];
+    let bytes = 0;
+    for (;;) {
+      if (this.left.length === 0) await this.next();
+      if (this.ended) return Buffer.concat(pieces);
+      bytes += this.left.length;
+      if (bytes > most) throw new Error(`the answer has more than ${most} bytes`);
+      pieces.push(this.left);
+      this.left = this.left.subarray(this.left.length);
+    }
+  }
+
   /** That was all. */
   async end(): Promise<void> {
     if (this.left.length === 0) await this.next();

@@ -10,6 +10,7 @@ import { reloadKeys } from './reload-keys.js';
 import { reloadRecords } from './reload-records.js';
 import { reloadRules } from './reload-rules.js';
 import { restart } from './restart.js';
+import { save } from './save.js';
 import { showCounters } from './show-counters.js';
 import { showFlows } from './show-flows.js';
 import { showLag } from './show-lag.js';
@@ -46,6 +47,7 @@ export const COMMANDS: readonly Command[] = [
   reloadKeys,
   reloadRules,
   reloadRecords,
+  save,
   shutdown,
   help,
 ];

@@ -15,6 +15,7 @@ import type {
   RejectRow,
   RuleRow,
   RulesRow,
+  Saved,
   Standing,
   Status,
   ThreadRow,
@@ -269,6 +270,11 @@ export class FakeSource implements AdminSource {
 
   async restart(slot: number): Promise<void> {
     this.restarted.push(slot);
+  }
+
+  async save(): Promise<Saved> {
+    if (this.failure !== undefined) throw this.failure;
+    return { file: '/var/lib/constellation/state', bytes: 4096, saved_ms: 1_800_000_000_000 };
   }
 
   shutdown(): void {

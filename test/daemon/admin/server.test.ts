@@ -107,6 +107,14 @@ describe('admin socket', () => {
       assert.deepEqual(await askAll(path, 'reload keys'), ['sending   2', 'accepted  2, 1']);
     });
 
+    it('save', async () => {
+      assert.deepEqual(await askAll(path, 'save'), [
+        'file   /var/lib/constellation/state',
+        'bytes  4096',
+        'saved  2027-01-15T08:00:00.000Z',
+      ]);
+    });
+
     it('show alerts and show records', async () => {
       assert.deepEqual(await askAll(path, 'show alerts'), [
         'TIME                          SITE  FROM        TO                PROTO  SIGNATURE  SEVERITY  ACTION',

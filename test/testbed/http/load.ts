@@ -24,6 +24,8 @@ export interface Load {
   /** Pause between the starts of two fetches; 0 unless told. */
   readonly gap_ms?: number;
   readonly timeout_s?: number;
+  /** Bytes a second that each download takes at most; only with curl. */
+  readonly rate?: number;
   /** `curl` or `node`; absent: curl where it is installed. */
   readonly client?: 'curl' | 'node';
 }
@@ -50,7 +52,9 @@ const TIMEOUT_S = 60;
 
 async function run(load: Load): Promise<void> {
   const client = load.client ?? (findTool('curl') !== null ? 'curl' : 'node');
-  const fetchOne = client === 'curl' ? byCurl : byNode;
+  const { rate } = load;
+  if (rate !== undefined && client !== 'curl') throw new Error('only curl limits its rate');
+  const fetchOne: Fetcher = client === 'curl' ? (url, source, timeoutS) => byCurl(url, source, timeoutS, rate) : byNode;
   let stopped = false;
   process.stdin.on('end', () => {
     stopped = true;
@@ -90,8 +94,9 @@ async function fetchChecked(load: Load, i: number, fetchOne: Fetcher): Promise<v
   console.log(JSON.stringify(fetched));
 }
 
-function byCurl(url: string, source: string, timeoutS: number): Promise<Raw> {
+function byCurl(url: string, source: string, timeoutS: number, rate?: number): Promise<Raw> {
   const argv = ['--silent', '--show-error', '--fail', '--noproxy', '*', '--max-time', String(timeoutS)];
+  if (rate !== undefined) argv.push('--limit-rate', String(rate));
   const child = spawn('curl', [...argv, '--interface', source, '--write-out', '%{stderr}connect=%{time_connect}', url]);
   const body: Buffer[] = [];
   let said = '';

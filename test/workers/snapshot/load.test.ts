@@ -3,90 +3,14 @@ import fc from 'fast-check';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { Arena, clearArena, layoutArena } from '../../../shm/arena.js';
 import { LIFE_FLOATS, VECTOR_APART, VectorRecord } from '../../../shm/board-records.js';
-import { coarseSeconds } from '../../../shm/clock.js';
-import { LogConsumer, LogProducer } from '../../../shm/log.js';
-import type { CounterVector } from '../../../shm/objects/counters.js';
-import type { SharedSet } from '../../../shm/objects/shared-set.js';
 import { encodeCbor } from '../../../workers/cbor.js';
 import { writerId } from '../../../workers/instance.js';
-import { copyState, shapeOf } from '../../../workers/snapshot/fork.js';
-import {
-  decodeHead,
-  decodeStart,
-  encodeHead,
-  headLength,
-  LENGTH_BYTES,
-  type SnapshotHead,
-} from '../../../workers/snapshot/head.js';
+import { shapeOf } from '../../../workers/snapshot/fork.js';
+import { decodeHead, decodeStart, encodeHead, headLength, LENGTH_BYTES } from '../../../workers/snapshot/head.js';
 import { arenaBeside, loadSnapshot, mergeSnapshot } from '../../../workers/snapshot/load.js';
 import { decodeVectors, encodeVectors, type OriginVector, vectorBytesMax } from '../../../workers/snapshot/vectors.js';
-import { BusySite, member } from './busy-site.js';
-
-const NOW = coarseSeconds(Date.now());
-const members = [member(1, 0), member(2, 0), member(3, 0)];
-
-/** A site whose only thread is the test: so a snapshot needs no barrier. */
-class Still {
-  readonly site: BusySite;
-  readonly totals: CounterVector;
-  readonly increments: CounterVector;
-  readonly set: SharedSet;
-  readonly log: LogProducer;
-
-  constructor(site: BusySite) {
-    const { instance } = site;
-    this.site = site;
-    this.log = new LogProducer(instance.buffers.logs[0]);
-    const objects = instance.openObjects({ id: writerId(0), journal: instance.journal(0), log: this.log });
-    [this.totals, this.increments, this.set] = objects as unknown as [CounterVector, CounterVector, SharedSet];
-  }
-
-  static async create(self: number): Promise<Still> {
-    return new Still(await BusySite.create({ self, members, workers: 1, cells: 64 }));
-  }
-
-  count(cell: number, n: number): void {
-    assert.ok(this.totals.add(cell, n) && this.increments.add(cell, n));
-  }
-
-  add(element: number): void {
-    const key = Int32Array.of(element);
-    assert.ok(this.set.add(this.set.hash(key, 0), key, 0, NOW, NOW + 1000));
-  }
-
-  has(element: number): boolean {
-    const key = Int32Array.of(element);
-    return this.set.has(this.set.hash(key, 0), key, 0, NOW);
-  }
-
-  /** What the send thread does with what was logged. */
-  tell(): { object: number; words: number[] }[] {
-    const { instance, objects } = this.site;
-    this.log.publish();
-    const consumer = new LogConsumer(instance.buffers.logs[0]);
-    const told: { object: number; words: number[] }[] = [];
-    while (consumer.next()) {
-      const { objectId, op, words, at, length } = consumer;
-      if (objects[objectId].tell?.(op, words, at, length) !== false)
-        told.push({ object: objectId, words: [...words.subarray(at, at + length)] });
-    }
-    for (const object of objects) object.settle?.(told.length);
-    consumer.release();
-    return told;
-  }
-
-  async snapshotInto(memory: SharedArrayBuffer): Promise<SnapshotHead> {
-    const { instance, objects } = this.site;
-    const { copy, vectors } = copyState(instance, objects);
-    const into = new Uint8Array(memory);
-    let at = 0;
-    for await (const piece of copy.pieces()) {
-      into.set(piece, at);
-      at += piece.length;
-    }
-    return { donor: 0, unixMs: 0, vectors };
-  }
-}
+import { BusySite } from './busy-site.js';
+import { MEMBERS, NOW, Still } from './still.js';
 
 describe('a snapshot that has come', () => {
   it('is loaded in place, with the hash secret and what others know of our former life', async () => {
@@ -278,7 +202,7 @@ describe('a snapshot’s head', () => {
   });
 
   it('says what an instance’s state is like', async () => {
-    const { instance } = await BusySite.create({ members, cells: 64 });
+    const { instance } = await BusySite.create({ members: MEMBERS, cells: 64 });
     assert.deepEqual(shapeOf(instance), { objects: 3, slots: 3, arenaBytes: instance.arena.bytes });
   });
 });

@@ -1,0 +1,180 @@
+/**
+ * The instance's state file: which one this start may restore, and saving.
+ *
+ * A file is a *candidate* if it is whole as far as its head says, of this member, and young enough. Its age is by the wall
+ * clock, which no restart resets; a file from the future says that one of the two clocks was wrong, and is refused. A file
+ * that is refused is kept under another name, so that the next save does not replace it unseen.
+ */
+
+import { constants } from 'node:fs';
+import { access, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { AckBoard } from '../../shm/ack-board.js';
+import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
+import type { MemberTable } from '../../shm/members.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import type { Instance } from '../../workers/instance.js';
+import { ownMember } from '../../workers/replication/settings.js';
+import { copyState, forkState, shapeOf } from '../../workers/snapshot/fork.js';
+import type { Circle } from '../../workers/snapshot/handshake.js';
+import type { SnapshotHead } from '../../workers/snapshot/head.js';
+import { restoredVectors } from '../../workers/snapshot/restore.js';
+import {
+  type SavedSnapshot,
+  StateFile,
+  StateFileError,
+  type StateFileHead,
+  writeStateFile,
+} from '../../workers/snapshot/state-file.js';
+import type { Saved } from '../admin/source.js';
+import type { Log } from '../log.js';
+
+export interface StateKeeperOptions {
+  /** `null`: state is neither saved nor restored. */
+  readonly file: string | null;
+  readonly restoreWithinS: number;
+  readonly instance: Instance;
+  readonly circle: Circle;
+  readonly members: MemberTable;
+  readonly log: Log;
+}
+
+export class StateKeeper {
+  /** The head of the file that this start may restore; null: there is none. */
+  candidate: StateFileHead | null = null;
+  private readonly options: StateKeeperOptions;
+  private saving: Promise<Saved> | null = null;
+
+  constructor(options: StateKeeperOptions) {
+    this.options = options;
+  }
+
+  /** Looks for a file at the start; logs why one is refused. Throws if none could be saved there. */
+  async find(): Promise<void> {
+    const { file, circle, log } = this.options;
+    if (file === null) return;
+    const folder = dirname(file);
+    await access(folder, constants.W_OK | constants.X_OK).catch((error: Error) => {
+      throw new Error(`state.file: nothing can be written to ${folder}: ${error.message}`);
+    });
+    try {
+      const opened = await StateFile.open(file, circle);
+      if (opened === null) return;
+      await opened.close();
+      this.check(opened.head, Date.now());
+      this.candidate = opened.head;
+      log.info(`state file ${file}: saved ${shownTime(opened.head.savedMs)}`);
+    } catch (error) {
+      await this.refuse(error);
+    }
+  }
+
+  private check({ member, slot, savedMs }: StateFileHead, now: number): void {
+    const { restoreWithinS, instance } = this.options;
+    const own = ownMember(instance.plan.replication);
+    if (member !== own.id || slot !== own.slot)
+      throw new StateFileError(`is of member ${member} in slot ${slot}; this is member ${own.id} in slot ${own.slot}`);
+    if (savedMs > now + CLOCK_SKEW_GUARD_S * 1000)
+      throw new StateFileError(`was saved ${shownTime(savedMs)}, which is in the future; check the clock`);
+    const ageS = Math.max(0, Math.ceil((now - savedMs) / 1000));
+    if (ageS > restoreWithinS)
+      throw new StateFileError(`was saved ${ageS} s ago, and state.restore_within_s is ${restoreWithinS}`);
+  }
+
+  /**
+   * Reads the candidate's state into the arena, for `loadSnapshot`. Throws if it cannot; then it is no candidate any more, and
+   * the arena's content is of no worth.
+   */
+  async read(): Promise<SnapshotHead> {
+    const { file, circle, instance, members } = this.options;
+    if (file === null || this.candidate === null) throw new Error('there is no state file');
+    try {
+      const opened = await StateFile.open(file, circle);
+      if (opened === null) throw new StateFileError('is gone');
+      try {
+        this.check(opened.head, Date.now());
+        const head = await opened.read(shapeOf(instance), new Uint8Array(instance.buffers.arena));
+        members.refresh();
+        return { ...head, vectors: restoredVectors(head.vectors, opened.head, (slot) => members.id(slot)) };
+      } finally {
+        await opened.close();
+      }
+    } catch (error) {
+      await this.refuse(error);
+      throw error;
+    }
+  }
+
+  /** This start goes on without the file. */
+  async refuse(error: unknown): Promise<void> {
+    const { file, log } = this.options;
+    this.candidate = null;
+    const why = error instanceof Error ? error.message : String(error);
+    const kept = `${file}.refused`;
+    try {
+      await rename(file as string, kept);
+      log.error(`the state file ${file} is not restored: it ${why}; it is kept as ${kept}`);
+    } catch (failed) {
+      log.error(
+        `the state file ${file} is not restored: it ${why}; nor can it be renamed: ${(failed as Error).message}`,
+      );
+    }
+  }
+
+  /** A member had state, and this instance joined it. */
+  ignore(): void {
+    const { file, log } = this.options;
+    if (this.candidate !== null)
+      log.info(`the state file ${file} is not needed: the state came from a member; the next save replaces the file`);
+    this.candidate = null;
+  }
+
+  /** Saves while the instance runs. Throws with the reason if it cannot. */
+  save(objects: readonly StateObject[]): Promise<Saved> {
+    return this.write(() => {
+      return forkState(this.options.instance, objects);
+    });
+  }
+
+  /** Saves after all threads have ended. */
+  saveStopped(objects: readonly StateObject[]): Promise<Saved> {
+    return this.write(() => {
+      const { instance } = this.options;
+      const { copy, vectors } = copyState(instance, objects);
+      const head = { donor: ownMember(instance.plan.replication).slot, unixMs: Date.now(), vectors };
+      return { head, copy, done: async () => void (await copy.end()) };
+    });
+  }
+
+  get file(): string | null {
+    return this.options.file;
+  }
+
+  private write(fork: () => SavedSnapshot & { done(): Promise<void> }): Promise<Saved> {
+    // One that is under way began earlier: its state is older.
+    const before = this.saving?.catch(() => {}) ?? Promise.resolve();
+    this.saving = before.then(() => this.writeOnce(fork));
+    return this.saving;
+  }
+
+  private async writeOnce(take: () => SavedSnapshot & { done(): Promise<void> }): Promise<Saved> {
+    const { file, instance, circle, members } = this.options;
+    if (file === null) throw new Error('state.file is not set: there is nowhere to save the state to');
+    const { id, slot } = ownMember(instance.plan.replication);
+    const fork = take();
+    try {
+      members.refresh();
+      const { incarnation } = new AckBoard(instance.buffers.ackBoard);
+      const ids = Array.from({ length: members.slots }, (_, other) => members.id(other));
+      const saver = { member: id, slot, incarnation, members: ids };
+      const bytes = await writeStateFile(file, circle, saver, shapeOf(instance), fork);
+      return { file, bytes, saved_ms: fork.head.unixMs };
+    } finally {
+      await fork.done();
+    }
+  }
+}
+
+function shownTime(unixMs: number): string {
+  return new Date(unixMs).toISOString();
+}

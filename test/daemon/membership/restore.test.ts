@@ -1,0 +1,129 @@
+/** Instances that save their state when they stop, and go on from it. */
+
+import { strict as assert } from 'node:assert';
+import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { askJson } from '../../../daemon/admin/client.js';
+import { LoopbackCluster, type LoopbackOptions } from '../../support/loopback-cluster.js';
+import { PROJECT } from '../../testbed/compile.js';
+import { eventually, type Instance } from '../../testbed/instance.js';
+
+/** Counts packets, in increments, and says how many there were at all sites together. */
+const TALLY = `import { counter, defineMiddlebox, option } from 'constellation';
+export default defineMiddlebox({
+  name: 'tally',
+  help: 'Counts packets.',
+  options: { inside: option.port('port whose packets are counted') },
+  counters: {},
+  state: () => ({ packets: counter({ form: 'increments' }) }),
+  open: ({ options: { inside }, state: { packets }, batch, every, log }) => {
+    every(0.2, () => log.info('tally', { packets: packets.value() }), { on: 'one' });
+    return () => {
+      for (let i = 0; i < batch.count; i++) if (batch.port[i] === inside) packets.add(1);
+    };
+  },
+});
+`;
+const FLOWS = 100;
+
+describe('an instance with a state file', function () {
+  this.timeout(180_000);
+  let cluster: LoopbackCluster;
+
+  beforeEach(async () => {
+    cluster = await LoopbackCluster.create();
+    mkdirSync(join(cluster.folder, 'node_modules'));
+    symlinkSync(PROJECT, join(cluster.folder, 'node_modules/constellation'));
+    writeFileSync(join(cluster.folder, 'tally.mjs'), TALLY);
+  });
+
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed') console.log(cluster.report());
+    await cluster.down();
+  });
+
+  const fileOf = (name: string): string => join(cluster.folder, `${name}.state`);
+  const options = (name: string, members: readonly string[], flows?: number): LoopbackOptions => ({
+    members,
+    ...(flows !== undefined && { flows }),
+    sections: {
+      middleboxes: [
+        { './tally.mjs': { inside: 'inside' } },
+        { nat: { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 4096 } },
+      ],
+      state: { file: `./${name}.state` },
+      // Members wait for each other, however slow the machine is.
+      replication: { join_wait_ms: 100_000 },
+    },
+  });
+  const start = (name: string, members: readonly string[], flows?: number): Promise<Instance> =>
+    cluster.start(name, options(name, members, flows));
+  const startAll = (members: readonly string[], flows?: number): Promise<Instance[]> =>
+    Promise.all(members.map((name) => start(name, members, flows)));
+  const stopAll = async (instances: readonly Instance[]): Promise<void> => {
+    for (const exit of await Promise.all(instances.map(({ program }) => program.stop())))
+      assert.deepEqual(exit, { code: 0, signal: null });
+  };
+  const tally = ({ program }: Instance): number =>
+    Number([...program.output.matchAll(/"packets":(\d+)/g)].at(-1)?.[1] ?? -1);
+  const isTally = (instances: readonly Instance[], packets: number): Promise<boolean> =>
+    eventually(`${packets} packets at each`, async () =>
+      instances.every((instance) => tally(instance) === packets) ? true : null,
+    );
+  /** External ports by inside endpoint. */
+  const bindings = async (instance: Instance): Promise<Record<string, number | undefined>> =>
+    Object.fromEntries(
+      (await instance.flows()).map(({ inside, external }) => [`${inside.address}:${inside.port}`, external?.port]),
+    );
+
+  it('goes on after an orderly stop, and after a save and a crash, and not with a damaged file', async () => {
+    const a = await start('a', ['a'], FLOWS);
+    await isTally([a], FLOWS);
+    const before = await bindings(a);
+    assert.equal(Object.keys(before).length, FLOWS);
+    await stopAll([a]);
+    assert.equal(statSync(fileOf('a')).mode & 0o777, 0o600);
+    const second = await start('a', ['a'], FLOWS);
+    assert.equal((await second.status()).state_reason, 'has restored its state file');
+    assert.deepEqual(await bindings(second), before);
+    await isTally([second], 2 * FLOWS);
+    await askJson(second.socket, 'save', { silence_ms: 60_000 });
+    await second.program.stop('SIGKILL');
+    const third = await start('a', ['a']);
+    assert.deepEqual(await bindings(third), before);
+    await isTally([third], 2 * FLOWS);
+    await stopAll([third]);
+    const file = readFileSync(fileOf('a'));
+    file[file.length >>> 1] ^= 1;
+    writeFileSync(fileOf('a'), file);
+    const fourth = await start('a', ['a']);
+    assert.match(fourth.program.output, /state file .* is not restored: it .*damaged/);
+    assert.equal((await fourth.status()).state_reason, 'is alone');
+    assert.deepEqual(await bindings(fourth), {});
+    assert.deepEqual(readFileSync(`${fileOf('a')}.refused`), file);
+  });
+
+  it('restores one file where three start at once, counts nothing twice, and else joins', async () => {
+    const members = ['a', 'b', 'c'];
+    const first = await startAll(members, FLOWS);
+    await isTally(first, 3 * FLOWS);
+    const before = await bindings(first[0]);
+    await stopAll(first);
+    // One has lost its file: it does not begin empty.
+    writeFileSync(fileOf('a'), 'damaged');
+    const second = await startAll(members, FLOWS);
+    assert.match(second[0].program.output, /state file .*a\.state is not restored: it is cut short; it is kept as/);
+    assert.equal(readFileSync(`${fileOf('a')}.refused`, 'utf8'), 'damaged');
+    const logs = second.map(({ program }) => program.output);
+    assert.equal(logs.filter((log) => /joining: has restored its state file/.test(log)).length, 1, 'one restores');
+    assert.equal(logs.filter((log) => /joining: has the state of a member/.test(log)).length, 2, 'two join it');
+    for (const instance of second)
+      for (const [inside, port] of Object.entries(before))
+        assert.equal((await bindings(instance))[inside], port, `the port of ${inside} at ${instance.name}`);
+    await isTally(second, 6 * FLOWS);
+    await stopAll([second[1]]);
+    const again = await start('b', members);
+    assert.match(again.program.output, /state file .*b\.state is not needed: the state came from a member/);
+    await isTally([second[0], again, second[2]], 6 * FLOWS);
+  });
+});

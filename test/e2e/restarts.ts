@@ -1,0 +1,55 @@
+/** Downloads that are under way while sites are stopped in order and started again. */
+
+import { startLoad, startServer } from '../testbed/http/fetch.js';
+import type { Fetched } from '../testbed/http/load.js';
+import { eventually } from '../testbed/instance.js';
+import { clientsOf, ManySites, type SiteName } from '../testbed/many-sites.js';
+import { assertAllFetched, ORIGIN, withNetwork } from './support.js';
+
+export interface Downloads {
+  readonly count: number;
+  readonly bytes: number;
+  /** Bytes a second of each: so they last while sites restart. */
+  readonly rate: number;
+}
+
+/** Begins the downloads, lets them all get established, restarts sites, and sees that each brought the right bytes. */
+export async function whileDownloading(
+  sites: ManySites,
+  names: readonly SiteName[],
+  { count, bytes, rate }: Downloads,
+  restart: () => Promise<void>,
+): Promise<void> {
+  const fetched: Fetched[] = [];
+  const sources = names.flatMap((name) => clientsOf(name));
+  const load = { origins: [ORIGIN], sources, count, concurrency: count, bytes, rate, timeout_s: 100 };
+  const { done } = startLoad(sites.testbed, 'client', load, (one) => fetched.push(one));
+  await eventually('the downloads to be under way', async () => {
+    const flows = await Promise.all(names.map((name) => sites.site(name).flows('proto=tcp')));
+    return flows.every((each) => each.filter(({ state }) => state === 'established').length >= count) ? true : null;
+  });
+  const before = fetched.length;
+  await restart();
+  if (before + count / 2 < fetched.length) throw new Error('most downloads ended before the restart did');
+  await done;
+  assertAllFetched(fetched, count);
+}
+
+/** One site alone; returns how many bindings its second start restored. */
+export async function downloadsThroughOne(downloads: Downloads): Promise<{ restored: number }> {
+  let restored = 0;
+  // The state network needs two ends; nothing runs at the second.
+  const options = { sites: ['a', 'b'], members: ['a'], savesState: true } as const;
+  const network = await ManySites.build(options);
+  await withNetwork(network, async (sites) => {
+    await startServer(sites.testbed, 'server');
+    await sites.start('a');
+    await whileDownloading(sites, ['a'], downloads, async () => {
+      const a = sites.site('a');
+      await a.stop();
+      await a.start();
+      restored = (await a.flows('proto=tcp')).length;
+    });
+  });
+  return { restored };
+}

@@ -1,0 +1,58 @@
+/** 200 real downloads while sites are stopped in order and started again: one alone, three in turn, three at once. */
+
+import { strict as assert } from 'node:assert';
+import { needs } from '../support/require.js';
+import { startServer } from '../testbed/http/fetch.js';
+import { converged } from '../testbed/instance.js';
+import { ManySites, type SiteName } from '../testbed/many-sites.js';
+import { downloadsThroughOne, whileDownloading } from './restarts.js';
+import { withNetwork } from './support.js';
+
+const ALL: readonly SiteName[] = ['a', 'b', 'c'];
+const DOWNLOADS = { count: 200, bytes: 500_000, rate: 10_000 };
+/** However slow the machine is, members that start together hear each other before they begin. */
+const TOGETHER = { replication: { join_wait_ms: 30_000 } };
+
+describe('end to end: 200 downloads survive', function () {
+  this.timeout(300_000);
+
+  before(function () {
+    needs(this, 'af_xdp', 'tool:curl');
+  });
+
+  it('a restart of the only instance', async () => {
+    const { restored } = await downloadsThroughOne(DOWNLOADS);
+    assert.ok(restored >= DOWNLOADS.count);
+  });
+
+  const withThree = async (test: (sites: ManySites) => Promise<void>): Promise<void> =>
+    withNetwork(await ManySites.build({ sites: ALL, savesState: true, ...TOGETHER }), async (sites) => {
+      await startServer(sites.testbed, 'server');
+      await sites.start(...ALL);
+      await test(sites);
+      await converged(ALL.map((name) => sites.site(name)));
+    });
+
+  it('restarts of three sites, one after another', () =>
+    withThree(async (sites) => {
+      await whileDownloading(sites, ALL, DOWNLOADS, async () => {
+        for (const name of ALL) {
+          await sites.steer(ALL.filter((other) => other !== name));
+          await sites.site(name).stop();
+          await sites.site(name).start();
+          await sites.steer(ALL);
+        }
+      });
+    }));
+
+  it('a restart of all three at once', () =>
+    withThree(async (sites) => {
+      await whileDownloading(sites, ALL, DOWNLOADS, async () => {
+        await Promise.all(ALL.map((name) => sites.site(name).stop()));
+        await sites.start(...ALL);
+        const reasons = await Promise.all(ALL.map(async (name) => (await sites.site(name).status()).state_reason));
+        assert.equal(reasons.filter((reason) => reason.startsWith('has restored its state file')).length, 1);
+        assert.equal(reasons.filter((reason) => reason.startsWith('has the state of a member')).length, 2);
+      });
+    }));
+});
