@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface KeyValue {
   readonly key: string;
-  readonly value: string;
+  readonly value: Uint8Array;
   /** Revision of the last change; `0` in a comparison: there is no such key. */
   readonly revision: number;
 }
@@ -25,7 +25,7 @@ export interface Condition {
 }
 
 export type Operation =
-  | { readonly put: string; readonly value: string; readonly lease?: string }
+  | { readonly put: string; readonly value: string | Uint8Array; readonly lease?: string }
   | { readonly delete: string };
 
 export type Change = { readonly revision: number; readonly entries: readonly (KeyValue | { readonly gone: string })[] };
@@ -59,7 +59,7 @@ interface WatchAnswer {
   };
 }
 
-const encode = (text: string): string => Buffer.from(text).toString('base64');
+const encode = (value: string | Uint8Array): string => Buffer.from(value as string).toString('base64');
 const decode = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString();
 
 /** The end of the range of keys that begin with `prefix`, which ends in a character below the last. */
@@ -210,7 +210,7 @@ function revisionOf({ header }: WireHeader): number {
 }
 
 function keyValue({ key, value, mod_revision }: WireKeyValue): KeyValue {
-  return { key: decode(key), value: decode(value), revision: Number(mod_revision ?? 0) };
+  return { key: decode(key), value: Buffer.from(value ?? '', 'base64'), revision: Number(mod_revision ?? 0) };
 }
 
 async function errorText(response: Response): Promise<string> {

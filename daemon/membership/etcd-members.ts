@@ -16,7 +16,8 @@ import type { MemberRow, Standing } from '../admin/source.js';
 import type { Log } from '../log.js';
 import { notifyWaiting } from '../notify.js';
 import { backOff, CompactedError, EtcdClient, EtcdError, reason } from './etcd-client.js';
-import { type Applicant, type Claim, NotYetError, Records, rootOf, type SlotRecord } from './etcd-records.js';
+import type { SlotRecord } from './etcd-record.js';
+import { type Applicant, type Claim, NotYetError, Records, rootOf } from './etcd-records.js';
 import { type Members, memberRows } from './members.js';
 import { type Roster, RosterError } from './roster.js';
 
@@ -41,6 +42,8 @@ export interface Registration {
 
 /** A member's record, as just read. */
 interface Place {
+  /** What etcd has. */
+  readonly now: Records;
   readonly slot: number;
   readonly record: SlotRecord;
   readonly alive: boolean;
@@ -210,7 +213,7 @@ export class EtcdMembers implements Members {
     for (;;) {
       const place = await this.readPlace(name);
       const key = records.slotKey(place.slot);
-      const value = JSON.stringify({ ...place.record, ...how(place) });
+      const value = place.now.encode({ ...place.record, ...how(place) }, place.slot);
       const operations = [{ put: key, value }, { delete: records.aliveKey(place.slot) }];
       if (await client.change([{ key, revision: place.revision }], operations)) return;
     }
@@ -227,7 +230,7 @@ export class EtcdMembers implements Members {
     const slot = now.slotOf(name);
     const record = now.record(slot);
     if (record === null) throw new RosterError(`no member is called ${name}; see member list`);
-    return { slot, record, alive: now.alive(slot) !== 0, revision: now.revision(now.slotKey(slot)) };
+    return { now, slot, record, alive: now.alive(slot) !== 0, revision: now.revision(now.slotKey(slot)) };
   }
 
   private async keepAlive(): Promise<void> {

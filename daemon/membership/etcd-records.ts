@@ -16,22 +16,8 @@
 
 import { EMPTY_SLOT, Role, type SlotEntry } from '../../shm/members.js';
 import type { Condition, KeyValue, Operation } from './etcd-client.js';
+import { decodeRecord, encodeRecord, type ReadRecord, type SlotRecord } from './etcd-record.js';
 import { RosterError } from './roster.js';
-
-/** One member's place. */
-export interface SlotRecord {
-  readonly name: string;
-  readonly id: number;
-  readonly address: string;
-  readonly port: number;
-  /** Its present life, or its last. */
-  readonly incarnation: number;
-  /** The last life of this member that was over before this one; 0: none. */
-  readonly dead: number;
-  readonly left: boolean;
-  /** An operator declared the life over: it must not come back as it is. */
-  readonly evicted: boolean;
-}
 
 /** Who wants a place. */
 export interface Applicant {
@@ -65,6 +51,8 @@ export class Records {
   private readonly prefix: string;
   private readonly entries = new Map<string, KeyValue>();
   private readonly slots: number;
+  /** Each entry is decoded once. */
+  private readonly decoded = new WeakMap<KeyValue, ReadRecord>();
 
   /** `prefix`: from `rootOf`. */
   constructor(prefix: string, slots: number) {
@@ -105,14 +93,31 @@ export class Records {
 
   /** Throws where this instance and the cluster cannot go together. */
   check(): void {
-    const slots = this.entries.get(`${this.prefix}slots`)?.value;
+    const slots = textOf(this.entries.get(`${this.prefix}slots`));
     if (slots !== undefined && slots !== String(this.slots))
       throw new RosterError(`cluster.slots is ${this.slots} here, and ${slots} at the members there are already`);
   }
 
   record(slot: number): SlotRecord | null {
+    return this.read(slot)?.record ?? null;
+  }
+
+  private read(slot: number): ReadRecord | null {
     const entry = this.entries.get(this.slotKey(slot));
-    return entry === undefined ? null : parseRecord(entry);
+    if (entry === undefined) return null;
+    let read = this.decoded.get(entry);
+    if (read === undefined) {
+      read = decodeRecord(entry.key, entry.value);
+      this.decoded.set(entry, read);
+    }
+    return read;
+  }
+
+  /** The bytes of a record for `slot`, in a form that every member that is alive reads. */
+  encode(record: SlotRecord, slot: number): Uint8Array {
+    const others = Array.from({ length: this.slots }, (_, other) => other).filter((other) => other !== slot);
+    const allRead = others.every((other) => this.alive(other) === 0 || this.read(other)?.readsCbor !== false);
+    return encodeRecord(record, allRead);
   }
 
   /** Slot of the member with this name; −1: there is none. */
@@ -123,7 +128,7 @@ export class Records {
 
   /** The life that has the slot just now; 0: none. */
   alive(slot: number): number {
-    return Number(this.entries.get(this.aliveKey(slot))?.value ?? 0);
+    return Number(textOf(this.entries.get(this.aliveKey(slot))) ?? 0);
   }
 
   revision(key: string): number {
@@ -181,7 +186,7 @@ export class Records {
       operations: [
         ...(own >= 0 ? [] : [{ put: idKey, value: name }]),
         ...(this.entries.has(slotsKey) ? [] : [{ put: slotsKey, value: String(this.slots) }]),
-        { put: this.slotKey(slot), value: JSON.stringify(record) },
+        { put: this.slotKey(slot), value: this.encode(record, slot) },
         { put: this.aliveKey(slot), value: String(incarnation), lease },
       ],
     };
@@ -204,19 +209,5 @@ export class Records {
 
 const lifeOf = (record: SlotRecord | null): number => record?.incarnation ?? 0;
 
-function parseRecord({ key, value }: KeyValue): SlotRecord {
-  let record: Partial<SlotRecord>;
-  try {
-    record = JSON.parse(value) as Partial<SlotRecord>;
-  } catch {
-    throw new RosterError(`etcd: ${key} is not a member's record`);
-  }
-  const { name, id, address, port, incarnation, dead = 0, left = false, evicted = false } = record;
-  const numbers = [id, port, incarnation, dead];
-  if (typeof name !== 'string' || typeof address !== 'string' || !numbers.every((n) => Number.isSafeInteger(n)))
-    throw new RosterError(`etcd: ${key} is not a member's record`);
-  return {
-    ...{ name, address, id: id as number, port: port as number, incarnation: incarnation as number, dead },
-    ...{ left: left === true, evicted: evicted === true },
-  };
-}
+const textOf = (entry: KeyValue | undefined): string | undefined =>
+  entry === undefined ? undefined : Buffer.from(entry.value).toString();

@@ -4,6 +4,7 @@ import { strict as assert } from 'node:assert';
 import { createLog } from '../../../daemon/log.js';
 import { CompactedError } from '../../../daemon/membership/etcd-client.js';
 import { EtcdMembers, type Registration, register } from '../../../daemon/membership/etcd-members.js';
+import { decodeRecord, encodeRecord, type SlotRecord } from '../../../daemon/membership/etcd-record.js';
 import { Records, rootOf } from '../../../daemon/membership/etcd-records.js';
 import { Roster } from '../../../daemon/membership/roster.js';
 import { createMemberTable, MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';
@@ -234,12 +235,51 @@ describe('membership by etcd', () => {
     await until('a sees it', () => a.names.length === 2);
   });
 
+  const root = rootOf('/ct/', 'x y');
+  const entry = (key: string, value: string | Uint8Array) => ({
+    key,
+    value: Buffer.from(value as string),
+    revision: 1,
+  });
+
   it('refuses what is no member’s record', () => {
-    const records = new Records(rootOf('/ct/', 'x y'), SLOTS);
+    const records = new Records(root, SLOTS);
     assert.equal(records.root, '/ct/x%20y/');
-    for (const value of ['', '[]', '{"name":"a","id":"1"}']) {
-      records.reset([{ key: records.slotKey(0), value, revision: 1 }]);
-      assert.throws(() => records.table(), /slot\/00 is not a member's record/);
+    const tooLong = JSON.stringify({ ...RECORD, name: 'x'.repeat(5000) });
+    for (const value of ['', '[]', '{"name":"a","id":"1"}', tooLong, encodeRecord(RECORD, true).subarray(1)]) {
+      records.reset([entry(records.slotKey(0), value)]);
+      assert.throws(() => records.table(), /slot\/00 is not a member's record: it /);
+    }
+  });
+
+  it('writes entries in CBOR once no living member reads only JSON', () => {
+    const records = new Records(root, SLOTS);
+    const applicant = { name: 'a', address: '10.0.0.1', port: 7400, incarnation: 5, slots: SLOTS };
+    const written = (): Uint8Array => {
+      const put = records
+        .claim(applicant, '1')
+        .operations.find((operation) => 'put' in operation && operation.put.includes('slot/'));
+      assert.ok(put !== undefined && 'put' in put);
+      return Buffer.from(put.value as string);
+    };
+    const isCbor = (bytes: Uint8Array): boolean => bytes[0] !== '{'.charCodeAt(0);
+    assert.ok(isCbor(written()), 'alone');
+    const { cbor: _, ...old } = JSON.parse(Buffer.from(encodeRecord(RECORD, false)).toString()) as object & { cbor: 1 };
+    records.reset([entry(records.slotKey(0), JSON.stringify(old)), entry(records.aliveKey(0), '3')]);
+    assert.ok(!isCbor(written()), 'a member of an earlier version is alive');
+    records.delete(records.aliveKey(0));
+    assert.ok(isCbor(written()), 'it is not alive any more');
+    records.reset([entry(records.slotKey(0), encodeRecord(RECORD, false)), entry(records.aliveKey(0), '3')]);
+    assert.ok(isCbor(written()), 'a member of this version wrote JSON');
+    for (const asCbor of [true, false]) {
+      const { record, readsCbor } = decodeRecord('key', encodeRecord(RECORD, asCbor));
+      assert.deepEqual(record, RECORD);
+      assert.ok(readsCbor);
     }
   });
 });
+
+const RECORD: SlotRecord = {
+  ...{ name: 'b', id: 7, address: '10.0.0.2', port: 7400, incarnation: 2 ** 52 + 1, dead: 3 },
+  ...{ left: false, evicted: true },
+};
