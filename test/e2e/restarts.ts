@@ -6,6 +6,9 @@ import { eventually } from '../testbed/instance.js';
 import { clientsOf, ManySites, type SiteName } from '../testbed/many-sites.js';
 import { assertAllFetched, ORIGIN, withNetwork } from './support.js';
 
+/** For all downloads to begin. */
+const START_MS_MAX = 120_000;
+
 export interface Downloads {
   readonly count: number;
   readonly bytes: number;
@@ -22,12 +25,16 @@ export async function whileDownloading(
 ): Promise<void> {
   const fetched: Fetched[] = [];
   const sources = names.flatMap((name) => clientsOf(name));
-  const load = { origins: [ORIGIN], sources, count, concurrency: count, bytes, rate, timeout_s: 100 };
+  const load = { origins: [ORIGIN], sources, count, concurrency: count, bytes, rate, timeout_s: 300 };
   const { done } = startLoad(sites.testbed, 'client', load, (one) => fetched.push(one));
-  await eventually('the downloads to be under way', async () => {
-    const flows = await Promise.all(names.map((name) => sites.site(name).flows('proto=tcp')));
-    return flows.every((each) => each.filter(({ state }) => state === 'established').length >= count) ? true : null;
-  });
+  await eventually(
+    'the downloads to be under way',
+    async () => {
+      const flows = await Promise.all(names.map((name) => sites.site(name).flows('proto=tcp')));
+      return flows.every((each) => each.filter(({ state }) => state === 'established').length >= count) ? true : null;
+    },
+    START_MS_MAX,
+  );
   const before = fetched.length;
   await restart();
   if (before + count / 2 < fetched.length) throw new Error('most downloads ended before the restart did');
