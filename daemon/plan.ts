@@ -67,5 +67,6 @@ function planReplication(config: Config): ReplicationSettings {
     unitLogBytes: replication.unit_log_bytes,
     debtBytes: replication.debt_bytes,
     bandwidth: replication.bandwidth,
+    maxLagMs: replication.max_lag_ms,
   });
 }

@@ -164,6 +164,11 @@ export const REPLICATION = {
     0,
     { min: 0, max: 10 ** 12, unit: 'bit/s', change: ROLLING },
   ),
+  max_lag_ms: option.count(
+    'How old a record of this member may be that another member has not acknowledged; 0: no bound. As a member’s lag nears the bound, records wait up to a quarter of it to coalesce. Beyond the bound the member is reported, then detached: what it misses is kept for it coalesced. Set it to several round trips at least.',
+    0,
+    { min: 0, max: 600_000, unit: 'ms', change: ROLLING },
+  ),
   debt_bytes: option.count(
     'Memory for the backlog of members that are silent or behind when the unit log is full: coalesced, seldom more for each than the state itself. A member for which it does not suffice needs a snapshot.',
     512 * 1024 ** 2,

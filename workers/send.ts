@@ -224,6 +224,7 @@ export class SendAgent implements Agent {
     counts.set('state_tx_window_bytes', sender.windowBytes === Number.POSITIVE_INFINITY ? 0 : sender.windowBytes);
     counts.set('state_tx_window_ms', sender.heldMs);
     counts.set('state_tx_window_reason', sender.windowReason);
+    counts.set('state_tx_lag_ms', sender.lagMs);
     counts.set('state_debt_members', sender.owedMembers);
     counts.set('state_debt_bytes', sender.debtBytes);
     counts.add('state_tx_errors', this.transport.errors - this.transportErrors);

@@ -103,6 +103,8 @@ export class Witness {
     for (const unit of contents.units) {
       for (let member = 0; member < from.board.members; member++) {
         if (member === from.member || (to !== -1 && member !== to) || contents.excluded.includes(member)) continue;
+        // A member that had a part of a backlog knows that repairs of its numbers are of other units.
+        if (from.member !== origin.member) continue;
         const clash = single.get(member)?.clash(unit) ?? null;
         // A member that is known to have all of it, by other units, drops it as known.
         if (clash !== null && !this.isKnownToHave(from, object, member, origin, unit))

@@ -149,6 +149,13 @@ export class Attachments implements Audience {
     return this.acknowledged[member].contiguous;
   }
 
+  /** Through which number the member has every unit; infinite: it is not attached, not heard, or joining. */
+  heldThrough(member: number): number {
+    const { present, silent } = this.context.peers;
+    const isAttached = present[member] === 1 && silent[member] === 0 && this.state[member] === Attachment.ATTACHED;
+    return isAttached ? this.acknowledged[member].contiguous : NOTHING;
+  }
+
   /** Whether the log's units are for anybody. */
   get isAnyAttached(): boolean {
     const { present } = this.context.peers;
@@ -357,7 +364,8 @@ export class Attachments implements Audience {
     else this.publish(member);
   }
 
-  private detach(member: number): void {
+  /** Keeps for the member, coalesced, what it misses from here on. The log's units are for it now. */
+  detach(member: number): void {
     const { context, log } = this;
     if (context.peers.speaks[member] === 1) {
       this.lose(member, 'the unit log is full, and it speaks an earlier version, in which nothing can be kept for it');

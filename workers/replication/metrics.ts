@@ -25,6 +25,8 @@ const COUNTERS = {
     'Times records were held back to coalesce because round trips had grown: what is in flight stands in a queue.',
   state_tx_holds_loss: 'Times records were held back to coalesce because much had to be sent again.',
   state_tx_holds_bandwidth: 'Times records were held back to coalesce because of replication.bandwidth.',
+  state_tx_holds_lag: 'Times records were held back to coalesce because a member’s lag neared replication.max_lag_ms.',
+  state_tx_lag_exceeded: 'Times a member’s lag of an object exceeded replication.max_lag_ms.',
   state_tx_detached:
     'Times a member was detached because it held up a full unit log: what it misses is kept for it, coalesced.',
   state_tx_retained: 'Times units of a full unit log were kept apart for a member that was joining.',
@@ -62,7 +64,10 @@ const GAUGES = {
   state_unit_log_bytes: 'Bytes of the unit logs in use.',
   state_tx_window_bytes: 'What may be in flight while a path is congested; 0: there is no congestion.',
   state_tx_window_ms: 'For how long records have been held back to coalesce; if none are, the last time.',
-  state_tx_window_reason: 'Why: 0 nothing, 1 round trips have grown, 2 loss, 3 replication.bandwidth.',
+  state_tx_window_reason:
+    'Why: 0 nothing, 1 round trips have grown, 2 loss, 3 replication.bandwidth, 4 replication.max_lag_ms.',
+  state_tx_lag_ms:
+    'Age of the oldest record that a member which is heard has not acknowledged; 0 without replication.max_lag_ms.',
   state_debt_members: 'Members that are owed units, summed over the objects.',
   state_debt_bytes: 'Memory for what detached members are owed.',
   state_unit_log_full: 'Unit logs that hold up draining because a member lags.',

@@ -223,6 +223,30 @@ export class SendChannel {
     return this.attachments.acknowledgedThrough(member);
   }
 
+  /** Highest number given to a record. */
+  get numbered(): number {
+    return this.log.nextSequence - 1;
+  }
+
+  /** Highest number of what the log has sent. */
+  get sent(): number {
+    const { log } = this;
+    if (log.unsent === log.tail) return this.numbered;
+    log.load(log.unsent);
+    return log.first - 1;
+  }
+
+  /** Through which number the member has every unit; infinite: it is not attached, not heard, or joining. */
+  heldThrough(member: number): number {
+    return this.attachments.heldThrough(member);
+  }
+
+  /** The log's units are not for the member any more: what it misses is kept for it coalesced. */
+  detach(member: number): void {
+    this.attachments.detach(member);
+    this.prune();
+  }
+
   /** Lets the next poll tell the others what we are. */
   announce(): void {
     this.acknowledging.announce();

@@ -10,6 +10,7 @@ import type { ChannelContext, Outlet } from './channel.js';
 import type { DebtBudget } from './debt.js';
 import { openForeignLogs } from './foreign-log.js';
 import { HoldMarks } from './hold-marks.js';
+import { LagBound } from './lag-bound.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from './message.js';
 import type { Counts } from './metrics.js';
 import { Pacing } from './pacing.js';
@@ -29,6 +30,7 @@ const HOLDS = {
   [Reason.DELAY]: 'state_tx_holds_delay',
   [Reason.LOSS]: 'state_tx_holds_loss',
   [Reason.BANDWIDTH]: 'state_tx_holds_bandwidth',
+  [Reason.LAG]: 'state_tx_holds_lag',
 } as const;
 
 export interface SenderOptions {
@@ -67,6 +69,11 @@ export class Sender {
   private heldSince = Number.POSITIVE_INFINITY;
   /** For how long records have been held back, or were the last time, in ms. */
   heldMs = 0;
+  /** For how long the records that are taken next have waited, at most, for the sake of a member. */
+  private waitedMs = 0;
+  private heldFor: Reason = Reason.NONE;
+  /** null: no bound on the lag. */
+  private readonly lag: LagBound | null;
   private readonly marks: HoldMarks | null;
   /** Last sequence number of each object. */
   private readonly numbers: Float64Array;
@@ -123,6 +130,9 @@ export class Sender {
       (object, id) =>
         new SendChannel(object, new UnitLog(unitLogRegion(options.unitLogs, id, objects.length)), context),
     );
+    const { channels, peers, window } = this;
+    const { onAlarm } = context;
+    this.lag = settings.maxLagMs === 0 ? null : new LagBound({ settings, peers, window, channels, counts, onAlarm });
     const foreign = openForeignLogs(options.foreignLogs, objects.length, settings.slots);
     this.repair = new Repair(context, selfIndex(settings), objects, foreign);
   }
@@ -194,6 +204,7 @@ export class Sender {
     // A poll in which nothing could be sent for the limit is nobody's turn.
     if (pacing.readyAt === Number.POSITIVE_INFINITY || pacing.granted !== granted)
       this.turn = (this.turn + 1) % Math.max(1, channels.length);
+    this.lag?.poll(now, this.waitedMs);
     this.marks?.publish();
     return work;
   }
@@ -205,7 +216,11 @@ export class Sender {
   hold(now: number): Reason {
     const { counts, pacing, window } = this;
     const waits = window.isClosed(now) || (window.reason !== Reason.NONE && this.hasUnsent);
-    const reason = pacing.isHolding ? Reason.BANDWIDTH : waits ? window.reason : Reason.NONE;
+    const lagMs = this.lag?.windowMs ?? 0;
+    const heldMs = Math.max(0, now - this.heldSince);
+    this.waitedMs = this.heldFor === Reason.BANDWIDTH ? 0 : heldMs;
+    const otherwise = lagMs > 0 && heldMs < lagMs ? Reason.LAG : Reason.NONE;
+    const reason = pacing.isHolding ? Reason.BANDWIDTH : waits ? window.reason : otherwise;
     if (reason === Reason.NONE) {
       this.heldSince = Number.POSITIVE_INFINITY;
       return reason;
@@ -214,6 +229,7 @@ export class Sender {
       this.heldSince = now;
       counts.add(HOLDS[reason], 1);
     }
+    this.heldFor = reason;
     this.heldMs = now - this.heldSince;
     return reason;
   }
@@ -224,7 +240,13 @@ export class Sender {
   }
 
   get windowReason(): Reason {
-    return this.pacing.isHolding ? Reason.BANDWIDTH : this.window.reason;
+    if (this.pacing.isHolding) return Reason.BANDWIDTH;
+    return this.window.reason === Reason.NONE && (this.lag?.windowMs ?? 0) > 0 ? Reason.LAG : this.window.reason;
+  }
+
+  /** The largest lag of a member that is heard, in ms; 0 without `maxLagMs`. */
+  get lagMs(): number {
+    return this.lag?.worstMs ?? 0;
   }
 
   private updateWindow(now: number): void {
@@ -239,6 +261,10 @@ export class Sender {
   get deadline(): number {
     const { pacing, window } = this;
     let deadline = Math.min(this.repair.deadline, pacing.readyAt, window.deadline);
+    if (this.lag !== null) {
+      deadline = Math.min(deadline, this.lag.nextLook);
+      if (this.lag.windowMs > 0) deadline = Math.min(deadline, this.heldSince + this.lag.windowMs);
+    }
     for (const channel of this.channels) deadline = Math.min(deadline, channel.deadline);
     return deadline;
   }

@@ -82,6 +82,8 @@ export interface ReplicationSettings {
   readonly foreignLogBytes: number;
   /** A full unit log waits so long for a member that is heard before it detaches it. */
   readonly detachMs: number;
+  /** A member that lags further behind, in ms, is reported and then detached; 0: no bound. */
+  readonly maxLagMs: number;
   /** Memory for what detached members are owed: of all objects and members together, and for one of one, coalesced. */
   readonly debtBytes: number;
   readonly debtBytesEach: number;
@@ -111,6 +113,7 @@ export const REPLICATION_DEFAULTS = {
   unitLogBytes: REPLICATION.unit_log_bytes.default,
   foreignLogBytes: 64 << 20,
   detachMs: 500,
+  maxLagMs: REPLICATION.max_lag_ms.default,
   bandwidth: REPLICATION.bandwidth.default,
   debtBytes: REPLICATION.debt_bytes.default,
   debtBytesEach: 128 << 20,
@@ -156,7 +159,7 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   between('debtBytesEach', settings.debtBytesEach, 0, 2 ** 31);
   between('bandwidth', settings.bandwidth, 0, 1e12);
   between('reorderBytes', settings.reorderBytes, 4096, 1 << 30);
-  for (const name of ['ackDelayMs', 'ackDelayMsMax', 'joinWaitMs', 'flushMs', 'detachMs'] as const)
+  for (const name of ['ackDelayMs', 'ackDelayMsMax', 'joinWaitMs', 'flushMs', 'detachMs', 'maxLagMs'] as const)
     between(name, settings[name], 0, 600_000);
   for (const name of ['keepaliveMs', 'silentMs', 'retransmitMsMin', 'retransmitMsMax', 'retransmitMsInitial'] as const)
     between(name, settings[name], 1, 600_000);

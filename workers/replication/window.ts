@@ -7,6 +7,7 @@
  * | `DELAY`     | a member's smoothed round trip is above its minimum by a threshold: our messages stand in a queue     |
  * | `LOSS`      | of the units sent in an interval a good part was lost; a timeout alone is no loss (send-channel.ts)   |
  * | `BANDWIDTH` | the configured limit (pacing.ts)                                                                      |
+ * | `LAG`       | a member's lag nears `replication.max_lag_ms` (lag-bound.ts)                                          |
  *
  * The window is what was delivered per second, at best of late, times the least round trip: what the path carries without a
  * queue. It closes when so much is in flight to members that are attached and heard, and opens when an acknowledgement makes it
@@ -19,7 +20,7 @@
 import type { PeerView } from './peer-view.js';
 import type { ReplicationSettings } from './settings.js';
 
-export const Reason = { NONE: 0, DELAY: 1, LOSS: 2, BANDWIDTH: 3 } as const;
+export const Reason = { NONE: 0, DELAY: 1, LOSS: 2, BANDWIDTH: 3, LAG: 4 } as const;
 export type Reason = (typeof Reason)[keyof typeof Reason];
 
 const THRESHOLD = 0.5;
@@ -93,6 +94,12 @@ export class Window {
 
   noteDelivered(bytes: number): void {
     this.delivered += bytes;
+  }
+
+  /** The member's least round trip of late, in ms; 0: none is known. */
+  leastMs(member: number): number {
+    const least = Math.min(this.base[member], this.lastBase[member]);
+    return least === Number.POSITIVE_INFINITY ? 0 : least;
   }
 
   /**
