@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { stringify } from 'yaml';
 import { parseConfig } from '../../daemon/config.js';
+import { scaled } from '../support/scale.js';
 import { fakeFirewall, fakeNat, RIGHT } from './fake-nat.js';
 
 const known = { middleboxes: [fakeNat, fakeFirewall], cores: [0] };
@@ -28,7 +29,7 @@ function assertAnswer(text: string): void {
 
 describe('configuration reader', () => {
   it('answers any text', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 200 }), assertAnswer), { numRuns: 300 });
+    fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 200 }), assertAnswer), { numRuns: scaled(120, 300) });
   });
 
   it('answers the right configuration with a piece changed', () => {
@@ -55,7 +56,7 @@ describe('configuration reader', () => {
       fc.property(fc.nat(RIGHT.length), fc.nat(5), piece, (at, length, text) =>
         assertAnswer(RIGHT.slice(0, at) + text + RIGHT.slice(at + length)),
       ),
-      { numRuns: 500 },
+      { numRuns: scaled(200, 500) },
     );
   });
 
@@ -63,7 +64,7 @@ describe('configuration reader', () => {
     const values = fc.dictionary(fc.constantFrom(...SECTIONS), fc.jsonValue({ maxDepth: 4 }));
     fc.assert(
       fc.property(values, (value) => assertAnswer(stringify(value))),
-      { numRuns: 300 },
+      { numRuns: scaled(120, 300) },
     );
   });
 });

@@ -2,9 +2,10 @@ import { strict as assert } from 'node:assert';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { type Batch, DROPPED, defineMiddlebox } from '../../workers/api.js';
+import { scaled } from '../support/scale.js';
 import { fuzzedChains, fuzzPackets } from './packets.js';
 
-const PACKETS = 15_000;
+const PACKETS = scaled(6_000, 15_000);
 /** Memory that is the same at the end may still be some pages more; what grew with the packets would be far more. */
 const GROWTH_MIB_MAX = 8;
 

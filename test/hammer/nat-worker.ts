@@ -69,8 +69,7 @@ function check(slot: number): void {
   if (object.internalPort(slot) !== (endpointOf(host) & 0xffff) || port < FIRST_PORT || port > LAST_PORT) counts.torn++;
 }
 
-function apply(now: number): void {
-  const at = draw.below(work.records.length / NAT_RECORD_WORDS) * NAT_RECORD_WORDS;
+function apply(at: number, now: number): void {
   const applied = object.apply(NAT_BIND, work.records, at, NAT_RECORD_WORDS, 2, now);
   if (applied === Applied.CHANGED || applied === Applied.UNCHANGED) counts.applied++;
   else counts.refused++;
@@ -80,7 +79,7 @@ parentPort?.postMessage('started');
 while (Atomics.load(control, 1) === 0) {
   for (let i = 0; i < 100; i++) {
     const now = Atomics.load(control, 0);
-    if (log === null) apply(now);
+    if (log === null) apply(draw.below(work.records.length / NAT_RECORD_WORDS) * NAT_RECORD_WORDS, now);
     else {
       outbound(now);
       inbound(now);
@@ -89,4 +88,7 @@ while (Atomics.load(control, 1) === 0) {
   object.sweep(Atomics.load(control, 0), 64);
   log?.publish();
 }
+// The second instance gets every record; those that no draw met are applied here.
+if (log === null)
+  for (let at = 0; at < work.records.length; at += NAT_RECORD_WORDS) apply(at, Atomics.load(control, 0));
 parentPort?.postMessage(counts);

@@ -3,6 +3,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { EARLY_MS, EARLY_PER_GROUP, JOINED_BYTES_MAX } from '../../workers/fragments.js';
+import { scaled } from '../support/scale.js';
 import { decapsulated, type Encapsulation, encapsulated, TAG_TYPES } from './support/encapsulated.js';
 import { FirewallSite } from './support/firewall-site.js';
 import { fragmentsOf, reassembled } from './support/fragmented.js';
@@ -66,7 +67,7 @@ describe('a TCP header split over fragments', () => {
         const { fragments_early, fragments_joined, ...counts } = site.counts();
         assert.deepEqual(counts, plain.counts());
       }),
-      { numRuns: 60 },
+      { numRuns: scaled(25, 60) },
     );
   });
 

@@ -7,6 +7,7 @@ import { YOUNG_S } from '../../../shm/objects/half-open.js';
 import { idleExpiry } from '../../../shm/objects/idle-expiry.js';
 import { type NatBinding, natBinding, portAndProtocol, Rank, Refusal } from '../../../shm/objects/nat-binding.js';
 import { Applied, type StateDefinition, type StateObject } from '../../../shm/objects/object.js';
+import { scaled } from '../../support/scale.js';
 import { entriesOf, NatModel, validEntries } from './nat-model.js';
 import { Replica, type TestRecord } from './replica.js';
 
@@ -290,7 +291,7 @@ function converges<T extends StateObject>(
       verify(sites, { records, heard }, now);
       for (const { object } of sites) assert.equal(object.digest(now, true), sites[0].object.digest(now, true));
     }),
-    { numRuns: 300 },
+    { numRuns: scaled(120, 300) },
   );
 }
 

@@ -11,6 +11,7 @@ import {
   Rank,
 } from '../../../shm/objects/nat-binding.js';
 import { Applied, type StateDefinition } from '../../../shm/objects/object.js';
+import { scaled } from '../../support/scale.js';
 import { entriesOf, NatModel, validEntries } from './nat-model.js';
 import { Replica, type TestRecord } from './replica.js';
 
@@ -207,7 +208,7 @@ describe('nat binding at several sites', () => {
           assert.equal(object.digest(cluster.now, true), cluster.sites[0].object.digest(cluster.now, true));
         }
       }),
-      { numRuns: 400 },
+      { numRuns: scaled(150, 400) },
     );
   });
 
@@ -223,7 +224,7 @@ describe('nat binding at several sites', () => {
           assert.equal(object.digest(cluster.now, true), cluster.sites[0].object.digest(cluster.now, true));
         }
       }),
-      { numRuns: 400 },
+      { numRuns: scaled(150, 400) },
     );
   });
 

@@ -5,6 +5,7 @@
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
+import { scaled } from '../../support/scale.js';
 import { frame } from '../support/frames.js';
 import { exchange, IdpsSite, INSIDE, OUTSIDE, unreachable } from '../support/idps-site.js';
 
@@ -133,7 +134,7 @@ describe('IDPS: packets that X did not send', function () {
       fc.property(steps([...HONEST, 'forge', 'forge', 'forge'], 160), (all) => {
         assert.equal(new World().run(all, true).blocked, false);
       }),
-      { numRuns: 12 },
+      { numRuns: scaled(5, 12) },
     );
   });
 
@@ -158,7 +159,7 @@ describe('IDPS: packets that X did not send', function () {
         if (without) blocked++;
         if (new World().run(all, true).blocked) assert.ok(without, 'forged packets had X blocked');
       }),
-      { numRuns: 12 },
+      { numRuns: scaled(5, 12) },
     );
     assert.ok(blocked > 0, 'X never scanned in earnest');
   });

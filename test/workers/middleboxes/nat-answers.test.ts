@@ -8,6 +8,7 @@ import { Rank } from '../../../shm/objects/nat-tables.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
 import { entriesOf } from '../../shm/objects/nat-model.js';
 import { timerOf } from '../../support/idle.js';
+import { scaled } from '../../support/scale.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
 import { on } from '../support/plane.js';
 
@@ -289,7 +290,7 @@ describe('packets of one side alone', () => {
           wait(all, idleExpiry(0, 300));
           for (const each of all) assert.deepEqual(states(each), []);
         }),
-        { numRuns: 40 },
+        { numRuns: scaled(15, 40) },
       );
     });
 });

@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
+import { scaled } from '../../support/scale.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
 import { on } from '../support/plane.js';
 
@@ -185,7 +186,7 @@ describe('NAT of three sites', () => {
         const run = new Run();
         for (const event of events) run.step(event);
       }),
-      { numRuns: 150 },
+      { numRuns: scaled(60, 150) },
     );
   });
 });

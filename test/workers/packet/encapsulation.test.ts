@@ -4,6 +4,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import type { Batch } from '../../../workers/batch.js';
 import { linkBehind, mixedLink } from '../../../workers/packet/vlan.js';
+import { scaled } from '../../support/scale.js';
 import { decapsulated, type Encapsulation, encapsulated, TAG_TYPES } from '../support/encapsulated.js';
 import { FirewallSite } from '../support/firewall-site.js';
 import { errorAbout, frame } from '../support/frames.js';
@@ -111,7 +112,7 @@ describe('framing', () => {
         assert.deepEqual(seen(encapsulated(bytes, how)), { ...plain, link: linkOf(how) });
         assert.deepEqual(seen(encapsulated(bytes, how), { frames: { vlans: 'together' } }), { ...plain, link: 0 });
       }),
-      { numRuns: 100 },
+      { numRuns: scaled(40, 100) },
     );
   });
 
@@ -271,7 +272,7 @@ describe('framing on a wire with a firewall whose policy is drop', () => {
         const site = new FirewallSite({ rules: 'policy drop', plane: { frames: { unknownEthertypes } } });
         assert.deepEqual(site.plane.passFrames({ port, frame: encapsulated(bytes, how) }), []);
       }),
-      { numRuns: 80 },
+      { numRuns: scaled(30, 80) },
     );
   });
 });

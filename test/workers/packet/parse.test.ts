@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import type { Batch } from '../../../workers/batch.js';
+import { scaled } from '../../support/scale.js';
 import { encapsulated } from '../support/encapsulated.js';
 import { frame, seal } from '../support/frames.js';
 import { Plane, type PlaneOptions } from '../support/plane.js';
@@ -241,7 +242,7 @@ describe('packet/parse', () => {
         const kept = plane.metrics.total('held_fragments') + plane.metrics.total('fragments_joined');
         assert.equal(out.length + plane.dropped() + kept, frames.length);
       }),
-      { numRuns: 300 },
+      { numRuns: scaled(120, 300) },
     );
   });
 });

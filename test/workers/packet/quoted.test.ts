@@ -6,6 +6,7 @@ import { checksum } from '../../../workers/packet/checksum.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
 import { packetKeys } from '../../../workers/packet/keys.js';
 import { Quoted } from '../../../workers/packet/quoted.js';
+import { scaled } from '../../support/scale.js';
 import { FirewallSite } from '../support/firewall-site.js';
 import { errorAbout, frame, seal } from '../support/frames.js';
 import { frame6, icmpv6Error } from '../support/frames6.js';
@@ -90,7 +91,7 @@ describe('packet/quoted', () => {
         assert.ok(keys !== null, text);
         assert.deepEqual(quotedKeysOf(errorAbout('icmp 192.0.2.1 > 10.0.0.5 type 3', text, 200)), keys);
       }),
-      { numRuns: 150 },
+      { numRuns: scaled(60, 150) },
     );
     fc.assert(
       fc.property(packets6, ([text, protocol, hopByHop, chain, isAtomic]) => {
@@ -104,7 +105,7 @@ describe('packet/quoted', () => {
         assert.ok(keys !== null);
         assert.deepEqual(quotedKeysOf(icmpv6Error('fd00::1', '2001:db8::5', 2, packet)), keys);
       }),
-      { numRuns: 150 },
+      { numRuns: scaled(60, 150) },
     );
   });
 

@@ -4,6 +4,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import type { FlowTable } from '../../../../shm/objects/flow-table.js';
 import { idleExpiry } from '../../../../shm/objects/idle-expiry.js';
+import { scaled } from '../../../support/scale.js';
 import { FirewallSite } from '../../support/firewall-site.js';
 import { frame6 } from '../../support/frames6.js';
 import { on } from '../../support/plane.js';
@@ -93,7 +94,7 @@ describe('firewall: handshakes', () => {
             }
             assert.equal(pair[0].ipv4.digest(pair[0].now), pair[1].ipv4.digest(pair[1].now));
           }),
-          { numRuns: 40 },
+          { numRuns: scaled(15, 40) },
         );
       });
 
