@@ -81,7 +81,11 @@ function topology({ sites, wan }: ManySitesOptions): Topology {
       rules: blocks.map(({ table, from }) => `from ${from} lookup ${table}`),
       routes: ['default via 10.0.1.1 src 10.1.0.1'],
     },
-    server: { local: ['198.51.100.0/24'], sysctls: { 'ipv4/fib_multipath_hash_policy': 1 } },
+    server: {
+      local: ['198.51.100.0/24'],
+      // A server that has written all of a download has closed its socket; the kernel gives such a one up after 8 probes.
+      sysctls: { 'ipv4/fib_multipath_hash_policy': 1, 'ipv4/tcp_orphan_retries': 30 },
+    },
   };
   for (const name of sites) nodes[`site-${name}`] = {};
   return { nodes, links };
