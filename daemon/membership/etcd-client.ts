@@ -15,6 +15,8 @@ export interface KeyValue {
 export interface Contents {
   /** Of the store, when it was read. */
   readonly revision: number;
+  /** Of the etcd cluster: another one has another history. */
+  readonly clusterId: string;
   readonly entries: readonly KeyValue[];
 }
 
@@ -28,7 +30,11 @@ export type Operation =
   | { readonly put: string; readonly value: string | Uint8Array; readonly lease?: string }
   | { readonly delete: string };
 
-export type Change = { readonly revision: number; readonly entries: readonly (KeyValue | { readonly gone: string })[] };
+export type Change = {
+  readonly revision: number;
+  readonly clusterId: string;
+  readonly entries: readonly (KeyValue | { readonly gone: string })[];
+};
 
 /** etcd answered, and refused. */
 export class EtcdError extends Error {}
@@ -46,7 +52,7 @@ interface WireKeyValue {
 }
 
 interface WireHeader {
-  readonly header?: { readonly revision?: string };
+  readonly header?: { readonly revision?: string; readonly cluster_id?: string };
 }
 
 interface WatchAnswer {
@@ -86,7 +92,11 @@ export class EtcdClient {
       key: encode(prefix),
       range_end: rangeEnd(prefix),
     });
-    return { revision: revisionOf(answer), entries: (answer.kvs ?? []).map(keyValue) };
+    return {
+      revision: revisionOf(answer),
+      clusterId: answer.header?.cluster_id ?? '',
+      entries: (answer.kvs ?? []).map(keyValue),
+    };
   }
 
   /** Makes all changes if all conditions hold. Returns whether they did. */
@@ -154,6 +164,7 @@ export class EtcdClient {
       if (result?.events === undefined) continue;
       yield {
         revision: revisionOf(result),
+        clusterId: result.header?.cluster_id ?? '',
         entries: result.events.map(({ type, kv }) => (type === 'DELETE' ? { gone: decode(kv.key) } : keyValue(kv))),
       };
     }

@@ -4,18 +4,21 @@
  *     register ─▶ keep the lease alive ─▶ leave (in order)
  *        │             │ etcd is gone: the last list stays, tried again with back-off; traffic and replication go on
  *        │             └ lease is gone: the same life claims its place again, unless it was declared over
- *        └─▶ watch ─▶ member table, view = etcd's revision
+ *        └─▶ watch ─▶ decide ─▶ member table, view = etcd's revision
+ *                        └────▶ claim the place again, or write records that etcd has lost
  *
- * The list follows the watch. When the watch breaks, or what it reads was compacted away, everything is read anew.
+ * The list follows the watch. When the watch breaks, or what it reads was compacted away, everything is read anew. What follows
+ * from what was read, and from who is heard, is decided in etcd-decide.ts.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Role, type SlotEntry } from '../../shm/members.js';
+import { EMPTY_SLOT, Role, type SlotEntry } from '../../shm/members.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';
 import type { MemberRow, Standing } from '../admin/source.js';
 import type { Log } from '../log.js';
 import { notifyWaiting } from '../notify.js';
 import { backOff, CompactedError, EtcdClient, EtcdError, reason } from './etcd-client.js';
+import { decide, type Known, ownPlace, type Version } from './etcd-decide.js';
 import type { SlotRecord } from './etcd-record.js';
 import { type Applicant, type Claim, NotYetError, Records, rootOf } from './etcd-records.js';
 import { type Members, memberRows } from './members.js';
@@ -58,6 +61,10 @@ const SAY_MS = 30_000;
 /** Keeping alive fails so often before the lease lapses. */
 const KEEP_ALIVES = 3;
 const CALL_MS_MAX = 3000;
+/** Between two looks at members that stay though etcd says otherwise. */
+const LOOK_MS = 250;
+/** Tries to write our record, where others write theirs at the same time. */
+const WRITES_MAX = 10;
 
 /**
  * Takes a place in the cluster: waits for etcd, and for the lease of an earlier life. Throws where it will never have one,
@@ -90,6 +97,11 @@ export async function register(
       log.info(`etcd: member ${name} has id ${id}, slot ${slot}`);
       return { config, client, records: records.empty(), name, id, slot, incarnation, lease };
     } catch (error) {
+      if (isLeaseLost(error)) {
+        // It lapsed before the place was claimed, as on a host that is overloaded.
+        lease = null;
+        continue;
+      }
       if (error instanceof RosterError || error instanceof EtcdError) throw error;
       if (error instanceof NotYetError) {
         say(`etcd: ${error.message}`);
@@ -118,6 +130,8 @@ export interface EtcdMembersOptions {
   readonly registration: Registration;
   readonly roster: Roster;
   readonly log: Log;
+  /** The incarnation of the member in the slot that is heard on the state channel now; 0: none. */
+  readonly heard: (slot: number) => number;
   readonly onEvicted: (member: SlotEntry) => void;
   /** Our own life is over: it cannot go on. */
   readonly onOver: (error: Error) => void;
@@ -132,10 +146,24 @@ export class EtcdMembers implements Members {
   private readonly running: Promise<unknown>;
   /** Since when etcd has not been reached, and why; null: it is. */
   private lost: { readonly since: number; readonly why: string } | null = null;
+  /** Etcd was reached again, and nothing was decided since. */
+  private isRegained = false;
+  private seen: Version | null = null;
+  private known: readonly Known[];
+  private graceUntil = Number.NEGATIVE_INFINITY;
+  private contested = '';
+  private older: string | null = null;
+  private again: NodeJS.Timeout | null = null;
 
   constructor(options: EtcdMembersOptions) {
     this.options = options;
-    this.lease = options.registration.lease;
+    const { registration, roster } = options;
+    this.lease = registration.lease;
+    const entries = new Map(roster.list().map(({ slot, entry }) => [slot, entry]));
+    this.known = Array.from({ length: registration.records.slots }, (_, slot) => ({
+      entry: entries.get(slot) ?? EMPTY_SLOT,
+      incarnation: slot === registration.slot ? registration.incarnation : 0,
+    }));
     this.running = Promise.all([this.keepAlive(), this.follow()]);
   }
 
@@ -145,7 +173,8 @@ export class EtcdMembers implements Members {
       this.lost === null
         ? ''
         : `; not followed for ${Math.round((performance.now() - this.lost.since) / 1000)} s (${this.lost.why}): the last list stays`;
-    return `etcd ${registration.config.endpoints.join(', ')}, view ${roster.view}${state}`;
+    const kept = this.contested === '' ? '' : `; kept though etcd does not list them as alive: ${this.contested}`;
+    return `etcd ${registration.config.endpoints.join(', ')}, view ${roster.view}${state}${kept}`;
   }
 
   rows(peers: readonly PeerStatus[], own: Standing['state']): MemberRow[] {
@@ -204,6 +233,7 @@ export class EtcdMembers implements Members {
 
   private async end(): Promise<void> {
     this.ending.abort();
+    if (this.again !== null) clearTimeout(this.again);
     await this.running;
   }
 
@@ -242,7 +272,7 @@ export class EtcdMembers implements Members {
         const kept = await client.keepAlive(this.lease);
         this.found();
         attempt = 0;
-        if (!kept) await this.claimAgain();
+        if (!kept) await this.claimAgain(true);
         await sleep(every, undefined, { signal, ref: false });
       } catch (error) {
         if (signal.aborted) return;
@@ -254,28 +284,56 @@ export class EtcdMembers implements Members {
     }
   }
 
-  /** Our lease lapsed, though we live: the same life takes its place again, unless it was declared over. */
-  private async claimAgain(): Promise<void> {
+  /**
+   * Takes our place again if our lease lapsed though we live (`lapsed`, or as etcd says), and writes what a restored etcd has
+   * lost. Unless our incarnation was declared over.
+   */
+  private async claimAgain(lapsed = false): Promise<void> {
     if (this.claiming) return;
     this.claiming = true;
     try {
-      const { client, records, name, incarnation, config } = this.options.registration;
-      const { slot, record, revision } = await this.readPlace(name);
-      if (record.incarnation !== incarnation || record.evicted || record.left) {
-        this.ending.abort();
-        this.options.onOver(
-          new Error('etcd: the life of this instance was declared over; it has to begin another one'),
+      const { client, records, slot, incarnation, config } = this.options.registration;
+      const now = records.empty();
+      let lease: string | null = null;
+      for (let i = 0; i < WRITES_MAX; i++) {
+        now.reset((await client.read(now.root)).entries);
+        const own = ownPlace(now, this.options.registration);
+        if (own.do === 'end') {
+          this.ending.abort();
+          this.options.onOver(new Error(`etcd: ${own.why}`));
+          return;
+        }
+        if (own.do === 'nothing' && !lapsed) return;
+        lease ??= await client.grant(config.lease_ttl_s);
+        const isLost = own.do === 'write';
+        const change = isLost
+          ? now.restore(slot, this.ownRecord(), this.otherRecords(), lease)
+          : now.claimAgain(slot, incarnation, lease);
+        if (!(await client.change(change.conditions, change.operations))) continue;
+        this.lease = lease;
+        this.options.log.warn(
+          isLost
+            ? 'etcd: the record of this instance was missing or older; it was written again'
+            : 'etcd: the lease of this instance had lapsed; it has a new one',
         );
         return;
       }
-      const lease = await client.grant(config.lease_ttl_s);
-      const alive = { put: records.aliveKey(slot), value: String(incarnation), lease };
-      if (!(await client.change([{ key: records.slotKey(slot), revision }], [alive]))) return;
-      this.lease = lease;
-      this.options.log.warn('etcd: the lease of this instance had lapsed; it has a new one');
     } finally {
       this.claiming = false;
     }
+  }
+
+  private ownRecord(): SlotRecord {
+    const { slot } = this.options.registration;
+    return recordOf({ ...this.known[slot], incarnation: this.options.registration.incarnation });
+  }
+
+  private otherRecords(): ReadonlyMap<number, SlotRecord> {
+    const others = new Map<number, SlotRecord>();
+    this.known.forEach((known, slot) => {
+      if (slot !== this.options.registration.slot && known.entry.role !== Role.EMPTY) others.set(slot, recordOf(known));
+    });
+    return others;
   }
 
   /** Reads the list, then follows its changes; begins again when it loses them. */
@@ -284,9 +342,9 @@ export class EtcdMembers implements Members {
     const { signal } = this.ending;
     for (let attempt = 0; !signal.aborted; ) {
       try {
-        const { revision, entries } = await client.read(records.root);
+        const { revision, clusterId, entries } = await client.read(records.root);
         records.reset(entries);
-        this.show(revision);
+        this.show({ revision, clusterId });
         this.watching = new AbortController();
         const until = AbortSignal.any([signal, this.watching.signal]);
         for await (const change of client.watch(records.root, revision + 1, until)) {
@@ -295,7 +353,7 @@ export class EtcdMembers implements Members {
             if ('gone' in entry) records.delete(entry.gone);
             else records.put(entry);
           }
-          this.show(change.revision);
+          this.show(change);
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -306,20 +364,64 @@ export class EtcdMembers implements Members {
     }
   }
 
-  /** The list is as etcd has it. */
-  private show(revision: number): void {
-    const { roster, registration, onEvicted } = this.options;
+  /** What etcd says now, and who is heard, become the list. */
+  private show({ revision, clusterId }: Version): void {
+    const { roster, registration, onEvicted, heard, log } = this.options;
     this.found();
-    const before = new Map(roster.list().map(({ slot, entry }) => [slot, entry]));
-    const table = registration.records.table();
-    roster.replace(revision, table);
-    table.forEach((entry, slot) => {
-      if (slot === registration.slot || entry.role !== Role.EVICTED) return;
-      if (before.get(slot)?.role === Role.MEMBER && before.get(slot)?.id === entry.id) onEvicted(entry);
+    const before = this.known;
+    const decision = decide({
+      records: registration.records,
+      version: { revision, clusterId },
+      seen: this.seen,
+      isRegained: this.isRegained,
+      self: registration,
+      known: before,
+      heard: before.map((_, slot) => (slot === registration.slot ? 0 : heard(slot))),
+      now: performance.now(),
+      graceUntil: this.graceUntil,
+      leaseMs: registration.config.lease_ttl_s * 1000,
     });
-    // Lapsed, or evicted: whichever it is, `keepAlive` would find out later.
-    if (registration.records.alive(registration.slot) !== registration.incarnation)
-      this.claimAgain().catch((error: unknown) => this.missed(reason(error)));
+    this.isRegained = false;
+    this.seen = { revision, clusterId };
+    this.known = decision.known;
+    this.graceUntil = decision.graceUntil;
+    if (decision.older !== null && decision.older !== this.older)
+      log.error(
+        `etcd: its records are older than what was seen: ${decision.older}. They are refused for members that are heard; living members write theirs again`,
+      );
+    this.older = decision.older;
+    this.noteContested(decision.contested);
+    roster.replace(
+      revision,
+      this.known.map(({ entry }) => entry),
+    );
+    this.known.forEach(({ entry }, slot) => {
+      if (slot === registration.slot || entry.role !== Role.EVICTED) return;
+      if (before[slot].entry.role === Role.MEMBER && before[slot].entry.id === entry.id) onEvicted(entry);
+    });
+    if (decision.own.do !== 'nothing') this.claimAgain().catch((error: unknown) => this.missed(reason(error)));
+  }
+
+  private noteContested(slots: readonly number[]): void {
+    const names = slots.map((slot) => this.known[slot].entry.name).join(', ');
+    if (names !== '' && names !== this.contested)
+      this.options.log.warn(
+        `etcd does not list as alive, but they stay members while they are heard, or for one lease: ${names}`,
+      );
+    this.contested = names;
+    if (this.again !== null) clearTimeout(this.again);
+    this.again = null;
+    if (names === '' || this.ending.signal.aborted) return;
+    this.again = setTimeout(() => {
+      try {
+        // While etcd is away, the last list stays.
+        if (this.lost === null && this.seen !== null) this.show(this.seen);
+        else this.noteContested(slots);
+      } catch (error) {
+        this.missed(reason(error));
+      }
+    }, LOOK_MS);
+    this.again.unref();
   }
 
   private missed(why: string): void {
@@ -329,7 +431,20 @@ export class EtcdMembers implements Members {
   }
 
   private found(): void {
-    if (this.lost !== null) this.options.log.info('etcd is followed again');
+    if (this.lost !== null) {
+      this.options.log.info('etcd is followed again');
+      this.isRegained = true;
+    }
     this.lost = null;
   }
+}
+
+function isLeaseLost(error: unknown): boolean {
+  return error instanceof EtcdError && error.message.includes('requested lease not found');
+}
+
+function recordOf({ entry, incarnation }: Known): SlotRecord {
+  const { name, id, address, port, role, dead } = entry;
+  const before = role === Role.MEMBER ? dead : 0;
+  return { ...{ name, id, address, port, incarnation, dead: before }, left: role === Role.LEFT, evicted: false };
 }

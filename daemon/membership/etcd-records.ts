@@ -37,10 +37,18 @@ export interface Claim {
   readonly operations: readonly Operation[];
 }
 
+/** What is written at once, if nothing has changed meanwhile. */
+export interface Change {
+  readonly conditions: readonly Condition[];
+  readonly operations: readonly Operation[];
+}
+
 /** A place cannot be had just now; later it may. */
 export class NotYetError extends Error {}
 
 const ID_MAX = 65_535;
+/** Of one transaction, by etcd's default limit. */
+const OPERATIONS_MAX = 128;
 
 /** What all keys of a cluster begin with. */
 export function rootOf(prefix: string, cluster: string): string {
@@ -50,7 +58,7 @@ export function rootOf(prefix: string, cluster: string): string {
 export class Records {
   private readonly prefix: string;
   private readonly entries = new Map<string, KeyValue>();
-  private readonly slots: number;
+  readonly slots: number;
   /** Each entry is decoded once. */
   private readonly decoded = new WeakMap<KeyValue, ReadRecord>();
 
@@ -135,15 +143,55 @@ export class Records {
     return this.entries.get(key)?.revision ?? 0;
   }
 
-  /** What the member table says then. */
-  table(): SlotEntry[] {
-    return Array.from({ length: this.slots }, (_, slot) => {
-      const record = this.record(slot);
-      if (record === null) return EMPTY_SLOT;
-      const { name, id, address, port } = record;
-      const role = record.left ? Role.LEFT : this.alive(slot) === record.incarnation ? Role.MEMBER : Role.EVICTED;
-      return { role, name, id, address, port, dead: role === Role.MEMBER ? record.dead : record.incarnation };
-    });
+  /** Name of the member that was given this id; null: nobody was. */
+  nameOf(id: number): string | null {
+    return textOf(this.entries.get(this.idKey(id))) ?? null;
+  }
+
+  /** What the member table says of the slot then. */
+  entry(slot: number): SlotEntry {
+    const record = this.record(slot);
+    if (record === null) return EMPTY_SLOT;
+    const { name, id, address, port } = record;
+    const role = record.left ? Role.LEFT : this.alive(slot) === record.incarnation ? Role.MEMBER : Role.EVICTED;
+    return { role, name, id, address, port, dead: role === Role.MEMBER ? record.dead : record.incarnation };
+  }
+
+  /** How a member claims its own slot again, by its record: it alone can. The key of its life hangs on `lease`. */
+  claimAgain(slot: number, incarnation: number, lease: string): Change {
+    return {
+      conditions: this.unchanged([this.slotKey(slot)]),
+      operations: [{ put: this.aliveKey(slot), value: String(incarnation), lease }],
+    };
+  }
+
+  /**
+   * How a living member writes its record into an etcd that was restored, in which it is missing or older, and the records of
+   * other members that are missing: so that no newcomer is given their ids and slots.
+   */
+  restore(slot: number, own: SlotRecord, others: ReadonlyMap<number, SlotRecord>, lease: string): Change {
+    const slotsKey = `${this.prefix}slots`;
+    const operations: Operation[] = [
+      ...(this.entries.has(slotsKey) ? [] : [{ put: slotsKey, value: String(this.slots) }]),
+      { put: this.idKey(own.id), value: own.name },
+      { put: this.slotKey(slot), value: this.encode(own, slot) },
+      { put: this.aliveKey(slot), value: String(own.incarnation), lease },
+    ];
+    for (const [other, record] of others) {
+      if (operations.length + 2 > OPERATIONS_MAX) break;
+      if (this.record(other) !== null || this.nameOf(record.id) !== null) continue;
+      operations.push({ put: this.idKey(record.id), value: record.name });
+      operations.push({ put: this.slotKey(other), value: this.encode(record, other) });
+    }
+    return { conditions: this.unchanged(operations.map((operation) => keyOf(operation))), operations };
+  }
+
+  private idKey(id: number): string {
+    return `${this.prefix}ids/${String(id).padStart(5, '0')}`;
+  }
+
+  private unchanged(keys: readonly string[]): Condition[] {
+    return keys.map((key) => ({ key, revision: this.revision(key) }));
   }
 
   /**
@@ -173,16 +221,13 @@ export class Records {
       ...{ name, id, address, port: applicant.port, incarnation, dead },
       ...{ left: false, evicted: false },
     };
-    const idKey = `${this.prefix}ids/${String(id).padStart(5, '0')}`;
+    const idKey = this.idKey(id);
     const slotsKey = `${this.prefix}slots`;
     return {
       id,
       slot,
       incarnation,
-      conditions: [idKey, slotsKey, this.slotKey(slot), this.aliveKey(slot)].map((key) => ({
-        key,
-        revision: this.revision(key),
-      })),
+      conditions: this.unchanged([idKey, slotsKey, this.slotKey(slot), this.aliveKey(slot)]),
       operations: [
         ...(own >= 0 ? [] : [{ put: idKey, value: name }]),
         ...(this.entries.has(slotsKey) ? [] : [{ put: slotsKey, value: String(this.slots) }]),
@@ -206,6 +251,8 @@ export class Records {
     return last + 1;
   }
 }
+
+const keyOf = (operation: Operation): string => ('put' in operation ? operation.put : operation.delete);
 
 const lifeOf = (record: SlotRecord | null): number => record?.incarnation ?? 0;
 

@@ -5,6 +5,7 @@ import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
 import { LifeRecord } from '../../shm/board-records.js';
 import type { SlotEntry } from '../../shm/members.js';
 import type { Instance } from '../../workers/instance.js';
+import { monotonicMs } from '../../workers/monotonic.js';
 import { newIncarnation, selfIndex } from '../../workers/replication/settings.js';
 import type { Log } from '../log.js';
 import { EtcdMembers, type Registration, register } from './etcd-members.js';
@@ -56,8 +57,13 @@ export function openMembers({ place, instance, hooks, log, onOver }: OpenMembers
     void hooks.run('member_lost', { name, id, address, reason: 'evicted' });
   };
   const { registration, config } = place;
-  if (registration !== null) return new EtcdMembers({ registration, roster, log, onEvicted, onOver });
   const board = new AckBoard(buffers.ackBoard);
+  const heard = (slot: number): number => {
+    const peer = new PeerRecord();
+    board.readPeer(slot, peer);
+    return peer.incarnation !== 0 && monotonicMs() - peer.heardAt <= plan.replication.silentMs ? peer.incarnation : 0;
+  };
+  if (registration !== null) return new EtcdMembers({ registration, roster, log, heard, onEvicted, onOver });
   const incarnation = (slot: number): number => {
     const peer = new PeerRecord();
     board.readPeer(slot, peer);

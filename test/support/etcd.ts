@@ -1,6 +1,7 @@
 /** A real etcd on loopback, which a test starts, kills and starts again. */
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EtcdClient } from '../../daemon/membership/etcd-client.js';
@@ -62,8 +63,83 @@ export class Etcd {
     if (!response.ok) throw new Error(await response.text());
   }
 
+  /** Keeps a copy of all it knows now, as a backup. */
+  async backUp(): Promise<void> {
+    await this.kill();
+    cpSync(join(this.folder, 'data'), join(this.folder, 'backup'), { recursive: true });
+    await this.up();
+  }
+
+  /** Starts again from the backup, or, without one, empty. */
+  async restore(from: 'backup' | 'nothing'): Promise<void> {
+    await this.kill();
+    rmSync(join(this.folder, 'data'), { recursive: true, force: true });
+    if (from === 'backup') cpSync(join(this.folder, 'backup'), join(this.folder, 'data'), { recursive: true });
+    await this.up();
+  }
+
   async down(): Promise<void> {
     await this.kill();
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A way to an etcd that can be cut, as a management network can be. */
+export class EtcdGate {
+  readonly endpoint: string;
+  private readonly server: Server;
+  private readonly sockets: Set<Socket>;
+  private isOpen = true;
+
+  static async open(etcd: Etcd): Promise<EtcdGate> {
+    const target = Number(new URL(etcd.endpoint).port);
+    const sockets = new Set<Socket>();
+    const gates: EtcdGate[] = [];
+    const server = createServer((socket) => {
+      if (gates[0]?.isOpen !== true) {
+        socket.destroy();
+        return;
+      }
+      const onward = connect(target, '127.0.0.1');
+      for (const [one, other] of [
+        [socket, onward],
+        [onward, socket],
+      ]) {
+        sockets.add(one);
+        one.on('error', () => other.destroy());
+        one.on('close', () => {
+          sockets.delete(one);
+          other.destroy();
+        });
+      }
+      socket.pipe(onward);
+      onward.pipe(socket);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const gate = new EtcdGate(server, sockets);
+    gates.push(gate);
+    return gate;
+  }
+
+  private constructor(server: Server, sockets: Set<Socket>) {
+    const address = server.address();
+    if (address === null || typeof address === 'string') throw new Error('the gate has no port');
+    this.endpoint = `http://127.0.0.1:${address.port}`;
+    this.server = server;
+    this.sockets = sockets;
+  }
+
+  cut(): void {
+    this.isOpen = false;
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  mend(): void {
+    this.isOpen = true;
+  }
+
+  close(): void {
+    this.cut();
+    this.server.close();
   }
 }

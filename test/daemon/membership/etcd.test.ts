@@ -29,6 +29,8 @@ class Site {
   readonly table: MemberTable;
   readonly members: EtcdMembers;
   readonly evicted: string[] = [];
+  /** Incarnations that are heard on the state channel, by slot. */
+  readonly heard = new Map<number, number>();
   over: Error | null = null;
 
   constructor(registration: Registration) {
@@ -45,6 +47,7 @@ class Site {
       registration,
       roster: new Roster(buffer, slot),
       log: createLog('info', 'json', { write: (line) => void lines.push(line) }),
+      heard: (slot) => this.heard.get(slot) ?? 0,
       onEvicted: (member) => this.evicted.push(member.name),
       onOver: (error) => {
         this.over = error;
@@ -74,6 +77,7 @@ class Site {
 }
 
 const EMPTY: SlotEntry = { role: Role.EMPTY, id: 0, name: '', address: '', port: 0, dead: 0 };
+const nameOf = ({ registration }: Site): string => registration.name;
 const addressOf = (name: string): string => `10.0.1.${name.charCodeAt(0)}`;
 
 let sites: Site[] = [];
@@ -217,6 +221,38 @@ describe('membership by etcd', () => {
     assert.equal(b.over, null);
   });
 
+  it('keeps a member that is heard though its lease lapsed, and evicts it once it is not', async () => {
+    const [a, b] = [await join('a'), await join('b', 5000)];
+    await until('both see both', () => [a, b].every(({ names }) => names.length === 2));
+    a.heard.set(b.registration.slot, 5000);
+    b.crash();
+    await until('it is kept', () => a.members.describe().includes('kept though etcd does not list them as alive: b'));
+    assert.deepEqual([a.names, a.evicted], [['a', 'b'], []]);
+    a.heard.delete(b.registration.slot);
+    await until('it is evicted', () => a.names.length === 1);
+    assert.deepEqual(a.evicted, ['b']);
+  });
+
+  it('has living members write what an etcd restored empty has lost; the later of two in a slot ends', async () => {
+    const [a, b] = [await join('a', 1000), await join('b', 2000)];
+    await until('both see both', () => [a, b].every(({ names }) => names.length === 2));
+    a.heard.set(b.registration.slot, 2000);
+    b.heard.set(a.registration.slot, 1000);
+    await etcd.restore('nothing');
+    // As fast as it can be, a newcomer claims a place: perhaps that of a member.
+    const c = await join('c', 3000);
+    await until('all have their places', () => {
+      const owners = [a, b, c].filter(({ over }) => over === null);
+      return owners.every(({ names }) => JSON.stringify(names) === JSON.stringify(owners.map(nameOf)));
+    });
+    assert.deepEqual([a.over, b.over, a.evicted, b.evicted], [null, null, [], []]);
+    const taken = [a, b].some(({ registration }) => registration.slot === c.registration.slot);
+    assert.equal(c.over !== null, taken);
+    const d = await join('d', 4000);
+    assert.ok(![a, b].some(({ registration }) => registration.id === d.registration.id));
+    assert.match(lines.join(''), /its records are older than what was seen/);
+  });
+
   it('reads everything anew when what it watches from was compacted away', async () => {
     const a = await join('a');
     await until('it sees itself', () => a.names.length === 1);
@@ -248,7 +284,7 @@ describe('membership by etcd', () => {
     const tooLong = JSON.stringify({ ...RECORD, name: 'x'.repeat(5000) });
     for (const value of ['', '[]', '{"name":"a","id":"1"}', tooLong, encodeRecord(RECORD, true).subarray(1)]) {
       records.reset([entry(records.slotKey(0), value)]);
-      assert.throws(() => records.table(), /slot\/00 is not a member's record: it /);
+      assert.throws(() => records.entry(0), /slot\/00 is not a member's record: it /);
     }
   });
 
