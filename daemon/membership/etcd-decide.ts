@@ -117,9 +117,14 @@ function startOf(situation: Situation, before: Known, there: Known, slot: number
   return isSame ? newer(before, there) : there;
 }
 
-/** What etcd says, in which nothing that was declared dead comes back. */
+/**
+ * What etcd says, in which no incarnation before that one comes back. One that was evicted because its lease lapsed may claim its
+ * place again.
+ */
 function newer(before: Known, there: Known): Known {
-  return { ...there, entry: { ...there.entry, dead: Math.max(before.entry.dead, there.entry.dead) } };
+  const isBack = there.entry.role === Role.MEMBER && before.entry.dead >= there.incarnation;
+  const dead = isBack ? there.entry.dead : Math.max(before.entry.dead, there.entry.dead);
+  return { ...there, entry: { ...there.entry, dead } };
 }
 
 function evicted({ entry, incarnation }: Known): Known {

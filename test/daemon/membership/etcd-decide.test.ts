@@ -140,6 +140,12 @@ describe('what follows from etcd', () => {
     }
   });
 
+  it('an incarnation that was evicted because its lease lapsed may claim its place again', () => {
+    const known = knownOf([{ slot: 1, role: Role.EVICTED, incarnation: 100, dead: 100 }]);
+    const { entry } = decideOn({ records: recordsOf([OWN, { slot: 1, dead: 50, alive: true }]), known }).known[1];
+    assert.deepEqual([entry.role, entry.dead], [Role.MEMBER, 50]);
+  });
+
   it('at its start an instance waits for members without leases, if none has one: etcd may have been away', () => {
     const start = { known: knownOf([]), seen: null };
     const all = decideOn({ records: recordsOf([OWN, { slot: 1 }, { slot: 2 }]), ...start });
@@ -198,7 +204,9 @@ describe('what follows from etcd', () => {
         fc.array(one, { minLength: SLOTS, maxLength: SLOTS }),
         fc.record({ revision: fc.integer({ min: 1, max: 20 }), isRegained: fc.boolean(), grace: fc.nat(2) }),
         (places, drawn, { revision, isRegained, grace }) => {
-          const records = recordsOf(places);
+          const records = recordsOf(
+            places.map((each) => ({ ...each, dead: Math.min(each.dead, each.incarnation - 1) })),
+          );
           const known = knownOf(drawn.map((each, slot) => ({ ...each, slot: each.role === Role.EMPTY ? 99 : slot })));
           const heard = drawn.map((each) => each.heard);
           const now = 1e6;
@@ -224,10 +232,10 @@ describe('what follows from etcd', () => {
             const mustStay = isGrace || heard[slot] >= before.incarnation;
             if (before.entry.role === Role.MEMBER && mustStay && !isEnded && !isNewer)
               assert.deepEqual([after.entry.role, after.entry.id], [Role.MEMBER, before.entry.id]);
-            if (after.entry.id === before.entry.id)
+            const isMember = after.entry.role === Role.MEMBER;
+            if (after.entry.id === before.entry.id && !(isMember && before.entry.dead >= after.incarnation))
               assert.ok(after.entry.dead >= before.entry.dead, 'the dead stay dead');
-            if (after.entry.role === Role.MEMBER)
-              assert.ok(after.entry.dead < after.incarnation || after === before || record !== null);
+            if (isMember && after !== before) assert.ok(after.entry.dead < after.incarnation, 'a member is believed');
             if (before.entry.role !== Role.EMPTY) assert.notEqual(after.entry.role, Role.EMPTY);
           }
         },
