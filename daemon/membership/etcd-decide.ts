@@ -89,7 +89,8 @@ export function decide(situation: Situation): Decision {
     if (isSame && record.incarnation === before.incarnation && isSettled) return newer(before, there);
     const isAlive = situation.heard[slot] !== 0 && situation.heard[slot] >= before.incarnation;
     if (isAlive || now < graceUntil) return before;
-    return isSame || record === null ? evicted(before) : there;
+    if (isSame || record === null) return evicted(before);
+    return record.id === id ? newer(before, there) : there;
   });
   const contested = after.flatMap(({ entry, incarnation }, slot) => {
     if (slot === self.slot || entry.role !== Role.MEMBER) return [];
