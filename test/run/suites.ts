@@ -46,7 +46,7 @@ const DAEMONS_FILES: readonly string[] = [
 /**
  * Folders whose tests need no network namespaces; .ci/run repeats them on another version of Node.
  */
-const PORTABLE_FOLDERS = /^(conf|docs|shm|tidy|workers)\//;
+const PORTABLE_FOLDERS = /^(conf|docs|options|shm|tidy|workers)\//;
 
 /** Folders that `test:quick` leaves out. */
 const NOT_QUICK_FOLDERS = /^(daemon|demo|docs|e2e|fuzz|hammer|nft|sim|systemd|testbed)\//;
