@@ -58,6 +58,8 @@ export type PacketIoConfig = AfXdpConfig | PcapConfig;
 export interface Config {
   /** Absolute path of the file. */
   readonly file: string;
+  /** What it says, for comparing it with the file as it is later. */
+  readonly written: WrittenConfig;
   readonly cluster: ClusterConfig;
   readonly transport: Readonly<WrittenConfig['transport']>;
   readonly replication: Readonly<WrittenConfig['replication']>;
@@ -91,6 +93,7 @@ export function resolveConfig(
   const { counting, sketch_seed } = written.state;
   return {
     file,
+    written,
     cluster,
     transport: written.transport,
     replication: written.replication,

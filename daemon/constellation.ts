@@ -20,7 +20,15 @@ const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, C
 
 const LISTENING_LOOK_MS = 100;
 /** Commands that end by themselves, however long they take: a limit here would hide how. */
-const UNLIMITED: ReadonlySet<string> = new Set(['drain', 'join', 'join alone', 'reload rules', 'save']);
+const UNLIMITED: ReadonlySet<string> = new Set([
+  'drain',
+  'join',
+  'join alone',
+  'reload',
+  'reload check',
+  'reload rules',
+  'save',
+]);
 const DEFAULT_SOCKET = '/run/constellation/constellation.sock';
 
 interface Options {
@@ -55,7 +63,7 @@ function program(): Command {
     .option('-w, --watch [seconds]', 'ask again and again, every so many seconds (default: 2)', positive)
     .option(
       '-t, --timeout <seconds>',
-      'how long the instance may be silent (drain, join, reload rules, save: as long as it takes)',
+      'how long the instance may be silent (drain, join, reload, reload rules, save: as long as it takes)',
       positive,
       10,
     )

@@ -44,7 +44,8 @@ const program = new Command('constellationd')
     'after',
     `
 Signals: TERM and INT stop in order: traffic goes to the kernel again, what is logged is sent, then all ends.
-         HUP reads the key file and the rules again, and opens the file of records anew.
+         HUP does what \`constellation reload\` does: it reads the configuration, the key file and the rules again, applies
+         what can change while the instance runs, and opens the file of records anew.
 Exit codes: 0 stopped, or done, as asked · ${EXIT_FAILED} no key was made · ${EXIT_USAGE} wrong usage · ${EXIT_CONFIG} the configuration or the key file is wrong · ${EXIT_SOFTWARE} could not start, or could not go on
 A running instance is asked with the command \`constellation\`.`,
   )
@@ -95,7 +96,7 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
   process.on('SIGHUP', () => {
-    started.then((daemon) => daemon.reload()).catch((error: Error) => log.error(`SIGHUP: ${error.message}`));
+    started.then((daemon) => daemon.hangUp()).catch((error: Error) => log.error(`SIGHUP: ${error.message}`));
   });
   let daemon: Daemon;
   try {

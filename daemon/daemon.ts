@@ -4,7 +4,8 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Config } from '../conf/config.js';
+import type { Config, MemberConfig } from '../conf/config.js';
+import type { RulesText } from '../options/rules.js';
 import { AckBoard } from '../shm/ack-board.js';
 import { Phase, ThreadState } from '../shm/control.js';
 import { EventReader } from '../shm/events.js';
@@ -15,18 +16,20 @@ import type { StateObject } from '../shm/objects/object.js';
 import { PortBoardWriter } from '../shm/port-board.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
-import { takesIpv6 } from '../workers/chain.js';
+import { type Declaration, takesIpv6 } from '../workers/chain.js';
 import { writeClusterSecret } from '../workers/cluster-secret.js';
 import { Instance, type Slots, writerId } from '../workers/instance.js';
+import { LiveWriter } from '../workers/live-values.js';
 import { loadChain } from '../workers/load.js';
 import { monotonicMs } from '../workers/monotonic.js';
-import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
+import type { ClusterKey } from '../workers/replication/cluster-key.js';
 import { forkState, shapeOf } from '../workers/snapshot/fork.js';
 import type { Circle } from '../workers/snapshot/handshake.js';
 import { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
+import { reloadedLines } from './admin/commands/reload.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, InstancePhase, KeysInUse, RulesRow, Saved, Standing } from './admin/source.js';
+import type { Drained, InstancePhase, KeysInUse, Reloaded, RulesRow, Saved, Standing } from './admin/source.js';
 import { counted } from './counted.js';
 import { InstanceSource, type Running } from './instance-source.js';
 import { InterfaceWatch } from './interface-watch.js';
@@ -45,7 +48,9 @@ import { NeighbourWatcher, nextHopsOf } from './neighbours.js';
 import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
+import { mebibytes, prepareArena } from './prepare-arena.js';
 import { RecordLog } from './record-log.js';
+import { Reloader } from './reload.js';
 import { RulesKeeper, reloadProblem } from './rules.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 
@@ -60,7 +65,7 @@ const DRAIN_LOOK_MS = 20;
 const QUIET_MS = 2_000;
 
 export class Daemon implements Running {
-  readonly config: Config;
+  config: Config;
   readonly instance: Instance;
   /** Opened to read only; anew after a snapshot was loaded. */
   objects: readonly StateObject[];
@@ -74,10 +79,14 @@ export class Daemon implements Running {
   readonly members: Members;
   readonly records: RecordLog;
   readonly rules: RulesKeeper;
-  private readonly log: Log;
+  readonly log: Log;
+  /** By which ports were opened. */
+  readonly chain: Declaration;
+  readonly live: LiveWriter;
+  private readonly reloader: Reloader;
   private readonly board: AckBoard;
   private readonly rejectTable: RejectTable;
-  private readonly hooks: Hooks;
+  readonly hooks: Hooks;
   private readonly entry: Entry;
   private readonly keeper: StateKeeper;
   private readonly resync: Resync;
@@ -105,11 +114,12 @@ export class Daemon implements Running {
   static async start(written: Config, log: Log, signal: AbortSignal): Promise<Daemon> {
     const { keyFile } = written.cluster;
     const keys = keyFile === null ? null : await readKeyFileInTime(keyFile);
-    const ports = openPorts(written, await loadChain(planMiddleboxes(written), written.shared));
+    const chain = await loadChain(planMiddleboxes(written), written.shared);
+    const ports = openPorts(written, chain);
     try {
       const place = await takePlace(written, log, signal);
       const instance = await Instance.create(planInstance(place.config, ports), place.incarnation, keys);
-      const daemon = new Daemon(place, log, ports, instance);
+      const daemon = new Daemon(place, log, ports, chain, instance);
       await daemon.run();
       return daemon;
     } catch (error) {
@@ -121,11 +131,14 @@ export class Daemon implements Running {
   /** The later incarnation of ours that was last reported to people; 0: none. */
   private outrun = 0;
 
-  private constructor(place: Place, log: Log, ports: OpenPorts, instance: Instance) {
+  private constructor(place: Place, log: Log, ports: OpenPorts, chain: Declaration, instance: Instance) {
     const { config } = place;
     this.config = config;
     this.log = log;
     this.ports = ports;
+    this.chain = chain;
+    this.live = new LiveWriter(instance.buffers.live, instance.slots.count);
+    this.reloader = new Reloader(this);
     this.instance = instance;
     this.board = new AckBoard(instance.buffers.ackBoard);
     this.rejectTable = new RejectTable(instance.buffers.rejects);
@@ -149,8 +162,14 @@ export class Daemon implements Running {
         void this.hooks.run('member_lost', { ...peer, reason: 'silent' });
       },
     });
-    const { keepaliveMs, silentMs } = instance.plan.replication;
-    this.refusals = new RefusalWatch({ keepaliveMs, silentMs, warn: (text) => log.warn(text) });
+    const { replication } = instance.plan;
+    this.refusals = new RefusalWatch({
+      get keepaliveMs() {
+        return replication.keepaliveMs;
+      },
+      silentMs: replication.silentMs,
+      warn: (text) => log.warn(text),
+    });
     this.lookTimer = setInterval(() => this.look(), LOOK_MS);
     this.entered = new Promise((resolve) => {
       this.settleEntered = resolve;
@@ -226,7 +245,7 @@ export class Daemon implements Running {
   private async run(): Promise<void> {
     try {
       this.announce();
-      this.prepareArena();
+      prepareArena(this.instance, this.log);
       await this.rules.reload();
       await this.records.start();
       // Before packets come, so that the first of them have somewhere to go.
@@ -341,27 +360,10 @@ export class Daemon implements Running {
       log.warn('transport.fault is set: what other members send is damaged on purpose');
   }
 
-  /**
-   * Huge pages where the kernel has them, and every page there is before a packet waits for one. A fork is the faster for it, also by what
-   * workers count beside the arena.
-   */
-  private prepareArena(): void {
-    const { buffers, declaration } = this.instance;
-    const arena = new Uint8Array(buffers.arena);
-    const huge = advise(arena, 'hugepage');
-    advise(arena, 'populate');
-    const locals = new Uint8Array(buffers.locals);
-    advise(locals, 'hugepage');
-    advise(locals, 'populate');
-    const names = declaration.objects.map((object) => object.name).join(', ');
-    this.log.info(
-      `state: ${names}; ${mebibytes(arena.length)} MiB, ${huge === null ? 'without huge pages' : `of which ${mebibytes(huge)} MiB may be huge pages`}`,
-    );
-  }
-
   /** Mends what a dead thread left in shared memory: its open operation, its locks, and records it had not yet shown. */
   private recover({ thread, name }: Slot): void {
     this.rules.forget(thread);
+    this.live.forget(thread);
     this.recoverState(thread, name);
     this.instance.control.ring();
   }
@@ -394,11 +396,16 @@ export class Daemon implements Running {
   /** Seals with the keys that the key file holds now. Rejects, and changes nothing, when something is wrong with it. */
   async reloadKeys(): Promise<KeysInUse> {
     const { keyFile } = this.config.cluster;
+    if (keyFile === null || this.instance.buffers.sealBoard === null)
+      throw new Error('cluster.key_file is not set: messages are not sealed');
+    return this.sealWith(await readKeyFileInTime(keyFile));
+  }
+
+  sealWith(keys: readonly ClusterKey[]): KeysInUse {
     const { buffers, plan } = this.instance;
     const { sealBoard, clusterSecret } = buffers;
-    if (keyFile === null || sealBoard === null) throw new Error('cluster.key_file is not set: messages are not sealed');
+    if (sealBoard === null) throw new Error('messages are not sealed');
     const board = new SealBoard(sealBoard);
-    const keys = await readKeyFileInTime(keyFile);
     board.writeKeys(keys);
     writeClusterSecret(clusterSecret, plan.replication.clusterId, keys);
     const accepted = board.readKeys().map(({ id }) => id);
@@ -410,7 +417,11 @@ export class Daemon implements Running {
   /** Reads all rules again. Rejects with all that is wrong with them, and says which rules are in force. */
   async reloadRules(): Promise<RulesRow[]> {
     if (!this.rules.any) throw new Error('no middlebox has rules');
-    const loaded = await this.rules.reload().catch((error: Error) => {
+    return this.replaceRules(new Map());
+  }
+
+  async replaceRules(sources: ReadonlyMap<string, RulesText>): Promise<RulesRow[]> {
+    const loaded = await this.rules.reload(sources).catch((error: Error) => {
       throw new Error(reloadProblem(error), { cause: error });
     });
     for (const { middlebox, rules, entries } of loaded)
@@ -418,16 +429,28 @@ export class Daemon implements Running {
     return loaded;
   }
 
-  /** What the signal HUP asks for: everything that is read or opened again while the instance runs. */
-  async reload(): Promise<void> {
-    const { keyFile } = this.config.cluster;
-    const { file } = this.config.records;
+  /** Reads the configuration again, with keys and rules, and applies what is hot. Rejects, and changes nothing, if it is wrong. */
+  async reload(isCheck = false): Promise<Reloaded> {
+    const done = await this.reloader.reload(isCheck);
+    for (const line of isCheck ? [] : reloadedLines(done, false)) this.log.info(`reload: ${line}`);
+    return done;
+  }
+
+  /** What the signal HUP asks for. The file of records is opened anew whatever is wrong with the configuration: logrotate asks so, too. */
+  async hangUp(): Promise<void> {
     const problems: string[] = [];
-    if (keyFile !== null || (file === null && !this.rules.any))
-      await this.reloadKeys().catch((error: Error) => problems.push(`the keys stay as they are: ${error.message}`));
-    if (file !== null) await this.records.reopen().catch((error: Error) => problems.push(error.message));
-    if (this.rules.any) await this.reloadRules().catch((error: Error) => problems.push(error.message));
+    await this.reload().catch((error: Error) => problems.push(error.message));
+    if (problems.length > 0 && this.config.records.file !== null)
+      await this.records.reopen().catch((error: Error) => problems.push(error.message));
     if (problems.length > 0) throw new Error(problems.join('; '));
+  }
+
+  takeMember({ name, id, address, slot }: MemberConfig): Promise<unknown> {
+    return this.source.addMember({ name, id, address, slot });
+  }
+
+  dropMember(name: string): Promise<unknown> {
+    return this.source.removeMember(name, false);
   }
 
   /** Makes no new state, and waits until all others have what there is, or until they acknowledge no more. */
@@ -557,18 +580,4 @@ export class Daemon implements Running {
 
 function workersOf({ workers }: Slots): number[] {
   return Array.from({ length: workers }, (_, thread) => thread);
-}
-
-/** How many bytes the advice was for; `null` where the kernel does not know it, which costs speed and nothing else. */
-function advise(view: Uint8Array, advice: MemoryAdvice): number | null {
-  try {
-    return adviseMemory(view, advice);
-  } catch (error) {
-    if (isNativeError(error, 'EINVAL')) return null;
-    throw error;
-  }
-}
-
-function mebibytes(bytes: number): string {
-  return (bytes / 2 ** 20).toFixed(1);
 }

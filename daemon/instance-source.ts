@@ -33,6 +33,7 @@ import type {
   ObjectRow,
   PeerRow,
   RejectRow,
+  Reloaded,
   RuleRow,
   RulesRow,
   Saved,
@@ -78,6 +79,7 @@ export interface Running {
   reloadKeys(): Promise<KeysInUse>;
   reloadRules(): Promise<RulesRow[]>;
   save(): Promise<Saved>;
+  reload(isCheck: boolean): Promise<Reloaded>;
   stop(): Promise<void>;
 }
 
@@ -230,7 +232,9 @@ export class InstanceSource implements AdminSource {
   *flows({ object: wanted }: FlowFilter): Generator<FlowRow | null> {
     const now = coarseSeconds(Date.now());
     for (const link of this.daemon.instance.declaration.links)
-      for (const [key, list] of Object.entries(link.middlebox.flows?.(this.stateOf(link), now) ?? {})) {
+      for (const [key, list] of Object.entries(
+        link.middlebox.flows?.(this.stateOf(link), now, link.options as never) ?? {},
+      )) {
         const object = `${link.name}.${key}`;
         if (wanted !== null && wanted !== object) continue;
         for (const flow of list()) yield flow === null ? null : flowRow(object, flow, now);
@@ -376,6 +380,10 @@ export class InstanceSource implements AdminSource {
     return this.daemon.reloadRules();
   }
 
+  reload(isCheck: boolean): Promise<Reloaded> {
+    return this.daemon.reload(isCheck);
+  }
+
   drain(): Promise<Drained> {
     return this.daemon.drain();
   }
@@ -431,7 +439,7 @@ const hasLag = ({ state }: PeerStatus): boolean => state !== 'dead' && state !==
 
 function flowRow(object: string, flow: FlowView, now: number): FlowRow {
   const { protocol, inside, external = null, remote = null, state, expires } = flow;
-  return { object, protocol, inside, external, remote, state, expires_s: expires - now };
+  return { object, protocol, inside, external, remote, state, expires_s: expires === null ? null : expires - now };
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

@@ -170,6 +170,11 @@ export class InterfaceWatch {
     }
   }
 
+  /** Replaces the XDP programs, since middleboxes own other addresses than before. */
+  updateFilters(): void {
+    this.read({ any: true, removed: new Set(), lost: true });
+  }
+
   /** Reads everything, and does what is to be done about it. */
   private read(changes: Changes): void {
     this.readAt = performance.now();

@@ -41,7 +41,7 @@ export function planInstance(config: Config, ports: OpenPorts): InstancePlan {
   };
 }
 
-function planReplication(config: Config): ReplicationSettings {
+export function planReplication(config: Config): ReplicationSettings {
   const { cluster, transport, replication } = config;
   return replicationSettings({
     clusterId: clusterIdOf(cluster.id),

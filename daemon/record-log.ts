@@ -64,7 +64,7 @@ export function timestampOf(unixMs: number): string {
 }
 
 export class RecordLog {
-  private readonly options: RecordLogOptions;
+  private options: RecordLogOptions;
   private readonly readers: readonly RecordReader[];
   /** By kind, the oldest first. */
   private readonly recent: RecordRow[][];
@@ -126,6 +126,14 @@ export class RecordLog {
     return { file, written: this.written, lost: this.lost + lostByWorkers() };
   }
 
+  /** Another file, or none, and so many records kept, from now on. What is wrong with the file is logged, and it is tried again. */
+  async configure(file: string | null, keep: number): Promise<void> {
+    const before = this.options;
+    this.options = { ...before, file, keep };
+    if (file === before.file && file === null) return;
+    await this.inTime(this.reopenNow());
+  }
+
   /** Closes the file and opens it anew, by its name. Throws when it cannot be opened; it is tried again with what comes. */
   async reopen(): Promise<RecordFigures> {
     if (this.options.file === null) throw new Error('records.file is not set: records are not written');
@@ -140,7 +148,7 @@ export class RecordLog {
     await this.turn(async () => {
       await this.closeFile();
       this.failedAtMs = Number.NEGATIVE_INFINITY;
-      await this.opened();
+      if (this.options.file !== null) await this.opened();
     });
   }
 

@@ -6,7 +6,7 @@
 import { RuleBoard } from '../shm/rule-board.js';
 import type { DeclaredRules } from '../workers/chain.js';
 import type { Instance } from '../workers/instance.js';
-import type { RuleEntry } from '../workers/rules.js';
+import type { RuleEntry, RulesText } from '../workers/rules.js';
 import type { RuleRow, RulesRow } from './admin/source.js';
 import { type Compiled, RulesCompiler } from './rules-compiler.js';
 
@@ -15,12 +15,17 @@ const TAKEN_MS = 2_000;
 const LOOK_MS = 20;
 
 interface Kept {
-  readonly declared: DeclaredRules;
+  declared: DeclaredRules;
   /** Address of the middlebox's module. */
   readonly module: string;
   readonly board: RuleBoard;
   entries: readonly RuleEntry[];
 }
+
+/** Where rules come from, by `middlebox.option`. */
+type RulesSources = ReadonlyMap<string, RulesText>;
+
+type CompiledFrom = { readonly kept: Kept; readonly source: RulesText } & Compiled;
 
 type RulesOwner = Pick<Instance, 'declaration' | 'plan' | 'buffers' | 'slots'>;
 
@@ -59,10 +64,11 @@ export class RulesKeeper {
   /**
    * Reads all, and puts them in force if all of them are right. Rejects with all that is wrong; then those before stay.
    * Resolves when every worker works with the new ones. If one does not take them, it rejects too: see `reloadProblem`.
+   * `sources`: where some of them come from now, by `middlebox.option`.
    * Several at once are done one after the other, in the order in which they were asked for.
    */
-  reload(): Promise<RulesRow[]> {
-    const again = (): Promise<RulesRow[]> => this.reloadNow();
+  reload(sources: RulesSources = new Map()): Promise<RulesRow[]> {
+    const again = (): Promise<RulesRow[]> => this.reloadNow(sources);
     const done = this.last.then(again, again);
     this.last = done;
     return done;
@@ -74,23 +80,27 @@ export class RulesKeeper {
     this.compiler.close();
   }
 
-  private async reloadNow(): Promise<RulesRow[]> {
-    const compiled = await this.compileAll();
+  private async reloadNow(sources: RulesSources): Promise<RulesRow[]> {
+    const compiled = await this.compileAll(sources);
     for (const { kept } of compiled)
       if (!(await this.taken(kept))) throw new Error('some worker has not taken the rules loaded last yet');
     if (this.closed) throw new Error('the instance stops');
-    for (const { kept, words, entries } of compiled) publish(kept, words, entries);
+    for (const { kept, words, entries, source } of compiled) {
+      publish(kept, words, entries);
+      kept.declared = { ...kept.declared, source };
+    }
     for (const { kept } of compiled)
       if (!(await this.taken(kept)))
         throw new RulesInForceError('the new rules are in force, but some worker has not taken them yet');
     return this.inUse();
   }
 
-  private async compileAll(): Promise<({ readonly kept: Kept } & Compiled)[]> {
-    const compiled: ({ readonly kept: Kept } & Compiled)[] = [];
+  private async compileAll(sources: RulesSources): Promise<CompiledFrom[]> {
+    const compiled: CompiledFrom[] = [];
     for (const kept of this.kept) {
-      const { name, source } = kept.declared;
-      compiled.push({ kept, ...(await this.compiler.compile({ module: kept.module, option: name, source })) });
+      const { middlebox, name } = kept.declared;
+      const source = sources.get(`${middlebox}.${name}`) ?? kept.declared.source;
+      compiled.push({ kept, source, ...(await this.compiler.compile({ module: kept.module, option: name, source })) });
     }
     return compiled;
   }

@@ -1,6 +1,6 @@
 /** The options of an instance that concern the cluster: who takes part, and how members exchange state. */
 
-import { allSites, option, ROLLING } from './option.js';
+import { allSites, HOT, option, ROLLING } from './option.js';
 
 /** Every member has a cell in every acknowledgement vector, and a vector has to fit a message. */
 export const MEMBERS_MAX = 64;
@@ -60,7 +60,7 @@ export const CLUSTER = {
   self: option.form('name', 'Which of the members this instance is.'),
   members: option.structure<WrittenMember[] | undefined>(
     'All members, this one included; the same list at every member. Left out with membership by etcd.',
-    { change: ROLLING },
+    { change: HOT },
   ),
   address: option.someForm(
     'ipv4',
@@ -71,8 +71,8 @@ export const CLUSTER = {
   }),
   key_file: option.someForm(
     'path',
-    'File with the cluster’s key, the same at every member, readable by none but the user the daemon runs as; `constellationd --generate-key FILE` makes one. State messages are encrypted and authenticated with it. SIGHUP and `constellation reload keys` read it again.',
-    { change: ROLLING },
+    'File with the cluster’s key, the same at every member, readable by none but the user the daemon runs as; `constellationd --generate-key FILE` makes one. State messages are encrypted and authenticated with it. SIGHUP, `constellation reload` and `constellation reload keys` read it again.',
+    { change: HOT },
   ),
   insecure: option.flag(
     'true: run without a key_file though members have other addresses than loopback. Whoever can send to this host can then change its state, and who listens can read it: only for networks that nobody else is on.',
@@ -132,12 +132,12 @@ export const REPLICATION = {
     min: 0,
     max: 1000,
     unit: 'ms',
-    change: ROLLING,
+    change: HOT,
   }),
   keepalive_ms: option.count(
     'A member that has nothing to say says so this often; it is also how soon a lost last message is noticed.',
     200,
-    { min: 10, max: 60_000, unit: 'ms', change: ROLLING },
+    { min: 10, max: 60_000, unit: 'ms', change: HOT },
   ),
   join_wait_ms: option.count(
     'If a new instance hears no member with state within this time, it begins without state. Members that all start at once do not wait.',
@@ -147,7 +147,7 @@ export const REPLICATION = {
   retransmit_min_ms: option.count(
     'The shortest time to wait for an acknowledgement before sending again, however near the members are.',
     20,
-    { min: 1, max: 5000, unit: 'ms', change: ROLLING },
+    { min: 1, max: 5000, unit: 'ms', change: HOT },
   ),
   log_bytes: option.count(
     'Size of each worker’s log ring: operations between a worker and the send thread. Rounded up to a power of two.',
@@ -162,7 +162,7 @@ export const REPLICATION = {
   bandwidth: option.count(
     'What this member sends at most, in bits a second of IP packets, repetitions and acknowledgements included; 0: no limit. Kept over any 100 ms as long as it carries four of the longest packets to every other member in that time.',
     0,
-    { min: 0, max: 10 ** 12, unit: 'bit/s', change: ROLLING },
+    { min: 0, max: 10 ** 12, unit: 'bit/s', change: HOT },
   ),
   max_lag_ms: option.count(
     'How old a record of this member may be that another member has not acknowledged; 0: no bound. As a member’s lag nears the bound, records wait up to a quarter of it to coalesce. Beyond the bound the member is reported, then detached: what it misses is kept for it coalesced. Set it to several round trips at least.',

@@ -1,6 +1,6 @@
 /** The options of an instance that concern its host alone: threads, packets, ports, and how it is administered. */
 
-import { allSites, option, ROLLING } from './option.js';
+import { allSites, HOT, option } from './option.js';
 
 /** A worker is a thread slot, and lock words hold slots in one byte beside those of the send and receive thread. */
 export const WORKERS_MAX = 128;
@@ -88,7 +88,7 @@ export const EARLY_REPLIES = {
   wait_ms_max: option.count('How long such a packet waits at most, whatever was measured.', 250, {
     max: 1000,
     unit: 'ms',
-    change: ROLLING,
+    change: HOT,
   }),
 };
 
@@ -127,23 +127,23 @@ export const LOG = {
     'The least important messages that are logged.',
     ['trace', 'debug', 'info', 'warn', 'error', 'fatal'],
     'info',
-    { change: ROLLING },
+    { change: HOT },
   ),
 };
 
 export const RECORDS = {
   file: option.someForm(
     'path',
-    'File that alerts and other records of middleboxes are appended to, one JSON object a line. It is opened anew on SIGHUP and by reload records. Absent: none is written.',
-    { change: ROLLING },
+    'File that alerts and other records of middleboxes are appended to, one JSON object a line. It is opened anew on SIGHUP, by reload and by reload records. Absent: none is written.',
+    { change: HOT },
   ),
-  keep: option.count('Records of each type kept in memory, for show records.', 1000, { max: 100_000, change: ROLLING }),
+  keep: option.count('Records of each type kept in memory, for show records.', 1000, { max: 100_000, change: HOT }),
 };
 
 /** A program with its arguments, which no shell looks at. */
 const hook = (when: string) =>
   option.program(`${when} A list: the program, then its arguments; no shell runs it. Absent: nothing is run.`, {
-    change: ROLLING,
+    change: HOT,
   });
 
 export const HOOKS = {
@@ -153,6 +153,6 @@ export const HOOKS = {
   timeout_s: option.seconds(
     'A hook that takes longer is ended, with all that it started. Stopping waits for on_drain.',
     10,
-    { max: 600, change: ROLLING },
+    { max: 600, change: HOT },
   ),
 };

@@ -47,6 +47,7 @@ export interface Link {
 export interface DeclaredLink {
   readonly name: string;
   readonly middlebox: Middlebox;
+  /** Values of hot options are changed in place: live-values.ts. */
   readonly options: ResolvedOptions;
   /** Object id by the name the middlebox gave it. */
   readonly objectIds: Readonly<Record<string, number>>;
@@ -297,6 +298,8 @@ export interface ProcessContext {
   readonly orders?: RecordReader;
   /** In the order of `Declaration.rules`; may be left out where there are none. */
   readonly rules?: readonly RuleReader[];
+  /** Is given what middleboxes want to be run after values of hot options changed; absent: they never do. */
+  readonly onOptions?: (handler: () => void) => void;
   /** The worker's slot among the data plane workers, from 0. */
   readonly worker: number;
   /** The worker's row of metrics. */
@@ -370,6 +373,7 @@ function openLink(
     events,
     records,
     rules = [],
+    onOptions: takeHandler = () => {},
     worker,
     row,
     catalogue,
@@ -409,6 +413,11 @@ function openLink(
     refuseAsync('what an order does', handler);
     takeOrder(order, handler);
   };
+  const onOptions = (handler: () => void): void => {
+    if (!opening) throw new Error('what follows changed options is said while the middlebox is being opened');
+    refuseAsync('what follows changed options', handler);
+    takeHandler(handler);
+  };
   try {
     const process = middlebox.open({
       options: options as never,
@@ -420,6 +429,7 @@ function openLink(
       early,
       counters: columnsOf(catalogue, middlebox.counters, name),
       every,
+      onOptions,
       onOrder,
       log: createMiddleboxLog(name, events, row, catalogue),
       records: recorders as never,

@@ -15,8 +15,8 @@ export interface EarlyMembers {
   look(): void;
 }
 
-/** `msMax`: the longest wait there can be, and what is waited before a round trip was measured. Made once per data plane. */
-export function createEarlyMembers(members: Members, msMax: number): EarlyMembers {
+/** `msMaxNow`: the longest wait there can be, and what is waited before a round trip was measured. Made once per data plane. */
+export function createEarlyMembers(members: Members, msMaxNow: () => number): EarlyMembers {
   const heard = new Uint8Array(members.slots);
   let isActive = false;
   let waitMs = 0;
@@ -34,6 +34,7 @@ export function createEarlyMembers(members: Members, msMax: number): EarlyMember
       if (ms < 0) isMeasured = false;
       else if (ms > most) most = ms;
     }
+    const msMax = msMaxNow();
     waitMs = isActive ? Math.min(msMax, isMeasured ? most + MARGIN_MS : msMax) : 0;
   }
 

@@ -154,7 +154,8 @@ export interface EarlyRepliesParts {
   /** A number that changes when records were applied since it was read last, whichever they are. */
   progress(): number;
   /** The longest time a packet waits. */
-  readonly msMax: number;
+  /** Asked a few times a second. */
+  msMax(): number;
   readonly row: Float64Array;
   readonly catalogue: MetricCatalogue;
   /** As of the worker's timers. */

@@ -109,6 +109,8 @@ export interface SharedBuffers {
   readonly orders: SharedArrayBuffer;
   /** One ring of middleboxes' records per worker. */
   readonly records: readonly SharedArrayBuffer[];
+  /** Values of hot options, from main to every thread: live-values.ts. */
+  readonly live: SharedArrayBuffer;
   /** A board per option that is rules; main writes what is compiled. */
   readonly rules: readonly SharedArrayBuffer[];
 }
@@ -186,6 +188,7 @@ export class Instance {
       logs: Array.from({ length: slots.workers }, () => createLogRing(plan.logWords)),
       events: Array.from({ length: slots.count }, () => createEventRing()),
       rules: declaration.rules.map(() => createRuleBoard(slots.workers)),
+      live: createRuleBoard(slots.count),
       orders: createRecordRing(0),
       records: Array.from({ length: slots.workers }, () =>
         createRecordRing(declaration.records.length === 0 ? 0 : RECORD_RING_WORDS),
@@ -213,8 +216,18 @@ export class Instance {
   /** The other members, as far as these objects are concerned. */
   openMembers(objects: readonly number[]): Members {
     const { ackBoard, members } = this.buffers;
-    const { silentMs, keepaliveMs } = this.plan.replication;
-    return createMembers({ ackBoard, members, self: selfIndex(this.plan.replication), silentMs, keepaliveMs, objects });
+    const { replication } = this.plan;
+    const { silentMs } = replication;
+    return createMembers({
+      ackBoard,
+      members,
+      self: selfIndex(replication),
+      silentMs,
+      get keepaliveMs() {
+        return replication.keepaliveMs;
+      },
+      objects,
+    });
   }
 
   journal(thread: number): Journal {

@@ -52,6 +52,7 @@ export interface MembersParts {
   readonly members: SharedArrayBuffer;
   readonly self: number;
   readonly silentMs: number;
+  /** Read anew each time: a reload changes it. */
   readonly keepaliveMs: number;
   /** Ids of the objects that matter. */
   readonly objects: readonly number[];
@@ -59,15 +60,8 @@ export interface MembersParts {
   readonly clock?: () => number;
 }
 
-export function createMembers({
-  ackBoard,
-  members,
-  self,
-  silentMs,
-  keepaliveMs,
-  objects,
-  clock = monotonicMs,
-}: MembersParts): Members {
+export function createMembers(parts: MembersParts): Members {
+  const { ackBoard, members, self, silentMs, objects, clock = monotonicMs } = parts;
   const board = new AckBoard(ackBoard);
   const table = new MemberTable(members);
   const peer = new PeerRecord();
@@ -158,7 +152,9 @@ export function createMembers({
     get others() {
       return others;
     },
-    quietMs: 2.5 * keepaliveMs,
+    get quietMs() {
+      return 2.5 * parts.keepaliveMs;
+    },
     refresh,
     isMember: (slot) => present[slot] === 1,
     state: (slot) => states[slot] as MemberState,

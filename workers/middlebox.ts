@@ -46,6 +46,7 @@ export type RulesOf<O extends Options> = {
 };
 
 export interface OpenArguments<O extends Options, C extends Counters, S extends State, R extends RecordKinds> {
+  /** The values of hot options change in place, between two batches: read them when they are used, or see `onOptions`. */
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
   /** The worker's one batch: the same with which the process is called. */
@@ -65,6 +66,8 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
    * timers.ts. Only while the middlebox is being opened. What it does is to be little: packets wait meanwhile.
    */
   every(seconds: number, callback: TimerCallback, options?: TimerOptions): void;
+  /** Has a callback run after values of hot options changed, to derive again what was made of them. Only while it is being opened. */
+  onOptions(handler: () => void): void;
   /** Lines in the instance's log, some a second at most. Not for every packet. */
   readonly log: MiddleboxLog;
   /** Says what is done when an operator gives an order that the middlebox declares. Only while it is being opened. */
@@ -123,8 +126,8 @@ export interface FlowView {
    * several connections; dead: held, and of no effect.
    */
   readonly state: string;
-  /** Coarse seconds. */
-  readonly expires: number;
+  /** Coarse seconds; null: it does not expire. */
+  readonly expires: number | null;
 }
 
 export interface Middlebox<
@@ -170,8 +173,12 @@ export interface Middlebox<
   views?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<RecordFields>>>;
   /** What main watches; asked once, when the instance starts. */
   watch?(watched: { readonly options: Resolved<O>; readonly members: Members }): Watch;
-  /** Name of a state object → its flows for `show flows`, read by main while all else goes on; `null` lets it see to other things. */
-  flows?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<FlowView | null>>>;
+  /** Name of a state object, or of what is configured → its flows for `show flows`, read by main while all else goes on; `null` lets it see to other things. */
+  flows?(
+    state: Opened<S>,
+    now: number,
+    options: Resolved<O>,
+  ): Readonly<Record<string, () => Iterable<FlowView | null>>>;
   open(open: OpenArguments<O, C, S, R>): Process;
 }
 

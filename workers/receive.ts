@@ -46,6 +46,8 @@ export interface ReceiveAgentOptions {
   readonly onSkew?: (problem: string, level: SkewLevel) => void;
   /** Told what somebody has to see to. */
   readonly onAlarm?: (problem: string) => void;
+  /** Run some times a second, as to take over options that changed. */
+  readonly look?: () => void;
   /** Another transport than the settings', for tests. */
   readonly transport?: ReceiveTransport;
 }
@@ -55,6 +57,7 @@ const TICK_MS = 100;
 export class ReceiveAgent implements Agent {
   readonly receiver: Receiver;
   private readonly control: Control;
+  private readonly look: () => void;
   private readonly thread: number;
   private readonly transport: ReceiveTransport;
   private readonly counts: Counts;
@@ -68,6 +71,7 @@ export class ReceiveAgent implements Agent {
   constructor(options: ReceiveAgentOptions) {
     const { settings, layoutHash, objects, control, metrics, thread } = options;
     this.control = control;
+    this.look = options.look ?? (() => {});
     this.thread = thread;
     this.onAlarm = options.onAlarm ?? (() => {});
     this.counts = new Counts(metrics.catalogue, metrics.row(thread));
@@ -156,6 +160,7 @@ export class ReceiveAgent implements Agent {
     return new Promise((resolve) => {
       const tick = (): void => {
         this.control.barrier.enter(this.thread);
+        this.look();
         this.doWork();
         this.control.barrier.leave(this.thread);
         this.control.beat(this.thread);

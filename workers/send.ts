@@ -49,6 +49,8 @@ export interface SendAgentOptions {
   readonly metrics: Metrics;
   /** Our slot: metrics row and heartbeat. */
   readonly thread: number;
+  /** Run in each round, as to take over options that changed: it has to be cheap. */
+  readonly look?: () => void;
   /** Told of what an operator should know; see `SenderOptions`. */
   readonly onAlarm?: (problem: string, object: number) => void;
   /** Another transport than the settings', for tests. */
@@ -72,6 +74,7 @@ const LAST_TURNS_MAX = 10_000;
 export class SendAgent implements Agent {
   readonly sender: Sender;
   private readonly control: Control;
+  private readonly look: () => void;
   private readonly thread: number;
   private readonly transport: SendTransport;
   private readonly rings: readonly LogConsumer[];
@@ -87,6 +90,7 @@ export class SendAgent implements Agent {
   constructor(options: SendAgentOptions) {
     const { settings, layoutHash, objects, ackBoard, unitLogs, metrics, thread } = options;
     this.control = options.control;
+    this.look = options.look ?? (() => {});
     this.thread = thread;
     this.counts = new Counts(metrics.catalogue, metrics.row(thread));
     this.rings = options.logs.map((log) => new LogConsumer(log));
@@ -135,6 +139,7 @@ export class SendAgent implements Agent {
     const { barrier } = this.control;
     while (this.control.phase !== Phase.STOP) {
       const seen = this.control.bell;
+      this.look();
       if (barrier.wanted) barrier.attend(() => this.settle());
       const done = this.doWork();
       this.control.beat(this.thread);

@@ -9,6 +9,7 @@ import { Phase, ThreadState } from '../shm/control.js';
 import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
 import { NextHopReader } from '../shm/next-hops.js';
+import type { StateObject } from '../shm/objects/object.js';
 import { PortBoardReader } from '../shm/port-board.js';
 import { RecordReader, RecordWriter } from '../shm/record-ring.js';
 import { RuleReader } from '../shm/rule-board.js';
@@ -26,6 +27,7 @@ import { createEarlyReplies, NO_EARLY_REPLIES } from './early-replies.js';
 import { createFragmentation } from './fragmentation.js';
 import { createHolds } from './holds.js';
 import { type AfXdpIo, Instance, type InstancePlan, type SharedBuffers, writerId } from './instance.js';
+import { applyLive, LiveReader } from './live-values.js';
 import { interfaceFacts, threadId, threadName, threadPin } from './native/index.js';
 import { createOnLink } from './on-link.js';
 import { ReceiveAgent } from './receive.js';
@@ -39,6 +41,8 @@ import { createWire } from './wire.js';
 
 /** How often idle workers look whether rules were replaced. */
 const RULES_S = 0.1;
+/** How often threads look whether values of hot options changed. */
+const LIVE_S = 0.1;
 /** How often a worker tries again to open the sockets of a port. */
 const PORTS_S = 0.1;
 
@@ -73,6 +77,8 @@ export async function runWorker(instance: Instance, thread: number, open = openD
   const row = metrics.row(thread);
   const log = new LogProducer(buffers.logs[thread]);
   const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log });
+  const takeLive = liveTaker(instance, thread, objects);
+  takeLive();
   const ports = plan.routes.length;
   const events = new EventWriter(buffers.events[thread]);
   const facts = new PortBoardReader(buffers.ports, ports, thread);
@@ -98,7 +104,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
             driver,
             members: instance.openMembers([]),
             progress: progressOf(buffers.ackBoard),
-            msMax: plan.earlyMsMax,
+            msMax: () => plan.earlyMsMax,
             row,
             catalogue,
             every: (owner, seconds, callback) => timers.every(owner, seconds, callback),
@@ -106,6 +112,10 @@ export async function runWorker(instance: Instance, thread: number, open = openD
     const rules = buffers.rules.map((board) => new RuleReader(board, slots.workers, worker));
     // Also while no packets come, so that main knows soon that nobody works with older ones.
     if (rules.length > 0) timers.every('rules', RULES_S, () => refreshAll(rules));
+    const handlers: (() => void)[] = [];
+    timers.every('options', LIVE_S, () => {
+      if (takeLive()) for (const handler of handlers) handler();
+    });
     const stages = openProcesses(declaration, objects, {
       batch,
       replies,
@@ -114,6 +124,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
       timers,
       events,
       rules,
+      onOptions: (handler) => handlers.push(handler),
       records: { writer: new RecordWriter(buffers.records[thread]), row, catalogue },
       orders: new RecordReader(buffers.orders),
       worker,
@@ -161,6 +172,17 @@ export async function runWorker(instance: Instance, thread: number, open = openD
   } finally {
     driver.close();
   }
+}
+
+/** Takes the values of hot options over, if there are new ones; returns whether there were. */
+function liveTaker(instance: Instance, thread: number, objects: readonly StateObject[]): () => boolean {
+  const { plan, declaration, buffers, slots } = instance;
+  const reader = new LiveReader(buffers.live, slots.count, thread);
+  return () => {
+    const values = reader.take();
+    if (values !== null) applyLive({ plan, declaration, objects }, values);
+    return values !== null;
+  };
 }
 
 /** What changes with every message that the receive thread takes, after its records were applied. */
@@ -231,10 +253,14 @@ const NO_COUNTERS = new Int32Array(0);
 async function runSend(instance: Instance, thread: number): Promise<void> {
   const { plan, buffers, control, metrics, arena, declaration } = instance;
   const events = new EventWriter(buffers.events[thread]);
+  const objects = instance.openObjects(null);
+  const takeLive = liveTaker(instance, thread, objects);
+  takeLive();
   const agent = new SendAgent({
     settings: plan.replication,
     layoutHash: arena.layoutHash,
-    objects: instance.openObjects(null),
+    objects,
+    look: takeLive,
     logs: buffers.logs,
     ackBoard: buffers.ackBoard,
     holds: buffers.holds,
@@ -253,12 +279,16 @@ async function runSend(instance: Instance, thread: number): Promise<void> {
 async function runReceive(instance: Instance, thread: number): Promise<void> {
   const { plan, buffers, control, metrics, arena, declaration } = instance;
   const events = new EventWriter(buffers.events[thread]);
+  const objects = instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log: null });
+  const takeLive = liveTaker(instance, thread, objects);
+  takeLive();
   const network = receiveTransport(plan.replication, declaration.objects.length);
   const agent = new ReceiveAgent({
     transport: plan.faults === null ? network : new FaultyReceiver(network, plan.faults),
     settings: plan.replication,
     layoutHash: arena.layoutHash,
-    objects: instance.openObjects({ id: writerId(thread), journal: instance.journal(thread), log: null }),
+    objects,
+    look: takeLive,
     ackBoard: buffers.ackBoard,
     foreignLogs: buffers.foreignLogs,
     members: buffers.members,

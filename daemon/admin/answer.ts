@@ -15,6 +15,7 @@ export interface Column<Row> {
 export type Answer =
   | { readonly kind: 'lines'; readonly lines: readonly string[] }
   | { readonly kind: 'record'; readonly record: object }
+  | { readonly kind: 'report'; readonly record: object; readonly lines: readonly string[] }
   // biome-ignore lint/suspicious/noExplicitAny: a table's rows are its columns' own business
   | { readonly kind: 'table'; readonly columns: readonly Column<any>[]; readonly rows: Iterable<unknown> };
 
@@ -28,6 +29,11 @@ export function record(properties: object): Answer {
   return { kind: 'record', record: properties };
 }
 
+/** One thing with named properties, which people read as lines. */
+export function report(properties: object, text: readonly string[]): Answer {
+  return { kind: 'report', record: properties, lines: text };
+}
+
 /** Many things of one kind. `null` among the rows stands for a pause, in which other work can be done. */
 export function table<Row>(columns: readonly Column<Row>[], rows: Iterable<Row | null>): Answer {
   return { kind: 'table', columns, rows };
@@ -36,14 +42,14 @@ export function table<Row>(columns: readonly Column<Row>[], rows: Iterable<Row |
 /** The lines of an answer, without line ends; `null` where it is good to pause. */
 export function* render(answer: Answer, format: Format): Generator<string | null, void, undefined> {
   if (format === 'json') yield* renderJson(answer);
-  else if (answer.kind === 'lines') yield* answer.lines;
+  else if (answer.kind === 'lines' || answer.kind === 'report') yield* answer.lines;
   else if (answer.kind === 'record') yield* renderRecord(answer.record);
   else yield* renderTable(answer.columns, answer.rows);
 }
 
 function* renderJson(answer: Answer): Generator<string | null, void, undefined> {
   if (answer.kind === 'lines') yield JSON.stringify(answer.lines);
-  else if (answer.kind === 'record') yield JSON.stringify(answer.record);
+  else if (answer.kind === 'record' || answer.kind === 'report') yield JSON.stringify(answer.record);
   else for (const row of answer.rows) yield row === null ? null : JSON.stringify(row);
 }
 

@@ -32,7 +32,7 @@ export interface FlowFilter {
 }
 
 /** What `FlowRow.state` may say. */
-const FLOW_STATES: readonly string[] = [...RANK_NAMES, 'dead'];
+const FLOW_STATES: readonly string[] = [...RANK_NAMES, 'dead', 'static'];
 
 export const FLOW_FILTER_HELP = [
   'proto=tcp|udp|icmp|NUMBER    IP protocol',

@@ -64,6 +64,8 @@ export interface AdminSource {
   reloadRules(): Promise<readonly RulesRow[]>;
   /** Writes the state to its file. Rejects with the reason when it cannot. */
   save(): Promise<Saved>;
+  /** Reads the configuration again; see daemon/reload.ts. `isCheck`: only says what would be done. Rejects, and changes nothing, if it is wrong. */
+  reload(isCheck: boolean): Promise<Reloaded>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }
@@ -209,8 +211,8 @@ export interface FlowRow {
   readonly remote: Endpoint | null;
   /** The name of its rank: `new`, `established` and so on. */
   readonly state: string;
-  /** Until it is forgotten if nothing comes. */
-  readonly expires_s: number;
+  /** Until it is forgotten if nothing comes; null: never. */
+  readonly expires_s: number | null;
 }
 
 export interface ThreadRow {
@@ -278,6 +280,27 @@ export interface Saved {
   readonly bytes: number;
   /** Unix time in milliseconds of what is in the file. */
   readonly saved_ms: number;
+}
+
+/** An option whose value in the file is another than the one in use. */
+export interface ChangedOption {
+  readonly option: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+/** One that is not applied before a restart; `change` says of which sites. */
+export interface PendingOption extends ChangedOption {
+  readonly change: 'rolling' | 'all-sites';
+  /** Why, where there is more to say than that it is decided at the start. */
+  readonly reason: string;
+}
+
+export interface Reloaded {
+  readonly applied: readonly ChangedOption[];
+  readonly restart: readonly PendingOption[];
+  /** Number of options that are the same. */
+  readonly unchanged: number;
 }
 
 export interface Drained {

@@ -42,7 +42,7 @@ const WAITING_MAX = 64;
 const KILL_MS = 1000;
 
 export class Hooks {
-  private readonly config: HooksConfig;
+  private config: HooksConfig;
   private readonly environment: Readonly<Record<string, string>>;
   private readonly log: Log;
   private last: Promise<void> = Promise.resolve();
@@ -52,6 +52,11 @@ export class Hooks {
     this.config = config;
     this.environment = { CONSTELLATION_CLUSTER: cluster, CONSTELLATION_SELF: self };
     this.log = log;
+  }
+
+  /** Other hooks from now on. One that runs keeps its time. */
+  configure(config: HooksConfig): void {
+    this.config = config;
   }
 
   /** Runs the hook of this event, if there is one; resolves when it has ended, however it did. Never rejects. */

@@ -58,6 +58,7 @@ export function flowTable(options: FlowTableOptions): StateDefinition<FlowTable>
     parameters: { ...shape, winner: winner.name },
     bytes: words * BYTES_PER_WORD,
     open: (context) => new FlowTable(context, shape, limits, winner),
+    reconfigure: (object) => (object as FlowTable).halfOpen.setLimits(limits),
   };
 }
 
@@ -73,7 +74,7 @@ export class FlowTable implements StateObject {
   private readonly recordWords: number;
   private readonly words: Int32Array;
   protected readonly slots: FlowSlots;
-  protected readonly halfOpen: HalfOpen;
+  readonly halfOpen: HalfOpen;
   private readonly winner: Winner;
   private readonly transaction: Transaction | null;
   /** An entry as `FlowSlots.read` gives it, and the joined record of an operation under way. */

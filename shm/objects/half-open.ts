@@ -71,13 +71,13 @@ export function halfOpenLimits(capacity: number, options: HalfOpenOptions): Requ
 }
 
 export class HalfOpen {
-  readonly quota: number;
+  quota: number;
   private readonly words: Int32Array;
   private readonly at: number;
   private readonly slots: FlowSlots;
   private readonly lockMore: (slot: number, now: number) => boolean;
   /** Records of this thread: in a second, and left in this one. */
-  private readonly share: number;
+  private share: number;
   private left: number;
   private second = 0;
   /** Searches in this second that found none to put out. */
@@ -86,7 +86,8 @@ export class HalfOpen {
   private evictedBefore = 0;
   private evictedLately = 0;
   private hand: number;
-  private readonly arrivals: Arrivals;
+  private arrivals: Arrivals;
+  private readonly workers: number;
 
   /**
    * The counts are at `words[at …]`. `workers` share the budget. `lockMore` takes what locks a slot's entry beside the slot's
@@ -104,11 +105,20 @@ export class HalfOpen {
     this.at = at;
     this.slots = slots;
     this.quota = limits.halfOpen;
+    this.workers = workers;
     this.share = Math.ceil(limits.halfOpenRecords / workers);
     this.left = this.share;
     this.lockMore = lockMore;
     this.hand = 0;
     this.arrivals = new Arrivals(Math.max(1, limits.halfOpen));
+  }
+
+  /** Other limits from now on. Entries beyond a smaller quota stay; new ones take their places. */
+  setLimits({ halfOpen, halfOpenRecords }: Required<HalfOpenOptions>): void {
+    if (halfOpen > this.quota) this.arrivals = new Arrivals(Math.max(1, halfOpen));
+    this.quota = halfOpen;
+    this.share = Math.ceil(halfOpenRecords / this.workers);
+    this.left = Math.min(this.left, this.share);
   }
 
   /** Whether one more is within the quota. */

@@ -27,7 +27,7 @@ import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
 import { createInboundLookup, createOutboundLookup, type InboundLookup, type OutboundLookup } from './nat-lookup.js';
 import { NatMerge } from './nat-merge.js';
 import type { Moves } from './nat-moves.js';
-import { checkStatics, type NatBindingOptions, Refusal } from './nat-options.js';
+import { checkStatics, type NatBindingOptions, Refusal, reservedPlaces } from './nat-options.js';
 import { OwnBindings, ownBindingsBytes } from './nat-own.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
 import { DEAD, NatTables, natLocalBytes, natSlots, natTablesWords, PLACE, Rank } from './nat-tables.js';
@@ -79,17 +79,19 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
   const limits = halfOpenLimits(flows, options);
   const layout = { addresses: [...addresses], flows, portRange: { first, last } };
   const rules = { pooling, reuseAfterS, ...subscribers, statics: statics.map((mapping) => ({ ...mapping })) };
+  const resolved = { ...layout, ...rules, ...limits, allocation, keepsOwn, holds };
   return {
     kind: 'nat-binding',
-    // Not the allocation: whatever port a member proposes, claims settle it. So members may differ for a while.
-    parameters: { ...layout, ...rules },
+    // Only what shapes places: claims settle whatever port a member proposes, so members may differ in the rest.
+    parameters: layout,
     bytes: words * BYTES_PER_WORD,
     localBytes: () => {
       const slots = natSlots(flows);
       const own = keepsOwn ? ownBindingsBytes(slots) : 0;
       return natLocalBytes(flows) + own + (holds ? heldEntriesBytes(slots) : 0);
     },
-    open: (context) => new NatBinding(context, { ...layout, ...rules, ...limits, allocation, keepsOwn, holds }, places),
+    open: (context) => new NatBinding(context, resolved, places),
+    reconfigure: (object) => (object as NatBinding).setLimits(resolved),
   };
 }
 
@@ -100,9 +102,8 @@ export class NatBinding implements StateObject {
   readonly delivery = 'any-order';
   /** Why the last `add` returned `NONE`. */
   refusal: Refusal = Refusal.NONE;
-
-  /** What is mapped by hand: no bindings, and never in the way of one. */
-  readonly statics: StaticMappings;
+  /** Mapped by hand: no bindings. */
+  statics: StaticMappings;
   private readonly capacity: number;
   private readonly tables: NatTables;
   /** Those of `tables`, at hand for the packet path. */
@@ -111,7 +112,6 @@ export class NatBinding implements StateObject {
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
   readonly leases: PortLeases;
-  /** Evicts half-open bindings where ports are short. */
   readonly room: PortRoom;
   /** Which bindings are held. */
   readonly held: HeldEntries;
@@ -122,10 +122,8 @@ export class NatBinding implements StateObject {
     this.id = context.id;
     this.capacity = options.flows;
     this.statics = new StaticMappings(options.statics);
-    const reserved = options.statics.map(({ externalAddress, externalPort, protocol }) =>
-      places.find(externalAddress, swapPort(externalPort), protocol),
-    );
-    this.tables = new NatTables(context, options.flows, places, { ...options, reserved: new Set(reserved) });
+    const reserved = reservedPlaces(options.statics, places);
+    this.tables = new NatTables(context, options.flows, places, { ...options, reserved });
     this.flows = this.tables.flows;
     this.claims = this.tables.claims;
     const { local } = context;
@@ -138,6 +136,12 @@ export class NatBinding implements StateObject {
     const isBound = (place: number): boolean => this.tables.isBound(this.claims.owner(place), place);
     this.leases = createLeases(options, context, this.allocator.proposesByKey, isBound);
     this.room = new PortRoom(this.tables, this.allocator);
+  }
+
+  /** From now on. A binding that has the place of a mapping keeps it until it ends. */
+  setLimits(options: Resolved): void {
+    this.statics = new StaticMappings(options.statics);
+    this.tables.setLimits({ ...options, reserved: reservedPlaces(options.statics, this.places) });
   }
 
   /** Which half-open bindings were answered. */
@@ -259,7 +263,6 @@ export class NatBinding implements StateObject {
     return this.flows.generation(slot);
   }
 
-  /** Slots are below this. */
   get slots(): number {
     return this.flows.slots;
   }

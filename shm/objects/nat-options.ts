@@ -1,6 +1,6 @@
 /** How NAT bindings are declared, and why one is refused. */
 
-import { type ExternalPlaces, formatAddress } from './external-places.js';
+import { type ExternalPlaces, formatAddress, swapPort } from './external-places.js';
 import type { HalfOpenOptions } from './half-open.js';
 import type { PortRange } from './port-allocator.js';
 import { MappingError, type StaticMapping, StaticMappings, WHOLE_ADDRESS } from './static-mappings.js';
@@ -59,6 +59,15 @@ export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLi
   readonly keepsOwn?: boolean;
   /** Whether bindings can be held; default false. Of this instance alone. */
   readonly holds?: boolean;
+}
+
+/** The places that are mapped by hand: no binding gets them. */
+export function reservedPlaces(statics: readonly StaticMapping[], places: ExternalPlaces): ReadonlySet<number> {
+  return new Set(
+    statics.map(({ externalAddress, externalPort, protocol }) =>
+      places.find(externalAddress, swapPort(externalPort), protocol),
+    ),
+  );
 }
 
 /** What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or shared, not both. */

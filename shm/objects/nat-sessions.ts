@@ -46,6 +46,7 @@ export function natSessions(options: NatSessionsOptions): StateDefinition<NatSes
     bytes,
     localBytes: () => tcpFlowLocalBytes(shapeOf(sessions), holds) + answersBytes(flowSlotCount(shapeOf(sessions))),
     open: (context) => new NatSessions(context, sessions, limits, holds),
+    reconfigure: (object) => (object as NatSessions).halfOpen.setLimits(limits),
   };
 }
 

@@ -161,10 +161,18 @@ export class NatTables {
   readonly key = new Int32Array(KEY_WORDS);
   readonly record = new NatRecord();
   private readonly id: number;
-  private readonly reuseAfterS: number;
-  private readonly reserved: ReadonlySet<number>;
+  private reuseAfterS: number;
+  private reserved: ReadonlySet<number>;
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
+
+  /** Other limits from now on. What is beyond them stays until it ends. */
+  setLimits(limits: NatLimits): void {
+    this.reuseAfterS = limits.reuseAfterS;
+    this.reserved = limits.reserved;
+    this.halfOpen.setLimits(limits);
+    if (this.subscribers !== null) this.subscribers.limits = limits;
+  }
 
   constructor(
     { id, region, secret, writer, local, stripes = 1 }: OpenContext,

@@ -77,6 +77,8 @@ export interface StateDefinition<T extends StateObject = StateObject> extends Om
   /** Bytes of instance-local memory, for an object that counts per writer. */
   localBytes?(stripes: number): number;
   open(context: OpenContext): T;
+  /** Takes over, in an object that is open, what of this definition does not shape its layout: limits and the like. */
+  reconfigure?(object: StateObject): void;
 }
 
 /** Rejections and outcomes of `apply`. */

@@ -49,7 +49,8 @@ export class Subscribers {
   private readonly mask: number;
   private readonly k0: number;
   private readonly k1: number;
-  private readonly limits: SubscriberLimits;
+  /** In force; where there was memory for none at the start, there is no such object. */
+  limits: SubscriberLimits;
 
   /** The buckets at `words[base …]`, for a table of so many flows. */
   constructor(words: Int32Array, base: number, flows: number, secret: Int32Array, limits: SubscriberLimits) {

@@ -11,7 +11,7 @@ export const fakeNat: MiddleboxDeclaration = {
     bypass: { kind: 'prefixes', help: 'networks left alone', default: [] },
     static: { kind: 'mappings', help: 'endpoints by hand', default: [] },
     flows: { kind: 'count', help: 'flows held at most', default: 65_536, min: 16, max: 1 << 24 },
-    timeout: { kind: 'seconds', help: 'idle time of a flow', default: 300, min: 120 },
+    timeout: { kind: 'seconds', help: 'idle time of a flow', default: 300, min: 120, unit: 's' },
     hairpin: { kind: 'flag', help: 'whether clients reach each other by external address', default: true },
     filtering: { kind: 'choice', help: 'who may answer', choices: ['endpoint', 'address'], default: 'endpoint' },
     note: { kind: 'text', help: 'a remark', default: '' },

@@ -59,6 +59,9 @@ export function memberSettings(plan: Plan, member: number): ReplicationSettings 
       address: `10.0.0.${i + 1}`,
       port: 7000,
     })),
+    // Its own, so that what a seed shows does not follow the defaults of an instance.
+    ackDelayMs: 2,
+    keepaliveMs: 1000,
     ...plan.settings,
   });
 }

@@ -13,7 +13,7 @@
  * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is not, with figures.
  */
 
-import { allSites, counterVector, defineMiddlebox, keyedHyperLogLogs, NONE, option, Protocol } from '../api.js';
+import { allSites, counterVector, defineMiddlebox, HOT, keyedHyperLogLogs, NONE, option, Protocol } from '../api.js';
 import { alertKind, createAlerts } from './idps/alert.js';
 import { compileAllowList, findAllowed } from './idps/allow-list.js';
 import { attempts } from './idps/attempts.js';
@@ -39,7 +39,7 @@ export default defineMiddlebox({
   ipv6: true,
 
   options: {
-    dry_run: option.flag('only alerts: nothing is dropped', false),
+    dry_run: option.flag('only alerts: nothing is dropped', false, { change: HOT }),
     allow: option.rules(
       'prefixes that are never suspected nor blocked: a file of them, or several lines; reload rules replaces them',
       {
@@ -51,9 +51,12 @@ export default defineMiddlebox({
     excess: option.count(
       'by how many more contacts must fail than succeed for a source to be a scanner: n errs with a chance of 4^-n (TRW)',
       12,
-      { min: 4, max: 1000 },
+      { min: 4, max: 1000, change: HOT },
     ),
-    answer_seconds: option.seconds('how long a contact has to be answered before it has failed', 3, { max: 60 }),
+    answer_seconds: option.seconds('how long a contact has to be answered before it has failed', 3, {
+      max: 60,
+      change: HOT,
+    }),
     replies: option.choice(
       'seen: a site sees what answers. bypass: replies take a way that no site sees, so later packets of the source are an answer',
       ['seen', 'bypass'],
@@ -62,11 +65,12 @@ export default defineMiddlebox({
     suspend_max: option.seconds(
       'how long silence is not judged while a member is unheard or behind; then it is, with an alarm',
       600,
-      { max: 86_400 },
+      { max: 86_400, change: HOT },
     ),
     ports: option.count('ports, on a sixteenth as many addresses, that a source may reach, answered or not', 256, {
       min: 32,
       max: 65_536,
+      change: HOT,
     }),
     memory_seconds: option.seconds('how long contacts count, at least; twice that at most', 3600, {
       max: 86_400,
@@ -74,6 +78,7 @@ export default defineMiddlebox({
     }),
     block_seconds: option.seconds('how long a scanner is blocked; twice memory_seconds or more', 7200, {
       max: 30 * 86_400,
+      change: HOT,
     }),
     ipv6_prefix: option.count('bits of an IPv6 address that are one source', 64, {
       min: 32,
@@ -82,16 +87,21 @@ export default defineMiddlebox({
     }),
     sources: option.count('sources that are kept track of', 32_768, { min: 64, max: 1 << 20, change }),
     blocks: option.count('sources blocked at a time, at most', 16_384, { min: 64, max: 1 << 20, change }),
-    port_floods: option.flag('whether floods of destination ports are looked for', true),
+    port_floods: option.flag('whether floods of destination ports are looked for', true, { change: HOT }),
     port_flood_mbit: option.count('traffic to one destination port within the window that is a flood', 1024, {
       unit: 'Mbit',
+      change: HOT,
     }),
-    port_flood_seconds: option.seconds('the window', 1, { max: 3600 }),
-    port_block_seconds: option.seconds('how long a flooded port is blocked', 60, { max: 30 * 86_400 }),
+    port_flood_seconds: option.seconds('the window', 1, { max: 3600, change: HOT }),
+    port_block_seconds: option.seconds('how long a flooded port is blocked', 60, {
+      max: 30 * 86_400,
+      change: HOT,
+    }),
     syn_floods: option.flag('whether SYN floods are looked for', true),
     syn_flood_rate: option.count(
       'SYNs a second to one service, three times as many as connections are completed, that are a flood',
       1000,
+      { change: HOT },
     ),
   },
 
@@ -135,16 +145,14 @@ export default defineMiddlebox({
   views: ({ blocked, blocked_ports }, now) => ({ blocks: () => blockRows(blocked, blocked_ports, now) }),
 
   watch: ({ options, members }) =>
-    options.scans
-      ? createSilence(members, options.answer_seconds, options.suspend_max, NO_EVENTS)
-      : { look: () => {}, conditions: () => [] },
+    options.scans ? createSilence(members, options, NO_EVENTS) : { look: () => {}, conditions: () => [] },
 
-  open({ options, state, batch, counters, records, rules: { allow }, every, members, onOrder, log }) {
+  open({ options, state, batch, counters, records, rules: { allow }, every, onOptions, members, onOrder, log }) {
     const { protocol, length } = batch;
     const ends = createEnds(batch);
     const alerts = createAlerts(records.alert, log, () => batch.count1(counters.alerts_suppressed));
     const blocks = createBlocks(state.blocked, state.blocked_ports, options, () => batch.count1(counters.blocks_full));
-    const silence = createSilence(members, options.answer_seconds, options.suspend_max, {
+    const silence = createSilence(members, options, {
       suspended: () => (changed = counters.silence_suspended),
       resumed: () => (changed = 0),
       overdrawn: () => (changed = counters.silence_overdrawn),
@@ -167,21 +175,13 @@ export default defineMiddlebox({
     const scans = options.scans
       ? createScanDetector(state.sources, blocks, alerts, isAllowed, options, batch, counters.scanners, silence)
       : NO_SCANS;
-    const countVolume = createPortFloods(state.volumes, blocks, alerts, options, batch, ends, counters.flooded_ports);
+    const portFloods = createPortFloods(state.volumes, blocks, alerts, options, batch, ends, counters.flooded_ports);
+    onOptions(portFloods.configure);
     let isFull = false;
-    const synFloods = createSynFloods(
-      state.syns,
-      alerts,
-      options.syn_flood_rate,
-      options.dry_run,
-      batch,
-      ends,
-      counters.syn_floods,
-      () => {
-        batch.count1(counters.syn_filter_full);
-        isFull = true;
-      },
-    );
+    const synFloods = createSynFloods(state.syns, alerts, options, batch, ends, counters.syn_floods, () => {
+      batch.count1(counters.syn_filter_full);
+      isFull = true;
+    });
     const evidence = createEvidence(
       batch,
       ends,
@@ -242,7 +242,7 @@ export default defineMiddlebox({
       const carried = protocol[i];
       const hasPorts = carried === TCP || carried === UDP;
       if (hasPorts && blocks.port(batch.ports[i] >>> 16, carried, now)) return batch.drop(i, counters.port_blocked);
-      if (hasPorts && options.port_floods) countVolume(i, now);
+      if (hasPorts && options.port_floods) portFloods.take(i, now);
       if (options.scans || options.syn_floods) evidence.look(i, now);
       if (carried === TCP && options.syn_floods && synFloods.take(i, now)) batch.drop(i, counters.syn_first);
     }

@@ -70,7 +70,7 @@ import { createLifetimes, walkedSlots } from './nat/lifetimes.js';
 import { createLosses } from './nat/losses.js';
 import { createOwnTest } from './nat/own-addresses.js';
 import { createPortReport } from './nat/port-report.js';
-import { shownBinding, shownSession } from './nat/shown.js';
+import { shownBinding, shownSession, shownStatic } from './nat/shown.js';
 import { createWholeAddressTranslator } from './nat/whole-address.js';
 
 const { ICMP, TCP, UDP } = Protocol;
@@ -141,10 +141,11 @@ export default defineMiddlebox({
     }
   },
 
-  flows: (state, now) => {
+  flows: (state, now, options) => {
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
     return {
       bindings: () => shown(state.bindings.entries(now), shownBinding),
+      static: () => options.static.map(shownStatic),
       ...(sessions !== null && { sessions: () => shown(sessions.list(now), shownSession) }),
     };
   },
@@ -171,6 +172,7 @@ export default defineMiddlebox({
     counters,
     records,
     every,
+    onOptions,
     draining,
     ipv6,
     mtus,
@@ -179,8 +181,8 @@ export default defineMiddlebox({
   }) {
     const { bindings } = state;
     const sessions = (state['sessions'] ?? null) as NatSessions | null;
-    const { inside, outside, hold_members, hold_ms } = options;
-    const isHolding = hold_members > 0;
+    const { inside, outside } = options;
+    let isHolding = options.hold_members > 0;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
@@ -194,10 +196,10 @@ export default defineMiddlebox({
     const sides = new Int32Array(PORTS_MAX).fill(NEITHER);
     sides[outside] = OUTSIDE;
     sides[inside] = INSIDE;
-    const { statics } = bindings;
-    const hasStatics = statics.count > 0;
-    const hasBypass = options.bypass.length > 0;
-    const bypasses = createMatcher(options.bypass);
+    let { statics } = bindings;
+    let hasStatics = statics.count > 0;
+    let hasBypass = options.bypass.length > 0;
+    let bypasses = createMatcher(options.bypass);
     const endpoints = createEndpoints(bindings);
     const log = createBindingLog(bindings, records.nat_binding);
     const connections = createConnections(batch, bindings);
@@ -211,7 +213,7 @@ export default defineMiddlebox({
       sessions === null
         ? null
         : createFilter({ batch, sessions, byPort, options, counters, holds, draining, waits, refuse: refuseFor });
-    const clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
+    let clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const translateError = createErrorTranslator({
       batch,
       inside,
@@ -221,9 +223,13 @@ export default defineMiddlebox({
       early: earlyReplies,
       counters,
     });
-    const ownAddresses = [...options.external, ...options.static.map(({ externalAddress }) => externalAddress)];
-    const isOwn = createOwnTest(ownAddresses, endpoints.isExternal);
-    const isInside = createInsideTest(options, onLink);
+    const ownTest = (): ((address: number) => boolean) =>
+      createOwnTest(
+        [...options.external, ...options.static.map(({ externalAddress }) => externalAddress)],
+        endpoints.isExternal,
+      );
+    let isOwn = ownTest();
+    let isInside = createInsideTest(options, onLink);
     every(1, createInsideReport(options, onLink, say), { on: 'one' });
     every(1, createPortReport(options, bindings, say), { on: 'one' });
     const translateWhole = createWholeAddressTranslator({
@@ -232,8 +238,20 @@ export default defineMiddlebox({
       outside,
       bindings,
       endpoints,
-      isOwn,
+      isOwn: (address) => isOwn(address),
       counters,
+    });
+    onOptions(() => {
+      isHolding = options.hold_members > 0;
+      ({ statics } = bindings);
+      hasStatics = statics.count > 0;
+      hasBypass = options.bypass.length > 0;
+      bypasses = createMatcher(options.bypass);
+      isOwn = ownTest();
+      isInside = createInsideTest(options, onLink);
+      clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
+      lifetimes.configure();
+      filter?.configure();
     });
 
     /** Sorts the packets of the batch, and drops those that cannot be translated. */
@@ -314,7 +332,7 @@ export default defineMiddlebox({
         } else if (hasStatics && mapOutbound(n)) isMapped = true;
         else if (!bind(i, n, now)) continue;
         if (filter !== null && !isMapped && !filter.sent(i, n, now)) continue;
-        if (isHolding && !isMapped) holds.withEntry(i, bindings.held, from.slots[n], now);
+        if ((isHolding || bindings.held.isUsed) && !isMapped) holds.withEntry(i, bindings.held, from.slots[n], now);
         isMapped = false;
         rewrites.source(i, from.externalAddresses[n], from.externalPorts[n]);
         if (endpoints.isExternal(destination[i])) hairpin(i, n, now);
@@ -453,7 +471,7 @@ export default defineMiddlebox({
       const lost = bindings.collisions === 0 ? NONE : bindings.findLost(hash, address, key, now);
       const rank = lost === NONE ? NEW : bindings.rank(lost);
       if (lost !== NONE && losses.endsTcp(i)) return NONE;
-      if (isHolding) holds.holdNext(bindings.held, hold_members, hold_ms);
+      if (isHolding) holds.holdNext(bindings.held, options.hold_members, options.hold_ms);
       const slot = bindings.add(hash, address, key, now, idleExpiry(now, lifetimes.first(i)));
       if (slot === NONE) {
         refuse(i);

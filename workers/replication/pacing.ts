@@ -52,7 +52,7 @@ export class Pacing {
   granted = 0;
   /** Bytes of messages with units, of all kinds. */
   unitBytes = 0;
-  private readonly bytesPerSecond: number;
+  private readonly settings: ReplicationSettings;
   private readonly messageBytes: number;
   private readonly overhead: number;
   private readonly multicast: boolean;
@@ -70,7 +70,7 @@ export class Pacing {
 
   /** `messageBytes`: longest message. */
   constructor(settings: ReplicationSettings, peers: PeerView, messageBytes: number) {
-    this.bytesPerSecond = settings.bandwidth / 8;
+    this.settings = settings;
     this.overhead = wireOverheadBytes(settings);
     this.messageBytes = messageBytes + this.overhead;
     this.multicast = settings.transport.kind === 'multicast';
@@ -111,6 +111,11 @@ export class Pacing {
     for (const share of this.shares)
       share.credit =
         this.contenders > 1 ? Math.min(this.burst, share.credit + (gained * this.fill) / this.contenders) : this.burst;
+  }
+
+  /** Read anew each time: a reload changes it. */
+  private get bytesPerSecond(): number {
+    return this.settings.bandwidth / 8;
   }
 
   /** Members that a message to everybody goes to one by one. */

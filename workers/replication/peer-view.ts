@@ -19,8 +19,6 @@ export class PeerView {
   presence = 0;
   /** Members but us. */
   others = 0;
-  /** How long an acknowledgement may wait: grows with the group. */
-  ackDelayMs = 0;
   /** Retransmission timeout per member, in ms, without back-off. */
   readonly timeout: Float64Array;
   /** 1: not heard for so long that it gets probes only; or joining, so that it can take nothing yet. */
@@ -109,7 +107,11 @@ export class PeerView {
       // Of those that are listed and were declared dead, `refresh` says whether they live again.
       this.setPresent(slot, listed && this.members.dead(slot) === 0);
     }
-    this.ackDelayMs = groupAckDelayMs(this.settings, this.others + 1);
+  }
+
+  /** Acknowledgements may wait so long. Read anew each time: a reload changes it. */
+  get ackDelayMs(): number {
+    return groupAckDelayMs(this.settings, this.others + 1);
   }
 
   private setPresent(slot: number, present: boolean): void {

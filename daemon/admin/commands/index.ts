@@ -6,6 +6,7 @@ import { drain } from './drain.js';
 import { help } from './help.js';
 import { join } from './join.js';
 import { memberAdd, memberEvict, memberList, memberRemove } from './member.js';
+import { reload } from './reload.js';
 import { reloadKeys } from './reload-keys.js';
 import { reloadRecords } from './reload-records.js';
 import { reloadRules } from './reload-rules.js';
@@ -44,6 +45,7 @@ export const COMMANDS: readonly Command[] = [
   join,
   drain,
   restart,
+  reload,
   reloadKeys,
   reloadRules,
   reloadRecords,

@@ -13,6 +13,7 @@ import type {
   RecordFigures,
   RecordRow,
   RejectRow,
+  Reloaded,
   RuleRow,
   RulesRow,
   Saved,
@@ -230,6 +231,18 @@ export class FakeSource implements AdminSource {
       { middlebox: 'firewall', line: 3, packets: 5, bytes: 300, text: 'tcp dport 443 accept' },
       { middlebox: 'firewall', line: 4, packets: 0, bytes: 0, text: 'policy drop' },
     ];
+  }
+
+  async reload(isCheck: boolean): Promise<Reloaded> {
+    await this.gate;
+    if (isCheck) return { applied: [], restart: [], unchanged: 9 };
+    return {
+      applied: [{ option: 'log.level', from: 'info', to: 'debug' }],
+      restart: [
+        { option: 'cluster.slots', from: '2', to: '4', change: 'all-sites', reason: 'ports are divided by slots' },
+      ],
+      unchanged: 7,
+    };
   }
 
   async reloadRules(): Promise<RulesRow[]> {

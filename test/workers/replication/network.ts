@@ -69,6 +69,7 @@ export function testSettings(
       address: `127.0.0.${i + 1}`,
       port: 7000,
     })),
+    ackDelayMs: 2,
     keepaliveMs: 200,
     silentMs: 1000,
     retransmitMsInitial: 100,

@@ -128,6 +128,8 @@ export class Plane {
   /** In the order of the declaration; of tests that have rules. */
   rules: RuleReader[] = [];
   nowMs = START_MS;
+  /** How long early replies wait at most; a test changes it as a reload does. */
+  earlyMsMax = 250;
   /** The monotonic clock goes with the wall clock, but for steps of the latter that a test makes. */
   steppedMs = 0;
   private readonly idleMode: IdleMode;
@@ -138,6 +140,7 @@ export class Plane {
 
   constructor(options: PlaneOptions = {}) {
     this.ports = options.ports ?? 2;
+    this.earlyMsMax = options.earlyMsMax ?? 250;
     this.route = options.route === undefined ? Array.from({ length: this.ports }, () => routePort()) : options.route;
     this.frames = { ...FRAME_DEFAULTS, ...options.frames };
     this.idleMode = options.idle ?? 'spin';
@@ -189,7 +192,7 @@ export class Plane {
             driver: this.io,
             members: options.early.members,
             progress: () => this.applied,
-            msMax: options.earlyMsMax ?? 250,
+            msMax: () => this.earlyMsMax,
             row: this.metrics.row(0),
             catalogue: this.catalogue,
             every: (owner, seconds, callback) => this.timers.every(owner, seconds, callback),

@@ -17,6 +17,7 @@ import {
   openProcesses,
   openState,
 } from '../../../workers/chain.js';
+import { applyOptions } from '../../../workers/live-values.js';
 import type { SharedState } from '../../../workers/middlebox.js';
 import type { RulesCompiler } from '../../../workers/rules.js';
 import { CLUSTER_SECRET } from '../../shm/objects/replica.js';
@@ -64,6 +65,9 @@ export class Site {
   private readonly workers: readonly (readonly StateObject[])[];
   private readonly declaration: Declaration;
   private readonly ruleBuffers: SharedArrayBuffer[] = [];
+  private readonly shared: SharedState;
+  /** What middleboxes want to be run after options changed. */
+  private handlers: (() => void)[] = [];
 
   constructor({
     chain,
@@ -77,6 +81,7 @@ export class Site {
   }: SiteOptions) {
     this.others = others;
     const declaration = declareChain(chain, shared);
+    this.shared = shared ?? { form: 'totals', members: 8, seed: '' };
     this.declaration = declaration;
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
     const metrics = [...declaration.metrics, ...(plane.metrics ?? [])];
@@ -121,11 +126,21 @@ export class Site {
   /** Opens the middleboxes over the state there is, as a worker does that starts again. */
   restartWorker(): void {
     const { others } = this;
+    this.handlers = [];
+    const onOptions = (handler: () => void) => this.handlers.push(handler);
     const view = others && { members: (ids: readonly number[]) => others.open(ids, () => this.plane.monotonicMs) };
     for (const [index, plane] of this.planes.entries()) {
       plane.rules = this.ruleBuffers.map((buffer) => new RuleReader(buffer, this.planes.length, index));
-      plane.open(openProcesses(this.declaration, this.workers[index], { ...plane.context, ...view }));
+      plane.open(openProcesses(this.declaration, this.workers[index], { ...plane.context, ...view, onOptions }));
     }
+  }
+
+  /** Changes hot options of the first middlebox, as a reload does it in each thread. */
+  reload(values: Readonly<Record<string, unknown>>): void {
+    const { declaration, shared } = this;
+    for (const objects of [...this.workers, this.receiver, this.sender])
+      applyOptions(declaration, objects, shared, [values]);
+    for (const handler of this.handlers) handler();
   }
 
   pass(...packets: { port: number; frame: Uint8Array }[]): string[] {

@@ -72,6 +72,7 @@ const TCP_TIMERS = 0;
 const UDP_TIMERS = 4;
 const ICMP_TIMERS = 8;
 const OTHER_TIMERS = 12;
+const TIMERS = 16;
 
 const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;
@@ -121,13 +122,27 @@ export default defineMiddlebox({
     ipv6: () => shown(ipv6.entries(now), (entry) => shownConnection(entry, 4)),
   }),
 
-  open({ options, state, batch, replies, holds, early, counters, rules: { rules }, records, every, draining, mtus }) {
+  open({
+    options,
+    state,
+    batch,
+    replies,
+    holds,
+    early,
+    counters,
+    rules: { rules },
+    records,
+    every,
+    onOptions,
+    draining,
+    mtus,
+  }) {
     const { egress, version, fragment, protocol, flags, length } = batch;
-    const isLoose = options.pickup === 'loose';
+    let isLoose = options.pickup === 'loose';
     const judge = createJudge({ batch, rules });
     const keys = createFlowKeys(batch, sidesByPort(options.rules.ports, options.bind_ports));
     const quoted = new Quoted();
-    const clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
+    let clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const window = createTcpWindow(batch);
     const known = state.ipv4.lookup(BATCH_CAPACITY);
     /** Packets that are looked up in `known`, and their sides. */
@@ -135,12 +150,13 @@ export default defineMiddlebox({
     const sides = new Int32Array(BATCH_CAPACITY);
     const key = new Int32Array(KEY_WORDS_IPV6_FIVE_TUPLE);
     const value = new Int32Array(1);
-    const timers = Int32Array.of(
-      ...[options.tcp_new, options.tcp_established, options.tcp_closing, options.tcp_closed],
-      ...[options.udp_new, options.udp, options.udp, options.udp],
-      ...[options.icmp, options.icmp, options.icmp, options.icmp],
-      ...[options.other, options.other, options.other, options.other],
-    );
+    const timers = new Int32Array(TIMERS);
+    setTimers();
+    onOptions(() => {
+      setTimers();
+      isLoose = options.pickup === 'loose';
+      clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
+    });
     const opening4 = createOpenings({ batch, table: state.ipv4, window, timeouts: timers });
     const opening6 = createOpenings({ batch, table: state.ipv6, window, timeouts: timers });
     const rechecks = (table: TcpFlowTable): Recheck | null =>
@@ -153,6 +169,13 @@ export default defineMiddlebox({
     let loggedIn = 0;
     let loggedCount = 0;
     if (rules.version === 0) throw new Error('there are no rules');
+
+    function setTimers(): void {
+      const { tcp_new, tcp_established, tcp_closing, tcp_closed, udp_new, udp, icmp, other } = options;
+      timers.set([tcp_new, tcp_established, tcp_closing, tcp_closed], TCP_TIMERS);
+      timers.set([udp_new, udp, udp, udp], UDP_TIMERS);
+      timers.fill(icmp, ICMP_TIMERS, OTHER_TIMERS).fill(other, OTHER_TIMERS);
+    }
 
     function timersOf(carried: number): number {
       if (carried === TCP) return TCP_TIMERS;

@@ -1,6 +1,6 @@
 /** What an operator sets of the firewall beside its rules, and what it counts. */
 
-import { allSites, MSS_MAX, MSS_MIN, option } from '../../api.js';
+import { allSites, HOT, MSS_MAX, MSS_MIN, option } from '../../api.js';
 import { compileRules } from './compile.js';
 
 /** Until members with different tables understand each other. */
@@ -19,17 +19,19 @@ export const OPTIONS = {
     min: 1,
     max: 100,
     unit: 'percent',
+    change: HOT,
   }),
-  half_open_records: option.count('such connections replicated in a second, at most', 16_384, { min: 0 }),
+  half_open_records: option.count('such connections replicated in a second, at most', 16_384, { min: 0, change: HOT }),
   pickup: option.choice(
     'TCP without a connection that does not begin one. strict: it is invalid; loose: it goes on with one, if the rules would accept its first packet, one way or the other',
     ['strict', 'loose'],
     'strict',
+    { change: HOT },
   ),
   clamp_mss: option.flagOrCount(
     'lowers the maximum segment size that TCP connections announce. true: to what the MTUs of both ports allow; a number: to that many bytes; false: not',
     false,
-    { min: MSS_MIN, max: MSS_MAX },
+    { min: MSS_MIN, max: MSS_MAX, change: HOT },
   ),
   recheck: option.flag(
     'whether the rules in force have to accept open connections, also those that began under other rules',
@@ -38,15 +40,18 @@ export const OPTIONS = {
   bind_ports: option.flag(
     'whether each direction of a connection has to come in by the port that it came in by at first. All sites need the same names of ports, and the same value here',
     true,
+    { change },
   ),
-  tcp_new: option.seconds('idle time of TCP connections that are not established', 60),
-  tcp_established: option.seconds('idle time of established TCP connections (RFC 5382 REQ-5: 7440 or more)', 7440),
-  tcp_closing: option.seconds('idle time of TCP connections after the first FIN', 120),
-  tcp_closed: option.seconds('idle time of TCP connections after a RST', 10),
-  udp_new: option.seconds('idle time of UDP that nobody has answered', 30),
-  udp: option.seconds('idle time of UDP that was answered', 180),
-  icmp: option.seconds('idle time of ICMP queries', 30),
-  other: option.seconds('idle time of other protocols', 600),
+  tcp_new: option.seconds('idle time of TCP connections that are not established', 60, { change: HOT }),
+  tcp_established: option.seconds('idle time of established TCP connections (RFC 5382 REQ-5: 7440 or more)', 7440, {
+    change: HOT,
+  }),
+  tcp_closing: option.seconds('idle time of TCP connections after the first FIN', 120, { change: HOT }),
+  tcp_closed: option.seconds('idle time of TCP connections after a RST', 10, { change: HOT }),
+  udp_new: option.seconds('idle time of UDP that nobody has answered', 30, { change: HOT }),
+  udp: option.seconds('idle time of UDP that was answered', 180, { change: HOT }),
+  icmp: option.seconds('idle time of ICMP queries', 30, { change: HOT }),
+  other: option.seconds('idle time of other protocols', 600, { change: HOT }),
 };
 
 export const COUNTERS = {

@@ -54,14 +54,9 @@ export interface BlockOptions {
   readonly ipv6_prefix: number;
 }
 
-export function createBlocks(
-  sources: FlowTable,
-  ports: FlowTable,
-  { dry_run, ipv6_prefix }: BlockOptions,
-  full: () => void,
-): Blocks {
+export function createBlocks(sources: FlowTable, ports: FlowTable, options: BlockOptions, full: () => void): Blocks {
   const mask = new Int32Array(ADDRESS_WORDS);
-  putMask(mask, 0, ipv6_prefix);
+  putMask(mask, 0, options.ipv6_prefix);
   const source = new Int32Array(SOURCE_WORDS);
   const value = new Int32Array(1);
   const portKey = new Int32Array(2);
@@ -81,11 +76,11 @@ export function createBlocks(
   ): number {
     const hash = table.hash(key, at);
     if (table.find(hash, key, at, now) !== NONE) return NONE;
-    value[0] = (signature << 1) | (dry_run ? 1 : 0);
+    value[0] = (signature << 1) | (options.dry_run ? 1 : 0);
     const until = expiryAfter(now, seconds);
     const slot = table.add(hash, key, at, value, 0, BLOCKED, now, until);
     if (slot === NONE) full();
-    return slot === NONE || dry_run ? 0 : until;
+    return slot === NONE || options.dry_run ? 0 : until;
   }
 
   return {

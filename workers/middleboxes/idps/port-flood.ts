@@ -24,7 +24,14 @@ export interface PortFloodOptions {
   readonly port_block_seconds: number;
 }
 
-/** A function that counts packet `i`, which is TCP or UDP; its ends are loaded. */
+export interface PortFloods {
+  /** Counts packet `i`, which is TCP or UDP; its ends are loaded. */
+  take(i: number, now: number): void;
+  /** Takes the options over that changed. */
+  configure(): void;
+}
+
+/** Made once per worker. */
 export function createPortFloods(
   volumes: CounterVector,
   blocks: Blocks,
@@ -33,20 +40,25 @@ export function createPortFloods(
   batch: Batch,
   ends: Ends,
   found: number,
-): (i: number, now: number) => void {
-  const { port_flood_mbit, port_flood_seconds, port_block_seconds } = options;
-  const threshold = (port_flood_mbit * BITS_PER_MBIT) / 8;
-  const portion = Math.ceil(threshold / PORTIONS);
+): PortFloods {
+  let threshold = 0;
+  let portion = 0;
+  configure();
   const uncounted = new Float64Array(PORT_COUNTERS);
   /** The count when this window began, as far as it is known here, and which window that is. */
   const base = new Float64Array(PORT_COUNTERS);
   const windows = new Int32Array(PORT_COUNTERS).fill(NONE);
   const { protocol, ports, length } = batch;
 
+  function configure(): void {
+    threshold = (options.port_flood_mbit * BITS_PER_MBIT) / 8;
+    portion = Math.ceil(threshold / PORTIONS);
+  }
+
   function count(i: number, index: number, now: number): void {
     const bytes = uncounted[index];
     uncounted[index] = 0;
-    const window = Math.trunc(now / port_flood_seconds);
+    const window = Math.trunc(now / options.port_flood_seconds);
     if (windows[index] !== window) {
       windows[index] = window;
       base[index] = volumes.value(index);
@@ -58,17 +70,20 @@ export function createPortFloods(
 
   function flood(i: number, volume: number, now: number): void {
     const port = destinationPort(ports[i]);
-    const until = blocks.blockPort(port, protocol[i], Signature.PORT_FLOOD, now, port_block_seconds);
+    const until = blocks.blockPort(port, protocol[i], Signature.PORT_FLOOD, now, options.port_block_seconds);
     if (until === NONE) return;
     batch.count1(found);
     alerts.figures[0] = Math.round((volume * 8) / BITS_PER_MBIT);
-    alerts.figures[1] = port_flood_seconds;
+    alerts.figures[1] = options.port_flood_seconds;
     alerts.raise(Signature.PORT_FLOOD, ends.words, SOURCE, ports[i], protocol[i], until, now);
   }
 
-  return (i, now) => {
-    const index = portNumber(destinationPort(ports[i])) + (protocol[i] === Protocol.UDP ? PORTS : 0);
-    uncounted[index] += length[i];
-    if (uncounted[index] >= portion) count(i, index, now);
+  return {
+    configure,
+    take(i, now) {
+      const index = portNumber(destinationPort(ports[i])) + (protocol[i] === Protocol.UDP ? PORTS : 0);
+      uncounted[index] += length[i];
+      if (uncounted[index] >= portion) count(i, index, now);
+    },
   };
 }

@@ -137,8 +137,6 @@ export function createScanDetector(
   found: number,
   silence: Silence,
 ): ScanDetector {
-  const { excess, answer_seconds, block_seconds } = options;
-  const enough = Math.min(excess, LITTLE);
   /** Address and link. */
   const key = new Int32Array(SOURCE_WORDS);
   const mask = new Int32Array(ADDRESS_WORDS);
@@ -182,7 +180,7 @@ export function createScanDetector(
     const weight = sources.weight(slot);
     if (weight !== notes[note + LOOKED]) {
       notes[note + LOOKED] = weight;
-      if (weight >= enough) lookAt(slot, ports, protocol, who, now);
+      if (weight >= Math.min(options.excess, LITTLE)) lookAt(slot, ports, protocol, who, now);
     }
     return floats[note + EXCESS] >= SUSPICIOUS;
   }
@@ -226,11 +224,11 @@ export function createScanDetector(
     const answered = sources.estimateWithin(slot, ANSWERS, ATTEMPTED, now);
     const refused = sources.estimateWithin(slot, ANSWERS_AND_REFUSALS, ATTEMPTED, now) - answered;
     floats[slot * NOTE_WORDS + EXCESS] = attempted - 2 * answered;
-    if (refused - answered >= excess || probes(slot, answered, now) >= excess)
+    if (refused - answered >= options.excess || probes(slot, answered, now) >= options.excess)
       return scanner(slot, attempted, answered, refused, now);
     const ports = sources.estimate(slot, PORTS, now);
     // Where silence is not judged, only what is many whatever is answered.
-    const many = silence.isJudged ? Math.min(options.ports, UNANSWERED * excess + 2 * answered) : options.ports;
+    const many = silence.isJudged ? Math.min(options.ports, UNANSWERED * options.excess + 2 * answered) : options.ports;
     if (ports >= many && ports >= CONCENTRATED * sources.estimate(slot, ADDRESSES, now))
       return scanner(slot, attempted, answered, refused, now);
     judgeSilence(slot, attempted, answered, refused, now);
@@ -239,7 +237,8 @@ export function createScanDetector(
   /** Ports that reset bare ACKs, where they are of few addresses. */
   function probes(slot: number, answered: number, now: number): number {
     const probed = sources.estimate(slot, PROBED, now);
-    if (probed < excess || probed < CONCENTRATED_PROBES * sources.estimate(slot, PROBED_ADDRESSES, now)) return 0;
+    if (probed < options.excess || probed < CONCENTRATED_PROBES * sources.estimate(slot, PROBED_ADDRESSES, now))
+      return 0;
     return probed - answered;
   }
 
@@ -255,13 +254,13 @@ export function createScanDetector(
     // Answers that came late are those of what was discarded first.
     floats[note + FORGIVEN] = Math.min(floats[note + FORGIVEN], unanswered);
     // Of what was tried when the waiting began nothing can still be under way.
-    if (notes[note + SINCE] !== 0 && now - notes[note + SINCE] > answer_seconds + silence.behindSeconds) {
+    if (notes[note + SINCE] !== 0 && now - notes[note + SINCE] > options.answer_seconds + silence.behindSeconds) {
       notes[note + SINCE] = 0;
       // What was forgotten since is not held against it.
-      if (Math.min(floats[note + TRIED], attempted) - 2 * answered - floats[note + FORGIVEN] >= excess)
+      if (Math.min(floats[note + TRIED], attempted) - 2 * answered - floats[note + FORGIVEN] >= options.excess)
         return scanner(slot, attempted, answered, refused, now);
     }
-    if (notes[note + SINCE] !== 0 || attempted - 2 * answered - floats[note + FORGIVEN] < excess) return;
+    if (notes[note + SINCE] !== 0 || attempted - 2 * answered - floats[note + FORGIVEN] < options.excess) return;
     notes[note + SINCE] = now;
     floats[note + TRIED] = attempted;
     if (waitingCount < SUSPECTS) waiting[waitingCount++] = slot;
@@ -274,7 +273,7 @@ export function createScanDetector(
     const note = slot * NOTE_WORDS;
     notes[note + SINCE] = 0;
     const signature = addresses < ONE ? Signature.PORT_SCAN : ports < ONE ? Signature.SWEEP : Signature.SCAN;
-    const until = blocks.blockSource(key, 0, signature, now, block_seconds);
+    const until = blocks.blockSource(key, 0, signature, now, options.block_seconds);
     if (until === NONE) return;
     batch.count1(found);
     const { figures } = alerts;
@@ -300,7 +299,7 @@ export function createScanDetector(
       const slot = waiting[n];
       const since = notes[slot * NOTE_WORDS + SINCE];
       if (since === 0) continue;
-      if (now - since <= answer_seconds + silence.behindSeconds) waiting[left++] = slot;
+      if (now - since <= options.answer_seconds + silence.behindSeconds) waiting[left++] = slot;
       else if (sources.read(slot, key, 0, now)) {
         waitingCount = left;
         own(slot, sources.hash(key, 0));

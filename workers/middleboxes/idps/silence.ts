@@ -43,13 +43,12 @@ export const NO_EVENTS: SilenceEvents = { suspended: () => {}, resumed: () => {}
 
 export function createSilence(
   members: Members,
-  answerSeconds: number,
-  suspendSecondsMax: number,
+  options: { readonly answer_seconds: number; readonly suspend_max: number },
   events: SilenceEvents,
 ): SilenceWatch {
   // A contact is judged when the answers that other sites saw in time are here; longer than this they are not waited for.
-  const behindMsMax = Math.max(answerSeconds * 1000, members.quietMs);
-  let budget = suspendSecondsMax;
+  const behindMsMax = (): number => Math.max(options.answer_seconds * 1000, members.quietMs);
+  let budget = options.suspend_max;
   let lookedAt = 0;
   let isOverdrawn = false;
   let isAnnounced = false;
@@ -59,9 +58,9 @@ export function createSilence(
     isJudged: members.others === 0,
     generation: 0,
     behindSeconds: 0,
-    reason: () => members.lacking(behindMsMax),
+    reason: () => members.lacking(behindMsMax()),
     conditions() {
-      const why = members.lacking(behindMsMax);
+      const why = members.lacking(behindMsMax());
       if (!watch.isJudged)
         return [`silence is not judged (${why === '' ? 'members are being looked at' : why}); refusals are`];
       return isOverdrawn ? [`silence is judged after suspend_max (${why}), and may accuse honest hosts`] : [];
@@ -70,9 +69,9 @@ export function createSilence(
       const passed = lookedAt === 0 ? 0 : Math.max(0, now - lookedAt);
       lookedAt = now;
       members.refresh();
-      const isComplete = members.isComplete(behindMsMax);
+      const isComplete = members.isComplete(behindMsMax());
       watch.behindSeconds = isComplete ? Math.ceil(members.mostBehindMs() / 1000) : 0;
-      budget = Math.max(0, Math.min(suspendSecondsMax, budget + (isComplete ? passed : -passed)));
+      budget = Math.max(0, Math.min(options.suspend_max, budget + (isComplete ? passed : -passed)));
       if (!isComplete) steadySince = now;
       if (now - steadySince >= STEADY_S) isOverdrawn = false;
       if (!isComplete && !isOverdrawn && budget === 0) {

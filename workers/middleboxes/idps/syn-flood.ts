@@ -45,8 +45,7 @@ export interface SynFloods {
 export function createSynFloods(
   counts: CounterVector,
   alerts: Alerts,
-  perSecond: number,
-  dryRun: boolean,
+  options: { readonly syn_flood_rate: number; readonly dry_run: boolean },
   batch: Batch,
   ends: Ends,
   found: number,
@@ -128,7 +127,8 @@ export function createSynFloods(
     for (let cell = 0; cell < CELLS; cell++) {
       const syns = grown(cell);
       const done = grown(CELLS + cell);
-      if (isSteady && syns >= perSecond * seconds && syns > RATIO * done) flood(cell, syns, done, seconds, now);
+      if (isSteady && syns >= options.syn_flood_rate * seconds && syns > RATIO * done)
+        flood(cell, syns, done, seconds, now);
     }
   }
 
@@ -154,9 +154,9 @@ export function createSynFloods(
     const at = cell * LAST_WORDS;
     // Where nothing of it was seen, which service it is is not known: those who see it say so.
     const wasSeen = last[at + ADDRESS_WORDS] !== 0;
-    const isNew = wasSeen && guarded[cell] <= now && (!dryRun || -guarded[cell] <= now);
+    const isNew = wasSeen && guarded[cell] <= now && (!options.dry_run || -guarded[cell] <= now);
     // In a dry run it is only noted that it was said.
-    guarded[cell] = dryRun ? -(now + LASTS_S) : now + LASTS_S;
+    guarded[cell] = options.dry_run ? -(now + LASTS_S) : now + LASTS_S;
     if (!isNew) return;
     batch.count1(found);
     for (let n = 0; n < ADDRESS_WORDS; n++) said[ADDRESS_WORDS + n] = last[at + n];
@@ -165,7 +165,7 @@ export function createSynFloods(
     alerts.figures[1] = done;
     alerts.figures[2] = seconds;
     const to = last[at + ADDRESS_WORDS] & ~0xffff;
-    alerts.raise(Signature.SYN_FLOOD, said, 0, to, Protocol.TCP, dryRun ? 0 : now + LASTS_S, now);
+    alerts.raise(Signature.SYN_FLOOD, said, 0, to, Protocol.TCP, options.dry_run ? 0 : now + LASTS_S, now);
   }
 
   return { take, completed, tick };

@@ -1,6 +1,6 @@
 /** What the NAT can be told, and what it counts. */
 
-import { ALLOCATIONS, allSites, HOLD_MS_MAX, MSS_MAX, MSS_MIN, option } from '../../api.js';
+import { ALLOCATIONS, allSites, HOLD_MS_MAX, HOT, MSS_MAX, MSS_MIN, option } from '../../api.js';
 
 /** Until members with different tables understand each other. */
 const change = allSites('members whose tables differ in it are incompatible');
@@ -10,12 +10,15 @@ export const OPTIONS = {
   outside: option.port('port on the public side'),
   external: option.addresses('public IPv4 addresses to translate to, routed to this instance', { change }),
   static: option.mappings(
-    'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6"',
-    { change },
+    'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6". A binding that has such a port keeps it until it ends',
+    { change: HOT },
   ),
-  bypass: option.prefixes('destinations outside that packets go to, and come from, untranslated (RFC 6888 REQ-6)'),
+  bypass: option.prefixes('destinations outside that packets go to, and come from, untranslated (RFC 6888 REQ-6)', {
+    change: HOT,
+  }),
   inside_networks: option.prefixes(
     'networks on the private side: packets from inside with other sources get no binding; 0.0.0.0/0: any source does; none: the subnets of the inside port, where it has no next_hop, else any',
+    { change: HOT },
   ),
   filtering: option.choice(
     'what passes from outside to a port that is bound: from anywhere; from addresses, or addresses and ports, the inside has sent to from there',
@@ -33,26 +36,28 @@ export const OPTIONS = {
     min: 1,
     max: 100,
     unit: 'percent',
+    change: HOT,
   }),
-  half_open_records: option.count('such bindings replicated in a second, at most', 16_384, { min: 0 }),
+  half_open_records: option.count('such bindings replicated in a second, at most', 16_384, { min: 0, change: HOT }),
   per_subscriber: option.count(
     'bindings of one internal address at most, of all protocols, at all sites; 0: half the ports of one external address',
     0,
-    { min: 0, max: 200_000, change },
+    { min: 0, max: 200_000, change: HOT },
   ),
   new_per_subscriber: option.count('new ones of it in a second at most, at this instance; 0: no limit', 0, {
     min: 0,
     max: 65_535,
-    change,
+    change: HOT,
   }),
   hold_members: option.count(
-    'other sites that must have a new binding before its packets leave, in order; 0: they leave at once',
+    'other sites that must have a new binding before its packets leave, in order; 0: they leave at once. From 0 to more it needs a restart, which makes the memory for it',
     0,
-    { min: 0, max: 63 },
+    { min: 0, max: 63, change: HOT },
   ),
   hold_ms: option.count('time after which the packets of a new binding leave all the same', 100, {
     max: HOLD_MS_MAX,
     unit: 'ms',
+    change: HOT,
   }),
   first_port: option.count('lowest external port used', 1, { max: 65_535, change }),
   last_port: option.count('highest external port used', 65_535, { max: 65_535, change }),
@@ -65,27 +70,34 @@ export const OPTIONS = {
     'paired: an internal address has ports of one external address alone; any: of others too when these are used up',
     ['paired', 'any'],
     'paired',
-    { change },
   ),
   reuse: option.seconds('time past the end of a binding in which nobody else gets its port (RFC 6888 REQ-8)', 120, {
     min: 0,
     max: 3600,
-    change,
+    change: HOT,
   }),
-  tcp_established: option.seconds('idle time of established connections (RFC 5382 REQ-5: 7440 or more)', 7440),
+  tcp_established: option.seconds('idle time of established connections (RFC 5382 REQ-5: 7440 or more)', 7440, {
+    change: HOT,
+  }),
   tcp_opening: option.seconds(
     'idle time of connections that are not yet established (RFC 5382 REQ-5: 240 or more)',
     240,
+    { change: HOT },
   ),
-  tcp_closing: option.seconds('idle time of connections that were ended (RFC 5382 REQ-5: 240 or more)', 240),
-  udp: option.seconds('idle time of UDP bindings (RFC 4787 REQ-5: 120 or more)', 300),
-  udp_short: option.seconds('idle time of UDP to udp_short_ports; 0: as other UDP', 0, { min: 0 }),
-  udp_short_ports: option.counts('well-known destination ports that udp_short is for', [53], { max: 1023 }),
-  icmp: option.seconds('idle time of ICMP queries (RFC 5508 REQ-2: 60 or more)', 60),
+  tcp_closing: option.seconds('idle time of connections that were ended (RFC 5382 REQ-5: 240 or more)', 240, {
+    change: HOT,
+  }),
+  udp: option.seconds('idle time of UDP bindings (RFC 4787 REQ-5: 120 or more)', 300, { change: HOT }),
+  udp_short: option.seconds('idle time of UDP to udp_short_ports; 0: as other UDP', 0, { min: 0, change: HOT }),
+  udp_short_ports: option.counts('well-known destination ports that udp_short is for', [53], {
+    max: 1023,
+    change: HOT,
+  }),
+  icmp: option.seconds('idle time of ICMP queries (RFC 5508 REQ-2: 60 or more)', 60, { change: HOT }),
   clamp_mss: option.flagOrCount(
     'lowers the maximum segment size that TCP connections announce. true: to what the MTUs of both ports allow; a number: to that many bytes; false: not',
     false,
-    { min: MSS_MIN, max: MSS_MAX },
+    { min: MSS_MIN, max: MSS_MAX, change: HOT },
   ),
   log_bindings: option.flag(
     'whether bindings made here are records, when they begin and when they are over: lines of JSON in the file of records',

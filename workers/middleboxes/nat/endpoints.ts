@@ -19,16 +19,14 @@ export interface Endpoints {
 }
 
 export function createEndpoints(bindings: NatBinding): Endpoints {
-  const { statics } = bindings;
-  const hasStatics = statics.count > 0;
   let foundAddress = 0;
   let foundPort = 0;
   let foundSlot: number = NONE;
 
   function byHand(found: boolean): boolean {
     if (!found) return false;
-    foundAddress = statics.address;
-    foundPort = statics.port;
+    foundAddress = bindings.statics.address;
+    foundPort = bindings.statics.port;
     return true;
   }
 
@@ -49,7 +47,7 @@ export function createEndpoints(bindings: NatBinding): Endpoints {
       const key = portAndProtocol(port, protocol);
       const slot = bindings.findOutbound(bindings.hash(address, key), address, key, now);
       foundSlot = slot;
-      if (slot === NONE) return hasStatics && byHand(statics.findOutbound(address, key));
+      if (slot === NONE) return bindings.statics.count > 0 && byHand(bindings.statics.findOutbound(address, key));
       foundAddress = bindings.externalAddress(slot);
       foundPort = bindings.externalPort(slot);
       return true;
@@ -57,11 +55,15 @@ export function createEndpoints(bindings: NatBinding): Endpoints {
     toInside(address, port, protocol, now) {
       const slot = bindings.findInbound(bindings.place(address, port, protocol), now);
       foundSlot = slot;
-      if (slot === NONE) return hasStatics && byHand(statics.findInbound(address, portAndProtocol(port, protocol)));
+      if (slot === NONE)
+        return (
+          bindings.statics.count > 0 && byHand(bindings.statics.findInbound(address, portAndProtocol(port, protocol)))
+        );
       foundAddress = bindings.internalAddress(slot);
       foundPort = bindings.internalPort(slot);
       return true;
     },
-    isExternal: (address) => bindings.isExternal(address) || (hasStatics && statics.hasExternal(address)),
+    isExternal: (address) =>
+      bindings.isExternal(address) || (bindings.statics.count > 0 && bindings.statics.hasExternal(address)),
   };
 }

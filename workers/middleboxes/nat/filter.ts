@@ -72,6 +72,8 @@ export interface Filter {
   turned(i: number, address: number, port: number, remote: number, remotePort: number, now: number): boolean;
   /** Whether an internal endpoint has a session with a remote. */
   permits(address: number, port: number, protocol: number, remote: number, remotePort: number, now: number): boolean;
+  /** Takes the options over that changed. */
+  configure(): void;
   /** Forgets what is over in some slots. */
   sweep(now: number): void;
 }
@@ -79,7 +81,7 @@ export interface Filter {
 /** Made once per worker. */
 export function createFilter({ batch, sessions, byPort, options, counters, holds, ...parts }: FilterParts): Filter {
   const { draining, refuse, waits } = parts;
-  const isHolding = options.hold_members > 0;
+  let isHolding = options.hold_members > 0;
   const { protocol, fragment, flags, source, destination, ports } = batch;
   const window = createTcpWindow(batch);
   const out = sessions.lookup(BATCH_CAPACITY);
@@ -148,7 +150,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
       slot = open(i, n, now);
       if (slot === NONE) return false;
     }
-    if (isHolding) holds.withEntry(i, sessions.held, slot, now);
+    if (isHolding || sessions.held.isUsed) holds.withEntry(i, sessions.held, slot, now);
     if (protocol[i] === TCP && fragment[i] !== LATER) window.note(i, sessions, slot, INTERNAL, true, now);
     return true;
   }
@@ -236,6 +238,10 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     turned,
     permits: (address, port, carried, remote, port2, now) =>
       find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now) !== NONE,
+    configure: () => {
+      isHolding = options.hold_members > 0;
+      lifetimes.configure();
+    },
     sweep: (now) => {
       sessions.sweep(now, swept);
       lifetimes.walk(now, walked);

@@ -47,7 +47,7 @@ export function createInsideTest(
 
 /** A function that logs which sources are validated, at first and when that changes. */
 export function createInsideReport(
-  { inside, inside_networks }: InsideOptions,
+  options: InsideOptions,
   onLink: OnLink,
   log: { info(text: string): void },
 ): () => void {
@@ -59,6 +59,7 @@ export function createInsideReport(
   };
 
   function report(): string {
+    const { inside, inside_networks } = options;
     const listed = inside_networks.map(({ address, mask }) => `${formatIpv4(address)}/${bitsOf(mask)}`).join(', ');
     if (inside_networks.some(({ mask }) => mask === 0))
       return `sources from inside are not validated (inside_networks)`;

@@ -61,6 +61,8 @@ export interface LifetimeOptions {
 }
 
 export interface Lifetimes {
+  /** Takes the options over that changed. Timers that run stay until the next packet. */
+  configure(): void;
   /** Seconds a binding lives that packet `i` from inside makes. */
   first(i: number): number;
   /** Packet `i` from inside made the binding. */
@@ -100,9 +102,15 @@ export function createLifetimes(
 ): Lifetimes {
   const { protocol, flags, ports, fragment, l4 } = batch;
   const { i32 } = batch.memory;
-  const { tcp_established, tcp_opening, tcp_closing, udp, udp_short, icmp } = options;
+  let { tcp_established, tcp_opening, tcp_closing, udp, udp_short, icmp } = options;
   const isShort = new Uint8Array(WELL_KNOWN_PORTS);
-  if (udp_short > 0) for (const port of options.udp_short_ports) isShort[port] = 1;
+  configure();
+
+  function configure(): void {
+    ({ tcp_established, tcp_opening, tcp_closing, udp, udp_short, icmp } = options);
+    isShort.fill(0);
+    if (udp_short > 0) for (const port of options.udp_short_ports) isShort[port] = 1;
+  }
 
   function first(i: number): number {
     if (protocol[i] === TCP) return tcp_opening;
@@ -207,5 +215,5 @@ export function createLifetimes(
   }
 
   const walk = (now: number, count: number): void => living.answers.walk(now, count, establish, replicate);
-  return { first, began, refresh, isAnswer, walk };
+  return { configure, first, began, refresh, isAnswer, walk };
 }

@@ -1,6 +1,6 @@
 /** Bindings and sessions as `show flows` has them. */
 
-import { type FlowView, formatIpv4, type NatEntry, type NatSession } from '../../api.js';
+import { type FlowView, formatIpv4, type NatEntry, type NatSession, type StaticMapping } from '../../api.js';
 
 const STATES = ['new', 'answered', 'established', 'closing', 'closed', 'shared'];
 
@@ -21,5 +21,16 @@ export function shownSession(entry: NatSession): FlowView {
     remote: { address: formatIpv4(entry.remoteAddress), port: entry.remotePort },
     state: STATES[entry.rank],
     expires: entry.expires,
+  };
+}
+
+/** A mapping by hand: it never expires. Protocol and ports 0: all of the address. */
+export function shownStatic(mapping: StaticMapping): FlowView {
+  return {
+    protocol: mapping.protocol,
+    inside: { address: formatIpv4(mapping.internalAddress), port: mapping.internalPort },
+    external: { address: formatIpv4(mapping.externalAddress), port: mapping.externalPort },
+    state: 'static',
+    expires: null,
   };
 }

@@ -23,20 +23,19 @@ export interface WholeAddressParts {
 /** Made once per worker: a function that translates packet `i` of such a protocol. False: its address is not mapped whole. */
 export function createWholeAddressTranslator(parts: WholeAddressParts): (i: number, isFromInside: boolean) => boolean {
   const { batch, inside, outside, bindings, endpoints, isOwn, counters } = parts;
-  const { statics } = bindings;
   const { source, destination, protocol } = batch;
 
   function fromInside(i: number, key: number): boolean {
     const internal = source[i];
-    if (!statics.findOutbound(internal, key)) return false;
-    rewriteSource(batch, i, statics.address, 0);
+    if (!bindings.statics.findOutbound(internal, key)) return false;
+    rewriteSource(batch, i, bindings.statics.address, 0);
     if (!endpoints.isExternal(destination[i])) {
       batch.forward(i, outside);
       batch.count1(counters.outbound);
-    } else if (!statics.findInbound(destination[i], key)) batch.drop(i, counters.unsolicited);
-    else if (statics.address === internal) batch.drop(i, counters.own_source);
+    } else if (!bindings.statics.findInbound(destination[i], key)) batch.drop(i, counters.unsolicited);
+    else if (bindings.statics.address === internal) batch.drop(i, counters.own_source);
     else {
-      rewriteDestination(batch, i, statics.address, 0);
+      rewriteDestination(batch, i, bindings.statics.address, 0);
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
     }
@@ -44,10 +43,10 @@ export function createWholeAddressTranslator(parts: WholeAddressParts): (i: numb
   }
 
   function fromOutside(i: number, key: number): boolean {
-    if (!statics.findInbound(destination[i], key)) return false;
+    if (!bindings.statics.findInbound(destination[i], key)) return false;
     if (isOwn(source[i])) batch.drop(i, counters.own_source);
     else {
-      rewriteDestination(batch, i, statics.address, 0);
+      rewriteDestination(batch, i, bindings.statics.address, 0);
       batch.forward(i, inside);
       batch.count1(counters.inbound);
     }

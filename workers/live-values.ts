@@ -1,0 +1,129 @@
+/**
+ * Values of hot options while threads run: main publishes them together, and each thread takes them between two rounds.
+ *
+ *     reload (main) ─ publish ─▶ rule board (shm/rule-board.ts) ─ refresh, some times a second ─▶ every thread
+ *
+ * The board holds JSON: its length in bytes, then the bytes. A thread that starts again takes what was published last. Options
+ * are changed in place, so that what reads them finds the new values; what was derived from them is derived again by the
+ * handlers that middleboxes give (`onOptions`), and by `reconfigure` of state objects.
+ */
+
+import type { StateObject } from '../shm/objects/object.js';
+import { RuleBoard, RuleReader } from '../shm/rule-board.js';
+import { type Declaration, stateOf } from './chain.js';
+import type { InstancePlan } from './instance.js';
+import type { SharedState } from './middlebox.js';
+import type { ReplicationSettings } from './replication/settings.js';
+
+/** What of replication is hot. */
+export type LiveReplication = Pick<ReplicationSettings, 'ackDelayMs' | 'keepaliveMs' | 'retransmitMsMin' | 'bandwidth'>;
+
+export interface LiveValues {
+  /** By middlebox, in the order of the chain: the resolved values of its hot options. */
+  readonly middleboxes: readonly Readonly<Record<string, unknown>>[];
+  readonly replication: LiveReplication;
+  readonly earlyMsMax: number;
+}
+
+const BYTES_PER_WORD = 4;
+/** How long threads may take; they look some times a second. */
+const TAKEN_MS = 2_000;
+const LOOK_MS = 20;
+
+/** Main's side. */
+export class LiveWriter {
+  private readonly board: RuleBoard;
+
+  constructor(buffer: SharedArrayBuffer, threads: number) {
+    this.board = new RuleBoard(buffer, threads);
+  }
+
+  /** Resolves when every thread that runs works with the values. Rejects, and publishes nothing, if one has not taken those before. */
+  async publish(values: LiveValues): Promise<void> {
+    if (!(await this.taken())) throw new Error('some thread has not taken the options of the last reload yet');
+    if (!this.board.publish(encode(values), new Int32Array(0)))
+      throw new Error('some thread has not taken the options of the last reload yet');
+    if (!(await this.taken()))
+      throw new Error(
+        'the options are published, but some thread has not taken them yet; show threads says which is stuck',
+      );
+  }
+
+  /** A thread that died works with none. */
+  forget(thread: number): void {
+    this.board.forget(thread);
+  }
+
+  private async taken(): Promise<boolean> {
+    for (let waited = 0; !this.board.settle(); waited += LOOK_MS) {
+      if (waited >= TAKEN_MS) return false;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+    return true;
+  }
+}
+
+/** A thread's side. */
+export class LiveReader {
+  private readonly reader: RuleReader;
+
+  constructor(buffer: SharedArrayBuffer, threads: number, thread: number) {
+    this.reader = new RuleReader(buffer, threads, thread);
+    this.isNew = this.reader.version !== 0;
+  }
+
+  private isNew: boolean;
+
+  /** The values published last, if they are others than before. A look at one word if not. */
+  take(): LiveValues | null {
+    const { reader } = this;
+    if (!reader.refresh() && !this.isNew) return null;
+    this.isNew = false;
+    return decode(reader.words, reader.base);
+  }
+}
+
+function encode(values: LiveValues): Int32Array {
+  const bytes = Buffer.from(JSON.stringify(values));
+  const words = new Int32Array(1 + Math.ceil(bytes.length / BYTES_PER_WORD));
+  words[0] = bytes.length;
+  new Uint8Array(words.buffer, BYTES_PER_WORD).set(bytes);
+  return words;
+}
+
+function decode(words: Int32Array, base: number): LiveValues {
+  const bytes = new Uint8Array(words.buffer, (base + 1) * BYTES_PER_WORD, words[base]);
+  return JSON.parse(Buffer.from(bytes).toString()) as LiveValues;
+}
+
+type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+/** What a thread has of the values. Objects are those it has open. */
+export interface Reconfigured {
+  readonly plan: InstancePlan;
+  readonly declaration: Declaration;
+  readonly objects: readonly StateObject[];
+}
+
+/** Changes the plan, the options and the objects of a thread in place. */
+export function applyLive({ plan, declaration, objects }: Reconfigured, values: LiveValues): void {
+  Object.assign(plan.replication, values.replication);
+  (plan as Writable<InstancePlan>).earlyMsMax = values.earlyMsMax;
+  applyOptions(declaration, objects, plan.shared, values.middleboxes);
+}
+
+/** Changes the options of each middlebox, and its objects, in place. */
+export function applyOptions(
+  { links }: Declaration,
+  objects: readonly StateObject[],
+  shared: SharedState,
+  values: LiveValues['middleboxes'],
+): void {
+  for (const [i, { middlebox, options, objectIds }] of links.entries()) {
+    const changed = values[i] ?? {};
+    if (Object.keys(changed).length === 0) continue;
+    Object.assign(options, changed);
+    for (const [key, definition] of Object.entries(stateOf(middlebox, options, shared)))
+      definition.reconfigure?.(objects[objectIds[key]]);
+  }
+}
