@@ -2,7 +2,7 @@
 /**
  * `constellation`: asks a running instance something, or tells it to do something, through its admin socket.
  *
- * Exit codes: 0 done; 1 the command failed; 2 wrong usage; 69 the instance cannot be reached (EX_UNAVAILABLE); 77 it may
+ * Exit codes: 0 done; 1 the command failed; 2 wrong usage; 3 and 4 the state of the instance (lifecycle.ts); 69 the instance cannot be reached (EX_UNAVAILABLE); 77 it may
  * not be spoken to by this user (EX_NOPERM); 78 the configuration given by -c is wrong (EX_CONFIG).
  */
 
@@ -14,6 +14,7 @@ import { type Command as AdminCommand, UsageError } from './admin/command.js';
 import { help } from './admin/commands/help.js';
 import { COMMANDS } from './admin/commands/index.js';
 import { IMPORT_NFT, runImport } from './import-nft.js';
+import { type LifecycleState, STATE_TRAITS } from './lifecycle.js';
 import { version } from './version.js';
 
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
@@ -94,7 +95,8 @@ function helpText(): string {
     '',
     'Exit codes:',
     '  0 done, 1 the command failed, 2 wrong usage, 69 no instance can be reached,',
-    '  77 no permission to speak to it, 78 the configuration given by -c is wrong',
+    '  77 no permission to speak to it, 78 the configuration given by -c is wrong;',
+    '  status and join: 0 the instance is ready, 3 degraded, 4 not ready',
   ].join('\n');
 }
 
@@ -170,7 +172,10 @@ async function untilListening(path: string, wait_ms: number): Promise<void> {
 
 async function print(path: string, line: string, silence_ms: number | undefined): Promise<void> {
   try {
-    for await (const text of ask(path, line, { silence_ms })) {
+    const onState = (state: LifecycleState): void => {
+      process.exitCode = STATE_TRAITS[state].exitCode;
+    };
+    for await (const text of ask(path, line, { silence_ms, onState })) {
       if (process.stdout.write(`${text}\n`)) continue;
       await new Promise((resolve) => process.stdout.once('drain', resolve));
     }

@@ -9,7 +9,7 @@ import { Daemon } from './daemon.js';
 import { generateKey, KeyFileError } from './key-file.js';
 import { createLog, type Log } from './log.js';
 import { machineLine } from './machine.js';
-import { notifyReady, notifyStopping, startWatchdog } from './notify.js';
+import { notifyStopping, startWatchdog } from './notify.js';
 import { unanswered } from './read-file.js';
 import { schemaText } from './schema.js';
 import { settingsText } from './settings-page.js';
@@ -111,8 +111,7 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
     return leave(log);
   }
   log.info(`${config.cluster.self.name} of cluster ${config.cluster.id} runs; admin socket ${config.admin.socket}`);
-  notifyReady(`member ${config.cluster.self.name} of ${config.cluster.id}: ${daemon.standing.state}`);
-  const watchdog = startWatchdog(() => daemon.healthy);
+  const watchdog = startWatchdog(() => daemon.isAlive());
   const error = await daemon.stopped;
   watchdog.stop();
   notifyStopping();

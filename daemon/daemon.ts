@@ -29,8 +29,9 @@ import { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { reloadedLines } from './admin/commands/reload.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, InstancePhase, KeysInUse, Reloaded, RulesRow, Saved, Standing } from './admin/source.js';
+import type { Drained, KeysInUse, Reloaded, RulesRow, Saved, Standing } from './admin/source.js';
 import { counted } from './counted.js';
+import { Health } from './health.js';
 import { InstanceSource, type Running } from './instance-source.js';
 import { InterfaceWatch } from './interface-watch.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
@@ -45,7 +46,6 @@ import { RefusalWatch } from './membership/refusals.js';
 import { Resync } from './membership/resync.js';
 import { StateKeeper } from './membership/state-keeper.js';
 import { NeighbourWatcher, nextHopsOf } from './neighbours.js';
-import { notifyStatus } from './notify.js';
 import { planInstance, planMiddleboxes } from './plan.js';
 import { type OpenPorts, openPorts } from './ports.js';
 import { mebibytes, prepareArena } from './prepare-arena.js';
@@ -75,7 +75,6 @@ export class Daemon implements Running {
   readonly interfaces: InterfaceWatch | null;
   /** Settles when the instance has stopped: with an error, if it stopped because of one. */
   readonly stopped: Promise<Error | null>;
-  phase: InstancePhase = 'starting';
   readonly members: Members;
   readonly records: RecordLog;
   readonly rules: RulesKeeper;
@@ -89,6 +88,7 @@ export class Daemon implements Running {
   readonly hooks: Hooks;
   private readonly entry: Entry;
   private readonly keeper: StateKeeper;
+  private readonly health: Health;
   private readonly resync: Resync;
   private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
@@ -155,11 +155,11 @@ export class Daemon implements Running {
         // What our own list says was told when it changed.
         if (new MemberTable(instance.buffers.members).dead(peer.index) !== 0) return;
         log.warn(`member ${peer.name} is evicted by another member: its present life is over`);
-        void this.hooks.run('member_lost', { ...peer, reason: 'evicted' });
+        void this.hooks.run('member_lost', { member: peer, reason: 'evicted' });
       },
       onLost: (peer) => {
         log.warn(`member ${peer.name} is silent: not heard for ${instance.plan.replication.silentMs} ms`);
-        void this.hooks.run('member_lost', { ...peer, reason: 'silent' });
+        void this.hooks.run('member_lost', { member: peer, reason: 'silent' });
       },
     });
     const { replication } = instance.plan;
@@ -220,6 +220,11 @@ export class Daemon implements Running {
       },
       refused: () => this.refusals.problem,
     });
+    this.health = new Health({
+      ...{ instance, board: this.board, entry: this.entry, refusals: this.refusals, hooks: this.hooks, log },
+      portAlarms: () => this.interfaces?.alarms ?? [],
+      name: `member ${config.cluster.self.name} of ${config.cluster.id}`,
+    });
     this.resync = new Resync({ instance, supervisor: this.supervisor, circle: this.circle(), log });
     this.interfaces =
       ports.watched === null
@@ -262,7 +267,7 @@ export class Daemon implements Running {
       await this.admin?.close();
       throw error;
     }
-    this.phase = 'joining';
+    this.health.noteEntering();
     void this.enter().catch((error: Error) => this.stop(error));
   }
 
@@ -271,14 +276,11 @@ export class Daemon implements Running {
     await this.entry.join();
     await this.supervisor.start();
     if (this.stopping !== null) return;
-    this.phase = 'running';
+    this.health.noteEntered();
     this.resync.start();
-    const { name } = this.config.cluster.self;
-    this.log.info(`${name} of cluster ${this.config.cluster.id} is ready`);
+    this.look();
     this.nameUnheard();
-    notifyStatus(`member ${name} of ${this.config.cluster.id}`);
     this.settleEntered();
-    void this.hooks.run('ready');
   }
 
   private nameUnheard(): void {
@@ -290,16 +292,16 @@ export class Daemon implements Running {
   }
 
   get standing(): Standing {
-    const { standing: entry } = this.entry;
     const { progress = null } = this.donor ?? {};
-    const reasons = [entry.reason];
-    if (entry.state === 'ready' && this.refusals.problem !== null) reasons.push(this.refusals.problem);
+    const { state, problems } = this.health;
+    const reasons = [...problems.map(({ text }) => text), this.entry.reason];
     if (this.resync.state !== null) reasons.push(this.resync.state);
-    if (entry.state === 'ready') reasons.push(...(this.interfaces?.alarms ?? []));
     if (progress !== null) reasons.push(`gives member ${progress.member} a snapshot: ${progress}`);
-    const standing = { ...entry, reason: reasons.join('; ') };
-    // Complete, but its workers are only starting.
-    return standing.state === 'ready' && this.phase === 'joining' ? { ...standing, state: 'joining' } : standing;
+    return { state, reason: reasons.join('; ') };
+  }
+
+  get isComplete(): boolean {
+    return this.health.isComplete;
   }
 
   /** What two members have to agree on to pass snapshots on. */
@@ -379,13 +381,9 @@ export class Daemon implements Running {
     if (mended > 0) this.log.warn(`mended ${mended} words that thread ${name} left half changed or locked`);
   }
 
-  /** Whether all threads show that they are alive. */
-  get healthy(): boolean {
-    const { control, slots } = this.instance;
-    const states = Array.from({ length: slots.count }, (_, thread) => control.state(thread));
-    // Workers are absent until the instance has joined.
-    const good: readonly ThreadState[] = [ThreadState.READY, ThreadState.STOPPED, ThreadState.ABSENT];
-    return states.every((state) => good.includes(state));
+  /** Whether all threads have shown since this was last asked that they are alive. */
+  isAlive(): boolean {
+    return this.health.isAlive();
   }
 
   /** Ends a thread, which is then recovered and started again. */
@@ -461,8 +459,7 @@ export class Daemon implements Running {
 
   private async drainOnce(): Promise<Drained> {
     await this.entered;
-    if (this.stopping === null) this.phase = 'draining';
-    await this.hooks.run('drain');
+    await this.health.drain();
     this.log.info('draining: no new flows from now on');
     this.instance.control.setPhase(Phase.DRAIN);
     let least = Number.POSITIVE_INFINITY;
@@ -490,15 +487,13 @@ export class Daemon implements Running {
 
   private async stopOnce(error: Error | null): Promise<void> {
     const { control, plan } = this.instance;
-    const wasRunning = this.phase === 'running';
-    const wasReady = wasRunning || this.phase === 'draining';
-    this.phase = 'stopping';
+    const hooks = this.health.drain();
     this.entry.close();
     this.rules.close();
     await this.resync.close();
     this.settleEntered();
     if (error !== null) this.log.error(error.message);
-    else if (wasRunning) await this.hooks.run('drain');
+    await hooks;
     await this.admin?.close();
     await this.donor?.close();
     // From here on packets go to the kernel again.
@@ -507,18 +502,20 @@ export class Daemon implements Running {
     this.ports.close();
     this.neighbours.close();
     const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
-    while (error === null && wasReady && performance.now() < deadline && !this.hasLeft()) await sleep(DRAIN_LOOK_MS);
+    while (error === null && this.health.tookPackets && performance.now() < deadline && !this.hasLeft())
+      await sleep(DRAIN_LOOK_MS);
     const owed = this.source.unacknowledged();
     if (owed > 0) this.log.warn(`stopping with ${counted(owed, 'record')} that not every member has acknowledged`);
     control.setPhase(Phase.STOP);
     await this.supervisor.stop();
     if (error === null) await this.members.left();
     this.members.close();
-    if (error === null && wasReady && this.keeper.file !== null) await this.saveStopped();
+    if (error === null && this.health.tookPackets && this.keeper.file !== null) await this.saveStopped();
     clearInterval(this.lookTimer);
     clearInterval(this.eventTimer);
     this.pumpEvents();
     await this.records.close();
+    await this.health.stopped();
     this.settleStopped(error);
   }
 
@@ -554,7 +551,8 @@ export class Daemon implements Running {
     const peers = this.source.look();
     this.losses.look(peers);
     this.refusals.look(this.rejectTable.rows(), peers, monotonicMs());
-    if (this.board.outrun !== this.outrun && this.entry.standing.state === 'ready') {
+    void this.health.look(peers);
+    if (this.board.outrun !== this.outrun && this.entry.isComplete) {
       this.outrun = this.board.outrun;
       this.log.warn(
         `members know incarnation ${this.outrun} of this instance, which is later than the present one: the clock was put back while they were not heard; a member refuses messages of this one until it has not heard the later one for some seconds`,

@@ -2,11 +2,12 @@
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import type { HooksConfig } from './membership/hooks.js';
+import { HOOK_EVENTS, type HooksConfig } from './membership/hooks.js';
 
 /** What is wrong with the programs, by the name of the hook. */
 export function hookProblems(hooks: HooksConfig): { readonly hook: string; readonly message: string }[] {
-  return (['on_ready', 'on_drain', 'on_member_lost'] as const).flatMap((hook) => {
+  return HOOK_EVENTS.flatMap((event) => {
+    const hook = `on_${event}` as const;
     const program = hooks[hook]?.[0];
     const message = program === undefined ? null : problemOf(program);
     return message === null ? [] : [{ hook, message }];

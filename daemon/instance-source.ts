@@ -24,7 +24,6 @@ import type {
   CounterRow,
   Drained,
   FlowRow,
-  InstancePhase,
   KeysInUse,
   LagRow,
   MemberChange,
@@ -63,10 +62,11 @@ export interface Running {
   readonly objects: readonly StateObject[];
   readonly ports: OpenPorts;
   readonly interfaces: InterfaceWatch | null;
-  readonly phase: InstancePhase;
   /** Unix time in milliseconds. */
   readonly startedAt: number;
   readonly standing: Standing;
+  /** Whether the state is complete, so that its content can be compared with that of others. */
+  readonly isComplete: boolean;
   readonly members: Members;
   readonly refusals: RefusalWatch;
   readonly records: RecordLog;
@@ -115,12 +115,13 @@ export class InstanceSource implements AdminSource {
   }
 
   status(): Status {
-    const { config, instance, ports, interfaces, phase, startedAt, standing, members } = this.daemon;
+    const { config, instance, ports, interfaces, startedAt, standing, members } = this.daemon;
     const { control, metrics, slots } = instance;
     const threads = Array.from({ length: slots.count }, (_, thread) => control.state(thread));
     const peers = this.peerStatuses();
     return {
-      phase,
+      state: standing.state,
+      state_reason: standing.reason,
       version: version(),
       cluster: config.cluster.id,
       member: config.cluster.self.name,
@@ -130,8 +131,6 @@ export class InstanceSource implements AdminSource {
       middleboxes: config.middleboxes.map(({ name, as }) => as ?? name),
       ports: interfaces?.describe() ?? ports.names,
       transport: `${config.transport.kind}, port ${config.transport.port}`,
-      state: standing.state,
-      state_reason: standing.reason,
       conditions: this.watch.conditions(),
       membership: members.describe(),
       key: this.seals?.readKeys()[0].id ?? null,
@@ -206,8 +205,7 @@ export class InstanceSource implements AdminSource {
   look(): PeerStatus[] {
     const peers = this.peerStatuses();
     this.watch.look();
-    if (this.daemon.phase === 'running' && peers.length > 0)
-      this.digests.look(this.daemon.objects, coarseSeconds(Date.now()));
+    if (this.daemon.isComplete && peers.length > 0) this.digests.look(this.daemon.objects, coarseSeconds(Date.now()));
     this.lags.look(
       peers.filter(hasLag).map(({ index }) => index),
       monotonicMs(),
@@ -273,6 +271,7 @@ export class InstanceSource implements AdminSource {
     return [
       ...counted,
       ...gauges,
+      ...this.daemon.records.counters(),
       ...lagGauges(this.lag(), this.unacknowledgedByObject(), this.daemon.config.cluster.self.name),
     ];
   }

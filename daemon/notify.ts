@@ -5,7 +5,7 @@
 
 import { notifyServiceManager } from '../workers/native/index.js';
 
-/** The instance serves. `status` is what `systemctl status` shows. */
+/** The instance takes packets. `status` is what `systemctl status` shows. */
 export function notifyReady(status: string): void {
   send(`READY=1\n${statusLine(status)}`);
 }
@@ -17,6 +17,34 @@ export function notifyStatus(status: string): void {
 /** The start takes longer than the unit allows, for a reason that may pass: another minute, please. */
 export function notifyWaiting(status: string): void {
   send(`EXTEND_TIMEOUT_USEC=60000000\n${statusLine(status)}`);
+}
+
+/** A state of the instance, as the service manager is told of it. */
+export interface ServiceState {
+  readonly takesPackets: boolean;
+  readonly status: string;
+}
+
+/** While the instance is not ready, it asks for more time so often. The unit's TimeoutStartSec must be longer. */
+const EXTEND_MS = 20_000;
+
+/** Tells the service manager that the instance serves once it takes packets, and until then to wait. */
+export class ServiceNotices {
+  private isReady = false;
+  private told = '';
+  private toldAt = Number.NEGATIVE_INFINITY;
+
+  /** `now`: ms of a clock that never steps. */
+  update({ takesPackets, status }: ServiceState, now: number): void {
+    const isNew = status !== this.told;
+    if (takesPackets && !this.isReady) notifyReady(status);
+    else if (this.isReady && isNew) notifyStatus(status);
+    else if (!this.isReady && (isNew || now - this.toldAt >= EXTEND_MS)) notifyWaiting(status);
+    else return;
+    this.isReady ||= takesPackets;
+    this.told = status;
+    this.toldAt = now;
+  }
 }
 
 export function notifyStopping(status = 'stopping'): void {

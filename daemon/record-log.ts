@@ -12,6 +12,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { RecordReader } from '../shm/record-ring.js';
 import type { DeclaredRecord } from '../workers/chain.js';
 import type { RecordFields } from '../workers/records.js';
+import type { CounterRow } from './admin/source.js';
 import { counted } from './counted.js';
 import { settledWithin } from './read-file.js';
 
@@ -28,6 +29,8 @@ export interface RecordLogOptions {
   readonly keep: number;
   /** How many the workers lost. */
   readonly lostByWorkers: () => number;
+  /** Between two tries to open a file that failed; absent: 1000. */
+  readonly retryMs?: number;
   readonly log: (level: 'info' | 'warn' | 'error', text: string) => void;
 }
 
@@ -121,6 +124,22 @@ export class RecordLog {
     return [...new Set(this.options.kinds.map(({ name }) => name))];
   }
 
+  /** For `show counters`. */
+  counters(): CounterRow[] {
+    const { written, lost } = this;
+    const row = (name: string, help: string, total: number): CounterRow => ({
+      name,
+      help,
+      kind: 'counter',
+      total,
+      threads: [],
+    });
+    return [
+      row('records_written', 'records of middleboxes written to records.file', written),
+      row('records_unwritten', 'records of middleboxes that could not be written, as on a full disk', lost),
+    ];
+  }
+
   get figures(): RecordFigures {
     const { file, lostByWorkers } = this.options;
     return { file, written: this.written, lost: this.lost + lostByWorkers() };
@@ -139,7 +158,7 @@ export class RecordLog {
     if (this.options.file === null) throw new Error('records.file is not set: records are not written');
     if (!(await this.inTime(this.reopenNow())))
       throw new Error(`${this.options.file}: its file system does not answer; records are lost`);
-    if (this.failure !== null) throw new Error(this.failure);
+    if (this.handle === null && this.failure !== null) throw new Error(this.failure);
     return this.figures;
   }
 
@@ -231,6 +250,7 @@ export class RecordLog {
       await handle.appendFile(this.torn ? `\n${lines}` : lines);
       this.torn = false;
       this.written += rows.length;
+      this.recovered();
     } catch (error) {
       this.torn = true;
       this.lose(rows.length);
@@ -242,19 +262,24 @@ export class RecordLog {
   /** The file, opened if it was not; null when that is not possible now. */
   private async opened(): Promise<FileHandle | null> {
     if (this.handle !== null) return this.handle;
-    const { file, log } = this.options;
-    if (!this.closed && performance.now() - this.failedAtMs < RETRY_MS) return null;
+    const { file } = this.options;
+    if (!this.closed && performance.now() - this.failedAtMs < (this.options.retryMs ?? RETRY_MS)) return null;
     try {
       this.handle = await open(file as string, APPEND, FILE_MODE);
     } catch (error) {
       this.failed(error);
       return null;
     }
-    if (this.failure !== null)
-      log('info', `records are written to ${file} again; ${this.lostSinceFailure} were lost meanwhile`);
+    return this.handle;
+  }
+
+  /** Only a write shows this: a file on a full disk can be opened. */
+  private recovered(): void {
+    if (this.failure === null) return;
+    const { file, log } = this.options;
+    log('info', `records are written to ${file} again; ${this.lostSinceFailure} were lost meanwhile`);
     this.failure = null;
     this.lostSinceFailure = 0;
-    return this.handle;
   }
 
   private lose(records: number): void {
@@ -262,7 +287,7 @@ export class RecordLog {
     this.lostSinceFailure += records;
   }
 
-  /** Said once, until it is opened again. */
+  /** Said once, until records are written again. */
   private failed(error: unknown): void {
     const before = this.failure;
     this.failedAtMs = performance.now();

@@ -70,6 +70,8 @@ interface Running {
   asked: boolean;
   /** It is not started again before this; told when it has ended and was mended. */
   gate: Promise<void> | null;
+  /** Ends the wait before it is started again; `null`: it does not wait. */
+  wake: (() => void) | null;
   onEnded: () => void;
   done: Promise<void>;
   /** Whether it is done: no thread will run its task again. */
@@ -120,6 +122,7 @@ export class ThreadSupervisor {
           ended: null,
           asked: false,
           gate: null,
+          wake: null,
           onEnded: () => {},
           done: Promise.resolve(),
           isOver: false,
@@ -137,9 +140,17 @@ export class ThreadSupervisor {
     this.watch ??= setInterval(() => this.look(), lookMs);
   }
 
-  /** Ends the slot's thread; it is recovered and started again. Throws if the thread is not running now. */
+  /**
+   * Ends the slot's thread; it is recovered and started again. One that waits to be started again is started at once.
+   * Throws if the thread is not running now.
+   */
   async restart(thread: number, reason = AS_ASKED): Promise<void> {
     const running = this.running.find(({ slot }) => slot.thread === thread);
+    if (running !== undefined && running.wake !== null) {
+      running.backoffMs = BACKOFF_MIN_MS;
+      running.wake();
+      return;
+    }
     if (running === undefined || !(await this.end(running, reason, true)))
       throw new Error(`thread ${thread} is not running`);
   }
@@ -256,7 +267,8 @@ export class ThreadSupervisor {
         onFatal(new Error(`thread ${slot.name} cannot be replaced; it ${reason}`));
         return;
       }
-      if (performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
+      // Who asks for a thread to be replaced does not wait for the failures before.
+      if (running.asked || performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
       onEvent(
         running.asked ? 'info' : 'error',
         `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`,
@@ -270,14 +282,25 @@ export class ThreadSupervisor {
         return;
       }
       if (!running.asked || running.gate === null) control.countRestart(slot.thread);
-      await new Promise((resolve) => setTimeout(resolve, running.backoffMs));
-      running.backoffMs = Math.min(2 * running.backoffMs, BACKOFF_MAX_MS);
+      await this.backOff(running);
+      if (!running.asked) running.backoffMs = Math.min(2 * running.backoffMs, BACKOFF_MAX_MS);
       if (running.gate !== null) {
         running.onEnded();
         await running.gate;
       }
       if (this.stopping) return;
     }
+  }
+
+  private async backOff(running: Running): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, running.backoffMs);
+      running.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    running.wake = null;
   }
 
   private async allReady(slots: readonly Slot[]): Promise<void> {

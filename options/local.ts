@@ -147,7 +147,13 @@ const hook = (when: string) =>
   });
 
 export const HOOKS = {
-  on_ready: hook('Run when the instance has joined and takes packets, as to announce a route.'),
+  on_ready: hook(
+    'Run when the instance takes packets and nothing is wrong, for the first time. Announce a route here.',
+  ),
+  on_degraded: hook(
+    'Run when something is wrong with an instance that takes packets: CONSTELLATION_REASON says what. Withdraw the route here.',
+  ),
+  on_recovered: hook('Run when nothing is wrong any more. Announce the route again here.'),
   on_drain: hook('Run before the instance takes no new flows: by drain, and when it stops. Withdraw the route here.'),
   on_member_lost: hook('Run when another member falls silent or is evicted.'),
   timeout_s: option.seconds(

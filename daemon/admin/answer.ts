@@ -3,6 +3,8 @@
  * document a line (a table is one line per row, so an answer of any length can be read as it comes).
  */
 
+import type { LifecycleState } from '../lifecycle.js';
+
 export type Format = 'text' | 'json';
 
 export interface Column<Row> {
@@ -14,7 +16,7 @@ export interface Column<Row> {
 
 export type Answer =
   | { readonly kind: 'lines'; readonly lines: readonly string[] }
-  | { readonly kind: 'record'; readonly record: object }
+  | { readonly kind: 'record'; readonly record: object; readonly state?: LifecycleState }
   | { readonly kind: 'report'; readonly record: object; readonly lines: readonly string[] }
   // biome-ignore lint/suspicious/noExplicitAny: a table's rows are its columns' own business
   | { readonly kind: 'table'; readonly columns: readonly Column<any>[]; readonly rows: Iterable<unknown> };
@@ -24,9 +26,9 @@ export function lines(text: readonly string[]): Answer {
   return { kind: 'lines', lines: text };
 }
 
-/** One thing with named properties. */
-export function record(properties: object): Answer {
-  return { kind: 'record', record: properties };
+/** One thing with named properties. `state`: the answer tells it, and the program's exit code follows from it. */
+export function record(properties: object, state?: LifecycleState): Answer {
+  return { kind: 'record', record: properties, ...(state === undefined ? {} : { state }) };
 }
 
 /** One thing with named properties, which people read as lines. */

@@ -1,6 +1,7 @@
 /** The other end of the admin socket, for programs: asks one command and hands over the answer's lines as they come. */
 
 import { connect, type Socket } from 'node:net';
+import type { LifecycleState } from '../lifecycle.js';
 import { readLine } from './protocol.js';
 
 /** The instance understood and refused, or failed. */
@@ -19,6 +20,8 @@ export class UnreachableError extends Error {}
 export interface AskOptions {
   /** Gives up when nothing comes for so long; absent: never. */
   readonly silence_ms?: number | undefined;
+  /** Told of the state of the instance, if the answer tells it. */
+  readonly onState?: (state: LifecycleState) => void;
 }
 
 /** Yields the lines of one answer. Throws `CommandError` or `UnreachableError`. Leaving the loop early is fine. */
@@ -31,7 +34,10 @@ export async function* ask(path: string, command: string, options: AskOptions = 
     socket.write(`${command.replaceAll('\n', ' ')}\n`);
     for await (const line of lines(socket)) {
       const received = readLine(line);
-      if (received.kind === 'ok') return;
+      if (received.kind === 'ok') {
+        if (received.state !== null) options.onState?.(received.state);
+        return;
+      }
       if (received.kind === 'error') throw new CommandError(received.code, received.message);
       yield received.text;
     }

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { render } from './answer.js';
 import { type Command, FailedError, type ParsedLine, parseLine, UsageError } from './command.js';
-import { type ErrorCode, errorLine, escapeLine, OK, REQUEST_BYTES_MAX } from './protocol.js';
+import { type ErrorCode, errorLine, escapeLine, okLine, REQUEST_BYTES_MAX } from './protocol.js';
 import type { AdminSource } from './source.js';
 
 export interface ConnectionOptions {
@@ -126,9 +126,9 @@ export class Connection {
   }
 
   private async answer(line: string): Promise<void> {
-    let end: string = OK;
+    let end = '';
     try {
-      await this.run(parseLine(line, this.options.commands));
+      end = await this.run(parseLine(line, this.options.commands));
     } catch (error) {
       end = errorLine(error instanceof UsageError ? 'usage' : 'failed', messageOf(error));
       if (!(error instanceof UsageError || error instanceof FailedError)) {
@@ -138,7 +138,8 @@ export class Connection {
     await this.write(end);
   }
 
-  private async run({ command, words, format }: ParsedLine): Promise<void> {
+  /** Returns the line that ends the answer. */
+  private async run({ command, words, format }: ParsedLine): Promise<string> {
     const { source, commands, log } = this.options;
     log.debug(`admin command: ${[command.name, ...words].join(' ').slice(0, 200)}`);
     const answer = await command.run({ source, words, commands });
@@ -151,7 +152,7 @@ export class Connection {
       const pause = lines % LINES_PER_LOOK === 0 && performance.now() > until;
       if (piece.length < PIECE_CHARACTERS && !pause) continue;
       if (piece !== '') await this.write(piece);
-      if (!this.writable()) return;
+      if (!this.writable()) return '';
       piece = '';
       if (pause) {
         await nextTurn();
@@ -159,6 +160,7 @@ export class Connection {
       }
     }
     if (piece !== '') await this.write(piece);
+    return okLine(answer.kind === 'record' ? answer.state : undefined);
   }
 
   /** Resolves when more can be written, or never will be. */

@@ -3,15 +3,19 @@
  *
  *     request  = command *( SP word ) LF             for example: show flows proto=tcp -o json
  *     answer   = *( line LF ) end LF
- *     end      = "OK" / "ERR" SP code SP message
+ *     end      = "OK" [ SP state ] / "ERR" SP code SP message
  *
  * Every request that is not blank has one answer; answers come in the order of the requests, which need not wait for
  * each other. `end` is the only line that begins with `OK` or `ERR`: a line of content that would, or that begins with a
  * space, has one more space before it, which a program takes away again. An answer may end in `ERR` after some lines.
  *
+ * `state` ends the answer of a command whose exit code tells the state of the instance (lifecycle.ts).
+ *
  * Codes: `usage` the command was not understood; `failed` it did not do what was asked; `too_long`, `busy` and
  * `idle` the connection is closed.
  */
+
+import { LIFECYCLE_STATES, type LifecycleState } from '../lifecycle.js';
 
 export const REQUEST_BYTES_MAX = 64 * 1024;
 
@@ -21,7 +25,10 @@ export const PROTOCOL_HELP = [
   '-o json after a command gives JSON, one document a line. An answer ends with a line OK or ERR CODE MESSAGE.',
 ];
 
-export const OK = 'OK\n';
+/** The end of an answer that did not fail. */
+export function okLine(state?: LifecycleState): string {
+  return state === undefined ? 'OK\n' : `OK ${state}\n`;
+}
 
 /** The end of an answer that failed. */
 export function errorLine(code: ErrorCode, message: string): string {
@@ -35,12 +42,15 @@ export function escapeLine(line: string): string {
 
 export type Received =
   | { readonly kind: 'line'; readonly text: string }
-  | { readonly kind: 'ok' }
+  | { readonly kind: 'ok'; readonly state: LifecycleState | null }
   | { readonly kind: 'error'; readonly code: string; readonly message: string };
 
 /** The other way round: what a line, without its end, is. */
 export function readLine(line: string): Received {
-  if (line === 'OK') return { kind: 'ok' };
+  if (line === 'OK' || line.startsWith('OK ')) {
+    const state = LIFECYCLE_STATES.find((candidate) => line === `OK ${candidate}`) ?? null;
+    return { kind: 'ok', state };
+  }
   const error = /^ERR (\S+) ?(.*)$/.exec(line);
   if (error !== null) return { kind: 'error', code: error[1], message: error[2] };
   return { kind: 'line', text: line.startsWith(' ') ? line.slice(1) : line };

@@ -4,6 +4,7 @@
  */
 
 import type { RecordFields } from '../../workers/records.js';
+import type { LifecycleState } from '../lifecycle.js';
 import type { RecordFigures, RecordRow } from '../record-log.js';
 import type { FlowFilter } from './flow-filter.js';
 
@@ -70,18 +71,17 @@ export interface AdminSource {
   shutdown(): void;
 }
 
-/** joining: replication runs, and packets are not taken yet. */
-export type InstancePhase = 'starting' | 'joining' | 'running' | 'draining' | 'stopping';
-
 /** How this instance stands in its cluster. */
 export interface Standing {
-  readonly state: 'joining' | 'ready' | 'leaving';
-  /** What it is at, or waits for. */
+  readonly state: LifecycleState;
+  /** What it is at, what it waits for, and what is wrong. */
   readonly reason: string;
 }
 
 export interface Status {
-  readonly phase: InstancePhase;
+  /** How this instance stands in the cluster (lifecycle.ts), and why. */
+  readonly state: LifecycleState;
+  readonly state_reason: string;
   readonly version: string;
   readonly cluster: string;
   /** This member's name and id. */
@@ -94,9 +94,6 @@ export interface Status {
   /** For each port, what is behind it: `inside = in0 (native)`. */
   readonly ports: readonly string[];
   readonly transport: string;
-  /** How this instance stands in the cluster, and what it waits for, if it does. */
-  readonly state: Standing['state'];
-  readonly state_reason: string;
   /** What middleboxes say an operator should know of now, such as a judgement that is suspended. */
   readonly conditions: readonly string[];
   /** Where the list of members comes from, and its version. */

@@ -16,7 +16,6 @@ import type { SnapshotHead } from '../../workers/snapshot/head.js';
 import { loadSnapshot } from '../../workers/snapshot/load.js';
 import { type Offer, Stands } from '../../workers/snapshot/offer.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
-import type { Standing } from '../admin/source.js';
 import type { Log } from '../log.js';
 import type { ThreadSupervisor } from '../threads.js';
 import { fetchFrom } from './fetch.js';
@@ -74,17 +73,27 @@ export class Entry {
     });
   }
 
+  /** Whether the state is complete, and the instance has not begun to leave. */
+  get isComplete(): boolean {
+    return this.joining?.state === 'ready';
+  }
+
+  /** Whether the state of a member is being taken. */
+  get isFetching(): boolean {
+    return this.fetching;
+  }
+
   /** What it is at, for people. */
-  get standing(): Standing {
-    const { state, reason } = this.joining ?? { state: 'listening', reason: 'starts' };
-    if (state === 'ready') return { state, reason };
-    if (state === 'leaving' || state === 'left') return { state: 'leaving', reason };
-    return { state: 'joining', reason: this.progress === null ? reason : `${reason}: ${this.progress}` };
+  get reason(): string {
+    const { reason } = this.joining ?? { reason: 'starts' };
+    return this.progress === null ? reason : `${reason}: ${this.progress}`;
   }
 
   /** Why we can be nobody's donor; null: we can. */
   get lacksState(): string | null {
-    return this.joining?.state === 'ready' ? null : `is ${this.standing.state} itself`;
+    if (this.isComplete) return null;
+    const isLeaving = this.joining?.state === 'leaving' || this.joining?.state === 'left';
+    return isLeaving ? 'is leaving itself' : 'is joining itself';
   }
 
   /** What we say to members that begin. */

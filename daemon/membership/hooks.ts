@@ -3,10 +3,11 @@
  *
  * A hook is a program with its arguments, run without a shell. It is told what happened by its environment:
  *
- *     CONSTELLATION_EVENT      ready, drain or member_lost
+ *     CONSTELLATION_EVENT      ready, degraded, recovered, drain or member_lost
  *     CONSTELLATION_CLUSTER    the cluster's id
  *     CONSTELLATION_SELF       this member's name
- *     CONSTELLATION_MEMBER, _MEMBER_ID, _MEMBER_ADDRESS, CONSTELLATION_REASON      of member_lost: who, and how: silent or evicted
+ *     CONSTELLATION_MEMBER, _MEMBER_ID, _MEMBER_ADDRESS     of member_lost: who
+ *     CONSTELLATION_REASON     of member_lost: silent or evicted; of degraded: what is wrong, in a sentence
  *
  * What it prints goes to the log. One that runs too long is ended with all that it started. Whatever becomes of it, the
  * instance goes on. Hooks run one after the other, in the order of what happened.
@@ -16,21 +17,24 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Log } from '../log.js';
 
-export type HookEvent = 'ready' | 'drain' | 'member_lost';
+export const HOOK_EVENTS = ['ready', 'degraded', 'recovered', 'drain', 'member_lost'] as const;
+export type HookEvent = (typeof HOOK_EVENTS)[number];
 
 export interface HooksConfig {
   /** Program and arguments. */
   readonly on_ready?: readonly string[] | undefined;
+  readonly on_degraded?: readonly string[] | undefined;
+  readonly on_recovered?: readonly string[] | undefined;
   readonly on_drain?: readonly string[] | undefined;
   readonly on_member_lost?: readonly string[] | undefined;
   readonly timeout_s: number;
 }
 
-export interface LostMember {
-  readonly name: string;
-  readonly id: number;
-  readonly address: string;
-  readonly reason: 'silent' | 'evicted';
+/** What a hook is told beside the event. */
+export interface HookDetails {
+  /** The member that was lost. */
+  readonly member?: { readonly name: string; readonly id: number; readonly address: string };
+  readonly reason: string;
 }
 
 /** Lines of a hook's output that are logged; a hook that says more is at fault. */
@@ -60,7 +64,7 @@ export class Hooks {
   }
 
   /** Runs the hook of this event, if there is one; resolves when it has ended, however it did. Never rejects. */
-  run(event: HookEvent, lost?: LostMember): Promise<void> {
+  run(event: HookEvent, details?: HookDetails): Promise<void> {
     const command = this.config[`on_${event}`];
     if (command === undefined) return Promise.resolve();
     if (this.waiting >= WAITING_MAX) {
@@ -69,24 +73,24 @@ export class Hooks {
     }
     this.waiting++;
     this.last = this.last
-      .then(() => this.runOne(event, command, lost))
+      .then(() => this.runOne(event, command, details))
       .finally(() => {
         this.waiting--;
       });
     return this.last;
   }
 
-  private runOne(event: HookEvent, [program, ...words]: readonly string[], lost?: LostMember): Promise<void> {
+  private runOne(event: HookEvent, [program, ...words]: readonly string[], details?: HookDetails): Promise<void> {
     const name = `hook on_${event}`;
     const env = {
       ...process.env,
       ...this.environment,
       CONSTELLATION_EVENT: event,
-      ...(lost && {
-        CONSTELLATION_MEMBER: lost.name,
-        CONSTELLATION_MEMBER_ID: String(lost.id),
-        CONSTELLATION_MEMBER_ADDRESS: lost.address,
-        CONSTELLATION_REASON: lost.reason,
+      ...(details && { CONSTELLATION_REASON: details.reason }),
+      ...(details?.member && {
+        CONSTELLATION_MEMBER: details.member.name,
+        CONSTELLATION_MEMBER_ID: String(details.member.id),
+        CONSTELLATION_MEMBER_ADDRESS: details.member.address,
       }),
     };
     return new Promise((resolve) => {

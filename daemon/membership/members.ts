@@ -5,7 +5,8 @@
 
 import { Role } from '../../shm/members.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';
-import type { MemberRow, NewMember, Standing } from '../admin/source.js';
+import type { MemberRow, NewMember } from '../admin/source.js';
+import type { LifecycleState } from '../lifecycle.js';
 import type { Placed, Roster } from './roster.js';
 
 export type ListChange = 'add' | 'remove' | 'evict';
@@ -13,7 +14,7 @@ export type ListChange = 'add' | 'remove' | 'evict';
 export interface Members {
   /** For `status`: where the list comes from, and its version. */
   describe(): string;
-  rows(peers: readonly PeerStatus[], own: Standing['state']): MemberRow[];
+  rows(peers: readonly PeerStatus[], own: LifecycleState): MemberRow[];
   /** These change the list; each resolves with the member's name, and rejects with a `RosterError` that says why not. */
   add(member: NewMember): Promise<string>;
   remove(name: string): Promise<string>;
@@ -32,7 +33,7 @@ const ROLE_NAMES = {
   [Role.LEFT]: 'left',
 } as const;
 
-export function memberRows(roster: Roster, peers: readonly PeerStatus[], own: Standing['state']): MemberRow[] {
+export function memberRows(roster: Roster, peers: readonly PeerStatus[], own: LifecycleState): MemberRow[] {
   return roster.list().map(({ slot, entry }: Placed) => ({
     name: entry.name,
     id: entry.id,

@@ -54,7 +54,7 @@ export function openMembers({ place, instance, hooks, log, onOver }: OpenMembers
   const roster = new Roster(buffers.members, selfIndex(plan.replication));
   const onEvicted = ({ name, id, address }: SlotEntry): void => {
     log.warn(`member ${name} is evicted: its present life is over`);
-    void hooks.run('member_lost', { name, id, address, reason: 'evicted' });
+    void hooks.run('member_lost', { member: { name, id, address }, reason: 'evicted' });
   };
   const { registration, config } = place;
   const board = new AckBoard(buffers.ackBoard);

@@ -53,7 +53,7 @@ describe('constellation', () => {
       ['nat_exhausted', 'nat_hostile'],
     );
     const before = await run(['-o', 'json', '-s', socket, 'status'], { CONSTELLATION_SOCKET: '/nowhere' });
-    assert.equal(JSON.parse(before.out).phase, 'running');
+    assert.equal(JSON.parse(before.out).state, 'ready');
   });
 
   it('finds the socket through the configuration', async () => {
@@ -158,7 +158,7 @@ describe('constellation', () => {
     await new Promise<void>((resolve) => {
       watching.stdout.on('data', (bytes) => {
         out += bytes;
-        if (out.split('phase').length > 3) resolve();
+        if (out.split('state_reason').length > 3) resolve();
       });
     });
     watching.kill();

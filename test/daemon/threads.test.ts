@@ -120,6 +120,26 @@ describe('thread supervisor', () => {
     await bed.stop();
   });
 
+  it('restarts a thread on request at once, however often it failed before', async () => {
+    const bed = new Bed();
+    await bed.supervisor.start();
+    for (let failure = 1; failure <= 4; failure++) {
+      bed.order(0, 1);
+      await until('it has failed', () => bed.events.length === failure);
+      if (failure < 4) await until('it runs again', () => bed.lives(0) === failure + 1);
+    }
+    // It waits for 400 ms now.
+    await bed.supervisor.restart(0);
+    const isReady = (): boolean => bed.lives(0) >= 5 && bed.control.state(0) === ThreadState.READY;
+    await until('it runs again', isReady);
+    await bed.supervisor.restart(0);
+    await until('it was ended', () => /ended as asked/.test(bed.events.at(-1) ?? ''));
+    const backOffs = bed.events.map((text) => /in (\d+) ms/.exec(text)?.[1]);
+    assert.deepEqual(backOffs.slice(0, 4), ['50', '100', '200', '400']);
+    assert.ok(backOffs.length > 4 && backOffs.slice(4).every((ms) => ms === '50'), backOffs.join());
+    await bed.stop();
+  });
+
   it('says why a thread did not start', async () => {
     const bed = new Bed({ failAtStart: true });
     await assert.rejects(bed.supervisor.start(), /^Error: thread t[01] did not start: no such interface$/);

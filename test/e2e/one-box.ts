@@ -47,7 +47,11 @@ function topology(mode: 'wire' | 'route'): Topology {
   };
 }
 
-function startBox(testbed: Testbed, mode: 'wire' | 'route'): Promise<Instance> {
+function startBox(
+  testbed: Testbed,
+  mode: 'wire' | 'route',
+  sections: Readonly<Record<string, unknown>>,
+): Promise<Instance> {
   const rules = join(testbed.folder, 'rules');
   writeFileSync(rules, 'policy accept\n');
   const hops = mode === 'wire' ? [{}, {}] : [{ next_hop: '10.9.0.1' }, { next_hop: '10.9.1.2' }];
@@ -59,17 +63,20 @@ function startBox(testbed: Testbed, mode: 'wire' | 'route'): Promise<Instance> {
         ? { firewall: { rules } }
         : { nat: { inside: 'left', outside: 'right', external: ['203.0.113.1'] } },
     ],
+    ...sections,
   });
 }
 
+/** `sections`: of the configuration, in the place of the usual ones. */
 export async function withBox(
   mode: 'wire' | 'route',
   test: (testbed: Testbed, instance: Instance) => Promise<void>,
+  sections: (testbed: Testbed) => Readonly<Record<string, unknown>> = () => ({}),
 ): Promise<void> {
   const testbed = await Testbed.build(topology(mode));
   await withNetwork({ testbed, down: () => testbed.down() }, async () => {
     await startServer(testbed, 'server');
-    await test(testbed, await startBox(testbed, mode));
+    await test(testbed, await startBox(testbed, mode, sections(testbed)));
   });
 }
 

@@ -120,7 +120,7 @@ admin: { socket: ${socket} }
     await eventually(() => /READY=1\nSTATUS=.*WATCHDOG=1WATCHDOG=1/s.test(told), why, daemon);
 
     const [status] = (await askJson(socket, 'status')) as Status[];
-    assert.equal(status.phase, 'running', why());
+    assert.equal(status.state, 'ready', why());
     assert.equal(status.threads_ready, status.threads);
     daemon.kill('SIGTERM');
     await eventually(() => daemon.exitCode !== null || daemon.signalCode !== null, why);

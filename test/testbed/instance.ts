@@ -72,7 +72,7 @@ export class Instance {
   async isReady(): Promise<boolean> {
     try {
       const status = await this.status();
-      return status.phase === 'running' && status.threads_ready === status.threads;
+      return (status.state === 'ready' || status.state === 'degraded') && status.threads_ready === status.threads;
     } catch {
       return false; // it does not listen yet
     }

@@ -93,7 +93,7 @@ class Box {
       if (this.ended) throw new Error(readFileSync(LOG, 'utf8').trim().split('\n').at(-1));
       if (performance.now() > deadline) throw new Error('it is not ready yet');
       const status = await this.status();
-      if (status?.phase === 'running' && status.threads_ready === status.threads) return;
+      if (status?.state === 'ready' && status.threads_ready === status.threads) return;
     }
   }
 

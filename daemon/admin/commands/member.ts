@@ -26,7 +26,7 @@ export const memberList: Command = {
   summary: 'All members, with their slots: this one, those that take part, those that left.',
   details: [
     'ROLE   self, member, evicted (declared dead: it has to come back with a new life), left',
-    'STATE  of this instance: joining, ready, leaving; of others: reachable, silent, never (heard), leaving, left, dead, refused',
+    'STATE  of this instance: as in status; of others: reachable, silent, never (heard), leaving, left, dead, refused',
   ],
   async run(call) {
     expectNoWords(call, memberList.name);

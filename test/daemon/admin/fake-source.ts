@@ -24,7 +24,8 @@ import type {
 } from '../../../daemon/admin/source.js';
 
 const STATUS: Status = {
-  phase: 'running',
+  state: 'ready',
+  state_reason: 'takes packets',
   version: '1.2.3',
   cluster: 'demo',
   member: 'a',
@@ -34,8 +35,6 @@ const STATUS: Status = {
   middleboxes: ['nat'],
   ports: ['inside = in0 (native)', 'outside = out0 (generic)'],
   transport: 'multicast 239.83.0.0:7400',
-  state: 'ready',
-  state_reason: 'takes packets',
   conditions: ['idps: silence is not judged'],
   membership: 'static, view 0',
   key: 2,

@@ -74,7 +74,10 @@ describe('filter of show flows', () => {
       ['inside=[10.0.0.1', 'inside=[10.0.0.1: expected an IPv4 or IPv6 address, perhaps with /BITS or :PORT behind it'],
       ['inside=10.0.0.1/33', 'inside=10.0.0.1/33: expected at most 32 bits'],
       ['inside=10.0.0.1:99999', 'inside=10.0.0.1:99999: expected a port'],
-      ['state=establised', 'state=establised: expected new, answered, established, closing, closed, shared, dead'],
+      [
+        'state=establised',
+        'state=establised: expected new, answered, established, closing, closed, shared, dead, static',
+      ],
       ['limit=many', 'limit=many: expected a number of rows'],
     ]) {
       assert.throws(

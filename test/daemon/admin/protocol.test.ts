@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { render, table } from '../../../daemon/admin/answer.js';
 import { parseLine, UsageError } from '../../../daemon/admin/command.js';
 import { COMMANDS } from '../../../daemon/admin/commands/index.js';
-import { errorLine, escapeLine, readLine } from '../../../daemon/admin/protocol.js';
+import { errorLine, escapeLine, okLine, readLine } from '../../../daemon/admin/protocol.js';
 
 describe('admin protocol', () => {
   it('tells content from the end of an answer, whatever the content', () => {
@@ -14,7 +14,8 @@ describe('admin protocol', () => {
         assert.deepEqual(readLine(escapeLine(line)), { kind: 'line', text: line });
       }),
     );
-    assert.deepEqual(readLine('OK'), { kind: 'ok' });
+    assert.deepEqual(readLine('OK'), { kind: 'ok', state: null });
+    assert.deepEqual(readLine(okLine('degraded').trimEnd()), { kind: 'ok', state: 'degraded' });
     assert.deepEqual(readLine(errorLine('failed', 'so\n  it is').trimEnd()), {
       kind: 'error',
       code: 'failed',

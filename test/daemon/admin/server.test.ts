@@ -60,9 +60,9 @@ describe('admin socket', () => {
 
     it('status', async () => {
       const text = await exchange('status\n');
-      assert.match(text, /^phase +running\n/);
+      assert.match(text, /^state +ready\nstate_reason +takes packets\n/);
       assert.match(text, /\nports +inside = in0 \(native\), outside = out0 \(generic\)\n/);
-      assert.ok(text.endsWith('\nOK\n'));
+      assert.ok(text.endsWith('\nOK ready\n'));
       const [json] = (await askJson(path, 'status')) as { member: string; rx_packets: number }[];
       assert.equal(json.member, 'a');
       assert.equal(json.rx_packets, 1000);
@@ -262,7 +262,7 @@ describe('admin socket', () => {
       source.failure = new Error('the arena\nis gone');
       assert.equal(await exchange('status\n'), 'ERR failed the arena is gone\n');
       source.failure = undefined;
-      assert.match(await exchange('status\n'), /OK\n$/);
+      assert.match(await exchange('status\n'), /OK ready\n$/);
     });
   });
 

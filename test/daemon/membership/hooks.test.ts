@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createLog } from '../../../daemon/log.js';
 import { Hooks, type HooksConfig } from '../../../daemon/membership/hooks.js';
 
-const LOST = { name: 'b', id: 2, address: '10.0.0.2', reason: 'silent' } as const;
+const LOST = { member: { name: 'b', id: 2, address: '10.0.0.2' }, reason: 'silent' } as const;
 
 describe('hooks', () => {
   let folder = '';

@@ -110,7 +110,7 @@ describe('an instance whose messages and those of a member are refused', () => {
       const found = await b.status().catch(() => null);
       return found?.state_reason.includes('does not begin') ? found : null;
     });
-    assert.deepEqual([status.phase, status.state], ['joining', 'joining']);
+    assert.equal(status.state, 'waiting');
     assert.match(
       status.state_reason,
       /member a \(127\.0\.0\.1\) are refused: it is of another cluster; .* mend it, or give constellation join alone/,
@@ -124,7 +124,7 @@ describe('an instance whose messages and those of a member are refused', () => {
     );
     const [alone] = (await askJson(b.socket, 'join alone', { silence_ms: 20_000 })) as Standing[];
     assert.equal(alone.state, 'ready');
-    assert.match(alone.reason, /^began without the others, as it was told/);
+    assert.match(alone.reason, /began without the others, as it was told$/);
     await assert.rejects(askAll(b.socket, 'join anyhow'), CommandError);
   });
 

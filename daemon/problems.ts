@@ -1,0 +1,51 @@
+/** What is wrong with a running instance, as far as it can tell itself: why its state is `degraded` (lifecycle.ts). */
+
+import { ThreadState } from '../shm/control.js';
+import type { Instance } from '../workers/instance.js';
+import { SKEW_ERROR_MS } from '../workers/replication/clock-skew.js';
+import type { PeerStatus } from '../workers/replication/peers.js';
+import type { Problem } from './lifecycle.js';
+
+export interface ProblemSources {
+  readonly instance: Instance;
+  readonly peers: readonly PeerStatus[];
+  /** What is wrong with ports, a clause each. */
+  readonly ports: readonly string[];
+  /** Members that are there, and whose messages are refused; `null`: there is none. */
+  readonly refused: string | null;
+  /** Whether members know a later incarnation of this instance. */
+  readonly isOutrun: boolean;
+}
+
+/** The texts stay the same as long as the problem does. */
+export function findProblems({ instance, peers, ports, refused, isOutrun }: ProblemSources): Problem[] {
+  const problems: Problem[] = downThreads(instance);
+  for (const text of ports) problems.push({ kind: 'port', text });
+  if (refused !== null) problems.push({ kind: 'refused', text: refused });
+  if (instance.metrics.total('state_unit_log_full') > 0)
+    problems.push({ kind: 'log', text: 'the log of records is full, because a member lags: new flows may be dropped' });
+  const clock = clockProblem(peers, isOutrun);
+  if (clock !== null) problems.push({ kind: 'clock', text: clock });
+  return problems;
+}
+
+function downThreads({ control, slots }: Instance): Problem[] {
+  const problems: Problem[] = [];
+  for (let thread = 0; thread < slots.count; thread++) {
+    if (control.state(thread) !== ThreadState.READY)
+      problems.push({ kind: 'thread', text: `thread ${slots.name(thread)} is down` });
+  }
+  return problems;
+}
+
+/**
+ * Whose clock is wrong, only a majority tells. Of two members both are suspects.
+ */
+function clockProblem(peers: readonly PeerStatus[], isOutrun: boolean): string | null {
+  if (isOutrun) return 'the clock was put back: members know a later incarnation of this instance';
+  const compared = peers.filter(({ state, clockSkewMs }) => state === 'heard' && clockSkewMs !== null);
+  const apart = compared.filter(({ clockSkewMs }) => Math.abs(clockSkewMs ?? 0) > SKEW_ERROR_MS);
+  if (2 * apart.length <= compared.length) return null;
+  const names = apart.map(({ name }) => name).join(', ');
+  return `the clock differs from that of ${names} by more than ${SKEW_ERROR_MS / 1000} s`;
+}
