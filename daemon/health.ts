@@ -57,9 +57,9 @@ export class Health {
     return this.lifecycle.state;
   }
 
-  /** What is wrong, or was a moment ago, whether or not it counts already. */
+  /** What is wrong, for people. */
   get problems(): readonly Problem[] {
-    return this.lifecycle.seen;
+    return this.lifecycle.shown;
   }
 
   /** Whether the workers have been started. */

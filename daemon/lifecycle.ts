@@ -99,8 +99,8 @@ export class Lifecycle {
   state: LifecycleState = 'starting';
   /** The problems that count: those of a degraded instance. */
   problems: readonly Problem[] = [];
-  /** All that were seen of late. */
-  seen: readonly Problem[] = [];
+  /** Those, and what is wrong right now; not with a thread, which may only be replaced. */
+  shown: readonly Problem[] = [];
   private readonly options: LifecycleOptions;
   /** By kind and text. */
   private readonly episodes = new Map<string, Episode>();
@@ -144,9 +144,10 @@ export class Lifecycle {
     }
     for (const [key, { lastAt }] of this.episodes) if (now - lastAt >= RECOVERY_MS) this.episodes.delete(key);
     const all = [...this.episodes.values()];
-    this.seen = all.map(({ problem }) => problem);
-    this.problems = all
-      .filter(({ problem, firstAt, lastAt }) => lastAt - firstAt >= ONSET_MS[problem.kind])
+    const counts = ({ problem, firstAt, lastAt }: Episode): boolean => lastAt - firstAt >= ONSET_MS[problem.kind];
+    this.problems = all.filter(counts).map(({ problem }) => problem);
+    this.shown = all
+      .filter((episode) => counts(episode) || (episode.lastAt === now && episode.problem.kind !== 'thread'))
       .map(({ problem }) => problem);
   }
 }
