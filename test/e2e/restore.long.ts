@@ -35,14 +35,13 @@ describe('end to end: 200 downloads survive', function () {
 
   it('restarts of three sites, one after another', () =>
     withThree(async (sites) => {
-      await whileDownloading(sites, ALL, DOWNLOADS, async () => {
-        for (const name of ALL) {
+      for (const name of ALL)
+        await whileDownloading(sites, ALL, DOWNLOADS, async () => {
           await sites.steer(ALL.filter((other) => other !== name));
           await sites.site(name).stop();
           await sites.site(name).start();
           await sites.steer(ALL);
-        }
-      });
+        });
     }));
 
   it('a restart of all three at once', () =>
