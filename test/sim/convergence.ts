@@ -4,10 +4,14 @@ import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
 import type { Instance } from './instance.js';
 import type { MemberLife, Model } from './model.js';
 import type { Plan } from './plan.js';
+import type { Subject } from './subjects.js';
 import { demand } from './violation.js';
 
 /** Of its largest round trips, by the promise. */
 const ROUND_TRIPS = 10;
+
+/** A frozen incarnation that is repaired no further is closed after so many times the silence limit (closing.ts). */
+const PATIENCE = 6;
 
 /** Looks of main, a donor that was just asked and died, its back-off, and a snapshot's way. */
 const JOIN_MS = 1200;
@@ -16,13 +20,21 @@ export class Convergence {
   private readonly core: readonly Instance[];
   private readonly model: Model;
   private readonly plan: Plan;
+  private readonly alive: ReadonlySet<MemberLife>;
   private readonly vector = new VectorRecord();
   private readonly life = new LifeRecord();
 
-  constructor(core: readonly Instance[], model: Model, plan: Plan) {
+  /** `alive`: the lives whose work all must have; default: those of the core. */
+  constructor(
+    core: readonly Instance[],
+    model: Model,
+    plan: Plan,
+    alive: readonly MemberLife[] = core.map(({ life }) => life),
+  ) {
     this.core = core;
     this.model = model;
     this.plan = plan;
+    this.alive = new Set(alive);
   }
 
   /**
@@ -49,6 +61,11 @@ export class Convergence {
       this.longestRestart() +
       this.backlogMs()
     );
+  }
+
+  /** How much longer it may take if an incarnation cannot be repaired: until it is closed, and for what waits for that. */
+  patienceMs(): number {
+    return (PATIENCE + 2) * this.core[0].settings.silentMs + JOIN_MS + this.slowJoinMs();
   }
 
   /** What snapshots take longer than others do. */
@@ -129,71 +146,47 @@ export class Convergence {
 
   /** Demands that all hold the same, and what the model says. */
   compare(): void {
-    for (let object = 0; object < this.plan.objects.length; object++) {
-      const kind = this.plan.objects[object];
-      if (kind === 'notes' || kind === 'ordered') this.compareLedgers(object);
-      else this.compareObjects(object);
-    }
+    demand(this.differing() === null, 'equal-to-others', () => this.differing() ?? '');
+    for (const [object, kind] of this.plan.objects.entries())
+      for (const instance of this.core)
+        if (kind === 'notes' || kind === 'ordered') this.compareToModel(instance, object);
+        else this.compareCells(instance, object);
+  }
+
+  /** What differs between members, also of lives that are over; `ofJoinable`: and can be joined from snapshots. */
+  differing(ofJoinable = false): string | null {
+    const [first, ...rest] = this.core;
+    for (const [object, kind] of this.plan.objects.entries())
+      for (const other of rest) {
+        if (ofJoinable && (kind === 'increments' || kind === 'ordered')) continue;
+        const { coarse } = first.moment;
+        const [ours, theirs] = [first, other].map(({ subjects }) => content(subjects[object], coarse, ofJoinable));
+        if (ours !== theirs)
+          return `object ${object} (${kind}): ${first.name} has ${ours}; ${other.name} has ${theirs}`;
+      }
+    return null;
   }
 
   private isAlive(life: MemberLife): boolean {
-    return this.core.some((one) => one.life === life);
+    return this.alive.has(life);
   }
 
-  private compareLedgers(object: number): void {
-    for (const life of this.model.all) {
-      this.compareLives(object, life);
-      if (!this.isAlive(life)) continue;
+  private compareToModel(instance: Instance, object: number): void {
+    for (const life of this.alive) {
       const issued = life.issued[object];
-      for (const instance of this.core) {
-        const received = instance.subjects[object].ledger?.received.get(life.author);
-        const notes = received?.notes.size ?? 0;
-        const where = `${instance.name}, object ${object}, of author ${life.author}`;
-        demand(notes === issued.notes, 'equal-to-model', () => `${where}: ${notes} notes of ${issued.notes}`);
-        for (const [key, { count, check }] of issued.adds) {
-          const sum = received?.adds.get(key);
-          demand(
-            sum?.count === count && sum.check === check,
-            'equal-to-model',
-            () => `${where}: key ${key} has ${sum?.count ?? 0} additions of ${count}`,
-          );
-        }
+      const received = instance.subjects[object].ledger?.received.get(life.author);
+      const notes = received?.notes.size ?? 0;
+      const where = `${instance.name}, object ${object}, of author ${life.author}`;
+      demand(notes === issued.notes, 'equal-to-model', () => `${where}: ${notes} notes of ${issued.notes}`);
+      for (const [key, { count, check }] of issued.adds) {
+        const sum = received?.adds.get(key);
+        demand(
+          sum?.count === count && sum.check === check,
+          'equal-to-model',
+          () => `${where}: key ${key} has ${sum?.count ?? 0} additions of ${count}`,
+        );
       }
     }
-  }
-
-  /** Of a life that is over, too, all have the same: what any of those that live had. */
-  private compareLives(object: number, life: MemberLife): void {
-    const [first, ...rest] = this.core;
-    if (first === undefined) return;
-    const content = first.subjects[object].ledger?.content(life.author);
-    for (const other of rest) {
-      const theirs = other.subjects[object].ledger?.content(life.author);
-      demand(
-        theirs === content,
-        'equal-to-others',
-        () =>
-          `object ${object}, of author ${life.author} (member ${life.member}): ${first.name} has ${content || 'nothing'}; ${other.name} has ${theirs || 'nothing'}`,
-      );
-    }
-  }
-
-  private compareObjects(object: number): void {
-    const { core: whole } = this;
-    if (whole.length === 0) return;
-    const [first, ...rest] = whole;
-    const { coarse } = first.moment;
-    const digest = first.subjects[object].digest(coarse);
-    const kind = this.plan.objects[object];
-    for (const other of rest) {
-      const theirs = other.subjects[object].digest(coarse);
-      demand(
-        theirs === digest,
-        'equal-to-others',
-        () => `object ${object} (${kind}): ${first.name} has ${digest}, ${other.name} ${theirs}`,
-      );
-    }
-    for (const instance of whole) this.compareCells(instance, object);
   }
 
   /** Counts are those of the model; of lives that are over, some of theirs. */
@@ -212,5 +205,25 @@ export class Convergence {
         () => `${instance.name}, object ${object}, cell ${cell}: counts ${value}, not ${least}…${most}`,
       );
     }
+  }
+}
+
+function content(subject: Subject, coarse: number, ofJoinable: boolean): string {
+  const { ledger } = subject;
+  return ledger !== null && ofJoinable ? ledger.notesDigest() : subject.digest(coarse);
+}
+
+/** Nobody that is heard knows more of what the former lives of the slot of `at` have counted: else counts are lost. */
+export function checkSuccession(at: Instance, other: Instance): void {
+  for (const [object, subject] of at.subjects.entries()) {
+    const ours = subject.totalsOf(at.member, at.settings.slots);
+    const theirs = other.subjects[object].totalsOf(at.member, at.settings.slots);
+    for (const [cell, count] of theirs.entries())
+      demand(
+        count <= ours[cell],
+        'equal-to-model',
+        () =>
+          `${at.name}, object ${object}, cell ${cell}: goes on from ${ours[cell]}; ${other.name} knows of ${count} by former lives`,
+      );
   }
 }

@@ -1,7 +1,7 @@
 /** Draws a plan from a profile and a seed. Every kind of fault has a stream of its own. */
 
 import { ENTRY_STEPS } from './entry.js';
-import { DAMAGES, FORGERIES, type ObjectKind, type Plan, type Step } from './plan.js';
+import { DAMAGES, DEFECTS, FORGERIES, type ObjectKind, type Plan, type Step } from './plan.js';
 import { type FaultKind, PROFILES, type Profile, SETTINGS } from './profiles.js';
 import { Stream } from './random.js';
 
@@ -124,6 +124,11 @@ class Drawer {
     return [order.slice(0, cut), order.slice(cut)];
   }
 
+  /** Where a thread dies, in the lives that say so. */
+  private points(draw: Stream, most: number): { points?: number } {
+    return this.profile.deathPoints === undefined ? {} : { points: draw.below(most) };
+  }
+
   /** One member hears the JOINING of a second late, when the second has long begun with a third that has restarted since. */
   private lateStart(draw: Stream): Step[] {
     const [late, second, third] = draw.shuffled(this.everyone);
@@ -219,9 +224,13 @@ class Drawer {
         return [{ at, do: kind, member, downMs: never ? null : draw.between(0, this.profile.downMs ?? 500) }];
       }
       case 'send-dies':
-        return [{ at, do: kind, member, after: draw.below(12), downMs: draw.between(0, 60) }];
+        return [
+          { at, do: kind, member, after: draw.below(12), ...this.points(draw, 400), downMs: draw.between(0, 60) },
+        ];
       case 'receive-dies':
-        return [{ at, do: kind, member, after: draw.below(40), downMs: draw.between(0, 60) }];
+        return [
+          { at, do: kind, member, after: draw.below(40), ...this.points(draw, 120), downMs: draw.between(0, 60) },
+        ];
       case 'rotate': {
         // Each stage at every member before the next at any.
         const stages = 3 * draw.whole(1, 3);
@@ -249,6 +258,21 @@ class Drawer {
       }
       case 'playback':
         return [{ at, do: kind, ms, member: to, to: member, count: draw.whole(3, 40), what: 'life' }];
+      case 'evict': {
+        // One half, or a member of it, is evicted by the other; now and then each half by the other.
+        const [one, other] = this.halves(draw);
+        const evicted = draw.chance(0.5) ? one : one.slice(0, 1);
+        const cut: Step[] = draw.chance(0.7)
+          ? [
+              { at, do: 'cut', ms, from: one, to: other },
+              { at, do: 'cut', ms, from: other, to: one },
+            ]
+          : [];
+        const evict = (members: readonly number[], by: readonly number[]): Step => {
+          return { at: at + draw.between(0, ms), do: 'evict', ms: draw.below(300), members, by };
+        };
+        return [...cut, evict(evicted, other), ...(draw.chance(0.3) ? [evict(other, one)] : [])];
+      }
       case 'late-start':
         return this.lateStart(draw);
       case 'ambush': {
@@ -280,6 +304,10 @@ class Drawer {
         return [{ at, do: kind, ms, rate: draw.between(0.02, 0.5), how: draw.pick(DAMAGES) }];
       case 'forge':
         return [{ at, do: kind, member, to, what: draw.pick(FORGERIES) }];
+      case 'defect':
+        return [{ at, do: kind, member, object, what: draw.pick(DEFECTS) }];
+      case 'flood':
+        return [{ at, do: kind, member, to, count: draw.whole(40, 120) }];
       case 'replay':
         return [{ at, do: kind, to: member, count: draw.whole(1, 30) }];
     }

@@ -1,25 +1,21 @@
 /**
  * How a simulated instance enters its cluster and leaves it: main's part (daemon/membership/entry.ts) in simulated time, around
- * the same state machine. A snapshot takes its time to travel, and anybody may die on the way. Main's part of re-syncing, too
- * (daemon/membership/resync.ts): a member that is ready joins a snapshot with its state.
+ * the same state machine. A snapshot takes its time to travel, and anybody may die on the way.
  */
 
+import { PeerRecord } from '../../shm/board-records.js';
 import { MemberTable } from '../../shm/members.js';
 import { NONE } from '../../shm/none.js';
 import { Joining } from '../../workers/replication/joining.js';
-import { mergeObject } from '../../workers/snapshot/load.js';
 import {
   backlogOrigin,
   countAsSent,
-  type OriginVector,
   readVectors,
   type SnapshotVectors,
   writeVectors,
 } from '../../workers/snapshot/vectors.js';
 import type { Instance } from './instance.js';
-import { regionOf } from './real-objects.js';
-import type { Capture, Subject } from './subjects.js';
-import { Violation } from './violation.js';
+import type { Capture } from './subjects.js';
 
 /** As main looks. */
 const LOOK_MS = 20;
@@ -50,17 +46,31 @@ export class Entry {
     return this.joining.state === 'ready';
   }
 
+  /** Whether a member is heard that has state. */
+  hasState(slot: number): boolean {
+    const { board, settings, localMs } = this.instance;
+    const peer = new PeerRecord();
+    board.readPeer(slot, peer);
+    return peer.incarnation !== 0 && !peer.isJoining && localMs - peer.heardAt <= settings.silentMs;
+  }
+
   leave(): void {
     if (!this.isReady) return;
     this.joining.leave();
     this.look();
   }
 
+  /** What we have of some member came coalesced for us, and fits nobody else's numbers. */
+  get isOwed(): boolean {
+    const { board, settings, localMs } = this.instance;
+    return backlogOrigin(board, settings.silentMs, localMs) !== NONE;
+  }
+
   /** As a donor: everything at one moment. Null: the threads do not come together. */
   capture(): Snapshot | null {
     const { board, member, subjects } = this.instance;
     if (!this.isReady || this.instance.receiver === null || !this.instance.settle()) return null;
-    if (backlogOrigin(board, this.instance.settings.silentMs, this.instance.localMs) !== NONE) return null;
+    if (this.isOwed) return null;
     const objects = subjects.map(({ receive }) => receive);
     countAsSent(board);
     return {
@@ -78,6 +88,8 @@ export class Entry {
       joining.poll(instance.localMs);
       const { state } = joining;
       if (state !== before) instance.host.happened(`join: ${before} → ${state}`);
+      if (state === 'ready' && before === 'listening' && joining.reason === 'heard no member that has state')
+        instance.host.beganAlone(instance);
       if (state === 'listening' || state === 'leaving') instance.host.reachedStep(instance, state);
       if (instance.up && joining.outrunBy !== 0 && !this.fetching) instance.raiseIncarnation(joining.outrunBy);
       const donor = joining.wantsSnapshotFrom;
@@ -107,37 +119,9 @@ export class Entry {
       this.load(snapshot, () => {
         instance.host.happened('snapshot: loaded');
         joining.snapshotTaken();
+        instance.host.succeeded(instance);
       });
     });
-  }
-
-  /** Takes a snapshot of another member and joins it with its own state, object by object, while no receive thread runs. */
-  merge(donor: number): void {
-    const { instance } = this;
-    if (!this.isReady || this.fetching) return;
-    this.fetching = true;
-    instance.host.fetchSnapshot(instance, donor, (snapshot) => {
-      this.fetching = false;
-      if (!instance.up || !this.isReady || typeof snapshot === 'string') return;
-      instance.withoutReceiver(() => {
-        instance.subjects.forEach((subject, id) => {
-          this.mergeSubject(subject, snapshot.objects[id], snapshot.vectors.present[id]);
-        });
-      });
-      instance.host.happened('snapshot: merged');
-    });
-  }
-
-  private mergeSubject(subject: Subject, capture: Capture, vectors: readonly OriginVector[]): void {
-    const { board, member, moment } = this.instance;
-    const region = capture.region === null ? null : regionOf(capture.region);
-    try {
-      if (region !== null) mergeObject(board, subject.receive.inner, region, vectors, member, moment.coarse);
-    } catch (error) {
-      // Increments cannot be joined.
-      if (error instanceof Violation) throw error;
-      this.instance.host.happened(`not merged: ${subject.kind}`);
-    }
   }
 
   /** Main writes the snapshot while no thread runs, for as long as the plan says. */

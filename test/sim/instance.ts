@@ -18,15 +18,17 @@ import { Sender } from '../../workers/replication/sender.js';
 import { memberTableOf, type ReplicationSettings, replicationSettings } from '../../workers/replication/settings.js';
 import { createUnitLogs } from '../../workers/replication/unit-log.js';
 import { Reason } from '../../workers/replication/window.js';
+import { Fuse } from './deaths.js';
 import { Entry, type EntryStep, type Snapshot } from './entry.js';
 import type { EventQueue } from './event-queue.js';
 import type { Flight } from './flight.js';
 import { Meter } from './meter.js';
 import type { MemberLife, Model } from './model.js';
-import type { Plan } from './plan.js';
+import type { Defect, Plan } from './plan.js';
 import { Stream } from './random.js';
 import { SealedEnds } from './sealing.js';
 import { Death, type Moment, Subject, WorkerLog } from './subjects.js';
+import { Upkeep } from './upkeep.js';
 import { demand, Violation } from './violation.js';
 
 export const LAYOUT_HASH = [0x1234567, -0x7654321] as const;
@@ -80,9 +82,16 @@ export interface Host {
   /** A step of joining or leaving: a plan may let somebody die here. */
   reachedStep(at: Instance, step: EntryStep): void;
   hasLeft(at: Instance): void;
+  /** It heard nobody, and began without state. */
+  beganAlone(at: Instance): void;
+  /** It has the state of a member, and goes on from what its former lives counted. */
+  succeeded(at: Instance): void;
   /** Main asks a donor; `done` is told the snapshot, or why there is none. */
   fetchSnapshot(at: Instance, donor: number, done: (snapshot: Snapshot | string) => void): void;
-  alarm(at: Instance, problem: string): void;
+  /** `slot`: the member that the receive thread's alarm is about; the send thread's is about an object. */
+  alarm(at: Instance, problem: string, slot?: number): void;
+  /** The digest watch of `at` found that a member's content of the object is not ours. */
+  differs(at: Instance, object: number, slot: number): void;
   /** How far the key file of a member has come. */
   keyStage(member: number): number;
   happened(what: string): void;
@@ -98,6 +107,8 @@ export class Instance {
   sender: Sender | null = null;
   receiver: Receiver | null = null;
   up = true;
+  /** Some member was told that this life is over. */
+  isCondemned = false;
   /** Wall clock, against the simulation's, in ms. */
   skewMs: number;
 
@@ -105,11 +116,13 @@ export class Instance {
   readonly sealed: SealedEnds | null;
   readonly host: Host;
   readonly entry: Entry;
+  readonly upkeep: Upkeep;
   readonly meter: Meter;
   private readonly boardMemory: SharedArrayBuffer;
   private readonly unitLogs: SharedArrayBuffer;
   private readonly foreignLogs: SharedArrayBuffer;
   private readonly table: SharedArrayBuffer;
+  readonly members: MemberTable;
   private readonly log = new WorkerLog();
   private readonly draw: Stream;
   private readonly workDraw: Stream;
@@ -119,6 +132,7 @@ export class Instance {
   private readonly memory: Datagram;
   private wakeAt = Number.POSITIVE_INFINITY;
   private idleWakes = 0;
+  private wasFull = false;
   private resumeAt = 0;
   private costMs = 0;
   /** Datagrams that wait for the receive thread. */
@@ -130,6 +144,8 @@ export class Instance {
   private sendsLeft = Number.POSITIVE_INFINITY;
   private sendDownMs = 0;
   private receiveDownMs = 0;
+  private readonly sendFuse = new Fuse();
+  private readonly receiveFuse = new Fuse();
 
   constructor(host: Host, member: number, incarnationBase: number) {
     const { plan, model } = host;
@@ -146,6 +162,7 @@ export class Instance {
     this.meter = new Meter(this.settings, plan.settings.transport?.kind === 'multicast' ? 1 : plan.members - 1);
     this.memory = new Datagram(this.settings.mtu);
     this.table = memberTableOf(this.settings);
+    this.members = new MemberTable(this.table);
     this.sealed = plan.sealed
       ? new SealedEnds(this.settings, this.table, this.life.incarnation, host.keyStage(member))
       : null;
@@ -168,11 +185,12 @@ export class Instance {
     this.startSender();
     this.startReceiver();
     this.every(TICK_MS, () => {
-      this.receiver?.tick(this.localMs);
+      this.tick();
       return true;
     });
     // Before the threads speak: they are to say that they join.
     this.entry = new Entry(this, this.table);
+    this.upkeep = new Upkeep(this);
   }
 
   get name(): string {
@@ -230,7 +248,7 @@ export class Instance {
       foreignLogs: this.foreignLogs,
       members: this.table,
       ring: () => this.bell(),
-      onAlarm: (problem) => this.host.alarm(this, problem),
+      onAlarm: (problem, slot) => this.host.alarm(this, problem, slot),
       onError: (error) => {
         throw error;
       },
@@ -245,6 +263,11 @@ export class Instance {
   /** Main was told that a member has left: it is waited for no more. */
   forget(member: number, incarnation: number): void {
     this.rewrite(member, Role.LEFT, incarnation);
+  }
+
+  /** The next life of a member that was evicted may take part. */
+  admit(member: number, dead: number): void {
+    if (this.up) this.rewrite(member, Role.MEMBER, dead);
   }
 
   private rewrite(member: number, role: Role, dead: number): void {
@@ -302,14 +325,17 @@ export class Instance {
     return true;
   }
 
-  killSender(after: number, downMs: number): void {
-    this.sendsLeft = after;
+  /** At a message, or, if `points` is given, at one of the calls that deaths.ts lists. */
+  killSender(after: number, downMs: number, points?: number): void {
+    if (points === undefined) this.sendsLeft = after;
+    else this.sendFuse.light(points);
     this.sendDownMs = downMs;
   }
 
-  killReceiver(after: number, downMs: number): void {
-    const { receive } = this.draw.pick(this.subjects);
-    receive.lives = after;
+  /** At a record, or likewise. */
+  killReceiver(after: number, downMs: number, points?: number): void {
+    if (points === undefined) this.draw.pick(this.subjects).receive.lives = after;
+    else this.receiveFuse.light(points);
     this.receiveDownMs = downMs;
   }
 
@@ -326,6 +352,8 @@ export class Instance {
   /** No thread is to die any more, and nothing is locked. */
   spare(): void {
     this.sendsLeft = Number.POSITIVE_INFINITY;
+    this.sendFuse.left = Number.POSITIVE_INFINITY;
+    this.receiveFuse.left = Number.POSITIVE_INFINITY;
     for (const { receive } of this.subjects) {
       receive.lives = Number.POSITIVE_INFINITY;
       receive.locked = false;
@@ -333,18 +361,27 @@ export class Instance {
   }
 
   private senderDied(): void {
-    this.host.happened('send thread died');
+    this.host.happened(`send thread died ${this.sendFuse.diedAt}`);
     this.sender = null;
     this.host.queue.after(this.sendDownMs, () => {
       if (this.up && this.sender === null) this.startSender();
     });
   }
 
-  private receiverDied(flight: Flight): void {
-    this.host.happened('receive thread died');
+  private tick(): void {
+    try {
+      this.receiveFuse.run(() => this.receiver?.tick(this.localMs));
+    } catch (error) {
+      if (!(error instanceof Death)) throw asViolation(error, `${this.name}, receive thread`);
+      this.receiverDied(null);
+    }
+  }
+
+  /** `flight`: the datagram that it was receiving. */
+  private receiverDied(flight: Flight | null): void {
+    this.host.happened(`receive thread died ${this.receiveFuse.diedAt}`);
     this.receiver = null;
-    const { ledger } = this.subjects[flight.object];
-    ledger?.died(this.vectorVersion(flight));
+    if (flight !== null) this.subjects[flight.object]?.ledger?.died(this.vectorVersion(flight));
     this.host.queue.after(this.receiveDownMs, () => {
       if (this.up && this.receiver === null) this.startReceiver();
     });
@@ -388,6 +425,12 @@ export class Instance {
     return done;
   }
 
+  misbehave(object: number, what: Defect): void {
+    if (!this.up || this.isPaused || !this.entry.isReady) return;
+    this.subjects[object].misbehave(what, this.log.producer, this.life.author);
+    if (this.log.producer.publish()) this.bell();
+  }
+
   // ——— Send thread ———
 
   private bell(): void {
@@ -418,8 +461,14 @@ export class Instance {
     });
     let rounds = 0;
     try {
-      while (this.take(sender, now) + sender.poll(now, outlet, this.moment.wallMs) > 0)
-        demand(++rounds < ROUNDS_MAX, 'no-spinning', () => `${this.name}: the sender always has something more to do`);
+      this.sendFuse.run(() => {
+        while (this.take(sender, now) + sender.poll(now, outlet, this.moment.wallMs) > 0)
+          demand(
+            ++rounds < ROUNDS_MAX,
+            'no-spinning',
+            () => `${this.name}: the sender always has something more to do`,
+          );
+      });
     } catch (error) {
       if (!(error instanceof Death)) throw asViolation(error, `${this.name}, send thread`);
       this.senderDied();
@@ -446,6 +495,8 @@ export class Instance {
   /** As the send thread's shell drains the rings. */
   private drain(sender: Sender): number {
     let room = sender.makeRoom();
+    if (!room && !this.wasFull) this.counts.add('state_tx_log_full', 1);
+    this.wasFull = !room;
     let taken = 0;
     const ring = this.consumer;
     while (room && taken < ROUND_RECORDS && ring.next()) {
@@ -532,7 +583,8 @@ export class Instance {
     try {
       const opened = this.sealed === null ? flight.bytes : this.sealed.open(flight.bytes, this.localMs);
       if (typeof opened === 'string') this.counts.add(`state_rejected_${opened}`, 1);
-      reject = typeof opened === 'string' ? opened : receiver.receive(opened, this.localMs, coarse, wallMs);
+      if (typeof opened === 'string') reject = opened;
+      else reject = this.receiveFuse.run(() => receiver.receive(opened, this.localMs, coarse, wallMs));
     } catch (error) {
       if (!(error instanceof Death)) throw asViolation(error, `${this.name}, receive thread`);
       this.receiverDied(flight);

@@ -30,6 +30,7 @@ interface Applying {
 export interface LedgerCopy {
   readonly received: ReadonlyMap<number, Received>;
   readonly repeatable: ReadonlyMap<string, Applying>;
+  readonly torn: ReadonlySet<number>;
 }
 
 /** What was applied of one author. */
@@ -57,6 +58,11 @@ export class SimLedger implements StateObject {
   /** Records that a receive thread had applied and not noted when it died: they may come once more. */
   private readonly repeatable = new Map<string, Applying>();
   private underWay: Applying[] = [];
+  /** Notes that came in a snapshot of another member: our vectors do not claim them, so their units may still come. */
+  private readonly merged = new Set<string>();
+  /** Authors that died while we had taken a part of a coalesced backlog: what others pass on may repeat it. */
+  private readonly torn = new Set<number>();
+  private fails = false;
   private readonly model: Model;
   private readonly place: string;
 
@@ -94,6 +100,14 @@ export class SimLedger implements StateObject {
     }
     log.commit();
     return true;
+  }
+
+  tear(author: number): void {
+    this.torn.add(author);
+  }
+
+  isTorn(author: number): boolean {
+    return this.torn.has(author);
   }
 
   /** A message is about to be received. */
@@ -136,10 +150,14 @@ export class SimLedger implements StateObject {
       'applied-what-was-said',
       () => `${this.place} was given note ${number} of author ${author}, who has not written it`,
     );
+    if (this.torn.has(author)) {
+      received.notes.add(number);
+      return;
+    }
     this.underWay.push({ key, author, version: this.vectorVersion(), note: number, add: null });
     if (received.notes.has(number)) {
       demand(
-        this.repeatable.delete(key),
+        this.repeatable.delete(key) || this.merged.delete(key),
         'applied-once',
         () => `${this.place} applied note ${number} of author ${author} twice`,
       );
@@ -158,6 +176,10 @@ export class SimLedger implements StateObject {
   }
 
   private add(received: Received, author: number, key: number, count: number, check: number): void {
+    if (this.torn.has(author)) {
+      addTo(received.adds, key, count, check);
+      return;
+    }
     const entry = `a${author}.${key}.${count}.${check}`;
     this.underWay.push({ key: entry, author, version: this.vectorVersion(), note: 0, add: [key, count, check] });
     // A repeated one: sums would be wrong for ever, so it is left out.
@@ -175,7 +197,16 @@ export class SimLedger implements StateObject {
     return op === NOTE ? ~words[at + 1] : words[at + 1];
   }
 
+  /** The next time, its code throws an error. */
+  failToCoalesce(): void {
+    this.fails = true;
+  }
+
   coalesce(op: number, words: Int32Array, earlier: number, later: number, _length: number): boolean {
+    if (this.fails) {
+      this.fails = false;
+      throw new Error('a planned error');
+    }
     if (op !== ADD || words[earlier] !== words[later] || words[earlier + 1] !== words[later + 1]) return false;
     words[earlier + 2] += words[later + 2];
     words[earlier + 3] = (words[earlier + 3] + words[later + 3]) | 0;
@@ -204,6 +235,14 @@ export class SimLedger implements StateObject {
     return `notes ${ranges([...notes].sort((a, b) => a - b))}; sums ${adds.join(' ')}`;
   }
 
+  /** Of the notes alone. */
+  notesDigest(): string {
+    return [...this.received.keys()]
+      .sort((a, b) => a - b)
+      .map((author) => `${author} {${this.content(author).replace(/; sums.*/, '')}}`)
+      .join(' ');
+  }
+
   digest(): string {
     return [...this.received.keys()]
       .sort((a, b) => a - b)
@@ -215,14 +254,31 @@ export class SimLedger implements StateObject {
     return {
       received: new Map([...this.received].map(([author, received]) => [author, received.copy()])),
       repeatable: new Map(this.repeatable),
+      torn: new Set(this.torn),
     };
   }
 
-  copyIn({ received, repeatable }: LedgerCopy): void {
+  copyIn({ received, repeatable, torn }: LedgerCopy): void {
     this.received.clear();
     this.repeatable.clear();
+    this.torn.clear();
+    for (const author of torn) this.torn.add(author);
     for (const [author, one] of received) this.received.set(author, one.copy());
     for (const [key, applying] of repeatable) this.repeatable.set(key, applying);
+  }
+
+  /** Joins the notes of another member's copy with ours. Sums cannot be joined, nor notes that are applied in order. */
+  joinNotes({ received, repeatable }: LedgerCopy): void {
+    if (this.delivery === 'in-order') return;
+    for (const [author, { notes }] of received)
+      for (const number of notes) {
+        const key = `n${author}.${number}`;
+        const own = this.of(author);
+        // What their vectors do not claim comes again there, and is not known to all.
+        if (repeatable.has(key) || own.notes.has(number)) continue;
+        own.notes.add(number);
+        this.merged.add(key);
+      }
   }
 
   recover(): number {

@@ -57,6 +57,17 @@ interface OfMember {
   readonly member: number;
 }
 
+/** A record of an object that does not exist; one that the object refuses; an error in `coalesce`. */
+export const DEFECTS = ['object', 'record', 'coalesce'] as const;
+export type Defect = (typeof DEFECTS)[number];
+
+interface DyingThread {
+  readonly after: number;
+  /** If given, it dies at one of the calls that deaths.ts lists instead, `points` of them later. */
+  readonly points?: number;
+  readonly downMs: number;
+}
+
 export type Step =
   /** A worker does `count` operations on an object, at once. */
   | (At & OfMember & { readonly do: 'work'; readonly object: number; readonly count: number })
@@ -82,6 +93,10 @@ export type Step =
   | (At & OfMember & { readonly do: 'crash'; readonly downMs: number | null })
   /** It joins a snapshot of `from` with its state. */
   | (At & OfMember & { readonly do: 'merge'; readonly from: number })
+  /** The members' present lives, which live, are declared dead at the members in `by`: within `ms`, at one after the other. */
+  | (During & { readonly do: 'evict'; readonly members: readonly number[]; readonly by: readonly number[] })
+  /** Its worker logs what no worker should, or the object's code throws an error once when it coalesces. */
+  | (At & OfMember & { readonly do: 'defect'; readonly object: number; readonly what: Defect })
   /** It leaves in order. */
   | (At & OfMember & { readonly do: 'leave' })
   /** When `member` comes to this step of joining or leaving next, it, or who it takes its snapshot of, dies. */
@@ -93,9 +108,9 @@ export type Step =
         readonly downMs: number;
       })
   /** The send thread dies at its next message but `after`, and is started again on the same memory. */
-  | (At & OfMember & { readonly do: 'send-dies'; readonly after: number; readonly downMs: number })
+  | (At & OfMember & DyingThread & { readonly do: 'send-dies' })
   /** The receive thread dies at its next record but `after`, likewise. */
-  | (At & OfMember & { readonly do: 'receive-dies'; readonly after: number; readonly downMs: number })
+  | (At & OfMember & DyingThread & { readonly do: 'receive-dies' })
   /** Its key file comes to this stage (sealing.ts), and is read again. */
   | (At & OfMember & { readonly do: 'keys'; readonly stage: number })
   /** Its wall clock steps. */
@@ -104,6 +119,8 @@ export type Step =
   | (During & { readonly do: 'damage'; readonly rate: number; readonly how: Damage })
   /** Somebody sends `to` a message in the name of `member` that is wrong in one fact. */
   | (At & OfMember & { readonly do: 'forge'; readonly to: number; readonly what: Forgery })
+  /** Somebody sends `to` sealed datagrams in the name of `member`: each as if from another start, or in another format. */
+  | (At & OfMember & { readonly do: 'flood'; readonly to: number; readonly count: number })
   /** Somebody sends `to` messages once more that it was sent before, of any age, all at once. */
   | (At & { readonly do: 'replay'; readonly to: number; readonly count: number })
   /** The same, spread over time, of those that `what` says. */

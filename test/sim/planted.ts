@@ -4,7 +4,9 @@ import { AckBoard } from '../../shm/ack-board.js';
 import { CounterCells } from '../../shm/objects/counter-cells.js';
 import { SealBoard } from '../../shm/seal-board.js';
 import { Attachments } from '../../workers/replication/attachments.js';
+import { Closing } from '../../workers/replication/closing.js';
 import { Debt } from '../../workers/replication/debt.js';
+import { ForeignLog } from '../../workers/replication/foreign-log.js';
 import { Joining } from '../../workers/replication/joining.js';
 import { Belief, Lives } from '../../workers/replication/lives.js';
 import { MessageWriter } from '../../workers/replication/message.js';
@@ -18,6 +20,7 @@ import { SendChannel } from '../../workers/replication/send-channel.js';
 import { UnitLog } from '../../workers/replication/unit-log.js';
 import { Vectors } from '../../workers/replication/vectors.js';
 import { Entry } from './entry.js';
+import { Upkeep } from './upkeep.js';
 import type { Invariant } from './violation.js';
 
 export interface PlantedBug {
@@ -352,7 +355,7 @@ export const PLANTED: readonly PlantedBug[] = [
     shows: ['alarm-expected', 'converges', 'equal-to-others', 'equal-to-model'],
     plant: () =>
       override(
-        Entry,
+        Upkeep,
         'mergeSubject',
         (mergeSubject) =>
           function (subject, capture, vectors) {
@@ -383,6 +386,99 @@ export const PLANTED: readonly PlantedBug[] = [
           function () {
             adopt.call(this);
             for (let i = this.self; i < this.arena.length; i += this.width) this.arena[i] *= 2;
+          },
+      ),
+  },
+  {
+    name: 'close an incarnation without asking the others',
+    profile: 'succession',
+    lives: 200,
+    isLong: true,
+    shows: ['equal-to-model'],
+    plant: () =>
+      override(
+        Closing,
+        'tryClose',
+        () =>
+          function (slot) {
+            this.close(slot);
+            return true;
+          },
+      ),
+  },
+  {
+    name: 'accept a snapshot that leaves a gap',
+    profile: 'slow-join',
+    lives: 200,
+    isLong: true,
+    shows: ['equal-to-model', 'equal-to-others', 'applied-in-order', 'vector-delivered', 'converges'],
+    plant: () => override(Joining, 'refuses', () => () => null),
+  },
+  {
+    name: 'take the snapshot of a donor that is owed a backlog',
+    profile: 'owed',
+    lives: 60,
+    isLong: true,
+    shows: ['unit-cut-once', 'applied-once', 'applied-in-order', 'converges', 'equal-to-model', 'vector-delivered'],
+    plant: () => {
+      const owed = Object.getOwnPropertyDescriptor(Entry.prototype, 'isOwed') as PropertyDescriptor;
+      Object.defineProperty(Entry.prototype, 'isOwed', { ...owed, get: () => false });
+      return both(
+        override(Joining, 'isApart', () => () => false),
+        () => Object.defineProperty(Entry.prototype, 'isOwed', owed),
+      );
+    },
+  },
+  {
+    name: 'keep folded units, to pass them on',
+    profile: 'owed',
+    lives: 60,
+    isLong: true,
+    shows: ['unit-cut-once'],
+    plant: () =>
+      override(
+        ReceiveChannel,
+        'keep',
+        (keep) =>
+          function (reader) {
+            const { folded } = reader;
+            reader.folded = false;
+            keep.call(this, reader);
+            reader.folded = folded;
+          },
+      ),
+  },
+  {
+    name: 'drop half of the units that are kept in case their origin dies',
+    profile: 'crash',
+    lives: 40,
+    isLong: true,
+    shows: ['kept-for-others'],
+    plant: () =>
+      override(
+        ForeignLog,
+        'append',
+        (append) =>
+          function (incarnation, first, ...unit) {
+            return first % 2 === 0 ? 0 : append.call(this, incarnation, first, ...unit);
+          },
+      ),
+  },
+  {
+    name: 'coalesce what is kept for a member that is joining',
+    profile: 'slow-join',
+    lives: 20,
+    isLong: true,
+    shows: ['unit-cut-once', 'applied-once', 'applied-in-order', 'converges', 'equal-to-model', 'vector-delivered'],
+    plant: () =>
+      override(
+        Debt,
+        'addExact',
+        (addExact) =>
+          function (...unit) {
+            if (!this.isRetained) return addExact.apply(this, unit);
+            this.add(...unit);
+            return true;
           },
       ),
   },

@@ -4,12 +4,13 @@
  */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
+import { NONE } from '../../shm/none.js';
 import type { CounterVector } from '../../shm/objects/counters.js';
 import { createJournals } from '../../shm/objects/journal.js';
 import { Applied, type StateObject } from '../../shm/objects/object.js';
 import { type LedgerCopy, SimLedger } from './ledger.js';
 import type { Model } from './model.js';
-import type { ObjectKind } from './plan.js';
+import type { Defect, ObjectKind } from './plan.js';
 import type { Stream } from './random.js';
 import { CELLS, RECEIVE_WRITER, RealObject, type RegionCopy } from './real-objects.js';
 
@@ -28,6 +29,18 @@ export type Operation = (draw: Stream, moment: Moment) => boolean;
 export interface Capture {
   readonly ledger: LedgerCopy | null;
   readonly region: RegionCopy | null;
+}
+
+const NO_OBJECT = 200;
+const NO_OPERATION = 3;
+
+/** Logs a record that its object, if there is one, refuses. */
+function logDefect(log: LogProducer, object: number, author: number): void {
+  const at = log.claim(object, NO_OPERATION, 2);
+  if (at === NONE) return;
+  log.words[at] = author;
+  log.words[at + 1] = 0;
+  log.commit();
 }
 
 /** A thread died: thrown through the core, as a kill ends a thread at that point. */
@@ -134,8 +147,24 @@ export class Subject {
     return this.operation(draw, moment);
   }
 
+  /** Objects of the state library would take any record for one of theirs. */
+  misbehave(what: Defect, log: LogProducer, author: number): void {
+    if (what === 'coalesce') this.ledger?.failToCoalesce();
+    else if (what === 'object') logDefect(log, NO_OBJECT, author);
+    else if (this.ledger !== null) logDefect(log, this.ledger.id, author);
+  }
+
   digest(coarse: number): string {
     return this.object.digest(coarse, true);
+  }
+
+  /** What this member knows that lives of the slot's member have counted, per cell; empty if the object does not keep it. */
+  totalsOf(slot: number, members: number): readonly number[] {
+    if (this.kind !== 'totals') return [];
+    const copy = this.real?.copyOut();
+    if (copy === undefined) return [];
+    const counts = new Float64Array(copy.bytes.buffer);
+    return Array.from({ length: CELLS }, (_, cell) => counts[cell * members + slot]);
   }
 
   /** Cells of a counting object as this member reads them; empty for others. */

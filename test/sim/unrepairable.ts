@@ -1,35 +1,51 @@
 /**
- * Whether what a dead life left is beyond repair: some member has a number of it that another lacks, and no member that lives
- * keeps a unit with it. That is so where the only one that has it took it from a snapshot, which brings what units did and not
- * the units, and both the origin and whoever kept them died. Members say so with an alarm, and then a snapshot is needed.
+ * Which members have sent, in an incarnation that ended, what cannot reach all members any more: some member has a number of
+ * it that another lacks, and no living member keeps a unit with it. This happens if the only member that has it took it from
+ * a snapshot, which contains what units did but not the units, and both the origin and the members that kept them died. The
+ * members raise an alarm, and the digest watch then has them take a snapshot.
  */
 
 import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
 import type { Instance } from './instance.js';
+import { demand } from './violation.js';
+import type { Witness } from './witness.js';
 
-export function isUnrepairable(alive: readonly Instance[]): boolean {
-  return alive.some((has) => alive.some((lacks) => lacks !== has && isLost(has, lacks, alive)));
+/** Slots of these members. Demands that no living member took the unit itself: then it keeps the unit for the others. */
+export function unrepairable(alive: readonly Instance[], witness: Witness): Set<number> {
+  const slots = new Set<number>();
+  for (const has of alive)
+    for (const lacks of alive)
+      if (lacks !== has)
+        for (let origin = 0; origin < has.board.members; origin++)
+          if (!slots.has(origin) && isLost(has, lacks, origin, alive, witness)) slots.add(origin);
+  return slots;
 }
 
-/** Whether `lacks` can never get something that `has` has. */
-function isLost(has: Instance, lacks: Instance, alive: readonly Instance[]): boolean {
+/** Whether `lacks` can never get something of `origin` that `has` has. */
+function isLost(has: Instance, lacks: Instance, origin: number, alive: readonly Instance[], witness: Witness): boolean {
   const life = new LifeRecord();
   const theirs = new VectorRecord();
   const ours = new VectorRecord();
-  for (let origin = 0; origin < has.board.members; origin++) {
-    life.floats.fill(0);
-    has.board.readLife(origin, life);
-    if (life.former === 0 || origin === lacks.member) continue;
-    for (let object = 0; object < has.board.objects; object++) {
-      ours.clear();
-      has.board.readFormer(object, origin, ours);
-      theirs.clear();
-      lacks.board.readFormer(object, origin, theirs);
-      if (ours.incarnation !== life.former || theirs.incarnation !== life.former) continue;
-      for (let number = theirs.contiguous + 1; number <= ours.last; number++)
-        if (ours.has(number) && !theirs.has(number))
-          if (!alive.some((keeper) => keeper.keeps(object, origin, life.former, number))) return true;
-    }
+  has.board.readLife(origin, life);
+  if (life.former === 0 || origin === lacks.member) return false;
+  for (let object = 0; object < has.board.objects; object++) {
+    ours.clear();
+    has.board.readFormer(object, origin, ours);
+    theirs.clear();
+    lacks.board.readFormer(object, origin, theirs);
+    if (ours.incarnation !== life.former || theirs.incarnation !== life.former) continue;
+    for (let number = theirs.contiguous + 1; number <= ours.last; number++)
+      if (ours.has(number) && !theirs.has(number)) {
+        if (alive.some((keeper) => keeper.keeps(object, origin, life.former, number))) continue;
+        const taker = alive.find((one) => witness.hasTaken(one, object, life.former, number));
+        demand(
+          taker === undefined,
+          'kept-for-others',
+          () =>
+            `${taker?.name}, object ${object}: took number ${number} of member ${origin}, which died, and keeps it no more; ${lacks.name} lacks it`,
+        );
+        return true;
+      }
   }
   return false;
 }

@@ -18,6 +18,7 @@ export type Invariant =
   | 'sealed-once'
   | 'alarm-expected'
   | 'living-kept'
+  | 'kept-for-others'
   | 'converges'
   | 'equal-to-model'
   | 'equal-to-others';

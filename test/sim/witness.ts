@@ -52,7 +52,7 @@ class Units {
   }
 }
 
-/** What was cut of one life's records on one object: for everybody, and for single members. */
+/** What was cut of one life's records on one object: for everybody, and for single members, by their incarnations. */
 class Cuts {
   readonly common = new Units();
   readonly single = new Map<number, Units>();
@@ -75,6 +75,8 @@ export class Witness {
   /** When each datagram left, on its sender's clock: by author and object, index is its number. */
   private readonly left: number[][][] = [];
   private readonly seen = new Map<Instance, Seen[][]>();
+  /** Exact units that an instance took as units, and not by a snapshot: by object and the origin's incarnation. */
+  private readonly taken = new Map<Instance, Map<number, Units>[]>();
   private readonly objects: number;
   private readonly vector = new VectorRecord();
   private readonly peer = new PeerRecord();
@@ -105,26 +107,34 @@ export class Witness {
         if (member === from.member || (to !== -1 && member !== to) || contents.excluded.includes(member)) continue;
         // A member that had a part of a backlog knows that repairs of its numbers are of other units.
         if (from.member !== origin.member) continue;
-        const clash = single.get(member)?.clash(unit) ?? null;
+        const recipient = this.incarnationOf(from, member);
+        const clash = single.get(recipient)?.clash(unit) ?? null;
         // A member that is known to have all of it, by other units, drops it as known.
         if (clash !== null && !this.isKnownToHave(from, object, member, origin, unit))
           reportClash(from, object, clash, unit, member);
         demand(
           contents.folded ||
-            single.get(member)?.has(unit) !== true ||
+            single.get(recipient)?.has(unit) !== true ||
             this.isKnownToHave(from, object, member, origin, unit),
           'unit-cut-once',
           () => `${from.name}, object ${object}: sends ${describe(unit)}, folded for member ${member}, as exact`,
         );
         if (!contents.folded) continue;
-        if (!single.has(member)) single.set(member, new Units());
-        single.get(member)?.add(unit);
+        if (!single.has(recipient)) single.set(recipient, new Units());
+        single.get(recipient)?.add(unit);
       }
       if (contents.folded) continue;
       const clash = common.clash(unit);
       if (clash !== null) reportClash(from, object, clash, unit, null);
       common.add(unit);
     }
+  }
+
+  /** The life of the member that `at` believes to be the present one. */
+  private incarnationOf(at: Instance, member: number): number {
+    this.peer.incarnation = 0;
+    at.board.readPeer(member, this.peer);
+    return this.peer.incarnation;
   }
 
   private isKnownToHave(from: Instance, object: number, member: number, origin: Instance, unit: SentUnit): boolean {
@@ -144,17 +154,45 @@ export class Witness {
   after(at: Instance, flight: Flight, from: Instance, origin: Instance): void {
     const { contents, sender, object } = flight;
     if (contents === null || object >= this.objects) return;
-    if (!contents.excluded.includes(at.member)) this.checkVector(at, object, contents, origin);
+    if (!contents.excluded.includes(at.member)) {
+      this.checkVector(at, object, contents, origin);
+      if (!contents.folded) this.noteTaken(at, object, contents);
+    }
     this.checkAcknowledged(at, from, object);
     at.board.readPeer(sender, this.peer);
     if (this.peer.samples > this.samplesBefore) this.checkRoundTrip(at, flight, contents);
   }
 
+  private noteTaken(at: Instance, object: number, { units, origin, originIncarnation }: Contents): void {
+    if (units.length === 0) return;
+    const { vector } = this;
+    vector.clear();
+    at.board.readReception(object, origin, vector);
+    if (vector.incarnation !== originIncarnation) at.board.readFormer(object, origin, vector);
+    if (vector.incarnation !== originIncarnation) return;
+    let taken = this.taken.get(at);
+    if (taken === undefined) {
+      taken = Array.from({ length: this.objects }, () => new Map());
+      this.taken.set(at, taken);
+    }
+    let all = taken[object].get(originIncarnation);
+    if (all === undefined) {
+      all = new Units();
+      taken[object].set(originIncarnation, all);
+    }
+    for (const unit of units) if (vector.has(unit.first)) all.add(unit);
+  }
+
+  /** Whether the instance took a unit with this number, and never had to make room: then it keeps what others may lack. */
+  hasTaken(at: Instance, object: number, incarnation: number, number: number): boolean {
+    if (at.counts.value('state_foreign_units_dropped') > 0) return false;
+    const list = this.taken.get(at)?.[object].get(incarnation)?.list ?? [];
+    return list.some(({ first, count }) => first <= number && number < first + count);
+  }
+
   /** Whether `at` knows this life of the member. */
   hasHeard(at: Instance, member: number, incarnation: number): boolean {
-    this.peer.incarnation = 0;
-    at.board.readPeer(member, this.peer);
-    return this.peer.incarnation === incarnation;
+    return this.incarnationOf(at, member) === incarnation;
   }
 
   private seenOf(at: Instance): Seen[][] {
@@ -192,9 +230,9 @@ export class Witness {
     const sentThrough = origin.board.sequence(object);
     demand(end <= sentThrough, 'vector-delivered', () => `${where()}: claims ${end}, and ${sentThrough} was sent`);
     const { ledger } = at.subjects[object];
-    if (ledger === null) return;
+    if (ledger === null || ledger.isTorn(origin.life.author)) return;
     const { common, single } = this.of(origin.life.author)[object];
-    const folded = single.get(at.member) ?? null;
+    const folded = single.get(at.life.incarnation) ?? null;
     // Its origin keeps these no more: whether it may have let them go is checked there.
     if (contents.floor > seen.contiguous + 1 && contents.incarnation === incarnation)
       seen.passedOver = contents.floor - 1;
@@ -223,6 +261,7 @@ export class Witness {
 
   /** What is believed to be acknowledged really is there. */
   private checkAcknowledged(at: Instance, other: Instance, object: number): void {
+    if (at.isCondemned) return;
     const { vector } = this;
     vector.clear();
     at.board.readVector(object, other.member, at.member, vector);
@@ -259,13 +298,15 @@ export class Witness {
   /** Nothing is pruned that an attached member lacks. What the others lack is kept for them elsewhere. */
   checkPruned(at: Instance, others: Iterable<Instance>): void {
     const { sender } = at;
-    if (sender === null) return;
+    if (sender === null || at.isCondemned) return;
     for (const other of others)
       for (const { object, log } of sender.channels) {
         const { attachment, vector } = this;
         attachment.floats.fill(0);
         at.board.readAttachment(object, other.member, attachment);
         if (attachment.state !== Attachment.ATTACHED) continue;
+        // A life that it has not heard of can have begun without state meanwhile.
+        if (!this.hasHeard(at, other.member, other.life.incarnation)) continue;
         vector.clear();
         other.board.readReception(object, at.member, vector);
         const has = vector.incarnation === at.life.incarnation ? vector.contiguous : 0;

@@ -7,17 +7,20 @@
 import { EPOCH_MS } from '../../shm/clock.js';
 import { messageBytes } from '../../workers/replication/settings.js';
 import { FIRST_SEQUENCE } from '../../workers/replication/unit-log.js';
-import { Convergence } from './convergence.js';
+import { judgeAlarm } from './alarms.js';
+import { Convergence, checkSuccession } from './convergence.js';
 import type { EntryStep, Snapshot } from './entry.js';
 import { EventQueue } from './event-queue.js';
+import { Evictions } from './evictions.js';
 import { Dissector, type Flight } from './flight.js';
-import { forge } from './forge.js';
 import { CLUSTER_ID, type Host, Instance, LAYOUT_HASH } from './instance.js';
+import { Intruder } from './intruder.js';
 import { Links } from './links.js';
+import { checkMemory } from './memory-bounds.js';
 import { Model } from './model.js';
 import type { Plan, Step } from './plan.js';
 import { Stream } from './random.js';
-import { isUnrepairable } from './unrepairable.js';
+import { unrepairable } from './unrepairable.js';
 import { type Broken, demand, Violation } from './violation.js';
 import { Witness } from './witness.js';
 
@@ -30,6 +33,15 @@ const FETCH_FAILS_MS = 300;
 const EVICTION_MS_MAX = 50;
 /** …and go on for so long after they have: nothing may come apart again. */
 const QUIET_KEEPALIVES = 2;
+/** Members take the snapshots that they want within this time: a donor that was away is asked again after a back-off. */
+const SNAPSHOTS_MS = 120_000;
+/** The digest watch needs two periods of 64 s and their beginnings, and snapshots of all members take their time. */
+const RESYNC_MS = 600_000;
+const RESYNC_LOOK_MS = 1000;
+const RESTART_MS = 100;
+
+/** Snapshots that members join with their state; if an object cannot be joined, restarts of all members but one. */
+export type Remedy = 'snapshots' | 'restarts';
 
 export interface Outcome {
   readonly violation: Broken | null;
@@ -42,6 +54,8 @@ export interface Outcome {
   readonly operations: number;
   /** Faults injected and other happenings, by kind. */
   readonly happened: ReadonlyMap<string, number>;
+  /** What made members equal, if units of an incarnation that ended were lost with all members that kept them. */
+  readonly remedy: Remedy | null;
   /** The protocol's own counters, summed over all lives of all members. */
   readonly counters: ReadonlyMap<string, number>;
 }
@@ -59,7 +73,8 @@ export class World implements Host {
   private readonly dissector: Dissector;
   private readonly draw: Stream;
   private readonly multicast: boolean;
-  private rejectWanted: string | null = null;
+  private readonly intruder: Intruder;
+  private readonly evictions = new Evictions(this);
   /** Object whose next new unit of this member is to be lost. */
   private readonly loseNext = new Map<number, number>();
   /** Of each member: how far its key file has come. */
@@ -69,10 +84,11 @@ export class World implements Host {
   private readonly left = new Map<number, number>();
   /** Who is to die at which step of its joining or leaving. */
   private readonly armed = new Map<number, Extract<Step, { do: 'crash-at' }>>();
-  /** What a dead life left was found to be beyond repair. */
-  private wasBeyondRepair = false;
+  /** Slots of members of whose ended incarnations not all can have the same any more, but by a snapshot. */
+  readonly beyondRepair = new Set<number>();
   /** The liveness phase has begun. */
-  private healed = false;
+  healed = false;
+  private remedy: Remedy | null = null;
   private convergedMs = Number.NaN;
   private allowedMs = Number.NaN;
 
@@ -88,6 +104,7 @@ export class World implements Host {
       deliver: (flight) => this.members[flight.to].deliver(flight),
       happened: (what) => this.happened(what),
     });
+    this.intruder = new Intruder(this, this.witness, this.draw);
     for (let member = 0; member < plan.members; member++) this.start(member);
     const bytesMax = messageBytes(this.members[0].settings);
     this.dissector = new Dissector(plan.members, CLUSTER_ID, LAYOUT_HASH, plan.objects.length, bytesMax);
@@ -113,6 +130,7 @@ export class World implements Host {
       datagrams: this.links.sent,
       operations: this.model.operations,
       happened: this.happenings,
+      remedy: this.remedy,
       counters: this.counters(),
     };
   }
@@ -125,6 +143,7 @@ export class World implements Host {
     this.links.heal(core);
     this.armed.clear();
     this.loseNext.clear();
+    for (const member of this.evictions.toRestart) this.crash(member, null);
     for (const member of core) {
       const instance = this.members[member];
       if (!instance.up) this.restart(member);
@@ -138,7 +157,7 @@ export class World implements Host {
     for (const [member, instance] of this.members.entries()) {
       if (core.includes(member)) continue;
       if (this.left.has(member)) continue;
-      instance.crash();
+      this.endProcess(instance);
       this.happened('evicted');
       this.evicted.set(member, instance.life.incarnation);
       // Main hears of it here sooner, there later.
@@ -150,37 +169,92 @@ export class World implements Host {
   }
 
   private converge(): void {
-    const { plan, queue, links } = this;
-    const core = plan.core.map((member) => this.members[member]);
-    const convergence = new Convergence(core, this.model, plan);
-    const healedAt = queue.now;
-    this.allowedMs = convergence.allowedMs(links.roundTripMsMax(plan.core));
-    const end = healedAt + this.allowedMs;
-    while (!convergence.reached()) {
-      // Nothing is promised then but the alarm.
-      if (queue.now >= end && this.isBeyondRepair()) break;
-      demand(
-        queue.now < end,
-        'converges',
-        () => `not within ${this.allowedMs.toFixed(0)} ms: ${convergence.lacking()}`,
-      );
-      const look = Math.min(end, queue.now + LOOK_MS);
-      while (queue.step(look));
+    const core = this.core();
+    let convergence = new Convergence(core, this.model, this.plan);
+    const { now } = this.queue;
+    this.allowedMs = this.comeTogether(convergence);
+    this.convergedMs = this.queue.now - now;
+    this.findBeyondRepair(core);
+    if (this.beyondRepair.size > 0) {
+      this.resync(core, convergence);
+      if (convergence.differing() !== null) convergence = this.renew(core);
     }
-    this.convergedMs = Math.min(queue.now, end) - healedAt;
-    const quiet = queue.now + QUIET_KEEPALIVES * this.members[0].settings.keepaliveMs + links.roundTripMsMax(plan.core);
-    while (queue.step(quiet));
-    if (this.isBeyondRepair()) return;
-    demand(convergence.reached(), 'converges', () => `came apart again: ${convergence.lacking()}`);
     convergence.compare();
   }
 
-  private isBeyondRepair(): boolean {
-    if (this.wasBeyondRepair) return true;
-    if (!isUnrepairable(this.members.filter(({ up }) => up))) return false;
-    this.happened('beyond repair: known by a snapshot only');
-    this.wasBeyondRepair = true;
-    return true;
+  private core(): readonly Instance[] {
+    return this.plan.core.map((member) => this.members[member]);
+  }
+
+  /** Until all have come together, and for a while after that. Returns how long they had. */
+  private comeTogether(convergence: Convergence): number {
+    const { plan, queue, links } = this;
+    const core = this.core();
+    const from = queue.now;
+    let allowedMs = convergence.allowedMs(links.roundTripMsMax(plan.core));
+    let isPatient = false;
+    while (!convergence.reached()) {
+      if (queue.now >= from + allowedMs && !isPatient && this.findBeyondRepair(core)) {
+        isPatient = true;
+        // An incarnation that cannot be repaired is closed after a while, and whoever waits for that goes on.
+        allowedMs += convergence.patienceMs();
+        continue;
+      }
+      demand(
+        queue.now < from + allowedMs,
+        'converges',
+        () => `not within ${allowedMs.toFixed(0)} ms: ${convergence.lacking()}`,
+      );
+      this.runUntil(Math.min(from + allowedMs, queue.now + LOOK_MS));
+    }
+    const convergedAt = queue.now;
+    this.runUntil(
+      queue.now + QUIET_KEEPALIVES * this.members[0].settings.keepaliveMs + links.roundTripMsMax(plan.core),
+    );
+    demand(convergence.reached(), 'converges', () => `came apart again: ${convergence.lacking()}`);
+    while (core.some(({ upkeep }) => !upkeep.isIdle)) {
+      demand(queue.now < convergedAt + SNAPSHOTS_MS, 'converges', () => 'snapshots to join are still wanted');
+      this.runUntil(queue.now + LOOK_MS);
+    }
+    return allowedMs;
+  }
+
+  private runUntil(at: number): void {
+    while (this.queue.step(at));
+  }
+
+  /** The digest watch finds what repair could not make the same, and members join snapshots of each other. */
+  private resync(core: readonly Instance[], convergence: Convergence): void {
+    const { queue } = this;
+    // Members with clocks that are far apart compare no digests.
+    for (const instance of core) instance.skewMs = 0;
+    const from = queue.now;
+    const end = from + RESYNC_MS;
+    for (let differs = convergence.differing(true); differs !== null; differs = convergence.differing(true)) {
+      demand(queue.now < end, 'equal-to-others', () => `no snapshot made it the same in ${RESYNC_MS} ms: ${differs}`);
+      this.runUntil(queue.now + RESYNC_LOOK_MS);
+    }
+    demand(convergence.reached(), 'converges', () => `came apart after a re-sync: ${convergence.lacking()}`);
+    if (queue.now > from) this.remedy = 'snapshots';
+  }
+
+  /** What cannot be joined from snapshots differs: an operator restarts all members but one, which then take its state. */
+  private renew(core: readonly Instance[]): Convergence {
+    for (const { member } of core.slice(1)) this.crash(member, RESTART_MS);
+    this.runUntil(this.queue.now + 2 * RESTART_MS);
+    const alive = core.map(({ life }) => life);
+    const convergence = new Convergence(this.core(), this.model, this.plan, alive);
+    this.comeTogether(convergence);
+    this.remedy = 'restarts';
+    return convergence;
+  }
+
+  findBeyondRepair(core: readonly Instance[]): boolean {
+    for (const slot of unrepairable(core, this.witness)) {
+      this.happened('beyond repair: known by a snapshot only');
+      this.beyondRepair.add(slot);
+    }
+    return this.beyondRepair.size > 0;
   }
 
   // ——— Steps ———
@@ -225,13 +299,19 @@ export class World implements Host {
         });
         break;
       case 'forge':
-        this.forge(step);
+        this.intruder.forge(step);
+        break;
+      case 'flood':
+        this.intruder.flood(step.member, step.to, step.count);
         break;
       case 'replay':
-        this.replay(step.to, step.count);
+        this.intruder.replay(step.to, step.count);
         break;
       case 'playback':
-        this.playBack(step);
+        this.intruder.playBack(step);
+        break;
+      case 'evict':
+        this.evictions.begin(step);
         break;
       case 'crash':
         this.crash(step.member, step.downMs);
@@ -267,16 +347,19 @@ export class World implements Host {
         break;
       }
       case 'merge':
-        instance.entry.merge(step.from);
+        instance.upkeep.takeFrom(step.from);
         break;
       case 'leave':
         instance.entry.leave();
         break;
+      case 'defect':
+        instance.misbehave(step.object, step.what);
+        break;
       case 'send-dies':
-        instance.killSender(step.after, step.downMs);
+        instance.killSender(step.after, step.downMs, step.points);
         break;
       case 'receive-dies':
-        instance.killReceiver(step.after, step.downMs);
+        instance.killReceiver(step.after, step.downMs, step.points);
         break;
       case 'keys':
         this.keyStages[step.member] = step.stage;
@@ -307,70 +390,19 @@ export class World implements Host {
     this.all.push(instance);
   }
 
+  private endProcess(instance: Instance): void {
+    instance.crash();
+    this.evictions.ended(instance.member);
+  }
+
   private crash(member: number, downMs: number | null): void {
     const instance = this.members[member];
     if (!instance.up) return;
-    instance.crash();
+    this.endProcess(instance);
     if (downMs === null) return;
     this.queue.after(downMs, () => {
       if (!this.members[member].up) this.restart(member);
     });
-  }
-
-  private forge({ member, to, what }: Extract<Step, { do: 'forge' }>): void {
-    const victim = this.members[to];
-    if (!victim.up || victim.receiver === null || victim.isPaused || member === to) return;
-    const object = this.draw.below(this.plan.objects.length);
-    const { incarnation } = this.members[member].life;
-    // Of whom nothing was heard yet, nothing can be told to be earlier.
-    if (what === 'incarnation' && !this.witness.hasHeard(victim, member, incarnation)) return;
-    const bytes = forge(what, victim, member, incarnation, object);
-    const before = this.stateOf(victim);
-    this.rejectWanted = this.plan.sealed ? 'unsealed' : what;
-    victim.deliver({ bytes, sender: member, to, object, contents: null });
-    this.rejectWanted = null;
-    demand(
-      this.stateOf(victim) === before,
-      'forgery-refused',
-      () => `${victim.name}: a forged ${what} changed its state`,
-    );
-  }
-
-  /** What a refused message must not change. */
-  private stateOf(instance: Instance): string {
-    return instance.subjects.map((subject) => subject.digest(instance.moment.coarse)).join();
-  }
-
-  private replay(to: number, count: number): void {
-    const played = this.links.played(to);
-    for (let i = 0; i < count && played.length > 0; i++) {
-      this.happened('replayed');
-      this.members[to].deliver(this.draw.pick(played));
-    }
-  }
-
-  /** Somebody who recorded datagrams plays them, spread over time. */
-  private playBack(step: Extract<Step, { do: 'playback' }>): void {
-    const recorded = this.recorded(step);
-    if (recorded.length === 0) return;
-    const { to, count, ms, what } = step;
-    for (let i = 0; i < count; i++)
-      this.queue.after(what === 'start' ? (i * ms) / count : this.draw.between(0, ms), () => {
-        if (this.healed) return;
-        this.happened(`played back: ${what}`);
-        this.members[to].deliver(what === 'start' ? recorded[i % recorded.length] : this.draw.pick(recorded));
-      });
-  }
-
-  private recorded({ what, member, to, count }: Extract<Step, { do: 'playback' }>): readonly Flight[] {
-    const played = this.links.played(to);
-    const isPresent = ({ sender, contents }: Flight): boolean =>
-      contents?.incarnation === this.members[sender].life.incarnation;
-    if (what === 'start') return played.filter(isPresent).slice(0, count);
-    if (what === 'former') return played.filter((one) => one.sender === member && !isPresent(one));
-    if (played.length === 0) return played;
-    const { sender, contents } = this.draw.pick(played);
-    return played.filter((one) => one.sender === sender && one.contents?.incarnation === contents?.incarnation);
   }
 
   // ——— Host: joining and leaving ———
@@ -385,8 +417,20 @@ export class World implements Host {
     this.crash(victim, armed.downMs);
   }
 
+  beganAlone(at: Instance): void {
+    this.happened('began without state');
+    // What was pruned because its former life had it comes by snapshots only.
+    this.beyondRepair.add(at.member);
+  }
+
+  succeeded(at: Instance): void {
+    // One that was not heard may have more: it is not waited for.
+    if (!this.plan.steps.every((step) => step.do === 'work' || step.do === 'crash')) return;
+    for (const other of this.members) if (other !== at && other.up && other.entry.isReady) checkSuccession(at, other);
+  }
+
   hasLeft(at: Instance): void {
-    at.crash();
+    this.endProcess(at);
     this.happened('left');
     this.left.set(at.member, at.life.incarnation);
     for (const other of this.members)
@@ -468,7 +512,7 @@ export class World implements Host {
   afterReceive(at: Instance, flight: Flight, reject: string | null): void {
     const { contents } = flight;
     if (contents === null) {
-      const wanted = this.rejectWanted;
+      const wanted = this.intruder.rejectWanted;
       demand(
         reject !== null && (wanted === null || reject === wanted),
         'forgery-refused',
@@ -480,39 +524,46 @@ export class World implements Host {
     if (reject !== null) {
       // An honest message is refused only for its life: an earlier one, one that is evicted, or one not admitted yet; and,
       // sealed, when it comes a second time, or after the old key was taken out.
-      const reasons = ['incarnation', 'unclosed', 'sender', ...(this.plan.sealed ? ['seal_replay', 'seal_key'] : [])];
+      const reasons = [
+        'incarnation',
+        'unclosed',
+        'sender',
+        ...(this.plan.sealed ? ['seal_replay', 'seal_key', 'seal_busy'] : []),
+      ];
       demand(reasons.includes(reject), 'forgery-refused', () => `${at.name}: an honest message was refused: ${reject}`);
       return;
     }
     const sender = this.lifeOf(flight.sender, contents.incarnation);
     const origin = this.lifeOf(contents.origin, contents.originIncarnation);
     if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);
-    demand(!at.board.isDisowned, 'living-kept', () => `${at.name} lives, and was told that its life is over`);
-    this.checkMemory(at);
+    if (at.board.isDisowned) {
+      demand(at.isCondemned, 'living-kept', () => `${at.name} lives, and was told that its life is over`);
+      this.happened('an evicted member learned it');
+      this.crash(at.member, RESTART_MS);
+      return;
+    }
+    checkMemory(at);
   }
 
   afterPoll(at: Instance): void {
-    this.checkMemory(at);
+    checkMemory(at);
     this.witness.checkPruned(
       at,
-      this.members.filter((one) => one !== at && one.up && one.entry.isReady),
+      this.members.filter((one) => one !== at && one.up && one.entry.isReady && !one.isCondemned),
     );
   }
 
-  alarm(at: Instance, problem: string): void {
-    this.happened('alarm');
-    if (/was away while the next life ended, too/.test(problem)) {
-      this.happened('beyond repair: away while two lives ended');
-      this.wasBeyondRepair = true;
-      return;
-    }
-    if (/of which only a part has come/.test(problem)) {
-      this.happened('beyond repair: the origin of a backlog ended');
-      this.wasBeyondRepair = true;
-      return;
-    }
-    if (/not the same everywhere/.test(problem) && this.isBeyondRepair()) return;
-    demand(/^the unit log is full because/.test(problem), 'alarm-expected', () => `${at.name}: ${problem}`);
+  alarm(at: Instance, problem: string, slot = -1): void {
+    judgeAlarm(this, at, problem, slot);
+  }
+
+  differs(at: Instance, object: number, slot: number): void {
+    this.happened('a digest differed');
+    demand(
+      this.beyondRepair.size > 0,
+      'equal-to-others',
+      () => `${at.name}, object ${object}: its digest twice differed from that of member ${slot}`,
+    );
   }
 
   keyStage(member: number): number {
@@ -521,24 +572,6 @@ export class World implements Host {
 
   private lifeOf(member: number, incarnation: number): Instance | undefined {
     return this.all.find((one) => one.member === member && one.life.incarnation === incarnation);
-  }
-
-  private checkMemory(at: Instance): void {
-    const { settings } = at;
-    const objects = this.plan.objects.length;
-    const { sender, receiver } = at;
-    if (sender !== null)
-      demand(
-        sender.heldBytes <= objects * settings.unitLogBytes,
-        'memory-bounded',
-        () => `${at.name}: unit logs overflow`,
-      );
-    if (receiver !== null)
-      demand(
-        receiver.bufferedBytes <= objects * settings.members.length * settings.reorderBytes,
-        'memory-bounded',
-        () => `${at.name}: ${receiver.bufferedBytes} bytes wait for earlier ones`,
-      );
   }
 
   private counters(): Map<string, number> {

@@ -1,0 +1,34 @@
+/** Which alarms of the protocol a life may raise, and what follows from them. */
+
+import type { Instance } from './instance.js';
+import { demand } from './violation.js';
+import type { World } from './world.js';
+
+/** `slot`: the member that an alarm of the receive thread is about. */
+export function judgeAlarm(world: World, at: Instance, problem: string, slot: number): void {
+  if (/was away while the next life ended, too/.test(problem)) {
+    world.happened('beyond repair: away while two lives ended');
+    world.beyondRepair.add(slot);
+  } else if (/of which only a part has come/.test(problem)) {
+    world.happened('beyond repair: the origin of a backlog ended');
+    world.beyondRepair.add(slot);
+    // Units that others pass on may repeat what the backlog had coalesced.
+    for (const { author, member } of world.model.all)
+      if (member === slot) for (const { ledger } of at.subjects) ledger?.tear(author);
+  } else if (/not the same everywhere/.test(problem) && findsBeyondRepair(world, slot)) {
+    return;
+  } else if (/is evicted here, and this instance is evicted there/.test(problem)) {
+    demand(at.isCondemned, 'alarm-expected', () => `${at.name}: ${problem}`);
+  } else {
+    // What a detached member misses is kept in bounded memory of the send thread.
+    const { settings, steps } = world.plan;
+    const canLose = settings.debtBytes !== undefined || steps.some((step) => step.do === 'send-dies');
+    const expected = canLose ? /^the unit log is full because|needs a snapshot: / : /^the unit log is full because/;
+    demand(expected.test(problem), 'alarm-expected', () => `${at.name}: ${problem}`);
+  }
+}
+
+function findsBeyondRepair(world: World, slot: number): boolean {
+  world.findBeyondRepair(world.members.filter(({ up }) => up));
+  return world.beyondRepair.has(slot);
+}

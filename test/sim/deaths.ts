@@ -1,0 +1,77 @@
+/**
+ * Where a simulated thread may die: before and after each call by which it changes the memory that its successor goes on
+ * from. The methods are wrapped once, when the first life asks for it. A wrapper does nothing unless a fuse burns.
+ */
+
+import { AckBoard } from '../../shm/ack-board.js';
+import { LogConsumer } from '../../shm/log.js';
+import { ForeignLog } from '../../workers/replication/foreign-log.js';
+import { Stage } from '../../workers/replication/stage.js';
+import { UnitLog } from '../../workers/replication/unit-log.js';
+import { Death } from './subjects.js';
+
+const SEND_BOARD = ['setNumbered', 'setSequence', 'setDatagram', 'setServed', 'writeAttachment'] as const;
+const RECEIVE_BOARD = ['writeReception', 'writeFormer', 'writeVector', 'writePeer', 'writeLife', 'setOwed'] as const;
+
+const POINTS: readonly (readonly [
+  type: { readonly prototype: object; readonly name: string },
+  names: readonly string[],
+])[] = [
+  [UnitLog, ['append', 'markSent', 'prune']],
+  [Stage, ['add', 'clear']],
+  [LogConsumer, ['release']],
+  [ForeignLog, ['append', 'prune']],
+  [AckBoard, [...SEND_BOARD, ...RECEIVE_BOARD]],
+];
+
+/** The fuse that burns: of the thread that is running; null: none does. */
+let burning: Fuse | null = null;
+let isWrapped = false;
+
+/** Of one thread: it dies at a call. */
+export class Fuse {
+  /** Calls, each counted before and after it, until the thread dies. */
+  left = Number.POSITIVE_INFINITY;
+  /** Where the thread died. */
+  diedAt = '';
+
+  light(points: number): void {
+    if (!isWrapped) wrap();
+    this.left = points;
+  }
+
+  /** The thread does something. */
+  run<T>(act: () => T): T {
+    if (this.left === Number.POSITIVE_INFINITY) return act();
+    burning = this;
+    try {
+      return act();
+    } finally {
+      burning = null;
+    }
+  }
+
+  spend(where: string): void {
+    if (this.left-- > 0) return;
+    this.left = Number.POSITIVE_INFINITY;
+    this.diedAt = where;
+    burning = null;
+    throw new Death(where);
+  }
+}
+
+function wrap(): void {
+  isWrapped = true;
+  for (const [{ prototype, name: type }, names] of POINTS)
+    for (const name of names) {
+      const methods = prototype as Record<string, (...args: unknown[]) => unknown>;
+      const original = methods[name];
+      const [before, after] = [`before ${type}.${name}`, `after ${type}.${name}`];
+      methods[name] = function (...args) {
+        burning?.spend(before);
+        const result = original.apply(this, args);
+        burning?.spend(after);
+        return result;
+      };
+    }
+}

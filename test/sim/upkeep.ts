@@ -1,0 +1,142 @@
+/**
+ * Main's part of a ready instance that looks after its state, in simulated time: the digest watch (daemon/digest-watch.ts)
+ * and the re-sync (daemon/membership/resync.ts). If records of others were skipped, or a member's digest differs, the
+ * instance takes snapshots of the members and joins them with its own state.
+ */
+
+import { createHash } from 'node:crypto';
+import { DigestWatch } from '../../daemon/digest-watch.js';
+import type { StateObject } from '../../shm/objects/object.js';
+import { mergeObject } from '../../workers/snapshot/load.js';
+import type { OriginVector } from '../../workers/snapshot/vectors.js';
+import type { Snapshot } from './entry.js';
+import type { Instance } from './instance.js';
+import { regionOf } from './real-objects.js';
+import type { Capture, Subject } from './subjects.js';
+import { Violation } from './violation.js';
+
+/** How often main looks. */
+const LOOK_MS = 500;
+/** The back-off after a donor failed, which is doubled each time up to the maximum, in ms. */
+const BACK_OFF_MS = [1_000, 60_000] as const;
+
+export class Upkeep {
+  private readonly instance: Instance;
+  private readonly digests: DigestWatch;
+  /** Slots whose state is still to be joined with ours. */
+  private readonly wanted = new Set<number>();
+  private isFetching = false;
+  private skipped = 0;
+  private notBefore = 0;
+  private backOffMs: number = BACK_OFF_MS[0];
+
+  constructor(instance: Instance) {
+    this.instance = instance;
+    const { board, member, settings, host } = instance;
+    this.digests = new DigestWatch({
+      board,
+      self: member,
+      ids: () => settings.members.map(({ id, slot }) => (instance.members.isMember(slot) ? id : 0)),
+      isBusy: () => instance.backlog > 0,
+      onDiffer: (object, slot) => {
+        host.differs(instance, object, slot);
+        this.want([slot]);
+      },
+    });
+    instance.every(LOOK_MS, () => {
+      if (instance.entry.isReady) this.look();
+      return true;
+    });
+  }
+
+  /** No snapshot is wanted, and none will be at the next look. */
+  get isIdle(): boolean {
+    return this.wanted.size === 0 && !this.hasSkipped;
+  }
+
+  private get hasSkipped(): boolean {
+    const { counts, host } = this.instance;
+    // If numbers begin far from 1, the first message of each member skips the ones before it.
+    return counts.value('state_rx_records_skipped') > this.skipped && host.plan.firstSequence === 1;
+  }
+
+  /** Takes a snapshot of the member at once, if none is under way. */
+  takeFrom(donor: number): void {
+    if (this.instance.entry.isReady && !this.isFetching) this.take(donor);
+  }
+
+  want(slots: Iterable<number>): void {
+    for (const slot of slots) if (slot !== this.instance.member) this.wanted.add(slot);
+  }
+
+  private look(): void {
+    const { instance } = this;
+    instance.members.refresh();
+    if (this.hasSkipped) this.want(Array(instance.board.members).keys());
+    this.skipped = instance.counts.value('state_rx_records_skipped');
+    this.digests.look(instance.subjects.map(contentOf), instance.moment.coarse);
+    if (this.isFetching || instance.localMs < this.notBefore) return;
+    for (const slot of this.wanted) {
+      if (!instance.members.isMember(slot)) this.wanted.delete(slot);
+      else if (instance.entry.hasState(slot)) {
+        this.take(slot);
+        return;
+      }
+    }
+  }
+
+  private take(donor: number): void {
+    const { instance } = this;
+    this.isFetching = true;
+    instance.host.fetchSnapshot(instance, donor, (snapshot) => {
+      this.isFetching = false;
+      if (!instance.up || !instance.entry.isReady) return;
+      if (typeof snapshot !== 'string') {
+        this.merge(snapshot);
+        this.wanted.delete(donor);
+        this.backOffMs = BACK_OFF_MS[0];
+        return;
+      }
+      this.notBefore = instance.localMs + this.backOffMs;
+      this.backOffMs = Math.min(2 * this.backOffMs, BACK_OFF_MS[1]);
+      // Another member's turn first.
+      if (this.wanted.delete(donor)) this.wanted.add(donor);
+    });
+  }
+
+  /** Joins a snapshot with our state, object by object, while no receive thread runs. */
+  private merge(snapshot: Snapshot): void {
+    const { instance } = this;
+    instance.withoutReceiver(() => {
+      instance.subjects.forEach((subject, id) => {
+        this.mergeSubject(subject, snapshot.objects[id], snapshot.vectors.present[id]);
+      });
+    });
+    instance.host.happened('snapshot: merged');
+  }
+
+  private mergeSubject(subject: Subject, { ledger, region }: Capture, vectors: readonly OriginVector[]): void {
+    const { board, member, moment } = this.instance;
+    if (ledger !== null) subject.ledger?.joinNotes(ledger);
+    if (region === null) return;
+    try {
+      mergeObject(board, subject.receive.inner, regionOf(region), vectors, member, moment.coarse);
+    } catch (error) {
+      // Increments cannot be joined.
+      if (error instanceof Violation) throw error;
+      this.instance.host.happened(`not merged: ${subject.kind}`);
+    }
+  }
+}
+
+/** As the digest watch takes it: a ledger's digest is text, and may be long. */
+function contentOf(subject: Subject): StateObject {
+  const { inner } = subject.receive;
+  if (subject.ledger === null) return inner;
+  const { ledger } = subject;
+  return {
+    ...inner,
+    id: inner.id,
+    digest: () => createHash('sha256').update(ledger.digest()).digest('hex'),
+  } as StateObject;
+}
