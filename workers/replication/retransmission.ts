@@ -78,9 +78,14 @@ export class Retransmission {
     this.nextScan = Math.min(this.nextScan, now + this.settings.retransmitMsMin);
   }
 
-  /** Units were pruned. */
+  /**
+   * Units were pruned. If one of them had been sent again, what comes after it is sent again without back-off: the path, or
+   * the member, takes units now (RFC 6298 §5.7 ends the back-off likewise). A member whose buffer was full lacks many, and
+   * each would else wait for the longest back-off in turn.
+   */
   notePruned(): void {
     if (this.log.head === this.log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
+    else if (this.log.prunedAttempts > 1) this.startAnew();
   }
 
   /** A silent member is heard again: how often a unit was sent into silence says nothing about it. */

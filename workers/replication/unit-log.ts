@@ -65,6 +65,9 @@ export class UnitLog {
   recordsAt = 0;
   recordWords = 0;
 
+  /** How often the unit was sent that was sent most often of those pruned last. */
+  prunedAttempts = 0;
+
   private readonly floats: Float64Array;
   private readonly header: Int32Array;
   private readonly floorAt: Float64Array;
@@ -179,12 +182,14 @@ export class UnitLog {
     let position = head;
     let pruned = 0;
     let floor = this.floor;
+    this.prunedAttempts = 0;
     while (position !== this.unsent && ((position - head) | 0) < wordsMax) {
       const next = this.load(position);
       const last = this.first + this.count - 1;
       if (last > sequence) break;
       floor = last + 1;
       position = next;
+      this.prunedAttempts = Math.max(this.prunedAttempts, this.attempts);
       pruned++;
     }
     if (pruned === 0) return 0;
