@@ -293,6 +293,8 @@ export class Daemon implements Running {
 
   get standing(): Standing {
     const { progress = null } = this.donor ?? {};
+    // As of now, not of the last look.
+    void this.health.look(this.source.peerStatuses());
     const { state, problems } = this.health;
     const reasons = [...problems.map(({ text }) => text), this.entry.reason];
     if (this.resync.state !== null) reasons.push(this.resync.state);

@@ -31,7 +31,8 @@ export async function whileDownloading(
     'the downloads to be under way',
     async () => {
       const flows = await Promise.all(names.map((name) => sites.site(name).flows('proto=tcp')));
-      return flows.every((each) => each.filter(({ state }) => state === 'established').length >= count) ? true : null;
+      // Some may have ended already.
+      return flows.every((each) => each.filter(({ state }) => state !== 'new').length >= count) ? true : null;
     },
     START_MS_MAX,
   );

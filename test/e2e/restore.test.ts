@@ -12,7 +12,7 @@ describe('end to end: a restart of the only instance', function () {
   });
 
   it('breaks no download', async () => {
-    const { restored } = await downloadsThroughOne({ count: 10, bytes: 300_000, rate: 30_000 });
+    const { restored } = await downloadsThroughOne({ count: 10, bytes: 600_000, rate: 30_000 });
     assert.ok(restored >= 10, `${restored} bindings were restored`);
   });
 });

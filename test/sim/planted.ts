@@ -19,7 +19,6 @@ import { Retransmission } from '../../workers/replication/retransmission.js';
 import { SendChannel } from '../../workers/replication/send-channel.js';
 import { UnitLog } from '../../workers/replication/unit-log.js';
 import { Vectors } from '../../workers/replication/vectors.js';
-import { Entry } from './entry.js';
 import { Upkeep } from './upkeep.js';
 import type { Invariant } from './violation.js';
 
@@ -392,7 +391,7 @@ export const PLANTED: readonly PlantedBug[] = [
   {
     name: 'close an incarnation without asking the others',
     profile: 'succession',
-    lives: 200,
+    lives: 20,
     isLong: true,
     shows: ['equal-to-model'],
     plant: () =>
@@ -403,48 +402,6 @@ export const PLANTED: readonly PlantedBug[] = [
           function (slot) {
             this.close(slot);
             return true;
-          },
-      ),
-  },
-  {
-    name: 'accept a snapshot that leaves a gap',
-    profile: 'slow-join',
-    lives: 200,
-    isLong: true,
-    shows: ['equal-to-model', 'equal-to-others', 'applied-in-order', 'vector-delivered', 'converges'],
-    plant: () => override(Joining, 'refuses', () => () => null),
-  },
-  {
-    name: 'take the snapshot of a donor that is owed a backlog',
-    profile: 'owed',
-    lives: 60,
-    isLong: true,
-    shows: ['unit-cut-once', 'applied-once', 'applied-in-order', 'converges', 'equal-to-model', 'vector-delivered'],
-    plant: () => {
-      const owed = Object.getOwnPropertyDescriptor(Entry.prototype, 'isOwed') as PropertyDescriptor;
-      Object.defineProperty(Entry.prototype, 'isOwed', { ...owed, get: () => false });
-      return both(
-        override(Joining, 'isApart', () => () => false),
-        () => Object.defineProperty(Entry.prototype, 'isOwed', owed),
-      );
-    },
-  },
-  {
-    name: 'keep folded units, to pass them on',
-    profile: 'owed',
-    lives: 60,
-    isLong: true,
-    shows: ['unit-cut-once'],
-    plant: () =>
-      override(
-        ReceiveChannel,
-        'keep',
-        (keep) =>
-          function (reader) {
-            const { folded } = reader;
-            reader.folded = false;
-            keep.call(this, reader);
-            reader.folded = folded;
           },
       ),
   },
@@ -469,7 +426,15 @@ export const PLANTED: readonly PlantedBug[] = [
     profile: 'slow-join',
     lives: 20,
     isLong: true,
-    shows: ['unit-cut-once', 'applied-once', 'applied-in-order', 'converges', 'equal-to-model', 'vector-delivered'],
+    shows: [
+      'alarm-expected',
+      'unit-cut-once',
+      'applied-once',
+      'applied-in-order',
+      'converges',
+      'equal-to-model',
+      'vector-delivered',
+    ],
     plant: () =>
       override(
         Debt,
