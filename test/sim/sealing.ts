@@ -6,6 +6,7 @@
 import { createSealBoard, SealBoard, type SealKey } from '../../shm/seal-board.js';
 import { Opener, SEAL_BYTES, Sealer, type SealReject } from '../../workers/replication/seal.js';
 import { messageBytes, type ReplicationSettings } from '../../workers/replication/settings.js';
+import { mix } from './random.js';
 import { demand } from './violation.js';
 
 /** Stages of one rotation: from the old key alone to the new one alone. */
@@ -38,6 +39,9 @@ export class SealedEnds {
     this.members = members;
     this.incarnation = incarnation;
     this.board = createSealBoard(settings.slots, keysOf(stage));
+    // Instead of a random one: the same life has the same datagrams.
+    const { salt } = new SealBoard(this.board);
+    for (let word = 0; word < salt.length; word++) salt[word] = mix('salt', settings.self, incarnation, word);
   }
 
   /** The key file has come to a stage, and is read again. */

@@ -158,6 +158,8 @@ export class FakeSource implements AdminSource {
   drained: Drained | Error = { complete: true, unacknowledged_records: 0 };
   /** Drain waits for this. */
   gate: Promise<void> = Promise.resolve();
+  /** How often that was asked. */
+  drains = 0;
   failure: Error | undefined;
   /** Why rules cannot be loaded. */
   rulesProblem: string | null = null;
@@ -275,6 +277,7 @@ export class FakeSource implements AdminSource {
   }
 
   async drain(): Promise<Drained> {
+    this.drains++;
     await this.gate;
     if (this.drained instanceof Error) throw this.drained;
     return this.drained;

@@ -428,8 +428,7 @@ describe('admin socket', () => {
       await once(idle, 'connect');
       const drained = askJson(path, 'drain');
       const idleClosed = rest(idle);
-      await eventually(() => Promise.resolve(source.gate !== undefined));
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await eventually(async () => source.drains === 1);
       const closed = server?.close();
       server = undefined;
       assert.equal(await idleClosed, '');
