@@ -1,7 +1,6 @@
 /**
- * One life of a member: the shared memory of a process, and the threads on it, as the shells in workers/ run them, but stepped
- * by events. Its send thread wakes by the bell and at `Sender.deadline`, and at no other time, so what the core forgets to
- * ask for shows.
+ * One life of a member: a process's shared memory and its threads, as the shells in workers/ run them, but stepped by events.
+ * Its send thread wakes by the bell and at `Sender.deadline` only, so what the core forgets to ask for shows.
  */
 
 import { AckBoard, createAckBoard } from '../../shm/ack-board.js';
@@ -46,8 +45,7 @@ const TICK_MS = 100;
 /** Datagrams a socket holds for a thread that does not take them. */
 const SOCKET_DATAGRAMS = 256;
 /** Rounds of one wake-up, and wake-ups one after the other in which nothing was done: more is spinning. */
-const ROUNDS_MAX = 5000;
-const IDLE_WAKES_MAX = 5000;
+const [ROUNDS_MAX, IDLE_WAKES_MAX] = [5000, 5000];
 /** What is due waits no longer for a limit on what is sent. */
 const DUE_MS_MAX = 1000;
 
