@@ -36,6 +36,11 @@ const selection = select(choose(program.processedArgs[0]));
 const report = new Report([selection.parallel, ...Object.values(selection.lanes)].flat().length);
 const schedule = new Schedule(report);
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => schedule.interrupt());
-await schedule.run(selection, jobs);
+if (process.env[FULL_SIZE] === undefined) await schedule.run(selection, jobs);
+else {
+  // Floods and soaks of real networks have the machine for themselves.
+  await schedule.run({ ...selection, parallel: [] }, 1);
+  await schedule.run({ ...selection, lanes: { network: [], daemons: [] } }, jobs);
+}
 report.close();
 process.exitCode = report.failed === 0 && report.passed > 0 ? 0 : 1;
