@@ -27,6 +27,8 @@ const SCAN_UNITS_MAX = 2048;
 const SCAN_MESSAGES_MAX = 16;
 /** Between two scans. */
 const SCAN_SPACING_MS = 2;
+/** Between two times that the back-off of all units is ended: that goes through the whole log. */
+const FORGET_SPACING_MS = 250;
 /** The log is scanned at least so often while something is not acknowledged. */
 const SCAN_IDLE_MS = 1000;
 
@@ -44,6 +46,9 @@ export class Retransmission {
   private settled: number;
   private settledThrough = 0;
   private delivered = 0;
+  /** The back-off of all units is to be ended, not before `forgetAt`. */
+  private mustForget = false;
+  private forgetAt = Number.NEGATIVE_INFINITY;
   /** Where the scan under way goes on, and the earliest time of what it has passed; `settled` and none between scans. */
   private scanAt: number;
   private scanNext = Number.POSITIVE_INFINITY;
@@ -79,13 +84,16 @@ export class Retransmission {
   }
 
   /**
-   * Units were pruned. If one of them had been sent again, what comes after it is sent again without back-off: the path, or
+   * Units were pruned. If one of them had been sent again twice, what comes after it is sent again without back-off: the path, or
    * the member, takes units now (RFC 6298 §5.7 ends the back-off likewise). A member whose buffer was full lacks many, and
    * each would else wait for the longest back-off in turn.
    */
   notePruned(): void {
     if (this.log.head === this.log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
-    else if (this.log.prunedAttempts > 1) this.startAnew();
+    else if (this.log.prunedAttempts > 2) {
+      this.mustForget = true;
+      this.nextScan = Math.min(this.nextScan, this.forgetAt);
+    }
   }
 
   /** A silent member is heard again: how often a unit was sent into silence says nothing about it. */
@@ -107,6 +115,11 @@ export class Retransmission {
    */
   scan(now: number, messages: number): number {
     const { audience, log, peers } = this;
+    if (this.mustForget && now >= this.forgetAt) {
+      log.forgetAttempts();
+      this.mustForget = false;
+      this.forgetAt = now + FORGET_SPACING_MS;
+    }
     this.passSettled();
     let found = this.findProbe(now);
     let room = Math.min(SCAN_MESSAGES_MAX, messages) * (this.unitWords + UNIT_WORDS);
