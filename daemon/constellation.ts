@@ -14,7 +14,7 @@ import { type Command as AdminCommand, UsageError } from './admin/command.js';
 import { help } from './admin/commands/help.js';
 import { COMMANDS } from './admin/commands/index.js';
 import { IMPORT_NFT, runImport } from './import-nft.js';
-import { type LifecycleState, STATE_TRAITS } from './lifecycle.js';
+import { type LifecycleState, STATE_TRAITS, StateExit } from './lifecycle.js';
 import { version } from './version.js';
 
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
@@ -96,7 +96,7 @@ function helpText(): string {
     'Exit codes:',
     '  0 done, 1 the command failed, 2 wrong usage, 69 no instance can be reached,',
     '  77 no permission to speak to it, 78 the configuration given by -c is wrong;',
-    '  status and join: 0 the instance is ready, 3 degraded, 4 not ready',
+    `  status and join: ${StateExit.READY} the instance is ready, ${StateExit.DEGRADED} degraded, ${StateExit.NOT_READY} not ready`,
   ].join('\n');
 }
 

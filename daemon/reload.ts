@@ -83,7 +83,7 @@ export class Reloader {
     const isApplied = (change: OptionChange) =>
       hot.includes(change) && !refused.some((entry) => entry.change === change);
     const pending = changes.filter((change) => !isApplied(change));
-    const done: Reloaded = {
+    return {
       applied: changes.filter(isApplied).map(shown),
       restart: pending.map((change): PendingOption => {
         const { kind, reason = '' } = changeOf(change.option);
@@ -92,7 +92,6 @@ export class Reloader {
       }),
       unchanged,
     };
-    return done;
   }
 
   /** The changes that can be applied now. */

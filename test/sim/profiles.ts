@@ -103,6 +103,22 @@ const COMMON = {
 /** Numbers just below where something may turn over. */
 const NEAR_WRAP = [2 ** 31 - 50, 2 ** 32 - 50, 2 ** 48 - 50, 2 ** 53 - 1_000_000] as const;
 
+const LARGE: Profile = {
+  ...COMMON,
+  help: '16 to 40 members',
+  oneIn: 79,
+  members: [16, 40],
+  objects: [1, 1],
+  kinds: [...LEDGERS, 'increments'],
+  safetyMs: [300, 800],
+  batches: [1, 4],
+  operations: [1, 4],
+  loss: [0, 0.1],
+  multicast: 1,
+  faults: { cut: [0, 2], pause: [0, 2], 'send-dies': [0, 1] },
+  faultMs: [20, 300],
+};
+
 export const PROFILES: Readonly<Record<string, Profile>> = {
   orderly: {
     ...COMMON,
@@ -442,35 +458,13 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
       ...{ keepaliveMs: 10_000, silentMs: 50_000, retransmitMsInitial: 1000, retransmitMsMax: 10_000 },
     },
   },
-  large: {
-    ...COMMON,
-    help: '16 to 40 members',
-    oneIn: 79,
-    members: [16, 40],
-    objects: [1, 1],
-    kinds: [...LEDGERS, 'increments'],
-    safetyMs: [300, 800],
-    batches: [1, 4],
-    operations: [1, 4],
-    loss: [0, 0.1],
-    multicast: 1,
-    faults: { cut: [0, 2], pause: [0, 2], 'send-dies': [0, 1] },
-    faultMs: [20, 300],
-  },
+  large: LARGE,
   crowd: {
-    ...COMMON,
+    ...LARGE,
     help: '64 members, the most there can be',
     oneIn: 499,
     members: [64, 64],
-    objects: [1, 1],
-    kinds: [...LEDGERS, 'increments'],
     safetyMs: [200, 400],
-    batches: [1, 4],
-    operations: [1, 4],
-    loss: [0, 0.1],
-    multicast: 1,
-    faults: { cut: [0, 2], pause: [0, 2], 'send-dies': [0, 1] },
-    faultMs: [20, 300],
     settings: { keepaliveMs: 1000, silentMs: 5000 },
   },
   mixed: {

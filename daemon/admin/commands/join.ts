@@ -1,3 +1,4 @@
+import { StateExit } from '../../lifecycle.js';
 import { record } from '../answer.js';
 import { type Command, expectNoWords } from '../command.js';
 
@@ -6,7 +7,7 @@ export const join: Command = {
   usage: '[alone]',
   summary: 'Wait until this instance has joined and takes packets.',
   details: [
-    'Its exit code is that of status: 0 ready, 3 degraded, 4 the instance is going to stop.',
+    `Its exit code is that of status: ${StateExit.READY} ready, ${StateExit.DEGRADED} degraded, ${StateExit.NOT_READY} going to stop.`,
     'An instance joins by itself when it starts; status says how far it is. One that does not listen yet is waited for (-t).',
     'alone  begin without the state of members that are not heard, or whose messages are refused. Where one is heard that has',
     '       state, that is taken all the same. What others have, and did not share, stays apart from what is made here.',
