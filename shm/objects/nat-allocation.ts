@@ -40,7 +40,7 @@ export function createLeases(
   { addresses, portRange, allocation }: AllocationOptions,
   { memberIndex, memberCount }: OpenContext,
   proposesByKey: boolean,
-  isBound: (place: number) => boolean,
+  isFree: (place: number, now: number) => boolean,
 ): PortLeases {
   const isLeased = allocation !== 'shared';
   return new PortLeases({
@@ -49,6 +49,6 @@ export function createLeases(
     memberIndex: isLeased ? memberIndex : 0,
     memberCount: isLeased ? memberCount : 1,
     unleased: !proposesByKey ? 0 : allocation === 'hybrid' ? ALL_BUT_TCP : EVERY_PROTOCOL,
-    isBound,
+    isFree,
   });
 }

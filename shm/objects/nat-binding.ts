@@ -133,8 +133,8 @@ export class NatBinding implements StateObject {
     this.own = options.keepsOwn && local !== undefined ? new OwnBindings(local, ownAt, this.flows, places) : null;
     this.places = places;
     this.allocator = createAllocator(options, context);
-    const isBound = (place: number): boolean => this.tables.isBound(this.claims.owner(place), place);
-    this.leases = createLeases(options, context, this.allocator.proposesByKey, isBound);
+    const isFree = (place: number, now: number): boolean => this.tables.isFree(place, now);
+    this.leases = createLeases(options, context, this.allocator.proposesByKey, isFree);
     this.room = new PortRoom(this.tables, this.allocator);
   }
 

@@ -8,6 +8,9 @@
  *     the member's own ports                         a few at random, then all in turn
  *     any port                                       a few at random, then all in turn
  *
+ * Own ports of either parity come before those of others: a site that gets a reply to a port of its own lease, which is not
+ * bound there, lets the reply wait only if another member's leases look used up (port-leases.ts).
+ *
  * It begins with the address that the inside host is paired with (RFC 4787 REQ-2, RFC 6888 REQ-2). Other addresses follow
  * only if pairing is not asked for. Ports have the source port's parity (RFC 4787 REQ-4) until none of these is free. A
  * source port below 1024 gets one below 1024, any other one above (RFC 4787 REQ-3).
@@ -19,8 +22,8 @@
  * can then propose one port for two endpoints at the same moment, which the binding settles. `keyed` says which protocols
  * have proposals among all ports; the others have them among the member's own.
  *
- * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation, of own ports and of any each; at
- * further addresses after that, only a few at random. A region gone through once
+ * Work is bounded: at most `SCAN_BUDGET` ports of each parity are looked at one after another per allocation, of own ports and of
+ * any each; at further addresses after that, only a few at random. A region gone through once
  * without a free port is left alone until the next second, so that a flood of new flows at an exhausted pool costs
  * a few loads each.
  */
@@ -36,7 +39,7 @@ export const WELL_KNOWN_PORTS = 1024;
 const RANDOM_TRIES = 8;
 /** Ports proposed by key: while three of four ports are taken, one endpoint in a hundred finds none of these free. */
 const KEYED_TRIES = 16;
-const SCAN_BUDGET = 1024;
+const SCAN_BUDGET = 512;
 
 /** Fixed key of the choice of address: every member pairs an inside host with the same address. It is no secret. */
 const PAIRING_KEY = 0x70616972;
@@ -48,7 +51,7 @@ export interface PortRange {
 }
 
 /** The blocks of `range` that are the turn of one member: its n-th port is `at(n)`, or `NONE` outside the range. */
-class PortRegion {
+export class PortRegion {
   readonly size: number;
   readonly range: PortRange;
   private readonly start: number;
@@ -68,6 +71,14 @@ class PortRegion {
     const port = this.start + Math.trunc(n / BLOCK_PORTS) * this.step + (n % BLOCK_PORTS);
     return port >= this.range.first && port <= this.range.last ? port : NONE;
   }
+}
+
+/** The two classes of ports of a range: well-known ones, and the others. If it has none of a class, the other serves. */
+export function classesOf(range: PortRange): readonly [PortRange, PortRange] {
+  const lastKnown = WELL_KNOWN_PORTS - 1;
+  const low = range.first <= lastKnown ? { first: range.first, last: Math.min(range.last, lastKnown) } : range;
+  const high = range.last > lastKnown ? { first: Math.max(range.first, WELL_KNOWN_PORTS), last: range.last } : range;
+  return [low, high];
 }
 
 export interface AllocatorOptions {
@@ -136,15 +147,12 @@ export class PortAllocator {
 
   constructor(options: AllocatorOptions) {
     const { addresses, range, memberIndex, memberCount, paired, secret, keyed } = options;
-    const lastKnown = WELL_KNOWN_PORTS - 1;
-    const low = range.first <= lastKnown ? { first: range.first, last: Math.min(range.last, lastKnown) } : range;
-    const high = range.last > lastKnown ? { first: Math.max(range.first, WELL_KNOWN_PORTS), last: range.last } : range;
     this.seed = options.seed ?? new Int32Array(new Uint8Array(randomBytes(8)).buffer);
     this.secret = secret;
     this.keyed = keyed;
     this.addresses = addresses;
     this.hops = paired ? 1 : addresses;
-    this.regions = [low, high].map((part) =>
+    this.regions = classesOf(range).map((part) =>
       memberCount === 1
         ? [new PortRegion(part, 0, 1)]
         : [new PortRegion(part, memberIndex, memberCount), new PortRegion(part, 0, 1)],
@@ -176,7 +184,6 @@ export class PortAllocator {
     this.parity = port & 1;
     this.now = now;
     this.hop = 0;
-    this.budget = SCAN_BUDGET;
     this.hasKey = this.proposesByKey;
     if (this.hasKey) {
       sipHash2(this.secret, address, key, this.hashed);
@@ -218,7 +225,7 @@ export class PortAllocator {
           continue;
         }
         if (this.budget === 0) {
-          this.leaveRegion();
+          this.leaveScan();
           continue;
         }
         this.budget--;
@@ -305,6 +312,7 @@ export class PortAllocator {
 
   private enterScan(stage: number): void {
     this.stage = stage;
+    this.budget = this.hop === 0 ? SCAN_BUDGET : 0;
     this.scan = this.scanOf(stage === Stage.PARITY ? this.parity : 1 - this.parity);
   }
 
@@ -315,8 +323,6 @@ export class PortAllocator {
 
   private leaveRegion(): void {
     if (this.regionIndex + 1 < this.regionCount) {
-      // Own ports may all be taken, while others' are free.
-      if (this.hop === 0) this.budget = SCAN_BUDGET;
       this.enter(this.regionIndex + 1);
     } else {
       this.hop++;

@@ -1,16 +1,16 @@
 /**
  * Whose lease an external port is in, and so whether another member can have bound it. Blocks of ports are leased to the
- * members in turn (port-allocator.ts). A member whose leases are used up takes ports of the others.
+ * members in turn (port-allocator.ts). A member whose own ports are used up, those of a class at an address, takes any.
  */
 
 import { NONE } from '../none.js';
 import { PROTOCOL_COUNT } from './external-places.js';
-import { BLOCK_PORTS, type PortRange, WELL_KNOWN_PORTS } from './port-allocator.js';
+import { BLOCK_PORTS, classesOf, type PortRange, PortRegion, WELL_KNOWN_PORTS } from './port-allocator.js';
 import { PORTS_PER_ADDRESS } from './port-claims.js';
 
-/** Ports looked at to tell whether the others' leases are used up, and how many of them taken say so. */
+/** Ports of a member that are looked at to tell whether its leases are used up. They are not if so many of these are free. */
 const SAMPLE = 16;
-const SAMPLE_TAKEN = 12;
+const SAMPLE_FREE = 5;
 
 export interface LeasesOptions {
   readonly range: PortRange;
@@ -21,22 +21,28 @@ export interface LeasesOptions {
   readonly memberCount: number;
   /** Protocols, as bits by index, whose ports are proposed by key, whoever leases them. */
   readonly unleased: number;
-  /** Whether a place is bound. */
-  isBound(place: number): boolean;
+  /** Whether a place could be bound now, by whoever leases it. */
+  isFree(place: number, now: number): boolean;
 }
 
 export class PortLeases {
   private readonly options: LeasesOptions;
-  /** By protocol and address: when the others' leases were looked at, and whether they were used up. */
+  /** By class and member: its ports. */
+  private readonly regions: readonly (readonly PortRegion[])[];
+  /** By protocol, address and class: when the leases of the others were looked at, and whether those of one were used up. */
   private readonly lookedAt: Float64Array;
   private readonly usedUp: Uint8Array;
   private readonly placesPerProtocol: number;
   private draws = 0;
 
   constructor(options: LeasesOptions) {
+    const { memberCount, places, range } = options;
     this.options = options;
-    const pools = Math.ceil(options.places / PORTS_PER_ADDRESS);
-    this.placesPerProtocol = options.places / PROTOCOL_COUNT;
+    this.regions = classesOf(range).map((ports) =>
+      Array.from({ length: memberCount }, (_, member) => new PortRegion(ports, member, memberCount)),
+    );
+    const pools = 2 * Math.ceil(places / PORTS_PER_ADDRESS);
+    this.placesPerProtocol = places / PROTOCOL_COUNT;
     this.lookedAt = new Float64Array(pools);
     this.usedUp = new Uint8Array(pools);
   }
@@ -58,32 +64,35 @@ export class PortLeases {
     if (port < range.first || port > range.last) return false;
     const owner = this.owner(place);
     if (owner === NONE) return true;
-    return (owner !== memberIndex && isHeard(owner)) || this.areUsedUp(place, now);
+    return (owner !== memberIndex && isHeard(owner)) || this.isAnyUsedUp(place, now, isHeard);
   }
 
-  /** Whether the leases of the others at the address of a place are used up, as a sample of each second tells. */
-  private areUsedUp(place: number, now: number): boolean {
-    const pool = Math.trunc(place / PORTS_PER_ADDRESS);
+  /**
+   * Whether another member that is heard has used up its ports of the class and at the address of a place, as samples of
+   * each second tell.
+   */
+  private isAnyUsedUp(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
+    const { memberCount, memberIndex } = this.options;
+    const address = Math.trunc(place / PORTS_PER_ADDRESS);
+    const portClass = (place & (PORTS_PER_ADDRESS - 1)) < WELL_KNOWN_PORTS ? 0 : 1;
+    const pool = 2 * address + portClass;
     if (this.lookedAt[pool] !== now) {
       this.lookedAt[pool] = now;
-      this.usedUp[pool] = this.sample(pool) ? 1 : 0;
+      this.usedUp[pool] = 0;
+      for (let member = 0; member < memberCount && this.usedUp[pool] === 0; member++)
+        if (member !== memberIndex && isHeard(member) && this.isUsedUp(address, this.regions[portClass][member], now))
+          this.usedUp[pool] = 1;
     }
     return this.usedUp[pool] === 1;
   }
 
-  private sample(pool: number): boolean {
-    const { range, memberIndex, isBound } = this.options;
-    const first = Math.max(range.first, Math.min(WELL_KNOWN_PORTS, range.last));
-    const width = range.last - first + 1;
-    let looked = 0;
-    let taken = 0;
-    for (let tries = 0; tries < 4 * SAMPLE && looked < SAMPLE; tries++) {
+  private isUsedUp(address: number, region: PortRegion, now: number): boolean {
+    let free = 0;
+    for (let looked = 0; looked < SAMPLE && free < SAMPLE_FREE; looked++) {
       this.draws = (this.draws + 0x9e3779b1) | 0;
-      const at = pool * PORTS_PER_ADDRESS + first + Math.trunc(((this.draws >>> 0) / 2 ** 32) * width);
-      if (this.owner(at) === memberIndex) continue;
-      looked++;
-      if (isBound(at)) taken++;
+      const port = region.at(Math.trunc(((this.draws >>> 0) / 2 ** 32) * region.size));
+      if (port !== NONE && this.options.isFree(address * PORTS_PER_ADDRESS + port, now)) free++;
     }
-    return looked > 0 && taken * SAMPLE >= looked * SAMPLE_TAKEN;
+    return free < SAMPLE_FREE;
   }
 }

@@ -26,6 +26,7 @@ export function findCompiler(): string | null {
 }
 
 const SOURCES = {
+  burst: ['first-packets/burst.c'],
   helper: ['helper.c'],
   relay: ['relay/relay.c', 'relay/mesh.c', 'relay/impairment.c'],
 } as const;

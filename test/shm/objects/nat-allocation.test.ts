@@ -142,6 +142,66 @@ describe('ports proposed by key', () => {
   });
 });
 
+describe('a port that a member takes', () => {
+  const PORTS = { first: 512, last: 512 + 2047 };
+  const site = fc.record({
+    allocation: fc.constantFrom('leased' as const, 'hybrid' as const),
+    members: fc.integer({ min: 2, max: 4 }),
+    /** Linux chooses even ports for connections, as long as there are any. */
+    step: fc.constantFrom(1, 2),
+    source: fc.constantFrom(100, 4000),
+    reuseAfterS: fc.constantFrom(0, 120),
+    /** Seconds that a binding lasts: short ones leave ports that rest. */
+    lifetime: fc.constantFrom(20, 3600),
+  });
+
+  type SiteOptions = typeof site extends fc.Arbitrary<infer A> ? A : never;
+
+  /** Member 0 binds endpoints until it finds no port. Returns how many ports it took of the others. */
+  function fill({ allocation, members, step, source, reuseAfterS, lifetime }: SiteOptions): number {
+    const definition = definitionOf(allocation, { portRange: PORTS, reuseAfterS });
+    const [first, ...others] = Array.from({ length: members }, (_, member) => new Replica(definition, member, members));
+    let now = NOW;
+    let foreign = 0;
+    for (let n = 0; n < 2048; n++) {
+      if (n % 8 === 0) now++;
+      const key = portAndProtocol(swap(source + step * (n % 100)), TCP);
+      const slot = first.object.add(first.object.hash(n, key), n, key, now, now + lifetime);
+      if (slot === NONE) break;
+      first.object.refresh(slot, Rank.ESTABLISHED, now, lifetime);
+      const place = first.object.place(EXTERNAL, first.object.externalPort(slot), TCP);
+      if (first.object.leases.owner(place) !== 0) foreign++;
+      for (const { object } of others)
+        assert.ok(
+          object.leases.mayBeBoundElsewhere(place, now, () => true),
+          `the ${n}th, at ${place & 0xffff}`,
+        );
+      for (const record of first.drain()) for (const other of others) other.apply(record, now);
+    }
+    return foreign;
+  }
+
+  it('can be its own as every other member sees it before the record comes, also when its leases are used up', () => {
+    let foreign = 0;
+    fc.assert(
+      fc.property(site, (options) => {
+        foreign += fill(options);
+      }),
+      { numRuns: 30 },
+    );
+    assert.ok(foreign > 0, 'ports of others were taken');
+  });
+
+  it('is of its own lease as long as one of either parity is free there', () => {
+    const flows = 8192;
+    const portRange = { first: 2048, last: 2048 + 8191 };
+    const { object } = new Replica(definitionOf('leased', { portRange, flows, halfOpen: flows }), 0, 2, 1 << 18);
+    for (let n = 0; n < 4096; n++)
+      assert.equal(object.leases.owner(object.place(EXTERNAL, swap(bind(object, n, 4000)), UDP)), 0, `the ${n}th`);
+    assert.equal(object.leases.owner(object.place(EXTERNAL, swap(bind(object, 4096, 4000)), UDP)), 1);
+  });
+});
+
 describe('an endpoint that is bound again', () => {
   const establish = (object: NatBinding, host: number): number => {
     const port = bind(object, host, 4000);

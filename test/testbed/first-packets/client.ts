@@ -6,8 +6,8 @@
 
 import { createInterface } from 'node:readline';
 import type { Answer, Ask, Exchange } from './exchange.js';
-import { curl, iperf3, ping, traceroute } from './programs.js';
-import { burst, dns, established, stun, udp } from './sockets.js';
+import { burst, curl, iperf3, ping, traceroute } from './programs.js';
+import { dns, established, stun, udp } from './sockets.js';
 
 const RUN: Readonly<Record<Ask['what'], (ask: Ask) => Promise<Exchange[]>>> = {
   burst,

@@ -6,10 +6,11 @@
 
 import { fileURLToPath } from 'node:url';
 import { findTool } from '../../support/require.js';
+import { compiled } from '../compile.js';
 import { startServer } from '../http/fetch.js';
 import type { Program } from '../program.js';
 import type { Testbed } from '../testbed.js';
-import type { Answer, Ask, Case, Exchange } from './exchange.js';
+import { type Answer, type Ask, BURST_PORT, type Case, type Exchange } from './exchange.js';
 
 const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
@@ -128,6 +129,7 @@ export class FirstPackets {
     await Promise.all([
       ...nodes.flatMap((node) => [
         testbed.start(node, `first-${node}`, [process.execPath, script('server.js')]).waitFor(/^ready$/m),
+        testbed.start(node, `burst-${node}`, [compiled('burst'), 'accept', String(BURST_PORT)]).waitFor(/^ready$/m),
         ...(http ? [startServer(testbed, node)] : []),
       ]),
       // Linux sends a few ICMP errors a second to one address, and behind a NAT all clients have the

@@ -1,10 +1,12 @@
-/** Exchanges of client.ts by the real programs: curl, ping, traceroute, iperf3. */
+/** Exchanges of client.ts by other programs: curl, ping, traceroute, iperf3, and bursts by burst.c. */
 
 import { spawn } from 'node:child_process';
-import { type Ask, type Exchange, everyTurn, TCP_LOST_MS } from './exchange.js';
+import { compiled } from '../compile.js';
+import { type Ask, BURST_PORT, type Exchange, everyTurn, TCP_LOST_MS } from './exchange.js';
 
 const PING_EVERY_S = 0.3;
 const IPERF3_DATAGRAMS = 50;
+const BURST_PROGRAM = compiled('burst');
 
 /** What a program writes; it is killed when its time is up. */
 function output(argv: readonly string[], timeoutMs: number): Promise<string> {
@@ -80,4 +82,18 @@ function streamed(text: string): { packets: number; lost_packets: number } {
   } catch {
     return { packets: 0, lost_packets: 0 }; // it was ended, or had an error to tell
   }
+}
+
+/** Connections to each server, as fast as they can be started. */
+export async function burst({ servers, sources, each, timeout_ms }: Ask): Promise<Exchange[]> {
+  const argv = [BURST_PROGRAM, 'connect', BURST_PORT, timeout_ms, each, servers.join(','), sources.join(',')].map(
+    String,
+  );
+  const lines = (await output(argv, 60_000)).trim().split('\n');
+  if (lines.length !== servers.length * each) throw new Error(lines.at(-1));
+  return lines.map((line) => {
+    const [server, ms] = line.split(' ').map(Number); // no number: the connection was not established
+    const lost = ms <= TCP_LOST_MS ? 0 : 1;
+    return { server, sent: 1, lost, ...(lost === 1 ? {} : { ms }) };
+  });
 }

@@ -4,12 +4,11 @@
  *
  * - DNS: each question of type A or AAAA gets one record.
  * - STUN: a binding request is answered with the address that it came from (RFC 8489 §14.2).
- * - UDP echo, and a TCP port that accepts and says nothing.
+ * - UDP echo.
  */
 
 import { createSocket, type RemoteInfo } from 'node:dgram';
-import { createServer } from 'node:net';
-import { BURST_PORT, DNS_PORT, ECHO_PORT, STUN_PORT } from './exchange.js';
+import { DNS_PORT, ECHO_PORT, STUN_PORT } from './exchange.js';
 import { answerDns, answerStun } from './messages.js';
 
 function answer(port: number, reply: (request: Buffer, from: RemoteInfo) => Buffer | null): Promise<void> {
@@ -21,15 +20,9 @@ function answer(port: number, reply: (request: Buffer, from: RemoteInfo) => Buff
   return new Promise((resolve) => socket.bind(port, '0.0.0.0', resolve));
 }
 
-function accept(port: number): Promise<void> {
-  const server = createServer((socket) => socket.on('error', () => {}).resume());
-  return new Promise((resolve) => server.listen({ port, host: '0.0.0.0', backlog: 4096 }, resolve));
-}
-
 await Promise.all([
   answer(DNS_PORT, answerDns),
   answer(STUN_PORT, (request, from) => answerStun(request, from.address, from.port)),
   answer(ECHO_PORT, (request) => request),
-  accept(BURST_PORT),
 ]);
 console.log('ready');

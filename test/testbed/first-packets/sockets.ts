@@ -1,23 +1,11 @@
-/** Exchanges of client.ts over sockets of its own: UDP in its forms, and connections in a burst. */
+/** Exchanges of client.ts over UDP sockets of its own. */
 
 import { createSocket, type Socket } from 'node:dgram';
-import { connect } from 'node:net';
-import {
-  type Ask,
-  BURST_PORT,
-  DNS_PORT,
-  ECHO_PORT,
-  type Exchange,
-  everyTurn,
-  STUN_PORT,
-  TCP_LOST_MS,
-} from './exchange.js';
+import { type Ask, DNS_PORT, ECHO_PORT, type Exchange, everyTurn, STUN_PORT } from './exchange.js';
 import { answeredDns, answeredStun, askDns, askStun, DnsType } from './messages.js';
 
 const UDP_DATAGRAMS = 10;
 const ESTABLISHED_ROUNDS = 5;
-/** Connections that are started before the event loop looks for those that are established. */
-const BURST_AT_ONCE = 20;
 
 interface Request {
   readonly to: string;
@@ -148,35 +136,5 @@ export function established(ask: Ask): Promise<Exchange[]> {
     socket.close();
     ms.sort((a, b) => a - b);
     return [{ server, sent: ms.length, lost: 0, ms: ms[ms.length >> 1] }];
-  });
-}
-
-/** Connections to each server, as fast as they can be started. */
-export async function burst(ask: Ask): Promise<Exchange[]> {
-  const { servers, sources, each } = ask;
-  const total = servers.length * each;
-  const exchanges: Promise<Exchange>[] = [];
-  for (let n = 0; n < total; n++) {
-    exchanges.push(connection(n % servers.length, servers[n % servers.length], sources[n % sources.length], ask));
-    if (n % BURST_AT_ONCE === 0) await new Promise(setImmediate);
-  }
-  return Promise.all(exchanges);
-}
-
-function connection(server: number, host: string, localAddress: string, { timeout_ms }: Ask): Promise<Exchange> {
-  return new Promise((resolve) => {
-    const start = performance.now();
-    const socket = connect({ host, port: BURST_PORT, localAddress });
-    const end = (isConnected: boolean): void => {
-      clearTimeout(timer);
-      const ms = performance.now() - start;
-      const lost = !isConnected || ms > TCP_LOST_MS ? 1 : 0;
-      if (isConnected) socket.resetAndDestroy();
-      else socket.destroy();
-      resolve({ server, sent: 1, lost, ...(lost === 1 ? {} : { ms }) });
-    };
-    const timer = setTimeout(() => end(false), timeout_ms);
-    socket.once('connect', () => end(true));
-    socket.once('error', () => end(false));
   });
 }
