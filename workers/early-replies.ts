@@ -21,20 +21,21 @@
  * all, packets of one source, packets to one endpoint, and how many packets may wait in vain in a second. A packet that
  * waits at several stages has one deadline. Nothing waits if no other member is heard.
  *
- * **Cost.** While something waits at a stage, each packet there costs a look into a small table. Keys
- * are looked up after the receive thread has applied something, and so seldom that it takes some
- * thousandths of the worker's time. A packet that can never be a reply costs a few loads.
+ * **Cost.** While something waits at a stage, each packet there costs a look into a small table. Keys are looked up after the
+ * receive thread has applied something; what is looked up in vain takes some thousandths of the worker's time, or stays in
+ * proportion to what is found. A packet that can never be a reply costs a few loads.
  */
 
 import { randomFillSync } from 'node:crypto';
 import { coarseSeconds } from '../shm/clock.js';
-import type { Metric, MetricCatalogue } from '../shm/metrics.js';
+import type { MetricCatalogue } from '../shm/metrics.js';
 import { NONE } from '../shm/none.js';
 import { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
-import { columnsOf, counterMetrics } from './counters.js';
+import { columnsOf } from './counters.js';
 import type { PacketDriver } from './drivers/driver.js';
-import { BOUND_COUNTERS, createEarlyBounds } from './early-bounds.js';
+import { createEarlyBounds } from './early-bounds.js';
 import { createEarlyMembers } from './early-members.js';
+import { EARLY_COUNTERS, WAIT_MS, WAITING_REPLIES } from './early-metrics.js';
 import type { Members } from './members.js';
 import { monotonicMs } from './monotonic.js';
 import { Protocol } from './packet/ipv4.js';
@@ -42,26 +43,6 @@ import { isError } from './packet/quoted.js';
 import { CELL_BYTES, createPacketStore } from './packet-store.js';
 
 const { ICMP, ICMPV6 } = Protocol;
-
-const COUNTERS = {
-  early_replies:
-    'packets that came before the state they belong to and waited for it, at one stage of the chain each time',
-  early_replies_known: 'of those, the ones that went on because the state came',
-  early_replies_expired: 'of those, the ones whose time was over: the middlebox decided without the state',
-  early_replies_full: 'packets that did not wait because as many packets or bytes as possible were waiting',
-  ...BOUND_COUNTERS,
-  early_replies_behind: 'dropped: a packet behind one that waited for its state, with no room to wait too',
-  early_replies_lost: 'dropped: waited for its state when the worker ended',
-} as const;
-
-const WAITING_REPLIES = 'waiting_replies';
-const WAIT_MS = 'early_replies_wait_ms';
-
-export const EARLY_METRICS: Metric[] = [
-  ...counterMetrics(COUNTERS),
-  { name: WAITING_REPLIES, help: 'packets that wait for the state they belong to', kind: 'gauge' },
-  { name: WAIT_MS, help: 'milliseconds that such a packet waits at most, as measured now', kind: 'gauge' },
-];
 
 /** What a worker holds at most: packets, and bytes in cells. */
 export const WAITING_MAX = 2048;
@@ -74,8 +55,9 @@ const LOOK_AT_MEMBERS_S = 0.5;
 /** To look a key up takes up to half a microsecond, as nothing of it is in a cache: some thousandths of the time. */
 const LOOK_MS_PER_TUPLE = 0.15;
 const LOOK_MS_MAX = 4;
-/** A look ends with so many keys that are not known; the next goes on from there. */
+/** A look ends with so many keys that are not known, and so many more for each that was, in it and the last one. */
 const LOOK_MISSES = 64;
+const LOOK_MISSES_PER_KNOWN = 8;
 /** What is over within this time goes on together. */
 const TOGETHER_MS = 4;
 
@@ -153,8 +135,7 @@ export interface EarlyRepliesParts {
   readonly members: Members;
   /** A number that changes when records were applied since it was read last, whichever they are. */
   progress(): number;
-  /** The longest time a packet waits. */
-  /** Asked a few times a second. */
+  /** The longest time a packet waits; asked a few times a second. */
   msMax(): number;
   readonly row: Float64Array;
   readonly catalogue: MetricCatalogue;
@@ -175,7 +156,7 @@ export function createEarlyReplies({
   const { progress, msMax, catalogue, every, clock = monotonicMs } = parts;
   const { egress, length, port, l3, version, protocol, source, destination, ports, link, flags } = batch;
   const { i32 } = batch.memory;
-  const columns = columnsOf(catalogue, COUNTERS);
+  const columns = columnsOf(catalogue, EARLY_COUNTERS);
   const gauge = catalogue.column(WAITING_REPLIES);
   const waitGauge = catalogue.column(WAIT_MS);
   const store = createPacketStore(batch, driver, WAITING_MAX, WAITING_BYTES_MAX / CELL_BYTES);
@@ -247,6 +228,8 @@ export function createEarlyReplies({
   let lookAgainMs = 0;
   /** The tuple that is looked up next; `ENDS`: the oldest. */
   let nextLook = ENDS;
+  /** Tuples that became known in the last look. */
+  let found = 0;
 
   // Of the packet looked at last.
   let from = 0;
@@ -454,18 +437,22 @@ export function createEarlyReplies({
 
   /** Looks the keys of tuples up, from where the last look ended. Those of records that come together nearly always follow each other. */
   function lookUp(now: number): void {
-    let misses = 0;
+    let missesLeft = LOOK_MISSES + LOOK_MISSES_PER_KNOWN * found;
+    found = 0;
     let t = nextLook;
-    for (let left = awaited; left > 0 && misses < LOOK_MISSES; left--) {
+    for (let left = awaited; left > 0 && missesLeft > 0; left--) {
       if (t === ENDS) t = newer[ENDS];
       const after = newer[t];
-      if (knowns[kindOf[t]](keys, t * EARLY_KEY_WORDS_MAX, now)) release(t, columns.early_replies_known);
-      else misses++;
+      if (knowns[kindOf[t]](keys, t * EARLY_KEY_WORDS_MAX, now)) {
+        release(t, columns.early_replies_known);
+        found++;
+        missesLeft += LOOK_MISSES_PER_KNOWN;
+      } else missesLeft--;
       t = after;
     }
     nextLook = t;
     // What was not looked up may be known already.
-    if (misses === LOOK_MISSES) seen--;
+    if (missesLeft === 0) seen--;
   }
 
   function release(t: number, reason: number): void {

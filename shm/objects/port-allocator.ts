@@ -22,8 +22,8 @@
  * can then propose one port for two endpoints at the same moment, which the binding settles. `keyed` says which protocols
  * have proposals among all ports; the others have them among the member's own.
  *
- * Work is bounded: at most `SCAN_BUDGET` ports of each parity are looked at one after another per allocation, of own ports and of
- * any each; at further addresses after that, only a few at random. A region gone through once
+ * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation, of own ports and of any each; at
+ * further addresses after that, only a few at random. A region gone through once
  * without a free port is left alone until the next second, so that a flood of new flows at an exhausted pool costs
  * a few loads each.
  */
@@ -39,7 +39,9 @@ export const WELL_KNOWN_PORTS = 1024;
 const RANDOM_TRIES = 8;
 /** Ports proposed by key: while three of four ports are taken, one endpoint in a hundred finds none of these free. */
 const KEYED_TRIES = 16;
-const SCAN_BUDGET = 512;
+const SCAN_BUDGET = 1024;
+/** What ports of the source port's parity leave of it for the others, at the first address. */
+const OTHER_PARITY_BUDGET = SCAN_BUDGET / 2;
 
 /** Fixed key of the choice of address: every member pairs an inside host with the same address. It is no secret. */
 const PAIRING_KEY = 0x70616972;
@@ -101,7 +103,8 @@ export interface AllocatorOptions {
   readonly seed?: Int32Array;
 }
 
-const Stage = { KEYED: 0, RANDOM: 1, PARITY: 2, OTHER_PARITY: 3 } as const;
+/** In a region: ports of the source port's parity at random, then all of them; then the same of the other parity. */
+const Stage = { KEYED: 0, RANDOM: 1, PARITY: 2, RANDOM_OTHER: 3, OTHER_PARITY: 4 } as const;
 
 export class PortAllocator {
   readonly addresses: number;
@@ -184,6 +187,7 @@ export class PortAllocator {
     this.parity = port & 1;
     this.now = now;
     this.hop = 0;
+    this.budget = SCAN_BUDGET;
     this.hasKey = this.proposesByKey;
     if (this.hasKey) {
       sipHash2(this.secret, address, key, this.hashed);
@@ -205,14 +209,15 @@ export class PortAllocator {
         const port = this.proposed.at((this.pair << 1) | this.parity);
         this.pair = (this.pair + this.stride) % (this.proposed.size >>> 1);
         if (port !== NONE) return this.placeOf(port);
-      } else if (this.stage === Stage.RANDOM) {
+      } else if (this.stage === Stage.RANDOM || this.stage === Stage.RANDOM_OTHER) {
         if (this.tries === RANDOM_TRIES) {
-          this.enterScan(Stage.PARITY);
+          this.enterScan(this.stage + 1);
           continue;
         }
         this.tries++;
         const n = Math.trunc(((this.draw() >>> 0) / 2 ** 32) * this.region.size);
-        const port = this.region.at((n & ~1) | this.parity);
+        const parity = this.stage === Stage.RANDOM ? this.parity : 1 - this.parity;
+        const port = this.region.at((n & ~1) | parity);
         if (port !== NONE) return this.placeOf(port);
       } else {
         const pairs = this.region.size >>> 1;
@@ -224,7 +229,7 @@ export class PortAllocator {
           this.leaveScan();
           continue;
         }
-        if (this.budget === 0) {
+        if (this.budget === (this.hop === 0 && this.stage === Stage.PARITY ? OTHER_PARITY_BUDGET : 0)) {
           this.leaveScan();
           continue;
         }
@@ -241,7 +246,7 @@ export class PortAllocator {
 
   /** The place proposed last was taken. */
   taken(): void {
-    if (this.stage > Stage.RANDOM) this.seen[this.scan] = 0;
+    if (this.stage === Stage.PARITY || this.stage === Stage.OTHER_PARITY) this.seen[this.scan] = 0;
   }
 
   /** Whether the port proposed last was none of those tried at random among all ports: free ones are short. */
@@ -312,17 +317,22 @@ export class PortAllocator {
 
   private enterScan(stage: number): void {
     this.stage = stage;
-    this.budget = this.hop === 0 ? SCAN_BUDGET : 0;
     this.scan = this.scanOf(stage === Stage.PARITY ? this.parity : 1 - this.parity);
   }
 
   private leaveScan(): void {
-    if (this.stage === Stage.PARITY) this.enterScan(Stage.OTHER_PARITY);
-    else this.leaveRegion();
+    if (this.stage === Stage.OTHER_PARITY) this.leaveRegion();
+    else if (this.restUntil[this.scanOf(1 - this.parity)] > this.now) this.enterScan(Stage.OTHER_PARITY);
+    else {
+      this.stage = Stage.RANDOM_OTHER;
+      this.tries = 0;
+    }
   }
 
   private leaveRegion(): void {
     if (this.regionIndex + 1 < this.regionCount) {
+      // Own ports may all be taken, while others' are free.
+      if (this.hop === 0) this.budget = SCAN_BUDGET;
       this.enter(this.regionIndex + 1);
     } else {
       this.hop++;

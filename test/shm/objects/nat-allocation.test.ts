@@ -147,6 +147,7 @@ describe('a port that a member takes', () => {
   const site = fc.record({
     allocation: fc.constantFrom('leased' as const, 'hybrid' as const),
     members: fc.integer({ min: 2, max: 4 }),
+    addresses: fc.integer({ min: 1, max: 2 }),
     /** Linux chooses even ports for connections, as long as there are any. */
     step: fc.constantFrom(1, 2),
     source: fc.constantFrom(100, 4000),
@@ -158,18 +159,22 @@ describe('a port that a member takes', () => {
   type SiteOptions = typeof site extends fc.Arbitrary<infer A> ? A : never;
 
   /** Member 0 binds endpoints until it finds no port. Returns how many ports it took of the others. */
-  function fill({ allocation, members, step, source, reuseAfterS, lifetime }: SiteOptions): number {
-    const definition = definitionOf(allocation, { portRange: PORTS, reuseAfterS });
+  function fill({ allocation, members, addresses, step, source, reuseAfterS, lifetime }: SiteOptions): number {
+    const definition = definitionOf(allocation, {
+      addresses: Array.from({ length: addresses }, (_, i) => EXTERNAL + (i << 24)),
+      portRange: PORTS,
+      reuseAfterS,
+    });
     const [first, ...others] = Array.from({ length: members }, (_, member) => new Replica(definition, member, members));
     let now = NOW;
     let foreign = 0;
-    for (let n = 0; n < 2048; n++) {
+    for (let n = 0; n < 4000; n++) {
       if (n % 8 === 0) now++;
       const key = portAndProtocol(swap(source + step * (n % 100)), TCP);
       const slot = first.object.add(first.object.hash(n, key), n, key, now, now + lifetime);
       if (slot === NONE) break;
       first.object.refresh(slot, Rank.ESTABLISHED, now, lifetime);
-      const place = first.object.place(EXTERNAL, first.object.externalPort(slot), TCP);
+      const place = first.object.place(first.object.externalAddress(slot), first.object.externalPort(slot), TCP);
       if (first.object.leases.owner(place) !== 0) foreign++;
       for (const { object } of others)
         assert.ok(
@@ -187,7 +192,7 @@ describe('a port that a member takes', () => {
       fc.property(site, (options) => {
         foreign += fill(options);
       }),
-      { numRuns: 30 },
+      { numRuns: 15 },
     );
     assert.ok(foreign > 0, 'ports of others were taken');
   });

@@ -29,7 +29,9 @@ const PACE = {
 } as const;
 const BURST_CONNECTIONS = 1000;
 /** Bursts that are timed, and as many that they are compared with. */
-const BURSTS = 3;
+const BURSTS = 7;
+/** Bursts before these: until its code is compiled, a site needs several times as long for a packet. */
+const BURSTS_BEFORE = 5;
 
 export interface FirstServer {
   readonly node: string;
@@ -188,11 +190,13 @@ export class FirstPackets {
     const exchanges: Exchange[] = [];
     const ideal: Exchange[] = [];
     if (what !== 'burst' || established.some(Number.isNaN)) exchanges.push(...(await ask()));
-    else
+    else {
+      for (let n = 0; n < BURSTS_BEFORE; n++) await ask();
       for (let n = 0; n < BURSTS; n++) {
         ideal.push(...(await this.ideal(wanMs, ask)));
         exchanges.push(...(await ask()));
       }
+    }
     return servers.map((server, n): Figures => {
       const here = exchanges.filter((exchange) => exchange.server === n);
       const sum = (of: (exchange: Exchange) => number): number => here.reduce((total, one) => total + of(one), 0);
