@@ -10,6 +10,9 @@ import type { WrittenConfig } from './schema.js';
 
 type Declared = Option<OptionKind, unknown>;
 
+/** Why members have to agree on the chain. */
+export const CHAIN_REASON = 'members have the same middleboxes, in the same order';
+
 export interface OptionChange {
   readonly path: Path;
   readonly option: Declared;
@@ -48,9 +51,9 @@ export function changesBetween(
       from: ports[0],
       to: ports[1],
     });
-  const chains = [before, after].map(({ middleboxes }) => middleboxes.map(nameOf));
+  const chains = [before, after].map(({ middleboxes }) => middleboxes.map(nameOfEntry));
   if (!same(chains[0], chains[1])) {
-    const change = allSites('members have the same middleboxes, in the same order');
+    const change = allSites(CHAIN_REASON);
     found.push({
       path: ['middleboxes'],
       option: { kind: 'structure', help: '', change },
@@ -78,7 +81,8 @@ function placesOf({ path, when }: Section, before: WrittenConfig, after: Written
   return path.length > 1 ? [] : [path];
 }
 
-function nameOf(entry: WrittenConfig['middleboxes'][number]): string {
+/** A middlebox of the chain, for people: its key, and what it is called if that is another name. */
+export function nameOfEntry(entry: WrittenConfig['middleboxes'][number]): string {
   const [key] = middleboxKeys(entry);
   const given = givenName(entry);
   return given === undefined ? key : `${key} (${given})`;
@@ -108,12 +112,16 @@ export function nameOfChange({ path }: OptionChange): string {
 
 const SHOWN_CHARACTERS = 120;
 
-/** A value as an answer shows it; never a secret. */
-export function shownValue({ form, unit, kind }: Declared, value: unknown): string {
+/** A value as an answer shows it; never a secret. `charactersMax`: it is cut behind these. */
+export function shownValue(
+  { form, unit, kind }: Declared,
+  value: unknown,
+  charactersMax: number = SHOWN_CHARACTERS,
+): string {
   if (form === 'secret') return '(secret)';
   if (value === undefined) return 'none';
   if (typeof value === 'number') return showNumber(unit, value);
-  if (Array.isArray(value) && kind !== 'structure') return `[${value.join(', ')}]`.slice(0, SHOWN_CHARACTERS);
+  if (Array.isArray(value) && kind !== 'structure') return `[${value.join(', ')}]`.slice(0, charactersMax);
   const text = typeof value === 'string' ? value : JSON.stringify(value);
-  return text.replace(/\s+/g, ' ').slice(0, SHOWN_CHARACTERS);
+  return text.replace(/\s+/g, ' ').slice(0, charactersMax);
 }

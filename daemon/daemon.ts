@@ -4,6 +4,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { agreedOptions } from '../conf/agreed.js';
 import type { Config, MemberConfig } from '../conf/config.js';
 import type { RulesText } from '../options/rules.js';
 import { AckBoard } from '../shm/ack-board.js';
@@ -37,6 +38,7 @@ import { InterfaceWatch } from './interface-watch.js';
 import { LinuxNeighbours } from './kernel-neighbours.js';
 import { readKeyFileInTime } from './key-file.js';
 import type { Log } from './log.js';
+import { AgreementWatch } from './membership/agreement.js';
 import { Entry } from './membership/entry.js';
 import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
@@ -53,6 +55,7 @@ import { RecordLog } from './record-log.js';
 import { Reloader } from './reload.js';
 import { RulesKeeper, reloadProblem } from './rules.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
+import { version } from './version.js';
 
 /** How often main looks who fell silent, and who lacks what. */
 const LOOK_MS = 100;
@@ -93,6 +96,7 @@ export class Daemon implements Running {
   private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
   readonly refusals: RefusalWatch;
+  private readonly agreement: AgreementWatch;
   private readonly lookTimer: NodeJS.Timeout;
   private readonly source: InstanceSource;
   private readonly supervisor: ThreadSupervisor;
@@ -169,6 +173,12 @@ export class Daemon implements Running {
       },
       silentMs: replication.silentMs,
       warn: (text) => log.warn(text),
+      differs: (id) => this.agreement.problemOf(id),
+    });
+    this.agreement = new AgreementWatch({
+      ...{ instance, members: new MemberTable(instance.buffers.members), circle: this.circle(), log },
+      options: agreedOptions(config, (index) => chain.links[index].middlebox.options),
+      release: version(),
     });
     this.lookTimer = setInterval(() => this.look(), LOOK_MS);
     this.entered = new Promise((resolve) => {
@@ -297,6 +307,7 @@ export class Daemon implements Running {
     void this.health.look(this.source.peerStatuses());
     const { state, problems } = this.health;
     const reasons = [...problems.map(({ text }) => text), this.entry.reason];
+    reasons.push(...this.agreement.problemsBeside(this.refusals.refused));
     if (this.resync.state !== null) reasons.push(this.resync.state);
     if (progress !== null) reasons.push(`gives member ${progress.member} a snapshot: ${progress}`);
     return { state, reason: reasons.join('; ') };
@@ -312,7 +323,7 @@ export class Daemon implements Running {
     const board = buffers.sealBoard === null ? null : new SealBoard(buffers.sealBoard);
     return {
       clusterId: plan.replication.clusterId,
-      layoutHash: arena.layoutHash,
+      meaningHash: arena.meaningHash,
       // As they are when they are asked for: keys change while the instance runs.
       get keys() {
         return board?.readKeys() ?? [];
@@ -334,6 +345,7 @@ export class Daemon implements Running {
         fork: () => forkState(instance, this.objects, true),
         refuse: () => this.entry.lacksState,
         offer: () => this.entry.offer,
+        agreed: this.agreement.own,
         log: (level, text) => log[level](text),
       });
     } catch (error) {
@@ -493,6 +505,7 @@ export class Daemon implements Running {
     this.entry.close();
     this.rules.close();
     await this.resync.close();
+    await this.agreement.close();
     this.settleEntered();
     if (error !== null) this.log.error(error.message);
     await hooks;
@@ -553,6 +566,7 @@ export class Daemon implements Running {
     const peers = this.source.look();
     this.losses.look(peers);
     this.refusals.look(this.rejectTable.rows(), peers, monotonicMs());
+    if (this.donor !== null) this.agreement.look(peers, monotonicMs());
     void this.health.look(peers);
     if (this.board.outrun !== this.outrun && this.entry.isComplete) {
       this.outrun = this.board.outrun;

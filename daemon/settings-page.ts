@@ -1,5 +1,6 @@
 /** `constellationd --settings`: docs/settings.md, made from the declarations of all options. */
 
+import { CHAIN_REASON } from '../conf/changes.js';
 import type { MiddleboxDeclaration } from '../conf/middleboxes.js';
 import { type ChangeKind, changeOf, type Option, type OptionKind, type Options } from '../options/option.js';
 import { ALL_SECTIONS } from '../options/sections.js';
@@ -37,7 +38,33 @@ function settingsPage(declarations: readonly MiddleboxDeclaration[]): string {
     return table(`${place}${when === undefined ? '' : `, with \`${when}\``}`, help, options);
   });
   const middleboxes = declarations.map(({ name, help, options }) => table(`Middlebox \`${name}\``, help, options));
-  return [HEAD, ...sections, ...middleboxes].join('\n');
+  return [HEAD, agreedTable(declarations), ...sections, ...middleboxes].join('\n');
+}
+
+/** All options of the kind that needs agreement, with the reasons. */
+function agreedTable(declarations: readonly MiddleboxDeclaration[]): string {
+  const places = [
+    ...ALL_SECTIONS.map(({ path, options }) => ({ place: path, options })),
+    ...declarations.map(({ name, options }) => ({ place: ['middleboxes', name], options })),
+  ];
+  const rows = places.flatMap(({ place, options }) =>
+    Object.entries(options).flatMap(([name, option]) => {
+      const { kind, reason = '' } = changeOf(option);
+      return kind === 'all-sites' ? [`| \`${[...place, name].join('.')}\` | ${escaped(reason)} |`] : [];
+    }),
+  );
+  return [
+    '## The same at all sites',
+    '',
+    'Members tell each other their values of these options. If one differs, the log, `constellation status` and',
+    '`constellation join` name the option and both values.',
+    '',
+    '| option | why |',
+    '| --- | --- |',
+    `| \`middleboxes\` | ${CHAIN_REASON} |`,
+    ...rows,
+    '',
+  ].join('\n');
 }
 
 function table(title: string, help: string, options: Options): string {

@@ -4,6 +4,10 @@
  * Its layout follows from the configuration alone: not from the number of workers, not from the machine, and it holds
  * indices, never pointers. So a byte copy of it is a snapshot that an instance with the same layout hash can use in place.
  *
+ * **Meaning and layout.** Two instances understand each other's records if their state has the same *meaning*: the same objects,
+ * of the same kinds and parameters. Capacities and lists that only shape memory may differ: they are part of the *layout*,
+ * which only the threads of one instance have to share. A snapshot of another layout is merged object by object.
+ *
  *     header   magic, format, layout hash (2 words), hash secret (4 words)
  *     regions  one per object, in the order declared, each on a cache line
  */
@@ -17,24 +21,33 @@ const MAGIC = 0x43_4f_4e_53; // "CONS"
 const FORMAT = 1;
 /**
  * What the words of keys and values mean, where the objects' parameters do not say it. 2: a key
- * contains the link, and the ports of SCTP, UDP-Lite and DCCP. Members of different formats are
- * incompatible, as their layout hashes differ.
+ * contains the link, and the ports of SCTP, UDP-Lite and DCCP. 3: members compare a hash of the meaning alone. Members of
+ * different formats are incompatible, as their hashes differ.
  */
-const STATE_FORMAT = 2;
+export const STATE_FORMAT = 3;
+
+export type Parameters = Readonly<Record<string, unknown>>;
 
 /** What the arena needs to know of an object to give it a place. */
 export interface ArenaObject {
   readonly name: string;
   readonly kind: string;
-  /** Everything that shapes the object's layout and meaning; equal at every member of a cluster. */
-  readonly parameters: Readonly<Record<string, unknown>>;
+  /** What the object's records mean: key and value width, wire form, semantics. Equal at every member of a cluster. */
+  readonly parameters: Parameters;
+  /** What shapes its memory at this instance alone, such as its capacity. Absent: nothing beside the parameters. */
+  readonly shape?: Parameters;
   readonly bytes: number;
 }
 
+/** First 8 bytes of a SHA-256, as two words. */
+export type Hash64 = readonly [number, number];
+
 export interface ArenaLayout {
   readonly bytes: number;
-  /** First 8 bytes of SHA-256 over the state format, the slots, and every object's name, kind, parameters and size: members compare it. */
-  readonly hash: readonly [number, number];
+  /** Over the meaning, and every object's shape and size: the threads of one instance compare it. */
+  readonly hash: Hash64;
+  /** Over the state format, the slots, and every object's name, kind and parameters: members compare it. */
+  readonly meaning: Hash64;
   readonly offsets: readonly number[];
 }
 
@@ -42,17 +55,25 @@ export interface ArenaLayout {
 export function layoutArena(objects: readonly ArenaObject[], slots = 1): ArenaLayout {
   const offsets: number[] = [];
   let next = roundUp(HEADER.bytes, BYTES_PER_LINE);
-  const digest = createHash('sha256').update(`${STATE_FORMAT} ${slots}\n`);
+  const layout = createHash('sha256');
+  const meaning = createHash('sha256').update(`${STATE_FORMAT} ${slots}\n`);
   const names = new Set<string>();
   for (const object of objects) {
     if (names.has(object.name)) throw new Error(`state object ${object.name} is declared twice`);
     names.add(object.name);
     offsets.push(next);
     next += roundUp(object.bytes, BYTES_PER_LINE);
-    digest.update(`${JSON.stringify([object.name, object.kind, object.parameters, object.bytes])}\n`);
+    const { name, kind, parameters, shape = {}, bytes } = object;
+    meaning.update(`${JSON.stringify([name, kind, parameters])}\n`);
+    layout.update(`${JSON.stringify([shape, bytes])}\n`);
   }
-  const hash = digest.digest();
-  return { bytes: next, hash: [hash.readInt32LE(0), hash.readInt32LE(4)], offsets };
+  const meaningBytes = meaning.digest();
+  const layoutBytes = layout.update(meaningBytes).digest();
+  return { bytes: next, hash: hash64(layoutBytes), meaning: hash64(meaningBytes), offsets };
+}
+
+function hash64(digest: Buffer): Hash64 {
+  return [digest.readInt32LE(0), digest.readInt32LE(4)];
 }
 
 /** A new, empty arena with a secret of its own. Main thread, once. */
@@ -66,6 +87,12 @@ export function createArena(layout: ArenaLayout): SharedArrayBuffer {
 export function clearArena(buffer: SharedArrayBuffer, layout: ArenaLayout): void {
   new Uint8Array(buffer).fill(0);
   writeHeader(buffer, layout);
+}
+
+/** The secret of a snapshot's arena becomes that of ours, with no thread that has objects open. See `loadSnapshot`. */
+export function takeSecret(buffer: SharedArrayBuffer, from: SharedArrayBuffer): void {
+  const secret = new Int32Array(from, HEADER.at.secret * 4, 4);
+  new Int32Array(buffer, HEADER.at.secret * 4, 4).set(secret);
 }
 
 function writeHeader(buffer: SharedArrayBuffer, layout: ArenaLayout): void {
@@ -111,8 +138,14 @@ export class Arena {
     return this.layout.bytes;
   }
 
-  get layoutHash(): readonly [number, number] {
+  /** Threads of one instance have the same. */
+  get layoutHash(): Hash64 {
     return this.layout.hash;
+  }
+
+  /** Members that understand each other have the same. */
+  get meaningHash(): Hash64 {
+    return this.layout.meaning;
   }
 
   /** The region of the object with this index, its id. */

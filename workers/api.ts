@@ -122,6 +122,7 @@ export { monotonicMs } from './monotonic.js';
 export type { LogProducer } from '../shm/log.js';
 export { ContentDigest } from '../shm/objects/content-digest.js';
 export type { Journal } from '../shm/objects/journal.js';
+export { capacityAt, capacityOf, type MergeSource } from '../shm/objects/merge-source.js';
 export {
   Applied,
   type Delivery,

@@ -106,6 +106,32 @@ export function wholesField(lengthMax: number, min: number, max: number): (field
   };
 }
 
+/** A field that is text of `charactersMax` at most, without control characters. */
+export function textField(charactersMax: number): (field: unknown) => string {
+  return (field) => {
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is refused
+    if (typeof field !== 'string' || field.length > charactersMax || /[\u0000-\u001f\u007f-\u009f]/.test(field))
+      throw new CborError(`expected text of up to ${charactersMax} characters, found ${shown(field)}`);
+    return field;
+  };
+}
+
+/** A field that is a map from text to text, with `countMax` entries at most. */
+export function textsField(
+  countMax: number,
+  namesMax: number,
+  valuesMax: number,
+): (field: unknown) => Map<string, string> {
+  const [name, text] = [textField(namesMax), textField(valuesMax)];
+  return (field) => {
+    if (typeof field !== 'object' || field === null || Array.isArray(field))
+      throw new CborError(`expected a map, found ${shown(field)}`);
+    const entries = Object.entries(field);
+    if (entries.length > countMax) throw new CborError(`expected up to ${countMax} entries, found ${entries.length}`);
+    return new Map(entries.map(([key, value]) => [name(key), text(value)]));
+  };
+}
+
 function shown(field: unknown): string {
   return typeof field === 'number' || typeof field === 'boolean' || field === undefined || field === null
     ? String(field)

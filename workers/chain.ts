@@ -116,8 +116,8 @@ export function declareChain(chain: readonly Link[], shared: SharedState = SHARE
       if (objects.length > MAX_OBJECT_ID)
         throw new Error(`middlebox ${name}: more than ${MAX_OBJECT_ID} state objects`);
       objectIds[key] = objects.length;
-      const { kind, parameters, bytes } = definition;
-      objects.push({ name: `${name}.${key}`, kind, parameters, bytes });
+      const { kind, parameters, shape, bytes } = definition;
+      objects.push({ name: `${name}.${key}`, kind, parameters, ...(shape && { shape }), bytes });
       definitions.push(definition);
     }
     metrics.push(...counterMetrics(middlebox.counters, name));
@@ -228,7 +228,7 @@ export function sidesOf(middlebox: Middlebox, options: ResolvedOptions): Sides |
 
 function layoutText(state: Readonly<Record<string, StateDefinition>>): string {
   return JSON.stringify(
-    Object.entries(state).map(([key, { kind, parameters, bytes }]) => [key, kind, parameters, bytes]),
+    Object.entries(state).map(([key, { kind, parameters, shape, bytes }]) => [key, kind, parameters, shape, bytes]),
   );
 }
 

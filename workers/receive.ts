@@ -24,7 +24,7 @@ import type { ReceiveTransport } from './transport/transport.js';
 
 export interface ReceiveAgentOptions {
   readonly settings: ReplicationSettings;
-  readonly layoutHash: readonly [number, number];
+  readonly meaningHash: readonly [number, number];
   /** In the order of their ids, opened to write, without a log. */
   readonly objects: readonly StateObject[];
   readonly ackBoard: SharedArrayBuffer;
@@ -65,11 +65,11 @@ export class ReceiveAgent implements Agent {
   private readonly rejects: RejectTable;
   private readonly onAlarm: (problem: string) => void;
   private received = 0;
-  private warnedOfLayout = false;
+  private warnedOfMeaning = false;
   private transportErrors = 0;
 
   constructor(options: ReceiveAgentOptions) {
-    const { settings, layoutHash, objects, control, metrics, thread } = options;
+    const { settings, meaningHash, objects, control, metrics, thread } = options;
     this.control = control;
     this.look = options.look ?? (() => {});
     this.thread = thread;
@@ -77,7 +77,7 @@ export class ReceiveAgent implements Agent {
     this.counts = new Counts(metrics.catalogue, metrics.row(thread));
     this.receiver = new Receiver({
       settings,
-      layoutHash,
+      meaningHash,
       objects,
       board: options.ackBoard,
       foreignLogs: options.foreignLogs,
@@ -112,7 +112,7 @@ export class ReceiveAgent implements Agent {
       const now = monotonicMs();
       const refusal = this.take(datagram, now);
       if (refusal !== null) this.rejects.note(source, REFUSALS.indexOf(refusal), now);
-      if (refusal === 'layout') this.warnOfLayout();
+      if (refusal === 'meaning') this.warnOfMeaning();
       barrier.leave(this.thread);
       // A message may wait long for a lock; many of them in one turn of the event loop do not make a thread stuck.
       this.control.beat(this.thread);
@@ -134,11 +134,11 @@ export class ReceiveAgent implements Agent {
   }
 
   /** Once: a member that is configured otherwise goes on sending. */
-  private warnOfLayout(): void {
-    if (this.warnedOfLayout) return;
-    this.warnedOfLayout = true;
+  private warnOfMeaning(): void {
+    if (this.warnedOfMeaning) return;
+    this.warnedOfMeaning = true;
     this.onAlarm(
-      'a member has other state objects: its middleboxes, their options, its state section or cluster.slots differ from ours; its messages are refused, and counted as state_rejected_layout',
+      'a member has other state objects: its release, its middleboxes, one of their options that must be the same at all sites, its state section or cluster.slots differ from ours; its messages are refused, and counted as state_rejected_meaning',
     );
   }
 

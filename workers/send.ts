@@ -30,7 +30,7 @@ import type { SendTransport } from './transport/transport.js';
 
 export interface SendAgentOptions {
   readonly settings: ReplicationSettings;
-  readonly layoutHash: readonly [number, number];
+  readonly meaningHash: readonly [number, number];
   /** In the order of their ids, opened to read only. */
   readonly objects: readonly StateObject[];
   /** One log ring per worker. */
@@ -88,7 +88,7 @@ export class SendAgent implements Agent {
   private wasHolding = false;
 
   constructor(options: SendAgentOptions) {
-    const { settings, layoutHash, objects, ackBoard, unitLogs, metrics, thread } = options;
+    const { settings, meaningHash, objects, ackBoard, unitLogs, metrics, thread } = options;
     this.control = options.control;
     this.look = options.look ?? (() => {});
     this.thread = thread;
@@ -97,7 +97,7 @@ export class SendAgent implements Agent {
     this.positions = new Int32Array(this.rings.length);
     this.sender = new Sender({
       settings,
-      layoutHash,
+      meaningHash,
       objects,
       board: ackBoard,
       unitLogs,

@@ -258,7 +258,7 @@ async function runSend(instance: Instance, thread: number): Promise<void> {
   takeLive();
   const agent = new SendAgent({
     settings: plan.replication,
-    layoutHash: arena.layoutHash,
+    meaningHash: arena.meaningHash,
     objects,
     look: takeLive,
     logs: buffers.logs,
@@ -286,7 +286,7 @@ async function runReceive(instance: Instance, thread: number): Promise<void> {
   const agent = new ReceiveAgent({
     transport: plan.faults === null ? network : new FaultyReceiver(network, plan.faults),
     settings: plan.replication,
-    layoutHash: arena.layoutHash,
+    meaningHash: arena.meaningHash,
     objects,
     look: takeLive,
     ackBoard: buffers.ackBoard,

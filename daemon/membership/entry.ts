@@ -5,6 +5,7 @@
 
 import { AckBoard, PeerFlag } from '../../shm/ack-board.js';
 import { clearArena, layoutArena } from '../../shm/arena.js';
+import { coarseSeconds } from '../../shm/clock.js';
 import { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import type { Instance } from '../../workers/instance.js';
@@ -13,12 +14,14 @@ import { Joining } from '../../workers/replication/joining.js';
 import { laterIncarnation, startOf } from '../../workers/replication/settings.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
-import { loadSnapshot } from '../../workers/snapshot/load.js';
+import { Landing } from '../../workers/snapshot/landing.js';
+import { loadBeside, loadSnapshot } from '../../workers/snapshot/load.js';
 import { type Offer, Stands } from '../../workers/snapshot/offer.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
 import type { Log } from '../log.js';
 import type { ThreadSupervisor } from '../threads.js';
 import { fetchFrom } from './fetch.js';
+import { describeLoss } from './losses.js';
 import { Restoration } from './restoration.js';
 import type { StateKeeper } from './state-keeper.js';
 
@@ -166,10 +169,10 @@ export class Entry {
     const { instance, circle, log } = this.options;
     this.fetching = true;
     let touched = false;
+    const landing = new Landing(instance, false);
     try {
       const head = await fetchFrom({
-        ...{ instance, circle, log, members: this.members, slot: donor },
-        into: instance.buffers.arena,
+        ...{ instance, circle, log, members: this.members, slot: donor, landing },
         onProgress: (progress) => {
           touched = true;
           this.progress = progress;
@@ -178,7 +181,7 @@ export class Entry {
       });
       const refusal = joining.refuses(head.vectors.present);
       if (refusal !== null) throw new Error(refusal);
-      await this.load(head);
+      await this.load(head, landing, this.members.name(donor));
       joining.snapshotTaken();
       this.options.keeper.ignore();
     } catch (error) {
@@ -212,7 +215,7 @@ export class Entry {
   }
 
   private async restore(joining: Joining): Promise<void> {
-    const { instance, keeper, reopen, isRegistered, log } = this.options;
+    const { instance, keeper, isRegistered, log } = this.options;
     const { candidate } = keeper;
     if (candidate === null) return;
     if (candidate.incarnation >= this.board.incarnation) {
@@ -226,11 +229,12 @@ export class Entry {
     }
     let isDone = false;
     try {
-      const head = await keeper.read();
-      await this.withoutThreads('to restore the state file', () => {
+      const landing = new Landing(instance, false);
+      const head = await keeper.read(landing.place);
+      await this.withoutThreads('to restore the state file', async () => {
         // A member with state may have been heard meanwhile; then its snapshot takes the place of what was read.
         if (!joining.mayBeginNow(monotonicMs())) return;
-        loadSnapshot(instance, reopen(), head);
+        await this.fill(head, landing, 'the state file');
         joining.begin('has restored its state file');
         isDone = true;
       });
@@ -264,9 +268,17 @@ export class Entry {
     }
   }
 
-  private load(head: SnapshotHead): Promise<void> {
-    const { instance, reopen } = this.options;
-    return this.withoutThreads('to load a snapshot', () => loadSnapshot(instance, reopen(), head));
+  private load(head: SnapshotHead, landing: Landing, from: string): Promise<void> {
+    return this.withoutThreads('to load a snapshot', () => this.fill(head, landing, from));
+  }
+
+  /** While no thread uses the state: makes it that of a snapshot, in whichever layout it came. */
+  private async fill(head: SnapshotHead, { beside }: Landing, from: string): Promise<void> {
+    const { instance, reopen, log } = this.options;
+    if (beside === null) return loadSnapshot(instance, reopen(), head);
+    const losses = await loadBeside(instance, beside, reopen, head, coarseSeconds(Date.now()));
+    log.info(`took the state of ${from} over entry by entry: its capacities or lists differ from ours`);
+    for (const loss of losses) log.error(describeLoss(loss, from));
   }
 
   private clear(): Promise<void> {
@@ -279,7 +291,7 @@ export class Entry {
   }
 
   /** Both replication threads have the objects open, with the secret that was. */
-  private withoutThreads(why: string, what: () => void): Promise<void> {
+  private withoutThreads(why: string, what: () => void | Promise<void>): Promise<void> {
     const { supervisor, instance } = this.options;
     const { send, receive } = instance.slots;
     return supervisor.replace([send, receive], `was ended ${why}`, what);

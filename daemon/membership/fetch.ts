@@ -6,6 +6,7 @@ import { fetchSnapshot } from '../../workers/snapshot/client.js';
 import { shapeOf } from '../../workers/snapshot/fork.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
+import type { Landing } from '../../workers/snapshot/landing.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
 import type { Log } from '../log.js';
 
@@ -16,15 +17,14 @@ export interface FetchFromOptions {
   readonly members: MemberTable;
   /** The donor's. */
   readonly slot: number;
-  /** Memory for an arena. */
-  readonly into: SharedArrayBuffer;
+  readonly landing: Landing;
   readonly onProgress: (progress: Progress) => void;
   readonly signal: AbortSignal;
 }
 
 /** As `fetchSnapshot`. */
 export function fetchFrom(options: FetchFromOptions): Promise<SnapshotHead> {
-  const { instance, circle, log, members, slot, into, onProgress, signal } = options;
+  const { instance, circle, log, members, slot, landing, onProgress, signal } = options;
   members.refresh();
   return fetchSnapshot({
     client: instance.plan.replication.self,
@@ -33,7 +33,7 @@ export function fetchFrom(options: FetchFromOptions): Promise<SnapshotHead> {
     port: members.port(slot),
     circle,
     shape: shapeOf(instance),
-    into: new Uint8Array(into),
+    place: landing.place,
     log: (text) => log.info(text),
     onProgress,
     signal,

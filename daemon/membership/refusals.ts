@@ -22,7 +22,7 @@ const REMEDIES: Partial<Record<Refusal, string>> = {
   seal_busy: 'too many messages of unknown lives come to be looked into; compare key files and cluster.id',
   version: 'it speaks a format that is not known here; run neighbouring releases',
   cluster: 'it is of another cluster; compare cluster.id',
-  layout: 'its state is declared differently; compare middleboxes, names of ports, state and cluster.slots',
+  meaning: 'its state means something else; compare release, middleboxes, names of ports, state and cluster.slots',
   object: 'its state is declared differently; compare middleboxes, names of ports, state and cluster.slots',
   sender: 'it has an id that is not listed here; compare cluster.members',
 };
@@ -39,9 +39,12 @@ export interface RefusalWatchOptions {
   /** Over, when none was refused for so long. */
   readonly silentMs: number;
   readonly warn: (text: string) => void;
+  /** What is known to differ at the member with this id, in words; `null` or absent: nothing is. */
+  readonly differs?: (id: number) => string | null;
 }
 
 export interface RefusedMember {
+  readonly id: number;
   readonly name: string;
   readonly address: string;
   readonly reason: Refusal;
@@ -71,7 +74,13 @@ export class RefusalWatch {
   /** In words; null: nobody is. */
   get problem(): string | null {
     if (this.refusedNow.length === 0) return null;
-    return this.refusedNow.map(describeRefused).join('; ');
+    const { differs } = this.options;
+    return this.refusedNow
+      .map((member) => {
+        const difference = differs?.(member.id) ?? null;
+        return difference === null ? describeRefused(member) : `${describeRefused(member)}: ${difference}`;
+      })
+      .join('; ');
   }
 
   /** Looks at the table of refusals, some times a second; `now` in ms of `monotonicMs`. */
@@ -88,7 +97,7 @@ export class RefusalWatch {
       if (sighting.count < SIGHTINGS_MIN) continue;
       const peer = peers.find((candidate) => candidate.address === address);
       if (peer === undefined) this.noteStranger(address, reason);
-      else if (peer.state !== 'heard') refused.push({ name: peer.name, address, reason });
+      else if (peer.state !== 'heard') refused.push({ id: peer.id, name: peer.name, address, reason });
     }
     this.refusedNow = refused.toSorted((a, b) => a.name.localeCompare(b.name));
     const names = new Set(refused.map(({ name }) => name));

@@ -12,12 +12,14 @@ import type { Instance } from '../../workers/instance.js';
 import { monotonicMs } from '../../workers/monotonic.js';
 import { selfIndex } from '../../workers/replication/settings.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
-import { arenaBeside, type MergeOutcome, mergeSnapshot } from '../../workers/snapshot/load.js';
+import { Landing } from '../../workers/snapshot/landing.js';
+import { type MergeOutcome, mergeSnapshot } from '../../workers/snapshot/load.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
 import { counted } from '../counted.js';
 import type { Log } from '../log.js';
 import type { ThreadSupervisor } from '../threads.js';
 import { fetchFrom } from './fetch.js';
+import { describeLoss } from './losses.js';
 
 export interface ResyncOptions {
   readonly instance: Instance;
@@ -116,12 +118,13 @@ export class Resync {
   private async take(slot: number): Promise<void> {
     const { log } = this.options;
     try {
-      const { changed, problems } = await this.merge(slot);
+      const { changed, losses, problems } = await this.merge(slot);
       this.wanted.delete(slot);
       this.backOffMs = BACK_OFF_MS_MIN;
       log.info(
         `joined the state of ${this.members.name(slot)} with ours: ${counted(changed, 'entry', 'entries')} changed`,
       );
+      for (const loss of losses) log.error(describeLoss(loss, this.members.name(slot)));
       for (const { object, problem } of problems) log.warn(`${object}: not joined: ${problem}`);
     } catch (error) {
       if (this.ending.signal.aborted) return;
@@ -138,18 +141,20 @@ export class Resync {
 
   private async merge(slot: number): Promise<MergeOutcome> {
     const { instance, supervisor, circle, log } = this.options;
-    const memory = arenaBeside(instance);
+    const landing = new Landing(instance, true);
     const head = await fetchFrom({
       ...{ instance, circle, log, members: this.members, slot },
-      into: memory,
+      landing,
       onProgress: (progress) => {
         this.transfer = progress;
       },
       signal: this.ending.signal,
     });
-    let outcome: MergeOutcome = { changed: 0, problems: [] };
+    const { beside } = landing;
+    if (beside === null) throw new Error('no snapshot came');
+    let outcome: MergeOutcome = { changed: 0, losses: [], problems: [] };
     await supervisor.replace([instance.slots.receive], 'was ended to join a snapshot with our state', async () => {
-      outcome = await mergeSnapshot(instance, memory, head, coarseSeconds(Date.now()));
+      outcome = await mergeSnapshot(instance, beside, head, coarseSeconds(Date.now()));
     });
     return outcome;
   }

@@ -26,6 +26,7 @@ import {
   type StateFileHead,
   writeStateFile,
 } from '../../workers/snapshot/state-file.js';
+import type { Place } from '../../workers/snapshot/stream.js';
 import type { Saved } from '../admin/source.js';
 import type { Log } from '../log.js';
 
@@ -82,10 +83,10 @@ export class StateKeeper {
   }
 
   /**
-   * Reads the candidate's state into the arena, for `loadSnapshot`. Throws if it cannot; then it is no candidate any more, and
-   * the arena's content is of no worth.
+   * Reads the candidate's state, for `loadSnapshot`, into the memory that `place` gives. Throws if it cannot; then it is no
+   * candidate any more, and the memory's content is of no worth.
    */
-  async read(): Promise<SnapshotHead> {
+  async read(place: Place): Promise<SnapshotHead> {
     const { file, circle, instance, members } = this.options;
     if (file === null || this.candidate === null) throw new Error('there is no state file');
     try {
@@ -93,7 +94,7 @@ export class StateKeeper {
       if (opened === null) throw new StateFileError('is gone');
       try {
         this.check(opened.head, Date.now());
-        const head = await opened.read(shapeOf(instance), new Uint8Array(instance.buffers.arena));
+        const head = await opened.read(shapeOf(instance), place);
         members.refresh();
         return { ...head, vectors: restoredVectors(head.vectors, opened.head, (slot) => members.id(slot)) };
       } finally {

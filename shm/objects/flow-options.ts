@@ -15,7 +15,7 @@ export interface FlowTableOptions extends HalfOpenOptions {
   readonly keyWords: number;
   /** 0: what there is to say is in the rank. */
   readonly valueWords: number;
-  /** Default `largerValue`. The same at every member; its name is part of the layout hash. */
+  /** Default `largerValue`. The same at every member; its name is part of the meaning hash. */
   readonly winner?: Winner;
 }
 

@@ -13,11 +13,9 @@
  * as every record reaches each of them within `DELIVERY_S_MAX`, and no table is full; past that, one may show what
  * the others have forgotten, until its expiry. A full table forgets `CLOCK_SKEW_GUARD_S` after the expiry.
  *
- * Entries of rank 0 are *half-open*: they have a quota, give way to others, and not each of them is told: half-open.ts. An entry
- * that is to stay until its expiry begins with rank 1.
+ * Entries of rank 0 are *half-open* (half-open.ts). An entry that is to stay until its expiry begins with rank 1.
  *
- * Layout and the safety of reads without locks: flow-slots.ts. An operation is one log record, applied whole or not at
- * all, also when the thread dies in it: transaction.ts.
+ * Layout and reads without locks: flow-slots.ts. An operation is one log record, applied whole or not at all: transaction.ts.
  *
  *     record   key words, generation, rank, expires, value words
  */
@@ -35,6 +33,7 @@ import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK, WITHHEL
 import { HalfOpen, type HalfOpenOptions, halfOpenLimits } from './half-open.js';
 import { coversPacket, idleExpiry } from './idle-expiry.js';
 import type { Journal } from './journal.js';
+import { capacityAt, capacityOf, type MergeSource } from './merge-source.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
@@ -51,12 +50,14 @@ const KNOWN_TO_OTHERS = -3;
 export function flowTable(options: FlowTableOptions): StateDefinition<FlowTable> {
   const { capacity, keyWords, valueWords, winner = largerValue } = options;
   const shape = { capacity, keyWords, valueWords };
-  const words = COUNTS.words + flowSlotsWords(shape);
+  const bytes = (COUNTS.words + flowSlotsWords(shape)) * BYTES_PER_WORD;
   const limits = halfOpenLimits(capacity, options);
   return {
     kind: 'flow-table',
-    parameters: { ...shape, winner: winner.name },
-    bytes: words * BYTES_PER_WORD,
+    parameters: { keyWords, valueWords, winner: winner.name },
+    shape: { capacity },
+    bytes,
+    withShape: (theirs) => flowTable({ ...options, capacity: capacityOf(theirs), halfOpen: 1 }),
     open: (context) => new FlowTable(context, shape, limits, winner),
     reconfigure: (object) => (object as FlowTable).halfOpen.setLimits(limits),
   };
@@ -518,11 +519,11 @@ export class FlowTable implements StateObject {
   }
 
   /** Every entry of the other's region, as if it had told it. One that finds no room, or is none, is counted as such. */
-  merge(from: Region, now: number): number {
-    const { capacity, keyWords, valueWords } = this;
+  merge(from: Region, now: number, source?: MergeSource): number {
+    const shape = { keyWords: this.keyWords, valueWords: this.valueWords, capacity: capacityAt(source, this.capacity) };
     let changed = 0;
-    for (const record of flowRecords(from.i32(), COUNTS.words, { capacity, keyWords, valueWords }))
-      changed += merged(this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now), this.id);
+    for (const record of flowRecords(from.i32(), COUNTS.words, shape))
+      changed += merged(this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now), this.id, source);
     return changed;
   }
 

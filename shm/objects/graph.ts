@@ -34,6 +34,7 @@ import { GraphNodes, graphNodesWords } from './graph-nodes.js';
 import { GRAPH_EDGE, increase, isEdge, joinEdge, number53, GRAPH_RECORD as RECORD } from './graph-record.js';
 import { GraphTold, graphToldBytes } from './graph-told.js';
 import type { Journal } from './journal.js';
+import { capacityAt, capacityOf, type MergeSource } from './merge-source.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
@@ -94,14 +95,17 @@ export function graph({
   const words = flowSlotsWords(edgeShape(options)) + graphNodesWords(nodes);
   return {
     kind: 'graph',
-    parameters: options,
+    parameters: { timeout, members },
+    shape: { edges, nodes },
     bytes: (COUNTS.words + words) * BYTES_PER_WORD,
+    withShape: (theirs) =>
+      graph({ ...options, edges: capacityOf(theirs, 'edges'), nodes: capacityOf(theirs, 'nodes') }),
     localBytes: graphToldBytes,
     open: (context) => new TrafficGraph(context, options),
   };
 }
 
-function edgeShape({ edges }: Required<GraphOptions>) {
+function edgeShape({ edges }: Pick<GraphOptions, 'edges'>) {
   return { capacity: edges, keyWords: KEY.words, valueWords: TOLD.words };
 }
 
@@ -478,8 +482,13 @@ export class TrafficGraph implements StateObject {
   }
 
   /** Entries of members this cluster cannot have, and those that are over, are passed by. */
-  merge(from: Region, now: number): number {
-    const theirs = new FlowSlots(from.i32(), COUNTS.words, edgeShape(this.options), new Int32Array(2));
+  merge(from: Region, now: number, source?: MergeSource): number {
+    const theirs = new FlowSlots(
+      from.i32(),
+      COUNTS.words,
+      edgeShape({ edges: capacityAt(source, this.options.edges, 'edges') }),
+      new Int32Array(2),
+    );
     const entry = new Int32Array(ENTRY.words);
     const record = new Int32Array(RECORD.words);
     let changed = 0;
@@ -490,7 +499,7 @@ export class TrafficGraph implements StateObject {
       record[RECORD.at.generation] = entry[ENTRY.at.generation];
       record[RECORD.at.expires] = entry[ENTRY.at.expires];
       for (let i = 0; i < VALUE.words; i++) record[RECORD.at.packets + i] = entry[ENTRY.at.value + i];
-      changed += merged(this.join(record, 0, entry[ENTRY.at.key + KEY.at.origin], now), this.id);
+      changed += merged(this.join(record, 0, entry[ENTRY.at.key + KEY.at.origin], now), this.id, source);
     }
     return changed;
   }

@@ -11,15 +11,13 @@
  * **Keys are attackers' to choose.** A key has its place in one set of `WAYS`, by a keyed hash. One of which little was seen
  * is *quiet*, until more than `quiet` registers were raised: it is told to nobody, is no part of digest and merge, and gives way to new
  * keys. So a flood of random sources costs neither records nor those of whom more is known; where a set is full of these, a new
- * key is refused. Not more than `promotions` keys a second are told of for the first time by each worker. A quiet key that another instance
- * tells of is as that one says.
+ * key is refused. Each worker replicates `promotions` new keys a second at most. A quiet key that another instance tells of is as it says.
  *
  *     set      lock; of each slot tag (the key's hash, 0: none), epoch of either bank (0: empty), weight (registers raised), told
  *     entry    key, the banks: sketches × registers bytes
  *     record   key, epoch, then any number of items: sketch << 16 | register << 8 | rank
  *
- * **Concurrent writers** change a set under its lock (transaction.ts). Reads take no lock: an estimate may miss what is being
- * written.
+ * **Concurrent writers** change a set under its lock (transaction.ts). Reads take no lock: an estimate may miss a write under way.
  */
 
 import { coarseSeconds } from '../clock.js';
@@ -44,6 +42,7 @@ import {
   type Shape,
   WAYS,
 } from './keyed-layout.js';
+import { capacityAt, capacityOf, type MergeSource } from './merge-source.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { type SketchHash, seeded } from './sketch-hash.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
@@ -65,11 +64,14 @@ export function keyedHyperLogLogs(options: KeyedHyperLogLogsOptions): StateDefin
   const { seed = '', precision = 5, quiet = 4, promotions = 4096, ...given } = options;
   const shape: Shape = { ...given, capacity: powerOfTwo(Math.max(given.capacity, WAYS)), precision, quiet, promotions };
   check(shape);
-  const { parameters, hash } = seeded('keyed-hyperloglogs', { ...shape }, seed);
+  const { capacity, ...meant } = shape;
+  const { parameters, hash } = seeded('keyed-hyperloglogs', meant, seed);
   return {
     kind: 'keyed-hyperloglogs',
     parameters,
+    shape: { capacity },
     bytes: layoutOf(shape).words * BYTES_PER_WORD,
+    withShape: (theirs) => keyedHyperLogLogs({ ...options, capacity: capacityOf(theirs) }),
     open: (context) => new KeyedHyperLogLogs(context, shape, hash()),
   };
 }
@@ -79,7 +81,6 @@ export class KeyedHyperLogLogs implements StateObject {
   readonly delivery = 'any-order';
   /** Numbers of slots are below this. */
   readonly slots: number;
-
   private readonly shape: Shape;
   private readonly layout: ReturnType<typeof layoutOf>;
   private readonly words: Int32Array;
@@ -465,14 +466,13 @@ export class KeyedHyperLogLogs implements StateObject {
     return true;
   }
 
-  merge(from: Region, now: number): number {
+  merge(from: Region, now: number, source?: MergeSource): number {
     const theirs = new KeyedHyperLogLogs(
       { id: this.id, region: from, secret: Int32Array.of(0, 0), writer: null, memberIndex: 0, memberCount: 1 },
-      this.shape,
+      { ...this.shape, capacity: capacityAt(source, this.shape.capacity) },
       this.hasher,
     );
-    const key = new Int32Array(this.shape.keyWords);
-    const items = new Int32Array(this.shape.sketches * this.registers);
+    const [key, items] = [this.shape.keyWords, this.shape.sketches * this.registers].map((n) => new Int32Array(n));
     const epoch = this.epochAt(now);
     let changed = 0;
     for (let slot = 0; slot < theirs.slots; slot++) {
@@ -480,7 +480,7 @@ export class KeyedHyperLogLogs implements StateObject {
       for (const each of [epoch - 1, epoch, epoch + 1]) {
         const count = theirs.itemsOf(slot, each, items, items.length);
         if (count === 0 || !this.areItems(items, 0, count, each, now)) continue;
-        changed += merged(this.applyItems(key, 0, each, items, 0, count, now), this.id);
+        changed += merged(this.applyItems(key, 0, each, items, 0, count, now), this.id, source);
       }
     }
     return changed;

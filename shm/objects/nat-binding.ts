@@ -22,12 +22,13 @@ import { halfOpenLimits } from './half-open.js';
 import { HeldEntries, heldEntriesBytes, workerOf } from './held-entries.js';
 import { coversPacket, idleExpiry } from './idle-expiry.js';
 import type { Journal } from './journal.js';
+import { capacityOf, type MergeSource } from './merge-source.js';
 import { createAllocator, createLeases } from './nat-allocation.js';
-import { type NatEntry, natDigest, natEntries } from './nat-entries.js';
+import { type NatEntry, natDigest, natEntries, natFigures } from './nat-entries.js';
 import { createInboundLookup, createOutboundLookup, type InboundLookup, type OutboundLookup } from './nat-lookup.js';
 import { NatMerge } from './nat-merge.js';
 import type { Moves } from './nat-moves.js';
-import { checkStatics, type NatBindingOptions, Refusal, reservedPlaces } from './nat-options.js';
+import { checkStatics, type NatBindingOptions, portRangeOf, Refusal, reservedPlaces } from './nat-options.js';
 import { OwnBindings, ownBindingsBytes } from './nat-own.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
 import { DEAD, NatTables, natLocalBytes, natSlots, natTablesWords, PLACE, Rank } from './nat-tables.js';
@@ -37,6 +38,7 @@ import { nextClaimGeneration, type PortClaims } from './port-claims.js';
 import type { PortLeases } from './port-leases.js';
 import { PortRoom } from './port-room.js';
 import { StaticMappings } from './static-mappings.js';
+import { subscribersWords } from './subscribers.js';
 import { recoverTransaction, tryAgain } from './transaction.js';
 
 export type { NatEntry } from './nat-entries.js';
@@ -62,12 +64,10 @@ export function portAndProtocol(port: number, protocol: number): number {
 }
 
 export function natBinding(options: NatBindingOptions): StateDefinition<NatBinding> {
-  const { addresses, flows, portRange = { first: 1, last: 65_535 }, allocation, pooling = 'any' } = options;
+  const { addresses, flows, allocation, pooling = 'any' } = options;
   const { reuseAfterS = 0, statics = [], bindingsPerSubscriber = 0, newPerSecond = 0 } = options;
   const { keepsOwn = false, holds = false } = options;
-  const { first, last } = portRange;
-  if (!Number.isInteger(first) || !Number.isInteger(last) || first < 1 || last > 65_535 || first > last)
-    throw new RangeError(`port range ${first}–${last}: ports are 1 to 65535, the first not after the last`);
+  const portRange = portRangeOf(options);
   const places = new ExternalPlaces(addresses);
   checkStatics(statics, places);
   const subscribers = { bindingsPerSubscriber, newPerSecond };
@@ -77,14 +77,19 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
       `bindings for ${flows} flows and ${addresses.length} addresses need ${words * BYTES_PER_WORD} bytes, more than 4 GiB`,
     );
   const limits = halfOpenLimits(flows, options);
-  const layout = { addresses: [...addresses], flows, portRange: { first, last } };
+  const layout = { addresses: [...addresses], flows, portRange };
   const rules = { pooling, reuseAfterS, ...subscribers, statics: statics.map((mapping) => ({ ...mapping })) };
   const resolved = { ...layout, ...rules, ...limits, allocation, keepsOwn, holds };
   return {
     kind: 'nat-binding',
     // Only what shapes places: claims settle whatever port a member proposes, so members may differ in the rest.
-    parameters: layout,
+    parameters: { addresses: layout.addresses, portRange: layout.portRange },
+    shape: { flows, subscribers: subscribersWords(flows, subscribers) > 0 },
     bytes: words * BYTES_PER_WORD,
+    withShape: (theirs) => {
+      const limits = theirs['subscribers'] === true ? { bindingsPerSubscriber: 1 } : NO_SUBSCRIBERS;
+      return natBinding({ ...options, ...limits, flows: capacityOf(theirs, 'flows'), halfOpen: 1 });
+    },
     localBytes: () => {
       const slots = natSlots(flows);
       const own = keepsOwn ? ownBindingsBytes(slots) : 0;
@@ -94,6 +99,8 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
     reconfigure: (object) => (object as NatBinding).setLimits(resolved),
   };
 }
+
+const NO_SUBSCRIBERS = { bindingsPerSubscriber: 0, newPerSecond: 0 };
 
 type Resolved = Required<NatBindingOptions>;
 
@@ -538,8 +545,8 @@ export class NatBinding implements StateObject {
   }
 
   /** Every flow and every claim of the other's region, as if it had told them. */
-  merge(from: Region, now: number): number {
-    return new NatMerge(this.id, this.tables, from, now).run();
+  merge(from: Region, now: number, source?: MergeSource): number {
+    return new NatMerge(this.id, this.tables, from, now, source).run();
   }
 
   recover(writerId: number, journal: Journal, logPosition: number): number {
@@ -562,23 +569,7 @@ export class NatBinding implements StateObject {
   }
 
   describe(_now: number): Record<string, number> {
-    const { tables } = this;
-    return {
-      capacity: this.capacity,
-      used: tables.used,
-      slots: this.flows.slots,
-      places: this.places.count,
-      collisions: tables.counted('collisions'),
-      splits: tables.counted('splits'),
-      exhausted: tables.counted('exhausted'),
-      subscriber_limited: tables.counted('limited'),
-      table_full: tables.counted('tableFull'),
-      log_full: tables.counted('logFull'),
-      contended: tables.counted('contended'),
-      malformed: tables.counted('malformed'),
-      reclaimed: tables.counted('reclaimed'),
-      ...tables.halfOpen.describe(),
-    };
+    return natFigures(this.tables);
   }
 
   /** Locks held at the moment: none when no operation is under way. Looks at everything: for tests and diagnosis. */

@@ -58,6 +58,26 @@ export function* natEntries(
   }
 }
 
+/** See `StateObject.describe`. */
+export function natFigures(tables: NatTables): Record<string, number> {
+  return {
+    capacity: tables.capacity,
+    used: tables.used,
+    slots: tables.flows.slots,
+    places: tables.places.count,
+    collisions: tables.counted('collisions'),
+    splits: tables.counted('splits'),
+    exhausted: tables.counted('exhausted'),
+    subscriber_limited: tables.counted('limited'),
+    table_full: tables.counted('tableFull'),
+    log_full: tables.counted('logFull'),
+    contended: tables.counted('contended'),
+    malformed: tables.counted('malformed'),
+    reclaimed: tables.counted('reclaimed'),
+    ...tables.halfOpen.describe(),
+  };
+}
+
 /** See `StateObject.digest`: over key, generation, rank, place, expiry and claim of every valid binding that is not local-only. */
 export function natDigest(tables: NatTables, now: number, evictable: boolean): string {
   const { flows, claims } = tables;

@@ -8,6 +8,7 @@
 
 import type { Region } from '../region.js';
 import { CONTENDED } from './flow-slots.js';
+import { capacityAt, type MergeSource } from './merge-source.js';
 import { ENTRY_WORDS, NatTables } from './nat-tables.js';
 import { Applied, merged } from './object.js';
 import { tryAgain } from './transaction.js';
@@ -28,15 +29,17 @@ export class NatMerge {
   private readonly ours: NatTables;
   private readonly theirs: NatTables;
   private readonly now: number;
+  private readonly source: MergeSource | undefined;
   private readonly entry = new Int32Array(ENTRY_WORDS);
   private changed = 0;
 
-  constructor(id: number, ours: NatTables, from: Region, now: number) {
+  constructor(id: number, ours: NatTables, from: Region, now: number, source?: MergeSource) {
     this.id = id;
     this.ours = ours;
+    this.source = source;
     this.theirs = new NatTables(
       { id, region: from, secret: NO_SECRET, writer: null, memberIndex: 0, memberCount: 1 },
-      ours.capacity,
+      capacityAt(source, ours.capacity, 'flows'),
       ours.places,
       NO_LIMITS,
     );
@@ -97,7 +100,7 @@ export class NatMerge {
     for (let tries = 1; ; tries++) {
       const applied = ours.tryApply(ours.flows.hash2(key[0], key[1]), now);
       if (applied !== CONTENDED) {
-        this.changed += merged(applied, this.id);
+        this.changed += merged(applied, this.id, this.source);
         return;
       }
       if (!tryAgain(tries, true)) {

@@ -61,6 +61,14 @@ export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLi
   readonly holds?: boolean;
 }
 
+/** The external ports to use. Throws if there can be no such range. */
+export function portRangeOf({ portRange = { first: 1, last: 65_535 } }: NatBindingOptions): PortRange {
+  const { first, last } = portRange;
+  if (!Number.isInteger(first) || !Number.isInteger(last) || first < 1 || last > 65_535 || first > last)
+    throw new RangeError(`port range ${first}–${last}: ports are 1 to 65535, the first not after the last`);
+  return { first, last };
+}
+
 /** The places that are mapped by hand: no binding gets them. */
 export function reservedPlaces(statics: readonly StaticMapping[], places: ExternalPlaces): ReadonlySet<number> {
   return new Set(

@@ -18,6 +18,7 @@ import { swapPort } from './external-places.js';
 import { flowSlotCount } from './flow-slots.js';
 import { flowTable, KEY_WORDS_IPV4_FIVE_TUPLE, largerValue } from './flow-table.js';
 import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
+import { capacityOf } from './merge-source.js';
 import type { Rank } from './nat-tables.js';
 import type { OpenContext, StateDefinition } from './object.js';
 import { TcpFlowTable, tcpFlowLocalBytes } from './tcp-flow-table.js';
@@ -39,11 +40,13 @@ const shapeOf = (sessions: number) => ({
 export function natSessions(options: NatSessionsOptions): StateDefinition<NatSessions> {
   const { sessions, holds = false } = options;
   const limits = halfOpenLimits(sessions, options);
-  const { parameters, bytes } = flowTable({ ...shapeOf(sessions), ...limits });
+  const { parameters, shape, bytes } = flowTable({ ...shapeOf(sessions), ...limits });
   return {
     kind: 'nat-sessions',
     parameters,
+    ...(shape && { shape }),
     bytes,
+    withShape: (theirs) => natSessions({ ...options, sessions: capacityOf(theirs), halfOpen: 1 }),
     localBytes: () => tcpFlowLocalBytes(shapeOf(sessions), holds) + answersBytes(flowSlotCount(shapeOf(sessions))),
     open: (context) => new NatSessions(context, sessions, limits, holds),
     reconfigure: (object) => (object as NatSessions).halfOpen.setLimits(limits),

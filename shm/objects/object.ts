@@ -6,10 +6,11 @@
  * this interface.
  */
 
-import type { ArenaObject } from '../arena.js';
+import type { ArenaObject, Parameters } from '../arena.js';
 import type { LogProducer } from '../log.js';
 import type { Region } from '../region.js';
 import type { Journal } from './journal.js';
+import type { MergeSource } from './merge-source.js';
 
 /**
  * In which order an object needs each origin's records. Neither promises more than this where threads die or members are silent:
@@ -77,6 +78,11 @@ export interface StateDefinition<T extends StateObject = StateObject> extends Om
   /** Bytes of instance-local memory, for an object that counts per writer. */
   localBytes?(stripes: number): number;
   open(context: OpenContext): T;
+  /**
+   * The same definition with another shape, as a donor of another layout says it: for the size of its region and for `merge`.
+   * Throws a `RangeError` if there is no such shape. Absent: `shape` is, too, or a snapshot of another shape cannot be taken.
+   */
+  withShape?(shape: Parameters): Omit<ArenaObject, 'name'>;
   /** Takes over, in an object that is open, what of this definition does not shape its layout: limits and the like. */
   reconfigure?(object: StateObject): void;
 }
@@ -100,9 +106,10 @@ export type Applied = (typeof Applied)[keyof typeof Applied];
  * What one entry adds to the number `StateObject.merge` returns. Throws when it was BUSY: a merge has nobody who would send the
  * entry again, so the whole is to be done again, which is harmless.
  */
-export function merged(applied: Applied, objectId: number): 0 | 1 {
+export function merged(applied: Applied, objectId: number, source?: MergeSource): 0 | 1 {
   if (applied === Applied.BUSY)
     throw new Error(`state object ${objectId}: an entry has been locked too long to merge into it; merge again`);
+  if (applied === Applied.FULL && source !== undefined) source.full++;
   return applied === Applied.CHANGED ? 1 : 0;
 }
 
@@ -143,12 +150,12 @@ export interface StateObject {
   settle?(sequence: number): void;
 
   /**
-   * Takes in the content of another instance's region, a copy in the layout of ours: a snapshot, or the other half of a healed
-   * partition. Repeatable, and whatever the order of merges the result is the same. Called by the receive thread, or by
+   * Takes in the content of another instance's region, in the layout of ours or of `source.shape`: a snapshot, or the other
+   * half of a healed partition. Repeatable, and whatever the order of merges the result is the same. Called by the receive thread, or by
    * main at a barrier. Returns the number of entries that changed ours; throws, before anything is changed, where the object's
    * wire form cannot merge.
    */
-  merge?(from: Region, now: number): number;
+  merge?(from: Region, now: number, source?: MergeSource): number;
 
   /** What a copy of the region lacks to be a whole snapshot of what was numbered; absent: nothing. */
   readonly addends?: Addends;

@@ -32,6 +32,7 @@ import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { ContentDigest } from './content-digest.js';
 import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords } from './flow-slots.js';
 import type { Journal } from './journal.js';
+import { capacityAt, capacityOf, type MergeSource } from './merge-source.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from './object.js';
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
@@ -72,8 +73,10 @@ function define(kind: string, { capacity, keyWords }: GrowSetOptions, members: n
   const shape = { capacity, keyWords, valueWords: 2 * Math.max(1, members) };
   return {
     kind,
-    parameters: { capacity, keyWords, members },
+    parameters: { keyWords, members },
+    shape: { capacity },
     bytes: (COUNTS.words + flowSlotsWords(shape)) * BYTES_PER_WORD,
+    withShape: (theirs) => define(kind, { capacity: capacityOf(theirs), keyWords }, members),
     open: (context) => new SharedSet(context, shape, members),
   };
 }
@@ -382,8 +385,9 @@ export class SharedSet implements StateObject {
     return true;
   }
 
-  merge(from: Region, now: number): number {
-    const theirs = new FlowSlots(from.i32(), COUNTS.words, this.shape, this.secret);
+  merge(from: Region, now: number, source?: MergeSource): number {
+    const shape = { ...this.shape, capacity: capacityAt(source, this.shape.capacity) };
+    const theirs = new FlowSlots(from.i32(), COUNTS.words, shape, this.secret);
     const entry = new Int32Array(this.entry.length);
     const key = ENTRY.words;
     let changed = 0;
@@ -394,7 +398,7 @@ export class SharedSet implements StateObject {
         this.count(COUNTS.at.malformed);
         continue;
       }
-      changed += merged(this.joinForeign(entry, key, now), this.id);
+      changed += merged(this.joinForeign(entry, key, now), this.id, source);
     }
     return changed;
   }

@@ -10,7 +10,7 @@
  * - to make it secret, the operator gives every member the same text, `state.sketch_seed`, of at least 128 random bits
  *   (`openssl rand -hex 16`). Middleboxes get it as `shared.seed` when they declare their state, and pass it on.
  *
- * The text itself is nowhere but in the configuration: what enters the object's parameters, and so the layout hash that
+ * The text itself is nowhere but in the configuration: what enters the object's parameters, and so the meaning hash that
  * members compare in every message, is a fingerprint of it. Members with different seeds refuse each other.
  */
 

@@ -21,7 +21,7 @@ import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.j
 import { Receiver } from '../../workers/replication/receiver.js';
 import { Sender } from '../../workers/replication/sender.js';
 import { createUnitLogs } from '../../workers/replication/unit-log.js';
-import { LAYOUT_HASH, testSettings } from '../workers/replication/network.js';
+import { MEANING_HASH, testSettings } from '../workers/replication/network.js';
 import { type Bench, type BenchResult, median } from './result.js';
 
 const FORMS: readonly WireForm[] = ['totals', 'increments'];
@@ -92,7 +92,7 @@ class Site {
     this.counts = new Counts(new MetricCatalogue(REPLICATION_METRICS), new Float64Array(REPLICATION_METRICS.length));
     const shared = {
       settings: testSettings(members, index, { unitLogBytes: 1 << 22, mtu: 1500 }),
-      layoutHash: LAYOUT_HASH,
+      meaningHash: MEANING_HASH,
       board: createAckBoard(1, members, 2 ** 40 + index),
       foreignLogs: createForeignLogs(1, members, 0),
       counts: this.counts,

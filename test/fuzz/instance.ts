@@ -25,7 +25,7 @@ import { SendAgent } from '../../workers/send.js';
 import { DatagramPool, type PooledDatagram } from '../../workers/transport/datagram-pool.js';
 import type { OnDatagram, ReceiveTransport, SendTransport } from '../../workers/transport/transport.js';
 
-export const LAYOUT_HASH = [0x1234567, -0x7654321] as const;
+export const MEANING_HASH = [0x1234567, -0x7654321] as const;
 const SEND = 0;
 const RECEIVE = 1;
 const THREADS = 2;
@@ -114,7 +114,7 @@ export class FuzzInstance {
     this.sealBoard = keys === null ? null : createSealBoard(slots, keys);
     const shared = {
       settings,
-      layoutHash: LAYOUT_HASH,
+      meaningHash: MEANING_HASH,
       ackBoard: this.memory.board,
       foreignLogs: this.memory.foreign,
       sealBoard: this.sealBoard,

@@ -53,12 +53,12 @@ export class Dissector {
   constructor(
     members: number,
     clusterId: number,
-    layoutHash: readonly [number, number],
+    meaningHash: readonly [number, number],
     objects: number,
     bytesMax: number,
   ) {
     this.members = members;
-    this.reader = new MessageReader(clusterId, layoutHash, objects, bytesMax);
+    this.reader = new MessageReader(clusterId, meaningHash, objects, bytesMax);
   }
 
   /** Throws an error where the message is not one that a member may send. */

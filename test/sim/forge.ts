@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib';
 import { VectorRecord } from '../../shm/ack-board.js';
 import { Datagram, MessageWriter } from '../../workers/replication/message.js';
 import { messageBytes } from '../../workers/replication/settings.js';
-import { CLUSTER_ID, type Instance, LAYOUT_HASH } from './instance.js';
+import { CLUSTER_ID, type Instance, MEANING_HASH } from './instance.js';
 import type { Forgery } from './plan.js';
 
 /** Bytes of the message that the checksum is at: see workers/replication/message.ts. */
@@ -26,7 +26,7 @@ export function forge(
   const writer = new MessageWriter(
     {
       clusterId: what === 'cluster' ? CLUSTER_ID + 1 : CLUSTER_ID,
-      layoutHash: what === 'layout' ? [LAYOUT_HASH[0], LAYOUT_HASH[1] + 1] : LAYOUT_HASH,
+      meaningHash: what === 'meaning' ? [MEANING_HASH[0], MEANING_HASH[1] + 1] : MEANING_HASH,
       view: victim.settings.view + (what === 'view' ? 1 : 0),
       sender: what === 'sender' ? 0xfff0 : what === 'own' ? victim.member + 1 : sender + 1,
       incarnation: what === 'incarnation' ? Math.max(1, incarnation - 1) : incarnation,

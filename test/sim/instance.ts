@@ -30,7 +30,7 @@ import { Death, type Moment, Subject, WorkerLog } from './subjects.js';
 import { Upkeep } from './upkeep.js';
 import { demand, Violation } from './violation.js';
 
-export const LAYOUT_HASH = [0x1234567, -0x7654321] as const;
+export const MEANING_HASH = [0x1234567, -0x7654321] as const;
 export const CLUSTER_ID = 0xc0ffee;
 /** Simulated time 0 on the wall. */
 const UNIX_MS = Date.UTC(2026, 0, 1);
@@ -223,7 +223,7 @@ export class Instance {
     this.sealed?.startSender();
     this.sender = new Sender({
       settings: this.settings,
-      layoutHash: LAYOUT_HASH,
+      meaningHash: MEANING_HASH,
       objects: this.subjects.map((subject) => subject.openSend()),
       board: this.boardMemory,
       unitLogs: this.unitLogs,
@@ -239,7 +239,7 @@ export class Instance {
     this.sealed?.startReceiver(this.localMs);
     this.receiver = new Receiver({
       settings: this.settings,
-      layoutHash: LAYOUT_HASH,
+      meaningHash: MEANING_HASH,
       objects: this.subjects.map((subject) => subject.openReceive()),
       board: this.boardMemory,
       counts: this.counts,

@@ -25,7 +25,7 @@ export type ObjectKind = (typeof OBJECT_KINDS)[number];
 /** Forgeries: valid in form and checksum, and each wrong in one fact that a member can check. */
 export const FORGERIES = [
   'cluster',
-  'layout',
+  'meaning',
   'view',
   'sender',
   'own',

@@ -13,7 +13,7 @@ import type { EntryStep, Snapshot } from './entry.js';
 import { EventQueue } from './event-queue.js';
 import { Evictions } from './evictions.js';
 import { Dissector, type Flight } from './flight.js';
-import { CLUSTER_ID, type Host, Instance, LAYOUT_HASH } from './instance.js';
+import { CLUSTER_ID, type Host, Instance, MEANING_HASH } from './instance.js';
 import { Intruder } from './intruder.js';
 import { Links } from './links.js';
 import { checkMemory } from './memory-bounds.js';
@@ -107,7 +107,7 @@ export class World implements Host {
     this.intruder = new Intruder(this, this.witness, this.draw);
     for (let member = 0; member < plan.members; member++) this.start(member);
     const bytesMax = messageBytes(this.members[0].settings);
-    this.dissector = new Dissector(plan.members, CLUSTER_ID, LAYOUT_HASH, plan.objects.length, bytesMax);
+    this.dissector = new Dissector(plan.members, CLUSTER_ID, MEANING_HASH, plan.objects.length, bytesMax);
     // A run of faults may reach beyond the safety phase: what would begin after the healing does not.
     for (const step of plan.steps) if (step.at <= plan.safetyMs) this.queue.at(step.at, () => this.begin(step));
   }

@@ -29,9 +29,6 @@ const { TCP, UDP } = Protocol;
 /** Sources looked at in turn each tenth of a second, and block entries: all of 32,768 in 13 s. */
 const WALK_SLOTS = 256;
 
-/** Until members with different tables understand each other. */
-const change = allSites('members whose tables differ in it are incompatible');
-
 export default defineMiddlebox({
   name: 'idps',
   help: 'Detects and blocks port scans, port floods and SYN floods, by what all sites see together.',
@@ -74,7 +71,7 @@ export default defineMiddlebox({
     }),
     memory_seconds: option.seconds('how long contacts count, at least; twice that at most', 3600, {
       max: 86_400,
-      change,
+      change: allSites('members would count a contact in different periods'),
     }),
     block_seconds: option.seconds('how long a scanner is blocked; twice memory_seconds or more', 7200, {
       max: 30 * 86_400,
@@ -85,8 +82,8 @@ export default defineMiddlebox({
       max: 128,
       change: allSites('members would count one source under different keys'),
     }),
-    sources: option.count('sources that are kept track of', 32_768, { min: 64, max: 1 << 20, change }),
-    blocks: option.count('sources blocked at a time, at most', 16_384, { min: 64, max: 1 << 20, change }),
+    sources: option.count('sources that are kept track of', 32_768, { min: 64, max: 1 << 20 }),
+    blocks: option.count('sources blocked at a time, at most', 16_384, { min: 64, max: 1 << 20 }),
     port_floods: option.flag('whether floods of destination ports are looked for', true, { change: HOT }),
     port_flood_mbit: option.count('traffic to one destination port within the window that is a flood', 1024, {
       unit: 'Mbit',

@@ -15,7 +15,7 @@ const HEADER = {
   shape: 1,
   checksum: 2,
   cluster: 3,
-  layout: 4,
+  meaning: 4,
   route: 6,
   view: 7,
   incarnation: 8,
@@ -69,7 +69,7 @@ export const REJECTS = [
   'version',
   'checksum',
   'cluster',
-  'layout',
+  'meaning',
   'object',
   'malformed',
   'view',
@@ -84,7 +84,7 @@ export type Reject = (typeof REJECTS)[number];
 /** Every message of a channel begins alike. */
 export interface Envelope {
   readonly clusterId: number;
-  readonly layoutHash: readonly [number, number];
+  readonly meaningHash: readonly [number, number];
   readonly view: number;
   /** Member id. */
   readonly sender: number;
@@ -147,8 +147,8 @@ export class MessageWriter {
     const { envelope } = this;
     words[HEADER.magic] = MAGIC;
     words[HEADER.cluster] = envelope.clusterId;
-    words[HEADER.layout] = envelope.layoutHash[0];
-    words[HEADER.layout + 1] = envelope.layoutHash[1];
+    words[HEADER.meaning] = envelope.meaningHash[0];
+    words[HEADER.meaning + 1] = envelope.meaningHash[1];
     words[HEADER.route] = envelope.sender | (object << 16);
     words[HEADER.view] = envelope.view;
     putNumber(words, HEADER.incarnation, envelope.incarnation);
@@ -325,16 +325,16 @@ export class MessageReader {
   private readonly entryAt = new Int32Array(COUNT_MAX);
   private readonly unitAt = new Int32Array(COUNT_MAX);
   private readonly clusterId: number;
-  private readonly layoutHash: readonly [number, number];
+  private readonly meaningHash: readonly [number, number];
   private readonly objects: number;
 
   /** `bytesMax`: longer messages are refused. */
-  constructor(clusterId: number, layoutHash: readonly [number, number], objects: number, bytesMax: number) {
+  constructor(clusterId: number, meaningHash: readonly [number, number], objects: number, bytesMax: number) {
     const copy = new Datagram(bytesMax);
     this.words = copy.words;
     this.bytes = copy.bytes;
     this.clusterId = clusterId | 0;
-    this.layoutHash = layoutHash;
+    this.meaningHash = meaningHash;
     this.objects = objects;
   }
 
@@ -352,7 +352,8 @@ export class MessageReader {
     words[HEADER.checksum] = 0;
     if ((crc32(this.bytes.subarray(0, length)) | 0) !== checksum) return 'checksum';
     if (words[HEADER.cluster] !== this.clusterId) return 'cluster';
-    if (words[HEADER.layout] !== this.layoutHash[0] || words[HEADER.layout + 1] !== this.layoutHash[1]) return 'layout';
+    if (words[HEADER.meaning] !== this.meaningHash[0] || words[HEADER.meaning + 1] !== this.meaningHash[1])
+      return 'meaning';
     this.sender = words[HEADER.route] & 0xffff;
     this.object = words[HEADER.route] >>> 16;
     if (this.object >= this.objects) return 'object';

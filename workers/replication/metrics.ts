@@ -120,7 +120,7 @@ function rejectHelp(reject: Refusal): string {
       return 'damaged on the way';
     case 'cluster':
       return 'of another cluster';
-    case 'layout':
+    case 'meaning':
       return 'from a member whose state objects are declared differently';
     case 'object':
       return 'about an object that does not exist';

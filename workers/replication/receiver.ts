@@ -28,7 +28,7 @@ import { Vectors } from './vectors.js';
 
 export interface ReceiverOptions {
   readonly settings: ReplicationSettings;
-  readonly layoutHash: readonly [number, number];
+  readonly meaningHash: readonly [number, number];
   /** In the order of their ids, from 0, opened to write. */
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
@@ -100,7 +100,7 @@ export class Receiver {
     this.board = board;
     this.counts = counts;
     this.ring = options.ring;
-    this.reader = new MessageReader(settings.clusterId, options.layoutHash, objects.length, messageBytes(settings));
+    this.reader = new MessageReader(settings.clusterId, options.meaningHash, objects.length, messageBytes(settings));
     this.self = selfIndex(settings);
     this.members = new MemberTable(options.members ?? memberTableOf(settings));
     this.ids = Int32Array.from({ length: settings.slots }, (_, slot) => this.members.id(slot));

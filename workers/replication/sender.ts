@@ -35,7 +35,7 @@ const HOLDS = {
 
 export interface SenderOptions {
   readonly settings: ReplicationSettings;
-  readonly layoutHash: readonly [number, number];
+  readonly meaningHash: readonly [number, number];
   /** In the order of their ids, from 0. Only `coalesceKey`, `coalesce`, `tell`, `nextUntold` and `settle` are called. */
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
@@ -79,7 +79,7 @@ export class Sender {
   private readonly numbers: Float64Array;
 
   constructor(options: SenderOptions) {
-    const { settings, objects, counts, layoutHash } = options;
+    const { settings, objects, counts, meaningHash } = options;
     const board = new AckBoard(options.board);
     if (board.objects !== objects.length || board.members !== settings.slots)
       throw new RangeError('the acknowledgement board was made for other objects or members');
@@ -95,7 +95,7 @@ export class Sender {
     this.writer = new MessageWriter(
       {
         clusterId: settings.clusterId,
-        layoutHash,
+        meaningHash,
         view: settings.view,
         sender: settings.self,
         incarnation: board.incarnation,

@@ -2,12 +2,13 @@
  * The newcomer's side: asks a donor for a snapshot and takes it into memory of its own.
  *
  * Nothing is believed before it is opened (frames.ts), and nothing is written but whole frames into the memory the
- * caller gave, which is as long as our own layout says. Whoever gets an error throws the memory's content away
+ * caller gave, which is as long as the layout says that the caller found right. Whoever gets an error throws the memory's content away
  * (`clearArena`), and asks again, or another donor.
  */
 
 import { connect } from 'node:net';
 import { CBOR_BYTES_MAX } from '../cbor.js';
+import { type Agreed, decodeAgreed } from './agreed.js';
 import { FrameOpener } from './frames.js';
 import {
   Asks,
@@ -22,7 +23,7 @@ import {
 import type { SnapshotHead, SnapshotShape } from './head.js';
 import { decodeOffer, type Offer } from './offer.js';
 import { Progress } from './progress.js';
-import { RefusedError, readSnapshot, StreamReader } from './stream.js';
+import { type Place, RefusedError, readSnapshot, StreamReader } from './stream.js';
 import { Connection } from './wire.js';
 
 export interface AskOptions extends Hello {
@@ -38,8 +39,8 @@ export interface AskOptions extends Hello {
 
 export interface FetchOptions extends AskOptions {
   readonly shape: SnapshotShape;
-  /** Where the arena goes: `shape.arenaBytes` long. Its content is the snapshot's when the promise is kept, else of no worth. */
-  readonly into: Uint8Array;
+  /** Where the arena goes. The memory's content is the snapshot's when the promise is kept, else of no worth. */
+  readonly place: Place;
   readonly log: (text: string) => void;
   /** Told at the start of the transfer. */
   readonly onProgress?: (progress: Progress) => void;
@@ -52,20 +53,25 @@ const IDLE_MS = 15_000;
 
 /** Takes a snapshot from a donor; throws with the reason where it does not come whole. */
 export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead> {
-  const { shape, into, server, log } = options;
-  if (into.length !== shape.arenaBytes)
-    throw new RangeError(`memory of ${into.length} bytes for a snapshot of ${shape.arenaBytes}`);
+  const { shape, place, server, log } = options;
   let progress: Progress | null = null;
   const onStart = (bytes: number): void => {
     progress = new Progress(server, bytes, (text) => log(`snapshot from member ${server}: ${text}`));
     options.onProgress?.(progress);
   };
-  return connected(options, (reader) => readSnapshot(reader, shape, into, onStart, (bytes) => progress?.add(bytes)));
+  return connected(options, (reader) => readSnapshot(reader, shape, place, onStart, (bytes) => progress?.add(bytes)));
 }
 
 /** Asks a member what state it has to offer. */
 export function askOffer(options: AskOptions): Promise<Offer> {
   return connected({ ...options, asks: Asks.OFFER }, async (reader) => decodeOffer(await reader.rest(CBOR_BYTES_MAX)));
+}
+
+/** Asks a member what it has of what members have to agree on. */
+export function askAgreed(options: AskOptions): Promise<Agreed> {
+  return connected({ ...options, asks: Asks.AGREED }, async (reader) =>
+    decodeAgreed(await reader.rest(CBOR_BYTES_MAX)),
+  );
 }
 
 /** Connects to a member, meets it, and gives `read` what it sends. Errors name the member. */

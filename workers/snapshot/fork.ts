@@ -40,6 +40,8 @@ export function shapeOf(instance: Instance): SnapshotShape {
     objects: declaration.objects.length,
     slots: plan.replication.slots,
     arenaBytes: arena.bytes,
+    layout: arena.layoutHash,
+    shapes: declaration.objects.map(({ shape = {} }) => shape),
   };
 }
 

@@ -21,8 +21,8 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypt
 import { type ClusterKey, deriveKey } from '../replication/cluster-key.js';
 
 const MAGIC = 0x43_54_53_50; // "CTSP"
-/** 3: the snapshot's head is CBOR, and a HELLO says what it asks for. */
-const VERSION = 3;
+/** 4: a HELLO can ask what the members have to agree on. */
+const VERSION = 4;
 const HELLO_ASKS = 6;
 const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
@@ -34,15 +34,20 @@ export { PROOF_BYTES };
 /** What is known to both sides before they meet. */
 export interface Circle {
   readonly clusterId: number;
-  readonly layoutHash: readonly [number, number];
+  /** Members whose state means the same have the same: shm/arena.ts. */
+  readonly meaningHash: readonly [number, number];
   /** The first is used to ask, each to answer; none: nothing is proved, encrypted or protected from change. */
   readonly keys: readonly ClusterKey[];
 }
 
 export class HandshakeError extends Error {}
 
-/** What a HELLO asks for: a snapshot, or what state the member has to offer (offer.ts). */
-export const Asks = { SNAPSHOT: 0, OFFER: 1 } as const;
+/**
+ * What a HELLO asks for: a snapshot, what state the member has to offer (offer.ts), or what members have to agree on
+ * (agreed.ts). The last is answered also to a member whose state objects differ.
+ */
+export const Asks = { SNAPSHOT: 0, OFFER: 1, AGREED: 2 } as const;
+const ASKS: readonly number[] = Object.values(Asks);
 export type Asks = (typeof Asks)[keyof typeof Asks];
 
 export interface Hello {
@@ -62,8 +67,8 @@ export function makeHello(circle: Circle, { client, server, asks = Asks.SNAPSHOT
   hello.writeUInt16LE(client, 8);
   hello.writeUInt16LE(server, 10);
   hello.writeUInt32LE(circle.clusterId, 12);
-  hello.writeInt32LE(circle.layoutHash[0], 16);
-  hello.writeInt32LE(circle.layoutHash[1], 20);
+  hello.writeInt32LE(circle.meaningHash[0], 16);
+  hello.writeInt32LE(circle.meaningHash[1], 20);
   randomBytes(NONCE_BYTES).copy(hello, HELLO_NONCE);
   const said = hello.subarray(0, HELLO_BYTES - PROOF_BYTES);
   prove(circle, circle.keys[0] ?? null, 'hello', [said]).copy(hello, said.length);
@@ -87,10 +92,11 @@ export function readHello(circle: Circle, self: number, hello: Buffer): ReadHell
   if (hello.readUInt8(4) !== VERSION) throw wrong(`asks in version ${hello.readUInt8(4)}, here is ${VERSION}`);
   if (hello.readUInt32LE(12) !== circle.clusterId) throw wrong('is of another cluster');
   if (hello.readUInt16LE(10) !== self) throw wrong(`asks member ${hello.readUInt16LE(10)}, this is ${self}`);
-  if (hello.readInt32LE(16) !== circle.layoutHash[0] || hello.readInt32LE(20) !== circle.layoutHash[1])
-    throw wrong('has another configuration of state objects');
-  const asks = hello.readUInt8(HELLO_ASKS);
-  if (asks !== Asks.SNAPSHOT && asks !== Asks.OFFER) throw wrong(`asks for something unknown (${asks})`);
+  const asks = hello.readUInt8(HELLO_ASKS) as Asks;
+  if (!ASKS.includes(asks)) throw wrong(`asks for something unknown (${asks})`);
+  const hasOurState =
+    hello.readInt32LE(16) === circle.meaningHash[0] && hello.readInt32LE(20) === circle.meaningHash[1];
+  if (asks !== Asks.AGREED && !hasOurState) throw wrong('has another configuration of state objects');
   const id = hello.readUInt8(5);
   const key = circle.keys.find((candidate) => candidate.id === id) ?? null;
   if (id === 0 && circle.keys.length > 0) throw wrong('has no cluster key');

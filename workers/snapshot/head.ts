@@ -2,20 +2,25 @@
  * A snapshot as bytes:
  *
  *     length    32 bits, little-endian: of the head
- *     head      CBOR: format, objects, slots, bytes of vectors, bytes of arena, donor's slot, Unix ms
+ *     head      CBOR: format, objects, slots, bytes of vectors, bytes of arena, layout hash, shapes, donor's slot, Unix ms
  *     vectors   see vectors.ts
  *     arena     as in shared memory, its header with layout hash and hash secret included; counts of the workers added
  *
  * The hash secret is the donor's: slots depend on it. So who loads a snapshot takes the secret over with it, before any thread that
  * hashes opens its objects; who merges one reads its entries one by one and hashes them anew (shm/objects/*, `merge`).
  *
- * Whoever reads one knows the layout he wants: every length is compared with his own, or bounded by it, before it is used.
+ * **Layouts.** Donor and reader have objects of the same meaning (shm/arena.ts), but perhaps other capacities. The head says the
+ * shape of each of the donor's objects. From these the reader computes the donor's layout itself, and compares hash and length
+ * with the head before it makes memory: so nothing but sizes that its own code derives is believed.
  */
 
-import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, wholeField } from '../cbor.js';
+import { type ArenaObject, type Hash64, layoutArena, type Parameters } from '../../shm/arena.js';
+import type { StateDefinition } from '../../shm/objects/object.js';
+import { CBOR_BYTES_MAX, CborError, checkFields, decodeCbor, encodeCbor, wholeField, wholesField } from '../cbor.js';
 import { decodeVectors, encodeVectors, type SnapshotVectors, vectorBytesMax } from './vectors.js';
 
-const FORMAT = 2;
+/** 3: the head says the donor's layout. */
+const FORMAT = 3;
 export const LENGTH_BYTES = 4;
 
 export interface SnapshotHead {
@@ -31,22 +36,28 @@ export interface SnapshotShape {
   readonly objects: number;
   readonly slots: number;
   readonly arenaBytes: number;
+  readonly layout: Hash64;
+  /** By object. */
+  readonly shapes: readonly Parameters[];
 }
 
 /** What a head says before the vectors. */
-export interface SnapshotStart extends SnapshotShape {
+export interface SnapshotStart extends Omit<SnapshotShape, 'layout'> {
   readonly format: number;
+  readonly layout: readonly number[];
   readonly vectorBytes: number;
   readonly donor: number;
   readonly unixMs: number;
 }
 
 /** Length, head and vectors. */
-export function encodeHead({ objects, slots, arenaBytes }: SnapshotShape, head: SnapshotHead): Uint8Array {
+export function encodeHead(shape: SnapshotShape, head: SnapshotHead): Uint8Array {
+  const { objects, slots, arenaBytes, shapes } = shape;
   const vectors = encodeVectors(head.vectors);
   const { donor, unixMs } = head;
   const start: SnapshotStart = {
     ...{ format: FORMAT, objects, slots, vectorBytes: vectors.byteLength, arenaBytes, donor, unixMs },
+    ...{ layout: [...shape.layout], shapes },
   };
   const bytes = encodeCbor(start);
   const length = Buffer.alloc(LENGTH_BYTES);
@@ -61,7 +72,7 @@ export function headLength(bytes: Uint8Array): number {
   return length;
 }
 
-/** Throws an error if it is not the head of a snapshot of this shape. */
+/** Throws an error if it is not the head of a snapshot that an instance of this shape can take, perhaps in another layout. */
 export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotStart {
   const start = decodeCbor(bytes, (value) =>
     checkFields<SnapshotStart>(value, {
@@ -70,6 +81,8 @@ export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotSt
       slots: wholeField(0),
       vectorBytes: wholeField(0, vectorBytesMax(shape.objects, shape.slots)),
       arenaBytes: wholeField(0),
+      layout: hashField,
+      shapes: shapesField,
       donor: wholeField(0, shape.slots - 1),
       unixMs: wholeField(0),
     }),
@@ -77,11 +90,79 @@ export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotSt
   for (const [name, theirs, ours] of [
     ['state objects', start.objects, shape.objects],
     ['slots', start.slots, shape.slots],
-    ['bytes of state', start.arenaBytes, shape.arenaBytes],
+    ['shapes', start.shapes.length, shape.objects],
   ] as const)
     if (theirs !== ours) throw new RangeError(`a snapshot of ${theirs} ${name}; here are ${ours}`);
+  if (hasLayoutOf(start, shape) && start.arenaBytes !== shape.arenaBytes)
+    throw new RangeError(`a snapshot of ${start.arenaBytes} bytes of state; here are ${shape.arenaBytes}`);
   if (start.vectorBytes % 8 !== 0) throw new RangeError(`a snapshot with ${start.vectorBytes} bytes of vectors`);
   return start;
+}
+
+/** Whether the snapshot lies in memory as our own state does. */
+export function hasLayoutOf({ layout }: Pick<SnapshotStart, 'layout'>, shape: SnapshotShape): boolean {
+  return layout.every((word, i) => word === shape.layout[i]);
+}
+
+function hashField(field: unknown): number[] {
+  const words = wholesField(2, -(2 ** 31), 2 ** 31 - 1)(field);
+  if (words.length !== 2) throw new CborError(`a hash of ${words.length} words`);
+  return words;
+}
+
+/** Entries of one object's shape, and of a list in it, at most. */
+const SHAPE_ENTRIES_MAX = 16;
+const LIST_MAX = 256;
+
+function shapesField(field: unknown): Parameters[] {
+  if (!Array.isArray(field)) throw new CborError('expected a list of shapes');
+  return field.map((shape: unknown) => {
+    if (typeof shape !== 'object' || shape === null || Array.isArray(shape))
+      throw new CborError('a shape is not a map');
+    const entries = Object.entries(shape);
+    if (entries.length > SHAPE_ENTRIES_MAX) throw new CborError(`a shape has ${entries.length} entries`);
+    for (const [name, value] of entries) if (!isShapeValue(value)) throw new CborError(`a shape has a wrong ${name}`);
+    return Object.fromEntries(entries);
+  });
+}
+
+function isShapeValue(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length <= LIST_MAX && value.every((entry) => Number.isSafeInteger(entry));
+  return typeof value === 'boolean' || Number.isSafeInteger(value);
+}
+
+/**
+ * The donor's objects, as our definitions lay them out in its shapes. Throws a `RangeError` with the object that cannot be read,
+ * or if the donor's layout is another for some other reason, such as its release.
+ */
+export function donorObjects(
+  start: SnapshotStart,
+  objects: readonly ArenaObject[],
+  definitions: readonly StateDefinition[],
+): ArenaObject[] {
+  const theirs = objects.map((object, id): ArenaObject => {
+    const shape = start.shapes[id];
+    if (isSameShape(shape, object.shape)) return object;
+    const definition = definitions[id];
+    if (definition.withShape === undefined)
+      throw new RangeError(`${object.name} has another shape at the donor, and this kind cannot be read in another`);
+    try {
+      return { ...object, shape, bytes: definition.withShape(shape).bytes };
+    } catch (error) {
+      throw new RangeError(`${object.name} cannot be read in the donor's shape: ${(error as Error).message}`);
+    }
+  });
+  const layout = layoutArena(theirs, start.slots);
+  if (layout.bytes !== start.arenaBytes || layout.hash.some((word, i) => word !== start.layout[i]))
+    throw new RangeError('the donor lays its state out in another way; run the same release at both');
+  return theirs;
+}
+
+/** Whether two shapes are the same, whatever the order of their names. */
+export function isSameShape(a: Parameters, b: Parameters = {}): boolean {
+  const sorted = (shape: Parameters): string =>
+    JSON.stringify(Object.entries(shape).sort(([x], [y]) => (x < y ? -1 : 1)));
+  return sorted(a) === sorted(b);
 }
 
 export function decodeHead({ donor, unixMs }: SnapshotStart, vectors: Uint8Array, shape: SnapshotShape): SnapshotHead {

@@ -4,19 +4,24 @@
  * Either is main's, and done while no receive thread runs, in whose place main then is: nobody else writes what other instances
  * counted, and the vectors. The receive thread that starts after it opens its objects anew, for the hash secret may be
  * another, and goes on from the vectors on the board. A snapshot is loaded before workers run, and merged while they do.
+ *
+ * A snapshot whose layout is not ours lies beside the arena (landing.ts). To load it, the bytes of each object that lies there as
+ * ours does are copied, and the entries of the others are merged into our own, still empty one. What finds no room is counted.
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AckBoard } from '../../shm/ack-board.js';
-import { Arena, createArena, layoutArena } from '../../shm/arena.js';
+import { Arena, createArena, layoutArena, takeSecret } from '../../shm/arena.js';
 import { VECTOR_APART } from '../../shm/board-records.js';
+import type { MergeSource } from '../../shm/objects/merge-source.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import type { Region } from '../../shm/region.js';
 import { type Instance, writerId } from '../instance.js';
 import { monotonicMs } from '../monotonic.js';
 import { Reception } from '../replication/reception.js';
 import { selfIndex } from '../replication/settings.js';
-import type { SnapshotHead } from './head.js';
+import { isSameShape, type SnapshotHead } from './head.js';
+import type { Beside } from './landing.js';
 import { type OriginVector, writeVectors } from './vectors.js';
 
 /**
@@ -30,14 +35,58 @@ export function loadSnapshot(instance: Instance, objects: readonly StateObject[]
   writeVectors(new AckBoard(buffers.ackBoard), head.vectors, selfIndex(plan.replication), monotonicMs());
 }
 
-/** Memory to fetch a snapshot into that is to be merged. */
-export function arenaBeside({ declaration, plan }: Instance): SharedArrayBuffer {
-  return createArena(layoutArena(declaration.objects, plan.replication.slots));
+/** Entries of one object that found no room here. */
+export interface Loss {
+  readonly object: string;
+  readonly entries: number;
+}
+
+/**
+ * The same for a snapshot of another layout. `reopen` opens the objects anew, to read, after the hash secret became the
+ * donor's. Returns what found no room.
+ */
+export async function loadBeside(
+  instance: Instance,
+  { memory, objects: theirs }: Beside,
+  reopen: () => readonly StateObject[],
+  head: SnapshotHead,
+  now: number,
+): Promise<Loss[]> {
+  const { buffers, declaration, plan, slots } = instance;
+  const { receive } = slots;
+  const donor = new Arena(memory, theirs, plan.replication.slots);
+  takeSecret(buffers.arena, memory);
+  const arena = new Arena(buffers.arena, declaration.objects, plan.replication.slots);
+  const isCopied = declaration.objects.map(
+    ({ shape, bytes }, id) => isSameShape(theirs[id].shape ?? {}, shape) && theirs[id].bytes === bytes,
+  );
+  for (const [id, copied] of isCopied.entries()) if (copied) arena.region(id).u8().set(donor.region(id).u8());
+  for (const object of reopen()) if (isCopied[object.id]) object.adopt?.();
+  const losses: Loss[] = [];
+  for (const object of instance.openObjects({ id: writerId(receive), journal: instance.journal(receive), log: null })) {
+    if (isCopied[object.id]) continue;
+    const { name } = declaration.objects[object.id];
+    if (object.merge === undefined) throw new Error(`${name}: this kind of state object cannot be merged`);
+    const source: MergeSource = { shape: theirs[object.id].shape ?? {}, full: 0 };
+    object.merge(donor.region(object.id), now, source);
+    if (source.full > 0) losses.push({ object: name, entries: source.full });
+    await nextTurn();
+  }
+  writeVectors(new AckBoard(buffers.ackBoard), head.vectors, selfIndex(plan.replication), monotonicMs());
+  return losses;
+}
+
+/** Memory to fetch a snapshot of our layout into that is to be merged. */
+export function arenaBeside({ declaration, plan }: Instance): Beside {
+  const { objects } = declaration;
+  return { memory: createArena(layoutArena(objects, plan.replication.slots)), objects };
 }
 
 export interface MergeOutcome {
   /** Entries that changed ours, of all objects. */
   changed: number;
+  /** Entries that found no room, by object. */
+  readonly losses: Loss[];
   /** Objects that could not take theirs, and why; theirs is what we had. */
   readonly problems: { readonly object: string; readonly problem: string }[];
 }
@@ -48,17 +97,20 @@ export interface MergeOutcome {
  */
 export async function mergeSnapshot(
   instance: Instance,
-  memory: SharedArrayBuffer,
+  { memory, objects }: Beside,
   head: SnapshotHead,
   now: number,
 ): Promise<MergeOutcome> {
   const { buffers, declaration, plan, slots } = instance;
-  const theirs = new Arena(memory, declaration.objects, plan.replication.slots);
+  const theirs = new Arena(memory, objects, plan.replication.slots);
   const board = new AckBoard(buffers.ackBoard);
   const self = selfIndex(plan.replication);
   const { receive } = slots;
-  const outcome: MergeOutcome = { changed: 0, problems: [] };
+  const outcome: MergeOutcome = { changed: 0, losses: [], problems: [] };
   for (const object of instance.openObjects({ id: writerId(receive), journal: instance.journal(receive), log: null })) {
+    const { shape } = objects[object.id];
+    const source: MergeSource = { ...(shape && { shape }), full: 0 };
+    const { name } = declaration.objects[object.id];
     try {
       outcome.changed += mergeObject(
         board,
@@ -67,11 +119,12 @@ export async function mergeSnapshot(
         head.vectors.present[object.id],
         self,
         now,
+        source,
       );
     } catch (error) {
-      const { name } = declaration.objects[object.id];
       outcome.problems.push({ object: name, problem: error instanceof Error ? error.message : String(error) });
     }
+    if (source.full > 0) outcome.losses.push({ object: name, entries: source.full });
     await nextTurn();
   }
   return outcome;
@@ -95,11 +148,12 @@ export function mergeObject(
   vectors: readonly OriginVector[],
   self: number,
   now: number,
+  source?: MergeSource,
 ): number {
   if (object.merge === undefined) throw new Error('this kind of state object cannot be merged');
-  if (object.delivery === 'any-order') return object.merge(region, now);
+  if (object.delivery === 'any-order') return object.merge(region, now, source);
   checkOrder(board, object, vectors, self);
-  const changed = object.merge(region, now);
+  const changed = object.merge(region, now, source);
   raiseVectors(board, object, vectors, self);
   return changed;
 }

@@ -14,6 +14,7 @@
 
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ClusterKey } from '../replication/cluster-key.js';
+import { type Agreed, encodeAgreed } from './agreed.js';
 import type { Fork } from './fork.js';
 import { FrameKind, FrameSealer } from './frames.js';
 import {
@@ -46,6 +47,8 @@ export interface SnapshotServerOptions {
   readonly refuse?: () => string | null;
   /** What we say to members that ask what state we have; absent: nothing to offer. */
   readonly offer?: () => Offer;
+  /** What we say to members that ask what all have to agree on; absent: nothing. */
+  readonly agreed?: Agreed;
   readonly log: (level: 'info' | 'warn', text: string) => void;
   /** A connection on which nothing moves for so long is given up. */
   readonly idleMs?: number;
@@ -139,7 +142,7 @@ export class SnapshotServer {
         clearTimeout(patience);
         connection.setIdle(idleMs);
         const sealer = new FrameSealer(key);
-        if (greeting.asks === Asks.OFFER) await this.sayOffer(connection, sealer);
+        if (greeting.asks !== Asks.SNAPSHOT) await this.say(connection, sealer, greeting.asks);
         else await this.answer(connection, greeting.client, sealer);
       } finally {
         this.greeted--;
@@ -199,9 +202,12 @@ export class SnapshotServer {
     if (++this.warnings <= WARNINGS_MAX) log('warn', `snapshot asked for from ${from}: it ${why}`);
   }
 
-  private async sayOffer(connection: Connection, sealer: FrameSealer): Promise<void> {
-    const offer = this.options.offer?.() ?? { stands: Stands.JOINING, savedMs: 0 };
-    await connection.put(sealer.seal(FrameKind.DATA, encodeOffer(offer))).catch(() => {});
+  /** Answers what takes no fork: an offer, or what members have to agree on. */
+  private async say(connection: Connection, sealer: FrameSealer, asks: Asks): Promise<void> {
+    const { offer, agreed = { release: '', options: new Map() } } = this.options;
+    const answer =
+      asks === Asks.AGREED ? encodeAgreed(agreed) : encodeOffer(offer?.() ?? { stands: Stands.JOINING, savedMs: 0 });
+    await connection.put(sealer.seal(FrameKind.DATA, answer)).catch(() => {});
     await connection.put(sealer.seal(FrameKind.END, new Uint8Array(0))).catch(() => {});
     await connection.finish();
   }

@@ -24,12 +24,13 @@ import { INCARNATION_MAX } from '../replication/settings.js';
 import type { ArenaCopy } from './fork.js';
 import { FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameKind, FrameOpener, FrameSealer } from './frames.js';
 import type { Circle } from './handshake.js';
-import { encodeHead, LENGTH_BYTES, type SnapshotHead, type SnapshotShape } from './head.js';
-import { type ByteSource, readSnapshot, StreamReader, writeSnapshot } from './stream.js';
+import { encodeHead, LENGTH_BYTES, type SnapshotHead, type SnapshotShape, type SnapshotStart } from './head.js';
+import { type ByteSource, type Place, readSnapshot, StreamReader, writeSnapshot } from './stream.js';
 import { vectorBytesMax } from './vectors.js';
 
 const MAGIC = Buffer.from('CNSTSAVE');
-const FORMAT = 1;
+/** 2: a file says the meaning of its state, and the layout stands in the snapshot's head. */
+const FORMAT = 2;
 const SALT_BYTES = 32;
 const PREAMBLE = { format: 8, key: 9, salt: 16, bytes: 16 + SALT_BYTES } as const;
 const FRAME_OVERHEAD = FRAME_HEAD_BYTES + FRAME_TAG_BYTES;
@@ -43,7 +44,7 @@ export class StateFileError extends Error {}
 
 export interface StateFileHead {
   readonly clusterId: number;
-  readonly layout: readonly number[];
+  readonly meaning: readonly number[];
   /** Whose state it is: id and slot, and the incarnation that saved it. */
   readonly member: number;
   readonly slot: number;
@@ -55,7 +56,7 @@ export interface StateFileHead {
 }
 
 /** What of a file's head the instance that wrote it knows. */
-export type Saver = Omit<StateFileHead, 'clusterId' | 'layout' | 'savedMs'>;
+export type Saver = Omit<StateFileHead, 'clusterId' | 'meaning' | 'savedMs'>;
 
 export interface SavedSnapshot {
   readonly head: SnapshotHead;
@@ -65,7 +66,7 @@ export interface SavedSnapshot {
 /** Writes the file; returns its length. Throws, and leaves the file that was there, if it cannot. */
 export async function writeStateFile(
   file: string,
-  { clusterId, layoutHash, keys }: Circle,
+  { clusterId, meaningHash, keys }: Circle,
   saver: Saver,
   shape: SnapshotShape,
   { head, copy }: SavedSnapshot,
@@ -76,7 +77,7 @@ export async function writeStateFile(
   preamble.writeUInt8(FORMAT, PREAMBLE.format);
   preamble.writeUInt8(key?.id ?? 0, PREAMBLE.key);
   randomBytes(SALT_BYTES).copy(preamble, PREAMBLE.salt);
-  const fileHead: StateFileHead = { ...saver, clusterId, layout: [...layoutHash], savedMs: head.unixMs };
+  const fileHead: StateFileHead = { ...saver, clusterId, meaning: [...meaningHash], savedMs: head.unixMs };
   const sealer = new FrameSealer(keyOf(key, clusterId, preamble));
   const temporary = `${file}.new`;
   await rm(temporary, { force: true });
@@ -167,20 +168,22 @@ export class StateFile {
     if (kind !== FrameKind.DATA) throw new StateFileError(`begins with a frame of kind ${kind}`);
     const head = decodeCbor(bytes, checkFileHead);
     if (head.clusterId !== circle.clusterId) throw new StateFileError('is of another cluster');
-    if (circle.layoutHash.some((word, i) => word !== head.layout[i]))
+    if (circle.meaningHash.some((word, i) => word !== head.meaning[i]))
       throw new StateFileError('was saved with another configuration of state objects');
     return new StateFile(handle, stat.size, head, new StreamReader(source, opener));
   }
 
-  /** Reads the state into `into`, once. Throws a `StateFileError`; then the content of `into` is of no worth. */
-  async read(shape: SnapshotShape, into: Uint8Array): Promise<SnapshotHead> {
+  /** Reads the state into the memory that `place` gives, once. Throws a `StateFileError`; then its content is of no worth. */
+  async read(shape: SnapshotShape, place: Place): Promise<SnapshotHead> {
     try {
-      const most = fileBytesMax(shape);
-      if (this.length > most) throw new StateFileError(`has ${this.length} bytes, and may have ${most}`);
       return await readSnapshot(
         this.reader,
         shape,
-        into,
+        (start) => {
+          const most = fileBytesMax(start);
+          if (this.length > most) throw new StateFileError(`has ${this.length} bytes, and may have ${most}`);
+          return place(start);
+        },
         () => {},
         () => {},
       );
@@ -205,7 +208,7 @@ function openFirst(opener: FrameOpener, key: ClusterKey | null, start: Buffer, b
 }
 
 /** The longest file of this shape. */
-function fileBytesMax({ objects, slots, arenaBytes }: SnapshotShape): number {
+function fileBytesMax({ objects, slots, arenaBytes }: SnapshotStart): number {
   const content = LENGTH_BYTES + CBOR_BYTES_MAX + vectorBytesMax(objects, slots) + arenaBytes;
   const frames = 3 + Math.ceil(content / FRAME_BYTES_MAX);
   return PREAMBLE.bytes + CBOR_BYTES_MAX + content + frames * FRAME_OVERHEAD;
@@ -214,7 +217,7 @@ function fileBytesMax({ objects, slots, arenaBytes }: SnapshotShape): number {
 function checkFileHead(value: unknown): StateFileHead {
   return checkFields<StateFileHead>(value, {
     clusterId: wholeField(0, 0xffff_ffff),
-    layout: wholesField(2, -(2 ** 31), 2 ** 31 - 1),
+    meaning: wholesField(2, -(2 ** 31), 2 ** 31 - 1),
     member: wholeField(1, ID_MAX),
     slot: wholeField(0, SLOTS_MAX - 1),
     incarnation: wholeField(1, INCARNATION_MAX),

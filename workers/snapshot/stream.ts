@@ -10,7 +10,7 @@
 
 import type { ArenaCopy } from './fork.js';
 import { FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameKind, type FrameOpener, type FrameSealer } from './frames.js';
-import type { SnapshotHead, SnapshotShape } from './head.js';
+import type { SnapshotHead, SnapshotShape, SnapshotStart } from './head.js';
 import { decodeHead, decodeStart, headLength, LENGTH_BYTES } from './head.js';
 
 /** Where sealed bytes come from: exactly `count` of them, or an error. */
@@ -57,20 +57,26 @@ export async function writeSnapshot(
   await put(sealer.seal(FrameKind.END, new Uint8Array(0)));
 }
 
+/** Where the arena of a snapshot goes: memory as long as its head says. Throws if it cannot be taken. */
+export type Place = (start: SnapshotStart) => Uint8Array;
+
 /**
- * Reads a snapshot of this shape, its arena into `into`. `onStart`: how many bytes it has, before any of the arena is written;
- * `onBytes`: so many more were read.
+ * Reads a snapshot that an instance of this shape can take, its arena into what `place` gives. `onStart`: how many bytes it has,
+ * before any of the arena is written; `onBytes`: so many more were read.
  */
 export async function readSnapshot(
   reader: StreamReader,
   shape: SnapshotShape,
-  into: Uint8Array,
+  place: Place,
   onStart: (bytes: number) => void,
   onBytes: (bytes: number) => void,
 ): Promise<SnapshotHead> {
   const length = await reader.take(LENGTH_BYTES);
   const bytes = await reader.take(headLength(length));
   const start = decodeStart(bytes, shape);
+  const into = place(start);
+  if (into.length !== start.arenaBytes)
+    throw new RangeError(`memory of ${into.length} bytes for a snapshot of ${start.arenaBytes}`);
   onStart(LENGTH_BYTES + bytes.length + start.vectorBytes + into.length);
   const vectors = await reader.take(start.vectorBytes);
   onBytes(LENGTH_BYTES + bytes.length + vectors.length);

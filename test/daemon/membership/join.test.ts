@@ -73,6 +73,16 @@ describe('an instance that joins', () => {
     assert.equal(await same(a, b, c), before);
   });
 
+  it('comes back with another capacity, and has what the others have', async () => {
+    const before = await same(a, b, c);
+    await c.program.stop('SIGKILL');
+    const nat = { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 3 * 4096 };
+    c = await cluster.start('c', { members: MEMBERS, sections: { middleboxes: [{ nat }] } });
+    assert.match(c.program.output, /took the state of [ab] over entry by entry: its capacities or lists differ/);
+    assert.equal(await same(a, b, c), before);
+    assert.equal((await c.objects())[0].figures['capacity'], 3 * 4096);
+  });
+
   it('comes back after its clock was put back', async () => {
     const before = await same(a, b, c);
     await c.program.stop('SIGKILL');

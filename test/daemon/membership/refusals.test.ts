@@ -59,11 +59,11 @@ describe('refused members', () => {
   });
 
   it('are no longer when nothing more comes, or when they are heard', () => {
-    see([0, 100, 200], 'layout');
+    see([0, 100, 200], 'meaning');
     assert.notEqual(watch.problem, null);
-    watch.look([row('10.0.0.2', 'layout', 200)], [peer('never')], 200 + SILENT_MS + 1);
+    watch.look([row('10.0.0.2', 'meaning', 200)], [peer('never')], 200 + SILENT_MS + 1);
     assert.equal(watch.problem, null);
-    see([1000, 1100, 1200], 'layout', 'heard');
+    see([1000, 1100, 1200], 'meaning', 'heard');
     assert.equal(watch.problem, null);
   });
 

@@ -43,21 +43,22 @@ describe('an instance with a state file', function () {
   });
 
   const fileOf = (name: string): string => join(cluster.folder, `${name}.state`);
-  const options = (name: string, members: readonly string[], flows?: number): LoopbackOptions => ({
+  /** `capacity`: bindings that the NAT can hold. */
+  const options = (name: string, members: readonly string[], flows?: number, capacity = 4096): LoopbackOptions => ({
     members,
     ...(flows !== undefined && { flows }),
     sections: {
       middleboxes: [
         { './tally.mjs': { inside: 'inside' } },
-        { nat: { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 4096 } },
+        { nat: { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: capacity } },
       ],
       state: { file: `./${name}.state` },
       // Members wait for each other, however slow the machine is.
       replication: { join_wait_ms: 100_000 },
     },
   });
-  const start = (name: string, members: readonly string[], flows?: number): Promise<Instance> =>
-    cluster.start(name, options(name, members, flows));
+  const start = (name: string, members: readonly string[], flows?: number, capacity?: number): Promise<Instance> =>
+    cluster.start(name, options(name, members, flows, capacity));
   const startAll = (members: readonly string[], flows?: number): Promise<Instance[]> =>
     Promise.all(members.map((name) => start(name, members, flows)));
   const stopAll = async (instances: readonly Instance[]): Promise<void> => {
@@ -89,8 +90,9 @@ describe('an instance with a state file', function () {
     await isTally([second], 2 * FLOWS);
     await askJson(second.socket, 'save', { silence_ms: 60_000 });
     await second.program.stop('SIGKILL');
-    const third = await start('a', ['a']);
-    assert.deepEqual(await bindings(third), before);
+    const third = await start('a', ['a'], undefined, 8192);
+    assert.match(third.program.output, /took the state of the state file over entry by entry/);
+    assert.deepEqual(await bindings(third), before, 'with another capacity, too');
     await isTally([third], 2 * FLOWS);
     await stopAll([third]);
     const file = readFileSync(fileOf('a'));

@@ -35,7 +35,7 @@ describe('an instance that lacks what nobody can send it any more', () => {
       onEvent: (_, text) => note(text),
       onFatal: (error) => note(String(error)),
     });
-    const circle = { clusterId: 1, layoutHash: instance.arena.layoutHash, keys: [newKey(1)] };
+    const circle = { clusterId: 1, meaningHash: instance.arena.meaningHash, keys: [newKey(1)] };
     const resync = new Resync({ instance, supervisor, circle, log: log as never });
     let server: SnapshotServer | null = null;
     try {

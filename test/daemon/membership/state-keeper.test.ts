@@ -9,6 +9,7 @@ import { AckBoard } from '../../../shm/ack-board.js';
 import { MemberTable } from '../../../shm/members.js';
 import { shapeOf } from '../../../workers/snapshot/fork.js';
 import type { Circle } from '../../../workers/snapshot/handshake.js';
+import { Landing } from '../../../workers/snapshot/landing.js';
 import { type Saver, writeStateFile } from '../../../workers/snapshot/state-file.js';
 import { readVectors } from '../../../workers/snapshot/vectors.js';
 import { Still } from '../../workers/snapshot/still.js';
@@ -31,7 +32,7 @@ describe('the state file of an instance', () => {
 
   function circleOf({ site: { instance } }: Still): Circle {
     const { clusterId } = instance.plan.replication;
-    return { clusterId, layoutHash: instance.arena.layoutHash, keys: [] };
+    return { clusterId, meaningHash: instance.arena.meaningHash, keys: [] };
   }
 
   function keeperOf(still: Still, more: { file?: string; restoreWithinS?: number; circle?: Circle } = {}): StateKeeper {
@@ -51,7 +52,7 @@ describe('the state file of an instance', () => {
     const keeper = keeperOf(after);
     await keeper.find();
     assert.equal(keeper.candidate?.member, 2);
-    const head = await keeper.read();
+    const head = await keeper.read(new Landing(after.site.instance, false).place);
     assert.equal(head.donor, 1);
     assert.deepEqual(
       after.site.instance.openObjects(null).map((object) => object.digest()),
@@ -81,7 +82,7 @@ describe('the state file of an instance', () => {
       ['never restored', () => write({}, 5_000), /was saved \d+ s ago, and .* is 0/, { restoreWithinS: 0 }],
       ['of the future', () => write({}, -HOUR_MS), /which is in the future; check the clock/],
       ['another cluster’s', () => write({}, 0, { ...circleOf(still), clusterId: 9 }), /is of another cluster/],
-      ['of another layout', () => write({}, 0, { ...circleOf(still), layoutHash: [1, 2] }), /another configuration/],
+      ['of another layout', () => write({}, 0, { ...circleOf(still), meaningHash: [1, 2] }), /another configuration/],
       ['something else', async () => writeFileSync(file, 'x'.repeat(100)), /is something else/],
     ];
     for (const [what, prepare, reason, more] of cases) {

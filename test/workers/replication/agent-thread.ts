@@ -43,7 +43,7 @@ export async function runAgent(task: AgentTask, objects: readonly StateObject[] 
   const metrics = new Metrics(new MetricCatalogue(REPLICATION_METRICS), buffers.metrics, THREADS);
   const thread = role === 'send' ? SEND : RECEIVE;
   const { ackBoard, sealBoard, rejects, unitLogs, foreignLogs, logs } = buffers;
-  const common = { settings, layoutHash: [1, 2] as const, objects, ackBoard, foreignLogs, sealBoard };
+  const common = { settings, meaningHash: [1, 2] as const, objects, ackBoard, foreignLogs, sealBoard };
   const shared = { ...common, control, metrics, thread };
   const inner = role === 'receive' && faults !== null ? receiveTransport(settings, objects.length) : null;
   const agent =

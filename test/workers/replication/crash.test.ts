@@ -8,7 +8,7 @@ import { MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../s
 import { Datagram, MessageWriter } from '../../../workers/replication/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
-import { LAYOUT_HASH, Network, type NetworkOptions, type TestMember } from './network.js';
+import { MEANING_HASH, Network, type NetworkOptions, type TestMember } from './network.js';
 
 const ORIGIN = 0;
 const UNITS = 60;
@@ -228,7 +228,7 @@ describe('an origin whose life goes on', () => {
     const memory = new Datagram(1440);
     const incarnationOf = ({ board }: TestMember): number => new AckBoard(board).incarnation;
     const writer = new MessageWriter(
-      { clusterId: 0xc0ffee, layoutHash: LAYOUT_HASH, view: 0, sender: 2, incarnation: incarnationOf(passing) },
+      { clusterId: 0xc0ffee, meaningHash: MEANING_HASH, view: 0, sender: 2, incarnation: incarnationOf(passing) },
       1440,
     );
     for (const [datagram, incarnation] of [incarnationOf(living), incarnationOf(living) + 1].entries()) {

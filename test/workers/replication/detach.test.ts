@@ -5,7 +5,7 @@ import { MessageReader } from '../../../workers/replication/message.js';
 import { Reception } from '../../../workers/replication/reception.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD, NOTE } from '../../support/ledger.js';
-import { LAYOUT_HASH, Network, type NetworkOptions, type TestMember } from './network.js';
+import { MEANING_HASH, Network, type NetworkOptions, type TestMember } from './network.js';
 
 const SMALL = { unitLogBytes: 64 << 10, detachMs: 100 } as const;
 const KEYS = 50;
@@ -266,7 +266,7 @@ describe('detached members', () => {
   });
 
   it('that are detached again while they are paid get each unit in one form, under one number', () => {
-    const reader = new MessageReader(0xc0ffee, LAYOUT_HASH, 1, 9216);
+    const reader = new MessageReader(0xc0ffee, MEANING_HASH, 1, 9216);
     let again = 0;
     let folded = 0;
     for (let seed = 60; seed < 64; seed++) {
@@ -313,7 +313,7 @@ describe('detached members', () => {
       settings: { silentMs: 3000 },
     });
     const [here] = network.members;
-    const reader = new MessageReader(0xc0ffee, LAYOUT_HASH, 2, 9216);
+    const reader = new MessageReader(0xc0ffee, MEANING_HASH, 2, 9216);
     let made = 0;
     const batch = (notes: number): boolean => {
       if (!here.sender.makeRoom()) return false;

@@ -17,7 +17,7 @@ import { Opener, SEAL_BYTES, Sealer } from '../../../workers/replication/seal.js
 import { laterIncarnation, messageBytes, newIncarnation, startOf } from '../../../workers/replication/settings.js';
 import { NOTE } from '../../support/ledger.js';
 import { JoiningNetwork } from './joining-network.js';
-import { LAYOUT_HASH, Network, type TestMember } from './network.js';
+import { MEANING_HASH, Network, type TestMember } from './network.js';
 
 /** Slots: who sends, who receives, and a third. */
 const [SENDER, SELF, THIRD] = [0, 1, 2];
@@ -141,7 +141,7 @@ class Bench {
     const { settings, receiver } = this.self;
     const { clusterId, view } = settings;
     const writer = new MessageWriter(
-      { clusterId, layoutHash: LAYOUT_HASH, view, sender: slot + 1, incarnation },
+      { clusterId, meaningHash: MEANING_HASH, view, sender: slot + 1, incarnation },
       messageBytes(settings),
     );
     const into = new Datagram(9216);

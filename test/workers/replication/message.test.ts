@@ -15,11 +15,11 @@ import {
 } from '../../../workers/replication/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
-import { LAYOUT_HASH, Network, type TestMember } from './network.js';
+import { MEANING_HASH, Network, type TestMember } from './network.js';
 
 const ENVELOPE: Envelope = {
   clusterId: 0xdeadbeef,
-  layoutHash: [-1, 77],
+  meaningHash: [-1, 77],
   view: 4_000_000_000,
   sender: 0xfedc,
   incarnation: 2 ** 52 + 1,
@@ -87,7 +87,7 @@ function vectorOf(entry: Entry): VectorRecord {
 
 describe('state message', () => {
   const writer = new MessageWriter(ENVELOPE, BYTES);
-  const reader = new MessageReader(ENVELOPE.clusterId, ENVELOPE.layoutHash, 9, BYTES);
+  const reader = new MessageReader(ENVELOPE.clusterId, ENVELOPE.meaningHash, 9, BYTES);
 
   it('is read as it was written', () => {
     fc.assert(
@@ -181,7 +181,7 @@ describe('state message', () => {
     refuses('version', set(1, 3));
     refuses('checksum', set(31, 0), false);
     refuses('cluster', set(3, 0));
-    refuses('layout', set(5, 0));
+    refuses('meaning', set(5, 0));
     refuses('object', set(6, 9 << 16));
     const at = { incarnation: 8, datagram: 10, floor: 13, highest: 15, first: 28, count: 30, words: 31, header: 32 };
     refuses('malformed', set(at.incarnation + 1, -1));
@@ -298,7 +298,7 @@ describe('a receiver under hostile datagrams', () => {
     vector: VectorRecord | null = null,
   ): Uint8Array {
     const memory = new Datagram(1440);
-    const envelope = { clusterId: 0xc0ffee, layoutHash: LAYOUT_HASH, view: 0, sender: 2, incarnation: 2 ** 40 + 2 };
+    const envelope = { clusterId: 0xc0ffee, meaningHash: MEANING_HASH, view: 0, sender: 2, incarnation: 2 ** 40 + 2 };
     const writer = new MessageWriter(envelope, 1440);
     writer.begin(memory, 1, datagram, 0);
     if (vector !== null) writer.addEntry(1, vector, 0, 0);
@@ -388,7 +388,7 @@ describe('a receiver under hostile datagrams', () => {
       const writer = new MessageWriter(
         {
           clusterId: liar.settings.clusterId,
-          layoutHash: LAYOUT_HASH,
+          meaningHash: MEANING_HASH,
           view: 0,
           sender: 2,
           incarnation: 2 ** 40 + 2,

@@ -5,7 +5,7 @@ import { AckBoard } from '../../../shm/ack-board.js';
 import { MemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
 import { MessageReader } from '../../../workers/replication/message.js';
 import { NOTE } from '../../support/ledger.js';
-import { LAYOUT_HASH, Network } from './network.js';
+import { MEANING_HASH, Network } from './network.js';
 
 const [ORIGIN, LOSER] = [0, 1];
 const MEMBERS = 4;
@@ -23,7 +23,7 @@ class Watch {
 
   constructor(network: Network) {
     const { settings } = network.members[0];
-    this.reader = new MessageReader(settings.clusterId, LAYOUT_HASH, 2, 9216);
+    this.reader = new MessageReader(settings.clusterId, MEANING_HASH, 2, 9216);
     network.drop = (from, to, bytes) => {
       if (to === LOSER) {
         if (this.isWithUnits(bytes)) this.toLoser++;

@@ -23,7 +23,7 @@ import { createUnitLogs } from '../../../workers/replication/unit-log.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { Ledger } from '../../support/ledger.js';
 
-export const LAYOUT_HASH = [0x1234567, -0x7654321] as const;
+export const MEANING_HASH = [0x1234567, -0x7654321] as const;
 const STEP_MS = 0.25;
 const TICK_MS = 10;
 /** The wall clocks say this at time 0. */
@@ -140,7 +140,7 @@ export class TestMember {
     const onAlarm = (problem: string): void => {
       this.alarms.push(problem);
     };
-    const shared = { settings, layoutHash: LAYOUT_HASH, objects, board, foreignLogs, counts, members };
+    const shared = { settings, meaningHash: MEANING_HASH, objects, board, foreignLogs, counts, members };
     this.sender = new Sender({ ...shared, unitLogs, holds, onAlarm });
   }
 
@@ -157,7 +157,7 @@ export class TestMember {
     const onAlarm = (problem: string): void => {
       this.alarms.push(problem);
     };
-    const shared = { settings, layoutHash: LAYOUT_HASH, objects, board, foreignLogs, counts, members };
+    const shared = { settings, meaningHash: MEANING_HASH, objects, board, foreignLogs, counts, members };
     this.receiver = new Receiver({ ...shared, ring, onSkew, onAlarm });
   }
 }

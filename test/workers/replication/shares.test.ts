@@ -5,7 +5,7 @@ import { AckBoard } from '../../../shm/ack-board.js';
 import { MessageReader } from '../../../workers/replication/message.js';
 import { Reception } from '../../../workers/replication/reception.js';
 import { NOTE } from '../../support/ledger.js';
-import { LAYOUT_HASH, Network, type NetworkOptions } from './network.js';
+import { MEANING_HASH, Network, type NetworkOptions } from './network.js';
 
 /** Records of one member's worker, which come faster than the limit carries them; as the send thread's shell takes them. */
 class Flood {
@@ -59,7 +59,7 @@ describe('a limit on what is sent', () => {
     it(`lets a lost unit be sent again however many new ones wait, ${what}`, () => {
       const flood = new Flood({ seed: 1, settings: { unitLogBytes: 4 << 20 } }, objects);
       const { network } = flood;
-      const reader = new MessageReader(0xc0ffee, LAYOUT_HASH, 2, 9216);
+      const reader = new MessageReader(0xc0ffee, MEANING_HASH, 2, 9216);
       flood.run(500, 40);
       network.append(0, 0, NOTE, 1_000_000);
       let first = 0;

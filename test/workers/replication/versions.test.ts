@@ -12,7 +12,7 @@ import {
 } from '../../../workers/replication/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
-import { LAYOUT_HASH, Network, type TestMember } from './network.js';
+import { MEANING_HASH, Network, type TestMember } from './network.js';
 
 /** Messages of member 2 as the last release that spoke version 1 alone wrote them. Never to be recorded again. */
 const RECORDED = {
@@ -29,11 +29,11 @@ const RECORDED = {
 
 const INCARNATION = 2 ** 40 + 2;
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));
-const reader = new MessageReader(0xc0ffee, LAYOUT_HASH, 2, 1440);
+const reader = new MessageReader(0xc0ffee, MEANING_HASH, 2, 1440);
 
 function newWriter(): MessageWriter {
   return new MessageWriter(
-    { clusterId: 0xc0ffee, layoutHash: LAYOUT_HASH, view: 0, sender: 2, incarnation: INCARNATION },
+    { clusterId: 0xc0ffee, meaningHash: MEANING_HASH, view: 0, sender: 2, incarnation: INCARNATION },
     1440,
   );
 }

@@ -30,7 +30,7 @@ export interface BusyOptions {
   readonly middleboxes?: InstancePlan['middleboxes'];
 }
 
-const BUSY = new URL('busy-middlebox.js', import.meta.url).href;
+export const BUSY = new URL('busy-middlebox.js', import.meta.url).href;
 
 export function member(id: number, port: number): Member {
   return { id, name: `m${id}`, address: '127.0.0.1', port };

@@ -10,6 +10,7 @@ import { newKey } from '../../../workers/replication/cluster-key.js';
 import { readPeers } from '../../../workers/replication/peers.js';
 import { fetchSnapshot } from '../../../workers/snapshot/client.js';
 import { type Fork, forkState, shapeOf } from '../../../workers/snapshot/fork.js';
+import { Landing } from '../../../workers/snapshot/landing.js';
 import { loadSnapshot } from '../../../workers/snapshot/load.js';
 import { SnapshotServer } from '../../../workers/snapshot/server.js';
 import { freePort } from '../../support/ports.js';
@@ -86,7 +87,7 @@ describe('a snapshot of a busy instance', () => {
     const newcomer = await site({ self: 2, members, workers: 1 });
     await donor.start();
     await sleep(300);
-    const circle = { clusterId: 1, layoutHash: donor.instance.arena.layoutHash, keys: [newKey(1)] };
+    const circle = { clusterId: 1, meaningHash: donor.instance.arena.meaningHash, keys: [newKey(1)] };
     const log: string[] = [];
     server = await SnapshotServer.listen({
       host: '127.0.0.1',
@@ -106,7 +107,7 @@ describe('a snapshot of a busy instance', () => {
         port: server?.port ?? 0,
         circle,
         shape: shapeOf(instance),
-        into: new Uint8Array(instance.buffers.arena),
+        place: new Landing(instance, false).place,
         log: () => {},
       });
       loadSnapshot(instance, objects, head);

@@ -6,7 +6,14 @@ import { LIFE_FLOATS, VECTOR_APART, VectorRecord } from '../../../shm/board-reco
 import { encodeCbor } from '../../../workers/cbor.js';
 import { writerId } from '../../../workers/instance.js';
 import { shapeOf } from '../../../workers/snapshot/fork.js';
-import { decodeHead, decodeStart, encodeHead, headLength, LENGTH_BYTES } from '../../../workers/snapshot/head.js';
+import {
+  decodeHead,
+  decodeStart,
+  encodeHead,
+  headLength,
+  LENGTH_BYTES,
+  type SnapshotShape,
+} from '../../../workers/snapshot/head.js';
 import { arenaBeside, loadSnapshot, mergeSnapshot } from '../../../workers/snapshot/load.js';
 import { decodeVectors, encodeVectors, type OriginVector, vectorBytesMax } from '../../../workers/snapshot/vectors.js';
 import { BusySite } from './busy-site.js';
@@ -58,10 +65,10 @@ describe('a snapshot that has come', () => {
     theirs.count(2, 5);
     for (let element = 2; element < 500; element++) theirs.add(element);
     const { instance } = ours.site;
-    const memory = arenaBeside(instance);
-    const head = await theirs.snapshotInto(memory);
+    const beside = arenaBeside(instance);
+    const head = await theirs.snapshotInto(beside.memory);
     for (const changes of [true, false]) {
-      const { changed, problems } = await mergeSnapshot(instance, memory, head, NOW);
+      const { changed, problems } = await mergeSnapshot(instance, beside, head, NOW);
       assert.equal(changed > 0, changes, 'once more changes nothing');
       assert.deepEqual(
         problems.map(({ object }) => object),
@@ -86,8 +93,8 @@ describe('a snapshot that has come', () => {
       if (counted) ours.count(1, 10);
       theirs.count(1, 100);
       const { instance } = ours.site;
-      const memory = arenaBeside(instance);
-      const head = await theirs.snapshotInto(memory);
+      const beside = arenaBeside(instance);
+      const head = await theirs.snapshotInto(beside.memory);
       const incarnation = 9;
       const present = head.vectors.present.map((origins) =>
         origins.map((origin, slot) => (slot === 1 ? { incarnation, contiguous: THROUGH, ranges: [] } : origin)),
@@ -99,7 +106,7 @@ describe('a snapshot that has come', () => {
       for (const { id } of ours.site.objects) board.writeReception(id, 1, heard);
       const { problems } = await mergeSnapshot(
         instance,
-        memory,
+        beside,
         { ...head, vectors: { ...head.vectors, present } },
         NOW,
       );
@@ -130,7 +137,13 @@ describe('a snapshot that has come', () => {
 });
 
 describe('a snapshot’s head', () => {
-  const shape = { objects: 2, slots: 2, arenaBytes: 4096 };
+  const shape: SnapshotShape = {
+    objects: 2,
+    slots: 2,
+    arenaBytes: 4096,
+    layout: [1, 2],
+    shapes: [{}, { capacity: 8 }],
+  };
   const vector = fc
     .tuple(
       fc.nat({ max: 2 ** 31 }),
@@ -189,7 +202,11 @@ describe('a snapshot’s head', () => {
   });
 
   it('is refused with any other number in its place', () => {
-    const good = { format: 2, objects: 2, slots: 2, vectorBytes: 64, arenaBytes: 4096, donor: 0, unixMs: 1 };
+    const { layout, shapes } = shape;
+    const good = {
+      ...{ format: 3, objects: 2, slots: 2, vectorBytes: 64, arenaBytes: 4096, donor: 0, unixMs: 1 },
+      ...{ layout, shapes },
+    };
     assert.ok(decodeStart(encodeCbor(good), shape));
     for (const field of Object.keys(good))
       for (const wrong of [-1, 0.5, Number.NaN, 2 ** 60, vectorBytesMax(2, 2) + 8, '1', null, [1]]) {
@@ -203,6 +220,8 @@ describe('a snapshot’s head', () => {
 
   it('says what an instance’s state is like', async () => {
     const { instance } = await BusySite.create({ members: MEMBERS, cells: 64 });
-    assert.deepEqual(shapeOf(instance), { objects: 3, slots: 3, arenaBytes: instance.arena.bytes });
+    const { objects, slots, arenaBytes, layout } = shapeOf(instance);
+    assert.deepEqual([objects, slots, arenaBytes], [3, 3, instance.arena.bytes]);
+    assert.deepEqual(layout, instance.arena.layoutHash);
   });
 });

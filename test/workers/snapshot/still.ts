@@ -8,7 +8,7 @@ import type { SharedSet } from '../../../shm/objects/shared-set.js';
 import { writerId } from '../../../workers/instance.js';
 import { copyState } from '../../../workers/snapshot/fork.js';
 import type { SnapshotHead } from '../../../workers/snapshot/head.js';
-import { BusySite, member } from './busy-site.js';
+import { BUSY, BusySite, member } from './busy-site.js';
 
 export const NOW = coarseSeconds(Date.now());
 export const MEMBERS = [member(1, 0), member(2, 0), member(3, 0)];
@@ -29,8 +29,11 @@ export class Still {
     [this.totals, this.increments, this.set] = objects as unknown as [CounterVector, CounterVector, SharedSet];
   }
 
-  static async create(self: number): Promise<Still> {
-    return new Still(await BusySite.create({ self, members: MEMBERS, workers: 1, cells: 64 }));
+  /** `elements`: capacity of the set. */
+  static async create(self: number, elements = 4096, cells = 64): Promise<Still> {
+    const options = { cells, elements, members: MEMBERS.length };
+    const middleboxes = [{ module: BUSY, options }];
+    return new Still(await BusySite.create({ self, members: MEMBERS, workers: 1, middleboxes }));
   }
 
   count(cell: number, n: number): void {

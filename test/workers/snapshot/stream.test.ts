@@ -12,7 +12,7 @@ import type { SnapshotHead, SnapshotShape } from '../../../workers/snapshot/head
 import { SnapshotServer, type SnapshotServerOptions } from '../../../workers/snapshot/server.js';
 import { children, openDescriptors, soon } from '../../support/process.js';
 
-const SHAPE: SnapshotShape = { objects: 1, slots: 2, arenaBytes: 3 << 20 };
+const SHAPE: SnapshotShape = { objects: 1, slots: 2, arenaBytes: 3 << 20, layout: [3, -4], shapes: [{}] };
 const HEAD: SnapshotHead = {
   donor: 0,
   unixMs: 1_800_000_000_000,
@@ -34,7 +34,7 @@ const HEAD: SnapshotHead = {
 };
 const [CLIENT, SERVER] = [21, 11];
 const key = newKey(1);
-const circle = (keys = [key]): Circle => ({ clusterId: 5, layoutHash: [1, -2], keys });
+const circle = (keys = [key]): Circle => ({ clusterId: 5, meaningHash: [1, -2], keys });
 
 const state = new Uint8Array(new SharedArrayBuffer(SHAPE.arenaBytes));
 for (let i = 0; i < state.length; i++) state[i] = (i * 7919) >>> 5;
@@ -106,7 +106,9 @@ describe('a snapshot from donor to newcomer', () => {
     return server;
   }
 
-  function ask(options: Partial<FetchOptions> = {}): Promise<SnapshotHead> & { into: Uint8Array } {
+  function ask(
+    options: Partial<FetchOptions> & { readonly into?: Uint8Array } = {},
+  ): Promise<SnapshotHead> & { into: Uint8Array } {
     const into = options.into ?? new Uint8Array(SHAPE.arenaBytes);
     const fetched = fetchSnapshot({
       client: CLIENT,
@@ -116,8 +118,8 @@ describe('a snapshot from donor to newcomer', () => {
       circle: circle(),
       shape: SHAPE,
       log: () => {},
+      place: () => into,
       ...options,
-      into,
     });
     return Object.assign(fetched, { into });
   }
@@ -193,7 +195,7 @@ describe('a snapshot from donor to newcomer', () => {
     ['with a key nobody knows', { circle: circle([newKey(3)]) }, /ended too early/],
     ['without a key', { circle: circle([]) }, /ended too early/],
     ['of another cluster', { circle: { ...circle(), clusterId: 6 } }, /ended too early/],
-    ['with other state objects', { circle: { ...circle(), layoutHash: [1, 2] } }, /ended too early/],
+    ['with other state objects', { circle: { ...circle(), meaningHash: [1, 2] } }, /ended too early/],
     ['that asks another member', { server: 12 }, /ended too early/],
   ];
   for (const [who, options, problem] of strangers)

@@ -3,9 +3,6 @@
 import { allSites, HOT, MSS_MAX, MSS_MIN, option } from '../../api.js';
 import { compileRules } from './compile.js';
 
-/** Until members with different tables understand each other. */
-const change = allSites('members whose tables differ in it are incompatible');
-
 export const OPTIONS = {
   rules: option.rules(
     'the rules (docs/firewall.md): the path of their file, or the rules themselves, on several lines',
@@ -13,8 +10,8 @@ export const OPTIONS = {
       compile: compileRules,
     },
   ),
-  connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24, change }),
-  connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24, change }),
+  connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24 }),
+  connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24 }),
   half_open: option.count('share of them that nobody has answered: newer ones evict older ones', 25, {
     min: 1,
     max: 100,
@@ -40,7 +37,7 @@ export const OPTIONS = {
   bind_ports: option.flag(
     'whether each direction of a connection has to come in by the port that it came in by at first. All sites need the same names of ports, and the same value here',
     true,
-    { change },
+    { change: allSites('a site would refuse packets of connections that another accepts, or not know their ports') },
   ),
   tcp_new: option.seconds('idle time of TCP connections that are not established', 60, { change: HOT }),
   tcp_established: option.seconds('idle time of established TCP connections (RFC 5382 REQ-5: 7440 or more)', 7440, {

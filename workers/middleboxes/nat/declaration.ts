@@ -2,13 +2,14 @@
 
 import { ALLOCATIONS, allSites, HOLD_MS_MAX, HOT, MSS_MAX, MSS_MIN, option } from '../../api.js';
 
-/** Until members with different tables understand each other. */
-const change = allSites('members whose tables differ in it are incompatible');
+const leases = allSites('blocks of ports are leased to sites by their place between these two');
 
 export const OPTIONS = {
   inside: option.port('port on the private side'),
   outside: option.port('port on the public side'),
-  external: option.addresses('public IPv4 addresses to translate to, routed to this instance', { change }),
+  external: option.addresses('public IPv4 addresses to translate to, routed to this instance', {
+    change: allSites('records name an address by its place in the list'),
+  }),
   static: option.mappings(
     'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6". A binding that has such a port keeps it until it ends',
     { change: HOT },
@@ -24,14 +25,13 @@ export const OPTIONS = {
     'what passes from outside to a port that is bound: from anywhere; from addresses, or addresses and ports, the inside has sent to from there',
     ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'],
     'endpoint-independent',
-    { change },
+    { change: allSites('where nothing is filtered there are no sessions') },
   ),
   sessions: option.count('remotes held at most, where filtering asks for them', 1 << 19, {
     min: 64,
     max: 1 << 24,
-    change,
   }),
-  flows: option.count('bindings held at most', 1 << 18, { min: 64, max: 1 << 24, change }),
+  flows: option.count('bindings held at most', 1 << 18, { min: 64, max: 1 << 24 }),
   half_open: option.count('share of them that may have shown a single packet: newer ones evict older ones', 25, {
     min: 1,
     max: 100,
@@ -59,8 +59,8 @@ export const OPTIONS = {
     unit: 'ms',
     change: HOT,
   }),
-  first_port: option.count('lowest external port used', 1, { max: 65_535, change }),
-  last_port: option.count('highest external port used', 65_535, { max: 65_535, change }),
+  first_port: option.count('lowest external port used', 1, { max: 65_535, change: leases }),
+  last_port: option.count('highest external port used', 65_535, { max: 65_535, change: leases }),
   allocation: option.choice(
     'how an external port is chosen. leased: at random from blocks of ports of the instance; keyed: computed from the inside endpoint and the cluster key, the same at every site; hybrid: keyed for UDP and ICMP, and for TCP computed from the blocks of the instance; shared: at random from all ports. Without cluster.key_file keyed and hybrid are leased',
     ALLOCATIONS,

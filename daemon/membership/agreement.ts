@@ -1,0 +1,151 @@
+/**
+ * Whether the other members have the same values of the options that must be the same at all sites. Each is asked, over the
+ * snapshot server's port, once in each of its incarnations, and again while something differs. Members whose messages are
+ * refused, or never come, are asked as well: so what keeps two members apart is named, with both values.
+ */
+
+import type { AgreedOption } from '../../conf/agreed.js';
+import type { MemberTable } from '../../shm/members.js';
+import type { Instance } from '../../workers/instance.js';
+import type { PeerStatus } from '../../workers/replication/peers.js';
+import { type Agreed, type Difference, differences } from '../../workers/snapshot/agreed.js';
+import { askAgreed } from '../../workers/snapshot/client.js';
+import type { Circle } from '../../workers/snapshot/handshake.js';
+import type { Log } from '../log.js';
+
+export interface AgreementOptions {
+  readonly instance: Instance;
+  readonly members: MemberTable;
+  readonly circle: Circle;
+  readonly options: readonly AgreedOption[];
+  readonly release: string;
+  readonly log: Log;
+}
+
+const ASK_MS_MAX = 1_000;
+/** After a member did not answer, and again twice as long each time… */
+const BACK_OFF_MS_MIN = 500;
+/** …and at most. */
+const BACK_OFF_MS_MAX = 30_000;
+/** A member that differs, or is not heard, is asked again after so long. */
+const AGAIN_MS = 5_000;
+/** Differences that one line names. */
+const NAMED_MAX = 6;
+/** What names a state object among the options: shown only if no option differs. */
+const STATE = 'state ';
+
+interface Answer {
+  /** Of the member, when it was asked; 0: it was not heard. */
+  incarnation: number;
+  askAt: number;
+  backOffMs: number;
+  /** What differs, in words; `null`: nothing does, or it has not answered. */
+  problem: string | null;
+}
+
+export class AgreementWatch {
+  /** What this instance says to others. */
+  readonly own: Agreed;
+  private readonly options: AgreementOptions;
+  private readonly reasons: ReadonlyMap<string, string>;
+  private readonly answers = new Map<number, Answer>();
+  private readonly ending = new AbortController();
+  private asking: Promise<void> | null = null;
+
+  constructor(options: AgreementOptions) {
+    this.options = options;
+    const { declaration } = options.instance;
+    this.reasons = new Map(options.options.map(({ name, reason }) => [name, reason]));
+    this.own = {
+      release: options.release,
+      options: new Map([
+        ...options.options.map(({ name, value }) => [name, value] as const),
+        ...declaration.objects.map(
+          ({ name, kind, parameters }) => [`${STATE}${name}`, `${kind} ${JSON.stringify(parameters)}`] as const,
+        ),
+      ]),
+    };
+  }
+
+  /** What differs at each member that differs and is not among `but`. */
+  problemsBeside(but: readonly { readonly id: number }[]): string[] {
+    return [...this.answers].flatMap(([id, { problem }]) =>
+      problem === null || but.some((member) => member.id === id) ? [] : [problem],
+    );
+  }
+
+  /** What differs at the member with this id. */
+  problemOf(id: number): string | null {
+    return this.answers.get(id)?.problem ?? null;
+  }
+
+  /** Some times a second; `now` in ms of `monotonicMs`. Asks one member at a time. */
+  look(peers: readonly PeerStatus[], now: number): void {
+    for (const id of this.answers.keys()) if (!peers.some((peer) => peer.id === id)) this.answers.delete(id);
+    if (this.asking !== null || this.ending.signal.aborted) return;
+    const peer = peers.find((candidate) => this.isDue(candidate, now));
+    if (peer === undefined) return;
+    this.asking = this.ask(peer, now).finally(() => {
+      this.asking = null;
+    });
+  }
+
+  /** Breaks off what is under way. */
+  async close(): Promise<void> {
+    this.ending.abort();
+    await this.asking;
+  }
+
+  private isDue({ id, incarnation }: PeerStatus, now: number): boolean {
+    const answer = this.answers.get(id);
+    if (answer === undefined) return true;
+    return now >= answer.askAt || (incarnation !== answer.incarnation && answer.backOffMs === 0);
+  }
+
+  private async ask({ id, index, name, incarnation, state }: PeerStatus, now: number): Promise<void> {
+    const { instance, members, circle } = this.options;
+    const answer = this.answers.get(id) ?? { incarnation: 0, askAt: 0, backOffMs: 0, problem: null };
+    this.answers.set(id, answer);
+    try {
+      members.refresh();
+      const theirs = await askAgreed({
+        ...{ client: instance.plan.replication.self, server: id, circle, signal: this.ending.signal },
+        ...{ address: members.address(index), port: members.port(index) },
+        ...{ connectMs: ASK_MS_MAX, idleMs: ASK_MS_MAX },
+      });
+      this.take(answer, name, theirs);
+      answer.incarnation = incarnation;
+      answer.backOffMs = 0;
+      const isSettled = answer.problem === null && state === 'heard';
+      answer.askAt = isSettled ? Number.POSITIVE_INFINITY : now + AGAIN_MS;
+    } catch {
+      // It does not run, cannot be reached, or has another key: `refusals.ts` says what is known of that.
+      answer.backOffMs = Math.min(BACK_OFF_MS_MAX, Math.max(BACK_OFF_MS_MIN, 2 * answer.backOffMs));
+      answer.askAt = now + answer.backOffMs;
+    }
+  }
+
+  private take(answer: Answer, name: string, theirs: Agreed): void {
+    const { log } = this.options;
+    const found = differences(this.own, theirs);
+    const options = found.filter(({ option }) => !option.startsWith(STATE));
+    const named = options.length > 0 ? options : found;
+    const problem = named.length === 0 ? null : this.describe(name, theirs.release, named);
+    if (problem !== answer.problem && problem !== null) log.warn(problem);
+    if (problem === null && answer.problem !== null)
+      log.info(`member ${name} has the same values of all options that must be the same at all sites`);
+    answer.problem = problem;
+  }
+
+  private describe(name: string, release: string, found: readonly Difference[]): string {
+    const texts = found.slice(0, NAMED_MAX).map(({ option, ours, theirs }) => {
+      const reason = this.reasons.get(option) ?? '';
+      const values = `${ours ?? 'nothing'} here, ${theirs ?? 'nothing'} there`;
+      return `${option}: ${values}${reason === '' ? '' : ` (${reason})`}`;
+    });
+    if (found.length > NAMED_MAX) texts.push(`and ${found.length - NAMED_MAX} more`);
+    const releases =
+      release === this.options.release ? '' : `, and runs release ${release} (here ${this.options.release})`;
+    return `member ${name} differs in what must be the same at all sites${releases}: ${texts.join('; ')}`;
+  }
+}

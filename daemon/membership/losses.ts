@@ -1,0 +1,9 @@
+/** What a smaller capacity loses, for people. */
+
+import type { Loss } from '../../workers/snapshot/load.js';
+import { counted } from '../counted.js';
+
+/** `from`: whose state was taken. */
+export function describeLoss({ object, entries }: Loss, from: string): string {
+  return `${object}: ${counted(entries, 'entry', 'entries')} of ${from} found no room here and ${entries === 1 ? 'is' : 'are'} lost; give the option of its capacity a larger value`;
+}

@@ -1,0 +1,66 @@
+/** Members whose configurations differ in what must be the same at all sites: each names the option and both values. */
+
+import { strict as assert } from 'node:assert';
+import { askJson } from '../../../daemon/admin/client.js';
+import type { Standing } from '../../../daemon/admin/source.js';
+import { LoopbackCluster } from '../../support/loopback-cluster.js';
+import { eventually, type Instance } from '../../testbed/instance.js';
+
+const members = ['a', 'b'];
+
+describe('members that differ in what must be the same at all sites', () => {
+  let cluster: LoopbackCluster;
+
+  beforeEach(async () => {
+    cluster = await LoopbackCluster.create();
+  });
+
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed') console.log(cluster.report());
+    await cluster.down();
+  });
+
+  const says = (instance: Instance, what: RegExp): Promise<string> =>
+    eventually(`${instance.name} to say ${what}`, async () => {
+      const reason = (await instance.status().catch(() => null))?.state_reason ?? '';
+      return what.test(reason) ? reason : null;
+    });
+
+  it('name the option and both values, although they understand each other', async () => {
+    const sections = { transport: { mtu_bytes: 1400 } };
+    const [a, b] = await Promise.all([cluster.start('a', { members }), cluster.start('b', { members, sections })]);
+    const reason = await says(a, /transport\.mtu_bytes: 1500B here, 1400B there \(a member refuses messages/);
+    assert.match(reason, /member b differs in what must be the same at all sites: transport\.mtu_bytes/);
+    await says(b, /member a differs .*: transport\.mtu_bytes: 1400B here, 1500B there/);
+    const [joined] = (await askJson(a.socket, 'join')) as Standing[];
+    assert.match(joined.reason, /transport\.mtu_bytes: 1500B here, 1400B there/);
+    assert.equal(joined.state, 'ready', 'packets are taken all the same');
+    const lines = a.program.output.split('\n').filter((line) => line.includes('transport.mtu_bytes: 1500B here'));
+    assert.equal(lines.length, 1, 'said once');
+  });
+
+  it('name it where they refuse each other’s messages, to one that waits to join as well', async () => {
+    const a = await cluster.start('a', { members });
+    const sections = { state: { counting: 'increments' }, middleboxes: [{ idps: {} }] };
+    const { instance: b } = cluster.launch('b', { members, sections });
+    const reason = await says(b, /does not begin without their state/);
+    assert.match(reason, /state means something else/);
+    await says(b, /state\.counting: increments here, totals there \(the records of counters/);
+    await says(b, /middleboxes: idps here, nat there/);
+    await says(a, /messages of member b .* are refused: .* state\.counting: totals here, increments there/);
+  });
+
+  it('say nothing where only what may differ differs', async () => {
+    const nat = { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 8192, udp: 200 };
+    const sections = { middleboxes: [{ nat }], replication: { max_lag_ms: 5000 } };
+    const [a, b] = await Promise.all([
+      cluster.start('a', { members, flows: 100 }),
+      cluster.start('b', { members, sections }),
+    ]);
+    await eventually('b to have the flows of a', async () =>
+      ((await b.objects())[0].figures['used'] ?? 0) >= 100 ? true : null,
+    );
+    for (const instance of [a, b]) assert.doesNotMatch((await instance.status()).state_reason, /differs/);
+    for (const { program } of [a, b]) assert.doesNotMatch(program.output, /differs in what must be the same/);
+  });
+});

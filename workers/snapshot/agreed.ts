@@ -1,0 +1,93 @@
+/**
+ * What members have to agree on, as one member says it to another: its release, and the value of each option that must be the
+ * same at all sites, as text. It only serves to name what differs. Asked and answered over the snapshot server's port, after
+ * the same handshake, also by members whose state objects differ.
+ */
+
+import { createHash } from 'node:crypto';
+import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, textField, textsField } from '../cbor.js';
+
+/** Characters of a name and of a value, and options of one answer, at most. */
+const NAME_MAX = 80;
+const VALUE_MAX = 160;
+const OPTIONS_MAX = 256;
+const DIGEST_DIGITS = 12;
+/** Characters of a value that are shown before its digest, where it is too long. */
+const BEGINNING = 60;
+
+export interface Agreed {
+  readonly release: string;
+  /** By the option's place: `transport.mtu_bytes`, `middleboxes[0].nat.first_port`. */
+  readonly options: ReadonlyMap<string, string>;
+}
+
+/** One option whose value differs. `null`: the member does not have the option, or did not have room for it. */
+export interface Difference {
+  readonly option: string;
+  readonly ours: string | null;
+  readonly theirs: string | null;
+}
+
+/**
+ * An answer that fits. A long value is shortened, with a digest of it, so values that differ are not shown as equal ones. If
+ * the whole is still too long, each value is its digest, and in the end options are left out.
+ */
+export function encodeAgreed({ release, options }: Agreed): Buffer {
+  const bounded = [...options].slice(0, OPTIONS_MAX).map(([name, value]) => [name.slice(0, NAME_MAX), value] as const);
+  const forms: ((value: string) => string)[] = [boundedText, digestOf];
+  for (const form of forms) {
+    const bytes = tryEncode(release, bounded, form);
+    if (bytes !== null) return bytes;
+  }
+  for (let count = bounded.length - 1; count > 0; count--) {
+    const bytes = tryEncode(release, bounded.slice(0, count), digestOf);
+    if (bytes !== null) return bytes;
+  }
+  return encodeCbor({ release: release.slice(0, NAME_MAX), options: {} });
+}
+
+function tryEncode(
+  release: string,
+  options: readonly (readonly [string, string])[],
+  form: (value: string) => string,
+): Buffer | null {
+  const values = Object.fromEntries(options.map(([name, value]) => [name, form(value)]));
+  const bytes = options.reduce((sum, [name]) => sum + 6 + Buffer.byteLength(name + values[name]), 256);
+  return bytes > CBOR_BYTES_MAX ? null : encodeCbor({ release: release.slice(0, NAME_MAX), options: values });
+}
+
+/** Throws a `CborError` if it is none. */
+export function decodeAgreed(bytes: Uint8Array): Agreed {
+  const { release, options } = decodeCbor(bytes, (value) =>
+    checkFields<{ release: string; options: Map<string, string> }>(value, {
+      release: textField(NAME_MAX),
+      options: textsField(OPTIONS_MAX, NAME_MAX, VALUE_MAX),
+    }),
+  );
+  return { release, options };
+}
+
+/** What differs, in our order, then what only they have. */
+export function differences(ours: Agreed, theirs: Agreed): Difference[] {
+  const found: Difference[] = [];
+  for (const [option, value] of ours.options) {
+    const other = theirs.options.get(option) ?? null;
+    if (other === null || !isSame(value, other)) found.push({ option, ours: boundedText(value), theirs: other });
+  }
+  for (const [option, value] of theirs.options)
+    if (!ours.options.has(option)) found.push({ option, ours: null, theirs: value });
+  return found;
+}
+
+/** Whether a value of ours is the one that a member said, in whichever form it said it. */
+function isSame(value: string, said: string): boolean {
+  return value === said || boundedText(value) === said || digestOf(value) === said;
+}
+
+function boundedText(value: string): string {
+  return value.length <= VALUE_MAX ? value : `${value.slice(0, BEGINNING)}… (${digestOf(value)})`;
+}
+
+function digestOf(value: string): string {
+  return `sha256 ${createHash('sha256').update(value).digest('hex').slice(0, DIGEST_DIGITS)}`;
+}
