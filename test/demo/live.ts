@@ -42,7 +42,7 @@ export async function runLive(options: DemoOptions, interrupted: AbortSignal): P
     routing: 'asymmetric',
     wan: { delay_ms: wan_ms, jitter_ms: WAN_JITTER_MS },
     servers: SERVERS,
-    nat: { flows: 16_384, ...nat },
+    nat: { flows: 65_536, ...nat }, // the bursts at the end open some 20,000
     ...more,
     log: { level: 'warn' },
   });
