@@ -57,15 +57,15 @@ import { RulesKeeper, reloadProblem } from './rules.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 import { version } from './version.js';
 
-/** How often main looks who fell silent, and who lacks what. */
+/** How often main looks who fell silent, and reads the threads' event rings. */
 const LOOK_MS = 100;
-/** How often main reads the threads' event rings. */
 const EVENTS_MS = 100;
-/** `drain` gives up when this long not one record more has been acknowledged. */
-const DRAIN_STALL_MS = 10_000;
-const DRAIN_LOOK_MS = 20;
+/** `drain` gives up when this long not one record more has been acknowledged; and how often it looks. */
+const [DRAIN_STALL_MS, DRAIN_LOOK_MS] = [10_000, 20];
 /** After QUIET, for the workers to end their rounds and the send thread to get its last units through. */
 const QUIET_MS = 2_000;
+/** Before packets come, members are waited for so long that have not yet said what their objects can hold. */
+const SETTLE_MS = 1_500;
 
 export class Daemon implements Running {
   config: Config;
@@ -179,6 +179,7 @@ export class Daemon implements Running {
       ...{ instance, members: new MemberTable(instance.buffers.members), circle: this.circle(), log },
       options: agreedOptions(config, (index) => chain.links[index].middlebox.options),
       release: version(),
+      objects: () => this.objects,
     });
     this.lookTimer = setInterval(() => this.look(), LOOK_MS);
     this.entered = new Promise((resolve) => {
@@ -284,6 +285,7 @@ export class Daemon implements Running {
   /** Joins the others; then packets are taken. */
   private async enter(): Promise<void> {
     await this.entry.join();
+    await this.agreement.settle(() => this.source.peerStatuses(), SETTLE_MS);
     await this.supervisor.start();
     if (this.stopping !== null) return;
     this.health.noteEntered();
@@ -307,7 +309,7 @@ export class Daemon implements Running {
     void this.health.look(this.source.peerStatuses());
     const { state, problems } = this.health;
     const reasons = [...problems.map(({ text }) => text), this.entry.reason];
-    reasons.push(...this.agreement.problemsBeside(this.refusals.refused));
+    reasons.push(...this.agreement.problemsBeside(this.refusals.refused), ...this.agreement.restricted);
     if (this.resync.state !== null) reasons.push(this.resync.state);
     if (progress !== null) reasons.push(`gives member ${progress.member} a snapshot: ${progress}`);
     return { state, reason: reasons.join('; ') };

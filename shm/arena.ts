@@ -21,10 +21,11 @@ const MAGIC = 0x43_4f_4e_53; // "CONS"
 const FORMAT = 1;
 /**
  * What the words of keys and values mean, where the objects' parameters do not say it. 2: a key
- * contains the link, and the ports of SCTP, UDP-Lite and DCCP. 3: members compare a hash of the meaning alone. Members of
+ * contains the link, and the ports of SCTP, UDP-Lite and DCCP. 3: members compare a hash of the meaning alone. 4: records of
+ * NAT bindings name the external address and port. Members of
  * different formats are incompatible, as their hashes differ.
  */
-export const STATE_FORMAT = 3;
+export const STATE_FORMAT = 4;
 
 export type Parameters = Readonly<Record<string, unknown>>;
 

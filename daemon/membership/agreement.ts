@@ -4,9 +4,13 @@
  * refused, or never come, are asked as well: so what keeps two members apart is named, with both values.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { AgreedOption } from '../../conf/agreed.js';
+import type { Parameters } from '../../shm/arena.js';
 import type { MemberTable } from '../../shm/members.js';
+import type { StateObject } from '../../shm/objects/object.js';
 import type { Instance } from '../../workers/instance.js';
+import { monotonicMs } from '../../workers/monotonic.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';
 import { type Agreed, type Difference, differences } from '../../workers/snapshot/agreed.js';
 import { askAgreed } from '../../workers/snapshot/client.js';
@@ -20,9 +24,12 @@ export interface AgreementOptions {
   readonly options: readonly AgreedOption[];
   readonly release: string;
   readonly log: Log;
+  /** The objects as main has them open now. */
+  readonly objects: () => readonly StateObject[];
 }
 
 const ASK_MS_MAX = 1_000;
+const SETTLE_LOOK_MS = 20;
 /** After a member did not answer, and again twice as long each time… */
 const BACK_OFF_MS_MIN = 500;
 /** …and at most. */
@@ -41,6 +48,8 @@ interface Answer {
   backOffMs: number;
   /** What differs, in words; `null`: nothing does, or it has not answered. */
   problem: string | null;
+  /** Of its objects; none: not known. */
+  shapes: readonly Parameters[];
 }
 
 export class AgreementWatch {
@@ -51,6 +60,10 @@ export class AgreementWatch {
   private readonly answers = new Map<number, Answer>();
   private readonly ending = new AbortController();
   private asking: Promise<void> | null = null;
+  /** What is in force of the shapes at others, by object, and of which members it is. */
+  private restrictions: readonly string[] = [];
+  private heeded = '';
+  private heedingObjects: readonly StateObject[] = [];
 
   constructor(options: AgreementOptions) {
     this.options = options;
@@ -64,7 +77,13 @@ export class AgreementWatch {
           ({ name, kind, parameters }) => [`${STATE}${name}`, `${kind} ${JSON.stringify(parameters)}`] as const,
         ),
       ]),
+      shapes: declaration.objects.map(({ shape = {} }) => shape),
     };
+  }
+
+  /** What the shapes of objects at other members restrict here, for people. */
+  get restricted(): readonly string[] {
+    return this.restrictions;
   }
 
   /** What differs at each member that differs and is not among `but`. */
@@ -82,6 +101,7 @@ export class AgreementWatch {
   /** Some times a second; `now` in ms of `monotonicMs`. Asks one member at a time. */
   look(peers: readonly PeerStatus[], now: number): void {
     for (const id of this.answers.keys()) if (!peers.some((peer) => peer.id === id)) this.answers.delete(id);
+    this.heed(peers);
     if (this.asking !== null || this.ending.signal.aborted) return;
     const peer = peers.find((candidate) => this.isDue(candidate, now));
     if (peer === undefined) return;
@@ -90,10 +110,52 @@ export class AgreementWatch {
     });
   }
 
+  /** Waits until each member that is heard has answered, `ms` at most. `peers`: as they are then. */
+  async settle(peers: () => readonly PeerStatus[], ms: number): Promise<void> {
+    const end = monotonicMs() + ms;
+    const isOpen = ({ id, state }: PeerStatus): boolean =>
+      state === 'heard' && (this.answers.get(id)?.incarnation ?? 0) === 0;
+    for (let now = monotonicMs(); now < end && !this.ending.signal.aborted; now = monotonicMs()) {
+      this.look(peers(), now);
+      if (!peers().some(isOpen)) break;
+      await sleep(SETTLE_LOOK_MS);
+    }
+    this.heed(peers());
+  }
+
   /** Breaks off what is under way. */
   async close(): Promise<void> {
     this.ending.abort();
     await this.asking;
+  }
+
+  /** Tells the objects what shapes they have at the members that are heard, if that has changed. */
+  private heed(peers: readonly PeerStatus[]): void {
+    const { objects, instance, log } = this.options;
+    const { declaration } = instance;
+    const heard = peers.filter(({ state }) => state === 'heard');
+    const shapes = heard.flatMap(({ id }) => {
+      const known = this.answers.get(id)?.shapes ?? [];
+      return known.length === declaration.objects.length ? [known] : [];
+    });
+    const heeded = JSON.stringify(shapes);
+    const open = objects();
+    if (heeded === this.heeded && open === this.heedingObjects) return;
+    this.heeded = heeded;
+    this.heedingObjects = open;
+    const restrictions: string[] = [];
+    for (const object of open) {
+      const { name } = declaration.objects[object.id];
+      try {
+        const text = object.heedShapes?.(shapes.map((of) => of[object.id])) ?? null;
+        if (text !== null) restrictions.push(`${name}: ${text}`);
+      } catch (error) {
+        log.warn(`${name}: the shape that a member says is wrong: ${(error as Error).message}`);
+      }
+    }
+    for (const text of restrictions) if (!this.restrictions.includes(text)) log.warn(text);
+    if (restrictions.length === 0 && this.restrictions.length > 0) log.info('every address is used for new bindings');
+    this.restrictions = restrictions;
   }
 
   private isDue({ id, incarnation }: PeerStatus, now: number): boolean {
@@ -104,7 +166,7 @@ export class AgreementWatch {
 
   private async ask({ id, index, name, incarnation, state }: PeerStatus, now: number): Promise<void> {
     const { instance, members, circle } = this.options;
-    const answer = this.answers.get(id) ?? { incarnation: 0, askAt: 0, backOffMs: 0, problem: null };
+    const answer = this.answers.get(id) ?? { incarnation: 0, askAt: 0, backOffMs: 0, problem: null, shapes: [] };
     this.answers.set(id, answer);
     try {
       members.refresh();
@@ -114,6 +176,7 @@ export class AgreementWatch {
         ...{ connectMs: ASK_MS_MAX, idleMs: ASK_MS_MAX },
       });
       this.take(answer, name, theirs);
+      answer.shapes = theirs.shapes;
       answer.incarnation = incarnation;
       answer.backOffMs = 0;
       const isSettled = answer.problem === null && state === 'heard';

@@ -1,6 +1,9 @@
 /**
  * From an external address, port and protocol to the place of its claim, and back. Thread-local and read-only: it follows
  * from the list of addresses.
+ *
+ * Places are numbers of one instance, since lists may differ. Addresses are numbered in ascending order, so instances with the
+ * same addresses have the same places, however their lists are written.
  */
 
 import { NONE } from '../none.js';
@@ -32,6 +35,11 @@ export function swapPort(port: number): number {
   return ((port & 0xff) << 8) | (port >>> 8);
 }
 
+/** Raw addresses in the order in which they have places. */
+export function inOrder(addresses: readonly number[]): number[] {
+  return addresses.map((address) => address | 0).sort((a, b) => (a >>> 0) - (b >>> 0));
+}
+
 export class ExternalPlaces {
   readonly count: number;
   readonly addressCount: number;
@@ -42,10 +50,11 @@ export class ExternalPlaces {
   private readonly shift: number;
   private readonly mask: number;
 
-  /** `addresses`: raw words, at most 256, none twice. */
-  constructor(addresses: readonly number[]) {
-    if (addresses.length < 1 || addresses.length > MAX_ADDRESSES)
-      throw new RangeError(`${addresses.length} external addresses: from 1 to ${MAX_ADDRESSES} are possible`);
+  /** Raw words, at most 256, none twice. */
+  constructor(given: readonly number[]) {
+    if (given.length < 1 || given.length > MAX_ADDRESSES)
+      throw new RangeError(`${given.length} external addresses: from 1 to ${MAX_ADDRESSES} are possible`);
+    const addresses = inOrder(given);
     this.addressCount = addresses.length;
     this.count = PROTOCOL_COUNT * addresses.length * PORTS_PER_ADDRESS;
     this.addresses = Int32Array.from(PROTOCOLS.flatMap(() => addresses));
@@ -54,7 +63,8 @@ export class ExternalPlaces {
     this.shift = 32 - Math.log2(size);
     this.table = new Int32Array(2 * size);
     addresses.forEach((address, index) => {
-      if (this.indexOf(address) !== NONE) throw new RangeError(`external address ${index} is given twice`);
+      if (this.indexOf(address) !== NONE)
+        throw new RangeError(`external address ${formatAddress(address)} is given twice`);
       let at = (Math.imul(address, SPREAD) >>> this.shift) << 1;
       while (this.table[at + 1] !== 0) at = (at + 2) & this.mask;
       this.table[at] = address;
@@ -73,6 +83,11 @@ export class ExternalPlaces {
 
   has(address: number): boolean {
     return this.indexOf(address) !== NONE;
+  }
+
+  /** The addresses, raw, in the order of their places. */
+  list(): readonly number[] {
+    return [...this.addresses.subarray(0, this.addressCount)];
   }
 
   /** The place of a raw address and raw port; `NONE` when the address is not ours or the protocol has no bindings. */
@@ -122,6 +137,18 @@ export class ExternalPlaces {
   /** Raw external address of a place. */
   address(place: number): number {
     return this.addresses[place >>> 16];
+  }
+
+  /** Index of a place's address, in the order of `list`. */
+  indexAt(place: number): number {
+    return (place >>> 16) % this.addressCount;
+  }
+
+  /** Whether a place's address and port are the larger, as every instance compares them. Both are of one protocol. */
+  isLarger(place: number, other: number): boolean {
+    const a = this.addresses[place >>> 16];
+    const b = this.addresses[other >>> 16];
+    return a === b ? place > other : a >>> 0 > b >>> 0;
   }
 
   /** Raw external port of a place. */

@@ -1,11 +1,12 @@
 /** Which ports a NAT binding proposes, by its option `allocation`: nat-options.ts says what the choices mean. */
 
+import type { Parameters } from '../arena.js';
 import { SIPHASH_KEY_WORDS } from '../siphash.js';
-import { ICMP, PROTOCOL_COUNT, protocolIndex, UDP } from './external-places.js';
-import type { NatBindingOptions } from './nat-options.js';
+import type { AddressUse } from './address-use.js';
+import { type ExternalPlaces, formatAddress, ICMP, protocolIndex, UDP } from './external-places.js';
+import { addressesOf, type NatBindingOptions } from './nat-options.js';
 import type { OpenContext } from './object.js';
 import { PortAllocator } from './port-allocator.js';
-import { PORTS_PER_ADDRESS } from './port-claims.js';
 import { PortLeases } from './port-leases.js';
 
 const EVERY_PROTOCOL = -1;
@@ -15,16 +16,19 @@ const EVERY_PROTOCOL = -1;
  */
 const ALL_BUT_TCP = (1 << protocolIndex(UDP)) | (1 << protocolIndex(ICMP));
 
-type AllocationOptions = Required<Pick<NatBindingOptions, 'addresses' | 'portRange' | 'allocation' | 'pooling'>>;
+type AllocationOptions = Required<Pick<NatBindingOptions, 'portRange' | 'allocation' | 'pooling'>>;
 
 export function createAllocator(
-  { addresses, portRange, allocation, pooling }: AllocationOptions,
+  { portRange, allocation, pooling }: AllocationOptions,
+  places: ExternalPlaces,
+  use: AddressUse,
   { memberIndex, memberCount, clusterSecret, seed }: OpenContext,
 ): PortAllocator {
   const isLeased = allocation !== 'shared';
   const isKeyed = allocation === 'keyed' || allocation === 'hybrid';
   return new PortAllocator({
-    addresses: addresses.length,
+    addresses: places.list(),
+    use,
     range: portRange,
     memberIndex: isLeased ? memberIndex : 0,
     memberCount: isLeased ? memberCount : 1,
@@ -37,7 +41,8 @@ export function createAllocator(
 
 /** Who may have bound a port. `proposesByKey`: there is a secret, without which ports are leased. */
 export function createLeases(
-  { addresses, portRange, allocation }: AllocationOptions,
+  { portRange, allocation }: AllocationOptions,
+  external: ExternalPlaces,
   { memberIndex, memberCount }: OpenContext,
   proposesByKey: boolean,
   isFree: (place: number, now: number) => boolean,
@@ -45,10 +50,23 @@ export function createLeases(
   const isLeased = allocation !== 'shared';
   return new PortLeases({
     range: portRange,
-    places: PROTOCOL_COUNT * addresses.length * PORTS_PER_ADDRESS,
+    places: external.count,
     memberIndex: isLeased ? memberIndex : 0,
     memberCount: isLeased ? memberCount : 1,
     unleased: !proposesByKey ? 0 : allocation === 'hybrid' ? ALL_BUT_TCP : EVERY_PROTOCOL,
     isFree,
   });
+}
+
+/** Bars new bindings from addresses that some of these shapes lack. Returns which these are, in words; `null`: none. */
+export function barAddresses(places: ExternalPlaces, use: AddressUse, shapes: readonly Parameters[]): string | null {
+  const lists = shapes.map((shape) => new Set(addressesOf(shape)));
+  const own = places.list();
+  const barred = own.filter((address) => lists.some((list) => !list.has(address)));
+  use.bar(new Set(barred.map((address) => own.indexOf(address))));
+  if (barred.length === 0) return null;
+  const names = barred.map(formatAddress).join(', ');
+  return barred.length === own.length
+    ? `no new bindings are made: no external address is configured at every member that is heard (here ${names})`
+    : `new bindings do not use ${names}, which not every member that is heard has`;
 }

@@ -11,24 +11,32 @@
  * one of them, likewise. Which ports an instance proposes makes one or the other rare: port-allocator.ts.
  */
 
+import type { Parameters } from '../arena.js';
 import { coarseSeconds } from '../clock.js';
 import { NONE } from '../none.js';
 import type { Region } from '../region.js';
 import { BYTES_PER_WORD } from '../struct.js';
 import type { Answers } from './answers.js';
-import { ExternalPlaces, ICMP, protocolIndex, swapPort } from './external-places.js';
+import { ExternalPlaces, ICMP, inOrder, protocolIndex, swapPort } from './external-places.js';
 import { CONTENDED, type FlowSlots, WITHHELD } from './flow-slots.js';
 import { halfOpenLimits } from './half-open.js';
 import { HeldEntries, heldEntriesBytes, workerOf } from './held-entries.js';
 import { coversPacket, idleExpiry } from './idle-expiry.js';
 import type { Journal } from './journal.js';
-import { capacityOf, type MergeSource } from './merge-source.js';
-import { createAllocator, createLeases } from './nat-allocation.js';
+import type { MergeSource } from './merge-source.js';
+import { barAddresses, createAllocator, createLeases } from './nat-allocation.js';
 import { type NatEntry, natDigest, natEntries, natFigures } from './nat-entries.js';
 import { createInboundLookup, createOutboundLookup, type InboundLookup, type OutboundLookup } from './nat-lookup.js';
 import { NatMerge } from './nat-merge.js';
 import type { Moves } from './nat-moves.js';
-import { checkStatics, type NatBindingOptions, portRangeOf, Refusal, reservedPlaces } from './nat-options.js';
+import {
+  checkStatics,
+  type NatBindingOptions,
+  optionsOf,
+  portRangeOf,
+  Refusal,
+  reservedPlaces,
+} from './nat-options.js';
 import { OwnBindings, ownBindingsBytes } from './nat-own.js';
 import { coalesceNatRecords, NAT_RECORD_WORDS } from './nat-record.js';
 import { DEAD, NatTables, natLocalBytes, natSlots, natTablesWords, PLACE, Rank } from './nat-tables.js';
@@ -47,8 +55,8 @@ export { type BindingEnd, LOOKED_AT_WITHIN_S, type OwnBindings } from './nat-own
 export { RANK_NAMES, Rank } from './nat-tables.js';
 export { MappingError, type StaticMapping } from './static-mappings.js';
 
-/** The one operation in the log. */
-export const NAT_BIND = 1;
+/** The one operation in the log. 1 was the record that named a place. */
+export const NAT_BIND = 2;
 
 /** Slots looked at for waste with every new binding; with twice as many slots as flows, the table in capacity / 2 adds. */
 const SWEEP_SLOTS = 4;
@@ -77,19 +85,16 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
       `bindings for ${flows} flows and ${addresses.length} addresses need ${words * BYTES_PER_WORD} bytes, more than 4 GiB`,
     );
   const limits = halfOpenLimits(flows, options);
-  const layout = { addresses: [...addresses], flows, portRange };
+  const layout = { addresses: inOrder(addresses), flows, portRange };
   const rules = { pooling, reuseAfterS, ...subscribers, statics: statics.map((mapping) => ({ ...mapping })) };
   const resolved = { ...layout, ...rules, ...limits, allocation, keepsOwn, holds };
   return {
     kind: 'nat-binding',
     // Only what shapes places: claims settle whatever port a member proposes, so members may differ in the rest.
-    parameters: { addresses: layout.addresses, portRange: layout.portRange },
-    shape: { flows, subscribers: subscribersWords(flows, subscribers) > 0 },
+    parameters: { portRange },
+    shape: { flows, addresses: inOrder(addresses), subscribers: subscribersWords(flows, subscribers) > 0 },
     bytes: words * BYTES_PER_WORD,
-    withShape: (theirs) => {
-      const limits = theirs['subscribers'] === true ? { bindingsPerSubscriber: 1 } : NO_SUBSCRIBERS;
-      return natBinding({ ...options, ...limits, flows: capacityOf(theirs, 'flows'), halfOpen: 1 });
-    },
+    withShape: (theirs) => natBinding({ ...options, ...optionsOf(theirs) }),
     localBytes: () => {
       const slots = natSlots(flows);
       const own = keepsOwn ? ownBindingsBytes(slots) : 0;
@@ -99,8 +104,6 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
     reconfigure: (object) => (object as NatBinding).setLimits(resolved),
   };
 }
-
-const NO_SUBSCRIBERS = { bindingsPerSubscriber: 0, newPerSecond: 0 };
 
 type Resolved = Required<NatBindingOptions>;
 
@@ -139,9 +142,9 @@ export class NatBinding implements StateObject {
     this.held = new HeldEntries(this.flows, local, heldAt, workerOf(context));
     this.own = options.keepsOwn && local !== undefined ? new OwnBindings(local, ownAt, this.flows, places) : null;
     this.places = places;
-    this.allocator = createAllocator(options, context);
+    this.allocator = createAllocator(options, places, this.tables.use, context);
     const isFree = (place: number, now: number): boolean => this.tables.isFree(place, now);
-    this.leases = createLeases(options, context, this.allocator.proposesByKey, isFree);
+    this.leases = createLeases(options, places, context, this.allocator.proposesByKey, isFree);
     this.room = new PortRoom(this.tables, this.allocator);
   }
 
@@ -413,7 +416,7 @@ export class NatBinding implements StateObject {
     if (told) {
       this.claim(slot, now);
       tables.write(slot, hash, known, now, record.rank, true);
-      record.store(tx.record, at);
+      tables.storeRecord(tx.record, at);
     } else {
       claims.setOwner(tx, record.place, slot);
       tables.write(slot, hash, known, now, WITHHELD, true);
@@ -506,7 +509,7 @@ export class NatBinding implements StateObject {
     flows.update(tx, slot, record.generation, told ? record.rank : WITHHELD, record.expires);
     if (told) {
       this.claim(slot, now);
-      record.store(tx.record, at);
+      tables.storeRecord(tx.record, at);
     }
     tables.halfOpen.moved(slot, before, record.rank, record.generation, now);
     tx.commit();
@@ -521,6 +524,7 @@ export class NatBinding implements StateObject {
     if (op === NAT_BIND && length === NAT_RECORD_WORDS) {
       for (let tries = 1; ; tries++) {
         record.load(words, at);
+        if (!tables.findPlace()) return Applied.FULL;
         if (!tables.isHonest(now)) break;
         key[0] = record.address;
         key[1] = record.portAndProtocol;
@@ -547,6 +551,11 @@ export class NatBinding implements StateObject {
   /** Every flow and every claim of the other's region, as if it had told them. */
   merge(from: Region, now: number, source?: MergeSource): number {
     return new NatMerge(this.id, this.tables, from, now, source).run();
+  }
+
+  /** New bindings have addresses that all have. Bindings on others stay. */
+  heedShapes(shapes: readonly Parameters[]): string | null {
+    return barAddresses(this.places, this.tables.use, shapes);
   }
 
   recover(writerId: number, journal: Journal, logPosition: number): number {

@@ -67,6 +67,7 @@ export function natFigures(tables: NatTables): Record<string, number> {
     places: tables.places.count,
     collisions: tables.counted('collisions'),
     splits: tables.counted('splits'),
+    foreign_address: tables.counted('foreign'),
     exhausted: tables.counted('exhausted'),
     subscriber_limited: tables.counted('limited'),
     table_full: tables.counted('tableFull'),
@@ -78,17 +79,23 @@ export function natFigures(tables: NatTables): Record<string, number> {
   };
 }
 
-/** See `StateObject.digest`: over key, generation, rank, place, expiry and claim of every valid binding that is not local-only. */
+/** See `StateObject.digest`: over key, generation, rank, external address and port, expiry and claim of every valid binding that is not local-only. */
 export function natDigest(tables: NatTables, now: number, evictable: boolean): string {
-  const { flows, claims } = tables;
+  const { flows, claims, places, use } = tables;
   const digest = new ContentDigest();
-  const read = new Int32Array(ENTRY_WORDS);
+  const content = new Int32Array(ENTRY_WORDS + 1);
+  const read = content.subarray(0, ENTRY_WORDS);
   for (let slot = 0; slot < flows.slots; slot++) {
     if (!flows.isUsed(slot) || !flows.isTold(slot) || !flows.read(slot, read, 0) || read[1] <= now || read[6] !== 0)
       continue;
     if (!evictable && flows.isHalfOpenRank(read[2])) continue;
-    read[6] = claims.generation(read[5]);
-    digest.add(read);
+    // A member that lacks the address cannot hold it.
+    if (use.isBarred(places.indexAt(read[5]))) continue;
+    const place = read[5];
+    content[5] = places.address(place);
+    content[6] = place & 0xffff;
+    content[7] = claims.generation(place);
+    digest.add(content);
   }
   return digest.toString();
 }

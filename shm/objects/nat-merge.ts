@@ -6,9 +6,12 @@
  * workers, who go on meanwhile. Then come the claims whose flow is gone or bound elsewhere, then the flows that lost theirs.
  */
 
+import { NONE } from '../none.js';
 import type { Region } from '../region.js';
+import { ExternalPlaces, TCP } from './external-places.js';
 import { CONTENDED } from './flow-slots.js';
 import { capacityAt, type MergeSource } from './merge-source.js';
+import { addressesOf } from './nat-options.js';
 import { ENTRY_WORDS, NatTables } from './nat-tables.js';
 import { Applied, merged } from './object.js';
 import { tryAgain } from './transaction.js';
@@ -30,6 +33,8 @@ export class NatMerge {
   private readonly theirs: NatTables;
   private readonly now: number;
   private readonly source: MergeSource | undefined;
+  /** By index of an address there: the first place of TCP that it has here. */
+  private readonly firstPlaces: Int32Array;
   private readonly entry = new Int32Array(ENTRY_WORDS);
   private changed = 0;
 
@@ -40,10 +45,22 @@ export class NatMerge {
     this.theirs = new NatTables(
       { id, region: from, secret: NO_SECRET, writer: null, memberIndex: 0, memberCount: 1 },
       capacityAt(source, ours.capacity, 'flows'),
-      ours.places,
+      source?.shape === undefined ? ours.places : new ExternalPlaces(addressesOf(source.shape)),
       NO_LIMITS,
     );
     this.now = now;
+    const { places } = this.theirs;
+    this.firstPlaces = Int32Array.from(places.list(), (address) => ours.places.find(address, 0, TCP));
+  }
+
+  /** The place here of a place there; `NONE`: its address is none of ours. */
+  private placeHere(place: number): number {
+    const { addressCount } = this.theirs.places;
+    const index = place >>> 16;
+    const first = this.firstPlaces[index % addressCount];
+    if (first === NONE) return NONE;
+    const protocol = Math.trunc(index / addressCount);
+    return first + ((protocol * this.ours.places.addressCount) << 16) + (place & 0xffff);
   }
 
   /** How many flows and claims changed ours. What finds no room, or is none, is counted as such. */
@@ -64,7 +81,13 @@ export class NatMerge {
       const { place, address, portAndProtocol } = record;
       const isPlace = theirs.places.isValid(place, portAndProtocol >>> 16);
       record.claimGeneration = isPlace ? theirs.claims.generation(place) : 0;
-      this.join(isPlace && theirs.claims.isOwnedBy(place, address, portAndProtocol));
+      const isOwned = isPlace && theirs.claims.isOwnedBy(place, address, portAndProtocol);
+      record.place = isPlace ? this.placeHere(place) : place;
+      if (record.place !== NONE) this.join(isOwned);
+      else if (record.expires > this.now) {
+        this.ours.count('foreign');
+        if (this.source !== undefined) this.source.full++;
+      }
     }
   }
 
@@ -74,7 +97,8 @@ export class NatMerge {
     for (let place = 0; place < theirs.claims.places; place++) {
       record.claimGeneration = theirs.claims.generation(place);
       if (record.claimGeneration === 0) continue;
-      record.place = place;
+      record.place = this.placeHere(place);
+      if (record.place === NONE) continue;
       record.address = theirs.claims.key0(place);
       record.portAndProtocol = theirs.claims.key1(place);
       // In order to be checked: the time before all others.

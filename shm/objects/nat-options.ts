@@ -1,7 +1,9 @@
 /** How NAT bindings are declared, and why one is refused. */
 
+import type { Parameters } from '../arena.js';
 import { type ExternalPlaces, formatAddress, swapPort } from './external-places.js';
 import type { HalfOpenOptions } from './half-open.js';
+import { capacityOf } from './merge-source.js';
 import type { PortRange } from './port-allocator.js';
 import { MappingError, type StaticMapping, StaticMappings, WHOLE_ADDRESS } from './static-mappings.js';
 import type { SubscriberLimits } from './subscribers.js';
@@ -59,6 +61,21 @@ export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLi
   readonly keepsOwn?: boolean;
   /** Whether bindings can be held; default false. Of this instance alone. */
   readonly holds?: boolean;
+}
+
+/** The external addresses in a donor's shape. Throws a `RangeError` if they are none. */
+export function addressesOf(shape: Parameters): readonly number[] {
+  const list = shape['addresses'];
+  if (!Array.isArray(list) || !list.every((entry) => Number.isInteger(entry) && (entry | 0) === entry))
+    throw new RangeError('a shape whose addresses are no list of words');
+  return list as number[];
+}
+
+/** What of the options a donor's shape says. Throws a `RangeError` if there is no such shape. */
+export function optionsOf(shape: Parameters) {
+  const bindingsPerSubscriber = shape['subscribers'] === true ? 1 : 0;
+  const sizes = { flows: capacityOf(shape, 'flows'), addresses: addressesOf(shape) };
+  return { ...sizes, halfOpen: 1, statics: [], bindingsPerSubscriber, newPerSecond: 0 };
 }
 
 /** The external ports to use. Throws if there can be no such range. */

@@ -1,9 +1,11 @@
 /**
- * The NAT binding's one log record: "internal endpoint k has external place p until then".
+ * The NAT binding's one log record: "internal endpoint k has this external address and port until then". It names these, not
+ * the place, which is a number of one instance alone: instances may have other lists of addresses.
  *
  *     address             internal address, raw
  *     portAndProtocol     internal port, raw (16) | IP protocol (8) from bit 16
- *     place               external place, see port-claims.ts
+ *     externalAddress     raw
+ *     externalPort        host order (16)
  *     generation          of the flow entry, coarse seconds at least of its creation
  *     claim               generation of the claim on the place (24) | rank (8)
  *     expires             coarse seconds
@@ -13,11 +15,20 @@
 
 import { struct } from '../struct.js';
 
-const RECORD = struct({ address: 1, portAndProtocol: 1, place: 1, generation: 1, claim: 1, expires: 1 });
+const RECORD = struct({
+  address: 1,
+  portAndProtocol: 1,
+  externalAddress: 1,
+  externalPort: 1,
+  generation: 1,
+  claim: 1,
+  expires: 1,
+});
 const {
   address: ADDRESS,
   portAndProtocol: PORT,
-  place: PLACE,
+  externalAddress: EXTERNAL_ADDRESS,
+  externalPort: EXTERNAL_PORT,
   generation: GENERATION,
   claim: CLAIM,
   expires: EXPIRES,
@@ -25,10 +36,15 @@ const {
 
 export const NAT_RECORD_WORDS = RECORD.words;
 
-/** A record in the hand: fields to read after `load`, or to fill before `store`. */
+/**
+ * A record in the hand: fields to read after `load`, or to fill before `store`. `place` is where the external address and port
+ * are here: whoever loads a record finds it, whoever stores one gives them.
+ */
 export class NatRecord {
   address = 0;
   portAndProtocol = 0;
+  externalAddress = 0;
+  externalPort = 0;
   place = 0;
   generation = 0;
   claimGeneration = 0;
@@ -38,7 +54,8 @@ export class NatRecord {
   load(words: Int32Array, at: number): void {
     this.address = words[at + ADDRESS];
     this.portAndProtocol = words[at + PORT];
-    this.place = words[at + PLACE];
+    this.externalAddress = words[at + EXTERNAL_ADDRESS];
+    this.externalPort = words[at + EXTERNAL_PORT];
     this.generation = words[at + GENERATION];
     this.claimGeneration = words[at + CLAIM] >>> 8;
     this.rank = words[at + CLAIM] & 0xff;
@@ -48,7 +65,8 @@ export class NatRecord {
   store(words: Int32Array, at: number): void {
     words[at + ADDRESS] = this.address;
     words[at + PORT] = this.portAndProtocol;
-    words[at + PLACE] = this.place;
+    words[at + EXTERNAL_ADDRESS] = this.externalAddress;
+    words[at + EXTERNAL_PORT] = this.externalPort;
     words[at + GENERATION] = this.generation;
     words[at + CLAIM] = (this.claimGeneration << 8) | this.rank;
     words[at + EXPIRES] = this.expires;
@@ -59,14 +77,14 @@ const one = new NatRecord();
 const other = new NatRecord();
 
 /**
- * Joins the record at `later` into the one at `earlier`. Only records of one key *and one place* are: a record carries a
+ * Joins the record at `later` into the one at `earlier`. Only records of one key *and one external port* are: a record carries a
  * claim as well as a flow, and a claim left out would leave the places different at different instances.
  */
 export function coalesceNatRecords(words: Int32Array, earlier: number, later: number): boolean {
   one.load(words, earlier);
   other.load(words, later);
-  if (one.address !== other.address || one.portAndProtocol !== other.portAndProtocol || one.place !== other.place)
-    return false;
+  if (one.address !== other.address || one.portAndProtocol !== other.portAndProtocol) return false;
+  if (one.externalAddress !== other.externalAddress || one.externalPort !== other.externalPort) return false;
   const order = one.generation - other.generation || one.rank - other.rank;
   if (order < 0) {
     one.generation = other.generation;

@@ -8,7 +8,7 @@
  *
  * *k* is an internal address, port and protocol; a place is an external one.
  *
- * **What converges.** The state is, per k, (generation, rank) and under equals the larger place and the later expiry; and
+ * **What converges.** The state is, per k, (generation, rank) and under equals the larger external address and port and the later expiry; and
  * per place the larger (claim generation, k). Both are lattices and a record is joined into both, so any order, repetition
  * and coalescing of records ends the same. A flow's generation never exceeds its expiry (checked in records too): so when
  * an entry has been forgotten after its expiry and k is bound anew, the new generation, at least the time then, is larger
@@ -58,8 +58,9 @@
 import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
 import { NONE } from '../none.js';
 import { LINE, roundUp, struct, WORDS_PER_LINE } from '../struct.js';
+import { ADDRESS_USE_BYTES, AddressUse } from './address-use.js';
 import { ANSWERED, Answers, answersBytes, HALF_OPEN } from './answers.js';
-import { type ExternalPlaces, protocolIndex } from './external-places.js';
+import { type ExternalPlaces, protocolIndex, swapPort } from './external-places.js';
 import {
   CONTENDED,
   type FlowShape,
@@ -97,6 +98,7 @@ const COUNTS = struct({
   malformed: 1,
   limited: 1,
   splits: 1,
+  foreign: 1,
   halfOpen: HALF_OPEN_COUNTS.words,
 });
 
@@ -129,7 +131,7 @@ export function natSlots(flows: number): number {
 
 /** Bytes of `OpenContext.local` that the tables use. */
 export function natLocalBytes(flows: number): number {
-  return answersBytes(natSlots(flows)) + MOVES_BYTES;
+  return answersBytes(natSlots(flows)) + MOVES_BYTES + ADDRESS_USE_BYTES;
 }
 
 /** Words of shared memory for the bindings of `flows` flows to `places` places. */
@@ -155,6 +157,8 @@ export class NatTables {
   readonly answers: Answers;
   /** Which bindings went on with another port. */
   readonly moves: Moves;
+  /** Which external addresses new bindings may have. */
+  readonly use: AddressUse;
   /** `null`: there is no limit, and nothing is counted. */
   readonly subscribers: Subscribers | null;
   /** The key and the record of the operation under way. */
@@ -194,6 +198,7 @@ export class NatTables {
         : new Subscribers(this.words, subscribersAt(flows, places.count), flows, secret, limits);
     this.answers = new Answers(this.flows, local);
     this.moves = new Moves(local, answersBytes(this.flows.slots));
+    this.use = new AddressUse(local, answersBytes(this.flows.slots) + MOVES_BYTES);
     const leave = (slot: number, now: number): boolean => {
       if (!this.lockBound(slot) || !this.leaveSubscriber(slot)) return false;
       // The slot guards the place of a binding that nobody answered. The place of an answered one
@@ -442,6 +447,25 @@ export class NatTables {
 
   // ——— Applying a record of another instance ———
 
+  /** Finds the place of the record's external address and port. False: the address is none of ours, which is counted. */
+  findPlace(): boolean {
+    const { record, places } = this;
+    const { externalAddress, externalPort, portAndProtocol } = record;
+    const isPort = externalPort >>> 16 === 0;
+    record.place = isPort ? places.find(externalAddress, swapPort(externalPort), portAndProtocol >>> 16) : 0;
+    if (record.place !== NONE || protocolIndex(portAndProtocol >>> 16) === NONE) return true;
+    this.count('foreign');
+    return false;
+  }
+
+  /** Writes the record at `words[at …]`, with the external address and port of its place. */
+  storeRecord(words: Int32Array, at: number): void {
+    const { record, places } = this;
+    record.externalAddress = places.address(record.place);
+    record.externalPort = record.place & 0xffff;
+    record.store(words, at);
+  }
+
   /** Whether the record's words are all in range. */
   isHonest(now: number): boolean {
     const { place, portAndProtocol, generation, claimGeneration, rank, expires } = this.record;
@@ -532,8 +556,9 @@ export class NatTables {
     const order = record.generation - generation || record.rank - rank;
     if (order > 0) return true;
     if (order === 0) {
-      const changed = record.place > place || record.expires > expires;
-      record.place = Math.max(record.place, place);
+      const isLarger = record.place !== place && this.places.isLarger(record.place, place);
+      const changed = isLarger || record.expires > expires;
+      if (!isLarger) record.place = place;
       record.expires = Math.max(record.expires, expires);
       return changed;
     }

@@ -173,6 +173,12 @@ export interface StateObject {
   errorBound?(sequence: number): number;
 
   /**
+   * The `shape` of the same object at each other member that is heard, whenever that changes: for an object whose new entries
+   * have to be such as all can hold. Returns what that restricts, for people; `null`: nothing. Main.
+   */
+  heedShapes?(shapes: readonly Parameters[]): string | null;
+
+  /**
    * Digest of the replicated content, equal at two instances that hold the same: 16 hex digits. Off the packet path. Of what
    * expires, what has not by `now` (coarse seconds; default: the time of asking): digests of two instances can be compared if
    * both were asked at the same `now`, and nothing was under way: an entry locked at that moment is left out.

@@ -12,7 +12,9 @@
  * bound there, lets the reply wait only if another member's leases look used up (port-leases.ts).
  *
  * It begins with the address that the inside host is paired with (RFC 4787 REQ-2, RFC 6888 REQ-2). Other addresses follow
- * only if pairing is not asked for. Ports have the source port's parity (RFC 4787 REQ-4) until none of these is free. A
+ * only if pairing is not asked for. Of the addresses in use (address-use.ts), a host is paired with the one whose hash with
+ * the host's bucket is largest. So members that use the same addresses pair alike, and if an address is added, only the hosts
+ * that are paired with it change. Ports have the source port's parity (RFC 4787 REQ-4) until none of these is free. A
  * source port below 1024 gets one below 1024, any other one above (RFC 4787 REQ-3).
  *
  * **Proposals by key.** A leased port has one taker, so two endpoints never take one port; but an endpoint whose first
@@ -32,6 +34,7 @@ import { randomBytes } from 'node:crypto';
 import { hash2, type WideHash } from '../hash.js';
 import { NONE } from '../none.js';
 import { sipHash2 } from '../siphash.js';
+import type { AddressUse } from './address-use.js';
 import { PORTS_PER_ADDRESS } from './port-claims.js';
 
 export const BLOCK_PORTS = 64;
@@ -45,6 +48,9 @@ const OTHER_PARITY_BUDGET = SCAN_BUDGET / 2;
 
 /** Fixed key of the choice of address: every member pairs an inside host with the same address. It is no secret. */
 const PAIRING_KEY = 0x70616972;
+/** Inside hosts are paired by bucket: 2^10 of them, from the high bits of a hash. */
+const BUCKET_SHIFT = 22;
+const BUCKETS = 1 << (32 - BUCKET_SHIFT);
 
 export interface PortRange {
   /** Inclusive. */
@@ -84,7 +90,9 @@ export function classesOf(range: PortRange): readonly [PortRange, PortRange] {
 }
 
 export interface AllocatorOptions {
-  readonly addresses: number;
+  /** Raw, in the order of their places. */
+  readonly addresses: readonly number[];
+  readonly use: Pick<AddressUse, 'version' | 'isBarred'>;
   /** Ports to use; split at 1024. */
   readonly range: PortRange;
   /** This member's place among the members, for leases; 0 of 1 shares all ports. */
@@ -120,6 +128,12 @@ export class PortAllocator {
   private readonly seen: Int32Array;
   private readonly restUntil: Int32Array;
 
+  /** The addresses' hashes' input, which of them are in use, and by bucket of inside hosts the index of the address. */
+  private readonly external: readonly number[];
+  private readonly use: Pick<AddressUse, 'version' | 'isBarred'>;
+  private readonly pairing = new Int16Array(BUCKETS);
+  private pairingOf: number = NONE;
+
   private readonly seed: Int32Array;
   private draws = 0;
   private readonly secret: Int32Array;
@@ -149,7 +163,10 @@ export class PortAllocator {
   private aroundAddress = 0;
 
   constructor(options: AllocatorOptions) {
-    const { addresses, range, memberIndex, memberCount, paired, secret, keyed } = options;
+    const { range, memberIndex, memberCount, paired, secret, keyed } = options;
+    const addresses = options.addresses.length;
+    this.external = options.addresses;
+    this.use = options.use;
     this.seed = options.seed ?? new Int32Array(new Uint8Array(randomBytes(8)).buffer);
     this.secret = secret;
     this.keyed = keyed;
@@ -182,7 +199,9 @@ export class PortAllocator {
    */
   start(protocolIndex: number, address: number, key: number, port: number, now: number): void {
     this.protocolIndex = protocolIndex;
-    this.paired = (hash2(PAIRING_KEY, 0, address, 0) >>> 0) % this.addresses;
+    const { version } = this.use;
+    if (version !== this.pairingOf) this.pairBuckets(version);
+    this.paired = this.pairing[hash2(PAIRING_KEY, 0, address, 0) >>> BUCKET_SHIFT];
     this.class = port < WELL_KNOWN_PORTS ? 0 : 1;
     this.parity = port & 1;
     this.now = now;
@@ -195,6 +214,23 @@ export class PortAllocator {
       this.proposed = this.regions[this.class][all === 1 ? this.regionCount - 1 : 0];
     }
     this.enterAddress();
+  }
+
+  /** Pairs each bucket of inside hosts with an address in use, as every member does. `NONE`: there is none. */
+  private pairBuckets(version: number): void {
+    const { external, pairing, use } = this;
+    this.pairingOf = version;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      let best: number = NONE;
+      let most = -1;
+      for (let index = 0; index < external.length; index++) {
+        const weight = hash2(PAIRING_KEY, 1, external[index], bucket) >>> 0;
+        if (weight <= most || use.isBarred(index)) continue;
+        best = index;
+        most = weight;
+      }
+      pairing[bucket] = best;
+    }
   }
 
   /** The next place to try, or `NONE`: none is left, or enough were tried. */
@@ -261,6 +297,7 @@ export class PortAllocator {
     const { first, last } = this.regions[this.class][0].range;
     return (
       Math.trunc(address / this.addresses) === this.protocolIndex &&
+      !this.use.isBarred(address % this.addresses) &&
       (this.hops > 1 || address % this.addresses === this.paired) &&
       port >= first &&
       port <= last
@@ -279,7 +316,7 @@ export class PortAllocator {
     const all = this.regions[this.class][this.regionCount - 1];
     this.aroundAt = Math.trunc(((this.draw() >>> 0) / 2 ** 32) * all.size);
     const hop = this.hops === 1 ? 0 : (this.draw() >>> 0) % this.addresses;
-    this.aroundAddress = (this.paired + hop) % this.addresses;
+    this.aroundAddress = this.paired === NONE ? 0 : (this.paired + hop) % this.addresses;
   }
 
   /** The next place there, in turn; `NONE` if that is none to use. */
@@ -291,8 +328,11 @@ export class PortAllocator {
     return port === NONE ? NONE : (this.protocolIndex * this.addresses + this.aroundAddress) * PORTS_PER_ADDRESS + port;
   }
 
-  /** Begins at the address of the present hop. */
+  /** Begins at the address of the present hop, or of the next one in use. */
   private enterAddress(): void {
+    if (this.paired === NONE) this.hop = this.hops;
+    while (this.hop < this.hops && this.use.isBarred(this.addressIndex)) this.hop++;
+    if (this.hop === this.hops) return;
     if (!this.hasKey || this.proposed.size === 0) {
       this.enter(0);
       return;

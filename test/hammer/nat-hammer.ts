@@ -80,10 +80,13 @@ export function foreignRecords(count: number, now: number, lifetime: number, dra
   const records = new Int32Array(new SharedArrayBuffer(count * NAT_RECORD_WORDS * 4));
   for (let i = 0; i < count; i++) {
     const host = draw.below(HOSTS);
-    const place = (1 << 16) | (FIRST_PORT + draw.below(LAST_PORT - FIRST_PORT + 1)); // UDP is the second protocol
+    const port = FIRST_PORT + draw.below(LAST_PORT - FIRST_PORT + 1);
     const generation = now + draw.below(20);
     records.set(
-      [host, endpointOf(host), place, generation, ((1 + draw.below(30)) << 8) | draw.below(4), generation + lifetime],
+      [
+        ...[host, endpointOf(host), EXTERNAL, port, generation],
+        ...[((1 + draw.below(30)) << 8) | draw.below(4), generation + lifetime],
+      ],
       i * NAT_RECORD_WORDS,
     );
   }

@@ -85,7 +85,7 @@ const bindings: Visible<NatBinding> = {
     const port = FIRST_PORT + 2 * entry + (entry % 2 === 0 ? 0 : turn % 2);
     const claim = 1 + (turn % 1_000_000);
     const rank = turn % 6;
-    const words = [entry + 1, portAndProtocol(swapped(1000 + entry), UDP), (1 << 16) | port];
+    const words = [entry + 1, portAndProtocol(swapped(1000 + entry), UDP), ADDRESS, port];
     return { op: NAT_BIND, words: [...words, generationOf(n), (claim << 8) | rank, expiryOf(n)] };
   },
   reader(object) {

@@ -1,16 +1,21 @@
 /**
  * What members have to agree on, as one member says it to another: its release, and the value of each option that must be the
- * same at all sites, as text. It only serves to name what differs. Asked and answered over the snapshot server's port, after
- * the same handshake, also by members whose state objects differ.
+ * same at all sites, as text, which only serves to name what differs. And the shapes of its objects, which may differ: new
+ * entries are such as every member can hold (`StateObject.heedShapes`). Asked and answered over the snapshot server's port,
+ * after the same handshake, also by members whose state objects differ.
  */
 
 import { createHash } from 'node:crypto';
+import type { Parameters } from '../../shm/arena.js';
 import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, textField, textsField } from '../cbor.js';
+import { shapesField } from './head.js';
 
 /** Characters of a name and of a value, and options of one answer, at most. */
 const NAME_MAX = 80;
 const VALUE_MAX = 160;
 const OPTIONS_MAX = 256;
+/** Characters of the shapes as JSON, which is longer than they are as CBOR: two lists of 128 addresses. */
+const SHAPES_MAX = 3000;
 const DIGEST_DIGITS = 12;
 /** Characters of a value that are shown before its digest, where it is too long. */
 const BEGINNING = 60;
@@ -19,6 +24,8 @@ export interface Agreed {
   readonly release: string;
   /** By the option's place: `transport.mtu_bytes`, `middleboxes[0].nat.first_port`. */
   readonly options: ReadonlyMap<string, string>;
+  /** By object; none: they have no room in an answer. */
+  readonly shapes: readonly Parameters[];
 }
 
 /** One option whose value differs. `null`: the member does not have the option, or did not have room for it. */
@@ -32,39 +39,42 @@ export interface Difference {
  * An answer that fits. A long value is shortened, with a digest of it, so values that differ are not shown as equal ones. If
  * the whole is still too long, each value is its digest, and in the end options are left out.
  */
-export function encodeAgreed({ release, options }: Agreed): Buffer {
+export function encodeAgreed({ release, options, shapes: all }: Agreed): Buffer {
+  const shapes = JSON.stringify(all).length <= SHAPES_MAX ? all : [];
   const bounded = [...options].slice(0, OPTIONS_MAX).map(([name, value]) => [name.slice(0, NAME_MAX), value] as const);
   const forms: ((value: string) => string)[] = [boundedText, digestOf];
   for (const form of forms) {
-    const bytes = tryEncode(release, bounded, form);
+    const bytes = tryEncode(release, shapes, bounded, form);
     if (bytes !== null) return bytes;
   }
   for (let count = bounded.length - 1; count > 0; count--) {
-    const bytes = tryEncode(release, bounded.slice(0, count), digestOf);
+    const bytes = tryEncode(release, shapes, bounded.slice(0, count), digestOf);
     if (bytes !== null) return bytes;
   }
-  return encodeCbor({ release: release.slice(0, NAME_MAX), options: {} });
+  return encodeCbor({ release: release.slice(0, NAME_MAX), options: {}, shapes });
 }
 
 function tryEncode(
   release: string,
+  shapes: readonly Parameters[],
   options: readonly (readonly [string, string])[],
   form: (value: string) => string,
 ): Buffer | null {
   const values = Object.fromEntries(options.map(([name, value]) => [name, form(value)]));
-  const bytes = options.reduce((sum, [name]) => sum + 6 + Buffer.byteLength(name + values[name]), 256);
-  return bytes > CBOR_BYTES_MAX ? null : encodeCbor({ release: release.slice(0, NAME_MAX), options: values });
+  const room = CBOR_BYTES_MAX - 256 - JSON.stringify(shapes).length;
+  const bytes = options.reduce((sum, [name]) => sum + 6 + Buffer.byteLength(name + values[name]), 0);
+  return bytes > room ? null : encodeCbor({ release: release.slice(0, NAME_MAX), options: values, shapes });
 }
 
 /** Throws a `CborError` if it is none. */
 export function decodeAgreed(bytes: Uint8Array): Agreed {
-  const { release, options } = decodeCbor(bytes, (value) =>
-    checkFields<{ release: string; options: Map<string, string> }>(value, {
+  return decodeCbor(bytes, (value) =>
+    checkFields<{ release: string; options: Map<string, string>; shapes: Parameters[] }>(value, {
       release: textField(NAME_MAX),
       options: textsField(OPTIONS_MAX, NAME_MAX, VALUE_MAX),
+      shapes: shapesField,
     }),
   );
-  return { release, options };
 }
 
 /** What differs, in our order, then what only they have. */

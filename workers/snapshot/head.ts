@@ -114,7 +114,7 @@ function hashField(field: unknown): number[] {
 const SHAPE_ENTRIES_MAX = 16;
 const LIST_MAX = 256;
 
-function shapesField(field: unknown): Parameters[] {
+export function shapesField(field: unknown): Parameters[] {
   if (!Array.isArray(field)) throw new CborError('expected a list of shapes');
   return field.map((shape: unknown) => {
     if (typeof shape !== 'object' || shape === null || Array.isArray(shape))

@@ -64,6 +64,7 @@ const NONCES_MAX = 4096;
 /** So many warnings about connections that proved nothing are logged in a period; the rest is summed up. */
 const WARNINGS_MAX = 8;
 const WARNINGS_MS = 60_000;
+const NOTHING_AGREED: Agreed = { release: '', options: new Map(), shapes: [] };
 const HANDSHAKE_MS = 5_000;
 const IDLE_MS = 15_000;
 
@@ -204,7 +205,7 @@ export class SnapshotServer {
 
   /** Answers what takes no fork: an offer, or what members have to agree on. */
   private async say(connection: Connection, sealer: FrameSealer, asks: Asks): Promise<void> {
-    const { offer, agreed = { release: '', options: new Map() } } = this.options;
+    const { offer, agreed = NOTHING_AGREED } = this.options;
     const answer =
       asks === Asks.AGREED ? encodeAgreed(agreed) : encodeOffer(offer?.() ?? { stands: Stands.JOINING, savedMs: 0 });
     await connection.put(sealer.seal(FrameKind.DATA, answer)).catch(() => {});

@@ -63,4 +63,57 @@ describe('members that differ in what must be the same at all sites', () => {
     for (const instance of [a, b]) assert.doesNotMatch((await instance.status()).state_reason, /differs/);
     for (const { program } of [a, b]) assert.doesNotMatch(program.output, /differs in what must be the same/);
   });
+
+  it('change their external addresses one after another, and lose no binding', async () => {
+    const sectionsOf = (...external: string[]) => ({
+      middleboxes: [{ nat: { inside: 'inside', outside: 'outside', external, flows: 4096 } }],
+    });
+    const [ONE, OTHER] = ['203.0.113.1', '203.0.113.9'];
+    const start = (name: string, addresses: string[], flows?: number): Promise<Instance> =>
+      cluster.start(name, { members, sections: sectionsOf(...addresses), ...(flows !== undefined && { flows }) });
+    const external = async (instance: Instance): Promise<Map<string, string>> =>
+      new Map(
+        (await instance.flows()).map((flow) => [
+          `${flow.inside.address}:${flow.inside.port}`,
+          `${flow.external?.address}:${flow.external?.port}`,
+        ]),
+      );
+    const has = (instance: Instance, flows: number): Promise<Map<string, string>> =>
+      eventually(`${flows} bindings at ${instance.name}`, async () => {
+        const found = await external(instance);
+        return found.size >= flows ? found : null;
+      });
+    let [a, b] = await Promise.all([start('a', [ONE], 100), start('b', [ONE])]);
+    const first = await has(b, 100);
+    assert.deepEqual(await a.program.stop(), { code: 0, signal: null });
+    a = await start('a', [OTHER, ONE], 200);
+    assert.match(a.program.output, /took the state of b over entry by entry/);
+    await says(a, /nat\.bindings: new bindings do not use 203\.0\.113\.9, which not every member/);
+    const second = await has(a, 200);
+    for (const [inside, outside] of first) assert.equal(second.get(inside), outside);
+    assert.ok(
+      [...second.values()].every((outside) => outside.startsWith(`${ONE}:`)),
+      'b has only that one',
+    );
+    await has(b, 200);
+    assert.deepEqual(await b.program.stop(), { code: 0, signal: null });
+    b = await start('b', [ONE, OTHER]);
+    await eventually('a to use both', async () =>
+      (await a.status()).state_reason.includes('new bindings do not use') ? null : true,
+    );
+    assert.deepEqual(await external(b), second);
+    assert.deepEqual(await a.program.stop(), { code: 0, signal: null });
+    a = await start('a', [ONE, OTHER], 300);
+    const third = await has(a, 300);
+    for (const [inside, outside] of second) assert.equal(third.get(inside), outside);
+    assert.ok(
+      [...third.values()].some((outside) => outside.startsWith(`${OTHER}:`)),
+      'the new one is used',
+    );
+    assert.deepEqual(await has(b, 300), third);
+    for (const instance of [a, b]) {
+      const [{ figures }] = await instance.objects();
+      assert.deepEqual([figures['foreign_address'], figures['table_full']], [0, 0]);
+    }
+  });
 });

@@ -132,7 +132,8 @@ describe('merging the halves of a healed partition', () => {
         const words = Int32Array.of(
           host,
           portAndProtocol(7, UDP),
-          (1 << 16) | (2000 + host),
+          EXTERNAL,
+          2000 + host,
           NOW,
           (9 << 8) | Rank.ESTABLISHED,
           NOW + 90,

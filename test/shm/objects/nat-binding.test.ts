@@ -314,8 +314,8 @@ describe('nat binding', () => {
     // Expired, closing, dead and live ones.
     for (let n = 0; n < 200; n++) bind(object, n % 50, 4000 + n, NOW - (n % 5) * 100, n % 3 === 0 ? TCP : UDP);
     for (let n = 0; n < 60; n++) {
-      const place = object.place(EXTERNAL, swap(1024 + n * 7), UDP);
-      object.apply(NAT_BIND, Int32Array.of(999, endpoint(n), place, NOW, 9 << 8, NOW + 50), 0, 6, 1, NOW);
+      const words = Int32Array.of(999, endpoint(n), EXTERNAL, 1024 + n * 7, NOW, 9 << 8, NOW + 50);
+      object.apply(NAT_BIND, words, 0, words.length, 1, NOW);
     }
     const draws = Array.from({ length: 64 }, (_, i) => i);
     const from = object.outboundLookup(64);
@@ -359,7 +359,7 @@ describe('nat binding', () => {
         const malformed = object.describe(NOW)['malformed'];
         const before = region.i32().slice(16);
         const applied = replica.apply({ op, words }, NOW);
-        if (op !== NAT_BIND || words.length !== 6) assert.equal(applied, Applied.MALFORMED);
+        if (op !== NAT_BIND || words.length !== 7) assert.equal(applied, Applied.MALFORMED);
         if (applied === Applied.MALFORMED) {
           assert.equal(object.describe(NOW)['malformed'], malformed + 1);
           assert.equal(Buffer.compare(Buffer.from(before.buffer), Buffer.from(region.i32().slice(16).buffer)), 0);
@@ -369,26 +369,28 @@ describe('nat binding', () => {
     );
     assert.equal(object.locksHeld(), 0);
 
-    const place = (1 << 16) | 4000;
-    const good = [5, endpoint(4000), place, NOW, 1 << 8, NOW + 10];
+    const good = [5, endpoint(4000), EXTERNAL, 4000, NOW, 1 << 8, NOW + 10];
     const wrong: [number, number, string][] = [
       [1, endpoint(4000, 47), 'protocol'],
-      [1, endpoint(4000, TCP), 'place of another protocol'],
-      [2, -1, 'negative place'],
-      [2, 3 << 16, 'place past the last'],
-      [2, 1 << 16, 'port 0'],
-      [3, 0, 'no generation'],
-      [3, NOW + 11, 'generation after expiry'],
-      [4, 0, 'no claim'],
-      [4, (1 << 8) | 6, 'rank'],
-      [5, -1, 'expiry'],
-      [5, 2 ** 31 - 1, 'expiry out of all reason'],
+      [3, -1, 'negative port'],
+      [3, 65_536, 'port past the last'],
+      [3, 0, 'port 0'],
+      [4, 0, 'no generation'],
+      [4, NOW + 11, 'generation after expiry'],
+      [5, 0, 'no claim'],
+      [5, (1 << 8) | 6, 'rank'],
+      [6, -1, 'expiry'],
+      [6, 2 ** 31 - 1, 'expiry out of all reason'],
     ];
     for (const [index, value, why] of wrong)
       assert.equal(replica.apply({ op: NAT_BIND, words: good.with(index, value) }, NOW), Applied.MALFORMED, why);
+    assert.equal(replica.apply({ op: 1, words: good.toSpliced(2, 1) }, NOW), Applied.MALFORMED, 'a record by place');
+    const foreign = object.describe(NOW)['foreign_address'];
+    assert.equal(replica.apply({ op: NAT_BIND, words: good.with(2, 77) }, NOW), Applied.FULL, 'no address of ours');
+    assert.equal(object.describe(NOW)['foreign_address'], foreign + 1);
     assert.equal(object.digest(NOW, true), digest);
     assert.equal(replica.apply({ op: NAT_BIND, words: good }, NOW), Applied.CHANGED);
-    const late = [6, endpoint(4000), place + 1, NOW - 90, 1 << 8, NOW - REMEMBERED_S];
+    const late = [6, endpoint(4000), EXTERNAL, 4001, NOW - 90, 1 << 8, NOW - REMEMBERED_S];
     assert.equal(replica.apply({ op: NAT_BIND, words: late }, NOW), Applied.CHANGED, 'its claim counts');
     assert.equal(find(object, 6, 4000, NOW - 80), NONE, 'its flow is not worth remembering');
   });

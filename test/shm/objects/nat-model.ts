@@ -26,7 +26,11 @@ export class NatModel {
   join({ words }: TestRecord): void {
     const record = new NatRecord();
     record.load(Int32Array.from(words), 0);
-    const { address, portAndProtocol, generation, rank, place, expires, claimGeneration } = record;
+    const { address, portAndProtocol, generation, rank, expires, claimGeneration } = record;
+    const { externalAddress, externalPort } = record;
+    // By address, then by port, as unsigned numbers.
+    const protocol = [6, 17, 1].indexOf(portAndProtocol >>> 16);
+    const place = ((externalAddress >>> 0) * 4 + protocol) * 65_536 + externalPort;
     const claim = this.claims.get(place);
     const larger =
       claim === undefined ||
@@ -55,7 +59,7 @@ export class NatModel {
     for (const [key, { generation, rank, place, expires }] of this.flows) {
       const claim = this.claims.get(place);
       if (expires > now && claim !== undefined && `${claim.address}:${claim.port}` === key)
-        lines.push(`${key} → ${place & 0xffff} g${generation} r${rank} until ${expires}`);
+        lines.push(`${key} → ${place % 65_536} g${generation} r${rank} until ${expires}`);
     }
     return lines.sort();
   }

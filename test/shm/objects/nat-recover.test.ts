@@ -59,7 +59,7 @@ class Mortal {
   }
 
   apply(host: number, claim: number, now: number): Applied {
-    const words = Int32Array.of(host, KEY, PLACE, now, claim << 8, now + 60);
+    const words = Int32Array.of(host, KEY, EXTERNAL, PLACE & 0xffff, now, claim << 8, now + 60);
     return this.object.apply(NAT_BIND, words, 0, words.length, 9, now);
   }
 
@@ -203,7 +203,7 @@ describe('nat binding after a writer died', () => {
     assert.equal(mortal.other.add(mortal.other.hash(7, KEY), 7, KEY, late, late + 60), NONE);
     assert.equal(mortal.other.refusal, Refusal.CONTENDED);
     assert.equal(mortal.other.describe(NOW)['contended'], 2);
-    const record = Int32Array.of(7, KEY, PLACE, NOW + 1, 9 << 8, NOW + 61);
+    const record = Int32Array.of(7, KEY, EXTERNAL, PLACE & 0xffff, NOW + 1, 9 << 8, NOW + 61);
     const apply = (): Applied => mortal.other.apply(NAT_BIND, record, 0, record.length, 9, NOW);
     assert.equal(apply(), Applied.BUSY, 'it is to come again');
     assert.ok(mortal.recover() > 0);

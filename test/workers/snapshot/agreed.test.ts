@@ -9,6 +9,13 @@ const agreed = fc.record({
   options: fc
     .array(fc.tuple(fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 60 }), text), { maxLength: 300 })
     .map((entries) => new Map(entries.filter(([name]) => name !== '__proto__'))),
+  shapes: fc.array(
+    fc.dictionary(
+      fc.constantFrom('capacity', 'addresses'),
+      fc.oneof(fc.nat(), fc.array(fc.nat(), { maxLength: 200 })),
+      { noNullPrototype: true },
+    ),
+  ),
 });
 
 describe('what members have to agree on', () => {
@@ -21,7 +28,9 @@ describe('what members have to agree on', () => {
         assert.equal(said.release, ours.release);
         // What had no room is shown as missing there, and nothing else differs.
         for (const { theirs } of differences(ours, said)) assert.equal(theirs, null);
-        if (ours.options.size <= 40) assert.deepEqual(differences(ours, said), []);
+        if (ours.shapes.length === said.shapes.length) assert.deepEqual(said.shapes, ours.shapes);
+        else assert.deepEqual(said.shapes, [], 'no room');
+        if (ours.options.size <= 10) assert.deepEqual(differences(ours, said), []);
       }),
     );
   });
@@ -35,6 +44,7 @@ describe('what members have to agree on', () => {
             ['same', '1'],
             ['option', value],
           ]),
+          shapes: [],
         }));
         const found = differences(ours, decodeAgreed(encodeAgreed(theirs)));
         assert.deepEqual(
@@ -49,7 +59,9 @@ describe('what members have to agree on', () => {
   });
 
   it('names what only one of the two has', () => {
-    const [ours, theirs] = [['a'], ['b']].map(([name]) => ({ release: '', options: new Map([[name, '1']]) }));
+    const [ours, theirs] = [['a'], ['b']].map(([name]) => ({
+      ...{ release: '', options: new Map([[name, '1']]), shapes: [] },
+    }));
     assert.deepEqual(differences(ours, theirs), [
       { option: 'a', ours: '1', theirs: null },
       { option: 'b', ours: null, theirs: '1' },
@@ -58,13 +70,16 @@ describe('what members have to agree on', () => {
 
   it('is refused if it is anything else', () => {
     for (const wrong of [
-      { release: 1, options: {} },
-      { release: '1' },
-      { release: '1', options: [] },
-      { release: '1', options: { a: 1 } },
-      { release: 'a\u0007', options: {} },
-      { release: '1', options: { a: 'x'.repeat(161) } },
-      { release: '1', options: {}, more: 1 },
+      { release: 1, options: {}, shapes: [] },
+      { release: '1', shapes: [] },
+      { release: '1', options: {} },
+      { release: '1', options: {}, shapes: [1] },
+      { release: '1', options: {}, shapes: [{ a: 'text' }] },
+      { release: '1', options: [], shapes: [] },
+      { release: '1', options: { a: 1 }, shapes: [] },
+      { release: 'a\u0007', options: {}, shapes: [] },
+      { release: '1', options: { a: 'x'.repeat(161) }, shapes: [] },
+      { release: '1', options: {}, shapes: [], more: 1 },
     ])
       assert.throws(() => decodeAgreed(encodeCbor(wrong)), Error, JSON.stringify(wrong));
   });

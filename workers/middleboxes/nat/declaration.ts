@@ -7,9 +7,7 @@ const leases = allSites('blocks of ports are leased to sites by their place betw
 export const OPTIONS = {
   inside: option.port('port on the private side'),
   outside: option.port('port on the public side'),
-  external: option.addresses('public IPv4 addresses to translate to, routed to this instance', {
-    change: allSites('records name an address by its place in the list'),
-  }),
+  external: option.addresses('public IPv4 addresses to translate to, routed to this instance'),
   static: option.mappings(
     'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6". A binding that has such a port keeps it until it ends',
     { change: HOT },

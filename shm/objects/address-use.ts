@@ -1,0 +1,47 @@
+/**
+ * Which external addresses new bindings may have: those that every member that is heard has as well. Main writes it, when it
+ * learns what the others have; each worker reads it with every new binding. Memory of this instance alone.
+ *
+ *     version   grows with every change
+ *     barred    a bit for each address, in the order of their places: 1: none gets it
+ *
+ * Without memory, as in a thread that has only the shared region, every address may be used.
+ */
+
+import type { Region } from '../region.js';
+import { LINE, struct } from '../struct.js';
+
+const WORD_SHIFT = 5;
+const BIT_MASK = 31;
+const WORDS = struct({ version: LINE, barred: 8 });
+
+export const ADDRESS_USE_BYTES = WORDS.bytes;
+
+export class AddressUse {
+  private readonly words: Int32Array;
+
+  constructor(local: Region | undefined, byteOffset: number) {
+    this.words =
+      local === undefined || local.byteLength === 0 ? new Int32Array(WORDS.words) : local.i32(byteOffset, WORDS.words);
+  }
+
+  /** Another one than before: what was derived from the bits has to be derived again. */
+  get version(): number {
+    return Atomics.load(this.words, WORDS.at.version);
+  }
+
+  isBarred(index: number): boolean {
+    return ((this.words[WORDS.at.barred + (index >>> WORD_SHIFT)] >>> (index & BIT_MASK)) & 1) === 1;
+  }
+
+  /** Main. `barred`: indices of addresses. Returns whether that is a change. */
+  bar(barred: ReadonlySet<number>): boolean {
+    const bits = new Int32Array(8);
+    for (const index of barred) bits[index >>> WORD_SHIFT] |= 1 << (index & BIT_MASK);
+    const before = this.words.subarray(WORDS.at.barred, WORDS.at.barred + bits.length);
+    if (bits.every((word, i) => word === before[i])) return false;
+    for (const [i, word] of bits.entries()) Atomics.store(before, i, word);
+    Atomics.add(this.words, WORDS.at.version, 1);
+    return true;
+  }
+}

@@ -1,0 +1,74 @@
+/** Real downloads while options of kind rolling change at one site after another: none breaks. */
+
+import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { needs } from '../support/require.js';
+import { startServer } from '../testbed/http/fetch.js';
+import { converged, eventually } from '../testbed/instance.js';
+import { ManySites, type SiteName } from '../testbed/many-sites.js';
+import { writeConfig } from '../testbed/site.js';
+import { EXTERNAL } from '../testbed/two-sites.js';
+import { whileDownloading } from './restarts.js';
+import { withNetwork } from './support.js';
+
+const ALL: readonly SiteName[] = ['a', 'b'];
+const ADDED = '203.0.113.2';
+const DOWNLOADS = { count: 30, bytes: 2_000_000, rate: 14_000 };
+
+describe('end to end: downloads survive, at two sites one after another,', function () {
+  this.timeout(600_000);
+
+  before(function () {
+    needs(this, 'af_xdp', 'tool:curl');
+  });
+
+  /** Gives the NAT of a site other options, and restarts it while the other carries its traffic. */
+  async function restartWith(sites: ManySites, name: SiteName, options: Record<string, unknown>): Promise<string> {
+    const site = sites.site(name);
+    const config = parse(readFileSync(site.configFile, 'utf8')) as { middleboxes: { nat: object }[] };
+    Object.assign(config.middleboxes[0].nat, options);
+    writeConfig(site.configFile, config as unknown as Record<string, unknown>);
+    await sites.steer(ALL.filter((other) => other !== name));
+    await site.stop();
+    await site.start();
+    await sites.steer(ALL);
+    return site.program.output;
+  }
+
+  const withTwo = (test: (sites: ManySites) => Promise<void>): Promise<void> =>
+    ManySites.build({ sites: ALL, nat: { flows: 4096 } }).then((network) =>
+      withNetwork(network, async (sites) => {
+        await startServer(sites.testbed, 'server');
+        await sites.start(...ALL);
+        await test(sites);
+        await converged(ALL.map((name) => sites.site(name)));
+      }),
+    );
+
+  const outside = async (sites: ManySites, name: SiteName): Promise<Set<string>> =>
+    new Set((await sites.site(name).flows('proto=tcp')).flatMap(({ external }) => external?.address ?? []));
+
+  it('an external address that is added, and a capacity that is doubled', () =>
+    withTwo(async (sites) => {
+      await whileDownloading(sites, ALL, DOWNLOADS, async () => {
+        const output = await restartWith(sites, 'a', { external: [EXTERNAL, ADDED] });
+        assert.match(output, /new bindings do not use 203\.0\.113\.2/);
+        assert.deepEqual([...(await outside(sites, 'a'))], [EXTERNAL]);
+        await restartWith(sites, 'b', { external: [EXTERNAL, ADDED] });
+        await restartWith(sites, 'b', { flows: 8192 });
+      });
+      await eventually('a to use both', async () =>
+        (await sites.site('a').status()).state_reason.includes('do not use') ? null : true,
+      );
+      const hops = ['192.0.2.2', '192.0.2.6'].map((hop) => `nexthop via ${hop}`).join(' ');
+      await sites.testbed.configure('server', `route replace ${ADDED}/32 ${hops}`);
+      await whileDownloading(sites, ALL, { ...DOWNLOADS, bytes: 400_000 }, async () => {
+        for (const name of ALL) assert.deepEqual([...(await outside(sites, name))].sort(), [EXTERNAL, ADDED]);
+      });
+      for (const name of ALL) {
+        const [{ figures }] = await sites.site(name).objects();
+        assert.deepEqual([figures['foreign_address'], figures['table_full']], [0, 0]);
+      }
+    }));
+});
