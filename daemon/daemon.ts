@@ -30,7 +30,7 @@ import { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { reloadedLines } from './admin/commands/reload.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, KeysInUse, Reloaded, RulesRow, Saved, Standing } from './admin/source.js';
+import type { Drained, JoinHow, KeysInUse, Reloaded, RulesRow, Saved, Standing } from './admin/source.js';
 import { counted } from './counted.js';
 import { Health } from './health.js';
 import { InstanceSource, type Running } from './instance-source.js';
@@ -64,8 +64,6 @@ const EVENTS_MS = 100;
 const [DRAIN_STALL_MS, DRAIN_LOOK_MS] = [10_000, 20];
 /** After QUIET, for the workers to end their rounds and the send thread to get its last units through. */
 const QUIET_MS = 2_000;
-/** Before packets come, members are waited for so long that have not yet said what their objects can hold. */
-const SETTLE_MS = 1_500;
 
 export class Daemon implements Running {
   config: Config;
@@ -285,7 +283,7 @@ export class Daemon implements Running {
   /** Joins the others; then packets are taken. */
   private async enter(): Promise<void> {
     await this.entry.join();
-    await this.agreement.settle(() => this.source.peerStatuses(), SETTLE_MS);
+    await this.agreement.settle(() => this.source.peerStatuses());
     await this.supervisor.start();
     if (this.stopping !== null) return;
     this.health.noteEntered();
@@ -360,9 +358,10 @@ export class Daemon implements Running {
     }
   }
 
-  /** Waits until this instance takes packets, or is going to stop; `alone`: without waiting for members that are not heard. */
-  async join(alone: boolean): Promise<Standing> {
-    if (alone) this.entry.beginAlone();
+  /** Waits until this instance takes packets, or is going to stop; see `AdminSource.join`. */
+  async join(how: JoinHow): Promise<Standing> {
+    if (how === 'alone') this.entry.beginAlone();
+    if (how === 'lossy') this.entry.acceptLosses();
     await this.entered;
     return this.standing;
   }

@@ -24,6 +24,7 @@ import type {
   CounterRow,
   Drained,
   FlowRow,
+  JoinHow,
   KeysInUse,
   LagRow,
   MemberChange,
@@ -74,7 +75,7 @@ export interface Running {
   /** Told once when what a member holds of an object differs, though both applied the same records. */
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
-  join(alone: boolean): Promise<Standing>;
+  join(how: JoinHow): Promise<Standing>;
   restartThread(thread: number): Promise<void>;
   reloadKeys(): Promise<KeysInUse>;
   reloadRules(): Promise<RulesRow[]>;
@@ -308,8 +309,8 @@ export class InstanceSource implements AdminSource {
     );
   }
 
-  join(alone: boolean): Promise<Standing> {
-    return this.daemon.join(alone);
+  join(how: JoinHow): Promise<Standing> {
+    return this.daemon.join(how);
   }
 
   rejects(): RejectRow[] {

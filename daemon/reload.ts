@@ -9,6 +9,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { changesBetween, nameOfChange, type OptionChange, shownValue, withValue } from '../conf/changes.js';
 import type { Config, MemberConfig } from '../conf/config.js';
+import { expandAddresses } from '../options/addresses.js';
 import { changeOf, type Options } from '../options/option.js';
 import type { RulesText } from '../options/rules.js';
 import type { StateObject } from '../shm/objects/object.js';
@@ -46,6 +47,9 @@ export interface Reloadable {
   /** Reads all rules again, some from another source. Rejects, and changes nothing, with all that is wrong with them. */
   replaceRules(sources: ReadonlyMap<string, RulesText>): Promise<unknown>;
 }
+
+/** How an operator lets an instance lose what finds no room. */
+const CONFIRM = 'after the restart the instance waits, if there are such, until constellation join lossy confirms it';
 
 /** A hot option that could not be applied now, and why. */
 interface Refused {
@@ -86,8 +90,9 @@ export class Reloader {
     return {
       applied: changes.filter(isApplied).map(shown),
       restart: pending.map((change): PendingOption => {
-        const { kind, reason = '' } = changeOf(change.option);
-        const why = refused.find((entry) => entry.change === change)?.reason ?? reason;
+        const { kind, reason = '', loses } = changeOf(change.option);
+        const lost = loses !== undefined && isReduced(change) ? `${loses} are lost: ${CONFIRM}` : reason;
+        const why = refused.find((entry) => entry.change === change)?.reason ?? lost;
         return { ...shown(change), change: kind === 'all-sites' ? kind : 'rolling', reason: why };
       }),
       unchanged,
@@ -266,4 +271,12 @@ function rulesOf(changes: readonly OptionChange[], next: Config): Map<string, Ru
 function shown(change: OptionChange): ChangedOption {
   const { option, from, to } = change;
   return { option: nameOfChange(change), from: shownValue(option, from), to: shownValue(option, to) };
+}
+
+/** Whether a value is lower than before, or lacks an entry of the list that was. */
+function isReduced({ from, to }: OptionChange): boolean {
+  if (typeof from === 'number' && typeof to === 'number') return to < from;
+  if (!Array.isArray(from) || !Array.isArray(to)) return false;
+  const [before, after] = [from, to].map((list) => new Set(expandAddresses(list as string[])));
+  return [...before].some((address) => !after.has(address));
 }

@@ -23,7 +23,7 @@ addresses) and ranges (\`192.0.2.1-192.0.2.9\`).
 | change | meaning |
 | --- | --- |
 | hot | \`constellation reload\` applies it at once, and nothing is lost |
-| rolling | at the next start of the instance; the sites can restart one after another |
+| rolling | at the next start of the instance; the sites can restart one after another. If it says what is lost, that waits for \`constellation join lossy\` |
 | all sites | at the next start, and members with different values do not work together: the reason is given |
 `;
 
@@ -150,6 +150,7 @@ function presetOf({ default: preset, optional, unit, kind }: Declared): string {
 const KINDS: Readonly<Record<ChangeKind, string>> = { hot: 'hot', rolling: 'rolling', 'all-sites': 'all sites' };
 
 function effectOf(option: Declared): string {
-  const { kind, reason } = changeOf(option);
+  const { kind, reason, loses } = changeOf(option);
+  if (loses !== undefined) return `${KINDS[kind]}; if it is reduced, ${loses} are lost`;
   return reason === undefined ? KINDS[kind] : `${KINDS[kind]}: ${reason}`;
 }

@@ -21,10 +21,13 @@ export interface Change {
   readonly kind: ChangeKind;
   /** Of `all-sites`. */
   readonly reason?: string;
+  /** Of `rolling`: what is lost if the value is lowered, or something is taken out of a list. An operator has to confirm that. */
+  readonly loses?: string;
 }
 
 export const HOT: Change = { kind: 'hot' };
 export const ROLLING: Change = { kind: 'rolling' };
+export const rollingLosing = (loses: string): Change => ({ kind: 'rolling', loses });
 export const allSites = (reason: string): Change => ({ kind: 'all-sites', reason });
 
 /** An IPv4 network: `(raw address & mask) === address`, raw words. */

@@ -5,7 +5,7 @@
 
 // ——— How a middlebox is declared ———
 
-export { allSites, HOT, OptionError, option, type Prefix, ROLLING } from '../options/option.js';
+export { allSites, HOT, OptionError, option, type Prefix, ROLLING, rollingLosing } from '../options/option.js';
 export type { EventFields } from '../shm/events.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from './batch.js';
 export { EARLY_KEY_WORDS_MAX, type EarlyReplies, type Expectation, type IsKnown } from './early-replies.js';

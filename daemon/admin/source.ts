@@ -37,8 +37,11 @@ export interface AdminSource {
   addMember(member: NewMember): Promise<MemberChange>;
   removeMember(name: string, force: boolean): Promise<MemberChange>;
   evictMember(name: string, force: boolean): Promise<MemberChange>;
-  /** Resolves when this instance takes packets, or is going to stop; `alone`: it does not wait for members that are not heard. */
-  join(alone: boolean): Promise<Standing>;
+  /**
+   * Resolves when this instance takes packets, or is going to stop. `alone`: it does not wait for members that are not heard.
+   * `lossy`: it takes state of which some finds no room here.
+   */
+  join(how: JoinHow): Promise<Standing>;
   counters(): Awaitable<readonly CounterRow[]>;
   /**
    * Takes no new flows, lets the log run empty, and resolves when every other member has acknowledged everything or
@@ -70,6 +73,9 @@ export interface AdminSource {
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }
+
+/** `null`: as it is configured. */
+export type JoinHow = 'alone' | 'lossy' | null;
 
 /** How this instance stands in its cluster. */
 export interface Standing {

@@ -29,6 +29,7 @@ export interface AgreementOptions {
 }
 
 const ASK_MS_MAX = 1_000;
+const SETTLE_MS_MAX = 1_500;
 const SETTLE_LOOK_MS = 20;
 /** After a member did not answer, and again twice as long each time… */
 const BACK_OFF_MS_MIN = 500;
@@ -110,9 +111,9 @@ export class AgreementWatch {
     });
   }
 
-  /** Waits until each member that is heard has answered, `ms` at most. `peers`: as they are then. */
-  async settle(peers: () => readonly PeerStatus[], ms: number): Promise<void> {
-    const end = monotonicMs() + ms;
+  /** Before packets come: waits until each member that is heard has answered, for a limited time. `peers`: as they are then. */
+  async settle(peers: () => readonly PeerStatus[]): Promise<void> {
+    const end = monotonicMs() + SETTLE_MS_MAX;
     const isOpen = ({ id, state }: PeerStatus): boolean =>
       state === 'heard' && (this.answers.get(id)?.incarnation ?? 0) === 0;
     for (let now = monotonicMs(); now < end && !this.ending.signal.aborted; now = monotonicMs()) {
@@ -129,12 +130,12 @@ export class AgreementWatch {
     await this.asking;
   }
 
-  /** Tells the objects what shapes they have at the members that are heard, if that has changed. */
+  /** Tells the objects what shapes they have at the members of the list, as far as these have answered, if that has changed. */
   private heed(peers: readonly PeerStatus[]): void {
     const { objects, instance, log } = this.options;
     const { declaration } = instance;
-    const heard = peers.filter(({ state }) => state === 'heard');
-    const shapes = heard.flatMap(({ id }) => {
+    // Also of one that is away: it comes back with the lists it had, unless its operator changed them.
+    const shapes = peers.flatMap(({ id }) => {
       const known = this.answers.get(id)?.shapes ?? [];
       return known.length === declaration.objects.length ? [known] : [];
     });

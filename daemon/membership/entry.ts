@@ -42,6 +42,7 @@ export interface EntryOptions {
 const LOOK_MS = 20;
 /** Between two looks for a member that restores, or has to answer. */
 const DECIDE_MS = 100;
+const CONFIRM = 'enlarge what is too small, or give constellation join lossy';
 const OVERRIDE = 'mend it, or give constellation join alone';
 
 export class Entry {
@@ -60,6 +61,9 @@ export class Entry {
   private said = '';
   private readonly restoration: Restoration;
   private decideAt = 0;
+  /** What would be lost of the state that was to be taken last; `null`: nothing, or none was. */
+  private lossy: string | null = null;
+  private acceptsLosses = false;
 
   /** From here on the instance is joining, to whom its threads speak. */
   constructor(options: EntryOptions) {
@@ -88,6 +92,7 @@ export class Entry {
 
   /** What it is at, for people. */
   get reason(): string {
+    if (this.lossy !== null && !this.acceptsLosses) return `${this.lossy}: ${CONFIRM}`;
     const { reason } = this.joining ?? { reason: 'starts' };
     return this.progress === null ? reason : `${reason}: ${this.progress}`;
   }
@@ -124,6 +129,11 @@ export class Entry {
     });
   }
 
+  /** Takes state of which some finds no room here. */
+  acceptLosses(): void {
+    this.acceptsLosses = true;
+  }
+
   /** Does not wait for members that are not heard, or are refused. */
   beginAlone(): void {
     this.joining?.beginAlone();
@@ -138,6 +148,7 @@ export class Entry {
       this.said = joining.reason;
       this.options.log[this.said === joining.hold ? 'error' : 'info'](`joining: ${this.said}`);
     }
+    if (this.lossy !== null && !this.acceptsLosses) return false;
     if (joining.outrunBy !== 0 && !this.fetching) void this.raise(joining.outrunBy);
     if (joining.wantsToBegin !== null && !this.fetching && monotonicMs() >= this.decideAt) void this.decide(joining);
     const donor = joining.wantsSnapshotFrom;
@@ -278,7 +289,13 @@ export class Entry {
     if (beside === null) return loadSnapshot(instance, reopen(), head);
     const losses = await loadBeside(instance, beside, reopen, head, coarseSeconds(Date.now()));
     log.info(`took the state of ${from} over entry by entry: its capacities or lists differ from ours`);
-    for (const loss of losses) log.error(describeLoss(loss, from));
+    const texts = losses.map((loss) => describeLoss(loss, from));
+    if (texts.length > 0 && !this.acceptsLosses) {
+      this.lossy = texts.join('; ');
+      log.error(`joining: ${this.lossy}: ${CONFIRM}`);
+      throw new Error('not taken: some of it finds no room here');
+    }
+    for (const text of texts) log.error(text);
   }
 
   private clear(): Promise<void> {

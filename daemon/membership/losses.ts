@@ -5,5 +5,5 @@ import { counted } from '../counted.js';
 
 /** `from`: whose state was taken. */
 export function describeLoss({ object, entries }: Loss, from: string): string {
-  return `${object}: ${counted(entries, 'entry', 'entries')} of ${from} found no room here and ${entries === 1 ? 'is' : 'are'} lost; give the option of its capacity a larger value`;
+  return `${object}: ${counted(entries, 'entry', 'entries')} of ${from} found no room here, or ${entries === 1 ? 'is' : 'are'} of an external address that is not configured here`;
 }

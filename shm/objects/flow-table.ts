@@ -522,8 +522,10 @@ export class FlowTable implements StateObject {
   merge(from: Region, now: number, source?: MergeSource): number {
     const shape = { keyWords: this.keyWords, valueWords: this.valueWords, capacity: capacityAt(source, this.capacity) };
     let changed = 0;
-    for (const record of flowRecords(from.i32(), COUNTS.words, shape))
-      changed += merged(this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now), this.id, source);
+    for (const record of flowRecords(from.i32(), COUNTS.words, shape)) {
+      const lost = this.slots.isHalfOpenRank(record[this.keyWords + LIFE.at.rank]) ? undefined : source;
+      changed += merged(this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now), this.id, lost);
+    }
     return changed;
   }
 
@@ -555,13 +557,8 @@ export class FlowTable implements StateObject {
   }
 
   describe(_now: number): Record<string, number> {
-    return {
-      capacity: this.capacity,
-      used: this.size,
-      slots: this.slots.slots,
-      ...describeCounts(this.words),
-      ...this.halfOpen.describe(),
-    };
+    const { capacity, size: used, halfOpen } = this;
+    return { capacity, used, slots: this.slots.slots, ...describeCounts(this.words), ...halfOpen.describe() };
   }
 
   /** Locks held at the moment: none when no operation is under way. Looks at everything: for tests and diagnosis. */

@@ -5,7 +5,7 @@ import type { Parameters } from '../arena.js';
 export interface MergeSource {
   /** The `shape` of the object at the donor; absent: it is ours. */
   readonly shape?: Parameters;
-  /** Entries that found no room here are added to it. */
+  /** Entries that found no room here are added to it; not half-open ones, which an instance may evict at any time. */
   full: number;
 }
 

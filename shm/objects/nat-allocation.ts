@@ -67,6 +67,6 @@ export function barAddresses(places: ExternalPlaces, use: AddressUse, shapes: re
   if (barred.length === 0) return null;
   const names = barred.map(formatAddress).join(', ');
   return barred.length === own.length
-    ? `no new bindings are made: no external address is configured at every member that is heard (here ${names})`
-    : `new bindings do not use ${names}, which not every member that is heard has`;
+    ? `no new bindings are made: no external address is configured at every member (here ${names})`
+    : `new bindings do not use ${names}, which not every member has`;
 }

@@ -86,7 +86,7 @@ export class NatMerge {
       if (record.place !== NONE) this.join(isOwned);
       else if (record.expires > this.now) {
         this.ours.count('foreign');
-        if (this.source !== undefined) this.source.full++;
+        if (this.source !== undefined && !this.ours.flows.isHalfOpenRank(record.rank)) this.source.full++;
       }
     }
   }
@@ -124,7 +124,7 @@ export class NatMerge {
     for (let tries = 1; ; tries++) {
       const applied = ours.tryApply(ours.flows.hash2(key[0], key[1]), now);
       if (applied !== CONTENDED) {
-        this.changed += merged(applied, this.id, this.source);
+        this.changed += merged(applied, this.id, ours.flows.isHalfOpenRank(rank) ? undefined : this.source);
         return;
       }
       if (!tryAgain(tries, true)) {

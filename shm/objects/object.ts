@@ -173,7 +173,7 @@ export interface StateObject {
   errorBound?(sequence: number): number;
 
   /**
-   * The `shape` of the same object at each other member that is heard, whenever that changes: for an object whose new entries
+   * The `shape` of the same object at each other member that has said it, whenever that changes: for an object whose new entries
    * have to be such as all can hold. Returns what that restricts, for people; `null`: nothing. Main.
    */
   heedShapes?(shapes: readonly Parameters[]): string | null;

@@ -77,6 +77,25 @@ describe('reload', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
+  it('says what is lost if a value is reduced, and how that is confirmed', async () => {
+    write({}, { flows: 512, external: ['203.0.113.2'] });
+    const { restart } = await reload('check');
+    const reasons = restart.map(({ option, change, reason }) => [option.split('.').at(-1), change, reason]);
+    const confirm =
+      'after the restart the instance waits, if there are such, until constellation join lossy confirms it';
+    assert.deepEqual(reasons, [
+      ['external', 'rolling', `bindings of an address that is taken out are lost: ${confirm}`],
+      ['flows', 'rolling', `bindings that find no room are lost: ${confirm}`],
+    ]);
+    write({}, { flows: 2048, external: ['203.0.113.0/30'] });
+    assert.deepEqual(
+      (await reload('check')).restart.map(({ reason }) => reason),
+      ['', ''],
+      'nothing is lost if it is raised',
+    );
+    write();
+  });
+
   const forwarded = async (): Promise<number> => (await instance.counters())['nat_inbound'];
   const statics = async (): Promise<number> => (await instance.flows('state=static')).length;
   const grows = (what: string, count: () => Promise<number>) =>
@@ -114,8 +133,8 @@ describe('reload', () => {
           option: 'middleboxes[0].nat.flows',
           from: '1024',
           to: '2048',
-          change: 'all-sites',
-          reason: 'members whose tables differ in it are incompatible',
+          change: 'rolling',
+          reason: '',
         },
       ],
     };

@@ -13,7 +13,17 @@
  * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is not, with figures.
  */
 
-import { allSites, counterVector, defineMiddlebox, HOT, keyedHyperLogLogs, NONE, option, Protocol } from '../api.js';
+import {
+  allSites,
+  counterVector,
+  defineMiddlebox,
+  HOT,
+  keyedHyperLogLogs,
+  NONE,
+  option,
+  Protocol,
+  rollingLosing,
+} from '../api.js';
 import { alertKind, createAlerts } from './idps/alert.js';
 import { compileAllowList, findAllowed } from './idps/allow-list.js';
 import { attempts } from './idps/attempts.js';
@@ -82,8 +92,16 @@ export default defineMiddlebox({
       max: 128,
       change: allSites('members would count one source under different keys'),
     }),
-    sources: option.count('sources that are kept track of', 32_768, { min: 64, max: 1 << 20 }),
-    blocks: option.count('sources blocked at a time, at most', 16_384, { min: 64, max: 1 << 20 }),
+    sources: option.count('sources that are kept track of', 32_768, {
+      min: 64,
+      max: 1 << 20,
+      change: rollingLosing('records about sources that find no room'),
+    }),
+    blocks: option.count('sources blocked at a time, at most', 16_384, {
+      min: 64,
+      max: 1 << 20,
+      change: rollingLosing('blocks that find no room'),
+    }),
     port_floods: option.flag('whether floods of destination ports are looked for', true, { change: HOT }),
     port_flood_mbit: option.count('traffic to one destination port within the window that is a flood', 1024, {
       unit: 'Mbit',

@@ -4,6 +4,7 @@ import { strict as assert } from 'node:assert';
 import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { askJson } from '../../../daemon/admin/client.js';
+import type { Standing } from '../../../daemon/admin/source.js';
 import { LoopbackCluster, type LoopbackOptions } from '../../support/loopback-cluster.js';
 import { PROJECT } from '../../testbed/compile.js';
 import { eventually, type Instance } from '../../testbed/instance.js';
@@ -24,6 +25,26 @@ export default defineMiddlebox({
   },
 });
 `;
+/** Keeps the source ports of packets, in a set of the capacity that is configured. */
+const SEEN = `import { defineMiddlebox, growSet, option } from 'constellation';
+export default defineMiddlebox({
+  name: 'seen',
+  help: 'Keeps source ports.',
+  options: { capacity: option.count('ports kept') },
+  counters: {},
+  state: ({ capacity }) => ({ ports: growSet({ capacity, keyWords: 2 }) }),
+  open: ({ state: { ports }, batch }) => {
+    const key = new Int32Array(2);
+    return (_, now) => {
+      for (let i = 0; i < batch.count; i++) {
+        key[0] = batch.source[i];
+        key[1] = batch.ports[i] & 0xffff;
+        ports.add(ports.hash(key, 0), key, 0, now, now + 3600);
+      }
+    };
+  },
+});
+`;
 const FLOWS = 100;
 
 describe('an instance with a state file', function () {
@@ -35,6 +56,7 @@ describe('an instance with a state file', function () {
     mkdirSync(join(cluster.folder, 'node_modules'));
     symlinkSync(PROJECT, join(cluster.folder, 'node_modules/constellation'));
     writeFileSync(join(cluster.folder, 'tally.mjs'), TALLY);
+    writeFileSync(join(cluster.folder, 'seen.mjs'), SEEN);
   });
 
   afterEach(async function () {
@@ -103,6 +125,34 @@ describe('an instance with a state file', function () {
     assert.equal((await fourth.status()).state_reason, 'is alone');
     assert.deepEqual(await bindings(fourth), {});
     assert.deepEqual(readFileSync(`${fileOf('a')}.refused`), file);
+  });
+
+  it('waits for an operator where a smaller capacity would lose entries of the file', async () => {
+    const SEEN_PORTS = 400;
+    const optionsOf = (capacity: number, flows?: number): LoopbackOptions => ({
+      members: ['a'],
+      ...(flows !== undefined && { flows }),
+      sections: {
+        middleboxes: [
+          { './seen.mjs': { capacity } },
+          { nat: { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 4096 } },
+        ],
+        state: { file: './a.state' },
+      },
+    });
+    const held = async (instance: Instance): Promise<number> => (await instance.objects())[0].figures['used'] ?? 0;
+    const a = await cluster.start('a', optionsOf(1000, SEEN_PORTS));
+    await eventually('all ports', async () => ((await held(a)) >= SEEN_PORTS ? true : null));
+    await stopAll([a]);
+    const { instance, program } = cluster.launch('a', optionsOf(64));
+    await eventually('it to wait, and say what would be lost', async () => {
+      const found = await instance.status().catch(() => null);
+      return found?.state === 'waiting' && found.state_reason.includes('constellation join lossy') ? true : null;
+    });
+    const [, lost] = /joining: seen\.ports: (\d+) entries of the state file found no room/.exec(program.output) ?? [];
+    const [joined] = (await askJson(instance.socket, 'join lossy', { silence_ms: 20_000 })) as Standing[];
+    assert.deepEqual([joined.state, joined.reason], ['ready', 'has restored its state file']);
+    assert.equal((await held(instance)) + Number(lost), SEEN_PORTS, 'each was taken or counted');
   });
 
   it('restores one file where three start at once, counts nothing twice, and else joins', async () => {

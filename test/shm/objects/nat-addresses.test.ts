@@ -83,6 +83,8 @@ describe('nat bindings where lists of external addresses differ', () => {
     let foreign = 0;
     const HOSTS = 40;
     for (let host = 1; host <= HOSTS; host++) {
+      bind(donor.workers[0], host, 7);
+      // Established: a half-open one is nobody's loss.
       const slot = bind(donor.workers[0], host, 7);
       if (donor.workers[0].externalAddress(slot) === external(9)) foreign++;
     }
@@ -105,7 +107,7 @@ describe('nat bindings where lists of external addresses differ', () => {
     const addresses = before.map((slot) => object.externalAddress(slot));
     assert.equal(site.receiver.heedShapes([]), null);
     const said = site.receiver.heedShapes([{ addresses: [external(1)] }, { addresses: [external(1), external(9)] }]);
-    assert.match(said ?? '', /do not use 203\.0\.113\.9, which not every member that is heard has/);
+    assert.match(said ?? '', /do not use 203\.0\.113\.9, which not every member has/);
     for (let host = 1; host <= 30; host++)
       assert.equal(object.externalAddress(bind(object, host, 8)), external(1), 'of a new binding');
     before.forEach((slot, i) => {

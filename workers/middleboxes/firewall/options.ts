@@ -1,7 +1,9 @@
 /** What an operator sets of the firewall beside its rules, and what it counts. */
 
-import { allSites, HOT, MSS_MAX, MSS_MIN, option } from '../../api.js';
+import { allSites, HOT, MSS_MAX, MSS_MIN, option, rollingLosing } from '../../api.js';
 import { compileRules } from './compile.js';
+
+const change = rollingLosing('connections that find no room');
 
 export const OPTIONS = {
   rules: option.rules(
@@ -10,8 +12,8 @@ export const OPTIONS = {
       compile: compileRules,
     },
   ),
-  connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24 }),
-  connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24 }),
+  connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24, change }),
+  connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24, change }),
   half_open: option.count('share of them that nobody has answered: newer ones evict older ones', 25, {
     min: 1,
     max: 100,

@@ -1,13 +1,15 @@
 /** What the NAT can be told, and what it counts. */
 
-import { ALLOCATIONS, allSites, HOLD_MS_MAX, HOT, MSS_MAX, MSS_MIN, option } from '../../api.js';
+import { ALLOCATIONS, allSites, HOLD_MS_MAX, HOT, MSS_MAX, MSS_MIN, option, rollingLosing } from '../../api.js';
 
 const leases = allSites('blocks of ports are leased to sites by their place between these two');
 
 export const OPTIONS = {
   inside: option.port('port on the private side'),
   outside: option.port('port on the public side'),
-  external: option.addresses('public IPv4 addresses to translate to, routed to this instance'),
+  external: option.addresses('public IPv4 addresses to translate to, routed to this instance', {
+    change: rollingLosing('bindings of an address that is taken out'),
+  }),
   static: option.mappings(
     'what always is an internal endpoint outside: "tcp 203.0.113.1:80 -> 10.0.0.5:8080", or a whole address: "203.0.113.2 -> 10.0.0.6". A binding that has such a port keeps it until it ends',
     { change: HOT },
@@ -28,8 +30,13 @@ export const OPTIONS = {
   sessions: option.count('remotes held at most, where filtering asks for them', 1 << 19, {
     min: 64,
     max: 1 << 24,
+    change: rollingLosing('sessions that find no room'),
   }),
-  flows: option.count('bindings held at most', 1 << 18, { min: 64, max: 1 << 24 }),
+  flows: option.count('bindings held at most', 1 << 18, {
+    min: 64,
+    max: 1 << 24,
+    change: rollingLosing('bindings that find no room'),
+  }),
   half_open: option.count('share of them that may have shown a single packet: newer ones evict older ones', 25, {
     min: 1,
     max: 100,
