@@ -53,6 +53,8 @@ export interface ClosingContext {
 export class Closing {
   /** Per slot. */
   readonly lives: readonly LifeRecord[];
+  /** `finish` is to be called. */
+  isUnfinished: boolean;
   private readonly context: ClosingContext;
   /** Per slot: when something about its former life last changed. */
   private readonly progressAt: Float64Array;
@@ -69,6 +71,7 @@ export class Closing {
     });
     this.progressAt = Float64Array.from(this.lives, (life) => life.frozenAt);
     this.leftBehind = new Int32Array(this.lives.length);
+    this.isUnfinished = this.lives.some((_, slot) => this.endingOf(slot) !== 0);
   }
 
   /** A life of the slot is believed that is not the present one. Returns whether it is the present one from now on. */
@@ -93,7 +96,7 @@ export class Closing {
 
   /** An incarnation of which we know nothing but the end: we take what others hold of it. */
   private takeUp(slot: number, incarnation: number, now: number): void {
-    this.leaveFormer(slot);
+    if (this.endingOf(slot) === 0) this.leaveFormer(slot);
     for (const channels of this.context.former) channels[slot].begin(true, incarnation);
     this.end(slot, incarnation, now);
     this.context.board.writeLife(slot, this.lives[slot]);
@@ -128,14 +131,21 @@ export class Closing {
   freeze(slot: number, now: number): void {
     const { board, present, former } = this.context;
     const life = this.lives[slot];
-    this.leaveFormer(slot);
+    if (this.endingOf(slot) === 0) this.leaveFormer(slot);
     let torn = 0;
     for (let object = 0; object < present.length; object++) {
+      if (former[object][slot].reception.incarnation === life.current) {
+        // A receive thread that died had come so far.
+        torn += former[object][slot].torn;
+        present[object][slot].begin(false);
+        continue;
+      }
       const ended = present[object][slot];
+      // The former cell is written before the present one is cleared: `finish` goes on from there.
+      torn += ended.freeze(life.current);
       present[object][slot] = former[object][slot];
       former[object][slot] = ended;
       present[object][slot].begin(false);
-      torn += ended.freeze(life.current);
     }
     if (torn > 0) {
       // Main takes snapshots of the others for what was skipped.
@@ -148,6 +158,30 @@ export class Closing {
     this.end(slot, current, now);
     this.context.onFrozen(slot);
     board.writeLife(slot, life);
+  }
+
+  /** Ends the incarnations that a receive thread was ending when it died. Before anything is received. */
+  finish(now: number): void {
+    for (let slot = 0; slot < this.lives.length; slot++) {
+      const incarnation = this.endingOf(slot);
+      if (incarnation === 0) continue;
+      if (incarnation === this.lives[slot].current) this.freeze(slot, now);
+      else this.takeUp(slot, incarnation, now);
+    }
+    this.isUnfinished = false;
+  }
+
+  /**
+   * The incarnation of the slot that a receive thread was ending when it died: the vectors of the
+   * former incarnation on the board are about it, and the record of the slot is not. 0: there is none.
+   */
+  private endingOf(slot: number): number {
+    const life = this.lives[slot];
+    for (const channels of this.context.former) {
+      const { incarnation } = channels[slot].reception;
+      if (incarnation !== 0 && incarnation !== life.former) return incarnation;
+    }
+    return 0;
   }
 
   /** Another member says that this life of the slot is over. `grew`: and has more of it than it said before. */
@@ -199,11 +233,11 @@ export class Closing {
   /** Another member has the slot from now on. */
   forget(slot: number): void {
     const { present, former, board } = this.context;
+    for (const channels of present) channels[slot].begin(false);
+    for (const channels of former) channels[slot].begin(true);
     this.lives[slot].floats.fill(0);
     this.leftBehind[slot] = 0;
     board.writeLife(slot, this.lives[slot]);
-    for (const channels of present) channels[slot].begin(false);
-    for (const channels of former) channels[slot].begin(true);
   }
 
   /** All from the board anew: it was filled with another member's knowledge. */

@@ -119,15 +119,21 @@ export class ReceiveChannel {
     const { reception } = this;
     this.isFormer = true;
     reception.incarnation = incarnation;
-    let torn = 0;
-    if (reception.folded !== 0) {
-      torn = Math.max(1, Math.max(reception.highest, reception.last) - reception.folded + 1);
+    reception.highest = Math.max(reception.highest, reception.last);
+    const { torn } = this;
+    if (torn > 0) {
       reception.retreat(reception.folded);
       this.reorder?.clear();
       this.heldFirst = 0;
     }
     this.note();
     return torn;
+  }
+
+  /** How many records of the former incarnation we have only a part of. */
+  get torn(): number {
+    const { folded, highest } = this.reception;
+    return folded === 0 ? 0 : Math.max(1, highest - folded + 1);
   }
 
   /** Another member has these numbers of the former life. Returns whether we say now that we have more: see above. */

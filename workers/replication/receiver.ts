@@ -167,6 +167,7 @@ export class Receiver {
     counts.row[counts.at.state_rx_messages]++;
     counts.row[counts.at.state_rx_bytes] += message.byteLength;
     this.refresh();
+    if (this.closing.isUnfinished) this.closing.finish(now);
     const reject = this.reader.read(message) ?? this.check(now);
     if (reject !== null) {
       counts.add(`state_rejected_${reject}`, 1);
@@ -191,6 +192,7 @@ export class Receiver {
   /** Call it some times a second: what time brings, and what main wrote. */
   tick(now: number): void {
     this.refresh();
+    if (this.closing.isUnfinished) this.closing.finish(now);
     if (!this.context.joining) this.closing.tick(now);
   }
 
