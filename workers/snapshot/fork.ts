@@ -58,7 +58,7 @@ export function forkState(instance: Instance, objects: readonly StateObject[], f
       slots.send,
       (thread) => slots.name(thread),
       () => {
-        if (forMember) refuseWithBacklog(instance);
+        if (forMember) refuseWithBacklog(instance, objects);
         return copyState(instance, objects, sums);
       },
       ({ copy }) => void copy.end(),
@@ -75,12 +75,16 @@ export function forkState(instance: Instance, objects: readonly StateObject[], f
   }
 }
 
-function refuseWithBacklog({ buffers, plan }: Instance): void {
-  const slot = backlogOrigin(new AckBoard(buffers.ackBoard), plan.replication.silentMs, monotonicMs());
+function refuseWithBacklog({ buffers, plan }: Instance, objects: readonly StateObject[]): void {
+  const { silentMs } = plan.replication;
+  const slot = backlogOrigin(new AckBoard(buffers.ackBoard), objects, silentMs, monotonicMs());
   if (slot === NONE) return;
   const members = new MemberTable(buffers.members);
   members.refresh();
-  throw new BarrierError(`the backlog that ${members.name(slot)} sends this instance is not complete`);
+  const name = members.name(slot);
+  throw new BarrierError(
+    `the backlog that ${name} sends this instance is not complete; if ${name} does not come back, evict it`,
+  );
 }
 
 /** The copy alone: while nobody changes anything. */

@@ -14,6 +14,7 @@ import { LIFE_FLOATS, PeerRecord } from '../../shm/board-records.js';
 import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { readLives, writeLives } from '../replication/knowledge.js';
+import { Reception } from '../replication/reception.js';
 
 export interface OriginVector {
   /** 0: nothing of this origin. */
@@ -35,11 +36,17 @@ export interface SnapshotVectors {
 
 const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
 
-/** At the barrier: as the board says it. `self` is our own slot. */
+/**
+ * At the barrier: as the board says it. `self` is our own slot.
+ *
+ * Numbers of folded units stand for our records only (receive-channel.ts). In any order, the snapshot does not claim
+ * them: whoever loads it takes the exact units with these numbers, or counts them as skipped and takes snapshots.
+ */
 export function readVectors(board: AckBoard, objects: readonly StateObject[], self: number): SnapshotVectors {
-  const record = new VectorRecord();
+  const record = new Reception();
   const vector = (version: number, inOrder: boolean): OriginVector => {
     if (version === 0 || record.incarnation === 0) return NOTHING;
+    if (record.folded !== 0 && !inOrder) record.retreat(record.folded);
     const ranges: number[] = [];
     for (let i = 0; i < record.ranges && !inOrder; i++) ranges.push(record.start(i), record.end(i));
     return { incarnation: record.incarnation, contiguous: record.contiguous, ranges };
@@ -61,20 +68,26 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
 }
 
 /**
- * The slot of a member that is heard at `now` and sends us a folded backlog; `NONE`: there is none. What we have of that
- * member fits no other member's numbers, so a snapshot of ours would be wrong.
+ * The slot of a member whose folded backlog is not complete here; `NONE`: there is none. What we have of that member fits
+ * no other member's numbers, so a snapshot of ours would be wrong. In any order, the snapshot can leave these numbers out
+ * (`readVectors`), so the member counts only while it is heard, at `now`, and goes on sending the backlog.
  */
-export function backlogOrigin(board: AckBoard, silentMs: number, now: number): number {
+export function backlogOrigin(
+  board: AckBoard,
+  objects: readonly Pick<StateObject, 'delivery'>[],
+  silentMs: number,
+  now: number,
+): number {
   const record = new VectorRecord();
   const peer = new PeerRecord();
   for (let slot = 0; slot < board.members; slot++) {
     peer.floats.fill(0);
     board.readPeer(slot, peer);
-    if (peer.incarnation === 0 || now - peer.heardAt > silentMs) continue;
+    const isHeard = peer.incarnation !== 0 && now - peer.heardAt <= silentMs;
     for (let object = 0; object < board.objects; object++) {
       record.clear();
       board.readReception(object, slot, record);
-      if (record.folded !== 0) return slot;
+      if (record.folded !== 0 && (isHeard || objects[object].delivery === 'in-order')) return slot;
     }
   }
   return NONE;

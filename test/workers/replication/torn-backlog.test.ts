@@ -95,8 +95,8 @@ describe('a backlog', () => {
 
   it('makes its receiver no donor until it is complete, as long as the origin is heard', () => {
     const { network } = inBacklog(6);
-    const { board, settings } = network.members[AWAY];
-    const origin = (): number => backlogOrigin(new AckBoard(board), settings.silentMs, network.now);
+    const { board, objects, settings } = network.members[AWAY];
+    const origin = (): number => backlogOrigin(new AckBoard(board), objects, settings.silentMs, network.now);
     assert.equal(origin(), ORIGIN);
     // A successor of the receive thread knows it as well.
     network.members[AWAY].startReceiver();
