@@ -287,7 +287,7 @@ export class Daemon implements Running {
     await this.supervisor.start();
     if (this.stopping !== null) return;
     this.health.noteEntered();
-    this.resync.start();
+    this.resync.start(this.entry.unmet);
     this.look();
     this.nameUnheard();
     this.settleEntered();

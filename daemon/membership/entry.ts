@@ -85,6 +85,11 @@ export class Entry {
     return this.joining?.state === 'ready';
   }
 
+  /** Slots of members that were not heard when it began without a member's state. */
+  get unmet(): readonly number[] {
+    return this.joining?.unmet ?? [];
+  }
+
   /** Whether the state of a member is being taken. */
   get isFetching(): boolean {
     return this.fetching;

@@ -11,6 +11,7 @@ import { MemberTable } from '../../shm/members.js';
 import type { Instance } from '../../workers/instance.js';
 import { monotonicMs } from '../../workers/monotonic.js';
 import { selfIndex } from '../../workers/replication/settings.js';
+import { Unmet } from '../../workers/replication/unmet.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import { Landing } from '../../workers/snapshot/landing.js';
 import { type MergeOutcome, mergeSnapshot } from '../../workers/snapshot/load.js';
@@ -45,6 +46,7 @@ export class Resync {
   /** Slots whose state is still to be joined with ours, and why. */
   private readonly wanted = new Set<number>();
   private why = '';
+  private unmet = new Unmet([]);
   private running: Promise<void> | null = null;
   private transfer: Progress | null = null;
   private backOffMs = BACK_OFF_MS_MIN;
@@ -64,9 +66,11 @@ export class Resync {
 
   /**
    * From here on, with the state complete, it looks whether something is skipped. What was skipped before counts as well: the
-   * receive thread has been running since the snapshot was loaded.
+   * receive thread has been running since the snapshot was loaded. `unmet`: slots of members that were not heard when the
+   * instance began without a member's state.
    */
-  start(): void {
+  start(unmet: readonly number[] = []): void {
+    this.unmet = new Unmet(unmet);
     this.timer = setInterval(() => this.look(), LOOK_MS);
   }
 
@@ -95,8 +99,11 @@ export class Resync {
     const skipped = this.skippedRecords();
     if (skipped > this.skipped) this.want(`${counted(skipped - this.skipped, 'record')} of others can be sent no more`);
     this.skipped = skipped;
-    if (this.running !== null || monotonicMs() < this.notBefore) return;
     this.members.refresh();
+    const { silentMs } = this.options.instance.plan.replication;
+    const met = this.unmet.met(this.board, this.members, silentMs, monotonicMs());
+    if (met.length > 0) this.want('this instance began without the state of a member that is heard now', met);
+    if (this.running !== null || monotonicMs() < this.notBefore) return;
     for (const slot of this.wanted) {
       if (!this.members.isMember(slot)) this.wanted.delete(slot);
       else if (this.hasState(slot)) {

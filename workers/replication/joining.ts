@@ -66,6 +66,11 @@ export class Joining {
   isTogether = false;
   /** It began without any state. */
   hasBegunEmpty = false;
+  /**
+   * Slots of members that were not heard when it began without a member's state: they may have state that it lacks and that
+   * nobody sends again (unmet.ts).
+   */
+  unmet: readonly number[] = [];
   /** What main's decision waits for, for people. */
   waitsFor: string | null = null;
   private alone = false;
@@ -140,7 +145,9 @@ export class Joining {
 
   /** The snapshot is in the arena, its vectors are on the board, and the receive thread goes on from there. */
   snapshotTaken(): void {
-    if (this.state === 'asking') this.enter('has the state of a member');
+    if (this.state !== 'asking') return;
+    this.unmet = [];
+    this.enter('has the state of a member');
   }
 
   /** The fetch came to nothing, or the snapshot was refused. Another donor's turn. */
@@ -221,13 +228,15 @@ export class Joining {
   private listen(now: number): void {
     let others = 0;
     let ready = 0;
-    let unheard = 0;
+    const unmet: number[] = [];
     for (let slot = 0; slot < this.settings.slots; slot++) {
       if (!this.isOther(slot)) continue;
       others++;
       if (this.isReady(slot, now)) ready++;
-      else if (!this.isHeard(slot, now)) unheard++;
+      else if (!this.isHeard(slot, now)) unmet.push(slot);
     }
+    const unheard = unmet.length;
+    this.unmet = unmet;
     if (ready > 0) this.ask(now);
     else if (others === 0) this.mayBegin('is alone');
     else if (unheard === 0 && this.disagreeing() === -1) this.mayBegin('began together with the others', true);

@@ -55,7 +55,8 @@ describe('an instance that lacks what nobody can send it any more', () => {
       // Records are skipped before it begins to look: the donor's floor moved while a snapshot was loaded.
       await supervisor.start(({ thread }) => thread >= slots.workers);
       assert.ok(await soon(() => instance.metrics.total('state_rx_records_skipped') > 0, 20_000), 'it lacks records');
-      resync.start();
+      // It began without the donor, and hears that it has state.
+      resync.start([0]);
       const joined = (): boolean =>
         lines.some((line) => /joined the state of m1 with ours: [1-9]\d* entries/.test(line));
       assert.ok(await soon(joined, 30_000), lines.join('\n'));
@@ -65,6 +66,10 @@ describe('an instance that lacks what nobody can send it any more', () => {
         `${digests(late)} ${digests(donor)} ${resync.state}\n${lines.join('\n')}`,
       );
       assert.equal(control.state(slots.receive), ThreadState.READY);
+      assert.equal(
+        lines.filter((line) => /began without the state of a member that is heard now/.test(line)).length,
+        1,
+      );
 
       // Memory that went wrong, as a comparison of digests finds it.
       instance.arena.region(0).i32().fill(0);

@@ -68,6 +68,7 @@ describe('an instance that joins', () => {
       work(network, 20, 100);
       assertEqual(network);
       assert.ok(network.taken.length < 5, 'who heard the last of them later may take one');
+      for (const { unmet } of network.joinings) assert.deepEqual(unmet, []);
     }
   });
 
@@ -78,10 +79,13 @@ describe('an instance that joins', () => {
     assert.deepEqual(ready(network), []);
     assert.match(network.joinings[0].reason, /1 of 2/);
     assert.ok(network.runUntil(() => ready(network).length === 2, 1000));
+    // It may have state that they lack, so they take a snapshot of it should it be heard with any.
+    for (const index of [0, 1]) assert.deepEqual(network.joinings[index].unmet, [2]);
     work(network, 20, 100);
     network.rejoin(2);
     assertEqual(network);
     assert.equal(network.taken.length, 1);
+    assert.deepEqual(network.joinings[2].unmet, []);
   });
 
   it('does not begin without those that are not understood, but by most of all members, or when it is told', () => {

@@ -1,0 +1,42 @@
+import { strict as assert } from 'node:assert';
+import { AckBoard, createAckBoard, PeerFlag, PeerRecord } from '../../../shm/ack-board.js';
+import { MemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
+import { memberTableOf } from '../../../workers/replication/settings.js';
+import { Unmet } from '../../../workers/replication/unmet.js';
+import { testSettings } from './network.js';
+
+const NOW = 10_000;
+
+describe('members that were not heard when an instance began', () => {
+  it('are met once each: when they are heard with state, and not if they join', () => {
+    const settings = testSettings(6, 0);
+    const board = new AckBoard(createAckBoard(1, 6, 7));
+    const table = memberTableOf(settings);
+    const members = new MemberTable(table);
+    const hear = (slot: number, flags: number, heardAt: number): void => {
+      const peer = new PeerRecord();
+      peer.incarnation = 9;
+      peer.heardAt = heardAt;
+      peer.flags = flags;
+      board.writePeer(slot, peer);
+    };
+    const unmet = new Unmet([1, 2, 3, 4]);
+    const met = (): number[] => unmet.met(board, members, settings.silentMs, NOW);
+    assert.deepEqual(met(), []);
+    hear(1, 0, NOW);
+    hear(2, PeerFlag.JOINING, NOW);
+    hear(3, 0, NOW - settings.silentMs - 1);
+    hear(5, 0, NOW);
+    assert.deepEqual(met(), [1], 'not the one that joins, is silent, or was heard before');
+    assert.deepEqual(met(), []);
+    hear(2, 0, NOW);
+    hear(3, PeerFlag.LEAVING, NOW);
+    assert.deepEqual(met(), [3], 'the one that joined took the state of others');
+    // Its place is empty now.
+    const entries = Array.from({ length: members.slots }, (_, slot) => members.entry(slot));
+    entries[4] = { ...entries[4], role: Role.EVICTED, dead: 9 };
+    new MemberTableWriter(table).write(1, entries);
+    members.refresh();
+    assert.deepEqual(met(), []);
+  });
+});

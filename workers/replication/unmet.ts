@@ -1,0 +1,31 @@
+/**
+ * Members that an instance has not heard since before it began without a member's state. Once one of them is heard and
+ * has state, the instance needs a snapshot of it: what every member had when this instance was away was let go of, so it
+ * is not sent again. A member that is joining when it is heard takes the state of others itself.
+ */
+
+import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
+import type { MemberTable } from '../../shm/members.js';
+
+export class Unmet {
+  private readonly slots: Set<number>;
+  private readonly peer = new PeerRecord();
+
+  constructor(slots: Iterable<number>) {
+    this.slots = new Set(slots);
+  }
+
+  /** Slots of those that are heard for the first time, and have state; each once. `now`: `monotonicMs()`. */
+  met(board: AckBoard, members: MemberTable, silentMs: number, now: number): number[] {
+    const { slots, peer } = this;
+    const met: number[] = [];
+    for (const slot of slots) {
+      peer.floats.fill(0);
+      board.readPeer(slot, peer);
+      if (members.isMember(slot) && (peer.incarnation === 0 || now - peer.heardAt > silentMs)) continue;
+      slots.delete(slot);
+      if (members.isMember(slot) && !peer.isJoining) met.push(slot);
+    }
+    return met;
+  }
+}
