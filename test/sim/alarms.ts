@@ -23,8 +23,28 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
     // What a detached member misses is kept in bounded memory of the send thread.
     const { settings, steps } = world.plan;
     const canLose = settings.debtBytes !== undefined || steps.some((step) => step.do === 'send-dies');
-    const expected = canLose ? /^the unit log is full because|needs a snapshot: / : /^the unit log is full because/;
+    const expected = canLose
+      ? /^the unit log is full because|needs a snapshot: |joins more slowly than|is still joining: since/
+      : /^the unit log is full because/;
     demand(expected.test(problem), 'alarm-expected', () => `${at.name}: ${problem}`);
+    noteLost(world, at, problem);
+  }
+}
+
+/** What a backlog that is given up would have brought is passed over; sums of ledgers cannot be joined from snapshots. */
+function noteLost(world: World, at: Instance, problem: string): void {
+  const name = /^m(\d+) needs a snapshot: /.exec(problem);
+  if (name === null) return;
+  noteLacking(world, world.members[Number(name[1]) - 1], at.member);
+}
+
+/** `at` skips records of `slot`, and takes snapshots for that; what ledgers lack then cannot all be joined from snapshots. */
+export function noteLacking(world: World, at: Instance, slot: number): void {
+  for (const { ledger } of at.subjects) {
+    if (ledger === null) continue;
+    ledger.mayLack = true;
+    world.happened('beyond repair: records of a ledger were skipped');
+    world.beyondRepair.add(slot);
   }
 }
 

@@ -45,7 +45,7 @@ export class Convergence {
    * - acknowledgement delays of a round trip each;
    * - a member whose clock went back before it started again is believed after some silence (lives.ts);
    * - who has to join: that a member it still takes for alive falls silent, all say that they hold for it, and the snapshot's way;
-   * - with a limit on what is sent: what waits in the unit logs, sent to all, twice;
+   * - with a limit on what is sent: what waits in the log ring, the unit logs and as backlogs, sent to all, twice;
    * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and a thread that was being started again.
    */
   allowedMs(roundTripMs: number): number {
@@ -81,11 +81,19 @@ export class Convergence {
     return longest;
   }
 
+  /**
+   * A limit is kept in any 100 ms. So beside the two messages to everybody that may leave at once, units get what the limit
+   * carries less than those in 100 ms, and a quarter of it at least (pacing.ts).
+   */
   private backlogMs(): number {
+    const copies = this.plan.settings.transport?.kind === 'multicast' ? 1 : this.plan.members - 1;
     let longest = 0;
-    for (const { settings, sender } of this.core) {
+    for (const { settings, sender, backlog } of this.core) {
       if (settings.bandwidth === 0 || sender === null) continue;
-      longest = Math.max(longest, (2 * 8000 * sender.heldBytes * (this.plan.members - 1)) / settings.bandwidth);
+      const limit = settings.bandwidth / 8000;
+      const rate = Math.max(limit / 4, limit - (2 * copies * settings.mtu) / 100);
+      const waiting = sender.heldBytes + sender.debtBytes + 4 * backlog;
+      longest = Math.max(longest, (2 * waiting * (this.plan.members - 1)) / rate);
     }
     return longest;
   }
@@ -211,19 +219,4 @@ export class Convergence {
 function content(subject: Subject, coarse: number, ofJoinable: boolean): string {
   const { ledger } = subject;
   return ledger !== null && ofJoinable ? ledger.notesDigest() : subject.digest(coarse);
-}
-
-/** Nobody that is heard knows more of what the former lives of the slot of `at` have counted: else counts are lost. */
-export function checkSuccession(at: Instance, other: Instance): void {
-  for (const [object, subject] of at.subjects.entries()) {
-    const ours = subject.totalsOf(at.member, at.settings.slots);
-    const theirs = other.subjects[object].totalsOf(at.member, at.settings.slots);
-    for (const [cell, count] of theirs.entries())
-      demand(
-        count <= ours[cell],
-        'equal-to-model',
-        () =>
-          `${at.name}, object ${object}, cell ${cell}: goes on from ${ours[cell]}; ${other.name} knows of ${count} by former lives`,
-      );
-  }
 }

@@ -124,6 +124,12 @@ class Drawer {
     return [order.slice(0, cut), order.slice(cut)];
   }
 
+  /** When something begins that takes so long. */
+  private beginOf(draw: Stream, ms: number): number {
+    const calmMs = this.profile.calmMs ?? 0;
+    return draw.between(calmMs, Math.max(calmMs, this.safetyMs - ms));
+  }
+
   /** Where a thread dies, in the lives that say so. */
   private points(draw: Stream, most: number): { points?: number } {
     return this.profile.deathPoints === undefined ? {} : { points: draw.below(most) };
@@ -201,6 +207,12 @@ class Drawer {
         return [{ at, do: kind, ms, member }];
       case 'lock':
         return [{ at, do: kind, ms, member, object }];
+      case 'save':
+        return [{ at, do: kind, member }];
+      case 'blackout':
+        return this.everyone.map((one): Step => {
+          return { at, do: 'crash', member: one, downMs: draw.between(0, this.profile.downMs ?? 500) };
+        });
       case 'merge':
         return [{ at, do: kind, member, from: to }];
       case 'lost-last':
@@ -269,7 +281,8 @@ class Drawer {
             ]
           : [];
         const evict = (members: readonly number[], by: readonly number[]): Step => {
-          return { at: at + draw.between(0, ms), do: 'evict', ms: draw.below(300), members, by };
+          const emptied = draw.chance(0.3) && { emptiedMs: draw.below(600) };
+          return { at: at + draw.between(0, ms), do: 'evict', ms: draw.below(300), members, by, ...emptied };
         };
         return [...cut, evict(evicted, other), ...(draw.chance(0.3) ? [evict(other, one)] : [])];
       }
@@ -298,6 +311,27 @@ class Drawer {
           { at: again, do: 'crash', member, downMs: draw.between(0, 200) },
           { at: cut, do: 'cut', ms: cutMs, from: [to], to: [member] },
           { at: cut, do: 'playback', ms: cutMs, member: to, to: member, count: draw.whole(20, 60), what: 'former' },
+        ];
+      }
+      case 'debtor': {
+        // One that was cut off is still being sent its backlog when another one joins.
+        const [origin, debtor, joiner] = draw.shuffled(this.everyone);
+        const cut = this.beginOf(draw, ms + 600);
+        return [
+          { at: cut, do: 'cut', ms, from: [origin], to: [debtor] },
+          { at: cut + ms, do: 'worsen', ms: 600, member: origin, loss: draw.between(0.1, 0.5), delayMs: 0 },
+          { at: cut + ms - draw.between(0, 300), do: 'crash', member: joiner, downMs: draw.between(0, 100) },
+        ];
+      }
+      case 'heirs': {
+        // One that was cut off has its whole backlog, another one nothing of its own, when their origin dies.
+        const [origin, heir, other] = draw.shuffled(this.everyone);
+        const paidMs = Math.round(draw.between(300, 900));
+        const cut = this.beginOf(draw, ms + paidMs + 100);
+        return [
+          { at: cut, do: 'cut', ms, from: [origin], to: [heir] },
+          { at: cut, do: 'cut', ms: ms + paidMs + 50, from: [origin], to: [other] },
+          { at: cut + ms + paidMs, do: 'crash', member: origin, downMs: draw.between(0, 100) },
         ];
       }
       case 'damage':

@@ -15,10 +15,13 @@ import {
   writeVectors,
 } from '../../workers/snapshot/vectors.js';
 import type { Instance } from './instance.js';
+import { restored, type Saved } from './saved.js';
 import type { Capture } from './subjects.js';
 
 /** As main looks. */
 const LOOK_MS = 20;
+/** Members answer within this time. */
+const DECIDE_MS = 30;
 
 /** Steps at which a plan may let somebody die. */
 export const ENTRY_STEPS = ['listening', 'asking', 'copied', 'loading', 'leaving'] as const;
@@ -33,12 +36,14 @@ export interface Snapshot {
 export class Entry {
   readonly joining: Joining;
   private readonly instance: Instance;
+  private readonly peer = new PeerRecord();
   private fetching = false;
   private looking = false;
 
   constructor(instance: Instance, table: SharedArrayBuffer) {
     this.instance = instance;
     this.joining = new Joining(instance.settings, instance.board, new MemberTable(table), instance.localMs);
+    this.joining.asksFirst = instance.host.saved.isUsed;
     this.look();
   }
 
@@ -48,10 +53,15 @@ export class Entry {
 
   /** Whether a member is heard that has state. */
   hasState(slot: number): boolean {
+    return this.hears(slot) && !this.peer.isJoining;
+  }
+
+  private hears(slot: number): boolean {
+    const { peer } = this;
     const { board, settings, localMs } = this.instance;
-    const peer = new PeerRecord();
+    peer.floats.fill(0);
     board.readPeer(slot, peer);
-    return peer.incarnation !== 0 && !peer.isJoining && localMs - peer.heardAt <= settings.silentMs;
+    return peer.incarnation !== 0 && localMs - peer.heardAt <= settings.silentMs;
   }
 
   leave(): void {
@@ -62,15 +72,20 @@ export class Entry {
 
   /** What we have of some member came coalesced for us, and fits nobody else's numbers. */
   get isOwed(): boolean {
-    const { board, settings, localMs } = this.instance;
-    return backlogOrigin(board, settings.silentMs, localMs) !== NONE;
+    const { board, settings, subjects, localMs } = this.instance;
+    const objects = subjects.map(({ receive }) => receive);
+    return backlogOrigin(board, objects, settings.silentMs, localMs) !== NONE;
   }
 
-  /** As a donor: everything at one moment. Null: the threads do not come together. */
+  /** As a donor. Null: the threads do not come together, or what it has fits nobody else. */
   capture(): Snapshot | null {
+    return this.isOwed ? null : this.copy();
+  }
+
+  /** Everything at one moment. Null: the threads do not come together. */
+  copy(): Snapshot | null {
     const { board, member, subjects } = this.instance;
     if (!this.isReady || this.instance.receiver === null || !this.instance.settle()) return null;
-    if (this.isOwed) return null;
     const objects = subjects.map(({ receive }) => receive);
     countAsSent(board);
     return {
@@ -92,12 +107,57 @@ export class Entry {
         instance.host.beganAlone(instance);
       if (state === 'listening' || state === 'leaving') instance.host.reachedStep(instance, state);
       if (instance.up && joining.outrunBy !== 0 && !this.fetching) instance.raiseIncarnation(joining.outrunBy);
+      if (instance.up && joining.wantsToBegin !== null && !this.fetching) this.decide();
       const donor = joining.wantsSnapshotFrom;
       if (instance.up && donor !== null && !this.fetching) this.fetch(donor);
       if (state === 'left') instance.host.hasLeft(instance);
       this.looking = state !== 'ready' && state !== 'left';
       return this.looking;
     });
+  }
+
+  /** Main asks the members that are heard for their files. */
+  private decide(): void {
+    const { instance, joining } = this;
+    const { host } = instance;
+    this.fetching = true;
+    host.queue.after(DECIDE_MS, () => {
+      this.fetching = false;
+      if (!instance.up || joining.state !== 'listening') return;
+      const slots = [...instance.settings.members.keys()];
+      const decision = host.saved.decide(
+        instance,
+        slots.filter((slot) => slot !== instance.member && instance.members.isMember(slot) && this.hears(slot)),
+      );
+      if (decision === 'wait') return;
+      if (decision === 'empty') this.begin(null);
+      else if (decision.incarnation >= instance.life.incarnation) instance.raiseIncarnation(decision.incarnation);
+      else this.restore(decision);
+    });
+  }
+
+  private begin(what: string | null): void {
+    const { instance, joining } = this;
+    if (!joining.mayBeginNow(instance.localMs)) return;
+    const isAlone = !joining.isTogether && joining.wantsToBegin !== 'is alone';
+    joining.begin(what);
+    instance.host.happened(what === null ? 'join: begun' : 'join: restored');
+    if (isAlone) instance.host.beganAlone(instance);
+  }
+
+  private restore(file: Saved): void {
+    const { instance, joining } = this;
+    this.fetching = true;
+    instance.withoutThreads(
+      () => {
+        if (!joining.mayBeginNow(instance.localMs)) return;
+        this.write(restored(file, instance.member));
+        this.begin('has restored its state file');
+      },
+      () => {
+        this.fetching = false;
+      },
+    );
   }
 
   private fetch(donor: number): void {
@@ -125,13 +185,15 @@ export class Entry {
   }
 
   /** Main writes the snapshot while no thread runs, for as long as the plan says. */
-  private load({ vectors, objects }: Snapshot, done: () => void): void {
+  private load(snapshot: Snapshot, done: () => void): void {
+    this.instance.withoutThreads(() => this.write(snapshot), done);
+  }
+
+  private write({ vectors, objects }: Snapshot): void {
     const { instance } = this;
-    instance.withoutThreads(() => {
-      instance.subjects.forEach((subject, id) => {
-        subject.load(objects[id]);
-      });
-      writeVectors(instance.board, vectors, instance.member, instance.localMs);
-    }, done);
+    instance.subjects.forEach((subject, id) => {
+      subject.load(objects[id]);
+    });
+    writeVectors(instance.board, vectors, instance.member, instance.localMs);
   }
 }

@@ -22,7 +22,7 @@ export class Evictions {
     this.world = world;
   }
 
-  begin({ members, by, ms }: Extract<Step, { do: 'evict' }>): void {
+  begin({ members, by, ms, emptiedMs }: Extract<Step, { do: 'evict' }>): void {
     const { world } = this;
     const lives = members.map((victim) => world.members[victim].life);
     // One that cannot reach etcd hears later.
@@ -32,6 +32,15 @@ export class Evictions {
         for (const { member, incarnation } of lives) this.evict(one, member, incarnation);
       });
     });
+    if (emptiedMs !== undefined) world.queue.after(ms + emptiedMs, () => this.forget());
+  }
+
+  /** The list of members says of no incarnation any more that it is dead; for the core those that ended have ended. */
+  private forget(): void {
+    const { world, evictions } = this;
+    if (world.healed) return;
+    for (const { by, victim } of evictions) world.members[by].admit(victim, 0);
+    if (evictions.length > 0) world.happened('etcd was restored empty');
   }
 
   private evict(by: number, victim: number, incarnation: number): void {

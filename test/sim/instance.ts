@@ -25,6 +25,7 @@ import { Meter } from './meter.js';
 import type { MemberLife, Model } from './model.js';
 import type { Defect, Plan } from './plan.js';
 import { Stream } from './random.js';
+import type { SavedStates } from './saved.js';
 import { SealedEnds } from './sealing.js';
 import { Death, type Moment, Subject, WorkerLog } from './subjects.js';
 import { Upkeep } from './upkeep.js';
@@ -38,8 +39,7 @@ const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
 
 /** As in the shells (workers/send.ts): records drained in one round; shortest wait; longest, where buffers may come back. */
 const ROUND_RECORDS = 4096;
-const WAIT_MS_MIN = 1;
-const WAIT_MS_BUSY = 100;
+const [WAIT_MS_MIN, WAIT_MS_BUSY] = [1, 100];
 /** The receive thread looks so often what time brings. */
 const TICK_MS = 100;
 /** Datagrams a socket holds for a thread that does not take them. */
@@ -71,12 +71,14 @@ export interface Host {
   readonly plan: Plan;
   readonly queue: EventQueue;
   readonly model: Model;
+  readonly saved: SavedStates;
   /** A datagram of `from` leaves, for `to`, or everybody (-1), but by unicast not to those that are spared it. */
   transmit(from: Instance, bytes: Uint8Array, object: number, to: number, isSpared: (member: number) => boolean): void;
   /** `before` and after a message was received; `reject`: why it was refused, or null. */
   beforeReceive(at: Instance, flight: Flight): void;
   afterReceive(at: Instance, flight: Flight, reject: string | null): void;
   afterPoll(at: Instance): void;
+  afterTick(at: Instance): void;
   /** A step of joining or leaving: a plan may let somebody die here. */
   reachedStep(at: Instance, step: EntryStep): void;
   hasLeft(at: Instance): void;
@@ -107,9 +109,10 @@ export class Instance {
   up = true;
   /** Some member was told that this life is over. */
   isCondemned = false;
+  /** It began without state: it takes snapshots for what was let go of, and does not get it as units. */
+  hasBegunAlone = false;
   /** Wall clock, against the simulation's, in ms. */
   skewMs: number;
-
   /** Its ends of the seal; null: messages are not sealed. */
   readonly sealed: SealedEnds | null;
   readonly host: Host;
@@ -373,6 +376,7 @@ export class Instance {
       if (!(error instanceof Death)) throw asViolation(error, `${this.name}, receive thread`);
       this.receiverDied(null);
     }
+    this.host.afterTick(this);
   }
 
   /** `flight`: the datagram that it was receiving. */
@@ -412,7 +416,6 @@ export class Instance {
   }
 
   // ——— Worker ———
-
   /** Does up to `count` operations, as one batch. Returns how many were done. */
   work(object: number, count: number): number {
     if (!this.up || this.isPaused || !this.entry.isReady) return 0;
@@ -430,7 +433,6 @@ export class Instance {
   }
 
   // ——— Send thread ———
-
   private bell(): void {
     this.wake(this.host.queue.now + this.draw.between(0.01, 0.2));
   }
@@ -523,7 +525,6 @@ export class Instance {
   }
 
   // ——— Receive thread ———
-
   /** Whether a datagram that comes now is read now. */
   get takesAtOnce(): boolean {
     return this.socket.length === 0 && this.costMs === 0 && !this.isPaused;

@@ -93,10 +93,20 @@ export type Step =
   | (At & OfMember & { readonly do: 'crash'; readonly downMs: number | null })
   /** It joins a snapshot of `from` with its state. */
   | (At & OfMember & { readonly do: 'merge'; readonly from: number })
-  /** The members' present lives, which live, are declared dead at the members in `by`: within `ms`, at one after the other. */
-  | (During & { readonly do: 'evict'; readonly members: readonly number[]; readonly by: readonly number[] })
+  /**
+   * The members' present lives, which live, are declared dead at the members in `by`: within `ms`, at one after the other.
+   * `emptiedMs` later etcd is restored empty, and says so of nobody any more.
+   */
+  | (During & {
+      readonly do: 'evict';
+      readonly members: readonly number[];
+      readonly by: readonly number[];
+      readonly emptiedMs?: number;
+    })
   /** Its worker logs what no worker should, or the object's code throws an error once when it coalesces. */
   | (At & OfMember & { readonly do: 'defect'; readonly object: number; readonly what: Defect })
+  /** It saves its state to a file, which its next starts may restore. */
+  | (At & OfMember & { readonly do: 'save' })
   /** It leaves in order. */
   | (At & OfMember & { readonly do: 'leave' })
   /** When `member` comes to this step of joining or leaving next, it, or who it takes its snapshot of, dies. */

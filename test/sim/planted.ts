@@ -19,6 +19,7 @@ import { Retransmission } from '../../workers/replication/retransmission.js';
 import { SendChannel } from '../../workers/replication/send-channel.js';
 import { UnitLog } from '../../workers/replication/unit-log.js';
 import { Vectors } from '../../workers/replication/vectors.js';
+import { Entry } from './entry.js';
 import { Upkeep } from './upkeep.js';
 import type { Invariant } from './violation.js';
 
@@ -402,6 +403,61 @@ export const PLANTED: readonly PlantedBug[] = [
           function (slot) {
             this.close(slot);
             return true;
+          },
+      ),
+  },
+  {
+    // Alone it does no harm: what lies before a member's floor is counted, and main takes snapshots for it.
+    name: 'accept a snapshot that leaves a gap, and take none for what is skipped',
+    profile: 'late-join',
+    lives: 40,
+    isLong: true,
+    shows: ['equal-to-others', 'equal-to-model'],
+    plant: () =>
+      both(
+        override(Joining, 'refuses', () => () => null),
+        override(
+          Upkeep,
+          'want',
+          (want) =>
+            function (slots) {
+              // For what is skipped it is all members.
+              if (Array.isArray(slots)) want.call(this, slots);
+            },
+        ),
+      ),
+  },
+  {
+    name: 'take the snapshot of a donor that is owed a backlog',
+    profile: 'debtors',
+    lives: 40,
+    isLong: true,
+    shows: ['unit-cut-once', 'applied-once', 'applied-in-order', 'converges', 'equal-to-model', 'vector-delivered'],
+    plant: () => {
+      const owed = Object.getOwnPropertyDescriptor(Entry.prototype, 'isOwed') as PropertyDescriptor;
+      Object.defineProperty(Entry.prototype, 'isOwed', { ...owed, get: () => false });
+      return both(
+        override(Joining, 'isApart', () => () => false),
+        () => Object.defineProperty(Entry.prototype, 'isOwed', owed),
+      );
+    },
+  },
+  {
+    name: 'keep folded units, to pass them on',
+    profile: 'heirs',
+    lives: 40,
+    isLong: true,
+    shows: ['unit-cut-once'],
+    plant: () =>
+      override(
+        ReceiveChannel,
+        'keep',
+        (keep) =>
+          function (reader) {
+            const { folded } = reader;
+            reader.folded = false;
+            keep.call(this, reader);
+            reader.folded = folded;
           },
       ),
   },

@@ -8,7 +8,7 @@ type Range = readonly [from: number, to: number];
 /**
  * Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again,
  * `rotate` changes the cluster's key, `rejoin` is a crash after which somebody dies again while it joins, `misclock` a start
- * under a clock that is hours off, and another one after the clock was put right; draw.ts says what the last three are.
+ * under a clock that is hours off, and another one after the clock was put right; draw.ts says what the last five are.
  */
 export type FaultKind =
   | Exclude<StepKind, 'work' | 'keys' | 'crash-at'>
@@ -20,7 +20,10 @@ export type FaultKind =
   | 'misclock'
   | 'late-start'
   | 'ambush'
-  | 'impostor';
+  | 'impostor'
+  | 'blackout'
+  | 'debtor'
+  | 'heirs';
 
 export interface Profile {
   /** One line: what these lives are about. */
@@ -180,7 +183,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     kinds: ['totals', 'flows', 'nat', 'set', 'register', 'largest'],
     loss: [0, 0.2],
     duplicate: [0, 0.1],
-    faults: { 'send-dies': [2, 8], 'receive-dies': [2, 8], cut: [0, 1] },
+    faults: { 'send-dies': [2, 8], 'receive-dies': [2, 8], cut: [0, 1], crash: [0, 1] },
     faultMs: [20, 600],
     deathPoints: true,
     settings: PATIENT_JOIN,
@@ -253,6 +256,27 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     loadMs: [0, 300],
     settings: { ...PATIENT_JOIN, unitLogBytes: 64 << 10, reorderBytes: 1 << 20, detachMs: 300 },
   },
+  'late-join': {
+    ...COMMON,
+    oneIn: 59,
+    help: 'members join so slowly that what is retained for them is given up: their snapshot is refused, and they take another',
+    members: [2, 2],
+    objects: [1, 1],
+    kinds: ['flows', 'nat', 'set', 'register'],
+    loss: [0, 0.05],
+    safetyMs: [4000, 6000],
+    batches: [80, 140],
+    operations: [100, 200],
+    faults: { crash: [1, 1] },
+    calmMs: 500,
+    downMs: 300,
+    transferMs: [600, 3000],
+    loadMs: [0, 300],
+    settings: {
+      ...{ ...PATIENT_JOIN, unitLogBytes: 64 << 10, reorderBytes: 1 << 20, detachMs: 300 },
+      ...{ debtBytes: 80 << 10, debtBytesEach: 64 << 10 },
+    },
+  },
   hostile: {
     ...COMMON,
     help: 'damaged, truncated, forged and replayed messages',
@@ -307,7 +331,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     help: 'members crash and join while they, their donors or others are owed a backlog',
     members: [3, 4],
     objects: [1, 2],
-    kinds: ['notes', 'totals', 'flows', 'set', 'largest'],
+    kinds: ['notes', 'ordered', 'totals', 'flows', 'set', 'largest'],
     loss: [0, 0.1],
     safetyMs: [2500, 4000],
     batches: [40, 80],
@@ -317,6 +341,64 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     faultMs: [400, 1500],
     downMs: 300,
     settings: { ...PATIENT_JOIN, unitLogBytes: 64 << 10, silentMs: 400, keepaliveMs: 80, detachMs: 60 },
+  },
+  debtors: {
+    ...COMMON,
+    oneIn: 61,
+    help: 'members join while another is being sent its backlog: that one is no donor',
+    members: [3, 4],
+    objects: [1, 1],
+    kinds: LEDGERS,
+    loss: [0, 0.05],
+    safetyMs: [2500, 3500],
+    batches: [40, 80],
+    operations: [60, 160],
+    faults: { debtor: [1, 2] },
+    calmMs: 500,
+    faultMs: [500, 1200],
+    settings: { ...PATIENT_JOIN, unitLogBytes: 64 << 10, silentMs: 400, keepaliveMs: 80, detachMs: 60 },
+  },
+  heirs: {
+    ...COMMON,
+    oneIn: 67,
+    help: 'the origin of backlogs dies when one member has the whole of its backlog, and another nothing of its own',
+    members: [4, 5],
+    objects: [1, 1],
+    kinds: ['notes', 'totals', 'flows', 'set'],
+    loss: [0, 0.05],
+    safetyMs: [2500, 3500],
+    batches: [40, 80],
+    operations: [30, 80],
+    faults: { heirs: [1, 1] },
+    calmMs: 500,
+    faultMs: [500, 1000],
+    settings: {
+      ...{ ...PATIENT_JOIN, unitLogBytes: 64 << 10, foreignLogBytes: 8 << 20 },
+      ...{ silentMs: 400, keepaliveMs: 80, detachMs: 60 },
+    },
+  },
+  alone: {
+    ...COMMON,
+    help: 'members that are cut off start without state, and take that of the others once they hear them',
+    kinds: ['totals', 'flows', 'nat', 'set', 'register', 'largest'],
+    members: [2, 5],
+    loss: [0, 0.1],
+    safetyMs: [2000, 4000],
+    faults: { crash: [1, 3], cut: [0, 2], partition: [1, 2] },
+    faultMs: [400, 1800],
+    downMs: 300,
+    settings: { joinWaitMs: 200 },
+  },
+  restored: {
+    ...COMMON,
+    help: 'all members crash at once: the latest of their state files is restored, or all begin without state',
+    members: [2, 5],
+    loss: [0, 0.1],
+    safetyMs: [2000, 4000],
+    faults: { save: [0, 6], blackout: [1, 2], crash: [0, 1] },
+    calmMs: 400,
+    downMs: 300,
+    settings: PATIENT_JOIN,
   },
   bankrupt: {
     ...COMMON,

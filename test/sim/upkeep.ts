@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import { DigestWatch } from '../../daemon/digest-watch.js';
 import type { StateObject } from '../../shm/objects/object.js';
+import { Unmet } from '../../workers/replication/unmet.js';
 import { mergeObject } from '../../workers/snapshot/load.js';
 import type { OriginVector } from '../../workers/snapshot/vectors.js';
 import type { Snapshot } from './entry.js';
@@ -26,6 +27,7 @@ export class Upkeep {
   /** Slots whose state is still to be joined with ours. */
   private readonly wanted = new Set<number>();
   private isFetching = false;
+  private unmet: Unmet | null = null;
   private skipped = 0;
   private notBefore = 0;
   private backOffMs: number = BACK_OFF_MS[0];
@@ -74,6 +76,8 @@ export class Upkeep {
     instance.members.refresh();
     if (this.hasSkipped) this.want(Array(instance.board.members).keys());
     this.skipped = instance.counts.value('state_rx_records_skipped');
+    this.unmet ??= new Unmet(instance.entry.joining.unmet);
+    this.want(this.unmet.met(instance.board, instance.members, instance.settings.silentMs, instance.localMs));
     this.digests.look(instance.subjects.map(contentOf), instance.moment.coarse);
     if (this.isFetching || instance.localMs < this.notBefore) return;
     for (const slot of this.wanted) {

@@ -19,6 +19,7 @@ export type Invariant =
   | 'alarm-expected'
   | 'living-kept'
   | 'kept-for-others'
+  | 'ended-alike'
   | 'converges'
   | 'equal-to-model'
   | 'equal-to-others';

@@ -137,6 +137,17 @@ export class Witness {
     return this.peer.incarnation;
   }
 
+  /**
+   * Whether `other` has its state from others than `at`: it did not hear `at`, or what `at` retained for it while it joined was
+   * given up. What it lacks then is skipped and counted, and main takes snapshots for it.
+   */
+  private isWithout(other: Instance, at: Instance): boolean {
+    if (other.hasBegunAlone || !this.hasHeard(other, at.member, at.life.incarnation)) return true;
+    this.peer.floats.fill(0);
+    at.board.readPeer(other.member, this.peer);
+    return at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining;
+  }
+
   private isKnownToHave(from: Instance, object: number, member: number, origin: Instance, unit: SentUnit): boolean {
     const { vector } = this;
     vector.clear();
@@ -295,8 +306,11 @@ export class Witness {
 
   // ——— What is let go ———
 
-  /** Nothing is pruned that an attached member lacks. What the others lack is kept for them elsewhere. */
-  checkPruned(at: Instance, others: Iterable<Instance>): void {
+  /**
+   * Nothing is pruned that an attached member lacks. What the others lack is kept for them elsewhere. `onWithout`: told of
+   * members whose state came without what `at` has pruned.
+   */
+  checkPruned(at: Instance, others: Iterable<Instance>, onWithout: (other: Instance) => void): void {
     const { sender } = at;
     if (sender === null || at.isCondemned) return;
     for (const other of others)
@@ -312,6 +326,10 @@ export class Witness {
         const has = vector.incarnation === at.life.incarnation ? vector.contiguous : 0;
         // Numbers may begin far from 1.
         const earliest = this.of(at.life.author)[object].common.list[0]?.first ?? log.floor;
+        if (log.floor - 1 > Math.max(has, earliest - 1) && this.isWithout(other, at)) {
+          onWithout(other);
+          continue;
+        }
         demand(
           log.floor - 1 <= Math.max(has, earliest - 1),
           'vector-delivered',

@@ -7,8 +7,8 @@
 import { EPOCH_MS } from '../../shm/clock.js';
 import { messageBytes } from '../../workers/replication/settings.js';
 import { FIRST_SEQUENCE } from '../../workers/replication/unit-log.js';
-import { judgeAlarm } from './alarms.js';
-import { Convergence, checkSuccession } from './convergence.js';
+import { judgeAlarm, noteLacking } from './alarms.js';
+import { Convergence } from './convergence.js';
 import type { EntryStep, Snapshot } from './entry.js';
 import { EventQueue } from './event-queue.js';
 import { Evictions } from './evictions.js';
@@ -20,6 +20,8 @@ import { checkMemory } from './memory-bounds.js';
 import { Model } from './model.js';
 import type { Plan, Step } from './plan.js';
 import { Stream } from './random.js';
+import { SavedStates } from './saved.js';
+import { Closings, Succession } from './succession.js';
 import { unrepairable } from './unrepairable.js';
 import { type Broken, demand, Violation } from './violation.js';
 import { Witness } from './witness.js';
@@ -68,12 +70,15 @@ export class World implements Host {
   /** Present, or last, life of each member. */
   readonly members: Instance[] = [];
   readonly links: Links;
+  readonly saved = new SavedStates(this);
   private readonly all: Instance[] = [];
   private readonly witness: Witness;
   private readonly dissector: Dissector;
   private readonly draw: Stream;
   private readonly multicast: boolean;
   private readonly intruder: Intruder;
+  private readonly successions: Succession[] = [];
+  private readonly closings: Closings;
   private readonly evictions = new Evictions(this);
   /** Object whose next new unit of this member is to be lost. */
   private readonly loseNext = new Map<number, number>();
@@ -98,6 +103,7 @@ export class World implements Host {
     this.keyStages = new Array<number>(plan.members).fill(0);
     this.draw = new Stream(plan.seed, 'world');
     this.witness = new Witness(plan.objects.length);
+    this.closings = new Closings(plan);
     this.multicast = plan.settings.transport?.kind === 'multicast';
     this.links = new Links(plan.seed, plan.members, plan.network, {
       queue: this.queue,
@@ -180,6 +186,8 @@ export class World implements Host {
       if (convergence.differing() !== null) convergence = this.renew(core);
     }
     convergence.compare();
+    // What was lost with all that kept it is lost to the totals, too.
+    if (this.beyondRepair.size === 0) for (const succession of this.successions) succession.check();
   }
 
   private core(): readonly Instance[] {
@@ -258,7 +266,6 @@ export class World implements Host {
   }
 
   // ——— Steps ———
-
   private begin(step: Step): void {
     this.happened(`step ${step.do}`);
     const { queue, links } = this;
@@ -365,6 +372,9 @@ export class World implements Host {
         this.keyStages[step.member] = step.stage;
         if (instance.up) instance.sealed?.reload(step.stage);
         break;
+      case 'save':
+        this.saved.save(instance);
+        break;
       case 'clock':
         instance.skewMs += step.stepMs;
         break;
@@ -418,15 +428,16 @@ export class World implements Host {
   }
 
   beganAlone(at: Instance): void {
+    at.hasBegunAlone = true;
     this.happened('began without state');
-    // What was pruned because its former life had it comes by snapshots only.
-    this.beyondRepair.add(at.member);
+    // What was pruned because its former life had it comes by snapshots only, which not all objects can be joined from.
+    if (at.subjects.some(({ kind, ledger }) => ledger !== null || kind === 'increments'))
+      this.beyondRepair.add(at.member);
   }
 
   succeeded(at: Instance): void {
-    // One that was not heard may have more: it is not waited for.
-    if (!this.plan.steps.every((step) => step.do === 'work' || step.do === 'crash')) return;
-    for (const other of this.members) if (other !== at && other.up && other.entry.isReady) checkSuccession(at, other);
+    const others = this.members.filter((other) => other !== at && other.up && other.entry.isReady);
+    this.successions.push(new Succession(at, others));
   }
 
   hasLeft(at: Instance): void {
@@ -533,6 +544,7 @@ export class World implements Host {
       demand(reasons.includes(reject), 'forgery-refused', () => `${at.name}: an honest message was refused: ${reject}`);
       return;
     }
+    this.afterTick(at);
     const sender = this.lifeOf(flight.sender, contents.incarnation);
     const origin = this.lifeOf(contents.origin, contents.originIncarnation);
     if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);
@@ -545,12 +557,14 @@ export class World implements Host {
     checkMemory(at);
   }
 
+  afterTick(at: Instance): void {
+    this.closings.look(at, this.members, this.beyondRepair);
+  }
+
   afterPoll(at: Instance): void {
     checkMemory(at);
-    this.witness.checkPruned(
-      at,
-      this.members.filter((one) => one !== at && one.up && one.entry.isReady && !one.isCondemned),
-    );
+    const others = this.members.filter((one) => one !== at && one.up && one.entry.isReady && !one.isCondemned);
+    this.witness.checkPruned(at, others, (other) => noteLacking(this, other, at.member));
   }
 
   alarm(at: Instance, problem: string, slot = -1): void {
