@@ -342,7 +342,7 @@ export class Daemon implements Running {
         self: instance.plan.replication.self,
         circle: this.circle(),
         shape: shapeOf(instance),
-        fork: () => forkState(instance, this.objects, true),
+        fork: () => forkState(instance, this.objects, true, this.resync.lacks),
         refuse: () => this.entry.lacksState,
         offer: () => this.entry.offer,
         agreed: this.agreement.own,

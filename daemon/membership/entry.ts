@@ -85,7 +85,7 @@ export class Entry {
     return this.joining?.state === 'ready';
   }
 
-  /** Slots of members that were not heard when it began without a member's state. */
+  /** Slots of members whose state is to be joined with ours. */
   get unmet(): readonly number[] {
     return this.joining?.unmet ?? [];
   }
@@ -198,7 +198,7 @@ export class Entry {
       const refusal = joining.refuses(head.vectors.present);
       if (refusal !== null) throw new Error(refusal);
       await this.load(head, landing, this.members.name(donor));
-      joining.snapshotTaken();
+      joining.snapshotTaken(head.lacks);
       this.options.keeper.ignore();
     } catch (error) {
       if (this.ending.signal.aborted) return;

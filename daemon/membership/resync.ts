@@ -66,12 +66,20 @@ export class Resync {
 
   /**
    * From here on, with the state complete, it looks whether something is skipped. What was skipped before counts as well: the
-   * receive thread has been running since the snapshot was loaded. `unmet`: slots of members that were not heard when the
-   * instance began without a member's state.
+   * receive thread has been running since the snapshot was loaded. `unmet`: slots of members whose state is to be
+   * joined with ours: they were not heard when the instance began without a member's state, or the donor of its snapshot lacked it.
    */
   start(unmet: readonly number[] = []): void {
     this.unmet = new Unmet(unmet);
     this.timer = setInterval(() => this.look(), LOOK_MS);
+  }
+
+  /** Slots of the members whose state is still to be joined with ours. */
+  get lacks(): number[] {
+    const hasSkipped = this.skippedRecords() > this.skipped;
+    const lacks = hasSkipped ? Array(this.board.members).keys() : [...this.wanted, ...this.unmet.slots];
+    const self = selfIndex(this.options.instance.plan.replication);
+    return [...new Set(lacks)].filter((slot) => slot !== self);
   }
 
   /** Takes a snapshot of the members in `slots`, or of all others, of those that have state; `why` is logged. */

@@ -142,7 +142,7 @@ export class StateKeeper {
     return this.write(() => {
       const { instance } = this.options;
       const { copy, vectors } = copyState(instance, objects);
-      const head = { donor: ownMember(instance.plan.replication).slot, unixMs: Date.now(), vectors };
+      const head = { donor: ownMember(instance.plan.replication).slot, unixMs: Date.now(), vectors, lacks: [] };
       return { head, copy, done: async () => void (await copy.end()) };
     });
   }

@@ -463,7 +463,10 @@ export class Closing {
 
   /** Speaks of the closed life no more, and lets go of what was kept of it. */
   private retire(slot: number): void {
+    const life = this.lives[slot];
+    // It may have been closed elsewhere, before our state was taken from there.
+    life.bar(life.former);
     for (const channels of this.context.former) channels[slot].begin(true);
-    this.lives[slot].former = 0;
+    life.former = 0;
   }
 }

@@ -67,8 +67,8 @@ export class Joining {
   /** It began without any state. */
   hasBegunEmpty = false;
   /**
-   * Slots of members that were not heard when it began without a member's state: they may have state that it lacks and that
-   * nobody sends again (unmet.ts).
+   * Slots of members that may have state that it lacks and that nobody sends again (unmet.ts): they were not heard when it
+   * began without a member's state, or the donor of its snapshot lacks theirs.
    */
   unmet: readonly number[] = [];
   /** What main's decision waits for, for people. */
@@ -143,10 +143,13 @@ export class Joining {
     return null;
   }
 
-  /** The snapshot is in the arena, its vectors are on the board, and the receive thread goes on from there. */
-  snapshotTaken(): void {
+  /**
+   * The snapshot is in the arena, its vectors are on the board, and the receive thread goes on from there. `lacks`: slots of
+   * members whose state the donor still has to join.
+   */
+  snapshotTaken(lacks: readonly number[] = []): void {
     if (this.state !== 'asking') return;
-    this.unmet = [];
+    this.unmet = lacks.filter((slot) => slot !== this.self);
     this.enter('has the state of a member');
   }
 

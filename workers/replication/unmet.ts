@@ -1,14 +1,15 @@
 /**
- * Members that an instance has not heard since before it began without a member's state. Once one of them is heard and
- * has state, the instance needs a snapshot of it: what every member had when this instance was away was let go of, so it
- * is not sent again. A member that is joining when it is heard takes the state of others itself.
+ * Members that may have state which an instance lacks: they were not heard when it began without a member's state, or the
+ * donor of its snapshot lacked theirs. Once one of them is heard and has state, the instance needs a snapshot of it: what
+ * every member had when this instance was away was let go of, so it is not sent again. A member that is joining when it is
+ * heard takes the state of others itself.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
 import type { MemberTable } from '../../shm/members.js';
 
 export class Unmet {
-  private readonly slots: Set<number>;
+  readonly slots: Set<number>;
   private readonly peer = new PeerRecord();
 
   constructor(slots: Iterable<number>) {

@@ -47,9 +47,15 @@ export function shapeOf(instance: Instance): SnapshotShape {
 
 /**
  * Throws a `BarrierError` where the threads did not come together; a NativeError where there was no fork. `forMember`: the
- * snapshot is for another member, which must not get the vector of a backlog that is not complete.
+ * snapshot is for another member, which must not get the vector of a backlog that is not complete. `lacks`: see
+ * `SnapshotHead`.
  */
-export function forkState(instance: Instance, objects: readonly StateObject[], forMember = false): Fork {
+export function forkState(
+  instance: Instance,
+  objects: readonly StateObject[],
+  forMember = false,
+  lacks: readonly number[] = [],
+): Fork {
   const { buffers, control, slots } = instance;
   const sums = sumsOf(instance, objects);
   thinFork(new Uint8Array(buffers.arena), new Uint8Array(buffers.locals));
@@ -68,7 +74,7 @@ export function forkState(instance: Instance, objects: readonly StateObject[], f
       await copy.end();
       for (const memory of [buffers.arena, buffers.locals]) await rejoinHugePages(memory);
     };
-    const head = { donor: selfIndex(instance.plan.replication), unixMs: Date.now(), vectors };
+    const head = { donor: selfIndex(instance.plan.replication), unixMs: Date.now(), vectors, lacks };
     return { head, copy, pauseUs, gatherUs, forkUs: actionUs, done };
   } finally {
     thickenFork();

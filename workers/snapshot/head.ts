@@ -2,7 +2,7 @@
  * A snapshot as bytes:
  *
  *     length    32 bits, little-endian: of the head
- *     head      CBOR: format, objects, slots, bytes of vectors, bytes of arena, layout hash, shapes, donor's slot, Unix ms
+ *     head      CBOR: format, objects, slots, bytes of vectors, bytes of arena, layout hash, shapes, donor's slot, Unix ms, lacks
  *     vectors   see vectors.ts
  *     arena     as in shared memory, its header with layout hash and hash secret included; counts of the workers added
  *
@@ -29,6 +29,8 @@ export interface SnapshotHead {
   /** When it was taken, by the donor's clock. */
   readonly unixMs: number;
   readonly vectors: SnapshotVectors;
+  /** Slots of members whose state the donor still has to join with its own: records that nobody sends again are missing. */
+  readonly lacks: readonly number[];
 }
 
 /** What an instance's own layout says a snapshot is like. */
@@ -48,16 +50,17 @@ export interface SnapshotStart extends Omit<SnapshotShape, 'layout'> {
   readonly vectorBytes: number;
   readonly donor: number;
   readonly unixMs: number;
+  readonly lacks: readonly number[];
 }
 
 /** Length, head and vectors. */
 export function encodeHead(shape: SnapshotShape, head: SnapshotHead): Uint8Array {
   const { objects, slots, arenaBytes, shapes } = shape;
   const vectors = encodeVectors(head.vectors);
-  const { donor, unixMs } = head;
+  const { donor, unixMs, lacks } = head;
   const start: SnapshotStart = {
     ...{ format: FORMAT, objects, slots, vectorBytes: vectors.byteLength, arenaBytes, donor, unixMs },
-    ...{ layout: [...shape.layout], shapes },
+    ...{ layout: [...shape.layout], shapes, lacks },
   };
   const bytes = encodeCbor(start);
   const length = Buffer.alloc(LENGTH_BYTES);
@@ -85,6 +88,7 @@ export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotSt
       shapes: shapesField,
       donor: wholeField(0, shape.slots - 1),
       unixMs: wholeField(0),
+      lacks: wholesField(shape.slots, 0, shape.slots - 1),
     }),
   );
   for (const [name, theirs, ours] of [
@@ -165,8 +169,12 @@ export function isSameShape(a: Parameters, b: Parameters = {}): boolean {
   return sorted(a) === sorted(b);
 }
 
-export function decodeHead({ donor, unixMs }: SnapshotStart, vectors: Uint8Array, shape: SnapshotShape): SnapshotHead {
+export function decodeHead(
+  { donor, unixMs, lacks }: SnapshotStart,
+  vectors: Uint8Array,
+  shape: SnapshotShape,
+): SnapshotHead {
   // Copied, for the bytes may start anywhere.
   const numbers = new Float64Array(new Uint8Array(vectors).buffer, 0, vectors.length >>> 3);
-  return { donor, unixMs, vectors: decodeVectors(numbers, shape.objects, shape.slots) };
+  return { donor, unixMs, lacks, vectors: decodeVectors(numbers, shape.objects, shape.slots) };
 }

@@ -37,7 +37,7 @@ export function restoredVectors(
       if (slot !== self) return [...numbers];
       life.former = incarnation;
       life.isClosed = true;
-      life.closedThrough = incarnation - 1;
+      life.closedThrough = incarnation;
       return [...life.floats];
     }),
   };

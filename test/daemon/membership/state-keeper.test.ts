@@ -68,7 +68,7 @@ describe('the state file of an instance', () => {
     const arena = Buffer.from(new Uint8Array(instance.buffers.arena));
     const write = (changes: Partial<Saver>, ageMs: number, circle = circleOf(still)) =>
       writeStateFile(file, circle, { ...saver, ...changes }, shapeOf(instance), {
-        head: { donor: 1, unixMs: Date.now() - ageMs, vectors },
+        head: { donor: 1, unixMs: Date.now() - ageMs, vectors, lacks: [] },
         copy: {
           async *pieces() {
             yield arena;

@@ -86,6 +86,11 @@ describe('an instance that joins', () => {
     assertEqual(network);
     assert.equal(network.taken.length, 1);
     assert.deepEqual(network.joinings[2].unmet, []);
+    // The donor says that it still lacks the state of some, of itself perhaps.
+    network.rejoin(2);
+    assert.ok(network.runUntil(() => network.joinings[2].state === 'asking', 5000));
+    network.joinings[2].snapshotTaken([0, 2]);
+    assert.deepEqual(network.joinings[2].unmet, [0]);
   });
 
   it('does not begin without those that are not understood, but by most of all members, or when it is told', () => {

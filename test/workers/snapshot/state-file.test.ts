@@ -26,6 +26,7 @@ const nothing = { incarnation: 0, contiguous: 0, ranges: [] };
 const HEAD: SnapshotHead = {
   donor: 1,
   unixMs: 1_800_000_000_000,
+  lacks: [],
   vectors: {
     present: [[{ incarnation: 9, contiguous: 3, ranges: [5, 6, 9, 9] }, nothing]],
     former: [[nothing, nothing]],

@@ -75,6 +75,6 @@ export class Still {
       into.set(piece, at);
       at += piece.length;
     }
-    return { donor: 0, unixMs: 0, vectors };
+    return { donor: 0, unixMs: 0, vectors, lacks: [] };
   }
 }

@@ -16,6 +16,7 @@ const SHAPE: SnapshotShape = { objects: 1, slots: 2, arenaBytes: 3 << 20, layout
 const HEAD: SnapshotHead = {
   donor: 0,
   unixMs: 1_800_000_000_000,
+  lacks: [1],
   vectors: {
     present: [
       [
