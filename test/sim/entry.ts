@@ -31,11 +31,15 @@ export type EntryStep = (typeof ENTRY_STEPS)[number];
 export interface Snapshot {
   readonly vectors: SnapshotVectors;
   readonly objects: readonly Capture[];
+  /** Slots of members whose state the donor still has to join. */
+  readonly lacks: readonly number[];
 }
 
 export class Entry {
   readonly joining: Joining;
   private readonly instance: Instance;
+  /** Slots of members that were not heard when the state was taken. */
+  unheard: ReadonlySet<number> = new Set();
   private readonly peer = new PeerRecord();
   private fetching = false;
   private looking = false;
@@ -89,6 +93,7 @@ export class Entry {
     const objects = subjects.map(({ receive }) => receive);
     countAsSent(board);
     return {
+      lacks: this.instance.upkeep.lacks,
       vectors: readVectors(board, objects, member),
       objects: subjects.map((subject) => subject.capture()),
     };
@@ -176,9 +181,11 @@ export class Entry {
         joining.snapshotFailed(refusal ?? '', instance.localMs);
         return;
       }
+      const mayLack = snapshot.objects.some(({ ledger }) => ledger?.mayLack);
+      for (const slot of mayLack ? [donor] : snapshot.lacks) instance.host.lacking(instance, slot);
       this.load(snapshot, () => {
         instance.host.happened('snapshot: loaded');
-        joining.snapshotTaken();
+        joining.snapshotTaken(snapshot.lacks);
         instance.host.succeeded(instance);
       });
     });
@@ -191,6 +198,7 @@ export class Entry {
 
   private write({ vectors, objects }: Snapshot): void {
     const { instance } = this;
+    this.unheard = new Set([...instance.settings.members.keys()].filter((slot) => !this.hears(slot)));
     instance.subjects.forEach((subject, id) => {
       subject.load(objects[id]);
     });

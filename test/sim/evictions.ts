@@ -50,6 +50,8 @@ export class Evictions {
     world.happened('a living member was evicted');
     this.evictions.push({ by, victim, incarnation });
     world.members[victim].isCondemned = true;
+    // Whoever evicted it keeps nothing for it.
+    for (const { ledger } of world.members[victim].subjects) if (ledger !== null) ledger.mayLack = true;
     world.members[by].evict(victim, incarnation);
   }
 

@@ -44,10 +44,8 @@ const [WAIT_MS_MIN, WAIT_MS_BUSY] = [1, 100];
 const TICK_MS = 100;
 /** Datagrams a socket holds for a thread that does not take them. */
 const SOCKET_DATAGRAMS = 256;
-/** Rounds of one wake-up, and wake-ups one after the other in which nothing was done: more is spinning. */
-const [ROUNDS_MAX, IDLE_WAKES_MAX] = [5000, 5000];
-/** What is due waits no longer for a limit on what is sent. */
-const DUE_MS_MAX = 1000;
+/** Rounds of one wake-up; wake-ups one after the other in which nothing was done; how long what is due may wait. */
+const [ROUNDS_MAX, IDLE_WAKES_MAX, DUE_MS_MAX] = [5000, 5000, 1000];
 
 export function memberSettings(plan: Plan, member: number): ReplicationSettings {
   return replicationSettings({
@@ -92,6 +90,8 @@ export interface Host {
   alarm(at: Instance, problem: string, slot?: number): void;
   /** The digest watch of `at` found that a member's content of the object is not ours. */
   differs(at: Instance, object: number, slot: number): void;
+  /** It skips records of the member in `slot`, or has a snapshot of one that did. */
+  lacking(at: Instance, slot: number): void;
   /** How far the key file of a member has come. */
   keyStage(member: number): number;
   happened(what: string): void;

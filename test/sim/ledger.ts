@@ -31,6 +31,7 @@ export interface LedgerCopy {
   readonly received: ReadonlyMap<number, Received>;
   readonly repeatable: ReadonlyMap<string, Applying>;
   readonly torn: ReadonlySet<number>;
+  readonly mayLack: boolean;
 }
 
 /** What was applied of one author. */
@@ -255,10 +256,12 @@ export class SimLedger implements StateObject {
       received: new Map([...this.received].map(([author, received]) => [author, received.copy()])),
       repeatable: new Map(this.repeatable),
       torn: new Set(this.torn),
+      mayLack: this.mayLack,
     };
   }
 
-  copyIn({ received, repeatable, torn }: LedgerCopy): void {
+  copyIn({ received, repeatable, torn, mayLack }: LedgerCopy): void {
+    if (mayLack) this.mayLack = true;
     this.received.clear();
     this.repeatable.clear();
     this.torn.clear();

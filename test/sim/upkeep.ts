@@ -56,6 +56,13 @@ export class Upkeep {
     return this.wanted.size === 0 && !this.hasSkipped;
   }
 
+  /** Slots of members whose state is still to be joined with ours. */
+  get lacks(): number[] {
+    const unmet = this.unmet?.slots ?? this.instance.entry.joining.unmet;
+    const lacks = this.hasSkipped ? Array(this.instance.board.members).keys() : [...this.wanted, ...unmet];
+    return [...new Set(lacks)].filter((slot) => slot !== this.instance.member);
+  }
+
   private get hasSkipped(): boolean {
     const { counts, host } = this.instance;
     // If numbers begin far from 1, the first message of each member skips the ones before it.

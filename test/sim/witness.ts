@@ -142,7 +142,7 @@ export class Witness {
    * given up. What it lacks then is skipped and counted, and main takes snapshots for it.
    */
   private isWithout(other: Instance, at: Instance): boolean {
-    if (other.hasBegunAlone || !this.hasHeard(other, at.member, at.life.incarnation)) return true;
+    if (other.hasBegunAlone || other.entry.unheard.has(at.member)) return true;
     this.peer.floats.fill(0);
     at.board.readPeer(other.member, this.peer);
     return at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining;

@@ -142,7 +142,6 @@ export class World implements Host {
   }
 
   // ——— Phases ———
-
   private heal(): void {
     const { core } = this.plan;
     this.healed = true;
@@ -416,7 +415,6 @@ export class World implements Host {
   }
 
   // ——— Host: joining and leaving ———
-
   reachedStep(at: Instance, step: EntryStep): void {
     const armed = this.armed.get(at.member);
     if (armed === undefined || armed.step !== step) return;
@@ -476,8 +474,6 @@ export class World implements Host {
       );
     });
   }
-
-  // ——— Host ———
 
   happened(what: string): void {
     this.happenings.set(what, (this.happenings.get(what) ?? 0) + 1);
@@ -564,7 +560,7 @@ export class World implements Host {
   afterPoll(at: Instance): void {
     checkMemory(at);
     const others = this.members.filter((one) => one !== at && one.up && one.entry.isReady && !one.isCondemned);
-    this.witness.checkPruned(at, others, (other) => noteLacking(this, other, at.member));
+    this.witness.checkPruned(at, others, (other) => this.lacking(other, at.member));
   }
 
   alarm(at: Instance, problem: string, slot = -1): void {
@@ -578,6 +574,10 @@ export class World implements Host {
       'equal-to-others',
       () => `${at.name}, object ${object}: its digest twice differed from that of member ${slot}`,
     );
+  }
+
+  lacking(at: Instance, slot: number): void {
+    noteLacking(this, at, slot);
   }
 
   keyStage(member: number): number {
