@@ -326,7 +326,7 @@ class Drawer {
       case 'heirs': {
         // One that was cut off has its whole backlog, another one nothing of its own, when their origin dies.
         const [origin, heir, other] = draw.shuffled(this.everyone);
-        const paidMs = Math.round(draw.between(300, 900));
+        const paidMs = Math.round(draw.between(500, 1500));
         const cut = this.beginOf(draw, ms + paidMs + 100);
         return [
           { at: cut, do: 'cut', ms, from: [origin], to: [heir] },

@@ -3,7 +3,7 @@
  * the same state machine. A snapshot takes its time to travel, and anybody may die on the way.
  */
 
-import { PeerRecord } from '../../shm/board-records.js';
+import { PeerRecord, VectorRecord } from '../../shm/board-records.js';
 import { MemberTable } from '../../shm/members.js';
 import { NONE } from '../../shm/none.js';
 import { Joining } from '../../workers/replication/joining.js';
@@ -12,6 +12,7 @@ import {
   countAsSent,
   readVectors,
   type SnapshotVectors,
+  type Vectors,
   writeVectors,
 } from '../../workers/snapshot/vectors.js';
 import type { Instance } from './instance.js';
@@ -38,6 +39,10 @@ export interface Snapshot {
 export class Entry {
   readonly joining: Joining;
   private readonly instance: Instance;
+  /** What the snapshot that it loaded had of each origin's present incarnation, by object and slot. */
+  loaded: Vectors = [];
+  /** The floors that were heard of each origin until then, by object and slot. */
+  floors: readonly (readonly number[])[] = [];
   /** Slots of members that were not heard when the state was taken. */
   unheard: ReadonlySet<number> = new Set();
   private readonly peer = new PeerRecord();
@@ -58,6 +63,12 @@ export class Entry {
   /** Whether a member is heard that has state. */
   hasState(slot: number): boolean {
     return this.hears(slot) && !this.peer.isJoining;
+  }
+
+  private floorOf(object: number, slot: number): number {
+    const vector = new VectorRecord();
+    this.instance.board.readReception(object, slot, vector);
+    return vector.floor;
   }
 
   private hears(slot: number): boolean {
@@ -202,6 +213,10 @@ export class Entry {
     instance.subjects.forEach((subject, id) => {
       subject.load(objects[id]);
     });
+    this.floors = objects.map((_, object) =>
+      [...instance.settings.members.keys()].map((slot) => this.floorOf(object, slot)),
+    );
     writeVectors(instance.board, vectors, instance.member, instance.localMs);
+    this.loaded = vectors.present;
   }
 }

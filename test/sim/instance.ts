@@ -218,7 +218,6 @@ export class Instance {
   }
 
   // ——— Threads ———
-
   startSender(): void {
     this.consumer = this.log.openConsumer();
     this.sendsLeft = Number.POSITIVE_INFINITY;

@@ -139,13 +139,15 @@ export class Witness {
 
   /**
    * Whether `other` has its state from others than `at`: it did not hear `at`, or what `at` retained for it while it joined was
-   * given up. What it lacks then is skipped and counted, and main takes snapshots for it.
+   * given up, and it could not know when it loaded its snapshot, in which it has all through `has`. What it lacks then is
+   * skipped and counted, and main takes snapshots for it.
    */
-  private isWithout(other: Instance, at: Instance): boolean {
+  private isWithout(other: Instance, at: Instance, object: number, has: number): boolean {
     if (other.hasBegunAlone || other.entry.unheard.has(at.member)) return true;
     this.peer.floats.fill(0);
     at.board.readPeer(other.member, this.peer);
-    return at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining;
+    const isKnown = (other.entry.floors[object]?.[at.member] ?? 0) > has + 1;
+    return at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining && !isKnown;
   }
 
   private isKnownToHave(from: Instance, object: number, member: number, origin: Instance, unit: SentUnit): boolean {
@@ -191,7 +193,11 @@ export class Witness {
       all = new Units();
       taken[object].set(originIncarnation, all);
     }
-    for (const unit of units) if (vector.has(unit.first)) all.add(unit);
+    // What its snapshot had it drops as known when it comes as a unit.
+    const known = at.entry.loaded[object]?.[origin];
+    const isKnown = (number: number): boolean =>
+      known?.incarnation === originIncarnation && (number <= known.contiguous || isWithin(known.ranges, number));
+    for (const unit of units) if (vector.has(unit.first) && !isKnown(unit.first)) all.add(unit);
   }
 
   /** Whether the instance took a unit with this number, and never had to make room: then it keeps what others may lack. */
@@ -326,7 +332,7 @@ export class Witness {
         const has = vector.incarnation === at.life.incarnation ? vector.contiguous : 0;
         // Numbers may begin far from 1.
         const earliest = this.of(at.life.author)[object].common.list[0]?.first ?? log.floor;
-        if (log.floor - 1 > Math.max(has, earliest - 1) && this.isWithout(other, at)) {
+        if (log.floor - 1 > Math.max(has, earliest - 1) && this.isWithout(other, at, object, has)) {
           onWithout(other);
           continue;
         }
@@ -337,6 +343,11 @@ export class Witness {
         );
       }
   }
+}
+
+/** Whether the number lies in one of the ranges, each as its first and last number. */
+function isWithin(ranges: readonly number[], number: number): boolean {
+  return ranges.some((first, i) => i % 2 === 0 && first <= number && number <= ranges[i + 1]);
 }
 
 /** Whether all notes of the unit were applied here. */

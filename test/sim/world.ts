@@ -22,15 +22,13 @@ import type { Plan, Step } from './plan.js';
 import { Stream } from './random.js';
 import { SavedStates } from './saved.js';
 import { Closings, Succession } from './succession.js';
+import { transfer } from './transfer.js';
 import { unrepairable } from './unrepairable.js';
 import { type Broken, demand, Violation } from './violation.js';
 import { Witness } from './witness.js';
 
 /** Members are looked at so often for whether they have come together. */
 const LOOK_MS = 5;
-/** A snapshot travels so long, where the plan does not say it; that it cannot is known after so long. */
-const TRANSFER_MS = [1, 200] as const;
-const FETCH_FAILS_MS = 300;
 /** How much later than another a member hears that one is gone for good. */
 const EVICTION_MS_MAX = 50;
 /** …and go on for so long after they have: nothing may come apart again. */
@@ -245,9 +243,13 @@ export class World implements Host {
     if (queue.now > from) this.remedy = 'snapshots';
   }
 
-  /** What cannot be joined from snapshots differs: an operator restarts all members but one, which then take its state. */
+  /**
+   * What cannot be joined from snapshots differs: an operator restarts all members but one, which then take its state; not
+   * one that reported that it skipped records.
+   */
   private renew(core: readonly Instance[]): Convergence {
-    for (const { member } of core.slice(1)) this.crash(member, RESTART_MS);
+    const kept = core.find(({ subjects }) => !subjects.some(({ ledger }) => ledger?.mayLack)) ?? core[0];
+    for (const { member } of core) if (member !== kept.member) this.crash(member, RESTART_MS);
     this.runUntil(this.queue.now + 2 * RESTART_MS);
     const alive = core.map(({ life }) => life);
     const convergence = new Convergence(this.core(), this.model, this.plan, alive);
@@ -450,29 +452,7 @@ export class World implements Host {
   }
 
   fetchSnapshot(at: Instance, donor: number, done: (snapshot: Snapshot | string) => void): void {
-    const { queue, links } = this;
-    const isCut = (): boolean => links.link(at.member, donor).cuts + links.link(donor, at.member).cuts > 0;
-    const fail = (why: string): void => queue.after(FETCH_FAILS_MS, () => done(why));
-    if (isCut()) {
-      fail('unreachable');
-      return;
-    }
-    queue.after(links.link(at.member, donor).delayMs, () => {
-      const giver = this.members[donor];
-      const snapshot = giver.up && !giver.isPaused ? giver.entry.capture() : null;
-      if (snapshot === null) {
-        fail('refused');
-        return;
-      }
-      this.reachedStep(at, 'copied');
-      queue.after(
-        links.link(donor, at.member).delayMs + this.draw.between(...(this.plan.transferMs ?? TRANSFER_MS)),
-        () => {
-          if (giver.up && !isCut()) done(snapshot);
-          else fail('broken off');
-        },
-      );
-    });
+    transfer(this, this.draw, at, donor, done);
   }
 
   happened(what: string): void {
