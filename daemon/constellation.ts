@@ -15,7 +15,7 @@ import { help } from './admin/commands/help.js';
 import { COMMANDS } from './admin/commands/index.js';
 import { IMPORT_NFT, runImport } from './import-nft.js';
 import { type LifecycleState, STATE_TRAITS, StateExit } from './lifecycle.js';
-import { version } from './version.js';
+import { versionText } from './version.js';
 
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
 
@@ -68,7 +68,7 @@ function program(): Command {
       positive,
       10,
     )
-    .version(version())
+    .version(versionText())
     .addHelpText('after', helpText())
     .helpCommand(false)
     .exitOverride()

@@ -13,7 +13,8 @@ import { notifyStopping, startWatchdog } from './notify.js';
 import { unanswered } from './read-file.js';
 import { schemaText } from './schema.js';
 import { settingsText } from './settings-page.js';
-import { version } from './version.js';
+import { StoppedError } from './starting-source.js';
+import { versionText } from './version.js';
 
 /** sysexits.h: the instance could not start, or could not go on. */
 const EXIT_SOFTWARE = 70;
@@ -31,7 +32,7 @@ interface Options {
 
 const program = new Command('constellationd')
   .description('One instance of a Constellation cluster: middleboxes whose state all sites share.')
-  .version(version(), '-V, --version')
+  .version(versionText(), '-V, --version')
   .option('-c, --config <file>', 'configuration', '/etc/constellation/constellation.yaml')
   .option(
     '--check',
@@ -85,7 +86,7 @@ async function main(options: Options): Promise<void> {
 
 async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> {
   const log = createLog(config.log.level);
-  log.info(`constellationd ${version()} on ${await machineLine()}`);
+  log.info(`constellationd ${versionText()} on ${await machineLine()}`);
   const waiting = new AbortController();
   const started = Daemon.start(config, log, waiting.signal);
   const stop = (signal: NodeJS.Signals): void => {
@@ -102,7 +103,7 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   try {
     daemon = await started;
   } catch (error) {
-    if (waiting.signal.aborted) {
+    if (waiting.signal.aborted || error instanceof StoppedError) {
       log.info('stopped before it had started');
       return leave(log);
     }

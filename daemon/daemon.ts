@@ -17,6 +17,7 @@ import type { StateObject } from '../shm/objects/object.js';
 import { PortBoardWriter } from '../shm/port-board.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
+import { BUILD_ID, buildProblem } from '../workers/build-id.js';
 import { type Declaration, takesIpv6 } from '../workers/chain.js';
 import { writeClusterSecret } from '../workers/cluster-secret.js';
 import { Instance, type Slots, writerId } from '../workers/instance.js';
@@ -24,9 +25,8 @@ import { LiveWriter } from '../workers/live-values.js';
 import { loadChain } from '../workers/load.js';
 import { monotonicMs } from '../workers/monotonic.js';
 import type { ClusterKey } from '../workers/replication/cluster-key.js';
-import { forkState, shapeOf } from '../workers/snapshot/fork.js';
 import type { Circle } from '../workers/snapshot/handshake.js';
-import { SnapshotServer } from '../workers/snapshot/server.js';
+import type { SnapshotServer } from '../workers/snapshot/server.js';
 import type { ThreadTask } from '../workers/thread.js';
 import { reloadedLines } from './admin/commands/reload.js';
 import { AdminServer } from './admin/server.js';
@@ -39,6 +39,7 @@ import { LinuxNeighbours } from './kernel-neighbours.js';
 import { readKeyFileInTime } from './key-file.js';
 import type { Log } from './log.js';
 import { AgreementWatch } from './membership/agreement.js';
+import { openDonor } from './membership/donor.js';
 import { Entry } from './membership/entry.js';
 import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
@@ -54,8 +55,9 @@ import { mebibytes, prepareArena } from './prepare-arena.js';
 import { RecordLog } from './record-log.js';
 import { Reloader } from './reload.js';
 import { RulesKeeper, reloadProblem } from './rules.js';
+import { StartingSource } from './starting-source.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
-import { version } from './version.js';
+import { versionText } from './version.js';
 
 /** How often main looks who fell silent, and reads the threads' event rings. */
 const LOOK_MS = 100;
@@ -94,14 +96,14 @@ export class Daemon implements Running {
   private donor: SnapshotServer | null = null;
   private readonly losses: LossWatch;
   readonly refusals: RefusalWatch;
-  private readonly agreement: AgreementWatch;
+  readonly agreement: AgreementWatch;
   private readonly lookTimer: NodeJS.Timeout;
   private readonly source: InstanceSource;
   private readonly supervisor: ThreadSupervisor;
   private readonly events: { readonly name: string; readonly reader: EventReader }[];
   private readonly eventTimer: NodeJS.Timeout;
   private readonly neighbours: NeighbourWatcher;
-  private admin: AdminServer | null = null;
+  private readonly admin: AdminServer;
   private stopping: Promise<void> | null = null;
   private draining: Promise<Drained> | null = null;
   private settleStopped: (error: Error | null) => void = () => {};
@@ -117,24 +119,42 @@ export class Daemon implements Running {
     const { keyFile } = written.cluster;
     const keys = keyFile === null ? null : await readKeyFileInTime(keyFile);
     const chain = await loadChain(planMiddleboxes(written), written.shared);
-    const ports = openPorts(written, chain);
+    const starting = new StartingSource(written);
+    const admin = await AdminServer.listen(written.admin.socket, starting.source, { log });
+    let ports: OpenPorts | null = null;
     try {
-      const place = await takePlace(written, log, signal);
+      ports = openPorts(written, chain);
+      const place = await takePlace(written, log, AbortSignal.any([signal, starting.ending.signal]), (reason) => {
+        starting.waitsFor = reason;
+      });
       const instance = await Instance.create(planInstance(place.config, ports), place.incarnation, keys);
-      const daemon = new Daemon(place, log, ports, chain, instance);
+      const daemon = new Daemon(place, log, ports, chain, instance, admin);
+      starting.hand(daemon.source);
       await daemon.run();
       return daemon;
     } catch (error) {
-      ports.close();
-      throw error;
+      const { signal: ended } = starting.ending;
+      const reason = ended.aborted ? (ended.reason as Error) : (error as Error);
+      starting.close(reason);
+      ports?.close();
+      await admin.close();
+      throw reason;
     }
   }
 
   /** The later incarnation of ours that was last reported to people; 0: none. */
   private outrun = 0;
 
-  private constructor(place: Place, log: Log, ports: OpenPorts, chain: Declaration, instance: Instance) {
+  private constructor(
+    place: Place,
+    log: Log,
+    ports: OpenPorts,
+    chain: Declaration,
+    instance: Instance,
+    admin: AdminServer,
+  ) {
     const { config } = place;
+    this.admin = admin;
     this.config = config;
     this.log = log;
     this.ports = ports;
@@ -176,7 +196,7 @@ export class Daemon implements Running {
     this.agreement = new AgreementWatch({
       ...{ instance, members: new MemberTable(instance.buffers.members), circle: this.circle(), log },
       options: agreedOptions(config, (index) => chain.links[index].middlebox.options),
-      release: version(),
+      release: versionText(),
       objects: () => this.objects,
     });
     this.lookTimer = setInterval(() => this.look(), LOOK_MS);
@@ -204,11 +224,12 @@ export class Daemon implements Running {
     this.supervisor = new ThreadSupervisor({
       file: new URL('../workers/thread.js', import.meta.url),
       slots: Array.from({ length: slots.count }, (_, thread): Slot => {
-        const task: ThreadTask = { thread, plan, buffers };
+        const task: ThreadTask = { build: BUILD_ID, thread, plan, buffers };
         return { thread, name: slots.name(thread), task, restartable: true };
       }),
       control,
       recover: (slot) => this.recover(slot),
+      hindrance: buildProblem,
       onEvent: (level, text) => log[level](text),
       onFatal: (error) => void this.stop(error),
     });
@@ -267,13 +288,15 @@ export class Daemon implements Running {
       // Before others can ask for it.
       await this.keeper.find();
       await this.supervisor.start(({ thread }) => thread >= this.instance.slots.workers);
-      this.donor = await this.openDonor();
-      this.admin = await AdminServer.listen(this.config.admin.socket, this.source, { log: this.log });
+      this.donor = await openDonor({
+        ...{ instance: this.instance, circle: this.circle(), entry: this.entry, log: this.log },
+        agreed: this.agreement.own,
+        objects: () => this.objects,
+        lacks: () => this.resync.lacks,
+      });
       if (this.stopping !== null) throw new Error('stopped while starting');
     } catch (error) {
       await this.stop();
-      // It may have been opened after `stop` looked for it.
-      await this.admin?.close();
       throw error;
     }
     this.health.noteEntering();
@@ -329,33 +352,6 @@ export class Daemon implements Running {
         return board?.readKeys() ?? [];
       },
     };
-  }
-
-  private async openDonor(): Promise<SnapshotServer> {
-    const { instance, log } = this;
-    const { address } = this.config.cluster.self;
-    const { port } = this.config.transport;
-    try {
-      return await SnapshotServer.listen({
-        host: address,
-        port,
-        self: instance.plan.replication.self,
-        circle: this.circle(),
-        shape: shapeOf(instance),
-        fork: () => forkState(instance, this.objects, true, this.resync.lacks),
-        refuse: () => this.entry.lacksState,
-        offer: () => this.entry.offer,
-        agreed: this.agreement.own,
-        log: (level, text) => log[level](text),
-      });
-    } catch (error) {
-      throw new Error(
-        `cannot listen for members that join, on ${address} TCP port ${port}: ${(error as Error).message}`,
-        {
-          cause: error,
-        },
-      );
-    }
   }
 
   /** Waits until this instance takes packets, or is going to stop; see `AdminSource.join`. */
@@ -510,7 +506,7 @@ export class Daemon implements Running {
     this.settleEntered();
     if (error !== null) this.log.error(error.message);
     await hooks;
-    await this.admin?.close();
+    await this.admin.close();
     await this.donor?.close();
     // From here on packets go to the kernel again.
     control.setPhase(Phase.QUIET);

@@ -4,6 +4,7 @@
  */
 
 import type { AckBoard } from '../shm/ack-board.js';
+import { buildProblem } from '../workers/build-id.js';
 import type { Instance } from '../workers/instance.js';
 import { monotonicMs } from '../workers/monotonic.js';
 import type { PeerStatus } from '../workers/replication/peers.js';
@@ -124,6 +125,7 @@ export class Health {
       ports: portAlarms(),
       refused: refusals.problem,
       isOutrun: board.outrun !== 0,
+      hindrance: buildProblem,
     });
   }
 

@@ -10,6 +10,7 @@ import type { StateObject } from '../shm/objects/object.js';
 import { RecordWriter } from '../shm/record-ring.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
+import { BUILD_ID } from '../workers/build-id.js';
 import type { DeclaredLink } from '../workers/chain.js';
 import type { Instance } from '../workers/instance.js';
 import type { FlowView } from '../workers/middlebox.js';
@@ -46,6 +47,7 @@ import { DigestWatch } from './digest-watch.js';
 import type { InterfaceWatch } from './interface-watch.js';
 import { lagGauges, type Owed } from './lag-gauges.js';
 import { LagWatch } from './lag-watch.js';
+import type { AgreementWatch } from './membership/agreement.js';
 import { type ListChange, type Members, shownState } from './membership/members.js';
 import type { RefusalWatch } from './membership/refusals.js';
 import { RosterError } from './membership/roster.js';
@@ -54,7 +56,7 @@ import { packetTotals } from './packet-totals.js';
 import type { OpenPorts } from './ports.js';
 import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
 import type { RulesKeeper } from './rules.js';
-import { version } from './version.js';
+import { buildOf, version } from './version.js';
 
 /** What of the daemon is shown and commanded. */
 export interface Running {
@@ -72,6 +74,7 @@ export interface Running {
   readonly refusals: RefusalWatch;
   readonly records: RecordLog;
   readonly rules: RulesKeeper;
+  readonly agreement: AgreementWatch;
   /** Told once when what a member holds of an object differs, though both applied the same records. */
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
@@ -124,6 +127,8 @@ export class InstanceSource implements AdminSource {
       state: standing.state,
       state_reason: standing.reason,
       version: version(),
+      build: BUILD_ID,
+      other_builds: this.daemon.agreement.otherReleases(),
       cluster: config.cluster.id,
       member: config.cluster.self.name,
       id: config.cluster.self.id,
@@ -154,6 +159,7 @@ export class InstanceSource implements AdminSource {
       heard_ms_ago: peer.heardMsAgo,
       clock_skew_ms: peer.clockSkewMs,
       key: this.seals?.keyOf(peer.index) || null,
+      build: buildOf(this.daemon.agreement.releaseOf(peer.id)),
       attachment: peer.attachment,
       unacknowledged_records: peer.unacknowledged,
       owed_records: peer.owed,

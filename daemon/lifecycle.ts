@@ -26,7 +26,11 @@ const { READY, DEGRADED, NOT_READY } = StateExit;
 
 export const STATE_TRAITS: Readonly<Record<LifecycleState, StateTraits>> = {
   starting: { help: 'the threads are starting', takesPackets: false, exitCode: NOT_READY },
-  waiting: { help: 'it waits for other members, or for an operator', takesPackets: false, exitCode: NOT_READY },
+  waiting: {
+    help: 'it waits for etcd, for other members, or for an operator',
+    takesPackets: false,
+    exitCode: NOT_READY,
+  },
   joining: { help: 'it takes the state of a member, or starts its workers', takesPackets: false, exitCode: NOT_READY },
   ready: { help: 'it takes packets, and nothing is wrong', takesPackets: true, exitCode: READY },
   degraded: { help: 'it takes packets, and something is wrong', takesPackets: true, exitCode: DEGRADED },

@@ -15,11 +15,13 @@ export interface ProblemSources {
   readonly refused: string | null;
   /** Whether members know a later incarnation of this instance. */
   readonly isOutrun: boolean;
+  /** Why a thread cannot be started again, asked when one is down; `null`: it can. */
+  readonly hindrance: () => string | null;
 }
 
 /** The texts stay the same as long as the problem does. */
-export function findProblems({ instance, peers, ports, refused, isOutrun }: ProblemSources): Problem[] {
-  const problems: Problem[] = downThreads(instance);
+export function findProblems({ instance, peers, ports, refused, isOutrun, hindrance }: ProblemSources): Problem[] {
+  const problems: Problem[] = downThreads(instance, hindrance);
   for (const text of ports) problems.push({ kind: 'port', text });
   if (refused !== null) problems.push({ kind: 'refused', text: refused });
   if (instance.metrics.total('state_unit_log_full') > 0)
@@ -29,13 +31,15 @@ export function findProblems({ instance, peers, ports, refused, isOutrun }: Prob
   return problems;
 }
 
-function downThreads({ control, slots }: Instance): Problem[] {
-  const problems: Problem[] = [];
-  for (let thread = 0; thread < slots.count; thread++) {
-    if (control.state(thread) !== ThreadState.READY)
-      problems.push({ kind: 'thread', text: `thread ${slots.name(thread)} is down` });
-  }
-  return problems;
+function downThreads({ control, slots }: Instance, hindrance: () => string | null): Problem[] {
+  const down = Array.from({ length: slots.count }, (_, thread) => thread).filter(
+    (thread) => control.state(thread) !== ThreadState.READY,
+  );
+  const why = down.length === 0 ? null : hindrance();
+  return down.map((thread) => ({
+    kind: 'thread',
+    text: `thread ${slots.name(thread)} is down${why === null ? '' : `: ${why}`}`,
+  }));
 }
 
 /**

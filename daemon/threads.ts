@@ -12,6 +12,7 @@
  * | heartbeat stands still               | thread ended: the task fails, as above                                |
  * | started again, not ready in time     | the same                                                              |
  * | task failed, not restartable         | `onFatal`: what it knew was in its own memory                         |
+ * | to be started again, and hindered    | back-off; it is started once nothing hinders it                       |
  */
 
 import type { Worker } from 'node:worker_threads';
@@ -38,6 +39,8 @@ export interface SupervisorOptions {
   readonly recover: (slot: Slot) => void;
   readonly onEvent: (level: 'info' | 'warn' | 'error', text: string) => void;
   readonly onFatal: (error: Error) => void;
+  /** Why no thread can be started again at present; `null`: it can. It is asked again after each back-off. */
+  readonly hindrance?: () => string | null;
   readonly readyTimeoutMs?: number;
   /** How long a heartbeat may stand still. Main looks four times in that span. */
   readonly stuckMs?: number;
@@ -222,6 +225,7 @@ export class ThreadSupervisor {
   async stop(graceMs = 5_000): Promise<void> {
     this.stopping = true;
     if (this.watch !== null) clearInterval(this.watch);
+    for (const { wake } of this.running) wake?.();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, graceMs, 'late');
@@ -235,6 +239,24 @@ export class ThreadSupervisor {
       this.options.onEvent('warn', `ended without waiting longer: ${names.join(', ')}`);
     }
     await this.pool.destroy();
+  }
+
+  /** Returns once the thread may be started again, or never will be. What hinders it is logged once. */
+  private async mayStart(running: Running): Promise<void> {
+    let said: string | null = null;
+    while (!this.stopping) {
+      if (running.gate !== null) {
+        running.onEnded();
+        await running.gate;
+      }
+      const hindrance = this.options.hindrance?.() ?? null;
+      if (hindrance === null) return;
+      if (hindrance !== said)
+        this.options.onEvent('error', `thread ${running.slot.name} cannot be started again: ${hindrance}`);
+      said = hindrance;
+      running.backoffMs = BACKOFF_MAX_MS;
+      await this.backOff(running);
+    }
   }
 
   private async keepRunning(running: Running, startFailed: (error: Error) => void): Promise<void> {
@@ -284,10 +306,7 @@ export class ThreadSupervisor {
       if (!running.asked || running.gate === null) control.countRestart(slot.thread);
       await this.backOff(running);
       if (!running.asked) running.backoffMs = Math.min(2 * running.backoffMs, BACKOFF_MAX_MS);
-      if (running.gate !== null) {
-        running.onEnded();
-        await running.gate;
-      }
+      await this.mayStart(running);
       if (this.stopping) return;
     }
   }

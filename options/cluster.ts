@@ -127,6 +127,9 @@ export const TRANSPORT = {
   >('For tests only: faults injected below the real transport, into what this member receives.'),
 };
 
+/** Four keepalives in a row may be lost before a member counts as silent (workers/replication/settings.ts: `silentMs`). */
+export const KEEPALIVE_MS_MAX = 1000;
+
 export const REPLICATION = {
   ack_delay_ms: option.count('How long an acknowledgement may wait for a message to travel with.', 5, {
     min: 0,
@@ -135,9 +138,9 @@ export const REPLICATION = {
     change: HOT,
   }),
   keepalive_ms: option.count(
-    'A member that has nothing to say says so this often; it is also how soon a lost last message is noticed.',
+    'A member that has nothing to say says so this often; it is also how soon a lost last message is noticed. A member counts as silent after 5 s, so several keepalives have to fit into that time.',
     200,
-    { min: 10, max: 60_000, unit: 'ms', change: HOT },
+    { min: 10, max: KEEPALIVE_MS_MAX, unit: 'ms', change: HOT },
   ),
   join_wait_ms: option.count(
     'If a new instance hears no member with state within this time, it begins without state. Members that all start at once do not wait.',

@@ -51,6 +51,7 @@ esac
 
 # As they are once installed; files are written below $DESTDIR.
 LIB=$PREFIX/lib/constellation
+RELEASES=$LIB/releases
 BIN=$PREFIX/bin
 UNIT=$PREFIX/lib/systemd/system/constellation.service
 SYSUSERS=$PREFIX/lib/sysusers.d/constellation.conf
@@ -63,9 +64,19 @@ systemd_runs() {
   [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]
 }
 
-# Whether the folder $1 is an installation of ours, and so ours to remove.
+# Whether the folder $1 is an installation of ours, and so ours to remove. Earlier versions had no releases.
 is_ours() {
-  [ -f "$1/package.json" ] && grep -q '"name": "constellation"' "$1/package.json"
+  [ -d "$1/releases" ] || { [ -f "$1/package.json" ] && grep -q '"name": "constellation"' "$1/package.json"; }
+}
+
+# The processes that run from the folder $1: while one does, it has the native module mapped. The kernel knows, whoever
+# started it and however it ended.
+pids_from() {
+  pids_from_folder=$(cd "$1" 2>/dev/null && pwd -P) || return 0
+  for pids_from_maps in $(grep -lsF "$pids_from_folder/dist/workers/native/addon.node" /proc/[0-9]*/maps); do
+    pids_from_maps=${pids_from_maps#/proc/}
+    echo "${pids_from_maps%/maps}"
+  done
 }
 
 # Whether the link $1 leads to an installation of ours, or into one.

@@ -6,8 +6,9 @@ help() {
   cat <<'END'
 usage: systemd/uninstall.sh [--prefix DIR] [--destdir DIR] [--purge]
 
-Stops the instance and removes what systemd/install.sh installed with the same --prefix and --destdir. The
-configuration in /etc/constellation and the user stay, unless --purge is given.
+Stops the instance of systemd, and removes what systemd/install.sh installed with the same --prefix and --destdir: all
+releases. Removes nothing while a process runs from one. The configuration in /etc/constellation and the user stay,
+unless --purge is given.
 END
 }
 
@@ -21,7 +22,11 @@ if systemd_runs && [ -e "$UNIT" ]; then
   systemctl disable --now constellation.service
 fi
 
-rm -rf "$DESTDIR$LIB" "$DESTDIR$LIB.new"
+for folder in "$DESTDIR$LIB" "$DESTDIR$RELEASES"/*; do
+  for pid in $(pids_from "$folder"); do fail "process $pid runs from $folder: stop it first"; done
+done
+
+rm -rf "$DESTDIR$LIB"
 for name in constellationd constellation; do
   if is_our_link "$DESTDIR$BIN/$name"; then rm -f "$DESTDIR$BIN/$name"; fi
 done

@@ -10,6 +10,7 @@ import { OPTION_KINDS } from '../options/option.js';
 import { type Declaration, declareChain, type Link, WORD } from './chain.js';
 import { failure } from './failure.js';
 import type { Middlebox, SharedState } from './middlebox.js';
+import { directImports } from './own-api.js';
 
 export interface PlannedMiddlebox {
   /** Address of its module. */
@@ -34,6 +35,7 @@ export async function loadChain(middleboxes: readonly PlannedMiddlebox[], shared
 export async function loadMiddlebox(module: string): Promise<Middlebox> {
   const file = fileURLToPath(module);
   if (!existsSync(file)) throw new Error(`there is no file ${file}`);
+  directImports(module);
   let exported: { readonly default?: unknown };
   try {
     exported = await inTime(import(module));

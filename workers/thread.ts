@@ -5,7 +5,7 @@
 
 import { threadId as workerThreadId } from 'node:worker_threads';
 import { AckBoard } from '../shm/ack-board.js';
-import { Phase, ThreadState } from '../shm/control.js';
+import { Control, Phase, ThreadState } from '../shm/control.js';
 import { EventWriter } from '../shm/events.js';
 import { LogProducer } from '../shm/log.js';
 import { NextHopReader } from '../shm/next-hops.js';
@@ -15,6 +15,7 @@ import { RecordReader, RecordWriter } from '../shm/record-ring.js';
 import { RuleReader } from '../shm/rule-board.js';
 import type { Agent } from './agent.js';
 import { Batch } from './batch.js';
+import { BUILD_ID, buildProblem } from './build-id.js';
 import { openProcesses } from './chain.js';
 import { DataPlane } from './data-plane.js';
 import { AfXdpDriver } from './drivers/af-xdp.js';
@@ -46,13 +47,26 @@ const LIVE_S = 0.1;
 /** How often a worker tries again to open the sockets of a port. */
 const PORTS_S = 0.1;
 
+/** For the reason to reach main before the thread ends. */
+const EXIT_MS = 20;
+
 export interface ThreadTask {
+  /** Build of the instance. */
+  readonly build: string;
   readonly thread: number;
   readonly plan: InstancePlan;
   readonly buffers: SharedBuffers;
 }
 
-export default async function run({ thread, plan, buffers }: ThreadTask): Promise<void> {
+export default async function run({ build, thread, plan, buffers }: ThreadTask): Promise<void> {
+  const problem = buildProblem(build, BUILD_ID);
+  if (problem !== null) {
+    // Memory that another build laid out means something else. No task may find these modules loaded.
+    setTimeout(() => process.exit(1), EXIT_MS);
+    throw new Error(problem);
+  }
+  // So that main can end this thread whatever happens from here on.
+  new Control(buffers.control).setPlace(thread, { core: -1, tid: threadId(), worker: workerThreadId });
   const instance = await Instance.open(plan, buffers);
   const { slots } = instance;
   threadName(`ct-${slots.name(thread)}`);

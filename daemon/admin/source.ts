@@ -89,6 +89,9 @@ export interface Status {
   readonly state: LifecycleState;
   readonly state_reason: string;
   readonly version: string;
+  /** Which build this instance runs; members that run another, and which. */
+  readonly build: string;
+  readonly other_builds: readonly string[];
   readonly cluster: string;
   /** This member's name and id. */
   readonly member: string;
@@ -138,6 +141,8 @@ export interface PeerRow {
   readonly clock_skew_ms: number | null;
   /** Key that the last message from it was sealed with; `null`: none was. */
   readonly key: number | null;
+  /** The build it runs; `null`: it has not said so. */
+  readonly build: string | null;
   /** attached: it gets our records; owed: what it misses is kept for it; absent: it needs a snapshot. */
   readonly attachment: 'attached' | 'owed' | 'absent';
   /** Our records it has not acknowledged; those of them that are kept for it coalesced. */

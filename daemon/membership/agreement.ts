@@ -43,6 +43,7 @@ const NAMED_MAX = 6;
 const STATE = 'state ';
 
 interface Answer {
+  name: string;
   /** Of the member, when it was asked; 0: it was not heard. */
   incarnation: number;
   askAt: number;
@@ -51,6 +52,8 @@ interface Answer {
   problem: string | null;
   /** Of its objects; none: not known. */
   shapes: readonly Parameters[];
+  /** What it runs; `null`: it has not answered. */
+  release: string | null;
 }
 
 export class AgreementWatch {
@@ -97,6 +100,18 @@ export class AgreementWatch {
   /** What differs at the member with this id. */
   problemOf(id: number): string | null {
     return this.answers.get(id)?.problem ?? null;
+  }
+
+  /** What the member with this id runs; `null`: it has not said so. */
+  releaseOf(id: number): string | null {
+    return this.answers.get(id)?.release ?? null;
+  }
+
+  /** Members that run something else than this instance, and what. */
+  otherReleases(): string[] {
+    return [...this.answers.values()].flatMap(({ name, release }) =>
+      release === null || release === this.options.release ? [] : [`${name}: ${release}`],
+    );
   }
 
   /** Some times a second; `now` in ms of `monotonicMs`. Asks one member at a time. */
@@ -167,7 +182,15 @@ export class AgreementWatch {
 
   private async ask({ id, index, name, incarnation, state }: PeerStatus, now: number): Promise<void> {
     const { instance, members, circle } = this.options;
-    const answer = this.answers.get(id) ?? { incarnation: 0, askAt: 0, backOffMs: 0, problem: null, shapes: [] };
+    const answer = this.answers.get(id) ?? {
+      name,
+      incarnation: 0,
+      askAt: 0,
+      backOffMs: 0,
+      problem: null,
+      release: null,
+      shapes: [],
+    };
     this.answers.set(id, answer);
     try {
       members.refresh();
@@ -190,7 +213,10 @@ export class AgreementWatch {
   }
 
   private take(answer: Answer, name: string, theirs: Agreed): void {
-    const { log } = this.options;
+    const { log, release } = this.options;
+    if (theirs.release !== answer.release && theirs.release !== release)
+      log.info(`member ${name} runs ${theirs.release}, and this instance ${release}`);
+    answer.release = theirs.release;
     const found = differences(this.own, theirs);
     const options = found.filter(({ option }) => !option.startsWith(STATE));
     const named = options.length > 0 ? options : found;

@@ -45,6 +45,9 @@ export class CompactedError extends Error {}
 /** A line of a watch, of all members' records at most, is far shorter. */
 const LINE_CHARACTERS_MAX = 16 * 1024 * 1024;
 
+/** Timed out, too many requests, cancelled: what etcd's gateway answers while it cannot serve. */
+const BUSY = [408, 429, 499];
+
 interface WireKeyValue {
   readonly key: string;
   readonly value?: string;
@@ -192,8 +195,8 @@ export class EtcdClient {
     const response = await fetch(url, { method: 'POST', body: JSON.stringify(body), signal });
     if (response.ok) return (await response.json()) as T;
     const text = await errorText(response);
-    // A member of etcd without a leader: another one may have one.
-    if (response.status >= 500) throw new Error(text);
+    // A member of etcd without a leader: another one may have one. It may be busy, too.
+    if (response.status >= 500 || BUSY.includes(response.status)) throw new Error(text);
     throw new EtcdError(text);
   }
 }
@@ -205,12 +208,21 @@ export function reason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/**
- * Waits between two tries: longer each time, and not all members at once. `ref`: whether the wait
- * alone keeps the process running.
- */
-export function backOff(attempt: number, signal: AbortSignal, ref = false): Promise<void> {
-  const longest = Math.min(5000, 250 * 2 ** Math.min(attempt, 10));
+const BACK_OFF_MS_MAX = 5000;
+
+export interface BackOffOptions {
+  /** Whether the wait alone keeps the process running. */
+  readonly ref?: boolean;
+  readonly longestMs?: number;
+}
+
+/** Waits between two tries: longer each time, and not all members at once. */
+export function backOff(
+  attempt: number,
+  signal: AbortSignal,
+  { ref = false, longestMs = BACK_OFF_MS_MAX }: BackOffOptions = {},
+): Promise<void> {
+  const longest = Math.min(BACK_OFF_MS_MAX, longestMs, 250 * 2 ** Math.min(attempt, 10));
   return sleep(longest * (0.5 + Math.random() / 2), undefined, { signal, ref });
 }
 

@@ -66,33 +66,50 @@ const LOOK_MS = 250;
 /** Tries to write our record, where others write theirs at the same time. */
 const WRITES_MAX = 10;
 
+export interface RegisterOptions {
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** Called with what is waited for, for people. */
+  readonly onWaiting?: (reason: string) => void;
+}
+
 /**
- * Takes a place in the cluster: waits for etcd, and for the lease of an earlier life. Throws where it will never have one,
- * and when `signal` says to stop.
+ * Takes a place in the cluster: waits for etcd, and for the lease of an earlier incarnation. Throws where it will never have
+ * one, and when `signal` says to stop.
+ *
+ * An instance that etcd does not know waits for two thirds of a lease before it takes an id and a slot. If etcd was restored
+ * empty or from a backup, the members that live write their records again meanwhile: they try at least three times in a lease.
  */
 export async function register(
   config: EtcdConfig,
   cluster: string,
   applicant: Applicant,
-  log: Log,
-  signal: AbortSignal,
+  { log, signal, onWaiting = () => {} }: RegisterOptions,
 ): Promise<Registration> {
-  const callMs = Math.min(CALL_MS_MAX, Math.floor((config.lease_ttl_s * 1000) / KEEP_ALIVES));
+  const leaseMs = config.lease_ttl_s * 1000;
+  const callMs = Math.min(CALL_MS_MAX, Math.floor(leaseMs / KEEP_ALIVES));
   const client = new EtcdClient(config.endpoints, callMs);
   const records = new Records(rootOf(config.prefix, cluster), applicant.slots);
   let lease: string | null = null;
   let saidAt = Number.NEGATIVE_INFINITY;
-  const say = (text: string): void => {
+  /** From when on it may take a new place; null: etcd was not read since it was last away. */
+  let newPlaceAt: number | null = null;
+  const say = (text: string, level: 'info' | 'warn' = 'warn'): void => {
+    onWaiting(text);
     if (performance.now() - saidAt < SAY_MS) return;
     saidAt = performance.now();
-    log.warn(text);
+    log[level](text);
     notifyWaiting(text);
+  };
+  const mayBeNew = (): boolean => {
+    newPlaceAt ??= performance.now() + (2 / KEEP_ALIVES) * leaseMs;
+    return performance.now() >= newPlaceAt;
   };
   for (let attempt = 0; ; ) {
     signal.throwIfAborted();
     try {
       lease ??= await client.grant(config.lease_ttl_s);
-      const { id, slot, incarnation } = await claim(client, records, applicant, lease);
+      const { id, slot, incarnation } = await claim(client, records, applicant, { lease, mayBeNew });
       const { name } = applicant;
       log.info(`etcd: member ${name} has id ${id}, slot ${slot}`);
       return { config, client, records: records.empty(), name, id, slot, incarnation, lease };
@@ -104,23 +121,40 @@ export async function register(
       }
       if (error instanceof RosterError || error instanceof EtcdError) throw error;
       if (error instanceof NotYetError) {
-        say(`etcd: ${error.message}`);
+        say(`etcd: ${error.message}`, error instanceof NewPlaceError ? 'info' : 'warn');
         if (lease !== null && !(await client.keepAlive(lease).catch(() => true))) lease = null;
         await sleep(WAIT_MS, undefined, { signal });
         continue;
       }
       say(`etcd cannot be reached, and is tried again: ${reason(error)}`);
       lease = null;
+      newPlaceAt = null;
       // At the start nothing else runs yet.
-      await backOff(attempt++, signal, true);
+      await backOff(attempt++, signal, { ref: true });
     }
   }
 }
 
+interface ClaimWith {
+  readonly lease: string;
+  /** Whether an instance that etcd does not know may take a place. */
+  readonly mayBeNew: () => boolean;
+}
+
+class NewPlaceError extends NotYetError {}
+
 /** Reads, decides, and takes the place; again where somebody else was faster. */
-async function claim(client: EtcdClient, records: Records, applicant: Applicant, lease: string): Promise<Claim> {
+async function claim(
+  client: EtcdClient,
+  records: Records,
+  applicant: Applicant,
+  { lease, mayBeNew }: ClaimWith,
+): Promise<Claim> {
   for (;;) {
     records.reset((await client.read(records.root)).entries);
+    records.check();
+    if (!mayBeNew() && records.slotOf(applicant.name) < 0)
+      throw new NewPlaceError(`has no record of ${applicant.name}: waiting for records that it may have lost`);
     const found = records.claim(applicant, lease);
     if (await client.change(found.conditions, found.operations)) return found;
   }
@@ -279,7 +313,7 @@ export class EtcdMembers implements Members {
         this.missed(reason(error));
         // A connection that died without a word would be watched for ever.
         this.watching.abort();
-        await backOff(attempt++, signal).catch(() => undefined);
+        await this.backOff(attempt++);
       }
     }
   }
@@ -323,6 +357,12 @@ export class EtcdMembers implements Members {
     }
   }
 
+  /** At least three tries in a lease: a newcomer relies on it. */
+  private backOff(attempt: number): Promise<void> {
+    const longestMs = (this.options.registration.config.lease_ttl_s * 1000) / KEEP_ALIVES;
+    return backOff(attempt, this.ending.signal, { longestMs }).catch(() => undefined);
+  }
+
   private ownRecord(): SlotRecord {
     const { slot } = this.options.registration;
     return recordOf({ ...this.known[slot], incarnation: this.options.registration.incarnation });
@@ -359,7 +399,7 @@ export class EtcdMembers implements Members {
         if (signal.aborted) return;
         if (error instanceof CompactedError) continue;
         this.missed(reason(error));
-        await backOff(attempt++, signal).catch(() => undefined);
+        await this.backOff(attempt++);
       }
     }
   }

@@ -24,14 +24,23 @@ export interface Place {
   readonly registration: Registration | null;
 }
 
-/** Takes our place; with etcd that may take until an earlier life's lease has lapsed. */
-export async function takePlace(config: Config, log: Log, signal: AbortSignal): Promise<Place> {
+/**
+ * Takes our place; with etcd that may take until an earlier incarnation's lease has lapsed. `onWaiting` is called with what it
+ * waits for, and with null once it waits for nothing.
+ */
+export async function takePlace(
+  config: Config,
+  log: Log,
+  signal: AbortSignal,
+  onWaiting: (reason: string | null) => void,
+): Promise<Place> {
   const { cluster, transport } = config;
   const incarnation = newIncarnation();
   if (cluster.membership.kind === 'static') return { config, incarnation, registration: null };
   const { name, address } = cluster.self;
   const applicant = { name, address, port: transport.port, incarnation, slots: cluster.slots };
-  const registration = await register(cluster.membership, cluster.id, applicant, log, signal);
+  const registration = await register(cluster.membership, cluster.id, applicant, { log, signal, onWaiting });
+  onWaiting(null);
   const self = { ...cluster.self, id: registration.id, slot: registration.slot };
   return {
     config: { ...config, cluster: { ...cluster, self, members: [self] } },

@@ -418,6 +418,7 @@ describe('configuration that is wrong', () => {
       'replication: { ack_delay_ms: 300 }',
       'replication.ack_delay_ms: must be below keepalive_ms (200), not 300',
     ],
+    ['rare', 'replication: { keepalive_ms: 9s }', 'replication.keepalive_ms: must be at most 1000, not "9s" (9000)'],
     ['no such core', 'threads: { workers: [0, 3] }', 'threads.workers[1]: this machine has no core 3; it has 0-2, 5'],
     ['no such core to send', 'threads: { send: 4 }', 'threads.send: this machine has no core 4; it has 0-2, 5'],
     [

@@ -7,12 +7,14 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { BUILD_ID } from '../../workers/build-id.js';
 import { needs } from '../support/require.js';
 
 const SYSTEMD = fileURLToPath(new URL('../../../systemd/', import.meta.url));
@@ -37,6 +39,9 @@ function succeed(program: string, ...args: string[]): string {
 
 const install = (...args: string[]) => run(join(SYSTEMD, 'install.sh'), ...args);
 const uninstall = (...args: string[]) => run(join(SYSTEMD, 'uninstall.sh'), ...args);
+
+/** Where the build of this tree is installed. */
+const release = (root: string): string => `${root}/usr/lib/constellation/releases/${BUILD_ID}`;
 
 /** All files below a folder, sorted, by their path in it. */
 function files(folder: string): string[] {
@@ -63,12 +68,15 @@ describe('installation', () => {
     const daemon = `${root}/usr/bin/constellationd`;
     const config = `${root}/etc/constellation/constellation.yaml`;
     assert.equal(succeed(daemon, '--check', '-c', config), `${config}: ok\n`);
-    assert.match(succeed(`${root}/usr/bin/constellation`, '--version'), /^\d+\.\d+\.\d+/);
+    const version = succeed(`${root}/usr/bin/constellation`, '--version');
+    assert.match(version, /^\d+\.\d+\.\d+ \(build [0-9a-f]{12}\)\n$/);
+    assert.match(out, new RegExp(`^installed build ${BUILD_ID} in ${release(root)}$`, 'm'));
     assert.match(
       readFileSync(config, 'utf8'),
-      /\$schema=\/usr\/lib\/constellation\/conf\/constellation\.schema\.json\n/,
+      /\$schema=\/usr\/lib\/constellation\/current\/conf\/constellation\.schema\.json\n/,
     );
-    const installed = files(`${root}/usr/lib/constellation`);
+    assert.equal(readlinkSync(`${root}/usr/lib/constellation/current`), `releases/${BUILD_ID}`);
+    const installed = files(release(root));
     assert.ok(installed.includes('/conf/constellation.schema.json'));
     assert.ok(installed.includes('/dist/workers/native/addon.node'));
     for (const unwanted of [/^\/dist\/test\//, /^\/node_modules\/(typescript|mocha|@biomejs)\//, /^\/dist\/.*\.map$/]) {
@@ -83,7 +91,6 @@ describe('installation', () => {
     assert.equal(install(`--destdir=${root}`).code, 0);
     const before = files(root);
     writeFileSync(`${root}/etc/constellation/constellation.yaml`, 'mine\n');
-    writeFileSync(`${root}/usr/lib/constellation/old`, '');
     assert.equal(install(`--destdir=${root}`).code, 0);
     assert.deepEqual(files(root), before);
     assert.equal(readFileSync(`${root}/etc/constellation/constellation.yaml`, 'utf8'), 'mine\n');

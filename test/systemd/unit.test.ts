@@ -102,7 +102,7 @@ admin: { socket: ${socket} }
     const capabilities = setting('AmbientCapabilities')
       .split(' ')
       .map((name) => `+${name.replace(/^CAP_/, '').toLowerCase()}`);
-    const program = `${folder}/usr/lib/constellation/dist/daemon/constellationd.js`;
+    const program = `${folder}/usr/lib/constellation/current/dist/daemon/constellationd.js`;
     const daemon = spawn(
       'ip',
       ['netns', 'exec', NAMESPACE, 'sh', '-c', AS_SERVICE, 'sh', capabilities.join(','), program, config],

@@ -1,6 +1,6 @@
 /** One instance of constellationd in a node: its configuration written, the daemon run, the `constellation` client too. */
 
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
@@ -28,6 +28,10 @@ export interface SiteOptions {
   readonly log?: Readonly<Record<string, unknown>>;
   /** Whether each site saves its state to a file when it stops. */
   readonly savesState?: boolean;
+  /** Where etcd serves: the members find each other there, and not by a list. */
+  readonly etcd?: { readonly endpoint: string; readonly lease_ttl_s: number };
+  /** The command line of the daemon, but for the configuration; absent: that of this tree. */
+  readonly daemon?: readonly string[];
 }
 
 export interface Member {
@@ -57,7 +61,7 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
     cluster: {
       id: 'testbed',
       self: place.self,
-      members: place.members,
+      ...listOf(place, options),
       ...(options.cluster?.['insecure'] === true ? {} : { key_file: place.keyFile }),
       ...options.cluster,
     },
@@ -77,6 +81,14 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
     ...(options.savesState === true ? { state: { file: `./${place.self}.state` } } : {}),
     ...(options.log === undefined ? {} : { log: options.log }),
   };
+}
+
+/** How a site knows the other members. */
+function listOf({ self, members }: SitePlace, { etcd }: SiteOptions): Record<string, unknown> {
+  if (etcd === undefined) return { members };
+  const { endpoint, lease_ttl_s } = etcd;
+  const address = members.find(({ name }) => name === self)?.address;
+  return { address, membership: { kind: 'etcd', endpoints: [endpoint], lease_ttl_s } };
 }
 
 /** The key file of the clusters in `folder`, made when it is first asked for. */
@@ -113,12 +125,14 @@ export class Site extends Instance {
   readonly node: string;
   readonly configFile: string;
   private readonly testbed: Testbed;
+  private readonly command: readonly string[];
   private starts = 0;
 
   constructor(testbed: Testbed, node: string, place: Omit<SitePlace, 'keyFile'>, options: SiteOptions = {}) {
     super(place.self, join(testbed.folder, `${place.self}.sock`));
     this.testbed = testbed;
     this.node = node;
+    this.command = options.daemon ?? [process.execPath, DAEMON];
     this.configFile = join(testbed.folder, `${place.self}.yaml`);
     writeConfig(this.configFile, siteConfig({ ...place, keyFile: makeKeyFile(testbed.folder) }, this.socket, options));
   }
@@ -126,7 +140,15 @@ export class Site extends Instance {
   /** Starts the daemon; returns when it is ready. */
   async start(): Promise<void> {
     const name = this.starts++ === 0 ? this.name : `${this.name}-${this.starts}`;
-    await this.attach(this.testbed.start(this.node, name, [process.execPath, DAEMON, '-c', this.configFile]));
+    await this.attach(this.testbed.start(this.node, name, [...this.command, '-c', this.configFile]));
+  }
+
+  /** Changes the configuration file, as an operator would. */
+  edit(change: (text: string) => string): void {
+    const before = readFileSync(this.configFile, 'utf8');
+    const after = change(before);
+    if (after === before) throw new Error(`nothing of ${this.configFile} was changed`);
+    writeFileSync(this.configFile, after);
   }
 
   /** Ends the daemon as an operator would; returns how it ended. */

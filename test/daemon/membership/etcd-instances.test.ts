@@ -10,6 +10,7 @@ import { Etcd } from '../../support/etcd.js';
 import { LoopbackCluster } from '../../support/loopback-cluster.js';
 import { needs } from '../../support/require.js';
 import { eventually, type Instance } from '../../testbed/instance.js';
+import type { Program } from '../../testbed/program.js';
 
 const FLOWS = 100;
 /** Longer than the first waits between two tries. */
@@ -34,14 +35,20 @@ describe('instances that find each other through etcd', () => {
     await etcd?.down();
   });
 
-  function start(name: string, flows?: number): Promise<Instance> {
+  async function start(name: string, flows?: number): Promise<Instance> {
+    const { instance, program } = launch(name, flows);
+    await instance.attach(program);
+    return instance;
+  }
+
+  function launch(name: string, flows?: number): { instance: Instance; program: Program } {
     const membership = { kind: 'etcd', endpoints: [etcd.endpoint], lease_ttl_s: 2 };
     const lost = [
       '/bin/sh',
       '-c',
       `echo $CONSTELLATION_REASON $CONSTELLATION_MEMBER >> ${cluster.folder}/lost-${name}`,
     ];
-    return cluster.start(name, {
+    return cluster.launch(name, {
       cluster: { address: cluster.address(name), membership },
       sections: { hooks: { on_ready: touch('ready', name), on_drain: touch('drain', name), on_member_lost: lost } },
       ...(flows !== undefined && { flows }),
@@ -107,16 +114,32 @@ describe('instances that find each other through etcd', () => {
     );
   });
 
-  it('wait for etcd if it is away when they start', async () => {
+  it('wait for etcd if it is away when they start, and say so', async () => {
     await etcd.kill();
-    const log = join(cluster.folder, 'f.log');
-    const starting = start('f');
-    const away = eventually('it to be missed', async () =>
-      existsSync(log) && readFileSync(log, 'utf8').includes('and is tried again: connect ECONNREFUSED') ? true : null,
-    );
-    await Promise.race([away, starting]);
+    const starting = launch('f');
+    const { instance, program } = starting;
+    await eventually('it to say what it waits for', async () => {
+      if (!program.running) throw new Error(program.tail());
+      const status = await instance.status().catch(() => null);
+      return status?.state === 'waiting' && /etcd cannot be reached.*ECONNREFUSED/.test(status.state_reason)
+        ? true
+        : null;
+    });
+    await assert.rejects(askJson(instance.socket, 'show objects'), /the instance is starting: etcd cannot be reached/);
+    const joined = askJson(instance.socket, 'join');
     await sleep(SOME_TRIES_MS);
     await etcd.up();
-    assert.equal((await (await starting).status()).state, 'ready');
+    await instance.attach(program);
+    assert.equal(((await joined) as { state: string }[])[0].state, 'ready');
+  });
+
+  it('end when an operator stops them while they wait for etcd', async () => {
+    await etcd.kill();
+    const { instance, program } = launch('g');
+    await eventually('it to answer', async () => ((await instance.status().catch(() => null)) === null ? null : true));
+    await askJson(instance.socket, 'shutdown');
+    assert.deepEqual(await program.exited, { code: 0, signal: null });
+    assert.match(program.output, /stopped before it had started/);
+    await etcd.up();
   });
 });

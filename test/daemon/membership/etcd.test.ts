@@ -1,6 +1,9 @@
 /** Membership through a real etcd: places, leases, and etcd itself going away. */
 
 import { strict as assert } from 'node:assert';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { createLog } from '../../../daemon/log.js';
 import { CompactedError } from '../../../daemon/membership/etcd-client.js';
 import { EtcdMembers, type Registration, register } from '../../../daemon/membership/etcd-members.js';
@@ -77,7 +80,6 @@ class Site {
 }
 
 const EMPTY: SlotEntry = { role: Role.EMPTY, id: 0, name: '', address: '', port: 0, dead: 0 };
-const nameOf = ({ registration }: Site): string => registration.name;
 const addressOf = (name: string): string => `10.0.1.${name.charCodeAt(0)}`;
 
 let sites: Site[] = [];
@@ -110,11 +112,18 @@ describe('membership by etcd', () => {
 
   const stop = new AbortController().signal;
 
-  function place(name: string, more: { incarnation?: number; slots?: number; address?: string } = {}) {
-    const config = { endpoints: ['http://127.0.0.1:1', etcd.endpoint], prefix: '/ct', lease_ttl_s: TTL_S };
-    const { incarnation = Date.now(), slots = SLOTS, address = addressOf(name) } = more;
+  interface More {
+    incarnation?: number;
+    slots?: number;
+    address?: string;
+    endpoint?: string;
+  }
+
+  function place(name: string, more: More = {}) {
+    const { incarnation = Date.now(), slots = SLOTS, address = addressOf(name), endpoint = etcd.endpoint } = more;
+    const config = { endpoints: ['http://127.0.0.1:1', endpoint], prefix: '/ct', lease_ttl_s: TTL_S };
     const log = createLog('info', 'json', { write: (line) => void lines.push(line) });
-    return register(config, cluster, { name, address, port: 7400, incarnation, slots }, log, stop);
+    return register(config, cluster, { name, address, port: 7400, incarnation, slots }, { log, signal: stop });
   }
 
   const join = async (name: string, incarnation?: number): Promise<Site> =>
@@ -233,24 +242,42 @@ describe('membership by etcd', () => {
     assert.deepEqual(a.evicted, ['b']);
   });
 
-  it('has living members write what an etcd restored empty has lost; the later of two in a slot ends', async () => {
+  it('has living members write what an etcd restored empty has lost, before a newcomer takes a place', async () => {
     const [a, b] = [await join('a', 1000), await join('b', 2000)];
     await until('both see both', () => [a, b].every(({ names }) => names.length === 2));
     a.heard.set(b.registration.slot, 2000);
     b.heard.set(a.registration.slot, 1000);
     await etcd.restore('nothing');
-    // As fast as it can be, a newcomer claims a place: perhaps that of a member.
-    const c = await join('c', 3000);
-    await until('all have their places', () => {
-      const owners = [a, b, c].filter(({ over }) => over === null);
-      return owners.every(({ names }) => JSON.stringify(names) === JSON.stringify(owners.map(nameOf)));
-    });
-    assert.deepEqual([a.over, b.over, a.evicted, b.evicted], [null, null, [], []]);
-    const taken = [a, b].some(({ registration }) => registration.slot === c.registration.slot);
-    assert.equal(c.over !== null, taken);
-    const d = await join('d', 4000);
-    assert.ok(![a, b].some(({ registration }) => registration.id === d.registration.id));
+    const [c, d] = await Promise.all([join('c', 3000), join('d', 4000)]);
+    await until('all see all', () => [a, b, c, d].every(({ names }) => names.join() === 'a,b,c,d'));
+    assert.deepEqual([a.over, b.over, c.over, d.over, a.evicted, b.evicted], [null, null, null, null, [], []]);
+    const places = [a, b, c, d].map(({ registration }) => registration);
+    assert.deepEqual(places.map(({ slot }) => slot).sort(), [0, 1, 2, 3]);
+    assert.deepEqual(places.map(({ id }) => id).sort(), [1, 2, 3, 4]);
     assert.match(lines.join(''), /its records are older than what was seen/);
+  });
+
+  it('takes a new lease if the one it has lapses before the place is claimed', async () => {
+    let lapsed = 0;
+    const gate = createServer((request, response) => {
+      void (async () => {
+        const body = await text(request);
+        const lease = request.url === '/v3/kv/txn' ? /"lease":"(\d+)"/.exec(body)?.[1] : undefined;
+        if (lease !== undefined && lapsed++ < 2) await etcd.client.revoke(lease);
+        const answer = await fetch(`${etcd.endpoint}${request.url}`, { method: 'POST', body });
+        response.writeHead(answer.status).end(await answer.text());
+      })();
+    });
+    await new Promise<void>((resolve) => gate.listen(0, '127.0.0.1', resolve));
+    try {
+      const endpoint = `http://127.0.0.1:${(gate.address() as AddressInfo).port}`;
+      const { id, lease } = await place('a', { endpoint });
+      assert.deepEqual([id, lapsed], [1, 3]);
+      assert.ok(await etcd.client.keepAlive(lease));
+    } finally {
+      gate.closeAllConnections();
+      gate.close();
+    }
   });
 
   it('reads everything anew when what it watches from was compacted away', async () => {

@@ -5,6 +5,7 @@ import { Resync } from '../../../daemon/membership/resync.js';
 import { type Slot, ThreadSupervisor } from '../../../daemon/threads.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { Phase, ThreadState } from '../../../shm/control.js';
+import { BUILD_ID } from '../../../workers/build-id.js';
 import { newKey } from '../../../workers/replication/cluster-key.js';
 import { forkState, shapeOf } from '../../../workers/snapshot/fork.js';
 import { SnapshotServer } from '../../../workers/snapshot/server.js';
@@ -27,7 +28,7 @@ describe('an instance that lacks what nobody can send it any more', () => {
     const supervisor = new ThreadSupervisor({
       file: new URL('../../../workers/thread.js', import.meta.url),
       slots: Array.from({ length: slots.count }, (_, thread): Slot => {
-        const task: ThreadTask = { thread, plan, buffers };
+        const task: ThreadTask = { build: BUILD_ID, thread, plan, buffers };
         return { thread, name: slots.name(thread), task, restartable: true };
       }),
       control,

@@ -7,6 +7,7 @@ import { AckBoard } from '../../../shm/ack-board.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { Phase, ThreadState } from '../../../shm/control.js';
 import type { StateObject } from '../../../shm/objects/object.js';
+import { BUILD_ID } from '../../../workers/build-id.js';
 import { Instance, type InstancePlan } from '../../../workers/instance.js';
 import { adviseMemory } from '../../../workers/native/index.js';
 import { FRAME_DEFAULTS } from '../../../workers/packet/parse-link.js';
@@ -90,7 +91,8 @@ export class BusySite {
   async start(threads = Array.from({ length: this.instance.slots.count }, (_, thread) => thread)): Promise<void> {
     const { plan, buffers, control } = this.instance;
     for (const thread of threads) {
-      const task: BusyTask = { thread, plan, buffers, packetsPerSecond: this.packetsPerSecond, tallies: this.tallies };
+      const { packetsPerSecond, tallies } = this;
+      const task: BusyTask = { build: BUILD_ID, thread, plan, buffers, packetsPerSecond, tallies };
       const worker = new Worker(new URL('busy-thread.js', import.meta.url), { workerData: task });
       this.threads.push(worker);
       let failure: unknown = null;

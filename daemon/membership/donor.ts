@@ -1,0 +1,43 @@
+/** The server that gives other members snapshots, and answers what they ask before. */
+
+import type { StateObject } from '../../shm/objects/object.js';
+import type { Instance } from '../../workers/instance.js';
+import { ownMember } from '../../workers/replication/settings.js';
+import type { Agreed } from '../../workers/snapshot/agreed.js';
+import { forkState, shapeOf } from '../../workers/snapshot/fork.js';
+import type { Circle } from '../../workers/snapshot/handshake.js';
+import { SnapshotServer } from '../../workers/snapshot/server.js';
+import type { Log } from '../log.js';
+import type { Entry } from './entry.js';
+
+export interface DonorOptions {
+  readonly instance: Instance;
+  readonly circle: Circle;
+  /** As they are opened when a snapshot is asked for. */
+  readonly objects: () => readonly StateObject[];
+  /** Slots of members whose state we lack ourselves, when a snapshot is asked for. */
+  readonly lacks: () => readonly number[];
+  readonly entry: Entry;
+  readonly agreed: Agreed;
+  readonly log: Log;
+}
+
+export async function openDonor(options: DonorOptions): Promise<SnapshotServer> {
+  const { instance, circle, objects, lacks, entry, agreed, log } = options;
+  const { replication } = instance.plan;
+  const { address, port } = ownMember(replication);
+  try {
+    return await SnapshotServer.listen({
+      ...{ host: address, port, self: replication.self, circle },
+      shape: shapeOf(instance),
+      fork: () => forkState(instance, objects(), true, lacks()),
+      refuse: () => entry.lacksState,
+      offer: () => entry.offer,
+      agreed,
+      log: (level, text) => log[level](text),
+    });
+  } catch (error) {
+    const what = `cannot listen for members that join, on ${address} TCP port ${port}`;
+    throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
+  }
+}
