@@ -51,8 +51,9 @@ export class Acknowledging {
     this.keepaliveDue = Number.NEGATIVE_INFINITY;
   }
 
-  /** Alone in the cluster: there is nobody to tell, until somebody comes. */
+  /** Alone in the cluster: there is nobody to tell, until somebody comes. Acknowledgements that are owed wait, too. */
   rest(): void {
+    this.ackDue = Number.POSITIVE_INFINITY;
     this.keepaliveDue = Number.POSITIVE_INFINITY;
   }
 

@@ -383,7 +383,7 @@ export class Closing {
     const { settings } = this.context;
     if (now - this.progressAt[slot] <= PATIENCE * settings.silentMs) return;
     this.close(slot);
-    this.giveUp(slot, 'some of it is held by no member any more');
+    this.giveUp(slot, 'a member that is heard lacks some of it, and nobody can give it that');
   }
 
   /** Members will go on without something of a life of the slot that is over. */

@@ -65,6 +65,22 @@ describe('a member table that changes', () => {
     assert.ok(network.runUntil(() => network.settled, 1000));
   });
 
+  it('leaves nothing due to an instance that is alone, though it owes an acknowledgement', () => {
+    const network = new Network({ seed: 1, members: 2 });
+    network.run(500);
+    const [origin, alone] = network.members;
+    const received = (): number => alone.counts.value('state_rx_units');
+    assert.ok(network.append(0, 0, 1, 1));
+    while (received() === 0) network.run(0.25);
+    origin.up = false;
+    const { table } = alone;
+    const entry = new MemberTable(table).entry(0);
+    const dead = new AckBoard(origin.board).incarnation;
+    new MemberTableWriter(table).write(1, [{ ...entry, role: Role.EVICTED, dead }, new MemberTable(table).entry(1)]);
+    network.run(1000);
+    assert.ok(alone.sender.deadline > network.now, `due since ${network.now - alone.sender.deadline} ms`);
+  });
+
   it('starts from nothing with another member in the slot', () => {
     const { network, two, entry } = lone();
     network.members[NEWCOMER].up = true;
