@@ -17,6 +17,9 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
       if (member === slot) for (const { ledger } of at.subjects) ledger?.tear(author);
   } else if (/not the same everywhere/.test(problem) && findsBeyondRepair(world, slot)) {
     return;
+  } else if (/nobody can give it that/.test(problem) && isUnheard(world, at)) {
+    world.happened('reported: a member that is heard, and does not hear');
+    world.reported.add(slot);
   } else if (/is evicted here, and this instance is evicted there/.test(problem)) {
     demand(at.isCondemned, 'alarm-expected', () => `${at.name}: ${problem}`);
   } else {
@@ -26,9 +29,15 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
     const expected = canLose
       ? /^the unit log is full because|needs a snapshot: |joins more slowly than|is still joining: since/
       : /^the unit log is full because/;
-    demand(expected.test(problem), 'alarm-expected', () => `${at.name}: ${problem}`);
+    const lags = (settings.maxLagMs ?? 0) > 0 && /more than replication\.max_lag_ms/.test(problem);
+    demand(lags || expected.test(problem), 'alarm-expected', () => `${at.name}: ${problem}`);
     noteLost(world, at, problem);
   }
+}
+
+/** Whether nothing gets to some member from this one at present: what that one lacks is repaired once something does. */
+function isUnheard(world: World, at: Instance): boolean {
+  return world.members.some(({ up, member }) => up && world.links.link(at.member, member).cuts > 0);
 }
 
 /** What a backlog that is given up would have brought is passed over; sums of ledgers cannot be joined from snapshots. */

@@ -41,7 +41,7 @@ const TRACE_STEPS = 40;
 const PROGRESS_MS = 5000;
 const SEED_MAX = 2 ** 31;
 /** So many lives of all profiles reach every counter that some life can reach. */
-const ALL_REACHED_LIVES = 1000;
+const ALL_REACHED_LIVES = 3000;
 /** In a few lives a share says nothing. */
 const REMEDIED_MIN = 3;
 

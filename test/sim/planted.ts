@@ -392,9 +392,9 @@ export const PLANTED: readonly PlantedBug[] = [
   {
     name: 'close an incarnation without asking the others',
     profile: 'succession',
-    lives: 20,
+    lives: 5,
     isLong: true,
-    shows: ['equal-to-model'],
+    shows: ['ended-alike'],
     plant: () =>
       override(
         Closing,

@@ -1,75 +1,9 @@
 /** What kinds of lives there are, as data: a plan is drawn from one of these and a seed (draw.ts). */
 
 import type { ReplicationSettings } from '../../workers/replication/settings.js';
-import type { ObjectKind, StepKind } from './plan.js';
+import type { FaultKind, Profile } from './profile.js';
 
-type Range = readonly [from: number, to: number];
-
-/**
- * Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again,
- * `rotate` changes the cluster's key, `rejoin` is a crash after which somebody dies again while it joins, `misclock` a start
- * under a clock that is hours off, and another one after the clock was put right; draw.ts says what the last five are.
- */
-export type FaultKind =
-  | Exclude<StepKind, 'work' | 'keys' | 'crash-at'>
-  | 'rotate'
-  | 'swizzle'
-  | 'flap'
-  | 'partition'
-  | 'rejoin'
-  | 'misclock'
-  | 'late-start'
-  | 'ambush'
-  | 'impostor'
-  | 'blackout'
-  | 'debtor'
-  | 'heirs';
-
-export interface Profile {
-  /** One line: what these lives are about. */
-  readonly help: string;
-  /** Costly lives: one in so many. */
-  readonly oneIn?: number;
-  readonly members: Range;
-  /** How many objects, and of which kinds. */
-  readonly objects: Range;
-  readonly kinds: readonly ObjectKind[];
-  readonly safetyMs: Range;
-  /** Batches of work per member and second, and operations in one. */
-  readonly batches: Range;
-  readonly operations: Range;
-  readonly delayMs: Range;
-  readonly jitterMs: Range;
-  /** Probabilities of each message. */
-  readonly tail?: Range;
-  readonly loss?: Range;
-  readonly duplicate?: Range;
-  /** How many faults of each kind a life has. */
-  readonly faults?: Readonly<Partial<Record<FaultKind, Range>>>;
-  /** Faults begin after this, ms: once members have come up. */
-  readonly calmMs?: number;
-  /** How long faults that last do, ms. */
-  readonly faultMs?: Range;
-  /** Longest time a crashed member is away, ms; and how likely it never comes back. */
-  readonly downMs?: number;
-  readonly gone?: number;
-  /** Numbers of first records to choose from; only 1 where members die, for all take that for the first of a new life. */
-  readonly first?: readonly number[];
-  /** Milliseconds wall clocks are off, and parts per million clocks drift. */
-  readonly skewMs?: number;
-  readonly ppm?: number;
-  readonly multicast?: number;
-  /** Limit of each member, bit/s; default: none. */
-  readonly bandwidth?: Range;
-  readonly settings?: Partial<ReplicationSettings>;
-  /** How long a snapshot travels, and how long no thread runs while one is loaded, in ms. */
-  readonly transferMs?: Range;
-  readonly loadMs?: Range;
-  /** Messages are sealed. */
-  readonly sealed?: boolean;
-  /** Threads die at any of the calls that deaths.ts lists. */
-  readonly deathPoints?: true;
-}
+export type { FaultKind, Profile };
 
 const LEDGERS = ['notes', 'ordered'] as const;
 const REAL = ['totals', 'increments', 'flows', 'nat', 'set', 'register', 'largest'] as const;
@@ -492,6 +426,18 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     operations: [20, 120],
     faults: { narrow: [0, 3], worsen: [1, 3], cut: [0, 1], pause: [0, 1] },
     faultMs: [50, 900],
+  },
+  lagging: {
+    ...COMMON,
+    help: 'a bound on how far members lag: records wait and coalesce, members are reported and detached',
+    members: [2, 4],
+    loss: [0, 0.1],
+    delayMs: [0.2, 40],
+    batches: [30, 70],
+    operations: [10, 60],
+    faults: { slow: [0, 2], worsen: [1, 3], cut: [0, 2], pause: [0, 2] },
+    faultMs: [100, 1200],
+    settings: { ...PATIENT_JOIN, maxLagMs: 300 },
   },
   overload: {
     ...COMMON,

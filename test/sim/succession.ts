@@ -57,9 +57,9 @@ export class Closings {
 
   /**
    * Demands, of each incarnation that was closed since the last look, that it is the same at all members that are heard.
-   * `reported`: slots of which an alarm said that it is not.
+   * `isReported`: whether an alarm said of the slot that it is not.
    */
-  look(at: Instance, others: readonly Instance[], reported: ReadonlySet<number>): void {
+  look(at: Instance, others: readonly Instance[], isReported: (slot: number) => boolean): void {
     if (!this.isNeeded) return;
     const { life } = this;
     const closed = this.closed.get(at) ?? new Float64Array(at.board.members);
@@ -69,7 +69,7 @@ export class Closings {
       at.board.readLife(slot, life);
       if (!life.isClosed || life.former === closed[slot]) continue;
       closed[slot] = life.former;
-      if (life.former === 0 || !at.entry.isReady || at.isCondemned || reported.has(slot)) continue;
+      if (life.former === 0 || !at.entry.isReady || at.isCondemned || isReported(slot)) continue;
       // One that is declared dead is not waited for.
       const living = others.filter(
         (one) => one !== at && one.member !== slot && one.up && one.entry.isReady && !one.isCondemned,

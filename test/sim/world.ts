@@ -89,6 +89,8 @@ export class World implements Host {
   private readonly armed = new Map<number, Extract<Step, { do: 'crash-at' }>>();
   /** Slots of members of whose ended incarnations not all can have the same any more, but by a snapshot. */
   readonly beyondRepair = new Set<number>();
+  /** Slots of which an alarm said that not all have the same, for as long as a member does not hear the others. */
+  readonly reported = new Set<number>();
   /** The liveness phase has begun. */
   healed = false;
   private remedy: Remedy | null = null;
@@ -534,7 +536,7 @@ export class World implements Host {
   }
 
   afterTick(at: Instance): void {
-    this.closings.look(at, this.members, this.beyondRepair);
+    this.closings.look(at, this.members, (slot) => this.beyondRepair.has(slot) || this.reported.has(slot));
   }
 
   afterPoll(at: Instance): void {
