@@ -77,7 +77,8 @@ describe('IDPS: scans', () => {
 
   it('finds a scan that nothing answers, once there was time to answer', () => {
     const site = new IdpsSite();
-    synScan(site, 1, 40, [], true);
+    // Half as many as are judged at once: the estimate is 18 % off in one of three cases.
+    synScan(site, 1, 24, [], true);
     assert.deepEqual(site.signatures(), []);
     site.plane.idle(6000);
     assert.deepEqual(site.signatures(), [1001]);
