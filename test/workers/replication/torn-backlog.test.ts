@@ -5,8 +5,9 @@ import fc from 'fast-check';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
 import { LifeRecord } from '../../../shm/board-records.js';
 import { NONE } from '../../../shm/none.js';
+import type { Delivery } from '../../../shm/objects/object.js';
 import { Reception } from '../../../workers/replication/reception.js';
-import { backlogOrigin } from '../../../workers/snapshot/vectors.js';
+import { backlogOrigin, readVectors } from '../../../workers/snapshot/vectors.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD } from '../../support/ledger.js';
 import { Network } from './network.js';
@@ -15,11 +16,14 @@ const [ORIGIN, OTHER, AWAY] = [0, 1, 2];
 const KEYS = 3000;
 
 /** A member that was away takes folded units of the origin's backlog; `added`: what the origin did, by key. */
-function inBacklog(seed: number): { readonly network: Network; readonly added: Map<number, number> } {
+function inBacklog(
+  seed: number,
+  delivery: Delivery = 'in-order',
+): { readonly network: Network; readonly added: Map<number, number> } {
   const network = new Network({
     seed,
     members: 3,
-    deliveries: ['in-order'],
+    deliveries: [delivery],
     delayMs: [4, 6],
     settings: { unitLogBytes: 64 << 10, detachMs: 100 },
   });
@@ -105,6 +109,24 @@ describe('a backlog', () => {
     assert.ok(network.runUntil(() => network.settled, 60_000));
     network.run(300);
     assert.equal(origin(), NONE);
+  });
+
+  it('is claimed by no snapshot while the origin is silent: its numbers stand for other records elsewhere', () => {
+    for (const delivery of ['in-order', 'any-order'] as const) {
+      const { network } = inBacklog(7, delivery);
+      const { board, objects, settings, index } = network.members[AWAY];
+      const ours = new AckBoard(board);
+      network.members[ORIGIN].up = false;
+      network.run(2 * settings.silentMs);
+      const vector = new VectorRecord();
+      ours.readReception(0, ORIGIN, vector);
+      assert.ok(vector.contiguous >= vector.folded && vector.folded > 0, 'a part of the backlog is here');
+      const origin = backlogOrigin(ours, objects, settings.silentMs, network.now);
+      // In order, a record cannot be taken twice, so there is no vector that fits.
+      assert.equal(origin, delivery === 'in-order' ? ORIGIN : NONE, delivery);
+      const { contiguous, ranges } = readVectors(ours, objects, index).present[0][ORIGIN];
+      if (delivery === 'any-order') assert.deepEqual([contiguous, ranges], [vector.folded - 1, []]);
+    }
   });
 });
 
