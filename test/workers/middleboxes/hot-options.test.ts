@@ -249,7 +249,7 @@ check('IDPS', idps.options, (options) => new IdpsSite({ options }), {
   answer_seconds: {
     value: 30,
     see: (site) => {
-      scan(site, 40, true);
+      scan(site, 24, true);
       site.plane.idle(6000);
       return site.signatures();
     },
