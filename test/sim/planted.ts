@@ -453,7 +453,7 @@ export const PLANTED: readonly PlantedBug[] = [
     profile: 'crash',
     lives: 40,
     isLong: true,
-    shows: ['kept-for-others'],
+    shows: ['kept-for-others', 'ended-alike'],
     plant: () =>
       override(
         ForeignLog,
@@ -494,7 +494,7 @@ export const PLANTED: readonly PlantedBug[] = [
     name: 'forget a repair',
     profile: 'crash',
     lives: 20,
-    shows: ['converges', 'equal-to-others', 'alarm-expected'],
+    shows: ['ended-alike', 'converges', 'equal-to-others', 'alarm-expected'],
     plant: () => override(Repair, 'passOn', () => () => 0),
   },
   {
