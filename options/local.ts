@@ -81,7 +81,7 @@ export const PLACE = {
 
 export const EARLY_REPLIES = {
   wait: option.choice(
-    'auto: while another member is heard, a packet that can be the first reply to a request which left by another site waits for that site’s record. It waits at most for the longest round trip to expect from a member, and 50 ms. never: it is dropped, or meets the rules, at once.',
+    'auto: while another member is heard, a packet that can be the first reply to a request which left by another site waits for that site’s record. It waits at most for twice the longest round trip to expect from a member, and 50 ms. never: it is dropped, or meets the rules, at once.',
     ['auto', 'never'],
     'auto',
   ),

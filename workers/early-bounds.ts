@@ -19,8 +19,9 @@ export const BOUND_COUNTERS = {
 /** Of one source address, and to one endpoint (address, port and protocol). */
 export const WAITING_PER_SOURCE = 1024;
 export const WAITING_PER_DESTINATION = 64;
-/** Packets that may wait in vain in a second, on average. */
+/** Packets that may wait in vain in a second, on average; of one source, this part of them. */
 export const VAIN_PER_SECOND = 128;
+export const VAIN_OF_SOURCE = 1 / 2;
 
 const SOURCES = 1024;
 const ENDPOINTS = 4096;
@@ -28,6 +29,8 @@ const ENDPOINTS = 4096;
 export interface EarlyBounds {
   /** Whether no packet may wait now, whatever its hashes. */
   isSpent(nowMs: number): boolean;
+  /** Whether none of this source may. */
+  isSpentBy(source: number): boolean;
   /** The counter of the other bound that keeps a packet with these hashes from waiting, or `NONE`. */
   refusal(source: number, endpoint: number): number;
   /** A packet began to wait. */
@@ -43,20 +46,34 @@ export function createEarlyBounds(burst: number, catalogue: MetricCatalogue, now
   const columns = columnsOf(catalogue, BOUND_COUNTERS);
   const ofSource = new Int32Array(SOURCES);
   const atEndpoint = new Int32Array(ENDPOINTS);
+  const burstOfSource = burst * VAIN_OF_SOURCE;
+  /** What of its part a source has used. */
+  const vainOfSource = new Float64Array(SOURCES);
   let vain = burst;
   let earnedAt = nowMs;
+  let earnedBySourceAt = nowMs;
 
   function earn(now: number): void {
     vain = Math.min(burst, vain + ((now - earnedAt) * VAIN_PER_SECOND) / 1000);
     earnedAt = now;
   }
 
+  function earnBySource(now: number): void {
+    const earned = ((now - earnedBySourceAt) * VAIN_PER_SECOND * VAIN_OF_SOURCE) / 1000;
+    for (let n = 0; n < SOURCES; n++) vainOfSource[n] = Math.max(0, vainOfSource[n] - earned);
+    earnedBySourceAt = now;
+  }
+
   return {
-    earn,
+    earn(now) {
+      earn(now);
+      earnBySource(now);
+    },
     isSpent(now) {
       if (vain < 1) earn(now);
       return vain < 1;
     },
+    isSpentBy: (source) => vainOfSource[source & (SOURCES - 1)] >= burstOfSource,
     refusal(source, endpoint) {
       if (ofSource[source & (SOURCES - 1)] >= WAITING_PER_SOURCE) return columns.early_replies_source;
       if (atEndpoint[endpoint & (ENDPOINTS - 1)] >= WAITING_PER_DESTINATION) return columns.early_replies_destination;
@@ -65,12 +82,15 @@ export function createEarlyBounds(burst: number, catalogue: MetricCatalogue, now
     took(source, endpoint) {
       ofSource[source & (SOURCES - 1)]++;
       atEndpoint[endpoint & (ENDPOINTS - 1)]++;
+      vainOfSource[source & (SOURCES - 1)]++;
       vain--;
     },
     left(source, endpoint, isKnown) {
       ofSource[source & (SOURCES - 1)]--;
       atEndpoint[endpoint & (ENDPOINTS - 1)]--;
-      if (isKnown && vain < burst) vain++;
+      if (!isKnown) return;
+      if (vain < burst) vain++;
+      if (vainOfSource[source & (SOURCES - 1)] >= 1) vainOfSource[source & (SOURCES - 1)]--;
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import { MemberState, type Members } from './members.js';
 
-/** Added to the longest round trip to expect, for the delays inside the two sites. */
+/** Added to the longest wait on the path, for the delays inside the two sites. */
 export const MARGIN_MS = 50;
 
 export interface EarlyMembers {
@@ -35,7 +35,8 @@ export function createEarlyMembers(members: Members, msMaxNow: () => number): Ea
       else if (ms > most) most = ms;
     }
     const msMax = msMaxNow();
-    waitMs = isActive ? Math.min(msMax, isMeasured ? most + MARGIN_MS : msMax) : 0;
+    // Twice, so that a record that is lost once and sent again comes in time.
+    waitMs = isActive ? Math.min(msMax, isMeasured ? 2 * most + MARGIN_MS : msMax) : 0;
   }
 
   look();

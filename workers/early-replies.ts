@@ -303,7 +303,8 @@ export function createEarlyReplies({
     // First what costs least, as in a flood it is what most packets are refused for.
     if (bounds.isSpent(readNow())) return refuse(columns.early_replies_rate);
     if (freeCount === 0) return refuse(columns.early_replies_full);
-    return hasPlace(i);
+    if (!hasPlace(i)) return false;
+    return !bounds.isSpentBy(group) || refuse(columns.early_replies_rate);
   }
 
   /** The same behind a packet that waits: its state may be here, so it is spared the bound of what waits in vain. */
@@ -535,7 +536,8 @@ export function createEarlyReplies({
     row[gauge] = 0;
   }
 
-  // A predecessor in this slot may have held some.
+  // What a thread of this slot held when it was killed.
+  row[columns.early_replies_lost] += row[gauge];
   row[gauge] = 0;
   lookAtMembers();
   every('early replies', LOOK_AT_MEMBERS_S, lookAtMembers);

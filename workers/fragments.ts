@@ -137,7 +137,8 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   /** Packets of the batch that `refill` put there, and the places they came from. */
   let refilled = 0;
   const refilledFrom = new Int32Array(BATCH_CAPACITY);
-  // A predecessor in this slot may have held some.
+  // What a thread of this slot held when it was killed.
+  row[columns.fragment_no_first] += row[gauge];
   row[gauge] = 0;
 
   function process(): void {

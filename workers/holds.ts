@@ -229,7 +229,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   let round = 0;
   const rounds = new Int32Array(board.workers).fill(-1);
   const reached = new Int32Array(board.workers * (others + 1));
-  // A predecessor in this slot may have held some.
+  // What a thread of this slot held when it was killed.
+  row[columns.hold_lost] += row[gauge];
   row[gauge] = 0;
 
   // ——— What is over, as of this round ———

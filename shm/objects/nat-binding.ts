@@ -404,8 +404,8 @@ export class NatBinding implements StateObject {
     record.rank = Rank.NEW;
     record.generation = known ? Math.max(flows.generation(slot) + 1, now) : now;
     record.expires = Math.max(expires, record.generation);
-    // Expired, and its port is still its own: it keeps it.
-    const keepsPlace = known && tables.hasPlace(slot);
+    // Expired, and its port is still its own: it keeps it, unless another member leases the port (port-allocator.ts says why).
+    const keepsPlace = known && tables.hasPlace(slot) && this.leases.isOurs(flows.value(slot, PLACE));
     record.place = keepsPlace ? flows.value(slot, PLACE) : this.allocate(now);
     const isCrowded = !keepsPlace && this.allocator.isCrowded;
     if (record.place === NONE) {

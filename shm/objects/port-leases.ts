@@ -57,6 +57,12 @@ export class PortLeases {
     return turn < 0 ? NONE : turn % memberCount;
   }
 
+  /** Whether no other member leases a place. */
+  isOurs(place: number): boolean {
+    const owner = this.owner(place);
+    return owner === NONE || owner === this.options.memberIndex;
+  }
+
   /** Whether a member other than us may have bound a place that is not bound here. `isHeard`: whether the member in a slot is heard. */
   mayBeBoundElsewhere(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
     const port = place & (PORTS_PER_ADDRESS - 1);

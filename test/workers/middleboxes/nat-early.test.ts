@@ -26,7 +26,7 @@ function record(from: NatSite, to: NatSite): string[] {
 }
 
 function counts(site: NatSite): Record<string, number> {
-  const { timer_runs, ...counts } = site.plane.counts();
+  const { timer_runs, timer_missed, ...counts } = site.plane.counts();
   return counts;
 }
 
@@ -94,7 +94,7 @@ describe('NAT, replies that come before their binding', () => {
     const [a, b] = sites();
     const external = externalOf(a.pass(on(INSIDE, SYN))[0]);
     b.pass(on(OUTSIDE, `tcp ${SERVER}:80 > ${external} SA`));
-    b.plane.nowMs += 100;
+    b.plane.nowMs += 250;
     assert.deepEqual(b.pass(), []);
     assert.deepEqual(counts(b), { early_replies: 1, early_replies_expired: 1, nat_unsolicited: 1 });
   });
@@ -143,6 +143,50 @@ describe('NAT, replies that come before their binding', () => {
     const client = asked.split(' ')[2];
     assert.deepEqual(b.pass(on(INSIDE, `udp 10.0.0.9:53 > ${client}`)), []);
     assert.deepEqual(record(a, b), [`0: udp ${externalOf(served)} > ${CLIENT}:4000 ttl 63`]);
+  });
+
+  it('of one inside host to another wait for a session where the binding is known', () => {
+    const [a, b] = sites({ filtering: 'address-and-port-dependent' });
+    const [served] = a.pass(on(INSIDE, 'udp 10.0.0.9:53 > 192.0.2.1:1'));
+    const [asks] = a.pass(on(INSIDE, `udp ${CLIENT}:4000 > 192.0.2.1:1`));
+    record(a, b);
+    // Both send to each other; each has a session with the other then.
+    assert.deepEqual(b.pass(on(INSIDE, `udp 10.0.0.9:53 > ${externalOf(asks)}`)), []);
+    b.plane.nowMs += 1000;
+    b.pass();
+    record(b, a);
+    const [asked] = a.pass(on(INSIDE, `udp ${CLIENT}:4000 > ${externalOf(served)}`));
+    assert.equal(asked, `0: udp ${externalOf(asks)} > 10.0.0.9:53 ttl 63`);
+    assert.deepEqual(b.pass(on(INSIDE, `udp 10.0.0.9:53 > ${externalOf(asks)}`)), []);
+    assert.deepEqual(record(a, b), [`0: udp ${externalOf(served)} > ${CLIENT}:4000 ttl 63`]);
+  });
+
+  for (const filtering of ['endpoint-independent', 'address-and-port-dependent'])
+    it(`an error of one inside host to another waits (${filtering})`, () => {
+      const [a, b] = sites({ filtering });
+      const [served] = a.pass(on(INSIDE, 'udp 10.0.0.9:53 > 192.0.2.1:1'));
+      const external = externalOf(served).split(':')[0];
+      if (filtering !== 'endpoint-independent') {
+        const [asks] = a.pass(on(INSIDE, `udp ${CLIENT}:4000 > 192.0.2.1:1`));
+        a.pass(on(INSIDE, `udp 10.0.0.9:53 > ${externalOf(asks)}`));
+      }
+      record(a, b);
+      const [asked] = a.plane.passFrames(on(INSIDE, `udp ${CLIENT}:4000 > ${externalOf(served)}`));
+      const error = errorAbout(`icmp 10.0.0.9 > ${external} type 3 code 3`, describeFrame(asked.frame));
+      assert.deepEqual(b.pass({ port: INSIDE, frame: error }), []);
+      assert.deepEqual(record(a, b), [`0: icmp ${external} > ${CLIENT} type 3 ttl 63 len 28`]);
+    });
+
+  it('come to no port of another site, since an endpoint keeps its own alone', () => {
+    const [a, b] = sites({ tcp_closing: 5 });
+    const [out] = b.exchange(on(INSIDE, SYN));
+    for (const flags of ['A', 'R']) b.pass(on(INSIDE, `tcp ${CLIENT}:4000 > ${SERVER}:80 ${flags}`));
+    record(b, a);
+    for (const site of [a, b]) site.plane.nowMs += 12_000;
+    const [again] = a.pass(on(INSIDE, `tcp ${CLIENT}:4000 > 192.0.2.77:80 S`));
+    assert.notEqual(externalOf(again), externalOf(out));
+    b.pass(on(OUTSIDE, `tcp 192.0.2.77:80 > ${externalOf(again)} SA`));
+    assert.deepEqual(record(a, b), [`0: tcp 192.0.2.77:80 > ${CLIENT}:4000 SA ttl 63`]);
   });
 
   it('wait with all of their fragments', () => {

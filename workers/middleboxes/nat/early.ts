@@ -34,12 +34,12 @@ const KEY_WORDS = 4;
 export interface NatEarlyReplies {
   /** Packet `i` from outside, to a port that is not bound here, waits. False: it does not. */
   waits(i: number, now: number): boolean;
-  /** Packet `i` from outside, to a bound port, waits for its session. */
-  waitsForSession(i: number): boolean;
+  /** Packet `i` from this remote, as the outside sees it, to a bound port, waits for its session. */
+  waitsForSession(i: number, remote: number, remotePort: number): boolean;
   /** Packet `i` from inside, whose source outside is this, waits for the binding of the inside host it is for. */
   waitsWithin(i: number, address: number, port: number, now: number): boolean;
-  /** ICMP error `i` from outside, which quotes a packet of ours, waits. */
-  errorWaits(i: number, quoted: Quoted, now: number): boolean;
+  /** ICMP error `i`, which quotes a packet of ours to this remote, as the outside sees it, waits. */
+  errorWaits(i: number, quoted: Quoted, remote: number, remotePort: number, now: number): boolean;
 }
 
 export interface EarlyParts {
@@ -100,21 +100,21 @@ export function createNatEarlyReplies({ batch, early, bindings, filter }: EarlyP
 
   return {
     waits,
-    waitsForSession: (i) =>
-      isReply(i) && expected.mayWait(i) && waitFor(i, placeOf(i), source[i], sourcePort(ports[i]), protocol[i]),
+    waitsForSession: (i, remote, remotePort) =>
+      isReply(i) && expected.mayWait(i) && waitFor(i, placeOf(i), remote, remotePort, protocol[i]),
     waitsWithin(i, address, port, now) {
       if (!isReply(i) || !expected.mayWait(i)) return false;
       const place = placeOf(i);
       return isElsewhere(place, now) && waitFor(i, place, address, port, protocol[i]);
     },
-    errorWaits(i, quoted, now) {
+    errorWaits(i, quoted, remote, remotePort, now) {
       if (quoted.source !== destination[i] || !expected.mayWait(i)) return false;
       const carried = quoted.protocol;
       const place = bindings.place(quoted.source, sourcePort(quoted.ports), carried);
       if (place === NONE) return false;
       const isBound = bindings.findInbound(place, now) !== NONE;
       if (!isBound && !isElsewhere(place, now)) return false;
-      return waitFor(i, place, quoted.destination, destinationPort(quoted.ports), carried);
+      return waitFor(i, place, remote, remotePort, carried);
     },
   };
 }

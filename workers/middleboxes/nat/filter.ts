@@ -50,8 +50,8 @@ export interface FilterParts {
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
   readonly holds: Holds;
   draining(): boolean;
-  /** Packet `i` from outside, which has no session, waits for it. False: it does not. */
-  waits(i: number): boolean;
+  /** Packet `i` from this remote, which has no session, waits for it. False: it does not. */
+  waits(i: number, remote: number, remotePort: number): boolean;
   /** Refuses packet `i` for want of room. */
   refuse(i: number, reason: number): void;
 }
@@ -188,7 +188,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     // The internal endpoint may have been bound since it was looked up.
     if (slot === NONE) slot = find(address, key, source[i], remotePort(sourcePort(ports[i]), protocol[i]), now);
     if (slot === NONE) {
-      if (!waits(i)) batch.drop(i, counters.filtered);
+      if (!waits(i, source[i], sourcePort(ports[i]))) batch.drop(i, counters.filtered);
       return false;
     }
     return arrives(i, slot, now);
@@ -198,7 +198,7 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     const carried = protocol[i];
     const slot = find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now);
     if (slot !== NONE) return arrives(i, slot, now);
-    batch.drop(i, counters.filtered);
+    if (!waits(i, remote, port2)) batch.drop(i, counters.filtered);
     return false;
   }
 

@@ -29,13 +29,19 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
   const { port, destination } = batch;
   /** What the error at hand is about. */
   const quoted = new Quoted();
+  /** Where the quoted packet was sent to, as the outside sees it. */
+  let remote = 0;
+  let remotePort = 0;
 
   function translate(i: number, now: number): void {
     const isFromInside = port[i] === inside;
     if (!quoted.find(batch, i)) return batch.drop(i, counters.icmp_error);
     if (!quoted.isSound) return batch.drop(i, counters.icmp_checksum);
-    if (isFromInside && !sentToUs(i, now)) return batch.drop(i, counters.icmp_error);
+    remote = quoted.destination;
+    remotePort = destinationPort(quoted.ports);
+    if (isFromInside && !findOutside(now)) return batch.drop(i, counters.icmp_error);
     if (isFromInside && !endpoints.isExternal(quoted.source)) {
+      showOutside(i);
       batch.forward(i, outside);
       batch.count1(counters.outbound);
       return;
@@ -46,9 +52,10 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
       endpoints.toInside(quoted.source, sourcePort(quoted.ports), quoted.protocol, now) &&
       isPermitted(now);
     if (!isKnown) {
-      if (isFromInside || !early.errorWaits(i, quoted, now)) batch.drop(i, counters.icmp_error);
+      if (!early.errorWaits(i, quoted, remote, remotePort, now)) batch.drop(i, counters.icmp_error);
       return;
     }
+    if (isFromInside) showOutside(i);
     quoted.rewriteSource(endpoints.address, endpoints.port);
     rewriteDestination(batch, i, endpoints.address, 0);
     batch.forward(i, inside);
@@ -58,16 +65,24 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
   /** Whether the packet that it is about can have been sent: there is a session, where there are sessions. */
   function isPermitted(now: number): boolean {
     if (filter === null || endpoints.isMapped) return true;
-    const { protocol, destination: remote, ports } = quoted;
-    return filter.permits(endpoints.address, endpoints.port, protocol, remote, destinationPort(ports), now);
+    return filter.permits(endpoints.address, endpoints.port, quoted.protocol, remote, remotePort, now);
   }
 
-  /** The packet it is about was sent to an endpoint of ours: it is so again, for the outside. False if there is none. */
-  function sentToUs(i: number, now: number): boolean {
+  /**
+   * The packet it is about was sent to an endpoint of ours: finds where that is for the outside. False if it is nowhere. Nothing
+   * is rewritten yet, as an error that waits must be as it came.
+   */
+  function findOutside(now: number): boolean {
     if (!endpoints.toOutside(quoted.destination, destinationPort(quoted.ports), quoted.protocol, now)) return false;
-    quoted.rewriteDestination(endpoints.address, endpoints.port);
-    rewriteSource(batch, i, endpoints.address, 0);
+    remote = endpoints.address;
+    remotePort = endpoints.port;
     return true;
+  }
+
+  /** Error `i` from inside is as the outside sees it. */
+  function showOutside(i: number): void {
+    quoted.rewriteDestination(remote, remotePort);
+    rewriteSource(batch, i, remote, 0);
   }
 
   return translate;
