@@ -38,8 +38,8 @@ export interface NatEarlyReplies {
   waitsForSession(i: number, remote: number, remotePort: number): boolean;
   /** Packet `i` from inside, whose source outside is this, waits for the binding of the inside host it is for. */
   waitsWithin(i: number, address: number, port: number, now: number): boolean;
-  /** ICMP error `i`, which quotes a packet of ours to this remote, as the outside sees it, waits. */
-  errorWaits(i: number, quoted: Quoted, remote: number, remotePort: number, now: number): boolean;
+  /** ICMP error `i` waits, which quotes a packet of ours from this port to this remote, as the outside sees them. */
+  errorWaits(i: number, quoted: Quoted, port: number, remote: number, remotePort: number, now: number): boolean;
 }
 
 export interface EarlyParts {
@@ -107,10 +107,10 @@ export function createNatEarlyReplies({ batch, early, bindings, filter }: EarlyP
       const place = placeOf(i);
       return isElsewhere(place, now) && waitFor(i, place, address, port, protocol[i]);
     },
-    errorWaits(i, quoted, remote, remotePort, now) {
+    errorWaits(i, quoted, port, remote, remotePort, now) {
       if (quoted.source !== destination[i] || !expected.mayWait(i)) return false;
       const carried = quoted.protocol;
-      const place = bindings.place(quoted.source, sourcePort(quoted.ports), carried);
+      const place = bindings.place(quoted.source, port, carried);
       if (place === NONE) return false;
       const isBound = bindings.findInbound(place, now) !== NONE;
       if (!isBound && !isElsewhere(place, now)) return false;

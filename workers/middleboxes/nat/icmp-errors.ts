@@ -6,7 +6,15 @@
  * checksum is wrong is dropped (REQ-3); the quoted packet's own checksums are not looked at.
  */
 
-import { type Batch, destinationPort, Quoted, rewriteDestination, rewriteSource, sourcePort } from '../../api.js';
+import {
+  type Batch,
+  destinationPort,
+  Protocol,
+  Quoted,
+  rewriteDestination,
+  rewriteSource,
+  sourcePort,
+} from '../../api.js';
 import type { COUNTERS } from './declaration.js';
 import type { NatEarlyReplies } from './early.js';
 import type { Endpoints } from './endpoints.js';
@@ -29,9 +37,10 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
   const { port, destination } = batch;
   /** What the error at hand is about. */
   const quoted = new Quoted();
-  /** Where the quoted packet was sent to, as the outside sees it. */
+  /** Where the quoted packet was sent to, and from which port, as the outside sees it. */
   let remote = 0;
   let remotePort = 0;
+  let ownPort = 0;
 
   function translate(i: number, now: number): void {
     const isFromInside = port[i] === inside;
@@ -39,6 +48,7 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
     if (!quoted.isSound) return batch.drop(i, counters.icmp_checksum);
     remote = quoted.destination;
     remotePort = destinationPort(quoted.ports);
+    ownPort = sourcePort(quoted.ports);
     if (isFromInside && !findOutside(now)) return batch.drop(i, counters.icmp_error);
     if (isFromInside && !endpoints.isExternal(quoted.source)) {
       showOutside(i);
@@ -49,10 +59,10 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
     // From outside, or about a packet that was turned round.
     const isKnown =
       quoted.source === destination[i] &&
-      endpoints.toInside(quoted.source, sourcePort(quoted.ports), quoted.protocol, now) &&
+      endpoints.toInside(quoted.source, ownPort, quoted.protocol, now) &&
       isPermitted(now);
     if (!isKnown) {
-      if (!early.errorWaits(i, quoted, remote, remotePort, now)) batch.drop(i, counters.icmp_error);
+      if (!early.errorWaits(i, quoted, ownPort, remote, remotePort, now)) batch.drop(i, counters.icmp_error);
       return;
     }
     if (isFromInside) showOutside(i);
@@ -76,6 +86,8 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
     if (!endpoints.toOutside(quoted.destination, destinationPort(quoted.ports), quoted.protocol, now)) return false;
     remote = endpoints.address;
     remotePort = endpoints.port;
+    // A query has one identifier for both.
+    if (quoted.protocol === Protocol.ICMP) ownPort = remotePort;
     return true;
   }
 

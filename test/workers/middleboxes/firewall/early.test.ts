@@ -81,7 +81,7 @@ describe('firewall, replies that come before their connection', () => {
     ] as const) {
       const [, b] = sites(rules);
       pass(b, OUTSIDE, reply);
-      b.plane.nowMs += 101;
+      b.plane.nowMs += 151;
       pass(b, OUTSIDE);
       assert.deepEqual(counts(b), { early_replies: 1, early_replies_expired: 1, ...count });
     }
@@ -110,7 +110,7 @@ describe('firewall, replies that come before their connection', () => {
     pass(b, OUTSIDE, CASES[2][2]);
     const records = (): number => b.plane.recorded.read(10, () => {});
     assert.equal(records(), 0);
-    b.plane.nowMs += 101;
+    b.plane.nowMs += 151;
     pass(b, OUTSIDE);
     assert.equal(records(), 1);
   });
