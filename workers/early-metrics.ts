@@ -8,7 +8,7 @@ export const EARLY_COUNTERS = {
   early_replies:
     'packets that came before the state they belong to and waited for it, at one stage of the chain each time',
   early_replies_known: 'of those, the ones that went on because the state came',
-  early_replies_expired: 'of those, the ones whose time was over: the middlebox decided without the state',
+  early_replies_expired: 'of those, the ones whose time was over: the middlebox decided with the state that was there',
   early_replies_full: 'packets that did not wait because as many packets or bytes as possible were waiting',
   ...BOUND_COUNTERS,
   early_replies_behind: 'dropped: a packet behind one that waited for its state, with no room to wait too',

@@ -9,7 +9,7 @@ import {
   WAITING_PER_DESTINATION,
   WAITING_PER_SOURCE,
 } from '../../workers/early-bounds.js';
-import { WAITING_MAX } from '../../workers/early-replies.js';
+import { createEarlyReplies, WAITING_MAX } from '../../workers/early-replies.js';
 import { swap16 } from '../../workers/packet/ipv4.js';
 import { frame6 } from './support/frames6.js';
 import { on, Plane, type PlaneOptions, SeenMembers } from './support/plane.js';
@@ -178,6 +178,24 @@ describe('early replies', () => {
     ids(plane, reply(1000), reply(2000));
     plane.control.setPhase(Phase.QUIET);
     plane.dataPlane.run();
+    assert.deepEqual(plane.counts(), { early_replies: 2, early_replies_lost: 2 });
+  });
+
+  it('are counted by the next thread of the slot if the worker was killed', () => {
+    const members = new SeenMembers([false, true]);
+    const plane = planeWith(new Set(), { early: members });
+    ids(plane, reply(1000), reply(2000));
+    createEarlyReplies({
+      batch: plane.batch,
+      driver: plane.driver,
+      members: members.members,
+      progress: () => 0,
+      msMax: () => 250,
+      row: plane.metrics.row(0),
+      catalogue: plane.catalogue,
+      every: () => {},
+      clock: () => plane.monotonicMs,
+    });
     assert.deepEqual(plane.counts(), { early_replies: 2, early_replies_lost: 2 });
   });
 
