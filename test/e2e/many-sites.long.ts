@@ -96,7 +96,8 @@ describe('end to end: several sites', function () {
         await more(SOME);
       });
       await converged(running(sites, ALL), 60_000);
-      assert.ok((await sites.site('c').counters())['nat_bound'] > 0);
+      const counters = await sites.site('c').counters();
+      assert.ok(counters['nat_bound'] > 0, JSON.stringify(counters));
     });
   });
 
