@@ -29,8 +29,11 @@ const PACE = {
 } as const;
 const BURST_CONNECTIONS = 1000;
 /** Bursts that are timed, and as many that they are compared with. */
-const BURSTS = 7;
-/** Bursts before these: until its code is compiled, a site needs several times as long for a packet. */
+const BURSTS = 3;
+/**
+ * Bursts before the first ones that are timed: until its code is compiled, a site needs several times as long for a packet. All
+ * bursts of four delays together have to leave ports of a site's lease, some 32,000.
+ */
 const BURSTS_BEFORE = 5;
 
 export interface FirstServer {
@@ -113,6 +116,7 @@ export class FirstPackets {
   private readonly waiting = new Map<number, (answer: Answer) => void>();
   private partial = '';
   private asks = 0;
+  private burstsBefore = 0;
 
   private constructor(testbed: Testbed, place: FirstPacketsPlace, program: Program) {
     this.testbed = testbed;
@@ -191,7 +195,7 @@ export class FirstPackets {
     const ideal: Exchange[] = [];
     if (what !== 'burst' || established.some(Number.isNaN)) exchanges.push(...(await ask()));
     else {
-      for (let n = 0; n < BURSTS_BEFORE; n++) await ask();
+      for (; this.burstsBefore < BURSTS_BEFORE; this.burstsBefore++) await ask();
       for (let n = 0; n < BURSTS; n++) {
         ideal.push(...(await this.ideal(wanMs, ask)));
         exchanges.push(...(await ask()));
