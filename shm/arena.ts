@@ -20,10 +20,12 @@ const HEADER = struct({ magic: 1, format: 1, layoutHash: 2, secret: 4 });
 const MAGIC = 0x43_4f_4e_53; // "CONS"
 const FORMAT = 1;
 /**
- * What the words of keys and values mean, where the objects' parameters do not say it. 2: a key
- * contains the link, and the ports of SCTP, UDP-Lite and DCCP. 3: members compare a hash of the meaning alone. 4: records of
- * NAT bindings name the external address and port. Members of
+ * What the words of keys and values mean, where the objects' parameters do not say it. Members of
  * different formats are incompatible, as their hashes differ.
+ *
+ *     2   a key contains the link, and the ports of SCTP, UDP-Lite and DCCP
+ *     3   members compare a hash of the meaning alone
+ *     4   records of NAT bindings name the external address and port
  */
 export const STATE_FORMAT = 4;
 

@@ -53,7 +53,7 @@ export function createEarlyBounds(burst: number, catalogue: MetricCatalogue, now
   let earnedAt = nowMs;
   let earnedBySourceAt = nowMs;
 
-  function earn(now: number): void {
+  function earnForAll(now: number): void {
     vain = Math.min(burst, vain + ((now - earnedAt) * VAIN_PER_SECOND) / 1000);
     earnedAt = now;
   }
@@ -66,11 +66,11 @@ export function createEarlyBounds(burst: number, catalogue: MetricCatalogue, now
 
   return {
     earn(now) {
-      earn(now);
+      earnForAll(now);
       earnBySource(now);
     },
     isSpent(now) {
-      if (vain < 1) earn(now);
+      if (vain < 1) earnForAll(now);
       return vain < 1;
     },
     isSpentBy: (source) => vainOfSource[source & (SOURCES - 1)] >= burstOfSource,

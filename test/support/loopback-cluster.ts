@@ -102,3 +102,18 @@ export class LoopbackCluster {
     };
   }
 }
+
+/** Gives each test of the suite a cluster of its own, and ends it; what its instances wrote is shown if the test failed. */
+export function clusterForEach(use: (cluster: LoopbackCluster) => void): void {
+  let cluster: LoopbackCluster;
+
+  beforeEach(async () => {
+    cluster = await LoopbackCluster.create();
+    use(cluster);
+  });
+
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed') console.log(cluster.report());
+    await cluster.down();
+  });
+}

@@ -3,7 +3,7 @@
 import { strict as assert } from 'node:assert';
 import { askJson } from '../../../daemon/admin/client.js';
 import type { Standing } from '../../../daemon/admin/source.js';
-import { LoopbackCluster } from '../../support/loopback-cluster.js';
+import { clusterForEach, type LoopbackCluster } from '../../support/loopback-cluster.js';
 import { eventually, type Instance } from '../../testbed/instance.js';
 
 const members = ['a', 'b'];
@@ -11,13 +11,8 @@ const members = ['a', 'b'];
 describe('members that differ in what must be the same at all sites', () => {
   let cluster: LoopbackCluster;
 
-  beforeEach(async () => {
-    cluster = await LoopbackCluster.create();
-  });
-
-  afterEach(async function () {
-    if (this.currentTest?.state === 'failed') console.log(cluster.report());
-    await cluster.down();
+  clusterForEach((made) => {
+    cluster = made;
   });
 
   const says = (instance: Instance, what: RegExp): Promise<string> =>

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { askJson, CommandError } from '../../../daemon/admin/client.js';
 import type { LagRow, MemberChange, MemberRow, Standing } from '../../../daemon/admin/source.js';
-import { LoopbackCluster } from '../../support/loopback-cluster.js';
+import { clusterForEach, type LoopbackCluster } from '../../support/loopback-cluster.js';
 import { converged, eventually, type Instance } from '../../testbed/instance.js';
 
 const ask = async <T>(instance: Instance, command: string): Promise<T[]> =>
@@ -24,13 +24,8 @@ async function refused(instance: Instance, command: string): Promise<string> {
 describe('members of a cluster that runs', () => {
   let cluster: LoopbackCluster;
 
-  beforeEach(async () => {
-    cluster = await LoopbackCluster.create();
-  });
-
-  afterEach(async function () {
-    if (this.currentTest?.state === 'failed') console.log(cluster.report());
-    await cluster.down();
+  clusterForEach((made) => {
+    cluster = made;
   });
 
   it('are listed, added, heard and removed', async () => {

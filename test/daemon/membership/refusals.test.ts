@@ -8,7 +8,7 @@ import { RefusalWatch } from '../../../daemon/membership/refusals.js';
 import type { RejectRow } from '../../../shm/reject-table.js';
 import { REFUSALS, type Refusal } from '../../../workers/replication/metrics.js';
 import type { PeerStatus } from '../../../workers/replication/peers.js';
-import { LoopbackCluster } from '../../support/loopback-cluster.js';
+import { clusterForEach, type LoopbackCluster } from '../../support/loopback-cluster.js';
 import { eventually } from '../../testbed/instance.js';
 
 const KEEPALIVE_MS = 100;
@@ -93,13 +93,8 @@ async function sendFrom(source: string, address: string, port: number, count: nu
 describe('an instance whose messages and those of a member are refused', () => {
   let cluster: LoopbackCluster;
 
-  beforeEach(async () => {
-    cluster = await LoopbackCluster.create();
-  });
-
-  afterEach(async function () {
-    if (this.currentTest?.state === 'failed') console.log(cluster.report());
-    await cluster.down();
+  clusterForEach((made) => {
+    cluster = made;
   });
 
   it('does not begin without state, says what to mend, and begins alone when it is told', async () => {
