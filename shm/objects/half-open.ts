@@ -44,8 +44,13 @@ export interface HalfOpenOptions {
 export const HALF_OPEN_COUNTS = struct({ open: 1, evicted: 1, refused: 1, withheld: 1 });
 const { open: OPEN, evicted: EVICTED, refused: REFUSED, withheld: WITHHELD } = HALF_OPEN_COUNTS.at;
 
-/** Coarse seconds, so a real one at least, in which an entry is put out for nobody. */
+/** Coarse seconds, so a real one at least, in which an entry is not evicted. */
 export const YOUNG_S = 2;
+/**
+ * A generation may be ahead of the clock by this much, and its entry is still young: a key that is used again within one second
+ * has the next generation, and another member's clock may be ahead. Further ahead, somebody renews the entry to keep it.
+ */
+const AHEAD_MAX_S = 8;
 /** Entries of this thread's passed over that are half-open no more, to find one. */
 const PASSED_OVER = 32;
 /** Half-open entries compared, and slots looked at for them, from the new entry's home on. */
@@ -68,6 +73,12 @@ export function halfOpenLimits(capacity: number, options: HalfOpenOptions): Requ
       `flow table: ${halfOpenRecords} records of half-open entries a second, 0 or more are possible`,
     );
   return { halfOpen, halfOpenRecords };
+}
+
+/** Whether an entry of this generation began so lately that it is not evicted. */
+export function isYoung(generation: number, now: number): boolean {
+  const age = now - generation;
+  return age < YOUNG_S && age >= -AHEAD_MAX_S;
 }
 
 export class HalfOpen {
@@ -221,8 +232,7 @@ export class HalfOpen {
       const slot = (from + i) & (slots.slots - 1);
       if (!slots.isHalfOpen(slot)) continue;
       compared++;
-      const age = now - slots.generation(slot);
-      if (age >= 0 && age < YOUNG_S) continue;
+      if (isYoung(slots.generation(slot), now)) continue;
       if (chosen === NONE || slots.expires(slot) < slots.expires(chosen)) chosen = slot;
     }
     return chosen;

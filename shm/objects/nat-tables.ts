@@ -70,7 +70,7 @@ import {
   MAX_RANK,
   WITHHELD,
 } from './flow-slots.js';
-import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, YOUNG_S } from './half-open.js';
+import { HALF_OPEN_COUNTS, HalfOpen, type HalfOpenOptions, isYoung } from './half-open.js';
 import { MOVES_BYTES, Moves } from './nat-moves.js';
 import { NatRecord } from './nat-record.js';
 import { Applied, type OpenContext } from './object.js';
@@ -378,7 +378,7 @@ export class NatTables {
     const isEvicted =
       rival &&
       flows.isHalfOpen(owner) &&
-      now - flows.generation(owner) >= YOUNG_S &&
+      !isYoung(flows.generation(owner), now) &&
       claimGeneration > claims.generation(place);
     if (rival) this.kill(owner, isEvicted ? flows.expires(owner) : now);
     // Of a flow that is over, and not held, the place is told when that was.

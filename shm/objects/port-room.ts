@@ -16,7 +16,7 @@
 
 import { NONE } from '../none.js';
 import { PROTOCOL_COUNT } from './external-places.js';
-import { YOUNG_S } from './half-open.js';
+import { isYoung } from './half-open.js';
 import type { NatTables } from './nat-tables.js';
 import type { PortAllocator } from './port-allocator.js';
 
@@ -124,8 +124,7 @@ export class PortRoom {
       const slot = claims.owner(place);
       if (!tables.isBound(slot, place) || !flows.isHalfOpen(slot) || answers.isAnswered(slot)) continue;
       compared++;
-      const age = now - flows.generation(slot);
-      if (age >= 0 && age < YOUNG_S) continue;
+      if (isYoung(flows.generation(slot), now)) continue;
       if (chosen !== NONE && flows.expires(slot) >= soonest) continue;
       chosen = place;
       soonest = flows.expires(slot);

@@ -63,6 +63,9 @@ describe('end to end: replication', function () {
       await testbed.relay.cut('wan', 'site-a', 'site-b');
       await fromA.send();
       await fromB.send();
+      // Half-open, it would be evicted after a while, since ports are short.
+      await fromB.replies(1);
+      await fromB.send();
       for (const site of [a, b]) {
         const [flow] = await eventually('a binding', async () =>
           (await site.flows()).length > 0 ? site.flows() : null,
@@ -75,14 +78,14 @@ describe('end to end: replication', function () {
       assert.deepEqual(await holders(b), held, 'both sites say the same');
       assert.deepEqual(
         held.map((flow) => flow.split(' ').slice(1).join(' ')),
-        ['5000 dead', '5000 new'],
+        ['5000 dead', '5000 established'],
       );
-      for (const site of [a, b])
-        assert.equal((await site.objects())[0].figures['collisions'], 1, `counted at site ${site.name}`);
+      // Site a may take its half-open binding for one that site b evicted, if that is old enough by now.
+      assert.equal((await b.objects())[0].figures['collisions'], 1, 'counted where the binding was in use');
 
       // The loser's next packet is bound anew, and then both have their replies.
-      const loser = held[0].startsWith(clientOfA(0)) ? fromA : fromB;
-      const winner = loser === fromA ? fromB : fromA;
+      const [loser, winner] = [fromA, fromB];
+      assert.ok(held[0].startsWith(clientOfA(0)), 'the larger address has the port');
       await loser.send();
       for (const site of [a, b])
         await eventually('the loser to be bound anew', async () => {

@@ -27,6 +27,8 @@ interface Table<T extends StateObject> {
   find(object: T, key: number, now: number): number;
   refresh(object: T, slot: number, rank: number, now: number): boolean;
   tellAgain(object: T, slot: number, now: number): boolean;
+  /** The key is used again: a new generation. */
+  renew(object: T, slot: number, now: number): boolean;
   /** Replaces a half-open entry's value, where there is one, by a larger one. */
   replace?(object: T, slot: number, now: number): boolean;
   locksHeld(object: T): number;
@@ -50,6 +52,7 @@ const flows: Table<FlowTable> = {
   },
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> ((3 * rank) >> 1)),
   tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
+  renew: (object, slot, now) => object.renew(slot, value, 0, HALF_OPEN, now, LIFETIME),
   replace: (object, slot, now) => object.replaceValue(slot, Int32Array.of(object.value(slot, 0) + 1), 0, now),
   locksHeld: (object) => object.locksHeld(),
 };
@@ -62,10 +65,15 @@ const bindings: Table<NatBinding> = {
   find: (object, n, now) => object.findOutbound(object.hash(n, port), n, port, now),
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> ((3 * rank) >> 1)),
   tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
+  renew: (object, slot, now) => object.renew(slot, now, LIFETIME),
   locksHeld: (object) => object.locksHeld(),
 };
 
-function check<T extends StateObject>(name: string, table: Table<T>, settle: (object: T, now: number) => void): void {
+function check<T extends StateObject & { generation(slot: number): number }>(
+  name: string,
+  table: Table<T>,
+  settle: (object: T, now: number) => void,
+): void {
   describe(`half-open entries: ${name}`, () => {
     it('do not put out what is established, nor flood other sites, however many come', function () {
       this.timeout(60_000);
@@ -172,6 +180,20 @@ function check<T extends StateObject>(name: string, table: Table<T>, settle: (ob
       assert.ok(put.length > 0 && put.every((slot) => !taken.has(slot) && !before.slice(0, 20).includes(slot)));
       assert.equal(table.add(object, 99, later + CLOCK_SKEW_GUARD_S - 1), NONE, 'the quota was put out once');
       assert.notEqual(table.add(object, 99, later + CLOCK_SKEW_GUARD_S), NONE);
+    });
+
+    it('are young too where the key was used again within one second, and its generation is ahead of the clock', () => {
+      const { object } = new Replica(table.define(4, 2, 1000));
+      for (const n of [1, 2]) {
+        const slot = table.add(object, n, NOW);
+        assert.ok(table.renew(object, slot, NOW));
+        assert.equal(object.generation(slot), NOW + 1);
+      }
+      for (const now of [NOW, NOW + 1]) {
+        assert.equal(table.add(object, 9, now), NONE, 'nothing is evicted for it');
+        for (const n of [1, 2]) assert.notEqual(table.find(object, n, now), NONE);
+      }
+      assert.notEqual(table.add(object, 9, NOW + 1 + YOUNG_S), NONE);
     });
 
     it('leave a handshake its time, though a flood turns the quota over every two seconds', () => {

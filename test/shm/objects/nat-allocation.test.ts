@@ -240,6 +240,28 @@ describe('an endpoint that is bound again', () => {
   });
 });
 
+describe('a port that two members gave away at once', () => {
+  it('is the larger endpoint’s; the other is bound anew within the same second, and stays though ports are short', () => {
+    const definition = definitionOf('shared', { portRange: { first: 5000, last: 5001 } });
+    const members = [new Replica(definition, 0, 2), new Replica(definition, 1, 2)];
+    const ports = members.map(({ object }, n) => bind(object, 5 + n, 4000));
+    assert.deepEqual(ports, [5000, 5000]);
+    const records = members.map((member) => member.drain());
+    members.forEach((member, n) => {
+      for (const record of records[1 - n]) member.apply(record, NOW);
+    });
+    const { object } = members[0];
+    assert.equal(object.collisions, 1);
+    assert.equal(slotOf(object, 5, 4000), NONE, 'lost its port');
+    assert.equal(bind(object, 5, 4000), 5001);
+    for (const now of [NOW, NOW + 1])
+      for (let n = 0; n < 6; n++) {
+        object.room.keepFree(now);
+        assert.notEqual(slotOf(object, 5, 4000, now), NONE, 'too young to be evicted');
+      }
+  });
+});
+
 describe('an endpoint whose first packets leave by several members at once', () => {
   const HOSTS = 12;
   const member = fc.nat({ max: 2 });
