@@ -45,8 +45,9 @@ export class Evictions {
 
   private evict(by: number, victim: number, incarnation: number): void {
     const { world } = this;
+    const { up, life } = world.members[victim];
     // It is gone, or has started again, by now.
-    if (by === victim || !world.members[by].up || world.members[victim].life.incarnation !== incarnation) return;
+    if (by === victim || !world.members[by].up || !up || life.incarnation !== incarnation) return;
     world.happened('a living member was evicted');
     this.evictions.push({ by, victim, incarnation });
     world.members[victim].isCondemned = true;

@@ -44,6 +44,8 @@ export class Succession {
 /** Which incarnation of each slot each instance had closed when it was last looked at. */
 export class Closings {
   private readonly closed = new Map<Instance, Float64Array>();
+  /** The start of each instance that has been ready: what its snapshot took for closed, its donor closed. */
+  private readonly started = new Map<Instance, number>();
   private readonly life = new LifeRecord();
   private readonly theirLife = new LifeRecord();
   private readonly peer = new PeerRecord();
@@ -64,12 +66,14 @@ export class Closings {
     const { life } = this;
     const closed = this.closed.get(at) ?? new Float64Array(at.board.members);
     this.closed.set(at, closed);
+    const isChecked = at.entry.isReady && this.started.get(at) === at.life.incarnation;
+    if (at.entry.isReady) this.started.set(at, at.life.incarnation);
     for (let slot = 0; slot < closed.length; slot++) {
       if (slot === at.member) continue;
       at.board.readLife(slot, life);
       if (!life.isClosed || life.former === closed[slot]) continue;
       closed[slot] = life.former;
-      if (life.former === 0 || !at.entry.isReady || at.isCondemned || isReported(slot)) continue;
+      if (life.former === 0 || !isChecked || at.isCondemned || isReported(slot)) continue;
       // One that is declared dead is not waited for.
       const living = others.filter(
         (one) => one !== at && one.member !== slot && one.up && one.entry.isReady && !one.isCondemned,
