@@ -195,7 +195,7 @@ export class Entry {
         },
         signal: this.ending.signal,
       });
-      const refusal = joining.refuses(head.vectors.present);
+      const refusal = joining.refuses(head.vectors.present, head.lacks, monotonicMs());
       if (refusal !== null) throw new Error(refusal);
       await this.load(head, landing, this.members.name(donor));
       joining.snapshotTaken(head.lacks);

@@ -186,7 +186,10 @@ export class Entry {
       if (!instance.up || joining.state !== 'asking') return;
       instance.host.reachedStep(instance, 'loading');
       if (!instance.up) return;
-      const refusal = typeof snapshot === 'string' ? snapshot : joining.refuses(snapshot.vectors.present);
+      const refusal =
+        typeof snapshot === 'string'
+          ? snapshot
+          : joining.refuses(snapshot.vectors.present, snapshot.lacks, instance.localMs);
       if (typeof snapshot === 'string' || refusal !== null) {
         instance.host.happened(`snapshot: ${refusal === snapshot ? snapshot : 'refused'}`);
         joining.snapshotFailed(refusal ?? '', instance.localMs);

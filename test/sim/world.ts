@@ -84,6 +84,8 @@ export class World implements Host {
   private readonly keyStages: number[];
   /** Incarnations of members that are gone for good, or left. */
   private readonly evicted = new Map<number, number>();
+  /** Records that the instance had skipped before the message that it receives. */
+  private skippedBefore = 0;
   private readonly left = new Map<number, number>();
   /** Who is to die at which step of its joining or leaving. */
   private readonly armed = new Map<number, Extract<Step, { do: 'crash-at' }>>();
@@ -496,6 +498,7 @@ export class World implements Host {
 
   beforeReceive(at: Instance, flight: Flight): void {
     this.witness.before(at, flight);
+    this.skippedBefore = at.counts.value('state_rx_records_skipped');
   }
 
   afterReceive(at: Instance, flight: Flight, reject: string | null): void {
@@ -523,6 +526,10 @@ export class World implements Host {
       return;
     }
     this.afterTick(at);
+    // Its state came without what the sender had let go of, since it did not hear the sender.
+    const hasSkipped = at.counts.value('state_rx_records_skipped') > this.skippedBefore;
+    if (hasSkipped && at.entry.unheard.has(flight.sender) && this.plan.firstSequence === FIRST_SEQUENCE)
+      this.lacking(at, flight.sender);
     const sender = this.lifeOf(flight.sender, contents.incarnation);
     const origin = this.lifeOf(contents.origin, contents.originIncarnation);
     if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);

@@ -14,7 +14,8 @@
  *
  * **A donor** is ready and heard, the nearest first; one after the other when they fail, each again after a while, for ever.
  * Not one that another member sends nothing at present, or sends units cut for it alone: what it has goes not together with the units
- * held for us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`).
+ * held for us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`); so is that of a donor that
+ * still has to take the state of others, while there is another to ask.
  *
  * **Beginning together** without state needs proof that nobody has any: a message that only says
  * JOINING may have been recorded, or long under way, while its sender has had state for long. So
@@ -83,6 +84,8 @@ export class Joining {
   private failures = 0;
   /** Per slot: not asked for a snapshot before this. */
   private readonly notBefore: Float64Array;
+  /** Slots of donors that still had to take the state of others. */
+  private readonly lacking = new Set<number>();
   /** [object * slots + slot]: the life and the floor of each origin, as of the last look before a snapshot is loaded. */
   private readonly lives: Float64Array;
   private readonly floors: Float64Array;
@@ -126,8 +129,30 @@ export class Joining {
     return this.state === 'asking' ? this.donor : null;
   }
 
-  /** Why a snapshot with these vectors, by object and slot, is of no use; null: it is. Ask before it is loaded. */
-  refuses(present: readonly (readonly SnapshotVector[])[]): string | null {
+  /**
+   * Why a snapshot with these vectors, by object and slot, is of no use; null: it is of use. `lacks`: slots of members whose state
+   * the donor still has to join. Ask before it is loaded.
+   */
+  refuses(present: readonly (readonly SnapshotVector[])[], lacks: readonly number[], now: number): string | null {
+    return this.refusesGap(present) ?? this.refusesLack(lacks, now);
+  }
+
+  /**
+   * The donor began without state, and has not joined that of others yet: what our former incarnation counted may be missing, and
+   * what we count on top of too little is lost. Taken only if no donor that is heard is known to be better or was not asked yet.
+   */
+  private refusesLack(lacks: readonly number[], now: number): string | null {
+    const lacked = lacks.filter((slot) => this.isOther(slot)).map((slot) => this.members.name(slot));
+    if (lacked.length === 0) return null;
+    this.look();
+    this.lacking.add(this.donor);
+    for (let slot = 0; slot < this.settings.slots; slot++)
+      if (this.isReady(slot, now) && !this.lacking.has(slot))
+        return `it still has to take the state of ${lacked.join(', ')}; ${this.members.name(slot)} may have it`;
+    return null;
+  }
+
+  private refusesGap(present: readonly (readonly SnapshotVector[])[]): string | null {
     const { slots } = this.settings;
     for (let object = 0; object < this.board.objects; object++)
       for (let slot = 0; slot < slots; slot++) {

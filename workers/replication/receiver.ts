@@ -17,6 +17,7 @@ import { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/object.js';
 import { ClockSkew, type SkewLevel } from './clock-skew.js';
 import { Closing } from './closing.js';
+import { EchoAge } from './echo-age.js';
 import { openForeignLogs } from './foreign-log.js';
 import { Belief, Lives } from './lives.js';
 import { FROZEN, MessageReader, type Reject, stampOf } from './message.js';
@@ -79,6 +80,7 @@ export class Receiver {
   private answers = false;
   private readonly vectors: Vectors;
   private readonly roundTrips: RoundTrip[];
+  private readonly echoAge: EchoAge;
   private readonly skews: ClockSkew[];
   private readonly onSkew: (problem: string, level: SkewLevel) => void;
   private readonly context: ReceiveContext;
@@ -112,6 +114,7 @@ export class Receiver {
     this.lives = new Lives(settings);
     this.vectors = new Vectors(board);
     this.roundTrips = Array.from({ length: settings.slots }, () => new RoundTrip());
+    this.echoAge = new EchoAge(board);
     this.skews = Array.from({ length: settings.slots }, () => new ClockSkew());
     this.onSkew = options.onSkew ?? (() => {});
     this.context = {
@@ -192,6 +195,7 @@ export class Receiver {
   /** Call it some times a second: what time brings, and what main wrote. */
   tick(now: number): void {
     this.refresh();
+    this.echoAge.look(now);
     if (this.closing.isUnfinished) this.closing.finish(now);
     if (!this.context.joining) this.closing.tick(now);
   }
@@ -408,7 +412,8 @@ export class Receiver {
     if (reader.echoValid && reader.echoDatagram > this.echoed[echo]) {
       this.echoed[echo] = reader.echoDatagram;
       const us = (stampOf(now) - reader.echoStamp - reader.echoDelayUs) >>> 0;
-      if (us <= ROUND_TRIP_US_MAX) this.roundTrips[member].sample(us / 1000, now, this.peers[member]);
+      const isOld = this.echoAge.isOld(reader.object, reader.echoDatagram, now);
+      if (!isOld && us <= ROUND_TRIP_US_MAX) this.roundTrips[member].sample(us / 1000, now, this.peers[member]);
     }
     return true;
   }

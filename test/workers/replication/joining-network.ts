@@ -18,6 +18,7 @@ const SNAPSHOT_MS = 20;
 interface Snapshot {
   readonly notes: readonly ReadonlyMap<number, readonly number[]>[];
   readonly vectors: SnapshotVectors;
+  readonly lacks: readonly number[];
 }
 
 interface Transfer {
@@ -106,7 +107,11 @@ export class JoiningNetwork extends Network {
         joining.snapshotFailed('nobody answers', this.now);
         return;
       }
-      this.transfers.set(index, { donor, snapshot: take(donor), doneAt: this.now + this.snapshotMs });
+      this.transfers.set(index, {
+        donor,
+        snapshot: take(donor, this.joinings[from].unmet),
+        doneAt: this.now + this.snapshotMs,
+      });
       this.onTransfer?.(index, from);
     } else if (this.now >= transfer.doneAt) {
       this.transfers.delete(index);
@@ -119,19 +124,20 @@ export class JoiningNetwork extends Network {
       joining.snapshotFailed('it broke off', this.now);
       return;
     }
-    const problem = joining.refuses(snapshot.vectors.present);
+    const problem = joining.refuses(snapshot.vectors.present, snapshot.lacks, this.now);
     if (problem !== null) {
       joining.snapshotFailed(problem, this.now);
       return;
     }
     load(member, snapshot, this.now);
-    joining.snapshotTaken();
+    joining.snapshotTaken(snapshot.lacks);
     this.taken.push([member.index, donor.index]);
   }
 }
 
-function take(donor: TestMember): Snapshot {
+function take(donor: TestMember, lacks: readonly number[]): Snapshot {
   return {
+    lacks,
     notes: donor.objects.map(({ notes }) => new Map([...notes].map(([origin, ids]) => [origin, [...ids]]))),
     vectors: readVectors(new AckBoard(donor.board), donor.objects, donor.index),
   };

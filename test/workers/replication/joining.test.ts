@@ -283,6 +283,34 @@ describe('an instance that joins', () => {
     for (const [, donor] of network.taken) assert.ok(donor < 3 || network.taken.length > 2);
   });
 
+  it('takes no snapshot of a member that began without the others’ state, if there is another to ask', () => {
+    const settings = { joinWaitMs: 500 };
+    // All links to others than member 0 are longer, so that one is the nearest to all.
+    const network = cluster({ seed: 43, members: 4, settings });
+    network.link = (from, to) => (from === 0 || to === 0 ? 0 : 20);
+    work(network, 20, 100);
+    network.crash(0);
+    network.drop = (_, to) => to === 0;
+    network.rejoin(0);
+    assert.ok(network.runUntil(() => network.isReady(0), 5000));
+    assert.deepEqual(network.joinings[0].unmet, [1, 2, 3]);
+    network.drop = null;
+    network.run(1000);
+    network.crash(3);
+    const asked: number[] = [];
+    network.onTransfer = (_, from) => asked.push(from);
+    network.rejoin(3);
+    assert.ok(network.runUntil(() => network.isReady(3), 5000));
+    assert.equal(asked[0], 0, 'the nearest');
+    assert.notEqual(network.taken.at(-1)?.[1], 0);
+    // If it is all there is, it is taken.
+    for (const index of [1, 2, 3]) network.crash(index);
+    network.rejoin(3);
+    assert.ok(network.runUntil(() => network.isReady(3), 5000));
+    assert.deepEqual(network.taken.at(-1), [3, 0]);
+    assert.ok(network.joinings[3].unmet.includes(1));
+  });
+
   it('is not given a snapshot that leaves a gap', () => {
     // Nothing can be kept apart for it.
     const network = cluster({ seed: 42, members: 3, settings: { unitLogBytes: 64 << 10, debtBytesEach: 0 } });
