@@ -4,7 +4,8 @@ import { crc32 } from 'node:zlib';
 import { VectorRecord } from '../../shm/ack-board.js';
 import { Datagram, MessageWriter } from '../../workers/replication/message.js';
 import { messageBytes } from '../../workers/replication/settings.js';
-import { CLUSTER_ID, type Instance, MEANING_HASH } from './instance.js';
+import type { Instance } from './instance.js';
+import { CLUSTER_ID, MEANING_HASH } from './member-settings.js';
 import type { Forgery } from './plan.js';
 
 /** Bytes of the message that the checksum is at: see workers/replication/message.ts. */

@@ -14,13 +14,14 @@ import { Datagram } from '../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { Receiver } from '../../workers/replication/receiver.js';
 import { Sender } from '../../workers/replication/sender.js';
-import { memberTableOf, type ReplicationSettings, replicationSettings } from '../../workers/replication/settings.js';
+import { memberTableOf, type ReplicationSettings } from '../../workers/replication/settings.js';
 import { createUnitLogs } from '../../workers/replication/unit-log.js';
 import { Reason } from '../../workers/replication/window.js';
 import { Fuse } from './deaths.js';
 import { Entry, type EntryStep, type Snapshot } from './entry.js';
 import type { EventQueue } from './event-queue.js';
 import type { Flight } from './flight.js';
+import { MEANING_HASH, memberSettings } from './member-settings.js';
 import { Meter } from './meter.js';
 import type { MemberLife, Model } from './model.js';
 import type { Defect, Plan } from './plan.js';
@@ -31,8 +32,6 @@ import { Death, type Moment, Subject, WorkerLog } from './subjects.js';
 import { Upkeep } from './upkeep.js';
 import { demand, Violation } from './violation.js';
 
-export const MEANING_HASH = [0x1234567, -0x7654321] as const;
-export const CLUSTER_ID = 0xc0ffee;
 /** Simulated time 0 on the wall. */
 const UNIX_MS = Date.UTC(2026, 0, 1);
 const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
@@ -46,23 +45,6 @@ const TICK_MS = 100;
 const SOCKET_DATAGRAMS = 256;
 /** Rounds of one wake-up; wake-ups one after the other in which nothing was done; how long what is due may wait. */
 const [ROUNDS_MAX, IDLE_WAKES_MAX, DUE_MS_MAX] = [5000, 5000, 1000];
-
-export function memberSettings(plan: Plan, member: number): ReplicationSettings {
-  return replicationSettings({
-    clusterId: CLUSTER_ID,
-    self: member + 1,
-    members: Array.from({ length: plan.members }, (_, i) => ({
-      id: i + 1,
-      name: `m${i + 1}`,
-      address: `10.0.0.${i + 1}`,
-      port: 7000,
-    })),
-    // Its own, so that what a seed shows does not follow the defaults of an instance.
-    ackDelayMs: 2,
-    keepaliveMs: 1000,
-    ...plan.settings,
-  });
-}
 
 /** What an instance needs of the world around it. */
 export interface Host {
@@ -141,6 +123,8 @@ export class Instance {
   private noBuffers = false;
   /** Since when something was due, each time the send thread was woken; infinite: nothing is. */
   private dueSince = Number.POSITIVE_INFINITY;
+  /** Units that it had sent again when the send thread was last woken. */
+  private sentAgain = 0;
   /** Messages until the send thread dies. */
   private sendsLeft = Number.POSITIVE_INFINITY;
   private sendDownMs = 0;
@@ -476,8 +460,11 @@ export class Instance {
     this.idleWakes = rounds === 0 ? this.idleWakes + 1 : 0;
     demand(this.idleWakes < IDLE_WAKES_MAX, 'no-spinning', () => `${this.name}: woken for nothing, again and again`);
     this.host.afterPoll(this);
-    // A limit on what is sent makes what is due wait, but not for long: new units leave room for it.
-    if (sender.deadline > now || this.noBuffers) this.dueSince = Number.POSITIVE_INFINITY;
+    // A limit on what is sent makes what is due wait while other units are sent again.
+    const sentAgain = this.counts.value('state_tx_retransmissions');
+    const isLimited = this.settings.bandwidth > 0 && sentAgain !== this.sentAgain;
+    this.sentAgain = sentAgain;
+    if (sender.deadline > now || this.noBuffers || isLimited) this.dueSince = Number.POSITIVE_INFINITY;
     else if (this.dueSince > now) this.dueSince = now;
     demand(now - this.dueSince <= DUE_MS_MAX, 'due-sent', () => `${this.name}: what is due is not sent`);
     const waitMs = Math.max((sender.deadline - now) / this.rate, WAIT_MS_MIN);

@@ -1,0 +1,24 @@
+/** How each member of a simulated cluster is set up. */
+
+import { type ReplicationSettings, replicationSettings } from '../../workers/replication/settings.js';
+import type { Plan } from './plan.js';
+
+export const MEANING_HASH = [0x1234567, -0x7654321] as const;
+export const CLUSTER_ID = 0xc0ffee;
+
+export function memberSettings(plan: Plan, member: number): ReplicationSettings {
+  return replicationSettings({
+    clusterId: CLUSTER_ID,
+    self: member + 1,
+    members: Array.from({ length: plan.members }, (_, i) => ({
+      id: i + 1,
+      name: `m${i + 1}`,
+      address: `10.0.0.${i + 1}`,
+      port: 7000,
+    })),
+    // Its own, so that what a seed shows does not follow the defaults of an instance.
+    ackDelayMs: 2,
+    keepaliveMs: 1000,
+    ...plan.settings,
+  });
+}
