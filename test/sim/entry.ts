@@ -43,7 +43,7 @@ export class Entry {
   loaded: Vectors = [];
   /** The floors that were heard of each origin until then, by object and slot. */
   floors: readonly (readonly number[])[] = [];
-  /** Slots of members that were not heard when the state was taken. */
+  /** Slots of members that were not heard when it asked for the state that it has, so they may not have held units for it. */
   unheard: ReadonlySet<number> = new Set();
   private readonly peer = new PeerRecord();
   private fetching = false;
@@ -152,6 +152,10 @@ export class Entry {
     });
   }
 
+  private noteUnheard(): void {
+    this.unheard = new Set([...this.instance.settings.members.keys()].filter((slot) => !this.hears(slot)));
+  }
+
   private begin(what: string | null): void {
     const { instance, joining } = this;
     if (!joining.mayBeginNow(instance.localMs)) return;
@@ -167,6 +171,7 @@ export class Entry {
     instance.withoutThreads(
       () => {
         if (!joining.mayBeginNow(instance.localMs)) return;
+        this.noteUnheard();
         this.write(restored(file, instance.member));
         this.begin('has restored its state file');
       },
@@ -181,6 +186,7 @@ export class Entry {
     this.fetching = true;
     instance.host.reachedStep(instance, 'asking');
     if (!instance.up) return;
+    this.noteUnheard();
     instance.host.fetchSnapshot(instance, donor, (snapshot) => {
       this.fetching = false;
       if (!instance.up || joining.state !== 'asking') return;
@@ -212,7 +218,6 @@ export class Entry {
 
   private write({ vectors, objects }: Snapshot): void {
     const { instance } = this;
-    this.unheard = new Set([...instance.settings.members.keys()].filter((slot) => !this.hears(slot)));
     instance.subjects.forEach((subject, id) => {
       subject.load(objects[id]);
     });
