@@ -291,6 +291,7 @@ export class Daemon implements Running {
       this.donor = await openDonor({
         ...{ instance: this.instance, circle: this.circle(), entry: this.entry, log: this.log },
         agreed: this.agreement.own,
+        onAgreedTold: (id) => this.agreement.noteTold(id),
         objects: () => this.objects,
         lacks: () => this.resync.lacks,
       });

@@ -29,7 +29,7 @@ export interface AgreementOptions {
 }
 
 const ASK_MS_MAX = 1_000;
-const SETTLE_MS_MAX = 1_500;
+const SETTLE_MS_MAX = 3_000;
 const SETTLE_LOOK_MS = 20;
 /** After a member did not answer, and again twice as long each time… */
 const BACK_OFF_MS_MIN = 500;
@@ -48,6 +48,8 @@ interface Answer {
   incarnation: number;
   askAt: number;
   backOffMs: number;
+  /** When it was asked last. */
+  wasHeard: boolean;
   /** What differs, in words; `null`: nothing does, or it has not answered. */
   problem: string | null;
   /** Of its objects; none: not known. */
@@ -62,6 +64,8 @@ export class AgreementWatch {
   private readonly options: AgreementOptions;
   private readonly reasons: ReadonlyMap<string, string>;
   private readonly answers = new Map<number, Answer>();
+  /** Ids of members that have asked this instance. */
+  private readonly told = new Set<number>();
   private readonly ending = new AbortController();
   private asking: Promise<void> | null = null;
   /** What is in force of the shapes at others, by object, and of which members it is. */
@@ -126,16 +130,26 @@ export class AgreementWatch {
     });
   }
 
-  /** Before packets come: waits until each member that is heard has answered, for a limited time. `peers`: as they are then. */
+  /** A member has asked what this instance says to others. */
+  noteTold(id: number): void {
+    this.told.add(id);
+  }
+
+  /**
+   * Before packets come: waits until each member that is heard has answered, and has asked, for a limited time. `peers`: as they
+   * are then.
+   */
   async settle(peers: () => readonly PeerStatus[]): Promise<void> {
     const end = monotonicMs() + SETTLE_MS_MAX;
     const isOpen = ({ id, state }: PeerStatus): boolean =>
-      state === 'heard' && (this.answers.get(id)?.incarnation ?? 0) === 0;
+      state === 'heard' && ((this.answers.get(id)?.incarnation ?? 0) === 0 || !this.told.has(id));
     for (let now = monotonicMs(); now < end && !this.ending.signal.aborted; now = monotonicMs()) {
       this.look(peers(), now);
       if (!peers().some(isOpen)) break;
       await sleep(SETTLE_LOOK_MS);
     }
+    // Also if nothing has changed at the others: a snapshot may have been loaded since.
+    this.heeded = '';
     this.heed(peers());
   }
 
@@ -170,13 +184,14 @@ export class AgreementWatch {
       }
     }
     for (const text of restrictions) if (!this.restrictions.includes(text)) log.warn(text);
-    if (restrictions.length === 0 && this.restrictions.length > 0) log.info('every address is used for new bindings');
+    for (const text of this.restrictions) if (!restrictions.includes(text)) log.info(`over: ${text}`);
     this.restrictions = restrictions;
   }
 
-  private isDue({ id, incarnation }: PeerStatus, now: number): boolean {
+  private isDue({ id, incarnation, state }: PeerStatus, now: number): boolean {
     const answer = this.answers.get(id);
-    if (answer === undefined) return true;
+    // One that is not heard any more may have been started again with what makes us refuse its messages.
+    if (answer === undefined || (state === 'heard') !== answer.wasHeard) return true;
     return now >= answer.askAt || (incarnation !== answer.incarnation && answer.backOffMs === 0);
   }
 
@@ -187,11 +202,13 @@ export class AgreementWatch {
       incarnation: 0,
       askAt: 0,
       backOffMs: 0,
+      wasHeard: false,
       problem: null,
       release: null,
       shapes: [],
     };
     this.answers.set(id, answer);
+    answer.wasHeard = state === 'heard';
     try {
       members.refresh();
       const theirs = await askAgreed({

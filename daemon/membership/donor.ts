@@ -19,11 +19,12 @@ export interface DonorOptions {
   readonly lacks: () => readonly number[];
   readonly entry: Entry;
   readonly agreed: Agreed;
+  readonly onAgreedTold: (member: number) => void;
   readonly log: Log;
 }
 
 export async function openDonor(options: DonorOptions): Promise<SnapshotServer> {
-  const { instance, circle, objects, lacks, entry, agreed, log } = options;
+  const { instance, circle, objects, lacks, entry, agreed, onAgreedTold, log } = options;
   const { replication } = instance.plan;
   const { address, port } = ownMember(replication);
   try {
@@ -33,7 +34,7 @@ export async function openDonor(options: DonorOptions): Promise<SnapshotServer> 
       fork: () => forkState(instance, objects(), true, lacks()),
       refuse: () => entry.lacksState,
       offer: () => entry.offer,
-      agreed,
+      ...{ agreed, onAgreedTold },
       log: (level, text) => log[level](text),
     });
   } catch (error) {

@@ -7,7 +7,7 @@ import { stringify } from 'yaml';
 import { generateKey } from '../../daemon/key-file.js';
 import { PROJECT } from './compile.js';
 import { Instance } from './instance.js';
-import type { Exit } from './program.js';
+import type { Exit, Program } from './program.js';
 import type { Output, Testbed } from './testbed.js';
 
 /** Sections of the configuration (conf/) that differ from the testbed's own; merged setting by setting. */
@@ -125,7 +125,7 @@ export class Site extends Instance {
   readonly node: string;
   readonly configFile: string;
   private readonly testbed: Testbed;
-  private readonly command: readonly string[];
+  private command: readonly string[];
   private starts = 0;
 
   constructor(testbed: Testbed, node: string, place: Omit<SitePlace, 'keyFile'>, options: SiteOptions = {}) {
@@ -139,8 +139,18 @@ export class Site extends Instance {
 
   /** Starts the daemon; returns when it is ready. */
   async start(): Promise<void> {
+    await this.attach(this.launch());
+  }
+
+  /** Starts the daemon, and does not wait. `stop` is not for this program. */
+  launch(): Program {
     const name = this.starts++ === 0 ? this.name : `${this.name}-${this.starts}`;
-    await this.attach(this.testbed.start(this.node, name, [...this.command, '-c', this.configFile]));
+    return this.testbed.start(this.node, name, [...this.command, '-c', this.configFile]);
+  }
+
+  /** From its next start on it runs the build in this folder (test/support/builds.ts). */
+  install(folder: string): void {
+    this.command = [process.execPath, join(folder, 'dist', 'daemon', 'constellationd.js')];
   }
 
   /** Changes the configuration file, as an operator would. */

@@ -49,6 +49,8 @@ export interface SnapshotServerOptions {
   readonly offer?: () => Offer;
   /** What we say to members that ask what all have to agree on; absent: nothing. */
   readonly agreed?: Agreed;
+  /** A member was told that. */
+  readonly onAgreedTold?: (member: number) => void;
   readonly log: (level: 'info' | 'warn', text: string) => void;
   /** A connection on which nothing moves for so long is given up. */
   readonly idleMs?: number;
@@ -143,7 +145,7 @@ export class SnapshotServer {
         clearTimeout(patience);
         connection.setIdle(idleMs);
         const sealer = new FrameSealer(key);
-        if (greeting.asks !== Asks.SNAPSHOT) await this.say(connection, sealer, greeting.asks);
+        if (greeting.asks !== Asks.SNAPSHOT) await this.say(connection, sealer, greeting);
         else await this.answer(connection, greeting.client, sealer);
       } finally {
         this.greeted--;
@@ -204,13 +206,14 @@ export class SnapshotServer {
   }
 
   /** Answers what takes no fork: an offer, or what members have to agree on. */
-  private async say(connection: Connection, sealer: FrameSealer, asks: Asks): Promise<void> {
-    const { offer, agreed = NOTHING_AGREED } = this.options;
+  private async say(connection: Connection, sealer: FrameSealer, { asks, client }: Greeting): Promise<void> {
+    const { offer, agreed = NOTHING_AGREED, onAgreedTold } = this.options;
     const answer =
       asks === Asks.AGREED ? encodeAgreed(agreed) : encodeOffer(offer?.() ?? { stands: Stands.JOINING, savedMs: 0 });
     await connection.put(sealer.seal(FrameKind.DATA, answer)).catch(() => {});
     await connection.put(sealer.seal(FrameKind.END, new Uint8Array(0))).catch(() => {});
     await connection.finish();
+    if (asks === Asks.AGREED) onAgreedTold?.(client);
   }
 
   /** Never throws: what fails from here on is told and counted. */

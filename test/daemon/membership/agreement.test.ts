@@ -45,6 +45,15 @@ describe('members that differ in what must be the same at all sites', () => {
     await says(a, /messages of member b .* are refused: .* state\.counting: totals here, increments there/);
   });
 
+  it('name it also of one that had the same before it was started again', async () => {
+    const [a, b] = await Promise.all([cluster.start('a', { members }), cluster.start('b', { members })]);
+    await eventually('a to know b', async () => ((await a.peers())[0].build === null ? null : true));
+    assert.deepEqual(await b.program.stop(), { code: 0, signal: null });
+    const { instance: again } = cluster.launch('b', { members, sections: { middleboxes: [{ idps: {} }] } });
+    await says(again, /middleboxes: idps here, nat there/);
+    await says(a, /messages of member b .* are refused: .* middleboxes: nat here, idps there/);
+  });
+
   it('say nothing where only what may differ differs', async () => {
     const nat = { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 8192, udp: 200 };
     const sections = { middleboxes: [{ nat }], replication: { max_lag_ms: 5000 } };
@@ -110,5 +119,37 @@ describe('members that differ in what must be the same at all sites', () => {
       const [{ figures }] = await instance.objects();
       assert.deepEqual([figures['foreign_address'], figures['table_full']], [0, 0]);
     }
+  });
+
+  it('filter as loosely as the loosest, while it is changed at one after another, and say so', async () => {
+    const start = (name: string, filtering: string): Promise<Instance> => {
+      const nat = { inside: 'inside', outside: 'outside', external: ['203.0.113.1'], flows: 1024, sessions: 1024 };
+      return cluster.start(name, { members, flows: 20, sections: { middleboxes: [{ nat: { ...nat, filtering } }] } });
+    };
+    const sessions = async (instance: Instance): Promise<Readonly<Record<string, number>>> =>
+      (await instance.objects()).find(({ name }) => name === 'nat.sessions')?.figures ?? assert.fail();
+    const filters = (instance: Instance, level: number): Promise<true> =>
+      eventually(`${instance.name} to filter by level ${level}`, async () =>
+        (await sessions(instance))['filtering'] === level ? true : null,
+      );
+    const [LOOSE, STRICT] = ['endpoint-independent', 'address-and-port-dependent'];
+    const pending = /nat\.sessions: filtering is endpoint-independent and not yet address-and-port-dependent/;
+    let [a, b] = await Promise.all([start('a', LOOSE), start('b', LOOSE)]);
+    assert.deepEqual(await b.program.stop(), { code: 0, signal: null });
+    b = await start('b', STRICT);
+    assert.match((await b.status()).state_reason, pending, 'before it takes packets');
+    await eventually('b to have sessions', async () => (((await sessions(b))['used'] ?? 0) > 0 ? true : null));
+    assert.equal((await sessions(a))['used'], 0);
+    assert.deepEqual(await a.program.stop(), { code: 0, signal: null });
+    assert.equal((await sessions(b))['filtering'], 0, 'what one said last counts');
+    a = await start('a', STRICT);
+    for (const instance of [a, b]) await filters(instance, 2);
+    assert.doesNotMatch((await b.status()).state_reason, pending);
+    assert.match(b.program.output, /over: nat\.sessions: filtering is/);
+    await eventually('a to have sessions', async () => (((await sessions(a))['used'] ?? 0) >= 20 ? true : null));
+    assert.deepEqual(await a.program.stop(), { code: 0, signal: null });
+    a = await start('a', LOOSE);
+    await filters(b, 0);
+    await says(b, pending);
   });
 });
