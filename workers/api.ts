@@ -77,6 +77,7 @@ export {
 } from '../shm/objects/counter-cells.js';
 export { type Counter, type CounterVector, counter, counterVector } from '../shm/objects/counters.js';
 export { type CountingBloom, countingBloom } from '../shm/objects/counting-bloom.js';
+export { FILTERINGS, type Filtering } from '../shm/objects/filter-level.js';
 export {
   FlowRefusal,
   type FlowTable,

@@ -6,26 +6,35 @@
  *     rank     as of a binding: new, answered, established, closing
  *
  * The key names the internal endpoint, not the external one: what somebody inside allowed is never another's, whoever gets the port next.
- * Where filtering does not ask for the remote there are no sessions, and nothing of this is paid for.
+ *
+ * **Levels.** Members may be configured with different levels of filtering, as while an operator changes it at one site after
+ * another (filter-level.ts). An instance that is configured not to filter keeps no sessions: its table is as small as can be, and
+ * it ignores records, snapshots and digests of others. So the object costs it nothing, and all members understand each other.
  *
  * What TCP's inside end expects is kept beside, for this instance alone (tcp-flow-table.ts): so a reset can be checked where the inside's
  * segments pass, and not where only the outside's do.
  */
 
+import type { Parameters } from '../arena.js';
+import { coarseSeconds } from '../clock.js';
 import type { Region } from '../region.js';
 import { ANSWERED, Answers, answersBytes } from './answers.js';
+import { ContentDigest } from './content-digest.js';
 import { swapPort } from './external-places.js';
+import { FILTER_LEVEL_BYTES, FILTERINGS, FilterLevel, levelOf } from './filter-level.js';
 import { flowSlotCount } from './flow-slots.js';
 import { flowTable, KEY_WORDS_IPV4_FIVE_TUPLE, largerValue } from './flow-table.js';
 import { type HalfOpenOptions, halfOpenLimits } from './half-open.js';
-import { capacityOf } from './merge-source.js';
+import { capacityAt, capacityOf, type MergeSource } from './merge-source.js';
 import type { Rank } from './nat-tables.js';
-import type { OpenContext, StateDefinition } from './object.js';
+import { Applied, type OpenContext, type StateDefinition } from './object.js';
 import { TcpFlowTable, tcpFlowLocalBytes } from './tcp-flow-table.js';
 
 export interface NatSessionsOptions extends HalfOpenOptions {
   /** Sessions held at most. */
   readonly sessions: number;
+  /** Of filtering, as this instance is configured: an index of `FILTERINGS`. Default: the strictest. 0: no session is kept. */
+  readonly level?: number;
   /** Whether sessions can be held; default false. Of this instance alone. */
   readonly holds?: boolean;
 }
@@ -38,19 +47,31 @@ const shapeOf = (sessions: number) => ({
 });
 
 export function natSessions(options: NatSessionsOptions): StateDefinition<NatSessions> {
-  const { sessions, holds = false } = options;
-  const limits = halfOpenLimits(sessions, options);
-  const { parameters, shape, bytes } = flowTable({ ...shapeOf(sessions), ...limits });
+  const { level = STRICTEST } = options;
+  const sessions = level === 0 ? SESSIONS_MIN : options.sessions;
+  const holds = options.holds === true && level > 0;
+  const limits = halfOpenLimits(sessions, { ...options, ...(level === 0 && { halfOpen: 1 }) });
+  const { parameters, shape } = flowTable({ ...shapeOf(sessions), ...limits });
   return {
     kind: 'nat-sessions',
     parameters,
-    ...(shape && { shape }),
-    bytes,
-    withShape: (theirs) => natSessions({ ...options, sessions: capacityOf(theirs), halfOpen: 1 }),
+    shape: { ...shape, level },
+    bytes: levelAt(sessions) + FILTER_LEVEL_BYTES,
+    withShape: (theirs) =>
+      natSessions({ ...options, sessions: capacityOf(theirs), level: levelOf(theirs), halfOpen: 1 }),
     localBytes: () => tcpFlowLocalBytes(shapeOf(sessions), holds) + answersBytes(flowSlotCount(shapeOf(sessions))),
-    open: (context) => new NatSessions(context, sessions, limits, holds),
+    open: (context) => new NatSessions(context, sessions, level, limits, holds),
     reconfigure: (object) => (object as NatSessions).halfOpen.setLimits(limits),
   };
+}
+
+const STRICTEST = FILTERINGS.length - 1;
+/** Sessions that the table of an instance that keeps none has room for. */
+const SESSIONS_MIN = 64;
+
+/** Where the level in force lies in the region: behind the table. */
+function levelAt(sessions: number): number {
+  return flowTable(shapeOf(sessions)).bytes;
 }
 
 /** A session as `show flows` has it. Addresses are raw words, ports in host order; remote port 0: any. */
@@ -71,13 +92,56 @@ const SLOTS_SILENT_MAX = 1000;
 export class NatSessions extends TcpFlowTable {
   /** Which half-open sessions were answered. */
   readonly answers: Answers;
+  /** Of filtering. */
+  readonly level: FilterLevel;
 
-  constructor(context: OpenContext, sessions: number, limits: Required<HalfOpenOptions>, holds: boolean) {
+  constructor(
+    context: OpenContext,
+    sessions: number,
+    level: number,
+    limits: Required<HalfOpenOptions>,
+    holds: boolean,
+  ) {
     const shape = shapeOf(sessions);
     const bytes = tcpFlowLocalBytes(shape, holds);
     const local = context.local as Region;
-    super({ ...context, local: local.part(0, bytes) }, shape, limits, largerValue);
+    const region = context.region.part(0, levelAt(sessions));
+    super({ ...context, region, local: local.part(0, bytes) }, shape, limits, largerValue);
     this.answers = new Answers(this.slots, local, bytes);
+    this.level = new FilterLevel(context.region, levelAt(sessions), level);
+  }
+
+  override apply(op: number, words: Int32Array, at: number, length: number, origin: number, now: number): Applied {
+    return this.level.own === 0 ? Applied.UNCHANGED : super.apply(op, words, at, length, origin, now);
+  }
+
+  override merge(from: Region, now: number, source?: MergeSource): number {
+    if (this.level.own === 0) return 0;
+    const sessions = capacityAt(source, this.capacity);
+    const level = source?.shape === undefined ? this.level.own : levelOf(source.shape);
+    const changed = super.merge(from.part(0, levelAt(sessions)), now, source);
+    this.level.merge(new FilterLevel(from, levelAt(sessions), level), now);
+    return changed;
+  }
+
+  /** While nothing is filtered, members may have different sessions, or none. */
+  override digest(now?: number, evictable?: boolean): string {
+    return this.level.inForce === 0 ? new ContentDigest().toString() : super.digest(now, evictable);
+  }
+
+  override describe(now: number): Record<string, number> {
+    const { own, inForce } = this.level;
+    return { ...super.describe(now), filtering: inForce, filtering_configured: own };
+  }
+
+  /** Filters as loosely as the loosest member: the others record no sessions of what they let out. */
+  heedShapes(shapes: readonly Parameters[], now = coarseSeconds(Date.now())): string | null {
+    const { own } = this.level;
+    const level = Math.min(own, ...shapes.map(levelOf));
+    this.level.enforce(level, now);
+    return level === own
+      ? null
+      : `filtering is ${FILTERINGS[level]} and not yet ${FILTERINGS[own]}, which not every member is configured with`;
   }
 
   /**

@@ -174,9 +174,10 @@ export interface StateObject {
 
   /**
    * The `shape` of the same object at each other member that has said it, whenever that changes: for an object whose new entries
-   * have to be such as all can hold. Returns what that restricts, for people; `null`: nothing. Main.
+   * have to be such as all can hold. Also after a snapshot was loaded. Returns what that restricts, for people; `null`: nothing.
+   * Main; `now` in coarse seconds.
    */
-  heedShapes?(shapes: readonly Parameters[]): string | null;
+  heedShapes?(shapes: readonly Parameters[], now?: number): string | null;
 
   /**
    * Digest of the replicated content, equal at two instances that hold the same: 16 hex digits. Off the packet path. Of what

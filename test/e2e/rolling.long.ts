@@ -2,6 +2,7 @@
 
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parse } from 'yaml';
 import { needs } from '../support/require.js';
 import { startServer } from '../testbed/http/fetch.js';
@@ -14,6 +15,8 @@ import { withNetwork } from './support.js';
 
 const ALL: readonly SiteName[] = ['a', 'b'];
 const ADDED = '203.0.113.2';
+/** Bindings that are made in this time after a stricter level came into force are not filtered by it; see filter-level.ts. */
+const UNFILTERED_MS = 6_000;
 const DOWNLOADS = { count: 30, bytes: 2_000_000, rate: 14_000 };
 
 describe('end to end: downloads survive, at two sites one after another,', function () {
@@ -71,5 +74,56 @@ describe('end to end: downloads survive, at two sites one after another,', funct
         const [{ figures }] = await sites.site(name).objects();
         assert.deepEqual([figures['foreign_address'], figures['table_full']], [0, 0]);
       }
+    }));
+
+  it('a stricter filtering, which drops afterwards what nobody inside has asked for', () =>
+    withTwo(async (sites) => {
+      const { testbed } = sites;
+      const STRICT = 'address-and-port-dependent';
+      const ports = async (): Promise<Set<number>> =>
+        new Set(
+          (await sites.site('a').flows('proto=tcp state=established')).flatMap((row) => row.external?.port ?? []),
+        );
+      const counted = async (name: string): Promise<number> =>
+        (await Promise.all(ALL.map((site) => sites.site(site).byThread(name)))).flat().reduce((sum, n) => sum + n, 0);
+      /** A remote that nobody inside has sent to connects to external ports. */
+      const intrude = async (to: Iterable<number>): Promise<void> => {
+        for (const port of to) {
+          const url = `http://${EXTERNAL}:${port}/`;
+          await testbed.run('server', ['curl', '-s', '--interface', '198.51.100.77', '--max-time', '0.3', url], true);
+        }
+      };
+      const pending = /filtering is endpoint-independent and not yet address-and-port-dependent/;
+      await whileDownloading(sites, ALL, DOWNLOADS, async () => {
+        assert.match(await restartWith(sites, 'b', { filtering: STRICT }), pending);
+        assert.match((await sites.site('b').status()).state_reason, pending);
+        const sessions = async () => (await sites.site('b').objects()).find(({ name }) => name === 'nat.sessions');
+        // The clients are those of a.
+        await sites.steer(['b']);
+        await eventually('b to make sessions of what passes it', async () =>
+          ((await sessions())?.figures['used'] ?? 0) > 0 ? true : null,
+        );
+        await sites.steer(ALL);
+        await intrude([...(await ports())].slice(0, 3));
+        assert.equal(await counted('nat_filtered'), 0, 'it drops nothing yet');
+        await restartWith(sites, 'a', { filtering: STRICT });
+        for (const name of ALL)
+          await eventually(`${name} to filter`, async () => {
+            const object = (await sites.site(name).objects()).find((row) => row.name === 'nat.sessions');
+            const { state_reason } = await sites.site(name).status();
+            return object?.figures['filtering'] === 2 && !pending.test(state_reason) ? true : null;
+          });
+      });
+      const old = await ports();
+      await sleep(UNFILTERED_MS);
+      await whileDownloading(sites, ALL, { ...DOWNLOADS, bytes: 300_000 }, async () => {
+        const fresh = [...(await ports())].filter((port) => !old.has(port)).slice(0, 5);
+        assert.equal(fresh.length, 5);
+        const before = await counted('nat_filtered');
+        const passed = await counted('nat_unfiltered');
+        await intrude(fresh);
+        assert.ok((await counted('nat_filtered')) >= before + 5);
+        assert.equal(await counted('nat_unfiltered'), passed);
+      });
     }));
 });

@@ -11,7 +11,7 @@
  * that is bound there (hairpinning, RFC 4787 REQ-9).
  *
  * **What is where.** Options and counters: nat/declaration.ts. Timers, and TCP's states: nat/lifetimes.ts. Filtering by remote, where it
- * is asked for: nat/filter.ts. ICMP errors, with the packet they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is mapped by hand: shm/objects/nat-binding.ts.
+ * is asked for: nat/filters.ts. ICMP errors, with the packet they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is mapped by hand: shm/objects/nat-binding.ts.
  * Replies that come before the record of their binding wait for it: nat/early.ts. Which requirement of which RFC is met where, and by which test: docs/nat.md.
  *
  * **Timers.** Only packets from inside refresh a binding (RFC 4787 REQ-6 asks for these, and allows the others, by which
@@ -33,6 +33,7 @@ import {
   createMssClamp,
   defineMiddlebox,
   destinationPort,
+  FILTERINGS,
   Fragment,
   type HalfOpenOptions,
   IcmpType,
@@ -63,7 +64,7 @@ import { createConnections } from './nat/connections.js';
 import { COUNTERS, OPTIONS } from './nat/declaration.js';
 import { createNatEarlyReplies } from './nat/early.js';
 import { createEndpoints } from './nat/endpoints.js';
-import { createFilter } from './nat/filter.js';
+import { createFilters } from './nat/filters.js';
 import { createErrorTranslator } from './nat/icmp-errors.js';
 import { checkInside, createInsideReport, createInsideTest } from './nat/inside-networks.js';
 import { createLifetimes, walkedSlots } from './nat/lifetimes.js';
@@ -93,9 +94,10 @@ const COUNT_S = 1;
 const SHARE_MIN = 64;
 const WELL_KNOWN_LAST = 1023;
 
-/** Sessions, only where filtering asks for the remote. */
+/** And sessions, which are empty where filtering does not ask for the remote. */
 interface State extends Readonly<Record<string, StateDefinition>> {
   readonly bindings: StateDefinition<NatBinding>;
+  readonly sessions: StateDefinition<NatSessions>;
 }
 
 export default defineMiddlebox({
@@ -132,23 +134,20 @@ export default defineMiddlebox({
         keepsOwn: options.log_bindings,
         holds: hold_members > 0,
       });
-      if (options.filtering === 'endpoint-independent') return { bindings };
       const { sessions } = options;
-      return { bindings, sessions: natSessions({ sessions, holds: hold_members > 0, ...halfOpen(sessions) }) };
+      const level = FILTERINGS.indexOf(options.filtering);
+      return { bindings, sessions: natSessions({ sessions, level, holds: hold_members > 0, ...halfOpen(sessions) }) };
     } catch (error) {
       if (error instanceof MappingError) throw new OptionError('static', error.message, error.index);
       throw error;
     }
   },
 
-  flows: (state, now, options) => {
-    const sessions = (state['sessions'] ?? null) as NatSessions | null;
-    return {
-      bindings: () => shown(state.bindings.entries(now), shownBinding),
-      static: () => options.static.map(shownStatic),
-      ...(sessions !== null && { sessions: () => shown(sessions.list(now), shownSession) }),
-    };
-  },
+  flows: ({ bindings, sessions }, now, options) => ({
+    bindings: () => shown(bindings.entries(now), shownBinding),
+    static: () => options.static.map(shownStatic),
+    sessions: () => shown(sessions.list(now), shownSession),
+  }),
 
   // What bypasses comes back to addresses inside.
   owns: ({ outside, external, static: mappings, bypass }) =>
@@ -179,8 +178,7 @@ export default defineMiddlebox({
     onLink,
     log: say,
   }) {
-    const { bindings } = state;
-    const sessions = (state['sessions'] ?? null) as NatSessions | null;
+    const { bindings, sessions } = state;
     const { inside, outside } = options;
     let isHolding = options.hold_members > 0;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
@@ -205,14 +203,13 @@ export default defineMiddlebox({
     const connections = createConnections(batch, bindings);
     const lifetimes = createLifetimes(batch, bindings, options, connections);
     const losses = createLosses({ batch, bindings, connections, replies, counters });
-    const byPort = options.filtering === 'address-and-port-dependent';
     const earlyReplies = createNatEarlyReplies({ batch, early, bindings, filter: () => filter });
     const { waitsForSession: waits } = earlyReplies;
     const { follows } = early;
-    const filter =
-      sessions === null
-        ? null
-        : createFilter({ batch, sessions, byPort, options, counters, holds, draining, waits, refuse: refuseFor });
+    const filter = createFilters({
+      ...{ batch, sessions, bindings, options, counters, holds, draining, waits },
+      refuse: refuseFor,
+    });
     let clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const translateError = createErrorTranslator({
       batch,
@@ -331,7 +328,7 @@ export default defineMiddlebox({
           lifetimes.refresh(i, from.slots[n], now);
         } else if (hasStatics && mapOutbound(n)) isMapped = true;
         else if (!bind(i, n, now)) continue;
-        if (filter !== null && !isMapped && !filter.sent(i, n, now)) continue;
+        if (filter !== null && !isMapped && !filter.sent(i, n, from.slots[n], now)) continue;
         if ((isHolding || bindings.held.isUsed) && !isMapped) holds.withEntry(i, bindings.held, from.slots[n], now);
         isMapped = false;
         rewrites.source(i, from.externalAddresses[n], from.externalPorts[n]);
@@ -355,7 +352,9 @@ export default defineMiddlebox({
           continue;
         }
         if (to.slots[n] !== NOBODY || boundBefore(i, n, now)) {
-          if (filter !== null && !filter.received(i, n, to.internalAddresses[n], to.internalKeys[n], now)) continue;
+          const { internalAddresses, internalKeys } = to;
+          if (filter !== null && !filter.received(i, n, to.slots[n], internalAddresses[n], internalKeys[n], now))
+            continue;
           if (bindings.rank(to.slots[n]) === NEW && lifetimes.isAnswer(i)) bindings.answered(to.slots[n], now);
         } else if (!(hasStatics && mapInbound(n))) {
           if (to.places[n] === NOBODY) batch.drop(i, counters.not_external);
@@ -433,8 +432,8 @@ export default defineMiddlebox({
     /** Whether packet `i`, the `n`-th from inside, may go to the inside host just found, by its sessions. False: it is dropped. */
     function isAwaited(i: number, n: number, now: number): boolean {
       if (filter === null || endpoints.isMapped) return true;
-      const { address, port } = endpoints;
-      return filter.turned(i, address, port, from.externalAddresses[n], from.externalPorts[n], now);
+      const { slot, address, port } = endpoints;
+      return filter.turned(i, slot, address, port, from.externalAddresses[n], from.externalPorts[n], now);
     }
 
     /** Binds the `n`-th packet from inside. False when there is no binding to be had, and then the packet is dropped. */

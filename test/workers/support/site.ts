@@ -2,7 +2,7 @@
  * A site without threads: its data plane is stepped by hand, and its log records are carried to other sites by hand.
  */
 
-import { Arena, createArena, layoutArena } from '../../../shm/arena.js';
+import { Arena, createArena, layoutArena, type Parameters } from '../../../shm/arena.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { createHoldBoard } from '../../../shm/hold-board.js';
 import { LogConsumer } from '../../../shm/log.js';
@@ -64,6 +64,7 @@ export class Site {
   private readonly consumers: readonly LogConsumer[];
   private readonly workers: readonly (readonly StateObject[])[];
   private readonly declaration: Declaration;
+  private readonly arena: Arena;
   private readonly ruleBuffers: SharedArrayBuffer[] = [];
   private readonly shared: SharedState;
   /** What middleboxes want to be run after options changed. */
@@ -84,6 +85,7 @@ export class Site {
     this.shared = shared ?? { form: 'totals', members: 8, seed: '' };
     this.declaration = declaration;
     const arena = new Arena(createArena(layoutArena(declaration.objects)), declaration.objects);
+    this.arena = arena;
     const metrics = [...declaration.metrics, ...(plane.metrics ?? [])];
     const holdBoard = createHoldBoard(workers, 3);
     this.planes = Array.from(
@@ -121,6 +123,28 @@ export class Site {
   /** What makes members incompatible if it differs, by object. */
   get parameters(): readonly unknown[] {
     return this.declaration.objects.map(({ parameters }) => parameters);
+  }
+
+  /** What may differ between members, by object. */
+  get shapes(): readonly Parameters[] {
+    return this.declaration.objects.map(({ shape = {} }) => shape);
+  }
+
+  /** Learns what the others are configured with, as main does. */
+  heed(...others: readonly Site[]): readonly (string | null)[] {
+    return this.receiver.map((object) => {
+      const shapes = others.map((other) => other.shapes[object.id]);
+      return object.heedShapes?.(shapes, this.now) ?? null;
+    });
+  }
+
+  /** Takes in the state of another site, as a snapshot of another layout brings it. Returns what found no room. */
+  mergeFrom(donor: Site): number {
+    return this.receiver.reduce((full, object) => {
+      const source = { shape: donor.shapes[object.id], full: 0 };
+      object.merge?.(donor.arena.region(object.id), this.now, source);
+      return full + source.full;
+    }, 0);
   }
 
   /** Opens the middleboxes over the state there is, as a worker does that starts again. */

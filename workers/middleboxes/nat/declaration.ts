@@ -1,6 +1,16 @@
 /** What the NAT can be told, and what it counts. */
 
-import { ALLOCATIONS, allSites, HOLD_MS_MAX, HOT, MSS_MAX, MSS_MIN, option, rollingLosing } from '../../api.js';
+import {
+  ALLOCATIONS,
+  allSites,
+  FILTERINGS,
+  HOLD_MS_MAX,
+  HOT,
+  MSS_MAX,
+  MSS_MIN,
+  option,
+  rollingLosing,
+} from '../../api.js';
 
 const leases = allSites('blocks of ports are leased to sites by their place between these two');
 
@@ -22,10 +32,9 @@ export const OPTIONS = {
     { change: HOT },
   ),
   filtering: option.choice(
-    'what passes from outside to a port that is bound: from anywhere; from addresses, or addresses and ports, the inside has sent to from there',
-    ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'],
+    'what passes from outside to a port that is bound: from anywhere; from addresses, or addresses and ports, the inside has sent to from there. While members differ, the loosest is in force at all',
+    FILTERINGS,
     'endpoint-independent',
-    { change: allSites('where nothing is filtered there are no sessions') },
   ),
   sessions: option.count('remotes held at most, where filtering asks for them', 1 << 19, {
     min: 64,
@@ -118,6 +127,8 @@ export const COUNTERS = {
   bound: 'bindings made',
   mss_clamped: 'SYNs and SYN-ACKs whose maximum segment size was lowered (clamp_mss)',
   sessions: 'sessions made, where filtering asks for the remote',
+  unfiltered:
+    'packets from outside that passed without a session: their binding was made before `filtering` became stricter at all sites',
   collided: 'ports that two sites took for two bindings: the larger internal endpoint has them, at every site',
   split: 'endpoints that two sites bound to two ports: one of the two stays, at every site',
   port_lost: 'packets of connections whose port was lost to another binding, answered by a TCP reset or an ICMP error',

@@ -64,7 +64,7 @@ export function createNatEarlyReplies({ batch, early, bindings, filter }: EarlyP
     if (sessions === null) return true;
     const address = bindings.internalAddress(slot);
     const port = bindings.internalPort(slot);
-    return sessions.permits(address, port, words[at + 3], words[at + 1], words[at + 2], now);
+    return sessions.permits(slot, address, port, words[at + 3], words[at + 1], words[at + 2], now);
   }
 
   /** Whether packet `i` can be the first reply to a request. */

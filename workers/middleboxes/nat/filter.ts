@@ -9,6 +9,10 @@
  * the window is dropped: forged resets have cost connections. Where the inside's segments do not pass, or none has for a
  * minute, resets outside it are translated and change nothing.
  *
+ * **A level** of filtering that is not in force, as while sites still differ (shm/objects/filter-level.ts), drops nothing: its
+ * sessions are made for later. When it comes into force, bindings that were made before may lack sessions. What comes for these
+ * passes without one (`unfiltered`), until the binding ends, or for as long as a binding of its protocol can be idle at most.
+ *
  * **An unsolicited SYN** is never answered (RFC 5382 REQ-4); when the inside sends a SYN to where it came from, the next one passes,
  * and the open is simultaneous.
  */
@@ -18,10 +22,12 @@ import {
   type Batch,
   createTcpWindow,
   destinationPort,
+  FILTERINGS,
   FlowRefusal,
   Fragment,
   type Holds,
   idleExpiry,
+  type NatBinding,
   type NatSessions,
   NONE,
   Plausible,
@@ -44,8 +50,9 @@ const INTERNAL = 0;
 export interface FilterParts {
   readonly batch: Batch;
   readonly sessions: NatSessions;
-  /** Whether the remote's port counts too. */
-  readonly byPort: boolean;
+  readonly bindings: NatBinding;
+  /** The level that it makes sessions for, an index of `FILTERINGS`. */
+  readonly level: number;
   readonly options: LifetimeOptions & { readonly hold_members: number; readonly hold_ms: number };
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
   readonly holds: Holds;
@@ -59,28 +66,48 @@ export interface FilterParts {
 export interface Filter {
   /** Looks up the sessions of packets from inside, `indices[n]` of the internal endpoint (`addresses[n]`, `keys[n]`). */
   lookOutbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
-  /** Packet `i`, the `n`-th looked up, is sent: its session is made, or goes on. False: there is none to be had, the packet is dropped. */
-  sent(i: number, n: number, now: number): boolean;
+  /**
+   * Packet `i`, the `n`-th looked up, of a binding is sent: its session is made, or goes on. False: there is none to be had, the
+   * packet is dropped.
+   */
+  sent(i: number, n: number, binding: number, now: number): boolean;
   /** The same as `lookOutbound` for packets from outside, to internal endpoints. */
   lookInbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
-  /** Whether packet `i`, the `n`-th looked up, to an internal endpoint, may pass. False: it is dropped, or waits. */
-  received(i: number, n: number, address: number, key: number, now: number): boolean;
+  /** Whether packet `i`, the `n`-th looked up, to the internal endpoint of a binding, may pass. False: it is dropped, or waits. */
+  received(i: number, n: number, binding: number, address: number, key: number, now: number): boolean;
   /**
-   * The same for packet `i` from inside, which is turned round to an internal endpoint; its source is
+   * The same for packet `i` from inside, which is turned round to the internal endpoint of a binding; its source is
    * to become this remote.
    */
-  turned(i: number, address: number, port: number, remote: number, remotePort: number, now: number): boolean;
-  /** Whether an internal endpoint has a session with a remote. */
-  permits(address: number, port: number, protocol: number, remote: number, remotePort: number, now: number): boolean;
+  turned(
+    i: number,
+    binding: number,
+    address: number,
+    port: number,
+    remote: number,
+    remotePort: number,
+    now: number,
+  ): boolean;
+  /** Whether what a remote sends may pass to the internal endpoint of a binding. */
+  permits(
+    binding: number,
+    address: number,
+    port: number,
+    protocol: number,
+    remote: number,
+    remotePort: number,
+    now: number,
+  ): boolean;
   /** Takes the options over that changed. */
   configure(): void;
   /** Forgets what is over in some slots. */
   sweep(now: number): void;
 }
 
-/** Made once per worker. */
-export function createFilter({ batch, sessions, byPort, options, counters, holds, ...parts }: FilterParts): Filter {
-  const { draining, refuse, waits } = parts;
+/** Of one level. Made once per worker. */
+export function createFilter({ batch, sessions, bindings, level, options, counters, ...parts }: FilterParts): Filter {
+  const { holds, draining, refuse, waits } = parts;
+  const byPort = FILTERINGS[level] === 'address-and-port-dependent';
   let isHolding = options.hold_members > 0;
   const { protocol, fragment, flags, source, destination, ports } = batch;
   const window = createTcpWindow(batch);
@@ -139,7 +166,24 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     back.find(count, now);
   }
 
-  function sent(i: number, n: number, now: number): boolean {
+  /** Whether packets to and from a binding pass without a session. */
+  function isOpen(binding: number, carried: number, now: number): boolean {
+    return !isInForce() || isOlder(binding, carried, now);
+  }
+
+  function isInForce(): boolean {
+    return sessions.level.inForce === level;
+  }
+
+  /** Whether a binding was made before the level came into force, and what had no session then may still live. */
+  function isOlder(binding: number, carried: number, now: number): boolean {
+    const { since } = sessions.level;
+    if (since === 0 || bindings.generation(binding) > since) return false;
+    const idle = carried === TCP ? options.tcp_established : carried === ICMP ? options.icmp : options.udp;
+    return now < idleExpiry(since, idle);
+  }
+
+  function sent(i: number, n: number, binding: number, now: number): boolean {
     let slot = out.slots[n];
     // A packet before may have made it since.
     if (slot === NONE) slot = sessions.find(out.hashes[n], out.keys, n << 2, now);
@@ -147,21 +191,23 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     else {
       // A reset makes no session.
       if (protocol[i] === TCP && (flags[i] & RST) !== 0) return true;
-      slot = open(i, n, now);
-      if (slot === NONE) return false;
+      const mayLack = isOpen(binding, protocol[i], now);
+      slot = open(i, n, mayLack, now);
+      if (slot === NONE) return mayLack;
     }
     if (isHolding || sessions.held.isUsed) holds.withEntry(i, sessions.held, slot, now);
     if (protocol[i] === TCP && fragment[i] !== LATER) window.note(i, sessions, slot, INTERNAL, true, now);
     return true;
   }
 
-  function open(i: number, n: number, now: number): number {
+  /** A new session for packet `i`. `NONE`: there is none to be had, and the packet is dropped unless it `mayLack` one. */
+  function open(i: number, n: number, mayLack: boolean, now: number): number {
     if (fragment[i] === LATER) {
-      batch.drop(i, counters.fragment);
+      if (!mayLack) batch.drop(i, counters.fragment);
       return NONE;
     }
     if (draining()) {
-      batch.drop(i, counters.draining);
+      if (!mayLack) batch.drop(i, counters.draining);
       return NONE;
     }
     const expires = idleExpiry(now, lifetimes.first(i));
@@ -169,11 +215,10 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, expires);
     // Another worker may have made it, and a session that is renewed is not held.
     if (isHolding) holds.holdNext(sessions.held, 0, 0);
-    if (slot === NONE) refuse(i, reasonOf(sessions.refusal));
-    else {
+    if (slot !== NONE) {
       batch.count1(counters.sessions);
       lifetimes.began(i, slot);
-    }
+    } else if (!mayLack) refuse(i, reasonOf(sessions.refusal));
     return slot;
   }
 
@@ -183,29 +228,43 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     return refusal === FlowRefusal.CONTENDED ? counters.contended : counters.table_full;
   }
 
-  function received(i: number, n: number, address: number, key: number, now: number): boolean {
+  function received(i: number, n: number, binding: number, address: number, key: number, now: number): boolean {
     let slot = back.slots[n];
     // The internal endpoint may have been bound since it was looked up.
     if (slot === NONE) slot = find(address, key, source[i], remotePort(sourcePort(ports[i]), protocol[i]), now);
-    if (slot === NONE) {
-      if (!waits(i, source[i], sourcePort(ports[i]))) batch.drop(i, counters.filtered);
-      return false;
-    }
-    return arrives(i, slot, now);
+    if (slot !== NONE) return arrives(i, slot, now);
+    return lacks(i, binding, source[i], sourcePort(ports[i]), now);
   }
 
-  function turned(i: number, address: number, port: number, remote: number, port2: number, now: number): boolean {
+  function turned(
+    i: number,
+    binding: number,
+    address: number,
+    port: number,
+    remote: number,
+    port2: number,
+    now: number,
+  ): boolean {
     const carried = protocol[i];
     const slot = find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now);
-    if (slot !== NONE) return arrives(i, slot, now);
-    if (!waits(i, remote, port2)) batch.drop(i, counters.filtered);
+    return slot !== NONE ? arrives(i, slot, now) : lacks(i, binding, remote, port2, now);
+  }
+
+  /** Packet `i` from this remote to a binding has no session. Whether it passes; false: it is dropped, or waits. */
+  function lacks(i: number, binding: number, remote: number, port: number, now: number): boolean {
+    if (!isInForce()) return true;
+    if (isOlder(binding, protocol[i], now)) {
+      batch.count1(counters.unfiltered);
+      return true;
+    }
+    if (!waits(i, remote, port)) batch.drop(i, counters.filtered);
     return false;
   }
 
   /** Packet `i` comes to the internal endpoint of the session in `slot`. False: it is dropped. */
   function arrives(i: number, slot: number, now: number): boolean {
     if (sessions.rank(slot) === Rank.NEW && lifetimes.isAnswer(i)) sessions.answered(slot, now);
-    return protocol[i] !== TCP || (flags[i] & (FIN | RST)) === 0 || isEnd(i, slot, now);
+    return protocol[i] !== TCP || (flags[i] & (FIN | RST)) === 0 || !isInForce() || isEnd(i, slot, now);
   }
 
   /** A FIN or RST from outside. False when it is dropped. */
@@ -236,8 +295,9 @@ export function createFilter({ batch, sessions, byPort, options, counters, holds
     lookInbound,
     received,
     turned,
-    permits: (address, port, carried, remote, port2, now) =>
-      find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now) !== NONE,
+    permits: (binding, address, port, carried, remote, port2, now) =>
+      find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now) !== NONE ||
+      isOpen(binding, carried, now),
     configure: () => {
       isHolding = options.hold_members > 0;
       lifetimes.configure();

@@ -34,7 +34,7 @@ export interface ErrorParts {
 /** Made once per worker: a function that translates ICMP error `i`, or drops it. */
 export function createErrorTranslator(parts: ErrorParts): (i: number, now: number) => void {
   const { batch, inside, outside, endpoints, filter, early, counters } = parts;
-  const { port, destination } = batch;
+  const { port: ingress, destination } = batch;
   /** What the error at hand is about. */
   const quoted = new Quoted();
   /** Where the quoted packet was sent to, and from which port, as the outside sees it. */
@@ -43,7 +43,7 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
   let ownPort = 0;
 
   function translate(i: number, now: number): void {
-    const isFromInside = port[i] === inside;
+    const isFromInside = ingress[i] === inside;
     if (!quoted.find(batch, i)) return batch.drop(i, counters.icmp_error);
     if (!quoted.isSound) return batch.drop(i, counters.icmp_checksum);
     remote = quoted.destination;
@@ -75,7 +75,8 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
   /** Whether the packet that it is about can have been sent: there is a session, where there are sessions. */
   function isPermitted(now: number): boolean {
     if (filter === null || endpoints.isMapped) return true;
-    return filter.permits(endpoints.address, endpoints.port, quoted.protocol, remote, remotePort, now);
+    const { slot, address, port } = endpoints;
+    return filter.permits(slot, address, port, quoted.protocol, remote, remotePort, now);
   }
 
   /**

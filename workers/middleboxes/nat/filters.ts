@@ -1,0 +1,49 @@
+/**
+ * Filtering by remote as an instance is configured, and as it is in force, which can be looser while other members differ. The
+ * sessions of the two levels have different keys (filter.ts). Of the configured level they are always made, so that they are
+ * there when it comes into force at all sites.
+ */
+
+import { createFilter, type Filter, type FilterParts } from './filter.js';
+
+const BY_ADDRESS = 1;
+
+/** Made once per worker. `null`: it is configured not to filter, and then nothing is filtered. */
+export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null {
+  const { level } = parts.sessions;
+  if (level.own === 0) return null;
+  const strict = createFilter({ ...parts, level: level.own });
+  if (level.own === BY_ADDRESS) return strict;
+  const loose = createFilter({ ...parts, level: BY_ADDRESS });
+  // Of the batch at hand.
+  let isLoose = false;
+
+  return {
+    lookOutbound(indices, addresses, keys, count, now) {
+      isLoose = level.inForce === BY_ADDRESS;
+      strict.lookOutbound(indices, addresses, keys, count, now);
+      if (isLoose) loose.lookOutbound(indices, addresses, keys, count, now);
+    },
+    sent: (i, n, binding, now) => strict.sent(i, n, binding, now) && (!isLoose || loose.sent(i, n, binding, now)),
+    lookInbound(indices, addresses, keys, count, now) {
+      isLoose = level.inForce === BY_ADDRESS;
+      strict.lookInbound(indices, addresses, keys, count, now);
+      if (isLoose) loose.lookInbound(indices, addresses, keys, count, now);
+    },
+    received: (i, n, binding, address, key, now) =>
+      strict.received(i, n, binding, address, key, now) &&
+      (!isLoose || loose.received(i, n, binding, address, key, now)),
+    turned: (i, binding, address, port, remote, port2, now) =>
+      strict.turned(i, binding, address, port, remote, port2, now) &&
+      (!isLoose || loose.turned(i, binding, address, port, remote, port2, now)),
+    permits: (binding, address, port, carried, remote, port2, now) =>
+      strict.permits(binding, address, port, carried, remote, port2, now) &&
+      (!isLoose || loose.permits(binding, address, port, carried, remote, port2, now)),
+    configure() {
+      strict.configure();
+      loose.configure();
+    },
+    // Both have the same table.
+    sweep: strict.sweep,
+  };
+}
