@@ -117,8 +117,10 @@ describe('end to end: downloads survive, at two sites one after another,', funct
       const old = await ports();
       await sleep(UNFILTERED_MS);
       await whileDownloading(sites, ALL, { ...DOWNLOADS, bytes: 300_000 }, async () => {
-        const fresh = [...(await ports())].filter((port) => !old.has(port)).slice(0, 5);
-        assert.equal(fresh.length, 5);
+        const fresh = await eventually('new bindings', async () => {
+          const found = [...(await ports())].filter((port) => !old.has(port)).slice(0, 5);
+          return found.length === 5 ? found : null;
+        });
         const before = await counted('nat_filtered');
         const passed = await counted('nat_unfiltered');
         await intrude(fresh);
