@@ -17,8 +17,16 @@ const FIRST_SEED = 1_000_000;
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
-function live(name: string, seeds: number): void {
-  for (let seed = FIRST_SEED; seed < FIRST_SEED + seeds; seed++) {
+/** Lives that showed faults of the core which no unit test repeats. */
+const SHOWED_FAULTS = [
+  // A newcomer was told the floor of another's backlog, and took that one's snapshot, which left a gap.
+  ['debtors', 1_125_104_313],
+  // A newcomer took the snapshot of a member that had begun without state, and counted on from too little.
+  ['alone', 1_125_096_519],
+] as const;
+
+function live(name: string, seeds: number, from = FIRST_SEED): void {
+  for (let seed = from; seed < from + seeds; seed++) {
     const { violation } = new World(drawPlan(seed, name)).run();
     assert.ok(
       violation === null,
@@ -36,6 +44,8 @@ describe('simulated lives keep all promises', function () {
 
   for (const [name, { help, oneIn = 1 }] of Object.entries(PROFILES))
     if (oneIn < RAREST) it(`${name}: ${help}`, () => live(name, oneIn === 1 ? LIVES : LIVES_COSTLY));
+
+  for (const [name, seed] of SHOWED_FAULTS) it(`${name}: seed ${seed}, which once did not`, () => live(name, 1, seed));
 });
 
 describe('a sweep', () => {

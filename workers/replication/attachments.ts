@@ -132,9 +132,26 @@ export class Attachments implements Audience {
     return true;
   }
 
-  /** Whether units of ours are kept for that life of the member. */
+  /**
+   * Whether units of ours are kept for that life of the member; if it is joining, also whether the floor that it hears is its own.
+   * While the backlog of another is under way the floor is lower (`floor`), and a snapshot of that one would leave a gap unseen.
+   */
   holdsFor(member: number, incarnation: number): boolean {
-    return this.incarnation[member] === incarnation && this.state[member] !== Attachment.ABSENT;
+    if (this.incarnation[member] !== incarnation || this.state[member] === Attachment.ABSENT) return false;
+    const isJoining = this.context.peers.joining[member] === 1;
+    return !isJoining || this.debts[member] !== null || !this.isBacklogUnderWay;
+  }
+
+  /** Whether some member that is heard is sent units of its backlog that the log has no more, and the log's units. */
+  private get isBacklogUnderWay(): boolean {
+    if (this.apart === 0) return false;
+    const { silent } = this.context.peers;
+    for (let member = 0; member < this.slots; member++) {
+      const debt = this.debts[member];
+      if (debt === null || this.from[member] === NOTHING || silent[member] === 1) continue;
+      if (debt.log.floor < this.log.floor) return true;
+    }
+    return false;
   }
 
   /** Sets the places of those that the log's units are for. */
