@@ -74,10 +74,17 @@ describe('NATs whose levels of filtering differ', () => {
     for (let n = 0; n < 400; n++) assert.ok(sends(site, `198.51.100.7:${1000 + n}`), `remote ${n}`);
     const { nat_table_full, nat_half_open } = site.plane.counts();
     assert.deepEqual([nat_table_full, nat_half_open], [undefined, undefined]);
-    const port = sends(site, '198.51.100.7:80', HOST, 'tcp', 'S seq 1000');
-    passes(site, '198.51.100.7:80', port, 'SA seq 5000 ack 1001', 'tcp');
-    sends(site, '198.51.100.7:80', HOST, 'tcp', 'A seq 1001 ack 5001');
-    assert.ok(passes(site, '198.51.100.7:80', port, 'R seq 900000', 'tcp'));
+    for (const [level, isPassed] of [
+      [0, true],
+      [BY_PORT, false],
+    ] as const) {
+      const opened = make(0, BY_PORT);
+      opened.heed(make(1, level));
+      const port = sends(opened, '198.51.100.7:80', HOST, 'tcp', 'S seq 100 scale 0');
+      passes(opened, '198.51.100.7:80', port, 'SA seq 5000 ack 101', 'tcp');
+      sends(opened, '198.51.100.7:80', HOST, 'tcp', 'A seq 101 ack 5001 win 1000');
+      assert.equal(passes(opened, '198.51.100.7:80', port, 'R seq 7000', 'tcp'), isPassed);
+    }
   });
 
   it('let what is older than a level pass without a session, for as long as it can be idle at most, and count it', () => {
@@ -130,6 +137,21 @@ describe('NATs whose levels of filtering differ', () => {
     joiner.heed(donor);
     assert.equal(passes(joiner, '198.51.100.8:53', port), false);
     assert.equal(passes(joiner, '198.51.100.7:53', port), true);
+    // One whose level has been in force for a while may have bindings without a session.
+    const [before, after] = [make(2, 0), make(0, BY_PORT)];
+    after.heed(before);
+    const old = sends(before, '198.51.100.7:53', '10.0.0.8:4000');
+    before.replicateTo(after);
+    after.heed(donor);
+    const heir = make(1, BY_PORT);
+    heir.heed(donor);
+    wait(UDP_S - 60, after, heir);
+    sends(after, '198.51.100.9:53', '10.0.0.8:4000');
+    heir.mergeFrom(after);
+    heir.heed(donor);
+    assert.equal(passes(heir, '198.51.100.7:53', old), true);
+    wait(UDP_S / 8 + 60 + LEARNED_WITHIN_S + 1, heir);
+    assert.equal(passes(heir, '198.51.100.7:53', old), false, 'the time did not begin anew');
     // One of a looser level has fewer sessions.
     const loose = make(0, 0);
     const bare = sends(loose, '198.51.100.7:53', '10.0.0.9:4000');
