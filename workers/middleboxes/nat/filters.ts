@@ -14,34 +14,43 @@ export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null 
   if (level.own === 0) return null;
   const strict = createFilter({ ...parts, level: level.own });
   if (level.own === BY_ADDRESS) return strict;
-  const loose = createFilter({ ...parts, level: BY_ADDRESS });
-  // Of the batch at hand.
-  let isLoose = false;
+  // Made when it is needed: V8 takes the arrays of a function for constants only if the function is made once.
+  let loose: Filter | null = null;
+  // Of the batch at hand: `loose`, if its level is in force.
+  let second: Filter | null = null;
+
+  function look(): void {
+    second = null;
+    if (level.inForce !== BY_ADDRESS) return;
+    loose ??= createFilter({ ...parts, level: BY_ADDRESS });
+    second = loose;
+  }
 
   return {
     lookOutbound(indices, addresses, keys, count, now) {
-      isLoose = level.inForce === BY_ADDRESS;
+      look();
       strict.lookOutbound(indices, addresses, keys, count, now);
-      if (isLoose) loose.lookOutbound(indices, addresses, keys, count, now);
+      if (second !== null) second.lookOutbound(indices, addresses, keys, count, now);
     },
-    sent: (i, n, binding, now) => strict.sent(i, n, binding, now) && (!isLoose || loose.sent(i, n, binding, now)),
+    sent: (i, n, binding, now) =>
+      strict.sent(i, n, binding, now) && (second === null || second.sent(i, n, binding, now)),
     lookInbound(indices, addresses, keys, count, now) {
-      isLoose = level.inForce === BY_ADDRESS;
+      look();
       strict.lookInbound(indices, addresses, keys, count, now);
-      if (isLoose) loose.lookInbound(indices, addresses, keys, count, now);
+      if (second !== null) second.lookInbound(indices, addresses, keys, count, now);
     },
     received: (i, n, binding, address, key, now) =>
       strict.received(i, n, binding, address, key, now) &&
-      (!isLoose || loose.received(i, n, binding, address, key, now)),
+      (second === null || second.received(i, n, binding, address, key, now)),
     turned: (i, binding, address, port, remote, port2, now) =>
       strict.turned(i, binding, address, port, remote, port2, now) &&
-      (!isLoose || loose.turned(i, binding, address, port, remote, port2, now)),
+      (second === null || second.turned(i, binding, address, port, remote, port2, now)),
     permits: (binding, address, port, carried, remote, port2, now) =>
       strict.permits(binding, address, port, carried, remote, port2, now) &&
-      (!isLoose || loose.permits(binding, address, port, carried, remote, port2, now)),
+      (second === null || second.permits(binding, address, port, carried, remote, port2, now)),
     configure() {
       strict.configure();
-      loose.configure();
+      loose?.configure();
     },
     // Both have the same table.
     sweep: strict.sweep,
