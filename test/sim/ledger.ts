@@ -30,6 +30,7 @@ interface Applying {
 export interface LedgerCopy {
   readonly received: ReadonlyMap<number, Received>;
   readonly repeatable: ReadonlyMap<string, Applying>;
+  readonly merged: ReadonlySet<string>;
   readonly torn: ReadonlySet<number>;
   readonly mayLack: boolean;
 }
@@ -255,15 +256,18 @@ export class SimLedger implements StateObject {
     return {
       received: new Map([...this.received].map(([author, received]) => [author, received.copy()])),
       repeatable: new Map(this.repeatable),
+      merged: new Set(this.merged),
       torn: new Set(this.torn),
       mayLack: this.mayLack,
     };
   }
 
-  copyIn({ received, repeatable, torn, mayLack }: LedgerCopy): void {
+  copyIn({ received, repeatable, merged, torn, mayLack }: LedgerCopy): void {
     if (mayLack) this.mayLack = true;
     this.received.clear();
     this.repeatable.clear();
+    this.merged.clear();
+    for (const key of merged) this.merged.add(key);
     this.torn.clear();
     for (const author of torn) this.torn.add(author);
     for (const [author, one] of received) this.received.set(author, one.copy());
