@@ -77,6 +77,8 @@ export class Witness {
   private readonly seen = new Map<Instance, Seen[][]>();
   /** Exact units that an instance took as units, and not by a snapshot: by object and the origin's incarnation. */
   private readonly taken = new Map<Instance, Map<number, Units>[]>();
+  /** Members that lack what another one gave up: the authors of both, and the object. */
+  private readonly without = new Set<string>();
   private readonly objects: number;
   private readonly vector = new VectorRecord();
   private readonly peer = new PeerRecord();
@@ -144,10 +146,13 @@ export class Witness {
    */
   private isWithout(other: Instance, at: Instance, object: number, has: number): boolean {
     if (other.hasBegunAlone || other.entry.unheard.has(at.member)) return true;
+    const pair = `${at.life.author} ${other.life.author} ${object}`;
     this.peer.floats.fill(0);
     at.board.readPeer(other.member, this.peer);
     const isKnown = (other.entry.floors[object]?.[at.member] ?? 0) > has + 1;
-    return at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining && !isKnown;
+    if (at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining && !isKnown) this.without.add(pair);
+    // It stays so when `at` hears that the other has joined, until it is told the floor.
+    return this.without.has(pair);
   }
 
   private isKnownToHave(from: Instance, object: number, member: number, origin: Instance, unit: SentUnit): boolean {
