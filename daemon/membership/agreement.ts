@@ -177,7 +177,8 @@ export class AgreementWatch {
     for (const object of open) {
       const { name } = declaration.objects[object.id];
       try {
-        const text = object.heedShapes?.(shapes.map((of) => of[object.id])) ?? null;
+        const known = shapes.map((of) => of[object.id]).filter((shape) => Object.keys(shape).length > 0);
+        const text = object.heedShapes?.(known) ?? null;
         if (text !== null) restrictions.push(`${name}: ${text}`);
       } catch (error) {
         log.warn(`${name}: the shape that a member says is wrong: ${(error as Error).message}`);

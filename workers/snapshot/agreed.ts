@@ -24,7 +24,7 @@ export interface Agreed {
   readonly release: string;
   /** By the option's place: `transport.mtu_bytes`, `middleboxes[0].nat.first_port`. */
   readonly options: ReadonlyMap<string, string>;
-  /** By object; none: they have no room in an answer. */
+  /** By object. An empty one: the object has none, or it has no room in an answer. */
   readonly shapes: readonly Parameters[];
 }
 
@@ -40,7 +40,7 @@ export interface Difference {
  * the whole is still too long, each value is its digest, and in the end options are left out.
  */
 export function encodeAgreed({ release, options, shapes: all }: Agreed): Buffer {
-  const shapes = JSON.stringify(all).length <= SHAPES_MAX ? all : [];
+  const shapes = fitting(all);
   const bounded = [...options].slice(0, OPTIONS_MAX).map(([name, value]) => [name.slice(0, NAME_MAX), value] as const);
   const forms: ((value: string) => string)[] = [boundedText, digestOf];
   for (const form of forms) {
@@ -52,6 +52,18 @@ export function encodeAgreed({ release, options, shapes: all }: Agreed): Buffer 
     if (bytes !== null) return bytes;
   }
   return encodeCbor({ release: release.slice(0, NAME_MAX), options: {}, shapes });
+}
+
+/** The shapes, but for the longest ones if there is no room for all. */
+function fitting(all: readonly Parameters[]): readonly Parameters[] {
+  const shapes = [...all];
+  const length = (shape: Parameters): number => JSON.stringify(shape).length;
+  while (JSON.stringify(shapes).length > SHAPES_MAX) {
+    const longest = shapes.reduce((best, shape, i) => (length(shape) > length(shapes[best]) ? i : best), 0);
+    if (length(shapes[longest]) <= 2) return [];
+    shapes[longest] = {};
+  }
+  return shapes;
 }
 
 function tryEncode(
