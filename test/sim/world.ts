@@ -177,6 +177,8 @@ export class World implements Host {
   }
 
   private converge(): void {
+    // Until all have heard who is gone for good.
+    if (this.evicted.size > 0) this.runUntil(this.queue.now + EVICTION_MS_MAX);
     const core = this.core();
     let convergence = new Convergence(core, this.model, this.plan);
     const { now } = this.queue;
