@@ -78,10 +78,21 @@ export class Closings {
       const living = others.filter(
         (one) => one !== at && one.member !== slot && one.up && one.entry.isReady && !one.isCondemned,
       );
-      // One that is not heard may have passed on what it has to some that are.
-      if (!living.every((other) => this.hears(at, other))) continue;
+      // One that is not heard may have passed on what it has to some that are; so may one that has died meanwhile.
+      if (!living.every((other) => this.hears(at, other)) || this.hasOneDiedSince(at, slot)) continue;
       for (const other of living) this.compare(at, other, slot);
     }
+  }
+
+  /** Whether an incarnation of another slot has ended since that of `slot`, which is in `life`. */
+  private hasOneDiedSince(at: Instance, slot: number): boolean {
+    const { life, theirLife } = this;
+    for (let other = 0; other < at.board.members; other++) {
+      if (other === slot) continue;
+      at.board.readLife(other, theirLife);
+      if (theirLife.former !== 0 && theirLife.frozenAt >= life.frozenAt) return true;
+    }
+    return false;
   }
 
   private hears(at: Instance, other: Instance): boolean {
@@ -117,11 +128,17 @@ export class Closings {
       other.board.readFormer(object, slot, theirs);
       const isInOrder = at.subjects[object].receive.delivery === 'in-order';
       demand(
-        isInOrder ? ours.contiguous === theirs.contiguous : ours.equals(theirs),
+        isInOrder
+          ? ours.contiguous === theirs.contiguous
+          : ours.equals(theirs) || (hasNothing(ours) && hasNothing(theirs)),
         'ended-alike',
         () =>
           `${at.name}, object ${object}: closes an incarnation of member ${slot} with ${ours.contiguous} (${ours.ranges} ranges); ${other.name} has ${theirs.contiguous} (${theirs.ranges})`,
       );
     }
   }
+}
+
+function hasNothing({ contiguous, ranges }: VectorRecord): boolean {
+  return contiguous === 0 && ranges === 0;
 }
