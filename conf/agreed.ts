@@ -1,4 +1,7 @@
-/** The options that must be the same at all sites, with the values that this configuration gives them, as text. */
+/**
+ * The options that must be the same at all sites, with the values that this configuration gives
+ * them, as text.
+ */
 
 import { createHash } from 'node:crypto';
 import { changeOf, type Option, type OptionKind, type Options } from '../options/option.js';
@@ -21,8 +24,9 @@ export interface AgreedOption {
 }
 
 /**
- * In the order of the declarations. `optionsAt`: what the middlebox at this place in the chain declares. Left out are options that have
- * no effect as the others stand, such as a multicast group with unicast.
+ * In the order of the declarations. `optionsAt`: what the middlebox at this place in the chain
+ * declares. Left out are options that have no effect as the others stand, such as a multicast group
+ * with unicast.
  */
 export function agreedOptions(config: Config, optionsAt: (index: number) => Options): AgreedOption[] {
   const { written, cluster } = config;

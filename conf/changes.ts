@@ -1,4 +1,7 @@
-/** What differs between two configurations, option by option: the running one, and the file as it is now. */
+/**
+ * What differs between two configurations, option by option: the running one, and the file as it is
+ * now.
+ */
 
 import type { Option, OptionKind, Options } from '../options/option.js';
 import { allSites, ROLLING } from '../options/option.js';
@@ -77,7 +80,8 @@ function placesOf({ path, when }: Section, before: WrittenConfig, after: Written
     return Object.keys(after.ports)
       .filter((name) => Object.hasOwn(before.ports, name))
       .map((name) => ['ports', name]);
-  // The list of members, membership and faults are compared as a whole, as options of their sections.
+  // The list of members, membership and faults are compared as a whole, as options of their
+  // sections.
   return path.length > 1 ? [] : [path];
 }
 

@@ -18,7 +18,10 @@ export type MembershipConfig = Readonly<WrittenConfig['cluster']['membership']>;
 export interface ClusterConfig {
   readonly id: string;
   readonly membership: MembershipConfig;
-  /** All members in the order of their ids; with etcd only ourselves, without id and slot until we have taken them. */
+  /**
+   * All members in the order of their ids; with etcd only ourselves, without id and slot until we
+   * have taken them.
+   */
   readonly members: readonly MemberConfig[];
   readonly self: MemberConfig;
   /** Places for members, taken or not. */
@@ -33,7 +36,10 @@ export interface AfXdpPortConfig {
   readonly interface: string;
   /** IPv4 address, dotted, or MAC address in lower case; absent: destinations are on the link. */
   readonly next_hop?: string | undefined;
-  /** IPv6 address or MAC address, likewise, for IPv6; the MAC address of `next_hop` stands here, too, where nothing was written. */
+  /**
+   * IPv6 address or MAC address, likewise, for IPv6; the MAC address of `next_hop` stands here,
+   * too, where nothing was written.
+   */
   readonly next_hop6?: string | undefined;
 }
 
@@ -82,7 +88,10 @@ export interface Config {
   readonly records: { readonly file: string | null; readonly keep: number };
 }
 
-/** Resolves what `validate` found to be right. `file` is absolute; relative paths start from its folder. */
+/**
+ * Resolves what `validate` found to be right. `file` is absolute; relative paths start from its
+ * folder.
+ */
 export function resolveConfig(
   file: string,
   written: WrittenConfig,
@@ -136,7 +145,10 @@ function resolveCluster(written: WrittenConfig['cluster'], folder: string): Clus
   return { id, membership, members, self, slots: slotsOf(written), keyFile };
 }
 
-/** The members in the order of their ids; who is given no slot has the one after that of the one before. */
+/**
+ * The members in the order of their ids; who is given no slot has the one after that of the one
+ * before.
+ */
 export function placeMembers<M extends { readonly id: number; readonly slot?: number | undefined }>(
   members: readonly M[],
 ): (M & { readonly slot: number })[] {

@@ -1,4 +1,7 @@
-/** Checks across settings: what no schema of a single value can see. Each runs over whatever is right by itself. */
+/**
+ * Checks across settings: what no schema of a single value can see. Each runs over whatever is
+ * right by itself.
+ */
 
 import { isIPv4, isIPv6 } from 'node:net';
 import { resolve } from 'node:path';
@@ -249,7 +252,10 @@ const twoPorts: Check = ({ ports }) => {
   return count === 2 ? [] : [problem(['ports'], `expected two ports, not ${count}`)];
 };
 
-/** A wire has no addresses of its own, and no hop after it; a router over capture files has nobody to ask for them. */
+/**
+ * A wire has no addresses of its own, and no hop after it; a router over capture files has nobody
+ * to ask for them.
+ */
 const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
   if (mode === 'wire')
     return (['mac', 'next_hop', 'next_hop6'] as const).flatMap((key) =>

@@ -1,4 +1,7 @@
-/** What an operator reads about a wrong value: plain English, naming what was expected and what was found. */
+/**
+ * What an operator reads about a wrong value: plain English, naming what was expected and what was
+ * found.
+ */
 
 import type { z } from 'zod';
 
@@ -54,7 +57,9 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
   array: 'a list',
 };
 
-/** The input of a discriminated union's issue is the whole mapping; what is wrong is one key of it. */
+/**
+ * The input of a discriminated union's issue is the whole mapping; what is wrong is one key of it.
+ */
 function discriminatorOf(issue: RawIssue & { discriminator?: string | undefined }): unknown {
   const { input, discriminator } = issue;
   if (typeof input !== 'object' || input === null || discriminator === undefined) return input;

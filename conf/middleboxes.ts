@@ -1,6 +1,7 @@
 /**
- * The `middleboxes` section: its schema is made from what each middlebox declares of its options (options/option.ts),
- * which the daemon passes in, and what the operator wrote is resolved to what the middlebox reads.
+ * The `middleboxes` section: its schema is made from what each middlebox declares of its options
+ * (options/option.ts), which the daemon passes in, and what the operator wrote is resolved to what
+ * the middlebox reads.
  */
 
 import { resolve } from 'node:path';
@@ -14,24 +15,36 @@ import { shapeOf } from './option-schema.js';
 import type { Problem } from './problem.js';
 import { rawIpv4, rawMapping, rawPrefix } from './values.js';
 
-/** What of a middlebox its configuration is made from; every `Middlebox` of workers/middlebox.ts is one. */
+/**
+ * What of a middlebox its configuration is made from; every `Middlebox` of workers/middlebox.ts is
+ * one.
+ */
 export interface MiddleboxDeclaration {
   readonly name: string;
   readonly help: string;
   readonly options: Options;
   /** The ways it can stand in the network; absent: in any. */
   readonly modes?: readonly Mode[];
-  /** Of a chain none may rewrite addresses that another watches, unless it says on which side of it which port is. */
+  /**
+   * Of a chain none may rewrite addresses that another watches, unless it says on which side of it
+   * which port is.
+   */
   readonly addresses?: 'rewrites' | 'watches';
   /** Ports by index. */
   sides?(options: ResolvedMiddlebox['options']): { readonly near: readonly number[]; readonly far: readonly number[] };
   /** Fixes the layout of its state; throws when the options contradict each other. */
   state?(options: ResolvedMiddlebox['options'], shared: SharedState): unknown;
-  /** A user's own: the key it has in the configuration, which is its path as written, and the address of its module. */
+  /**
+   * A user's own: the key it has in the configuration, which is its path as written, and the
+   * address of its module.
+   */
   readonly own?: { readonly key: string; readonly module: string };
 }
 
-/** A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and `open`. */
+/**
+ * A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and
+ * `open`.
+ */
 export interface ResolvedMiddlebox {
   readonly name: string;
   /** What this one of it is called, where that is another name. */
@@ -41,7 +54,10 @@ export interface ResolvedMiddlebox {
   readonly options: Readonly<Record<string, ResolvedOption>>;
 }
 
-/** port: its index; addresses, prefixes and mappings: raw words; rules: where they are; the other kinds as written. */
+/**
+ * port: its index; addresses, prefixes and mappings: raw words; rules: where they are; the other
+ * kinds as written.
+ */
 export type ResolvedOption =
   | number
   | string
@@ -50,7 +66,10 @@ export type ResolvedOption =
   | readonly Readonly<Record<string, number>>[]
   | RulesText;
 
-/** As written and checked: one entry per middlebox, a mapping with the middlebox's key and, beside it, perhaps another `name` for it. */
+/**
+ * As written and checked: one entry per middlebox, a mapping with the middlebox's key and, beside
+ * it, perhaps another `name` for it.
+ */
 export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
 
 /** Beside a middlebox's key in its entry: what this one of it is called. */
@@ -91,7 +110,8 @@ export function middleboxesSchema(declarations: readonly MiddleboxDeclaration[])
   for (const declaration of declarations) {
     entries[keyOf(declaration)] = optionsSchema(declaration).describe(declaration.help).optional();
   }
-  // That an entry has exactly one of them is checked in cross-checks.ts, where unknown keys count too.
+  // That an entry has exactly one of them is checked in cross-checks.ts, where unknown keys count
+  // too.
   const entry = z
     .strictObject({ ...entries, [NAME_KEY]: middleboxName() })
     .meta({ minProperties: 1, maxProperties: 2, patternProperties: { [OWN]: OWN_ENTRY } });
@@ -166,8 +186,8 @@ function resolveRules(written: string, { ports, others, folder }: OptionContext)
 }
 
 /**
- * What middleboxes themselves have against options that are right one by one, such as a range that ends before it begins, and
- * what is wrong with the state they declare.
+ * What middleboxes themselves have against options that are right one by one, such as a range that
+ * ends before it begins, and what is wrong with the state they declare.
  */
 export function contradictions(
   middleboxes: readonly ResolvedMiddlebox[],
@@ -191,7 +211,10 @@ export function contradictions(
   });
 }
 
-/** In one chain a port is on the same side of all that have sides: else packets could not pass it from one end to the other. */
+/**
+ * In one chain a port is on the same side of all that have sides: else packets could not pass it
+ * from one end to the other.
+ */
 export function contrarySides(
   middleboxes: readonly ResolvedMiddlebox[],
   declarations: readonly MiddleboxDeclaration[],

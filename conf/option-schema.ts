@@ -1,4 +1,7 @@
-/** The schema of a declared option (options/option.ts): what may be written, and the words for what is wrong. */
+/**
+ * The schema of a declared option (options/option.ts): what may be written, and the words for what
+ * is wrong.
+ */
 
 import { z } from 'zod';
 import { ADDRESSES_MAX, expandPrefixes, parseSpan, SPAN_PATTERN, type Span } from '../options/addresses.js';
@@ -32,7 +35,10 @@ const TYPE_TEXT = 'text (put it in quotes)';
 
 type Declared = Option<OptionKind, unknown>;
 
-/** The schemas of declared options by name, for `z.strictObject`. `structures`: those of options that are structures. */
+/**
+ * The schemas of declared options by name, for `z.strictObject`. `structures`: those of options
+ * that are structures.
+ */
 export function shapeOf<O extends Options>(
   options: O,
   structures: Readonly<Record<string, z.ZodType>> = {},
@@ -127,7 +133,8 @@ function numberWithUnit({ unit, min = 1, max = COUNT_MAX, default: preset }: Dec
     .transform((written: unknown, context): number => {
       const value = parseNumber(unit, written);
       const message = (text: string): never => {
-        // A code that says that the value is of no use: validate.ts then leaves it out of further checks.
+        // A code that says that the value is of no use: validate.ts then leaves it out of further
+        // checks.
         context.issues.push({
           code: 'invalid_format',
           format: 'number with a unit',

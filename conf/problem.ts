@@ -9,7 +9,10 @@ export interface Problem {
   readonly message: string;
 }
 
-/** `cluster.members[1].address`, as in messages; a key that is a path or the like stands in brackets too. */
+/**
+ * `cluster.members[1].address`, as in messages; a key that is a path or the like stands in brackets
+ * too.
+ */
 export function pathText(path: Path): string {
   return path.reduce<string>((text, step) => {
     if (typeof step === 'number' || !/^[\w-]+$/.test(step)) return `${text}[${step}]`;

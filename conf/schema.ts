@@ -1,6 +1,7 @@
 /**
- * The schema of the configuration file, section by section. What the options are is declared in options/; this says how
- * they lie in the file. The JSON Schema that editors read (constellation.schema.json) and the error messages come from here.
+ * The schema of the configuration file, section by section. What the options are is declared in
+ * options/; this says how they lie in the file. The JSON Schema that editors read
+ * (constellation.schema.json) and the error messages come from here.
  */
 
 import { z } from 'zod';

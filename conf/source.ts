@@ -33,7 +33,8 @@ export class ConfigSource {
 
   constructor(text: string) {
     this.text = text;
-    // Errors are worded here and not by the library, which would print an excerpt of the file into each.
+    // Errors are worded here and not by the library, which would print an excerpt of the file into
+    // each.
     this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false });
     const problems = [...this.document.errors, ...this.document.warnings].map((error) => ({
       offset: error.pos[0],
@@ -65,7 +66,10 @@ export class ConfigSource {
     return `${Math.max(1, line)}:${Math.max(1, col)}`;
   }
 
-  /** `line:column` of a place in a text that is written as a block at `offset`; null where it is written otherwise. */
+  /**
+   * `line:column` of a place in a text that is written as a block at `offset`; null where it is
+   * written otherwise.
+   */
   positionInBlock(offset: number, line: number, column: number): string | null {
     if (this.text[offset] !== '|') return null;
     const first = this.lines.linePos(offset).line;
@@ -102,11 +106,15 @@ function keyText(key: unknown): string {
 
 function startOf(node: unknown): number | undefined {
   const found = isNode(node) ? (node as Node).range?.[0] : undefined;
-  // The value of `key:` with nothing after it has a place, but an unhelpful one: the key is shown instead.
+  // The value of `key:` with nothing after it has a place, but an unhelpful one: the key is shown
+  // instead.
   return isScalar(node) && node.value === null && node.source === '' ? undefined : found;
 }
 
-/** What the library only finds, or only warns of, when it makes values, and then without saying where. */
+/**
+ * What the library only finds, or only warns of, when it makes values, and then without saying
+ * where.
+ */
 function unusableNodes(document: Document.Parsed): SyntaxProblem[] {
   const anchors = new Set<string>();
   const problems: SyntaxProblem[] = [];

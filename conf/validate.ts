@@ -1,6 +1,7 @@
 /**
- * Checks what a file says against the schema and against itself, and finds everything that is wrong in one go: sections
- * are checked one by one, and the checks across settings run over whatever is right by itself.
+ * Checks what a file says against the schema and against itself, and finds everything that is wrong
+ * in one go: sections are checked one by one, and the checks across settings run over whatever is
+ * right by itself.
  */
 
 import { z } from 'zod';
@@ -15,7 +16,10 @@ export type Validated =
   | { readonly written: WrittenConfig; readonly problems?: undefined }
   | { readonly problems: Problem[]; readonly written?: undefined };
 
-/** What is there instead of a mapping. It is not shown: it may be a secret, of a file that was named by mistake. */
+/**
+ * What is there instead of a mapping. It is not shown: it may be a secret, of a file that was named
+ * by mistake.
+ */
 function kindOf(value: unknown): string {
   return Array.isArray(value) ? 'a list' : typeof value === 'string' ? 'a text' : `a ${typeof value}`;
 }
@@ -84,7 +88,10 @@ interface SchemaNode {
   readonly oneOf?: readonly SchemaNode[];
 }
 
-/** The keys a schema knows at a place in it. Only asked for once something is wrong, so its cost is no matter. */
+/**
+ * The keys a schema knows at a place in it. Only asked for once something is wrong, so its cost is
+ * no matter.
+ */
 function keysAt(schema: z.ZodType, path: Path): Readonly<Record<string, unknown>> {
   let nodes = [z.toJSONSchema(schema, { io: 'input' }) as SchemaNode];
   for (const step of path) nodes = alternatives(nodes).flatMap((node) => child(node, step));
@@ -104,7 +111,10 @@ function alternatives(nodes: readonly SchemaNode[]): SchemaNode[] {
   });
 }
 
-/** A copy without what the issues point at, so that all that is left has the right type. List entries keep their index. */
+/**
+ * A copy without what the issues point at, so that all that is left has the right type. List
+ * entries keep their index.
+ */
 function prune(value: unknown, issues: readonly z.core.$ZodIssue[]): unknown {
   let copy = structuredClone(value);
   for (const issue of issues) {

@@ -1,4 +1,7 @@
-/** `constellationd --check`: says everything that is wrong with a configuration, without starting anything. */
+/**
+ * `constellationd --check`: says everything that is wrong with a configuration, without starting
+ * anything.
+ */
 
 import { interfaceFacts } from '../workers/native/index.js';
 import { type Config, loadConfig } from './config.js';

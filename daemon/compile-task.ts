@@ -1,5 +1,6 @@
 /**
- * A task of a thread of its own: compiles a text of rules. Main goes on meanwhile: a firewall's 10,000 rules take half a second.
+ * A task of a thread of its own: compiles a text of rules. Main goes on meanwhile: a firewall's
+ * 10,000 rules take half a second.
  */
 
 import { loadMiddlebox } from '../workers/load.js';

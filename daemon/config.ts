@@ -1,6 +1,6 @@
 /**
- * Reads a configuration file. Nothing of it is used unless all of it is right, and everything that is wrong is found in
- * one go, each as `file:line:col: path: message`, in the order of the file.
+ * Reads a configuration file. Nothing of it is used unless all of it is right, and everything that
+ * is wrong is found in one go, each as `file:line:col: path: message`, in the order of the file.
  */
 
 import { readFileSync } from 'node:fs';
@@ -35,7 +35,8 @@ export async function surroundings(): Promise<Surroundings> {
 }
 
 /**
- * Reads and checks a configuration file, and the user's own middleboxes it names. Never throws on account of what is in it.
+ * Reads and checks a configuration file, and the user's own middleboxes it names. Never throws on
+ * account of what is in it.
  */
 export async function loadConfig(file: string, known?: Surroundings): Promise<LoadedConfig> {
   let text: string;
@@ -50,12 +51,18 @@ export async function loadConfig(file: string, known?: Surroundings): Promise<Lo
   return check(file, source, { middleboxes: [...middleboxes, ...own.declarations], cores }, own.problems);
 }
 
-/** As `loadConfig`, of text that is at hand; `file` is where it came from. Knows no middleboxes but those given. */
+/**
+ * As `loadConfig`, of text that is at hand; `file` is where it came from. Knows no middleboxes but
+ * those given.
+ */
 export function parseConfig(file: string, text: string, known: Surroundings): LoadedConfig {
   return check(file, new ConfigSource(text), known, []);
 }
 
-/** `unloaded`: what is wrong with middleboxes that could not be loaded, so that nothing else is known of them. */
+/**
+ * `unloaded`: what is wrong with middleboxes that could not be loaded, so that nothing else is
+ * known of them.
+ */
 function check(file: string, source: ConfigSource, known: Surroundings, unloaded: readonly Problem[]): LoadedConfig {
   const found: Found[] = source.syntaxProblems.map(({ offset, message }) => ({ offset, text: message }));
   if (source.readable) {
@@ -105,7 +112,9 @@ function checkAgainstHost({ cluster, middleboxes, hooks }: Config): Problem[] {
   return [...held, ...programs];
 }
 
-/** What is wrong with the rules that the configuration names or holds, and what may not be meant. */
+/**
+ * What is wrong with the rules that the configuration names or holds, and what may not be meant.
+ */
 function checkRules(
   file: string,
   source: ConfigSource,

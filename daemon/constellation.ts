@@ -1,9 +1,11 @@
 #!/usr/bin/env node
 /**
- * `constellation`: asks a running instance something, or tells it to do something, through its admin socket.
+ * `constellation`: asks a running instance something, or tells it to do something, through its
+ * admin socket.
  *
- * Exit codes: 0 done; 1 the command failed; 2 wrong usage; 3 and 4 the state of the instance (lifecycle.ts); 69 the instance cannot be reached (EX_UNAVAILABLE); 77 it may
- * not be spoken to by this user (EX_NOPERM); 78 the configuration given by -c is wrong (EX_CONFIG).
+ * Exit codes: 0 done; 1 the command failed; 2 wrong usage; 3 and 4 the state of the instance
+ * (lifecycle.ts); 69 the instance cannot be reached (EX_UNAVAILABLE); 77 it may not be spoken to by
+ * this user (EX_NOPERM); 78 the configuration given by -c is wrong (EX_CONFIG).
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -121,7 +121,10 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
   leave(log);
 }
 
-/** The process ends by itself, unless a thread waits in a system call that does not return: the runtime would wait for it. */
+/**
+ * The process ends by itself, unless a thread waits in a system call that does not return: the
+ * runtime would wait for it.
+ */
 function leave(log: Log): void {
   const left = unanswered();
   if (left.length === 0) return;

@@ -1,6 +1,7 @@
 /**
- * One instance, from its configuration to the end of its last thread. It starts in the order in which things stand on each
- * other: state, then replication, then, once it has joined, packets; it stops in the reverse order.
+ * One instance, from its configuration to the end of its last thread. It starts in the order in
+ * which things stand on each other: state, then replication, then, once it has joined, packets; it
+ * stops in the reverse order.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -62,9 +63,15 @@ import { versionText } from './version.js';
 /** How often main looks who fell silent, and reads the threads' event rings. */
 const LOOK_MS = 100;
 const EVENTS_MS = 100;
-/** `drain` gives up when this long not one record more has been acknowledged; and how often it looks. */
+/**
+ * `drain` gives up when this long not one record more has been acknowledged; and how often it
+ * looks.
+ */
 const [DRAIN_STALL_MS, DRAIN_LOOK_MS] = [10_000, 20];
-/** After QUIET, for the workers to end their rounds and the send thread to get its last units through. */
+/**
+ * After QUIET, for the workers to end their rounds and the send thread to get its last units
+ * through.
+ */
 const QUIET_MS = 2_000;
 
 export class Daemon implements Running {
@@ -112,8 +119,9 @@ export class Daemon implements Running {
   private settleEntered: () => void = () => {};
 
   /**
-   * Starts an instance; throws with the reason when it cannot, and leaves nothing behind. It may still have to join the
-   * others when this returns: see `standing`. `signal` ends the waiting for a place in the cluster.
+   * Starts an instance; throws with the reason when it cannot, and leaves nothing behind. It may
+   * still have to join the others when this returns: see `standing`. `signal` ends the waiting for
+   * a place in the cluster.
    */
   static async start(written: Config, log: Log, signal: AbortSignal): Promise<Daemon> {
     const { keyFile } = written.cluster;
@@ -374,7 +382,10 @@ export class Daemon implements Running {
       log.warn('transport.fault is set: what other members send is damaged on purpose');
   }
 
-  /** Mends what a dead thread left in shared memory: its open operation, its locks, and records it had not yet shown. */
+  /**
+   * Mends what a dead thread left in shared memory: its open operation, its locks, and records it
+   * had not yet shown.
+   */
   private recover({ thread, name }: Slot): void {
     this.rules.forget(thread);
     this.live.forget(thread);
@@ -403,7 +414,10 @@ export class Daemon implements Running {
     return this.supervisor.restart(thread);
   }
 
-  /** Seals with the keys that the key file holds now. Rejects, and changes nothing, when something is wrong with it. */
+  /**
+   * Seals with the keys that the key file holds now. Rejects, and changes nothing, when something
+   * is wrong with it.
+   */
   async reloadKeys(): Promise<KeysInUse> {
     const { keyFile } = this.config.cluster;
     if (keyFile === null || this.instance.buffers.sealBoard === null)
@@ -424,7 +438,10 @@ export class Daemon implements Running {
     return { sending, accepted };
   }
 
-  /** Reads all rules again. Rejects with all that is wrong with them, and says which rules are in force. */
+  /**
+   * Reads all rules again. Rejects with all that is wrong with them, and says which rules are in
+   * force.
+   */
   async reloadRules(): Promise<RulesRow[]> {
     if (!this.rules.any) throw new Error('no middlebox has rules');
     return this.replaceRules(new Map());
@@ -439,14 +456,20 @@ export class Daemon implements Running {
     return loaded;
   }
 
-  /** Reads the configuration again, with keys and rules, and applies what is hot. Rejects, and changes nothing, if it is wrong. */
+  /**
+   * Reads the configuration again, with keys and rules, and applies what is hot. Rejects, and
+   * changes nothing, if it is wrong.
+   */
   async reload(isCheck = false): Promise<Reloaded> {
     const done = await this.reloader.reload(isCheck);
     for (const line of isCheck ? [] : reloadedLines(done, false)) this.log.info(`reload: ${line}`);
     return done;
   }
 
-  /** What the signal HUP asks for. The file of records is opened anew whatever is wrong with the configuration: logrotate asks so, too. */
+  /**
+   * What the signal HUP asks for. The file of records is opened anew whatever is wrong with the
+   * configuration: logrotate asks so, too.
+   */
   async hangUp(): Promise<void> {
     const problems: string[] = [];
     await this.reload().catch((error: Error) => problems.push(error.message));
@@ -463,7 +486,10 @@ export class Daemon implements Running {
     return this.source.removeMember(name, false);
   }
 
-  /** Makes no new state, and waits until all others have what there is, or until they acknowledge no more. */
+  /**
+   * Makes no new state, and waits until all others have what there is, or until they acknowledge no
+   * more.
+   */
   drain(): Promise<Drained> {
     this.draining ??= this.drainOnce();
     return this.draining;
@@ -578,7 +604,9 @@ export class Daemon implements Running {
       );
   }
 
-  /** Leaves; true when everybody who is heard has everything of ours, and waits for nothing more. */
+  /**
+   * Leaves; true when everybody who is heard has everything of ours, and waits for nothing more.
+   */
   private hasLeft(): boolean {
     return this.source.reachableHaveAll() && this.entry.leave();
   }

@@ -1,13 +1,15 @@
 /**
- * Compares what the members hold. From time to time, when nothing is under way, each finds the digest of every object's
- * content and says it in its keepalives, with a hash of the vector it holds for. Two members with equal vectors have
- * applied the same records; if their content differs all the same, twice in a row, something is wrong, and is said.
+ * Compares what the members hold. From time to time, when nothing is under way, each finds the
+ * digest of every object's content and says it in its keepalives, with a hash of the vector it
+ * holds for. Two members with equal vectors have applied the same records; if their content differs
+ * all the same, twice in a row, something is wrong, and is said.
  *
- * **Time.** What expires counts if it has not expired by the end of the period. Nobody has forgotten any of that yet, so
- * clocks that are not quite equal make no difference. The end of the period is in the hash.
+ * **Time.** What expires counts if it has not expired by the end of the period. Nobody has
+ * forgotten any of that yet, so clocks that are not quite equal make no difference. The end of the
+ * period is in the hash.
  *
- * **Evictions.** Digests leave out half-open entries (`StateObject.digest`). Each instance evicts these by itself, so a
- * flood would make digests differ, and each instance would fetch a snapshot.
+ * **Evictions.** Digests leave out half-open entries (`StateObject.digest`). Each instance evicts
+ * these by itself, so a flood would make digests differ, and each instance would fetch a snapshot.
  */
 
 import { createHash } from 'node:crypto';
@@ -38,7 +40,10 @@ export class DigestWatch {
   private readonly doneFor: number[];
   private readonly own: DigestRecord[];
   private readonly theirs = new DigestRecord();
-  /** [object * slots + slot]: how often in a row the two differed, and the period that was counted last. */
+  /**
+   * [object * slots + slot]: how often in a row the two differed, and the period that was counted
+   * last.
+   */
   private readonly differed: Int32Array;
   private readonly comparedFor: Float64Array;
 
@@ -51,7 +56,10 @@ export class DigestWatch {
     this.comparedFor = new Float64Array(objects * members);
   }
 
-  /** Finds what there is to be found, and compares; `now` in coarse seconds. At most one digest a call: it may take long. */
+  /**
+   * Finds what there is to be found, and compares; `now` in coarse seconds. At most one digest a
+   * call: it may take long.
+   */
   look(objects: readonly StateObject[], now: number): void {
     const end = (Math.floor(now / PERIOD_S) + 1) * PERIOD_S;
     for (const object of objects) this.compare(object.id);

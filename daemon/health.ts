@@ -1,6 +1,6 @@
 /**
- * The state of one instance as it goes on (lifecycle.ts): gathers the facts it follows from, logs changes, runs hooks, and tells
- * the service manager.
+ * The state of one instance as it goes on (lifecycle.ts): gathers the facts it follows from, logs
+ * changes, runs hooks, and tells the service manager.
  */
 
 import type { AckBoard } from '../shm/ack-board.js';

@@ -13,8 +13,8 @@ export class Heartbeats {
   }
 
   /**
-   * Whether every thread that ran at the last look, and still does, has shown a heartbeat since. One that has died does
-   * not count: it is started again, and the instance is degraded meanwhile.
+   * Whether every thread that ran at the last look, and still does, has shown a heartbeat since.
+   * One that has died does not count: it is started again, and the instance is degraded meanwhile.
    */
   look(): boolean {
     let isAlive = true;

@@ -1,4 +1,7 @@
-/** Whether the programs that hooks name can be run: a route that is not announced is better found before the start. */
+/**
+ * Whether the programs that hooks name can be run: a route that is not announced is better found
+ * before the start.
+ */
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * `constellation import-nft FILE`: translates a ruleset of nftables. It needs no instance. The rules go to standard output, and
- * what they lack to standard error.
+ * `constellation import-nft FILE`: translates a ruleset of nftables. It needs no instance. The
+ * rules go to standard output, and what they lack to standard error.
  */
 
 import { readFileSync } from 'node:fs';
@@ -34,7 +34,9 @@ export interface ImportResult {
   readonly isWhole: boolean;
 }
 
-/** `words`: what followed the command. Throws a `UsageError`, or with what is wrong with the file. */
+/**
+ * `words`: what followed the command. Throws a `UsageError`, or with what is wrong with the file.
+ */
 export async function runImport(words: readonly string[]): Promise<ImportResult> {
   const [file, ...settings] = words;
   if (file === undefined) throw new UsageError(`which file? ${FORM}`);

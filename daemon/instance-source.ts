@@ -1,4 +1,7 @@
-/** What the admin commands show, read from the shared memory of a running instance at the moment of asking. */
+/**
+ * What the admin commands show, read from the shared memory of a running instance at the moment of
+ * asking.
+ */
 
 import type { Config } from '../conf/config.js';
 import { AckBoard } from '../shm/ack-board.js';
@@ -75,7 +78,9 @@ export interface Running {
   readonly records: RecordLog;
   readonly rules: RulesKeeper;
   readonly agreement: AgreementWatch;
-  /** Told once when what a member holds of an object differs, though both applied the same records. */
+  /**
+   * Told once when what a member holds of an object differs, though both applied the same records.
+   */
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
   join(how: JoinHow): Promise<Standing>;
@@ -406,7 +411,9 @@ export class InstanceSource implements AdminSource {
     return this.daemon.restartThread(thread);
   }
 
-  /** Records of ours that some member has not acknowledged, those still in the log rings included. */
+  /**
+   * Records of ours that some member has not acknowledged, those still in the log rings included.
+   */
   unacknowledged(): number {
     return Math.max(0, ...this.peerStatuses().map((peer) => peer.unacknowledged)) + this.unnumbered();
   }
@@ -417,7 +424,10 @@ export class InstanceSource implements AdminSource {
     return this.peerStatuses().every((peer) => peer.state !== 'heard' || peer.unacknowledged === 0);
   }
 
-  /** Log rings with records the send thread has not taken; a lone instance has nobody to take them for. */
+  /**
+   * Log rings with records the send thread has not taken; a lone instance has nobody to take them
+   * for.
+   */
   private unnumbered(): number {
     const { logs } = this.daemon.instance.buffers;
     return logs.filter((log) => new LogConsumer(log).backlog !== 0).length;

@@ -1,9 +1,10 @@
 /**
- * The kernel's neighbour tables, of IPv4 (ARP) and IPv6 (neighbour discovery): reading them, and making the kernel resolve an
- * address.
+ * The kernel's neighbour tables, of IPv4 (ARP) and IPv6 (neighbour discovery): reading them, and
+ * making the kernel resolve an address.
  *
- * Data plane packets never pass the kernel, so it has no reason of its own to resolve their next hops: a datagram of ours
- * to the discard port (9, RFC 863) gives it one. It carries nothing, and its time to live or hop limit of 1 keeps it on the link.
+ * Data plane packets never pass the kernel, so it has no reason of its own to resolve their next
+ * hops: a datagram of ours to the discard port (9, RFC 863) gives it one. It carries nothing, and
+ * its time to live or hop limit of 1 keeps it on the link.
  */
 
 import { createSocket, type Socket } from 'node:dgram';
@@ -82,7 +83,9 @@ export class LinuxNeighbours implements KernelNeighbours {
   private readonly provokers = new Map<'udp4' | 'udp6', Provoker>();
   private readonly last = new Map<string, KernelNeighbour[]>();
 
-  /** `failed` takes a sentence for the log when the kernel refuses something; once for each reason. */
+  /**
+   * `failed` takes a sentence for the log when the kernel refuses something; once for each reason.
+   */
   constructor(failed: (problem: string) => void) {
     this.failed = failed;
   }

@@ -18,7 +18,9 @@ const OTHERS = 0o077;
 /** What is wrong with a key file; the message names the file, and the line where there is one. */
 export class KeyFileError extends Error {}
 
-/** Reads the keys, the one to send with first. Throws a `KeyFileError`. Waits for the file system. */
+/**
+ * Reads the keys, the one to send with first. Throws a `KeyFileError`. Waits for the file system.
+ */
 export function readKeyFile(file: string): readonly ClusterKey[] {
   try {
     return keysOf(file, readRegularFile(file, limitsOf(file)));
@@ -64,8 +66,8 @@ function keyFileError(file: string, error: unknown): KeyFileError {
 }
 
 /**
- * Makes a new key file with one key, or puts a second key into one that has one: the first step of a rotation. Returns
- * what was done, for people.
+ * Makes a new key file with one key, or puts a second key into one that has one: the first step of
+ * a rotation. Returns what was done, for people.
  */
 export function generateKey(file: string): string {
   const key = newKey(1);

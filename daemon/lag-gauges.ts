@@ -1,4 +1,7 @@
-/** The lag as gauges: per origin and object, so that their number is that of the members and not its square. */
+/**
+ * The lag as gauges: per origin and object, so that their number is that of the members and not its
+ * square.
+ */
 
 import type { CounterRow, LagRow, ObjectRow } from './admin/source.js';
 

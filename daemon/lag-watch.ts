@@ -1,7 +1,7 @@
 /**
- * How far behind the members are, in records and in time: for each origin, object and member that has to have the origin's
- * records, how many it lacks, and since when it has not had everything there was. Read from the acknowledgement board, some
- * times a second; so a time is that exact.
+ * How far behind the members are, in records and in time: for each origin, object and member that
+ * has to have the origin's records, how many it lacks, and since when it has not had everything
+ * there was. Read from the acknowledgement board, some times a second; so a time is that exact.
  */
 
 import { type AckBoard, VectorRecord } from '../shm/ack-board.js';
@@ -22,7 +22,10 @@ export class LagWatch {
   private readonly board: AckBoard;
   private readonly self: number;
   private readonly vector = new VectorRecord();
-  /** [(object * slots + slot) * 2 + direction]: when there was nothing lacking; −1: not looked at yet. */
+  /**
+   * [(object * slots + slot) * 2 + direction]: when there was nothing lacking; −1: not looked at
+   * yet.
+   */
   private readonly completeAt: Float64Array;
 
   constructor(board: AckBoard, self: number) {

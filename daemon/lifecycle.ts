@@ -1,6 +1,7 @@
 /**
- * The lifecycle of an instance: its states, and what each change of state does. What `status` says, which
- * hooks run, what systemd is told and how the commands `status` and `join` end all follow from here.
+ * The lifecycle of an instance: its states, and what each change of state does. What `status` says,
+ * which hooks run, what systemd is told and how the commands `status` and `join` end all follow
+ * from here.
  *
  *     starting ─▶ waiting ◀─▶ joining ─▶ ready ◀─▶ degraded
  *         └───────────┴───────────┴────────┴──────────┴─────▶ draining ─▶ left
@@ -13,7 +14,9 @@ export type LifecycleState = (typeof LIFECYCLE_STATES)[number];
 
 export interface StateTraits {
   readonly help: string;
-  /** Whether the workers run, so that packets pass. systemd is told READY=1 in the first such state. */
+  /**
+   * Whether the workers run, so that packets pass. systemd is told READY=1 in the first such state.
+   */
   readonly takesPackets: boolean;
   /** Of the commands `status` and `join`. */
   readonly exitCode: number;
@@ -75,7 +78,9 @@ export interface Facts {
   readonly problems: readonly Problem[];
 }
 
-/** A problem counts once it was seen over so long: a thread that is replaced in a moment is none… */
+/**
+ * A problem counts once it was seen over so long: a thread that is replaced in a moment is none…
+ */
 const ONSET_MS: Readonly<Record<ProblemKind, number>> = {
   thread: 3000,
   port: 1000,
@@ -83,7 +88,9 @@ const ONSET_MS: Readonly<Record<ProblemKind, number>> = {
   log: 3000,
   clock: 1000,
 };
-/** …until it was not seen for so long. A thread that fails again and again is ready now and then. */
+/**
+ * …until it was not seen for so long. A thread that fails again and again is ready now and then.
+ */
 const RECOVERY_MS = 3000;
 
 interface Episode {
@@ -120,7 +127,10 @@ export class Lifecycle {
     return this.problems.map(({ text }) => text).join('; ');
   }
 
-  /** Takes what is so at `now` (ms of a clock that never steps). Resolves when all hooks so far have ended. */
+  /**
+   * Takes what is so at `now` (ms of a clock that never steps). Resolves when all hooks so far have
+   * ended.
+   */
   update(facts: Facts, now: number): Promise<void> {
     this.weigh(facts.problems, now);
     const next = stateOf(facts, this.problems);

@@ -1,6 +1,7 @@
 /**
- * The daemon's log, on standard error: lines for people on a terminal, lines with a priority for the journal, JSON for
- * everything else. Only the main thread writes to it; other threads hand theirs over (shm/events.ts).
+ * The daemon's log, on standard error: lines for people on a terminal, lines with a priority for
+ * the journal, JSON for everything else. Only the main thread writes to it; other threads hand
+ * theirs over (shm/events.ts).
  */
 
 import { fstatSync } from 'node:fs';
@@ -16,7 +17,10 @@ export type LogForm = 'text' | 'journal' | 'json';
 
 const STDERR = 2;
 
-/** Messages less important than `level` are left out. `sink` takes whole lines, by default standard error. */
+/**
+ * Messages less important than `level` are left out. `sink` takes whole lines, by default standard
+ * error.
+ */
 export function createLog(level: LogLevel, form: LogForm = formOf(STDERR), sink: LogSink = standardError()): Log {
   const options = {
     level,
@@ -33,7 +37,9 @@ export interface LogSink {
   write(line: string): void;
 }
 
-/** Written at once and not in the background: the last line before an end is the one that matters. */
+/**
+ * Written at once and not in the background: the last line before an end is the one that matters.
+ */
 function standardError(): LogSink {
   const destination = pino.destination({ fd: STDERR, sync: true });
   // Nobody reads it any more; there is nowhere to say so, and no reason to stop.
@@ -41,7 +47,10 @@ function standardError(): LogSink {
   return { write: (line) => void destination.write(line) };
 }
 
-/** systemd says in JOURNAL_STREAM (man 5 systemd.exec) which file is its own; standard error may have been redirected. */
+/**
+ * systemd says in JOURNAL_STREAM (man 5 systemd.exec) which file is its own; standard error may
+ * have been redirected.
+ */
 export function formOf(descriptor: number, journal = process.env['JOURNAL_STREAM']): LogForm {
   if (isatty(descriptor)) return 'text';
   if (journal === undefined) return 'json';
@@ -62,7 +71,10 @@ function textLine(entry: Entry): string {
   return `${time} ${entry.level.padEnd(5)} ${textOf(entry)}\n`;
 }
 
-/** Priorities of syslog, as the journal reads them at the start of a line (man 3 sd-daemon). The time is its own. */
+/**
+ * Priorities of syslog, as the journal reads them at the start of a line (man 3 sd-daemon). The
+ * time is its own.
+ */
 const PRIORITIES: Readonly<Record<LogLevel, number>> = { trace: 7, debug: 7, info: 6, warn: 4, error: 3, fatal: 2 };
 
 function journalLine(entry: Entry): string {

@@ -1,6 +1,9 @@
 import { cpu, mem, osInfo } from 'systeminformation';
 
-/** One line about the machine: at the head of a log and of a benchmark. Asks programs, so never while packets wait. */
+/**
+ * One line about the machine: at the head of a log and of a benchmark. Asks programs, so never
+ * while packets wait.
+ */
 export async function machineLine(): Promise<string> {
   const [processor, memory, system] = await Promise.all([cpu(), mem(), osInfo()]);
   return [

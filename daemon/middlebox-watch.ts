@@ -1,6 +1,6 @@
 /**
- * What middleboxes watch from main, beside their packets: conditions that an operator should know of while they last, such as a
- * judgement that is suspended. `status` shows them.
+ * What middleboxes watch from main, beside their packets: conditions that an operator should know
+ * of while they last, such as a judgement that is suspended. `status` shows them.
  */
 
 import { coarseSeconds } from '../shm/clock.js';

@@ -1,4 +1,7 @@
-/** The middleboxes a configuration can name: those that come with Constellation, and files of the user's own. */
+/**
+ * The middleboxes a configuration can name: those that come with Constellation, and files of the
+ * user's own.
+ */
 
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -17,7 +20,10 @@ export function middleboxModule(name: string): string {
   return new URL(`../workers/middleboxes/${BUILT_IN[name]}`, import.meta.url).href;
 }
 
-/** The declarations of all that come with Constellation: the configuration's schema is made from these. */
+/**
+ * The declarations of all that come with Constellation: the configuration's schema is made from
+ * these.
+ */
 export function builtInMiddleboxes(): Promise<MiddleboxDeclaration[]> {
   return Promise.all(
     Object.keys(BUILT_IN).map(async (name) => {
@@ -28,7 +34,10 @@ export function builtInMiddleboxes(): Promise<MiddleboxDeclaration[]> {
   );
 }
 
-/** The declarations of the user's own middleboxes that a configuration names, and what is wrong with the others. */
+/**
+ * The declarations of the user's own middleboxes that a configuration names, and what is wrong with
+ * the others.
+ */
 export async function ownMiddleboxes(
   value: unknown,
   folder: string,

@@ -1,9 +1,11 @@
 /**
- * Keeps the workers' table of next hops equal to the kernel's neighbour tables, of IPv4 and, where it is forwarded, IPv6.
+ * Keeps the workers' table of next hops equal to the kernel's neighbour tables, of IPv4 and, where
+ * it is forwarded, IPv6.
  *
- * The tables are looked at every quarter of a second, and every few milliseconds while an answer is awaited. Next hops from
- * the configuration are always wanted: they are provoked until they are known, and then now and then, so that the kernel
- * notices when they are gone. Others are wanted when a worker met a packet for them.
+ * The tables are looked at every quarter of a second, and every few milliseconds while an answer is
+ * awaited. Next hops from the configuration are always wanted: they are provoked until they are
+ * known, and then now and then, so that the kernel notices when they are gone. Others are wanted
+ * when a worker met a packet for them.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -79,8 +81,8 @@ export class NeighbourWatcher {
   }
 
   /**
-   * Begins to watch, and waits until all configured next hops are known, or for `timeoutMs`. Returns those that are not;
-   * they are named in the log with what to look at.
+   * Begins to watch, and waits until all configured next hops are known, or for `timeoutMs`.
+   * Returns those that are not; they are named in the log with what to look at.
    */
   async start(timeoutMs = AWAIT_MS): Promise<NextHop[]> {
     const until = performance.now() + timeoutMs;
@@ -156,8 +158,9 @@ export class NeighbourWatcher {
   }
 
   /**
-   * Neighbours on links without a next hop: the kernel sends them nothing, so it would not notice that one has another
-   * link-layer address now. A few are provoked at every look, all of them in turn.
+   * Neighbours on links without a next hop: the kernel sends them nothing, so it would not notice
+   * that one has another link-layer address now. A few are provoked at every look, all of them in
+   * turn.
    */
   private reassure(known: readonly Neighbour[], now: number): void {
     if (now - this.reassuredAt < LOOK_MS) return;
@@ -179,8 +182,9 @@ export class NeighbourWatcher {
   }
 
   /**
-   * The kernel's neighbours on our interfaces; configured next hops first, as there may be more than fit. Packets to link-local
-   * addresses are not forwarded, so these are wanted as next hops alone.
+   * The kernel's neighbours on our interfaces; configured next hops first, as there may be more
+   * than fit. Packets to link-local addresses are not forwarded, so these are wanted as next hops
+   * alone.
    */
   private known(): Neighbour[] {
     const first: Neighbour[] = [];

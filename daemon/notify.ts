@@ -1,6 +1,6 @@
 /**
- * What the service manager is told: that the instance is ready, that it is alive, that it stops (man 3 sd_notify). All
- * of it does nothing when the instance was not started by one.
+ * What the service manager is told: that the instance is ready, that it is alive, that it stops
+ * (man 3 sd_notify). All of it does nothing when the instance was not started by one.
  */
 
 import { notifyServiceManager } from '../workers/native/index.js';
@@ -14,7 +14,9 @@ export function notifyStatus(status: string): void {
   send(statusLine(status));
 }
 
-/** The start takes longer than the unit allows, for a reason that may pass: another minute, please. */
+/**
+ * The start takes longer than the unit allows, for a reason that may pass: another minute, please.
+ */
 export function notifyWaiting(status: string): void {
   send(`EXTEND_TIMEOUT_USEC=60000000\n${statusLine(status)}`);
 }
@@ -25,10 +27,15 @@ export interface ServiceState {
   readonly status: string;
 }
 
-/** While the instance is not ready, it asks for more time so often. The unit's TimeoutStartSec must be longer. */
+/**
+ * While the instance is not ready, it asks for more time so often. The unit's TimeoutStartSec must
+ * be longer.
+ */
 const EXTEND_MS = 20_000;
 
-/** Tells the service manager that the instance serves once it takes packets, and until then to wait. */
+/**
+ * Tells the service manager that the instance serves once it takes packets, and until then to wait.
+ */
 export class ServiceNotices {
   private isReady = false;
   private told = '';
@@ -56,8 +63,9 @@ export interface Watchdog {
 }
 
 /**
- * Says that the instance is alive, twice as often as the unit's WatchdogSec asks. When it does not, because the main
- * thread hangs or `healthy` says no, the service manager ends the instance and starts it again.
+ * Says that the instance is alive, twice as often as the unit's WatchdogSec asks. When it does not,
+ * because the main thread hangs or `healthy` says no, the service manager ends the instance and
+ * starts it again.
  */
 export function startWatchdog(healthy: () => boolean = () => true): Watchdog {
   const interval = watchdogInterval();
@@ -70,7 +78,10 @@ export function startWatchdog(healthy: () => boolean = () => true): Watchdog {
   return { stop: () => clearInterval(timer) };
 }
 
-/** Milliseconds between signs of life, or `null` when none are asked of this process (man 3 sd_watchdog_enabled). */
+/**
+ * Milliseconds between signs of life, or `null` when none are asked of this process (man 3
+ * sd_watchdog_enabled).
+ */
 export function watchdogInterval(environment: NodeJS.ProcessEnv = process.env, pid = process.pid): number | null {
   const microseconds = Number(environment['WATCHDOG_USEC']);
   const asked = environment['WATCHDOG_PID'];

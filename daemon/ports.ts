@@ -1,6 +1,6 @@
 /**
- * The ports of an instance, as configured and as they are: what the data plane needs to know of them, and the XDP programs
- * that bring their packets to it.
+ * The ports of an instance, as configured and as they are: what the data plane needs to know of
+ * them, and the XDP programs that bring their packets to it.
  */
 
 import { readlinkSync } from 'node:fs';
@@ -163,8 +163,8 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
 }
 
 /**
- * What is wrong with the MTUs of a wire's ports: the hosts on both sides believe to be on one link. Empty if they are the same, or one
- * is not known.
+ * What is wrong with the MTUs of a wire's ports: the hosts on both sides believe to be on one link.
+ * Empty if they are the same, or one is not known.
  */
 export function wireMtuNotes(ports: readonly { readonly name: string; readonly mtu: number | null }[]): string[] {
   const [first, second] = [...ports].sort((a, b) => (a.mtu ?? 0) - (b.mtu ?? 0));

@@ -5,8 +5,8 @@ import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/nativ
 import type { Log } from './log.js';
 
 /**
- * Huge pages where the kernel has them, and every page is made before a packet waits for one. A fork is the faster for it, also by
- * what workers count beside the arena.
+ * Huge pages where the kernel has them, and every page is made before a packet waits for one. A
+ * fork is the faster for it, also by what workers count beside the arena.
  */
 export function prepareArena({ buffers, declaration }: Instance, log: Log): void {
   const arena = new Uint8Array(buffers.arena);
@@ -21,7 +21,10 @@ export function prepareArena({ buffers, declaration }: Instance, log: Log): void
   );
 }
 
-/** How many bytes the advice was for; `null` where the kernel does not know it, which costs speed and nothing else. */
+/**
+ * How many bytes the advice was for; `null` where the kernel does not know it, which costs speed
+ * and nothing else.
+ */
 function advise(view: Uint8Array, advice: MemoryAdvice): number | null {
   try {
     return adviseMemory(view, advice);

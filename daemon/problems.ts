@@ -1,4 +1,7 @@
-/** What is wrong with a running instance, as far as it can tell itself: why its state is `degraded` (lifecycle.ts). */
+/**
+ * What is wrong with a running instance, as far as it can tell itself: why its state is `degraded`
+ * (lifecycle.ts).
+ */
 
 import { ThreadState } from '../shm/control.js';
 import type { Instance } from '../workers/instance.js';

@@ -1,11 +1,12 @@
 /**
- * Reads files that the configuration names. A FIFO, a device or a folder in the place of a file is an error, and nothing waits
- * for it.
+ * Reads files that the configuration names. A FIFO, a device or a folder in the place of a file is
+ * an error, and nothing waits for it.
  *
- * **File systems that do not answer**, such as a network mount whose server is gone, block a system call, and a thread in
- * such a call cannot be ended. So main reads by threads of the runtime's pool, and for a limited time. What was not ended
- * is in `unanswered`: the same file is not read again meanwhile, so that one file takes one thread of the pool at most, and the
- * process does not wait for it when it ends (`constellationd.ts`).
+ * **File systems that do not answer**, such as a network mount whose server is gone, block a system
+ * call, and a thread in such a call cannot be ended. So main reads by threads of the runtime's
+ * pool, and for a limited time. What was not ended is in `unanswered`: the same file is not read
+ * again meanwhile, so that one file takes one thread of the pool at most, and the process does not
+ * wait for it when it ends (`constellationd.ts`).
  */
 
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
@@ -36,7 +37,10 @@ export function isUnanswered(name: string): boolean {
   return unanswered().includes(name);
 }
 
-/** True if `work` is done within `msMax`; else it is given up, at once if something of that name was. Rejects as it does. */
+/**
+ * True if `work` is done within `msMax`; else it is given up, at once if something of that name
+ * was. Rejects as it does.
+ */
 export async function settledWithin(msMax: number, name: string, work: Promise<unknown>): Promise<boolean> {
   if (isUnanswered(name)) {
     giveUp(name, work);
@@ -73,7 +77,10 @@ export function readRegularFile(file: string, limits: FileLimits): Buffer {
   }
 }
 
-/** Reads a regular file in limited time. Rejects with why it cannot be read, or with the reason of `signal`. */
+/**
+ * Reads a regular file in limited time. Rejects with why it cannot be read, or with the reason of
+ * `signal`.
+ */
 export async function readFileInTime(
   file: string,
   limits: FileLimits,

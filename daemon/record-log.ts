@@ -1,10 +1,11 @@
 /**
- * The records of middleboxes (workers/records.ts), as lines of JSON in the operator's file, and the last of each kind for
- * `show records`.
+ * The records of middleboxes (workers/records.ts), as lines of JSON in the operator's file, and the
+ * last of each kind for `show records`.
  *
- * The file is appended to, and opened anew when asked (logrotate). Disks fail and fill: that is said once, what could not be
- * written is counted, and tried again with what comes next. While a write is under way what comes waits in the workers' rings,
- * so memory is bounded; a ring that is full loses records, which the worker counts.
+ * The file is appended to, and opened anew when asked (logrotate). Disks fail and fill: that is
+ * said once, what could not be written is counted, and tried again with what comes next. While a
+ * write is under way what comes waits in the workers' rings, so memory is bounded; a ring that is
+ * full loses records, which the worker counts.
  */
 
 import { constants } from 'node:fs';
@@ -92,7 +93,10 @@ export class RecordLog {
     this.recent = options.kinds.map(() => []);
   }
 
-  /** Opens the file, if there is one, so that what is wrong with it is known before the first record. */
+  /**
+   * Opens the file, if there is one, so that what is wrong with it is known before the first
+   * record.
+   */
   async start(): Promise<void> {
     if (this.options.file !== null && this.options.kinds.length > 0)
       await this.inTime(this.turn(() => this.opened().then(() => {})));
@@ -145,7 +149,10 @@ export class RecordLog {
     return { file, written: this.written, lost: this.lost + lostByWorkers() };
   }
 
-  /** Another file, or none, and so many records kept, from now on. What is wrong with the file is logged, and it is tried again. */
+  /**
+   * Another file, or none, and so many records kept, from now on. What is wrong with the file is
+   * logged, and it is tried again.
+   */
   async configure(file: string | null, keep: number): Promise<void> {
     const before = this.options;
     this.options = { ...before, file, keep };
@@ -153,7 +160,10 @@ export class RecordLog {
     await this.inTime(this.reopenNow());
   }
 
-  /** Closes the file and opens it anew, by its name. Throws when it cannot be opened; it is tried again with what comes. */
+  /**
+   * Closes the file and opens it anew, by its name. Throws when it cannot be opened; it is tried
+   * again with what comes.
+   */
   async reopen(): Promise<RecordFigures> {
     if (this.options.file === null) throw new Error('records.file is not set: records are not written');
     if (!(await this.inTime(this.reopenNow())))
@@ -176,7 +186,10 @@ export class RecordLog {
     return settledWithin(ANSWER_MS_MAX, this.options.file ?? 'records', work);
   }
 
-  /** After the workers ended: writes what there is left. A file system that does not answer in time is given up. */
+  /**
+   * After the workers ended: writes what there is left. A file system that does not answer in time
+   * is given up.
+   */
   async close(): Promise<void> {
     this.closed = true;
     await this.inTime(this.closeNow());

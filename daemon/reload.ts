@@ -1,9 +1,10 @@
 /**
  * `constellation reload`: the configuration is read again while the instance runs.
  *
- * The whole file is checked first, rules and the key file included; if anything is wrong, nothing changes. Then the values of
- * hot options are applied, and the others are named: they wait for a restart. What the file says and what runs are compared
- * anew at each reload, so an option that waits is named each time.
+ * The whole file is checked first, rules and the key file included; if anything is wrong, nothing
+ * changes. Then the values of hot options are applied, and the others are named: they wait for a
+ * restart. What the file says and what runs are compared anew at each reload, so an option that
+ * waits is named each time.
  */
 
 import { isDeepStrictEqual } from 'node:util';
@@ -44,7 +45,10 @@ export interface Reloadable {
   takeMember(member: MemberConfig): Promise<unknown>;
   dropMember(name: string): Promise<unknown>;
   sealWith(keys: Keys): unknown;
-  /** Reads all rules again, some from another source. Rejects, and changes nothing, with all that is wrong with them. */
+  /**
+   * Reads all rules again, some from another source. Rejects, and changes nothing, with all that is
+   * wrong with them.
+   */
   replaceRules(sources: ReadonlyMap<string, RulesText>): Promise<unknown>;
 }
 
@@ -107,7 +111,8 @@ export class Reloader {
       if (reason !== null) refused.push({ change, reason });
       return reason === null;
     });
-    // Options of one middlebox are applied together, and together they must be right beside those that wait for a restart.
+    // Options of one middlebox are applied together, and together they must be right beside those
+    // that wait for a restart.
     return whole.filter((change) => {
       if (change.path[0] !== 'middleboxes') return true;
       const reason = this.contradiction(Number(change.path[1]), whole, next);
@@ -243,7 +248,10 @@ async function keysOf(file: string): Promise<Keys> {
   }
 }
 
-/** Whether threads take the values of an option while they run. Rules reach them by a board of their own. */
+/**
+ * Whether threads take the values of an option while they run. Rules reach them by a board of their
+ * own.
+ */
 function isLive(options: Options, name: string): boolean {
   const option = options[name];
   return option !== undefined && option.kind !== 'rules' && changeOf(option).kind === 'hot';

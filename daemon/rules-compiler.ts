@@ -1,10 +1,11 @@
 /**
- * Reads rules, and compiles them in a thread of its own (compile-task.ts), one text at a time. The thread is started for each
- * text and ends with it, so an instance that runs has no thread more.
+ * Reads rules, and compiles them in a thread of its own (compile-task.ts), one text at a time. The
+ * thread is started for each text and ends with it, so an instance that runs has no thread more.
  *
- * A compiler is a middlebox's, and may be a user's: it may throw, end its thread, or never return. Each is an error that names
- * the text, and leaves nothing behind. Only a thread that waits in a system call cannot be ended. It is given up: nothing
- * waits for it, and that text is not compiled again until the call returns.
+ * A compiler is a middlebox's, and may be a user's: it may throw, end its thread, or never return.
+ * Each is an error that names the text, and leaves nothing behind. Only a thread that waits in a
+ * system call cannot be ended. It is given up: nothing waits for it, and that text is not compiled
+ * again until the call returns.
  */
 
 import { Piscina } from 'piscina';
@@ -69,7 +70,8 @@ export class RulesCompiler {
       recordTiming: false,
     });
     const ends = pool.threads.map((thread) => new Promise((resolve) => void thread.once('exit', resolve)));
-    // A thread that dies reports here as well as through its task; without a listener that would end the process.
+    // A thread that dies reports here as well as through its task; without a listener that would
+    // end the process.
     pool.on('error', () => {});
     try {
       return await pool.run({ ...task, text }, { signal: ending.signal });

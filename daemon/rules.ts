@@ -1,6 +1,6 @@
 /**
- * Rules of middleboxes while the instance runs: compiled by a thread of their own, published to the workers, shown with what they
- * met. Main goes on meanwhile.
+ * Rules of middleboxes while the instance runs: compiled by a thread of their own, published to the
+ * workers, shown with what they met. Main goes on meanwhile.
  */
 
 import { RuleBoard } from '../shm/rule-board.js';
@@ -10,7 +10,10 @@ import type { RuleEntry, RulesText } from '../workers/rules.js';
 import type { RuleRow, RulesRow } from './admin/source.js';
 import { type Compiled, RulesCompiler } from './rules-compiler.js';
 
-/** How long workers may take to go over to rules before others can be loaded; they look some times a second. */
+/**
+ * How long workers may take to go over to rules before others can be loaded; they look some times a
+ * second.
+ */
 const TAKEN_MS = 2_000;
 const LOOK_MS = 20;
 
@@ -62,10 +65,11 @@ export class RulesKeeper {
   }
 
   /**
-   * Reads all, and puts them in force if all of them are right. Rejects with all that is wrong; then those before stay.
-   * Resolves when every worker works with the new ones. If one does not take them, it rejects too: see `reloadProblem`.
-   * `sources`: where some of them come from now, by `middlebox.option`.
-   * Several at once are done one after the other, in the order in which they were asked for.
+   * Reads all, and puts them in force if all of them are right. Rejects with all that is wrong;
+   * then those before stay. Resolves when every worker works with the new ones. If one does not
+   * take them, it rejects too: see `reloadProblem`. `sources`: where some of them come from now, by
+   * `middlebox.option`. Several at once are done one after the other, in the order in which they
+   * were asked for.
    */
   reload(sources: RulesSources = new Map()): Promise<RulesRow[]> {
     const again = (): Promise<RulesRow[]> => this.reloadNow(sources);
@@ -74,7 +78,9 @@ export class RulesKeeper {
     return done;
   }
 
-  /** Nothing is put in force from here on; a compilation under way is ended, and its reload rejects. */
+  /**
+   * Nothing is put in force from here on; a compilation under way is ended, and its reload rejects.
+   */
   close(): void {
     this.closed = true;
     this.compiler.close();
@@ -135,7 +141,9 @@ export class RulesKeeper {
   }
 }
 
-/** An entry goes on counting where one of the same text, the first, second and so on, was before. */
+/**
+ * An entry goes on counting where one of the same text, the first, second and so on, was before.
+ */
 function publish(kept: Kept, words: Int32Array, entries: readonly RuleEntry[]): void {
   const places = new Map<string, number[]>();
   for (const [i, { text }] of kept.entries.entries()) {

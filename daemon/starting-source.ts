@@ -1,6 +1,7 @@
 /**
- * The admin socket of an instance that is starting: it answers from before the instance has its place in the cluster, so that
- * `status` shows what it waits for. Once there is an instance, every command is answered by that.
+ * The admin socket of an instance that is starting: it answers from before the instance has its
+ * place in the cluster, so that `status` shows what it waits for. Once there is an instance, every
+ * command is answered by that.
  */
 
 import type { Config } from '../conf/config.js';

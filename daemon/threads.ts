@@ -1,9 +1,10 @@
 /**
  * The slot supervisor: every thread but main, through piscina, one endless task per slot.
  *
- * piscina replaces a worker that died but does not run its task again, and a spinning worker gets no messages. So a slot
- * is what lives on: its task is run again, after a back-off, once what the dead thread left in shared memory has been
- * mended. A thread that no longer shows a heartbeat is ended and treated the same.
+ * piscina replaces a worker that died but does not run its task again, and a spinning worker gets
+ * no messages. So a slot is what lives on: its task is run again, after a back-off, once what the
+ * dead thread left in shared memory has been mended. A thread that no longer shows a heartbeat is
+ * ended and treated the same.
  *
  * | slot event                           | what happens                                                          |
  * | ------------------------------------ | --------------------------------------------------------------------- |
@@ -39,7 +40,10 @@ export interface SupervisorOptions {
   readonly recover: (slot: Slot) => void;
   readonly onEvent: (level: 'info' | 'warn' | 'error', text: string) => void;
   readonly onFatal: (error: Error) => void;
-  /** Why no thread can be started again at present; `null`: it can. It is asked again after each back-off. */
+  /**
+   * Why no thread can be started again at present; `null`: it can. It is asked again after each
+   * back-off.
+   */
   readonly hindrance?: () => string | null;
   readonly readyTimeoutMs?: number;
   /** How long a heartbeat may stand still. Main looks four times in that span. */
@@ -102,16 +106,18 @@ export class ThreadSupervisor {
       atomics: 'disabled',
       recordTiming: false,
     });
-    // A worker that dies reports here as well as through its task; without a listener that would end the process.
+    // A worker that dies reports here as well as through its task; without a listener that would
+    // end the process.
     this.pool.on('error', () => {});
   }
 
   /**
-   * Starts every slot chosen that was not started before; returns when these are ready, throws with the first reason when
-   * one is not.
+   * Starts every slot chosen that was not started before; returns when these are ready, throws with
+   * the first reason when one is not.
    */
   async start(chosen: (slot: Slot) => boolean = () => true): Promise<void> {
-    // A module that does not load rejects the first task and hangs the next: so it is loaded here first.
+    // A module that does not load rejects the first task and hangs the next: so it is loaded here
+    // first.
     await import(this.options.file.href);
     const slots = this.options.slots.filter((slot) => chosen(slot) && !this.running.some((one) => one.slot === slot));
     const firstFailure = new Promise<never>((_, reject) => {
@@ -144,8 +150,8 @@ export class ThreadSupervisor {
   }
 
   /**
-   * Ends the slot's thread; it is recovered and started again. One that waits to be started again is started at once.
-   * Throws if the thread is not running now.
+   * Ends the slot's thread; it is recovered and started again. One that waits to be started again
+   * is started at once. Throws if the thread is not running now.
    */
   async restart(thread: number, reason = AS_ASKED): Promise<void> {
     const running = this.running.find(({ slot }) => slot.thread === thread);
@@ -169,8 +175,8 @@ export class ThreadSupervisor {
   }
 
   /**
-   * Ends threads, calls `between` while none of them runs, and starts them again; returns when they are ready.
-   * If a thread cannot be ended in time, throws without calling `between`.
+   * Ends threads, calls `between` while none of them runs, and starts them again; returns when they
+   * are ready. If a thread cannot be ended in time, throws without calling `between`.
    */
   async replace(threads: readonly number[], reason: string, between: () => void | Promise<void>): Promise<void> {
     const held = this.running.filter(({ slot }) => threads.includes(slot.thread));
@@ -193,9 +199,9 @@ export class ThreadSupervisor {
   }
 
   /**
-   * Ends the slot's thread, and does not let it start again before the gate opens; returns when it has ended and
-   * was recovered. A thread that has just died, or that is starting and has not said which worker it is, cannot be
-   * ended at once: so this tries until it succeeds.
+   * Ends the slot's thread, and does not let it start again before the gate opens; returns when it
+   * has ended and was recovered. A thread that has just died, or that is starting and has not said
+   * which worker it is, cannot be ended at once: so this tries until it succeeds.
    */
   private async holdEnded(running: Running, gate: Promise<void>, reason: string): Promise<void> {
     const { name } = running.slot;
@@ -221,7 +227,10 @@ export class ThreadSupervisor {
     return this.pool.threads.find((candidate) => candidate.threadId === worker);
   }
 
-  /** After the phase was set to STOP: waits for every slot to end, ends those that do not within `graceMs`. */
+  /**
+   * After the phase was set to STOP: waits for every slot to end, ends those that do not within
+   * `graceMs`.
+   */
   async stop(graceMs = 5_000): Promise<void> {
     this.stopping = true;
     if (this.watch !== null) clearInterval(this.watch);
@@ -241,7 +250,9 @@ export class ThreadSupervisor {
     await this.pool.destroy();
   }
 
-  /** Returns once the thread may be started again, or never will be. What hinders it is logged once. */
+  /**
+   * Returns once the thread may be started again, or never will be. What hinders it is logged once.
+   */
   private async mayStart(running: Running): Promise<void> {
     let said: string | null = null;
     while (!this.stopping) {
@@ -296,7 +307,8 @@ export class ThreadSupervisor {
         `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`,
       );
       try {
-        // A task that threw leaves its thread alive, with what it had open and the core it was pinned to.
+        // A task that threw leaves its thread alive, with what it had open and the core it was
+        // pinned to.
         await this.workerOf(slot.thread)?.terminate();
         recover(slot);
       } catch (broken) {

@@ -1,6 +1,6 @@
 /**
- * Lists of IPv4 addresses, as an operator writes them: addresses, networks (`192.0.2.0/28`: all sixteen addresses) and
- * ranges (`192.0.2.1-192.0.2.9`: both ends and all between).
+ * Lists of IPv4 addresses, as an operator writes them: addresses, networks (`192.0.2.0/28`: all
+ * sixteen addresses) and ranges (`192.0.2.1-192.0.2.9`: both ends and all between).
  */
 
 /** Addresses of one list. */
@@ -52,7 +52,9 @@ export function expandAddresses(written: readonly string[]): string[] {
   });
 }
 
-/** The fewest networks that cover what was written: `10.0.0.0/8` is itself, a range may be several. */
+/**
+ * The fewest networks that cover what was written: `10.0.0.0/8` is itself, a range may be several.
+ */
 export function expandPrefixes(written: readonly string[]): string[] {
   return written.flatMap((text) => {
     const span = parseSpan(text);

@@ -1,4 +1,7 @@
-/** The options of an instance that concern the cluster: who takes part, and how members exchange state. */
+/**
+ * The options of an instance that concern the cluster: who takes part, and how members exchange
+ * state.
+ */
 
 import { allSites, HOT, option, ROLLING } from './option.js';
 
@@ -6,9 +9,15 @@ import { allSites, HOT, option, ROLLING } from './option.js';
 export const MEMBERS_MAX = 64;
 /** Messages carry member ids in 16 bits. */
 export const MEMBER_ID_MAX = 65_535;
-/** Below this a state message could not carry its header, a vector of all members, and the largest record. */
+/**
+ * Below this a state message could not carry its header, a vector of all members, and the largest
+ * record.
+ */
 export const MTU_BYTES_MIN = 1280;
-/** The largest jumbo frame in use; beyond it fragments would be sent, and one lost fragment loses the message. */
+/**
+ * The largest jumbo frame in use; beyond it fragments would be sent, and one lost fragment loses
+ * the message.
+ */
 export const MTU_BYTES_MAX = 9216;
 
 /** A member of `cluster.members`, as written. */
@@ -127,7 +136,10 @@ export const TRANSPORT = {
   >('For tests only: faults injected below the real transport, into what this member receives.'),
 };
 
-/** Four keepalives in a row may be lost before a member counts as silent (workers/replication/settings.ts: `silentMs`). */
+/**
+ * Four keepalives in a row may be lost before a member counts as silent
+ * (workers/replication/settings.ts: `silentMs`).
+ */
 export const KEEPALIVE_MS_MAX = 1000;
 
 export const REPLICATION = {

@@ -1,8 +1,14 @@
-/** The options of an instance that concern its host alone: threads, packets, ports, and how it is administered. */
+/**
+ * The options of an instance that concern its host alone: threads, packets, ports, and how it is
+ * administered.
+ */
 
 import { allSites, HOT, option } from './option.js';
 
-/** A worker is a thread slot, and lock words hold slots in one byte beside those of the send and receive thread. */
+/**
+ * A worker is a thread slot, and lock words hold slots in one byte beside those of the send and
+ * receive thread.
+ */
 export const WORKERS_MAX = 128;
 const CORE_MAX = 1023;
 
@@ -38,7 +44,8 @@ export const AF_XDP = {
     4096,
     { min: 64, max: 32_768, powerOfTwo: true },
   ),
-  // The default: every ring of two ports full, and two batches in hand. Packet memory is at most 2 GiB.
+  // The default: every ring of two ports full, and two batches in hand. Packet memory is at most 2
+  // GiB.
   frames: option.count(
     'Packet buffers per worker, shared by all of its ports; of 2048 bytes, or of 4096 where the MTU of a port is above 1760.',
     2 * 2 * 4096 + 128,

@@ -4,8 +4,8 @@
 export type Mode = 'route' | 'wire';
 
 /**
- * What all members agree on about shared state, as the operator chose it. Each field is an option of the objects it concerns, so it is
- * handed on whole: `counter({ ...shared })`.
+ * What all members agree on about shared state, as the operator chose it. Each field is an option
+ * of the objects it concerns, so it is handed on whole: `counter({ ...shared })`.
  */
 export interface SharedState {
   /** How counting objects replicate what they counted. */

@@ -1,8 +1,10 @@
 /**
- * What an option is: declared once, as data. Schema, error messages, help, documents and use come from the declaration.
+ * What an option is: declared once, as data. Schema, error messages, help, documents and use come
+ * from the declaration.
  *
- * The folder `options/` is a leaf: it imports nothing of ours, and all other folders may import it. `conf/` makes the schema
- * of a declaration, `daemon/` compares and applies values, and middleboxes declare their options through workers/api.ts.
+ * The folder `options/` is a leaf: it imports nothing of ours, and all other folders may import it.
+ * `conf/` makes the schema of a declaration, `daemon/` compares and applies values, and middleboxes
+ * declare their options through workers/api.ts.
  */
 
 import type { RulesCompiler, RulesText } from './rules.js';
@@ -13,7 +15,8 @@ import type { Unit } from './units.js';
  *
  * - `hot`: `constellation reload` applies it at once, and nothing is lost.
  * - `rolling`: at the next start of the instance. The sites can restart one after another.
- * - `all-sites`: at the next start, and members with different values do not work together. `reason` says why.
+ * - `all-sites`: at the next start, and members with different values do not work together.
+ *   `reason` says why.
  */
 export type ChangeKind = 'hot' | 'rolling' | 'all-sites';
 
@@ -21,7 +24,10 @@ export interface Change {
   readonly kind: ChangeKind;
   /** Of `all-sites`. */
   readonly reason?: string;
-  /** Of `rolling`: what is lost if the value is lowered, or something is taken out of a list. An operator has to confirm that. */
+  /**
+   * Of `rolling`: what is lost if the value is lowered, or something is taken out of a list. An
+   * operator has to confirm that.
+   */
   readonly loses?: string;
 }
 
@@ -36,7 +42,10 @@ export interface Prefix {
   readonly mask: number;
 }
 
-/** A static mapping of a NAT. Addresses raw, ports in host order. Protocol 0: all of the address, and the ports are 0. */
+/**
+ * A static mapping of a NAT. Addresses raw, ports in host order. Protocol 0: all of the address,
+ * and the ports are 0.
+ */
 export interface StaticMapping {
   readonly protocol: number;
   readonly externalAddress: number;
@@ -49,7 +58,10 @@ export interface StaticMapping {
 export interface OptionTypes {
   /** Name of a port of the configuration; resolved to its index. */
   port: number;
-  /** IPv4 addresses, networks and ranges; resolved to raw words (workers/batch.ts), one for each address. */
+  /**
+   * IPv4 addresses, networks and ranges; resolved to raw words (workers/batch.ts), one for each
+   * address.
+   */
   addresses: readonly number[];
   /** IPv4 networks as `10.0.0.0/8`, ranges, or addresses. */
   prefixes: readonly Prefix[];
@@ -73,7 +85,10 @@ export interface OptionTypes {
   form: string;
   /** A program and its arguments. */
   program: readonly string[];
-  /** Text that is compiled, and can be replaced while the instance runs. What a thread works with is `open`'s `rules`. */
+  /**
+   * Text that is compiled, and can be replaced while the instance runs. What a thread works with is
+   * `open`'s `rules`.
+   */
   rules: RulesText;
   /** A list or mapping with options of its own. */
   structure: unknown;
@@ -107,7 +122,10 @@ export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
   readonly kind: K;
   /** One line, shown in the schema, in errors and in the documents. */
   readonly help: string;
-  /** As written in YAML (rules: an empty text, which is none); absent: the operator must give it, unless it is `optional`. */
+  /**
+   * As written in YAML (rules: an empty text, which is none); absent: the operator must give it,
+   * unless it is `optional`.
+   */
   readonly default?: V;
   /** May be left out, and then has no value. */
   readonly optional?: boolean;
@@ -132,7 +150,10 @@ export function changeOf({ change = ROLLING }: Option<OptionKind, unknown>): Cha
   return change;
 }
 
-/** Thrown by `state` about one option: the operator is shown that line. `index`: of which entry of a list. */
+/**
+ * Thrown by `state` about one option: the operator is shown that line. `index`: of which entry of a
+ * list.
+ */
 export class OptionError extends RangeError {
   readonly option: string;
   readonly index: number | undefined;
@@ -259,7 +280,10 @@ export const option = {
     optional: true,
     ...effect,
   }),
-  /** `optional`: where the operator writes none, an empty text is compiled. Rules are always hot: `reload` reads them again. */
+  /**
+   * `optional`: where the operator writes none, an empty text is compiled. Rules are always hot:
+   * `reload` reads them again.
+   */
   rules: (
     help: string,
     { compile, optional = false }: { readonly compile: RulesCompiler; readonly optional?: boolean },

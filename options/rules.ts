@@ -1,4 +1,7 @@
-/** Rules as an option has them: the text, its compiler, and what the compiler reports. Imports nothing of ours. */
+/**
+ * Rules as an option has them: the text, its compiler, and what the compiler reports. Imports
+ * nothing of ours.
+ */
 
 /** What is wrong with a text, at a place counted from 1. */
 export interface RuleProblem {

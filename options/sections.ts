@@ -1,4 +1,7 @@
-/** All options of an instance by their place in the configuration, in the order in which people read them. */
+/**
+ * All options of an instance by their place in the configuration, in the order in which people read
+ * them.
+ */
 
 import { CLUSTER, ETCD, FAULT, MEMBER, REPLICATION, STATE, TRANSPORT } from './cluster.js';
 import {

@@ -1,5 +1,6 @@
 /**
- * Numbers with a unit, as an operator writes them: `5m`, `10M`, `256MiB`. A plain number is in the option's own unit.
+ * Numbers with a unit, as an operator writes them: `5m`, `10M`, `256MiB`. A plain number is in the
+ * option's own unit.
  *
  * | unit    | plain number     | suffixes                                       |
  * | ------- | ---------------- | ---------------------------------------------- |
@@ -47,7 +48,9 @@ export function patternOf(unit: Unit | undefined): string | null {
   return suffixes.length === 0 ? null : `^[0-9]+(\\.[0-9]+)?(${suffixes.join('|')})$`;
 }
 
-/** The number that was written, in the unit of the option; `null`: it is none, or not a whole one. */
+/**
+ * The number that was written, in the unit of the option; `null`: it is none, or not a whole one.
+ */
 export function parseNumber(unit: Unit | undefined, written: unknown): number | null {
   if (typeof written === 'number') return Number.isSafeInteger(written) ? written : null;
   const pattern = patternOf(unit);

@@ -1,7 +1,7 @@
 /**
- * The acknowledgement board: what the threads of an instance tell each other about replication. It is level-triggered:
- * no queue that could fill, each side reads the other's latest state when it needs it, and a thread that died and was
- * started again finds here what its predecessor knew.
+ * The acknowledgement board: what the threads of an instance tell each other about replication. It
+ * is level-triggered: no queue that could fill, each side reads the other's latest state when it
+ * needs it, and a thread that died and was started again finds here what its predecessor knew.
  *
  *     header                                     objects, members, our incarnation            written once, at creation
  *                                                status: JOINING, READY or LEAVING            written by main
@@ -18,12 +18,13 @@
  *     per (object, member): cell `digest`        of its content, at what vector               written by the receive thread
  *                           …of ourselves        said in keepalives                           written by main
  *
- * Members (*slots*) and objects are indices; our own cells stay empty, but that vectors about the origin that is ourselves are
- * what the members acknowledged. Times are `monotonicMs()`, one clock for all threads.
+ * Members (*slots*) and objects are indices; our own cells stay empty, but that vectors about the
+ * origin that is ourselves are what the members acknowledged. Times are `monotonicMs()`, one clock
+ * for all threads.
  *
- * **Memory.** A vector cell has 2.2 KB, so that it can hold `MAX_RANGES`, and there are 2 n (n + 1) of an object: 55 KB for 3
- * members, 310 KB for 8, 18.5 MB for 64, of which the half about former lives, and slots nobody has, are never touched and
- * so cost no memory.
+ * **Memory.** A vector cell has 2.2 KB, so that it can hold `MAX_RANGES`, and there are 2 n (n + 1)
+ * of an object: 55 KB for 3 members, 310 KB for 8, 18.5 MB for 64, of which the half about former
+ * lives, and slots nobody has, are never touched and so cost no memory.
  *
  * | word       | meaning                                                                                                 |
  * | ---------- | ------------------------------------------------------------------------------------------------------- |
@@ -37,8 +38,9 @@
  * | `numbered` | highest sequence number given to a record; stored before the record's ring is released, so a record is always in one of the two |
  * | `sequence`, `datagram` | highest numbers given to the network; stored before the system call that sends them, so a thread that sees an answer sees them (TSO; the answer crossed the kernel) |
  *
- * `owed` and `served` are each stored before the other side's word is read, both with sequentially consistent `Atomics`:
- * so either the receive thread sees that its last ring was served and rings again, or the send thread sees more owed.
+ * `owed` and `served` are each stored before the other side's word is read, both with sequentially
+ * consistent `Atomics`: so either the receive thread sees that its last ring was served and rings
+ * again, or the send thread sees more owed.
  */
 
 import {
@@ -81,7 +83,10 @@ interface Places {
   readonly bytes: number;
 }
 
-/** Vector cells of one object: what we have of each origin's present and former life, and what each member has. */
+/**
+ * Vector cells of one object: what we have of each origin's present and former life, and what each
+ * member has.
+ */
 function vectorsPerObject(members: number): number {
   return 2 * members * (members + 1);
 }
@@ -97,7 +102,10 @@ function places(objects: number, members: number): Places {
   return { channels, vectors, peers, lives, attachments, digests, bytes };
 }
 
-/** Memory for a board. `incarnation`: whole, 1 … 2^53−1, new at every start of the instance. Main thread, once. */
+/**
+ * Memory for a board. `incarnation`: whole, 1 … 2^53−1, new at every start of the instance. Main
+ * thread, once.
+ */
 export function createAckBoard(objects: number, members: number, incarnation: number): SharedArrayBuffer {
   if (!Number.isSafeInteger(incarnation) || incarnation < 1) throw new RangeError(`incarnation ${incarnation}`);
   const buffer = new SharedArrayBuffer(places(objects, members).bytes);
@@ -203,7 +211,10 @@ export class AckBoard {
     Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.owed, owed);
   }
 
-  /** When the first message came that the last ring of the bell was for. A hint for the delay: plain. */
+  /**
+   * When the first message came that the last ring of the bell was for. A hint for the delay:
+   * plain.
+   */
   setOwedAt(object: number, now: number): void {
     this.f64[(object * CHANNEL.words + CHANNEL.at.owedAt) >> 1] = now;
   }
@@ -291,7 +302,10 @@ export class AckBoard {
     return this.vectors.version(this.memberCell(object, member, origin));
   }
 
-  /** What the member said it has of the origin's former life, of which it takes nothing more but repairs. */
+  /**
+   * What the member said it has of the origin's former life, of which it takes nothing more but
+   * repairs.
+   */
   readFormerVector(object: number, member: number, origin: number, into: VectorRecord): number {
     return this.vectors.read(this.memberCell(object, member, origin) + 1, into.floats);
   }

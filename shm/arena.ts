@@ -1,12 +1,14 @@
 /**
  * The state arena: one SharedArrayBuffer, one fixed region per state object.
  *
- * Its layout follows from the configuration alone: not from the number of workers, not from the machine, and it holds
- * indices, never pointers. So a byte copy of it is a snapshot that an instance with the same layout hash can use in place.
+ * Its layout follows from the configuration alone: not from the number of workers, not from the
+ * machine, and it holds indices, never pointers. So a byte copy of it is a snapshot that an
+ * instance with the same layout hash can use in place.
  *
- * **Meaning and layout.** Two instances understand each other's records if their state has the same *meaning*: the same objects,
- * of the same kinds and parameters. Capacities and lists that only shape memory may differ: they are part of the *layout*,
- * which only the threads of one instance have to share. A snapshot of another layout is merged object by object.
+ * **Meaning and layout.** Two instances understand each other's records if their state has the same
+ * *meaning*: the same objects, of the same kinds and parameters. Capacities and lists that only
+ * shape memory may differ: they are part of the *layout*, which only the threads of one instance
+ * have to share. A snapshot of another layout is merged object by object.
  *
  *     header   magic, format, layout hash (2 words), hash secret (4 words)
  *     regions  one per object, in the order declared, each on a cache line
@@ -35,9 +37,15 @@ export type Parameters = Readonly<Record<string, unknown>>;
 export interface ArenaObject {
   readonly name: string;
   readonly kind: string;
-  /** What the object's records mean: key and value width, wire form, semantics. Equal at every member of a cluster. */
+  /**
+   * What the object's records mean: key and value width, wire form, semantics. Equal at every
+   * member of a cluster.
+   */
   readonly parameters: Parameters;
-  /** What shapes its memory at this instance alone, such as its capacity. Absent: nothing beside the parameters. */
+  /**
+   * What shapes its memory at this instance alone, such as its capacity. Absent: nothing beside the
+   * parameters.
+   */
   readonly shape?: Parameters;
   readonly bytes: number;
 }
@@ -47,9 +55,14 @@ export type Hash64 = readonly [number, number];
 
 export interface ArenaLayout {
   readonly bytes: number;
-  /** Over the meaning, and every object's shape and size: the threads of one instance compare it. */
+  /**
+   * Over the meaning, and every object's shape and size: the threads of one instance compare it.
+   */
   readonly hash: Hash64;
-  /** Over the state format, the slots, and every object's name, kind and parameters: members compare it. */
+  /**
+   * Over the state format, the slots, and every object's name, kind and parameters: members compare
+   * it.
+   */
   readonly meaning: Hash64;
   readonly offsets: readonly number[];
 }
@@ -86,13 +99,19 @@ export function createArena(layout: ArenaLayout): SharedArrayBuffer {
   return buffer;
 }
 
-/** Empties an arena that was filled with what cannot be used. While nobody has it open but to look at it. */
+/**
+ * Empties an arena that was filled with what cannot be used. While nobody has it open but to look
+ * at it.
+ */
 export function clearArena(buffer: SharedArrayBuffer, layout: ArenaLayout): void {
   new Uint8Array(buffer).fill(0);
   writeHeader(buffer, layout);
 }
 
-/** The secret of a snapshot's arena becomes that of ours, with no thread that has objects open. See `loadSnapshot`. */
+/**
+ * The secret of a snapshot's arena becomes that of ours, with no thread that has objects open. See
+ * `loadSnapshot`.
+ */
 export function takeSecret(buffer: SharedArrayBuffer, from: SharedArrayBuffer): void {
   const secret = new Int32Array(from, HEADER.at.secret * 4, 4);
   new Int32Array(buffer, HEADER.at.secret * 4, 4).set(secret);

@@ -1,10 +1,12 @@
 /**
- * The barrier: the moment at which nobody is changing shared state, so that main can take a copy of all of it.
+ * The barrier: the moment at which nobody is changing shared state, so that main can take a copy of
+ * all of it.
  *
  *     header      asked, arrivals, deserters (own lines)
  *     per thread  away (own line)
  *
- * Main asks, in stages, and waits in each only a bounded time; packets stand from HOLD to RUN alone:
+ * Main asks, in stages, and waits in each only a bounded time; packets stand from HOLD to RUN
+ * alone:
  *
  * | stage  | who acts                       | what they do                                                                |
  * | ------ | ------------------------------ | --------------------------------------------------------------------------- |
@@ -13,20 +15,23 @@
  * | HOLD   | the others, where they are next between two steps | stand still                                              |
  * | SETTLE | the last thread                | numbers what the others have logged, says so, and stands still              |
  *
- * **Away.** Between two steps a thread is *away* while it sleeps: a worker in `poll`, the receive thread in its event loop. It
- * need not be woken, let alone waited for: it has said that it touches nothing before it has looked at `asked` again.
+ * **Away.** Between two steps a thread is *away* while it sleeps: a worker in `poll`, the receive
+ * thread in its event loop. It need not be woken, let alone waited for: it has said that it touches
+ * nothing before it has looked at `asked` again.
  *
  *     thread                                main
  *     away := 0 (comes back)                asked := HOLD
  *     reads asked                           reads away
  *
- * Each stores before it reads, with sequentially consistent `Atomics`. So either the thread sees that it is asked to hold,
- * says that it is away again and waits; or main sees that it is back, and waits for it.
+ * Each stores before it reads, with sequentially consistent `Atomics`. So either the thread sees
+ * that it is asked to hold, says that it is away again and waits; or main sees that it is back, and
+ * waits for it.
  *
- * **Nobody waits for ever.** A thread that was held longer than `HOLD_MS_MAX`, for main is stuck, counts itself in `deserters`
- * and goes on, before it touches anything: so main, which compares that count after its copy, never takes a torn copy for
- * a whole one. Main gives up when a stage takes longer than it may, and lets everybody go; a thread that dies on
- * the way is such a stage, one that died while away has touched nothing.
+ * **Nobody waits for ever.** A thread that was held longer than `HOLD_MS_MAX`, for main is stuck,
+ * counts itself in `deserters` and goes on, before it touches anything: so main, which compares
+ * that count after its copy, never takes a torn copy for a whole one. Main gives up when a stage
+ * takes longer than it may, and lets everybody go; a thread that dies on the way is such a stage,
+ * one that died while away has touched nothing.
  */
 
 import type { Region } from './region.js';
@@ -35,11 +40,17 @@ import { LINE, struct } from './struct.js';
 const HEADER = struct({ asked: LINE, arrivals: LINE, deserters: 1, settled: 1 });
 const THREAD = struct({ away: LINE });
 
-/** The low bits of `asked`; above them the number of the meeting, so that no wait mistakes one for the next. */
+/**
+ * The low bits of `asked`; above them the number of the meeting, so that no wait mistakes one for
+ * the next.
+ */
 const Stage = { RUN: 0, POST: 1, HOLD: 2, SETTLE: 3 } as const;
 const STAGE_BITS = 2;
 const STAGE_MASK = 3;
-/** A thread that is held goes on after that time: far more than main takes, far less than makes a thread stuck. */
+/**
+ * A thread that is held goes on after that time: far more than main takes, far less than makes a
+ * thread stuck.
+ */
 const HOLD_MS_MAX = 2_000;
 /** How long main waits for the last thread to come to its post: nobody else is held by that. */
 const POST_MS_MAX = 100;
@@ -55,7 +66,9 @@ export interface Meeting<T> {
   readonly actionUs: number;
 }
 
-/** Why there was no meeting, or why its result is worth nothing. Another try, later, may succeed. */
+/**
+ * Why there was no meeting, or why its result is worth nothing. Another try, later, may succeed.
+ */
 export class BarrierError extends Error {}
 
 export class Barrier {
@@ -108,8 +121,9 @@ export class Barrier {
   }
 
   /**
-   * The last thread, between two rounds: is at its post until the meeting is over. `settle` numbers all that the others have
-   * logged, and says whether there is nothing left that it could not number.
+   * The last thread, between two rounds: is at its post until the meeting is over. `settle` numbers
+   * all that the others have logged, and says whether there is nothing left that it could not
+   * number.
    */
   attend(settle: () => boolean): void {
     const { words } = this;
@@ -132,9 +146,10 @@ export class Barrier {
   // ——— Main ———
 
   /**
-   * Runs `action` while nobody changes shared state. `others` hold first, then `last` settles; `call` wakes the last
-   * thread. Blocks main for some 100 ms at most. Throws a `BarrierError` where they did not all come, or one left before the
-   * action was over; then `discard` is given its result.
+   * Runs `action` while nobody changes shared state. `others` hold first, then `last` settles;
+   * `call` wakes the last thread. Blocks main for some 100 ms at most. Throws a `BarrierError`
+   * where they did not all come, or one left before the action was over; then `discard` is given
+   * its result.
    */
   meet<T>(
     others: readonly number[],
@@ -214,7 +229,10 @@ export class Barrier {
     Atomics.notify(this.words, HEADER.at.arrivals);
   }
 
-  /** Waits until the meeting `asked` speaks of is over. False: for too long, and this thread goes on, counted. */
+  /**
+   * Waits until the meeting `asked` speaks of is over. False: for too long, and this thread goes
+   * on, counted.
+   */
   private waitForRun(asked: number): boolean {
     const { words } = this;
     const until = performance.now() + HOLD_MS_MAX;

@@ -1,6 +1,7 @@
 /**
- * What the cells of the acknowledgement board hold, as records that a thread fills from a cell or writes to one: vectors,
- * members as they are heard, the lives of a slot, and how we stand with a member as a sender. Numbers only: see versioned.ts.
+ * What the cells of the acknowledgement board hold, as records that a thread fills from a cell or
+ * writes to one: vectors, members as they are heard, the lives of a slot, and how we stand with a
+ * member as a sender. Numbers only: see versioned.ts.
  */
 
 /** Out-of-order ranges a reception vector can hold; what would need more is not accepted. */
@@ -37,7 +38,10 @@ const PEER = {
 } as const;
 export const PEER_FLOATS = PEER.answered + 1;
 
-/** What a member says of itself in every message, and the status an instance has: `READY` while neither bit is set. */
+/**
+ * What a member says of itself in every message, and the status an instance has: `READY` while
+ * neither bit is set.
+ */
 export const PeerFlag = { JOINING: 1, LEAVING: 2 } as const;
 
 /** Closed lives of one slot that are remembered one by one. */
@@ -54,8 +58,9 @@ export const VECTOR_HOLDS = 1;
 export const VECTOR_APART = 2;
 
 /**
- * Which of one origin's sequence numbers one member has: everything through `contiguous`, and the ranges beyond it, in
- * ascending order, never touching each other. Fields that a kind of cell does not use stay 0.
+ * Which of one origin's sequence numbers one member has: everything through `contiguous`, and the
+ * ranges beyond it, in ascending order, never touching each other. Fields that a kind of cell does
+ * not use stay 0.
  */
 export class VectorRecord {
   readonly floats = new Float64Array(VECTOR_FLOATS);
@@ -196,7 +201,10 @@ export class VectorRecord {
 /** Smallest allowance for variation: the clock and the scheduler are no better. */
 const GRANULARITY_MS = 1;
 
-/** What is known of a member itself, over all objects. Times in milliseconds; round trips 0 while `samples` is 0. */
+/**
+ * What is known of a member itself, over all objects. Times in milliseconds; round trips 0 while
+ * `samples` is 0.
+ */
 export class PeerRecord {
   readonly floats = new Float64Array(PEER_FLOATS);
 
@@ -232,7 +240,10 @@ export class PeerRecord {
   get variation(): number {
     return this.floats[PEER.variation];
   }
-  /** The longest round trip to expect after these samples: never shorter than the latest one (RFC 6298 §2). */
+  /**
+   * The longest round trip to expect after these samples: never shorter than the latest one (RFC
+   * 6298 §2).
+   */
   get longestRoundTrip(): number {
     return this.smoothed + Math.max(GRANULARITY_MS, 4 * this.variation);
   }
@@ -269,7 +280,10 @@ export class PeerRecord {
   set speaks(value: number) {
     this.floats[PEER.speaks] = value;
   }
-  /** Its wall clock less ours, in ms, half a round trip taken into account; 0 while `skewSamples` is. */
+  /**
+   * Its wall clock less ours, in ms, half a round trip taken into account; 0 while `skewSamples`
+   * is.
+   */
   get skewMs(): number {
     return this.floats[PEER.skew];
   }
@@ -424,7 +438,9 @@ export class AttachmentRecord {
 
 export const DIGEST_FLOATS = 4;
 
-/** A digest of an object's content, and the hash of the vector it was taken at; all 0: none is told. */
+/**
+ * A digest of an object's content, and the hash of the vector it was taken at; all 0: none is told.
+ */
 export class DigestRecord {
   readonly floats = new Float64Array(DIGEST_FLOATS);
 

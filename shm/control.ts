@@ -1,12 +1,14 @@
 /**
- * Control flags: how the main thread speaks to threads that never look at messages, and how they answer.
+ * Control flags: how the main thread speaks to threads that never look at messages, and how they
+ * answer.
  *
  *     header       phase, doorbell of the send thread (own line)
  *     per thread   state, heartbeat, restarts, core, OS thread id, worker id (own line each)
  *     barrier      see barrier.ts
  *
- * `phase` is written by main alone. A thread's line is written by that thread; after it has died, and before its
- * replacement starts, by main. The doorbell is a counter anyone adds to; the send thread waits on it.
+ * `phase` is written by main alone. A thread's line is written by that thread; after it has died,
+ * and before its replacement starts, by main. The doorbell is a counter anyone adds to; the send
+ * thread waits on it.
  */
 
 import { Barrier, BarrierError, type Meeting } from './barrier.js';
@@ -19,8 +21,9 @@ const THREAD = struct({ state: LINE, heartbeat: 1, restarts: 1, core: 1, tid: 1,
 /**
  * What main asks of all threads; a phase only goes forward.
  *
- * RUN: everything. DRAIN: traffic that has state goes on, new state is not made. QUIET: the data plane workers end, while
- * replication goes on until it has nothing left to say. STOP: all threads end.
+ * RUN: everything. DRAIN: traffic that has state goes on, new state is not made. QUIET: the data
+ * plane workers end, while replication goes on until it has nothing left to say. STOP: all threads
+ * end.
  */
 export const Phase = { RUN: 0, DRAIN: 1, QUIET: 2, STOP: 3 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
@@ -72,7 +75,10 @@ export class Control {
     return Atomics.load(this.words, HEADER.at.doorbell);
   }
 
-  /** Waits, without blocking the event loop, until the bell has rung since `seen` was read, or the time is up. */
+  /**
+   * Waits, without blocking the event loop, until the bell has rung since `seen` was read, or the
+   * time is up.
+   */
   async waitBell(seen: number, timeoutMs: number): Promise<void> {
     const wait = Atomics.waitAsync(this.words, HEADER.at.doorbell, seen, timeoutMs);
     if (wait.async) await wait.value;
@@ -86,7 +92,9 @@ export class Control {
     Atomics.store(this.words, this.at(thread) + THREAD.at.state, state);
   }
 
-  /** A thread shows that it is alive; once a round, plain: the reader only asks whether it changes. */
+  /**
+   * A thread shows that it is alive; once a round, plain: the reader only asks whether it changes.
+   */
   beat(thread: number): void {
     const at = this.at(thread) + THREAD.at.heartbeat;
     this.words[at] = (this.words[at] + 1) | 0;
@@ -104,7 +112,10 @@ export class Control {
     this.words[this.at(thread) + THREAD.at.restarts]++;
   }
 
-  /** The core a thread is pinned to, or -1; its OS thread id; its `worker_threads` id. Shown by `show threads`. */
+  /**
+   * The core a thread is pinned to, or -1; its OS thread id; its `worker_threads` id. Shown by
+   * `show threads`.
+   */
   place(thread: number): Place {
     const at = this.at(thread);
     return {
@@ -122,14 +133,16 @@ export class Control {
   }
 
   /**
-   * Main only: runs `action` while the threads stand at the barrier, `last` the send thread. Throws a `BarrierError` where one
-   * is not there or does not come; what `action` returned, if it ran, is then given to `discard`.
+   * Main only: runs `action` while the threads stand at the barrier, `last` the send thread. Throws
+   * a `BarrierError` where one is not there or does not come; what `action` returned, if it ran, is
+   * then given to `discard`.
    */
   meet<T>(last: number, name: (thread: number) => string, action: () => T, discard: (result: T) => void): Meeting<T> {
     const others: number[] = [];
     for (let thread = 0; thread < this.threads; thread++) {
       const state = this.state(thread);
-      // One that failed may have left locks, until it is recovered, and starts again in the midst of things.
+      // One that failed may have left locks, until it is recovered, and starts again in the midst
+      // of things.
       if (state !== ThreadState.READY && (state !== ThreadState.STOPPED || thread === last))
         throw new BarrierError(`thread ${name(thread)} is ${THREAD_STATE_NAMES[state]}`);
       if (state === ThreadState.READY && thread !== last) others.push(thread);

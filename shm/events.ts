@@ -1,8 +1,8 @@
 /**
  * The event ring: how a thread that never yields to its event loop gets a line into the log.
  *
- * One producer (a thread), one consumer (main, which polls), whole lines of text. Events are rare: a full ring drops the
- * line and counts it, and main says how many were lost.
+ * One producer (a thread), one consumer (main, which polls), whole lines of text. Events are rare:
+ * a full ring drops the line and counts it, and main says how many were lost.
  *
  *     line 0   tail      bytes written, published by the producer
  *     line 1   head      bytes read, released by main
@@ -55,7 +55,10 @@ class EventRing {
 export class EventWriter extends EventRing {
   private readonly encoder = new TextEncoder();
 
-  /** Never waits; not for the packet path. Text that is too long is cut; with fields, or when the ring is full, it is lost: false. */
+  /**
+   * Never waits; not for the packet path. Text that is too long is cut; with fields, or when the
+   * ring is full, it is lost: false.
+   */
   write(level: EventLevel, text: string, fields?: EventFields): boolean {
     const line = text.replaceAll(FIELDS, ' ');
     const encoded = this.encoder.encode(fields === undefined ? line : `${line}${FIELDS}${JSON.stringify(fields)}`);

@@ -1,11 +1,13 @@
 /**
- * Keyed hash of attacker-chosen keys: HalfSipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; the
- * 32-bit variant of their reference code, and what Linux uses for its hash tables on 32-bit machines), over whole 32-bit
- * words in little-endian order. Without the key nobody can choose keys that collide.
+ * Keyed hash of attacker-chosen keys: HalfSipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast
+ * short-input PRF", 2012; the 32-bit variant of their reference code, and what Linux uses for its
+ * hash tables on 32-bit machines), over whole 32-bit words in little-endian order. Without the key
+ * nobody can choose keys that collide.
  *
- * Pure 32-bit integer arithmetic on locals: nothing is allocated, and V8 keeps the four state words in registers. For that the
- * rounds must stand in one function, one after the other: as a loop they take twice as long, and as calls longer still. So the
- * functions are put together here, when the module is loaded, from one text of the round.
+ * Pure 32-bit integer arithmetic on locals: nothing is allocated, and V8 keeps the four state words
+ * in registers. For that the rounds must stand in one function, one after the other: as a loop they
+ * take twice as long, and as calls longer still. So the functions are put together here, when the
+ * module is loaded, from one text of the round.
  */
 
 const ROUND = `
@@ -15,7 +17,10 @@ const ROUND = `
   v2 = (v2 + v1) | 0; v1 = ((v1 << 13) | (v1 >>> 19)) ^ v2; v2 = (v2 << 16) | (v2 >>> 16);`;
 const FINISH = ROUND.repeat(3);
 
-/** Constants of the two widths of output: what is added to `v1` at the start and to `v2` before the finish. */
+/**
+ * Constants of the two widths of output: what is added to `v1` at the start and to `v2` before the
+ * finish.
+ */
 const NARROW = { start: 0, finish: 0xff };
 const WIDE = { start: 0xee, finish: 0xee };
 /** Added to `v1` before the second half of wide output. */
@@ -27,7 +32,10 @@ const absorb = (word: string): string => `v3 ^= ${word}; ${ROUND} v0 ^= ${word};
 const rounds = (words: string, { start, finish }: typeof NARROW): string => `
   let v0 = k0 | 0, v1 = k1 ^ ${start}, v2 = 0x6c796765 ^ k0, v3 = 0x74656462 ^ k1;
   ${words} v2 ^= ${finish}; ${FINISH}`;
-/** The same for words in variables; their length in bytes is in the top byte of the last one taken in. */
+/**
+ * The same for words in variables; their length in bytes is in the top byte of the last one taken
+ * in.
+ */
 const ofVariables = (names: readonly string[], width: typeof NARROW): string =>
   rounds([...names, String(names.length << 26)].map(absorb).join(''), width);
 /** And for `words[at … at + count)`. */
@@ -62,8 +70,9 @@ export const hashWords = compile<(k0: number, k1: number, words: Int32Array, at:
 );
 
 /**
- * A function that puts `hash2` of `a[i]`, `b[i]` into `out[i]` for i < `count`: a call per key would cost half as much as the
- * hash. For why it is made rather than called with the arrays, see flow-lookup.ts.
+ * A function that puts `hash2` of `a[i]`, `b[i]` into `out[i]` for i < `count`: a call per key
+ * would cost half as much as the hash. For why it is made rather than called with the arrays, see
+ * flow-lookup.ts.
  */
 export const hasher2 = compile<
   (k0: number, k1: number, a: Int32Array, b: Int32Array, out: Int32Array) => (count: number) => void

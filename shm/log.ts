@@ -1,8 +1,9 @@
 /**
  * The log ring: how a worker tells the send thread what it did to shared state.
  *
- * One producer (a data plane worker), one consumer (the send thread), wait-free, whole records. A record is a header
- * word and up to 255 payload words, and never wraps: where it would, a padding word sends the reader to the start.
+ * One producer (a data plane worker), one consumer (the send thread), wait-free, whole records. A
+ * record is a header word and up to 255 payload words, and never wraps: where it would, a padding
+ * word sends the reader to the start.
  *
  *     header   object id (16) | operation (8) | payload words (8)
  *
@@ -24,7 +25,8 @@
  * | published → free          | consumer | `release`: one atomic store of `head`                                  |
  * | anything else             |          | does not happen                                                        |
  *
- * `committed` is a plain store because its only other reader runs after the producer's thread has ended.
+ * `committed` is a plain store because its only other reader runs after the producer's thread has
+ * ended.
  */
 
 import { NONE } from './none.js';
@@ -73,7 +75,10 @@ export class LogProducer {
   /** Number of the batch under way: grows with every `publish` that had something to publish. */
   batch = 1;
 
-  /** Opens the ring where the last producer left it: records it committed and did not publish are published first. */
+  /**
+   * Opens the ring where the last producer left it: records it committed and did not publish are
+   * published first.
+   */
   constructor(buffer: SharedArrayBuffer) {
     const { control, data } = open(buffer);
     this.words = data;
@@ -87,7 +92,10 @@ export class LogProducer {
     this.cachedHead = Atomics.load(control, HEAD);
   }
 
-  /** Words committed so far, modulo 2^32: a journal notes it to tell whether an operation's record was written. */
+  /**
+   * Words committed so far, modulo 2^32: a journal notes it to tell whether an operation's record
+   * was written.
+   */
   get position(): number {
     return this.committed;
   }
@@ -97,7 +105,10 @@ export class LogProducer {
     return this.claimed;
   }
 
-  /** Room for one record. Returns where in `words` its payload goes, or `NONE` when the ring is full. */
+  /**
+   * Room for one record. Returns where in `words` its payload goes, or `NONE` when the ring is
+   * full.
+   */
   claim(objectId: number, op: number, payloadWords: number): number {
     const need = payloadWords + 1;
     let position = this.committed;
@@ -125,8 +136,8 @@ export class LogProducer {
   }
 
   /**
-   * Claims and commits a record in one step, with its first payload word; the others are for the send thread to fill in
-   * (`StateObject.tell`). Returns false when the ring is full.
+   * Claims and commits a record in one step, with its first payload word; the others are for the
+   * send thread to fill in (`StateObject.tell`). Returns false when the ring is full.
    */
   note(objectId: number, op: number, payloadWords: number, first: number): boolean {
     const position = this.committed;

@@ -1,11 +1,12 @@
 /**
- * The member table: who takes part, slot by slot. Main writes it, as a whole; the send and the receive thread read it, as a
- * whole, when its version has moved.
+ * The member table: who takes part, slot by slot. Main writes it, as a whole; the send and the
+ * receive thread read it, as a whole, when its version has moved.
  *
  *     one versioned cell: view, then per slot: id, role, dead, port, name (text), address (text)
  *
- * A member keeps its *slot* for as long as it takes part: acknowledgement vectors, totals and leased ports go by slots. Their
- * number is fixed when the instance starts; which of them are taken is not.
+ * A member keeps its *slot* for as long as it takes part: acknowledgement vectors, totals and
+ * leased ports go by slots. Their number is fixed when the instance starts; which of them are taken
+ * is not.
  *
  * | role    | messages      | is waited for | `dead`                                                                 |
  * | ------- | ------------- | ------------- | ---------------------------------------------------------------------- |
@@ -78,7 +79,10 @@ export class MemberTableWriter {
     this.cells = new VersionedCells(new Region(buffer), 1, this.floats.length);
   }
 
-  /** `entries` becomes the table; slots past its end are EMPTY. `view` is what the change is known by, outside. */
+  /**
+   * `entries` becomes the table; slots past its end are EMPTY. `view` is what the change is known
+   * by, outside.
+   */
   write(view: number, entries: readonly SlotEntry[]): void {
     const { floats } = this;
     if (entries.length > this.slots) throw new RangeError(`${entries.length} entries for ${this.slots} slots`);

@@ -1,9 +1,10 @@
 /**
  * The metrics region: one row of 64-bit counts per thread, one column per declared metric.
  *
- * Every row has one writer, its thread, which adds with plain loads and stores; readers see each aligned 64-bit word
- * whole (x86-64), perhaps a moment late. A float counts exactly to 2^53, which at 100 Mpps is nearly three years.
- * A restarted thread goes on in its slot's row, so counts never go back. Nothing in here belongs in a snapshot.
+ * Every row has one writer, its thread, which adds with plain loads and stores; readers see each
+ * aligned 64-bit word whole (x86-64), perhaps a moment late. A float counts exactly to 2^53, which
+ * at 100 Mpps is nearly three years. A restarted thread goes on in its slot's row, so counts never
+ * go back. Nothing in here belongs in a snapshot.
  */
 
 import { Region } from './region.js';

@@ -1,5 +1,6 @@
 /**
- * Next hops: which link-layer address an IPv4 or IPv6 neighbour on a port has. Main learns them; workers use them.
+ * Next hops: which link-layer address an IPv4 or IPv6 neighbour on a port has. Main learns them;
+ * workers use them.
  *
  *     line 0   version   odd while main writes                        main writes, workers read
  *     line 1   bell      a worker wants a neighbour it does not know  workers add, main waits
@@ -7,21 +8,23 @@
  *     wanted   per port `WANTED_CELLS` of: check (0: none), IP version, address (4)   workers write, main takes
  *     slots    2^n of: key (0: free), address (4), MAC bytes 0–3, MAC bytes 4–5
  *
- * An IPv4 address is the first word of four, the others are 0. A slot's key is port and IP version, so that looking an IPv4
- * neighbour up compares two words.
+ * An IPv4 address is the first word of four, the others are 0. A slot's key is port and IP version,
+ * so that looking an IPv4 neighbour up compares two words.
  *
- * **Reading** is a sequence lock taken once per batch and only when something changed: a worker loads `version`, and if it
- * is new and even copies all slots into memory of its own, loads `version` again, and uses the copy only if it is still the
- * same. So no packet ever meets a half-written entry, main may lay the slots out anew for every change, and a lookup
- * costs plain loads of the worker's own memory. (Loads are not reordered with loads on x86-64, nor is a builtin copy with
- * the atomic loads around it.)
+ * **Reading** is a sequence lock taken once per batch and only when something changed: a worker
+ * loads `version`, and if it is new and even copies all slots into memory of its own, loads
+ * `version` again, and uses the copy only if it is still the same. So no packet ever meets a
+ * half-written entry, main may lay the slots out anew for every change, and a lookup costs plain
+ * loads of the worker's own memory. (Loads are not reordered with loads on x86-64, nor is a builtin
+ * copy with the atomic loads around it.)
  *
- * **Wanting** is plain stores into a cell chosen by the address. Two workers, or two addresses, may overwrite each other's,
- * or mix: `check`, a hash of all the rest, does not fit a mixture, and main throws it away. The loser's next packet asks
- * again, which costs it another drop and nothing else; nothing is held that a worker that dies could leave locked.
+ * **Wanting** is plain stores into a cell chosen by the address. Two workers, or two addresses, may
+ * overwrite each other's, or mix: `check`, a hash of all the rest, does not fit a mixture, and main
+ * throws it away. The loser's next packet asks again, which costs it another drop and nothing else;
+ * nothing is held that a worker that dies could leave locked.
  *
- * **Hashing.** IPv4 neighbours are of one subnet, which bounds how many can collide. Whoever is on an IPv6 link can take as
- * many addresses as he likes, so those are hashed under a key.
+ * **Hashing.** IPv4 neighbours are of one subnet, which bounds how many can collide. Whoever is on
+ * an IPv6 link can take as many addresses as he likes, so those are hashed under a key.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -137,8 +140,8 @@ export class NextHopWriter {
   }
 
   /**
-   * Makes the table hold exactly these; a later one replaces an earlier one of the same port and address. Returns how many
-   * did not fit. Workers see no change where there is none.
+   * Makes the table hold exactly these; a later one replaces an earlier one of the same port and
+   * address. Returns how many did not fit. Workers see no change where there is none.
    */
   replace(neighbours: readonly Neighbour[]): number {
     const { next } = this;
@@ -203,7 +206,10 @@ export class NextHopWriter {
     return Atomics.load(this.views.header, BELL);
   }
 
-  /** Waits, without blocking the event loop, until a worker wants something since `seen` was read, or the time is up. */
+  /**
+   * Waits, without blocking the event loop, until a worker wants something since `seen` was read,
+   * or the time is up.
+   */
   async waitBell(seen: number, timeoutMs: number): Promise<void> {
     const wait = Atomics.waitAsync(this.views.header, BELL, seen, timeoutMs);
     if (wait.async) await wait.value;

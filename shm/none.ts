@@ -1,2 +1,5 @@
-/** "No slot", "no room": what a lookup or an allocation on the packet path returns instead of throwing. */
+/**
+ * "No slot", "no room": what a lookup or an allocation on the packet path returns instead of
+ * throwing.
+ */
 export const NONE = -1;

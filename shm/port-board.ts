@@ -1,16 +1,18 @@
 /**
- * Ports as they are now: what the kernel says of their interfaces, which main writes whenever it changes, and which sockets
- * each worker has open on them.
+ * Ports as they are now: what the kernel says of their interfaces, which main writes whenever it
+ * changes, and which sockets each worker has open on them.
  *
  *     facts    a versioned cell with `FACT` of every port     main writes, workers read
  *     serves   per worker a line or more, a word per port     that worker writes, main reads
  *
- * A worker compares one version per batch and copies the facts only if they changed, into columns by port. What runs per
- * packet reads the columns with plain loads and keeps them for the life of the worker.
+ * A worker compares one version per batch and copies the facts only if they changed, into columns
+ * by port. What runs per packet reads the columns with plain loads and keeps them for the life of
+ * the worker.
  *
- * **Attachments.** An interface that is deleted and created again takes the XDP program and all sockets with it. Main
- * attaches anew, with another map of sockets, and gives the attachment the next number. A worker whose sockets belong to
- * another number than the board shows closes them, and opens new ones if the map exists. `serves` is its answer.
+ * **Attachments.** An interface that is deleted and created again takes the XDP program and all
+ * sockets with it. Main attaches anew, with another map of sockets, and gives the attachment the
+ * next number. A worker whose sockets belong to another number than the board shows closes them,
+ * and opens new ones if the map exists. `serves` is its answer.
  */
 
 import { Region } from './region.js';
@@ -49,7 +51,10 @@ export interface PortFacts {
   readonly mapFd: number;
   /** Descriptor of the attachment's counter of frames without a socket; -1: there is none now. */
   readonly counterFd: number;
-  /** The port's own link-layer address: bytes 0–3 as a raw word, bytes 4–5 in the low half of another. */
+  /**
+   * The port's own link-layer address: bytes 0–3 as a raw word, bytes 4–5 in the low half of
+   * another.
+   */
   readonly mac: { readonly low: number; readonly high: number };
   /** The port's own raw IPv4 address, if it has one; and its IPv6 address, four raw words. */
   readonly address: number | null;

@@ -1,9 +1,10 @@
 /**
- * The record ring: how a data plane worker gets records of fixed layout to main, some hundred thousand a second, without making
- * an object of each.
+ * The record ring: how a data plane worker gets records of fixed layout to main, some hundred
+ * thousand a second, without making an object of each.
  *
- * One producer (a worker), one consumer (main, which polls). A full ring refuses, which the producer counts: a slow disk is to
- * cost records, never packets. What a thread that dies had not published is not there.
+ * One producer (a worker), one consumer (main, which polls). A full ring refuses, which the
+ * producer counts: a slow disk is to cost records, never packets. What a thread that dies had not
+ * published is not there.
  *
  *     line 0   tail    words written, published by the producer, a record at a time
  *     line 1   head    words read, released by main
@@ -41,7 +42,10 @@ class RecordRing {
 }
 
 export class RecordWriter extends RecordRing {
-  /** Nobody else writes it, so it is read once; what main has released, only when the ring looks full. */
+  /**
+   * Nobody else writes it, so it is read once; what main has released, only when the ring looks
+   * full.
+   */
   private tail: number;
   private head: number;
 
@@ -72,7 +76,10 @@ export class RecordWriter extends RecordRing {
 export class RecordReader extends RecordRing {
   private readonly payload = new Int32Array(RECORD_WORDS_MAX);
 
-  /** Gives the oldest records, `limit` at most, and releases them. `payload` is used again. Returns how many there were. */
+  /**
+   * Gives the oldest records, `limit` at most, and releases them. `payload` is used again. Returns
+   * how many there were.
+   */
   read(limit: number, see: (kind: number, unixMs: number, payload: Int32Array) => void): number {
     const { control, data, mask } = this;
     const tail = Atomics.load(control, TAIL);

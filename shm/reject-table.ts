@@ -1,10 +1,10 @@
 /**
- * Where datagrams that were refused came from: the addresses that sent the most, in a fixed number of rows, however many
- * addresses there are.
+ * Where datagrams that were refused came from: the addresses that sent the most, in a fixed number
+ * of rows, however many addresses there are.
  *
- * *Space-saving* (Metwally et al. 2005): an address without a row takes that of the smallest count and counts on from it,
- * so a count may be too high, by `inherited` at most, and never too low; every address that sent more than 1/ROWS of all is
- * in the table.
+ * *Space-saving* (Metwally et al. 2005): an address without a row takes that of the smallest count
+ * and counts on from it, so a count may be too high, by `inherited` at most, and never too low;
+ * every address that sent more than 1/ROWS of all is in the table.
  *
  *     per row: a cell of address (66 characters at most), count, inherited, reason, time     written by the receive thread
  */

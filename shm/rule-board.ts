@@ -1,15 +1,17 @@
 /**
- * Compiled rules in shared memory: main replaces them while workers work with them, and nobody waits.
+ * Compiled rules in shared memory: main replaces them while workers work with them, and nobody
+ * waits.
  *
  *     version   0: none yet; of version v the rules are in half v & 1
  *     taken     a line per worker: the version it works with
  *     counts    per half, worker and entry: packets, bytes
  *     halves    two, of `HALF_WORDS`
  *
- * A worker looks at `version`, a plain word, before each batch (and some times a second when none comes), and notes in
- * `taken` what it goes over to. Main writes version v + 1 into the half of version v - 1, and so only when every worker has
- * taken v, or has no rules: `publish` returns false until then. A worker that starts notes what it takes and then looks
- * again: main, which wrote `version` before it looked at `taken`, cannot have missed it (both are atomic).
+ * A worker looks at `version`, a plain word, before each batch (and some times a second when none
+ * comes), and notes in `taken` what it goes over to. Main writes version v + 1 into the half of
+ * version v - 1, and so only when every worker has taken v, or has no rules: `publish` returns
+ * false until then. A worker that starts notes what it takes and then looks again: main, which
+ * wrote `version` before it looked at `taken`, cannot have missed it (both are atomic).
  *
  * Memory that no rules were written to is never touched, so the kernel does not give it.
  */
@@ -77,7 +79,10 @@ const NOTHING: RuleCount = { packets: 0, bytes: 0 };
 /** Main's side. */
 export class RuleBoard {
   private readonly at: Layout;
-  /** By entry: what was counted under other versions, and the place of the entry in the version before, while that still counts. */
+  /**
+   * By entry: what was counted under other versions, and the place of the entry in the version
+   * before, while that still counts.
+   */
   private carried: RuleCount[] = [];
   private before: Int32Array = new Int32Array(0);
   private settled = true;
@@ -90,7 +95,10 @@ export class RuleBoard {
     return this.at.i32[VERSION];
   }
 
-  /** Whether all workers that run have taken the rules published last. Looking at it settles what they counted before. */
+  /**
+   * Whether all workers that run have taken the rules published last. Looking at it settles what
+   * they counted before.
+   */
   settle(): boolean {
     if (this.settled) return true;
     const { i32, workers } = this.at;
@@ -105,8 +113,9 @@ export class RuleBoard {
   }
 
   /**
-   * Replaces the rules. `before[entry]`: the entry of the version before whose counts an entry goes on with, or -1. False,
-   * and nothing is changed, while some worker still works with older rules than those published last.
+   * Replaces the rules. `before[entry]`: the entry of the version before whose counts an entry goes
+   * on with, or -1. False, and nothing is changed, while some worker still works with older rules
+   * than those published last.
    */
   publish(words: Int32Array, before: Int32Array): boolean {
     if (words.length > RULE_WORDS_MAX)
@@ -177,7 +186,10 @@ export class RuleReader {
     this.refresh();
   }
 
-  /** Goes over to the rules published last. To be called before each batch; true when they are others than before. */
+  /**
+   * Goes over to the rules published last. To be called before each batch; true when they are
+   * others than before.
+   */
   refresh(): boolean {
     if (this.words[VERSION] === this.version) return false;
     do {

@@ -1,6 +1,6 @@
 /**
- * What sealing keeps in shared memory, so that it outlives a thread: the keys, the salt of this run,
- * the send thread's counter, and what the receive thread remembers against replays.
+ * What sealing keeps in shared memory, so that it outlives a thread: the keys, the salt of this
+ * run, the send thread's counter, and what the receive thread remembers against replays.
  *
  *     keys                 count; id and secret of each key                 written by main
  *     line of the sender   counter: every number used is below it           written by the send thread
@@ -8,15 +8,17 @@
  *     per member slot      member, key; of each of its last incarnations    written by the receive thread
  *                          that proved itself: incarnation, salt, highest
  *
- * **The counter** is moved ahead by a block before a number of that block is used. A send thread that
- * starts begins at the counter. So no number is used twice, however a thread ends.
+ * **The counter** is moved ahead by a block before a number of that block is used. A send thread
+ * that starts begins at the counter. So no number is used twice, however a thread ends.
  *
  * **The salt** belongs to this memory: one salt for each start of an instance. The key of sealed
- * datagrams is derived from it (workers/replication/seal.ts). It is never used with another counter.
+ * datagrams is derived from it (workers/replication/seal.ts). It is never used with another
+ * counter.
  *
- * **Remembered incarnations.** An incarnation is remembered after a datagram with a right tag came from
- * it. `highest` is stored before the datagram's content is believed. A receive thread that starts refuses
- * every number up to `highest`: what was under way is sent again, and nothing recorded is taken twice.
+ * **Remembered incarnations.** An incarnation is remembered after a datagram with a right tag came
+ * from it. `highest` is stored before the datagram's content is believed. A receive thread that
+ * starts refuses every number up to `highest`: what was under way is sent again, and nothing
+ * recorded is taken twice.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -168,8 +170,8 @@ export class SealBoard {
   }
 
   /**
-   * Remembers an incarnation in place of another. If the thread dies in between, the one is forgotten
-   * and the other is not remembered yet.
+   * Remembers an incarnation in place of another. If the thread dies in between, the one is
+   * forgotten and the other is not remembered yet.
    */
   remember(slot: number, i: number, incarnation: number, salt: Int32Array, highest: number): void {
     this.forget(slot, i);

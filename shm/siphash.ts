@@ -1,9 +1,11 @@
 /**
- * SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012), a pseudorandom function for values that
- * others see, such as ports. HalfSipHash (hash.ts) is only for hash tables, whose values stay inside.
+ * SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012), a pseudorandom
+ * function for values that others see, such as ports. HalfSipHash (hash.ts) is only for hash
+ * tables, whose values stay inside.
  *
- * JavaScript has no 64-bit integers that cost no allocation, so each state word is two 32-bit variables, `l` and `h`. The
- * rounds are unrolled from one text when the module is loaded, as in hash.ts.
+ * JavaScript has no 64-bit integers that cost no allocation, so each state word is two 32-bit
+ * variables, `l` and `h`. The rounds are unrolled from one text when the module is loaded, as in
+ * hash.ts.
  */
 
 import type { WideHash } from './hash.js';
@@ -29,8 +31,8 @@ const absorb = (low: string, high: string): string =>
 const LENGTH = String(8 << 24);
 
 /**
- * The hash of the eight bytes that `a` and `b` are in little-endian order, under `key[0 … 4)`: 64 bits, the low word first,
- * into `out`.
+ * The hash of the eight bytes that `a` and `b` are in little-endian order, under `key[0 … 4)`: 64
+ * bits, the low word first, into `out`.
  */
 export const sipHash2 = new Function(
   'key',

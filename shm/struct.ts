@@ -1,12 +1,13 @@
 /**
  * Layouts of shared memory, declared once.
  *
- * A layout is a list of named fields in 32-bit words. The file that declares one keeps the offsets to itself behind a
- * class, so that no arithmetic on bare offsets happens anywhere else:
+ * A layout is a list of named fields in 32-bit words. The file that declares one keeps the offsets
+ * to itself behind a class, so that no arithmetic on bare offsets happens anywhere else:
  *
  *     const SLOT = struct({ state: 1, key: 2, expires: 1 });   // SLOT.at.key === 1, SLOT.words === 4
  *
- * `LINE` starts the next field on a cache line of its own, so that two writers never share one (false sharing).
+ * `LINE` starts the next field on a cache line of its own, so that two writers never share one
+ * (false sharing).
  */
 
 export const BYTES_PER_WORD = 4;

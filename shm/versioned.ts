@@ -1,9 +1,9 @@
 /**
- * Cells of numbers that one thread writes as a whole and others read as a whole, without a queue between them: the
- * reader sees the latest state, however many changes it missed.
+ * Cells of numbers that one thread writes as a whole and others read as a whole, without a queue
+ * between them: the reader sees the latest state, however many changes it missed.
  *
- * Each cell holds two copies and a version. The writer fills the copy nobody is told to read, then stores the version,
- * whose lowest bit names the valid copy:
+ * Each cell holds two copies and a version. The writer fills the copy nobody is told to read, then
+ * stores the version, whose lowest bit names the valid copy:
  *
  *     version | used[2] | copy 0 … | copy 1 …                    a cell starts on a cache line
  *
@@ -61,7 +61,10 @@ export class VersionedCells {
     Atomics.store(this.i32, base + HEAD.at.version, next);
   }
 
-  /** Copies the cell into `into`; returns its version. Numbers past those written last keep what `into` had. */
+  /**
+   * Copies the cell into `into`; returns its version. Numbers past those written last keep what
+   * `into` had.
+   */
   read(cell: number, into: Float64Array): number {
     const base = cell * this.strideWords;
     for (;;) {

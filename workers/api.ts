@@ -1,6 +1,6 @@
 /**
- * All that a middlebox may import, as `constellation`: how it is declared, what packets are, and the state objects.
- * docs/tutorial.md shows how to write one.
+ * All that a middlebox may import, as `constellation`: how it is declared, what packets are, and
+ * the state objects. docs/tutorial.md shows how to write one.
  */
 
 // ——— How a middlebox is declared ———
@@ -118,7 +118,7 @@ export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/
 export { Plausible, Rank, type TcpFlowTable, tcpFlowTable } from '../shm/objects/tcp-flow-table.js';
 export { monotonicMs } from './monotonic.js';
 
-// ——— What a state object of your own is made of, also one over several structures (a derivative object) ———
+// ——— What a state object of your own is made of, also one over several structures ———
 
 export type { LogProducer } from '../shm/log.js';
 export { ContentDigest } from '../shm/objects/content-digest.js';

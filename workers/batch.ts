@@ -1,16 +1,20 @@
 /**
- * A batch: up to `BATCH_CAPACITY` packets, one column per property, made once per worker and reused.
+ * A batch: up to `BATCH_CAPACITY` packets, one column per property, made once per worker and
+ * reused.
  *
- * Where a packet goes: a driver's `receive` fills the frame columns (`start`, `length`, `port`), `parse` the header
- * columns, the middleboxes decide `egress`, and the driver's `transmit` acts on it.
+ * Where a packet goes: a driver's `receive` fills the frame columns (`start`, `length`, `port`),
+ * `parse` the header columns, the middleboxes decide `egress`, and the driver's `transmit` acts on
+ * it.
  *
- * Addresses and ports are *raw*: the packet's bytes read as little-endian words, as they lie in memory. Keys, hashes and
- * checksum updates work on raw words; `packet/ipv4.ts` converts for people.
+ * Addresses and ports are *raw*: the packet's bytes read as little-endian words, as they lie in
+ * memory. Keys, hashes and checksum updates work on raw words; `packet/ipv4.ts` converts for
+ * people.
  *
- * **What runs per packet is made once per data plane**, as closures over the batch: `createParser(batch, …)`, the
- * middleboxes' `open({ batch, … })`. A typed array that is a constant of a function of which there is only one is a
- * constant to V8's optimiser too: an access is a comparison and a load, where of one that is an argument or a field of
- * `this` it loads type, length and address anew each time. A second data plane in a thread works all the same, at two to
+ * **What runs per packet is made once per data plane**, as closures over the batch:
+ * `createParser(batch, …)`, the middleboxes' `open({ batch, … })`. A typed array that is a constant
+ * of a function of which there is only one is a constant to V8's optimiser too: an access is a
+ * comparison and a load, where of one that is an argument or a field of `this` it loads type,
+ * length and address anew each time. A second data plane in a thread works all the same, at two to
  * three times the cost per packet, for both.
  */
 
@@ -20,12 +24,18 @@ export const BATCH_CAPACITY = 64;
 
 /** `egress` of a packet nobody sends on. */
 export const DROPPED = -1;
-/** `egress` before any middlebox has decided, where no port is opposite to the one a packet came in by. */
+/**
+ * `egress` before any middlebox has decided, where no port is opposite to the one a packet came in
+ * by.
+ */
 export const UNDECIDED = 0xffff;
 
 export class Batch {
   count = 0;
-  /** Packets that the driver has back already, from the first on: see `transmitBefore` of the driver. */
+  /**
+   * Packets that the driver has back already, from the first on: see `transmitBefore` of the
+   * driver.
+   */
   handed = 0;
   /** Fragments among the packets, as `parse` found them. */
   fragments = 0;
@@ -43,7 +53,8 @@ export class Batch {
   /** Port (index) the frame leaves by, or `DROPPED`; below `DROPPED`: see `bypass`. */
   readonly egress = new Int32Array(BATCH_CAPACITY);
 
-  // Header columns, written by `parse`; meaningless for packets that a middlebox is not to look at (`skips`).
+  // Header columns, written by `parse`; meaningless for packets that a middlebox is not to look at
+  // (`skips`).
   /** Byte offset of the IP header; 0 modulo 4. */
   readonly l3 = new Int32Array(BATCH_CAPACITY);
   /** Byte offset of the transport header; 0 modulo 4. */
@@ -58,8 +69,8 @@ export class Batch {
   readonly source = new Int32Array(BATCH_CAPACITY);
   readonly destination = new Int32Array(BATCH_CAPACITY);
   /**
-   * Raw port pair: source in the low half, destination in the high half. ICMP query: the identifier in both. Of a later fragment
-   * those of its first (workers/fragments.ts).
+   * Raw port pair: source in the low half, destination in the high half. ICMP query: the identifier
+   * in both. Of a later fragment those of its first (workers/fragments.ts).
    */
   readonly ports = new Int32Array(BATCH_CAPACITY);
   /**
@@ -84,7 +95,10 @@ export class Batch {
     this.counters = counters;
   }
 
-  /** Whether packet `i` is not for a middlebox to look at: it is dropped, or bypasses the middleboxes. */
+  /**
+   * Whether packet `i` is not for a middlebox to look at: it is dropped, or bypasses the
+   * middleboxes.
+   */
   skips(i: number): boolean {
     return this.egress[i] < 0;
   }
@@ -100,7 +114,10 @@ export class Batch {
     this.egress[i] = port;
   }
 
-  /** Sends packet `i` on by `port` as it is, unseen by the middleboxes: the data plane's own packets, and what is not IP. */
+  /**
+   * Sends packet `i` on by `port` as it is, unseen by the middleboxes: the data plane's own
+   * packets, and what is not IP.
+   */
   bypass(i: number, port: number): void {
     this.egress[i] = DROPPED - 1 - port;
   }

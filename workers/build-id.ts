@@ -1,6 +1,6 @@
 /**
- * Which build this is. Its id is a hash of the build, made when it was built (build-id.mjs). All threads of an instance have to
- * run the same build, as they share memory; members need not.
+ * Which build this is. Its id is a hash of the build, made when it was built (build-id.mjs). All
+ * threads of an instance have to run the same build, as they share memory; members need not.
  */
 
 import { readFileSync } from 'node:fs';
@@ -14,8 +14,8 @@ const FOLDER = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '
 export const BUILD_ID = readFileSync(FILE, 'utf8').trim();
 
 /**
- * Why threads cannot be started from the files of this build any more; `null`: they can. `instance`: the build of the
- * instance that starts them.
+ * Why threads cannot be started from the files of this build any more; `null`: they can.
+ * `instance`: the build of the instance that starts them.
  */
 export function buildProblem(instance = BUILD_ID, loaded = readBuildId()): string | null {
   if (loaded === instance) return null;

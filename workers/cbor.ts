@@ -1,9 +1,11 @@
 /**
- * Structured data as CBOR (RFC 8949): the heads of state files and snapshots, and the members' entries in etcd.
+ * Structured data as CBOR (RFC 8949): the heads of state files and snapshots, and the members'
+ * entries in etcd.
  *
- * Decoding accepts less than CBOR allows. `checkForm` reads the bytes before the codec does, and refuses tags, indefinite
- * lengths, deep nesting and lengths beyond the end. So no codec extension runs on what was received, and no length makes it
- * allocate more than the bytes that came. `decodeCbor` also limits the size. Authenticate first, where there is a key.
+ * Decoding accepts less than CBOR allows. `checkForm` reads the bytes before the codec does, and
+ * refuses tags, indefinite lengths, deep nesting and lengths beyond the end. So no codec extension
+ * runs on what was received, and no length makes it allocate more than the bytes that came.
+ * `decodeCbor` also limits the size. Authenticate first, where there is a key.
  */
 
 import { Decoder, Encoder } from 'cbor-x/index-no-eval';
@@ -26,7 +28,10 @@ export function encodeCbor(value: object): Buffer {
   return Buffer.from(bytes); // the encoder uses its memory again
 }
 
-/** Decodes once, and gives the result to `check`, which returns it typed or throws. Throws a `CborError`. */
+/**
+ * Decodes once, and gives the result to `check`, which returns it typed or throws. Throws a
+ * `CborError`.
+ */
 export function decodeCbor<T>(bytes: Uint8Array, check: (value: unknown) => T): T {
   if (bytes.length > CBOR_BYTES_MAX) throw new CborError(`has ${bytes.length} bytes, and may have ${CBOR_BYTES_MAX}`);
   const end = checkForm(bytes, 0, 0);

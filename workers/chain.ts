@@ -1,9 +1,11 @@
 /**
- * A chain of middleboxes: what an instance's middleboxes declare together, and how each thread opens it.
+ * A chain of middleboxes: what an instance's middleboxes declare together, and how each thread
+ * opens it.
  *
- * `declareChain` is pure and gives every thread the same answer for the same configuration: the state objects in the
- * order of their ids, named `<middlebox>.<object>`, and the metrics, named `<middlebox>_<counter>`. Main lays out shared
- * memory from it, the send and receive threads open its objects, and the workers open the middleboxes as well.
+ * `declareChain` is pure and gives every thread the same answer for the same configuration: the
+ * state objects in the order of their ids, named `<middlebox>.<object>`, and the metrics, named
+ * `<middlebox>_<counter>`. Main lays out shared memory from it, the send and receive threads open
+ * its objects, and the workers open the middleboxes as well.
  */
 
 import type { Arena, ArenaObject } from '../shm/arena.js';
@@ -38,9 +40,15 @@ type ResolvedOptions = Readonly<Record<string, unknown>>;
 /** One place in the chain. */
 export interface Link {
   readonly middlebox: Middlebox;
-  /** As the middlebox declared them, resolved: ports are indices, addresses raw words. Defaults may be left out. */
+  /**
+   * As the middlebox declared them, resolved: ports are indices, addresses raw words. Defaults may
+   * be left out.
+   */
   readonly options: Readonly<Record<string, unknown>>;
-  /** Prefix of its objects and counters, where a middlebox stands in the chain twice; default its name. */
+  /**
+   * Prefix of its objects and counters, where a middlebox stands in the chain twice; default its
+   * name.
+   */
   readonly name?: string;
 }
 
@@ -177,8 +185,8 @@ function declareState(
 }
 
 /**
- * What a middlebox declares as its state, asked twice: every thread asks anew, and has to get the same. Throws what is wrong
- * with it.
+ * What a middlebox declares as its state, asked twice: every thread asks anew, and has to get the
+ * same. Throws what is wrong with it.
  */
 export function stateOf(
   middlebox: Middlebox,
@@ -240,7 +248,9 @@ export function layoutLocals({ definitions }: Declaration, stripes: number): num
   return offsets;
 }
 
-/** The memory of this instance alone, that no snapshot has, and how many workers it was made for. */
+/**
+ * The memory of this instance alone, that no snapshot has, and how many workers it was made for.
+ */
 export interface Locals {
   readonly buffer: SharedArrayBuffer;
   readonly stripes: number;
@@ -298,7 +308,10 @@ export interface ProcessContext {
   readonly orders?: RecordReader;
   /** In the order of `Declaration.rules`; may be left out where there are none. */
   readonly rules?: readonly RuleReader[];
-  /** Is given what middleboxes want to be run after values of hot options changed; absent: they never do. */
+  /**
+   * Is given what middleboxes want to be run after values of hot options changed; absent: they
+   * never do.
+   */
   readonly onOptions?: (handler: () => void) => void;
   /** The worker's slot among the data plane workers, from 0. */
   readonly worker: number;
@@ -314,11 +327,17 @@ export interface ProcessContext {
   readonly onLink?: OnLink;
   /** The other members, as far as these objects are concerned; absent: the instance is alone. */
   readonly members?: (objects: readonly number[]) => Members;
-  /** Whether the instance is being drained. Called from the packet path: no more than a look at a flag. */
+  /**
+   * Whether the instance is being drained. Called from the packet path: no more than a look at a
+   * flag.
+   */
   draining(): boolean;
 }
 
-/** A worker never comes to what is to be done after an `await`: it does not go back to its event loop. */
+/**
+ * A worker never comes to what is to be done after an `await`: it does not go back to its event
+ * loop.
+ */
 function refuseAsync(what: string, run: unknown): void {
   if (run instanceof AsyncFunction) throw new Error(`${what} is an async function: a worker never waits`);
 }

@@ -1,10 +1,12 @@
 /**
- * The secret that state objects have in common at all members: `OpenContext.clusterSecret`. It is derived from the key that
- * members send with, so it is the same at every member and after a restart, and nobody outside can compute it. Without a key
- * it is all zeros, which objects take for none: what could be derived from the configuration would be no secret.
+ * The secret that state objects have in common at all members: `OpenContext.clusterSecret`. It is
+ * derived from the key that members send with, so it is the same at every member and after a
+ * restart, and nobody outside can compute it. Without a key it is all zeros, which objects take for
+ * none: what could be derived from the configuration would be no secret.
  *
- * Main writes it, at the start and when keys are read again; the workers read it as plain words. One that reads while main
- * writes may see words of both keys: it then proposes, once, what no other member does, which is allowed at any time.
+ * Main writes it, at the start and when keys are read again; the workers read it as plain words.
+ * One that reads while main writes may see words of both keys: it then proposes, once, what no
+ * other member does, which is allowed at any time.
  */
 
 import type { SealKey } from '../shm/seal-board.js';

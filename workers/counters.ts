@@ -1,6 +1,6 @@
 /**
- * Counters declared as data: a record of name → one-sentence help, from which come the metric catalogue's entries and,
- * once the catalogue is known, the column each is counted in.
+ * Counters declared as data: a record of name → one-sentence help, from which come the metric
+ * catalogue's entries and, once the catalogue is known, the column each is counted in.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';

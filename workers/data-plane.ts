@@ -1,8 +1,8 @@
 /**
  * The data plane of one worker: the life of a packet, in the order of `doWork`.
  *
- * Each round takes one batch, so the work per round is bounded; reads the clock once; and shows its log records to the
- * send thread once. Nothing here waits except `Idle`, in the driver.
+ * Each round takes one batch, so the work per round is bounded; reads the clock once; and shows its
+ * log records to the send thread once. Nothing here waits except `Idle`, in the driver.
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -40,7 +40,10 @@ const COUNTERS = {
   no_egress: 'dropped: no middlebox said by which port the packet leaves',
 } as const;
 
-/** Longest sleep while packets are held or wait for their state: nobody wakes a worker when they may go. */
+/**
+ * Longest sleep while packets are held or wait for their state: nobody wakes a worker when they may
+ * go.
+ */
 const HELD_SLEEP_MS = 1;
 /** Rounds without packets between two looks at the timers: a look costs more than a round. */
 const IDLE_ROUNDS = 128;
@@ -184,7 +187,8 @@ export class DataPlane implements Agent {
     if (this.facts.refresh()) this.onFacts();
     const released = holds.held > 0 ? holds.release() : 0;
     if (fragments.held > 0) fragments.expire();
-    // Packets that waited were received before, and go on before later ones of their tuples are taken.
+    // Packets that waited were received before, and go on before later ones of their tuples are
+    // taken.
     if (early.waiting > 0) early.look(this.clock);
     const waited = early.due > 0 ? early.refill() : 0;
     // So were fragments whose first one came.
@@ -217,7 +221,8 @@ export class DataPlane implements Agent {
     if (waited > 0) early.done();
     if (holds.asked > 0) holds.take();
     holds.noteLogged();
-    // State has the head start over the packets it belongs to; waking the send thread, a system call, comes after them.
+    // State has the head start over the packets it belongs to; waking the send thread, a system
+    // call, comes after them.
     const logged = this.log.publish();
     if (this.fragmentation !== null && this.fragmentation.marked > 0) this.fragmentation.process();
     this.traffic.sending();

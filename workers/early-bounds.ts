@@ -1,9 +1,11 @@
 /**
- * How many packets wait for their state at most (early-replies.ts): of one source, to one endpoint, and in vain in a second.
- * Sources and endpoints are told by a hash, so a few may share a bound. All memory is fixed.
+ * How many packets wait for their state at most (early-replies.ts): of one source, to one endpoint,
+ * and in vain in a second. Sources and endpoints are told by a hash, so a few may share a bound.
+ * All memory is fixed.
  *
- * The last bound is what makes a flood of unsolicited packets cheap: each packet that waits costs two copies and a second
- * way through the chain, so only so many a second do, beside those whose state comes.
+ * The last bound is what makes a flood of unsolicited packets cheap: each packet that waits costs
+ * two copies and a second way through the chain, so only so many a second do, beside those whose
+ * state comes.
  */
 
 import type { MetricCatalogue } from '../shm/metrics.js';
@@ -31,7 +33,9 @@ export interface EarlyBounds {
   isSpent(nowMs: number): boolean;
   /** Whether none of this source may. */
   isSpentBy(source: number): boolean;
-  /** The counter of the other bound that keeps a packet with these hashes from waiting, or `NONE`. */
+  /**
+   * The counter of the other bound that keeps a packet with these hashes from waiting, or `NONE`.
+   */
   refusal(source: number, endpoint: number): number;
   /** A packet began to wait. */
   took(source: number, endpoint: number): void;

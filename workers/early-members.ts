@@ -1,4 +1,7 @@
-/** Whether early replies wait at all, and for how long: by which other members are heard, and how far away they are. */
+/**
+ * Whether early replies wait at all, and for how long: by which other members are heard, and how
+ * far away they are.
+ */
 
 import { MemberState, type Members } from './members.js';
 
@@ -15,7 +18,10 @@ export interface EarlyMembers {
   look(): void;
 }
 
-/** `msMaxNow`: the longest wait there can be, and what is waited before a round trip was measured. Made once per data plane. */
+/**
+ * `msMaxNow`: the longest wait there can be, and what is waited before a round trip was measured.
+ * Made once per data plane.
+ */
 export function createEarlyMembers(members: Members, msMaxNow: () => number): EarlyMembers {
   const heard = new Uint8Array(members.slots);
   let isActive = false;

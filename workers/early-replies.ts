@@ -1,29 +1,35 @@
 /**
- * Early replies: a reply that came before the state it belongs to waits here until the record of another site arrives.
+ * Early replies: a reply that came before the state it belongs to waits here until the record of
+ * another site arrives.
  *
  *     middlebox finds no state ─ wait ─▶ waiting ─ the state is here, or the time is over ─▶ the same stage of the chain
  *     later packets of the tuple ─────────▶ behind it
  *
- * Where routes are asymmetric, a request leaves by one site, and its reply comes by another. The reply can be faster than
- * the record about the request. A middlebox that would drop such a packet asks for it to wait instead. It gives a key, and
- * when it is opened it gives a function that looks a key up.
+ * Where routes are asymmetric, a request leaves by one site, and its reply comes by another. The
+ * reply can be faster than the record about the request. A middlebox that would drop such a packet
+ * asks for it to wait instead. It gives a key, and when it is opened it gives a function that looks
+ * a key up.
  *
- * **How a packet goes on.** It waits in a copy, as it was when it came to the stage. It then passes the rest of the chain
- * from that stage on, in the same direction (passage.ts), and it is counted as received once. At its deadline it does the
- * same, but `wait` returns false for it. So the middlebox decides as if nothing ever waited: it drops the packet for its own
- * reason, or rejects it.
+ * **How a packet goes on.** It waits in a copy, as it was when it came to the stage. It then passes
+ * the rest of the chain from that stage on, in the same direction (passage.ts), and it is counted
+ * as received once. At its deadline it does the same, but `wait` returns false for it. So the
+ * middlebox decides as if nothing ever waited: it drops the packet for its own reason, or rejects
+ * it.
  *
- * **Order.** A tuple is what packets of one flow and direction have in common: addresses, ports, protocol, link and port of
- * entry. Later packets of a tuple that waits at a stage wait behind its first one, and all go on together, in order
- * (`follows`). If there is no room for one, it is dropped, since it must not overtake. ICMP errors have no order.
+ * **Order.** A tuple is what packets of one flow and direction have in common: addresses, ports,
+ * protocol, link and port of entry. Later packets of a tuple that waits at a stage wait behind its
+ * first one, and all go on together, in order (`follows`). If there is no room for one, it is
+ * dropped, since it must not overtake. ICMP errors have no order.
  *
- * **Bounds.** Each is fixed at the start, and each is counted when it keeps a packet from waiting: packets and bytes in
- * all, packets of one source, packets to one endpoint, and how many packets may wait in vain in a second. A packet that
- * waits at several stages has one deadline. Nothing waits if no other member is heard.
+ * **Bounds.** Each is fixed at the start, and each is counted when it keeps a packet from waiting:
+ * packets and bytes in all, packets of one source, packets to one endpoint, and how many packets
+ * may wait in vain in a second. A packet that waits at several stages has one deadline. Nothing
+ * waits if no other member is heard.
  *
- * **Cost.** While something waits at a stage, each packet there costs a look into a small table. Keys are looked up after the
- * receive thread has applied something; what is looked up in vain takes some thousandths of the worker's time, or stays in
- * proportion to what is found. A packet that can never be a reply costs a few loads.
+ * **Cost.** While something waits at a stage, each packet there costs a look into a small table.
+ * Keys are looked up after the receive thread has applied something; what is looked up in vain
+ * takes some thousandths of the worker's time, or stays in proportion to what is found. A packet
+ * that can never be a reply costs a few loads.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -52,10 +58,16 @@ export const EARLY_KEY_WORDS_MAX = 12;
 
 /** How often the other members are looked at. */
 const LOOK_AT_MEMBERS_S = 0.5;
-/** To look a key up takes up to half a microsecond, as nothing of it is in a cache: some thousandths of the time. */
+/**
+ * To look a key up takes up to half a microsecond, as nothing of it is in a cache: some thousandths
+ * of the time.
+ */
 const LOOK_MS_PER_TUPLE = 0.15;
 const LOOK_MS_MAX = 4;
-/** A look ends with so many keys that are not known, and so many more for each that was, in it and the last one. */
+/**
+ * A look ends with so many keys that are not known, and so many more for each that was, in it and
+ * the last one.
+ */
 const LOOK_MISSES = 64;
 const LOOK_MISSES_PER_KNOWN = 8;
 /** What is over within this time goes on together. */
@@ -70,7 +82,10 @@ const ENDS = WAITING_MAX;
 /** In the protocol word of a tuple, above the protocol. */
 const VERSION_SHIFT = 8;
 
-/** Whether the state that `words[at …]` is the key of is here; `now` in coarse seconds. One lookup; it changes nothing. */
+/**
+ * Whether the state that `words[at …]` is the key of is here; `now` in coarse seconds. One lookup;
+ * it changes nothing.
+ */
 export type IsKnown = (words: Int32Array, at: number, now: number) => boolean;
 
 /** What a middlebox waits for, with keys of one kind. */
@@ -78,13 +93,14 @@ export interface Expectation {
   /** The key of the packet at hand. Fill it in before `wait`. */
   readonly key: Int32Array;
   /**
-   * Whether packet `i` could wait now. It costs little, so ask it before what costs more to find out. A refusal is counted
-   * by its reason.
+   * Whether packet `i` could wait now. It costs little, so ask it before what costs more to find
+   * out. A refusal is counted by its reason.
    */
   mayWait(i: number): boolean;
   /**
-   * Packet `i` waits, until the key is known or its time is over, and then comes to this middlebox again. It must be as it
-   * was when the middlebox got it, and the middlebox leaves it alone from here on. False: it does not wait; decide without.
+   * Packet `i` waits, until the key is known or its time is over, and then comes to this middlebox
+   * again. It must be as it was when the middlebox got it, and the middlebox leaves it alone from
+   * here on. False: it does not wait; decide without.
    */
   wait(i: number): boolean;
 }
@@ -96,8 +112,9 @@ export interface EarlyReplies {
   /** What to wait for, with keys of so many words. Only while the middlebox is being opened. */
   expect(words: number, isKnown: IsKnown): Expectation;
   /**
-   * Whether packet `i` has the tuple of one that waits here. Then it waits behind that one, or is dropped, and the middlebox
-   * leaves it alone. Ask it of every packet: state that is here may have come just now.
+   * Whether packet `i` has the tuple of one that waits here. Then it waits behind that one, or is
+   * dropped, and the middlebox leaves it alone. Ask it of every packet: state that is here may have
+   * come just now.
    */
   follows(i: number): boolean;
 }
@@ -119,7 +136,10 @@ export interface DataPlaneEarlyReplies extends EarlyReplies {
   readonly stop: Readonly<Stop>;
   /** Between batches: sees which packets may go on. */
   look(unixMs: () => number): void;
-  /** Fills the empty batch with packets that go on at one place. Returns how many. Until `done` they are not new. */
+  /**
+   * Fills the empty batch with packets that go on at one place. Returns how many. Until `done` they
+   * are not new.
+   */
   refill(): number;
   /** The batch of the last `refill` is through. */
   done(): void;
@@ -307,7 +327,10 @@ export function createEarlyReplies({
     return !bounds.isSpentBy(group) || refuse(columns.early_replies_rate);
   }
 
-  /** The same behind a packet that waits: its state may be here, so it is spared the bound of what waits in vain. */
+  /**
+   * The same behind a packet that waits: its state may be here, so it is spared the bound of what
+   * waits in vain.
+   */
   function hasPlace(i: number): boolean {
     if (!store.hasRoom(length[i])) return refuse(columns.early_replies_full);
     read(i);
@@ -394,7 +417,10 @@ export function createEarlyReplies({
     awaited++;
   }
 
-  /** Packet `i` waits behind the first of its tuple, if that waits at this stage; or is dropped for want of room. */
+  /**
+   * Packet `i` waits behind the first of its tuple, if that waits at this stage; or is dropped for
+   * want of room.
+   */
   function joins(i: number): boolean {
     read(i);
     const t = find(i);
@@ -436,7 +462,10 @@ export function createEarlyReplies({
     lookUp(coarseSeconds(unixMs()));
   }
 
-  /** Looks the keys of tuples up, from where the last look ended. Those of records that come together nearly always follow each other. */
+  /**
+   * Looks the keys of tuples up, from where the last look ended. Those of records that come
+   * together nearly always follow each other.
+   */
   function lookUp(now: number): void {
     let missesLeft = LOOK_MISSES + LOOK_MISSES_PER_KNOWN * found;
     found = 0;
@@ -481,7 +510,10 @@ export function createEarlyReplies({
     return n;
   }
 
-  /** Adds the packets of a tuple to the batch, from packet `n` on. Returns how many: fewer if the driver has no memory. */
+  /**
+   * Adds the packets of a tuple to the batch, from packet `n` on. Returns how many: fewer if the
+   * driver has no memory.
+   */
   function takeOut(t: number, n: number): number {
     let taken = 0;
     const isKnown = reasons[t] === columns.early_replies_known;

@@ -1,4 +1,7 @@
-/** An error that says what failed and still shows where: the message of `error` after `what`, and its stack. */
+/**
+ * An error that says what failed and still shows where: the message of `error` after `what`, and
+ * its stack.
+ */
 export function failure(what: string, error: unknown): Error {
   const message = error instanceof Error ? error.message : String(error);
   const failed = new Error(`${what}: ${message}`, { cause: error });

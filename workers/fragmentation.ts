@@ -1,16 +1,16 @@
 /**
- * Fragmentation: an IPv4 packet without "don't fragment" that exceeds the MTU of its egress port leaves as
- * fragments (RFC 791 §2.3 and §3.2, RFC 1812 §5.2.6, RFC 4787 REQ-13).
+ * Fragmentation: an IPv4 packet without "don't fragment" that exceeds the MTU of its egress port
+ * leaves as fragments (RFC 791 §2.3 and §3.2, RFC 1812 §5.2.6, RFC 4787 REQ-13).
  *
  *     router ─ mark ─▶ rest of the round ─ process ─▶ driver: packets before it, its fragments, packets after it
  *
- * All fragments but the last carry a multiple of 8 bytes. The identification stays, so a fragment can be fragmented
- * again: its offset is added, and the last part keeps its "more fragments" bit. Later fragments carry only the options
- * whose copy bit is set.
+ * All fragments but the last carry a multiple of 8 bytes. The identification stays, so a fragment
+ * can be fragmented again: its offset is added, and the last part keeps its "more fragments" bit.
+ * Later fragments carry only the options whose copy bit is set.
  *
- * A datagram leaves whole or not at all: if the driver has no room for all fragments, the packet is dropped and
- * counted. Each fragment is sent as a copy, and the packet's own frame returns to the driver. A packet that a middlebox
- * holds is held whole and is fragmented when it is released.
+ * A datagram leaves whole or not at all: if the driver has no room for all fragments, the packet is
+ * dropped and counted. Each fragment is sent as a copy, and the packet's own frame returns to the
+ * driver. A packet that a middlebox holds is held whole and is fragmented when it is released.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -45,9 +45,9 @@ export interface Fragmentation {
   /** Sends the marked packets of the batch, each in its turn. Before the driver's `transmit`. */
   process(): void;
   /**
-   * Sends an IPv4 frame that is not part of a batch: `length` bytes of `frames` from `at` on, whose IP header is `linkBytes` further
-   * on. Fragments it if it exceeds the port's MTU, and then overwrites it. Returns false, the frame unchanged, if
-   * the driver has no room for it now.
+   * Sends an IPv4 frame that is not part of a batch: `length` bytes of `frames` from `at` on, whose
+   * IP header is `linkBytes` further on. Fragments it if it exceeds the port's MTU, and then
+   * overwrites it. Returns false, the frame unchanged, if the driver has no room for it now.
    */
   send(port: number, frames: Uint8Array, at: number, length: number, linkBytes: number): boolean;
 }

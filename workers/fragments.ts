@@ -1,6 +1,7 @@
 /**
- * Fragments before the middleboxes: a later one gets the ports of its datagram's first, in whatever order they come, so that
- * a middlebox sees of every packet to which flow it belongs (RFC 4787 REQ-14).
+ * Fragments before the middleboxes: a later one gets the ports of its datagram's first, in whatever
+ * order they come, so that a middlebox sees of every packet to which flow it belongs (RFC 4787
+ * REQ-14).
  *
  *     first      ─▶ its ports are noted; what waited for it comes through the middleboxes next, in the order it came
  *     later      ─▶ gets these ports
@@ -9,13 +10,14 @@
  *     short      ─▶ a first fragment of IPv4 that ends within its transport header: all fragments of the datagram are
  *                   held until it is complete, and go on as the one packet they make
  *
- * What overlaps, or reaches past the end, is dropped (packet/datagrams.ts). Only datagrams with a short first fragment are
- * put together: what a middlebox has inspected is then what the receiver gets, in one piece (RFC 1858 is about what can
- * go wrong otherwise). Known and held is a bounded number, in which each source has its share; nothing of it costs
- * anything while no fragments come.
+ * What overlaps, or reaches past the end, is dropped (packet/datagrams.ts). Only datagrams with a
+ * short first fragment are put together: what a middlebox has inspected is then what the receiver
+ * gets, in one piece (RFC 1858 is about what can go wrong otherwise). Known and held is a bounded
+ * number, in which each source has its share; nothing of it costs anything while no fragments come.
  *
- * It is local to the worker: interfaces bring all fragments of a datagram to one, as they spread fragments by addresses alone. Where
- * routing spreads the fragments of a datagram over sites, those without the first are dropped.
+ * It is local to the worker: interfaces bring all fragments of a datagram to one, as they spread
+ * fragments by addresses alone. Where routing spreads the fragments of a datagram over sites, those
+ * without the first are dropped.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -56,15 +58,23 @@ export const FRAGMENT_METRICS: Metric[] = [
 /** Fragments a worker holds at most; of one group of sources. */
 export const EARLY_MAX = 256;
 export const EARLY_PER_GROUP = 64;
-/** The longest time a fragment waits for its first: more than paths differ by, less than an identification comes again. */
+/**
+ * The longest time a fragment waits for its first: more than paths differ by, less than an
+ * identification comes again.
+ */
 export const EARLY_MS = 1000;
 
 export interface Fragments {
-  /** Fragments that may go on, their first being there: take them by `refill` before new packets. */
+  /**
+   * Fragments that may go on, their first being there: take them by `refill` before new packets.
+   */
   readonly due: number;
   /** Fragments that wait. */
   readonly held: number;
-  /** Sees to the fragments of the batch, which was just parsed. Without any (`batch.fragments` 0) it need not be called. */
+  /**
+   * Sees to the fragments of the batch, which was just parsed. Without any (`batch.fragments` 0) it
+   * need not be called.
+   */
   process(): void;
   /** Fills the empty batch with fragments that are due. Returns how many. */
   refill(): number;
@@ -84,8 +94,8 @@ export interface FragmentsParts {
 }
 
 /**
- * The longest packet that is put together: what every Ethernet takes. In route mode a shorter MTU of the way on has it cut
- * again.
+ * The longest packet that is put together: what every Ethernet takes. In route mode a shorter MTU
+ * of the way on has it cut again.
  */
 export const JOINED_BYTES_MAX = 1500;
 
@@ -103,8 +113,8 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   const gauge = catalogue.column(HELD_FRAGMENTS);
   const datagrams = createDatagrams(batch, randomFillSync(new Int32Array(2)));
 
-  // Held fragments by place; memory never held in is never touched. Those that wait are linked in the order of their age, with
-  // `ENDS` before the oldest and behind the newest.
+  // Held fragments by place; memory never held in is never touched. Those that wait are linked in
+  // the order of their age, with `ENDS` before the oldest and behind the newest.
   const frames = new Uint8Array(EARLY_MAX * roomBytes);
   const owners = new Int32Array(EARLY_MAX);
   const heldBytes = new Int32Array(EARLY_MAX);
@@ -113,7 +123,10 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   const headers = new Int32Array(EARLY_MAX);
   const lengthFields = new Int32Array(EARLY_MAX);
   const since = new Float64Array(EARLY_MAX);
-  /** By datagram: the places of its fragments, in the order they came; `next` leads from one to the other. */
+  /**
+   * By datagram: the places of its fragments, in the order they came; `next` leads from one to the
+   * other.
+   */
   const first = new Int32Array(DATAGRAMS).fill(NONE);
   const last = new Int32Array(DATAGRAMS).fill(NONE);
   const next = new Int32Array(EARLY_MAX);
@@ -201,7 +214,10 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     datagrams.forget(datagram);
   }
 
-  /** The fragment at place `head` becomes the whole packet, and is due. False if that would be too long. */
+  /**
+   * The fragment at place `head` becomes the whole packet, and is due. False if that would be too
+   * long.
+   */
   function join(datagram: number, head: number, bytes: number): boolean {
     const to = head * roomBytes;
     const whole = to + headers[head];

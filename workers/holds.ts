@@ -94,8 +94,8 @@ export interface DataPlaneHolds extends Holds {
   /** Packets that wait. */
   readonly held: number;
   /**
-   * Tells other workers how far this worker's log reaches: they believe what the board says of it up
-   * to there. Call it before records are published.
+   * Tells other workers how far this worker's log reaches: they believe what the board says of it
+   * up to there. Call it before records are published.
    */
   noteLogged(): void;
   /**

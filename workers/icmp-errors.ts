@@ -1,13 +1,13 @@
 /**
  * ICMP errors about an IPv4 packet: time exceeded, and destination unreachable with its codes.
  *
- * The packet becomes the error, and goes back (packet/turn.ts). It quotes the packet as it is then: an error about a packet as
- * it came has to be made before any middlebox changes it.
+ * The packet becomes the error, and goes back (packet/turn.ts). It quotes the packet as it is then:
+ * an error about a packet as it came has to be made before any middlebox changes it.
  *
  *     Ethernet (tags kept) | IPv4 20 | ICMP 8 | quoted: as much as makes 576 bytes (RFC 1812 §4.3.2.3)
  *
- * None is sent about an ICMP error, a later fragment, or to what is no single host (RFC 1812 §4.3.2.7), and a worker sends no
- * more than `ERRORS_PER_SECOND` (§4.3.2.8).
+ * None is sent about an ICMP error, a later fragment, or to what is no single host (RFC 1812
+ * §4.3.2.7), and a worker sends no more than `ERRORS_PER_SECOND` (§4.3.2.8).
  */
 
 import type { Batch } from './batch.js';
@@ -61,7 +61,10 @@ export function createErrorLimit(): ErrorLimit {
 const INFORMATION_REQUEST = 15;
 const ADDRESS_MASK_REPLY = 18;
 
-/** Each turns packet `i` into an error, and returns false, the packet unchanged, when none may be sent. */
+/**
+ * Each turns packet `i` into an error, and returns false, the packet unchanged, when none may be
+ * sent.
+ */
 export interface IcmpErrors {
   /** "Time to live exceeded in transit", from raw address `from`. */
   timeExceeded(i: number, from: number): boolean;
@@ -105,8 +108,9 @@ export function createIcmpErrors(batch: Batch, turn: Turn, limit: ErrorLimit): I
 }
 
 /**
- * Whether an error may be sent about an ICMP message of this type: queries and their replies, also the deprecated ones of
- * RFC 6918. Other types are errors, or unknown, and may be errors (RFC 1122 §3.2.2).
+ * Whether an error may be sent about an ICMP message of this type: queries and their replies, also
+ * the deprecated ones of RFC 6918. Other types are errors, or unknown, and may be errors (RFC 1122
+ * §3.2.2).
  */
 function isAnswered(type: number): boolean {
   return isQuery(type) || (type >= INFORMATION_REQUEST && type <= ADDRESS_MASK_REPLY);

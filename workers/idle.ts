@@ -1,15 +1,22 @@
 /**
- * What a worker does when there is nothing to do: `spin` looks again at once and holds the core; `sleep` looks again a
- * while, for traffic comes in bursts, then waits in the driver until a packet wakes it.
+ * What a worker does when there is nothing to do: `spin` looks again at once and holds the core;
+ * `sleep` looks again a while, for traffic comes in bursts, then waits in the driver until a packet
+ * wakes it.
  */
 
 import type { PacketDriver } from './drivers/driver.js';
 
 export type IdleMode = 'sleep' | 'spin';
 
-/** Empty rounds before sleeping: some tens of microseconds, about what going to sleep and waking costs. */
+/**
+ * Empty rounds before sleeping: some tens of microseconds, about what going to sleep and waking
+ * costs.
+ */
 const ROUNDS_BEFORE_SLEEP = 128;
-/** No sleep is longer, so that a flag main has set and the heartbeat it watches wait no longer either. */
+/**
+ * No sleep is longer, so that a flag main has set and the heartbeat it watches wait no longer
+ * either.
+ */
 const SLEEP_MS_MAX = 100;
 
 export class Idle {

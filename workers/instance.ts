@@ -1,6 +1,7 @@
 /**
- * An instance as its threads see it: a plan (plain data, equal for every thread) and the shared memory that main made for
- * it. Every thread derives the same declaration, arena layout and metric columns from the same plan.
+ * An instance as its threads see it: a plan (plain data, equal for every thread) and the shared
+ * memory that main made for it. Every thread derives the same declaration, arena layout and metric
+ * columns from the same plan.
  */
 
 import { createAckBoard } from '../shm/ack-board.js';
@@ -62,7 +63,10 @@ export interface InstancePlan {
   readonly io: AfXdpIo | PcapIo;
   readonly mode: Mode;
   readonly frames: FrameSettings;
-  /** The ports, with what was known of their interfaces at the start; a wire uses their number alone. */
+  /**
+   * The ports, with what was known of their interfaces at the start; a wire uses their number
+   * alone.
+   */
   readonly routes: readonly RoutePort[];
   readonly replication: ReplicationSettings;
   /** Injected into what the receive thread receives, for tests; `null`: none. */
@@ -115,7 +119,10 @@ export interface SharedBuffers {
   readonly rules: readonly SharedArrayBuffer[];
 }
 
-/** Words of a worker's record ring: what it may write between two looks of main, about 5000 records of an alert's size. */
+/**
+ * Words of a worker's record ring: what it may write between two looks of main, about 5000 records
+ * of an alert's size.
+ */
 const RECORD_RING_WORDS = 1 << 17;
 
 /** Thread slots: the workers from 0, then the send and the receive thread. */

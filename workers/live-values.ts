@@ -1,11 +1,13 @@
 /**
- * Values of hot options while threads run: main publishes them together, and each thread takes them between two rounds.
+ * Values of hot options while threads run: main publishes them together, and each thread takes them
+ * between two rounds.
  *
  *     reload (main) ─ publish ─▶ rule board (shm/rule-board.ts) ─ refresh, some times a second ─▶ every thread
  *
- * The board holds JSON: its length in bytes, then the bytes. A thread that starts again takes what was published last. Options
- * are changed in place, so that what reads them finds the new values; what was derived from them is derived again by the
- * handlers that middleboxes give (`onOptions`), and by `reconfigure` of state objects.
+ * The board holds JSON: its length in bytes, then the bytes. A thread that starts again takes what
+ * was published last. Options are changed in place, so that what reads them finds the new values;
+ * what was derived from them is derived again by the handlers that middleboxes give (`onOptions`),
+ * and by `reconfigure` of state objects.
  */
 
 import type { StateObject } from '../shm/objects/object.js';
@@ -38,7 +40,10 @@ export class LiveWriter {
     this.board = new RuleBoard(buffer, threads);
   }
 
-  /** Resolves when every thread that runs works with the values. Rejects, and publishes nothing, if one has not taken those before. */
+  /**
+   * Resolves when every thread that runs works with the values. Rejects, and publishes nothing, if
+   * one has not taken those before.
+   */
   async publish(values: LiveValues): Promise<void> {
     if (!(await this.taken())) throw new Error('some thread has not taken the options of the last reload yet');
     if (!this.board.publish(encode(values), new Int32Array(0)))

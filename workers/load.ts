@@ -1,6 +1,6 @@
 /**
- * Imports middleboxes, those that come with Constellation and a user's own, and puts their declarations together. Main does
- * it, and every other thread again.
+ * Imports middleboxes, those that come with Constellation and a user's own, and puts their
+ * declarations together. Main does it, and every other thread again.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -31,7 +31,10 @@ export async function loadChain(middleboxes: readonly PlannedMiddlebox[], shared
   return declareChain(links, shared);
 }
 
-/** What a module exports as default, if that is a middlebox. Throws an error that says why it is none. */
+/**
+ * What a module exports as default, if that is a middlebox. Throws an error that says why it is
+ * none.
+ */
 export async function loadMiddlebox(module: string): Promise<Middlebox> {
   const file = fileURLToPath(module);
   if (!existsSync(file)) throw new Error(`there is no file ${file}`);
@@ -72,7 +75,10 @@ function placed(error: unknown, file: string): unknown {
   return place === undefined ? error : failure(`${fileURLToPath(place)}: ${error.name}`, error);
 }
 
-/** Where Node finds a syntax error, which it tells only when it runs the file; null when it finds none. */
+/**
+ * Where Node finds a syntax error, which it tells only when it runs the file; null when it finds
+ * none.
+ */
 function syntaxError(file: string): string | null {
   const { stderr } = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: IMPORT_MS_MAX });
   const [, place] = /^(?:file:\/\/)?(\/.*:\d+)$/m.exec(stderr ?? '') ?? [];
@@ -83,7 +89,10 @@ function syntaxError(file: string): string | null {
 /** The folder of the package that `constellation` is, from `dist/workers/`. */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** Why something is no middlebox; `null` if it is one. What its functions do is seen when they are called. */
+/**
+ * Why something is no middlebox; `null` if it is one. What its functions do is seen when they are
+ * called.
+ */
 function flawOf(value: unknown): string | null {
   if (value === undefined) return 'there is no default export';
   if (typeof value !== 'object' || value === null) return `it is ${value === null ? 'null' : `a ${typeof value}`}`;

@@ -1,6 +1,7 @@
 /**
- * What a middlebox can know of the other members: whether each is heard, and how long ago everything that it had logged of
- * this middlebox's objects was here. Read from the acknowledgement board and the member table, which other threads write.
+ * What a middlebox can know of the other members: whether each is heard, and how long ago
+ * everything that it had logged of this middlebox's objects was here. Read from the acknowledgement
+ * board and the member table, which other threads write.
  *
  * | state    | meaning                                                                                          |
  * | -------- | ------------------------------------------------------------------------------------------------ |
@@ -9,7 +10,8 @@
  * | DETACHED | it does not send us its units as they come; what we lack is a backlog                              |
  * | JOINING  | it has no state yet                                                                                |
  *
- * `refresh` looks at the boards; the rest is about what it found. It is for timers, a few times a second, not for packets.
+ * `refresh` looks at the boards; the rest is about what it found. It is for timers, a few times a
+ * second, not for packets.
  */
 
 import { AckBoard, PeerRecord, VectorRecord } from '../shm/ack-board.js';
@@ -25,7 +27,10 @@ export interface Members {
   readonly slots: number;
   /** Members that take part, without us; 0: this instance is alone. */
   readonly others: number;
-  /** How far behind a member can be that is heard and has nothing to send: two keepalives and a half. */
+  /**
+   * How far behind a member can be that is heard and has nothing to send: two keepalives and a
+   * half.
+   */
   readonly quietMs: number;
   refresh(): void;
   /** Whether another member that takes part has the slot. */
@@ -33,13 +38,16 @@ export interface Members {
   state(slot: number): MemberState;
   name(slot: number): string;
   /**
-   * How long ago everything that the member had logged was here, in ms: infinite if that was never known. What the member holds
-   * back for a bandwidth limit is not known here.
+   * How long ago everything that the member had logged was here, in ms: infinite if that was never
+   * known. What the member holds back for a bandwidth limit is not known here.
    */
   behindMs(slot: number): number;
   /** The largest `behindMs` of all members; 0 for an instance that is alone. */
   mostBehindMs(): number;
-  /** The longest round trip of state messages to expect (RFC 6298 §2); -1 before the first measurement. */
+  /**
+   * The longest round trip of state messages to expect (RFC 6298 §2); -1 before the first
+   * measurement.
+   */
   longestRoundTripMs(slot: number): number;
   /** Whether every member is CURRENT and behind by no more than this. */
   isComplete(behindMsMax: number): boolean;

@@ -1,8 +1,10 @@
 /**
- * The log as middleboxes have it: a line with fields, for periodic export and alerts, through the thread's event ring.
+ * The log as middleboxes have it: a line with fields, for periodic export and alerts, through the
+ * thread's event ring.
  *
- * It is not for every packet: each middlebox of a worker may write `LINES_PER_SECOND`, `LINES_IN_A_BURST` at once; what is
- * more is counted and left out, so whoever sends packets does not fill the disk.
+ * It is not for every packet: each middlebox of a worker may write `LINES_PER_SECOND`,
+ * `LINES_IN_A_BURST` at once; what is more is counted and left out, so whoever sends packets does
+ * not fill the disk.
  */
 
 import type { EventFields, EventLevel, EventWriter } from '../shm/events.js';

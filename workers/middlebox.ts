@@ -1,9 +1,10 @@
 /**
- * What a middlebox is: a declaration of its options, its counters and its state, and a function over batches of packets.
+ * What a middlebox is: a declaration of its options, its counters and its state, and a function
+ * over batches of packets.
  *
- * Everything declared is data. The module is evaluated in every thread; `state` is called with the same resolved options
- * everywhere and so fixes the same arena everywhere; `open` is called once per data plane worker and makes the closures
- * the worker then runs; nothing is made per packet.
+ * Everything declared is data. The module is evaluated in every thread; `state` is called with the
+ * same resolved options everywhere and so fixes the same arena everywhere; `open` is called once
+ * per data plane worker and makes the closures the worker then runs; nothing is made per packet.
  */
 
 import type { Mode, SharedState } from '../options/middlebox.js';
@@ -32,7 +33,10 @@ export type Opened<S extends State> = {
   readonly [Name in keyof S]: S[Name] extends StateDefinition<infer T> ? T : StateObject;
 };
 
-/** Runs over every packet of the batch that is not dropped; `now` is in coarse seconds (shm/clock.ts). */
+/**
+ * Runs over every packet of the batch that is not dropped; `now` is in coarse seconds
+ * (shm/clock.ts).
+ */
 export type Process = (batch: Batch, now: number) => void;
 
 export interface TimerOptions {
@@ -46,7 +50,10 @@ export type RulesOf<O extends Options> = {
 };
 
 export interface OpenArguments<O extends Options, C extends Counters, S extends State, R extends RecordKinds> {
-  /** The values of hot options change in place, between two batches: read them when they are used, or see `onOptions`. */
+  /**
+   * The values of hot options change in place, between two batches: read them when they are used,
+   * or see `onOptions`.
+   */
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
   /** The worker's one batch: the same with which the process is called. */
@@ -59,18 +66,28 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly holds: Holds;
   /** Packets that came before the state they belong to, and wait for it. */
   readonly early: EarlyReplies;
-  /** Column of each declared counter, for `batch.drop(i, counters.x)` and `batch.count1(counters.x)`. */
+  /**
+   * Column of each declared counter, for `batch.drop(i, counters.x)` and
+   * `batch.count1(counters.x)`.
+   */
   readonly counters: { readonly [Name in keyof C]: number };
   /**
-   * Has a callback run every so many seconds, a tenth at least, between batches and also while no packets come: see
-   * timers.ts. Only while the middlebox is being opened. What it does is to be little: packets wait meanwhile.
+   * Has a callback run every so many seconds, a tenth at least, between batches and also while no
+   * packets come: see timers.ts. Only while the middlebox is being opened. What it does is to be
+   * little: packets wait meanwhile.
    */
   every(seconds: number, callback: TimerCallback, options?: TimerOptions): void;
-  /** Has a callback run after values of hot options changed, to derive again what was made of them. Only while it is being opened. */
+  /**
+   * Has a callback run after values of hot options changed, to derive again what was made of them.
+   * Only while it is being opened.
+   */
   onOptions(handler: () => void): void;
   /** Lines in the instance's log, some a second at most. Not for every packet. */
   readonly log: MiddleboxLog;
-  /** Says what is done when an operator gives an order that the middlebox declares. Only while it is being opened. */
+  /**
+   * Says what is done when an operator gives an order that the middlebox declares. Only while it is
+   * being opened.
+   */
   onOrder(name: string, handler: OrderHandler): void;
   /** Each declared kind of record: lines for the operator's file, and `show records`. */
   readonly records: { readonly [Name in keyof R]: Recorder };
@@ -82,7 +99,9 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
   readonly mode: Mode;
   /** Whether there may be IPv6 among the packets. */
   readonly ipv6: boolean;
-  /** Longest IP packet that each port sends, by index. Follows the system: read it for each packet. */
+  /**
+   * Longest IP packet that each port sends, by index. Follows the system: read it for each packet.
+   */
   readonly mtus: Readonly<Int32Array>;
   /** Which sources can come in by a port, as far as its own subnets tell. Follows the system. */
   readonly onLink: OnLink;
@@ -100,7 +119,10 @@ export interface Watch {
   conditions(): readonly string[];
 }
 
-/** The ports (indices) on the two sides of a middlebox. Those before it in the chain are on its near side. */
+/**
+ * The ports (indices) on the two sides of a middlebox. Those before it in the chain are on its near
+ * side.
+ */
 export interface Sides {
   readonly near: readonly number[];
   readonly far: readonly number[];
@@ -122,8 +144,8 @@ export interface FlowView {
   /** The other end; absent: any. */
   readonly remote?: FlowEnd;
   /**
-   * new, answered (by the responder, as another site saw), established, closing or closed; shared: of
-   * several connections; dead: held, and of no effect.
+   * new, answered (by the responder, as another site saw), established, closing or closed; shared:
+   * of several connections; dead: held, and of no effect.
    */
   readonly state: string;
   /** Coarse seconds; null: it does not expire. */
@@ -136,28 +158,38 @@ export interface Middlebox<
   S extends State = State,
   R extends RecordKinds = RecordKinds,
 > {
-  /** Lower-case word: its key in the configuration, and the prefix of its counters and state objects. */
+  /**
+   * Lower-case word: its key in the configuration, and the prefix of its counters and state
+   * objects.
+   */
   readonly name: string;
   readonly help: string;
   readonly options: O;
-  /** The ways it can stand in the network: `['route']` where it needs addresses of its own. Default: any. */
+  /**
+   * The ways it can stand in the network: `['route']` where it needs addresses of its own. Default:
+   * any.
+   */
   readonly modes?: readonly Mode[];
   /**
-   * Whether it handles IPv6. In mode route the kernel's IPv6 is taken where some middlebox of the chain does, and all of them get it; without,
-   * it stays with the kernel. A wire has IPv6 always.
+   * Whether it handles IPv6. In mode route the kernel's IPv6 is taken where some middlebox of the
+   * chain does, and all of them get it; without, it stays with the kernel. A wire has IPv6 always.
    */
   readonly ipv6?: boolean;
   /**
-   * What it does with addresses: `rewrites` them, or `watches` both directions of a connection by them. Absent: neither. Of two such in one
-   * chain the one that rewrites has to say its `sides`.
+   * What it does with addresses: `rewrites` them, or `watches` both directions of a connection by
+   * them. Absent: neither. Of two such in one chain the one that rewrites has to say its `sides`.
    */
   readonly addresses?: 'rewrites' | 'watches';
   /**
-   * Which ports are on which side of it, where it rewrites addresses. Packets that come in by ports of the far side pass the chain from its
-   * end to its beginning, so the other middleboxes see both directions by the same addresses (passage.ts).
+   * Which ports are on which side of it, where it rewrites addresses. Packets that come in by ports
+   * of the far side pass the chain from its end to its beginning, so the other middleboxes see both
+   * directions by the same addresses (passage.ts).
    */
   sides?(options: Resolved<O>): Sides;
-  /** Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with "dropped:" is a drop reason. */
+  /**
+   * Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with
+   * "dropped:" is a drop reason.
+   */
   readonly counters: C;
   /** Name → layout and rendering of what it tells the operator line by line. */
   readonly records?: R;
@@ -165,15 +197,22 @@ export interface Middlebox<
   readonly orders?: OrderKinds;
   state(options: Resolved<O>, shared: SharedState): S;
   /**
-   * Addresses the middlebox answers for (raw IPv4 words), by port: of such a port only packets to these are taken from the
-   * kernel. A port that no middlebox speaks of gives everything that is not addressed to the host itself.
+   * Addresses the middlebox answers for (raw IPv4 words), by port: of such a port only packets to
+   * these are taken from the kernel. A port that no middlebox speaks of gives everything that is
+   * not addressed to the host itself.
    */
   owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
-  /** Name → rows of its state for an operator, read by main while all else goes on: `blocks` is `show blocks`. */
+  /**
+   * Name → rows of its state for an operator, read by main while all else goes on: `blocks` is
+   * `show blocks`.
+   */
   views?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<RecordFields>>>;
   /** What main watches; asked once, when the instance starts. */
   watch?(watched: { readonly options: Resolved<O>; readonly members: Members }): Watch;
-  /** Name of a state object, or of what is configured → its flows for `show flows`, read by main while all else goes on; `null` lets it see to other things. */
+  /**
+   * Name of a state object, or of what is configured → its flows for `show flows`, read by main
+   * while all else goes on; `null` lets it see to other things.
+   */
   flows?(
     state: Opened<S>,
     now: number,

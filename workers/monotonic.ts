@@ -1,7 +1,9 @@
 /**
- * Monotonic milliseconds that all threads of the process agree on (CLOCK_MONOTONIC), with microseconds as fractions.
+ * Monotonic milliseconds that all threads of the process agree on (CLOCK_MONOTONIC), with
+ * microseconds as fractions.
  *
- * `performance.now()` counts from the start of each thread; the difference to the common clock is taken once.
+ * `performance.now()` counts from the start of each thread; the difference to the common clock is
+ * taken once.
  */
 
 function offsetMs(): number {

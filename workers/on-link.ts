@@ -1,9 +1,10 @@
 /**
- * Which sources can come in by a port: where no router is behind it (no next hop), the hosts of its own subnets, of all
- * its IPv4 addresses. They are known as they are now: read from the port board.
+ * Which sources can come in by a port: where no router is behind it (no next hop), the hosts of its
+ * own subnets, of all its IPv4 addresses. They are known as they are now: read from the port board.
  *
- * Nothing is known of a port with a next hop, without an address, with more addresses than the board has, or with
- * subnets of one or two addresses alone (/31, /32), which say nothing about a link.
+ * Nothing is known of a port with a next hop, without an address, with more addresses than the
+ * board has, or with subnets of one or two addresses alone (/31, /32), which say nothing about a
+ * link.
  */
 
 import { NETWORKS_MAX, type PortBoardReader } from '../shm/port-board.js';

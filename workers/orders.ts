@@ -1,7 +1,8 @@
 /**
- * Orders: what an operator wants of a middlebox while it runs, such as to lift a block. Main parses the words and hands them on
- * through a ring (shm/record-ring.ts) to one worker, that of slot 0, which has them done between two batches, with all
- * that a middlebox may do: what it changes is replicated like anything else.
+ * Orders: what an operator wants of a middlebox while it runs, such as to lift a block. Main parses
+ * the words and hands them on through a ring (shm/record-ring.ts) to one worker, that of slot 0,
+ * which has them done between two batches, with all that a middlebox may do: what it changes is
+ * replicated like anything else.
  */
 
 import type { RecordReader } from '../shm/record-ring.js';
@@ -11,7 +12,10 @@ import type { Timers } from './timers.js';
 export interface OrderKind {
   /** One line. */
   readonly help: string;
-  /** What was written after the command, as words; called by main. Throws an error that says what is wrong. */
+  /**
+   * What was written after the command, as words; called by main. Throws an error that says what is
+   * wrong.
+   */
   parse(text: string): Int32Array;
 }
 

@@ -1,7 +1,7 @@
 /**
- * Middleboxes of the user's own import `constellation` by a link in their folder, which leads to the release that was
- * installed last. A thread must load the release that its instance runs, also after another one was installed: so where the
- * link leads elsewhere, the import is directed here.
+ * Middleboxes of the user's own import `constellation` by a link in their folder, which leads to
+ * the release that was installed last. A thread must load the release that its instance runs, also
+ * after another one was installed: so where the link leads elsewhere, the import is directed here.
  */
 
 import * as nodeModule from 'node:module';

@@ -4,7 +4,8 @@
  *     cells    a packet lies in as many cells of `CELL_BYTES` as it needs, which are linked
  *     places   a packet's columns, as they were when it was put in
  *
- * A packet that is taken out again is as it was, so it is neither parsed nor admitted a second time.
+ * A packet that is taken out again is as it was, so it is neither parsed nor admitted a second
+ * time.
  */
 
 import { NONE } from '../shm/none.js';
@@ -20,13 +21,19 @@ export interface PacketStore {
   hasRoom(bytes: number): boolean;
   /** Takes a copy of packet `i` of the batch, for which there is room. Returns its place. */
   put(i: number): number;
-  /** Adds the packet to the batch, which has room for it, and forgets it. False: the driver has no memory for it now. */
+  /**
+   * Adds the packet to the batch, which has room for it, and forgets it. False: the driver has no
+   * memory for it now.
+   */
   takeOut(place: number): boolean;
   /** Forgets everything. */
   clear(): void;
 }
 
-/** Memory that no packet was in is never touched. Made once per data plane: see the head of batch.ts. */
+/**
+ * Memory that no packet was in is never touched. Made once per data plane: see the head of
+ * batch.ts.
+ */
 export function createPacketStore(batch: Batch, driver: PacketDriver, packets: number, cellCount: number): PacketStore {
   const { start, length, port, egress, l3, l4, version, protocol, fragment } = batch;
   const { source, destination, ports, link, lengthAt, flags } = batch;

@@ -1,25 +1,30 @@
 /**
  * How packets pass the chain of middleboxes.
  *
- * Where none rewrites addresses, every packet passes all of them in the order of the configuration. Where one does, and says which ports
- * are on which side of it, the chain has two ends, and a packet passes it from the end that it comes in by (service function chain
- * symmetry, RFC 7665 §2.2). So every middlebox sees both directions of a connection by the same addresses:
+ * Where none rewrites addresses, every packet passes all of them in the order of the configuration.
+ * Where one does, and says which ports are on which side of it, the chain has two ends, and a
+ * packet passes it from the end that it comes in by (service function chain symmetry, RFC 7665
+ * §2.2). So every middlebox sees both directions of a connection by the same addresses:
  *
  *     near ─▶ firewall ─▶ NAT ─▶ IDPS ─▶ far          private addresses left of the NAT, public ones right of it,
  *     near ◀─ firewall ◀─ NAT ◀─ IDPS ◀─ far          whichever way a packet goes
  *
- * **What turns round within the chain** goes back through what it has passed, because that is where its addresses are known:
+ * **What turns round within the chain** goes back through what it has passed, because that is where
+ * its addresses are known:
  *
- * - a packet that leaves what rewrites it by the port it came in by (hairpinning, RFC 4787 REQ-9): it has passed to its new receiver;
- * - a packet that became a reply (replies.ts) behind something that rewrites addresses: it goes back as if it had come in by the port by
- *   which it was to leave, its columns parsed anew, and at last bypasses the router, to the station it came from;
- * - a packet that the router turned into an ICMP error after the whole chain, in the same way (`goBack`).
+ * - a packet that leaves what rewrites it by the port it came in by (hairpinning, RFC 4787 REQ-9):
+ *   it has passed to its new receiver;
+ * - a packet that became a reply (replies.ts) behind something that rewrites addresses: it goes
+ *   back as if it had come in by the port by which it was to leave, its columns parsed anew, and at
+ *   last bypasses the router, to the station it came from;
+ * - a packet that the router turned into an ICMP error after the whole chain, in the same way
+ *   (`goBack`).
  *
- * **Early replies** (early-replies.ts) leave the chain at a stage, and later pass the rest of it from that stage on (`resume`). Replies
- * of our own never wait.
+ * **Early replies** (early-replies.ts) leave the chain at a stage, and later pass the rest of it
+ * from that stage on (`resume`). Replies of our own never wait.
  *
- * **How**: a middlebox passes over packets that are dropped. So those whose turn it is not are shown to it as dropped, and get their
- * egress back after it.
+ * **How**: a middlebox passes over packets that are dropped. So those whose turn it is not are
+ * shown to it as dropped, and get their egress back after it.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -53,14 +58,20 @@ class Leg {
   readonly going = new Int32Array(BATCH_CAPACITY);
   count = 0;
   step = FORTH;
-  /** Whether their addresses were rewritten since they came in, for which replies to them have to go back. */
+  /**
+   * Whether their addresses were rewritten since they came in, for which replies to them have to go
+   * back.
+   */
   isRewritten = false;
   /** Whether they are replies. */
   isReplies = false;
   /** Packets that turned here, and wait until the others are through. */
   readonly aside = new Int32Array(BATCH_CAPACITY);
   asideCount = 0;
-  /** By packet: where it was to leave before the stage at hand; and, of one that became a reply, the port it came in by. */
+  /**
+   * By packet: where it was to leave before the stage at hand; and, of one that became a reply, the
+   * port it came in by.
+   */
   readonly towards = new Int32Array(BATCH_CAPACITY);
   readonly cameBy = new Int32Array(BATCH_CAPACITY);
 }
@@ -78,11 +89,14 @@ export interface PassageParts {
 export interface Passage {
   /** The packets of the batch pass the chain. Throws what a middlebox throws, with its name. */
   pass(now: number): void;
-  /** The packets of the batch, which waited, pass the rest of the chain from where they waited (`stop` of early-replies.ts). */
+  /**
+   * The packets of the batch, which waited, pass the rest of the chain from where they waited
+   * (`stop` of early-replies.ts).
+   */
   resume(now: number): void;
   /**
-   * Packet `i` has passed the chain, was to leave by port `towards`, and became a reply. If the chain rewrites addresses, the reply
-   * passes it alone, as if it had come in by that port.
+   * Packet `i` has passed the chain, was to leave by port `towards`, and became a reply. If the
+   * chain rewrites addresses, the reply passes it alone, as if it had come in by that port.
    */
   goBack(i: number, towards: number, now: number): void;
 }
@@ -107,7 +121,10 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
   const hidden = new Int32Array(BATCH_CAPACITY);
   const others = new Int32Array(BATCH_CAPACITY);
   let running = 0;
-  /** Whether packets may wait at the next stage: not replies of our own, nor what has just waited there. */
+  /**
+   * Whether packets may wait at the next stage: not replies of our own, nor what has just waited
+   * there.
+   */
   let mayWait = true;
   let isReply = false;
 
@@ -232,7 +249,10 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
     return rewrites[s] === 1 && by === port[i] && before !== by ? HAIRPIN : NONE;
   }
 
-  /** Has the packets of a leg that stage `s` turned like this go back from there, while the others wait. */
+  /**
+   * Has the packets of a leg that stage `s` turned like this go back from there, while the others
+   * wait.
+   */
   function goBack(turns: number, turn: number, s: number, now: number): void {
     const leg = legs[turns];
     if (turns === TURNS_MAX || (turn === REPLY && leg.isReplies)) return dropTurned(leg, turn, s);
@@ -280,7 +300,10 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
     reparse(i);
   }
 
-  /** A reply is through: it goes to the station that its packet came from, whose link-layer address it has. */
+  /**
+   * A reply is through: it goes to the station that its packet came from, whose link-layer address
+   * it has.
+   */
   function leave(leg: Leg, i: number): void {
     port[i] = leg.cameBy[i];
     if (egress[i] === port[i]) batch.bypass(i, port[i]);

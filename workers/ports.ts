@@ -5,7 +5,10 @@ import { UNDECIDED } from './batch.js';
 /** Ports one instance may have: a port index is a column of counters and a digit of a few names. */
 export const PORTS_MAX = 16;
 
-/** The opposite of each port: of two, the other; of any other number none is, and middleboxes have to decide. */
+/**
+ * The opposite of each port: of two, the other; of any other number none is, and middleboxes have
+ * to decide.
+ */
 export type Peers = Int32Array;
 
 export function peersOf(ports: number): Peers {

@@ -1,10 +1,11 @@
 /**
- * The receive thread: takes the other members' messages, applies their operations, and tells the send thread, through the
- * acknowledgement board, what to acknowledge and what has been acknowledged.
+ * The receive thread: takes the other members' messages, applies their operations, and tells the
+ * send thread, through the acknowledgement board, what to acknowledge and what has been
+ * acknowledged.
  *
- * A thin shell around `replication/receiver.ts`: it brings the clock, the sockets and the opening of what is sealed. It lives
- * on socket events alone; a slow timer looks at the phase and shows the heartbeat, as every message does. In between
- * it is away at the barrier (shm/barrier.ts).
+ * A thin shell around `replication/receiver.ts`: it brings the clock, the sockets and the opening
+ * of what is sealed. It lives on socket events alone; a slow timer looks at the phase and shows the
+ * heartbeat, as every message does. In between it is away at the barrier (shm/barrier.ts).
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -103,7 +104,10 @@ export class ReceiveAgent implements Agent {
     this.transport = options.transport ?? receiveTransport(settings, objects.length);
   }
 
-  /** Opens the sockets; from here on messages are taken. Throws an error that names the address that cannot be used. */
+  /**
+   * Opens the sockets; from here on messages are taken. Throws an error that names the address that
+   * cannot be used.
+   */
   async onStart(): Promise<void> {
     const { barrier } = this.control;
     await this.transport.open((datagram, source) => {
@@ -114,7 +118,8 @@ export class ReceiveAgent implements Agent {
       if (refusal !== null) this.rejects.note(source, REFUSALS.indexOf(refusal), now);
       if (refusal === 'meaning') this.warnOfMeaning();
       barrier.leave(this.thread);
-      // A message may wait long for a lock; many of them in one turn of the event loop do not make a thread stuck.
+      // A message may wait long for a lock; many of them in one turn of the event loop do not make
+      // a thread stuck.
       this.control.beat(this.thread);
     });
     barrier.leave(this.thread);
@@ -142,7 +147,10 @@ export class ReceiveAgent implements Agent {
     );
   }
 
-  /** Notes what goes on; messages are taken as they come. Returns how many came since the last round. */
+  /**
+   * Notes what goes on; messages are taken as they come. Returns how many came since the last
+   * round.
+   */
   doWork(): number {
     const { counts, transport } = this;
     const received = this.received;

@@ -1,9 +1,10 @@
 /**
- * Records of middleboxes: alerts, bindings made, whatever an operator wants a line of JSON about. A worker writes words of a
- * fixed layout, which costs about as much as a log record; main turns them into JSON and writes them to the operator's file
- * (daemon/records.ts).
+ * Records of middleboxes: alerts, bindings made, whatever an operator wants a line of JSON about. A
+ * worker writes words of a fixed layout, which costs about as much as a log record; main turns them
+ * into JSON and writes them to the operator's file (daemon/records.ts).
  *
- * A record is lost, and counted, when main cannot follow. What an attacker can cause many of, the middlebox limits itself.
+ * A record is lost, and counted, when main cannot follow. What an attacker can cause many of, the
+ * middlebox limits itself.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';

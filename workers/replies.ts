@@ -1,9 +1,10 @@
 /**
- * Replies of middleboxes: beside forwarding and dropping, the third thing to do with a packet. It becomes its own answer,
- * in place, and goes back out of the port it came in by, unseen by the middleboxes after (packet/turn.ts).
+ * Replies of middleboxes: beside forwarding and dropping, the third thing to do with a packet. It
+ * becomes its own answer, in place, and goes back out of the port it came in by, unseen by the
+ * middleboxes after (packet/turn.ts).
  *
- * A reply answers the packet as it is then. Where its addresses were rewritten before, the reply goes back through what rewrote them
- * (passage.ts).
+ * A reply answers the packet as it is then. Where its addresses were rewritten before, the reply
+ * goes back through what rewrote them (passage.ts).
  */
 
 import type { PortBoardReader } from '../shm/port-board.js';
@@ -37,22 +38,28 @@ const UNREACHABLE_IPV6: readonly number[] = Object.assign(new Array(256).fill(1)
 });
 
 /**
- * Each makes packet `i` a reply and returns true; or returns false, the packet unchanged, where none may be sent: for fragments, and
- * what does not go from one host to another. The packet is then still to be dropped or forwarded.
+ * Each makes packet `i` a reply and returns true; or returns false, the packet unchanged, where
+ * none may be sent: for fragments, and what does not go from one host to another. The packet is
+ * then still to be dropped or forwarded.
  */
 export interface Replies {
   /** An ICMP echo request becomes its reply. */
   echo(i: number): boolean;
-  /** A TCP segment becomes the reset that answers it, as of a closed port (RFC 9293 §3.10.7.1); never a reset itself. */
+  /**
+   * A TCP segment becomes the reset that answers it, as of a closed port (RFC 9293 §3.10.7.1);
+   * never a reset itself.
+   */
   reset(i: number): boolean;
   /**
-   * A packet becomes the ICMP or ICMPv6 error that it cannot be delivered, with a code of `Unreachable`; no error itself, and no more a
-   * second than RFC 1812 §4.3.2.8 asks for. It comes from the port's address, or, where that has none, from the packet's destination.
+   * A packet becomes the ICMP or ICMPv6 error that it cannot be delivered, with a code of
+   * `Unreachable`; no error itself, and no more a second than RFC 1812 §4.3.2.8 asks for. It comes
+   * from the port's address, or, where that has none, from the packet's destination.
    */
   unreachable(i: number, code: number): boolean;
   /**
-   * Of IPv4 alone: sends back what the middlebox has written where the packet was, with endpoints exchanged. The IPv4 header's total length and header
-   * length are to be right; the UDP length and all checksums become so.
+   * Of IPv4 alone: sends back what the middlebox has written where the packet was, with endpoints
+   * exchanged. The IPv4 header's total length and header length are to be right; the UDP length and
+   * all checksums become so.
    */
   turn(i: number): boolean;
 }

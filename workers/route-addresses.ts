@@ -1,9 +1,10 @@
 /**
- * Addresses that route mode must not take for a host's: those of the ports themselves, as sources, and the broadcast
- * addresses of the ports' own subnets, as sources and destinations (RFC 2644: directed broadcasts are not forwarded).
+ * Addresses that route mode must not take for a host's: those of the ports themselves, as sources,
+ * and the broadcast addresses of the ports' own subnets, as sources and destinations (RFC 2644:
+ * directed broadcasts are not forwarded).
  *
- * Secondary addresses count. A /31 or /32 has no broadcast address (RFC 3021). Addresses are followed while the instance
- * runs: after the port board changed, `refresh` reads them anew.
+ * Secondary addresses count. A /31 or /32 has no broadcast address (RFC 3021). Addresses are
+ * followed while the instance runs: after the port board changed, `refresh` reads them anew.
  */
 
 import { NETWORKS_MAX, type PortBoardReader } from '../shm/port-board.js';

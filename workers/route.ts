@@ -1,16 +1,17 @@
 /**
  * Route mode: the worker as an IP hop (RFC 1812), in two steps around the middleboxes.
  *
- * `admit`, before them, drops what a hop must not forward: frames for others, addresses that are no host's, packets
- * whose time to live ends here, and packets that must not be fragmented and exceed the MTU of the opposite port. The
- * sender gets an ICMP error where one is due.
- * `dispatch`, after them, takes one off the time to live, and addresses the frame to the next hop: a link-layer address
- * from the configuration, a neighbour from the configuration, or, with none configured, the packet's destination itself. A port has
- * one next hop for IPv4 and one for IPv6.
+ * `admit`, before them, drops what a hop must not forward: frames for others, addresses that are no
+ * host's, packets whose time to live ends here, and packets that must not be fragmented and exceed
+ * the MTU of the opposite port. The sender gets an ICMP error where one is due. `dispatch`, after
+ * them, takes one off the time to live, and addresses the frame to the next hop: a link-layer
+ * address from the configuration, a neighbour from the configuration, or, with none configured, the
+ * packet's destination itself. A port has one next hop for IPv4 and one for IPv6.
  *
- * **MTU.** Only `dispatch` knows the real egress: a hairpinned packet leaves by the port it came in by. A longer packet is fragmented
- * (fragmentation.ts). If it is IPv6 or has "don't fragment" set, it becomes an ICMP error, which passes the chain back
- * to the sender, so that what translated the packet translates the error (passage.ts).
+ * **MTU.** Only `dispatch` knows the real egress: a hairpinned packet leaves by the port it came in
+ * by. A longer packet is fragmented (fragmentation.ts). If it is IPv6 or has "don't fragment" set,
+ * it becomes an ICMP error, which passes the chain back to the sender, so that what translated the
+ * packet translates the error (passage.ts).
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -41,8 +42,8 @@ export const ROUTE_COUNTERS = {
 export const ROUTE_METRICS: Metric[] = counterMetrics(ROUTE_COUNTERS);
 
 /**
- * How one port takes part in routing. Plain data: main makes it, workers receive it. Up to `mtuBytes` they are as they were
- * at the start; what they are now is on the port board.
+ * How one port takes part in routing. Plain data: main makes it, workers receive it. Up to
+ * `mtuBytes` they are as they were at the start; what they are now is on the port board.
  */
 export interface RoutePort {
   /** The port's own link-layer address. */
@@ -55,7 +56,10 @@ export interface RoutePort {
   readonly networks?: readonly PortNetwork[];
   /** Longest IP packet the port sends. */
   readonly mtuBytes: number;
-  /** A raw IPv4 address on the port's link, a link-layer address, or `null`: destinations are on the link themselves. */
+  /**
+   * A raw IPv4 address on the port's link, a link-layer address, or `null`: destinations are on the
+   * link themselves.
+   */
   readonly nextHop: number | Mac | null;
   /** Likewise for IPv6, the address as four raw words. */
   readonly nextHop6: Int32Array | Mac | null;
@@ -78,8 +82,8 @@ export interface Router {
   /** Before the middleboxes. */
   admit(): void;
   /**
-   * After the middleboxes. `goBack` takes a packet back through them that became a reply when it was to leave by port
-   * `towards`.
+   * After the middleboxes. `goBack` takes a packet back through them that became a reply when it
+   * was to leave by port `towards`.
    */
   dispatch(goBack: GoBack, now: number): void;
 }
@@ -143,14 +147,17 @@ export function createRouter(
   }
 
   /**
-   * Whether a packet claims to come from where it goes to, from a port of this hop, or from a broadcast address of a
-   * port's subnet, or goes to one.
+   * Whether a packet claims to come from where it goes to, from a port of this hop, or from a
+   * broadcast address of a port's subnet, or goes to one.
    */
   function isMartian(from: number, to: number): boolean {
     return from === to || kindOf(from) !== NOTHING || kindOf(to) === BROADCAST;
   }
 
-  /** Whether the source is the destination, or a port's, of IPv6 addresses at word `from` and behind. */
+  /**
+   * Whether the source is the destination, or a port's, of IPv6 addresses at word `from` and
+   * behind.
+   */
   function isOwnSourceIpv6(from: number): boolean {
     if (isSameIpv6(i32, from, i32, from + 4)) return true;
     for (let by = 0; by < portCount; by++)
@@ -183,12 +190,18 @@ export function createRouter(
     if (hasAddress[by] === 1 && errors.timeExceeded(i, ownAddress[by])) batch.count1(columns.route_icmp_errors);
   }
 
-  /** Whether an IPv4 packet has "don't fragment" set: bit 6 of byte 6, which is in the upper half of word 1. */
+  /**
+   * Whether an IPv4 packet has "don't fragment" set: bit 6 of byte 6, which is in the upper half of
+   * word 1.
+   */
   function forbidsFragments(i: number): boolean {
     return (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
   }
 
-  /** Packet `i` exceeds the MTU of port `by` and must not be fragmented. Returns whether it became an ICMP error. */
+  /**
+   * Packet `i` exceeds the MTU of port `by` and must not be fragmented. Returns whether it became
+   * an ICMP error.
+   */
   function refuse(i: number, by: number): boolean {
     batch.drop(i, columns.route_mtu);
     const from = port[i];
@@ -221,7 +234,10 @@ export function createRouter(
     else dispatchIpv6(i, by);
   }
 
-  /** A reply has its link-layer addresses already. An ICMP error can be longer than the MTU of the port it leaves by. */
+  /**
+   * A reply has its link-layer addresses already. An ICMP error can be longer than the MTU of the
+   * port it leaves by.
+   */
   function dispatchReply(i: number, by: number): void {
     const total = version[i] === 4 ? upperNumber(i32[l3[i] >> 2]) : ipv6Length(l3[i]);
     if (by >= portCount || total <= mtu[by]) return;
@@ -245,7 +261,8 @@ export function createRouter(
     if (!address(i, by)) return;
     if (total > mtu[by]) fragmentation.mark(i);
     const third = i32[(at + 8) >> 2];
-    // RFC 1141: one less in the low byte of the sum is one more in the checksum; 0xffff is not a checksum, its 0 is.
+    // RFC 1141: one less in the low byte of the sum is one more in the checksum; 0xffff is not a
+    // checksum, its 0 is.
     let check = (third >>> 16) + 1;
     if (check >= 0xffff) check++;
     i32[(at + 8) >> 2] = ((third & 0xffff) - 1) | (check << 16);

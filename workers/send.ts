@@ -1,14 +1,16 @@
 /**
- * The send thread: takes the workers' operations from their log rings and sends them to the other members.
+ * The send thread: takes the workers' operations from their log rings and sends them to the other
+ * members.
  *
  *     log rings ─▶ stage, coalesce ─▶ unit logs ─▶ messages ─▶ transport
  *
- * A thin shell around `replication/sender.ts`: it brings the clock, the rings, the seal and the sockets. A ring's words are released
- * only after the records are in the unit logs, which are shared memory too: a thread that dies in between loses no
- * operation. One that ends abruptly just before the release has them staged, numbered and sent once more by its successor.
- * That is harmless to idempotent records, and to marks of counts: an increment is made when it is staged, and there is none
- * left, unless the thread ended between the unit log and `settle` of the same cut; then the round's increments count twice
- * elsewhere. Totals never do.
+ * A thin shell around `replication/sender.ts`: it brings the clock, the rings, the seal and the
+ * sockets. A ring's words are released only after the records are in the unit logs, which are
+ * shared memory too: a thread that dies in between loses no operation. One that ends abruptly just
+ * before the release has them staged, numbered and sent once more by its successor. That is
+ * harmless to idempotent records, and to marks of counts: an increment is made when it is staged,
+ * and there is none left, unless the thread ended between the unit log and `settle` of the same
+ * cut; then the round's increments count twice elsewhere. Totals never do.
  */
 
 import { AckBoard } from '../shm/ack-board.js';
@@ -163,14 +165,20 @@ export class SendAgent implements Agent {
     return Math.min(Math.max(untilDue, WAIT_MS_MIN), WAIT_MS_MAX);
   }
 
-  /** Whether the rings are left alone, so that what is in them coalesces with what follows. Not when they fill up, or at the end. */
+  /**
+   * Whether the rings are left alone, so that what is in them coalesces with what follows. Not when
+   * they fill up, or at the end.
+   */
   private isHolding(now: number): boolean {
     if (this.control.phase === Phase.STOP || this.sender.hold(now) === Reason.NONE) return false;
     this.wasHolding = true;
     return this.rings.every((ring) => ring.backlog < ring.words.length * HELD_SHARE_MAX);
   }
 
-  /** At the barrier: numbers everything the workers have logged. False: there was no room for all of it. */
+  /**
+   * At the barrier: numbers everything the workers have logged. False: there was no room for all of
+   * it.
+   */
   private settle(): boolean {
     while (this.drain() > 0);
     this.sender.cut();
@@ -212,7 +220,10 @@ export class SendAgent implements Agent {
     this.sender.noteLogs(this.positions);
   }
 
-  /** Counts the times a unit log came to be full; while it is, the rings back up and the workers' logs say so. */
+  /**
+   * Counts the times a unit log came to be full; while it is, the rings back up and the workers'
+   * logs say so.
+   */
   private noteFull(full: boolean): void {
     if (full && !this.wasFull) this.counts.add('state_tx_log_full', 1);
     this.wasFull = full;

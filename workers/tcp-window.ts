@@ -1,4 +1,7 @@
-/** Reads of TCP segments what their ends expect of each other, and checks by that what would end a connection (shm/objects/tcp-flow-table.ts). */
+/**
+ * Reads of TCP segments what their ends expect of each other, and checks by that what would end a
+ * connection (shm/objects/tcp-flow-table.ts).
+ */
 
 import { Plausible, type TcpFlowTable } from '../shm/objects/tcp-flow-table.js';
 import type { Batch } from './batch.js';
@@ -19,7 +22,10 @@ const OPTION_END = 0;
 const OPTION_NOTHING = 1;
 const OPTION_SCALE = 3;
 
-/** How long the window of an end that is not heard here any more is held against resets: it may send by another site since. */
+/**
+ * How long the window of an end that is not heard here any more is held against resets: it may send
+ * by another site since.
+ */
 const HEARD_S = 60;
 
 /** Packets are TCP with their header: no later fragment. */
@@ -29,9 +35,14 @@ export interface TcpWindow {
    * by a SYN; else the connection is open, and of a SYN only its number is noted.
    */
   note(i: number, table: TcpFlowTable, slot: number, end: number, syn: boolean, now: number): void;
-  /** Whether end `end` can expect packet `i`, a FIN or RST to it. What lies out of a window of which nothing was heard of late may be right. */
+  /**
+   * Whether end `end` can expect packet `i`, a FIN or RST to it. What lies out of a window of which
+   * nothing was heard of late may be right.
+   */
   expects(i: number, table: TcpFlowTable, slot: number, end: number, now: number): Plausible;
-  /** Whether packet `i`, a RST, refuses the SYN that end `end` of an open connection has sent last. */
+  /**
+   * Whether packet `i`, a RST, refuses the SYN that end `end` of an open connection has sent last.
+   */
   refusesSyn(i: number, table: TcpFlowTable, slot: number, end: number): boolean;
   /** The numbers in its header, in 32 bits. */
   sequence(i: number): number;

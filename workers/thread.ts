@@ -1,6 +1,6 @@
 /**
- * What runs on every thread but main: a task per thread slot, through piscina. It returns when main asks it to end; when it
- * throws, the supervisor mends what it left and starts the slot again.
+ * What runs on every thread but main: a task per thread slot, through piscina. It returns when main
+ * asks it to end; when it throws, the supervisor mends what it left and starts the slot again.
  */
 
 import { threadId as workerThreadId } from 'node:worker_threads';
@@ -61,7 +61,8 @@ export interface ThreadTask {
 export default async function run({ build, thread, plan, buffers }: ThreadTask): Promise<void> {
   const problem = buildProblem(build, BUILD_ID);
   if (problem !== null) {
-    // Memory that another build laid out means something else. No task may find these modules loaded.
+    // Memory that another build laid out means something else. No task may find these modules
+    // loaded.
     setTimeout(() => process.exit(1), EXIT_MS);
     throw new Error(problem);
   }
@@ -84,7 +85,9 @@ function ready(instance: Instance, thread: number, core: number | null): void {
   instance.control.setState(thread, ThreadState.READY);
 }
 
-/** A data plane worker, until main asks it to end. `open`: its packet I/O; tests bring their own. */
+/**
+ * A data plane worker, until main asks it to end. `open`: its packet I/O; tests bring their own.
+ */
 export async function runWorker(instance: Instance, thread: number, open = openDriver): Promise<void> {
   const { plan, buffers, control, metrics, declaration, slots } = instance;
   const { catalogue } = metrics;
@@ -199,7 +202,9 @@ function liveTaker(instance: Instance, thread: number, objects: readonly StateOb
   };
 }
 
-/** What changes with every message that the receive thread takes, after its records were applied. */
+/**
+ * What changes with every message that the receive thread takes, after its records were applied.
+ */
 function progressOf(ackBoard: SharedArrayBuffer): () => number {
   const board = new AckBoard(ackBoard);
   return () => {

@@ -1,12 +1,15 @@
 /**
- * Timers of a worker: what middleboxes have done every so many seconds, whether packets come or not: expiry, export.
+ * Timers of a worker: what middleboxes have done every so many seconds, whether packets come or
+ * not: expiry, export.
  *
- * They run between batches, one a round, so that packets wait for one callback at most; what there is to do is up to the
- * callback to bound. A timer is due at start + n · period on the monotonic clock, so it neither drifts nor follows the wall clock.
- * One that is due again before it ran has missed a turn, which is counted and not made up for. A worker without packets
- * sleeps a tenth of a second at most (idle.ts), so much later a timer may run.
+ * They run between batches, one a round, so that packets wait for one callback at most; what there
+ * is to do is up to the callback to bound. A timer is due at start + n · period on the monotonic
+ * clock, so it neither drifts nor follows the wall clock. One that is due again before it ran has
+ * missed a turn, which is counted and not made up for. A worker without packets sleeps a tenth of a
+ * second at most (idle.ts), so much later a timer may run.
  *
- * What a callback throws ends the worker, as what a packet function throws does; it is started again.
+ * What a callback throws ends the worker, as what a packet function throws does; it is started
+ * again.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -24,7 +27,10 @@ export const TIMER_METRICS: Metric[] = counterMetrics(COUNTERS);
 /** No timer is due more often: what a sleeping worker can hold. */
 export const TIMER_SECONDS_MIN = 0.1;
 const TIMER_SECONDS_MAX = 86_400;
-/** The monotonic clock is read no more often than this, by the wall clock, which the round has read already. */
+/**
+ * The monotonic clock is read no more often than this, by the wall clock, which the round has read
+ * already.
+ */
 const LOOK_MS = 10;
 
 /** `now` is in coarse seconds (shm/clock.ts). */

@@ -1,6 +1,6 @@
 /**
- * Wire mode, before the middleboxes: packets whose source address no host can have, on any link. They are dropped and
- * counted, so they never become connections, nor evidence.
+ * Wire mode, before the middleboxes: packets whose source address no host can have, on any link.
+ * They are dropped and counted, so they never become connections, nor evidence.
  *
  * | source                          | passes nevertheless                                               |
  * | ------------------------------- | ----------------------------------------------------------------- |
@@ -12,8 +12,8 @@
  * |                                 | multicast address                                                 |
  * | the destination, and its port   | BFD echo packets (RFC 5881 §4), which the neighbour sends back    |
  *
- * Of what has no ports the addresses alone are compared, also of fragments. 240/4 passes: some networks use it as private
- * addresses. What passes meets the middleboxes like any packet.
+ * Of what has no ports the addresses alone are compared, also of fragments. 240/4 passes: some
+ * networks use it as private addresses. What passes meets the middleboxes like any packet.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';

@@ -1,11 +1,11 @@
 /**
- * Wire mode, around the middleboxes. Before them: sources that no host can have (wire-sources.ts). After them: what is
- * longer than the MTU of the port it is to leave by.
+ * Wire mode, around the middleboxes. Before them: sources that no host can have (wire-sources.ts).
+ * After them: what is longer than the MTU of the port it is to leave by.
  *
- * The kernel would drop such a frame in silence, after it was counted as sent. It is dropped here and counted. If the
- * packet is IPv6, or IPv4 with "don't fragment" set, it becomes the ICMP error that a router would send, in the name of the
- * packet's destination, since a wire has no address. So the sender adapts, as it would to a router. A wire fragments
- * nothing.
+ * The kernel would drop such a frame in silence, after it was counted as sent. It is dropped here
+ * and counted. If the packet is IPv6, or IPv4 with "don't fragment" set, it becomes the ICMP error
+ * that a router would send, in the name of the packet's destination, since a wire has no address.
+ * So the sender adapts, as it would to a router. A wire fragments nothing.
  *
  * As for a bridge, a frame with a VLAN tag may be as much longer as one tag is.
  */

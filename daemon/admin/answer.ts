@@ -1,6 +1,7 @@
 /**
- * What a command answers, and how it is written: as text in aligned columns for people, or as JSON for programs, one
- * document a line (a table is one line per row, so an answer of any length can be read as it comes).
+ * What a command answers, and how it is written: as text in aligned columns for people, or as JSON
+ * for programs, one document a line (a table is one line per row, so an answer of any length can be
+ * read as it comes).
  */
 
 import type { LifecycleState } from '../lifecycle.js';
@@ -26,7 +27,10 @@ export function lines(text: readonly string[]): Answer {
   return { kind: 'lines', lines: text };
 }
 
-/** One thing with named properties. `state`: the answer tells it, and the program's exit code follows from it. */
+/**
+ * One thing with named properties. `state`: the answer tells it, and the program's exit code
+ * follows from it.
+ */
 export function record(properties: object, state?: LifecycleState): Answer {
   return { kind: 'record', record: properties, ...(state === undefined ? {} : { state }) };
 }
@@ -36,7 +40,10 @@ export function report(properties: object, text: readonly string[]): Answer {
   return { kind: 'report', record: properties, lines: text };
 }
 
-/** Many things of one kind. `null` among the rows stands for a pause, in which other work can be done. */
+/**
+ * Many things of one kind. `null` among the rows stands for a pause, in which other work can be
+ * done.
+ */
 export function table<Row>(columns: readonly Column<Row>[], rows: Iterable<Row | null>): Answer {
   return { kind: 'table', columns, rows };
 }
@@ -62,7 +69,10 @@ function* renderRecord(properties: object): Generator<string> {
     yield `${key.padEnd(width)}  ${plain(Array.isArray(value) ? value.join(', ') : value)}`;
 }
 
-/** Rows looked at to find how wide the columns are. Later rows with wider cells stand out, which does no harm. */
+/**
+ * Rows looked at to find how wide the columns are. Later rows with wider cells stand out, which
+ * does no harm.
+ */
 const ROWS_MEASURED = 256;
 
 function* renderTable(columns: readonly Column<unknown>[], rows: Iterable<unknown>): Generator<string | null> {

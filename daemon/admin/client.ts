@@ -1,4 +1,7 @@
-/** The other end of the admin socket, for programs: asks one command and hands over the answer's lines as they come. */
+/**
+ * The other end of the admin socket, for programs: asks one command and hands over the answer's
+ * lines as they come.
+ */
 
 import { connect, type Socket } from 'node:net';
 import type { LifecycleState } from '../lifecycle.js';
@@ -24,7 +27,10 @@ export interface AskOptions {
   readonly onState?: (state: LifecycleState) => void;
 }
 
-/** Yields the lines of one answer. Throws `CommandError` or `UnreachableError`. Leaving the loop early is fine. */
+/**
+ * Yields the lines of one answer. Throws `CommandError` or `UnreachableError`. Leaving the loop
+ * early is fine.
+ */
 export async function* ask(path: string, command: string, options: AskOptions = {}): AsyncGenerator<string> {
   const socket = await open(path);
   try {

@@ -1,6 +1,6 @@
 /**
- * One client of the admin socket. Commands are answered one after the other, and none is read while one is answered, so
- * a client can make us hold no more than one line and one piece of an answer.
+ * One client of the admin socket. Commands are answered one after the other, and none is read while
+ * one is answered, so a client can make us hold no more than one line and one piece of an answer.
  */
 
 import type { Socket } from 'node:net';
@@ -32,7 +32,9 @@ const SLICE_MS = 2;
 const LINES_PER_LOOK = 32;
 /** How much of an answer is gathered before it is given to the socket. */
 const PIECE_CHARACTERS = 16 * 1024;
-/** A client sent away may finish what it was writing, or it would never read why; but not for ever. */
+/**
+ * A client sent away may finish what it was writing, or it would never read why; but not for ever.
+ */
 const FAREWELL_MS = 500;
 const FAREWELL_BYTES = 8 * 1024 * 1024;
 

@@ -1,5 +1,6 @@
 /**
- * The filter of `show flows`: terms such as `proto=tcp inside=10.0.0.0/8 port=80`, all of which must hold.
+ * The filter of `show flows`: terms such as `proto=tcp inside=10.0.0.0/8 port=80`, all of which
+ * must hold.
  */
 
 import { BlockList, isIP } from 'node:net';

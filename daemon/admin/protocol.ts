@@ -1,18 +1,21 @@
 /**
- * How one speaks to the admin socket: lines of text, from a program or by hand (`socat - UNIX-CONNECT:SOCKET`).
+ * How one speaks to the admin socket: lines of text, from a program or by hand (`socat -
+ * UNIX-CONNECT:SOCKET`).
  *
  *     request  = command *( SP word ) LF             for example: show flows proto=tcp -o json
  *     answer   = *( line LF ) end LF
  *     end      = "OK" [ SP state ] / "ERR" SP code SP message
  *
- * Every request that is not blank has one answer; answers come in the order of the requests, which need not wait for
- * each other. `end` is the only line that begins with `OK` or `ERR`: a line of content that would, or that begins with a
- * space, has one more space before it, which a program takes away again. An answer may end in `ERR` after some lines.
+ * Every request that is not blank has one answer; answers come in the order of the requests, which
+ * need not wait for each other. `end` is the only line that begins with `OK` or `ERR`: a line of
+ * content that would, or that begins with a space, has one more space before it, which a program
+ * takes away again. An answer may end in `ERR` after some lines.
  *
- * `state` ends the answer of a command whose exit code tells the state of the instance (lifecycle.ts).
+ * `state` ends the answer of a command whose exit code tells the state of the instance
+ * (lifecycle.ts).
  *
- * Codes: `usage` the command was not understood; `failed` it did not do what was asked; `too_long`, `busy` and
- * `idle` the connection is closed.
+ * Codes: `usage` the command was not understood; `failed` it did not do what was asked; `too_long`,
+ * `busy` and `idle` the connection is closed.
  */
 
 import { LIFECYCLE_STATES, type LifecycleState } from '../lifecycle.js';

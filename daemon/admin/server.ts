@@ -68,7 +68,8 @@ export class AdminServer {
     const { server, path } = this;
     return new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => reject(new Error(whyNot(path, error), { cause: error })));
-      // The socket is made within `listen`, so there is no moment in which others could speak to it.
+      // The socket is made within `listen`, so there is no moment in which others could speak to
+      // it.
       const umask = process.umask(0o777 & ~MODE);
       try {
         server.listen(path, () => {
@@ -83,7 +84,10 @@ export class AdminServer {
     }).then(() => chmodSync(path, MODE));
   }
 
-  /** Stops listening, removes the socket, and lets answers under way come to their end for a short while. */
+  /**
+   * Stops listening, removes the socket, and lets answers under way come to their end for a short
+   * while.
+   */
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     for (const connection of this.connections) connection.leave();
@@ -96,9 +100,9 @@ export class AdminServer {
 }
 
 /**
- * A socket nobody listens at is left by an instance that was killed, and is replaced; one that answers belongs to an
- * instance that runs. (Two instances started at the same moment on one stale socket could both find it stale; the
- * service manager starts one.)
+ * A socket nobody listens at is left by an instance that was killed, and is replaced; one that
+ * answers belongs to an instance that runs. (Two instances started at the same moment on one stale
+ * socket could both find it stale; the service manager starts one.)
  */
 async function removeStaleSocket(path: string): Promise<void> {
   let found: Stats;

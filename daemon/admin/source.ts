@@ -1,6 +1,7 @@
 /**
- * What the admin commands ask of an instance: plain data, read from shared memory at the moment of asking. Field names
- * are also the keys of the JSON output, so they are part of the interface to people's scripts.
+ * What the admin commands ask of an instance: plain data, read from shared memory at the moment of
+ * asking. Field names are also the keys of the JSON output, so they are part of the interface to
+ * people's scripts.
  */
 
 import type { RecordFields } from '../../workers/records.js';
@@ -25,27 +26,32 @@ export interface AdminSource {
   /** By object and member: what it lacks of this one's records, and this one of its. */
   lag(): Awaitable<readonly LagRow[]>;
   /**
-   * Flows, of any number: they are asked for piece by piece while the answer is being sent. `filter` is advice, to skip
-   * slots before rows are made of them; every row is checked against it again. Yields `null` now and then while nothing
-   * is found (at least every thousand slots), so that the main thread can do other work in between.
+   * Flows, of any number: they are asked for piece by piece while the answer is being sent.
+   * `filter` is advice, to skip slots before rows are made of them; every row is checked against it
+   * again. Yields `null` now and then while nothing is found (at least every thousand slots), so
+   * that the main thread can do other work in between.
    */
   flows(filter: FlowFilter): Iterable<FlowRow | null>;
   threads(): Awaitable<readonly ThreadRow[]>;
   /** Everybody who has or had a slot, this instance included. */
   members(): Awaitable<readonly MemberRow[]>;
-  /** These three reject where the change cannot be made, with what is in the way. They answer with the member as it is then. `force`: also if it is heard. */
+  /**
+   * These three reject where the change cannot be made, with what is in the way. They answer with
+   * the member as it is then. `force`: also if it is heard.
+   */
   addMember(member: NewMember): Promise<MemberChange>;
   removeMember(name: string, force: boolean): Promise<MemberChange>;
   evictMember(name: string, force: boolean): Promise<MemberChange>;
   /**
-   * Resolves when this instance takes packets, or is going to stop. `alone`: it does not wait for members that are not heard.
-   * `lossy`: it takes state of which some finds no room here.
+   * Resolves when this instance takes packets, or is going to stop. `alone`: it does not wait for
+   * members that are not heard. `lossy`: it takes state of which some finds no room here.
    */
   join(how: JoinHow): Promise<Standing>;
   counters(): Awaitable<readonly CounterRow[]>;
   /**
-   * Takes no new flows, lets the log run empty, and resolves when every other member has acknowledged everything or
-   * waiting longer is of no use. Asked for again, it waits for the same end.
+   * Takes no new flows, lets the log run empty, and resolves when every other member has
+   * acknowledged everything or waiting longer is of no use. Asked for again, it waits for the same
+   * end.
    */
   drain(): Promise<Drained>;
   /** Ends a thread by its slot; it is mended and started again. Rejects when it is not running. */
@@ -54,11 +60,17 @@ export interface AdminSource {
   rejects(): Awaitable<readonly RejectRow[]>;
   /** Reads the key file again. Rejects, and changes nothing, when something is wrong with it. */
   reloadKeys(): Awaitable<KeysInUse>;
-  /** The last records of middleboxes, of one type or of all, the oldest first. Rejects when there is no such type. */
+  /**
+   * The last records of middleboxes, of one type or of all, the oldest first. Rejects when there is
+   * no such type.
+   */
   records(type: string | null): Awaitable<readonly RecordRow[]>;
   /** Rows of what middleboxes show under a name. Rejects when none shows such. */
   view(name: string): Awaitable<readonly ViewRow[]>;
-  /** Hands an order to the middleboxes that take it. Rejects when there is none, or with what is wrong with it. */
+  /**
+   * Hands an order to the middleboxes that take it. Rejects when there is none, or with what is
+   * wrong with it.
+   */
   order(name: string, text: string): Awaitable<void>;
   /** Opens the file of records anew. Rejects when that is not possible. */
   reopenRecords(): Promise<RecordFigures>;
@@ -68,7 +80,10 @@ export interface AdminSource {
   reloadRules(): Promise<readonly RulesRow[]>;
   /** Writes the state to its file. Rejects with the reason when it cannot. */
   save(): Promise<Saved>;
-  /** Reads the configuration again; see daemon/reload.ts. `isCheck`: only says what would be done. Rejects, and changes nothing, if it is wrong. */
+  /**
+   * Reads the configuration again; see daemon/reload.ts. `isCheck`: only says what would be done.
+   * Rejects, and changes nothing, if it is wrong.
+   */
   reload(isCheck: boolean): Promise<Reloaded>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
@@ -128,8 +143,9 @@ export interface PeerRow {
   readonly id: number;
   readonly address: string;
   /**
-   * never: nothing was ever heard of it; silent: not for longer than a few keepalives; leaving and left: in order; dead: it
-   * was evicted; refused: its messages come and are refused, as by another key.
+   * never: nothing was ever heard of it; silent: not for longer than a few keepalives; leaving and
+   * left: in order; dead: it was evicted; refused: its messages come and are refused, as by another
+   * key.
    */
   readonly state: 'reachable' | 'silent' | 'never' | 'leaving' | 'left' | 'dead' | 'refused';
   /** Smoothed round-trip time, and the least ever; `null` before the first. */
@@ -143,7 +159,10 @@ export interface PeerRow {
   readonly key: number | null;
   /** The build it runs; `null`: it has not said so. */
   readonly build: string | null;
-  /** attached: it gets our records; owed: what it misses is kept for it; absent: it needs a snapshot. */
+  /**
+   * attached: it gets our records; owed: what it misses is kept for it; absent: it needs a
+   * snapshot.
+   */
   readonly attachment: 'attached' | 'owed' | 'absent';
   /** Our records it has not acknowledged; those of them that are kept for it coalesced. */
   readonly unacknowledged_records: number;
@@ -182,7 +201,10 @@ export interface ObjectRow {
   /** Records of our own: given a number so far, and not acknowledged by every member. */
   readonly records: number;
   readonly unacknowledged_records: number;
-  /** Of objects that count: by how much what some other member reads may be below what was counted here; else `null`. */
+  /**
+   * Of objects that count: by how much what some other member reads may be below what was counted
+   * here; else `null`.
+   */
   readonly error_bound: number | null;
   /** Members that hold something else, though they applied the same records: they must not. */
   readonly differs_from: readonly string[];

@@ -1,7 +1,8 @@
 /**
- * Whether the other members have the same values of the options that must be the same at all sites. Each is asked, over the
- * snapshot server's port, once in each of its incarnations, and again while something differs. Members whose messages are
- * refused, or never come, are asked as well: so what keeps two members apart is named, with both values.
+ * Whether the other members have the same values of the options that must be the same at all sites.
+ * Each is asked, over the snapshot server's port, once in each of its incarnations, and again while
+ * something differs. Members whose messages are refused, or never come, are asked as well: so what
+ * keeps two members apart is named, with both values.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -136,8 +137,8 @@ export class AgreementWatch {
   }
 
   /**
-   * Before packets come: waits until each member that is heard has answered, and has asked, for a limited time. `peers`: as they
-   * are then.
+   * Before packets come: waits until each member that is heard has answered, and has asked, for a
+   * limited time. `peers`: as they are then.
    */
   async settle(peers: () => readonly PeerStatus[]): Promise<void> {
     const end = monotonicMs() + SETTLE_MS_MAX;
@@ -159,11 +160,15 @@ export class AgreementWatch {
     await this.asking;
   }
 
-  /** Tells the objects what shapes they have at the members of the list, as far as these have answered, if that has changed. */
+  /**
+   * Tells the objects what shapes they have at the members of the list, as far as these have
+   * answered, if that has changed.
+   */
   private heed(peers: readonly PeerStatus[]): void {
     const { objects, instance, log } = this.options;
     const { declaration } = instance;
-    // Also of one that is away: it comes back with the lists it had, unless its operator changed them.
+    // Also of one that is away: it comes back with the lists it had, unless its operator changed
+    // them.
     const shapes = peers.flatMap(({ id }) => {
       const known = this.answers.get(id)?.shapes ?? [];
       return known.length === declaration.objects.length ? [known] : [];
@@ -191,7 +196,8 @@ export class AgreementWatch {
 
   private isDue({ id, incarnation, state }: PeerStatus, now: number): boolean {
     const answer = this.answers.get(id);
-    // One that is not heard any more may have been started again with what makes us refuse its messages.
+    // One that is not heard any more may have been started again with what makes us refuse its
+    // messages.
     if (answer === undefined || (state === 'heard') !== answer.wasHeard) return true;
     return now >= answer.askAt || (incarnation !== answer.incarnation && answer.backOffMs === 0);
   }
@@ -224,7 +230,8 @@ export class AgreementWatch {
       const isSettled = answer.problem === null && state === 'heard';
       answer.askAt = isSettled ? Number.POSITIVE_INFINITY : now + AGAIN_MS;
     } catch {
-      // It does not run, cannot be reached, or has another key: `refusals.ts` says what is known of that.
+      // It does not run, cannot be reached, or has another key: `refusals.ts` says what is known of
+      // that.
       answer.backOffMs = Math.min(BACK_OFF_MS_MAX, Math.max(BACK_OFF_MS_MIN, 2 * answer.backOffMs));
       answer.askAt = now + answer.backOffMs;
     }

@@ -1,6 +1,7 @@
 /**
- * How this instance enters its cluster and leaves it: main's part of workers/replication/joining.ts. It looks at the state
- * machine some times a second, fetches the snapshot it wants, and loads it while no thread uses the state.
+ * How this instance enters its cluster and leaves it: main's part of
+ * workers/replication/joining.ts. It looks at the state machine some times a second, fetches the
+ * snapshot it wants, and loads it while no thread uses the state.
  */
 
 import { AckBoard, PeerFlag } from '../../shm/ack-board.js';
@@ -30,7 +31,10 @@ export interface EntryOptions {
   readonly supervisor: ThreadSupervisor;
   readonly circle: Circle;
   readonly log: Log;
-  /** The state has other memory content: what was opened before hashes with another secret. Returns it, opened anew. */
+  /**
+   * The state has other memory content: what was opened before hashes with another secret. Returns
+   * it, opened anew.
+   */
   readonly reopen: () => readonly StateObject[];
   /** Why members that are there are not heard; null: nothing is known of such. */
   readonly refused: () => string | null;
@@ -118,7 +122,10 @@ export class Entry {
     return { stands, savedMs: candidate?.savedMs ?? 0 };
   }
 
-  /** Joins; resolves when the state is complete. Never where `close` comes first. The replication threads are running. */
+  /**
+   * Joins; resolves when the state is complete. Never where `close` comes first. The replication
+   * threads are running.
+   */
   join(): Promise<void> {
     const { instance } = this.options;
     const table = new MemberTable(instance.buffers.members);
@@ -161,7 +168,10 @@ export class Entry {
     return joining.state === 'ready';
   }
 
-  /** Begins to leave, and looks how far it is: true, when all have everything of ours. To be called again and again. */
+  /**
+   * Begins to leave, and looks how far it is: true, when all have everything of ours. To be called
+   * again and again.
+   */
   leave(): boolean {
     const { joining } = this;
     if (joining === null) return true;
@@ -212,7 +222,10 @@ export class Entry {
     }
   }
 
-  /** No member with state is heard: begins with the state of a file, or with none, unless another member restores. */
+  /**
+   * No member with state is heard: begins with the state of a file, or with none, unless another
+   * member restores.
+   */
   private async decide(joining: Joining): Promise<void> {
     const { log } = this.options;
     this.fetching = true;
@@ -248,7 +261,8 @@ export class Entry {
       const landing = new Landing(instance, false);
       const head = await keeper.read(landing.place);
       await this.withoutThreads('to restore the state file', async () => {
-        // A member with state may have been heard meanwhile; then its snapshot takes the place of what was read.
+        // A member with state may have been heard meanwhile; then its snapshot takes the place of
+        // what was read.
         if (!joining.mayBeginNow(monotonicMs())) return;
         await this.fill(head, landing, 'the state file');
         joining.begin('has restored its state file');
@@ -260,7 +274,9 @@ export class Entry {
     }
   }
 
-  /** The members take our messages for those of an earlier start: goes on under a later incarnation. */
+  /**
+   * The members take our messages for those of an earlier start: goes on under a later incarnation.
+   */
   private async raise(known: number): Promise<void> {
     const { log, isRegistered } = this.options;
     if (isRegistered) {

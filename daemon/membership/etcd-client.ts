@@ -1,6 +1,6 @@
 /**
- * etcd through its JSON gateway (v3, served by etcd itself beside gRPC): keys and values in base64, 64-bit numbers as text.
- * As much of it as membership needs.
+ * etcd through its JSON gateway (v3, served by etcd itself beside gRPC): keys and values in base64,
+ * 64-bit numbers as text. As much of it as membership needs.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -71,7 +71,9 @@ interface WatchAnswer {
 const encode = (value: string | Uint8Array): string => Buffer.from(value as string).toString('base64');
 const decode = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString();
 
-/** The end of the range of keys that begin with `prefix`, which ends in a character below the last. */
+/**
+ * The end of the range of keys that begin with `prefix`, which ends in a character below the last.
+ */
 function rangeEnd(prefix: string): string {
   const bytes = Buffer.from(prefix);
   bytes[bytes.length - 1]++;
@@ -145,8 +147,8 @@ export class EtcdClient {
   }
 
   /**
-   * Changes of the keys that begin with `prefix`, from `revision` on, as they come. Ends by an error: a `CompactedError`, or
-   * that the connection is lost.
+   * Changes of the keys that begin with `prefix`, from `revision` on, as they come. Ends by an
+   * error: a `CompactedError`, or that the connection is lost.
    */
   async *watch(prefix: string, revision: number, signal: AbortSignal): AsyncGenerator<Change> {
     const request = {

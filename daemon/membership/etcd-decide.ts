@@ -1,13 +1,15 @@
 /**
- * What an instance makes of what it reads in etcd: a pure function of etcd's records, of the members that are heard on the
- * state channel, and of the clock. It decides what the member table says, and what the instance has to write.
+ * What an instance makes of what it reads in etcd: a pure function of etcd's records, of the
+ * members that are heard on the state channel, and of the clock. It decides what the member table
+ * says, and what the instance has to write.
  *
- * **A member that is heard is alive, whatever etcd says.** Its lease lapses if it cannot reach etcd, and its records are
- * gone if etcd was restored empty or from a backup. Such a member stays in the table while it is heard, and its slot
- * goes to no other.
+ * **A member that is heard is alive, whatever etcd says.** Its lease lapses if it cannot reach
+ * etcd, and its records are gone if etcd was restored empty or from a backup. Such a member stays
+ * in the table while it is heard, and its slot goes to no other.
  *
- * **Grace.** For one lease after etcd is reached again, or after its records turned out to be older than what was seen, no
- * member is declared dead: the others may not have claimed their places again.
+ * **Grace.** For one lease after etcd is reached again, or after its records turned out to be older
+ * than what was seen, no member is declared dead: the others may not have claimed their places
+ * again.
  *
  * | slot in etcd                                   | our table has a member there             | it has none there      |
  * | ---------------------------------------------- | ---------------------------------------- | ---------------------- |
@@ -66,7 +68,10 @@ export interface Decision {
   readonly known: readonly Known[];
   readonly own: Own;
   readonly graceUntil: number;
-  /** Slots whose members stay though etcd says otherwise, since they are heard, or in grace: decide again soon. */
+  /**
+   * Slots whose members stay though etcd says otherwise, since they are heard, or in grace: decide
+   * again soon.
+   */
   readonly contested: readonly number[];
   /** Why etcd's records are older than what was seen; null: they are not. */
   readonly older: string | null;
@@ -119,8 +124,8 @@ function startOf(situation: Situation, before: Known, there: Known, slot: number
 }
 
 /**
- * What etcd says, in which no incarnation before that one comes back. One that was evicted because its lease lapsed may claim its
- * place again.
+ * What etcd says, in which no incarnation before that one comes back. One that was evicted because
+ * its lease lapsed may claim its place again.
  */
 function newer(before: Known, there: Known): Known {
   const isBack = there.entry.role === Role.MEMBER && before.entry.dead >= there.incarnation;

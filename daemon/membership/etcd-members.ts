@@ -1,5 +1,6 @@
 /**
- * The members as etcd has them: who registers under a lease takes part, and a lease that lapses is a crash.
+ * The members as etcd has them: who registers under a lease takes part, and a lease that lapses is
+ * a crash.
  *
  *     register ─▶ keep the lease alive ─▶ leave (in order)
  *        │             │ etcd is gone: the last list stays, tried again with back-off; traffic and replication go on
@@ -7,8 +8,9 @@
  *        └─▶ watch ─▶ decide ─▶ member table, view = etcd's revision
  *                        └────▶ claim the place again, or write records that etcd has lost
  *
- * The list follows the watch. When the watch breaks, or what it reads was compacted away, everything is read anew. What follows
- * from what was read, and from who is heard, is decided in etcd-decide.ts.
+ * The list follows the watch. When the watch breaks, or what it reads was compacted away,
+ * everything is read anew. What follows from what was read, and from who is heard, is decided in
+ * etcd-decide.ts.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -74,11 +76,12 @@ export interface RegisterOptions {
 }
 
 /**
- * Takes a place in the cluster: waits for etcd, and for the lease of an earlier incarnation. Throws where it will never have
- * one, and when `signal` says to stop.
+ * Takes a place in the cluster: waits for etcd, and for the lease of an earlier incarnation. Throws
+ * where it will never have one, and when `signal` says to stop.
  *
- * An instance that etcd does not know waits for two thirds of a lease before it takes an id and a slot. If etcd was restored
- * empty or from a backup, the members that live write their records again meanwhile: they try at least three times in a lease.
+ * An instance that etcd does not know waits for two thirds of a lease before it takes an id and a
+ * slot. If etcd was restored empty or from a backup, the members that live write their records
+ * again meanwhile: they try at least three times in a lease.
  */
 export async function register(
   config: EtcdConfig,
@@ -271,7 +274,10 @@ export class EtcdMembers implements Members {
     await this.running;
   }
 
-  /** Changes a member's record, and ends its life: neither a member that left nor one that is evicted is alive. */
+  /**
+   * Changes a member's record, and ends its life: neither a member that left nor one that is
+   * evicted is alive.
+   */
   private async write(name: string, how: (place: Place) => Partial<SlotRecord>): Promise<void> {
     const { client, records } = this.options.registration;
     for (;;) {
@@ -319,8 +325,8 @@ export class EtcdMembers implements Members {
   }
 
   /**
-   * Takes our place again if our lease lapsed though we live (`lapsed`, or as etcd says), and writes what a restored etcd has
-   * lost. Unless our incarnation was declared over.
+   * Takes our place again if our lease lapsed though we live (`lapsed`, or as etcd says), and
+   * writes what a restored etcd has lost. Unless our incarnation was declared over.
    */
   private async claimAgain(lapsed = false): Promise<void> {
     if (this.claiming) return;

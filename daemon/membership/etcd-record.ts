@@ -1,9 +1,11 @@
 /**
- * A member's entry in etcd (`slot/07`) as bytes: CBOR, or JSON while a member takes part that reads no CBOR.
+ * A member's entry in etcd (`slot/07`) as bytes: CBOR, or JSON while a member takes part that reads
+ * no CBOR.
  *
- * Entries by earlier versions are JSON. A member of this version reads both, and says so in the JSON it writes (`cbor`). Once
- * all members that are alive read CBOR, entries are written in it. etcd is not authenticated by the cluster key: an entry is
- * limited in size, checked in form and fields, and decoded once.
+ * Entries by earlier versions are JSON. A member of this version reads both, and says so in the
+ * JSON it writes (`cbor`). Once all members that are alive read CBOR, entries are written in it.
+ * etcd is not authenticated by the cluster key: an entry is limited in size, checked in form and
+ * fields, and decoded once.
  */
 
 import { CBOR_BYTES_MAX, CborError, checkFields, decodeCbor, encodeCbor, wholeField } from '../../workers/cbor.js';

@@ -1,5 +1,6 @@
 /**
- * What a cluster keeps in etcd, and what follows from it. All keys begin with `<prefix>/<cluster id>/`:
+ * What a cluster keeps in etcd, and what follows from it. All keys begin with `<prefix>/<cluster
+ * id>/`:
  *
  *     slots         number of slots, as written by the first member
  *     ids/00001     name of the member that was given this id; an id is never given twice
@@ -31,7 +32,9 @@ export interface Applicant {
 export interface Claim {
   readonly id: number;
   readonly slot: number;
-  /** Of the applicant's life: as asked for, or later, where its clock went back since its last life. */
+  /**
+   * Of the applicant's life: as asked for, or later, where its clock went back since its last life.
+   */
   readonly incarnation: number;
   readonly conditions: readonly Condition[];
   readonly operations: readonly Operation[];
@@ -157,7 +160,10 @@ export class Records {
     return { role, name, id, address, port, dead: role === Role.MEMBER ? record.dead : record.incarnation };
   }
 
-  /** How a member claims its own slot again, by its record: it alone can. The key of its life hangs on `lease`. */
+  /**
+   * How a member claims its own slot again, by its record: it alone can. The key of its life hangs
+   * on `lease`.
+   */
   claimAgain(slot: number, incarnation: number, lease: string): Change {
     return {
       conditions: this.unchanged([this.slotKey(slot)]),
@@ -166,8 +172,9 @@ export class Records {
   }
 
   /**
-   * How a living member writes its record into an etcd that was restored, in which it is missing or older, and the records of
-   * other members that are missing: so that no newcomer is given their ids and slots.
+   * How a living member writes its record into an etcd that was restored, in which it is missing or
+   * older, and the records of other members that are missing: so that no newcomer is given their
+   * ids and slots.
    */
   restore(slot: number, own: SlotRecord, others: ReadonlyMap<number, SlotRecord>, lease: string): Change {
     const slotsKey = `${this.prefix}slots`;
@@ -195,8 +202,9 @@ export class Records {
   }
 
   /**
-   * The place for an applicant, and how to take it: its own from an earlier life, or else a new id and the lowest slot
-   * nobody ever had, or one that somebody left. Throws a `NotYetError` while there is none.
+   * The place for an applicant, and how to take it: its own from an earlier life, or else a new id
+   * and the lowest slot nobody ever had, or one that somebody left. Throws a `NotYetError` while
+   * there is none.
    */
   claim(applicant: Applicant, lease: string): Claim {
     this.check();

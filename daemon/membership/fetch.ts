@@ -1,4 +1,7 @@
-/** Fetching a snapshot of another member, whichever use is made of it: to begin with (entry.ts), or to join with ours (resync.ts). */
+/**
+ * Fetching a snapshot of another member, whichever use is made of it: to begin with (entry.ts), or
+ * to join with ours (resync.ts).
+ */
 
 import type { MemberTable } from '../../shm/members.js';
 import type { Instance } from '../../workers/instance.js';

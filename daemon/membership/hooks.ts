@@ -1,7 +1,9 @@
 /**
- * Hooks: programs of the operator's that are run when something happens to the instance, to announce a route or withdraw it.
+ * Hooks: programs of the operator's that are run when something happens to the instance, to
+ * announce a route or withdraw it.
  *
- * A hook is a program with its arguments, run without a shell. It is told what happened by its environment:
+ * A hook is a program with its arguments, run without a shell. It is told what happened by its
+ * environment:
  *
  *     CONSTELLATION_EVENT      ready, degraded, recovered, drain or member_lost
  *     CONSTELLATION_CLUSTER    the cluster's id
@@ -9,8 +11,9 @@
  *     CONSTELLATION_MEMBER, _MEMBER_ID, _MEMBER_ADDRESS     of member_lost: who
  *     CONSTELLATION_REASON     of member_lost: silent or evicted; of degraded: what is wrong, in a sentence
  *
- * What it prints goes to the log. One that runs too long is ended with all that it started. Whatever becomes of it, the
- * instance goes on. Hooks run one after the other, in the order of what happened.
+ * What it prints goes to the log. One that runs too long is ended with all that it started.
+ * Whatever becomes of it, the instance goes on. Hooks run one after the other, in the order of what
+ * happened.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -63,7 +66,10 @@ export class Hooks {
     this.config = config;
   }
 
-  /** Runs the hook of this event, if there is one; resolves when it has ended, however it did. Never rejects. */
+  /**
+   * Runs the hook of this event, if there is one; resolves when it has ended, however it did. Never
+   * rejects.
+   */
   run(event: HookEvent, details?: HookDetails): Promise<void> {
     const command = this.config[`on_${event}`];
     if (command === undefined) return Promise.resolve();
@@ -123,7 +129,9 @@ export class Hooks {
     }
   }
 
-  /** Ends the hook when its time is up. The function returned is for when it has ended by itself. */
+  /**
+   * Ends the hook when its time is up. The function returned is for when it has ended by itself.
+   */
   private limit(name: string, child: ChildProcess): () => void {
     const signal = (which: NodeJS.Signals): void => {
       try {

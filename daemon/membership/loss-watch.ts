@@ -1,4 +1,7 @@
-/** Notes when members fall silent, leave, and are heard again, once each: for the log, and for `on_member_lost`. */
+/**
+ * Notes when members fall silent, leave, and are heard again, once each: for the log, and for
+ * `on_member_lost`.
+ */
 
 import type { PeerStatus } from '../../workers/replication/peers.js';
 
@@ -20,7 +23,10 @@ export class LossWatch {
     this.options = options;
   }
 
-  /** Looks at the members as they are now. One that is no longer among them, or whose life is over, is forgotten. */
+  /**
+   * Looks at the members as they are now. One that is no longer among them, or whose life is over,
+   * is forgotten.
+   */
   look(peers: readonly PeerStatus[]): void {
     const heard = new Set<number>();
     for (const peer of peers) {

@@ -1,6 +1,6 @@
 /**
- * The members, as the rest of the daemon knows them. Where the list comes from differs: the configuration (static-members.ts)
- * or etcd (etcd-members.ts).
+ * The members, as the rest of the daemon knows them. Where the list comes from differs: the
+ * configuration (static-members.ts) or etcd (etcd-members.ts).
  */
 
 import { Role } from '../../shm/members.js';
@@ -15,7 +15,10 @@ export interface Members {
   /** For `status`: where the list comes from, and its version. */
   describe(): string;
   rows(peers: readonly PeerStatus[], own: LifecycleState): MemberRow[];
-  /** These change the list; each resolves with the member's name, and rejects with a `RosterError` that says why not. */
+  /**
+   * These change the list; each resolves with the member's name, and rejects with a `RosterError`
+   * that says why not.
+   */
   add(member: NewMember): Promise<string>;
   remove(name: string): Promise<string>;
   evict(name: string): Promise<string>;

@@ -25,8 +25,8 @@ export interface Place {
 }
 
 /**
- * Takes our place; with etcd that may take until an earlier incarnation's lease has lapsed. `onWaiting` is called with what it
- * waits for, and with null once it waits for nothing.
+ * Takes our place; with etcd that may take until an earlier incarnation's lease has lapsed.
+ * `onWaiting` is called with what it waits for, and with null once it waits for nothing.
  */
 export async function takePlace(
   config: Config,

@@ -1,10 +1,12 @@
 /**
- * Members whose messages are refused for what an operator has to mend: another key, another cluster, another declaration of
- * state. They are there and have state, so an instance that starts must not begin without any because of it.
+ * Members whose messages are refused for what an operator has to mend: another key, another
+ * cluster, another declaration of state. They are there and have state, so an instance that starts
+ * must not begin without any because of it.
  *
- * **Who can cause it.** Refused messages prove nothing: whoever can send with a member's address can have it taken for one. So a
- * datagram alone does nothing; it takes some of them, spread over time, and it is over when no more come. A flood that goes on holds
- * up only an instance that hears no member with state, and the operator has the last word: `constellation join alone`.
+ * **Who can cause it.** Refused messages prove nothing: whoever can send with a member's address
+ * can have it taken for one. So a datagram alone does nothing; it takes some of them, spread over
+ * time, and it is over when no more come. A flood that goes on holds up only an instance that hears
+ * no member with state, and the operator has the last word: `constellation join alone`.
  */
 
 import type { RejectRow } from '../../shm/reject-table.js';
@@ -111,7 +113,10 @@ export class RefusalWatch {
     return { count: known.count + 1, at };
   }
 
-  /** Somebody has our key, and is no member: said once. What others send from anywhere is in `show rejects`. */
+  /**
+   * Somebody has our key, and is no member: said once. What others send from anywhere is in `show
+   * rejects`.
+   */
   private noteStranger(address: string, reason: Refusal): void {
     if (reason !== 'sender' || this.strangers.has(address) || this.strangers.size >= STRANGERS_MAX) return;
     this.strangers.add(address);

@@ -1,10 +1,11 @@
 /**
  * Whether this start goes on from a state file, once no member that has state is heard.
  *
- * Members that start together ask each other, over the snapshot server's port, what they have to offer. The one whose file
- * was saved last restores it (offer.ts); the others hear a member with state then, and take a snapshot of it. So of all the
- * files one counts, and all members have the same: nothing is counted twice. A member without a file asks as well, so it does
- * not begin empty while another can restore.
+ * Members that start together ask each other, over the snapshot server's port, what they have to
+ * offer. The one whose file was saved last restores it (offer.ts); the others hear a member with
+ * state then, and take a snapshot of it. So of all the files one counts, and all members have the
+ * same: nothing is counted twice. A member without a file asks as well, so it does not begin empty
+ * while another can restore.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -47,7 +48,10 @@ export class Restoration {
     this.options = options;
   }
 
-  /** `isTogether`: each member that is heard knows this start of ours, and said so before it had state. */
+  /**
+   * `isTogether`: each member that is heard knows this start of ours, and said so before it had
+   * state.
+   */
   async decide(isTogether: boolean): Promise<Decision> {
     const { instance, keeper, members } = this.options;
     const self = selfIndex(instance.plan.replication);
@@ -58,7 +62,8 @@ export class Restoration {
     for (const [i, offer] of offers.entries()) {
       const name = members.name(slots[i]);
       if (offer === null) return { kind: 'wait', reason: `asks ${name} whether it has a state file` };
-      // One that has just begun with nothing, as we may, still has everything to send that it made since.
+      // One that has just begun with nothing, as we may, still has everything to send that it made
+      // since.
       const hasBegunAlike = offer.stands === Stands.BEGUN_EMPTY && isTogether && keeper.candidate === null;
       if (offer.stands !== Stands.JOINING && !hasBegunAlike)
         return { kind: 'wait', reason: `waits until ${name}, which has state, is heard` };

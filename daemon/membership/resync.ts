@@ -1,8 +1,9 @@
 /**
- * Gets back what this instance lacks of the others' state and nobody can send it any more as units: it was cut off for longer
- * than they could keep units and debts for it, or a digest says that it differs. It fetches a snapshot of every member that
- * has state, one after the other, and joins it with its own; packets go on meanwhile. Objects that count by increments cannot be
- * joined, and say so.
+ * Gets back what this instance lacks of the others' state and nobody can send it any more as units:
+ * it was cut off for longer than they could keep units and debts for it, or a digest says that it
+ * differs. It fetches a snapshot of every member that has state, one after the other, and joins it
+ * with its own; packets go on meanwhile. Objects that count by increments cannot be joined, and say
+ * so.
  */
 
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -65,9 +66,10 @@ export class Resync {
   }
 
   /**
-   * From here on, with the state complete, it looks whether something is skipped. What was skipped before counts as well: the
-   * receive thread has been running since the snapshot was loaded. `unmet`: slots of members whose state is to be
-   * joined with ours: they were not heard when the instance began without a member's state, or the donor of its snapshot lacked it.
+   * From here on, with the state complete, it looks whether something is skipped. What was skipped
+   * before counts as well: the receive thread has been running since the snapshot was loaded.
+   * `unmet`: slots of members whose state is to be joined with ours: they were not heard when the
+   * instance began without a member's state, or the donor of its snapshot lacked it.
    */
   start(unmet: readonly number[] = []): void {
     this.unmet = new Unmet(unmet);
@@ -82,7 +84,10 @@ export class Resync {
     return [...new Set(lacks)].filter((slot) => slot !== self);
   }
 
-  /** Takes a snapshot of the members in `slots`, or of all others, of those that have state; `why` is logged. */
+  /**
+   * Takes a snapshot of the members in `slots`, or of all others, of those that have state; `why`
+   * is logged.
+   */
   want(why: string, slots: Iterable<number> = Array(this.board.members).keys()): void {
     this.why = why;
     this.members.refresh();

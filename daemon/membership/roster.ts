@@ -1,6 +1,7 @@
 /**
- * Who takes part, as main knows it: the one writer of the member table (shm/members.ts). Whoever learns of changes, an
- * operator's command or etcd, tells them here; the send and the receive thread see them in the table.
+ * Who takes part, as main knows it: the one writer of the member table (shm/members.ts). Whoever
+ * learns of changes, an operator's command or etcd, tells them here; the send and the receive
+ * thread see them in the table.
  */
 
 import { EMPTY_SLOT, MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../shm/members.js';
@@ -47,8 +48,8 @@ export class Roster {
   }
 
   /**
-   * Takes a member in. Without `slot` it gets the lowest that nobody has. A name and id that left or were evicted come back
-   * to their slot; what was declared dead of them stays dead.
+   * Takes a member in. Without `slot` it gets the lowest that nobody has. A name and id that left
+   * or were evicted come back to their slot; what was declared dead of them stays dead.
    */
   add(member: Pick<SlotEntry, 'name' | 'id' | 'address' | 'port'>, slot?: number): Placed {
     const known = this.list().find(({ entry }) => entry.name === member.name && entry.id === member.id);
@@ -75,7 +76,10 @@ export class Roster {
     return this.put(slot, { ...entry, dead: Math.max(entry.dead, incarnation) });
   }
 
-  /** Takes over a whole table, in which our own slot stays ours. Returns whether anything changed but the view. */
+  /**
+   * Takes over a whole table, in which our own slot stays ours. Returns whether anything changed
+   * but the view.
+   */
   replace(view: number, entries: readonly SlotEntry[]): boolean {
     const own = this.entries[this.self];
     let changed = false;

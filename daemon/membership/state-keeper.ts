@@ -1,9 +1,10 @@
 /**
  * The instance's state file: which one this start may restore, and saving.
  *
- * A file is a *candidate* if it is whole as far as its head says, of this member, and young enough. Its age is by the wall
- * clock, which no restart resets; a file from the future says that one of the two clocks was wrong, and is refused. A file
- * that is refused is kept under another name, so that the next save does not replace it unseen.
+ * A file is a *candidate* if it is whole as far as its head says, of this member, and young enough.
+ * Its age is by the wall clock, which no restart resets; a file from the future says that one of
+ * the two clocks was wrong, and is refused. A file that is refused is kept under another name, so
+ * that the next save does not replace it unseen.
  */
 
 import { constants } from 'node:fs';
@@ -50,7 +51,9 @@ export class StateKeeper {
     this.options = options;
   }
 
-  /** Looks for a file at the start; logs why one is refused. Throws if none could be saved there. */
+  /**
+   * Looks for a file at the start; logs why one is refused. Throws if none could be saved there.
+   */
   async find(): Promise<void> {
     const { file, circle, log } = this.options;
     if (file === null) return;
@@ -83,8 +86,8 @@ export class StateKeeper {
   }
 
   /**
-   * Reads the candidate's state, for `loadSnapshot`, into the memory that `place` gives. Throws if it cannot; then it is no
-   * candidate any more, and the memory's content is of no worth.
+   * Reads the candidate's state, for `loadSnapshot`, into the memory that `place` gives. Throws if
+   * it cannot; then it is no candidate any more, and the memory's content is of no worth.
    */
   async read(place: Place): Promise<SnapshotHead> {
     const { file, circle, instance, members } = this.options;

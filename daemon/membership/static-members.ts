@@ -1,4 +1,7 @@
-/** The members that the configuration lists, and what operators change of that while the instance runs. */
+/**
+ * The members that the configuration lists, and what operators change of that while the instance
+ * runs.
+ */
 
 import { Role, type SlotEntry } from '../../shm/members.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';

@@ -1,6 +1,7 @@
 /**
- * Which external addresses new bindings may have: those that every member has as well, as far as it has said. Main writes it, when
- * it learns what the others have; each worker reads it with every new binding. Memory of this instance alone.
+ * Which external addresses new bindings may have: those that every member has as well, as far as it
+ * has said. Main writes it, when it learns what the others have; each worker reads it with every
+ * new binding. Memory of this instance alone.
  *
  *     version   grows with every change
  *     barred    a bit for each address, in the order of their places: 1: none gets it

@@ -1,19 +1,22 @@
 /**
- * Which half-open entries were answered, as this instance alone knows it. An entry is established only after its responder was
- * seen, at whichever site: whatever the requester sends, an entry without an answer stays half-open.
+ * Which half-open entries were answered, as this instance alone knows it. An entry is established
+ * only after its responder was seen, at whichever site: whatever the requester sends, an entry
+ * without an answer stays half-open.
  *
  *     per slot   requester: generation of the entry (31) | whether it went on (1), if its packets pass here
  *                responder: generation of the entry, if a packet of it passed here
  *
- * **Symmetric routes.** One site sees both ends. Its note of the answer is local, and the requester's next packet establishes the
- * entry: no record more than the entry's beginning and its rise.
+ * **Symmetric routes.** One site sees both ends. Its note of the answer is local, and the
+ * requester's next packet establishes the entry: no record more than the entry's beginning and its
+ * rise.
  *
- * **Asymmetric routes.** A site that sees the responder of an entry whose requester it never heard replicates the answer: the
- * entry's rank becomes `ANSWERED`, within the budget of half-open records. The other site establishes the entry with the
- * requester's next packet. If the requester went on before it heard of the answer, and is silent since, `walk` does it.
+ * **Asymmetric routes.** A site that sees the responder of an entry whose requester it never heard
+ * replicates the answer: the entry's rank becomes `ANSWERED`, within the budget of half-open
+ * records. The other site establishes the entry with the requester's next packet. If the requester
+ * went on before it heard of the answer, and is silent since, `walk` does it.
  *
- * Each word has one meaning and is stored whole, so threads need no lock. The words of a slot that was given to another entry
- * are void, because that entry's generation is another.
+ * Each word has one meaning and is stored whole, so threads need no lock. The words of a slot that
+ * was given to another entry are void, because that entry's generation is another.
  */
 
 import type { Region } from '../region.js';
@@ -22,13 +25,19 @@ import type { FlowSlots } from './flow-slots.js';
 
 /** The rank of an entry whose responder was not seen, as far as that was replicated. */
 export const HALF_OPEN = 0;
-/** The rank of an entry whose responder was seen, and which the requester has yet to establish: half-open, too. */
+/**
+ * The rank of an entry whose responder was seen, and which the requester has yet to establish:
+ * half-open, too.
+ */
 export const ANSWERED = 1;
 
 const WORDS = 2;
 const REQUESTER = 0;
 const RESPONDER = 1;
-/** An entry answered here is replicated as `ANSWERED` if the requester's next packet did not pass here within this. */
+/**
+ * An entry answered here is replicated as `ANSWERED` if the requester's next packet did not pass
+ * here within this.
+ */
 const UNCONFIRMED_S = 2;
 
 /** Bytes of `OpenContext.local` for a table of so many slots. */
@@ -41,7 +50,10 @@ export class Answers {
   private readonly words: Int32Array;
   private cursor = 0;
 
-  /** `memory`: the instance's local memory, from `byteOffset` on; without it, the thread remembers for itself. */
+  /**
+   * `memory`: the instance's local memory, from `byteOffset` on; without it, the thread remembers
+   * for itself.
+   */
   constructor(flows: FlowSlots, memory: Region | undefined, byteOffset = 0) {
     const count = flows.slots * WORDS;
     this.flows = flows;
@@ -49,7 +61,10 @@ export class Answers {
       memory === undefined || memory.byteLength === 0 ? new Int32Array(count) : memory.i32(byteOffset, count);
   }
 
-  /** A packet of the requester passed here. `wentOn`: it is one that establishes the entry, if there is an answer. */
+  /**
+   * A packet of the requester passed here. `wentOn`: it is one that establishes the entry, if there
+   * is an answer.
+   */
   heard(slot: number, wentOn: boolean): void {
     const at = slot * WORDS + REQUESTER;
     const silent = this.flows.generation(slot) << 1;
@@ -57,7 +72,10 @@ export class Answers {
     else if ((this.words[at] & ~1) !== silent) this.words[at] = silent;
   }
 
-  /** A packet of the responder passed here. Returns whether other sites must be told: the requester was not heard here. */
+  /**
+   * A packet of the responder passed here. Returns whether other sites must be told: the requester
+   * was not heard here.
+   */
   answered(slot: number): boolean {
     const generation = this.flows.generation(slot);
     this.words[slot * WORDS + RESPONDER] = generation;
@@ -75,8 +93,9 @@ export class Answers {
   }
 
   /**
-   * Looks at the next `count` slots, in turn. Calls `establish` with those that were answered, and whose requester went on here; and
-   * `replicate` with half-open ones that were answered here a while ago, and whose requester did not go on here.
+   * Looks at the next `count` slots, in turn. Calls `establish` with those that were answered, and
+   * whose requester went on here; and `replicate` with half-open ones that were answered here a
+   * while ago, and whose requester did not go on here.
    */
   walk(
     now: number,

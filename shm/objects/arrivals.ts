@@ -1,8 +1,8 @@
 /**
- * The half-open entries that one thread has made, oldest first: a ring of slots, each with the generation its entry then had, and when that was (a
- * generation may run ahead of the clock). Of this
- * thread alone. An entry that has risen, run out or gone meanwhile is still in it, and is passed over when it is taken; when the ring is full, the
- * oldest is forgotten.
+ * The half-open entries that one thread has made, oldest first: a ring of slots, each with the
+ * generation its entry then had, and when that was (a generation may run ahead of the clock). Of
+ * this thread alone. An entry that has risen, run out or gone meanwhile is still in it, and is
+ * passed over when it is taken; when the ring is full, the oldest is forgotten.
  */
 
 import { NONE } from '../none.js';

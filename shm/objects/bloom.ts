@@ -1,16 +1,18 @@
 /**
- * Whether a key was met before: a Bloom filter ("Space/time trade-offs in hash coding with allowable errors", 1970), local to
- * an instance. Nothing is logged, nothing comes from others; all threads of the instance share it. A key that was
- * added is always found; one that was not is found with at most the chosen probability, up to the capacity.
+ * Whether a key was met before: a Bloom filter ("Space/time trade-offs in hash coding with
+ * allowable errors", 1970), local to an instance. Nothing is logged, nothing comes from others; all
+ * threads of the instance share it. A key that was added is always found; one that was not is found
+ * with at most the chosen probability, up to the capacity.
  *
  *     counts   rare events
  *     bits     2^n
  *
- * The filter has the next power of two of the bits that Bloom's formula asks for, and as few bits a key as then do: often
- * fewer, for speed, than would make errors rarest.
+ * The filter has the next power of two of the bits that Bloom's formula asks for, and as few bits a
+ * key as then do: often fewer, for speed, than would make errors rarest.
  *
- * **Concurrent writers.** Bits are set with an atomic or, after a plain look that says which are set already. A filter has
- * nothing to recover: a writer that dies in `add` has set some bits, which says nothing of any key but by chance.
+ * **Concurrent writers.** Bits are set with an atomic or, after a plain look that says which are
+ * set already. A filter has nothing to recover: a writer that dies in `add` has set some bits,
+ * which says nothing of any key but by chance.
  *
  * The hash is keyed with the arena's secret: what is local need not hash alike everywhere.
  */
@@ -129,7 +131,10 @@ export class BloomFilter implements StateObject {
     return true;
   }
 
-  /** Forgets every key. One that another thread adds meanwhile may be forgotten too, in part: then it is not found. */
+  /**
+   * Forgets every key. One that another thread adds meanwhile may be forgotten too, in part: then
+   * it is not found.
+   */
   clear(): void {
     this.words.fill(0);
   }

@@ -1,14 +1,16 @@
 /**
- * How often each key was counted, in far less memory than the keys take: the count-min sketch (Cormode and Muthukrishnan, "An
- * improved data stream summary: the count-min sketch and its applications", 2005), over counter cells that all
- * instances share (counter-cells.ts: both wire forms, how concurrent writers are safe, what a death leaves).
+ * How often each key was counted, in far less memory than the keys take: the count-min sketch
+ * (Cormode and Muthukrishnan, "An improved data stream summary: the count-min sketch and its
+ * applications", 2005), over counter cells that all instances share (counter-cells.ts: both wire
+ * forms, how concurrent writers are safe, what a death leaves).
  *
  *     cells   depth rows of width; a key has one cell in each, by sketch-hash.ts
  *
- * **Error.** A cell holds what its keys counted together, so every reading errs upward. With N counted in all
- * and ε = e / width, δ = e^-depth: `value` is at least the true count, and above it by more than εN with probability at most δ
- * (theorem 1). `valueAtLeast` is the conservative reading: it is above the true count with probability at most δ. Both are of what
- * the others have told; what they have not, `errorBound` bounds, summed over a key's `depth` cells.
+ * **Error.** A cell holds what its keys counted together, so every reading errs upward. With N
+ * counted in all and ε = e / width, δ = e^-depth: `value` is at least the true count, and above it
+ * by more than εN with probability at most δ (theorem 1). `valueAtLeast` is the conservative
+ * reading: it is above the true count with probability at most δ. Both are of what the others have
+ * told; what they have not, `errorBound` bounds, summed over a key's `depth` cells.
  */
 
 import { powerOfTwo } from '../struct.js';
@@ -79,7 +81,9 @@ export class CountMin extends OverCells {
   private readonly hasher: SketchHash;
   private readonly heavy: HeavyHitters | null;
   private readonly key = new Int32Array(2);
-  /** What `read` read: handed on in memory, for a double is boxed at each call that is not inlined. */
+  /**
+   * What `read` read: handed on in memory, for a double is boxed at each call that is not inlined.
+   */
   private readonly reading = new Float64Array(1);
 
   constructor(counts: CounterCells, width: number, depth: number, hash: SketchHash, heavy: HeavyHitters | null) {
@@ -94,8 +98,8 @@ export class CountMin extends OverCells {
   // ——— Packet path ———
 
   /**
-   * Counts a key of two words `n` times, a whole number not below 0. False, and the refusal is counted, when that is not
-   * possible (see `CounterCells.add`: never because the log is full).
+   * Counts a key of two words `n` times, a whole number not below 0. False, and the refusal is
+   * counted, when that is not possible (see `CounterCells.add`: never because the log is full).
    */
   count2(key0: number, key1: number, n: number): boolean {
     this.hasher.hash2(key0, key1);
@@ -165,12 +169,18 @@ export class CountMin extends OverCells {
     return Math.exp(-this.depth);
   }
 
-  /** The conservative reading: no more than the true count, but for a chance of `delta`. Reads a row. */
+  /**
+   * The conservative reading: no more than the true count, but for a chance of `delta`. Reads a
+   * row.
+   */
   valueAtLeast(words: Int32Array, at: number, length: number): number {
     return Math.max(0, this.value(words, at, length) - this.overcount());
   }
 
-  /** The keys found heavy at this instance, those that count most first. Empty without the option `heavy`. */
+  /**
+   * The keys found heavy at this instance, those that count most first. Empty without the option
+   * `heavy`.
+   */
   heavyHitters(): HeavyHitter[] {
     if (this.heavy === null) return [];
     const { threshold } = this.heavy;

@@ -1,10 +1,11 @@
 /**
- * Cells of counts: what counters, counter vectors and counting sketches are made of. Every instance adds to every cell at
- * memory speed, and all end with the same sums.
+ * Cells of counts: what counters, counter vectors and counting sketches are made of. Every instance
+ * adds to every cell at memory speed, and all end with the same sums.
  *
- * **Counts** are doubles, whole numbers up to 2^53 - 1: an aligned 8-byte store is never torn on x86-64, a sum is one
- * addition, and there is no carry to be seen half done. Per origin and cell that is 9 PB, at 10 Gbit/s all in one cell 83
- * days' bytes; an `add` past it is refused and counted. An up/down cell is two grow-only parts, which is how totals converge.
+ * **Counts** are doubles, whole numbers up to 2^53 - 1: an aligned 8-byte store is never torn on
+ * x86-64, a sum is one addition, and there is no carry to be seen half done. Per origin and cell
+ * that is 9 PB, at 10 Gbit/s all in one cell 83 days' bytes; an `add` past it is refused and
+ * counted. An up/down cell is two grow-only parts, which is how totals converge.
  *
  * **Two wire forms**, one behaviour:
  *
@@ -13,30 +14,38 @@
  * | `totals`     | origin's running total | a total per member, the larger | `any-order` |
  * | `increments` | "+n" since last told   | one sum of the others'        | `in-order`, once (object.ts) |
  *
- * Totals are the default, for what they survive: lost order, duplicates, the death of any thread on either side, a healed
- * partition. What they cost more (`npm run bench -- wire_forms`, Zipf stream over 10 k cells, 2 k adds a round, 2 / 3 / 8
- * members): nothing on the wire (7.6 / 15 / 53 B an add in both forms, 2.1 times less than a record each); 5 to 15 % in the
- * send thread and 5 / 20 / 50 % in the receive threads, whose totals lie further apart; in memory of 1 M cells and 4 workers
- * 56 / 64 / 104 MB against 48. So increments are for large sketches of large clusters that take snapshots anyway.
+ * Totals are the default, for what they survive: lost order, duplicates, the death of any thread on
+ * either side, a healed partition. What they cost more (`npm run bench -- wire_forms`, Zipf stream
+ * over 10 k cells, 2 k adds a round, 2 / 3 / 8 members): nothing on the wire (7.6 / 15 / 53 B an
+ * add in both forms, 2.1 times less than a record each); 5 to 15 % in the send thread and 5 / 20 /
+ * 50 % in the receive threads, whose totals lie further apart; in memory of 1 M cells and 4 workers
+ * 56 / 64 / 104 MB against 48. So increments are for large sketches of large clusters that take
+ * snapshots anyway.
  *
  *     arena   totals: f64 [cell][member]; increments: f64 [cell]          one writer: the receive thread
  *     local   head, untold bits, `Told`, and per worker a stripe          in no snapshot
  *     stripe  f64 per cell: what this worker added                        one writer: the worker
  *     record  cell, count (2 words, low first)                            u53
  *
- * **Concurrent writers** never write the same word, so nothing is locked and every access is plain: a reader may see
- * another's stripe late by its store buffer, and never torn. A value is the sum of the members' totals and the stripes.
+ * **Concurrent writers** never write the same word, so nothing is locked and every access is plain:
+ * a reader may see another's stripe late by its store buffer, and never torn. A value is the sum of
+ * the members' totals and the stripes.
  *
- * **The log record is only a mark**: "this cell grew". The send thread fills in what the stripes say when it stages it
- * (`tell`), and that includes every add whose mark it read: a worker stores the stripe before it publishes the mark (TSO). So
+ * **The log record is only a mark**: "this cell grew". The send thread fills in what the stripes
+ * say when it stages it (`tell`), and that includes every add whose mark it read: a worker stores
+ * the stripe before it publishes the mark (TSO). So
  *
- * - a cell is marked once in a batch, however often it is counted in it (kept for cells up to `MARKED_CELLS`);
- * - a worker that dies between mark and stripe store has counted nothing, here or elsewhere; one that dies after has
- *   counted everywhere: there is nothing to recover, and marks may be lost to nobody and repeated freely;
- * - a full log loses nothing: the cell's *untold* bit is set instead, and the send thread tells it in its next round.
+ * - a cell is marked once in a batch, however often it is counted in it (kept for cells up to
+ *   `MARKED_CELLS`);
+ * - a worker that dies between mark and stripe store has counted nothing, here or elsewhere; one
+ *   that dies after has counted everywhere: there is nothing to recover, and marks may be lost to
+ *   nobody and repeated freely;
+ * - a full log loses nothing: the cell's *untold* bit is set instead, and the send thread tells it
+ *   in its next round.
  *
- * In increments form, what was told already (told.ts) is taken off, so adds are sent once, whatever the marks do. Where a thread
- * of replication dies abruptly, or a member is silent for longer than the logs last, they are not exact: see `Delivery`.
+ * In increments form, what was told already (told.ts) is taken off, so adds are sent once, whatever
+ * the marks do. Where a thread of replication dies abruptly, or a member is silent for longer than
+ * the logs last, they are not exact: see `Delivery`.
  */
 
 import type { SharedState } from '../../options/middlebox.js';
@@ -82,10 +91,16 @@ const TWO_32 = 2 ** 32;
 const HIGH_MAX = 2 ** 21 - 1;
 const CELLS_MAX = 2 ** 26;
 const MEMBERS_MAX = 255;
-/** So many cells have a note of the batch they were last marked in, 8 bytes each: more would not stay in the cache. */
+/**
+ * So many cells have a note of the batch they were last marked in, 8 bytes each: more would not
+ * stay in the cache.
+ */
 const MARKED_CELLS = 4096;
 
-/** Options with their defaults, and what follows from them. `parts`: cells, twice as many with `upDown`. */
+/**
+ * Options with their defaults, and what follows from them. `parts`: cells, twice as many with
+ * `upDown`.
+ */
 interface Shape extends Required<CounterCellsOptions> {
   readonly parts: number;
 }
@@ -143,7 +158,10 @@ export class CounterCells implements StateObject {
   private readonly pending: Int32Array;
   /** Batch in which a part was marked last; empty where there are too many. */
   private readonly marked: Float64Array;
-  /** Word of the untold bits where the send thread's scan goes on; `NONE` between scans. It starts with one. */
+  /**
+   * Word of the untold bits where the send thread's scan goes on; `NONE` between scans. It starts
+   * with one.
+   */
   private untoldCursor = 0;
   /** Whether this thread, as the send thread, has mended what its predecessor left. */
   private mended = false;
@@ -188,8 +206,9 @@ export class CounterCells implements StateObject {
   // ——— Packet path ———
 
   /**
-   * Counts `n`, a whole number, in a cell; below 0 only with `upDown`. False, with the refusal counted and nothing changed,
-   * when there is no such cell or the count would not be exact any more. Never because the log is full.
+   * Counts `n`, a whole number, in a cell; below 0 only with `upDown`. False, with the refusal
+   * counted and nothing changed, when there is no such cell or the count would not be exact any
+   * more. Never because the log is full.
    */
   add(cell: number, n: number): boolean {
     const part = this.upDown ? 2 * cell + (n < 0 ? 1 : 0) : cell;
@@ -207,8 +226,9 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * Counts `n` for a key of a sketch, in `rows` cells: in row r, `(first + r * step) & mask` places on from `r * width`. As for
-   * `add`, but that where one of them is refused the others are counted.
+   * Counts `n` for a key of a sketch, in `rows` cells: in row r, `(first + r * step) & mask` places
+   * on from `r * width`. As for `add`, but that where one of them is refused the others are
+   * counted.
    */
   addRows(first: number, step: number, mask: number, width: number, rows: number, n: number): boolean {
     if (this.upDown || !(n >= 0) || this.log === null) return this.addEach(first, step, mask, width, rows, n);
@@ -244,8 +264,8 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * The least of a key's cells, as `addRows` has them, into `out[0]`: in memory, for a double is boxed at each call that is not
-   * inlined. Or the first found below `enough`.
+   * The least of a key's cells, as `addRows` has them, into `out[0]`: in memory, for a double is
+   * boxed at each call that is not inlined. Or the first found below `enough`.
    */
   leastOfRows(
     first: number,
@@ -301,8 +321,8 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * The log is full. The bit after the count: whoever clears it then reads the count. Should the thread die in between,
-   * `recover` sets it.
+   * The log is full. The bit after the count: whoever clears it then reads the count. Should the
+   * thread die in between, `recover` sets it.
    */
   private addUntold(part: number, sum: number): boolean {
     this.pending[STRIPE.at.pending] = part + 1;
@@ -325,7 +345,8 @@ export class CounterCells implements StateObject {
     if (op !== CELL_COUNT || length !== RECORD.words) return true;
     if (!this.mended) this.mend();
     const part = words[at + RECORD.at.cell];
-    // If the send thread died now, a change without an undo note would be lost. So it is told after the next cut.
+    // If the send thread died now, a change without an undo note would be lost. So it is told after
+    // the next cut.
     if (this.told.isFull) {
       this.setUntold(part);
       return false;
@@ -412,8 +433,8 @@ export class CounterCells implements StateObject {
     }
     if (sum <= this.arena[index]) return Applied.UNCHANGED;
     this.arena[index] = sum;
-    // A total of our former incarnation that our snapshot did not have: what this one counts comes on top,
-    // also at the others, who took our total so far for all of it.
+    // A total of our former incarnation that our snapshot did not have: what this one counts comes
+    // on top, also at the others, who took our total so far for all of it.
     if (this.totals && origin === this.self) this.setUntold(part);
     return Applied.CHANGED;
   }
@@ -421,8 +442,8 @@ export class CounterCells implements StateObject {
   // ——— Rare ———
 
   /**
-   * Totals: what the stripes hold, told or not. Increments: what was told, for a snapshot's increments must be those that are
-   * numbered, and the rest will come.
+   * Totals: what the stripes hold, told or not. Increments: what was told, for a snapshot's
+   * increments must be those that are numbered, and the rest will come.
    */
   get addends(): Addends {
     const { parts, width, self, stripeStride, stripeCount } = this;
@@ -432,7 +453,9 @@ export class CounterCells implements StateObject {
       : { ...target, source: this.toldAt + Told.amountsAt, sourceStride: 8, laneStride: 0, lanes: 1 };
   }
 
-  /** Totals: our own were told by a former life. In the increments' sum they are among the others'. */
+  /**
+   * Totals: our own were told by a former life. In the increments' sum they are among the others'.
+   */
   adopt(): void {
     if (!this.totals) return;
     for (let part = 0; part < this.parts; part++) {
@@ -442,9 +465,10 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * Totals: the larger of each. What the other knows of us and we do not, from a former life, is counted as told: only at a
-   * barrier, or before the send thread runs. Increments cannot tell what both have: they are taken over into an object in which
-   * nothing was counted yet, and not otherwise.
+   * Totals: the larger of each. What the other knows of us and we do not, from a former life, is
+   * counted as told: only at a barrier, or before the send thread runs. Increments cannot tell what
+   * both have: they are taken over into an object in which nothing was counted yet, and not
+   * otherwise.
    */
   merge(from: Region): number {
     const theirs = from.f64(0, this.arena.length);
@@ -460,7 +484,8 @@ export class CounterCells implements StateObject {
         const ours = this.totals && member === this.self;
         const more = theirs[i] - this.arena[i] - (ours ? this.counted(part) : 0);
         if (more <= 0) continue;
-        // First told, then there: the send thread, in between, tells too much once; the other way round it could keep a count to itself.
+        // First told, then there: the send thread, in between, tells too much once; the other way
+        // round it could keep a count to itself.
         if (ours) this.told.adjust(part, more);
         this.arena[i] += more;
         changed++;

@@ -1,4 +1,7 @@
-/** Counters over cells (counter-cells.ts): one count, or a vector of them, that all instances add to. */
+/**
+ * Counters over cells (counter-cells.ts): one count, or a vector of them, that all instances add
+ * to.
+ */
 
 import type { WireForm } from './counter-cells.js';
 import type { StateDefinition } from './object.js';
@@ -19,7 +22,10 @@ export interface CounterVectorOptions extends CounterOptions {
 
 /** One count. */
 export class Counter extends OverCells {
-  /** Counts `n`, a whole number; below 0 only with `upDown`. False: refused and counted as such, see `CounterCells.add`. */
+  /**
+   * Counts `n`, a whole number; below 0 only with `upDown`. False: refused and counted as such, see
+   * `CounterCells.add`.
+   */
   add(n: number): boolean {
     return this.counts.add(0, n);
   }

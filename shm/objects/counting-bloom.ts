@@ -1,18 +1,20 @@
 /**
- * Which keys there are, and how often each was counted: the counting Bloom filter (Fan, Cao, Almeida and Broder, "Summary
- * cache: a scalable wide-area web cache sharing protocol", 2000), over counter cells that all instances share
- * (counter-cells.ts: both wire forms, how concurrent writers are safe, what a death leaves).
+ * Which keys there are, and how often each was counted: the counting Bloom filter (Fan, Cao,
+ * Almeida and Broder, "Summary cache: a scalable wide-area web cache sharing protocol", 2000), over
+ * counter cells that all instances share (counter-cells.ts: both wire forms, how concurrent writers
+ * are safe, what a death leaves).
  *
  *     cells   2^n; a key has `cellsPerKey` of them, all different, by sketch-hash.ts
  *
- * **Error.** A key's count is the least of its cells, and others may have counted in all of them: so it errs upward only, and a
- * key that was counted is always there. One that was not is there all the same with at most the declared chance while no more
- * than `capacity` keys are counted; the same bounds the chance that a count is too large. All of this is of what the others
- * have told.
+ * **Error.** A key's count is the least of its cells, and others may have counted in all of them:
+ * so it errs upward only, and a key that was counted is always there. One that was not is there all
+ * the same with at most the declared chance while no more than `capacity` keys are counted; the
+ * same bounds the chance that a count is too large. All of this is of what the others have told.
  *
- * **Taking back.** With `removable` a count can be taken back, by whoever counted it: never more than that, or other keys
- * are lost. Then the cells count up and down, and while an instance has not heard of a count that another already takes
- * back, a key sharing a cell may seem rarer than it is.
+ * **Taking back.** With `removable` a count can be taken back, by whoever counted it: never more
+ * than that, or other keys are lost. Then the cells count up and down, and while an instance has
+ * not heard of a count that another already takes back, a key sharing a cell may seem rarer than it
+ * is.
  */
 
 import { powerOfTwo } from '../struct.js';
@@ -79,8 +81,9 @@ export class CountingBloom extends OverCells {
   // ——— Packet path ———
 
   /**
-   * Counts a key of two words `n` times, a whole number; below 0 only where `removable`. False, and the refusal is counted,
-   * when that is not possible (see `CounterCells.add`: never because the log is full).
+   * Counts a key of two words `n` times, a whole number; below 0 only where `removable`. False, and
+   * the refusal is counted, when that is not possible (see `CounterCells.add`: never because the
+   * log is full).
    */
   count2(key0: number, key1: number, n: number): boolean {
     this.hasher.hash2(key0, key1);
@@ -126,7 +129,9 @@ export class CountingBloom extends OverCells {
 
   // ——— Off the packet path ———
 
-  /** The chance, as the cells are filled now, that a key never counted is found. Reads every cell. */
+  /**
+   * The chance, as the cells are filled now, that a key never counted is found. Reads every cell.
+   */
   falsePositiveRate(): number {
     return (this.used() / this.counts.cells) ** this.cellsPerKey;
   }

@@ -1,9 +1,10 @@
 /**
- * From an external address, port and protocol to the place of its claim, and back. Thread-local and read-only: it follows
- * from the list of addresses.
+ * From an external address, port and protocol to the place of its claim, and back. Thread-local and
+ * read-only: it follows from the list of addresses.
  *
- * Places are numbers of one instance, since lists may differ. Addresses are numbered in ascending order, so instances with the
- * same addresses have the same places, however their lists are written.
+ * Places are numbers of one instance, since lists may differ. Addresses are numbered in ascending
+ * order, so instances with the same addresses have the same places, however their lists are
+ * written.
  */
 
 import { NONE } from '../none.js';
@@ -17,7 +18,10 @@ export const UDP = 17;
 const PROTOCOLS = [TCP, UDP, ICMP] as const;
 export const PROTOCOL_COUNT = PROTOCOLS.length;
 
-/** Golden ratio, for a multiplicative hash: the addresses are the operator's, nobody attacks their spread. */
+/**
+ * Golden ratio, for a multiplicative hash: the addresses are the operator's, nobody attacks their
+ * spread.
+ */
 const SPREAD = 0x9e3779b1;
 const MAX_ADDRESSES = 256;
 
@@ -90,7 +94,10 @@ export class ExternalPlaces {
     return [...this.addresses.subarray(0, this.addressCount)];
   }
 
-  /** The place of a raw address and raw port; `NONE` when the address is not ours or the protocol has no bindings. */
+  /**
+   * The place of a raw address and raw port; `NONE` when the address is not ours or the protocol
+   * has no bindings.
+   */
   find(address: number, port: number, protocol: number): number {
     const index = this.indexOf(address);
     const first = protocolIndex(protocol);
@@ -100,8 +107,8 @@ export class ExternalPlaces {
   }
 
   /**
-   * A function that puts the place of `addresses[i]`, `keys[i]` (raw port (16) | protocol (8)) into `places[i]` for
-   * i < `count`. Made once per thread: see `FlowSlots.finder2`.
+   * A function that puts the place of `addresses[i]`, `keys[i]` (raw port (16) | protocol (8)) into
+   * `places[i]` for i < `count`. Made once per thread: see `FlowSlots.finder2`.
    */
   finder(addresses: Int32Array, keys: Int32Array, places: Int32Array): (count: number) => void {
     const { table, shift, mask, addressCount } = this;
@@ -122,7 +129,10 @@ export class ExternalPlaces {
     };
   }
 
-  /** A function that puts address and port of `places[i]` into `addresses[i]`, `ports[i]` for i < `count`. As `finder`. */
+  /**
+   * A function that puts address and port of `places[i]` into `addresses[i]`, `ports[i]` for i <
+   * `count`. As `finder`.
+   */
   splitter(places: Int32Array, addresses: Int32Array, ports: Int32Array): (count: number) => void {
     const table = this.addresses;
     return (count: number): void => {
@@ -144,7 +154,10 @@ export class ExternalPlaces {
     return (place >>> 16) % this.addressCount;
   }
 
-  /** Whether a place's address and port are the larger, as every instance compares them. Both are of one protocol. */
+  /**
+   * Whether a place's address and port are the larger, as every instance compares them. Both are of
+   * one protocol.
+   */
   isLarger(place: number, other: number): boolean {
     const a = this.addresses[place >>> 16];
     const b = this.addresses[other >>> 16];

@@ -1,13 +1,15 @@
 /**
- * Which level of filtering by remote is in force at an instance: the loosest of those that the members of the cluster are
- * configured with, as far as they have said. A site that filters by sessions drops replies to what other sites let out, unless
- * these record the sessions of what they let out.
+ * Which level of filtering by remote is in force at an instance: the loosest of those that the
+ * members of the cluster are configured with, as far as they have said. A site that filters by
+ * sessions drops replies to what other sites let out, unless these record the sessions of what they
+ * let out.
  *
  *     level   in force, + 1; 0: not known yet, then the instance's own
  *     since   bindings made up to this coarse second may lack sessions of the level in force; 0: none do
  *
- * Both lie in the region of the sessions, since a snapshot of these is as complete as its `since` says. Main writes them when
- * it learns what other members are configured with, and when it takes in a snapshot. Workers read them.
+ * Both lie in the region of the sessions, since a snapshot of these is as complete as its `since`
+ * says. Main writes them when it learns what other members are configured with, and when it takes
+ * in a snapshot. Workers read them.
  */
 
 import type { Parameters } from '../arena.js';
@@ -42,7 +44,10 @@ export class FilterLevel {
     return Atomics.load(this.words, WORDS.at.since);
   }
 
-  /** Puts a level in force, at `now` in coarse seconds. Another one than before needs other sessions than those there are. */
+  /**
+   * Puts a level in force, at `now` in coarse seconds. Another one than before needs other sessions
+   * than those there are.
+   */
   enforce(level: number, now: number): void {
     if (this.inForce !== level) this.lack(now);
     Atomics.store(this.words, WORDS.at.level, level + 1);
@@ -60,7 +65,9 @@ export class FilterLevel {
   }
 }
 
-/** The level in a shape that comes from another instance. Throws a `RangeError` if there is none. */
+/**
+ * The level in a shape that comes from another instance. Throws a `RangeError` if there is none.
+ */
 export function levelOf(shape: Parameters): number {
   const level = shape['level'];
   if (typeof level !== 'number' || FILTERINGS[level] === undefined)

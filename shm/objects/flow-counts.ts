@@ -1,4 +1,7 @@
-/** What a flow table counts, at the beginning of its region: rare events. Threads add atomically; one that is killed may miss one. */
+/**
+ * What a flow table counts, at the beginning of its region: rare events. Threads add atomically;
+ * one that is killed may miss one.
+ */
 
 import { LINE, struct } from '../struct.js';
 import { HALF_OPEN_COUNTS } from './half-open.js';

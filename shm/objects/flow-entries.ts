@@ -10,7 +10,10 @@ const NO_SECRET = new Int32Array(2);
 /** After so many slots without anything to show comes a `null`: some microseconds. */
 const SLOTS_SILENT_MAX = 1000;
 
-/** Calls `see` with each entry that has not expired. `entry` has room for a record and is used again. */
+/**
+ * Calls `see` with each entry that has not expired. `entry` has room for a record and is used
+ * again.
+ */
 export function walkEntries(
   slots: FlowSlots,
   entry: Int32Array,
@@ -47,7 +50,10 @@ export function writeFlow(slots: FlowSlots, slot: number, out: Int32Array, at: n
   for (let i = 0; i < slots.valueWords; i++) out[life + LIFE.words + i] = slots.value(slot, i);
 }
 
-/** See `StateObject.digest`: the entries that are replicated and have not expired. `entry` has room for a record. */
+/**
+ * See `StateObject.digest`: the entries that are replicated and have not expired. `entry` has room
+ * for a record.
+ */
 export function entriesDigest(slots: FlowSlots, entry: Int32Array, now: number, evictable: boolean): string {
   const digest = new ContentDigest();
   walkEntries(slots, entry, now, true, (seen) => {
@@ -57,8 +63,8 @@ export function entriesDigest(slots: FlowSlots, entry: Int32Array, now: number, 
 }
 
 /**
- * The entries that are replicated of the table of this shape at `words[base …]`, each as it was at one moment and in the form
- * of a record. The array is used again.
+ * The entries that are replicated of the table of this shape at `words[base …]`, each as it was at
+ * one moment and in the form of a record. The array is used again.
  */
 export function* flowRecords(words: Int32Array, base: number, shape: FlowShape): Generator<Int32Array> {
   const slots = new FlowSlots(words, base, shape, NO_SECRET);

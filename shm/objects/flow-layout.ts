@@ -1,4 +1,7 @@
-/** The layout of a flow table's slots, for the two files that read it: flow-slots.ts, which says what it means, and flow-lookup.ts. */
+/**
+ * The layout of a flow table's slots, for the two files that read it: flow-slots.ts, which says
+ * what it means, and flow-lookup.ts.
+ */
 
 import { struct } from '../struct.js';
 
@@ -12,7 +15,10 @@ export const STATE_SHIFT = 8;
 /** Slots a key may lie in, from its home on. */
 export const WINDOW = 64;
 
-/** Where a table lies, and the key of its hash. Slot i is at `words[base + (i << shift)]`; `valueAt` from there on its value. */
+/**
+ * Where a table lies, and the key of its hash. Slot i is at `words[base + (i << shift)]`; `valueAt`
+ * from there on its value.
+ */
 export interface FlowPlace {
   readonly words: Int32Array;
   readonly base: number;

@@ -1,11 +1,12 @@
 /**
  * Finding the flows of many packets at once: several times as fast as one by one.
  *
- * A function made here goes over its columns three times: hashes; the first word of each home slot; the search. So of the
- * cache misses of the second, many are under way at once. It is made once per thread, not called with the columns: arrays
- * that are constants of a function made once are constants to V8's optimiser, an access then is a comparison and a load; of
- * arrays that are arguments or fields it loads type, length and address again and again. Measured with 64 keys: 2.5 times as
- * fast.
+ * A function made here goes over its columns three times: hashes; the first word of each home slot;
+ * the search. So of the cache misses of the second, many are under way at once. It is made once per
+ * thread, not called with the columns: arrays that are constants of a function made once are
+ * constants to V8's optimiser, an access then is a comparison and a load; of arrays that are
+ * arguments or fields it loads type, length and address again and again. Measured with 64 keys: 2.5
+ * times as fast.
  */
 
 import { hasher2, hasher4 } from '../hash.js';
@@ -22,9 +23,10 @@ const NOWHERE = -1;
 type Find = (count: number, now: number) => void;
 
 /**
- * Packets to be looked up at once in a table of keys of four words: write the i-th key at `keys[4 * i]`, call `find`, read
- * `slots`: those of entries that have not expired, or `NONE`. `hashes` are for `add`, `values` the first value word of those
- * found. An entry put in after `find` is found by `FlowTable.find`.
+ * Packets to be looked up at once in a table of keys of four words: write the i-th key at `keys[4 *
+ * i]`, call `find`, read `slots`: those of entries that have not expired, or `NONE`. `hashes` are
+ * for `add`, `values` the first value word of those found. An entry put in after `find` is found by
+ * `FlowTable.find`.
  */
 export interface FlowLookup {
   readonly keys: Int32Array;
@@ -35,9 +37,9 @@ export interface FlowLookup {
 }
 
 /**
- * A function that finds the keys (`key0[i]`, `key1[i]`) for i < `count`: `hashes[i]` their hash, `slots[i]` the slot of an
- * entry that has not expired by `now` and whose value word `flag` is 0, else `NONE`; `values[i]` the first value word of an
- * entry found.
+ * A function that finds the keys (`key0[i]`, `key1[i]`) for i < `count`: `hashes[i]` their hash,
+ * `slots[i]` the slot of an entry that has not expired by `now` and whose value word `flag` is 0,
+ * else `NONE`; `values[i]` the first value word of an entry found.
  */
 export function finder2(
   place: FlowPlace,
@@ -88,8 +90,8 @@ export function finder2(
 }
 
 /**
- * The same for keys of four words, the i-th at `keys[4 * i]`, and any entry that has not expired; `values[i]` is the first
- * value word of one found.
+ * The same for keys of four words, the i-th at `keys[4 * i]`, and any entry that has not expired;
+ * `values[i]` is the first value word of one found.
  */
 export function finder4(
   place: FlowPlace,
@@ -139,7 +141,10 @@ export function finder4(
   };
 }
 
-/** A function that brings the home slots of hashes, or any slots, into the cache. A loop of next to nothing. */
+/**
+ * A function that brings the home slots of hashes, or any slots, into the cache. A loop of next to
+ * nothing.
+ */
 function toucher({ words, base, mask, shift }: FlowPlace, slots: Int32Array): (count: number) => void {
   const sink = new Int32Array(1);
   return (count: number): void => {
@@ -150,8 +155,9 @@ function toucher({ words, base, mask, shift }: FlowPlace, slots: Int32Array): (c
 }
 
 /**
- * A function that makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not expired by `now`, whose first
- * value word is `values[i]` and whose value word `flag` is 0; of such an entry, `key0[i]` and `key1[i]` become the key.
+ * A function that makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not
+ * expired by `now`, whose first value word is `values[i]` and whose value word `flag` is 0; of such
+ * an entry, `key0[i]` and `key1[i]` become the key.
  */
 export function checker(
   place: FlowPlace,

@@ -12,9 +12,10 @@ export const LIFE = struct({ generation: 1, rank: 1, expires: 1 });
 const { generation: GENERATION, rank: RANK, expires: EXPIRES } = LIFE.at;
 
 /**
- * Decides between two values of one key at equal generation and rank: whether the one at `candidate[candidateAt …]` replaces
- * the one at `current[currentAt …]`, both of `words` words. Must be a strict total order on values (else instances differ for
- * ever), and must not change its arguments. Called under the entry's lock: keep it short.
+ * Decides between two values of one key at equal generation and rank: whether the one at
+ * `candidate[candidateAt …]` replaces the one at `current[currentAt …]`, both of `words` words.
+ * Must be a strict total order on values (else instances differ for ever), and must not change its
+ * arguments. Called under the entry's lock: keep it short.
  */
 export type Winner = (
   candidate: Int32Array,
@@ -48,7 +49,10 @@ export function isLife(words: Int32Array, at: number, now: number): boolean {
   return generation > 0 && generation <= expires && rank >= 0 && rank <= MAX_RANK && expires - now <= FUTURE_S_MAX;
 }
 
-/** Joins record `b` into record `a` of the same key, by a winner rule. Returns whether the join differs from `b`. */
+/**
+ * Joins record `b` into record `a` of the same key, by a winner rule. Returns whether the join
+ * differs from `b`.
+ */
 export function joinFlow(
   a: Int32Array,
   aAt: number,

@@ -1,14 +1,15 @@
 /**
- * The slots of a flow table: where an entry is, what it says, and who may change it. Knows no log and no records; the
- * flow table and the NAT binding are built on it.
+ * The slots of a flow table: where an entry is, what it says, and who may change it. Knows no log
+ * and no records; the flow table and the NAT binding are built on it.
  *
  *     slot     lock word, generation, expires, tag and rank, key, value…, rounded up to a power of two words
  *     lock     version (16) | state (8) | writer that holds the lock (8)
  *     tag      24 bits of the key's hash | withheld (1) | rank (7)
  *
- * Open addressing with linear probing from the key's home slot. There are at least twice as many slots as entries meant to
- * be held, so that of all windows of `WINDOW` slots none is ever full in practice: at half load the chance of a run of 64
- * taken slots is about 10^-6 a table (Knuth, vol. 3, 6.4), and such a key is refused and counted.
+ * Open addressing with linear probing from the key's home slot. There are at least twice as many
+ * slots as entries meant to be held, so that of all windows of `WINDOW` slots none is ever full in
+ * practice: at half load the chance of a run of 64 taken slots is about 10^-6 a table (Knuth, vol.
+ * 3, 6.4), and such a key is refused and counted.
  *
  * | state   | a search     | who                                                                              |
  * | ------- | ------------ | -------------------------------------------------------------------------------- |
@@ -17,38 +18,44 @@
  * | GONE    | goes on      | → USED by `put`; → EMPTY by `tidy`, only when the next slot is EMPTY               |
  * | EVICTED | goes on      | USED → EVICTED by `evict`; → GONE by `put` or `tidy`, the guard after that         |
  *
- * **Insertion.** A key is inserted under the lock of its home slot, after a search under that lock: so no key is ever
- * twice in the table. The slot itself is then locked too (its home may be elsewhere). A search ends at the first EMPTY
- * slot, so between home and entry none may be: `acquire` checks that downwards with the entry's slot locked, and `tidy`
- * empties a slot only while it holds the lock of an EMPTY next one. Downwards, because a slot seen in use stays so while
- * the one after it does, and the last is locked.
+ * **Insertion.** A key is inserted under the lock of its home slot, after a search under that lock:
+ * so no key is ever twice in the table. The slot itself is then locked too (its home may be
+ * elsewhere). A search ends at the first EMPTY slot, so between home and entry none may be:
+ * `acquire` checks that downwards with the entry's slot locked, and `tidy` empties a slot only
+ * while it holds the lock of an EMPTY next one. Downwards, because a slot seen in use stays so
+ * while the one after it does, and the last is locked.
  *
- * **A writer's death.** What a transaction changes is put back when its thread dies in it (transaction.ts), but other threads
- * have seen it meanwhile. So a change of state that others act on is either for good the moment it is seen, or seen only by
- * those who cannot act on it. `vacate` is for good: one store, not undone. It makes of an EMPTY slot one that searches go on
- * over, which is no harm; and of an expired entry a forgotten one, which it is. Were it undone, a key that was inserted
- * behind the slot meanwhile would be out of reach behind an EMPTY one, or a key inserted anew would be there twice.
- * `hide` is undone: so whoever hides an entry that may come back holds the lock of its key's home, and nobody inserts that
- * key until the death has been mended. An entry of which a reader may still make use is not hidden but changed in place, word
- * by word: a reader that missed it would take its packet for one of no flow.
+ * **A writer's death.** What a transaction changes is put back when its thread dies in it
+ * (transaction.ts), but other threads have seen it meanwhile. So a change of state that others act
+ * on is either for good the moment it is seen, or seen only by those who cannot act on it. `vacate`
+ * is for good: one store, not undone. It makes of an EMPTY slot one that searches go on over, which
+ * is no harm; and of an expired entry a forgotten one, which it is. Were it undone, a key that was
+ * inserted behind the slot meanwhile would be out of reach behind an EMPTY one, or a key inserted
+ * anew would be there twice. `hide` is undone: so whoever hides an entry that may come back holds
+ * the lock of its key's home, and nobody inserts that key until the death has been mended. An entry
+ * of which a reader may still make use is not hidden but changed in place, word by word: a reader
+ * that missed it would take its packet for one of no flow.
  *
- * **Forgetting.** An entry is *over* once expired for `CLOCK_SKEW_GUARD_S`: nobody counts on it. Where an expiry can move back
- * (with a rank, or a new generation), it is kept for `rememberedS` all the same, for what it says of late records
- * (clock.ts); unless a key finds no other slot.
+ * **Forgetting.** An entry is *over* once expired for `CLOCK_SKEW_GUARD_S`: nobody counts on it.
+ * Where an expiry can move back (with a rank, or a new generation), it is kept for `rememberedS`
+ * all the same, for what it says of late records (clock.ts); unless a key finds no other slot.
  *
- * **Evicting** takes a half-open entry away before its time (half-open.ts). A reader may have found it just before and still use
- * the slot: so the slot keeps its words, and is nobody else's until the guard is over, as if the entry had expired then.
+ * **Evicting** takes a half-open entry away before its time (half-open.ts). A reader may have found
+ * it just before and still use the slot: so the slot keeps its words, and is nobody else's until
+ * the guard is over, as if the entry had expired then.
  *
  * **Withheld** is an entry of this instance alone, of rank 0: no record told it to others.
  *
- * **Reads take no lock.** A reader loads the lock word first and then the rest; a writer that gives a slot to another key
- * first takes the state away from USED, then changes the words, then sets USED again: with x86-64's ordering (TSO) a
- * reader that sees the new USED sees all of the new entry. One that loaded the old USED just before can meet words of
- * both; since a slot changes its key only after its entry has been expired for `CLOCK_SKEW_GUARD_S`, and key words of two
- * entries seldom make a third, and if they do its 24-bit tag does not fit, such a reader finds nothing. A slot found
- * stays the same entry's for the guard's seconds, a batch takes microseconds; a thread stopped for seconds in the middle
- * of a batch could send the packets of that one batch by an entry that is no more. Single words (rank, expiry, a value)
- * are read whole by nature; several value words together through `read`, a sequence lock over `version`.
+ * **Reads take no lock.** A reader loads the lock word first and then the rest; a writer that gives
+ * a slot to another key first takes the state away from USED, then changes the words, then sets
+ * USED again: with x86-64's ordering (TSO) a reader that sees the new USED sees all of the new
+ * entry. One that loaded the old USED just before can meet words of both; since a slot changes its
+ * key only after its entry has been expired for `CLOCK_SKEW_GUARD_S`, and key words of two entries
+ * seldom make a third, and if they do its 24-bit tag does not fit, such a reader finds nothing. A
+ * slot found stays the same entry's for the guard's seconds, a batch takes microseconds; a thread
+ * stopped for seconds in the middle of a batch could send the packets of that one batch by an entry
+ * that is no more. Single words (rank, expiry, a value) are read whole by nature; several value
+ * words together through `read`, a sequence lock over `version`.
  *
  * **Writes** happen under the slot's lock, through a `Transaction`.
  */
@@ -131,8 +138,8 @@ export class FlowSlots {
   private touched = 0;
 
   /**
-   * The table of this shape at `words[base …]`. `secret`: two words of key for the hash. Entries are remembered for
-   * `rememberedS` past their expiry.
+   * The table of this shape at `words[base …]`. `secret`: two words of key for the hash. Entries
+   * are remembered for `rememberedS` past their expiry.
    */
   constructor(
     words: Int32Array,
@@ -194,7 +201,10 @@ export class FlowSlots {
     return NONE;
   }
 
-  /** The slot of the key at `key[keyAt …]`, whether expired or not. `NONE` when it is not in the table. */
+  /**
+   * The slot of the key at `key[keyAt …]`, whether expired or not. `NONE` when it is not in the
+   * table.
+   */
   find(hash: number, key: Int32Array, keyAt: number): number {
     const words = this.words;
     const tag = hash >>> 8;
@@ -270,8 +280,9 @@ export class FlowSlots {
   }
 
   /**
-   * Copies the whole entry as it was at one moment: generation, expires, rank, key words, value words, into
-   * `out[outAt …]`. Returns false when the slot holds no entry, or a writer would not leave it.
+   * Copies the whole entry as it was at one moment: generation, expires, rank, key words, value
+   * words, into `out[outAt …]`. Returns false when the slot holds no entry, or a writer would not
+   * leave it.
    */
   read(slot: number, out: Int32Array, outAt: number): boolean {
     const words = this.words;
@@ -296,8 +307,8 @@ export class FlowSlots {
   }
 
   /**
-   * Whether an entry can be forgotten: it is over, and no record that would revive it can be under way any more. `urgent`:
-   * there is no room to wait for that.
+   * Whether an entry can be forgotten: it is over, and no record that would revive it can be under
+   * way any more. `urgent`: there is no room to wait for that.
    */
   isForgettable(slot: number, now: number, urgent = false): boolean {
     return this.expires(slot) + (urgent ? CLOCK_SKEW_GUARD_S : this.rememberedS) <= now;
@@ -316,8 +327,9 @@ export class FlowSlots {
   }
 
   /**
-   * Locks the key's home and the slot where it is, or may be put. `holds` tells which. `NONE` when every slot in its window
-   * holds an entry that is not over, `CONTENDED` when a lock was not to be had: then the transaction is to be aborted.
+   * Locks the key's home and the slot where it is, or may be put. `holds` tells which. `NONE` when
+   * every slot in its window holds an entry that is not over, `CONTENDED` when a lock was not to be
+   * had: then the transaction is to be aborted.
    */
   acquire(tx: Transaction, hash: number, key: Int32Array, keyAt: number, now: number): number {
     const home = hash & this.mask;
@@ -356,7 +368,10 @@ export class FlowSlots {
     return state !== USED || this.expires(slot) + overS <= now;
   }
 
-  /** Whether no slot from `home` to the one before `slot` is EMPTY. Downwards: see the head of this file. */
+  /**
+   * Whether no slot from `home` to the one before `slot` is EMPTY. Downwards: see the head of this
+   * file.
+   */
   private isReachable(home: number, slot: number): boolean {
     for (let i = slot; i !== home; ) {
       i = (i - 1) & this.mask;
@@ -366,23 +381,27 @@ export class FlowSlots {
   }
 
   /**
-   * Hides a locked slot's entry from readers, until `put` or the end of the transaction; or takes it away with it. Undone with
-   * the transaction: the lock of its key's home is held as well.
+   * Hides a locked slot's entry from readers, until `put` or the end of the transaction; or takes
+   * it away with it. Undone with the transaction: the lock of its key's home is held as well.
    */
   hide(tx: Transaction, slot: number): void {
     this.setState(tx, slot, GONE);
   }
 
   /**
-   * Takes a locked slot's entry, which is over, away for good, also if the transaction is not committed; of a slot without an
-   * entry, makes one that can be `put`. Searches still go on over the slot: `tidy` ends that.
+   * Takes a locked slot's entry, which is over, away for good, also if the transaction is not
+   * committed; of a slot without an entry, makes one that can be `put`. Searches still go on over
+   * the slot: `tidy` ends that.
    */
   vacate(tx: Transaction, slot: number): void {
     const at = this.lockOf(slot);
     tx.setForGood(at, this.nextVersion(at) | (GONE << STATE_SHIFT));
   }
 
-  /** Takes a locked slot's entry away for good before its time: it has expired at `now`, if not before. */
+  /**
+   * Takes a locked slot's entry away for good before its time: it has expired at `now`, if not
+   * before.
+   */
   evict(tx: Transaction, slot: number, now: number): void {
     const at = this.lockOf(slot);
     if (this.expires(slot) > now) tx.set(at - LOCK + EXPIRES, now);
@@ -391,8 +410,8 @@ export class FlowSlots {
   }
 
   /**
-   * Gives a locked slot that was hidden or vacated its entry, without the value words: they are set before, through `wordOf`.
-   * `standing`: its rank, or `WITHHELD`.
+   * Gives a locked slot that was hidden or vacated its entry, without the value words: they are set
+   * before, through `wordOf`. `standing`: its rank, or `WITHHELD`.
    */
   put(
     tx: Transaction,
@@ -431,8 +450,9 @@ export class FlowSlots {
   }
 
   /**
-   * Makes a slot that is GONE, and those GONE before it, EMPTY again, if the slot after it is: so searches stay short. Never
-   * waits for a lock. A slot evicted for the guard by `now` is GONE first.
+   * Makes a slot that is GONE, and those GONE before it, EMPTY again, if the slot after it is: so
+   * searches stay short. Never waits for a lock. A slot evicted for the guard by `now` is GONE
+   * first.
    */
   tidy(tx: Transaction, slot: number, now = 0): void {
     if (this.state(slot) === EVICTED && this.isOver(slot, now)) {
@@ -477,7 +497,9 @@ export class FlowSlots {
     return this.state(slot) === EMPTY;
   }
 
-  /** Whether `sweep`'s caller has something to do here: an entry to forget, or a slot to make EMPTY. */
+  /**
+   * Whether `sweep`'s caller has something to do here: an entry to forget, or a slot to make EMPTY.
+   */
   isWaste(slot: number, now: number, urgent = false): boolean {
     const state = this.state(slot);
     if (state === USED) return this.isForgettable(slot, now, urgent);

@@ -1,21 +1,27 @@
 /**
- * A flow table: a map from a flow's key to a few value words, shared by all instances, whose entries expire.
+ * A flow table: a map from a flow's key to a few value words, shared by all instances, whose
+ * entries expire.
  *
- * Per key it holds (generation, rank, expires, value). Merge takes the lexicographically larger (generation, rank); between
- * equals the winner rule decides the value, and the later expiry is kept. So connection state is a rank that only grows
- * (new < established < closing < closed), expiry grows within a rank, and a key used again starts a new generation, of
- * at least the coarse time then. A generation never exceeds its expiry (checked in records too): when an entry was
- * forgotten after its expiry, a later one of that key supersedes it wherever it is still held. That makes the merge a
- * lattice: whatever order records come in, and however often, all instances end up the same.
+ * Per key it holds (generation, rank, expires, value). Merge takes the lexicographically larger
+ * (generation, rank); between equals the winner rule decides the value, and the later expiry is
+ * kept. So connection state is a rank that only grows (new < established < closing < closed),
+ * expiry grows within a rank, and a key used again starts a new generation, of at least the coarse
+ * time then. A generation never exceeds its expiry (checked in records too): when an entry was
+ * forgotten after its expiry, a later one of that key supersedes it wherever it is still held. That
+ * makes the merge a lattice: whatever order records come in, and however often, all instances end
+ * up the same.
  *
- * An expired entry is reclaimed locally, `REMEMBERED_S` after its expiry, without a message and without a tombstone. Till then
- * it is known to have superseded what comes late: a larger rank can have the earlier expiry. So instances converge as long
- * as every record reaches each of them within `DELIVERY_S_MAX`, and no table is full; past that, one may show what
- * the others have forgotten, until its expiry. A full table forgets `CLOCK_SKEW_GUARD_S` after the expiry.
+ * An expired entry is reclaimed locally, `REMEMBERED_S` after its expiry, without a message and
+ * without a tombstone. Till then it is known to have superseded what comes late: a larger rank can
+ * have the earlier expiry. So instances converge as long as every record reaches each of them
+ * within `DELIVERY_S_MAX`, and no table is full; past that, one may show what the others have
+ * forgotten, until its expiry. A full table forgets `CLOCK_SKEW_GUARD_S` after the expiry.
  *
- * Entries of rank 0 are *half-open* (half-open.ts). An entry that is to stay until its expiry begins with rank 1.
+ * Entries of rank 0 are *half-open* (half-open.ts). An entry that is to stay until its expiry
+ * begins with rank 1.
  *
- * Layout and reads without locks: flow-slots.ts. An operation is one log record, applied whole or not at all: transaction.ts.
+ * Layout and reads without locks: flow-slots.ts. An operation is one log record, applied whole or
+ * not at all: transaction.ts.
  *
  *     record   key words, generation, rank, expires, value words
  */
@@ -41,10 +47,16 @@ export type { FlowLookup } from './flow-lookup.js';
 export * from './flow-options.js';
 export { FLOW_PUT, largerValue, type Winner } from './flow-record.js';
 
-/** Slots looked at for waste with every new entry; with twice as many slots as entries, the table in capacity / 2 adds. */
+/**
+ * Slots looked at for waste with every new entry; with twice as many slots as entries, the table in
+ * capacity / 2 adds.
+ */
 const SWEEP_SLOTS = 4;
 const SWEEP_SLOTS_FULL = 512;
-/** An outcome of a try: the slot has an entry that others know of, so they are to be told what becomes of it. */
+/**
+ * An outcome of a try: the slot has an entry that others know of, so they are to be told what
+ * becomes of it.
+ */
 const KNOWN_TO_OTHERS = -3;
 
 export function flowTable(options: FlowTableOptions): StateDefinition<FlowTable> {
@@ -112,7 +124,9 @@ export class FlowTable implements StateObject {
     return this.slots.hash(key, keyAt);
   }
 
-  /** Starts fetching what `find` will read. Call it for a whole batch first, and the misses overlap. */
+  /**
+   * Starts fetching what `find` will read. Call it for a whole batch first, and the misses overlap.
+   */
   touch(hash: number): void {
     this.slots.touch(hash);
   }
@@ -148,7 +162,10 @@ export class FlowTable implements StateObject {
     return this.slots.generation(slot);
   }
 
-  /** Copies a slot's value words into `out[outAt …]` as they were at one moment. False when there is no entry any more. */
+  /**
+   * Copies a slot's value words into `out[outAt …]` as they were at one moment. False when there is
+   * no entry any more.
+   */
   read(slot: number, out: Int32Array, outAt: number): boolean {
     if (!this.slots.read(slot, this.entry, 0)) return false;
     for (let i = 0; i < this.valueWords; i++) out[outAt + i] = this.entry[LIFE.words + this.keyWords + i];
@@ -158,9 +175,10 @@ export class FlowTable implements StateObject {
   // ——— Packet path: changes ———
 
   /**
-   * Puts a key in the table, in a new generation: one log record. Returns its slot; that of the entry there is, unchanged,
-   * if it has not expired. `NONE`: `refusal` says why, and nothing was changed. `expires`: `idleExpiry` of what packets refresh,
-   * `expiryAfter` of what lasts a fixed time.
+   * Puts a key in the table, in a new generation: one log record. Returns its slot; that of the
+   * entry there is, unchanged, if it has not expired. `NONE`: `refusal` says why, and nothing was
+   * changed. `expires`: `idleExpiry` of what packets refresh, `expiryAfter` of what lasts a fixed
+   * time.
    */
   add(
     hash: number,
@@ -183,16 +201,20 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * A packet of the flow at `now`: raises its rank to `rank` if that is larger, and keeps it for `timeout` at least, which is that
-   * of the rank it then has: `max(rank, this.rank(slot))`. Changes the entry, and replicates it, only if the rank grows or the
-   * expiry does not cover the packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not possible
-   * now (log full, contended, entry gone): the next packet tries again.
+   * A packet of the flow at `now`: raises its rank to `rank` if that is larger, and keeps it for
+   * `timeout` at least, which is that of the rank it then has: `max(rank, this.rank(slot))`.
+   * Changes the entry, and replicates it, only if the rank grows or the expiry does not cover the
+   * packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not
+   * possible now (log full, contended, entry gone): the next packet tries again.
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, false);
   }
 
-  /** As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises the rank alone. */
+  /**
+   * As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises
+   * the rank alone.
+   */
   prolong(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, true);
   }
@@ -208,24 +230,29 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * A new life for a slot's key: the rank and value given, in a new generation. As for `refresh`; and false for an entry
-   * renewed faster than once a second for longer than `timeout`: generations, which may not run ahead of the expiry, are not
-   * to carry it with them, or whoever sends the packets could make an entry live for ever.
+   * A new life for a slot's key: the rank and value given, in a new generation. As for `refresh`;
+   * and false for an entry renewed faster than once a second for longer than `timeout`:
+   * generations, which may not run ahead of the expiry, are not to carry it with them, or whoever
+   * sends the packets could make an entry live for ever.
    */
   renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
     const told = rank !== 0 || this.slots.isTold(slot) || this.halfOpen.mayTell(now, true);
     return this.change(slot, rank, now, timeout, false, value, valueAt, told);
   }
 
-  /** Others are told of a half-open entry once more, within the budget: they may have had no room for it. */
+  /**
+   * Others are told of a half-open entry once more, within the budget: they may have had no room
+   * for it.
+   */
   tellAgain(slot: number, now: number, timeout: number): boolean {
     return this.halfOpen.mayTell(now, true) && this.change(slot, 0, now, timeout, false, null, 0, true);
   }
 
   /**
-   * Replaces a half-open entry's value within its generation, if the new one wins by the winner rule: one record, from the
-   * budget of half-open entries. False if nothing was changed: the budget is spent, the entry is no longer half-open, its
-   * value is as good, the log is full, or another thread holds its lock.
+   * Replaces a half-open entry's value within its generation, if the new one wins by the winner
+   * rule: one record, from the budget of half-open entries. False if nothing was changed: the
+   * budget is spent, the entry is no longer half-open, its value is as good, the log is full, or
+   * another thread holds its lock.
    */
   replaceValue(slot: number, value: Int32Array, valueAt: number, now: number): boolean {
     const { slots, tx, keyWords, valueWords } = this;
@@ -249,8 +276,8 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
-   * entries went. `add` does it by itself.
+   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed,
+   * what is over. Returns how many entries went. `add` does it by itself.
    */
   sweep(now: number, slots: number, urgent = false): number {
     let reclaimed = 0;
@@ -386,9 +413,9 @@ export class FlowTable implements StateObject {
     const { slots, tx } = this;
     this.halfOpen.moved(slot, slots.isUsed(slot) ? slots.rank(slot) : NONE, standing & MAX_RANK, generation, now);
     if (slots.holds(slot, key, keyAt)) {
-      // It stays visible: a reader that missed it would take its packet for one of no connection. An
-      // expired one, too: a reader's clock may be a second behind. The value is first, lest a reader
-      // finds the new life with the old value.
+      // It stays visible: a reader that missed it would take its packet for one of no connection.
+      // An expired one, too: a reader's clock may be a second behind. The value is first, lest a
+      // reader finds the new life with the old value.
       this.setValue(slot, value, valueAt);
       return slots.update(tx, slot, generation, standing, expires);
     }
@@ -448,7 +475,9 @@ export class FlowTable implements StateObject {
     }
   }
 
-  /** Whether there is room for a record's entry within the quota, if it is half-open; room is made. */
+  /**
+   * Whether there is room for a record's entry within the quota, if it is half-open; room is made.
+   */
   private hasRoomFor(hash: number, words: Int32Array, at: number, now: number): boolean {
     const { slots, halfOpen } = this;
     if (!slots.isHalfOpenRank(words[at + this.keyWords + LIFE.at.rank]) || halfOpen.hasRoom()) return true;
@@ -518,7 +547,10 @@ export class FlowTable implements StateObject {
     return true;
   }
 
-  /** Every entry of the other's region, as if it had told it. One that finds no room, or is none, is counted as such. */
+  /**
+   * Every entry of the other's region, as if it had told it. One that finds no room, or is none, is
+   * counted as such.
+   */
   merge(from: Region, now: number, source?: MergeSource): number {
     const shape = { keyWords: this.keyWords, valueWords: this.valueWords, capacity: capacityAt(source, this.capacity) };
     let changed = 0;
@@ -536,21 +568,24 @@ export class FlowTable implements StateObject {
   // ——— Looking on ———
 
   /**
-   * Calls `see` with every entry that has not expired, each as it was at one moment: generation, expires, rank, key words,
-   * value words. The array is used again.
+   * Calls `see` with every entry that has not expired, each as it was at one moment: generation,
+   * expires, rank, key words, value words. The array is used again.
    */
   forEach(now: number, see: (entry: Int32Array) => void): void {
     walkEntries(this.slots, this.entry, now, false, see);
   }
 
-  /** The same, pulled; and `null` after every 1000 slots that had none to show. For `show flows`. */
+  /**
+   * The same, pulled; and `null` after every 1000 slots that had none to show. For `show flows`.
+   */
   entries(now: number): Generator<Int32Array | null> {
     return flowEntries(this.slots, new Int32Array(this.recordWords), now);
   }
 
   /**
-   * Over every entry that has not expired by `now` and is not local-only; half-open ones only if `evictable`. Instances that
-   * hold the same agree if they ask at the same `now`. If an entry expires between two askings, they may not.
+   * Over every entry that has not expired by `now` and is not local-only; half-open ones only if
+   * `evictable`. Instances that hold the same agree if they ask at the same `now`. If an entry
+   * expires between two askings, they may not.
    */
   digest(now = coarseSeconds(Date.now()), evictable = false): string {
     return entriesDigest(this.slots, this.entry, now, evictable);
@@ -561,7 +596,10 @@ export class FlowTable implements StateObject {
     return { capacity, used, slots: this.slots.slots, ...describeCounts(this.words), ...halfOpen.describe() };
   }
 
-  /** Locks held at the moment: none when no operation is under way. Looks at everything: for tests and diagnosis. */
+  /**
+   * Locks held at the moment: none when no operation is under way. Looks at everything: for tests
+   * and diagnosis.
+   */
   locksHeld(): number {
     return this.slots.locksHeld();
   }
@@ -571,7 +609,10 @@ export class FlowTable implements StateObject {
     return this.slots.emptySlots();
   }
 
-  /** Entries in the table, those not yet reclaimed included: 0 says at the cost of two loads that nothing is to be found. */
+  /**
+   * Entries in the table, those not yet reclaimed included: 0 says at the cost of two loads that
+   * nothing is to be found.
+   */
   get size(): number {
     return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;
   }

@@ -1,6 +1,7 @@
 /**
- * The nodes of a traffic dispersion graph and their degrees (graph.ts). A node is there while it has an edge. Degrees change
- * within the transaction that inserts or reclaims the edge, under the nodes' own locks.
+ * The nodes of a traffic dispersion graph and their degrees (graph.ts). A node is there while it
+ * has an edge. Degrees change within the transaction that inserts or reclaims the edge, under the
+ * nodes' own locks.
  *
  *     nodes    flow slots; key: node; value: out-degree, in-degree
  */
@@ -26,7 +27,10 @@ export function graphNodesWords(capacity: number): number {
 }
 
 export class GraphNodes {
-  /** Nodes that the last `connect` made, or the last `disconnect` took away: to be counted once the transaction stands. */
+  /**
+   * Nodes that the last `connect` made, or the last `disconnect` took away: to be counted once the
+   * transaction stands.
+   */
   changed = 0;
   private readonly slots: FlowSlots;
   private readonly key = new Int32Array(1);
@@ -46,8 +50,9 @@ export class GraphNodes {
   }
 
   /**
-   * A new edge: both degrees go up by one, and nodes are made that were not there, at most `room`. 0, or `NONE` (no room) or
-   * `CONTENDED`: then the transaction is to be aborted, and `tidy` to be called.
+   * A new edge: both degrees go up by one, and nodes are made that were not there, at most `room`.
+   * 0, or `NONE` (no room) or `CONTENDED`: then the transaction is to be aborted, and `tidy` to be
+   * called.
    */
   connect(tx: Transaction, from: number, to: number, room: number): number {
     this.changed = 0;
@@ -57,7 +62,9 @@ export class GraphNodes {
     return outcome === 0 ? this.raise(tx, to, IN, room) : outcome;
   }
 
-  /** An edge less. False: the transaction is to be aborted. After the commit `tidy` is to be called. */
+  /**
+   * An edge less. False: the transaction is to be aborted. After the commit `tidy` is to be called.
+   */
   disconnect(tx: Transaction, from: number, to: number): boolean {
     this.changed = 0;
     this.toGone = NONE;
@@ -67,7 +74,10 @@ export class GraphNodes {
     return this.toGone !== CONTENDED;
   }
 
-  /** Shortens searches over the nodes that the last `disconnect` took away, or an aborted `connect` did not make. */
+  /**
+   * Shortens searches over the nodes that the last `disconnect` took away, or an aborted `connect`
+   * did not make.
+   */
   tidy(tx: Transaction): void {
     if (this.fromGone !== NONE) this.slots.tidy(tx, this.fromGone);
     if (this.toGone !== NONE) this.slots.tidy(tx, this.toGone);
@@ -109,7 +119,10 @@ export class GraphNodes {
     return 0;
   }
 
-  /** The node's slot when it had no other edge, else `NONE`; `CONTENDED` when its lock was not to be had. */
+  /**
+   * The node's slot when it had no other edge, else `NONE`; `CONTENDED` when its lock was not to be
+   * had.
+   */
   private lower(tx: Transaction, node: number, which: number): number {
     const { slots, key } = this;
     key[0] = node;

@@ -1,4 +1,6 @@
-/** The record of a traffic dispersion graph's edge, and how two of them are joined: see graph.ts. */
+/**
+ * The record of a traffic dispersion graph's edge, and how two of them are joined: see graph.ts.
+ */
 
 import { struct } from '../struct.js';
 
@@ -25,8 +27,8 @@ export function increase(words: Int32Array, at: number, n: number): void {
 }
 
 /**
- * Joins edge `b` into edge `a`, of one key and one member: the later generation stands; within one, each count and the
- * expiry is the larger. Returns whether `a` changed.
+ * Joins edge `b` into edge `a`, of one key and one member: the later generation stands; within one,
+ * each count and the expiry is the larger. Returns whether `a` changed.
  */
 export function joinEdge(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
   const order = b[bAt + GENERATION] - a[aAt + GENERATION];
@@ -49,7 +51,9 @@ export function joinEdge(a: Int32Array, aAt: number, b: Int32Array, bAt: number)
   return changed;
 }
 
-/** Whether words from the network can be an edge at all; `horizon` is the latest expiry believed. */
+/**
+ * Whether words from the network can be an edge at all; `horizon` is the latest expiry believed.
+ */
 export function isEdge(words: Int32Array, at: number, horizon: number): boolean {
   const generation = words[at + GENERATION];
   const expires = words[at + EXPIRES];

@@ -3,9 +3,10 @@
  *
  *     local   Told, of one cell: the packets in our records; and per worker the packets it added
  *
- * A record carries an edge's totals. What is new in it is the difference to what was told of that edge before, which its entry
- * notes: written by the send thread alone, and by whoever puts the entry in. After the death of a send thread the bound
- * may stay too large by what that had staged, never too small.
+ * A record carries an edge's totals. What is new in it is the difference to what was told of that
+ * edge before, which its entry notes: written by the send thread alone, and by whoever puts the
+ * entry in. After the death of a send thread the bound may stay too large by what that had staged,
+ * never too small.
  */
 
 import type { Region } from '../region.js';

@@ -1,7 +1,8 @@
 /**
- * A traffic dispersion graph (Iliofotou et al., "Network monitoring using traffic dispersion graphs (TDGs)", 2007): who talks
- * to whom. Nodes are IPv4 addresses, or any 32-bit ids; a directed edge counts packets and bytes; an edge that is not seen
- * for `timeout` seconds is forgotten, and a node goes with its last edge. Shared by all instances.
+ * A traffic dispersion graph (Iliofotou et al., "Network monitoring using traffic dispersion graphs
+ * (TDGs)", 2007): who talks to whom. Nodes are IPv4 addresses, or any 32-bit ids; a directed edge
+ * counts packets and bytes; an edge that is not seen for `timeout` seconds is forgotten, and a node
+ * goes with its last edge. Shared by all instances.
  *
  *     counts    of events
  *     edges     flow slots; key: from, to, origin (member index); value: packets (2 words), bytes (2 words), and of packets what
@@ -9,19 +10,22 @@
  *     nodes     with their degrees: graph-nodes.ts
  *     record    from, to, generation, expires, packets (2 words), bytes (2 words)
  *
- * **Convergence.** Each member has an entry of its own for an edge it sees, with its own running totals, and a record
- * carries them whole. An entry is (generation, totals, expires): the larger generation stands, within one everything only grows,
- * so records may come in any order, any number of times, and the last of an edge stands for all before. An edge's counts are
- * the sums over its members' entries. An entry found again after it expired starts a new generation, from nothing.
+ * **Convergence.** Each member has an entry of its own for an edge it sees, with its own running
+ * totals, and a record carries them whole. An entry is (generation, totals, expires): the larger
+ * generation stands, within one everything only grows, so records may come in any order, any number
+ * of times, and the last of an edge stands for all before. An edge's counts are the sums over its
+ * members' entries. An entry found again after it expired starts a new generation, from nothing.
  *
- * **Expiry** is as in the flow table: an entry is reclaimed locally, without a message and without a tombstone, when its
- * expiry is over by the clock-skew guard; `add` looks at a few slots each time, `sweep` at as many as one likes. Degrees
- * count edges not yet reclaimed, each once however many members see it. They are derived, not sent.
+ * **Expiry** is as in the flow table: an entry is reclaimed locally, without a message and without
+ * a tombstone, when its expiry is over by the clock-skew guard; `add` looks at a few slots each
+ * time, `sweep` at as many as one likes. Degrees count edges not yet reclaimed, each once however
+ * many members see it. They are derived, not sent.
  *
- * **Concurrent writers.** An entry changes under its slot's lock, in a transaction, as in the flow table. An entry is
- * inserted and reclaimed under its home's lock as well; the entries of an edge have their home in common, whoever's they
- * are, so of several inserted or reclaimed at once one is the first and one the last, and degrees are exact. Nodes change
- * under locks of their own, in the same transaction. Reads take no lock: flow-slots.ts.
+ * **Concurrent writers.** An entry changes under its slot's lock, in a transaction, as in the flow
+ * table. An entry is inserted and reclaimed under its home's lock as well; the entries of an edge
+ * have their home in common, whoever's they are, so of several inserted or reclaimed at once one is
+ * the first and one the last, and degrees are exact. Nodes change under locks of their own, in the
+ * same transaction. Reads take no lock: flow-slots.ts.
  */
 
 import { CLOCK_SKEW_GUARD_S, coarseSeconds, expiryAfter } from '../clock.js';
@@ -126,7 +130,10 @@ export class TrafficGraph implements StateObject {
   private readonly told: GraphTold;
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
-  /** Keys looked for, an entry read, and an edge in the form of a record: of the operation under way. */
+  /**
+   * Keys looked for, an entry read, and an edge in the form of a record: of the operation under
+   * way.
+   */
   private readonly key = new Int32Array(KEY.words);
   private readonly entry = new Int32Array(ENTRY.words);
   private readonly state = new Int32Array(RECORD.words);
@@ -158,8 +165,8 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Adds packets and bytes (whole numbers below 2^32) to an edge, which lasts the timeout from now on: one log
-   * record. False: `refusal` says why, and nothing was changed.
+   * Adds packets and bytes (whole numbers below 2^32) to an edge, which lasts the timeout from now
+   * on: one log record. False: `refusal` says why, and nothing was changed.
    */
   add(from: number, to: number, packets: number, bytes: number, now: number): boolean {
     this.refusal = GraphRefusal.NONE;
@@ -173,7 +180,10 @@ export class TrafficGraph implements StateObject {
     }
   }
 
-  /** Whether there is an edge; then its counts, summed over the members, are in `packets` and `bytes`. */
+  /**
+   * Whether there is an edge; then its counts, summed over the members, are in `packets` and
+   * `bytes`.
+   */
   find(from: number, to: number, now: number): boolean {
     return this.sum(this.edges.hash2(from, to), from, to, now);
   }
@@ -188,7 +198,10 @@ export class TrafficGraph implements StateObject {
     return this.nodes.inDegree(node);
   }
 
-  /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
+  /**
+   * Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add`
+   * does it by itself.
+   */
   sweep(now: number, slots: number): number {
     const { edges } = this;
     let reclaimed = 0;
@@ -223,7 +236,10 @@ export class TrafficGraph implements StateObject {
     return found;
   }
 
-  /** The place, counted from its home, of the first entry of an edge from place `i` on, whichever member's. `NONE`: no more. */
+  /**
+   * The place, counted from its home, of the first entry of an edge from place `i` on, whichever
+   * member's. `NONE`: no more.
+   */
   private seek(hash: number, i: number, from: number, to: number): number {
     const { edges } = this;
     for (; i < WINDOW; i++) {
@@ -278,7 +294,10 @@ export class TrafficGraph implements StateObject {
 
   // ——— Entries, within a transaction ———
 
-  /** Puts the key of an entry into `key`; its hash. Only from and to are hashed: see the head of this file. */
+  /**
+   * Puts the key of an entry into `key`; its hash. Only from and to are hashed: see the head of
+   * this file.
+   */
   private name(from: number, to: number, origin: number): number {
     const { key } = this;
     key[KEY.at.from] = from;
@@ -288,8 +307,8 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Locks the home of `key`, and the slot where it is or an empty one. `NONE` when there is no room, `CONTENDED` when it is
-   * worth another try: then the transaction has been aborted.
+   * Locks the home of `key`, and the slot where it is or an empty one. `NONE` when there is no
+   * room, `CONTENDED` when it is worth another try: then the transaction has been aborted.
    */
   private acquire(hash: number, now: number): number {
     const { tx, edges, key } = this;
@@ -312,7 +331,10 @@ export class TrafficGraph implements StateObject {
     return slot;
   }
 
-  /** Gives an acquired, empty slot the entry of `key` with what is in `state`; `DONE`, or the transaction has been aborted. */
+  /**
+   * Gives an acquired, empty slot the entry of `key` with what is in `state`; `DONE`, or the
+   * transaction has been aborted.
+   */
   private insert(slot: number, hash: number): number {
     const { tx, edges, key, state } = this;
     let made = 0;
@@ -335,7 +357,10 @@ export class TrafficGraph implements StateObject {
     return DONE;
   }
 
-  /** Whether another member has an entry for the edge of `key`, expired or not. Under the home's lock. */
+  /**
+   * Whether another member has an entry for the edge of `key`, expired or not. Under the home's
+   * lock.
+   */
   private isSeenByOthers(hash: number): boolean {
     const { edges, key } = this;
     const from = key[KEY.at.from];
@@ -510,7 +535,9 @@ export class TrafficGraph implements StateObject {
 
   // ——— Looking on ———
 
-  /** Calls `see` with every edge that has not expired, once, and its counts summed over the members. */
+  /**
+   * Calls `see` with every edge that has not expired, once, and its counts summed over the members.
+   */
   forEachEdge(now: number, see: (from: number, to: number, packets: number, bytes: number) => void): void {
     const { edges } = this;
     for (let slot = 0; slot < edges.slots; slot++) {
@@ -564,7 +591,10 @@ export class TrafficGraph implements StateObject {
     };
   }
 
-  /** Locks held at the moment: none when no operation is under way. Looks at everything: for tests and diagnosis. */
+  /**
+   * Locks held at the moment: none when no operation is under way. Looks at everything: for tests
+   * and diagnosis.
+   */
   locksHeld(): number {
     return this.edges.locksHeld() + this.nodes.locksHeld();
   }

@@ -4,28 +4,35 @@
  * answers any SYN. A sender can make as many as it likes, so they must not cost others anything:
  * neither room in the table, nor room on the state channel.
  *
- * **A quota.** Half-open entries have so much of the table and no more. A new one beyond it takes the place of an older one;
- * and so does any entry when the table is full. What is past half-open is never put out, nor what is younger than `YOUNG_S`: a handshake
- * under way has that time, whatever floods. The oldest that this thread has made goes, so who floods puts out his own, as far as all of it
- * comes to one worker. Since a slot is used again only after the guard (flow-slots.ts), as many as the quota can be put out in
- * two seconds; beyond that, or where none was found, a new half-open entry is refused.
+ * **A quota.** Half-open entries have so much of the table and no more. A new one beyond it takes
+ * the place of an older one; and so does any entry when the table is full. What is past half-open
+ * is never put out, nor what is younger than `YOUNG_S`: a handshake under way has that time,
+ * whatever floods. The oldest that this thread has made goes, so who floods puts out his own, as
+ * far as all of it comes to one worker. Since a slot is used again only after the guard
+ * (flow-slots.ts), as many as the quota can be put out in two seconds; beyond that, or where none
+ * was found, a new half-open entry is refused.
  *
- * Where this thread knows of none that is old enough (others may: other threads', or those of a predecessor that died), of a few half-open entries
- * from the new one's home on the one next to expire goes: no search of the table, work is bounded, and as homes are hashed with a secret, nobody can choose whom
- * he puts out.
+ * Where this thread knows of none that is old enough (others may: other threads', or those of a
+ * predecessor that died), of a few half-open entries from the new one's home on the one next to
+ * expire goes: no search of the table, work is bounded, and as homes are hashed with a secret,
+ * nobody can choose whom he puts out.
  *
- * **A budget of records.** Of new half-open entries each thread tells others so many in a second; the others are *withheld*.
- * A quarter of the budget is kept for flows that show a second packet while withheld: a client that tries again is told
- * even while a flood of ever new keys goes on. A flow that rises is always told, and its record says all there is. One that was told may have
- * found no room within another's quota: whose packet comes again is told again (`tellAgain`), from the same budget.
+ * **A budget of records.** Of new half-open entries each thread tells others so many in a second;
+ * the others are *withheld*. A quarter of the budget is kept for flows that show a second packet
+ * while withheld: a client that tries again is told even while a flood of ever new keys goes on. A
+ * flow that rises is always told, and its record says all there is. One that was told may have
+ * found no room within another's quota: whose packet comes again is told again (`tellAgain`), from
+ * the same budget.
  *
- * **What this means for convergence.** A withheld entry is not part of what is replicated: digests and merges leave it out, and
- * a record of its key, which another instance told, takes its place, whatever either says. Only a key of which no told entry is
- * remembered is withheld: so what others told is never covered by what they do not know. An entry put out is forgotten
- * before its time, as where a table is full: one instance may then lack a half-open entry that others have, until it rises,
- * is refreshed, or expires.
+ * **What this means for convergence.** A withheld entry is not part of what is replicated: digests
+ * and merges leave it out, and a record of its key, which another instance told, takes its place,
+ * whatever either says. Only a key of which no told entry is remembered is withheld: so what others
+ * told is never covered by what they do not know. An entry put out is forgotten before its time, as
+ * where a table is full: one instance may then lack a half-open entry that others have, until it
+ * rises, is refreshed, or expires.
  *
- * Counts are added atomically by all threads; one of a thread that is killed may be missing, or one too many.
+ * Counts are added atomically by all threads; one of a thread that is killed may be missing, or one
+ * too many.
  */
 
 import { NONE } from '../none.js';
@@ -37,7 +44,10 @@ import type { Transaction } from './transaction.js';
 export interface HalfOpenOptions {
   /** Half-open entries held at most; default a quarter of all. */
   readonly halfOpen?: number;
-  /** Records of new half-open entries told in a second at most; default a sixteenth of all entries, at least 1000. */
+  /**
+   * Records of new half-open entries told in a second at most; default a sixteenth of all entries,
+   * at least 1000.
+   */
   readonly halfOpenRecords?: number;
 }
 
@@ -47,8 +57,9 @@ const { open: OPEN, evicted: EVICTED, refused: REFUSED, withheld: WITHHELD } = H
 /** Coarse seconds, so a real one at least, in which an entry is not evicted. */
 export const YOUNG_S = 2;
 /**
- * A generation may be ahead of the clock by this much, and its entry is still young: a key that is used again within one second
- * has the next generation, and another member's clock may be ahead. Further ahead, somebody renews the entry to keep it.
+ * A generation may be ahead of the clock by this much, and its entry is still young: a key that is
+ * used again within one second has the next generation, and another member's clock may be ahead.
+ * Further ahead, somebody renews the entry to keep it.
  */
 const AHEAD_MAX_S = 8;
 /** Entries of this thread's passed over that are half-open no more, to find one. */
@@ -101,8 +112,9 @@ export class HalfOpen {
   private readonly workers: number;
 
   /**
-   * The counts are at `words[at …]`. `workers` share the budget. `lockMore` takes what locks a slot's entry beside the slot's
-   * own, in the transaction under way; false when it is not to be had.
+   * The counts are at `words[at …]`. `workers` share the budget. `lockMore` takes what locks a
+   * slot's entry beside the slot's own, in the transaction under way; false when it is not to be
+   * had.
    */
   constructor(
     words: Int32Array,
@@ -137,7 +149,10 @@ export class HalfOpen {
     return this.words[this.at + OPEN] < this.quota;
   }
 
-  /** The entry in `slot` goes from one rank to another, in the generation it then has; `NONE`: there is no entry. */
+  /**
+   * The entry in `slot` goes from one rank to another, in the generation it then has; `NONE`: there
+   * is no entry.
+   */
   moved(slot: number, before: number, after: number, generation: number, now: number): void {
     const { slots } = this;
     if (slots.isHalfOpenRank(before)) {
@@ -154,7 +169,10 @@ export class HalfOpen {
 
   // ——— The budget ———
 
-  /** Takes one from the budget of records; false when it is spent, and the entry is withheld. `again`: it was already. */
+  /**
+   * Takes one from the budget of records; false when it is spent, and the entry is withheld.
+   * `again`: it was already.
+   */
   mayTell(now: number, again: boolean): boolean {
     if (now !== this.second) this.begin(now);
     if (this.left > (again ? 0 : this.share >> AGAIN_SHIFT)) {
@@ -176,7 +194,10 @@ export class HalfOpen {
 
   // ——— Eviction ———
 
-  /** Puts a half-open entry out: the oldest of this thread's, or else one near the home of `hash`. False when that is not possible now. */
+  /**
+   * Puts a half-open entry out: the oldest of this thread's, or else one near the home of `hash`.
+   * False when that is not possible now.
+   */
   evict(tx: Transaction, hash: number, now: number): boolean {
     if (now !== this.second) this.begin(now);
     if (((this.words[this.at + EVICTED] - this.evictedBefore) | 0) >= this.quota) return false;
@@ -223,7 +244,10 @@ export class HalfOpen {
     return NONE;
   }
 
-  /** Of the first few half-open entries in `count` slots from `from` on, the one next to expire that is not too young. */
+  /**
+   * Of the first few half-open entries in `count` slots from `from` on, the one next to expire that
+   * is not too young.
+   */
   private choose(from: number, count: number, now: number): number {
     const { slots } = this;
     let chosen: number = NONE;

@@ -1,21 +1,24 @@
 /**
- * The keys that count most: a bounded table of candidates over a count-min sketch, which has counts but no keys (Cormode and
- * Muthukrishnan, "An improved data stream summary: the count-min sketch and its applications", 2005, section 5.2).
+ * The keys that count most: a bounded table of candidates over a count-min sketch, which has counts
+ * but no keys (Cormode and Muthukrishnan, "An improved data stream summary: the count-min sketch
+ * and its applications", 2005, section 5.2).
  *
- * A key whose estimate has reached the threshold when it is counted is a candidate at this instance. Tables are this
- * instance's alone, counts are everybody's: so a key that is heavy only over all sites together becomes a candidate wherever
- * it is next counted after the counts of the others came. Candidates that count less give way to those that count more in a
- * set of `WAYS`; each that had to, and each that found no place, is counted as displaced.
+ * A key whose estimate has reached the threshold when it is counted is a candidate at this
+ * instance. Tables are this instance's alone, counts are everybody's: so a key that is heavy only
+ * over all sites together becomes a candidate wherever it is next counted after the counts of the
+ * others came. Candidates that count less give way to those that count more in a set of `WAYS`;
+ * each that had to, and each that found no place, is counted as displaced.
  *
- * **What it promises.** With N counted in all, error ε and probability δ of the sketch: every key counted at least
- * `threshold` times is listed where it was counted last, unless it was displaced; and a key that is listed was counted at
- * least `threshold - εN` times, with probability 1 - δ each.
+ * **What it promises.** With N counted in all, error ε and probability δ of the sketch: every key
+ * counted at least `threshold` times is listed where it was counted last, unless it was displaced;
+ * and a key that is listed was counted at least `threshold - εN` times, with probability 1 - δ
+ * each.
  *
  *     local    per worker: displaced, and the sets        one writer: the worker
  *     entry    version, length, key                        version odd: being written
  *
- * **Concurrent writers** have a table each. A reader takes an entry if its version is even and the same before and after
- * (a sequence lock; stores keep their order on x86-64).
+ * **Concurrent writers** have a table each. A reader takes an entry if its version is even and the
+ * same before and after (a sequence lock; stores keep their order on x86-64).
  */
 
 import type { Region } from '../region.js';
@@ -27,7 +30,10 @@ export interface HeavyHittersOptions {
   readonly threshold: number;
   /** Candidates a worker holds at least, if they spread evenly. Default 256. */
   readonly candidates?: number;
-  /** Longest key, in words; keys that are longer are counted, and never candidates. Default 4: an IPv4 flow. */
+  /**
+   * Longest key, in words; keys that are longer are counted, and never candidates. Default 4: an
+   * IPv4 flow.
+   */
   readonly keyWords?: number;
 }
 
@@ -75,7 +81,10 @@ export class HeavyHitters {
   private readonly tables: number;
   /** Where this worker's table starts; below 0 in a thread that counts nothing. */
   private readonly own: number;
-  /** Estimates of this worker's candidates when they were last offered, by slot: only they and the log's order decide. */
+  /**
+   * Estimates of this worker's candidates when they were last offered, by slot: only they and the
+   * log's order decide.
+   */
   private readonly estimates: Float64Array;
 
   /** `local`: memory for one table per worker. */
@@ -88,7 +97,9 @@ export class HeavyHitters {
     this.estimates = new Float64Array(this.own < 0 ? 0 : shape.sets * WAYS);
   }
 
-  /** A key has reached `reading[0]`, which is no less than the threshold. `hash` chooses the set. */
+  /**
+   * A key has reached `reading[0]`, which is no less than the threshold. `hash` chooses the set.
+   */
   offer(hash: number, key: Int32Array, at: number, length: number, reading: Float64Array): void {
     const { words, shape, estimates, own } = this;
     const estimate = reading[0];

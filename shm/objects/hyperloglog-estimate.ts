@@ -1,12 +1,16 @@
 /**
- * The estimate from the registers of a HyperLogLog: Ertl's improved raw estimator ("New cardinality estimation algorithms for
- * HyperLogLog sketches", 2017, algorithm 6): unbiased from 0 on, without linear counting, tables or a threshold between them.
+ * The estimate from the registers of a HyperLogLog: Ertl's improved raw estimator ("New cardinality
+ * estimation algorithms for HyperLogLog sketches", 2017, algorithm 6): unbiased from 0 on, without
+ * linear counting, tables or a threshold between them.
  */
 
 /** Ertl 2017: the limit of the bias correction for many registers. */
 const ALPHA = 1 / (2 * Math.LN2);
 
-/** `having[r]`: registers, of so many in all, that hold rank r; the last rank is the largest there can be. */
+/**
+ * `having[r]`: registers, of so many in all, that hold rank r; the last rank is the largest there
+ * can be.
+ */
 export function estimateOf(having: Float64Array, registers: number): number {
   const rankMax = having.length - 1;
   let z = registers * tau(1 - having[rankMax] / registers);
@@ -15,7 +19,10 @@ export function estimateOf(having: Float64Array, registers: number): number {
   return (ALPHA * registers * registers) / z;
 }
 
-/** σ(x) = x + Σ x^(2^k) 2^(k-1), k from 1: Ertl 2017, (17). Infinite for 1: no register is used, and the estimate is 0. */
+/**
+ * σ(x) = x + Σ x^(2^k) 2^(k-1), k from 1: Ertl 2017, (17). Infinite for 1: no register is used, and
+ * the estimate is 0.
+ */
 function sigma(x: number): number {
   if (x === 1) return Number.POSITIVE_INFINITY;
   let power = x;

@@ -1,20 +1,24 @@
 /**
- * How many different keys there were: HyperLogLog (Flajolet, Fusy, Gandouet and Meunier, "HyperLogLog: the analysis of a
- * near-optimal cardinality estimation algorithm", 2007), shared by all instances.
+ * How many different keys there were: HyperLogLog (Flajolet, Fusy, Gandouet and Meunier,
+ * "HyperLogLog: the analysis of a near-optimal cardinality estimation algorithm", 2007), shared by
+ * all instances.
  *
- * Each of `2^precision` registers holds the largest rank of the keys that fell to it: the position of the first set bit of
- * 64 bits of hash, less those that choose the register. Merge is the maximum of each register, so records may come in any
- * order, any number of times, and a key seen at several instances counts once.
+ * Each of `2^precision` registers holds the largest rank of the keys that fell to it: the position
+ * of the first set bit of 64 bits of hash, less those that choose the register. Merge is the
+ * maximum of each register, so records may come in any order, any number of times, and a key seen
+ * at several instances counts once.
  *
  *     counts      rare events
  *     registers   a byte each
  *     record      register << 8 | rank
  *
- * **Concurrent writers.** A register only grows, by compare-exchange on its byte; a plain look says first, and nearly always,
- * that it need not. Every thread of the instance may write; a plain read sees some value the register had.
+ * **Concurrent writers.** A register only grows, by compare-exchange on its byte; a plain look says
+ * first, and nearly always, that it need not. Every thread of the instance may write; a plain read
+ * sees some value the register had.
  *
- * **Death of a writer.** What is to be raised is noted in the journal, the record is committed, then the register is raised:
- * recovery raises it again if the record was committed, and otherwise nothing has happened.
+ * **Death of a writer.** What is to be raised is noted in the journal, the record is committed,
+ * then the register is raised: recovery raises it again if the record was committed, and otherwise
+ * nothing has happened.
  */
 
 import type { LogProducer } from '../log.js';
@@ -28,7 +32,10 @@ import { Applied, type OpenContext, type StateDefinition, type StateObject, type
 import { type SketchHash, seeded } from './sketch-hash.js';
 
 export interface HyperLogLogOptions {
-  /** Registers are 2^precision, 4…18; the standard error is 1.04 / √registers. Default 14: 16 KiB, 0.8 %. */
+  /**
+   * Registers are 2^precision, 4…18; the standard error is 1.04 / √registers. Default 14: 16 KiB,
+   * 0.8 %.
+   */
   readonly precision?: number;
   /** See sketch-hash.ts. */
   readonly seed?: string;
@@ -92,7 +99,8 @@ export class HyperLogLog implements StateObject {
     const { first } = this.hasher;
     const { precision } = this;
     const register = first & (this.registers - 1);
-    // The register is chosen by the low bits; where the rest of the first word is 0, the second goes on.
+    // The register is chosen by the low bits; where the rest of the first word is 0, the second
+    // goes on.
     const rank = first >>> precision !== 0 ? Math.clz32(first) + 1 : 33 - precision + Math.clz32(this.hasher.second);
     return this.bytes[register] >= rank || this.record(register, rank);
   }
@@ -128,7 +136,10 @@ export class HyperLogLog implements StateObject {
     return false;
   }
 
-  /** Estimate of how many different keys were added, at all instances. Reads every register: off the packet path. */
+  /**
+   * Estimate of how many different keys were added, at all instances. Reads every register: off the
+   * packet path.
+   */
   estimate(): number {
     const { registers, bytes, rankMax } = this;
     const having = new Float64Array(rankMax + 1);
@@ -136,7 +147,10 @@ export class HyperLogLog implements StateObject {
     return estimateOf(having, registers);
   }
 
-  /** The relative standard error of the estimate, 1.04 / √registers: two times in three it is nearer than that. */
+  /**
+   * The relative standard error of the estimate, 1.04 / √registers: two times in three it is nearer
+   * than that.
+   */
   get standardError(): number {
     return 1.04 / Math.sqrt(this.registers);
   }

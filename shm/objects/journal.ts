@@ -1,9 +1,11 @@
 /**
- * The journal: what a thread has under way in shared state, noted so that it can be undone or finished after its death.
+ * The journal: what a thread has under way in shared state, noted so that it can be undone or
+ * finished after its death.
  *
- * A worker thread can be ended between any two statements. It then leaves locks held and words half written, and nobody
- * else may repair them before knowing what they were. So each writer has a journal of one operation, in shared memory
- * outside the arena (a snapshot is taken between operations, when journals are empty):
+ * A worker thread can be ended between any two statements. It then leaves locks held and words half
+ * written, and nobody else may repair them before knowing what they were. So each writer has a
+ * journal of one operation, in shared memory outside the arena (a snapshot is taken between
+ * operations, when journals are empty):
  *
  *     state, object id, log position, lock count, word count
  *     locks    word index of every lock the operation takes, noted *before* it is taken
@@ -16,17 +18,24 @@
  * | LOCAL  | has no log record          | undone                                                             |
  * | DONE   | is complete                | finished: only its locks are let go                                |
  *
- * One writer, plain words. They are read by others only after the writer's thread has ended, which orders everything it
- * stored before. What matters is the program order of the writer's own stores, which x86-64 keeps (TSO) and V8 does not
- * change: it neither reorders nor drops stores to typed arrays.
+ * One writer, plain words. They are read by others only after the writer's thread has ended, which
+ * orders everything it stored before. What matters is the program order of the writer's own stores,
+ * which x86-64 keeps (TSO) and V8 does not change: it neither reorders nor drops stores to typed
+ * arrays.
  */
 
 import { Region } from '../region.js';
 import { roundUp, struct, WORDS_PER_LINE } from '../struct.js';
 
-/** Locks one operation may hold: home slot, entry slot, two places of a port, and room for a user's object. */
+/**
+ * Locks one operation may hold: home slot, entry slot, two places of a port, and room for a user's
+ * object.
+ */
 export const MAX_LOCKS = 8;
-/** Words one operation may change: the largest flow entry whole (60 key and value words), and some beside. */
+/**
+ * Words one operation may change: the largest flow entry whole (60 key and value words), and some
+ * beside.
+ */
 export const MAX_WORDS = 72;
 
 const JOURNAL = struct({

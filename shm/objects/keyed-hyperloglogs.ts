@@ -1,23 +1,29 @@
 /**
- * How many different things each of many keys was seen with: a few small HyperLogLogs (hyperloglog.ts) per key, shared by all
- * instances, of fixed memory. An intrusion detector has one key per source, and sketches of what it tried to reach.
+ * How many different things each of many keys was seen with: a few small HyperLogLogs
+ * (hyperloglog.ts) per key, shared by all instances, of fixed memory. An intrusion detector has one
+ * key per source, and sketches of what it tried to reach.
  *
- * **Time** is cut in epochs of `epochSeconds`, the same at all instances. A key has a bank of registers for this epoch and one
- * for the last, and an estimate is of both together; what is older is forgotten everywhere by itself, without a message.
+ * **Time** is cut in epochs of `epochSeconds`, the same at all instances. A key has a bank of
+ * registers for this epoch and one for the last, and an estimate is of both together; what is older
+ * is forgotten everywhere by itself, without a message.
  *
- * **Merge**: of two banks of one key and parity the later epoch stands; of one epoch, the maximum of each register. So records
- * may come in any order, any number of times, and a thing seen at several instances counts once.
+ * **Merge**: of two banks of one key and parity the later epoch stands; of one epoch, the maximum
+ * of each register. So records may come in any order, any number of times, and a thing seen at
+ * several instances counts once.
  *
- * **Keys are attackers' to choose.** A key has its place in one set of `WAYS`, by a keyed hash. One of which little was seen
- * is *quiet*, until more than `quiet` registers were raised: it is told to nobody, is no part of digest and merge, and gives way to new
- * keys. So a flood of random sources costs neither records nor those of whom more is known; where a set is full of these, a new
- * key is refused. Each worker replicates `promotions` new keys a second at most. A quiet key that another instance tells of is as it says.
+ * **Keys are attackers' to choose.** A key has its place in one set of `WAYS`, by a keyed hash. One
+ * of which little was seen is *quiet*, until more than `quiet` registers were raised: it is told to
+ * nobody, is no part of digest and merge, and gives way to new keys. So a flood of random sources
+ * costs neither records nor those of whom more is known; where a set is full of these, a new key is
+ * refused. Each worker replicates `promotions` new keys a second at most. A quiet key that another
+ * instance tells of is as it says.
  *
  *     set      lock; of each slot tag (the key's hash, 0: none), epoch of either bank (0: empty), weight (registers raised), told
  *     entry    key, the banks: sketches × registers bytes
  *     record   key, epoch, then any number of items: sketch << 16 | register << 8 | rank
  *
- * **Concurrent writers** change a set under its lock (transaction.ts). Reads take no lock: an estimate may miss a write under way.
+ * **Concurrent writers** change a set under its lock (transaction.ts). Reads take no lock: an
+ * estimate may miss a write under way.
  */
 
 import { coarseSeconds } from '../clock.js';
@@ -136,7 +142,10 @@ export class KeyedHyperLogLogs implements StateObject {
     return NONE;
   }
 
-  /** The key that is added next was seen with the thing `thing[at … + count)`, in the sense of one sketch. Four things at most. */
+  /**
+   * The key that is added next was seen with the thing `thing[at … + count)`, in the sense of one
+   * sketch. Four things at most.
+   */
   note(sketch: number, thing: Int32Array, at: number, count: number): void {
     if (this.notedCount === NOTED_MAX) throw new RangeError(`keyed HyperLogLogs: more than ${NOTED_MAX} things noted`);
     this.hasher.hash(thing, at, count);
@@ -148,8 +157,9 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   /**
-   * A key was seen with what was noted, which costs little more for several things than for one. Returns the key's slot, or `NONE` when there
-   * is no room for it, or this is not possible now; that is counted.
+   * A key was seen with what was noted, which costs little more for several things than for one.
+   * Returns the key's slot, or `NONE` when there is no room for it, or this is not possible now;
+   * that is counted.
    */
   addNoted(hash: number, key: Int32Array, at: number, now: number): number {
     const epoch = this.epochAt(now);
@@ -195,14 +205,17 @@ export class KeyedHyperLogLogs implements StateObject {
     this.notedCount = kept;
   }
 
-  /** Of how many different things one sketch of a slot knows, in this epoch and the last. Some hundred ns. */
+  /**
+   * Of how many different things one sketch of a slot knows, in this epoch and the last. Some
+   * hundred ns.
+   */
   estimate(slot: number, sketch: number, now: number): number {
     return this.estimateWithin(slot, 1 << sketch, sketch, now);
   }
 
   /**
-   * The estimate for the union of sketches of a slot (`sketches`: a bit each), of which no register counts for more than it has
-   * in the sketch `cap`.
+   * The estimate for the union of sketches of a slot (`sketches`: a bit each), of which no register
+   * counts for more than it has in the sketch `cap`.
    */
   estimateWithin(slot: number, sketches: number, cap: number, now: number): number {
     const { registers, having, union, rankMax } = this;
@@ -555,7 +568,10 @@ export class KeyedHyperLogLogs implements StateObject {
     return this.tagWord(slot) + TOLD - TAGS;
   }
 
-  /** How many registers of a slot were raised: an estimate changes only when this does, or the epoch. */
+  /**
+   * How many registers of a slot were raised: an estimate changes only when this does, or the
+   * epoch.
+   */
   weight(slot: number): number {
     return this.words[this.weightWord(slot)];
   }

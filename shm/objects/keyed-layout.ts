@@ -9,10 +9,16 @@ export interface KeyedHyperLogLogsOptions {
   readonly keyWords: number;
   /** Sketches of each key. */
   readonly sketches: number;
-  /** Registers of a sketch are 2^precision, 4…6; default 5: the standard error is 18 %, less below some ten. */
+  /**
+   * Registers of a sketch are 2^precision, 4…6; default 5: the standard error is 18 %, less below
+   * some ten.
+   */
   readonly precision?: number;
   readonly epochSeconds: number;
-  /** So many raised registers and the next thing that raises one has others told of the key, 0…24; default 4. */
+  /**
+   * So many raised registers and the next thing that raises one has others told of the key, 0…24;
+   * default 4.
+   */
   readonly quiet?: number;
   /** Keys a worker tells of for the first time in a second, at most; default 4096. */
   readonly promotions?: number;
@@ -75,8 +81,9 @@ export function check(shape: Shape): void {
 }
 
 /**
- * A set: its lock, then of each slot tag, epoch of either bank, weight and told: three cache lines. A search for the place of
- * a new key reads all of them, so they are not in the entries, which lie far apart.
+ * A set: its lock, then of each slot tag, epoch of either bank, weight and told: three cache lines.
+ * A search for the place of a new key reads all of them, so they are not in the entries, which lie
+ * far apart.
  */
 export const SET = struct({ lock: 1, tags: WAYS, epochs: BANKS * WAYS, weights: WAYS, told: WAYS, spare: 7 });
 

@@ -1,11 +1,17 @@
-/** The region that a merge reads, which may lie otherwise in memory than ours: another instance may hold more or fewer entries. */
+/**
+ * The region that a merge reads, which may lie otherwise in memory than ours: another instance may
+ * hold more or fewer entries.
+ */
 
 import type { Parameters } from '../arena.js';
 
 export interface MergeSource {
   /** The `shape` of the object at the donor; absent: it is ours. */
   readonly shape?: Parameters;
-  /** Entries that found no room here are added to it; not half-open ones, which an instance may evict at any time. */
+  /**
+   * Entries that found no room here are added to it; not half-open ones, which an instance may
+   * evict at any time.
+   */
   full: number;
 }
 

@@ -1,4 +1,7 @@
-/** Which ports a NAT binding proposes, by its option `allocation`: nat-options.ts says what the choices mean. */
+/**
+ * Which ports a NAT binding proposes, by its option `allocation`: nat-options.ts says what the
+ * choices mean.
+ */
 
 import type { Parameters } from '../arena.js';
 import { SIPHASH_KEY_WORDS } from '../siphash.js';
@@ -11,8 +14,9 @@ import { PortLeases } from './port-leases.js';
 
 const EVERY_PROTOCOL = -1;
 /**
- * With `hybrid`. A TCP endpoint seldom has two connections that begin at once, and a port that two endpoints took costs one
- * of them a connection. A UDP endpoint often has several remotes, and goes on with another port.
+ * With `hybrid`. A TCP endpoint seldom has two connections that begin at once, and a port that two
+ * endpoints took costs one of them a connection. A UDP endpoint often has several remotes, and goes
+ * on with another port.
  */
 const ALL_BUT_TCP = (1 << protocolIndex(UDP)) | (1 << protocolIndex(ICMP));
 
@@ -39,7 +43,9 @@ export function createAllocator(
   });
 }
 
-/** Who may have bound a port. `proposesByKey`: there is a secret, without which ports are leased. */
+/**
+ * Who may have bound a port. `proposesByKey`: there is a secret, without which ports are leased.
+ */
 export function createLeases(
   { portRange, allocation }: AllocationOptions,
   external: ExternalPlaces,
@@ -58,7 +64,10 @@ export function createLeases(
   });
 }
 
-/** Bars new bindings from addresses that some of these shapes lack. Returns which these are, in words; `null`: none. */
+/**
+ * Bars new bindings from addresses that some of these shapes lack. Returns which these are, in
+ * words; `null`: none.
+ */
 export function barAddresses(places: ExternalPlaces, use: AddressUse, shapes: readonly Parameters[]): string | null {
   const lists = shapes.map((shape) => new Set(addressesOf(shape)));
   const own = places.list();

@@ -1,14 +1,17 @@
 /**
- * The NAT's bindings: which external address and port an internal address and port has. A derivative object: one
- * operation changes a flow table and the claims on ports together, is one log record, and applies whole or not at all.
- * What it holds, why that converges, and who may change what: nat-tables.ts.
+ * The NAT's bindings: which external address and port an internal address and port has. A
+ * derivative object: one operation changes a flow table and the claims on ports together, is one
+ * log record, and applies whole or not at all. What it holds, why that converges, and who may
+ * change what: nat-tables.ts.
  *
- * The mapping is endpoint-independent (RFC 4787 REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1): its key is internal address,
- * internal port and protocol, whatever the remote; for ICMP queries the identifier is the port.
+ * The mapping is endpoint-independent (RFC 4787 REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1): its key is
+ * internal address, internal port and protocol, whatever the remote; for ICMP queries the
+ * identifier is the port.
  *
- * Two instances that bind two endpoints to one port leave it to the larger endpoint, everywhere, without a message; the
- * other's binding is dead, and with its next packet gets another port. Two instances that bind one endpoint to two ports keep
- * one of them, likewise. Which ports an instance proposes makes one or the other rare: port-allocator.ts.
+ * Two instances that bind two endpoints to one port leave it to the larger endpoint, everywhere,
+ * without a message; the other's binding is dead, and with its next packet gets another port. Two
+ * instances that bind one endpoint to two ports keep one of them, likewise. Which ports an instance
+ * proposes makes one or the other rare: port-allocator.ts.
  */
 
 import type { Parameters } from '../arena.js';
@@ -58,12 +61,17 @@ export { MappingError, type StaticMapping } from './static-mappings.js';
 /** The one operation in the log. 1 was the record that named a place. */
 export const NAT_BIND = 2;
 
-/** Slots looked at for waste with every new binding; with twice as many slots as flows, the table in capacity / 2 adds. */
+/**
+ * Slots looked at for waste with every new binding; with twice as many slots as flows, the table in
+ * capacity / 2 adds.
+ */
 const SWEEP_SLOTS = 4;
 /** Half-open bindings evicted by an allocation that found no port, or none at random. */
 const EVICTED_FOR_PORTS = 8;
 const EVICTED_IF_SHORT = 2;
-/** An outcome of a try: others know of the key's binding, so they are to be told what becomes of it. */
+/**
+ * An outcome of a try: others know of the key's binding, so they are to be told what becomes of it.
+ */
 const KNOWN_TO_OTHERS = -3;
 
 /** The key's second word: raw internal port (or ICMP identifier) and IP protocol. */
@@ -90,7 +98,8 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
   const resolved = { ...layout, ...rules, ...limits, allocation, keepsOwn, holds };
   return {
     kind: 'nat-binding',
-    // Only what shapes places: claims settle whatever port a member proposes, so members may differ in the rest.
+    // Only what shapes places: claims settle whatever port a member proposes, so members may differ
+    // in the rest.
     parameters: { portRange },
     shape: { flows, addresses: inOrder(addresses), subscribers: subscribersWords(flows, subscribers) > 0 },
     bytes: words * BYTES_PER_WORD,
@@ -166,12 +175,17 @@ export class NatBinding implements StateObject {
 
   // ——— Packet path: plain reads ———
 
-  /** Hash of an internal endpoint: computed once a packet, then given to `findOutbound` and `add`. */
+  /**
+   * Hash of an internal endpoint: computed once a packet, then given to `findOutbound` and `add`.
+   */
   hash(address: number, portAndProtocol: number): number {
     return this.flows.hash2(address, portAndProtocol);
   }
 
-  /** The place of a raw external address and port, `NONE` when it is none of ours: for `findInbound`. */
+  /**
+   * The place of a raw external address and port, `NONE` when it is none of ours: for
+   * `findInbound`.
+   */
   place(externalAddress: number, externalPort: number, protocol: number): number {
     return this.places.find(externalAddress, externalPort, protocol);
   }
@@ -205,7 +219,10 @@ export class NatBinding implements StateObject {
     return this.tables.isBound(slot, place) && this.flows.expires(slot) > now ? slot : NONE;
   }
 
-  /** The slot of an internal endpoint's binding that lost its port to another endpoint and has not expired; or `NONE`. */
+  /**
+   * The slot of an internal endpoint's binding that lost its port to another endpoint and has not
+   * expired; or `NONE`.
+   */
   findLost(hash: number, address: number, portAndProtocol: number, now: number): number {
     const { flows } = this;
     const slot = flows.find2(hash, address, portAndProtocol);
@@ -240,7 +257,10 @@ export class NatBinding implements StateObject {
     return this.flows.key(slot, 1) & 0xffff;
   }
 
-  /** Ports that two instances took for two bindings, as far as seen here: the larger endpoint has them. */
+  /**
+   * Ports that two instances took for two bindings, as far as seen here: the larger endpoint has
+   * them.
+   */
   get collisions(): number {
     return this.tables.counted('collisions');
   }
@@ -280,8 +300,8 @@ export class NatBinding implements StateObject {
   // ——— Packet path: changes ———
 
   /**
-   * Binds an internal endpoint to an external port: one log record. Returns its slot; the one there is, if another thread
-   * was quicker. `NONE`: `refusal` says why, and nothing was changed.
+   * Binds an internal endpoint to an external port: one log record. Returns its slot; the one there
+   * is, if another thread was quicker. `NONE`: `refusal` says why, and nothing was changed.
    */
   add(hash: number, address: number, portAndProtocol: number, now: number, expires: number): number {
     this.refusal = Refusal.NONE;
@@ -298,16 +318,21 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * A packet of the binding at `now`: raises its rank to `rank` if that is larger, and keeps it for `timeout` at least, which is
-   * that of the rank it then has: `max(rank, this.rank(slot))`. Changes the binding, and replicates it, only if the rank grows or
-   * the expiry does not cover the packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not
-   * possible now (log full, contended, binding gone): the packet can still be sent, and the next one tries again.
+   * A packet of the binding at `now`: raises its rank to `rank` if that is larger, and keeps it for
+   * `timeout` at least, which is that of the rank it then has: `max(rank, this.rank(slot))`.
+   * Changes the binding, and replicates it, only if the rank grows or the expiry does not cover the
+   * packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not
+   * possible now (log full, contended, binding gone): the packet can still be sent, and the next
+   * one tries again.
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, false);
   }
 
-  /** As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises the rank alone. */
+  /**
+   * As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises
+   * the rank alone.
+   */
   prolong(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, true);
   }
@@ -323,8 +348,9 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * The outside answered a half-open binding, as seen here. Replicates that, within the budget of half-open records, if the
-   * inside's packets do not pass here. The expiry stays: nothing from outside refreshes a binding.
+   * The outside answered a half-open binding, as seen here. Replicates that, within the budget of
+   * half-open records, if the inside's packets do not pass here. The expiry stays: nothing from
+   * outside refreshes a binding.
    */
   answered(slot: number, now: number): void {
     if (this.tables.answers.answered(slot)) this.replicateAnswer(slot, now);
@@ -335,22 +361,29 @@ export class NatBinding implements StateObject {
     if (this.tables.halfOpen.mayTell(now, true)) this.prolong(slot, Rank.ANSWERED, now, 0);
   }
 
-  /** Others are told of a half-open binding once more, within the budget: they may have had no room for it. */
+  /**
+   * Others are told of a half-open binding once more, within the budget: they may have had no room
+   * for it.
+   */
   tellAgain(slot: number, now: number, timeout: number): boolean {
     return this.tables.halfOpen.mayTell(now, true) && this.change(slot, Rank.NEW, now, timeout, false, false, true);
   }
 
   /**
-   * A new life for a binding that is closing or closed: rank NEW in a new generation, same place. As for `refresh`; and
-   * false for a binding renewed faster than once a second for longer than `timeout`: generations, which may not run ahead of
-   * the expiry, are not to carry it with them, or whoever is inside could make a binding live for ever.
+   * A new life for a binding that is closing or closed: rank NEW in a new generation, same place.
+   * As for `refresh`; and false for a binding renewed faster than once a second for longer than
+   * `timeout`: generations, which may not run ahead of the expiry, are not to carry it with them,
+   * or whoever is inside could make a binding live for ever.
    */
   renew(slot: number, now: number, timeout: number): boolean {
     const told = this.flows.isTold(slot) || this.tables.halfOpen.mayTell(now, true);
     return this.change(slot, Rank.NEW, now, timeout, false, true, told);
   }
 
-  /** Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add` does it by itself. */
+  /**
+   * Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add`
+   * does it by itself.
+   */
   sweep(now: number, slots: number): number {
     return this.tables.sweep(now, slots, false);
   }
@@ -404,7 +437,8 @@ export class NatBinding implements StateObject {
     record.rank = Rank.NEW;
     record.generation = known ? Math.max(flows.generation(slot) + 1, now) : now;
     record.expires = Math.max(expires, record.generation);
-    // Expired, and its port is still its own: it keeps it, unless another member leases the port (port-allocator.ts says why).
+    // Expired, and its port is still its own: it keeps it, unless another member leases the port
+    // (port-allocator.ts says why).
     const keepsPlace = known && tables.hasPlace(slot) && this.leases.isOurs(flows.value(slot, PLACE));
     record.place = keepsPlace ? flows.value(slot, PLACE) : this.allocate(now);
     const isCrowded = !keepsPlace && this.allocator.isCrowded;
@@ -436,7 +470,9 @@ export class NatBinding implements StateObject {
     return subscribers.mayHurry(key[0], now) ? Refusal.NONE : Refusal.SUBSCRIBER_RATE;
   }
 
-  /** Claims the record's place, which is locked, for its key, unless the claim is its own already. */
+  /**
+   * Claims the record's place, which is locked, for its key, unless the claim is its own already.
+   */
   private claim(slot: number, now: number): void {
     const { claims, tables } = this;
     const { record } = tables;
@@ -565,8 +601,9 @@ export class NatBinding implements StateObject {
   // ——— Looking on ———
 
   /**
-   * All bindings that have not expired, in no order, each as it was at one moment; and `null` after every 1000 slots that had
-   * none to show, so that whoever walks along can let others go on. For `show flows`.
+   * All bindings that have not expired, in no order, each as it was at one moment; and `null` after
+   * every 1000 slots that had none to show, so that whoever walks along can let others go on. For
+   * `show flows`.
    */
   entries(now: number, filter?: (entry: NatEntry) => boolean): Generator<NatEntry | null> {
     return natEntries(this.tables, now, filter);
@@ -581,7 +618,10 @@ export class NatBinding implements StateObject {
     return natFigures(this.tables);
   }
 
-  /** Locks held at the moment: none when no operation is under way. Looks at everything: for tests and diagnosis. */
+  /**
+   * Locks held at the moment: none when no operation is under way. Looks at everything: for tests
+   * and diagnosis.
+   */
   locksHeld(): number {
     return this.flows.locksHeld() + this.claims.locksHeld();
   }

@@ -1,4 +1,7 @@
-/** The NAT's bindings looked at from outside the packet path: one after the other, and all as a digest. */
+/**
+ * The NAT's bindings looked at from outside the packet path: one after the other, and all as a
+ * digest.
+ */
 
 import { ContentDigest } from './content-digest.js';
 import { swapPort } from './external-places.js';
@@ -79,7 +82,10 @@ export function natFigures(tables: NatTables): Record<string, number> {
   };
 }
 
-/** See `StateObject.digest`: over key, generation, rank, external address and port, expiry and claim of every valid binding that is not local-only. */
+/**
+ * See `StateObject.digest`: over key, generation, rank, external address and port, expiry and claim
+ * of every valid binding that is not local-only.
+ */
 export function natDigest(tables: NatTables, now: number, evictable: boolean): string {
   const { flows, claims, places, use } = tables;
   const digest = new ContentDigest();

@@ -1,4 +1,7 @@
-/** Columns in which the NAT binding looks up many packets at once. Made once per thread: see flow-lookup.ts. */
+/**
+ * Columns in which the NAT binding looks up many packets at once. Made once per thread: see
+ * flow-lookup.ts.
+ */
 
 import type { ExternalPlaces } from './external-places.js';
 import { checker, finder2 } from './flow-lookup.js';
@@ -7,9 +10,10 @@ import { DEAD } from './nat-tables.js';
 import type { PortClaims } from './port-claims.js';
 
 /**
- * Packets from inside, to be looked up at once: several times as fast as one by one. Write the columns `addresses` and `keys`
- * (see `portAndProtocol`), call `find`, read `slots`: that of a valid binding, or `NONE`. `hashes` are for `add`. A binding
- * made after `find` is found by `findOutbound`.
+ * Packets from inside, to be looked up at once: several times as fast as one by one. Write the
+ * columns `addresses` and `keys` (see `portAndProtocol`), call `find`, read `slots`: that of a
+ * valid binding, or `NONE`. `hashes` are for `add`. A binding made after `find` is found by
+ * `findOutbound`.
  */
 export interface OutboundLookup {
   readonly addresses: Int32Array;
@@ -22,7 +26,10 @@ export interface OutboundLookup {
   find(count: number, now: number): void;
 }
 
-/** The same for packets to external addresses. `places` are `NONE` for addresses that are none of ours. */
+/**
+ * The same for packets to external addresses. `places` are `NONE` for addresses that are none of
+ * ours.
+ */
 export interface InboundLookup {
   readonly addresses: Int32Array;
   readonly keys: Int32Array;

@@ -1,9 +1,10 @@
 /**
  * Takes another instance's bindings into ours: a snapshot, or the other half of a healed partition.
  *
- * Flows and claims are joined each for itself (nat-tables.ts), so it matters to no result in which order that happens. Living
- * flows are first all the same, each with its claim in one step: a claim without its flow looks like a free port to the
- * workers, who go on meanwhile. Then come the claims whose flow is gone or bound elsewhere, then the flows that lost theirs.
+ * Flows and claims are joined each for itself (nat-tables.ts), so it matters to no result in which
+ * order that happens. Living flows are first all the same, each with its claim in one step: a claim
+ * without its flow looks like a free port to the workers, who go on meanwhile. Then come the claims
+ * whose flow is gone or bound elsewhere, then the flows that lost theirs.
  */
 
 import { NONE } from '../none.js';

@@ -1,14 +1,16 @@
 /**
- * Bindings whose port changed while they were in use: another instance bound the endpoint to another port, and that binding
- * stays (nat-tables.ts). The connections that this instance had begun on the former port are lost, and the workers tell their
- * hosts. Memory of this instance alone: who applies records notes a move, every worker reads all of them.
+ * Bindings whose port changed while they were in use: another instance bound the endpoint to
+ * another port, and that binding stays (nat-tables.ts). The connections that this instance had
+ * begun on the former port are lost, and the workers tell their hosts. Memory of this instance
+ * alone: who applies records notes a move, every worker reads all of them.
  *
  *     head     moves noted so far
  *     entry    slot, the binding's generation and rank before            a ring of ENTRIES
  *
- * The entry is written before the head, so a reader that sees the head sees the entry (x86-64's ordering; Atomics.store). One
- * writer at a time: records are applied by the receive thread, or by main while that stands. A worker that is further behind
- * than the ring is long misses moves: their connections meet what a port that is closed answers.
+ * The entry is written before the head, so a reader that sees the head sees the entry (x86-64's
+ * ordering; Atomics.store). One writer at a time: records are applied by the receive thread, or by
+ * main while that stands. A worker that is further behind than the ring is long misses moves: their
+ * connections meet what a port that is closed answers.
  */
 
 import { NONE } from '../none.js';
@@ -30,7 +32,10 @@ export class Moves {
   private readonly words: Int32Array;
   private cursor: number;
 
-  /** `memory`: the instance's local memory, from `byteOffset` on; without it, the thread notes for itself. */
+  /**
+   * `memory`: the instance's local memory, from `byteOffset` on; without it, the thread notes for
+   * itself.
+   */
   constructor(memory: Region | undefined, byteOffset: number) {
     this.words =
       memory === undefined || memory.byteLength === 0 ? new Int32Array(WORDS) : memory.i32(byteOffset, WORDS);

@@ -38,7 +38,8 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
  * - `keyed`: by a keyed function of the inside endpoint, the same at every member.
  * - `hybrid`: the same for UDP and ICMP; for TCP by such a function among the member's own blocks.
  *
- * If these ports are taken, or there is no secret: from the member's own blocks, then from all ports.
+ * If these ports are taken, or there is no secret: from the member's own blocks, then from all
+ * ports.
  */
 export const ALLOCATIONS = ['leased', 'shared', 'keyed', 'hybrid'] as const;
 export type Allocation = (typeof ALLOCATIONS)[number];
@@ -51,13 +52,22 @@ export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLi
   /** External ports to use, host order, inclusive; default all but 0. */
   readonly portRange?: PortRange;
   readonly allocation: Allocation;
-  /** `paired`: one internal address gets ports of one external address alone; `any`, the default: of others when these are used up. */
+  /**
+   * `paired`: one internal address gets ports of one external address alone; `any`, the default: of
+   * others when these are used up.
+   */
   readonly pooling?: 'paired' | 'any';
-  /** Seconds past the end of a binding in which nobody else gets its port; default none but the guard. */
+  /**
+   * Seconds past the end of a binding in which nobody else gets its port; default none but the
+   * guard.
+   */
   readonly reuseAfterS?: number;
   /** External endpoints that are mapped by hand. */
   readonly statics?: readonly StaticMapping[];
-  /** Whether it is kept in mind which bindings were made at this instance: `NatBinding.own`. Of this instance alone, default false. */
+  /**
+   * Whether it is kept in mind which bindings were made at this instance: `NatBinding.own`. Of this
+   * instance alone, default false.
+   */
   readonly keepsOwn?: boolean;
   /** Whether bindings can be held; default false. Of this instance alone. */
   readonly holds?: boolean;
@@ -95,7 +105,10 @@ export function reservedPlaces(statics: readonly StaticMapping[], places: Extern
   );
 }
 
-/** What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or shared, not both. */
+/**
+ * What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or
+ * shared, not both.
+ */
 export function checkStatics(statics: readonly StaticMapping[], places: ExternalPlaces): void {
   new StaticMappings(statics);
   for (const [i, { protocol, externalAddress }] of statics.entries())

@@ -1,12 +1,14 @@
 /**
- * Which bindings were made at this instance, and since when they are: memory of this instance alone, for who logs how long
- * each lasted. Bindings end without a message, by the clock or by another's claim, so they are looked at in turn.
+ * Which bindings were made at this instance, and since when they are: memory of this instance
+ * alone, for who logs how long each lasted. Bindings end without a message, by the clock or by
+ * another's claim, so they are looked at in turn.
  *
  *     by slot: since (coarse seconds; 0: none), place, internal address, internal port and protocol
  *
- * Whoever binds notes it; one thread looks. A slot is another key's, and a port another binding's, only once the one before has been over for
- * `CLOCK_SKEW_GUARD_S`: whoever looks at every slot more often than that misses none. A binding that goes on in its place, after it ran out
- * or in a new life, is still the same.
+ * Whoever binds notes it; one thread looks. A slot is another key's, and a port another binding's,
+ * only once the one before has been over for `CLOCK_SKEW_GUARD_S`: whoever looks at every slot more
+ * often than that misses none. A binding that goes on in its place, after it ran out or in a new
+ * life, is still the same.
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../clock.js';
@@ -26,8 +28,8 @@ const PORT = 3;
 export const LOOKED_AT_WITHIN_S = CLOCK_SKEW_GUARD_S / 2;
 
 /**
- * A binding made here is over: its inside endpoint (raw address, `portAndProtocol`), its external one (raw), and the coarse seconds from
- * when to when it was.
+ * A binding made here is over: its inside endpoint (raw address, `portAndProtocol`), its external
+ * one (raw), and the coarse seconds from when to when it was.
  */
 export type BindingEnd = (
   address: number,

@@ -1,6 +1,7 @@
 /**
- * The NAT binding's one log record: "internal endpoint k has this external address and port until then". It names these, not
- * the place, which is a number of one instance alone: instances may have other lists of addresses.
+ * The NAT binding's one log record: "internal endpoint k has this external address and port until
+ * then". It names these, not the place, which is a number of one instance alone: instances may have
+ * other lists of addresses.
  *
  *     address             internal address, raw
  *     portAndProtocol     internal port, raw (16) | IP protocol (8) from bit 16
@@ -10,7 +11,8 @@
  *     claim               generation of the claim on the place (24) | rank (8)
  *     expires             coarse seconds
  *
- * Every record says all there is, so it is idempotent, and a refresh is the same record as the binding itself.
+ * Every record says all there is, so it is idempotent, and a refresh is the same record as the
+ * binding itself.
  */
 
 import { struct } from '../struct.js';
@@ -37,8 +39,9 @@ const {
 export const NAT_RECORD_WORDS = RECORD.words;
 
 /**
- * A record in the hand: fields to read after `load`, or to fill before `store`. `place` is where the external address and port
- * are here: whoever loads a record finds it, whoever stores one gives them.
+ * A record in the hand: fields to read after `load`, or to fill before `store`. `place` is where
+ * the external address and port are here: whoever loads a record finds it, whoever stores one gives
+ * them.
  */
 export class NatRecord {
   address = 0;
@@ -77,8 +80,9 @@ const one = new NatRecord();
 const other = new NatRecord();
 
 /**
- * Joins the record at `later` into the one at `earlier`. Only records of one key *and one external port* are: a record carries a
- * claim as well as a flow, and a claim left out would leave the places different at different instances.
+ * Joins the record at `later` into the one at `earlier`. Only records of one key *and one external
+ * port* are: a record carries a claim as well as a flow, and a claim left out would leave the
+ * places different at different instances.
  */
 export function coalesceNatRecords(words: Int32Array, earlier: number, later: number): boolean {
   one.load(words, earlier);

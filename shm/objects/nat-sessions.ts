@@ -1,18 +1,21 @@
 /**
- * The NAT's sessions: whom an internal endpoint has sent to, for filtering by remote and for TCP's states. Below its binding, which is
- * for whatever remote (nat-binding.ts): a flow table of its own, shared by all sites, because a reply may come by any of them.
+ * The NAT's sessions: whom an internal endpoint has sent to, for filtering by remote and for TCP's
+ * states. Below its binding, which is for whatever remote (nat-binding.ts): a flow table of its
+ * own, shared by all sites, because a reply may come by any of them.
  *
  *     key      internal address, internal port and protocol, remote address, remote port (0: any port of the address); all raw
  *     rank     as of a binding: new, answered, established, closing
  *
- * The key names the internal endpoint, not the external one: what somebody inside allowed is never another's, whoever gets the port next.
+ * The key names the internal endpoint, not the external one: what somebody inside allowed is never
+ * another's, whoever gets the port next.
  *
- * **Levels.** Members may be configured with different levels of filtering, as while an operator changes it at one site after
- * another (filter-level.ts). An instance that is configured not to filter keeps no sessions: its table is as small as can be, and
- * it ignores records, snapshots and digests of others. So the object costs it nothing, and all members understand each other.
+ * **Levels.** Members may be configured with different levels of filtering, as while an operator
+ * changes it at one site after another (filter-level.ts). An instance that is configured not to
+ * filter keeps no sessions: its table is as small as can be, and it ignores records, snapshots and
+ * digests of others. So the object costs it nothing, and all members understand each other.
  *
- * What TCP's inside end expects is kept beside, for this instance alone (tcp-flow-table.ts): so a reset can be checked where the inside's
- * segments pass, and not where only the outside's do.
+ * What TCP's inside end expects is kept beside, for this instance alone (tcp-flow-table.ts): so a
+ * reset can be checked where the inside's segments pass, and not where only the outside's do.
  */
 
 import type { Parameters } from '../arena.js';
@@ -33,7 +36,10 @@ import { TcpFlowTable, tcpFlowLocalBytes } from './tcp-flow-table.js';
 export interface NatSessionsOptions extends HalfOpenOptions {
   /** Sessions held at most. */
   readonly sessions: number;
-  /** Of filtering, as this instance is configured: an index of `FILTERINGS`. Default: the strictest. 0: no session is kept. */
+  /**
+   * Of filtering, as this instance is configured: an index of `FILTERINGS`. Default: the strictest.
+   * 0: no session is kept.
+   */
   readonly level?: number;
   /** Whether sessions can be held; default false. Of this instance alone. */
   readonly holds?: boolean;
@@ -74,7 +80,10 @@ function levelAt(sessions: number): number {
   return flowTable(shapeOf(sessions)).bytes;
 }
 
-/** A session as `show flows` has it. Addresses are raw words, ports in host order; remote port 0: any. */
+/**
+ * A session as `show flows` has it. Addresses are raw words, ports in host order; remote port 0:
+ * any.
+ */
 export interface NatSession {
   readonly protocol: number;
   readonly internalAddress: number;
@@ -134,7 +143,9 @@ export class NatSessions extends TcpFlowTable {
     return { ...super.describe(now), filtering: inForce, filtering_configured: own };
   }
 
-  /** Filters as loosely as the loosest member: the others record no sessions of what they let out. */
+  /**
+   * Filters as loosely as the loosest member: the others record no sessions of what they let out.
+   */
   heedShapes(shapes: readonly Parameters[], now = coarseSeconds(Date.now())): string | null {
     const { own } = this.level;
     const level = Math.min(own, ...shapes.map(levelOf));
@@ -145,8 +156,8 @@ export class NatSessions extends TcpFlowTable {
   }
 
   /**
-   * The remote of a half-open session was seen here. Replicates that, within the budget of half-open records, if the inside's
-   * packets do not pass here. The expiry stays.
+   * The remote of a half-open session was seen here. Replicates that, within the budget of
+   * half-open records, if the inside's packets do not pass here. The expiry stays.
    */
   answered(slot: number, now: number): void {
     if (this.answers.answered(slot)) this.replicateAnswer(slot, now);

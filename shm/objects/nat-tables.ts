@@ -1,5 +1,6 @@
 /**
- * What the NAT binding holds, and how a record is joined into it: flows and claims on ports, changed together.
+ * What the NAT binding holds, and how a record is joined into it: flows and claims on ports,
+ * changed together.
  *
  *     counts   of what is rare: see COUNTS
  *     flows    k → generation, expires, rank, place, dead        one 32-byte slot each, see flow-slots.ts
@@ -8,51 +9,58 @@
  *
  * *k* is an internal address, port and protocol; a place is an external one.
  *
- * **What converges.** The state is, per k, (generation, rank) and under equals the larger external address and port and the later expiry; and
- * per place the larger (claim generation, k). Both are lattices and a record is joined into both, so any order, repetition
- * and coalescing of records ends the same. A flow's generation never exceeds its expiry (checked in records too): so when
- * an entry has been forgotten after its expiry and k is bound anew, the new generation, at least the time then, is larger
- * than the forgotten one, and supersedes it wherever it is still held.
+ * **What converges.** The state is, per k, (generation, rank) and under equals the larger external
+ * address and port and the later expiry; and per place the larger (claim generation, k). Both are
+ * lattices and a record is joined into both, so any order, repetition and coalescing of records
+ * ends the same. A flow's generation never exceeds its expiry (checked in records too): so when an
+ * entry has been forgotten after its expiry and k is bound anew, the new generation, at least the
+ * time then, is larger than the forgotten one, and supersedes it wherever it is still held.
  *
- * **A binding is valid while its place's claim is k's.** Two instances that take one place for two flows write claims of
- * the same generation; the larger k has it everywhere, and the other's binding is dead everywhere, without a message:
- * `dead` is not replicated but derived, whenever a flow or a claim is written, under the locks of both. Next time the
- * loser sends a packet, it gets a new generation and another place.
+ * **A binding is valid while its place's claim is k's.** Two instances that take one place for two
+ * flows write claims of the same generation; the larger k has it everywhere, and the other's
+ * binding is dead everywhere, without a message: `dead` is not replicated but derived, whenever a
+ * flow or a claim is written, under the locks of both. Next time the loser sends a packet, it gets
+ * a new generation and another place.
  *
- * Two instances that bind one k to two places write two claims, which both stand, and two entries of one k, of which one
- * stays everywhere. The other's place is nobody's then, and rests.
+ * Two instances that bind one k to two places write two claims, which both stand, and two entries
+ * of one k, of which one stays everywhere. The other's place is nobody's then, and rests.
  *
- * **When a port is used again.** Not before `reuseAfterS` have passed since its flow expired, at any instance that held the flow
- * (RFC 6888 REQ-8): with the flow's slot, its place is told when that was. An endpoint that gets its own port again does not wait. Nor do the
- * ports of half-open flows that were evicted unanswered, and where ports are short those of half-open flows that expired
- * unanswered: else a flood of these would take all ports away for as long (port-room.ts).
+ * **When a port is used again.** Not before `reuseAfterS` have passed since its flow expired, at
+ * any instance that held the flow (RFC 6888 REQ-8): with the flow's slot, its place is told when
+ * that was. An endpoint that gets its own port again does not wait. Nor do the ports of half-open
+ * flows that were evicted unanswered, and where ports are short those of half-open flows that
+ * expired unanswered: else a flood of these would take all ports away for as long (port-room.ts).
  *
- * **How late a record may be.** A larger rank or generation can have the earlier expiry, so a flow is remembered `REMEMBERED_S`
- * past its expiry, as having superseded what comes after; its place is free once the guard is over. So instances converge
- * as long as every record, each repetition too, reaches each of them within `DELIVERY_S_MAX`, and no table is full (then
- * what is over goes at once). A record later than that may show at one instance what another has forgotten, until its
- * expiry: the price of having no tombstones. Nothing else comes of it: who takes its place supersedes its claim.
+ * **How late a record may be.** A larger rank or generation can have the earlier expiry, so a flow
+ * is remembered `REMEMBERED_S` past its expiry, as having superseded what comes after; its place is
+ * free once the guard is over. So instances converge as long as every record, each repetition too,
+ * reaches each of them within `DELIVERY_S_MAX`, and no table is full (then what is over goes at
+ * once). A record later than that may show at one instance what another has forgotten, until its
+ * expiry: the price of having no tombstones. Nothing else comes of it: who takes its place
+ * supersedes its claim.
  *
- * **A claim's generation** is at least the time, in units of 64 s, so that an instance that has started again without its state,
- * and knows no claims, supersedes those it made before. Open is a port taken, lost by a restart, and taken again within 64 s
- * (or ahead of time, by as many reuses within 64 s): those who still hold the old claim leave the port to the larger key.
+ * **A claim's generation** is at least the time, in units of 64 s, so that an instance that has
+ * started again without its state, and knows no claims, supersedes those it made before. Open is a
+ * port taken, lost by a restart, and taken again within 64 s (or ahead of time, by as many reuses
+ * within 64 s): those who still hold the old claim leave the port to the larger key.
  *
- * **Half-open bindings** (rank NEW) have a quota, and not each of them is told to others: half-open.ts. One that is withheld has
- * its place without a claim: the place's owner leads to it, and that is all, so that no claim told by others meets one that
- * they do not know. It claims the place when it is told, which is when it rises or is used again, and it dies if another's
- * claim comes first. Until it is told, other instances drop what comes back for it: where packets return through another
- * site, a connection may have to try again while a flood of new ones goes on.
+ * **Half-open bindings** (rank NEW) have a quota, and not each of them is told to others:
+ * half-open.ts. One that is withheld has its place without a claim: the place's owner leads to it,
+ * and that is all, so that no claim told by others meets one that they do not know. It claims the
+ * place when it is told, which is when it rises or is used again, and it dies if another's claim
+ * comes first. Until it is told, other instances drop what comes back for it: where packets return
+ * through another site, a connection may have to try again while a flood of new ones goes on.
  *
- * **Who may change what.** A flow's words change under its slot's lock *and* its place's lock; `dead` changes under the place's
- * alone. So whoever holds a place's lock may read the owner's flow
- * and mark it dead, without the flow's own lock. A place is taken only under its lock, when its owner's flow is
- * over (`CLOCK_SKEW_GUARD_S` past its expiry) or no longer bound to it. From this follows, at any moment between
- * operations: of all flows with one place that are not over at most one is not dead, the place leads to it, and the claim is its
- * own unless it is withheld.
+ * **Who may change what.** A flow's words change under its slot's lock *and* its place's lock;
+ * `dead` changes under the place's alone. So whoever holds a place's lock may read the owner's flow
+ * and mark it dead, without the flow's own lock. A place is taken only under its lock, when its
+ * owner's flow is over (`CLOCK_SKEW_GUARD_S` past its expiry) or no longer bound to it. From this
+ * follows, at any moment between operations: of all flows with one place that are not over at most
+ * one is not dead, the place leads to it, and the claim is its own unless it is withheld.
  *
- * The packet path reads plain words without locks; flow-slots.ts says why that is safe. `place` and `dead` are never both
- * changed in sight: the slot is hidden meanwhile. That is done only to a binding that is dead before or after, so no reader
- * misses a valid one.
+ * The packet path reads plain words without locks; flow-slots.ts says why that is safe. `place` and
+ * `dead` are never both changed in sight: the slot is hidden meanwhile. That is done only to a
+ * binding that is dead before or after, so no reader misses a valid one.
  */
 
 import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
@@ -79,14 +87,18 @@ import { type SubscriberLimits, Subscribers, subscribersWords } from './subscrib
 import { Transaction } from './transaction.js';
 
 /**
- * The state of a binding or a session; it only grows within a generation. ANSWERED: another site saw the responder
- * (answers.ts). SHARED: the binding carries several connections, and the end of one says nothing.
+ * The state of a binding or a session; it only grows within a generation. ANSWERED: another site
+ * saw the responder (answers.ts). SHARED: the binding carries several connections, and the end of
+ * one says nothing.
  */
 export const Rank = { NEW: HALF_OPEN, ANSWERED, ESTABLISHED: 2, CLOSING: 3, CLOSED: 4, SHARED: 5 } as const;
 export type Rank = (typeof Rank)[keyof typeof Rank];
 export const RANK_NAMES = ['new', 'answered', 'established', 'closing', 'closed', 'shared'] as const;
 
-/** Counts of rare events, added atomically by all threads; one a thread that is killed may be missing. */
+/**
+ * Counts of rare events, added atomically by all threads; one a thread that is killed may be
+ * missing.
+ */
 const COUNTS = struct({
   inserted: LINE,
   reclaimed: 1,
@@ -143,7 +155,9 @@ function subscribersAt(flows: number, places: number): number {
   return roundUp(COUNTS.words + flowSlotsWords(shapeOf(flows)) + portClaimsWords(places), WORDS_PER_LINE);
 }
 
-/** Words that `readEntry` fills: generation, expires, rank, address, port and protocol, place, dead. */
+/**
+ * Words that `readEntry` fills: generation, expires, rank, address, port and protocol, place, dead.
+ */
 export const ENTRY_WORDS = 3 + KEY_WORDS + VALUE_WORDS;
 
 export class NatTables {
@@ -202,8 +216,8 @@ export class NatTables {
     const leave = (slot: number, now: number): boolean => {
       if (!this.lockBound(slot) || !this.leaveSubscriber(slot)) return false;
       // The slot guards the place of a binding that nobody answered. The place of an answered one
-      // rests after the guard too, but not where ports are short: else a flood that a server answers
-      // would take all ports away, one eviction after the other.
+      // rests after the guard too, but not where ports are short: else a flood that a server
+      // answers would take all ports away, one eviction after the other.
       if (this.answers.isAnswered(slot)) this.leavePlace(slot, now + CLOCK_SKEW_GUARD_S, false);
       return true;
     };
@@ -220,13 +234,18 @@ export class NatTables {
 
   // ——— What holds ———
 
-  /** Whether the slot's flow is bound to this place, and not dead. `slot` is a hint and may be anything. */
+  /**
+   * Whether the slot's flow is bound to this place, and not dead. `slot` is a hint and may be
+   * anything.
+   */
   isBound(slot: number, place: number): boolean {
     const flows = this.flows;
     return flows.isUsed(slot) && flows.value(slot, PLACE) === place && flows.value(slot, DEAD) === 0;
   }
 
-  /** Whether a place may be taken: nobody has it, or its owner's flow is over, or bound elsewhere. */
+  /**
+   * Whether a place may be taken: nobody has it, or its owner's flow is over, or bound elsewhere.
+   */
   isFree(place: number, now: number): boolean {
     if (this.claims.generation(place) === MAX_CLAIM_GENERATION || this.reserved.has(place)) return false;
     const { flows } = this;
@@ -239,7 +258,9 @@ export class NatTables {
     return flows.isOver(owner, now) && (!flows.isUsed(owner) || flows.expires(owner) + this.reuseAfterS <= now);
   }
 
-  /** As `isFree`, for the key in hand: a port that rests is free for the endpoint that had it last. */
+  /**
+   * As `isFree`, for the key in hand: a port that rests is free for the endpoint that had it last.
+   */
   isFreeForKey(place: number, now: number): boolean {
     if (this.isFree(place, now)) return true;
     const { claims, flows, key } = this;
@@ -250,7 +271,9 @@ export class NatTables {
     return !flows.isUsed(owner) && flows.key(owner, 0) === key[0] && flows.key(owner, 1) === key[1];
   }
 
-  /** Whether a slot's flow, expired or not, still has its place: a withheld one may have taken it. */
+  /**
+   * Whether a slot's flow, expired or not, still has its place: a withheld one may have taken it.
+   */
   hasPlace(slot: number): boolean {
     const { flows, claims } = this;
     const place = flows.value(slot, PLACE);
@@ -265,14 +288,20 @@ export class NatTables {
 
   // ——— Upkeep ———
 
-  /** Locks the place of a locked slot's flow, if there is a flow; also of a dead one, for its death may yet be undone. */
+  /**
+   * Locks the place of a locked slot's flow, if there is a flow; also of a dead one, for its death
+   * may yet be undone.
+   */
   lockBound(slot: number): boolean {
     const { flows, claims } = this;
     if (!flows.isUsed(slot)) return true;
     return this.tx.lock(claims.lockOf(flows.value(slot, PLACE)));
   }
 
-  /** Locks what `write` changes beside a locked slot: the place of its flow, and what is said of the key's and its flow's subscriber. */
+  /**
+   * Locks what `write` changes beside a locked slot: the place of its flow, and what is said of the
+   * key's and its flow's subscriber.
+   */
   lockFor(slot: number): boolean {
     const { flows, key, subscribers, tx } = this;
     if (!this.lockBound(slot)) return false;
@@ -280,7 +309,10 @@ export class NatTables {
     return subscribers.lock(tx, key[0]) && (!flows.isUsed(slot) || subscribers.lock(tx, flows.key(slot, 0)));
   }
 
-  /** The flow of a locked slot no longer counts as its subscriber's. False when what is said of that one is locked. */
+  /**
+   * The flow of a locked slot no longer counts as its subscriber's. False when what is said of that
+   * one is locked.
+   */
   leaveSubscriber(slot: number): boolean {
     const { flows, subscribers, tx } = this;
     if (subscribers === null || !flows.isUsed(slot)) return true;
@@ -290,7 +322,10 @@ export class NatTables {
     return true;
   }
 
-  /** The place, locked, of a locked slot's flow is told since when it is nobody's, if it was the flow's. */
+  /**
+   * The place, locked, of a locked slot's flow is told since when it is nobody's, if it was the
+   * flow's.
+   */
   private leavePlace(slot: number, now: number, used: boolean): void {
     const { flows, claims, tx } = this;
     const place = flows.value(slot, PLACE);
@@ -341,8 +376,8 @@ export class NatTables {
   }
 
   /**
-   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
-   * entries went.
+   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed,
+   * what is over. Returns how many entries went.
    */
   sweep(now: number, slots: number, urgent: boolean): number {
     const flows = this.flows;
@@ -357,8 +392,8 @@ export class NatTables {
   // ——— Joining a record into the state; all locks held ———
 
   /**
-   * Joins the record's claim; of generation 0, that is none. `slot`: where the key's flow is or will be, or `NONE`. Returns
-   * whether the claim changed.
+   * Joins the record's claim; of generation 0, that is none. `slot`: where the key's flow is or
+   * will be, or `NONE`. Returns whether the claim changed.
    */
   joinClaim(slot: number, now: number): boolean {
     const { claims, flows, record, tx } = this;
@@ -399,8 +434,9 @@ export class NatTables {
   }
 
   /**
-   * Writes the record's flow into its locked slot, after its claim. `known`: the slot has this key already. `standing`: the
-   * record's rank, or `WITHHELD`, and then it has no claim. `isNew`: it is made at this instance, now.
+   * Writes the record's flow into its locked slot, after its claim. `known`: the slot has this key
+   * already. `standing`: the record's rank, or `WITHHELD`, and then it has no claim. `isNew`: it is
+   * made at this instance, now.
    */
   write(
     slot: number,
@@ -447,7 +483,10 @@ export class NatTables {
 
   // ——— Applying a record of another instance ———
 
-  /** Finds the place of the record's external address and port. False: the address is none of ours, which is counted. */
+  /**
+   * Finds the place of the record's external address and port. False: the address is none of ours,
+   * which is counted.
+   */
   findPlace(): boolean {
     const { record, places } = this;
     const { externalAddress, externalPort, portAndProtocol } = record;
@@ -480,7 +519,9 @@ export class NatTables {
     );
   }
 
-  /** Whether there is room for the record's flow within the quota, if it is half-open; room is made. */
+  /**
+   * Whether there is room for the record's flow within the quota, if it is half-open; room is made.
+   */
   private hasRoomFor(hash: number, now: number): boolean {
     const { flows, halfOpen, key, record } = this;
     if (!flows.isHalfOpenRank(record.rank) || record.expires <= now || halfOpen.hasRoom()) return true;
@@ -500,7 +541,8 @@ export class NatTables {
     const held = slot >= 0 && flows.holds(slot, key, 0);
     // One that is withheld is not known to those who told the record: it gives way.
     const known = held && flows.isTold(slot);
-    // What would be forgotten needs no slot of its own, nor what is over one that is not to be had; its claim still counts.
+    // What would be forgotten needs no slot of its own, nor what is over one that is not to be had;
+    // its claim still counts.
     const flowless = !known && record.expires + (slot === NONE ? CLOCK_SKEW_GUARD_S : REMEMBERED_S) <= now;
     if (slot === CONTENDED || (slot === NONE && !flowless)) {
       tx.abort();
@@ -546,7 +588,10 @@ export class NatTables {
     this.moves.note(slot, flows.generation(slot), flows.rank(slot));
   }
 
-  /** Makes the record the join of itself and the slot's flow. Returns whether that differs from the flow. */
+  /**
+   * Makes the record the join of itself and the slot's flow. Returns whether that differs from the
+   * flow.
+   */
   private joinFlow(slot: number): boolean {
     const { flows, record } = this;
     const generation = flows.generation(slot);

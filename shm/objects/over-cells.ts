@@ -1,6 +1,7 @@
 /**
- * A state object made of counter cells and nothing else: whatever replication asks, the cells answer. Composition, not
- * inheritance: `CounterCells` stays one shape, so that its packet path stays monomorphic however many kinds use it.
+ * A state object made of counter cells and nothing else: whatever replication asks, the cells
+ * answer. Composition, not inheritance: `CounterCells` stays one shape, so that its packet path
+ * stays monomorphic however many kinds use it.
  *
  * A kind of its own is a definition over `overCells`, and a class with the operations:
  *

@@ -1,33 +1,39 @@
 /**
- * In which order a thread tries external ports for a new binding. Thread-local: it proposes, the binding disposes.
+ * In which order a thread tries external ports for a new binding. Thread-local: it proposes, the
+ * binding disposes.
  *
- * Ports are cut into blocks of 64, and a block belongs to the member whose turn it is (block modulo members): its lease. At
- * each address a thread tries:
+ * Ports are cut into blocks of 64, and a block belongs to the member whose turn it is (block modulo
+ * members): its lease. At each address a thread tries:
  *
  *     proposals by key                               the same at every member, see below
  *     the member's own ports                         a few at random, then all in turn
  *     any port                                       a few at random, then all in turn
  *
- * Own ports of either parity come before those of others: a site that gets a reply to a port of its own lease, which is not
- * bound there, lets the reply wait only if another member's leases look used up (port-leases.ts).
+ * Own ports of either parity come before those of others: a site that gets a reply to a port of its
+ * own lease, which is not bound there, lets the reply wait only if another member's leases look
+ * used up (port-leases.ts).
  *
- * It begins with the address that the inside host is paired with (RFC 4787 REQ-2, RFC 6888 REQ-2). Other addresses follow
- * only if pairing is not asked for. Of the addresses in use (address-use.ts), a host is paired with the one whose hash with
- * the host's bucket is largest. So members that use the same addresses pair alike, and if an address is added, only the hosts
- * that are paired with it change. Ports have the source port's parity (RFC 4787 REQ-4) until none of these is free. A
- * source port below 1024 gets one below 1024, any other one above (RFC 4787 REQ-3).
+ * It begins with the address that the inside host is paired with (RFC 4787 REQ-2, RFC 6888 REQ-2).
+ * Other addresses follow only if pairing is not asked for. Of the addresses in use
+ * (address-use.ts), a host is paired with the one whose hash with the host's bucket is largest. So
+ * members that use the same addresses pair alike, and if an address is added, only the hosts that
+ * are paired with it change. Ports have the source port's parity (RFC 4787 REQ-4) until none of
+ * these is free. A source port below 1024 gets one below 1024, any other one above (RFC 4787
+ * REQ-3).
  *
- * **Proposals by key.** A leased port has one taker, so two endpoints never take one port; but an endpoint whose first
- * packets leave by two members at once gets two ports. A port that is a function of the endpoint alone is the same at every
- * member, and after a restart. The function is pseudorandom under the secret `clusterSecret`, so ports are as hard to guess
- * as random ones (RFC 6888 REQ-15, RFC 6056). If the first proposal is taken, the next of a fixed series is tried. Two members
- * can then propose one port for two endpoints at the same moment, which the binding settles. `keyed` says which protocols
- * have proposals among all ports; the others have them among the member's own.
+ * **Proposals by key.** A leased port has one taker, so two endpoints never take one port; but an
+ * endpoint whose first packets leave by two members at once gets two ports. A port that is a
+ * function of the endpoint alone is the same at every member, and after a restart. The function is
+ * pseudorandom under the secret `clusterSecret`, so ports are as hard to guess as random ones (RFC
+ * 6888 REQ-15, RFC 6056). If the first proposal is taken, the next of a fixed series is tried. Two
+ * members can then propose one port for two endpoints at the same moment, which the binding
+ * settles. `keyed` says which protocols have proposals among all ports; the others have them among
+ * the member's own.
  *
- * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation, of own ports and of any each; at
- * further addresses after that, only a few at random. A region gone through once
- * without a free port is left alone until the next second, so that a flood of new flows at an exhausted pool costs
- * a few loads each.
+ * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation, of
+ * own ports and of any each; at further addresses after that, only a few at random. A region gone
+ * through once without a free port is left alone until the next second, so that a flood of new
+ * flows at an exhausted pool costs a few loads each.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -40,13 +46,19 @@ import { PORTS_PER_ADDRESS } from './port-claims.js';
 export const BLOCK_PORTS = 64;
 export const WELL_KNOWN_PORTS = 1024;
 const RANDOM_TRIES = 8;
-/** Ports proposed by key: while three of four ports are taken, one endpoint in a hundred finds none of these free. */
+/**
+ * Ports proposed by key: while three of four ports are taken, one endpoint in a hundred finds none
+ * of these free.
+ */
 const KEYED_TRIES = 16;
 const SCAN_BUDGET = 1024;
 /** What ports of the source port's parity leave of it for the others, at the first address. */
 const OTHER_PARITY_BUDGET = SCAN_BUDGET / 2;
 
-/** Fixed key of the choice of address: every member pairs an inside host with the same address. It is no secret. */
+/**
+ * Fixed key of the choice of address: every member pairs an inside host with the same address. It
+ * is no secret.
+ */
 const PAIRING_KEY = 0x70616972;
 /** Inside hosts are paired by bucket: 2^10 of them, from the high bits of a hash. */
 const BUCKET_SHIFT = 22;
@@ -58,7 +70,10 @@ export interface PortRange {
   readonly last: number;
 }
 
-/** The blocks of `range` that are the turn of one member: its n-th port is `at(n)`, or `NONE` outside the range. */
+/**
+ * The blocks of `range` that are the turn of one member: its n-th port is `at(n)`, or `NONE`
+ * outside the range.
+ */
 export class PortRegion {
   readonly size: number;
   readonly range: PortRange;
@@ -81,7 +96,10 @@ export class PortRegion {
   }
 }
 
-/** The two classes of ports of a range: well-known ones, and the others. If it has none of a class, the other serves. */
+/**
+ * The two classes of ports of a range: well-known ones, and the others. If it has none of a class,
+ * the other serves.
+ */
 export function classesOf(range: PortRange): readonly [PortRange, PortRange] {
   const lastKnown = WELL_KNOWN_PORTS - 1;
   const low = range.first <= lastKnown ? { first: range.first, last: Math.min(range.last, lastKnown) } : range;
@@ -101,34 +119,49 @@ export interface AllocatorOptions {
   /** Whether an inside host gets ports of one address alone. */
   readonly paired: boolean;
   /**
-   * Four words, the same at every member; all 0: there is no secret, and no port is proposed by key. Read at each
-   * allocation, as they may change.
+   * Four words, the same at every member; all 0: there is no secret, and no port is proposed by
+   * key. Read at each allocation, as they may change.
    */
   readonly secret: Int32Array;
-  /** Protocols, as bits by index, whose ports are proposed by key among all; those of others among the member's own. */
+  /**
+   * Protocols, as bits by index, whose ports are proposed by key among all; those of others among
+   * the member's own.
+   */
   readonly keyed: number;
-  /** Two words that the random choices begin from; default: random ones, so that nobody outside can tell the next port. */
+  /**
+   * Two words that the random choices begin from; default: random ones, so that nobody outside can
+   * tell the next port.
+   */
   readonly seed?: Int32Array;
 }
 
-/** In a region: ports of the source port's parity at random, then all of them; then the same of the other parity. */
+/**
+ * In a region: ports of the source port's parity at random, then all of them; then the same of the
+ * other parity.
+ */
 const Stage = { KEYED: 0, RANDOM: 1, PARITY: 2, RANDOM_OTHER: 3, OTHER_PARITY: 4 } as const;
 
 export class PortAllocator {
   readonly addresses: number;
   /** Addresses tried for one inside host. */
   private readonly hops: number;
-  /** Own and any region of the well-known ports, then of the others. Where all are own, there is only one. */
+  /**
+   * Own and any region of the well-known ports, then of the others. Where all are own, there is
+   * only one.
+   */
   private readonly regions: readonly (readonly PortRegion[])[];
   private readonly regionCount: number;
 
-  // Per protocol, address, class, region and parity: where the scan goes on, ports seen since the last one that was free,
-  // and until when the region is left alone.
+  // Per protocol, address, class, region and parity: where the scan goes on, ports seen since the
+  // last one that was free, and until when the region is left alone.
   private readonly cursors: Int32Array;
   private readonly seen: Int32Array;
   private readonly restUntil: Int32Array;
 
-  /** The addresses' hashes' input, which of them are in use, and by bucket of inside hosts the index of the address. */
+  /**
+   * The addresses' hashes' input, which of them are in use, and by bucket of inside hosts the index
+   * of the address.
+   */
   private readonly external: readonly number[];
   private readonly use: Pick<AddressUse, 'version' | 'isBarred'>;
   private readonly pairing = new Int16Array(BUCKETS);
@@ -152,7 +185,10 @@ export class PortAllocator {
   private tries = 0;
   private budget = 0;
   private scan = 0;
-  /** What the key makes of the endpoint; the pair of ports (even and odd) of `proposed` that is next, and from pair to pair. */
+  /**
+   * What the key makes of the endpoint; the pair of ports (even and odd) of `proposed` that is
+   * next, and from pair to pair.
+   */
   private readonly hashed: WideHash = { first: 0, second: 0 };
   private hasKey = false;
   private proposed: PortRegion;
@@ -194,8 +230,8 @@ export class PortAllocator {
   }
 
   /**
-   * Begins an allocation for the inside host `address` (raw) and its port (host order). `key` is the endpoint's port and
-   * protocol as one word.
+   * Begins an allocation for the inside host `address` (raw) and its port (host order). `key` is
+   * the endpoint's port and protocol as one word.
    */
   start(protocolIndex: number, address: number, key: number, port: number, now: number): void {
     this.protocolIndex = protocolIndex;
@@ -216,7 +252,10 @@ export class PortAllocator {
     this.enterAddress();
   }
 
-  /** Pairs each bucket of inside hosts with an address in use, as every member does. `NONE`: there is none. */
+  /**
+   * Pairs each bucket of inside hosts with an address in use, as every member does. `NONE`: there
+   * is none.
+   */
   private pairBuckets(version: number): void {
     const { external, pairing, use } = this;
     this.pairingOf = version;
@@ -285,7 +324,10 @@ export class PortAllocator {
     if (this.stage === Stage.PARITY || this.stage === Stage.OTHER_PARITY) this.seen[this.scan] = 0;
   }
 
-  /** Whether the port proposed last was none of those tried at random among all ports: free ones are short. */
+  /**
+   * Whether the port proposed last was none of those tried at random among all ports: free ones are
+   * short.
+   */
   get isCrowded(): boolean {
     return this.stage > Stage.RANDOM && this.regionIndex === this.regionCount - 1;
   }
@@ -304,14 +346,20 @@ export class PortAllocator {
     );
   }
 
-  /** As if an allocation were under way for the ports of a protocol, an address and a class, numbered from 0. */
+  /**
+   * As if an allocation were under way for the ports of a protocol, an address and a class,
+   * numbered from 0.
+   */
   aim(turn: number): void {
     this.class = turn & 1;
     this.paired = (turn >>> 1) % this.addresses;
     this.protocolIndex = Math.trunc((turn >>> 1) / this.addresses);
   }
 
-  /** Chooses at random where `around` begins, among all ports that the allocation under way could have. */
+  /**
+   * Chooses at random where `around` begins, among all ports that the allocation under way could
+   * have.
+   */
   lookAround(): void {
     const all = this.regions[this.class][this.regionCount - 1];
     this.aroundAt = Math.trunc(((this.draw() >>> 0) / 2 ** 32) * all.size);

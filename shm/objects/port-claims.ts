@@ -1,19 +1,21 @@
 /**
- * Who owns which port: one claim per place, directly indexed. Knows no log and no records; the port pool and the NAT
- * binding are built on it.
+ * Who owns which port: one claim per place, directly indexed. Knows no log and no records; the port
+ * pool and the NAT binding are built on it.
  *
  *     claim    generation (24) | writer that holds the lock (8)
  *     key      two words: the owner
  *     owner    slot of the owner's flow, a local hint, not replicated; below 0: the place rests, see `rest`
  *
- * A place is `((protocolIndex * addresses + addressIndex) << 16) | port`. A claim is the pair (generation, key), and of two
- * claims on a place the larger stands: by generation, then by the key's words as unsigned numbers. Generation 0 is a place
- * never claimed. A claim is never forgotten, only superseded, so claims form a lattice: whatever order they arrive in,
- * and however often, every instance ends with the same ones. Whether a claim still *matters* is the business of the
- * object above: a place is free when its owner's flow is over.
+ * A place is `((protocolIndex * addresses + addressIndex) << 16) | port`. A claim is the pair
+ * (generation, key), and of two claims on a place the larger stands: by generation, then by the
+ * key's words as unsigned numbers. Generation 0 is a place never claimed. A claim is never
+ * forgotten, only superseded, so claims form a lattice: whatever order they arrive in, and however
+ * often, every instance ends with the same ones. Whether a claim still *matters* is the business of
+ * the object above: a place is free when its owner's flow is over.
  *
- * Words change under the claim's lock alone. `claim` itself is one word and read whole; a reader of the other words that
- * takes no lock checks what it read against the flow it leads to (nat-binding.ts).
+ * Words change under the claim's lock alone. `claim` itself is one word and read whole; a reader of
+ * the other words that takes no lock checks what it read against the flow it leads to
+ * (nat-binding.ts).
  */
 
 import { struct } from '../struct.js';
@@ -30,18 +32,18 @@ const GENERATION_SHIFT = 6;
 export const MAX_CLAIM_GENERATION = 0xff_ffff;
 
 /**
- * The generation of a claim that supersedes one of generation `current`, at `now` (coarse seconds): the next, and at least
- * the time's. So a member that has started again without its state, and takes for free what it had claimed before, is
- * believed by those who still know that claim; unless it does so within the same unit of time, or a place was reused
- * faster than time goes.
+ * The generation of a claim that supersedes one of generation `current`, at `now` (coarse seconds):
+ * the next, and at least the time's. So a member that has started again without its state, and
+ * takes for free what it had claimed before, is believed by those who still know that claim; unless
+ * it does so within the same unit of time, or a place was reused faster than time goes.
  */
 export function nextClaimGeneration(current: number, now: number): number {
   return Math.max(current + 1, now >>> GENERATION_SHIFT);
 }
 
 /**
- * The owner word of a place that is nobody's since `at` (coarse seconds). `used`: its flow was answered, so that somebody outside may
- * still send to it.
+ * The owner word of a place that is nobody's since `at` (coarse seconds). `used`: its flow was
+ * answered, so that somebody outside may still send to it.
  */
 export function rest(at: number, used: boolean): number {
   return -((Math.max(1, at) << 1) | Number(used));
@@ -69,12 +71,13 @@ export class PortClaims {
   }
 
   /**
-   * A function that puts `owner` of `places[i]` into `slots[i]` for i < `count`; for `NONE`, anything. Made once per thread:
-   * see flow-lookup.ts.
+   * A function that puts `owner` of `places[i]` into `slots[i]` for i < `count`; for `NONE`,
+   * anything. Made once per thread: see flow-lookup.ts.
    */
   ownerFinder(places: Int32Array, slots: Int32Array): (count: number) => void {
     const { words, base } = this;
-    // One pass: nothing depends on what is read, so the misses overlap. NONE is -1: its word lies before the claims.
+    // One pass: nothing depends on what is read, so the misses overlap. NONE is -1: its word lies
+    // before the claims.
     return (count: number): void => {
       for (let i = 0; i < count; i++) slots[i] = words[(base + (places[i] << SHIFT) + AT_OWNER) | 0];
     };
@@ -109,7 +112,10 @@ export class PortClaims {
     return owner < 0 ? 0 : owner;
   }
 
-  /** Coarse seconds at which the flow that had the place last ended, as far as that was seen; 0: never. */
+  /**
+   * Coarse seconds at which the flow that had the place last ended, as far as that was seen; 0:
+   * never.
+   */
   freedAt(place: number): number {
     const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
     return owner < 0 ? -owner >>> 1 : 0;

@@ -1,6 +1,7 @@
 /**
- * Whose lease an external port is in, and so whether another member can have bound it. Blocks of ports are leased to the
- * members in turn (port-allocator.ts). A member whose own ports are used up, those of a class at an address, takes any.
+ * Whose lease an external port is in, and so whether another member can have bound it. Blocks of
+ * ports are leased to the members in turn (port-allocator.ts). A member whose own ports are used
+ * up, those of a class at an address, takes any.
  */
 
 import { NONE } from '../none.js';
@@ -8,7 +9,10 @@ import { PROTOCOL_COUNT } from './external-places.js';
 import { BLOCK_PORTS, classesOf, type PortRange, PortRegion, WELL_KNOWN_PORTS } from './port-allocator.js';
 import { PORTS_PER_ADDRESS } from './port-claims.js';
 
-/** Ports of a member that are looked at to tell whether its leases are used up. They are not if so many of these are free. */
+/**
+ * Ports of a member that are looked at to tell whether its leases are used up. They are not if so
+ * many of these are free.
+ */
 const SAMPLE = 16;
 const SAMPLE_FREE = 5;
 
@@ -29,7 +33,10 @@ export class PortLeases {
   private readonly options: LeasesOptions;
   /** By class and member: its ports. */
   private readonly regions: readonly (readonly PortRegion[])[];
-  /** By protocol, address and class: when the leases of the others were looked at, and whether those of one were used up. */
+  /**
+   * By protocol, address and class: when the leases of the others were looked at, and whether those
+   * of one were used up.
+   */
   private readonly lookedAt: Float64Array;
   private readonly usedUp: Uint8Array;
   private readonly placesPerProtocol: number;
@@ -63,7 +70,10 @@ export class PortLeases {
     return owner === NONE || owner === this.options.memberIndex;
   }
 
-  /** Whether a member other than us may have bound a place that is not bound here. `isHeard`: whether the member in a slot is heard. */
+  /**
+   * Whether a member other than us may have bound a place that is not bound here. `isHeard`:
+   * whether the member in a slot is heard.
+   */
   mayBeBoundElsewhere(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
     const port = place & (PORTS_PER_ADDRESS - 1);
     const { range, memberIndex } = this.options;
@@ -74,8 +84,8 @@ export class PortLeases {
   }
 
   /**
-   * Whether another member that is heard has used up its ports of the class and at the address of a place, as samples of
-   * each second tell.
+   * Whether another member that is heard has used up its ports of the class and at the address of a
+   * place, as samples of each second tell.
    */
   private isAnyUsedUp(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
     const { memberCount, memberIndex } = this.options;

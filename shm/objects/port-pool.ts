@@ -1,12 +1,14 @@
 /**
- * A port pool: who owns which port, shared by all instances. For middleboxes that hand out ports, or anything else that is
- * numbered, on their own; the NAT binding has its claims together with its flows (nat-binding.ts).
+ * A port pool: who owns which port, shared by all instances. For middleboxes that hand out ports,
+ * or anything else that is numbered, on their own; the NAT binding has its claims together with its
+ * flows (nat-binding.ts).
  *
- * A claim is (generation, owner's key); the larger stands, see port-claims.ts. Taking a free place raises its generation and
- * writes the owner, giving it back raises it and writes nobody; so what happened later at one instance supersedes what
- * it saw, and of two that happened at once the larger key stands everywhere. Generations keep up with the time, so that a
- * member that has started again with nothing supersedes its earlier claims: `nextClaimGeneration`. Nothing is forgotten, so records may come in
- * any order, any number of times.
+ * A claim is (generation, owner's key); the larger stands, see port-claims.ts. Taking a free place
+ * raises its generation and writes the owner, giving it back raises it and writes nobody; so what
+ * happened later at one instance supersedes what it saw, and of two that happened at once the
+ * larger key stands everywhere. Generations keep up with the time, so that a member that has
+ * started again with nothing supersedes its earlier claims: `nextClaimGeneration`. Nothing is
+ * forgotten, so records may come in any order, any number of times.
  *
  * A claim's words change under its lock. `owner` reads without: see there.
  *
@@ -79,7 +81,10 @@ export class PortPool implements StateObject {
     return ((protocolIndex * this.addresses + addressIndex) << 16) | port;
   }
 
-  /** Takes a place for a key, not both 0: one log record. False when it has an owner already, or not possible now. */
+  /**
+   * Takes a place for a key, not both 0: one log record. False when it has an owner already, or not
+   * possible now.
+   */
   acquire(place: number, key0: number, key1: number, now: number): boolean {
     return this.change(place, 0, 0, key0, key1, now);
   }
@@ -94,21 +99,24 @@ export class PortPool implements StateObject {
   }
 
   /**
-   * Whether a key owns the place. Takes no lock: while the place changes hands it may be told that neither the old nor the
-   * new owner has it.
+   * Whether a key owns the place. Takes no lock: while the place changes hands it may be told that
+   * neither the old nor the new owner has it.
    */
   isOwner(place: number, key0: number, key1: number): boolean {
     return this.claims.key0(place) === key0 && this.claims.key1(place) === key1;
   }
 
-  /** Copies the owner's key, as it was at one moment, into `out[outAt …]`. False when there is none, or it is changing. */
+  /**
+   * Copies the owner's key, as it was at one moment, into `out[outAt …]`. False when there is none,
+   * or it is changing.
+   */
   owner(place: number, out: Int32Array, outAt: number): boolean {
     const at = this.claims.lockOf(place);
     const before = Atomics.load(this.words, at);
     out[outAt] = this.claims.key0(place);
     out[outAt + 1] = this.claims.key1(place);
-    // An equal, unlocked claim word says that nobody changed the key meanwhile, except to a larger one of the same
-    // generation, and then the words read first are not there any more.
+    // An equal, unlocked claim word says that nobody changed the key meanwhile, except to a larger
+    // one of the same generation, and then the words read first are not there any more.
     if ((before & 0xff) !== 0 || Atomics.load(this.words, at) !== before) return false;
     if (!this.isOwner(place, out[outAt], out[outAt + 1])) return false;
     return out[outAt] !== 0 || out[outAt + 1] !== 0;
@@ -194,7 +202,10 @@ export class PortPool implements StateObject {
     return true;
   }
 
-  /** Every claim of the other's region, as if it had told it. One that is none is counted as malformed. */
+  /**
+   * Every claim of the other's region, as if it had told it. One that is none is counted as
+   * malformed.
+   */
   merge(from: Region): number {
     const theirs = new PortClaims(from.i32(), COUNTS.words, this.claims.places);
     const record = new Int32Array(RECORD.words);

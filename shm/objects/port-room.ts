@@ -1,17 +1,21 @@
 /**
- * Ports for new bindings where they are short. One external address has some 64,000 ports a protocol, which a flood takes before the
- * quota of half-open bindings is full. So half-open bindings are evicted when ports are short too, by protocol, external address and
- * range (well-known or not):
+ * Ports for new bindings where they are short. One external address has some 64,000 ports a
+ * protocol, which a flood takes before the quota of half-open bindings is full. So half-open
+ * bindings are evicted when ports are short too, by protocol, external address and range
+ * (well-known or not):
  *
- * - An allocation that found no port at random, where few are free, looks at some ports and evicts the half-open binding among
- *   them that expires next. So a flood keeps evicting its own, and some ports stay free for others.
- * - An allocation that found none at all evicts several, and takes one that was evicted before, as soon as that is safe.
+ * - An allocation that found no port at random, where few are free, looks at some ports and evicts
+ *   the half-open binding among them that expires next. So a flood keeps evicting its own, and some
+ *   ports stay free for others.
+ * - An allocation that found none at all evicts several, and takes one that was evicted before, as
+ *   soon as that is safe.
  * - A timer does the same where bindings come by records of other sites (`keepFree`).
  *
- * Bindings that were answered are never evicted for their ports, nor are those younger than `YOUNG_S`. The port of an evicted binding
- * is free after the guard of its slot (flow-slots.ts). Some ports that rest are free at once too: those
- * of half-open bindings that ran out unanswered (RFC 6888 REQ-8 is about ports that were used), and,
- * after the guard, those of answered ones that the quota evicted.
+ * Bindings that were answered are never evicted for their ports, nor are those younger than
+ * `YOUNG_S`. The port of an evicted binding is free after the guard of its slot (flow-slots.ts).
+ * Some ports that rest are free at once too: those of half-open bindings that ran out unanswered
+ * (RFC 6888 REQ-8 is about ports that were used), and, after the guard, those of answered ones that
+ * the quota evicted.
  */
 
 import { NONE } from '../none.js';
@@ -28,8 +32,9 @@ const FRUITLESS_MAX = 3;
 /** Places remembered that this thread has freed, for allocations that find none. A power of two. */
 const FREED = 256;
 /**
- * Ports looked at, at random, to find out whether a range of ports is short; it is if fewer than `FREE_MIN` of them are free. That is
- * what a flood of 8,000 a second takes of 64,000 ports before the first that it had evicted can be used.
+ * Ports looked at, at random, to find out whether a range of ports is short; it is if fewer than
+ * `FREE_MIN` of them are free. That is what a flood of 8,000 a second takes of 64,000 ports before
+ * the first that it had evicted can be used.
  */
 const SAMPLED = 64;
 const FREE_MIN = 16;
@@ -50,7 +55,10 @@ export class PortRoom {
     this.allocator = allocator;
   }
 
-  /** Evicts up to `count` half-open bindings whose ports the allocation under way could have. Returns how many ports are free at once. */
+  /**
+   * Evicts up to `count` half-open bindings whose ports the allocation under way could have.
+   * Returns how many ports are free at once.
+   */
   make(count: number, now: number): number {
     let freed = 0;
     let fruitless = 0;
@@ -68,7 +76,10 @@ export class PortRoom {
     return freed;
   }
 
-  /** A place that was freed here, that the allocation under way may have, and that is free now: locked. `NONE`: there is none. */
+  /**
+   * A place that was freed here, that the allocation under way may have, and that is free now:
+   * locked. `NONE`: there is none.
+   */
   take(now: number): number {
     const { tables, allocator, freed } = this;
     const { claims, tx } = tables;
@@ -83,7 +94,10 @@ export class PortRoom {
     return NONE;
   }
 
-  /** Looks at the next few ranges of ports, in turn, and evicts bindings of those that are short of free ones. */
+  /**
+   * Looks at the next few ranges of ports, in turn, and evicts bindings of those that are short of
+   * free ones.
+   */
   keepFree(now: number): void {
     const { allocator } = this;
     const ranges = PROTOCOL_COUNT * allocator.addresses * 2;
@@ -109,7 +123,10 @@ export class PortRoom {
     return looked > 0 && free * SAMPLED < FREE_MIN * looked;
   }
 
-  /** Of a few places that lead to half-open bindings, the one whose binding expires next; or one that rests unused. */
+  /**
+   * Of a few places that lead to half-open bindings, the one whose binding expires next; or one
+   * that rests unused.
+   */
   private choose(now: number): number {
     const { allocator, tables } = this;
     const { answers, claims, flows } = tables;

@@ -1,8 +1,9 @@
 /**
- * Registers, numbered from 0, that all instances set: the last writer's value, or the largest or smallest number ever set.
+ * Registers, numbered from 0, that all instances set: the last writer's value, or the largest or
+ * smallest number ever set.
  *
- * A register holds (stamp, member, value words), and of two the lexicographically larger stands everywhere, whatever order they
- * come in and however often:
+ * A register holds (stamp, member, value words), and of two the lexicographically larger stands
+ * everywhere, whatever order they come in and however often:
  *
  * | kind        | stamp                                     | value words |
  * | ----------- | ----------------------------------------- | ----------- |
@@ -10,11 +11,12 @@
  * | largest     | the number itself, biased to be positive  | none        |
  * | smallest    | its negative, likewise                    | none        |
  *
- * A register changes under its lock (transaction.ts), with one log record, whole or not at all. It has two copies. A writer fills
- * the one that is not current, and then the next version, one word, makes it current: so a reader takes no lock and never waits
- * for a writer that was preempted. If the version has changed meanwhile, it reads again. Numbers only ever grow in their
- * order, so each thread remembers the last it saw and asks no further for one that is no news: that costs nothing shared.
- * With a full log nothing is set, and `set` and `offer` return false.
+ * A register changes under its lock (transaction.ts), with one log record, whole or not at all. It
+ * has two copies. A writer fills the one that is not current, and then the next version, one word,
+ * makes it current: so a reader takes no lock and never waits for a writer that was preempted. If
+ * the version has changed meanwhile, it reads again. Numbers only ever grow in their order, so each
+ * thread remembers the last it saw and asks no further for one that is no news: that costs nothing
+ * shared. With a full log nothing is set, and `set` and `offer` return false.
  *
  *     slot     version (24) | writer that holds the lock (8), two copies; odd versions: the second is current
  *     copy     stamp (2, low first), member, value…
@@ -105,8 +107,9 @@ abstract class Registers implements StateObject {
   protected readonly words: Int32Array;
   protected readonly self: number;
   /**
-   * Stamps on the way between methods: what `load` read (0 for a register never set), and what `put` is to write. In an array,
-   * for a double that is passed or returned is put on the heap where the compiler does not inline.
+   * Stamps on the way between methods: what `load` read (0 for a register never set), and what
+   * `put` is to write. In an array, for a double that is passed or returned is put on the heap
+   * where the compiler does not inline.
    */
   protected readonly stamps = new Float64Array(2);
   /** Of the register that `load` read. */
@@ -133,12 +136,18 @@ abstract class Registers implements StateObject {
     return COUNTS.words + register * this.stride;
   }
 
-  /** Index of the copy that is current where a slot's first word is `lock`; or, `ahead` 1, of the other one. */
+  /**
+   * Index of the copy that is current where a slot's first word is `lock`; or, `ahead` 1, of the
+   * other one.
+   */
   private copyOf(place: number, lock: number, ahead: number): number {
     return place + 1 + (((lock >>> VERSION_SHIFT) + ahead) & 1) * (COPY.words + this.valueWords);
   }
 
-  /** Copies a register's value, as it was at one moment, into `out[at …]`, its stamp into `stamp`. False: never set. */
+  /**
+   * Copies a register's value, as it was at one moment, into `out[at …]`, its stamp into `stamp`.
+   * False: never set.
+   */
   protected load(register: number, out: Int32Array, at: number): boolean {
     this.stamps[LOADED] = 0;
     if (register >>> 0 >= this.length) return false;
@@ -160,8 +169,9 @@ abstract class Registers implements StateObject {
   }
 
   /**
-   * Sets a register to (`stamps[TO_PUT]`, member, value) if that is larger: one log record. `clock`: makes the stamp larger
-   * than the one there is. False: refused (log full, contended, no such register); counted.
+   * Sets a register to (`stamps[TO_PUT]`, member, value) if that is larger: one log record.
+   * `clock`: makes the stamp larger than the one there is. False: refused (log full, contended, no
+   * such register); counted.
    */
   protected put(register: number, clock: boolean, member: number, value: Int32Array, at: number): boolean {
     const { words, tx, stamps } = this;
@@ -315,13 +325,19 @@ abstract class Registers implements StateObject {
 
 /** Registers of a few words each, that hold what was written last. */
 export class LastWriter extends Registers {
-  /** Sets register `i` to `value[at …]`. False: refused and counted, because the log is full or the register contended. */
+  /**
+   * Sets register `i` to `value[at …]`. False: refused and counted, because the log is full or the
+   * register contended.
+   */
   set(i: number, value: Int32Array, at: number, nowMs: number = Date.now()): boolean {
     this.stamps[TO_PUT] = nowMs - EPOCH_MS;
     return this.put(i, true, this.self, value, at);
   }
 
-  /** Copies the value of register `i`, as it was at one moment, into `out[at …]`. False when it was never set. */
+  /**
+   * Copies the value of register `i`, as it was at one moment, into `out[at …]`. False when it was
+   * never set.
+   */
   read(i: number, out: Int32Array, at: number): boolean {
     return this.load(i, out, at);
   }
@@ -345,7 +361,9 @@ export class Extreme extends Registers {
     this.seen = new Float64Array(shape.length);
   }
 
-  /** Offers a number to register `i`. False: refused and counted, or not a whole number in range. */
+  /**
+   * Offers a number to register `i`. False: refused and counted, or not a whole number in range.
+   */
   offer(i: number, value: number): boolean {
     if (!(Math.abs(value) <= NUMBER_MAX) || value % 1 !== 0) return false;
     const { stamps, seen } = this;

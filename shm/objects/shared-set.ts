@@ -1,24 +1,28 @@
 /**
- * Sets of keys, shared by all instances: grow-only, and observed-remove, where an add wins over a remove that did not see it.
- * Every element expires, or lasts for ever (`FOREVER`).
+ * Sets of keys, shared by all instances: grow-only, and observed-remove, where an add wins over a
+ * remove that did not see it. Every element expires, or lasts for ever (`FOREVER`).
  *
  * **Grow-only**: an element is there until it expires; adding it again moves the expiry on.
  *
- * **Observed-remove** (Shapiro et al., "A comprehensive study of Convergent and Commutative Replicated Data Types", 2011,
- * 3.3.5, with one *dot* per origin in place of a set of unique tags): per element and member its latest add, as (stamp,
- * removed, expires). The element is there while some member's dot is neither removed nor expired. A join takes, dot by dot,
- * the larger stamp, and of one stamp the removed; so records may come in any order, any number of times, and a remove takes
- * away exactly the adds it saw. A stamp is at least the coarse time of the add, and never beyond its expiry, so an add
- * after an expired one of that origin has the larger stamp, whoever has forgotten the old one.
+ * **Observed-remove** (Shapiro et al., "A comprehensive study of Convergent and Commutative
+ * Replicated Data Types", 2011, 3.3.5, with one *dot* per origin in place of a set of unique tags):
+ * per element and member its latest add, as (stamp, removed, expires). The element is there while
+ * some member's dot is neither removed nor expired. A join takes, dot by dot, the larger stamp, and
+ * of one stamp the removed; so records may come in any order, any number of times, and a remove
+ * takes away exactly the adds it saw. A stamp is at least the coarse time of the add, and never
+ * beyond its expiry, so an add after an expired one of that origin has the larger stamp, whoever
+ * has forgotten the old one.
  *
- * **No tombstones but dots that expire**: a removed dot is kept until its add would have expired, and matters to nobody after:
- * it is forgotten everywhere without a message. A removed add without end is never forgotten. An add after a remove can expire
- * before what was removed, so an element is remembered `REMEMBERED_S` past its last expiry, that a late record does not
- * revive what it superseded: for records up to `DELIVERY_S_MAX` late, and unless the set is full, which forgets
+ * **No tombstones but dots that expire**: a removed dot is kept until its add would have expired,
+ * and matters to nobody after: it is forgotten everywhere without a message. A removed add without
+ * end is never forgotten. An add after a remove can expire before what was removed, so an element
+ * is remembered `REMEMBERED_S` past its last expiry, that a late record does not revive what it
+ * superseded: for records up to `DELIVERY_S_MAX` late, and unless the set is full, which forgets
  * `CLOCK_SKEW_GUARD_S` after the expiry.
  *
- * Layout, the safety of reads without locks, and of a thread's death: flow-slots.ts, transaction.ts. `generation` is how long
- * the element is there, by the dots; `expires` when it can be forgotten. A set that is full, or a full log, refuses an `add`, which says so, and counts it.
+ * Layout, the safety of reads without locks, and of a thread's death: flow-slots.ts,
+ * transaction.ts. `generation` is how long the element is there, by the dots; `expires` when it can
+ * be forgotten. A set that is full, or a full log, refuses an `add`, which says so, and counts it.
  *
  *     value    per member (grow-only: once): dot = stamp << 1 | removed, expires
  *     ADD      key, stamp, expires
@@ -63,7 +67,9 @@ const ENTRY = struct({ generation: 1, expires: 1, rank: 1 });
 const REMOVED = 1;
 /** Largest stamp of a dot. */
 const STAMP_MAX = 0x7fff_ffff;
-/** An add promises this part of its time more than it was asked for: idle-expiry.ts has the reason. */
+/**
+ * An add promises this part of its time more than it was asked for: idle-expiry.ts has the reason.
+ */
 const COVERED_SHIFT = 3;
 const SWEEP_SLOTS = 4;
 const SWEEP_SLOTS_FULL = 512;
@@ -140,7 +146,9 @@ export class SharedSet implements StateObject {
     return this.slots.hash(key, at);
   }
 
-  /** Starts fetching what `has` will read. Call it for a whole batch first, and the misses overlap. */
+  /**
+   * Starts fetching what `has` will read. Call it for a whole batch first, and the misses overlap.
+   */
   touch(hash: number): void {
     this.slots.touch(hash);
   }
@@ -151,9 +159,10 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Adds a key until `expires` at least: one log record. It stays an eighth of that longer, so adds of the next while, with the
-   * same time to last, need no record: none is written if the element lasts until `expires` anyway and, in a set with
-   * removes, this member has added it in this second already. False: refused.
+   * Adds a key until `expires` at least: one log record. It stays an eighth of that longer, so adds
+   * of the next while, with the same time to last, need no record: none is written if the element
+   * lasts until `expires` anyway and, in a set with removes, this member has added it in this
+   * second already. False: refused.
    */
   add(hash: number, key: Int32Array, at: number, now: number, expires: number): boolean {
     this.refusal = SetRefusal.NONE;
@@ -205,8 +214,8 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Removes a key as far as it was added here or by others who told: one log record. Adds that we do not know of win. False:
-   * it was not there, or `refusal` says why it stays.
+   * Removes a key as far as it was added here or by others who told: one log record. Adds that we
+   * do not know of win. False: it was not there, or `refusal` says why it stays.
    */
   remove(hash: number, key: Int32Array, at: number, now: number): boolean {
     if (this.members === 0) throw new Error(`state object ${this.id} is a set that only grows`);
@@ -234,7 +243,10 @@ export class SharedSet implements StateObject {
     return true;
   }
 
-  /** Joins `dots` into a locked slot's element, which is put there if the slot is not the key's yet. Whether it changed. */
+  /**
+   * Joins `dots` into a locked slot's element, which is put there if the slot is not the key's yet.
+   * Whether it changed.
+   */
   private join(slot: number, hash: number, key: Int32Array, at: number): boolean {
     const { slots, tx, dots } = this;
     const known = slots.holds(slot, key, at);
@@ -264,8 +276,8 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Forgets what can be forgotten in the next `slots` slots, in turn, or, where room is needed, what is over. Returns how many
-   * went. `add` does it by itself.
+   * Forgets what can be forgotten in the next `slots` slots, in turn, or, where room is needed,
+   * what is over. Returns how many went. `add` does it by itself.
    */
   sweep(now: number, slots: number, urgent = false): number {
     let reclaimed = 0;
@@ -423,7 +435,9 @@ export class SharedSet implements StateObject {
       if (slots.isUsed(slot) && slots.read(slot, entry, 0) && entry[ENTRY.at.expires] > now) see(entry);
   }
 
-  /** Over every dot that has not expired by `now`, removed ones included. Compare at the same `now`. */
+  /**
+   * Over every dot that has not expired by `now`, removed ones included. Compare at the same `now`.
+   */
   digest(now = coarseSeconds(Date.now())): string {
     const { keyWords } = this.shape;
     const digest = new ContentDigest();
@@ -480,7 +494,9 @@ export class SharedSet implements StateObject {
   }
 }
 
-/** Whether the dot at `dots[at …]` is the larger: by stamp, then the removed one, then by expiry. */
+/**
+ * Whether the dot at `dots[at …]` is the larger: by stamp, then the removed one, then by expiry.
+ */
 function isLarger(dots: Int32Array, at: number, dot: number, expires: number): boolean {
   return dots[at] === dot ? dots[at + 1] > expires : dots[at] >>> 0 > dot >>> 0;
 }

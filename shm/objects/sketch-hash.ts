@@ -1,17 +1,22 @@
 /**
- * The hash of sketches: HalfSipHash-1-3 with 64-bit output, as two words (hash.ts). Row *i* of a sketch takes `first + i * second`, which is as good as
- * independent hashes (Kirsch and Mitzenmacher, "Less Hashing, Same Performance", 2006).
+ * The hash of sketches: HalfSipHash-1-3 with 64-bit output, as two words (hash.ts). Row *i* of a
+ * sketch takes `first + i * second`, which is as good as independent hashes (Kirsch and
+ * Mitzenmacher, "Less Hashing, Same Performance", 2006).
  *
- * **The seed.** Keys are chosen by attackers, so the hash is keyed; but the cells of a sketch are shared, so the key must be
- * the same at all members, unlike the arena's own secret. It is derived from the `seed` text of the object's options:
+ * **The seed.** Keys are chosen by attackers, so the hash is keyed; but the cells of a sketch are
+ * shared, so the key must be the same at all members, unlike the arena's own secret. It is derived
+ * from the `seed` text of the object's options:
  *
- * - left out, the key follows from the kind and the parameters alone. Then it is public: whoever reads this file can choose
- *   packets that meet in one cell. That inflates counts; nothing is corrupted.
- * - to make it secret, the operator gives every member the same text, `state.sketch_seed`, of at least 128 random bits
- *   (`openssl rand -hex 16`). Middleboxes get it as `shared.seed` when they declare their state, and pass it on.
+ * - left out, the key follows from the kind and the parameters alone. Then it is public: whoever
+ *   reads this file can choose packets that meet in one cell. That inflates counts; nothing is
+ *   corrupted.
+ * - to make it secret, the operator gives every member the same text, `state.sketch_seed`, of at
+ *   least 128 random bits (`openssl rand -hex 16`). Middleboxes get it as `shared.seed` when they
+ *   declare their state, and pass it on.
  *
- * The text itself is nowhere but in the configuration: what enters the object's parameters, and so the meaning hash that
- * members compare in every message, is a fingerprint of it. Members with different seeds refuse each other.
+ * The text itself is nowhere but in the configuration: what enters the object's parameters, and so
+ * the meaning hash that members compare in every message, is a fingerprint of it. Members with
+ * different seeds refuse each other.
  */
 
 import { createHash } from 'node:crypto';

@@ -1,12 +1,14 @@
 /**
- * Static mappings of a NAT: external endpoints that always are an internal one's, as the operator wrote them. Thread-local and
- * read-only: every instance has the same from its configuration, so nothing of them is replicated.
+ * Static mappings of a NAT: external endpoints that always are an internal one's, as the operator
+ * wrote them. Thread-local and read-only: every instance has the same from its configuration, so
+ * nothing of them is replicated.
  *
  *     an endpoint     protocol, external address and port ↔ internal address and port
  *     an address      external address ↔ internal address, every port and query identifier as it is
  *
- * What an internal endpoint has by itself goes before what it has by its address. Looked up for packets that no binding was found
- * for; a result is read from the fields, so that nothing is allocated.
+ * What an internal endpoint has by itself goes before what it has by its address. Looked up for
+ * packets that no binding was found for; a result is read from the fields, so that nothing is
+ * allocated.
  */
 
 import type { StaticMapping } from '../../options/option.js';
@@ -22,7 +24,9 @@ export const WHOLE_ADDRESS = 0;
 const SPREAD_ADDRESS = 0x9e3779b1;
 const SPREAD_KEY = 0x85ebca6b;
 
-/** From (address, raw port | protocol << 16) to an index; open-addressed, at most a quarter full. */
+/**
+ * From (address, raw port | protocol << 16) to an index; open-addressed, at most a quarter full.
+ */
 class Index {
   private readonly table: Int32Array;
   private readonly mask: number;

@@ -1,16 +1,18 @@
 /**
- * How many bindings each subscriber, that is each internal address, has: for a limit on them, and on how fast it makes new ones
- * (RFC 6888 REQ-4, REQ-5).
+ * How many bindings each subscriber, that is each internal address, has: for a limit on them, and
+ * on how fast it makes new ones (RFC 6888 REQ-4, REQ-5).
  *
  *     bucket    lock word, 5 × (address, bindings, second (16) | new ones in it (16)), one cache line
  *
- * The bindings counted are all that are held here, other instances' too, so the limit is the subscriber's at all sites together;
- * new ones per second are this instance's alone. A subscriber lies in the bucket of its address's hash, which is keyed with a
- * secret. Counts change under the bucket's lock, in the transaction that makes or ends a binding, so a thread's death
- * undoes both; but for a binding that goes for good (flow-slots.ts, `vacate`) before its thread dies, which stays counted.
+ * The bindings counted are all that are held here, other instances' too, so the limit is the
+ * subscriber's at all sites together; new ones per second are this instance's alone. A subscriber
+ * lies in the bucket of its address's hash, which is keyed with a secret. Counts change under the
+ * bucket's lock, in the transaction that makes or ends a binding, so a thread's death undoes both;
+ * but for a binding that goes for good (flow-slots.ts, `vacate`) before its thread dies, which
+ * stays counted.
  *
- * There is one bucket for every two bindings that can be held. If ever more than five subscribers that have bindings meet in one,
- * the others are not counted, and not limited.
+ * There is one bucket for every two bindings that can be held. If ever more than five subscribers
+ * that have bindings meet in one, the others are not counted, and not limited.
  */
 
 import { hash2 } from '../hash.js';

@@ -1,9 +1,11 @@
 /**
- * A flow table of TCP connections (and of whatever else) that also knows what each end of a connection expects of the other: so a reset
- * can be checked before it ends anything (RFC 5961 §3, RFC 7857 §2).
+ * A flow table of TCP connections (and of whatever else) that also knows what each end of a
+ * connection expects of the other: so a reset can be checked before it ends anything (RFC 5961 §3,
+ * RFC 7857 §2).
  *
- * This is kept for the instance alone, by slot, and is no part of what is replicated: acknowledgements pass by the thousand, and are worth
- * telling nobody. So of an end whose segments pass another site nothing is known here.
+ * This is kept for the instance alone, by slot, and is no part of what is replicated:
+ * acknowledgements pass by the thousand, and are worth telling nobody. So of an end whose segments
+ * pass another site nothing is known here.
  *
  *     per slot   generation of the entry (else the words are another's), and for each of two ends:
  *                what is known, sequence number expected next, width of its window in bytes;
@@ -12,8 +14,8 @@
  *
  * Beside that, which connections are held (held-entries.ts).
  *
- * Several workers write these words plainly: one of two acknowledgements stays, either of which was true. A reset that meets the words
- * of both is judged by a window that is off by one segment.
+ * Several workers write these words plainly: one of two acknowledgements stays, either of which was
+ * true. A reset that meets the words of both is judged by a window that is off by one segment.
  */
 
 import { NONE } from '../none.js';
@@ -33,7 +35,8 @@ const { generation: GENERATION, known: KNOWN, next: NEXT, window: WINDOW, openin
 const SHIFT = 3;
 
 // What is known: two bits, the window's scale, whether a SYN was this end's last segment though the
-// connection is open, and from bit `HEARD_SHIFT` on the coarse second of the last word from this end.
+// connection is open, and from bit `HEARD_SHIFT` on the coarse second of the last word from this
+// end.
 const HAS_SYN = 1;
 const HAS_ACK = 2;
 const SYN_SINCE = 64;
@@ -44,7 +47,9 @@ const HEARD_MASK = 0xffffff;
 /** The largest scale there is (RFC 7323 §2.3): for a connection whose SYN was not seen here. */
 const SCALE_MAX = 14;
 
-/** The state of a connection; it only grows within a generation. The NAT has its own: nat-tables.ts. */
+/**
+ * The state of a connection; it only grows within a generation. The NAT has its own: nat-tables.ts.
+ */
 export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3 } as const;
 
 /** What can be said of a segment that would end a connection. */
@@ -95,7 +100,10 @@ export class TcpFlowTable extends FlowTable {
     this.held.begin(slot, generation, this.tx.logEnd);
   }
 
-  /** Starts fetching what is known of `slots[0 … count − 1]`, which may be `NONE`: so that the misses of a batch overlap. */
+  /**
+   * Starts fetching what is known of `slots[0 … count − 1]`, which may be `NONE`: so that the
+   * misses of a batch overlap.
+   */
   touchExpected(slots: Int32Array, count: number): void {
     let sum = 0;
     for (let n = 0; n < count; n++) if (slots[n] !== NONE) sum += this.expected[slots[n] << SHIFT];
@@ -104,14 +112,20 @@ export class TcpFlowTable extends FlowTable {
 
   // Ends are 0 and 1. Sequence numbers are as the packets' big-endian words say, in 32 bits.
 
-  /** A SYN from an end at `now`, of this sequence number, which offers a window scale, or does not (0). */
+  /**
+   * A SYN from an end at `now`, of this sequence number, which offers a window scale, or does not
+   * (0).
+   */
   sawSyn(slot: number, end: number, now: number, sequence: number, scale: number): void {
     const at = this.wordsOf(slot, end);
     this.expected[at + NEXT] = (sequence + 1) | 0; // as its answer acknowledges
     this.expected[at + KNOWN] = HAS_SYN | (Math.min(scale, SCALE_MAX) << SCALE_SHIFT) | (now << HEARD_SHIFT);
   }
 
-  /** A segment from an end at `now` that acknowledges what is before `next`, and has a window of `window` bytes, unscaled. */
+  /**
+   * A segment from an end at `now` that acknowledges what is before `next`, and has a window of
+   * `window` bytes, unscaled.
+   */
   sawAck(slot: number, end: number, now: number, next: number, window: number): void {
     const { expected } = this;
     const at = this.wordsOf(slot, end);
@@ -134,7 +148,10 @@ export class TcpFlowTable extends FlowTable {
     expected[at + KNOWN] |= SYN_SINCE;
   }
 
-  /** Whether a segment acknowledges the SYN that was the last segment of an end of an open connection. */
+  /**
+   * Whether a segment acknowledges the SYN that was the last segment of an end of an open
+   * connection.
+   */
   answersSynSince(slot: number, end: number, acknowledged: number): boolean {
     const { expected } = this;
     const first = slot << SHIFT;
@@ -146,8 +163,9 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * Whether an end can expect a segment that starts at `sequence`: it lies in its window (RFC 9293 §3.10.7.4), or
-   * answers its SYN (§3.10.7.3). `acknowledged`: what the segment acknowledges, where `hasAck`.
+   * Whether an end can expect a segment that starts at `sequence`: it lies in its window (RFC 9293
+   * §3.10.7.4), or answers its SYN (§3.10.7.3). `acknowledged`: what the segment acknowledges,
+   * where `hasAck`.
    */
   isPlausible(slot: number, end: number, sequence: number, hasAck: boolean, acknowledged: number): Plausible {
     const { expected } = this;
@@ -162,7 +180,10 @@ export class TcpFlowTable extends FlowTable {
     return hasAck && acknowledged === expected[at + NEXT] ? Plausible.YES : Plausible.NO;
   }
 
-  /** Whether a segment acknowledges the SYN of an end, as far as that SYN and nothing after it has passed here. */
+  /**
+   * Whether a segment acknowledges the SYN of an end, as far as that SYN and nothing after it has
+   * passed here.
+   */
   answersSyn(slot: number, end: number, acknowledged: number): Plausible {
     const at = (slot << SHIFT) + END_WORDS * end;
     const isCurrent = this.expected[(slot << SHIFT) + GENERATION] === this.generation(slot);
@@ -170,7 +191,10 @@ export class TcpFlowTable extends FlowTable {
     return acknowledged === this.expected[at + NEXT] ? Plausible.YES : Plausible.NO;
   }
 
-  /** Whether the last segment of an end whose SYN has passed here acknowledged what is before `next`. */
+  /**
+   * Whether the last segment of an end whose SYN has passed here acknowledged what is before
+   * `next`.
+   */
   acknowledgedBefore(slot: number, end: number, next: number): boolean {
     const at = (slot << SHIFT) + END_WORDS * end;
     const both = HAS_SYN | HAS_ACK;
@@ -181,20 +205,29 @@ export class TcpFlowTable extends FlowTable {
     );
   }
 
-  /** The middlebox's word about the handshake of a slot's connection, which is opening; 0 until it is set. */
+  /**
+   * The middlebox's word about the handshake of a slot's connection, which is opening; 0 until it
+   * is set.
+   */
   opening(slot: number): number {
     const at = slot << SHIFT;
     return this.expected[at + GENERATION] === this.generation(slot) ? this.expected[at + OPENING] : 0;
   }
 
-  /** Clears the bits of `clear` and sets those of `set` in that word. Safe against other workers that do the same. */
+  /**
+   * Clears the bits of `clear` and sets those of `set` in that word. Safe against other workers
+   * that do the same.
+   */
   noteOpening(slot: number, clear: number, set: number): void {
     const at = this.wordsOf(slot, 0) + OPENING;
     Atomics.and(this.expected, at, ~clear);
     Atomics.or(this.expected, at, set);
   }
 
-  /** Seconds since an end was heard here, of which `isPlausible` knows something; since then it may have sent by another site. */
+  /**
+   * Seconds since an end was heard here, of which `isPlausible` knows something; since then it may
+   * have sent by another site.
+   */
   silence(slot: number, end: number, now: number): number {
     return (now - (this.expected[(slot << SHIFT) + END_WORDS * end + KNOWN] >>> HEARD_SHIFT)) & HEARD_MASK;
   }

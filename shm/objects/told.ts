@@ -1,10 +1,11 @@
 /**
- * What of an object's counts has been handed to replication: per cell the amount already told, written by the send thread
- * alone.
+ * What of an object's counts has been handed to replication: per cell the amount already told,
+ * written by the send thread alone.
  *
- * Lies in instance-local memory, outside the snapshot, so that a send thread that dies between telling a cell and having
- * the record safe in the unit log takes nothing with it: the log ring still holds its marks, and the undo notes give back
- * what the told amounts were at the last cut, so the marks say the same once more.
+ * Lies in instance-local memory, outside the snapshot, so that a send thread that dies between
+ * telling a cell and having the record safe in the unit log takes nothing with it: the log ring
+ * still holds its marks, and the undo notes give back what the told amounts were at the last cut,
+ * so the marks say the same once more.
  *
  *     head         undo count, checkpoints, told volume (f64)
  *     undo         (cell, pad, old amount f64) of every change since the last cut, noted before it
@@ -23,7 +24,10 @@ import type { Region } from '../region.js';
 import { BYTES_PER_LINE, LINE, roundUp, struct } from '../struct.js';
 
 const HEAD = struct({ undo: LINE, checkpoints: 1, volume: 2 });
-/** Changes between two cuts that can be taken back. `tell` refuses more: the object tells the rest later. */
+/**
+ * Changes between two cuts that can be taken back. `tell` refuses more: the object tells the rest
+ * later.
+ */
 export const UNDO_NOTES = 8192;
 const CHECKPOINTS = 256;
 const NOTE_BYTES = 16;
@@ -67,9 +71,10 @@ export class Told {
   }
 
   /**
-   * The cell now stands at `total`: returns what is new since it was last told. Send thread only. A change is
-   * noted before it is made, so it can always be taken back. If the last note is about the same cell, that note
-   * has the older amount and is enough: so an object of one cell is never full.
+   * The cell now stands at `total`: returns what is new since it was last told. Send thread only. A
+   * change is noted before it is made, so it can always be taken back. If the last note is about
+   * the same cell, that note has the older amount and is enough: so an object of one cell is never
+   * full.
    */
   tell(cell: number, total: number): number {
     const told = this.amounts[cell];
@@ -86,7 +91,10 @@ export class Told {
     return total - told;
   }
 
-  /** Everything told so far is safe in the unit log, as records up to number `sequence`. Send thread only. */
+  /**
+   * Everything told so far is safe in the unit log, as records up to number `sequence`. Send thread
+   * only.
+   */
   settle(sequence: number): void {
     const { head, checkpoints } = this;
     if (head[HEAD.at.undo] === 0) return;
@@ -99,8 +107,8 @@ export class Told {
   }
 
   /**
-   * The amount surely contained in the records up to number `sequence`; never too much. Any thread: one that reads while the
-   * send thread writes may be told too little.
+   * The amount surely contained in the records up to number `sequence`; never too much. Any thread:
+   * one that reads while the send thread writes may be told too little.
    */
   volumeUpTo(sequence: number): number {
     for (let i = this.head[HEAD.at.checkpoints] - 1; i >= 0; i--)
@@ -115,7 +123,9 @@ export class Told {
       if (this.undoCells[4 * i] === cell) this.undoAmounts[2 * i + 1] += by;
   }
 
-  /** Every second checkpoint goes: the past gets coarser, and an answer from it only more careful. */
+  /**
+   * Every second checkpoint goes: the past gets coarser, and an answer from it only more careful.
+   */
   private thin(): number {
     for (let i = 1; i < CHECKPOINTS; i += 2) {
       this.checkpoints[i - 1] = this.checkpoints[2 * i];
@@ -125,7 +135,10 @@ export class Told {
     return CHECKPOINTS / 2;
   }
 
-  /** Undoes what a dead send thread had told and not cut; `each` is told the cells. First of all in a send thread. */
+  /**
+   * Undoes what a dead send thread had told and not cut; `each` is told the cells. First of all in
+   * a send thread.
+   */
   takeBack(each: (cell: number) => void): void {
     for (let i = this.head[HEAD.at.undo] - 1; i >= 0; i--) {
       const cell = this.undoCells[4 * i];

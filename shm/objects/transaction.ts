@@ -1,15 +1,17 @@
 /**
- * One operation on the words of a state object: takes locks, changes words, and is complete at one instant.
+ * One operation on the words of a state object: takes locks, changes words, and is complete at one
+ * instant.
  *
  *     begin        claims the log space first, so that an operation that cannot be told to others changes nothing
  *     lock, set    every lock and every old word is noted in the journal before it is taken or changed
  *     commit       the record's `commit` (one plain store) is the instant; then the locks are let go, the journal closed
  *     abort        old words come back in reverse order, locks are let go, the log space is given back
  *
- * A lock is the low byte of a word, 0 or the holder's writer id; the rest of the word is the owner's business and changes
- * only under the lock. Locks are taken with compare-exchange and let go with an atomic store, so a holder sees everything
- * the holder before it did. Nobody waits for ever: `lock` spins a bounded time and says no, and then the whole operation is
- * aborted and tried again a few times. So no order of locks is needed to be free of deadlock.
+ * A lock is the low byte of a word, 0 or the holder's writer id; the rest of the word is the
+ * owner's business and changes only under the lock. Locks are taken with compare-exchange and let
+ * go with an atomic store, so a holder sees everything the holder before it did. Nobody waits for
+ * ever: `lock` spins a bounded time and says no, and then the whole operation is aborted and tried
+ * again a few times. So no order of locks is needed to be free of deadlock.
  */
 
 import type { LogProducer } from '../log.js';
@@ -19,15 +21,24 @@ import type { Writer } from './object.js';
 
 export const LOCK_MASK = 0xff;
 
-/** Looks at a lock held by another before giving up: some microseconds, far longer than an operation takes. */
+/**
+ * Looks at a lock held by another before giving up: some microseconds, far longer than an operation
+ * takes.
+ */
 const SPINS = 200;
-/** Tries of a whole operation on the packet path, and in `apply`, where giving up (`BUSY`) has the record sent once more. */
+/**
+ * Tries of a whole operation on the packet path, and in `apply`, where giving up (`BUSY`) has the
+ * record sent once more.
+ */
 const TRIES_PACKET = 6;
 const TRIES_APPLY = 250;
 /** From this try on the thread sleeps between tries: the holder has been preempted, or has died. */
 const TRIES_SPINNING = 3;
 
-/** The objects that the writer of a journal has open, by id, each with its words: to mend what an error left under way. */
+/**
+ * The objects that the writer of a journal has open, by id, each with its words: to mend what an
+ * error left under way.
+ */
 const objectsOf = new WeakMap<Journal, Map<number, Int32Array>>();
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -59,7 +70,10 @@ export class Transaction {
     this.journal.open(JournalState.LOCAL, this.objectId, 0);
   }
 
-  /** Starts an operation with a record of `payloadWords`. `NONE` when the log is full: nothing was started. */
+  /**
+   * Starts an operation with a record of `payloadWords`. `NONE` when the log is full: nothing was
+   * started.
+   */
   beginLogged(op: number, payloadWords: number): number {
     const log = this.log;
     if (log === null)
@@ -123,14 +137,17 @@ export class Transaction {
     words[index] = value;
   }
 
-  /** Changes what a lock word says beside the lock, which this operation holds. The low byte of `value` is 0. */
+  /**
+   * Changes what a lock word says beside the lock, which this operation holds. The low byte of
+   * `value` is 0.
+   */
   setLocked(index: number, value: number): void {
     this.set(index, value | this.writer);
   }
 
   /**
-   * Changes what a lock word says, beside the lock, for good: one store, which neither `abort` nor a death undoes. So it must be
-   * right whatever becomes of the operation.
+   * Changes what a lock word says, beside the lock, for good: one store, which neither `abort` nor
+   * a death undoes. So it must be right whatever becomes of the operation.
    */
   setForGood(index: number, value: number): void {
     this.words[index] = value | this.writer;
@@ -144,15 +161,17 @@ export class Transaction {
 
   abort(): void {
     undo(this.words, this.journal);
-    // Before any lock is let go: a recovery after that must not undo again what another thread has changed since.
+    // Before any lock is let go: a recovery after that must not undo again what another thread has
+    // changed since.
     this.journal.forgetWords();
     if (this.logged) (this.log as LogProducer).abort();
     this.release();
   }
 
   /**
-   * An error escaped the operation before this one, of whichever object, and left it under way: it is mended as after the
-   * writer's death. Else its locks would be held for ever, and nobody would know, once the journal is opened anew.
+   * An error escaped the operation before this one, of whichever object, and left it under way: it
+   * is mended as after the writer's death. Else its locks would be held for ever, and nobody would
+   * know, once the journal is opened anew.
    */
   private mend(): void {
     const { journal, log } = this;
@@ -175,10 +194,11 @@ export class Transaction {
 }
 
 /**
- * Whether an operation that met a lock for the `tries`th time is to be tried again; rests in between. On the packet path
- * that is at most some 200 µs, and only where the holder was preempted; in `apply` a quarter of a second and more, within which
- * a dead holder is recovered, while the thread still shows that it lives. A holder that hangs is ended later than that:
- * until then the record is `BUSY`, and comes again.
+ * Whether an operation that met a lock for the `tries`th time is to be tried again; rests in
+ * between. On the packet path that is at most some 200 µs, and only where the holder was preempted;
+ * in `apply` a quarter of a second and more, within which a dead holder is recovered, while the
+ * thread still shows that it lives. A holder that hangs is ended later than that: until then the
+ * record is `BUSY`, and comes again.
  */
 export function tryAgain(tries: number, patient: boolean): boolean {
   if (tries >= (patient ? TRIES_APPLY : TRIES_PACKET)) return false;
@@ -191,11 +211,13 @@ function undo(words: Int32Array, journal: Journal): void {
 }
 
 /**
- * Mends what a dead writer left in the words of object `objectId`: an operation whose record was committed stands, any
- * other is undone; locks it held are let go. Returns the number of words and locks mended. Can be run again after a crash
- * of its own: putting an old word back twice is no different from once.
+ * Mends what a dead writer left in the words of object `objectId`: an operation whose record was
+ * committed stands, any other is undone; locks it held are let go. Returns the number of words and
+ * locks mended. Can be run again after a crash of its own: putting an old word back twice is no
+ * different from once.
  *
- * Every lock is in the journal before it is taken and leaves it after it was let go, so no search of the table is needed.
+ * Every lock is in the journal before it is taken and leaves it after it was let go, so no search
+ * of the table is needed.
  */
 export function recoverTransaction(
   words: Int32Array,
@@ -211,7 +233,8 @@ export function recoverTransaction(
   const locks = journal.lockCount;
   if (!stands) {
     mended += journal.wordCount;
-    // The count is raised before a change, so a noted word may be unchanged: the same value is put back.
+    // The count is raised before a change, so a noted word may be unchanged: the same value is put
+    // back.
     undo(words, journal);
   }
   for (let i = 0; i < locks; i++) {

@@ -3,8 +3,9 @@
  *
  *     generator ── 10.1.0.0/16 ── in0 router out0 ── 192.0.2.0/30 ── sink
  *
- * Frames leave the router for a link-layer address the sink does not have, so the sink's kernel drops them at once: what it
- * received is what was forwarded. The generator has a core of its own, what forwards has another.
+ * Frames leave the router for a link-layer address the sink does not have, so the sink's kernel
+ * drops them at once: what it received is what was forwarded. The generator has a core of its own,
+ * what forwards has another.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -46,8 +47,9 @@ export interface Forwarder {
   /** Nanoseconds so far. */
   cpuNs(): number;
   /**
-   * A process that may be stopped for a moment, so that packets pile up in its ring: then its time is that of full batches,
-   * and neither its idle rounds nor how much of the core it is left by others count. `null`: measured as it goes.
+   * A process that may be stopped for a moment, so that packets pile up in its ring: then its time
+   * is that of full batches, and neither its idle rounds nor how much of the core it is left by
+   * others count. `null`: measured as it goes.
    */
   readonly program: Program | null;
 }
@@ -183,7 +185,10 @@ export function compileProgram(folder: string, name: string): string {
   return output;
 }
 
-/** Processor time of one thread, or of all, of a process so far, in nanoseconds (Documentation/scheduler/sched-stats). */
+/**
+ * Processor time of one thread, or of all, of a process so far, in nanoseconds
+ * (Documentation/scheduler/sched-stats).
+ */
 export function threadCpuNs(pid: number, thread?: string): number {
   let total = 0;
   for (const task of readdirSync(`/proc/${pid}/task`)) {
@@ -194,7 +199,9 @@ export function threadCpuNs(pid: number, thread?: string): number {
   return total;
 }
 
-/** Time a core has spent in soft interrupts so far, in nanoseconds, as far as ticks tell (proc(5)). */
+/**
+ * Time a core has spent in soft interrupts so far, in nanoseconds, as far as ticks tell (proc(5)).
+ */
 export function softIrqNs(core: number): number {
   const line = readFileSync('/proc/stat', 'utf8').split(`cpu${core} `)[1];
   return Number(line.split(/\s+/)[6]) * 1e7;

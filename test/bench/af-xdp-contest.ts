@@ -1,4 +1,7 @@
-/** Contenders on the network of af-xdp-bed.ts, who take turns for several rounds: what is alike in all such benchmarks. */
+/**
+ * Contenders on the network of af-xdp-bed.ts, who take turns for several rounds: what is alike in
+ * all such benchmarks.
+ */
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -56,8 +59,9 @@ export async function contest(name: string, contenders: readonly Contender[], se
 }
 
 /**
- * One figure beside each of its baselines, or alone. The ratio is the median of the rounds' own ratios: what a round
- * measured within seconds has seen the same machine, and the load of others falls out.
+ * One figure beside each of its baselines, or alone. The ratio is the median of the rounds' own
+ * ratios: what a round measured within seconds has seen the same machine, and the load of others
+ * falls out.
  */
 function figures(
   bench: string,

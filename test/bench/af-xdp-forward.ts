@@ -1,6 +1,6 @@
 /**
- * The af_xdp driver alone, doing what l2fwd.c does: `node af-xdp-forward.js INTERFACE INTERFACE MODE RING_SIZE MAC MAC`.
- * Writes "ready"; runs until it is killed.
+ * The af_xdp driver alone, doing what l2fwd.c does: `node af-xdp-forward.js INTERFACE INTERFACE
+ * MODE RING_SIZE MAC MAC`. Writes "ready"; runs until it is killed.
  */
 
 import { writeSync } from 'node:fs';
@@ -25,7 +25,10 @@ const headers = names.map((name, i) => {
   return new Uint16Array(Uint8Array.from(bytes).buffer);
 });
 
-/** Takes one off the time to live, and makes up for it in the header checksum (RFC 1624). False where it ends here. */
+/**
+ * Takes one off the time to live, and makes up for it in the header checksum (RFC 1624). False
+ * where it ends here.
+ */
 function hop(at: number): boolean {
   const { u16 } = batch.memory;
   if (u16[at + 6] !== 0x0008) return true;

@@ -1,4 +1,7 @@
-/** A member of the replication benchmark: its memory, its two threads, and the calling thread as its worker. */
+/**
+ * A member of the replication benchmark: its memory, its two threads, and the calling thread as its
+ * worker.
+ */
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
@@ -35,7 +38,10 @@ const TIMEOUT_S = 3600;
 export interface PeerFigures {
   /** Records of flows made here. */
   readonly added: number;
-  /** Records that the other has not acknowledged, and words of those that were not yet taken from the log. */
+  /**
+   * Records that the other has not acknowledged, and words of those that were not yet taken from
+   * the log.
+   */
   readonly owed: number;
   readonly sentBytes: number;
   readonly sentMessages: number;

@@ -16,7 +16,9 @@ export async function compile(name: string, folder: string): Promise<string> {
   return program;
 }
 
-/** The program as a process; `work` asks it to work for a while and tells nanoseconds per operation. */
+/**
+ * The program as a process; `work` asks it to work for a while and tells nanoseconds per operation.
+ */
 export class CProgram {
   private readonly child;
   private readonly lines;

@@ -1,10 +1,11 @@
 /**
- * How much less is told when records are held for a window and merged: a counting Bloom filter and a count-min sketch, over a
- * Zipf trace and real captures at the times they were recorded. Staging and coalescing are the send thread's own; a window
- * of 0 is a batch of packets, and a full stage is cut early, as in the send thread.
+ * How much less is told when records are held for a window and merged: a counting Bloom filter and
+ * a count-min sketch, over a Zipf trace and real captures at the times they were recorded. Staging
+ * and coalescing are the send thread's own; a window of 0 is a batch of packets, and a full stage
+ * is cut early, as in the send thread.
  *
- * A ratio is the marks that the workers logged by the records that are sent. Increments, of which every packet logs one in each
- * of its cells; totals merge as well.
+ * A ratio is the marks that the workers logged by the records that are sent. Increments, of which
+ * every packet logs one in each of its cells; totals merge as well.
  */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';

@@ -1,4 +1,7 @@
-/** A thread of the early replies' benchmark: established flows in a flood of unsolicited packets, timed whenever it is asked. */
+/**
+ * A thread of the early replies' benchmark: established flows in a flood of unsolicited packets,
+ * timed whenever it is asked.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { threadCpuTime } from '../../workers/native/index.js';
@@ -68,8 +71,8 @@ function prepare(): void {
 }
 
 /**
- * Nanoseconds of the thread's time for a packet of an established flow, with its share of the flood. The thread's own time
- * is the time there is, so it has as much to do as it can.
+ * Nanoseconds of the thread's time for a packet of an established flow, with its share of the
+ * flood. The thread's own time is the time there is, so it has as much to do as it can.
  */
 function time(ms: number): number {
   const sentBefore = driver.sentPackets;

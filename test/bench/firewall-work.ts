@@ -1,6 +1,6 @@
 /**
- * A process of the firewall benchmark: measures one thing, as in a data plane of its own (workers/batch.ts says why), and writes
- * nanoseconds of processor time per packet or lookup.
+ * A process of the firewall benchmark: measures one thing, as in a data plane of its own
+ * (workers/batch.ts says why), and writes nanoseconds of processor time per packet or lookup.
  */
 
 import { MemoryDriver } from '../../workers/drivers/memory.js';
@@ -39,8 +39,9 @@ interface Meant {
 }
 
 /**
- * Rules as sites have them: from networks or from anywhere, to hosts or networks, one port or a range; and a packet that each means.
- * What is alike in all is that they let pass, so that the number of rules is all that changes.
+ * Rules as sites have them: from networks or from anywhere, to hosts or networks, one port or a
+ * range; and a packet that each means. What is alike in all is that they let pass, so that the
+ * number of rules is all that changes.
  */
 function meant(): Meant {
   const protocol = draw(4) === 0 ? 'udp' : 'tcp';

@@ -1,7 +1,8 @@
 /**
- * What early replies (workers/early-replies.ts) cost established flows in a flood, on AF_XDP: packets of 1000 flows through the
- * NAT of one of two sites that are lost while 100,000 unsolicited packets a second arrive, each of which could be a first
- * reply. The baseline is the same with `early_replies: { wait: never }`. Root, for the namespaces.
+ * What early replies (workers/early-replies.ts) cost established flows in a flood, on AF_XDP:
+ * packets of 1000 flows through the NAT of one of two sites that are lost while 100,000 unsolicited
+ * packets a second arrive, each of which could be a first reply. The baseline is the same with
+ * `early_replies: { wait: never }`. Root, for the namespaces.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';

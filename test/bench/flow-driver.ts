@@ -1,8 +1,10 @@
 /**
- * Packet I/O of the middleboxes' benchmark: the same UDP flows again and again, or every packet of a flow that nobody has seen.
+ * Packet I/O of the middleboxes' benchmark: the same UDP flows again and again, or every packet of
+ * a flow that nobody has seen.
  *
- * Frames are copied in as a NIC would write them, 60 bytes each, and what is sent is only counted, or, while flows are set up,
- * kept. New flows differ in their source address, whose change is made up for in the header's checksum; UDP carries none.
+ * Frames are copied in as a NIC would write them, 60 bytes each, and what is sent is only counted,
+ * or, while flows are set up, kept. New flows differ in their source address, whose change is made
+ * up for in the header's checksum; UDP carries none.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
@@ -14,7 +16,10 @@ const CHUNK_BYTES = 2048;
 const HEADROOM = 258;
 export const FRAME_BYTES = 60;
 const FRAME_WORDS = 16;
-/** Of the words of a frame, which begins with two bytes of padding: the IP header's checksum (as half words), and source. */
+/**
+ * Of the words of a frame, which begins with two bytes of padding: the IP header's checksum (as
+ * half words), and source.
+ */
 const SUM_HALF = 13;
 const SOURCE_WORD = 7;
 

@@ -1,10 +1,12 @@
 /**
- * What passes one site after another has blocked it: a flood of a port that goes through site a, and datagrams to the same port at a
- * steady rate through site b, between which packets take 5 ms (root). Counted is what came through b after the last that came
- * through a, by the receiver's clock.
+ * What passes one site after another has blocked it: a flood of a port that goes through site a,
+ * and datagrams to the same port at a steady rate through site b, between which packets take 5 ms
+ * (root). Counted is what came through b after the last that came through a, by the receiver's
+ * clock.
  *
- * The baselines are computed from the same rate: `limit`, the rate times one way and a millisecond, as the design has it; and a
- * central IDPS, which sees a copy of b's packets after one way and whose block is in force after another.
+ * The baselines are computed from the same rate: `limit`, the rate times one way and a millisecond,
+ * as the design has it; and a central IDPS, which sees a copy of b's packets after one way and
+ * whose block is in force after another.
  */
 
 import { fileURLToPath } from 'node:url';

@@ -1,9 +1,11 @@
 /**
- * Whom the IDPS flags in captures of real traffic, as one instance in a wire would: a scan, and traffic in which nobody is known to
- * scan. CAPTURES names the folder (default ../shared/captures); a capture that is not there is left out.
+ * Whom the IDPS flags in captures of real traffic, as one instance in a wire would: a scan, and
+ * traffic in which nobody is known to scan. CAPTURES names the folder (default ../shared/captures);
+ * a capture that is not there is left out.
  *
- * The baseline is the plain rule of scan detectors that count: a source with 25 failed contacts or more within five minutes is a
- * scanner, as Zeek's policy for scans has it (a contact is failed here when it was tried and nothing came back, or it was refused).
+ * The baseline is the plain rule of scan detectors that count: a source with 25 failed contacts or
+ * more within five minutes is a scanner, as Zeek's policy for scans has it (a contact is failed
+ * here when it was tried and nothing came back, or it was refused).
  */
 
 import { PcapReader } from '../../workers/drivers/pcap-file.js';
@@ -25,7 +27,9 @@ const CAPTURES: readonly Capture[] = [
 ];
 const THRESHOLD = 25;
 const WINDOW_MS = 300_000;
-/** Gaps are lived through in steps, so that timers run as they would; of long ones only this much. */
+/**
+ * Gaps are lived through in steps, so that timers run as they would; of long ones only this much.
+ */
 const GAP_MS_MAX = 10_000;
 
 interface Found {

@@ -1,4 +1,7 @@
-/** `npm run bench -- NAME… [--json] [--seconds N]`: each benchmark measures its baseline in the same run. */
+/**
+ * `npm run bench -- NAME… [--json] [--seconds N]`: each benchmark measures its baseline in the same
+ * run.
+ */
 
 import { Command, InvalidArgumentError } from 'commander';
 import { machineLine } from '../../daemon/machine.js';

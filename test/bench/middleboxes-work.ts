@@ -1,4 +1,6 @@
-/** A thread of the middleboxes' benchmark: one middlebox under one load, timed whenever it is asked. */
+/**
+ * A thread of the middleboxes' benchmark: one middlebox under one load, timed whenever it is asked.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { BATCH_CAPACITY } from '../../workers/batch.js';
@@ -18,7 +20,10 @@ export interface MiddleboxWork {
 const { names, load, flows } = workerData as MiddleboxWork;
 
 const driver = new FlowDriver();
-/** Of new flows at a second: less than half the NAT's quota of half-open ones, so that each is bound, and an older one put out for it. */
+/**
+ * Of new flows at a second: less than half the NAT's quota of half-open ones, so that each is
+ * bound, and an older one put out for it.
+ */
 const NEW_PER_SECOND = 25_000;
 const chain = names.map((name) => shipped(name, name === 'nat' && load === 'new' ? { reuse: 1 } : {}));
 const site = new Site({ chain, plane: { openDriver: () => driver } });
@@ -63,7 +68,10 @@ function prepare(): void {
   driver.serve(batches.flat());
 }
 
-/** Nanoseconds of the thread's time per packet: the data plane's rounds, or the driver's copying alone. */
+/**
+ * Nanoseconds of the thread's time per packet: the data plane's rounds, or the driver's copying
+ * alone.
+ */
 function time(ms: number, working: boolean): number {
   let packets = 0;
   const before = threadCpuTime();

@@ -1,7 +1,7 @@
 /**
- * What each middlebox costs a packet, beside passing it through: a whole worker round (parse, route, middlebox, records taken by whoever
- * sends them) over packets in memory, the copying of frames taken off. Each in a thread of its own, in turn, by the
- * thread's processor time.
+ * What each middlebox costs a packet, beside passing it through: a whole worker round (parse,
+ * route, middlebox, records taken by whoever sends them) over packets in memory, the copying of
+ * frames taken off. Each in a thread of its own, in turn, by the thread's processor time.
  *
  *     at rest      10,000 UDP flows that all are established, both directions, in random order, batches of both ports
  *     new flows    every packet of a flow that nobody has seen, by a clock that says 25,000 a second: each is made, and another put out for it

@@ -147,8 +147,8 @@ export class NatBench {
   }
 
   /**
-   * Nanoseconds of processor time per packet to parse and translate, over about `ms`: a time with the driver's copying of
-   * frames in and out and all, less a time of the copying alone.
+   * Nanoseconds of processor time per packet to parse and translate, over about `ms`: a time with
+   * the driver's copying of frames in and out and all, less a time of the copying alone.
    */
   work(ms: number): number {
     const all = this.time(ms * 0.75, true);

@@ -1,12 +1,14 @@
 /**
- * The in-memory NAT loop on one core, beside the same loop in C (nat-loop.c): the real parser, middlebox and binding, over
- * batches of 64 frames from the memory driver, half of them from inside, half from outside, one frame per flow in random
- * order. What is told is the time to parse, look up, rewrite and update checksums; the driver's copying of frames, which
- * stands for the NIC, is measured alone and taken off. By processor time, so that other programs on the machine matter
+ * The in-memory NAT loop on one core, beside the same loop in C (nat-loop.c): the real parser,
+ * middlebox and binding, over batches of 64 frames from the memory driver, half of them from
+ * inside, half from outside, one frame per flow in random order. What is told is the time to parse,
+ * look up, rewrite and update checksums; the driver's copying of frames, which stands for the NIC,
+ * is measured alone and taken off. By processor time, so that other programs on the machine matter
  * little. Tables on huge pages, as the daemon has them.
  *
- * Two baselines: the same loop, which fetches ahead by reading, as JavaScript must; and the loop with prefetch instructions,
- * which JavaScript lacks. At 20 k flows the tables lie in the cache, at 1 M they do not.
+ * Two baselines: the same loop, which fetches ahead by reading, as JavaScript must; and the loop
+ * with prefetch instructions, which JavaScript lacks. At 20 k flows the tables lie in the cache, at
+ * 1 M they do not.
  *
  * And what a new binding costs with its log record, and to apply one of another instance.
  */
@@ -31,7 +33,10 @@ const SIZES = [
 ] as const;
 const ROUNDS = 5;
 
-/** The C loop as a process of its own; `work` asks it to work for a while and tells nanoseconds per packet. */
+/**
+ * The C loop as a process of its own; `work` asks it to work for a while and tells nanoseconds per
+ * packet.
+ */
 class CLoop {
   private readonly child;
   private readonly lines;
@@ -54,7 +59,10 @@ class CLoop {
   }
 }
 
-/** Ours, in a thread of its own; processor time is that of the process, whose other threads wait meanwhile. */
+/**
+ * Ours, in a thread of its own; processor time is that of the process, whose other threads wait
+ * meanwhile.
+ */
 class OurLoop {
   private readonly thread: Worker;
 
@@ -120,8 +128,8 @@ async function compareLoops(seconds: number): Promise<BenchResult[]> {
 }
 
 /**
- * Nanoseconds to add a binding, log record included, and to apply that record at another instance, in tables that it fills to
- * a quarter.
+ * Nanoseconds to add a binding, log record included, and to apply that record at another instance,
+ * in tables that it fills to a quarter.
  */
 function newBindings(flows: number): [number, number] {
   const here = new NatBench(4 * flows, 0);

@@ -1,13 +1,15 @@
 /**
- * What it costs to tell another site of a new flow: two sites with a NAT, and two kernels with conntrackd in FTFW mode. The
- * same flows come to the first of the two, one packet each, and it tells the second.
+ * What it costs to tell another site of a new flow: two sites with a NAT, and two kernels with
+ * conntrackd in FTFW mode. The same flows come to the first of the two, one packet each, and it
+ * tells the second.
  *
  *     generator ── in0 ┌───┐ out0 ── sink        generator ── in0 ┌───┐ out0 ── sink
  *                      │ a ├──────── state ───────────────────────┤ b │
  *                      └───┘                                       └───┘
  *
- * Processor time is that of the threads that send and receive (ours) or of the whole daemon, which does nothing else
- * (conntrackd); bytes and packets are those of the state link, headers and acknowledgements included.
+ * Processor time is that of the threads that send and receive (ours) or of the whole daemon, which
+ * does nothing else (conntrackd); bytes and packets are those of the state link, headers and
+ * acknowledgements included.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -78,7 +80,9 @@ function topology(): Topology {
   };
 }
 
-/** Measures both, one after the other on the same network; `beside`: whether there is a conntrackd. */
+/**
+ * Measures both, one after the other on the same network; `beside`: whether there is a conntrackd.
+ */
 export async function newFlows(
   seconds: number,
   beside: boolean,
@@ -207,7 +211,10 @@ async function conntrackd(bed: Bed, seconds: number): Promise<NewFlowCost> {
   }
 }
 
-/** After the example of FTFW that comes with it (conntrack-tools, doc/sync/ftfw), over UDP between two. */
+/**
+ * After the example of FTFW that comes with it (conntrack-tools, doc/sync/ftfw), over UDP between
+ * two.
+ */
 function conntrackdConfig(folder: string, node: 'a' | 'b'): string {
   return `
 Sync {

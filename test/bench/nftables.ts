@@ -1,7 +1,8 @@
 /**
- * The firewall beside the kernel's, with the same rules: 1000 UDP flows that were let in, one direction, on the network of
- * af-xdp-bed.ts. Packets of open connections pass both by their connection tables, so the number of rules should not matter; it is there to be
- * seen that it does not.
+ * The firewall beside the kernel's, with the same rules: 1000 UDP flows that were let in, one
+ * direction, on the network of af-xdp-bed.ts. Packets of open connections pass both by their
+ * connection tables, so the number of rules should not matter; it is there to be seen that it does
+ * not.
  */
 
 import { startAlone } from '../testbed/site.js';

@@ -1,6 +1,7 @@
 /**
- * How a state object is measured: opened as in a worker, over keys visited in turn that lie where their hash puts them, with
- * the log's consumer run between the timed stretches, beside a plain baseline, and checked not to allocate.
+ * How a state object is measured: opened as in a worker, over keys visited in turn that lie where
+ * their hash puts them, with the log's consumer run between the timed stretches, beside a plain
+ * baseline, and checked not to allocate.
  */
 
 import { setFlagsFromString } from 'node:v8';
@@ -20,7 +21,9 @@ export const NOW = 70_000_000;
 /** Operations between two looks at the clock, and between two rounds of the log's consumer. */
 const CHUNK = 500;
 const ROUNDS = 3;
-/** Operations of an allocation check: a byte each would show, and nothing is collected on the way. */
+/**
+ * Operations of an allocation check: a byte each would show, and nothing is collected on the way.
+ */
 const CHECKED = 50_000;
 
 /** Runs over the keys `from … from + count)`; returns anything that depends on all of them. */

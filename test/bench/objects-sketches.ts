@@ -1,6 +1,7 @@
 /**
- * Nanoseconds per operation of the graph and of the sketches, log record included, beside what one would do with a plain `Map`
- * or `Set`; the count-min sketch beside the same structure in C (count-min.c). And that no operation allocates.
+ * Nanoseconds per operation of the graph and of the sketches, log record included, beside what one
+ * would do with a plain `Map` or `Set`; the count-min sketch beside the same structure in C
+ * (count-min.c). And that no operation allocates.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';

@@ -1,6 +1,7 @@
 /**
- * Nanoseconds per operation of every state object, log record included, beside what one would do with a plain array, `Map` or
- * `Set` in one thread that shares nothing. Throws when an operation allocates.
+ * Nanoseconds per operation of every state object, log record included, beside what one would do
+ * with a plain array, `Map` or `Set` in one thread that shares nothing. Throws when an operation
+ * allocates.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -32,7 +33,8 @@ function counterRows(rows: Rows): void {
     return plain[0];
   };
   rows.steady('counter, add', 100_000, up, one.drain, plainUp);
-  // What a count costs as two 32-bit words with a carry, instead of a double: neither shares anything here.
+  // What a count costs as two 32-bit words with a carry, instead of a double: neither shares
+  // anything here.
   const pairs = new Uint32Array(2 * 1000);
   const pairUp: Work = (from, count) => {
     for (let n = from; n < from + count; n++) {

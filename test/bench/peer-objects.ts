@@ -1,4 +1,7 @@
-/** What the members of the replication benchmark share: a flow table, and stamps that tell how long a record was under way. */
+/**
+ * What the members of the replication benchmark share: a flow table, and stamps that tell how long
+ * a record was under way.
+ */
 
 import type { LogProducer } from '../../shm/log.js';
 import { type FlowTable, flowTable, KEY_WORDS_IPV4_FIVE_TUPLE } from '../../shm/objects/flow-table.js';
@@ -26,7 +29,10 @@ const TABLE = flowTable({
   halfOpenRecords: 1 << 30,
 });
 
-/** Microseconds of the clock that all processes of this machine agree on (CLOCK_MONOTONIC), modulo 2^32. */
+/**
+ * Microseconds of the clock that all processes of this machine agree on (CLOCK_MONOTONIC), modulo
+ * 2^32.
+ */
 export function nowUs(): number {
   const [seconds, nanoseconds] = process.hrtime();
   return ((seconds % 4294) * 1e6 + nanoseconds / 1e3) | 0;
@@ -46,7 +52,10 @@ export function createPeerMemory(): PeerMemory {
   };
 }
 
-/** Opened by the worker (`log`), by the receive thread (`null`), or by the send thread, to read (`undefined`). */
+/**
+ * Opened by the worker (`log`), by the receive thread (`null`), or by the send thread, to read
+ * (`undefined`).
+ */
 export function openFlows(memory: PeerMemory, log: LogProducer | null | undefined): FlowTable {
   const id = log === null ? RECEIVER : WORKER;
   return TABLE.open({

@@ -1,6 +1,7 @@
 /**
- * Two sites that choose external ports at the same time: real objects, a simulated clock, and records that are late by a
- * fixed delay. Endpoints begin as a Poisson process; some of them have two remotes at once.
+ * Two sites that choose external ports at the same time: real objects, a simulated clock, and
+ * records that are late by a fixed delay. Endpoints begin as a Poisson process; some of them have
+ * two remotes at once.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -37,7 +38,10 @@ export interface PortsOutcome {
   readonly several: number;
 }
 
-/** The rate of collisions to be expected where two sites choose ports independently of each other, alike or at random. */
+/**
+ * The rate of collisions to be expected where two sites choose ports independently of each other,
+ * alike or at random.
+ */
 export function expectedCollisions({ delayMs, addresses }: PortsCase): number {
   return (2 * RATE ** 2 * (delayMs / 1000)) / ((LAST_PORT - FIRST_PORT + 1) * addresses);
 }

@@ -1,6 +1,7 @@
 /**
- * Records end to end: two processes, each with replication's threads, on a LAN (a veth pair) and 50 ms apart (the relay). How
- * many a second, what each costs to send and to receive, how large it is, and how long it takes.
+ * Records end to end: two processes, each with replication's threads, on a LAN (a veth pair) and 50
+ * ms apart (the relay). How many a second, what each costs to send and to receive, how large it is,
+ * and how long it takes.
  */
 
 import { fileURLToPath } from 'node:url';

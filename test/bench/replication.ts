@@ -1,6 +1,6 @@
 /**
- * Replication: records end to end, a new flow beside conntrackd (FTFW mode, from Debian's package), and what coalescing saves.
- * Root, for the namespaces.
+ * Replication: records end to end, a new flow beside conntrackd (FTFW mode, from Debian's package),
+ * and what coalescing saves. Root, for the namespaces.
  */
 
 import { findTool } from '../support/require.js';
@@ -12,7 +12,10 @@ import type { Bench, BenchResult } from './result.js';
 /** Records a second; 0: as fast as it goes. */
 const RATES = [10_000, 100_000, 0];
 const WAN_MS = 50;
-/** A new flow costs as much as the batch it comes in: the first seconds, while code is compiled, are a part of it. */
+/**
+ * A new flow costs as much as the batch it comes in: the first seconds, while code is compiled, are
+ * a part of it.
+ */
 const NEW_FLOWS_S_MIN = 5;
 
 export const run: Bench = async ({ seconds }) => {

@@ -4,7 +4,10 @@ export interface BenchResult {
   readonly name: string;
   readonly value: number;
   readonly unit: string;
-  /** The same figure of the baseline, in the same unit; `null` where the figure stands alone (it then is a baseline). */
+  /**
+   * The same figure of the baseline, in the same unit; `null` where the figure stands alone (it
+   * then is a baseline).
+   */
   readonly baseline: number | null;
   /** How good `value` is against `baseline`: above 1 is better, whatever the unit. */
   readonly ratio: number | null;

@@ -1,4 +1,6 @@
-/** The producing side of the ring benchmark: in the bench's own thread, or as a thread of its own. */
+/**
+ * The producing side of the ring benchmark: in the bench's own thread, or as a thread of its own.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { RingBuffer } from 'ringbuf.js';

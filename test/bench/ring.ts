@@ -1,10 +1,11 @@
 /**
- * The log ring against `ringbuf.js`, between two threads: records of a header word and six payload words (a NAT binding),
- * written in batches of up to 32 as a worker does, and for one thread alone, where scheduling plays no part.
+ * The log ring against `ringbuf.js`, between two threads: records of a header word and six payload
+ * words (a NAT binding), written in batches of up to 32 as a worker does, and for one thread alone,
+ * where scheduling plays no part.
  *
- * `ringbuf.js` moves elements, not records, so its user frames them by a fixed length and must ask for room first, or a
- * nearly full ring takes half a record. It publishes each push; it has no way to publish once a batch except to gather
- * the batch first, which is the second baseline.
+ * `ringbuf.js` moves elements, not records, so its user frames them by a fixed length and must ask
+ * for room first, or a nearly full ring takes half a record. It publishes each push; it has no way
+ * to publish once a batch except to gather the batch first, which is the second baseline.
  */
 
 import { once } from 'node:events';

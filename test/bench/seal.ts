@@ -1,6 +1,7 @@
 /**
- * What sealing costs: processor time per message over loopback, one thread that sends and receives, sealed beside unsealed; and
- * the parts of it alone. Messages of a lone NAT binding, and as long as they get.
+ * What sealing costs: processor time per message over loopback, one thread that sends and receives,
+ * sealed beside unsealed; and the parts of it alone. Messages of a lone NAT binding, and as long as
+ * they get.
  */
 
 import { createMemberTable, MemberTableWriter, Role } from '../../shm/members.js';

@@ -1,7 +1,7 @@
 /**
- * What a snapshot costs those who go on: data plane workers with packets at a fixed rate, each packet two counts in cells
- * all over the state, the send and the receive thread; snapshots forked and read out one after the other. Beside it the
- * same load without.
+ * What a snapshot costs those who go on: data plane workers with packets at a fixed rate, each
+ * packet two counts in cells all over the state, the send and the receive thread; snapshots forked
+ * and read out one after the other. Beside it the same load without.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -8,7 +8,10 @@ export function udp(ends: string): Uint8Array {
   return frame(`udp ${ends} len ${FRAME_BYTES - 42} nosum`);
 }
 
-/** What answers a packet that came out: its ends exchanged, in a frame to the station that `request` was to. */
+/**
+ * What answers a packet that came out: its ends exchanged, in a frame to the station that `request`
+ * was to.
+ */
 export function answer(out: Uint8Array, request: Uint8Array): Uint8Array {
   const bytes = Uint8Array.from(out);
   bytes.set(request.subarray(0, 12), 0);

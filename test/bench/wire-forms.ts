@@ -1,10 +1,12 @@
 /**
- * The two wire forms of counting objects (shm/objects/counter-cells.ts) beside each other: 2, 3 and 8 members count a Zipf
- * stream of cells, through their logs, the real staging, sender and receiver, and a network that loses nothing. A round is
- * what a send thread finds when it wakes up: many adds to few cells, which coalesce.
+ * The two wire forms of counting objects (shm/objects/counter-cells.ts) beside each other: 2, 3 and
+ * 8 members count a Zipf stream of cells, through their logs, the real staging, sender and
+ * receiver, and a network that loses nothing. A round is what a send thread finds when it wakes up:
+ * many adds to few cells, which coalesce.
  *
- * Bytes are those of whole state messages, to each other member (`unicast`), acknowledgements included, per add counted; the
- * baseline is every add told by a record of its own. Throws when members end with different counts.
+ * Bytes are those of whole state messages, to each other member (`unicast`), acknowledgements
+ * included, per add counted; the baseline is every add told by a record of its own. Throws when
+ * members end with different counts.
  */
 
 import { createAckBoard } from '../../shm/ack-board.js';

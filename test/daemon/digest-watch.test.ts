@@ -1,4 +1,7 @@
-/** Digests tell members that hold the same from those that do not; what a member evicts by itself is no difference. */
+/**
+ * Digests tell members that hold the same from those that do not; what a member evicts by itself is
+ * no difference.
+ */
 
 import { strict as assert } from 'node:assert';
 import { DigestWatch } from '../../daemon/digest-watch.js';
@@ -127,7 +130,10 @@ const FLOOD_S = 4;
 const PER_SECOND = 40;
 const FIRST = 1_000_000;
 
-/** Two members that hold a table whose half-open entries have a quota. `add` makes a half-open entry for a number. */
+/**
+ * Two members that hold a table whose half-open entries have a quota. `add` makes a half-open entry
+ * for a number.
+ */
 function checkEvictions<T extends FlowTable | NatBinding>(
   name: string,
   definition: StateDefinition<T>,

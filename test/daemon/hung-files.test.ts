@@ -1,4 +1,7 @@
-/** Files on a file system that does not answer: commands fail in time, the instance goes on, and it stops. */
+/**
+ * Files on a file system that does not answer: commands fail in time, the instance goes on, and it
+ * stops.
+ */
 
 import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

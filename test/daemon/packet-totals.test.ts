@@ -1,4 +1,7 @@
-/** What `status` says of packets adds up: each counter of a driver is in the total that it belongs to. */
+/**
+ * What `status` says of packets adds up: each counter of a driver is in the total that it belongs
+ * to.
+ */
 
 import { strict as assert } from 'node:assert';
 import { packetTotals } from '../../daemon/packet-totals.js';

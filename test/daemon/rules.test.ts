@@ -1,4 +1,7 @@
-/** Rules are compiled beside main: while they are, main goes on, and what becomes of a compilation harms nothing else. */
+/**
+ * Rules are compiled beside main: while they are, main goes on, and what becomes of a compilation
+ * harms nothing else.
+ */
 
 import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
@@ -14,7 +17,10 @@ import { createRuleBoard, RuleReader } from '../../shm/rule-board.js';
 import { loadChain } from '../../workers/load.js';
 import { PROJECT } from '../testbed/compile.js';
 
-/** Its rules are words, one a line: numbers are kept, others are orders to its compiler. `wait FILE` waits until there is one, `read FIFO` in a system call. */
+/**
+ * Its rules are words, one a line: numbers are kept, others are orders to its compiler. `wait FILE`
+ * waits until there is one, `read FIFO` in a system call.
+ */
 const OWN = `import { existsSync, readFileSync } from 'node:fs';
 import { defineMiddlebox, option } from 'constellation';
 function compile(text) {

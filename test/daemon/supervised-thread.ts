@@ -6,7 +6,10 @@ import { Control, Phase, ThreadState } from '../../shm/control.js';
 export interface SupervisedTask {
   readonly thread: number;
   readonly control: SharedArrayBuffer;
-  /** [0] what to do: 0 run, 1 throw, 2 hang, 3 throw and then hang while starting again, once; [1] rounds done; [2] lives. */
+  /**
+   * [0] what to do: 0 run, 1 throw, 2 hang, 3 throw and then hang while starting again, once; [1]
+   * rounds done; [2] lives.
+   */
   readonly words: SharedArrayBuffer;
   readonly failAtStart?: boolean;
   /** How long it takes to start, before it says which worker it is; and after that. */

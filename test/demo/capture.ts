@@ -1,6 +1,7 @@
 /**
- * The traffic of the demo without privileges: a conversation as capture files. Clients' requests are made up; the replies are
- * made, as a server would, from what site a sent out; what site b lets in is checked against what was asked.
+ * The traffic of the demo without privileges: a conversation as capture files. Clients' requests
+ * are made up; the replies are made, as a server would, from what site a sent out; what site b lets
+ * in is checked against what was asked.
  */
 
 import { PcapReader, PcapWriter } from '../../workers/drivers/pcap-file.js';
@@ -54,7 +55,10 @@ export function writeRequests(file: string, flows: number, gapMs: number): void 
 
 const TRANSLATED = /^tcp (203\.0\.113\.1:(\d+)) > 198\.51\.100\.1:80 S ttl 63$/;
 
-/** The external endpoint each flow was given, in the order of the flows. Throws on a packet that is not as it should be. */
+/**
+ * The external endpoint each flow was given, in the order of the flows. Throws on a packet that is
+ * not as it should be.
+ */
 export function readTranslated(file: string): string[] {
   const endpoints = read(file).map((text) => {
     const match = TRANSLATED.exec(text);

@@ -1,9 +1,11 @@
 /**
- * The demo without privileges: two constellationd that read and write capture files and tell each other what they did by
- * unicast over loopback, each message held back for a random time that is the WAN's delay on average.
+ * The demo without privileges: two constellationd that read and write capture files and tell each
+ * other what they did by unicast over loopback, each message held back for a random time that is
+ * the WAN's delay on average.
  *
- * Site a translates the requests. A server, played here, answers what site a sent out, and site b gets the answers. It is
- * started only then, so it begins with nothing, and the first answers come while the state is still on its way.
+ * Site a translates the requests. A server, played here, answers what site a sent out, and site b
+ * gets the answers. It is started only then, so it begins with nothing, and the first answers come
+ * while the state is still on its way.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -24,7 +26,10 @@ import { siteTable, View } from './view.js';
 
 const FLOWS = 200;
 const GAP_MS = 5;
-/** When a server sends an answer that is not acknowledged: TCP waits 1 s, and then twice as long (RFC 6298 §2, §5.5). */
+/**
+ * When a server sends an answer that is not acknowledged: TCP waits 1 s, and then twice as long
+ * (RFC 6298 §2, §5.5).
+ */
 const TRIES_MS = [0, 1000, 3000];
 const ANSWERS = FLOWS * TRIES_MS.length;
 const MEMBERS = ['a', 'b'].map((name, i) => ({ name, id: i + 1, address: `127.0.0.${i + 1}` }));

@@ -1,8 +1,8 @@
 /**
  * `npm run demo`: two sites joined by an emulated WAN, and a client that downloads through both.
  *
- * As root on real packets (live.ts). Where that is not possible it says why, and shows the same over capture files and
- * loopback (files.ts).
+ * As root on real packets (live.ts). Where that is not possible it says why, and shows the same
+ * over capture files and loopback (files.ts).
  */
 
 import { Command, InvalidArgumentError, Option } from 'commander';

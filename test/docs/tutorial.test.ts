@@ -1,4 +1,7 @@
-/** The tutorial, done as it says: its files are written, its commands run, and its guard stands at two sites. */
+/**
+ * The tutorial, done as it says: its files are written, its commands run, and its guard stands at
+ * two sites.
+ */
 
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';

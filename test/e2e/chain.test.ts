@@ -1,6 +1,7 @@
 /**
- * Several middleboxes in one instance: the NAT, and before it one of the user's own twice, under two names; and a gateway with all that
- * there is, a firewall inside of its NAT and an IDPS outside of it.
+ * Several middleboxes in one instance: the NAT, and before it one of the user's own twice, under
+ * two names; and a gateway with all that there is, a firewall inside of its NAT and an IDPS outside
+ * of it.
  */
 
 import { strict as assert } from 'node:assert';
@@ -84,7 +85,8 @@ describe('end to end: a chain', function () {
       assertAllFetched(await fetchAll(testbed, 'client', load), DOWNLOADS);
       assert.equal((await testbed.run('client', ['ping', '-c2', '-i0.2', '-W5', SERVER], true)).code, 0);
       assert.equal(await curl(sites, 'client', `http://${SERVER}:113/`), REFUSED, 'refused inside of the NAT');
-      // From outside, by b, to a server inside, which answers by a; what the firewall refuses gets a reset from the NAT's address.
+      // From outside, by b, to a server inside, which answers by a; what the firewall refuses gets
+      // a reset from the NAT's address.
       assert.equal(await curl(sites, 'server', `http://${EXTERNAL}:8080/100000/1`), 0);
       assert.equal(await curl(sites, 'server', `http://${EXTERNAL}:8081/`), REFUSED);
       // Inside, by the address outside.
@@ -98,11 +100,13 @@ describe('end to end: a chain', function () {
         assert.equal(seen['chain_turns'], 0);
       }
       assert.ok(counters[0]['nat_hairpinned'] > 10);
-      // A connection is one by its inside address at the firewall, whichever site its packets come by.
+      // A connection is one by its inside address at the firewall, whichever site its packets come
+      // by.
       const flows = await b.flows('object=firewall.ipv4');
       assert.ok(flows.length > DOWNLOADS);
       assert.ok(flows.some(({ inside }) => inside.address === '10.1.0.1'));
-      // Who scans the external address is found behind the NAT, though the firewall sees none of it.
+      // Who scans the external address is found behind the NAT, though the firewall sees none of
+      // it.
       await testbed.run(
         'server',
         ['nmap', '-n', '-Pn', '-sS', '--max-retries', '0', '--min-rate', '100', '-p', '1-60', EXTERNAL],

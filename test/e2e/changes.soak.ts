@@ -1,6 +1,7 @@
 /**
- * Real downloads through three sites whose configuration changes: a hot option by a reload, a rolling one at one site after
- * another, and one that all sites share by a restart of all. None breaks.
+ * Real downloads through three sites whose configuration changes: a hot option by a reload, a
+ * rolling one at one site after another, and one that all sites share by a restart of all. None
+ * breaks.
  */
 
 import { strict as assert } from 'node:assert';

@@ -25,7 +25,8 @@ describe('end to end: downloads', function () {
       const back = await b.counters();
       assert.ok(there['nat_outbound'] > 0 && there['nat_inbound'] === 0, 'requests passed site a, and only they');
       assert.ok(back['nat_inbound'] > 0 && back['nat_outbound'] === 0, 'replies passed site b, and only they');
-      // The server is nearer than site a is to site b: first replies come before the state, and wait for it.
+      // The server is nearer than site a is to site b: first replies come before the state, and
+      // wait for it.
       assert.ok(back['early_replies_known'] > 0);
       // On a busy machine, a record may take longer than its reply waits.
       assert.ok(back['nat_unsolicited'] <= back['early_replies_expired']);

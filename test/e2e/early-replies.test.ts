@@ -1,4 +1,7 @@
-/** Replies that come to a site before the record about their request: none is lost, and none waits for longer than the record. */
+/**
+ * Replies that come to a site before the record about their request: none is lost, and none waits
+ * for longer than the record.
+ */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
@@ -22,7 +25,8 @@ describe('end to end: replies that come before their state', function () {
   });
 
   it('wait for it, so none is lost', async () => {
-    // The server is next to both sites, which are 50 ms from each other: every first reply is early.
+    // The server is next to both sites, which are 50 ms from each other: every first reply is
+    // early.
     await withTwoSites({ routing: 'asymmetric', wan: { delay_ms: 50 } }, async (sites) => {
       const { testbed, a, b } = sites;
       await startServer(testbed, 'server');
@@ -32,7 +36,8 @@ describe('end to end: replies that come before their state', function () {
       const after = await b.counters();
       // On a busy machine some records are there first.
       assert.ok(after['early_replies_known'] > 0);
-      // Of so many at once on a busy machine, the record of one may take longer than its reply waits.
+      // Of so many at once on a busy machine, the record of one may take longer than its reply
+      // waits.
       assert.ok(after['nat_unsolicited'] <= after['early_replies_expired']);
       assert.ok(after['early_replies_expired'] < DOWNLOADS / 2);
 

@@ -1,4 +1,7 @@
-/** Real downloads through three sites that find each other by etcd, while etcd is away, and comes back without its records. */
+/**
+ * Real downloads through three sites that find each other by etcd, while etcd is away, and comes
+ * back without its records.
+ */
 
 import { strict as assert } from 'node:assert';
 import { rmSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** Firewalls at two sites, each of which sees one direction: real programs, IPv4 and IPv6, a flood, and rules that are replaced. */
+/**
+ * Firewalls at two sites, each of which sees one direction: real programs, IPv4 and IPv6, a flood,
+ * and rules that are replaced.
+ */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
@@ -58,7 +61,10 @@ describe('end to end: firewalls', function () {
   const curl = (firewalls: Firewalls, node: string, url: string, seconds = 20) =>
     exit(firewalls, node, 'curl', ...from(url), '-sfg', '-o', '/dev/null', '--max-time', String(seconds), url);
 
-  /** Replies come by the site that did not see the requests; who is outside gets nothing that nobody asked for. */
+  /**
+   * Replies come by the site that did not see the requests; who is outside gets nothing that nobody
+   * asked for.
+   */
   async function assertFiltered(firewalls: Firewalls): Promise<void> {
     assert.equal(await curl(firewalls, 'client', 'http://198.51.100.1/500000/1'), 0);
     assert.equal(await exit(firewalls, 'client', 'ping', '-c2', '-i0.2', '-W5', '198.51.100.1'), 0);

@@ -21,7 +21,9 @@ const LOAD = { origins: [ORIGIN], bytes: 300_000, count: 100, concurrency: 20, s
 const FLOODER = '10.1.9.9';
 const PACKETS = 8000;
 const PACKET_US = 400;
-/** The first packets of the downloads' flows wait for the other site, by which their replies come. */
+/**
+ * The first packets of the downloads' flows wait for the other site, by which their replies come.
+ */
 const HOLD = { hold_members: 1, hold_ms: 200 };
 const FLOWS = 16_384;
 /** No limit of a subscriber: one address floods as many would. */
@@ -37,7 +39,10 @@ interface Flood {
   readonly meanwhile?: () => Promise<void>;
 }
 
-/** 100 downloads and a flood at once; all of the downloads have to complete. Returns what site a counted. */
+/**
+ * 100 downloads and a flood at once; all of the downloads have to complete. Returns what site a
+ * counted.
+ */
 async function downloadsIn(
   kind: readonly string[],
   { testbed, a }: TwoSites,
@@ -64,7 +69,9 @@ async function toldClients({ testbed }: TwoSites): Promise<number> {
   return Number(values.split(' ')[names.split(' ').indexOf('InDestUnreachs')]);
 }
 
-/** Sends from `count` new ports of a client, `tries` times at most. Returns those that got replies. */
+/**
+ * Sends from `count` new ports of a client, `tries` times at most. Returns those that got replies.
+ */
 async function repliesOf(sites: TwoSites, count: number, tries = 5): Promise<Set<string>> {
   const flows = await UdpFlows.open(sites, clientOfA(77), 30_000, count);
   try {
@@ -134,7 +141,8 @@ describe('end to end: floods', function () {
 
   it('of UDP by many hosts evict their own where ports are short, and others get ports', async () => {
     const ports = { first_port: 10_000, last_port: 12_047 };
-    // A flood takes all 2048 ports in 8 s, as one of 8000 packets a second takes those of an address.
+    // A flood takes all 2048 ports in 8 s, as one of 8000 packets a second takes those of an
+    // address.
     const rate = { packets: 6000, packetUs: 4000, begun: 1600 };
     const nat = { ...HOLD, ...MANY, flows: FLOWS, ...ports };
     await withTwoSites({ routing: 'asymmetric', wan: { delay_ms: 5 }, nat }, async (sites) => {

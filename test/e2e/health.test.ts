@@ -1,4 +1,7 @@
-/** The health of an instance as an operator sees it: states, reasons, exit codes and hooks, when ports and threads fail. */
+/**
+ * The health of an instance as an operator sees it: states, reasons, exit codes and hooks, when
+ * ports and threads fail.
+ */
 
 import { strict as assert } from 'node:assert';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

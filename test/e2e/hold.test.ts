@@ -19,7 +19,8 @@ describe('end to end: held first packets', function () {
   });
 
   it('wait until the site that the replies come by has the binding', async () => {
-    // The server is next to both sites, which are 50 ms from each other: unheld, all first replies came too soon.
+    // The server is next to both sites, which are 50 ms from each other: unheld, all first replies
+    // came too soon.
     const nat = { hold_members: 1, hold_ms: 10_000 };
     await withTwoSites({ routing: 'asymmetric', nat, wan: { delay_ms: 50 } }, async (sites) => {
       const { testbed, a, b } = sites;

@@ -8,7 +8,10 @@ import { clientOfA, SERVER } from '../testbed/two-sites.js';
 import { withTwoSites } from './support.js';
 
 const QUIET_S = 5;
-/** Meant is 3 % of a core; twice that is far from any busy loop, and far from what a busy machine adds. */
+/**
+ * Meant is 3 % of a core; twice that is far from any busy loop, and far from what a busy machine
+ * adds.
+ */
 const CORE_SHARE_MAX = 0.06;
 
 describe('end to end: idle', function () {

@@ -1,4 +1,7 @@
-/** An IDPS in the wires of two sites, met by nmap and by ordinary clients; answers come by one site, whichever way was asked. */
+/**
+ * An IDPS in the wires of two sites, met by nmap and by ordinary clients; answers come by one site,
+ * whichever way was asked.
+ */
 
 import { strict as assert } from 'node:assert';
 import { readFileSync, writeFileSync } from 'node:fs';

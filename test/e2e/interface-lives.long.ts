@@ -1,4 +1,7 @@
-/** An interface that is deleted and created again very often: the instance follows, and nothing leaks. */
+/**
+ * An interface that is deleted and created again very often: the instance follows, and nothing
+ * leaks.
+ */
 
 import { strict as assert } from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';

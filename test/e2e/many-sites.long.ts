@@ -1,4 +1,7 @@
-/** Three and four real sites: one is cut off and comes back, one is killed, one joins, one leaves; downloads go on. */
+/**
+ * Three and four real sites: one is cut off and comes back, one is killed, one joins, one leaves;
+ * downloads go on.
+ */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
@@ -21,8 +24,8 @@ const CUT_MS = 60_000;
 /** Downloads between two events. */
 const SOME = 100;
 /**
- * Routes change at once, and a flow that was bound a moment before goes on by a site that does not know it yet, which would bind it
- * anew: so its first packet waits for the two other sites to know.
+ * Routes change at once, and a flow that was bound a moment before goes on by a site that does not
+ * know it yet, which would bind it anew: so its first packet waits for the two other sites to know.
  */
 const HOLD = { hold_members: 2, hold_ms: 50 };
 const DOWNLOADS = { origins: [ORIGIN], bytes: 200_000, concurrency: 200, gap_ms: 5 };
@@ -35,7 +38,9 @@ async function withSites(options: ManySitesOptions, test: (sites: ManySites) => 
   });
 }
 
-/** Downloads by clients of these sites until `during` is over; each has to bring the right bytes. */
+/**
+ * Downloads by clients of these sites until `during` is over; each has to bring the right bytes.
+ */
 async function whileDownloading(
   sites: ManySites,
   names: readonly SiteName[],
@@ -80,7 +85,8 @@ describe('end to end: several sites', function () {
       await sites.start(...ALL);
       await whileDownloading(sites, ALL, async (more) => {
         await more(SOME);
-        // Its traffic goes by the others, who know what it knew: what it had yet to tell would be lost to them.
+        // Its traffic goes by the others, who know what it knew: what it had yet to tell would be
+        // lost to them.
         await sites.steer(['a', 'b']);
         await toldAll(sites, 'c');
         await sites.cut('c', true);

@@ -1,4 +1,7 @@
-/** Links with different MTUs on the two sides of two sites: what is too long for one of them arrives all the same. */
+/**
+ * Links with different MTUs on the two sides of two sites: what is too long for one of them arrives
+ * all the same.
+ */
 
 import { strict as assert } from 'node:assert';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * One instance between a client and a server on veth links: a wire with a firewall, or a router with
- * a NAT. Its interfaces may be deleted and created again.
+ * One instance between a client and a server on veth links: a wire with a firewall, or a router
+ * with a NAT. Its interfaces may be deleted and created again.
  */
 
 import { writeFileSync } from 'node:fs';

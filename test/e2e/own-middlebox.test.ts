@@ -20,7 +20,10 @@ const NOBODY = '198.51.100.77';
 const REFUSED = 7;
 const WAIT_MS_MAX = 20_000;
 
-/** Answers pings to one address, resets connections to one port and tells that another cannot be reached. */
+/**
+ * Answers pings to one address, resets connections to one port and tells that another cannot be
+ * reached.
+ */
 const ANSWERER = `import { defineMiddlebox, destinationPort, option, parseIpv4, Protocol, rawPort, Unreachable } from 'constellation';
 export default defineMiddlebox({
   name: 'answerer',

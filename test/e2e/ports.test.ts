@@ -1,4 +1,7 @@
-/** One socket that asks two servers, each by another site, has one external endpoint: as STUN shows it. */
+/**
+ * One socket that asks two servers, each by another site, has one external endpoint: as STUN shows
+ * it.
+ */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
@@ -8,7 +11,10 @@ import { converged } from '../testbed/instance.js';
 import { serverAddress } from '../testbed/two-sites.js';
 import { withTwoSites } from './support.js';
 
-/** Round trips of the servers: shorter than the delay between the sites, so both have answered before these meet. */
+/**
+ * Round trips of the servers: shorter than the delay between the sites, so both have answered
+ * before these meet.
+ */
 const ROUND_TRIPS_MS = [1, 10];
 const WAN_MS = 50;
 /** Of eight sockets. */

@@ -80,7 +80,8 @@ describe('end to end: replication', function () {
         held.map((flow) => flow.split(' ').slice(1).join(' ')),
         ['5000 dead', '5000 established'],
       );
-      // Site a may take its half-open binding for one that site b evicted, if that is old enough by now.
+      // Site a may take its half-open binding for one that site b evicted, if that is old enough by
+      // now.
       assert.equal((await b.objects())[0].figures['collisions'], 1, 'counted where the binding was in use');
 
       // The loser's next packet is bound anew, and then both have their replies.

@@ -16,7 +16,10 @@ export interface Downloads {
   readonly rate: number;
 }
 
-/** Begins the downloads, lets them all get established, restarts sites, and sees that each brought the right bytes. */
+/**
+ * Begins the downloads, lets them all get established, restarts sites, and sees that each brought
+ * the right bytes.
+ */
 export async function whileDownloading(
   sites: ManySites,
   names: readonly SiteName[],

@@ -1,4 +1,7 @@
-/** 200 real downloads while sites are stopped in order and started again: one alone, three in turn, three at once. */
+/**
+ * 200 real downloads while sites are stopped in order and started again: one alone, three in turn,
+ * three at once.
+ */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';

@@ -15,7 +15,10 @@ import { withNetwork } from './support.js';
 
 const ALL: readonly SiteName[] = ['a', 'b'];
 const ADDED = '203.0.113.2';
-/** Bindings that are made in this time after a stricter level came into force are not filtered by it; see filter-level.ts. */
+/**
+ * Bindings that are made in this time after a stricter level came into force are not filtered by
+ * it; see filter-level.ts.
+ */
 const UNFILTERED_MS = 6_000;
 const DOWNLOADS = { count: 30, bytes: 2_000_000, rate: 14_000 };
 

@@ -1,6 +1,7 @@
 /**
- * A router of both IP versions: IPv6 is taken because its middlebox handles it; the link's own stays with the kernel. Next hops are
- * MAC addresses, or what the kernel finds by ARP and neighbour discovery: hosts on the link, and a gateway.
+ * A router of both IP versions: IPv6 is taken because its middlebox handles it; the link's own
+ * stays with the kernel. Next hops are MAC addresses, or what the kernel finds by ARP and neighbour
+ * discovery: hosts on the link, and a gateway.
  */
 
 import { strict as assert } from 'node:assert';
@@ -44,7 +45,10 @@ const TOPOLOGY: Topology = {
   ],
 };
 
-/** A client on the router's link, a server behind a gateway; the gateway's link-local address is the next hop. */
+/**
+ * A client on the router's link, a server behind a gateway; the gateway's link-local address is the
+ * next hop.
+ */
 const GATEWAY: Topology = {
   nodes: {
     client: { sysctls: WITH_IPV6, routes: ['default via 10.8.1.1', 'default via fd00:1::1'] },
@@ -140,7 +144,8 @@ describe('end to end: a router of IPv6', function () {
         const { code, stdout, stderr } = await testbed.run('client', argv, true);
         assert.equal(code, 0, `${argv.join(' ')}: ${stdout}${stderr}`);
       };
-      // Until there are so many answers: the first to a host that nobody has asked for yet are dropped.
+      // Until there are so many answers: the first to a host that nobody has asked for yet are
+      // dropped.
       const ping = (from: string, count: number): Promise<void> =>
         succeeds('ping', '-6', '-I', from, '-c', `${count}`, '-i0.2', '-w20', 'fd00:3::2');
       const fetch = (url: string, ...options: string[]): Promise<void> =>

@@ -22,7 +22,10 @@ export async function withTwoSites(options: TwoSitesOptions, test: (sites: TwoSi
   });
 }
 
-/** Runs a test over a network and takes it down again. When the test fails, what the programs said last is printed. */
+/**
+ * Runs a test over a network and takes it down again. When the test fails, what the programs said
+ * last is printed.
+ */
 export async function withNetwork<Network extends { readonly testbed: Testbed; down(): Promise<void> }>(
   network: Network,
   test: (network: Network) => Promise<void>,

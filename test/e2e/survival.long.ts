@@ -1,6 +1,7 @@
 /**
- * What three sites under downloads survive, as docs/survival.md says it: every test begins downloads, lets something happen, and
- * sees that each brought the right bytes. One network for all tests of a kind.
+ * What three sites under downloads survive, as docs/survival.md says it: every test begins
+ * downloads, lets something happen, and sees that each brought the right bytes. One network for all
+ * tests of a kind.
  */
 
 import { strict as assert } from 'node:assert';

@@ -1,11 +1,17 @@
-/** What traceroute and tracepath see through the NAT: every hop by its own address, and the server as the client knows it. */
+/**
+ * What traceroute and tracepath see through the NAT: every hop by its own address, and the server
+ * as the client knows it.
+ */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
 import { EXTERNAL, serverAddress } from '../testbed/two-sites.js';
 import { withTwoSites } from './support.js';
 
-/** Of site a, of the router behind it, on the side of site b, by which it answers, and of the server. */
+/**
+ * Of site a, of the router behind it, on the side of site b, by which it answers, and of the
+ * server.
+ */
 const HOPS = ['10.0.1.1', '192.0.2.5', serverAddress(0)];
 
 describe('end to end: traceroute', function () {
@@ -30,7 +36,8 @@ describe('end to end: traceroute', function () {
         const output = await run('traceroute', '-n', how, '-q', '1', '-N', '1', '-w', '3', serverAddress(0));
         assert.deepEqual(hops(output), HOPS, `${how}\n${output}`);
       }
-      // The link behind the router is narrower: its error says so, and quotes the packet as the client sent it.
+      // The link behind the router is narrower: its error says so, and quotes the packet as the
+      // client sent it.
       await testbed.configure('internet', 'link set far mtu 1300');
       const output = await run('tracepath', '-n', serverAddress(0));
       assert.match(output, /pmtu 1300/, output);

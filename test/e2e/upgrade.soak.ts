@@ -1,6 +1,7 @@
 /**
- * Real downloads through two sites that are upgraded one after another: to a build that has only another id, to one with an
- * option more, and to one with a state object more, which a running cluster refuses.
+ * Real downloads through two sites that are upgraded one after another: to a build that has only
+ * another id, to one with an option more, and to one with a state object more, which a running
+ * cluster refuses.
  */
 
 import { strict as assert } from 'node:assert';
@@ -60,7 +61,10 @@ describe('end to end: two sites that are upgraded one after another', function (
     return folder;
   }
 
-  /** Restarts a site from the build in this folder while the other one carries its traffic, as an operator does. */
+  /**
+   * Restarts a site from the build in this folder while the other one carries its traffic, as an
+   * operator does.
+   */
   async function upgrade(sites: ManySites, name: SiteName, folder: string, change?: (text: string) => string) {
     const site = sites.site(name);
     site.install(folder);

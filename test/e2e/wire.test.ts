@@ -1,4 +1,7 @@
-/** A wire instance between two hosts of one link: real programs over IPv4 and IPv6, with ARP and neighbour discovery. */
+/**
+ * A wire instance between two hosts of one link: real programs over IPv4 and IPv6, with ARP and
+ * neighbour discovery.
+ */
 
 import { strict as assert } from 'node:assert';
 import { fileURLToPath } from 'node:url';
@@ -78,7 +81,8 @@ describe('end to end: a wire', function () {
       await instance.program.stop('SIGTERM');
       assert.match((await testbed.run('wire', ['ip', '-d', 'link', 'show', 'left'])).stdout, /promiscuity 0/);
 
-      // A bridge over both ports, as docs/configure.md has it: it passes frames while no instance does, and gets none while one does.
+      // A bridge over both ports, as docs/configure.md has it: it passes frames while no instance
+      // does, and gets none while one does.
       const enslave = ['left', 'right'].map((port) => `link set dev ${port} master br0`);
       await testbed.configure('wire', 'link add br0 type bridge', ...enslave, 'link set dev br0 up');
       assert.equal(await curl('http://10.9.0.2/2000000/1'), 0);

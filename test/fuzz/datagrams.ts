@@ -1,4 +1,7 @@
-/** Datagrams that no member sent, or sent before, drawn from a seed and from what genuine members were heard to send. */
+/**
+ * Datagrams that no member sent, or sent before, drawn from a seed and from what genuine members
+ * were heard to send.
+ */
 
 import { createCipheriv } from 'node:crypto';
 import { crc32 } from 'node:zlib';
@@ -71,8 +74,9 @@ export class DatagramFuzzer {
   }
 
   /**
-   * A message with right checksum and whatever inside: where there is no key, it may be believed. `late`: also with another
-   * incarnation of its sender; once a later one is believed, all that was recorded is refused.
+   * A message with right checksum and whatever inside: where there is no key, it may be believed.
+   * `late`: also with another incarnation of its sender; once a later one is believed, all that was
+   * recorded is refused.
    */
   hostile(late: boolean): Uint8Array {
     let length = this.take();
@@ -171,7 +175,10 @@ export class DatagramFuzzer {
     return this.memory.subarray(0, length);
   }
 
-  /** In the name of a member: with a fresh counter, sealed with another key or not at all; at times of another life. */
+  /**
+   * In the name of a member: with a fresh counter, sealed with another key or not at all; at times
+   * of another life.
+   */
   private forgeSealed(): Uint8Array {
     const { memory } = this;
     const length = this.take();

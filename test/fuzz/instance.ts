@@ -1,4 +1,7 @@
-/** An instance under fuzz: its shared memory with real state objects, and its two agents, stepped by hand. */
+/**
+ * An instance under fuzz: its shared memory with real state objects, and its two agents, stepped by
+ * hand.
+ */
 
 import { createAckBoard } from '../../shm/ack-board.js';
 import { coarseSeconds } from '../../shm/clock.js';
@@ -33,7 +36,10 @@ const WORKER_WRITER = 1;
 const RECEIVE_WRITER = 2;
 const FLOWS = 512;
 const CELLS = 64;
-/** Fewer than there is room for, also for half-open bindings: who has no room holds less than the others. */
+/**
+ * Fewer than there is room for, also for half-open bindings: who has no room holds less than the
+ * others.
+ */
 const KEYS = 100;
 const ADDRESS = 0x0a000001;
 const EXPIRES_S = 3600;

@@ -1,4 +1,7 @@
-/** `npm run fuzz:state -- --messages N [--mode M] [--seed S]`: floods the receive thread, tells what came of it. */
+/**
+ * `npm run fuzz:state -- --messages N [--mode M] [--seed S]`: floods the receive thread, tells what
+ * came of it.
+ */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { machineLine } from '../../daemon/machine.js';

@@ -1,6 +1,7 @@
 /**
- * Packets for the fuzzer: real ones of every kind, with any header field changed, cut short, made longer, cut into fragments, or
- * answered, so that what is wrong comes between what is right, and belongs to state that is there.
+ * Packets for the fuzzer: real ones of every kind, with any header field changed, cut short, made
+ * longer, cut into fragments, or answered, so that what is wrong comes between what is right, and
+ * belongs to state that is there.
  */
 
 import { checksum } from '../../workers/packet/checksum.js';
@@ -29,7 +30,9 @@ const IPV6_FIELDS: readonly (readonly [number, number])[] = [
   ...[4, 44].map((at) => [at, 2] as const),
   ...[8, 20, 24, 36].map((at) => [at, 4] as const),
 ];
-/** From the beginning of the transport header: of TCP, UDP, ICMP, and of what an ICMP error quotes. */
+/**
+ * From the beginning of the transport header: of TCP, UDP, ICMP, and of what an ICMP error quotes.
+ */
 const TRANSPORT_FIELDS: readonly (readonly [number, number])[] = [
   ...[0, 1, 8, 12, 13, 17].map((at) => [at, 1] as const),
   ...[0, 2, 4, 6, 10, 14, 16, 18, 24, 28].map((at) => [at, 2] as const),

@@ -1,4 +1,7 @@
-/** `npm run fuzz:packets -- --packets N [--chain NAME] [--seed S]`: wrong packets through every middlebox, alone and chained. */
+/**
+ * `npm run fuzz:packets -- --packets N [--chain NAME] [--seed S]`: wrong packets through every
+ * middlebox, alone and chained.
+ */
 
 import { Command, InvalidArgumentError } from 'commander';
 import { machineLine } from '../../daemon/machine.js';

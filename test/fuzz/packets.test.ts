@@ -6,7 +6,10 @@ import { scaled } from '../support/scale.js';
 import { fuzzedChains, fuzzPackets } from './packets.js';
 
 const PACKETS = scaled(6_000, 15_000);
-/** Memory that is the same at the end may still be some pages more; what grew with the packets would be far more. */
+/**
+ * Memory that is the same at the end may still be some pages more; what grew with the packets would
+ * be far more.
+ */
 const GROWTH_MIB_MAX = 8;
 
 describe('the packet path', () => {

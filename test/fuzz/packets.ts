@@ -1,8 +1,10 @@
 /**
- * The packet path under packets that are wrong in every field: a whole data plane with its middleboxes, stepped by hand.
+ * The packet path under packets that are wrong in every field: a whole data plane with its
+ * middleboxes, stepped by hand.
  *
- * What must hold: no packet stops it; packets in = packets out + dropped by reason + held (M10 of ARCHITECTURE.md); what
- * comes out fits its chunk and its port's MTU, and, of IPv4, has a right header checksum; memory stays what it was.
+ * What must hold: no packet stops it; packets in = packets out + dropped by reason + held (M10 of
+ * ARCHITECTURE.md); what comes out fits its chunk and its port's MTU, and, of IPv4, has a right
+ * header checksum; memory stays what it was.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';

@@ -1,6 +1,6 @@
 /**
- * Floods the receive thread of an instance that has state, and looks what became of it. The thread is the real one
- * (workers/receive.ts) but for the socket.
+ * Floods the receive thread of an instance that has state, and looks what became of it. The thread
+ * is the real one (workers/receive.ts) but for the socket.
  *
  * | mode     | what comes                                                   | what must not change                            |
  * | -------- | ------------------------------------------------------------ | ----------------------------------------------- |
@@ -27,13 +27,16 @@ const SOURCES = 5000;
 /** Operations of every member after the flood. */
 const AFTERWARDS = 10;
 /**
- * Hostile messages end lives of members, and then those members are not heard any more: so a cluster takes only so many, and
- * other incarnations come only at the end.
+ * Hostile messages end lives of members, and then those members are not heard any more: so a
+ * cluster takes only so many, and other incarnations come only at the end.
  */
 const HOSTILE_ROUND = 1_000_000;
 const HOSTILE_LIVES = 0.99;
 const SETTLE_MS_MAX = 20_000;
-/** Between two looks at memory; and messages before the first, so that all is compiled and every table has grown. */
+/**
+ * Between two looks at memory; and messages before the first, so that all is compiled and every
+ * table has grown.
+ */
 const LOOK_EVERY = 50_000;
 
 export interface FuzzOptions {

@@ -1,4 +1,7 @@
-/** A thread of the counters' hammer: a worker that counts, or the receiver that is told the other member's counts. */
+/**
+ * A thread of the counters' hammer: a worker that counts, or the receiver that is told the other
+ * member's counts.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';

@@ -22,7 +22,10 @@ import {
 
 const READY_MS = 20_000;
 
-/** An instance whose threads hammer one vector of counts, while main is its send thread, and the other member. */
+/**
+ * An instance whose threads hammer one vector of counts, while main is its send thread, and the
+ * other member.
+ */
 class Hammer {
   readonly ledger = new Float64Array(new SharedArrayBuffer(2 * 8 * WORKERS));
   readonly object: CounterCells;
@@ -115,7 +118,10 @@ class Hammer {
     }
   }
 
-  /** What the send thread does in a round, and the other member with what it gets. Returns the records told. */
+  /**
+   * What the send thread does in a round, and the other member with what it gets. Returns the
+   * records told.
+   */
   private round(): number {
     const { stage } = this;
     this.stageRecords(1000);

@@ -7,7 +7,10 @@ export const KEYS = 64;
 export const KEY_WORDS = 4;
 export const VALUE_WORDS = 4;
 
-/** A candidate with this first word makes the winner rule spin for ever: the writer is to be killed in there. */
+/**
+ * A candidate with this first word makes the winner rule spin for ever: the writer is to be killed
+ * in there.
+ */
 export const ENDLESS = 0x7fff_fff0;
 
 /** Set by the winner rule when it is where it will never leave. */
@@ -62,7 +65,10 @@ export interface FlowWork {
   readonly role: 'worker' | 'receiver' | 'spinner' | 'flood';
   readonly region: SharedArrayBuffer;
   readonly journals: SharedArrayBuffer;
-  /** Word 0: seconds since `now`, for a flood; word 1: not 0 when the threads are to end; word 2: the spinner spins. */
+  /**
+   * Word 0: seconds since `now`, for a flood; word 1: not 0 when the threads are to end; word 2:
+   * the spinner spins.
+   */
   readonly control: SharedArrayBuffer;
   readonly ring: SharedArrayBuffer;
   readonly now: number;

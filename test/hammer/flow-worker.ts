@@ -51,7 +51,9 @@ function work(): void {
   if (seen[1] !== (n ^ 0x5555) || seen[2] !== ~n || seen[3] !== Math.imul(n, 31)) torn++;
 }
 
-/** A new key, and the last ones again, which another thread may put out at any moment; some rise. */
+/**
+ * A new key, and the last ones again, which another thread may put out at any moment; some rise.
+ */
 function flood(): void {
   const time = now + Atomics.load(control, 0);
   const n = (id << 24) + 1000 + read + torn;

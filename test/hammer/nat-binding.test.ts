@@ -40,7 +40,10 @@ function open(region: SharedArrayBuffer, definition = hammered): NatBinding {
   });
 }
 
-/** One instance whose threads hammer one object, while main reads their logs as the send thread would. */
+/**
+ * One instance whose threads hammer one object, while main reads their logs as the send thread
+ * would.
+ */
 class Instance {
   readonly region = new SharedArrayBuffer(hammered.bytes);
   readonly journals = createJournals(RECEIVER);
@@ -85,7 +88,10 @@ class Instance {
     await once(thread, 'message', { signal: AbortSignal.timeout(READY_MS) });
   }
 
-  /** Ends a thread wherever it is, and mends what it left. Returns whether it was within an operation. */
+  /**
+   * Ends a thread wherever it is, and mends what it left. Returns whether it was within an
+   * operation.
+   */
   async kill(id: number): Promise<boolean> {
     await this.threads.get(id)?.terminate();
     this.threads.delete(id);

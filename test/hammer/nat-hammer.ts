@@ -1,4 +1,7 @@
-/** What the NAT binding's hammers and their threads agree on: few hosts and few ports, so that everything collides. */
+/**
+ * What the NAT binding's hammers and their threads agree on: few hosts and few ports, so that
+ * everything collides.
+ */
 
 import { natBinding, portAndProtocol } from '../../shm/objects/nat-binding.js';
 import { NAT_RECORD_WORDS } from '../../shm/objects/nat-record.js';

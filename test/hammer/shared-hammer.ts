@@ -1,4 +1,7 @@
-/** What the hammer of sets and registers and its threads agree on: few keys, so that everything collides. */
+/**
+ * What the hammer of sets and registers and its threads agree on: few keys, so that everything
+ * collides.
+ */
 
 import type { LogProducer } from '../../shm/log.js';
 import { Journal } from '../../shm/objects/journal.js';

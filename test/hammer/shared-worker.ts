@@ -1,4 +1,7 @@
-/** A thread of the hammer of sets and registers: a worker, or the receiver that is told another member's changes. */
+/**
+ * A thread of the hammer of sets and registers: a worker, or the receiver that is told another
+ * member's changes.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { EPOCH_MS, unixMs } from '../../shm/clock.js';

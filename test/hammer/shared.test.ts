@@ -19,7 +19,10 @@ interface Said {
   readonly words: Int32Array;
 }
 
-/** An instance whose threads hammer a set and registers, while main reads their logs as the send thread would. */
+/**
+ * An instance whose threads hammer a set and registers, while main reads their logs as the send
+ * thread would.
+ */
 class Hammer {
   readonly set;
   readonly registers;

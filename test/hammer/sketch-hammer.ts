@@ -9,7 +9,10 @@ import type { StateDefinition, StateObject } from '../../shm/objects/object.js';
 
 export const WORKERS = 4;
 export const RECEIVER = WORKERS + 1;
-/** This instance, the one whose operations the receiver applies, and the one that is told everything. */
+/**
+ * This instance, the one whose operations the receiver applies, and the one that is told
+ * everything.
+ */
 export const MEMBERS = 3;
 export const HAMMER_ID = 6;
 export const NODES = 18;

@@ -1,4 +1,7 @@
-/** A thread of the sketches' hammers: a worker, or the receiver that applies what another instance does. */
+/**
+ * A thread of the sketches' hammers: a worker, or the receiver that applies what another instance
+ * does.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';

@@ -30,7 +30,10 @@ const READY_MS = 20_000;
 /** Writer id of main, which repairs. */
 const MENDER = RECEIVER + 1;
 
-/** An instance whose threads hammer one object, while main is its send thread, and a third member that is told it. */
+/**
+ * An instance whose threads hammer one object, while main is its send thread, and a third member
+ * that is told it.
+ */
 class Hammer {
   readonly object: StateObject;
   readonly other: StateObject;
@@ -90,7 +93,10 @@ class Hammer {
     await once(thread, 'message', { signal: AbortSignal.timeout(READY_MS) });
   }
 
-  /** Ends a worker wherever it is, mends what it left, and starts it again. Returns whether it was within an operation. */
+  /**
+   * Ends a worker wherever it is, mends what it left, and starts it again. Returns whether it was
+   * within an operation.
+   */
   async replace(id: number): Promise<boolean> {
     await this.threads.get(id)?.terminate();
     const ring = this.rings[id - 1];
@@ -103,7 +109,10 @@ class Hammer {
     return within;
   }
 
-  /** Stops the threads and tells the third member all that they did. Returns what they did, those replaced left out. */
+  /**
+   * Stops the threads and tells the third member all that they did. Returns what they did, those
+   * replaced left out.
+   */
   async stop(): Promise<SketchEnd> {
     const ends = [...this.threads.values()].map(async (thread) => {
       const [end] = (await once(thread, 'message', { signal: AbortSignal.timeout(READY_MS) })) as [SketchEnd];
@@ -131,7 +140,10 @@ class Hammer {
     await this.drained;
   }
 
-  /** What the send thread does in a round, and the third member with what it gets. Returns the records told. */
+  /**
+   * What the send thread does in a round, and the third member with what it gets. Returns the
+   * records told.
+   */
   private round(): number {
     const { stage, sender } = this;
     const hasRoom = (): boolean => stage.used + RECORD_WORDS_MAX <= STAGE_WORDS;
@@ -172,7 +184,9 @@ class Hammer {
   }
 }
 
-/** No lock is held, no edge is there twice, and the degrees are those of the edges that are there. */
+/**
+ * No lock is held, no edge is there twice, and the degrees are those of the edges that are there.
+ */
 function assertConsistent(object: TrafficGraph, now: number): void {
   assert.equal(object.locksHeld(), 0);
   const out = new Map<number, number>();

@@ -70,7 +70,10 @@ function flows<T extends FlowTable>(definition: StateDefinition<T>, valueWords: 
 
 const swapped = (port: number): number => ((port & 0xff) << 8) | (port >>> 8);
 
-/** Every other entry keeps its port, and can be found by it; the others get another port with each record. */
+/**
+ * Every other entry keeps its port, and can be found by it; the others get another port with each
+ * record.
+ */
 const bindings: Visible<NatBinding> = {
   definition: natBinding({
     addresses: [ADDRESS],

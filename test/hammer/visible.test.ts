@@ -1,4 +1,7 @@
-/** No reader misses a current entry while records about it are applied, or another instance's state is merged. */
+/**
+ * No reader misses a current entry while records about it are applied, or another instance's state
+ * is merged.
+ */
 
 import { strict as assert } from 'node:assert';
 import { once } from 'node:events';

@@ -127,7 +127,10 @@ function chainOf({ ruleset: { rules, policy } }: Case): string[][] {
   return [...rules.map(kernelOf), ['ct state related accept', 'ct state invalid drop', policy]];
 }
 
-/** What rules counted; nothing if nft 1.0.6 fails an assertion over a rule that it loaded: then only verdicts are compared. */
+/**
+ * What rules counted; nothing if nft 1.0.6 fails an assertion over a rule that it loaded: then only
+ * verdicts are compared.
+ */
 function countsOf(kernel: KernelFirewall, cases: readonly Case[]): number[][] {
   try {
     return kernel.counts(cases.map(chainOf));
@@ -170,7 +173,8 @@ function through(site: FirewallSite, packets: readonly Packet[]): { port: number
 function comparedTo(packet: Packet, out: Outcomes, passed: Outcomes) {
   const number = numberOf(packet.ip);
   const [ours, kernels] = [out, passed].map((outcomes) => outcomes.get(number)?.join(', ') ?? 'nothing');
-  // Of other protocols the kernel answers only packets whose bytes add up as if they had a checksum.
+  // Of other protocols the kernel answers only packets whose bytes add up as if they had a
+  // checksum.
   const passes = [ours, kernels].some((came) => came.startsWith('passes'));
   return { ours, kernels, isDifferent: ours !== kernels && (passes || packet.hasChecksum) };
 }
@@ -207,7 +211,10 @@ export interface WholeReport {
   accepted: number;
 }
 
-/** Packets through what the kernel has loaded, and through our rules. `first`: the number of the first packet. */
+/**
+ * Packets through what the kernel has loaded, and through our rules. `first`: the number of the
+ * first packet.
+ */
 export function compareWhole(
   kernel: KernelFirewall,
   rules: string,

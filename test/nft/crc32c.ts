@@ -1,4 +1,7 @@
-/** The checksum of SCTP (RFC 9260 appendix A): CRC-32C over the packet, with its field taken for zero. */
+/**
+ * The checksum of SCTP (RFC 9260 appendix A): CRC-32C over the packet, with its field taken for
+ * zero.
+ */
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;

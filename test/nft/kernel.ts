@@ -1,10 +1,12 @@
 /**
- * The kernel's nftables as an oracle: a network namespace that forwards between `inside` and `outside`, and rulesets in it.
+ * The kernel's nftables as an oracle: a network namespace that forwards between `inside` and
+ * `outside`, and rulesets in it.
  *
  *     hin ═══ inside │ forwards │ outside ═══ hout
  *
- * Many rulesets are loaded at once, each as a chain of its own: the source address of the Ethernet header says which one a
- * packet is for, and the zone of connection tracking, so that they do not share connections.
+ * Many rulesets are loaded at once, each as a chain of its own: the source address of the Ethernet
+ * header says which one a packet is for, and the zone of connection tracking, so that they do not
+ * share connections.
  */
 
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -113,8 +115,8 @@ export class KernelFirewall {
   }
 
   /**
-   * Replaces all rulesets. The connections of each are in a zone of their own, the first in zone `zone`. Throws a
-   * `KernelRefusal` that says which rules nft refuses.
+   * Replaces all rulesets. The connections of each are in a zone of their own, the first in zone
+   * `zone`. Throws a `KernelRefusal` that says which rules nft refuses.
    */
   load(chains: readonly KernelChain[], zone: number): void {
     const lines: string[] = [];
@@ -158,7 +160,10 @@ export class KernelFirewall {
     return this.run('nft', ['list', 'ruleset'], '', 1 << 24).toString();
   }
 
-  /** Inserts a text before the rules of chains (`FAMILY TABLE CHAIN`), lets markers pass them, and tracks connections in a zone. */
+  /**
+   * Inserts a text before the rules of chains (`FAMILY TABLE CHAIN`), lets markers pass them, and
+   * tracks connections in a zone.
+   */
   insert(rules: readonly { readonly chain: string; readonly text: string }[], zone: number): void {
     const lines = [
       'table inet marker { chain pre { type filter hook prerouting priority raw;',
@@ -187,7 +192,10 @@ export class KernelFirewall {
     return arrived;
   }
 
-  /** Packets counted by each rule of each ruleset. Rules are not listed: some of those that nft loads, it fails to list. */
+  /**
+   * Packets counted by each rule of each ruleset. Rules are not listed: some of those that nft
+   * loads, it fails to list.
+   */
   counts(chains: readonly KernelChain[]): number[][] {
     const listed = JSON.parse(
       this.run('nft', ['-j', 'list', 'counters', 'table', 'inet', 'diff'], '', 1 << 28).toString(),

@@ -1,4 +1,6 @@
-/** `npm run nft -- --rulesets N --packets N [--seed S]`: our firewall beside the kernel's nftables. */
+/**
+ * `npm run nft -- --rulesets N --packets N [--seed S]`: our firewall beside the kernel's nftables.
+ */
 
 import { Command, InvalidArgumentError } from 'commander';
 import { machineLine } from '../../daemon/machine.js';

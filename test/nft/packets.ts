@@ -1,9 +1,11 @@
 /**
- * Packets for the comparison with nftables: drawn from a seed, with values that rules speak of, right checksums, and a number
- * in their last bytes by which they are known again wherever they come out.
+ * Packets for the comparison with nftables: drawn from a seed, with values that rules speak of,
+ * right checksums, and a number in their last bytes by which they are known again wherever they
+ * come out.
  *
- * A *scene* is one packet, or some that belong together: a request and its reply, or a packet and an ICMP error about it.
- * No two scenes of a draw are of the same connection, so what a rule does to one has no effect on the others.
+ * A *scene* is one packet, or some that belong together: a request and its reply, or a packet and
+ * an ICMP error about it. No two scenes of a draw are of the same connection, so what a rule does
+ * to one has no effect on the others.
  */
 
 import { checksum, sumBytes } from '../../workers/packet/checksum.js';
@@ -33,10 +35,16 @@ export function numberOf(bytes: Uint8Array): number {
   return at >= 0 && view.getUint32(at) === MAGIC ? view.getUint32(at + 4) : -1;
 }
 
-/** Of TCP, sequence and acknowledgement numbers begin with the packet's number, by which a reset is known. */
+/**
+ * Of TCP, sequence and acknowledgement numbers begin with the packet's number, by which a reset is
+ * known.
+ */
 const NUMBER_SHIFT = 8;
 
-/** The answer of a firewall that rejects, as text, and the number of the packet that it answers; null: this is none. */
+/**
+ * The answer of a firewall that rejects, as text, and the number of the packet that it answers;
+ * null: this is none.
+ */
 export function answerOf(ip: Buffer): { number: number; says: string } | null {
   const isV4 = ip[0] >>> 4 === 4;
   const protocol = isV4 ? ip[9] : ip[6];
@@ -78,7 +86,9 @@ interface Flow {
   readonly dport: number;
   /** TCP flags, or type of ICMP. */
   readonly what: number;
-  /** Sequence and acknowledgement number of TCP, where they are not drawn from the packet's number. */
+  /**
+   * Sequence and acknowledgement number of TCP, where they are not drawn from the packet's number.
+   */
   readonly numbers?: readonly [number, number];
   /** Of ICMP. */
   readonly code: number;
@@ -202,7 +212,9 @@ export class PacketDraw {
     return parts.map((part) => ({ ...whole, ip: part, hasChecksum: false, says: `${whole.says} in fragments` }));
   }
 
-  /** An ICMP error about a packet, to its sender; sometimes to another, or about another connection. */
+  /**
+   * An ICMP error about a packet, to its sender; sometimes to another, or about another connection.
+   */
   private error(flow: Flow, about: Packet, port: number): Packet {
     const { random } = this;
     const number = this.next++;
@@ -360,7 +372,10 @@ function sum(ip: Buffer, l4: number, { version, protocol }: Flow): void {
   ip.writeUInt16LE(value === 0 && (protocol === UDP || protocol === UDP_LITE) ? 0xffff : value, l4 + at);
 }
 
-/** A transport header and what it carries; the packet's number comes last. `quoted`: what an ICMP error is about. */
+/**
+ * A transport header and what it carries; the packet's number comes last. `quoted`: what an ICMP
+ * error is about.
+ */
 function transportOf(flow: Flow, number: number, quoted: Buffer | null): Buffer {
   const head = headOf(flow, number);
   const bytes = Buffer.concat([head, quoted ?? Buffer.alloc(0), Buffer.alloc(TRAILER_BYTES)]);

@@ -1,11 +1,13 @@
 /**
- * Rulesets for the comparison with nftables, drawn from a seed. A match is a text that both languages read; what goes around
- * it is written by `oursOf` and `kernelOf`, which between them say how our rules are placed in a chain of the kernel:
+ * Rulesets for the comparison with nftables, drawn from a seed. A match is a text that both
+ * languages read; what goes around it is written by `oursOf` and `kernelOf`, which between them say
+ * how our rules are placed in a chain of the kernel:
  *
  * - what is established is accepted first of all;
- * - a rule that names no state does not see related packets, and neither accepts nor rejects invalid ones: it drops them,
- *   and its counter does not count;
- * - at the end what is related is accepted, what is invalid is dropped, and what is new meets the policy.
+ * - a rule that names no state does not see related packets, and neither accepts nor rejects
+ *   invalid ones: it drops them, and its counter does not count;
+ * - at the end what is related is accepted, what is invalid is dropped, and what is new meets the
+ *   policy.
  *
  * New constructs of the language get a line in `MATCHES`.
  */
@@ -30,7 +32,10 @@ type Draw = (random: Stream) => string;
 
 const not: Draw = (random) => random.pick(['', '', '', '!= ', '== ']);
 
-/** One element, or a set of some; `element` draws one. Sets may be empty of meaning but not of elements. */
+/**
+ * One element, or a set of some; `element` draws one. Sets may be empty of meaning but not of
+ * elements.
+ */
 function some(random: Stream, element: Draw): string {
   if (random.chance(0.6)) return element(random);
   const elements = Array.from({ length: random.whole(1, 4) }, () => element(random));
@@ -195,9 +200,10 @@ const rejection: Draw = (random) =>
 const STATES_OF_MAPS = ['ct state new', 'ct state { new, invalid }', 'ct state != established', 'ct state new,related'];
 
 /**
- * Leaves out matches that nft 1.0.6 compiles to something else than is written. It joins `sport != 1 dport != 2` to one comparison,
- * which is true unless both are equal. It asks for no protocol behind a set of protocols: `ip protocol { 6, 47 } tcp dport 1`
- * matches GRE, too, and so does `reject with tcp reset` in place of `tcp dport`. And it asks for no IP version where the protocol
+ * Leaves out matches that nft 1.0.6 compiles to something else than is written. It joins `sport !=
+ * 1 dport != 2` to one comparison, which is true unless both are equal. It asks for no protocol
+ * behind a set of protocols: `ip protocol { 6, 47 } tcp dport 1` matches GRE, too, and so does
+ * `reject with tcp reset` in place of `tcp dport`. And it asks for no IP version where the protocol
  * of ICMP is written out: `meta l4proto icmpv6 icmpv6 type 1` matches protocol 58 in IPv4.
  */
 function asWritten(matches: readonly string[], verdict: string | null): readonly string[] {

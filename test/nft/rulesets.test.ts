@@ -1,4 +1,7 @@
-/** Rulesets of common shapes: the kernel loads them, import-nft translates what nft lists of them, and both do the same. */
+/**
+ * Rulesets of common shapes: the kernel loads them, import-nft translates what nft lists of them,
+ * and both do the same.
+ */
 
 import { strict as assert } from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -15,9 +18,10 @@ const PACKETS = 400;
 const PORTS = new Map(['inside', 'outside'].map((name) => [name, name]));
 
 /**
- * The ruleset as one of a machine that forwards. For that, chains about a host itself are about what is forwarded to it, which
- * comes by the port outside, and from it. Addresses are not translated, which is not the firewall's part. What such a ruleset does not say about invalid packets is said here: our rules drop
- * them, and the kernel accepts them.
+ * The ruleset as one of a machine that forwards. For that, chains about a host itself are about
+ * what is forwarded to it, which comes by the port outside, and from it. Addresses are not
+ * translated, which is not the firewall's part. What such a ruleset does not say about invalid
+ * packets is said here: our rules drop them, and the kernel accepts them.
  */
 function forwarding(listed: string): { text: string; inserted: { chain: string; text: string }[] } {
   const inserted: { chain: string; text: string }[] = [];

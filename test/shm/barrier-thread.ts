@@ -1,6 +1,7 @@
 /**
- * A thread that changes two words one after the other, between two looks at the barrier, in one of the ways threads do: a
- * worker in rounds, one that sleeps in between, the receive thread with events, and the last one, which settles.
+ * A thread that changes two words one after the other, between two looks at the barrier, in one of
+ * the ways threads do: a worker in rounds, one that sleeps in between, the receive thread with
+ * events, and the last one, which settles.
  */
 
 import { workerData } from 'node:worker_threads';

@@ -37,7 +37,10 @@ class Crew {
     return this.control.meet(last, (thread) => `${thread} (${this.behaviours[thread]})`, action, discard).result;
   }
 
-  /** On a busy machine a thread may be kept from its core for longer than packets are to stand still: then once more. */
+  /**
+   * On a busy machine a thread may be kept from its core for longer than packets are to stand
+   * still: then once more.
+   */
   async meetAtLast(action: () => void): Promise<void> {
     for (let tries = 1; ; tries++) {
       try {

@@ -2,7 +2,9 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { hash2, hash4, hasher2, hasher4, hashWords } from '../../shm/hash.js';
 
-/** HalfSipHash-1-3 as its authors describe it: bytes in, one byte at a time, unsigned arithmetic. */
+/**
+ * HalfSipHash-1-3 as its authors describe it: bytes in, one byte at a time, unsigned arithmetic.
+ */
 function reference(key: readonly [number, number], bytes: Uint8Array): number {
   const v: [bigint, bigint, bigint, bigint] = [
     BigInt(key[0] >>> 0),
@@ -43,7 +45,8 @@ function reference(key: readonly [number, number], bytes: Uint8Array): number {
 describe('hash', () => {
   const KEY = [0x03020100, 0x07060504] as const;
 
-  // The published vectors of this variant: key 00…07, input 00 01 02 … of 4 × words bytes (Linux lib/test_siphash.c).
+  // The published vectors of this variant: key 00…07, input 00 01 02 … of 4 × words bytes (Linux
+  // lib/test_siphash.c).
   const VECTORS: readonly (readonly [number, number])[] = [
     [0, 0x5814c896],
     [1, 0x7e059ea6],

@@ -1,4 +1,6 @@
-/** The other thread of the log ring's hammer: appends `records` records in batches of uneven size. */
+/**
+ * The other thread of the log ring's hammer: appends `records` records in batches of uneven size.
+ */
 
 import { workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';

@@ -106,7 +106,8 @@ describe('log ring', () => {
 
   it('goes on past 2^32 words of position', () => {
     const buffer = createLogRing(1);
-    // Both sides opened just before the wrap: the control words are the ring's only memory of the position.
+    // Both sides opened just before the wrap: the control words are the ring's only memory of the
+    // position.
     const control = new Int32Array(buffer, 0, 48);
     control[0] = control[16] = control[32] = -20;
     const producer = new LogProducer(buffer);

@@ -1,4 +1,7 @@
-/** The thread of rule-board.test.ts: reads rules as fast as it can, and tells how often they were of two versions. */
+/**
+ * The thread of rule-board.test.ts: reads rules as fast as it can, and tells how often they were of
+ * two versions.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { RuleReader } from '../../shm/rule-board.js';

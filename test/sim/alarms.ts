@@ -35,19 +35,28 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
   }
 }
 
-/** Whether nothing gets to some member from this one at present: what that one lacks is repaired once something does. */
+/**
+ * Whether nothing gets to some member from this one at present: what that one lacks is repaired
+ * once something does.
+ */
 function isUnheard(world: World, at: Instance): boolean {
   return world.members.some(({ up, member }) => up && world.links.link(at.member, member).cuts > 0);
 }
 
-/** What a backlog that is given up would have brought is passed over; sums of ledgers cannot be joined from snapshots. */
+/**
+ * What a backlog that is given up would have brought is passed over; sums of ledgers cannot be
+ * joined from snapshots.
+ */
 function noteLost(world: World, at: Instance, problem: string): void {
   const name = /^m(\d+) needs a snapshot: /.exec(problem);
   if (name === null) return;
   noteLacking(world, world.members[Number(name[1]) - 1], at.member);
 }
 
-/** `at` skips records of `slot`, and takes snapshots for that; what ledgers lack then cannot all be joined from snapshots. */
+/**
+ * `at` skips records of `slot`, and takes snapshots for that; what ledgers lack then cannot all be
+ * joined from snapshots.
+ */
 export function noteLacking(world: World, at: Instance, slot: number): void {
   for (const { ledger } of at.subjects) {
     if (ledger === null) continue;

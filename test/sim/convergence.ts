@@ -1,4 +1,7 @@
-/** Whether the healed members have come together, how long they may take, and whether they then hold the same. */
+/**
+ * Whether the healed members have come together, how long they may take, and whether they then hold
+ * the same.
+ */
 
 import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
 import type { Instance } from './instance.js';
@@ -10,7 +13,10 @@ import { demand } from './violation.js';
 /** Of its largest round trips, by the promise. */
 const ROUND_TRIPS = 10;
 
-/** A frozen incarnation that is repaired no further is closed after so many times the silence limit (closing.ts). */
+/**
+ * A frozen incarnation that is repaired no further is closed after so many times the silence limit
+ * (closing.ts).
+ */
 const PATIENCE = 6;
 
 /** Looks of main, a donor that was just asked and died, its back-off, and a snapshot's way. */
@@ -41,12 +47,17 @@ export class Convergence {
    * Ten of the largest round trips, and what the timers may add:
    *
    * - a keepalive: until a member that was silent is heard again;
-   * - the longest back-off, twice: a unit tried just before the healing, and the one whose answer was lost then;
+   * - the longest back-off, twice: a unit tried just before the healing, and the one whose answer
+   *   was lost then;
    * - acknowledgement delays of a round trip each;
-   * - a member whose clock went back before it started again is believed after some silence (lives.ts);
-   * - who has to join: that a member it still takes for alive falls silent, all say that they hold for it, and the snapshot's way;
-   * - with a limit on what is sent: what waits in the log ring, the unit logs and as backlogs, sent to all, twice;
-   * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and a thread that was being started again.
+   * - a member whose clock went back before it started again is believed after some silence
+   *   (lives.ts);
+   * - who has to join: that a member it still takes for alive falls silent, all say that they hold
+   *   for it, and the snapshot's way;
+   * - with a limit on what is sent: what waits in the log ring, the unit logs and as backlogs, sent
+   *   to all, twice;
+   * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and a thread that was being started
+   *   again.
    */
   allowedMs(roundTripMs: number): number {
     const { keepaliveMs, retransmitMsMax, ackDelayMsMax, silentMs } = this.core[0].settings;
@@ -63,7 +74,10 @@ export class Convergence {
     );
   }
 
-  /** How much longer it may take if an incarnation cannot be repaired: until it is closed, and for what waits for that. */
+  /**
+   * How much longer it may take if an incarnation cannot be repaired: until it is closed, and for
+   * what waits for that.
+   */
   patienceMs(): number {
     return (PATIENCE + 2) * this.core[0].settings.silentMs + JOIN_MS + this.slowJoinMs();
   }
@@ -82,8 +96,9 @@ export class Convergence {
   }
 
   /**
-   * A limit is kept in any 100 ms. So beside the two messages to everybody that may leave at once, units get what the limit
-   * carries less than those in 100 ms, and a quarter of it at least (pacing.ts).
+   * A limit is kept in any 100 ms. So beside the two messages to everybody that may leave at once,
+   * units get what the limit carries less than those in 100 ms, and a quarter of it at least
+   * (pacing.ts).
    */
   private backlogMs(): number {
     const copies = this.plan.settings.transport?.kind === 'multicast' ? 1 : this.plan.members - 1;
@@ -161,7 +176,10 @@ export class Convergence {
         else this.compareCells(instance, object);
   }
 
-  /** What differs between members, also of lives that are over; `ofJoinable`: and can be joined from snapshots. */
+  /**
+   * What differs between members, also of lives that are over; `ofJoinable`: and can be joined from
+   * snapshots.
+   */
   differing(ofJoinable = false): string | null {
     const [first, ...rest] = this.core;
     for (const [object, kind] of this.plan.objects.entries())

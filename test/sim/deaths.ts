@@ -1,6 +1,7 @@
 /**
- * Where a simulated thread may die: before and after each call by which it changes the memory that its successor goes on
- * from. The methods are wrapped once, when the first life asks for it. A wrapper does nothing unless a fuse burns.
+ * Where a simulated thread may die: before and after each call by which it changes the memory that
+ * its successor goes on from. The methods are wrapped once, when the first life asks for it. A
+ * wrapper does nothing unless a fuse burns.
  */
 
 import { AckBoard } from '../../shm/ack-board.js';

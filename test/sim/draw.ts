@@ -135,7 +135,10 @@ class Drawer {
     return this.profile.deathPoints === undefined ? {} : { points: draw.below(most) };
   }
 
-  /** One member hears the JOINING of a second late, when the second has long begun with a third that has restarted since. */
+  /**
+   * One member hears the JOINING of a second late, when the second has long begun with a third that
+   * has restarted since.
+   */
   private lateStart(draw: Stream): Step[] {
     const [late, second, third] = draw.shuffled(this.everyone);
     const at = draw.between(1, 80);
@@ -271,7 +274,8 @@ class Drawer {
       case 'playback':
         return [{ at, do: kind, ms, member: to, to: member, count: draw.whole(3, 40), what: 'life' }];
       case 'evict': {
-        // One half, or a member of it, is evicted by the other; now and then each half by the other.
+        // One half, or a member of it, is evicted by the other; now and then each half by the
+        // other.
         const [one, other] = this.halves(draw);
         const evicted = draw.chance(0.5) ? one : one.slice(0, 1);
         const cut: Step[] = draw.chance(0.7)
@@ -300,7 +304,8 @@ class Drawer {
         ];
       }
       case 'impostor': {
-        // `member` takes the snapshot of a cluster in which a former life of `to` is over; then it hears nothing but that one.
+        // `member` takes the snapshot of a cluster in which a former life of `to` is over; then it
+        // hears nothing but that one.
         const restMs = (): number => draw.between(400, 900);
         const begins = draw.between(0, Math.max(0, this.safetyMs - IMPOSTOR_MS));
         const again = begins + restMs();
@@ -324,7 +329,8 @@ class Drawer {
         ];
       }
       case 'heirs': {
-        // One that was cut off has its whole backlog, another one nothing of its own, when their origin dies.
+        // One that was cut off has its whole backlog, another one nothing of its own, when their
+        // origin dies.
         const [origin, heir, other] = draw.shuffled(this.everyone);
         const paidMs = Math.round(draw.between(500, 1500));
         const cut = this.beginOf(draw, ms + paidMs + 100);

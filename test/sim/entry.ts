@@ -1,6 +1,7 @@
 /**
- * How a simulated instance enters its cluster and leaves it: main's part (daemon/membership/entry.ts) in simulated time, around
- * the same state machine. A snapshot takes its time to travel, and anybody may die on the way.
+ * How a simulated instance enters its cluster and leaves it: main's part
+ * (daemon/membership/entry.ts) in simulated time, around the same state machine. A snapshot takes
+ * its time to travel, and anybody may die on the way.
  */
 
 import { PeerRecord, VectorRecord } from '../../shm/board-records.js';
@@ -39,11 +40,16 @@ export interface Snapshot {
 export class Entry {
   readonly joining: Joining;
   private readonly instance: Instance;
-  /** What the snapshot that it loaded had of each origin's present incarnation, by object and slot. */
+  /**
+   * What the snapshot that it loaded had of each origin's present incarnation, by object and slot.
+   */
   loaded: Vectors = [];
   /** The floors that were heard of each origin until then, by object and slot. */
   floors: readonly (readonly number[])[] = [];
-  /** Slots of members that were not heard when it asked for the state that it has, so they may not have held units for it. */
+  /**
+   * Slots of members that were not heard when it asked for the state that it has, so they may not
+   * have held units for it.
+   */
   unheard: ReadonlySet<number> = new Set();
   private readonly peer = new PeerRecord();
   private fetching = false;

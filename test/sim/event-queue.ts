@@ -1,4 +1,7 @@
-/** What is to happen, in the order of its time; of one time, in the order it was put in. A binary heap. */
+/**
+ * What is to happen, in the order of its time; of one time, in the order it was put in. A binary
+ * heap.
+ */
 
 export type Action = () => void;
 
@@ -39,7 +42,10 @@ export class EventQueue {
     this.at(this.now + ms, act);
   }
 
-  /** Jumps to the next event that is not later than `until` and lets it happen. False: there is none; it is `until` now. */
+  /**
+   * Jumps to the next event that is not later than `until` and lets it happen. False: there is
+   * none; it is `until` now.
+   */
   step(until: number): boolean {
     const { heap } = this;
     const next = heap[0];

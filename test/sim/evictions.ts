@@ -1,7 +1,8 @@
 /**
- * Evictions of living members, as main sees them through etcd: a lease lapsed, or an operator evicted the member. Each
- * instance that hears of it declares the member's incarnation dead. The member learns it from their messages, ends and
- * starts again. If two halves evict each other, nobody learns it; an operator restarts the members of one half.
+ * Evictions of living members, as main sees them through etcd: a lease lapsed, or an operator
+ * evicted the member. Each instance that hears of it declares the member's incarnation dead. The
+ * member learns it from their messages, ends and starts again. If two halves evict each other,
+ * nobody learns it; an operator restarts the members of one half.
  */
 
 import type { Step } from './plan.js';
@@ -35,7 +36,10 @@ export class Evictions {
     if (emptiedMs !== undefined) world.queue.after(ms + emptiedMs, () => this.forget());
   }
 
-  /** The list of members says of no incarnation any more that it is dead; for the core those that ended have ended. */
+  /**
+   * The list of members says of no incarnation any more that it is dead; for the core those that
+   * ended have ended.
+   */
   private forget(): void {
     const { world, evictions } = this;
     if (world.healed) return;
@@ -56,7 +60,10 @@ export class Evictions {
     world.members[by].evict(victim, incarnation);
   }
 
-  /** The process of the member has ended: its own evictions are gone with it, and its next life takes part. */
+  /**
+   * The process of the member has ended: its own evictions are gone with it, and its next life
+   * takes part.
+   */
   ended(member: number): void {
     const { evictions, world } = this;
     this.evictions = evictions.filter(({ by, victim }) => by !== member && victim !== member);
@@ -64,7 +71,10 @@ export class Evictions {
       if (victim === member) world.members[by].admit(member, incarnation);
   }
 
-  /** Members to restart so that all understand each other again: those that are evicted by members that are not restarted. */
+  /**
+   * Members to restart so that all understand each other again: those that are evicted by members
+   * that are not restarted.
+   */
   get toRestart(): number[] {
     const restarted: number[] = [];
     for (const { by, victim } of this.evictions)

@@ -1,4 +1,7 @@
-/** Messages made by somebody who is no member: right in form and checksum, and wrong in one fact that a member can check. */
+/**
+ * Messages made by somebody who is no member: right in form and checksum, and wrong in one fact
+ * that a member can check.
+ */
 
 import { crc32 } from 'node:zlib';
 import { VectorRecord } from '../../shm/ack-board.js';
@@ -14,7 +17,9 @@ const CHECKSUM_AT = 8;
 /** So many numbers no life sends. */
 const NEVER_SENT = 1e6;
 
-/** A message to `victim` in the name of member `sender`, which has the incarnation `incarnation`. */
+/**
+ * A message to `victim` in the name of member `sender`, which has the incarnation `incarnation`.
+ */
 export function forge(
   what: Forgery,
   victim: Instance,
@@ -38,8 +43,8 @@ export function forge(
   if (what === 'ack_unsent') {
     const vector = new VectorRecord();
     vector.incarnation = victim.life.incarnation;
-    // A slow victim reads it later: what is one beyond now may have been sent by then, and then nobody
-    // without a key could tell it from an honest acknowledgement.
+    // A slow victim reads it later: what is one beyond now may have been sent by then, and then
+    // nobody without a key could tell it from an honest acknowledgement.
     vector.contiguous = victim.board.sequence(object) + (victim.takesAtOnce ? 1 : NEVER_SENT);
     vector.datagram = 1;
     writer.addEntry(victim.member + 1, vector, 1e6, 0);

@@ -1,6 +1,7 @@
 /**
- * One life of a member: a process's shared memory and its threads, as the shells in workers/ run them, but stepped by events.
- * Its send thread wakes by the bell and at `Sender.deadline` only, so what the core forgets to ask for shows.
+ * One life of a member: a process's shared memory and its threads, as the shells in workers/ run
+ * them, but stepped by events. Its send thread wakes by the bell and at `Sender.deadline` only, so
+ * what the core forgets to ask for shows.
  */
 
 import { AckBoard, createAckBoard } from '../../shm/ack-board.js';
@@ -36,14 +37,20 @@ import { demand, Violation } from './violation.js';
 const UNIX_MS = Date.UTC(2026, 0, 1);
 const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
 
-/** As in the shells (workers/send.ts): records drained in one round; shortest wait; longest, where buffers may come back. */
+/**
+ * As in the shells (workers/send.ts): records drained in one round; shortest wait; longest, where
+ * buffers may come back.
+ */
 const ROUND_RECORDS = 4096;
 const [WAIT_MS_MIN, WAIT_MS_BUSY] = [1, 100];
 /** The receive thread looks so often what time brings. */
 const TICK_MS = 100;
 /** Datagrams a socket holds for a thread that does not take them. */
 const SOCKET_DATAGRAMS = 256;
-/** Rounds of one wake-up; wake-ups one after the other in which nothing was done; how long what is due may wait. */
+/**
+ * Rounds of one wake-up; wake-ups one after the other in which nothing was done; how long what is
+ * due may wait.
+ */
 const [ROUNDS_MAX, IDLE_WAKES_MAX, DUE_MS_MAX] = [5000, 5000, 1000];
 
 /** What an instance needs of the world around it. */
@@ -52,7 +59,10 @@ export interface Host {
   readonly queue: EventQueue;
   readonly model: Model;
   readonly saved: SavedStates;
-  /** A datagram of `from` leaves, for `to`, or everybody (-1), but by unicast not to those that are spared it. */
+  /**
+   * A datagram of `from` leaves, for `to`, or everybody (-1), but by unicast not to those that are
+   * spared it.
+   */
   transmit(from: Instance, bytes: Uint8Array, object: number, to: number, isSpared: (member: number) => boolean): void;
   /** `before` and after a message was received; `reject`: why it was refused, or null. */
   beforeReceive(at: Instance, flight: Flight): void;
@@ -68,7 +78,10 @@ export interface Host {
   succeeded(at: Instance): void;
   /** Main asks a donor; `done` is told the snapshot, or why there is none. */
   fetchSnapshot(at: Instance, donor: number, done: (snapshot: Snapshot | string) => void): void;
-  /** `slot`: the member that the receive thread's alarm is about; the send thread's is about an object. */
+  /**
+   * `slot`: the member that the receive thread's alarm is about; the send thread's is about an
+   * object.
+   */
   alarm(at: Instance, problem: string, slot?: number): void;
   /** The digest watch of `at` found that a member's content of the object is not ours. */
   differs(at: Instance, object: number, slot: number): void;
@@ -91,7 +104,10 @@ export class Instance {
   up = true;
   /** Some member was told that this life is over. */
   isCondemned = false;
-  /** It began without state: it takes snapshots for what was let go of, and does not get it as units. */
+  /**
+   * It began without state: it takes snapshots for what was let go of, and does not get it as
+   * units.
+   */
   hasBegunAlone = false;
   /** Wall clock, against the simulation's, in ms. */
   skewMs: number;
@@ -262,7 +278,10 @@ export class Instance {
     this.wake(this.host.queue.now);
   }
 
-  /** Does something again and again while the process lives and is not paused, until `act` returns false. */
+  /**
+   * Does something again and again while the process lives and is not paused, until `act` returns
+   * false.
+   */
   every(ms: number, act: () => boolean): void {
     this.host.queue.after(ms, () => {
       if (this.up && (this.isPaused || act())) this.every(ms, act);
@@ -472,7 +491,10 @@ export class Instance {
       this.wake(this.host.queue.now + (busy ? Math.min(waitMs, WAIT_MS_BUSY) : waitMs));
   }
 
-  /** As the send thread's shell: records wait in the ring while a path is congested, until it is half full. */
+  /**
+   * As the send thread's shell: records wait in the ring while a path is congested, until it is
+   * half full.
+   */
   private take(sender: Sender, now: number): number {
     const mustWait = sender.hold(now) !== Reason.NONE && this.backlog < this.consumer.words.length / 2;
     return mustWait ? 0 : this.drain(sender);
@@ -548,7 +570,10 @@ export class Instance {
     if (this.socket.length > 0) this.host.queue.after(this.costMs, () => this.takeFromSocket());
   }
 
-  /** Changes when what the message's units become part of is noted: the sender's vector, or that of a former life it repairs. */
+  /**
+   * Changes when what the message's units become part of is noted: the sender's vector, or that of
+   * a former life it repairs.
+   */
   private vectorVersion({ object, sender, contents }: Flight): number {
     const origin = contents?.origin ?? sender;
     return origin === sender ? this.board.receptionVersion(object, sender) : this.board.formerVersion(object, origin);

@@ -51,7 +51,10 @@ export class Intruder {
     return instance.subjects.map((subject) => subject.digest(instance.moment.coarse)).join();
   }
 
-  /** Datagrams that were recorded, with another salt each, so that a key has to be derived for each; and another version. */
+  /**
+   * Datagrams that were recorded, with another salt each, so that a key has to be derived for each;
+   * and another version.
+   */
   flood(member: number, to: number, count: number): void {
     const recorded = this.world.links.played(to).find(({ sender }) => sender === member);
     if (recorded === undefined || this.world.plan.sealed !== true) return;

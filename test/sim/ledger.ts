@@ -1,6 +1,6 @@
 /**
- * The simulator's own state object. It remembers every operation applied, so that a doubled, lost, invented or misplaced one
- * shows at once, and is not idempotent on purpose.
+ * The simulator's own state object. It remembers every operation applied, so that a doubled, lost,
+ * invented or misplaced one shows at once, and is not idempotent on purpose.
  *
  *     NOTE [author, number]              never coalesced; numbers of one author count from 1
  *     ADD  [author, key, count, check]   coalesces by summing; `check` is the sum of a hash of each addition
@@ -57,12 +57,20 @@ export class SimLedger implements StateObject {
   readonly received = new Map<number, Received>();
   /** In order: whether notes may be passed over, because their author could not keep them. */
   mayLack = false;
-  /** Records that a receive thread had applied and not noted when it died: they may come once more. */
+  /**
+   * Records that a receive thread had applied and not noted when it died: they may come once more.
+   */
   private readonly repeatable = new Map<string, Applying>();
   private underWay: Applying[] = [];
-  /** Notes that came in a snapshot of another member: our vectors do not claim them, so their units may still come. */
+  /**
+   * Notes that came in a snapshot of another member: our vectors do not claim them, so their units
+   * may still come.
+   */
   private readonly merged = new Set<string>();
-  /** Authors that died while we had taken a part of a coalesced backlog: what others pass on may repeat it. */
+  /**
+   * Authors that died while we had taken a part of a coalesced backlog: what others pass on may
+   * repeat it.
+   */
   private readonly torn = new Set<number>();
   private fails = false;
   private readonly model: Model;
@@ -118,8 +126,8 @@ export class SimLedger implements StateObject {
   }
 
   /**
-   * The receive thread died within a message. What it had applied may come again: in order, what was not noted in the vector,
-   * whose version is now `version`; in any order, all of the message.
+   * The receive thread died within a message. What it had applied may come again: in order, what
+   * was not noted in the vector, whose version is now `version`; in any order, all of the message.
    */
   died(version: number): void {
     for (const entry of this.underWay)
@@ -216,8 +224,8 @@ export class SimLedger implements StateObject {
   }
 
   /**
-   * What is held of one author, in a form that can be compared. Without what a receive thread that died had applied and not
-   * noted, and what then nobody passed on: the vector does not claim that.
+   * What is held of one author, in a form that can be compared. Without what a receive thread that
+   * died had applied and not noted, and what then nobody passed on: the vector does not claim that.
    */
   content(author: number): string {
     const received = this.received.get(author);
@@ -274,7 +282,10 @@ export class SimLedger implements StateObject {
     for (const [key, applying] of repeatable) this.repeatable.set(key, applying);
   }
 
-  /** Joins the notes of another member's copy with ours. Sums cannot be joined, nor notes that are applied in order. */
+  /**
+   * Joins the notes of another member's copy with ours. Sums cannot be joined, nor notes that are
+   * applied in order.
+   */
   joinNotes({ received, repeatable }: LedgerCopy): void {
     if (this.delivery === 'in-order') return;
     for (const [author, { notes }] of received)

@@ -70,7 +70,9 @@ export class Links {
     return this.links[from * this.members + to];
   }
 
-  /** Largest round trip between two of `members`, without tails and what makes it worse for a time. */
+  /**
+   * Largest round trip between two of `members`, without tails and what makes it worse for a time.
+   */
   roundTripMsMax(members: readonly number[]): number {
     let most = 0;
     for (const a of members)
@@ -185,7 +187,8 @@ export class Links {
   }
 
   private arrive(flight: Flight): void {
-    // What was under way when the link was cut for good is gone too; a cut for a time lets it through.
+    // What was under way when the link was cut for good is gone too; a cut for a time lets it
+    // through.
     this.delivered++;
     if (flight.contents !== null) {
       const history = this.history[flight.to];

@@ -1,6 +1,7 @@
 /**
- * `npm run sim -- --seeds N [--from S] [--members M] [--profile P]`: lives many lives of a cluster, each drawn from a seed,
- * and says which broke a promise. `--fresh` draws the first seed, and prints it. `--replay FILE` lives one again.
+ * `npm run sim -- --seeds N [--from S] [--members M] [--profile P]`: lives many lives of a cluster,
+ * each drawn from a seed, and says which broke a promise. `--fresh` draws the first seed, and
+ * prints it. `--replay FILE` lives one again.
  *
  * Exit codes: 0 all held; 1 some life did not, or too many needed a remedy; 2 wrong use.
  */
@@ -33,8 +34,9 @@ interface Options {
 }
 
 /**
- * Share of the lives that may need a remedy: units of an incarnation that ended were lost with all members that kept them.
- * What an object cannot join from snapshots then differs until members are restarted.
+ * Share of the lives that may need a remedy: units of an incarnation that ended were lost with all
+ * members that kept them. What an object cannot join from snapshots then differs until members are
+ * restarted.
  */
 const REMEDIED_PERCENT_MAX = 4;
 const TRACE_STEPS = 40;

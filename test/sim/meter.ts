@@ -1,8 +1,14 @@
-/** Watches that an instance sends no more than its limit: what leaves fills a bucket, which the limit empties. */
+/**
+ * Watches that an instance sends no more than its limit: what leaves fills a bucket, which the
+ * limit empties.
+ */
 
 import { messageBytes, type ReplicationSettings, wireOverheadBytes } from '../../workers/replication/settings.js';
 
-/** What may leave at once: two messages to everybody, or this part of a second's limit; and the message that fills it. */
+/**
+ * What may leave at once: two messages to everybody, or this part of a second's limit; and the
+ * message that fills it.
+ */
 const MESSAGES = 3;
 const SHARE = 0.01;
 

@@ -1,7 +1,8 @@
 /**
- * A life of a cluster as data: who takes part, over what network, what they do, and what goes wrong when. A plan is drawn from
- * a seed (draw.ts), made smaller when it fails (shrink.ts), written to a file and replayed. Running it (world.ts) draws only
- * from the plan's seed, so the same plan always gives the same life.
+ * A life of a cluster as data: who takes part, over what network, what they do, and what goes wrong
+ * when. A plan is drawn from a seed (draw.ts), made smaller when it fails (shrink.ts), written to a
+ * file and replayed. Running it (world.ts) draws only from the plan's seed, so the same plan always
+ * gives the same life.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -19,7 +20,10 @@ export const OBJECT_KINDS = [
   'register',
   'largest',
 ] as const;
-/** `notes` and `ordered` are ledgers (ledger.ts), in any order and in order; the others are the state library's. */
+/**
+ * `notes` and `ordered` are ledgers (ledger.ts), in any order and in order; the others are the
+ * state library's.
+ */
 export type ObjectKind = (typeof OBJECT_KINDS)[number];
 
 /** Forgeries: valid in form and checksum, and each wrong in one fact that a member can check. */
@@ -40,8 +44,8 @@ export const DAMAGES = ['flip', 'truncate', 'extend', 'splice'] as const;
 export type Damage = (typeof DAMAGES)[number];
 
 /**
- * What was recorded to be played back: of one life of any member; the first that the present lives of all members sent; of
- * lives of `member` that are over.
+ * What was recorded to be played back: of one life of any member; the first that the present lives
+ * of all members sent; of lives of `member` that are over.
  */
 export type Recorded = 'life' | 'start' | 'former';
 
@@ -57,7 +61,9 @@ interface OfMember {
   readonly member: number;
 }
 
-/** A record of an object that does not exist; one that the object refuses; an error in `coalesce`. */
+/**
+ * A record of an object that does not exist; one that the object refuses; an error in `coalesce`.
+ */
 export const DEFECTS = ['object', 'record', 'coalesce'] as const;
 export type Defect = (typeof DEFECTS)[number];
 
@@ -94,8 +100,9 @@ export type Step =
   /** It joins a snapshot of `from` with its state. */
   | (At & OfMember & { readonly do: 'merge'; readonly from: number })
   /**
-   * The members' present lives, which live, are declared dead at the members in `by`: within `ms`, at one after the other.
-   * `emptiedMs` later etcd is restored empty, and says so of nobody any more.
+   * The members' present lives, which live, are declared dead at the members in `by`: within `ms`,
+   * at one after the other. `emptiedMs` later etcd is restored empty, and says so of nobody any
+   * more.
    */
   | (During & {
       readonly do: 'evict';
@@ -103,13 +110,19 @@ export type Step =
       readonly by: readonly number[];
       readonly emptiedMs?: number;
     })
-  /** Its worker logs what no worker should, or the object's code throws an error once when it coalesces. */
+  /**
+   * Its worker logs what no worker should, or the object's code throws an error once when it
+   * coalesces.
+   */
   | (At & OfMember & { readonly do: 'defect'; readonly object: number; readonly what: Defect })
   /** It saves its state to a file, which its next starts may restore. */
   | (At & OfMember & { readonly do: 'save' })
   /** It leaves in order. */
   | (At & OfMember & { readonly do: 'leave' })
-  /** When `member` comes to this step of joining or leaving next, it, or who it takes its snapshot of, dies. */
+  /**
+   * When `member` comes to this step of joining or leaving next, it, or who it takes its snapshot
+   * of, dies.
+   */
   | (At &
       OfMember & {
         readonly do: 'crash-at';
@@ -117,7 +130,9 @@ export type Step =
         readonly who: 'itself' | 'donor';
         readonly downMs: number;
       })
-  /** The send thread dies at its next message but `after`, and is started again on the same memory. */
+  /**
+   * The send thread dies at its next message but `after`, and is started again on the same memory.
+   */
   | (At & OfMember & DyingThread & { readonly do: 'send-dies' })
   /** The receive thread dies at its next record but `after`, likewise. */
   | (At & OfMember & DyingThread & { readonly do: 'receive-dies' })
@@ -129,7 +144,10 @@ export type Step =
   | (During & { readonly do: 'damage'; readonly rate: number; readonly how: Damage })
   /** Somebody sends `to` a message in the name of `member` that is wrong in one fact. */
   | (At & OfMember & { readonly do: 'forge'; readonly to: number; readonly what: Forgery })
-  /** Somebody sends `to` sealed datagrams in the name of `member`: each as if from another start, or in another format. */
+  /**
+   * Somebody sends `to` sealed datagrams in the name of `member`: each as if from another start, or
+   * in another format.
+   */
   | (At & OfMember & { readonly do: 'flood'; readonly to: number; readonly count: number })
   /** Somebody sends `to` messages once more that it was sent before, of any age, all at once. */
   | (At & { readonly do: 'replay'; readonly to: number; readonly count: number })
@@ -157,7 +175,10 @@ export interface Plan {
   readonly members: number;
   readonly objects: readonly ObjectKind[];
   readonly settings: Partial<ReplicationSettings>;
-  /** How long a snapshot travels, and how long no thread runs while one is loaded, in ms; default: the world's. */
+  /**
+   * How long a snapshot travels, and how long no thread runs while one is loaded, in ms; default:
+   * the world's.
+   */
   readonly transferMs?: readonly [number, number];
   readonly loadMs?: readonly [number, number];
   /** Whether messages are sealed. */

@@ -1,4 +1,7 @@
-/** Shows that the simulator sees: known bugs, planted one at a time, are each caught within a stated number of lives. */
+/**
+ * Shows that the simulator sees: known bugs, planted one at a time, are each caught within a stated
+ * number of lives.
+ */
 
 import { PLANTED } from './planted.js';
 import { assertClean, assertSeen } from './planted-lives.js';

@@ -1,4 +1,7 @@
-/** Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of this. */
+/**
+ * Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of
+ * this.
+ */
 
 import { AckBoard } from '../../shm/ack-board.js';
 import { CounterCells } from '../../shm/objects/counter-cells.js';

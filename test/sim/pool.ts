@@ -1,6 +1,7 @@
 /**
- * Lives many seeds on several threads. A life depends on its seed alone, and what came of the lives is handed on in the order of
- * the seeds, so the number of threads changes nothing but the time it takes.
+ * Lives many seeds on several threads. A life depends on its seed alone, and what came of the lives
+ * is handed on in the order of the seeds, so the number of threads changes nothing but the time it
+ * takes.
  */
 
 import { Worker } from 'node:worker_threads';

@@ -6,9 +6,10 @@ import type { ObjectKind, StepKind } from './plan.js';
 type Range = readonly [from: number, to: number];
 
 /**
- * Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order, `flap` cuts again and again,
- * `rotate` changes the cluster's key, `rejoin` is a crash after which somebody dies again while it joins, `misclock` a start
- * under a clock that is hours off, and another one after the clock was put right; draw.ts says what the last five are.
+ * Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order,
+ * `flap` cuts again and again, `rotate` changes the cluster's key, `rejoin` is a crash after which
+ * somebody dies again while it joins, `misclock` a start under a clock that is hours off, and
+ * another one after the clock was put right; draw.ts says what the last five are.
  */
 export type FaultKind =
   | Exclude<StepKind, 'work' | 'keys' | 'crash-at'>
@@ -53,7 +54,10 @@ export interface Profile {
   /** Longest time a crashed member is away, ms; and how likely it never comes back. */
   readonly downMs?: number;
   readonly gone?: number;
-  /** Numbers of first records to choose from; only 1 where members die, for all take that for the first of a new life. */
+  /**
+   * Numbers of first records to choose from; only 1 where members die, for all take that for the
+   * first of a new life.
+   */
   readonly first?: readonly number[];
   /** Milliseconds wall clocks are off, and parts per million clocks drift. */
   readonly skewMs?: number;

@@ -1,4 +1,6 @@
-/** What kinds of lives there are, as data: a plan is drawn from one of these and a seed (draw.ts). */
+/**
+ * What kinds of lives there are, as data: a plan is drawn from one of these and a seed (draw.ts).
+ */
 
 import type { ReplicationSettings } from '../../workers/replication/settings.js';
 import type { FaultKind, Profile } from './profile.js';
@@ -20,7 +22,10 @@ export const SETTINGS: Partial<ReplicationSettings> = {
   joinWaitMs: 300,
 };
 
-/** Where members lose their state nobody may begin without it because it hears nobody: what it had is not sent again. */
+/**
+ * Where members lose their state nobody may begin without it because it hears nobody: what it had
+ * is not sent again.
+ */
 const PATIENT_JOIN = { joinWaitMs: 60_000 } as const;
 
 const COMMON = {
@@ -113,7 +118,8 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
   deaths: {
     ...COMMON,
     help: 'threads die before and after any call that changes what their successors go on from',
-    // A record that was taken and not released is taken again: only idempotent objects are not harmed.
+    // A record that was taken and not released is taken again: only idempotent objects are not
+    // harmed.
     kinds: ['totals', 'flows', 'nat', 'set', 'register', 'largest'],
     loss: [0, 0.2],
     duplicate: [0, 0.1],
@@ -532,7 +538,9 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
   },
 };
 
-/** What a seed lives where no profile is asked for: all take turns, the costly ones now and then. */
+/**
+ * What a seed lives where no profile is asked for: all take turns, the costly ones now and then.
+ */
 export function profileOf(seed: number): string {
   const names = Object.keys(PROFILES);
   const rare = names.find((name) => seed % (PROFILES[name].oneIn ?? Number.POSITIVE_INFINITY) === 0);

@@ -1,6 +1,7 @@
 /**
- * Draws of the simulator, all from one seed. Every concern has a stream of its own, named by what it is for, so that
- * taking something out of a life (shrink.ts) leaves the draws of everything else as they were.
+ * Draws of the simulator, all from one seed. Every concern has a stream of its own, named by what
+ * it is for, so that taking something out of a life (shrink.ts) leaves the draws of everything else
+ * as they were.
  */
 
 import { seeded } from '../../workers/transport/fault.js';

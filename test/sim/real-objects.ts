@@ -1,4 +1,7 @@
-/** The state library's objects in small sizes, so that keys collide, as the threads of one simulated member see them. */
+/**
+ * The state library's objects in small sizes, so that keys collide, as the threads of one simulated
+ * member see them.
+ */
 
 import { NONE } from '../../shm/none.js';
 import { counterVector } from '../../shm/objects/counters.js';
@@ -144,8 +147,8 @@ function openerOf(kind: ObjectKind, id: number, memory: SubjectMemory): Opener {
       });
     }
     case 'nat': {
-      // Few enough that members take the same port, and so many that they are never short: each member
-      // evicts half-open bindings by itself then, and digests may differ.
+      // Few enough that members take the same port, and so many that they are never short: each
+      // member evicts half-open bindings by itself then, and digests may differ.
       const portRange = { first: 2000, last: 2000 + 8 * KEYS - 1 };
       // Members that choose ports in different ways are compatible.
       const allocation = memory.member % 2 === 0 ? 'shared' : 'keyed';

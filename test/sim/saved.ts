@@ -1,6 +1,7 @@
 /**
- * State files of simulated members, and which of them is restored: main's part (daemon/membership/state-keeper.ts and
- * restoration.ts) in simulated time. A file survives the process. It is restored if no member that has state is heard.
+ * State files of simulated members, and which of them is restored: main's part
+ * (daemon/membership/state-keeper.ts and restoration.ts) in simulated time. A file survives the
+ * process. It is restored if no member that has state is heard.
  */
 
 import { type Candidate, type Offer, restorer, Stands } from '../../workers/snapshot/offer.js';
@@ -46,7 +47,9 @@ export class SavedStates {
     return { stands: joining.hasBegunEmpty ? Stands.BEGUN_EMPTY : Stands.READY, savedMs };
   }
 
-  /** What an instance does that hears no member with state, and that hears the members in `heard`. */
+  /**
+   * What an instance does that hears no member with state, and that hears the members in `heard`.
+   */
   decide(at: Instance, heard: readonly number[]): Decision {
     const own = this.files.get(at.member);
     const candidates: Candidate[] = [{ slot: at.member, savedMs: own?.savedMs ?? 0 }];

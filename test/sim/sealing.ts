@@ -1,6 +1,7 @@
 /**
- * A member's ends of the seal, as its shells have them, and the keys of a cluster that is told to change them: what the key
- * file holds goes through stages, and every member comes to each before any comes to the next.
+ * A member's ends of the seal, as its shells have them, and the keys of a cluster that is told to
+ * change them: what the key file holds goes through stages, and every member comes to each before
+ * any comes to the next.
  */
 
 import { createSealBoard, SealBoard, type SealKey } from '../../shm/seal-board.js';
@@ -13,7 +14,10 @@ import { demand } from './violation.js';
 const STAGES = 3;
 const COUNTER_AT = 28;
 
-/** What the key file holds at a stage: a key; a new one after it; before it; and alone, which is the next rotation's first. */
+/**
+ * What the key file holds at a stage: a key; a new one after it; before it; and alone, which is the
+ * next rotation's first.
+ */
 export function keysOf(stage: number): SealKey[] {
   const old = keyOf(Math.floor(stage / STAGES) + 1);
   const next = keyOf(old.id + 1);

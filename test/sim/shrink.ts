@@ -1,6 +1,7 @@
 /**
- * Makes a failing plan smaller while it fails in the same way: fewer steps (by halves, then one by one), a milder network, fewer
- * objects, an earlier end. Bounded by a number of tries; what is left is replayed exactly.
+ * Makes a failing plan smaller while it fails in the same way: fewer steps (by halves, then one by
+ * one), a milder network, fewer objects, an earlier end. Bounded by a number of tries; what is left
+ * is replayed exactly.
  */
 
 import type { NetworkPlan, Plan, Step } from './plan.js';

@@ -7,7 +7,10 @@ import { Tally } from './tally.js';
 import { UNREACHED } from './unreached.js';
 import { World } from './world.js';
 
-/** Lives of each profile; the costly ones have fewer. `npm run sim:ci` lives many more, of fresh seeds. */
+/**
+ * Lives of each profile; the costly ones have fewer. `npm run sim:ci` lives many more, of fresh
+ * seeds.
+ */
 const LIVES = 3;
 const LIVES_COSTLY = 1;
 /** One life of such a profile takes longer than all others here. */
@@ -19,9 +22,11 @@ const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
 /** Lives that showed faults of the core which no unit test repeats. */
 const SHOWED_FAULTS = [
-  // A newcomer was told the floor of another's backlog, and took that one's snapshot, which left a gap.
+  // A newcomer was told the floor of another's backlog, and took that one's snapshot, which left a
+  // gap.
   ['debtors', 1_125_104_313],
-  // A newcomer took the snapshot of a member that had begun without state, and counted on from too little.
+  // A newcomer took the snapshot of a member that had begun without state, and counted on from too
+  // little.
   ['alone', 1_125_096_519],
 ] as const;
 

@@ -1,6 +1,7 @@
 /**
- * The state objects of one member, as its threads see them: what a worker does with them, what the send thread stages and the
- * receive thread applies. Ledgers, and real objects of the state library in small sizes, so that keys collide.
+ * The state objects of one member, as its threads see them: what a worker does with them, what the
+ * send thread stages and the receive thread applies. Ledgers, and real objects of the state library
+ * in small sizes, so that keys collide.
  */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
@@ -158,7 +159,10 @@ export class Subject {
     return this.object.digest(coarse, true);
   }
 
-  /** What this member knows that lives of the slot's member have counted, per cell; empty if the object does not keep it. */
+  /**
+   * What this member knows that lives of the slot's member have counted, per cell; empty if the
+   * object does not keep it.
+   */
   totalsOf(slot: number, members: number): readonly number[] {
     if (this.kind !== 'totals') return [];
     const copy = this.real?.copyOut();

@@ -1,6 +1,7 @@
 /**
- * What must hold when an incarnation of a member ends and the next one follows: all that are heard have the same of the
- * one that ended (P13), and what its counters had reached is the base of the next one's.
+ * What must hold when an incarnation of a member ends and the next one follows: all that are heard
+ * have the same of the one that ended (P13), and what its counters had reached is the base of the
+ * next one's.
  */
 
 import { LifeRecord, PeerRecord, VectorRecord } from '../../shm/board-records.js';
@@ -8,7 +9,10 @@ import type { Instance } from './instance.js';
 import type { Plan } from './plan.js';
 import { demand } from './violation.js';
 
-/** What members that have not ended since knew of the totals of a slot when its present incarnation took them over. */
+/**
+ * What members that have not ended since knew of the totals of a slot when its present incarnation
+ * took them over.
+ */
 export class Succession {
   private readonly at: Instance;
   /** Per instance and object: count of each cell. */
@@ -44,7 +48,10 @@ export class Succession {
 /** Which incarnation of each slot each instance had closed when it was last looked at. */
 export class Closings {
   private readonly closed = new Map<Instance, Float64Array>();
-  /** The start of each instance that has been ready: what its snapshot took for closed, its donor closed. */
+  /**
+   * The start of each instance that has been ready: what its snapshot took for closed, its donor
+   * closed.
+   */
   private readonly started = new Map<Instance, number>();
   private readonly life = new LifeRecord();
   private readonly theirLife = new LifeRecord();
@@ -58,8 +65,8 @@ export class Closings {
   }
 
   /**
-   * Demands, of each incarnation that was closed since the last look, that it is the same at all members that are heard.
-   * `isReported`: whether an alarm said of the slot that it is not.
+   * Demands, of each incarnation that was closed since the last look, that it is the same at all
+   * members that are heard. `isReported`: whether an alarm said of the slot that it is not.
    */
   look(at: Instance, others: readonly Instance[], isReported: (slot: number) => boolean): void {
     if (!this.isNeeded) return;
@@ -78,7 +85,8 @@ export class Closings {
       const living = others.filter(
         (one) => one !== at && one.member !== slot && one.up && one.entry.isReady && !one.isCondemned,
       );
-      // One that is not heard may have passed on what it has to some that are; so may one that has died meanwhile.
+      // One that is not heard may have passed on what it has to some that are; so may one that has
+      // died meanwhile.
       if (!living.every((other) => this.hears(at, other)) || this.hasOneDiedSince(at, slot)) continue;
       for (const other of living) this.compare(at, other, slot);
     }
@@ -103,8 +111,9 @@ export class Closings {
   }
 
   /**
-   * Whether `at` knows that the member has nothing to say of the incarnation at present: it has just started, or has closed
-   * the incarnation while `at` was joining or silent. What one of them lacks is passed on to it later.
+   * Whether `at` knows that the member has nothing to say of the incarnation at present: it has
+   * just started, or has closed the incarnation while `at` was joining or silent. What one of them
+   * lacks is passed on to it later.
    */
   private isElsewhere(at: Instance, object: number, member: number, slot: number): boolean {
     const { theirs, life } = this;

@@ -1,4 +1,7 @@
-/** Sums over many lives: faults by kind, and which of the protocol's states and transitions were reached how often. */
+/**
+ * Sums over many lives: faults by kind, and which of the protocol's states and transitions were
+ * reached how often.
+ */
 
 import { REPLICATION_METRICS, type ReplicationMetric } from '../../workers/replication/metrics.js';
 import { UNREACHED } from './unreached.js';
@@ -60,7 +63,9 @@ export class Tally {
     return TRANSITIONS.filter((name) => !this.reached.has(name));
   }
 
-  /** What is wrong with the list of counters that no life reaches (unreached.ts); empty: nothing. */
+  /**
+   * What is wrong with the list of counters that no life reaches (unreached.ts); empty: nothing.
+   */
   get misjudged(): string[] {
     return [
       ...this.neverReached.filter((name) => reasonOf(name) === undefined).map((name) => `${name}: no life reached it`),

@@ -5,7 +5,10 @@ import type { Instance } from './instance.js';
 import type { Stream } from './random.js';
 import type { World } from './world.js';
 
-/** A snapshot travels so long, where the plan does not say it; that it cannot is known after so long. */
+/**
+ * A snapshot travels so long, where the plan does not say it; that it cannot is known after so
+ * long.
+ */
 const TRANSFER_MS = [1, 200] as const;
 const FETCH_FAILS_MS = 300;
 

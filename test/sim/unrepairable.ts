@@ -1,8 +1,9 @@
 /**
- * Which members have sent, in an incarnation that ended, what cannot reach all members any more: some member has a number of
- * it that another lacks, and no living member keeps a unit with it. This happens if the only member that has it took it from
- * a snapshot, which contains what units did but not the units, and both the origin and the members that kept them died. The
- * members raise an alarm, and the digest watch then has them take a snapshot.
+ * Which members have sent, in an incarnation that ended, what cannot reach all members any more:
+ * some member has a number of it that another lacks, and no living member keeps a unit with it.
+ * This happens if the only member that has it took it from a snapshot, which contains what units
+ * did but not the units, and both the origin and the members that kept them died. The members raise
+ * an alarm, and the digest watch then has them take a snapshot.
  */
 
 import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
@@ -10,7 +11,10 @@ import type { Instance } from './instance.js';
 import { demand } from './violation.js';
 import type { Witness } from './witness.js';
 
-/** Slots of these members. Demands that no living member took the unit itself: then it keeps the unit for the others. */
+/**
+ * Slots of these members. Demands that no living member took the unit itself: then it keeps the
+ * unit for the others.
+ */
 export function unrepairable(alive: readonly Instance[], witness: Witness): Set<number> {
   const slots = new Set<number>();
   for (const has of alive)

@@ -1,7 +1,8 @@
 /**
- * Main's part of a ready instance that looks after its state, in simulated time: the digest watch (daemon/digest-watch.ts)
- * and the re-sync (daemon/membership/resync.ts). If records of others were skipped, or a member's digest differs, the
- * instance takes snapshots of the members and joins them with its own state.
+ * Main's part of a ready instance that looks after its state, in simulated time: the digest watch
+ * (daemon/digest-watch.ts) and the re-sync (daemon/membership/resync.ts). If records of others were
+ * skipped, or a member's digest differs, the instance takes snapshots of the members and joins them
+ * with its own state.
  */
 
 import { createHash } from 'node:crypto';

@@ -1,6 +1,7 @@
 /**
- * Watches what members send and what they make of what they receive, all along, and knows what it should be: every unit any
- * of them has cut, when each datagram really left, and how far each vector had come.
+ * Watches what members send and what they make of what they receive, all along, and knows what it
+ * should be: every unit any of them has cut, when each datagram really left, and how far each
+ * vector had come.
  */
 
 import { Attachment, AttachmentRecord, PeerRecord, VectorRecord } from '../../shm/board-records.js';
@@ -35,7 +36,10 @@ class Units {
     return at !== undefined && unit.first + unit.count > at.first ? at : null;
   }
 
-  /** Whether the number lies between the first and the last of these units, where theirs stand for other operations. */
+  /**
+   * Whether the number lies between the first and the last of these units, where theirs stand for
+   * other operations.
+   */
   reaches(sequence: number): boolean {
     const first = this.list[0];
     const last = this.list[this.list.length - 1];
@@ -52,7 +56,10 @@ class Units {
   }
 }
 
-/** What was cut of one life's records on one object: for everybody, and for single members, by their incarnations. */
+/**
+ * What was cut of one life's records on one object: for everybody, and for single members, by their
+ * incarnations.
+ */
 class Cuts {
   readonly common = new Units();
   readonly single = new Map<number, Units>();
@@ -75,7 +82,10 @@ export class Witness {
   /** When each datagram left, on its sender's clock: by author and object, index is its number. */
   private readonly left: number[][][] = [];
   private readonly seen = new Map<Instance, Seen[][]>();
-  /** Exact units that an instance took as units, and not by a snapshot: by object and the origin's incarnation. */
+  /**
+   * Exact units that an instance took as units, and not by a snapshot: by object and the origin's
+   * incarnation.
+   */
   private readonly taken = new Map<Instance, Map<number, Units>[]>();
   /** Members that lack what another one gave up: the authors of both, and the object. */
   private readonly without = new Set<string>();
@@ -107,7 +117,8 @@ export class Witness {
     for (const unit of contents.units) {
       for (let member = 0; member < from.board.members; member++) {
         if (member === from.member || (to !== -1 && member !== to) || contents.excluded.includes(member)) continue;
-        // A member that had a part of a backlog knows that repairs of its numbers are of other units.
+        // A member that had a part of a backlog knows that repairs of its numbers are of other
+        // units.
         if (from.member !== origin.member) continue;
         const recipient = this.incarnationOf(from, member);
         const clash = single.get(recipient)?.clash(unit) ?? null;
@@ -140,9 +151,10 @@ export class Witness {
   }
 
   /**
-   * Whether `other` has its state from others than `at`: it did not hear `at`, or what `at` retained for it while it joined was
-   * given up, and it could not know when it loaded its snapshot, in which it has all through `has`. What it lacks then is
-   * skipped and counted, and main takes snapshots for it.
+   * Whether `other` has its state from others than `at`: it did not hear `at`, or what `at`
+   * retained for it while it joined was given up, and it could not know when it loaded its
+   * snapshot, in which it has all through `has`. What it lacks then is skipped and counted, and
+   * main takes snapshots for it.
    */
   private isWithout(other: Instance, at: Instance, object: number, has: number): boolean {
     if (other.hasBegunAlone || other.entry.unheard.has(at.member)) return true;
@@ -205,7 +217,10 @@ export class Witness {
     for (const unit of units) if (vector.has(unit.first) && !isKnown(unit.first)) all.add(unit);
   }
 
-  /** Whether the instance took a unit with this number, and never had to make room: then it keeps what others may lack. */
+  /**
+   * Whether the instance took a unit with this number, and never had to make room: then it keeps
+   * what others may lack.
+   */
   hasTaken(at: Instance, object: number, incarnation: number, number: number): boolean {
     if (at.counts.value('state_foreign_units_dropped') > 0) return false;
     const list = this.taken.get(at)?.[object].get(incarnation)?.list ?? [];
@@ -228,7 +243,10 @@ export class Witness {
     return seen;
   }
 
-  /** Never back within a life, never beyond what was sent, and everything it claims has been applied. */
+  /**
+   * Never back within a life, never beyond what was sent, and everything it claims has been
+   * applied.
+   */
   private checkVector(at: Instance, object: number, contents: Contents, origin: Instance): void {
     const sender = origin.member;
     const { vector } = this;
@@ -318,8 +336,8 @@ export class Witness {
   // ——— What is let go ———
 
   /**
-   * Nothing is pruned that an attached member lacks. What the others lack is kept for them elsewhere. `onWithout`: told of
-   * members whose state came without what `at` has pruned.
+   * Nothing is pruned that an attached member lacks. What the others lack is kept for them
+   * elsewhere. `onWithout`: told of members whose state came without what `at` has pruned.
    */
   checkPruned(at: Instance, others: Iterable<Instance>, onWithout: (other: Instance) => void): void {
     const { sender } = at;

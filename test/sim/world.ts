@@ -1,7 +1,8 @@
 /**
- * Lets one plan happen. First the *safety* phase: work and faults, with every promise watched. Then the *liveness* phase: a core
- * of members is healed, others stay away, and it must converge within a bound that follows from the plan. After quiet, what the
- * members hold is compared with each other and with what was done.
+ * Lets one plan happen. First the *safety* phase: work and faults, with every promise watched. Then
+ * the *liveness* phase: a core of members is healed, others stay away, and it must converge within
+ * a bound that follows from the plan. After quiet, what the members hold is compared with each
+ * other and with what was done.
  */
 
 import { EPOCH_MS } from '../../shm/clock.js';
@@ -34,14 +35,23 @@ const LOOK_MS = 5;
 const EVICTION_MS_MAX = 50;
 /** …and go on for so long after they have: nothing may come apart again. */
 const QUIET_KEEPALIVES = 2;
-/** Members take the snapshots that they want within this time: a donor that was away is asked again after a back-off. */
+/**
+ * Members take the snapshots that they want within this time: a donor that was away is asked again
+ * after a back-off.
+ */
 const SNAPSHOTS_MS = 120_000;
-/** The digest watch needs two periods of 64 s and their beginnings, and snapshots of all members take their time. */
+/**
+ * The digest watch needs two periods of 64 s and their beginnings, and snapshots of all members
+ * take their time.
+ */
 const RESYNC_MS = 600_000;
 const RESYNC_LOOK_MS = 1000;
 const RESTART_MS = 100;
 
-/** Snapshots that members join with their state; if an object cannot be joined, restarts of all members but one. */
+/**
+ * Snapshots that members join with their state; if an object cannot be joined, restarts of all
+ * members but one.
+ */
 export type Remedy = 'snapshots' | 'restarts';
 
 export interface Outcome {
@@ -55,7 +65,10 @@ export interface Outcome {
   readonly operations: number;
   /** Faults injected and other happenings, by kind. */
   readonly happened: ReadonlyMap<string, number>;
-  /** What made members equal, if units of an incarnation that ended were lost with all members that kept them. */
+  /**
+   * What made members equal, if units of an incarnation that ended were lost with all members that
+   * kept them.
+   */
   readonly remedy: Remedy | null;
   /** The protocol's own counters, summed over all lives of all members. */
   readonly counters: ReadonlyMap<string, number>;
@@ -90,9 +103,15 @@ export class World implements Host {
   private readonly left = new Map<number, number>();
   /** Who is to die at which step of its joining or leaving. */
   private readonly armed = new Map<number, Extract<Step, { do: 'crash-at' }>>();
-  /** Slots of members of whose ended incarnations not all can have the same any more, but by a snapshot. */
+  /**
+   * Slots of members of whose ended incarnations not all can have the same any more, but by a
+   * snapshot.
+   */
   readonly beyondRepair = new Set<number>();
-  /** Slots of which an alarm said that not all have the same, for as long as a member does not hear the others. */
+  /**
+   * Slots of which an alarm said that not all have the same, for as long as a member does not hear
+   * the others.
+   */
   readonly reported = new Set<number>();
   /** The liveness phase has begun. */
   healed = false;
@@ -117,7 +136,8 @@ export class World implements Host {
     for (let member = 0; member < plan.members; member++) this.start(member);
     const bytesMax = messageBytes(this.members[0].settings);
     this.dissector = new Dissector(plan.members, CLUSTER_ID, MEANING_HASH, plan.objects.length, bytesMax);
-    // A run of faults may reach beyond the safety phase: what would begin after the healing does not.
+    // A run of faults may reach beyond the safety phase: what would begin after the healing does
+    // not.
     for (const step of plan.steps) if (step.at <= plan.safetyMs) this.queue.at(step.at, () => this.begin(step));
   }
 
@@ -208,7 +228,8 @@ export class World implements Host {
     while (!convergence.reached()) {
       if (queue.now >= from + allowedMs && !isPatient && this.findBeyondRepair(core)) {
         isPatient = true;
-        // An incarnation that cannot be repaired is closed after a while, and whoever waits for that goes on.
+        // An incarnation that cannot be repaired is closed after a while, and whoever waits for
+        // that goes on.
         allowedMs += convergence.patienceMs();
         continue;
       }
@@ -235,7 +256,10 @@ export class World implements Host {
     while (this.queue.step(at));
   }
 
-  /** The digest watch finds what repair could not make the same, and members join snapshots of each other. */
+  /**
+   * The digest watch finds what repair could not make the same, and members join snapshots of each
+   * other.
+   */
   private resync(core: readonly Instance[], convergence: Convergence): void {
     const { queue } = this;
     // Members with clocks that are far apart compare no digests.
@@ -251,8 +275,8 @@ export class World implements Host {
   }
 
   /**
-   * What cannot be joined from snapshots differs: an operator restarts all members but one, which then take its state; not
-   * one that reported that it skipped records.
+   * What cannot be joined from snapshots differs: an operator restarts all members but one, which
+   * then take its state; not one that reported that it skipped records.
    */
   private renew(core: readonly Instance[]): Convergence {
     const kept = core.find(({ subjects }) => !subjects.some(({ ledger }) => ledger?.mayLack)) ?? core[0];
@@ -437,7 +461,8 @@ export class World implements Host {
   beganAlone(at: Instance): void {
     at.hasBegunAlone = true;
     this.happened('began without state');
-    // What was pruned because its former life had it comes by snapshots only, which not all objects can be joined from.
+    // What was pruned because its former life had it comes by snapshots only, which not all objects
+    // can be joined from.
     if (at.subjects.some(({ kind, ledger }) => ledger !== null || kind === 'increments'))
       this.beyondRepair.add(at.member);
   }
@@ -517,8 +542,9 @@ export class World implements Host {
       return;
     }
     if (reject !== null) {
-      // An honest message is refused only for its life: an earlier one, one that is evicted, or one not admitted yet; and,
-      // sealed, when it comes a second time, or after the old key was taken out.
+      // An honest message is refused only for its life: an earlier one, one that is evicted, or one
+      // not admitted yet; and, sealed, when it comes a second time, or after the old key was taken
+      // out.
       const reasons = [
         'incarnation',
         'unclosed',

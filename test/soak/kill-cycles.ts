@@ -1,9 +1,10 @@
 /**
- * Sites that are killed again and again under load: one of three at a time, while downloads of 5 to 60 s go on. Its routes move to
- * the other sites a little later, it starts again, and its routes come back.
+ * Sites that are killed again and again under load: one of three at a time, while downloads of 5 to
+ * 60 s go on. Its routes move to the other sites a little later, it starts again, and its routes
+ * come back.
  *
- * A download may fail if the only site that knew of it was killed: its next packet is bound anew by another site, and the
- * server resets it. It must never hang: neither end would know.
+ * A download may fail if the only site that knew of it was killed: its next packet is bound anew by
+ * another site, and the server resets it. It must never hang: neither end would know.
  */
 
 import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
@@ -24,7 +25,10 @@ export interface KillOptions {
   readonly seed: number;
   /** Downloads under way at any time. */
   readonly downloads: number;
-  /** Whether the first packet of a flow waits until the other sites know of it: then no download may fail. */
+  /**
+   * Whether the first packet of a flow waits until the other sites know of it: then no download may
+   * fail.
+   */
   readonly holds: boolean;
   /** Where captures and logs go if a download hangs. */
   readonly keep: string;
@@ -52,7 +56,10 @@ const LASTS_S = [5, 15, 30, 60];
 const RATE = 12_000;
 /** A download that takes so much longer than it should has hung. */
 const HANGS_S = 45;
-/** Clients take what comes into small buffers, so that a download is under way for as long as it lasts. */
+/**
+ * Clients take what comes into small buffers, so that a download is under way for as long as it
+ * lasts.
+ */
 const RECEIVE_BUFFER = '4096 8192 16384';
 /** Before routes move away from a site that was killed, at most, and before they come back. */
 const DETECTED_MS_MAX = 1500;

@@ -1,5 +1,6 @@
 /**
- * `npm run soak:kills -- --cycles N --minutes M`: kills sites under load until one of both is reached, or a download hangs.
+ * `npm run soak:kills -- --cycles N --minutes M`: kills sites under load until one of both is
+ * reached, or a download hangs.
  *
  * Exit codes: 0 no download hung (with `--holds`: none failed); 1 one did; 2 wrong use.
  */

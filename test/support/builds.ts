@@ -1,4 +1,7 @@
-/** Other builds than this one, for tests of installations and upgrades: this tree, with some files changed. */
+/**
+ * Other builds than this one, for tests of installations and upgrades: this tree, with some files
+ * changed.
+ */
 
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';

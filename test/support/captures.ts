@@ -1,4 +1,6 @@
-/** Public captures, where there are some: the folder `CAPTURES` names, or one beside the repository. */
+/**
+ * Public captures, where there are some: the folder `CAPTURES` names, or one beside the repository.
+ */
 
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * A folder whose file system does not answer, as a network mount whose server is gone: FUSE without a program that serves
- * it. System calls on it wait until `release`.
+ * A folder whose file system does not answer, as a network mount whose server is gone: FUSE without
+ * a program that serves it. System calls on it wait until `release`.
  */
 
 import { spawnSync } from 'node:child_process';

@@ -1,4 +1,7 @@
-/** The timer of an entry whose last refresh, just now, left it `left` seconds: what `idleExpiry` makes of it, the other way round. */
+/**
+ * The timer of an entry whose last refresh, just now, left it `left` seconds: what `idleExpiry`
+ * makes of it, the other way round.
+ */
 
 import { idleExpiry } from '../../shm/objects/idle-expiry.js';
 

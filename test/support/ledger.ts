@@ -1,6 +1,6 @@
 /**
- * A state object for tests of replication: it remembers every operation that was applied, so that a doubled, lost or
- * misplaced one shows. Not idempotent on purpose.
+ * A state object for tests of replication: it remembers every operation that was applied, so that a
+ * doubled, lost or misplaced one shows. Not idempotent on purpose.
  *
  *     NOTE [id]              is never coalesced
  *     ADD  [key, amount]     coalesces with an earlier ADD of its key by summing

@@ -1,6 +1,6 @@
 /**
- * Instances as programs of their own on this host, without privileges: they speak to each other over loopback addresses, and
- * take their packets from capture files.
+ * Instances as programs of their own on this host, without privileges: they speak to each other
+ * over loopback addresses, and take their packets from capture files.
  */
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -103,7 +103,10 @@ export class LoopbackCluster {
   }
 }
 
-/** Gives each test of the suite a cluster of its own, and ends it; what its instances wrote is shown if the test failed. */
+/**
+ * Gives each test of the suite a cluster of its own, and ends it; what its instances wrote is shown
+ * if the test failed.
+ */
 export function clusterForEach(use: (cluster: LoopbackCluster) => void): void {
   let cluster: LoopbackCluster;
 

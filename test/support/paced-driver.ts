@@ -1,6 +1,6 @@
 /**
- * Packets that come at a rate, whether somebody takes them or not: the memory driver behind a receive ring of a network
- * interface. What comes while the ring is full is lost, and counted.
+ * Packets that come at a rate, whether somebody takes them or not: the memory driver behind a
+ * receive ring of a network interface. What comes while the ring is full is lost, and counted.
  */
 
 import type { Batch } from '../../workers/batch.js';

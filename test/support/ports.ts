@@ -1,10 +1,11 @@
 /**
  * Ports for servers of tests, UDP and TCP.
  *
- * A port that is found free and released can be taken before the test uses it: by the kernel for any outgoing
- * connection, if it lies in the ephemeral range, or by another test process that looks at the same time. So ports come
- * from outside that range, and each process takes them from a block that no other one has. A block is reserved by an
- * abstract Unix socket, which like ports belongs to the network namespace, and which the kernel removes with the process.
+ * A port that is found free and released can be taken before the test uses it: by the kernel for
+ * any outgoing connection, if it lies in the ephemeral range, or by another test process that looks
+ * at the same time. So ports come from outside that range, and each process takes them from a block
+ * that no other one has. A block is reserved by an abstract Unix socket, which like ports belongs
+ * to the network namespace, and which the kernel removes with the process.
  */
 
 import { createSocket } from 'node:dgram';
@@ -22,7 +23,10 @@ export interface PortRange {
   readonly last: number;
 }
 
-/** The larger of the ranges below and above the ephemeral one, between the ports of usual services and the end. */
+/**
+ * The larger of the ranges below and above the ephemeral one, between the ports of usual services
+ * and the end.
+ */
 export function rangeOutside({ first, last }: PortRange): PortRange {
   const below = { first: LOWEST, last: Math.min(first - 1, HIGHEST) };
   const above = { first: Math.max(last + 1, LOWEST), last: HIGHEST };
@@ -62,7 +66,10 @@ async function reserveBlock(): Promise<number> {
   throw new Error(`all ${blocks} blocks of ports are taken by other test processes`);
 }
 
-/** A port of this process alone that nobody listens on, neither UDP nor TCP: on `address`, or, without one, on any. */
+/**
+ * A port of this process alone that nobody listens on, neither UDP nor TCP: on `address`, or,
+ * without one, on any.
+ */
 export async function freePort(address = '0.0.0.0'): Promise<number> {
   block ??= reserveBlock();
   const first = await block;

@@ -1,6 +1,7 @@
 /**
- * What a test needs of the machine. Where it is missing the test is skipped with the reason; in CI, where everything is
- * meant to be there, it fails instead, so that a green run never hides a test that did not run.
+ * What a test needs of the machine. Where it is missing the test is skipped with the reason; in CI,
+ * where everything is meant to be there, it fails instead, so that a green run never hides a test
+ * that did not run.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -54,7 +55,8 @@ function probeNetns(): string | null {
 
 function whyNot(need: Need): string | null {
   if (need === 'root') return process.getuid?.() === 0 ? null : 'not root';
-  // AF_XDP sockets are made inside namespaces of our own; a kernel without them is told by the test that opens one.
+  // AF_XDP sockets are made inside namespaces of our own; a kernel without them is told by the test
+  // that opens one.
   if (need === 'netns' || need === 'af_xdp') return whyNoNetns();
   if (need.startsWith('tool:'))
     return findTool(need.slice(5)) === null ? `the program ${need.slice(5)} is not installed` : null;

@@ -1,6 +1,6 @@
 /**
- * The middleboxes that come with Constellation, each with options under which it has work to do: what `bench -- middleboxes`
- * measures and `fuzz:packets` feeds. A new one joins by an entry here.
+ * The middleboxes that come with Constellation, each with options under which it has work to do:
+ * what `bench -- middleboxes` measures and `fuzz:packets` feeds. A new one joins by an entry here.
  */
 
 import type { Link } from '../../workers/chain.js';

@@ -1,4 +1,7 @@
-/** A middlebox of tests: counts what passes, and refuses what goes to two ports, as a firewall would. */
+/**
+ * A middlebox of tests: counts what passes, and refuses what goes to two ports, as a firewall
+ * would.
+ */
 
 import {
   defineMiddlebox,

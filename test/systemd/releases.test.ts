@@ -1,4 +1,7 @@
-/** Releases beside each other: which is started, which files stay, and what an instance does whose release was replaced. */
+/**
+ * Releases beside each other: which is started, which files stay, and what an instance does whose
+ * release was replaced.
+ */
 
 import { strict as assert } from 'node:assert';
 import { execFileSync, spawnSync } from 'node:child_process';

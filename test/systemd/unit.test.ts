@@ -13,7 +13,10 @@ const SYSTEMD = fileURLToPath(new URL('../../../systemd/', import.meta.url));
 const NOBODY = 65_534;
 const NAMESPACE = `ct-unit-${process.pid}`;
 
-/** Runs a program as the unit would. A container may not let even root raise the limit; there the usual one has to do. */
+/**
+ * Runs a program as the unit would. A container may not let even root raise the limit; there the
+ * usual one has to do.
+ */
 const AS_SERVICE = `
 ulimit -l unlimited 2>/dev/null || true
 exec setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups --no-new-privs \\

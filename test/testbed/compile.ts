@@ -31,7 +31,9 @@ const SOURCES = {
   relay: ['relay/relay.c', 'relay/mesh.c', 'relay/impairment.c'],
 } as const;
 
-/** Path of a compiled program. Several processes may ask at once: each compiles aside and renames. */
+/**
+ * Path of a compiled program. Several processes may ask at once: each compiles aside and renames.
+ */
 export function compiled(program: keyof typeof SOURCES): string {
   const folder = join(PROJECT, 'test', 'testbed');
   const sources = SOURCES[program].map((file) => join(folder, file));

@@ -1,6 +1,6 @@
 /**
- * Clients and servers on two links, each with a firewall in it that shares connections with the other: what the client sends goes by
- * site a, what the server sends by site b. IPv4 and IPv6.
+ * Clients and servers on two links, each with a firewall in it that shares connections with the
+ * other: what the client sends goes by site a, what the server sends by site b. IPv4 and IPv6.
  *
  *                  10.0.1.0/24      ┌────────┐
  *                ┌──────── left ────┤ site-a ├─ right ─────────┐
@@ -10,11 +10,11 @@
  *   10.1.0.0/24  └──────── left ────┤ site-b ├─ right ─────────┘ 198.51.100.0/24
  *   fd01::1        10.0.2.0/24      └────────┘                   fd02::1
  *
- * As wires the sites have no addresses there; as routers they are the hops: .254 on the left, and on the right, where the network is
- * 10.0.3.0/24 and 10.0.4.0/24.
+ * As wires the sites have no addresses there; as routers they are the hops: .254 on the left, and
+ * on the right, where the network is 10.0.3.0/24 and 10.0.4.0/24.
  *
- * With `servers`, the server's place is taken by a router, and each server is a node of its own, some way off through the
- * relay. Their addresses are those of two-sites.ts.
+ * With `servers`, the server's place is taken by a router, and each server is a node of its own,
+ * some way off through the relay. Their addresses are those of two-sites.ts.
  */
 
 import { writeFileSync } from 'node:fs';
@@ -45,7 +45,10 @@ export interface FirewallsOptions {
   /** The section of that name. */
   readonly early_replies?: SiteOptions['early_replies'];
   readonly servers?: readonly Server[];
-  /** Data plane workers of each site, one for each queue of its ports. Absent: one, at both sites on the first core. */
+  /**
+   * Data plane workers of each site, one for each queue of its ports. Absent: one, at both sites on
+   * the first core.
+   */
   readonly workers?: number;
 }
 

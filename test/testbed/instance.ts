@@ -83,7 +83,10 @@ export class Instance {
   }
 }
 
-/** Asks again and again until the answer is not `null`; fails, saying for what it waited, when time is up. */
+/**
+ * Asks again and again until the answer is not `null`; fails, saying for what it waited, when time
+ * is up.
+ */
 export async function eventually<T>(what: string, probe: () => Promise<T | null>, timeoutMs = 30_000): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -94,7 +97,10 @@ export async function eventually<T>(what: string, probe: () => Promise<T | null>
   }
 }
 
-/** Waits until nobody owes anybody a record and all hold the same; returns the digests they agree on. */
+/**
+ * Waits until nobody owes anybody a record and all hold the same; returns the digests they agree
+ * on.
+ */
 export async function converged(instances: readonly Instance[], timeoutMs = 30_000): Promise<Record<string, string>> {
   let last = '';
   const agreed = async (): Promise<Record<string, string> | null> => {

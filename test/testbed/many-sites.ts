@@ -1,5 +1,6 @@
 /**
- * A network of several sites, for what takes more than two: members that die, are cut off, join and leave.
+ * A network of several sites, for what takes more than two: members that die, are cut off, join and
+ * leave.
  *
  *                     ┌──────────┐
  *                  ┌──┤ site-a   ├──┐
@@ -9,9 +10,9 @@
  *    10.1.0.0/24   └──┤ site-d   ├──┘   198.51.100.0/24
  *                     └──────────┘
  *
- * All addresses of 10.1.0.0/24 are the client's; each site has a block of them, its clients. `steer` decides which site the
- * packets of each block leave by, and by which sites what goes to the external address returns, as routing does when sites
- * come and go.
+ * All addresses of 10.1.0.0/24 are the client's; each site has a block of them, its clients.
+ * `steer` decides which site the packets of each block leave by, and by which sites what goes to
+ * the external address returns, as routing does when sites come and go.
  */
 
 import type { Impairment } from './relay.js';
@@ -83,7 +84,8 @@ function topology({ sites, wan }: ManySitesOptions): Topology {
     },
     server: {
       local: ['198.51.100.0/24'],
-      // A server that has written all of a download has closed its socket; the kernel gives such a one up after 8 probes.
+      // A server that has written all of a download has closed its socket; the kernel gives such a
+      // one up after 8 probes.
       sysctls: { 'ipv4/fib_multipath_hash_policy': 1, 'ipv4/tcp_orphan_retries': 30 },
     },
   };
@@ -125,7 +127,10 @@ export class ManySites {
     );
   }
 
-  /** Builds the network; the instances are not started yet. Every site's clients leave by it, and return by the next. */
+  /**
+   * Builds the network; the instances are not started yet. Every site's clients leave by it, and
+   * return by the next.
+   */
   static async build(options: ManySitesOptions): Promise<ManySites> {
     const testbed = await Testbed.build(topology(options));
     const built = new ManySites(testbed, options);
@@ -144,7 +149,10 @@ export class ManySites {
     return site;
   }
 
-  /** Only these sites carry traffic: each block leaves by its own site or, if that is not among them, by another; returns are spread. */
+  /**
+   * Only these sites carry traffic: each block leaves by its own site or, if that is not among
+   * them, by another; returns are spread.
+   */
   async steer(carrying: readonly SiteName[]): Promise<void> {
     const out = this.names.map((name, n) => {
       const by = carrying.includes(name) ? name : carrying[n % carrying.length];

@@ -1,11 +1,15 @@
 /**
- * A program run by the testbed: its output goes to a log file and can be waited for; it dies with this process.
+ * A program run by the testbed: its output goes to a log file and can be waited for; it dies with
+ * this process.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, readFileSync, type WriteStream } from 'node:fs';
 
-/** As much of a program's output as is kept in memory, for waiting and for error messages; the log file has it all. */
+/**
+ * As much of a program's output as is kept in memory, for waiting and for error messages; the log
+ * file has it all.
+ */
 const TAIL_CHARACTERS = 64 * 1024;
 const STOP_GRACE_MS = 10_000;
 
@@ -14,7 +18,9 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** Linux counts processor time in these (USER_HZ) for every program, whatever the kernel's own tick. */
+/**
+ * Linux counts processor time in these (USER_HZ) for every program, whatever the kernel's own tick.
+ */
 const TICKS_PER_S = 100;
 
 export class Program {
@@ -33,7 +39,8 @@ export class Program {
     this.name = name;
     this.logFile = logFile;
     this.log = createWriteStream(logFile, { flags: 'a' });
-    // A process group of its own: Ctrl-C at a terminal is for this process to handle, not for all at once.
+    // A process group of its own: Ctrl-C at a terminal is for this process to handle, not for all
+    // at once.
     this.child = spawn(argv[0], argv.slice(1), { stdio: 'pipe', detached: true, env: { ...process.env, ...env } });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {

@@ -1,5 +1,6 @@
 /**
- * The WAN emulator's TypeScript side: starts the relay (relay/relay.c) and speaks its line commands.
+ * The WAN emulator's TypeScript side: starts the relay (relay/relay.c) and speaks its line
+ * commands.
  */
 
 import type { Program } from './program.js';
@@ -22,7 +23,10 @@ export interface Impairment {
   readonly down?: 0 | 1;
 }
 
-/** Frames of one direction since the start. Copies: each delivered, cut or failed; the others are counted once. */
+/**
+ * Frames of one direction since the start. Copies: each delivered, cut or failed; the others are
+ * counted once.
+ */
 export interface DirectionStats {
   received: number;
   delivered: number;
@@ -72,7 +76,9 @@ export class Relay {
     for (const from of nodes) for (const to of nodes) if (from !== to) await this.set(link, from, to, impairment);
   }
 
-  /** Nothing passes between two nodes, nor between one and all others; what is under way is lost. */
+  /**
+   * Nothing passes between two nodes, nor between one and all others; what is under way is lost.
+   */
   async cut(link: string, a: string, b = '*'): Promise<void> {
     await this.command(`cut ${port(link, a)} ${port(link, b)}`);
   }
@@ -81,7 +87,10 @@ export class Relay {
     await this.command(`heal ${port(link, a)} ${port(link, b)}`);
   }
 
-  /** One direction's counts. Throws when frames were lost before the relay saw them: the run is then worth nothing. */
+  /**
+   * One direction's counts. Throws when frames were lost before the relay saw them: the run is then
+   * worth nothing.
+   */
   async stats(link: string, from: string, to: string): Promise<DirectionStats> {
     const lines = await this.command('stats');
     const dropped = lines.filter((line) => /kernel_drops=[1-9]/.test(line));

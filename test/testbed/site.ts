@@ -1,4 +1,7 @@
-/** One instance of constellationd in a node: its configuration written, the daemon run, the `constellation` client too. */
+/**
+ * One instance of constellationd in a node: its configuration written, the daemon run, the
+ * `constellation` client too.
+ */
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -10,7 +13,10 @@ import { Instance } from './instance.js';
 import type { Exit, Program } from './program.js';
 import type { Output, Testbed } from './testbed.js';
 
-/** Sections of the configuration (conf/) that differ from the testbed's own; merged setting by setting. */
+/**
+ * Sections of the configuration (conf/) that differ from the testbed's own; merged setting by
+ * setting.
+ */
 export interface SiteOptions {
   /** `{ insecure: true }`: without the testbed's key. */
   readonly cluster?: Readonly<Record<string, unknown>>;
@@ -103,7 +109,10 @@ export function writeConfig(file: string, config: Record<string, unknown>): void
   writeFileSync(file, stringify(config));
 }
 
-/** Starts an instance that is its cluster's only member, with these sections; returns when it is ready. */
+/**
+ * Starts an instance that is its cluster's only member, with these sections; returns when it is
+ * ready.
+ */
 export async function startAlone(
   testbed: Testbed,
   node: string,

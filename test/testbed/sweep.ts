@@ -1,8 +1,9 @@
 /**
  * Names of what a run creates outside itself, and the removal of what a killed run left behind.
  *
- * Everything is named `ct-<pid>-<start>-…`, where the start time of the process makes the name its own even when its
- * number is given to another. What carries the name of a process that is no more is nobody's and is removed.
+ * Everything is named `ct-<pid>-<start>-…`, where the start time of the process makes the name its
+ * own even when its number is given to another. What carries the name of a process that is no more
+ * is nobody's and is removed.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -18,7 +19,10 @@ const NAMED = /^ct-(\d+)-([0-9a-z]+)-/;
 /** Prefix of all that this process creates. */
 export const OWN_PREFIX = `ct-${process.pid}-${startOf(process.pid)}-`;
 
-/** Start time of a process in the kernel's ticks, base 36; `null` when there is no such process (proc(5), field 22). */
+/**
+ * Start time of a process in the kernel's ticks, base 36; `null` when there is no such process
+ * (proc(5), field 22).
+ */
 function startOf(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -43,7 +47,10 @@ function entries(folder: string): string[] {
   }
 }
 
-/** Removes all that killed runs left: processes, namespaces with their interfaces, files. Returns what it removed. */
+/**
+ * Removes all that killed runs left: processes, namespaces with their interfaces, files. Returns
+ * what it removed.
+ */
 export function sweep(): string[] {
   const namespaces = entries('/run/netns').filter(isStale);
   removeNamespaces(namespaces);
@@ -66,7 +73,10 @@ function remove(parent: string, name: string): boolean {
   }
 }
 
-/** Ends every process in the namespaces and removes them. Synchronous: it also runs while the process exits. */
+/**
+ * Ends every process in the namespaces and removes them. Synchronous: it also runs while the
+ * process exits.
+ */
 export function removeNamespaces(namespaces: readonly string[]): void {
   if (namespaces.length === 0) return;
   for (const namespace of namespaces) {

@@ -1,4 +1,7 @@
-/** The testbed itself, for real: what it builds works, the relay does to frames what it was told, and nothing stays. */
+/**
+ * The testbed itself, for real: what it builds works, the relay does to frames what it was told,
+ * and nothing stays.
+ */
 
 import { strict as assert } from 'node:assert';
 import { spawn } from 'node:child_process';
@@ -47,7 +50,10 @@ describe('testbed', function () {
 
   let port = 7000;
 
-  /** Sends datagrams from left to right; returns `[id, delayUs]` of each that came, in the order they came. */
+  /**
+   * Sends datagrams from left to right; returns `[id, delayUs]` of each that came, in the order
+   * they came.
+   */
   async function probe(count: number, enough: number): Promise<[number, number][]> {
     port++;
     const receiver = testbed.start('right', `probe-${port}`, [process.execPath, PROBE, 'receive', String(port)]);

@@ -1,8 +1,8 @@
 /**
  * A network of namespaces, really built: programs run in its nodes, and all of it goes away again.
  *
- * Whatever happens to this process, nothing stays for long: programs die with it (helper.c), namespaces go in `down` or at
- * exit, and after a `kill -9` the next run sweeps them (sweep.ts).
+ * Whatever happens to this process, nothing stays for long: programs die with it (helper.c),
+ * namespaces go in `down` or at exit, and after a `kill -9` the next run sweeps them (sweep.ts).
  */
 
 import { execFile } from 'node:child_process';
@@ -52,7 +52,10 @@ export class Testbed {
     this.plan = plan(topology, (node) => this.namespace(node));
   }
 
-  /** Builds it. Throws with what is missing on this machine, or with what failed, and then leaves nothing behind. */
+  /**
+   * Builds it. Throws with what is missing on this machine, or with what failed, and then leaves
+   * nothing behind.
+   */
   static async build(topology: Topology, seed = 1): Promise<Testbed> {
     const lacking = missing();
     if (lacking.length > 0) throw new Error(`the testbed needs ${lacking.join(', and ')}`);
@@ -108,7 +111,9 @@ export class Testbed {
     await ip(['-n', this.namespace(node), '-batch', '-'], commands);
   }
 
-  /** Ends every program, removes every namespace and the folder. Never throws; may be called again. */
+  /**
+   * Ends every program, removes every namespace and the folder. Never throws; may be called again.
+   */
   async down(): Promise<void> {
     const running = this.programs.filter((program) => program.running);
     for (const program of running) program.kill('SIGKILL');

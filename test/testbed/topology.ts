@@ -1,8 +1,9 @@
 /**
  * A network of namespaces as data, and the iproute2 commands that build it; pure.
  *
- * A *link* joins two interfaces of two nodes by a veth pair. A *relayed* link joins two or more through the relay, which
- * runs in a namespace of its own and delays, loses and reorders what passes: each end is then a veth pair to it.
+ * A *link* joins two interfaces of two nodes by a veth pair. A *relayed* link joins two or more
+ * through the relay, which runs in a namespace of its own and delays, loses and reorders what
+ * passes: each end is then a veth pair to it.
  */
 
 import type { Impairment } from './relay.js';

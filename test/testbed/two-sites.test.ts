@@ -1,4 +1,7 @@
-/** The network of the demo and the end-to-end tests, without instances: it is joined as its picture says. */
+/**
+ * The network of the demo and the end-to-end tests, without instances: it is joined as its picture
+ * says.
+ */
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';

@@ -9,10 +9,11 @@
  *    10.1.0.0/24   └───────────────┤ site-b ├───────────────┘   198.51.100.0/24
  *                     10.0.2.0/30  └────────┘ 192.0.2.4/30
  *
- * All addresses of 10.1.0.0/24 are the client's, all of 198.51.100.0/24 the server's. Clients of the lower half of
- * 10.1.0.0/24 send by their first site, those of the upper half by the other. What goes to the external address returns
- * as the routing says. With `servers`, the server's place is taken by a router, `internet`, and each server is a node of
- * its own, some way off through the relay.
+ * All addresses of 10.1.0.0/24 are the client's, all of 198.51.100.0/24 the server's. Clients of
+ * the lower half of 10.1.0.0/24 send by their first site, those of the upper half by the other.
+ * What goes to the external address returns as the routing says. With `servers`, the server's place
+ * is taken by a router, `internet`, and each server is a node of its own, some way off through the
+ * relay.
  */
 
 import type { Impairment } from './relay.js';

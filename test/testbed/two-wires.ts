@@ -1,6 +1,7 @@
 /**
- * The network of the IDPS's tests and benchmark: outside and the hosts, joined by the wires of two sites. By the one go packets to the
- * lower half of the hosts, by the other those to the upper half; all answers come by the first.
+ * The network of the IDPS's tests and benchmark: outside and the hosts, joined by the wires of two
+ * sites. By the one go packets to the lower half of the hosts, by the other those to the upper
+ * half; all answers come by the first.
  *
  *                    ┌────────┐
  *               ┌────┤ wire-a ├────┐
@@ -63,7 +64,10 @@ export function twoWires(delay_ms: number): Topology {
   };
 }
 
-/** Starts the instance of a site with these options of the IDPS; returns when it is ready. Its alerts are in `SITE.json`, whom it never suspects in `SITE.allow`. */
+/**
+ * Starts the instance of a site with these options of the IDPS; returns when it is ready. Its
+ * alerts are in `SITE.json`, whom it never suspects in `SITE.allow`.
+ */
 export async function startWireSite(
   testbed: Testbed,
   site: (typeof SITES)[number],

@@ -3,8 +3,9 @@
  *
  *     node udp-flows.js SOURCE FIRST_PORT COUNT ADDRESS PORT
  *
- * Writes `ready`. For every line on its standard input, which is a number, sends so many datagrams from every port, back to back,
- * and writes `sent`; writes `reply PORT` for each datagram that comes back to a port.
+ * Writes `ready`. For every line on its standard input, which is a number, sends so many datagrams
+ * from every port, back to back, and writes `sent`; writes `reply PORT` for each datagram that
+ * comes back to a port.
  *
  *     node udp-flows.js echo PORT     writes `ready` and sends every datagram back where it came from
  */

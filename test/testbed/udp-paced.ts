@@ -1,5 +1,6 @@
 /**
- * A program for the testbed's nodes: datagrams at a steady rate, to tell what of them a path let through.
+ * A program for the testbed's nodes: datagrams at a steady rate, to tell what of them a path let
+ * through.
  *
  *     node udp-paced.js send PORT SECONDS ADDRESS:RATE:BYTES…     from one socket, so many a second to each
  *     node udp-paced.js receive PORT ADDRESS…                      writes `ready`; for every line on its input, one

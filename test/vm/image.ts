@@ -21,8 +21,8 @@ import type { Kernel } from './kernel.js';
 
 const PROGRAMS = ['ip', 'ethtool', 'ping'];
 /**
- * The order is not enough: kernels differ in which of two modules needs the other. So they are loaded
- * in several passes.
+ * The order is not enough: kernels differ in which of two modules needs the other. So they are
+ * loaded in several passes.
  */
 const MODULES = [
   'failover',

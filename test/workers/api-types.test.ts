@@ -1,6 +1,6 @@
 /**
- * Types carry through from a declaration to what is done with it: this file compiles only if they do. It imports the package by its name, as
- * a user's own middlebox does.
+ * Types carry through from a declaration to what is done with it: this file compiles only if they
+ * do. It imports the package by its name, as a user's own middlebox does.
  */
 
 import { strict as assert } from 'node:assert';

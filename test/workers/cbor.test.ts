@@ -36,7 +36,8 @@ describe('CBOR', () => {
   });
 
   it('never runs a codec extension, however deep it is', () => {
-    // Tag 27 asks for a JavaScript object by its class, and others make dates, sets, bigints and shared structures.
+    // Tag 27 asks for a JavaScript object by its class, and others make dates, sets, bigints and
+    // shared structures.
     const tagged = new Encoder({ structuredClone: true, useRecords: true });
     for (const value of [/x/, new Date(), new Set([1]), 10n ** 30n, new Error('x'), { a: 1 }, Float64Array.of(1)])
       for (const wrapped of [tagged.encode(value), encodeAny([1, [value]])]) {
@@ -47,7 +48,8 @@ describe('CBOR', () => {
   });
 
   it('allocates for nothing that the bytes do not contain', () => {
-    // An array, a map, a text and bytes, each of 2^32 - 1 items; an array without an end; nesting; something behind.
+    // An array, a map, a text and bytes, each of 2^32 - 1 items; an array without an end; nesting;
+    // something behind.
     for (const hex of [
       '9affffffff',
       'baffffffff',

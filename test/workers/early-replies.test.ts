@@ -17,7 +17,10 @@ import { on, Plane, type PlaneOptions, SeenMembers } from './support/plane.js';
 const NEAR = 0;
 const FAR = 1;
 
-/** A middlebox whose state is a set of destination ports: packets to others wait, and are dropped at last. */
+/**
+ * A middlebox whose state is a set of destination ports: packets to others wait, and are dropped at
+ * last.
+ */
 function awaiting(plane: Plane, known: ReadonlySet<number>, sides?: Stage['sides']): Stage {
   const { early, catalogue } = plane;
   const reason = catalogue.column('no_egress');

@@ -1,4 +1,7 @@
-/** Held entries: every packet of an entry waits as its first one does, in one worker and in several, and none overtakes another. */
+/**
+ * Held entries: every packet of an entry waits as its first one does, in one worker and in several,
+ * and none overtakes another.
+ */
 
 import { strict as assert } from 'node:assert';
 import { ENTRY_HELD_MAX, heldEntriesBytes } from '../../shm/objects/held-entries.js';
@@ -174,7 +177,10 @@ class Life {
   private readonly site: Site;
   private readonly seed: number;
   private readonly random: () => number;
-  /** By packet: its flow, when it came, and before which position of which log its entry's record is not acknowledged. */
+  /**
+   * By packet: its flow, when it came, and before which position of which log its entry's record is
+   * not acknowledged.
+   */
   private readonly packets: {
     flow: string;
     came: number;
@@ -256,7 +262,8 @@ class Life {
     const plane = this.site.planes[worker];
     const id = this.packets.length;
     const flow = `${source}-${remote}`;
-    // Of a NAT that filters, the session may be newer than the binding: then this is the weaker condition.
+    // Of a NAT that filters, the session may be newer than the binding: then this is the weaker
+    // condition.
     const key = this.site instanceof FirewallSite ? flow : String(source);
     let entry = this.entries.get(key);
     if (entry === undefined) {

@@ -14,7 +14,9 @@ const packet = (n: number) => on(0, `${OUT} id ${n} len ${n % 50}`);
 const idOf = (frame: Uint8Array) => (frame[18] << 8) | frame[19];
 const PATIENCE_MS = 100;
 
-/** Logs a record for every packet, and holds it for as many members as `members` says of its number. */
+/**
+ * Logs a record for every packet, and holds it for as many members as `members` says of its number.
+ */
 function holder(plane: Plane, members: (id: number) => number, ms = PATIENCE_MS): Process {
   return (batch: Batch) => {
     for (let i = 0; i < batch.count; i++) {

@@ -1,4 +1,7 @@
-/** A state object of one's own, declared by a middlebox, replicated by the protocol core over a network that loses and reorders. */
+/**
+ * A state object of one's own, declared by a middlebox, replicated by the protocol core over a
+ * network that loses and reorders.
+ */
 
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
@@ -59,7 +62,9 @@ class Pair {
     }
   }
 
-  /** A packet from inside to a port, at a site; and what the site tells of it, into its send thread. */
+  /**
+   * A packet from inside to a port, at a site; and what the site tells of it, into its send thread.
+   */
   see(site: number, port: number): void {
     this.sites[site].pass(on(INSIDE, `udp 10.0.0.5:9 > 8.8.8.8:${port}`));
     const log = this.logs[site];

@@ -1,9 +1,10 @@
 /**
- * A state object of one's own, written against the public API alone: spans, numbered from 0, each the smallest and the largest
- * number that any instance has seen.
+ * A state object of one's own, written against the public API alone: spans, numbered from 0, each
+ * the smallest and the largest number that any instance has seen.
  *
- * Both ends change in one operation, under a lock and with one log record, so nobody sees half of one, also when the thread dies in it
- * (`Transaction`). A join takes the smaller low and the larger high; so records may come in any order, any number of times.
+ * Both ends change in one operation, under a lock and with one log record, so nobody sees half of
+ * one, also when the thread dies in it (`Transaction`). A join takes the smaller low and the larger
+ * high; so records may come in any order, any number of times.
  *
  *     span     lock, low, high
  *     record   span, low, high
@@ -56,7 +57,10 @@ export class Spans implements StateObject {
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
   }
 
-  /** Widens span `i` to take in a number above 0. False: it could not be told, or another thread held the lock; nothing was changed. */
+  /**
+   * Widens span `i` to take in a number above 0. False: it could not be told, or another thread
+   * held the lock; nothing was changed.
+   */
   widen(i: number, number: number): boolean {
     const { words, tx } = this;
     const at = i * SPAN.words;

@@ -1,6 +1,6 @@
 /**
- * Passing the chain, packet by packet: random chains of filters, answerers and things that rewrite addresses, against a model that
- * takes one packet at a time and knows no batches.
+ * Passing the chain, packet by packet: random chains of filters, answerers and things that rewrite
+ * addresses, against a model that takes one packet at a time and knows no batches.
  */
 
 import { strict as assert } from 'node:assert';
@@ -14,7 +14,10 @@ import { Site } from './support/site.js';
 const NEAR = 0;
 const FAR = 1;
 const TURNS_MAX = 3;
-/** From the inside to the outside: what the first thing that rewrites has on its near side, what it makes of it, and so on. */
+/**
+ * From the inside to the outside: what the first thing that rewrites has on its near side, what it
+ * makes of it, and so on.
+ */
 const NETS = ['10.0.0', '20.0.0', '30.0.0'];
 const REMOTE = '8.8.8';
 
@@ -38,7 +41,10 @@ const moved = (address: string, net: string): string => `${net}${address.slice(a
 const meets = ({ modulus, rest }: { readonly modulus: number; readonly rest: number }, low: number): boolean =>
   low % modulus === rest;
 
-/** What a stage does to a packet; the same for the model and for a middlebox, which gives it what it finds in the batch. */
+/**
+ * What a stage does to a packet; the same for the model and for a middlebox, which gives it what it
+ * finds in the batch.
+ */
 function act(stage: Stage, packet: Packet): 'passes' | 'dropped' | 'answered' {
   const low = Math.min(packet.sourcePort, packet.destinationPort);
   if (stage.kind === 'filter') return meets(stage, low) ? 'dropped' : 'passes';

@@ -13,7 +13,10 @@ import { INSIDE, OUTSIDE, Site } from './support/site.js';
 /** What the witnesses of a chain saw, in order. */
 const seen: string[] = [];
 
-/** Writes down every packet it is given, and answers those to port 7 with a reset, those to port 9 with an error. */
+/**
+ * Writes down every packet it is given, and answers those to port 7 with a reset, those to port 9
+ * with an error.
+ */
 function witnessCalled(name: string): Link {
   const middlebox = defineMiddlebox({
     name: 'witness',
@@ -136,7 +139,8 @@ describe('passing the chain', () => {
     assert.equal(describeFrame(reset.frame, { macs: true }), `tcp 198.51.100.7:7 > 10.0.0.5:4000 RA ${BACK}`);
     assert.equal(reset.port, INSIDE);
     assert.deepEqual(checksums(reset.frame), { ip: true, transport: true });
-    // From outside: the answer is from the inside endpoint, and has to look as from the external one.
+    // From outside: the answer is from the inside endpoint, and has to look as from the external
+    // one.
     const chain = [witnessCalled('left'), { ...natted, options: { ...natted.options, static: [MAPPED] } }];
     assert.deepEqual(site(chain).pass(on(OUTSIDE, 'tcp 198.51.100.7:1234 > 203.0.113.2:7 S')), [
       '1: tcp 203.0.113.2:7 > 198.51.100.7:1234 RA',

@@ -10,7 +10,9 @@ import { checksums, describeFrame, frame } from './support/frames.js';
 import { describe6, frame6 } from './support/frames6.js';
 import { HOST_MAC, on, Plane, type PlaneOptions, ROUTER_MAC, routePort } from './support/plane.js';
 
-/** A plane whose only middlebox replies to every packet, or leaves it as it is where that cannot be. */
+/**
+ * A plane whose only middlebox replies to every packet, or leaves it as it is where that cannot be.
+ */
 function replying(reply: (replies: Replies, i: number, batch: Batch) => boolean, options: PlaneOptions = {}): Plane {
   const plane = new Plane(options);
   plane.open([

@@ -15,7 +15,9 @@ import { Plane } from './support/plane.js';
 const SYN = 'tcp 10.0.0.5:4000 > 198.51.100.7:80 S seq 100 win 1000';
 const PLAIN: Encapsulation = { tags: [], framing: 'ethernet' };
 
-/** The packet as it goes on when it was put together: identification 1, as `fragmentsOf` gives it. */
+/**
+ * The packet as it goes on when it was put together: identification 1, as `fragmentsOf` gives it.
+ */
 const whole = (bytes: Uint8Array): Uint8Array => {
   const [one] = fragmentsOf(bytes, 65_528, 1);
   return one;

@@ -1,4 +1,7 @@
-/** What the kernel and the driver count of a worker's AF_XDP sockets, as metrics: where packets go that nobody sees. */
+/**
+ * What the kernel and the driver count of a worker's AF_XDP sockets, as metrics: where packets go
+ * that nobody sees.
+ */
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import { type Columns, columnsOf, counterMetrics } from '../counters.js';

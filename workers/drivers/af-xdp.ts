@@ -1,13 +1,13 @@
 /**
- * The `af_xdp` driver: N ports of one worker over one packet memory, so that a frame that came in by one port leaves by
- * another without a copy. The kernel is called once a batch to send (where it must be kicked) and to sleep; everything
- * else happens in shared rings.
+ * The `af_xdp` driver: N ports of one worker over one packet memory, so that a frame that came in
+ * by one port leaves by another without a copy. The kernel is called once a batch to send (where it
+ * must be kicked) and to sleep; everything else happens in shared rings.
  *
  * A port has a socket for each queue of its interface that this worker serves. It receives from all
  * of them in turn, and sends by the first.
  *
- * Everything belongs to the thread that opened it: when a worker dies its sockets close, the kernel takes them out of the
- * XSKMAP, and a replacement binds the same queues.
+ * Everything belongs to the thread that opened it: when a worker dies its sockets close, the kernel
+ * takes them out of the XSKMAP, and a replacement binds the same queues.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
@@ -66,7 +66,10 @@ export interface AfXdpOptions {
    * closed by then.
    */
   readonly onGone?: (port: number) => void;
-  /** An eventfd (`eventCreate`) of any thread, by which others wake this driver. Absent: the driver makes its own. */
+  /**
+   * An eventfd (`eventCreate`) of any thread, by which others wake this driver. Absent: the driver
+   * makes its own.
+   */
   readonly wakeFd?: number;
 }
 

@@ -1,19 +1,22 @@
 /**
  * The memory driver: packet I/O without I/O, for tests and benchmarks.
  *
- * Frames given at the start are served in turn between ports, once or for ever; `inject` adds more. What is sent is
- * captured, or only counted where a benchmark is not to pay for copies.
+ * Frames given at the start are served in turn between ports, once or for ever; `inject` adds more.
+ * What is sent is captured, or only counted where a benchmark is not to pay for copies.
  *
- * Packet `i` of a batch always lies in chunk `i`: a batch is given back whole before the next is taken, so no other chunk
- * is ever in use. Frames are kept packed as words and copied in on `receive`, as a NIC would write them; a middlebox may
- * therefore change them and still see them fresh in the next round.
+ * Packet `i` of a batch always lies in chunk `i`: a batch is given back whole before the next is
+ * taken, so no other chunk is ever in use. Frames are kept packed as words and copied in on
+ * `receive`, as a NIC would write them; a middlebox may therefore change them and still see them
+ * fresh in the next round.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
 import { PacketMemory } from '../packet/memory.js';
 import type { PacketDriver } from './driver.js';
 
-/** Where frames start in a chunk: 2 modulo 4, with room before them as drivers with headroom have. */
+/**
+ * Where frames start in a chunk: 2 modulo 4, with room before them as drivers with headroom have.
+ */
 const HEADROOM = 258;
 const CHUNK_BYTES = 4096;
 export const MEMORY_FRAME_BYTES_MAX = CHUNK_BYTES - HEADROOM;
@@ -32,7 +35,10 @@ export interface MemoryDriverOptions {
   readonly loop?: boolean;
   /** Keep what is sent in `sent`; default true. */
   readonly capture?: boolean;
-  /** Copy no more than this much of a frame, its headers: what lies behind is left over from before. Default: all. */
+  /**
+   * Copy no more than this much of a frame, its headers: what lies behind is left over from before.
+   * Default: all.
+   */
   readonly copyBytes?: number;
   /** Packets a batch holds at most; default and limit `BATCH_CAPACITY`. */
   readonly burst?: number;
@@ -51,7 +57,8 @@ export class MemoryDriver implements PacketDriver {
   private readonly burst: number;
   private readonly sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-  // The frames: words from `firstWord[n]` on, two bytes of padding first, as the start in a chunk is 2 modulo 4.
+  // The frames: words from `firstWord[n]` on, two bytes of padding first, as the start in a chunk
+  // is 2 modulo 4.
   private words = new Int32Array(1024);
   private wordsUsed = 0;
   private firstWord = new Int32Array(64);
@@ -71,7 +78,10 @@ export class MemoryDriver implements PacketDriver {
     for (const { port, frame } of options.frames ?? []) this.inject(port, frame);
   }
 
-  /** Lets a frame come in by `port`, after those already waiting. Throws when it is longer than a chunk takes. */
+  /**
+   * Lets a frame come in by `port`, after those already waiting. Throws when it is longer than a
+   * chunk takes.
+   */
   inject(port: number, frame: Uint8Array): void {
     if (frame.length > MEMORY_FRAME_BYTES_MAX)
       throw new RangeError(`a frame of ${frame.length} bytes, of at most ${MEMORY_FRAME_BYTES_MAX}`);

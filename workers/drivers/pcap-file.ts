@@ -4,8 +4,8 @@
  *     file      magic 4 | version 2.2 | reserved 8 | longest record 4 | FCS length, link type 4
  *     record    seconds 4 | micro- or nanoseconds 4 | bytes captured 4 | bytes of the frame 4 | bytes …
  *
- * Numbers are in the byte order of the machine that wrote the file, and the magic number tells it, and whether the
- * fraction of a second is in micro- or nanoseconds.
+ * Numbers are in the byte order of the machine that wrote the file, and the magic number tells it,
+ * and whether the fraction of a second is in micro- or nanoseconds.
  */
 
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
@@ -37,7 +37,10 @@ const OTHER_FORMATS: Readonly<Record<number, string>> = {
   2712849716: 'a "modified" pcap file, not classic pcap: convert it with `editcap -F pcap`',
 };
 
-/** Reads record after record with a bounded buffer. `next()` steps; the fields are of the record stepped to. */
+/**
+ * Reads record after record with a bounded buffer. `next()` steps; the fields are of the record
+ * stepped to.
+ */
 export class PcapReader {
   readonly file: string;
   readonly nanosecondFile: boolean;
@@ -97,7 +100,10 @@ export class PcapReader {
     throw new PcapError(this.file, 0, known ?? `the magic number ${big.toString(16)} is not that of a pcap file`);
   }
 
-  /** Steps to the next record; false at the end. Throws a `PcapError` where the file is damaged; it then is at its end. */
+  /**
+   * Steps to the next record; false at the end. Throws a `PcapError` where the file is damaged; it
+   * then is at its end.
+   */
   next(): boolean {
     if (this.ended) return false;
     this.ended = true; // unless a whole record is found

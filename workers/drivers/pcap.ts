@@ -1,10 +1,11 @@
 /**
  * The pcap driver: packets come from capture files and go to capture files. Needs no privilege.
  *
- * Each port has a file to read, a file to write, both, or neither. Frames come in the order of their time stamps over all
- * files, equal ones in the order of the ports, so that a captured conversation is replayed as it was held. A frame is
- * written with the time stamp it was read with: the same input gives the same output, byte for byte. One that was held back
- * has the time stamp of the last frame read before it was sent.
+ * Each port has a file to read, a file to write, both, or neither. Frames come in the order of
+ * their time stamps over all files, equal ones in the order of the ports, so that a captured
+ * conversation is replayed as it was held. A frame is written with the time stamp it was read with:
+ * the same input gives the same output, byte for byte. One that was held back has the time stamp of
+ * the last frame read before it was sent.
  *
  * Damage in the middle of a file ends that file, reported and counted, and harms nothing else.
  */
@@ -58,20 +59,29 @@ export class PcapDriver implements PacketDriver {
   private readonly columns: Columns<typeof COUNTERS>;
   private readonly report: (problem: string) => void;
   private readonly clock: () => number;
-  /** Time stamps by packet of the batch: packet `i` lies in chunk `i`, as a batch is given back before the next. */
+  /**
+   * Time stamps by packet of the batch: packet `i` lies in chunk `i`, as a batch is given back
+   * before the next.
+   */
   private readonly seconds = new Float64Array(BATCH_CAPACITY);
   private readonly nanoseconds = new Float64Array(BATCH_CAPACITY);
   /** Time stamp of the last frame read. */
   private lastSeconds = 0;
   private lastNanoseconds = 0;
-  /** What to add to a time stamp in milliseconds to get when it is due by `clock`; NaN before the first. */
+  /**
+   * What to add to a time stamp in milliseconds to get when it is due by `clock`; NaN before the
+   * first.
+   */
   private offsetMs = Number.NaN;
   private unflushed = false;
   /** Ports whose file could not be written on. */
   private readonly failedPorts = new Set<number>();
   private readonly sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-  /** Opens all files. Throws an error that names the file and what is wrong with it; nothing is then left open. */
+  /**
+   * Opens all files. Throws an error that names the file and what is wrong with it; nothing is then
+   * left open.
+   */
   constructor(options: PcapDriverOptions) {
     this.memory = new PacketMemory(new SharedArrayBuffer(BATCH_CAPACITY * CHUNK_BYTES), 0, BATCH_CAPACITY, CHUNK_BYTES);
     this.recorded = options.pace === 'recorded';

@@ -11,8 +11,9 @@ import { queuesOfWorker } from './queues.js';
 import { PASSING } from './xsk-sockets.js';
 
 /**
- * A failure is reported if it lasts so long. While an interface is deleted and created again, what this worker reads of it and
- * what it binds to may be two interfaces: a queue is missing, or a map is another's. Main is about to say that all has changed.
+ * A failure is reported if it lasts so long. While an interface is deleted and created again, what
+ * this worker reads of it and what it binds to may be two interfaces: a queue is missing, or a map
+ * is another's. Main is about to say that all has changed.
  */
 const PATIENCE_MS = 1_000;
 
@@ -23,7 +24,10 @@ export interface PortFollowerOptions {
   readonly interfaces: readonly string[];
   readonly worker: number;
   readonly workers: number;
-  /** Takes a sentence for the log; of an attachment that cannot be served for a while, once for each reason. */
+  /**
+   * Takes a sentence for the log; of an attachment that cannot be served for a while, once for each
+   * reason.
+   */
   readonly report: (problem: string) => void;
   readonly patienceMs?: number;
 }

@@ -16,7 +16,8 @@
  * the buffer in which they are put together, and to it the buffer returns when the frame is
  * dropped, or copied into chunks again to be sent.
  *
- * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at 2 modulo 4.
+ * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at
+ * 2 modulo 4.
  */
 
 import { addressOf, adviseMemory, isNativeError } from '../native/index.js';
@@ -26,7 +27,10 @@ import type { CompletionRing, FillRing } from './xsk-ring.js';
 export const UMEM_HEADROOM_BYTES = 2;
 /** Reserved by the kernel at the start of every chunk. */
 const XDP_PACKET_HEADROOM_BYTES = 256;
-/** The memory starts on a huge page (and so on a page), or the kernel could not back its start with one. */
+/**
+ * The memory starts on a huge page (and so on a page), or the kernel could not back its start with
+ * one.
+ */
 const ALIGNMENT_BYTES = 2 * 1024 * 1024;
 
 /** The longest frame, in bytes, that fits a chunk. */
@@ -113,7 +117,9 @@ export class Umem {
     else this.free[this.freeCount++] = offset & this.chunkMask;
   }
 
-  /** Copies a frame that fits a chunk into a free one, which there must be; returns where it starts. */
+  /**
+   * Copies a frame that fits a chunk into a free one, which there must be; returns where it starts.
+   */
   takeCopy(frames: Uint8Array, from: number, length: number): number {
     const { u8, chunkBytes } = this.memory;
     const start =
@@ -149,7 +155,10 @@ export class Umem {
   }
 }
 
-/** Huge pages save TLB misses; a child of a fork must not make the kernel's pinned pages copy-on-write. */
+/**
+ * Huge pages save TLB misses; a child of a fork must not make the kernel's pinned pages
+ * copy-on-write.
+ */
 function advise(memory: Uint8Array): void {
   adviseMemory(memory, 'dontfork');
   try {

@@ -1,8 +1,9 @@
 /**
  * Attaching to an interface: one program and one map of sockets for all its queues.
  *
- * The main thread attaches and gives the map's descriptor to the workers, each of which enters its own socket. So a worker
- * that dies takes along only its socket, which the kernel removes from the map, and its replacement enters another.
+ * The main thread attaches and gives the map's descriptor to the workers, each of which enters its
+ * own socket. So a worker that dies takes along only its socket, which the kernel removes from the
+ * map, and its replacement enters another.
  */
 
 import {
@@ -22,7 +23,10 @@ import {
 } from '../native/index.js';
 import { type XdpFilter, xdpProgram } from './xdp-program.js';
 
-/** In the driver, before the kernel makes a packet of a frame; on top of the kernel's packets, for any driver; or what works. */
+/**
+ * In the driver, before the kernel makes a packet of a frame; on top of the kernel's packets, for
+ * any driver; or what works.
+ */
 export type XdpMode = 'native' | 'generic' | 'auto';
 
 export interface XdpAttachment {
@@ -53,7 +57,10 @@ export interface XdpAttachment {
 
 /** Frames of a larger MTU do not fit a page beside what drivers keep there. */
 const ONE_BUFFER_MTU = 3000;
-/** What mode `auto` does not try generic mode for: it would fail in the same way, or hide somebody else's program. */
+/**
+ * What mode `auto` does not try generic mode for: it would fail in the same way, or hide somebody
+ * else's program.
+ */
 const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
 
 /**
@@ -61,7 +68,8 @@ const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
  * run time.
  *
  * @param multiBuffer whether frames are longer than a chunk of packet memory
- * @throws NativeError: no such interface, no capability, another program attached, no XDP in this driver
+ * @throws NativeError: no such interface, no capability, another program attached, no XDP in this
+ *   driver
  */
 export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, multiBuffer = false): XdpAttachment {
   const facts = interfaceFacts(name);
@@ -152,8 +160,9 @@ function attachLink(
 }
 
 /**
- * Switches off what would hide packets from the program: a tag taken off by the hardware makes a tagged frame look untagged,
- * and in generic mode several packets may have been merged into one too long for a chunk. Returns how to undo it.
+ * Switches off what would hide packets from the program: a tag taken off by the hardware makes a
+ * tagged frame look untagged, and in generic mode several packets may have been merged into one too
+ * long for a chunk. Returns how to undo it.
  */
 function quietOffloads(name: string, mode: 'native' | 'generic'): () => void {
   const before: Offloads = offloads(name);
@@ -174,7 +183,10 @@ function indexOf(name: string): number {
   }
 }
 
-/** A driver may have an offload fixed, and an interface may be gone when its offloads are restored: neither is an error. */
+/**
+ * A driver may have an offload fixed, and an interface may be gone when its offloads are restored:
+ * neither is an error.
+ */
 function trySwitch(name: string, offload: keyof Offloads, on: boolean): boolean {
   try {
     setOffloads(name, { [offload]: on });

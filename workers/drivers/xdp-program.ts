@@ -1,6 +1,7 @@
 /**
- * The XDP program: which frames of an interface go to the data plane. Everything else goes on to the kernel, so that the
- * host's own traffic, ARP and neighbour discovery work as if nothing were attached.
+ * The XDP program: which frames of an interface go to the data plane. Everything else goes on to
+ * the kernel, so that the host's own traffic, ARP and neighbour discovery work as if nothing were
+ * attached.
  *
  *     frame ─▶ addressed to this interface? ─▶ untagged IPv4? ─▶ destination wanted? ─▶ socket of its rx queue
  *                      │ no                       │ no                │ no                 │ none bound
@@ -11,11 +12,13 @@
  * socket, because the worker is not there just now or the queue was added at run time, the frame is
  * dropped and counted.
  *
- * IPv6 takes part where a middlebox handles it: what goes from one host to another over the link, neither of which is this host. The
- * rest of it, neighbour discovery above all, has link-local or multicast addresses.
+ * IPv6 takes part where a middlebox handles it: what goes from one host to another over the link,
+ * neither of which is this host. The rest of it, neighbour discovery above all, has link-local or
+ * multicast addresses.
  *
- * The IPv4 destination is looked for in sorted address ranges that are compiled into a search tree, so a pool of 256
- * consecutive addresses costs two comparisons and a thousand scattered ones about ten; no map is consulted.
+ * The IPv4 destination is looked for in sorted address ranges that are compiled into a search tree,
+ * so a pool of 256 consecutive addresses costs two comparisons and a thousand scattered ones about
+ * ten; no map is consulted.
  */
 
 import { BpfAssembler, Register } from '../native/bpf-assembler.js';
@@ -34,13 +37,18 @@ export type XdpFilter =
   | { readonly mode: 'all' }
   /** IPv4 to one of these: the outside of a NAT. */
   | ({ readonly mode: 'to'; readonly addresses: readonly number[] } & Ipv6Filter)
-  /** IPv4 to any other unicast address than these: the inside of a NAT, where they are the host's own. */
+  /**
+   * IPv4 to any other unicast address than these: the inside of a NAT, where they are the host's
+   * own.
+   */
   | ({ readonly mode: 'not-to'; readonly addresses: readonly number[] } & Ipv6Filter);
 
 /** First and last address, as numbers in host byte order. */
 type Range = readonly [first: number, last: number];
 
-/** More would make jumps too long; a NAT with more scattered addresses should get them as blocks. */
+/**
+ * More would make jumps too long; a NAT with more scattered addresses should get them as blocks.
+ */
 export const RANGES_MAX = 4096;
 
 /** Multicast, reserved and limited broadcast: never the data plane's in mode `not-to`. */
@@ -52,7 +60,10 @@ const FRAME = { destinationMac: 0, etherType: 12, ipDestination: 30, bytesMin: 3
 const FRAME_IPV6 = { source: 22, destination: 38, bytesMin: 54 } as const;
 const ETHERTYPE_IPV4 = 0x0800;
 const ETHERTYPE_IPV6 = 0x86dd;
-/** The first 16 bits of addresses from here on: link-local (fe80::/10), and all that is above it, multicast. */
+/**
+ * The first 16 bits of addresses from here on: link-local (fe80::/10), and all that is above it,
+ * multicast.
+ */
 const LINK_LOCAL = 0xfe80;
 /** More would make the program long: each costs a comparison a packet. */
 const OWN_IPV6_MAX = 256;
@@ -61,8 +72,8 @@ const HELPER_REDIRECT_MAP = 51;
 /**
  * The program's instructions.
  *
- * @param mac the interface's own address: only frames to it are taken (except in mode `all`), so that what a switch floods,
- *   and multicast and broadcast, is left to the kernel
+ * @param mac the interface's own address: only frames to it are taken (except in mode `all`), so
+ *   that what a switch floods, and multicast and broadcast, is left to the kernel
  * @param mapFd the XSKMAP: sockets by queue
  * @param counterFd counts frames whose queue has no socket
  */
@@ -97,7 +108,10 @@ export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number, co
   return program.assemble();
 }
 
-/** Goes to `redirect` where the packet is between hosts, to none of `own`; else to `pass`. The frame's type is IPv6. */
+/**
+ * Goes to `redirect` where the packet is between hosts, to none of `own`; else to `pass`. The
+ * frame's type is IPv6.
+ */
 function ipv6(program: BpfAssembler, own: readonly Int32Array[]): void {
   if (own.length > OWN_IPV6_MAX)
     throw new RangeError(`${own.length} IPv6 addresses of this host; at most ${OWN_IPV6_MAX} can be told apart`);
@@ -157,7 +171,10 @@ function mergeRanges(filter: Exclude<XdpFilter, { mode: 'all' }>): Range[] {
   return merged;
 }
 
-/** A raw word (the bytes of an address read little-endian) as a number whose order is that of addresses. */
+/**
+ * A raw word (the bytes of an address read little-endian) as a number whose order is that of
+ * addresses.
+ */
 function hostOrder(raw: number): number {
   return (((raw & 0xff) << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24)) >>> 0;
 }

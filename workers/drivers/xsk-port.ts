@@ -1,10 +1,11 @@
 /**
  * A worker's share of a port: an AF_XDP socket bound to one queue of one interface.
  *
- * Invariants:
- *  - Chunks in the fill ring, in the kernel and in the rx ring are together `entries - owed`, and `owed >= 0`; so the
+ * Invariants: - Chunks in the fill ring, in the kernel and in the rx ring are together `entries -
+ * owed`, and `owed >= 0`; so the
  *    fill ring always has room for the chunks owed, and its consumer need never be read.
- *  - Chunks in the tx ring, in the kernel and in the completion ring are `outstanding <= entries`; so neither ring
+ * - Chunks in the tx ring, in the kernel and in the completion ring are `outstanding <= entries`;
+ * so neither ring
  *    overflows, and the tx ring's consumer need never be read.
  */
 
@@ -16,7 +17,10 @@ import { Assembly } from './assembly.js';
 import type { Umem } from './umem.js';
 import { CompletionRing, FillRing, RxRing, TxRing } from './xsk-ring.js';
 
-/** Completions are taken in once there is a batch of them: seldom enough to cost little, soon enough to stay in the cache. */
+/**
+ * Completions are taken in once there is a batch of them: seldom enough to cost little, soon enough
+ * to stay in the cache.
+ */
 const REAP_AT = BATCH_CAPACITY;
 const ETHERNET_HEADER_BYTES = 14;
 
@@ -54,7 +58,10 @@ export class XskPort implements XskPlace {
   txInvalid = 0;
   /** System calls that asked the kernel to send. */
   kicks = 0;
-  /** Kicks that failed, above all because the interface is down; what was to be sent stays in the ring. */
+  /**
+   * Kicks that failed, above all because the interface is down; what was to be sent stays in the
+   * ring.
+   */
   kickErrors = 0;
   /** The last kick's errno, or 0. */
   lastError = 0;
@@ -77,7 +84,10 @@ export class XskPort implements XskPlace {
   private readonly assembly: Assembly;
   private owed: number;
   private outstanding = 0;
-  /** The kernel has not yet taken all of the tx ring: it is asked again before anything else is done. */
+  /**
+   * The kernel has not yet taken all of the tx ring: it is asked again before anything else is
+   * done.
+   */
   private unsent = false;
 
   constructor(place: XskPlace, socket: MappedSocket, id: number, umem: Umem) {
@@ -160,8 +170,9 @@ export class XskPort implements XskPlace {
   }
 
   /**
-   * Loads the line with the headers of every frame. The kernel wrote them on another core, and here the misses overlap, while
-   * whoever parses would wait for one after the other: it saved a quarter of a NAT's time per packet.
+   * Loads the line with the headers of every frame. The kernel wrote them on another core, and here
+   * the misses overlap, while whoever parses would wait for one after the other: it saved a quarter
+   * of a NAT's time per packet.
    */
   private touch(batch: Batch, at: number, count: number): void {
     const { i32 } = batch.memory;
@@ -224,7 +235,10 @@ export class XskPort implements XskPlace {
     return true;
   }
 
-  /** Puts a copy of a frame into the tx ring. Returns false where there is no room in it, or no chunk free, just now. */
+  /**
+   * Puts a copy of a frame into the tx ring. Returns false where there is no room in it, or no
+   * chunk free, just now.
+   */
   sendCopy(frames: Uint8Array, at: number, length: number): boolean {
     if (length > this.chunkBytes) return this.sendParts(frames, at, length);
     if (!this.hasRoom(1)) return false;

@@ -1,19 +1,22 @@
 /**
- * The user's side of the four AF_XDP rings. Each has one producer and one consumer, one of them the kernel.
+ * The user's side of the four AF_XDP rings. Each has one producer and one consumer, one of them the
+ * kernel.
  *
  *     fill         user → kernel   free chunks to receive into        8-byte address
  *     rx           kernel → user   received frames                    address, length, options: 16 bytes
  *     tx           user → kernel   frames to send                     the same
  *     completion   kernel → user   chunks whose frames were sent      8-byte address
  *
- * Producer and consumer are free-running 32-bit counts; a descriptor's place is `count & mask`. The user writes
- * descriptors plainly and *submits* them with one atomic store of the producer; it *peeks* with one atomic load of the
- * producer, reads descriptors plainly, and *releases* them with one atomic store of the consumer. So there is one atomic a
- * batch and index: the store releases the plain stores before it, the load acquires the kernel's, and an Atomics call is
- * a call no compiler moves plain accesses across.
+ * Producer and consumer are free-running 32-bit counts; a descriptor's place is `count & mask`. The
+ * user writes descriptors plainly and *submits* them with one atomic store of the producer; it
+ * *peeks* with one atomic load of the producer, reads descriptors plainly, and *releases* them with
+ * one atomic store of the consumer. So there is one atomic a batch and index: the store releases
+ * the plain stores before it, the load acquires the kernel's, and an Atomics call is a call no
+ * compiler moves plain accesses across.
  *
- * Addresses are 64 bits on the ring, but packet memory is less than 2 GiB: the high word is always 0, in rings from the
- * kernel because such addresses were put in, in rings to it because they are zeroed at the start and never written.
+ * Addresses are 64 bits on the ring, but packet memory is less than 2 GiB: the high word is always
+ * 0, in rings from the kernel because such addresses were put in, in rings to it because they are
+ * zeroed at the start and never written.
  *
  * Source: Linux Documentation/networking/af_xdp.rst and include/uapi/linux/if_xdp.h.
  */
@@ -30,7 +33,10 @@ const OPTIONS = 3;
 /** The frame goes on in the next descriptor (XDP_PKT_CONTD). */
 const CONTINUED = 1;
 
-/** Fill: chunks for the kernel. How many may be outstanding is the caller's to know (see xsk-port.ts). */
+/**
+ * Fill: chunks for the kernel. How many may be outstanding is the caller's to know (see
+ * xsk-port.ts).
+ */
 export class FillRing {
   readonly entries: number;
   private readonly words: Int32Array;
@@ -191,7 +197,10 @@ export class CompletionRing {
     this.consumer = Atomics.load(this.words, this.consumerAt);
   }
 
-  /** Takes all addresses waiting, masked, into `into` from `at` on, and gives their places back. Returns how many. */
+  /**
+   * Takes all addresses waiting, masked, into `into` from `at` on, and gives their places back.
+   * Returns how many.
+   */
   drain(into: Int32Array, at: number, addressMask: number): number {
     const { words, base, mask, consumer } = this;
     const count = (Atomics.load(words, this.producerAt) - consumer) | 0;

@@ -1,8 +1,9 @@
 /**
  * IDPS: finds port scans, port floods and SYN floods, says so, and blocks them, at all sites.
  *
- * It is transparent: what it does not drop goes on as it came. It has to see both directions of a connection with the same
- * addresses, if at several sites, so it does not stand in one chain with what rewrites them. What one site sees counts at all, and a block at one is one at all.
+ * It is transparent: what it does not drop goes on as it came. It has to see both directions of a
+ * connection with the same addresses, if at several sites, so it does not stand in one chain with
+ * what rewrites them. What one site sees counts at all, and a block at one is one at all.
  *
  * | found                | by                                                  | then                                    |
  * | -------------------- | --------------------------------------------------- | --------------------------------------- |
@@ -10,7 +11,8 @@
  * | floods of a port     | volume to a destination port: idps/port-flood.ts    | the port is blocked                     |
  * | SYN floods           | SYNs without connections: idps/syn-flood.ts         | first SYNs to the service are dropped   |
  *
- * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is not, with figures.
+ * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is
+ * not, with figures.
  */
 
 import {
@@ -172,7 +174,10 @@ export default defineMiddlebox({
       resumed: () => (changed = 0),
       overdrawn: () => (changed = counters.silence_overdrawn),
     });
-    /** Counter of what became of the judgement by silence, 0 if it resumed, and `NONE` if nothing did. */
+    /**
+     * Counter of what became of the judgement by silence, 0 if it resumed, and `NONE` if nothing
+     * did.
+     */
     let changed: number = NONE;
 
     /** One worker says it: all see the same. */

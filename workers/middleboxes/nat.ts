@@ -5,26 +5,32 @@
  *     10.0.0.5:4000 ─▶ 198.51.100.7:80      ─▶        203.0.113.1:4000 ─▶ 198.51.100.7:80
  *     10.0.0.5:4000 ◀─ 198.51.100.7:80      ◀─        203.0.113.1:4000 ◀─ 198.51.100.7:80      (here or at another site)
  *
- * The first packet of an internal address and port binds it to an external address and port, for whatever remote
- * (endpoint-independent mapping: RFC 4787 REQ-1; RFC 5382 REQ-1), at all sites. ICMP queries
- * are bound by their identifier (RFC 5508 REQ-1). A host inside that sends to an external address gets to the host inside
- * that is bound there (hairpinning, RFC 4787 REQ-9).
+ * The first packet of an internal address and port binds it to an external address and port, for
+ * whatever remote (endpoint-independent mapping: RFC 4787 REQ-1; RFC 5382 REQ-1), at all sites.
+ * ICMP queries are bound by their identifier (RFC 5508 REQ-1). A host inside that sends to an
+ * external address gets to the host inside that is bound there (hairpinning, RFC 4787 REQ-9).
  *
- * **What is where.** Options and counters: nat/declaration.ts. Timers, and TCP's states: nat/lifetimes.ts. Filtering by remote, where it
- * is asked for: nat/filters.ts. ICMP errors, with the packet they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is mapped by hand: shm/objects/nat-binding.ts.
- * Replies that come before the record of their binding wait for it: nat/early.ts. Which requirement of which RFC is met where, and by which test: docs/nat.md.
+ * **What is where.** Options and counters: nat/declaration.ts. Timers, and TCP's states:
+ * nat/lifetimes.ts. Filtering by remote, where it is asked for: nat/filters.ts. ICMP errors, with
+ * the packet they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is
+ * mapped by hand: shm/objects/nat-binding.ts. Replies that come before the record of their binding
+ * wait for it: nat/early.ts. Which requirement of which RFC is met where, and by which test:
+ * docs/nat.md.
  *
- * **Timers.** Only packets from inside refresh a binding (RFC 4787 REQ-6 asks for these, and allows the others, by which
- * anyone outside could keep bindings alive). So it does not matter through which site replies come. What comes
- * from outside, RSTs and ICMP errors included, changes nothing: it is easily forged (RFC 5382 REQ-10, RFC 7857 §3).
+ * **Timers.** Only packets from inside refresh a binding (RFC 4787 REQ-6 asks for these, and allows
+ * the others, by which anyone outside could keep bindings alive). So it does not matter through
+ * which site replies come. What comes from outside, RSTs and ICMP errors included, changes nothing:
+ * it is easily forged (RFC 5382 REQ-10, RFC 7857 §3).
  *
- * **A flood of new bindings** does not put out established ones: NEW ones have a quota (`half_open`), in which older give way to
- * newer, and of these not more than `half_open_records` a second are told to the other sites before they are established
- * (shm/objects/half-open.ts). Of whom a new binding is refused, is told by an ICMP error (RFC 5508 REQ-8).
+ * **A flood of new bindings** does not put out established ones: NEW ones have a quota
+ * (`half_open`), in which older give way to newer, and of these not more than `half_open_records` a
+ * second are told to the other sites before they are established (shm/objects/half-open.ts). Of
+ * whom a new binding is refused, is told by an ICMP error (RFC 5508 REQ-8).
  *
- * **Held bindings** (`hold_members`): packets of a new binding wait until so many other sites have it, so that a reply, which may come
- * by any of them, is not unsolicited there. They leave in order; packets from outside do not wait. A binding over the budget of
- * `half_open_records` is not replicated yet: its packets wait only for the records before it.
+ * **Held bindings** (`hold_members`): packets of a new binding wait until so many other sites have
+ * it, so that a reply, which may come by any of them, is not unsolicited there. They leave in
+ * order; packets from outside do not wait. A binding over the budget of `half_open_records` is not
+ * replicated yet: its packets wait only for the records before it.
  */
 
 import {
@@ -85,7 +91,10 @@ const INSIDE = 0;
 const OUTSIDE = 1;
 const NEITHER = -1;
 
-/** Bindings that ran out are looked for this often, each slot once a minute: with the largest table that takes a fifth of a ms. */
+/**
+ * Bindings that ran out are looked for this often, each slot once a minute: with the largest table
+ * that takes a fifth of a ms.
+ */
 const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;
 /** How often counts of the shared object become this instance's counters. */
@@ -182,7 +191,8 @@ export default defineMiddlebox({
     const { inside, outside } = options;
     let isHolding = options.hold_members > 0;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
-    // Packets are sorted by direction, and those of one direction looked up together, several times as fast as one by one.
+    // Packets are sorted by direction, and those of one direction looked up together, several times
+    // as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
     const to = bindings.inboundLookup(BATCH_CAPACITY);
     const fromInside = new Int32Array(BATCH_CAPACITY);
@@ -262,7 +272,8 @@ export default defineMiddlebox({
         const carried = protocol[i];
         const isPlain = version[i] === 4 && (carried === TCP || carried === UDP);
         if (!isPlain && !isQuery(i, side)) continue;
-        // Put into both lists and kept in one: which, comes as a coin falls, and a branch guessed wrong costs more than this.
+        // Put into both lists and kept in one: which, comes as a coin falls, and a branch guessed
+        // wrong costs more than this.
         fromInside[outbound] = i;
         from.addresses[outbound] = source[i];
         from.keys[outbound] = portAndProtocol(sourcePort(ports[i]), carried);
@@ -293,7 +304,10 @@ export default defineMiddlebox({
       return true;
     }
 
-    /** Whether a packet is an ICMP query or its reply. Anything else is an error, to be seen to later, or dropped. */
+    /**
+     * Whether a packet is an ICMP query or its reply. Anything else is an error, to be seen to
+     * later, or dropped.
+     */
     function isQuery(i: number, side: number): boolean {
       if (version[i] !== 4) {
         // What handles IPv6 in this chain decides about it.
@@ -308,7 +322,10 @@ export default defineMiddlebox({
       return false;
     }
 
-    /** Whether an ICMP query to, or a reply from, an address that is mapped whole: these go the other way too. */
+    /**
+     * Whether an ICMP query to, or a reply from, an address that is mapped whole: these go the
+     * other way too.
+     */
     function isMapped(i: number, side: number): boolean {
       if (!isQueryTo(flags[i], side === OUTSIDE)) return false;
       const key = portAndProtocol(sourcePort(ports[i]), ICMP);
@@ -384,7 +401,10 @@ export default defineMiddlebox({
       return true;
     }
 
-    /** Whether a place was bound since the batch was looked up: by a packet before packet `i`, the `n`-th from outside. */
+    /**
+     * Whether a place was bound since the batch was looked up: by a packet before packet `i`, the
+     * `n`-th from outside.
+     */
     function boundBefore(i: number, n: number, now: number): boolean {
       const slot = bindings.findInbound(to.places[n], now);
       if (slot === NONE) return false;
@@ -401,7 +421,8 @@ export default defineMiddlebox({
 
     function hairpin(i: number, n: number, now: number): void {
       if (follows(i)) return;
-      // Only the owner of an address answers queries to it. A reply goes to whoever bound its identifier.
+      // Only the owner of an address answers queries to it. A reply goes to whoever bound its
+      // identifier.
       const isQuery = protocol[i] === ICMP && isQueryTo(flags[i], true);
       const isBound =
         !isQuery ||
@@ -423,20 +444,29 @@ export default defineMiddlebox({
       batch.count1(counters.hairpinned);
     }
 
-    /** Packet `i`, the `n`-th from inside, may answer what the inside host just found has sent. A host does not answer itself. */
+    /**
+     * Packet `i`, the `n`-th from inside, may answer what the inside host just found has sent. A
+     * host does not answer itself.
+     */
     function noteHairpinned(i: number, n: number, slot: number, now: number): void {
       if (slot === NONE || bindings.rank(slot) !== NEW || !lifetimes.isAnswer(i)) return;
       if (bindings.internalAddress(slot) !== from.addresses[n]) bindings.answered(slot, now);
     }
 
-    /** Whether packet `i`, the `n`-th from inside, may go to the inside host just found, by its sessions. False: it is dropped. */
+    /**
+     * Whether packet `i`, the `n`-th from inside, may go to the inside host just found, by its
+     * sessions. False: it is dropped.
+     */
     function isAwaited(i: number, n: number, now: number): boolean {
       if (filter === null || endpoints.isMapped) return true;
       const { slot, address, port } = endpoints;
       return filter.turned(i, slot, address, port, from.externalAddresses[n], from.externalPorts[n], now);
     }
 
-    /** Binds the `n`-th packet from inside. False when there is no binding to be had, and then the packet is dropped. */
+    /**
+     * Binds the `n`-th packet from inside. False when there is no binding to be had, and then the
+     * packet is dropped.
+     */
     function bind(i: number, n: number, now: number): boolean {
       const slot = boundSlot(i, n, now);
       if (slot === NONE) return false;
@@ -563,9 +593,10 @@ export default defineMiddlebox({
 });
 
 /**
- * Bindings of one internal address at most, unless the operator says otherwise: half the ports that a protocol has at one external
- * address, above the well-known ones. So no host takes all of an address; and it is more than the 28,232 ports that Linux connects
- * from, so a busy server is not limited.
+ * Bindings of one internal address at most, unless the operator says otherwise: half the ports that
+ * a protocol has at one external address, above the well-known ones. So no host takes all of an
+ * address; and it is more than the 28,232 ports that Linux connects from, so a busy server is not
+ * limited.
  */
 function subscriberShare({
   first_port,

@@ -1,8 +1,8 @@
 /**
  * A small assembler for BPF: just the instructions the XDP program needs, with labels.
  *
- * An instruction is 8 bytes: opcode, registers (destination low, source high), 16-bit jump or memory offset, 32-bit
- * immediate. Source: RFC 9669, BPF Instruction Set Architecture.
+ * An instruction is 8 bytes: opcode, registers (destination low, source high), 16-bit jump or
+ * memory offset, 32-bit immediate. Source: RFC 9669, BPF Instruction Set Architecture.
  */
 
 export const Register = { R0: 0, R1: 1, R2: 2, R3: 3, R4: 4, R5: 5, R6: 6, R7: 7, R8: 8, R9: 9, R10: 10 } as const;
@@ -82,7 +82,10 @@ export class BpfAssembler {
     return this.emit(ATOMIC_64, to, from, 0, ATOMIC_ADD);
   }
 
-  /** Jumps where the low 32 bits of `register`, unsigned, compare so with `value`; `&`: where they have a bit of it. */
+  /**
+   * Jumps where the low 32 bits of `register`, unsigned, compare so with `value`; `&`: where they
+   * have a bit of it.
+   */
   jumpIf(register: Register, comparison: keyof typeof JUMP_IMMEDIATE, value: number, target: string): this {
     return this.emit(JUMP_IMMEDIATE[comparison], register, 0, 0, value, target);
   }

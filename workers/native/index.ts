@@ -1,9 +1,10 @@
 /**
  * The native binding, typed: the only file that loads `addon.node`.
  *
- * Every function throws a `NativeError` when its system call fails (what failed, on what, and what to do about it is in its
- * message), and a TypeError or RangeError for a wrong argument. Descriptors belong to the thread that opened them, which
- * alone closes them (`closeDescriptor`); what is still open when a thread ends is closed then.
+ * Every function throws a `NativeError` when its system call fails (what failed, on what, and what
+ * to do about it is in its message), and a TypeError or RangeError for a wrong argument.
+ * Descriptors belong to the thread that opened them, which alone closes them (`closeDescriptor`);
+ * what is still open when a thread ends is closed then.
  */
 
 import { createRequire } from 'node:module';
@@ -17,14 +18,20 @@ export interface NativeError extends Error {
   readonly syscall: string;
 }
 
-/** A ring mapped from the kernel: byte offsets of its words in `buffer`, and how many descriptors it has. */
+/**
+ * A ring mapped from the kernel: byte offsets of its words in `buffer`, and how many descriptors it
+ * has.
+ */
 export interface MappedRing {
   readonly buffer: ArrayBuffer;
   readonly entries: number;
   readonly producer: number;
   readonly consumer: number;
   readonly flags: number;
-  /** Descriptors: 8 bytes each (an address) in fill and completion rings, 16 (address, length, options) in rx and tx. */
+  /**
+   * Descriptors: 8 bytes each (an address) in fill and completion rings, 16 (address, length,
+   * options) in rx and tx.
+   */
   readonly descriptors: number;
 }
 
@@ -93,9 +100,14 @@ export const XdpAction = { ABORTED: 0, DROP: 1, PASS: 2, TX: 3, REDIRECT: 4 } as
 /** A child that writes out memory as it was when it was forked. */
 export interface SnapshotChild {
   readonly pid: number;
-  /** Its pidfd, for `childStatus`, `childKill`, and `closeDescriptor`, which kills it if it still runs. */
+  /**
+   * Its pidfd, for `childStatus`, `childKill`, and `closeDescriptor`, which kills it if it still
+   * runs.
+   */
   readonly child: number;
-  /** What it writes, non-blocking. Belongs to the caller, who gives it to a `net.Socket` at once. */
+  /**
+   * What it writes, non-blocking. Belongs to the caller, who gives it to a `net.Socket` at once.
+   */
   readonly pipe: number;
 }
 
@@ -103,8 +115,9 @@ interface Addon {
   /** Closes what this thread opened. Views of a socket's rings become empty. */
   closeDescriptor(fd: number): void;
   /**
-   * An AF_XDP socket, not yet bound, with four rings of `entries` (a power of two). `memory` must start on a page; with
-   * `share` it is registered by another socket already, whose descriptor is then given to `xskBind`.
+   * An AF_XDP socket, not yet bound, with four rings of `entries` (a power of two). `memory` must
+   * start on a page; with `share` it is registered by another socket already, whose descriptor is
+   * then given to `xskBind`.
    */
   xskOpen(
     label: string,
@@ -114,7 +127,10 @@ interface Addon {
     entries: number,
     share: boolean,
   ): MappedSocket;
-  /** Binds to a queue of an interface. `flags` of `BindFlag`; `sharedFd`: -1, or the socket whose memory is shared. */
+  /**
+   * Binds to a queue of an interface. `flags` of `BindFlag`; `sharedFd`: -1, or the socket whose
+   * memory is shared.
+   */
   xskBind(fd: number, name: string, queue: number, flags: number, sharedFd: number): void;
   /**
    * Whether this kernel gives and takes frames in several chunks (`BindFlag.MULTI_BUFFER`, Linux
@@ -124,7 +140,10 @@ interface Addon {
   /** Whether a bound socket moves frames without a copy. */
   xskZeroCopy(fd: number): boolean;
   xskStatistics(fd: number): SocketStatistics;
-  /** Has the kernel send what the tx ring holds. Returns 0, EAGAIN while some is left, or the errno of a failure. */
+  /**
+   * Has the kernel send what the tx ring holds. Returns 0, EAGAIN while some is left, or the errno
+   * of a failure.
+   */
   xskKick(fd: number): number;
   /** An XSKMAP of this many queues: queue → socket. */
   bpfMapCreate(entries: number, label: string): number;
@@ -141,7 +160,10 @@ interface Addon {
   bpfProgramLoad(instructions: Uint8Array, label: string, multiBuffer: boolean): number;
   /** Runs a loaded program on one frame, as if received on queue 0: an `XdpAction`. */
   bpfProgramRun(programFd: number, frame: Uint8Array): number;
-  /** Attaches a program to an interface, native or generic, until the link is closed or the process dies. */
+  /**
+   * Attaches a program to an interface, native or generic, until the link is closed or the process
+   * dies.
+   */
   bpfLinkCreate(programFd: number, name: string, native: boolean): number;
   /**
    * Replaces the program of a link, without a moment in which none is attached. ENOLINK: the
@@ -152,7 +174,10 @@ interface Addon {
   eventCreate(): number;
   /** Wakes whoever waits on an eventfd; from any thread. */
   eventSignal(fd: number): void;
-  /** Blocks the thread until one of `fds` is readable or the time (at most an hour) is up. Returns how many are. */
+  /**
+   * Blocks the thread until one of `fds` is readable or the time (at most an hour) is up. Returns
+   * how many are.
+   */
   waitReadable(fds: Int32Array, timeoutMs: number): number;
   /** The calling thread runs on this core alone from now on. */
   threadPin(core: number): void;
@@ -164,17 +189,23 @@ interface Addon {
   threadId(): number;
   /** CPU time the calling thread has used, in nanoseconds. */
   threadCpuTime(): number;
-  /** Ends the process at once: threads in system calls are not waited for, and nothing is flushed. */
+  /**
+   * Ends the process at once: threads in system calls are not waited for, and nothing is flushed.
+   */
   exitNow(code: number): never;
   pageBytes(): number;
   memoryAddress(view: Uint8Array): number;
   memoryAdvise(view: Uint8Array, advice: number): number;
   interfaceFacts(name: string): InterfaceFacts;
-  /** The interface takes frames to whatever station, until this descriptor is closed or the process ends. */
+  /**
+   * The interface takes frames to whatever station, until this descriptor is closed or the process
+   * ends.
+   */
   interfacePromiscuous(name: string): number;
   /**
-   * The neighbours on an interface whose link-layer addresses the kernel knows, of both IP versions, one record of `NEIGHBOUR_WORDS`
-   * after the other: 4 or 6, the address as it is in packets (IPv4: one word, IPv6: four), bytes 0–3 of the MAC address, bytes 4–5.
+   * The neighbours on an interface whose link-layer addresses the kernel knows, of both IP
+   * versions, one record of `NEIGHBOUR_WORDS` after the other: 4 or 6, the address as it is in
+   * packets (IPv4: one word, IPv6: four), bytes 0–3 of the MAC address, bytes 4–5.
    */
   interfaceNeighbours(name: string): Int32Array;
   /**
@@ -192,15 +223,22 @@ interface Addon {
   offloadSet(name: string, offload: string, on: boolean): void;
   unixDatagram(path: string, message: string): void;
   /**
-   * Forks a child that writes `arena` with the sums added, and ends. Each sum is seven numbers: byte offset in
-   * the arena, stride, how many cells; byte offset in `locals`, stride; stride from lane to lane, how many lanes. To each cell in
-   * the arena, a double, are added its lanes in `locals`. The sums ascend in the arena and do not overlap.
+   * Forks a child that writes `arena` with the sums added, and ends. Each sum is seven numbers:
+   * byte offset in the arena, stride, how many cells; byte offset in `locals`, stride; stride from
+   * lane to lane, how many lanes. To each cell in the arena, a double, are added its lanes in
+   * `locals`. The sums ascend in the arena and do not overlap.
    */
   forkSnapshot(arena: Uint8Array, locals: Uint8Array, sums: Float64Array): SnapshotChild;
-  /** Undefined while the child runs; then, once, its exit code or the negative number of the signal that ended it. */
+  /**
+   * Undefined while the child runs; then, once, its exit code or the negative number of the signal
+   * that ended it.
+   */
   childStatus(child: number): number | undefined;
   childKill(child: number): void;
-  /** Until `thickenFork`, forks copy nothing but these two views and what a child in C needs: so they are faster. */
+  /**
+   * Until `thickenFork`, forks copy nothing but these two views and what a child in C needs: so
+   * they are faster.
+   */
   thinFork(arena: Uint8Array, locals: Uint8Array): number;
   thickenFork(): void;
 }
@@ -263,7 +301,10 @@ export function addressOf(view: Uint8Array): number {
   return addon.memoryAddress(view);
 }
 
-/** Advises the kernel of the whole pages within a view of shared memory; returns how many bytes that was. */
+/**
+ * Advises the kernel of the whole pages within a view of shared memory; returns how many bytes that
+ * was.
+ */
 export function adviseMemory(view: Uint8Array, advice: MemoryAdvice): number {
   return addon.memoryAdvise(view, ADVICE.indexOf(advice));
 }
@@ -279,8 +320,9 @@ export function setOffloads(name: string, wanted: Partial<Offloads>): void {
 }
 
 /**
- * Tells the service manager (man 3 sd_notify): `READY=1`, `WATCHDOG=1`, `STATUS=…`, several separated by newlines.
- * Returns false where nobody asked to be told, that is, without `$NOTIFY_SOCKET`.
+ * Tells the service manager (man 3 sd_notify): `READY=1`, `WATCHDOG=1`, `STATUS=…`, several
+ * separated by newlines. Returns false where nobody asked to be told, that is, without
+ * `$NOTIFY_SOCKET`.
  */
 export function notifyServiceManager(message: string, path = process.env['NOTIFY_SOCKET']): boolean {
   if (path === undefined || path === '') return false;

@@ -1,6 +1,6 @@
 /**
- * IPv4 fragments as bytes, and the packet that they make: for datagrams whose transport header lies in several of them
- * (workers/fragments.ts).
+ * IPv4 fragments as bytes, and the packet that they make: for datagrams whose transport header lies
+ * in several of them (workers/fragments.ts).
  */
 
 import { checksum } from './checksum.js';
@@ -36,7 +36,10 @@ export function copyData(u8: Uint8Array, first: number, header: number): void {
   u8.copyWithin(to, from, from + dataBytesOf(u8, header));
 }
 
-/** Makes the header of the first fragment that of the whole packet. `lengthAt`: of a length field before it, or 0. */
+/**
+ * Makes the header of the first fragment that of the whole packet. `lengthAt`: of a length field
+ * before it, or 0.
+ */
 export function sealWhole(u8: Uint8Array, first: number, totalBytes: number, lengthAt: number): void {
   const field = half(u8, first + Ipv4At.fragment);
   setHalf(u8, first + Ipv4At.totalLength, totalBytes);

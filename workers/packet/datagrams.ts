@@ -1,17 +1,18 @@
 /**
- * The fragmented datagrams a worker knows of: what is there of each, and the ports that its first fragment showed.
+ * The fragmented datagrams a worker knows of: what is there of each, and the ports that its first
+ * fragment showed.
  *
- * A datagram's key is what its fragments have in common (RFC 791 §3.2, RFC 8200 §4.5), and the port and the link that
- * they came in by:
+ * A datagram's key is what its fragments have in common (RFC 791 §3.2, RFC 8200 §4.5), and the port
+ * and the link that they came in by:
  *
  *     source 4, destination 4 (IPv4: 1 word, the rest zero), identification, version and protocol and port, link
  *
- * Of each datagram there is a bit for every 8 bytes, so that no byte is ever passed twice: whatever reassembles it gets the
- * same, in whatever order it came (teardrop, RFC 1858, RFC 5722).
+ * Of each datagram there is a bit for every 8 bytes, so that no byte is ever passed twice: whatever
+ * reassembles it gets the same, in whatever order it came (teardrop, RFC 1858, RFC 5722).
  *
- * **Nobody starves others.** A source has its datagrams in one of `GROUPS` groups of places, told by a secret hash; where there
- * is no room the oldest there gives way. So whoever sends fragments of datagrams without end puts out his own, and
- * hardly anybody else's.
+ * **Nobody starves others.** A source has its datagrams in one of `GROUPS` groups of places, told
+ * by a secret hash; where there is no room the oldest there gives way. So whoever sends fragments
+ * of datagrams without end puts out his own, and hardly anybody else's.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -33,7 +34,10 @@ const BITMAP_WORDS = 8192 / 32;
 
 /** A datagram is forgotten so long after its first sign: what comes later is not of it. */
 export const DATAGRAM_MS = 5000;
-/** From then on what overlaps is of another datagram, to which the sender gave the same identification (RFC 6864). */
+/**
+ * From then on what overlaps is of another datagram, to which the sender gave the same
+ * identification (RFC 6864).
+ */
 export const REUSED_MS = 1000;
 
 // What is known of a datagram.
@@ -44,23 +48,31 @@ const HEADED = 2;
 /** Its first fragment ends within the transport header. */
 const SPLIT = 3;
 
-/** Column of a fragment's flags: RFC 791's field is the offset in units of 8 bytes, RFC 8200's has it above three bits. */
+/**
+ * Column of a fragment's flags: RFC 791's field is the offset in units of 8 bytes, RFC 8200's has
+ * it above three bits.
+ */
 const MORE_IPV4 = 0x2000;
 const OFFSET_IPV4 = 0x1fff;
 
 export interface Datagrams {
   /**
-   * The datagram that fragment `i` is of, noted as there; made if there is none. `NONE`: it overlaps what is there. The datagram that
-   * gave way for it, if any, is in `displaced`.
+   * The datagram that fragment `i` is of, noted as there; made if there is none. `NONE`: it
+   * overlaps what is there. The datagram that gave way for it, if any, is in `displaced`.
    */
   note(i: number, nowMs: number): number;
-  /** After `note`: the datagram that had to go, or that was over; `NONE` if none. Whoever keeps something of it lets it go. */
+  /**
+   * After `note`: the datagram that had to go, or that was over; `NONE` if none. Whoever keeps
+   * something of it lets it go.
+   */
   readonly displaced: number;
   /** Whether the first fragment was there. */
   isHeaded(datagram: number): boolean;
   /** The first fragment is `i`. */
   setHead(datagram: number, i: number): void;
-  /** The first fragment ends within the transport header: no fragment goes on before all are there. */
+  /**
+   * The first fragment ends within the transport header: no fragment goes on before all are there.
+   */
   setSplit(datagram: number): void;
   isSplit(datagram: number): boolean;
   /** Whether every byte of it was there. */
@@ -89,7 +101,10 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
   const states = new Uint8Array(DATAGRAMS);
   const since = new Float64Array(DATAGRAMS);
   const bitmaps = new Int32Array(DATAGRAMS * BITMAP_WORDS);
-  /** In units of 8 bytes: how many are there, the end of the last of them, and the end of the datagram, 0 while it is not known. */
+  /**
+   * In units of 8 bytes: how many are there, the end of the last of them, and the end of the
+   * datagram, 0 while it is not known.
+   */
   const units = new Int32Array(DATAGRAMS);
   const highest = new Int32Array(DATAGRAMS);
   const ends = new Int32Array(DATAGRAMS);
@@ -183,7 +198,10 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
     bitmaps.fill(0, datagram * BITMAP_WORDS, (datagram + 1) * BITMAP_WORDS);
   }
 
-  /** Marks the units of the fragment at hand. False, and nothing is marked, where some are, or the datagram ends before. */
+  /**
+   * Marks the units of the fragment at hand. False, and nothing is marked, where some are, or the
+   * datagram ends before.
+   */
   function claim(datagram: number): boolean {
     const end = ends[datagram];
     if (end !== 0 && (to > end || (isLast && to !== end))) return false;

@@ -5,7 +5,8 @@
  *     6   source address        6 bytes
  *     12  type, or VLAN tags    2 bytes
  *
- * A frame starts at 2 modulo 4, so the destination is a half word and a word, the source a word and a half word.
+ * A frame starts at 2 modulo 4, so the destination is a half word and a word, the source a word and
+ * a half word.
  */
 
 import type { PacketMemory } from './memory.js';

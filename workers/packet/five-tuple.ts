@@ -1,5 +1,6 @@
 /**
- * Parts of a packet's five-tuple: the raw port pair, as it is in a batch's column, and the protocol's name.
+ * Parts of a packet's five-tuple: the raw port pair, as it is in a batch's column, and the
+ * protocol's name.
  */
 
 import { Protocol } from './ipv4.js';

@@ -1,14 +1,17 @@
 /**
- * Options of IPv4 headers (RFC 791 §3.1), and of IPv6 hop-by-hop and destination headers (RFC 8200 §4.2): whether they are
- * well-formed. A receiver that reads past a length that lies, or follows a source route, would act on what nobody
- * checked; the kernel drops such packets, too.
+ * Options of IPv4 headers (RFC 791 §3.1), and of IPv6 hop-by-hop and destination headers (RFC 8200
+ * §4.2): whether they are well-formed. A receiver that reads past a length that lies, or follows a
+ * source route, would act on what nobody checked; the kernel drops such packets, too.
  *
  *     IPv4   type 1, length of the whole option 1, data     types 0 (end of list) and 1 (no operation) are one byte
  *     IPv6   type 1, length of the data 1, data             type 0 is one byte
  */
 
 export const OPTIONS_RIGHT = 0;
-/** An option has length 0 or 1, reaches past the header, or is a source route that cannot be followed. */
+/**
+ * An option has length 0 or 1, reaches past the header, or is a source route that cannot be
+ * followed.
+ */
 export const OPTIONS_MALFORMED = 1;
 /** Right, with a loose or strict source route among them. */
 export const OPTIONS_SOURCE_ROUTE = 2;
@@ -44,7 +47,10 @@ export function checkIpv4Options(u8: Uint8Array, from: number, end: number): num
   return found;
 }
 
-/** Whether the options between the bytes `from` and `end` of an IPv6 extension header are well-formed. */
+/**
+ * Whether the options between the bytes `from` and `end` of an IPv6 extension header are
+ * well-formed.
+ */
 export function areIpv6Options(u8: Uint8Array, from: number, end: number): boolean {
   let at = from;
   while (at < end) {

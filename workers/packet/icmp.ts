@@ -22,7 +22,10 @@ export const IcmpType = {
   TIMESTAMP_REPLY: 14,
 } as const;
 
-/** RFC 4443; listeners: RFC 2710, RFC 3810; neighbour discovery: RFC 4861. Types below 128 are errors. */
+/**
+ * RFC 4443; listeners: RFC 2710, RFC 3810; neighbour discovery: RFC 4861. Types below 128 are
+ * errors.
+ */
 export const Icmpv6Type = {
   UNREACHABLE: 1,
   PACKET_TOO_BIG: 2,
@@ -41,7 +44,10 @@ export const Icmpv6Type = {
   LISTENER_REPORT_2: 143,
 } as const;
 
-/** Whether an ICMP or ICMPv6 message (`protocol`) of this type has an identifier, as parser and quotations see it. */
+/**
+ * Whether an ICMP or ICMPv6 message (`protocol`) of this type has an identifier, as parser and
+ * quotations see it.
+ */
 export function hasIdentifier(protocol: number, type: number): boolean {
   return protocol === Protocol.ICMP ? isQuery(type) : type === Icmpv6Type.ECHO || type === Icmpv6Type.ECHO_REPLY;
 }

@@ -14,8 +14,9 @@ const NO_OPERATION = 1;
 const COPIED = 0x80;
 
 /**
- * Copies the options that every fragment carries from the IPv4 header at `header` to byte 20 on of `into`, padded to whole words.
- * Returns their length in bytes. An option with an impossible length ends the list.
+ * Copies the options that every fragment carries from the IPv4 header at `header` to byte 20 on of
+ * `into`, padded to whole words. Returns their length in bytes. An option with an impossible length
+ * ends the list.
  */
 export function copiedOptions(bytes: Uint8Array, header: number, into: Uint8Array): number {
   const end = header + ((bytes[header] & 0x0f) << 2);

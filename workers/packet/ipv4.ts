@@ -18,7 +18,9 @@ export const Ipv4Fragment = { DONT: 0x4000, MORE: 0x2000, OFFSET: 0x1fff } as co
 
 export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, DCCP: 33, ICMPV6: 58, SCTP: 132, UDP_LITE: 136 } as const;
 
-/** Whether the first four bytes of the protocol's header are the source and the destination port. */
+/**
+ * Whether the first four bytes of the protocol's header are the source and the destination port.
+ */
 export function hasPorts(protocol: number): boolean {
   return (
     protocol === Protocol.TCP ||
@@ -51,7 +53,10 @@ export function formatIpv4(raw: number): string {
   return `${raw & 0xff}.${(raw >>> 8) & 0xff}.${(raw >>> 16) & 0xff}.${raw >>> 24}`;
 }
 
-/** Whether a raw address is one host's: not "this network", loopback, multicast, reserved or broadcast (RFC 1812 §5.3.7). */
+/**
+ * Whether a raw address is one host's: not "this network", loopback, multicast, reserved or
+ * broadcast (RFC 1812 §5.3.7).
+ */
 export function isHost(raw: number): boolean {
   const first = raw & 0xff;
   return first !== 0 && first !== 127 && first < 224;

@@ -1,8 +1,10 @@
 /**
- * The one walk over the extension headers of an IPv6 packet, from the fixed header to the transport header: the parser, the
- * fragments and the quotations of ICMPv6 errors have to agree where that is.
+ * The one walk over the extension headers of an IPv6 packet, from the fixed header to the transport
+ * header: the parser, the fragments and the quotations of ICMPv6 errors have to agree where that
+ * is.
  *
- * It ends at the fragment header of a later fragment: what follows is data, whatever the header calls it.
+ * It ends at the fragment header of a later fragment: what follows is data, whatever the header
+ * calls it.
  */
 
 import { areIpv6Options } from './header-options.js';
@@ -37,7 +39,9 @@ export class Ipv6Chain {
     this.u8 = u8;
   }
 
-  /** Walks the packet whose fixed header is at byte `l3`, and of which there is nothing at `end`. */
+  /**
+   * Walks the packet whose fixed header is at byte `l3`, and of which there is nothing at `end`.
+   */
   walk(l3: number, end: number): number {
     const { u8 } = this;
     let header = u8[l3 + Ipv6At.nextHeader];

@@ -5,8 +5,9 @@
  *     4   payload length               2        8   source        16
  *     6   next header                  1        24  destination   16
  *
- * Extension headers: next header (1), length in 8-byte units beyond the first 8 bytes (1), contents. The authentication
- * header counts in 4-byte units beyond 8 bytes (RFC 4302 §2.2), the fragment header is always 8 bytes.
+ * Extension headers: next header (1), length in 8-byte units beyond the first 8 bytes (1),
+ * contents. The authentication header counts in 4-byte units beyond 8 bytes (RFC 4302 §2.2), the
+ * fragment header is always 8 bytes.
  */
 
 import { isIPv6 } from 'node:net';
@@ -34,8 +35,8 @@ export function isExtension(header: number): boolean {
 const MAPPED = 0xffff_0000 | 0;
 
 /**
- * Whether the address whose first word is `words[at]` is one host's, and not of a single link: neither
- * unspecified, loopback, link-local, multicast, nor an IPv4 address (::ffff:0:0/96).
+ * Whether the address whose first word is `words[at]` is one host's, and not of a single link:
+ * neither unspecified, loopback, link-local, multicast, nor an IPv4 address (::ffff:0:0/96).
  */
 export function isHostIpv6(words: Int32Array, at: number): boolean {
   const first = words[at];
@@ -50,7 +51,10 @@ export function isLinkLocal(words: Int32Array, at = 0): boolean {
   return (words[at] & 0xc0ff) === 0x80fe;
 }
 
-/** Reads an address into its four raw words (see batch.ts). Throws a RangeError that quotes what it was given. */
+/**
+ * Reads an address into its four raw words (see batch.ts). Throws a RangeError that quotes what it
+ * was given.
+ */
 export function parseIpv6(text: string): Int32Array {
   const wrong = (): never => {
     throw new RangeError(`"${text}" is not an IPv6 address`);

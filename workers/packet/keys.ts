@@ -1,5 +1,6 @@
 /**
- * Keys of flow tables, filled from a packet: addresses, ports and protocol as raw words (see batch.ts).
+ * Keys of flow tables, filled from a packet: addresses, ports and protocol as raw words (see
+ * batch.ts).
  *
  *     IPv4, KEY_WORDS_IPV4_FIVE_TUPLE   source 1, destination 1, port pair 1, protocol and link 1
  *     IPv6, KEY_WORDS_IPV6_FIVE_TUPLE   source 4, destination 4, port pair 1, protocol and link 1
@@ -15,7 +16,10 @@ import type { Batch } from '../batch.js';
 const SOURCE = 2;
 const DESTINATION = 6;
 
-/** Each writes a key of packet `i` into `out[at …]`. The packet is of that version, and none that `skips` says to pass over. */
+/**
+ * Each writes a key of packet `i` into `out[at …]`. The packet is of that version, and none that
+ * `skips` says to pass over.
+ */
 export interface PacketKeys {
   ipv4(i: number, out: Int32Array, at: number): void;
   ipv4Reply(i: number, out: Int32Array, at: number): void;

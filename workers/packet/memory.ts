@@ -7,11 +7,13 @@ export function jumboStart(chunksBytes: number): number {
 }
 
 /**
- * Packet memory: one SharedArrayBuffer per worker, cut into chunks of a power of two bytes, one frame a chunk.
+ * Packet memory: one SharedArrayBuffer per worker, cut into chunks of a power of two bytes, one
+ * frame a chunk.
  *
- * For AF_XDP it is the UMEM and starts on a page. A frame's Ethernet header starts at an offset of 2 modulo 4, so that
- * the IP header, 14 or 18 bytes on, lies on a word boundary and its addresses are one `Int32Array` access each.
- * All offsets are bytes from the start of the memory; a frame's chunk is `offset & ~(chunkBytes - 1)`.
+ * For AF_XDP it is the UMEM and starts on a page. A frame's Ethernet header starts at an offset of
+ * 2 modulo 4, so that the IP header, 14 or 18 bytes on, lies on a word boundary and its addresses
+ * are one `Int32Array` access each. All offsets are bytes from the start of the memory; a frame's
+ * chunk is `offset & ~(chunkBytes - 1)`.
  *
  * Frames longer than a chunk are in *jumbo buffers*, which follow the chunks from `jumboAt` on.
  * They are not part of the UMEM: a driver that receives such a frame in several chunks copies them

@@ -1,11 +1,12 @@
 /**
- * MSS clamping: lowers the maximum segment size that the ends of a TCP connection announce (RFC 9293 §3.7.1), so that
- * no segment exceeds the MTU of a link on the way, even if nobody's ICMP errors arrive.
+ * MSS clamping: lowers the maximum segment size that the ends of a TCP connection announce (RFC
+ * 9293 §3.7.1), so that no segment exceeds the MTU of a link on the way, even if nobody's ICMP
+ * errors arrive.
  *
  *     kind 2   length 4   MSS 2          an option of SYN and SYN-ACK; the others are 1 byte (0: end, 1: nothing) or have a length
  *
- * An MSS is never raised, and none is added. If an option's length is impossible, the options behind it stay as they
- * are. What of the options lies in a later fragment stays, too.
+ * An MSS is never raised, and none is added. If an option's length is impossible, the options
+ * behind it stay as they are. What of the options lies in a later fragment stays, too.
  */
 
 import type { Batch } from '../batch.js';
@@ -23,7 +24,10 @@ const MSS_BYTES = 4;
 const HEADERS_IPV4 = 40;
 const HEADERS_IPV6 = 60;
 
-/** Limits of a fixed MSS: what Linux accepts of a peer at least, and what fits into the longest IPv4 packet. */
+/**
+ * Limits of a fixed MSS: what Linux accepts of a peer at least, and what fits into the longest IPv4
+ * packet.
+ */
 export const MSS_MIN = 88;
 export const MSS_MAX = 65_495;
 
@@ -36,9 +40,9 @@ export interface MssClampParts {
 }
 
 /**
- * A function that lowers the MSS of packet `i`, if it has one, and returns whether it did. Before a middlebox decided the egress
- * of a packet, it counts as leaving by the opposite port. `null` if the setting is `false`. Made once per data plane: see the head
- * of batch.ts.
+ * A function that lowers the MSS of packet `i`, if it has one, and returns whether it did. Before a
+ * middlebox decided the egress of a packet, it counts as leaving by the opposite port. `null` if
+ * the setting is `false`. Made once per data plane: see the head of batch.ts.
  */
 export function createMssClamp({ batch, mtus, setting }: MssClampParts): ((i: number) => boolean) | null {
   if (setting === false) return null;
@@ -84,7 +88,10 @@ export function createMssClamp({ batch, mtus, setting }: MssClampParts): ((i: nu
     return l3[i] + IPV6_BYTES + upperNumber(i32[(l3[i] + Ipv6At.payloadLength) >> 2] << 16);
   }
 
-  /** Writes the number at byte `at`, which can be odd: then it lies in two of the words that the checksum adds up. */
+  /**
+   * Writes the number at byte `at`, which can be odd: then it lies in two of the words that the
+   * checksum adds up.
+   */
   function write(header: number, at: number, value: number): void {
     const first = at >> 1;
     const last = (at + 1) >> 1;

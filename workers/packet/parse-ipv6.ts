@@ -1,5 +1,6 @@
 /**
- * IPv6 headers: what the fixed header and the fragment header say of themselves; the walk between is ipv6-chain.ts.
+ * IPv6 headers: what the fixed header and the fragment header say of themselves; the walk between
+ * is ipv6-chain.ts.
  */
 
 import type { Batch } from '../batch.js';
@@ -22,15 +23,17 @@ export const IPV6_DROPS = {
 
 type Drops = { readonly [Name in keyof typeof IPV6_DROPS | 'parse_source_route']: number };
 
-/** A function for packet `i`, of which the frame has `room` bytes from the IPv6 header at `at` on. */
+/**
+ * A function for packet `i`, of which the frame has `room` bytes from the IPv6 header at `at` on.
+ */
 export type Ipv6Parser = (i: number, at: number, room: number) => void;
 
 /** Of what no router forwards (RFC 4861 §6.1, §7.1). */
 const ND_HOP_LIMIT = 255;
 
 /**
- * Made once per data plane: see the head of batch.ts. On a wire neighbour discovery passes unseen, as ARP does (RFC 4890
- * §4.4). Group membership does not: MLD and IGMP are for the middleboxes.
+ * Made once per data plane: see the head of batch.ts. On a wire neighbour discovery passes unseen,
+ * as ARP does (RFC 4890 §4.4). Group membership does not: MLD and IGMP are for the middleboxes.
  */
 export function createIpv6Parser(
   batch: Batch,

@@ -1,14 +1,15 @@
 /**
- * The link layer of frames that are not plain IP over Ethernet II: VLAN tags, 802.3 with LLC and SNAP (RFC 1042), and
- * PPPoE sessions (RFC 2516).
+ * The link layer of frames that are not plain IP over Ethernet II: VLAN tags, 802.3 with LLC and
+ * SNAP (RFC 1042), and PPPoE sessions (RFC 2516).
  *
  *     Ethernet 14 | tags 0–4 × 4 | IP
  *                                | LLC and SNAP 8 | IP
  *                                | PPPoE and PPP 8 | IP
  *
- * Each is a multiple of 4 bytes, so the IP header stays on a word boundary. In wire mode a frame without an IP packet
- * is one of
- * - control: protocols that keep the link itself going and carry no payload of hosts. They pass unseen;
+ * Each is a multiple of 4 bytes, so the IP header stays on a word boundary. In wire mode a frame
+ * without an IP packet is one of
+ * - control: protocols that keep the link itself going and carry no payload of hosts. They pass
+ *   unseen;
  * - unknown: it may carry a payload that no middlebox can inspect. `unknown_ethertypes` decides.
  */
 
@@ -21,7 +22,10 @@ import { isVlan, linkBehind, mixedLink, VLAN_BYTES, VLAN_ID, VLAN_TAGS_MAX } fro
 
 /** What the operator chose about frames, before any middlebox sees them. */
 export interface FrameSettings {
-  /** Wire mode. `separate`: equal addresses on different VLANs are different hosts. `together`: tags are ignored. */
+  /**
+   * Wire mode. `separate`: equal addresses on different VLANs are different hosts. `together`: tags
+   * are ignored.
+   */
   readonly vlans: 'separate' | 'together';
   /** Wire mode: what becomes of frames that may carry a payload that cannot be inspected. */
   readonly unknownEthertypes: 'pass' | 'drop';
@@ -159,8 +163,8 @@ export function createLinkParser(parts: LinkParserParts): LinkParser {
   }
 
   /**
-   * By the first byte of the protocol: from 0x80 on it negotiates the link or a network protocol (RFC 1661 §2). One that
-   * is odd is a protocol shortened to a byte, and so no control protocol.
+   * By the first byte of the protocol: from 0x80 on it negotiates the link or a network protocol
+   * (RFC 1661 §2). One that is odd is a protocol shortened to a byte, and so no control protocol.
    */
   function isPppControl(first: number): boolean {
     return first >= 0x80 && (first & 1) === 0;

@@ -1,5 +1,6 @@
 /**
- * Transport headers: checks what they say of themselves and fills the batch's port and flag columns.
+ * Transport headers: checks what they say of themselves and fills the batch's port and flag
+ * columns.
  */
 
 import type { Batch } from '../batch.js';
@@ -37,7 +38,10 @@ const ICMP_IDENTIFIER = 4;
 
 type Drops = { readonly [Name in keyof typeof TRANSPORT_DROPS]: number };
 
-/** Whether `bytes` bytes at `at`, of a first fragment, end within a transport header that has to be seen whole. */
+/**
+ * Whether `bytes` bytes at `at`, of a first fragment, end within a transport header that has to be
+ * seen whole.
+ */
 export function isHeaderCut(header: number, u8: Uint8Array, at: number, bytes: number): boolean {
   if (header === TCP) return bytes < TCP_MIN || (u8[at + TCP_OFFSET_AND_FLAGS] & 0xf0) >>> 2 > bytes;
   if (header === SCTP) return bytes < SCTP_MIN;
@@ -45,9 +49,10 @@ export function isHeaderCut(header: number, u8: Uint8Array, at: number, bytes: n
 }
 
 /**
- * A function for packet `i` that carries `bytes` bytes at `at`, beginning with a header of protocol `header`;
- * `whole` when it is no fragment. A header must lie whole in a first fragment (RFC 1858, RFC 7112): nothing that looks at
- * ports could be applied otherwise. First fragments of IPv4 without a whole header do not come here (`isHeaderCut`).
+ * A function for packet `i` that carries `bytes` bytes at `at`, beginning with a header of protocol
+ * `header`; `whole` when it is no fragment. A header must lie whole in a first fragment (RFC 1858,
+ * RFC 7112): nothing that looks at ports could be applied otherwise. First fragments of IPv4
+ * without a whole header do not come here (`isHeaderCut`).
  */
 export type TransportParser = (i: number, header: number, at: number, bytes: number, whole: boolean) => void;
 

@@ -1,15 +1,17 @@
 /**
- * Parsing: fills the header columns of a batch, and drops, counted by reason, what lies about itself.
+ * Parsing: fills the header columns of a batch, and drops, counted by reason, what lies about
+ * itself.
  *
  * After `parse` a packet of the batch is one of
  * - dropped;
- * - bypassing (wire mode only): a control protocol of the link, or what else parse-link.ts lets pass unseen by the
- *   middleboxes;
- * - whole and consistent: every header up to the transport header lies within the packet, and the packet within the
- *   frame, so nothing after this checks a length again. Bytes of the frame past the packet's end (padding) may be there.
+ * - bypassing (wire mode only): a control protocol of the link, or what else parse-link.ts lets
+ *   pass unseen by the middleboxes;
+ * - whole and consistent: every header up to the transport header lies within the packet, and the
+ *   packet within the frame, so nothing after this checks a length again. Bytes of the frame past
+ *   the packet's end (padding) may be there.
  *
- * Transport checksums are not verified here: a middlebox updates them incrementally, so an error stays one, and the
- * receiver sees it.
+ * Transport checksums are not verified here: a middlebox updates them incrementally, so an error
+ * stays one, and the receiver sees it.
  */
 
 import type { Mode } from '../../options/middlebox.js';
@@ -66,8 +68,8 @@ export interface Parser {
 }
 
 /**
- * Made once per data plane: see the head of batch.ts. `peers`: where a packet goes if no middlebox says otherwise, by port it
- * came in by.
+ * Made once per data plane: see the head of batch.ts. `peers`: where a packet goes if no middlebox
+ * says otherwise, by port it came in by.
  */
 export function createParser(
   batch: Batch,
@@ -158,8 +160,9 @@ export function createParser(
   function fragmented(i: number, field: number, at: number, bytes: number): void {
     const offset = (field & OFFSET) << 3;
     const more = (field & MORE) !== 0;
-    // Fragments but the last are multiples of 8 bytes, and no datagram is longer than 65535. Fragments that would overwrite
-    // a header that was looked at (RFC 1858 §4) overlap it: packet/datagrams.ts refuses them.
+    // Fragments but the last are multiples of 8 bytes, and no datagram is longer than 65535.
+    // Fragments that would overwrite a header that was looked at (RFC 1858 §4) overlap it:
+    // packet/datagrams.ts refuses them.
     if (bytes === 0 || (more && (bytes & 7) !== 0) || offset + bytes > 0xffff)
       return batch.drop(i, drops.parse_ipv4_fragment);
     batch.fragments++;
@@ -173,7 +176,10 @@ export function createParser(
     }
   }
 
-  /** Ones' complement sum over a header that begins at `word`, its checksum included: 0xffff when that is right. */
+  /**
+   * Ones' complement sum over a header that begins at `word`, its checksum included: 0xffff when
+   * that is right.
+   */
   function headerSum(word: number, headerBytes: number): number {
     let sum = halves(i32[word]) + halves(i32[word + 1]) + halves(i32[word + 2]);
     sum += halves(i32[word + 3]) + halves(i32[word + 4]);

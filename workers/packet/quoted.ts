@@ -1,8 +1,10 @@
 /**
- * The packet that an ICMP error is about, quoted behind the ICMP header: its IPv4 header and at least 8 bytes (RFC 792), or, of
- * ICMPv6, its IPv6 header with extension headers, and at least 8 bytes (RFC 4443 §2.4).
+ * The packet that an ICMP error is about, quoted behind the ICMP header: its IPv4 header and at
+ * least 8 bytes (RFC 792), or, of ICMPv6, its IPv6 header with extension headers, and at least 8
+ * bytes (RFC 4443 §2.4).
  *
- * One object serves a worker: `find` looks into a packet's quotation, and the rest is about the one found last.
+ * One object serves a worker: `find` looks into a packet's quotation, and the rest is about the one
+ * found last.
  */
 
 import type { Batch } from '../batch.js';
@@ -28,7 +30,10 @@ export function isError(type: number, version = 4): boolean {
 export class Quoted {
   /** IP version of the quoted packet. */
   version = 0;
-  /** Raw IPv4 addresses (IPv6: see `key`), ports as in a batch's column, and the protocol of the quoted packet. */
+  /**
+   * Raw IPv4 addresses (IPv6: see `key`), ports as in a batch's column, and the protocol of the
+   * quoted packet.
+   */
   source = 0;
   destination = 0;
   ports = 0;
@@ -46,8 +51,9 @@ export class Quoted {
   private end = 0;
 
   /**
-   * Looks at what ICMP error `i` quotes. False if it is not the beginning of a packet of the same IP version, or if too
-   * little of it is quoted to tell its flow: where the protocol has ports or a query identifier, these.
+   * Looks at what ICMP error `i` quotes. False if it is not the beginning of a packet of the same
+   * IP version, or if too little of it is quoted to tell its flow: where the protocol has ports or
+   * a query identifier, these.
    */
   find(batch: Batch, i: number): boolean {
     if (this.chain === null || this.memory !== batch.memory) this.chain = new Ipv6Chain(batch.memory.u8);
@@ -124,7 +130,10 @@ export class Quoted {
     out[at + addresses + 1] = this.protocol | (this.link << 8);
   }
 
-  /** Both addresses, from the source (`first` 0) or the destination (1) on. Returns how many words they take. */
+  /**
+   * Both addresses, from the source (`first` 0) or the destination (1) on. Returns how many words
+   * they take.
+   */
   private writeAddresses(out: Int32Array, at: number, first: number): number {
     const { i32 } = this.memory as PacketMemory;
     const words = this.version === 4 ? 1 : 4;
@@ -136,7 +145,10 @@ export class Quoted {
     return 2 * words;
   }
 
-  /** Of IPv4 alone: gives the quoted packet another source, and makes up for it in every checksum, the error's included. */
+  /**
+   * Of IPv4 alone: gives the quoted packet another source, and makes up for it in every checksum,
+   * the error's included.
+   */
   rewriteSource(address: number, port: number): void {
     this.rewrite(Ipv4At.source, address, 0, port);
     this.source = address;
@@ -173,7 +185,9 @@ export class Quoted {
     return protocol === Protocol.TCP || protocol === Protocol.UDP || protocol === Protocol.ICMP;
   }
 
-  /** Returns the difference. Only the ports of TCP and UDP, and query identifiers, are ever changed. */
+  /**
+   * Returns the difference. Only the ports of TCP and UDP, and query identifiers, are ever changed.
+   */
   private rewritePort(at: number, port: number): number {
     if (!this.isMapped) return 0;
     const u16 = (this.memory as PacketMemory).u16;
@@ -196,7 +210,10 @@ export class Quoted {
     return difference16(before, after);
   }
 
-  /** Byte offset of the quoted transport checksum; -1: the quotation ends before, or the protocol has none. */
+  /**
+   * Byte offset of the quoted transport checksum; -1: the quotation ends before, or the protocol
+   * has none.
+   */
   private transportChecksum(): number {
     const { protocol } = this;
     // UDP-Lite and DCCP have theirs where UDP has it, over the same pseudo header.

@@ -1,6 +1,7 @@
 /**
- * Changing the endpoints of a packet in place: address, port or query identifier, and every checksum over them,
- * incrementally (RFC 1624). A wrong checksum stays wrong, so the receiver still sees damage.
+ * Changing the endpoints of a packet in place: address, port or query identifier, and every
+ * checksum over them, incrementally (RFC 1624). A wrong checksum stays wrong, so the receiver still
+ * sees damage.
  *
  *     protocol          covered by the checksum      of a first fragment
  *     TCP, UDP          addresses and ports          as of a whole packet: the sum covers all fragments
@@ -8,10 +9,12 @@
  *     UDP-Lite, DCCP    addresses (and ports)        likewise; addresses alone are changed, the port is ignored
  *     anything else     –                            addresses alone are changed, the port is ignored
  *
- * Of a later fragment only the IP header is changed: its transport header, checksum and all, is in the first one.
+ * Of a later fragment only the IP header is changed: its transport header, checksum and all, is in
+ * the first one.
  *
- * A UDP checksum of 0 says that there is none, and stays; one that comes out as 0 is sent as 0xffff (RFC 768). The
- * batch's columns follow, so the next middlebox sees the packet as it is now. IPv4 only.
+ * A UDP checksum of 0 says that there is none, and stays; one that comes out as 0 is sent as 0xffff
+ * (RFC 768). The batch's columns follow, so the next middlebox sees the packet as it is now. IPv4
+ * only.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
@@ -42,13 +45,17 @@ const DESTINATION = 1;
 const FIRST_ADDRESS = 3;
 
 /**
- * Changes noted for packets of a batch, then made for all in one pass, which costs a third of making them one by one. One
- * change a packet; what else there is to change of it `rewriteSource` and `rewriteDestination` do at once.
+ * Changes noted for packets of a batch, then made for all in one pass, which costs a third of
+ * making them one by one. One change a packet; what else there is to change of it `rewriteSource`
+ * and `rewriteDestination` do at once.
  */
 export interface Rewrites {
   /** Packet `i` is to get another raw source address, and raw source port or query identifier. */
   source(i: number, address: number, port: number): void;
-  /** Packet `i` is to get another raw destination address, and raw destination port or query identifier. */
+  /**
+   * Packet `i` is to get another raw destination address, and raw destination port or query
+   * identifier.
+   */
   destination(i: number, address: number, port: number): void;
   /** Makes the changes noted since the last time. */
   apply(): void;
@@ -85,8 +92,9 @@ export function createRewrites(batch: Batch): Rewrites {
   }
 
   /**
-   * What `rewriteSource` or `rewriteDestination` does, for the most frequent case. The same for either end, for which it is
-   * comes as a coin falls, and a branch guessed wrong costs as much as all this.
+   * What `rewriteSource` or `rewriteDestination` does, for the most frequent case. The same for
+   * either end, for which it is comes as a coin falls, and a branch guessed wrong costs as much as
+   * all this.
    */
   function tcp(i: number, end: number): void {
     const address = addresses[i];
@@ -126,7 +134,9 @@ export function rewriteSource(batch: Batch, i: number, address: number, port: nu
   rewriteTransport(batch, i, change, before, (before & ~0xffff) | port, port);
 }
 
-/** Gives packet `i` another raw destination address, and raw destination port or query identifier. */
+/**
+ * Gives packet `i` another raw destination address, and raw destination port or query identifier.
+ */
 export function rewriteDestination(batch: Batch, i: number, address: number, port: number): void {
   const change = difference(batch.destination[i], address);
   batch.destination[i] = address;
@@ -177,7 +187,10 @@ function rewriteTransport(
   batch.ports[i] = after;
 }
 
-/** The checksums of UDP-Lite and DCCP lie where UDP's does, and cover the same pseudo header (RFC 3828 §3.1, RFC 4340 §9.1). */
+/**
+ * The checksums of UDP-Lite and DCCP lie where UDP's does, and cover the same pseudo header (RFC
+ * 3828 §3.1, RFC 4340 §9.1).
+ */
 function rewriteSum(batch: Batch, i: number, addressChange: number): void {
   const { u16 } = batch.memory;
   const sum = (batch.l4[i] + UDP_CHECKSUM) >> 1;

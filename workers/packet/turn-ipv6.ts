@@ -1,6 +1,6 @@
 /**
- * Turning an IPv6 packet round, as turn.ts does it for IPv4: it becomes, in the chunk it came in, another one that goes back out of
- * the port it came in by. What is sent has no extension headers.
+ * Turning an IPv6 packet round, as turn.ts does it for IPv4: it becomes, in the chunk it came in,
+ * another one that goes back out of the port it came in by. What is sent has no extension headers.
  */
 
 import type { Batch } from '../batch.js';
@@ -18,14 +18,18 @@ const VERSION = 0x60;
 const WORDS = 4;
 
 export interface TurnIpv6 {
-  /** Whether anything may be sent back about packet `i`: it is IPv6, and from one host to another (RFC 4443 §2.4). */
+  /**
+   * Whether anything may be sent back about packet `i`: it is IPv6, and from one host to another
+   * (RFC 4443 §2.4).
+   */
   isAnswerable(i: number): boolean;
   /** Whether an IPv6 packet of so many bytes behind its header has room where packet `i` is. */
   hasRoom(i: number, payloadBytes: number): boolean;
   /**
-   * Sends back `payloadBytes` bytes, which are behind an IPv6 header at packet `i`'s place, to the packet's source as it is at byte
-   * `quoted` of packet memory (an IPv6 header), from the address at `from` in `addresses`, or, null, from its destination. Of
-   * TCP, or ICMPv6; checksums are computed.
+   * Sends back `payloadBytes` bytes, which are behind an IPv6 header at packet `i`'s place, to the
+   * packet's source as it is at byte `quoted` of packet memory (an IPv6 header), from the address
+   * at `from` in `addresses`, or, null, from its destination. Of TCP, or ICMPv6; checksums are
+   * computed.
    */
   send(
     i: number,

@@ -1,6 +1,7 @@
 /**
- * Turning a packet round: an IPv4 packet becomes, in the chunk it came in, another one that goes back out of the port it came
- * in by, to the station that sent it, from the link-layer address it was sent to. Every reply is made this way.
+ * Turning a packet round: an IPv4 packet becomes, in the chunk it came in, another one that goes
+ * back out of the port it came in by, to the station that sent it, from the link-layer address it
+ * was sent to. Every reply is made this way.
  *
  * Checksums are computed anew over what is there, for a reply is a packet of our own.
  */
@@ -16,7 +17,10 @@ import { UDP_BYTES, UdpAt } from './udp.js';
 
 const TTL = 64;
 
-/** Whether an IP packet of so many bytes can stand behind the length field of packet `i`'s framing, if there is one. */
+/**
+ * Whether an IP packet of so many bytes can stand behind the length field of packet `i`'s framing,
+ * if there is one.
+ */
 export function fitsFraming({ lengthAt, l3, memory }: Batch, i: number, bytes: number): boolean {
   const field = lengthAt[i];
   if (field === 0) return true;
@@ -31,13 +35,22 @@ export function sealFraming({ lengthAt, l3, memory }: Batch, i: number, bytes: n
 }
 
 export interface Turn {
-  /** Whether anything may be sent back about packet `i`: it is IPv4, and from one host to another (RFC 1812 §4.3.2.7). */
+  /**
+   * Whether anything may be sent back about packet `i`: it is IPv4, and from one host to another
+   * (RFC 1812 §4.3.2.7).
+   */
   isAnswerable(i: number): boolean;
   /** Whether an IPv4 packet of so many bytes has room where packet `i` is. */
   hasRoom(i: number, totalBytes: number): boolean;
-  /** Writes an IPv4 header without options, of a packet of so many bytes. Addresses and checksum come with `send`. */
+  /**
+   * Writes an IPv4 header without options, of a packet of so many bytes. Addresses and checksum
+   * come with `send`.
+   */
   header(i: number, totalBytes: number, protocol: number, service: number): void;
-  /** Addresses what is there, computes its checksums, and sends it back. What its header says of its length is so. */
+  /**
+   * Addresses what is there, computes its checksums, and sends it back. What its header says of its
+   * length is so.
+   */
   send(i: number, source: number, destination: number): void;
 }
 

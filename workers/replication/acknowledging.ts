@@ -1,6 +1,7 @@
 /**
- * What one channel tells the others that we have: our reception vectors, riding on messages with units where they can, in
- * messages of their own when they can wait no longer, and all of them in keepalives.
+ * What one channel tells the others that we have: our reception vectors, riding on messages with
+ * units where they can, in messages of their own when they can wait no longer, and all of them in
+ * keepalives.
  */
 
 import { VectorRecord } from '../../shm/ack-board.js';
@@ -51,13 +52,19 @@ export class Acknowledging {
     this.keepaliveDue = Number.NEGATIVE_INFINITY;
   }
 
-  /** Alone in the cluster: there is nobody to tell, until somebody comes. Acknowledgements that are owed wait, too. */
+  /**
+   * Alone in the cluster: there is nobody to tell, until somebody comes. Acknowledgements that are
+   * owed wait, too.
+   */
   rest(): void {
     this.ackDue = Number.POSITIVE_INFINITY;
     this.keepaliveDue = Number.POSITIVE_INFINITY;
   }
 
-  /** Acknowledgements that can wait no longer for a message to ride on, and keepalives. Returns the messages sent. */
+  /**
+   * Acknowledgements that can wait no longer for a message to ride on, and keepalives. Returns the
+   * messages sent.
+   */
   poll(now: number, outlet: Outlet): number {
     const { attachments } = this;
     const { board, counts, peers, settings, writer } = this.context;
@@ -96,7 +103,10 @@ export class Acknowledging {
     writer.addDigest(this.vectorHash, this.content);
   }
 
-  /** Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on every one. */
+  /**
+   * Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on
+   * every one.
+   */
   piggyback(now: number, reserve: number): void {
     const { board, peers, settings } = this.context;
     const owed = board.owed(this.object);
@@ -105,8 +115,8 @@ export class Acknowledging {
   }
 
   /**
-   * Adds entries for origins from slot `origin` on: all that were heard, or those whose vector changed since it was last
-   * told. Returns the slot of the first that did not fit.
+   * Adds entries for origins from slot `origin` on: all that were heard, or those whose vector
+   * changed since it was last told. Returns the slot of the first that did not fit.
    */
   private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
     const { peers, settings } = this.context;
@@ -131,7 +141,10 @@ export class Acknowledging {
     return true;
   }
 
-  /** What we have of the origin's life that is over, as long as somebody may lack it. Format version 2. */
+  /**
+   * What we have of the origin's life that is over, as long as somebody may lack it. Format version
+   * 2.
+   */
   private addFormer(now: number, origin: number, all: boolean, reserve: number): boolean {
     const { board, peers, writer } = this.context;
     if (!all && board.formerVersion(this.object, origin) === this.toldFormer[origin]) return true;
@@ -145,8 +158,9 @@ export class Acknowledging {
   }
 
   /**
-   * Whether we hold our units for the origin: as of now nothing is let go that it lacks. One that leaves has nothing held for it
-   * any more once we have everything of it, and that tells it that it may go.
+   * Whether we hold our units for the origin: as of now nothing is let go that it lacks. One that
+   * leaves has nothing held for it any more once we have everything of it, and that tells it that
+   * it may go.
    */
   private holds(origin: number): boolean {
     const { peer, vector } = this;
@@ -155,7 +169,10 @@ export class Acknowledging {
     return !peer.isLeaving || vector.contiguous < vector.highest;
   }
 
-  /** Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on this race. */
+  /**
+   * Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on
+   * this race.
+   */
   private noteServed(owed: number, now: number): void {
     const { board, peers } = this.context;
     this.served = owed;

@@ -6,15 +6,18 @@
  *        ▲                                                │ ▲                                                           │
  *        └────── everything of the debt acknowledged ─────┘ └── heard again: with a debt that begins behind its loss ───┘
  *
- * An *attached* member gets the units of the log, and none of them is pruned before it has it. An *owed* member is excluded from
- * all units, floor and highest; what it misses is its `Debt`. Once all of that is under way, the log's units are for it
- * again: those after `from` come from the log, those up to `from` from the debt, in the cuts that the debt made. So each message
- * with units must be all of the one or all of the other kind: `maskFor`, `alike`.
+ * An *attached* member gets the units of the log, and none of them is pruned before it has it. An
+ * *owed* member is excluded from all units, floor and highest; what it misses is its `Debt`. Once
+ * all of that is under way, the log's units are for it again: those after `from` come from the log,
+ * those up to `from` from the debt, in the cuts that the debt made. So each message with units must
+ * be all of the one or all of the other kind: `maskFor`, `alike`.
  *
- * An *absent* member lost units; once heard it is told so by a floor, and takes a snapshot of the rest. A member that speaks
- * version 1 cannot be excluded: it is never owed but absent at once, and goes on at the log's floor.
+ * An *absent* member lost units; once heard it is told so by a floor, and takes a snapshot of the
+ * rest. A member that speaks version 1 cannot be excluded: it is never owed but absent at once, and
+ * goes on at the log's floor.
  *
- * The state is on the board, the debt is in this thread's memory: after its death the owed are absent.
+ * The state is on the board, the debt is in this thread's memory: after its death the owed are
+ * absent.
  */
 
 import { VectorRecord } from '../../shm/ack-board.js';
@@ -28,7 +31,9 @@ import type { UnitLog } from './unit-log.js';
 
 /** How often figures of debts are put on the board. */
 const PUBLISH_MS = 100;
-/** Units retained for a joining member are reported after this time, or at this part of their bound. */
+/**
+ * Units retained for a joining member are reported after this time, or at this part of their bound.
+ */
 const RETAINED_MS = 10_000;
 const RETAINED_SHARE = 1 / 4;
 /** As a recipient: no member. */
@@ -58,7 +63,10 @@ export class Attachments implements Audience {
   private readonly incarnation: Float64Array;
   /** The log's units after this number are for the member. */
   private readonly from: Float64Array;
-  /** While the member is joining, the log's units through this number are not kept for it: its snapshot has to have them. */
+  /**
+   * While the member is joining, the log's units through this number are not kept for it: its
+   * snapshot has to have them.
+   */
   private readonly spared: Float64Array;
   private readonly debts: (Debt | null)[];
   /** 1: it was said of the member that it needs a snapshot, and it has not returned since. */
@@ -117,7 +125,10 @@ export class Attachments implements Audience {
     return deadline;
   }
 
-  /** Takes in what the members acknowledged, and who came, left or started again. Returns whether it may matter. */
+  /**
+   * Takes in what the members acknowledged, and who came, left or started again. Returns whether it
+   * may matter.
+   */
   refresh(): boolean {
     const { board, peers } = this.context;
     const changes = board.changes(this.object);
@@ -133,8 +144,9 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Whether units of ours are kept for that life of the member; if it is joining, also whether the floor that it hears is its own.
-   * While the backlog of another is under way the floor is lower (`floor`), and a snapshot of that one would leave a gap unseen.
+   * Whether units of ours are kept for that life of the member; if it is joining, also whether the
+   * floor that it hears is its own. While the backlog of another is under way the floor is lower
+   * (`floor`), and a snapshot of that one would leave a gap unseen.
    */
   holdsFor(member: number, incarnation: number): boolean {
     if (this.incarnation[member] !== incarnation || this.state[member] === Attachment.ABSENT) return false;
@@ -142,7 +154,10 @@ export class Attachments implements Audience {
     return !isJoining || this.debts[member] !== null || !this.isBacklogUnderWay;
   }
 
-  /** Whether some member that is heard is sent units of its backlog that the log has no more, and the log's units. */
+  /**
+   * Whether some member that is heard is sent units of its backlog that the log has no more, and
+   * the log's units.
+   */
   private get isBacklogUnderWay(): boolean {
     if (this.apart === 0) return false;
     const { silent } = this.context.peers;
@@ -166,7 +181,10 @@ export class Attachments implements Audience {
     return this.acknowledged[member].contiguous;
   }
 
-  /** Through which number the member has every unit; infinite: it is not attached, not heard, or joining. */
+  /**
+   * Through which number the member has every unit; infinite: it is not attached, not heard, or
+   * joining.
+   */
   heldThrough(member: number): number {
     const { present, silent } = this.context.peers;
     const isAttached = present[member] === 1 && silent[member] === 0 && this.state[member] === Attachment.ATTACHED;
@@ -216,8 +234,9 @@ export class Attachments implements Audience {
   }
 
   /**
-   * The member that a unit is sent to again, if only one needs it: the only one that is heard and lacks it; or, if
-   * no member that is heard does, the only silent one. `EVERYONE`: several lack it. `NOBODY`: none does.
+   * The member that a unit is sent to again, if only one needs it: the only one that is heard and
+   * lacks it; or, if no member that is heard does, the only silent one. `EVERYONE`: several lack
+   * it. `NOBODY`: none does.
    */
   recipientOf(first: number): number {
     const { silent } = this.context.peers;
@@ -232,7 +251,10 @@ export class Attachments implements Audience {
     return heard === NOBODY ? unheard : heard;
   }
 
-  /** The only member that is not excluded by the mask last asked for; `EVERYONE`: there are several, or none. */
+  /**
+   * The only member that is not excluded by the mask last asked for; `EVERYONE`: there are several,
+   * or none.
+   */
   get soleAudience(): number {
     const { present } = this.context.peers;
     let sole = EVERYONE;
@@ -250,7 +272,10 @@ export class Attachments implements Audience {
     return false;
   }
 
-  /** The lowest number that can still be sent to a member which is not excluded from a message without units. */
+  /**
+   * The lowest number that can still be sent to a member which is not excluded from a message
+   * without units.
+   */
   floor(): number {
     let { floor } = this.log;
     if (this.apart === 0) return floor;
@@ -261,7 +286,10 @@ export class Attachments implements Audience {
     return floor;
   }
 
-  /** Finds out for whom a message is not, whose first unit begins at `first`; without one: `NOTHING`. */
+  /**
+   * Finds out for whom a message is not, whose first unit begins at `first`; without one:
+   * `NOTHING`.
+   */
   maskFor(first: number = NOTHING): void {
     this.maskLow = 0;
     this.maskHigh = 0;
@@ -281,7 +309,10 @@ export class Attachments implements Audience {
     return (this.maskLow | this.maskHigh) === 0;
   }
 
-  /** Whether a unit that begins at `first`, after the one `maskFor` was asked about, is for the same members. */
+  /**
+   * Whether a unit that begins at `first`, after the one `maskFor` was asked about, is for the same
+   * members.
+   */
   isAlike(first: number): boolean {
     return first <= this.maskThrough;
   }
@@ -302,8 +333,9 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Detaches who holds up the log's units through `sequence`: the silent, and, if `patience` is over, those that are heard.
-   * Returns the names. For a member that is joining, units are kept as they are: what is folded would not fit what its donor has.
+   * Detaches who holds up the log's units through `sequence`: the silent, and, if `patience` is
+   * over, those that are heard. Returns the names. For a member that is joining, units are kept as
+   * they are: what is folded would not fit what its donor has.
    */
   detachLaggards(sequence: number, patience: boolean): string[] {
     const { peers } = this.context;
@@ -369,7 +401,10 @@ export class Attachments implements Audience {
     if (record.state === Attachment.OWED) this.lose(member, 'the send thread that kept what it is owed has ended');
   }
 
-  /** Another life of the member, or another member, has the slot; or one is heard for the first time. */
+  /**
+   * Another life of the member, or another member, has the slot; or one is heard for the first
+   * time.
+   */
   private meet(member: number, incarnation: number): void {
     const first = this.incarnation[member] === 0;
     this.incarnation[member] = incarnation;
@@ -381,7 +416,9 @@ export class Attachments implements Audience {
     else this.publish(member);
   }
 
-  /** Keeps for the member, coalesced, what it misses from here on. The log's units are for it now. */
+  /**
+   * Keeps for the member, coalesced, what it misses from here on. The log's units are for it now.
+   */
   detach(member: number): void {
     const { context, log } = this;
     if (context.peers.speaks[member] === 1) {
@@ -413,7 +450,10 @@ export class Attachments implements Audience {
     else this.publish(member);
   }
 
-  /** Position of the log's first unit that the member lacks, which is loaded; the log's tail: there is none. */
+  /**
+   * Position of the log's first unit that the member lacks, which is loaded; the log's tail: there
+   * is none.
+   */
   private firstLacking(member: number): number {
     const { log } = this;
     const contiguous = Math.max(this.from[member], this.acknowledged[member].contiguous);
@@ -427,8 +467,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Keeps the units of a full log, and all later ones, apart and as they are for a member that is joining, so that the log need
-   * not wait for its snapshot. It gets what follows its snapshot.
+   * Keeps the units of a full log, and all later ones, apart and as they are for a member that is
+   * joining, so that the log need not wait for its snapshot. It gets what follows its snapshot.
    */
   private retain(member: number): void {
     const { log } = this;
@@ -448,7 +488,10 @@ export class Attachments implements Audience {
     else this.publish(member);
   }
 
-  /** Reports once what is retained for a member that is still joining: it takes memory for as long as the join does. */
+  /**
+   * Reports once what is retained for a member that is still joining: it takes memory for as long
+   * as the join does.
+   */
   private reportRetained(member: number, debt: Debt, now: number): void {
     if (this.alarmed[member] === 1) return;
     const bytesMax = Math.min(this.context.settings.debtBytesEach, this.context.debts.limit);
@@ -464,7 +507,10 @@ export class Attachments implements Audience {
     );
   }
 
-  /** A member joins so slowly that what is kept for it has outgrown its bound: it needs a later snapshot. */
+  /**
+   * A member joins so slowly that what is kept for it has outgrown its bound: it needs a later
+   * snapshot.
+   */
   private forgetRetained(member: number): void {
     this.attach(member);
     // Else the log would wait for it.

@@ -1,4 +1,7 @@
-/** What the parts of a sending channel share: where messages go, what an instance's channels have in common, how one is made. */
+/**
+ * What the parts of a sending channel share: where messages go, what an instance's channels have in
+ * common, how one is made.
+ */
 
 import type { AckBoard } from '../../shm/ack-board.js';
 import type { DebtBudget } from './debt.js';
@@ -15,11 +18,15 @@ export const EVERYONE = -1;
 
 /** Where messages go. The core composes in the outlet's memory and knows nothing of sockets. */
 export interface Outlet {
-  /** Memory for one message, or null while all of it is under way. A claimed datagram is always sent. */
+  /**
+   * Memory for one message, or null while all of it is under way. A claimed datagram is always
+   * sent.
+   */
   claim(): Datagram | null;
   /**
-   * Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (a slot) or `EVERYONE`. To those whose bits
-   * are set in `spareLow` (slots 0–31) and `spareHigh` it says nothing: they may be left out.
+   * Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (a slot) or
+   * `EVERYONE`. To those whose bits are set in `spareLow` (slots 0–31) and `spareHigh` it says
+   * nothing: they may be left out.
    */
   send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void;
 }
@@ -42,7 +49,10 @@ export interface ChannelContext {
   readonly marks: HoldMarks | null;
 }
 
-/** Begins and ends the messages of one channel. Between the two, entries and units are added to the context's writer. */
+/**
+ * Begins and ends the messages of one channel. Between the two, entries and units are added to the
+ * context's writer.
+ */
 export class Composer {
   private readonly object: number;
   private readonly context: ChannelContext;

@@ -1,12 +1,14 @@
 /**
  * How far one member's wall clock is ahead of ours, from the wall clock in its messages.
  *
- * A message that was on its way for `d` shows a clock that is `d` behind, and what waits in queues only makes it more. So of
- * all messages of an interval the one that shows the clock furthest ahead says most; half the least round trip is added for
- * its way. What an interval says is smoothed. The error is at most half the difference of the two ways' delays.
+ * A message that was on its way for `d` shows a clock that is `d` behind, and what waits in queues
+ * only makes it more. So of all messages of an interval the one that shows the clock furthest ahead
+ * says most; half the least round trip is added for its way. What an interval says is smoothed. The
+ * error is at most half the difference of the two ways' delays.
  *
- * State objects forget what has been expired for `CLOCK_SKEW_GUARD_S`: clocks further apart than that make one member
- * forget what another still counts on. Whoever runs the clocks is told at half of it.
+ * State objects forget what has been expired for `CLOCK_SKEW_GUARD_S`: clocks further apart than
+ * that make one member forget what another still counts on. Whoever runs the clocks is told at half
+ * of it.
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
@@ -31,8 +33,8 @@ export class ClockSkew {
   private intervalEnd = Number.NEGATIVE_INFINITY;
 
   /**
-   * A message said `theirWallMs` and came when our wall clock said `ourWallMs`, at `now` of a clock that never steps.
-   * `leastRttMs`: the least round trip of late. Returns whether `ms` is new.
+   * A message said `theirWallMs` and came when our wall clock said `ourWallMs`, at `now` of a clock
+   * that never steps. `leastRttMs`: the least round trip of late. Returns whether `ms` is new.
    */
   sample(theirWallMs: number, ourWallMs: number, leastRttMs: number, now: number): boolean {
     if (this.intervalEnd === Number.NEGATIVE_INFINITY) this.intervalEnd = now + INTERVAL_MS;

@@ -7,18 +7,22 @@
  * | frozen    | then                                                  | what others pass on      | every member that is heard says it is frozen there too, with the same units |
  * | closed    | then; or, counted, when that took too long            | what others pass on      | another life of the member ends, or nobody can lack anything of it any more |
  *
- * While frozen, each member passes on what another lacks (repair.ts), so all come to have what any had. Nothing comes from the
- * dead life itself any more, so what a member says of a frozen life only grows, and grows to that. In order, what lies
- * beyond a hole that nobody can fill is dropped, everywhere alike.
+ * While frozen, each member passes on what another lacks (repair.ts), so all come to have what any
+ * had. Nothing comes from the dead life itself any more, so what a member says of a frozen life
+ * only grows, and grows to that. In order, what lies beyond a hole that nobody can fill is dropped,
+ * everywhere alike.
  *
- * **Who was silent** meanwhile is not waited for. It keeps hearing of the closed life in the others' keepalives until it is
- * known to have all of it, and gets what it lacks, or gives what only it has, when it comes back.
+ * **Who was silent** meanwhile is not waited for. It keeps hearing of the closed life in the
+ * others' keepalives until it is known to have all of it, and gets what it lacks, or gives what
+ * only it has, when it comes back.
  *
- * The slot's next life is in this a member as others are, though not waited for: who had more of its former life than the donor
- * of its snapshot, or knew of one that the donor did not, passes that on to it.
+ * The slot's next life is in this a member as others are, though not waited for: who had more of
+ * its former life than the donor of its snapshot, or knew of one that the donor did not, passes
+ * that on to it.
  *
- * A member that was cut off for the whole of a life hears of it only by its end: it takes it for frozen, with nothing of it, and
- * so gets what others hold for it. One that never heard of any life of the slot has nothing to do with it.
+ * A member that was cut off for the whole of a life hears of it only by its end: it takes it for
+ * frozen, with nothing of it, and so gets what others hold for it. One that never heard of any life
+ * of the slot has nothing to do with it.
  */
 
 import type { AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -29,7 +33,9 @@ import type { Counts } from './metrics.js';
 import type { ReceiveChannel } from './receive-channel.js';
 import type { ReplicationSettings } from './settings.js';
 
-/** A frozen life that is repaired no further for so many times the silence limit is closed as it is. */
+/**
+ * A frozen life that is repaired no further for so many times the silence limit is closed as it is.
+ */
 const PATIENCE = 6;
 
 export interface ClosingContext {
@@ -39,7 +45,10 @@ export interface ClosingContext {
   readonly members: MemberTable;
   readonly peers: readonly PeerRecord[];
   readonly counts: Counts;
-  /** [object][member]: the intake of the present life, and of the former one; they change places when a life ends. */
+  /**
+   * [object][member]: the intake of the present life, and of the former one; they change places
+   * when a life ends.
+   */
   readonly present: ReceiveChannel[][];
   readonly former: ReceiveChannel[][];
   /** The slot's present life is over: what it said of others is worth nothing. */
@@ -74,7 +83,10 @@ export class Closing {
     this.isUnfinished = this.lives.some((_, slot) => this.endingOf(slot) !== 0);
   }
 
-  /** A life of the slot is believed that is not the present one. Returns whether it is the present one from now on. */
+  /**
+   * A life of the slot is believed that is not the present one. Returns whether it is the present
+   * one from now on.
+   */
   begin(slot: number, incarnation: number, now: number): boolean {
     const life = this.lives[slot];
     if (life.current !== 0) this.freeze(slot, now);
@@ -84,8 +96,8 @@ export class Closing {
   }
 
   /**
-   * The incarnation that waits has ended: one with a lower number is alive. Others may have units of it,
-   * and say that it ended. Returns false while the one before it is not closed.
+   * The incarnation that waits has ended: one with a lower number is alive. Others may have units
+   * of it, and say that it ended. Returns false while the one before it is not closed.
    */
   private passOver(slot: number, now: number): boolean {
     const life = this.lives[slot];
@@ -102,7 +114,9 @@ export class Closing {
     this.context.board.writeLife(slot, this.lives[slot]);
   }
 
-  /** Without state of our own there is nothing to close: another life of the slot follows at once. */
+  /**
+   * Without state of our own there is nothing to close: another life of the slot follows at once.
+   */
   replace(slot: number, incarnation: number): void {
     const { present, onFrozen, board } = this.context;
     const life = this.lives[slot];
@@ -160,7 +174,10 @@ export class Closing {
     board.writeLife(slot, life);
   }
 
-  /** Ends the incarnations that a receive thread was ending when it died. Before anything is received. */
+  /**
+   * Ends the incarnations that a receive thread was ending when it died. Before anything is
+   * received.
+   */
   finish(now: number): void {
     for (let slot = 0; slot < this.lives.length; slot++) {
       const incarnation = this.endingOf(slot);
@@ -173,7 +190,8 @@ export class Closing {
 
   /**
    * The incarnation of the slot that a receive thread was ending when it died: the vectors of the
-   * former incarnation on the board are about it, and the record of the slot is not. 0: there is none.
+   * former incarnation on the board are about it, and the record of the slot is not. 0: there is
+   * none.
    */
   private endingOf(slot: number): number {
     const life = this.lives[slot];
@@ -184,7 +202,10 @@ export class Closing {
     return 0;
   }
 
-  /** Another member says that this life of the slot is over. `grew`: and has more of it than it said before. */
+  /**
+   * Another member says that this life of the slot is over. `grew`: and has more of it than it said
+   * before.
+   */
   hearFrozen(slot: number, incarnation: number, grew: boolean, now: number): void {
     const { board } = this.context;
     const life = this.lives[slot];
@@ -203,7 +224,10 @@ export class Closing {
     this.takeUp(slot, incarnation, now);
   }
 
-  /** The present incarnation of the slot answers us: it has not ended, whatever number of the slot has. */
+  /**
+   * The present incarnation of the slot answers us: it has not ended, whatever number of the slot
+   * has.
+   */
   private isAlive(slot: number, now: number): boolean {
     const { peers, settings } = this.context;
     return peers[slot].hasAnswered && now - peers[slot].heardAt <= settings.silentMs;
@@ -214,7 +238,10 @@ export class Closing {
     this.progressAt[slot] = now;
   }
 
-  /** What time brings: deaths declared by the table, patience that ends, lives nobody can lack anything of. */
+  /**
+   * What time brings: deaths declared by the table, patience that ends, lives nobody can lack
+   * anything of.
+   */
   tick(now: number): void {
     const { members, board } = this.context;
     this.missBehind(now);
@@ -250,7 +277,9 @@ export class Closing {
     });
   }
 
-  /** Everything of the slot's former life through this number is at every member that takes part. */
+  /**
+   * Everything of the slot's former life through this number is at every member that takes part.
+   */
   formerSafeThrough(object: number, slot: number): number {
     const { self, members, peers } = this.context;
     const incarnation = this.lives[slot].former;
@@ -265,8 +294,9 @@ export class Closing {
   }
 
   /**
-   * Another life of the slot is over, and of the former one we speak no more: who is not known to have the same of it as we goes
-   * without, if it is ever heard again. Before the former one's channels are taken for the other.
+   * Another life of the slot is over, and of the former one we speak no more: who is not known to
+   * have the same of it as we goes without, if it is ever heard again. Before the former one's
+   * channels are taken for the other.
    */
   private leaveFormer(slot: number): void {
     if (this.lives[slot].former === 0) return;
@@ -279,16 +309,17 @@ export class Closing {
   }
 
   /**
-   * Whether the member has what we have of the slot's former life: it says so on every object, whether or not it takes that life for
-   * over; or it speaks of a later one on any, and so has closed this one, and says nothing else.
+   * Whether the member has what we have of the slot's former life: it says so on every object,
+   * whether or not it takes that life for over; or it speaks of a later one on any, and so has
+   * closed this one, and says nothing else.
    */
   private isLevel(member: number, slot: number): boolean {
     const { board, peers } = this.context;
     const { theirs } = this;
     const { former } = this.lives[slot];
     let agreed = 0;
-    // One that is joining takes a snapshot, unless it still takes the former incarnation for the present
-    // one: it may yet begin without state (joining.ts).
+    // One that is joining takes a snapshot, unless it still takes the former incarnation for the
+    // present one: it may yet begin without state (joining.ts).
     let isPast = peers[member].isJoining && !this.mayBegin(member, slot);
     for (let object = 0; object < board.objects; object++) {
       if (this.differs(object, member, slot)) return false;
@@ -303,7 +334,10 @@ export class Closing {
     return isPast || agreed === board.objects;
   }
 
-  /** Who was left behind in a slot's former life, and is heard again, or still: it goes on without something of it. */
+  /**
+   * Who was left behind in a slot's former life, and is heard again, or still: it goes on without
+   * something of it.
+   */
   private missBehind(now: number): void {
     const { peers, settings } = this.context;
     for (let member = 0; member < peers.length; member++) {
@@ -327,7 +361,8 @@ export class Closing {
   /** Closes the slot's frozen life if all that are heard have the same of it. */
   private tryClose(slot: number, now: number): boolean {
     const { board } = this.context;
-    // While a member that is heard speaks an earlier version, all do, and nobody can say what it has.
+    // While a member that is heard speaks an earlier version, all do, and nobody can say what it
+    // has.
     const mute = this.lives.some((_, member) => this.isHeard(member, slot, now) && this.isMute(member));
     for (let member = 0; member < board.members && !mute; member++) {
       if (!this.isHeard(member, slot, now) || this.context.peers[member].isJoining) continue;
@@ -354,8 +389,9 @@ export class Closing {
   }
 
   /**
-   * Whether the member has nothing to say of the slot's former life: it speaks of another one by now, or never heard of any, as
-   * one that has just started and could not be given what is safe at all others any more.
+   * Whether the member has nothing to say of the slot's former life: it speaks of another one by
+   * now, or never heard of any, as one that has just started and could not be given what is safe at
+   * all others any more.
    */
   private isElsewhere(object: number, member: number, slot: number): boolean {
     const { board } = this.context;
@@ -397,8 +433,9 @@ export class Closing {
   }
 
   /**
-   * Whether every member that was ever heard, is heard, and has for some keepalives now spoken of the next life and of nothing of
-   * this one that we have not: then nobody can lack anything of it. Who closed it alone hears from the others in that time.
+   * Whether every member that was ever heard, is heard, and has for some keepalives now spoken of
+   * the next life and of nothing of this one that we have not: then nobody can lack anything of it.
+   * Who closed it alone hears from the others in that time.
    */
   private isRetired(slot: number, now: number): boolean {
     const { peers, settings } = this.context;
@@ -431,9 +468,9 @@ export class Closing {
   }
 
   /**
-   * Whether a member that is joining takes the slot's former incarnation for the present one. It may
-   * begin without state together with it, by messages that were long under way (joining.ts); then it
-   * is to be given what that incarnation had sent.
+   * Whether a member that is joining takes the slot's former incarnation for the present one. It
+   * may begin without state together with it, by messages that were long under way (joining.ts);
+   * then it is to be given what that incarnation had sent.
    */
   private mayBegin(member: number, slot: number): boolean {
     const { board } = this.context;

@@ -1,15 +1,18 @@
 /**
- * The cluster's keys: secrets that all members share, from the key file (daemon/key-file.ts reads it).
+ * The cluster's keys: secrets that all members share, from the key file (daemon/key-file.ts reads
+ * it).
  *
  *     # ID:SECRET, one a line; the first is used to send, each is accepted
  *     2:q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=
  *     1:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
  *
- * ID is 1 … 255 and goes in clear into everything sealed, so a receiver knows which key to take: a new secret has a new
- * id. SECRET is 32 random bytes, as 44 characters of base64 or 64 hexadecimal digits.
+ * ID is 1 … 255 and goes in clear into everything sealed, so a receiver knows which key to take: a
+ * new secret has a new id. SECRET is 32 random bytes, as 44 characters of base64 or 64 hexadecimal
+ * digits.
  *
- * **Rotation** is three changes of the file, each made at every member before the next: the new key as second line; the
- * two lines the other way round; the old line taken out. Between two steps every member accepts what every other sends.
+ * **Rotation** is three changes of the file, each made at every member before the next: the new key
+ * as second line; the two lines the other way round; the old line taken out. Between two steps
+ * every member accepts what every other sends.
  *
  * No secret is ever used as it is: `deriveKey` makes of it one key for each purpose and use.
  */
@@ -26,7 +29,10 @@ export const KEYS_MAX = 2;
 
 const LINE = /^([0-9]{1,3}):(?:([0-9a-fA-F]{64})|([A-Za-z0-9+/]{43}=))$/;
 
-/** The text of a key file as keys, the one to send with first. Throws an error that names `file` and the line. */
+/**
+ * The text of a key file as keys, the one to send with first. Throws an error that names `file` and
+ * the line.
+ */
 export function parseKeys(text: string, file: string): readonly ClusterKey[] {
   const keys: ClusterKey[] = [];
   text.split('\n').forEach((whole, i) => {
@@ -64,9 +70,10 @@ export function keyLine({ id, secret }: ClusterKey): string {
 }
 
 /**
- * A key of 32 bytes for one `purpose`, in one use of it: HKDF-SHA256 (RFC 5869) with the cluster's id as salt, so that two
- * clusters with one secret still have nothing in common, and with purpose and `context` as info. The same use has the
- * same key at every member; two uses that could meet the same nonce must differ in `context`.
+ * A key of 32 bytes for one `purpose`, in one use of it: HKDF-SHA256 (RFC 5869) with the cluster's
+ * id as salt, so that two clusters with one secret still have nothing in common, and with purpose
+ * and `context` as info. The same use has the same key at every member; two uses that could meet
+ * the same nonce must differ in `context`.
  */
 export function deriveKey(key: ClusterKey, clusterId: number, purpose: string, context: Uint8Array): Buffer {
   const salt = Buffer.alloc(4);

@@ -4,16 +4,19 @@
  *     unit log ── detach ──▶ exact units ─┐
  *     new units ─────────▶ fold ── cut ──▶ debt's own unit log ── in windows, to that member alone ──▶
  *
- * Exact units are those that were sent, or could have been, while it was attached: the member may have any of them, so they stay
- * as they are. What came later is folded, and cut into units only when the member is heard and there is room in its window;
- * a unit so cut stays as it is too. The debt's numbers follow each other without a gap, and end where the channel's do.
+ * Exact units are those that were sent, or could have been, while it was attached: the member may
+ * have any of them, so they stay as they are. What came later is folded, and cut into units only
+ * when the member is heard and there is room in its window; a unit so cut stays as it is too. The
+ * debt's numbers follow each other without a gap, and end where the channel's do.
  *
- * A member that is detached again while its last folded units are in flight has exact units behind folded ones. A unit keeps
- * its kind for as long as it can be sent: `foldedRuns` says which are folded.
+ * A member that is detached again while its last folded units are in flight has exact units behind
+ * folded ones. A unit keeps its kind for as long as it can be sent: `foldedRuns` says which are
+ * folded.
  *
- * The window doubles with each round trip in which everything was acknowledged. If a unit is overdue, what was in flight counts
- * as lost: the window is halved once, and overdue units are sent again as far as the window reaches, more of them with each
- * acknowledgement. So a lost window costs one timeout and some round trips, not a timeout for each part of it.
+ * The window doubles with each round trip in which everything was acknowledged. If a unit is
+ * overdue, what was in flight counts as lost: the window is halved once, and overdue units are sent
+ * again as far as the window reaches, more of them with each acknowledgement. So a lost window
+ * costs one timeout and some round trips, not a timeout for each part of it.
  */
 
 import type { VectorRecord } from '../../shm/ack-board.js';
@@ -49,7 +52,10 @@ export interface DebtOptions {
   readonly acknowledged: VectorRecord;
   /** First number that is owed. */
   readonly first: number;
-  /** The member is joining: its units are kept as they are, in as much memory as a folded backlog may take. */
+  /**
+   * The member is joining: its units are kept as they are, in as much memory as a folded backlog
+   * may take.
+   */
   readonly isRetained: boolean;
   readonly context: ChannelContext;
   readonly composer: Composer;
@@ -58,9 +64,15 @@ export interface DebtOptions {
 export class Debt implements Audience {
   readonly log: UnitLog;
   readonly fold: Fold;
-  /** It was begun for a member that was joining, and takes units as they are for as long as that joins. */
+  /**
+   * It was begun for a member that was joining, and takes units as they are for as long as that
+   * joins.
+   */
   readonly isRetained: boolean;
-  /** First and last number of each run of folded units in the log, ascending. All other units are exact. */
+  /**
+   * First and last number of each run of folded units in the log, ascending. All other units are
+   * exact.
+   */
   private readonly foldedRuns: number[] = [];
   private readonly member: number;
   private readonly source: StateObject;
@@ -73,8 +85,9 @@ export class Debt implements Audience {
   private window: number;
   private charged = 0;
   /**
-   * Whether the member says that it has a part of a unit. It took that number over from a snapshot, which has other units: what
-   * else of ours it has cannot be told from its numbers. Members of this version do not do so; earlier ones did.
+   * Whether the member says that it has a part of a unit. It took that number over from a snapshot,
+   * which has other units: what else of ours it has cannot be told from its numbers. Members of
+   * this version do not do so; earlier ones did.
    */
   isTorn = false;
   /** Retained for a member that is joining: whether that was reported, and since when it is. */
@@ -82,7 +95,10 @@ export class Debt implements Audience {
   private retainedSince = Number.POSITIVE_INFINITY;
   private nudgeAt = 0;
   private nudges = 0;
-  /** Position after the last unit that was sent again since the last loss; before the head: all of it was acknowledged. */
+  /**
+   * Position after the last unit that was sent again since the last loss; before the head: all of
+   * it was acknowledged.
+   */
   private againTo: number;
   /** What was in flight at the last loss ends here; before the head: it was all acknowledged. */
   private lostTo: number;
@@ -98,7 +114,8 @@ export class Debt implements Audience {
     this.acknowledged = options.acknowledged;
     this.context = context;
     this.composer = options.composer;
-    // Twice the channel's: so what a member detached anew had in its window has room too. What is not touched costs nothing.
+    // Twice the channel's: so what a member detached anew had in its window has room too. What is
+    // not touched costs nothing.
     const bytes = Math.max(2 * settings.unitLogBytes, options.isRetained ? settings.debtBytesEach : 0);
     this.log = new UnitLog(unitLogRegion(createUnitLogs(1, Math.min(bytes, LOG_BYTES_MAX), options.first), 0, 1));
     this.againTo = this.log.head;
@@ -115,7 +132,10 @@ export class Debt implements Audience {
     return this.log.nextSequence + this.fold.numbers - 1;
   }
 
-  /** Whether all of it is in the window: the member keeps up again, and what comes next need not be folded. */
+  /**
+   * Whether all of it is in the window: the member keeps up again, and what comes next need not be
+   * folded.
+   */
   get isUnderWay(): boolean {
     return this.fold.numbers === 0 && this.log.unsent === this.log.tail && this.inFlight <= this.window;
   }
@@ -146,7 +166,10 @@ export class Debt implements Audience {
     return this.fold.numbers > 0 || this.log.unsent !== this.log.tail;
   }
 
-  /** Takes over a unit as it is, which must follow the last, while nothing waits to be cut. False: no room. */
+  /**
+   * Takes over a unit as it is, which must follow the last, while nothing waits to be cut. False:
+   * no room.
+   */
   addExact(count: number, words: Int32Array, at: number, length: number): boolean {
     if (this.log.room(length + RECORD_WORDS_MAX, RECORD_WORDS_MAX) < length) return false;
     this.log.append(count, words, at, length);
@@ -161,8 +184,9 @@ export class Debt implements Audience {
   }
 
   /**
-   * Tells a member that is joining, once a keepalive interval, what its snapshot has to contain: its floor. To no other member
-   * the message says anything new. `low`, `high`: who is excluded at present.
+   * Tells a member that is joining, once a keepalive interval, what its snapshot has to contain:
+   * its floor. To no other member the message says anything new. `low`, `high`: who is excluded at
+   * present.
    */
   tellFloor(now: number, outlet: Outlet, low: number, high: number): number {
     this.retainedSince = Math.min(this.retainedSince, now);
@@ -246,7 +270,10 @@ export class Debt implements Audience {
     return pruned;
   }
 
-  /** Passes over what the member had before, or by other ways. Returns whether there is a unit to send, which is loaded. */
+  /**
+   * Passes over what the member had before, or by other ways. Returns whether there is a unit to
+   * send, which is loaded.
+   */
   private passKnown(): boolean {
     const { acknowledged, log } = this;
     while (log.unsent !== log.tail) {
@@ -362,7 +389,9 @@ export class Debt implements Audience {
     return messages;
   }
 
-  /** Tells the member that there is nothing for it below the floor: what it lacked of that is lost. */
+  /**
+   * Tells the member that there is nothing for it below the floor: what it lacked of that is lost.
+   */
   private nudge(now: number, outlet: Outlet): number {
     const { board, peers } = this.context;
     if (now < this.nudgeAt) return 0;

@@ -1,6 +1,7 @@
 /**
- * Which of our datagrams left so long ago that an echo of one measures no round trip. Stamps are microseconds modulo 2³²: that of a
- * datagram which left 72 minutes ago, as after a pause of the process, looks like one of some seconds ago.
+ * Which of our datagrams left so long ago that an echo of one measures no round trip. Stamps are
+ * microseconds modulo 2³²: that of a datagram which left 72 minutes ago, as after a pause of the
+ * process, looks like one of some seconds ago.
  *
  *     markedAt − MARK_MS or earlier      markedAt           now
  *     ── old datagrams ──▶│ before        │ latest            │ board.datagram
@@ -8,12 +9,16 @@
 
 import type { AckBoard } from '../../shm/ack-board.js';
 
-/** Between two marks. An echo that is not old is of a datagram that left at most twice as long ago. */
+/**
+ * Between two marks. An echo that is not old is of a datagram that left at most twice as long ago.
+ */
 const MARK_MS = 60_000;
 
 export class EchoAge {
   private readonly board: AckBoard;
-  /** Per object: the highest number given to the network at the last mark, and at the one before. */
+  /**
+   * Per object: the highest number given to the network at the last mark, and at the one before.
+   */
   private readonly latest: Float64Array;
   private readonly before: Float64Array;
   /** NaN: there was no mark yet. */

@@ -1,12 +1,15 @@
 /**
- * Records that one member is owed, coalesced as far as their object coalesces them: so never much larger than the object.
+ * Records that one member is owed, coalesced as far as their object coalesces them: so never much
+ * larger than the object.
  *
- * A record weighs as many sequence numbers as it stands for, as in the stage, and what is taken out as a unit takes the weight
- * of its records in numbers. So the units made of a fold follow each other without a gap, and stand together for exactly the
- * numbers that were folded, though each alone does not stand for its own.
+ * A record weighs as many sequence numbers as it stands for, as in the stage, and what is taken out
+ * as a unit takes the weight of its records in numbers. So the units made of a fold follow each
+ * other without a gap, and stand together for exactly the numbers that were folded, though each
+ * alone does not stand for its own.
  *
- * Only the latest record of a key is tried: merging with one before it would pass over an operation on that key. Equal keys
- * are equal hashes here, so two keys of one hash in turn do not merge, and the fold may come to its bound.
+ * Only the latest record of a key is tried: merging with one before it would pass over an operation
+ * on that key. Equal keys are equal hashes here, so two keys of one hash in turn do not merge, and
+ * the fold may come to its bound.
  *
  *     words    … | header, payload | header, payload | …          records in the order of their keys' first operation
  *     start, weight                                               of record `i` at `i − base`; those before `first` were taken
@@ -26,7 +29,8 @@ export class Fold {
   numbers = 0;
   /** Times the object's own code threw an error; the record is then kept unmerged. */
   failures = 0;
-  // The unit that `take` took: `words[takenAt … takenAt + takenWords)`, good until the next call of anything.
+  // The unit that `take` took: `words[takenAt … takenAt + takenWords)`, good until the next call of
+  // anything.
   takenAt = 0;
   takenWords = 0;
   takenCount = 0;
@@ -75,7 +79,10 @@ export class Fold {
     }
   }
 
-  /** Takes out a unit of the oldest records, of at most `wordsMax` words, or of one record. There must be one. */
+  /**
+   * Takes out a unit of the oldest records, of at most `wordsMax` words, or of one record. There
+   * must be one.
+   */
   take(wordsMax: number): void {
     const begin = this.start[this.first - this.base];
     let count = 0;
@@ -127,7 +134,10 @@ export class Fold {
     return true;
   }
 
-  /** Where the table has the key of the record at `at`, made if need be; −1 where the object's code fails. */
+  /**
+   * Where the table has the key of the record at `at`, made if need be; −1 where the object's code
+   * fails.
+   */
   private slotOf(op: number, at: number, length: number): number {
     let key: number;
     try {
@@ -153,7 +163,10 @@ export class Fold {
     if (2 * this.filled >= this.keys.length) this.rehash();
   }
 
-  /** Moves the records that wait to the front, into larger memory where they would fill more than half of the present. */
+  /**
+   * Moves the records that wait to the front, into larger memory where they would fill more than
+   * half of the present.
+   */
   private makeRoom(words: number): void {
     const from = this.start[this.first - this.base];
     const live = this.used - from;
@@ -175,7 +188,10 @@ export class Fold {
     this.base = this.first;
   }
 
-  /** Forgets the keys of records that were taken; makes the table larger where those that wait need it. */
+  /**
+   * Forgets the keys of records that were taken; makes the table larger where those that wait need
+   * it.
+   */
   private rehash(): void {
     const { keys, values } = this;
     let live = 0;

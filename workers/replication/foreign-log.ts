@@ -1,13 +1,14 @@
 /**
- * The foreign log: units received of one origin for one object, kept until every member has them, so that they can be passed
- * on if their origin dies before it delivered them everywhere.
+ * The foreign log: units received of one origin for one object, kept until every member has them,
+ * so that they can be passed on if their origin dies before it delivered them everywhere.
  *
  *     header   head, tail                  positions, as in unit-log.ts
  *     data     2^n words                   units in the order they came, each: entry words (8), records, padded to an even count
  *     entry    total words | record words | first (f64) | incarnation (f64) | count | free | records …
  *
- * The receive thread writes, and the send thread reads while it does. Nobody waits for the reader: what must make room
- * does, whether it is safe by then or not (counted), so a reader copies a unit and then looks whether it was still there.
+ * The receive thread writes, and the send thread reads while it does. Nobody waits for the reader:
+ * what must make room does, whether it is safe by then or not (counted), so a reader copies a unit
+ * and then looks whether it was still there.
  *
  * | step                                    | why it is safe                                                              |
  * | --------------------------------------- | --------------------------------------------------------------------------- |
@@ -33,8 +34,8 @@ function dataBytes(objects: number, members: number, bytes: number): number {
 }
 
 /**
- * Memory for the foreign logs of all objects and origins, `bytes` in all, but 64 KB for each at least. Only what was used
- * once takes memory: nothing for slots nobody has.
+ * Memory for the foreign logs of all objects and origins, `bytes` in all, but 64 KB for each at
+ * least. Only what was used once takes memory: nothing for slots nobody has.
  */
 export function createForeignLogs(objects: number, members: number, bytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(Math.max(1, objects) * members * (HEADER.bytes + dataBytes(objects, members, bytes)));
@@ -91,8 +92,8 @@ export class ForeignLog {
   // The receive thread.
 
   /**
-   * Keeps a unit; `from[at … at + recordWords)` are its records. Returns how many of the oldest had to make room for it: the
-   * caller has let go of those that are safe before.
+   * Keeps a unit; `from[at … at + recordWords)` are its records. Returns how many of the oldest had
+   * to make room for it: the caller has let go of those that are safe before.
    */
   append(incarnation: number, first: number, count: number, from: Int32Array, at: number, recordWords: number): number {
     const { words, header } = this;
@@ -118,8 +119,8 @@ export class ForeignLog {
   }
 
   /**
-   * Lets go of the oldest units as long as they are safe: those of `present` through `safe`, of `former` through
-   * `formerSafe`, and all of other lives.
+   * Lets go of the oldest units as long as they are safe: those of `present` through `safe`, of
+   * `former` through `formerSafe`, and all of other lives.
    */
   prune(present: number, safe: number, former: number, formerSafe: number): void {
     const { header } = this;
@@ -138,7 +139,10 @@ export class ForeignLog {
 
   // Any thread.
 
-  /** Copies out the unit at `position`. Returns the position after it, or `position` itself if it had to make room. */
+  /**
+   * Copies out the unit at `position`. Returns the position after it, or `position` itself if it
+   * had to make room.
+   */
   load(position: number): number {
     const { words } = this;
     const start = this.skipPadding(position);

@@ -1,15 +1,18 @@
 /**
- * Which part of the workers' logs how many members have: the send thread's side of held packets (shm/hold-board.ts).
+ * Which part of the workers' logs how many members have: the send thread's side of held packets
+ * (shm/hold-board.ts).
  *
  *     cut ─ note ─▶ marks, oldest first ─ publish ─▶ hold board
  *                          ▲ what each member has of ours (send-channel.ts)
  *
- * A *mark* says: what is before these positions of the log rings has the sequence numbers up to these, one for each object. Both
- * only grow, so a member that has everything a mark names has everything that the marks before it name. Hence any mark
- * can be left out: what it would have told is told by the next one, later. That is done when there are too many: every second
- * goes, so that the memory is bounded whoever is silent, and the latest are the closest together.
+ * A *mark* says: what is before these positions of the log rings has the sequence numbers up to
+ * these, one for each object. Both only grow, so a member that has everything a mark names has
+ * everything that the marks before it name. Hence any mark can be left out: what it would have told
+ * is told by the next one, later. That is done when there are too many: every second goes, so that
+ * the memory is bounded whoever is silent, and the latest are the closest together.
  *
- * A member counts while it is heard and takes part. What it has beyond a gap does not count until the gap is closed.
+ * A member counts while it is heard and takes part. What it has beyond a gap does not count until
+ * the gap is closed.
  */
 
 import { HoldBoard } from '../../shm/hold-board.js';
@@ -52,7 +55,10 @@ export class HoldMarks {
     return this.board.isAsked;
   }
 
-  /** Everything before `positions` of the rings is numbered, `numbers` being the last of each object. */
+  /**
+   * Everything before `positions` of the rings is numbered, `numbers` being the last of each
+   * object.
+   */
   note(positions: Int32Array, numbers: Float64Array): void {
     if (this.count === MARKS_MAX) this.thin();
     const { count, board, objects } = this;

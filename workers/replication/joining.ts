@@ -1,6 +1,7 @@
 /**
- * How an instance enters the cluster and leaves it: a state machine that looks at the board and at the member table, says
- * what the instance is (`PeerFlag` bits, for the board), and what is to be done next. Main drives it, and fetches the snapshots.
+ * How an instance enters the cluster and leaves it: a state machine that looks at the board and at
+ * the member table, says what the instance is (`PeerFlag` bits, for the board), and what is to be
+ * done next. Main drives it, and fetches the snapshots.
  *
  *                alone, or all begin together, or nobody who is ready is heard for joinWaitMs (and nothing holds it)
  *     LISTENING ───────────────────────────────────────────────────────────────────────────▶ READY ── leave() ──▶ LEAVING ──▶ LEFT
@@ -8,14 +9,16 @@
  *        │  └─────────────────── it fails, or is refused ──────────────┐                       │      and hold nothing for us
  *        └── all who are ready and heard hold their units for us ──▶ ASKING ── snapshotTaken ──┘
  *
- * **Listening** we say that we are joining, and take no units. Whoever hears that keeps all the units it still has, and all
- * later ones, for us, and says so (`HOLDS`). What it let go of before was everywhere by then, so in every snapshot that is
- * taken after. So snapshot and units together lack nothing, whichever member is the donor.
+ * **Listening** we say that we are joining, and take no units. Whoever hears that keeps all the
+ * units it still has, and all later ones, for us, and says so (`HOLDS`). What it let go of before
+ * was everywhere by then, so in every snapshot that is taken after. So snapshot and units together
+ * lack nothing, whichever member is the donor.
  *
- * **A donor** is ready and heard, the nearest first; one after the other when they fail, each again after a while, for ever.
- * Not one that another member sends nothing at present, or sends units cut for it alone: what it has goes not together with the units
- * held for us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`); so is that of a donor that
- * still has to take the state of others, while there is another to ask.
+ * **A donor** is ready and heard, the nearest first; one after the other when they fail, each again
+ * after a while, for ever. Not one that another member sends nothing at present, or sends units cut
+ * for it alone: what it has goes not together with the units held for us. A snapshot that leaves a
+ * gap before what a member can still send is refused (`refuses`); so is that of a donor that still
+ * has to take the state of others, while there is another to ask.
  *
  * **Beginning together** without state needs proof that nobody has any: a message that only says
  * JOINING may have been recorded, or long under way, while its sender has had state for long. So
@@ -24,12 +27,15 @@
  * incarnation that we hear. Suppose one of them, Z, has begun without us, with a member Y that has
  * since restarted: Z was READY before it heard Y's new incarnation, so it never said JOINING and
  * that incarnation together, and we, hearing the new one, ask for a snapshot. If we still hear the
- * old one, we may begin with it; then the others still keep what it had sent (closing.ts, `mayBegin`).
+ * old one, we may begin with it; then the others still keep what it had sent (closing.ts,
+ * `mayBegin`).
  *
- * **What holds it** (`hold`): members that are there, and not understood, may have state. It is for an operator to say who is right, unless
- * more than half of all members, us included, are heard: one that is set up wrongly does not stop the others from beginning.
+ * **What holds it** (`hold`): members that are there, and not understood, may have state. It is for
+ * an operator to say who is right, unless more than half of all members, us included, are heard:
+ * one that is set up wrongly does not stop the others from beginning.
  *
- * **A member that cannot be heard** is not waited for. Who is back from a partition sends what it has for us.
+ * **A member that cannot be heard** is not waited for. Who is back from a partition sends what it
+ * has for us.
  */
 
 import { type AckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
@@ -55,11 +61,14 @@ export class Joining {
   state: JoiningState = 'listening';
   /** Why it is not ready or gone yet, for people. */
   reason = 'listens for the others';
-  /** Why not to begin without state though nobody who has some is heard, for people; null: there is no reason. Main's to say. */
+  /**
+   * Why not to begin without state though nobody who has some is heard, for people; null: there is
+   * no reason. Main's to say.
+   */
   hold: string | null = null;
   /**
-   * Main decides before the instance begins without a member's state: it, or another member, may have a state file. Then
-   * `wantsToBegin` says why it would begin now, and `begin` does it.
+   * Main decides before the instance begins without a member's state: it, or another member, may
+   * have a state file. Then `wantsToBegin` says why it would begin now, and `begin` does it.
    */
   asksFirst = false;
   wantsToBegin: string | null = null;
@@ -68,8 +77,9 @@ export class Joining {
   /** It began without any state. */
   hasBegunEmpty = false;
   /**
-   * Slots of members that may have state that it lacks and that nobody sends again (unmet.ts): they were not heard when it
-   * began without a member's state, or the donor of its snapshot lacks theirs.
+   * Slots of members that may have state that it lacks and that nobody sends again (unmet.ts): they
+   * were not heard when it began without a member's state, or the donor of its snapshot lacks
+   * theirs.
    */
   unmet: readonly number[] = [];
   /** What main's decision waits for, for people. */
@@ -86,7 +96,10 @@ export class Joining {
   private readonly notBefore: Float64Array;
   /** Slots of donors that still had to take the state of others. */
   private readonly lacking = new Set<number>();
-  /** [object * slots + slot]: the life and the floor of each origin, as of the last look before a snapshot is loaded. */
+  /**
+   * [object * slots + slot]: the life and the floor of each origin, as of the last look before a
+   * snapshot is loaded.
+   */
   private readonly lives: Float64Array;
   private readonly floors: Float64Array;
   private readonly peers: readonly PeerRecord[];
@@ -117,8 +130,8 @@ export class Joining {
   }
 
   /**
-   * An incarnation of our slot that members know and that is later than ours, as after a clock was put
-   * back: they take ours for an earlier one. Main is to raise ours above it. 0: there is none.
+   * An incarnation of our slot that members know and that is later than ours, as after a clock was
+   * put back: they take ours for an earlier one. Main is to raise ours above it. 0: there is none.
    */
   get outrunBy(): number {
     return this.state === 'listening' ? this.board.outrun : 0;
@@ -130,16 +143,17 @@ export class Joining {
   }
 
   /**
-   * Why a snapshot with these vectors, by object and slot, is of no use; null: it is of use. `lacks`: slots of members whose state
-   * the donor still has to join. Ask before it is loaded.
+   * Why a snapshot with these vectors, by object and slot, is of no use; null: it is of use.
+   * `lacks`: slots of members whose state the donor still has to join. Ask before it is loaded.
    */
   refuses(present: readonly (readonly SnapshotVector[])[], lacks: readonly number[], now: number): string | null {
     return this.refusesGap(present) ?? this.refusesLack(lacks, now);
   }
 
   /**
-   * The donor began without state, and has not joined that of others yet: what our former incarnation counted may be missing, and
-   * what we count on top of too little is lost. Taken only if no donor that is heard is known to be better or was not asked yet.
+   * The donor began without state, and has not joined that of others yet: what our former
+   * incarnation counted may be missing, and what we count on top of too little is lost. Taken only
+   * if no donor that is heard is known to be better or was not asked yet.
    */
   private refusesLack(lacks: readonly number[], now: number): string | null {
     const lacked = lacks.filter((slot) => this.isOther(slot)).map((slot) => this.members.name(slot));
@@ -169,8 +183,8 @@ export class Joining {
   }
 
   /**
-   * The snapshot is in the arena, its vectors are on the board, and the receive thread goes on from there. `lacks`: slots of
-   * members whose state the donor still has to join.
+   * The snapshot is in the arena, its vectors are on the board, and the receive thread goes on from
+   * there. `lacks`: slots of members whose state the donor still has to join.
    */
   snapshotTaken(lacks: readonly number[] = []): void {
     if (this.state !== 'asking') return;
@@ -218,7 +232,10 @@ export class Joining {
     return this.wantsToBegin !== null;
   }
 
-  /** Begins, right after `mayBeginNow`, with what main has put in place: `restored` says what, null: nothing. */
+  /**
+   * Begins, right after `mayBeginNow`, with what main has put in place: `restored` says what, null:
+   * nothing.
+   */
   begin(restored: string | null): void {
     if (this.wantsToBegin !== null) this.enter(restored ?? this.wantsToBegin);
     this.hasBegunEmpty = restored === null;
@@ -279,9 +296,9 @@ export class Joining {
   }
 
   /**
-   * Slot of a member that has not said, while it was joining, that it hears this very incarnation of
-   * ours, and of each other member the one that we hear; -1: all have. (An incarnation never goes back
-   * to JOINING, and what is on the board of one came with its messages so far.)
+   * Slot of a member that has not said, while it was joining, that it hears this very incarnation
+   * of ours, and of each other member the one that we hear; -1: all have. (An incarnation never
+   * goes back to JOINING, and what is on the board of one came with its messages so far.)
    */
   private disagreeing(): number {
     const { slots } = this.settings;

@@ -1,11 +1,12 @@
 /**
  * A bound on how far a member may be behind us in time: `replication.max_lag_ms`.
  *
- * The lag of a member is the age of the oldest record that it has not acknowledged. It is measured per object, from
- * samples of the numbers that records had at some moment; so it is at most a sample's spacing too small. The time that
- * records waited in the log rings before they were numbered counts only for the member that was the furthest behind
- * meanwhile: it is the one for which they waited. If they waited for `replication.bandwidth`, it counts for nobody;
- * with that limit, the lag begins when a record is first sent.
+ * The lag of a member is the age of the oldest record that it has not acknowledged. It is measured
+ * per object, from samples of the numbers that records had at some moment; so it is at most a
+ * sample's spacing too small. The time that records waited in the log rings before they were
+ * numbered counts only for the member that was the furthest behind meanwhile: it is the one for
+ * which they waited. If they waited for `replication.bandwidth`, it counts for nobody; with that
+ * limit, the lag begins when a record is first sent.
  *
  * | lag of a member                    | what happens                                                        |
  * | ---------------------------------- | ------------------------------------------------------------------- |
@@ -14,12 +15,12 @@
  * | beyond the bound                   | the member is reported                                              |
  * | still beyond it after a while      | the member is detached from the object: its backlog is coalesced    |
  *
- * This is about members that are attached and heard. A silent member is left to the bound on the unit log: to be
- * detached would not help it, and when it starts again it needs a snapshot.
+ * This is about members that are attached and heard. A silent member is left to the bound on the
+ * unit log: to be detached would not help it, and when it starts again it needs a snapshot.
  *
- * If a member's shortest round trip is longer than the bound, it is only reported: neither waiting nor detaching helps.
- * The same holds for a member that speaks version 1, for which no backlog can be kept. After the death of a send
- * thread, ages are measured from the start of the next one.
+ * If a member's shortest round trip is longer than the bound, it is only reported: neither waiting
+ * nor detaching helps. The same holds for a member that speaks version 1, for which no backlog can
+ * be kept. After the death of a send thread, ages are measured from the start of the next one.
  */
 
 import type { Counts } from './metrics.js';
@@ -27,13 +28,19 @@ import type { PeerView } from './peer-view.js';
 import type { ReplicationSettings } from './settings.js';
 import type { Window } from './window.js';
 
-/** Samples of numbers, and their spacing as a part of the bound: they reach back twice as far as the bound. */
+/**
+ * Samples of numbers, and their spacing as a part of the bound: they reach back twice as far as the
+ * bound.
+ */
 const SAMPLES = 128;
 const SPACING_SHARE = 1 / 64;
 /** Records begin to wait at this part of the bound; at the bound they wait for that part of it. */
 const NEAR_SHARE = 1 / 2;
 const WINDOW_SHARE = 1 / 4;
-/** A member is detached if it was beyond the bound for this part of it, or for the time that a full log waits. */
+/**
+ * A member is detached if it was beyond the bound for this part of it, or for the time that a full
+ * log waits.
+ */
 const PATIENCE_SHARE = 1 / 2;
 /** A member that was not beyond the bound for so long is reported anew. */
 const QUIET_MS = 60_000;
@@ -41,9 +48,14 @@ const QUIET_MS = 60_000;
 /** No member. */
 const NOBODY = -1;
 
-/** Which numbers an object's records had at which moments, and for which member they waited before. */
+/**
+ * Which numbers an object's records had at which moments, and for which member they waited before.
+ */
 export class LagTrack {
-  /** Of the record that `age` was last asked about: how long it waited at most, and for which member. */
+  /**
+   * Of the record that `age` was last asked about: how long it waited at most, and for which
+   * member.
+   */
   waitedMs = 0;
   waitedFor = NOBODY;
   private readonly times = new Float64Array(SAMPLES).fill(Number.NEGATIVE_INFINITY);
@@ -63,7 +75,10 @@ export class LagTrack {
     this.numbers[this.newest] = last;
   }
 
-  /** At `now`, records through `last` are numbered; those that are new waited for `waitedMs` at most. */
+  /**
+   * At `now`, records through `last` are numbered; those that are new waited for `waitedMs` at
+   * most.
+   */
   note(last: number, now: number, waitedMs: number): void {
     const { times, numbers, newest } = this;
     if (last <= numbers[newest] || now - times[newest] < this.spacingMs) return;
@@ -82,7 +97,10 @@ export class LagTrack {
     this.furthestSince = now;
   }
 
-  /** For how long the oldest record after number `through` has been numbered at `now`; 0: none is known. */
+  /**
+   * For how long the oldest record after number `through` has been numbered at `now`; 0: none is
+   * known.
+   */
   age(through: number, now: number): number {
     let age = 0;
     this.waitedFor = NOBODY;
@@ -103,7 +121,10 @@ export interface LaggingChannel {
   /** Highest number given to a record, and highest number of what the log has sent. */
   readonly numbered: number;
   readonly sent: number;
-  /** Through which number the member has every unit; infinite: it is not attached, not heard, or joining. */
+  /**
+   * Through which number the member has every unit; infinite: it is not attached, not heard, or
+   * joining.
+   */
   heldThrough(member: number): number;
   detach(member: number): void;
 }
@@ -148,7 +169,9 @@ export class LagBound {
     this.beyondAt = new Float64Array(settings.slots).fill(Number.NEGATIVE_INFINITY);
   }
 
-  /** After records were numbered that had waited for `waitedMs` at most, for the sake of a member. */
+  /**
+   * After records were numbered that had waited for `waitedMs` at most, for the sake of a member.
+   */
   poll(now: number, waitedMs: number): void {
     const { channels } = this.options;
     for (let i = 0; i < channels.length; i++)

@@ -12,9 +12,9 @@
  * | has never answered us      | at once                         | if the present one is silent, and it answers us or is heard several times |
  * | has answered us            | if it answers us                | if it answers us and the present one is silent |
  *
- * The present incarnation that has never answered us may itself be a recording, so a real member can
- * replace it without a proof: otherwise two members that both believe recordings would each wait
- * for the other's answer. An incarnation that ended is never believed again.
+ * The present incarnation that has never answered us may itself be a recording, so a real member
+ * can replace it without a proof: otherwise two members that both believe recordings would each
+ * wait for the other's answer. An incarnation that ended is never believed again.
  *
  * A believed incarnation is admitted only after the one before it is closed (closing.ts).
  */

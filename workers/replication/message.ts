@@ -1,13 +1,17 @@
 /**
- * The state message: one UDP datagram about one state object, from one member to the others. Its format, both versions of it,
- * is specified in docs/state-message.md; the offsets below are its tables.
+ * The state message: one UDP datagram about one state object, from one member to the others. Its
+ * format, both versions of it, is specified in docs/state-message.md; the offsets below are its
+ * tables.
  */
 
 import { crc32 } from 'node:zlib';
 import { MAX_RANGES, PeerFlag, type VectorRecord } from '../../shm/ack-board.js';
 
 const MAGIC = 0x54534e43;
-/** The highest format version we speak; every one down to 1 is read, and written where some member speaks no other. */
+/**
+ * The highest format version we speak; every one down to 1 is read, and written where some member
+ * speaks no other.
+ */
 export const FORMAT_VERSION = 2;
 
 const HEADER = {
@@ -32,7 +36,10 @@ const HEADER = {
   digest: 26,
 } as const;
 const HEADER_WORDS_1 = HEADER.wall;
-/** Words before the first entry of ours, or the first unit, at most: a header of version 1 is followed by an announcement. */
+/**
+ * Words before the first entry of ours, or the first unit, at most: a header of version 1 is
+ * followed by an announcement.
+ */
 export const HEADER_WORDS = 28;
 
 const ENTRY = { shape: 0, incarnation: 1, contiguous: 3, datagram: 5, stamp: 7, delay: 8 } as const;
@@ -120,7 +127,10 @@ export function stampOf(nowMs: number): number {
 
 /** Writes one message at a time into a datagram: `begin`, entries, units, `finish`. */
 export class MessageWriter {
-  /** Format version, flags (`PeerFlag`) and wall clock (Unix ms; 0: not told) of the messages begun from now on. */
+  /**
+   * Format version, flags (`PeerFlag`) and wall clock (Unix ms; 0: not told) of the messages begun
+   * from now on.
+   */
   version = FORMAT_VERSION;
   flags = 0;
   wallMs = 0;
@@ -199,15 +209,19 @@ export class MessageWriter {
     putNumber(this.words, HEADER.originIncarnation, incarnation);
   }
 
-  /** The message begun says what our state of the object is: hash of its vector and digest, two words each. Version 2 only. */
+  /**
+   * The message begun says what our state of the object is: hash of its vector and digest, two
+   * words each. Version 2 only.
+   */
   addDigest(vectorHash: Int32Array, digest: Int32Array): void {
     this.words.set(vectorHash, HEADER.vectorHash);
     this.words.set(digest, HEADER.digest);
   }
 
   /**
-   * Adds what we have of `origin`, whole, if that leaves `reserve` words free. False: no room for it; a message of its own
-   * always has room. Entries come before units. `flags`: `HOLDS`, `FROZEN`, lost in version 1.
+   * Adds what we have of `origin`, whole, if that leaves `reserve` words free. False: no room for
+   * it; a message of its own always has room. Entries come before units. `flags`: `HOLDS`,
+   * `FROZEN`, lost in version 1.
    */
   addEntry(origin: number, vector: VectorRecord, nowMs: number, reserve: number, flags = 0): boolean {
     const { words, next } = this;
@@ -268,8 +282,9 @@ export class MessageWriter {
 }
 
 /**
- * Reads one message at a time. `read` copies the datagram first, checks every length, count and range in it, and only
- * then are its fields worth anything; nothing is allocated and nothing outside the copy is touched.
+ * Reads one message at a time. `read` copies the datagram first, checks every length, count and
+ * range in it, and only then are its fields worth anything; nothing is allocated and nothing
+ * outside the copy is touched.
  */
 export class MessageReader {
   version = 0;
@@ -277,7 +292,10 @@ export class MessageReader {
   speaks = 0;
   /** `PeerFlag`. */
   flags = 0;
-  /** The units were cut for us alone: what their numbers stand for is not what they stand for at others. */
+  /**
+   * The units were cut for us alone: what their numbers stand for is not what they stand for at
+   * others.
+   */
   folded = false;
   sender = 0;
   object = 0;
@@ -314,7 +332,8 @@ export class MessageReader {
   entryFlags = 0;
   private rangesAt = 0;
 
-  // The unit that `unit(i)` stepped to. Its records are `words[recordsAt … recordsAt + recordWords)`.
+  // The unit that `unit(i)` stepped to. Its records are `words[recordsAt … recordsAt +
+  // recordWords)`.
   first = 0;
   count = 0;
   recordsAt = 0;

@@ -1,4 +1,7 @@
-/** The counters of the send and the receive thread, declared once; columns are looked up when a thread starts. */
+/**
+ * The counters of the send and the receive thread, declared once; columns are looked up when a
+ * thread starts.
+ */
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import { REJECTS, type Reject } from './message.js';
@@ -78,7 +81,9 @@ const GAUGES = {
 
 export type ReplicationMetric = keyof typeof COUNTERS | keyof typeof GAUGES | `state_rejected_${Refusal}`;
 
-/** Why a datagram is refused, in the order of the checks; the reject table numbers reasons by it. */
+/**
+ * Why a datagram is refused, in the order of the checks; the reject table numbers reasons by it.
+ */
 export const REFUSALS = [...SEAL_REJECTS, ...REJECTS] as const;
 export type Refusal = Reject | SealReject;
 

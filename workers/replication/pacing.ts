@@ -1,16 +1,19 @@
 /**
- * A limit on what an instance sends, in bits a second of IP packets, all of it counted: units, repetitions, acknowledgements.
+ * A limit on what an instance sends, in bits a second of IP packets, all of it counted: units,
+ * repetitions, acknowledgements.
  *
- * A token bucket between the core and the outlet. In any 100 ms no more leaves than the limit carries in that time: the bucket
- * holds what a few messages to everybody cost, and is filled at what is left of the limit beside that. (A limit that does not carry
- * so much in 100 ms is kept on average.) Who asks for memory for a message while the bucket is too empty gets none, as when all
- * memory is under way, and asks again. Acknowledgements may take the bucket's last message: else data would starve them, and
- * the others would send again what came.
+ * A token bucket between the core and the outlet. In any 100 ms no more leaves than the limit
+ * carries in that time: the bucket holds what a few messages to everybody cost, and is filled at
+ * what is left of the limit beside that. (A limit that does not carry so much in 100 ms is kept on
+ * average.) Who asks for memory for a message while the bucket is too empty gets none, as when all
+ * memory is under way, and asks again. Acknowledgements may take the bucket's last message: else
+ * data would starve them, and the others would send again what came.
  *
- * **Shares.** Units are of three kinds: new ones, those sent again (repairs, too), and backlogs of detached members. While
- * several kinds want to send, each gets an equal part of the limit. The last two go first, as far as their credit reaches;
- * new units take what is left. So new units cannot keep a lost one from being sent again, however many they are, and the
- * other two leave them at least their own part.
+ * **Shares.** Units are of three kinds: new ones, those sent again (repairs, too), and backlogs of
+ * detached members. While several kinds want to send, each gets an equal part of the limit. The
+ * last two go first, as far as their credit reaches; new units take what is left. So new units
+ * cannot keep a lost one from being sent again, however many they are, and the other two leave them
+ * at least their own part.
  */
 
 import { EVERYONE, type Outlet } from './channel.js';
@@ -20,7 +23,10 @@ import { type ReplicationSettings, wireOverheadBytes } from './settings.js';
 
 /** Over this time the limit is kept. */
 const SPAN_S = 0.1;
-/** The bucket holds this part of what the limit carries in that time, but so many messages to everybody at least. */
+/**
+ * The bucket holds this part of what the limit carries in that time, but so many messages to
+ * everybody at least.
+ */
 const BURST_SHARE = 0.1;
 const BURST_MESSAGES = 2;
 /** The bucket is filled at this part of the limit at least. */
@@ -44,7 +50,9 @@ export class Pacing {
   readonly backlog: Outlet;
   /** For what must not wait behind them. */
   readonly urgent: Outlet;
-  /** Whether new units, or acknowledgements, were refused memory for want of tokens since `begin`. */
+  /**
+   * Whether new units, or acknowledgements, were refused memory for want of tokens since `begin`.
+   */
   isHolding = false;
   /** When what was refused memory since `begin` gets some, in ms; infinite: nothing was refused. */
   readyAt = Number.POSITIVE_INFINITY;
@@ -184,7 +192,9 @@ export class Pacing {
     return (this.outlet as Outlet).claim();
   }
 
-  /** Whether there are tokens for so many messages to everybody; notes when there will be, if not. */
+  /**
+   * Whether there are tokens for so many messages to everybody; notes when there will be, if not.
+   */
   private has(messages: number): boolean {
     const need = messages * this.everyone;
     if (this.tokens >= need) return true;

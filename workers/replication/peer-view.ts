@@ -1,6 +1,6 @@
 /**
- * The other members as the send thread sees them: who they are (shm/members.ts), retransmission timeouts (RFC 6298 §2) and who has fallen silent.
- * Read from the board at most once a millisecond.
+ * The other members as the send thread sees them: who they are (shm/members.ts), retransmission
+ * timeouts (RFC 6298 §2) and who has fallen silent. Read from the board at most once a millisecond.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -13,7 +13,9 @@ const REFRESH_MS = 1;
 export class PeerView {
   /** Who takes part, as of the last `refresh`. */
   readonly members: MemberTable;
-  /** 1: another member has this slot, and its present life was not declared dead: it is waited for. */
+  /**
+   * 1: another member has this slot, and its present life was not declared dead: it is waited for.
+   */
   readonly present: Uint8Array;
   /** Grows with every change of `present`. */
   presence = 0;
@@ -21,16 +23,24 @@ export class PeerView {
   others = 0;
   /** Retransmission timeout per member, in ms, without back-off. */
   readonly timeout: Float64Array;
-  /** 1: not heard for so long that it gets probes only; or joining, so that it can take nothing yet. */
+  /**
+   * 1: not heard for so long that it gets probes only; or joining, so that it can take nothing yet.
+   */
   readonly silent: Uint8Array;
   /** 1: it is joining, and takes a snapshot of what is let go of meanwhile. */
   readonly joining: Uint8Array;
-  /** The life of each member that is believed, and the highest format version it speaks; 0 while it was not heard. */
+  /**
+   * The life of each member that is believed, and the highest format version it speaks; 0 while it
+   * was not heard.
+   */
   readonly incarnation: Float64Array;
   readonly speaks: Uint8Array;
   /** Grows whenever a silent member is heard again. */
   revivals = 0;
-  /** Round trips of each member: smoothed, and the latest; 0 before the first. When it was last silent no more. */
+  /**
+   * Round trips of each member: smoothed, and the latest; 0 before the first. When it was last
+   * silent no more.
+   */
   readonly smoothedMs: Float64Array;
   readonly latestMs: Float64Array;
   readonly revivedAt: Float64Array;

@@ -1,4 +1,7 @@
-/** Replication as the operator sees it: computed from shared memory by any thread, without asking the ones that work. */
+/**
+ * Replication as the operator sees it: computed from shared memory by any thread, without asking
+ * the ones that work.
+ */
 
 import { type AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
 import { AttachmentRecord, LifeRecord } from '../../shm/board-records.js';
@@ -30,8 +33,9 @@ export interface PeerStatus {
   readonly index: number;
   readonly address: string;
   /**
-   * `never`: no message yet; `silent`: none for `silentMs`; `left`: so, after it said that it leaves, and we have all of it; `dead`:
-   * its life is over, and no other came. Nothing is owed to the last two.
+   * `never`: no message yet; `silent`: none for `silentMs`; `left`: so, after it said that it
+   * leaves, and we have all of it; `dead`: its life is over, and no other came. Nothing is owed to
+   * the last two.
    */
   readonly state: 'heard' | 'silent' | 'never' | 'left' | 'dead';
   /** It said that it leaves. */
@@ -39,7 +43,10 @@ export interface PeerStatus {
   /** 0 while never heard. */
   readonly incarnation: number;
   readonly heardMsAgo: number | null;
-  /** Round trip, ms; null before the first sample. Minimum and average are over a sliding window of samples. */
+  /**
+   * Round trip, ms; null before the first sample. Minimum and average are over a sliding window of
+   * samples.
+   */
   readonly rttMs: { readonly latest: number; readonly minimum: number; readonly average: number } | null;
   /** How far its wall clock is ahead of ours; null before it was compared. */
   readonly clockSkewMs: number | null;
@@ -53,8 +60,8 @@ export interface PeerStatus {
 }
 
 /**
- * Every other member, in the order of their slots, as the table now has them; absent: the settings' members. `now`:
- * `monotonicMs()`.
+ * Every other member, in the order of their slots, as the table now has them; absent: the settings'
+ * members. `now`: `monotonicMs()`.
  */
 export function readPeers(
   board: AckBoard,

@@ -1,7 +1,8 @@
 /**
  * The receiving side of one channel towards one life of another member: what we have of its units.
  *
- * A unit is applied whole, and known from then on; so exactly once in each life of its origin, but for two exceptions below:
+ * A unit is applied whole, and known from then on; so exactly once in each life of its origin, but
+ * for two exceptions below:
  *
  * | unit is…            | `any-order`       | `in-order`                          | told to the origin as |
  * | ------------------- | ----------------- | ----------------------------------- | --------------------- |
@@ -11,24 +12,27 @@
  * | not rememberable    | dropped           | dropped                             | missing: comes again  |
  * | locked (`BUSY`)     | left where it is  | held there                          | missing: comes again  |
  *
- * **Locked.** Where the object gives up on a lock, the message's further units are not tried: each might wait as long. In any
- * order, the unit's records before that one are applied again when it comes again; such objects are idempotent. In
- * order, the channel holds at that record: it goes on there when the unit comes again, and forgets what was buffered behind.
+ * **Locked.** Where the object gives up on a lock, the message's further units are not tried: each
+ * might wait as long. In any order, the unit's records before that one are applied again when it
+ * comes again; such objects are idempotent. In order, the channel holds at that record: it goes on
+ * there when the unit comes again, and forgets what was buffered behind.
  *
- * **Death.** The vector is in the board when a message's units are applied; in order, after each unit. So a thread that
- * dies abruptly leaves, in any order, a message that is applied again; in order, at most the one unit under way, of which
- * records may be applied again: a count by increments is then too large by these. Totals are not.
+ * **Death.** The vector is in the board when a message's units are applied; in order, after each
+ * unit. So a thread that dies abruptly leaves, in any order, a message that is applied again; in
+ * order, at most the one unit under way, of which records may be applied again: a count by
+ * increments is then too large by these. Totals are not.
  *
- * **Folded units** of a backlog stand for their numbers only all together. If the origin dies before the backlog is
- * complete, the numbers from the first folded unit on are forgotten: the same numbers of other members stand for other
- * records. Snapshots of the others bring what we lack, so no member has to wait until we have their units: we say that we have
- * all that they have. Repairs are applied in any order only; in order, a record could be applied twice.
+ * **Folded units** of a backlog stand for their numbers only all together. If the origin dies
+ * before the backlog is complete, the numbers from the first folded unit on are forgotten: the same
+ * numbers of other members stand for other records. Snapshots of the others bring what we lack, so
+ * no member has to wait until we have their units: we say that we have all that they have. Repairs
+ * are applied in any order only; in order, a record could be applied twice.
  *
- * **After the life** (closing.ts) only repairs are taken: its units as other members pass them on. They, as all that is accepted,
- * are kept in the foreign log until every member has them.
+ * **After the life** (closing.ts) only repairs are taken: its units as other members pass them on.
+ * They, as all that is accepted, are kept in the foreign log until every member has them.
  *
- * What the origin can send no more (below its floor) is passed over and counted: only a member that has started again
- * without its state, or one that was given up, ever sees that.
+ * What the origin can send no more (below its floor) is passed over and counted: only a member that
+ * has started again without its state, or one that was given up, ever sees that.
  */
 
 import type { AckBoard } from '../../shm/ack-board.js';
@@ -68,13 +72,18 @@ export class ReceiveChannel {
   private readonly origin: number;
   private readonly context: ReceiveContext;
   private readonly reorder: ReorderBuffer | null;
-  /** In order: the unit that stopped at a lock, by its first number, and how many of its words were applied. */
+  /**
+   * In order: the unit that stopped at a lock, by its first number, and how many of its words were
+   * applied.
+   */
   private heldFirst = 0;
   private heldWords = 0;
   private readonly foreign: ForeignLog;
   private kept = 0;
   private isFormer: boolean;
-  /** The backlog is complete once every number through this one is here; infinite: it still grows. */
+  /**
+   * The backlog is complete once every number through this one is here; infinite: it still grows.
+   */
   private foldedThrough = Number.POSITIVE_INFINITY;
 
   /** Goes on from what the board says of the present or the former life of `origin`, a slot. */
@@ -95,7 +104,8 @@ export class ReceiveChannel {
     this.clear();
     if (this.isFormer) board.readFormer(this.object.id, this.origin, this.reception);
     else board.readReception(this.object.id, this.origin, this.reception);
-    // What was buffered died with the last thread. The origin still has it: it holds on to all beyond `contiguous`.
+    // What was buffered died with the last thread. The origin still has it: it holds on to all
+    // beyond `contiguous`.
     if (this.reorder !== null) this.reception.forgetRanges();
   }
 
@@ -112,8 +122,9 @@ export class ReceiveChannel {
   }
 
   /**
-   * The life is over: from now on it is the former one. Returns how many records we have only a part of, which is
-   * neither what the others have nor can be completed by it: the backlog they came in ended with the origin.
+   * The life is over: from now on it is the former one. Returns how many records we have only a
+   * part of, which is neither what the others have nor can be completed by it: the backlog they
+   * came in ended with the origin.
    */
   freeze(incarnation: number): number {
     const { reception } = this;
@@ -136,7 +147,10 @@ export class ReceiveChannel {
     return folded === 0 ? 0 : Math.max(1, highest - folded + 1);
   }
 
-  /** Another member has these numbers of the former life. Returns whether we say now that we have more: see above. */
+  /**
+   * Another member has these numbers of the former life. Returns whether we say now that we have
+   * more: see above.
+   */
   adopt(theirs: VectorRecord): boolean {
     const { reception } = this;
     if (!this.isFormer || reception.folded === 0 || theirs.incarnation !== reception.incarnation) return false;
@@ -174,8 +188,8 @@ export class ReceiveChannel {
   }
 
   /**
-   * Takes in what the message says of its origin, and, unless we are excluded from them, its units. `coarse`: seconds for
-   * the state objects.
+   * Takes in what the message says of its origin, and, unless we are excluded from them, its units.
+   * `coarse`: seconds for the state objects.
    */
   takeUnits(reader: MessageReader, excluded: boolean, now: number, coarse: number): void {
     const { reception } = this;
@@ -211,8 +225,9 @@ export class ReceiveChannel {
   }
 
   /**
-   * Notes whether the origin has detached us. It excludes itself from messages that are for one detached member alone. Any other
-   * message with its latest numbers that does not exclude us says that the whole backlog is under way.
+   * Notes whether the origin has detached us. It excludes itself from messages that are for one
+   * detached member alone. Any other message with its latest numbers that does not exclude us says
+   * that the whole backlog is under way.
    */
   private noteApart(reader: MessageReader, excluded: boolean): void {
     const { reception } = this;
@@ -222,7 +237,9 @@ export class ReceiveChannel {
     else if (this.foldedThrough === Number.POSITIVE_INFINITY) this.foldedThrough = reader.highest;
   }
 
-  /** Into the board: here the send thread finds what to acknowledge, and a successor where to go on. */
+  /**
+   * Into the board: here the send thread finds what to acknowledge, and a successor where to go on.
+   */
   private note(): void {
     const { board } = this.context;
     if (this.isFormer) board.writeFormer(this.object.id, this.origin, this.reception);
@@ -295,8 +312,9 @@ export class ReceiveChannel {
   }
 
   /**
-   * In order: everything through `applied` has been applied; applies the buffered units whose turn has come with the numbers
-   * the vector has reached, which it falls back from where one is locked. False: then.
+   * In order: everything through `applied` has been applied; applies the buffered units whose turn
+   * has come with the numbers the vector has reached, which it falls back from where one is locked.
+   * False: then.
    */
   private applyBuffered(applied: number, coarse: number): boolean {
     const { reception, reorder } = this;
@@ -308,7 +326,8 @@ export class ReceiveChannel {
       const unit = reorder.take(through);
       if (unit === null) break;
       if (!this.apply(unit.first, unit.records, 0, unit.records.length, coarse)) {
-        // It comes again, unless its origin has let it go meanwhile: then it is skipped, and counted so.
+        // It comes again, unless its origin has let it go meanwhile: then it is skipped, and
+        // counted so.
         reception.contiguous = unit.first - 1;
         reception.forgetRanges();
         reorder.clear();
@@ -320,12 +339,18 @@ export class ReceiveChannel {
     return true;
   }
 
-  /** Whether a repair of the unit that begins at `first` may have records that were in a folded unit. */
+  /**
+   * Whether a repair of the unit that begins at `first` may have records that were in a folded
+   * unit.
+   */
   private isTorn(first: number): boolean {
     return this.isFormer && this.reception.folded !== 0 && first >= this.reception.folded;
   }
 
-  /** Applies a unit's records. An error in one does not stop the rest. False: one is locked, and the rest was not tried. */
+  /**
+   * Applies a unit's records. An error in one does not stop the rest. False: one is locked, and the
+   * rest was not tried.
+   */
   private apply(first: number, words: Int32Array, at: number, recordWords: number, coarse: number): boolean {
     const { counts } = this.context;
     const { object, origin } = this;

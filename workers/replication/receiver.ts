@@ -1,13 +1,17 @@
 /**
- * The receive thread's half of the protocol core: takes messages, applies their operations, and keeps the board: what we
- * have of each origin, what each member has of ours, and the round trip to it.
+ * The receive thread's half of the protocol core: takes messages, applies their operations, and
+ * keeps the board: what we have of each origin, what each member has of ours, and the round trip to
+ * it.
  *
- * No sockets, clocks or threads. Nothing in a message is believed before it has passed every check of `REJECTS`.
+ * No sockets, clocks or threads. Nothing in a message is believed before it has passed every check
+ * of `REJECTS`.
  *
- * **Lives.** A member's incarnation tells one life from the next; lives.ts says which one is believed, and closing.ts how one ends.
+ * **Lives.** A member's incarnation tells one life from the next; lives.ts says which one is
+ * believed, and closing.ts how one ends.
  *
- * **While we are joining** (joining.ts) we have no state that units could be applied to: we hear the others, and say so, and
- * take nothing. `adopt` takes over what the member had that gave us its state.
+ * **While we are joining** (joining.ts) we have no state that units could be applied to: we hear
+ * the others, and say so, and take nothing. `adopt` takes over what the member had that gave us its
+ * state.
  */
 
 import { AckBoard, PeerFlag, PeerRecord } from '../../shm/ack-board.js';
@@ -48,7 +52,10 @@ export interface ReceiverOptions {
   readonly onSkew?: (problem: string, level: SkewLevel) => void;
 }
 
-/** An incarnation that is not believed is asked for an answer once in this part of the keepalive interval. */
+/**
+ * An incarnation that is not believed is asked for an answer once in this part of the keepalive
+ * interval.
+ */
 const ASKING_SPACING = 1 / 4;
 
 /** A longer round trip, in microseconds, is not one. */
@@ -76,7 +83,9 @@ export class Receiver {
   /** Per slot: the incarnation that refuses us as we refuse it, as of the last alarm about it. */
   private readonly estranged: Float64Array;
   private readonly onAlarm: (problem: string, member: number) => void;
-  /** The message read answers a later datagram of ours than its sender's present incarnation did. */
+  /**
+   * The message read answers a later datagram of ours than its sender's present incarnation did.
+   */
   private answers = false;
   private readonly vectors: Vectors;
   private readonly roundTrips: RoundTrip[];
@@ -87,7 +96,9 @@ export class Receiver {
   /** [object][member], of the present and of the former life. */
   private readonly channels: ReceiveChannel[][];
   private readonly former: ReceiveChannel[][];
-  /** [object * slots + member]: latest of our datagram numbers that an echo gave a round trip for. */
+  /**
+   * [object * slots + member]: latest of our datagram numbers that an echo gave a round trip for.
+   */
   private readonly echoed: Float64Array;
   /** Per object: messages that asked for an acknowledgement, and as of which the bell last rang. */
   private readonly owed: Int32Array;
@@ -162,8 +173,9 @@ export class Receiver {
   }
 
   /**
-   * Takes one datagram, received at `now` (ms); `coarse` is the time in coarse seconds, for the state objects; `wallMs` the
-   * wall clock (Unix ms), to compare the sender's with; 0: not compared. Returns why it was refused, or null.
+   * Takes one datagram, received at `now` (ms); `coarse` is the time in coarse seconds, for the
+   * state objects; `wallMs` the wall clock (Unix ms), to compare the sender's with; 0: not
+   * compared. Returns why it was refused, or null.
    */
   receive(message: Uint8Array, now: number, coarse: number, wallMs = 0): Reject | null {
     const { counts } = this;
@@ -200,7 +212,10 @@ export class Receiver {
     if (!this.context.joining) this.closing.tick(now);
   }
 
-  /** Goes on from what the board says now: what we have was written there with the state that a donor gave us. */
+  /**
+   * Goes on from what the board says now: what we have was written there with the state that a
+   * donor gave us.
+   */
   reload(): void {
     for (const channels of [...this.channels, ...this.former]) for (const channel of channels) channel.reload();
     this.closing.reload();
@@ -215,7 +230,10 @@ export class Receiver {
     return bytes;
   }
 
-  /** The checks that need to know the members. Changes nothing but which life of the sender may be believed next. */
+  /**
+   * The checks that need to know the members. Changes nothing but which life of the sender may be
+   * believed next.
+   */
   private check(now: number): Reject | null {
     const { reader, settings, board, members } = this;
     if (reader.view !== settings.view) return 'view';
@@ -240,7 +258,9 @@ export class Receiver {
     return this.believe(member, reader.incarnation, now);
   }
 
-  /** Whether messages of this incarnation of the member are taken; ends the one before a new one. */
+  /**
+   * Whether messages of this incarnation of the member are taken; ends the one before a new one.
+   */
   private believe(member: number, incarnation: number, now: number): Reject | null {
     const { closing, lives, context, answers } = this;
     const life = closing.lives[member];
@@ -257,7 +277,8 @@ export class Receiver {
     if (context.joining) closing.replace(member, incarnation);
     else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
       return 'unclosed';
-    // It is answered at once: members wait for that before they believe or start (lives.ts, joining.ts).
+    // It is answered at once: members wait for that before they believe or start (lives.ts,
+    // joining.ts).
     this.announce(now);
     return null;
   }
@@ -291,15 +312,18 @@ export class Receiver {
     }
   }
 
-  /** A life that we heard, and that is not the present one by what a donor knew, is heard of anew. */
+  /**
+   * A life that we heard, and that is not the present one by what a donor knew, is heard of anew.
+   */
   private forgetStrangers(): void {
     for (let slot = 0; slot < this.peers.length; slot++)
       if (this.peers[slot].incarnation !== this.closing.lives[slot].current) this.forget(slot);
   }
 
   /**
-   * Whether the message read is later than every one of its sender and object so far: only such a one
-   * is a sign of life. A late one proves nothing that the one before it did not, and may be a recording.
+   * Whether the message read is later than every one of its sender and object so far: only such a
+   * one is a sign of life. A late one proves nothing that the one before it did not, and may be a
+   * recording.
    */
   private isLatest(member: number): boolean {
     const { object, datagram } = this.reader;
@@ -392,7 +416,9 @@ export class Receiver {
     return told;
   }
 
-  /** Takes in the entry the reader stands at, which is about us. Returns whether it told something. */
+  /**
+   * Takes in the entry the reader stands at, which is about us. Returns whether it told something.
+   */
   private takeAcknowledgement(member: number, now: number): boolean {
     const { reader, board } = this;
     const ours = reader.originIncarnation === board.incarnation;
@@ -400,7 +426,8 @@ export class Receiver {
       board.setOutrun(reader.originIncarnation);
     if ((reader.entryFlags & FROZEN) !== 0) {
       if (ours) board.setDisowned();
-      // The donor of our snapshot may not have known the incarnation before ours, or had less of it.
+      // The donor of our snapshot may not have known the incarnation before ours, or had less of
+      // it.
       else this.takeFormer(member, this.self, now);
       return false;
     }
@@ -418,7 +445,9 @@ export class Receiver {
     return true;
   }
 
-  /** Takes in the entry the reader stands at, which says that an incarnation of `origin` has ended. */
+  /**
+   * Takes in the entry the reader stands at, which says that an incarnation of `origin` has ended.
+   */
   private takeFormer(member: number, origin: number, now: number): void {
     if (this.context.joining) return;
     const grew = this.vectors.takeFormer(this.reader, member, origin);
@@ -455,7 +484,10 @@ export class Receiver {
     );
   }
 
-  /** An acknowledgement is owed. Returns whether the send thread must be told: see the board on why none is missed. */
+  /**
+   * An acknowledgement is owed. Returns whether the send thread must be told: see the board on why
+   * none is missed.
+   */
   private owe(object: number, now: number): boolean {
     const owed = (this.owed[object] + 1) | 0;
     this.owed[object] = owed;

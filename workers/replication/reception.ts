@@ -1,8 +1,8 @@
 /**
  * What we have of one origin on one channel: the arithmetic of a reception vector.
  *
- * A unit is received whole or not at all, and a unit once sent is never cut differently, so a new unit never overlaps
- * in part what is here: one that does was not made by this protocol.
+ * A unit is received whole or not at all, and a unit once sent is never cut differently, so a new
+ * unit never overlaps in part what is here: one that does was not made by this protocol.
  */
 
 import { MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
@@ -60,8 +60,8 @@ export class Reception extends VectorRecord {
   }
 
   /**
-   * Everything through `sequence` is here, or will never come. Returns how many numbers were neither here nor known
-   * before.
+   * Everything through `sequence` is here, or will never come. Returns how many numbers were
+   * neither here nor known before.
    */
   advance(sequence: number): number {
     let gained = sequence - this.contiguous;

@@ -1,6 +1,6 @@
 /**
- * Units of one origin that came before their turn, of an object that wants them in order. Bounded: what does not fit is
- * not taken, and comes again.
+ * Units of one origin that came before their turn, of an object that wants them in order. Bounded:
+ * what does not fit is not taken, and comes again.
  */
 
 export interface HeldUnit {

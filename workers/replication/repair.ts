@@ -1,12 +1,15 @@
 /**
- * Repair: what a member lacks of a life that is over, it gets from those that have it, in the dead origin's name.
+ * Repair: what a member lacks of a life that is over, it gets from those that have it, in the dead
+ * origin's name.
  *
- * All that members have of a frozen life is in their vectors (closing.ts), and everybody sees the same ones. So of each unit
- * that somebody lacks it is clear who passes it on: the member with the lowest slot of those that have it. If nothing
- * changes, for it may have died too, or had to let go of the unit, the next one steps in after one timeout, the one after it
- * after two. A unit passed on twice is a duplicate, and does no harm.
+ * All that members have of a frozen life is in their vectors (closing.ts), and everybody sees the
+ * same ones. So of each unit that somebody lacks it is clear who passes it on: the member with the
+ * lowest slot of those that have it. If nothing changes, for it may have died too, or had to let go
+ * of the unit, the next one steps in after one timeout, the one after it after two. A unit passed
+ * on twice is a duplicate, and does no harm.
  *
- * In order, what lies beyond a hole of ours is not passed on: nobody could apply it before the hole is filled.
+ * In order, what lies beyond a hole of ours is not passed on: nobody could apply it before the hole
+ * is filled.
  */
 
 import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
@@ -111,7 +114,10 @@ export class Repair {
     return messages;
   }
 
-  /** Reads what the members have; returns the timeout of the slowest that is heard and lacks something, 0: nobody. */
+  /**
+   * Reads what the members have; returns the timeout of the slowest that is heard and lacks
+   * something, 0: nobody.
+   */
   private readLacking(object: number, origin: number, incarnation: number): number {
     const { board, peers, settings } = this.context;
     let timeout = 0;
@@ -147,7 +153,10 @@ export class Repair {
     round.since = now;
   }
 
-  /** Sends `member`, or everyone, the units lacking that it is our turn to pass on after `waited` ms. */
+  /**
+   * Sends `member`, or everyone, the units lacking that it is our turn to pass on after `waited`
+   * ms.
+   */
   private passOn(
     object: number,
     origin: number,
@@ -192,8 +201,8 @@ export class Repair {
   }
 
   /**
-   * Whether the unit loaded is of the life looked at and is to be passed on to `member`, or to `EVERYONE`, which
-   * is by multicast: several members that are heard lack it.
+   * Whether the unit loaded is of the life looked at and is to be passed on to `member`, or to
+   * `EVERYONE`, which is by multicast: several members that are heard lack it.
    */
   private isLacking(log: ForeignLog, member: number, object: number): boolean {
     const { ours } = this;

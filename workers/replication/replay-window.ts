@@ -1,11 +1,15 @@
 /**
- * Which of a sender's datagrams were taken: everything up to `floor`, and a bit for each of the latest numbers (as in
- * RFC 6479, but whole). What is older than the window is refused, as it can no longer be told from a replay.
+ * Which of a sender's datagrams were taken: everything up to `floor`, and a bit for each of the
+ * latest numbers (as in RFC 6479, but whole). What is older than the window is refused, as it can
+ * no longer be told from a replay.
  *
  *     floor ── refused ──┤ highest − WINDOW ── a bit each ── highest ├── new
  */
 
-/** Numbers that may be late: what all of a thread's socket buffers hold, and still 0.4 s at 150,000 messages a second. */
+/**
+ * Numbers that may be late: what all of a thread's socket buffers hold, and still 0.4 s at 150,000
+ * messages a second.
+ */
 export const WINDOW = 1 << 16;
 const WORDS = WINDOW >>> 5;
 
@@ -20,7 +24,10 @@ export class ReplayWindow {
     this.highest = floor;
   }
 
-  /** Whether a number was not taken yet. Changes nothing: a datagram is taken only once it proved to be genuine. */
+  /**
+   * Whether a number was not taken yet. Changes nothing: a datagram is taken only once it proved to
+   * be genuine.
+   */
   isFresh(number: number): boolean {
     if (number > this.highest) return true;
     if (number <= this.floor || number <= this.highest - WINDOW) return false;

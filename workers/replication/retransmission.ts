@@ -1,10 +1,10 @@
 /**
  * Finds the units of a log that are to be sent again.
  *
- * A unit's time is that of the slowest member that lacks it, doubled each time it was sent. Members that are silent do not
- * count, but for the oldest unit, which is the probe they get. Where more is due than one scan may send, the next one goes on
- * there: what it passed waits for it. What all members that are heard have is not looked at: while one is silent, that is
- * nearly the whole log.
+ * A unit's time is that of the slowest member that lacks it, doubled each time it was sent. Members
+ * that are silent do not count, but for the oldest unit, which is the probe they get. Where more is
+ * due than one scan may send, the next one goes on there: what it passed waits for it. What all
+ * members that are heard have is not looked at: while one is silent, that is nearly the whole log.
  */
 
 import { UNIT_WORDS } from './message.js';
@@ -14,15 +14,24 @@ import type { UnitLog } from './unit-log.js';
 
 /** The members that a log's units are for. */
 export interface Audience {
-  /** Every member that is heard has everything through this number; `MAX_SAFE_INTEGER` when none is heard. */
+  /**
+   * Every member that is heard has everything through this number; `MAX_SAFE_INTEGER` when none is
+   * heard.
+   */
   heardThrough(): number;
-  /** Timeout of the slowest member, not silent, that lacks the unit that begins at `first`; 0 if there is none. */
+  /**
+   * Timeout of the slowest member, not silent, that lacks the unit that begins at `first`; 0 if
+   * there is none.
+   */
   slowestLacking(first: number): number;
   /** Whether any member, silent ones too, lacks it. */
   isLacking(first: number): boolean;
 }
 
-/** Units, and words of messages (to each member that lacks them), that one scan finds: so a poll is bounded. */
+/**
+ * Units, and words of messages (to each member that lacks them), that one scan finds: so a poll is
+ * bounded.
+ */
 const SCAN_UNITS_MAX = 2048;
 const SCAN_MESSAGES_MAX = 16;
 /** Between two scans. */
@@ -49,7 +58,10 @@ export class Retransmission {
   /** The back-off of all units is to be ended, not before `forgetAt`. */
   private mustForget = false;
   private forgetAt = Number.NEGATIVE_INFINITY;
-  /** Where the scan under way goes on, and the earliest time of what it has passed; `settled` and none between scans. */
+  /**
+   * Where the scan under way goes on, and the earliest time of what it has passed; `settled` and
+   * none between scans.
+   */
   private scanAt: number;
   private scanNext = Number.POSITIVE_INFINITY;
 
@@ -84,9 +96,10 @@ export class Retransmission {
   }
 
   /**
-   * Units were pruned. If one of them had been sent again twice, what comes after it is sent again without back-off: the path, or
-   * the member, takes units now (RFC 6298 §5.7 ends the back-off likewise). A member whose buffer was full lacks many, and
-   * each would else wait for the longest back-off in turn.
+   * Units were pruned. If one of them had been sent again twice, what comes after it is sent again
+   * without back-off: the path, or the member, takes units now (RFC 6298 §5.7 ends the back-off
+   * likewise). A member whose buffer was full lacks many, and each would else wait for the longest
+   * back-off in turn.
    */
   notePruned(): void {
     if (this.log.head === this.log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
@@ -96,7 +109,9 @@ export class Retransmission {
     }
   }
 
-  /** A silent member is heard again: how often a unit was sent into silence says nothing about it. */
+  /**
+   * A silent member is heard again: how often a unit was sent into silence says nothing about it.
+   */
   startAnew(): void {
     this.log.forgetAttempts();
     if (this.log.head !== this.log.unsent) this.nextScan = 0;
@@ -110,8 +125,8 @@ export class Retransmission {
   }
 
   /**
-   * Notes in `due` the units whose time is over, of so many messages, and when to look again; returns how many. They count as
-   * sent from now on once the caller has marked them so.
+   * Notes in `due` the units whose time is over, of so many messages, and when to look again;
+   * returns how many. They count as sent from now on once the caller has marked them so.
    */
   scan(now: number, messages: number): number {
     const { audience, log, peers } = this;
@@ -151,8 +166,8 @@ export class Retransmission {
   }
 
   /**
-   * Moves `settled` on over what all members that are heard have. It goes back to the start when one is heard again, or
-   * has started again.
+   * Moves `settled` on over what all members that are heard have. It goes back to the start when
+   * one is heard again, or has started again.
    */
   private passSettled(): void {
     const { log } = this;
@@ -172,12 +187,15 @@ export class Retransmission {
       this.delivered += (after - this.settled) | 0;
       this.settled = after;
     }
-    // Not further than what there is: who is silent, and was all there is, may lack what comes after.
+    // Not further than what there is: who is silent, and was all there is, may lack what comes
+    // after.
     if (this.settled === log.unsent) this.settledThrough = Math.min(through, log.nextSequence - 1);
     if (isBefore(this.scanAt, this.settled)) this.scanAt = this.settled;
   }
 
-  /** The oldest unit, as the first that is due, if only silent members lack it and its time is over. */
+  /**
+   * The oldest unit, as the first that is due, if only silent members lack it and its time is over.
+   */
   private findProbe(now: number): number {
     const { audience, log, peers, settings } = this;
     if (log.head === log.unsent) return 0;

@@ -1,10 +1,11 @@
 /**
- * Round-trip times to one member: a sliding window for minimum and average, and the smoothed time and its variation
- * after RFC 6298 §2 for the retransmission timeout. Samples come from echoes of datagram numbers, so there is none of a
- * retransmission to leave out.
+ * Round-trip times to one member: a sliding window for minimum and average, and the smoothed time
+ * and its variation after RFC 6298 §2 for the retransmission timeout. Samples come from echoes of
+ * datagram numbers, so there is none of a retransmission to leave out.
  *
- * RFC 6298 means one sample in a round trip. There are many here, so the variation of the last few says little: what counts
- * is the largest one in a round trip. It rises at once, and falls by a quarter of the difference with each round trip.
+ * RFC 6298 means one sample in a round trip. There are many here, so the variation of the last few
+ * says little: what counts is the largest one in a round trip. It rises at once, and falls by a
+ * quarter of the difference with each round trip.
  */
 
 import RingBuffer from 'ringbufferjs';
@@ -35,7 +36,10 @@ export class RoundTrip {
     });
   }
 
-  /** Takes a sample of `ms` at `now` and notes the figures in `record`. Returns whether it was taken. */
+  /**
+   * Takes a sample of `ms` at `now` and notes the figures in `record`. Returns whether it was
+   * taken.
+   */
   sample(ms: number, now: number, record: PeerRecord): boolean {
     if (now - this.sampledAt < SPACING_MS) return false;
     this.sampledAt = now;

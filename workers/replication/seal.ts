@@ -1,24 +1,28 @@
 /**
- * Sealing: a state message is encrypted and authenticated before it leaves, and opened before anything in it is read.
+ * Sealing: a state message is encrypted and authenticated before it leaves, and opened before
+ * anything in it is read.
  *
  * The sealed datagram is specified in docs/state-message.md; the offsets below are its table.
  *
- * **No nonce is used twice with one key.** The key of a datagram is derived from the cluster key and the
- * header's sender, incarnation and salt. The salt has 128 random bits and is drawn by each start of an
- * instance, so two starts have two keys, whatever their clocks and incarnations are. Within a start, one
- * thread seals at a time, and the counter outlives it in shared memory (shm/seal-board.ts). One case
- * remains: a virtual machine that is copied while it runs has two copies of one start. Never run both.
+ * **No nonce is used twice with one key.** The key of a datagram is derived from the cluster key
+ * and the header's sender, incarnation and salt. The salt has 128 random bits and is drawn by each
+ * start of an instance, so two starts have two keys, whatever their clocks and incarnations are.
+ * Within a start, one thread seals at a time, and the counter outlives it in shared memory
+ * (shm/seal-board.ts). One case remains: a virtual machine that is copied while it runs has two
+ * copies of one start. Never run both.
  *
- * **Replays.** For each of a member's last incarnations, a window records which counters were taken. Only a
- * datagram with the right tag makes or moves a window. An incarnation is known by its number and its salt;
- * of more than SEAL_INCARNATIONS the ones with the lowest numbers are forgotten. A datagram that was
- * recorded before we started, or that is from a forgotten incarnation, passes here once: the protocol
- * decides whether that incarnation has ended (lives.ts).
+ * **Replays.** For each of a member's last incarnations, a window records which counters were
+ * taken. Only a datagram with the right tag makes or moves a window. An incarnation is known by its
+ * number and its salt; of more than SEAL_INCARNATIONS the ones with the lowest numbers are
+ * forgotten. A datagram that was recorded before we started, or that is from a forgotten
+ * incarnation, passes here once: the protocol decides whether that incarnation has ended
+ * (lives.ts).
  *
- * **Floods.** Memory is fixed: nothing of a datagram is stored before its tag is right. A wrong datagram
- * costs a look at its header. With a known incarnation and a fresh counter it costs one decryption; with
- * an unknown incarnation or salt also a derivation, whose rate is limited. So a member that starts during
- * a flood is heard when one of its messages gets a derivation, which may take some seconds.
+ * **Floods.** Memory is fixed: nothing of a datagram is stored before its tag is right. A wrong
+ * datagram costs a look at its header. With a known incarnation and a fresh counter it costs one
+ * decryption; with an unknown incarnation or salt also a derivation, whose rate is limited. So a
+ * member that starts during a flood is heard when one of its messages gets a derivation, which may
+ * take some seconds.
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto';
@@ -57,10 +61,15 @@ export type SealReject = (typeof SEAL_REJECTS)[number] | Extract<Reject, 'length
 
 /** Counters reserved at a time. */
 const BLOCK = 1024;
-/** Derivations for unknown incarnations and salts: at once, and each second. One takes about 20 µs. */
+/**
+ * Derivations for unknown incarnations and salts: at once, and each second. One takes about 20 µs.
+ */
 const DERIVATIONS_BURST = 64;
 const DERIVATIONS_PER_MS = 0.5;
-/** If an incarnation is lower than all that are remembered, it replaces the lowest after this silence. */
+/**
+ * If an incarnation is lower than all that are remembered, it replaces the lowest after this
+ * silence.
+ */
 const FORGOTTEN_MS = 60_000;
 
 function putNumber(bytes: Uint8Array, at: number, value: number): void {
@@ -123,7 +132,10 @@ export class Sealer {
     this.counter = Math.max(1, this.board.counter);
   }
 
-  /** Seals the first `length` bytes where they are, in memory that has SEAL_BYTES more. Returns the datagram's length. */
+  /**
+   * Seals the first `length` bytes where they are, in memory that has SEAL_BYTES more. Returns the
+   * datagram's length.
+   */
   seal(bytes: Uint8Array, length: number): number {
     const { board, header, nonce } = this;
     if (board.keysVersion !== this.keysVersion) this.takeKey();
@@ -148,7 +160,10 @@ export class Sealer {
   }
 }
 
-/** A remembered incarnation: its window, and its keys in the order of the cluster's, derived when needed. */
+/**
+ * A remembered incarnation: its window, and its keys in the order of the cluster's, derived when
+ * needed.
+ */
 interface Incarnation {
   readonly incarnation: number;
   readonly salt: Int32Array;
@@ -205,7 +220,10 @@ export class Opener {
     this.noteMembers();
   }
 
-  /** Opens one datagram, received at `now` (ms), into `message`; or returns why not, having changed nothing. */
+  /**
+   * Opens one datagram, received at `now` (ms), into `message`; or returns why not, having changed
+   * nothing.
+   */
   open(datagram: Uint8Array, now: number): SealReject | null {
     const { board, header, members, options } = this;
     if (datagram[0] === UNSEALED) return 'unsealed';
@@ -273,8 +291,8 @@ export class Opener {
   }
 
   /**
-   * Where another incarnation can be remembered: in a free place, or in place of the lowest one if that is
-   * lower or silent for long. -1: nowhere.
+   * Where another incarnation can be remembered: in a free place, or in place of the lowest one if
+   * that is lower or silent for long. -1: nowhere.
    */
   private placeFor(slot: number, incarnation: number, now: number): number {
     const known = this.known[slot];

@@ -1,17 +1,20 @@
 /**
- * The sending side of one channel: one object's units to the other members, and our reception vectors to their origins.
+ * The sending side of one channel: one object's units to the other members, and our reception
+ * vectors to their origins.
  *
  *     records ─ add ─▶ stage ─ cut ─▶ unit log ─ poll ─▶ messages to all that are attached
  *                                        │ ▲ prune, retransmit
  *                                        │ └── what the members acknowledged (board)
  *                                        └──── a copy, folded ─▶ debts of those that are not (attachments.ts, debt.ts)
  *
- * **What the object is asked**, if it tells more than its log records say (counters): `tell` of each record when it is
- * staged, `nextUntold` once a poll for what the workers' logs had no room for, `settle` after every cut. Errors thrown
- * there are counted and end neither the round nor the thread.
+ * **What the object is asked**, if it tells more than its log records say (counters): `tell` of
+ * each record when it is staged, `nextUntold` once a poll for what the workers' logs had no room
+ * for, `settle` after every cut. Errors thrown there are counted and end neither the round nor the
+ * thread.
  *
- * **A full log** detaches those that hold it up: who is silent at once, who is heard and behind after a while, in which the
- * workers' log rings take what comes. So no member stops the others, or the workers, for longer than that.
+ * **A full log** detaches those that hold it up: who is silent at once, who is heard and behind
+ * after a while, in which the workers' log rings take what comes. So no member stops the others, or
+ * the workers, for longer than that.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -29,7 +32,9 @@ const NEW_MESSAGES_MAX = 64;
 /** Longest record an object tells without the log's help, and most of them in one poll. */
 const UNTOLD_WORDS = 8;
 const UNTOLD_RECORDS_MAX = 4096;
-/** Who holds up the oldest units of a full log, this part of it, is detached: enough to go on with. */
+/**
+ * Who holds up the oldest units of a full log, this part of it, is detached: enough to go on with.
+ */
 const DETACH_SHARE = 1 / 16;
 
 export class SendChannel {
@@ -48,7 +53,10 @@ export class SendChannel {
   private full = false;
   private stageLimit = 0;
   private readonly isMulticast: boolean;
-  /** By multicast, of the units that are sent again: to whom each goes; and how many go to each slot + 1, 0: `EVERYONE`. */
+  /**
+   * By multicast, of the units that are sent again: to whom each goes; and how many go to each slot
+   * + 1, 0: `EVERYONE`.
+   */
   private readonly recipients: Int32Array;
   private readonly recipientCount: Int32Array;
   /** Since when there has been no room; infinite while there is. */
@@ -76,8 +84,8 @@ export class SendChannel {
   }
 
   /**
-   * Finds out how much may be staged until the next `cut`; returns whether that is a record of any size. Nothing else
-   * takes room in the log meanwhile.
+   * Finds out how much may be staged until the next `cut`; returns whether that is a record of any
+   * size. Nothing else takes room in the log meanwhile.
    */
   makeRoom(): boolean {
     const { stage, log, context } = this;
@@ -134,7 +142,10 @@ export class SendChannel {
     }
   }
 
-  /** Stages and cuts what the workers counted while their logs were full. Returns how many records that was. */
+  /**
+   * Stages and cuts what the workers counted while their logs were full. Returns how many records
+   * that was.
+   */
   private tellUntold(now: number): number {
     const { pacing, window } = this.context;
     if (this.source.nextUntold === undefined || pacing.isHolding || window.isClosed(now) || !this.makeRoom()) return 0;
@@ -148,7 +159,10 @@ export class SendChannel {
     return told;
   }
 
-  /** The object's next record without the log's help, in `untold`; `NONE` also where the object's code fails. */
+  /**
+   * The object's next record without the log's help, in `untold`; `NONE` also where the object's
+   * code fails.
+   */
   private nextUntold(): number {
     const { source, untold } = this;
     try {
@@ -175,8 +189,8 @@ export class SendChannel {
   }
 
   /**
-   * Sends what was lost, and backlogs: before any channel sends new units, see pacing.ts. Returns how much was done: messages sent
-   * and units pruned.
+   * Sends what was lost, and backlogs: before any channel sends new units, see pacing.ts. Returns
+   * how much was done: messages sent and units pruned.
    */
   recover(now: number): number {
     const { again, backlog } = this.context.pacing;
@@ -213,7 +227,10 @@ export class SendChannel {
     return marks !== null && marks.count > 0;
   }
 
-  /** A mark was noted: asked before anything of it is sent, or its acknowledgement could come too soon to ring. */
+  /**
+   * A mark was noted: asked before anything of it is sent, or its acknowledgement could come too
+   * soon to ring.
+   */
   noteMark(): void {
     this.askForBell(true);
   }
@@ -236,7 +253,10 @@ export class SendChannel {
     return log.first - 1;
   }
 
-  /** Through which number the member has every unit; infinite: it is not attached, not heard, or joining. */
+  /**
+   * Through which number the member has every unit; infinite: it is not attached, not heard, or
+   * joining.
+   */
   heldThrough(member: number): number {
     return this.attachments.heldThrough(member);
   }
@@ -276,7 +296,9 @@ export class SendChannel {
     return pruned;
   }
 
-  /** Makes room in a full log: detaches those that hold it up. Returns the number of units pruned. */
+  /**
+   * Makes room in a full log: detaches those that hold it up. Returns the number of units pruned.
+   */
   private detachLaggards(now: number): number {
     const { attachments, context } = this;
     if (!this.full || this.makeRoom()) {
@@ -320,7 +342,10 @@ export class SendChannel {
     return log.prune(Number.MAX_SAFE_INTEGER);
   }
 
-  /** Numbers through `last` go to the network. A debt may have sent later ones to its member already. */
+  /**
+   * Numbers through `last` go to the network. A debt may have sent later ones to its member
+   * already.
+   */
   private raiseSequence(last: number): void {
     const { board } = this.context;
     if (last > board.sequence(this.object)) board.setSequence(this.object, last);
@@ -335,7 +360,8 @@ export class SendChannel {
       if (datagram === null) break;
       log.load(log.unsent);
       attachments.maskFor(log.first);
-      // Entries are for everybody: with them, who is excluded from the units would be sent all of these too.
+      // Entries are for everybody: with them, who is excluded from the units would be sent all of
+      // these too.
       if (attachments.isForAll) this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
       do {
         writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
@@ -352,8 +378,9 @@ export class SendChannel {
   }
 
   /**
-   * Finds the units that are overdue at some member and sends them again. Their time counts from now even where the
-   * outlet ran out of memory half-way: a host that cannot get its messages out should not try sooner.
+   * Finds the units that are overdue at some member and sends them again. Their time counts from
+   * now even where the outlet ran out of memory half-way: a host that cannot get its messages out
+   * should not try sooner.
    */
   private retransmit(now: number, outlet: Outlet): number {
     const { counts, peers } = this.context;
@@ -372,8 +399,9 @@ export class SendChannel {
   }
 
   /**
-   * How many of the due units were lost. A timeout alone does not tell: the acknowledgement may only be late. A later unit
-   * that arrived does, and so does a second timeout (RFC 9002 §6.2 and §7.6 treat timeouts alike).
+   * How many of the due units were lost. A timeout alone does not tell: the acknowledgement may
+   * only be late. A later unit that arrived does, and so does a second timeout (RFC 9002 §6.2 and
+   * §7.6 treat timeouts alike).
    */
   private countLost(found: number): number {
     const { attachments, log, retransmission } = this;
@@ -385,7 +413,10 @@ export class SendChannel {
     return lost;
   }
 
-  /** By multicast: finds out to whom each due unit goes. What one member lacks is not sent to the others. */
+  /**
+   * By multicast: finds out to whom each due unit goes. What one member lacks is not sent to the
+   * others.
+   */
   private findRecipients(found: number): void {
     const { attachments, log, recipients, retransmission } = this;
     this.recipientCount.fill(0);
@@ -402,7 +433,9 @@ export class SendChannel {
     return member !== EVERYONE && peers.present[member] === 1;
   }
 
-  /** Whether due unit `i`, which is loaded, is sent to the member, or by multicast to `EVERYONE`. */
+  /**
+   * Whether due unit `i`, which is loaded, is sent to the member, or by multicast to `EVERYONE`.
+   */
   private isDueTo(member: number, i: number): boolean {
     if (this.isMulticast) return this.recipients[i] === member;
     return this.attachments.lacks(member, this.log.first);
@@ -433,7 +466,10 @@ export class SendChannel {
     return messages;
   }
 
-  /** Ends a message with units, of which `maskFor` was asked. If all members but one are excluded, it goes to that one. */
+  /**
+   * Ends a message with units, of which `maskFor` was asked. If all members but one are excluded,
+   * it goes to that one.
+   */
   private finish(datagram: Datagram, outlet: Outlet, member: number): void {
     const { attachments } = this;
     const { maskLow, maskHigh } = attachments;

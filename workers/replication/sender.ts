@@ -1,7 +1,9 @@
 /**
- * The send thread's half of the protocol core: takes our records and what the board says, yields messages.
+ * The send thread's half of the protocol core: takes our records and what the board says, yields
+ * messages.
  *
- * No sockets, clocks or threads: time is what the caller says, in ms, and messages go to an `Outlet`.
+ * No sockets, clocks or threads: time is what the caller says, in ms, and messages go to an
+ * `Outlet`.
  */
 
 import { AckBoard } from '../../shm/ack-board.js';
@@ -36,7 +38,10 @@ const HOLDS = {
 export interface SenderOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
-  /** In the order of their ids, from 0. Only `coalesceKey`, `coalesce`, `tell`, `nextUntold` and `settle` are called. */
+  /**
+   * In the order of their ids, from 0. Only `coalesceKey`, `coalesce`, `tell`, `nextUntold` and
+   * `settle` are called.
+   */
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
   /** From `createUnitLogs`. */
@@ -48,7 +53,9 @@ export interface SenderOptions {
   readonly holds?: SharedArrayBuffer;
   /** The member table; absent: the settings' members, for good. */
   readonly members?: SharedArrayBuffer;
-  /** Told, once an episode, what an operator should know: members are detached, or need a snapshot. */
+  /**
+   * Told, once an episode, what an operator should know: members are detached, or need a snapshot.
+   */
   readonly onAlarm?: (problem: string, object: number) => void;
 }
 
@@ -69,7 +76,9 @@ export class Sender {
   private heldSince = Number.POSITIVE_INFINITY;
   /** For how long records have been held back, or were the last time, in ms. */
   heldMs = 0;
-  /** For how long the records that are taken next have waited, at most, for the sake of a member. */
+  /**
+   * For how long the records that are taken next have waited, at most, for the sake of a member.
+   */
   private waitedMs = 0;
   private heldFor: Reason = Reason.NONE;
   /** null: no bound on the lag. */
@@ -86,7 +95,8 @@ export class Sender {
     const bytes = messageBytes(settings);
     const roomWords = (bytes >>> 2) - HEADER_WORDS - UNIT_WORDS;
     if (roomWords < RECORD_WORDS_MAX) throw new RangeError(`messages of ${bytes} bytes do not hold the longest record`);
-    // In the shortest messages the longest record leaves no room for entries: they go by messages of their own.
+    // In the shortest messages the longest record leaves no room for entries: they go by messages
+    // of their own.
     const unitWords = Math.max(RECORD_WORDS_MAX, roomWords - RESERVED_ENTRIES * ENTRY_WORDS);
     this.peers = new PeerView(settings, board, options.members ?? memberTableOf(settings));
     this.counts = counts;
@@ -151,7 +161,10 @@ export class Sender {
     return full;
   }
 
-  /** Takes one of our records, copying it. Returns whether another may be given before the next `cut`. */
+  /**
+   * Takes one of our records, copying it. Returns whether another may be given before the next
+   * `cut`.
+   */
   append(object: number, op: number, words: Int32Array, at: number, length: number): boolean {
     const channel = this.channels[object];
     if (channel === undefined) {
@@ -161,7 +174,9 @@ export class Sender {
     return channel.add(op, words, at, length);
   }
 
-  /** Numbers everything appended and puts it into the unit logs: from here on it will be delivered. */
+  /**
+   * Numbers everything appended and puts it into the unit logs: from here on it will be delivered.
+   */
   cut(): void {
     for (const channel of this.channels) channel.cut();
   }
@@ -182,8 +197,8 @@ export class Sender {
   }
 
   /**
-   * Sends what is due. Returns how much was done; 0: nothing until `deadline`, a record or the bell. `wallMs`: the wall clock
-   * (Unix ms), told to the others; 0: not told.
+   * Sends what is due. Returns how much was done; 0: nothing until `deadline`, a record or the
+   * bell. `wallMs`: the wall clock (Unix ms), told to the others; 0: not told.
    */
   poll(now: number, outlet: Outlet, wallMs = 0): number {
     const { writer } = this;
@@ -210,8 +225,8 @@ export class Sender {
   }
 
   /**
-   * Whether records are to wait in the log rings, and why: what can go out now is less than what is there, and the longer they
-   * wait the more they coalesce.
+   * Whether records are to wait in the log rings, and why: what can go out now is less than what is
+   * there, and the longer they wait the more they coalesce.
    */
   hold(now: number): Reason {
     const { counts, pacing, window } = this;
@@ -234,7 +249,10 @@ export class Sender {
     return reason;
   }
 
-  /** What may be in flight, in bytes, and why no more; infinite and `NONE` while there is no congestion. */
+  /**
+   * What may be in flight, in bytes, and why no more; infinite and `NONE` while there is no
+   * congestion.
+   */
   get windowBytes(): number {
     return this.window.bytes;
   }

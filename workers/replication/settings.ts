@@ -20,7 +20,9 @@ export interface Member {
   /** 1 … 65535, unique in the cluster. */
   readonly id: number;
   readonly name: string;
-  /** Numeric IP address at which it receives state messages by unicast: all, or those to it alone. */
+  /**
+   * Numeric IP address at which it receives state messages by unicast: all, or those to it alone.
+   */
   readonly address: string;
   readonly port: number;
   /** Place in every vector; absent: the place among all members in the order of their ids. */
@@ -53,16 +55,24 @@ export interface ReplicationSettings {
   readonly clusterId: number;
   /** Our own member id. */
   readonly self: number;
-  /** The members at the start, ourselves included; from then on the member table counts (shm/members.ts). */
+  /**
+   * The members at the start, ourselves included; from then on the member table counts
+   * (shm/members.ts).
+   */
   readonly members: readonly PlacedMember[];
-  /** Places for members, taken or not; fixed for as long as the instance runs, and the same at every member. */
+  /**
+   * Places for members, taken or not; fixed for as long as the instance runs, and the same at every
+   * member.
+   */
   readonly slots: number;
   readonly transport: UnicastSettings | MulticastSettings;
   /** Number of the view; members of another view do not understand each other. */
   readonly view: number;
   /** Path MTU: the largest IP packet, 1280 … 9216 bytes. */
   readonly mtu: number;
-  /** How long an acknowledgement may wait for a message to ride on, for each other member there is… */
+  /**
+   * How long an acknowledgement may wait for a message to ride on, for each other member there is…
+   */
   readonly ackDelayMs: number;
   /** …and at most. */
   readonly ackDelayMsMax: number;
@@ -78,13 +88,19 @@ export interface ReplicationSettings {
   readonly retransmitMsInitial: number;
   /** Log of units not yet acknowledged by all, per object; rounded up to a power of two. */
   readonly unitLogBytes: number;
-  /** Units of the others kept in case their origin dies, over all objects and slots; 64 KB for each of them at least. */
+  /**
+   * Units of the others kept in case their origin dies, over all objects and slots; 64 KB for each
+   * of them at least.
+   */
   readonly foreignLogBytes: number;
   /** A full unit log waits so long for a member that is heard before it detaches it. */
   readonly detachMs: number;
   /** A member that lags further behind, in ms, is reported and then detached; 0: no bound. */
   readonly maxLagMs: number;
-  /** Memory for what detached members are owed: of all objects and members together, and for one of one, coalesced. */
+  /**
+   * Memory for what detached members are owed: of all objects and members together, and for one of
+   * one, coalesced.
+   */
   readonly debtBytes: number;
   readonly debtBytesEach: number;
   /** What may be sent, in bits a second of IP packets; 0: no limit. */
@@ -127,8 +143,8 @@ export type ReplicationOptions = Partial<Omit<ReplicationSettings, 'members'>> &
   Pick<ReplicationSettings, 'clusterId' | 'self'> & { readonly members: readonly Member[] };
 
 /**
- * Fills in defaults, gives the members their slots (a member's slot is its *index* everywhere), and checks the whole.
- * Throws a RangeError that names the field.
+ * Fills in defaults, gives the members their slots (a member's slot is its *index* everywhere), and
+ * checks the whole. Throws a RangeError that names the field.
  */
 export function replicationSettings(options: ReplicationOptions): ReplicationSettings {
   const members = [...options.members]
@@ -219,7 +235,10 @@ export function datagramBytes(settings: ReplicationSettings): number {
   return messageBytes(settings) + SEAL_BYTES;
 }
 
-/** Acknowledgement delay: grows with the group, so that N members' answers to N members stay bearable. */
+/**
+ * Acknowledgement delay: grows with the group, so that N members' answers to N members stay
+ * bearable.
+ */
 export function groupAckDelayMs(settings: ReplicationSettings, members: number): number {
   return Math.min(settings.ackDelayMs * Math.max(1, members - 1), settings.ackDelayMsMax);
 }
@@ -234,8 +253,9 @@ export const INCARNATION_MAX = 2 ** 53 - 2 ** 24;
 const RAISE = 2 ** 20;
 
 /**
- * First choice of a number for one start of an instance: the millisecond (42 bits) and 11 random bits.
- * If the clock went back, members know a later incarnation of the slot; then `laterIncarnation`.
+ * First choice of a number for one start of an instance: the millisecond (42 bits) and 11 random
+ * bits. If the clock went back, members know a later incarnation of the slot; then
+ * `laterIncarnation`.
  */
 export function newIncarnation(unixMs: number = Date.now()): number {
   const ms = Math.max(1, Math.trunc(unixMs - EPOCH_MS)) % 2 ** 42;
@@ -247,7 +267,10 @@ export function startOf(incarnation: number): number {
   return Math.floor(incarnation / 2 ** 11) + EPOCH_MS;
 }
 
-/** Above `known`, the latest that members report of our slot; random, so that no two starts choose the same. */
+/**
+ * Above `known`, the latest that members report of our slot; random, so that no two starts choose
+ * the same.
+ */
 export function laterIncarnation(known: number): number {
   return known + 1 + randomInt(RAISE);
 }

@@ -1,18 +1,22 @@
 /**
- * The stage of one object: records drained in this round, being coalesced before they are cut into units.
+ * The stage of one object: records drained in this round, being coalesced before they are cut into
+ * units.
  *
- * A record that the object merges into an earlier one leaves no words, only weight: a staged record weighs as many
- * records as it stands for, and the unit that carries it takes that many sequence numbers. So a unit's numbers are those
- * of exactly the operations it carries.
+ * A record that the object merges into an earlier one leaves no words, only weight: a staged record
+ * weighs as many records as it stands for, and the unit that carries it takes that many sequence
+ * numbers. So a unit's numbers are those of exactly the operations it carries.
  *
- * Only the latest staged record of a key is tried: merging with one before it would pass over an operation on that key.
+ * Only the latest staged record of a key is tried: merging with one before it would pass over an
+ * operation on that key.
  */
 
 import { MAX_PAYLOAD_WORDS, recordHeader } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 
-/** What is drained at once after records were held back (workers/send.ts) fits in most of the time. */
+/**
+ * What is drained at once after records were held back (workers/send.ts) fits in most of the time.
+ */
 export const STAGE_WORDS = 1 << 17;
 export const RECORD_WORDS_MAX = MAX_PAYLOAD_WORDS + 1;
 const TABLE_BITS = 15;
@@ -29,7 +33,10 @@ export class Stage {
   /** Times the object's own code threw an error; the record then goes out unmerged. */
   failures = 0;
   private readonly object: StateObject;
-  /** Hash of the coalescing key → 1 + the latest staged record with it; and where that is, or `NONE`, by record. */
+  /**
+   * Hash of the coalescing key → 1 + the latest staged record with it; and where that is, or
+   * `NONE`, by record.
+   */
   private readonly latest = new Int32Array(1 << TABLE_BITS);
   private readonly slot = new Int32Array(SPARSE_RECORDS);
 
@@ -37,7 +44,10 @@ export class Stage {
     this.object = object;
   }
 
-  /** Copies a record in, for which there must be room. Returns whether it left no words: merged, or with nothing to tell. */
+  /**
+   * Copies a record in, for which there must be room. Returns whether it left no words: merged, or
+   * with nothing to tell.
+   */
   add(op: number, from: Int32Array, at: number, length: number): boolean {
     const { words, used } = this;
     const header = recordHeader(this.object.id, op, length);
@@ -56,7 +66,10 @@ export class Stage {
     return false;
   }
 
-  /** Where the table keeps the latest record of this one's key; `NONE` where the object's code fails. */
+  /**
+   * Where the table keeps the latest record of this one's key; `NONE` where the object's code
+   * fails.
+   */
   private slotOf(op: number, at: number, length: number): number {
     try {
       return Math.imul(this.object.coalesceKey(op, this.words, at, length) | 0, 0x9e3779b1) >>> (32 - TABLE_BITS);

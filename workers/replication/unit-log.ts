@@ -1,16 +1,19 @@
 /**
- * The unit log of one object: the units cut from its records that some member may still lack, in order.
+ * The unit log of one object: the units cut from its records that some member may still lack, in
+ * order.
  *
- * It lies in shared memory though only the send thread uses it, so that a send thread that dies loses no operation: its
- * successor opens the log and goes on. (The rings are released only after their records are in here.)
+ * It lies in shared memory though only the send thread uses it, so that a send thread that dies
+ * loses no operation: its successor opens the log and goes on. (The rings are released only after
+ * their records are in here.)
  *
  *     header   head, tail, floor            one writer; `tail` is stored after the unit, `floor` before `head`
  *     data     2^n words                    units, each: entry words (8), records, padded to an even count
  *     entry    total words | record words | first (f64) | count | attempts | sentAt (f64) | records …
  *
- * Positions are free-running 32-bit word counts; the place in the ring is `position & mask`. A unit never wraps: where it
- * would, a padding word sends the reader to the start. Sequence numbers follow each other without a gap: a unit's first
- * number is the last one's plus its count, and `floor` where the log is empty.
+ * Positions are free-running 32-bit word counts; the place in the ring is `position & mask`. A unit
+ * never wraps: where it would, a padding word sends the reader to the start. Sequence numbers
+ * follow each other without a gap: a unit's first number is the last one's plus its count, and
+ * `floor` where the log is empty.
  *
  * | transition     | who                   | how                                                                            |
  * | -------------- | --------------------- | ------------------------------------------------------------------------------ |
@@ -36,7 +39,10 @@ function logBytes(bytes: number): number {
   return HEADER.bytes + powerOfTwo(bytes >>> 2) * BYTES_PER_WORD;
 }
 
-/** Memory for the unit logs of all objects, `bytes` of units each. `first`: for tests that start near a boundary. */
+/**
+ * Memory for the unit logs of all objects, `bytes` of units each. `first`: for tests that start
+ * near a boundary.
+ */
 export function createUnitLogs(objects: number, bytes: number, first: number = FIRST_SEQUENCE): SharedArrayBuffer {
   const buffer = new SharedArrayBuffer(Math.max(1, objects) * logBytes(bytes));
   for (let object = 0; object < objects; object++)
@@ -108,9 +114,9 @@ export class UnitLog {
   }
 
   /**
-   * How many words of records surely fit, cut into units of at most `unitWords`, whatever their boundaries: each unit but
-   * the last is filled to within a record (`recordWordsMax`), costs its entry and a word of padding, and one may have to
-   * skip to the start of the ring.
+   * How many words of records surely fit, cut into units of at most `unitWords`, whatever their
+   * boundaries: each unit but the last is filled to within a record (`recordWordsMax`), costs its
+   * entry and a word of padding, and one may have to skip to the start of the ring.
    */
   room(unitWords: number, recordWordsMax: number): number {
     const filled = unitWords - recordWordsMax + 1;
@@ -119,7 +125,10 @@ export class UnitLog {
     return free <= 0 ? 0 : Math.floor((free * filled) / (filled + cost));
   }
 
-  /** Takes the next `count` sequence numbers for a unit of these records. Room must have been asked for. */
+  /**
+   * Takes the next `count` sequence numbers for a unit of these records. Room must have been asked
+   * for.
+   */
   append(count: number, from: Int32Array, at: number, recordWords: number): void {
     const need = (ENTRY.words + recordWords + 1) & ~1;
     let tail = this.tail;
@@ -174,8 +183,8 @@ export class UnitLog {
   }
 
   /**
-   * Lets go of the sent units that lie wholly at or below `sequence`, oldest first, of no more than it takes to free
-   * `wordsMax`. Returns how many they were.
+   * Lets go of the sent units that lie wholly at or below `sequence`, oldest first, of no more than
+   * it takes to free `wordsMax`. Returns how many they were.
    */
   prune(sequence: number, wordsMax: number = Number.POSITIVE_INFINITY): number {
     const { head } = this;

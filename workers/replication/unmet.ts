@@ -1,8 +1,9 @@
 /**
- * Members that may have state which an instance lacks: they were not heard when it began without a member's state, or the
- * donor of its snapshot lacked theirs. Once one of them is heard and has state, the instance needs a snapshot of it: what
- * every member had when this instance was away was let go of, so it is not sent again. A member that is joining when it is
- * heard takes the state of others itself.
+ * Members that may have state which an instance lacks: they were not heard when it began without a
+ * member's state, or the donor of its snapshot lacked theirs. Once one of them is heard and has
+ * state, the instance needs a snapshot of it: what every member had when this instance was away was
+ * let go of, so it is not sent again. A member that is joining when it is heard takes the state of
+ * others itself.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -16,7 +17,10 @@ export class Unmet {
     this.slots = new Set(slots);
   }
 
-  /** Slots of those that are heard for the first time, and have state; each once. `now`: `monotonicMs()`. */
+  /**
+   * Slots of those that are heard for the first time, and have state; each once. `now`:
+   * `monotonicMs()`.
+   */
   met(board: AckBoard, members: MemberTable, silentMs: number, now: number): number[] {
     const { slots, peer } = this;
     const met: number[] = [];

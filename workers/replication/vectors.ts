@@ -1,9 +1,11 @@
 /**
- * What the members say they have, taken from the entries of their messages into the board: of us, which are
- * acknowledgements, and of each other, which is how a member knows when an origin's units are safe without it. What is said
- * of a frozen life (closing.ts) has cells of its own: the member may speak of the next one in the same message.
+ * What the members say they have, taken from the entries of their messages into the board: of us,
+ * which are acknowledgements, and of each other, which is how a member knows when an origin's units
+ * are safe without it. What is said of a frozen life (closing.ts) has cells of its own: the member
+ * may speak of the next one in the same message.
  *
- * Within a life of both, what a member has only grows, whatever order its messages come in; ranges are those of its latest.
+ * Within a life of both, what a member has only grows, whatever order its messages come in; ranges
+ * are those of its latest.
  */
 
 import { type AckBoard, type PeerRecord, VectorRecord } from '../../shm/ack-board.js';
@@ -21,8 +23,8 @@ export class Vectors {
   }
 
   /**
-   * Takes in the entry the reader stands at, of `member` about `origin`. Returns whether it told anything: an entry from
-   * before the last one heard does not.
+   * Takes in the entry the reader stands at, of `member` about `origin`. Returns whether it told
+   * anything: an entry from before the last one heard does not.
    */
   take(reader: MessageReader, member: number, origin: number): boolean {
     const { board, record } = this;
@@ -36,7 +38,10 @@ export class Vectors {
     return true;
   }
 
-  /** The same, of an entry about a frozen life. Returns whether the member has more of it than it said before. */
+  /**
+   * The same, of an entry about a frozen life. Returns whether the member has more of it than it
+   * said before.
+   */
   takeFormer(reader: MessageReader, member: number, origin: number): boolean {
     const { board, record } = this;
     const { object } = reader;
@@ -49,7 +54,10 @@ export class Vectors {
     return record.contiguous > contiguous || record.last > known;
   }
 
-  /** Every member that takes part and was heard has everything of this life of the origin through the number returned. */
+  /**
+   * Every member that takes part and was heard has everything of this life of the origin through
+   * the number returned.
+   */
   safeThrough(
     object: number,
     origin: number,

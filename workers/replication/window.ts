@@ -1,6 +1,7 @@
 /**
- * The lookahead window: while a path is congested, no more than one window is in flight, and our records wait in the log rings for
- * what follows them, to be coalesced with it. Who has much to say so says less, and never more than the path takes.
+ * The lookahead window: while a path is congested, no more than one window is in flight, and our
+ * records wait in the log rings for what follows them, to be coalesced with it. Who has much to say
+ * so says less, and never more than the path takes.
  *
  * | reason      | seen by                                                                                              |
  * | ----------- | ---------------------------------------------------------------------------------------------------- |
@@ -9,12 +10,14 @@
  * | `BANDWIDTH` | the configured limit (pacing.ts)                                                                      |
  * | `LAG`       | a member's lag nears `replication.max_lag_ms` (lag-bound.ts)                                          |
  *
- * The window is what was delivered per second, at best of late, times the least round trip: what the path carries without a
- * queue. It closes when so much is in flight to members that are attached and heard, and opens when an acknowledgement makes it
- * less, or, should none come, after two round trips. A minimum of some messages keeps what is rare from ever waiting.
+ * The window is what was delivered per second, at best of late, times the least round trip: what
+ * the path carries without a queue. It closes when so much is in flight to members that are
+ * attached and heard, and opens when an acknowledgement makes it less, or, should none come, after
+ * two round trips. A minimum of some messages keeps what is rare from ever waiting.
  *
- * The minimum is of the last `BASE_MS`, so that congestion which lasts is not taken for the path's length. While we send
- * hardly anything, no queue is ours: what a round trip takes then is the path's length at once, also where it became longer.
+ * The minimum is of the last `BASE_MS`, so that congestion which lasts is not taken for the path's
+ * length. While we send hardly anything, no queue is ours: what a round trip takes then is the
+ * path's length at once, also where it became longer.
  */
 
 import type { PeerView } from './peer-view.js';
@@ -103,8 +106,8 @@ export class Window {
   }
 
   /**
-   * Finds out whether the paths to those of `attached` that are heard are congested, and how large the window is.
-   * `bytesSent`: of units of all kinds, ever; a backlog makes a queue, too.
+   * Finds out whether the paths to those of `attached` that are heard are congested, and how large
+   * the window is. `bytesSent`: of units of all kinds, ever; a backlog makes a queue, too.
    */
   update(attached: Uint8Array, bytesSent: number, now: number): void {
     const { peers } = this;

@@ -1,8 +1,9 @@
 /**
- * What members have to agree on, as one member says it to another: its release, and the value of each option that must be the
- * same at all sites, as text, which only serves to name what differs. And the shapes of its objects, which may differ: new
- * entries are such as every member can hold (`StateObject.heedShapes`). Asked and answered over the snapshot server's port,
- * after the same handshake, also by members whose state objects differ.
+ * What members have to agree on, as one member says it to another: its release, and the value of
+ * each option that must be the same at all sites, as text, which only serves to name what differs.
+ * And the shapes of its objects, which may differ: new entries are such as every member can hold
+ * (`StateObject.heedShapes`). Asked and answered over the snapshot server's port, after the same
+ * handshake, also by members whose state objects differ.
  */
 
 import { createHash } from 'node:crypto';
@@ -14,7 +15,10 @@ import { shapesField } from './head.js';
 const NAME_MAX = 80;
 const VALUE_MAX = 160;
 const OPTIONS_MAX = 256;
-/** Characters of the shapes as JSON, which is longer than they are as CBOR: two lists of 128 addresses. */
+/**
+ * Characters of the shapes as JSON, which is longer than they are as CBOR: two lists of 128
+ * addresses.
+ */
 const SHAPES_MAX = 3000;
 const DIGEST_DIGITS = 12;
 /** Characters of a value that are shown before its digest, where it is too long. */
@@ -28,7 +32,10 @@ export interface Agreed {
   readonly shapes: readonly Parameters[];
 }
 
-/** One option whose value differs. `null`: the member does not have the option, or did not have room for it. */
+/**
+ * One option whose value differs. `null`: the member does not have the option, or did not have room
+ * for it.
+ */
 export interface Difference {
   readonly option: string;
   readonly ours: string | null;
@@ -36,8 +43,9 @@ export interface Difference {
 }
 
 /**
- * An answer that fits. A long value is shortened, with a digest of it, so values that differ are not shown as equal ones. If
- * the whole is still too long, each value is its digest, and in the end options are left out.
+ * An answer that fits. A long value is shortened, with a digest of it, so values that differ are
+ * not shown as equal ones. If the whole is still too long, each value is its digest, and in the end
+ * options are left out.
  */
 export function encodeAgreed({ release, options, shapes: all }: Agreed): Buffer {
   const shapes = fitting(all);

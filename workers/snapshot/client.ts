@@ -1,9 +1,10 @@
 /**
  * The newcomer's side: asks a donor for a snapshot and takes it into memory of its own.
  *
- * Nothing is believed before it is opened (frames.ts), and nothing is written but whole frames into the memory the
- * caller gave, which is as long as the layout says that the caller found right. Whoever gets an error throws the memory's content away
- * (`clearArena`), and asks again, or another donor.
+ * Nothing is believed before it is opened (frames.ts), and nothing is written but whole frames into
+ * the memory the caller gave, which is as long as the layout says that the caller found right.
+ * Whoever gets an error throws the memory's content away (`clearArena`), and asks again, or another
+ * donor.
  */
 
 import { connect } from 'node:net';
@@ -39,7 +40,10 @@ export interface AskOptions extends Hello {
 
 export interface FetchOptions extends AskOptions {
   readonly shape: SnapshotShape;
-  /** Where the arena goes. The memory's content is the snapshot's when the promise is kept, else of no worth. */
+  /**
+   * Where the arena goes. The memory's content is the snapshot's when the promise is kept, else of
+   * no worth.
+   */
   readonly place: Place;
   readonly log: (text: string) => void;
   /** Told at the start of the transfer. */

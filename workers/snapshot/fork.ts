@@ -1,6 +1,7 @@
 /**
- * Takes a snapshot: brings all threads to the barrier (shm/barrier.ts), forks a child, notes the vectors, and lets everybody go
- * on, while the child writes the arena out as it was at that moment. Main thread.
+ * Takes a snapshot: brings all threads to the barrier (shm/barrier.ts), forks a child, notes the
+ * vectors, and lets everybody go on, while the child writes the arena out as it was at that moment.
+ * Main thread.
  */
 
 import { Socket } from 'node:net';
@@ -26,7 +27,10 @@ const REAP_MS = 2;
 export interface Fork {
   readonly head: SnapshotHead;
   readonly copy: ArenaCopy;
-  /** How long packets stood still, and of that until all threads stood, and the fork, in microseconds. */
+  /**
+   * How long packets stood still, and of that until all threads stood, and the fork, in
+   * microseconds.
+   */
   readonly pauseUs: number;
   readonly gatherUs: number;
   readonly forkUs: number;
@@ -46,9 +50,9 @@ export function shapeOf(instance: Instance): SnapshotShape {
 }
 
 /**
- * Throws a `BarrierError` where the threads did not come together; a NativeError where there was no fork. `forMember`: the
- * snapshot is for another member, which must not get the vector of a backlog that is not complete. `lacks`: see
- * `SnapshotHead`.
+ * Throws a `BarrierError` where the threads did not come together; a NativeError where there was no
+ * fork. `forMember`: the snapshot is for another member, which must not get the vector of a backlog
+ * that is not complete. `lacks`: see `SnapshotHead`.
  */
 export function forkState(
   instance: Instance,
@@ -108,7 +112,10 @@ export function copyState(
   return { copy: new ArenaCopy(child, pipe, arena.byteLength), vectors };
 }
 
-/** Each object's addends as the binding wants them: offsets in arena and locals, seven numbers each, ascending. */
+/**
+ * Each object's addends as the binding wants them: offsets in arena and locals, seven numbers each,
+ * ascending.
+ */
 function sumsOf({ arena, declaration, slots }: Instance, objects: readonly StateObject[]): Float64Array {
   const localOffsets = layoutLocals(declaration, slots.workers);
   return Float64Array.from(
@@ -157,14 +164,18 @@ export class ArenaCopy {
       );
   }
 
-  /** Lets the child end, or ends it, and waits, without blocking, until it is gone. Returns how: see `childStatus`. */
+  /**
+   * Lets the child end, or ends it, and waits, without blocking, until it is gone. Returns how: see
+   * `childStatus`.
+   */
   end(): Promise<number> {
     this.ending ??= this.endOnce();
     return this.ending;
   }
 
   private async endOnce(): Promise<number> {
-    // Who has written all is about to end by itself; for it to be killed now would look like a failure.
+    // Who has written all is about to end by itself; for it to be killed now would look like a
+    // failure.
     if (!this.socket.readableEnded) childKill(this.child);
     this.socket.destroy();
     for (;;) {

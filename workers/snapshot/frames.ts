@@ -3,9 +3,10 @@
  *
  *     length (32 bits), kind (8), zero (24) | `length` bytes, encrypted | tag (16 bytes)
  *
- * AES-256-GCM with the session's key; the nonce is the frame's number, so one left out, repeated or moved does not open, and the
- * eight bytes before are authenticated with it. The last frame says so: a stream cut short is not taken for a whole one. Without
- * a key the tag is a CRC-32, against accidents only.
+ * AES-256-GCM with the session's key; the nonce is the frame's number, so one left out, repeated or
+ * moved does not open, and the eight bytes before are authenticated with it. The last frame says
+ * so: a stream cut short is not taken for a whole one. Without a key the tag is a CRC-32, against
+ * accidents only.
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto';

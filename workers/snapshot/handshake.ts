@@ -1,18 +1,19 @@
 /**
- * How two members meet to pass a snapshot on: each proves that it has the cluster's key, to a challenge the other has just
- * drawn, before anything is decoded, forked or sent.
+ * How two members meet to pass a snapshot on: each proves that it has the cluster's key, to a
+ * challenge the other has just drawn, before anything is decoded, forked or sent.
  *
  *     client ─ HELLO (96 bytes) ────▶ server     who asks whom for which state, with what key; a nonce; and
  *                                                 the proof that one who has the key made it
  *     client ◀ CHALLENGE (80 bytes) ─ server     a nonce, and the proof that it was made now, by one who has the key
  *     client ─ PROOF (32 bytes) ────▶ server     the same of the client
  *
- * Nothing larger than what was received goes to who has proved nothing. Nothing recorded can be played again: each side's
- * nonce is new, and both are in every proof and in the key of what follows. A proof names its side, so none can be
- * sent back to who made it.
+ * Nothing larger than what was received goes to who has proved nothing. Nothing recorded can be
+ * played again: each side's nonce is new, and both are in every proof and in the key of what
+ * follows. A proof names its side, so none can be sent back to who made it.
  *
- * The HELLO's proof is not fresh: a recorded HELLO is right once more. It only says which connections deserve
- * a place while the server waits for the PROOF (server.ts), so that connections without the key take none.
+ * The HELLO's proof is not fresh: a recorded HELLO is right once more. It only says which
+ * connections deserve a place while the server waits for the PROOF (server.ts), so that connections
+ * without the key take none.
  *
  * Without a key (`cluster.insecure`) the proofs are zero and prove nothing.
  */
@@ -36,15 +37,18 @@ export interface Circle {
   readonly clusterId: number;
   /** Members whose state means the same have the same: shm/arena.ts. */
   readonly meaningHash: readonly [number, number];
-  /** The first is used to ask, each to answer; none: nothing is proved, encrypted or protected from change. */
+  /**
+   * The first is used to ask, each to answer; none: nothing is proved, encrypted or protected from
+   * change.
+   */
   readonly keys: readonly ClusterKey[];
 }
 
 export class HandshakeError extends Error {}
 
 /**
- * What a HELLO asks for: a snapshot, what state the member has to offer (offer.ts), or what members have to agree on
- * (agreed.ts). The last is answered also to a member whose state objects differ.
+ * What a HELLO asks for: a snapshot, what state the member has to offer (offer.ts), or what members
+ * have to agree on (agreed.ts). The last is answered also to a member whose state objects differ.
  */
 export const Asks = { SNAPSHOT: 0, OFFER: 1, AGREED: 2 } as const;
 const ASKS: readonly number[] = Object.values(Asks);
@@ -83,8 +87,8 @@ export interface ReadHello extends Hello {
 }
 
 /**
- * Reads a HELLO. Throws if it does not belong here, or was not made with the key that it names. It may be
- * recorded: its client has proved nothing yet.
+ * Reads a HELLO. Throws if it does not belong here, or was not made with the key that it names. It
+ * may be recorded: its client has proved nothing yet.
  */
 export function readHello(circle: Circle, self: number, hello: Buffer): ReadHello {
   const wrong = (problem: string): HandshakeError => new HandshakeError(problem);

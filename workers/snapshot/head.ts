@@ -6,12 +6,14 @@
  *     vectors   see vectors.ts
  *     arena     as in shared memory, its header with layout hash and hash secret included; counts of the workers added
  *
- * The hash secret is the donor's: slots depend on it. So who loads a snapshot takes the secret over with it, before any thread that
- * hashes opens its objects; who merges one reads its entries one by one and hashes them anew (shm/objects/*, `merge`).
+ * The hash secret is the donor's: slots depend on it. So who loads a snapshot takes the secret over
+ * with it, before any thread that hashes opens its objects; who merges one reads its entries one by
+ * one and hashes them anew (shm/objects/*, `merge`).
  *
- * **Layouts.** Donor and reader have objects of the same meaning (shm/arena.ts), but perhaps other capacities. The head says the
- * shape of each of the donor's objects. From these the reader computes the donor's layout itself, and compares hash and length
- * with the head before it makes memory: so nothing but sizes that its own code derives is believed.
+ * **Layouts.** Donor and reader have objects of the same meaning (shm/arena.ts), but perhaps other
+ * capacities. The head says the shape of each of the donor's objects. From these the reader
+ * computes the donor's layout itself, and compares hash and length with the head before it makes
+ * memory: so nothing but sizes that its own code derives is believed.
  */
 
 import { type ArenaObject, type Hash64, layoutArena, type Parameters } from '../../shm/arena.js';
@@ -29,7 +31,10 @@ export interface SnapshotHead {
   /** When it was taken, by the donor's clock. */
   readonly unixMs: number;
   readonly vectors: SnapshotVectors;
-  /** Slots of members whose state the donor still has to join with its own: records that nobody sends again are missing. */
+  /**
+   * Slots of members whose state the donor still has to join with its own: records that nobody
+   * sends again are missing.
+   */
   readonly lacks: readonly number[];
 }
 
@@ -75,7 +80,10 @@ export function headLength(bytes: Uint8Array): number {
   return length;
 }
 
-/** Throws an error if it is not the head of a snapshot that an instance of this shape can take, perhaps in another layout. */
+/**
+ * Throws an error if it is not the head of a snapshot that an instance of this shape can take,
+ * perhaps in another layout.
+ */
 export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotStart {
   const start = decodeCbor(bytes, (value) =>
     checkFields<SnapshotStart>(value, {
@@ -136,8 +144,9 @@ function isShapeValue(value: unknown): boolean {
 }
 
 /**
- * The donor's objects, as our definitions lay them out in its shapes. Throws a `RangeError` with the object that cannot be read,
- * or if the donor's layout is another for some other reason, such as its release.
+ * The donor's objects, as our definitions lay them out in its shapes. Throws a `RangeError` with
+ * the object that cannot be read, or if the donor's layout is another for some other reason, such
+ * as its release.
  */
 export function donorObjects(
   start: SnapshotStart,

@@ -1,6 +1,6 @@
 /**
- * Where a snapshot goes that is being read: into the instance's arena, if it lies in memory as that does, or else, or to be
- * merged, into memory of its own, with the layout that its head says.
+ * Where a snapshot goes that is being read: into the instance's arena, if it lies in memory as that
+ * does, or else, or to be merged, into memory of its own, with the layout that its head says.
  */
 
 import { type ArenaObject, createArena, layoutArena } from '../../shm/arena.js';

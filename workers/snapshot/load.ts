@@ -1,12 +1,15 @@
 /**
- * What becomes of a snapshot that has come: a fresh instance *loads* it, one that has state of its own *merges* it.
+ * What becomes of a snapshot that has come: a fresh instance *loads* it, one that has state of its
+ * own *merges* it.
  *
- * Either is main's, and done while no receive thread runs, in whose place main then is: nobody else writes what other instances
- * counted, and the vectors. The receive thread that starts after it opens its objects anew, for the hash secret may be
- * another, and goes on from the vectors on the board. A snapshot is loaded before workers run, and merged while they do.
+ * Either is main's, and done while no receive thread runs, in whose place main then is: nobody else
+ * writes what other instances counted, and the vectors. The receive thread that starts after it
+ * opens its objects anew, for the hash secret may be another, and goes on from the vectors on the
+ * board. A snapshot is loaded before workers run, and merged while they do.
  *
- * A snapshot whose layout is not ours lies beside the arena (landing.ts). To load it, the bytes of each object that lies there as
- * ours does are copied, and the entries of the others are merged into our own, still empty one. What finds no room is counted.
+ * A snapshot whose layout is not ours lies beside the arena (landing.ts). To load it, the bytes of
+ * each object that lies there as ours does are copied, and the entries of the others are merged
+ * into our own, still empty one. What finds no room is counted.
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -25,8 +28,9 @@ import type { Beside } from './landing.js';
 import { type OriginVector, writeVectors } from './vectors.js';
 
 /**
- * After `fetchSnapshot` into `instance.buffers.arena`: the objects take over what it says of our former life, and the board
- * what it has of every origin. Throws where it is not of our layout; then, as after a failed fetch, `clearArena`.
+ * After `fetchSnapshot` into `instance.buffers.arena`: the objects take over what it says of our
+ * former life, and the board what it has of every origin. Throws where it is not of our layout;
+ * then, as after a failed fetch, `clearArena`.
  */
 export function loadSnapshot(instance: Instance, objects: readonly StateObject[], head: SnapshotHead): void {
   const { buffers, declaration, plan } = instance;
@@ -42,8 +46,8 @@ export interface Loss {
 }
 
 /**
- * The same for a snapshot of another layout. `reopen` opens the objects anew, to read, after the hash secret became the
- * donor's. Returns what found no room.
+ * The same for a snapshot of another layout. `reopen` opens the objects anew, to read, after the
+ * hash secret became the donor's. Returns what found no room.
  */
 export async function loadBeside(
   instance: Instance,
@@ -92,8 +96,8 @@ export interface MergeOutcome {
 }
 
 /**
- * Joins a snapshot that was fetched into memory of its own with what is here, object by object, a turn of the event loop
- * each.
+ * Joins a snapshot that was fetched into memory of its own with what is here, object by object, a
+ * turn of the event loop each.
  */
 export async function mergeSnapshot(
   instance: Instance,
@@ -131,15 +135,16 @@ export async function mergeSnapshot(
 }
 
 /**
- * Joins one object's part of a snapshot, whose vectors are `vectors`, with ours. Returns the number of entries that changed ours;
- * throws the reason if they cannot be joined.
+ * Joins one object's part of a snapshot, whose vectors are `vectors`, with ours. Returns the number
+ * of entries that changed ours; throws the reason if they cannot be joined.
  *
- * Our vectors stay as they are, although we then have more. An origin that has detached us numbers our backlog apart from the
- * units that the donor has: the donor's numbers say nothing about which of the backlog's units we need. Records that the
- * snapshot has already come again, which does no harm to an object that takes them in any order.
+ * Our vectors stay as they are, although we then have more. An origin that has detached us numbers
+ * our backlog apart from the units that the donor has: the donor's numbers say nothing about which
+ * of the backlog's units we need. Records that the snapshot has already come again, which does no
+ * harm to an object that takes them in any order.
  *
- * An object that takes its records in order can only be joined while it is empty. Its vectors have to be raised, or it would
- * apply records twice; that is refused if an origin sends us a backlog.
+ * An object that takes its records in order can only be joined while it is empty. Its vectors have
+ * to be raised, or it would apply records twice; that is refused if an origin sends us a backlog.
  */
 export function mergeObject(
   board: AckBoard,

@@ -1,6 +1,7 @@
 /**
- * What state a member has to offer, for members that start together: they agree which of them restores its state file, and
- * the others take a snapshot of that one. Asked and answered over the snapshot server's port, after the same handshake.
+ * What state a member has to offer, for members that start together: they agree which of them
+ * restores its state file, and the others take a snapshot of that one. Asked and answered over the
+ * snapshot server's port, after the same handshake.
  */
 
 import { checkFields, decodeCbor, encodeCbor, wholeField } from '../cbor.js';
@@ -43,8 +44,8 @@ export interface Candidate {
 }
 
 /**
- * Which of the candidates restores: the one whose file was saved last, of several the one in the lowest slot. So each member
- * that knows the same offers names the same one.
+ * Which of the candidates restores: the one whose file was saved last, of several the one in the
+ * lowest slot. So each member that knows the same offers names the same one.
  */
 export function restorer(candidates: readonly Candidate[]): Candidate | null {
   let best: Candidate | null = null;

@@ -1,12 +1,15 @@
 /**
- * What a state file means to the incarnation that restores it: the vectors of the file, as this start has to take them.
+ * What a state file means to the incarnation that restores it: the vectors of the file, as this
+ * start has to take them.
  *
- * The file's saver is an incarnation of our own slot that has ended. To the others and to us it is a *former* incarnation: its
- * records are in the state that is restored, under its numbers, and this start numbers its own from 1. So nobody takes a
- * record of it for one of ours, and members that have more of it than the file pass that on (closing.ts).
+ * The file's saver is an incarnation of our own slot that has ended. To the others and to us it is
+ * a *former* incarnation: its records are in the state that is restored, under its numbers, and
+ * this start numbers its own from 1. So nobody takes a record of it for one of ours, and members
+ * that have more of it than the file pass that on (closing.ts).
  *
- * Of the other members the file has what they had sent under incarnations of theirs. If one of these is still present, it
- * goes on from there. If not, it ends when the next one is heard, as any does.
+ * Of the other members the file has what they had sent under incarnations of theirs. If one of
+ * these is still present, it goes on from there. If not, it ends when the next one is heard, as any
+ * does.
  */
 
 import { LifeRecord } from '../../shm/board-records.js';

@@ -1,15 +1,16 @@
 /**
  * The donor: answers members that ask for a snapshot, one at a time. Main thread.
  *
- * Nothing expensive is done for a connection that has not proved to have the cluster's key: it has a place for
- * some seconds at most. Only a member that has proved itself gets a fork and the state. While one
- * snapshot is under way, other members are told so, and ask another donor, or again.
+ * Nothing expensive is done for a connection that has not proved to have the cluster's key: it has
+ * a place for some seconds at most. Only a member that has proved itself gets a fork and the state.
+ * While one snapshot is under way, other members are told so, and ask another donor, or again.
  *
- * **Idle connections block no member.** A connection waits for its HELLO in one of `WAITING_MAX` places. If
- * all are taken, the one that has waited longest is closed. A member's HELLO is in its first segment, so it
- * leaves these places at once, however many other connections there are. A right HELLO gets one of
- * `GREETED_MAX` places of their own. Only members can make a HELLO, and a recorded one is refused as long as
- * its nonce is remembered. Without a cluster key anybody can make one.
+ * **Idle connections block no member.** A connection waits for its HELLO in one of `WAITING_MAX`
+ * places. If all are taken, the one that has waited longest is closed. A member's HELLO is in its
+ * first segment, so it leaves these places at once, however many other connections there are. A
+ * right HELLO gets one of `GREETED_MAX` places of their own. Only members can make a HELLO, and a
+ * recorded one is refused as long as its nonce is remembered. Without a cluster key anybody can
+ * make one.
  */
 
 import { createServer, type Server, type Socket } from 'node:net';
@@ -63,7 +64,10 @@ const WAITING_MAX = 256;
 const GREETED_MAX = 16;
 /** HELLOs that are remembered, so that a recorded one takes no place. */
 const NONCES_MAX = 4096;
-/** So many warnings about connections that proved nothing are logged in a period; the rest is summed up. */
+/**
+ * So many warnings about connections that proved nothing are logged in a period; the rest is summed
+ * up.
+ */
 const WARNINGS_MAX = 8;
 const WARNINGS_MS = 60_000;
 const NOTHING_AGREED: Agreed = { release: '', options: new Map(), shapes: [] };
@@ -79,7 +83,10 @@ interface Greeting {
 }
 
 export class SnapshotServer {
-  /** Snapshots sent whole, refused to members, broken off on the way; connections that proved nothing. */
+  /**
+   * Snapshots sent whole, refused to members, broken off on the way; connections that proved
+   * nothing.
+   */
   readonly counts = { served: 0, refused: 0, failed: 0, rejected: 0 };
   private readonly options: SnapshotServerOptions;
   private readonly server: Server;
@@ -192,7 +199,9 @@ export class SnapshotServer {
     return sessionKey(circle, key, hello, challenge);
   }
 
-  /** Logs why a connection was closed that proved nothing. A flood of them does not fill the log. */
+  /**
+   * Logs why a connection was closed that proved nothing. A flood of them does not fill the log.
+   */
   private warnOf(from: string, why: string): void {
     const { log } = this.options;
     const now = performance.now();

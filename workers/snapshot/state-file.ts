@@ -1,15 +1,17 @@
 /**
- * The state file: a snapshot of this instance on its own disk, from which a later start of it goes on.
+ * The state file: a snapshot of this instance on its own disk, from which a later start of it goes
+ * on.
  *
  *     preamble   magic (8 bytes), format (8 bits), id of the cluster key (8 bits; 0: none), zero (6 bytes), salt (32 bytes)
  *     frames     first the file's head, alone in its frame, as CBOR; then the snapshot, as to a member (stream.ts)
  *
- * Frames are sealed with a key derived from the cluster key and the preamble, so each file has a key of its own. Without a
- * cluster key a CRC finds accidents, and the file's owner and mode are all that protects it. Nothing is decoded before its
- * frame was opened.
+ * Frames are sealed with a key derived from the cluster key and the preamble, so each file has a
+ * key of its own. Without a cluster key a CRC finds accidents, and the file's owner and mode are
+ * all that protects it. Nothing is decoded before its frame was opened.
  *
- * **Writing** goes to a temporary name, is synced, and takes the file's name by a rename, whose folder is synced as well. So
- * under the file's name there is always a whole file. **Reading** checks owner, mode, length and head before it reads state.
+ * **Writing** goes to a temporary name, is synced, and takes the file's name by a rename, whose
+ * folder is synced as well. So under the file's name there is always a whole file. **Reading**
+ * checks owner, mode, length and head before it reads state.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -63,7 +65,9 @@ export interface SavedSnapshot {
   readonly copy: Pick<ArenaCopy, 'pieces'>;
 }
 
-/** Writes the file; returns its length. Throws, and leaves the file that was there, if it cannot. */
+/**
+ * Writes the file; returns its length. Throws, and leaves the file that was there, if it cannot.
+ */
 export async function writeStateFile(
   file: string,
   { clusterId, meaningHash, keys }: Circle,
@@ -129,7 +133,10 @@ export class StateFile {
     this.reader = reader;
   }
 
-  /** `null`: there is none. Throws a `StateFileError` if it is not one of this cluster's. `slots`: of this cluster. */
+  /**
+   * `null`: there is none. Throws a `StateFileError` if it is not one of this cluster's. `slots`:
+   * of this cluster.
+   */
   static async open(file: string, circle: Circle): Promise<StateFile | null> {
     let handle: FileHandle;
     try {
@@ -173,7 +180,10 @@ export class StateFile {
     return new StateFile(handle, stat.size, head, new StreamReader(source, opener));
   }
 
-  /** Reads the state into the memory that `place` gives, once. Throws a `StateFileError`; then its content is of no worth. */
+  /**
+   * Reads the state into the memory that `place` gives, once. Throws a `StateFileError`; then its
+   * content is of no worth.
+   */
   async read(shape: SnapshotShape, place: Place): Promise<SnapshotHead> {
     try {
       return await readSnapshot(

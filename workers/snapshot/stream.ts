@@ -1,11 +1,12 @@
 /**
- * A snapshot as a stream of sealed frames (frames.ts), which goes to another member by TCP or into a state file.
+ * A snapshot as a stream of sealed frames (frames.ts), which goes to another member by TCP or into
+ * a state file.
  *
  *     DATA frames   the bytes of head.ts, cut into frames of `FRAME_BYTES_MAX`
  *     END           the end of the whole
  *
- * Head and vectors have frames of their own. The writer makes full frames of the state whatever pieces it gets, so a file's
- * length follows from its content.
+ * Head and vectors have frames of their own. The writer makes full frames of the state whatever
+ * pieces it gets, so a file's length follows from its content.
  */
 
 import type { ArenaCopy } from './fork.js';
@@ -24,7 +25,9 @@ export class RefusedError extends Error {}
 /** Gets the parts of each frame, and returns when it can take more. */
 export type PutFrame = (parts: readonly Buffer[]) => Promise<void>;
 
-/** Writes head, vectors and arena, then END. `onBytes`: so many bytes more of the snapshot were put. */
+/**
+ * Writes head, vectors and arena, then END. `onBytes`: so many bytes more of the snapshot were put.
+ */
 export async function writeSnapshot(
   put: PutFrame,
   sealer: FrameSealer,
@@ -57,12 +60,16 @@ export async function writeSnapshot(
   await put(sealer.seal(FrameKind.END, new Uint8Array(0)));
 }
 
-/** Where the arena of a snapshot goes: memory as long as its head says. Throws if it cannot be taken. */
+/**
+ * Where the arena of a snapshot goes: memory as long as its head says. Throws if it cannot be
+ * taken.
+ */
 export type Place = (start: SnapshotStart) => Uint8Array;
 
 /**
- * Reads a snapshot that an instance of this shape can take, its arena into what `place` gives. `onStart`: how many bytes it has,
- * before any of the arena is written; `onBytes`: so many more were read.
+ * Reads a snapshot that an instance of this shape can take, its arena into what `place` gives.
+ * `onStart`: how many bytes it has, before any of the arena is written; `onBytes`: so many more
+ * were read.
  */
 export async function readSnapshot(
   reader: StreamReader,

@@ -1,12 +1,14 @@
 /**
- * What a snapshot contains of each origin: per (object, origin) the life of the origin and which of its sequence numbers, so
- * that who loads the snapshot takes from the origin what comes after, and nothing twice.
+ * What a snapshot contains of each origin: per (object, origin) the life of the origin and which of
+ * its sequence numbers, so that who loads the snapshot takes from the origin what comes after, and
+ * nothing twice.
  *
  *     present   what the donor has of the origin's present life; for the donor itself its own life and numbers
  *     former    what it has of the life before, whose last units may still be repaired; of its own, too
  *     lives     which lives of each slot the donor believes, and which are over (knowledge.ts)
  *
- * In order, what lies beyond a gap waits in the donor's memory and is not in the snapshot: there are no ranges then.
+ * In order, what lies beyond a gap waits in the donor's memory and is not in the snapshot: there
+ * are no ranges then.
  */
 
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
@@ -39,8 +41,9 @@ const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
 /**
  * At the barrier: as the board says it. `self` is our own slot.
  *
- * Numbers of folded units stand for our records only (receive-channel.ts). In any order, the snapshot does not claim
- * them: whoever loads it takes the exact units with these numbers, or counts them as skipped and takes snapshots.
+ * Numbers of folded units stand for our records only (receive-channel.ts). In any order, the
+ * snapshot does not claim them: whoever loads it takes the exact units with these numbers, or
+ * counts them as skipped and takes snapshots.
  */
 export function readVectors(board: AckBoard, objects: readonly StateObject[], self: number): SnapshotVectors {
   const record = new Reception();
@@ -68,9 +71,10 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
 }
 
 /**
- * The slot of a member whose folded backlog is not complete here; `NONE`: there is none. What we have of that member fits
- * no other member's numbers, so a snapshot of ours would be wrong. In any order, the snapshot can leave these numbers out
- * (`readVectors`), so the member counts only while it is heard, at `now`, and goes on sending the backlog.
+ * The slot of a member whose folded backlog is not complete here; `NONE`: there is none. What we
+ * have of that member fits no other member's numbers, so a snapshot of ours would be wrong. In any
+ * order, the snapshot can leave these numbers out (`readVectors`), so the member counts only while
+ * it is heard, at `now`, and goes on sending the backlog.
  */
 export function backlogOrigin(
   board: AckBoard,
@@ -94,16 +98,17 @@ export function backlogOrigin(
 }
 
 /**
- * At the barrier: our numbers in the snapshot count as sent, though some of them may still be held back. Who loads it acknowledges
- * them, and an acknowledgement of what was never sent is refused.
+ * At the barrier: our numbers in the snapshot count as sent, though some of them may still be held
+ * back. Who loads it acknowledges them, and an acknowledgement of what was never sent is refused.
  */
 export function countAsSent(board: AckBoard): void {
   for (let object = 0; object < board.objects; object++) board.setSequence(object, board.numbered(object));
 }
 
 /**
- * Into the board of who has loaded the snapshot, whose slot is `self`, while no receive thread runs, which keeps what is there
- * in its own memory: the one that starts next goes on from it. `now`: `monotonicMs()`.
+ * Into the board of who has loaded the snapshot, whose slot is `self`, while no receive thread
+ * runs, which keeps what is there in its own memory: the one that starts next goes on from it.
+ * `now`: `monotonicMs()`.
  */
 export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: number, now: number): void {
   const record = new VectorRecord();
@@ -120,7 +125,8 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
     for (let slot = 0; slot < board.members; slot++) {
       // Of us, only what our former life left.
       if (slot !== self) board.writeReception(object, slot, fill(vectors.present[object][slot]));
-      // Where the donor has nothing, too: what we have heard ourselves may be of a life that is over for the donor.
+      // Where the donor has nothing, too: what we have heard ourselves may be of a life that is
+      // over for the donor.
       board.writeFormer(object, slot, fill(vectors.former[object][slot]));
     }
     board.noteChange(object);
@@ -128,7 +134,8 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
   writeLives(board, vectors.lives, self, now);
 }
 
-// ——— On the wire: doubles; per vector incarnation, contiguous, ranges, then first and last of each; then the lives ———
+// ——— On the wire, as doubles ———
+// Per vector: incarnation, contiguous, ranges, then first and last of each. Then the lives.
 
 const VECTOR_NUMBERS_MAX = 3 + 2 * MAX_RANGES;
 

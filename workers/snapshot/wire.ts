@@ -1,4 +1,6 @@
-/** Reading and writing a TCP connection in exact pieces, with a limit on how long nothing may move. */
+/**
+ * Reading and writing a TCP connection in exact pieces, with a limit on how long nothing may move.
+ */
 
 import type { Socket } from 'node:net';
 
@@ -10,7 +12,10 @@ export class Connection {
   /** What came and was not taken. */
   private left: Buffer = Buffer.alloc(0);
 
-  /** `idleMs`: when nothing moves for so long, either way, the connection is closed, and who waits gets the reason. */
+  /**
+   * `idleMs`: when nothing moves for so long, either way, the connection is closed, and who waits
+   * gets the reason.
+   */
   constructor(socket: Socket, idleMs: number) {
     this.socket = socket;
     this.chunks = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;

@@ -1,11 +1,13 @@
 /**
- * Memory for messages on their way out. A buffer handed to a socket must not be touched until the socket is done with it;
- * a message that goes to several members is done when the last has it.
+ * Memory for messages on their way out. A buffer handed to a socket must not be touched until the
+ * socket is done with it; a message that goes to several members is done when the last has it.
  */
 
 import { Datagram } from '../replication/message.js';
 
-/** A datagram that knows how many sockets still read it. Its callback is made once, not per message. */
+/**
+ * A datagram that knows how many sockets still read it. Its callback is made once, not per message.
+ */
 export class PooledDatagram extends Datagram {
   pending = 0;
   readonly onSent: (error: Error | null) => void;

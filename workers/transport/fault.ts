@@ -1,6 +1,7 @@
 /**
- * Faults between the protocol and the real network, drawn from a seed: what arrives is lost, doubled or held back, and
- * what is held back longer than what comes after it arrives out of order. For tests, by configuration.
+ * Faults between the protocol and the real network, drawn from a seed: what arrives is lost,
+ * doubled or held back, and what is held back longer than what comes after it arrives out of order.
+ * For tests, by configuration.
  */
 
 import type { OnDatagram, ReceiveTransport } from './transport.js';

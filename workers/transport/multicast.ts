@@ -1,9 +1,9 @@
 /**
- * State messages by multicast: one group per state object, one datagram to all. A message for one member goes
- * to that member's address and port, by unicast: nobody else receives it.
+ * State messages by multicast: one group per state object, one datagram to all. A message for one
+ * member goes to that member's address and port, by unicast: nobody else receives it.
  *
- * A listener is bound to the group's address, so it hears that group alone; several instances on a host may listen on the
- * same port.
+ * A listener is bound to the group's address, so it hears that group alone; several instances on a
+ * host may listen on the same port.
  *
  * Memberships, and the interface to send by, belong to an interface's index. If the interface is
  * deleted and created again, the kernel keeps neither for the new one. So both are set anew every
@@ -22,7 +22,10 @@ import { UnicastReceiver, UnicastSender } from './unicast.js';
 const POOL_DATAGRAMS = 256;
 const REJOIN_MS = 1000;
 
-/** Address of an object's group: the base address plus the object's id. Throws where that is no multicast address. */
+/**
+ * Address of an object's group: the base address plus the object's id. Throws where that is no
+ * multicast address.
+ */
 export function groupOf(base: string, object: number): string {
   if (family(base) === 6) {
     const [address, zone] = base.split('%');
@@ -38,7 +41,9 @@ export function groupOf(base: string, object: number): string {
   return [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff).join('.');
 }
 
-/** Joins a group by an interface. False if the socket is a member already, or there is no interface. */
+/**
+ * Joins a group by an interface. False if the socket is a member already, or there is no interface.
+ */
 function isNew(socket: Socket, group: string, by: string): boolean {
   try {
     socket.addMembership(group, by);
@@ -162,7 +167,10 @@ export class MulticastReceiver implements ReceiveTransport {
     return this.groupErrors + this.unicast.errors;
   }
 
-  /** Throws if a group cannot be joined on the interface, or our member's address and port cannot be used. */
+  /**
+   * Throws if a group cannot be joined on the interface, or our member's address and port cannot be
+   * used.
+   */
   async open(onDatagram: OnDatagram): Promise<void> {
     try {
       await this.unicast.open(onDatagram);
@@ -208,7 +216,10 @@ export class MulticastReceiver implements ReceiveTransport {
     this.isRejoining = false;
   }
 
-  /** A new socket for a group: the old one keeps its former memberships, of which the kernel allows few. */
+  /**
+   * A new socket for a group: the old one keeps its former memberships, of which the kernel allows
+   * few.
+   */
   private async replace(n: number, group: string, onDatagram: OnDatagram): Promise<void> {
     const { sockets } = this;
     const socket = await this.listen(group, onDatagram).catch(() => null);

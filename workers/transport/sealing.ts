@@ -1,4 +1,6 @@
-/** A sending transport that seals what passes it: all that leaves is encrypted and authenticated. */
+/**
+ * A sending transport that seals what passes it: all that leaves is encrypted and authenticated.
+ */
 
 import type { Datagram } from '../replication/message.js';
 import type { Sealer } from '../replication/seal.js';

@@ -17,7 +17,10 @@ export function family(address: string): 4 | 6 {
   return version as 4 | 6;
 }
 
-/** An unbound socket for the family of `address`. `reuse`: others may listen on the same group and port. */
+/**
+ * An unbound socket for the family of `address`. `reuse`: others may listen on the same group and
+ * port.
+ */
 export function udpSocket(address: string, reuse = false): Socket {
   return createSocket({
     type: family(address) === 6 ? 'udp6' : 'udp4',
@@ -38,7 +41,10 @@ export function bind(socket: Socket, address: string | undefined, port: number):
   });
 }
 
-/** Asks for a receive buffer; returns what the kernel granted (it halves and caps: net.core.rmem_max). */
+/**
+ * Asks for a receive buffer; returns what the kernel granted (it halves and caps:
+ * net.core.rmem_max).
+ */
 export function receiveBuffer(socket: Socket, bytes: number): number {
   try {
     socket.setRecvBufferSize(bytes);

@@ -1,7 +1,9 @@
 /**
- * How state messages travel. The sending and the receiving half live on different threads and share nothing.
+ * How state messages travel. The sending and the receiving half live on different threads and share
+ * nothing.
  *
- * A transport gives no promise: messages may be lost, doubled, reordered or late. It counts its errors and goes on.
+ * A transport gives no promise: messages may be lost, doubled, reordered or late. It counts its
+ * errors and goes on.
  */
 
 import type { Outlet } from '../replication/channel.js';
@@ -13,7 +15,10 @@ export interface SendTransport extends Outlet {
   close(): Promise<void>;
 }
 
-/** Called for each datagram, with the address it came from; its memory is the transport's, only good during the call. */
+/**
+ * Called for each datagram, with the address it came from; its memory is the transport's, only good
+ * during the call.
+ */
 export type OnDatagram = (datagram: Uint8Array, source: string) => void;
 
 export interface ReceiveTransport {

@@ -1,10 +1,11 @@
 /**
- * State messages by unicast: one datagram to each member it is for. For clouds and the internet, which route no multicast.
+ * State messages by unicast: one datagram to each member it is for. For clouds and the internet,
+ * which route no multicast.
  *
  * We listen on our member's address and port and send from that address and a port of the kernel's
- * choice: two threads cannot share one.
- * A message is known by the sender it names, not by its source address. Members come and go with the member table; all
- * have addresses of the family that ours is of.
+ * choice: two threads cannot share one. A message is known by the sender it names, not by its
+ * source address. Members come and go with the member table; all have addresses of the family that
+ * ours is of.
  */
 
 import type { Socket } from 'node:dgram';
@@ -24,7 +25,9 @@ import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js
 
 const POOL_DATAGRAMS = 256;
 
-/** To our member's address; `port` 0: one of the kernel's choice. Closes the socket where it throws. */
+/**
+ * To our member's address; `port` 0: one of the kernel's choice. Closes the socket where it throws.
+ */
 async function bindOwn(socket: Socket, settings: ReplicationSettings, what: string, port: number): Promise<void> {
   const { address, name } = ownMember(settings);
   try {
@@ -48,7 +51,10 @@ export class UnicastSender implements SendTransport {
   private socket: Socket | null = null;
   private socketErrors = 0;
 
-  /** `members`: the member table; absent: the settings' members, for good. `pool`: whose datagrams are sent. */
+  /**
+   * `members`: the member table; absent: the settings' members, for good. `pool`: whose datagrams
+   * are sent.
+   */
   constructor(
     settings: ReplicationSettings,
     members: SharedArrayBuffer = memberTableOf(settings),

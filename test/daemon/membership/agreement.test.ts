@@ -1,4 +1,7 @@
-/** Members whose configurations differ in what must be the same at all sites: each names the option and both values. */
+/**
+ * Members whose configurations differ in what must be the same at all sites: each names the option
+ * and both values.
+ */
 
 import { strict as assert } from 'node:assert';
 import { askJson } from '../../../daemon/admin/client.js';

@@ -1,4 +1,7 @@
-/** Whole instances while etcd cannot be reached for longer than their leases, and after it has lost what it knew. */
+/**
+ * Whole instances while etcd cannot be reached for longer than their leases, and after it has lost
+ * what it knew.
+ */
 
 import { strict as assert } from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -16,7 +16,10 @@ const same = (...instances: Instance[]): Promise<string> =>
 
 const used = async (instance: Instance): Promise<number> => (await instance.objects())[0].figures['used'] ?? 0;
 
-/** The tests of one cluster follow each other: an instance that has ended in one is started again in it. */
+/**
+ * The tests of one cluster follow each other: an instance that has ended in one is started again in
+ * it.
+ */
 describe('an instance that joins', () => {
   let cluster: LoopbackCluster;
   let a: Instance;
@@ -87,7 +90,8 @@ describe('an instance that joins', () => {
     const before = await same(a, b, c);
     await c.program.stop('SIGKILL');
     c = await cluster.start('c', { members: MEMBERS, clockMs: -3_600_000 });
-    // Within the time in which a member counts as heard, it goes on as the later start; after it, it is believed as it is.
+    // Within the time in which a member counts as heard, it goes on as the later start; after it,
+    // it is believed as it is.
     assert.match((await c.status()).state_reason, /has the state of a member$/);
     assert.equal(await same(a, b, c), before);
   });

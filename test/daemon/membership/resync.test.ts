@@ -53,7 +53,8 @@ describe('an instance that lacks what nobody can send it any more', () => {
         fork: () => forkState(donor.instance, donor.objects),
         log: (_, text) => note(text),
       });
-      // Records are skipped before it begins to look: the donor's floor moved while a snapshot was loaded.
+      // Records are skipped before it begins to look: the donor's floor moved while a snapshot was
+      // loaded.
       await supervisor.start(({ thread }) => thread >= slots.workers);
       assert.ok(await soon(() => instance.metrics.total('state_rx_records_skipped') > 0, 20_000), 'it lacks records');
       // It began without the donor, and hears that it has state.

@@ -7,7 +7,10 @@ import { Site } from './site.js';
 import { FORMS, SketchCluster, sketchSteps } from './sketch-cluster.js';
 import { captureOrSkip, type Key, zipf } from './sketch-streams.js';
 
-/** Counts a stream at three sites by turns; every site then reads every key within the published error. */
+/**
+ * Counts a stream at three sites by turns; every site then reads every key within the published
+ * error.
+ */
 function assertError(stream: readonly { key: Key; n: number }[], form: (typeof FORMS)[number]): void {
   const definition = countMin({ epsilon: 0.002, delta: 0.01, form, members: 3, seed: 'test' });
   const sites = [0, 1, 2].map((i) => new Site(definition, i, 3, 1, 1 << 16));

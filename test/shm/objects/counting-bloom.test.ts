@@ -10,7 +10,10 @@ import { captureOrSkip, type Key, zipf } from './sketch-streams.js';
 const RATE = 0.02;
 const ABSENT = 20_000;
 
-/** Counts a stream at two sites by turns; both then know every key, and few others, and few counts are too large. */
+/**
+ * Counts a stream at two sites by turns; both then know every key, and few others, and few counts
+ * are too large.
+ */
 function assertError(keys: readonly Key[], form: (typeof FORMS)[number]): void {
   const truth = new Map<string, number>();
   for (const key of keys) truth.set(key.join(), (truth.get(key.join()) ?? 0) + 1);

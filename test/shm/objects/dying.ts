@@ -1,7 +1,7 @@
 /**
- * A writer that dies at a chosen step of an operation: its journal and its log throw at the n-th call, before or after doing
- * what was asked. The operation is left exactly as a thread's end at that statement would leave it, for no code of the
- * objects catches anything.
+ * A writer that dies at a chosen step of an operation: its journal and its log throw at the n-th
+ * call, before or after doing what was asked. The operation is left exactly as a thread's end at
+ * that statement would leave it, for no code of the objects catches anything.
  */
 
 import { LogProducer } from '../../../shm/log.js';

@@ -16,7 +16,10 @@ const step = fc.record({
   n: fc.integer({ min: 1, max: 1000 }),
 });
 
-/** Whatever was counted, drained and cut: no count at a member that has our records lacks more than the bound says. */
+/**
+ * Whatever was counted, drained and cut: no count at a member that has our records lacks more than
+ * the bound says.
+ */
 function bounds<T extends StateObject>(
   name: string,
   definition: StateDefinition<T>,

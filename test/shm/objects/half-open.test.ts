@@ -197,7 +197,8 @@ function check<T extends StateObject & { generation(slot: number): number }>(
     });
 
     it('leave a handshake its time, though a flood turns the quota over every two seconds', () => {
-      // The quota is full at once; every 50th entry is a client's, which is answered after most of a second, 2400 entries later.
+      // The quota is full at once; every 50th entry is a client's, which is answered after most of
+      // a second, 2400 entries later.
       const [perSecond, seconds, after] = [2500, 12, 2400];
       const { object } = new Replica(table.define(32_768, 1024, 100));
       const begun: { n: number; slot: number; at: number }[] = [];
@@ -269,7 +270,10 @@ interface Told<T extends StateObject> {
   readonly heard: Replica<T>;
 }
 
-/** Three sites that tell of some half-open entries only, and in the end the fold of all that was told. */
+/**
+ * Three sites that tell of some half-open entries only, and in the end the fold of all that was
+ * told.
+ */
 function converges<T extends StateObject>(
   table: Table<T>,
   definition: StateDefinition<T>,

@@ -9,7 +9,8 @@ const NOW = 70_000_000;
 
 describe('HyperLogLog', () => {
   it('is within 1.04 / √m of the truth, from nothing to far past its registers', () => {
-    // 48 seeds a size: the root mean square error of that many is within a third of the standard error (χ², 1 in 1000).
+    // 48 seeds a size: the root mean square error of that many is within a third of the standard
+    // error (χ², 1 in 1000).
     const seeds = 48;
     for (const precision of [6, 10])
       for (const size of [10, 100, 1000, 20_000]) {

@@ -9,7 +9,10 @@ import type { StateDefinition, StateObject } from '../../../shm/objects/object.j
 import { Replica, type TestRecord } from './replica.js';
 
 const SITES = [0, 1, 2];
-/** Seconds by rank: the second state lasts longer than the first, the third ends sooner, the last has no whole eighth. */
+/**
+ * Seconds by rank: the second state lasts longer than the first, the third ends sooner, the last
+ * has no whole eighth.
+ */
 const TIMEOUTS = [30, 100, 20, 7];
 const START_MS = unixMs(70_000_000);
 const DELAY_MS_MAX = 5_000;
@@ -40,7 +43,10 @@ const bindings: Table<NatBinding> = {
   find: (object, now) => object.findOutbound(object.hash(7, endpoint), 7, endpoint, now),
 };
 
-/** What is known of the flow's last packet: the entry of (generation, rank) must not end before `untilMs`. */
+/**
+ * What is known of the flow's last packet: the entry of (generation, rank) must not end before
+ * `untilMs`.
+ */
 interface Known {
   readonly generation: number;
   readonly rank: number;
@@ -49,7 +55,9 @@ interface Known {
 
 const NOTHING: Known = { generation: 0, rank: 0, untilMs: 0 };
 
-/** The larger (generation, rank) counts, and of equals the later end: as the tables join records. */
+/**
+ * The larger (generation, rank) counts, and of equals the later end: as the tables join records.
+ */
 function join(a: Known, b: Known): Known {
   const order = a.generation - b.generation || a.rank - b.rank || a.untilMs - b.untilMs;
   return order >= 0 ? a : b;

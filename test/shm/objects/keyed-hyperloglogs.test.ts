@@ -156,7 +156,8 @@ describe('keyed HyperLogLogs', () => {
           }
           for (const { message, from } of said.toReversed())
             for (const [to, each] of sites.entries()) if (to !== from) each.apply(message, from, now);
-          // What a site had not told when another told of the key, it forgot; all have the same in the end.
+          // What a site had not told when another told of the key, it forgot; all have the same in
+          // the end.
           for (const message of sites.flatMap((each) => each.flush()))
             for (const to of sites) to.apply(message, 0, now);
           const digests = sites.map(({ receiver }) => receiver.digest(now));

@@ -25,8 +25,8 @@ const acts = fc.array(fc.record({ site: fc.nat(SITES - 1), key: fc.nat(9), n: fc
 type Act = { site: number; key: number; n: number };
 
 /**
- * The halves of a partition, each with its own changes, merge in some grouping: all end the same, as one that heard all
- * records does, and once is enough.
+ * The halves of a partition, each with its own changes, merge in some grouping: all end the same,
+ * as one that heard all records does, and once is enough.
  */
 function mergesAlike<T extends StateObject>(
   definition: StateDefinition<T>,
@@ -70,7 +70,8 @@ describe('merging the halves of a healed partition', () => {
     mergesAlike(
       keyedHyperLogLogs({ capacity: 64, keyWords: 1, sketches: 2, epochSeconds: 10, quiet: 0 }),
       (object: KeyedHyperLogLogs, { key: k, n }, now) => {
-        // A key's first thing is told of with its second, and lost where another tells first: so each comes again.
+        // A key's first thing is told of with its second, and lost where another tells first: so
+        // each comes again.
         for (let i = 0; i < 3; i++) {
           key[0] = k;
           thing[0] = n + 1000 * (i % 2);
@@ -104,7 +105,8 @@ describe('merging the halves of a healed partition', () => {
     const definition = natBinding({
       addresses: [EXTERNAL],
       flows: 40,
-      // So many that no half-open binding is evicted for its port, which each instance does for itself.
+      // So many that no half-open binding is evicted for its port, which each instance does for
+      // itself.
       portRange: { first: 2048, last: 2175 },
       halfOpen: 40,
       allocation: 'shared',

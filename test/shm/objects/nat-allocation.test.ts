@@ -117,7 +117,8 @@ describe('ports proposed by key', () => {
   it('are tried one after the other, then leased ones are taken, then any, until none is left', () => {
     const definition = definitionOf('keyed', { portRange: { first: 2048, last: 2048 + 511 } });
     const members = [0, 1].map((member) => new Replica(definition, member, 2).object);
-    // Half of the ports, in the same order: nearly all find a proposal free, and all of these are the same at both.
+    // Half of the ports, in the same order: nearly all find a proposal free, and all of these are
+    // the same at both.
     const ports = members.map((object) => Array.from({ length: 256 }, (_, n) => bind(object, n, 3000 + n)));
     const differ = ports[0].filter((port, n) => port !== ports[1][n]).length;
     assert.ok(differ <= 5, `${differ} of 256 differ`);
@@ -158,7 +159,9 @@ describe('a port that a member takes', () => {
 
   type SiteOptions = typeof site extends fc.Arbitrary<infer A> ? A : never;
 
-  /** Member 0 binds endpoints until it finds no port. Returns how many ports it took of the others. */
+  /**
+   * Member 0 binds endpoints until it finds no port. Returns how many ports it took of the others.
+   */
   function fill({ allocation, members, addresses, step, source, reuseAfterS, lifetime }: SiteOptions): number {
     const definition = definitionOf(allocation, {
       addresses: Array.from({ length: addresses }, (_, i) => EXTERNAL + (i << 24)),
@@ -272,7 +275,10 @@ describe('an endpoint whose first packets leave by several members at once', () 
   );
   type Action = typeof action extends fc.Arbitrary<infer A> ? A : never;
 
-  /** Runs the actions at three members whose records are late. Returns the ports that each endpoint was seen with. */
+  /**
+   * Runs the actions at three members whose records are late. Returns the ports that each endpoint
+   * was seen with.
+   */
   function run(allocation: Allocation, actions: readonly Action[], seed: number) {
     const definition = definitionOf(allocation, { flows: 64, halfOpen: 64 });
     const sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));

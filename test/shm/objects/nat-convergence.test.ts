@@ -22,7 +22,10 @@ const LIFETIME = 300;
 
 const swap = (port: number): number => ((port & 0xff) << 8) | (port >>> 8);
 
-/** Few ports and few hosts, so that everything that can collide does; but no want of ports, for which sites evict bindings. */
+/**
+ * Few ports and few hosts, so that everything that can collide does; but no want of ports, for
+ * which sites evict bindings.
+ */
 function definitionOf(allocation: Allocation): StateDefinition<NatBinding> {
   return natBinding({ addresses: [EXTERNAL], flows: 40, portRange: { first: 2000, last: 2019 }, allocation });
 }

@@ -1,5 +1,6 @@
 /**
- * What the NAT binding should say, worked out the slow way: a fold of all records, each a join into two maps.
+ * What the NAT binding should say, worked out the slow way: a fold of all records, each a join into
+ * two maps.
  */
 
 import type { NatBinding, NatEntry } from '../../../shm/objects/nat-binding.js';

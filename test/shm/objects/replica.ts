@@ -1,4 +1,7 @@
-/** One instance of a state object with a log of its own, for tests: what a worker, its log and its arena are together. */
+/**
+ * One instance of a state object with a log of its own, for tests: what a worker, its log and its
+ * arena are together.
+ */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../../shm/log.js';
 import { createJournals, Journal } from '../../../shm/objects/journal.js';

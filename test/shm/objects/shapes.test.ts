@@ -1,6 +1,6 @@
 /**
- * Meaning apart from layout: two instances whose objects mean the same understand each other's records, and take over each
- * other's regions, whatever their capacities and lists.
+ * Meaning apart from layout: two instances whose objects mean the same understand each other's
+ * records, and take over each other's regions, whatever their capacities and lists.
  */
 
 import { strict as assert } from 'node:assert';

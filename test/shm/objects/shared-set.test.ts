@@ -32,10 +32,16 @@ interface Dot {
   readonly expires: number;
 }
 
-/** Until when an element is there that was added until `expires`: an eighth longer, so adds that say little new need no record. */
+/**
+ * Until when an element is there that was added until `expires`: an eighth longer, so adds that say
+ * little new need no record.
+ */
 const promised = (now: number, expires: number): number => expires + Math.floor((expires - now) / 8);
 
-/** The textbook's observed-remove set: adds have unique tags, the later of a site succeeds it, removes name what they saw. */
+/**
+ * The textbook's observed-remove set: adds have unique tags, the later of a site succeeds it,
+ * removes name what they saw.
+ */
 class Model {
   private readonly adds = new Map<string, Dot>();
   private readonly removed = new Map<string, Dot>();
@@ -89,7 +95,10 @@ describe('observed-remove set', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
         const sites = Array.from({ length: SITES }, (_, i) => new Site(definition, i, SITES));
-        /** What a site knows, what it did since its last message, which its next one says, and what all did. */
+        /**
+         * What a site knows, what it did since its last message, which its next one says, and what
+         * all did.
+         */
         const knows = sites.map(() => new Model());
         const did = sites.map(() => new Model());
         const all = new Model();

@@ -1,6 +1,7 @@
 /**
- * One instance around one state object, stepped by hand: its workers with their logs, the send thread's staging as it really
- * is (workers/replication/stage.ts), and the receive thread. What its send thread cuts is a message of records.
+ * One instance around one state object, stepped by hand: its workers with their logs, the send
+ * thread's staging as it really is (workers/replication/stage.ts), and the receive thread. What its
+ * send thread cuts is a message of records.
  */
 
 import { createLogRing, LogConsumer, type LogProducer } from '../../../shm/log.js';
@@ -58,7 +59,10 @@ export class Site<T extends StateObject> {
     });
   }
 
-  /** The region as it is in a snapshot: with what the object keeps beside it added, as the child of a fork does. */
+  /**
+   * The region as it is in a snapshot: with what the object keeps beside it added, as the child of
+   * a fork does.
+   */
   snapshot(): Region {
     const copy = new Region(new SharedArrayBuffer(this.region.byteLength));
     copy.u8().set(this.region.u8());

@@ -1,4 +1,7 @@
-/** Three sites that share one counting sketch, and messages between them in whatever order the form allows. */
+/**
+ * Three sites that share one counting sketch, and messages between them in whatever order the form
+ * allows.
+ */
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';

@@ -9,8 +9,9 @@ const NOW = 70_000_000;
 const TIMEOUT = 10;
 
 /**
- * Kills a worker at each step of `operate` in turn, on a site that `prepare` has set up; then mends, and looks with `check`
- * at the site and at another that was told all it logged. Returns how many steps there were to die at.
+ * Kills a worker at each step of `operate` in turn, on a site that `prepare` has set up; then
+ * mends, and looks with `check` at the site and at another that was told all it logged. Returns how
+ * many steps there were to die at.
  */
 function killAtEachStep<T extends StateObject>(
   definition: StateDefinition<T>,

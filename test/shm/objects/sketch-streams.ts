@@ -1,4 +1,7 @@
-/** Streams of keys that sketches are measured on: drawn after Zipf's law, and from captures of real packets. */
+/**
+ * Streams of keys that sketches are measured on: drawn after Zipf's law, and from captures of real
+ * packets.
+ */
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -58,7 +61,10 @@ export function capture(name: string): CapturedPacket[] | null {
   return withCapture(name, readPackets);
 }
 
-/** Reads a capture, by the path of its file, which is unpacked where it has to be; `null` where there is no such file. */
+/**
+ * Reads a capture, by the path of its file, which is unpacked where it has to be; `null` where
+ * there is no such file.
+ */
 export function withCapture<T>(name: string, read: (file: string) => T): T | null {
   let file = join(FOLDER, name);
   let folder: string | null = null;
@@ -99,7 +105,10 @@ function readPackets(file: string): CapturedPacket[] {
   return packets;
 }
 
-/** Skips a test, in words, where a capture is not there: captures are others' data and lie outside the project. */
+/**
+ * Skips a test, in words, where a capture is not there: captures are others' data and lie outside
+ * the project.
+ */
 export function captureOrSkip(context: Mocha.Context, name: string): CapturedPacket[] {
   const packets = capture(name);
   if (packets !== null) return packets;

@@ -31,8 +31,9 @@ const BURST_CONNECTIONS = 1000;
 /** Bursts that are timed, and as many that they are compared with. */
 const BURSTS = 3;
 /**
- * Bursts before the first ones that are timed: until its code is compiled, a site needs several times as long for a packet. All
- * bursts of four delays together have to leave ports of a site's lease, some 32,000.
+ * Bursts before the first ones that are timed: until its code is compiled, a site needs several
+ * times as long for a packet. All bursts of four delays together have to leave ports of a site's
+ * lease, some 32,000.
  */
 const BURSTS_BEFORE = 5;
 
@@ -49,7 +50,9 @@ export interface FirstPacketsPlace {
   readonly servers: readonly FirstServer[];
   /** Node of the router that the servers are behind: the first hop behind a site. */
   readonly router: string;
-  /** Route of the replies at `router`, as `ip route` has it: by site a, as the requests, and by b. */
+  /**
+   * Route of the replies at `router`, as `ip route` has it: by site a, as the requests, and by b.
+   */
   readonly replyRoutes: { readonly a: string; readonly b: string };
   /** Addresses of clients whose requests leave by site a. */
   readonly sources: readonly string[];
@@ -88,9 +91,9 @@ export interface Figures {
   readonly split: number;
   /**
    * Milliseconds that a first reply took longer than its baseline, and what is left of the delay:
-   * by exchange. The baseline is a round trip of an established flow. Bursts keep the machine
-   * busy, so they are compared with as many bursts over symmetric routes to servers that are further
-   * away by what is left: the fastest connection with the fastest, the slowest with the slowest.
+   * by exchange. The baseline is a round trip of an established flow. Bursts keep the machine busy,
+   * so they are compared with as many bursts over symmetric routes to servers that are further away
+   * by what is left: the fastest connection with the fastest, the slowest with the slowest.
    */
   readonly added: readonly { readonly ms: number; readonly leftMs: number }[];
 }
@@ -138,8 +141,8 @@ export class FirstPackets {
         testbed.start(node, `burst-${node}`, [compiled('burst'), 'accept', String(BURST_PORT)]).waitFor(/^ready$/m),
         ...(http ? [startServer(testbed, node)] : []),
       ]),
-      // Linux sends a few ICMP errors a second to one address, and behind a NAT all clients have the
-      // same one: the limit is not what is to be measured.
+      // Linux sends a few ICMP errors a second to one address, and behind a NAT all clients have
+      // the same one: the limit is not what is to be measured.
       ...[place.router, ...nodes].map((node) =>
         testbed.run(node, ['sh', '-c', 'echo 0 > /proc/sys/net/ipv4/icmp_ratelimit']),
       ),

@@ -1,4 +1,6 @@
-/** Exchanges of client.ts by other programs: curl, ping, traceroute, iperf3, and bursts by burst.c. */
+/**
+ * Exchanges of client.ts by other programs: curl, ping, traceroute, iperf3, and bursts by burst.c.
+ */
 
 import { spawn } from 'node:child_process';
 import { compiled } from '../compile.js';

@@ -1,4 +1,6 @@
-/** Bodies that both ends can make up for themselves: random to look at, the same for the same path. */
+/**
+ * Bodies that both ends can make up for themselves: random to look at, the same for the same path.
+ */
 
 import { createCipheriv, createHash } from 'node:crypto';
 

@@ -1,4 +1,6 @@
-/** The testbed's web server and its downloads, over loopback: they check what they claim to check. */
+/**
+ * The testbed's web server and its downloads, over loopback: they check what they claim to check.
+ */
 
 import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync } from 'node:fs';

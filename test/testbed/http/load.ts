@@ -1,10 +1,12 @@
 /**
- * Downloads over HTTP, for the testbed's nodes; each by a curl of its own where there is one, else by Node. Every body is
- * checked byte by byte (by hash). Writes one `Fetched` a line as JSON, in the order they end.
+ * Downloads over HTTP, for the testbed's nodes; each by a curl of its own where there is one, else
+ * by Node. Every body is checked byte by byte (by hash). Writes one `Fetched` a line as JSON, in
+ * the order they end.
  *
  *     node load.js '{"origins": ["http://198.51.100.1"], "count": 200, "concurrency": 200, "bytes": 100000, …}'
  *
- * Ends when `count` were fetched, or, having finished what is under way, at the end of its standard input.
+ * Ends when `count` were fetched, or, having finished what is under way, at the end of its standard
+ * input.
  */
 
 import { spawn } from 'node:child_process';
@@ -34,7 +36,10 @@ export interface Fetched {
   readonly origin: string;
   /** Whether the right bytes came. */
   readonly ok: boolean;
-  /** From the first SYN to the connection's being established; how long a lost first reply held it up shows here. */
+  /**
+   * From the first SYN to the connection's being established; how long a lost first reply held it
+   * up shows here.
+   */
   readonly connect_ms: number;
   readonly total_ms: number;
   readonly bytes: number;

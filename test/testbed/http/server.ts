@@ -1,6 +1,6 @@
 /**
- * A web server for the testbed's nodes: `node server.js PORT [HOST]` answers `/BYTES/SEED` (body.ts) on all addresses, of IPv4
- * unless HOST is `::`, and writes `ready` when it listens.
+ * A web server for the testbed's nodes: `node server.js PORT [HOST]` answers `/BYTES/SEED`
+ * (body.ts) on all addresses, of IPv4 unless HOST is `::`, and writes `ready` when it listens.
  */
 
 import { createServer } from 'node:http';

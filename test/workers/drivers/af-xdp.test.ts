@@ -17,10 +17,14 @@ import { inThread } from '../native/in-thread.js';
 import { Veth, type VethOptions } from '../native/veth.js';
 import { batchFor, client, echo, PATIENCE_MS, serve, turnAround } from './echo.js';
 
-/** Smaller than what is sent, so that every ring wraps and a chunk that is not given back is missed. */
+/**
+ * Smaller than what is sent, so that every ring wraps and a chunk that is not given back is missed.
+ */
 const SMALL = { ringSize: 64, chunks: 64 + 64 + 64 };
 const COUNT = 2000;
-/** A burst that nobody paces fits these rings whole; two of them take more chunks than there are. */
+/**
+ * A burst that nobody paces fits these rings whole; two of them take more chunks than there are.
+ */
 const LARGE = { ringSize: 512, chunks: 512 + 64 };
 const BURST = 500;
 /** How often an interface is deleted and created again. */

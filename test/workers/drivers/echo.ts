@@ -1,4 +1,7 @@
-/** What the driver's tests do with frames: send them back where they came from, or out by the other port. */
+/**
+ * What the driver's tests do with frames: send them back where they came from, or out by the other
+ * port.
+ */
 
 import { fileURLToPath } from 'node:url';
 import { Batch, DROPPED } from '../../../workers/batch.js';
@@ -18,7 +21,10 @@ export function batchFor(driver: AfXdpDriver): Batch {
   return new Batch(driver.memory, new Float64Array(1));
 }
 
-/** Turns an IPv4 UDP frame around: every checksum stays right when sides change places. False for other frames. */
+/**
+ * Turns an IPv4 UDP frame around: every checksum stays right when sides change places. False for
+ * other frames.
+ */
 export function turnAround(batch: Batch, i: number): boolean {
   const { u16, i32 } = batch.memory;
   const at = batch.start[i] >>> 1;
@@ -36,7 +42,10 @@ export function turnAround(batch: Batch, i: number): boolean {
   return true;
 }
 
-/** Serves until `frames` IPv4 frames came, or the patience is over. `egress` says where each goes. Returns how many came. */
+/**
+ * Serves until `frames` IPv4 frames came, or the patience is over. `egress` says where each goes.
+ * Returns how many came.
+ */
 export function serve(
   driver: AfXdpDriver,
   batch: Batch,

@@ -1,6 +1,7 @@
 /**
- * Every hot option of the middleboxes: a site where it is reloaded does what a site does that was started with the new value,
- * and not what one does that has the old value. A hot option without a case fails the test.
+ * Every hot option of the middleboxes: a site where it is reloaded does what a site does that was
+ * started with the new value, and not what one does that has the old value. A hot option without a
+ * case fails the test.
  */
 
 import { strict as assert } from 'node:assert';

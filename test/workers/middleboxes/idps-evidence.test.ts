@@ -1,4 +1,7 @@
-/** Every row of the table in docs/idps.md: who has to send what, and where it is seen; forged, it does nothing; and at two sites. */
+/**
+ * Every row of the table in docs/idps.md: who has to send what, and where it is seen; forged, it
+ * does nothing; and at two sites.
+ */
 
 import { strict as assert } from 'node:assert';
 import { errorAbout, frame } from '../support/frames.js';
@@ -18,7 +21,9 @@ const two = (options: Readonly<Record<string, unknown>> = {}): [IdpsSite, IdpsSi
   return sites;
 };
 
-/** Makes the source one of which other sites know, with answers, so that it is far from any block. */
+/**
+ * Makes the source one of which other sites know, with answers, so that it is far from any block.
+ */
 function known(site: IdpsSite, source = X): void {
   for (let n = 1; n <= 8; n++) {
     site.fromOutside(`tcp ${source}:50000 > 10.9.9.${n}:80 S`);
@@ -64,7 +69,8 @@ describe('IDPS: what is evidence', () => {
     it(`answered: ${answer} after ${attempt}, also at the other site; ${forged} leaves it unanswered`, () => {
       const alone = new IdpsSite();
       for (const isForged of [false, true]) {
-        // At several sites, what answers nothing that this one saw may answer what another has seen.
+        // At several sites, what answers nothing that this one saw may answer what another has
+        // seen.
         const [a, b] = isForged ? [alone, alone] : two();
         // Silent but for these answers.
         for (let n = 0; n < 20; n++) a.fromOutside(attempt.replaceAll(HOST, `10.0.1.${n + 1}`));

@@ -1,6 +1,7 @@
 /**
- * Packets that X did not send never have X blocked, whoever sends them and whatever they are, at two sites, while X works as honest
- * hosts do; and, whatever X does, they never make the difference between X blocked and not, except where they answer what X tried.
+ * Packets that X did not send never have X blocked, whoever sends them and whatever they are, at
+ * two sites, while X works as honest hosts do; and, whatever X does, they never make the difference
+ * between X blocked and not, except where they answer what X tried.
  */
 
 import { strict as assert } from 'node:assert';
@@ -38,7 +39,10 @@ const steps = (kinds: readonly Step['kind'][], most: number): fc.Arbitrary<Step[
 
 const kinds = (of: readonly Step['kind'][]): Step['kind'][] => [...of, 'dead', 'probe', 'forge', 'forge', 'forge'];
 
-/** Packets of others that have X as their destination, or speak of X, and answer nothing that X tried. */
+/**
+ * Packets of others that have X as their destination, or speak of X, and answer nothing that X
+ * tried.
+ */
 function forged(n: number): { port: number; frame: Uint8Array } {
   const from = `${FORGER}.${1 + (n % 250)}`;
   const [a, b] = [1 + ((n * 7919) % 65_535), 1 + ((n * 104_729) % 65_535)];
@@ -99,7 +103,8 @@ class World {
       const [me, server] = [`${X}:${20_000 + k}`, `${SERVER}.${1 + k}:443`];
       a.fromInside(`tcp ${me} > ${server} S`);
       b.fromOutside(`tcp ${server} > ${me} SA`);
-      // Who is reset while his SYN-ACK is not known yet is reset by what he tried: that is the exception.
+      // Who is reset while his SYN-ACK is not known yet is reset by what he tried: that is the
+      // exception.
       exchange(...this.sites);
       a.fromInside(`tcp ${me} > ${server} A ack 1001`, `tcp ${me} > ${server} PA ack 1001 len 20`);
     } else if (kind === 'ask') {

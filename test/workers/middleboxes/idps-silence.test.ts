@@ -1,4 +1,7 @@
-/** Silence is judged only where every member was heard and up to date, from the attempt to the judgement. */
+/**
+ * Silence is judged only where every member was heard and up to date, from the attempt to the
+ * judgement.
+ */
 
 import { strict as assert } from 'node:assert';
 import { PeerFlag } from '../../../shm/ack-board.js';

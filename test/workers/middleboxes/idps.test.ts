@@ -8,7 +8,10 @@ import { routePort } from '../support/plane.js';
 const SCANNER = '192.0.2.66:40000';
 const HOST = '10.0.0.5';
 
-/** A SYN scan of ports of a host, those in `open` answered so; all passes one site. Returns the probes that came through. */
+/**
+ * A SYN scan of ports of a host, those in `open` answered so; all passes one site. Returns the
+ * probes that came through.
+ */
 function synScan(site: IdpsSite, first: number, count: number, open: readonly number[] = [], silent = false): number {
   let through = 0;
   for (let port = first; port < first + count; port++) {

@@ -1,4 +1,7 @@
-/** The rows of the table of docs/nat.md about who establishes a binding or a session, at one site and at two. */
+/**
+ * The rows of the table of docs/nat.md about who establishes a binding or a session, at one site
+ * and at two.
+ */
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
@@ -25,7 +28,10 @@ function replicate(all: readonly NatSite[]): number {
   return all.reduce((records, from) => records + from.replicateTo(...all.filter((other) => other !== from)), 0);
 }
 
-/** Rank and seconds left of the one binding, and of the one session if there are sessions: as the timer of a refresh now. */
+/**
+ * Rank and seconds left of the one binding, and of the one session if there are sessions: as the
+ * timer of a refresh now.
+ */
 function states(site: NatSite): number[][] {
   const sessions = site.objects[1];
   const listed = sessions instanceof NatSessions ? [...sessions.list(site.now)].filter((entry) => entry !== null) : [];

@@ -209,7 +209,10 @@ describe('NAT that filters by remote', () => {
   });
 
   describe('TCP', () => {
-    /** A connection open from 10.0.0.5, which expects 5001 next in a window of 1000 × 2^scale bytes; and its external port. */
+    /**
+     * A connection open from 10.0.0.5, which expects 5001 next in a window of 1000 × 2^scale bytes;
+     * and its external port.
+     */
     function connected(scale = 0): { site: NatSite; port: string } {
       const site = new NatSite({ options: { ...BY_PORT, tcp_closing: 241 } });
       const out = 'tcp 10.0.0.5:4000 > 198.51.100.7:80';

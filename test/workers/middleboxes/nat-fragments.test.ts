@@ -4,7 +4,9 @@ import { fragmentsOf, reassembled } from '../support/fragmented.js';
 import { describeFrame, frame } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
 
-/** What comes out when these fragments go in, in this order: the whole packet they make, for people. */
+/**
+ * What comes out when these fragments go in, in this order: the whole packet they make, for people.
+ */
 function through(site: NatSite, port: number, fragments: readonly Uint8Array[]): string | null {
   const sent = site.plane.passFrames(...fragments.map((bytes) => ({ port, frame: bytes })));
   const whole = reassembled(sent.map((one) => one.frame));

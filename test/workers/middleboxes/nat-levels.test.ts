@@ -1,4 +1,7 @@
-/** NATs that are configured with different levels of filtering, as while it is changed at one site after another. */
+/**
+ * NATs that are configured with different levels of filtering, as while it is changed at one site
+ * after another.
+ */
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
@@ -184,7 +187,10 @@ describe('NATs whose levels of filtering differ', () => {
     const first = fc.tuple(fc.nat(2), fc.nat(2), fc.nat(2));
     const remoteOf = (n: number): string => `198.51.100.${7 + (n >> 1)}:${53 + (n & 1)}`;
 
-    /** Sites and what has become of them: each learns of a change within `LEARNED_WITHIN_S`, or just now. */
+    /**
+     * Sites and what has become of them: each learns of a change within `LEARNED_WITHIN_S`, or just
+     * now.
+     */
     class Run {
       readonly sites: NatSite[];
       readonly levels: number[];
@@ -246,7 +252,8 @@ describe('NATs whose levels of filtering differ', () => {
         this.changedAt[site] = this.seconds;
         again.mergeFrom(this.sites[(site + 1) % 3]);
         this.learn(site);
-        // It takes packets once the others have asked; that they learn of a stricter level may take longer.
+        // It takes packets once the others have asked; that they learn of a stricter level may take
+        // longer.
         if (isLooser) for (const other of [0, 1, 2]) this.learn(other);
       }
 

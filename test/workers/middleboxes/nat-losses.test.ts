@@ -1,4 +1,6 @@
-/** Endpoints whose first packets leave by two sites at once, and connections that lose their port. */
+/**
+ * Endpoints whose first packets leave by two sites at once, and connections that lose their port.
+ */
 
 import { strict as assert } from 'node:assert';
 import { INSIDE, NatSite, type NatSiteOptions, OUTSIDE } from '../support/nat-site.js';
@@ -131,7 +133,10 @@ describe('a connection of an endpoint that went on with another port', () => {
   const inside = '10.0.0.1:4000';
   const servers = ['198.51.100.1:443', '198.51.100.2:443'];
 
-  /** The endpoint has a connection by each site, each on a port of its own; then the sites hear of each other. */
+  /**
+   * The endpoint has a connection by each site, each on a port of its own; then the sites hear of
+   * each other.
+   */
   function split(kind: 'tcp' | 'udp') {
     const sites = pair({ allocation: 'leased' });
     const ports = sites.map((site, s) => Number(site.establish(`${kind} ${inside} > ${servers[s]}`)));

@@ -9,7 +9,10 @@ import { describeFrame, errorAbout, frame, seal } from '../support/frames.js';
 import { INSIDE, NatSite, OUTSIDE } from '../support/nat-site.js';
 import { on } from '../support/plane.js';
 
-/** What the operator decides about a NAT: what is mapped by hand, what is left alone, and how much anyone gets. */
+/**
+ * What the operator decides about a NAT: what is mapped by hand, what is left alone, and how much
+ * anyone gets.
+ */
 describe("NAT by the operator's rules", () => {
   const TCP = 6;
   const mapping = (

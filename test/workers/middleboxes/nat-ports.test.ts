@@ -1,4 +1,7 @@
-/** Who gets ports where they are short: floods of half-open bindings, and the default limit of a subscriber. */
+/**
+ * Who gets ports where they are short: floods of half-open bindings, and the default limit of a
+ * subscriber.
+ */
 
 import { strict as assert } from 'node:assert';
 import type { NatBinding } from '../../../shm/objects/nat-binding.js';
@@ -13,7 +16,9 @@ const SOURCE = L3 + 12;
 const PORT = L3 + 20;
 const IDENTIFIER = L3 + 24;
 
-/** First packets of `host` (the last two bytes of its address) from `count` ports on from `first`. */
+/**
+ * First packets of `host` (the last two bytes of its address) from `count` ports on from `first`.
+ */
 function flood(kind: (typeof KINDS)[number], host: number, first: number, count: number): Uint8Array[] {
   const base = frame(kind === 'icmp' ? 'icmp 10.0.0.66 > 198.51.100.7 echo 1' : kind);
   const at = kind === 'icmp' ? IDENTIFIER : PORT;

@@ -8,7 +8,10 @@ import { on } from '../support/plane.js';
 const SITES = 3;
 const EXTERNAL = ['203.0.113.1', '203.0.113.2'];
 const UDP_IDLE_S = 300;
-/** What is awake after so long for sure, and asleep: a refresh is told only when it moves the expiry by a good part. */
+/**
+ * What is awake after so long for sure, and asleep: a refresh is told only when it moves the expiry
+ * by a good part.
+ */
 const AWAKE_S = UDP_IDLE_S / 2;
 const ASLEEP_S = 2 * UDP_IDLE_S;
 
@@ -47,8 +50,8 @@ interface Mapping {
 }
 
 /**
- * A NAT of several sites as RFC 4787 has it, each of which knows at once what another has done: one mapping an inside endpoint, for
- * whatever remote, found from whichever site.
+ * A NAT of several sites as RFC 4787 has it, each of which knows at once what another has done: one
+ * mapping an inside endpoint, for whatever remote, found from whichever site.
  */
 class Model {
   private readonly byInside = new Map<string, Mapping>();
@@ -84,7 +87,9 @@ class Model {
     return this.byExternal.get(external)?.inside ?? null;
   }
 
-  /** Nothing was heard for so long that all is over; a host may be paired with another address then. */
+  /**
+   * Nothing was heard for so long that all is over; a host may be paired with another address then.
+   */
   forget(): void {
     this.byInside.clear();
     this.byExternal.clear();
@@ -155,7 +160,10 @@ class Run {
     this.refreshed();
   }
 
-  /** Others may have been quiet for longer: then the model would not know whether they are still awake. */
+  /**
+   * Others may have been quiet for longer: then the model would not know whether they are still
+   * awake.
+   */
   private refreshed(): void {
     if (this.quietS === 0) return;
     this.quietS = 0;

@@ -128,7 +128,8 @@ describe('NAT', () => {
       // Their senders are told, as fast as a second's errors go (RFC 5508 REQ-8).
       const told = sent.filter((packet) => /^0: icmp 1.1.1.1 > 10.0.1.\d+ type 3 len/.test(packet)).length;
       assert.equal(told, sent.length - out);
-      // Who is beyond the quota alone may have more luck with the next try, which an error would keep him from.
+      // Who is beyond the quota alone may have more luck with the next try, which an error would
+      // keep him from.
       assert.equal(told > 0, reason !== 'nat_half_open', `${told} were told`);
       assert.equal(site.plane.counts()['nat_refused'] ?? 0, told);
       assert.equal(site.plane.counts()[reason], 500 - out - told);
@@ -310,8 +311,8 @@ describe('NAT', () => {
     });
 
     /**
-     * Sends TCP segments with these flags from inside, or, after `<`, from outside, then gives the rank and idle time of the
-     * binding.
+     * Sends TCP segments with these flags from inside, or, after `<`, from outside, then gives the
+     * rank and idle time of the binding.
      */
     function afterSending(...flags: string[]): [number, number] {
       const site = new NatSite();

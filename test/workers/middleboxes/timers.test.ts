@@ -1,6 +1,7 @@
 /**
- * Every timer of the NAT and the firewall, with the defaults, at two sites: an entry lives at both for its timer at least after the last
- * packet at either, and at neither for longer than the slack that the manuals state.
+ * Every timer of the NAT and the firewall, with the defaults, at two sites: an entry lives at both
+ * for its timer at least after the last packet at either, and at neither for longer than the slack
+ * that the manuals state.
  */
 
 import { strict as assert } from 'node:assert';
@@ -26,7 +27,8 @@ const OUT = '10.0.0.5:4000 > 198.51.100.7:80';
 const BACK = '198.51.100.7:80 > 10.0.0.5:4000';
 const PING = 'icmp 10.0.0.5 > 198.51.100.7 type 8 id 77';
 
-// Packets `>` from inside, `<` from outside; `$`: the external port. Minima: RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2.
+// Packets `>` from inside, `<` from outside; `$`: the external port. Minima: RFC 5382 REQ-5, RFC
+// 4787 REQ-5, RFC 5508 REQ-2.
 
 const ANSWER = '< tcp 198.51.100.7:80 > 203.0.113.1:$';
 const OPENED = [
@@ -74,7 +76,10 @@ const FIREWALL: readonly Timer[] = [
 
 /** Parts of a second into which the first packet falls. */
 const PHASES_MS = [0, 999];
-/** Pauses between packets, in parts of the timer. An eighth, in which a refresh takes no record, is among them. */
+/**
+ * Pauses between packets, in parts of the timer. An eighth, in which a refresh takes no record, is
+ * among them.
+ */
 const PAUSES: readonly (readonly number[])[] = [
   [],
   [1 / 8],

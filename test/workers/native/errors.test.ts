@@ -65,7 +65,8 @@ describe('the native binding: errors say what to do', () => {
       const socket = xskOpen('second', new Umem(64, 2048).memory.u8, 2048, 2, 64, false);
       fails(() => xskBind(socket.fd, veth.near, 0, 0, -1), 'EBUSY', 'bind', /queue 0/, /in use by another/);
       closeDescriptor(socket.fd);
-      // With a map given, the driver is past attaching, and waits a while for a dying worker to let go of the queue.
+      // With a map given, the driver is past attaching, and waits a while for a dying worker to let
+      // go of the queue.
       fails(() => new AfXdpDriver({ ports: [{ interface: veth.near, mapFd: 0 }], ringSize: 64 }), 'EBUSY', 'bind');
     } finally {
       first.close();

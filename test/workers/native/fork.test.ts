@@ -86,7 +86,8 @@ describe('the native binding: a snapshot by fork', () => {
     const inLocals = new Float64Array(locals.buffer);
     for (let i = 0; i < inArena.length; i++) inArena[i] = i;
     for (let i = 0; i < inLocals.length; i++) inLocals[i] = 1e6 + i;
-    // Every third double from the 5th: three lanes; then a column of one lane near the end; then the last double itself.
+    // Every third double from the 5th: three lanes; then a column of one lane near the end; then
+    // the last double itself.
     const sums = [
       { target: 5, stride: 3, cells: 30_000, source: 7, step: 1, lane: 32_768, lanes: 3 },
       { target: 130_000, stride: 1, cells: 500, source: 1, step: 2, lane: 0, lanes: 1 },

@@ -1,6 +1,7 @@
 /**
- * Calls every function of the raw addon with arguments of every kind, for fuzz.test.ts: `node fuzz.js SEED`. What it opens by
- * chance is closed by chance, so functions also meet descriptors that are open, closed, or another kind's.
+ * Calls every function of the raw addon with arguments of every kind, for fuzz.test.ts: `node
+ * fuzz.js SEED`. What it opens by chance is closed by chance, so functions also meet descriptors
+ * that are open, closed, or another kind's.
  */
 
 import { closeSync } from 'node:fs';
@@ -56,7 +57,10 @@ const value = fc.oneof(
   { weight: 1, arbitrary: fc.string() },
 );
 
-/** A wait may be an hour long, rightly; here it must not be. And the loopback of this machine keeps its offloads. */
+/**
+ * A wait may be an hour long, rightly; here it must not be. And the loopback of this machine keeps
+ * its offloads.
+ */
 function harmless(name: string, argv: unknown[]): unknown[] {
   if (name === 'waitReadable' && typeof argv[1] === 'number' && argv[1] > 1) return [argv[0], 1];
   if (name === 'offloadSet' && argv[0] === 'lo') return ['ct-absent', ...argv.slice(1)];

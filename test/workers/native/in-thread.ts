@@ -1,4 +1,7 @@
-/** Runs a function of a test in a thread of its own, with the native binding; the thread has ended when it returns. */
+/**
+ * Runs a function of a test in a thread of its own, with the native binding; the thread has ended
+ * when it returns.
+ */
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';

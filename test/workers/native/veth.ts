@@ -1,6 +1,7 @@
 /**
- * A veth pair for tests: the near end in this process's network namespace, the far end in a namespace of its own, with
- * an address and a neighbour entered by hand, so that programs there reach what a test receives at the near end.
+ * A veth pair for tests: the near end in this process's network namespace, the far end in a
+ * namespace of its own, with an address and a neighbour entered by hand, so that programs there
+ * reach what a test receives at the near end.
  */
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';

@@ -24,7 +24,10 @@ const encapsulation: fc.Arbitrary<Encapsulation> = fc.record({
 const TCP = 'tcp 10.0.0.5:4000 > 198.51.100.7:80';
 const BACK = 'tcp 198.51.100.7:80 > 10.0.0.5:4000';
 
-/** Packets of conversations, and some that nobody asked for: the port they come in by, and the frame. */
+/**
+ * Packets of conversations, and some that nobody asked for: the port they come in by, and the
+ * frame.
+ */
 const PACKETS: readonly [number, Uint8Array][] = [
   [0, frame(`${TCP} S seq 100 win 1000`)],
   [1, frame(`${BACK} SA seq 500 ack 101 win 1000`)],
@@ -56,7 +59,10 @@ const RULES = `
   iif inside accept
 `;
 
-/** What becomes of packets, each in this encapsulation, and of their replies; and what the firewall counts. */
+/**
+ * What becomes of packets, each in this encapsulation, and of their replies; and what the firewall
+ * counts.
+ */
 function decided(packets: readonly [number, Uint8Array][], how: Encapsulation, plane: PlaneOptions = {}) {
   const site = new FirewallSite({ rules: RULES, plane });
   const out = packets.map(([port, bytes]) =>

@@ -6,7 +6,9 @@ import { encapsulated } from '../support/encapsulated.js';
 import { frame, seal } from '../support/frames.js';
 import { Plane, type PlaneOptions } from '../support/plane.js';
 
-/** A frame with some of its bytes changed; offsets from the IP header of an untagged frame if `ip`. */
+/**
+ * A frame with some of its bytes changed; offsets from the IP header of an untagged frame if `ip`.
+ */
 function changed(text: string, changes: Record<number, number>, { sealed = true, ip = true } = {}): Uint8Array {
   const bytes = frame(text);
   for (const [at, value] of Object.entries(changes)) bytes[Number(at) + (ip ? 14 : 0)] = value;
@@ -16,7 +18,9 @@ function changed(text: string, changes: Record<number, number>, { sealed = true,
 const UDP = 'udp 10.0.0.5:4000 > 198.51.100.7:53 len 8';
 const TCP = 'tcp 10.0.0.5:4000 > 198.51.100.7:80 S';
 
-/** A frame of IPv6 with the given chain: next header of the fixed header, then the bytes behind it. */
+/**
+ * A frame of IPv6 with the given chain: next header of the fixed header, then the bytes behind it.
+ */
 function ipv6(nextHeader: number, payload: number[], payloadLength = payload.length): Uint8Array {
   const bytes = Buffer.alloc(14 + 40 + payload.length);
   bytes.set(frame(UDP).subarray(0, 12));
@@ -247,7 +251,10 @@ describe('packet/parse', () => {
   });
 });
 
-/** Makes the header checksum right again where the header length allows, so that damage gets past it. */
+/**
+ * Makes the header checksum right again where the header length allows, so that damage gets past
+ * it.
+ */
 function resealed(bytes: Uint8Array): Uint8Array {
   const end = 14 + (bytes[14] & 15) * 4;
   if (end > bytes.length || end < 34) return bytes;

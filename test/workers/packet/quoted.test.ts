@@ -1,4 +1,7 @@
-/** ICMP errors about every protocol find the flow of the packet that they quote, as the parser saw it. */
+/**
+ * ICMP errors about every protocol find the flow of the packet that they quote, as the parser saw
+ * it.
+ */
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';

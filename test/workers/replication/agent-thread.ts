@@ -1,4 +1,7 @@
-/** A send or receive thread of a test instance: what `workers/thread.ts` does, with a test's state objects. */
+/**
+ * A send or receive thread of a test instance: what `workers/thread.ts` does, with a test's state
+ * objects.
+ */
 
 import { isMainThread, workerData } from 'node:worker_threads';
 import { Control, ThreadState } from '../../../shm/control.js';

@@ -1,6 +1,7 @@
 /**
- * Members that crash, are cut off, come back without state and lose their threads, in any order, under load: in the end all
- * have the same, or say that they have not. The seeds are such that once found something.
+ * Members that crash, are cut off, come back without state and lose their threads, in any order,
+ * under load: in the end all have the same, or say that they have not. The seeds are such that once
+ * found something.
  */
 
 import { strict as assert } from 'node:assert';
@@ -65,7 +66,10 @@ function live(seed: number): JoiningNetwork {
   return network;
 }
 
-/** Whether all members have the same notes of the origin; none has one twice, or in order one before an earlier of its life. */
+/**
+ * Whether all members have the same notes of the origin; none has one twice, or in order one before
+ * an earlier of its life.
+ */
 function isSame(network: JoiningNetwork, object: number, origin: number): boolean {
   const all = network.members.map(({ objects }) => objects[object].notes.get(origin) ?? []);
   for (const ids of all) {

@@ -48,7 +48,9 @@ class Feed {
   }
 }
 
-/** A link of so many bytes a ms, with a queue; a datagram that finds `queueMax` bytes in it is lost. */
+/**
+ * A link of so many bytes a ms, with a queue; a datagram that finds `queueMax` bytes in it is lost.
+ */
 class Link {
   queueMax = Number.POSITIVE_INFINITY;
   bytesPerMs: number;
@@ -100,7 +102,10 @@ describe('a path that is congested', () => {
           each?.();
         }
       };
-      /** Records that a word on the wire stands for, from here to when the returned function is called. */
+      /**
+       * Records that a word on the wire stands for, from here to when the returned function is
+       * called.
+       */
       const ratio = (): (() => number) => {
         const { counts } = here;
         const begin = [counts.value('state_tx_records'), counts.value('state_tx_records_coalesced')];

@@ -9,7 +9,9 @@ import { Network, type NetworkOptions, type TestMember } from './network.js';
 
 const BOTH: readonly Delivery[] = ['any-order', 'in-order'];
 
-/** Every member notes `count` numbers of its own on each object, in bursts, and adds to shared keys. */
+/**
+ * Every member notes `count` numbers of its own on each object, in bursts, and adds to shared keys.
+ */
 function load(network: Network, count: number, random: () => number): void {
   const objects = network.members[0].objects.length;
   const next = network.members.map(() => 0);
@@ -30,7 +32,10 @@ function load(network: Network, count: number, random: () => number): void {
   }
 }
 
-/** Every other member has each of the numbers exactly once, in order where the object wants it, and the right sums. */
+/**
+ * Every other member has each of the numbers exactly once, in order where the object wants it, and
+ * the right sums.
+ */
 function checkDelivered(network: Network, count: number): void {
   const all = Array.from({ length: count }, (_, i) => i);
   for (const member of network.members)
@@ -181,7 +186,8 @@ describe('replication core', () => {
     assert.ok(network.runUntil(() => counts.value('state_tx_retransmissions') > probes, 10_000));
     network.run(50);
     network.members[1].up = true;
-    // A keepalive, a round trip, and the times that members wait for their turn; the back-off would be 5 s.
+    // A keepalive, a round trip, and the times that members wait for their turn; the back-off would
+    // be 5 s.
     assert.ok(network.runUntil(() => network.members[1].objects[0].applied === 10, 2000));
   });
 
@@ -249,7 +255,8 @@ describe('replication core', () => {
     deaf = false;
     assert.ok(network.runUntil(() => a.counts.value('state_rx_restarts') === 2, 3000));
     assert.ok(network.runUntil(() => a.objects[0].notes.get(1)?.includes(2) === true, 3000));
-    // Neither of the lives that are over is believed again, however long it is heard, and whether it is the later one.
+    // Neither of the lives that are over is believed again, however long it is heard, and whether
+    // it is the later one.
     for (const message of [...stragglers, ...present])
       assert.equal(a.receiver.receive(message, network.now, 0), 'incarnation');
     back.up = false;
@@ -333,7 +340,8 @@ describe('replication core', () => {
     b.sender.poll(network.now, { claim: () => null, send: () => {} });
     network.now += 2;
     say(2);
-    // The second message comes while the acknowledgement of the first goes out: the bell does not ring for it.
+    // The second message comes while the acknowledgement of the first goes out: the bell does not
+    // ring for it.
     const rings = b.rings;
     assert.equal(b.sender.poll(network.now, { claim: () => new Datagram(1500), send: receive }), 1);
     assert.equal(b.rings, rings);

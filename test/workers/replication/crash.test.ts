@@ -1,4 +1,7 @@
-/** Members that die with their last units at some of the others only, and what the survivors make of it. */
+/**
+ * Members that die with their last units at some of the others only, and what the survivors make of
+ * it.
+ */
 
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
@@ -53,7 +56,10 @@ function assertEqual(network: Network, at: readonly number[]): void {
     for (const notes of noted(network, each)) assert.equal(new Set(notes).size, notes.length, 'nothing twice');
 }
 
-/** The origin sends units of which each reaches a survivor with the probability given, and is no more. */
+/**
+ * The origin sends units of which each reaches a survivor with the probability given, and is no
+ * more.
+ */
 function dieHalfway(network: Network, chance: (to: number) => number, random: () => number): void {
   network.run(500);
   for (let i = 0; i < 20; i++) for (const object of [0, 1]) network.append(ORIGIN, object, NOTE, i);

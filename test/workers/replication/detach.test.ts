@@ -44,7 +44,10 @@ class Load {
     sender.cut();
   }
 
-  /** Every member has each note of the others once, in order where the object wants it, and every sum. */
+  /**
+   * Every member has each note of the others once, in order where the object wants it, and every
+   * sum.
+   */
   check(): void {
     const { members } = this.network;
     for (const member of members)
@@ -78,7 +81,10 @@ function stateOf(member: TestMember, object: number, other: number): Attachment 
   return record.state;
 }
 
-/** Since when the log is full, and from which number on the log's units are for each member: infinite while it is owed. */
+/**
+ * Since when the log is full, and from which number on the log's units are for each member:
+ * infinite while it is owed.
+ */
 function insideOf({ sender }: TestMember): { fullSince: number; attachments: { from: Float64Array } } {
   return sender.channels[0] as unknown as ReturnType<typeof insideOf>;
 }
@@ -392,7 +398,8 @@ describe('detached members', () => {
     };
     assert.ok(network.runUntil(() => has() > through - 4000, 20_000));
     assert.equal(stateOf(here, 0, 1), Attachment.OWED);
-    // As earlier versions did with every snapshot that they joined with their state. A unit of the backlog spans its end.
+    // As earlier versions did with every snapshot that they joined with their state. A unit of the
+    // backlog spans its end.
     load.round(0, 50, 0);
     vector.advance(through);
     board.writeReception(0, 0, vector);

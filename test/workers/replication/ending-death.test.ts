@@ -1,4 +1,7 @@
-/** A receive thread that dies at any step of ending an incarnation leaves what its successor can go on from. */
+/**
+ * A receive thread that dies at any step of ending an incarnation leaves what its successor can go
+ * on from.
+ */
 
 import { strict as assert } from 'node:assert';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
@@ -31,7 +34,10 @@ function lifeAt(network: Network, index: number): LifeRecord {
   return life;
 }
 
-/** The origin ends, and the receive thread of a survivor dies after so many steps of that; returns where, '' for nowhere. */
+/**
+ * The origin ends, and the receive thread of a survivor dies after so many steps of that; returns
+ * where, '' for nowhere.
+ */
 function endWithDeath(points: number): string {
   const network = new Network({ seed: 9, members: 3 });
   network.run(500);

@@ -1,6 +1,7 @@
 /**
- * What a message may change, by what it says and when and by whom it was made: the table of docs/state-message.md, cell by cell, on
- * the real receiver behind the real seal. And the attacks that led to it.
+ * What a message may change, by what it says and when and by whom it was made: the table of
+ * docs/state-message.md, cell by cell, on the real receiver behind the real seal. And the attacks
+ * that led to it.
  */
 
 import { strict as assert } from 'node:assert';
@@ -21,7 +22,9 @@ import { MEANING_HASH, Network, type TestMember } from './network.js';
 
 /** Slots: who sends, who receives, and a third. */
 const [SENDER, SELF, THIRD] = [0, 1, 2];
-/** Incarnations of the sender: ended, present, and the next one; of the third: ended, and present. */
+/**
+ * Incarnations of the sender: ended, present, and the next one; of the third: ended, and present.
+ */
 const [FORMER, PRESENT, NEXT] = [1000, 2000, 3000];
 const [THIRD_ENDED, THIRD_PRESENT] = [4000, 5000];
 const KEY = newKey(1);
@@ -41,7 +44,10 @@ interface Message {
   readonly excludesUs?: boolean;
 }
 
-/** One receiver that knows: the sender's former and present incarnation, the third's, and has sent two units itself. */
+/**
+ * One receiver that knows: the sender's former and present incarnation, the third's, and has sent
+ * two units itself.
+ */
 class Bench {
   readonly network = new Network({ seed: 1, members: 3, deliveries: ['any-order'] });
   readonly self: TestMember = this.network.members[SELF];
@@ -224,7 +230,9 @@ function messages(bench: Bench, state: State): Record<string, Message> {
   };
 }
 
-/** Rows of the specification's table: what the message is, and names of what each state may change. */
+/**
+ * Rows of the specification's table: what the message is, and names of what each state may change.
+ */
 function specified(): { message: string; cells: string[][] }[] {
   const text = readFileSync(new URL('../../../../docs/state-message.md', import.meta.url), 'utf8');
   const [, table] = text.split('| the message | fresh | late | former | forged |\n');

@@ -9,7 +9,10 @@ const SLOTS = 4;
 const OBJECTS = 2;
 const WORKERS = 2;
 
-/** Logs, members and what they have, kept apart from what is tested: each record by its place in a log and its number. */
+/**
+ * Logs, members and what they have, kept apart from what is tested: each record by its place in a
+ * log and its number.
+ */
 class Model {
   readonly memory = createHoldBoard(WORKERS, SLOTS);
   readonly board = new HoldBoard(this.memory);

@@ -1,8 +1,10 @@
 /**
- * A network whose members join and leave as a daemon has them do it (workers/replication/joining.ts): a snapshot is a copy of
- * the donor's ledgers, vectors and lives at one moment, and takes a while to come.
+ * A network whose members join and leave as a daemon has them do it
+ * (workers/replication/joining.ts): a snapshot is a copy of the donor's ledgers, vectors and lives
+ * at one moment, and takes a while to come.
  *
- * Every member keeps what it writes itself in its own ledgers too, so that after quiet all ledgers are equal.
+ * Every member keeps what it writes itself in its own ledgers too, so that after quiet all ledgers
+ * are equal.
  */
 
 import { AckBoard } from '../../../shm/ack-board.js';

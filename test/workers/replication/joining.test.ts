@@ -243,7 +243,8 @@ describe('an instance that joins', () => {
       work(network, 20, 100);
       network.crash(4);
       network.rejoin(4);
-      // Member 0 dies with its units at some only, somewhere in the middle of the newcomer's joining.
+      // Member 0 dies with its units at some only, somewhere in the middle of the newcomer's
+      // joining.
       const dying = Math.ceil(random() * 20);
       work(network, 60, 200, (round) => {
         if (round === dying) network.drop = (from) => from === 0 && random() < 0.6;

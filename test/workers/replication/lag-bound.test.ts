@@ -26,8 +26,8 @@ interface Run {
 }
 
 /**
- * An origin under load, and a member that takes `bytesPerMs` of what it is sent for `slowMs`; the rest waits in its
- * socket's buffer. Then all comes to rest.
+ * An origin under load, and a member that takes `bytesPerMs` of what it is sent for `slowMs`; the
+ * rest waits in its socket's buffer. Then all comes to rest.
  */
 function run(maxLagMs: number, bytesPerMs: number, slowMs: number): Run {
   const network = new Network({
@@ -144,7 +144,9 @@ describe('a bound on the lag', () => {
     assert.equal(alarms.filter((text) => text.includes('ms behind')).length, 1, 'reported once');
   });
 
-  /** How often an origin takes records from its rings in 400 ms, over a path of this one-way delay. */
+  /**
+   * How often an origin takes records from its rings in 400 ms, over a path of this one-way delay.
+   */
   function load(
     oneWayMs: number,
     settings: NetworkOptions['settings'],

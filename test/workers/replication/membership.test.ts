@@ -1,4 +1,7 @@
-/** Members that come and go while the protocol core runs: what main writes into the member table, and what follows. */
+/**
+ * Members that come and go while the protocol core runs: what main writes into the member table,
+ * and what follows.
+ */
 
 import { strict as assert } from 'node:assert';
 import { AckBoard, PeerRecord } from '../../../shm/ack-board.js';

@@ -274,7 +274,8 @@ describe('a receiver under hostile datagrams', () => {
       const message = mutate(original.slice(), random);
       if (message.length >= 68) {
         const view = new DataView(message.buffer, message.byteOffset, message.length);
-        // One forged life of a member would have all that follows refused at once, and that is not looked for here.
+        // One forged life of a member would have all that follows refused at once, and that is not
+        // looked for here.
         message.set(original.subarray(24, 40), 24);
         if (random() < 0.5) message.set(original.subarray(0, 24));
         view.setUint32(8, 0, true);
@@ -290,7 +291,10 @@ describe('a receiver under hostile datagrams', () => {
     assert.ok(member.counts.value('state_rejected_malformed') > 1000);
   });
 
-  /** A message about object 1 (in order) from member 1 to member 0, as its sender would have made it. */
+  /**
+   * A message about object 1 (in order) from member 1 to member 0, as its sender would have made
+   * it.
+   */
   function forge(
     datagram: number,
     floor: number,

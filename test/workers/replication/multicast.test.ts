@@ -1,4 +1,6 @@
-/** By multicast, what only one member lacks goes to that member: no other member receives any of it. */
+/**
+ * By multicast, what only one member lacks goes to that member: no other member receives any of it.
+ */
 
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
@@ -10,7 +12,9 @@ import { MEANING_HASH, Network } from './network.js';
 const [ORIGIN, LOSER] = [0, 1];
 const MEMBERS = 4;
 
-/** What reached the members that lose nothing: units that came again, and units for another member. */
+/**
+ * What reached the members that lose nothing: units that came again, and units for another member.
+ */
 class Watch {
   readonly again: string[] = [];
   readonly foreign: string[] = [];

@@ -1,6 +1,7 @@
 /**
- * Members of the protocol core on a simulated network with simulated time, all drawn from a seed. For the core's own
- * tests; every member is a `Sender`, a `Receiver` and a board, as its two threads would have them.
+ * Members of the protocol core on a simulated network with simulated time, all drawn from a seed.
+ * For the core's own tests; every member is a `Sender`, a `Receiver` and a board, as its two
+ * threads would have them.
  */
 
 import { createAckBoard } from '../../../shm/ack-board.js';
@@ -167,7 +168,10 @@ export class Network {
   readonly members: TestMember[];
   /** Datagrams dropped by number of sends: for tests that lose a chosen one. */
   drop: ((from: number, to: number, bytes: Uint8Array) => boolean) | null = null;
-  /** What a link adds to a datagram's delay, in ms; infinite: it is lost. For links that carry only so much. */
+  /**
+   * What a link adds to a datagram's delay, in ms; infinite: it is lost. For links that carry only
+   * so much.
+   */
   link: ((from: number, to: number, bytes: number) => number) | null = null;
   /** What is sent instead of a member's message. */
   rewrite: ((from: number, bytes: Uint8Array) => Uint8Array) | null = null;
@@ -186,7 +190,10 @@ export class Network {
     this.members = Array.from({ length: options.members }, (_, i) => this.create(i));
   }
 
-  /** The member comes up anew, with nothing but its place in the list. `incarnation`: if its clock is not to go forward. */
+  /**
+   * The member comes up anew, with nothing but its place in the list. `incarnation`: if its clock
+   * is not to go forward.
+   */
   restart(index: number, incarnation?: number): TestMember {
     this.members[index] = this.create(index, incarnation);
     return this.members[index];

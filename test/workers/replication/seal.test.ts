@@ -216,7 +216,9 @@ describe('counter', () => {
 });
 
 describe('nonces of starts whose clock is wrong', () => {
-  /** Incarnations as an instance has them that starts before NTP: few, and again and again the same. */
+  /**
+   * Incarnations as an instance has them that starts before NTP: few, and again and again the same.
+   */
   const incarnations = fc.integer({ min: 1, max: 3 });
   const starts = fc.array(fc.tuple(incarnations, fc.integer({ min: 1, max: 4 })), { minLength: 2, maxLength: 20 });
 

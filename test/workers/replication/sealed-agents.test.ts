@@ -18,13 +18,15 @@ const NEXT = newKey(2);
 
 interface Cluster {
   readonly instances: readonly TestInstance[];
-  /** Every datagram that reached the port of the instance, in order, if it was asked to be recorded. */
+  /**
+   * Every datagram that reached the port of the instance, in order, if it was asked to be recorded.
+   */
   readonly recorded: Buffer[];
 }
 
 /**
- * Instances on loopback, each with its keys. What is sent to the one at `record` passes through a socket of the test, which
- * keeps a copy: the other instances know its port as that member's.
+ * Instances on loopback, each with its keys. What is sent to the one at `record` passes through a
+ * socket of the test, which keeps a copy: the other instances know its port as that member's.
  */
 async function withCluster(
   keys: readonly (readonly SealKey[] | null)[],
@@ -38,7 +40,8 @@ async function withCluster(
   const recorded: Buffer[] = [];
   let up = false;
   tap.on('message', (datagram) => {
-    // What an instance sends before the other listens is lost, and so would be new when it is replayed.
+    // What an instance sends before the other listens is lost, and so would be new when it is
+    // replayed.
     if (!up) return;
     recorded.push(Buffer.from(datagram));
     tap.send(datagram, members[record ?? 0].port, '127.0.0.1');

@@ -7,7 +7,10 @@ import { Reception } from '../../../workers/replication/reception.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type NetworkOptions } from './network.js';
 
-/** Records of one member's worker, which come faster than the limit carries them; as the send thread's shell takes them. */
+/**
+ * Records of one member's worker, which come faster than the limit carries them; as the send
+ * thread's shell takes them.
+ */
 class Flood {
   readonly network: Network;
   made = 0;

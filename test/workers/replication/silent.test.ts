@@ -5,7 +5,10 @@ import { Network } from './network.js';
 
 const SMALL = { unitLogBytes: 64 << 10 } as const;
 
-/** Appends notes `from … to`, in rounds of one, waiting where there is no room. Returns whether all were taken. */
+/**
+ * Appends notes `from … to`, in rounds of one, waiting where there is no room. Returns whether all
+ * were taken.
+ */
 function note(network: Network, from: number, to: number): boolean {
   for (let id = from; id < to; id++) if (!network.runUntil(() => network.append(0, 0, NOTE, id), 10_000)) return false;
   return true;

@@ -1,4 +1,7 @@
-/** An instance of replication alone: its shared memory, its two threads, and the test as its one data plane worker. */
+/**
+ * An instance of replication alone: its shared memory, its two threads, and the test as its one
+ * data plane worker.
+ */
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
@@ -101,7 +104,10 @@ export class TestInstance {
     if (this.log.publish()) this.control.ring();
   }
 
-  /** Logs the numbers `from … to` on every object, waiting where the log is full, and a moment after every `pauseAfter`. */
+  /**
+   * Logs the numbers `from … to` on every object, waiting where the log is full, and a moment after
+   * every `pauseAfter`.
+   */
   async logNumbers(from: number, to: number, pauseAfter: number): Promise<void> {
     for (let number = from; number < to; number++) {
       for (let object = 0; object < this.deliveries.length; object++)

@@ -15,7 +15,10 @@ import { Network } from './network.js';
 const [ORIGIN, OTHER, AWAY] = [0, 1, 2];
 const KEYS = 3000;
 
-/** A member that was away takes folded units of the origin's backlog; `added`: what the origin did, by key. */
+/**
+ * A member that was away takes folded units of the origin's backlog; `added`: what the origin did,
+ * by key.
+ */
 function inBacklog(
   seed: number,
   delivery: Delivery = 'in-order',

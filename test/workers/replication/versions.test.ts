@@ -14,7 +14,10 @@ import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type TestMember } from './network.js';
 
-/** Messages of member 2 as the last release that spoke version 1 alone wrote them. Never to be recorded again. */
+/**
+ * Messages of member 2 as the last release that spoke version 1 alone wrote them. Never to be
+ * recorded again.
+ */
 const RECORDED = {
   keepalive:
     '434e5354010000002e4f1de0eeffc00067452301dfbc9af80200000000000000020000000001000001000000000000008813000001000000000000000000000000000000',
@@ -43,7 +46,10 @@ const CHECKSUM_AT = 8;
 const HEADER_BYTES_1 = 68;
 const ENTRY_BYTES = 36;
 
-/** What a release that speaks version 1 alone asks of a message before it believes it, by the words of its specification. */
+/**
+ * What a release that speaks version 1 alone asks of a message before it believes it, by the words
+ * of its specification.
+ */
 function isVersion1(bytes: Uint8Array): boolean {
   const copy = bytes.slice();
   const words = new Int32Array(copy.buffer, 0, copy.length >> 2);
@@ -61,7 +67,9 @@ function isVersion1(bytes: Uint8Array): boolean {
   return at === words.length;
 }
 
-/** The message without its announcement, as a member that speaks version 1 alone would have sent it. */
+/**
+ * The message without its announcement, as a member that speaks version 1 alone would have sent it.
+ */
 function unannounced(bytes: Uint8Array): Uint8Array {
   const old = new Uint8Array(bytes.length - ENTRY_BYTES);
   old.set(bytes.subarray(0, HEADER_BYTES_1));
@@ -73,7 +81,10 @@ function unannounced(bytes: Uint8Array): Uint8Array {
   return old;
 }
 
-/** Lets the member be of a release that speaks version 1 alone: it writes nothing else, and refuses the rest. */
+/**
+ * Lets the member be of a release that speaks version 1 alone: it writes nothing else, and refuses
+ * the rest.
+ */
 function makeOld(network: Network, member: TestMember): void {
   const { writer } = member.sender as unknown as { writer: MessageWriter };
   Object.defineProperty(writer, 'version', { get: () => 1, set: () => {} });
@@ -287,7 +298,8 @@ describe('members of two releases', () => {
       early.up = false;
       network.run(1500);
       make(6000);
-      // Both come back, and the earlier one has everybody write its version while the other is paid its debt.
+      // Both come back, and the earlier one has everybody write its version while the other is paid
+      // its debt.
       early.up = true;
       late.up = true;
       network.run(500);

@@ -1,6 +1,7 @@
 /**
- * A middlebox that changes state with every packet: one count in each wire form, of the same cell, and now and then an
- * element of a set. So whoever looks between two batches finds the sums of both forms equal.
+ * A middlebox that changes state with every packet: one count in each wire form, of the same cell,
+ * and now and then an element of a set. So whoever looks between two batches finds the sums of both
+ * forms equal.
  */
 
 import { coarseSeconds } from '../../../shm/clock.js';

@@ -1,4 +1,6 @@
-/** A thread of a busy site: as any other, but that a data plane worker's packets come from memory. */
+/**
+ * A thread of a busy site: as any other, but that a data plane worker's packets come from memory.
+ */
 
 import { workerData } from 'node:worker_threads';
 import { ThreadState } from '../../../shm/control.js';

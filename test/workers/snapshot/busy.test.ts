@@ -17,7 +17,10 @@ import { freePort } from '../../support/ports.js';
 import { children, openDescriptors, soon } from '../../support/process.js';
 import { BusySite, member } from './busy-site.js';
 
-/** On a busy machine a thread may be kept from its core for longer than packets are to stand still: then once more. */
+/**
+ * On a busy machine a thread may be kept from its core for longer than packets are to stand still:
+ * then once more.
+ */
 async function forkAtLast(site: BusySite): Promise<Fork> {
   for (let tries = 1; ; tries++) {
     try {

@@ -39,7 +39,10 @@ class Counting {
     this.board.setNumbered(INCREMENTS, this.told.length);
   }
 
-  /** Takes what it lacks of the other's increments, up to number `through`, as the receive thread does. */
+  /**
+   * Takes what it lacks of the other's increments, up to number `through`, as the receive thread
+   * does.
+   */
   hear(other: Counting, through: number): void {
     const { instance } = this.still.site;
     const [, increments] = instance.openObjects({ id: writerId(2), journal: instance.journal(2), log: null });
@@ -57,7 +60,10 @@ class Counting {
     return Array.from({ length: CELLS }, (_, cell) => this.still.increments.value(cell));
   }
 
-  /** The next start of a site, from the state of `saved`: by its own file, or as a member that takes a snapshot. */
+  /**
+   * The next start of a site, from the state of `saved`: by its own file, or as a member that takes
+   * a snapshot.
+   */
   static async from(saved: Counting, self: number, isRestored: boolean): Promise<Counting> {
     const { site } = await Still.create(self);
     const { instance, objects } = site;

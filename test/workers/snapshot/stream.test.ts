@@ -244,7 +244,9 @@ describe('a snapshot from donor to newcomer', () => {
     assert.equal(server?.counts.rejected, 1);
   });
 
-  /** Connections to the donor from which `say` comes at most; each that is closed is opened again. */
+  /**
+   * Connections to the donor from which `say` comes at most; each that is closed is opened again.
+   */
   function crowd(count: number, say: Buffer | null): { readonly opened: () => number; readonly end: () => void } {
     const held = new Set<Socket>();
     let opened = 0;

@@ -5,8 +5,9 @@ import type { NatSite } from './nat-site.js';
 import { on } from './plane.js';
 
 /**
- * A conversation: lines of `port: packet`, each either let in (`>`) or expected out (`<`), in order. External ports are
- * the NAT's to choose: they are written `$a`, `$b`, … and stand for one number throughout.
+ * A conversation: lines of `port: packet`, each either let in (`>`) or expected out (`<`), in
+ * order. External ports are the NAT's to choose: they are written `$a`, `$b`, … and stand for one
+ * number throughout.
  */
 export function converse(site: NatSite, script: string): NatSite {
   const names = new Map<string, string>();

@@ -1,6 +1,6 @@
 /**
- * IPv4 datagrams as a host makes and reassembles them, with options: an implementation of its own, to compare
- * fragmentation with. A datagram is the bytes from the IP header on.
+ * IPv4 datagrams as a host makes and reassembles them, with options: an implementation of its own,
+ * to compare fragmentation with. A datagram is the bytes from the IP header on.
  */
 
 import { checksum } from '../../../workers/packet/checksum.js';
@@ -85,8 +85,9 @@ export interface Arrived {
 }
 
 /**
- * Puts frames together as a host does (RFC 791 §3.2), by identification. Throws if one is not a sound IPv4 packet, if
- * two overlap or if a fragment that is not the last is no multiple of 8 bytes. What is incomplete is not returned.
+ * Puts frames together as a host does (RFC 791 §3.2), by identification. Throws if one is not a
+ * sound IPv4 packet, if two overlap or if a fragment that is not the last is no multiple of 8
+ * bytes. What is incomplete is not returned.
  */
 export function reassemble(
   frames: readonly Uint8Array[],

@@ -1,4 +1,7 @@
-/** Puts plain frames of IPv4 and IPv6 behind VLAN tags, into SNAP and into PPPoE sessions, and takes them out again. */
+/**
+ * Puts plain frames of IPv4 and IPv6 behind VLAN tags, into SNAP and into PPPoE sessions, and takes
+ * them out again.
+ */
 
 import { strict as assert } from 'node:assert';
 
@@ -34,7 +37,10 @@ export function encapsulated(
   return Uint8Array.of(...frame.subarray(0, 12), ...words, ...header, ...packet, ...end);
 }
 
-/** The plain frame, and what it was in. Asserts that the length fields are right: what is behind is padding. */
+/**
+ * The plain frame, and what it was in. Asserts that the length fields are right: what is behind is
+ * padding.
+ */
 export function decapsulated(frame: Uint8Array): { frame: Uint8Array; tags: number[]; framing: string } {
   const bytes = Buffer.from(frame);
   const tags: number[] = [];

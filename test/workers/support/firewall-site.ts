@@ -47,7 +47,10 @@ export class FirewallSite extends Site {
     publishRules(this.boards[0], compileRules, rules, this.ports);
   }
 
-  /** Exchanges all records, once now and once after the time in which an answer to a handshake is replicated and used. */
+  /**
+   * Exchanges all records, once now and once after the time in which an answer to a handshake is
+   * replicated and used.
+   */
   static settle(...sites: FirewallSite[]): void {
     const share = (): void => {
       for (const site of sites) site.replicateTo(...sites.filter((other) => other !== site));

@@ -1,4 +1,7 @@
-/** Cuts whole packets into fragments, and puts fragments together again, as hosts do: IPv4 without options, and IPv6. */
+/**
+ * Cuts whole packets into fragments, and puts fragments together again, as hosts do: IPv4 without
+ * options, and IPv6.
+ */
 
 import { checksum } from '../../../workers/packet/checksum.js';
 
@@ -49,7 +52,10 @@ function cutIpv6(head: Uint8Array, part: Uint8Array, offset: number, more: boole
   return new Uint8Array(bytes);
 }
 
-/** The packet that fragments of one datagram make, in whatever order; `null` while something is missing. Overlaps throw. */
+/**
+ * The packet that fragments of one datagram make, in whatever order; `null` while something is
+ * missing. Overlaps throw.
+ */
 export function reassembled(fragments: readonly Uint8Array[]): Uint8Array | null {
   const parts = fragments.map((frame) => (isIpv6(frame) ? partIpv6(frame) : partIpv4(frame)));
   parts.sort((a, b) => a.offset - b.offset);

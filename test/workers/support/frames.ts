@@ -7,9 +7,11 @@
  *     icmp 198.51.100.7 > 10.0.0.5 reply 77
  *     ip 10.0.0.5 > 198.51.100.7 proto 47
  *
- * Words that may follow: `ttl N` (64), `len N` payload bytes (0), `id N`, `df`, `more` and `offset N` bytes (fragments),
- * `seq N`, `ack N`, `win N`, `scale N` (TCP: sequence, acknowledgement, window, a window scale option), `options N` words of IP options, `vlan N`, `vlan N.M`, `nosum` (UDP), `to MAC`, `from MAC`.
- * `describe` writes the same, in this order, with what is not the default, and `bad-ip-sum`, `bad-sum` for wrong checksums.
+ * Words that may follow: `ttl N` (64), `len N` payload bytes (0), `id N`, `df`, `more` and `offset
+ * N` bytes (fragments), `seq N`, `ack N`, `win N`, `scale N` (TCP: sequence, acknowledgement,
+ * window, a window scale option), `options N` words of IP options, `vlan N`, `vlan N.M`, `nosum`
+ * (UDP), `to MAC`, `from MAC`. `describe` writes the same, in this order, with what is not the
+ * default, and `bad-ip-sum`, `bad-sum` for wrong checksums.
  */
 
 import { checksum, sumBytes } from '../../../workers/packet/checksum.js';

@@ -6,9 +6,10 @@
  *     udp 2001:db8::5 4000 > fd00::8 53 len 8 offset 64 id 7
  *     icmp 2001:db8::5 > fd00::8 echo 77      (or `reply 77`, or `type N`)
  *
- * Words that may follow: `hop N` (64), `len N` payload bytes (0), `id N`, `more` and `offset N` bytes (fragments), `seq N`
- * (1000), `ack N` and `win N` (TCP), `to MAC`, `from MAC`. `describe6` writes the same, without numbers of TCP, and `bad-sum`
- * if the checksum of a whole packet is wrong.
+ * Words that may follow: `hop N` (64), `len N` payload bytes (0), `id N`, `more` and `offset N`
+ * bytes (fragments), `seq N` (1000), `ack N` and `win N` (TCP), `to MAC`, `from MAC`. `describe6`
+ * writes the same, without numbers of TCP, and `bad-sum` if the checksum of a whole packet is
+ * wrong.
  */
 
 import { checksum, sumBytes } from '../../../workers/packet/checksum.js';

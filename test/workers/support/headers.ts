@@ -4,7 +4,10 @@ import { seal } from './frames.js';
 
 const L3 = 14;
 
-/** An untagged frame of IPv4 without options, with these bytes as options, filled up to whole words with `end`. */
+/**
+ * An untagged frame of IPv4 without options, with these bytes as options, filled up to whole words
+ * with `end`.
+ */
 export function withOptions(frame: Uint8Array, options: readonly number[], end = 0): Uint8Array {
   const filled = [...options, ...new Array((4 - (options.length & 3)) & 3).fill(end)];
   if (filled.length > 40) throw new Error(`${filled.length} bytes of options`);
@@ -15,7 +18,10 @@ export function withOptions(frame: Uint8Array, options: readonly number[], end =
   return seal(bytes);
 }
 
-/** An extension header of `bytes` bytes: zeros behind the first two, where `start` does not say otherwise. */
+/**
+ * An extension header of `bytes` bytes: zeros behind the first two, where `start` does not say
+ * otherwise.
+ */
 export interface Extension6 {
   readonly header: number;
   readonly bytes: number;
@@ -25,7 +31,10 @@ export interface Extension6 {
 const FRAGMENT = 44;
 const AUTHENTICATION = 51;
 
-/** An untagged frame of IPv6, with extension headers before what it carries; `protocol`: called another. */
+/**
+ * An untagged frame of IPv6, with extension headers before what it carries; `protocol`: called
+ * another.
+ */
 export function withExtensions(
   frame: Uint8Array,
   extensions: readonly Extension6[],

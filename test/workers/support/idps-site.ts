@@ -79,7 +79,10 @@ export class IdpsSite extends Site {
     this.plane.idle(300);
   }
 
-  /** Estimates of what is known of a source: contacts that it attempted, and of these answered, refused and so on. */
+  /**
+   * Estimates of what is known of a source: contacts that it attempted, and of these answered,
+   * refused and so on.
+   */
   known(source: string): { attempted: number; answered: number; refused: number; probed: number } {
     const sources = this.objects[0] as KeyedHyperLogLogs;
     const key = Int32Array.of(...parsePrefix(source).subarray(0, 4), 0);

@@ -1,4 +1,7 @@
-/** What a site without threads sees of the other members: the boards that its receive thread would write, written by hand. */
+/**
+ * What a site without threads sees of the other members: the boards that its receive thread would
+ * write, written by hand.
+ */
 
 import { AckBoard, createAckBoard, PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
 import { createMemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';

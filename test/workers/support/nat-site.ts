@@ -33,7 +33,10 @@ export class NatSite extends Site {
     this.bindings = this.objects[0] as NatBinding;
   }
 
-  /** Sends a packet from inside, and then the outside's answer to what came out. Returns what came out of the first. */
+  /**
+   * Sends a packet from inside, and then the outside's answer to what came out. Returns what came
+   * out of the first.
+   */
   exchange(packet: Packet): string[] {
     const out = this.pass(packet);
     const [, protocol, external, remote, rest = ''] = /^1: (\w+) (\S+) > (\S+)( S)? ttl/.exec(out[0] ?? '') ?? [];
@@ -42,7 +45,10 @@ export class NatSite extends Site {
     return out;
   }
 
-  /** Establishes `udp INSIDE > REMOTE` or `tcp INSIDE > REMOTE`: there, back, there. Returns the external port. */
+  /**
+   * Establishes `udp INSIDE > REMOTE` or `tcp INSIDE > REMOTE`: there, back, there. Returns the
+   * external port.
+   */
   establish(endpoints: string): string {
     const isTcp = endpoints.startsWith('tcp');
     const [out] = this.exchange(on(INSIDE, isTcp ? `${endpoints} S` : endpoints));

@@ -130,7 +130,9 @@ export class Plane {
   nowMs = START_MS;
   /** How long early replies wait at most; a test changes it as a reload does. */
   earlyMsMax = 250;
-  /** The monotonic clock goes with the wall clock, but for steps of the latter that a test makes. */
+  /**
+   * The monotonic clock goes with the wall clock, but for steps of the latter that a test makes.
+   */
   steppedMs = 0;
   private readonly idleMode: IdleMode;
   private readonly route: readonly RoutePort[] | null;
@@ -291,7 +293,10 @@ export class Plane {
     return this.nowMs - this.steppedMs;
   }
 
-  /** Lets time pass without packets, in steps of `stepMs`: rounds enough that the data plane looks at its timers. */
+  /**
+   * Lets time pass without packets, in steps of `stepMs`: rounds enough that the data plane looks
+   * at its timers.
+   */
   idle(ms: number, stepMs = 50): void {
     for (let passed = 0; passed < ms; passed += stepMs) {
       this.nowMs += stepMs;

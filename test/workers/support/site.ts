@@ -1,5 +1,6 @@
 /**
- * A site without threads: its data plane is stepped by hand, and its log records are carried to other sites by hand.
+ * A site without threads: its data plane is stepped by hand, and its log records are carried to
+ * other sites by hand.
  */
 
 import { Arena, createArena, layoutArena, type Parameters } from '../../../shm/arena.js';
@@ -138,7 +139,10 @@ export class Site {
     });
   }
 
-  /** Takes in the state of another site, as a snapshot of another layout brings it. Returns what found no room. */
+  /**
+   * Takes in the state of another site, as a snapshot of another layout brings it. Returns what
+   * found no room.
+   */
   mergeFrom(donor: Site): number {
     return this.receiver.reduce((full, object) => {
       const source = { shape: donor.shapes[object.id], full: 0 };
@@ -179,7 +183,9 @@ export class Site {
     return coarseSeconds(this.plane.nowMs);
   }
 
-  /** Carries what this site has logged since the last time to others. Returns the number of records. */
+  /**
+   * Carries what this site has logged since the last time to others. Returns the number of records.
+   */
   replicateTo(...others: Site[]): number {
     let records = 0;
     this.takeLogged(({ objectId, op, words, at, length }) => {
@@ -191,7 +197,10 @@ export class Site {
     return records;
   }
 
-  /** Takes what this site has logged since the last time: one call for each record, where the consumer stands. */
+  /**
+   * Takes what this site has logged since the last time: one call for each record, where the
+   * consumer stands.
+   */
   takeLogged(take: (record: LogConsumer) => void): void {
     for (const consumer of this.consumers) {
       while (consumer.next()) take(consumer);

@@ -12,7 +12,9 @@ import { receiveTransport, sendTransport } from '../../../workers/transport/open
 import { sleep } from '../replication/test-instance.js';
 
 const ADDRESS = '192.0.2.1';
-/** Memberships that the kernel lets a socket have: fewer than the times the interface is created. */
+/**
+ * Memberships that the kernel lets a socket have: fewer than the times the interface is created.
+ */
 const MEMBERSHIPS = 3;
 const TIMES = 5;
 

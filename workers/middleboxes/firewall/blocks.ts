@@ -1,6 +1,6 @@
 /**
- * Statements in braces as nftables writes them: `set NAME { type …; elements = { … } }`, `map NAME { … }` and
- * `chain NAME { … }`.
+ * Statements in braces as nftables writes them: `set NAME { type …; elements = { … } }`, `map NAME
+ * { … }` and `chain NAME { … }`.
  */
 
 import { type Cursor, Mistake, said } from './cursor.js';
@@ -47,7 +47,10 @@ export function readSetBlock(cursor: Cursor, scope: Scope, name: Token, isMap: b
   scope.define(new Defined(name, elements, isMap));
 }
 
-/** `type ipv4_addr`, `type inet_service : verdict`, `typeof ip saddr`: the rule that uses the set says what its elements are. */
+/**
+ * `type ipv4_addr`, `type inet_service : verdict`, `typeof ip saddr`: the rule that uses the set
+ * says what its elements are.
+ */
 function readType(cursor: Cursor, isMap: boolean): void {
   let mapsTo: Token | null = null;
   for (; !cursor.isOver && cursor.next.kind !== 'end' && !cursor.is('}'); ) {
@@ -83,7 +86,10 @@ export function skipBraces(cursor: Cursor): void {
   }
 }
 
-/** Rules of a chain, to the brace that closes it; `rule` reads one. What is wrong ends the rule, and the next one is read. */
+/**
+ * Rules of a chain, to the brace that closes it; `rule` reads one. What is wrong ends the rule, and
+ * the next one is read.
+ */
 export function readChainBlock(cursor: Cursor, open: Token, rule: () => void): void {
   for (;;) {
     cursor.skipEnds();

@@ -1,7 +1,8 @@
 /**
- * Chains of rules, expanded: `M jump C` becomes the rules of C, each of which also asks for M. So the lookup knows of no
- * chains, and its trees see all that a rule asks for. What leaves a chain early (`return`, and `goto` when its chain is over)
- * becomes a rule that skips to the end of the chain.
+ * Chains of rules, expanded: `M jump C` becomes the rules of C, each of which also asks for M. So
+ * the lookup knows of no chains, and its trees see all that a rule asks for. What leaves a chain
+ * early (`return`, and `goto` when its chain is over) becomes a rule that skips to the end of the
+ * chain.
  */
 
 import type { Cursor } from './cursor.js';
@@ -14,8 +15,8 @@ import { ALL_STATES, UNNAMED_STATES } from './vocabulary.js';
 export const RULES_MAX = 32_000;
 
 /**
- * Chains between the top of the file and a rule. nftables has 16 for each base chain; what `import-nft` makes of several base
- * chains, which go to each other, is in one file.
+ * Chains between the top of the file and a rule. nftables has 16 for each base chain; what
+ * `import-nft` makes of several base chains, which go to each other, is in one file.
  */
 export const CHAINS_DEEP_MAX = 32;
 
@@ -30,7 +31,10 @@ export interface Entry extends Written {
   readonly entry: number;
 }
 
-/** The rules from the top of the file, with their chains, which `checkChains` found right. `cursor`: notes what is wrong. */
+/**
+ * The rules from the top of the file, with their chains, which `checkChains` found right. `cursor`:
+ * notes what is wrong.
+ */
 export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>, cursor: Cursor): Rule[] {
   const rules: Rule[] = [];
   /** The first rule for which there is no room. */
@@ -43,7 +47,8 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
       return null;
     }
     const isSkip = how.verdict === Verdict.SKIP;
-    // A rule that names no state is about packets of no connection. What only leaves a chain is for every packet.
+    // A rule that names no state is about packets of no connection. What only leaves a chain is for
+    // every packet.
     const states = match.states ?? (isSkip ? ALL_STATES : UNNAMED_STATES);
     const isStateless = match.states === null;
     const rule: Rule = { ...part, ...match, line, text, entry, target: 0, chain: null, ...how, states, isStateless };
@@ -106,7 +111,8 @@ function noteSurplus(surplus: Entry | null, cursor: Cursor): void {
 }
 
 /**
- * Whether every chain that is named exists, none comes to itself, and they are not too deep; marks those that rules come to.
+ * Whether every chain that is named exists, none comes to itself, and they are not too deep; marks
+ * those that rules come to.
  */
 export function checkChains(top: readonly Entry[], chains: ReadonlyMap<string, Chain>, cursor: Cursor): boolean {
   const before = cursor.problems.count;

@@ -71,7 +71,9 @@ export function compile({ rules: expanded, written, policy }: RuleSet): Compiled
 
 type Compiled = Extract<CompiledRules, { readonly problems?: undefined }>;
 
-/** States of the packets that the rule can do something about: invalid ones are dropped in any case. */
+/**
+ * States of the packets that the rule can do something about: invalid ones are dropped in any case.
+ */
 function statesAsked({ states, isStateless, verdict }: Rule): number {
   if (verdict === Verdict.SKIP) return 0;
   const decides = verdict === Verdict.DROP || verdict === Verdict.CONTINUE;
@@ -220,7 +222,9 @@ function dimensionsOf(version: number): Dimensions {
   };
 }
 
-/** Writes the trees of an IP version, those with earlier rules first; returns where, and how many. */
+/**
+ * Writes the trees of an IP version, those with earlier rules first; returns where, and how many.
+ */
 function writeTrees(words: number[], rules: readonly Rule[], version: number): [number, number] {
   const dimensions = dimensionsOf(version);
   const speaking = rules.map((rule, i) => ({ rule, i })).filter(({ rule }) => (rule.versions & version) !== 0);
@@ -241,7 +245,10 @@ function writeTrees(words: number[], rules: readonly Rule[], version: number): [
   return [at, trees.length];
 }
 
-/** The boxes of a rule, no more than `most`: where its sets have more, the one with the fewest is taken as a whole. */
+/**
+ * The boxes of a rule, no more than `most`: where its sets have more, the one with the fewest is
+ * taken as a whole.
+ */
 function boxesOf(rule: Rule, index: number, version: number, { fields, low, high }: Dimensions, most: number): Box[] {
   const words = version === IPV4 ? 1 : 4;
   const parts = [

@@ -1,4 +1,7 @@
-/** What `define`, `set` and `map` name: the tokens of a value, which are read as what a rule needs when it uses them. */
+/**
+ * What `define`, `set` and `map` name: the tokens of a value, which are read as what a rule needs
+ * when it uses them.
+ */
 
 import type { RuleProblem } from '../../api.js';
 import { Mistake, Problems } from './cursor.js';

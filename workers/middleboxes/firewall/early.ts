@@ -1,9 +1,10 @@
 /**
- * Early replies: packets that no rule accepts, and that can be the first reply to a request which left by another site. They wait
- * for the record of their connection (early.wait of the framework).
+ * Early replies: packets that no rule accepts, and that can be the first reply to a request which
+ * left by another site. They wait for the record of their connection (early.wait of the framework).
  *
- * Such are SYN-ACKs, RSTs with ACK, replies to ICMP queries, and everything that is neither TCP nor ICMP, if the rules in
- * force would accept the request: a connection that begins the other way. An ICMP error about a connection waits, too.
+ * Such are SYN-ACKs, RSTs with ACK, replies to ICMP queries, and everything that is neither TCP nor
+ * ICMP, if the rules in force would accept the request: a connection that begins the other way. An
+ * ICMP error about a connection waits, too.
  */
 
 import { type Batch, type EarlyReplies, NONE, Protocol, TcpFlag, type TcpFlowTable } from '../../api.js';
@@ -18,9 +19,15 @@ const WORDS_IPV4 = 4;
 const WORDS_IPV6 = 10;
 
 export interface FirewallEarlyReplies {
-  /** Packet `i` of no connection, which is invalid and whose connection would have the key `key`, waits. */
+  /**
+   * Packet `i` of no connection, which is invalid and whose connection would have the key `key`,
+   * waits.
+   */
   invalidWaits(i: number, key: Int32Array): boolean;
-  /** Whether packet `i`, which would begin a connection if the rules accepted it, may wait. It leaves the judge alone. */
+  /**
+   * Whether packet `i`, which would begin a connection if the rules accepted it, may wait. It
+   * leaves the judge alone.
+   */
   mayWait(i: number): boolean;
   /** Such a packet waits. */
   newWaits(i: number, key: Int32Array): boolean;

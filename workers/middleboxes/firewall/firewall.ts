@@ -1,25 +1,30 @@
 /**
- * Stateful firewall: rules decide about the first packet of a connection, and the rest of it, in both directions and at all
- * sites, passes by the connection table. docs/firewall.md is the manual, with the grammar of rules.
+ * Stateful firewall: rules decide about the first packet of a connection, and the rest of it, in
+ * both directions and at all sites, passes by the connection table. docs/firewall.md is the manual,
+ * with the grammar of rules.
  *
  *     packet ─▶ connection table ─ found ─▶ follow (tcp.ts) ─▶ passes
  *                     │ not found
  *                     ▼
  *               state: new · related · invalid ─▶ rules (judge.ts) ─▶ accept, drop, reject
  *
- * A connection is one entry for both directions (flow-keys.ts). Sites join the ranks of its state by taking the larger, so each
- * site may see one direction only. Its value says which side began it, and what is known of its handshake (opening.ts). Ranks
- * of TCP are in tcp.ts. UDP, ICMP queries and other protocols are NEW until a packet comes the other way, then ESTABLISHED.
- * NEW connections have a quota, and newer ones evict older ones (shm/objects/half-open.ts). Others are never evicted.
+ * A connection is one entry for both directions (flow-keys.ts). Sites join the ranks of its state
+ * by taking the larger, so each site may see one direction only. Its value says which side began
+ * it, and what is known of its handshake (opening.ts). Ranks of TCP are in tcp.ts. UDP, ICMP
+ * queries and other protocols are NEW until a packet comes the other way, then ESTABLISHED. NEW
+ * connections have a quota, and newer ones evict older ones (shm/objects/half-open.ts). Others are
+ * never evicted.
  *
- * **A FIN or RST** that does not lie in the window of whom it is for ends nothing, as far as that one's segments pass this site, and such a RST
- * is dropped (shm/objects/tcp-flow-table.ts). One that refuses the last segment of its receiver, a SYN, passes and ends nothing.
+ * **A FIN or RST** that does not lie in the window of whom it is for ends nothing, as far as that
+ * one's segments pass this site, and such a RST is dropped (shm/objects/tcp-flow-table.ts). One
+ * that refuses the last segment of its receiver, a SYN, passes and ends nothing.
  *
- * **Related** are ICMP errors about a connection, by the packet they quote. **Invalid** is what belongs to no connection and cannot
- * begin one: TCP without SYN (but `pickup: loose`), replies nobody asked for, errors about nothing.
+ * **Related** are ICMP errors about a connection, by the packet they quote. **Invalid** is what
+ * belongs to no connection and cannot begin one: TCP without SYN (but `pickup: loose`), replies
+ * nobody asked for, errors about nothing.
  *
- * **Established** packets pass without a look at the rules, also after other rules were loaded. With `recheck` the rules in
- * force have to accept the connection (recheck.ts).
+ * **Established** packets pass without a look at the rules, also after other rules were loaded.
+ * With `recheck` the rules in force have to accept the connection (recheck.ts).
  */
 
 import {
@@ -89,7 +94,8 @@ export default defineMiddlebox({
   records: { firewall: recordKind('packets that rules of the firewall log', LOGGED_WORDS, renderLogged) },
 
   state({ rules, bind_ports, connections, connections_ipv6, half_open, half_open_records }) {
-    // Sites whose ports have other names would take a connection's sides for each other: they are incompatible.
+    // Sites whose ports have other names would take a connection's sides for each other: they are
+    // incompatible.
     const sides = bind_ports ? rules.ports.toSorted().join() : '';
     const bound = <T extends StateDefinition>(table: T): T => ({
       ...table,
@@ -212,13 +218,15 @@ export default defineMiddlebox({
         if ((shown & (FIN | RST)) !== 0 && window.expects(i, table, slot, 1 - side, now) === Plausible.NO) {
           if ((shown & RST) !== 0) {
             if (!window.refusesSyn(i, table, slot, 1 - side)) return invalid(i, counters.reset_window);
-            // It is for a SYN on a pair used again, and says nothing of the connection that is still open here.
+            // It is for a SYN on a pair used again, and says nothing of the connection that is
+            // still open here.
             batch.count1(counters.passed);
             return;
           }
         } else if (rank === NEW) after = openingsOf(table).rankAfter(i, slot, known, side, now);
         else after = rankAfter(rank, shown);
-        // A SYN in the middle of a connection says nothing: whoever forges it could have its reset believed.
+        // A SYN in the middle of a connection says nothing: whoever forges it could have its reset
+        // believed.
         window.note(i, table, slot, side, rank === NEW, now);
       }
       const recheck = recheckOf(table);
@@ -249,14 +257,16 @@ export default defineMiddlebox({
         judge.fill(i, false);
         isAsked = true;
       }
-      // To foresee is to decide, but for what limits use up, and what the question about the request overwrote.
+      // To foresee is to decide, but for what limits use up, and what the question about the
+      // request overwrote.
       if (isAsked) place = judge.decide(State.NEW, version[i]);
       if (settle(i, place)) open(i, table, slot, side, side, place, now);
     }
 
     /**
-     * TCP in the middle of a connection that this site does not know. Its first packet may have gone either way: if the rules would accept
-     * it this way or else the other, the connection goes on.
+     * TCP in the middle of a connection that this site does not know. Its first packet may have
+     * gone either way: if the rules would accept it this way or else the other, the connection goes
+     * on.
      */
     function pickUp(i: number, table: TcpFlowTable, side: number, now: number): void {
       const isReply = (flags[i] & SYN) !== 0; // SYN and ACK: it was asked for
@@ -293,7 +303,9 @@ export default defineMiddlebox({
       if (settle(i, judge.decide(state, version[i]))) batch.count1(counters.untracked);
     }
 
-    /** Packet `i`, whose key is in `key`, is invalid, unless its connection's record comes in time. */
+    /**
+     * Packet `i`, whose key is in `key`, is invalid, unless its connection's record comes in time.
+     */
     function unlessEarly(i: number): void {
       if (!earlyReplies.invalidWaits(i, key)) invalid(i, counters.invalid);
     }
@@ -312,7 +324,9 @@ export default defineMiddlebox({
       batch.drop(i, reason);
     }
 
-    /** An ICMP error: related, if it is about a connection and goes to whom its packet came from. */
+    /**
+     * An ICMP error: related, if it is about a connection and goes to whom its packet came from.
+     */
     function error(i: number, now: number): void {
       if (!quoted.find(batch, i) || !goesBack(i)) return invalid(i, counters.invalid);
       const table = quoted.version === 4 ? state.ipv4 : state.ipv6;
@@ -370,7 +384,10 @@ export default defineMiddlebox({
       batch.count1(counters.unlogged);
     }
 
-    /** Keeps the connection that packet `i`, from side `side`, begins, from side `began`; its key is in `key`. */
+    /**
+     * Keeps the connection that packet `i`, from side `side`, begins, from side `began`; its key is
+     * in `key`.
+     */
     function open(
       i: number,
       table: TcpFlowTable,
@@ -437,7 +454,10 @@ export default defineMiddlebox({
       for (let word = 0; word < 4; word++) key[word] = known.keys[4 * n + word];
     }
 
-    /** Was not there when the batch was looked up; a packet before may have begun its connection since. */
+    /**
+     * Was not there when the batch was looked up; a packet before may have begun its connection
+     * since.
+     */
     function missed(n: number, now: number): void {
       copyKey(n);
       find(looked[n], state.ipv4, sides[n], now);

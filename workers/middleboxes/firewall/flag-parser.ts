@@ -62,7 +62,10 @@ function matching(looked: number, values: readonly number[], not: boolean): Inte
   return union(found);
 }
 
-/** One flag or number, or some in parentheses: without them nftables applies the mask to the first flag alone. */
+/**
+ * One flag or number, or some in parentheses: without them nftables applies the mask to the first
+ * flag alone.
+ */
 function mask(cursor: Cursor): number {
   if (cursor.is('(')) return alternatives(cursor);
   const bits = flag(cursor);

@@ -5,13 +5,15 @@
  *     port word                      both ports; of an ICMP query: identifier | type of its request << 16 | requester's side << 24
  *     protocol | link << 8           the link is the VLAN of a wire (batch.ts)
  *
- * **Sides.** A connection's ends are on different ports of the instance: the side of a packet is told by the port by which it
- * leaves. So a packet that comes in by the wrong port has the key of another connection, and has to be accepted by the rules
- * itself. Side 0 is behind the port whose name sorts first, so sites agree if their ports have the same names. The port by
- * which a packet leaves, not that by which it came in: hairpinning in a NAT behind the firewall turns packets round.
- * Without `bind_ports`, side 0 is the end with the smaller raw address, then port.
+ * **Sides.** A connection's ends are on different ports of the instance: the side of a packet is
+ * told by the port by which it leaves. So a packet that comes in by the wrong port has the key of
+ * another connection, and has to be accepted by the rules itself. Side 0 is behind the port whose
+ * name sorts first, so sites agree if their ports have the same names. The port by which a packet
+ * leaves, not that by which it came in: hairpinning in a NAT behind the firewall turns packets
+ * round. Without `bind_ports`, side 0 is the end with the smaller raw address, then port.
  *
- * ICMP and ICMPv6 that is no query, and group membership (IGMP), have no key and are never looked up: see `isTracked`.
+ * ICMP and ICMPv6 that is no query, and group membership (IGMP), have no key and are never looked
+ * up: see `isTracked`.
  */
 
 import { type Batch, Protocol, type Quoted } from '../../api.js';
@@ -27,7 +29,10 @@ export interface FlowKeys {
   /** Writes the key of packet `i` into `out[at …]`; returns its side. */
   ipv4(i: number, out: Int32Array, at: number): number;
   ipv6(i: number, out: Int32Array, at: number): number;
-  /** Writes the key of the connection of the packet that ICMP error `i` quotes, which was found in `quoted`. */
+  /**
+   * Writes the key of the connection of the packet that ICMP error `i` quotes, which was found in
+   * `quoted`.
+   */
   quoted(i: number, quoted: Quoted, out: Int32Array): void;
 }
 

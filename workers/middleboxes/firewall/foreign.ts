@@ -1,14 +1,16 @@
 /**
- * Whether a text with mistakes is one of rules at all. Errors quote words of the text, and a path in `rules` can lead to a file
- * with a secret in it by mistake, such as the cluster's key. So of a text that does not look like rules nothing is quoted.
+ * Whether a text with mistakes is one of rules at all. Errors quote words of the text, and a path
+ * in `rules` can lead to a file with a secret in it by mistake, such as the cluster's key. So of a
+ * text that does not look like rules nothing is quoted.
  */
 
 import type { RuleProblem } from '../../api.js';
 import type { Token } from './tokens.js';
 
 /**
- * The one problem of a text that is not of rules: most statements do not begin with a word of `known`, or one that differs from
- * it by a letter. Null: it is of rules. What is in braces is part of the statement around them.
+ * The one problem of a text that is not of rules: most statements do not begin with a word of
+ * `known`, or one that differs from it by a letter. Null: it is of rules. What is in braces is part
+ * of the statement around them.
  */
 export function foreign(tokens: readonly Token[], isKnown: (word: string) => boolean): RuleProblem | null {
   let statements = 0;

@@ -1,4 +1,7 @@
-/** ICMP and ICMPv6 as the firewall sees them: queries and their replies are connections, each kind by its request's type. */
+/**
+ * ICMP and ICMPv6 as the firewall sees them: queries and their replies are connections, each kind
+ * by its request's type.
+ */
 
 import { IcmpType, Icmpv6Type, isError as isForwardedError, Protocol } from '../../api.js';
 
@@ -33,7 +36,10 @@ const ROUTER_SOLICITATION_MULTICAST = 152;
 const SOURCE_QUENCH = 4;
 const REDIRECT = 5;
 
-/** Group membership, discovery of neighbours and routers, but redirects, and discovery of multicast routers (RFC 4286). */
+/**
+ * Group membership, discovery of neighbours and routers, but redirects, and discovery of multicast
+ * routers (RFC 4286).
+ */
 function isOfLink(type: number): boolean {
   if (type >= LISTENER_QUERY && type <= NEIGHBOUR_ADVERTISEMENT) return true;
   return (
@@ -42,9 +48,10 @@ function isOfLink(type: number): boolean {
 }
 
 /**
- * The class of a message. Connections are kept of queries. Information and address mask requests, which RFC 6918 deprecates,
- * and node information queries are new each time. Discovery and group membership of IPv6 are untracked. Other types that are
- * not errors are invalid, and so is ICMP of the other IP version.
+ * The class of a message. Connections are kept of queries. Information and address mask requests,
+ * which RFC 6918 deprecates, and node information queries are new each time. Discovery and group
+ * membership of IPv6 are untracked. Other types that are not errors are invalid, and so is ICMP of
+ * the other IP version.
  */
 export function classOf(type: number, carried: number, version: number): number {
   if ((carried === ICMPV6) !== (version === 6)) return IcmpClass.INVALID;

@@ -1,4 +1,6 @@
-/** Sets of numbers, as sorted intervals that do not touch. Addresses are numbers of 32 or 128 bits. */
+/**
+ * Sets of numbers, as sorted intervals that do not touch. Addresses are numbers of 32 or 128 bits.
+ */
 
 export type Interval = readonly [low: bigint, high: bigint];
 export type Intervals = readonly Interval[];

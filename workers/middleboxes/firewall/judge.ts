@@ -1,7 +1,8 @@
 /**
  * Asks the rules about a packet: which decides, and which were counted or logged on the way.
  *
- * Only `decide` uses up what `limit` allows. Other questions are about packets that are not judged now.
+ * Only `decide` uses up what `limit` allows. Other questions are about packets that are not judged
+ * now.
  */
 
 import type { OpenArguments } from '../../api.js';
@@ -13,7 +14,10 @@ import { HEAD, LOG_BIT, PACKET, QUIET_BIT, RULE, RULE_WORDS, STATELESS_BIT, VERD
 import { Verdict } from './rule.js';
 import { State } from './vocabulary.js';
 
-/** Rules without a verdict that one packet may meet and be counted by; further ones are passed over uncounted. */
+/**
+ * Rules without a verdict that one packet may meet and be counted by; further ones are passed over
+ * uncounted.
+ */
 const PASSED_MAX = 64;
 
 type Open = Pick<OpenArguments<never, never, never, never>, 'batch'> & {
@@ -27,8 +31,9 @@ export interface Judge {
   /** Whether some rule speaks of packets in this state (a bit of `State`). */
   speaksOf(state: number): boolean;
   /**
-   * Place of the rule that decides about the packet in `packet`, in this state. -1: none does. The policy decides about new and
-   * untracked packets only. A rule that does not name `invalid` neither accepts nor answers an invalid packet: -1 as well.
+   * Place of the rule that decides about the packet in `packet`, in this state. -1: none does. The
+   * policy decides about new and untracked packets only. A rule that does not name `invalid`
+   * neither accepts nor answers an invalid packet: -1 as well.
    */
   decide(state: number, version: number): number;
   /** What `decide` would answer now; nothing is used up. */
@@ -37,7 +42,10 @@ export interface Judge {
   suppose(state: number, version: number): number;
   /** Whether some rule has a limit, so that asking twice is not the same as asking once. */
   hasLimits(): boolean;
-  /** Counts the rules met by the last `decide`, `place` included. Returns how many of them log; their places are in `logged`. */
+  /**
+   * Counts the rules met by the last `decide`, `place` included. Returns how many of them log;
+   * their places are in `logged`.
+   */
   count(place: number, bytes: number): number;
   readonly logged: Int32Array;
   verdict(place: number): number;

@@ -1,17 +1,21 @@
 /**
- * `limit rate`: token buckets, in shared memory beside the rules, so all workers of an instance use the same. Each site has
- * its own. Other rules begin with full buckets.
+ * `limit rate`: token buckets, in shared memory beside the rules, so all workers of an instance use
+ * the same. Each site has its own. Other rules begin with full buckets.
  *
- * A bucket is one word, the *theoretical arrival time*: when it will be full again (the generic cell rate algorithm). A packet
- * moves it by the cost of one packet, and is within the rate unless the bucket would be empty. It is the bucket of nftables
- * in another form. Time is in ticks, whose length is made for the limit, modulo 2^32.
+ * A bucket is one word, the *theoretical arrival time*: when it will be full again (the generic
+ * cell rate algorithm). A packet moves it by the cost of one packet, and is within the rate unless
+ * the bucket would be empty. It is the bucket of nftables in another form. Time is in ticks, whose
+ * length is made for the limit, modulo 2^32.
  */
 
 import { monotonicMs } from '../../api.js';
 import type { Limit } from './rule.js';
 
 const WHEN_FULL = 0;
-/** Seconds of the clock when a packet came last: tells an old time from one ahead of the clock, modulo 2^32. */
+/**
+ * Seconds of the clock when a packet came last: tells an old time from one ahead of the clock,
+ * modulo 2^32.
+ */
 const HEARD = 1;
 const COST = 2;
 const DEPTH = 3;
@@ -46,13 +50,16 @@ export function limitWords({ rate, periodMs, burst, over }: Limit): number[] {
 }
 
 /**
- * How a limit is asked. TAKE: for a packet that meets the rule. LOOK: the same, and nothing is used up. IGNORE: as if nothing had come
- * before, for questions about other packets.
+ * How a limit is asked. TAKE: for a packet that meets the rule. LOOK: the same, and nothing is used
+ * up. IGNORE: as if nothing had come before, for questions about other packets.
  */
 export const Ask = { TAKE: 0, LOOK: 1, IGNORE: 2 } as const;
 
 export interface Limits {
-  /** Whether a packet that matches the rest of the rule matches its limit, whose bucket is at `words[at …]`. */
+  /**
+   * Whether a packet that matches the rest of the rule matches its limit, whose bucket is at
+   * `words[at …]`.
+   */
   matches(at: number, ask: number): boolean;
 }
 

@@ -24,7 +24,10 @@ const STATES: Readonly<Record<number, string>> = {
   16: 'untracked',
 };
 
-/** Writes the record of a packet that a rule logs. `words` and `base`: the program; `place`: of the rule. */
+/**
+ * Writes the record of a packet that a rule logs. `words` and `base`: the program; `place`: of the
+ * rule.
+ */
 export function writeLogged(
   recorder: Recorder,
   words: Int32Array,

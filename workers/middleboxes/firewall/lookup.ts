@@ -1,6 +1,6 @@
 /**
- * Which rule a packet meets: the first in the file that matches it. Two ways, with the same answer: one rule after the other,
- * and through the trees.
+ * Which rule a packet meets: the first in the file that matches it. Two ways, with the same answer:
+ * one rule after the other, and through the trees.
  */
 
 import { HEAD, LEAF, PACKET, PACKET_WORDS, RULE, RULE_WORDS, TREE_WORDS, VERSIONS_SHIFT } from './program.js';
@@ -23,7 +23,8 @@ export interface Lookup {
   /** The packet to look up: words as in `PACKET`. */
   readonly packet: Int32Array;
   /**
-   * The first rule after rule `after` (-1: of all) that the packet matches in the program at `base`, or -1. `version`: 1 is IPv4, 2 IPv6.
+   * The first rule after rule `after` (-1: of all) that the packet matches in the program at
+   * `base`, or -1. `version`: 1 is IPv4, 2 IPv6.
    */
   find(base: number, version: number, after: number): number;
   /** The same, one rule after the other. */

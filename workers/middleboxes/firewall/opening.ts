@@ -1,13 +1,15 @@
 /**
- * The handshake of TCP connections: a connection of rank NEW is established only after both of its ends were seen, each at any
- * site. So packets of one side alone, forged ones too, never leave the quota and the timer of half-open connections.
+ * The handshake of TCP connections: a connection of rank NEW is established only after both of its
+ * ends were seen, each at any site. So packets of one side alone, forged ones too, never leave the
+ * quota and the timer of half-open connections.
  *
  *     value of a connection   bit 0      side of the initiator
  *                             ANSWERED   a packet of the responder was seen
  *                             REQUESTED  a packet of the initiator was seen; missing only where the responder's was picked up
  *                             NUMBERED   bits 16–31 are those of the number that acknowledges the responder's SYN
  *
- * More knowledge is the larger value, which is the table's winner rule, so sites that saw different packets converge.
+ * More knowledge is the larger value, which is the table's winner rule, so sites that saw different
+ * packets converge.
  *
  * | packet, of a connection of rank NEW   | what it does                                                            |
  * | ------------------------------------- | ----------------------------------------------------------------------- |
@@ -17,13 +19,16 @@
  * | FIN                                   | as an ACK; what it establishes is CLOSING at once                        |
  * | RST                                   | nothing                                                                 |
  *
- * The third row's exception is what a stranger can get from a server with a forged SYN and a segment out of the window.
+ * The third row's exception is what a stranger can get from a server with a forged SYN and a
+ * segment out of the window.
  *
- * **Two sites.** If one site sees the initiator and another the responder, the answer is replicated by a record of its own. Most
- * connections do not need it: the initiator's ACK passes the same site, or the responder acknowledges data. So an answer is
- * noted for this instance (`TcpFlowTable.opening`) and replicated only if the connection is still NEW `ANNOUNCE_RUNS` later,
- * within the budget of half-open records. An initiator's ACK for which no answer is known waits in a ring until the answer's record
- * has come. Both rings are bounded; what is pushed out of them is established by the connection's next packets.
+ * **Two sites.** If one site sees the initiator and another the responder, the answer is replicated
+ * by a record of its own. Most connections do not need it: the initiator's ACK passes the same
+ * site, or the responder acknowledges data. So an answer is noted for this instance
+ * (`TcpFlowTable.opening`) and replicated only if the connection is still NEW `ANNOUNCE_RUNS`
+ * later, within the budget of half-open records. An initiator's ACK for which no answer is known
+ * waits in a ring until the answer's record has come. Both rings are bounded; what is pushed out of
+ * them is established by the connection's next packets.
  */
 
 import { type Batch, Plausible, Rank, TcpFlag, type TcpFlowTable, type TcpWindow } from '../../api.js';
@@ -53,7 +58,10 @@ const ANNOUNCE_RUNS = 5;
 const RING_SLOTS = 8192;
 
 export interface Openings {
-  /** Value of a connection that is picked up with packet `i` of its responder; the initiator's side is `began`. */
+  /**
+   * Value of a connection that is picked up with packet `i` of its responder; the initiator's side
+   * is `began`.
+   */
   valueOf(i: number, began: number): number;
   /** The rank of a NEW connection after TCP packet `i`, which is from side `side`. */
   rankAfter(i: number, slot: number, value: number, side: number, now: number): number;

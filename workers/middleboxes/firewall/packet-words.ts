@@ -23,7 +23,10 @@ function portNumber(raw: number): number {
 }
 
 export interface PacketWords {
-  /** Fills in packet `i`; `reversed`: as the packet the other way would be. The state is left to the caller. */
+  /**
+   * Fills in packet `i`; `reversed`: as the packet the other way would be. The state is left to the
+   * caller.
+   */
   fill(i: number, reversed: boolean): void;
 }
 
@@ -50,7 +53,8 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
       words[reversed ? dport : sport] = portNumber(ports[i] & 0xffff);
       words[reversed ? sport : dport] = portNumber(ports[i] >>> 16);
     } else {
-      // As in nftables, `th sport` and `th dport` are the first bytes of the transport header of any protocol.
+      // As in nftables, `th sport` and `th dport` are the first bytes of the transport header of
+      // any protocol.
       const isThere = !reversed && hasFirstWord(i);
       const first = isThere ? i32[l4[i] >> 2] : 0;
       words[sport] = isThere ? portNumber(first & 0xffff) : NOT_THERE;
@@ -67,7 +71,10 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
     words[reversed ? inPort : outPort] = egress[i];
   }
 
-  /** The first next header of the IPv6 packet at word `at`. As in the kernel, fragments are looked at as the whole packet. */
+  /**
+   * The first next header of the IPv6 packet at word `at`. As in the kernel, fragments are looked
+   * at as the whole packet.
+   */
   function firstHeader(at: number): number {
     const first = (i32[at + 1] >>> 16) & 0xff;
     return first === FRAGMENT_HEADER ? i32[at + IPV6_BYTES / 4] & 0xff : first;

@@ -1,6 +1,7 @@
 /**
- * The parser of rule files; docs/firewall.md has the grammar. It finds all that is wrong in one go: what is wrong ends its
- * statement, and the next one is read. Nothing of a text is used unless all of it is right.
+ * The parser of rule files; docs/firewall.md has the grammar. It finds all that is wrong in one go:
+ * what is wrong ends its statement, and the next one is read. Nothing of a text is used unless all
+ * of it is right.
  */
 
 import type { RuleProblem } from '../../api.js';
@@ -128,7 +129,10 @@ function readName(cursor: Cursor, what: string): Token {
   return cursor.take();
 }
 
-/** `define NAME = VALUE`, `set NAME { … }`: the tokens are kept, and read when it is known what they are to be. */
+/**
+ * `define NAME = VALUE`, `set NAME { … }`: the tokens are kept, and read when it is known what they
+ * are to be.
+ */
 function define(cursor: Cursor, scope: Scope): void {
   const what = cursor.take().text;
   const name = readName(cursor, what);

@@ -1,5 +1,6 @@
 /**
- * Compiled rules, as words: what lies where. All places are counted from the program's beginning; 0 is none.
+ * Compiled rules, as words: what lies where. All places are counted from the program's beginning; 0
+ * is none.
  *
  *     head     | rules …, the policy last | sets … | trees
  *
@@ -18,7 +19,8 @@
  *     set      count, then low and high of each interval: of numbers one word each, of IPv6 addresses four each
  *     trees    see tree.ts
  *
- * Addresses are in host order and *biased*: the highest bit is flipped, so that they compare as signed words.
+ * Addresses are in host order and *biased*: the highest bit is flipped, so that they compare as
+ * signed words.
  */
 
 export const HEAD = {
@@ -65,8 +67,9 @@ export const STATELESS_BIT = 1 << 15;
 export const LEVEL_SHIFT = 16;
 
 /**
- * A packet as rules see it, in words: these, of which IPv4 addresses take the first of four. `sport` and `dport` are the
- * first two pairs of bytes of the transport header, whatever its protocol, or -1 if the packet does not have them.
+ * A packet as rules see it, in words: these, of which IPv4 addresses take the first of four.
+ * `sport` and `dport` are the first two pairs of bytes of the transport header, whatever its
+ * protocol, or -1 if the packet does not have them.
  */
 export const PACKET = {
   source: 0,
@@ -89,8 +92,8 @@ export const PACKET_WORDS = 19;
 /** A tree: place of its root, and the first rule in it. */
 export const TREE_WORDS = 2;
 /**
- * A node: field of the packet, split (values up to it go left), left, right. Of a leaf the field is `LEAF`, and what follows is
- * the number of rules and the rules, in order.
+ * A node: field of the packet, split (values up to it go left), left, right. Of a leaf the field is
+ * `LEAF`, and what follows is the number of rules and the rules, in order.
  */
 export const LEAF = -1;
 

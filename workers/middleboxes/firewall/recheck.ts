@@ -1,9 +1,10 @@
 /**
- * `recheck: true`: the rules in force have to accept a connection, also if it began under other rules, at another site, or
- * before this worker started.
+ * `recheck: true`: the rules in force have to accept a connection, also if it began under other
+ * rules, at another site, or before this worker started.
  *
- * The memory is the worker's own. By slot it has the version of the rules that accepted the entry, and the entry's
- * generation. It begins empty, so a worker that starts asks the rules once about each connection that it meets.
+ * The memory is the worker's own. By slot it has the version of the rules that accepted the entry,
+ * and the entry's generation. It begins empty, so a worker that starts asks the rules once about
+ * each connection that it meets.
  */
 
 import { type Batch, Protocol, TcpFlag, type TcpFlowTable } from '../../api.js';
@@ -18,7 +19,10 @@ const { SYN } = TcpFlag;
 export interface Recheck {
   /** The rules in force accepted the connection in `slot`. */
   accepted(slot: number): void;
-  /** Whether they accept it; packet `i` is one of it, and goes the way of its first packet, or `reversed`. */
+  /**
+   * Whether they accept it; packet `i` is one of it, and goes the way of its first packet, or
+   * `reversed`.
+   */
   passes(i: number, slot: number, reversed: boolean): boolean;
 }
 

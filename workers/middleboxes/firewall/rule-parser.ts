@@ -71,8 +71,8 @@ function isClause(clauses: Readonly<Record<string, Clause>>, token: Token): bool
 }
 
 /**
- * Reads a rule to the end of its line, or, `within` a chain, to the brace that closes it. `others`: what else a statement may
- * begin with.
+ * Reads a rule to the end of its line, or, `within` a chain, to the brace that closes it. `others`:
+ * what else a statement may begin with.
  */
 export function readRule(
   cursor: Cursor,
@@ -116,7 +116,8 @@ function finish(work: Work, cursor: Cursor, first: Token): Written['parts'] {
   if (states === State.ESTABLISHED && branches === null && VAIN.has(verdict)) cursor.fail(first, ESTABLISHED_PASSES);
   if (branches === null) work.push(verdict, outcome?.chain ?? null, draft);
   else {
-    // What is counted and logged are all packets that come to the map, also those that are none of its elements.
+    // What is counted and logged are all packets that come to the map, also those that are none of
+    // its elements.
     if (work.log !== null || work.counter !== null) work.push(Verdict.CONTINUE, null, draft);
     work.log = null;
     for (const branch of branches) {

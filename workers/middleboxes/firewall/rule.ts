@@ -18,10 +18,16 @@ export const Verdict = {
   RETURN: 7,
 } as const;
 
-/** What a reject answers with. `DEFAULT`, of the policy: TCP with a reset, other packets with an ICMP error. */
+/**
+ * What a reject answers with. `DEFAULT`, of the policy: TCP with a reset, other packets with an
+ * ICMP error.
+ */
 export const RejectWith = { DEFAULT: 0, RESET: 1, ICMP: 2 } as const;
 
-/** `limit rate`: a token bucket (limits.ts). Copies of a rule, where several rules jump to its chain, share one. */
+/**
+ * `limit rate`: a token bucket (limits.ts). Copies of a rule, where several rules jump to its
+ * chain, share one.
+ */
 export interface Limit {
   /** Packets in `periodMs`. */
   readonly rate: number;

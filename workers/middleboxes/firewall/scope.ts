@@ -1,4 +1,7 @@
-/** What the statements of a rule file have named so far: values, zones, and the ports of the configuration. */
+/**
+ * What the statements of a rule file have named so far: values, zones, and the ports of the
+ * configuration.
+ */
 
 import type { RuleProblem } from '../../api.js';
 import { Cursor, Mistake, type Problems, said } from './cursor.js';
@@ -100,7 +103,10 @@ export class Scope {
     return cursor.fail(token, `there is no port whose name begins with ${quote(start)}${listed(this.ports)}`);
   }
 
-  /** A value: one element, some between commas, or a set in braces. Only a named set may have no elements. */
+  /**
+   * A value: one element, some between commas, or a set in braces. Only a named set may have no
+   * elements.
+   */
   values<T>(cursor: Cursor, kind: Kind<T>): T[] {
     if (cursor.is('{')) return this.set(cursor, kind);
     const values = this.element(cursor, kind);
@@ -116,7 +122,10 @@ export class Scope {
     return values;
   }
 
-  /** Reads a set in braces, all elements of it, so that all that is wrong is told; then what is wrong ends the statement. */
+  /**
+   * Reads a set in braces, all elements of it, so that all that is wrong is told; then what is
+   * wrong ends the statement.
+   */
   elements(cursor: Cursor, read: () => void): void {
     const open = cursor.take();
     const before = cursor.problems.count;

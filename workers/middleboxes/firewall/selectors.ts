@@ -1,6 +1,7 @@
 /**
- * What a rule can compare: the field that some words name, and how its values narrow a match. After the words come values
- * (`tcp dport 22`, `!= 22`, `>= 1024`, `{ 22, 80 }`), or `vmap` and a verdict for each of them.
+ * What a rule can compare: the field that some words name, and how its values narrow a match. After
+ * the words come values (`tcp dport 22`, `!= 22`, `>= 1024`, `{ 22, 80 }`), or `vmap` and a verdict
+ * for each of them.
  */
 
 import { type Cursor, said } from './cursor.js';
@@ -37,7 +38,10 @@ export interface Selector<T = unknown> {
   readonly kind: Kind<T>;
   /** What has to be true of a packet that has the field at all. */
   imply(draft: Draft): void;
-  /** The packets whose field is one of the values, or, of `not`, none of them. `at`: where they stand. */
+  /**
+   * The packets whose field is one of the values, or, of `not`, none of them. `at`: where they
+   * stand.
+   */
   apply(draft: Draft, values: readonly T[], not: boolean, at: Token, cursor: Cursor): void;
   /** The largest value; absent: the field has no order. */
   readonly top?: bigint;
@@ -210,7 +214,10 @@ const COMPARISONS: Readonly<Record<string, string>> = {
   ge: '>=',
 };
 
-/** Reads an operator, if there is one, and values, and narrows the match by them. True: by a set that has no elements. */
+/**
+ * Reads an operator, if there is one, and values, and narrows the match by them. True: by a set
+ * that has no elements.
+ */
 export function readMatch(draft: Draft, selector: Selector, cursor: Cursor, scope: Scope): boolean {
   const operator = cursor.next;
   const isOperator = operator.kind !== 'string' && Object.hasOwn(COMPARISONS, operator.text);
@@ -220,7 +227,8 @@ export function readMatch(draft: Draft, selector: Selector, cursor: Cursor, scop
   const at = cursor.next;
   const isSet = at.kind === 'name' || cursor.is('{');
   const read = scope.values(cursor, selector.kind);
-  // In nftables a list without braces is one value, the states together, and a packet has one state.
+  // In nftables a list without braces is one value, the states together, and a packet has one
+  // state.
   if (selector.kind === STATE && isOperator && !isSet && read.length > 1)
     cursor.fail(at, `no packet has several states at once: write ${how} { … } around them`);
   if (how === '==' || how === '!=') {

@@ -1,6 +1,7 @@
 /**
- * Rules that decide about no packet: rules before them match all of theirs. Each is looked for by one packet that it matches:
- * whatever covers the rule matches that packet, too, and the lookup finds it at once among thousands.
+ * Rules that decide about no packet: rules before them match all of theirs. Each is looked for by
+ * one packet that it matches: whatever covers the rule matches that packet, too, and the lookup
+ * finds it at once among thousands.
  */
 
 import type { RuleProblem } from '../../api.js';
@@ -26,7 +27,10 @@ export function shadowed(
 ): RuleProblem[] {
   const lookup = createLookup(words);
   const skips = rules.flatMap(({ verdict }, index) => (verdict === Verdict.SKIP ? [index] : []));
-  /** By written rule: the line of the rule before all of its copies, or null if one of them decides about packets. */
+  /**
+   * By written rule: the line of the rule before all of its copies, or null if one of them decides
+   * about packets.
+   */
   const before = new Map<number, number | null>();
   for (const [index, rule] of rules.entries()) {
     if (rule.isQuiet && rule.verdict === Verdict.SKIP) continue;

@@ -3,12 +3,17 @@
 import { type FlowView, formatIpv4, formatIpv6, Protocol, portNumber } from '../../api.js';
 
 const STATES = ['new', 'established', 'closing', 'closed'];
-/** Of an entry: generation, expires, rank, then the key, then the side that began the connection. */
+/**
+ * Of an entry: generation, expires, rank, then the key, then the side that began the connection.
+ */
 const EXPIRES = 1;
 const RANK = 2;
 const KEY = 3;
 
-/** An entry of the IPv4 table (`words` is 1) or the IPv6 table (4); who began the connection is inside. */
+/**
+ * An entry of the IPv4 table (`words` is 1) or the IPv6 table (4); who began the connection is
+ * inside.
+ */
 export function shownConnection(entry: Int32Array, words: 1 | 4): FlowView {
   const pair = entry[KEY + 2 * words];
   const protocol = entry[KEY + 2 * words + 1] & 0xff;

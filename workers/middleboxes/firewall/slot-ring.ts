@@ -1,4 +1,7 @@
-/** A bounded queue of slots of a flow table, each with its entry's generation, a word, and when it came. The oldest makes room. */
+/**
+ * A bounded queue of slots of a flow table, each with its entry's generation, a word, and when it
+ * came. The oldest makes room.
+ */
 
 const WORDS = 4;
 

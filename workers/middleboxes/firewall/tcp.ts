@@ -9,8 +9,9 @@
  * | RST             | ESTABLISHED and CLOSING become CLOSED                                                  |
  * | anything else   | no change                                                                              |
  *
- * Past NEW a row needs only the segment and the rank. The rank only grows and is joined with what other sites saw, so the
- * result does not depend on which site sees which direction, or on the order of their records.
+ * Past NEW a row needs only the segment and the rank. The rank only grows and is joined with what
+ * other sites saw, so the result does not depend on which site sees which direction, or on the
+ * order of their records.
  */
 
 import { Rank, TcpFlag } from '../../api.js';
@@ -20,8 +21,8 @@ const { NEW, ESTABLISHED, CLOSING, CLOSED } = Rank;
 const URG = 0x20;
 
 /**
- * Whether a combination of flags is one that TCP knows (RFC 9293); others are made to find out what a stack or a filter does
- * with them. PSH, ECE and CWR may come with any.
+ * Whether a combination of flags is one that TCP knows (RFC 9293); others are made to find out what
+ * a stack or a filter does with them. PSH, ECE and CWR may come with any.
  */
 export const LEGAL_FLAGS: Uint8Array = Uint8Array.from({ length: 256 }, (_, flags) => {
   const kind = flags & (SYN | FIN | RST | ACK | URG);

@@ -46,7 +46,9 @@ export interface Tokenized {
   readonly problems: RuleProblem[];
 }
 
-/** All tokens, an `end` after the last of each line (but inside braces), and what could not be read. */
+/**
+ * All tokens, an `end` after the last of each line (but inside braces), and what could not be read.
+ */
 export function tokenize(text: string): Tokenized {
   const tokens: Token[] = [];
   const comments: Comment[] = [];

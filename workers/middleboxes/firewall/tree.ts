@@ -1,12 +1,13 @@
 /**
  * Trees that find the few rules a packet could match among thousands.
  *
- * Each rule is a few *boxes*, intervals of the packet's fields. A node cuts the space in two at a value of one field, a leaf
- * holds the rules of whose boxes some part is in its space, and these are looked at in order, whole. So a tree only
- * leaves out rules that cannot match: the answer is the linear list's (HiCuts, HyperSplit). Rules that are wide in a field would be
- * on both sides of every cut of it, and are copied over and over; so rules are sorted into trees by which of addresses and
- * destination port they leave open, and every tree is asked (EffiCuts), but those that begin with a later rule than
- * what was found.
+ * Each rule is a few *boxes*, intervals of the packet's fields. A node cuts the space in two at a
+ * value of one field, a leaf holds the rules of whose boxes some part is in its space, and these
+ * are looked at in order, whole. So a tree only leaves out rules that cannot match: the answer is
+ * the linear list's (HiCuts, HyperSplit). Rules that are wide in a field would be on both sides of
+ * every cut of it, and are copied over and over; so rules are sorted into trees by which of
+ * addresses and destination port they leave open, and every tree is asked (EffiCuts), but those
+ * that begin with a later rule than what was found.
  */
 
 import { LEAF } from './program.js';
@@ -27,7 +28,10 @@ const DEPTH_MAX = 48;
 /** A dimension that is at least so wide is open. */
 const OPEN = 0.9;
 
-/** Groups boxes by which of the dimensions `by` they leave open. `tops`: the largest value of each dimension, `bottoms` the least. */
+/**
+ * Groups boxes by which of the dimensions `by` they leave open. `tops`: the largest value of each
+ * dimension, `bottoms` the least.
+ */
 export function groupBoxes(
   boxes: readonly Box[],
   by: readonly number[],
@@ -48,7 +52,8 @@ export function groupBoxes(
 }
 
 /**
- * Appends a tree to `words` and returns the place of its root. `fields`: the packet's word that each dimension is.
+ * Appends a tree to `words` and returns the place of its root. `fields`: the packet's word that
+ * each dimension is.
  */
 export function buildTree(words: number[], boxes: readonly Box[], fields: readonly number[]): number {
   let budget = boxes.length * COPIES_MAX + 64;
@@ -88,7 +93,10 @@ interface Cut {
   readonly copies: number;
 }
 
-/** The cut, in any dimension, in the middle of where boxes end, that leaves the least on both sides; null if none is of use. */
+/**
+ * The cut, in any dimension, in the middle of where boxes end, that leaves the least on both sides;
+ * null if none is of use.
+ */
 function bestCut(held: readonly Box[], low: readonly number[], high: readonly number[]): Cut | null {
   let best: Cut | null = null;
   let least = held.length * held.length * 0.95;

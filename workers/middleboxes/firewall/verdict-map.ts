@@ -1,4 +1,7 @@
-/** Verdict maps: `ct state vmap { established : accept, invalid : drop }`, and `tcp dport vmap @services`. */
+/**
+ * Verdict maps: `ct state vmap { established : accept, invalid : drop }`, and `tcp dport vmap
+ * @services`.
+ */
 
 import { MAP_VERDICTS, readOutcome } from './actions.js';
 import { Cursor, said } from './cursor.js';
@@ -54,7 +57,10 @@ function branches(cursor: Cursor, draft: Draft, selector: Selector, scope: Scope
   return [...found, ...others];
 }
 
-/** An element's key and the colon behind it, which may be part of the same word: `22 : accept`, `22: accept`. */
+/**
+ * An element's key and the colon behind it, which may be part of the same word: `22 : accept`, `22:
+ * accept`.
+ */
 function readKey(cursor: Cursor, selector: Selector, scope: Scope): readonly unknown[] {
   const token = cursor.next;
   if (token.kind === 'word' && token.text !== ':' && /[^:]:$/.test(token.text)) {

@@ -147,8 +147,8 @@ export const DSCP: Readonly<Record<string, number>> = {
 type Codes = Readonly<Record<string, number>>;
 
 /**
- * What `reject with icmp …`, `icmpv6` and `icmpx` say: codes of ICMP (RFC 1812 §5.2.7.1), for which the framework sends those
- * of RFC 4443 in IPv6.
+ * What `reject with icmp …`, `icmpv6` and `icmpx` say: codes of ICMP (RFC 1812 §5.2.7.1), for which
+ * the framework sends those of RFC 4443 in IPv6.
  */
 export const REJECT_CODES: Readonly<Record<'icmp' | 'icmpv6' | 'icmpx', Codes>> = {
   icmp: {

@@ -1,4 +1,7 @@
-/** The rule that is being read: what it matches, what it does, and the parts of it that are finished. */
+/**
+ * The rule that is being read: what it matches, what it does, and the parts of it that are
+ * finished.
+ */
 
 import type { Cursor } from './cursor.js';
 import { anything, type Draft, type Match, possible } from './match.js';
@@ -36,8 +39,8 @@ export class Work {
   readonly parts: Part[] = [];
 
   /**
-   * A match comes after a statement. As in nftables the statement is for packets that match what stands before it: these are
-   * a part of their own.
+   * A match comes after a statement. As in nftables the statement is for packets that match what
+   * stands before it: these are a part of their own.
    */
   beforeMatch(cursor: Cursor, at: Token): void {
     if (this.limit !== null)

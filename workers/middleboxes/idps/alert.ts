@@ -1,7 +1,8 @@
 /**
- * Alerts: what was found, as a record of fixed layout, and how it reads as a line of JSON, with the names that EVE (the format of
- * Suricata's log) gives its fields. One for each event, not for each packet; and not more than so many a second of a worker,
- * since whoever sends packets can cause them.
+ * Alerts: what was found, as a record of fixed layout, and how it reads as a line of JSON, with the
+ * names that EVE (the format of Suricata's log) gives its fields. One for each event, not for each
+ * packet; and not more than so many a second of a worker, since whoever sends packets can cause
+ * them.
  */
 
 import { type MiddleboxLog, portNumber, type Recorder, type RecordFields, recordKind, unixMs } from '../../api.js';
@@ -99,8 +100,8 @@ export interface Alerts {
   /** What is said with the next alert beside its ends. */
   readonly figures: Int32Array;
   /**
-   * `ends`: source and destination, of four words each, and their link, at `ends[at …]`; zeros where there is none. `until`: coarse seconds, 0 where
-   * nothing is blocked.
+   * `ends`: source and destination, of four words each, and their link, at `ends[at …]`; zeros
+   * where there is none. `until`: coarse seconds, 0 where nothing is blocked.
    */
   raise(
     signature: number,

@@ -1,6 +1,7 @@
 /**
- * Prefixes of those who are never suspected: their packets are no evidence, and no block is one for them. A text of its own, which is
- * replaced while the instance runs: prefixes with space, commas or line ends between them; `#` begins a comment.
+ * Prefixes of those who are never suspected: their packets are no evidence, and no block is one for
+ * them. A text of its own, which is replaced while the instance runs: prefixes with space, commas
+ * or line ends between them; `#` begins a comment.
  *
  *     program   count; by prefix: address words, mask words
  */
@@ -11,7 +12,10 @@ import { ADDRESS_WORDS, putIpv4 } from './ends.js';
 const PREFIX_WORDS = 2 * ADDRESS_WORDS;
 /** They are gone through one by one, for every contact. */
 const PREFIXES_MAX = 1024;
-/** What an error quotes. Other words may be of a file with a secret in it, which the path leads to by mistake. */
+/**
+ * What an error quotes. Other words may be of a file with a secret in it, which the path leads to
+ * by mistake.
+ */
 const ADDRESS_LIKE = /^[0-9a-f]{0,4}([.:][0-9a-f]{0,4}){1,8}(\/[0-9]{0,3})?$/i;
 const NO_PREFIX = 'what stands here is not a prefix such as 10.0.0.0/8 or 2001:db8::/32';
 
@@ -45,7 +49,10 @@ export const compileAllowList: RulesCompiler = (text) => {
   return { words, entries };
 };
 
-/** Address and mask of a prefix of either family, such as `10.0.0.0/8` or `2001:db8::1`. Throws a RangeError that quotes what is wrong. */
+/**
+ * Address and mask of a prefix of either family, such as `10.0.0.0/8` or `2001:db8::1`. Throws a
+ * RangeError that quotes what is wrong.
+ */
 export function parsePrefix(prefix: string): Int32Array {
   const [address, bits = '', more] = prefix.split('/');
   const is6 = address.includes(':');

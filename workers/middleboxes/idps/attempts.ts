@@ -1,23 +1,28 @@
 /**
- * Who began what lately: TCP connections, UDP exchanges and pings of the last `LIFE_S` seconds, at this instance and, of
- * sources that look suspicious, at the others. An answer or a refusal counts only for an attempt that is found here.
+ * Who began what lately: TCP connections, UDP exchanges and pings of the last `LIFE_S` seconds, at
+ * this instance and, of sources that look suspicious, at the others. An answer or a refusal counts
+ * only for an attempt that is found here.
  *
  *     local memory   the table: BUCKETS of WAYS entries, shared by the instance's workers; services.ts; the pending bytes
  *     entry          tag (0: free), since (coarse seconds), bits, value (TCP: initial sequence number of the SYN-ACK)
  *     record         two words of hash, bits
  *
- * A key is the unordered pair of ends with both ports, protocol and link. Its *low* end is the smaller one, and each bit
- * exists once for either end. Records only add bits, so they commute and may be repeated.
+ * A key is the unordered pair of ends with both ports, protocol and link. Its *low* end is the
+ * smaller one, and each bit exists once for either end. Records only add bits, so they commute and
+ * may be repeated.
  *
- * **Bounds.** The table is fixed. A new entry replaces the oldest of its bucket, so a flood of attempts shortens how long
- * attempts are remembered, and costs nothing else: a refusal that finds no attempt is not counted, and the scan is found
- * by the silence of what it tried. Each worker replicates `RECORDS_PER_SECOND` attempts at most.
+ * **Bounds.** The table is fixed. A new entry replaces the oldest of its bucket, so a flood of
+ * attempts shortens how long attempts are remembered, and costs nothing else: a refusal that finds
+ * no attempt is not counted, and the scan is found by the silence of what it tried. Each worker
+ * replicates `RECORDS_PER_SECOND` attempts at most.
  *
- * **Concurrent writers.** Plain stores. The tag is cleared first and written last. If two workers write one entry at the same
- * instant, one of two real attempts may be lost, or may get the bits of the other.
+ * **Concurrent writers.** Plain stores. The tag is cleared first and written last. If two workers
+ * write one entry at the same instant, one of two real attempts may be lost, or may get the bits of
+ * the other.
  *
- * **Pending bytes.** Whether a packet of a connection under way has to be looked up: a byte per class of port pairs and
- * addresses says when something was expected last. Almost all packets find that nothing is.
+ * **Pending bytes.** Whether a packet of a connection under way has to be looked up: a byte per
+ * class of port pairs and addresses says when something was expected last. Almost all packets find
+ * that nothing is.
  */
 
 import {
@@ -111,8 +116,8 @@ export class Attempts implements StateObject {
   // ——— Packet path ———
 
   /**
-   * The entry of what the ends at `ends[0 …]` have to do with each other, by a raw port pair and a protocol;
-   * `NONE` if there is none. Sets `side`.
+   * The entry of what the ends at `ends[0 …]` have to do with each other, by a raw port pair and a
+   * protocol; `NONE` if there is none. Sets `side`.
    */
   find(ends: Int32Array, ports: number, protocol: number, now: number): number {
     const { key, hasher } = this;
@@ -131,7 +136,9 @@ export class Attempts implements StateObject {
     return this.found;
   }
 
-  /** Whether the source, or (`ofOther`) the destination, of the entry's last `find` did something. */
+  /**
+   * Whether the source, or (`ofOther`) the destination, of the entry's last `find` did something.
+   */
   did(entry: number, what: number, ofOther = false): boolean {
     return (this.table[entry + ENTRY.at.bits] & (what << (this.side ^ (ofOther ? 1 : 0)))) !== 0;
   }
@@ -145,7 +152,10 @@ export class Attempts implements StateObject {
     return this.table[entry + ENTRY.at.value];
   }
 
-  /** Notes what the source, or (`ofOther`) the destination, of the last `find` did. `replicate`: the other sites learn it too. */
+  /**
+   * Notes what the source, or (`ofOther`) the destination, of the last `find` did. `replicate`: the
+   * other sites learn it too.
+   */
   note(what: number, ofOther: boolean, value: number, now: number, replicate: boolean): void {
     const bits = what << (this.side ^ (ofOther ? 1 : 0));
     this.put(bits, value, now);
@@ -158,7 +168,10 @@ export class Attempts implements StateObject {
     this.table[entry + ENTRY.at.bits] &= ~((Did.GET_ANSWER | Did.COMPLETE) << side);
   }
 
-  /** Whether a packet between these ends has to be looked up; see the head. The place is the same for both directions. */
+  /**
+   * Whether a packet between these ends has to be looked up; see the head. The place is the same
+   * for both directions.
+   */
   isExpected(place: number, now: number): boolean {
     return ((now - this.pending[place]) & 0xff) < EXPECTED_S;
   }

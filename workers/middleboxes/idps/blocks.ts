@@ -1,12 +1,13 @@
 /**
- * Blocks: sources, and destination ports, whose packets are dropped at all sites until the block expires. Entries of flow
- * tables, so they are forgotten everywhere by themselves.
+ * Blocks: sources, and destination ports, whose packets are dropped at all sites until the block
+ * expires. Entries of flow tables, so they are forgotten everywhere by themselves.
  *
  *     sources   key: an address (IPv6: its prefix), its link  value: signature << 1 | whether it is only said
  *     ports     key: raw port, protocol                       value: likewise
  *
- * In a dry run an entry stands for an alert that was raised: it is not raised again before the entry expires. Rank LIFTED ends a
- * block before its time, and keeps it from coming back until then.
+ * In a dry run an entry stands for an alert that was raised: it is not raised again before the
+ * entry expires. Rank LIFTED ends a block before its time, and keeps it from coming back until
+ * then.
  */
 
 import {
@@ -40,8 +41,9 @@ export interface Blocks {
   source(ends: Int32Array, at: number, now: number): boolean;
   port(port: number, protocol: number, now: number): boolean;
   /**
-   * Blocks a source (IPv6: a prefix; with its link behind the address), or a port. Returns until when, in coarse seconds; 0 where it is only said (dry run, or there was no room); `NONE`
-   * where it is blocked or said already.
+   * Blocks a source (IPv6: a prefix; with its link behind the address), or a port. Returns until
+   * when, in coarse seconds; 0 where it is only said (dry run, or there was no room); `NONE` where
+   * it is blocked or said already.
    */
   blockSource(words: Int32Array, at: number, signature: number, now: number, seconds: number): number;
   blockPort(port: number, protocol: number, signature: number, now: number, seconds: number): number;
@@ -118,8 +120,8 @@ const PORT = 1;
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: Protocol.TCP, udp: Protocol.UDP };
 
 /**
- * Reads what is blocked as `blockRows` writes it: an address, `192.0.2.66 vlan 10`, or `4444/udp`. Throws a RangeError that quotes
- * what is wrong.
+ * Reads what is blocked as `blockRows` writes it: an address, `192.0.2.66 vlan 10`, or `4444/udp`.
+ * Throws a RangeError that quotes what is wrong.
  */
 export function parseBlocked(text: string): Int32Array {
   const [, port, protocol] = /^(\d{1,5})\/(tcp|udp)$/.exec(text) ?? [];

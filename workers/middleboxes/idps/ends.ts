@@ -1,6 +1,6 @@
 /**
- * The two ends of a packet as four raw words each, of either family: an IPv4 address as IPv6 writes it (RFC 4291 §2.5.5.2), so
- * that one table holds both.
+ * The two ends of a packet as four raw words each, of either family: an IPv4 address as IPv6 writes
+ * it (RFC 4291 §2.5.5.2), so that one table holds both.
  */
 
 import { type Batch, formatIpv4, formatIpv6, NONE, packetKeys } from '../../api.js';

@@ -1,6 +1,6 @@
 /**
- * What a packet says about who tries to reach whom. Nothing but X's own packets says that X tried something, and an answer
- * or a refusal counts only for an attempt that was seen (attempts.ts):
+ * What a packet says about who tries to reach whom. Nothing but X's own packets says that X tried
+ * something, and an answer or a refusal counts only for an attempt that was seen (attempts.ts):
  *
  * | packet                                    | evidence                                                              |
  * | ----------------------------------------- | --------------------------------------------------------------------- |
@@ -14,13 +14,15 @@
  * | ICMP echo, echo reply                     | tried, answered                                                       |
  * | ICMP unreachable                          | the source of what it quotes was refused, if it sent what is quoted, and that was not answered |
  *
- * With `replies: bypass` no site sees replies. There, what the source goes on to send counts as an answer.
+ * With `replies: bypass` no site sees replies. There, what the source goes on to send counts as an
+ * answer.
  *
- * So servers of UDP, which send to whatever port they are asked from, also late, or from another of their addresses, tried
- * nothing; and a scan by UDP from a low port is not found.
+ * So servers of UDP, which send to whatever port they are asked from, also late, or from another of
+ * their addresses, tried nothing; and a scan by UDP from a low port is not found.
  *
- * A packet of a TCP connection under way costs a look at its flags and at one byte. Packets that say the same as one before
- * them (UDP, bare ACKs) are passed over, by a small table of this worker's own.
+ * A packet of a TCP connection under way costs a look at its flags and at one byte. Packets that
+ * say the same as one before them (UDP, bare ACKs) are passed over, by a small table of this
+ * worker's own.
  */
 
 import {
@@ -50,7 +52,10 @@ const ACKNOWLEDGEMENT = 8;
 const DATA_OFFSET = 12;
 const TCP_BYTES_MIN = 20;
 const IPV6_BYTES = 40;
-/** Within so many bytes of the initial sequence number is what follows a handshake. A blind guess is right once in 65,536 times. */
+/**
+ * Within so many bytes of the initial sequence number is what follows a handshake. A blind guess is
+ * right once in 65,536 times.
+ */
 const HANDSHAKE_BYTES = 1 << 16;
 /** Ports that traceroute sends to, one for each packet. */
 const TRACEROUTE_FIRST = 33_434;
@@ -124,8 +129,8 @@ export function createEvidence(
   }
 
   /**
-   * Whether an answer is noted. Attempts that passed another site are known here only of suspicious sources; but what can be
-   * no part of what was attempted has no weight (scan.ts).
+   * Whether an answer is noted. Attempts that passed another site are known here only of suspicious
+   * sources; but what can be no part of what was attempted has no weight (scan.ts).
    */
   function isAnswer(entry: number): boolean {
     return entry === NONE ? members.others > 0 : attempts.did(entry, Did.BEGIN, true) || members.others > 0;
@@ -146,7 +151,10 @@ export function createEvidence(
     return attempts.did(entry, Did.PROBE, true) && !attempts.did(entry, Did.PROBE) && !wasBegun(entry);
   }
 
-  /** Whether the destination sends from a port at which it accepts connections: then it may know an older one. */
+  /**
+   * Whether the destination sends from a port at which it accepts connections: then it may know an
+   * older one.
+   */
   function isOfService(pair: number, now: number): boolean {
     return attempts.services.has(words, DESTINATION, destinationPort(pair), now);
   }
@@ -183,7 +191,10 @@ export function createEvidence(
     return l4[i] + TCP_BYTES_MIN === end;
   }
 
-  /** What follows a handshake tells that it was no forged SYN: the client knows what the server said, or the server goes on. */
+  /**
+   * What follows a handshake tells that it was no forged SYN: the client knows what the server
+   * said, or the server goes on.
+   */
   function progress(i: number, entry: number, pair: number, place: number, now: number): void {
     const isClient =
       attempts.did(entry, Did.GET_ANSWER) ||
@@ -224,7 +235,9 @@ export function createEvidence(
     }
   }
 
-  /** Whether the destination has sent first: a server at a high port, or both ends at the same one. */
+  /**
+   * Whether the destination has sent first: a server at a high port, or both ends at the same one.
+   */
   function isUdpReply(entry: number): boolean {
     return entry !== NONE && attempts.did(entry, Did.GET_ANSWER) && !attempts.did(entry, Did.BEGIN);
   }
@@ -236,8 +249,9 @@ export function createEvidence(
 
   function wasSeen(i: number, kind: number, now: number): boolean {
     const pair = ports[i];
-    // Sums of products with secret factors, that do not wait for each other. A product says little of what is high in its word:
-    // so there are two sums, one of the words with their halves exchanged.
+    // Sums of products with secret factors, that do not wait for each other. A product says little
+    // of what is high in its word: so there are two sums, one of the words with their halves
+    // exchanged.
     const time = (now >> SEEN_S_SHIFT) + (kind << 16);
     let high = (Math.imul(pair, factors[8]) + Math.imul(time, factors[9]) + Math.imul(words[LINK], factors[11])) | 0;
     let low = Math.imul((pair << 16) | (pair >>> 16), factors[20]);

@@ -1,9 +1,11 @@
 /**
- * Port floods, as in Constellation's paper: what all sites together send to a destination port is counted by replicated
- * counters, and a port to which more than a threshold goes within a window is blocked.
+ * Port floods, as in Constellation's paper: what all sites together send to a destination port is
+ * counted by replicated counters, and a port to which more than a threshold goes within a window is
+ * blocked.
  *
- * A worker adds up what it sees of a port and counts it in portions, a thousandth of the threshold, so a packet costs two
- * loads and a store; with n workers the count is less than the truth by n portions at most. Windows follow each other.
+ * A worker adds up what it sees of a port and counts it in portions, a thousandth of the threshold,
+ * so a packet costs two loads and a store; with n workers the count is less than the truth by n
+ * portions at most. Windows follow each other.
  */
 
 import { type Batch, type CounterVector, destinationPort, NONE, Protocol, portNumber } from '../../api.js';

@@ -1,10 +1,12 @@
 /**
- * Who scans: a sequential hypothesis test over first contacts (Jung, Paxson, Berger and Balakrishnan, "Fast portscan detection
- * using sequential hypothesis testing", 2004), and distinct counts, shared by all sites.
+ * Who scans: a sequential hypothesis test over first contacts (Jung, Paxson, Berger and
+ * Balakrishnan, "Fast portscan detection using sequential hypothesis testing", 2004), and distinct
+ * counts, shared by all sites.
  *
- * A *contact* is a source with a destination address, port and protocol. The test walks up by one for each that fails and down by
- * one for each that succeeds; a source whose walk comes `excess` high is a scanner. Here the walk is not kept but read off sets,
- * each a small HyperLogLog of all sites together: so the order of packets, by which site an answer comes, and how often it is seen
+ * A *contact* is a source with a destination address, port and protocol. The test walks up by one
+ * for each that fails and down by one for each that succeeds; a source whose walk comes `excess`
+ * high is a scanner. Here the walk is not kept but read off sets, each a small HyperLogLog of all
+ * sites together: so the order of packets, by which site an answer comes, and how often it is seen
  * do not matter, and what two sites saw of one source adds up.
  *
  *     ATTEMPTED   contacts that X tried
@@ -16,16 +18,20 @@
  *     failed = attempted - answered, after `answer` seconds to answer in;  walk = failed - answered
  *     at once: walk = |refused ∪ answered| - answered - answered
  *
- * Of what was answered and refused only what can be part of ATTEMPTED counts, register by register. So without a packet of X
- * every walk is 0; replies, forged ones included, never count for more than what X tried; and what was answered once cannot be
- * made a refusal. (The laptop that wakes up and is reset by the servers of its old connections probed as many addresses as
- * ports; who scans by ACKs probes many ports of an address: `PROBED` counts only where ports are `CONCENTRATED_PROBES` times as many.)
+ * Of what was answered and refused only what can be part of ATTEMPTED counts, register by register.
+ * So without a packet of X every walk is 0; replies, forged ones included, never count for more
+ * than what X tried; and what was answered once cannot be made a refusal. (The laptop that wakes up
+ * and is reset by the servers of its old connections probed as many addresses as ports; who scans
+ * by ACKs probes many ports of an address: `PROBED` counts only where ports are
+ * `CONCENTRATED_PROBES` times as many.)
  *
- * With the paper's θ0 = 0.8 and θ1 = 0.2 (chances that a contact succeeds, of an honest source and of a scanner) either step is ln 4,
- * and by Wald's bound an honest source is taken for a scanner with a chance of 4^-excess.
+ * With the paper's θ0 = 0.8 and θ1 = 0.2 (chances that a contact succeeds, of an honest source and
+ * of a scanner) either step is ln 4, and by Wald's bound an honest source is taken for a scanner
+ * with a chance of 4^-excess.
  *
- * A source that reaches so many `ports`, sixteen times as many as addresses, is a scanner whatever it is answered; and one whose walk by
- * such ports comes four times as high, before there was time to answer: nobody honest tries so many of a host at once.
+ * A source that reaches so many `ports`, sixteen times as many as addresses, is a scanner whatever
+ * it is answered; and one whose walk by such ports comes four times as high, before there was time
+ * to answer: nobody honest tries so many of a host at once.
  */
 
 import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api.js';
@@ -49,20 +55,30 @@ const ANSWERS_AND_REFUSALS = ANSWERS | (1 << REFUSED);
 /** Ports of this many times as many addresses are a scan of them. */
 const CONCENTRATED = 16;
 const CONCENTRATED_PROBES = 8;
-/** A source with so many more attempts than twice its answers has its attempts replicated one by one. */
+/**
+ * A source with so many more attempts than twice its answers has its attempts replicated one by
+ * one.
+ */
 const SUSPICIOUS = 3;
 /** Registers that one contact raises at most: more are of earlier ones. */
 const OF_ONE_CONTACT = 3;
-/** Ports of few addresses need not be waited for when the walk by them is so many times as high as it has to be. */
+/**
+ * Ports of few addresses need not be waited for when the walk by them is so many times as high as
+ * it has to be.
+ */
 const UNANSWERED = 4;
 /** Below this many, ports or addresses are one. */
 const ONE = 2.5;
-/** Raised registers, in all sketches, below which no estimate reaches `excess` contacts, whose ports and addresses raise some too. */
+/**
+ * Raised registers, in all sketches, below which no estimate reaches `excess` contacts, whose ports
+ * and addresses raise some too.
+ */
 const LITTLE = 12;
 /** Sources that are waited for at a time. */
 const SUSPECTS = 1024;
 /**
- * What a worker notes of each slot, together in one cache line: a packet of a new source touches all of it.
+ * What a worker notes of each slot, together in one cache line: a packet of a new source touches
+ * all of it.
  *
  *     owner       hash of the key that the notes are of
  *     looked      raised registers when it was last looked at
@@ -84,7 +100,10 @@ const LAST = 7;
 const LAST_PORTS = LAST + 4;
 const LAST_PROTOCOL = LAST + 5;
 const NOTE_WORDS = 16;
-/** Raised registers below which no source has `SUSPICIOUS` attempts: one for each, one for a port and one for an address. */
+/**
+ * Raised registers below which no source has `SUSPICIOUS` attempts: one for each, one for a port
+ * and one for an address.
+ */
 const UNSUSPICIOUS = SUSPICIOUS + 2;
 
 export interface ScanOptions {
@@ -97,9 +116,9 @@ export interface ScanOptions {
 
 export interface ScanDetector {
   /**
-   * In one sense (`ATTEMPTED`, `ANSWERED`, `REFUSED`, `PROBED`): the source at `ends[who …]` and the contact at `ends[whom …]`, a
-   * raw port and a protocol. `ports`: the packet's, for an alert. Returns whether the source looks suspicious, so that what it
-   * attempts is to be replicated.
+   * In one sense (`ATTEMPTED`, `ANSWERED`, `REFUSED`, `PROBED`): the source at `ends[who …]` and
+   * the contact at `ends[whom …]`, a raw port and a protocol. `ports`: the packet's, for an alert.
+   * Returns whether the source looks suspicious, so that what it attempts is to be replicated.
    */
   contact(
     sketch: number,
@@ -211,7 +230,8 @@ export function createScanDetector(
   function own(slot: number, hash: number): void {
     const note = slot * NOTE_WORDS;
     if (notes[note + OWNER] === hash) return;
-    // A worker that has just started did not see what a slot knows already: whether that was answered it cannot tell.
+    // A worker that has just started did not see what a slot knows already: whether that was
+    // answered it cannot tell.
     const isInherited = notes[note + OWNER] === 0 && sources.weight(slot) > OF_ONE_CONTACT;
     for (let i = 0; i < NOTE_WORDS; i++) notes[note + i] = 0;
     notes[note + OWNER] = hash;

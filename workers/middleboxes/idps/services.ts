@@ -1,13 +1,15 @@
 /**
- * Which ends are services: an address, a port and a link that accepted a connection somebody was seen to begin. What a
- * service sends on a connection that is older than the table of attempts remembers is no probe: it closes idle connections
- * and acknowledges what comes after a pause, and a client that is gone resets these.
+ * Which ends are services: an address, a port and a link that accepted a connection somebody was
+ * seen to begin. What a service sends on a connection that is older than the table of attempts
+ * remembers is no probe: it closes idle connections and acknowledges what comes after a pause, and
+ * a client that is gone resets these.
  *
  *     entry   tag (0: free), since (coarse seconds)
  *
- * The memory is the instance's own and fixed. Each accepted connection notes its service again; a new service replaces the
- * one of its bucket that accepted none for the longest time. Plain stores: if two workers write one entry at once, one of
- * two services is forgotten until its next connection.
+ * The memory is the instance's own and fixed. Each accepted connection notes its service again; a
+ * new service replaces the one of its bucket that accepted none for the longest time. Plain stores:
+ * if two workers write one entry at once, one of two services is forgotten until its next
+ * connection.
  */
 
 import type { SketchHash } from '../../api.js';

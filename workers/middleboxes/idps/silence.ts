@@ -1,11 +1,13 @@
 /**
- * Whether silence is judged. A contact without an answer has failed only if every member was heard, and none was behind, from
- * the attempt to the judgement: else another site may have seen the answer. While one is not, judgement is suspended, and what
- * was silent until then is discarded when it resumes. What was refused is judged all the same.
+ * Whether silence is judged. A contact without an answer has failed only if every member was heard,
+ * and none was behind, from the attempt to the judgement: else another site may have seen the
+ * answer. While one is not, judgement is suspended, and what was silent until then is discarded
+ * when it resumes. What was refused is judged all the same.
  *
- * **A member that is gone for good** must not switch detection off. Suspension has a budget of `suspend_max` seconds, which is
- * used up while members are not complete and refills at the same rate while they are. When it is used up judgement resumes,
- * with an alarm, until all members have been complete for `STEADY_S` without a break. So one that comes and goes does not either.
+ * **A member that is gone for good** must not switch detection off. Suspension has a budget of
+ * `suspend_max` seconds, which is used up while members are not complete and refills at the same
+ * rate while they are. When it is used up judgement resumes, with an alarm, until all members have
+ * been complete for `STEADY_S` without a break. So one that comes and goes does not either.
  */
 
 import type { Members } from '../../api.js';
@@ -46,7 +48,8 @@ export function createSilence(
   options: { readonly answer_seconds: number; readonly suspend_max: number },
   events: SilenceEvents,
 ): SilenceWatch {
-  // A contact is judged when the answers that other sites saw in time are here; longer than this they are not waited for.
+  // A contact is judged when the answers that other sites saw in time are here; longer than this
+  // they are not waited for.
   const behindMsMax = (): number => Math.max(options.answer_seconds * 1000, members.quietMs);
   let budget = options.suspend_max;
   let lookedAt = 0;

@@ -1,16 +1,18 @@
 /**
- * SYN floods: a service that is sent far more SYNs than connections to it are completed, counted by all sites together in counters
- * that a service's address and port choose. A connection is completed when its client shows that it knows the server's sequence
- * number, or the server goes on (evidence.ts). So whoever forges sources cannot make up for his SYNs by other packets; a FIN or a
+ * SYN floods: a service that is sent far more SYNs than connections to it are completed, counted by
+ * all sites together in counters that a service's address and port choose. A connection is
+ * completed when its client shows that it knows the server's sequence number, or the server goes on
+ * (evidence.ts). So whoever forges sources cannot make up for his SYNs by other packets; a FIN or a
  * reset says nothing.
  *
- * Sources of such a flood are mostly forged, so none is blocked. While it lasts, and `LASTS_S` more, a SYN to that service is
- * dropped unless the same one came before: a client sends its SYN again after a second, a forged one does not come twice. What is
- * connected goes on. A service that falls to the same counter as one that is flooded is guarded with it.
+ * Sources of such a flood are mostly forged, so none is blocked. While it lasts, and `LASTS_S`
+ * more, a SYN to that service is dropped unless the same one came before: a client sends its SYN
+ * again after a second, a forged one does not come twice. What is connected goes on. A service that
+ * falls to the same counter as one that is flooded is guarded with it.
  *
- * **The filter of first SYNs** is a Bloom filter in two generations, of this worker's own. Of a million SYNs a second about one
- * in ten is taken for a repeated one and passes. Beyond that the filter is full: the SYNs that pass are counted, and an alarm is
- * logged.
+ * **The filter of first SYNs** is a Bloom filter in two generations, of this worker's own. Of a
+ * million SYNs a second about one in ten is taken for a repeated one and passes. Beyond that the
+ * filter is full: the SYNs that pass are counted, and an alarm is logged.
  */
 
 import { type Batch, type CounterVector, destinationPort, Protocol, TcpFlag } from '../../api.js';
@@ -25,7 +27,10 @@ export const SYN_COUNTERS = 2 * CELLS;
 const RATIO = 3;
 const LASTS_S = 10;
 const LAST_WORDS = ADDRESS_WORDS + 2;
-/** SYNs seen before are remembered for between one and two of these; the first repetitions come after 1 and 3 s (RFC 6298). */
+/**
+ * SYNs seen before are remembered for between one and two of these; the first repetitions come
+ * after 1 and 3 s (RFC 6298).
+ */
 const REMEMBER_S = 5;
 /** Of a generation: 4 MB. */
 const BITS = 1 << 25;
@@ -36,7 +41,10 @@ const { SYN, ACK, FIN, RST } = TcpFlag;
 export interface SynFloods {
   /** Counts packet `i`, TCP, its ends loaded. True: it is a SYN to be dropped. */
   take(i: number, now: number): boolean;
-  /** A connection was completed; the server is at `words[at …]` with that raw port, on the link of these ends. */
+  /**
+   * A connection was completed; the server is at `words[at …]` with that raw port, on the link of
+   * these ends.
+   */
   completed(words: Int32Array, at: number, port: number): void;
   /** Once a second. */
   tick(now: number): void;

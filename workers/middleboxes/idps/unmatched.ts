@@ -1,10 +1,11 @@
 /**
- * Refusals whose attempt was not seen here: it may have passed another site, whose record of it is under way. They are looked
- * at again for a few seconds, some times a second and when the next ones come, and count when the attempt is known by then; else they are forgotten.
+ * Refusals whose attempt was not seen here: it may have passed another site, whose record of it is
+ * under way. They are looked at again for a few seconds, some times a second and when the next ones
+ * come, and count when the attempt is known by then; else they are forgotten.
  *
- * Only refusals of sources of which something is known are kept, so refusals that are sent to hosts at random take no room.
- * The memory is a ring of this worker's own. When it is full the oldest is forgotten: then the scan is found by the silence
- * of what it tried, some seconds later.
+ * Only refusals of sources of which something is known are kept, so refusals that are sent to hosts
+ * at random take no room. The memory is a ring of this worker's own. When it is full the oldest is
+ * forgotten: then the scan is found by the silence of what it tried, some seconds later.
  */
 
 import { destinationPort, NONE, Protocol, sourcePort } from '../../api.js';
@@ -16,7 +17,10 @@ const PLACES = 512;
 const KEEP_S = 4;
 /** So many of the last ones are looked at again when another comes. */
 const AGAIN = 2;
-/** Ends with their link, port pair, protocol, where in the ends the refused source is, and when; 0: there is none. */
+/**
+ * Ends with their link, port pair, protocol, where in the ends the refused source is, and when; 0:
+ * there is none.
+ */
 const AT = { ends: 0, ports: END_WORDS, protocol: 10, who: 11, since: 12 } as const;
 const WORDS = 13;
 

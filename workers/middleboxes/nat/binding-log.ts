@@ -1,10 +1,10 @@
 /**
- * The log of bindings: which inside endpoint got which external one, from when to when, for who has to answer that later (RFC 6888 §4).
- * Off at first. Remotes are not in it (REQ-12).
+ * The log of bindings: which inside endpoint got which external one, from when to when, for who has
+ * to answer that later (RFC 6888 §4). Off at first. Remotes are not in it (REQ-12).
  *
- * A site logs the bindings it makes, so that each is in one site's file, once when it begins and once when it is over, within about a
- * second. What an instance made before it was started again, or stopped, it does not know to be its own: of these the beginning is
- * all there is.
+ * A site logs the bindings it makes, so that each is in one site's file, once when it begins and
+ * once when it is over, within about a second. What an instance made before it was started again,
+ * or stopped, it does not know to be its own: of these the beginning is all there is.
  */
 
 import {
@@ -24,7 +24,10 @@ const NAMES: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP'
 /** How often some slots are looked at for bindings that are over. */
 export const LOOK_S = 0.1;
 
-/** `portAndProtocol`, raw addresses and external port, and from when to when; 0: it only begins. ICMP: the identifier in the place of the port. */
+/**
+ * `portAndProtocol`, raw addresses and external port, and from when to when; 0: it only begins.
+ * ICMP: the identifier in the place of the port.
+ */
 export const bindingKind = recordKind('bindings made, and over: log_bindings', WORDS, render);
 
 function render([port, address, externalAddress, externalPort, since, until]: Int32Array): RecordFields {

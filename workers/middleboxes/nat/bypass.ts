@@ -1,4 +1,7 @@
-/** Networks outside that are reached without translation (RFC 6888 REQ-6): a few, so they are gone through. */
+/**
+ * Networks outside that are reached without translation (RFC 6888 REQ-6): a few, so they are gone
+ * through.
+ */
 
 import type { Prefix } from '../../api.js';
 

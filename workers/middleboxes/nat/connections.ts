@@ -1,11 +1,12 @@
 /**
- * Which TCP connection a binding carries, or that it carries several: what ends one must not end the binding of another that is idle
- * (RFC 5382 REQ-5).
+ * Which TCP connection a binding carries, or that it carries several: what ends one must not end
+ * the binding of another that is idle (RFC 5382 REQ-5).
  *
- * A connection is known by its remote. A worker notes the one whose SYN or end it saw last, by slot, for the life (generation) that the
- * binding then had. That is of this worker alone: it is told to nobody, and asked only about packets that begin or end connections and
- * about those of a binding that is closing. All packets of a connection from inside come to one worker, as long as routes
- * stay; so what a worker has no note of is another connection than the one whose end it saw.
+ * A connection is known by its remote. A worker notes the one whose SYN or end it saw last, by
+ * slot, for the life (generation) that the binding then had. That is of this worker alone: it is
+ * told to nobody, and asked only about packets that begin or end connections and about those of a
+ * binding that is closing. All packets of a connection from inside come to one worker, as long as
+ * routes stay; so what a worker has no note of is another connection than the one whose end it saw.
  */
 
 import { type Batch, destinationPort } from '../../api.js';
@@ -25,7 +26,10 @@ export interface Connections {
   noteMany(slot: number): void;
   /** One of `Known`, of packet `i`. */
   look(i: number, slot: number): number;
-  /** Whether the binding in `slot`, when its generation was this one, carried the connection of packet `i`, or several. */
+  /**
+   * Whether the binding in `slot`, when its generation was this one, carried the connection of
+   * packet `i`, or several.
+   */
   began(i: number, slot: number, generation: number): boolean;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Early replies: packets from outside that came before the binding, or the session, they belong to. They wait for the
- * record of the site by which the request left (early.wait of the framework).
+ * Early replies: packets from outside that came before the binding, or the session, they belong to.
+ * They wait for the record of the site by which the request left (early.wait of the framework).
  *
  * | packet from outside                                        | waits if                                         |
  * | ---------------------------------------------------------- | ------------------------------------------------ |
@@ -8,8 +8,8 @@
  * |                                                            | member may have bound it; or it has no session   |
  * | ICMP error about a packet from such an external port       | likewise                                         |
  *
- * Other members bind ports of their leases, and any if there are no leases or theirs are used up. A packet of one inside
- * host to another waits likewise (hairpinning).
+ * Other members bind ports of their leases, and any if there are no leases or theirs are used up. A
+ * packet of one inside host to another waits likewise (hairpinning).
  */
 
 import {
@@ -34,11 +34,19 @@ const KEY_WORDS = 4;
 export interface NatEarlyReplies {
   /** Packet `i` from outside, to a port that is not bound here, waits. False: it does not. */
   waits(i: number, now: number): boolean;
-  /** Packet `i` from this remote, as the outside sees it, to a bound port, waits for its session. */
+  /**
+   * Packet `i` from this remote, as the outside sees it, to a bound port, waits for its session.
+   */
   waitsForSession(i: number, remote: number, remotePort: number): boolean;
-  /** Packet `i` from inside, whose source outside is this, waits for the binding of the inside host it is for. */
+  /**
+   * Packet `i` from inside, whose source outside is this, waits for the binding of the inside host
+   * it is for.
+   */
   waitsWithin(i: number, address: number, port: number, now: number): boolean;
-  /** ICMP error `i` waits, which quotes a packet of ours from this port to this remote, as the outside sees them. */
+  /**
+   * ICMP error `i` waits, which quotes a packet of ours from this port to this remote, as the
+   * outside sees them.
+   */
   errorWaits(i: number, quoted: Quoted, port: number, remote: number, remotePort: number, now: number): boolean;
 }
 

@@ -1,4 +1,7 @@
-/** From an internal endpoint to the external one and back, bound or mapped by hand: for what is not looked up by the batch. */
+/**
+ * From an internal endpoint to the external one and back, bound or mapped by hand: for what is not
+ * looked up by the batch.
+ */
 
 import { type NatBinding, NONE, portAndProtocol } from '../../api.js';
 

@@ -1,20 +1,25 @@
 /**
- * Filtering by remote (RFC 4787 REQ-8, RFC 5382 REQ-3): what comes from outside passes only if the inside endpoint has sent to that
- * address, or to that address and port. Sessions say so (shm/objects/nat-sessions.ts); they are made and kept by what the inside sends, at
- * whichever site, as bindings are.
+ * Filtering by remote (RFC 4787 REQ-8, RFC 5382 REQ-3): what comes from outside passes only if the
+ * inside endpoint has sent to that address, or to that address and port. Sessions say so
+ * (shm/objects/nat-sessions.ts); they are made and kept by what the inside sends, at whichever
+ * site, as bindings are.
  *
- * **TCP** is followed per session (lifetimes.ts), which with `address-and-port-dependent` is a connection. From outside comes one
- * thing alone that changes a session: a FIN or RST that lies in the window the inside has open, as far as its segments pass this site.
- * It makes the session CLOSING, which is then kept for the closing time (RFC 7857 §2), and refreshes nothing. An RST that lies outside
- * the window is dropped: forged resets have cost connections. Where the inside's segments do not pass, or none has for a
- * minute, resets outside it are translated and change nothing.
+ * **TCP** is followed per session (lifetimes.ts), which with `address-and-port-dependent` is a
+ * connection. From outside comes one thing alone that changes a session: a FIN or RST that lies in
+ * the window the inside has open, as far as its segments pass this site. It makes the session
+ * CLOSING, which is then kept for the closing time (RFC 7857 §2), and refreshes nothing. An RST
+ * that lies outside the window is dropped: forged resets have cost connections. Where the inside's
+ * segments do not pass, or none has for a minute, resets outside it are translated and change
+ * nothing.
  *
- * **A level** of filtering that is not in force, as while sites still differ (shm/objects/filter-level.ts), drops nothing: its
- * sessions are made for later. When it comes into force, bindings that were made before may lack sessions. What comes for these
- * passes without one (`unfiltered`), until the binding ends, or for as long as a binding of its protocol can be idle at most.
+ * **A level** of filtering that is not in force, as while sites still differ
+ * (shm/objects/filter-level.ts), drops nothing: its sessions are made for later. When it comes into
+ * force, bindings that were made before may lack sessions. What comes for these passes without one
+ * (`unfiltered`), until the binding ends, or for as long as a binding of its protocol can be idle
+ * at most.
  *
- * **An unsolicited SYN** is never answered (RFC 5382 REQ-4); when the inside sends a SYN to where it came from, the next one passes,
- * and the open is simultaneous.
+ * **An unsolicited SYN** is never answered (RFC 5382 REQ-4); when the inside sends a SYN to where
+ * it came from, the next one passes, and the open is simultaneous.
  */
 
 import {
@@ -64,20 +69,26 @@ export interface FilterParts {
 }
 
 export interface Filter {
-  /** Looks up the sessions of packets from inside, `indices[n]` of the internal endpoint (`addresses[n]`, `keys[n]`). */
+  /**
+   * Looks up the sessions of packets from inside, `indices[n]` of the internal endpoint
+   * (`addresses[n]`, `keys[n]`).
+   */
   lookOutbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
   /**
-   * Packet `i`, the `n`-th looked up, of a binding is sent: its session is made, or goes on. False: there is none to be had, the
-   * packet is dropped.
+   * Packet `i`, the `n`-th looked up, of a binding is sent: its session is made, or goes on. False:
+   * there is none to be had, the packet is dropped.
    */
   sent(i: number, n: number, binding: number, now: number): boolean;
   /** The same as `lookOutbound` for packets from outside, to internal endpoints. */
   lookInbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
-  /** Whether packet `i`, the `n`-th looked up, to the internal endpoint of a binding, may pass. False: it is dropped, or waits. */
+  /**
+   * Whether packet `i`, the `n`-th looked up, to the internal endpoint of a binding, may pass.
+   * False: it is dropped, or waits.
+   */
   received(i: number, n: number, binding: number, address: number, key: number, now: number): boolean;
   /**
-   * The same for packet `i` from inside, which is turned round to the internal endpoint of a binding; its source is
-   * to become this remote.
+   * The same for packet `i` from inside, which is turned round to the internal endpoint of a
+   * binding; its source is to become this remote.
    */
   turned(
     i: number,
@@ -175,7 +186,10 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     return sessions.level.inForce === level;
   }
 
-  /** Whether a binding was made before the level came into force, and what had no session then may still live. */
+  /**
+   * Whether a binding was made before the level came into force, and what had no session then may
+   * still live.
+   */
   function isOlder(binding: number, carried: number, now: number): boolean {
     const { since } = sessions.level;
     if (since === 0 || bindings.generation(binding) > since) return false;
@@ -200,7 +214,10 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     return true;
   }
 
-  /** A new session for packet `i`. `NONE`: there is none to be had, and the packet is dropped unless it `mayLack` one. */
+  /**
+   * A new session for packet `i`. `NONE`: there is none to be had, and the packet is dropped unless
+   * it `mayLack` one.
+   */
   function open(i: number, n: number, mayLack: boolean, now: number): number {
     if (fragment[i] === LATER) {
       if (!mayLack) batch.drop(i, counters.fragment);
@@ -250,7 +267,10 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     return slot !== NONE ? arrives(i, slot, now) : lacks(i, binding, remote, port2, now);
   }
 
-  /** Packet `i` from this remote to a binding has no session. Whether it passes; false: it is dropped, or waits. */
+  /**
+   * Packet `i` from this remote to a binding has no session. Whether it passes; false: it is
+   * dropped, or waits.
+   */
   function lacks(i: number, binding: number, remote: number, port: number, now: number): boolean {
     if (!isInForce()) return true;
     if (isOlder(binding, protocol[i], now)) {

@@ -1,7 +1,8 @@
 /**
- * Filtering by remote as an instance is configured, and as it is in force, which can be looser while other members differ. The
- * sessions of the two levels have different keys (filter.ts). Of the configured level they are always made, so that they are
- * there when it comes into force at all sites.
+ * Filtering by remote as an instance is configured, and as it is in force, which can be looser
+ * while other members differ. The sessions of the two levels have different keys (filter.ts). Of
+ * the configured level they are always made, so that they are there when it comes into force at all
+ * sites.
  */
 
 import { createFilter, type Filter, type FilterParts } from './filter.js';
@@ -14,7 +15,8 @@ export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null 
   if (level.own === 0) return null;
   const strict = createFilter({ ...parts, level: level.own });
   if (level.own === BY_ADDRESS) return strict;
-  // Made when it is needed: V8 takes the arrays of a function for constants only if the function is made once.
+  // Made when it is needed: V8 takes the arrays of a function for constants only if the function is
+  // made once.
   let loose: Filter | null = null;
   // Of the batch at hand: `loose`, if its level is in force.
   let second: Filter | null = null;

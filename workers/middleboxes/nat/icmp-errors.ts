@@ -1,9 +1,11 @@
 /**
- * ICMP errors: translated with the packet they quote, so that path MTU discovery and traceroute work through the NAT.
+ * ICMP errors: translated with the packet they quote, so that path MTU discovery and traceroute
+ * work through the NAT.
  *
- * An error passes to whom the packet it is about came from, that packet as the receiver knows it (RFC 5508 REQ-4, REQ-5), and
- * leaves bindings as they are (REQ-6). One about a packet that was turned round is turned round too (REQ-7). One whose
- * checksum is wrong is dropped (REQ-3); the quoted packet's own checksums are not looked at.
+ * An error passes to whom the packet it is about came from, that packet as the receiver knows it
+ * (RFC 5508 REQ-4, REQ-5), and leaves bindings as they are (REQ-6). One about a packet that was
+ * turned round is turned round too (REQ-7). One whose checksum is wrong is dropped (REQ-3); the
+ * quoted packet's own checksums are not looked at.
  */
 
 import {
@@ -72,7 +74,10 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
     batch.count1(isFromInside ? counters.hairpinned : counters.inbound);
   }
 
-  /** Whether the packet that it is about can have been sent: there is a session, where there are sessions. */
+  /**
+   * Whether the packet that it is about can have been sent: there is a session, where there are
+   * sessions.
+   */
   function isPermitted(now: number): boolean {
     if (filter === null || endpoints.isMapped) return true;
     const { slot, address, port } = endpoints;
@@ -80,8 +85,8 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
   }
 
   /**
-   * The packet it is about was sent to an endpoint of ours: finds where that is for the outside. False if it is nowhere. Nothing
-   * is rewritten yet, as an error that waits must be as it came.
+   * The packet it is about was sent to an endpoint of ours: finds where that is for the outside.
+   * False if it is nowhere. Nothing is rewritten yet, as an error that waits must be as it came.
    */
   function findOutside(now: number): boolean {
     if (!endpoints.toOutside(quoted.destination, destinationPort(quoted.ports), quoted.protocol, now)) return false;

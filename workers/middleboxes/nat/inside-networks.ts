@@ -1,8 +1,8 @@
 /**
- * Which sources packets from inside may have: those in `inside_networks`; without these, if the inside port has no next
- * hop, so its hosts are on the link, those in the port's own subnets, as they are at the moment. Hosts that `static`
- * names, and networks in `bypass`, are inside, too. Where the port has a next hop, or no address, nothing is known and
- * every source is inside.
+ * Which sources packets from inside may have: those in `inside_networks`; without these, if the
+ * inside port has no next hop, so its hosts are on the link, those in the port's own subnets, as
+ * they are at the moment. Hosts that `static` names, and networks in `bypass`, are inside, too.
+ * Where the port has a next hop, or no address, nothing is known and every source is inside.
  */
 
 import { formatIpv4, type OnLink, OptionError, type Prefix, type StaticMapping } from '../../api.js';
@@ -15,7 +15,10 @@ interface InsideOptions {
   readonly bypass: readonly Prefix[];
 }
 
-/** Throws if a network inside contains an external address. 0.0.0.0/0 means that sources are not validated. */
+/**
+ * Throws if a network inside contains an external address. 0.0.0.0/0 means that sources are not
+ * validated.
+ */
 export function checkInside({
   inside_networks,
   external,

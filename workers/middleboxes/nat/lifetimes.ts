@@ -11,20 +11,24 @@
  * | TCP from inside: of several connections    | becomes SHARED, if it is answered          | established  |
  * | anything else from inside                  | stays                                      | of its state |
  *
- * **An answer** is a packet of the responder that was translated, at any site: shm/objects/answers.ts says how the others hear of it.
- * Whatever the inside sends, a binding without an answer stays half-open: within its quota, and with the opening timer. An answer
+ * **An answer** is a packet of the responder that was translated, at any site:
+ * shm/objects/answers.ts says how the others hear of it. Whatever the inside sends, a binding
+ * without an answer stays half-open: within its quota, and with the opening timer. An answer
  * refreshes nothing. A reset is no answer: nobody accepted the connection.
  *
- * **Several connections** of one inside endpoint share a binding, at whichever sites. Since the end of one must not be that of another
- * that is idle, a binding that is seen to carry a second one is SHARED, for good: it runs out when nothing was sent for
- * `tcp_established`, whatever ends meanwhile. It is seen by a SYN to another remote when it is ESTABLISHED; by SYNs to two when it is NEW, once it is
- * acknowledged; by a FIN of another connection than the one it began with; and by a packet to another remote than the one that
- * ended, when it is CLOSING (connections.ts). An RST ends what it is of, and says nothing of a binding known to be another's; nor does one that refuses a SYN
- * (RFC 9293 §3.10.7.1), which whoever is outside can send.
+ * **Several connections** of one inside endpoint share a binding, at whichever sites. Since the end
+ * of one must not be that of another that is idle, a binding that is seen to carry a second one is
+ * SHARED, for good: it runs out when nothing was sent for `tcp_established`, whatever ends
+ * meanwhile. It is seen by a SYN to another remote when it is ESTABLISHED; by SYNs to two when it
+ * is NEW, once it is acknowledged; by a FIN of another connection than the one it began with; and
+ * by a packet to another remote than the one that ended, when it is CLOSING (connections.ts). An
+ * RST ends what it is of, and says nothing of a binding known to be another's; nor does one that
+ * refuses a SYN (RFC 9293 §3.10.7.1), which whoever is outside can send.
  *
- * A binding that ran out is given its port again if nobody else has it. A UDP or ICMP binding becomes ESTABLISHED with the first packet
- * from inside after it was answered; a one-sided sender's binding stays half-open. Its timer stays the same, except that packets to
- * certain well-known ports may have a shorter one, which never shortens a longer one that is running (RFC 4787 REQ-5).
+ * A binding that ran out is given its port again if nobody else has it. A UDP or ICMP binding
+ * becomes ESTABLISHED with the first packet from inside after it was answered; a one-sided sender's
+ * binding stays half-open. Its timer stays the same, except that packets to certain well-known
+ * ports may have a shorter one, which never shortens a longer one that is running (RFC 4787 REQ-5).
  */
 
 import {
@@ -45,7 +49,10 @@ const { NEW, ESTABLISHED, CLOSING, SHARED } = Rank;
 const { LATER } = Fragment;
 const WELL_KNOWN_PORTS = 1024;
 const SEQUENCE = 4;
-/** A table is walked over within 5 s, or, if it is large, as fast as this many slots a call allow, but at least within 60 s. */
+/**
+ * A table is walked over within 5 s, or, if it is large, as fast as this many slots a call allow,
+ * but at least within 60 s.
+ */
 const WALKED_WITHIN_TICKS = 50;
 const WALKED_SLOTS = 8192;
 const WALKED_WITHIN_TICKS_MAX = 600;
@@ -71,7 +78,10 @@ export interface Lifetimes {
   refresh(i: number, slot: number, now: number): void;
   /** Whether packet `i` from outside answers what the inside has sent. */
   isAnswer(i: number): boolean;
-  /** Establishes answered bindings in the next `count` slots whose inside is silent, and replicates answers that other sites lack. */
+  /**
+   * Establishes answered bindings in the next `count` slots whose inside is silent, and replicates
+   * answers that other sites lack.
+   */
   walk(now: number, count: number): void;
 }
 
@@ -125,7 +135,8 @@ export function createLifetimes(
 
   function refresh(i: number, slot: number, now: number): void {
     if (protocol[i] !== TCP) {
-      // Its first fragment has refreshed it, and is not to be taken for two packets. Of TCP a later one shows no flags.
+      // Its first fragment has refreshed it, and is not to be taken for two packets. Of TCP a later
+      // one shows no flags.
       if (fragment[i] === LATER) return;
       const rank = living.rank(slot) >= ESTABLISHED || goesOn(slot) ? ESTABLISHED : NEW;
       // Another packet may have got it a longer time, which stays.
@@ -158,7 +169,10 @@ export function createLifetimes(
     return living.answers.isAnswered(slot);
   }
 
-  /** The rank after a packet from inside that would make it `after`, which without an answer it does not become. */
+  /**
+   * The rank after a packet from inside that would make it `after`, which without an answer it does
+   * not become.
+   */
   function answeredRank(slot: number, before: number, after: number, shown: number): number {
     // Its end, or a packet that shows no flags, does not ask to be established later.
     if (after >= ESTABLISHED && (shown & (SYN | FIN | RST)) === 0) return goesOn(slot) ? after : before;

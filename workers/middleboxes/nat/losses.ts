@@ -1,8 +1,9 @@
 /**
- * Connections that lost their external port. Two sites bound one port to two endpoints, or one endpoint to two ports, before
- * they heard of each other; the state objects settle which binding stays (shm/objects/nat-tables.ts). The server then hears
- * the connection from a port that it does not know, or not at all. So the inside host is told with its next packet, instead
- * of waiting for a timer:
+ * Connections that lost their external port. Two sites bound one port to two endpoints, or one
+ * endpoint to two ports, before they heard of each other; the state objects settle which binding
+ * stays (shm/objects/nat-tables.ts). The server then hears the connection from a port that it does
+ * not know, or not at all. So the inside host is told with its next packet, instead of waiting for
+ * a timer:
  *
  * | packet from inside                               | answer                                                     |
  * | ------------------------------------------------ | ---------------------------------------------------------- |
@@ -10,11 +11,12 @@
  * | UDP, if the binding was established              | ICMP port unreachable, once; the next one has another port |
  * | TCP with SYN; UDP, if it was not; ICMP queries   | none: it begins anew, on another port                      |
  *
- * If the binding lost its port to another endpoint, every connection of it is lost. If it went on with another port, those
- * are that this worker saw begin before, on the former port: `connections` knows the last one, or that there were several.
+ * If the binding lost its port to another endpoint, every connection of it is lost. If it went on
+ * with another port, those are that this worker saw begin before, on the former port: `connections`
+ * knows the last one, or that there were several.
  *
- * Nothing is sent to the outside: what comes to the lost port is unsolicited. Another site may lack the record of a valid
- * binding, and a reset from there would end a connection that works.
+ * Nothing is sent to the outside: what comes to the lost port is unsolicited. Another site may lack
+ * the record of a valid binding, and a reset from there would end a connection that works.
  */
 
 import {
@@ -58,9 +60,15 @@ export interface Losses {
   look(now: number): void;
   /** Whether there are any, and `endsMoved` is to be asked. */
   isWatching(): boolean;
-  /** Whether packet `i` from inside, of the binding in `slot`, is of a connection that the binding had on another port: it is answered. */
+  /**
+   * Whether packet `i` from inside, of the binding in `slot`, is of a connection that the binding
+   * had on another port: it is answered.
+   */
   endsMoved(i: number, slot: number): boolean;
-  /** Packet `i` from inside is of a binding that lost its port. Whether it is of a TCP connection: it is answered. */
+  /**
+   * Packet `i` from inside is of a binding that lost its port. Whether it is of a TCP connection:
+   * it is answered.
+   */
   endsTcp(i: number): boolean;
   /** The same for UDP, of a binding that had this rank. */
   endsUdp(i: number, rank: number): boolean;

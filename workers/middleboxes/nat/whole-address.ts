@@ -1,7 +1,8 @@
 /**
- * Protocols without ports (GRE, ESP, IP in IP, SCTP and others): translated for addresses that are mapped whole by hand, in both
- * directions; by their addresses alone. SCTP's checksum covers no addresses. Those of UDP-Lite and DCCP do, and are updated. AH covers the
- * addresses with a digest, so it never passes a NAT.
+ * Protocols without ports (GRE, ESP, IP in IP, SCTP and others): translated for addresses that are
+ * mapped whole by hand, in both directions; by their addresses alone. SCTP's checksum covers no
+ * addresses. Those of UDP-Lite and DCCP do, and are updated. AH covers the addresses with a digest,
+ * so it never passes a NAT.
  */
 
 import { type Batch, type NatBinding, portAndProtocol, rewriteDestination, rewriteSource } from '../../api.js';
@@ -20,7 +21,10 @@ export interface WholeAddressParts {
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
 }
 
-/** Made once per worker: a function that translates packet `i` of such a protocol. False: its address is not mapped whole. */
+/**
+ * Made once per worker: a function that translates packet `i` of such a protocol. False: its
+ * address is not mapped whole.
+ */
 export function createWholeAddressTranslator(parts: WholeAddressParts): (i: number, isFromInside: boolean) => boolean {
   const { batch, inside, outside, bindings, endpoints, isOwn, counters } = parts;
   const { source, destination, protocol } = batch;

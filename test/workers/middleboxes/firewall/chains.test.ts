@@ -63,7 +63,10 @@ function textOf(chains: readonly TestRule[][]): string {
   return [...others.map((rules, i) => `chain c${i + 1} {\n${rules.join('\n')}\n}`), ...top, 'policy reject'].join('\n');
 }
 
-/** What chains say as they are written, walked rule by rule: the text of the rule that decides, and those that counted. */
+/**
+ * What chains say as they are written, walked rule by rule: the text of the rule that decides, and
+ * those that counted.
+ */
 function walk(chains: readonly TestRule[][], matches: (match: string) => boolean): { verdict: string; met: string[] } {
   const met: string[] = [];
   function chain(index: number): string | null {
@@ -245,7 +248,10 @@ describe('firewall limits', () => {
     };
   }
 
-  /** The token bucket of nftables, in exact numbers: tokens are time, of which a packet takes the cost. */
+  /**
+   * The token bucket of nftables, in exact numbers: tokens are time, of which a packet takes the
+   * cost.
+   */
   function reference(rate: number, periodMs: number, burst: number): (ms: number) => boolean {
     const cost = periodMs / rate;
     let tokens = cost * burst;

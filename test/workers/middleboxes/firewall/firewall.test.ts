@@ -116,7 +116,10 @@ describe('firewall', () => {
   describe('FINs and resets', () => {
     const IN = 'tcp 198.51.100.7:80 > 10.0.0.5:4000';
     const OUT_ = 'tcp 10.0.0.5:4000 > 198.51.100.7:80';
-    /** Open; the inside expects 5001 next in a window of 8 × 1000 bytes, the outside 1001 in one of 2000. */
+    /**
+     * Open; the inside expects 5001 next in a window of 8 × 1000 bytes, the outside 1001 in one of
+     * 2000.
+     */
     function connected(): FirewallSite {
       const site = new FirewallSite({ rules: OUT });
       const segments = [
@@ -167,7 +170,8 @@ describe('firewall', () => {
 
     it('end nothing by a SYN forged in the middle of the connection', () => {
       const site = connected();
-      // It may be the SYN of a client that lost its connection, so its refusal passes: reused-pair.test.ts.
+      // It may be the SYN of a client that lost its connection, so its refusal passes:
+      // reused-pair.test.ts.
       assert.equal(through(site, on(INSIDE, `${OUT_} S seq 70000`), on(OUTSIDE, `${IN} RA seq 0 ack 70001`)), 2);
       assert.deepEqual(only(site), [1, 7440]);
     });

@@ -1,4 +1,6 @@
-/** What a packet has to be to belong to a connection: kind and direction of queries, VLAN, and port. */
+/**
+ * What a packet has to be to belong to a connection: kind and direction of queries, VLAN, and port.
+ */
 
 import { strict as assert } from 'node:assert';
 import { shownConnection } from '../../../../workers/middleboxes/firewall/shown.js';
@@ -155,7 +157,8 @@ describe('firewall: links and ports', () => {
   });
 
   it('do not let a router on a stick invert the rules', () => {
-    // Between a switch (inside) and a router (outside), which sends in VLAN 20 what came in VLAN 10.
+    // Between a switch (inside) and a router (outside), which sends in VLAN 20 what came in VLAN
+    // 10.
     const site = new FirewallSite({ rules: OUT });
     const syn = (port: number, vlan: string): Packet => tcp(port, 'S', vlan);
     assert.equal(send(site, syn(INSIDE, 'vlan 10')), 1);

@@ -1,4 +1,6 @@
-/** Rules mean what they mean in nftables: which packets each counts, and which forms are refused. */
+/**
+ * Rules mean what they mean in nftables: which packets each counts, and which forms are refused.
+ */
 
 import { strict as assert } from 'node:assert';
 import { Cursor, Problems } from '../../../../workers/middleboxes/firewall/cursor.js';

@@ -1,4 +1,7 @@
-/** What rules of nftables say: constructs that mean the same here, and those that are refused with a reason. */
+/**
+ * What rules of nftables say: constructs that mean the same here, and those that are refused with a
+ * reason.
+ */
 
 import { strict as assert } from 'node:assert';
 import { compileRules } from '../../../../workers/middleboxes/firewall/compile.js';

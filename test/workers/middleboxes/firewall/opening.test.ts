@@ -1,4 +1,6 @@
-/** Handshakes: a connection is established only after both of its ends were seen, each at any site. */
+/**
+ * Handshakes: a connection is established only after both of its ends were seen, each at any site.
+ */
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
@@ -163,7 +165,10 @@ describe('firewall: handshakes', () => {
   });
 
   describe('a stranger who forges the initiator of a server that answers', () => {
-    /** What a server sends to whoever is forged: it answers SYNs, and acknowledges again what is out of the window. */
+    /**
+     * What a server sends to whoever is forged: it answers SYNs, and acknowledges again what is out
+     * of the window.
+     */
     const AGAIN = on(INSIDE, `${SERVER} A seq 5001 ack 1001`);
     const RST = on(INSIDE, `${SERVER} R seq 99`);
 

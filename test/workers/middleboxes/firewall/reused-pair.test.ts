@@ -1,4 +1,7 @@
-/** A SYN on a pair whose old connection is still open here: the RST that refuses it passes, and no other does. */
+/**
+ * A SYN on a pair whose old connection is still open here: the RST that refuses it passes, and no
+ * other does.
+ */
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
@@ -119,7 +122,8 @@ describe('firewall: a pair of ports used again while its old connection is open'
     }
     assert.ok(passes(there, SYN));
     assert.ok(passes(here, REFUSAL));
-    // Both pass the first site, and then the client's SYN the second one alone: the first does not know of it.
+    // Both pass the first site, and then the client's SYN the second one alone: the first does not
+    // know of it.
     const [before, after] = world();
     for (const packet of OPEN) {
       passes(before, packet);
@@ -141,7 +145,10 @@ describe('firewall: a pair of ports used again while its old connection is open'
     fc.assert(
       fc.property(fc.array(segment, { maxLength: 30 }), (segments) => {
         const site = opened();
-        /** Of each end: the sequence number of its SYN, if that was its last segment, and no SYN of the other end came after. */
+        /**
+         * Of each end: the sequence number of its SYN, if that was its last segment, and no SYN of
+         * the other end came after.
+         */
         const last: (number | null)[] = [null, null];
         for (const { isBack, kind, number } of segments) {
           const end = Number(isBack);

@@ -1,6 +1,7 @@
 /**
- * The table of state transitions in docs/firewall.md, row by row: the packet that it names does it, forged packets do not; where
- * one site sees both directions, and where one site sees the initiator and another the responder.
+ * The table of state transitions in docs/firewall.md, row by row: the packet that it names does it,
+ * forged packets do not; where one site sees both directions, and where one site sees the initiator
+ * and another the responder.
  */
 
 import { strict as assert } from 'node:assert';
@@ -52,7 +53,10 @@ interface Row {
   readonly shows?: { readonly packet: Packet; readonly state: string };
   /** Only the site that the first answer passed can tell forged packets from others. */
   readonly needsAnswer?: boolean;
-  /** Two sites do not know enough to tell forged packets: they may do it where the window of their receiver is unknown. */
+  /**
+   * Two sites do not know enough to tell forged packets: they may do it where the window of their
+   * receiver is unknown.
+   */
   readonly needsWindow?: boolean;
 }
 

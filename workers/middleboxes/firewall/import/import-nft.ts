@@ -1,10 +1,12 @@
 /**
- * The filter part of a ruleset of nftables, as rules of the firewall. What it makes is read by the parser of rules before it is
- * returned, each rule by itself and then all together, so it loads; what the parser refuses is left out, with its reason.
+ * The filter part of a ruleset of nftables, as rules of the firewall. What it makes is read by the
+ * parser of rules before it is returned, each rule by itself and then all together, so it loads;
+ * what the parser refuses is left out, with its reason.
  *
- * **Which chains.** Base chains of type filter, in the families ip, ip6 and inet, that packets come to on their way through
- * (hook forward); or, for an instance in front of a host, those for packets to the host (input) and from it (output). Several
- * base chains of one hook are asked in the order of their priority, and a packet has to be accepted by each.
+ * **Which chains.** Base chains of type filter, in the families ip, ip6 and inet, that packets come
+ * to on their way through (hook forward); or, for an instance in front of a host, those for packets
+ * to the host (input) and from it (output). Several base chains of one hook are asked in the order
+ * of their priority, and a packet has to be accepted by each.
  */
 
 import { readSetBlock } from '../blocks.js';
@@ -55,9 +57,15 @@ import {
 } from './rewrite.js';
 
 export interface ImportOptions {
-  /** forward: for packets that pass; host: for those to and from a host behind the port `inside`. Default: what there is. */
+  /**
+   * forward: for packets that pass; host: for those to and from a host behind the port `inside`.
+   * Default: what there is.
+   */
   readonly hook?: 'forward' | 'host';
-  /** Names of the configuration's ports, by interface. Absent: ports are named as the interfaces are. */
+  /**
+   * Names of the configuration's ports, by interface. Absent: ports are named as the interfaces
+   * are.
+   */
   readonly ports?: ReadonlyMap<string, string>;
 }
 
@@ -286,7 +294,9 @@ class Import {
     return ports.length === 0 ? '' : `{ ${ports.join(', ')} }`;
   }
 
-  /** Prints a set, if rules can have it. A map of verdicts is printed with the chain that uses it. */
+  /**
+   * Prints a set, if rules can have it. A map of verdicts is printed with the chain that uses it.
+   */
   private set(set: Block, table: Table): void {
     const key = setKey(table, set.name);
     const name = this.name(set, set.name, table);
@@ -354,7 +364,10 @@ class Import {
     this.output.push('', `policy ${base.policy}`, ...this.rules(base, renames), ...related);
   }
 
-  /** Rules at the top that send packets to the first base chain of their IP version, and chains for each. */
+  /**
+   * Rules at the top that send packets to the first base chain of their IP version, and chains for
+   * each.
+   */
   private dispatch(bases: readonly Chain[], match: string): void {
     const sequences = new Map(VERSIONS.map((version) => [version, sequence(bases, version)]));
     const first = VERSIONS.map((version) => this.after(sequences.get(version) ?? [], 0, sequences));
@@ -364,7 +377,10 @@ class Import {
     else for (const [i, version] of VERSIONS.entries()) this.output.push(`${match}meta nfproto ${version} ${first[i]}`);
   }
 
-  /** What packets meet that the base chains before number `at` accepted. Prints the chains that are needed. */
+  /**
+   * What packets meet that the base chains before number `at` accepted. Prints the chains that are
+   * needed.
+   */
   private after(chains: readonly Chain[], at: number, sequences: ReadonlyMap<Version, readonly Chain[]>): string {
     if (at >= chains.length) return 'accept';
     const base = chains[at];
@@ -424,7 +440,10 @@ class Import {
     return ['ct state related drop'];
   }
 
-  /** Prints the chains that a base chain jumps to, and the maps that they use; returns how they are named. */
+  /**
+   * Prints the chains that a base chain jumps to, and the maps that they use; returns how they are
+   * named.
+   */
   private chainsOf(base: Chain, next: string | null): Renames {
     const { table } = base;
     const reached = [...reachedBy(base)].filter((each) => each !== base);

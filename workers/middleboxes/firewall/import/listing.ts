@@ -1,4 +1,7 @@
-/** What `nft list ruleset` printed, or a file for `nft -f`: its tables, with their chains and sets, as tokens. */
+/**
+ * What `nft list ruleset` printed, or a file for `nft -f`: its tables, with their chains and sets,
+ * as tokens.
+ */
 
 import type { RuleProblem } from '../../../api.js';
 import { type Comment, quote, type Token, tokenize } from '../tokens.js';
@@ -46,8 +49,9 @@ const EXTENSION = /^#\s*xt_/;
 const LAST_VERDICTS = ['accept', 'drop', 'return', 'continue'];
 
 /**
- * The comment behind a rule, if it can be a part of the rule: nftables up to 1.0.2 prints extensions of iptables as `# xt_set`,
- * and the rest of the rule after it. A verdict is the last of a rule: what stands behind it is only a comment.
+ * The comment behind a rule, if it can be a part of the rule: nftables up to 1.0.2 prints
+ * extensions of iptables as `# xt_set`, and the rest of the rule after it. A verdict is the last of
+ * a rule: what stands behind it is only a comment.
  */
 export function hiddenBehind(tokens: readonly Token[], comments: readonly Comment[]): string | null {
   const last = tokens[tokens.length - 1];
@@ -71,7 +75,9 @@ export function extensionsIn({ tokens }: Chain, comments: readonly Comment[]): C
   return comments.filter(({ text, from }) => EXTENSION.test(text) && from > first.from && from < last.to);
 }
 
-/** Rules of a chain that are nothing but a comment, since they begin with an extension of iptables. */
+/**
+ * Rules of a chain that are nothing but a comment, since they begin with an extension of iptables.
+ */
 export function hiddenRules(chain: Chain, comments: readonly Comment[]): Comment[] {
   const lines = new Set(chain.rules.map(({ tokens }) => tokens[tokens.length - 1].line));
   return extensionsIn(chain, comments).filter(({ line }) => !lines.has(line));

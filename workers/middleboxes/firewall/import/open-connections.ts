@@ -1,6 +1,6 @@
 /**
- * What rules refuse of open connections in nftables and not here, where packets of open connections pass without asking the
- * rules, and related ones ask only rules that name `related`.
+ * What rules refuse of open connections in nftables and not here, where packets of open connections
+ * pass without asking the rules, and related ones ask only rules that name `related`.
  */
 
 import { anything, both, type Match } from '../match.js';
@@ -20,8 +20,8 @@ export interface Refusal {
 }
 
 /**
- * Rules that refuse packets, unless a rule before them has decided about those of open connections. `withPolicy`: packets can
- * come to the policy.
+ * Rules that refuse packets, unless a rule before them has decided about those of open connections.
+ * `withPolicy`: packets can come to the policy.
  */
 export function refusalsOfOpen({ rules, policy }: RuleSet, ports: number, withPolicy: boolean): Refusal[] {
   const found = new Map<string, Refusal>();

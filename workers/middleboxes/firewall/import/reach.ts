@@ -45,7 +45,10 @@ export function mapsOf(chains: readonly Chain[]): Block[] {
   return chains.length === 0 ? [] : chains[0].table.sets.filter(({ name }) => used.has(name));
 }
 
-/** A name for each wildcard that none of the names matches: rules with the wildcard need such a port. */
+/**
+ * A name for each wildcard that none of the names matches: rules with the wildcard need such a
+ * port.
+ */
 export function examples(names: readonly string[], exact: readonly string[]): string[] {
   const starts = names.filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
   const found = new Set<string>();
@@ -64,7 +67,9 @@ export function interfacesOf(base: Chain, { defines }: Listing): string[] {
   return [...reachedBy(base).flatMap(({ rules }) => rules.flatMap(({ tokens }) => interfacesIn(tokens))), ...strings];
 }
 
-/** Whether a packet can come to the end of the rules of a base chain other than past all of them. */
+/**
+ * Whether a packet can come to the end of the rules of a base chain other than past all of them.
+ */
 export function canReturn(base: Chain): boolean {
   return [...base.rules, ...mapsOf([base])].some(({ tokens }) =>
     tokens.some(({ kind, text }) => kind === 'word' && (text === 'return' || text === 'goto')),

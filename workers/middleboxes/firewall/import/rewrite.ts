@@ -1,6 +1,6 @@
 /**
- * Rewrites the words of a rule: interfaces become ports, options that change no verdict go, and an accept of one base chain
- * goes on to the next.
+ * Rewrites the words of a rule: interfaces become ports, options that change no verdict go, and an
+ * accept of one base chain goes on to the next.
  */
 
 import { refusal } from '../refusals.js';
@@ -52,8 +52,8 @@ const OPERATORS: ReadonlyMap<string, string> = new Map([
 const NO_VALUES = ['lt', 'gt', 'le', 'ge', 'and', 'or', 'xor', 'map', 'set'];
 
 /**
- * Why the interfaces of a rule cannot become ports, or null. A rule that is refused here must not be read as one that no
- * packet meets: its other matches decide too.
+ * Why the interfaces of a rule cannot become ports, or null. A rule that is refused here must not
+ * be read as one that no packet meets: its other matches decide too.
  */
 export function whyNotPorts(words: readonly Word[]): string | null {
   const has = (text: string): boolean =>
@@ -91,7 +91,9 @@ function unquoted(text: string): string {
   return text.startsWith('"') ? text.slice(1, -1) : text;
 }
 
-/** Calls `visit` for the names after each `iifname` and the like, with their place and the operator. */
+/**
+ * Calls `visit` for the names after each `iifname` and the like, with their place and the operator.
+ */
 function forEachInterface(
   words: readonly Word[],
   visit: (names: readonly Word[], from: number, to: number, operator: string) => void,
@@ -200,8 +202,8 @@ export function withoutOptions(words: readonly Word[]): { words: readonly Word[]
 }
 
 /**
- * A map of connection states without `established`, whose packets pass without asking the rules. `denied`: the branch that is
- * gone refused them.
+ * A map of connection states without `established`, whose packets pass without asking the rules.
+ * `denied`: the branch that is gone refused them.
  */
 export function withoutEstablished(words: readonly Word[]): { words: readonly Word[]; denied: string | null } {
   const at = words.findIndex(
