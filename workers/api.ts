@@ -1,9 +1,9 @@
 /**
- * All that a middlebox may import, as `constellation`: how it is declared, what packets are, and
- * the state objects. docs/tutorial.md shows how to write one.
+ * Everything that a middlebox may import, as `constellation`: its declaration, packets, and state
+ * objects. docs/tutorial.md shows how to write a middlebox.
  */
 
-// ——— How a middlebox is declared ———
+// ——— The declaration of a middlebox ———
 
 export { allSites, HOT, OptionError, option, type Prefix, ROLLING, rollingLosing } from '../options/option.js';
 export type { EventFields } from '../shm/events.js';
@@ -38,7 +38,7 @@ export type {
 } from './rules.js';
 export type { TimerCallback } from './timers.js';
 
-// ——— What packets are ———
+// ——— Packets ———
 
 export { NONE } from '../shm/none.js';
 export { destinationPort, sourcePort } from './packet/five-tuple.js';
@@ -118,7 +118,7 @@ export { FOREVER, growSet, removeSet, SetRefusal, type SharedSet } from '../shm/
 export { Plausible, Rank, type TcpFlowTable, tcpFlowTable } from '../shm/objects/tcp-flow-table.js';
 export { monotonicMs } from './monotonic.js';
 
-// ——— What a state object of your own is made of, also one over several structures ———
+// ——— Parts for a state object of your own, including one over several structures ———
 
 export type { LogProducer } from '../shm/log.js';
 export { ContentDigest } from '../shm/objects/content-digest.js';

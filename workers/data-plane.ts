@@ -1,8 +1,9 @@
 /**
- * The data plane of one worker: the life of a packet, in the order of `doWork`.
+ * The data plane of one worker. `doWork` shows the life of a packet in order.
  *
- * Each round takes one batch, so the work per round is bounded; reads the clock once; and shows its
- * log records to the send thread once. Nothing here waits except `Idle`, in the driver.
+ * Each round takes one batch, so the work per round is bounded. It publishes its log records to the
+ * send thread once. It reads the wall clock once, and a second time only to look up early replies.
+ * Nothing here waits except `Idle`, in the driver.
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -41,14 +42,14 @@ const COUNTERS = {
 } as const;
 
 /**
- * Longest sleep while packets are held or wait for their state: nobody wakes a worker when they may
- * go.
+ * Longest sleep while packets are held or wait for their state, in milliseconds. No event wakes the
+ * worker when they may leave.
  */
 const HELD_SLEEP_MS = 1;
-/** Rounds without packets between two looks at the timers: a look costs more than a round. */
+/** Rounds without packets between two checks of the timers. A check costs more than a round. */
 const IDLE_ROUNDS = 128;
 
-/** All metrics a data plane with this many ports counts in. */
+/** All metrics of a data plane with this many ports. */
 export function dataPlaneMetrics(ports: number): Metric[] {
   return [
     ...trafficMetrics(ports),
@@ -69,11 +70,11 @@ export function dataPlaneMetrics(ports: number): Metric[] {
 
 export interface DataPlaneParts {
   readonly driver: PacketDriver;
-  /** Over the driver's memory; the processes and the router were made for it. */
+  /** Over the driver's memory. The processes and the router are made for this batch. */
   readonly batch: Batch;
-  /** The ports as they are now. */
+  /** The current state of the ports. */
   readonly facts: PortBoardReader;
-  /** Called between batches when they have changed. */
+  /** Called between batches after the ports' state changed. */
   readonly onFacts?: () => void;
   /** The chain, in the order of the configuration. */
   readonly stages: readonly Stage[];
@@ -88,18 +89,18 @@ export interface DataPlaneParts {
   readonly catalogue: MetricCatalogue;
   /** This thread's row of metrics. */
   readonly row: Float64Array;
-  /** `null` for wire mode: frames pass with their addresses unchanged. */
+  /** `null` in wire mode: frames pass with their addresses unchanged. */
   readonly router: Router | null;
-  /** The router marks packets with it; `null` for wire mode. */
+  /** Fragments the packets that the router marks. `null` in wire mode. */
   readonly fragmentation: Fragmentation | null;
-  /** What a wire does around the middleboxes; `null` for route mode. */
+  /** The work of a wire before and after the middleboxes. `null` in route mode. */
   readonly wire: Wire | null;
   readonly idle: IdleMode;
-  /** How frames are read; absent: the defaults. */
+  /** How frames are parsed. Absent: the defaults. */
   readonly frames?: FrameSettings;
-  /** Unix time in milliseconds; tests and the simulator give their own. */
+  /** Unix time in milliseconds. Tests and the simulator pass their own. */
   readonly clock?: () => number;
-  /** Monotonic milliseconds; likewise. */
+  /** Monotonic time in milliseconds. Tests and the simulator pass their own. */
   readonly monotonic?: () => number;
 }
 
@@ -164,7 +165,7 @@ export class DataPlane implements Agent {
 
   onStart(): void {}
 
-  /** Works until main asks the data plane to end. */
+  /** Works until main ends the data plane. */
   run(): void {
     const { barrier } = this.control;
     while (this.control.phase < Phase.QUIET) {
@@ -180,18 +181,18 @@ export class DataPlane implements Agent {
     this.driver.transmit(this.batch);
   }
 
-  /** One round. Returns the number of packets, those that were held and went out with them. */
+  /** One round. Returns the number of packets, including held packets that left in it. */
   doWork(): number {
     const { batch, holds, fragments, early } = this;
     this.control.beat(this.thread);
     if (this.facts.refresh()) this.onFacts();
     const released = holds.held > 0 ? holds.release() : 0;
     if (fragments.held > 0) fragments.expire();
-    // Packets that waited were received before, and go on before later ones of their tuples are
-    // taken.
+    // Early replies were received before this round, so they continue before later packets of their
+    // tuples are received.
     if (early.waiting > 0) early.look(this.clock);
     const waited = early.due > 0 ? early.refill() : 0;
-    // So were fragments whose first one came.
+    // The same holds for fragments whose first fragment has arrived.
     const again = waited === 0 && fragments.due > 0 ? fragments.refill() : 0;
     const packets = waited > 0 ? waited : again > 0 ? again : this.driver.receive(batch);
     if (packets === 0) {
@@ -221,8 +222,8 @@ export class DataPlane implements Agent {
     if (waited > 0) early.done();
     if (holds.asked > 0) holds.take();
     holds.noteLogged();
-    // State has the head start over the packets it belongs to; waking the send thread, a system
-    // call, comes after them.
+    // Publish before transmit: records get a head start over the packets they belong to. Waking the
+    // send thread is a system call, so it comes after transmit.
     const logged = this.log.publish();
     if (this.fragmentation !== null && this.fragmentation.marked > 0) this.fragmentation.process();
     this.traffic.sending();
@@ -233,14 +234,16 @@ export class DataPlane implements Agent {
     return packets + released;
   }
 
-  /** Between batches: a timer that is due, and what it logged. */
+  /** Between batches: runs the timers that are due and publishes what they logged. */
   private upkeep(unixMs: number): void {
     if (!this.timers.run(unixMs, coarseSeconds(unixMs))) return;
     this.holds.noteLogged();
     if (this.log.publish()) this.control.ring();
   }
 
-  /** Sleeps until a packet comes; nobody at the barrier waits for that. */
+  /**
+   * Sleeps until a packet comes. The worker leaves the barrier meanwhile, so nobody waits for it.
+   */
   private rest(ms: number): void {
     const { barrier } = this.control;
     barrier.leave(this.thread);
@@ -248,7 +251,7 @@ export class DataPlane implements Agent {
     barrier.enter(this.thread);
   }
 
-  /** From here on `egress` is a port to send by, or `DROPPED`. */
+  /** After this, `egress` is a port to send by, or `DROPPED`. */
   private settle(batch: Batch): void {
     const { usable } = this.facts;
     for (let i = 0; i < batch.count; i++) {

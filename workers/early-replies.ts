@@ -1,35 +1,35 @@
 /**
- * Early replies: a reply that came before the state it belongs to waits here until the record of
- * another site arrives.
+ * Early replies: a reply that arrives before the record of its request waits here until another
+ * site's record arrives.
  *
- *     middlebox finds no state ─ wait ─▶ waiting ─ the state is here, or the time is over ─▶ the same stage of the chain
- *     later packets of the tuple ─────────▶ behind it
+ *     middlebox finds no state ─ wait ─▶ waiting ─ state arrives, or deadline ─▶ same stage
+ *     later packets of the tuple ───────▶ behind it
  *
- * Where routes are asymmetric, a request leaves by one site, and its reply comes by another. The
- * reply can be faster than the record about the request. A middlebox that would drop such a packet
- * asks for it to wait instead. It gives a key, and when it is opened it gives a function that looks
- * a key up.
+ * If routes are asymmetric, a request leaves by one site and its reply arrives at another. The
+ * reply can be faster than the record of the request. A middlebox that would drop such a packet
+ * asks for it to wait instead. It gives a key. When it is opened, it registers a function that
+ * looks a key up.
  *
- * **How a packet goes on.** It waits in a copy, as it was when it came to the stage. It then passes
- * the rest of the chain from that stage on, in the same direction (passage.ts), and it is counted
- * as received once. At its deadline it does the same, but `wait` returns false for it. So the
- * middlebox decides as if nothing ever waited: it drops the packet for its own reason, or rejects
- * it.
+ * **How a packet continues.** It waits as a copy, in the form it had when it reached the stage. It
+ * then passes the rest of the chain from that stage on, in the same direction (passage.ts). It is
+ * counted as received once. At its deadline it continues in the same way, but `wait` returns false
+ * for it. The middlebox then decides as if nothing ever waited: it drops the packet for its own
+ * reason, or rejects it.
  *
  * **Order.** A tuple is what packets of one flow and direction have in common: addresses, ports,
- * protocol, link and port of entry. Later packets of a tuple that waits at a stage wait behind its
- * first one, and all go on together, in order (`follows`). If there is no room for one, it is
- * dropped, since it must not overtake. ICMP errors have no order.
+ * protocol, link and arrival port. If a tuple waits at a stage, its later packets wait behind its
+ * first one, and all continue together, in order (`follows`). A later packet for which there is no
+ * room is dropped, since it must not overtake. ICMP errors have no order.
  *
- * **Bounds.** Each is fixed at the start, and each is counted when it keeps a packet from waiting:
- * packets and bytes in all, packets of one source, packets to one endpoint, and how many packets
- * may wait in vain in a second. A packet that waits at several stages has one deadline. Nothing
- * waits if no other member is heard.
+ * **Bounds.** All are fixed at the start. A packet that a bound keeps from waiting is counted. The
+ * bounds are: packets and bytes in total, packets of one source, packets to one endpoint, and
+ * packets per second that wait in vain. A packet that waits at several stages has one deadline.
+ * Nothing waits if no other member is heard.
  *
- * **Cost.** While something waits at a stage, each packet there costs a look into a small table.
- * Keys are looked up after the receive thread has applied something; what is looked up in vain
- * takes some thousandths of the worker's time, or stays in proportion to what is found. A packet
- * that can never be a reply costs a few loads.
+ * **Cost.** While something waits at a stage, each packet there costs a lookup in a small table.
+ * Keys are looked up after the receive thread has applied records. Lookups that fail take some
+ * thousandths of the worker's time, or are proportional to those that succeed. A packet that can
+ * never be a reply costs a few loads.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -50,76 +50,82 @@ import { CELL_BYTES, createPacketStore } from './packet-store.js';
 
 const { ICMP, ICMPV6 } = Protocol;
 
-/** What a worker holds at most: packets, and bytes in cells. */
+/** Most that a worker stores: packets, and bytes in cells. */
 export const WAITING_MAX = 2048;
 export const WAITING_BYTES_MAX = 2 * 1024 * 1024;
-/** Words a key can have. */
+/** Most words in a key. */
 export const EARLY_KEY_WORDS_MAX = 12;
 
-/** How often the other members are looked at. */
+/** Interval between two checks of the other members, in seconds. */
 const LOOK_AT_MEMBERS_S = 0.5;
 /**
- * To look a key up takes up to half a microsecond, as nothing of it is in a cache: some thousandths
- * of the time.
+ * Time between two rounds of lookups, per waiting tuple. A lookup takes up to half a microsecond,
+ * because none of its data is in a cache. So lookups take some thousandths of the time.
  */
 const LOOK_MS_PER_TUPLE = 0.15;
 const LOOK_MS_MAX = 4;
 /**
- * A look ends with so many keys that are not known, and so many more for each that was, in it and
- * the last one.
+ * A round of lookups ends after this many keys that are not known. The limit grows by the second
+ * number for each key that was known in this round and in the last one.
  */
 const LOOK_MISSES = 64;
 const LOOK_MISSES_PER_KNOWN = 8;
-/** What is over within this time goes on together. */
+/** Tuples whose deadlines are within this time continue together. */
 const TOGETHER_MS = 4;
 
 const BUCKETS = 4096;
 const MIX = 0x9e3779b1;
-/** Marks by ports alone: a first look, which nearly always says that a packet follows none. */
+/**
+ * Counts of waiting tuples by a hash of their ports alone. A first check against it nearly always
+ * says that a packet follows none.
+ */
 const MARKS_SHIFT = 32 - 11;
-/** Before the oldest tuple and behind the newest. */
+/** List head: before the oldest tuple and after the newest. */
 const ENDS = WAITING_MAX;
-/** In the protocol word of a tuple, above the protocol. */
+/** Shift of the IP version in a tuple's protocol word, above the protocol. */
 const VERSION_SHIFT = 8;
 
 /**
- * Whether the state that `words[at …]` is the key of is here; `now` in coarse seconds. One lookup;
- * it changes nothing.
+ * Whether the state with the key at `words[at …]` is present. `now` is in coarse seconds. One
+ * lookup without side effects.
  */
 export type IsKnown = (words: Int32Array, at: number, now: number) => boolean;
 
 /** What a middlebox waits for, with keys of one kind. */
 export interface Expectation {
-  /** The key of the packet at hand. Fill it in before `wait`. */
+  /** The key of the current packet. Fill it in before `wait`. */
   readonly key: Int32Array;
   /**
-   * Whether packet `i` could wait now. It costs little, so ask it before what costs more to find
-   * out. A refusal is counted by its reason.
+   * Whether packet `i` could wait now. It is cheap: ask it before anything that costs more. A
+   * refusal is counted by its reason.
    */
   mayWait(i: number): boolean;
   /**
-   * Packet `i` waits, until the key is known or its time is over, and then comes to this middlebox
-   * again. It must be as it was when the middlebox got it, and the middlebox leaves it alone from
-   * here on. False: it does not wait; decide without.
+   * Packet `i` waits until the key is known or its deadline passes, and then returns to this
+   * middlebox. The packet must be unchanged since the middlebox received it, and the middlebox must
+   * not touch it after this call. If it returns false, the packet does not wait: decide without it.
    */
   wait(i: number): boolean;
 }
 
 /** Packets that wait for the state they belong to. */
 export interface EarlyReplies {
-  /** Whether another member is heard, by slot. */
+  /** Whether the member in this slot is heard. */
   isHeard(slot: number): boolean;
-  /** What to wait for, with keys of so many words. Only while the middlebox is being opened. */
+  /**
+   * Declares what to wait for, with keys of `words` words. Only while the middlebox is being
+   * opened. Throws a `RangeError` unless `words` is 1 to `EARLY_KEY_WORDS_MAX`.
+   */
   expect(words: number, isKnown: IsKnown): Expectation;
   /**
-   * Whether packet `i` has the tuple of one that waits here. Then it waits behind that one, or is
-   * dropped, and the middlebox leaves it alone. Ask it of every packet: state that is here may have
-   * come just now.
+   * Whether packet `i` has the tuple of a packet that waits here. If so, it waits behind that
+   * packet, or is dropped, and the middlebox must not touch it. Ask it for every packet, even if
+   * its state is present: the state may have just arrived.
    */
   follows(i: number): boolean;
 }
 
-/** Where packets go on: see passage.ts. */
+/** Where packets continue (passage.ts). */
 export interface Stop {
   stage: number;
   step: number;
@@ -128,24 +134,24 @@ export interface Stop {
 }
 
 export interface DataPlaneEarlyReplies extends EarlyReplies {
-  /** Packets that wait. */
+  /** Number of packets that wait. */
   readonly waiting: number;
-  /** Tuples whose packets may go on. */
+  /** Number of tuples whose packets may continue. */
   readonly due: number;
-  /** Where the packets of the last `refill` go on. */
+  /** Where the packets of the last `refill` continue. */
   readonly stop: Readonly<Stop>;
-  /** Between batches: sees which packets may go on. */
+  /** Runs between batches. Finds the packets that may continue. */
   look(unixMs: () => number): void;
   /**
-   * Fills the empty batch with packets that go on at one place. Returns how many. Until `done` they
-   * are not new.
+   * Fills the empty batch with packets that continue at one place. Returns their number. Until
+   * `done`, they keep their first arrival time.
    */
   refill(): number;
-  /** The batch of the last `refill` is through. */
+  /** The batch of the last `refill` has passed. */
   done(): void;
-  /** The shown packets of the batch come to a stage. `isOpen`: they may wait there. */
+  /** The visible packets of the batch reach a stage. `isOpen`: they may wait there. */
   enter(stage: number, step: number, turns: number, isRewritten: boolean, isOpen: boolean): void;
-  /** Drops all: the worker ends. */
+  /** Drops all waiting packets, because the worker ends. */
   dropAll(): void;
 }
 
@@ -153,15 +159,15 @@ export interface EarlyRepliesParts {
   readonly batch: Batch;
   readonly driver: PacketDriver;
   readonly members: Members;
-  /** A number that changes when records were applied since it was read last, whichever they are. */
+  /** A number that changes whenever any records were applied since the last call. */
   progress(): number;
-  /** The longest time a packet waits; asked a few times a second. */
+  /** The longest time that a packet waits. Called a few times a second. */
   msMax(): number;
   readonly row: Float64Array;
   readonly catalogue: MetricCatalogue;
-  /** As of the worker's timers. */
+  /** `every` of the worker's timers. */
   every(owner: string, seconds: number, callback: () => void): void;
-  /** Monotonic milliseconds; tests give their own. */
+  /** Monotonic milliseconds. Tests pass their own. */
   readonly clock?: () => number;
 }
 
@@ -182,7 +188,7 @@ export function createEarlyReplies({
   const store = createPacketStore(batch, driver, WAITING_MAX, WAITING_BYTES_MAX / CELL_BYTES);
   const [seed, seed2] = randomFillSync(new Int32Array(2));
 
-  // ——— Packets, by their place in the store ———
+  // ——— Packets, by their cell in the store ———
 
   const next = new Int32Array(WAITING_MAX);
   const arrived = new Float64Array(WAITING_MAX);
@@ -206,12 +212,12 @@ export function createEarlyReplies({
   const rewrittenOf = new Uint8Array(WAITING_MAX);
   const kindOf = new Int32Array(WAITING_MAX);
   const keys = new Int32Array(WAITING_MAX * EARLY_KEY_WORDS_MAX);
-  /** When the first of its packets came. */
+  /** When the first of its packets arrived. */
   const since = new Float64Array(WAITING_MAX);
-  // Those whose state is awaited, in the order of `since`.
+  // Tuples whose state is awaited, in the order of `since`.
   const older = new Int32Array(WAITING_MAX + 1).fill(ENDS);
   const newer = new Int32Array(WAITING_MAX + 1).fill(ENDS);
-  // All that have an order, by hash.
+  // All tuples that have an order, by hash.
   const buckets = new Int32Array(BUCKETS).fill(NONE);
   const bucketOf = new Int32Array(WAITING_MAX);
   const marks = new Uint16Array(1 << (32 - MARKS_SHIFT));
@@ -219,14 +225,14 @@ export function createEarlyReplies({
   const free = Int32Array.from({ length: WAITING_MAX }, (_, n) => WAITING_MAX - 1 - n);
   let freeCount = WAITING_MAX;
   let awaited = 0;
-  /** Tuples by stage, due ones too. */
+  /** Number of ordered tuples by stage, including those that are due. */
   const waitingAt = new Int32Array(256);
 
-  // Those that may go on, in order.
+  // Tuples that may continue, in order.
   const queue = new Int32Array(WAITING_MAX);
   let queueAt = 0;
   let queued = 0;
-  /** Why: the counter of each of its packets. */
+  /** The counter for each packet of the tuple: why it continues. */
   const reasons = new Int32Array(WAITING_MAX);
 
   const bounds = createEarlyBounds(WAITING_MAX, catalogue, clock());
@@ -236,29 +242,29 @@ export function createEarlyReplies({
 
   const knowns: IsKnown[] = [];
   const stop: Stop = { stage: 0, step: 1, turns: 0, isRewritten: false };
-  /** Where the shown packets are. */
+  /** The stage that the visible packets are at. */
   const here: Stop = { stage: 0, step: 1, turns: 0, isRewritten: false };
   let isOpen = false;
-  /** When the packets of the batch came, where they waited before. */
+  /** Arrival times of the packets in the batch, if they waited before. */
   const camePacket = new Float64Array(BATCH_CAPACITY);
   let isRefilled = false;
   let nowMs = 0;
   let isNowRead = false;
   let seen = 0;
   let lookAgainMs = 0;
-  /** The tuple that is looked up next; `ENDS`: the oldest. */
+  /** The next tuple to look up. `ENDS`: the oldest. */
   let nextLook = ENDS;
-  /** Tuples that became known in the last look. */
+  /** Tuples that became known in the last round of lookups. */
   let found = 0;
 
-  // Of the packet looked at last.
+  // Fields of the last packet that was read.
   let from = 0;
   let to = 0;
   let group = 0;
   let endpoint = 0;
   let bucket = 0;
 
-  /** One reading of the clock serves a round. */
+  /** The clock is read at most once in a round. */
   function readNow(): number {
     if (!isNowRead) {
       nowMs = clock();
@@ -283,7 +289,7 @@ export function createEarlyReplies({
     return mixed(mixed(i32[at], i32[at + 1]), mixed(i32[at + 2], i32[at + 3]));
   }
 
-  /** Reads the tuple of packet `i`. An IPv6 address is a hash of it. */
+  /** Reads the tuple of packet `i`. IPv6 addresses are hashed to one word. */
   function read(i: number): void {
     if (version[i] === 4) {
       from = source[i];
@@ -300,7 +306,10 @@ export function createEarlyReplies({
     return Math.imul(ports[i], MIX) >>> MARKS_SHIFT;
   }
 
-  /** The tuple of packet `i`, which was read, if it waits at this stage; or `NONE`. */
+  /**
+   * Returns the tuple of packet `i` if it waits at this stage, otherwise `NONE`. `read(i)` must
+   * come first.
+   */
   function find(i: number): number {
     for (let t = buckets[bucket]; t !== NONE; t = nextInBucket[t]) {
       if (
@@ -318,9 +327,9 @@ export function createEarlyReplies({
     return NONE;
   }
 
-  /** Whether there is room for packet `i`; reads its tuple. */
+  /** Whether there is room for packet `i`. Also reads its tuple. */
   function hasRoom(i: number): boolean {
-    // First what costs least, as in a flood it is what most packets are refused for.
+    // The cheapest check comes first, because in a flood it refuses most packets.
     if (bounds.isSpent(readNow())) return refuse(columns.early_replies_rate);
     if (freeCount === 0) return refuse(columns.early_replies_full);
     if (!hasPlace(i)) return false;
@@ -328,8 +337,8 @@ export function createEarlyReplies({
   }
 
   /**
-   * The same behind a packet that waits: its state may be here, so it is spared the bound of what
-   * waits in vain.
+   * The same check for a packet behind one that waits. Its state may be present, so the bound on
+   * waiting in vain does not apply.
    */
   function hasPlace(i: number): boolean {
     if (!store.hasRoom(length[i])) return refuse(columns.early_replies_full);
@@ -348,7 +357,7 @@ export function createEarlyReplies({
     return others.isActive && isOpen && hasRoom(i);
   }
 
-  /** Packet `i`, for which there is room, becomes the last of tuple `t`. */
+  /** Appends packet `i` to tuple `t`. The caller has checked that there is room. */
   function append(i: number, t: number): void {
     const place = store.put(i);
     next[place] = NONE;
@@ -406,7 +415,10 @@ export function createEarlyReplies({
     return true;
   }
 
-  /** Puts a tuple in its place among those awaited: nearly always the last. */
+  /**
+   * Inserts a tuple into the list of awaited tuples by its age. Its position is nearly always the
+   * last.
+   */
   function lineUp(t: number): void {
     let before = older[ENDS];
     while (before !== ENDS && since[before] > since[t]) before = older[before];
@@ -418,8 +430,8 @@ export function createEarlyReplies({
   }
 
   /**
-   * Packet `i` waits behind the first of its tuple, if that waits at this stage; or is dropped for
-   * want of room.
+   * Packet `i` waits behind the first packet of its tuple, if that waits at this stage. Without
+   * room, it is dropped.
    */
   function joins(i: number): boolean {
     read(i);
@@ -440,11 +452,11 @@ export function createEarlyReplies({
     here.turns = turns;
     here.isRewritten = isRewritten;
     isOpen = open;
-    // Else `look` has read the clock in this round.
+    // Otherwise `look` has read the clock in this round.
     if (store.count === 0) isNowRead = false;
   }
 
-  // ——— Going on ———
+  // ——— Continuing ———
 
   function look(unixMs: () => number): void {
     isNowRead = false;
@@ -463,8 +475,8 @@ export function createEarlyReplies({
   }
 
   /**
-   * Looks the keys of tuples up, from where the last look ended. Those of records that come
-   * together nearly always follow each other.
+   * Looks up the keys of tuples, starting where the last round ended. Keys whose records arrive
+   * together are nearly always adjacent.
    */
   function lookUp(now: number): void {
     let missesLeft = LOOK_MISSES + LOOK_MISSES_PER_KNOWN * found;
@@ -481,7 +493,7 @@ export function createEarlyReplies({
       t = after;
     }
     nextLook = t;
-    // What was not looked up may be known already.
+    // The remaining keys may be known already: look again without new records.
     if (missesLeft === 0) seen--;
   }
 
@@ -511,8 +523,8 @@ export function createEarlyReplies({
   }
 
   /**
-   * Adds the packets of a tuple to the batch, from packet `n` on. Returns how many: fewer if the
-   * driver has no memory.
+   * Adds the packets of a tuple to the batch, from packet `n` on. Returns their number, which is
+   * smaller than the tuple's if the driver has no memory.
    */
   function takeOut(t: number, n: number): number {
     let taken = 0;
@@ -545,7 +557,7 @@ export function createEarlyReplies({
     );
   }
 
-  /** A tuple of which nothing waits any more, the first in the queue. */
+  /** Frees the first tuple in the queue, which has no packets left. */
   function forget(t: number): void {
     queueAt = (queueAt + 1) & (WAITING_MAX - 1);
     queued--;
@@ -568,7 +580,7 @@ export function createEarlyReplies({
     row[gauge] = 0;
   }
 
-  // What a thread of this slot held when it was killed.
+  // Packets that an earlier thread of this slot held when it was killed are lost.
   row[columns.early_replies_lost] += row[gauge];
   row[gauge] = 0;
   lookAtMembers();
@@ -601,7 +613,7 @@ export function createEarlyReplies({
   };
 }
 
-/** Of an instance that never waits. */
+/** For an instance in which nothing waits. */
 export const NO_EARLY_REPLIES: DataPlaneEarlyReplies = {
   waiting: 0,
   due: 0,

@@ -1,23 +1,25 @@
 /**
- * Fragments before the middleboxes: a later one gets the ports of its datagram's first, in whatever
- * order they come, so that a middlebox sees of every packet to which flow it belongs (RFC 4787
- * REQ-14).
+ * Fragments before the middleboxes. A later fragment gets the ports of its datagram's first
+ * fragment, in whatever order they arrive. So a middlebox can tell the flow of every packet (RFC
+ * 4787 REQ-14).
  *
- *     first      ─▶ its ports are noted; what waited for it comes through the middleboxes next, in the order it came
+ *     first      ─▶ its ports are noted; fragments that waited for it pass the middleboxes next,
+ *                   in arrival order
  *     later      ─▶ gets these ports
- *     too early  ─▶ held, in a copy, until the first comes: `HOLD_MS` at most, then dropped
+ *     too early  ─▶ held, as a copy, until the first comes: `EARLY_MS` at most, then dropped
  *
- *     short      ─▶ a first fragment of IPv4 that ends within its transport header: all fragments of the datagram are
- *                   held until it is complete, and go on as the one packet they make
+ *     short      ─▶ a first IPv4 fragment that ends within its transport header: all fragments of
+ *                   the datagram are held until it is complete, and go on as one packet
  *
- * What overlaps, or reaches past the end, is dropped (packet/datagrams.ts). Only datagrams with a
- * short first fragment are put together: what a middlebox has inspected is then what the receiver
- * gets, in one piece (RFC 1858 is about what can go wrong otherwise). Known and held is a bounded
- * number, in which each source has its share; nothing of it costs anything while no fragments come.
+ * A fragment that overlaps another or reaches past the datagram's end is dropped
+ * (packet/datagrams.ts). Only datagrams with a short first fragment are reassembled. The receiver
+ * then gets, in one piece, exactly what a middlebox has inspected (RFC 1858 describes the attacks
+ * otherwise). The numbers of known datagrams and held fragments are bounded, and each group of
+ * sources has a share. Without fragments, this costs nothing.
  *
- * It is local to the worker: interfaces bring all fragments of a datagram to one, as they spread
- * fragments by addresses alone. Where routing spreads the fragments of a datagram over sites, those
- * without the first are dropped.
+ * The state is local to the worker. Interfaces deliver all fragments of a datagram to one worker,
+ * because they spread fragments by addresses alone. If routing spreads the fragments of a datagram
+ * over sites, the fragments without the first are dropped.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -55,32 +57,33 @@ export const FRAGMENT_METRICS: Metric[] = [
   },
 ];
 
-/** Fragments a worker holds at most; of one group of sources. */
+/** Most fragments that a worker holds, in total and for one group of sources. */
 export const EARLY_MAX = 256;
 export const EARLY_PER_GROUP = 64;
 /**
- * The longest time a fragment waits for its first: more than paths differ by, less than an
- * identification comes again.
+ * Longest time that a fragment waits for its first, in milliseconds. Delay differences between
+ * paths are shorter, and an identification is not reused so soon.
  */
 export const EARLY_MS = 1000;
 
 export interface Fragments {
   /**
-   * Fragments that may go on, their first being there: take them by `refill` before new packets.
+   * Number of fragments that may go on because their first has arrived. Take them by `refill`
+   * before new packets.
    */
   readonly due: number;
-  /** Fragments that wait. */
+  /** Number of held fragments, including those that are due. */
   readonly held: number;
   /**
-   * Sees to the fragments of the batch, which was just parsed. Without any (`batch.fragments` 0) it
-   * need not be called.
+   * Handles the fragments of the batch, which was just parsed. Without fragments (`batch.fragments`
+   * 0) the call is not needed.
    */
   process(): void;
-  /** Fills the empty batch with fragments that are due. Returns how many. */
+  /** Fills the empty batch with fragments that are due. Returns their number. */
   refill(): number;
-  /** Drops what waited too long. */
+  /** Drops fragments that waited too long. */
   expire(): void;
-  /** Drops all: the worker ends. */
+  /** Drops all held fragments, because the worker ends. */
   dropAll(): void;
 }
 
@@ -89,17 +92,17 @@ export interface FragmentsParts {
   readonly driver: PacketDriver;
   readonly row: Float64Array;
   readonly catalogue: MetricCatalogue;
-  /** Monotonic milliseconds; tests give their own. */
+  /** Monotonic milliseconds. Tests pass their own. */
   readonly clock?: () => number;
 }
 
 /**
- * The longest packet that is put together: what every Ethernet takes. In route mode a shorter MTU
- * of the way on has it cut again.
+ * Longest packet that is reassembled, in bytes. Every Ethernet link carries it. In route mode, a
+ * smaller egress MTU fragments it again.
  */
 export const JOINED_BYTES_MAX = 1500;
 
-/** How often is looked for what waited too long. */
+/** Interval between two searches for expired fragments, in milliseconds. */
 const EXPIRE_MS = 50;
 
 const ENDS = EARLY_MAX;
@@ -113,20 +116,19 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   const gauge = catalogue.column(HELD_FRAGMENTS);
   const datagrams = createDatagrams(batch, randomFillSync(new Int32Array(2)));
 
-  // Held fragments by place; memory never held in is never touched. Those that wait are linked in
-  // the order of their age, with `ENDS` before the oldest and behind the newest.
+  // Held fragments by cell. Memory of cells that were never used is never touched. Waiting
+  // fragments are linked by age, with `ENDS` before the oldest and after the newest.
   const frames = new Uint8Array(EARLY_MAX * roomBytes);
   const owners = new Int32Array(EARLY_MAX);
   const heldBytes = new Int32Array(EARLY_MAX);
   const heldPorts = new Int32Array(EARLY_MAX);
-  /** From the beginning of the frame: the IP header, and a length field before it, or 0. */
+  /**
+   * Offsets from the start of the frame: the IP header, and the length field before it (0: none).
+   */
   const headers = new Int32Array(EARLY_MAX);
   const lengthFields = new Int32Array(EARLY_MAX);
   const since = new Float64Array(EARLY_MAX);
-  /**
-   * By datagram: the places of its fragments, in the order they came; `next` leads from one to the
-   * other.
-   */
+  /** By datagram: the cells of its fragments in arrival order, linked by `next`. */
   const first = new Int32Array(DATAGRAMS).fill(NONE);
   const last = new Int32Array(DATAGRAMS).fill(NONE);
   const next = new Int32Array(EARLY_MAX);
@@ -138,19 +140,19 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   let held = 0;
   let looked = 0;
 
-  // What is due, in order, with what its first fragment showed.
+  // Due fragments in order, with the values of their first fragment.
   const queue = new Int32Array(EARLY_MAX);
   let queueAt = 0;
   let due = 0;
   const shownPorts = new Int32Array(EARLY_MAX);
   const shownProtocols = new Int32Array(EARLY_MAX);
   const shownFlags = new Int32Array(EARLY_MAX);
-  /** Whether it is a packet that was put together. */
+  /** Whether it is a reassembled packet. */
   const isJoined = new Uint8Array(EARLY_MAX);
-  /** Packets of the batch that `refill` put there, and the places they came from. */
+  /** Packets that `refill` put into the batch, and the cells they came from. */
   let refilled = 0;
   const refilledFrom = new Int32Array(BATCH_CAPACITY);
-  // What a thread of this slot held when it was killed.
+  // Fragments that an earlier thread of this slot held when it was killed are lost.
   row[columns.fragment_no_first] += row[gauge];
   row[gauge] = 0;
 
@@ -193,7 +195,7 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     datagrams.forgetIfComplete(datagram);
   }
 
-  /** Puts a datagram together whose header is split, once all of it was there. */
+  /** Reassembles a datagram with a split header, if all of it has arrived. */
   function joinIfComplete(datagram: number): void {
     if (!datagrams.isComplete(datagram)) return;
     let head = NONE;
@@ -207,7 +209,7 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
       bytes += data;
       end = Math.max(end, offset + data);
     }
-    // Some may have been crowded out after they were noted.
+    // Some fragments may have been evicted after they were noted.
     const isWhole = head !== NONE && bytes === end && (end + 7) >> 3 === datagrams.unitsOf(datagram);
     if (!isWhole) dropHeld(datagram, columns.fragment_crowded);
     else if (!join(datagram, head, end)) dropHeld(datagram, columns.fragment_split_long);
@@ -215,8 +217,8 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
   }
 
   /**
-   * The fragment at place `head` becomes the whole packet, and is due. False if that would be too
-   * long.
+   * Makes the fragment in cell `head` the whole packet, which is then due. Returns false if it
+   * would be too long.
    */
   function join(datagram: number, head: number, bytes: number): boolean {
     const to = head * roomBytes;
@@ -275,13 +277,15 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     older[newer[at]] = older[at];
   }
 
-  /** The oldest that waits gives way. False where all are due. */
+  /**
+   * Drops the oldest waiting fragment if no cell is free. Returns false if all fragments are due.
+   */
   function makeRoom(): boolean {
     if (freeCount === 0 && newer[ENDS] !== ENDS) dropOldestOf(owners[newer[ENDS]], columns.fragment_crowded);
     return freeCount > 0;
   }
 
-  /** The fragments of a datagram lie in the order of their age. */
+  /** The fragments of a datagram are linked in order of age. */
   function dropOldestOf(datagram: number, reason: number): void {
     const at = first[datagram];
     first[datagram] = next[at];
@@ -314,7 +318,7 @@ export function createFragments({ batch, driver, row, catalogue, ...parts }: Fra
     return n;
   }
 
-  /** What was parsed anew gets what its first fragment showed. */
+  /** Gives refilled fragments, which were parsed again, the values of their first fragment. */
   function showAgain(): void {
     for (let i = 0; i < refilled; i++) {
       const at = refilledFrom[i];

@@ -1,35 +1,37 @@
 /**
- * Packets that wait until other members have the state they belong to, so that a reply which comes
- * by another site finds it there.
+ * Holds: packets wait until other members have the state they belong to, so that a reply which
+ * arrives at another site finds it there.
  *
  *     middlebox ─ withEntry ─▶ rest of the chain, dispatch ─ take ─▶ queue ─ release ─▶ driver
  *                                                                     ▲
  *                       what the members acknowledged (shm/hold-board.ts), or a deadline
  *
- * **What a packet waits for** are up to `WAITS_MAX` *waits*: a worker, a position of that worker's
- * log, how many members must have acknowledged what is before it, and a deadline. A wait is over
- * when they have, or when the deadline has passed. A packet leaves when all its waits are over. It
- * waits as it will go out, in a copy, so that the driver gets its memory back.
+ * **Waits.** A packet has up to `WAITS_MAX` *waits*. A wait consists of a worker, a position in
+ * that worker's log, the number of members that must acknowledge everything before that position,
+ * and a deadline. It is over when enough members have acknowledged, or when the deadline has
+ * passed. A packet leaves when all its waits are over. It waits as a copy in its final form, so the
+ * driver gets its memory back.
  *
  * **Entries are held, not packets** (`withEntry`). A table notes how each entry is held
  * (shm/objects/held-entries.ts), whichever worker made it. Every packet of the entry gets the same
- * wait, also in other workers. So packets of one entry that came to one worker leave in the order
- * in which they came: their waits end at the same moment, and the queue is released in order.
+ * wait, in every worker. So packets of one entry that arrive at one worker leave in arrival order:
+ * their waits end at the same moment, and the queue is released in order.
  *
- * **One moment per round.** Whether waits are over is decided by one look at the clock and at the
- * board for each round. Else a hold could end between the release of the queue and a later packet,
- * which would then overtake those that still wait.
+ * **One moment per round.** Each round reads the clock and the board once, and all waits are judged
+ * by that reading. Otherwise a hold could end between the release of the queue and a later packet,
+ * and that packet would overtake those that still wait.
  *
- * **Bounds.** A worker holds `HELD_MAX` packets, and `ENTRY_HELD_MAX` of one entry. A packet that
- * is over a bound leaves at once, and so do the packets of its entries before it: the holds of
- * these entries end here. Other packets are not affected, and a held packet is never dropped,
- * except where the driver takes none: then a packet that finds no room behind its predecessors is
- * dropped. What the driver does not take when the worker ends is lost, and what was to leave by a
- * port that is unusable when the wait is over. All are counted.
+ * **Bounds.** A worker holds `HELD_MAX` packets, and the table bounds the packets of one entry. A
+ * packet over a bound leaves at once, and so do the earlier packets of its entries: the holds of
+ * these entries end for them. Other packets are not affected.
  *
- * **What is not ordered.** Packets of different entries overtake each other. So do packets of one
- * entry in different workers, by less than a round, and packets of an entry whose hold
- * `untilAcknowledged` alone asks for.
+ * **Drops.** A held packet is dropped only in these cases, and each is counted: its port is
+ * unusable when the wait is over; the driver does not accept it when the worker ends; or the driver
+ * accepts no packets and there is no room to wait behind its predecessors.
+ *
+ * **Not ordered.** Packets of different entries overtake each other. Packets of one entry in
+ * different workers overtake each other by less than a round. Packets that only `untilAcknowledged`
+ * holds have no order either.
  */
 
 import { HoldBoard } from '../shm/hold-board.js';
@@ -60,9 +62,9 @@ export const HOLD_METRICS: Metric[] = [
   { name: HELD_PACKETS, help: 'packets that wait until other members have their state', kind: 'gauge' },
 ];
 
-/** Packets a worker holds at most. */
+/** Most packets that a worker holds. */
 export const HELD_MAX = 2048;
-/** The longest time a packet may be made to wait. */
+/** Longest hold of a packet, in milliseconds. */
 export const HOLD_MS_MAX = 10_000;
 
 /** Waits of a packet: for entries of three tables, and one for `untilAcknowledged`. */
@@ -71,62 +73,64 @@ const WAITS_MAX = ENTRY_WAITS_MAX + 1;
 
 export interface Holds {
   /**
-   * Packet `i` is sent only when `members` other members have acknowledged what this worker has
-   * logged by the end of the batch, or when `milliseconds` have passed, so also where fewer are
-   * heard. If a later middlebox drops it, it is dropped. 0 members: it does not wait.
+   * Holds packet `i` until `members` other members have acknowledged everything that this worker
+   * has logged by the end of the batch, or until `milliseconds` have passed. The time limit also
+   * applies if fewer members are heard. A later middlebox can still drop the packet. If `members`
+   * is 0, the packet does not wait.
    */
   untilAcknowledged(i: number, members: number, milliseconds: number): void;
   /**
-   * The next entry that this worker makes in the table of `entries` is held: until `members` other
-   * members have acknowledged its record, or for `milliseconds`. 0 members: it is not held.
+   * Holds the next entry that this worker makes in the table of `entries`: until `members` other
+   * members have acknowledged its record, or for `milliseconds`. If `members` is 0, the entry is
+   * not held.
    */
   holdNext(entries: HeldEntries, members: number, milliseconds: number): void;
   /**
-   * Packet `i` belongs to the entry in `slot`: it waits as long as that entry is held. `now` in
+   * Packet `i` belongs to the entry in `slot`. It waits as long as that entry is held. `now` is in
    * coarse seconds.
    */
   withEntry(i: number, entries: HeldEntries, slot: number, now: number): void;
 }
 
 export interface DataPlaneHolds extends Holds {
-  /** Packets of the batch that were asked to wait. */
+  /** Number of packets in the batch that must wait. */
   readonly asked: number;
-  /** Packets that wait. */
+  /** Number of packets that wait. */
   readonly held: number;
   /**
-   * Tells other workers how far this worker's log reaches: they believe what the board says of it
-   * up to there. Call it before records are published.
+   * Publishes to other workers how far this worker's log reaches. They trust the board's positions
+   * of this log only up to there. Call it before records are published.
    */
   noteLogged(): void;
   /**
-   * Takes those that were asked to wait and are to leave out of the batch: before its records are
-   * published.
+   * Takes the packets that must wait out of the batch, except dropped ones. Call it before the
+   * batch's records are published.
    */
   take(): void;
   /**
-   * Sends whose wait is over, with the driver's next `transmit`. Returns how many. Before a batch
-   * is worked on.
+   * Gives the packets whose waits are over to the driver, for its next `transmit`. Returns their
+   * number. Call it before a batch is received.
    */
   release(): number;
-  /** Sends all. */
+  /** Sends all held packets. */
   releaseAll(): void;
 }
 
 export interface HoldsParts {
   readonly batch: Batch;
   readonly driver: PacketDriver;
-  /** What sends a held packet that exceeds its port's MTU; `null` for wire mode. */
+  /** Sends held packets that exceed their port's MTU. `null` in wire mode. */
   readonly fragmentation: Fragmentation | null;
   /** By port: 0 if packets cannot leave by it now. Absent: they always can. */
   readonly usable?: Uint8Array;
   readonly log: LogProducer;
   /** From `createHoldBoard`. */
   readonly board: SharedArrayBuffer;
-  /** The worker's place on it. */
+  /** The worker's index on the board. */
   readonly worker: number;
   readonly row: Float64Array;
   readonly catalogue: MetricCatalogue;
-  /** Monotonic milliseconds; tests give their own. */
+  /** Monotonic milliseconds. Tests pass their own. */
   readonly clock?: () => number;
 }
 
@@ -155,7 +159,7 @@ class Waits {
     this.deadline[at] = deadline;
   }
 
-  /** Whether a packet has a wait for this record. */
+  /** Whether a packet has a wait for this position of this worker's log. */
   has(packet: number, worker: number, position: number): boolean {
     const first = packet * WAITS_MAX;
     for (let at = first; at < first + this.count[packet]; at++)
@@ -163,7 +167,7 @@ class Waits {
     return false;
   }
 
-  /** Takes the wait at index `at` away from a packet. */
+  /** Removes the wait at index `at` from a packet. */
   remove(packet: number, at: number): void {
     const last = packet * WAITS_MAX + --this.count[packet];
     this.worker[at] = this.worker[last];
@@ -172,7 +176,7 @@ class Waits {
     this.deadline[at] = this.deadline[last];
   }
 
-  /** Gives packet `to` the waits that packet `from` of `others` has. */
+  /** Replaces the waits of packet `to` by those of packet `from` in `others`. */
   copy(to: number, others: Waits, from: number): void {
     this.count[to] = 0;
     for (let at = from * WAITS_MAX; at < from * WAITS_MAX + others.count[from]; at++)
@@ -192,9 +196,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   const counter = createSentCounter(row, catalogue);
   const { usable = new Uint8Array(PORTS_MAX).fill(1) } = parts;
 
-  // What was asked for the packets of the batch: the waits for entries; for what is logged by the
-  // end of the batch, where 0 members ask for nothing; and whether the packet is over its entry's
-  // bound.
+  // Requests for the packets of the batch: waits for entries; waits for everything logged by the
+  // end of the batch (0 members: not requested); and whether the packet is over its entry's bound.
   const wanted = new Waits(BATCH_CAPACITY);
   const batchMembers = new Int32Array(BATCH_CAPACITY);
   const batchMs = new Int32Array(BATCH_CAPACITY);
@@ -202,38 +205,39 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   let asked = 0;
   let isBoardAsked = false;
 
-  // Held packets by slot; memory that is never held in is never touched. `order` has the slots in
-  // use, oldest first, and behind them the free ones.
+  // Held packets by slot. Memory of slots that were never used is never touched. `order` lists the
+  // slots in use, oldest first, and then the free ones.
   const frames = new Uint8Array(HELD_MAX * roomBytes);
   const order = Int32Array.from({ length: HELD_MAX }, (_, slot) => slot);
   const ports = new Int32Array(HELD_MAX);
   const bytes = new Int32Array(HELD_MAX);
-  /** Bytes before the IPv4 header; 0 if the packet is not IPv4. */
+  /** Bytes before the IPv4 header. 0 if the packet is not IPv4. */
   const linkBytes = new Int32Array(HELD_MAX);
   const waits = new Waits(HELD_MAX);
   const isExpired = new Uint8Array(HELD_MAX);
   let held = 0;
   /**
-   * Packets that were to leave in this round and that the driver did not take; and by which ports.
+   * Number of packets that were to leave in this round and did not, because the driver did not
+   * accept them or an earlier packet of the same port. `isPortBlocked` has these ports.
    */
   let blocked = 0;
-  /** What the board said when the waits were looked at last. */
+  /** The board's positions when they were last compared. */
   const seen = new Int32Array(board.workers * (others + 1));
-  /** No deadline of a wait is earlier. */
+  /** No wait has an earlier deadline. */
   let nextDeadline = 0;
   const isPortBlocked = new Uint8Array(PORTS_MAX);
 
-  // What this round goes by: its time, and how far so many members have each worker's log, read
-  // when it is asked for.
+  // The state of this round: its time, and the position of each worker's log that so many members
+  // have acknowledged. Positions are read from the board on first use.
   let time = clock() | 0;
   let round = 0;
   const rounds = new Int32Array(board.workers).fill(-1);
   const reached = new Int32Array(board.workers * (others + 1));
-  // What a thread of this slot held when it was killed.
+  // Packets that an earlier thread of this slot held when it was killed are lost.
   row[columns.hold_lost] += row[gauge];
   row[gauge] = 0;
 
-  // ——— What is over, as of this round ———
+  // ——— Which waits are over, as of this round ———
 
   function look(): void {
     time = clock() | 0;
@@ -251,8 +255,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   }
 
   /**
-   * Whether what was published for so many members lies between what the packet waits for and what
-   * the worker has logged.
+   * Whether the position that this many members have acknowledged lies between the position that
+   * the packet waits for and the end of the worker's log.
    */
   function isReached(logger: number, members: number, position: number): boolean {
     if (members > others || logger >= board.workers) return false;
@@ -265,7 +269,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     return ((time - deadline) | 0) >= 0;
   }
 
-  // ——— What packets of the batch wait for ———
+  // ——— Requests for packets of the batch ———
 
   function ask(i: number): void {
     if (wanted.count[i] === 0 && batchMembers[i] === 0) asked++;
@@ -300,7 +304,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     const deadline = entries.deadlineOf(slot);
     if (blocked === 0) {
       if (isPast(deadline)) return;
-      // Nothing waits: what is true now is as good as what was true when the round began.
+      // Nothing waits, so a newer reading cannot reorder packets.
       if (held === 0 && asked === 0) look();
       if (isPast(deadline) || isReached(entries.logger(slot), entries.membersOf(slot), entries.position(slot))) return;
     }
@@ -335,7 +339,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
       if (wanted.count[i] === 0) return;
       endBefore(i);
       if (blocked === 0) return;
-      // Behind its predecessors, to leave with them.
+      // The packet waits behind its predecessors and leaves with them.
       if (held === HELD_MAX || length[i] > roomBytes) return batch.drop(i, columns.hold_blocked);
       wanted.count[i] = 0;
     } else {
@@ -357,8 +361,8 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
   }
 
   /**
-   * Ends the holds of packet `i` for the packets before it: those that wait for nothing else leave,
-   * as of this round.
+   * Ends the holds of packet `i` for the packets before it. Those without another wait leave now,
+   * in this round.
    */
   function endBefore(i: number): void {
     let kept = 0;
@@ -391,7 +395,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
         continue;
       }
       noteDeadlines(slot);
-      // The slot whose place this was goes free.
+      // The free slot that was at index `kept` moves to index `n`.
       order[n] = order[kept];
       order[kept++] = slot;
     }
@@ -401,7 +405,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     return released;
   }
 
-  /** Whether the members have acknowledged more than when this was asked last. */
+  /** Whether the members' positions changed since the last call. */
   function hasChanged(): boolean {
     let isChanged = false;
     for (let logger = 0; logger < board.workers; logger++)
@@ -421,7 +425,7 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
       if (((waits.deadline[at] - nextDeadline) | 0) < 0) nextDeadline = waits.deadline[at];
   }
 
-  /** Whether all waits of a held packet are over; those that are, are forgotten. */
+  /** Whether all waits of a held packet are over. Removes waits that are over. */
   function isDue(slot: number): boolean {
     const first = slot * WAITS_MAX;
     for (let at = first + waits.count[slot] - 1; at >= first; at--) {
@@ -434,7 +438,10 @@ export function createHolds({ batch, driver, log, row, worker, catalogue, ...par
     return true;
   }
 
-  /** Sends a packet unless one before it could not leave by the same port. */
+  /**
+   * Sends a packet unless an earlier one could not leave by the same port. Returns whether it was
+   * sent, or dropped because its port is unusable.
+   */
   function sendInOrder(slot: number): boolean {
     const port = ports[slot];
     if (isPortBlocked[port] === 0 && send(slot)) return true;

@@ -1,10 +1,10 @@
 /**
- * What a middlebox is: a declaration of its options, its counters and its state, and a function
- * over batches of packets.
+ * A middlebox: a declaration of its options, counters and state, and a function over batches of
+ * packets.
  *
- * Everything declared is data. The module is evaluated in every thread; `state` is called with the
- * same resolved options everywhere and so fixes the same arena everywhere; `open` is called once
- * per data plane worker and makes the closures the worker then runs; nothing is made per packet.
+ * Everything declared is data. Every thread evaluates the module. Every thread calls `state` with
+ * the same resolved options, so the arena layout is the same everywhere. `open` is called once per
+ * data plane worker and makes the closures that the worker runs. Nothing is made per packet.
  */
 
 import type { Mode, SharedState } from '../options/middlebox.js';
@@ -34,13 +34,13 @@ export type Opened<S extends State> = {
 };
 
 /**
- * Runs over every packet of the batch that is not dropped; `now` is in coarse seconds
+ * Processes every packet of the batch that is not dropped. `now` is in coarse seconds
  * (shm/clock.ts).
  */
 export type Process = (batch: Batch, now: number) => void;
 
 export interface TimerOptions {
-  /** On every worker (the default), or on one worker of the instance: that of slot 0. */
+  /** On every worker (the default), or on one worker of the instance: the worker in slot 0. */
   readonly on?: 'every' | 'one';
 }
 
@@ -51,20 +51,20 @@ export type RulesOf<O extends Options> = {
 
 export interface OpenArguments<O extends Options, C extends Counters, S extends State, R extends RecordKinds> {
   /**
-   * The values of hot options change in place, between two batches: read them when they are used,
-   * or see `onOptions`.
+   * The values of hot options change in place, between two batches. Read them at each use, or see
+   * `onOptions`.
    */
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
-  /** The worker's one batch: the same with which the process is called. */
+  /** The worker's only batch. The process function is called with the same one. */
   readonly batch: Batch;
-  /** Changes to its packets, noted and made together. */
+  /** Rewrites of addresses and ports of the batch's packets, collected and applied together. */
   readonly rewrites: Rewrites;
-  /** Packets that become their own answers. */
+  /** Turns packets into replies to themselves. */
   readonly replies: Replies;
-  /** Packets that wait until other members have what was logged about them. */
+  /** Delays packets until other members have the records of their entries. */
   readonly holds: Holds;
-  /** Packets that came before the state they belong to, and wait for it. */
+  /** Delays packets that arrive before the state they belong to. */
   readonly early: EarlyReplies;
   /**
    * Column of each declared counter, for `batch.drop(i, counters.x)` and
@@ -72,56 +72,62 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
    */
   readonly counters: { readonly [Name in keyof C]: number };
   /**
-   * Has a callback run every so many seconds, a tenth at least, between batches and also while no
-   * packets come: see timers.ts. Only while the middlebox is being opened. What it does is to be
-   * little: packets wait meanwhile.
+   * Runs a callback every `seconds` (at least 0.1), between batches, even if no packets arrive
+   * (timers.ts). Call it only while the middlebox is being opened. Keep the callback short, because
+   * packets wait meanwhile.
    */
   every(seconds: number, callback: TimerCallback, options?: TimerOptions): void;
   /**
-   * Has a callback run after values of hot options changed, to derive again what was made of them.
-   * Only while it is being opened.
+   * Runs a callback after values of hot options changed, to recompute what was derived from them.
+   * Call it only while the middlebox is being opened.
    */
   onOptions(handler: () => void): void;
-  /** Lines in the instance's log, some a second at most. Not for every packet. */
+  /**
+   * Writes lines to the instance's log, limited to some per second. Do not use it for every packet.
+   */
   readonly log: MiddleboxLog;
   /**
-   * Says what is done when an operator gives an order that the middlebox declares. Only while it is
-   * being opened.
+   * Sets the handler of an operator's order that the middlebox declares. Call it only while the
+   * middlebox is being opened.
    */
   onOrder(name: string, handler: OrderHandler): void;
-  /** Each declared kind of record: lines for the operator's file, and `show records`. */
+  /** One recorder per declared kind of record: lines for the operator's file and `show records`. */
   readonly records: { readonly [Name in keyof R]: Recorder };
-  /** Each option of the kind `rules`, compiled: to be refreshed before each batch (rules.ts). */
+  /** One compiled rule set per option of kind `rules`. Refresh it before each batch (rules.ts). */
   readonly rules: RulesOf<O>;
-  /** The other members: who is heard, and who is behind. */
+  /** The other members: which are heard, and which lag. */
   readonly members: Members;
-  /** How the instance stands in the network. */
+  /** Route or wire mode. */
   readonly mode: Mode;
-  /** Whether there may be IPv6 among the packets. */
+  /** Whether packets can be IPv6. */
   readonly ipv6: boolean;
   /**
-   * Longest IP packet that each port sends, by index. Follows the system: read it for each packet.
+   * Longest IP packet that each port sends, by port index. It follows the system: read it for each
+   * packet.
    */
   readonly mtus: Readonly<Int32Array>;
-  /** Which sources can come in by a port, as far as its own subnets tell. Follows the system. */
+  /**
+   * Which source addresses are plausible on a port, judged by its own subnets. It follows the
+   * system.
+   */
   readonly onLink: OnLink;
-  /** Index of the port that is not `port`, of two. */
+  /** Index of the port opposite to `port`, of two ports. */
   otherPort(port: number): number;
-  /** Whether the instance is being drained: no new state should be made. */
+  /** Whether the instance is being drained. Make no new state then. */
   draining(): boolean;
 }
 
-/** What main watches for a middlebox while packets pass. */
+/** Conditions that the main thread watches for a middlebox while packets pass. */
 export interface Watch {
-  /** Twice a second; `now` is in coarse seconds. */
+  /** Called twice a second. `now` is in coarse seconds. */
   look(now: number): void;
-  /** What an operator should know of while it lasts, a sentence each: `status` shows them. */
+  /** What an operator should know while it lasts, one sentence each. `status` shows them. */
   conditions(): readonly string[];
 }
 
 /**
- * The ports (indices) on the two sides of a middlebox. Those before it in the chain are on its near
- * side.
+ * The ports (indices) on the two sides of a middlebox. Middleboxes before it in the chain are on
+ * its near side.
  */
 export interface Sides {
   readonly near: readonly number[];
@@ -134,21 +140,21 @@ export interface FlowEnd {
   readonly port: number;
 }
 
-/** A flow as it is shown. */
+/** A flow as `show flows` lists it. */
 export interface FlowView {
   /** IP protocol number. */
   readonly protocol: number;
   readonly inside: FlowEnd;
-  /** As which it is seen outside, where that is another. */
+  /** The endpoint that the outside sees, if it differs from `inside`. */
   readonly external?: FlowEnd;
-  /** The other end; absent: any. */
+  /** The other end. If absent, any. */
   readonly remote?: FlowEnd;
   /**
-   * new, answered (by the responder, as another site saw), established, closing or closed; shared:
-   * of several connections; dead: held, and of no effect.
+   * new, answered (by the responder, as seen by another site), established, closing or closed;
+   * shared: used by several connections; dead: present, but without effect.
    */
   readonly state: string;
-  /** Coarse seconds; null: it does not expire. */
+  /** Coarse seconds. `null`: it does not expire. */
   readonly expires: number | null;
 }
 
@@ -159,59 +165,58 @@ export interface Middlebox<
   R extends RecordKinds = RecordKinds,
 > {
   /**
-   * Lower-case word: its key in the configuration, and the prefix of its counters and state
-   * objects.
+   * Lower-case word. It is the middlebox's key in the configuration and the prefix of its counters
+   * and state objects.
    */
   readonly name: string;
   readonly help: string;
   readonly options: O;
-  /**
-   * The ways it can stand in the network: `['route']` where it needs addresses of its own. Default:
-   * any.
-   */
+  /** The modes it supports: `['route']` if it needs addresses of its own. Default: any. */
   readonly modes?: readonly Mode[];
   /**
-   * Whether it handles IPv6. In mode route the kernel's IPv6 is taken where some middlebox of the
-   * chain does, and all of them get it; without, it stays with the kernel. A wire has IPv6 always.
+   * Whether it handles IPv6. In route mode, the instance takes IPv6 from the kernel if any
+   * middlebox of the chain handles it, and then all of them receive it. Otherwise IPv6 stays with
+   * the kernel. A wire always carries IPv6.
    */
   readonly ipv6?: boolean;
   /**
-   * What it does with addresses: `rewrites` them, or `watches` both directions of a connection by
-   * them. Absent: neither. Of two such in one chain the one that rewrites has to say its `sides`.
+   * Whether it `rewrites` addresses, or `watches` both directions of a connection by them. Absent:
+   * neither. If one chain has both kinds, the one that rewrites must declare its `sides`.
    */
   readonly addresses?: 'rewrites' | 'watches';
   /**
-   * Which ports are on which side of it, where it rewrites addresses. Packets that come in by ports
-   * of the far side pass the chain from its end to its beginning, so the other middleboxes see both
-   * directions by the same addresses (passage.ts).
+   * Which ports are on which side, if the middlebox rewrites addresses. Packets that arrive by
+   * ports of the far side pass the chain from its end to its beginning. So the other middleboxes
+   * see both directions with the same addresses (passage.ts).
    */
   sides?(options: Resolved<O>): Sides;
   /**
-   * Name → help sentence. Each is a metric `<middlebox>_<counter>`. A help that starts with
-   * "dropped:" is a drop reason.
+   * Name → help sentence. Each counter is a metric `<middlebox>_<counter>`. A help sentence that
+   * starts with "dropped:" makes the counter a drop reason.
    */
   readonly counters: C;
-  /** Name → layout and rendering of what it tells the operator line by line. */
+  /** Name → layout and rendering of a kind of record, which the operator reads line by line. */
   readonly records?: R;
-  /** Name → what an operator can order it to do: `unblock` is the command of that name. */
+  /** Name → an order that an operator can give. Order `unblock` is the command of that name. */
   readonly orders?: OrderKinds;
   state(options: Resolved<O>, shared: SharedState): S;
   /**
-   * Addresses the middlebox answers for (raw IPv4 words), by port: of such a port only packets to
-   * these are taken from the kernel. A port that no middlebox speaks of gives everything that is
-   * not addressed to the host itself.
+   * Addresses that the middlebox answers for (raw IPv4 words), by port. From such a port, only
+   * packets to these addresses are taken from the kernel. From a port that no middlebox names,
+   * every packet is taken that is not addressed to the host itself.
    */
   owns?(options: Resolved<O>): readonly { readonly port: number; readonly addresses: readonly number[] }[];
   /**
-   * Name → rows of its state for an operator, read by main while all else goes on: `blocks` is
-   * `show blocks`.
+   * Name → rows of its state for an operator. The main thread reads them while everything else goes
+   * on. View `blocks` is shown by `show blocks`.
    */
   views?(state: Opened<S>, now: number): Readonly<Record<string, () => Iterable<RecordFields>>>;
-  /** What main watches; asked once, when the instance starts. */
+  /** Returns what the main thread watches. Called once, when the instance starts. */
   watch?(watched: { readonly options: Resolved<O>; readonly members: Members }): Watch;
   /**
-   * Name of a state object, or of what is configured → its flows for `show flows`, read by main
-   * while all else goes on; `null` lets it see to other things.
+   * Name of a state object, or of something configured → its flows for `show flows`. The main
+   * thread reads them while everything else goes on. A `null` lets it do other work before it reads
+   * on.
    */
   flows?(
     state: Opened<S>,
@@ -221,7 +226,7 @@ export interface Middlebox<
   open(open: OpenArguments<O, C, S, R>): Process;
 }
 
-/** Shows entries as they are listed: `shown(table.entries(now), view)`. */
+/** Maps listed entries to flow views: `shown(table.entries(now), view)`. `null` stays `null`. */
 export function* shown<Entry>(
   entries: Iterable<Entry | null>,
   view: (entry: Entry) => FlowView,
@@ -229,7 +234,7 @@ export function* shown<Entry>(
   for (const entry of entries) yield entry === null ? null : view(entry);
 }
 
-/** Declares a middlebox; types carry from the declarations through to `open`. */
+/** Declares a middlebox. The types carry from the declarations to `open`. */
 export function defineMiddlebox<
   const O extends Options,
   const C extends Counters,

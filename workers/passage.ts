@@ -1,30 +1,29 @@
 /**
  * How packets pass the chain of middleboxes.
  *
- * Where none rewrites addresses, every packet passes all of them in the order of the configuration.
- * Where one does, and says which ports are on which side of it, the chain has two ends, and a
- * packet passes it from the end that it comes in by (service function chain symmetry, RFC 7665
- * §2.2). So every middlebox sees both directions of a connection by the same addresses:
+ * If no middlebox rewrites addresses, every packet passes all of them in the order of the
+ * configuration. If one does, and declares which ports are on which side of it, the chain has two
+ * ends. A packet enters it at the end of its arrival port (service function chain symmetry, RFC
+ * 7665 §2.2). So every middlebox sees both directions of a connection with the same addresses:
  *
- *     near ─▶ firewall ─▶ NAT ─▶ IDPS ─▶ far          private addresses left of the NAT, public ones right of it,
- *     near ◀─ firewall ◀─ NAT ◀─ IDPS ◀─ far          whichever way a packet goes
+ *     near ─▶ firewall ─▶ NAT ─▶ IDPS ─▶ far    private addresses left of the NAT,
+ *     near ◀─ firewall ◀─ NAT ◀─ IDPS ◀─ far    public ones right of it, in both directions
  *
- * **What turns round within the chain** goes back through what it has passed, because that is where
- * its addresses are known:
+ * **A packet that turns round within the chain** goes back through the middleboxes it has passed,
+ * because its addresses are known there. There are three cases:
  *
- * - a packet that leaves what rewrites it by the port it came in by (hairpinning, RFC 4787 REQ-9):
- *   it has passed to its new receiver;
- * - a packet that became a reply (replies.ts) behind something that rewrites addresses: it goes
- *   back as if it had come in by the port by which it was to leave, its columns parsed anew, and at
- *   last bypasses the router, to the station it came from;
- * - a packet that the router turned into an ICMP error after the whole chain, in the same way
- *   (`goBack`).
+ * - A packet that leaves an address-rewriting middlebox by its arrival port (hairpinning, RFC 4787
+ *   REQ-9): it goes back to its new receiver.
+ * - A packet that became a reply (replies.ts) behind a middlebox that rewrites addresses: it goes
+ *   back as if it had arrived by the port it was to leave by. Its columns are parsed again. At the
+ *   end it bypasses the router, to the station that the original packet came from.
+ * - A packet that the router turned into an ICMP error after the whole chain: the same (`goBack`).
  *
- * **Early replies** (early-replies.ts) leave the chain at a stage, and later pass the rest of it
- * from that stage on (`resume`). Replies of our own never wait.
+ * **Early replies** (early-replies.ts) leave the chain at a stage. Later they pass the rest of it
+ * from that stage on (`resume`). Our own replies never wait.
  *
- * **How**: a middlebox passes over packets that are dropped. So those whose turn it is not are
- * shown to it as dropped, and get their egress back after it.
+ * **Implementation.** A middlebox skips packets that are dropped. So packets that must not pass a
+ * middlebox now are hidden: they are marked as dropped, and get their egress back after it.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -41,7 +40,7 @@ const COUNTERS = {
 
 export const PASSAGE_METRICS: Metric[] = counterMetrics(COUNTERS);
 
-/** A reply to what was hairpinned, hairpinned back, turns three times. */
+/** A reply to a hairpinned packet, if it is hairpinned back, turns three times. */
 const TURNS_MAX = 3;
 
 const FORTH = 1;
@@ -52,25 +51,24 @@ const NONE = 0;
 const HAIRPIN = 1;
 const REPLY = 2;
 
-/** One way through the chain, or back through a part of it. */
+/** One traversal of the chain, or of a part of it on the way back. */
 class Leg {
-  /** Packets under way on it. */
+  /** Packets on this leg. */
   readonly going = new Int32Array(BATCH_CAPACITY);
   count = 0;
   step = FORTH;
   /**
-   * Whether their addresses were rewritten since they came in, for which replies to them have to go
-   * back.
+   * Whether their addresses were rewritten since they arrived. If so, replies to them must go back.
    */
   isRewritten = false;
   /** Whether they are replies. */
   isReplies = false;
-  /** Packets that turned here, and wait until the others are through. */
+  /** Packets that turned here. They wait until the others have passed. */
   readonly aside = new Int32Array(BATCH_CAPACITY);
   asideCount = 0;
   /**
-   * By packet: where it was to leave before the stage at hand; and, of one that became a reply, the
-   * port it came in by.
+   * By packet: `towards` is its egress before the current stage. `cameBy` is the arrival port of a
+   * packet that became a reply.
    */
   readonly towards = new Int32Array(BATCH_CAPACITY);
   readonly cameBy = new Int32Array(BATCH_CAPACITY);
@@ -81,22 +79,27 @@ export interface PassageParts {
   /** The chain, in the order of the configuration. */
   readonly stages: readonly Stage[];
   readonly early: DataPlaneEarlyReplies;
-  /** Parses packet `i` anew: it is to go to the port opposite, or is dropped where it is wrong. */
+  /**
+   * Parses packet `i` again. Its egress becomes the opposite port; a malformed packet is dropped.
+   */
   reparse(i: number): void;
   readonly catalogue: MetricCatalogue;
 }
 
 export interface Passage {
-  /** The packets of the batch pass the chain. Throws what a middlebox throws, with its name. */
+  /**
+   * Takes the packets of the batch through the chain. If a middlebox throws, throws an error with
+   * its name.
+   */
   pass(now: number): void;
   /**
-   * The packets of the batch, which waited, pass the rest of the chain from where they waited
-   * (`stop` of early-replies.ts).
+   * Takes early replies in the batch through the rest of the chain, from the stage where they
+   * waited (`stop` of early-replies.ts).
    */
   resume(now: number): void;
   /**
-   * Packet `i` has passed the chain, was to leave by port `towards`, and became a reply. If the
-   * chain rewrites addresses, the reply passes it alone, as if it had come in by that port.
+   * Packet `i` passed the chain, was to leave by port `towards`, and became a reply. If the chain
+   * rewrites addresses, the reply passes it alone, as if it had arrived by that port.
    */
   goBack(i: number, towards: number, now: number): void;
 }
@@ -113,18 +116,15 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
   const isRewriting = rewrites.includes(1);
   const hasEnds = count > 1 && isRewriting;
 
-  /** By how often its packets turned. */
+  /** By how many times its packets have turned. */
   const legs = Array.from({ length: TURNS_MAX + 1 }, () => new Leg());
   const near = new Int32Array(BATCH_CAPACITY);
   const far = new Int32Array(BATCH_CAPACITY);
-  /** By packet: the egress of one that is shown as dropped. */
+  /** By packet: the real egress while the packet is hidden. */
   const hidden = new Int32Array(BATCH_CAPACITY);
   const others = new Int32Array(BATCH_CAPACITY);
   let running = 0;
-  /**
-   * Whether packets may wait at the next stage: not replies of our own, nor what has just waited
-   * there.
-   */
+  /** Whether packets may wait at the next stage. False for packets that have just waited there. */
   let mayWait = true;
   let isReply = false;
 
@@ -211,7 +211,7 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
     travel(0, first, now);
   }
 
-  /** The packets of a leg, alone of those that are shown, pass the chain from stage `first` on. */
+  /** Takes the packets of a leg through the chain from stage `first` on. Only they are visible. */
   function travel(turns: number, first: number, now: number): void {
     const leg = legs[turns];
     const { going, towards } = leg;
@@ -227,7 +227,7 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
     show(leg.aside, leg.asideCount);
   }
 
-  /** Has those packets of a leg go back that stage `s` has turned. */
+  /** Sends back those packets of a leg that stage `s` turned. */
   function turnSome(turns: number, s: number, now: number): void {
     const leg = legs[turns];
     let hairpins = 0;
@@ -249,10 +249,7 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
     return rewrites[s] === 1 && by === port[i] && before !== by ? HAIRPIN : NONE;
   }
 
-  /**
-   * Has the packets of a leg that stage `s` turned like this go back from there, while the others
-   * wait.
-   */
+  /** Sends back the packets of a leg that stage `s` turned in this way, while the others wait. */
   function goBack(turns: number, turn: number, s: number, now: number): void {
     const leg = legs[turns];
     if (turns === TURNS_MAX || (turn === REPLY && leg.isReplies)) return dropTurned(leg, turn, s);
@@ -293,7 +290,7 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
     leg.count = kept;
   }
 
-  /** A reply comes back as from where its packet was to go. */
+  /** A reply goes back as if it came from where its packet was to go. */
   function comeBack(leg: Leg, i: number): void {
     leg.cameBy[i] = port[i];
     port[i] = leg.towards[i];
@@ -301,8 +298,8 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
   }
 
   /**
-   * A reply is through: it goes to the station that its packet came from, whose link-layer address
-   * it has.
+   * A reply has passed the chain. It goes to the station that its packet came from. Its frame
+   * already has that station's link-layer address.
    */
   function leave(leg: Leg, i: number): void {
     port[i] = leg.cameBy[i];

@@ -1,10 +1,10 @@
 /**
- * Replies of middleboxes: beside forwarding and dropping, the third thing to do with a packet. It
- * becomes its own answer, in place, and goes back out of the port it came in by, unseen by the
- * middleboxes after (packet/turn.ts).
+ * Replies of middleboxes: the third verdict, besides forward and drop. The packet becomes its own
+ * answer, in place, and leaves by the port it arrived by. Later middleboxes do not see it
+ * (packet/turn.ts).
  *
- * A reply answers the packet as it is then. Where its addresses were rewritten before, the reply
- * goes back through what rewrote them (passage.ts).
+ * A reply answers the packet in its current form. If its addresses were rewritten before, the reply
+ * goes back through the middlebox that rewrote them (passage.ts).
  */
 
 import type { PortBoardReader } from '../shm/port-board.js';
@@ -30,7 +30,10 @@ export const Unreachable = {
   PROHIBITED: 13,
 };
 
-/** The codes of ICMPv6 (RFC 4443 §3.1) that say the same; what there is none for is prohibited. */
+/**
+ * The corresponding ICMPv6 codes (RFC 4443 §3.1). A code without a counterpart becomes 1
+ * (administratively prohibited).
+ */
 const UNREACHABLE_IPV6: readonly number[] = Object.assign(new Array(256).fill(1), {
   [Unreachable.NET]: 0,
   [Unreachable.HOST]: 3,
@@ -38,28 +41,28 @@ const UNREACHABLE_IPV6: readonly number[] = Object.assign(new Array(256).fill(1)
 });
 
 /**
- * Each makes packet `i` a reply and returns true; or returns false, the packet unchanged, where
- * none may be sent: for fragments, and what does not go from one host to another. The packet is
- * then still to be dropped or forwarded.
+ * Each method makes packet `i` a reply and returns true. If no reply is allowed, it returns false
+ * and leaves the packet unchanged; the caller must then drop or forward it. No reply is allowed to
+ * fragments, and to packets that do not go from one host to another.
  */
 export interface Replies {
-  /** An ICMP echo request becomes its reply. */
+  /** Turns an ICMP echo request into its reply. */
   echo(i: number): boolean;
   /**
-   * A TCP segment becomes the reset that answers it, as of a closed port (RFC 9293 §3.10.7.1);
-   * never a reset itself.
+   * Turns a TCP segment into the reset that a closed port would send (RFC 9293 §3.10.7.1). A reset
+   * is never answered.
    */
   reset(i: number): boolean;
   /**
-   * A packet becomes the ICMP or ICMPv6 error that it cannot be delivered, with a code of
-   * `Unreachable`; no error itself, and no more a second than RFC 1812 §4.3.2.8 asks for. It comes
-   * from the port's address, or, where that has none, from the packet's destination.
+   * Turns a packet into the ICMP or ICMPv6 error "destination unreachable", with a code of
+   * `Unreachable`. Errors are never answered, and the rate is limited as RFC 1812 §4.3.2.8 asks.
+   * The error's source is the port's address, or, if the port has none, the packet's destination.
    */
   unreachable(i: number, code: number): boolean;
   /**
-   * Of IPv4 alone: sends back what the middlebox has written where the packet was, with endpoints
-   * exchanged. The IPv4 header's total length and header length are to be right; the UDP length and
-   * all checksums become so.
+   * IPv4 only. Sends back what the middlebox has written in place of the packet, with the endpoints
+   * exchanged. The caller sets the IPv4 total length and header length. The UDP length and all
+   * checksums are computed here.
    */
   turn(i: number): boolean;
 }
@@ -70,7 +73,7 @@ export interface DataPlaneReplies extends Replies {
   readonly errors6: Icmpv6Errors;
 }
 
-/** `facts`: which addresses the ports have. Made once per data plane: see the head of batch.ts. */
+/** `facts` gives the addresses of the ports. Made once per data plane: see the head of batch.ts. */
 export function createReplies(batch: Batch, facts: PortBoardReader): DataPlaneReplies {
   const { hasAddress, address, hasAddress6, address6 } = facts;
   const { port, egress, version, l3, l4, fragment, protocol, flags, source, destination } = batch;
@@ -101,7 +104,7 @@ export function createReplies(batch: Batch, facts: PortBoardReader): DataPlaneRe
     return egress[i] >= 0 && fragment[i] === Fragment.WHOLE && turning6.isAnswerable(i);
   }
 
-  /** Whole, and without extension headers, over which a reply would have to step. */
+  /** Whether the packet is whole and has no extension headers, which a reply would have to skip. */
   function isPlainIpv6(i: number): boolean {
     return l4[i] === l3[i] + IPV6_BYTES && isWholeIpv6(i);
   }
@@ -146,7 +149,7 @@ export function createReplies(batch: Batch, facts: PortBoardReader): DataPlaneRe
     return true;
   }
 
-  /** What a segment takes of the sequence numbers: its data, and one each for SYN and FIN. */
+  /** Sequence numbers that a segment takes: its data, and one each for SYN and FIN. */
   function segmentLength(i: number, shown: number): number {
     const end = version[i] === 4 ? l3[i] + upperNumber(i32[l3[i] >> 2]) : l3[i] + IPV6_BYTES + payloadOf(i);
     const data = l4[i] + ((u8[l4[i] + 12] & 0xf0) >>> 2);
@@ -167,7 +170,7 @@ function hasPorts(protocol: number): boolean {
   return protocol === Protocol.TCP || protocol === Protocol.UDP;
 }
 
-/** A number of 32 bits as it lies in a packet, and back. */
+/** Converts a 32-bit number between raw and host order. */
 function swap32(raw: number): number {
   return ((raw & 0xff) << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24);
 }

@@ -1,17 +1,19 @@
 /**
  * Route mode: the worker as an IP hop (RFC 1812), in two steps around the middleboxes.
  *
- * `admit`, before them, drops what a hop must not forward: frames for others, addresses that are no
- * host's, packets whose time to live ends here, and packets that must not be fragmented and exceed
- * the MTU of the opposite port. The sender gets an ICMP error where one is due. `dispatch`, after
- * them, takes one off the time to live, and addresses the frame to the next hop: a link-layer
- * address from the configuration, a neighbour from the configuration, or, with none configured, the
- * packet's destination itself. A port has one next hop for IPv4 and one for IPv6.
+ * `admit`, before them, drops what a hop must not forward: frames for other stations, addresses
+ * that are not a single host's, packets whose time to live ends here, and packets that must not be
+ * fragmented and exceed the MTU of the opposite port. The sender gets an ICMP error if one is due.
  *
- * **MTU.** Only `dispatch` knows the real egress: a hairpinned packet leaves by the port it came in
- * by. A longer packet is fragmented (fragmentation.ts). If it is IPv6 or has "don't fragment" set,
- * it becomes an ICMP error, which passes the chain back to the sender, so that what translated the
- * packet translates the error (passage.ts).
+ * `dispatch`, after them, decrements the time to live and addresses the frame to the next hop. The
+ * next hop is a link-layer address from the configuration, a neighbour from the configuration, or,
+ * if none is configured, the packet's destination. A port has one next hop for IPv4 and one for
+ * IPv6.
+ *
+ * **MTU.** Only `dispatch` knows the real egress, because a hairpinned packet leaves by its arrival
+ * port. A packet above the MTU is fragmented (fragmentation.ts). If it is IPv6 or has "don't
+ * fragment" set, it becomes an ICMP error. The error passes the chain back to the sender, so the
+ * middlebox that translated the packet also translates the error (passage.ts).
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -42,28 +44,28 @@ export const ROUTE_COUNTERS = {
 export const ROUTE_METRICS: Metric[] = counterMetrics(ROUTE_COUNTERS);
 
 /**
- * How one port takes part in routing. Plain data: main makes it, workers receive it. Up to
- * `mtuBytes` they are as they were at the start; what they are now is on the port board.
+ * How one port takes part in routing. Plain data: main makes it, workers receive it. The fields up
+ * to `mtuBytes` hold the values at the start. The current values are on the port board.
  */
 export interface RoutePort {
   /** The port's own link-layer address. */
   readonly mac: Mac;
-  /** The port's own raw IPv4 address, from which ICMP errors come; `null`: none are sent. */
+  /** The port's own raw IPv4 address, the source of ICMP errors. `null`: no errors are sent. */
   readonly address: number | null;
-  /** Likewise its IPv6 address, four raw words. */
+  /** The same for IPv6, as four raw words. */
   readonly address6?: Int32Array | null;
-  /** All its IPv4 addresses, with their subnets; absent: none are known. */
+  /** All IPv4 addresses of the port, with their subnets. Absent: none are known. */
   readonly networks?: readonly PortNetwork[];
-  /** Longest IP packet the port sends. */
+  /** Longest IP packet that the port sends. */
   readonly mtuBytes: number;
   /**
-   * A raw IPv4 address on the port's link, a link-layer address, or `null`: destinations are on the
-   * link themselves.
+   * A raw IPv4 address on the port's link, a link-layer address, or `null` if destinations are on
+   * the link themselves.
    */
   readonly nextHop: number | Mac | null;
-  /** Likewise for IPv6, the address as four raw words. */
+  /** The same for IPv6, with the address as four raw words. */
   readonly nextHop6: Int32Array | Mac | null;
-  /** Whether frames addressed to other stations are taken too (capture files). */
+  /** Whether to accept frames addressed to other stations (capture files). */
   readonly promiscuous: boolean;
 }
 
@@ -73,17 +75,17 @@ function isSameIpv6(a: Int32Array, at: number, b: Int32Array, bt: number): boole
 
 const { NOTHING, BROADCAST } = Known;
 
-/** How the next hop of a port is known. */
+/** The state of a port's next hop. */
 const UNRESOLVED = 0;
 const FIXED = 1;
 const ON_LINK = 2;
 
 export interface Router {
-  /** Before the middleboxes. */
+  /** Runs before the middleboxes. */
   admit(): void;
   /**
-   * After the middleboxes. `goBack` takes a packet back through them that became a reply when it
-   * was to leave by port `towards`.
+   * Runs after the middleboxes. `goBack` takes a packet back through them that became a reply when
+   * it was to leave by port `towards`.
    */
   dispatch(goBack: GoBack, now: number): void;
 }
@@ -147,16 +149,16 @@ export function createRouter(
   }
 
   /**
-   * Whether a packet claims to come from where it goes to, from a port of this hop, or from a
-   * broadcast address of a port's subnet, or goes to one.
+   * Whether the source is the destination, an address of a port of this hop, or a broadcast address
+   * of a port's subnet, or the destination is such a broadcast address.
    */
   function isMartian(from: number, to: number): boolean {
     return from === to || kindOf(from) !== NOTHING || kindOf(to) === BROADCAST;
   }
 
   /**
-   * Whether the source is the destination, or a port's, of IPv6 addresses at word `from` and
-   * behind.
+   * Whether the source address at word `from` equals the destination address after it, or is a
+   * port's own.
    */
   function isOwnSourceIpv6(from: number): boolean {
     if (isSameIpv6(i32, from, i32, from + 4)) return true;
@@ -191,16 +193,16 @@ export function createRouter(
   }
 
   /**
-   * Whether an IPv4 packet has "don't fragment" set: bit 6 of byte 6, which is in the upper half of
-   * word 1.
+   * Whether an IPv4 packet has "don't fragment" set: bit 6 of byte 6, in the upper half of word 1
+   * (which is read as little-endian).
    */
   function forbidsFragments(i: number): boolean {
     return (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
   }
 
   /**
-   * Packet `i` exceeds the MTU of port `by` and must not be fragmented. Returns whether it became
-   * an ICMP error.
+   * Drops packet `i`, which exceeds the MTU of port `by` and must not be fragmented. Returns
+   * whether it became an ICMP error.
    */
   function refuse(i: number, by: number): boolean {
     batch.drop(i, columns.route_mtu);
@@ -213,7 +215,7 @@ export function createRouter(
     return isError;
   }
 
-  // Of the round at hand.
+  // The arguments of the current `dispatch`.
   let goBack: GoBack | null = null;
   let now = 0;
 
@@ -235,7 +237,7 @@ export function createRouter(
   }
 
   /**
-   * A reply has its link-layer addresses already. An ICMP error can be longer than the MTU of the
+   * A reply already has its link-layer addresses. An ICMP error can be longer than the MTU of the
    * port it leaves by.
    */
   function dispatchReply(i: number, by: number): void {
@@ -245,7 +247,7 @@ export function createRouter(
     else batch.drop(i, columns.route_mtu);
   }
 
-  /** `refuse`, for a packet that has passed the chain. */
+  /** `refuse` for a packet that has passed the chain. */
   function refuseLate(i: number, by: number): void {
     if (!refuse(i, by)) return;
     goBack?.(i, by, now);
@@ -261,12 +263,12 @@ export function createRouter(
     if (!address(i, by)) return;
     if (total > mtu[by]) fragmentation.mark(i);
     const third = i32[(at + 8) >> 2];
-    // RFC 1141: one less in the low byte of the sum is one more in the checksum; 0xffff is not a
-    // checksum, its 0 is.
+    // RFC 1141: decrementing the sum's low byte increments the checksum. 0xffff is not a valid
+    // checksum; the code writes 0 instead.
     let check = (third >>> 16) + 1;
     if (check >= 0xffff) check++;
     i32[(at + 8) >> 2] = ((third & 0xffff) - 1) | (check << 16);
-    length[i] = at - start[i] + total; // padding of the link it came by stays there
+    length[i] = at - start[i] + total; // the padding of the arrival link is cut off
   }
 
   function dispatchIpv6(i: number, by: number): void {
@@ -278,7 +280,7 @@ export function createRouter(
     length[i] = at - start[i] + total;
   }
 
-  /** Writes the link-layer addresses; drops the packet when the next hop's is not known. */
+  /** Writes the link-layer addresses. Drops the packet if the next hop's address is not known. */
   function address(i: number, by: number): boolean {
     if (way[by] === FIXED) {
       write(i, by, nextLow[by], nextHigh[by]);
@@ -313,7 +315,7 @@ export function createRouter(
     return false;
   }
 
-  /** As `setDestinationMac` and `setSourceMac` do it. */
+  /** Does the same as `setDestinationMac` and `setSourceMac`. */
   function write(i: number, by: number, low: number, high: number): void {
     const to = start[i];
     u16[to >> 1] = low;
@@ -322,7 +324,9 @@ export function createRouter(
     u16[(to + 10) >> 1] = ownHigh[by];
   }
 
-  /** After the table of neighbours changed: the next hops that are the same for every packet. */
+  /**
+   * Resolves the next hops that are the same for every packet, after the neighbour table changed.
+   */
   function resolvePorts(): void {
     for (const [by, { nextHop, nextHop6 }] of ports.entries()) {
       resolve(by, nextHop, way, nextLow, nextHigh);
