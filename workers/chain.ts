@@ -2,10 +2,10 @@
  * A chain of middleboxes: what an instance's middleboxes declare together, and how each thread
  * opens it.
  *
- * `declareChain` is pure and gives every thread the same answer for the same configuration: the
- * state objects in the order of their ids, named `<middlebox>.<object>`, and the metrics, named
- * `<middlebox>_<counter>`. Main lays out shared memory from it, the send and receive threads open
- * its objects, and the workers open the middleboxes as well.
+ * `declareChain` is pure: the same configuration gives every thread the same result. The result has
+ * the state objects in the order of their ids, named `<middlebox>.<object>`, and the metrics, named
+ * `<middlebox>_<counter>`. Main lays out shared memory from it. The send and receive threads open
+ * its objects. The workers open its objects and its middleboxes.
  */
 
 import type { Arena, ArenaObject } from '../shm/arena.js';
@@ -37,16 +37,16 @@ import type { TimerCallback, Timers } from './timers.js';
 
 type ResolvedOptions = Readonly<Record<string, unknown>>;
 
-/** One place in the chain. */
+/** One position in the chain. */
 export interface Link {
   readonly middlebox: Middlebox;
   /**
-   * As the middlebox declared them, resolved: ports are indices, addresses raw words. Defaults may
-   * be left out.
+   * The resolved options: ports are indices, addresses are raw words. Options with a default may be
+   * left out.
    */
   readonly options: Readonly<Record<string, unknown>>;
   /**
-   * Prefix of its objects and counters, where a middlebox stands in the chain twice; default its
+   * Prefix of its objects and counters, for a middlebox that is in the chain twice. Default: its
    * name.
    */
   readonly name?: string;
@@ -55,29 +55,29 @@ export interface Link {
 export interface DeclaredLink {
   readonly name: string;
   readonly middlebox: Middlebox;
-  /** Values of hot options are changed in place: live-values.ts. */
+  /** Values of hot options change in place (live-values.ts). */
   readonly options: ResolvedOptions;
-  /** Object id by the name the middlebox gave it. */
+  /** Object id by the middlebox's name for the object. */
   readonly objectIds: Readonly<Record<string, number>>;
-  /** Index of each kind of record by the name the middlebox gave it. */
+  /** Index of each kind of record, by the middlebox's name for it. */
   readonly recordKinds: Readonly<Record<string, number>>;
-  /** Index of each option that is rules. */
+  /** Index of each option of kind `rules`. */
   readonly ruleSets: Readonly<Record<string, number>>;
 }
 
-/** A kind of order, and whose it is. */
+/** A kind of order and its middlebox. */
 export interface DeclaredOrder extends OrderKind {
   readonly middlebox: string;
   readonly name: string;
 }
 
-/** A kind of record, and whose it is. */
+/** A kind of record and its middlebox. */
 export interface DeclaredRecord extends RecordKind {
   readonly middlebox: string;
   readonly name: string;
 }
 
-/** Rules, whose they are, and how they are compiled. */
+/** Rules, their middlebox, and their compiler. */
 export interface DeclaredRules {
   readonly middlebox: string;
   /** Name of the option. */
@@ -88,26 +88,26 @@ export interface DeclaredRules {
 
 export interface Declaration {
   readonly links: readonly DeclaredLink[];
-  /** For the arena's layout; the index is the object's id. */
+  /** For the arena's layout. The index is the object's id. */
   readonly objects: readonly ArenaObject[];
   readonly definitions: readonly StateDefinition[];
   /** Every middlebox's counters. */
   readonly metrics: readonly Metric[];
   /** Every middlebox's kinds of record. */
   readonly records: readonly DeclaredRecord[];
-  /** Every middlebox's orders, by their number in the ring of orders. */
+  /** Every middlebox's orders. The index is the order's number in the ring of orders. */
   readonly orders: readonly DeclaredOrder[];
-  /** Every option that is rules. */
+  /** Every option of kind `rules`. */
   readonly rules: readonly DeclaredRules[];
 }
 
-/** What names of middleboxes and counters are: parts of metrics' names. */
+/** Valid names of middleboxes and counters. They become parts of metric names. */
 export const WORD = /^[a-z][a-z0-9_]*$/;
 
-/** Where nobody chose. */
+/** Used if the caller gives none. */
 const SHARED: SharedState = { form: 'totals', members: 8, seed: '' };
 
-/** Throws an error that names the middlebox whose declaration is wrong. */
+/** Declares a chain. If a declaration is wrong, throws an error that names its middlebox. */
 export function declareChain(chain: readonly Link[], shared: SharedState = SHARED): Declaration {
   const links: DeclaredLink[] = [];
   const objects: ArenaObject[] = [];
@@ -159,7 +159,7 @@ function check(links: readonly DeclaredLink[], name: string, middlebox: Middlebo
   }
 }
 
-/** What the operator left out is as the middlebox declared it. */
+/** Options that the operator left out get the middlebox's defaults. */
 function complete(name: string, middlebox: Middlebox, options: Readonly<Record<string, unknown>>): ResolvedOptions {
   for (const option of Object.keys(options))
     if (middlebox.options[option] === undefined) throw new Error(`middlebox ${name}: there is no option ${option}`);
@@ -185,8 +185,8 @@ function declareState(
 }
 
 /**
- * What a middlebox declares as its state, asked twice: every thread asks anew, and has to get the
- * same. Throws what is wrong with it.
+ * Returns a middlebox's state declaration. It calls `state` twice and compares, because every
+ * thread calls it again and must get the same. Throws an error if the declaration is wrong.
  */
 export function stateOf(
   middlebox: Middlebox,
@@ -218,7 +218,7 @@ export function stateOf(
   return state;
 }
 
-/** What a middlebox says of its sides, if it has any. Throws what is wrong with it. */
+/** Returns a middlebox's sides, if it declares any. Throws an error if they are wrong. */
 export function sidesOf(middlebox: Middlebox, options: ResolvedOptions): Sides | undefined {
   if (middlebox.sides === undefined) return undefined;
   let sides: unknown;
@@ -240,7 +240,7 @@ function layoutText(state: Readonly<Record<string, StateDefinition>>): string {
   );
 }
 
-/** Byte offset of each object's local memory, and of the end, for that many data plane workers. */
+/** Byte offset of each object's local memory, and of the end, for `stripes` data plane workers. */
 export function layoutLocals({ definitions }: Declaration, stripes: number): number[] {
   const offsets = [0];
   for (const { localBytes } of definitions)
@@ -249,7 +249,8 @@ export function layoutLocals({ definitions }: Declaration, stripes: number): num
 }
 
 /**
- * The memory of this instance alone, that no snapshot has, and how many workers it was made for.
+ * The memory of this instance alone, which no snapshot contains, and the number of workers that it
+ * was made for.
  */
 export interface Locals {
   readonly buffer: SharedArrayBuffer;
@@ -262,14 +263,17 @@ export function createLocals(declaration: Declaration, stripes: number): Locals 
 }
 
 export interface Member {
-  /** This instance's place among the members in the order of their ids, and how many there are. */
+  /** This instance's index among the members, ordered by id, and the number of members. */
   readonly memberIndex: number;
   readonly memberCount: number;
   /** See `OpenContext`. */
   readonly clusterSecret?: Int32Array;
 }
 
-/** This thread's view of every state object, in the order of ids; read only with `writer` null. */
+/**
+ * Opens every state object for this thread, in the order of ids. If `writer` is null, they are read
+ * only.
+ */
 export function openState(
   declaration: Declaration,
   arena: Arena,
@@ -299,18 +303,17 @@ export interface ProcessContext {
   readonly batch: Batch;
   readonly replies: Replies;
   readonly holds: Holds;
-  /** Absent: nothing ever waits for its state. */
+  /** Absent: nothing waits for its state. */
   readonly early?: EarlyReplies;
   readonly timers: Timers;
   readonly events: EventWriter;
   readonly records: RecordChannel;
-  /** Where orders come from, for worker 0; may be left out. */
+  /** Source of orders, for worker 0. May be absent. */
   readonly orders?: RecordReader;
-  /** In the order of `Declaration.rules`; may be left out where there are none. */
+  /** In the order of `Declaration.rules`. May be absent if there are no rules. */
   readonly rules?: readonly RuleReader[];
   /**
-   * Is given what middleboxes want to be run after values of hot options changed; absent: they
-   * never do.
+   * Registers a middlebox's handler for changed values of hot options. Absent: they never change.
    */
   readonly onOptions?: (handler: () => void) => void;
   /** The worker's slot among the data plane workers, from 0. */
@@ -323,20 +326,20 @@ export interface ProcessContext {
   readonly mode: Mode;
   /** Longest IP packet that each port sends. */
   readonly mtus: Int32Array;
-  /** Which sources can come in by a port; absent: nothing is known. */
+  /** Which sources are plausible on a port. Absent: nothing is known. */
   readonly onLink?: OnLink;
-  /** The other members, as far as these objects are concerned; absent: the instance is alone. */
+  /** The other members, with respect to these objects. Absent: the instance is alone. */
   readonly members?: (objects: readonly number[]) => Members;
   /**
-   * Whether the instance is being drained. Called from the packet path: no more than a look at a
-   * flag.
+   * Whether the instance is being drained. The packet path calls it, so it may do no more than read
+   * a flag.
    */
   draining(): boolean;
 }
 
 /**
- * A worker never comes to what is to be done after an `await`: it does not go back to its event
- * loop.
+ * Rejects async functions. A worker never returns to its event loop, so it never reaches the code
+ * after an `await`.
  */
 function refuseAsync(what: string, run: unknown): void {
   if (run instanceof AsyncFunction) throw new Error(`${what} is an async function: a worker never waits`);
@@ -346,15 +349,17 @@ const NOTHING_KNOWN: OnLink = { knows: () => false, has: () => false };
 
 const AsyncFunction = (async () => {}).constructor as new () => unknown;
 
-/** One middlebox of the chain as a worker runs it. */
+/** One middlebox of the chain, opened in a worker. */
 export interface Stage {
   readonly name: string;
   readonly process: Process;
-  /** Of one that rewrites addresses. */
+  /** Only for a middlebox that rewrites addresses. */
   readonly sides?: Sides;
 }
 
-/** Opens every middlebox over opened state: the functions packets run through, in order. */
+/**
+ * Opens every middlebox over the opened state. Returns the functions that packets pass, in order.
+ */
 export function openProcesses(
   declaration: Declaration,
   objects: readonly StateObject[],

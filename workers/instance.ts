@@ -1,7 +1,7 @@
 /**
- * An instance as its threads see it: a plan (plain data, equal for every thread) and the shared
+ * An instance as its threads see it: a plan (plain data, the same for every thread) and the shared
  * memory that main made for it. Every thread derives the same declaration, arena layout and metric
- * columns from the same plan.
+ * columns from the plan.
  */
 
 import { createAckBoard } from '../shm/ack-board.js';
@@ -41,12 +41,12 @@ import type { Faults } from './transport/fault.js';
 export interface AfXdpIo {
   readonly driver: 'af_xdp';
   /**
-   * Interface and what main attached to it: its XSKMAP, and the counter of frames whose queue has
+   * Interface, and what main attached to it: its XSKMAP, and the counter of frames whose queue has
    * no socket.
    */
   readonly ports: readonly { readonly interface: string; readonly mapFd: number; readonly counterFd: number }[];
   readonly ringSize: number;
-  /** Chunks of packet memory per worker, and how frames lie in them. */
+  /** Chunks of packet memory per worker, and the layout of frames in them. */
   readonly frames: number;
   readonly layout: FrameLayout;
 }
@@ -64,17 +64,16 @@ export interface InstancePlan {
   readonly mode: Mode;
   readonly frames: FrameSettings;
   /**
-   * The ports, with what was known of their interfaces at the start; a wire uses their number
-   * alone.
+   * The ports, with the facts about their interfaces at the start. A wire uses only their number.
    */
   readonly routes: readonly RoutePort[];
   readonly replication: ReplicationSettings;
-  /** Injected into what the receive thread receives, for tests; `null`: none. */
+  /** Faults injected into received messages, for tests. `null`: none. */
   readonly faults: Faults | null;
-  /** The longest time an early reply waits, in ms (early-replies.ts); 0: none does. */
+  /** Longest time that an early reply waits, in milliseconds (early-replies.ts). 0: none waits. */
   readonly earlyMsMax: number;
   readonly idle: IdleMode;
-  /** Core of each data plane worker; `null` leaves the choice to the kernel. */
+  /** Core of each data plane worker. `null`: the kernel chooses. */
   readonly workerCores: readonly (number | null)[];
   readonly sendCore: number | null;
   readonly receiveCore: number | null;
@@ -87,41 +86,46 @@ export interface SharedBuffers {
   readonly control: SharedArrayBuffer;
   readonly metrics: SharedArrayBuffer;
   readonly journals: SharedArrayBuffer;
-  /** Per object what is counted per writer, and what of it was told: of this instance alone. */
+  /**
+   * Local memory of the state objects, such as counts per writer and how much of them is
+   * replicated. Only this instance uses it.
+   */
   readonly locals: SharedArrayBuffer;
-  /** Who takes part: written by main. */
+  /** The member list, written by main. */
   readonly members: SharedArrayBuffer;
   readonly ackBoard: SharedArrayBuffer;
-  /** How far the others have the workers' logs. */
+  /** How far the other members have acknowledged the workers' logs. */
   readonly holds: SharedArrayBuffer;
-  /** Keys, and what sealing must not forget; null: state messages are not sealed. */
+  /** Keys, and the state that sealing must not lose. null: state messages are not sealed. */
   readonly sealBoard: SharedArrayBuffer | null;
-  /** Four words for objects, derived from the key that is sent with: workers/cluster-secret.ts. */
+  /**
+   * Four words for objects, derived from the key that messages are sealed with (cluster-secret.ts).
+   */
   readonly clusterSecret: SharedArrayBuffer;
-  /** Where refused datagrams came from. */
+  /** Sources of refused datagrams. */
   readonly rejects: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
   readonly foreignLogs: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
-  /** The ports as they are now. */
+  /** The current state of the ports. */
   readonly ports: SharedArrayBuffer;
   /** One log ring per worker. */
   readonly logs: readonly SharedArrayBuffer[];
   /** One event ring per thread. */
   readonly events: readonly SharedArrayBuffer[];
-  /** What operators order middleboxes to do, from main to worker 0. */
+  /** Orders from operators to middleboxes, from main to worker 0. */
   readonly orders: SharedArrayBuffer;
   /** One ring of middleboxes' records per worker. */
   readonly records: readonly SharedArrayBuffer[];
-  /** Values of hot options, from main to every thread: live-values.ts. */
+  /** Values of hot options, from main to every thread (live-values.ts). */
   readonly live: SharedArrayBuffer;
-  /** A board per option that is rules; main writes what is compiled. */
+  /** A board per option of kind `rules`. Main writes the compiled rules. */
   readonly rules: readonly SharedArrayBuffer[];
 }
 
 /**
- * Words of a worker's record ring: what it may write between two looks of main, about 5000 records
- * of an alert's size.
+ * Words of a worker's record ring. Between two reads by main it takes about 5000 records of an
+ * alert's size.
  */
 const RECORD_RING_WORDS = 1 << 17;
 
@@ -150,7 +154,7 @@ export class Slots {
   }
 }
 
-/** What a thread, main included, makes of plan and buffers. */
+/** A thread's view of the plan and the buffers. Main has one too. */
 export class Instance {
   readonly plan: InstancePlan;
   readonly buffers: SharedBuffers;
@@ -170,7 +174,10 @@ export class Instance {
     this.arena = new Arena(buffers.arena, declaration.objects, plan.replication.slots);
   }
 
-  /** Makes the shared memory. Main thread, once. Without `keys` state messages are not sealed. */
+  /**
+   * Makes the shared memory. Called once, by the main thread. Without `keys`, state messages are
+   * not sealed.
+   */
   static async create(plan: InstancePlan, incarnation: number, keys: readonly SealKey[] | null): Promise<Instance> {
     const declaration = await loadChain(plan.middleboxes, plan.shared);
     const slots = new Slots(plan);
@@ -203,12 +210,14 @@ export class Instance {
     });
   }
 
-  /** Opens what main made. Every other thread. */
+  /** Opens what main made. Called by every other thread. */
   static async open(plan: InstancePlan, buffers: SharedBuffers): Promise<Instance> {
     return new Instance(plan, await loadChain(plan.middleboxes, plan.shared), buffers);
   }
 
-  /** State objects in the order of their ids; `writer` null opens them to read only. */
+  /**
+   * Opens the state objects, in the order of their ids. If `writer` is null, they are read only.
+   */
   openObjects(writer: Writer | null): StateObject[] {
     const { replication } = this.plan;
     const member = {
@@ -220,7 +229,7 @@ export class Instance {
     return openState(this.declaration, this.arena, writer, member, locals);
   }
 
-  /** The other members, as far as these objects are concerned. */
+  /** The other members, with respect to these objects. */
   openMembers(objects: readonly number[]): Members {
     const { ackBoard, members } = this.buffers;
     const { replication } = this.plan;
@@ -242,7 +251,7 @@ export class Instance {
   }
 }
 
-/** A port board that shows the ports as they were when they were opened. */
+/** A port board with the state of the ports at the time they were opened. */
 export function portBoardOf({ io, routes }: Pick<InstancePlan, 'io' | 'routes'>, workers: number): SharedArrayBuffer {
   const board = createPortBoard(workers, routes.length);
   new PortBoardWriter(board, routes.length).write(
@@ -261,7 +270,7 @@ export function portBoardOf({ io, routes }: Pick<InstancePlan, 'io' | 'routes'>,
   return board;
 }
 
-/** What a lock word holds while a thread has the lock: never 0. */
+/** The value of a lock word while the thread has the lock. Never 0. */
 export function writerId(thread: number): number {
   return thread + 1;
 }

@@ -1,13 +1,14 @@
 /**
- * Values of hot options while threads run: main publishes them together, and each thread takes them
+ * Values of hot options while threads run. Main publishes them together. Each thread applies them
  * between two rounds.
  *
- *     reload (main) ─ publish ─▶ rule board (shm/rule-board.ts) ─ refresh, some times a second ─▶ every thread
+ *     reload (main) ─ publish ─▶ rule board (shm/rule-board.ts) ─ refresh ─▶ every thread,
+ *                                                                            some times a second
  *
- * The board holds JSON: its length in bytes, then the bytes. A thread that starts again takes what
- * was published last. Options are changed in place, so that what reads them finds the new values;
- * what was derived from them is derived again by the handlers that middleboxes give (`onOptions`),
- * and by `reconfigure` of state objects.
+ * The board holds JSON: its length in bytes, then the bytes. A thread that starts again applies the
+ * values that were published last. Options are changed in place, so every reader sees the new
+ * values. Values derived from them are recomputed by the middleboxes' handlers (`onOptions`) and by
+ * `reconfigure` of state objects.
  */
 
 import type { StateObject } from '../shm/objects/object.js';
@@ -17,7 +18,7 @@ import type { InstancePlan } from './instance.js';
 import type { SharedState } from './middlebox.js';
 import type { ReplicationSettings } from './replication/settings.js';
 
-/** What of replication is hot. */
+/** The hot options of replication. */
 export type LiveReplication = Pick<ReplicationSettings, 'ackDelayMs' | 'keepaliveMs' | 'retransmitMsMin' | 'bandwidth'>;
 
 export interface LiveValues {
@@ -28,7 +29,10 @@ export interface LiveValues {
 }
 
 const BYTES_PER_WORD = 4;
-/** How long threads may take; they look some times a second. */
+/**
+ * Longest time for all threads to apply the values, and main's polling interval, in milliseconds.
+ * Threads check some times a second.
+ */
 const TAKEN_MS = 2_000;
 const LOOK_MS = 20;
 
@@ -41,8 +45,9 @@ export class LiveWriter {
   }
 
   /**
-   * Resolves when every thread that runs works with the values. Rejects, and publishes nothing, if
-   * one has not taken those before.
+   * Resolves when every running thread has applied the values. Rejects, and publishes nothing, if a
+   * thread has not applied the previous values. Also rejects if a thread does not apply these in
+   * time; they are then published nevertheless.
    */
   async publish(values: LiveValues): Promise<void> {
     if (!(await this.taken())) throw new Error('some thread has not taken the options of the last reload yet');
@@ -54,7 +59,7 @@ export class LiveWriter {
       );
   }
 
-  /** A thread that died works with none. */
+  /** A dead thread need not apply the values. */
   forget(thread: number): void {
     this.board.forget(thread);
   }
@@ -79,7 +84,10 @@ export class LiveReader {
 
   private isNew: boolean;
 
-  /** The values published last, if they are others than before. A look at one word if not. */
+  /**
+   * Returns the values published last, if they are new to this thread. If not, it costs the load of
+   * one word.
+   */
   take(): LiveValues | null {
     const { reader } = this;
     if (!reader.refresh() && !this.isNew) return null;
@@ -103,7 +111,7 @@ function decode(words: Int32Array, base: number): LiveValues {
 
 type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
 
-/** What a thread has of the values. Objects are those it has open. */
+/** What a thread changes: the plan, the declaration, and the objects that it has open. */
 export interface Reconfigured {
   readonly plan: InstancePlan;
   readonly declaration: Declaration;
@@ -117,7 +125,7 @@ export function applyLive({ plan, declaration, objects }: Reconfigured, values: 
   applyOptions(declaration, objects, plan.shared, values.middleboxes);
 }
 
-/** Changes the options of each middlebox, and its objects, in place. */
+/** Changes the options and the objects of each middlebox in place. */
 export function applyOptions(
   { links }: Declaration,
   objects: readonly StateObject[],

@@ -1,6 +1,6 @@
 /**
- * Imports middleboxes, those that come with Constellation and a user's own, and puts their
- * declarations together. Main does it, and every other thread again.
+ * Imports middleboxes, the bundled ones and a user's own, and combines their declarations. Main
+ * does this, and every other thread does it again.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -13,18 +13,21 @@ import type { Middlebox, SharedState } from './middlebox.js';
 import { directImports } from './own-api.js';
 
 export interface PlannedMiddlebox {
-  /** Address of its module. */
+  /** URL of its module. */
   readonly module: string;
-  /** What it is called in this chain; default its own name. */
+  /** Its name in this chain. Default: its own name. */
   readonly name?: string;
   /** Resolved options. */
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** A module may wait for something while it is imported, but not for ever. */
+/**
+ * Longest time that the import of a module may take, in milliseconds. A module may wait for
+ * something while it is imported.
+ */
 const IMPORT_MS_MAX = 60_000;
 
-/** Throws an error that names the middlebox that is wrong. */
+/** Loads a chain. If a middlebox is wrong, throws an error that names it. */
 export async function loadChain(middleboxes: readonly PlannedMiddlebox[], shared: SharedState): Promise<Declaration> {
   const links: Link[] = [];
   for (const { module, ...link } of middleboxes) links.push({ middlebox: await loadMiddlebox(module), ...link });
@@ -32,8 +35,8 @@ export async function loadChain(middleboxes: readonly PlannedMiddlebox[], shared
 }
 
 /**
- * What a module exports as default, if that is a middlebox. Throws an error that says why it is
- * none.
+ * Returns a module's default export, if it is a middlebox. Otherwise throws an error that says why
+ * it is not.
  */
 export async function loadMiddlebox(module: string): Promise<Middlebox> {
   const file = fileURLToPath(module);
@@ -62,7 +65,7 @@ async function inTime<T>(loading: Promise<T>): Promise<T> {
   }
 }
 
-/** Where an error of an import is, and what to do about the one that everybody meets. */
+/** Adds the place to an error of an import. For the most common error, adds the remedy. */
 function placed(error: unknown, file: string): unknown {
   if (!(error instanceof Error)) return error;
   const { message, stack = '' } = error;
@@ -76,8 +79,8 @@ function placed(error: unknown, file: string): unknown {
 }
 
 /**
- * Where Node finds a syntax error, which it tells only when it runs the file; null when it finds
- * none.
+ * Returns the place of a syntax error, which Node reports only when it runs the file. Returns null
+ * if it finds none.
  */
 function syntaxError(file: string): string | null {
   const { stderr } = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: IMPORT_MS_MAX });
@@ -86,12 +89,12 @@ function syntaxError(file: string): string | null {
   return place === undefined || what === undefined ? null : `${place}: ${what}`;
 }
 
-/** The folder of the package that `constellation` is, from `dist/workers/`. */
+/** The folder of the package `constellation`, seen from `dist/workers/`. */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
 /**
- * Why something is no middlebox; `null` if it is one. What its functions do is seen when they are
- * called.
+ * Why a value is not a middlebox; `null` if it is one. Results of its functions are checked when
+ * they are called.
  */
 function flawOf(value: unknown): string | null {
   if (value === undefined) return 'there is no default export';

@@ -1,11 +1,11 @@
 /**
- * The receive thread: takes the other members' messages, applies their operations, and tells the
- * send thread, through the acknowledgement board, what to acknowledge and what has been
- * acknowledged.
+ * The receive thread: takes the other members' messages and applies their operations. Through the
+ * acknowledgement board it tells the send thread what to acknowledge and what was acknowledged.
  *
- * A thin shell around `replication/receiver.ts`: it brings the clock, the sockets and the opening
- * of what is sealed. It lives on socket events alone; a slow timer looks at the phase and shows the
- * heartbeat, as every message does. In between it is away at the barrier (shm/barrier.ts).
+ * It is a thin shell around `replication/receiver.ts`, and supplies the clock, the sockets and the
+ * opening of sealed messages. It is driven by socket events. A slow timer checks the phase and
+ * updates the heartbeat; so does every message. Between events the thread has left the barrier
+ * (shm/barrier.ts).
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -31,25 +31,25 @@ export interface ReceiveAgentOptions {
   readonly ackBoard: SharedArrayBuffer;
   /** From `createForeignLogs`. */
   readonly foreignLogs: SharedArrayBuffer;
-  /** The member table; absent: the settings' members, for good. */
+  /** The member table. Absent: the members of the settings, unchanged. */
   readonly members?: SharedArrayBuffer;
-  /** From `createSealBoard`; null takes what is not sealed. */
+  /** From `createSealBoard`. null: unsealed messages are accepted. */
   readonly sealBoard: SharedArrayBuffer | null;
   /** From `createRejectTable`. */
   readonly rejects: SharedArrayBuffer;
   readonly control: Control;
   readonly metrics: Metrics;
-  /** Our slot: metrics row and heartbeat. */
+  /** The thread's slot: metrics row and heartbeat. */
   readonly thread: number;
-  /** Told of errors thrown by a state object's own code; each is counted too. */
+  /** Called with errors that a state object's own code throws. Each is counted too. */
   readonly onError?: (error: unknown, object: number, origin: number) => void;
-  /** Told of clocks too far apart; see `ReceiverOptions`. */
+  /** Called if clocks are too far apart. See `ReceiverOptions`. */
   readonly onSkew?: (problem: string, level: SkewLevel) => void;
-  /** Told what somebody has to see to. */
+  /** Called with problems that need an operator. */
   readonly onAlarm?: (problem: string) => void;
-  /** Run some times a second, as to take over options that changed. */
+  /** Called some times a second, for example to apply changed options. */
   readonly look?: () => void;
-  /** Another transport than the settings', for tests. */
+  /** Replaces the settings' transport, in tests. */
   readonly transport?: ReceiveTransport;
 }
 
@@ -105,8 +105,8 @@ export class ReceiveAgent implements Agent {
   }
 
   /**
-   * Opens the sockets; from here on messages are taken. Throws an error that names the address that
-   * cannot be used.
+   * Opens the sockets and starts to take messages. If an address cannot be used, throws an error
+   * that names it.
    */
   async onStart(): Promise<void> {
     const { barrier } = this.control;
@@ -118,14 +118,14 @@ export class ReceiveAgent implements Agent {
       if (refusal !== null) this.rejects.note(source, REFUSALS.indexOf(refusal), now);
       if (refusal === 'meaning') this.warnOfMeaning();
       barrier.leave(this.thread);
-      // A message may wait long for a lock; many of them in one turn of the event loop do not make
-      // a thread stuck.
+      // A message can wait long for a lock. The heartbeat per message keeps many such messages in
+      // one turn of the event loop from looking like a stuck thread.
       this.control.beat(this.thread);
     });
     barrier.leave(this.thread);
   }
 
-  /** Opens a datagram and takes what is in it; returns why not. */
+  /** Opens a datagram and takes its content. Returns the reason if it is refused. */
   private take(datagram: Uint8Array, now: number): Refusal | null {
     const { opener, counts } = this;
     const wallMs = Date.now();
@@ -138,7 +138,7 @@ export class ReceiveAgent implements Agent {
     return refusal;
   }
 
-  /** Once: a member that is configured otherwise goes on sending. */
+  /** Warns once, because a member with another configuration goes on sending. */
   private warnOfMeaning(): void {
     if (this.warnedOfMeaning) return;
     this.warnedOfMeaning = true;
@@ -148,7 +148,7 @@ export class ReceiveAgent implements Agent {
   }
 
   /**
-   * Notes what goes on; messages are taken as they come. Returns how many came since the last
+   * Updates the metrics; messages are taken as they come. Returns how many came since the last
    * round.
    */
   doWork(): number {
@@ -163,7 +163,7 @@ export class ReceiveAgent implements Agent {
     return received;
   }
 
-  /** Until main says stop. */
+  /** Resolves when main stops the thread. */
   run(): Promise<void> {
     return new Promise((resolve) => {
       const tick = (): void => {

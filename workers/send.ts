@@ -4,13 +4,16 @@
  *
  *     log rings ─▶ stage, coalesce ─▶ unit logs ─▶ messages ─▶ transport
  *
- * A thin shell around `replication/sender.ts`: it brings the clock, the rings, the seal and the
- * sockets. A ring's words are released only after the records are in the unit logs, which are
- * shared memory too: a thread that dies in between loses no operation. One that ends abruptly just
- * before the release has them staged, numbered and sent once more by its successor. That is
- * harmless to idempotent records, and to marks of counts: an increment is made when it is staged,
- * and there is none left, unless the thread ended between the unit log and `settle` of the same
- * cut; then the round's increments count twice elsewhere. Totals never do.
+ * It is a thin shell around `replication/sender.ts`, and supplies the clock, the rings, the seal
+ * and the sockets.
+ *
+ * **If the thread dies.** A ring's words are released only after their records are in the unit
+ * logs, which are shared memory too. So no operation is lost. If the thread dies just before the
+ * release, its successor stages, numbers and sends these records again. This is harmless for
+ * idempotent records. It is nearly always harmless for increments of counters: an increment is
+ * computed when its mark is staged, and the second time it is zero. The exception is a thread that
+ * dies between the unit log and `settle` of the same cut. The increments of that round then count
+ * twice at other members. Totals never count twice.
  */
 
 import { AckBoard } from '../shm/ack-board.js';
@@ -33,44 +36,46 @@ import type { SendTransport } from './transport/transport.js';
 export interface SendAgentOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
-  /** In the order of their ids, opened to read only. */
+  /** In the order of their ids, opened read only. */
   readonly objects: readonly StateObject[];
   /** One log ring per worker. */
   readonly logs: readonly SharedArrayBuffer[];
   readonly ackBoard: SharedArrayBuffer;
-  /** From `createHoldBoard`; absent: no worker holds packets. */
+  /** From `createHoldBoard`. Absent: no worker holds packets. */
   readonly holds?: SharedArrayBuffer;
   readonly unitLogs: SharedArrayBuffer;
   /** From `createForeignLogs`. */
   readonly foreignLogs: SharedArrayBuffer;
-  /** The member table; absent: the settings' members, for good. */
+  /** The member table. Absent: the members of the settings, unchanged. */
   readonly members?: SharedArrayBuffer;
-  /** From `createSealBoard`; null sends what it has to say unsealed. */
+  /** From `createSealBoard`. null: messages are sent unsealed. */
   readonly sealBoard: SharedArrayBuffer | null;
   readonly control: Control;
   readonly metrics: Metrics;
-  /** Our slot: metrics row and heartbeat. */
+  /** The thread's slot: metrics row and heartbeat. */
   readonly thread: number;
-  /** Run in each round, as to take over options that changed: it has to be cheap. */
+  /** Called in each round, for example to apply changed options. It must be cheap. */
   readonly look?: () => void;
-  /** Told of what an operator should know; see `SenderOptions`. */
+  /** Called with problems that an operator should know of. See `SenderOptions`. */
   readonly onAlarm?: (problem: string, object: number) => void;
-  /** Another transport than the settings', for tests. */
+  /** Replaces the settings' transport, in tests. */
   readonly transport?: SendTransport;
 }
 
-/** Records taken from one ring before the next has its turn, and from all in one round. */
+/**
+ * Most records taken from one ring before the next has its turn, and from all rings in one round.
+ */
 const TURN_RECORDS = 512;
 const ROUND_RECORDS = 4096;
-/** The same where records were held back, to be coalesced together. */
+/** Most records in a round after records were left in the rings to be coalesced together. */
 const HELD_ROUND_RECORDS = 65_536;
-/** A log ring holds records back until this part of it is full. */
+/** Records stay in a log ring to coalesce until this part of it is full. */
 const HELD_SHARE_MAX = 0.5;
-/** The thread looks at phase and heartbeat at least so often. */
+/** Longest sleep, in milliseconds: the thread checks phase and heartbeat at least this often. */
 const WAIT_MS_MAX = 100;
-/** …and sleeps at least so long when it has nothing to do: a timer fires no sooner. */
+/** Shortest sleep, in milliseconds, because no timer fires sooner. */
 const WAIT_MS_MIN = 1;
-/** Rounds after the stop at most, should the network take nothing any more. */
+/** Most rounds after the stop, in case the network accepts nothing any more. */
 const LAST_TURNS_MAX = 10_000;
 
 export class SendAgent implements Agent {
@@ -81,7 +86,10 @@ export class SendAgent implements Agent {
   private readonly transport: SendTransport;
   private readonly rings: readonly LogConsumer[];
   private readonly counts: Counts;
-  /** How far each ring is numbered, for held packets; whether that was noted before. */
+  /**
+   * `positions`: how far each ring is numbered, for held packets. `noted`: whether that was noted
+   * before.
+   */
   private readonly positions: Int32Array;
   private noted = false;
   private turn = 0;
@@ -124,19 +132,19 @@ export class SendAgent implements Agent {
           );
   }
 
-  /** Opens the sockets. Throws an error that names the address that cannot be used. */
+  /** Opens the sockets. If an address cannot be used, throws an error that names it. */
   onStart(): Promise<void> {
     return this.transport.open();
   }
 
-  /** One round: records in, messages out. Returns how many of both. */
+  /** One round: takes records, sends messages. Returns how many of both. */
   doWork(): number {
     const now = monotonicMs();
     const records = this.isHolding(now) ? 0 : this.drain();
     return records + this.sender.poll(now, this.transport, Date.now());
   }
 
-  /** Rounds until main says stop; then what has been logged is sent once more, and it is over. */
+  /** Runs rounds until main stops the thread. Then sends once more everything that was logged. */
   async run(): Promise<void> {
     const { barrier } = this.control;
     while (this.control.phase !== Phase.STOP) {
@@ -166,8 +174,8 @@ export class SendAgent implements Agent {
   }
 
   /**
-   * Whether the rings are left alone, so that what is in them coalesces with what follows. Not when
-   * they fill up, or at the end.
+   * Whether records stay in the rings, so that they coalesce with later ones. Not if the rings are
+   * filling up, or at the end.
    */
   private isHolding(now: number): boolean {
     if (this.control.phase === Phase.STOP || this.sender.hold(now) === Reason.NONE) return false;
@@ -176,8 +184,8 @@ export class SendAgent implements Agent {
   }
 
   /**
-   * At the barrier: numbers everything the workers have logged. False: there was no room for all of
-   * it.
+   * At the barrier: numbers everything that the workers have logged. Returns false if there was no
+   * room for all of it.
    */
   private settle(): boolean {
     while (this.drain() > 0);
@@ -185,7 +193,7 @@ export class SendAgent implements Agent {
     return this.rings.every((ring) => ring.backlog === 0);
   }
 
-  /** Takes records, ring after ring, while all objects have room; puts them into the unit logs. */
+  /** Takes records, ring after ring, while all objects have room. Puts them into the unit logs. */
   private drain(): number {
     const { rings, sender } = this;
     let room = sender.makeRoom();
@@ -213,7 +221,9 @@ export class SendAgent implements Agent {
     return taken;
   }
 
-  /** For packets that wait until this much is acknowledged. */
+  /**
+   * Notes how far the rings are numbered, for packets that wait until this much is acknowledged.
+   */
   private noteLogs(): void {
     this.noted = true;
     for (let i = 0; i < this.positions.length; i++) this.positions[i] = this.rings[i].position;
@@ -221,8 +231,8 @@ export class SendAgent implements Agent {
   }
 
   /**
-   * Counts the times a unit log came to be full; while it is, the rings back up and the workers'
-   * logs say so.
+   * Counts how often a unit log became full. While it is full, records stay in the rings, and the
+   * workers' logs report it.
    */
   private noteFull(full: boolean): void {
     if (full && !this.wasFull) this.counts.add('state_tx_log_full', 1);
@@ -248,7 +258,7 @@ export class SendAgent implements Agent {
   }
 }
 
-/** Lets the sockets' events in. */
+/** Yields to the event loop, so the sockets' events are handled. */
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

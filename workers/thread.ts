@@ -1,6 +1,6 @@
 /**
- * What runs on every thread but main: a task per thread slot, through piscina. It returns when main
- * asks it to end; when it throws, the supervisor mends what it left and starts the slot again.
+ * The task of every thread but main: one task per thread slot, run by piscina. It returns when main
+ * ends it. If it throws, the supervisor recovers what it left and starts the slot again.
  */
 
 import { threadId as workerThreadId } from 'node:worker_threads';
@@ -40,14 +40,14 @@ import { FaultyReceiver } from './transport/fault.js';
 import { receiveTransport } from './transport/open.js';
 import { createWire } from './wire.js';
 
-/** How often idle workers look whether rules were replaced. */
+/** Interval at which idle workers check for replaced rules, in seconds. */
 const RULES_S = 0.1;
-/** How often threads look whether values of hot options changed. */
+/** Interval at which workers check for changed values of hot options, in seconds. */
 const LIVE_S = 0.1;
-/** How often a worker tries again to open the sockets of a port. */
+/** Interval at which a worker retries to open the sockets of a port, in seconds. */
 const PORTS_S = 0.1;
 
-/** For the reason to reach main before the thread ends. */
+/** Time for the error to reach main before the thread ends, in milliseconds. */
 const EXIT_MS = 20;
 
 export interface ThreadTask {
@@ -61,24 +61,25 @@ export interface ThreadTask {
 export default async function run({ build, thread, plan, buffers }: ThreadTask): Promise<void> {
   const problem = buildProblem(build, BUILD_ID);
   if (problem !== null) {
-    // Memory that another build laid out means something else. No task may find these modules
-    // loaded.
+    // Another build lays out shared memory differently. The thread exits, so that no later task
+    // runs with these modules loaded.
     setTimeout(() => process.exit(1), EXIT_MS);
     throw new Error(problem);
   }
-  // So that main can end this thread whatever happens from here on.
+  // From here on, main can end this thread, whatever happens.
   new Control(buffers.control).setPlace(thread, { core: -1, tid: threadId(), worker: workerThreadId });
   const instance = await Instance.open(plan, buffers);
   const { slots } = instance;
   threadName(`ct-${slots.name(thread)}`);
-  instance.control.barrier.enter(thread); // a predecessor may have died while it was away
+  // a predecessor may have died while it had left the barrier
+  instance.control.barrier.enter(thread);
   if (thread < slots.workers) await runWorker(instance, thread);
   else if (thread === slots.send) await runSend(instance, thread);
   else await runReceive(instance, thread);
   instance.control.setState(thread, ThreadState.STOPPED);
 }
 
-/** Pins the thread and says that it is ready. */
+/** Pins the thread and reports that it is ready. */
 function ready(instance: Instance, thread: number, core: number | null): void {
   if (core !== null) threadPin(core);
   instance.control.setPlace(thread, { core: core ?? -1, tid: threadId(), worker: workerThreadId });
@@ -86,7 +87,7 @@ function ready(instance: Instance, thread: number, core: number | null): void {
 }
 
 /**
- * A data plane worker, until main asks it to end. `open`: its packet I/O; tests bring their own.
+ * Runs a data plane worker until main ends it. `open` opens its packet I/O; tests pass their own.
  */
 export async function runWorker(instance: Instance, thread: number, open = openDriver): Promise<void> {
   const { plan, buffers, control, metrics, declaration, slots } = instance;
@@ -127,7 +128,7 @@ export async function runWorker(instance: Instance, thread: number, open = openD
             every: (owner, seconds, callback) => timers.every(owner, seconds, callback),
           });
     const rules = buffers.rules.map((board) => new RuleReader(board, slots.workers, worker));
-    // Also while no packets come, so that main knows soon that nobody works with older ones.
+    // A timer also runs while no packets come, so main soon learns that the old rules are unused.
     if (rules.length > 0) timers.every('rules', RULES_S, () => refreshAll(rules));
     const handlers: (() => void)[] = [];
     timers.every('options', LIVE_S, () => {
@@ -191,7 +192,9 @@ export async function runWorker(instance: Instance, thread: number, open = openD
   }
 }
 
-/** Takes the values of hot options over, if there are new ones; returns whether there were. */
+/**
+ * Returns a function that applies new values of hot options, and returns whether there were any.
+ */
 function liveTaker(instance: Instance, thread: number, objects: readonly StateObject[]): () => boolean {
   const { plan, declaration, buffers, slots } = instance;
   const reader = new LiveReader(buffers.live, slots.count, thread);
@@ -203,7 +206,8 @@ function liveTaker(instance: Instance, thread: number, objects: readonly StateOb
 }
 
 /**
- * What changes with every message that the receive thread takes, after its records were applied.
+ * Returns a function whose value changes with every message that the receive thread takes, after
+ * its records were applied.
  */
 function progressOf(ackBoard: SharedArrayBuffer): () => number {
   const board = new AckBoard(ackBoard);
@@ -220,13 +224,13 @@ function refreshAll(rules: readonly RuleReader[]): void {
 
 export interface OpenDriver {
   readonly driver: PacketDriver;
-  /** Takes over what the driver counts by itself; too slow for every batch. */
+  /** Adds the driver's own counts to the metrics. Too slow for every batch. */
   note(): void;
-  /** After the port board changed, and a few times a second. */
+  /** Called after the port board changed, and a few times a second. */
   follow(): void;
 }
 
-/** What a worker opens its packet I/O with. */
+/** What a worker needs to open its packet I/O. */
 export interface DriverContext {
   readonly thread: number;
   readonly row: Float64Array;
@@ -249,7 +253,8 @@ function openAfXdp({ plan, metrics, slots }: Instance, io: AfXdpIo, context: Dri
   const { workers } = slots;
   const ports = io.ports.map(({ interface: name }, port) => {
     const mapFd = facts.mapFd[port];
-    if (mapFd === -1) return { interface: name, mapFd }; // its interface is gone since the instance started
+    // the interface has gone since the instance started
+    if (mapFd === -1) return { interface: name, mapFd };
     const { queues } = interfaceFacts(name);
     assertQueues(name, queues, workers);
     return { interface: name, mapFd, queues: queuesOfWorker(queues, worker, workers) };
@@ -262,7 +267,7 @@ function openAfXdp({ plan, metrics, slots }: Instance, io: AfXdpIo, context: Dri
   const report = (problem: string): void => void events.write('warn', problem);
   const following = new PortFollower({ driver, facts, interfaces, worker, workers, report });
   follower = following;
-  // What no worker got, one of them counts.
+  // Frames that no worker received are counted by one of them.
   const counts = new AfXdpCounts(driver, worker === 0 ? facts.counterFd : NO_COUNTERS, row, metrics.catalogue);
   return { driver, note: () => counts.note(), follow: () => following.follow() };
 }
