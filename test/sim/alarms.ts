@@ -1,10 +1,13 @@
-/** Which alarms of the protocol a life may raise, and what follows from them. */
+/**
+ * Judges the alarms that members raise in a run: which are allowed, and what each implies for the
+ * other checks.
+ */
 
 import type { Instance } from './instance.js';
 import { demand } from './violation.js';
 import type { World } from './world.js';
 
-/** `slot`: the member that an alarm of the receive thread is about. */
+/** `slot`: the member that an alarm of the receive thread is about; -1 for the send thread. */
 export function judgeAlarm(world: World, at: Instance, problem: string, slot: number): void {
   if (/was away while the next life ended, too/.test(problem)) {
     world.happened('beyond repair: away while two lives ended');
@@ -12,7 +15,7 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
   } else if (/of which only a part has come/.test(problem)) {
     world.happened('beyond repair: the origin of a backlog ended');
     world.beyondRepair.add(slot);
-    // Units that others pass on may repeat what the backlog had coalesced.
+    // Repairs may repeat records that were coalesced in the backlog.
     for (const { author, member } of world.model.all)
       if (member === slot) for (const { ledger } of at.subjects) ledger?.tear(author);
   } else if (/not the same everywhere/.test(problem) && findsBeyondRepair(world, slot)) {
@@ -23,7 +26,7 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
   } else if (/is evicted here, and this instance is evicted there/.test(problem)) {
     demand(at.isCondemned, 'alarm-expected', () => `${at.name}: ${problem}`);
   } else {
-    // What a detached member misses is kept in bounded memory of the send thread.
+    // The send thread keeps the backlog of a detached member in bounded memory, so it may lose it.
     const { settings, steps } = world.plan;
     const canLose = settings.debtBytes !== undefined || steps.some((step) => step.do === 'send-dies');
     const expected = canLose
@@ -36,16 +39,16 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
 }
 
 /**
- * Whether nothing gets to some member from this one at present: what that one lacks is repaired
- * once something does.
+ * Whether the link from this member to a running member is cut. What that member lacks is repaired
+ * once the link works again.
  */
 function isUnheard(world: World, at: Instance): boolean {
   return world.members.some(({ up, member }) => up && world.links.link(at.member, member).cuts > 0);
 }
 
 /**
- * What a backlog that is given up would have brought is passed over; sums of ledgers cannot be
- * joined from snapshots.
+ * If the alarm says that a member's backlog was given up, notes that this member skips its records.
+ * The sums of ledgers cannot be merged from snapshots.
  */
 function noteLost(world: World, at: Instance, problem: string): void {
   const name = /^m(\d+) needs a snapshot: /.exec(problem);
@@ -54,8 +57,8 @@ function noteLost(world: World, at: Instance, problem: string): void {
 }
 
 /**
- * `at` skips records of `slot`, and takes snapshots for that; what ledgers lack then cannot all be
- * joined from snapshots.
+ * `at` skips records of `slot` and takes snapshots instead. Ledgers cannot get all that they then
+ * lack from snapshots.
  */
 export function noteLacking(world: World, at: Instance, slot: number): void {
   for (const { ledger } of at.subjects) {

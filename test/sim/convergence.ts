@@ -1,6 +1,6 @@
 /**
- * Whether the healed members have come together, how long they may take, and whether they then hold
- * the same.
+ * Decides whether the healed members have converged, how long they may take, and whether they then
+ * hold the same content.
  */
 
 import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
@@ -10,16 +10,19 @@ import type { Plan } from './plan.js';
 import type { Subject } from './subjects.js';
 import { demand } from './violation.js';
 
-/** Of its largest round trips, by the promise. */
+/** Members must converge within this many of the largest round trips. */
 const ROUND_TRIPS = 10;
 
 /**
- * A frozen incarnation that is repaired no further is closed after so many times the silence limit
+ * A frozen incarnation that is not repaired further is closed after this many silence limits
  * (closing.ts).
  */
 const PATIENCE = 6;
 
-/** Looks of main, a donor that was just asked and died, its back-off, and a snapshot's way. */
+/**
+ * Time to join, ms: main's polling, a donor that dies after it was asked, the back-off, and the
+ * transfer of a snapshot.
+ */
 const JOIN_MS = 1200;
 
 export class Convergence {
@@ -30,7 +33,9 @@ export class Convergence {
   private readonly vector = new VectorRecord();
   private readonly life = new LifeRecord();
 
-  /** `alive`: the lives whose work all must have; default: those of the core. */
+  /**
+   * `alive`: the incarnations whose operations every member must have. Default: those of the core.
+   */
   constructor(
     core: readonly Instance[],
     model: Model,
@@ -44,20 +49,19 @@ export class Convergence {
   }
 
   /**
-   * Ten of the largest round trips, and what the timers may add:
+   * How long the members may take to converge, ms. Ten of the largest round trips, each with an
+   * acknowledgement delay, and what the timers may add:
    *
-   * - a keepalive: until a member that was silent is heard again;
-   * - the longest back-off, twice: a unit tried just before the healing, and the one whose answer
-   *   was lost then;
-   * - acknowledgement delays of a round trip each;
-   * - a member whose clock went back before it started again is believed after some silence
-   *   (lives.ts);
-   * - who has to join: that a member it still takes for alive falls silent, all say that they hold
-   *   for it, and the snapshot's way;
-   * - with a limit on what is sent: what waits in the log ring, the unit logs and as backlogs, sent
-   *   to all, twice;
-   * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and a thread that was being started
-   *   again.
+   * - two keepalive intervals, until a silent member is heard again;
+   * - twice the longest back-off: for a unit that was sent just before the healing, and for a unit
+   *   whose acknowledgement was lost then;
+   * - if a clock stepped back: a member that restarted after that is believed only after some
+   *   silence (lives.ts);
+   * - if a member has to join: until a member that it still believes alive falls silent, until all
+   *   confirm that they retain units for it, and the transfer of the snapshot;
+   * - with a bandwidth limit: the content of the log ring, the unit logs and the backlogs, sent to
+   *   all members twice;
+   * - one wait for buffers (`WAIT_MS_BUSY` of the shell), and the longest restart of a thread.
    */
   allowedMs(roundTripMs: number): number {
     const { keepaliveMs, retransmitMsMax, ackDelayMsMax, silentMs } = this.core[0].settings;
@@ -75,14 +79,14 @@ export class Convergence {
   }
 
   /**
-   * How much longer it may take if an incarnation cannot be repaired: until it is closed, and for
-   * what waits for that.
+   * Additional time, ms, if an incarnation cannot be repaired: until it is closed, and for members
+   * that wait for that.
    */
   patienceMs(): number {
     return (PATIENCE + 2) * this.core[0].settings.silentMs + JOIN_MS + this.slowJoinMs();
   }
 
-  /** What snapshots take longer than others do. */
+  /** Longest transfer and load time of a snapshot that the plan sets, ms. */
   private slowJoinMs(): number {
     const { transferMs = [0, 0], loadMs = [0, 0] } = this.plan;
     return transferMs[1] + loadMs[1];
@@ -96,9 +100,9 @@ export class Convergence {
   }
 
   /**
-   * A limit is kept in any 100 ms. So beside the two messages to everybody that may leave at once,
-   * units get what the limit carries less than those in 100 ms, and a quarter of it at least
-   * (pacing.ts).
+   * Time to send what waits, ms. The limit holds in any 100 ms. Two messages to all members may
+   * leave at once. Units get the rest of the limit in those 100 ms, and at least a quarter of the
+   * limit (pacing.ts).
    */
   private backlogMs(): number {
     const copies = this.plan.settings.transport?.kind === 'multicast' ? 1 : this.plan.members - 1;
@@ -117,7 +121,7 @@ export class Convergence {
     return this.findLacking() === null;
   }
 
-  /** What is still missing, for people. */
+  /** What is still missing, as text. */
   lacking(): string {
     return this.findLacking() ?? 'nothing';
   }
@@ -133,7 +137,7 @@ export class Convergence {
         const { life } = this;
         life.floats.fill(0);
         origin.board.readLife(slot, life);
-        // Of its own former life a member knows what its donor did: others close it.
+        // A member has its donor's view of its own former incarnation. The others close it.
         if (slot !== origin.member && life.former !== 0 && !life.isClosed)
           return `${origin.name}: a former life of member ${slot} is not closed`;
       }
@@ -167,7 +171,7 @@ export class Convergence {
 
   // ——— After quiet ———
 
-  /** Demands that all hold the same, and what the model says. */
+  /** Demands that all members hold the same content, and that it equals the model. */
   compare(): void {
     demand(this.differing() === null, 'equal-to-others', () => this.differing() ?? '');
     for (const [object, kind] of this.plan.objects.entries())
@@ -177,8 +181,8 @@ export class Convergence {
   }
 
   /**
-   * What differs between members, also of lives that are over; `ofJoinable`: and can be joined from
-   * snapshots.
+   * What differs between members, including data of ended incarnations; null if nothing does.
+   * `ofJoinable`: compares only what can be merged from snapshots.
    */
   differing(ofJoinable = false): string | null {
     const [first, ...rest] = this.core;
@@ -215,7 +219,7 @@ export class Convergence {
     }
   }
 
-  /** Counts are those of the model; of lives that are over, some of theirs. */
+  /** Counts equal the model's. Of ended incarnations, a part may be missing. */
   private compareCells(instance: Instance, object: number): void {
     for (const [cell, value] of instance.subjects[object].cells().entries()) {
       let least = 0;

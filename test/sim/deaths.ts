@@ -1,7 +1,7 @@
 /**
- * Where a simulated thread may die: before and after each call by which it changes the memory that
- * its successor goes on from. The methods are wrapped once, when the first life asks for it. A
- * wrapper does nothing unless a fuse burns.
+ * The points at which a simulated thread may die: before and after each call that changes the
+ * memory from which its successor continues. The methods are wrapped once, when the first run needs
+ * it. A wrapper does nothing unless a fuse is lit.
  */
 
 import { AckBoard } from '../../shm/ack-board.js';
@@ -25,13 +25,13 @@ const POINTS: readonly (readonly [
   [AckBoard, [...SEND_BOARD, ...RECEIVE_BOARD]],
 ];
 
-/** The fuse that burns: of the thread that is running; null: none does. */
+/** The lit fuse of the running thread; null if there is none. */
 let burning: Fuse | null = null;
 let isWrapped = false;
 
-/** Of one thread: it dies at a call. */
+/** Kills one thread at a chosen call. */
 export class Fuse {
-  /** Calls, each counted before and after it, until the thread dies. */
+  /** Points until the thread dies. Each call has two: before and after it. */
   left = Number.POSITIVE_INFINITY;
   /** Where the thread died. */
   diedAt = '';
@@ -41,7 +41,7 @@ export class Fuse {
     this.left = points;
   }
 
-  /** The thread does something. */
+  /** Runs code of the thread, which throws `Death` at the chosen point. */
   run<T>(act: () => T): T {
     if (this.left === Number.POSITIVE_INFINITY) return act();
     burning = this;

@@ -1,11 +1,11 @@
-/** Draws a plan from a profile and a seed. Every kind of fault has a stream of its own. */
+/** Draws a plan from a profile and a seed. Each kind of fault draws from its own stream. */
 
 import { ENTRY_STEPS } from './entry.js';
 import { DAMAGES, DEFECTS, FORGERIES, type ObjectKind, type Plan, type Step } from './plan.js';
 import { type FaultKind, PROFILES, type Profile, SETTINGS } from './profiles.js';
 import { Stream } from './random.js';
 
-/** What an impostor takes at most. */
+/** Longest duration of an `impostor` fault, ms. */
 const IMPOSTOR_MS = 3500;
 const HOUR_MS = 3_600_000;
 
@@ -18,7 +18,10 @@ const MULTICAST = {
   loopback: true,
 } as const;
 
-/** `members`: so many, instead of what the profile draws. */
+/**
+ * `members`: the number of members; default: drawn from the profile's range. Throws an error if the
+ * profile does not exist.
+ */
 export function drawPlan(seed: number, name: string, members?: number): Plan {
   const profile = PROFILES[name];
   if (profile === undefined)
@@ -117,27 +120,27 @@ class Drawer {
     });
   }
 
-  /** Some members and the others, both at least one. */
+  /** Splits the members at random into two groups, each of at least one. */
   private halves(draw: Stream): [number[], number[]] {
     const order = draw.shuffled(this.everyone);
     const cut = draw.whole(1, this.members - 1);
     return [order.slice(0, cut), order.slice(cut)];
   }
 
-  /** When something begins that takes so long. */
+  /** Start time of a fault that lasts `ms`, so that it ends within the safety phase if it can. */
   private beginOf(draw: Stream, ms: number): number {
     const calmMs = this.profile.calmMs ?? 0;
     return draw.between(calmMs, Math.max(calmMs, this.safetyMs - ms));
   }
 
-  /** Where a thread dies, in the lives that say so. */
+  /** The point at which a thread dies, below `most`, if the profile uses `deathPoints`. */
   private points(draw: Stream, most: number): { points?: number } {
     return this.profile.deathPoints === undefined ? {} : { points: draw.below(most) };
   }
 
   /**
-   * One member hears the JOINING of a second late, when the second has long begun with a third that
-   * has restarted since.
+   * One member hears the JOINING of a second one late. By then, the second has started together
+   * with a third, which has restarted since.
    */
   private lateStart(draw: Stream): Step[] {
     const [late, second, third] = draw.shuffled(this.everyone);
@@ -247,7 +250,7 @@ class Drawer {
           { at, do: kind, member, after: draw.below(40), ...this.points(draw, 120), downMs: draw.between(0, 60) },
         ];
       case 'rotate': {
-        // Each stage at every member before the next at any.
+        // Every member reaches a stage before any member reaches the next.
         const stages = 3 * draw.whole(1, 3);
         const gapMs = this.safetyMs / (stages + 1);
         return Array.from({ length: stages }, (_, i) =>
@@ -274,8 +277,8 @@ class Drawer {
       case 'playback':
         return [{ at, do: kind, ms, member: to, to: member, count: draw.whole(3, 40), what: 'life' }];
       case 'evict': {
-        // One half, or a member of it, is evicted by the other; now and then each half by the
-        // other.
+        // One half, or one member of it, is evicted by the other half. Sometimes the halves evict
+        // each other.
         const [one, other] = this.halves(draw);
         const evicted = draw.chance(0.5) ? one : one.slice(0, 1);
         const cut: Step[] = draw.chance(0.7)
@@ -293,7 +296,8 @@ class Drawer {
       case 'late-start':
         return this.lateStart(draw);
       case 'ambush': {
-        // Whoever starts hears recordings of the others before it hears them.
+        // The restarted member hears recordings of the others before it hears the others
+        // themselves.
         const downMs = draw.between(0, this.profile.downMs ?? 500);
         const others = this.everyone.filter((one) => one !== member);
         const heardMs = Math.round(downMs + draw.between(0.3, 1) * ms);
@@ -304,8 +308,8 @@ class Drawer {
         ];
       }
       case 'impostor': {
-        // `member` takes the snapshot of a cluster in which a former life of `to` is over; then it
-        // hears nothing but that one.
+        // `member` loads the snapshot of a cluster in which an earlier incarnation of `to` has
+        // ended. After that, it hears only recordings of that incarnation from `to`.
         const restMs = (): number => draw.between(400, 900);
         const begins = draw.between(0, Math.max(0, this.safetyMs - IMPOSTOR_MS));
         const again = begins + restMs();
@@ -319,7 +323,7 @@ class Drawer {
         ];
       }
       case 'debtor': {
-        // One that was cut off is still being sent its backlog when another one joins.
+        // A member that was cut off is still receiving its backlog when another member joins.
         const [origin, debtor, joiner] = draw.shuffled(this.everyone);
         const cut = this.beginOf(draw, ms + 600);
         return [
@@ -329,8 +333,8 @@ class Drawer {
         ];
       }
       case 'heirs': {
-        // One that was cut off has its whole backlog, another one nothing of its own, when their
-        // origin dies.
+        // When the origin dies, one member that was cut off has its whole backlog, and another one
+        // has nothing of its own.
         const [origin, heir, other] = draw.shuffled(this.everyone);
         const paidMs = Math.round(draw.between(500, 1500));
         const cut = this.beginOf(draw, ms + paidMs + 100);

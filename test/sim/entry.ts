@@ -1,7 +1,7 @@
 /**
- * How a simulated instance enters its cluster and leaves it: main's part
- * (daemon/membership/entry.ts) in simulated time, around the same state machine. A snapshot takes
- * its time to travel, and anybody may die on the way.
+ * How a simulated instance joins and leaves its cluster: main's part (daemon/membership/entry.ts)
+ * in simulated time, around the real state machine. The transfer of a snapshot takes time, and any
+ * member may die meanwhile.
  */
 
 import { PeerRecord, VectorRecord } from '../../shm/board-records.js';
@@ -20,20 +20,20 @@ import type { Instance } from './instance.js';
 import { restored, type Saved } from './saved.js';
 import type { Capture } from './subjects.js';
 
-/** As main looks. */
+/** Main's polling interval, ms. */
 const LOOK_MS = 20;
-/** Members answer within this time. */
+/** Members answer main's question about their state files within this time, ms. */
 const DECIDE_MS = 30;
 
-/** Steps at which a plan may let somebody die. */
+/** Steps at which a plan may let a member die. */
 export const ENTRY_STEPS = ['listening', 'asking', 'copied', 'loading', 'leaving'] as const;
 export type EntryStep = (typeof ENTRY_STEPS)[number];
 
-/** What a donor gives. */
+/** What a donor sends to a joiner. */
 export interface Snapshot {
   readonly vectors: SnapshotVectors;
   readonly objects: readonly Capture[];
-  /** Slots of members whose state the donor still has to join. */
+  /** Slots of members whose state the donor has not merged yet. */
   readonly lacks: readonly number[];
 }
 
@@ -41,14 +41,14 @@ export class Entry {
   readonly joining: Joining;
   private readonly instance: Instance;
   /**
-   * What the snapshot that it loaded had of each origin's present incarnation, by object and slot.
+   * What the loaded snapshot contained of each origin's present incarnation, by object and slot.
    */
   loaded: Vectors = [];
-  /** The floors that were heard of each origin until then, by object and slot. */
+  /** The floor of each origin that was known when the snapshot was loaded, by object and slot. */
   floors: readonly (readonly number[])[] = [];
   /**
-   * Slots of members that were not heard when it asked for the state that it has, so they may not
-   * have held units for it.
+   * Slots of members that were not heard when the instance asked for its state. They may not have
+   * retained units for it.
    */
   unheard: ReadonlySet<number> = new Set();
   private readonly peer = new PeerRecord();
@@ -66,7 +66,7 @@ export class Entry {
     return this.joining.state === 'ready';
   }
 
-  /** Whether a member is heard that has state. */
+  /** Whether the member in this slot is heard and has state. */
   hasState(slot: number): boolean {
     return this.hears(slot) && !this.peer.isJoining;
   }
@@ -91,19 +91,25 @@ export class Entry {
     this.look();
   }
 
-  /** What we have of some member came coalesced for us, and fits nobody else's numbers. */
+  /**
+   * Whether we hold a part of a backlog. A backlog is folded for us, so its numbers match no other
+   * member's units.
+   */
   get isOwed(): boolean {
     const { board, settings, subjects, localMs } = this.instance;
     const objects = subjects.map(({ receive }) => receive);
     return backlogOrigin(board, objects, settings.silentMs, localMs) !== NONE;
   }
 
-  /** As a donor. Null: the threads do not come together, or what it has fits nobody else. */
+  /**
+   * The snapshot that a donor gives. Null: the threads cannot pause together, or a part of a
+   * backlog is held.
+   */
   capture(): Snapshot | null {
     return this.isOwed ? null : this.copy();
   }
 
-  /** Everything at one moment. Null: the threads do not come together. */
+  /** The whole state at one moment. Null: the threads cannot pause together. */
   copy(): Snapshot | null {
     const { board, member, subjects } = this.instance;
     if (!this.isReady || this.instance.receiver === null || !this.instance.settle()) return null;
@@ -138,7 +144,7 @@ export class Entry {
     });
   }
 
-  /** Main asks the members that are heard for their files. */
+  /** Main asks the members that it hears for their state files. */
   private decide(): void {
     const { instance, joining } = this;
     const { host } = instance;
@@ -217,7 +223,7 @@ export class Entry {
     });
   }
 
-  /** Main writes the snapshot while no thread runs, for as long as the plan says. */
+  /** Main writes the snapshot while no thread runs. This takes as long as the plan says. */
   private load(snapshot: Snapshot, done: () => void): void {
     this.instance.withoutThreads(() => this.write(snapshot), done);
   }

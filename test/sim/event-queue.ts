@@ -1,6 +1,6 @@
 /**
- * What is to happen, in the order of its time; of one time, in the order it was put in. A binary
- * heap.
+ * Pending events in the order of their time. Events of the same time run in the order in which they
+ * were added. A binary heap.
  */
 
 export type Action = () => void;
@@ -14,7 +14,7 @@ interface Entry {
 const isBefore = (a: Entry, b: Entry): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
 
 export class EventQueue {
-  /** Time of the event under way, ms. */
+  /** Time of the current event, ms. */
   now = 0;
   private readonly heap: Entry[] = [];
   private order = 0;
@@ -23,7 +23,7 @@ export class EventQueue {
     return this.heap.length;
   }
 
-  /** Lets `act` happen at `at`, not before now. */
+  /** Schedules `act` at time `at`, but not before now. */
   at(at: number, act: Action): void {
     const { heap } = this;
     const entry: Entry = { at: Math.max(at, this.now), order: this.order++, act };
@@ -43,8 +43,8 @@ export class EventQueue {
   }
 
   /**
-   * Jumps to the next event that is not later than `until` and lets it happen. False: there is
-   * none; it is `until` now.
+   * Advances to the next event at or before `until` and runs it. Returns false, with the time at
+   * `until`, if there is no such event.
    */
   step(until: number): boolean {
     const { heap } = this;

@@ -1,8 +1,8 @@
 /**
- * Evictions of living members, as main sees them through etcd: a lease lapsed, or an operator
- * evicted the member. Each instance that hears of it declares the member's incarnation dead. The
- * member learns it from their messages, ends and starts again. If two halves evict each other,
- * nobody learns it; an operator restarts the members of one half.
+ * Evictions of living members, as main learns of them through etcd: a lease expired, or an operator
+ * evicted the member. Each instance that learns of it declares the member's incarnation dead. The
+ * member learns it from their messages, ends and restarts. If two halves evict each other, no
+ * member learns it; an operator restarts the members of one half.
  */
 
 import type { Step } from './plan.js';
@@ -26,7 +26,7 @@ export class Evictions {
   begin({ members, by, ms, emptiedMs }: Extract<Step, { do: 'evict' }>): void {
     const { world } = this;
     const lives = members.map((victim) => world.members[victim].life);
-    // One that cannot reach etcd hears later.
+    // Members learn of it one after the other: some cannot reach etcd at first.
     by.forEach((one, i) => {
       world.queue.after((i * ms) / by.length, () => {
         if (world.healed) return;
@@ -37,8 +37,8 @@ export class Evictions {
   }
 
   /**
-   * The list of members says of no incarnation any more that it is dead; for the core those that
-   * ended have ended.
+   * etcd was restored empty. The member list no longer declares any incarnation dead, but the core
+   * keeps ended incarnations ended.
    */
   private forget(): void {
     const { world, evictions } = this;
@@ -50,19 +50,19 @@ export class Evictions {
   private evict(by: number, victim: number, incarnation: number): void {
     const { world } = this;
     const { up, life } = world.members[victim];
-    // It is gone, or has started again, by now.
+    // The victim may have died or restarted meanwhile.
     if (by === victim || !world.members[by].up || !up || life.incarnation !== incarnation) return;
     world.happened('a living member was evicted');
     this.evictions.push({ by, victim, incarnation });
     world.members[victim].isCondemned = true;
-    // Whoever evicted it keeps nothing for it.
+    // A member that evicted it retains nothing for it.
     for (const { ledger } of world.members[victim].subjects) if (ledger !== null) ledger.mayLack = true;
     world.members[by].evict(victim, incarnation);
   }
 
   /**
-   * The process of the member has ended: its own evictions are gone with it, and its next life
-   * takes part.
+   * The member's process has ended. The evictions that it knew end with it, and the others admit
+   * its next incarnation.
    */
   ended(member: number): void {
     const { evictions, world } = this;
@@ -72,8 +72,8 @@ export class Evictions {
   }
 
   /**
-   * Members to restart so that all understand each other again: those that are evicted by members
-   * that are not restarted.
+   * Slots of members to restart so that all members accept each other again: the victims of members
+   * that are not restarted themselves.
    */
   get toRestart(): number[] {
     const restarted: number[] = [];

@@ -1,16 +1,16 @@
-/** A datagram under way, and what the simulator read in it when it was sent. */
+/** A datagram in transit, with its contents as the simulator read them when it was sent. */
 
 import { MessageReader } from '../../workers/replication/message.js';
 
 export interface SentUnit {
   readonly first: number;
   readonly count: number;
-  /** Of its records, header words included. */
+  /** Hash of the unit's records, header words included. */
   readonly hash: number;
   readonly words: Int32Array;
 }
 
-/** An entry about the reception of `origin`'s units. */
+/** An entry that acknowledges units of `origin` (a slot). */
 export interface SentEntry {
   readonly origin: number;
   readonly incarnation: number;
@@ -21,12 +21,12 @@ export interface SentEntry {
 
 export interface Contents {
   readonly incarnation: number;
-  /** Whose the units are: index of a member, and its incarnation. */
+  /** Origin of the units: its slot and its incarnation number. */
   readonly origin: number;
   readonly originIncarnation: number;
-  /** Cut for one member alone. */
+  /** The units are folded for one member. */
   readonly folded: boolean;
-  /** Indices of the members the units are not for. */
+  /** Slots of the members that the units are not for. */
   readonly excluded: readonly number[];
   readonly datagram: number;
   readonly floor: number;
@@ -37,15 +37,15 @@ export interface Contents {
 
 export interface Flight {
   readonly bytes: Uint8Array;
-  /** Indices of members, the object it is about. */
+  /** Slots of the sender and the recipient, and the id of the object. */
   readonly sender: number;
   readonly to: number;
   readonly object: number;
-  /** `null`: damaged or forged; the receiver is to refuse it. */
+  /** `null`: the datagram is damaged or forged, and the receiver must refuse it. */
   readonly contents: Contents | null;
 }
 
-/** Reads what one member sends. */
+/** Reads the messages that members send. */
 export class Dissector {
   private readonly reader: MessageReader;
   private readonly members: number;
@@ -61,7 +61,7 @@ export class Dissector {
     this.reader = new MessageReader(clusterId, meaningHash, objects, bytesMax);
   }
 
-  /** Throws an error where the message is not one that a member may send. */
+  /** Throws an error if the message is one that no member may send. */
   read(bytes: Uint8Array): Contents {
     const { reader } = this;
     const reject = reader.read(bytes);

@@ -1,7 +1,4 @@
-/**
- * Messages made by somebody who is no member: right in form and checksum, and wrong in one fact
- * that a member can check.
- */
+/** Forged messages: valid in form and checksum, but wrong in one fact that a member can check. */
 
 import { crc32 } from 'node:zlib';
 import { VectorRecord } from '../../shm/ack-board.js';
@@ -11,14 +8,15 @@ import type { Instance } from './instance.js';
 import { CLUSTER_ID, MEANING_HASH } from './member-settings.js';
 import type { Forgery } from './plan.js';
 
-/** Bytes of the message that the checksum is at: see workers/replication/message.ts. */
+/** Byte offset of the checksum in a message (workers/replication/message.ts). */
 const CHECKSUM_AT = 8;
 
-/** So many numbers no life sends. */
+/** More operations than any incarnation sends. */
 const NEVER_SENT = 1e6;
 
 /**
- * A message to `victim` in the name of member `sender`, which has the incarnation `incarnation`.
+ * Forges a message to `victim` in the name of member `sender`, whose incarnation number is
+ * `incarnation`.
  */
 export function forge(
   what: Forgery,
@@ -43,15 +41,15 @@ export function forge(
   if (what === 'ack_unsent') {
     const vector = new VectorRecord();
     vector.incarnation = victim.life.incarnation;
-    // A slow victim reads it later: what is one beyond now may have been sent by then, and then
-    // nobody without a key could tell it from an honest acknowledgement.
+    // A slow victim reads the message later. By then, the next number may have been sent, and the
+    // acknowledgement could not be told from an honest one without a key.
     vector.contiguous = victim.board.sequence(object) + (victim.takesAtOnce ? 1 : NEVER_SENT);
     vector.datagram = 1;
     writer.addEntry(victim.member + 1, vector, 1e6, 0);
   }
   const length = writer.finish(1, 0);
   if (what !== 'malformed') return into.bytes.slice(0, length);
-  // More units than there are.
+  // Announces more units than the message contains.
   const bytes = into.bytes.slice(0, length);
   bytes[7] = 3;
   bytes.fill(0, CHECKSUM_AT, CHECKSUM_AT + 4);

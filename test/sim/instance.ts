@@ -1,7 +1,7 @@
 /**
- * One life of a member: a process's shared memory and its threads, as the shells in workers/ run
- * them, but stepped by events. Its send thread wakes by the bell and at `Sender.deadline` only, so
- * what the core forgets to ask for shows.
+ * One incarnation of a member: the shared memory and the threads of a process. The threads run as
+ * the shells in workers/ run them, but are stepped by events. The send thread wakes only by the
+ * doorbell and at `Sender.deadline`, so a wake-up that the core forgets to request shows.
  */
 
 import { AckBoard, createAckBoard } from '../../shm/ack-board.js';
@@ -33,61 +33,66 @@ import { Death, type Moment, Subject, WorkerLog } from './subjects.js';
 import { Upkeep } from './upkeep.js';
 import { demand, Violation } from './violation.js';
 
-/** Simulated time 0 on the wall. */
+/** Wall-clock time at simulated time 0. */
 const UNIX_MS = Date.UTC(2026, 0, 1);
 const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
 
 /**
- * As in the shells (workers/send.ts): records drained in one round; shortest wait; longest, where
- * buffers may come back.
+ * As in the shell (workers/send.ts): records drained in one round; shortest wait, and longest wait
+ * while the transport may get buffers back, ms.
  */
 const ROUND_RECORDS = 4096;
 const [WAIT_MS_MIN, WAIT_MS_BUSY] = [1, 100];
-/** The receive thread looks so often what time brings. */
+/** Interval of the receive thread's ticks, ms. */
 const TICK_MS = 100;
-/** Datagrams a socket holds for a thread that does not take them. */
+/** Datagrams that a socket buffers for a thread that does not read them. */
 const SOCKET_DATAGRAMS = 256;
 /**
- * Rounds of one wake-up; wake-ups one after the other in which nothing was done; how long what is
- * due may wait.
+ * Limits: rounds of one wake-up; consecutive wake-ups without work; time that due work may wait,
+ * ms.
  */
 const [ROUNDS_MAX, IDLE_WAKES_MAX, DUE_MS_MAX] = [5000, 5000, 1000];
 
-/** What an instance needs of the world around it. */
+/** What an instance needs from the simulated world. */
 export interface Host {
   readonly plan: Plan;
   readonly queue: EventQueue;
   readonly model: Model;
   readonly saved: SavedStates;
   /**
-   * A datagram of `from` leaves, for `to`, or everybody (-1), but by unicast not to those that are
-   * spared it.
+   * A datagram of `from` leaves for `to`, or for all members (-1). With unicast, a member for which
+   * `isSpared` is true does not get it.
    */
   transmit(from: Instance, bytes: Uint8Array, object: number, to: number, isSpared: (member: number) => boolean): void;
-  /** `before` and after a message was received; `reject`: why it was refused, or null. */
+  /** Called before and after a message is received. `reject`: why it was refused, or null. */
   beforeReceive(at: Instance, flight: Flight): void;
   afterReceive(at: Instance, flight: Flight, reject: string | null): void;
   afterPoll(at: Instance): void;
   afterTick(at: Instance): void;
-  /** A step of joining or leaving: a plan may let somebody die here. */
+  /** A step of joining or leaving was reached. A plan may let a member die here. */
   reachedStep(at: Instance, step: EntryStep): void;
   hasLeft(at: Instance): void;
-  /** It heard nobody, and began without state. */
+  /** The instance heard no member and started without state. */
   beganAlone(at: Instance): void;
-  /** It has the state of a member, and goes on from what its former lives counted. */
+  /**
+   * The instance has loaded a snapshot. It continues from the totals of its former incarnations.
+   */
   succeeded(at: Instance): void;
-  /** Main asks a donor; `done` is told the snapshot, or why there is none. */
+  /** Main asks a donor. `done` gets the snapshot, or the reason why there is none. */
   fetchSnapshot(at: Instance, donor: number, done: (snapshot: Snapshot | string) => void): void;
   /**
-   * `slot`: the member that the receive thread's alarm is about; the send thread's is about an
-   * object.
+   * `slot`: the member that an alarm of the receive thread is about. An alarm of the send thread is
+   * about an object and has no slot.
    */
   alarm(at: Instance, problem: string, slot?: number): void;
-  /** The digest watch of `at` found that a member's content of the object is not ours. */
+  /**
+   * The digest watch of `at` found that its content of the object differs from that of the member
+   * in `slot`.
+   */
   differs(at: Instance, object: number, slot: number): void;
-  /** It skips records of the member in `slot`, or has a snapshot of one that did. */
+  /** The instance skips records of the member in `slot`, or took a snapshot that lacks some. */
   lacking(at: Instance, slot: number): void;
-  /** How far the key file of a member has come. */
+  /** The stage that the key file of a member has reached (sealing.ts). */
   keyStage(member: number): number;
   happened(what: string): void;
 }
@@ -102,16 +107,13 @@ export class Instance {
   sender: Sender | null = null;
   receiver: Receiver | null = null;
   up = true;
-  /** Some member was told that this life is over. */
+  /** A member has declared this incarnation dead. */
   isCondemned = false;
-  /**
-   * It began without state: it takes snapshots for what was let go of, and does not get it as
-   * units.
-   */
+  /** It started without state. It gets what peers had pruned by snapshots, not as units. */
   hasBegunAlone = false;
-  /** Wall clock, against the simulation's, in ms. */
+  /** Offset of the wall clock from simulated time, ms. */
   skewMs: number;
-  /** Its ends of the seal; null: messages are not sealed. */
+  /** Sealer and opener; null if messages are not sealed. */
   readonly sealed: SealedEnds | null;
   readonly host: Host;
   readonly entry: Entry;
@@ -137,9 +139,9 @@ export class Instance {
   /** Datagrams that wait for the receive thread. */
   private readonly socket: Flight[] = [];
   private noBuffers = false;
-  /** Since when something was due, each time the send thread was woken; infinite: nothing is. */
+  /** Since when work has been due at every wake-up of the send thread; infinite if none is due. */
   private dueSince = Number.POSITIVE_INFINITY;
-  /** Units that it had sent again when the send thread was last woken. */
+  /** Retransmissions counted up to the last wake-up of the send thread. */
   private sentAgain = 0;
   /** Messages until the send thread dies. */
   private sendsLeft = Number.POSITIVE_INFINITY;
@@ -189,7 +191,7 @@ export class Instance {
       this.tick();
       return true;
     });
-    // Before the threads speak: they are to say that they join.
+    // Created before the threads send anything: their messages must say that the member is joining.
     this.entry = new Entry(this, this.table);
     this.upkeep = new Upkeep(this);
   }
@@ -198,7 +200,7 @@ export class Instance {
     return `member ${this.member} (life ${this.life.author})`;
   }
 
-  /** This process's monotonic clock, ms. */
+  /** The process's monotonic clock, ms. */
   get localMs(): number {
     return this.bootMs + this.host.queue.now * this.rate;
   }
@@ -212,7 +214,7 @@ export class Instance {
     return this.resumeAt > this.host.queue.now;
   }
 
-  /** Bytes waiting in the log ring. */
+  /** Words waiting in the log ring. */
   get backlog(): number {
     return this.consumer.backlog;
   }
@@ -255,17 +257,20 @@ export class Instance {
     });
   }
 
-  /** Main was told that a member is gone for good: its last life is over. */
+  /** Main learned that an incarnation of the member was declared dead. */
   evict(member: number, incarnation: number): void {
     this.rewrite(member, Role.EVICTED, incarnation);
   }
 
-  /** Main was told that a member has left: it is waited for no more. */
+  /** Main learned that the member has left. It is not waited for any more. */
   forget(member: number, incarnation: number): void {
     this.rewrite(member, Role.LEFT, incarnation);
   }
 
-  /** The next life of a member that was evicted may take part. */
+  /**
+   * The next incarnation of an evicted member may take part. `dead`: the incarnation that stays
+   * dead; 0 if none does.
+   */
   admit(member: number, dead: number): void {
     if (this.up) this.rewrite(member, Role.MEMBER, dead);
   }
@@ -279,8 +284,8 @@ export class Instance {
   }
 
   /**
-   * Does something again and again while the process lives and is not paused, until `act` returns
-   * false.
+   * Calls `act` every `ms` until it returns false or the process ends. Calls are left out while the
+   * process is paused.
    */
   every(ms: number, act: () => boolean): void {
     this.host.queue.after(ms, () => {
@@ -288,7 +293,10 @@ export class Instance {
     });
   }
 
-  /** Ends the threads, and starts them again afterwards, which takes as long as the plan says. */
+  /**
+   * Stops the threads, calls `act`, and restarts the threads after the plan's `loadMs`; then calls
+   * `done`.
+   */
   withoutThreads(act: () => void, done: () => void = () => {}): void {
     this.sender = null;
     this.receiver = null;
@@ -304,14 +312,17 @@ export class Instance {
     else this.host.queue.after(this.draw.between(...loadMs), start);
   }
 
-  /** Ends the receive thread, and starts it again afterwards. */
+  /** Stops the receive thread, calls `act`, and restarts the thread. */
   withoutReceiver(act: () => void): void {
     this.receiver = null;
     act();
     this.startReceiver();
   }
 
-  /** Members know `known` of this slot, which is later than ours. */
+  /**
+   * Members know an incarnation of this slot that is later than ours: `known`. Continues under a
+   * larger number.
+   */
   raiseIncarnation(known: number): void {
     this.host.happened('incarnation raised');
     this.withoutThreads(() => {
@@ -321,28 +332,39 @@ export class Instance {
     });
   }
 
-  /** At the barrier: numbers everything that was logged. False: it cannot be done now. */
+  /**
+   * At the barrier: gives every logged record its number. Returns false if that is not possible
+   * now.
+   */
   settle(): boolean {
     if (this.sender === null || this.isPaused) return false;
     while (this.backlog > 0) if (this.drain(this.sender) === 0) return false;
     return true;
   }
 
-  /** At a message, or, if `points` is given, at one of the calls that deaths.ts lists. */
+  /**
+   * Lets the send thread die after `after` messages, or, if `points` is given, at that point
+   * (deaths.ts). It restarts after `downMs`.
+   */
   killSender(after: number, downMs: number, points?: number): void {
     if (points === undefined) this.sendsLeft = after;
     else this.sendFuse.light(points);
     this.sendDownMs = downMs;
   }
 
-  /** At a record, or likewise. */
+  /**
+   * Lets the receive thread die after `after` records of an object, or, if `points` is given, at
+   * that point. It restarts after `downMs`.
+   */
   killReceiver(after: number, downMs: number, points?: number): void {
     if (points === undefined) this.draw.pick(this.subjects).receive.lives = after;
     else this.receiveFuse.light(points);
     this.receiveDownMs = downMs;
   }
 
-  /** Whether a unit with this number of a life of another member is kept, to be passed on. */
+  /**
+   * Whether a unit that contains this number of another member's incarnation is kept for repair.
+   */
   keeps(object: number, origin: number, incarnation: number, number: number): boolean {
     const log = openForeignLogs(this.foreignLogs, this.subjects.length, this.settings.slots)[object][origin];
     for (let position = log.head; position !== log.tail; ) {
@@ -352,7 +374,7 @@ export class Instance {
     return false;
   }
 
-  /** No thread is to die any more, and nothing is locked. */
+  /** Cancels all planned deaths of threads and unlocks all objects. */
   spare(): void {
     this.sendsLeft = Number.POSITIVE_INFINITY;
     this.sendFuse.left = Number.POSITIVE_INFINITY;
@@ -381,7 +403,7 @@ export class Instance {
     this.host.afterTick(this);
   }
 
-  /** `flight`: the datagram that it was receiving. */
+  /** `flight`: the datagram that was being received; null if there was none. */
   private receiverDied(flight: Flight | null): void {
     this.host.happened(`receive thread died ${this.receiveFuse.diedAt}`);
     this.receiver = null;
@@ -391,7 +413,7 @@ export class Instance {
     });
   }
 
-  /** The process is gone, with its memory. */
+  /** The process dies with its memory. */
   crash(): void {
     this.up = false;
     this.sender = null;
@@ -412,13 +434,13 @@ export class Instance {
     this.costMs = costMs;
   }
 
-  /** Whether the transport has no memory left. */
+  /** Sets whether the transport has no buffers left. */
   busy(noBuffers: boolean): void {
     this.noBuffers = noBuffers;
   }
 
   // ——— Worker ———
-  /** Does up to `count` operations, as one batch. Returns how many were done. */
+  /** Does up to `count` operations as one batch. Returns how many succeeded. */
   work(object: number, count: number): number {
     if (!this.up || this.isPaused || !this.entry.isReady) return 0;
     let done = 0;
@@ -479,7 +501,7 @@ export class Instance {
     this.idleWakes = rounds === 0 ? this.idleWakes + 1 : 0;
     demand(this.idleWakes < IDLE_WAKES_MAX, 'no-spinning', () => `${this.name}: woken for nothing, again and again`);
     this.host.afterPoll(this);
-    // A limit on what is sent makes what is due wait while other units are sent again.
+    // With a bandwidth limit, due units wait while others are retransmitted.
     const sentAgain = this.counts.value('state_tx_retransmissions');
     const isLimited = this.settings.bandwidth > 0 && sentAgain !== this.sentAgain;
     this.sentAgain = sentAgain;
@@ -492,7 +514,7 @@ export class Instance {
   }
 
   /**
-   * As the send thread's shell: records wait in the ring while a path is congested, until it is
+   * As in the send thread's shell: while sending is throttled, records wait in the ring until it is
    * half full.
    */
   private take(sender: Sender, now: number): number {
@@ -500,7 +522,7 @@ export class Instance {
     return mustWait ? 0 : this.drain(sender);
   }
 
-  /** As the send thread's shell drains the rings. */
+  /** Drains the ring as the send thread's shell does. Returns the number of records taken. */
   private drain(sender: Sender): number {
     let room = sender.makeRoom();
     if (!room && !this.wasFull) this.counts.add('state_tx_log_full', 1);
@@ -533,7 +555,7 @@ export class Instance {
   }
 
   // ——— Receive thread ———
-  /** Whether a datagram that comes now is read now. */
+  /** Whether a datagram that arrives now is read at once. */
   get takesAtOnce(): boolean {
     return this.socket.length === 0 && this.costMs === 0 && !this.isPaused;
   }
@@ -558,7 +580,7 @@ export class Instance {
       queue.at(Math.max(queue.now, this.resumeAt) + this.costMs, () => this.takeFromSocket());
   }
 
-  /** The receive thread takes what waits, one datagram after the other, each at its cost. */
+  /** The receive thread reads the waiting datagrams one by one, each at its cost. */
   private takeFromSocket(): void {
     if (this.isPaused) {
       if (this.socket.length > 0) this.host.queue.at(this.resumeAt, () => this.takeFromSocket());
@@ -571,8 +593,8 @@ export class Instance {
   }
 
   /**
-   * Changes when what the message's units become part of is noted: the sender's vector, or that of
-   * a former life it repairs.
+   * Version of the vector that the message's units are noted in: that of the sender, or that of a
+   * former incarnation that the message repairs.
    */
   private vectorVersion({ object, sender, contents }: Flight): number {
     const origin = contents?.origin ?? sender;

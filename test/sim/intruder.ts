@@ -1,4 +1,4 @@
-/** Somebody who is no member, and records, forges and plays back datagrams. */
+/** An attacker who is not a member: forges datagrams, records them, and plays them back. */
 
 import type { Flight } from './flight.js';
 import { forge } from './forge.js';
@@ -9,13 +9,13 @@ import { demand } from './violation.js';
 import type { Witness } from './witness.js';
 import type { World } from './world.js';
 
-/** In a sealed datagram: see docs/state-message.md. */
+/** Byte offsets and sizes in a sealed datagram (docs/state-message.md). */
 const VERSION_AT = 0;
 const SALT_AT = 12;
 const SALT_BYTES = 16;
 
 export class Intruder {
-  /** While a forged message is received: the reason it is to be refused for. */
+  /** The reason for which a forged message must be refused, while it is received. */
   rejectWanted: string | null = null;
   private readonly world: World;
   private readonly witness: Witness;
@@ -32,7 +32,7 @@ export class Intruder {
     if (!victim.up || victim.receiver === null || victim.isPaused || member === to) return;
     const object = this.draw.below(this.world.plan.objects.length);
     const { incarnation } = this.world.members[member].life;
-    // Of whom nothing was heard yet, nothing can be told to be earlier.
+    // A victim that has heard no incarnation of the member cannot recognise an earlier one.
     if (what === 'incarnation' && !this.witness.hasHeard(victim, member, incarnation)) return;
     const bytes = forge(what, victim, member, incarnation, object);
     const before = this.stateOf(victim);
@@ -46,14 +46,14 @@ export class Intruder {
     );
   }
 
-  /** What a refused message must not change. */
+  /** The content of all objects, which a refused message must not change. */
   private stateOf(instance: Instance): string {
     return instance.subjects.map((subject) => subject.digest(instance.moment.coarse)).join();
   }
 
   /**
-   * Datagrams that were recorded, with another salt each, so that a key has to be derived for each;
-   * and another version.
+   * Sends recorded datagrams: one with another version, the others each with another salt, so that
+   * the victim must derive a key for each.
    */
   flood(member: number, to: number, count: number): void {
     const recorded = this.world.links.played(to).find(({ sender }) => sender === member);
@@ -75,7 +75,7 @@ export class Intruder {
     }
   }
 
-  /** Somebody who recorded datagrams plays them, spread over time. */
+  /** Plays recorded datagrams back, spread over time. */
   playBack(step: Extract<Step, { do: 'playback' }>): void {
     const recorded = this.recorded(step);
     if (recorded.length === 0) return;

@@ -1,11 +1,11 @@
 /**
- * The simulator's own state object. It remembers every operation applied, so that a doubled, lost,
- * invented or misplaced one shows at once, and is not idempotent on purpose.
+ * The simulator's own state object. It remembers every applied operation, so an operation that is
+ * duplicated, lost, invented or misplaced shows at once. It is deliberately not idempotent.
  *
  *     NOTE [author, number]              never coalesced; numbers of one author count from 1
- *     ADD  [author, key, count, check]   coalesces by summing; `check` is the sum of a hash of each addition
+ *     ADD  [author, key, count, check]   coalesces by summing; `check` sums a hash of each addition
  *
- * An *author* is one life of a member, numbered through the whole simulation (model.ts).
+ * An *author* is one incarnation of a member, numbered through the whole run (model.ts).
  */
 
 import type { LogProducer } from '../../shm/log.js';
@@ -17,12 +17,12 @@ import { demand } from './violation.js';
 const NOTE = 1;
 const ADD = 2;
 
-/** A record applied, and what the vector's version was then. */
+/** An applied record, and the version of the vector at that time. */
 interface Applying {
   readonly key: string;
   readonly author: number;
   readonly version: number;
-  /** A note's number; or an addition's key, count and check. */
+  /** For a note, its number. For an addition, `add` has its key, count and check. */
   readonly note: number;
   readonly add: readonly [key: number, count: number, check: number] | null;
 }
@@ -35,7 +35,7 @@ export interface LedgerCopy {
   readonly mayLack: boolean;
 }
 
-/** What was applied of one author. */
+/** What was applied from one author. */
 export class Received {
   readonly notes = new Set<number>();
   lastNote = 0;
@@ -55,21 +55,22 @@ export class SimLedger implements StateObject {
   readonly delivery: Delivery;
   /** By author. */
   readonly received = new Map<number, Received>();
-  /** In order: whether notes may be passed over, because their author could not keep them. */
+  /** Whether notes may be skipped in order, because their author could not keep them. */
   mayLack = false;
   /**
-   * Records that a receive thread had applied and not noted when it died: they may come once more.
+   * Records that a receive thread had applied, but not noted in the vector, when it died. Each may
+   * be applied once more.
    */
   private readonly repeatable = new Map<string, Applying>();
   private underWay: Applying[] = [];
   /**
-   * Notes that came in a snapshot of another member: our vectors do not claim them, so their units
-   * may still come.
+   * Notes that were merged from a snapshot. Our vectors do not claim them, so their units may still
+   * arrive.
    */
   private readonly merged = new Set<string>();
   /**
-   * Authors that died while we had taken a part of a coalesced backlog: what others pass on may
-   * repeat it.
+   * Authors that died when we had taken only a part of a folded backlog. Repairs may repeat that
+   * part.
    */
   private readonly torn = new Set<number>();
   private fails = false;
@@ -92,7 +93,7 @@ export class SimLedger implements StateObject {
     return received;
   }
 
-  /** The worker: logs the operation and does it here. False: the log is full. */
+  /** For the worker: logs the operation and applies it here. Returns false if the log is full. */
   write(log: LogProducer, author: number, work: Work): boolean {
     const at = log.claim(this.id, work.kind === 'note' ? NOTE : ADD, work.kind === 'note' ? 2 : 4);
     if (at === NONE) return false;
@@ -126,8 +127,9 @@ export class SimLedger implements StateObject {
   }
 
   /**
-   * The receive thread died within a message. What it had applied may come again: in order, what
-   * was not noted in the vector, whose version is now `version`; in any order, all of the message.
+   * The receive thread died within a message. What it had applied may come again. In order, that is
+   * what was not noted in the vector, whose version is now `version`. In any order, it is the whole
+   * message.
    */
   died(version: number): void {
     for (const entry of this.underWay)
@@ -135,7 +137,7 @@ export class SimLedger implements StateObject {
     this.underWay = [];
   }
 
-  /** The vector's version while records are applied; set by the instance. */
+  /** The vector's version while records are applied. The instance sets it. */
   vectorVersion: () => number = () => 0;
 
   apply(op: number, words: Int32Array, at: number, length: number, origin: number): Applied {
@@ -192,7 +194,7 @@ export class SimLedger implements StateObject {
     }
     const entry = `a${author}.${key}.${count}.${check}`;
     this.underWay.push({ key: entry, author, version: this.vectorVersion(), note: 0, add: [key, count, check] });
-    // A repeated one: sums would be wrong for ever, so it is left out.
+    // A repeated record is left out, or the sums would stay wrong.
     if (this.repeatable.delete(entry)) return;
     addTo(received.adds, key, count, check);
     const issued = this.model.issued(author, this.id).adds.get(key);
@@ -207,7 +209,7 @@ export class SimLedger implements StateObject {
     return op === NOTE ? ~words[at + 1] : words[at + 1];
   }
 
-  /** The next time, its code throws an error. */
+  /** The next call of `coalesce` throws an error. */
   failToCoalesce(): void {
     this.fails = true;
   }
@@ -224,8 +226,9 @@ export class SimLedger implements StateObject {
   }
 
   /**
-   * What is held of one author, in a form that can be compared. Without what a receive thread that
-   * died had applied and not noted, and what then nobody passed on: the vector does not claim that.
+   * The content of one author in a form that can be compared. It leaves out records that a receive
+   * thread had applied but not noted when it died, and that did not come again: the vector does not
+   * claim them.
    */
   content(author: number): string {
     const received = this.received.get(author);
@@ -245,7 +248,7 @@ export class SimLedger implements StateObject {
     return `notes ${ranges([...notes].sort((a, b) => a - b))}; sums ${adds.join(' ')}`;
   }
 
-  /** Of the notes alone. */
+  /** The notes of all authors, without the sums. */
   notesDigest(): string {
     return [...this.received.keys()]
       .sort((a, b) => a - b)
@@ -283,8 +286,8 @@ export class SimLedger implements StateObject {
   }
 
   /**
-   * Joins the notes of another member's copy with ours. Sums cannot be joined, nor notes that are
-   * applied in order.
+   * Merges the notes of another member's copy with ours. Sums cannot be merged, and neither can
+   * notes that are applied in order.
    */
   joinNotes({ received, repeatable }: LedgerCopy): void {
     if (this.delivery === 'in-order') return;
@@ -292,7 +295,8 @@ export class SimLedger implements StateObject {
       for (const number of notes) {
         const key = `n${author}.${number}`;
         const own = this.of(author);
-        // What their vectors do not claim comes again there, and is not known to all.
+        // Records that the other's vectors do not claim come again there, and not every member has
+        // them.
         if (repeatable.has(key) || own.notes.has(number)) continue;
         own.notes.add(number);
         this.merged.add(key);

@@ -1,4 +1,4 @@
-/** The network: a directed link between every two members, and all that can be wrong with it. */
+/** The simulated network: a directed link between every two members, and the faults of each. */
 
 import { crc32 } from 'node:zlib';
 import type { EventQueue } from './event-queue.js';
@@ -6,16 +6,16 @@ import type { Contents, Flight } from './flight.js';
 import type { Damage, NetworkPlan } from './plan.js';
 import { Stream } from './random.js';
 
-/** Bytes that wait for a narrow uplink at most; what comes then is dropped. */
+/** Queue of a narrow uplink, bytes; datagrams beyond it are dropped. */
 const QUEUE_BYTES = 64 << 10;
-/** Datagrams kept to be played again, per recipient. */
+/** Datagrams recorded per recipient, for replay. */
 const HISTORY = 4096;
 const TAIL_MS_MAX = 900;
 
 interface Link {
   readonly delayMs: number;
   readonly draw: Stream;
-  /** How many cuts and clogs are on it. */
+  /** Cuts and clogs in effect. Faults may overlap. */
   cuts: number;
   clogs: number;
   kept: Flight[];
@@ -35,7 +35,10 @@ export interface LinksHost {
 }
 
 export class Links {
-  /** Faults that the plan's network has all the time: off in the liveness phase. */
+  /**
+   * Whether the network's permanent faults (loss, duplicates, tails) are on. They are off in the
+   * liveness phase.
+   */
   rough = true;
   damageRate = 0;
   damageHow: Damage = 'flip';
@@ -71,7 +74,8 @@ export class Links {
   }
 
   /**
-   * Largest round trip between two of `members`, without tails and what makes it worse for a time.
+   * Largest round trip between two of `members`, ms, with jitter, but without tails and temporary
+   * faults.
    */
   roundTripMsMax(members: readonly number[]): number {
     let most = 0;
@@ -103,13 +107,13 @@ export class Links {
     this.uplinks[member].delayMs = delayMs;
   }
 
-  /** 0: no limit. */
+  /** Limits the member's uplink; 0: no limit. */
   narrow(member: number, bytesPerMs: number): void {
     this.uplinks[member].bytesPerMs = bytesPerMs;
     this.uplinks[member].freeAt = 0;
   }
 
-  /** All is well between and around `members`; nothing reaches or leaves the others. */
+  /** Heals all links between `members`. Nothing reaches or leaves the other members. */
   heal(members: readonly number[]): void {
     this.rough = false;
     this.damageRate = 0;
@@ -176,7 +180,7 @@ export class Links {
     return ms;
   }
 
-  /** How long the datagram waits for its turn on the uplink; null: the queue is full. */
+  /** Time that the datagram waits on the uplink, ms; null if the queue is full. */
   private queueMs(uplink: Uplink, bytes: number): number | null {
     if (uplink.bytesPerMs === 0) return 0;
     const { now } = this.host.queue;
@@ -187,8 +191,7 @@ export class Links {
   }
 
   private arrive(flight: Flight): void {
-    // What was under way when the link was cut for good is gone too; a cut for a time lets it
-    // through.
+    // A cut does not stop datagrams that were already in transit.
     this.delivered++;
     if (flight.contents !== null) {
       const history = this.history[flight.to];
@@ -198,7 +201,7 @@ export class Links {
     this.host.deliver(flight);
   }
 
-  /** Datagrams `to` was given before. */
+  /** Recorded datagrams that were delivered to `to`. */
   played(to: number): readonly Flight[] {
     return this.history[to];
   }
@@ -231,7 +234,7 @@ export class Links {
         break;
       }
     }
-    // A change that undid itself is none.
+    // The damage may have left the bytes as they were.
     if (crc32(bytes) === crc32(flight.bytes)) return flight;
     return { ...flight, bytes, contents: null };
   }

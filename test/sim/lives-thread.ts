@@ -1,4 +1,4 @@
-/** A thread of the pool (pool.ts): lives the seeds it is given, one after the other. */
+/** A thread of the pool (pool.ts): runs the seeds that it is given, one after the other. */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { drawPlan } from './draw.js';

@@ -1,9 +1,11 @@
 /**
- * `npm run sim -- --seeds N [--from S] [--members M] [--profile P]`: lives many lives of a cluster,
- * each drawn from a seed, and says which broke a promise. `--fresh` draws the first seed, and
- * prints it. `--replay FILE` lives one again.
+ * `npm run sim -- --seeds N [--from S] [--members M] [--profile P]`: simulates runs of a cluster,
+ * each drawn from a seed, and reports the runs that broke an invariant. `--fresh` draws the first
+ * seed and prints it. `--replay FILE` repeats a saved run. Messages and identifiers call a run a
+ * *life*.
  *
- * Exit codes: 0 all held; 1 some life did not, or too many needed a remedy; 2 wrong use.
+ * Exit codes: 0 all invariants held; 1 a run broke one, or too many runs needed a remedy; 2 wrong
+ * use.
  */
 
 import { randomInt } from 'node:crypto';
@@ -34,17 +36,17 @@ interface Options {
 }
 
 /**
- * Share of the lives that may need a remedy: units of an incarnation that ended were lost with all
- * members that kept them. What an object cannot join from snapshots then differs until members are
- * restarted.
+ * Percentage of runs that may need a remedy. A run needs one if units of an ended incarnation were
+ * lost with all members that kept them. What an object cannot merge from snapshots then differs
+ * until members restart.
  */
 const REMEDIED_PERCENT_MAX = 4;
 const TRACE_STEPS = 40;
 const PROGRESS_MS = 5000;
 const SEED_MAX = 2 ** 31;
-/** So many lives of all profiles reach every counter that some life can reach. */
+/** This many runs of all profiles reach every counter that can be reached. */
 const ALL_REACHED_LIVES = 3000;
-/** In a few lives a share says nothing. */
+/** This many remedied runs are always allowed: in few runs, a percentage means little. */
 const REMEDIED_MIN = 3;
 
 function whole(least: number, most: number): (text: string) => number {
@@ -71,7 +73,7 @@ function explain(outcome: Outcome): string {
   return `${violation?.invariant} at ${outcome.endMs.toFixed(1)} ms: ${violation?.message}`;
 }
 
-/** Finds a short plan that fails alike, writes it down and prints it. */
+/** Finds a shorter plan that breaks the same invariant, saves it and prints it. */
 function reportFailure(plan: Plan, outcome: Outcome, options: Options): void {
   const { violation } = outcome;
   if (violation === null) return;
@@ -134,7 +136,7 @@ async function sweep(options: Options): Promise<number> {
     console.error(
       `${snapshots + restarts} lives needed snapshots or restarts; at most ${options.remedied} % of them, or ${REMEDIED_MIN}, may`,
     );
-  // In fewer lives, some counters are not reached by chance.
+  // In fewer runs, some counters may be missed by chance.
   const misjudged = profile === undefined && tally.lives >= ALL_REACHED_LIVES ? tally.misjudged : [];
   for (const what of misjudged) console.error(what);
   return tally.failed === 0 && !isTooMany && misjudged.length === 0 ? 0 : 1;

@@ -1,4 +1,4 @@
-/** How each member of a simulated cluster is set up. */
+/** The replication settings of each member of a simulated cluster. */
 
 import { type ReplicationSettings, replicationSettings } from '../../workers/replication/settings.js';
 import type { Plan } from './plan.js';
@@ -16,7 +16,7 @@ export function memberSettings(plan: Plan, member: number): ReplicationSettings 
       address: `10.0.0.${i + 1}`,
       port: 7000,
     })),
-    // Its own, so that what a seed shows does not follow the defaults of an instance.
+    // Set here, so that a change of the defaults does not change what a seed shows.
     ackDelayMs: 2,
     keepaliveMs: 1000,
     ...plan.settings,

@@ -1,4 +1,4 @@
-/** What an instance keeps in memory stays within its settings. */
+/** Checks that the memory of an instance stays within its settings. */
 
 import type { Instance } from './instance.js';
 import { demand } from './violation.js';

@@ -1,13 +1,13 @@
 /**
- * Watches that an instance sends no more than its limit: what leaves fills a bucket, which the
- * limit empties.
+ * Checks that an instance does not exceed its bandwidth limit: a leaky bucket that fills with what
+ * is sent and empties at the limit.
  */
 
 import { messageBytes, type ReplicationSettings, wireOverheadBytes } from '../../workers/replication/settings.js';
 
 /**
- * What may leave at once: two messages to everybody, or this part of a second's limit; and the
- * message that fills it.
+ * The bucket's size: two messages to all members, and the message that fills it, or this share of
+ * what the limit carries in a second, whichever is larger.
  */
 const MESSAGES = 3;
 const SHARE = 0.01;
@@ -19,7 +19,7 @@ export class Meter {
   private level = 0;
   private at = 0;
 
-  /** `copies`: datagrams that a message to everybody is. */
+  /** `copies`: datagrams of a message to all members. */
   constructor(settings: ReplicationSettings, copies: number) {
     this.bytesPerMs = settings.bandwidth / 8000;
     this.overhead = wireOverheadBytes(settings);
@@ -29,7 +29,7 @@ export class Meter {
     );
   }
 
-  /** A datagram leaves at `now`, ms. False: that is more than the limit. */
+  /** A datagram leaves at `now`, ms. Returns false if that exceeds the limit. */
   pass(bytes: number, now: number): boolean {
     if (this.bytesPerMs === 0) return true;
     this.level = Math.max(0, this.level - (now - this.at) * this.bytesPerMs) + bytes + this.overhead;

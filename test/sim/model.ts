@@ -1,4 +1,7 @@
-/** What was truly done: every operation of every life of every member, as its workers did it. */
+/**
+ * The truth that members are compared with: every operation of every incarnation of every member,
+ * as its worker did it.
+ */
 
 import { mix } from './random.js';
 
@@ -6,20 +9,22 @@ export type Work =
   | { readonly kind: 'note'; readonly number: number }
   | { readonly kind: 'add'; readonly key: number; readonly check: number };
 
-/** Of one life on one object. */
+/** The operations of one incarnation on one object. */
 export class Issued {
   notes = 0;
-  /** Operations in all. */
+  /** Operations of all kinds. */
   operations = 0;
   readonly adds = new Map<number, { count: number; check: number }>();
-  /** Counts per cell, of the counting objects. */
+  /** For counting objects: sum of the counts per cell. */
   readonly cells = new Map<number, number>();
 }
 
 export interface MemberLife {
   readonly author: number;
   readonly member: number;
-  /** Raised while it joins, if the members know a later one. */
+  /**
+   * The incarnation number. It is raised while the member joins, if the members know a later one.
+   */
   incarnation: number;
   readonly issued: readonly Issued[];
 }
@@ -64,7 +69,7 @@ export class Model {
     return { kind: 'add', key, check: mix(author, object, key, count) | 0 };
   }
 
-  /** It was done. */
+  /** Records that the operation was done. */
   note(author: number, object: number, work: Work): void {
     const issued = this.issued(author, object);
     issued.operations++;

@@ -1,8 +1,8 @@
 /**
- * A life of a cluster as data: who takes part, over what network, what they do, and what goes wrong
- * when. A plan is drawn from a seed (draw.ts), made smaller when it fails (shrink.ts), written to a
- * file and replayed. Running it (world.ts) draws only from the plan's seed, so the same plan always
- * gives the same life.
+ * A simulated run of a cluster as data: its members, network, work, and faults with their times. A
+ * plan is drawn from a seed (draw.ts), reduced if it fails (shrink.ts), written to a file and
+ * replayed. Running it (world.ts) draws only from the plan's seed, so the same plan always gives
+ * the same run.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -21,12 +21,15 @@ export const OBJECT_KINDS = [
   'largest',
 ] as const;
 /**
- * `notes` and `ordered` are ledgers (ledger.ts), in any order and in order; the others are the
- * state library's.
+ * `notes` and `ordered` are ledgers (ledger.ts) with delivery in any order and in order. The others
+ * are objects of the state library.
  */
 export type ObjectKind = (typeof OBJECT_KINDS)[number];
 
-/** Forgeries: valid in form and checksum, and each wrong in one fact that a member can check. */
+/**
+ * Forged messages. Each is valid in form and checksum, but wrong in one fact that a member can
+ * check.
+ */
 export const FORGERIES = [
   'cluster',
   'meaning',
@@ -44,8 +47,9 @@ export const DAMAGES = ['flip', 'truncate', 'extend', 'splice'] as const;
 export type Damage = (typeof DAMAGES)[number];
 
 /**
- * What was recorded to be played back: of one life of any member; the first that the present lives
- * of all members sent; of lives of `member` that are over.
+ * Which recorded datagrams are played back: `life`: those of one incarnation of any member;
+ * `start`: the first that the present incarnations of all members sent; `former`: those of ended
+ * incarnations of `member`.
  */
 export type Recorded = 'life' | 'start' | 'former';
 
@@ -53,7 +57,7 @@ interface At {
   /** When, in ms. */
   readonly at: number;
 }
-/** …and for how long. */
+/** A step that lasts `ms`. */
 interface During extends At {
   readonly ms: number;
 }
@@ -62,47 +66,51 @@ interface OfMember {
 }
 
 /**
- * A record of an object that does not exist; one that the object refuses; an error in `coalesce`.
+ * Defects: a record of an object that does not exist; a record that the object refuses; an error in
+ * `coalesce`.
  */
 export const DEFECTS = ['object', 'record', 'coalesce'] as const;
 export type Defect = (typeof DEFECTS)[number];
 
 interface DyingThread {
   readonly after: number;
-  /** If given, it dies at one of the calls that deaths.ts lists instead, `points` of them later. */
+  /** If given, the thread dies after this many points (deaths.ts) instead. */
   readonly points?: number;
   readonly downMs: number;
 }
 
 export type Step =
-  /** A worker does `count` operations on an object, at once. */
+  /** A worker does `count` operations on an object as one batch. */
   | (At & OfMember & { readonly do: 'work'; readonly object: number; readonly count: number })
-  /** The same, and the first message that carries any of it is lost on all links. */
+  /**
+   * The same with one operation, but the first message that carries units of the object is lost on
+   * all links.
+   */
   | (At & OfMember & { readonly do: 'lost-last'; readonly object: number })
-  /** Nothing gets from any of `from` to any of `to`. */
+  /** Nothing passes from any member in `from` to any in `to`. */
   | (During & { readonly do: 'cut'; readonly from: readonly number[]; readonly to: readonly number[] })
-  /** As a cut, but messages are kept and come out, in order, when it ends. */
+  /** Like a cut, but messages are kept and delivered, in order, at its end. */
   | (During & { readonly do: 'clog'; readonly from: readonly number[]; readonly to: readonly number[] })
-  /** Another loss rate, and another delay on top, for all that `member` sends. */
+  /** Another loss rate and an additional delay for everything that `member` sends. */
   | (During & OfMember & { readonly do: 'worsen'; readonly loss: number; readonly delayMs: number })
-  /** Its uplink carries so many bytes a millisecond. */
+  /** Limits the member's uplink to `bytesPerMs`. */
   | (During & OfMember & { readonly do: 'narrow'; readonly bytesPerMs: number })
-  /** Each message costs its receive thread so long. */
+  /** Each message costs the receive thread `costMs`. */
   | (During & OfMember & { readonly do: 'slow'; readonly costMs: number })
-  /** The process stands still. Its socket buffer fills. */
+  /** The process is paused. Its socket buffer fills. */
   | (During & OfMember & { readonly do: 'pause' })
-  /** The transport's memory is all under way. */
+  /** The transport has no buffers left. */
   | (During & OfMember & { readonly do: 'busy' })
-  /** The object answers that what a record changes is locked. */
+  /** The object reports that what a record changes is locked. */
   | (During & OfMember & { readonly do: 'lock'; readonly object: number })
-  /** The process dies with all its memory, and starts again after so long, or never. */
+  /** The process dies with its memory. It restarts after `downMs`, or never (null). */
   | (At & OfMember & { readonly do: 'crash'; readonly downMs: number | null })
-  /** It joins a snapshot of `from` with its state. */
+  /** It merges a snapshot of `from` with its state. */
   | (At & OfMember & { readonly do: 'merge'; readonly from: number })
   /**
-   * The members' present lives, which live, are declared dead at the members in `by`: within `ms`,
-   * at one after the other. `emptiedMs` later etcd is restored empty, and says so of nobody any
-   * more.
+   * The present incarnations of `members`, which run, are declared dead by the members in `by`, one
+   * after the other within `ms`. If `emptiedMs` is given, etcd is restored empty that much later,
+   * and then declares none of them dead.
    */
   | (During & {
       readonly do: 'evict';
@@ -111,18 +119,15 @@ export type Step =
       readonly emptiedMs?: number;
     })
   /**
-   * Its worker logs what no worker should, or the object's code throws an error once when it
-   * coalesces.
+   * The worker logs a record that no worker should, or the object's `coalesce` throws an error
+   * once.
    */
   | (At & OfMember & { readonly do: 'defect'; readonly object: number; readonly what: Defect })
-  /** It saves its state to a file, which its next starts may restore. */
+  /** It saves its state to a file, which a later start may restore. */
   | (At & OfMember & { readonly do: 'save' })
   /** It leaves in order. */
   | (At & OfMember & { readonly do: 'leave' })
-  /**
-   * When `member` comes to this step of joining or leaving next, it, or who it takes its snapshot
-   * of, dies.
-   */
+  /** When `member` next reaches this step of joining or leaving, it or its donor dies. */
   | (At &
       OfMember & {
         readonly do: 'crash-at';
@@ -130,39 +135,40 @@ export type Step =
         readonly who: 'itself' | 'donor';
         readonly downMs: number;
       })
-  /**
-   * The send thread dies at its next message but `after`, and is started again on the same memory.
-   */
+  /** The send thread dies after `after` more messages and restarts on the same memory. */
   | (At & OfMember & DyingThread & { readonly do: 'send-dies' })
-  /** The receive thread dies at its next record but `after`, likewise. */
+  /** The receive thread dies after `after` more records and restarts on the same memory. */
   | (At & OfMember & DyingThread & { readonly do: 'receive-dies' })
-  /** Its key file comes to this stage (sealing.ts), and is read again. */
+  /** Its key file reaches this stage (sealing.ts) and is read again. */
   | (At & OfMember & { readonly do: 'keys'; readonly stage: number })
-  /** Its wall clock steps. */
+  /** Its wall clock steps by `stepMs`. */
   | (At & OfMember & { readonly do: 'clock'; readonly stepMs: number })
   /** Messages on all links are damaged at this rate. */
   | (During & { readonly do: 'damage'; readonly rate: number; readonly how: Damage })
-  /** Somebody sends `to` a message in the name of `member` that is wrong in one fact. */
+  /** An attacker sends `to` a message in the name of `member` that is wrong in one fact. */
   | (At & OfMember & { readonly do: 'forge'; readonly to: number; readonly what: Forgery })
   /**
-   * Somebody sends `to` sealed datagrams in the name of `member`: each as if from another start, or
-   * in another format.
+   * An attacker sends `to` altered copies of a sealed datagram of `member`: one in another format,
+   * the others each as if from another start.
    */
   | (At & OfMember & { readonly do: 'flood'; readonly to: number; readonly count: number })
-  /** Somebody sends `to` messages once more that it was sent before, of any age, all at once. */
+  /**
+   * An attacker sends `to` messages again that were delivered to it before, of any age, all at
+   * once.
+   */
   | (At & { readonly do: 'replay'; readonly to: number; readonly count: number })
-  /** The same, spread over time, of those that `what` says. */
+  /** The same, spread over `ms`, with the recorded messages that `what` selects. */
   | (During &
       OfMember & { readonly do: 'playback'; readonly to: number; readonly count: number; readonly what: Recorded });
 
 export type StepKind = Step['do'];
 
 export interface NetworkPlan {
-  /** One way, in ms; each link has its own, drawn from this range. */
+  /** Range of the one-way delay, ms. Each link draws its own. */
   readonly delayMs: readonly [number, number];
-  /** On top, of each message: up to so much… */
+  /** Additional delay per message, up to this, ms. */
   readonly jitterMs: number;
-  /** …and with this probability one from a heavy tail of this scale. */
+  /** Probability of another delay from a heavy tail, and the tail's scale, ms. */
   readonly tail: number;
   readonly tailMs: number;
   readonly loss: number;
@@ -176,20 +182,22 @@ export interface Plan {
   readonly objects: readonly ObjectKind[];
   readonly settings: Partial<ReplicationSettings>;
   /**
-   * How long a snapshot travels, and how long no thread runs while one is loaded, in ms; default:
-   * the world's.
+   * Time that a snapshot takes to transfer, and time without threads while it is loaded, ms.
+   * Default: a range in transfer.ts, and none.
    */
   readonly transferMs?: readonly [number, number];
   readonly loadMs?: readonly [number, number];
   /** Whether messages are sealed. */
   readonly sealed?: boolean;
-  /** Number of every object's first record. */
+  /** The number of every object's first operation. */
   readonly firstSequence: number;
   readonly network: NetworkPlan;
-  /** How fast each member's clock runs: parts per million off, and its wall clock's error in ms. */
+  /**
+   * Each member's clock: its rate error in parts per million, and the offset of its wall clock, ms.
+   */
   readonly clocks: readonly { readonly ppm: number; readonly skewMs: number }[];
   readonly safetyMs: number;
-  /** The members that are healed in the end. */
+  /** The members that are healed at the end and must converge. */
   readonly core: readonly number[];
   readonly steps: readonly Step[];
 }

@@ -1,4 +1,4 @@
-/** As planted.test.ts, of bugs whose lives take minutes of computing. */
+/** Like planted.test.ts, for bugs whose runs take minutes to compute. */
 
 import { PLANTED } from './planted.js';
 import { assertClean, assertSeen } from './planted-lives.js';

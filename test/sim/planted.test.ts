@@ -1,6 +1,6 @@
 /**
- * Shows that the simulator sees: known bugs, planted one at a time, are each caught within a stated
- * number of lives.
+ * Shows that the simulator finds bugs: known bugs are planted one at a time, and each is found
+ * within a stated number of runs.
  */
 
 import { PLANTED } from './planted.js';

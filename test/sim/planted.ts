@@ -1,6 +1,5 @@
 /**
- * Bugs of the protocol, planted by overriding methods of the core: nothing in the core knows of
- * this.
+ * Bugs of the protocol, planted by overriding methods of the core. The core has no hooks for this.
  */
 
 import { AckBoard } from '../../shm/ack-board.js';
@@ -28,21 +27,21 @@ import type { Invariant } from './violation.js';
 
 export interface PlantedBug {
   readonly name: string;
-  /** Which lives show it, and how many of them are enough. */
+  /** The profile whose runs show the bug, and how many runs are enough. */
   readonly profile: string;
   readonly lives: number;
-  /** What it may be seen as. */
+  /** Invariants that it may break. */
   readonly shows: readonly Invariant[];
-  /** Its lives take minutes of computing. */
+  /** Its runs take minutes to compute. */
   readonly isLong?: true;
-  /** Plants it; the result takes it out again. */
+  /** Plants the bug. The returned function removes it. */
   readonly plant: () => () => void;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: overridden methods are private to the core, which is not to know of this.
 type Method = (this: any, ...args: any[]) => any;
 
-/** Puts `make(original)` in place of a method. */
+/** Replaces a method by `make(original)`. The returned function restores it. */
 function override(type: { readonly prototype: object }, name: string, make: (original: Method) => Method): () => void {
   const methods = type.prototype as Record<string, Method>;
   const original = methods[name];
@@ -59,7 +58,7 @@ function both(...planted: readonly (() => void)[]): () => void {
   };
 }
 
-/** While units are sent again: the log they are of. */
+/** The log of the units that are being retransmitted; null if none are. */
 let resending: UnitLog | null = null;
 
 export const PLANTED: readonly PlantedBug[] = [

@@ -1,14 +1,13 @@
 /**
- * Lives many seeds on several threads. A life depends on its seed alone, and what came of the lives
- * is handed on in the order of the seeds, so the number of threads changes nothing but the time it
- * takes.
+ * Runs many seeds on several threads. A run depends only on its seed, and outcomes are reported in
+ * the order of the seeds. So the number of threads changes nothing but the time it takes.
  */
 
 import { Worker } from 'node:worker_threads';
 import type { Outcome } from './world.js';
 
 export interface LivesOptions {
-  /** Only lives of this kind; default: all in turn. */
+  /** The profile of all runs; default: all in turn. */
   readonly profile?: string | undefined;
   /** Members of each cluster; default: drawn. */
   readonly members?: number | undefined;
@@ -20,20 +19,23 @@ export interface Lived {
   readonly outcome: Outcome;
 }
 
-/** Seeds each thread has in hand, so that it need not wait for the next. */
+/** Seeds queued per thread, so that it never waits for the next one. */
 const IN_HAND = 2;
-/** Lives that wait for an earlier one at most. */
+/** Most runs that may be finished while an earlier one is not. */
 const AHEAD = 256;
 
 export interface Sweep extends LivesOptions {
   readonly from: number;
   readonly seeds: number;
   readonly jobs: number;
-  /** Called in the order of the seeds. False: that is enough. */
+  /** Called in the order of the seeds. Return false to stop. */
   readonly lived: (lived: Lived) => boolean;
 }
 
-/** Resolves when all have lived, or it was enough. Rejects with what a thread failed with. */
+/**
+ * Resolves when all seeds have run, or when `lived` returns false. Rejects with the error of a
+ * thread.
+ */
 export function liveAll({ from, seeds, jobs, lived, profile, members }: Sweep): Promise<void> {
   const end = from + seeds;
   const waiting = new Map<number, Lived>();

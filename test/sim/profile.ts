@@ -1,4 +1,4 @@
-/** What a kind of lives is made of: sizes, network, and faults by kind. */
+/** The form of a profile, from which plans are drawn: sizes, network, and faults by kind. */
 
 import type { ReplicationSettings } from '../../workers/replication/settings.js';
 import type { ObjectKind, StepKind } from './plan.js';
@@ -6,10 +6,17 @@ import type { ObjectKind, StepKind } from './plan.js';
 type Range = readonly [from: number, to: number];
 
 /**
- * Faults are steps but `work`; `swizzle` clogs links one by one and frees them in another order,
- * `flap` cuts again and again, `rotate` changes the cluster's key, `rejoin` is a crash after which
- * somebody dies again while it joins, `misclock` a start under a clock that is hours off, and
- * another one after the clock was put right; draw.ts says what the last five are.
+ * Kinds of faults. Most are the step of the same name (plan.ts). The others are drawn as several
+ * steps (draw.ts):
+ *
+ * - `rotate` changes the cluster's key;
+ * - `swizzle` clogs links one by one and frees them in another order;
+ * - `flap` cuts the same links again and again, `partition` cuts both ways;
+ * - `rejoin` is a crash, after which the member or its donor dies while the member joins;
+ * - `misclock` is a start under a clock that is hours off, and another one after the clock was set
+ *   right;
+ * - `blackout` crashes all members at once;
+ * - draw.ts describes `late-start`, `ambush`, `impostor`, `debtor` and `heirs`.
  */
 export type FaultKind =
   | Exclude<StepKind, 'work' | 'keys' | 'crash-at'>
@@ -27,50 +34,50 @@ export type FaultKind =
   | 'heirs';
 
 export interface Profile {
-  /** One line: what these lives are about. */
+  /** One line: what these runs are about. */
   readonly help: string;
-  /** Costly lives: one in so many. */
+  /** For costly runs: one seed in this many. */
   readonly oneIn?: number;
   readonly members: Range;
-  /** How many objects, and of which kinds. */
+  /** Number of objects, and their kinds. */
   readonly objects: Range;
   readonly kinds: readonly ObjectKind[];
   readonly safetyMs: Range;
-  /** Batches of work per member and second, and operations in one. */
+  /** Batches of work per member and second, and operations per batch. */
   readonly batches: Range;
   readonly operations: Range;
   readonly delayMs: Range;
   readonly jitterMs: Range;
-  /** Probabilities of each message. */
+  /** Probabilities, per message. */
   readonly tail?: Range;
   readonly loss?: Range;
   readonly duplicate?: Range;
-  /** How many faults of each kind a life has. */
+  /** Number of faults of each kind in a run. */
   readonly faults?: Readonly<Partial<Record<FaultKind, Range>>>;
-  /** Faults begin after this, ms: once members have come up. */
+  /** Faults start after this time, ms, when members are up. */
   readonly calmMs?: number;
-  /** How long faults that last do, ms. */
+  /** Duration of faults that last, ms. */
   readonly faultMs?: Range;
-  /** Longest time a crashed member is away, ms; and how likely it never comes back. */
+  /** Longest downtime of a crashed member, ms, and the probability that it never returns. */
   readonly downMs?: number;
   readonly gone?: number;
   /**
-   * Numbers of first records to choose from; only 1 where members die, for all take that for the
-   * first of a new life.
+   * Numbers of first operations to choose from. If members die, only 1 is possible: all members
+   * take 1 for the first number of a new incarnation.
    */
   readonly first?: readonly number[];
-  /** Milliseconds wall clocks are off, and parts per million clocks drift. */
+  /** Largest offset of wall clocks, ms, and largest drift of clocks, parts per million. */
   readonly skewMs?: number;
   readonly ppm?: number;
   readonly multicast?: number;
-  /** Limit of each member, bit/s; default: none. */
+  /** Bandwidth limit of each member, bit/s; default: none. */
   readonly bandwidth?: Range;
   readonly settings?: Partial<ReplicationSettings>;
-  /** How long a snapshot travels, and how long no thread runs while one is loaded, in ms. */
+  /** Transfer time of a snapshot, and time without threads while it is loaded, ms. */
   readonly transferMs?: Range;
   readonly loadMs?: Range;
   /** Messages are sealed. */
   readonly sealed?: boolean;
-  /** Threads die at any of the calls that deaths.ts lists. */
+  /** Threads die at any point that deaths.ts lists. */
   readonly deathPoints?: true;
 }

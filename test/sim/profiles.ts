@@ -1,6 +1,4 @@
-/**
- * What kinds of lives there are, as data: a plan is drawn from one of these and a seed (draw.ts).
- */
+/** The profiles, as data. A plan is drawn from a profile and a seed (draw.ts). */
 
 import type { ReplicationSettings } from '../../workers/replication/settings.js';
 import type { FaultKind, Profile } from './profile.js';
@@ -10,7 +8,7 @@ export type { FaultKind, Profile };
 const LEDGERS = ['notes', 'ordered'] as const;
 const REAL = ['totals', 'increments', 'flows', 'nat', 'set', 'register', 'largest'] as const;
 
-/** Quick timers: they are scaled to the lives' length. */
+/** Short timers, in proportion to the length of a run. */
 export const SETTINGS: Partial<ReplicationSettings> = {
   keepaliveMs: 200,
   silentMs: 1000,
@@ -23,8 +21,8 @@ export const SETTINGS: Partial<ReplicationSettings> = {
 };
 
 /**
- * Where members lose their state nobody may begin without it because it hears nobody: what it had
- * is not sent again.
+ * For runs in which members lose their state. A member that hears no other must not start without
+ * state, because what it had is not sent again.
  */
 const PATIENT_JOIN = { joinWaitMs: 60_000 } as const;
 
@@ -42,7 +40,7 @@ const COMMON = {
   multicast: 0.4,
 } as const satisfies Partial<Profile>;
 
-/** Numbers just below where something may turn over. */
+/** Sequence numbers just below values at which something may wrap. */
 const NEAR_WRAP = [2 ** 31 - 50, 2 ** 32 - 50, 2 ** 48 - 50, 2 ** 53 - 1_000_000] as const;
 
 const LARGE: Profile = {
@@ -118,8 +116,8 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
   deaths: {
     ...COMMON,
     help: 'threads die before and after any call that changes what their successors go on from',
-    // A record that was taken and not released is taken again: only idempotent objects are not
-    // harmed.
+    // Records that were drained but not released are drained again. Only idempotent objects
+    // tolerate that.
     kinds: ['totals', 'flows', 'nat', 'set', 'register', 'largest'],
     loss: [0, 0.2],
     duplicate: [0, 0.1],
@@ -538,9 +536,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
   },
 };
 
-/**
- * What a seed lives where no profile is asked for: all take turns, the costly ones now and then.
- */
+/** The profile of a seed if none is requested: all take turns, the costly ones rarely. */
 export function profileOf(seed: number): string {
   const names = Object.keys(PROFILES);
   const rare = names.find((name) => seed % (PROFILES[name].oneIn ?? Number.POSITIVE_INFINITY) === 0);

@@ -1,7 +1,6 @@
 /**
- * Draws of the simulator, all from one seed. Every concern has a stream of its own, named by what
- * it is for, so that taking something out of a life (shrink.ts) leaves the draws of everything else
- * as they were.
+ * Random draws of the simulator, all from one seed. Every concern has its own stream, named by its
+ * purpose. So removing a part of a plan (shrink.ts) leaves the draws of all other parts unchanged.
  */
 
 import { seeded } from '../../workers/transport/fault.js';

@@ -1,6 +1,6 @@
 /**
- * The state library's objects in small sizes, so that keys collide, as the threads of one simulated
- * member see them.
+ * Objects of the state library, as the threads of one simulated member see them. They are small, so
+ * that keys collide.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -17,7 +17,7 @@ import { mix } from './random.js';
 import type { Operation, SubjectMemory } from './subjects.js';
 import { Violation } from './violation.js';
 
-/** Writer ids: one worker, the receive thread. */
+/** Writer ids of the worker and the receive thread. */
 const WORKER_WRITER = 1;
 export const RECEIVE_WRITER = 2;
 export const CELLS = 12;
@@ -25,20 +25,20 @@ const KEYS = 24;
 const CLUSTER_SECRET = Int32Array.of(1, 2, 3, 4);
 const UDP = 17;
 
-/** A region's bytes, and the secret its hashes were made with. */
+/** A region's bytes, and the secret of its hashes. */
 export interface RegionCopy {
   readonly bytes: Uint8Array;
   readonly secret: Int32Array;
 }
 
-/** The copy as a region of its own, to merge from. */
+/** The copy as a separate region, from which state can be merged. */
 export function regionOf({ bytes }: RegionCopy): Region {
   const memory = new SharedArrayBuffer(bytes.length);
   new Uint8Array(memory).set(bytes);
   return new Region(memory);
 }
 
-/** A definition, and what a worker does with an object of it. */
+/** A definition, and a worker's operation on such an object. */
 interface Opener {
   readonly definition: StateDefinition;
   readonly operation: (object: StateObject) => Operation;
@@ -74,7 +74,7 @@ export class RealObject {
     return this.open(null);
   }
 
-  /** As a snapshot has it: what is counted outside the region is added. */
+  /** The region as a snapshot contains it: counts kept outside the region are added. */
   copyOut(): RegionCopy {
     const bytes = new Uint8Array(this.region.u8());
     const { addends } = this.receive;
@@ -147,8 +147,8 @@ function openerOf(kind: ObjectKind, id: number, memory: SubjectMemory): Opener {
       });
     }
     case 'nat': {
-      // Few enough that members take the same port, and so many that they are never short: each
-      // member evicts half-open bindings by itself then, and digests may differ.
+      // So few ports that members choose the same ones, but more than are ever in use. If ports ran
+      // out, each member would evict half-open bindings on its own, and digests could differ.
       const portRange = { first: 2000, last: 2000 + 8 * KEYS - 1 };
       // Members that choose ports in different ways are compatible.
       const allocation = memory.member % 2 === 0 ? 'shared' : 'keyed';

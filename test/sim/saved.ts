@@ -1,7 +1,7 @@
 /**
- * State files of simulated members, and which of them is restored: main's part
- * (daemon/membership/state-keeper.ts and restoration.ts) in simulated time. A file survives the
- * process. It is restored if no member that has state is heard.
+ * State files of simulated members, and the choice of the file to restore: main's part
+ * (daemon/membership/state-keeper.ts and restoration.ts) in simulated time. A file survives its
+ * process. It is restored if no member with state is heard.
  */
 
 import { type Candidate, type Offer, restorer, Stands } from '../../workers/snapshot/offer.js';
@@ -27,7 +27,7 @@ export class SavedStates {
     this.world = world;
   }
 
-  /** Whether any member saves its state in this life. */
+  /** Whether any member saves its state in this run. */
   get isUsed(): boolean {
     return this.world.plan.steps.some((step) => step.do === 'save');
   }
@@ -48,7 +48,8 @@ export class SavedStates {
   }
 
   /**
-   * What an instance does that hears no member with state, and that hears the members in `heard`.
+   * Decides for an instance that hears no member with state. `heard`: slots of the members that it
+   * hears.
    */
   decide(at: Instance, heard: readonly number[]): Decision {
     const own = this.files.get(at.member);
@@ -67,7 +68,7 @@ export class SavedStates {
   }
 }
 
-/** The snapshot in the file of `member`, as its next start has to take it. */
+/** The snapshot in the state file of `member`, as its next start must load it. */
 export function restored({ snapshot, incarnation }: Saved, member: number): Snapshot {
   const saver = { slot: member, incarnation, members: [] };
   return { ...snapshot, vectors: restoredVectors(snapshot.vectors, saver, () => 0) };

@@ -1,7 +1,7 @@
 /**
- * A member's ends of the seal, as its shells have them, and the keys of a cluster that is told to
- * change them: what the key file holds goes through stages, and every member comes to each before
- * any comes to the next.
+ * The sealer and opener of a simulated member, as its shells have them, and the keys of a cluster
+ * that rotates them. The content of the key file passes through stages. Every member reaches a
+ * stage before any member reaches the next.
  */
 
 import { createSealBoard, SealBoard, type SealKey } from '../../shm/seal-board.js';
@@ -10,13 +10,13 @@ import { messageBytes, type ReplicationSettings } from '../../workers/replicatio
 import { mix } from './random.js';
 import { demand } from './violation.js';
 
-/** Stages of one rotation: from the old key alone to the new one alone. */
+/** Stages of one rotation, until the new key is alone. */
 const STAGES = 3;
 const COUNTER_AT = 28;
 
 /**
- * What the key file holds at a stage: a key; a new one after it; before it; and alone, which is the
- * next rotation's first.
+ * Keys in the key file at a stage: the old key; then a new one after it; then the new one before
+ * it. The next stage has the new key alone and is the first of the next rotation.
  */
 export function keysOf(stage: number): SealKey[] {
   const old = keyOf(Math.floor(stage / STAGES) + 1);
@@ -43,17 +43,17 @@ export class SealedEnds {
     this.members = members;
     this.incarnation = incarnation;
     this.board = createSealBoard(settings.slots, keysOf(stage));
-    // Instead of a random one: the same life has the same datagrams.
+    // The salt is derived, not random, so that the same run has the same datagrams.
     const { salt } = new SealBoard(this.board);
     for (let word = 0; word < salt.length; word++) salt[word] = mix('salt', settings.self, incarnation, word);
   }
 
-  /** The key file has come to a stage, and is read again. */
+  /** The key file has reached a stage and is read again. */
   reload(stage: number): void {
     new SealBoard(this.board).writeKeys(keysOf(stage));
   }
 
-  /** From the next send thread on. */
+  /** Takes effect with the next send thread. */
   raiseIncarnation(incarnation: number): void {
     this.incarnation = incarnation;
   }
@@ -85,7 +85,7 @@ export class SealedEnds {
     return bytes;
   }
 
-  /** The message in a datagram, or why there is none. */
+  /** The message in a datagram, or the reason why the datagram is rejected. */
   open(datagram: Uint8Array, now: number): Uint8Array | SealReject {
     const reject = this.opener.open(datagram, now);
     if (reject !== null) return reject;

@@ -1,14 +1,14 @@
 /**
- * Makes a failing plan smaller while it fails in the same way: fewer steps (by halves, then one by
- * one), a milder network, fewer objects, an earlier end. Bounded by a number of tries; what is left
- * is replayed exactly.
+ * Reduces a failing plan while it still breaks the same invariant: fewer steps (by halves, then one
+ * by one), a milder network, smaller steps, an earlier end. The number of tries is bounded. The
+ * result replays exactly.
  */
 
 import type { NetworkPlan, Plan, Step } from './plan.js';
 import type { Invariant } from './violation.js';
 import { World } from './world.js';
 
-/** Plans tried, and milliseconds of the caller's clock, at most. */
+/** Limits of the search: plans tried, and time by the caller's clock. */
 export interface Effort {
   readonly tries: number;
   readonly outOfTime: () => boolean;
@@ -29,7 +29,7 @@ export function shrink(plan: Plan, invariant: Invariant, effort: Effort): Plan {
     return true;
   };
 
-  // Nothing that was to happen after it failed matters to a safety violation.
+  // If the safety phase failed, later steps do not matter.
   const { endMs } = new World(plan).run();
   if (endMs < plan.safetyMs) keep({ ...best, steps: best.steps.filter((step) => step.at <= endMs) });
   for (let before = -1; before !== best.steps.length && !isOver(); ) {
@@ -43,7 +43,7 @@ export function shrink(plan: Plan, invariant: Invariant, effort: Effort): Plan {
   return best;
 }
 
-/** Takes away runs of steps, long ones first. */
+/** Removes runs of steps, long ones first. */
 function dropSteps(best: () => Plan, keep: (plan: Plan) => boolean, isOver: () => boolean): void {
   for (let run = best().steps.length; run >= 1; run >>= 1)
     for (let at = 0; at < best().steps.length && !isOver(); ) {
@@ -61,7 +61,7 @@ function milder(network: NetworkPlan): Partial<NetworkPlan>[] {
   return out;
 }
 
-/** The same plan with step `i` made less of. */
+/** Variants of the plan with a smaller step `i`. */
 function smaller(plan: Plan, i: number): Plan[] {
   const step = plan.steps[i];
   const variants: Step[] = [];

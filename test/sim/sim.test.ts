@@ -8,25 +8,25 @@ import { UNREACHED } from './unreached.js';
 import { World } from './world.js';
 
 /**
- * Lives of each profile; the costly ones have fewer. `npm run sim:ci` lives many more, of fresh
+ * Runs of each profile, and of each costly profile. `npm run sim:ci` does many more, with fresh
  * seeds.
  */
 const LIVES = 3;
 const LIVES_COSTLY = 1;
-/** One life of such a profile takes longer than all others here. */
+/** Profiles at least this rare are left out: one such run takes longer than all others here. */
 const RAREST = 400;
-/** Not those the sweep begins with. */
+/** Not the seeds with which a sweep starts by default. */
 const FIRST_SEED = 1_000_000;
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
-/** Lives that showed faults of the core which no unit test repeats. */
+/** Seeds that showed faults of the core which no unit test repeats. */
 const SHOWED_FAULTS = [
-  // A newcomer was told the floor of another's backlog, and took that one's snapshot, which left a
-  // gap.
+  // A newcomer was sent the floor of another member's backlog and took that member's snapshot,
+  // which left a gap.
   ['debtors', 1_125_104_313],
-  // A newcomer took the snapshot of a member that had begun without state, and counted on from too
-  // little.
+  // A newcomer took the snapshot of a member that had started without state, and continued its
+  // totals from too small a base.
   ['alone', 1_125_096_519],
 ] as const;
 
@@ -81,7 +81,7 @@ describe('the simulator', function () {
   it('lives the same life again from the same seed', () => {
     for (const [seed, profile] of [
       [7, 'mixed'],
-      // With ports drawn for a NAT.
+      // With a NAT, whose ports are drawn.
       [1013, 'threads'],
       [1028, 'crash'],
     ] as const) {

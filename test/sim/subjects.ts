@@ -1,7 +1,7 @@
 /**
- * The state objects of one member, as its threads see them: what a worker does with them, what the
- * send thread stages and the receive thread applies. Ledgers, and real objects of the state library
- * in small sizes, so that keys collide.
+ * The state objects of one simulated member, as its threads see them: what a worker does with them,
+ * what the send thread stages, and what the receive thread applies. They are ledgers, and real
+ * objects of the state library in small sizes so that keys collide.
  */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
@@ -23,10 +23,10 @@ export interface Moment {
   readonly wallMs: number;
 }
 
-/** One operation of a worker. False: refused. */
+/** One operation of a worker. Returns false if it was refused. */
 export type Operation = (draw: Stream, moment: Moment) => boolean;
 
-/** What a snapshot has of one object. */
+/** The content of one object in a snapshot. */
 export interface Capture {
   readonly ledger: LedgerCopy | null;
   readonly region: RegionCopy | null;
@@ -35,7 +35,7 @@ export interface Capture {
 const NO_OBJECT = 200;
 const NO_OPERATION = 3;
 
-/** Logs a record that its object, if there is one, refuses. */
+/** Logs a record that its object, if it exists, refuses. */
 function logDefect(log: LogProducer, object: number, author: number): void {
   const at = log.claim(object, NO_OPERATION, 2);
   if (at === NONE) return;
@@ -44,10 +44,10 @@ function logDefect(log: LogProducer, object: number, author: number): void {
   log.commit();
 }
 
-/** A thread died: thrown through the core, as a kill ends a thread at that point. */
+/** The death of a thread. It is thrown through the core, as a kill ends a thread at that point. */
 export class Death extends Error {}
 
-/** The receive thread's view: with locks that are held, and where the thread may be killed. */
+/** The receive thread's view of an object. It can be locked, and it can kill the thread. */
 class ReceiveView implements StateObject {
   readonly id: number;
   readonly delivery: StateObject['delivery'];
@@ -138,7 +138,7 @@ export class Subject {
     return { ledger: this.ledger?.copyOut() ?? null, region: this.real?.copyOut() ?? null };
   }
 
-  /** Takes over a donor's content, while no thread has the object open. */
+  /** Loads a donor's content, while no thread has the object open. */
   load({ ledger, region }: Capture): void {
     if (ledger !== null) this.ledger?.copyIn(ledger);
     if (region !== null) this.real?.copyIn(region);
@@ -148,7 +148,10 @@ export class Subject {
     return this.operation(draw, moment);
   }
 
-  /** Objects of the state library would take any record for one of theirs. */
+  /**
+   * Performs a defect. Only a ledger gets a record to refuse: objects of the state library would
+   * accept any record as theirs.
+   */
   misbehave(what: Defect, log: LogProducer, author: number): void {
     if (what === 'coalesce') this.ledger?.failToCoalesce();
     else if (what === 'object') logDefect(log, NO_OBJECT, author);
@@ -160,8 +163,8 @@ export class Subject {
   }
 
   /**
-   * What this member knows that lives of the slot's member have counted, per cell; empty if the
-   * object does not keep it.
+   * The counts per cell of all incarnations of the slot's member, as this member knows them. Empty
+   * if the object does not keep them.
    */
   totalsOf(slot: number, members: number): readonly number[] {
     if (this.kind !== 'totals') return [];
@@ -171,7 +174,7 @@ export class Subject {
     return Array.from({ length: CELLS }, (_, cell) => counts[cell * members + slot]);
   }
 
-  /** Cells of a counting object as this member reads them; empty for others. */
+  /** The cells of a counting object as this member reads them; empty for other objects. */
   cells(): readonly number[] {
     const { object } = this;
     if (this.kind !== 'totals' && this.kind !== 'increments') return [];
@@ -198,7 +201,7 @@ export class WorkerLog {
     this.producer = new LogProducer(this.ring);
   }
 
-  /** A new send thread's end: it begins with what was not released. */
+  /** The end of a new send thread. It starts with what was not released. */
   openConsumer(): LogConsumer {
     return new LogConsumer(this.ring);
   }

@@ -1,7 +1,7 @@
 /**
- * What must hold when an incarnation of a member ends and the next one follows: all that are heard
- * have the same of the one that ended (P13), and what its counters had reached is the base of the
- * next one's.
+ * Checks the end of an incarnation and the start of the next one. All members that are heard must
+ * have the same of the ended incarnation (P13 in ARCHITECTURE.md), and the next one's counts must
+ * start from its totals.
  */
 
 import { LifeRecord, PeerRecord, VectorRecord } from '../../shm/board-records.js';
@@ -10,12 +10,12 @@ import type { Plan } from './plan.js';
 import { demand } from './violation.js';
 
 /**
- * What members that have not ended since knew of the totals of a slot when its present incarnation
- * took them over.
+ * What other members knew of a slot's totals when its present incarnation took them over. Members
+ * that have ended since do not count.
  */
 export class Succession {
   private readonly at: Instance;
-  /** Per instance and object: count of each cell. */
+  /** The count of each cell, per instance and object. */
   private readonly known = new Map<Instance, readonly (readonly number[])[]>();
 
   constructor(at: Instance, others: readonly Instance[]) {
@@ -27,7 +27,7 @@ export class Succession {
       );
   }
 
-  /** Once all have come together: nothing was counted on top of less than that. */
+  /** After convergence, demands that the incarnation did not count from a smaller base. */
   check(): void {
     const { at } = this;
     if (!at.up) return;
@@ -45,12 +45,12 @@ export class Succession {
   }
 }
 
-/** Which incarnation of each slot each instance had closed when it was last looked at. */
+/** The incarnation of each slot that each instance had closed at the last look. */
 export class Closings {
   private readonly closed = new Map<Instance, Float64Array>();
   /**
-   * The start of each instance that has been ready: what its snapshot took for closed, its donor
-   * closed.
+   * The incarnation of each instance that was ready at the last look. What is closed at its first
+   * look was closed by the donor of its snapshot.
    */
   private readonly started = new Map<Instance, number>();
   private readonly life = new LifeRecord();
@@ -65,8 +65,8 @@ export class Closings {
   }
 
   /**
-   * Demands, of each incarnation that was closed since the last look, that it is the same at all
-   * members that are heard. `isReported`: whether an alarm said of the slot that it is not.
+   * Demands that each incarnation closed since the last look is the same at all members that are
+   * heard. `isReported`: whether an alarm reported for the slot that it is not.
    */
   look(at: Instance, others: readonly Instance[], isReported: (slot: number) => boolean): void {
     if (!this.isNeeded) return;
@@ -81,18 +81,20 @@ export class Closings {
       if (!life.isClosed || life.former === closed[slot]) continue;
       closed[slot] = life.former;
       if (life.former === 0 || !isChecked || at.isCondemned || isReported(slot)) continue;
-      // One that is declared dead is not waited for.
+      // A member that is declared dead is not waited for.
       const living = others.filter(
         (one) => one !== at && one.member !== slot && one.up && one.entry.isReady && !one.isCondemned,
       );
-      // One that is not heard may have passed on what it has to some that are; so may one that has
-      // died meanwhile.
+      // A member that is not heard may have repaired only some of the others. So may a member that
+      // has died meanwhile.
       if (!living.every((other) => this.hears(at, other)) || this.hasOneDiedSince(at, slot)) continue;
       for (const other of living) this.compare(at, other, slot);
     }
   }
 
-  /** Whether an incarnation of another slot has ended since that of `slot`, which is in `life`. */
+  /**
+   * Whether an incarnation of another slot has ended since the one of `slot`, which is in `life`.
+   */
   private hasOneDiedSince(at: Instance, slot: number): boolean {
     const { life, theirLife } = this;
     for (let other = 0; other < at.board.members; other++) {
@@ -111,9 +113,9 @@ export class Closings {
   }
 
   /**
-   * Whether `at` knows that the member has nothing to say of the incarnation at present: it has
-   * just started, or has closed the incarnation while `at` was joining or silent. What one of them
-   * lacks is passed on to it later.
+   * Whether `at` knows that the member reports nothing about the incarnation now: it has just
+   * started, or it closed the incarnation while `at` was joining or silent. What one of them lacks
+   * is repaired later.
    */
   private isElsewhere(at: Instance, object: number, member: number, slot: number): boolean {
     const { theirs, life } = this;

@@ -1,13 +1,13 @@
 /**
- * Sums over many lives: faults by kind, and which of the protocol's states and transitions were
- * reached how often.
+ * Sums over many runs: faults by kind, and how often each state and transition of the protocol was
+ * reached.
  */
 
 import { REPLICATION_METRICS, type ReplicationMetric } from '../../workers/replication/metrics.js';
 import { UNREACHED } from './unreached.js';
 import type { Outcome } from './world.js';
 
-/** Gauges are no transitions; errors of sockets are none of the core's. */
+/** Gauges are not transitions, and socket errors are not the core's. */
 const TRANSITIONS = REPLICATION_METRICS.filter(({ kind }) => kind === 'counter')
   .map(({ name }) => name)
   .filter((name) => name !== 'state_rx_errors' && name !== 'state_tx_errors');
@@ -30,12 +30,12 @@ export class Tally {
   simulatedMs = 0;
   datagrams = 0;
   operations = 0;
-  /** Lives whose members became equal only by snapshots, or by restarts. */
+  /** Runs whose members became equal only by snapshots or by restarts. */
   readonly remedied = { snapshots: 0, restarts: 0 };
   readonly profiles = new Map<string, OfProfile>();
   readonly happened = new Map<string, number>();
   private readonly reached = new Map<string, number>();
-  /** Longest time to converge, as a part of what was allowed. */
+  /** Longest time to converge, as a fraction of the time allowed. */
   slowest = 0;
 
   add(profile: string, outcome: Outcome): void {
@@ -63,9 +63,7 @@ export class Tally {
     return TRANSITIONS.filter((name) => !this.reached.has(name));
   }
 
-  /**
-   * What is wrong with the list of counters that no life reaches (unreached.ts); empty: nothing.
-   */
+  /** Errors in the list of counters that no run reaches (unreached.ts); empty if there are none. */
   get misjudged(): string[] {
     return [
       ...this.neverReached.filter((name) => reasonOf(name) === undefined).map((name) => `${name}: no life reached it`),
@@ -75,13 +73,13 @@ export class Tally {
     ];
   }
 
-  /** One line. All lives are compared in the end: none is excused. */
+  /** One line. All runs are compared at their end, so none is excused. */
   get summary(): string {
     const { snapshots, restarts } = this.remedied;
     return `${this.lives} lives, ${this.failed} divergent, 0 excused; equal only after snapshots: ${snapshots}, after restarts: ${restarts}`;
   }
 
-  /** For people; `realMs`: how long it took, on so many threads. */
+  /** A report for people. `realMs`: the real time that the runs took on `jobs` threads. */
   report(realMs: number, jobs: number): string {
     const table = (counts: ReadonlyMap<string, number>): string[] =>
       [...counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, n]) => `  ${String(n).padStart(10)}  ${name}`);

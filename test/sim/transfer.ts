@@ -1,18 +1,15 @@
-/** How a snapshot comes from its donor to the member that fetches it, or does not. */
+/** The transfer of a snapshot from its donor to the member that fetches it, and how it may fail. */
 
 import type { Snapshot } from './entry.js';
 import type { Instance } from './instance.js';
 import type { Stream } from './random.js';
 import type { World } from './world.js';
 
-/**
- * A snapshot travels so long, where the plan does not say it; that it cannot is known after so
- * long.
- */
+/** Transfer time if the plan sets none, and time until a failure is noticed, ms. */
 const TRANSFER_MS = [1, 200] as const;
 const FETCH_FAILS_MS = 300;
 
-/** `done` is told the snapshot, or why there is none. */
+/** `done` gets the snapshot, or the reason why there is none. */
 export function transfer(
   world: World,
   draw: Stream,

@@ -1,7 +1,7 @@
 /**
- * Counters of the protocol that no simulated life reaches, each with the reason. All others are
- * reached by some profile: a sweep that lives every profile fails if one is not, and if one that is
- * listed here is.
+ * Counters of the protocol that no simulated run reaches, each with the reason. Some profile
+ * reaches every other counter. A sweep of all profiles fails if it misses a counter that is not
+ * listed here, or reaches one that is.
  */
 
 import type { ReplicationMetric } from '../../workers/replication/metrics.js';

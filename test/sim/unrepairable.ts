@@ -1,9 +1,9 @@
 /**
- * Which members have sent, in an incarnation that ended, what cannot reach all members any more:
- * some member has a number of it that another lacks, and no living member keeps a unit with it.
- * This happens if the only member that has it took it from a snapshot, which contains what units
- * did but not the units, and both the origin and the members that kept them died. The members raise
- * an alarm, and the digest watch then has them take a snapshot.
+ * Finds ended incarnations that can no longer be repaired. Some member has a number that another
+ * one lacks, and no living member keeps a unit with it. This happens if the only member that has it
+ * took it from a snapshot, which contains the effect of units but not the units, and both the
+ * origin and the members that kept them died. The members raise an alarm, and the digest watch then
+ * makes them take a snapshot.
  */
 
 import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
@@ -12,8 +12,8 @@ import { demand } from './violation.js';
 import type { Witness } from './witness.js';
 
 /**
- * Slots of these members. Demands that no living member took the unit itself: then it keeps the
- * unit for the others.
+ * Slots of the members with such incarnations. Demands that no living member received the unit
+ * itself: it would keep the unit for the others.
  */
 export function unrepairable(alive: readonly Instance[], witness: Witness): Set<number> {
   const slots = new Set<number>();
@@ -25,7 +25,7 @@ export function unrepairable(alive: readonly Instance[], witness: Witness): Set<
   return slots;
 }
 
-/** Whether `lacks` can never get something of `origin` that `has` has. */
+/** Whether `lacks` can never get some number of `origin` that `has` has. */
 function isLost(has: Instance, lacks: Instance, origin: number, alive: readonly Instance[], witness: Witness): boolean {
   const life = new LifeRecord();
   const theirs = new VectorRecord();

@@ -1,8 +1,8 @@
 /**
- * Main's part of a ready instance that looks after its state, in simulated time: the digest watch
- * (daemon/digest-watch.ts) and the re-sync (daemon/membership/resync.ts). If records of others were
- * skipped, or a member's digest differs, the instance takes snapshots of the members and joins them
- * with its own state.
+ * Keeps the state of a ready instance equal to its peers': main's part in simulated time, the
+ * digest watch (daemon/digest-watch.ts) and the re-sync (daemon/membership/resync.ts). If records
+ * of others were skipped, or a member's digest differs, the instance takes snapshots of the members
+ * and merges them with its own state.
  */
 
 import { createHash } from 'node:crypto';
@@ -17,15 +17,15 @@ import { regionOf } from './real-objects.js';
 import type { Capture, Subject } from './subjects.js';
 import { Violation } from './violation.js';
 
-/** How often main looks. */
+/** Main's polling interval, ms. */
 const LOOK_MS = 500;
-/** The back-off after a donor failed, which is doubled each time up to the maximum, in ms. */
+/** Back-off after a donor failed, ms: initial and maximum. It doubles with each failure. */
 const BACK_OFF_MS = [1_000, 60_000] as const;
 
 export class Upkeep {
   private readonly instance: Instance;
   private readonly digests: DigestWatch;
-  /** Slots whose state is still to be joined with ours. */
+  /** Slots of members whose state is still to be merged. */
   private readonly wanted = new Set<number>();
   private isFetching = false;
   private unmet: Unmet | null = null;
@@ -52,12 +52,12 @@ export class Upkeep {
     });
   }
 
-  /** No snapshot is wanted, and none will be at the next look. */
+  /** Whether no snapshot is wanted, and none will be at the next look. */
   get isIdle(): boolean {
     return this.wanted.size === 0 && !this.hasSkipped;
   }
 
-  /** Slots of members whose state is still to be joined with ours. */
+  /** Slots of members whose state is not merged yet. */
   get lacks(): number[] {
     const unmet = this.unmet?.slots ?? this.instance.entry.joining.unmet;
     const lacks = this.hasSkipped ? Array(this.instance.board.members).keys() : [...this.wanted, ...unmet];
@@ -66,11 +66,11 @@ export class Upkeep {
 
   private get hasSkipped(): boolean {
     const { counts, host } = this.instance;
-    // If numbers begin far from 1, the first message of each member skips the ones before it.
+    // If numbers start far from 1, the first message of each member skips the ones before it.
     return counts.value('state_rx_records_skipped') > this.skipped && host.plan.firstSequence === 1;
   }
 
-  /** Takes a snapshot of the member at once, if none is under way. */
+  /** Takes a snapshot of the member at once, unless one is being fetched. */
   takeFrom(donor: number): void {
     if (this.instance.entry.isReady && !this.isFetching) this.take(donor);
   }
@@ -111,12 +111,12 @@ export class Upkeep {
       }
       this.notBefore = instance.localMs + this.backOffMs;
       this.backOffMs = Math.min(2 * this.backOffMs, BACK_OFF_MS[1]);
-      // Another member's turn first.
+      // The next member gets its turn first.
       if (this.wanted.delete(donor)) this.wanted.add(donor);
     });
   }
 
-  /** Joins a snapshot with our state, object by object, while no receive thread runs. */
+  /** Merges a snapshot with our state, object by object, while no receive thread runs. */
   private merge(snapshot: Snapshot): void {
     const { instance } = this;
     instance.withoutReceiver(() => {
@@ -134,14 +134,17 @@ export class Upkeep {
     try {
       mergeObject(board, subject.receive.inner, regionOf(region), vectors, member, moment.coarse);
     } catch (error) {
-      // Increments cannot be joined.
+      // Increments cannot be merged.
       if (error instanceof Violation) throw error;
       this.instance.host.happened(`not merged: ${subject.kind}`);
     }
   }
 }
 
-/** As the digest watch takes it: a ledger's digest is text, and may be long. */
+/**
+ * The object as the digest watch needs it. A ledger's digest is text of any length, so it is
+ * hashed.
+ */
 function contentOf(subject: Subject): StateObject {
   const { inner } = subject.receive;
   if (subject.ledger === null) return inner;

@@ -1,6 +1,6 @@
-/** A promise of the protocol that a life broke. */
+/** A violation: a run broke an invariant of the protocol. */
 
-/** Names of what is checked; each is explained where it is checked. */
+/** Names of the invariants. Each is explained where it is checked. */
 export type Invariant =
   | 'applied-once'
   | 'applied-in-order'
@@ -24,7 +24,7 @@ export type Invariant =
   | 'equal-to-model'
   | 'equal-to-others';
 
-/** What a life broke, as plain data. */
+/** A broken invariant as plain data. */
 export interface Broken {
   readonly invariant: Invariant;
   readonly message: string;

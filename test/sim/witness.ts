@@ -1,7 +1,6 @@
 /**
- * Watches what members send and what they make of what they receive, all along, and knows what it
- * should be: every unit any of them has cut, when each datagram really left, and how far each
- * vector had come.
+ * Checks all messages that members send and what receivers make of them. It knows what is right:
+ * every unit that was cut, when each datagram really left, and how far each vector had advanced.
  */
 
 import { Attachment, AttachmentRecord, PeerRecord, VectorRecord } from '../../shm/board-records.js';
@@ -11,11 +10,11 @@ import { demand, Violation } from './violation.js';
 
 const NOTE = 1;
 
-/** Units, ascending, that do not overlap. */
+/** Units in ascending order that do not overlap. */
 class Units {
   readonly list: SentUnit[] = [];
 
-  /** Place of the unit with this first number, or where it would have to be. */
+  /** Index of the unit with this first number, or where it would be inserted. */
   find(first: number): number {
     let low = 0;
     let high = this.list.length;
@@ -27,7 +26,7 @@ class Units {
     return low;
   }
 
-  /** The unit that overlaps this one without being it; null: none does. */
+  /** The unit that overlaps this one without being the same; null if there is none. */
   clash(unit: SentUnit): SentUnit | null {
     const place = this.find(unit.first);
     const [before, at] = [this.list[place - 1], this.list[place]];
@@ -37,8 +36,8 @@ class Units {
   }
 
   /**
-   * Whether the number lies between the first and the last of these units, where theirs stand for
-   * other operations.
+   * Whether the number lies between the first and the last of these units. Folded units stand there
+   * for other operations than the common ones.
    */
   reaches(sequence: number): boolean {
     const first = this.list[0];
@@ -57,8 +56,8 @@ class Units {
 }
 
 /**
- * What was cut of one life's records on one object: for everybody, and for single members, by their
- * incarnations.
+ * Units cut from one incarnation's records on one object: for all members, and for single members,
+ * by their incarnation numbers.
  */
 class Cuts {
   readonly common = new Units();
@@ -68,26 +67,32 @@ class Cuts {
 interface Seen {
   incarnation: number;
   contiguous: number;
-  /** What it was told, through this number, that it cannot get any more. */
+  /** Through this number, the origin has announced that it no longer keeps its units. */
   passedOver: number;
 }
 
-/** Tolerance of a measured round trip: clocks drift, and stamps are whole microseconds. */
+/**
+ * Tolerance of a measured round trip: an absolute part, ms, because stamps are whole microseconds,
+ * and a relative part, because clocks drift.
+ */
 const ROUND_TRIP_MS_OFF = 0.01;
 const DRIFT = 2e-3;
 
 export class Witness {
   /** By author and object. */
   private readonly cuts: Cuts[][] = [];
-  /** When each datagram left, on its sender's clock: by author and object, index is its number. */
+  /** When each datagram left, by its sender's clock, ms: by author, object and datagram number. */
   private readonly left: number[][][] = [];
   private readonly seen = new Map<Instance, Seen[][]>();
   /**
-   * Exact units that an instance took as units, and not by a snapshot: by object and the origin's
-   * incarnation.
+   * Exact units that an instance took as units, not in a snapshot: by object and the origin's
+   * incarnation number.
    */
   private readonly taken = new Map<Instance, Map<number, Units>[]>();
-  /** Members that lack what another one gave up: the authors of both, and the object. */
+  /**
+   * Pairs of members of which the second lacks what the first gave up: the authors of both, and the
+   * object.
+   */
   private readonly without = new Set<string>();
   private readonly objects: number;
   private readonly vector = new VectorRecord();
@@ -109,7 +114,7 @@ export class Witness {
 
   // ——— What is sent ———
 
-  /** `to`: a member, or everybody (-1). `origin`: whose units they are. */
+  /** `to`: a member, or all members (-1). `origin`: the origin of the units. */
   sent(from: Instance, object: number, to: number, contents: Contents, origin: Instance): void {
     this.of(from.life.author);
     this.left[from.life.author][object][contents.datagram] = from.localMs;
@@ -117,12 +122,12 @@ export class Witness {
     for (const unit of contents.units) {
       for (let member = 0; member < from.board.members; member++) {
         if (member === from.member || (to !== -1 && member !== to) || contents.excluded.includes(member)) continue;
-        // A member that had a part of a backlog knows that repairs of its numbers are of other
-        // units.
+        // Repairs are not compared. A member that took a part of a backlog knows that repairs of
+        // its numbers are different units.
         if (from.member !== origin.member) continue;
         const recipient = this.incarnationOf(from, member);
         const clash = single.get(recipient)?.clash(unit) ?? null;
-        // A member that is known to have all of it, by other units, drops it as known.
+        // A member that already has all of these numbers, by other units, drops the unit as known.
         if (clash !== null && !this.isKnownToHave(from, object, member, origin, unit))
           reportClash(from, object, clash, unit, member);
         demand(
@@ -143,7 +148,7 @@ export class Witness {
     }
   }
 
-  /** The life of the member that `at` believes to be the present one. */
+  /** The incarnation number of the member that `at` believes to be the present one. */
   private incarnationOf(at: Instance, member: number): number {
     this.peer.incarnation = 0;
     at.board.readPeer(member, this.peer);
@@ -151,10 +156,10 @@ export class Witness {
   }
 
   /**
-   * Whether `other` has its state from others than `at`: it did not hear `at`, or what `at`
-   * retained for it while it joined was given up, and it could not know when it loaded its
-   * snapshot, in which it has all through `has`. What it lacks then is skipped and counted, and
-   * main takes snapshots for it.
+   * Whether `other` took its state without what `at` has pruned. Either it did not hear `at`, or
+   * `at` gave up what it retained for it while it joined, and `other` could not know that when it
+   * loaded its snapshot. The snapshot has everything of `at` through `has`. `other` skips and
+   * counts what it then lacks, and main takes snapshots for it.
    */
   private isWithout(other: Instance, at: Instance, object: number, has: number): boolean {
     if (other.hasBegunAlone || other.entry.unheard.has(at.member)) return true;
@@ -163,7 +168,7 @@ export class Witness {
     at.board.readPeer(other.member, this.peer);
     const isKnown = (other.entry.floors[object]?.[at.member] ?? 0) > has + 1;
     if (at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining && !isKnown) this.without.add(pair);
-    // It stays so when `at` hears that the other has joined, until it is told the floor.
+    // This still holds after `at` hears that `other` has joined, until `other` learns the floor.
     return this.without.has(pair);
   }
 
@@ -210,7 +215,7 @@ export class Witness {
       all = new Units();
       taken[object].set(originIncarnation, all);
     }
-    // What its snapshot had it drops as known when it comes as a unit.
+    // The instance drops a unit as known if its snapshot contained it.
     const known = at.entry.loaded[object]?.[origin];
     const isKnown = (number: number): boolean =>
       known?.incarnation === originIncarnation && (number <= known.contiguous || isWithin(known.ranges, number));
@@ -218,8 +223,8 @@ export class Witness {
   }
 
   /**
-   * Whether the instance took a unit with this number, and never had to make room: then it keeps
-   * what others may lack.
+   * Whether the instance took a unit with this number and never dropped a kept unit for lack of
+   * room. Then it still keeps what others may lack.
    */
   hasTaken(at: Instance, object: number, incarnation: number, number: number): boolean {
     if (at.counts.value('state_foreign_units_dropped') > 0) return false;
@@ -227,7 +232,7 @@ export class Witness {
     return list.some(({ first, count }) => first <= number && number < first + count);
   }
 
-  /** Whether `at` knows this life of the member. */
+  /** Whether `at` knows this incarnation of the member. */
   hasHeard(at: Instance, member: number, incarnation: number): boolean {
     return this.incarnationOf(at, member) === incarnation;
   }
@@ -244,8 +249,8 @@ export class Witness {
   }
 
   /**
-   * Never back within a life, never beyond what was sent, and everything it claims has been
-   * applied.
+   * The vector never goes back within an incarnation, never exceeds what was sent, and claims only
+   * what has been applied.
    */
   private checkVector(at: Instance, object: number, contents: Contents, origin: Instance): void {
     const sender = origin.member;
@@ -273,7 +278,8 @@ export class Witness {
     if (ledger === null || ledger.isTorn(origin.life.author)) return;
     const { common, single } = this.of(origin.life.author)[object];
     const folded = single.get(at.life.incarnation) ?? null;
-    // Its origin keeps these no more: whether it may have let them go is checked there.
+    // The origin no longer keeps these units. `checkPruned` checks whether it was allowed to prune
+    // them.
     if (contents.floor > seen.contiguous + 1 && contents.incarnation === incarnation)
       seen.passedOver = contents.floor - 1;
     const from = Math.max(seen.contiguous, seen.passedOver) + 1;
@@ -299,7 +305,7 @@ export class Witness {
     }
   }
 
-  /** What is believed to be acknowledged really is there. */
+  /** What `at` believes to be acknowledged has really arrived. */
   private checkAcknowledged(at: Instance, other: Instance, object: number): void {
     if (at.isCondemned) return;
     const { vector } = this;
@@ -318,7 +324,7 @@ export class Witness {
     );
   }
 
-  /** A sample is the time since the very datagram that was answered left. */
+  /** A sample of the round trip is the time since the acknowledged datagram itself left. */
   private checkRoundTrip(at: Instance, flight: Flight, contents: Contents): void {
     const entry = contents.entries.find((one) => one.origin === at.member);
     if (entry === undefined || !entry.echoValid) return;
@@ -333,11 +339,12 @@ export class Witness {
     );
   }
 
-  // ——— What is let go ———
+  // ——— What is pruned ———
 
   /**
-   * Nothing is pruned that an attached member lacks. What the others lack is kept for them
-   * elsewhere. `onWithout`: told of members whose state came without what `at` has pruned.
+   * Nothing is pruned that an attached member lacks. What the other members lack is kept for them
+   * elsewhere. `onWithout` is called for members whose state was taken without what `at` has
+   * pruned.
    */
   checkPruned(at: Instance, others: Iterable<Instance>, onWithout: (other: Instance) => void): void {
     const { sender } = at;
@@ -348,12 +355,12 @@ export class Witness {
         attachment.floats.fill(0);
         at.board.readAttachment(object, other.member, attachment);
         if (attachment.state !== Attachment.ATTACHED) continue;
-        // A life that it has not heard of can have begun without state meanwhile.
+        // An incarnation that `at` has not heard of may have started without state.
         if (!this.hasHeard(at, other.member, other.life.incarnation)) continue;
         vector.clear();
         other.board.readReception(object, at.member, vector);
         const has = vector.incarnation === at.life.incarnation ? vector.contiguous : 0;
-        // Numbers may begin far from 1.
+        // Numbers may start far from 1.
         const earliest = this.of(at.life.author)[object].common.list[0]?.first ?? log.floor;
         if (log.floor - 1 > Math.max(has, earliest - 1) && this.isWithout(other, at, object, has)) {
           onWithout(other);
@@ -368,7 +375,7 @@ export class Witness {
   }
 }
 
-/** Whether the number lies in one of the ranges, each as its first and last number. */
+/** Whether the number lies in one of the ranges, given as pairs of first and last number. */
 function isWithin(ranges: readonly number[], number: number): boolean {
   return ranges.some((first, i) => i % 2 === 0 && first <= number && number <= ranges[i + 1]);
 }

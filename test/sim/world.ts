@@ -1,8 +1,8 @@
 /**
- * Lets one plan happen. First the *safety* phase: work and faults, with every promise watched. Then
- * the *liveness* phase: a core of members is healed, others stay away, and it must converge within
- * a bound that follows from the plan. After quiet, what the members hold is compared with each
- * other and with what was done.
+ * Runs one plan. First comes the *safety* phase: work and faults, while every invariant is checked.
+ * Then comes the *liveness* phase: a core of members is healed, the others stay away, and the core
+ * must converge within a bound that follows from the plan. After a quiet time, the content of the
+ * members is compared with each other and with what was done.
  */
 
 import { EPOCH_MS } from '../../shm/clock.js';
@@ -29,36 +29,39 @@ import { unrepairable } from './unrepairable.js';
 import { type Broken, demand, Violation } from './violation.js';
 import { Witness } from './witness.js';
 
-/** Members are looked at so often for whether they have come together. */
+/** Interval of the checks whether members have converged, ms. */
 const LOOK_MS = 5;
-/** How much later than another a member hears that one is gone for good. */
+/** Members learn within this time that another one is gone for good, ms. */
 const EVICTION_MS_MAX = 50;
-/** …and go on for so long after they have: nothing may come apart again. */
+/**
+ * Members go on for this many keepalive intervals after they have converged, and must stay
+ * converged.
+ */
 const QUIET_KEEPALIVES = 2;
 /**
- * Members take the snapshots that they want within this time: a donor that was away is asked again
- * after a back-off.
+ * Members take the snapshots that they want within this time, ms. A donor that was away is asked
+ * again after a back-off.
  */
 const SNAPSHOTS_MS = 120_000;
 /**
- * The digest watch needs two periods of 64 s and their beginnings, and snapshots of all members
- * take their time.
+ * Time for a re-sync, ms. The digest watch needs two whole periods of 64 s, and snapshots of all
+ * members take time.
  */
 const RESYNC_MS = 600_000;
 const RESYNC_LOOK_MS = 1000;
 const RESTART_MS = 100;
 
 /**
- * Snapshots that members join with their state; if an object cannot be joined, restarts of all
- * members but one.
+ * What made members equal: snapshots that they merged; or, if an object cannot be merged, restarts
+ * of all members but one.
  */
 export type Remedy = 'snapshots' | 'restarts';
 
 export interface Outcome {
   readonly violation: Broken | null;
-  /** When it was seen, or when the life was over, in ms of simulated time. */
+  /** When the violation was found, or when the run ended, in simulated ms. */
   readonly endMs: number;
-  /** How long the core took to converge, and how long it had. */
+  /** How long the core took to converge, and how long it was allowed, ms. */
   readonly convergedMs: number;
   readonly allowedMs: number;
   readonly datagrams: number;
@@ -66,11 +69,11 @@ export interface Outcome {
   /** Faults injected and other happenings, by kind. */
   readonly happened: ReadonlyMap<string, number>;
   /**
-   * What made members equal, if units of an incarnation that ended were lost with all members that
-   * kept them.
+   * What made members equal if units of an ended incarnation were lost with all members that kept
+   * them; null if nothing was needed.
    */
   readonly remedy: Remedy | null;
-  /** The protocol's own counters, summed over all lives of all members. */
+  /** The protocol's counters, summed over all incarnations of all members. */
   readonly counters: ReadonlyMap<string, number>;
 }
 
@@ -79,7 +82,7 @@ export class World implements Host {
   readonly queue = new EventQueue();
   readonly model: Model;
   readonly happenings = new Map<string, number>();
-  /** Present, or last, life of each member. */
+  /** The present or last incarnation of each member. */
   readonly members: Instance[] = [];
   readonly links: Links;
   readonly saved = new SavedStates(this);
@@ -92,25 +95,25 @@ export class World implements Host {
   private readonly successions: Succession[] = [];
   private readonly closings: Closings;
   private readonly evictions = new Evictions(this);
-  /** Object whose next new unit of this member is to be lost. */
+  /** By member: the object whose next message with units is lost. */
   private readonly loseNext = new Map<number, number>();
-  /** Of each member: how far its key file has come. */
+  /** By member: the stage of its key file. */
   private readonly keyStages: number[];
-  /** Incarnations of members that are gone for good, or left. */
+  /** By member: incarnations that are gone for good. */
   private readonly evicted = new Map<number, number>();
-  /** Records that the instance had skipped before the message that it receives. */
+  /** Records that the instance had skipped before the message that it is receiving. */
   private skippedBefore = 0;
   private readonly left = new Map<number, number>();
-  /** Who is to die at which step of its joining or leaving. */
+  /** By member: whether it or its donor dies, and at which step of joining or leaving. */
   private readonly armed = new Map<number, Extract<Step, { do: 'crash-at' }>>();
   /**
-   * Slots of members of whose ended incarnations not all can have the same any more, but by a
-   * snapshot.
+   * Slots of members with an ended incarnation of which not all members can get the same any more,
+   * except by a snapshot.
    */
   readonly beyondRepair = new Set<number>();
   /**
-   * Slots of which an alarm said that not all have the same, for as long as a member does not hear
-   * the others.
+   * Slots of which an alarm reported that members do not have the same, while a member does not
+   * hear the others.
    */
   readonly reported = new Set<number>();
   /** The liveness phase has begun. */
@@ -136,8 +139,8 @@ export class World implements Host {
     for (let member = 0; member < plan.members; member++) this.start(member);
     const bytesMax = messageBytes(this.members[0].settings);
     this.dissector = new Dissector(plan.members, CLUSTER_ID, MEANING_HASH, plan.objects.length, bytesMax);
-    // A run of faults may reach beyond the safety phase: what would begin after the healing does
-    // not.
+    // A series of faults may extend beyond the safety phase. Steps that would start after the
+    // healing are left out.
     for (const step of plan.steps) if (step.at <= plan.safetyMs) this.queue.at(step.at, () => this.begin(step));
   }
 
@@ -188,7 +191,7 @@ export class World implements Host {
       this.endProcess(instance);
       this.happened('evicted');
       this.evicted.set(member, instance.life.incarnation);
-      // Main hears of it here sooner, there later.
+      // Members learn of it at different times.
       for (const other of core) {
         const { incarnation } = instance.life;
         this.queue.after(this.draw.between(0, EVICTION_MS_MAX), () => this.members[other].evict(member, incarnation));
@@ -197,7 +200,7 @@ export class World implements Host {
   }
 
   private converge(): void {
-    // Until all have heard who is gone for good.
+    // Wait until all members know which ones are gone for good.
     if (this.evicted.size > 0) this.runUntil(this.queue.now + EVICTION_MS_MAX);
     const core = this.core();
     let convergence = new Convergence(core, this.model, this.plan);
@@ -210,7 +213,7 @@ export class World implements Host {
       if (convergence.differing() !== null) convergence = this.renew(core);
     }
     convergence.compare();
-    // What was lost with all that kept it is lost to the totals, too.
+    // What was lost with all members that kept it is missing in the totals, too.
     if (this.beyondRepair.size === 0) for (const succession of this.successions) succession.check();
   }
 
@@ -218,7 +221,10 @@ export class World implements Host {
     return this.plan.core.map((member) => this.members[member]);
   }
 
-  /** Until all have come together, and for a while after that. Returns how long they had. */
+  /**
+   * Runs until all members have converged, and for a while after that. Returns how long they were
+   * allowed, ms.
+   */
   private comeTogether(convergence: Convergence): number {
     const { plan, queue, links } = this;
     const core = this.core();
@@ -228,8 +234,8 @@ export class World implements Host {
     while (!convergence.reached()) {
       if (queue.now >= from + allowedMs && !isPatient && this.findBeyondRepair(core)) {
         isPatient = true;
-        // An incarnation that cannot be repaired is closed after a while, and whoever waits for
-        // that goes on.
+        // An incarnation that cannot be repaired is closed after a while. Members that wait for
+        // that then continue.
         allowedMs += convergence.patienceMs();
         continue;
       }
@@ -257,12 +263,12 @@ export class World implements Host {
   }
 
   /**
-   * The digest watch finds what repair could not make the same, and members join snapshots of each
+   * The digest watch finds what repair could not make equal, and members merge snapshots of each
    * other.
    */
   private resync(core: readonly Instance[], convergence: Convergence): void {
     const { queue } = this;
-    // Members with clocks that are far apart compare no digests.
+    // Members whose clocks are far apart do not compare digests.
     for (const instance of core) instance.skewMs = 0;
     const from = queue.now;
     const end = from + RESYNC_MS;
@@ -275,8 +281,9 @@ export class World implements Host {
   }
 
   /**
-   * What cannot be joined from snapshots differs: an operator restarts all members but one, which
-   * then take its state; not one that reported that it skipped records.
+   * Objects that cannot be merged from snapshots differ: an operator restarts all members but one,
+   * and they take its state. The one that is kept is, if possible, one that has not reported
+   * skipped records.
    */
   private renew(core: readonly Instance[]): Convergence {
     const kept = core.find(({ subjects }) => !subjects.some(({ ledger }) => ledger?.mayLack)) ?? core[0];
@@ -301,7 +308,7 @@ export class World implements Host {
   private begin(step: Step): void {
     this.happened(`step ${step.do}`);
     const { queue, links } = this;
-    // What would end a fault after the healing finds it ended.
+    // All faults end with the healing, so a later end has nothing to do.
     const later = (act: () => void): void =>
       queue.after('ms' in step ? step.ms : 0, () => {
         if (!this.healed) act();
@@ -363,7 +370,7 @@ export class World implements Host {
     }
   }
 
-  /** Steps that are one process's own. */
+  /** Starts a step that concerns one process. */
   private beginAt(instance: Instance, step: Step, later: (act: () => void) => void): void {
     switch (step.do) {
       case 'slow':
@@ -415,7 +422,7 @@ export class World implements Host {
     }
   }
 
-  /** Who was told meanwhile that others are gone for good is told again. */
+  /** Starts the member again. It learns again which members are gone for good or have left. */
   private restart(member: number): void {
     this.start(member);
     const instance = this.members[member];
@@ -461,8 +468,8 @@ export class World implements Host {
   beganAlone(at: Instance): void {
     at.hasBegunAlone = true;
     this.happened('began without state');
-    // What was pruned because its former life had it comes by snapshots only, which not all objects
-    // can be joined from.
+    // What was pruned because the former incarnation had it comes only in snapshots, and not all
+    // objects can be merged from them.
     if (at.subjects.some(({ kind, ledger }) => ledger !== null || kind === 'increments'))
       this.beyondRepair.add(at.member);
   }
@@ -542,9 +549,9 @@ export class World implements Host {
       return;
     }
     if (reject !== null) {
-      // An honest message is refused only for its life: an earlier one, one that is evicted, or one
-      // not admitted yet; and, sealed, when it comes a second time, or after the old key was taken
-      // out.
+      // An honest message is refused only because of its incarnation: an earlier one, an evicted
+      // one, or one that is not admitted yet. A sealed one is also refused if it arrives twice, if
+      // its key was removed, or if the receiver derives too many keys (`seal_busy`).
       const reasons = [
         'incarnation',
         'unclosed',
@@ -555,7 +562,8 @@ export class World implements Host {
       return;
     }
     this.afterTick(at);
-    // Its state came without what the sender had let go of, since it did not hear the sender.
+    // The sender was not heard when the state was taken, so the state lacks what the sender had
+    // pruned.
     const hasSkipped = at.counts.value('state_rx_records_skipped') > this.skippedBefore;
     if (hasSkipped && at.entry.unheard.has(flight.sender) && this.plan.firstSequence === FIRST_SEQUENCE)
       this.lacking(at, flight.sender);
@@ -608,7 +616,7 @@ export class World implements Host {
 
   private counters(): Map<string, number> {
     const sums = new Map<string, number>();
-    // Where numbers begin far from 1, who hears of them first has skipped as many.
+    // If numbers start far from 1, the first message of a member skips as many.
     for (const { counts } of this.all)
       for (const [name, column] of Object.entries(counts.at))
         if (name !== 'state_rx_records_skipped' || this.plan.firstSequence === FIRST_SEQUENCE)
