@@ -1,4 +1,4 @@
-/** `npm run testbed:clean`: removes what killed runs of the testbed left behind. */
+/** `npm run testbed:clean`: removes what killed testbed runs left behind. */
 
 import { sweep } from './sweep.js';
 

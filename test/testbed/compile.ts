@@ -1,5 +1,6 @@
 /**
- * The testbed's C programs, compiled when first needed and again when their source is newer.
+ * Compiles the testbed's C programs when they are first needed, and again when their source is
+ * newer.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -8,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findTool } from '../support/require.js';
 
-/** Where the project's sources are; this file runs from `dist/`. */
+/** Root of the project's sources. This file runs from `dist/`. */
 export const PROJECT = findProject();
 
 function findProject(): string {
@@ -32,7 +33,8 @@ const SOURCES = {
 } as const;
 
 /**
- * Path of a compiled program. Several processes may ask at once: each compiles aside and renames.
+ * Path of a compiled program. Several processes may ask at once: each compiles to a temporary file
+ * and renames it.
  */
 export function compiled(program: keyof typeof SOURCES): string {
   const folder = join(PROJECT, 'test', 'testbed');

@@ -1,4 +1,4 @@
-/** Figures about many measured values. */
+/** Statistics of many measured values. */
 
 export interface Distribution {
   readonly count: number;
@@ -8,7 +8,7 @@ export interface Distribution {
   readonly max: number;
 }
 
-/** Percentiles by nearest rank; NaN of nothing. */
+/** Percentiles by nearest rank; NaN if there are no values. */
 export function distribution(values: readonly number[]): Distribution {
   const sorted = [...values].sort((a, b) => a - b);
   const rank = (share: number): number => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;

@@ -1,6 +1,7 @@
 /**
- * Clients and servers on two links, each with a firewall in it that shares connections with the
- * other: what the client sends goes by site a, what the server sends by site b. IPv4 and IPv6.
+ * Clients and servers that are joined by two links. Each link has a firewall, and the two firewalls
+ * share connections. Packets from the client pass site a, packets from the server pass site b. IPv4
+ * and IPv6.
  *
  *                  10.0.1.0/24      ┌────────┐
  *                ┌──────── left ────┤ site-a ├─ right ─────────┐
@@ -10,11 +11,11 @@
  *   10.1.0.0/24  └──────── left ────┤ site-b ├─ right ─────────┘ 198.51.100.0/24
  *   fd01::1        10.0.2.0/24      └────────┘                   fd02::1
  *
- * As wires the sites have no addresses there; as routers they are the hops: .254 on the left, and
- * on the right, where the network is 10.0.3.0/24 and 10.0.4.0/24.
+ * In wire mode the sites have no addresses on these links. In route mode they are the next hops:
+ * .254 on the left, and on the right, where the networks are 10.0.3.0/24 and 10.0.4.0/24.
  *
- * With `servers`, the server's place is taken by a router, and each server is a node of its own,
- * some way off through the relay. Their addresses are those of two-sites.ts.
+ * With `servers`, a router takes the server's place. Each server is then a separate node, at some
+ * distance through the relay. Their addresses are those of two-sites.ts.
  */
 
 import { writeFileSync } from 'node:fs';
@@ -40,21 +41,21 @@ export interface FirewallsOptions {
   readonly mode: 'wire' | 'route';
   readonly wan: Impairment;
   readonly rules: string;
-  /** Options of the firewall beside its rules. */
+  /** Options of the firewall, without its rules. */
   readonly firewall?: Readonly<Record<string, unknown>>;
-  /** The section of that name. */
+  /** The configuration section `early_replies`. */
   readonly early_replies?: SiteOptions['early_replies'];
   readonly servers?: readonly Server[];
   /**
-   * Data plane workers of each site, one for each queue of its ports. Absent: one, at both sites on
-   * the first core.
+   * Data plane workers of each site, one per queue of its ports. Absent: one worker, which runs on
+   * the first core at both sites.
    */
   readonly workers?: number;
 }
 
 function topology({ mode, wan, servers = [], workers }: FirewallsOptions): Topology {
   const routes = mode === 'route';
-  /** Network of a site's side, and the next hop of who is on it. */
+  /** Number of the network on the right, and the next hop of the hosts on a network. */
   const right = (n: number): number => (routes ? n + 2 : n);
   const hop = (n: number, host: number): { v4: string; v6: string } => ({
     v4: `10.0.${n}.${routes ? 254 : host}`,
@@ -143,7 +144,7 @@ function topology({ mode, wan, servers = [], workers }: FirewallsOptions): Topol
   };
 }
 
-/** Of site n: its only worker has a core of its own, if the machine has two. */
+/** Cores of the workers of site n. A single worker has its own core if the machine has two. */
 function cores(n: number, workers: number): number[] {
   return Array.from({ length: workers }, (_, i) => (workers === 1 ? n - 1 : i) % availableParallelism());
 }
@@ -185,7 +186,7 @@ export class FirewallAt extends Instance {
     });
   }
 
-  /** Writes the rules, which are in force when they are loaded. */
+  /** Writes the rules. They take effect when they are loaded. */
   write(rules: string): void {
     writeFileSync(this.rulesFile, rules);
   }

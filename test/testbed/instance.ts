@@ -1,4 +1,4 @@
-/** A running instance as its admin socket shows it. */
+/** A running instance, as seen through its admin socket. */
 
 import { askJson } from '../../daemon/admin/client.js';
 import type { CounterRow, FlowRow, ObjectRow, PeerRow, Status, ThreadRow } from '../../daemon/admin/source.js';
@@ -18,13 +18,15 @@ export class Instance {
     this.socket = socket;
   }
 
-  /** The daemon; throws before the first start. */
+  /** The daemon's program. Throws before the first start. */
   get program(): Program {
     if (this.daemon === null) throw new Error(`site ${this.name} was not started`);
     return this.daemon;
   }
 
-  /** Takes a daemon just started; returns when it answers and its threads are ready. */
+  /**
+   * Attaches to a daemon that was just started. Returns when it answers and its threads are ready.
+   */
   async attach(program: Program): Promise<void> {
     this.daemon = program;
     const deadline = performance.now() + START_MS_MAX;
@@ -55,20 +57,20 @@ export class Instance {
     return this.ask('show threads');
   }
 
-  /** Totals by name. */
+  /** Counter totals by name. */
   async counters(): Promise<Record<string, number>> {
     const rows = await this.ask<CounterRow>('show counters');
     return Object.fromEntries(rows.map((row) => [row.name, row.total]));
   }
 
-  /** One counter, thread by thread. */
+  /** The values of one counter, by thread. */
   async byThread(name: string): Promise<readonly number[]> {
     const row = (await this.ask<CounterRow>(`show counters ${name}`)).find((candidate) => candidate.name === name);
     if (row === undefined) throw new Error(`site ${this.name} has no counter ${name}`);
     return row.threads;
   }
 
-  /** Whether it runs and every thread is ready. */
+  /** Whether the instance runs and all its threads are ready. */
   async isReady(): Promise<boolean> {
     try {
       const status = await this.status();
@@ -84,8 +86,8 @@ export class Instance {
 }
 
 /**
- * Asks again and again until the answer is not `null`; fails, saying for what it waited, when time
- * is up.
+ * Repeats `probe` until its result is not `null`. After the timeout, fails with an error that names
+ * `what`.
  */
 export async function eventually<T>(what: string, probe: () => Promise<T | null>, timeoutMs = 30_000): Promise<T> {
   const deadline = performance.now() + timeoutMs;
@@ -98,8 +100,8 @@ export async function eventually<T>(what: string, probe: () => Promise<T | null>
 }
 
 /**
- * Waits until nobody owes anybody a record and all hold the same; returns the digests they agree
- * on.
+ * Waits until all records are acknowledged and all instances hold the same content. Returns the
+ * common digests.
  */
 export async function converged(instances: readonly Instance[], timeoutMs = 30_000): Promise<Record<string, string>> {
   let last = '';

@@ -1,6 +1,6 @@
 /**
- * A network of several sites, for what takes more than two: members that die, are cut off, join and
- * leave.
+ * A network of several sites, for tests that need more than two: members that die, are cut off,
+ * join and leave.
  *
  *                     ┌──────────┐
  *                  ┌──┤ site-a   ├──┐
@@ -10,9 +10,9 @@
  *    10.1.0.0/24   └──┤ site-d   ├──┘   198.51.100.0/24
  *                     └──────────┘
  *
- * All addresses of 10.1.0.0/24 are the client's; each site has a block of them, its clients.
- * `steer` decides which site the packets of each block leave by, and by which sites what goes to
- * the external address returns, as routing does when sites come and go.
+ * All addresses of 10.1.0.0/24 belong to the client node. Each site has a block of them, its
+ * clients. `steer` decides by which site the packets of each block leave, and by which sites
+ * packets to the external address return, as routing does when sites come and go.
  */
 
 import type { Impairment } from './relay.js';
@@ -38,11 +38,11 @@ export function clientsOf(name: SiteName): string[] {
 }
 
 export interface ManySitesOptions extends SiteOptions {
-  /** Sites there are; not all need be started. */
+  /** Sites of the network. Not all need be started. */
   readonly sites: readonly SiteName[];
-  /** Those that each site's configuration lists as members; all unless told. */
+  /** Sites that each site's configuration lists as members; default: all. */
   readonly members?: readonly SiteName[];
-  /** Of the paths between the sites, each way. */
+  /** Impairment of the paths between the sites, each way. */
   readonly wan?: Impairment;
 }
 
@@ -84,8 +84,8 @@ function topology({ sites, wan }: ManySitesOptions): Topology {
     },
     server: {
       local: ['198.51.100.0/24'],
-      // A server that has written all of a download has closed its socket; the kernel gives such a
-      // one up after 8 probes.
+      // A server that has written a whole download has closed its socket. The kernel abandons such
+      // a socket after 8 probes.
       sysctls: { 'ipv4/fib_multipath_hash_policy': 1, 'ipv4/tcp_orphan_retries': 30 },
     },
   };
@@ -93,7 +93,7 @@ function topology({ sites, wan }: ManySitesOptions): Topology {
   return { nodes, links };
 }
 
-/** Where a site's state messages go. */
+/** Address for a site's state messages. */
 export function stateAddress(name: SiteName): string {
   return `10.255.0.${place(name) + 1}`;
 }
@@ -128,8 +128,8 @@ export class ManySites {
   }
 
   /**
-   * Builds the network; the instances are not started yet. Every site's clients leave by it, and
-   * return by the next.
+   * Builds the network, but does not start the instances. The packets of each site's clients leave
+   * by that site, and replies return by the next site.
    */
   static async build(options: ManySitesOptions): Promise<ManySites> {
     const testbed = await Testbed.build(topology(options));
@@ -150,8 +150,8 @@ export class ManySites {
   }
 
   /**
-   * Only these sites carry traffic: each block leaves by its own site or, if that is not among
-   * them, by another; returns are spread.
+   * Lets only these sites carry traffic. Each block leaves by its own site or, if that is not among
+   * them, by another one. Replies are spread over them.
    */
   async steer(carrying: readonly SiteName[]): Promise<void> {
     const out = this.names.map((name, n) => {
@@ -163,7 +163,7 @@ export class ManySites {
     await this.testbed.configure('server', `route replace ${EXTERNAL}/32 ${hops.join(' ')}`);
   }
 
-  /** Cuts a site off from all others' state messages, or lets it be heard again. */
+  /** Cuts a site's state messages off from all other sites, or restores them. */
   async cut(name: SiteName, down: boolean): Promise<void> {
     for (const other of this.names) {
       if (other === name) continue;

@@ -1,4 +1,4 @@
-/** ICMP echo from a node, by whichever real program is installed: ping, or nping (of nmap). */
+/** ICMP echo from a node, with the program that is installed: ping, or nping (of nmap). */
 
 import { findTool } from '../support/require.js';
 import type { Testbed } from './testbed.js';
@@ -6,7 +6,7 @@ import type { Testbed } from './testbed.js';
 export interface PingResult {
   readonly sent: number;
   readonly received: number;
-  /** Mean round trip; NaN when nothing came back. */
+  /** Mean round trip; NaN if no reply came. */
   readonly rttMs: number;
 }
 
@@ -14,7 +14,10 @@ export function findPing(): string | null {
   return findTool('ping') ?? findTool('nping');
 }
 
-/** `count` echo requests of `bytes`, five a second; more than the path's MTU go in fragments. */
+/**
+ * Sends `count` echo requests of `bytes`, five per second. Requests above the path's MTU are
+ * fragmented.
+ */
 export async function ping(
   testbed: Testbed,
   node: string,

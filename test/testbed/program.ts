@@ -1,14 +1,14 @@
 /**
- * A program run by the testbed: its output goes to a log file and can be waited for; it dies with
- * this process.
+ * A program that the testbed runs. Its output goes to a log file and can be waited for. It dies
+ * with this process.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, readFileSync, type WriteStream } from 'node:fs';
 
 /**
- * As much of a program's output as is kept in memory, for waiting and for error messages; the log
- * file has it all.
+ * Characters of a program's output that are kept in memory, for waiting and for error messages. The
+ * log file has all of it.
  */
 const TAIL_CHARACTERS = 64 * 1024;
 const STOP_GRACE_MS = 10_000;
@@ -19,7 +19,7 @@ export interface Exit {
 }
 
 /**
- * Linux counts processor time in these (USER_HZ) for every program, whatever the kernel's own tick.
+ * Ticks per second in which Linux reports processor time (USER_HZ), whatever the kernel's own tick.
  */
 const TICKS_PER_S = 100;
 
@@ -27,7 +27,7 @@ export class Program {
   readonly name: string;
   readonly logFile: string;
   readonly exited: Promise<Exit>;
-  /** The end of what it wrote, both outputs. */
+  /** The end of its output, standard output and standard error together. */
   output = '';
   private readonly child: ChildProcess;
   private readonly log: WriteStream;
@@ -39,8 +39,8 @@ export class Program {
     this.name = name;
     this.logFile = logFile;
     this.log = createWriteStream(logFile, { flags: 'a' });
-    // A process group of its own: Ctrl-C at a terminal is for this process to handle, not for all
-    // at once.
+    // The program gets its own process group, so that Ctrl-C at a terminal reaches only this
+    // process.
     this.child = spawn(argv[0], argv.slice(1), { stdio: 'pipe', detached: true, env: { ...process.env, ...env } });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
@@ -75,7 +75,7 @@ export class Program {
     return this.exit === null;
   }
 
-  /** Calls `reader` with all it writes from now on. */
+  /** Calls `reader` with all further output. */
   onOutput(reader: (text: string) => void): void {
     this.readers.add(reader);
   }
@@ -88,12 +88,14 @@ export class Program {
     this.child.stdin?.end();
   }
 
-  /** Waits until what it wrote so far matches. Fails when it ends first or time is up. */
+  /** Waits until the output so far matches. Fails if the program ends first or the time is up. */
   async waitFor(pattern: RegExp, timeoutMs = 30_000): Promise<RegExpMatchArray> {
     return this.until(() => this.output.match(pattern), `to write ${pattern}`, timeoutMs);
   }
 
-  /** Waits until `probe` returns something, asked whenever the program has written something. */
+  /**
+   * Waits until `probe` returns a value. It is called whenever the program has written something.
+   */
   async until<T>(probe: () => T | null, what: string, timeoutMs: number): Promise<T> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
@@ -111,7 +113,7 @@ export class Program {
     if (this.exit === null) this.child.kill(signal);
   }
 
-  /** Asks it to end, and ends it when it does not. */
+  /** Sends `signal`, and kills the program if it has not ended after `graceMs`. */
   async stop(signal: NodeJS.Signals = 'SIGTERM', graceMs = STOP_GRACE_MS): Promise<Exit> {
     this.kill(signal);
     const timer = setTimeout(() => this.kill('SIGKILL'), graceMs);
@@ -120,14 +122,14 @@ export class Program {
     return exit;
   }
 
-  /** Processor time used so far by all of its threads, in seconds (proc(5), fields 14 and 15). */
+  /** Processor time used so far by all its threads, in seconds (proc(5), fields 14 and 15). */
   processorSeconds(): number {
     const stat = readFileSync(`/proc/${this.pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
   }
 
-  /** The last lines it wrote. */
+  /** The last lines of its output. */
   tail(lines = 20): string {
     return this.output.trimEnd().split('\n').slice(-lines).join('\n');
   }

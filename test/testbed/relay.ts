@@ -1,12 +1,15 @@
 /**
- * The WAN emulator's TypeScript side: starts the relay (relay/relay.c) and speaks its line
+ * The TypeScript side of the WAN emulator: starts the relay (relay/relay.c) and sends it line
  * commands.
  */
 
 import type { Program } from './program.js';
 import { relayPort } from './topology.js';
 
-/** What one direction of a path does to frames; see relay/impairment.h. Absent: as it was. */
+/**
+ * What one direction of a path does to frames (relay/impairment.h). Absent settings stay as they
+ * are.
+ */
 export interface Impairment {
   readonly delay_ms?: number;
   readonly jitter_ms?: number;
@@ -14,7 +17,7 @@ export interface Impairment {
   readonly loss?: number;
   readonly duplicate?: number;
   readonly reorder?: number;
-  /** How much longer a reordered frame is held. */
+  /** Additional delay of a reordered frame. */
   readonly reorder_ms?: number;
   /** 0: no limit. */
   readonly rate_mbit?: number;
@@ -24,8 +27,8 @@ export interface Impairment {
 }
 
 /**
- * Frames of one direction since the start. Copies: each delivered, cut or failed; the others are
- * counted once.
+ * Frame counts of one direction since the start. Each copy of a frame counts as delivered, cut or
+ * failed. The other counts have each frame once.
  */
 export interface DirectionStats {
   received: number;
@@ -36,7 +39,7 @@ export interface DirectionStats {
   overflowed: number;
   cut: number;
   failed: number;
-  /** How long after its time a frame was delivered: the relay's own error. */
+  /** How long after its due time a frame was delivered: the relay's own error. */
   late_us_max: number;
   late_us_mean: number;
 }
@@ -56,7 +59,7 @@ export class Relay {
     this.program = program;
   }
 
-  /** Takes a relay just started; returns when its sockets are open. */
+  /** Attaches to a relay that was just started. Returns when its sockets are open. */
   static async attach(program: Program): Promise<Relay> {
     await program.waitFor(/^ready$/m);
     const relay = new Relay(program);
@@ -65,19 +68,23 @@ export class Relay {
     return relay;
   }
 
-  /** One direction of a link, between the ports that lead to two nodes; `*` stands for any node. */
+  /**
+   * Impairs one direction of a link, between the ports that lead to two nodes. `*` stands for any
+   * node.
+   */
   async set(link: string, from: string, to: string, impairment: Impairment): Promise<void> {
     const words = Object.entries(impairment).map(([key, value]) => `${key}=${value}`);
     if (words.length > 0) await this.command(`set ${port(link, from)} ${port(link, to)} ${words.join(' ')}`);
   }
 
-  /** Both directions of every path of a link. */
+  /** Impairs both directions of every path of a link. */
   async setAll(link: string, nodes: readonly string[], impairment: Impairment): Promise<void> {
     for (const from of nodes) for (const to of nodes) if (from !== to) await this.set(link, from, to, impairment);
   }
 
   /**
-   * Nothing passes between two nodes, nor between one and all others; what is under way is lost.
+   * Lets nothing pass between two nodes, or between one node and all others. Frames in transit are
+   * lost.
    */
   async cut(link: string, a: string, b = '*'): Promise<void> {
     await this.command(`cut ${port(link, a)} ${port(link, b)}`);
@@ -88,8 +95,8 @@ export class Relay {
   }
 
   /**
-   * One direction's counts. Throws when frames were lost before the relay saw them: the run is then
-   * worth nothing.
+   * Counts of one direction. Throws if frames were lost before the relay saw them: the run is then
+   * invalid.
    */
   async stats(link: string, from: string, to: string): Promise<DirectionStats> {
     const lines = await this.command('stats');
@@ -105,7 +112,7 @@ export class Relay {
     return Object.fromEntries(pairs.map(([key, value]) => [key, Number(value)])) as unknown as DirectionStats;
   }
 
-  /** Sends one command (relay/mesh.h); returns its answer's lines. */
+  /** Sends one command (relay/mesh.h). Returns the lines of the answer. */
   async command(text: string): Promise<string[]> {
     return new Promise((resolve, reject) => {
       if (!this.program.running) reject(new Error(`the relay ended:\n${this.program.tail()}`));

@@ -1,6 +1,6 @@
 /**
- * One instance of constellationd in a node: its configuration written, the daemon run, the
- * `constellation` client too.
+ * One instance of constellationd in a node. Writes its configuration and runs the daemon and the
+ * `constellation` client.
  */
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -14,11 +14,11 @@ import type { Exit, Program } from './program.js';
 import type { Output, Testbed } from './testbed.js';
 
 /**
- * Sections of the configuration (conf/) that differ from the testbed's own; merged setting by
+ * Configuration sections (conf/) that differ from the testbed's own. They are merged setting by
  * setting.
  */
 export interface SiteOptions {
-  /** `{ insecure: true }`: without the testbed's key. */
+  /** `{ insecure: true }` runs without the testbed's key. */
   readonly cluster?: Readonly<Record<string, unknown>>;
   readonly transport?: Readonly<Record<string, unknown>>;
   readonly replication?: Readonly<Record<string, unknown>>;
@@ -32,11 +32,11 @@ export interface SiteOptions {
   /** Options of the NAT. */
   readonly nat?: Readonly<Record<string, unknown>>;
   readonly log?: Readonly<Record<string, unknown>>;
-  /** Whether each site saves its state to a file when it stops. */
+  /** Whether the site saves its state to a file when it stops. */
   readonly savesState?: boolean;
-  /** Where etcd serves: the members find each other there, and not by a list. */
+  /** If given, the members find each other through etcd at this endpoint instead of a list. */
   readonly etcd?: { readonly endpoint: string; readonly lease_ttl_s: number };
-  /** The command line of the daemon, but for the configuration; absent: that of this tree. */
+  /** The daemon's command line without the configuration; absent: that of this tree. */
   readonly daemon?: readonly string[];
 }
 
@@ -52,9 +52,9 @@ export interface SitePlace {
   /** `inside` and `outside`, as in the configuration. */
   readonly ports: Readonly<Record<'inside' | 'outside', Readonly<Record<string, unknown>>>>;
   readonly external: readonly string[];
-  /** Of the cluster; see `makeKeyFile`. */
+  /** The cluster's key file; see `makeKeyFile`. */
   readonly keyFile: string;
-  /** Of its one worker; a machine that has no such core has it on another. */
+  /** The core of its one worker, modulo the number of cores of the machine. */
   readonly core: number;
 }
 
@@ -89,7 +89,7 @@ export function siteConfig(place: SitePlace, socket: string, options: SiteOption
   };
 }
 
-/** How a site knows the other members. */
+/** The configuration by which a site finds the other members. */
 function listOf({ self, members }: SitePlace, { etcd }: SiteOptions): Record<string, unknown> {
   if (etcd === undefined) return { members };
   const { endpoint, lease_ttl_s } = etcd;
@@ -97,7 +97,7 @@ function listOf({ self, members }: SitePlace, { etcd }: SiteOptions): Record<str
   return { address, membership: { kind: 'etcd', endpoints: [endpoint], lease_ttl_s } };
 }
 
-/** The key file of the clusters in `folder`, made when it is first asked for. */
+/** The key file of the clusters in `folder`. It is made at the first call. */
 export function makeKeyFile(folder: string): string {
   const file = join(folder, 'cluster.key');
   if (!existsSync(file)) generateKey(file);
@@ -110,8 +110,8 @@ export function writeConfig(file: string, config: Record<string, unknown>): void
 }
 
 /**
- * Starts an instance that is its cluster's only member, with these sections; returns when it is
- * ready.
+ * Starts an instance, with these sections, that is the only member of its cluster. Returns when it
+ * is ready.
  */
 export async function startAlone(
   testbed: Testbed,
@@ -151,13 +151,13 @@ export class Site extends Instance {
     await this.attach(this.launch());
   }
 
-  /** Starts the daemon, and does not wait. `stop` is not for this program. */
+  /** Starts the daemon without waiting. `stop` does not apply to this program. */
   launch(): Program {
     const name = this.starts++ === 0 ? this.name : `${this.name}-${this.starts}`;
     return this.testbed.start(this.node, name, [...this.command, '-c', this.configFile]);
   }
 
-  /** From its next start on it runs the build in this folder (test/support/builds.ts). */
+  /** Runs the build in this folder from the next start on (test/support/builds.ts). */
   install(folder: string): void {
     this.command = [process.execPath, join(folder, 'dist', 'daemon', 'constellationd.js')];
   }
@@ -170,7 +170,7 @@ export class Site extends Instance {
     writeFileSync(this.configFile, after);
   }
 
-  /** Ends the daemon as an operator would; returns how it ended. */
+  /** Stops the daemon as an operator would. Returns how it ended. */
   async stop(): Promise<Exit> {
     return this.program.stop('SIGTERM');
   }

@@ -1,9 +1,10 @@
 /**
- * Names of what a run creates outside itself, and the removal of what a killed run left behind.
+ * Names everything that a run creates outside its process, and removes what killed runs left
+ * behind.
  *
- * Everything is named `ct-<pid>-<start>-…`, where the start time of the process makes the name its
- * own even when its number is given to another. What carries the name of a process that is no more
- * is nobody's and is removed.
+ * All names begin with `ct-<pid>-<start>-`. The start time of the process makes the name unique
+ * even if its process number is reused. What carries the name of a process that no longer exists is
+ * stale and is removed.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -11,16 +12,16 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Where runs keep their files: configurations, sockets, logs. */
+/** Folder of the runs' files: configurations, sockets, logs. */
 export const RUNS_FOLDER = join(tmpdir(), 'constellation-testbed');
 
 const NAMED = /^ct-(\d+)-([0-9a-z]+)-/;
 
-/** Prefix of all that this process creates. */
+/** Prefix of all names that this process creates. */
 export const OWN_PREFIX = `ct-${process.pid}-${startOf(process.pid)}-`;
 
 /**
- * Start time of a process in the kernel's ticks, base 36; `null` when there is no such process
+ * Start time of a process in the kernel's ticks, base 36; `null` if there is no such process
  * (proc(5), field 22).
  */
 function startOf(pid: number): string | null {
@@ -33,7 +34,7 @@ function startOf(pid: number): string | null {
   }
 }
 
-/** Whether a name is one of ours, of a process that is no more. */
+/** Whether a name belongs to a testbed process that no longer exists. */
 export function isStale(name: string): boolean {
   const match = NAMED.exec(name);
   return match !== null && startOf(Number(match[1])) !== match[2];
@@ -48,8 +49,8 @@ function entries(folder: string): string[] {
 }
 
 /**
- * Removes all that killed runs left: processes, namespaces with their interfaces, files. Returns
- * what it removed.
+ * Removes all that killed runs left: processes, namespaces with their interfaces, and files.
+ * Returns what it removed.
  */
 export function sweep(): string[] {
   const namespaces = entries('/run/netns').filter(isStale);
@@ -57,7 +58,7 @@ export function sweep(): string[] {
   return [...namespaces, ...sweepFolders()];
 }
 
-/** The files alone: needs no privilege, and leaves what is another user's. */
+/** Removes only the files. Needs no privileges and leaves other users' files. */
 export function sweepFolders(): string[] {
   return [RUNS_FOLDER, tmpdir()].flatMap((parent) =>
     entries(parent).filter((name) => isStale(name) && remove(parent, name)),
@@ -84,7 +85,7 @@ export function removeNamespaces(namespaces: readonly string[]): void {
       try {
         process.kill(pid, 'SIGKILL');
       } catch {
-        // it ended by itself
+        // It has ended by itself.
       }
     }
   }

@@ -1,6 +1,6 @@
 /**
- * The testbed itself, for real: what it builds works, the relay does to frames what it was told,
- * and nothing stays.
+ * Tests the testbed itself on real namespaces: its networks work, the relay does to frames what it
+ * is told to do, and nothing stays behind.
  */
 
 import { strict as assert } from 'node:assert';
@@ -51,8 +51,8 @@ describe('testbed', function () {
   let port = 7000;
 
   /**
-   * Sends datagrams from left to right; returns `[id, delayUs]` of each that came, in the order
-   * they came.
+   * Sends datagrams from left to right. Returns `[id, delayUs]` of each that arrived, in order of
+   * arrival.
    */
   async function probe(count: number, enough: number): Promise<[number, number][]> {
     port++;

@@ -1,8 +1,9 @@
 /**
- * A network of namespaces, really built: programs run in its nodes, and all of it goes away again.
+ * Builds a network of namespaces, runs programs in its nodes, and removes all of it.
  *
- * Whatever happens to this process, nothing stays for long: programs die with it (helper.c),
- * namespaces go in `down` or at exit, and after a `kill -9` the next run sweeps them (sweep.ts).
+ * Nothing stays for long, whatever happens to this process. Programs die with it (helper.c).
+ * Namespaces are removed in `down` or at exit. After a `kill -9`, the next run sweeps them
+ * (sweep.ts).
  */
 
 import { execFile } from 'node:child_process';
@@ -15,7 +16,7 @@ import { Relay } from './relay.js';
 import { OWN_PREFIX, RUNS_FOLDER, removeNamespaces, sweep } from './sweep.js';
 import { type Plan, plan, RELAY_NODE, type Topology } from './topology.js';
 
-/** What a testbed needs and this machine lacks; empty when there is nothing. */
+/** What a testbed needs and this machine lacks; empty if nothing is missing. */
 export function missing(): string[] {
   const reasons: string[] = [];
   if (process.getuid?.() !== 0) reasons.push('root (network namespaces and AF_XDP sockets need it)');
@@ -37,7 +38,7 @@ const up = new Set<Testbed>();
 let runs = 0;
 
 export class Testbed {
-  /** For files of this run: removed by `down`. */
+  /** Folder for the files of this run. `down` removes it. */
   readonly folder: string;
   readonly topology: Topology;
   private readonly plan: Plan;
@@ -53,8 +54,8 @@ export class Testbed {
   }
 
   /**
-   * Builds it. Throws with what is missing on this machine, or with what failed, and then leaves
-   * nothing behind.
+   * Builds the network. If something is missing on this machine, or a step fails, throws an error
+   * that says so, and leaves nothing behind.
    */
   static async build(topology: Topology, seed = 1): Promise<Testbed> {
     const lacking = missing();
@@ -82,7 +83,7 @@ export class Testbed {
     return mac;
   }
 
-  /** The WAN emulator; there is one when a link is relayed. */
+  /** The WAN emulator. It exists if a link is relayed. */
   get relay(): Relay {
     if (this.relayed === null) throw new Error('no link of this topology is relayed');
     return this.relayed;
@@ -95,7 +96,7 @@ export class Testbed {
     return program;
   }
 
-  /** Runs a program in a node to its end. Throws when it fails, unless `anyCode`. */
+  /** Runs a program in a node to its end. Throws if it fails, unless `anyCode` is set. */
   async run(node: string, argv: readonly string[], anyCode = false): Promise<Output> {
     const inside = this.inside(node, argv);
     const output = await execute(inside, '');
@@ -106,13 +107,14 @@ export class Testbed {
     return output;
   }
 
-  /** Gives `ip` commands to a node. */
+  /** Runs `ip` commands in a node. */
   async configure(node: string, ...commands: string[]): Promise<void> {
     await ip(['-n', this.namespace(node), '-batch', '-'], commands);
   }
 
   /**
-   * Ends every program, removes every namespace and the folder. Never throws; may be called again.
+   * Stops all programs, and removes all namespaces and the folder. Never throws. May be called
+   * again.
    */
   async down(): Promise<void> {
     const running = this.programs.filter((program) => program.running);
@@ -121,19 +123,19 @@ export class Testbed {
     this.remove();
   }
 
-  /** The last lines of every program: what to look at when a run failed. */
+  /** The last lines of every program, for the diagnosis of a failed run. */
   report(): string {
     return this.programs.map((program) => `--- ${program.name}\n${program.tail(8)}`).join('\n');
   }
 
-  /** Synchronous, for the exit of the process. */
+  /** Synchronous form of `down`, for the exit of the process. */
   remove(): void {
     if (!up.delete(this)) return;
     try {
       removeNamespaces(this.plan.nodes.map((node) => this.namespace(node)));
       rmSync(this.folder, { recursive: true, force: true });
     } catch {
-      // what is left carries this run's name, and the next one sweeps it
+      // What is left carries this run's name, and the next run sweeps it.
     }
   }
 
@@ -160,7 +162,7 @@ export class Testbed {
     const interfaces = this.plan.interfaces.get(node) ?? [];
     const script = [
       'set -e',
-      // A kernel without IPv6 has no such setting, and nothing to be quiet about.
+      // A kernel without IPv6 does not have such a setting, and does not need it.
       ...sysctls.map(([key, value]) => `[ ! -e /proc/sys/net/${key} ] || echo '${value}' > /proc/sys/net/${key}`),
       'ip -batch - <<END',
       ...commands,

@@ -1,9 +1,9 @@
 /**
- * A network of namespaces as data, and the iproute2 commands that build it; pure.
+ * A network of namespaces as data, and the iproute2 commands that build it. Pure.
  *
  * A *link* joins two interfaces of two nodes by a veth pair. A *relayed* link joins two or more
- * through the relay, which runs in a namespace of its own and delays, loses and reorders what
- * passes: each end is then a veth pair to it.
+ * interfaces through the relay. The relay runs in its own namespace and delays, loses and reorders
+ * frames. Each end of a relayed link is a veth pair to the relay.
  */
 
 import type { Impairment } from './relay.js';
@@ -19,20 +19,20 @@ export interface End {
 export interface Link {
   readonly name: string;
   readonly ends: readonly End[];
-  /** Bytes; 1500 unless told. */
+  /** Bytes; default: 1500. */
   readonly mtu?: number;
-  /** Transmit and receive queues of both ends; 1 unless told. */
+  /** Transmit and receive queues of both ends; default: 1. */
   readonly queues?: number;
-  /** Through the relay, every direction impaired like this at first. */
+  /** If given, the link passes the relay, with this initial impairment in every direction. */
   readonly relayed?: Impairment;
-  /** Neighbours are entered by hand unless this is set: then they are found by ARP. */
+  /** Whether neighbours are found by ARP. By default, they are entered statically. */
   readonly arp?: boolean;
 }
 
 export interface Node {
   /** Whether the kernel routes packets between its interfaces. */
   readonly forward?: boolean;
-  /** Prefixes of which every address is the node's own. */
+  /** Prefixes whose addresses all belong to the node. */
   readonly local?: readonly string[];
   /** Arguments of `ip route add`. */
   readonly routes?: readonly string[];
@@ -47,7 +47,7 @@ export interface Topology {
   readonly links: readonly Link[];
 }
 
-/** The namespace the relay runs in. */
+/** The node in whose namespace the relay runs. */
 export const RELAY_NODE = 'relay';
 
 export interface Plan {
@@ -71,7 +71,7 @@ const QUIET: Readonly<Record<string, number>> = {
   'ipv4/conf/default/rp_filter': 0,
 };
 
-/** Of a node that speaks IPv6, too. */
+/** Kernel settings of a node that also uses IPv6. */
 export const WITH_IPV6: Readonly<Record<string, number>> = {
   'ipv6/conf/all/disable_ipv6': 0,
   'ipv6/conf/default/disable_ipv6': 0,
@@ -88,7 +88,7 @@ interface Pair {
   readonly link: Link;
 }
 
-/** `namespace` gives a node's namespace. Throws on a topology that cannot be built. */
+/** `namespace` returns a node's namespace. Throws if the topology cannot be built. */
 export function plan(topology: Topology, namespace: (node: string) => string): Plan {
   const relayed = topology.links.some((link) => link.relayed !== undefined);
   const nodes = new Map(Object.entries(topology.nodes));
@@ -157,7 +157,7 @@ function linkCommand({ a, b, link }: Pair, namespace: (node: string) => string):
   return `link add ${side(a)} type veth peer ${side(b)}`;
 }
 
-/** Nobody else has it, so an IPv6 address need not wait until nobody has said so. */
+/** The address is unique, so duplicate address detection is turned off for IPv6. */
 function addAddress(address: string, name: string): string {
   return `addr add ${address}${address.includes(':') ? ' nodad' : ''} dev ${name}`;
 }

@@ -1,6 +1,6 @@
 /**
- * The network of the demo and the end-to-end tests, without instances: it is joined as its picture
- * says.
+ * The network of the demo and the end-to-end tests, without instances: its links and routes are as
+ * drawn in two-sites.ts.
  */
 
 import { strict as assert } from 'node:assert';

@@ -9,10 +9,10 @@
  *    10.1.0.0/24   └───────────────┤ site-b ├───────────────┘   198.51.100.0/24
  *                     10.0.2.0/30  └────────┘ 192.0.2.4/30
  *
- * All addresses of 10.1.0.0/24 are the client's, all of 198.51.100.0/24 the server's. Clients of
- * the lower half of 10.1.0.0/24 send by their first site, those of the upper half by the other.
- * What goes to the external address returns as the routing says. With `servers`, the server's place
- * is taken by a router, `internet`, and each server is a node of its own, some way off through the
+ * All addresses of 10.1.0.0/24 belong to the client, all of 198.51.100.0/24 to the server. Clients
+ * in the lower half of 10.1.0.0/24 send by the first site, those in the upper half by the second.
+ * Packets to the external address return as the routing says. With `servers`, a router, `internet`,
+ * takes the server's place. Each server is then a separate node, at some distance through the
  * relay.
  */
 
@@ -21,13 +21,16 @@ import { Site, type SiteOptions } from './site.js';
 import { Testbed } from './testbed.js';
 import type { End, Link, Node, Topology } from './topology.js';
 
-/** Which site packets pass: there and back. */
+/** By which site requests leave and replies return. */
 export type Routing =
-  /** Requests of the lower half of the clients by a, of the upper half by b; replies by b. */
+  /**
+   * Requests of the lower half of the clients pass site a, those of the upper half site b. Replies
+   * pass b.
+   */
   | 'asymmetric'
-  /** Requests as above, replies by a. */
+  /** Requests as above. Replies pass a. */
   | 'by-a'
-  /** Requests and replies by either, as the flow's hash has it. */
+  /** Requests and replies pass either site, by the flow's hash. */
   | 'spread';
 
 export interface Server {
@@ -37,17 +40,20 @@ export interface Server {
 
 export interface TwoSitesOptions extends SiteOptions {
   readonly routing?: Routing;
-  /** Of the path between the sites, each way. */
+  /** Impairment of the path between the sites, each way. */
   readonly wan?: Impairment;
   readonly servers?: readonly Server[];
   readonly seed?: number;
-  /** Neighbours on the sites' own links are found by ARP, not entered by hand. */
+  /**
+   * Whether neighbours on the sites' own links are found by ARP. By default, they are entered
+   * statically.
+   */
   readonly arp?: boolean;
-  /** Data plane workers of each site, one for each queue of its interfaces; 1 unless told. */
+  /** Data plane workers of each site, one per queue of its interfaces; default: 1. */
   readonly workers?: number;
   /** MTU of the sites' own links; 1500 by default. */
   readonly mtu?: { readonly inside?: number; readonly outside?: number };
-  /** How the sites' configurations name their next hops; by IPv4 address unless told. */
+  /** How the sites' configurations name their next hops; default: by IPv4 address. */
   readonly next_hop?: 'address' | 'mac';
 }
 
@@ -55,10 +61,10 @@ export const EXTERNAL = '203.0.113.1';
 export const SERVER = '198.51.100.1';
 export const SERVICE_PORT = 80;
 
-/** Clients that send by site a (with the routings that tell clients apart). */
+/** Clients that send by site a, and by site b, if the routing distinguishes clients. */
 export const clientOfA = (n: number): string => `10.1.0.${1 + (n % 126)}`;
 export const clientOfB = (n: number): string => `10.1.0.${129 + (n % 126)}`;
-/** Address of a server of its own, by its place in `servers`. */
+/** Address of a separate server, by its index in `servers`. */
 export const serverAddress = (index: number): string => `198.51.100.${4 * index + 2}`;
 
 const VIA_B_TABLE = 100;
@@ -131,7 +137,7 @@ function client(routing: Routing): Node {
   };
 }
 
-/** Route of packets to the external address, as `ip route` has it. */
+/** Route of packets to the external address, in the syntax of `ip route`. */
 export function backRoute(routing: Routing): string {
   const hops = {
     asymmetric: 'via 192.0.2.6',
@@ -166,7 +172,7 @@ export class TwoSites {
     this.b = site('b', 1);
   }
 
-  /** Builds the network; the instances are not started yet. */
+  /** Builds the network, but does not start the instances. */
   static async build(options: TwoSitesOptions = {}): Promise<TwoSites> {
     const testbed = await Testbed.build(twoSitesTopology(options), options.seed);
     return new TwoSites(testbed, options);

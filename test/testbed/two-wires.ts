@@ -1,7 +1,7 @@
 /**
- * The network of the IDPS's tests and benchmark: outside and the hosts, joined by the wires of two
- * sites. By the one go packets to the lower half of the hosts, by the other those to the upper
- * half; all answers come by the first.
+ * The network of the tests and the benchmark of the IDPS: outside and hosts, joined by the wires of
+ * two sites. Packets to the lower half of the hosts pass wire a, those to the upper half wire b.
+ * All replies pass wire a.
  *
  *                    ┌────────┐
  *               ┌────┤ wire-a ├────┐
@@ -23,7 +23,7 @@ export const SITES = ['a', 'b'] as const;
 const OUTSIDE = '10.1.0.0/24';
 const HOSTS = '198.51.100.0/24';
 
-/** `delay_ms` between the sites, each way. */
+/** `delay_ms`: delay between the sites, each way. */
 export function twoWires(delay_ms: number): Topology {
   return {
     nodes: {
@@ -65,8 +65,8 @@ export function twoWires(delay_ms: number): Topology {
 }
 
 /**
- * Starts the instance of a site with these options of the IDPS; returns when it is ready. Its
- * alerts are in `SITE.json`, whom it never suspects in `SITE.allow`.
+ * Starts the instance of a site with these options of the IDPS. Returns when it is ready. Its
+ * alerts are in `SITE.json`; the sources that it never suspects are in `SITE.allow`.
  */
 export async function startWireSite(
   testbed: Testbed,

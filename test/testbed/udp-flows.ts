@@ -1,13 +1,13 @@
 /**
- * A program for the testbed's nodes: many UDP flows, each from a port of its own.
+ * A program for the testbed's nodes: many UDP flows, each from its own port.
  *
  *     node udp-flows.js SOURCE FIRST_PORT COUNT ADDRESS PORT
  *
- * Writes `ready`. For every line on its standard input, which is a number, sends so many datagrams
- * from every port, back to back, and writes `sent`; writes `reply PORT` for each datagram that
- * comes back to a port.
+ * Writes `ready`. Each line on its standard input is a number: it sends that many datagrams from
+ * every port, back to back, and writes `sent`. For each datagram that returns to a port, it writes
+ * `reply PORT`.
  *
- *     node udp-flows.js echo PORT     writes `ready` and sends every datagram back where it came from
+ *     node udp-flows.js echo PORT     writes `ready` and returns every datagram to its sender
  */
 
 import { createSocket, type Socket } from 'node:dgram';

@@ -1,12 +1,12 @@
 /**
- * A program for the testbed's nodes: datagrams at a steady rate, to tell what of them a path let
- * through.
+ * A program for the testbed's nodes: datagrams at a steady rate, to measure which of them a path
+ * lets through.
  *
- *     node udp-paced.js send PORT SECONDS ADDRESS:RATE:BYTES…     from one socket, so many a second to each
+ *     node udp-paced.js send PORT SECONDS ADDRESS:RATE:BYTES…     from one socket, RATE per second to each
  *     node udp-paced.js receive PORT ADDRESS…                      writes `ready`; for every line on its input, one
- *                                                                 of JSON: when datagrams to each address of its own came, in ms
+ *                                                                 of JSON: arrival times per own address, in ms
  *
- * A sender that cannot keep up sends what is due as soon as it can.
+ * If the sender falls behind, it sends what is due as soon as it can.
  */
 
 import { createSocket } from 'node:dgram';

@@ -2,9 +2,9 @@
  * A program for the testbed's nodes: numbered datagrams one way, to see what a path does to them.
  *
  *     node udp-probe.js receive PORT             writes `ready`, then `ID DELAY_US` for every datagram
- *     node udp-probe.js send ADDRESS PORT COUNT    one a millisecond or so
+ *     node udp-probe.js send ADDRESS PORT COUNT    about one per millisecond
  *
- * The monotonic clock is one for all namespaces of a machine, so a one-way delay can be measured.
+ * All namespaces of a machine share the monotonic clock, so one-way delays can be measured.
  */
 
 import { createSocket } from 'node:dgram';
