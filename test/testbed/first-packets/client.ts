@@ -1,7 +1,7 @@
 /**
- * A program for the testbed's nodes that opens new flows and tells what became of their first
- * packets. For every line of JSON on its standard input (an `Ask`) it writes one of JSON (an
- * `Answer`) when all exchanges have ended. Asks overlap.
+ * A program for the testbed's nodes that opens new flows and reports what became of their first
+ * packets. Each line of JSON on its standard input is an `Ask`. When all its exchanges have ended,
+ * it writes an `Answer` as one line of JSON. Asks may overlap.
  */
 
 import { createInterface } from 'node:readline';

@@ -1,13 +1,14 @@
 /**
- * What the client of first-packets/ is asked, and what it answers: one line of JSON each.
+ * The protocol of the client in first-packets/: what it is asked and what it answers, one line of
+ * JSON each.
  *
  * An *exchange* is a flow that no site knows yet: a client sends its first packets and waits for
- * the replies to them.
+ * the replies.
  */
 
 /**
- * Who starts the exchanges. Each is a program that people use, or the part of one that matters
- * here.
+ * The programs that start exchanges. Each is a program that people use, or the part of one that
+ * matters here.
  */
 export const CASES = {
   curl: 'curl: connect',
@@ -26,37 +27,37 @@ export type Case = keyof typeof CASES;
 export interface Ask {
   readonly id: number;
   readonly what: Case | 'established';
-  /** Addresses of the servers; every case has exchanges with each of them. */
+  /** Addresses of the servers. Every case has exchanges with each of them. */
   readonly servers: readonly string[];
-  /** Addresses of the client, taken in turns. */
+  /** Addresses of the client, used in turn. */
   readonly sources: readonly string[];
   /** Exchanges with each server. */
   readonly each: number;
-  /** Between the starts of two exchanges. */
+  /** Time between the starts of two exchanges. */
   readonly gap_ms: number;
-  /** How long a reply is waited for. */
+  /** Time to wait for a reply. */
   readonly timeout_ms: number;
-  /** TTL of the first hop that traceroute asks, and of the server. */
+  /** TTL of the first hop that traceroute probes, and of the server. */
   readonly hops?: readonly [number, number];
 }
 
 export interface Exchange {
   /** Index of the server. */
   readonly server: number;
-  /** Packets that are to be answered. */
+  /** Packets sent that must be answered. */
   readonly sent: number;
-  /** Of these, those that were not answered when first sent. */
+  /** Those of them that were not answered when first sent. */
   readonly lost: number;
   /**
-   * From the first packet to the first reply. Absent if no reply came to what was first sent, or if
-   * it was not timed.
+   * Time from the first packet to the first reply. Absent if no reply came to a first transmission,
+   * or if it was not timed.
    */
   readonly ms?: number;
-  /** A router on the path answered, not the server. */
+  /** Whether a router on the path answered, not the server. */
   readonly router?: boolean;
-  /** Replies that came in another order than that of the requests. */
+  /** Replies that arrived in another order than their requests. */
   readonly reordered?: number;
-  /** STUN, if both servers answered: whether they saw different external endpoints. */
+  /** For STUN, if both servers answered: whether they saw different external endpoints. */
   readonly split?: boolean;
 }
 
@@ -66,7 +67,7 @@ export interface Answer {
   readonly error?: string;
 }
 
-/** Runs an exchange for each server and each turn, the gap apart. */
+/** Runs an exchange with each server in each turn, `gap_ms` apart. */
 export async function everyTurn(
   { servers, sources, each, gap_ms }: Ask,
   run: (server: number, to: string, source: string) => Promise<readonly Exchange[]>,
@@ -86,7 +87,7 @@ export const ECHO_PORT = 7;
 export const BURST_PORT = 81;
 
 /**
- * TCP retransmits a SYN after 1 s (RFC 6298 §2): a connection that took so much longer than it
- * should have lost one.
+ * A connection that took this much longer than expected has lost a SYN: TCP retransmits a SYN after
+ * 1 s (RFC 6298 §2).
  */
 export const TCP_LOST_MS = 700;

@@ -1,7 +1,7 @@
 /**
- * First packets over asymmetric routes: opens flows that no site knows, by real programs, and tells
- * how many first replies were lost and what the others cost, beside what is left of the delay
- * between the sites when the reply arrives.
+ * First packets over asymmetric routes. Opens flows that no site knows, with real programs. Counts
+ * the first replies that were lost, and measures how much longer the others took, beside what is
+ * left of the delay between the sites when the reply arrives.
  */
 
 import { fileURLToPath } from 'node:url';
@@ -14,13 +14,16 @@ import { type Answer, type Ask, BURST_PORT, type Case, type Exchange } from './e
 
 const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
-/** How long a reply is waited for, and a connection, whose SYN is sent again after a second. */
+/** Time to wait for a reply, and for a connection, whose SYN is retransmitted after a second. */
 const REPLY_MS_MAX = 1000;
 const CONNECT_MS_MAX = 3000;
-/** No delay here is longer, so what is not there by then was lost. */
+/**
+ * Time to wait for a reply of an established flow. No delay here is longer, so a later reply counts
+ * as lost.
+ */
 const ESTABLISHED_MS_MAX = 400;
 /**
- * Exchanges with each server, and how far their starts are apart: at once they would delay each
+ * Exchanges with each server, and the time between their starts: at once, they would delay each
  * other.
  */
 const PACE = {
@@ -28,19 +31,18 @@ const PACE = {
   programs: { each: 2, gap_ms: 25 },
 } as const;
 const BURST_CONNECTIONS = 1000;
-/** Bursts that are timed, and as many that they are compared with. */
+/** Timed bursts, and the same number of bursts for comparison. */
 const BURSTS = 3;
 /**
- * Bursts before the first ones that are timed: until its code is compiled, a site needs several
- * times as long for a packet. All bursts of four delays together have to leave ports of a site's
- * lease, some 32,000.
+ * Warm-up bursts: until its code is compiled, a site needs several times as long for a packet. All
+ * bursts of four delays together must leave some ports of a site's lease of about 32,000.
  */
 const BURSTS_BEFORE = 5;
 
 export interface FirstServer {
   readonly node: string;
   readonly address: string;
-  /** There and back, as the relay delays it. */
+  /** Round trip as the relay delays it. */
   readonly roundTripMs: number;
 }
 
@@ -48,17 +50,18 @@ export interface FirstPacketsPlace {
   /** Node of the clients. */
   readonly client: string;
   readonly servers: readonly FirstServer[];
-  /** Node of the router that the servers are behind: the first hop behind a site. */
+  /** Node of the router in front of the servers: the first hop behind a site. */
   readonly router: string;
   /**
-   * Route of the replies at `router`, as `ip route` has it: by site a, as the requests, and by b.
+   * Routes of the replies at `router`, in the syntax of `ip route`: by site a, like the requests,
+   * and by site b.
    */
   readonly replyRoutes: { readonly a: string; readonly b: string };
   /** Addresses of clients whose requests leave by site a. */
   readonly sources: readonly string[];
   /**
-   * Addresses of clients whose requests leave by either site, as the flow's hash has it. Absent:
-   * there are none.
+   * Addresses of clients whose requests leave by either site, by the flow's hash. Absent: there are
+   * no such clients.
    */
   readonly spread?: readonly string[];
   /** TTL of the first hop behind site a, and of the servers. */
@@ -66,11 +69,11 @@ export interface FirstPacketsPlace {
 }
 
 export interface Measure {
-  /** Absent: all that are possible. */
+  /** Absent: all possible cases. */
   readonly cases?: readonly Case[];
-  /** How long a reply is waited for. */
+  /** Time to wait for a reply. */
   readonly reply_ms_max?: number;
-  /** False: losses are counted alone; no flow has to be established. */
+  /** False: only losses are counted, and no flow has to be established. */
   readonly timed?: boolean;
 }
 
@@ -78,33 +81,34 @@ export interface Measure {
 export interface Figures {
   readonly what: Case;
   readonly server: FirstServer;
-  /** Packets sent that are to be answered. */
+  /** Packets sent that must be answered. */
   readonly sent: number;
-  /** Of these, those whose first reply did not arrive. */
+  /** Those of them whose first reply did not arrive. */
   readonly lost: number;
   readonly reordered: number;
   /**
-   * Sockets that two servers answered, and of these, those that they saw at different external
+   * Sockets that two servers answered, and those of them that the servers saw at different external
    * endpoints.
    */
   readonly pairs: number;
   readonly split: number;
   /**
-   * Milliseconds that a first reply took longer than its baseline, and what is left of the delay:
-   * by exchange. The baseline is a round trip of an established flow. Bursts keep the machine busy,
-   * so they are compared with as many bursts over symmetric routes to servers that are further away
-   * by what is left: the fastest connection with the fastest, the slowest with the slowest.
+   * By exchange: how much longer a first reply took than its baseline, and what was left of the
+   * delay between the sites, in ms. The baseline is a round trip of an established flow. Bursts
+   * keep the machine busy, so their baseline is as many bursts over symmetric routes to servers
+   * whose distance is larger by what is left. The connections are compared in order: the fastest
+   * with the fastest, the slowest with the slowest.
    */
   readonly added: readonly { readonly ms: number; readonly leftMs: number }[];
 }
 
 /**
- * What is left of the delay between the sites when the reply arrives at the other one: no remedy is
- * faster.
+ * What is left of the delay between the sites when the reply arrives at the other site. No remedy
+ * can be faster.
  */
 export const leftMs = (wanMs: number, roundTripMs: number): number => Math.max(0, wanMs - roundTripMs);
 
-/** Cases that may be measured at the same time. */
+/** Groups of cases that may be measured at the same time. */
 const GROUPS: readonly (readonly Case[])[] = [
   ['dns', 'stun', 'stun_spread', 'udp'],
   ['ping', 'traceroute', 'curl', 'iperf3'],
@@ -132,7 +136,7 @@ export class FirstPackets {
     });
   }
 
-  /** Starts the servers and the client; `http`: the web servers, too. */
+  /** Starts the servers and the client; with `http`, the web servers, too. */
   static async open(testbed: Testbed, place: FirstPacketsPlace, http = true): Promise<FirstPackets> {
     const nodes = place.servers.map(({ node }) => node);
     await Promise.all([
@@ -141,8 +145,8 @@ export class FirstPackets {
         testbed.start(node, `burst-${node}`, [compiled('burst'), 'accept', String(BURST_PORT)]).waitFor(/^ready$/m),
         ...(http ? [startServer(testbed, node)] : []),
       ]),
-      // Linux sends a few ICMP errors a second to one address, and behind a NAT all clients have
-      // the same one: the limit is not what is to be measured.
+      // Linux limits the ICMP errors per second to one address, and behind a NAT all clients have
+      // the same one. This limit is not what is measured.
       ...[place.router, ...nodes].map((node) =>
         testbed.run(node, ['sh', '-c', 'echo 0 > /proc/sys/net/ipv4/icmp_ratelimit']),
       ),
@@ -154,7 +158,7 @@ export class FirstPackets {
     return new FirstPackets(testbed, place, program);
   }
 
-  /** The cases that this network has, and this machine the programs for. */
+  /** The cases that this network supports and whose programs this machine has. */
   get cases(): Case[] {
     return GROUPS.flat().filter((what) => {
       if (what === 'stun_spread') return this.place.spread !== undefined;
@@ -162,7 +166,7 @@ export class FirstPackets {
     });
   }
 
-  /** Opens new flows to every server. */
+  /** Opens new flows to every server, and returns what became of their first packets. */
   async measure(wanMs: number, options: Measure = {}): Promise<Figures[]> {
     const { cases = this.cases, reply_ms_max = REPLY_MS_MAX, timed = true } = options;
     const established = timed ? await this.established() : this.place.servers.map(() => Number.NaN);
@@ -232,8 +236,8 @@ export class FirstPackets {
   }
 
   /**
-   * Runs `work` as no remedy can do better: replies come by the site of the requests, and the
-   * servers are further away by what is left of the delay.
+   * Runs `work` under conditions that no remedy can beat: replies pass the site of the requests,
+   * and the servers' distance is larger by what is left of the delay.
    */
   private async ideal<T>(wanMs: number, work: () => Promise<T>): Promise<T> {
     const { router, replyRoutes, servers } = this.place;
@@ -267,7 +271,7 @@ export class FirstPackets {
     const { servers, hops } = this.place;
     const pool = what === 'stun_spread' ? (this.place.spread ?? []) : this.place.sources;
     const id = this.asks++;
-    // Other sources each time, so that flows seldom have the ports of earlier ones.
+    // Each call uses other sources, so that flows seldom reuse the ports of earlier ones.
     const start = (7 * id) % pool.length;
     const ask: Ask = {
       id,
@@ -291,7 +295,10 @@ export class FirstPackets {
   }
 }
 
-/** What exchanges took longer than others: the n-th fastest than the n-th fastest. */
+/**
+ * How much longer exchanges took than the baseline: the n-th fastest compared with the n-th
+ * fastest.
+ */
 function longer(exchanges: readonly Exchange[], baseline: readonly Exchange[]): number[] {
   const [times, others] = [exchanges, baseline].map((some) =>
     some.flatMap(({ ms }) => (ms === undefined ? [] : [ms])).sort((a, b) => a - b),

@@ -1,4 +1,4 @@
-/** The messages and the table of first-packets/, without a network. */
+/** Tests the messages and the table of first-packets/ without a network. */
 
 import { strict as assert } from 'node:assert';
 import type { Figures } from './first-packets.js';

@@ -1,5 +1,5 @@
 /**
- * The DNS and STUN messages of first-packets/: as much of them as a question and its answer need.
+ * The DNS and STUN messages of first-packets/: only the parts that a question and its answer need.
  */
 
 const NAME = Buffer.from('\x05first\x07packets\x04test\x00', 'latin1');
@@ -31,7 +31,7 @@ export function answerDns(question: Buffer): Buffer | null {
   return Buffer.concat([header, question.subarray(DNS_HEADER_BYTES, end), record, address]);
 }
 
-/** Identifies the question that an answer belongs to; -1 for what is no answer. */
+/** The identifier of the question that an answer belongs to; -1 if it is not an answer. */
 export function answeredDns(answer: Buffer): number {
   if (answer.length < DNS_HEADER_BYTES || answer.readUInt16BE(2) !== 0x8180 || answer.readUInt16BE(6) !== 1) return -1;
   return answer.readUInt16BE(0);
@@ -43,7 +43,7 @@ const BINDING_REQUEST = 0x0001;
 const BINDING_RESPONSE = 0x0101;
 const XOR_MAPPED_ADDRESS = 0x0020;
 
-/** `id`: of the transaction. */
+/** A binding request. `id`: its transaction. */
 export function askStun(id: number): Buffer {
   const request = Buffer.alloc(STUN_HEADER_BYTES);
   request.writeUInt16BE(BINDING_REQUEST, 0);
@@ -69,8 +69,8 @@ export function answerStun(request: Buffer, address: string, port: number): Buff
 }
 
 /**
- * The transaction of a binding response, and the endpoint in it as it was sent; `null` for what is
- * no response.
+ * The transaction of a binding response, and the endpoint in it as sent; `null` if it is not a
+ * response.
  */
 export function answeredStun(response: Buffer): { id: number; endpoint: string } | null {
   if (response.length < STUN_HEADER_BYTES + 12 || response.readUInt16BE(0) !== BINDING_RESPONSE) return null;

@@ -1,5 +1,5 @@
 /**
- * The networks that first packets are measured on: two sites, asymmetric routes, and servers at
+ * The networks on which first packets are measured: two sites, asymmetric routes, and servers at
  * several distances.
  */
 
@@ -11,21 +11,21 @@ import { backRoute, clientOfA, serverAddress, TwoSites } from '../two-sites.js';
 import type { FirstPacketsPlace, FirstServer } from './first-packets.js';
 
 /**
- * What is done about a reply that is faster than the state it needs: it is dropped, it waits (the
- * default), or the request waited (`hold_members`).
+ * Remedies for a reply that is faster than the state it needs: none, so it is dropped (`off`); the
+ * reply waits (`early`, the default); or the request waits (`held`, by `hold_members`).
  */
 export const REMEDIES = ['off', 'early', 'held'] as const;
 
 export type Remedy = (typeof REMEDIES)[number];
 
-/** What `hold_members` waits at most, above a round trip between the sites. */
+/** Longest wait of `hold_members` above a round trip between the sites, ms. */
 const HOLD_MARGIN_MS = 100;
-/** Part of the round trip that the smoothed one of a site has to have reached. */
+/** Fraction of the round trip that a site's smoothed round trip must have reached. */
 const MEASURED = 0.9;
-/** The longest round trip that is measured with. */
+/** Longest round trip used in measurements, ms. */
 const ROUND_TRIP_MS_MAX = 240;
 
-/** Options of both sites; `roundTripMs`: between them. */
+/** Options of both sites. `roundTripMs`: the round trip between them. */
 export function siteOptions(remedy: Remedy, roundTripMs: number): SiteOptions {
   if (remedy === 'early') return {};
   const hold = { hold_members: 1, hold_ms: Math.ceil(roundTripMs) + HOLD_MARGIN_MS };
@@ -43,13 +43,13 @@ export interface Setup {
 
 export interface Network {
   readonly testbed: Testbed;
-  /** Requests leave by the first, replies come by the second. */
+  /** Requests leave by the first site, replies return by the second. */
   readonly sites: readonly [Instance, Instance];
   readonly place: FirstPacketsPlace;
   down(): Promise<void>;
 }
 
-/** Sets the delay between the sites, and waits until they have measured it, where it matters. */
+/** Sets the delay between the sites. With the remedy `early`, waits until they have measured it. */
 export async function setWanDelay({ testbed, sites }: Network, { remedy }: Setup, wanMs: number): Promise<void> {
   await testbed.relay.setAll('wan', ['site-a', 'site-b'], { delay_ms: wanMs });
   if (remedy !== 'early') return;
@@ -103,8 +103,8 @@ async function nat(setup: Setup): Promise<Unstarted> {
 }
 
 /**
- * In the network of two-sites.ts with asymmetric routes: half of the clients of site a send by both
- * sites, flow by flow.
+ * In the network of two-sites.ts with asymmetric routes, lets half of the clients of site a send by
+ * both sites, by flow.
  */
 export async function spreadClients(testbed: Testbed): Promise<void> {
   const routes = 'nexthop via 10.0.1.1 nexthop via 10.0.2.1';

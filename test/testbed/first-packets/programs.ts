@@ -1,5 +1,6 @@
 /**
- * Exchanges of client.ts by other programs: curl, ping, traceroute, iperf3, and bursts by burst.c.
+ * Exchanges of client.ts with other programs: curl, ping, traceroute, iperf3, and bursts by
+ * burst.c.
  */
 
 import { spawn } from 'node:child_process';
@@ -10,7 +11,7 @@ const PING_EVERY_S = 0.3;
 const IPERF3_DATAGRAMS = 50;
 const BURST_PROGRAM = compiled('burst');
 
-/** What a program writes; it is killed when its time is up. */
+/** The output of a program, which is killed when its time is up. */
 function output(argv: readonly string[], timeoutMs: number): Promise<string> {
   return new Promise((resolve) => {
     const child = spawn(argv[0], argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], timeout: timeoutMs });
@@ -36,7 +37,7 @@ export function curl(ask: Ask): Promise<Exchange[]> {
   });
 }
 
-/** Two echoes: the first of them is what counts. */
+/** Sends two echo requests. Only the first one counts. */
 export function ping(ask: Ask): Promise<Exchange[]> {
   const seconds = String(Math.max(1, ask.timeout_ms / 1000));
   return everyTurn(ask, async (server, to, source) => {
@@ -47,7 +48,9 @@ export function ping(ask: Ask): Promise<Exchange[]> {
   });
 }
 
-/** One probe to each hop behind the site: each has a socket, and so a flow, of its own. */
+/**
+ * Sends one probe to each hop behind the site. Each probe has its own socket, and so its own flow.
+ */
 export function traceroute(ask: Ask): Promise<Exchange[]> {
   const [first, last] = ask.hops ?? [1, 30];
   const seconds = String(ask.timeout_ms / 1000);
@@ -65,8 +68,8 @@ export function traceroute(ask: Ask): Promise<Exchange[]> {
 }
 
 /**
- * A stream from the server. It starts when the server's reply to the client's first datagram has
- * come: iperf3 waits for it half a minute, so it is ended when its time is up.
+ * Receives a stream from the server. The stream starts when the server's reply to the client's
+ * first datagram arrives. iperf3 waits half a minute for it, so it is killed when its time is up.
  */
 export function iperf3(ask: Ask): Promise<Exchange[]> {
   return everyTurn({ ...ask, each: 1 }, async (server, to, source) => {
@@ -77,7 +80,7 @@ export function iperf3(ask: Ask): Promise<Exchange[]> {
   });
 }
 
-/** What iperf3 says at the end of a stream; nothing if it failed. */
+/** iperf3's counts at the end of a stream; zeros if it failed. */
 function streamed(text: string): { packets: number; lost_packets: number } {
   try {
     return JSON.parse(text).end.sum ?? { packets: 0, lost_packets: 0 };
@@ -86,7 +89,7 @@ function streamed(text: string): { packets: number; lost_packets: number } {
   }
 }
 
-/** Connections to each server, as fast as they can be started. */
+/** Opens connections to each server as fast as they can be started. */
 export async function burst({ servers, sources, each, timeout_ms }: Ask): Promise<Exchange[]> {
   const argv = [BURST_PROGRAM, 'connect', BURST_PORT, timeout_ms, each, servers.join(','), sources.join(',')].map(
     String,

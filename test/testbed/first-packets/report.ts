@@ -1,4 +1,4 @@
-/** What became of first packets, as a table for people. */
+/** What became of first packets, as a table. */
 
 import { columns } from '../../demo/table.js';
 import { distribution } from '../distribution.js';
@@ -6,7 +6,7 @@ import { CASES } from './exchange.js';
 import type { Figures } from './first-packets.js';
 import { REMEDIES, type Remedy } from './networks.js';
 
-/** What a reply may take longer than what is left of the delay. */
+/** Tolerance above what is left of the delay, ms; a reply that takes longer is late. */
 const MARGIN_MS = 5;
 
 export interface Cell {
@@ -18,10 +18,12 @@ export interface Cell {
 export const total = (cells: readonly Cell[], of: (figures: Figures) => number): number =>
   cells.reduce((sum, { figures }) => sum + of(figures), 0);
 
-/** Median of what first replies took longer than their baselines; `NaN` of none. */
+/**
+ * Median of how much longer first replies took than their baselines, ms; `NaN` if there are none.
+ */
 export const added = (...figures: Figures[]): number => median(figures, ({ ms }) => ms);
 
-/** Median of what was left of the delay when they arrived. */
+/** Median of what was left of the delay when they arrived, ms. */
 export const left = (...figures: Figures[]): number => median(figures, ({ leftMs }) => leftMs);
 
 function median(figures: readonly Figures[], of: (one: Figures['added'][number]) => number): number {
@@ -31,8 +33,8 @@ function median(figures: readonly Figures[], of: (one: Figures['added'][number])
 const late = (figures: Figures): number => figures.added.filter(({ ms, leftMs }) => ms > leftMs + MARGIN_MS).length;
 
 /**
- * A row for each case and delay: counts over all servers, times with the nearest one, to which most
- * is left of the delay.
+ * A row for each case and delay. Counts are over all servers. Times are those of the nearest
+ * server, for which most of the delay is left.
  */
 export function table(cells: readonly Cell[]): string[] {
   const remedies = REMEDIES.filter((remedy) => cells.some((cell) => cell.remedy === remedy));
@@ -84,7 +86,7 @@ function legend(cells: readonly Cell[], remedies: readonly Remedy[]): string[] {
   return lines;
 }
 
-/** With the nearest server. */
+/** Figures for the nearest server. */
 function nearest(cells: readonly Cell[]): Figures[] {
   const roundTripMs = Math.min(...cells.map(({ figures }) => figures.server.roundTripMs));
   return cells.map(({ figures }) => figures).filter(({ server }) => server.roundTripMs === roundTripMs);

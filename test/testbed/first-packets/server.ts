@@ -1,6 +1,5 @@
 /**
- * What clients ask for first packets (client.ts), on all addresses of its node: `node server.js`
- * writes `ready`.
+ * The server of first packets, on all addresses of its node: `node server.js` writes `ready`.
  *
  * - DNS: each question of type A or AAAA gets one record.
  * - STUN: a binding request is answered with the address that it came from (RFC 8489 §14.2).

@@ -1,4 +1,4 @@
-/** Exchanges of client.ts over UDP sockets of its own. */
+/** Exchanges of client.ts over its own UDP sockets. */
 
 import { createSocket, type Socket } from 'node:dgram';
 import { type Ask, DNS_PORT, ECHO_PORT, type Exchange, everyTurn, STUN_PORT } from './exchange.js';
@@ -14,7 +14,7 @@ interface Request {
 }
 
 interface Replies {
-  /** Milliseconds from the first request to each reply, by request; `NaN` where none came. */
+  /** Milliseconds from the first request to each reply, by request; `NaN` if no reply came. */
   readonly ms: readonly number[];
   /** Requests in the order of their replies. */
   readonly order: readonly number[];
@@ -28,9 +28,7 @@ function bound(address: string): Promise<Socket> {
   });
 }
 
-/**
- * Sends all requests at once. `answered` gives the request that a reply belongs to, -1 if to none.
- */
+/** Sends all requests at once. `answered` returns the request that a reply belongs to, or -1. */
 async function exchange(
   socket: Socket,
   requests: readonly Request[],
@@ -68,7 +66,7 @@ function outcome(server: number, { ms, order }: Replies): Exchange {
   };
 }
 
-/** What glibc does for a name: asks for A and AAAA, back to back, from one socket. */
+/** What glibc does to resolve a name: asks for A and AAAA, back to back, from one socket. */
 export function dns(ask: Ask): Promise<Exchange[]> {
   return everyTurn(ask, async (server, to, source) => {
     const socket = await bound(source);
@@ -97,15 +95,14 @@ export function stun(ask: Ask): Promise<Exchange[]> {
       return answer.id;
     });
     socket.close();
-    // The time is that of the server that was asked first, and that server's distance is what it is
-    // compared with.
+    // The time and the baseline are those of the server that was asked first.
     const { sent, lost } = outcome(server, replies);
     const split = lost === 0 ? { split: endpoints[0] !== endpoints[1] } : {};
     return [{ server, sent, lost, ...(Number.isNaN(replies.ms[0]) ? {} : { ms: replies.ms[0] }), ...split }];
   });
 }
 
-/** Numbered datagrams, back to back, that the server echoes. */
+/** Sends numbered datagrams, back to back, that the server echoes. */
 export function udp(ask: Ask): Promise<Exchange[]> {
   return everyTurn(ask, async (server, to, source) => {
     const socket = await bound(source);
@@ -120,7 +117,7 @@ export function udp(ask: Ask): Promise<Exchange[]> {
   });
 }
 
-/** Round trips of a flow that all sites know: what those of first packets are compared with. */
+/** Round trips of a flow that all sites know: the baseline for first packets. */
 export function established(ask: Ask): Promise<Exchange[]> {
   return everyTurn(ask, async (server, to, source) => {
     const socket = await bound(source);
@@ -130,7 +127,7 @@ export function established(ask: Ask): Promise<Exchange[]> {
     };
     let tries = 1;
     while (Number.isNaN(await echo())) if (++tries > 10) throw new Error(`${to} does not answer`);
-    // The reply may have waited for the state; from the next one on it does not.
+    // The first reply may have waited for the state. Later ones do not.
     const ms: number[] = [];
     for (let round = 0; round < ESTABLISHED_ROUNDS; round++) ms.push(await echo());
     socket.close();

@@ -1,15 +1,13 @@
-/**
- * Bodies that both ends can make up for themselves: random to look at, the same for the same path.
- */
+/** Bodies that both ends can generate: they look random, and are the same for the same path. */
 
 import { createCipheriv, createHash } from 'node:crypto';
 
-/** Path of a body of so many bytes; the seed makes it one of its own. */
+/** Path of a body of `bytes`. Another seed gives another body. */
 export function bodyPath(bytes: number, seed: number): string {
   return `/${bytes}/${seed}`;
 }
 
-/** The body of a path, or `null` when the path names none. */
+/** The body of a path; `null` if the path names none. */
 export function bodyOf(path: string): Buffer | null {
   const match = /^\/(\d{1,9})\/(\d{1,9})$/.exec(path);
   if (match === null) return null;

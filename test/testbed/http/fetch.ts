@@ -15,7 +15,10 @@ export async function startServer(testbed: Testbed, node: string, port = 80, hos
 
 let loads = 0;
 
-/** Downloads in a node, one by one as they end. `program.endInput()` ends it in good order. */
+/**
+ * Starts downloads in a node and reports each when it ends. `program.endInput()` stops it in an
+ * orderly way.
+ */
 export function startLoad(
   testbed: Testbed,
   node: string,
@@ -36,7 +39,7 @@ export function startLoad(
   return { program, done };
 }
 
-/** All of a load that ends by itself. */
+/** Runs a load of `count` downloads to its end. Returns all of them. */
 export async function fetchAll(testbed: Testbed, node: string, load: Load & { count: number }): Promise<Fetched[]> {
   const all: Fetched[] = [];
   await startLoad(testbed, node, load, (fetched) => all.push(fetched)).done;

@@ -1,5 +1,6 @@
 /**
- * The testbed's web server and its downloads, over loopback: they check what they claim to check.
+ * Tests the testbed's web server and its downloads over loopback: they check what they claim to
+ * check.
  */
 
 import { strict as assert } from 'node:assert';
@@ -32,7 +33,7 @@ describe('testbed/http', () => {
     for (const server of servers.splice(0)) server.close();
   });
 
-  /** Listens on a free port and answers every request with what `answer` gives. */
+  /** Listens on a free port and answers every request with the result of `answer`. */
   async function serve(answer: (path: string) => Buffer | null): Promise<string> {
     const server = createServer((request, response) => response.end(answer(request.url ?? '') ?? ''));
     servers.push(server);

@@ -1,12 +1,12 @@
 /**
- * Downloads over HTTP, for the testbed's nodes; each by a curl of its own where there is one, else
- * by Node. Every body is checked byte by byte (by hash). Writes one `Fetched` a line as JSON, in
- * the order they end.
+ * Downloads over HTTP, a program for the testbed's nodes. Each download is a curl process or, if
+ * curl is not installed, is done by Node. Every body is checked byte by byte (by hash). Writes one
+ * `Fetched` per line as JSON, in the order in which downloads end.
  *
  *     node load.js '{"origins": ["http://198.51.100.1"], "count": 200, "concurrency": 200, "bytes": 100000, …}'
  *
- * Ends when `count` were fetched, or, having finished what is under way, at the end of its standard
- * input.
+ * Ends after `count` downloads, or at the end of its standard input, when the current downloads
+ * have finished.
  */
 
 import { spawn } from 'node:child_process';
@@ -15,35 +15,35 @@ import { findTool } from '../../support/require.js';
 import { bodyOf, bodyPath, sha256 } from './body.js';
 
 export interface Load {
-  /** Taken in turns. */
+  /** Used in turn. */
   readonly origins: readonly string[];
-  /** Addresses to fetch from, taken in turns. */
+  /** Source addresses, used in turn. */
   readonly sources: readonly string[];
   readonly bytes: number;
   readonly concurrency: number;
-  /** Absent: until told to stop. */
+  /** Absent: until the end of the input. */
   readonly count?: number;
-  /** Pause between the starts of two fetches; 0 unless told. */
+  /** Pause between the starts of two downloads; default: 0. */
   readonly gap_ms?: number;
   readonly timeout_s?: number;
-  /** Bytes a second that each download takes at most; only with curl. */
+  /** Rate limit of each download, bytes per second; only with curl. */
   readonly rate?: number;
-  /** `curl` or `node`; absent: curl where it is installed. */
+  /** `curl` or `node`; absent: curl if it is installed. */
   readonly client?: 'curl' | 'node';
 }
 
 export interface Fetched {
   readonly origin: string;
-  /** Whether the right bytes came. */
+  /** Whether the body was correct. */
   readonly ok: boolean;
   /**
-   * From the first SYN to the connection's being established; how long a lost first reply held it
-   * up shows here.
+   * Time from the first SYN until the connection is established. It shows the delay that a lost
+   * first reply causes.
    */
   readonly connect_ms: number;
   readonly total_ms: number;
   readonly bytes: number;
-  /** Why not, when not. */
+  /** The reason, if `ok` is false. */
   readonly error?: string;
 }
 

@@ -1,6 +1,7 @@
 /**
- * A web server for the testbed's nodes: `node server.js PORT [HOST]` answers `/BYTES/SEED`
- * (body.ts) on all addresses, of IPv4 unless HOST is `::`, and writes `ready` when it listens.
+ * A web server for the testbed's nodes. `node server.js PORT [HOST]` answers `/BYTES/SEED`
+ * (body.ts) and writes `ready` when it listens. It listens on all addresses, IPv4 only unless HOST
+ * is `::`.
  */
 
 import { createServer } from 'node:http';

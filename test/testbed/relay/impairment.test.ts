@@ -1,6 +1,6 @@
 /**
- * The relay's treatment of frames, in its dry run: frames and commands go in as text, deliveries
- * come out, no time passes.
+ * Tests what the relay does to frames, in its dry run: frames and commands go in as text,
+ * deliveries come out, and no time passes.
  */
 
 import { strict as assert } from 'node:assert';
@@ -15,7 +15,7 @@ interface Delivery {
 }
 
 /**
- * Feeds the lines to a relay of the segments; returns the deliveries in their order, and the other
+ * Feeds the lines to a relay with these segments. Returns the deliveries in order, and the other
  * lines.
  */
 function relay(
@@ -120,8 +120,8 @@ describe('testbed/relay impairment', () => {
   });
 
   it('limits the rate by a token bucket, and drops at the tail of a bounded queue', () => {
-    // 8 Mbit/s is a byte a microsecond; ten frames of 1000 bytes at once, 2000 bytes of burst, 5000
-    // in the queue.
+    // 8 Mbit/s is one byte per microsecond. Ten frames of 1000 bytes at once, a burst of 2000
+    // bytes, and a queue of 5000 bytes.
     const { deliveries, answers } = relay([
       'set a b rate_mbit=8 burst_bytes=2000 queue_bytes=5000',
       ...frames(10, 0, 1000),
