@@ -1,22 +1,19 @@
-/**
- * `constellationd --check`: says everything that is wrong with a configuration, without starting
- * anything.
- */
+/** `constellationd --check`: reports every error in a configuration without starting anything. */
 
 import { interfaceFacts } from '../workers/native/index.js';
 import { type Config, loadConfig } from './config.js';
 import { wireMtuNotes } from './ports.js';
 
-/** EX_CONFIG of sysexits.h; systemd is told not to restart on it. */
+/** EX_CONFIG of sysexits.h. The systemd unit does not restart on it. */
 export const EXIT_CONFIG = 78;
 
-/** What is right and may not be meant, as far as this machine can tell. */
+/** Notes on settings that are valid but may not be intended, as far as this machine can tell. */
 function notesOf({ mode, packet_io: io }: Config): string[] {
   if (mode !== 'wire' || io.driver !== 'af_xdp') return [];
   return wireMtuNotes(io.ports.map((port) => ({ name: port.interface, mtu: mtuOf(port.interface) })));
 }
 
-/** `null`: there is no such interface here. */
+/** Returns the MTU of the interface, or `null` if it does not exist here. */
 function mtuOf(name: string): number | null {
   try {
     return interfaceFacts(name).mtu;

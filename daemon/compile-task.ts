@@ -1,20 +1,20 @@
 /**
- * A task of a thread of its own: compiles a text of rules. Main goes on meanwhile: a firewall's
- * 10,000 rules take half a second.
+ * A task for a thread of its own: it compiles a text of rules. Main continues meanwhile. A
+ * firewall's 10,000 rules take half a second.
  */
 
 import { loadMiddlebox } from '../workers/load.js';
 import type { CompiledRules, RulesText } from '../workers/rules.js';
 
 export interface CompileTask {
-  /** Address of the middlebox's module: a thread cannot be given a function. */
+  /** Address of the module of the middlebox, because a function cannot be passed to a thread. */
   readonly module: string;
   /** Name of the option. */
   readonly option: string;
   readonly source: RulesText;
 }
 
-/** A task whose text was read. */
+/** A task with its text. */
 export interface CompileWork extends CompileTask {
   readonly text: string;
 }

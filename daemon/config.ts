@@ -1,6 +1,6 @@
 /**
- * Reads a configuration file. Nothing of it is used unless all of it is right, and everything that
- * is wrong is found in one go, each as `file:line:col: path: message`, in the order of the file.
+ * Reads a configuration file. A configuration is used only if all of it is valid. The reader finds
+ * every error in one pass and reports each as `file:line:col: path: message`, in file order.
  */
 
 import { readFileSync } from 'node:fs';
@@ -35,8 +35,8 @@ export async function surroundings(): Promise<Surroundings> {
 }
 
 /**
- * Reads and checks a configuration file, and the user's own middleboxes it names. Never throws on
- * account of what is in it.
+ * Reads and checks a configuration file and the user's own middleboxes that it names. Returns
+ * errors in the file; never throws for them.
  */
 export async function loadConfig(file: string, known?: Surroundings): Promise<LoadedConfig> {
   let text: string;
@@ -52,16 +52,16 @@ export async function loadConfig(file: string, known?: Surroundings): Promise<Lo
 }
 
 /**
- * As `loadConfig`, of text that is at hand; `file` is where it came from. Knows no middleboxes but
- * those given.
+ * Like `loadConfig`, for a text in memory; `file` is its name in messages. Knows only the given
+ * middleboxes.
  */
 export function parseConfig(file: string, text: string, known: Surroundings): LoadedConfig {
   return check(file, new ConfigSource(text), known, []);
 }
 
 /**
- * `unloaded`: what is wrong with middleboxes that could not be loaded, so that nothing else is
- * known of them.
+ * `unloaded`: errors of middleboxes that could not be loaded. They replace other problems at the
+ * same path.
  */
 function check(file: string, source: ConfigSource, known: Surroundings, unloaded: readonly Problem[]): LoadedConfig {
   const found: Found[] = source.syntaxProblems.map(({ offset, message }) => ({ offset, text: message }));
@@ -93,11 +93,11 @@ function check(file: string, source: ConfigSource, known: Surroundings, unloaded
 interface Found {
   readonly offset: number;
   readonly text: string;
-  /** With its place, where that is not the offset. */
+  /** The text with its place, if the place is not that of `offset`. */
   readonly whole?: string;
 }
 
-/** What only this host, or the whole of the configuration, tells to be wrong. */
+/** Errors that depend on this host or on the configuration as a whole. */
 function checkAgainstHost({ cluster, middleboxes, hooks }: Config): Problem[] {
   const others = cluster.members.length - 1;
   const held = middleboxes.flatMap(({ name, options }, i): Problem[] => {
@@ -112,9 +112,7 @@ function checkAgainstHost({ cluster, middleboxes, hooks }: Config): Problem[] {
   return [...held, ...programs];
 }
 
-/**
- * What is wrong with the rules that the configuration names or holds, and what may not be meant.
- */
+/** Errors and notes about the rules that the configuration contains or refers to. */
 function checkRules(
   file: string,
   source: ConfigSource,
@@ -149,7 +147,7 @@ function checkRules(
   return { broken, notes };
 }
 
-/** A configuration is written by hand; what is larger is some other file. */
+/** A configuration is written by hand. A larger file is not a configuration. */
 const FILE_BYTES_MAX = 1024 * 1024;
 
 function readText(file: string): string {

@@ -1,11 +1,10 @@
 #!/usr/bin/env node
 /**
- * `constellation`: asks a running instance something, or tells it to do something, through its
- * admin socket.
+ * `constellation`: queries or controls a running instance through its admin socket.
  *
  * Exit codes: 0 done; 1 the command failed; 2 wrong usage; 3 and 4 the state of the instance
- * (lifecycle.ts); 69 the instance cannot be reached (EX_UNAVAILABLE); 77 it may not be spoken to by
- * this user (EX_NOPERM); 78 the configuration given by -c is wrong (EX_CONFIG).
+ * (lifecycle.ts); 69 the instance cannot be reached (EX_UNAVAILABLE); 77 this user has no
+ * permission for the socket (EX_NOPERM); 78 the configuration given by -c is wrong (EX_CONFIG).
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -22,7 +21,7 @@ import { versionText } from './version.js';
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
 
 const LISTENING_LOOK_MS = 100;
-/** Commands that end by themselves, however long they take: a limit here would hide how. */
+/** Commands without a timeout: they always end, however long they take. */
 const UNLIMITED: ReadonlySet<string> = new Set([
   'drain',
   'join',
@@ -42,7 +41,7 @@ interface Options {
   readonly watch?: number | true;
 }
 
-/** What ends the program with a message and a code. */
+/** Ends the program with a message and an exit code. */
 class Exited extends Error {
   readonly exitCode: number;
 
@@ -84,7 +83,7 @@ function positive(text: string): number {
   return seconds;
 }
 
-/** Those of an instance, and those that need none. */
+/** The commands of an instance, and the commands that need none. */
 const ALL: readonly AdminCommand[] = [...COMMANDS, { ...IMPORT_NFT, run: () => ({ kind: 'lines', lines: [] }) }];
 
 function helpText(): string {
@@ -136,7 +135,7 @@ function printHelp(words: string[], output: Format): void {
   }
 }
 
-/** Translates a ruleset of nftables; needs no instance. */
+/** Translates a ruleset of nftables. It needs no instance. */
 async function importRules(words: readonly string[]): Promise<void> {
   try {
     const { rules, report, isWhole } = await runImport(words);
@@ -150,14 +149,14 @@ async function importRules(words: readonly string[]): Promise<void> {
 
 async function socketPath(options: Options): Promise<string> {
   if (options.config === undefined) return options.socket ?? DEFAULT_SOCKET;
-  // Loaded only when asked for: it brings every middlebox's declaration with it.
+  // Loaded only when needed, because it loads every middlebox's declaration.
   const { loadConfig } = await import('./config.js');
   const { config, errors } = await loadConfig(options.config);
   if (errors !== undefined) throw new Exited(Exit.CONFIG, errors.join('\n'));
   return config.admin.socket;
 }
 
-/** Waits a little for the socket of an instance that was only just started. */
+/** Waits up to `wait_ms` for the socket of an instance that has just been started. */
 async function untilListening(path: string, wait_ms: number): Promise<void> {
   const deadline = performance.now() + wait_ms;
   for (;;) {
@@ -207,7 +206,7 @@ function unreachable(path: string, error: UnreachableError): Exited {
   return new Exited(Exit.UNAVAILABLE, `${path}: ${why[code ?? ''] ?? error.message}`);
 }
 
-// Whoever reads our output may stop when it has enough (`| head`); that is no error of anyone's.
+// A reader of our output may stop early (`| head`). That is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) =>
   process.exit(error.code === 'EPIPE' ? Exit.OK : Exit.FAILED),
 );
@@ -216,7 +215,7 @@ try {
   await program().parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {
-    // Commander has printed it already; its code for help and --version is 0.
+    // Commander has already printed it. Its code for help and --version is 0.
     process.exitCode = error.exitCode === 0 ? Exit.OK : Exit.USAGE;
   } else {
     console.error(`constellation: ${(error as Error).message}`);

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `constellationd`: runs one instance until it is told to stop, or checks a configuration. */
+/** `constellationd`: runs one instance until it is stopped, or checks a configuration. */
 
 import { Command } from 'commander';
 import { exitNow } from '../workers/native/index.js';
@@ -16,10 +16,10 @@ import { settingsText } from './settings-page.js';
 import { StoppedError } from './starting-source.js';
 import { versionText } from './version.js';
 
-/** sysexits.h: the instance could not start, or could not go on. */
+/** sysexits.h: the instance could not start, or could not continue. */
 const EXIT_SOFTWARE = 70;
 const EXIT_USAGE = 2;
-/** A key file was not made. */
+/** No key file was written. */
 const EXIT_FAILED = 1;
 
 interface Options {
@@ -122,8 +122,8 @@ async function serve(config: Parameters<typeof Daemon.start>[0]): Promise<void> 
 }
 
 /**
- * The process ends by itself, unless a thread waits in a system call that does not return: the
- * runtime would wait for it.
+ * Lets the process end by itself. If a thread is blocked in a system call, ends the process now,
+ * because the runtime would wait for that thread.
  */
 function leave(log: Log): void {
   const left = unanswered();

@@ -2,15 +2,15 @@
 
 import { readFileSync } from 'node:fs';
 
-/** Where the kernel lists the cores that are online, as `0-3,6`. */
+/** The kernel's list of online cores, such as `0-3,6`. */
 const ONLINE_FILE = '/sys/devices/system/cpu/online';
 
-/** The cores a thread can be pinned to, in ascending order. */
+/** Returns the cores that a thread can be pinned to, in ascending order. */
 export function onlineCores(): number[] {
   return parseCoreList(readFileSync(ONLINE_FILE, 'utf8'));
 }
 
-/** Reads a list in the kernel's form: numbers and ranges, separated by commas. */
+/** Parses a list in the kernel's form: numbers and ranges, separated by commas. */
 export function parseCoreList(text: string): number[] {
   return text
     .trim()

@@ -1,7 +1,7 @@
 /**
- * One instance, from its configuration to the end of its last thread. It starts in the order in
- * which things stand on each other: state, then replication, then, once it has joined, packets; it
- * stops in the reverse order.
+ * One instance, from its configuration to the end of its last thread. It starts in order of
+ * dependency: state, then replication, then, once it has joined, packets. It stops in the reverse
+ * order.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -60,36 +60,38 @@ import { StartingSource } from './starting-source.js';
 import { type Slot, ThreadSupervisor } from './threads.js';
 import { versionText } from './version.js';
 
-/** How often main looks who fell silent, and reads the threads' event rings. */
+/**
+ * Intervals at which the main thread checks for silent peers, and reads the threads' event rings.
+ */
 const LOOK_MS = 100;
 const EVENTS_MS = 100;
 /**
- * `drain` gives up when this long not one record more has been acknowledged; and how often it
- * looks.
+ * `drain` gives up if the unacknowledged records have not decreased for the first time; it checks
+ * at the second interval.
  */
 const [DRAIN_STALL_MS, DRAIN_LOOK_MS] = [10_000, 20];
 /**
- * After QUIET, for the workers to end their rounds and the send thread to get its last units
- * through.
+ * Minimum time after QUIET for the workers to end their rounds and the send thread to deliver its
+ * last units.
  */
 const QUIET_MS = 2_000;
 
 export class Daemon implements Running {
   config: Config;
   readonly instance: Instance;
-  /** Opened to read only; anew after a snapshot was loaded. */
+  /** Read-only views; opened again after a snapshot was loaded. */
   objects: readonly StateObject[];
   readonly startedAt = Date.now();
   readonly ports: OpenPorts;
   /** `null`: no port has an interface. */
   readonly interfaces: InterfaceWatch | null;
-  /** Settles when the instance has stopped: with an error, if it stopped because of one. */
+  /** Settles when the instance has stopped. The value is an error if that caused the stop. */
   readonly stopped: Promise<Error | null>;
   readonly members: Members;
   readonly records: RecordLog;
   readonly rules: RulesKeeper;
   readonly log: Log;
-  /** By which ports were opened. */
+  /** The declaration with which the ports were opened. */
   readonly chain: Declaration;
   readonly live: LiveWriter;
   private readonly reloader: Reloader;
@@ -114,14 +116,14 @@ export class Daemon implements Running {
   private stopping: Promise<void> | null = null;
   private draining: Promise<Drained> | null = null;
   private settleStopped: (error: Error | null) => void = () => {};
-  /** Settles once packets are taken, or never will be. */
+  /** Settles when the instance takes packets, or when it never will. */
   private readonly entered: Promise<void>;
   private settleEntered: () => void = () => {};
 
   /**
-   * Starts an instance; throws with the reason when it cannot, and leaves nothing behind. It may
-   * still have to join the others when this returns: see `standing`. `signal` ends the waiting for
-   * a place in the cluster.
+   * Starts an instance. Throws with the reason on failure, and leaves nothing behind. When this
+   * returns, the instance may still have to join the others: see `standing`. `signal` ends the wait
+   * for a slot in the cluster.
    */
   static async start(written: Config, log: Log, signal: AbortSignal): Promise<Daemon> {
     const { keyFile } = written.cluster;
@@ -150,7 +152,7 @@ export class Daemon implements Running {
     }
   }
 
-  /** The later incarnation of ours that was last reported to people; 0: none. */
+  /** The later incarnation of this instance that was last logged; 0: none. */
   private outrun = 0;
 
   private constructor(
@@ -182,7 +184,7 @@ export class Daemon implements Running {
       onHeard: ({ name }) => log.info(`member ${name} is heard`),
       onLeft: ({ name }) => log.info(`member ${name} has left`),
       onOver: (peer) => {
-        // What our own list says was told when it changed.
+        // An eviction on our own list was logged when the list changed.
         if (new MemberTable(instance.buffers.members).dead(peer.index) !== 0) return;
         log.warn(`member ${peer.name} is evicted by another member: its present life is over`);
         void this.hooks.run('member_lost', { member: peer, reason: 'evicted' });
@@ -291,7 +293,7 @@ export class Daemon implements Running {
       prepareArena(this.instance, this.log);
       await this.rules.reload();
       await this.records.start();
-      // Before packets come, so that the first of them have somewhere to go.
+      // Before packets arrive, so that the first ones have a next hop.
       await this.neighbours.start();
       // Before others can ask for it.
       await this.keeper.find();
@@ -312,7 +314,7 @@ export class Daemon implements Running {
     void this.enter().catch((error: Error) => this.stop(error));
   }
 
-  /** Joins the others; then packets are taken. */
+  /** Joins the others, then starts the workers. */
   private async enter(): Promise<void> {
     await this.entry.join();
     await this.agreement.settle(() => this.source.peerStatuses());
@@ -335,7 +337,7 @@ export class Daemon implements Running {
 
   get standing(): Standing {
     const { progress = null } = this.donor ?? {};
-    // As of now, not of the last look.
+    // Computed now, not at the last interval.
     void this.health.look(this.source.peerStatuses());
     const { state, problems } = this.health;
     const reasons = [...problems.map(({ text }) => text), this.entry.reason];
@@ -349,21 +351,21 @@ export class Daemon implements Running {
     return this.health.isComplete;
   }
 
-  /** What two members have to agree on to pass snapshots on. */
+  /** What two members must agree on to exchange snapshots. */
   private circle(): Circle {
     const { plan, arena, buffers } = this.instance;
     const board = buffers.sealBoard === null ? null : new SealBoard(buffers.sealBoard);
     return {
       clusterId: plan.replication.clusterId,
       meaningHash: arena.meaningHash,
-      // As they are when they are asked for: keys change while the instance runs.
+      // A getter, because keys change while the instance runs.
       get keys() {
         return board?.readKeys() ?? [];
       },
     };
   }
 
-  /** Waits until this instance takes packets, or is going to stop; see `AdminSource.join`. */
+  /** Waits until this instance takes packets, or is about to stop; see `AdminSource.join`. */
   async join(how: JoinHow): Promise<Standing> {
     if (how === 'alone') this.entry.beginAlone();
     if (how === 'lossy') this.entry.acceptLosses();
@@ -383,8 +385,8 @@ export class Daemon implements Running {
   }
 
   /**
-   * Mends what a dead thread left in shared memory: its open operation, its locks, and records it
-   * had not yet shown.
+   * Recovers what a dead thread left in shared memory: its open operation, its locks, and records
+   * that it had not yet published.
    */
   private recover({ thread, name }: Slot): void {
     this.rules.forget(thread);
@@ -404,19 +406,19 @@ export class Daemon implements Running {
     if (mended > 0) this.log.warn(`mended ${mended} words that thread ${name} left half changed or locked`);
   }
 
-  /** Whether all threads have shown since this was last asked that they are alive. */
+  /** Whether every thread has shown a heartbeat since the last call. */
   isAlive(): boolean {
     return this.health.isAlive();
   }
 
-  /** Ends a thread, which is then recovered and started again. */
+  /** Ends a thread. The supervisor then recovers its state and starts it again. */
   restartThread(thread: number): Promise<void> {
     return this.supervisor.restart(thread);
   }
 
   /**
-   * Seals with the keys that the key file holds now. Rejects, and changes nothing, when something
-   * is wrong with it.
+   * Seals with the present keys of the key file. If the file has an error, it rejects and changes
+   * nothing.
    */
   async reloadKeys(): Promise<KeysInUse> {
     const { keyFile } = this.config.cluster;
@@ -439,8 +441,8 @@ export class Daemon implements Running {
   }
 
   /**
-   * Reads all rules again. Rejects with all that is wrong with them, and says which rules are in
-   * force.
+   * Reads all rules again. If any are wrong, it rejects with all errors and says which rules stay
+   * in force.
    */
   async reloadRules(): Promise<RulesRow[]> {
     if (!this.rules.any) throw new Error('no middlebox has rules');
@@ -457,8 +459,8 @@ export class Daemon implements Running {
   }
 
   /**
-   * Reads the configuration again, with keys and rules, and applies what is hot. Rejects, and
-   * changes nothing, if it is wrong.
+   * Reads the configuration again, with keys and rules, and applies the options that can change at
+   * run time. If anything is wrong, it rejects and changes nothing.
    */
   async reload(isCheck = false): Promise<Reloaded> {
     const done = await this.reloader.reload(isCheck);
@@ -467,8 +469,8 @@ export class Daemon implements Running {
   }
 
   /**
-   * What the signal HUP asks for. The file of records is opened anew whatever is wrong with the
-   * configuration: logrotate asks so, too.
+   * Handles the signal HUP. The record file is opened again even if the configuration is wrong,
+   * because logrotate sends the signal, too.
    */
   async hangUp(): Promise<void> {
     const problems: string[] = [];
@@ -487,8 +489,8 @@ export class Daemon implements Running {
   }
 
   /**
-   * Makes no new state, and waits until all others have what there is, or until they acknowledge no
-   * more.
+   * Makes no new state. Waits until all peers have acknowledged everything, or until they
+   * acknowledge no more.
    */
   drain(): Promise<Drained> {
     this.draining ??= this.drainOnce();
@@ -510,14 +512,14 @@ export class Daemon implements Running {
         least = owed;
         leastAt = performance.now();
       } else if (performance.now() - leastAt > DRAIN_STALL_MS) {
-        this.draining = null; // asking again waits again
+        this.draining = null; // a second call waits again
         return { complete: false, unacknowledged_records: owed };
       }
       await sleep(DRAIN_LOOK_MS);
     }
   }
 
-  /** Stops in order; `error` is why, if it was not asked for. */
+  /** Stops in order. `error` is the cause if nobody asked for the stop. */
   stop(error: Error | null = null): Promise<void> {
     this.stopping ??= this.stopOnce(error);
     return this.stopping;
@@ -535,7 +537,7 @@ export class Daemon implements Running {
     await hooks;
     await this.admin.close();
     await this.donor?.close();
-    // From here on packets go to the kernel again.
+    // From here on, packets go to the kernel again.
     control.setPhase(Phase.QUIET);
     this.interfaces?.close();
     this.ports.close();
@@ -558,7 +560,7 @@ export class Daemon implements Running {
     this.settleStopped(error);
   }
 
-  /** Saves the state to its file while the instance runs. Rejects with the reason if it cannot. */
+  /** Saves the state to its file while the instance runs. Rejects with the reason if that fails. */
   async save(): Promise<Saved> {
     const lack = this.stopping === null ? this.entry.lacksState : 'is stopping';
     if (lack !== null) throw new Error(`this instance ${lack}`);
@@ -582,7 +584,7 @@ export class Daemon implements Running {
   onDiffer(object: number, member: string, slot: number): void {
     const { name } = this.instance.declaration.objects[object];
     this.log.error(`${name}: member ${member} holds something else, though both applied the same records`);
-    // The other finds the same, and takes ours.
+    // The other member finds the same difference and takes our state.
     this.resync.want(`${name} differs from that of ${member}`, [slot]);
   }
 
@@ -605,7 +607,8 @@ export class Daemon implements Running {
   }
 
   /**
-   * Leaves; true when everybody who is heard has everything of ours, and waits for nothing more.
+   * Announces that this member leaves. Returns true if every peer that is heard has all of our
+   * records, and this member waits for nothing more.
    */
   private hasLeft(): boolean {
     return this.source.reachableHaveAll() && this.entry.leave();

@@ -1,15 +1,16 @@
 /**
- * Compares what the members hold. From time to time, when nothing is under way, each finds the
- * digest of every object's content and says it in its keepalives, with a hash of the vector it
- * holds for. Two members with equal vectors have applied the same records; if their content differs
- * all the same, twice in a row, something is wrong, and is said.
+ * Compares the content of the members. In every period, when no records are in flight, each member
+ * computes the digest of every object's content. It sends the digest in its keepalives, with a hash
+ * of the vector that the digest belongs to. Two members with equal vectors have applied the same
+ * records. If their digests differ twice in a row, that is an error, and it is reported.
  *
- * **Time.** What expires counts if it has not expired by the end of the period. Nobody has
- * forgotten any of that yet, so clocks that are not quite equal make no difference. The end of the
- * period is in the hash.
+ * **Time.** An entry counts if it has not expired by the end of the period. No member has deleted
+ * such an entry yet, so clocks that differ a little make no difference. The end of the period is
+ * part of the hash.
  *
  * **Evictions.** Digests leave out half-open entries (`StateObject.digest`). Each instance evicts
- * these by itself, so a flood would make digests differ, and each instance would fetch a snapshot.
+ * these by itself. Otherwise a flood would make digests differ, and each instance would fetch a
+ * snapshot.
  */
 
 import { createHash } from 'node:crypto';
@@ -17,33 +18,33 @@ import { type AckBoard, VectorRecord } from '../shm/ack-board.js';
 import { DigestRecord } from '../shm/board-records.js';
 import type { StateObject } from '../shm/objects/object.js';
 
-/** Members find digests at the same time: in periods that begin at multiples of this. */
+/**
+ * Length of a period. Periods begin at multiples of it, so members compute digests at the same
+ * time.
+ */
 const PERIOD_S = 64;
-/** Digests that differ so often in a row are no accident. */
+/** Number of differences in a row that are reported. */
 const TIMES = 2;
 
 export interface DigestWatchOptions {
   readonly board: AckBoard;
   readonly self: number;
-  /** Ids by slot; 0: nobody takes part there. */
+  /** Member ids by slot; 0: the slot is free. */
   readonly ids: () => readonly number[];
-  /** Whether workers have records that no number was given yet. */
+  /** Whether workers have records without a sequence number. */
   readonly isBusy: () => boolean;
-  /** Called once, until the two agree again. */
+  /** Called once per difference, until the two agree again. */
   readonly onDiffer: (object: number, slot: number) => void;
 }
 
 export class DigestWatch {
   private readonly options: DigestWatchOptions;
   private readonly vector = new VectorRecord();
-  /** Per object: end of the period our digest is of, in coarse seconds; 0: there is none. */
+  /** By object: end of the period of our digest, in coarse seconds; 0: no digest yet. */
   private readonly doneFor: number[];
   private readonly own: DigestRecord[];
   private readonly theirs = new DigestRecord();
-  /**
-   * [object * slots + slot]: how often in a row the two differed, and the period that was counted
-   * last.
-   */
+  /** By [object * slots + slot]: differences in a row, and the period that was compared last. */
   private readonly differed: Int32Array;
   private readonly comparedFor: Float64Array;
 
@@ -57,8 +58,8 @@ export class DigestWatch {
   }
 
   /**
-   * Finds what there is to be found, and compares; `now` in coarse seconds. At most one digest a
-   * call: it may take long.
+   * Compares digests, and computes at most one digest per call, because that may take long. `now`
+   * is in coarse seconds.
    */
   look(objects: readonly StateObject[], now: number): void {
     const end = (Math.floor(now / PERIOD_S) + 1) * PERIOD_S;
@@ -66,7 +67,7 @@ export class DigestWatch {
     for (const object of objects) if (this.doneFor[object.id] !== end && this.find(object, end)) return;
   }
 
-  /** Slots of the members whose content of the object differs. */
+  /** Returns the slots of members whose content of the object differs. */
   differing(object: number): number[] {
     const { members } = this.options.board;
     return Array.from({ length: members }, (_, slot) => slot).filter(
@@ -74,7 +75,7 @@ export class DigestWatch {
     );
   }
 
-  /** Returns whether a digest was found; not while something is under way. */
+  /** Computes a digest and returns true, unless records are in flight before or after. */
   private find(object: StateObject, end: number): boolean {
     const before = this.vectorHash(object.id, end);
     if (before === null) return false;
@@ -87,7 +88,7 @@ export class DigestWatch {
     return true;
   }
 
-  /** Of what is here of every origin; `null` where that is not everything there is. */
+  /** Hashes the vector of all origins; `null` if this member lacks records that it knows of. */
   private vectorHash(object: number, end: number): Buffer | null {
     const { board, self, ids, isBusy } = this.options;
     if (isBusy()) return null;

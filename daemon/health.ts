@@ -1,6 +1,6 @@
 /**
- * The state of one instance as it goes on (lifecycle.ts): gathers the facts it follows from, logs
- * changes, runs hooks, and tells the service manager.
+ * Tracks the state of one running instance (lifecycle.ts). It collects the facts that determine the
+ * state, logs changes, runs hooks, and notifies the service manager.
  */
 
 import type { AckBoard } from '../shm/ack-board.js';
@@ -22,11 +22,11 @@ export interface HealthOptions {
   readonly board: AckBoard;
   readonly entry: Entry;
   readonly refusals: RefusalWatch;
-  /** What is wrong with ports, a clause each. */
+  /** Problems of ports, one clause each. */
   readonly portAlarms: () => readonly string[];
   readonly hooks: Hooks;
   readonly log: Log;
-  /** What the instance is called in messages to the service manager. */
+  /** Name of the instance in messages to the service manager. */
   readonly name: string;
 }
 
@@ -58,7 +58,7 @@ export class Health {
     return this.lifecycle.state;
   }
 
-  /** What is wrong, for people. */
+  /** Present problems, for people. */
   get problems(): readonly Problem[] {
     return this.lifecycle.shown;
   }
@@ -68,12 +68,12 @@ export class Health {
     return this.hasEntered;
   }
 
-  /** Whether the state is complete, so that its content can be compared with that of others. */
+  /** Whether the state is complete, so that its content can be compared with that of peers. */
   get isComplete(): boolean {
     return this.hasEntered && !this.isDraining;
   }
 
-  /** Whether all threads have shown since this was last asked that they are alive. */
+  /** Whether every thread has shown a heartbeat since the last call. */
   isAlive(): boolean {
     return this.heartbeats.look();
   }
@@ -88,7 +88,7 @@ export class Health {
     this.hasEntered = true;
   }
 
-  /** The instance makes no new flows, or is going to stop. Resolves when the hooks have ended. */
+  /** The instance makes no new flows, or is about to stop. Resolves when the hooks have ended. */
   drain(): Promise<void> {
     this.isDraining = true;
     return this.look([]);
@@ -99,7 +99,7 @@ export class Health {
     return this.look([]);
   }
 
-  /** Brings the state up to date, some times a second. Resolves when the hooks have ended. */
+  /** Updates the state; called several times a second. Resolves when the hooks have ended. */
   look(peers: readonly PeerStatus[]): Promise<void> {
     const { entry, name } = this.options;
     const now = monotonicMs();

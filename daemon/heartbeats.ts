@@ -1,10 +1,10 @@
-/** Whether all threads are alive: what the watchdog of the service manager is fed by. */
+/** Whether all threads are alive. The result feeds the service manager's watchdog. */
 
 import { type Control, ThreadState } from '../shm/control.js';
 
 export class Heartbeats {
   private readonly control: Control;
-  /** Of each thread, as of the last look; -1: it was not running. */
+  /** Heartbeat of each thread at the last look; -1: it was not running. */
   private readonly beats: Float64Array;
 
   constructor(control: Control) {
@@ -13,8 +13,9 @@ export class Heartbeats {
   }
 
   /**
-   * Whether every thread that ran at the last look, and still does, has shown a heartbeat since.
-   * One that has died does not count: it is started again, and the instance is degraded meanwhile.
+   * Whether every thread that ran at the last look and still runs has shown a heartbeat since. A
+   * dead thread does not count: the supervisor starts it again, and the instance is degraded
+   * meanwhile.
    */
   look(): boolean {
     let isAlive = true;

@@ -1,13 +1,13 @@
 /**
- * Whether the programs that hooks name can be run: a route that is not announced is better found
- * before the start.
+ * Checks that the programs of hooks can be run, so that an error is found before the start and not
+ * when a route must be announced.
  */
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { HOOK_EVENTS, type HooksConfig } from './membership/hooks.js';
 
-/** What is wrong with the programs, by the name of the hook. */
+/** Problems with the programs, by the name of the hook. */
 export function hookProblems(hooks: HooksConfig): { readonly hook: string; readonly message: string }[] {
   return HOOK_EVENTS.flatMap((event) => {
     const hook = `on_${event}` as const;

@@ -1,4 +1,4 @@
-/** The addresses of this host, as the XDP filter and the ports need them. */
+/** The addresses of this host, in the form that the XDP filter and the ports need. */
 
 import type { RawAddress } from '../shm/next-hops.js';
 import type { PortNetwork } from '../shm/port-board.js';
@@ -7,23 +7,25 @@ import { formatAddress } from './kernel-neighbours.js';
 import { type HostAddress, hostAddresses } from './rtnetlink.js';
 
 export interface HostAddresses {
-  /** All of IPv4, each once. */
+  /** All IPv4 addresses, each once. */
   readonly all4: readonly number[];
   /**
-   * All of IPv6 that are valid beyond a link: what goes to others never comes with a link's own.
+   * All IPv6 addresses that are not link-local. Packets for other hosts never come with a
+   * link-local address.
    */
   readonly all6: readonly Int32Array[];
-  /** The first IPv4 address of each interface, by index. */
+  /** The first IPv4 address of each interface, by interface index. */
   readonly first4: ReadonlyMap<number, number>;
   /**
-   * The first IPv6 address of each interface, one that is valid beyond its link if there is one.
+   * The first IPv6 address of each interface, by index. An address that is not link-local comes
+   * before a link-local one.
    */
   readonly first6: ReadonlyMap<number, Int32Array>;
   /** All IPv4 addresses of each interface, with their subnets. */
   readonly networks4: ReadonlyMap<number, readonly PortNetwork[]>;
 }
 
-/** Throws where the kernel does not say. */
+/** Throws if the kernel does not return the addresses. */
 export function readHostAddresses(): HostAddresses {
   return sortAddresses(hostAddresses());
 }
@@ -51,12 +53,12 @@ export function sortAddresses(found: readonly HostAddress[]): HostAddresses {
   return { all4: [...all4], all6, first4, first6, networks4 };
 }
 
-/** Whether the filters and the ports' own addresses are the same by both. */
+/** Whether the filter's addresses and the ports' own addresses are the same in both. */
 export function sameAddresses(a: HostAddresses, b: HostAddresses): boolean {
   return textOf(a) === textOf(b);
 }
 
-/** The raw mask of a prefix of IPv4. */
+/** The raw mask of an IPv4 prefix. */
 function maskOf(prefix: number): number {
   const mask = prefix === 0 ? 0 : -1 << (32 - prefix);
   return (mask >>> 24) | ((mask >>> 8) & 0xff00) | ((mask << 8) & 0xff_0000) | (mask << 24) | 0;

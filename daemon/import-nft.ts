@@ -1,6 +1,6 @@
 /**
  * `constellation import-nft FILE`: translates a ruleset of nftables. It needs no instance. The
- * rules go to standard output, and what they lack to standard error.
+ * rules go to standard output. What was left out goes to standard error.
  */
 
 import { readFileSync } from 'node:fs';
@@ -28,20 +28,18 @@ export const IMPORT_NFT: Omit<Command, 'run'> = {
 
 export interface ImportResult {
   readonly rules: string;
-  /** Lines for a person. */
+  /** Lines for people. */
   readonly report: readonly string[];
-  /** Whether something was left out that can change a verdict. */
+  /** Whether nothing was left out that can change a verdict. */
   readonly isWhole: boolean;
 }
 
-/**
- * `words`: what followed the command. Throws a `UsageError`, or with what is wrong with the file.
- */
+/** `words`: the arguments. Throws a `UsageError`, or an error with what is wrong with the file. */
 export async function runImport(words: readonly string[]): Promise<ImportResult> {
   const [file, ...settings] = words;
   if (file === undefined) throw new UsageError(`which file? ${FORM}`);
   const options = optionsOf(settings);
-  // Loaded only when asked for: it brings the API of middleboxes with it.
+  // Loaded only when needed, because it loads the API of middleboxes.
   const { importNft } = await import('../workers/middleboxes/firewall/import/import-nft.js');
   const { text, ports, leftOut } = importNft(readText(file), options);
   const report = leftOut.map((each) => `${file}:${each.line}: ${described(each)}`);

@@ -1,6 +1,6 @@
 /**
- * What the admin commands show, read from the shared memory of a running instance at the moment of
- * asking.
+ * The data that the admin commands show, read from the shared memory of a running instance when it
+ * is asked for.
  */
 
 import type { Config } from '../conf/config.js';
@@ -61,7 +61,7 @@ import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
 import type { RulesKeeper } from './rules.js';
 import { buildOf, version } from './version.js';
 
-/** What of the daemon is shown and commanded. */
+/** The part of the daemon that the admin commands show and control. */
 export interface Running {
   readonly config: Config;
   readonly instance: Instance;
@@ -71,7 +71,7 @@ export interface Running {
   /** Unix time in milliseconds. */
   readonly startedAt: number;
   readonly standing: Standing;
-  /** Whether the state is complete, so that its content can be compared with that of others. */
+  /** Whether the state is complete, so that its content can be compared with that of peers. */
   readonly isComplete: boolean;
   readonly members: Members;
   readonly refusals: RefusalWatch;
@@ -79,7 +79,8 @@ export interface Running {
   readonly rules: RulesKeeper;
   readonly agreement: AgreementWatch;
   /**
-   * Told once when what a member holds of an object differs, though both applied the same records.
+   * Called once when a member's content of an object differs although both applied the same
+   * records.
    */
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
@@ -213,7 +214,7 @@ export class InstanceSource implements AdminSource {
     }));
   }
 
-  /** To be called some times a second, so that lags are known in time, and content is compared. */
+  /** Called several times a second, to measure lags in time and to compare content. */
   look(): PeerStatus[] {
     const peers = this.peerStatuses();
     this.watch.look();
@@ -225,14 +226,17 @@ export class InstanceSource implements AdminSource {
     return peers;
   }
 
-  /** By slot; 0 where nobody takes part. */
+  /** Member ids by slot; 0: the slot is free. */
   private memberIds(): number[] {
     const { memberTable: table } = this;
     table.refresh();
     return Array.from({ length: table.slots }, (_, slot) => (table.isMember(slot) ? table.id(slot) : 0));
   }
 
-  /** Of who acknowledged least; `null`: the object does not count. */
+  /**
+   * The largest bound over the given acknowledged sequence numbers; `null`: the object does not
+   * count.
+   */
   private errorBound(object: number, through: readonly number[]): number | null {
     const { [object]: counted } = this.daemon.objects;
     if (counted.errorBound === undefined) return null;
@@ -311,7 +315,7 @@ export class InstanceSource implements AdminSource {
     return this.change('evict', (members) => members.evict(name));
   }
 
-  /** Throws for a member that is heard, and does not leave. */
+  /** Throws if the member is heard, unless it is leaving and the command is `remove`. */
   private expectGone(name: string, command: string, effect: string): void {
     const peer = this.peerStatuses().find((candidate) => candidate.name === name);
     if (peer?.state !== 'heard' || (peer.leaving && command === 'remove')) return;
@@ -412,22 +416,20 @@ export class InstanceSource implements AdminSource {
   }
 
   /**
-   * Records of ours that some member has not acknowledged, those still in the log rings included.
+   * The records of ours that some member has not acknowledged. Each log ring that is not empty
+   * counts as one more.
    */
   unacknowledged(): number {
     return Math.max(0, ...this.peerStatuses().map((peer) => peer.unacknowledged)) + this.unnumbered();
   }
 
-  /** Whether every member that is heard has everything. */
+  /** Whether every peer that is heard has all of our records. */
   reachableHaveAll(): boolean {
     if (this.unnumbered() > 0) return false;
     return this.peerStatuses().every((peer) => peer.state !== 'heard' || peer.unacknowledged === 0);
   }
 
-  /**
-   * Log rings with records the send thread has not taken; a lone instance has nobody to take them
-   * for.
-   */
+  /** Number of log rings with records that the send thread has not taken. */
   private unnumbered(): number {
     const { logs } = this.daemon.instance.buffers;
     return logs.filter((log) => new LogConsumer(log).backlog !== 0).length;
@@ -450,7 +452,7 @@ export class InstanceSource implements AdminSource {
   }
 }
 
-/** Whose life is over is behind in nothing: it comes back with a snapshot. */
+/** A dead or departed incarnation has no lag: the member comes back with a snapshot. */
 const hasLag = ({ state }: PeerStatus): boolean => state !== 'dead' && state !== 'left';
 
 function flowRow(object: string, flow: FlowView, now: number): FlowRow {

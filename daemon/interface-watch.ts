@@ -2,20 +2,20 @@
  * Follows the interfaces of the ports while the instance runs: whether they exist, are up and have
  * a carrier, their MAC addresses, MTUs and queues, and the addresses of this host.
  *
- * rtnetlink says that something changed; then everything is read again, which is also done now and
- * then for what it does not tell of (the number of queues). So a lost message costs a moment, and
- * nothing is kept that could be out of step.
+ * When rtnetlink reports a change, everything is read again. Everything is also read at intervals,
+ * because rtnetlink does not report some changes (the number of queues). So a lost message only
+ * delays a change, and no copied state can go stale.
  *
- * | what happened                          | what is done                                         |
+ * | event                                  | reaction                                             |
  * | -------------------------------------- | ---------------------------------------------------- |
  * | the interface was removed, moved away  | detach; the workers close their sockets              |
- * | an interface of that name is there     | attach anew; the workers open new sockets            |
+ * | an interface of that name exists again | attach again; the workers open new sockets           |
  * | it went down, or lost its carrier      | the port is unusable; sockets stay                   |
- * | its MAC, or an address of this host    | another XDP program takes the place of the old one   |
+ * | its MAC, or an address of this host    | a new XDP program replaces the old one               |
  * | its MTU, MAC or own address            | the board is written                                 |
  * | the number of its queues               | the workers open new sockets                         |
  *
- * While a port is unusable the workers drop, and count, what would leave by it.
+ * While a port is unusable, the workers drop and count the packets that would leave by it.
  */
 
 import { PORT_STATE_TEXTS, type PortBoardWriter, type PortFacts, PortState } from '../shm/port-board.js';
@@ -29,18 +29,18 @@ import { type HostAddresses, readHostAddresses, sameAddresses } from './host-add
 import { formatAddress } from './kernel-neighbours.js';
 import { ChangeListener, type Changes } from './rtnetlink.js';
 
-/** How often it is asked whether anything changed. */
+/** Interval at which the rtnetlink socket is read. */
 const LISTEN_MS = 50;
-/** How often everything is read again although nothing is known to have changed. */
+/** Interval at which everything is read again without a reported change. */
 const REREAD_MS = 2000;
-/** How often an attachment that failed is tried again. */
+/** Interval at which a failed attachment is tried again. */
 const RETRY_MS = 500;
-/** How long workers may take to open their sockets before it is a problem. */
+/** Time that workers may take to open their sockets before it is a problem. */
 const OPENING_MS = 2000;
 
 /** A port and what was attached to its interface at the start. */
 export interface WatchedPort {
-  /** As in the configuration. */
+  /** Name in the configuration. */
   readonly name: string;
   readonly interface: string;
   readonly facts: InterfaceFacts;
@@ -48,38 +48,42 @@ export interface WatchedPort {
 
 export interface InterfaceWatchOptions {
   readonly ports: readonly WatchedPort[];
-  /** By port; the watch replaces them, and whoever made them closes what is there in the end. */
+  /**
+   * By port. The watch replaces entries. The owner of the array closes the attachments at the end.
+   */
   readonly attachments: (XdpAttachment | null)[];
   /** The addresses of this host when the ports were attached. */
   readonly hosts: HostAddresses;
   readonly filter: (port: number, hosts: HostAddresses) => XdpFilter;
   readonly attach: (port: number, hosts: HostAddresses) => XdpAttachment;
-  /** In mode wire a port has no address of its own. */
+  /** In wire mode a port has no address of its own. */
   readonly isWire: boolean;
-  /** Sentences about the MTUs of the ports together; `null`: there is no such interface now. */
+  /**
+   * Notes about the MTUs of all ports together; an MTU of `null`: the interface does not exist now.
+   */
   readonly mtuNotes: (ports: readonly { readonly name: string; readonly mtu: number | null }[]) => readonly string[];
   /** The longest IP packet that fits packet memory. */
   readonly packetBytesMax: number;
   readonly board: PortBoardWriter;
-  /** Workers that run now. */
+  /** The workers that run now. */
   readonly workers: () => readonly number[];
-  /** Workers there are. */
+  /** Number of workers. */
   readonly workerCount: number;
   readonly log: (level: 'info' | 'warn', text: string) => void;
 }
 
 interface Followed extends WatchedPort {
   state: PortState;
-  /** Why, where the state alone does not say it. */
+  /** The cause, if the state alone does not say it. */
   reason: string | null;
-  /** `null`: there is no such interface. */
+  /** `null`: the interface does not exist. */
   now: InterfaceFacts | null;
   number: number;
-  /** When workers were last asked to open sockets (`performance.now`). */
+  /** Time of the last request to the workers to open sockets (`performance.now`). */
   attachedAt: number;
-  /** What the XDP program that is attached was made for. */
+  /** The addresses that the attached XDP program was made for. */
   filtered: { readonly hosts: HostAddresses; readonly mac: Uint8Array };
-  /** What the log said last. */
+  /** The problem that was last logged. */
   told: string | null;
   toldMtu: string | null;
 }
@@ -109,7 +113,7 @@ export class InterfaceWatch {
       told: null,
       toldMtu: null,
     }));
-    this.toldMtus = this.mtuNotes(); // at the start others tell it
+    this.toldMtus = this.mtuNotes(); // the starting code logs these itself
     this.read({ any: true, removed: new Set(), lost: false });
     this.timer = setInterval(() => this.look(), LISTEN_MS);
   }
@@ -119,19 +123,19 @@ export class InterfaceWatch {
     this.listener.close();
   }
 
-  /** What is wrong with the ports, in a sentence each. */
+  /** Problems of the ports, one sentence each. */
   get alarms(): string[] {
     return this.problems.flatMap((problem, index) =>
       problem === null ? [] : [`port ${this.ports[index].name} is unusable: ${problem}`],
     );
   }
 
-  /** Of each port, why packets cannot leave by it; `null`: they can. */
+  /** By port, why packets cannot leave by it; `null`: they can. */
   private get problems(): readonly (string | null)[] {
     return this.ports.map((port, index) => this.problemOf(port, index));
   }
 
-  /** What is behind each port, for people. */
+  /** The interface behind each port, for people. */
   describe(): string[] {
     const { problems } = this;
     return this.ports.map((port, index) => {
@@ -142,7 +146,7 @@ export class InterfaceWatch {
     });
   }
 
-  /** For the metrics: the state of every port. */
+  /** The state of every port, for the metrics. */
   gauges(): CounterRow[] {
     return this.ports.map(({ name, interface: link, state }) => ({
       name: `port_unusable{port="${name}",interface="${link}"}`,
@@ -170,12 +174,12 @@ export class InterfaceWatch {
     }
   }
 
-  /** Replaces the XDP programs, since middleboxes own other addresses than before. */
+  /** Replaces the XDP programs, because the addresses of the middleboxes have changed. */
   updateFilters(): void {
     this.read({ any: true, removed: new Set(), lost: true });
   }
 
-  /** Reads everything, and does what is to be done about it. */
+  /** Reads everything and reacts to changes. */
   private read(changes: Changes): void {
     this.readAt = performance.now();
     try {
@@ -231,21 +235,21 @@ export class InterfaceWatch {
     this.tellMtu(port, now.mtu);
   }
 
-  /** What was attached to an interface that is no more. */
+  /** Abandons the attachment to an interface that no longer exists. */
   private abandon(index: number): void {
     this.options.attachments[index]?.abandon();
     this.options.attachments[index] = null;
   }
 
-  /** Has the workers open sockets. */
+  /** Makes the workers open new sockets. */
   private reopen(port: Followed): void {
     port.number++;
     port.attachedAt = performance.now();
   }
 
   /**
-   * Replaces the XDP program where it was made for other addresses; `isUnsure`: also to see whether
-   * it is still attached.
+   * Replaces the XDP program if the addresses it was made for have changed. `isUnsure`: also
+   * replaces it to find out whether it is still attached.
    */
   private refilter(port: Followed, index: number, { mac }: InterfaceFacts, isUnsure: boolean): void {
     const { filtered } = port;
@@ -256,7 +260,7 @@ export class InterfaceWatch {
       options.attachments[index]?.update(options.filter(index, hosts), mac);
     } catch (error) {
       if (isNativeError(error, 'ENOLINK')) this.abandon(index);
-      // The program goes on as it is, and is replaced at the next look.
+      // The old program stays in force. The next look tries again.
       else this.warnOnce(`port ${port.name}: ${(error as Error).message}`);
       return;
     }
@@ -280,7 +284,7 @@ export class InterfaceWatch {
     port.toldMtu = text;
   }
 
-  /** What is wrong with the MTUs of the ports together. */
+  /** Logs new notes about the MTUs of all ports together. */
   private tellMtus(): void {
     const notes = this.mtuNotes();
     for (const note of notes) if (!this.toldMtus.includes(note)) this.options.log('warn', note);
@@ -291,7 +295,7 @@ export class InterfaceWatch {
     return this.options.mtuNotes(this.ports.map((port) => ({ name: port.interface, mtu: port.now?.mtu ?? null })));
   }
 
-  /** Shows the workers what changed. */
+  /** Publishes changes to the workers. */
   private write(): void {
     const facts = this.ports.map((port, index) => this.factsFor(port, index));
     if (JSON.stringify(facts, plain) === JSON.stringify(this.written, plain)) return;
@@ -326,7 +330,7 @@ export class InterfaceWatch {
     return `workers without a socket there: ${late.join(', ')}`;
   }
 
-  /** Whether every worker that runs has sockets of the present attachment. */
+  /** Whether every running worker has sockets of the present attachment. */
   private isServed(port: Followed, index: number): boolean {
     const { board, workers } = this.options;
     return workers().every((worker) => board.serving(worker, index) === port.number);
@@ -355,7 +359,7 @@ export class InterfaceWatch {
   }
 }
 
-/** `null`: there is no such interface. */
+/** `null`: the interface does not exist. */
 function factsOf(name: string): InterfaceFacts | null {
   try {
     return interfaceFacts(name);

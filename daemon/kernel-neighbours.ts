@@ -1,10 +1,10 @@
 /**
- * The kernel's neighbour tables, of IPv4 (ARP) and IPv6 (neighbour discovery): reading them, and
- * making the kernel resolve an address.
+ * The kernel's neighbour tables for IPv4 (ARP) and IPv6 (neighbour discovery). This file reads
+ * them, and makes the kernel resolve an address.
  *
- * Data plane packets never pass the kernel, so it has no reason of its own to resolve their next
- * hops: a datagram of ours to the discard port (9, RFC 863) gives it one. It carries nothing, and
- * its time to live or hop limit of 1 keeps it on the link.
+ * Data plane packets never pass the kernel, so the kernel has no reason to resolve their next hops.
+ * An empty datagram to the discard port (9, RFC 863) gives it one. Its TTL or hop limit of 1 keeps
+ * it on the link.
  */
 
 import { createSocket, type Socket } from 'node:dgram';
@@ -20,27 +20,29 @@ export interface KernelNeighbour {
   readonly mac: Mac;
 }
 
-/** What the watcher needs of the kernel; tests give their own. */
+/** The interface from the watcher to the kernel; tests have their own implementation. */
 export interface KernelNeighbours {
-  /** Every neighbour on these interfaces whose link-layer address is known. */
+  /** Returns every neighbour on these interfaces whose link-layer address is known. */
   read(interfaces: readonly string[]): KernelNeighbour[];
-  /** Gives the kernel a reason to resolve an address, which is on the link of this interface. */
+  /** Gives the kernel a reason to resolve an address on the link of this interface. */
   provoke(address: RawAddress, name: string): void;
   close(): void;
 }
 
 const DISCARD_PORT = 9;
 
-/** An address as people write it. */
+/** An address as text. */
 export function formatAddress(address: RawAddress): string {
   if (typeof address === 'number') return formatIpv4(address);
   return formatIpv6(new Uint8Array(address.buffer, address.byteOffset, 16));
 }
 
-/** Addresses kept until the socket is open; more are asked for again anyway. */
+/** Number of addresses kept until the socket is open. Others are requested again anyway. */
 const WAITING_MAX = 256;
 
-/** A socket of one IP version, opened when it is first needed: a host may lack the other. */
+/**
+ * A socket of one IP version. It is opened when first needed, because a host may lack one version.
+ */
 class Provoker {
   private readonly socket: Socket;
   private readonly failed: (problem: string) => void;
@@ -53,7 +55,7 @@ class Provoker {
     this.socket.on('error', (error) => failed(error.message));
     this.socket.bind(0, () => {
       this.socket.unref();
-      this.socket.setTTL(1); // of IPv6: the hop limit
+      this.socket.setTTL(1); // for IPv6, the hop limit
       this.open = true;
       for (const to of this.waiting.splice(0)) this.send(to);
     });
@@ -76,7 +78,7 @@ class Provoker {
   }
 }
 
-/** The tables of the network namespace the process is in. */
+/** The tables of the process's network namespace. */
 export class LinuxNeighbours implements KernelNeighbours {
   private readonly failed: (problem: string) => void;
   private readonly reported = new Set<string>();
@@ -84,13 +86,14 @@ export class LinuxNeighbours implements KernelNeighbours {
   private readonly last = new Map<string, KernelNeighbour[]>();
 
   /**
-   * `failed` takes a sentence for the log when the kernel refuses something; once for each reason.
+   * `failed` takes a sentence for the log if the kernel refuses something; it is called once per
+   * text.
    */
   constructor(failed: (problem: string) => void) {
     this.failed = failed;
   }
 
-  /** While the neighbours on an interface cannot be read, what they were before goes on holding. */
+  /** If an interface's neighbours cannot be read, the last ones that were read stay valid. */
   read(interfaces: readonly string[]): KernelNeighbour[] {
     return interfaces.flatMap((name) => {
       try {

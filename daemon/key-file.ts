@@ -1,4 +1,4 @@
-/** The key file: `cluster.key_file`. What a line says is in workers/replication/cluster-key.ts. */
+/** The key file, `cluster.key_file`. Its line format is in workers/replication/cluster-key.ts. */
 
 import { appendFileSync, readFileSync, type Stats, writeFileSync } from 'node:fs';
 import {
@@ -11,16 +11,14 @@ import {
 } from '../workers/replication/cluster-key.js';
 import { type FileLimits, readFileInTime, readRegularFile } from './read-file.js';
 
-/** What is larger is some other file. */
+/** A larger file is not a key file. */
 const FILE_BYTES_MAX = 64 * 1024;
 const OTHERS = 0o077;
 
-/** What is wrong with a key file; the message names the file, and the line where there is one. */
+/** An error in a key file. The message names the file, and the line if there is one. */
 export class KeyFileError extends Error {}
 
-/**
- * Reads the keys, the one to send with first. Throws a `KeyFileError`. Waits for the file system.
- */
+/** Reads the keys; the sending key is first. Throws a `KeyFileError`. Blocks on the file system. */
 export function readKeyFile(file: string): readonly ClusterKey[] {
   try {
     return keysOf(file, readRegularFile(file, limitsOf(file)));
@@ -29,7 +27,7 @@ export function readKeyFile(file: string): readonly ClusterKey[] {
   }
 }
 
-/** The same, in limited time. */
+/** Like `readKeyFile`, but rejects if the file system does not answer in time. */
 export async function readKeyFileInTime(file: string): Promise<readonly ClusterKey[]> {
   try {
     return keysOf(file, await readFileInTime(file, limitsOf(file)));
@@ -66,13 +64,13 @@ function keyFileError(file: string, error: unknown): KeyFileError {
 }
 
 /**
- * Makes a new key file with one key, or puts a second key into one that has one: the first step of
- * a rotation. Returns what was done, for people.
+ * Makes a new key file with one key, or adds a second key to a file with one: the first step of a
+ * rotation. Returns what was done, for people.
  */
 export function generateKey(file: string): string {
   const key = newKey(1);
   try {
-    // `wx`: it is made here or not at all, so nobody else has it open.
+    // `wx` fails if the file exists, so no other process has it open.
     writeFileSync(file, keyLine(key), { flag: 'wx', mode: 0o600 });
     return `${file}: made, with key 1; copy it to every member, readable by none but the user the daemon runs as`;
   } catch (error) {

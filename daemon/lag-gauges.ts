@@ -1,6 +1,6 @@
 /**
- * The lag as gauges: per origin and object, so that their number is that of the members and not its
- * square.
+ * The lag as gauges by origin and object. So their number grows with the number of members, not
+ * with its square.
  */
 
 import type { CounterRow, LagRow, ObjectRow } from './admin/source.js';

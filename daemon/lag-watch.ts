@@ -1,20 +1,21 @@
 /**
- * How far behind the members are, in records and in time: for each origin, object and member that
- * has to have the origin's records, how many it lacks, and since when it has not had everything
- * there was. Read from the acknowledgement board, some times a second; so a time is that exact.
+ * Measures how far behind the members are, in records and in time. For each origin, object and
+ * member that must have the origin's records, it finds how many records the member lacks, and since
+ * when it has lacked any. It reads the acknowledgement board several times a second. The interval
+ * between reads is the accuracy of a time.
  */
 
 import { type AckBoard, VectorRecord } from '../shm/ack-board.js';
 
-/** Who lacks what of whom; one of the two is this instance. */
+/** What a member lacks of an origin's records. One of the two is this instance. */
 export interface Lag {
   readonly object: number;
   readonly origin: number;
   readonly member: number;
   readonly records: number;
-  /** 0: it lacks nothing. */
+  /** Time since it last had everything; 0: it lacks nothing. */
   readonly ms: number;
-  /** What the member has of the origin without a gap. */
+  /** Sequence number up to which the member has everything of the origin. */
   readonly through: number;
 }
 
@@ -23,8 +24,8 @@ export class LagWatch {
   private readonly self: number;
   private readonly vector = new VectorRecord();
   /**
-   * [(object * slots + slot) * 2 + direction]: when there was nothing lacking; −1: not looked at
-   * yet.
+   * By [(object * slots + slot) * 2 + direction]: when nothing was missing last; −1: not measured
+   * yet. Direction 0: our lag behind the member; 1: its lag behind us.
    */
   private readonly completeAt: Float64Array;
 
@@ -34,7 +35,7 @@ export class LagWatch {
     this.completeAt = new Float64Array(board.objects * board.members * 2).fill(-1);
   }
 
-  /** Looks at the members in `slots`; `now` in ms of a clock that only goes forward. */
+  /** Measures the members in `slots`. `now` is in ms of a monotonic clock. */
   look(slots: Iterable<number>, now: number): Lag[] {
     const lags: Lag[] = [];
     for (const slot of slots) {
@@ -46,7 +47,7 @@ export class LagWatch {
     return lags;
   }
 
-  /** What we lack of the member's. */
+  /** What we lack of the member's records. */
   private theirs(object: number, origin: number, now: number): Lag {
     const { vector } = this;
     vector.clear();
@@ -56,7 +57,7 @@ export class LagWatch {
     return { object, origin, member: this.self, records, ms, through: vector.contiguous };
   }
 
-  /** What the member lacks of ours. */
+  /** What the member lacks of our records. */
   private ours(object: number, member: number, now: number): Lag {
     const { vector, board, self } = this;
     vector.clear();

@@ -1,7 +1,7 @@
 /**
- * The lifecycle of an instance: its states, and what each change of state does. What `status` says,
- * which hooks run, what systemd is told and how the commands `status` and `join` end all follow
- * from here.
+ * The lifecycle of an instance: its states, and what each change of state does. The output of
+ * `status`, the hooks, the notifications to systemd and the exit codes of `status` and `join` all
+ * follow from this file.
  *
  *     starting ─▶ waiting ◀─▶ joining ─▶ ready ◀─▶ degraded
  *         └───────────┴───────────┴────────┴──────────┴─────▶ draining ─▶ left
@@ -15,14 +15,14 @@ export type LifecycleState = (typeof LIFECYCLE_STATES)[number];
 export interface StateTraits {
   readonly help: string;
   /**
-   * Whether the workers run, so that packets pass. systemd is told READY=1 in the first such state.
+   * Whether the workers run, so that packets pass. The first such state sends READY=1 to systemd.
    */
   readonly takesPackets: boolean;
-  /** Of the commands `status` and `join`. */
+  /** Exit code of the commands `status` and `join`. */
   readonly exitCode: number;
 }
 
-/** Exit codes of `status` and `join`; 1 and 2 mean that a command failed or was wrong. */
+/** Exit codes of `status` and `join`; 1 and 2 mean that a command failed or had a syntax error. */
 export const StateExit = { READY: 0, DEGRADED: 3, NOT_READY: 4 } as const;
 
 const { READY, DEGRADED, NOT_READY } = StateExit;
@@ -41,7 +41,7 @@ export const STATE_TRAITS: Readonly<Record<LifecycleState, StateTraits>> = {
   left: { help: 'it has stopped', takesPackets: false, exitCode: NOT_READY },
 };
 
-/** Hooks that a change of state runs; `null`: there is no such change. */
+/** Hooks that a change of state runs; `null`: this change cannot happen. */
 type Change = readonly HookEvent[] | null;
 
 const none: Change = null;
@@ -59,7 +59,7 @@ export const CHANGES: Readonly<Record<LifecycleState, Readonly<Record<LifecycleS
   left: { starting: none, waiting: none, joining: none, ready: none, degraded: none, draining: none, left: none },
 };
 
-/** What is wrong with an instance that takes packets, or was until just now. */
+/** Problems of an instance that takes packets, or did so until just now. */
 export type ProblemKind = 'thread' | 'port' | 'refused' | 'log' | 'clock';
 
 export interface Problem {
@@ -68,18 +68,19 @@ export interface Problem {
   readonly text: string;
 }
 
-/** What the state follows from. */
+/** The facts that determine the state. */
 export interface Facts {
-  /** `null`: the threads of replication are starting. */
+  /** `null`: the replication threads are starting. */
   readonly entry: 'waiting' | 'joining' | 'entered' | null;
-  /** `drain` was given, or the instance is stopping. */
+  /** The command `drain` was given, or the instance is stopping. */
   readonly isDraining: boolean;
   readonly hasStopped: boolean;
   readonly problems: readonly Problem[];
 }
 
 /**
- * A problem counts once it was seen over so long: a thread that is replaced in a moment is none…
+ * A problem counts once it has been seen over this time. So a thread that is restarted quickly is
+ * not a problem.
  */
 const ONSET_MS: Readonly<Record<ProblemKind, number>> = {
   thread: 3000,
@@ -89,7 +90,8 @@ const ONSET_MS: Readonly<Record<ProblemKind, number>> = {
   clock: 1000,
 };
 /**
- * …until it was not seen for so long. A thread that fails again and again is ready now and then.
+ * A counted problem ends once it has not been seen for this time. So a thread that fails repeatedly
+ * stays a problem although it is ready in between.
  */
 const RECOVERY_MS = 3000;
 
@@ -110,7 +112,7 @@ export class Lifecycle {
   state: LifecycleState = 'starting';
   /** The problems that count: those of a degraded instance. */
   problems: readonly Problem[] = [];
-  /** Those, and what is wrong right now; not with a thread, which may only be replaced. */
+  /** Also the problems seen at this moment, except those of threads, which may be restarting. */
   shown: readonly Problem[] = [];
   private readonly options: LifecycleOptions;
   /** By kind and text. */
@@ -122,13 +124,13 @@ export class Lifecycle {
     this.options = options;
   }
 
-  /** What is wrong, in one line; empty: nothing. */
+  /** The problems that count, in one line; empty if there are none. */
   get reason(): string {
     return this.problems.map(({ text }) => text).join('; ');
   }
 
   /**
-   * Takes what is so at `now` (ms of a clock that never steps). Resolves when all hooks so far have
+   * Applies the facts at `now` (ms of a monotonic clock). Resolves when all hooks so far have
    * ended.
    */
   update(facts: Facts, now: number): Promise<void> {
@@ -137,7 +139,7 @@ export class Lifecycle {
     if (next === this.state) return this.hooks;
     const change = CHANGES[this.state][next];
     if (change === null) {
-      // The state is not left wrong because of a mistake of ours.
+      // An internal error must not leave the state wrong, so the change is made all the same.
       this.options.onError(`the state changes from ${this.state} to ${next}, which should not happen`);
     }
     this.state = next;
@@ -148,7 +150,7 @@ export class Lifecycle {
     return this.hooks;
   }
 
-  /** Notes which problems count at `now`. */
+  /** Updates which problems count at `now`. */
   private weigh(problems: readonly Problem[], now: number): void {
     for (const problem of problems) {
       const key = `${problem.kind} ${problem.text}`;

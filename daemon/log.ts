@@ -1,7 +1,7 @@
 /**
- * The daemon's log, on standard error: lines for people on a terminal, lines with a priority for
- * the journal, JSON for everything else. Only the main thread writes to it; other threads hand
- * theirs over (shm/events.ts).
+ * The daemon's log on standard error: text lines on a terminal, lines with a priority for the
+ * journal, otherwise JSON. Only the main thread writes to it. Other threads pass their messages to
+ * it (shm/events.ts).
  */
 
 import { fstatSync } from 'node:fs';
@@ -18,8 +18,8 @@ export type LogForm = 'text' | 'journal' | 'json';
 const STDERR = 2;
 
 /**
- * Messages less important than `level` are left out. `sink` takes whole lines, by default standard
- * error.
+ * Leaves out messages less important than `level`. `sink` takes whole lines; the default is
+ * standard error.
  */
 export function createLog(level: LogLevel, form: LogForm = formOf(STDERR), sink: LogSink = standardError()): Log {
   const options = {
@@ -37,19 +37,17 @@ export interface LogSink {
   write(line: string): void;
 }
 
-/**
- * Written at once and not in the background: the last line before an end is the one that matters.
- */
+/** Writes synchronously, because the last line before the process ends matters most. */
 function standardError(): LogSink {
   const destination = pino.destination({ fd: STDERR, sync: true });
-  // Nobody reads it any more; there is nowhere to say so, and no reason to stop.
+  // Nobody reads standard error any more. That is no reason to stop, and cannot be reported.
   destination.on('error', () => undefined);
   return { write: (line) => void destination.write(line) };
 }
 
 /**
- * systemd says in JOURNAL_STREAM (man 5 systemd.exec) which file is its own; standard error may
- * have been redirected.
+ * systemd sets JOURNAL_STREAM (man 5 systemd.exec) to the device and inode of the journal's stream.
+ * Standard error may have been redirected elsewhere.
  */
 export function formOf(descriptor: number, journal = process.env['JOURNAL_STREAM']): LogForm {
   if (isatty(descriptor)) return 'text';
@@ -72,8 +70,8 @@ function textLine(entry: Entry): string {
 }
 
 /**
- * Priorities of syslog, as the journal reads them at the start of a line (man 3 sd-daemon). The
- * time is its own.
+ * Syslog priorities, which the journal reads at the start of a line (man 3 sd-daemon). The journal
+ * adds the time itself.
  */
 const PRIORITIES: Readonly<Record<LogLevel, number>> = { trace: 7, debug: 7, info: 6, warn: 4, error: 3, fatal: 2 };
 
@@ -81,7 +79,7 @@ function journalLine(entry: Entry): string {
   return `<${PRIORITIES[entry.level]}>${textOf(entry)}\n`;
 }
 
-/** The message, the error, and whatever else came with it, on one line. */
+/** The message, the error and all other fields, on one line. */
 function textOf({ level: _level, time: _time, msg, err, ...more }: Entry): string {
   const parts = [msg, err?.message].filter((part) => part !== undefined && part !== '');
   const extra = Object.entries(more).map(([key, value]) => `${key}=${JSON.stringify(value)}`);

@@ -1,8 +1,8 @@
 import { cpu, mem, osInfo } from 'systeminformation';
 
 /**
- * One line about the machine: at the head of a log and of a benchmark. Asks programs, so never
- * while packets wait.
+ * One line about the machine, for the head of a log or a benchmark. It runs programs, so it must
+ * not be called while packets wait.
  */
 export async function machineLine(): Promise<string> {
   const [processor, memory, system] = await Promise.all([cpu(), mem(), osInfo()]);

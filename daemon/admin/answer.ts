@@ -1,7 +1,7 @@
 /**
- * What a command answers, and how it is written: as text in aligned columns for people, or as JSON
- * for programs, one document a line (a table is one line per row, so an answer of any length can be
- * read as it comes).
+ * The answers of commands, and how to write them. As text, an answer has aligned columns for
+ * people. As JSON, it has one document per line for programs. A table has one line per row, so a
+ * reader can process an answer of any length as it arrives.
  */
 
 import type { LifecycleState } from '../lifecycle.js';
@@ -11,7 +11,7 @@ export type Format = 'text' | 'json';
 export interface Column<Row> {
   readonly title: string;
   cell(row: Row): string | number | null;
-  /** Numbers read better aligned to the right. */
+  /** Numbers are aligned to the right. */
   readonly right?: boolean;
 }
 
@@ -28,27 +28,29 @@ export function lines(text: readonly string[]): Answer {
 }
 
 /**
- * One thing with named properties. `state`: the answer tells it, and the program's exit code
- * follows from it.
+ * One thing with named properties. If `state` is given, the answer reports it, and the program's
+ * exit code follows from it.
  */
 export function record(properties: object, state?: LifecycleState): Answer {
   return { kind: 'record', record: properties, ...(state === undefined ? {} : { state }) };
 }
 
-/** One thing with named properties, which people read as lines. */
+/** One thing with named properties. The text form has lines of its own. */
 export function report(properties: object, text: readonly string[]): Answer {
   return { kind: 'report', record: properties, lines: text };
 }
 
 /**
- * Many things of one kind. `null` among the rows stands for a pause, in which other work can be
- * done.
+ * Many things of one kind. A `null` among the rows is a point where the caller may do other work.
  */
 export function table<Row>(columns: readonly Column<Row>[], rows: Iterable<Row | null>): Answer {
   return { kind: 'table', columns, rows };
 }
 
-/** The lines of an answer, without line ends; `null` where it is good to pause. */
+/**
+ * The lines of an answer, without line ends. A `null` is a point where the caller may do other
+ * work.
+ */
 export function* render(answer: Answer, format: Format): Generator<string | null, void, undefined> {
   if (format === 'json') yield* renderJson(answer);
   else if (answer.kind === 'lines' || answer.kind === 'report') yield* answer.lines;
@@ -70,8 +72,8 @@ function* renderRecord(properties: object): Generator<string> {
 }
 
 /**
- * Rows looked at to find how wide the columns are. Later rows with wider cells stand out, which
- * does no harm.
+ * Number of rows that determine the column widths. A wider cell in a later row breaks the
+ * alignment, which does no harm.
  */
 const ROWS_MEASURED = 256;
 
@@ -107,7 +109,7 @@ function align(columns: readonly Column<unknown>[], cells: readonly string[], wi
   return aligned.join('  ').trimEnd();
 }
 
-/** A value as a cell: on one line, nothing in it that a terminal would act on. */
+/** A value as a cell: on one line, without control characters. */
 function plain(value: unknown): string {
   if (value === null || value === undefined || value === '') return '-';
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to be removed

@@ -1,13 +1,13 @@
 /**
- * The other end of the admin socket, for programs: asks one command and hands over the answer's
- * lines as they come.
+ * The client side of the admin socket. It sends one command and yields the lines of the answer as
+ * they arrive.
  */
 
 import { connect, type Socket } from 'node:net';
 import type { LifecycleState } from '../lifecycle.js';
 import { readLine } from './protocol.js';
 
-/** The instance understood and refused, or failed. */
+/** The instance understood the command and refused it, or the command failed. */
 export class CommandError extends Error {
   readonly code: string;
 
@@ -17,19 +17,19 @@ export class CommandError extends Error {
   }
 }
 
-/** There is no instance to be spoken to; `cause` has the error's code. */
+/** No instance can be reached; `cause` has the error's code. */
 export class UnreachableError extends Error {}
 
 export interface AskOptions {
-  /** Gives up when nothing comes for so long; absent: never. */
+  /** Fails if the instance sends nothing for this time. Absent: no limit. */
   readonly silence_ms?: number | undefined;
-  /** Told of the state of the instance, if the answer tells it. */
+  /** Called with the state of the instance, if the answer reports it. */
   readonly onState?: (state: LifecycleState) => void;
 }
 
 /**
- * Yields the lines of one answer. Throws `CommandError` or `UnreachableError`. Leaving the loop
- * early is fine.
+ * Yields the lines of one answer. Throws `CommandError` or `UnreachableError`. The caller may leave
+ * the loop early.
  */
 export async function* ask(path: string, command: string, options: AskOptions = {}): AsyncGenerator<string> {
   const socket = await open(path);
@@ -56,14 +56,14 @@ export async function* ask(path: string, command: string, options: AskOptions = 
   }
 }
 
-/** All lines of an answer. */
+/** Returns all lines of an answer. */
 export async function askAll(path: string, command: string, options: AskOptions = {}): Promise<string[]> {
   const answer: string[] = [];
   for await (const line of ask(path, command, options)) answer.push(line);
   return answer;
 }
 
-/** The documents of a JSON answer: one for each row of a table. */
+/** Returns the documents of a JSON answer: one per row of a table. */
 export async function askJson(path: string, command: string, options: AskOptions = {}): Promise<unknown[]> {
   const answer = await askAll(path, `${command} -o json`, options);
   return answer.map((line) => JSON.parse(line));

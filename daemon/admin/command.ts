@@ -1,33 +1,33 @@
-/** What a command is, and how a line becomes a call of one. */
+/** Commands, and how to parse a line into a call of one. */
 
 import { suggestion } from '../../conf/suggest.js';
 import type { Answer, Format } from './answer.js';
 import type { AdminSource } from './source.js';
 
 export interface Command {
-  /** Its words, separated by single spaces: `show peers`. */
+  /** The command's words, separated by single spaces: `show peers`. */
   readonly name: string;
-  /** What may follow, for `help`: `[PATTERN]`. */
+  /** The arguments, for `help`: `[PATTERN]`. */
   readonly usage: string;
   /** One line. */
   readonly summary: string;
-  /** More lines, shown by `help COMMAND`. */
+  /** More lines, for `help COMMAND`. */
   readonly details?: readonly string[];
   run(call: Call): Answer | Promise<Answer>;
 }
 
 export interface Call {
   readonly source: AdminSource;
-  /** What followed the command's own words. */
+  /** The words after the command's name. */
   readonly words: readonly string[];
-  /** All commands there are, for `help`. */
+  /** All commands, for `help`. */
   readonly commands: readonly Command[];
 }
 
-/** A command that was not written as it should be. */
+/** The command line has a syntax error. */
 export class UsageError extends Error {}
 
-/** A command that was understood and did not do what was asked. */
+/** The command is valid, but the instance did not do what it asks for. */
 export class FailedError extends Error {}
 
 export interface ParsedLine {
@@ -36,7 +36,7 @@ export interface ParsedLine {
   readonly format: Format;
 }
 
-/** Finds the command a line calls. Throws a `UsageError` that says what could have been meant. */
+/** Finds the command that a line calls. Throws a `UsageError` that suggests a correction. */
 export function parseLine(line: string, commands: readonly Command[]): ParsedLine {
   const { words, format, help } = takeOptions(line.split(/\s+/).filter((word) => word !== ''));
   if (help) words.unshift('help');
@@ -82,13 +82,13 @@ function unknown(words: readonly string[], commands: readonly Command[]): string
   return `unknown command "${printable(first)}"${suggestion(first, names) || '; try help'}`;
 }
 
-/** Foreign text as it may stand in an answer: short, on one line, and plain ASCII. */
+/** Makes foreign text safe for an answer: at most 40 characters, one line, printable ASCII. */
 export function printable(text: string): string {
   const short = text.length > 40 ? `${text.slice(0, 37)}...` : text;
   return short.replace(/[^\x20-\x7e]/g, '?');
 }
 
-/** For commands that take nothing more. */
+/** For commands without arguments. Throws a `UsageError`. */
 export function expectNoWords(call: Call, name: string): void {
   if (call.words.length > 0) throw new UsageError(`${name} takes no "${printable(call.words[0])}"`);
 }

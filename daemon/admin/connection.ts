@@ -1,6 +1,7 @@
 /**
- * One client of the admin socket. Commands are answered one after the other, and none is read while
- * one is answered, so a client can make us hold no more than one line and one piece of an answer.
+ * One client of the admin socket. The connection answers commands one after the other, and reads
+ * none while it answers one. So a client can make the instance buffer at most one line and one
+ * piece of an answer.
  */
 
 import type { Socket } from 'node:net';
@@ -13,11 +14,11 @@ import type { AdminSource } from './source.js';
 export interface ConnectionOptions {
   readonly source: AdminSource;
   readonly commands: readonly Command[];
-  /** A client that has sent no whole command for so long is sent away. */
+  /** A client that sends no whole command for this time is disconnected. */
   readonly idle_ms: number;
-  /** A client that takes nothing of its answer for so long is cut off. */
+  /** A client that reads nothing of its answer for this time is disconnected. */
   readonly stall_ms: number;
-  /** Told of every command before it runs, and of errors that are ours. */
+  /** Receives every command before it runs, and errors of the instance itself. */
   readonly log: AdminLog;
 }
 
@@ -26,14 +27,15 @@ export interface AdminLog {
   error(error: unknown, message: string): void;
 }
 
-/** How long the main thread may work on an answer before it does something else. */
+/** Time that the main thread may work on an answer before it does other work. */
 const SLICE_MS = 2;
-/** Lines between two looks at the clock. */
+/** Number of lines between two readings of the clock. */
 const LINES_PER_LOOK = 32;
-/** How much of an answer is gathered before it is given to the socket. */
+/** Number of characters of an answer that are collected before they are written to the socket. */
 const PIECE_CHARACTERS = 16 * 1024;
 /**
- * A client sent away may finish what it was writing, or it would never read why; but not for ever.
+ * A client that is disconnected may finish what it is writing; otherwise it might never read the
+ * reason. These two limit how long and how much.
  */
 const FAREWELL_MS = 500;
 const FAREWELL_BYTES = 8 * 1024 * 1024;
@@ -46,7 +48,7 @@ export class Connection {
   private readonly socket: Socket;
   private readonly options: ConnectionOptions;
   private timer: NodeJS.Timeout | undefined;
-  /** What has come of lines not yet answered. */
+  /** Received bytes of lines that are not yet answered. */
   private pending: Buffer = Buffer.alloc(0);
   private ended = false;
   private answering = false;
@@ -57,7 +59,7 @@ export class Connection {
     this.options = options;
     this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
     this.awaitCommand();
-    // A client that is gone is no error of ours; 'close' follows.
+    // A client that disconnects is not an error of the instance. 'close' follows.
     socket.on('error', () => undefined);
     socket.once('close', () => clearTimeout(this.timer));
     socket.on('data', (bytes: Buffer) => {
@@ -70,7 +72,9 @@ export class Connection {
     });
   }
 
-  /** Sends the client away: at once if it asks nothing, else after the answer under way. */
+  /**
+   * Disconnects the client: at once if no command is being answered, otherwise after the answer.
+   */
   leave(): void {
     if (this.answering) this.leaving = true;
     else this.close('');
@@ -87,7 +91,7 @@ export class Connection {
     try {
       for (let line = this.takeLine(); line !== undefined && this.writable(); line = this.takeLine()) {
         if (line.trim() === '') continue;
-        // Only whole commands count: bytes that trickle in do not keep a connection.
+        // Only whole commands count, so a client cannot keep the connection with single bytes.
         clearTimeout(this.timer);
         await this.answer(line);
         this.awaitCommand();
@@ -117,7 +121,7 @@ export class Connection {
     return this.socket.writable && !this.socket.destroyed;
   }
 
-  /** The next whole line; at the end of input also one without its line feed. */
+  /** Returns the next whole line. At the end of input, the last line needs no line feed. */
   private takeLine(): string | undefined {
     let end = this.pending.indexOf(LINE_FEED);
     if (end < 0 && this.ended && this.pending.length > 0) end = this.pending.length;
@@ -165,7 +169,7 @@ export class Connection {
     return okLine(answer.kind === 'record' ? answer.state : undefined);
   }
 
-  /** Resolves when more can be written, or never will be. */
+  /** Resolves when more can be written, or when the socket is closed. */
   private async write(text: string): Promise<void> {
     const { socket } = this;
     if (!this.writable() || socket.write(text)) return;
@@ -182,7 +186,7 @@ export class Connection {
     });
   }
 
-  /** Says why, and closes the connection. */
+  /** Sends the reason and closes the connection. */
   private dismiss(code: ErrorCode, message: string): void {
     this.close(errorLine(code, message));
   }
@@ -198,7 +202,10 @@ export class Connection {
   }
 }
 
-/** Sends a last line and closes, taking what still comes for a while. */
+/**
+ * Sends a last line and closes the connection. Discards what still arrives, within the limits
+ * above.
+ */
 export function farewell(socket: Socket, line: string): void {
   const giveUp = setTimeout(() => socket.destroy(), FAREWELL_MS).unref();
   const limit = socket.bytesRead + FAREWELL_BYTES;

@@ -1,6 +1,6 @@
 /**
- * The filter of `show flows`: terms such as `proto=tcp inside=10.0.0.0/8 port=80`, all of which
- * must hold.
+ * The filter of `show flows`: terms such as `proto=tcp inside=10.0.0.0/8 port=80`. A flow must
+ * match all of them.
  */
 
 import { BlockList, isIP } from 'node:net';
@@ -11,9 +11,9 @@ import type { Endpoint, FlowRow } from './source.js';
 
 type Family = 'ipv4' | 'ipv6';
 
-/** An address, or a block of them, and perhaps a port. */
+/** An address or a block of addresses, with an optional port. */
 export interface EndpointFilter {
-  /** Of which IP version they are: an IPv4 address would be in ::/0. */
+  /** IP version of the addresses. Without it, an IPv4 address would match ::/0. */
   readonly family: Family;
   readonly addresses: BlockList;
   readonly port: number | null;
@@ -24,15 +24,15 @@ export interface FlowFilter {
   readonly inside: EndpointFilter | null;
   readonly external: EndpointFilter | null;
   readonly remote: EndpointFilter | null;
-  /** Of any of the endpoints. */
+  /** Matches the port of any of the endpoints. */
   readonly port: number | null;
   readonly state: string | null;
   readonly object: string | null;
-  /** Rows at most. */
+  /** Maximum number of rows. */
   readonly limit: number;
 }
 
-/** What `FlowRow.state` may say. */
+/** Possible values of `FlowRow.state`. */
 const FLOW_STATES: readonly string[] = [...RANK_NAMES, 'dead', 'static'];
 
 export const FLOW_FILTER_HELP = [
@@ -78,7 +78,7 @@ const TERMS: Readonly<Record<string, Term>> = {
   },
 };
 
-/** Throws a `UsageError` that names the term. */
+/** Parses the terms. Throws a `UsageError` that names the term. */
 export function parseFlowFilter(words: readonly string[]): FlowFilter {
   const filter: Mutable<FlowFilter> = {
     protocol: null,
@@ -151,11 +151,11 @@ export function protocolName(number: number): string {
   return known?.[0] ?? String(number);
 }
 
-/** ADDRESS, ADDRESS/BITS, and :PORT behind either, before which IPv6 stands in brackets. */
+/** ADDRESS or ADDRESS/BITS, optionally followed by :PORT. With a port, IPv6 is in brackets. */
 const ENDPOINT = /^(?:\[(?<bracketed>[^\]]*)\]|(?<plain>[^/[\]]*?))(?:\/(?<bits>\d{1,3}))?(?::(?<port>\d{1,5}))?$/;
 
 function parseEndpoint(text: string): EndpointFilter {
-  // A bare IPv6 address has colons of its own.
+  // A bare IPv6 address contains colons, so it is tested first.
   const {
     bracketed,
     plain = bracketed,

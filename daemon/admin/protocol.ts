@@ -1,21 +1,21 @@
 /**
- * How one speaks to the admin socket: lines of text, from a program or by hand (`socat -
+ * The protocol of the admin socket: lines of text, from a program or by hand (`socat -
  * UNIX-CONNECT:SOCKET`).
  *
  *     request  = command *( SP word ) LF             for example: show flows proto=tcp -o json
  *     answer   = *( line LF ) end LF
  *     end      = "OK" [ SP state ] / "ERR" SP code SP message
  *
- * Every request that is not blank has one answer; answers come in the order of the requests, which
- * need not wait for each other. `end` is the only line that begins with `OK` or `ERR`: a line of
- * content that would, or that begins with a space, has one more space before it, which a program
- * takes away again. An answer may end in `ERR` after some lines.
+ * Every request that is not blank has one answer. Answers come in the order of the requests. A
+ * client may send requests without waiting for answers. Only `end` begins with `OK` or `ERR`. A
+ * content line that begins with `OK`, `ERR` or a space is sent with one extra leading space, which
+ * the client removes. An answer may end in `ERR` after some lines.
  *
- * `state` ends the answer of a command whose exit code tells the state of the instance
+ * `state` ends the answer of a command whose exit code reports the state of the instance
  * (lifecycle.ts).
  *
- * Codes: `usage` the command was not understood; `failed` it did not do what was asked; `too_long`,
- * `busy` and `idle` the connection is closed.
+ * Codes: `usage` the command was not understood; `failed` the command did not do what it asks for;
+ * `too_long`, `busy` and `idle` the connection is closed.
  */
 
 import { LIFECYCLE_STATES, type LifecycleState } from '../lifecycle.js';
@@ -28,17 +28,17 @@ export const PROTOCOL_HELP = [
   '-o json after a command gives JSON, one document a line. An answer ends with a line OK or ERR CODE MESSAGE.',
 ];
 
-/** The end of an answer that did not fail. */
+/** The end of a successful answer. */
 export function okLine(state?: LifecycleState): string {
   return state === undefined ? 'OK\n' : `OK ${state}\n`;
 }
 
-/** The end of an answer that failed. */
+/** The end of a failed answer. */
 export function errorLine(code: ErrorCode, message: string): string {
   return `ERR ${code} ${message.replace(/\s*[\r\n]+\s*/g, ' ')}\n`;
 }
 
-/** A line of content as it is sent. */
+/** Escapes a content line for sending. */
 export function escapeLine(line: string): string {
   return /^(?: |OK|ERR)/.test(line) ? ` ${line}` : line;
 }
@@ -48,7 +48,7 @@ export type Received =
   | { readonly kind: 'ok'; readonly state: LifecycleState | null }
   | { readonly kind: 'error'; readonly code: string; readonly message: string };
 
-/** The other way round: what a line, without its end, is. */
+/** Parses a received line, without its line end. */
 export function readLine(line: string): Received {
   if (line === 'OK' || line.startsWith('OK ')) {
     const state = LIFECYCLE_STATES.find((candidate) => line === `OK ${candidate}`) ?? null;

@@ -1,4 +1,6 @@
-/** The admin socket: a Unix socket that its owner and group may speak to (protocol.ts says how). */
+/**
+ * The admin socket: a Unix socket that its owner and group may use. protocol.ts has the protocol.
+ */
 
 import { chmodSync, existsSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -20,7 +22,7 @@ export interface AdminServerOptions {
 const CONNECTIONS_MAX = 32;
 const IDLE_MS = 60_000;
 const STALL_MS = 30_000;
-/** How long answers under way may take when the server is closed. */
+/** Time that answers in progress may take when the server closes. */
 const CLOSE_MS = 2000;
 
 const MODE = 0o660;
@@ -32,7 +34,7 @@ export class AdminServer {
   private readonly server: Server;
   private readonly connections = new Set<Connection>();
 
-  /** Listens at `path`. Rejects with what is in the way, and what to do about it. */
+  /** Listens at `path`. Rejects with the cause and a remedy. */
   static async listen(path: string, source: AdminSource, options: AdminServerOptions = {}): Promise<AdminServer> {
     await removeStaleSocket(path);
     const admin = new AdminServer(path, source, options);
@@ -50,7 +52,7 @@ export class AdminServer {
       stall_ms: options.stall_ms ?? STALL_MS,
     };
     const max = options.connections ?? CONNECTIONS_MAX;
-    // Half-open: `echo status | socat` ends its side before it reads the answer.
+    // allowHalfOpen, because `echo status | socat` ends its side before it reads the answer.
     this.server = createServer({ allowHalfOpen: true }, (socket) => this.accept(socket, connection, max));
   }
 
@@ -68,13 +70,13 @@ export class AdminServer {
     const { server, path } = this;
     return new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => reject(new Error(whyNot(path, error), { cause: error })));
-      // The socket is made within `listen`, so there is no moment in which others could speak to
-      // it.
+      // `listen` creates the socket synchronously, so no other user can connect before its mode is
+      // set.
       const umask = process.umask(0o777 & ~MODE);
       try {
         server.listen(path, () => {
           server.removeAllListeners('error');
-          // Accepting can fail for want of file descriptors; the instance goes on.
+          // Accepting can fail for lack of file descriptors. The instance continues.
           server.on('error', () => undefined);
           resolve();
         });
@@ -84,10 +86,7 @@ export class AdminServer {
     }).then(() => chmodSync(path, MODE));
   }
 
-  /**
-   * Stops listening, removes the socket, and lets answers under way come to their end for a short
-   * while.
-   */
+  /** Stops listening and removes the socket. Answers in progress have `CLOSE_MS` to finish. */
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     for (const connection of this.connections) connection.leave();
@@ -100,9 +99,9 @@ export class AdminServer {
 }
 
 /**
- * A socket nobody listens at is left by an instance that was killed, and is replaced; one that
- * answers belongs to an instance that runs. (Two instances started at the same moment on one stale
- * socket could both find it stale; the service manager starts one.)
+ * Removes a socket that nobody listens at: an instance that was killed left it. A socket that
+ * answers belongs to a running instance, and is an error. (Two instances that start at the same
+ * moment on one stale socket could both find it stale. The service manager starts only one.)
  */
 async function removeStaleSocket(path: string): Promise<void> {
   let found: Stats;
@@ -128,7 +127,7 @@ async function removeStaleSocket(path: string): Promise<void> {
   }
 }
 
-/** `null` when somebody listens, else the error of trying. */
+/** Returns `null` if somebody listens, otherwise the error code of the attempt. */
 function probe(path: string): Promise<string | null> {
   return new Promise((resolve) => {
     const socket = connect(path);
@@ -149,7 +148,7 @@ function whyNot(path: string, error: NodeJS.ErrnoException): string {
     EROFS: `${folder} cannot be written to`,
     EADDRINUSE: 'another instance took it at this moment; give each its own admin.socket',
   };
-  // libuv reports a folder that is missing as EACCES when it binds a socket.
+  // libuv reports a missing folder as EACCES when it binds a socket.
   const code = error.code === 'EACCES' && !existsSync(folder) ? 'ENOENT' : error.code;
   return `admin socket ${path}: ${hints[code ?? ''] ?? error.message}`;
 }

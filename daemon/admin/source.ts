@@ -1,7 +1,6 @@
 /**
- * What the admin commands ask of an instance: plain data, read from shared memory at the moment of
- * asking. Field names are also the keys of the JSON output, so they are part of the interface to
- * people's scripts.
+ * The interface from the admin commands to an instance: plain data, read from shared memory when it
+ * is asked for. Field names are also the keys of the JSON output, so users' scripts depend on them.
  */
 
 import type { RecordFields } from '../../workers/records.js';
@@ -11,7 +10,7 @@ import type { FlowFilter } from './flow-filter.js';
 
 export type { RecordFigures, RecordRow };
 
-/** A row of a middlebox's view, and whose it is. */
+/** A row of a middlebox's view, with the middlebox's name. */
 export interface ViewRow extends RecordFields {
   readonly middlebox: string;
 }
@@ -23,88 +22,93 @@ export interface AdminSource {
   /** The other members. */
   peers(): Awaitable<readonly PeerRow[]>;
   objects(): Awaitable<readonly ObjectRow[]>;
-  /** By object and member: what it lacks of this one's records, and this one of its. */
+  /**
+   * By object and peer: which of this member's records the peer lacks, and which of the peer's
+   * records this member lacks.
+   */
   lag(): Awaitable<readonly LagRow[]>;
   /**
-   * Flows, of any number: they are asked for piece by piece while the answer is being sent.
-   * `filter` is advice, to skip slots before rows are made of them; every row is checked against it
-   * again. Yields `null` now and then while nothing is found (at least every thousand slots), so
-   * that the main thread can do other work in between.
+   * Any number of flows. The caller takes them piece by piece while it sends the answer. `filter`
+   * only lets the source skip slots before it makes rows; the caller checks every row again. Yields
+   * `null` at least once per thousand slots without a result, so that the main thread can do other
+   * work.
    */
   flows(filter: FlowFilter): Iterable<FlowRow | null>;
   threads(): Awaitable<readonly ThreadRow[]>;
-  /** Everybody who has or had a slot, this instance included. */
+  /** All members that have or had a slot, including this instance. */
   members(): Awaitable<readonly MemberRow[]>;
   /**
-   * These three reject where the change cannot be made, with what is in the way. They answer with
-   * the member as it is then. `force`: also if it is heard.
+   * These three return the member after the change. They reject with the cause if the change cannot
+   * be made. `force`: also if the member is heard.
    */
   addMember(member: NewMember): Promise<MemberChange>;
   removeMember(name: string, force: boolean): Promise<MemberChange>;
   evictMember(name: string, force: boolean): Promise<MemberChange>;
   /**
-   * Resolves when this instance takes packets, or is going to stop. `alone`: it does not wait for
-   * members that are not heard. `lossy`: it takes state of which some finds no room here.
+   * Resolves when this instance takes packets, or is about to stop. `alone`: it does not wait for
+   * members that are not heard. `lossy`: it accepts state although some of it does not fit here.
    */
   join(how: JoinHow): Promise<Standing>;
   counters(): Awaitable<readonly CounterRow[]>;
   /**
-   * Takes no new flows, lets the log run empty, and resolves when every other member has
-   * acknowledged everything or waiting longer is of no use. Asked for again, it waits for the same
-   * end.
+   * Takes no new flows and lets the log drain. Resolves when every other member has acknowledged
+   * everything, or when it gives up waiting. A second call waits for the same drain.
    */
   drain(): Promise<Drained>;
-  /** Ends a thread by its slot; it is mended and started again. Rejects when it is not running. */
+  /**
+   * Ends a thread by its slot. The supervisor recovers its state and starts it again. Rejects if
+   * the thread is not running.
+   */
   restart(slot: number): Promise<void>;
-  /** What was refused on the state channels, by the address it came from; the most first. */
+  /** Refused messages of the state channels by source address, the largest count first. */
   rejects(): Awaitable<readonly RejectRow[]>;
-  /** Reads the key file again. Rejects, and changes nothing, when something is wrong with it. */
+  /** Reads the key file again. If the file has an error, it rejects and changes nothing. */
   reloadKeys(): Awaitable<KeysInUse>;
   /**
-   * The last records of middleboxes, of one type or of all, the oldest first. Rejects when there is
-   * no such type.
+   * The last records of middleboxes, of one type or of all, the oldest first. Rejects if the type
+   * is unknown.
    */
   records(type: string | null): Awaitable<readonly RecordRow[]>;
-  /** Rows of what middleboxes show under a name. Rejects when none shows such. */
+  /** Rows of the middlebox views with this name. Rejects if no middlebox has such a view. */
   view(name: string): Awaitable<readonly ViewRow[]>;
   /**
-   * Hands an order to the middleboxes that take it. Rejects when there is none, or with what is
-   * wrong with it.
+   * Passes an order to the middleboxes that accept it. Rejects if no middlebox does, or with what
+   * is wrong with the order.
    */
   order(name: string, text: string): Awaitable<void>;
-  /** Opens the file of records anew. Rejects when that is not possible. */
+  /** Opens the record file again. Rejects if that fails. */
   reopenRecords(): Promise<RecordFigures>;
-  /** Rules of middleboxes in force, with what they met. */
+  /** The middlebox rules in force, with their packet and byte counts. */
   rules(): Awaitable<readonly RuleRow[]>;
-  /** Reads all rules again. Rejects, and changes nothing, with all that is wrong with them. */
+  /** Reads all rules again. If any are wrong, it rejects with all errors and changes nothing. */
   reloadRules(): Promise<readonly RulesRow[]>;
-  /** Writes the state to its file. Rejects with the reason when it cannot. */
+  /** Writes the state file. Rejects with the reason if that fails. */
   save(): Promise<Saved>;
   /**
-   * Reads the configuration again; see daemon/reload.ts. `isCheck`: only says what would be done.
-   * Rejects, and changes nothing, if it is wrong.
+   * Reads the configuration again; see daemon/reload.ts. `isCheck`: only returns what a reload
+   * would do. If the configuration is wrong, it rejects and changes nothing.
    */
   reload(isCheck: boolean): Promise<Reloaded>;
   /** Begins an orderly stop and returns at once. */
   shutdown(): void;
 }
 
-/** `null`: as it is configured. */
+/** `null`: as configured. */
 export type JoinHow = 'alone' | 'lossy' | null;
 
-/** How this instance stands in its cluster. */
+/** The state of this instance in its cluster. */
 export interface Standing {
   readonly state: LifecycleState;
-  /** What it is at, what it waits for, and what is wrong. */
+  /** What it is doing, what it waits for, and what is wrong. */
   readonly reason: string;
 }
 
 export interface Status {
-  /** How this instance stands in the cluster (lifecycle.ts), and why. */
+  /** The state of this instance in the cluster (lifecycle.ts), and the reason. */
   readonly state: LifecycleState;
   readonly state_reason: string;
   readonly version: string;
-  /** Which build this instance runs; members that run another, and which. */
+  /** The build that this instance runs, and the other builds that members run. */
   readonly build: string;
   readonly other_builds: readonly string[];
   readonly cluster: string;
@@ -115,14 +119,14 @@ export interface Status {
   readonly uptime_s: number;
   /** Names, in the order packets pass them. */
   readonly middleboxes: readonly string[];
-  /** For each port, what is behind it: `inside = in0 (native)`. */
+  /** For each port, its interface and driver: `inside = in0 (native)`. */
   readonly ports: readonly string[];
   readonly transport: string;
-  /** What middleboxes say an operator should know of now, such as a judgement that is suspended. */
+  /** Conditions that middleboxes report to the operator, such as a suspended decision. */
   readonly conditions: readonly string[];
-  /** Where the list of members comes from, and its version. */
+  /** The source of the member list, and its version. */
   readonly membership: string;
-  /** Key that state messages are sealed with; `null`: they are not sealed. */
+  /** Id of the key that seals state messages; `null`: they are not sealed. */
   readonly key: number | null;
   readonly threads: number;
   readonly threads_ready: number;
@@ -130,11 +134,11 @@ export interface Status {
   readonly peers_reachable: number;
   readonly rx_packets: number;
   readonly tx_packets: number;
-  /** Received and not handed to a driver. */
+  /** Received and not passed to a driver. */
   readonly dropped_packets: number;
-  /** Frames that no worker received: not among `rx_packets`. */
+  /** Frames that no worker received; not included in `rx_packets`. */
   readonly rx_missed_packets: number;
-  /** Handed to the driver, which could not send them: among `tx_packets`. */
+  /** Passed to a driver that could not send them; included in `tx_packets`. */
   readonly tx_unsent_packets: number;
 }
 
@@ -143,31 +147,33 @@ export interface PeerRow {
   readonly id: number;
   readonly address: string;
   /**
-   * never: nothing was ever heard of it; silent: not for longer than a few keepalives; leaving and
-   * left: in order; dead: it was evicted; refused: its messages come and are refused, as by another
-   * key.
+   * never: no message ever came from it. silent: none for longer than a few keepalives. leaving,
+   * left: an orderly stop. dead: it was evicted. refused: its messages arrive and are refused, for
+   * example because of another key.
    */
   readonly state: 'reachable' | 'silent' | 'never' | 'leaving' | 'left' | 'dead' | 'refused';
-  /** Smoothed round-trip time, and the least ever; `null` before the first. */
+  /** Smoothed and minimum round-trip time; `null` before the first measurement. */
   readonly rtt_ms: number | null;
   readonly rtt_min_ms: number | null;
-  /** Since the last message from it. */
+  /** Time since the last message from it. */
   readonly heard_ms_ago: number | null;
-  /** How far its wall clock is ahead of ours (negative: behind); `null` before it was compared. */
+  /**
+   * How far its wall clock is ahead of ours (negative: behind); `null` before the first comparison.
+   */
   readonly clock_skew_ms: number | null;
-  /** Key that the last message from it was sealed with; `null`: none was. */
+  /** Id of the key that sealed its last message; `null`: not sealed, or no message yet. */
   readonly key: number | null;
-  /** The build it runs; `null`: it has not said so. */
+  /** The build it runs; `null`: not yet known. */
   readonly build: string | null;
   /**
-   * attached: it gets our records; owed: what it misses is kept for it; absent: it needs a
-   * snapshot.
+   * attached: it receives our records. owed: it is detached and we keep a backlog for it. absent:
+   * it needs a snapshot.
    */
   readonly attachment: 'attached' | 'owed' | 'absent';
-  /** Our records it has not acknowledged; those of them that are kept for it coalesced. */
+  /** Our records that it has not acknowledged, and how many of them are in its backlog. */
   readonly unacknowledged_records: number;
   readonly owed_records: number;
-  /** Its records we know of and do not have. */
+  /** Its records that we know of and have not received. */
   readonly missing_records: number;
 }
 
@@ -196,25 +202,25 @@ export interface ObjectRow {
   readonly id: number;
   readonly name: string;
   readonly delivery: string;
-  /** Equal at two members that hold the same. */
+  /** Equal at two members with the same content. */
   readonly digest: string;
-  /** Records of our own: given a number so far, and not acknowledged by every member. */
+  /** Our own records: numbered so far, and not yet acknowledged by every member. */
   readonly records: number;
   readonly unacknowledged_records: number;
   /**
-   * Of objects that count: by how much what some other member reads may be below what was counted
-   * here; else `null`.
+   * For objects that count: the most that another member's reading can be below our own count.
+   * `null` for other objects.
    */
   readonly error_bound: number | null;
-  /** Members that hold something else, though they applied the same records: they must not. */
+  /** Members whose content differs although they applied the same records. This must not happen. */
   readonly differs_from: readonly string[];
-  /** The object's own figures: used, capacity and the like. */
+  /** The object's own figures: entries in use, capacity and so on. */
   readonly figures: Readonly<Record<string, number>>;
 }
 
 export interface LagRow {
   readonly object: string;
-  /** Names of members: one of the two is this one. */
+  /** Names of members. One of the two is this member. */
   readonly origin: string;
   readonly member: string;
   readonly missing_records: number;
@@ -230,18 +236,18 @@ export interface Endpoint {
 }
 
 export interface FlowRow {
-  /** Name of the state object it is in. */
+  /** Name of its state object. */
   readonly object: string;
   /** IP protocol number. */
   readonly protocol: number;
   readonly inside: Endpoint;
-  /** What it is translated to, if it is. */
+  /** The external endpoint, if the flow is translated. */
   readonly external: Endpoint | null;
-  /** The other end, if the row stands for one. */
+  /** The other end, if the row has one. */
   readonly remote: Endpoint | null;
   /** The name of its rank: `new`, `established` and so on. */
   readonly state: string;
-  /** Until it is forgotten if nothing comes; null: never. */
+  /** Time until it expires if no packet arrives; null: never. */
   readonly expires_s: number | null;
 }
 
@@ -249,35 +255,35 @@ export interface ThreadRow {
   readonly slot: number;
   readonly name: string;
   readonly state: string;
-  /** `null` when it is not pinned. */
+  /** `null` if it is not pinned. */
   readonly core: number | null;
   readonly tid: number;
   readonly restarts: number;
-  /** Rounds so far, modulo 2^32: alive while it changes. */
+  /** Rounds so far, modulo 2^32. The thread is alive while this changes. */
   readonly heartbeat: number;
 }
 
 export interface CounterRow {
   readonly name: string;
-  /** The sentence it was declared with. */
+  /** The help sentence of its declaration. */
   readonly help: string;
   readonly kind: 'counter' | 'gauge';
   readonly total: number;
-  /** By thread slot; empty: it is none of a thread. */
+  /** By thread slot; empty if it does not belong to threads. */
   readonly threads: readonly number[];
 }
 
 export interface RejectRow {
   readonly address: string;
-  /** Datagrams refused, of which `inherited` at most may have come from other addresses. */
+  /** Datagrams refused. At most `inherited` of them may have come from other addresses. */
   readonly refused: number;
   readonly inherited: number;
-  /** Why the last was: the end of its counter's name, `state_rejected_…`. */
+  /** Why the last one was refused: the end of its counter's name, `state_rejected_…`. */
   readonly reason: string;
   readonly ms_ago: number;
 }
 
-/** A line of rules that is counted. */
+/** A line of rules with its counts. */
 export interface RuleRow {
   readonly middlebox: string;
   readonly line: number;
@@ -290,7 +296,7 @@ export interface RulesRow {
   readonly middlebox: string;
   /** Name of the option. */
   readonly rules: string;
-  /** `null`: they are in the configuration itself. */
+  /** `null`: the rules are in the configuration itself. */
   readonly file: string | null;
   readonly entries: number;
   /** How often they were loaded. */
@@ -298,9 +304,9 @@ export interface RulesRow {
 }
 
 export interface KeysInUse {
-  /** Id of the key that messages are sealed with. */
+  /** Id of the key that seals messages. */
   readonly sending: number;
-  /** Ids of the keys that are accepted. */
+  /** Ids of the accepted keys. */
   readonly accepted: readonly number[];
 }
 
@@ -308,28 +314,31 @@ export interface KeysInUse {
 export interface Saved {
   readonly file: string;
   readonly bytes: number;
-  /** Unix time in milliseconds of what is in the file. */
+  /** Unix time in milliseconds of the saved state. */
   readonly saved_ms: number;
 }
 
-/** An option whose value in the file is another than the one in use. */
+/** An option whose value in the file differs from the one in use. */
 export interface ChangedOption {
   readonly option: string;
   readonly from: string;
   readonly to: string;
 }
 
-/** One that is not applied before a restart; `change` says of which sites. */
+/**
+ * An option that takes effect only after a restart. `change` says whether one site or all must
+ * restart.
+ */
 export interface PendingOption extends ChangedOption {
   readonly change: 'rolling' | 'all-sites';
-  /** Why, where there is more to say than that it is decided at the start. */
+  /** The reason, if there is more to say than that it is read at the start. */
   readonly reason: string;
 }
 
 export interface Reloaded {
   readonly applied: readonly ChangedOption[];
   readonly restart: readonly PendingOption[];
-  /** Number of options that are the same. */
+  /** Number of unchanged options. */
   readonly unchanged: number;
 }
 

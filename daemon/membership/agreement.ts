@@ -1,8 +1,8 @@
 /**
- * Whether the other members have the same values of the options that must be the same at all sites.
- * Each is asked, over the snapshot server's port, once in each of its incarnations, and again while
- * something differs. Members whose messages are refused, or never come, are asked as well: so what
- * keeps two members apart is named, with both values.
+ * Checks that the other members have the same values of the options that must be the same at all
+ * sites. It asks each member over the snapshot server's port, once per incarnation, and again while
+ * something differs. It also asks members whose messages are refused or never arrive. So it can
+ * name what separates two members, with both values.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,42 +25,42 @@ export interface AgreementOptions {
   readonly options: readonly AgreedOption[];
   readonly release: string;
   readonly log: Log;
-  /** The objects as main has them open now. */
+  /** The objects that the main thread has open now. */
   readonly objects: () => readonly StateObject[];
 }
 
 const ASK_MS_MAX = 1_000;
 const SETTLE_MS_MAX = 3_000;
 const SETTLE_LOOK_MS = 20;
-/** After a member did not answer, and again twice as long each time… */
+/** First delay after a member did not answer. It doubles each time. */
 const BACK_OFF_MS_MIN = 500;
-/** …and at most. */
+/** Upper limit of the delay. */
 const BACK_OFF_MS_MAX = 30_000;
-/** A member that differs, or is not heard, is asked again after so long. */
+/** A member that differs or is not heard is asked again after this time. */
 const AGAIN_MS = 5_000;
-/** Differences that one line names. */
+/** Number of differences that one line names. */
 const NAMED_MAX = 6;
-/** What names a state object among the options: shown only if no option differs. */
+/** Prefix of state objects among the options. They are shown only if no option differs. */
 const STATE = 'state ';
 
 interface Answer {
   name: string;
-  /** Of the member, when it was asked; 0: it was not heard. */
+  /** The member's incarnation when it was asked; 0: it was not heard. */
   incarnation: number;
   askAt: number;
   backOffMs: number;
-  /** When it was asked last. */
+  /** Whether it was heard when it was last asked. */
   wasHeard: boolean;
-  /** What differs, in words; `null`: nothing does, or it has not answered. */
+  /** The differences, in words; `null`: none, or no answer yet. */
   problem: string | null;
-  /** Of its objects; none: not known. */
+  /** The shapes of its objects; empty: not known. */
   shapes: readonly Parameters[];
-  /** What it runs; `null`: it has not answered. */
+  /** The release it runs; `null`: no answer yet. */
   release: string | null;
 }
 
 export class AgreementWatch {
-  /** What this instance says to others. */
+  /** What this instance answers to others. */
   readonly own: Agreed;
   private readonly options: AgreementOptions;
   private readonly reasons: ReadonlyMap<string, string>;
@@ -69,7 +69,7 @@ export class AgreementWatch {
   private readonly told = new Set<number>();
   private readonly ending = new AbortController();
   private asking: Promise<void> | null = null;
-  /** What is in force of the shapes at others, by object, and of which members it is. */
+  /** What the shapes at other members restrict here, one text per object. */
   private restrictions: readonly string[] = [];
   private heeded = '';
   private heedingObjects: readonly StateObject[] = [];
@@ -95,31 +95,31 @@ export class AgreementWatch {
     return this.restrictions;
   }
 
-  /** What differs at each member that differs and is not among `but`. */
+  /** The differences at each member that differs, except the members in `but`. */
   problemsBeside(but: readonly { readonly id: number }[]): string[] {
     return [...this.answers].flatMap(([id, { problem }]) =>
       problem === null || but.some((member) => member.id === id) ? [] : [problem],
     );
   }
 
-  /** What differs at the member with this id. */
+  /** The differences at the member with this id. */
   problemOf(id: number): string | null {
     return this.answers.get(id)?.problem ?? null;
   }
 
-  /** What the member with this id runs; `null`: it has not said so. */
+  /** The release that the member with this id runs; `null`: not yet known. */
   releaseOf(id: number): string | null {
     return this.answers.get(id)?.release ?? null;
   }
 
-  /** Members that run something else than this instance, and what. */
+  /** Members with another release than this instance, and that release. */
   otherReleases(): string[] {
     return [...this.answers.values()].flatMap(({ name, release }) =>
       release === null || release === this.options.release ? [] : [`${name}: ${release}`],
     );
   }
 
-  /** Some times a second; `now` in ms of `monotonicMs`. Asks one member at a time. */
+  /** Called several times a second; `now` in ms of `monotonicMs`. Asks one member at a time. */
   look(peers: readonly PeerStatus[], now: number): void {
     for (const id of this.answers.keys()) if (!peers.some((peer) => peer.id === id)) this.answers.delete(id);
     this.heed(peers);
@@ -131,14 +131,14 @@ export class AgreementWatch {
     });
   }
 
-  /** A member has asked what this instance says to others. */
+  /** Notes that a member has asked this instance. */
   noteTold(id: number): void {
     this.told.add(id);
   }
 
   /**
-   * Before packets come: waits until each member that is heard has answered, and has asked, for a
-   * limited time. `peers`: as they are then.
+   * Waits, before packets come, until each member that is heard has answered and has asked, or
+   * until the time limit. `peers` returns their present status.
    */
   async settle(peers: () => readonly PeerStatus[]): Promise<void> {
     const end = monotonicMs() + SETTLE_MS_MAX;
@@ -149,26 +149,26 @@ export class AgreementWatch {
       if (!peers().some(isOpen)) break;
       await sleep(SETTLE_LOOK_MS);
     }
-    // Also if nothing has changed at the others: a snapshot may have been loaded since.
+    // Applies the shapes again even if none changed, because a snapshot may have been loaded since.
     this.heeded = '';
     this.heed(peers());
   }
 
-  /** Breaks off what is under way. */
+  /** Aborts the request in progress. */
   async close(): Promise<void> {
     this.ending.abort();
     await this.asking;
   }
 
   /**
-   * Tells the objects what shapes they have at the members of the list, as far as these have
-   * answered, if that has changed.
+   * Passes the shapes at other members to the objects if they have changed. Uses the members of the
+   * list that have answered.
    */
   private heed(peers: readonly PeerStatus[]): void {
     const { objects, instance, log } = this.options;
     const { declaration } = instance;
-    // Also of one that is away: it comes back with the lists it had, unless its operator changed
-    // them.
+    // The shapes of an absent member count, too: it comes back with the same lists unless its
+    // operator changed them.
     const shapes = peers.flatMap(({ id }) => {
       const known = this.answers.get(id)?.shapes ?? [];
       return known.length === declaration.objects.length ? [known] : [];
@@ -196,7 +196,7 @@ export class AgreementWatch {
 
   private isDue({ id, incarnation, state }: PeerStatus, now: number): boolean {
     const answer = this.answers.get(id);
-    // One that is not heard any more may have been started again with what makes us refuse its
+    // A member that is not heard any more may have restarted with options that make us refuse its
     // messages.
     if (answer === undefined || (state === 'heard') !== answer.wasHeard) return true;
     return now >= answer.askAt || (incarnation !== answer.incarnation && answer.backOffMs === 0);
@@ -230,8 +230,8 @@ export class AgreementWatch {
       const isSettled = answer.problem === null && state === 'heard';
       answer.askAt = isSettled ? Number.POSITIVE_INFINITY : now + AGAIN_MS;
     } catch {
-      // It does not run, cannot be reached, or has another key: `refusals.ts` says what is known of
-      // that.
+      // The member does not run, cannot be reached, or has another key. `refusals.ts` reports what
+      // is known of that.
       answer.backOffMs = Math.min(BACK_OFF_MS_MAX, Math.max(BACK_OFF_MS_MIN, 2 * answer.backOffMs));
       answer.askAt = now + answer.backOffMs;
     }

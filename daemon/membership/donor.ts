@@ -1,4 +1,4 @@
-/** The server that gives other members snapshots, and answers what they ask before. */
+/** The server that gives snapshots to other members, and answers their questions before that. */
 
 import type { StateObject } from '../../shm/objects/object.js';
 import type { Instance } from '../../workers/instance.js';
@@ -13,9 +13,9 @@ import type { Entry } from './entry.js';
 export interface DonorOptions {
   readonly instance: Instance;
   readonly circle: Circle;
-  /** As they are opened when a snapshot is asked for. */
+  /** The open objects at the time of a snapshot. */
   readonly objects: () => readonly StateObject[];
-  /** Slots of members whose state we lack ourselves, when a snapshot is asked for. */
+  /** Slots of members whose state we lack ourselves at the time of a snapshot. */
   readonly lacks: () => readonly number[];
   readonly entry: Entry;
   readonly agreed: Agreed;

@@ -1,7 +1,7 @@
 /**
- * How this instance enters its cluster and leaves it: main's part of
- * workers/replication/joining.ts. It looks at the state machine some times a second, fetches the
- * snapshot it wants, and loads it while no thread uses the state.
+ * How this instance enters its cluster and leaves it: the main thread's part of
+ * workers/replication/joining.ts. It polls the state machine every `LOOK_MS`, fetches the snapshot
+ * that it wants, and loads it while no thread uses the state.
  */
 
 import { AckBoard, PeerFlag } from '../../shm/ack-board.js';
@@ -32,19 +32,19 @@ export interface EntryOptions {
   readonly circle: Circle;
   readonly log: Log;
   /**
-   * The state has other memory content: what was opened before hashes with another secret. Returns
-   * it, opened anew.
+   * Opens the objects again and returns them. Called when the arena has new content, because
+   * objects opened before hash with the old secret.
    */
   readonly reopen: () => readonly StateObject[];
-  /** Why members that are there are not heard; null: nothing is known of such. */
+  /** Why members that exist are not heard; null: no such member is known. */
   readonly refused: () => string | null;
   readonly keeper: StateKeeper;
-  /** Whether etcd gave us our incarnation, after the last one it knew of our place. */
+  /** Whether etcd assigned our incarnation, later than the last one it knew of our slot. */
   readonly isRegistered: boolean;
 }
 
 const LOOK_MS = 20;
-/** Between two looks for a member that restores, or has to answer. */
+/** Interval between two checks for members that restore or have not answered. */
 const DECIDE_MS = 100;
 const CONFIRM = 'enlarge what is too small, or give constellation join lossy';
 const OVERRIDE = 'mend it, or give constellation join alone';
@@ -52,24 +52,24 @@ const OVERRIDE = 'mend it, or give constellation join alone';
 export class Entry {
   private readonly options: EntryOptions;
   private readonly board: AckBoard;
-  /** From `join` on. */
+  /** Set by `join`. */
   private joining: Joining | null = null;
   private readonly members: MemberTable;
   private readonly ending = new AbortController();
   private timer: NodeJS.Timeout | null = null;
   private progress: Progress | null = null;
-  /** The state, or the incarnation, is being replaced. */
+  /** The state or the incarnation is being replaced. */
   private fetching = false;
-  /** The later incarnation that was last reported to people. */
+  /** The later incarnation that was last logged. */
   private outrun = 0;
   private said = '';
   private readonly restoration: Restoration;
   private decideAt = 0;
-  /** What would be lost of the state that was to be taken last; `null`: nothing, or none was. */
+  /** What would be lost of the state last fetched; `null`: nothing, or none was fetched. */
   private lossy: string | null = null;
   private acceptsLosses = false;
 
-  /** From here on the instance is joining, to whom its threads speak. */
+  /** Marks the instance as joining for the members that its threads speak to. */
   constructor(options: EntryOptions) {
     this.options = options;
     const { buffers } = options.instance;
@@ -89,31 +89,31 @@ export class Entry {
     return this.joining?.state === 'ready';
   }
 
-  /** Slots of members whose state is to be joined with ours. */
+  /** Slots of members whose state must still be merged with ours. */
   get unmet(): readonly number[] {
     return this.joining?.unmet ?? [];
   }
 
-  /** Whether the state of a member is being taken. */
+  /** Whether the state is being fetched or replaced. */
   get isFetching(): boolean {
     return this.fetching;
   }
 
-  /** What it is at, for people. */
+  /** What the instance is doing, for people. */
   get reason(): string {
     if (this.lossy !== null && !this.acceptsLosses) return `${this.lossy}: ${CONFIRM}`;
     const { reason } = this.joining ?? { reason: 'starts' };
     return this.progress === null ? reason : `${reason}: ${this.progress}`;
   }
 
-  /** Why we can be nobody's donor; null: we can. */
+  /** Why we cannot be a donor; null: we can. */
   get lacksState(): string | null {
     if (this.isComplete) return null;
     const isLeaving = this.joining?.state === 'leaving' || this.joining?.state === 'left';
     return isLeaving ? 'is leaving itself' : 'is joining itself';
   }
 
-  /** What we say to members that begin. */
+  /** What we answer to members that start. */
   get offer(): Offer {
     const { joining } = this;
     const { candidate } = this.options.keeper;
@@ -123,8 +123,8 @@ export class Entry {
   }
 
   /**
-   * Joins; resolves when the state is complete. Never where `close` comes first. The replication
-   * threads are running.
+   * Joins; resolves when the state is complete. Never resolves if `close` is called first. The
+   * replication threads must run.
    */
   join(): Promise<void> {
     const { instance } = this.options;
@@ -141,17 +141,17 @@ export class Entry {
     });
   }
 
-  /** Takes state of which some finds no room here. */
+  /** Accepts state although some of it does not fit here. */
   acceptLosses(): void {
     this.acceptsLosses = true;
   }
 
-  /** Does not wait for members that are not heard, or are refused. */
+  /** Does not wait for members that are not heard or are refused. */
   beginAlone(): void {
     this.joining?.beginAlone();
   }
 
-  /** Returns whether it is ready. */
+  /** Returns whether the instance is ready. */
   private look(joining: Joining): boolean {
     const refused = this.options.refused();
     joining.hold = refused === null ? null : `${refused}; it does not begin without their state: ${OVERRIDE}`;
@@ -169,8 +169,8 @@ export class Entry {
   }
 
   /**
-   * Begins to leave, and looks how far it is: true, when all have everything of ours. To be called
-   * again and again.
+   * Begins to leave, and returns true once all members have everything of ours. Must be called
+   * repeatedly.
    */
   leave(): boolean {
     const { joining } = this;
@@ -180,7 +180,7 @@ export class Entry {
     return joining.state === 'left';
   }
 
-  /** Breaks off what is under way. */
+  /** Aborts what is in progress. */
   close(): void {
     this.stopLooking();
     this.ending.abort();
@@ -223,8 +223,8 @@ export class Entry {
   }
 
   /**
-   * No member with state is heard: begins with the state of a file, or with none, unless another
-   * member restores.
+   * Called if no member with state is heard. Begins with the state of a file or with none, unless
+   * another member restores.
    */
   private async decide(joining: Joining): Promise<void> {
     const { log } = this.options;
@@ -248,7 +248,7 @@ export class Entry {
     const { candidate } = keeper;
     if (candidate === null) return;
     if (candidate.incarnation >= this.board.incarnation) {
-      // The clock was put back since. A former incarnation has to be the earlier one.
+      // The clock was put back since the save. A former incarnation must be the earlier one.
       if (isRegistered) await keeper.refuse('is of a later incarnation than etcd gave this start');
       else
         await this.withoutThreads('to take a later incarnation', () =>
@@ -261,8 +261,8 @@ export class Entry {
       const landing = new Landing(instance, false);
       const head = await keeper.read(landing.place);
       await this.withoutThreads('to restore the state file', async () => {
-        // A member with state may have been heard meanwhile; then its snapshot takes the place of
-        // what was read.
+        // A member with state may have been heard meanwhile. Its snapshot then replaces what was
+        // read.
         if (!joining.mayBeginNow(monotonicMs())) return;
         await this.fill(head, landing, 'the state file');
         joining.begin('has restored its state file');
@@ -275,7 +275,8 @@ export class Entry {
   }
 
   /**
-   * The members take our messages for those of an earlier start: goes on under a later incarnation.
+   * The members take our messages for those of an earlier start. Continues with a later
+   * incarnation.
    */
   private async raise(known: number): Promise<void> {
     const { log, isRegistered } = this.options;
@@ -304,7 +305,7 @@ export class Entry {
     return this.withoutThreads('to load a snapshot', () => this.fill(head, landing, from));
   }
 
-  /** While no thread uses the state: makes it that of a snapshot, in whichever layout it came. */
+  /** Replaces the state with that of a snapshot, in either layout, while no thread uses it. */
   private async fill(head: SnapshotHead, { beside }: Landing, from: string): Promise<void> {
     const { instance, reopen, log } = this.options;
     if (beside === null) return loadSnapshot(instance, reopen(), head);
@@ -328,7 +329,7 @@ export class Entry {
     });
   }
 
-  /** Both replication threads have the objects open, with the secret that was. */
+  /** Replaces both replication threads, because they have the objects open with the old secret. */
   private withoutThreads(why: string, what: () => void | Promise<void>): Promise<void> {
     const { supervisor, instance } = this.options;
     const { send, receive } = instance.slots;

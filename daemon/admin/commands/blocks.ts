@@ -3,7 +3,9 @@ import { type Command, expectNoWords, FailedError, printable, UsageError } from 
 import type { AdminSource, ViewRow } from '../source.js';
 
 const LOOK_MS = 50;
-/** The worker looks ten times a second; one that is busy or being started again takes longer. */
+/**
+ * A worker looks for orders ten times a second. A worker that is busy or restarting takes longer.
+ */
 const WAIT_MS = 5_000;
 
 const COLUMNS: readonly Column<ViewRow>[] = [

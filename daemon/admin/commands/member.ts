@@ -1,4 +1,4 @@
-/** `member …`: who takes part, as this instance knows it. */
+/** The `member` commands: list and change the members, as this instance knows them. */
 
 import { isIPv4 } from 'node:net';
 import { type Column, record, table } from '../answer.js';
@@ -14,7 +14,7 @@ const COLUMNS: readonly Column<MemberRow>[] = [
   { title: 'STATE', cell: (member) => member.state },
 ];
 
-/** What every command that changes the list says of how far it reaches. */
+/** Help text on the reach of every command that changes the member list. */
 const REACH = [
   'Give it at every member: it changes the list of the instance that is asked, until that is started again. Change',
   'cluster.members in the configuration files too. With etcd, once at any member; it lasts.',

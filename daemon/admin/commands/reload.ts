@@ -25,7 +25,7 @@ export const reload: Command = {
   },
 };
 
-/** What a reload did, for people. */
+/** Returns what a reload did, as lines for people. */
 export function reloadedLines({ applied, restart, unchanged }: Reloaded, isCheck: boolean): string[] {
   return [
     ...applied.map(({ option, from, to }) => `${isCheck ? 'would apply' : 'applied'}  ${option}: ${from} → ${to}`),

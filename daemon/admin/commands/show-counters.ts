@@ -10,8 +10,8 @@ const COLUMNS: readonly Column<CounterRow>[] = [
 ];
 
 /**
- * Whether a name holds the pattern somewhere; with a `*` in it, it has to be the whole name. Not a
- * regular expression, as one of these could be made to run for ever.
+ * Tests whether a name contains the pattern. A pattern with `*` must match the whole name. Patterns
+ * are not regular expressions, because a regular expression can take unbounded time.
  */
 function matches(name: string, pattern: string): boolean {
   if (!pattern.includes('*')) return name.includes(pattern);

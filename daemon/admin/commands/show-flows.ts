@@ -19,7 +19,7 @@ function endpoint(end: Endpoint | null): string | null {
   return end.address.includes(':') ? `[${end.address}]:${end.port}` : `${end.address}:${end.port}`;
 }
 
-/** Rows skipped in a row before a pause is made, whether or not the source makes any. */
+/** Number of skipped rows after which a pause is made, even if the source makes none. */
 const SKIPPED_MAX = 512;
 
 function* matching(source: AdminSource, filter: FlowFilter): Generator<FlowRow | null> {
