@@ -102,7 +102,7 @@ interface Episode {
 }
 
 export interface LifecycleOptions {
-  /** Runs the hook; resolves when it has ended. `reason`: the problems, if it is about such. */
+  /** Runs the hook; resolves when it has ended. `reason`: the problems, or empty. */
   readonly runHook: (event: HookEvent, reason: string) => Promise<void>;
   readonly onChange: (state: LifecycleState, reason: string) => void;
   readonly onError: (text: string) => void;

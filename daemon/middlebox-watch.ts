@@ -1,6 +1,6 @@
 /**
- * What middleboxes watch from main, beside their packets: conditions that an operator should know
- * of while they last, such as a judgement that is suspended. `status` shows them.
+ * Conditions that middleboxes report from the main thread, beside their packets. An operator should
+ * know them while they last; an example is a suspended decision. `status` shows them.
  */
 
 import { coarseSeconds } from '../shm/clock.js';
@@ -22,7 +22,7 @@ export class MiddleboxWatch {
     });
   }
 
-  /** Often; looks twice a second. */
+  /** May be called often; looks twice a second. */
   look(): void {
     const now = monotonicMs();
     if (now - this.lookedAt < LOOK_MS) return;

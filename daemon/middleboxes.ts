@@ -1,6 +1,5 @@
 /**
- * The middleboxes a configuration can name: those that come with Constellation, and files of the
- * user's own.
+ * The middleboxes that a configuration can name: the built-in ones, and files of the user's own.
  */
 
 import { resolve } from 'node:path';
@@ -11,19 +10,16 @@ import { sidesOf, stateOf } from '../workers/chain.js';
 import { loadMiddlebox } from '../workers/load.js';
 import type { Middlebox, Sides } from '../workers/middlebox.js';
 
-/** Their files, from the folder of middleboxes. */
+/** Files of the built-in middleboxes, relative to the folder of middleboxes. */
 const BUILT_IN: Readonly<Record<string, string>> = { nat: 'nat.js', idps: 'idps.js', firewall: 'firewall/firewall.js' };
 
-/** Address of the module of a built-in middlebox, for whichever thread is to import it. */
+/** URL of a built-in middlebox's module, for any thread that imports it. */
 export function middleboxModule(name: string): string {
   if (!Object.hasOwn(BUILT_IN, name)) throw new Error(`no middlebox is called ${name}`);
   return new URL(`../workers/middleboxes/${BUILT_IN[name]}`, import.meta.url).href;
 }
 
-/**
- * The declarations of all that come with Constellation: the configuration's schema is made from
- * these.
- */
+/** The declarations of all built-in middleboxes. The configuration's schema is made from these. */
 export function builtInMiddleboxes(): Promise<MiddleboxDeclaration[]> {
   return Promise.all(
     Object.keys(BUILT_IN).map(async (name) => {
@@ -35,8 +31,8 @@ export function builtInMiddleboxes(): Promise<MiddleboxDeclaration[]> {
 }
 
 /**
- * The declarations of the user's own middleboxes that a configuration names, and what is wrong with
- * the others.
+ * The declarations of the user's own middleboxes in a configuration, and the errors of those that
+ * cannot be loaded.
  */
 export async function ownMiddleboxes(
   value: unknown,

@@ -1,11 +1,11 @@
 /**
- * Keeps the workers' table of next hops equal to the kernel's neighbour tables, of IPv4 and, where
- * it is forwarded, IPv6.
+ * Keeps the workers' next-hop table equal to the kernel's neighbour tables, for IPv4 and, if it is
+ * forwarded, IPv6.
  *
- * The tables are looked at every quarter of a second, and every few milliseconds while an answer is
- * awaited. Next hops from the configuration are always wanted: they are provoked until they are
- * known, and then now and then, so that the kernel notices when they are gone. Others are wanted
- * when a worker met a packet for them.
+ * The watcher reads the tables every 250 ms, and every 10 ms while it waits for an answer. Next
+ * hops of the configuration are always wanted. The watcher provokes the kernel to resolve them
+ * until they are known, and at intervals after that, so that the kernel notices when they are gone.
+ * Other addresses are wanted after a worker met a packet for them.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,19 +16,22 @@ import type { RoutePort } from '../workers/route.js';
 import { formatAddress, type KernelNeighbours } from './kernel-neighbours.js';
 
 const LOOK_MS = 250;
-/** While an answer is awaited. */
+/** Interval of reads while an answer is expected. */
 const LOOK_SOON_MS = 10;
-/** Between two looks at least, however often workers ring. */
+/** Minimum time between two reads, however often workers ring the doorbell. */
 const BREATH_MS = 2;
-/** How long an answer is awaited: the kernel asks three times, a second apart. */
+/** How long an answer is expected: the kernel asks three times, a second apart. */
 const AWAIT_MS = 3000;
-/** A neighbour is provoked no more often than this, however many packets want it. */
+/** Minimum interval between two provocations of one address, however many packets want it. */
 const PROVOKE_MS = 1000;
-/** A configured next hop that is known is provoked as often as this. */
+/** Interval between provocations of a configured next hop that is known. */
 const REASSURE_MS = 10_000;
-/** Known neighbours provoked at one look at most. */
+/** Maximum number of known neighbours provoked per read. */
 const REASSURED_MAX = 64;
-/** Addresses awaited at once: a scan across a link shall not become a flood of requests. */
+/**
+ * Maximum number of awaited addresses, so that a scan across a link does not become a flood of
+ * requests.
+ */
 const AWAITED_MAX = 256;
 
 export interface NextHop {
@@ -36,7 +39,7 @@ export interface NextHop {
   readonly address: RawAddress;
 }
 
-/** Those that the configuration gives by address; of IPv6 only where it is forwarded. */
+/** The next hops that the configuration gives by address. IPv6 ones only if IPv6 is forwarded. */
 export function nextHopsOf(routes: readonly RoutePort[], ipv6: boolean): NextHop[] {
   return routes.flatMap(({ nextHop, nextHop6 }, port) => [
     ...(typeof nextHop === 'number' ? [{ port, address: nextHop }] : []),
@@ -46,11 +49,11 @@ export function nextHopsOf(routes: readonly RoutePort[], ipv6: boolean): NextHop
 
 export interface NeighbourWatcherOptions {
   readonly writer: NextHopWriter;
-  /** Network interface of each port, in the order of the ports. */
+  /** Network interface of each port, in port order. */
   readonly interfaces: readonly string[];
-  /** Next hops from the configuration. */
+  /** Next hops of the configuration. */
   readonly nextHops: readonly NextHop[];
-  /** Whether IPv6 is forwarded at all: else its neighbours are no concern of ours. */
+  /** Whether IPv6 is forwarded. Otherwise its neighbours are ignored. */
   readonly ipv6: boolean;
   readonly kernel: KernelNeighbours;
   readonly log: (level: 'info' | 'warn', text: string) => void;
@@ -58,7 +61,7 @@ export interface NeighbourWatcherOptions {
 
 interface Awaited extends NextHop {
   readonly configured: boolean;
-  /** Milliseconds (`performance.now`): when it was asked for first, and last. */
+  /** When it was first wanted (`performance.now`, milliseconds). */
   readonly since: number;
   provoked: number;
   /** Its link-layer address, once known; for the log. */
@@ -81,8 +84,8 @@ export class NeighbourWatcher {
   }
 
   /**
-   * Begins to watch, and waits until all configured next hops are known, or for `timeoutMs`.
-   * Returns those that are not; they are named in the log with what to look at.
+   * Starts to watch. Waits until all configured next hops are known, or for `timeoutMs`. Returns
+   * those that are not known, and logs what to check.
    */
   async start(timeoutMs = AWAIT_MS): Promise<NextHop[]> {
     const until = performance.now() + timeoutMs;
@@ -103,10 +106,10 @@ export class NeighbourWatcher {
     return missing;
   }
 
-  /** Ends watching; the table stays as it is. */
+  /** Stops watching. The table stays as it is. */
   close(): void {
     if (this.closed) return;
-    this.closed = true; // the loop sees it when it wakes, and touches nothing any more
+    this.closed = true; // the loop checks this when it wakes, and then only returns
     this.options.kernel.close();
   }
 
@@ -132,7 +135,7 @@ export class NeighbourWatcher {
     this.awaited.set(key, { port, address, configured, since, provoked: Number.NEGATIVE_INFINITY, mac: null });
   }
 
-  /** One look at the kernel's table: passes it on, and provokes what is missing in it. */
+  /** Reads the kernel's tables, publishes them, and provokes what is missing. */
   private look(): void {
     const now = performance.now();
     const known = this.known();
@@ -158,9 +161,8 @@ export class NeighbourWatcher {
   }
 
   /**
-   * Neighbours on links without a next hop: the kernel sends them nothing, so it would not notice
-   * that one has another link-layer address now. A few are provoked at every look, all of them in
-   * turn.
+   * Provokes neighbours on links without a next hop. The kernel sends them nothing, so it would not
+   * notice that a link-layer address has changed. Each call provokes a few, all of them in turn.
    */
   private reassure(known: readonly Neighbour[], now: number): void {
     if (now - this.reassuredAt < LOOK_MS) return;
@@ -182,9 +184,9 @@ export class NeighbourWatcher {
   }
 
   /**
-   * The kernel's neighbours on our interfaces; configured next hops first, as there may be more
-   * than fit. Packets to link-local addresses are not forwarded, so these are wanted as next hops
-   * alone.
+   * The kernel's neighbours on our interfaces. Configured next hops come first, because there may
+   * be more than fit. Packets to link-local addresses are not forwarded, so such addresses count
+   * only as next hops.
    */
   private known(): Neighbour[] {
     const first: Neighbour[] = [];
@@ -212,7 +214,7 @@ export class NeighbourWatcher {
     return missing.map(({ port, address }) => ({ port, address }));
   }
 
-  /** Whether an answer may come any moment. */
+  /** Whether an answer may arrive soon. */
   private isAwaiting(): boolean {
     const now = performance.now();
     for (const { provoked, mac } of this.awaited.values())
@@ -225,7 +227,7 @@ export class NeighbourWatcher {
   }
 }
 
-/** Of a neighbour in maps. */
+/** Key of a neighbour in maps. */
 function keyOf({ port, address }: NextHop): string {
   return `${port} ${address}`;
 }

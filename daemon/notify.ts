@@ -1,11 +1,11 @@
 /**
- * What the service manager is told: that the instance is ready, that it is alive, that it stops
- * (man 3 sd_notify). All of it does nothing when the instance was not started by one.
+ * Notifications to the service manager: the instance is ready, is alive, or stops (man 3
+ * sd_notify). Without a service manager, they do nothing.
  */
 
 import { notifyServiceManager } from '../workers/native/index.js';
 
-/** The instance takes packets. `status` is what `systemctl status` shows. */
+/** The instance takes packets. `status` is shown by `systemctl status`. */
 export function notifyReady(status: string): void {
   send(`READY=1\n${statusLine(status)}`);
 }
@@ -14,34 +14,33 @@ export function notifyStatus(status: string): void {
   send(statusLine(status));
 }
 
-/**
- * The start takes longer than the unit allows, for a reason that may pass: another minute, please.
- */
+/** Extends the start timeout by a minute, because the start waits for something that may come. */
 export function notifyWaiting(status: string): void {
   send(`EXTEND_TIMEOUT_USEC=60000000\n${statusLine(status)}`);
 }
 
-/** A state of the instance, as the service manager is told of it. */
+/** The state of the instance, for the service manager. */
 export interface ServiceState {
   readonly takesPackets: boolean;
   readonly status: string;
 }
 
 /**
- * While the instance is not ready, it asks for more time so often. The unit's TimeoutStartSec must
- * be longer.
+ * Interval of requests for more time while the instance is not ready. The unit's TimeoutStartSec
+ * must be longer.
  */
 const EXTEND_MS = 20_000;
 
 /**
- * Tells the service manager that the instance serves once it takes packets, and until then to wait.
+ * Reports READY to the service manager once the instance takes packets. Until then, asks for more
+ * time.
  */
 export class ServiceNotices {
   private isReady = false;
   private told = '';
   private toldAt = Number.NEGATIVE_INFINITY;
 
-  /** `now`: ms of a clock that never steps. */
+  /** `now`: ms of a monotonic clock. */
   update({ takesPackets, status }: ServiceState, now: number): void {
     const isNew = status !== this.told;
     if (takesPackets && !this.isReady) notifyReady(status);
@@ -63,8 +62,8 @@ export interface Watchdog {
 }
 
 /**
- * Says that the instance is alive, twice as often as the unit's WatchdogSec asks. When it does not,
- * because the main thread hangs or `healthy` says no, the service manager ends the instance and
+ * Reports that the instance is alive, twice per WatchdogSec of the unit. If the main thread hangs
+ * or `healthy` returns false, the reports stop. The service manager then ends the instance and
  * starts it again.
  */
 export function startWatchdog(healthy: () => boolean = () => true): Watchdog {
@@ -79,7 +78,7 @@ export function startWatchdog(healthy: () => boolean = () => true): Watchdog {
 }
 
 /**
- * Milliseconds between signs of life, or `null` when none are asked of this process (man 3
+ * Milliseconds between watchdog reports, or `null` if none are expected of this process (man 3
  * sd_watchdog_enabled).
  */
 export function watchdogInterval(environment: NodeJS.ProcessEnv = process.env, pid = process.pid): number | null {
@@ -95,7 +94,7 @@ function statusLine(status: string): string {
 
 let failed = false;
 
-/** A service manager that cannot be told is said once; the instance does its work all the same. */
+/** Sends a message. A failure is reported once, and the instance continues. */
 function send(message: string): void {
   try {
     notifyServiceManager(message);

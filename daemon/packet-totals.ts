@@ -1,9 +1,9 @@
 /**
- * Packets of an instance in all. What a counter is about is how its help begins:
+ * The packet totals of an instance. The first word of a counter's help assigns it to a total:
  *
- *     missed:    frames that no worker received; not among `rx_packets`
- *     dropped:   received, and not handed to the driver; so rx = tx + dropped, but for what ARCHITECTURE.md (M10) lists
- *     unsent:    handed to the driver, which could not send them; among `tx_packets`
+ *     missed:    frames that no worker received; not included in `rx_packets`
+ *     dropped:   received and not passed to the driver; so rx = tx + dropped, with the exceptions in ARCHITECTURE.md (M10)
+ *     unsent:    passed to a driver that could not send them; included in `tx_packets`
  */
 
 import type { Metrics } from '../shm/metrics.js';

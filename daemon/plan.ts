@@ -1,4 +1,4 @@
-/** From the configuration, as the operator thinks, to the plan, as the threads need it. */
+/** Translates the operator's configuration into the plan that the threads need. */
 
 import type { Config } from '../conf/config.js';
 import type { InstancePlan } from '../workers/instance.js';

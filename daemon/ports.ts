@@ -1,6 +1,6 @@
 /**
- * The ports of an instance, as configured and as they are: what the data plane needs to know of
- * them, and the XDP programs that bring their packets to it.
+ * The ports of an instance: combines their configuration with the present interfaces, for the data
+ * plane, and attaches the XDP programs that redirect packets to it.
  */
 
 import { readlinkSync } from 'node:fs';
@@ -23,13 +23,13 @@ import { type InterfaceWatchOptions, macOf, type WatchedPort } from './interface
 export interface OpenPorts {
   readonly io: AfXdpIo | PcapIo;
   readonly routes: readonly RoutePort[];
-  /** What is behind each port, for people. */
+  /** The interface behind each port, for people. */
   readonly names: readonly string[];
-  /** Sentences for the log. */
+  /** Warnings for the log. */
   readonly notes: readonly string[];
-  /** What an `InterfaceWatch` needs to follow the interfaces; `null`: there are none. */
+  /** The input of an `InterfaceWatch`; `null`: no port has an interface. */
   readonly watched: Watched | null;
-  /** Detaches from the interfaces; they work as before. */
+  /** Detaches from the interfaces, which then work as before. */
   close(): void;
 }
 
@@ -38,11 +38,11 @@ export type Watched = Pick<
   'ports' | 'attachments' | 'hosts' | 'filter' | 'attach' | 'isWire' | 'mtuNotes' | 'packetBytesMax'
 >;
 
-/** Longest IP packet that goes into a capture file: as long as the field for its length allows. */
+/** Longest IP packet in a capture file: the maximum of the IP length field. */
 const PCAP_MTU_BYTES = 65_535;
-/** 2 GiB, without what aligns it and jumbo buffers. */
+/** 2 GiB, minus room for alignment and jumbo buffers. */
 const PACKET_MEMORY_MAX = 2 ** 31 - 2 ** 25;
-/** Of a port that is a wire's end: nothing is addressed by it. */
+/** Of a capture port without a MAC address, as in wire mode. */
 const NO_MAC = '00:00:00:00:00:00';
 
 export function openPorts(config: Config, chain: Declaration): OpenPorts {
@@ -81,7 +81,7 @@ function openCaptures(io: PcapConfig): OpenPorts {
 function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: Config): OpenPorts {
   const workers = threads.workers.length;
   const isWire = mode === 'wire';
-  // By port. What is no interface any more has none.
+  // By port; null if the interface no longer exists.
   const attachments: (XdpAttachment | null)[] = [];
   const notes: string[] = [];
   const close = (): void => {
@@ -109,7 +109,7 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
         );
       return {
         mac: macOf(facts.mac),
-        // What a wire says, it says in the name of whom the packet was for.
+        // A wire answers with the addresses of the packet's destination, so it needs none.
         address: isWire ? null : address,
         address6: isWire ? null : address6,
         networks: isWire ? [] : (hosts.networks4.get(facts.index) ?? []),
@@ -163,8 +163,8 @@ function openInterfaces(io: AfXdpConfig, chain: Declaration, { mode, threads }: 
 }
 
 /**
- * What is wrong with the MTUs of a wire's ports: the hosts on both sides believe to be on one link.
- * Empty if they are the same, or one is not known.
+ * The notes about different MTUs of a wire's two ports: the hosts on both sides assume one link.
+ * Empty if the MTUs are equal or one is not known.
  */
 export function wireMtuNotes(ports: readonly { readonly name: string; readonly mtu: number | null }[]): string[] {
   const [first, second] = [...ports].sort((a, b) => (a.mtu ?? 0) - (b.mtu ?? 0));
@@ -175,8 +175,8 @@ export function wireMtuNotes(ports: readonly { readonly name: string; readonly m
 }
 
 /**
- * How packet memory is laid out for these ports; throws where there is none for an MTU, or too much
- * memory for it.
+ * The layout of packet memory for these ports. Throws if no layout fits an MTU, or if the layout
+ * needs too much memory.
  */
 function layoutOf(io: AfXdpConfig): FrameLayout {
   const ports = io.ports.map(({ interface: name }) => ({ name, mtu: interfaceFacts(name).mtu }));
@@ -188,7 +188,7 @@ function layoutOf(io: AfXdpConfig): FrameLayout {
   return layout;
 }
 
-/** What may not be meant in the next hops of a port; `own` is its address. */
+/** Notes on the IPv6 next hop of a port that may not be intended. `own` is the port's address. */
 export function ipv6Notes(
   { name, next_hop, next_hop6 }: AfXdpPortConfig,
   taken: boolean,
@@ -204,12 +204,12 @@ export function ipv6Notes(
   ];
 }
 
-/** Interfaces without a device: veth, tap, bridges. */
+/** Whether an interface has no device: veth, tap, bridges. */
 function isVirtual(name: string): boolean {
   try {
     return readlinkSync(`/sys/class/net/${name}`).includes('/virtual/');
   } catch {
-    return false; // no sysfs here, or not of this network namespace
+    return false; // no sysfs, or it belongs to another network namespace
   }
 }
 

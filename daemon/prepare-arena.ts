@@ -1,12 +1,13 @@
-/** Memory of state: its pages are made before packets come. */
+/** Prepares the memory of the state: its pages are allocated before packets come. */
 
 import type { Instance } from '../workers/instance.js';
 import { adviseMemory, isNativeError, type MemoryAdvice } from '../workers/native/index.js';
 import type { Log } from './log.js';
 
 /**
- * Huge pages where the kernel has them, and every page is made before a packet waits for one. A
- * fork is the faster for it, also by what workers count beside the arena.
+ * Uses huge pages if the kernel has them, and allocates every page, so that no packet waits for a
+ * page fault. Huge pages also make a fork faster, both of the arena and of the workers' local
+ * memory.
  */
 export function prepareArena({ buffers, declaration }: Instance, log: Log): void {
   const arena = new Uint8Array(buffers.arena);
@@ -22,8 +23,8 @@ export function prepareArena({ buffers, declaration }: Instance, log: Log): void
 }
 
 /**
- * How many bytes the advice was for; `null` where the kernel does not know it, which costs speed
- * and nothing else.
+ * Returns how many bytes the advice applies to; `null` if the kernel does not know the advice. That
+ * costs only speed.
  */
 function advise(view: Uint8Array, advice: MemoryAdvice): number | null {
   try {
@@ -34,7 +35,7 @@ function advise(view: Uint8Array, advice: MemoryAdvice): number | null {
   }
 }
 
-/** For people: with one decimal. */
+/** For people, with one decimal. */
 export function mebibytes(bytes: number): string {
   return (bytes / 2 ** 20).toFixed(1);
 }

@@ -1,6 +1,6 @@
 /**
- * What is wrong with a running instance, as far as it can tell itself: why its state is `degraded`
- * (lifecycle.ts).
+ * Finds the problems of a running instance that it can detect itself. They make its state
+ * `degraded` (lifecycle.ts).
  */
 
 import { ThreadState } from '../shm/control.js';
@@ -12,17 +12,17 @@ import type { Problem } from './lifecycle.js';
 export interface ProblemSources {
   readonly instance: Instance;
   readonly peers: readonly PeerStatus[];
-  /** What is wrong with ports, a clause each. */
+  /** Problems of ports, one clause each. */
   readonly ports: readonly string[];
-  /** Members that are there, and whose messages are refused; `null`: there is none. */
+  /** Members that exist and whose messages are refused; `null`: none. */
   readonly refused: string | null;
   /** Whether members know a later incarnation of this instance. */
   readonly isOutrun: boolean;
-  /** Why a thread cannot be started again, asked when one is down; `null`: it can. */
+  /** Why no thread can be started again; `null`: one can. Called only if a thread is down. */
   readonly hindrance: () => string | null;
 }
 
-/** The texts stay the same as long as the problem does. */
+/** The text of a problem stays the same while the problem lasts. */
 export function findProblems({ instance, peers, ports, refused, isOutrun, hindrance }: ProblemSources): Problem[] {
   const problems: Problem[] = downThreads(instance, hindrance);
   for (const text of ports) problems.push({ kind: 'port', text });
@@ -45,9 +45,7 @@ function downThreads({ control, slots }: Instance, hindrance: () => string | nul
   }));
 }
 
-/**
- * Whose clock is wrong, only a majority tells. Of two members both are suspects.
- */
+/** Only a majority can tell which clock is wrong. With two members, both report the problem. */
 function clockProblem(peers: readonly PeerStatus[], isOutrun: boolean): string | null {
   if (isOutrun) return 'the clock was put back: members know a later incarnation of this instance';
   const compared = peers.filter(({ state, clockSkewMs }) => state === 'heard' && clockSkewMs !== null);

@@ -1,34 +1,34 @@
 /**
- * Reads files that the configuration names. A FIFO, a device or a folder in the place of a file is
- * an error, and nothing waits for it.
+ * Reads files that the configuration names. A FIFO, a device or a folder in place of a file is an
+ * error, and nothing waits for it.
  *
  * **File systems that do not answer**, such as a network mount whose server is gone, block a system
- * call, and a thread in such a call cannot be ended. So main reads by threads of the runtime's
- * pool, and for a limited time. What was not ended is in `unanswered`: the same file is not read
- * again meanwhile, so that one file takes one thread of the pool at most, and the process does not
- * wait for it when it ends (`constellationd.ts`).
+ * call. A thread in such a call cannot be ended. So the main thread reads with threads of the
+ * runtime's pool, for a limited time. Reads that did not end are in `unanswered`. The same file is
+ * not read again meanwhile, so one file blocks at most one thread of the pool. The process does not
+ * wait for such a thread when it ends (`constellationd.ts`).
  */
 
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
 
-/** How long a file system may take to answer. */
+/** Time that a file system may take to answer. */
 const READ_MS_MAX = 5_000;
-/** `NONBLOCK`: opening a FIFO must not wait for a writer. */
+/** `NONBLOCK`, because opening a FIFO must not wait for a writer. */
 const FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
 
 export interface FileLimits {
-  /** What an error calls the file. */
+  /** Name of the file in errors. */
   readonly name: string;
   readonly bytesMax: number;
-  /** Throws with what else is wrong with it. */
+  /** Throws if anything else is wrong with the file. */
   readonly check?: (stat: Stats) => void;
 }
 
-/** What was given up, by name. */
+/** Work that was given up and has not ended, by name. */
 const waiting = new Map<Promise<unknown>, string>();
 
-/** Names of what was given up and has not ended yet. */
+/** Names of work that was given up and has not ended yet. */
 export function unanswered(): readonly string[] {
   return [...new Set(waiting.values())];
 }
@@ -38,8 +38,8 @@ export function isUnanswered(name: string): boolean {
 }
 
 /**
- * True if `work` is done within `msMax`; else it is given up, at once if something of that name
- * was. Rejects as it does.
+ * Returns true if `work` settles within `msMax`. Otherwise gives it up and returns false, at once
+ * if work of that name was given up before. Rejects if `work` rejects in time.
  */
 export async function settledWithin(msMax: number, name: string, work: Promise<unknown>): Promise<boolean> {
   if (isUnanswered(name)) {
@@ -59,14 +59,14 @@ export async function settledWithin(msMax: number, name: string, work: Promise<u
   }
 }
 
-/** `work` was given up; it is unanswered until it settles. */
+/** Gives `work` up. It is unanswered until it settles. */
 export function giveUp(name: string, work: Promise<unknown>): void {
   waiting.set(work, name);
   const answered = (): void => void waiting.delete(work);
   work.then(answered, answered);
 }
 
-/** Reads a regular file. Waits for its file system: for what has nothing else to do. */
+/** Reads a regular file. Blocks on its file system, so the caller must have nothing else to do. */
 export function readRegularFile(file: string, limits: FileLimits): Buffer {
   const fd = openSync(file, FLAGS);
   try {
@@ -78,8 +78,8 @@ export function readRegularFile(file: string, limits: FileLimits): Buffer {
 }
 
 /**
- * Reads a regular file in limited time. Rejects with why it cannot be read, or with the reason of
- * `signal`.
+ * Reads a regular file in limited time. Rejects with the reason if it cannot be read, or with the
+ * reason of `signal`.
  */
 export async function readFileInTime(
   file: string,

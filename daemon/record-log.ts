@@ -1,11 +1,11 @@
 /**
- * The records of middleboxes (workers/records.ts), as lines of JSON in the operator's file, and the
- * last of each kind for `show records`.
+ * Writes the records of middleboxes (workers/records.ts) as lines of JSON to the operator's file,
+ * and keeps the last of each kind for `show records`.
  *
- * The file is appended to, and opened anew when asked (logrotate). Disks fail and fill: that is
- * said once, what could not be written is counted, and tried again with what comes next. While a
- * write is under way what comes waits in the workers' rings, so memory is bounded; a ring that is
- * full loses records, which the worker counts.
+ * The file is appended to, and opened again on request (logrotate). If the disk fails or is full,
+ * that is logged once. Records that could not be written are counted as lost, and writing is tried
+ * again with the next ones. During a write, new records wait in the workers' rings, so memory is
+ * bounded. A full ring loses records, and the worker counts them.
  */
 
 import { constants } from 'node:fs';
@@ -20,22 +20,22 @@ import { settledWithin } from './read-file.js';
 export interface RecordLogOptions {
   /** The workers' rings. */
   readonly rings: readonly SharedArrayBuffer[];
-  /** By the numbers records have in the rings. */
+  /** By the kind numbers of the records in the rings. */
   readonly kinds: readonly DeclaredRecord[];
   /** This instance's name, in every line. */
   readonly site: string;
   /** Absolute path; null: nothing is written. */
   readonly file: string | null;
-  /** Records of each kind kept for `show records`. */
+  /** Number of records of each kind kept for `show records`. */
   readonly keep: number;
-  /** How many the workers lost. */
+  /** Number of records that the workers lost. */
   readonly lostByWorkers: () => number;
-  /** Between two tries to open a file that failed; absent: 1000. */
+  /** Interval between attempts to open a file that failed; absent: 1000. */
   readonly retryMs?: number;
   readonly log: (level: 'info' | 'warn' | 'error', text: string) => void;
 }
 
-/** A line: `timestamp`, `event_type`, `site`, and what the middlebox says. */
+/** A line: `timestamp`, `event_type`, `site`, and the fields of the middlebox. */
 export interface RecordRow extends RecordFields {
   readonly timestamp: string;
   readonly event_type: string;
@@ -45,24 +45,24 @@ export interface RecordRow extends RecordFields {
 export interface RecordFigures {
   readonly file: string | null;
   readonly written: number;
-  /** Rings that were full, a disk that failed, records that could not be rendered. */
+  /** Records lost to full rings or a failed disk, and records that could not be rendered. */
   readonly lost: number;
 }
 
-/** In one go: some milliseconds of main's time. */
+/** Records per ring and pump: some milliseconds of the main thread. */
 const AT_ONCE = 2048;
-/** Between two warnings of lost records, and between two tries to open the file. */
+/** Interval between two warnings of lost records, and between two attempts to open the file. */
 const QUIET_MS = 10_000;
 const RETRY_MS = 1_000;
-/** How long its file system may take. */
+/** Time that the file system may take. */
 const ANSWER_MS_MAX = 5_000;
-/** Whoever may read the file belongs to its group. */
+/** Readers of the file must be in its group. */
 const FILE_MODE = 0o640;
 
-/** Without waiting: opening a FIFO that nobody reads would never return. */
+/** NONBLOCK, because opening a FIFO without a reader would otherwise never return. */
 const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK;
 
-/** EVE writes times so: ISO 8601 with an offset. */
+/** A time in EVE's form: ISO 8601 with an offset. */
 export function timestampOf(unixMs: number): string {
   return new Date(unixMs).toISOString().replace('Z', '+0000');
 }
@@ -74,12 +74,12 @@ export class RecordLog {
   private readonly recent: RecordRow[][];
   private readonly unrenderable = new Set<string>();
   private handle: FileHandle | null = null;
-  /** What is to be done with the file, one after the other; null: nothing is. */
+  /** The file operation in progress; null: none. */
   private busy: Promise<void> | null = null;
   private failure: string | null = null;
   private failedAtMs = Number.NEGATIVE_INFINITY;
   private lostSinceFailure = 0;
-  /** A write that failed may have left half a line. */
+  /** A failed write may have left half a line. */
   private torn = false;
   private written = 0;
   private lost = 0;
@@ -93,16 +93,13 @@ export class RecordLog {
     this.recent = options.kinds.map(() => []);
   }
 
-  /**
-   * Opens the file, if there is one, so that what is wrong with it is known before the first
-   * record.
-   */
+  /** Opens the file, if one is configured, so that an error is known before the first record. */
   async start(): Promise<void> {
     if (this.options.file !== null && this.options.kinds.length > 0)
       await this.inTime(this.turn(() => this.opened().then(() => {})));
   }
 
-  /** Takes what the workers wrote. To be called some times a second. */
+  /** Takes the records of the workers. Must be called several times a second. */
   pump(): void {
     if (this.busy !== null) return;
     const rows = this.take();
@@ -116,7 +113,7 @@ export class RecordLog {
     void this.turn(() => this.write(rows)).then(() => full && setImmediate(() => this.pump()));
   }
 
-  /** The last records of a kind, or of all, the oldest first. */
+  /** The last records of a kind, or of all kinds, the oldest first. */
   rows(type: string | null): readonly RecordRow[] {
     const rows = this.options.kinds.flatMap(({ name }, kind) =>
       type === null || type === name ? this.recent[kind] : [],
@@ -150,8 +147,8 @@ export class RecordLog {
   }
 
   /**
-   * Another file, or none, and so many records kept, from now on. What is wrong with the file is
-   * logged, and it is tried again.
+   * Changes the file and the number of records kept. Errors of the file are logged, and opening is
+   * tried again.
    */
   async configure(file: string | null, keep: number): Promise<void> {
     const before = this.options;
@@ -161,8 +158,8 @@ export class RecordLog {
   }
 
   /**
-   * Closes the file and opens it anew, by its name. Throws when it cannot be opened; it is tried
-   * again with what comes.
+   * Closes the file and opens it again by its name. Throws if it cannot be opened; opening is tried
+   * again with the next records.
    */
   async reopen(): Promise<RecordFigures> {
     if (this.options.file === null) throw new Error('records.file is not set: records are not written');
@@ -181,14 +178,16 @@ export class RecordLog {
     });
   }
 
-  /** False if the file system does not answer in time; then nothing waits for it any more. */
+  /**
+   * Returns false if the file system does not answer in time. Then nothing waits for it any more.
+   */
   private inTime(work: Promise<void>): Promise<boolean> {
     return settledWithin(ANSWER_MS_MAX, this.options.file ?? 'records', work);
   }
 
   /**
-   * After the workers ended: writes what there is left. A file system that does not answer in time
-   * is given up.
+   * Writes what is left, after the workers have ended. Gives up a file system that does not answer
+   * in time.
    */
   async close(): Promise<void> {
     this.closed = true;
@@ -223,7 +222,7 @@ export class RecordLog {
   private keep(kind: number, row: RecordRow): void {
     const recent = this.recent[kind];
     recent.push(row);
-    // Cut now and then, not with every record.
+    // Cut at intervals, not for every record.
     if (recent.length >= 2 * this.options.keep) recent.splice(0, recent.length - this.options.keep);
   }
 
@@ -246,7 +245,7 @@ export class RecordLog {
     this.lostWarned = lost;
   }
 
-  /** One thing at a time with the file. */
+  /** Runs one operation on the file. The caller must not start another before it ends. */
   private turn(what: () => Promise<void>): Promise<void> {
     const turn = what().finally(() => {
       this.busy = null;
@@ -272,7 +271,7 @@ export class RecordLog {
     }
   }
 
-  /** The file, opened if it was not; null when that is not possible now. */
+  /** Returns the file, opening it if necessary; null if that is not possible now. */
   private async opened(): Promise<FileHandle | null> {
     if (this.handle !== null) return this.handle;
     const { file } = this.options;
@@ -286,7 +285,7 @@ export class RecordLog {
     return this.handle;
   }
 
-  /** Only a write shows this: a file on a full disk can be opened. */
+  /** Only a write proves recovery: a file on a full disk can be opened. */
   private recovered(): void {
     if (this.failure === null) return;
     const { file, log } = this.options;
@@ -300,7 +299,7 @@ export class RecordLog {
     this.lostSinceFailure += records;
   }
 
-  /** Said once, until records are written again. */
+  /** Logged once, until records are written again. */
   private failed(error: unknown): void {
     const before = this.failure;
     this.failedAtMs = performance.now();
@@ -311,6 +310,6 @@ export class RecordLog {
   private async closeFile(): Promise<void> {
     const { handle } = this;
     this.handle = null;
-    await handle?.close().catch(() => {}); // what is wrong with the disk was said
+    await handle?.close().catch(() => {}); // the error of the disk was logged
   }
 }

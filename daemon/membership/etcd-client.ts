@@ -1,6 +1,6 @@
 /**
- * etcd through its JSON gateway (v3, served by etcd itself beside gRPC): keys and values in base64,
- * 64-bit numbers as text. As much of it as membership needs.
+ * A client for etcd's JSON gateway (v3, served by etcd itself beside gRPC), as far as membership
+ * needs it. Keys and values are base64; 64-bit numbers are text.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,19 +8,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export interface KeyValue {
   readonly key: string;
   readonly value: Uint8Array;
-  /** Revision of the last change; `0` in a comparison: there is no such key. */
+  /** Revision of the last change; in a comparison, `0` means that the key does not exist. */
   readonly revision: number;
 }
 
 export interface Contents {
-  /** Of the store, when it was read. */
+  /** Revision of the store at the time of the read. */
   readonly revision: number;
-  /** Of the etcd cluster: another one has another history. */
+  /** Id of the etcd cluster. Another etcd cluster has another history. */
   readonly clusterId: string;
   readonly entries: readonly KeyValue[];
 }
 
-/** Holds while the key was last changed at `revision`; 0: while it does not exist. */
+/** Holds if the key was last changed at `revision`; 0: if the key does not exist. */
 export interface Condition {
   readonly key: string;
   readonly revision: number;
@@ -36,16 +36,16 @@ export type Change = {
   readonly entries: readonly (KeyValue | { readonly gone: string })[];
 };
 
-/** etcd answered, and refused. */
+/** etcd answered with a refusal. */
 export class EtcdError extends Error {}
 
-/** What is watched from has been compacted away: read everything again. */
+/** The revision to watch from was compacted away. The caller must read everything again. */
 export class CompactedError extends Error {}
 
-/** A line of a watch, of all members' records at most, is far shorter. */
+/** Upper limit for a line of a watch. A line with the records of all members is far shorter. */
 const LINE_CHARACTERS_MAX = 16 * 1024 * 1024;
 
-/** Timed out, too many requests, cancelled: what etcd's gateway answers while it cannot serve. */
+/** HTTP codes of etcd's gateway while it cannot serve: timeout, too many requests, cancelled. */
 const BUSY = [408, 429, 499];
 
 interface WireKeyValue {
@@ -72,7 +72,8 @@ const encode = (value: string | Uint8Array): string => Buffer.from(value as stri
 const decode = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString();
 
 /**
- * The end of the range of keys that begin with `prefix`, which ends in a character below the last.
+ * The end of the range of keys that begin with `prefix`. The last byte of `prefix` must be below
+ * 255.
  */
 function rangeEnd(prefix: string): string {
   const bytes = Buffer.from(prefix);
@@ -83,7 +84,7 @@ function rangeEnd(prefix: string): string {
 export class EtcdClient {
   private readonly endpoints: readonly string[];
   private readonly timeoutMs: number;
-  /** The endpoint that answered last. */
+  /** Index of the endpoint that answered last. */
   private current = 0;
 
   constructor(endpoints: readonly string[], timeoutMs: number) {
@@ -91,7 +92,7 @@ export class EtcdClient {
     this.timeoutMs = timeoutMs;
   }
 
-  /** All keys that begin with `prefix`. */
+  /** Reads all keys that begin with `prefix`. */
   async read(prefix: string): Promise<Contents> {
     const answer = await this.call<WireHeader & { kvs?: readonly WireKeyValue[] }>('kv/range', {
       key: encode(prefix),
@@ -104,7 +105,7 @@ export class EtcdClient {
     };
   }
 
-  /** Makes all changes if all conditions hold. Returns whether they did. */
+  /** Makes all changes if all conditions hold. Returns whether they held. */
   async change(conditions: readonly Condition[], operations: readonly Operation[]): Promise<boolean> {
     const answer = await this.call<{ succeeded?: boolean }>('kv/txn', {
       compare: conditions.map(({ key, revision }) => ({
@@ -128,27 +129,27 @@ export class EtcdClient {
     return answer.succeeded === true;
   }
 
-  /** A new lease; its id. */
+  /** Makes a new lease and returns its id. */
   async grant(ttlS: number): Promise<string> {
     const { ID } = await this.call<{ ID?: string }>('lease/grant', { TTL: String(ttlS) });
     if (ID === undefined) throw new EtcdError('etcd granted no lease');
     return ID;
   }
 
-  /** Keeps a lease for another span. Returns whether it still was there. */
+  /** Renews a lease. Returns whether it still existed. */
   async keepAlive(lease: string): Promise<boolean> {
     const answer = await this.call<{ result?: { TTL?: string } }>('lease/keepalive', { ID: lease });
     return Number(answer.result?.TTL ?? 0) > 0;
   }
 
-  /** Gives a lease back, and with it every key that hangs on it. */
+  /** Revokes a lease. etcd deletes every key that is attached to it. */
   async revoke(lease: string): Promise<void> {
     await this.call('lease/revoke', { ID: lease });
   }
 
   /**
-   * Changes of the keys that begin with `prefix`, from `revision` on, as they come. Ends by an
-   * error: a `CompactedError`, or that the connection is lost.
+   * Yields changes of the keys that begin with `prefix`, from `revision` on. Always ends with an
+   * error: a `CompactedError`, or the loss of the connection.
    */
   async *watch(prefix: string, revision: number, signal: AbortSignal): AsyncGenerator<Change> {
     const request = {
@@ -176,7 +177,10 @@ export class EtcdClient {
     throw new Error('the watch ended');
   }
 
-  /** Asks the endpoints in turn, first the one that answered last; throws the last one's error. */
+  /**
+   * Asks the endpoints in turn, starting with the one that answered last. Throws the last
+   * endpoint's error.
+   */
   private async call<T>(path: string, body: object): Promise<T> {
     let last: unknown;
     for (let i = 0; i < this.endpoints.length; i++) {
@@ -197,13 +201,16 @@ export class EtcdClient {
     const response = await fetch(url, { method: 'POST', body: JSON.stringify(body), signal });
     if (response.ok) return (await response.json()) as T;
     const text = await errorText(response);
-    // A member of etcd without a leader: another one may have one. It may be busy, too.
+    // This member of etcd has no leader or is busy. Another one may answer.
     if (response.status >= 500 || BUSY.includes(response.status)) throw new Error(text);
     throw new EtcdError(text);
   }
 }
 
-/** Why a call failed, in one line: the last cause, as `fetch` says only that it failed. */
+/**
+ * Why a call failed, in one line. This is the innermost cause, because `fetch` only says that it
+ * failed.
+ */
 export function reason(error: unknown): string {
   const inner: unknown = error instanceof AggregateError ? error.errors[0] : (error as { cause?: unknown })?.cause;
   if (inner !== undefined) return reason(inner);
@@ -213,12 +220,14 @@ export function reason(error: unknown): string {
 const BACK_OFF_MS_MAX = 5000;
 
 export interface BackOffOptions {
-  /** Whether the wait alone keeps the process running. */
+  /** Whether the wait keeps the process running. */
   readonly ref?: boolean;
   readonly longestMs?: number;
 }
 
-/** Waits between two tries: longer each time, and not all members at once. */
+/**
+ * Waits between two attempts. The wait grows, and is random so that members do not retry together.
+ */
 export function backOff(
   attempt: number,
   signal: AbortSignal,

@@ -1,17 +1,17 @@
 /**
- * What an instance makes of what it reads in etcd: a pure function of etcd's records, of the
- * members that are heard on the state channel, and of the clock. It decides what the member table
- * says, and what the instance has to write.
+ * Decides what an instance does with the records that it reads in etcd. It is a pure function of
+ * etcd's records, of the members that are heard on the state channel, and of the clock. The result
+ * is the member table and what the instance must write.
  *
  * **A member that is heard is alive, whatever etcd says.** Its lease lapses if it cannot reach
- * etcd, and its records are gone if etcd was restored empty or from a backup. Such a member stays
- * in the table while it is heard, and its slot goes to no other.
+ * etcd. Its records are gone if etcd was restored empty or from a backup. Such a member stays in
+ * the table while it is heard, and no other member gets its slot.
  *
- * **Grace.** For one lease after etcd is reached again, or after its records turned out to be older
- * than what was seen, no member is declared dead: the others may not have claimed their places
- * again.
+ * **Grace.** No member is declared dead for one lease after etcd is reached again, or after its
+ * records turned out to be older than what was seen. Within that time, the other members may not
+ * have claimed their slots again yet.
  *
- * | slot in etcd                                   | our table has a member there             | it has none there      |
+ * | slot in etcd                                   | our table has a member in it             | our table has none     |
  * | ---------------------------------------------- | ---------------------------------------- | ---------------------- |
  * | a later incarnation of the member, or the same, alive | MEMBER                            | MEMBER                 |
  * | the same incarnation, evicted or left          | EVICTED, LEFT                            | EVICTED, LEFT          |
@@ -25,20 +25,20 @@
  * | our incarnation, evicted or left; a later one of ours | end                                                        |
  * | nothing, an earlier incarnation of ours        | write our record again, and those of other members that are missing |
  * | another member, and our id is still ours       | end: we were removed, and the slot was given away                 |
- * | another member, and our id is not ours         | the later incarnation of both ends; the earlier writes its record again |
+ * | another member, and our id is not ours         | end if the other is alive and its incarnation is earlier; else write our record again |
  */
 
 import { EMPTY_SLOT, Role, type SlotEntry } from '../../shm/members.js';
 import type { SlotRecord } from './etcd-record.js';
 import type { Records } from './etcd-records.js';
 
-/** A slot of the member table, and the incarnation that its entry is about; 0: none. */
+/** A slot of the member table, and the incarnation that its entry describes; 0: none. */
 export interface Known {
   readonly entry: SlotEntry;
   readonly incarnation: number;
 }
 
-/** Which etcd was read, and when in its history. */
+/** The etcd cluster that was read, and the revision. */
 export interface Version {
   readonly clusterId: string;
   readonly revision: number;
@@ -49,15 +49,15 @@ export interface Situation {
   readonly version: Version;
   /** The latest version seen before; null: this is the first. */
   readonly seen: Version | null;
-  /** Etcd was not reached before this was read. */
+  /** Whether etcd was unreachable before this read. */
   readonly isRegained: boolean;
   readonly self: { readonly name: string; readonly id: number; readonly slot: number; readonly incarnation: number };
-  /** By slot: what the table says now. */
+  /** By slot: the present entry of the table. */
   readonly known: readonly Known[];
-  /** By slot: the incarnation that is heard on the state channel at present; 0: none. */
+  /** By slot: the incarnation that is heard on the state channel now; 0: none. */
   readonly heard: readonly number[];
   readonly now: number;
-  /** Until when no member is declared dead, as decided before. */
+  /** The end of the grace period, as decided before. No member is declared dead until then. */
   readonly graceUntil: number;
   readonly leaseMs: number;
 }
@@ -69,8 +69,8 @@ export interface Decision {
   readonly own: Own;
   readonly graceUntil: number;
   /**
-   * Slots whose members stay though etcd says otherwise, since they are heard, or in grace: decide
-   * again soon.
+   * Slots whose members stay, because they are heard or in grace, although etcd does not list them
+   * as alive. The caller must decide again soon.
    */
   readonly contested: readonly number[];
   /** Why etcd's records are older than what was seen; null: they are not. */
@@ -106,26 +106,26 @@ export function decide(situation: Situation): Decision {
   return { known: after, own: ownPlace(records, self), graceUntil, contested, older };
 }
 
-/** A slot in which our table has no member. */
+/** Decides a slot in which our table has no member. */
 function startOf(situation: Situation, before: Known, there: Known, slot: number, isGrace: boolean): Known {
   const { records, known, self } = situation;
   const record = records.record(slot);
   if (record === null) return before.entry.role === Role.EMPTY ? there : before;
   const isSame = record.id === before.entry.id;
-  // What we know of it is later than what etcd says.
+  // Our entry is later than the record in etcd.
   if (isSame && record.incarnation < before.incarnation) return before;
   const hasLapsed = there.entry.role === Role.EVICTED && !record.evicted;
   const isFirst = before.entry.role === Role.EMPTY;
   const isAnyAlive = known.some((_, other) => other !== self.slot && records.alive(other) !== 0);
-  // At our start no other member has a lease: all have crashed, or etcd was away from all of them.
+  // At our start, no other member has a lease. Either all have crashed, or none could reach etcd.
   if (hasLapsed && isFirst && isGrace && !isAnyAlive)
     return { ...there, entry: { ...there.entry, role: Role.MEMBER, dead: record.dead } };
   return isSame ? newer(before, there) : there;
 }
 
 /**
- * What etcd says, in which no incarnation before that one comes back. One that was evicted because
- * its lease lapsed may claim its place again.
+ * The entry from etcd, with the latest incarnation that was declared dead here or there. A member
+ * that was evicted because its lease lapsed may claim its slot again.
  */
 function newer(before: Known, there: Known): Known {
   const isBack = there.entry.role === Role.MEMBER && before.entry.dead >= there.incarnation;
@@ -151,7 +151,7 @@ function olderThanSeen({ seen, version, self, records }: Situation): string | nu
   return records.record(self.slot) === null ? 'the record of this instance is gone' : null;
 }
 
-/** What to do about our own place. */
+/** Decides what to do about our own slot. */
 export function ownPlace(records: Records, self: Situation['self']): Own {
   const { name, id, slot, incarnation } = self;
   const record = records.record(slot);

@@ -1,16 +1,16 @@
 /**
- * The members as etcd has them: who registers under a lease takes part, and a lease that lapses is
- * a crash.
+ * The member list in etcd. An instance registers under a lease to become a member. If the lease
+ * lapses, the instance has crashed.
  *
  *     register ─▶ keep the lease alive ─▶ leave (in order)
- *        │             │ etcd is gone: the last list stays, tried again with back-off; traffic and replication go on
- *        │             └ lease is gone: the same life claims its place again, unless it was declared over
+ *        │             │ etcd unreachable: the last list stays; retry with back-off; traffic and replication continue
+ *        │             └ lease is gone: the same incarnation claims its slot again, unless it was declared dead
  *        └─▶ watch ─▶ decide ─▶ member table, view = etcd's revision
- *                        └────▶ claim the place again, or write records that etcd has lost
+ *                        └────▶ claim the slot again, or write records that etcd has lost
  *
- * The list follows the watch. When the watch breaks, or what it reads was compacted away,
- * everything is read anew. What follows from what was read, and from who is heard, is decided in
- * etcd-decide.ts.
+ * The list follows the watch. If the watch breaks, or its revision was compacted away, everything
+ * is read again. etcd-decide.ts decides what follows from the records and from the members that are
+ * heard.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -32,11 +32,11 @@ export interface EtcdConfig {
   readonly lease_ttl_s: number;
 }
 
-/** A place in the cluster, and what holds it. */
+/** A slot in the cluster, and the lease that keeps it. */
 export interface Registration {
   readonly config: EtcdConfig;
   readonly client: EtcdClient;
-  /** Nothing read into it yet. */
+  /** Empty: nothing has been read into it. */
   readonly records: Records;
   readonly name: string;
   readonly id: number;
@@ -47,25 +47,25 @@ export interface Registration {
 
 /** A member's record, as just read. */
 interface Place {
-  /** What etcd has. */
+  /** All records in etcd. */
   readonly now: Records;
   readonly slot: number;
   readonly record: SlotRecord;
   readonly alive: boolean;
-  /** Of the record. */
+  /** Revision of the record. */
   readonly revision: number;
 }
 
-/** Between two looks whether a place has become free. */
+/** Interval between two checks for a free slot. */
 const WAIT_MS = 500;
-/** Between two lines in the log that say what is waited for. */
+/** Interval between two log lines about what is waited for. */
 const SAY_MS = 30_000;
-/** Keeping alive fails so often before the lease lapses. */
+/** Number of keep-alive attempts within one lease. */
 const KEEP_ALIVES = 3;
 const CALL_MS_MAX = 3000;
-/** Between two looks at members that stay though etcd says otherwise. */
+/** Interval between two checks of members that stay although etcd does not list them as alive. */
 const LOOK_MS = 250;
-/** Tries to write our record, where others write theirs at the same time. */
+/** Number of attempts to write our record while other members change theirs. */
 const WRITES_MAX = 10;
 
 export interface RegisterOptions {
@@ -76,12 +76,12 @@ export interface RegisterOptions {
 }
 
 /**
- * Takes a place in the cluster: waits for etcd, and for the lease of an earlier incarnation. Throws
- * where it will never have one, and when `signal` says to stop.
+ * Registers a slot in the cluster. Waits for etcd, and for the lease of an earlier incarnation to
+ * lapse. Throws if it can never get a slot, or if `signal` is aborted.
  *
  * An instance that etcd does not know waits for two thirds of a lease before it takes an id and a
- * slot. If etcd was restored empty or from a backup, the members that live write their records
- * again meanwhile: they try at least three times in a lease.
+ * slot. If etcd was restored empty or from a backup, the members that are alive write their records
+ * again in that time: they try at least three times per lease.
  */
 export async function register(
   config: EtcdConfig,
@@ -95,7 +95,9 @@ export async function register(
   const records = new Records(rootOf(config.prefix, cluster), applicant.slots);
   let lease: string | null = null;
   let saidAt = Number.NEGATIVE_INFINITY;
-  /** From when on it may take a new place; null: etcd was not read since it was last away. */
+  /**
+   * Time from which a new slot may be taken; null: etcd has not been read since it was last lost.
+   */
   let newPlaceAt: number | null = null;
   const say = (text: string, level: 'info' | 'warn' = 'warn'): void => {
     onWaiting(text);
@@ -118,7 +120,7 @@ export async function register(
       return { config, client, records: records.empty(), name, id, slot, incarnation, lease };
     } catch (error) {
       if (isLeaseLost(error)) {
-        // It lapsed before the place was claimed, as on a host that is overloaded.
+        // The lease lapsed before the slot was claimed, as on an overloaded host.
         lease = null;
         continue;
       }
@@ -132,7 +134,7 @@ export async function register(
       say(`etcd cannot be reached, and is tried again: ${reason(error)}`);
       lease = null;
       newPlaceAt = null;
-      // At the start nothing else runs yet.
+      // Nothing else runs yet at the start, so the wait keeps the process running.
       await backOff(attempt++, signal, { ref: true });
     }
   }
@@ -140,13 +142,13 @@ export async function register(
 
 interface ClaimWith {
   readonly lease: string;
-  /** Whether an instance that etcd does not know may take a place. */
+  /** Whether an instance that etcd does not know may take a slot. */
   readonly mayBeNew: () => boolean;
 }
 
 class NewPlaceError extends NotYetError {}
 
-/** Reads, decides, and takes the place; again where somebody else was faster. */
+/** Reads, decides and claims the slot. Repeats if another member was faster. */
 async function claim(
   client: EtcdClient,
   records: Records,
@@ -170,7 +172,7 @@ export interface EtcdMembersOptions {
   /** The incarnation of the member in the slot that is heard on the state channel now; 0: none. */
   readonly heard: (slot: number) => number;
   readonly onEvicted: (member: SlotEntry) => void;
-  /** Our own life is over: it cannot go on. */
+  /** Our own incarnation has ended; this instance cannot continue. */
   readonly onOver: (error: Error) => void;
 }
 
@@ -181,9 +183,9 @@ export class EtcdMembers implements Members {
   private watching = new AbortController();
   private claiming = false;
   private readonly running: Promise<unknown>;
-  /** Since when etcd has not been reached, and why; null: it is. */
+  /** Since when etcd has not been reached, and why; null: it is reached. */
   private lost: { readonly since: number; readonly why: string } | null = null;
-  /** Etcd was reached again, and nothing was decided since. */
+  /** Etcd was reached again, and no decision was made since. */
   private isRegained = false;
   private seen: Version | null = null;
   private known: readonly Known[];
@@ -249,7 +251,7 @@ export class EtcdMembers implements Members {
     throw new RosterError(`${name} is this instance; drain and shutdown take it out of service`);
   }
 
-  /** Says that we left in order, and gives the place up. */
+  /** Records that we left in order, and gives the lease back. */
   async left(): Promise<void> {
     await this.end();
     const { registration, log } = this.options;
@@ -275,8 +277,8 @@ export class EtcdMembers implements Members {
   }
 
   /**
-   * Changes a member's record, and ends its life: neither a member that left nor one that is
-   * evicted is alive.
+   * Changes a member's record and deletes its alive key: a member that left or was evicted is not
+   * alive.
    */
   private async write(name: string, how: (place: Place) => Partial<SlotRecord>): Promise<void> {
     const { client, records } = this.options.registration;
@@ -317,7 +319,7 @@ export class EtcdMembers implements Members {
       } catch (error) {
         if (signal.aborted) return;
         this.missed(reason(error));
-        // A connection that died without a word would be watched for ever.
+        // Ends the watch, because a connection that died silently would be watched for ever.
         this.watching.abort();
         await this.backOff(attempt++);
       }
@@ -325,8 +327,9 @@ export class EtcdMembers implements Members {
   }
 
   /**
-   * Takes our place again if our lease lapsed though we live (`lapsed`, or as etcd says), and
-   * writes what a restored etcd has lost. Unless our incarnation was declared over.
+   * Claims our slot again if our lease lapsed although we are alive (`lapsed`, or by etcd's
+   * records). Also writes the records that a restored etcd has lost. Ends the instance if its
+   * incarnation was declared dead.
    */
   private async claimAgain(lapsed = false): Promise<void> {
     if (this.claiming) return;
@@ -363,7 +366,7 @@ export class EtcdMembers implements Members {
     }
   }
 
-  /** At least three tries in a lease: a newcomer relies on it. */
+  /** Makes at least three attempts per lease, because a newcomer relies on it. */
   private backOff(attempt: number): Promise<void> {
     const longestMs = (this.options.registration.config.lease_ttl_s * 1000) / KEEP_ALIVES;
     return backOff(attempt, this.ending.signal, { longestMs }).catch(() => undefined);
@@ -382,7 +385,7 @@ export class EtcdMembers implements Members {
     return others;
   }
 
-  /** Reads the list, then follows its changes; begins again when it loses them. */
+  /** Reads the list and follows its changes. Starts over when it loses them. */
   private async follow(): Promise<void> {
     const { client, records } = this.options.registration;
     const { signal } = this.ending;
@@ -410,7 +413,7 @@ export class EtcdMembers implements Members {
     }
   }
 
-  /** What etcd says now, and who is heard, become the list. */
+  /** Applies the present records of etcd, and the members that are heard, to the member table. */
   private show({ revision, clusterId }: Version): void {
     const { roster, registration, onEvicted, heard, log } = this.options;
     this.found();
@@ -460,7 +463,7 @@ export class EtcdMembers implements Members {
     if (names === '' || this.ending.signal.aborted) return;
     this.again = setTimeout(() => {
       try {
-        // While etcd is away, the last list stays.
+        // While etcd is unreachable, the last list stays.
         if (this.lost === null && this.seen !== null) this.show(this.seen);
         else this.noteContested(slots);
       } catch (error) {

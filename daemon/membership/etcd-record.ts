@@ -1,32 +1,32 @@
 /**
- * A member's entry in etcd (`slot/07`) as bytes: CBOR, or JSON while a member takes part that reads
- * no CBOR.
+ * The encoding of a member's record in etcd (`slot/07`). It is CBOR, or JSON while a member is
+ * alive that does not read CBOR.
  *
- * Entries by earlier versions are JSON. A member of this version reads both, and says so in the
- * JSON it writes (`cbor`). Once all members that are alive read CBOR, entries are written in it.
- * etcd is not authenticated by the cluster key: an entry is limited in size, checked in form and
- * fields, and decoded once.
+ * Records of earlier versions are JSON. A member of this version reads both forms, and says so in
+ * the JSON that it writes (`cbor`). Once all members that are alive read CBOR, records are written
+ * in CBOR. The cluster key does not authenticate etcd. So a record is limited in size, checked in
+ * form and fields, and decoded once.
  */
 
 import { CBOR_BYTES_MAX, CborError, checkFields, decodeCbor, encodeCbor, wholeField } from '../../workers/cbor.js';
 import { RosterError } from './roster.js';
 
-/** One member's place. */
+/** One member's record. */
 export interface SlotRecord {
   readonly name: string;
   readonly id: number;
   readonly address: string;
   readonly port: number;
-  /** Its present life, or its last. */
+  /** Its present or last incarnation. */
   readonly incarnation: number;
-  /** The last life of this member that was over before this one; 0: none. */
+  /** The last incarnation of this member that ended before this one; 0: none. */
   readonly dead: number;
   readonly left: boolean;
-  /** An operator declared the life over: it must not come back as it is. */
+  /** An operator declared the incarnation dead. It must not come back. */
   readonly evicted: boolean;
 }
 
-/** A record as it was read, and whether its writer reads CBOR. */
+/** A record that was read, and whether its writer reads CBOR. */
 export interface ReadRecord {
   readonly record: SlotRecord;
   readonly readsCbor: boolean;
@@ -61,7 +61,8 @@ export function decodeRecord(key: string, bytes: Uint8Array): ReadRecord {
     if (bytes[0] !== JSON_START)
       return { record: decodeCbor(bytes, (value) => checkFields<SlotRecord>(value, FIELDS)), readsCbor: true };
     if (bytes.length > CBOR_BYTES_MAX) throw new CborError(`has ${bytes.length} bytes`);
-    // Of earlier versions, and those in between: fields that are not known are passed over.
+    // JSON comes from earlier versions, or from members that share a cluster with them. Unknown
+    // fields are ignored.
     const { cbor, ...written } = JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>;
     const known = Object.fromEntries(Object.entries(written).filter(([name]) => Object.hasOwn(FIELDS, name)));
     return { record: checkFields<SlotRecord>(known, FIELDS), readsCbor: cbor === 1 };

@@ -1,18 +1,18 @@
 /**
- * What a cluster keeps in etcd, and what follows from it. All keys begin with `<prefix>/<cluster
- * id>/`:
+ * The records that a cluster keeps in etcd, and how they change. All keys begin with
+ * `<prefix>/<cluster id>/`:
  *
- *     slots         number of slots, as written by the first member
- *     ids/00001     name of the member that was given this id; an id is never given twice
- *     slot/07       who has the slot: name, id, address, port, its present or last life, the last life declared dead before
- *     alive/07      incarnation of the life that has the slot; hangs on that life's lease
+ *     slots         number of slots, written by the first member
+ *     ids/00001     name of the member that has this id; an id is never assigned twice
+ *     slot/07       record of the slot's member: name, id, address, port, its present or last incarnation, the last incarnation declared dead before
+ *     alive/07      the incarnation that has the slot; attached to the lease of that incarnation
  *
  * | slot/…                  | alive/… | the member                                          |
  * | ----------------------- | ------- | --------------------------------------------------- |
  * | no such key             | –       | EMPTY                                               |
- * | there                   | there   | takes part                                          |
- * | there                   | gone    | EVICTED: its lease lapsed, or an operator evicted it |
- * | there, with `left`      | gone    | LEFT in order: the slot may be given to another     |
+ * | exists                  | exists  | MEMBER                                              |
+ * | exists                  | gone    | EVICTED: its lease lapsed, or an operator evicted it |
+ * | exists, with `left`     | gone    | LEFT in order: another member may get the slot      |
  */
 
 import { EMPTY_SLOT, Role, type SlotEntry } from '../../shm/members.js';
@@ -20,7 +20,7 @@ import type { Condition, KeyValue, Operation } from './etcd-client.js';
 import { decodeRecord, encodeRecord, type ReadRecord, type SlotRecord } from './etcd-record.js';
 import { RosterError } from './roster.js';
 
-/** Who wants a place. */
+/** An instance that applies for a slot. */
 export interface Applicant {
   readonly name: string;
   readonly address: string;
@@ -33,27 +33,28 @@ export interface Claim {
   readonly id: number;
   readonly slot: number;
   /**
-   * Of the applicant's life: as asked for, or later, where its clock went back since its last life.
+   * The applicant's incarnation. It is later than requested if the clock was put back since its
+   * last incarnation.
    */
   readonly incarnation: number;
   readonly conditions: readonly Condition[];
   readonly operations: readonly Operation[];
 }
 
-/** What is written at once, if nothing has changed meanwhile. */
+/** Operations that are done together if the conditions hold. */
 export interface Change {
   readonly conditions: readonly Condition[];
   readonly operations: readonly Operation[];
 }
 
-/** A place cannot be had just now; later it may. */
+/** No slot can be had now, but one may become free later. */
 export class NotYetError extends Error {}
 
 const ID_MAX = 65_535;
-/** Of one transaction, by etcd's default limit. */
+/** Operations per transaction: etcd's default limit. */
 const OPERATIONS_MAX = 128;
 
-/** What all keys of a cluster begin with. */
+/** The prefix of all keys of a cluster. */
 export function rootOf(prefix: string, cluster: string): string {
   return `${prefix.replace(/\/+$/, '')}/${encodeURIComponent(cluster)}/`;
 }
@@ -83,12 +84,12 @@ export class Records {
     return `${this.prefix}alive/${String(slot).padStart(2, '0')}`;
   }
 
-  /** Of the same cluster, with nothing read yet. */
+  /** Returns empty records of the same cluster. */
   empty(): Records {
     return new Records(this.prefix, this.slots);
   }
 
-  /** Everything, as read anew. */
+  /** Replaces everything with what was just read. */
   reset(entries: readonly KeyValue[]): void {
     this.entries.clear();
     for (const entry of entries) this.entries.set(entry.key, entry);
@@ -102,7 +103,7 @@ export class Records {
     this.entries.delete(key);
   }
 
-  /** Throws where this instance and the cluster cannot go together. */
+  /** Throws if this instance's number of slots differs from the cluster's. */
   check(): void {
     const slots = textOf(this.entries.get(`${this.prefix}slots`));
     if (slots !== undefined && slots !== String(this.slots))
@@ -124,20 +125,20 @@ export class Records {
     return read;
   }
 
-  /** The bytes of a record for `slot`, in a form that every member that is alive reads. */
+  /** Encodes a record for `slot` in a form that every member that is alive can read. */
   encode(record: SlotRecord, slot: number): Uint8Array {
     const others = Array.from({ length: this.slots }, (_, other) => other).filter((other) => other !== slot);
     const allRead = others.every((other) => this.alive(other) === 0 || this.read(other)?.readsCbor !== false);
     return encodeRecord(record, allRead);
   }
 
-  /** Slot of the member with this name; −1: there is none. */
+  /** Slot of the member with this name; −1: no such member. */
   slotOf(name: string): number {
     for (let slot = 0; slot < this.slots; slot++) if (this.record(slot)?.name === name) return slot;
     return -1;
   }
 
-  /** The life that has the slot just now; 0: none. */
+  /** The incarnation that is alive in the slot; 0: none. */
   alive(slot: number): number {
     return Number(textOf(this.entries.get(this.aliveKey(slot))) ?? 0);
   }
@@ -146,12 +147,12 @@ export class Records {
     return this.entries.get(key)?.revision ?? 0;
   }
 
-  /** Name of the member that was given this id; null: nobody was. */
+  /** Name of the member that has this id; null: the id was never assigned. */
   nameOf(id: number): string | null {
     return textOf(this.entries.get(this.idKey(id))) ?? null;
   }
 
-  /** What the member table says of the slot then. */
+  /** The entry of the slot for the member table. */
   entry(slot: number): SlotEntry {
     const record = this.record(slot);
     if (record === null) return EMPTY_SLOT;
@@ -161,8 +162,8 @@ export class Records {
   }
 
   /**
-   * How a member claims its own slot again, by its record: it alone can. The key of its life hangs
-   * on `lease`.
+   * The change by which a member claims its own slot again. Only the member itself may do this. The
+   * alive key is attached to `lease`.
    */
   claimAgain(slot: number, incarnation: number, lease: string): Change {
     return {
@@ -172,9 +173,9 @@ export class Records {
   }
 
   /**
-   * How a living member writes its record into an etcd that was restored, in which it is missing or
-   * older, and the records of other members that are missing: so that no newcomer is given their
-   * ids and slots.
+   * The change by which a member writes its record into a restored etcd in which it is missing or
+   * older. It also writes missing records of other members, so that no newcomer gets their ids and
+   * slots.
    */
   restore(slot: number, own: SlotRecord, others: ReadonlyMap<number, SlotRecord>, lease: string): Change {
     const slotsKey = `${this.prefix}slots`;
@@ -202,9 +203,10 @@ export class Records {
   }
 
   /**
-   * The place for an applicant, and how to take it: its own from an earlier life, or else a new id
-   * and the lowest slot nobody ever had, or one that somebody left. Throws a `NotYetError` while
-   * there is none.
+   * Finds a slot for an applicant, and the change that claims it. This is the applicant's slot from
+   * an earlier incarnation. Otherwise it is the lowest slot that nobody ever had, or else the
+   * lowest that a member left, with a new id. Throws a `NotYetError` if no slot is free, or while a
+   * member with this name is alive.
    */
   claim(applicant: Applicant, lease: string): Claim {
     this.check();

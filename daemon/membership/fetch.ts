@@ -1,6 +1,6 @@
 /**
- * Fetching a snapshot of another member, whichever use is made of it: to begin with (entry.ts), or
- * to join with ours (resync.ts).
+ * Fetches a snapshot from another member, either to start with (entry.ts) or to merge with our
+ * state (resync.ts).
  */
 
 import type { MemberTable } from '../../shm/members.js';
@@ -18,14 +18,14 @@ export interface FetchFromOptions {
   readonly circle: Circle;
   readonly log: Log;
   readonly members: MemberTable;
-  /** The donor's. */
+  /** The donor's slot. */
   readonly slot: number;
   readonly landing: Landing;
   readonly onProgress: (progress: Progress) => void;
   readonly signal: AbortSignal;
 }
 
-/** As `fetchSnapshot`. */
+/** Fetches like `fetchSnapshot`. */
 export function fetchFrom(options: FetchFromOptions): Promise<SnapshotHead> {
   const { instance, circle, log, members, slot, landing, onProgress, signal } = options;
   members.refresh();

@@ -1,19 +1,19 @@
 /**
- * Hooks: programs of the operator's that are run when something happens to the instance, to
- * announce a route or withdraw it.
+ * Hooks: the operator's programs that run when something happens to the instance, for example to
+ * announce or withdraw a route.
  *
- * A hook is a program with its arguments, run without a shell. It is told what happened by its
- * environment:
+ * A hook is a program with its arguments. It runs without a shell. Its environment describes the
+ * event:
  *
  *     CONSTELLATION_EVENT      ready, degraded, recovered, drain or member_lost
  *     CONSTELLATION_CLUSTER    the cluster's id
  *     CONSTELLATION_SELF       this member's name
- *     CONSTELLATION_MEMBER, _MEMBER_ID, _MEMBER_ADDRESS     of member_lost: who
- *     CONSTELLATION_REASON     of member_lost: silent or evicted; of degraded: what is wrong, in a sentence
+ *     CONSTELLATION_MEMBER, _MEMBER_ID, _MEMBER_ADDRESS     for member_lost: the member
+ *     CONSTELLATION_REASON     for member_lost: silent or evicted; for degraded: the problems, in a sentence
  *
- * What it prints goes to the log. One that runs too long is ended with all that it started.
- * Whatever becomes of it, the instance goes on. Hooks run one after the other, in the order of what
- * happened.
+ * The output of a hook goes to the log. A hook that runs too long is killed, with all processes
+ * that it started. The instance continues whatever happens to a hook. Hooks run one after the
+ * other, in the order of the events.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -33,19 +33,21 @@ export interface HooksConfig {
   readonly timeout_s: number;
 }
 
-/** What a hook is told beside the event. */
+/** Details of an event for the hook. */
 export interface HookDetails {
   /** The member that was lost. */
   readonly member?: { readonly name: string; readonly id: number; readonly address: string };
   readonly reason: string;
 }
 
-/** Lines of a hook's output that are logged; a hook that says more is at fault. */
+/** Number of lines of a hook's output that are logged. More output is an error of the hook. */
 const LINES_MAX = 100;
 const LINE_CHARACTERS_MAX = 500;
-/** Hooks that wait for their turn; more are dropped, and said so. */
+/**
+ * Number of hooks that may wait for their turn. Further hooks are not run, and an error is logged.
+ */
 const WAITING_MAX = 64;
-/** After the signal to end. */
+/** Time from SIGTERM to SIGKILL. */
 const KILL_MS = 1000;
 
 export class Hooks {
@@ -61,14 +63,14 @@ export class Hooks {
     this.log = log;
   }
 
-  /** Other hooks from now on. One that runs keeps its time. */
+  /** Replaces the hooks from now on. A running hook keeps its time limit. */
   configure(config: HooksConfig): void {
     this.config = config;
   }
 
   /**
-   * Runs the hook of this event, if there is one; resolves when it has ended, however it did. Never
-   * rejects.
+   * Runs the hook of this event, if one is configured. Resolves when it has ended, in whatever way.
+   * Never rejects.
    */
   run(event: HookEvent, details?: HookDetails): Promise<void> {
     const command = this.config[`on_${event}`];
@@ -100,7 +102,8 @@ export class Hooks {
       }),
     };
     return new Promise((resolve) => {
-      // A process group of its own, so that all it started can be ended with it.
+      // A process group of its own, so that all processes that the hook starts can be killed with
+      // it.
       const child = spawn(program, words, { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
       this.logOutput(name, child);
       const ended = this.limit(name, child);
@@ -130,14 +133,15 @@ export class Hooks {
   }
 
   /**
-   * Ends the hook when its time is up. The function returned is for when it has ended by itself.
+   * Kills the hook when its time is up. The caller calls the returned function when the hook has
+   * ended.
    */
   private limit(name: string, child: ChildProcess): () => void {
     const signal = (which: NodeJS.Signals): void => {
       try {
         if (child.pid !== undefined) process.kill(-child.pid, which);
       } catch {
-        // it is gone
+        // it has ended
       }
     };
     let kill: NodeJS.Timeout | undefined;

@@ -1,5 +1,5 @@
 /**
- * Notes when members fall silent, leave, and are heard again, once each: for the log, and for
+ * Reports once each when members fall silent, leave, or are heard again, for the log and for
  * `on_member_lost`.
  */
 
@@ -7,16 +7,16 @@ import type { PeerStatus } from '../../workers/replication/peers.js';
 
 export interface LossWatchOptions {
   readonly onLost: (peer: PeerStatus) => void;
-  /** In order: nothing is lost. */
+  /** The member left in order; nothing is lost. */
   readonly onLeft: (peer: PeerStatus) => void;
-  /** Its life was declared over, here or at another member. */
+  /** Its incarnation was declared dead, here or by another member. */
   readonly onOver: (peer: PeerStatus) => void;
   readonly onHeard: (peer: PeerStatus) => void;
 }
 
 export class LossWatch {
   private readonly options: LossWatchOptions;
-  /** Member ids that were heard and not lost since. */
+  /** Ids of members that were heard and have not been lost since. */
   private heard = new Set<number>();
 
   constructor(options: LossWatchOptions) {
@@ -24,8 +24,8 @@ export class LossWatch {
   }
 
   /**
-   * Looks at the members as they are now. One that is no longer among them, or whose life is over,
-   * is forgotten.
+   * Compares the members with the last call. Forgets members that are no longer listed, or whose
+   * incarnation has ended.
    */
   look(peers: readonly PeerStatus[]): void {
     const heard = new Set<number>();

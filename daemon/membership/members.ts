@@ -1,6 +1,6 @@
 /**
- * The members, as the rest of the daemon knows them. Where the list comes from differs: the
- * configuration (static-members.ts) or etcd (etcd-members.ts).
+ * The member list, as the rest of the daemon sees it. Its source is either the configuration
+ * (static-members.ts) or etcd (etcd-members.ts).
  */
 
 import { Role } from '../../shm/members.js';
@@ -12,19 +12,21 @@ import type { Placed, Roster } from './roster.js';
 export type ListChange = 'add' | 'remove' | 'evict';
 
 export interface Members {
-  /** For `status`: where the list comes from, and its version. */
+  /** The source of the list and its version, for `status`. */
   describe(): string;
   rows(peers: readonly PeerStatus[], own: LifecycleState): MemberRow[];
   /**
-   * These change the list; each resolves with the member's name, and rejects with a `RosterError`
-   * that says why not.
+   * These change the list. Each resolves with the member's name. Each rejects with a `RosterError`
+   * if the change cannot be made.
    */
   add(member: NewMember): Promise<string>;
   remove(name: string): Promise<string>;
   evict(name: string): Promise<string>;
-  /** How far such a change reaches, and what is still to be done about it. */
+  /** How far such a change reaches, and what is left to do. */
   note(member: MemberRow, change: ListChange): string;
-  /** This instance leaves in order: everybody has everything. Never rejects. */
+  /**
+   * Records that this instance leaves in order, after all members have everything. Never rejects.
+   */
   left(): Promise<void>;
   close(): void;
 }
@@ -47,7 +49,7 @@ export function memberRows(roster: Roster, peers: readonly PeerStatus[], own: Li
   }));
 }
 
-/** What people are told of a member's state. */
+/** A member's state, as shown to people. */
 export function shownState({
   state,
   leaving,

@@ -1,4 +1,4 @@
-/** The members of an instance, from where its configuration says. */
+/** Opens the member list of an instance from its configured source. */
 
 import type { Config } from '../../conf/config.js';
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -14,19 +14,19 @@ import type { Members } from './members.js';
 import { Roster } from './roster.js';
 import { StaticMembers } from './static-members.js';
 
-/** This instance in its cluster. */
+/** This instance's slot in its cluster. */
 export interface Place {
-  /** With our own place filled in. */
+  /** The configuration with our own slot filled in. */
   readonly config: Config;
-  /** Of this life. */
+  /** The incarnation of this start. */
   readonly incarnation: number;
-  /** What etcd knows of us; null: it is not asked. */
+  /** Our registration in etcd; null: etcd is not used. */
   readonly registration: Registration | null;
 }
 
 /**
- * Takes our place; with etcd that may take until an earlier incarnation's lease has lapsed.
- * `onWaiting` is called with what it waits for, and with null once it waits for nothing.
+ * Takes our slot. With etcd, this may wait until an earlier incarnation's lease has lapsed. Calls
+ * `onWaiting` with what it waits for, and with null when it no longer waits.
  */
 export async function takePlace(
   config: Config,
@@ -54,7 +54,7 @@ export interface OpenMembersOptions {
   readonly instance: Instance;
   readonly hooks: Hooks;
   readonly log: Log;
-  /** Our own life is over: it cannot go on. */
+  /** Our own incarnation has ended; this instance cannot continue. */
   readonly onOver: (error: Error) => void;
 }
 
@@ -77,7 +77,7 @@ export function openMembers({ place, instance, hooks, log, onOver }: OpenMembers
     const peer = new PeerRecord();
     board.readPeer(slot, peer);
     if (peer.incarnation !== 0) return peer.incarnation;
-    // Others may have told already that its life is over.
+    // Other members may have reported already that its incarnation has ended.
     const life = new LifeRecord();
     board.readLife(slot, life);
     return life.former;

@@ -1,12 +1,13 @@
 /**
- * Members whose messages are refused for what an operator has to mend: another key, another
- * cluster, another declaration of state. They are there and have state, so an instance that starts
- * must not begin without any because of it.
+ * Finds members whose messages are refused for a reason that an operator must fix: another key,
+ * another cluster, or another declaration of state. Such members exist and have state, so a
+ * starting instance must not begin empty because of the refusal.
  *
- * **Who can cause it.** Refused messages prove nothing: whoever can send with a member's address
- * can have it taken for one. So a datagram alone does nothing; it takes some of them, spread over
- * time, and it is over when no more come. A flood that goes on holds up only an instance that hears
- * no member with state, and the operator has the last word: `constellation join alone`.
+ * **Who can cause it.** Refused messages prove nothing: anybody who can send from a member's
+ * address can make that member look refused. So a single datagram has no effect. It takes several,
+ * spread over time, and the condition ends when no more arrive. A lasting flood only delays an
+ * instance that hears no member with state. The operator can override it: `constellation join
+ * alone`.
  */
 
 import type { RejectRow } from '../../shm/reject-table.js';
@@ -14,7 +15,7 @@ import { REFUSALS, type Refusal } from '../../workers/replication/metrics.js';
 import type { PeerStatus } from '../../workers/replication/peers.js';
 import { SEAL_VERSION } from '../../workers/replication/seal.js';
 
-/** What of a refusal is for an operator to mend, and how. */
+/** Refusals that an operator must fix, and how. */
 const REMEDIES: Partial<Record<Refusal, string>> = {
   unsealed: 'it sends without a key; set cluster.key_file there',
   magic: 'it seals its messages, and this instance has no key; set cluster.key_file here',
@@ -29,19 +30,19 @@ const REMEDIES: Partial<Record<Refusal, string>> = {
   sender: 'it has an id that is not listed here; compare cluster.members',
 };
 
-/** Refused at so many moments at least… */
+/** Minimum number of times at which messages were refused. */
 const SIGHTINGS_MIN = 3;
-/** …each so much of a keepalive interval after the one before it. */
+/** Minimum distance of these times, in keepalive intervals. */
 const SPACING = 1 / 2;
-/** Strangers that are named in the log; whoever forges addresses does not fill it. */
+/** Number of strangers that are logged, so that forged addresses cannot fill the log. */
 const STRANGERS_MAX = 16;
 
 export interface RefusalWatchOptions {
   readonly keepaliveMs: number;
-  /** Over, when none was refused for so long. */
+  /** A refusal ends if no message was refused for this time. */
   readonly silentMs: number;
   readonly warn: (text: string) => void;
-  /** What is known to differ at the member with this id, in words; `null` or absent: nothing is. */
+  /** Known differences at the member with this id, in words; `null` or absent: none. */
   readonly differs?: (id: number) => string | null;
 }
 
@@ -68,12 +69,12 @@ export class RefusalWatch {
     this.options = options;
   }
 
-  /** Members that are not heard, and refused. */
+  /** Members that are refused and not heard. */
   get refused(): readonly RefusedMember[] {
     return this.refusedNow;
   }
 
-  /** In words; null: nobody is. */
+  /** The refused members, in words; null: none. */
   get problem(): string | null {
     if (this.refusedNow.length === 0) return null;
     const { differs } = this.options;
@@ -85,7 +86,7 @@ export class RefusalWatch {
       .join('; ');
   }
 
-  /** Looks at the table of refusals, some times a second; `now` in ms of `monotonicMs`. */
+  /** Reads the table of refusals; called several times a second. `now` in ms of `monotonicMs`. */
   look(rows: readonly RejectRow[], peers: readonly PeerStatus[], now: number): void {
     const { warn, silentMs } = this.options;
     const before = this.sightings;
@@ -114,8 +115,8 @@ export class RefusalWatch {
   }
 
   /**
-   * Somebody has our key, and is no member: said once. What others send from anywhere is in `show
-   * rejects`.
+   * Warns once about a sender that has our key and is not a member. Other messages from unknown
+   * addresses are only in `show rejects`.
    */
   private noteStranger(address: string, reason: Refusal): void {
     if (reason !== 'sender' || this.strangers.has(address) || this.strangers.size >= STRANGERS_MAX) return;

@@ -1,11 +1,11 @@
 /**
- * Whether this start goes on from a state file, once no member that has state is heard.
+ * Decides whether this start restores a state file, when no member with state is heard.
  *
- * Members that start together ask each other, over the snapshot server's port, what they have to
- * offer. The one whose file was saved last restores it (offer.ts); the others hear a member with
- * state then, and take a snapshot of it. So of all the files one counts, and all members have the
- * same: nothing is counted twice. A member without a file asks as well, so it does not begin empty
- * while another can restore.
+ * Members that start together ask each other what they can offer, over the snapshot server's port.
+ * The member with the latest file restores it (offer.ts). The others then hear a member with state
+ * and take its snapshot. So only one of the files counts, and all members have the same state:
+ * nothing is counted twice. A member without a file asks as well, so it does not begin empty while
+ * another member can restore.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -29,14 +29,14 @@ export interface RestorationOptions {
   readonly signal: AbortSignal;
 }
 
-/** What to do now. `wait`: for whom, for people. */
+/** What to do now. `reason`: what it waits for, for people. */
 export type Decision =
   | { readonly kind: 'restore' }
   | { readonly kind: 'empty' }
   | { readonly kind: 'wait'; readonly reason: string };
 
 const ASK_MS_MAX = 1_000;
-/** A member that is heard and does not answer for so long counts as one without a file. */
+/** A member that is heard but does not answer for this time counts as one without a file. */
 const PATIENCE_MS = 5_000;
 
 export class Restoration {
@@ -62,8 +62,8 @@ export class Restoration {
     for (const [i, offer] of offers.entries()) {
       const name = members.name(slots[i]);
       if (offer === null) return { kind: 'wait', reason: `asks ${name} whether it has a state file` };
-      // One that has just begun with nothing, as we may, still has everything to send that it made
-      // since.
+      // A member that has just begun empty, as we may, still has all its records since then to
+      // send.
       const hasBegunAlike = offer.stands === Stands.BEGUN_EMPTY && isTogether && keeper.candidate === null;
       if (offer.stands !== Stands.JOINING && !hasBegunAlike)
         return { kind: 'wait', reason: `waits until ${name}, which has state, is heard` };
@@ -83,7 +83,7 @@ export class Restoration {
     return peer.incarnation !== 0 && monotonicMs() - peer.heardAt <= instance.plan.replication.silentMs;
   }
 
-  /** `null`: it has not answered yet. */
+  /** `null`: no answer yet. */
   private async ask(slot: number): Promise<Offer | null> {
     const { instance, members, circle, log, signal } = this.options;
     const { unanswered } = this;

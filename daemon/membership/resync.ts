@@ -1,9 +1,9 @@
 /**
- * Gets back what this instance lacks of the others' state and nobody can send it any more as units:
- * it was cut off for longer than they could keep units and debts for it, or a digest says that it
- * differs. It fetches a snapshot of every member that has state, one after the other, and joins it
- * with its own; packets go on meanwhile. Objects that count by increments cannot be joined, and say
- * so.
+ * Re-sync: recovers state of peers that nobody can send as units any more. Either this instance was
+ * cut off for longer than the peers could retain units and backlogs for it, or a digest shows a
+ * difference. It fetches a snapshot from every member that has state, one after the other, and
+ * merges it with its own state. Packets continue meanwhile. Objects that count by increments cannot
+ * be merged; they report that.
  */
 
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -31,9 +31,9 @@ export interface ResyncOptions {
 }
 
 const LOOK_MS = 500;
-/** After a donor refused or failed, and again twice as long each time… */
+/** First delay after a donor refused or failed. It doubles each time. */
 const BACK_OFF_MS_MIN = 1_000;
-/** …and at most. */
+/** Upper limit of the delay. */
 const BACK_OFF_MS_MAX = 60_000;
 
 export class Resync {
@@ -42,9 +42,9 @@ export class Resync {
   private readonly board: AckBoard;
   private readonly ending = new AbortController();
   private timer: NodeJS.Timeout | null = null;
-  /** Records known to be skipped, for which snapshots were taken. */
+  /** Number of skipped records that have already led to a re-sync. */
   private skipped = 0;
-  /** Slots whose state is still to be joined with ours, and why. */
+  /** Slots whose state must still be merged with ours. */
   private readonly wanted = new Set<number>();
   private why = '';
   private unmet = new Unmet([]);
@@ -59,24 +59,24 @@ export class Resync {
     this.board = new AckBoard(options.instance.buffers.ackBoard);
   }
 
-  /** What is under way, for people; null: nothing is. */
+  /** What is in progress, for people; null: nothing. */
   get state(): string | null {
     if (this.wanted.size === 0) return null;
     return this.transfer === null ? this.why : `${this.why}: ${this.transfer}`;
   }
 
   /**
-   * From here on, with the state complete, it looks whether something is skipped. What was skipped
-   * before counts as well: the receive thread has been running since the snapshot was loaded.
-   * `unmet`: slots of members whose state is to be joined with ours: they were not heard when the
-   * instance began without a member's state, or the donor of its snapshot lacked it.
+   * Starts looking for skipped records. The state must be complete. Records skipped before count as
+   * well, because the receive thread has run since the snapshot was loaded. `unmet`: slots of
+   * members whose state must be merged with ours. They were not heard when the instance began
+   * without a member's state, or the donor of its snapshot lacked their state.
    */
   start(unmet: readonly number[] = []): void {
     this.unmet = new Unmet(unmet);
     this.timer = setInterval(() => this.look(), LOOK_MS);
   }
 
-  /** Slots of the members whose state is still to be joined with ours. */
+  /** Slots of the members whose state must still be merged with ours. */
   get lacks(): number[] {
     const hasSkipped = this.skippedRecords() > this.skipped;
     const lacks = hasSkipped ? Array(this.board.members).keys() : [...this.wanted, ...this.unmet.slots];
@@ -85,8 +85,8 @@ export class Resync {
   }
 
   /**
-   * Takes a snapshot of the members in `slots`, or of all others, of those that have state; `why`
-   * is logged.
+   * Requests snapshots of the members in `slots`, or of all peers. Members without state are passed
+   * over until they have state. `why` is logged.
    */
   want(why: string, slots: Iterable<number> = Array(this.board.members).keys()): void {
     this.why = why;
@@ -96,7 +96,7 @@ export class Resync {
     this.options.log.warn(`${why}: taking snapshots of ${counted(this.wanted.size, 'member')} to join with our state`);
   }
 
-  /** Breaks off what is under way. */
+  /** Aborts what is in progress. */
   async close(): Promise<void> {
     if (this.timer !== null) clearInterval(this.timer);
     this.timer = null;
@@ -151,7 +151,7 @@ export class Resync {
       log.warn(`no snapshot to join: ${error instanceof Error ? error.message : String(error)}`);
       this.notBefore = monotonicMs() + this.backOffMs;
       this.backOffMs = Math.min(2 * this.backOffMs, BACK_OFF_MS_MAX);
-      // Another's turn first.
+      // Moves the slot to the end, so that another member comes first.
       this.wanted.delete(slot);
       this.wanted.add(slot);
     } finally {

@@ -1,12 +1,11 @@
 /**
- * Who takes part, as main knows it: the one writer of the member table (shm/members.ts). Whoever
- * learns of changes, an operator's command or etcd, tells them here; the send and the receive
- * thread see them in the table.
+ * The member list in the main thread: the only writer of the member table (shm/members.ts).
+ * Operators' commands and etcd change it here. The send and receive threads read the table.
  */
 
 import { EMPTY_SLOT, MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../shm/members.js';
 
-/** A change that cannot be made; the message says why, for an operator. */
+/** A change that cannot be made. The message gives the reason, for an operator. */
 export class RosterError extends Error {}
 
 export interface Placed {
@@ -21,7 +20,7 @@ export class Roster {
   private readonly entries: SlotEntry[];
   private version: number;
 
-  /** Goes on from what the table says. */
+  /** Starts with the present content of the table. */
   constructor(table: SharedArrayBuffer, self: number) {
     const now = new MemberTable(table);
     this.self = self;
@@ -34,12 +33,12 @@ export class Roster {
     return this.version;
   }
 
-  /** Every slot that somebody has or had, in order. */
+  /** Every slot that a member has or had, in order. */
   list(): Placed[] {
     return this.entries.flatMap((entry, slot) => (entry.role === Role.EMPTY ? [] : [{ slot, entry }]));
   }
 
-  /** By name; throws, naming those there are. */
+  /** Finds a member by name. Throws an error that lists all names. */
   find(name: string): Placed {
     const found = this.list().find(({ entry }) => entry.name === name);
     if (found !== undefined) return found;
@@ -48,8 +47,8 @@ export class Roster {
   }
 
   /**
-   * Takes a member in. Without `slot` it gets the lowest that nobody has. A name and id that left
-   * or were evicted come back to their slot; what was declared dead of them stays dead.
+   * Adds a member. Without `slot` it gets the lowest free slot. A member with a known name and id
+   * returns to its slot; its dead incarnations stay dead.
    */
   add(member: Pick<SlotEntry, 'name' | 'id' | 'address' | 'port'>, slot?: number): Placed {
     const known = this.list().find(({ entry }) => entry.name === member.name && entry.id === member.id);
@@ -64,21 +63,22 @@ export class Roster {
     return this.put(place, { ...member, role: Role.MEMBER, dead: known?.entry.dead ?? 0 });
   }
 
-  /** Takes a member off the list: nobody waits for it, nothing of it is believed. */
+  /**
+   * Removes a member from the list. Nobody waits for it, and its messages are no longer accepted.
+   */
   remove(name: string): Placed {
     const { slot, entry } = this.findOther(name);
     return this.put(slot, { ...entry, role: Role.LEFT });
   }
 
-  /** Declares the life `incarnation` of a member dead; another life of it may come. */
+  /** Declares `incarnation` of a member dead. A later incarnation of it may come. */
   evict(name: string, incarnation: number): Placed {
     const { slot, entry } = this.findOther(name);
     return this.put(slot, { ...entry, dead: Math.max(entry.dead, incarnation) });
   }
 
   /**
-   * Takes over a whole table, in which our own slot stays ours. Returns whether anything changed
-   * but the view.
+   * Replaces the whole table except our own slot. Returns whether anything but the view changed.
    */
   replace(view: number, entries: readonly SlotEntry[]): boolean {
     const own = this.entries[this.self];
@@ -110,7 +110,10 @@ export class Roster {
     return found;
   }
 
-  /** Slots nobody ever had first: what somebody else's totals are in is better left to them. */
+  /**
+   * Prefers slots that no member ever had, because objects may still have a former member's totals
+   * in its slot.
+   */
   private freeSlot(): number {
     for (const role of [Role.EMPTY, Role.LEFT]) {
       const slot = this.entries.findIndex((entry) => entry.role === role);

@@ -1,10 +1,10 @@
 /**
- * The instance's state file: which one this start may restore, and saving.
+ * The instance's state file: finds the file that this start may restore, and saves the state.
  *
- * A file is a *candidate* if it is whole as far as its head says, of this member, and young enough.
- * Its age is by the wall clock, which no restart resets; a file from the future says that one of
- * the two clocks was wrong, and is refused. A file that is refused is kept under another name, so
- * that the next save does not replace it unseen.
+ * A file is a *candidate* if its head is valid, it belongs to this member, and it is young enough.
+ * Its age is measured with the wall clock, which no restart resets. A file from the future means
+ * that the clock is or was wrong, and is refused. A refused file is kept under another name, so
+ * that the next save does not overwrite it.
  */
 
 import { constants } from 'node:fs';
@@ -42,7 +42,7 @@ export interface StateKeeperOptions {
 }
 
 export class StateKeeper {
-  /** The head of the file that this start may restore; null: there is none. */
+  /** The head of the file that this start may restore; null: none. */
   candidate: StateFileHead | null = null;
   private readonly options: StateKeeperOptions;
   private saving: Promise<Saved> | null = null;
@@ -52,7 +52,8 @@ export class StateKeeper {
   }
 
   /**
-   * Looks for a file at the start; logs why one is refused. Throws if none could be saved there.
+   * Looks for a file at the start. Logs why a file is refused. Throws if the folder is not
+   * writable.
    */
   async find(): Promise<void> {
     const { file, circle, log } = this.options;
@@ -87,7 +88,7 @@ export class StateKeeper {
 
   /**
    * Reads the candidate's state, for `loadSnapshot`, into the memory that `place` gives. Throws if
-   * it cannot; then it is no candidate any more, and the memory's content is of no worth.
+   * that fails; then the file is no candidate any more, and the memory's content is undefined.
    */
   async read(place: Place): Promise<SnapshotHead> {
     const { file, circle, instance, members } = this.options;
@@ -109,7 +110,7 @@ export class StateKeeper {
     }
   }
 
-  /** This start goes on without the file. */
+  /** Refuses the file: this start continues without it. */
   async refuse(error: unknown): Promise<void> {
     const { file, log } = this.options;
     this.candidate = null;
@@ -125,7 +126,7 @@ export class StateKeeper {
     }
   }
 
-  /** A member had state, and this instance joined it. */
+  /** Ignores the file, because this instance took the state of a member. */
   ignore(): void {
     const { file, log } = this.options;
     if (this.candidate !== null)
@@ -133,7 +134,7 @@ export class StateKeeper {
     this.candidate = null;
   }
 
-  /** Saves while the instance runs. Throws with the reason if it cannot. */
+  /** Saves while the instance runs. Rejects with the reason if that fails. */
   save(objects: readonly StateObject[]): Promise<Saved> {
     return this.write(() => {
       return forkState(this.options.instance, objects);
@@ -155,7 +156,7 @@ export class StateKeeper {
   }
 
   private write(fork: () => SavedSnapshot & { done(): Promise<void> }): Promise<Saved> {
-    // One that is under way began earlier: its state is older.
+    // A save in progress has older state, so this one runs after it.
     const before = this.saving?.catch(() => {}) ?? Promise.resolve();
     this.saving = before.then(() => this.writeOnce(fork));
     return this.saving;

@@ -1,6 +1,6 @@
 /**
- * The members that the configuration lists, and what operators change of that while the instance
- * runs.
+ * The static member list: the members of the configuration, and operators' changes to it at run
+ * time.
  */
 
 import { Role, type SlotEntry } from '../../shm/members.js';
@@ -13,9 +13,9 @@ export interface StaticMembersOptions {
   readonly roster: Roster;
   /** UDP port of state messages, the same at every member. */
   readonly port: number;
-  /** The present life of the member in a slot, or the last one; 0: it was never heard. */
+  /** The present or last incarnation of the member in a slot; 0: never heard. */
   readonly incarnation: (slot: number) => number;
-  /** Whether other members told already that its last life is over. */
+  /** Whether other members have already reported that its last incarnation has ended. */
   readonly isOver: (slot: number) => boolean;
   readonly onEvicted: (member: SlotEntry) => void;
 }
@@ -35,7 +35,7 @@ export class StaticMembers implements Members {
     return memberRows(this.options.roster, peers, own);
   }
 
-  /** An evicted life is told by the messages between members; who is on the list is not. */
+  /** Members replicate an eviction in their messages. They do not replicate the member list. */
   note({ name, id, address, slot }: MemberRow, change: ListChange): string {
     if (change === 'evict') return 'the other members are told by this one';
     const others = this.options.roster
