@@ -5,32 +5,36 @@
  *     10.0.0.5:4000 ─▶ 198.51.100.7:80      ─▶        203.0.113.1:4000 ─▶ 198.51.100.7:80
  *     10.0.0.5:4000 ◀─ 198.51.100.7:80      ◀─        203.0.113.1:4000 ◀─ 198.51.100.7:80      (here or at another site)
  *
- * The first packet of an internal address and port binds it to an external address and port, for
- * whatever remote (endpoint-independent mapping: RFC 4787 REQ-1; RFC 5382 REQ-1), at all sites.
- * ICMP queries are bound by their identifier (RFC 5508 REQ-1). A host inside that sends to an
- * external address gets to the host inside that is bound there (hairpinning, RFC 4787 REQ-9).
+ * The first packet from an internal address and port binds them to an external address and port, at
+ * all sites and for any remote (endpoint-independent mapping: RFC 4787 REQ-1; RFC 5382 REQ-1). ICMP
+ * queries are bound by their identifier (RFC 5508 REQ-1). If a host inside sends to an external
+ * address, the packet goes to the inside host that is bound there (hairpinning, RFC 4787 REQ-9).
  *
- * **What is where.** Options and counters: nat/declaration.ts. Timers, and TCP's states:
- * nat/lifetimes.ts. Filtering by remote, where it is asked for: nat/filters.ts. ICMP errors, with
- * the packet they quote: nat/icmp-errors.ts. Bindings, ports and their leases, limits, and what is
- * mapped by hand: shm/objects/nat-binding.ts. Replies that come before the record of their binding
- * wait for it: nat/early.ts. Which requirement of which RFC is met where, and by which test:
- * docs/nat.md.
+ * **Where to find what.**
  *
- * **Timers.** Only packets from inside refresh a binding (RFC 4787 REQ-6 asks for these, and allows
- * the others, by which anyone outside could keep bindings alive). So it does not matter through
- * which site replies come. What comes from outside, RSTs and ICMP errors included, changes nothing:
- * it is easily forged (RFC 5382 REQ-10, RFC 7857 §3).
+ * - Options and counters: nat/declaration.ts.
+ * - Timers and TCP states: nat/lifetimes.ts.
+ * - Optional filtering by remote: nat/filters.ts.
+ * - ICMP errors and the packets they quote: nat/icmp-errors.ts.
+ * - Bindings, ports and their leases, limits, static mappings: shm/objects/nat-binding.ts.
+ * - Replies that wait for the record of their binding: nat/early.ts.
+ * - Which RFC requirement is met where, and by which test: docs/nat.md.
  *
- * **A flood of new bindings** does not put out established ones: NEW ones have a quota
- * (`half_open`), in which older give way to newer, and of these not more than `half_open_records` a
- * second are told to the other sites before they are established (shm/objects/half-open.ts). Of
- * whom a new binding is refused, is told by an ICMP error (RFC 5508 REQ-8).
+ * **Timers.** Only packets from inside refresh a binding. RFC 4787 REQ-6 requires this. It allows
+ * refresh by packets from outside, but with that anyone outside could keep bindings alive. So it
+ * does not matter through which site replies come. Packets from outside, including RSTs and ICMP
+ * errors, neither refresh nor end a binding, because they are easily forged (RFC 5382 REQ-10, RFC
+ * 7857 §3).
  *
- * **Held bindings** (`hold_members`): packets of a new binding wait until so many other sites have
- * it, so that a reply, which may come by any of them, is not unsolicited there. They leave in
- * order; packets from outside do not wait. A binding over the budget of `half_open_records` is not
- * replicated yet: its packets wait only for the records before it.
+ * **A flood of new bindings** does not evict established ones. NEW bindings have a quota
+ * (`half_open`), within which newer ones evict older ones. At most `half_open_records` of them a
+ * second are replicated before they are established (shm/objects/half-open.ts). If a new binding is
+ * refused, the sender gets an ICMP error (RFC 5508 REQ-8).
+ *
+ * **Held bindings** (`hold_members`): packets of a new binding wait until that many other sites
+ * have the binding. Otherwise a reply could arrive at a site that takes it as unsolicited. Held
+ * packets leave in order. Packets from outside do not wait. A binding over the budget of
+ * `half_open_records` is not replicated yet, so its packets wait only for the records before it.
  */
 
 import {
@@ -83,27 +87,28 @@ import { createWholeAddressTranslator } from './nat/whole-address.js';
 const { ICMP, TCP, UDP } = Protocol;
 const { WHOLE, LATER } = Fragment;
 const { NEW } = Rank;
-/** As a constant of this file, which the optimiser folds, but not an import. */
+/** A constant of this file. The optimiser folds it, but not an import. */
 const NOBODY = NONE;
 
-// The sides of the NAT. Numbers that the number of packets from outside grows by.
+// Sides of the NAT. `sort` adds the side to the inbound count, and `1 - side` to the outbound
+// count.
 const INSIDE = 0;
 const OUTSIDE = 1;
 const NEITHER = -1;
 
 /**
- * Bindings that ran out are looked for this often, each slot once a minute: with the largest table
- * that takes a fifth of a ms.
+ * Interval of the sweep for expired bindings. It covers each slot once a minute. With the largest
+ * table one sweep takes a fifth of a millisecond.
  */
 const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;
-/** How often counts of the shared object become this instance's counters. */
+/** How often counts of the shared object are added to this instance's counters. */
 const COUNT_S = 1;
-/** The default of `per_subscriber` is this at least. */
+/** Lower bound for the default of `per_subscriber`. */
 const SHARE_MIN = 64;
 const WELL_KNOWN_LAST = 1023;
 
-/** And sessions, which are empty where filtering does not ask for the remote. */
+/** `sessions` is empty unless filtering depends on the remote. */
 interface State extends Readonly<Record<string, StateDefinition>> {
   readonly bindings: StateDefinition<NatBinding>;
   readonly sessions: StateDefinition<NatSessions>;
@@ -158,7 +163,8 @@ export default defineMiddlebox({
     sessions: () => shown(sessions.list(now), shownSession),
   }),
 
-  // What bypasses comes back to addresses inside.
+  // With `bypass`, packets from outside may also go to addresses inside. Without a list, all of
+  // them are taken from the kernel.
   owns: ({ outside, external, static: mappings, bypass }) =>
     bypass.length > 0
       ? []
@@ -191,8 +197,8 @@ export default defineMiddlebox({
     const { inside, outside } = options;
     let isHolding = options.hold_members > 0;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
-    // Packets are sorted by direction, and those of one direction looked up together, several times
-    // as fast as one by one.
+    // Packets are sorted by direction. Those of one direction are looked up together, which is
+    // several times as fast as one by one.
     const from = bindings.outboundLookup(BATCH_CAPACITY);
     const to = bindings.inboundLookup(BATCH_CAPACITY);
     const fromInside = new Int32Array(BATCH_CAPACITY);
@@ -261,7 +267,7 @@ export default defineMiddlebox({
       filter?.configure();
     });
 
-    /** Sorts the packets of the batch, and drops those that cannot be translated. */
+    /** Sorts the packets of the batch by direction. Drops those that cannot be translated. */
     function sort(): void {
       let outbound = 0;
       let inbound = 0;
@@ -272,8 +278,8 @@ export default defineMiddlebox({
         const carried = protocol[i];
         const isPlain = version[i] === 4 && (carried === TCP || carried === UDP);
         if (!isPlain && !isQuery(i, side)) continue;
-        // Put into both lists and kept in one: which, comes as a coin falls, and a branch guessed
-        // wrong costs more than this.
+        // Write to both lists and advance only one. The direction is unpredictable, and a
+        // mispredicted branch costs more than the extra stores.
         fromInside[outbound] = i;
         from.addresses[outbound] = source[i];
         from.keys[outbound] = portAndProtocol(sourcePort(ports[i]), carried);
@@ -287,7 +293,7 @@ export default defineMiddlebox({
       inboundCount = inbound;
     }
 
-    /** Whether a packet is not for the NAT: then it goes on as it is. */
+    /** Returns true if a packet bypasses the NAT. It is then forwarded untranslated, or dropped. */
     function bypass(i: number, side: number): boolean {
       if (version[i] !== 4) return false;
       const isPassing =
@@ -305,8 +311,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * Whether a packet is an ICMP query or its reply. Anything else is an error, to be seen to
-     * later, or dropped.
+     * Returns true if packet `i` is an ICMP query or reply to translate by identifier. Also handles
+     * everything else that `sort` does not list: queues errors for later, and drops the rest.
      */
     function isQuery(i: number, side: number): boolean {
       if (version[i] !== 4) {
@@ -323,8 +329,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * Whether an ICMP query to, or a reply from, an address that is mapped whole: these go the
-     * other way too.
+     * Returns true for an ICMP query to an address that is mapped whole, or a reply from it. These
+     * pass in the other direction too.
      */
     function isMapped(i: number, side: number): boolean {
       if (!isQueryTo(flags[i], side === OUTSIDE)) return false;
@@ -385,7 +391,9 @@ export default defineMiddlebox({
       batch.countMany(counters.inbound, sent);
     }
 
-    /** Whether the `n`-th packet from inside is of an endpoint that is mapped by hand. */
+    /**
+     * Returns true if the `n`-th packet from inside comes from an endpoint with a static mapping.
+     */
     function mapOutbound(n: number): boolean {
       if (!statics.findOutbound(from.addresses[n], from.keys[n])) return false;
       from.externalAddresses[n] = statics.address;
@@ -393,7 +401,7 @@ export default defineMiddlebox({
       return true;
     }
 
-    /** Whether the `n`-th packet from outside is to one. */
+    /** Returns true if the `n`-th packet from outside goes to an endpoint with a static mapping. */
     function mapInbound(n: number): boolean {
       if (!statics.findInbound(to.addresses[n], to.keys[n])) return false;
       to.internalAddresses[n] = statics.address;
@@ -402,8 +410,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * Whether a place was bound since the batch was looked up: by a packet before packet `i`, the
-     * `n`-th from outside.
+     * Returns true if the external endpoint was bound since the batch was looked up, by a packet
+     * before packet `i`. Packet `i` is the `n`-th from outside.
      */
     function boundBefore(i: number, n: number, now: number): boolean {
       const slot = bindings.findInbound(to.places[n], now);
@@ -421,8 +429,8 @@ export default defineMiddlebox({
 
     function hairpin(i: number, n: number, now: number): void {
       if (follows(i)) return;
-      // Only the owner of an address answers queries to it. A reply goes to whoever bound its
-      // identifier.
+      // A query to an external address is passed only to the inside host of a static mapping. A
+      // reply goes to the host that bound its identifier.
       const isQuery = protocol[i] === ICMP && isQueryTo(flags[i], true);
       const isBound =
         !isQuery ||
@@ -438,15 +446,15 @@ export default defineMiddlebox({
       if (!isAwaited(i, n, now)) return;
       noteHairpinned(i, n, endpoints.slot, now);
       rewriteDestination(batch, i, endpoints.address, endpoints.port);
-      // A query has one identifier: of a reply it is that of the host that asked.
+      // A query has one identifier. A reply carries that of the host that asked.
       if (protocol[i] === ICMP && !isQuery) rewrites.source(i, from.externalAddresses[n], endpoints.port);
       batch.forward(i, inside);
       batch.count1(counters.hairpinned);
     }
 
     /**
-     * Packet `i`, the `n`-th from inside, may answer what the inside host just found has sent. A
-     * host does not answer itself.
+     * If packet `i`, the `n`-th from inside, answers what the inside host just found has sent,
+     * marks that host's binding as answered. A host does not answer itself.
      */
     function noteHairpinned(i: number, n: number, slot: number, now: number): void {
       if (slot === NONE || bindings.rank(slot) !== NEW || !lifetimes.isAnswer(i)) return;
@@ -454,8 +462,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * Whether packet `i`, the `n`-th from inside, may go to the inside host just found, by its
-     * sessions. False: it is dropped.
+     * Returns true if a session lets packet `i`, the `n`-th from inside, go to the inside host just
+     * found. False: the packet was dropped, or waits.
      */
     function isAwaited(i: number, n: number, now: number): boolean {
       if (filter === null || endpoints.isMapped) return true;
@@ -464,8 +472,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * Binds the `n`-th packet from inside. False when there is no binding to be had, and then the
-     * packet is dropped.
+     * Binds the `n`-th packet from inside. False: no binding is available, and the packet was
+     * dropped.
      */
     function bind(i: number, n: number, now: number): boolean {
       const slot = boundSlot(i, n, now);
@@ -480,7 +488,7 @@ export default defineMiddlebox({
       const address = from.addresses[n];
       const key = from.keys[n];
       const hash = from.hashes[n];
-      // A packet before may have bound it since.
+      // An earlier packet of this batch may have bound it since the lookup.
       const bound = bindings.findOutbound(hash, address, key, now);
       if (bound !== NONE) {
         lifetimes.refresh(i, bound, now);
@@ -488,7 +496,7 @@ export default defineMiddlebox({
       }
       if (isOwn(address)) batch.drop(i, counters.own_source);
       else if (!isInside(address)) batch.drop(i, counters.inside_source);
-      // Its first fragment got none.
+      // The first fragment got no binding.
       else if (fragment[i] === LATER) batch.drop(i, counters.fragment);
       else if (draining()) batch.drop(i, counters.draining);
       else if (protocol[i] === TCP && (flags[i] & TcpFlag.RST) !== 0) batch.drop(i, counters.stray);
@@ -512,13 +520,13 @@ export default defineMiddlebox({
       return lost !== NONE && losses.endsUdp(i, rank) ? NONE : slot;
     }
 
-    /** There is no binding for packet `i`: its sender is told, as fast as errors may be sent. */
+    /** Packet `i` gets no binding. Its sender gets an ICMP error, within the rate of errors. */
     function refuse(i: number): void {
       refuseFor(i, reasonOf(bindings.refusal));
     }
 
     function refuseFor(i: number, reason: number): void {
-      // A client's next try may have more luck, which an error would keep it from.
+      // These causes are transient, so the client's next try may succeed. An error would stop it.
       const isPassing = reason === counters.log_full || reason === counters.contended || reason === counters.half_open;
       if (!isPassing && replies.unreachable(i, Unreachable.PROHIBITED)) batch.count1(counters.refused);
       else batch.drop(i, reason);
@@ -543,13 +551,13 @@ export default defineMiddlebox({
       }
     }
 
-    /** Of IPv4: what handles IPv6 in this chain sees to the rest. */
+    /** Clamps IPv4 only. The middlebox that handles IPv6 in this chain clamps the rest. */
     function clampAll(clamp: (i: number) => boolean): void {
       for (let i = 0; i < batch.count; i++)
         if (egress[i] >= 0 && version[i] === 4 && clamp(i)) batch.count1(counters.mss_clamped);
     }
 
-    // Without new bindings nobody else forgets the old.
+    // Without new bindings, nothing else removes expired ones.
     const swept = Math.ceil((2 * options.flows * SWEEP_S) / SWEPT_WITHIN_S);
     const walked = walkedSlots(bindings.slots);
     every(
@@ -593,10 +601,9 @@ export default defineMiddlebox({
 });
 
 /**
- * Bindings of one internal address at most, unless the operator says otherwise: half the ports that
- * a protocol has at one external address, above the well-known ones. So no host takes all of an
- * address; and it is more than the 28,232 ports that Linux connects from, so a busy server is not
- * limited.
+ * Default of `per_subscriber`: half the ports that a protocol has at one external address, above
+ * the well-known ones. So no host takes all of an address. It exceeds the 28,232 ports that Linux
+ * connects from, so a busy server is not limited.
  */
 function subscriberShare({
   first_port,
@@ -607,7 +614,7 @@ function subscriberShare({
   return Math.max(SHARE_MIN, Math.trunc(Math.min(last_port - first + 1, flows) / 2));
 }
 
-/** Queries go out and replies come in. */
+/** From inside, queries are translated. From outside, replies are. */
 function isQueryTo(type: number, fromInside: boolean): boolean {
   return fromInside
     ? type === IcmpType.ECHO || type === IcmpType.TIMESTAMP

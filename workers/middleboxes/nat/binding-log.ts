@@ -1,10 +1,10 @@
 /**
- * The log of bindings: which inside endpoint got which external one, from when to when, for who has
- * to answer that later (RFC 6888 §4). Off at first. Remotes are not in it (REQ-12).
+ * The log of bindings: which inside endpoint had which external one, and when (RFC 6888 §4).
+ * Operators may have to answer that later. Off by default. Remotes are not logged (REQ-12).
  *
- * A site logs the bindings it makes, so that each is in one site's file, once when it begins and
- * once when it is over, within about a second. What an instance made before it was started again,
- * or stopped, it does not know to be its own: of these the beginning is all there is.
+ * A site logs the bindings it makes, so each binding is in one site's file. It is logged when it
+ * begins, and within about a second of its end. After a restart or stop, an instance no longer
+ * knows which bindings it made. For these only the beginning is logged.
  */
 
 import {
@@ -21,12 +21,12 @@ import {
 
 const WORDS = 6;
 const NAMES: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP' };
-/** How often some slots are looked at for bindings that are over. */
+/** Interval at which some slots are checked for bindings that ended. */
 export const LOOK_S = 0.1;
 
 /**
- * `portAndProtocol`, raw addresses and external port, and from when to when; 0: it only begins.
- * ICMP: the identifier in the place of the port.
+ * Words: `portAndProtocol`, internal and external address (raw), external port, begin, end. An end
+ * of 0 marks a record of the beginning. For ICMP, ports are identifiers.
  */
 export const bindingKind = recordKind('bindings made, and over: log_bindings', WORDS, render);
 
@@ -47,13 +47,13 @@ function timeOf(seconds: number): string {
 }
 
 export interface BindingLog {
-  /** A binding was made. */
+  /** Logs that a binding was made. */
   bound(slot: number, now: number): void;
-  /** Tells of those that are over; each `LOOK_S`, by one worker. */
+  /** Logs bindings that ended. One worker calls it every `LOOK_S`. */
   readonly look: TimerCallback;
 }
 
-/** Made once per worker, where bindings are logged. */
+/** Made once per worker. `null`: bindings are not logged. */
 export function createBindingLog(bindings: NatBinding, record: Recorder): BindingLog | null {
   const { own } = bindings;
   if (own === null) return null;

@@ -1,11 +1,11 @@
 /**
- * Networks outside that are reached without translation (RFC 6888 REQ-6): a few, so they are gone
- * through.
+ * Test for the `bypass` networks, which are reached without translation (RFC 6888 REQ-6). There are
+ * few, so the search is linear.
  */
 
 import type { Prefix } from '../../api.js';
 
-/** A function that tells whether a raw address is in one of the networks; made once per worker. */
+/** Returns a function that tests whether a raw address is in a network. Made once per worker. */
 export function createMatcher(prefixes: readonly Prefix[]): (address: number) => boolean {
   const count = prefixes.length;
   const addresses = Int32Array.from(prefixes, ({ address }) => address);

@@ -1,34 +1,35 @@
 /**
- * Which TCP connection a binding carries, or that it carries several: what ends one must not end
- * the binding of another that is idle (RFC 5382 REQ-5).
+ * Tracks which TCP connection a binding carries, or that it carries several. A packet that ends one
+ * connection must not end the binding of another that is idle (RFC 5382 REQ-5).
  *
- * A connection is known by its remote. A worker notes the one whose SYN or end it saw last, by
- * slot, for the life (generation) that the binding then had. That is of this worker alone: it is
- * told to nobody, and asked only about packets that begin or end connections and about those of a
- * binding that is closing. All packets of a connection from inside come to one worker, as long as
- * routes stay; so what a worker has no note of is another connection than the one whose end it saw.
+ * A connection is identified by its remote. For each slot, a worker notes the connection whose SYN
+ * or end it saw last, with the generation of the binding at that time. The note stays in this
+ * worker and is not replicated. It is read only for packets that begin or end connections, and for
+ * packets of a binding that is closing. As long as routes stay, all packets of a connection from
+ * inside come to one worker. So a connection of which the worker has no note is another one than
+ * the one whose end it saw.
  */
 
 import { type Batch, destinationPort } from '../../api.js';
 
-/** What a worker knows of the connection of a packet. */
+/** What a worker knows about the connection of a packet. */
 export const Known = { NOTHING: 0, SAME: 1, OTHER: 2, MANY: 3 } as const;
 
-/** In place of a remote: several began at once. */
+/** Noted instead of a remote if several connections began. */
 const MANY = -1;
-/** By slot: the generation of the binding it is about, and the remote, mixed. */
+/** Words per slot: the generation of the binding, and the hash of the remote. */
 const WORDS = 2;
 
 export interface Connections {
-  /** Notes that packet `i` is of the connection that the binding in `slot` carries. */
+  /** Notes the connection of packet `i` as the one that the binding in `slot` carries. */
   note(i: number, slot: number): void;
-  /** Notes that it carries several. */
+  /** Notes that the binding in `slot` carries several. */
   noteMany(slot: number): void;
-  /** One of `Known`, of packet `i`. */
+  /** Returns one of `Known` for packet `i`. */
   look(i: number, slot: number): number;
   /**
-   * Whether the binding in `slot`, when its generation was this one, carried the connection of
-   * packet `i`, or several.
+   * Returns true if the binding in `slot`, at this generation, carried the connection of packet
+   * `i`, or several.
    */
   began(i: number, slot: number, generation: number): boolean;
 }
@@ -41,10 +42,10 @@ interface Generations {
 /** Made once per worker. */
 export function createConnections(batch: Batch, bindings: Generations): Connections {
   const { destination, ports } = batch;
-  // Memory that no binding used is never touched.
+  // Pages of slots that no binding used are never touched.
   const noted = new Int32Array(bindings.slots * WORDS);
 
-  /** Two remotes that look the same, one pair in 2^31, are taken for one. */
+  /** Remotes with equal hashes, one pair in 2^31, count as one. */
   function markOf(i: number): number {
     const mixed = Math.imul(destination[i], 0x9e3779b1) ^ Math.imul(destinationPort(ports[i]), 0x85ebca6b);
     return (mixed ^ (mixed >>> 15)) & 0x7fff_ffff;

@@ -1,4 +1,4 @@
-/** What the NAT can be told, and what it counts. */
+/** Options and counters of the NAT. */
 
 import {
   ALLOCATIONS,

@@ -1,6 +1,6 @@
 /**
- * Early replies: packets from outside that came before the binding, or the session, they belong to.
- * They wait for the record of the site by which the request left (early.wait of the framework).
+ * Early replies: packets from outside that arrive before the record of their binding or session.
+ * They wait for the record from the site where the request left (`early` of the framework).
  *
  * | packet from outside                                        | waits if                                         |
  * | ---------------------------------------------------------- | ------------------------------------------------ |
@@ -8,8 +8,9 @@
  * |                                                            | member may have bound it; or it has no session   |
  * | ICMP error about a packet from such an external port       | likewise                                         |
  *
- * Other members bind ports of their leases, and any if there are no leases or theirs are used up. A
- * packet of one inside host to another waits likewise (hairpinning).
+ * Other members bind ports of their leases. They bind any port if there are no leases, or theirs
+ * are used up. A packet from one inside host to another (hairpinning) waits under the same
+ * conditions.
  */
 
 import {
@@ -28,24 +29,25 @@ import type { Filter } from './filter.js';
 
 const { TCP, UDP } = Protocol;
 const { ACK, FIN, RST, SYN } = TcpFlag;
-/** A key: the external place; the remote's address, port and protocol, where there are sessions. */
+/** Key: the external place. With sessions, also the remote's address and port, and the protocol. */
 const KEY_WORDS = 4;
 
 export interface NatEarlyReplies {
-  /** Packet `i` from outside, to a port that is not bound here, waits. False: it does not. */
+  /** Packet `i` from outside goes to a port that is not bound here. Returns true if it waits. */
   waits(i: number, now: number): boolean;
   /**
-   * Packet `i` from this remote, as the outside sees it, to a bound port, waits for its session.
+   * Packet `i` goes to a bound port, from this remote as the outside sees it. Returns true if it
+   * waits for its session.
    */
   waitsForSession(i: number, remote: number, remotePort: number): boolean;
   /**
-   * Packet `i` from inside, whose source outside is this, waits for the binding of the inside host
-   * it is for.
+   * Packet `i` from inside has this source as the outside sees it. Returns true if it waits for the
+   * binding of the inside host that it goes to.
    */
   waitsWithin(i: number, address: number, port: number, now: number): boolean;
   /**
-   * ICMP error `i` waits, which quotes a packet of ours from this port to this remote, as the
-   * outside sees them.
+   * ICMP error `i` quotes a packet of the NAT from this port to this remote, as the outside sees
+   * them. Returns true if the error waits.
    */
   errorWaits(i: number, quoted: Quoted, port: number, remote: number, remotePort: number, now: number): boolean;
 }
@@ -54,7 +56,7 @@ export interface EarlyParts {
   readonly batch: Batch;
   readonly early: EarlyReplies;
   readonly bindings: NatBinding;
-  /** `null`: nobody asks for the remote. */
+  /** `null`: no filtering by remote. */
   filter(): Filter | null;
 }
 
@@ -75,7 +77,7 @@ export function createNatEarlyReplies({ batch, early, bindings, filter }: EarlyP
     return sessions.permits(slot, address, port, words[at + 3], words[at + 1], words[at + 2], now);
   }
 
-  /** Whether packet `i` can be the first reply to a request. */
+  /** Returns true if packet `i` can be the first reply to a request. */
   function isReply(i: number): boolean {
     const carried = protocol[i];
     if (carried === UDP) return true;

@@ -1,23 +1,23 @@
 /**
- * From an internal endpoint to the external one and back, bound or mapped by hand: for what is not
- * looked up by the batch.
+ * Translates single endpoints between inside and outside, by bindings and static mappings. Used for
+ * packets that the batch lookup does not cover.
  */
 
 import { type NatBinding, NONE, portAndProtocol } from '../../api.js';
 
 export interface Endpoints {
-  /** Of the endpoint found last, raw. */
+  /** Raw address of the endpoint found last. `port` is its port. */
   readonly address: number;
   readonly port: number;
-  /** The slot of its binding; `NONE`: it is mapped by hand. */
+  /** Slot of its binding. `NONE`: it has a static mapping. */
   readonly slot: number;
-  /** Whether it is mapped by hand. */
+  /** True if it has a static mapping. */
   readonly isMapped: boolean;
-  /** Finds the external endpoint of an internal one. */
+  /** Finds the external endpoint of an internal one. False: it has none. */
   toOutside(address: number, port: number, protocol: number, now: number): boolean;
-  /** Finds the internal endpoint of an external one. */
+  /** Finds the internal endpoint of an external one. False: it has none. */
   toInside(address: number, port: number, protocol: number, now: number): boolean;
-  /** Whether an address is one of the NAT's own, outside. */
+  /** Returns true if an address is an external address of the NAT. */
   isExternal(address: number): boolean;
 }
 

@@ -1,25 +1,24 @@
 /**
- * Filtering by remote (RFC 4787 REQ-8, RFC 5382 REQ-3): what comes from outside passes only if the
- * inside endpoint has sent to that address, or to that address and port. Sessions say so
- * (shm/objects/nat-sessions.ts); they are made and kept by what the inside sends, at whichever
- * site, as bindings are.
+ * Filtering by remote (RFC 4787 REQ-8, RFC 5382 REQ-3). A packet from outside passes only if the
+ * inside endpoint has sent to its address, or to its address and port. Sessions record that
+ * (shm/objects/nat-sessions.ts). Like bindings, they are made and refreshed only by packets from
+ * inside, at any site.
  *
- * **TCP** is followed per session (lifetimes.ts), which with `address-and-port-dependent` is a
- * connection. From outside comes one thing alone that changes a session: a FIN or RST that lies in
- * the window the inside has open, as far as its segments pass this site. It makes the session
- * CLOSING, which is then kept for the closing time (RFC 7857 §2), and refreshes nothing. An RST
- * that lies outside the window is dropped: forged resets have cost connections. Where the inside's
- * segments do not pass, or none has for a minute, resets outside it are translated and change
- * nothing.
+ * **TCP** is followed per session (lifetimes.ts). With `address-and-port-dependent`, a session is a
+ * connection. Only one kind of packet from outside changes a session: a FIN or RST within the
+ * window that the inside has open. The window is known only as far as the inside's segments pass
+ * this site. Such a packet makes the session CLOSING, which then lasts for the closing time (RFC
+ * 7857 §2). It refreshes nothing. An RST outside the window is dropped, because forged resets have
+ * cost connections. If the inside's segments do not pass here, or none did for a minute, such
+ * resets are translated and change nothing.
  *
- * **A level** of filtering that is not in force, as while sites still differ
- * (shm/objects/filter-level.ts), drops nothing: its sessions are made for later. When it comes into
- * force, bindings that were made before may lack sessions. What comes for these passes without one
- * (`unfiltered`), until the binding ends, or for as long as a binding of its protocol can be idle
- * at most.
+ * **A level** that is not in force drops nothing. This is the case while sites still differ
+ * (shm/objects/filter-level.ts). Its sessions are made for later. When it comes into force, older
+ * bindings may lack sessions. Packets to these pass without one (`unfiltered`) until the binding
+ * ends, or until the longest idle time of a binding of that protocol has passed.
  *
- * **An unsolicited SYN** is never answered (RFC 5382 REQ-4); when the inside sends a SYN to where
- * it came from, the next one passes, and the open is simultaneous.
+ * **An unsolicited SYN** is never answered (RFC 5382 REQ-4). If the inside then sends a SYN to its
+ * source, the next one from there passes, and the open is simultaneous.
  */
 
 import {
@@ -49,46 +48,46 @@ const { ICMP, TCP } = Protocol;
 const { LATER } = Fragment;
 const { FIN, RST } = TcpFlag;
 const KEY_WORDS = 4;
-/** The end of a session whose expectations are kept. */
+/** The end of a session whose window is tracked. */
 const INTERNAL = 0;
 
 export interface FilterParts {
   readonly batch: Batch;
   readonly sessions: NatSessions;
   readonly bindings: NatBinding;
-  /** The level that it makes sessions for, an index of `FILTERINGS`. */
+  /** The level that sessions are made for, an index of `FILTERINGS`. */
   readonly level: number;
   readonly options: LifetimeOptions & { readonly hold_members: number; readonly hold_ms: number };
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
   readonly holds: Holds;
   draining(): boolean;
-  /** Packet `i` from this remote, which has no session, waits for it. False: it does not. */
+  /** Packet `i` from this remote has no session. Returns true if it waits for one. */
   waits(i: number, remote: number, remotePort: number): boolean;
-  /** Refuses packet `i` for want of room. */
+  /** Refuses packet `i` because no session is available. */
   refuse(i: number, reason: number): void;
 }
 
 export interface Filter {
   /**
-   * Looks up the sessions of packets from inside, `indices[n]` of the internal endpoint
+   * Looks up the sessions of packets from inside. Packet `indices[n]` is from the internal endpoint
    * (`addresses[n]`, `keys[n]`).
    */
   lookOutbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
   /**
-   * Packet `i`, the `n`-th looked up, of a binding is sent: its session is made, or goes on. False:
-   * there is none to be had, the packet is dropped.
+   * Packet `i`, the `n`-th looked up, of a binding is to be sent. Makes or refreshes its session.
+   * False: no session is available, and the packet was dropped.
    */
   sent(i: number, n: number, binding: number, now: number): boolean;
-  /** The same as `lookOutbound` for packets from outside, to internal endpoints. */
+  /** The same as `lookOutbound` for packets from outside to internal endpoints. */
   lookInbound(indices: Int32Array, addresses: Int32Array, keys: Int32Array, count: number, now: number): void;
   /**
-   * Whether packet `i`, the `n`-th looked up, to the internal endpoint of a binding, may pass.
-   * False: it is dropped, or waits.
+   * Returns true if packet `i`, the `n`-th looked up, may pass to the internal endpoint of a
+   * binding. False: it was dropped, or waits.
    */
   received(i: number, n: number, binding: number, address: number, key: number, now: number): boolean;
   /**
-   * The same for packet `i` from inside, which is turned round to the internal endpoint of a
-   * binding; its source is to become this remote.
+   * The same for packet `i` from inside that is hairpinned to the internal endpoint of a binding.
+   * Its source will be translated to this remote.
    */
   turned(
     i: number,
@@ -99,7 +98,7 @@ export interface Filter {
     remotePort: number,
     now: number,
   ): boolean;
-  /** Whether what a remote sends may pass to the internal endpoint of a binding. */
+  /** Returns true if packets from a remote may pass to the internal endpoint of a binding. */
   permits(
     binding: number,
     address: number,
@@ -109,13 +108,13 @@ export interface Filter {
     remotePort: number,
     now: number,
   ): boolean;
-  /** Takes the options over that changed. */
+  /** Applies changed options. */
   configure(): void;
-  /** Forgets what is over in some slots. */
+  /** Removes expired sessions from some slots. */
   sweep(now: number): void;
 }
 
-/** Of one level. Made once per worker. */
+/** Filter of one level. Made once per worker. */
 export function createFilter({ batch, sessions, bindings, level, options, counters, ...parts }: FilterParts): Filter {
   const { holds, draining, refuse, waits } = parts;
   const byPort = FILTERINGS[level] === 'address-and-port-dependent';
@@ -142,7 +141,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     null,
   );
 
-  /** An ICMP query has no port of its remote. */
+  /** An ICMP query has no remote port. */
   function remotePort(port: number, carried: number): number {
     return byPort && carried !== ICMP ? port : 0;
   }
@@ -177,7 +176,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     back.find(count, now);
   }
 
-  /** Whether packets to and from a binding pass without a session. */
+  /** Returns true if packets to and from a binding pass without a session. */
   function isOpen(binding: number, carried: number, now: number): boolean {
     return !isInForce() || isOlder(binding, carried, now);
   }
@@ -187,8 +186,8 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
   }
 
   /**
-   * Whether a binding was made before the level came into force, and what had no session then may
-   * still live.
+   * Returns true if a binding was made before the level came into force, and a flow that had no
+   * session then may still be in use.
    */
   function isOlder(binding: number, carried: number, now: number): boolean {
     const { since } = sessions.level;
@@ -199,7 +198,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
 
   function sent(i: number, n: number, binding: number, now: number): boolean {
     let slot = out.slots[n];
-    // A packet before may have made it since.
+    // An earlier packet of this batch may have made it since the lookup.
     if (slot === NONE) slot = sessions.find(out.hashes[n], out.keys, n << 2, now);
     if (slot !== NONE) lifetimes.refresh(i, slot, now);
     else {
@@ -215,8 +214,8 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
   }
 
   /**
-   * A new session for packet `i`. `NONE`: there is none to be had, and the packet is dropped unless
-   * it `mayLack` one.
+   * Makes a session for packet `i`. `NONE`: no session is available. The packet was then dropped,
+   * unless it `mayLack` one.
    */
   function open(i: number, n: number, mayLack: boolean, now: number): number {
     if (fragment[i] === LATER) {
@@ -230,7 +229,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     const expires = idleExpiry(now, lifetimes.first(i));
     if (isHolding) holds.holdNext(sessions.held, options.hold_members, options.hold_ms);
     const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, expires);
-    // Another worker may have made it, and a session that is renewed is not held.
+    // If another worker made the session, or it was renewed, `add` did not use the hold.
     if (isHolding) holds.holdNext(sessions.held, 0, 0);
     if (slot !== NONE) {
       batch.count1(counters.sessions);
@@ -247,7 +246,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
 
   function received(i: number, n: number, binding: number, address: number, key: number, now: number): boolean {
     let slot = back.slots[n];
-    // The internal endpoint may have been bound since it was looked up.
+    // The internal endpoint may have been bound since the lookup.
     if (slot === NONE) slot = find(address, key, source[i], remotePort(sourcePort(ports[i]), protocol[i]), now);
     if (slot !== NONE) return arrives(i, slot, now);
     return lacks(i, binding, source[i], sourcePort(ports[i]), now);
@@ -268,8 +267,8 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
   }
 
   /**
-   * Packet `i` from this remote to a binding has no session. Whether it passes; false: it is
-   * dropped, or waits.
+   * Packet `i` from this remote to a binding has no session. Returns true if it passes anyway.
+   * False: it was dropped, or waits.
    */
   function lacks(i: number, binding: number, remote: number, port: number, now: number): boolean {
     if (!isInForce()) return true;
@@ -281,13 +280,13 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     return false;
   }
 
-  /** Packet `i` comes to the internal endpoint of the session in `slot`. False: it is dropped. */
+  /** Packet `i` goes to the internal endpoint of the session in `slot`. False: it was dropped. */
   function arrives(i: number, slot: number, now: number): boolean {
     if (sessions.rank(slot) === Rank.NEW && lifetimes.isAnswer(i)) sessions.answered(slot, now);
     return protocol[i] !== TCP || (flags[i] & (FIN | RST)) === 0 || !isInForce() || isEnd(i, slot, now);
   }
 
-  /** A FIN or RST from outside. False when it is dropped. */
+  /** Handles a FIN or RST from outside. False: it was dropped. */
   function isEnd(i: number, slot: number, now: number): boolean {
     const plausible = window.expects(i, sessions, slot, INTERNAL, now);
     if (plausible === Plausible.NO && (flags[i] & RST) !== 0) {

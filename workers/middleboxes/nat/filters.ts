@@ -1,24 +1,24 @@
 /**
- * Filtering by remote as an instance is configured, and as it is in force, which can be looser
- * while other members differ. The sessions of the two levels have different keys (filter.ts). Of
- * the configured level they are always made, so that they are there when it comes into force at all
- * sites.
+ * Filtering by remote at two levels: the configured one, and the one in force. The level in force
+ * can be looser while members differ. The sessions of the two levels have different keys
+ * (filter.ts). Sessions of the configured level are always made, so they exist when that level
+ * comes into force at all sites.
  */
 
 import { createFilter, type Filter, type FilterParts } from './filter.js';
 
 const BY_ADDRESS = 1;
 
-/** Made once per worker. `null`: it is configured not to filter, and then nothing is filtered. */
+/** Made once per worker. `null`: no filtering is configured, so nothing is filtered. */
 export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null {
   const { level } = parts.sessions;
   if (level.own === 0) return null;
   const strict = createFilter({ ...parts, level: level.own });
   if (level.own === BY_ADDRESS) return strict;
-  // Made when it is needed: V8 takes the arrays of a function for constants only if the function is
+  // Made on first need. V8 treats the arrays of a function as constants only if the function is
   // made once.
   let loose: Filter | null = null;
-  // Of the batch at hand: `loose`, if its level is in force.
+  // For the current batch: `loose` if its level is in force, else `null`.
   let second: Filter | null = null;
 
   function look(): void {
@@ -54,7 +54,7 @@ export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null 
       strict.configure();
       loose?.configure();
     },
-    // Both have the same table.
+    // Both levels use the same table.
     sweep: strict.sweep,
   };
 }

@@ -1,11 +1,11 @@
 /**
- * ICMP errors: translated with the packet they quote, so that path MTU discovery and traceroute
+ * Translation of ICMP errors and the packets they quote, so that path MTU discovery and traceroute
  * work through the NAT.
  *
- * An error passes to whom the packet it is about came from, that packet as the receiver knows it
- * (RFC 5508 REQ-4, REQ-5), and leaves bindings as they are (REQ-6). One about a packet that was
- * turned round is turned round too (REQ-7). One whose checksum is wrong is dropped (REQ-3); the
- * quoted packet's own checksums are not looked at.
+ * An error goes to the sender of the quoted packet. The quoted packet is rewritten to what that
+ * sender sent (RFC 5508 REQ-4, REQ-5). Bindings stay as they are (REQ-6). An error about a
+ * hairpinned packet is hairpinned too (REQ-7). An error with a wrong checksum is dropped (REQ-3).
+ * The quoted packet's own checksums are not checked.
  */
 
 import {
@@ -27,19 +27,19 @@ export interface ErrorParts {
   readonly inside: number;
   readonly outside: number;
   readonly endpoints: Endpoints;
-  /** `null`: nobody asks for the remote. */
+  /** `null`: no filtering by remote. */
   readonly filter: Filter | null;
   readonly early: NatEarlyReplies;
   readonly counters: { readonly [Name in keyof typeof COUNTERS]: number };
 }
 
-/** Made once per worker: a function that translates ICMP error `i`, or drops it. */
+/** Returns a function that translates ICMP error `i`, or drops it. Made once per worker. */
 export function createErrorTranslator(parts: ErrorParts): (i: number, now: number) => void {
   const { batch, inside, outside, endpoints, filter, early, counters } = parts;
   const { port: ingress, destination } = batch;
-  /** What the error at hand is about. */
+  /** The packet that the current error quotes. */
   const quoted = new Quoted();
-  /** Where the quoted packet was sent to, and from which port, as the outside sees it. */
+  /** Destination of the quoted packet, and its source port, as the outside sees them. */
   let remote = 0;
   let remotePort = 0;
   let ownPort = 0;
@@ -58,7 +58,7 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
       batch.count1(counters.outbound);
       return;
     }
-    // From outside, or about a packet that was turned round.
+    // The error comes from outside, or is about a hairpinned packet.
     const isKnown =
       quoted.source === destination[i] &&
       endpoints.toInside(quoted.source, ownPort, quoted.protocol, now) &&
@@ -74,10 +74,7 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
     batch.count1(isFromInside ? counters.hairpinned : counters.inbound);
   }
 
-  /**
-   * Whether the packet that it is about can have been sent: there is a session, where there are
-   * sessions.
-   */
+  /** Returns true if the quoted packet can have been sent: if it has a session, or needs none. */
   function isPermitted(now: number): boolean {
     if (filter === null || endpoints.isMapped) return true;
     const { slot, address, port } = endpoints;
@@ -85,19 +82,19 @@ export function createErrorTranslator(parts: ErrorParts): (i: number, now: numbe
   }
 
   /**
-   * The packet it is about was sent to an endpoint of ours: finds where that is for the outside.
-   * False if it is nowhere. Nothing is rewritten yet, as an error that waits must be as it came.
+   * The quoted packet was sent to an inside endpoint. Finds the external endpoint. False: there is
+   * none. Nothing is rewritten yet, because an error that waits must stay as it came.
    */
   function findOutside(now: number): boolean {
     if (!endpoints.toOutside(quoted.destination, destinationPort(quoted.ports), quoted.protocol, now)) return false;
     remote = endpoints.address;
     remotePort = endpoints.port;
-    // A query has one identifier for both.
+    // A query has one identifier for both ends.
     if (quoted.protocol === Protocol.ICMP) ownPort = remotePort;
     return true;
   }
 
-  /** Error `i` from inside is as the outside sees it. */
+  /** Rewrites error `i` from inside to the form that the outside sees. */
   function showOutside(i: number): void {
     quoted.rewriteDestination(remote, remotePort);
     rewriteSource(batch, i, remote, 0);

@@ -1,8 +1,9 @@
 /**
- * Which sources packets from inside may have: those in `inside_networks`; without these, if the
- * inside port has no next hop, so its hosts are on the link, those in the port's own subnets, as
- * they are at the moment. Hosts that `static` names, and networks in `bypass`, are inside, too.
- * Where the port has a next hop, or no address, nothing is known and every source is inside.
+ * Validation of the sources of packets from inside. If `inside_networks` is set, the source must be
+ * in it. If not, and the inside port has no next hop, all inside hosts are on the link, so the
+ * source must be in the port's current subnets. Hosts named in `static` and networks in `bypass`
+ * are then inside too. If the port has a next hop, or no address, the networks are unknown, and
+ * every source is accepted.
  */
 
 import { formatIpv4, type OnLink, OptionError, type Prefix, type StaticMapping } from '../../api.js';
@@ -16,8 +17,8 @@ interface InsideOptions {
 }
 
 /**
- * Throws if a network inside contains an external address. 0.0.0.0/0 means that sources are not
- * validated.
+ * Throws if an inside network contains an external address. 0.0.0.0/0 turns validation off, so it
+ * may contain them.
  */
 export function checkInside({
   inside_networks,
@@ -34,7 +35,7 @@ export function checkInside({
   }
 }
 
-/** Whether a raw source address is one of a host inside. Made once per worker. */
+/** Returns a function that tests whether a raw source address is inside. Made once per worker. */
 export function createInsideTest(
   { inside, inside_networks, static: mappings, bypass }: InsideOptions,
   onLink: OnLink,
@@ -48,7 +49,7 @@ export function createInsideTest(
   return (address) => onLink.has(inside, address) || !onLink.knows(inside) || isNamed(address);
 }
 
-/** A function that logs which sources are validated, at first and when that changes. */
+/** Returns a function that logs which sources are validated, first and after each change. */
 export function createInsideReport(
   options: InsideOptions,
   onLink: OnLink,

@@ -1,5 +1,5 @@
 /**
- * How long a binding or a session (filter.ts) lives, and its state.
+ * State and timers of a binding or a session (filter.ts).
  *
  * | packet                                     | binding or session                         | timer        |
  * | ------------------------------------------ | ------------------------------------------ | ------------ |
@@ -11,24 +11,28 @@
  * | TCP from inside: of several connections    | becomes SHARED, if it is answered          | established  |
  * | anything else from inside                  | stays                                      | of its state |
  *
- * **An answer** is a packet of the responder that was translated, at any site:
- * shm/objects/answers.ts says how the others hear of it. Whatever the inside sends, a binding
- * without an answer stays half-open: within its quota, and with the opening timer. An answer
- * refreshes nothing. A reset is no answer: nobody accepted the connection.
+ * **An answer** is a packet of the responder that was translated at any site.
+ * shm/objects/answers.ts describes how the other sites learn of it. Until it is answered, a binding
+ * stays half-open whatever the inside sends: it counts against the quota and has the opening timer.
+ * An answer refreshes nothing. A reset is not an answer, because nobody accepted the connection.
  *
- * **Several connections** of one inside endpoint share a binding, at whichever sites. Since the end
- * of one must not be that of another that is idle, a binding that is seen to carry a second one is
- * SHARED, for good: it runs out when nothing was sent for `tcp_established`, whatever ends
- * meanwhile. It is seen by a SYN to another remote when it is ESTABLISHED; by SYNs to two when it
- * is NEW, once it is acknowledged; by a FIN of another connection than the one it began with; and
- * by a packet to another remote than the one that ended, when it is CLOSING (connections.ts). An
- * RST ends what it is of, and says nothing of a binding known to be another's; nor does one that
- * refuses a SYN (RFC 9293 §3.10.7.1), which whoever is outside can send.
+ * **Several connections** of one inside endpoint share a binding, at any sites. The end of one must
+ * not end another that is idle. So a binding that is seen to carry a second connection becomes
+ * SHARED, and stays so. It expires if nothing was sent for `tcp_established`, whatever ends
+ * meanwhile. A second connection is seen by:
  *
- * A binding that ran out is given its port again if nobody else has it. A UDP or ICMP binding
- * becomes ESTABLISHED with the first packet from inside after it was answered; a one-sided sender's
- * binding stays half-open. Its timer stays the same, except that packets to certain well-known
- * ports may have a shorter one, which never shortens a longer one that is running (RFC 4787 REQ-5).
+ * - ESTABLISHED: a SYN to another remote;
+ * - NEW: SYNs to two remotes, at the next packet with ACK;
+ * - before CLOSING: a FIN of a connection other than the one it began with;
+ * - CLOSING: a packet to a remote other than the one that ended (connections.ts).
+ *
+ * An RST ends its own connection. It has no effect if the binding is known to carry another one.
+ * Nor has an RST that refuses a SYN (RFC 9293 §3.10.7.1), because anyone outside can cause it.
+ *
+ * An expired binding gets its port again if nobody else has it. A UDP or ICMP binding becomes
+ * ESTABLISHED with the first packet from inside after its answer. The binding of a one-sided sender
+ * stays half-open. The UDP timer does not depend on the state. Packets to certain well-known ports
+ * may have a shorter timer, which never shortens a longer running one (RFC 4787 REQ-5).
  */
 
 import {
@@ -50,8 +54,8 @@ const { LATER } = Fragment;
 const WELL_KNOWN_PORTS = 1024;
 const SEQUENCE = 4;
 /**
- * A table is walked over within 5 s, or, if it is large, as fast as this many slots a call allow,
- * but at least within 60 s.
+ * A whole table is walked within 5 s. A large table is walked at this many slots a call, but at
+ * least within 60 s.
  */
 const WALKED_WITHIN_TICKS = 50;
 const WALKED_SLOTS = 8192;
@@ -68,29 +72,29 @@ export interface LifetimeOptions {
 }
 
 export interface Lifetimes {
-  /** Takes the options over that changed. Timers that run stay until the next packet. */
+  /** Applies changed options. A running timer keeps its value until the next packet. */
   configure(): void;
-  /** Seconds a binding lives that packet `i` from inside makes. */
+  /** Timeout in seconds of a binding that packet `i` from inside makes. */
   first(i: number): number;
-  /** Packet `i` from inside made the binding. */
+  /** Notes that packet `i` from inside made the binding. */
   began(i: number, slot: number): void;
-  /** Packet `i` from inside uses the binding. */
+  /** Refreshes the binding for packet `i` from inside. */
   refresh(i: number, slot: number, now: number): void;
-  /** Whether packet `i` from outside answers what the inside has sent. */
+  /** Returns true if packet `i` from outside answers what the inside has sent. */
   isAnswer(i: number): boolean;
   /**
-   * Establishes answered bindings in the next `count` slots whose inside is silent, and replicates
-   * answers that other sites lack.
+   * Checks the next `count` slots. Establishes answered bindings whose inside is silent, and
+   * replicates answers that other sites lack.
    */
   walk(now: number, count: number): void;
 }
 
-/** Slots that `walk` looks at in one call, of `slots`: calls come ten times a second. */
+/** Slots of `slots` that `walk` checks in one call. It is called ten times a second. */
 export function walkedSlots(slots: number): number {
   return Math.ceil(Math.max(slots / WALKED_WITHIN_TICKS_MAX, Math.min(slots / WALKED_WITHIN_TICKS, WALKED_SLOTS)));
 }
 
-/** What lives: bindings, or sessions. */
+/** The table: bindings, or sessions. */
 interface Living {
   rank(slot: number): number;
   refresh(slot: number, rank: number, now: number, timeout: number): boolean;
@@ -103,7 +107,10 @@ interface Living {
   readonly answers: Answers;
 }
 
-/** `connections`: of bindings; a session is of one connection. Made once per worker. */
+/**
+ * `connections` is for bindings. It is `null` for sessions, which carry one connection. Made once
+ * per worker.
+ */
 export function createLifetimes(
   batch: Batch,
   living: Living,
@@ -135,11 +142,11 @@ export function createLifetimes(
 
   function refresh(i: number, slot: number, now: number): void {
     if (protocol[i] !== TCP) {
-      // Its first fragment has refreshed it, and is not to be taken for two packets. Of TCP a later
-      // one shows no flags.
+      // The first fragment has refreshed the entry. A later one must not count as a second packet.
+      // For TCP, a later fragment shows no flags, so it needs no test here.
       if (fragment[i] === LATER) return;
       const rank = living.rank(slot) >= ESTABLISHED || goesOn(slot) ? ESTABLISHED : NEW;
-      // Another packet may have got it a longer time, which stays.
+      // Another packet may have set a longer timeout, which stays.
       living.prolong(slot, rank, now, first(i));
       return;
     }
@@ -149,7 +156,7 @@ export function createLifetimes(
       if (living.renew(slot, now, tcp_opening)) began(i, slot);
       return;
     }
-    // A SYN sent again: its answer may have come by a site that had no room for the binding.
+    // A retransmitted SYN. Its answer may have come through a site that had no room for the entry.
     if (before === NEW && (shown & (SYN | ACK)) === SYN) living.tellAgain(slot, now, tcp_opening);
     const isPlain = (shown & (SYN | FIN | RST)) === 0;
     const isSettled = before === SHARED || (before === ESTABLISHED && isPlain);
@@ -163,30 +170,33 @@ export function createLifetimes(
     );
   }
 
-  /** The inside goes on with what is not established yet. Returns whether it is answered. */
+  /**
+   * Notes that the inside goes on sending before the entry is established. Returns true if it is
+   * answered.
+   */
   function goesOn(slot: number): boolean {
     living.answers.heard(slot, true);
     return living.answers.isAnswered(slot);
   }
 
   /**
-   * The rank after a packet from inside that would make it `after`, which without an answer it does
-   * not become.
+   * Returns the rank after a packet from inside that asks for rank `after`. Without an answer, the
+   * rank does not reach ESTABLISHED.
    */
   function answeredRank(slot: number, before: number, after: number, shown: number): number {
-    // Its end, or a packet that shows no flags, does not ask to be established later.
+    // A closing packet, or one that shows no flags, does not ask to be established later.
     if (after >= ESTABLISHED && (shown & (SYN | FIN | RST)) === 0) return goesOn(slot) ? after : before;
     living.answers.heard(slot, false);
     return after < ESTABLISHED || living.answers.isAnswered(slot) ? after : before;
   }
 
-  /** Rank of what carries one connection, after a packet with these flags. */
+  /** Rank of an entry that carries one connection, after a packet with these flags. */
   function rankOf(shown: number, before: number): number {
     const rank = (shown & (FIN | RST)) !== 0 ? CLOSING : (shown & (ACK | SYN)) === ACK ? ESTABLISHED : NEW;
     return rank > before ? rank : before;
   }
 
-  /** Rank of what may carry several, and is not SHARED, after packet `i`. */
+  /** Rank of an entry that may carry several connections and is not SHARED, after packet `i`. */
   function rankOfShared(i: number, slot: number, before: number): number {
     const shown = flags[i];
     const those = connections as Connections;
@@ -197,7 +207,7 @@ export function createLifetimes(
     } else if ((shown & FIN) !== 0) {
       if (before < CLOSING && (known === Known.OTHER || known === Known.MANY)) return SHARED;
     } else if ((shown & SYN) === 0) {
-      if ((shown & ACK) === 0) return before; // no flags are to be seen: a later fragment
+      if ((shown & ACK) === 0) return before; // no flags visible: a later fragment
       if (before < ESTABLISHED) return known === Known.MANY ? SHARED : ESTABLISHED;
       return known === Known.SAME ? before : SHARED;
     } else {
@@ -223,7 +233,7 @@ export function createLifetimes(
     else living.prolong(slot, ESTABLISHED, now, 0);
   }
 
-  /** A query and its reply are often all there is, which is worth no second record. */
+  /** A query and its reply are often the whole exchange, which does not justify a second record. */
   function replicate(slot: number, now: number): void {
     if (living.protocol(slot) === TCP) living.replicateAnswer(slot, now);
   }

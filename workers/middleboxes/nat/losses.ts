@@ -1,22 +1,22 @@
 /**
- * Connections that lost their external port. Two sites bound one port to two endpoints, or one
- * endpoint to two ports, before they heard of each other; the state objects settle which binding
- * stays (shm/objects/nat-tables.ts). The server then hears the connection from a port that it does
- * not know, or not at all. So the inside host is told with its next packet, instead of waiting for
- * a timer:
+ * Ends connections that lost their external port. Before two sites heard of each other, they bound
+ * one port to two endpoints, or one endpoint to two ports. The state objects settle which binding
+ * stays (shm/objects/nat-tables.ts). The server then receives packets of the connection from a port
+ * that it does not know, or none. So the NAT answers the inside host's next packet, which is faster
+ * than a timeout:
  *
  * | packet from inside                               | answer                                                     |
  * | ------------------------------------------------ | ---------------------------------------------------------- |
  * | TCP, no SYN or RST: the connection's             | reset, as from the server                                  |
  * | UDP, if the binding was established              | ICMP port unreachable, once; the next one has another port |
- * | TCP with SYN; UDP, if it was not; ICMP queries   | none: it begins anew, on another port                      |
+ * | TCP with SYN; UDP, if it was not; ICMP queries   | none: it starts again, on another port                     |
  *
- * If the binding lost its port to another endpoint, every connection of it is lost. If it went on
- * with another port, those are that this worker saw begin before, on the former port: `connections`
- * knows the last one, or that there were several.
+ * If the binding lost its port to another endpoint, all its connections are lost. If it moved to
+ * another port, only the connections that this worker saw begin on the former port are lost.
+ * `connections` knows the last of them, or that there were several.
  *
- * Nothing is sent to the outside: what comes to the lost port is unsolicited. Another site may lack
- * the record of a valid binding, and a reset from there would end a connection that works.
+ * Nothing is sent to the outside. A packet to the lost port is unsolicited. Another site may lack
+ * the record of a valid binding, and a reset from there would end a working connection.
  */
 
 import {
@@ -34,14 +34,14 @@ import type { Connections } from './connections.js';
 
 const { TCP, UDP } = Protocol;
 const { RST, SYN } = TcpFlag;
-/** Moves that are remembered, and for how long: a connection in use sends within that time. */
+/** Limits on remembered moves: number and seconds. A connection in use sends within that time. */
 const MOVES_MAX = 1024;
 const REMEMBERED_S = 60;
 
 interface Move {
-  /** Of the binding before. */
+  /** Generation of the binding before the move. */
   readonly generation: number;
-  /** Of the binding on the other port, when this worker heard of it. */
+  /** Generation of the binding on the other port, when this worker read the move. */
   readonly after: number;
   readonly rank: number;
   readonly until: number;
@@ -56,23 +56,23 @@ export interface LossParts {
 }
 
 export interface Losses {
-  /** Reads which bindings went on with another port. Each batch. */
+  /** Reads which bindings moved to another port. Call it for each batch. */
   look(now: number): void;
-  /** Whether there are any, and `endsMoved` is to be asked. */
+  /** Returns true if any moves are remembered. Then call `endsMoved` for packets from inside. */
   isWatching(): boolean;
   /**
-   * Whether packet `i` from inside, of the binding in `slot`, is of a connection that the binding
-   * had on another port: it is answered.
+   * Returns true if packet `i` from inside, of the binding in `slot`, belongs to a connection that
+   * the binding had on another port. The packet was then answered or dropped.
    */
   endsMoved(i: number, slot: number): boolean;
   /**
-   * Packet `i` from inside is of a binding that lost its port. Whether it is of a TCP connection:
-   * it is answered.
+   * Packet `i` from inside belongs to a binding that lost its port. Returns true if it belongs to a
+   * TCP connection. The packet was then answered or dropped.
    */
   endsTcp(i: number): boolean;
-  /** The same for UDP, of a binding that had this rank. */
+  /** The same for UDP. `rank` is the rank that the binding had. */
   endsUdp(i: number, rank: number): boolean;
-  /** Forgets what is past. */
+  /** Removes remembered moves whose time is over. */
   sweep(now: number): void;
 }
 
@@ -105,12 +105,12 @@ export function createLosses({ batch, bindings, connections, replies, counters }
     if (move === undefined) return false;
     if (protocol[i] === TCP) {
       if (!connections.began(i, slot, move.generation)) return false;
-      // The host begins anew: from here on it is the port that stayed.
+      // The host restarts the connection. From here on it uses the port that stayed.
       if ((flags[i] & SYN) !== 0) moved.delete(slot);
       return endsTcp(i);
     }
     moved.delete(slot);
-    // The binding may be over, and another one in its slot.
+    // The binding may have ended, with another one in its slot.
     return bindings.generation(slot) === move.after && endsUdp(i, move.rank);
   }
 
@@ -121,7 +121,7 @@ export function createLosses({ batch, bindings, connections, replies, counters }
     return true;
   }
 
-  /** If no error may be sent, the packet is sent: from the other port. */
+  /** If no error may be sent, returns false, and the packet is sent from the other port. */
   function endsUdp(i: number, rank: number): boolean {
     if (protocol[i] !== UDP || rank < Rank.ESTABLISHED || !replies.unreachable(i, Unreachable.PORT)) return false;
     batch.count1(counters.port_lost);

@@ -1,8 +1,8 @@
 /**
- * Sources that no packet can have: the NAT's external addresses. A packet from outside with such a
- * source is forged; it would be hairpinned by the host that answers it, for ever if that host
- * answers answers. One from inside was translated already, and comes back by a loop. Both are
- * dropped, so a packet that was translated or hairpinned is never translated again.
+ * Test for packets whose source is one of the NAT's external addresses. No valid packet has such a
+ * source. From outside it is forged: the reply of the inside host would be hairpinned, for ever if
+ * the other inside host answers replies. From inside it was already translated and came back
+ * through a loop. Both are dropped, so a translated or hairpinned packet is never translated again.
  */
 
 const SPREAD = 0x9e3779b1;
@@ -10,8 +10,8 @@ const MARKS = 1024;
 const SHIFT = 22;
 
 /**
- * A function that tells whether a raw address is one of `addresses`, in a load or two for most that
- * are not. `isOwn`: the exact answer. Made once per worker.
+ * Returns a function that tests whether a raw address is one of `addresses`. For most other
+ * addresses this takes a load or two. `isOwn` gives the exact answer. Made once per worker.
  */
 export function createOwnTest(
   addresses: readonly number[],

@@ -1,4 +1,4 @@
-/** Says in the log how external ports are chosen, where that is not what the operator asked for. */
+/** Logs how external ports are chosen, if that differs from the configured `allocation`. */
 
 import type { ALLOCATIONS } from '../../api.js';
 
@@ -6,7 +6,7 @@ interface Ports {
   readonly allocation: (typeof ALLOCATIONS)[number];
 }
 
-/** A function that logs it once. */
+/** Returns a function that logs it once. */
 export function createPortReport(
   { allocation }: Ports,
   bindings: { readonly proposesByKey: boolean },

@@ -1,4 +1,4 @@
-/** Bindings and sessions as `show flows` has them. */
+/** Bindings and sessions as `show flows` prints them. */
 
 import { type FlowView, formatIpv4, type NatEntry, type NatSession, type StaticMapping } from '../../api.js';
 
@@ -24,7 +24,7 @@ export function shownSession(entry: NatSession): FlowView {
   };
 }
 
-/** A mapping by hand: it never expires. Protocol and ports 0: all of the address. */
+/** A static mapping never expires. Protocol and ports of 0 mean the whole address. */
 export function shownStatic(mapping: StaticMapping): FlowView {
   return {
     protocol: mapping.protocol,

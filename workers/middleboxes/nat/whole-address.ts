@@ -1,8 +1,8 @@
 /**
- * Protocols without ports (GRE, ESP, IP in IP, SCTP and others): translated for addresses that are
- * mapped whole by hand, in both directions; by their addresses alone. SCTP's checksum covers no
- * addresses. Those of UDP-Lite and DCCP do, and are updated. AH covers the addresses with a digest,
- * so it never passes a NAT.
+ * Translation of protocols without ports (GRE, ESP, IP in IP, SCTP and others), for addresses that
+ * `static` maps whole. Both directions are translated, by address alone. SCTP's checksum does not
+ * cover addresses. Those of UDP-Lite and DCCP do, and are updated. AH protects the addresses with a
+ * digest, so it never passes a NAT.
  */
 
 import { type Batch, type NatBinding, portAndProtocol, rewriteDestination, rewriteSource } from '../../api.js';
@@ -22,8 +22,8 @@ export interface WholeAddressParts {
 }
 
 /**
- * Made once per worker: a function that translates packet `i` of such a protocol. False: its
- * address is not mapped whole.
+ * Returns a function that translates packet `i` of such a protocol. False: its address is not
+ * mapped whole, or the protocol is AH. Made once per worker.
  */
 export function createWholeAddressTranslator(parts: WholeAddressParts): (i: number, isFromInside: boolean) => boolean {
   const { batch, inside, outside, bindings, endpoints, isOwn, counters } = parts;
