@@ -1,4 +1,4 @@
-/** What a rule does: verdicts, and what it writes, counts, limits and holds. */
+/** The actions of a rule: verdicts, `reject`, `log`, `count`, `limit` and `hold`. */
 
 import { type Cursor, said } from './cursor.js';
 import { IPV4, IPV6, narrow } from './match.js';
@@ -29,7 +29,7 @@ const VERDICTS: Readonly<Record<string, number>> = {
   goto: Verdict.GOTO,
 };
 
-/** The verdict that begins with `at`, or null if none does. */
+/** Reads the verdict that begins with `at`. Returns null if `at` is not a verdict. */
 export function readOutcome(at: Token, cursor: Cursor): Outcome | null {
   if (at.kind !== 'word' || !Object.hasOwn(VERDICTS, at.text)) return null;
   const verdict = VERDICTS[at.text];
@@ -55,7 +55,7 @@ const verdict: Clause = (work, cursor, _scope, at) => {
 
 const reject: Clause = (work, cursor, _scope, at) => {
   settle(work, cursor, at, { verdict: Verdict.REJECT, chain: null });
-  // As in nftables, TCP is answered with a reset only where the rule says so.
+  // As in nftables, TCP gets a reset only if the rule asks for it.
   work.rejectWith = RejectWith.ICMP;
   if (!cursor.accept('with')) return;
   if (cursor.accept('tcp')) {
@@ -127,7 +127,7 @@ const PERIODS_MS: Readonly<Record<string, number>> = {
   week: 604_800_000,
 };
 
-/** `limit rate 10/second`, `limit rate over 10/minute burst 20 packets`. */
+/** Reads `limit rate 10/second`, `limit rate over 10/minute burst 20 packets`. */
 const limit: Clause = (work, cursor, _scope, at) => {
   if (work.limit !== null) cursor.fail(at, 'the rule has a limit already');
   if (work.log !== null) cursor.fail(at, '"limit" comes before "log": what stands before it is not limited');
@@ -154,7 +154,7 @@ const limit: Clause = (work, cursor, _scope, at) => {
   work.limit = { rate, periodMs, burst, over };
 };
 
-/** `hold 2`, or `hold 2 within 200 ms`. */
+/** Reads `hold 2`, or `hold 2 within 200 ms`. */
 const hold: Clause = (work, cursor) => {
   work.holdMembers = number(cursor, 'the number of other members that are to have the connection', HOLD_MEMBERS_MAX);
   work.holdMs = HOLD_MS;

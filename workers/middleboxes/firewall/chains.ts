@@ -1,8 +1,8 @@
 /**
- * Chains of rules, expanded: `M jump C` becomes the rules of C, each of which also asks for M. So
- * the lookup knows of no chains, and its trees see all that a rule asks for. What leaves a chain
- * early (`return`, and `goto` when its chain is over) becomes a rule that skips to the end of the
- * chain.
+ * Expands chains of rules. `M jump C` becomes the rules of C, each of which also requires M. So the
+ * lookup needs no chains, and its trees see every condition of a rule. `return` leaves a chain
+ * early, and so does `goto` at the end of its chain. Both become a rule that skips to the end of
+ * the chain.
  */
 
 import type { Cursor } from './cursor.js';
@@ -11,12 +11,15 @@ import { type Part, type Rule, Verdict, type Written } from './rule.js';
 import { quote, type Token } from './tokens.js';
 import { ALL_STATES, UNNAMED_STATES } from './vocabulary.js';
 
-/** More than anybody writes by hand, chains expanded; each costs 80 bytes. */
+/**
+ * Limit on rules, chains expanded. It is more than anyone writes by hand. Each takes `RULE_WORDS`
+ * words, besides its sets and its places in trees.
+ */
 export const RULES_MAX = 32_000;
 
 /**
- * Chains between the top of the file and a rule. nftables has 16 for each base chain; what
- * `import-nft` makes of several base chains, which go to each other, is in one file.
+ * Limit on chains between the top of the file and a rule. nftables allows 16 for each base chain.
+ * `import-nft` puts several base chains that go to each other in one file.
  */
 export const CHAINS_DEEP_MAX = 32;
 
@@ -26,18 +29,18 @@ export interface Chain {
   isUsed: boolean;
 }
 
-/** A written rule, and its counter. */
+/** A written rule, and the index of its counter. */
 export interface Entry extends Written {
   readonly entry: number;
 }
 
 /**
- * The rules from the top of the file, with their chains, which `checkChains` found right. `cursor`:
- * notes what is wrong.
+ * Returns the rules from the top of the file, chains expanded. `checkChains` must have accepted the
+ * chains. Problems are noted on `cursor`.
  */
 export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>, cursor: Cursor): Rule[] {
   const rules: Rule[] = [];
-  /** The first rule for which there is no room. */
+  /** The first rule that found no room. */
   let surplus: Entry | null = null;
 
   function push(part: Part, match: Match, written: Entry, how: Partial<Rule> = {}): Rule | null {
@@ -47,8 +50,8 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
       return null;
     }
     const isSkip = how.verdict === Verdict.SKIP;
-    // A rule that names no state is about packets of no connection. What only leaves a chain is for
-    // every packet.
+    // A rule that names no state applies to packets of no connection. A rule that only leaves a
+    // chain applies to every packet.
     const states = match.states ?? (isSkip ? ALL_STATES : UNNAMED_STATES);
     const isStateless = match.states === null;
     const rule: Rule = { ...part, ...match, line, text, entry, target: 0, chain: null, ...how, states, isStateless };
@@ -56,7 +59,7 @@ export function expand(top: readonly Entry[], chains: ReadonlyMap<string, Chain>
     return rule;
   }
 
-  /** Rules of one chain, for packets that match `over`. */
+  /** Expands the rules of one chain, for packets that match `over`. */
   function chain(entries: readonly Entry[], over: Match): void {
     const leaving: number[] = [];
     const leave = (part: Part, match: Match, entry: Entry, how: Partial<Rule>): void => {
@@ -111,12 +114,12 @@ function noteSurplus(surplus: Entry | null, cursor: Cursor): void {
 }
 
 /**
- * Whether every chain that is named exists, none comes to itself, and they are not too deep; marks
- * those that rules come to.
+ * Returns true if every chain that is named exists, none reaches itself, and none is too deep.
+ * Marks the chains that rules reach.
  */
 export function checkChains(top: readonly Entry[], chains: ReadonlyMap<string, Chain>, cursor: Cursor): boolean {
   const before = cursor.problems.count;
-  /** How deep each chain is that was checked: 1 if it calls none. */
+  /** Depth of each chain that was checked: 1 if it calls none. */
   const done = new Map<Chain, number>();
   let isTooDeep = false;
 
@@ -129,7 +132,7 @@ export function checkChains(top: readonly Entry[], chains: ReadonlyMap<string, C
     return false;
   }
 
-  /** Returns how deep the chains below are. */
+  /** Returns the depth of the chains below. */
   function visit(entries: readonly Entry[], path: readonly Chain[]): number {
     let deepest = 0;
     for (const { parts } of entries)
@@ -157,7 +160,7 @@ export function checkChains(top: readonly Entry[], chains: ReadonlyMap<string, C
 
   visit(top, []);
   const used = [...chains.values()].filter(({ isUsed }) => isUsed);
-  // Chains that no rule comes to are checked as well, but are not in use by each other.
+  // Chains that no rule reaches are checked too. Their jumps do not make other chains used.
   for (const chain of chains.values()) if (!done.has(chain)) visit(chain.rules, [chain]);
   for (const chain of chains.values()) chain.isUsed = used.includes(chain);
   return cursor.problems.count === before;

@@ -1,4 +1,4 @@
-/** From rules as they are meant to the program that workers run (program.ts). */
+/** Compiles parsed rules to the program that workers run (program.ts). */
 
 import type { CompiledRules, RuleEntry, RuleProblem, RulesContext } from '../../api.js';
 import type { Intervals } from './intervals.js';
@@ -26,7 +26,10 @@ import { type Box, buildTree, groupBoxes } from './tree.js';
 import { REJECT_CODES, State } from './vocabulary.js';
 
 const HOLD_SHIFT = 16;
-/** Boxes of one rule, and of all: a rule of more is looked at in a larger box. */
+/**
+ * Limits on the boxes of one rule, and of all rules. A rule with more boxes is covered by larger
+ * ones.
+ */
 const BOXES_PER_RULE_MAX = 4096;
 const BOXES_MAX = 150_000;
 
@@ -41,7 +44,7 @@ export function compileRules(text: string, { ports, others }: RulesContext): Com
   return { ...compiled, notes: inOrder([...notes, ...hidden]) };
 }
 
-/** What is wrong with rules that hold packets for more members than there are. */
+/** Returns a problem for each rule that holds packets for more members than exist. */
 function heldInVain({ rules }: RuleSet, text: string, others: number): RuleProblem[] {
   const lines = text.split('\n');
   return rules
@@ -72,7 +75,8 @@ export function compile({ rules: expanded, written, policy }: RuleSet): Compiled
 type Compiled = Extract<CompiledRules, { readonly problems?: undefined }>;
 
 /**
- * States of the packets that the rule can do something about: invalid ones are dropped in any case.
+ * Returns the states of packets that the rule can decide about. Invalid packets are dropped in any
+ * case, so a stateless rule that accepts or rejects does not count for them.
  */
 function statesAsked({ states, isStateless, verdict }: Rule): number {
   if (verdict === Verdict.SKIP) return 0;
@@ -80,7 +84,7 @@ function statesAsked({ states, isStateless, verdict }: Rule): number {
   return isStateless && !decides ? states & ~State.INVALID : states;
 }
 
-/** What new connections meet at last: in no tree, but where a search ends that found nothing. */
+/** The policy as the last rule. It is in no tree. It applies if the search finds no rule. */
 function policyRule(verdict: 'accept' | 'drop' | 'reject', line: number, entry: number): Rule {
   const verdicts = { accept: Verdict.ACCEPT, drop: Verdict.DROP, reject: Verdict.REJECT };
   return {
@@ -141,7 +145,7 @@ function writeRule(words: number[], at: number, rule: Rule, sets: SetTable): voi
   words[at + RULE.target] = rule.target;
 }
 
-/** Sets behind the rules; equal ones once. */
+/** Table of sets behind the rules. Equal sets are stored once. */
 class SetTable {
   private readonly target: number[];
   private readonly known = new Map<string, number>();
@@ -160,7 +164,9 @@ class SetTable {
     return at;
   }
 
-  /** The bucket of a written rule's limit: its copies share it. */
+  /**
+   * Returns the place of the bucket of a written rule's limit. Copies of the rule share the bucket.
+   */
   bucket(entry: number, limit: Limit): number {
     const key = `limit ${entry} ${limit.over}`;
     const found = this.known.get(key);
@@ -191,7 +197,7 @@ class SetTable {
   }
 }
 
-/** The four words of an IPv6 address, biased. */
+/** Returns the four words of an IPv6 address, biased. */
 function wordsOf(number: bigint): number[] {
   return [96n, 64n, 32n, 0n].map((shift) => biased(Number((number >> shift) & 0xffff_ffffn)));
 }
@@ -203,7 +209,7 @@ interface Dimensions {
   readonly fields: readonly number[];
   readonly low: readonly number[];
   readonly high: readonly number[];
-  /** Those by which rules are sorted into trees. */
+  /** Dimensions by which rules are sorted into trees. */
   readonly by: readonly number[];
 }
 
@@ -223,7 +229,7 @@ function dimensionsOf(version: number): Dimensions {
 }
 
 /**
- * Writes the trees of an IP version, those with earlier rules first; returns where, and how many.
+ * Writes the trees of an IP version, ordered by their first rule. Returns their place and number.
  */
 function writeTrees(words: number[], rules: readonly Rule[], version: number): [number, number] {
   const dimensions = dimensionsOf(version);
@@ -246,8 +252,8 @@ function writeTrees(words: number[], rules: readonly Rule[], version: number): [
 }
 
 /**
- * The boxes of a rule, no more than `most`: where its sets have more, the one with the fewest is
- * taken as a whole.
+ * Returns the boxes of a rule, at most `most`. While the product of its sets is larger, the set
+ * with the fewest intervals is replaced by its hull.
  */
 function boxesOf(rule: Rule, index: number, version: number, { fields, low, high }: Dimensions, most: number): Box[] {
   const words = version === IPV4 ? 1 : 4;
@@ -276,7 +282,7 @@ function boxesOf(rule: Rule, index: number, version: number, { fields, low, high
   return boxes;
 }
 
-/** An interval, in as many dimensions as it has words. */
+/** An interval with one dimension per word. */
 interface Range {
   readonly low: readonly number[];
   readonly high: readonly number[];
@@ -292,7 +298,7 @@ function addressRanges(set: Intervals | null, version: number): Range[] | null {
   return set.map(([low, high]) => {
     const from = wordsOf(low);
     const to = wordsOf(high);
-    // A word is bound only where those before it are the same at both ends.
+    // A word is bounded only if the words before it are equal at both ends.
     const open = from.findIndex((word, i) => word !== to[i]);
     const isOpen = (i: number): boolean => open !== -1 && i > open;
     return {

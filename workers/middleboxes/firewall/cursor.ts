@@ -1,12 +1,12 @@
-/** Reads tokens one after the other, and collects what is wrong, once for each place. */
+/** Reads tokens in order and collects problems, at most one for each place. */
 
 import type { RuleProblem } from '../../api.js';
 import { quote, type Token } from './tokens.js';
 
-/** Ends the statement at hand; what is wrong with it has been noted. */
+/** Ends the current statement. The problem was already noted. */
 export class Mistake extends Error {}
 
-/** Problems told of one text: who has more has the wrong file. */
+/** Limit on the problems reported for one text. More of them suggest the wrong file. */
 export const PROBLEMS_MAX = 100;
 
 export class Problems {
@@ -28,14 +28,14 @@ export class Problems {
     else this.more++;
   }
 
-  /** How often something was found wrong. */
+  /** Number of problems found, including repeated and unreported ones. */
   count = 0;
 
   get any(): boolean {
     return this.list.length > 0;
   }
 
-  /** In the order of the text. */
+  /** Returns the problems in the order of the text. */
   all(): RuleProblem[] {
     const sorted = [...this.list].sort((a, b) => a.line - b.line || a.column - b.column);
     const last = sorted.at(-1);
@@ -59,7 +59,7 @@ export class Cursor {
     return this.tokens[Math.min(this.at, this.tokens.length - 1)];
   }
 
-  /** The token before the next. */
+  /** The last token taken. */
   get last(): Token {
     return this.tokens[Math.max(0, this.at - 1)];
   }
@@ -99,7 +99,7 @@ export class Cursor {
     while (!this.isOver && this.next.kind === 'end') this.at++;
   }
 
-  /** To the end of the statement: braces that were opened on the way are closed. */
+  /** Skips to the end of the line, or to the next semicolon. Braces do not matter. */
   skipStatement(): void {
     while (!this.isOver && this.next.kind !== 'end') this.at++;
   }
@@ -119,7 +119,7 @@ export class Cursor {
   }
 }
 
-/** How a token is spoken of. */
+/** Returns a description of a token for messages. */
 export function said(token: Token): string {
   if (token.kind === 'end') return 'the end of the line';
   if (token.kind === 'string') return `the text ${quote(token.text)}`;

@@ -1,6 +1,6 @@
 /**
- * What `define`, `set` and `map` name: the tokens of a value, which are read as what a rule needs
- * when it uses them.
+ * A name given by `define`, `set` or `map`. It holds the tokens of a value. When a rule uses the
+ * name, the tokens are read as the kind that the rule needs.
  */
 
 import type { RuleProblem } from '../../api.js';
@@ -8,7 +8,7 @@ import { Mistake, Problems } from './cursor.js';
 import { quote, type Token } from './tokens.js';
 import type { Kind } from './values.js';
 
-/** The values, or what is wrong. */
+/** The values, or the problems found. */
 export type Reading<T> =
   | { readonly values: readonly T[]; readonly problems?: undefined }
   | { readonly problems: readonly RuleProblem[]; readonly values?: undefined };
@@ -16,24 +16,24 @@ export type Reading<T> =
 export class Defined {
   readonly name: Token;
   readonly tokens: readonly Token[];
-  /** `map`: elements have verdicts. */
+  /** True if the elements have verdicts (`map`). */
   readonly isMap: boolean;
   isUsed = false;
   private readonly readings = new Map<Kind<unknown>, Reading<unknown>>();
 
-  /** No tokens: a set that has no elements. */
+  /** An empty list of tokens is a set without elements. */
   constructor(name: Token, tokens: readonly Token[], isMap: boolean) {
     this.name = name;
     this.tokens = tokens;
     this.isMap = isMap;
   }
 
-  /** Read once for each kind. */
+  /** Reads the value as a kind. The result is cached for each kind. */
   as<T>(kind: Kind<T>, read: (problems: Problems) => readonly T[]): Reading<T> {
     const known = this.readings.get(kind);
     if (known !== undefined) return known as Reading<T>;
     const problems = new Problems();
-    // Being read: what comes back to it while it is read is defined by itself.
+    // Marks the name as being read. If reading comes back to it, the name is defined by itself.
     const { line, column, text } = this.name;
     this.readings.set(kind, { problems: [{ line, column, message: `${quote(text)} is defined by itself` }] });
     let reading: Reading<T>;

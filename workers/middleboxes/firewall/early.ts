@@ -1,10 +1,11 @@
 /**
- * Early replies: packets that no rule accepts, and that can be the first reply to a request which
- * left by another site. They wait for the record of their connection (early.wait of the framework).
+ * Early replies: packets that no rule accepts, but that can be the first reply to a request that
+ * left through another site. They wait for the record of their connection (`early` of the
+ * framework).
  *
- * Such are SYN-ACKs, RSTs with ACK, replies to ICMP queries, and everything that is neither TCP nor
- * ICMP, if the rules in force would accept the request: a connection that begins the other way. An
- * ICMP error about a connection waits, too.
+ * Such packets are SYN-ACKs, RSTs with ACK, replies to ICMP queries, and everything that is neither
+ * TCP nor ICMP. They wait only if the rules in force would accept the request, that is a connection
+ * that begins in the other direction. An ICMP error about a connection waits too.
  */
 
 import { type Batch, type EarlyReplies, NONE, Protocol, TcpFlag, type TcpFlowTable } from '../../api.js';
@@ -20,18 +21,21 @@ const WORDS_IPV6 = 10;
 
 export interface FirewallEarlyReplies {
   /**
-   * Packet `i` of no connection, which is invalid and whose connection would have the key `key`,
-   * waits.
+   * Packet `i` is invalid and belongs to no connection. Its connection would have the key `key`.
+   * Returns true if it waits.
    */
   invalidWaits(i: number, key: Int32Array): boolean;
   /**
-   * Whether packet `i`, which would begin a connection if the rules accepted it, may wait. It
-   * leaves the judge alone.
+   * Returns true if packet `i` may wait. It would begin a connection if the rules accepted it. Does
+   * not change the judge.
    */
   mayWait(i: number): boolean;
-  /** Such a packet waits. */
+  /** Returns true if such a packet waits. */
   newWaits(i: number, key: Int32Array): boolean;
-  /** Likewise ICMP error `i` about a packet of the connection with the key `key`. */
+  /**
+   * Returns true if ICMP error `i` waits. It is about a packet of the connection with the key
+   * `key`.
+   */
   errorWaits(i: number, key: Int32Array): boolean;
 }
 
@@ -43,11 +47,14 @@ export interface FirewallEarlyParts {
   readonly ipv6: TcpFlowTable;
 }
 
-/** Made once per worker. What it asks the judge is forgotten afterwards: fill its packet again. */
+/**
+ * Made once per worker. Except for `mayWait`, the methods overwrite the judge's packet. Fill it
+ * again after them.
+ */
 export function createFirewallEarlyReplies(parts: FirewallEarlyParts): FirewallEarlyReplies {
   const { batch, early, judge, ipv4, ipv6 } = parts;
   const { version, protocol, flags } = batch;
-  // The IP version, then the connection's key.
+  // Key: the IP version, then the connection's key.
   const expected = early.expect(1 + WORDS_IPV6, (words, at, now) => {
     const table = words[at] === 4 ? ipv4 : ipv6;
     return table.find(table.hash(words, at + 1), words, at + 1, now) !== NONE;
@@ -60,7 +67,7 @@ export function createFirewallEarlyReplies(parts: FirewallEarlyParts): FirewallE
     return expected.wait(i);
   }
 
-  /** Whether a rule accepts packet `i` although it is invalid. */
+  /** Returns true if a rule accepts packet `i` although it is invalid. */
   function isAccepted(i: number): boolean {
     if (!judge.speaksOf(State.INVALID)) return false;
     judge.fill(i, false);
@@ -68,7 +75,7 @@ export function createFirewallEarlyReplies(parts: FirewallEarlyParts): FirewallE
     return place >= 0 && judge.verdict(place) === Verdict.ACCEPT;
   }
 
-  /** Whether the rules accept the request that packet `i` would answer. */
+  /** Returns true if the rules accept the request that packet `i` would answer. */
   function isRequestAccepted(i: number): boolean {
     judge.fill(i, true);
     if (protocol[i] === TCP) judge.packet[PACKET.flags] = SYN;

@@ -1,30 +1,31 @@
 /**
- * Stateful firewall: rules decide about the first packet of a connection, and the rest of it, in
- * both directions and at all sites, passes by the connection table. docs/firewall.md is the manual,
- * with the grammar of rules.
+ * Stateful firewall. Rules decide about the first packet of a connection. Its other packets pass by
+ * the connection table, in both directions and at all sites. docs/firewall.md is the manual, with
+ * the grammar of rules.
  *
  *     packet ─▶ connection table ─ found ─▶ follow (tcp.ts) ─▶ passes
  *                     │ not found
  *                     ▼
  *               state: new · related · invalid ─▶ rules (judge.ts) ─▶ accept, drop, reject
  *
- * A connection is one entry for both directions (flow-keys.ts). Sites join the ranks of its state
- * by taking the larger, so each site may see one direction only. Its value says which side began
- * it, and what is known of its handshake (opening.ts). Ranks of TCP are in tcp.ts. UDP, ICMP
- * queries and other protocols are NEW until a packet comes the other way, then ESTABLISHED. NEW
- * connections have a quota, and newer ones evict older ones (shm/objects/half-open.ts). Others are
- * never evicted.
+ * A connection is one entry for both directions (flow-keys.ts). Sites merge the ranks of its state
+ * by taking the larger one, so each site may see one direction only. The entry's value records
+ * which side began the connection, and what is known of its handshake (opening.ts). Ranks of TCP
+ * are in tcp.ts. UDP, ICMP queries and other protocols are NEW until a packet comes the other way,
+ * then ESTABLISHED. NEW connections have a quota, and newer ones evict older ones
+ * (shm/objects/half-open.ts). Others are never evicted.
  *
- * **A FIN or RST** that does not lie in the window of whom it is for ends nothing, as far as that
- * one's segments pass this site, and such a RST is dropped (shm/objects/tcp-flow-table.ts). One
- * that refuses the last segment of its receiver, a SYN, passes and ends nothing.
+ * **A FIN or RST** outside its receiver's window ends nothing, and such an RST is dropped. The
+ * window is known only as far as the receiver's segments pass this site
+ * (shm/objects/tcp-flow-table.ts). If the receiver's last segment was a SYN, an RST that refuses it
+ * passes and ends nothing.
  *
- * **Related** are ICMP errors about a connection, by the packet they quote. **Invalid** is what
- * belongs to no connection and cannot begin one: TCP without SYN (but `pickup: loose`), replies
- * nobody asked for, errors about nothing.
+ * **Related** packets are ICMP errors about a connection, found by the packet they quote.
+ * **Invalid** packets belong to no connection and cannot begin one: TCP without SYN (unless
+ * `pickup: loose`), replies without a request, errors about no connection.
  *
- * **Established** packets pass without a look at the rules, also after other rules were loaded.
- * With `recheck` the rules in force have to accept the connection (recheck.ts).
+ * **Established** packets pass without consulting the rules, even after other rules were loaded.
+ * With `recheck`, the rules in force must accept the connection (recheck.ts).
  */
 
 import {
@@ -65,14 +66,14 @@ import { shownConnection } from './shown.js';
 import { isReopening, LEGAL_FLAGS, rankAfter } from './tcp.js';
 import { State } from './vocabulary.js';
 
-// As constants of this file, which the optimiser folds, but not imports.
+// Constants of this file. The optimiser folds them, but not imports.
 const { TCP, UDP, ICMP, ICMPV6 } = Protocol;
 const { ACK, FIN, RST, SYN } = TcpFlag;
 const { NEW, ESTABLISHED } = Rank;
 const LATER = Fragment.LATER;
 const NOBODY = NONE;
 
-/** Kinds of protocol, which differ in their timers: rows of four ranks. */
+/** Kinds of protocol with timers of their own. Each is a row of four ranks in `timers`. */
 const TCP_TIMERS = 0;
 const UDP_TIMERS = 4;
 const ICMP_TIMERS = 8;
@@ -81,7 +82,7 @@ const TIMERS = 16;
 
 const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;
-/** Records of a worker in a second, and those of one batch. */
+/** Limit on the records that a worker logs in a second. */
 const LOGGED_PER_SECOND = 1000;
 
 export default defineMiddlebox({
@@ -94,7 +95,7 @@ export default defineMiddlebox({
   records: { firewall: recordKind('packets that rules of the firewall log', LOGGED_WORDS, renderLogged) },
 
   state({ rules, bind_ports, connections, connections_ipv6, half_open, half_open_records }) {
-    // Sites whose ports have other names would take a connection's sides for each other: they are
+    // If port names differ, sites would confuse the two sides of a connection, so they are
     // incompatible.
     const sides = bind_ports ? rules.ports.toSorted().join() : '';
     const bound = <T extends StateDefinition>(table: T): T => ({
@@ -151,7 +152,7 @@ export default defineMiddlebox({
     let clampMss = createMssClamp({ batch, mtus, setting: options.clamp_mss });
     const window = createTcpWindow(batch);
     const known = state.ipv4.lookup(BATCH_CAPACITY);
-    /** Packets that are looked up in `known`, and their sides. */
+    /** Packets to look up in `known`, and their sides. */
     const looked = new Int32Array(BATCH_CAPACITY);
     const sides = new Int32Array(BATCH_CAPACITY);
     const key = new Int32Array(KEY_WORDS_IPV6_FIVE_TUPLE);
@@ -199,12 +200,16 @@ export default defineMiddlebox({
       return table === state.ipv4 ? recheck4 : recheck6;
     }
 
-    /** A packet from side `side` of the connection in `slot`, whose value is `known`. */
+    /**
+     * Handles packet `i` from side `side` of the connection in `slot`. `known` is the entry's
+     * value.
+     */
     function follow(i: number, table: TcpFlowTable, slot: number, known: number, side: number, now: number): void {
       const carried = protocol[i];
       const began = known & 1;
       const rank = table.rank(slot);
-      // Packets before it may wait for the connection that has just come.
+      // Earlier packets may wait for this connection, whose record has just arrived. Then packet
+      // `i` waits behind them.
       if (follows(i)) return;
       let after = rank;
       if (carried !== TCP) {
@@ -213,20 +218,21 @@ export default defineMiddlebox({
         const shown = flags[i];
         if (LEGAL_FLAGS[shown] === 0) return invalid(i, counters.tcp_flags);
         if (isReopening(rank, shown)) return begin(i, table, slot, side, now);
-        // A SYN sent again: its answer may have come by a site that had no room for the connection.
+        // A retransmitted SYN. Its answer may have come through a site without room for the
+        // connection.
         if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
         if ((shown & (FIN | RST)) !== 0 && window.expects(i, table, slot, 1 - side, now) === Plausible.NO) {
           if ((shown & RST) !== 0) {
             if (!window.refusesSyn(i, table, slot, 1 - side)) return invalid(i, counters.reset_window);
-            // It is for a SYN on a pair used again, and says nothing of the connection that is
-            // still open here.
+            // The RST refuses a SYN that reuses the endpoints. It says nothing about the connection
+            // that is still open here.
             batch.count1(counters.passed);
             return;
           }
         } else if (rank === NEW) after = openingsOf(table).rankAfter(i, slot, known, side, now);
         else after = rankAfter(rank, shown);
-        // A SYN in the middle of a connection says nothing: whoever forges it could have its reset
-        // believed.
+        // A SYN in the middle of a connection is not noted. Otherwise a forged SYN could make a
+        // forged reset plausible.
         window.note(i, table, slot, side, rank === NEW, now);
       }
       const recheck = recheckOf(table);
@@ -238,7 +244,10 @@ export default defineMiddlebox({
 
     // ——— Packets of none ———
 
-    /** Packet `i` is of no connection, or begins the one in `slot` anew; its key is in `key`. */
+    /**
+     * Handles packet `i`, whose key is in `key`. It belongs to no connection, or begins the one in
+     * `slot` again.
+     */
     function begin(i: number, table: TcpFlowTable, slot: number, side: number, now: number): void {
       const carried = protocol[i];
       if (slot === NOBODY && follows(i)) return;
@@ -257,19 +266,19 @@ export default defineMiddlebox({
         judge.fill(i, false);
         isAsked = true;
       }
-      // To foresee is to decide, but for what limits use up, and what the question about the
-      // request overwrote.
+      // `foresee` answers like `decide`, but uses up no limits. Ask again if there are limits, or
+      // if the question about the request overwrote the judge's answer.
       if (isAsked) place = judge.decide(State.NEW, version[i]);
       if (settle(i, place)) open(i, table, slot, side, side, place, now);
     }
 
     /**
-     * TCP in the middle of a connection that this site does not know. Its first packet may have
-     * gone either way: if the rules would accept it this way or else the other, the connection goes
-     * on.
+     * Handles TCP in the middle of a connection that this site does not know. Its first packet may
+     * have gone either way. If the rules would accept it in this direction, or else in the other,
+     * the connection continues.
      */
     function pickUp(i: number, table: TcpFlowTable, side: number, now: number): void {
-      const isReply = (flags[i] & SYN) !== 0; // SYN and ACK: it was asked for
+      const isReply = (flags[i] & SYN) !== 0; // SYN and ACK: it answers a request
       judge.fill(i, isReply);
       judge.packet[PACKET.flags] = SYN;
       let began = isReply ? 1 - side : side;
@@ -288,7 +297,7 @@ export default defineMiddlebox({
       if (egress[i] >= 0) batch.count1(counters.picked_up);
     }
 
-    /** ICMP of which no connection is kept. */
+    /** Handles ICMP that no connection tracks. */
     function noQuery(i: number, now: number): void {
       const kind = classOf(flags[i], protocol[i], version[i]);
       if (kind === IcmpClass.ERROR) error(i, now);
@@ -296,7 +305,7 @@ export default defineMiddlebox({
       else untracked(i, kind === IcmpClass.UNTRACKED ? State.UNTRACKED : State.NEW);
     }
 
-    /** No connection is kept of it. */
+    /** Applies the rules to a packet that no connection tracks. */
     function untracked(i: number, state: number): void {
       if (fragment[i] === LATER) return batch.drop(i, counters.fragment);
       judge.fill(i, false);
@@ -304,13 +313,14 @@ export default defineMiddlebox({
     }
 
     /**
-     * Packet `i`, whose key is in `key`, is invalid, unless its connection's record comes in time.
+     * Treats packet `i`, whose key is in `key`, as invalid, unless it may wait for its connection's
+     * record.
      */
     function unlessEarly(i: number): void {
       if (!earlyReplies.invalidWaits(i, key)) invalid(i, counters.invalid);
     }
 
-    /** Unless a rule says otherwise, the packet is dropped, for this reason. */
+    /** Drops the packet for this reason, unless a rule decides about it. */
     function invalid(i: number, reason: number): void {
       if (judge.speaksOf(State.INVALID)) {
         judge.fill(i, false);
@@ -325,7 +335,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * An ICMP error: related, if it is about a connection and goes to whom its packet came from.
+     * Handles an ICMP error. It is related if it is about a connection and goes to the sender of
+     * the quoted packet.
      */
     function error(i: number, now: number): void {
       if (!quoted.find(batch, i) || !goesBack(i)) return invalid(i, counters.invalid);
@@ -359,7 +370,7 @@ export default defineMiddlebox({
 
     // ——— What rules say ———
 
-    /** Does what the rule at `place` says. True: the packet passes. */
+    /** Applies the rule at `place`. Returns true if the packet passes. */
     function settle(i: number, place: number): boolean {
       const logs = judge.count(place, length[i]);
       for (let n = 0; n < logs; n++) log(i, judge.logged[n]);
@@ -385,8 +396,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * Keeps the connection that packet `i`, from side `side`, begins, from side `began`; its key is
-     * in `key`.
+     * Adds or renews the entry of the connection that packet `i`, from side `side`, begins. Side
+     * `began` is the initiator. The key is in `key`.
      */
     function open(
       i: number,
@@ -455,8 +466,8 @@ export default defineMiddlebox({
     }
 
     /**
-     * Was not there when the batch was looked up; a packet before may have begun its connection
-     * since.
+     * The connection was not in the table when the batch was looked up. An earlier packet of the
+     * batch may have begun it since.
      */
     function missed(n: number, now: number): void {
       copyKey(n);

@@ -1,19 +1,19 @@
 /**
- * Keys of the connection table: the same for both directions.
+ * Keys of the connection table. Both directions of a connection have the same key.
  *
  *     end of side 0, end of side 1   an address each
  *     port word                      both ports; of an ICMP query: identifier | type of its request << 16 | requester's side << 24
  *     protocol | link << 8           the link is the VLAN of a wire (batch.ts)
  *
- * **Sides.** A connection's ends are on different ports of the instance: the side of a packet is
- * told by the port by which it leaves. So a packet that comes in by the wrong port has the key of
- * another connection, and has to be accepted by the rules itself. Side 0 is behind the port whose
- * name sorts first, so sites agree if their ports have the same names. The port by which a packet
- * leaves, not that by which it came in: hairpinning in a NAT behind the firewall turns packets
- * round. Without `bind_ports`, side 0 is the end with the smaller raw address, then port.
+ * **Sides.** The two ends of a connection are behind different ports of the instance. The egress
+ * port of a packet tells its side. A packet with the wrong egress port has the key of another
+ * connection, so the rules must accept it by itself. Side 0 is behind the port whose name sorts
+ * first, so sites agree if their ports have the same names. The egress port is used instead of the
+ * ingress port because of hairpinning in a NAT behind the firewall. Without `bind_ports`, side 0 is
+ * the end with the smaller raw address, then port.
  *
- * ICMP and ICMPv6 that is no query, and group membership (IGMP), have no key and are never looked
- * up: see `isTracked`.
+ * ICMP and ICMPv6 messages other than queries and their replies, and group membership (IGMP), have
+ * no key and are never looked up: see `isTracked`.
  */
 
 import { type Batch, Protocol, type Quoted } from '../../api.js';
@@ -24,29 +24,29 @@ const IGMP = 2;
 const PORTS = 2;
 
 export interface FlowKeys {
-  /** Whether packet `i` can be of a connection. */
+  /** Returns true if packet `i` can belong to a connection. */
   isTracked(i: number): boolean;
-  /** Writes the key of packet `i` into `out[at …]`; returns its side. */
+  /** Writes the key of packet `i` to `out[at …]`. Returns the packet's side. */
   ipv4(i: number, out: Int32Array, at: number): number;
   ipv6(i: number, out: Int32Array, at: number): number;
   /**
-   * Writes the key of the connection of the packet that ICMP error `i` quotes, which was found in
-   * `quoted`.
+   * Writes the key of the connection that ICMP error `i` is about. `quoted` must hold the packet
+   * that the error quotes.
    */
   quoted(i: number, quoted: Quoted, out: Int32Array): void;
 }
 
-/** In words. */
+/** Offsets in the IPv6 header, in words. */
 const SOURCE = 2;
 const DESTINATION = 6;
 
-/** Side of what leaves by each port; empty: sides are told by addresses. */
+/** Side of the packets that leave by each port. If it is empty, addresses tell the side. */
 export function sidesByPort(ports: readonly string[], isBound: boolean): Int32Array {
   if (!isBound || ports.length !== PORTS) return new Int32Array(0);
   return ports[0] < ports[1] ? Int32Array.of(1, 0) : Int32Array.of(0, 1);
 }
 
-/** Made once per worker: see the head of batch.ts. `sides`: of `sidesByPort`. */
+/** Made once per worker: see the head of batch.ts. `sides` is the result of `sidesByPort`. */
 export function createFlowKeys(batch: Batch, sides: Int32Array): FlowKeys {
   const { l3, version, source, destination, ports, protocol, link, flags, egress } = batch;
   const { i32 } = batch.memory;
@@ -100,7 +100,7 @@ export function createFlowKeys(batch: Batch, sides: Int32Array): FlowKeys {
     return side;
   }
 
-  /** Which of two addresses that follow each other is larger, as the sign of a number. */
+  /** Compares two adjacent addresses. The sign of the result tells which one is larger. */
   function compare(words: Int32Array, at: number, length: number): number {
     let n = 0;
     while (n < length - 1 && words[at + n] === words[at + length + n]) n++;
@@ -111,7 +111,7 @@ export function createFlowKeys(batch: Batch, sides: Int32Array): FlowKeys {
     const words = quoted.version === 4 ? 1 : 4;
     quoted.key(out, 0);
     const leaves = egress[i];
-    // The error goes the other way.
+    // The error goes in the opposite direction.
     const side = leaves < bound ? 1 - sides[leaves] : Number(isLarger(compare(out, 0, words), quoted.ports));
     if (side === 1) quoted.replyKey(out, 0);
     out[2 * words] = portWord(quoted.ports, quoted.protocol, quoted.type, side);

@@ -1,16 +1,16 @@
 /**
- * Whether a text with mistakes is one of rules at all. Errors quote words of the text, and a path
- * in `rules` can lead to a file with a secret in it by mistake, such as the cluster's key. So of a
- * text that does not look like rules nothing is quoted.
+ * Detects texts that are not rules at all. Errors quote words of the text. A path in `rules` can
+ * lead by mistake to a file with a secret, such as the cluster's key. So a text that does not look
+ * like rules is not quoted.
  */
 
 import type { RuleProblem } from '../../api.js';
 import type { Token } from './tokens.js';
 
 /**
- * The one problem of a text that is not of rules: most statements do not begin with a word of
- * `known`, or one that differs from it by a letter. Null: it is of rules. What is in braces is part
- * of the statement around them.
+ * Returns the one problem of a text that is not rules, or null if it is rules. A text is rules if
+ * at least half of its statements begin with a word for which `isKnown` returns true. Text in
+ * braces is part of the statement around it.
  */
 export function foreign(tokens: readonly Token[], isKnown: (word: string) => boolean): RuleProblem | null {
   let statements = 0;
@@ -35,7 +35,10 @@ export function foreign(tokens: readonly Token[], isKnown: (word: string) => boo
   return { line: 1, column: 1, message };
 }
 
-/** Whether one letter more, less or other, or two swapped, turn `a` into `b`. */
+/**
+ * Returns true if `a` becomes `b` by one inserted, removed or changed letter, or by swapping two
+ * neighbours.
+ */
 export function differsByOne(a: string, b: string): boolean {
   let from = 0;
   while (from < a.length && a[from] === b[from]) from++;

@@ -1,6 +1,6 @@
 /**
- * ICMP and ICMPv6 as the firewall sees them: queries and their replies are connections, each kind
- * by its request's type.
+ * ICMP and ICMPv6 for connection tracking. Queries and their replies are connections. The type of
+ * the request is part of the key.
  */
 
 import { IcmpType, Icmpv6Type, isError as isForwardedError, Protocol } from '../../api.js';
@@ -10,10 +10,10 @@ const { ECHO, ECHO_REPLY, TIMESTAMP, TIMESTAMP_REPLY } = IcmpType;
 const { ECHO: ECHO6, ECHO_REPLY: ECHO_REPLY6 } = Icmpv6Type;
 const { LISTENER_QUERY, LISTENER_REPORT_2, NEIGHBOUR_ADVERTISEMENT } = Icmpv6Type;
 
-/** Of a message that is neither a query nor a reply to one. */
+/** Returned for a message that is neither a query nor a reply to one. */
 export const NO_QUERY = -1;
 
-/** The type of the request: that of a query, or that a reply answers; or `NO_QUERY`. */
+/** Returns the type of the request that a query is, or that a reply answers, or `NO_QUERY`. */
 export function queryOf(type: number, carried: number): number {
   if (carried === ICMPV6) return type === ECHO6 || type === ECHO_REPLY6 ? ECHO6 : NO_QUERY;
   if (type === ECHO || type === ECHO_REPLY) return ECHO;
@@ -25,7 +25,7 @@ export function isReply(type: number, carried: number): boolean {
   return type === ECHO_REPLY || type === TIMESTAMP_REPLY;
 }
 
-/** What a message is to connection tracking, with the same classes as in the kernel. */
+/** Classes of messages for connection tracking, as in the Linux kernel. */
 export const IcmpClass = { QUERY: 0, ERROR: 1, NEW: 2, UNTRACKED: 3, INVALID: 4 } as const;
 
 const INFO = 15;
@@ -37,8 +37,8 @@ const SOURCE_QUENCH = 4;
 const REDIRECT = 5;
 
 /**
- * Group membership, discovery of neighbours and routers, but redirects, and discovery of multicast
- * routers (RFC 4286).
+ * Returns true for group membership, discovery of neighbours and routers except redirects, and
+ * discovery of multicast routers (RFC 4286).
  */
 function isOfLink(type: number): boolean {
   if (type >= LISTENER_QUERY && type <= NEIGHBOUR_ADVERTISEMENT) return true;
@@ -48,7 +48,7 @@ function isOfLink(type: number): boolean {
 }
 
 /**
- * The class of a message. Connections are kept of queries. Information and address mask requests,
+ * Returns the class of a message. Queries have connections. Information and address mask requests,
  * which RFC 6918 deprecates, and node information queries are new each time. Discovery and group
  * membership of IPv6 are untracked. Other types that are not errors are invalid, and so is ICMP of
  * the other IP version.

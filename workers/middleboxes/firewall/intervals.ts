@@ -1,5 +1,6 @@
 /**
- * Sets of numbers, as sorted intervals that do not touch. Addresses are numbers of 32 or 128 bits.
+ * Sets of numbers, as sorted intervals that neither overlap nor adjoin. Addresses are numbers of 32
+ * or 128 bits.
  */
 
 export type Interval = readonly [low: bigint, high: bigint];
@@ -12,7 +13,7 @@ export function largest(bits: number): bigint {
   return (1n << BigInt(bits)) - 1n;
 }
 
-/** Any intervals, in any order, as a set. */
+/** Returns any intervals, in any order, as a set. */
 export function union(intervals: Iterable<Interval>): Intervals {
   const sorted = [...intervals].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   const merged: [bigint, bigint][] = [];
@@ -38,7 +39,7 @@ export function intersection(a: Intervals, b: Intervals): Intervals {
   return common;
 }
 
-/** All numbers from 0 to `top` that are not in the set. */
+/** Returns all numbers from 0 to `top` that are not in the set. */
 export function complement(set: Intervals, top: bigint): Intervals {
   const rest: Interval[] = [];
   let next = 0n;

@@ -1,8 +1,8 @@
 /**
- * Asks the rules about a packet: which decides, and which were counted or logged on the way.
+ * Finds the rule that decides about a packet, and the rules that count or log it on the way.
  *
- * Only `decide` uses up what `limit` allows. Other questions are about packets that are not judged
- * now.
+ * Only `decide` uses up the packets that `limit` allows. The other questions are about packets that
+ * are not being decided now.
  */
 
 import type { OpenArguments } from '../../api.js';
@@ -15,8 +15,7 @@ import { Verdict } from './rule.js';
 import { State } from './vocabulary.js';
 
 /**
- * Rules without a verdict that one packet may meet and be counted by; further ones are passed over
- * uncounted.
+ * Limit on rules without a verdict that count one packet. Further ones are passed without counting.
  */
 const PASSED_MAX = 64;
 
@@ -25,26 +24,26 @@ type Open = Pick<OpenArguments<never, never, never, never>, 'batch'> & {
 };
 
 export interface Judge {
-  /** What is looked up; `fill` it first. */
+  /** The packet to look up. Call `fill` first. */
   readonly packet: Int32Array;
   readonly fill: PacketWords['fill'];
-  /** Whether some rule speaks of packets in this state (a bit of `State`). */
+  /** Returns true if some rule applies to packets in this state (a bit of `State`). */
   speaksOf(state: number): boolean;
   /**
-   * Place of the rule that decides about the packet in `packet`, in this state. -1: none does. The
-   * policy decides about new and untracked packets only. A rule that does not name `invalid`
-   * neither accepts nor answers an invalid packet: -1 as well.
+   * Returns the place of the rule that decides about the packet in `packet`, in this state, or -1
+   * if none does. The policy decides about new and untracked packets only. For an invalid packet, a
+   * rule that does not name `invalid` decides only if it drops. Otherwise the result is -1.
    */
   decide(state: number, version: number): number;
-  /** What `decide` would answer now; nothing is used up. */
+  /** Returns what `decide` would return now, but uses up no limit. */
   foresee(state: number, version: number): number;
-  /** What the rules say of such packets in general: limits allow them. */
+  /** Returns what the rules decide about such packets in general, as if limits had room. */
   suppose(state: number, version: number): number;
-  /** Whether some rule has a limit, so that asking twice is not the same as asking once. */
+  /** Returns true if some rule has a limit, so that asking twice differs from asking once. */
   hasLimits(): boolean;
   /**
-   * Counts the rules met by the last `decide`, `place` included. Returns how many of them log;
-   * their places are in `logged`.
+   * Counts the rules met by the last `decide`, including `place`. Returns how many of them log.
+   * Their places are in `logged`.
    */
   count(place: number, bytes: number): number;
   readonly logged: Int32Array;
@@ -87,7 +86,7 @@ export function createJudge({ batch, rules }: Open): Judge {
     return state === State.NEW || state === State.UNTRACKED ? placeOf(words[base + HEAD.count] - 1) : -1;
   }
 
-  /** Whether what the rule says is done to an invalid packet. */
+  /** Returns true if the rule's verdict applies to invalid packets. */
   function isForInvalid(place: number): boolean {
     return (words[place + RULE.what] & STATELESS_BIT) === 0 || verdict(place) === Verdict.DROP;
   }

@@ -1,11 +1,11 @@
 /**
- * `limit rate`: token buckets, in shared memory beside the rules, so all workers of an instance use
- * the same. Each site has its own. Other rules begin with full buckets.
+ * Token buckets of `limit rate`. They are in shared memory beside the rules, so all workers of an
+ * instance share them. Each site has its own. After a reload of rules, buckets start full.
  *
- * A bucket is one word, the *theoretical arrival time*: when it will be full again (the generic
- * cell rate algorithm). A packet moves it by the cost of one packet, and is within the rate unless
- * the bucket would be empty. It is the bucket of nftables in another form. Time is in ticks, whose
- * length is made for the limit, modulo 2^32.
+ * A bucket is one word, the *theoretical arrival time*: the time when it will be full again (the
+ * generic cell rate algorithm). A packet moves it forward by the cost of one packet. The packet is
+ * over the rate if that would empty the bucket. This is equivalent to the bucket of nftables. Time
+ * is in ticks, modulo 2^32. The length of a tick is chosen per limit.
  */
 
 import { monotonicMs } from '../../api.js';
@@ -13,28 +13,28 @@ import type { Limit } from './rule.js';
 
 const WHEN_FULL = 0;
 /**
- * Seconds of the clock when a packet came last: tells an old time from one ahead of the clock,
- * modulo 2^32.
+ * Clock in seconds at the last packet. It tells an old time from one ahead of the clock, since
+ * times are modulo 2^32.
  */
 const HEARD = 1;
 const COST = 2;
 const DEPTH = 3;
 const OVER = 4;
-/** Ticks in a millisecond: a number, and the power of two by which it is divided. */
+/** Ticks in a millisecond: a number, and the power of two that divides it. */
 const TICKS_PER_MS = 5;
 const TICKS_SHIFT = 6;
-/** Seconds after which the bucket is surely full. */
+/** Seconds after which the bucket is certainly full. */
 const FULL_S = 7;
 const WORDS = 8;
 
-/** Ticks that a bucket is deep: enough to keep rates exact, and far from 2^31. */
+/** Depth of a bucket in ticks: enough to keep rates exact, and far from 2^31. */
 const DEPTH_TICKS = 1 << 28;
 const TICKS_PER_MS_MAX = 16_000;
-/** What a word holds, 68 years: no bucket is older. */
+/** Largest value of a word, 68 years. No bucket is older. */
 const SECONDS_MAX = 2 ** 31 - 1;
 const MANTISSA_BITS = 30;
 
-/** The words of a bucket. */
+/** Returns the words of a bucket. */
 export function limitWords({ rate, periodMs, burst, over }: Limit): number[] {
   const costMs = periodMs / rate;
   const ticksPerMs = Math.min(TICKS_PER_MS_MAX, DEPTH_TICKS / (costMs * burst));
@@ -50,20 +50,23 @@ export function limitWords({ rate, periodMs, burst, over }: Limit): number[] {
 }
 
 /**
- * How a limit is asked. TAKE: for a packet that meets the rule. LOOK: the same, and nothing is used
- * up. IGNORE: as if nothing had come before, for questions about other packets.
+ * How a limit is asked.
+ *
+ * - TAKE: for a packet that matches the rule.
+ * - LOOK: the same, but nothing is used up.
+ * - IGNORE: as if no packet had come before, for questions about other packets.
  */
 export const Ask = { TAKE: 0, LOOK: 1, IGNORE: 2 } as const;
 
 export interface Limits {
   /**
-   * Whether a packet that matches the rest of the rule matches its limit, whose bucket is at
-   * `words[at …]`.
+   * Returns true if a packet that matches the rest of the rule also matches its limit, whose bucket
+   * is at `words[at …]`.
    */
   matches(at: number, ask: number): boolean;
 }
 
-/** Made once per worker. `clock`: monotonic milliseconds of all threads. */
+/** Made once per worker. `clock` returns monotonic milliseconds, the same for all threads. */
 export function createLimits(words: Int32Array, clock: () => number = monotonicMs): Limits {
   function matches(at: number, ask: number): boolean {
     const over = words[at + OVER] !== 0;
@@ -79,7 +82,7 @@ export function createLimits(words: Int32Array, clock: () => number = monotonicM
       const after = used + words[at + COST];
       if (after > words[at + DEPTH]) return over;
       if (ask === Ask.LOOK) return !over;
-      // First this: a worker that sees the new time sees how old it is.
+      // Store this first. A worker that sees the new `WHEN_FULL` then sees its age.
       Atomics.store(words, at + HEARD, seconds);
       if (Atomics.compareExchange(words, at + WHEN_FULL, whenFull, (now + after) | 0) === whenFull) return !over;
     }

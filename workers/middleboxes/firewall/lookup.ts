@@ -1,11 +1,11 @@
 /**
- * Which rule a packet meets: the first in the file that matches it. Two ways, with the same answer:
- * one rule after the other, and through the trees.
+ * Finds the rule that a packet meets: the first in the file that matches it. There are two ways
+ * with the same result: linear search, and search through the trees.
  */
 
 import { HEAD, LEAF, PACKET, PACKET_WORDS, RULE, RULE_WORDS, TREE_WORDS, VERSIONS_SHIFT } from './program.js';
 
-// As constants of this file, which the optimiser folds, but not imports.
+// Constants of this file. The optimiser folds them, but not imports.
 const NOTHING = -1;
 const LEAF_NODE = LEAF;
 const WORDS_PER_RULE = RULE_WORDS;
@@ -16,22 +16,22 @@ const { source4: SOURCE4, destination4: DESTINATION4, source6: SOURCE6, destinat
 const { source, destination, sport, dport, protocol, inPort, outPort, state } = PACKET;
 const IPV4 = 1;
 
-/** Intervals that are gone through one by one. */
+/** Up to this many intervals are searched linearly. */
 const FEW = 6;
 
 export interface Lookup {
-  /** The packet to look up: words as in `PACKET`. */
+  /** The packet to look up, as words of `PACKET`. */
   readonly packet: Int32Array;
   /**
-   * The first rule after rule `after` (-1: of all) that the packet matches in the program at
-   * `base`, or -1. `version`: 1 is IPv4, 2 IPv6.
+   * Returns the first rule after rule `after` that the packet matches in the program at `base`, or
+   * -1. An `after` of -1 starts at the first rule. `version`: 1 is IPv4, 2 IPv6.
    */
   find(base: number, version: number, after: number): number;
-  /** The same, one rule after the other. */
+  /** The same by linear search. */
   findLinear(base: number, version: number, after: number): number;
 }
 
-/** Made once per worker, for the memory its programs are in: see the head of batch.ts. */
+/** Made once per worker, for the memory that holds its programs: see the head of batch.ts. */
 export function createLookup(words: Int32Array): Lookup {
   const packet = new Int32Array(PACKET_WORDS);
 
@@ -64,7 +64,7 @@ export function createLookup(words: Int32Array): Lookup {
     return tests === 0 || passes(base, base + tests);
   }
 
-  /** Whether a set of numbers has `value`. */
+  /** Returns true if a set of numbers contains `value`. */
   function has(set: number, value: number): boolean {
     const count = words[set];
     let low = 0;
@@ -82,7 +82,7 @@ export function createLookup(words: Int32Array): Lookup {
     return false;
   }
 
-  /** Whether a set of IPv6 addresses has the one at `packet[at …]`. */
+  /** Returns true if a set of IPv6 addresses contains the one at `packet[at …]`. */
   function hasIpv6(set: number, at: number): boolean {
     let low = 0;
     let high = words[set] - 1;
@@ -104,7 +104,7 @@ export function createLookup(words: Int32Array): Lookup {
     return 0;
   }
 
-  /** Whether the packet passes all tests of other fields. */
+  /** Returns true if the packet passes all tests of other fields. */
   function passes(base: number, tests: number): boolean {
     const end = tests + 1 + 2 * words[tests];
     for (let at = tests + 1; at < end; at += 2) if (!has(base + words[at + 1], packet[words[at]])) return false;
@@ -123,7 +123,7 @@ export function createLookup(words: Int32Array): Lookup {
     return best === 0x7fff_ffff ? NOTHING : best;
   }
 
-  /** The first rule after `after` and before `best` in a tree, or `best`. */
+  /** Returns the first matching rule after `after` and before `best` in a tree, or `best`. */
   function search(base: number, root: number, version: number, after: number, best: number): number {
     let node = base + root;
     while (words[node] !== LEAF_NODE) {
@@ -140,7 +140,7 @@ export function createLookup(words: Int32Array): Lookup {
   }
 
   function findLinear(base: number, version: number, after: number): number {
-    // The last is the policy.
+    // The last rule is the policy.
     const count = words[base + HEAD.count] - 1;
     for (let rule = after + 1; rule < count; rule++) if (matches(base, rule, version)) return rule;
     return NOTHING;

@@ -1,4 +1,4 @@
-/** What a rule matches: of each field the values that are right, and two matches together. */
+/** What a rule matches: a set of values for each field. Also the intersection of two matches. */
 
 import { type Intervals, intersection } from './intervals.js';
 
@@ -6,7 +6,7 @@ export const IPV4 = 1;
 export const IPV6 = 2;
 export const ANY_PORT = 0xffff;
 
-/** A field that is null is not looked at. Ports are bits by their index. */
+/** A field that is null matches every packet. Ports are bits by index. */
 export interface Match {
   /** Bits of `State`; null: the rule names none. */
   readonly states: number | null;
@@ -14,7 +14,7 @@ export interface Match {
   readonly destination4: Intervals | null;
   readonly source6: Intervals | null;
   readonly destination6: Intervals | null;
-  /** Versions it speaks of: 1 IPv4, 2 IPv6. */
+  /** IP versions that the rule applies to: 1 IPv4, 2 IPv6. */
   readonly versions: number;
   readonly protocol: Intervals | null;
   readonly sport: Intervals | null;
@@ -22,7 +22,7 @@ export interface Match {
   readonly icmpType: Intervals | null;
   readonly icmpCode: Intervals | null;
   readonly dscp: Intervals | null;
-  /** Values of the byte of TCP flags. */
+  /** Values of the TCP flags byte. */
   readonly tcpFlags: Intervals | null;
   /** Values of the next header field of the fixed IPv6 header. */
   readonly nextHeader: Intervals | null;
@@ -62,7 +62,7 @@ const FIELDS: readonly Field[] = [
   'nextHeader',
 ];
 
-/** Fields of packets of both versions. */
+/** Fields that packets of both IP versions have. */
 export const NUMBERS = FIELDS.slice(4);
 
 /** Matches every packet. */
@@ -96,7 +96,10 @@ export function narrowBits(draft: Draft, field: 'states' | 'inPorts' | 'outPorts
   draft[field] = (draft[field] ?? bits) & bits;
 }
 
-/** The IP versions of packets that can match: an empty set of addresses leaves its version out. */
+/**
+ * Returns the IP versions of packets that can match. An empty set of addresses excludes its
+ * version.
+ */
 function versionsOf({ versions, source4, destination4, source6, destination6 }: Match): number {
   let left = versions;
   if ([source4, destination4].some(isEmpty)) left &= ~IPV4;
@@ -104,7 +107,7 @@ function versionsOf({ versions, source4, destination4, source6, destination6 }: 
   return left;
 }
 
-/** What both match; null if no packet can. */
+/** Returns the intersection of two matches, or null if no packet can match. */
 export function both(a: Match, b: Match): Match | null {
   const draft: Draft = { ...a, versions: a.versions & b.versions };
   for (const field of FIELDS) {
@@ -118,7 +121,7 @@ export function both(a: Match, b: Match): Match | null {
   return possible(draft);
 }
 
-/** The match, or null if no packet can match. */
+/** Returns the match with its possible IP versions, or null if no packet can match. */
 export function possible(match: Match): Match | null {
   const versions = versionsOf(match);
   if (versions === 0 || match.states === 0 || match.inPorts === 0 || match.outPorts === 0) return null;

@@ -1,6 +1,6 @@
 /**
- * The handshake of TCP connections: a connection of rank NEW is established only after both of its
- * ends were seen, each at any site. So packets of one side alone, forged ones too, never leave the
+ * The handshake of TCP connections. A connection of rank NEW is established only after both of its
+ * ends were seen, each at any site. So packets of one end alone, even forged ones, stay within the
  * quota and the timer of half-open connections.
  *
  *     value of a connection   bit 0      side of the initiator
@@ -8,8 +8,8 @@
  *                             REQUESTED  a packet of the initiator was seen; missing only where the responder's was picked up
  *                             NUMBERED   bits 16–31 are those of the number that acknowledges the responder's SYN
  *
- * More knowledge is the larger value, which is the table's winner rule, so sites that saw different
- * packets converge.
+ * The table's winner rule takes the larger value. More knowledge is the larger value, so sites that
+ * saw different packets converge.
  *
  * | packet, of a connection of rank NEW   | what it does                                                            |
  * | ------------------------------------- | ----------------------------------------------------------------------- |
@@ -19,16 +19,16 @@
  * | FIN                                   | as an ACK; what it establishes is CLOSING at once                        |
  * | RST                                   | nothing                                                                 |
  *
- * The third row's exception is what a stranger can get from a server with a forged SYN and a
- * segment out of the window.
+ * The exception in the third row covers what a stranger can get from a server with a forged SYN and
+ * a segment outside the window.
  *
- * **Two sites.** If one site sees the initiator and another the responder, the answer is replicated
- * by a record of its own. Most connections do not need it: the initiator's ACK passes the same
- * site, or the responder acknowledges data. So an answer is noted for this instance
- * (`TcpFlowTable.opening`) and replicated only if the connection is still NEW `ANNOUNCE_RUNS`
- * later, within the budget of half-open records. An initiator's ACK for which no answer is known
- * waits in a ring until the answer's record has come. Both rings are bounded; what is pushed out of
- * them is established by the connection's next packets.
+ * **Two sites.** If one site sees the initiator and another the responder, the answer needs a
+ * record of its own. Most connections do not need it, because the initiator's ACK passes the same
+ * site, or the responder acknowledges data. So an answer is first noted in this instance only
+ * (`TcpFlowTable.opening`). It is replicated if the connection is still NEW after `ANNOUNCE_RUNS`
+ * runs, within the budget of half-open records. If no answer is known for an initiator's ACK, the
+ * ACK waits in a ring for the record of the answer. Both rings are bounded. A connection dropped
+ * from a ring is established by its next packets.
  */
 
 import { type Batch, Plausible, Rank, TcpFlag, type TcpFlowTable, type TcpWindow } from '../../api.js';
@@ -38,34 +38,37 @@ import { rankAfter } from './tcp.js';
 const { ACK, RST, SYN } = TcpFlag;
 const { NEW } = Rank;
 
-/** Bits of a connection's value, beside its lowest: the initiator's side. */
+/** Bits of a connection's value. The lowest bit is the initiator's side. */
 export const ANSWERED = 2;
 export const REQUESTED = 4;
 const NUMBERED = 8;
 const NUMBER_SHIFT = 16;
 const NUMBER_MASK = 0xffff;
 
-// Of the word that this instance keeps: ANSWERED, NUMBERED and the number as above, and
+// The word that this instance keeps has ANSWERED, NUMBERED and the number as above, and WAITING.
 /** The initiator's ACK waits in the ring. */
 const WAITING = 1;
 const ANSWER = ANSWERED | NUMBERED | (NUMBER_MASK << NUMBER_SHIFT);
 
-/** The period of `run`. */
+/** Period of `run`, in seconds. */
 export const RUN_S = 0.1;
-/** So many runs after its answer a connection that is still NEW is announced. */
+/** A connection that is still NEW this many runs after its answer is announced. */
 const ANNOUNCE_RUNS = 5;
-/** A ring's entries: connections that are opened within half a second at 16,000 a second. */
+/** Entries of a ring. 16,000 connections a second for half a second fit. */
 const RING_SLOTS = 8192;
 
 export interface Openings {
   /**
-   * Value of a connection that is picked up with packet `i` of its responder; the initiator's side
-   * is `began`.
+   * Returns the value of a connection that is picked up with packet `i` of its responder. Side
+   * `began` is the initiator.
    */
   valueOf(i: number, began: number): number;
-  /** The rank of a NEW connection after TCP packet `i`, which is from side `side`. */
+  /** Returns the rank of a NEW connection after TCP packet `i`, which is from side `side`. */
   rankAfter(i: number, slot: number, value: number, side: number, now: number): number;
-  /** Replicates answers, and establishes what has been answered elsewhere. Every `RUN_S`. */
+  /**
+   * Replicates answers, and establishes connections that were answered elsewhere. Call it every
+   * `RUN_S`.
+   */
   run(now: number): void;
 }
 
@@ -73,7 +76,7 @@ export interface OpeningsParts {
   readonly batch: Batch;
   readonly table: TcpFlowTable;
   readonly window: TcpWindow;
-  /** Idle times by rank. */
+  /** Idle times by rank, in seconds. */
   readonly timeouts: Int32Array;
 }
 
@@ -85,13 +88,13 @@ export function createOpenings({ batch, table, window, timeouts }: OpeningsParts
   const value = new Int32Array(1);
   let runs = 0;
 
-  /** The answer that packet `i` of a responder is. */
+  /** Returns the answer, as value bits, that packet `i` of a responder gives. */
   function answerOf(i: number): number {
     if ((flags[i] & SYN) === 0) return ANSWERED;
     return ANSWERED | NUMBERED | ((window.sequence(i) + 1) << NUMBER_SHIFT);
   }
 
-  /** What is known of the answer: by this instance, or else by the connection's value. */
+  /** Returns the known answer: from this instance, or else from the connection's value. */
   function knownAnswer(slot: number, known: number): number {
     const here = table.opening(slot);
     return (here & ANSWERED) !== 0 ? here & ANSWER : known & ANSWER;
@@ -112,7 +115,7 @@ export function createOpenings({ batch, table, window, timeouts }: OpeningsParts
   }
 
   function pushAnswer(slot: number, now: number): void {
-    // What makes room is announced early.
+    // If the ring is full, announce the oldest answer early instead of losing it.
     if (answers.isFull) announceOldest(now);
     answers.push(slot, table.generation(slot), 0, runs);
   }
@@ -136,7 +139,7 @@ export function createOpenings({ batch, table, window, timeouts }: OpeningsParts
     return rankAfter(NEW, flags[i]);
   }
 
-  /** Whether an entry of a ring is still of a connection that is NEW. */
+  /** Returns true if the connection of a ring's entry is still NEW. */
   function isOpening(slot: number, generation: number, now: number): boolean {
     return table.generation(slot) === generation && table.rank(slot) === NEW && table.expires(slot) > now;
   }
@@ -149,11 +152,11 @@ export function createOpenings({ batch, table, window, timeouts }: OpeningsParts
     const known = table.value(slot, 0);
     if (!isOpening(slot, generation, now) || (here & ANSWERED) === 0 || (known & ANSWERED) !== 0) return;
     value[0] = (known & ~ANSWER) | (here & ANSWER);
-    // If the budget is spent or the log is full, again later.
+    // If the budget is spent or the log is full, try again later.
     if (!table.replaceValue(slot, value, 0, now)) answers.push(slot, generation, 0, runs);
   }
 
-  /** Whether an initiator's ACK goes on waiting. */
+  /** Returns true if an initiator's ACK must wait longer. */
   function waits(slot: number, generation: number, shown: number, now: number): boolean {
     if (!isOpening(slot, generation, now)) return false;
     const answer = knownAnswer(slot, table.value(slot, 0));

@@ -1,4 +1,4 @@
-/** What an operator sets of the firewall beside its rules, and what it counts. */
+/** Options and counters of the firewall. */
 
 import { allSites, HOT, MSS_MAX, MSS_MIN, option, rollingLosing } from '../../api.js';
 import { compileRules } from './compile.js';

@@ -1,7 +1,7 @@
 /**
- * The parser of rule files; docs/firewall.md has the grammar. It finds all that is wrong in one go:
- * what is wrong ends its statement, and the next one is read. Nothing of a text is used unless all
- * of it is right.
+ * The parser of rule files. docs/firewall.md has the grammar. It reports all mistakes at once: a
+ * mistake ends its statement, and parsing continues with the next one. A text is used only if all
+ * of it is valid.
  */
 
 import type { RuleProblem } from '../../api.js';
@@ -18,16 +18,16 @@ import { noteAt, Scope } from './scope.js';
 import { quote, type Token, tokenize } from './tokens.js';
 import { ADDRESS } from './values.js';
 
-/** What new connections meet that no rule speaks of. */
+/** Verdict for new connections that no rule decides about. */
 export interface Policy {
   readonly verdict: 'accept' | 'drop' | 'reject';
   readonly line: number;
 }
 
 export interface RuleSet {
-  /** As the lookup works with them: chains are expanded. */
+  /** For the lookup: chains are expanded. */
   readonly rules: readonly Rule[];
-  /** As they are written: what is counted and shown. */
+  /** As written, for counters and display. */
   readonly written: readonly Entry[];
   readonly policy: Policy;
 }
@@ -35,12 +35,12 @@ export interface RuleSet {
 const STATEMENTS = ['define', 'set', 'map', 'zone', 'chain', 'policy'];
 const FIRST_WORDS: readonly string[] = [...STATEMENTS, ...RULE_WORDS];
 
-/** `notes`: what is right and may not be meant. */
+/** The result of parsing. `notes` report what is valid but may not be intended. */
 export type Parsed =
   | { readonly set: RuleSet; readonly notes: readonly RuleProblem[]; readonly problems?: undefined }
   | { readonly problems: readonly RuleProblem[]; readonly set?: undefined; readonly notes?: undefined };
 
-/** `ports`: names of the ports, in the order of their indices. */
+/** Parses rules. `ports` are the names of the ports, in the order of their indices. */
 export function parseRules(text: string, ports: readonly string[]): Parsed {
   const { tokens, problems: unreadable } = tokenize(text);
   const problems = new Problems(unreadable);
@@ -50,7 +50,7 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
   const top: Entry[] = [];
   const chains = new Map<string, Chain>();
   let policy: Policy | null = null;
-  /** Rules beyond `RULES_MAX`. They are one mistake. */
+  /** Number of rules beyond `RULES_MAX`. They count as one mistake. */
   let surplus = 0;
 
   function rule(list: Entry[], others: readonly string[], within: boolean): void {
@@ -62,7 +62,7 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
     } else if (surplus++ === 0) cursor.note(first, `more than ${RULES_MAX} rules: this is the first of those beyond`);
   }
 
-  /** `chain NAME { … }`. */
+  /** Reads `chain NAME { … }`. */
   function chain(): void {
     cursor.take();
     const name = readName(cursor, 'chain');
@@ -112,12 +112,12 @@ export function parseRules(text: string, ports: readonly string[]): Parsed {
   return { set: { rules, written, policy: policy ?? { verdict: 'drop', line: 0 } }, notes: inOrder(notes) };
 }
 
-/** Whether a statement may begin with this word, perhaps mistyped. */
+/** Returns true if a statement may begin with this word, even if it is mistyped. */
 function isFirstWord(word: string): boolean {
   return isRefused(word) || FIRST_WORDS.some((known) => known === word || differsByOne(known, word));
 }
 
-/** By their place in the text. */
+/** Returns the problems sorted by their place in the text. */
 export function inOrder(problems: readonly RuleProblem[]): readonly RuleProblem[] {
   return [...problems].sort((a, b) => a.line - b.line || a.column - b.column);
 }
@@ -130,8 +130,8 @@ function readName(cursor: Cursor, what: string): Token {
 }
 
 /**
- * `define NAME = VALUE`, `set NAME { … }`: the tokens are kept, and read when it is known what they
- * are to be.
+ * Reads `define NAME = VALUE` or `set NAME { … }`. The tokens of a `define` value are stored, and
+ * read when a rule that uses the name determines their kind.
  */
 function define(cursor: Cursor, scope: Scope): void {
   const what = cursor.take().text;
@@ -146,7 +146,7 @@ function define(cursor: Cursor, scope: Scope): void {
     try {
       readSetBlock(cursor, scope, name, what === 'map', cursor.take());
     } catch (error) {
-      // What uses it is not wrong again.
+      // Statements that use the name must not report it again.
       scope.defineWrong(name);
       cursor.at = to;
       throw error;
@@ -161,7 +161,7 @@ function define(cursor: Cursor, scope: Scope): void {
   scope.define(new Defined(name, tokens, what === 'map'));
 }
 
-/** A value is a token, or all to the brace that closes it; commas may go on without braces. */
+/** Skips a value: the rest of the line, or a braced group. */
 function skipValue(cursor: Cursor): void {
   if (!cursor.is('{')) {
     cursor.skipStatement();
@@ -170,7 +170,7 @@ function skipValue(cursor: Cursor): void {
   skipBraces(cursor);
 }
 
-/** `zone NAME = { port inside, 10.0.0.0/8, $office }`. */
+/** Reads `zone NAME = { port inside, 10.0.0.0/8, $office }`. */
 function zone(cursor: Cursor, scope: Scope): void {
   cursor.take();
   const name = readName(cursor, 'zone');

@@ -1,6 +1,6 @@
 /**
- * Compiled rules, as words: what lies where. All places are counted from the program's beginning; 0
- * is none.
+ * The layout of compiled rules, as words. All places are offsets from the program's beginning. 0
+ * means none.
  *
  *     head     | rules …, the policy last | sets … | trees
  *
@@ -60,16 +60,16 @@ export const VERSIONS_SHIFT = 5;
 export const VERDICT_SHIFT = 8;
 export const REJECT_SHIFT = 11;
 export const LOG_BIT = 1 << 13;
-/** It is not counted. */
+/** The rule is not counted. */
 export const QUIET_BIT = 1 << 14;
-/** The rule does not name a state of connections. */
+/** The rule names no connection state. */
 export const STATELESS_BIT = 1 << 15;
 export const LEVEL_SHIFT = 16;
 
 /**
- * A packet as rules see it, in words: these, of which IPv4 addresses take the first of four.
- * `sport` and `dport` are the first two pairs of bytes of the transport header, whatever its
- * protocol, or -1 if the packet does not have them.
+ * A packet as rules see it, as words. An IPv4 address takes the first of the four words of an
+ * address. `sport` and `dport` are the first two 16-bit fields of the transport header, whatever
+ * its protocol, or -1 if the packet does not have them.
  */
 export const PACKET = {
   source: 0,
@@ -89,11 +89,11 @@ export const PACKET = {
 } as const;
 export const PACKET_WORDS = 19;
 
-/** A tree: place of its root, and the first rule in it. */
+/** A tree: the place of its root, and its first rule. */
 export const TREE_WORDS = 2;
 /**
- * A node: field of the packet, split (values up to it go left), left, right. Of a leaf the field is
- * `LEAF`, and what follows is the number of rules and the rules, in order.
+ * A node: field of the packet, split (values up to it go left), left, right. In a leaf, the field
+ * is `LEAF`, followed by the number of rules, and the rules in order.
  */
 export const LEAF = -1;
 

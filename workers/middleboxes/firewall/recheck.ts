@@ -1,9 +1,9 @@
 /**
- * `recheck: true`: the rules in force have to accept a connection, also if it began under other
- * rules, at another site, or before this worker started.
+ * `recheck: true`: the rules in force must accept a connection, even if it began under other rules,
+ * at another site, or before this worker started.
  *
- * The memory is the worker's own. By slot it has the version of the rules that accepted the entry,
- * and the entry's generation. It begins empty, so a worker that starts asks the rules once about
+ * The memory is the worker's own. For each slot it stores the version of the rules that accepted
+ * the entry, and the entry's generation. It starts empty, so a new worker asks the rules once about
  * each connection that it meets.
  */
 
@@ -17,11 +17,11 @@ const { TCP } = Protocol;
 const { SYN } = TcpFlag;
 
 export interface Recheck {
-  /** The rules in force accepted the connection in `slot`. */
+  /** Notes that the rules in force accepted the connection in `slot`. */
   accepted(slot: number): void;
   /**
-   * Whether they accept it; packet `i` is one of it, and goes the way of its first packet, or
-   * `reversed`.
+   * Returns true if the rules in force accept the connection of packet `i`. The packet goes in the
+   * direction of the connection's first packet, or in the other if `reversed`.
    */
   passes(i: number, slot: number, reversed: boolean): boolean;
 }

@@ -1,4 +1,4 @@
-/** What rules of nftables say and ours cannot, each with the reason and what to write instead. */
+/** Words of nftables that rules here do not support, each with the reason and an alternative. */
 
 import type { Cursor } from './cursor.js';
 import type { Token } from './tokens.js';
@@ -114,12 +114,12 @@ export function isRefused(words: string): boolean {
   return Object.hasOwn(REFUSED, words);
 }
 
-/** Why the words are refused, as a sentence. */
+/** Returns a sentence that says why the words are refused. */
 export function refusal(words: string): string {
   return `"${words}" is not possible: ${REFUSED[words]}`;
 }
 
-/** Ends the statement if what the words say is of nftables and cannot be said here. */
+/** Ends the statement with an error if the words belong to nftables and are not supported. */
 export function refuse(cursor: Cursor, token: Token, words: string): void {
   if (isRefused(words)) cursor.fail(token, refusal(words));
 }

@@ -1,7 +1,7 @@
 /**
- * Reads one rule: what it matches (selectors.ts), what else it does (actions.ts), and its verdict.
+ * Reads one rule: what it matches (selectors.ts), what it does (actions.ts), and its verdict.
  *
- * Each field has one set of values in the end: two matches of one field are both to be right.
+ * Each field ends up with one set of values. If a rule matches a field twice, both must hold.
  */
 
 import { ACTIONS, type Clause } from './actions.js';
@@ -36,7 +36,7 @@ function zone(side: 'source' | 'destination'): Clause {
   };
 }
 
-/** Names a field, and then its values or a verdict map. */
+/** Reads the name of a field, then its values or a verdict map. */
 function match(first: string): Clause {
   const selection = SELECTIONS[first];
   return (work, cursor, scope) => {
@@ -60,10 +60,10 @@ const MATCHES: Readonly<Record<string, Clause>> = {
 };
 
 const CLAUSES: Readonly<Record<string, Clause>> = { ...MATCHES, ...ACTIONS };
-/** What a rule may begin with. */
+/** The words that a rule may begin with. */
 export const RULE_WORDS: readonly string[] = Object.keys(CLAUSES);
 
-/** Statements that are for all packets that come to a map, so they stand before it. */
+/** Statements that apply to all packets that reach a map, so they must precede it. */
 const BEFORE_MAP: ReadonlySet<string> = new Set(['count', 'counter', 'log', 'limit', 'hold']);
 
 function isClause(clauses: Readonly<Record<string, Clause>>, token: Token): boolean {
@@ -71,8 +71,8 @@ function isClause(clauses: Readonly<Record<string, Clause>>, token: Token): bool
 }
 
 /**
- * Reads a rule to the end of its line, or, `within` a chain, to the brace that closes it. `others`:
- * what else a statement may begin with.
+ * Reads a rule to the end of its line, or, `within` a chain, to the brace that closes it. `others`
+ * are further words that a statement may begin with.
  */
 export function readRule(
   cursor: Cursor,
@@ -91,7 +91,7 @@ export function readRule(
       return cursor.fail(at, `${said(at)} is nothing that a rule says`, at.text, known);
     }
     if (isClause(MATCHES, at)) work.beforeMatch(cursor, at);
-    // nftables comes to them only with packets that are in no branch.
+    // nftables applies them only to packets that match no branch.
     else if (work.branches !== null && BEFORE_MAP.has(at.text))
       cursor.fail(at, `${said(at)} comes before "vmap", whose branches decide: write a rule for packets of no branch`);
     CLAUSES[at.text](work, cursor, scope, at);
@@ -101,7 +101,7 @@ export function readRule(
 }
 
 export const ESTABLISHED_PASSES = 'what is established passes without asking the rules: the rule would do nothing';
-/** Verdicts that are of no use for packets that pass without asking the rules. */
+/** Verdicts with no effect on packets that pass without the rules. */
 const VAIN: ReadonlySet<number> = new Set([Verdict.CONTINUE, Verdict.DROP, Verdict.REJECT]);
 
 function finish(work: Work, cursor: Cursor, first: Token): Written['parts'] {
@@ -116,8 +116,7 @@ function finish(work: Work, cursor: Cursor, first: Token): Written['parts'] {
   if (states === State.ESTABLISHED && branches === null && VAIN.has(verdict)) cursor.fail(first, ESTABLISHED_PASSES);
   if (branches === null) work.push(verdict, outcome?.chain ?? null, draft);
   else {
-    // What is counted and logged are all packets that come to the map, also those that are none of
-    // its elements.
+    // All packets that reach the map are counted and logged, even if they match no element.
     if (work.log !== null || work.counter !== null) work.push(Verdict.CONTINUE, null, draft);
     work.log = null;
     for (const branch of branches) {

@@ -1,11 +1,11 @@
-/** A rule as it is meant: names, sets and zones are resolved. What it matches is in match.ts. */
+/** Rules after names, sets and zones are resolved. What a rule matches is in match.ts. */
 
 import type { Match } from './match.js';
 import type { Token } from './tokens.js';
 
 /**
- * What a rule does with a packet that matches. CONTINUE: the next rule is asked. SKIP: the rule at
- * `target` is asked next. The last three are only in rules that chains.ts has not expanded yet.
+ * What a rule does with a packet that matches. CONTINUE: go on with the next rule. SKIP: go on with
+ * the rule at `target`. The last three occur only in rules that chains.ts has not expanded yet.
  */
 export const Verdict = {
   CONTINUE: 0,
@@ -19,25 +19,27 @@ export const Verdict = {
 } as const;
 
 /**
- * What a reject answers with. `DEFAULT`, of the policy: TCP with a reset, other packets with an
- * ICMP error.
+ * What a reject answers with. `DEFAULT` is for the policy: a reset for TCP, an ICMP error for other
+ * packets.
  */
 export const RejectWith = { DEFAULT: 0, RESET: 1, ICMP: 2 } as const;
 
 /**
- * `limit rate`: a token bucket (limits.ts). Copies of a rule, where several rules jump to its
- * chain, share one.
+ * `limit rate`: a token bucket (limits.ts). If several rules jump to a chain, the copies of its
+ * rule share one.
  */
 export interface Limit {
-  /** Packets in `periodMs`. */
+  /** Packets per `periodMs`. */
   readonly rate: number;
   readonly periodMs: number;
   readonly burst: number;
-  /** True for packets beyond the rate, instead of those within it. */
+  /** If true, the limit matches packets beyond the rate, otherwise those within it. */
   readonly over: boolean;
 }
 
-/** The level of a log statement, as syslog numbers it; -1: none was given. */
+/**
+ * Levels of a log statement, in the order of syslog's numbers. A level of -1 means none was given.
+ */
 export const LOG_LEVELS = ['emerg', 'alert', 'crit', 'err', 'warn', 'notice', 'info', 'debug'] as const;
 
 export interface Action {
@@ -45,7 +47,7 @@ export interface Action {
   /** The chain of JUMP and GOTO. */
   readonly chain: Token | null;
   readonly rejectWith: number;
-  /** Of `Unreachable`. */
+  /** A value of `Unreachable`. */
   readonly rejectCode: number;
   readonly log: boolean;
   readonly logPrefix: string;
@@ -53,14 +55,16 @@ export interface Action {
   readonly limit: Limit | null;
   readonly holdMembers: number;
   readonly holdMs: number;
-  /** Its packets were counted by an earlier part of the same written rule. */
+  /** True if an earlier part of the same written rule counts its packets. */
   readonly isQuiet: boolean;
 }
 
-/** A part of a written rule. Most have one; a verdict map has one for each of its elements. */
+/**
+ * A part of a written rule. Most rules have one. A verdict map has one for each of its elements.
+ */
 export type Part = Match & Action;
 
-/** A rule as it stands in the file. */
+/** A rule as written in the file. */
 export interface Written {
   readonly line: number;
   readonly column: number;
@@ -68,16 +72,16 @@ export interface Written {
   readonly parts: readonly Part[];
 }
 
-/** A rule that the lookup works with: states are known, and chains are expanded. */
+/** A rule for the lookup: its states are known, and its chains are expanded. */
 export interface Rule extends Part {
   readonly line: number;
   readonly text: string;
   /** Bits of `State`. */
   readonly states: number;
-  /** The rule does not name a state: it accepts and rejects new packets only. */
+  /** True if the rule names no state. Then it accepts and rejects new packets only. */
   readonly isStateless: boolean;
-  /** Which of the written rules it is of: those of one share a counter. */
+  /** Index of the written rule. Parts and copies of one share a counter. */
   readonly entry: number;
-  /** Of SKIP: the rule that is asked next. */
+  /** For SKIP: the rule to go on with. */
   readonly target: number;
 }

@@ -1,5 +1,5 @@
 /**
- * What the statements of a rule file have named so far: values, zones, and the ports of the
+ * The names that a rule file has defined so far: values and zones. Also the ports of the
  * configuration.
  */
 
@@ -22,7 +22,10 @@ import {
   STATE,
 } from './values.js';
 
-/** Both of what it has are to be right of a packet. Ports are bits by their index. */
+/**
+ * A zone. A packet must match both its ports and its addresses; null matches all. `ports` has a bit
+ * per port index.
+ */
 export interface Zone {
   readonly name: Token;
   readonly ports: number | null;
@@ -30,11 +33,11 @@ export interface Zone {
   isUsed: boolean;
 }
 
-/** Definitions that stand in each other. */
+/** Limit on definitions nested in each other. */
 const NESTED_MAX = 256;
 
 export class Scope {
-  /** Ports of the configuration, as bits by their index. */
+  /** Ports of the configuration, as bits by index. */
   readonly interfaces: Kind<number>;
   private readonly ports: readonly string[];
   private readonly defined = new Map<string, Defined>();
@@ -42,7 +45,7 @@ export class Scope {
   private readonly wrong = new Set<string>();
   private readonly zones = new Map<string, Zone>();
   private readonly kinds: readonly Kind<unknown>[];
-  /** Definitions that are being read, one in the other. */
+  /** Depth of definitions being read, one within the other. */
   private nested = 0;
 
   constructor(ports: readonly string[]) {
@@ -87,14 +90,17 @@ export class Scope {
     return cursor.fail(token, `there is no zone ${said(token)}${listed(known)}`, token.text, known);
   }
 
-  /** Index of the port of this name. */
+  /** Returns the index of the port with this name. */
   port(token: Token, cursor: Cursor): number {
     const index = token.kind === 'word' || token.kind === 'string' ? this.ports.indexOf(token.text) : -1;
     if (index >= 0) return index;
     return cursor.fail(token, `there is no port ${said(token)}${listed(this.ports)}`, token.text, this.ports);
   }
 
-  /** Bits of the ports that a name means: one, or with `*` at its end all that begin so. */
+  /**
+   * Returns the bits of the ports that a name means. A name that ends in `*` means all ports that
+   * begin with the rest.
+   */
   private portBits(token: Token, cursor: Cursor): number {
     if (token.kind !== 'string' || !token.text.endsWith('*')) return 1 << this.port(token, cursor);
     const start = token.text.slice(0, -1);
@@ -104,8 +110,8 @@ export class Scope {
   }
 
   /**
-   * A value: one element, some between commas, or a set in braces. Only a named set may have no
-   * elements.
+   * Reads a value: one element, several between commas, or a set in braces. Only a named set may be
+   * empty.
    */
   values<T>(cursor: Cursor, kind: Kind<T>): T[] {
     if (cursor.is('{')) return this.set(cursor, kind);
@@ -123,8 +129,8 @@ export class Scope {
   }
 
   /**
-   * Reads a set in braces, all elements of it, so that all that is wrong is told; then what is
-   * wrong ends the statement.
+   * Reads a set in braces. Reads all its elements, so that all mistakes are reported. After any
+   * mistake, throws to end the statement.
    */
   elements(cursor: Cursor, read: () => void): void {
     const open = cursor.take();
@@ -161,7 +167,7 @@ export class Scope {
     return [kind.read(token, cursor)];
   }
 
-  /** What a name stands for, which is used by this. */
+  /** Returns the definition of a name, and marks it used. */
   named(token: Token, cursor: Cursor): Defined {
     const found = this.defined.get(token.text);
     if (found !== undefined) {
@@ -185,7 +191,7 @@ export class Scope {
       const why = problems[0]?.message ?? 'it has other values';
       return cursor.fail(token, `${said(token)}, defined in line ${found.name.line}, is no ${kind.name}: ${why}`);
     }
-    // It is wrong where it was defined, and noted once.
+    // It is wrong at its definition, and reported once.
     for (const problem of problems) cursor.problems.add(problem);
     throw new Mistake(found.name.text);
   }
@@ -210,12 +216,12 @@ export class Scope {
     });
   }
 
-  /** Whether a rule can use it as something. */
+  /** Returns true if a rule could use the definition as some kind of value. */
   private isRight(found: Defined): boolean {
     return this.kinds.some((kind) => this.read(found, kind).values !== undefined);
   }
 
-  /** What is right and may not be meant: names that no rule uses. */
+  /** Returns notes on what is valid but may not be intended: names that no rule uses. */
   notes(): RuleProblem[] {
     const notes: RuleProblem[] = [];
     for (const found of this.defined.values()) {
@@ -241,7 +247,7 @@ export function noteAt({ line, column }: Token, message: string): RuleProblem {
   return { line, column, message };
 }
 
-/** What an element of a set may have behind it, and what says nothing here. */
+/** Skips what may follow an element of a set and has no effect here. */
 function skipRemarks(cursor: Cursor): void {
   for (;;) {
     if (cursor.accept('comment')) {
@@ -259,7 +265,9 @@ function skipRemarks(cursor: Cursor): void {
   }
 }
 
-/** `packets 12 bytes 345`, which nftables prints behind `counter`: ours begin at 0. */
+/**
+ * Skips `packets 12 bytes 345`, which nftables prints behind `counter`. Counters here begin at 0.
+ */
 export function skipCounts(cursor: Cursor): void {
   for (const what of ['packets', 'bytes']) {
     if (!cursor.accept(what)) continue;

@@ -1,7 +1,7 @@
 /**
  * What a rule can compare: the field that some words name, and how its values narrow a match. After
- * the words come values (`tcp dport 22`, `!= 22`, `>= 1024`, `{ 22, 80 }`), or `vmap` and a verdict
- * for each of them.
+ * the words come values (`tcp dport 22`, `!= 22`, `>= 1024`, `{ 22, 80 }`), or `vmap` with a
+ * verdict for each value.
  */
 
 import { type Cursor, said } from './cursor.js';
@@ -36,18 +36,18 @@ const ICMPV6 = 58n;
 
 export interface Selector<T = unknown> {
   readonly kind: Kind<T>;
-  /** What has to be true of a packet that has the field at all. */
+  /** Narrows the match to the packets that have the field at all. */
   imply(draft: Draft): void;
   /**
-   * The packets whose field is one of the values, or, of `not`, none of them. `at`: where they
-   * stand.
+   * Narrows the match to packets whose field is one of the values, or, if `not`, none of them. `at`
+   * is the token of the values.
    */
   apply(draft: Draft, values: readonly T[], not: boolean, at: Token, cursor: Cursor): void;
-  /** The largest value; absent: the field has no order. */
+  /** The largest value. If it is absent, the field has no order. */
   readonly top?: bigint;
 }
 
-/** Reads the words after the first, and returns what they name. */
+/** Reads the words after the first. Returns the selector that they name. */
 export type Selection = (cursor: Cursor, scope: Scope) => Selector;
 
 export function word(cursor: Cursor, after: string, choices: readonly string[]): string {
@@ -109,7 +109,7 @@ function address(side: 'source' | 'destination', family: 4 | 6): Selector {
     apply(draft, values, not, at, cursor) {
       const ranges = (values as readonly Addresses[]).map(({ v4, v6 }) => (family === 4 ? v4 : v6));
       const set = union(ranges.filter((range) => range !== null));
-      // A set may have addresses of both versions: each rule takes those of its own.
+      // A set may have addresses of both versions. Each rule takes those of its own version.
       if (set.length === 0 && values.length > 0) cursor.fail(at, `there is no IPv${family} address in ${said(at)}`);
       narrow(draft, `${side}${family}`, not ? complement(set, top) : set);
     },
@@ -123,7 +123,7 @@ function ip(family: 4 | 6): Selection {
   const fields: Readonly<Record<string, Selector>> = {
     saddr: address('source', family),
     daddr: address('destination', family),
-    // `protocol` is the last header's of IPv4, and `nexthdr` the first of IPv6.
+    // `protocol` is that of the last header in IPv4. `nexthdr` is the first one in IPv6.
     [carried]: numbers(family === 4 ? 'protocol' : 'nextHeader', PROTOCOL, 255n, imply),
     dscp: numbers('dscp', CODE_POINT, 63n, imply),
   };
@@ -136,7 +136,7 @@ function transport(name: string, ...protocols: bigint[]): Selection {
     sport: numbers('sport', PORT, 65_535n, imply),
     dport: numbers('dport', PORT, 65_535n, imply),
   };
-  // `tcp flags` is read before it comes here.
+  // `tcp flags` is read elsewhere. It is here only for messages.
   const choices = name === 'tcp' ? ['sport', 'dport', 'flags'] : ['sport', 'dport'];
   return (cursor) => fields[word(cursor, name, choices)];
 }
@@ -191,7 +191,7 @@ export const SELECTIONS: Readonly<Record<string, Selection>> = {
   sctp: transport('sctp', SCTP),
   dccp: transport('dccp', DCCP),
   udplite: transport('udplite', UDP_LITE),
-  // The first bytes of the transport header, of whatever protocol.
+  // The first bytes of the transport header of any protocol.
   th: transport('th'),
   icmp: icmp(4),
   icmpv6: icmp(6),
@@ -215,8 +215,8 @@ const COMPARISONS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Reads an operator, if there is one, and values, and narrows the match by them. True: by a set
- * that has no elements.
+ * Reads an optional operator and values, and narrows the match by them. Returns true if the match
+ * is by an empty set.
  */
 export function readMatch(draft: Draft, selector: Selector, cursor: Cursor, scope: Scope): boolean {
   const operator = cursor.next;
@@ -227,8 +227,7 @@ export function readMatch(draft: Draft, selector: Selector, cursor: Cursor, scop
   const at = cursor.next;
   const isSet = at.kind === 'name' || cursor.is('{');
   const read = scope.values(cursor, selector.kind);
-  // In nftables a list without braces is one value, the states together, and a packet has one
-  // state.
+  // In nftables a list without braces is one value with all the states, but a packet has one state.
   if (selector.kind === STATE && isOperator && !isSet && read.length > 1)
     cursor.fail(at, `no packet has several states at once: write ${how} { … } around them`);
   if (how === '==' || how === '!=') {
@@ -240,7 +239,7 @@ export function readMatch(draft: Draft, selector: Selector, cursor: Cursor, scop
   return false;
 }
 
-/** The values that are less, or more, than the one that was read. */
+/** Returns the values less than, or greater than, the value that was read. */
 function compared(how: string, at: Token, read: readonly unknown[], selector: Selector, cursor: Cursor): unknown {
   const top = selector.top ?? 0n;
   const [first] = read as readonly (Interval | Addresses)[];

@@ -1,7 +1,6 @@
 /**
- * Names of services, with the ports of the IANA registry: those that /etc/services of common
- * systems has. They are in the program, not read from the machine, so that the rules mean the same
- * at all sites.
+ * Names of services with their IANA ports, as in /etc/services of common systems. They are built
+ * in, not read from the host, so that rules mean the same at all sites.
  */
 
 export const SERVICES: Readonly<Record<string, number>> = {

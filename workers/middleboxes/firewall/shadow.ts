@@ -1,7 +1,7 @@
 /**
- * Rules that decide about no packet: rules before them match all of theirs. Each is looked for by
- * one packet that it matches: whatever covers the rule matches that packet, too, and the lookup
- * finds it at once among thousands.
+ * Finds rules that decide about no packet, because earlier rules match all of their packets. For
+ * each rule, one packet that it matches is looked up. A rule that covers this rule matches the
+ * packet too, and the lookup finds it quickly among thousands.
  */
 
 import type { RuleProblem } from '../../api.js';
@@ -13,12 +13,15 @@ import { biased, PACKET } from './program.js';
 import { type Rule, Verdict } from './rule.js';
 import { State } from './vocabulary.js';
 
-/** Rules that match the packet, and are compared. */
+/** Limit on the rules that match the packet and are compared. */
 const COMPARED_MAX = 64;
 const ADDRESSES4: readonly Field[] = ['source4', 'destination4'];
 const ADDRESSES6: readonly Field[] = ['source6', 'destination6'];
 
-/** `rules`: with their chains expanded, as in the program `words`. `ports`: how many there are. */
+/**
+ * Returns a note per shadowed rule. `rules` have their chains expanded, as in the program `words`.
+ * `ports` is the number of ports.
+ */
 export function shadowed(
   rules: readonly Rule[],
   written: readonly Entry[],
@@ -28,8 +31,8 @@ export function shadowed(
   const lookup = createLookup(words);
   const skips = rules.flatMap(({ verdict }, index) => (verdict === Verdict.SKIP ? [index] : []));
   /**
-   * By written rule: the line of the rule before all of its copies, or null if one of them decides
-   * about packets.
+   * By written rule: the line of a rule that precedes all of its copies and covers them, or null if
+   * some copy decides about packets.
    */
   const before = new Map<number, number | null>();
   for (const [index, rule] of rules.entries()) {
@@ -48,12 +51,12 @@ export function shadowed(
   return notes;
 }
 
-/** Established packets pass without asking, and what says so may stand anywhere. */
+/** Established packets pass without the rules, so a rule for them alone has no effect anyway. */
 function isAsked({ states }: Rule): boolean {
   return (states & ~State.ESTABLISHED) !== 0;
 }
 
-/** Line of a rule before rule `index` that leaves it no packets; null: there is none. */
+/** Returns the line of a rule before rule `index` that leaves it no packets, or null. */
 function firstCover(
   rules: readonly Rule[],
   skips: readonly number[],
@@ -74,7 +77,7 @@ function firstCover(
   return null;
 }
 
-/** Whether some packet of `rule` may skip rule `at`, by leaving the chain that it is in. */
+/** Returns true if some packet of `rule` may skip rule `at` by leaving the chain of that rule. */
 function isPassed(rules: readonly Rule[], skips: readonly number[], at: number, rule: Rule): boolean {
   for (const before of skips) {
     if (before >= at) return false;
@@ -83,12 +86,12 @@ function isPassed(rules: readonly Rule[], skips: readonly number[], at: number, 
   return false;
 }
 
-/** Whether all packets that match `b`, but those of open connections, match `a`. */
+/** Returns true if `a` matches all packets that match `b`, except those of open connections. */
 function covers(a: Rule, b: Rule, ports: number): boolean {
   return (b.states & ~State.ESTABLISHED & ~a.states) === 0 && coversMatch(a, b, ports);
 }
 
-/** Whether all packets that match `b` match `a`, if they are in a state of both. */
+/** Returns true if `a` matches all packets that match `b`, states aside. */
 export function coversMatch(a: Match, b: Match, ports: number): boolean {
   const all = (1 << ports) - 1;
   return (
@@ -111,7 +114,7 @@ function contains(a: Match, b: Match, field: Field): boolean {
   );
 }
 
-/** Writes a packet that the rule matches; returns its IP version as the lookup takes it. */
+/** Writes a packet that the rule matches. Returns its IP version as the lookup takes it. */
 function fill(packet: Int32Array, rule: Rule): number {
   const isV4 = (rule.versions & IPV4) !== 0;
   const lowest = (set: Intervals | null): bigint => set?.[0][0] ?? 0n;

@@ -1,18 +1,19 @@
-/** Connections as `show flows` has them. */
+/** Connections as `show flows` prints them. */
 
 import { type FlowView, formatIpv4, formatIpv6, Protocol, portNumber } from '../../api.js';
 
 const STATES = ['new', 'established', 'closing', 'closed'];
 /**
- * Of an entry: generation, expires, rank, then the key, then the side that began the connection.
+ * Offsets in an entry: generation, expires, rank, then the key, then the value with the initiator's
+ * side.
  */
 const EXPIRES = 1;
 const RANK = 2;
 const KEY = 3;
 
 /**
- * An entry of the IPv4 table (`words` is 1) or the IPv6 table (4); who began the connection is
- * inside.
+ * Converts an entry of the IPv4 table (`words` is 1) or the IPv6 table (4). The initiator is shown
+ * as inside.
  */
 export function shownConnection(entry: Int32Array, words: 1 | 4): FlowView {
   const pair = entry[KEY + 2 * words];
@@ -21,7 +22,7 @@ export function shownConnection(entry: Int32Array, words: 1 | 4): FlowView {
   const began = entry[KEY + 2 * words + 2] & 1;
   const ends = [0, 1].map((side) => ({
     address: addressText(entry.subarray(KEY + side * words, KEY + (side + 1) * words)),
-    // Of an ICMP query both have its identifier.
+    // Both ends of an ICMP query have its identifier.
     port: portNumber(side === 0 || isIcmp ? pair & 0xffff : pair >>> 16),
   }));
   return {

@@ -1,6 +1,6 @@
 /**
- * A bounded queue of slots of a flow table, each with its entry's generation, a word, and when it
- * came. The oldest makes room.
+ * A bounded queue of slots of a flow table. Each entry has a slot, the generation of the slot's
+ * entry, a word, and the time of its arrival. If the queue is full, the oldest entry is dropped.
  */
 
 const WORDS = 4;
@@ -11,7 +11,7 @@ export class SlotRing {
   private readonly mask: number;
   private first = 0;
 
-  /** `capacity`: a power of two. */
+  /** `capacity` must be a power of two. */
   constructor(capacity: number) {
     this.words = new Int32Array(capacity * WORDS);
     this.mask = capacity - 1;
@@ -26,13 +26,13 @@ export class SlotRing {
     this.write(this.count++, slot, generation, word, since);
   }
 
-  /** Drops the oldest. */
+  /** Drops the oldest entry. */
   drop(): void {
     this.first = (this.first + 1) & this.mask;
     this.count--;
   }
 
-  // Entry `n` counts from the oldest, 0.
+  // Entry 0 is the oldest.
 
   slot(n: number): number {
     return this.words[this.at(n)];
@@ -46,7 +46,7 @@ export class SlotRing {
     return this.words[this.at(n) + 3];
   }
 
-  /** Keeps the entries for which `stays` is true, in their order. It must not push. */
+  /** Keeps the entries for which `stays` returns true, in order. `stays` must not push. */
   keep(stays: (slot: number, generation: number, word: number, now: number) => boolean, now: number): void {
     const { words } = this;
     let kept = 0;

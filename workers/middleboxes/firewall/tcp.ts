@@ -1,5 +1,5 @@
 /**
- * TCP for a firewall that may see one direction only.
+ * TCP states for a firewall that may see one direction only.
  *
  * | segment         | connection, by rank                                                                    |
  * | --------------- | -------------------------------------------------------------------------------------- |
@@ -9,8 +9,8 @@
  * | RST             | ESTABLISHED and CLOSING become CLOSED                                                  |
  * | anything else   | no change                                                                              |
  *
- * Past NEW a row needs only the segment and the rank. The rank only grows and is joined with what
- * other sites saw, so the result does not depend on which site sees which direction, or on the
+ * Past NEW, a row depends only on the segment and the rank. The rank only grows, and is merged with
+ * what other sites saw. So the result does not depend on which site sees which direction, or on the
  * order of their records.
  */
 
@@ -21,8 +21,8 @@ const { NEW, ESTABLISHED, CLOSING, CLOSED } = Rank;
 const URG = 0x20;
 
 /**
- * Whether a combination of flags is one that TCP knows (RFC 9293); others are made to find out what
- * a stack or a filter does with them. PSH, ECE and CWR may come with any.
+ * Table of legal combinations of TCP flags (RFC 9293), indexed by the flags byte: 1 is legal.
+ * Others are sent to probe how a stack or a filter reacts. PSH, ECE and CWR may come with any.
  */
 export const LEGAL_FLAGS: Uint8Array = Uint8Array.from({ length: 256 }, (_, flags) => {
   const kind = flags & (SYN | FIN | RST | ACK | URG);
@@ -31,7 +31,7 @@ export const LEGAL_FLAGS: Uint8Array = Uint8Array.from({ length: 256 }, (_, flag
   return Number((kind & ACK) !== 0);
 });
 
-/** The rank after a segment; of a connection of rank NEW, where both of its ends are known. */
+/** Returns the rank after a segment. A connection of rank NEW must have both of its ends known. */
 export function rankAfter(rank: number, flags: number): number {
   if ((flags & RST) !== 0) return rank === NEW ? NEW : CLOSED;
   if ((flags & FIN) !== 0) return rank > CLOSING ? rank : CLOSING;
@@ -39,7 +39,7 @@ export function rankAfter(rank: number, flags: number): number {
   return rank;
 }
 
-/** Whether a segment begins a new connection where an old one is ending. */
+/** Returns true if a segment begins a new connection where an old one is ending. */
 export function isReopening(rank: number, flags: number): boolean {
   return rank >= CLOSING && (flags & (SYN | ACK)) === SYN;
 }

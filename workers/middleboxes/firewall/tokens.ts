@@ -1,21 +1,21 @@
-/** The words of a rule file, each with its place. */
+/** Splits a rule file into tokens with their positions. */
 
 import type { RuleProblem } from '../../api.js';
 
 export interface Token {
   readonly kind: 'word' | 'name' | 'string' | 'mark' | 'end';
-  /** A name without its `$`, a string without its quotes. */
+  /** A name is without its `$` or `@`, a string without its quotes. */
   readonly text: string;
   readonly line: number;
   readonly column: number;
-  /** Place in the text: first character, and the one after the last. */
+  /** Offsets in the text: the first character, and the one after the last. */
   readonly from: number;
   readonly to: number;
 }
 
-/** White space but the end of a line; a backslash before it continues the line. */
+/** White space other than a line end. A backslash before a line end continues the line. */
 const SPACE = /(?:[^\S\n]|\\\r?\n)+/y;
-/** A comment reaches to the end of the line. */
+/** A comment extends to the end of the line. */
 const COMMENT = /#[^\n]*/y;
 const PATTERNS: readonly [Token['kind'], RegExp][] = [
   ['string', /"[^"\n]*"/y],
@@ -25,14 +25,14 @@ const PATTERNS: readonly [Token['kind'], RegExp][] = [
   ['end', /[;\n]/y],
 ];
 
-/** From the `#` to the end of the line. */
+/** Text from the `#` to the end of the line. */
 export interface Comment {
   readonly text: string;
   readonly line: number;
   readonly from: number;
 }
 
-/** Words longer than this are quoted in part. */
+/** Longer words are quoted in part. */
 const QUOTED_MAX = 40;
 
 export function quote(text: string): string {
@@ -47,7 +47,8 @@ export interface Tokenized {
 }
 
 /**
- * All tokens, an `end` after the last of each line (but inside braces), and what could not be read.
+ * Returns all tokens, with an `end` for each line end or semicolon and after the last token, all
+ * comments, and problems for what could not be read.
  */
 export function tokenize(text: string): Tokenized {
   const tokens: Token[] = [];
@@ -96,7 +97,7 @@ function match(text: string, at: number): [Token['kind'] | null, number] {
     pattern.lastIndex = at;
     if (pattern.test(text)) return [kind, pattern.lastIndex];
   }
-  // What cannot be read is told once, not for each of its characters.
+  // Report a run of unreadable characters once.
   let to = at + 1;
   if (text[at] === '"') while (to < text.length && text[to] !== '\n') to++;
   else while (to < text.length && /[^\sA-Za-z0-9_"$@{}(),=&|/<>*;#]/.test(text[to])) to++;

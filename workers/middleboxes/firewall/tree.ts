@@ -1,36 +1,38 @@
 /**
- * Trees that find the few rules a packet could match among thousands.
+ * Decision trees that find, among thousands of rules, the few that a packet could match.
  *
- * Each rule is a few *boxes*, intervals of the packet's fields. A node cuts the space in two at a
- * value of one field, a leaf holds the rules of whose boxes some part is in its space, and these
- * are looked at in order, whole. So a tree only leaves out rules that cannot match: the answer is
- * the linear list's (HiCuts, HyperSplit). Rules that are wide in a field would be on both sides of
- * every cut of it, and are copied over and over; so rules are sorted into trees by which of
- * addresses and destination port they leave open, and every tree is asked (EffiCuts), but those
- * that begin with a later rule than what was found.
+ * Each rule is one or more *boxes*, intervals of the packet's fields. A node cuts the space in two
+ * at a value of one field. A leaf holds the rules that have a box overlapping its space. They are
+ * tested in order and in full. So a tree only excludes rules that cannot match, and the result is
+ * that of the linear search (HiCuts, HyperSplit).
+ *
+ * A rule that is wide in a field is on both sides of every cut in that field, so it would be copied
+ * many times. So rules are sorted into several trees, by which of the addresses and the destination
+ * port they leave open (EffiCuts). Every tree is searched, except those that begin with a later
+ * rule than the one found.
  */
 
 import { LEAF } from './program.js';
 
-/** Intervals by dimension, `low` and `high` of each, and its rule. */
+/** A box: an interval `low` to `high` for each dimension, and its rule. */
 export interface Box {
   readonly rule: number;
   readonly low: readonly number[];
   readonly high: readonly number[];
 }
 
-/** Rules in a leaf that are not cut further. */
+/** Leaves with at most this many boxes are not cut further. */
 const LEAF_RULES = 6;
-/** Rules in leaves altogether, for each box, before the rest is left as it is. */
+/** Limit on copies per box. Beyond it, the rest is not cut further. */
 const COPIES_MAX = 8;
 const DEPTH_MAX = 48;
 
-/** A dimension that is at least so wide is open. */
+/** A dimension is open if the box covers at least this share of it. */
 const OPEN = 0.9;
 
 /**
- * Groups boxes by which of the dimensions `by` they leave open. `tops`: the largest value of each
- * dimension, `bottoms` the least.
+ * Groups boxes by which of the dimensions `by` they leave open. `tops` has the largest value of
+ * each dimension, `bottoms` the smallest.
  */
 export function groupBoxes(
   boxes: readonly Box[],
@@ -52,8 +54,8 @@ export function groupBoxes(
 }
 
 /**
- * Appends a tree to `words` and returns the place of its root. `fields`: the packet's word that
- * each dimension is.
+ * Appends a tree to `words` and returns the place of its root. `fields` maps each dimension to a
+ * word of the packet.
  */
 export function buildTree(words: number[], boxes: readonly Box[], fields: readonly number[]): number {
   let budget = boxes.length * COPIES_MAX + 64;
@@ -87,15 +89,15 @@ export function buildTree(words: number[], boxes: readonly Box[], fields: readon
 
 interface Cut {
   readonly dimension: number;
-  /** Values up to it are on the left. */
+  /** Values up to it go left. */
   readonly split: number;
-  /** Boxes that are on both sides. */
+  /** Number of boxes on both sides. */
   readonly copies: number;
 }
 
 /**
- * The cut, in any dimension, in the middle of where boxes end, that leaves the least on both sides;
- * null if none is of use.
+ * Returns the best cut in any dimension, or null if none helps. A cut is at the median of the box
+ * ends. The best one has the least sum of squares of the two sides.
  */
 function bestCut(held: readonly Box[], low: readonly number[], high: readonly number[]): Cut | null {
   let best: Cut | null = null;

@@ -1,4 +1,4 @@
-/** Values of rules: a word, a name that was defined, or a set of them in braces. */
+/** Values in rules: a word, a defined name, or a set of them in braces. */
 
 import { parseAddresses } from './addresses.js';
 import { type Cursor, said } from './cursor.js';
@@ -7,13 +7,16 @@ import { SERVICES } from './services.js';
 import { quote, type Token } from './tokens.js';
 import { DSCP, ICMP_CODES, ICMP_TYPES, ICMPV6_CODES, ICMPV6_TYPES, PROTOCOLS, STATES } from './vocabulary.js';
 
-/** Elements of sets: for the reading of one `read`, which notes what is wrong and throws. */
+/** A kind of element. `read` reads one element. On a mistake it notes the problem and throws. */
 export interface Kind<T> {
   readonly name: string;
-  /** An element may be a text in quotes. */
+  /** True if an element may be a text in quotes. */
   readonly isText?: boolean;
   read(token: Token, cursor: Cursor): T;
-  /** Values without those that say nothing more: names that refer to names would multiply them. */
+  /**
+   * Returns the values without redundant ones. Without this, names that refer to names would
+   * multiply them.
+   */
   join(values: readonly T[]): readonly T[];
 }
 
@@ -82,7 +85,7 @@ export const STATE: Kind<number> = {
   },
 };
 
-/** `meta nfproto`, `meta protocol`: bits of versions. */
+/** Bits of IP versions, for `meta nfproto` and `meta protocol`. */
 export const FAMILY: Kind<number> = {
   name: 'IP version',
   join: (values) => [...new Set(values)],

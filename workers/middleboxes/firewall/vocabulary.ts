@@ -1,12 +1,12 @@
-/** The names that stand for numbers in rules, as nftables has them. */
+/** Names that stand for numbers in rules, as in nftables. */
 
 import { Unreachable } from '../../api.js';
 
-/** States a packet may be in, as bits. */
+/** Connection states of a packet, as bits. */
 export const State = { NEW: 1, ESTABLISHED: 2, RELATED: 4, INVALID: 8, UNTRACKED: 16 } as const;
 
 export const ALL_STATES = State.NEW | State.ESTABLISHED | State.RELATED | State.INVALID | State.UNTRACKED;
-/** The states of packets that a rule sees which names none. */
+/** States of the packets that a rule applies to if it names no state. */
 export const UNNAMED_STATES = State.NEW | State.INVALID | State.UNTRACKED;
 
 export const STATES: Readonly<Record<string, number>> = {
@@ -94,7 +94,7 @@ export const ICMPV6_TYPES: Readonly<Record<string, number>> = {
   'mld2-listener-report': 143,
 };
 
-/** Codes that `icmp code` and `icmpv6 code` name (RFC 792, RFC 1812, RFC 4443). */
+/** Codes named by `icmp code` and `icmpv6 code` (RFC 792, RFC 1812, RFC 4443). */
 export const ICMP_CODES: Readonly<Record<string, number>> = {
   'net-unreachable': 0,
   'host-unreachable': 1,
@@ -147,8 +147,8 @@ export const DSCP: Readonly<Record<string, number>> = {
 type Codes = Readonly<Record<string, number>>;
 
 /**
- * What `reject with icmp …`, `icmpv6` and `icmpx` say: codes of ICMP (RFC 1812 §5.2.7.1), for which
- * the framework sends those of RFC 4443 in IPv6.
+ * Codes for `reject with icmp …`, `icmpv6` and `icmpx`. They are ICMP codes (RFC 1812 §5.2.7.1).
+ * For IPv6 the framework sends the corresponding codes of RFC 4443.
  */
 export const REJECT_CODES: Readonly<Record<'icmp' | 'icmpv6' | 'icmpx', Codes>> = {
   icmp: {

@@ -1,7 +1,4 @@
-/**
- * The rule that is being read: what it matches, what it does, and the parts of it that are
- * finished.
- */
+/** The rule that is being read: what it matches, what it does, and its finished parts. */
 
 import type { Cursor } from './cursor.js';
 import { anything, type Draft, type Match, possible } from './match.js';
@@ -9,7 +6,7 @@ import { type Limit, type Part, RejectWith, Verdict } from './rule.js';
 import type { Token } from './tokens.js';
 import { REJECT_CODES } from './vocabulary.js';
 
-/** A verdict as written: also those that name a chain. */
+/** A verdict as written, including those that name a chain. */
 export interface Outcome {
   readonly verdict: number;
   readonly chain: Token | null;
@@ -29,18 +26,18 @@ export class Work {
   log: Token | null = null;
   logPrefix = '';
   logLevel = -1;
-  /** `count`, or `counter`. */
+  /** The token of `count` or `counter`. */
   counter: Token | null = null;
   limit: Limit | null = null;
   holdMembers = 0;
   holdMs = 0;
-  /** Whether some set in a match has no elements, so that no packet can match. */
+  /** True if a set in a match is empty, so that no packet can match. */
   isVoid = false;
   readonly parts: Part[] = [];
 
   /**
-   * A match comes after a statement. As in nftables the statement is for packets that match what
-   * stands before it: these are a part of their own.
+   * Call this before a match. As in nftables, a statement applies to packets that match what stands
+   * before it. If a statement precedes this match, it becomes a part of its own.
    */
   beforeMatch(cursor: Cursor, at: Token): void {
     if (this.limit !== null)
