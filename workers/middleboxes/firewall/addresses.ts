@@ -1,4 +1,4 @@
-/** Addresses, prefixes and ranges as written, IPv4 and IPv6. */
+/** Parses addresses, prefixes and ranges, IPv4 and IPv6. */
 
 import { BITS_IPV4, BITS_IPV6, type Interval, largest } from './intervals.js';
 
@@ -7,7 +7,7 @@ export interface AddressRange {
   readonly interval: Interval;
 }
 
-/** An address, a prefix, or a range `a-b`. A string says what is wrong. */
+/** Parses an address, a prefix, or a range `a-b`. A returned string says what is wrong. */
 export function parseAddresses(text: string): AddressRange | string {
   const [first, last, more] = text.split('-');
   if (last !== undefined && more === undefined) return parseRange(first, last);
@@ -44,7 +44,7 @@ function parseIpv4(text: string): bigint | null {
   return parts.reduce((number, part) => (number << 8n) | BigInt(part), 0n);
 }
 
-/** RFC 4291 §2.2, with one `::` at most, and an IPv4 address at the end if there is one. */
+/** Format of RFC 4291 §2.2: at most one `::`, and optionally an IPv4 address at the end. */
 function parseIpv6(text: string): bigint | null {
   const [head, tail, more] = text.split('::');
   if (more !== undefined || text.length > 45) return null;
@@ -79,7 +79,7 @@ function formatAddress(version: 4 | 6, number: bigint): string {
     (_, i) => (number >> BigInt(size * ((version === 4 ? 3 : 7) - i))) & largest(size),
   );
   if (version === 4) return parts.join('.');
-  // The longest run of zeros, of two groups or more, is left out (RFC 5952 §4.2).
+  // The longest run of two or more zero groups is left out (RFC 5952 §4.2).
   const text = parts.map((part) => part.toString(16)).join(':');
   const runs = [...text.matchAll(/\b0(?::0)+\b/g)].sort((a, b) => b[0].length - a[0].length);
   if (runs.length === 0) return text;

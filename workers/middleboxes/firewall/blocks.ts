@@ -1,6 +1,6 @@
 /**
- * Statements in braces as nftables writes them: `set NAME { type …; elements = { … } }`, `map NAME
- * { … }` and `chain NAME { … }`.
+ * Reads statements in braces as nftables writes them: `set NAME { type …; elements = { … } }`, `map
+ * NAME { … }` and `chain NAME { … }`.
  */
 
 import { type Cursor, Mistake, said } from './cursor.js';
@@ -11,7 +11,7 @@ import { quote, type Token } from './tokens.js';
 
 const VALUE_FLAGS = ['interval', 'constant'];
 
-/** The block of a set or map; its name and the brace were read. */
+/** Reads the block of a set or map. Its name and opening brace were already read. */
 export function readSetBlock(cursor: Cursor, scope: Scope, name: Token, isMap: boolean, open: Token): void {
   let elements: readonly Token[] = [];
   const what = isMap ? 'map' : 'set';
@@ -48,8 +48,8 @@ export function readSetBlock(cursor: Cursor, scope: Scope, name: Token, isMap: b
 }
 
 /**
- * `type ipv4_addr`, `type inet_service : verdict`, `typeof ip saddr`: the rule that uses the set
- * says what its elements are.
+ * Skips `type ipv4_addr`, `type inet_service : verdict` or `typeof ip saddr`. The rule that uses
+ * the set determines the kind of its elements.
  */
 function readType(cursor: Cursor, isMap: boolean): void {
   let mapsTo: Token | null = null;
@@ -73,7 +73,7 @@ function readFlags(cursor: Cursor): void {
   } while (cursor.accept(','));
 }
 
-/** From an opening brace to behind the one that closes it. */
+/** Skips from an opening brace past its closing brace. */
 export function skipBraces(cursor: Cursor): void {
   if (!cursor.is('{')) cursor.fail(cursor.next, `expected "{", not ${said(cursor.next)}`);
   const open = cursor.take();
@@ -87,8 +87,8 @@ export function skipBraces(cursor: Cursor): void {
 }
 
 /**
- * Rules of a chain, to the brace that closes it; `rule` reads one. What is wrong ends the rule, and
- * the next one is read.
+ * Reads the rules of a chain, to the brace that closes it. `rule` reads one. A mistake ends its
+ * rule, and reading continues with the next one.
  */
 export function readChainBlock(cursor: Cursor, open: Token, rule: () => void): void {
   for (;;) {
@@ -106,7 +106,7 @@ export function readChainBlock(cursor: Cursor, open: Token, rule: () => void): v
   }
 }
 
-/** To the end of a rule: braces that are opened on the way are closed. */
+/** Skips to the end of a rule. Braces that open on the way must close first. */
 function skipRule(cursor: Cursor): void {
   for (let depth = 0; !cursor.isOver && cursor.next.kind !== 'end'; cursor.take()) {
     if (cursor.is('{')) depth++;

@@ -1,5 +1,5 @@
 /**
- * `tcp flags`, with the meaning that each form has in nftables:
+ * Reads `tcp flags`. Each form has the meaning that it has in nftables:
  *
  *     syn,ack                    any of them is set
  *     == syn,ack  != syn         exactly these are set, or not exactly these
@@ -16,7 +16,7 @@ import { TCP_FLAGS } from './vocabulary.js';
 const VALUES = 256;
 const ALL = VALUES - 1;
 
-/** The values of the byte of flags that match. */
+/** Returns the values of the flags byte that match. */
 export function readFlags(cursor: Cursor): Intervals {
   const at = cursor.next;
   if (cursor.accept('&')) return compared(cursor, at, mask(cursor));
@@ -39,7 +39,7 @@ export function readFlags(cursor: Cursor): Intervals {
   return matching(value, [0], true);
 }
 
-/** What comes after a mask. */
+/** Reads what follows a mask. */
 function compared(cursor: Cursor, at: Token, looked: number): Intervals {
   const not = cursor.accept('!=');
   if (!not) cursor.accept('==');
@@ -63,8 +63,8 @@ function matching(looked: number, values: readonly number[], not: boolean): Inte
 }
 
 /**
- * One flag or number, or some in parentheses: without them nftables applies the mask to the first
- * flag alone.
+ * Reads one flag or number, or several in parentheses. Without parentheses, nftables would apply
+ * the mask to the first flag only.
  */
 function mask(cursor: Cursor): number {
   if (cursor.is('(')) return alternatives(cursor);

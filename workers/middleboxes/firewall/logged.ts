@@ -4,11 +4,14 @@ import { formatIpv4, hasPorts, type Recorder, type RecordFields } from '../../ap
 import { LEVEL_SHIFT, PACKET, PACKET_WORDS, RULE, VERDICT_SHIFT } from './program.js';
 import { LOG_LEVELS } from './rule.js';
 
-/** line, verdict, version, level, then the packet, then the prefix: length, character codes. */
+/**
+ * Words of a record: line, verdict, version, level, the packet, then the prefix (its length, then
+ * character codes).
+ */
 const LINE = 0;
 const VERDICT = 1;
 const VERSION = 2;
-/** 0: the rule gives none. */
+/** 0: the rule has no level. */
 const LEVEL = 3;
 const WORDS = 4;
 const PREFIX = WORDS + PACKET_WORDS;
@@ -25,8 +28,8 @@ const STATES: Readonly<Record<number, string>> = {
 };
 
 /**
- * Writes the record of a packet that a rule logs. `words` and `base`: the program; `place`: of the
- * rule.
+ * Writes the record of a packet that a rule logs. `words` and `base` are the program, `place` is
+ * the rule's. Returns the result of `recorder.write`.
  */
 export function writeLogged(
   recorder: Recorder,

@@ -1,4 +1,4 @@
-/** A packet of the batch as rules look at it (`PACKET` of program.ts). */
+/** Converts a packet of the batch to the words that rules match (`PACKET` of program.ts). */
 
 import { type Batch, Fragment, hasPorts, Protocol } from '../../api.js';
 import { NO_QUERY, queryOf } from './icmp.js';
@@ -13,7 +13,7 @@ const FRAGMENT_HEADER = 44;
 const SOURCE_IPV6 = 2;
 const DESTINATION_IPV6 = 6;
 
-/** Raw words of addresses, in host order and biased. */
+/** Converts a raw address word to host order, biased. */
 function host(raw: number): number {
   return ((((raw & 0xff) << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24)) ^ 0x8000_0000) | 0;
 }
@@ -24,8 +24,8 @@ function portNumber(raw: number): number {
 
 export interface PacketWords {
   /**
-   * Fills in packet `i`; `reversed`: as the packet the other way would be. The state is left to the
-   * caller.
+   * Fills in packet `i`. If `reversed`, fills in the packet as it would be in the other direction.
+   * The caller sets the state.
    */
   fill(i: number, reversed: boolean): void;
 }
@@ -72,15 +72,15 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
   }
 
   /**
-   * The first next header of the IPv6 packet at word `at`. As in the kernel, fragments are looked
-   * at as the whole packet.
+   * Returns the first next header of the IPv6 packet at word `at`. As in the kernel, a fragment
+   * counts as the whole packet, so a leading fragment header is skipped.
    */
   function firstHeader(at: number): number {
     const first = (i32[at + 1] >>> 16) & 0xff;
     return first === FRAGMENT_HEADER ? i32[at + IPV6_BYTES / 4] & 0xff : first;
   }
 
-  /** Whether packet `i` has four bytes behind its last IP header. */
+  /** Returns true if packet `i` has four bytes after its last IP header. */
   function hasFirstWord(i: number): boolean {
     if (fragment[i] === Fragment.LATER) return false;
     const header = l3[i] >> 2;
@@ -88,7 +88,7 @@ export function createPacketWords(batch: Batch, words: Int32Array): PacketWords 
     return l4[i] + 4 <= l3[i] + bytes;
   }
 
-  /** The packet the other way of a reply is its query. */
+  /** In the other direction, a reply becomes its query. */
   function typeOf(type: number, carried: number, reversed: boolean): number {
     const query = reversed ? queryOf(type, carried) : NO_QUERY;
     return query === NO_QUERY ? type : query;

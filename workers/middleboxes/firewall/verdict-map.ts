@@ -11,7 +11,7 @@ import type { Selector } from './selectors.js';
 import type { Token } from './tokens.js';
 import type { Branch, Work } from './work.js';
 
-/** Reads a map; `vmap` was read. Each element becomes a branch of the rule. */
+/** Reads a map after `vmap`. Each element becomes a branch of the rule. */
 export function readVerdictMap(work: Work, selector: Selector, cursor: Cursor, scope: Scope, at: Token): void {
   if (work.outcome !== null || work.branches !== null) cursor.fail(at, 'the rule has a verdict already');
   if (work.limit !== null) cursor.fail(at, '"limit" before "vmap" is not possible: jump to a chain');
@@ -33,7 +33,7 @@ export function readVerdictMap(work: Work, selector: Selector, cursor: Cursor, s
 
 function branches(cursor: Cursor, draft: Draft, selector: Selector, scope: Scope): readonly Branch[] {
   const found: Branch[] = [];
-  /** `* : drop`: what no other element is of. */
+  /** Branches of `* : drop`, for packets that match no other element. */
   const others: Branch[] = [];
   const add = (list: Branch[], match: Draft): void => {
     const at = cursor.take();
@@ -58,8 +58,8 @@ function branches(cursor: Cursor, draft: Draft, selector: Selector, scope: Scope
 }
 
 /**
- * An element's key and the colon behind it, which may be part of the same word: `22 : accept`, `22:
- * accept`.
+ * Reads an element's key and the colon behind it. The colon may be part of the same word: `22 :
+ * accept`, `22: accept`.
  */
 function readKey(cursor: Cursor, selector: Selector, scope: Scope): readonly unknown[] {
   const token = cursor.next;

@@ -1,12 +1,12 @@
 /**
- * The filter part of a ruleset of nftables, as rules of the firewall. What it makes is read by the
- * parser of rules before it is returned, each rule by itself and then all together, so it loads;
- * what the parser refuses is left out, with its reason.
+ * Translates the filter part of an nftables ruleset to rules of the firewall. The parser of rules
+ * checks each translated rule by itself, then all of them together, so the result loads. What the
+ * parser refuses is left out, with its reason.
  *
- * **Which chains.** Base chains of type filter, in the families ip, ip6 and inet, that packets come
- * to on their way through (hook forward); or, for an instance in front of a host, those for packets
- * to the host (input) and from it (output). Several base chains of one hook are asked in the order
- * of their priority, and a packet has to be accepted by each.
+ * **Which chains.** Base chains of type filter, in the families ip, ip6 and inet. By default, those
+ * that packets pass through (hook forward). For an instance in front of a host, those for packets
+ * to the host (input) and from it (output). Several base chains of one hook apply in the order of
+ * their priority, and each of them must accept a packet.
  */
 
 import { readSetBlock } from '../blocks.js';
@@ -58,29 +58,29 @@ import {
 
 export interface ImportOptions {
   /**
-   * forward: for packets that pass; host: for those to and from a host behind the port `inside`.
-   * Default: what there is.
+   * forward: for packets that pass. host: for packets to and from a host behind the port `inside`.
+   * Default: forward, unless the ruleset has only input.
    */
   readonly hook?: 'forward' | 'host';
   /**
-   * Names of the configuration's ports, by interface. Absent: ports are named as the interfaces
-   * are.
+   * Names of the configuration's ports, by interface. If absent, ports have the names of the
+   * interfaces.
    */
   readonly ports?: ReadonlyMap<string, string>;
 }
 
-/** Something that the rules do not have. */
+/** A part of the ruleset that the translation does not have. */
 export interface LeftOut {
   readonly line: number;
   readonly what: string;
   readonly why: string;
-  /** Whether verdicts can be others than those of nftables because of it. */
+  /** True if verdicts can differ from those of nftables because of it. */
   readonly changes: boolean;
 }
 
 export interface Imported {
   readonly text: string;
-  /** Names that the ports of the configuration have to have. */
+  /** Names that the ports of the configuration must have. */
   readonly ports: readonly string[];
   readonly leftOut: readonly LeftOut[];
 }
@@ -91,7 +91,7 @@ const PORTS_MAX = 16;
 const HIDDEN = 'may be a part of a rule that nft could not print';
 const LOOPBACK = 'lo';
 
-/** Throws with what is wrong with the text as a whole. */
+/** Translates a ruleset. Throws if the text as a whole is wrong. */
 export function importNft(text: string, options: ImportOptions = {}): Imported {
   const listing = readListing(text);
   if (listing.tables.length === 0) throw new Error('there is no table: is this what "nft list ruleset" printed?');
@@ -105,16 +105,16 @@ class Import {
   private readonly output: string[] = [];
   private readonly ports: readonly string[];
   private readonly portsOf: (name: string) => readonly string[];
-  /** What rules can use, to try them. */
+  /** The definitions that translated rules can use, for trying them. */
   private readonly scope: Scope;
   private readonly usedPorts = new Set<string>();
   /** Names of sets and maps that could not be translated, with the reason. */
   private readonly wrong = new Map<string, string>();
   private readonly names = new Map<object, string>();
   private readonly taken = new Set<string>();
-  /** Where rules come from, by their text. */
+  /** Origin of each translated rule, by its text. */
   private readonly sources = new Map<string, { readonly line: number; readonly what: string }>();
-  /** Chains that were printed, by what an accept in them goes on to. */
+  /** Names of the printed chains. The key includes the chain that an accept in them goes on to. */
   private readonly printed = new Map<string, string>();
 
   constructor(listing: Listing, { hook, ports }: ImportOptions) {
@@ -138,7 +138,7 @@ class Import {
         name.endsWith('*') ? interf.startsWith(name.slice(0, -1)) : interf === name,
       );
       for (const [, port] of matching) this.usedPorts.add(port);
-      // Ports that are named as interfaces are may be others than those of which this file speaks.
+      // If ports have the names of interfaces, there may be more of them than this file names.
       if (ports === undefined && this.hook === 'forward' && name.endsWith('*')) return [name];
       return matching.map(([, port]) => port);
     };
@@ -154,7 +154,7 @@ class Import {
     return this.hook === 'host' ? new Map(names.map((name) => [name.replace(/\*$/, ''), OUTSIDE])) : null;
   }
 
-  /** Base chains that are translated. */
+  /** Returns the base chains that are translated. */
   private selected(): Chain[] {
     const hooks = this.hook === 'forward' ? ['forward'] : ['input', 'output'];
     return this.listing.tables
@@ -208,7 +208,7 @@ class Import {
     this.leftOut.push({ line, what, why, changes });
   }
 
-  /** What is not of the filter part. */
+  /** Reports everything outside the filter part. */
   private others(): void {
     const hooks = this.hook === 'forward' ? ['forward'] : ['input', 'output'];
     for (const { line, tokens } of this.listing.others) {
@@ -249,7 +249,7 @@ class Import {
     }
   }
 
-  /** Whether base chains that are left out can refuse packets that the rules are about. */
+  /** Returns true if base chains that are left out can refuse packets that the rules apply to. */
   private takes(chains: readonly Chain[]): boolean {
     const isElsewhere = (hook: string): boolean =>
       this.hook === 'forward' ? hook === 'input' || hook === 'output' : hook === 'forward';
@@ -295,7 +295,7 @@ class Import {
   }
 
   /**
-   * Prints a set, if rules can have it. A map of verdicts is printed with the chain that uses it.
+   * Prints a set if rules can have it. A map of verdicts is printed with the chain that uses it.
    */
   private set(set: Block, table: Table): void {
     const key = setKey(table, set.name);
@@ -327,7 +327,10 @@ class Import {
     return [`${set.tokens[0].text} ${name} {`, ...lines, '}'];
   }
 
-  /** Why rules cannot have the set, or null; then rules that are tried know it. */
+  /**
+   * Returns the reason why rules cannot have the set. Returns null if they can. Rules that are
+   * tried later then know it.
+   */
   private trySet(text: readonly string[], name: string): string | null {
     const { tokens, problems: unreadable } = tokenize(text.join('\n'));
     const problems = new Problems(unreadable);
@@ -341,7 +344,7 @@ class Import {
     return problems.any ? problems.all()[0].message : null;
   }
 
-  /** A name of its own, in the output. */
+  /** Returns a unique name in the output. */
   private name(of: object, wanted: string, table: Table): string {
     const known = this.names.get(of);
     if (known !== undefined) return known;
@@ -356,7 +359,7 @@ class Import {
 
   // ——— Chains ———
 
-  /** The only base chain: its rules stand at the top. */
+  /** Prints the only base chain. Its rules are at the top. */
   private top(base: Chain): void {
     const renames = this.chainsOf(base, null);
     const related = this.related(base);
@@ -365,8 +368,8 @@ class Import {
   }
 
   /**
-   * Rules at the top that send packets to the first base chain of their IP version, and chains for
-   * each.
+   * Prints rules at the top that send packets to the first base chain of their IP version, and the
+   * chains.
    */
   private dispatch(bases: readonly Chain[], match: string): void {
     const sequences = new Map(VERSIONS.map((version) => [version, sequence(bases, version)]));
@@ -378,8 +381,8 @@ class Import {
   }
 
   /**
-   * What packets meet that the base chains before number `at` accepted. Prints the chains that are
-   * needed.
+   * Returns what happens to packets that the base chains before number `at` accepted. Prints the
+   * chains that this needs.
    */
   private after(chains: readonly Chain[], at: number, sequences: ReadonlyMap<Version, readonly Chain[]>): string {
     if (at >= chains.length) return 'accept';
@@ -393,7 +396,7 @@ class Import {
     return `goto ${this.base(base, next === 'accept' ? null : next.replace(/^goto /, ''))}`;
   }
 
-  /** A chain that sends packets on by their version. */
+  /** Prints a chain that distributes packets by their IP version. Returns a jump to it. */
   private split(base: Chain, nexts: readonly string[]): string {
     const key = `${setKey(base.table, base.name)} after`;
     const known = this.printed.get(key);
@@ -405,7 +408,7 @@ class Import {
     return `goto ${name}`;
   }
 
-  /** Prints a base chain as a chain that ends with its policy; returns its name. */
+  /** Prints a base chain as a chain that ends with its policy. Returns its name. */
   private base(base: Chain, next: string | null): string {
     const key = `${setKey(base.table, base.name)} base`;
     const known = this.printed.get(key);
@@ -427,7 +430,10 @@ class Import {
     return name;
   }
 
-  /** The policy for related packets, if no rule names them: without such a rule they pass. */
+  /**
+   * Returns a rule that applies the policy to related packets. It is needed if no rule names them,
+   * because they would then pass.
+   */
   private related(base: Chain): string[] {
     const reached = reachedBy(base);
     const statements = [...reached.flatMap(({ rules }) => rules), ...mapsOf(reached)];
@@ -441,8 +447,8 @@ class Import {
   }
 
   /**
-   * Prints the chains that a base chain jumps to, and the maps that they use; returns how they are
-   * named.
+   * Prints the chains that a base chain jumps to, and the maps that they use. Returns their new
+   * names.
    */
   private chainsOf(base: Chain, next: string | null): Renames {
     const { table } = base;
@@ -460,7 +466,7 @@ class Import {
     };
     const renames: Renames = { next, chain: nameOf, set: setName };
     const fresh = reached.filter((each) => !this.printed.has(`${setKey(table, each.name)} ${next}`));
-    // Names first: chains jump to each other.
+    // Assign names first, because chains jump to each other.
     for (const each of fresh) {
       const isKnown = this.names.has(each);
       const name = isKnown ? this.name({}, `${each.name}-${base.name}`, table) : this.name(each, each.name, table);
@@ -474,7 +480,7 @@ class Import {
     return renames;
   }
 
-  /** Prints the maps, once for each place that an accept in them goes on to. */
+  /** Prints the maps, once for each chain that an accept in them goes on to. */
   private maps(used: readonly Block[], base: Chain, renames: Renames): void {
     const { table } = base;
     for (const map of used) {
@@ -486,7 +492,7 @@ class Import {
       this.printed.set(key, name).set(`${key} ${renames.next}`, name);
       const text = this.setText(map, name, (words) => renamed(words, renames));
       if (text === null) continue;
-      // Rules that are tried have to know the copy.
+      // Rules that are tried later must know the copy.
       if (isKnown) this.trySet(text, name);
       this.output.push(...text);
     }
@@ -536,7 +542,7 @@ class Import {
     return why === null ? { text, removed, denied } : { why };
   }
 
-  /** Why rules cannot have it, or null. */
+  /** Returns the reason why rules cannot have the rule, or null. */
   private tryRule(text: string): string | null {
     const { tokens, problems: unreadable } = tokenize(text);
     const problems = new Problems(unreadable);
@@ -550,7 +556,7 @@ class Import {
   }
 }
 
-/** Whether a place is between the first and the last of some tokens, or right behind them. */
+/** Returns true if a place is within some tokens, or directly behind them. */
 function isWithin({ line, column }: { line: number; column: number }, tokens: readonly Token[]): boolean {
   const [first] = tokens;
   const last = tokens[tokens.length - 1];
@@ -560,23 +566,26 @@ function isWithin({ line, column }: { line: number; column: number }, tokens: re
 
 interface RuleResult {
   readonly text?: string;
-  /** Absent, as the text is: no packet can match. */
+  /** If both this and the text are absent, no packet can match. */
   readonly why?: string;
   readonly removed?: readonly string[];
-  /** Part of the rule may be in a comment, perhaps its verdict. */
+  /** True if part of the rule may be in a comment, perhaps its verdict. */
   readonly isHidden?: boolean;
-  /** The branch of a map that refuses packets of open connections: these pass. */
+  /** A removed branch of a map that refuses packets of open connections. Here these pass. */
   readonly denied?: string | null;
 }
 
 const VERDICTS = ['accept', 'drop', 'reject', 'jump', 'goto', 'return', 'queue', 'vmap', 'dnat', 'redirect', 'tproxy'];
 
-/** Whether a rule that is only about packets of open connections, which pass, can refuse them. */
+/**
+ * Returns true if a rule that applies only to packets of open connections can refuse them. Here
+ * these pass.
+ */
 function deniesOpen({ tokens }: Statement): boolean {
   return denies(tokens) || tokens.some(({ kind, text }) => kind === 'word' && text === 'vmap');
 }
 
-/** Whether a rule decides about packets; others count them, write them down or change them. */
+/** Returns true if a rule decides about packets. Others count, log or change them. */
 function hasVerdict({ tokens }: Statement): boolean {
   return tokens.some(({ kind, text }) => kind === 'word' && VERDICTS.includes(text));
 }

@@ -1,6 +1,6 @@
 /**
- * What `nft list ruleset` printed, or a file for `nft -f`: its tables, with their chains and sets,
- * as tokens.
+ * Reads the output of `nft list ruleset`, or a file for `nft -f`: its tables, with their chains and
+ * sets, as tokens.
  */
 
 import type { RuleProblem } from '../../../api.js';
@@ -14,11 +14,11 @@ export interface Statement {
 
 export interface Block extends Statement {
   readonly name: string;
-  /** What is between its braces, statement by statement. */
+  /** The statements between its braces. */
   readonly statements: readonly Statement[];
 }
 
-/** A chain that packets come to by themselves. */
+/** The properties of a base chain. Packets enter a base chain from a hook. */
 export interface Base {
   readonly type: string;
   readonly hook: string;
@@ -37,21 +37,21 @@ export interface Table {
   readonly name: string;
   readonly line: number;
   readonly chains: Chain[];
-  /** Sets and maps: their first token says which. */
+  /** Sets and maps. The first token tells which. */
   readonly sets: Block[];
-  /** Other blocks: flowtable, counter, limit, ct helper, … */
+  /** Other blocks: flowtable, counter, limit, ct helper, and so on. */
   readonly others: Block[];
 }
 
-/** What may be a part of a rule that nft printed as a comment. */
+/** Comments of the form of HANDLE are never part of a rule. Those of the form of EXTENSION are. */
 const HANDLE = /^# handle \d+\s*$/;
 const EXTENSION = /^#\s*xt_/;
 const LAST_VERDICTS = ['accept', 'drop', 'return', 'continue'];
 
 /**
- * The comment behind a rule, if it can be a part of the rule: nftables up to 1.0.2 prints
- * extensions of iptables as `# xt_set`, and the rest of the rule after it. A verdict is the last of
- * a rule: what stands behind it is only a comment.
+ * Returns the comment behind a rule, if it can be part of the rule. nftables up to 1.0.2 prints
+ * extensions of iptables as `# xt_set`, followed by the rest of the rule. A verdict ends a rule, so
+ * what follows it is only a comment.
  */
 export function hiddenBehind(tokens: readonly Token[], comments: readonly Comment[]): string | null {
   const last = tokens[tokens.length - 1];
@@ -68,7 +68,7 @@ function endsWithVerdict(tokens: readonly Token[]): boolean {
   return tokens.some(({ kind, text }) => kind === 'word' && (text === 'reject' || text === 'vmap'));
 }
 
-/** Comments in a chain that hide an extension of iptables. */
+/** Returns the comments in a chain that hide an extension of iptables. */
 export function extensionsIn({ tokens }: Chain, comments: readonly Comment[]): Comment[] {
   const [first] = tokens;
   const last = tokens[tokens.length - 1];
@@ -76,7 +76,8 @@ export function extensionsIn({ tokens }: Chain, comments: readonly Comment[]): C
 }
 
 /**
- * Rules of a chain that are nothing but a comment, since they begin with an extension of iptables.
+ * Returns the comments that stand for a whole rule of a chain. Such a rule begins with an extension
+ * of iptables.
  */
 export function hiddenRules(chain: Chain, comments: readonly Comment[]): Comment[] {
   const lines = new Set(chain.rules.map(({ tokens }) => tokens[tokens.length - 1].line));
@@ -85,18 +86,18 @@ export function hiddenRules(chain: Chain, comments: readonly Comment[]): Comment
 
 export interface Listing {
   readonly tables: readonly Table[];
-  /** `define` at the top. */
+  /** `define` statements at the top. */
   readonly defines: readonly Statement[];
-  /** What is neither. */
+  /** Other statements at the top. */
   readonly others: readonly Statement[];
   readonly comments: readonly Comment[];
-  /** What could not be read as words. */
+  /** Places whose text is not a token. */
   readonly unreadable: readonly RuleProblem[];
 }
 
 const FAMILIES = ['ip', 'ip6', 'inet', 'arp', 'bridge', 'netdev'];
 
-/** Names of priorities, as nftables has them for the families of IP. */
+/** Names of priorities, as in nftables for the IP families. */
 const PRIORITIES: Readonly<Record<string, number>> = {
   raw: -300,
   mangle: -150,
@@ -106,7 +107,7 @@ const PRIORITIES: Readonly<Record<string, number>> = {
   srcnat: 100,
 };
 
-/** Throws if braces do not match, with the line. */
+/** Reads a listing. If braces do not match, throws with the line. */
 export function readListing(text: string): Listing {
   const { tokens, comments, problems } = tokenize(text);
   const tables: Table[] = [];
@@ -125,7 +126,10 @@ function isMark(token: Token, text: string): boolean {
   return token.kind === 'mark' && token.text === text;
 }
 
-/** Statements end with a line, or `;`, outside braces. A block ends with its brace. */
+/**
+ * Splits tokens into statements. A statement ends with a line end or `;` outside braces. A block
+ * ends with its brace.
+ */
 function statements(tokens: readonly Token[]): Statement[] {
   const found: Statement[] = [];
   let current: Token[] = [];
@@ -153,14 +157,14 @@ function statements(tokens: readonly Token[]): Statement[] {
 
 const BLOCKS: ReadonlySet<string> = new Set(['table', 'chain', 'set', 'map', 'flowtable']);
 
-/** A block: its words, and what is between its braces. */
+/** Returns a block: its tokens, and the statements between its braces. */
 function block({ line, tokens }: Statement, name: number): Block {
   const from = tokens.findIndex((token) => isMark(token, '{'));
   const inner = from < 0 ? [] : tokens.slice(from + 1, -1);
   return { line, tokens, name: tokens[name]?.text ?? '', statements: statements(inner) };
 }
 
-/** Adds a table. nftables joins blocks of the same name, of tables as of chains. */
+/** Adds a table. nftables merges blocks of the same name, for tables and for chains. */
 function readTable(statement: Statement, tables: Table[]): void {
   const hasFamily = FAMILIES.includes(statement.tokens[1]?.text ?? '') && statement.tokens[2]?.kind === 'word';
   const whole = block(statement, hasFamily ? 2 : 1);
@@ -202,7 +206,7 @@ function readChain(table: Table, whole: Block): void {
   else table.chains[at] = chain;
 }
 
-/** `type filter hook forward priority filter + 10`. */
+/** Reads `type filter hook forward priority filter + 10`. */
 function readBase({ line, tokens }: Statement, family: string): Base {
   const after = (name: string): Token[] => {
     const at = tokens.findIndex(({ text }) => text === name);
@@ -213,7 +217,7 @@ function readBase({ line, tokens }: Statement, family: string): Base {
   const priority = after('priority').map(({ text }) => text);
   const words = priority.join(' ').replace(/[-+]/g, (sign) => ` ${sign} `);
   const match = /^\s*([a-z]+)?\s*(?:([-+])\s*)?(\d+)?\s*$/.exec(words);
-  // Only the order of chains that are translated matters. Bridges have other names for priorities.
+  // Only the order of translated chains matters. In other families, priorities have other names.
   const isTranslated = family === 'ip' || family === 'ip6' || family === 'inet';
   const number = !isTranslated ? 0 : match === null ? Number.NaN : priorityOf(match);
   if (type === undefined || hook === undefined || Number.isNaN(number))

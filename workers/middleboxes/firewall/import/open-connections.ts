@@ -1,6 +1,6 @@
 /**
- * What rules refuse of open connections in nftables and not here, where packets of open connections
- * pass without asking the rules, and related ones ask only rules that name `related`.
+ * Finds rules of nftables that refuse packets of open connections. Here these packets pass without
+ * consulting the rules, and related ones consult only rules that name `related`.
  */
 
 import { anything, both, type Match } from '../match.js';
@@ -10,7 +10,7 @@ import { coversMatch } from '../shadow.js';
 import { State } from '../vocabulary.js';
 
 const OPEN = State.ESTABLISHED | State.RELATED;
-/** Rules that are compared. With more of them, more refusals are reported than there are. */
+/** Limit on the rules that are compared. Beyond it, more refusals are reported than exist. */
 const SETTLERS_MAX = 256;
 
 export interface Refusal {
@@ -20,8 +20,8 @@ export interface Refusal {
 }
 
 /**
- * Rules that refuse packets, unless a rule before them has decided about those of open connections.
- * `withPolicy`: packets can come to the policy.
+ * Returns the rules that refuse packets of open connections, unless an earlier rule has decided
+ * about them. `withPolicy`: the policy counts too, because packets can reach it.
  */
 export function refusalsOfOpen({ rules, policy }: RuleSet, ports: number, withPolicy: boolean): Refusal[] {
   const found = new Map<string, Refusal>();
@@ -54,7 +54,7 @@ export function refusalsOfOpen({ rules, policy }: RuleSet, ports: number, withPo
   return [...found.values()];
 }
 
-/** Packets of open connections that meet the rule in nftables. */
+/** Returns the states of open connections for which packets meet the rule in nftables. */
 function openStates(rule: Rule): number {
   return rule.isStateless ? OPEN : rule.states & OPEN;
 }

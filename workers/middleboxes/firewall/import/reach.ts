@@ -1,4 +1,4 @@
-/** Which chains, sets and interfaces the base chains of a listing come to. */
+/** Finds the chains, sets and interfaces that the base chains of a listing reach. */
 
 import type { Block, Chain, Listing, Table } from './listing.js';
 import { interfacesIn, targetsIn } from './rewrite.js';
@@ -16,7 +16,7 @@ export function setKey(table: Table, name: string): string {
   return `${table.family} ${table.name} ${name}`;
 }
 
-/** Base chains of an IP version, in the order in which packets come to them. */
+/** Returns the base chains of an IP version, in the order in which packets pass them. */
 export function sequence(bases: readonly Chain[], version: Version): Chain[] {
   const family = version === 'ipv4' ? 'ip' : 'ip6';
   return bases
@@ -24,7 +24,9 @@ export function sequence(bases: readonly Chain[], version: Version): Chain[] {
     .toSorted((a, b) => (a.base?.priority ?? 0) - (b.base?.priority ?? 0));
 }
 
-/** The chain, and those that it jumps to, directly or not, also by maps of its table. */
+/**
+ * Returns the chain and those that it jumps to, directly or not, including by maps of its table.
+ */
 export function reachedBy(chain: Chain): Chain[] {
   const { table } = chain;
   const found = new Set<Chain>([chain]);
@@ -35,7 +37,7 @@ export function reachedBy(chain: Chain): Chain[] {
   return [...found];
 }
 
-/** Sets and maps that rules of the chains use. */
+/** Returns the sets and maps that rules of the chains use. */
 export function mapsOf(chains: readonly Chain[]): Block[] {
   const used = new Set(
     chains
@@ -46,7 +48,7 @@ export function mapsOf(chains: readonly Chain[]): Block[] {
 }
 
 /**
- * A name for each wildcard that none of the names matches: rules with the wildcard need such a
+ * Returns a port name for each wildcard that no name matches. Rules with the wildcard need such a
  * port.
  */
 export function examples(names: readonly string[], exact: readonly string[]): string[] {
@@ -68,7 +70,8 @@ export function interfacesOf(base: Chain, { defines }: Listing): string[] {
 }
 
 /**
- * Whether a packet can come to the end of the rules of a base chain other than past all of them.
+ * Returns true if a packet can leave the rules of a base chain before the last one and still reach
+ * the chain's end.
  */
 export function canReturn(base: Chain): boolean {
   return [...base.rules, ...mapsOf([base])].some(({ tokens }) =>

@@ -1,12 +1,12 @@
 /**
- * Rewrites the words of a rule: interfaces become ports, options that change no verdict go, and an
- * accept of one base chain goes on to the next.
+ * Rewrites the words of a rule. Interfaces become ports. Options that change no verdict are
+ * removed. An accept in a base chain goes on to the next base chain.
  */
 
 import { refusal } from '../refusals.js';
 import { quote, type Token } from '../tokens.js';
 
-/** Text in the place of tokens. `joined`: it stood right behind the word before. */
+/** The text of a token. `joined`: it stood directly behind the previous word. */
 export interface Word {
   readonly text: string;
   readonly kind: Token['kind'];
@@ -21,7 +21,7 @@ export function wordsOf(tokens: readonly Token[]): Word[] {
   });
 }
 
-/** Words on one line. */
+/** Returns the words as one line. */
 export function lineOf(words: readonly Word[]): string {
   return words
     .filter(({ kind }) => kind !== 'end')
@@ -31,7 +31,7 @@ export function lineOf(words: readonly Word[]): string {
 
 const word = (text: string): Word => ({ text, kind: 'word', joined: false });
 
-/** The ports that an interface name means, which may end with `*`. */
+/** Returns the ports of an interface name, which may end with `*`. */
 export type PortsOf = (name: string) => readonly string[];
 
 export type Rewritten =
@@ -48,12 +48,12 @@ const OPERATORS: ReadonlyMap<string, string> = new Map([
   ['ne', '!='],
   [VERDICT_MAP, VERDICT_MAP],
 ]);
-/** Words that can stand behind the name of a field and are no value of it. */
+/** Words that can follow the name of a field and are not a value of it. */
 const NO_VALUES = ['lt', 'gt', 'le', 'ge', 'and', 'or', 'xor', 'map', 'set'];
 
 /**
- * Why the interfaces of a rule cannot become ports, or null. A rule that is refused here must not
- * be read as one that no packet meets: its other matches decide too.
+ * Returns the reason why the interfaces of a rule cannot become ports, or null. Such a rule must
+ * not be taken for one that no packet meets, because its other matches decide too.
  */
 export function whyNotPorts(words: readonly Word[]): string | null {
   const has = (text: string): boolean =>
@@ -72,13 +72,13 @@ export function whyNotPorts(words: readonly Word[]): string | null {
   return why;
 }
 
-/** Whether the word is the chain of a jump. */
+/** Returns true if the word is the chain of a jump. */
 function isTarget(words: readonly Word[], at: number): boolean {
   const before = words[at - 1];
   return before?.kind === 'word' && (before.text === 'jump' || before.text === 'goto');
 }
 
-/** Names of interfaces in a rule or a set. */
+/** Returns the names of interfaces in a rule or a set. */
 export function interfacesIn(tokens: readonly Token[]): string[] {
   const found: string[] = [];
   forEachInterface(wordsOf(tokens), (values) => {
@@ -92,7 +92,8 @@ function unquoted(text: string): string {
 }
 
 /**
- * Calls `visit` for the names after each `iifname` and the like, with their place and the operator.
+ * Calls `visit` for the names after each `iifname` and similar word, with their place and the
+ * operator.
  */
 function forEachInterface(
   words: readonly Word[],
@@ -116,7 +117,7 @@ function forEachInterface(
   }
 }
 
-/** Words between commas. */
+/** Splits words at commas. */
 function elements(words: readonly Word[]): Word[][] {
   const found: Word[][] = [[]];
   for (const each of words) {
@@ -126,7 +127,7 @@ function elements(words: readonly Word[]): Word[][] {
   return found.filter((element) => element.length > 0);
 }
 
-/** Ports in the place of interfaces. An interface that is no port has no packets here. */
+/** Replaces interfaces by ports. An interface that is not a port has no packets here. */
 export function withPorts(words: readonly Word[], portsOf: PortsOf): Rewritten {
   const changes: { from: number; to: number; text: Word[] }[] = [];
   let never: string | null = null;
@@ -150,7 +151,7 @@ export function withPorts(words: readonly Word[], portsOf: PortsOf): Rewritten {
         text: [word('{'), ...kept.flatMap((each, i) => (i === 0 ? each : [comma(), ...each])), word('}')],
       });
     } else if (operator === '!=' && ports.length === 0) {
-      // All packets: the match goes, with the words before it.
+      // All packets match, so the match is removed, with the words before it.
       const start = words[from - 3]?.text === 'meta' ? from - 3 : from - 2;
       changes.push({ from: start, to, text: [] });
     } else if (ports.length === 0) never = list;
@@ -172,7 +173,7 @@ function portSet(ports: readonly string[]): Word[] {
   return [word('{'), ...quoted.flatMap((each, i) => (i === 0 ? [each] : [comma(), each])), word('}')];
 }
 
-/** Options of statements that say nothing about the verdict, and that rules here do not have. */
+/** Removes options of statements that do not affect the verdict and that rules here do not have. */
 export function withoutOptions(words: readonly Word[]): { words: readonly Word[]; removed: readonly string[] } {
   const result: Word[] = [];
   const removed: string[] = [];
@@ -202,8 +203,8 @@ export function withoutOptions(words: readonly Word[]): { words: readonly Word[]
 }
 
 /**
- * A map of connection states without `established`, whose packets pass without asking the rules.
- * `denied`: the branch that is gone refused them.
+ * Removes the branch for `established` from a map of connection states if it refuses, since such
+ * packets pass without consulting the rules. `denied` is the removed branch, or null.
  */
 export function withoutEstablished(words: readonly Word[]): { words: readonly Word[]; denied: string | null } {
   const at = words.findIndex(
@@ -225,12 +226,12 @@ export function withoutEstablished(words: readonly Word[]): { words: readonly Wo
 /** Words of rules that take packets away. */
 const DENIES = ['drop', 'reject', 'queue', 'fwd', 'synproxy'];
 
-/** Whether a rule or a map refuses packets. */
+/** Returns true if a rule or a map refuses packets. */
 export function denies(tokens: readonly Token[]): boolean {
   return tokens.some(({ kind, text }) => kind === 'word' && DENIES.includes(text));
 }
 
-/** What a bare `reject` answers in nftables, also to TCP. */
+/** Completes a bare `reject` with what nftables answers, even to TCP. */
 export function withAnswers(words: readonly Word[]): readonly Word[] {
   return words.flatMap((each, i) =>
     each.kind === 'word' && each.text === 'reject' && words[i + 1]?.text !== 'with'
@@ -240,13 +241,16 @@ export function withAnswers(words: readonly Word[]): readonly Word[] {
 }
 
 export interface Renames {
-  /** The chain that an accept goes on to; null: it is accepted. */
+  /** The chain that an accept goes on to. Null: the packet is accepted. */
   readonly next: string | null;
   chain(name: string): string;
   set(name: string): string;
 }
 
-/** Names of chains and sets as they are printed, and accepts that go on. */
+/**
+ * Replaces names of chains and sets by their printed names, and accepts that go on to a chain by a
+ * `goto`.
+ */
 export function renamed(words: readonly Word[], { next, chain, set }: Renames): readonly Word[] {
   return words.map((each, i) => {
     if (isTarget(words, i)) return { ...each, text: chain(each.text) };
@@ -256,7 +260,7 @@ export function renamed(words: readonly Word[], { next, chain, set }: Renames): 
   });
 }
 
-/** Chains that the words jump to. */
+/** Returns the chains that the words jump to. */
 export function targetsIn(tokens: readonly Token[]): string[] {
   return tokens.flatMap(({ kind, text }, i) => {
     const isJump = kind === 'word' && (text === 'jump' || text === 'goto');
