@@ -1,11 +1,11 @@
 /**
- * The network of the af_xdp benchmark, and what is measured on it.
+ * The network of the af_xdp benchmark, and its measurements.
  *
  *     generator ── 10.1.0.0/16 ── in0 router out0 ── 192.0.2.0/30 ── sink
  *
- * Frames leave the router for a link-layer address the sink does not have, so the sink's kernel
- * drops them at once: what it received is what was forwarded. The generator has a core of its own,
- * what forwards has another.
+ * Frames leave the router for a link-layer address that is not the sink's. So the sink's kernel
+ * drops them at once, and what it received is what was forwarded. The generator and the forwarder
+ * each have their own core.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -18,7 +18,7 @@ import { median } from './result.js';
 
 export const GENERATOR_CORE = 0;
 export const FORWARDER_CORE = 1;
-/** Not the sink's. */
+/** An address that is not the sink's. */
 export const NEXT_HOP_MAC = '02:00:00:00:00:99';
 export const RING_SIZE = 4096;
 
@@ -28,28 +28,30 @@ const FLOWS = 1000;
 const FRAME_BYTES = 60;
 const WARM_UP_MS = 1000;
 
-/** A burst fills the forwarder's rx ring; it is forwarded well before it is looked at. */
+/**
+ * A burst fills the forwarder's rx ring. It is forwarded well before the measurement looks at it.
+ */
 const BURSTS = 12;
 const FILL_MS = 40;
 const DRAIN_MS = 40;
-/** For a signal to have stopped a process. */
+/** Time for a signal to stop a process. */
 const STOP_MS = 5;
 
-/** What one measurement saw. */
+/** The result of one measurement. */
 export interface Measured {
   readonly packetsPerS: number;
-  /** Processor time of the forwarder per packet forwarded. */
+  /** Processor time of the forwarder per forwarded packet. */
   readonly cpuNsPerPacket: number;
 }
 
-/** Whose processor time is measured. */
+/** The process whose processor time is measured. */
 export interface Forwarder {
-  /** Nanoseconds so far. */
+  /** Processor time so far, ns. */
   cpuNs(): number;
   /**
-   * A process that may be stopped for a moment, so that packets pile up in its ring: then its time
-   * is that of full batches, and neither its idle rounds nor how much of the core it is left by
-   * others count. `null`: measured as it goes.
+   * A process that may be stopped for a moment, so that packets fill its ring. Its time is then
+   * that of full batches: idle rounds do not count, and neither does the share of the core that
+   * others take. `null`: measured while it runs.
    */
   readonly program: Program | null;
 }
@@ -58,7 +60,10 @@ export class Bed {
   readonly testbed: Testbed;
   private readonly generator: string;
   private readonly l2fwd: string;
-  /** Lives in the sink's namespace, so that its counters can be read without starting anything. */
+  /**
+   * Runs in the sink's namespace, so that the sink's counters can be read without starting a
+   * program.
+   */
   private readonly witness: Program;
 
   private constructor(testbed: Testbed) {
@@ -101,7 +106,7 @@ export class Bed {
     }
   }
 
-  /** A program on the forwarder's core of the router. */
+  /** Starts a program in the router on the forwarder's core. */
   startForwarder(name: string, argv: readonly string[]): Program {
     return this.testbed.start('router', name, ['taskset', '-c', `${FORWARDER_CORE}`, ...argv]);
   }
@@ -110,12 +115,12 @@ export class Bed {
     return this.startForwarder('l2fwd', [this.l2fwd, ...this.forwarding(mode)]);
   }
 
-  /** Arguments that l2fwd.c and af-xdp-forward.ts share. */
+  /** Arguments of both l2fwd.c and af-xdp-forward.ts. */
   forwarding(mode: string): string[] {
     return ['in0', 'out0', mode, `${RING_SIZE}`, this.testbed.mac('generator', 'eth0'), NEXT_HOP_MAC];
   }
 
-  /** Traffic at full speed for a while, after a warm-up, and then in bursts. */
+  /** Sends traffic at full speed for a while, after a warm-up, and then in bursts. */
   async measure(ms: number, forwarder: Forwarder): Promise<Measured> {
     const to = [this.testbed.mac('router', 'in0'), FIRST_CLIENT, SERVER];
     const argv = [this.generator, 'eth0', ...to, `${FLOWS}`, `${FRAME_BYTES}`, '0'];
@@ -141,7 +146,7 @@ export class Bed {
     }
   }
 
-  /** Processor time per packet of bursts that wait in the forwarder's ring, their median. */
+  /** Median processor time per packet of bursts that wait in the forwarder's ring. */
   private async bursts(generator: Program, program: Program, forwarder: Forwarder): Promise<number> {
     const costs: number[] = [];
     generator.kill('SIGSTOP');
@@ -167,7 +172,7 @@ export class Bed {
     await this.testbed.down();
   }
 
-  /** Packets the sink's interface has received. */
+  /** Packets that the sink's interface has received. */
   private forwarded(): number {
     const line = readFileSync(`/proc/${this.witness.pid}/net/dev`, 'utf8').split('eth0:')[1];
     return Number(line.trim().split(/\s+/)[1]);
@@ -186,7 +191,7 @@ export function compileProgram(folder: string, name: string): string {
 }
 
 /**
- * Processor time of one thread, or of all, of a process so far, in nanoseconds
+ * Processor time so far of one thread of a process, or of all its threads, in nanoseconds
  * (Documentation/scheduler/sched-stats).
  */
 export function threadCpuNs(pid: number, thread?: string): number {
@@ -200,7 +205,8 @@ export function threadCpuNs(pid: number, thread?: string): number {
 }
 
 /**
- * Time a core has spent in soft interrupts so far, in nanoseconds, as far as ticks tell (proc(5)).
+ * Time that a core has spent in soft interrupts so far, in nanoseconds, at the resolution of ticks
+ * (proc(5)).
  */
 export function softIrqNs(core: number): number {
   const line = readFileSync('/proc/stat', 'utf8').split(`cpu${core} `)[1];

@@ -1,6 +1,6 @@
 /**
- * Contenders on the network of af-xdp-bed.ts, who take turns for several rounds: what is alike in
- * all such benchmarks.
+ * The common part of the benchmarks on the network of af-xdp-bed.ts: contenders take turns for
+ * several rounds.
  */
 
 import { writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { Bed, FORWARDER_CORE, type Measured, softIrqNs } from './af-xdp-bed.js';
 import { type BenchResult, median } from './result.js';
 
 const ROUNDS = 5;
-/** Name of an instance's thread that is measured. */
+/** Name of the measured thread of an instance. */
 export const WORKER = 'ct-worker-0';
 
 export type Measure = (bed: Bed, ms: number) => Promise<Measured>;
@@ -17,11 +17,11 @@ export type Measure = (bed: Bed, ms: number) => Promise<Measured>;
 export interface Contender {
   readonly name: string;
   readonly measure: Measure;
-  /** Names of those it is compared with. */
+  /** Names of the contenders that it is compared with. */
   readonly beside: readonly string[];
 }
 
-/** The kernel routes, with these tables of nftables, on the forwarder's core. */
+/** Measures the kernel, which routes with these nftables tables on the forwarder's core. */
 export async function measureKernel(bed: Bed, ms: number, tables: string): Promise<Measured> {
   const file = join(bed.testbed.folder, 'kernel.nft');
   writeFileSync(file, `${tables}\n`);
@@ -41,7 +41,7 @@ export async function measureKernel(bed: Bed, ms: number, tables: string): Promi
   }
 }
 
-/** All contenders' figures; `name` begins each. */
+/** Measures all contenders. The names of the results begin with `name`. */
 export async function contest(name: string, contenders: readonly Contender[], seconds: number): Promise<BenchResult[]> {
   const rounds = new Map<string, Measured[]>(contenders.map(({ name: who }) => [who, []]));
   const bed = await Bed.build();
@@ -59,9 +59,9 @@ export async function contest(name: string, contenders: readonly Contender[], se
 }
 
 /**
- * One figure beside each of its baselines, or alone. The ratio is the median of the rounds' own
- * ratios: what a round measured within seconds has seen the same machine, and the load of others
- * falls out.
+ * One figure beside each of its baselines, or alone. The ratio is the median of the ratios of the
+ * rounds. Within the seconds of a round, the machine is the same for all, so other load cancels
+ * out.
  */
 function figures(
   bench: string,

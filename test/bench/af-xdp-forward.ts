@@ -1,6 +1,6 @@
 /**
  * The af_xdp driver alone, doing what l2fwd.c does: `node af-xdp-forward.js INTERFACE INTERFACE
- * MODE RING_SIZE MAC MAC`. Writes "ready"; runs until it is killed.
+ * MODE RING_SIZE MAC MAC`. Writes "ready" and runs until it is killed.
  */
 
 import { writeSync } from 'node:fs';
@@ -19,15 +19,15 @@ const driver = new AfXdpDriver({
 const batch = new Batch(driver.memory, new Float64Array(1));
 const idle = new Idle(driver, 'sleep');
 
-/** Both addresses of the frames each port sends, as 16-bit words. */
+/** Both link-layer addresses of the frames that each port sends, as 16-bit words. */
 const headers = names.map((name, i) => {
   const bytes = [...macs[i].split(':').map((byte) => Number.parseInt(byte, 16)), ...interfaceFacts(name).mac];
   return new Uint16Array(Uint8Array.from(bytes).buffer);
 });
 
 /**
- * Takes one off the time to live, and makes up for it in the header checksum (RFC 1624). False
- * where it ends here.
+ * Decrements the time to live and updates the header checksum (RFC 1624). Returns false if the
+ * packet ends here.
  */
 function hop(at: number): boolean {
   const { u16 } = batch.memory;

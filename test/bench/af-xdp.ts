@@ -1,15 +1,16 @@
 /**
- * Forwarding on veth pairs, one direction, frames of 60 bytes, 1000 flows, one core to forward and
- * one to generate:
+ * Forwarding on veth pairs: one direction, frames of 60 bytes, 1000 flows, one core to forward and
+ * one to generate. Compared are:
  *
- * - l2fwd.c, the same ring protocol in C without a middlebox: the baseline; - the af_xdp driver
- * alone, doing the same as l2fwd.c; - constellationd with its NAT, as an operator runs it; - the
- * kernel, routing with nftables masquerade on the forwarder's core (receive packet steering takes
- * it there).
+ * - l2fwd.c, the same ring protocol in C without a middlebox: the baseline;
+ * - the af_xdp driver alone, doing the same as l2fwd.c;
+ * - constellationd with its NAT, as an operator runs it;
+ * - the kernel, routing with nftables masquerade on the forwarder's core (receive packet steering
+ *   puts it there).
  *
- * Processor time per packet is measured on bursts that fill the ring, so at full batches; the
- * kernel's as it goes, from its ticks. They take turns for several rounds, and each round's ratios
- * are taken, for such machines are noisy.
+ * Processor time per packet is measured on bursts that fill the ring, so with full batches. That of
+ * the kernel is measured while it runs, from its ticks. The contenders take turns for several
+ * rounds, and ratios are taken per round, because such machines are noisy.
  */
 
 import { fileURLToPath } from 'node:url';

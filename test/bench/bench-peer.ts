@@ -1,5 +1,5 @@
 /**
- * A member of the replication benchmark: its memory, its two threads, and the calling thread as its
+ * A member of the replication benchmark: its memory and its two threads. The calling thread is its
  * worker.
  */
 
@@ -28,18 +28,18 @@ const OBJECTS = 2;
 const PORT = 7000;
 const LOG_WORDS = 1 << 18;
 const UNIT_LOG_BYTES = 32 << 20;
-/** As many flows as half the table, so that none is refused. */
+/** Half as many flows as the table holds, so that none is refused. */
 const KEYS = FLOWS_MAX / 2;
 const BATCH = 64;
-/** Looks at the clock this often. */
+/** Interval of looks at the clock, ms. */
 const TURN_MS = 1;
 const TIMEOUT_S = 3600;
 
 export interface PeerFigures {
-  /** Records of flows made here. */
+  /** Records of flows added here. */
   readonly added: number;
   /**
-   * Records that the other has not acknowledged, and words of those that were not yet taken from
+   * Records that the other member has not acknowledged, plus words that were not yet drained from
    * the log.
    */
   readonly owed: number;
@@ -49,7 +49,7 @@ export interface PeerFigures {
   readonly receiveNs: number;
 }
 
-/** How long records took, in microseconds: half of them, 99 of 100, all at most. */
+/** Time that records took, in microseconds: median, 99th percentile and maximum. */
 export interface Lag {
   readonly median: number;
   readonly p99: number;
@@ -112,7 +112,7 @@ export class BenchPeer {
     }
   }
 
-  /** Adds `rate` flows a second (0: as fast as the log takes them), and a stamp a turn. */
+  /** Adds `rate` flows per second (0: as fast as the log takes them), and a stamp per turn. */
   async load(rate: number, seconds: number): Promise<void> {
     const key = new Int32Array(KEY_WORDS_IPV4_FIVE_TUPLE);
     const value = Int32Array.of(1, 2);
@@ -130,12 +130,12 @@ export class BenchPeer {
     }
   }
 
-  /** False: the log is full. */
+  /** Returns false if the log is full. */
   private addBatch(key: Int32Array, value: Int32Array, now: number): boolean {
     const { flows, log } = this;
     for (let i = 0; i < BATCH; i++) {
       const number = this.added % KEYS;
-      // Each pass raises every flow's rank by one: a record each, as an add is.
+      // Each pass raises the rank of every flow by one, which is one record, like an add.
       const rank = 1 + Math.floor(this.added / KEYS);
       key[0] = 0x0a000000 + (number >>> 10);
       key[1] = number;
@@ -165,7 +165,7 @@ export class BenchPeer {
     };
   }
 
-  /** Of the other's stamps since it was last asked; null without any. */
+  /** Lag of the other member's stamps since the last call; null if there were none. */
   lag(): Lag | null {
     const samples = this.stamps.take();
     const at = (part: number): number => samples[Math.min(samples.length - 1, Math.floor(samples.length * part))];

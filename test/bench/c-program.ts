@@ -1,4 +1,4 @@
-/** A C program of this folder that measures on request, as the baseline of a benchmark. */
+/** Runs a C program of this folder that measures on request, as the baseline of a benchmark. */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ export async function compile(name: string, folder: string): Promise<string> {
 }
 
 /**
- * The program as a process; `work` asks it to work for a while and tells nanoseconds per operation.
+ * The program as a process. `work` lets it work for a while and returns nanoseconds per operation.
  */
 export class CProgram {
   private readonly child;
@@ -30,7 +30,7 @@ export class CProgram {
     this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
   }
 
-  /** `request`: what stands before the milliseconds, for a program that can do several things. */
+  /** `request`: the words before the milliseconds, for a program with several functions. */
   async work(ms: number, ...request: readonly string[]): Promise<number> {
     this.child.stdin.write(`${[...request, Math.ceil(ms)].join(' ')}\n`);
     const { value, done } = await this.lines.next();

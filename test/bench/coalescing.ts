@@ -1,11 +1,11 @@
 /**
- * How much less is told when records are held for a window and merged: a counting Bloom filter and
- * a count-min sketch, over a Zipf trace and real captures at the times they were recorded. Staging
- * and coalescing are the send thread's own; a window of 0 is a batch of packets, and a full stage
- * is cut early, as in the send thread.
+ * How much coalescing saves if records are kept for a window and merged: a counting Bloom filter
+ * and a count-min sketch, with a Zipf trace and with real captures at their recorded times. Staging
+ * and coalescing are the send thread's own. A window of 0 is one batch of packets. A full staging
+ * area is cut early, as in the send thread.
  *
- * A ratio is the marks that the workers logged by the records that are sent. Increments, of which
- * every packet logs one in each of its cells; totals merge as well.
+ * A ratio is the number of marks that workers logged per record sent. The sketches use increments,
+ * of which every packet logs one in each of its cells. Totals merge as well.
  */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
@@ -28,7 +28,7 @@ const FILES = ['echo-500-flows.pcap.gz', 'mixed-many-protocols.pcap'];
 
 export interface Trace {
   readonly name: string;
-  /** `KEY_WORDS` words a packet, and when it came. */
+  /** `KEY_WORDS` words per packet, and the packet's time, ms. */
   readonly keys: Int32Array;
   readonly ms: Float64Array;
 }
@@ -50,7 +50,7 @@ export interface Coalesced {
   readonly records: number;
 }
 
-/** Traces at hand: captures are others' data, and may not be there. */
+/** The available traces. Captures are third-party data and may be missing. */
 export function traces(): Trace[] {
   const stream = zipf(ZIPF_PACKETS, ZIPF_KEYS, ZIPF_SKEW, 1);
   const keys = Int32Array.from(stream.flatMap(([low, high]) => [low, high, 0, 0]));

@@ -1,6 +1,6 @@
 /**
- * A thread of the early replies' benchmark: established flows in a flood of unsolicited packets,
- * timed whenever it is asked.
+ * A thread of the benchmark of early replies: established flows in a flood of unsolicited packets,
+ * timed on request.
  */
 
 import { parentPort, workerData } from 'node:worker_threads';
@@ -13,20 +13,20 @@ import { FlowDriver } from './flow-driver.js';
 import { answer, udp } from './udp-frames.js';
 
 export interface EarlyRepliesWork {
-  /** Of middleboxes that are shipped. */
+  /** Names of shipped middleboxes. */
   readonly names: readonly string[];
   readonly flows: number;
 }
 
-/** What is asked of it. */
+/** A request to measure. */
 export interface EarlyRepliesTurn {
   readonly ms: number;
-  /** Whether packets may wait: another member is heard. */
+  /** Whether packets may wait, because another member is heard. */
   readonly waits: boolean;
 }
 
 const FLOOD_PER_SECOND = 100_000;
-/** Unsolicited packets before the same come again: more than come while one of them waits. */
+/** Number of different unsolicited packets: more than arrive while one of them waits. */
 const FLOOD_FRAMES = 20_000;
 
 const { names, flows } = workerData as EarlyRepliesWork;
@@ -45,7 +45,7 @@ const requests = Array.from({ length: flows }, (_, n) => ({
   frame: udp(`10.0.${(n >> 8) & 255}.${n & 255}:${1024 + (n % 60_000)} > 198.51.100.7:53`),
 }));
 
-/** From anywhere, to an external address of the NAT, or where there is none to a host inside. */
+/** A packet from anywhere to an external address of the NAT or, without a NAT, to a host inside. */
 function unsolicited(): Uint8Array {
   const source = `${random.whole(11, 99)}.${random.below(256)}.${random.below(256)}.${random.whole(1, 254)}`;
   const to = names.includes('nat')
@@ -71,8 +71,8 @@ function prepare(): void {
 }
 
 /**
- * Nanoseconds of the thread's time for a packet of an established flow, with its share of the
- * flood. The thread's own time is the time there is, so it has as much to do as it can.
+ * Nanoseconds of the thread's time per packet of an established flow, with its share of the flood.
+ * The simulated clock is the thread's own time, so the thread is always fully loaded.
  */
 function time(ms: number): number {
   const sentBefore = driver.sentPackets;
@@ -82,7 +82,8 @@ function time(ms: number): number {
   while (spentNs < ms * 1e6) {
     for (let round = 0; round < 16; round++) {
       plane.dataPlane.doWork();
-      // Records of others come all the time, so what waits is looked up as often as ever.
+      // Records of other members arrive all the time, so waiting packets are looked up as often as
+      // they ever are.
       plane.applied++;
     }
     const now = threadCpuTime() - before;
@@ -96,7 +97,7 @@ function time(ms: number): number {
 prepare();
 parentPort?.on('message', ({ ms, waits }: EarlyRepliesTurn) => {
   others.heard[1] = waits;
-  // Until it looks at the members again.
+  // Advance the clock until the data plane looks at the members again.
   plane.nowMs += 600;
   time(5);
   parentPort?.postMessage({ ns: time(ms), counts: plane.counts() });

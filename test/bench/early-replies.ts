@@ -1,8 +1,9 @@
 /**
  * What early replies (workers/early-replies.ts) cost established flows in a flood of 100,000
- * unsolicited packets a second, each of which could be a first reply: the time of a packet of an
- * established flow with its share of the flood, beside the same with nothing that waits. At full
- * load the rest is lost, so a ratio of 0.99 is 1 % more packets lost.
+ * unsolicited packets per second, each of which could be a first reply. Measured is the time of a
+ * packet of an established flow with its share of the flood. The baseline is the same without
+ * waiting packets. At full load the rest is lost, so a ratio of 0.99 means that 1 % more packets
+ * are lost.
  */
 
 import { once } from 'node:events';
@@ -12,7 +13,7 @@ import { type BenchOptions, type BenchResult, median } from './result.js';
 
 const FLOWS = 10_000;
 const ROUNDS = 40;
-/** Until the optimiser has seen what waits. */
+/** Warm-up, until the optimiser has seen waiting packets. */
 const WARM_UP_MS = 3000;
 const CHAINS = [['nat'], ['firewall'], ['firewall', 'nat']];
 
@@ -31,7 +32,7 @@ export async function run({ seconds }: BenchOptions): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
   for (const names of CHAINS) {
     const workerData: EarlyRepliesWork = { names, flows: FLOWS };
-    // One thread for both: two differ by more than what is measured.
+    // One thread measures both: two threads differ by more than the measured difference.
     const thread = new Worker(new URL('./early-replies-work.js', import.meta.url), { workerData });
     await once(thread, 'message');
     await work(thread, { ms: WARM_UP_MS, waits: true });

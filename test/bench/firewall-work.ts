@@ -1,6 +1,6 @@
 /**
- * A process of the firewall benchmark: measures one thing, as in a data plane of its own
- * (workers/batch.ts says why), and writes nanoseconds of processor time per packet or lookup.
+ * A process of the firewall benchmark. It measures one thing in its own data plane
+ * (workers/batch.ts says why) and writes nanoseconds of processor time per packet or lookup.
  */
 
 import { MemoryDriver } from '../../workers/drivers/memory.js';
@@ -21,7 +21,9 @@ export interface FirewallWork {
 const { what, rules, ms } = JSON.parse(process.argv[2]) as FirewallWork;
 const PACKETS = 16_384;
 const ROUNDS = 5;
-/** Idle for so long, unanswered UDP is forgotten and its next packet is of a new connection. */
+/**
+ * After this idle time, unanswered UDP is forgotten, and its next packet starts a new connection.
+ */
 const FORGOTTEN_S = 40;
 
 let seed = 1;
@@ -39,9 +41,8 @@ interface Meant {
 }
 
 /**
- * Rules as sites have them: from networks or from anywhere, to hosts or networks, one port or a
- * range; and a packet that each means. What is alike in all is that they let pass, so that the
- * number of rules is all that changes.
+ * A rule as sites have them, and a packet that it matches: from a network or from anywhere, to a
+ * host or a network, with one port or a range. All rules accept, so that only their number matters.
  */
 function meant(): Meant {
   const protocol = draw(4) === 0 ? 'udp' : 'tcp';
@@ -61,10 +62,10 @@ function meant(): Meant {
 
 const all = Array.from({ length: rules }, meant);
 const text = `policy drop\n${all.map((rule) => rule.text).join('\n')}`;
-/** Packets that some rule means, by turns from all of them. */
+/** Packets that a rule matches, drawn from all rules. */
 const packets = Array.from({ length: PACKETS }, () => all[draw(all.length)]);
 
-/** Nanoseconds of processor time for each of what `work` does, the middle of some rounds. */
+/** Median of some rounds: nanoseconds of processor time per item that `work` processes. */
 function time(work: () => number): number {
   const figures = Array.from({ length: ROUNDS + 1 }, () => {
     let done = 0;
@@ -114,7 +115,10 @@ function compiling(): number {
   return compiled / 1e6;
 }
 
-/** Packets through a data plane: of the memory driver, parsed, and through the firewall, or not. */
+/**
+ * Packets through a data plane: taken from the memory driver, parsed, and passed through the
+ * firewall or not.
+ */
 function throughPlane(): number {
   const driver = new MemoryDriver({ ports: 2, loop: true, capture: false });
   const plane = { route: null, openDriver: () => driver };
@@ -124,7 +128,7 @@ function throughPlane(): number {
   const site = what === 'pass' ? null : new FirewallSite({ rules: denied, options, plane });
   const { dataPlane } = site?.plane ?? openPlain(plane);
   for (const [i, { source, destination, protocol, port }] of packets.entries()) {
-    // Each its own flow.
+    // Each packet is its own flow.
     const words = `${source}:${1024 + i} > ${destination}:${port}`;
     const syn = protocol === 'tcp' ? ' S' : '';
     driver.inject(0, frame(what === 'established' ? `tcp ${words} A` : `${protocol} ${words}${syn}`));
@@ -152,7 +156,7 @@ function openPlain(options: ConstructorParameters<typeof Plane>[0]): Plane {
   return plane;
 }
 
-/** Every packet's connection, as other sites would have told of it. */
+/** Adds every packet's connection, as if other sites had replicated it. */
 function establish(site: FirewallSite): void {
   const key = new Int32Array(4);
   for (const [i, { source, destination, port }] of packets.entries()) {
@@ -176,7 +180,7 @@ function rawPort(port: number): number {
   return ((port & 255) << 8) | (port >>> 8);
 }
 
-/** Throws unless what was measured is what is said. */
+/** Throws unless the intended thing was measured. */
 function check(site: FirewallSite | null): void {
   if (site === null) return;
   const { opened = 0, passed = 0, denied = 0, ...others } = site.counts();

@@ -1,8 +1,8 @@
 /**
- * The firewall at 10, 1 000 and 10 000 rules: what a lookup costs beside the list gone through one
- * by one, and what a packet costs in the data plane beside one that passes no middlebox: of an
- * established connection, the first of a new one (with entry and log record), and one that a rule
- * drops. Each in a process of its own, by processor time.
+ * The firewall with 10, 1 000 and 10 000 rules. A lookup is compared with a linear search of the
+ * list. A packet in the data plane is compared with one that passes no middlebox: a packet of an
+ * established connection, the first packet of a new one (with entry and log record), and one that a
+ * rule drops. Each is measured in its own process, by processor time.
  */
 
 import { execFile } from 'node:child_process';

@@ -1,11 +1,11 @@
 /**
- * First packets over asymmetric routes: requests leave by site a, replies come by site b, which may
- * not know yet what they belong to. By real programs, with 0 to 120 ms between the sites and
- * servers 1 to 120 ms away (there and back): how many first replies are lost, and what the others
- * take longer than the replies of established flows. The baseline is what is left of the delay
- * between the sites when the reply arrives: no remedy can be faster. Compared are:
- * dropping such replies, letting them wait for the state (the default), and letting first requests
- * wait (`hold_members`). Root, for the namespaces.
+ * First packets over asymmetric routes: requests leave by site a, replies return by site b, which
+ * may not have their state yet. Real programs open flows with 0 to 120 ms between the sites and
+ * servers at round trips of 1 to 120 ms. Measured are how many first replies are lost, and how much
+ * longer the others take than replies of established flows. The baseline is what is left of the
+ * delay between the sites when the reply arrives: no remedy can be faster. Compared are dropping
+ * such replies, letting them wait for the state (the default), and letting first requests wait
+ * (`hold_members`). Needs root for the namespaces.
  */
 
 import { availableParallelism } from 'node:os';
@@ -21,7 +21,7 @@ interface Plan {
   readonly wansMs: readonly number[];
 }
 
-/** Every delay with one worker, one of them with two. */
+/** All delays with one worker, one of them with two. */
 function plansOf({ quick }: BenchOptions): Plan[] {
   const roundTripsMs = quick ? [1, 50] : [1, 10, 50, 120];
   const plans = (workers: number, wansMs: readonly number[]): Plan[] =>
@@ -48,7 +48,7 @@ async function measure(setup: Setup, wansMs: readonly number[]): Promise<Cell[]>
   try {
     const { testbed, place } = network;
     const first = await FirstPackets.open(testbed, place);
-    // While code is compiled, packets wait for that.
+    // Warm-up: packets wait while code is compiled.
     await first.measure(0, { timed: false });
     const cells: Cell[] = [];
     for (const wanMs of wansMs) {
@@ -62,7 +62,7 @@ async function measure(setup: Setup, wansMs: readonly number[]): Promise<Cell[]>
   }
 }
 
-/** One row for what was lost, one for what the rest took longer. */
+/** One row for the losses, and one for how much longer the others took. */
 function rows(name: string, { wanMs, remedy, figures }: Cell): BenchResult[] {
   const where = `first_packets/${name}, ${figures.what}, delay ${wanMs} ms, server ${figures.server.roundTripMs} ms, ${remedy}`;
   const value = added(figures);
@@ -75,7 +75,8 @@ function rows(name: string, { wanMs, remedy, figures }: Cell): BenchResult[] {
 }
 
 /**
- * First replies lost over all delays and servers, beside those lost if such replies are dropped.
+ * First replies lost over all delays and servers. The baseline is the number lost if early replies
+ * are dropped.
  */
 function summary(name: string, cells: readonly Cell[]): BenchResult[] {
   const lost = (what: Case, remedy: Remedy): number =>

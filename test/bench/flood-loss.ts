@@ -1,8 +1,8 @@
 /**
- * What early replies (workers/early-replies.ts) cost established flows in a flood, on AF_XDP:
- * packets of 1000 flows through the NAT of one of two sites that are lost while 100,000 unsolicited
- * packets a second arrive, each of which could be a first reply. The baseline is the same with
- * `early_replies: { wait: never }`. Root, for the namespaces.
+ * What early replies (workers/early-replies.ts) cost established flows in a flood, on AF_XDP: the
+ * loss of packets of 1000 flows through the NAT of one of two sites, while 100,000 unsolicited
+ * packets per second arrive, each of which could be a first reply. The baseline is the same with
+ * `early_replies: { wait: never }`. Needs root for the namespaces.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import type { Bench } from './result.js';
 const ESTABLISHED = { flows: 1000, bytes: 200, perSecond: 150_000 };
 const FLOOD = { flows: 50_000, bytes: 60, perSecond: 100_000 };
 const WAN_MS = 50;
-/** Until the optimiser has seen both, and what waits. */
+/** Warm-up, until the optimiser has seen both kinds of packets and waiting ones. */
 const WARM_UP_MS = 8000;
 const IN_FLIGHT_MS = 300;
 const ROUNDS = 3;
@@ -38,7 +38,7 @@ export const run: Bench = async ({ seconds }) => {
   ];
 };
 
-/** Percent of the established packets that are lost. */
+/** Percentage of the established flows' packets that are lost. */
 async function lost(wait: 'auto' | 'never', seconds: number): Promise<number> {
   const sites = await TwoSites.build({
     routing: 'by-a',

@@ -1,10 +1,10 @@
 /**
- * Packet I/O of the middleboxes' benchmark: the same UDP flows again and again, or every packet of
- * a flow that nobody has seen.
+ * Packet I/O of the middlebox benchmark: the same UDP flows repeatedly, or every packet of a new
+ * flow.
  *
- * Frames are copied in as a NIC would write them, 60 bytes each, and what is sent is only counted,
- * or, while flows are set up, kept. New flows differ in their source address, whose change is made
- * up for in the header's checksum; UDP carries none.
+ * Frames are copied in as a NIC would write them, 60 bytes each. Sent frames are only counted, or,
+ * while flows are set up, kept. New flows differ in their source address, and the header's checksum
+ * is updated for it; UDP carries none.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
@@ -17,8 +17,8 @@ const HEADROOM = 258;
 export const FRAME_BYTES = 60;
 const FRAME_WORDS = 16;
 /**
- * Of the words of a frame, which begins with two bytes of padding: the IP header's checksum (as
- * half words), and source.
+ * Positions in a frame, which begins with two bytes of padding: the IP header's checksum in half
+ * words, and the source address in words.
  */
 const SUM_HALF = 13;
 const SOURCE_WORD = 7;
@@ -43,11 +43,11 @@ export class FlowDriver implements PacketDriver {
   private others = new Int32Array(0);
   private othersPort = 0;
   private nextOther = 0;
-  /** Frames of `interleave` that are to come next. */
+  /** Frames of `interleave` that are due next. */
   owed = 0;
   private left = 0;
 
-  /** Serves these frames in turn, for ever; `fresh`: each with a source address of its own. */
+  /** Serves these frames in turn, forever. `fresh`: each with a new source address. */
   serve(frames: readonly { readonly port: number; readonly frame: Uint8Array }[], fresh = false): void {
     this.words = new Int32Array(frames.length * FRAME_WORDS);
     const bytes = new Uint8Array(this.words.buffer);
@@ -58,7 +58,7 @@ export class FlowDriver implements PacketDriver {
     this.left = Number.POSITIVE_INFINITY;
   }
 
-  /** Whenever some are `owed`, frames of these come before others, by `port`. */
+  /** While some are `owed`, serves these frames on `port` before others. */
   interleave(frames: readonly Uint8Array[], port: number): void {
     this.others = new Int32Array(frames.length * FRAME_WORDS);
     const bytes = new Uint8Array(this.others.buffer);
@@ -66,7 +66,7 @@ export class FlowDriver implements PacketDriver {
     this.othersPort = port;
   }
 
-  /** Serves each once, and keeps what is sent. */
+  /** Serves each frame once, and keeps what is sent. */
   serveOnce(frames: readonly { readonly port: number; readonly frame: Uint8Array }[]): void {
     this.serve(frames);
     this.left = frames.length;
@@ -114,7 +114,7 @@ export class FlowDriver implements PacketDriver {
     this.owed--;
   }
 
-  /** 10.0.0.0/8, all of it in an order in which neighbours are far apart. */
+  /** All addresses of 10.0.0.0/8, in an order in which neighbours are far apart. */
   private newSource(): number {
     this.nextSource = (this.nextSource + 0x9e3779) & 0xffffff;
     return 0x0a | ((this.nextSource | 1) << 8);

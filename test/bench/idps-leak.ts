@@ -1,12 +1,12 @@
 /**
- * What passes one site after another has blocked it: a flood of a port that goes through site a,
- * and datagrams to the same port at a steady rate through site b, between which packets take 5 ms
- * (root). Counted is what came through b after the last that came through a, by the receiver's
- * clock.
+ * How much passes one site after another has blocked its source. A flood of a port passes site a,
+ * and datagrams to the same port pass site b at a steady rate; packets take 5 ms between the sites.
+ * Counted is what arrived through b after the last arrival through a, by the receiver's clock.
+ * Needs root.
  *
- * The baselines are computed from the same rate: `limit`, the rate times one way and a millisecond,
- * as the design has it; and a central IDPS, which sees a copy of b's packets after one way and
- * whose block is in force after another.
+ * The baselines are computed from the same rate. `limit` is the design's bound: the rate times (one
+ * way + 1 ms). The other is a central IDPS, which sees a copy of b's packets after one way and
+ * whose block takes effect after another.
  */
 
 import { fileURLToPath } from 'node:url';

@@ -1,11 +1,11 @@
 /**
- * Whom the IDPS flags in captures of real traffic, as one instance in a wire would: a scan, and
- * traffic in which nobody is known to scan. CAPTURES names the folder (default ../shared/captures);
- * a capture that is not there is left out.
+ * Which sources the IDPS flags in captures of real traffic, as one instance in a wire would: a
+ * scan, and traffic in which no source is known to scan. CAPTURES names the folder (default
+ * ../shared/captures). A missing capture is left out.
  *
- * The baseline is the plain rule of scan detectors that count: a source with 25 failed contacts or
- * more within five minutes is a scanner, as Zeek's policy for scans has it (a contact is failed
- * here when it was tried and nothing came back, or it was refused).
+ * The baseline is the plain rule of scan detectors that count, as in Zeek's scan policy: a source
+ * with 25 or more failed contacts within five minutes is a scanner. Here, a contact has failed if
+ * it was tried and nothing came back, or if it was refused.
  */
 
 import { PcapReader } from '../../workers/drivers/pcap-file.js';
@@ -15,7 +15,7 @@ import type { Bench, BenchResult } from './result.js';
 
 interface Capture {
   readonly file: string;
-  /** Who is known to scan in it. */
+  /** Sources that are known to scan in it. */
   readonly scanners: readonly string[];
 }
 
@@ -28,14 +28,15 @@ const CAPTURES: readonly Capture[] = [
 const THRESHOLD = 25;
 const WINDOW_MS = 300_000;
 /**
- * Gaps are lived through in steps, so that timers run as they would; of long ones only this much.
+ * A gap in the capture is passed in steps, so that timers run as they would. Long gaps are cut to
+ * this, ms.
  */
 const GAP_MS_MAX = 10_000;
 
 interface Found {
   packets: number;
   sources: number;
-  /** Source → how many of its packets had come by then. */
+  /** Flagged source → number of its packets until then. */
   readonly flagged: Map<string, number>;
   blocked: number;
 }
@@ -77,7 +78,7 @@ function alone(name: string, value: number, unit: string): BenchResult {
   return { name, value, unit, baseline: null, ratio: null };
 }
 
-/** Every frame of Ethernet in a file, and its time. */
+/** Every Ethernet frame in a file, and its time. */
 function* frames(file: string): Generator<{ ms: number; frame: Uint8Array }> {
   const reader = new PcapReader(file);
   try {
@@ -130,7 +131,7 @@ function destinationOf(frame: Uint8Array): string {
   return `${frame[30]}.${frame[31]}.${frame[32]}.${frame[33]}`;
 }
 
-/** Exact sets, and nothing forgotten within the window. */
+/** The baseline, with exact sets that keep everything within the window. */
 function byCounting(file: string): Found {
   const found: Found = { packets: 0, sources: 0, flagged: new Map(), blocked: 0 };
   const sent = new Map<string, number>();

@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- NAME… [--json] [--seconds N]`: each benchmark measures its baseline in the same
- * run.
+ * `npm run bench -- NAME… [--json] [--seconds N]`: runs benchmarks. Each measures its baseline in
+ * the same run.
  */
 
 import { Command, InvalidArgumentError } from 'commander';

@@ -1,6 +1,4 @@
-/**
- * A thread of the middleboxes' benchmark: one middlebox under one load, timed whenever it is asked.
- */
+/** A thread of the middlebox benchmark: one middlebox under one load, timed on request. */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { BATCH_CAPACITY } from '../../workers/batch.js';
@@ -11,7 +9,7 @@ import { FlowDriver } from './flow-driver.js';
 import { answer, udp } from './udp-frames.js';
 
 export interface MiddleboxWork {
-  /** Of middleboxes that are shipped; none: packets pass through. */
+  /** Names of shipped middleboxes; none: packets pass through. */
   readonly names: readonly string[];
   readonly load: 'rest' | 'new' | 'flood';
   readonly flows: number;
@@ -21,15 +19,15 @@ const { names, load, flows } = workerData as MiddleboxWork;
 
 const driver = new FlowDriver();
 /**
- * Of new flows at a second: less than half the NAT's quota of half-open ones, so that each is
- * bound, and an older one put out for it.
+ * New flows per second: less than half of the NAT's quota of half-open bindings, so that each gets
+ * a binding, for which an older one is evicted.
  */
 const NEW_PER_SECOND = 25_000;
 const chain = names.map((name) => shipped(name, name === 'nat' && load === 'new' ? { reuse: 1 } : {}));
 const site = new Site({ chain, plane: { openDriver: () => driver } });
 const { plane } = site;
 let flowsBefore = 0;
-/** New flows set the pace of their clock. */
+/** Advances the clock. With new flows, their number sets its pace. */
 function clock(): void {
   if (load !== 'new') plane.nowMs = Date.now();
   else plane.nowMs += ((driver.sentPackets - flowsBefore) / NEW_PER_SECOND) * 1000;
@@ -55,13 +53,13 @@ function prepare(): void {
   if (replies.length !== flows || run(replies).length !== flows)
     throw new Error(`${names.join(' + ')}: of ${flows} flows ${replies.length} came through`);
   driver.capturing = false;
-  // Requests and replies mixed, in an order that is not that of the tables.
+  // Requests and replies are mixed in an order that is not that of the tables.
   const both = requests.flatMap((request, n) => [request, replies[n]]);
   for (let n = both.length - 1; n > 0; n--) {
     const other = Math.trunc(((Math.imul(n, 0x9e3779b1) >>> 0) / 2 ** 32) * (n + 1));
     [both[n], both[other]] = [both[other], both[n]];
   }
-  // A driver takes from one port after the other.
+  // A driver takes packets from one port after the other.
   const batches = Array.from({ length: Math.ceil(both.length / BATCH_CAPACITY) }, (_, n) =>
     both.slice(n * BATCH_CAPACITY, (n + 1) * BATCH_CAPACITY).toSorted((a, b) => a.port - b.port),
   );
@@ -69,8 +67,8 @@ function prepare(): void {
 }
 
 /**
- * Nanoseconds of the thread's time per packet: the data plane's rounds, or the driver's copying
- * alone.
+ * Nanoseconds of the thread's time per packet: of the data plane's rounds if `working`, else of the
+ * driver's copying alone.
  */
 function time(ms: number, working: boolean): number {
   let packets = 0;

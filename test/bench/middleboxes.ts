@@ -1,10 +1,11 @@
 /**
- * What each middlebox costs a packet, beside passing it through: a whole worker round (parse,
- * route, middlebox, records taken by whoever sends them) over packets in memory, the copying of
- * frames taken off. Each in a thread of its own, in turn, by the thread's processor time.
+ * What each middlebox costs per packet, beside passing the packet through. Measured is a whole
+ * worker round over packets in memory: parse, route, middlebox, and draining of records. The
+ * copying of frames is subtracted. Each case runs in its own thread, in turn, and is measured by
+ * the thread's processor time.
  *
  *     at rest      10,000 UDP flows that all are established, both directions, in random order, batches of both ports
- *     new flows    every packet of a flow that nobody has seen, by a clock that says 25,000 a second: each is made, and another put out for it
+ *     new flows    every packet starts a new flow, by a clock that says 25,000 a second: each is added, and another evicted for it
  *     flood        the same as fast as they come: what is beyond the quota of half-open flows is refused
  *
  * **To add one**: an entry in test/support/shipped.ts, and a row here.
@@ -20,11 +21,11 @@ const ROUNDS = 5;
 
 interface Row {
   readonly label: string;
-  /** The chain, of shipped middleboxes. */
+  /** The chain: names of shipped middleboxes. */
   readonly names: readonly string[];
 }
 
-/** The first is what the others are compared with. */
+/** The first row is the baseline of the others. */
 const ROWS: readonly Row[] = [
   { label: 'pass-through', names: [] },
   ...[['nat'], ['firewall'], ['idps'], ['firewall', 'idps'], ['firewall', 'nat'], ['firewall', 'nat', 'idps']].map(

@@ -1,4 +1,4 @@
-/** The parser and the NAT over the memory driver: what the NAT benchmark measures. */
+/** The parser and the NAT over the memory driver, as the NAT benchmark measures them. */
 
 import { Arena, createArena, layoutArena } from '../../shm/arena.js';
 import { coarseSeconds } from '../../shm/clock.js';
@@ -48,7 +48,7 @@ export class NatBench {
   private draws = 1;
   private packets = 0;
 
-  /** A table for `flows`, and that many bound and with a frame each, or `bound` of them. */
+  /** Makes a table for `flows`, with `bound` bindings and a frame for each. */
   constructor(flows: number, bound = flows) {
     const external = Array.from({ length: Math.ceil(flows / PORTS_USED) }, (_, i) => (FIRST_EXTERNAL + (i << 24)) | 0);
     const declaration = declareChain([
@@ -57,7 +57,7 @@ export class NatBench {
     const catalogue = new MetricCatalogue([...dataPlaneMetrics(2), ...declaration.metrics]);
     this.metrics = new Metrics(catalogue, new SharedArrayBuffer(catalogue.bytes(1)), 1);
     const memory = createArena(layoutArena(declaration.objects));
-    // As the daemon asks for its arena; the loop in C asks the same for its tables.
+    // The daemon asks for its arena in the same way, and so does the C loop for its tables.
     adviseMemory(new Uint8Array(memory), 'hugepage');
     touchPages(memory);
     const arena = new Arena(memory, declaration.objects);
@@ -99,7 +99,7 @@ export class NatBench {
     this.fill(bound);
   }
 
-  /** Inside host and key of the n-th flow: distinct, and spread as hosts and ports are. */
+  /** Inside host and key of the n-th flow: distinct, and distributed as hosts and ports are. */
   address(n: number): number {
     return 0x0a | (Math.imul(n, 0x9e3779b1) & ~0xff) | 0;
   }
@@ -138,7 +138,7 @@ export class NatBench {
     }
   }
 
-  /** Hands every record logged to `take` and gives its space back. */
+  /** Passes every logged record to `take` and releases its space. */
   drain(take: (words: Int32Array, at: number, op: number, length: number) => void): void {
     const { consumer } = this;
     this.log.publish();
@@ -147,8 +147,8 @@ export class NatBench {
   }
 
   /**
-   * Nanoseconds of processor time per packet to parse and translate, over about `ms`: a time with
-   * the driver's copying of frames in and out and all, less a time of the copying alone.
+   * Nanoseconds of processor time per packet to parse and translate, over about `ms`: the time with
+   * the driver's copying of frames, minus the time of the copying alone.
    */
   work(ms: number): number {
     const all = this.time(ms * 0.75, true);
@@ -184,7 +184,7 @@ export class NatBench {
   }
 }
 
-/** An acknowledgement; addresses and ports raw. */
+/** A TCP acknowledgement; addresses and ports are raw. */
 function tcpFrame(source: number, sourcePort: number, destination: number, destinationPort: number): Uint8Array {
   const frame = new Uint8Array(FRAME_BYTES).fill(2, 0, 12);
   const view = new DataView(frame.buffer);
@@ -200,7 +200,7 @@ function tcpFrame(source: number, sourcePort: number, destination: number, desti
   return frame;
 }
 
-/** So that the kernel does not clear pages while we measure. */
+/** Touches every page, so that the kernel does not clear pages during the measurement. */
 function touchPages(memory: SharedArrayBuffer): void {
   const bytes = new Uint8Array(memory);
   for (let at = 0; at < bytes.length; at += 4096) bytes[at] = bytes[at] | 0;

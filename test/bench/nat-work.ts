@@ -1,7 +1,7 @@
 /**
- * The NAT benchmark's own thread: one worker, one data plane, as in the daemon. (A second one in a
- * thread would find the functions made for the first, and V8 would no longer take their arrays for
- * constants: see FlowSlots.finder2.)
+ * The thread of the NAT benchmark: one worker with one data plane, as in the daemon. A second data
+ * plane in the thread would reuse the functions compiled for the first, and V8 would no longer
+ * treat their arrays as constants (see FlowSlots.finder2).
  */
 
 import { parentPort, workerData } from 'node:worker_threads';

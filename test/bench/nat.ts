@@ -1,16 +1,17 @@
 /**
- * The in-memory NAT loop on one core, beside the same loop in C (nat-loop.c): the real parser,
- * middlebox and binding, over batches of 64 frames from the memory driver, half of them from
- * inside, half from outside, one frame per flow in random order. What is told is the time to parse,
- * look up, rewrite and update checksums; the driver's copying of frames, which stands for the NIC,
- * is measured alone and taken off. By processor time, so that other programs on the machine matter
- * little. Tables on huge pages, as the daemon has them.
+ * The in-memory NAT loop on one core, beside the same loop in C (nat-loop.c). It uses the real
+ * parser, middlebox and binding on batches of 64 frames from the memory driver: half from inside,
+ * half from outside, one frame per flow, in random order. Reported is the time to parse, look up,
+ * rewrite and update checksums. The driver's copying of frames, which stands for the NIC, is
+ * measured alone and subtracted. Processor time is used, so that other programs matter little.
+ * Tables are on huge pages, as in the daemon.
  *
- * Two baselines: the same loop, which fetches ahead by reading, as JavaScript must; and the loop
- * with prefetch instructions, which JavaScript lacks. At 20 k flows the tables lie in the cache, at
- * 1 M they do not.
+ * There are two baselines: the same loop, which fetches ahead by reading, as JavaScript must; and
+ * the loop with prefetch instructions, which JavaScript lacks. At 20 k flows the tables are in the
+ * cache, at 1 M they are not.
  *
- * And what a new binding costs with its log record, and to apply one of another instance.
+ * Also measured are a new binding with its log record, and the application of such a record from
+ * another instance.
  */
 
 import { spawn } from 'node:child_process';
@@ -34,7 +35,7 @@ const SIZES = [
 const ROUNDS = 5;
 
 /**
- * The C loop as a process of its own; `work` asks it to work for a while and tells nanoseconds per
+ * The C loop as a separate process. `work` lets it work for a while and returns nanoseconds per
  * packet.
  */
 class CLoop {
@@ -60,7 +61,7 @@ class CLoop {
 }
 
 /**
- * Ours, in a thread of its own; processor time is that of the process, whose other threads wait
+ * Our loop, in its own thread. Processor time is that of the process, whose other threads wait
  * meanwhile.
  */
 class OurLoop {
@@ -128,8 +129,8 @@ async function compareLoops(seconds: number): Promise<BenchResult[]> {
 }
 
 /**
- * Nanoseconds to add a binding, log record included, and to apply that record at another instance,
- * in tables that it fills to a quarter.
+ * Nanoseconds to add a binding with its log record, and to apply that record at another instance.
+ * `flows` fills a quarter of the tables.
  */
 function newBindings(flows: number): [number, number] {
   const here = new NatBench(4 * flows, 0);

@@ -1,14 +1,14 @@
 /**
- * What it costs to tell another site of a new flow: two sites with a NAT, and two kernels with
- * conntrackd in FTFW mode. The same flows come to the first of the two, one packet each, and it
- * tells the second.
+ * What it costs to replicate a new flow: two sites with a NAT, and two kernels with conntrackd in
+ * FTFW mode. The same flows arrive at the first of the two, one packet each, and it replicates them
+ * to the second.
  *
  *     generator ── in0 ┌───┐ out0 ── sink        generator ── in0 ┌───┐ out0 ── sink
  *                      │ a ├──────── state ───────────────────────┤ b │
  *                      └───┘                                       └───┘
  *
- * Processor time is that of the threads that send and receive (ours) or of the whole daemon, which
- * does nothing else (conntrackd); bytes and packets are those of the state link, headers and
+ * Processor time is that of the send and receive threads (ours), or of the whole daemon, which does
+ * nothing else (conntrackd). Bytes and packets are those of the state link, headers and
  * acknowledgements included.
  */
 
@@ -22,15 +22,15 @@ import { compileProgram, NEXT_HOP_MAC, pause, threadCpuNs } from './af-xdp-bed.j
 
 const FLOWS_PER_S = 20_000;
 const FRAME_BYTES = 60;
-/** Every flow shows a single packet; none is to be put out for that, nor left untold. */
+/** Every flow has a single packet, and none may be evicted or kept local-only for that. */
 const ALL_TOLD = { half_open: 100, half_open_records: 1_000_000 };
-/** More places than flows are made, for each site leases half of them. */
+/** More external places than new flows, because each site leases half of them. */
 const EXTERNAL = Array.from({ length: 8 }, (_, i) => `203.0.113.${i + 1}`);
 const SETTLE_MS = 1500;
 const SERVER = '198.51.100.1';
 const STATE = { a: '10.255.0.1', b: '10.255.0.2' } as const;
 
-/** Per new flow, at the site that tells and the one that is told. */
+/** Cost per new flow, at the sending and the receiving site. */
 export interface NewFlowCost {
   readonly flows: number;
   readonly sendNs: number;
@@ -39,7 +39,9 @@ export interface NewFlowCost {
   readonly packets: number;
 }
 
-/** Processor time so far at a, to send, and at b, to receive; and how many flows b knows. */
+/**
+ * Processor time so far, at a to send and at b to receive; and the number of flows that b knows.
+ */
 interface Pair {
   sendNs(): number;
   receiveNs(): number;
@@ -81,7 +83,8 @@ function topology(): Topology {
 }
 
 /**
- * Measures both, one after the other on the same network; `beside`: whether there is a conntrackd.
+ * Measures both, one after the other, on the same network. `beside`: whether conntrackd is
+ * available.
  */
 export async function newFlows(
   seconds: number,
@@ -138,7 +141,7 @@ class Bed {
     };
   }
 
-  /** Both directions of the state link so far, as a sees it. */
+  /** Traffic of the state link in both directions so far, as a counts it. */
   private link(): { bytes: number; packets: number } {
     const line = readFileSync(`/proc/${this.witness.pid}/net/dev`, 'utf8').split('state:')[1].trim().split(/\s+/);
     return { bytes: Number(line[0]) + Number(line[8]), packets: Number(line[1]) + Number(line[9]) };
@@ -153,7 +156,7 @@ async function ours(bed: Bed, seconds: number): Promise<NewFlowCost> {
   const [a, b] = (['a', 'b'] as const).map((self, i) => {
     const ports = { inside: { interface: 'in0' }, outside: { interface: 'out0', next_hop: NEXT_HOP_MAC } };
     const place = { self, members, ports, external: EXTERNAL, core: i };
-    // Not sealed, as what conntrackd sends is not.
+    // Not sealed, because conntrackd's messages are not.
     return new Site(bed.testbed, self, place, {
       cluster: { insecure: true },
       transport: { kind: 'unicast' },
@@ -212,8 +215,8 @@ async function conntrackd(bed: Bed, seconds: number): Promise<NewFlowCost> {
 }
 
 /**
- * After the example of FTFW that comes with it (conntrack-tools, doc/sync/ftfw), over UDP between
- * two.
+ * A configuration after conntrackd's own FTFW example (conntrack-tools, doc/sync/ftfw), over UDP
+ * between two nodes.
  */
 function conntrackdConfig(folder: string, node: 'a' | 'b'): string {
   return `

@@ -1,8 +1,7 @@
 /**
- * The firewall beside the kernel's, with the same rules: 1000 UDP flows that were let in, one
- * direction, on the network of af-xdp-bed.ts. Packets of open connections pass both by their
- * connection tables, so the number of rules should not matter; it is there to be seen that it does
- * not.
+ * The firewall beside the kernel's, with the same rules: 1000 accepted UDP flows, one direction, on
+ * the network of af-xdp-bed.ts. Packets of open connections pass both by their connection tables,
+ * so the number of rules should not matter. The benchmark shows whether it does.
  */
 
 import { startAlone } from '../testbed/site.js';
@@ -13,7 +12,7 @@ import type { BenchOptions, BenchResult } from './result.js';
 const COUNTS = [10, 10_000] as const;
 const MODES = ['generic', 'native'] as const;
 
-/** So many rules less one that nothing here meets, the same for both. */
+/** One rule less than `count`, none of which any packet here matches; the same for both. */
 const others = (count: number): string =>
   Array.from(
     { length: count - 1 },

@@ -1,4 +1,6 @@
-/** Finding a flow beside the same structure in C (flow-find.c): rows of the benchmark `objects`. */
+/**
+ * Finding a flow, beside the same structure in C (flow-find.c): rows of the benchmark `objects`.
+ */
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,10 +12,10 @@ import { checkAllocation, NOW, nothing, Opened, pass, repeat, SIZES, spread } fr
 import { type BenchOptions, type BenchResult, median } from './result.js';
 
 const ROUNDS = 5;
-/** Packets of a batch in the data plane. */
+/** Packets per batch of the data plane. */
 const BATCH = 64;
 
-/** Ours one by one, ours in batches, and theirs. */
+/** Nanoseconds for ours one by one, ours in batches, and theirs. */
 async function compare(program: string, flows: number, ms: number): Promise<[number, number, number]> {
   const { object, drain } = new Opened(flowTable({ capacity: flows, keyWords: 4, valueWords: 2 }));
   const key = new Int32Array(4);

@@ -1,7 +1,7 @@
 /**
- * How a state object is measured: opened as in a worker, over keys visited in turn that lie where
- * their hash puts them, with the log's consumer run between the timed stretches, beside a plain
- * baseline, and checked not to allocate.
+ * Measures a state object, opened as in a worker. It visits keys in turn, which lie where their
+ * hash puts them. The log's consumer runs between the timed stretches. Each figure is beside a
+ * plain baseline, and operations must not allocate.
  */
 
 import { setFlagsFromString } from 'node:v8';
@@ -18,20 +18,21 @@ export const SIZES = [
   ['4 M', 4_000_000],
 ] as const;
 export const NOW = 70_000_000;
-/** Operations between two looks at the clock, and between two rounds of the log's consumer. */
+/** Operations between two looks at the clock, and between two runs of the log's consumer. */
 const CHUNK = 500;
 const ROUNDS = 3;
 /**
- * Operations of an allocation check: a byte each would show, and nothing is collected on the way.
+ * Operations of an allocation check: a single byte per operation would show, and no garbage
+ * collection happens meanwhile.
  */
 const CHECKED = 50_000;
 
-/** Runs over the keys `from … from + count)`; returns anything that depends on all of them. */
+/** Runs over `count` keys from `from` on. Returns a value that depends on all of them. */
 export type Work = (from: number, count: number) => number;
 
 let kept = 0;
 
-/** An object as a worker has it. */
+/** An object as a worker opens it. */
 export class Opened<T extends StateObject> {
   readonly object: T;
   private readonly log: LogProducer;
@@ -53,7 +54,7 @@ export class Opened<T extends StateObject> {
     });
   }
 
-  /** What the send thread does with the log. */
+  /** Drains the log, as the send thread does. */
   readonly drain = (): void => {
     this.log.publish();
     while (this.consumer.next());
@@ -62,7 +63,7 @@ export class Opened<T extends StateObject> {
 }
 
 export const nothing = (): void => {};
-/** A word of the n-th key, spread. */
+/** A well distributed word of the n-th key. */
 export const spread = (n: number): number => Math.imul(n, 0x9e3779b1);
 /** The n-th key as one number, for a Map. */
 export const whole = (n: number): number => (spread(n) >>> 0) * 2 ** 20 + (n & 0xfffff);
@@ -80,7 +81,7 @@ export function pass(work: Work, between: () => void, keys: number): number {
   return (time * 1e6) / keys;
 }
 
-/** Nanoseconds per operation, over and over the keys for about `ms`. */
+/** Nanoseconds per operation, in repeated passes over the keys for about `ms`. */
 export function repeat(work: Work, between: () => void, keys: number, ms: number): number {
   let time = 0;
   let done = 0;
@@ -107,7 +108,7 @@ export function checkAllocation(name: string, work: Work, between: () => void, k
     collect = runInNewContext('gc') as () => void;
   }
   let bytes = Number.POSITIVE_INFINITY;
-  // The least of some: the compiler, which runs along, allocates too.
+  // The smallest of several tries: the compiler, which runs meanwhile, allocates too.
   for (let tries = 0; tries < 20 && bytes >= CHECKED; tries++) {
     collect();
     const before = process.memoryUsage().heapUsed;
@@ -129,7 +130,7 @@ export class Rows {
     this.ms = (seconds * 1000) / 40;
   }
 
-  /** Measures `work`, and `baseline` in turn with it, over keys that are there. */
+  /** Measures `work` and `baseline` in turn, over keys that are present. */
   steady(name: string, keys: number, work: Work, between: () => void, baseline: Work): void {
     repeat(work, between, keys, this.ms);
     repeat(baseline, nothing, keys, this.ms);

@@ -1,7 +1,7 @@
 /**
- * Nanoseconds per operation of the graph and of the sketches, log record included, beside what one
- * would do with a plain `Map` or `Set`; the count-min sketch beside the same structure in C
- * (count-min.c). And that no operation allocates.
+ * Nanoseconds per operation of the graph and the sketches, log record included. The baseline is a
+ * plain `Map` or `Set`; for the count-min sketch it is the same structure in C (count-min.c).
+ * Throws if an operation allocates.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -31,10 +31,10 @@ import { type BenchOptions, type BenchResult, median } from './result.js';
 
 const ROUNDS = 3;
 const WARM_KEYS = 60_000;
-/** As much of a `seconds` as `Rows` gives one stretch. */
+/** Stretches per `seconds`, as `Rows` divides it. */
 const STRETCHES = 40;
 
-/** Runs what cannot be repeated on an object of its own first, until it is compiled. */
+/** Warms up work that cannot be repeated: runs it on a separate object until it is compiled. */
 function warmUp<T extends StateObject>(definition: StateDefinition<T>, make: (opened: Opened<T>) => Work): void {
   const opened = new Opened(definition);
   pass(make(opened), opened.drain, WARM_KEYS);
@@ -154,7 +154,7 @@ function countingRows(rows: Rows, label: string, keys: number): void {
       for (let n = from; n < from + count; n++) sum += map.get(whole(n) + other) ?? 0;
       return sum;
     };
-  // Past 100 k at a coarser rate, for memory: each cell takes 32 bytes here.
+  // Above 100 k keys with a coarser rate, for memory: each cell takes 32 bytes here.
   const rate = keys > 100_000 ? 0.1 : 0.01;
   const define = () => countingBloom({ capacity: keys, falsePositiveRate: rate, members: 2 });
   const counting =
@@ -185,7 +185,8 @@ function countingRows(rows: Rows, label: string, keys: number): void {
 // ——— Count-min sketch, beside C ———
 
 async function countMinRows(rows: Rows, label: string, keys: number, program: string, ms: number): Promise<void> {
-  // As many cells in a row as keys, at most a million: at 4 M keys they are far out of the cache.
+  // As many cells per row as keys, at most a million. At 4 M keys they are far larger than the
+  // cache.
   const definition = countMin({ width: Math.min(keys, 1_000_000), depth: 4, members: 2 });
   const opened = new Opened(definition);
   const { object } = opened;
@@ -216,7 +217,7 @@ async function countMinRows(rows: Rows, label: string, keys: number, program: st
   }
   await c.close();
   if (keys > 100_000) return;
-  // Every key is a candidate, and the table full: the worst there is.
+  // The worst case: every key is a candidate, and the table is full.
   const watched = new Opened(
     countMin({ width: keys, depth: 4, members: 2, heavy: { threshold: 1, candidates: 256, keyWords: 2 } }),
   );
@@ -228,7 +229,7 @@ async function countMinRows(rows: Rows, label: string, keys: number, program: st
   rows.steady(`count-min sketch, every key heavy, count, ${label}`, keys, watch, watched.drain, count);
 }
 
-/** Rows of the benchmark `objects`. Throws when an operation allocates. */
+/** Rows of the benchmark `objects`. Throws if an operation allocates. */
 export async function sketchRows(options: BenchOptions): Promise<BenchResult[]> {
   const rows = new Rows(options);
   const folder = await mkdtemp(join(tmpdir(), 'constellation-bench-'));

@@ -1,7 +1,6 @@
 /**
- * Nanoseconds per operation of every state object, log record included, beside what one would do
- * with a plain array, `Map` or `Set` in one thread that shares nothing. Throws when an operation
- * allocates.
+ * Nanoseconds per operation of every state object, log record included. The baseline is a plain
+ * array, `Map` or `Set` in one thread that shares nothing. Throws if an operation allocates.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -18,7 +17,7 @@ import type { Bench } from './result.js';
 const WARM_MS = 100;
 const MOMENT = Date.UTC(2026, 1);
 
-/** The loop's index, wrapped, of a cell far from the last one. */
+/** A cell far from the last one, from the loop's index. */
 const scatter = (n: number, cells: number): number => (spread(n) >>> 1) % cells;
 
 function counterRows(rows: Rows): void {
@@ -33,7 +32,7 @@ function counterRows(rows: Rows): void {
     return plain[0];
   };
   rows.steady('counter, add', 100_000, up, one.drain, plainUp);
-  // What a count costs as two 32-bit words with a carry, instead of a double: neither shares
+  // The cost of a count as two 32-bit words with a carry, instead of a double. Neither shares
   // anything here.
   const pairs = new Uint32Array(2 * 1000);
   const pairUp: Work = (from, count) => {
@@ -217,7 +216,7 @@ function flowRows(rows: Rows, label: string, flows: number): void {
     key[2] = n >>> 8;
     key[3] = 6;
   };
-  // All are half-open, and told.
+  // All flows are half-open and replicated.
   const define = (capacity: number) =>
     flowTable({ capacity, keyWords: 4, valueWords: 2, halfOpen: capacity, halfOpenRecords: 2 * capacity });
   type Table = ReturnType<ReturnType<typeof define>['open']>;

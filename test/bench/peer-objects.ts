@@ -1,6 +1,6 @@
 /**
- * What the members of the replication benchmark share: a flow table, and stamps that tell how long
- * a record was under way.
+ * The state objects of the replication benchmark: a flow table, and stamps that measure how long a
+ * record was in transit.
  */
 
 import type { LogProducer } from '../../shm/log.js';
@@ -15,7 +15,7 @@ const VALUE_WORDS = 2;
 export const FLOWS_MAX = 1 << 20;
 const SAMPLES_MAX = 1 << 17;
 const STAMP = 1;
-/** Writers: the worker, and the receive thread. */
+/** Writer ids of the worker and the receive thread. */
 const WORKER = 1;
 const RECEIVER = 3;
 const WRITERS = 3;
@@ -24,14 +24,14 @@ const TABLE = flowTable({
   capacity: FLOWS_MAX,
   keyWords: KEY_WORDS_IPV4_FIVE_TUPLE,
   valueWords: VALUE_WORDS,
-  // New flows are what is measured: each is told.
+  // New flows are measured, so each is replicated.
   halfOpen: FLOWS_MAX,
   halfOpenRecords: 1 << 30,
 });
 
 /**
- * Microseconds of the clock that all processes of this machine agree on (CLOCK_MONOTONIC), modulo
- * 2^32.
+ * Microseconds of the clock that all processes of this machine share (CLOCK_MONOTONIC), modulo 4294
+ * s, as a 32-bit integer.
  */
 export function nowUs(): number {
   const [seconds, nanoseconds] = process.hrtime();
@@ -53,8 +53,8 @@ export function createPeerMemory(): PeerMemory {
 }
 
 /**
- * Opened by the worker (`log`), by the receive thread (`null`), or by the send thread, to read
- * (`undefined`).
+ * Opens the flows for the worker (`log`), for the receive thread (`null`), or for reading in the
+ * send thread (`undefined`).
  */
 export function openFlows(memory: PeerMemory, log: LogProducer | null | undefined): FlowTable {
   const id = log === null ? RECEIVER : WORKER;
@@ -68,7 +68,9 @@ export function openFlows(memory: PeerMemory, log: LogProducer | null | undefine
   });
 }
 
-/** Counts how long records took from the worker that made them to here, in microseconds. */
+/**
+ * Measures how long records took from the worker that made them to this member, in microseconds.
+ */
 export class Stamps implements StateObject {
   readonly id = STAMPS;
   readonly delivery: Delivery = 'any-order';
@@ -92,14 +94,14 @@ export class Stamps implements StateObject {
     return Applied.CHANGED;
   }
 
-  /** All samples since the last time, ascending. */
+  /** All samples since the last call, ascending. */
   take(): number[] {
     const samples = [...this.words.subarray(1, 1 + this.words[0])].sort((a, b) => a - b);
     this.words[0] = 0;
     return samples;
   }
 
-  /** Each is a sample of its own. */
+  /** Each stamp is a separate sample, so stamps do not coalesce. */
   coalesceKey(_op: number, words: Int32Array, at: number): number {
     return words[at];
   }

@@ -1,4 +1,4 @@
-/** The send or the receive thread of a member of the replication benchmark. */
+/** The send or receive thread of a member of the replication benchmark. */
 
 import { isMainThread, workerData } from 'node:worker_threads';
 import { threadName } from '../../workers/native/index.js';

@@ -1,7 +1,7 @@
 /**
  * Two sites that choose external ports at the same time: real objects, a simulated clock, and
- * records that are late by a fixed delay. Endpoints begin as a Poisson process; some of them have
- * two remotes at once.
+ * records with a fixed delay. Endpoints start as a Poisson process. Some of them have two remotes
+ * at once.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -15,10 +15,10 @@ const HOSTS = 1000;
 const FIRST_HOST = 0x0a000000;
 const FIRST_EXTERNAL = 0x010200c0;
 const LIFETIME_S = 300;
-/** Endpoints that send to two remotes at once. */
+/** Fraction of endpoints that send to two remotes at once. */
 const TWO_REMOTES = 0.1;
 
-/** New endpoints a second at each site. */
+/** New endpoints per second at each site. */
 export const RATE = 2000;
 export const ROUTINGS = ['per flow', 'per client'] as const;
 export const SECONDS = 4;
@@ -39,8 +39,8 @@ export interface PortsOutcome {
 }
 
 /**
- * The rate of collisions to be expected where two sites choose ports independently of each other,
- * alike or at random.
+ * The expected rate of collisions if two sites choose ports independently of each other, by the
+ * same rule or at random.
  */
 export function expectedCollisions({ delayMs, addresses }: PortsCase): number {
   return (2 * RATE ** 2 * (delayMs / 1000)) / ((LAST_PORT - FIRST_PORT + 1) * addresses);
@@ -57,7 +57,7 @@ export function choosePorts({ allocation, protocol, routing, delayMs, addresses 
     pooling: 'paired',
   });
   const sites = [0, 1].map((member) => new Replica(definition, member, 2));
-  /** To each site: what it has yet to hear, and when it does. */
+  /** Per receiving site: the records that it has not received, and when they arrive. */
   const queues: { readonly at: number; readonly record: TestRecord }[][] = [[], []];
   const heads = [0, 0];
   let drawn = 1;

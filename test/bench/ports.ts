@@ -1,7 +1,7 @@
 /**
- * How often two sites give one external port to two endpoints (collisions), and one endpoint two
- * ports (splits), by allocation, routing, delay and number of external addresses. The baseline of
- * collisions is 2·λ²·D/P, what is to be expected of sites that do not lease ports.
+ * How often two sites give one external port to two endpoints (collisions), and two ports to one
+ * endpoint (splits), by allocation, routing, delay and number of external addresses. The baseline
+ * of collisions is 2·λ²·D/P, the expectation for sites that do not lease ports.
  */
 
 import type { Allocation } from '../../shm/objects/nat-binding.js';

@@ -1,7 +1,7 @@
 /**
- * Records end to end: two processes, each with replication's threads, on a LAN (a veth pair) and 50
- * ms apart (the relay). How many a second, what each costs to send and to receive, how large it is,
- * and how long it takes.
+ * Records end to end: two processes, each with the threads of replication, on a LAN (a veth pair)
+ * and 50 ms apart (the relay). Measured are records per second, the cost to send and to receive
+ * each, its size, and how long it takes.
  */
 
 import { fileURLToPath } from 'node:url';
@@ -33,7 +33,7 @@ function topology(delayMs: number): Topology {
   };
 }
 
-/** At each rate in turn (0: as fast as it goes); `delayMs`: one way. */
+/** Measures at each rate in turn (0: as fast as possible). `delayMs`: one way. */
 export async function measureRecords(
   delayMs: number,
   rates: readonly number[],
@@ -92,7 +92,7 @@ async function ask<T>(peer: Program, word: string): Promise<T> {
   return JSON.parse(answer) as T;
 }
 
-/** Gives a command and waits for the answer to this one. */
+/** Sends a command and waits for its answer. */
 async function tell(peer: Program, command: string, answer: RegExp): Promise<RegExpMatchArray> {
   peer.output = '';
   peer.write(`${command}\n`);

@@ -3,8 +3,8 @@
  *
  *     node replication-peer.js SELF ADDRESS ADDRESS      SELF: 0 or 1
  *
- * Writes `ready`, then obeys lines: `load RATE SECONDS` (BenchPeer.load), answered by `loaded`;
- * `figures` and `lag`, answered by a line of JSON; `quit`.
+ * Writes `ready`, then executes the lines of its input: `load RATE SECONDS` (BenchPeer.load), which
+ * is answered by `loaded`; `figures` and `lag`, which are answered by a line of JSON; and `quit`.
  */
 
 import { createInterface } from 'node:readline';

@@ -1,6 +1,6 @@
 /**
  * Replication: records end to end, a new flow beside conntrackd (FTFW mode, from Debian's package),
- * and what coalescing saves. Root, for the namespaces.
+ * and what coalescing saves. Needs root for the namespaces.
  */
 
 import { findTool } from '../support/require.js';
@@ -9,12 +9,12 @@ import { type NewFlowCost, newFlows } from './new-flows.js';
 import { measureRecords, type RecordFigures } from './records.js';
 import type { Bench, BenchResult } from './result.js';
 
-/** Records a second; 0: as fast as it goes. */
+/** Records per second; 0: as fast as possible. */
 const RATES = [10_000, 100_000, 0];
 const WAN_MS = 50;
 /**
- * A new flow costs as much as the batch it comes in: the first seconds, while code is compiled, are
- * a part of it.
+ * Least time for new flows, s. The first seconds, while code is compiled, must be only a part of
+ * it, because a new flow costs as much as the batch that it arrives in.
  */
 const NEW_FLOWS_S_MIN = 5;
 
@@ -29,7 +29,7 @@ export const run: Bench = async ({ seconds }) => {
   ];
 };
 
-/** `delayUs`: of the path, the baseline of how long a record takes. */
+/** `delayUs`: delay of the path, the baseline of a record's time. */
 function recordResults(where: string, rate: number, figures: RecordFigures, delayUs: number | null): BenchResult[] {
   const { recordsPerS, sendNs, receiveNs, bytes, lag } = figures;
   const load = rate === 0 ? 'as fast as it goes' : `${rate / 1000} k/s`;

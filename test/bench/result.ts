@@ -1,12 +1,12 @@
-/** What a benchmark reports: one figure, beside the baseline measured in the same run. */
+/** One figure of a benchmark, beside the baseline measured in the same run. */
 export interface BenchResult {
-  /** `<bench>/<what>`, stable: results of two branches are compared by it. */
+  /** `<bench>/<what>`. Stable, because results of two branches are compared by it. */
   readonly name: string;
   readonly value: number;
   readonly unit: string;
   /**
-   * The same figure of the baseline, in the same unit; `null` where the figure stands alone (it
-   * then is a baseline).
+   * The same figure of the baseline, in the same unit; `null` if the figure stands alone or is
+   * itself a baseline.
    */
   readonly baseline: number | null;
   /** How good `value` is against `baseline`: above 1 is better, whatever the unit. */
@@ -14,9 +14,9 @@ export interface BenchResult {
 }
 
 export interface BenchOptions {
-  /** Machine-readable: nothing but results goes to standard output. */
+  /** Machine-readable output: only results go to standard output. */
   readonly json: boolean;
-  /** How long one measurement lasts, about. */
+  /** Approximate duration of one measurement. */
   readonly seconds: number;
   /** Fewer cases. */
   readonly quick: boolean;
@@ -24,7 +24,10 @@ export interface BenchOptions {
 
 export type Bench = (options: BenchOptions) => Promise<BenchResult[]>;
 
-/** The middle of an odd number of rounds, the mean of the two middle ones of an even number. */
+/**
+ * The median: the middle of an odd number of values, the mean of the two middle ones of an even
+ * number.
+ */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >>> 1;

@@ -1,6 +1,4 @@
-/**
- * The producing side of the ring benchmark: in the bench's own thread, or as a thread of its own.
- */
+/** The producer of the ring benchmark, in the benchmark's own thread or in a separate one. */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { RingBuffer } from 'ringbuf.js';
@@ -14,7 +12,7 @@ export const RECORD_WORDS = PAYLOAD_WORDS + 1;
 
 type Ring = InstanceType<typeof RingBuffer>;
 
-/** Writes records `n`, `n + 1`, … up to `count` of them; returns how many there was room for. */
+/** Writes records from `n` on, up to `count` of them. Returns how many fitted. */
 export type Produce = (n: number, count: number) => number;
 
 function produceLog(log: LogProducer): Produce {
@@ -59,7 +57,7 @@ function produceRingbufGathered(ring: Ring): Produce {
   };
 }
 
-/** Opens the writing side of a ring of this kind. */
+/** Opens the producer of a ring of this kind. */
 export function producerFor(kind: RingKind, buffer: SharedArrayBuffer): Produce {
   if (kind === 'log') return produceLog(new LogProducer(buffer));
   const ring = new RingBuffer(buffer, Int32Array);

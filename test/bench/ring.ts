@@ -1,11 +1,11 @@
 /**
- * The log ring against `ringbuf.js`, between two threads: records of a header word and six payload
- * words (a NAT binding), written in batches of up to 32 as a worker does, and for one thread alone,
- * where scheduling plays no part.
+ * The log ring beside `ringbuf.js`, between two threads: records of a header word and six payload
+ * words (a NAT binding), written in batches of up to 32 as a worker does. And the same in one
+ * thread, where scheduling has no effect.
  *
- * `ringbuf.js` moves elements, not records, so its user frames them by a fixed length and must ask
- * for room first, or a nearly full ring takes half a record. It publishes each push; it has no way
- * to publish once a batch except to gather the batch first, which is the second baseline.
+ * `ringbuf.js` moves elements, not records. Its user frames records by a fixed length and must ask
+ * for room first, or a nearly full ring takes half a record. It publishes each push. To publish
+ * once per batch, its user has to gather the batch first, which is the second baseline.
  */
 
 import { once } from 'node:events';
@@ -30,7 +30,7 @@ function createBuffer(kind: RingKind): SharedArrayBuffer {
     : (RingBuffer.getStorageForCapacity(RING_WORDS, Int32Array) as SharedArrayBuffer);
 }
 
-/** Reads until `records` were seen; returns a checksum so that no read is optimised away. */
+/** Reads until `records` were seen. Returns a checksum, so that no read is optimised away. */
 class Reader {
   sum = 0;
   private readonly log: LogConsumer | null;
@@ -42,7 +42,7 @@ class Reader {
     this.ring = kind === 'log' ? null : new RingBuffer(buffer, Int32Array);
   }
 
-  /** Up to 32 records; returns how many. */
+  /** Reads up to 32 records. Returns how many. */
   read(): number {
     return this.log !== null ? this.readLog(this.log) : this.readRing(this.ring as never);
   }
@@ -85,7 +85,7 @@ function oneThread(kind: RingKind, seconds: number): number {
   return ((performance.now() - start) * 1e6) / n;
 }
 
-/** Million records a second from one thread to another. */
+/** Million records per second from one thread to another. */
 async function twoThreads(kind: RingKind, records: number): Promise<number> {
   const buffer = createBuffer(kind);
   const producer = new Worker(new URL('./ring-work.js', import.meta.url), { workerData: { kind, buffer, records } });

@@ -1,7 +1,7 @@
 /**
- * What sealing costs: processor time per message over loopback, one thread that sends and receives,
- * sealed beside unsealed; and the parts of it alone. Messages of a lone NAT binding, and as long as
- * they get.
+ * What sealing costs: processor time per message over loopback, with one thread that sends and
+ * receives, sealed beside unsealed; and the parts of sealing alone. Messages have a single NAT
+ * binding, or the maximum length.
  */
 
 import { createMemberTable, MemberTableWriter, Role } from '../../shm/members.js';
@@ -48,7 +48,7 @@ class Bed {
   }
 }
 
-/** Processor time in µs for each call of `work`, over about `ms`. */
+/** Processor time per call of `work`, in µs, over about `ms`. */
 function timed(ms: number, work: () => void): number {
   const start = process.cpuUsage();
   const end = performance.now() + ms;
@@ -62,7 +62,7 @@ function timed(ms: number, work: () => void): number {
   return (user + system) / calls;
 }
 
-/** Processor time in µs for each message sent to, and received by, this thread. */
+/** Processor time per message sent to and received by this thread, in µs. */
 async function overLoopback(bed: Bed, bytes: number, sealed: boolean, ms: number): Promise<number> {
   const network = new UnicastSender(bed.settings);
   const sender: SendTransport = sealed ? new SealingSender(network, bed.sealer) : network;

@@ -1,7 +1,7 @@
 /**
- * What a snapshot costs those who go on: data plane workers with packets at a fixed rate, each
- * packet two counts in cells all over the state, the send and the receive thread; snapshots forked
- * and read out one after the other. Beside it the same load without.
+ * What a snapshot costs the running threads: data plane workers with packets at a fixed rate, each
+ * packet two counts in cells all over the state, and the send and receive threads. Snapshots are
+ * forked and read one after the other. The baseline is the same load without snapshots.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { type Bench, type BenchResult, median } from './result.js';
 const SIZES_MIB = [1, 64, 256];
 const WORKERS = 1;
 const PACKETS_PER_SECOND = 50_000;
-/** What a cell takes in the arena: two members' totals, and a sum of increments. */
+/** Bytes of a cell in the arena: two members' totals, and a sum of increments. */
 const BYTES_PER_CELL = 24;
 const SNAPSHOTS_MIN = 5;
 
@@ -21,9 +21,9 @@ interface Figures {
   readonly pauseUs: number[];
   readonly forkUs: number[];
   readonly copyMs: number[];
-  /** Meetings that did not come about in time, and were tried again. */
+  /** Barriers that were not reached in time and were tried again. */
   missed: number;
-  /** Packets lost, of a thousand. */
+  /** Packets lost per thousand. */
   lost: number;
 }
 

@@ -1,16 +1,16 @@
-/** Frames of the middleboxes' benchmarks: UDP without a checksum, and what answers it. */
+/** Frames of the middlebox benchmarks: UDP without a checksum, and its replies. */
 
 import { frame } from '../workers/support/frames.js';
 import { FRAME_BYTES } from './flow-driver.js';
 
-/** 60 bytes between these ends: `ADDRESS:PORT > ADDRESS:PORT`. */
+/** A frame of 60 bytes between these ends: `ADDRESS:PORT > ADDRESS:PORT`. */
 export function udp(ends: string): Uint8Array {
   return frame(`udp ${ends} len ${FRAME_BYTES - 42} nosum`);
 }
 
 /**
- * What answers a packet that came out: its ends exchanged, in a frame to the station that `request`
- * was to.
+ * The reply to a packet that was sent: its ends are exchanged, in a frame to the station that
+ * `request` was addressed to.
  */
 export function answer(out: Uint8Array, request: Uint8Array): Uint8Array {
   const bytes = Uint8Array.from(out);

@@ -1,12 +1,12 @@
 /**
- * The two wire forms of counting objects (shm/objects/counter-cells.ts) beside each other: 2, 3 and
+ * The two wire forms of counting objects (shm/objects/counter-cells.ts) beside each other. 2, 3 and
  * 8 members count a Zipf stream of cells, through their logs, the real staging, sender and
- * receiver, and a network that loses nothing. A round is what a send thread finds when it wakes up:
- * many adds to few cells, which coalesce.
+ * receiver, and a network without loss. A round is what a send thread finds when it wakes up: many
+ * adds to few cells, which coalesce.
  *
- * Bytes are those of whole state messages, to each other member (`unicast`), acknowledgements
- * included, per add counted; the baseline is every add told by a record of its own. Throws when
- * members end with different counts.
+ * Bytes are those of whole state messages to each other member (`unicast`), acknowledgements
+ * included, per counted add. The baseline is one record per add. Throws if members end with
+ * different counts.
  */
 
 import { createAckBoard } from '../../shm/ack-board.js';
@@ -30,7 +30,7 @@ const FORMS: readonly WireForm[] = ['totals', 'increments'];
 const CELLS = 10_000;
 const ADDS_PER_ROUND = 2_000;
 const ROUNDS_WARM = 50;
-/** Turns of the two forms. */
+/** Turns of each of the two forms. */
 const SLICES = 5;
 const BATCH = 64;
 const RECORD_BYTES = 16;
@@ -164,7 +164,7 @@ class Cluster {
     this.time[what] += performance.now() - start;
   }
 
-  /** Every member counts, tells, and gets what was told. */
+  /** Every member counts, sends, and receives what was sent. */
   private round(adds: number): void {
     this.now++;
     for (const site of this.sites) {
@@ -183,7 +183,7 @@ class Cluster {
     for (let i = 0; i < ROUNDS_WARM; i++) this.round(ADDS_PER_ROUND);
   }
 
-  /** Goes on for about `ms`. */
+  /** Runs for about `ms`. */
   run(ms: number): Figures {
     this.bytes = 0;
     this.time.count = this.time.send = this.time.receive = 0;
@@ -199,7 +199,7 @@ class Cluster {
     };
   }
 
-  /** Lets everything be told, and throws if the members differ. */
+  /** Lets everything replicate, and throws if the members differ. */
   assertEqual(): void {
     for (let i = 0; i < 2000 && !this.sites.every((site) => site.isSettled); i++) this.round(0);
     const digests = new Set(this.sites.map((site) => site.cells.digest()));
@@ -212,7 +212,7 @@ function megabytes(form: WireForm, members: number): number {
   return (definition.bytes + (definition.localBytes?.(WORKERS) ?? 0)) / 1e6;
 }
 
-/** The middle figures of both forms, measured in turns. */
+/** The median figures of both forms, measured in turns. */
 function compare(members: number, ms: number): Record<WireForm, Figures> {
   const clusters = { totals: new Cluster('totals', members), increments: new Cluster('increments', members) };
   const runs: Record<WireForm, Figures[]> = { totals: [], increments: [] };

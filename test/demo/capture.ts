@@ -1,7 +1,7 @@
 /**
- * The traffic of the demo without privileges: a conversation as capture files. Clients' requests
- * are made up; the replies are made, as a server would, from what site a sent out; what site b lets
- * in is checked against what was asked.
+ * The traffic of the demo without privileges: a conversation in capture files. The clients'
+ * requests are generated. The replies are made, as a server would, from what site a sent out. What
+ * site b lets in is compared with what was requested.
  */
 
 import { PcapReader, PcapWriter } from '../../workers/drivers/pcap-file.js';
@@ -33,7 +33,7 @@ function write(file: string, frames: readonly Stamped[]): void {
   writer.close();
 }
 
-/** The packets of a file as text, without what is the same in all. */
+/** The packets of a file as text, without the parts that are the same in all. */
 function read(file: string): string[] {
   const reader = new PcapReader(file);
   const packets: string[] = [];
@@ -42,7 +42,7 @@ function read(file: string): string[] {
   return packets;
 }
 
-/** One connection request per flow, `gapMs` apart. */
+/** Writes one connection request per flow, `gapMs` apart. */
 export function writeRequests(file: string, flows: number, gapMs: number): void {
   write(
     file,
@@ -56,8 +56,8 @@ export function writeRequests(file: string, flows: number, gapMs: number): void 
 const TRANSLATED = /^tcp (203\.0\.113\.1:(\d+)) > 198\.51\.100\.1:80 S ttl 63$/;
 
 /**
- * The external endpoint each flow was given, in the order of the flows. Throws on a packet that is
- * not as it should be.
+ * The external endpoint of each flow, in the order of the flows. Throws if a packet is not as
+ * expected.
  */
 export function readTranslated(file: string): string[] {
   const endpoints = read(file).map((text) => {
@@ -69,7 +69,10 @@ export function readTranslated(file: string): string[] {
   return endpoints;
 }
 
-/** The server's answer to each, `gapMs` apart, and each again at all of `triesMs`. */
+/**
+ * Writes the server's answer to each endpoint, `gapMs` apart, and repeats each after all of
+ * `triesMs`.
+ */
 export function writeReplies(
   file: string,
   endpoints: readonly string[],
@@ -88,13 +91,13 @@ export function writeReplies(
 }
 
 export interface Received {
-  /** Replies that reached the client they were for, by flow. */
+  /** Replies that reached their client, by flow. */
   readonly byFlow: readonly number[];
-  /** Packets that were not right. */
+  /** Unexpected packets. */
   readonly wrong: readonly string[];
 }
 
-/** What site b let in, flow by flow. */
+/** What site b let in, by flow. */
 export function readReceived(file: string, flows: number): Received {
   const byFlow = new Array<number>(flows).fill(0);
   const wrong: string[] = [];

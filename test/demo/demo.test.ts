@@ -1,6 +1,6 @@
 /**
- * The demo does what the README says it does: it ends by itself, with exit code 0, and says what
- * happened.
+ * Tests that the demo does what the README says: it ends by itself, with exit code 0, and reports
+ * what happened.
  */
 
 import { strict as assert } from 'node:assert';
@@ -34,7 +34,7 @@ describe('demo', function () {
     const { code, output } = await demo('--once', '--packets', 'live');
     assert.equal(code, 0, output);
     assert.match(output, /^90 of 90 downloads brought the right bytes/m);
-    // Without a remedy nearly all are lost. A connection that a stall held up looks as if its reply
+    // Without a remedy nearly all are lost. A connection that a stall delayed looks as if its reply
     // was lost.
     const lost = (server: string): number => Number(new RegExp(`^${server} .*\\((\\d+) %\\)`, 'm').exec(output)?.[1]);
     assert.ok(lost('near') < 50 && lost('far') < 50, output);

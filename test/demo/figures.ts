@@ -1,4 +1,7 @@
-/** What the demo shows: figures of both sites at one moment, and of all downloads so far. */
+/**
+ * The figures that the demo shows: those of both sites at one moment, and those of all downloads so
+ * far.
+ */
 
 import { type Distribution, distribution } from '../testbed/distribution.js';
 import type { Fetched } from '../testbed/http/load.js';
@@ -6,20 +9,23 @@ import type { Instance } from '../testbed/instance.js';
 
 export interface SiteFigures {
   readonly name: string;
-  /** Of both ports. */
+  /** Sums over both ports. */
   readonly rxPackets: number;
   readonly txPackets: number;
   readonly flows: number;
-  /** Own records: numbered for the other sites, merged before they were sent, sent again. */
+  /**
+   * Records of this site: numbered for the other sites; merged before they were sent;
+   * retransmitted.
+   */
   readonly records: number;
   readonly coalesced: number;
   readonly retransmissions: number;
-  /** Own records the slowest other site has not acknowledged: the lag. */
+  /** Records of this site that the slowest other site has not acknowledged: the lag. */
   readonly lagRecords: number;
   readonly roundTripMs: number | null;
-  /** Packets from outside that came before the state they belong to, and waited for it. */
+  /** Packets from outside that arrived before their state and waited for it. */
   readonly waited: number;
-  /** Dropped: packets from outside to which no state belongs, or none yet. */
+  /** Packets from outside that were dropped, because they have no state, or none yet. */
   readonly unsolicited: number;
 }
 
@@ -41,7 +47,7 @@ export async function siteFigures(site: Instance): Promise<SiteFigures> {
   };
 }
 
-/** A server of the demo: how far from the sites, and its downloads. */
+/** A server of the demo: its distance from the sites, and its downloads. */
 export interface Origin {
   readonly name: string;
   readonly url: string;
@@ -49,9 +55,9 @@ export interface Origin {
 }
 
 /**
- * A connection whose first reply was dropped is held up by the initial retransmission timeout of
- * TCP, 1 s (RFC 6298 §2); one that was not is established after a round trip. Between them there is
- * a lot of room.
+ * A connection that takes longer than this, ms, has lost its first reply. A lost first reply delays
+ * it by the initial retransmission timeout of TCP, 1 s (RFC 6298 §2). Otherwise it is established
+ * after one round trip, which is much shorter.
  */
 const HELD_UP_MS = 700;
 
@@ -59,7 +65,7 @@ export interface OriginFigures {
   readonly origin: Origin;
   readonly fetched: number;
   readonly right: number;
-  /** First replies that were lost, seen by what it cost. */
+  /** First replies that were lost, as seen by the delay that a loss causes. */
   readonly lost: number;
   readonly connectMs: Distribution;
 }

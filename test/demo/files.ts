@@ -1,11 +1,11 @@
 /**
- * The demo without privileges: two constellationd that read and write capture files and tell each
- * other what they did by unicast over loopback, each message held back for a random time that is
- * the WAN's delay on average.
+ * The demo without privileges. Two constellationd read and write capture files and replicate to
+ * each other by unicast over loopback. Each message is delayed by a random time whose mean is the
+ * WAN's delay.
  *
- * Site a translates the requests. A server, played here, answers what site a sent out, and site b
- * gets the answers. It is started only then, so it begins with nothing, and the first answers come
- * while the state is still on its way.
+ * Site a translates the requests. A server, simulated here, answers what site a sent out, and site
+ * b gets the answers. Site b starts only then, so it starts without state, and the first answers
+ * arrive before the state does.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -27,8 +27,8 @@ import { siteTable, View } from './view.js';
 const FLOWS = 200;
 const GAP_MS = 5;
 /**
- * When a server sends an answer that is not acknowledged: TCP waits 1 s, and then twice as long
- * (RFC 6298 §2, §5.5).
+ * When a server sends an answer that is not acknowledged, in ms: TCP waits 1 s, and then twice as
+ * long (RFC 6298 §2, §5.5).
  */
 const TRIES_MS = [0, 1000, 3000];
 const ANSWERS = FLOWS * TRIES_MS.length;
@@ -39,7 +39,7 @@ export async function runFiles(options: DemoOptions, interrupted: AbortSignal): 
   const demo = new FilesDemo(options, interrupted, await freePort());
   try {
     let outcome = await demo.run();
-    // Without --once it is shown again and again, each time with new instances.
+    // Without --once, the demo repeats, each time with new instances.
     while (!options.once && !interrupted.aborted && outcome.problems.length === 0) {
       console.log(`\n${outcome.lines.join('\n')}\n`);
       await sleep(2000, undefined, { signal: interrupted }).catch(() => {});
@@ -73,7 +73,7 @@ class FilesDemo {
     writeRequests(this.path('requests.pcap'), FLOWS, GAP_MS);
     const a = await this.start('a', { inside: 'requests.pcap' });
     await this.watch(start, [a], async () => ((await a.counters())['nat_outbound'] ?? 0) >= FLOWS);
-    // The file is complete once the site has looked for more and found none.
+    // The file is complete when the site has looked for more and found none.
     const endpoints = await eventually('site a to write all requests', async () => {
       const translated = readTranslated(this.path('a-outside.pcap'));
       return translated.length === FLOWS ? translated : null;
@@ -155,7 +155,7 @@ class FilesDemo {
     return instance;
   }
 
-  /** Shows the sites until it is `done`, or the user has seen enough. */
+  /** Shows the sites until they are `done` or the user interrupts. */
   private async watch(start: number, sites: readonly Instance[], done: () => Promise<boolean>): Promise<void> {
     const deadline = performance.now() + 30_000;
     for (;;) {
@@ -169,7 +169,7 @@ class FilesDemo {
     }
   }
 
-  /** Ends both sites and removes their files, for another round. */
+  /** Stops both sites and removes their files, so that the demo can repeat. */
   async clear(): Promise<void> {
     await Promise.all(this.programs.map((program) => program.stop()));
     this.programs = [];

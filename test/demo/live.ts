@@ -1,6 +1,6 @@
 /**
- * The demo on real packets: namespaces, AF_XDP, an emulated WAN; curl downloads from servers at
- * three distances, and other programs that open new flows.
+ * The demo on real packets: namespaces, AF_XDP, and an emulated WAN. curl downloads from servers at
+ * three distances, and other programs open new flows.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,12 +26,12 @@ const BODY_BYTES = 50_000;
 const GAP_MS = 50;
 const DOWNLOADS_ONCE = 90;
 const WAN_JITTER_MS = 2;
-/** A reply that took so long was lost. */
+/** A reply that takes longer than this is lost. */
 const REPLY_MS_MAX = 2000;
 
 /**
- * Runs it to its end or until `interrupted`; whatever happens, all is taken down. Throws
- * `Unavailable` when the network or the sites cannot be set up on this machine.
+ * Runs the demo to its end or until `interrupted`. Always removes everything that it created.
+ * Throws `Unavailable` if the network or the sites cannot be set up on this machine.
  */
 export async function runLive(options: DemoOptions, interrupted: AbortSignal): Promise<Outcome> {
   const lacking = missing();
@@ -120,7 +120,7 @@ What that costs shows in the times to connect. Then other programs open new flow
 `);
 }
 
-/** How other programs fare: a table. */
+/** Losses and delays of other programs, as a table. */
 async function others(sites: TwoSites, { wan_ms, remedy }: DemoOptions): Promise<string[]> {
   const { testbed } = sites;
   await spreadClients(testbed);

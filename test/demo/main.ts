@@ -1,8 +1,8 @@
 /**
  * `npm run demo`: two sites joined by an emulated WAN, and a client that downloads through both.
  *
- * As root on real packets (live.ts). Where that is not possible it says why, and shows the same
- * over capture files and loopback (files.ts).
+ * As root, it runs on real packets (live.ts). If that is not possible, it says why and shows the
+ * same with capture files and loopback (files.ts).
  */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -54,7 +54,7 @@ async function main({ once = false, wan, packets, replies }: Options): Promise<v
   let signals = 0;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => {
-      // The second time at once; the testbed is taken down at exit in any case.
+      // A second signal ends the process at once. The testbed is removed at exit in any case.
       if (++signals > 1) process.exit(EXIT_FAILED);
       console.log('\nending …');
       interrupted.abort();

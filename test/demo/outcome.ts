@@ -1,22 +1,22 @@
-/** What the demo is asked, and what came of it. */
+/** The demo's options and outcome. */
 
 import type { Remedy } from '../testbed/first-packets/networks.js';
 
 export interface DemoOptions {
-  /** End by itself. */
+  /** Whether the demo ends by itself. */
   readonly once: boolean;
-  /** Between the sites, each way. */
+  /** Delay between the sites, each way. */
   readonly wan_ms: number;
-  /** What is done about replies that are faster than the state they need. */
+  /** The remedy for replies that are faster than the state they need. */
   readonly remedy: Remedy;
 }
 
 export interface Outcome {
-  /** What was not as it should be; empty when all went well. */
+  /** What went wrong; empty if nothing did. */
   readonly problems: readonly string[];
-  /** What happened, for people. */
+  /** What happened, as text. */
   readonly lines: readonly string[];
 }
 
-/** This machine does not have what real packets need. */
+/** This machine lacks something that real packets need. */
 export class Unavailable extends Error {}

@@ -1,8 +1,8 @@
-/** Aligned columns of text. */
+/** Formats text in aligned columns. */
 
 export type Cell = string | number;
 
-/** First column to the left, all others to the right; titles above. */
+/** The first column is aligned left, all others right. Titles are on top. */
 export function columns(titles: readonly string[], rows: readonly (readonly Cell[])[]): string[] {
   const cells = [titles, ...rows.map((row) => row.map(text))];
   const widths = titles.map((_, i) => Math.max(...cells.map((row) => row[i].length)));

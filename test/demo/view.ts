@@ -1,5 +1,6 @@
 /**
- * The live view: on a terminal a page that is redrawn in place, otherwise a line now and then.
+ * The live view: on a terminal, a page that is redrawn in place; otherwise, a line every few
+ * seconds.
  */
 
 import type { OriginFigures, SiteFigures } from './figures.js';
@@ -24,7 +25,7 @@ export class View {
     this.out = out;
   }
 
-  /** How often it is worth taking a new picture. */
+  /** How often new figures are worth taking, ms. */
   get intervalMs(): number {
     return this.out.isTTY ? 500 : LINE_EVERY_S * 1000;
   }
@@ -49,7 +50,7 @@ export class View {
     this.drawn = lines.length;
   }
 
-  /** Takes the picture away: what is written from now on stands in its place. */
+  /** Clears the page. Later output takes its place. */
   leave(): void {
     if (this.drawn > 0) this.out.write(`${upBy(this.drawn)}${CLEAR_BELOW}`);
     this.drawn = 0;
