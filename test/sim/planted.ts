@@ -38,7 +38,7 @@ export interface PlantedBug {
   readonly plant: () => () => void;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: overridden methods are private to the core, which is not to know of this.
+// biome-ignore lint/suspicious/noExplicitAny: overridden methods are private to the core, which has no hooks for this.
 type Method = (this: any, ...args: any[]) => any;
 
 /** Replaces a method by `make(original)`. The returned function restores it. */

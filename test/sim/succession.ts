@@ -1,7 +1,7 @@
 /**
  * Checks the end of an incarnation and the start of the next one. All members that are heard must
- * have the same of the ended incarnation (P13 in ARCHITECTURE.md), and the next one's counts must
- * start from its totals.
+ * hold the same operations of the ended incarnation (P13 in ARCHITECTURE.md), and the next one's
+ * counts must start from its totals.
  */
 
 import { LifeRecord, PeerRecord, VectorRecord } from '../../shm/board-records.js';

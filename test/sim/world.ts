@@ -3,6 +3,19 @@
  * Then comes the *liveness* phase: a core of members is healed, the others stay away, and the core
  * must converge within a bound that follows from the plan. After a quiet time, the content of the
  * members is compared with each other and with what was done.
+ *
+ * The parts of the simulator:
+ *
+ * - The input: plan.ts says what a plan is. draw.ts draws one from a seed and a profile
+ *   (profiles.ts).
+ * - The members: instance.ts runs the real core in one incarnation of a member. entry.ts,
+ *   upkeep.ts, evictions.ts and saved.ts are main's parts. subjects.ts has the state objects.
+ * - The world around them: event-queue.ts is time, links.ts the network, intruder.ts an attacker.
+ * - The checks: model.ts records what was done. ledger.ts checks each applied operation, witness.ts
+ *   each message, succession.ts each ended incarnation, and convergence.ts the end. violation.ts
+ *   lists the invariants.
+ * - The programs: main.ts runs many seeds on threads (pool.ts), sums them up (tally.ts) and reduces
+ *   failing plans (shrink.ts). planted.ts has bugs that the simulator must find.
  */
 
 import { EPOCH_MS } from '../../shm/clock.js';
@@ -107,13 +120,13 @@ export class World implements Host {
   /** By member: whether it or its donor dies, and at which step of joining or leaving. */
   private readonly armed = new Map<number, Extract<Step, { do: 'crash-at' }>>();
   /**
-   * Slots of members with an ended incarnation of which not all members can get the same any more,
-   * except by a snapshot.
+   * Slots of members with an ended incarnation that cannot become the same at all members without a
+   * snapshot.
    */
   readonly beyondRepair = new Set<number>();
   /**
-   * Slots of which an alarm reported that members do not have the same, while a member does not
-   * hear the others.
+   * Slots of members with an ended incarnation that an alarm reported as different between members,
+   * because a member does not hear the others.
    */
   readonly reported = new Set<number>();
   /** The liveness phase has begun. */
