@@ -1,6 +1,6 @@
 /**
- * What a flow table counts, at the beginning of its region: rare events. Threads add atomically;
- * one that is killed may miss one.
+ * Counts of rare events of a flow table, at the beginning of its region. Threads add atomically. A
+ * thread that is killed may miss one.
  */
 
 import { LINE, struct } from '../struct.js';

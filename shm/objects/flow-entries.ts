@@ -1,18 +1,18 @@
-/** A flow table looked at from outside the packet path, entry by entry. */
+/** Reads a flow table entry by entry, outside the packet path. */
 
 import { ContentDigest } from './content-digest.js';
 import { LIFE } from './flow-record.js';
 import { type FlowShape, FlowSlots } from './flow-slots.js';
 
-/** Entries are walked over, not searched for. */
+/** The secret is not needed: entries are visited in slot order, not searched. */
 const NO_SECRET = new Int32Array(2);
 
-/** After so many slots without anything to show comes a `null`: some microseconds. */
+/** After this many slots without a result, `null` is yielded: some microseconds of work. */
 const SLOTS_SILENT_MAX = 1000;
 
 /**
- * Calls `see` with each entry that has not expired. `entry` has room for a record and is used
- * again.
+ * Calls `see` with each entry that has not expired. With `toldOnly`, only with replicated entries.
+ * `entry` has room for a record and is reused.
  */
 export function walkEntries(
   slots: FlowSlots,
@@ -26,7 +26,7 @@ export function walkEntries(
       see(entry);
 }
 
-/** See `FlowTable.entries`. `entry` has room for a record and is used again. */
+/** See `FlowTable.entries`. `entry` has room for a record and is reused. */
 export function* flowEntries(slots: FlowSlots, entry: Int32Array, now: number): Generator<Int32Array | null> {
   let silent = 0;
   for (let slot = 0; slot < slots.slots; slot++) {
@@ -40,7 +40,7 @@ export function* flowEntries(slots: FlowSlots, entry: Int32Array, now: number): 
   }
 }
 
-/** Writes a locked slot's entry at `out[at …]`, in the form of a record. */
+/** Writes the entry of a locked slot at `out[at …]`, in the form of a record. */
 export function writeFlow(slots: FlowSlots, slot: number, out: Int32Array, at: number): void {
   const life = at + slots.keyWords;
   for (let i = 0; i < slots.keyWords; i++) out[at + i] = slots.key(slot, i);
@@ -63,8 +63,8 @@ export function entriesDigest(slots: FlowSlots, entry: Int32Array, now: number, 
 }
 
 /**
- * The entries that are replicated of the table of this shape at `words[base …]`, each as it was at
- * one moment and in the form of a record. The array is used again.
+ * Yields the replicated entries of the table of this shape at `words[base …]`, in the form of
+ * records. Each is read as it was at one moment. The array is reused.
  */
 export function* flowRecords(words: Int32Array, base: number, shape: FlowShape): Generator<Int32Array> {
   const slots = new FlowSlots(words, base, shape, NO_SECRET);

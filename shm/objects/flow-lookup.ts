@@ -1,18 +1,18 @@
 /**
- * Finding the flows of many packets at once: several times as fast as one by one.
+ * Finds the flows of many packets at once, several times faster than one by one.
  *
- * A function made here goes over its columns three times: hashes; the first word of each home slot;
- * the search. So of the cache misses of the second, many are under way at once. It is made once per
- * thread, not called with the columns: arrays that are constants of a function made once are
- * constants to V8's optimiser, an access then is a comparison and a load; of arrays that are
- * arguments or fields it loads type, length and address again and again. Measured with 64 keys: 2.5
- * times as fast.
+ * A function made here passes over its columns three times: it computes the hashes, loads the first
+ * word of each home slot, then searches. So many cache misses of the second pass are under way at
+ * once. Make the function once per thread. It captures its columns instead of taking them as
+ * arguments, because V8's optimiser treats arrays captured by a function that is made once as
+ * constants. An access is then a comparison and a load. For arrays that are arguments or fields, it
+ * loads type, length and address at every access. Measured with 64 keys: 2.5 times as fast.
  */
 
 import { hasher2, hasher4 } from '../hash.js';
 import { FLOW_HEAD, type FlowPlace, FlowState, STATE_SHIFT as SHIFT, WINDOW as SLOTS } from './flow-layout.js';
 
-// As constants of this file, which the optimiser folds, but not imports.
+// Constants of this file: the optimiser folds these, but not imports.
 const { lock: LOCK, expires: EXPIRES, rank: RANK } = FLOW_HEAD.at;
 const KEY = FLOW_HEAD.words;
 const { EMPTY, USED } = FlowState;
@@ -23,9 +23,9 @@ const NOWHERE = -1;
 type Find = (count: number, now: number) => void;
 
 /**
- * Packets to be looked up at once in a table of keys of four words: write the i-th key at `keys[4 *
- * i]`, call `find`, read `slots`: those of entries that have not expired, or `NONE`. `hashes` are
- * for `add`, `values` the first value word of those found. An entry put in after `find` is found by
+ * Columns to look up many keys of four words at once. Write the i-th key at `keys[4 * i]`, call
+ * `find`, and read `slots`: the slot of an unexpired entry, or `NONE`. `hashes` are for `add`.
+ * `values` has the first value word of each entry found. For an entry added after `find`, call
  * `FlowTable.find`.
  */
 export interface FlowLookup {
@@ -37,9 +37,10 @@ export interface FlowLookup {
 }
 
 /**
- * A function that finds the keys (`key0[i]`, `key1[i]`) for i < `count`: `hashes[i]` their hash,
- * `slots[i]` the slot of an entry that has not expired by `now` and whose value word `flag` is 0,
- * else `NONE`; `values[i]` the first value word of an entry found.
+ * Returns a function that finds the keys (`key0[i]`, `key1[i]`) for i < `count`. It sets
+ * `hashes[i]` to the key's hash. It sets `slots[i]` to the slot of the entry if the entry has not
+ * expired by `now` and its value word `flag` is 0, else to `NONE`. It sets `values[i]` to the first
+ * value word of an entry found.
  */
 export function finder2(
   place: FlowPlace,
@@ -90,8 +91,8 @@ export function finder2(
 }
 
 /**
- * The same for keys of four words, the i-th at `keys[4 * i]`, and any entry that has not expired;
- * `values[i]` is the first value word of one found.
+ * As `finder2`, for keys of four words, the i-th at `keys[4 * i]`. It finds any entry that has not
+ * expired. `values[i]` is the first value word of an entry found.
  */
 export function finder4(
   place: FlowPlace,
@@ -142,8 +143,8 @@ export function finder4(
 }
 
 /**
- * A function that brings the home slots of hashes, or any slots, into the cache. A loop of next to
- * nothing.
+ * Returns a function that loads the home slots of hashes, or any slots, into the cache. Its loop
+ * does almost nothing else.
  */
 function toucher({ words, base, mask, shift }: FlowPlace, slots: Int32Array): (count: number) => void {
   const sink = new Int32Array(1);
@@ -155,9 +156,9 @@ function toucher({ words, base, mask, shift }: FlowPlace, slots: Int32Array): (c
 }
 
 /**
- * A function that makes `slots[i]`, a hint, `NONE` unless it is that of an entry that has not
- * expired by `now`, whose first value word is `values[i]` and whose value word `flag` is 0; of such
- * an entry, `key0[i]` and `key1[i]` become the key.
+ * Returns a function that checks the hints in `slots`. It sets `slots[i]` to `NONE` unless that
+ * slot has an entry that has not expired by `now`, whose first value word is `values[i]` and whose
+ * value word `flag` is 0. For such an entry it writes the key to `key0[i]` and `key1[i]`.
  */
 export function checker(
   place: FlowPlace,

@@ -1,21 +1,24 @@
-/** How a flow table is declared, and why it refuses. */
+/** Options of a flow table, and the reasons why it refuses an entry. */
 
 import type { Winner } from './flow-record.js';
 import type { HalfOpenOptions } from './half-open.js';
 
-/** Key sizes of the flows one meets, in words. */
+/** Key sizes of common flows, in words. */
 export const KEY_WORDS_IPV4_ENDPOINT = 2;
 export const KEY_WORDS_IPV4_FIVE_TUPLE = 4;
 export const KEY_WORDS_IPV6_FIVE_TUPLE = 10;
 
 export interface FlowTableOptions extends HalfOpenOptions {
-  /** Entries held at most. */
+  /** Maximum number of entries. */
   readonly capacity: number;
   /** See `KEY_WORDS_…`; any number of words is possible. */
   readonly keyWords: number;
-  /** 0: what there is to say is in the rank. */
+  /** May be 0, if the rank says everything. */
   readonly valueWords: number;
-  /** Default `largerValue`. The same at every member; its name is part of the meaning hash. */
+  /**
+   * Default `largerValue`. It must be the same at every member. Its name is part of the meaning
+   * hash.
+   */
   readonly winner?: Winner;
 }
 
@@ -25,7 +28,7 @@ export const FlowRefusal = {
   TABLE_FULL: 1,
   LOG_FULL: 2,
   CONTENDED: 3,
-  /** The quota of half-open entries is full, and none could be put out. */
+  /** The quota of half-open entries is full, and none could be evicted. */
   HALF_OPEN: 4,
 } as const;
 export type FlowRefusal = (typeof FlowRefusal)[keyof typeof FlowRefusal];

@@ -1,10 +1,10 @@
-/** The record of a flow table's entry, and how two of them are joined: see flow-table.ts. */
+/** The record of a flow table's entry, and how two records are joined. See flow-table.ts. */
 
 import { FUTURE_S_MAX } from '../clock.js';
 import { struct } from '../struct.js';
 import { MAX_RANK } from './flow-slots.js';
 
-/** The one operation in the log. */
+/** The only operation in the log. */
 export const FLOW_PUT = 1;
 
 /** A record's words between its key and its value. */
@@ -12,10 +12,10 @@ export const LIFE = struct({ generation: 1, rank: 1, expires: 1 });
 const { generation: GENERATION, rank: RANK, expires: EXPIRES } = LIFE.at;
 
 /**
- * Decides between two values of one key at equal generation and rank: whether the one at
- * `candidate[candidateAt …]` replaces the one at `current[currentAt …]`, both of `words` words.
- * Must be a strict total order on values (else instances differ for ever), and must not change its
- * arguments. Called under the entry's lock: keep it short.
+ * Decides between two values of one key at equal generation and rank. Returns whether the value at
+ * `candidate[candidateAt …]` replaces the one at `current[currentAt …]`, both of `words` words. The
+ * rule must be a strict total order on values, or instances differ for ever. It must not change its
+ * arguments. It is called under the entry's lock, so keep it short.
  */
 export type Winner = (
   candidate: Int32Array,
@@ -25,7 +25,10 @@ export type Winner = (
   words: number,
 ) => boolean;
 
-/** The default rule: the numerically larger value, as unsigned words, the first word first. */
+/**
+ * The default rule: the larger value wins. Values are compared word by word as unsigned numbers,
+ * the first word first.
+ */
 export function largerValue(
   candidate: Int32Array,
   candidateAt: number,
@@ -41,7 +44,7 @@ export function largerValue(
   return false;
 }
 
-/** Whether words from the network can be an entry's life at all. */
+/** Whether words from the network are in range for an entry's generation, rank and expiry. */
 export function isLife(words: Int32Array, at: number, now: number): boolean {
   const generation = words[at + GENERATION];
   const rank = words[at + RANK];
@@ -50,7 +53,7 @@ export function isLife(words: Int32Array, at: number, now: number): boolean {
 }
 
 /**
- * Joins record `b` into record `a` of the same key, by a winner rule. Returns whether the join
+ * Joins record `b` into record `a` of the same key, by a winner rule. Returns whether the result
  * differs from `b`.
  */
 export function joinFlow(

@@ -1,61 +1,64 @@
 /**
- * The slots of a flow table: where an entry is, what it says, and who may change it. Knows no log
- * and no records; the flow table and the NAT binding are built on it.
+ * The slots of a flow table: where an entry is, its content, and which locks protect it. This file
+ * knows neither log nor records. The flow table and the NAT binding are built on it.
  *
  *     slot     lock word, generation, expires, tag and rank, key, value…, rounded up to a power of two words
  *     lock     version (16) | state (8) | writer that holds the lock (8)
- *     tag      24 bits of the key's hash | withheld (1) | rank (7)
+ *     tag      24 bits of the key's hash | local-only (1) | rank (7)
  *
  * Open addressing with linear probing from the key's home slot. There are at least twice as many
- * slots as entries meant to be held, so that of all windows of `WINDOW` slots none is ever full in
- * practice: at half load the chance of a run of 64 taken slots is about 10^-6 a table (Knuth, vol.
- * 3, 6.4), and such a key is refused and counted.
+ * slots as entries in a full table. So in practice no window of `WINDOW` slots is ever full: at
+ * half load the chance of a run of 64 taken slots is about 10^-6 per table (Knuth, vol. 3, 6.4). If
+ * a window is full, the key is refused and counted.
  *
- * | state   | a search     | who                                                                              |
+ * | state   | a search     | transitions                                                                      |
  * | ------- | ------------ | -------------------------------------------------------------------------------- |
  * | EMPTY   | ends         | → GONE by `vacate`, under the home's and the slot's lock                           |
  * | USED    | compares     | → GONE by `vacate`, once expired for the guard; → GONE and back by `hide`          |
  * | GONE    | goes on      | → USED by `put`; → EMPTY by `tidy`, only when the next slot is EMPTY               |
  * | EVICTED | goes on      | USED → EVICTED by `evict`; → GONE by `put` or `tidy`, the guard after that         |
  *
- * **Insertion.** A key is inserted under the lock of its home slot, after a search under that lock:
- * so no key is ever twice in the table. The slot itself is then locked too (its home may be
- * elsewhere). A search ends at the first EMPTY slot, so between home and entry none may be:
- * `acquire` checks that downwards with the entry's slot locked, and `tidy` empties a slot only
- * while it holds the lock of an EMPTY next one. Downwards, because a slot seen in use stays so
- * while the one after it does, and the last is locked.
+ * **Insertion.** A key is inserted under the lock of its home slot, after a search under that lock.
+ * So a key is never twice in the table. The entry's slot is then locked too, because it may have
+ * another home. A search ends at the first EMPTY slot, so no slot between home and entry may be
+ * EMPTY. `acquire` checks that downwards with the entry's slot locked, and `tidy` empties a slot
+ * only while it holds the lock of an EMPTY next one. The check goes downwards because a slot seen
+ * in use stays in use while the one after it does, and the last one is locked.
  *
- * **A writer's death.** What a transaction changes is put back when its thread dies in it
- * (transaction.ts), but other threads have seen it meanwhile. So a change of state that others act
- * on is either for good the moment it is seen, or seen only by those who cannot act on it. `vacate`
- * is for good: one store, not undone. It makes of an EMPTY slot one that searches go on over, which
- * is no harm; and of an expired entry a forgotten one, which it is. Were it undone, a key that was
- * inserted behind the slot meanwhile would be out of reach behind an EMPTY one, or a key inserted
- * anew would be there twice. `hide` is undone: so whoever hides an entry that may come back holds
- * the lock of its key's home, and nobody inserts that key until the death has been mended. An entry
- * of which a reader may still make use is not hidden but changed in place, word by word: a reader
- * that missed it would take its packet for one of no flow.
+ * **A writer's death.** If a thread dies in a transaction, its changes are undone (transaction.ts),
+ * but other threads may have seen them. So a change of state that others act on must either be
+ * final the moment it is seen, or be seen only by those that cannot act on it.
+ * - `vacate` is final: it is one store that is not undone. It turns an EMPTY slot into one over
+ *   which searches continue, which is harmless. It turns an expired entry into a forgotten one,
+ *   which is correct. If it were undone, a key that was inserted behind the slot meanwhile would be
+ *   unreachable behind an EMPTY slot, or a key that was inserted again would be in the table twice.
+ * - `hide` is undone. So a writer that hides an entry that may come back holds the lock of its
+ *   key's home, and no thread inserts that key until the writer's death is recovered.
+ * - An entry that a reader may still use is not hidden but changed in place, word by word. A reader
+ *   that missed it would treat its packet as one without a flow.
  *
- * **Forgetting.** An entry is *over* once expired for `CLOCK_SKEW_GUARD_S`: nobody counts on it.
- * Where an expiry can move back (with a rank, or a new generation), it is kept for `rememberedS`
- * all the same, for what it says of late records (clock.ts); unless a key finds no other slot.
+ * **Forgetting.** An entry is *over* once it has been expired for `CLOCK_SKEW_GUARD_S`: no instance
+ * relies on it. If an expiry can move back (with a rank, or a new generation), the entry is still
+ * kept for `rememberedS`, because it supersedes late records (clock.ts). It is not kept if a key
+ * finds no other slot.
  *
- * **Evicting** takes a half-open entry away before its time (half-open.ts). A reader may have found
- * it just before and still use the slot: so the slot keeps its words, and is nobody else's until
+ * **Evicting** removes a half-open entry before its time (half-open.ts). A reader may have found it
+ * just before and still use the slot. So the slot keeps its words, and no other entry gets it until
  * the guard is over, as if the entry had expired then.
  *
- * **Withheld** is an entry of this instance alone, of rank 0: no record told it to others.
+ * **Local-only** (`WITHHELD`) is an entry of rank 0 that only this instance has: no record of it
+ * was replicated.
  *
- * **Reads take no lock.** A reader loads the lock word first and then the rest; a writer that gives
+ * **Reads take no lock.** A reader loads the lock word first and then the rest. A writer that gives
  * a slot to another key first takes the state away from USED, then changes the words, then sets
- * USED again: with x86-64's ordering (TSO) a reader that sees the new USED sees all of the new
- * entry. One that loaded the old USED just before can meet words of both; since a slot changes its
- * key only after its entry has been expired for `CLOCK_SKEW_GUARD_S`, and key words of two entries
- * seldom make a third, and if they do its 24-bit tag does not fit, such a reader finds nothing. A
- * slot found stays the same entry's for the guard's seconds, a batch takes microseconds; a thread
- * stopped for seconds in the middle of a batch could send the packets of that one batch by an entry
- * that is no more. Single words (rank, expiry, a value) are read whole by nature; several value
- * words together through `read`, a sequence lock over `version`.
+ * USED again. With x86-64's ordering (TSO), a reader that sees the new USED sees all of the new
+ * entry. A reader that loaded the old USED just before can meet words of both entries. It finds
+ * nothing: a slot changes its key only after its entry has been expired for `CLOCK_SKEW_GUARD_S`,
+ * the key words of two entries seldom form a third key, and if they do, its 24-bit tag does not
+ * fit. A slot that was found keeps its entry for the guard's seconds, and a batch takes
+ * microseconds. A thread that is stopped for seconds in the middle of a batch could send the
+ * packets of that batch by an entry that is gone. Single words (rank, expiry, a value) are read
+ * whole. Several value words are read together through `read`, a sequence lock over `version`.
  *
  * **Writes** happen under the slot's lock, through a `Transaction`.
  */
@@ -72,23 +75,26 @@ const KEY = FLOW_HEAD.words;
 const { EMPTY, USED, GONE, EVICTED } = FlowState;
 const VERSION_STEP = 1 << 16;
 
-/** A rank is 7 bits beside the tag. */
+/** The largest rank: it has 7 bits beside the tag. */
 export const MAX_RANK = 0x7f;
-/** Added to rank 0 in `put` and `update`: the entry is withheld. Larger than any rank. */
+/**
+ * Passed to `put` and `update` instead of a rank: the entry is local-only, of rank 0. Larger than
+ * any rank.
+ */
 export const WITHHELD = 0x80;
 export { WINDOW } from './flow-layout.js';
 
-/** `acquire` met a lock that was not let go in time. */
+/** `acquire` met a lock that was not released in time. */
 export const CONTENDED = -2;
 /** Tries of `read` while a writer has the slot. */
 const READ_TRIES = 1_000;
 
 export interface FlowShape {
-  /** Entries meant to be held at most. */
+  /** Maximum number of entries. */
   readonly capacity: number;
   readonly keyWords: number;
   readonly valueWords: number;
-  /** The largest rank of entries that are half-open; 0 by default. */
+  /** The largest rank of half-open entries; 0 by default. */
   readonly halfOpenRank?: number;
 }
 
@@ -96,12 +102,15 @@ function strideOf(shape: FlowShape): number {
   return powerOfTwo(KEY + shape.keyWords + shape.valueWords);
 }
 
-/** Slots of a table of this shape. */
+/** Number of slots of a table of this shape. */
 export function flowSlotCount(shape: FlowShape): number {
   return Math.max(WINDOW, powerOfTwo(2 * shape.capacity));
 }
 
-/** Words of shared memory for a table of this shape. Throws when it cannot be indexed. */
+/**
+ * Words of shared memory for a table of this shape. Throws a `RangeError` if the shape is not
+ * possible or needs 4 GiB or more.
+ */
 export function flowSlotsWords(shape: FlowShape): number {
   const { valueWords, halfOpenRank = 0, ...positive } = shape;
   for (const [name, value] of Object.entries(positive))
@@ -134,12 +143,12 @@ export class FlowSlots {
   private readonly valueAt: number;
   private readonly k0: number;
   private readonly k1: number;
-  /** What `touch` read: kept, so that the compiler keeps the read. */
+  /** What `touch` read. It is kept so that the compiler keeps the read. */
   private touched = 0;
 
   /**
    * The table of this shape at `words[base …]`. `secret`: two words of key for the hash. Entries
-   * are remembered for `rememberedS` past their expiry.
+   * are remembered for `rememberedS` seconds past their expiry.
    */
   constructor(
     words: Int32Array,
@@ -162,7 +171,7 @@ export class FlowSlots {
     this.k1 = secret[1];
   }
 
-  /** For lookups of many keys at once: flow-lookup.ts. */
+  /** Position of the table in memory, to look up many keys at once: flow-lookup.ts. */
   get place(): FlowPlace {
     const { words, base, mask, shift, valueAt, k0, k1 } = this;
     return { words, base, mask, shift, valueAt, k0, k1 };
@@ -175,17 +184,17 @@ export class FlowSlots {
     return hashWords(this.k0, this.k1, words, at, this.keyWords);
   }
 
-  /** Hash of a key of two words; equals `hash` of the same. */
+  /** Hash of a key of two words; equal to `hash` of the same key. */
   hash2(key0: number, key1: number): number {
     return hash2(this.k0, this.k1, key0, key1);
   }
 
-  /** Brings the home slot of a hash into the cache. */
+  /** Loads the home slot of a hash into the cache. */
   touch(hash: number): void {
     this.touched ^= this.words[this.base + ((hash & this.mask) << this.shift)];
   }
 
-  /** The slot of a key of two words, whether expired or not. `NONE` when it is not in the table. */
+  /** The slot of a key of two words, expired or not. `NONE` if the key is not in the table. */
   find2(hash: number, key0: number, key1: number): number {
     const words = this.words;
     const tag = hash >>> 8;
@@ -202,8 +211,7 @@ export class FlowSlots {
   }
 
   /**
-   * The slot of the key at `key[keyAt …]`, whether expired or not. `NONE` when it is not in the
-   * table.
+   * The slot of the key at `key[keyAt …]`, expired or not. `NONE` if the key is not in the table.
    */
   find(hash: number, key: Int32Array, keyAt: number): number {
     const words = this.words;
@@ -236,7 +244,7 @@ export class FlowSlots {
     return this.words[this.base + (slot << this.shift) + GENERATION];
   }
 
-  /** Coarse seconds from which on the entry is no more. */
+  /** Coarse seconds at which the entry expires. */
   expires(slot: number): number {
     return this.words[this.base + (slot << this.shift) + EXPIRES];
   }
@@ -245,27 +253,27 @@ export class FlowSlots {
     return this.words[this.base + (slot << this.shift) + RANK] & MAX_RANK;
   }
 
-  /** The rank, or `WITHHELD`. */
+  /** The rank, or `WITHHELD` for a local-only entry. */
   standing(slot: number): number {
     return this.words[this.base + (slot << this.shift) + RANK] & 0xff;
   }
 
-  /** Whether an entry's content was told to others, as far as it is not others' who told it. */
+  /** Whether the entry is replicated, by this instance or by a peer. False: it is local-only. */
   isTold(slot: number): boolean {
     return this.standing(slot) < WITHHELD;
   }
 
-  /** Whether the slot has an entry that may be evicted. */
+  /** Whether the slot has a half-open entry, which may be evicted. */
   isHalfOpen(slot: number): boolean {
     return this.isUsed(slot) && this.rank(slot) <= this.halfOpenRank;
   }
 
-  /** Whether an entry of this rank is half-open. `NONE`: there is no entry. */
+  /** Whether an entry of this rank is half-open. `NONE` stands for no entry. */
   isHalfOpenRank(rank: number): boolean {
     return rank !== NONE && rank <= this.halfOpenRank;
   }
 
-  /** Whether the slot has an entry, or one that was evicted and may still be in use. */
+  /** Whether the slot has an entry, or an evicted one that may still be in use. */
   isOccupied(slot: number): boolean {
     const state = this.state(slot);
     return state === USED || state === EVICTED;
@@ -280,9 +288,9 @@ export class FlowSlots {
   }
 
   /**
-   * Copies the whole entry as it was at one moment: generation, expires, rank, key words, value
-   * words, into `out[outAt …]`. Returns false when the slot holds no entry, or a writer would not
-   * leave it.
+   * Copies the whole entry, as it was at one moment, into `out[outAt …]`: generation, expires,
+   * rank, key words, value words. Returns false if the slot has no entry, or if writers kept it
+   * locked.
    */
   read(slot: number, out: Int32Array, outAt: number): boolean {
     const words = this.words;
@@ -301,14 +309,14 @@ export class FlowSlots {
     return false;
   }
 
-  /** Whether no instance with a clock within the guard still counts on an entry. */
+  /** Whether the entry is over: no instance with a clock within the guard relies on it. */
   isOver(slot: number, now: number): boolean {
     return this.expires(slot) + CLOCK_SKEW_GUARD_S <= now;
   }
 
   /**
-   * Whether an entry can be forgotten: it is over, and no record that would revive it can be under
-   * way any more. `urgent`: there is no room to wait for that.
+   * Whether an entry can be forgotten: it is over, and no record that would revive it can still
+   * arrive. `urgent`: it is enough that the entry is over.
    */
   isForgettable(slot: number, now: number, urgent = false): boolean {
     return this.expires(slot) + (urgent ? CLOCK_SKEW_GUARD_S : this.rememberedS) <= now;
@@ -327,9 +335,9 @@ export class FlowSlots {
   }
 
   /**
-   * Locks the key's home and the slot where it is, or may be put. `holds` tells which. `NONE` when
-   * every slot in its window holds an entry that is not over, `CONTENDED` when a lock was not to be
-   * had: then the transaction is to be aborted.
+   * Locks the key's home slot and the slot where the key is or may be put. `holds` says which of
+   * the two it is. Returns `NONE` if every slot in the window has an entry that is not over, and
+   * `CONTENDED` if a lock was not available. In both cases the caller aborts the transaction.
    */
   acquire(tx: Transaction, hash: number, key: Int32Array, keyAt: number, now: number): number {
     const home = hash & this.mask;
@@ -337,14 +345,17 @@ export class FlowSlots {
     const found = this.find(hash, key, keyAt);
     if (found !== NONE) {
       if (!tx.lock(this.lockOf(found))) return CONTENDED;
-      // Between the search and the lock it may have been reclaimed.
+      // It may have been reclaimed between the search and the lock.
       return this.holds(found, key, keyAt) ? found : CONTENDED;
     }
     const slot = this.lockFree(tx, home, now, this.rememberedS);
     return slot === NONE ? this.lockFree(tx, home, now, CLOCK_SKEW_GUARD_S) : slot;
   }
 
-  /** Locks a slot without an entry, or with one expired for `overS`, or evicted for the guard. */
+  /**
+   * Finds and locks a slot that has no entry, or whose entry has been expired for `overS`, or was
+   * evicted and is over.
+   */
   private lockFree(tx: Transaction, home: number, now: number, overS: number): number {
     let slot = home;
     for (let i = 0; i < WINDOW; i++) {
@@ -357,7 +368,7 @@ export class FlowSlots {
     return NONE;
   }
 
-  /** Whether the slot is this key's. */
+  /** Whether the slot has this key. */
   holds(slot: number, key: Int32Array, keyAt: number): boolean {
     return this.isUsed(slot) && this.hasKey(slot, key, keyAt);
   }
@@ -369,8 +380,8 @@ export class FlowSlots {
   }
 
   /**
-   * Whether no slot from `home` to the one before `slot` is EMPTY. Downwards: see the head of this
-   * file.
+   * Whether no slot from `home` to the one before `slot` is EMPTY. The head of this file says why
+   * the check goes downwards.
    */
   private isReachable(home: number, slot: number): boolean {
     for (let i = slot; i !== home; ) {
@@ -381,17 +392,17 @@ export class FlowSlots {
   }
 
   /**
-   * Hides a locked slot's entry from readers, until `put` or the end of the transaction; or takes
-   * it away with it. Undone with the transaction: the lock of its key's home is held as well.
+   * Hides a locked slot's entry from readers, until `put`; without `put`, the commit removes it. An
+   * abort or a recovery undoes this, so the lock of the key's home must be held as well.
    */
   hide(tx: Transaction, slot: number): void {
     this.setState(tx, slot, GONE);
   }
 
   /**
-   * Takes a locked slot's entry, which is over, away for good, also if the transaction is not
-   * committed; of a slot without an entry, makes one that can be `put`. Searches still go on over
-   * the slot: `tidy` ends that.
+   * Removes a locked slot's entry, which must be over. This is final even if the transaction is not
+   * committed. If the slot has no entry, prepares it for `put`. Searches still continue over the
+   * slot until `tidy`.
    */
   vacate(tx: Transaction, slot: number): void {
     const at = this.lockOf(slot);
@@ -399,19 +410,19 @@ export class FlowSlots {
   }
 
   /**
-   * Takes a locked slot's entry away for good before its time: it has expired at `now`, if not
-   * before.
+   * Removes a locked slot's entry before its time. This is final. The entry's expiry becomes `now`
+   * if it was later.
    */
   evict(tx: Transaction, slot: number, now: number): void {
     const at = this.lockOf(slot);
     if (this.expires(slot) > now) tx.set(at - LOCK + EXPIRES, now);
-    // Undone by a death, the expiry comes back, and the slot is kept the longer.
+    // If a death undoes this, the old expiry comes back, and the slot is only kept longer.
     tx.setForGood(at, this.nextVersion(at) | (EVICTED << STATE_SHIFT));
   }
 
   /**
-   * Gives a locked slot that was hidden or vacated its entry, without the value words: they are set
-   * before, through `wordOf`. `standing`: its rank, or `WITHHELD`.
+   * Writes an entry into a locked slot that was hidden or vacated. Set the value words before,
+   * through `wordOf`. `standing`: the entry's rank, or `WITHHELD`.
    */
   put(
     tx: Transaction,
@@ -431,7 +442,7 @@ export class FlowSlots {
     this.setState(tx, slot, USED);
   }
 
-  /** Changes what a locked slot's entry says of its life. */
+  /** Changes generation, rank and expiry of a locked slot's entry. */
   update(tx: Transaction, slot: number, generation: number, standing: number, expires: number): void {
     const at = this.base + (slot << this.shift);
     if (this.words[at + GENERATION] !== generation) tx.set(at + GENERATION, generation);
@@ -450,9 +461,9 @@ export class FlowSlots {
   }
 
   /**
-   * Makes a slot that is GONE, and those GONE before it, EMPTY again, if the slot after it is: so
-   * searches stay short. Never waits for a lock. A slot evicted for the guard by `now` is GONE
-   * first.
+   * Makes a GONE slot, and the GONE slots before it, EMPTY if the next slot is EMPTY. This keeps
+   * searches short. Never waits for a lock. A slot whose evicted entry is over by `now` first
+   * becomes GONE.
    */
   tidy(tx: Transaction, slot: number, now = 0): void {
     if (this.state(slot) === EVICTED && this.isOver(slot, now)) {
@@ -474,14 +485,14 @@ export class FlowSlots {
     }
   }
 
-  /** Locks held at the moment: none when no operation is under way. Looks at every slot. */
+  /** Number of locks held now: 0 if no operation is under way. Reads every slot. */
   locksHeld(): number {
     let held = 0;
     for (let slot = 0; slot < this.slots; slot++) if ((this.words[this.lockOf(slot)] & LOCK_MASK) !== 0) held++;
     return held;
   }
 
-  /** Slots at which a search ends. Looks at every slot. */
+  /** Number of slots at which a search ends. Reads every slot. */
   emptySlots(): number {
     let empty = 0;
     for (let slot = 0; slot < this.slots; slot++) if (this.state(slot) === EMPTY) empty++;
@@ -492,14 +503,12 @@ export class FlowSlots {
     return (this.words[this.lockOf(slot)] >>> STATE_SHIFT) & 0xff;
   }
 
-  /** Whether a search that comes to this slot goes no further. */
+  /** Whether a search ends at this slot. */
   endsSearch(slot: number): boolean {
     return this.state(slot) === EMPTY;
   }
 
-  /**
-   * Whether `sweep`'s caller has something to do here: an entry to forget, or a slot to make EMPTY.
-   */
+  /** Whether a sweep has something to do here: an entry to forget, or a slot to make EMPTY. */
   isWaste(slot: number, now: number, urgent = false): boolean {
     const state = this.state(slot);
     if (state === USED) return this.isForgettable(slot, now, urgent);

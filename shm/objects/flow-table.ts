@@ -2,26 +2,27 @@
  * A flow table: a map from a flow's key to a few value words, shared by all instances, whose
  * entries expire.
  *
- * Per key it holds (generation, rank, expires, value). Merge takes the lexicographically larger
- * (generation, rank); between equals the winner rule decides the value, and the later expiry is
- * kept. So connection state is a rank that only grows (new < established < closing < closed),
- * expiry grows within a rank, and a key used again starts a new generation, of at least the coarse
- * time then. A generation never exceeds its expiry (checked in records too): when an entry was
- * forgotten after its expiry, a later one of that key supersedes it wherever it is still held. That
- * makes the merge a lattice: whatever order records come in, and however often, all instances end
- * up the same.
+ * Per key it has (generation, rank, expires, value). A merge takes the lexicographically larger
+ * (generation, rank). Between equals the winner rule decides the value, and the later expiry stays.
+ * So connection state is a rank that only grows (new < established < closing < closed), and the
+ * expiry grows within a rank. A key that is used again starts a new generation, which is at least
+ * the coarse time then. A generation never exceeds its expiry (this is checked in records too). So
+ * if an entry was forgotten after its expiry, a later entry of that key supersedes it at every
+ * instance that still has it. This makes the merge a lattice: all instances end with the same
+ * content, whatever the order and repetition of records.
  *
  * An expired entry is reclaimed locally, `REMEMBERED_S` after its expiry, without a message and
- * without a tombstone. Till then it is known to have superseded what comes late: a larger rank can
- * have the earlier expiry. So instances converge as long as every record reaches each of them
- * within `DELIVERY_S_MAX`, and no table is full; past that, one may show what the others have
- * forgotten, until its expiry. A full table forgets `CLOCK_SKEW_GUARD_S` after the expiry.
+ * without a tombstone. Until then it supersedes records that come late, because a larger rank can
+ * have the earlier expiry. So instances converge if every record reaches each of them within
+ * `DELIVERY_S_MAX` and no table is full. Otherwise an instance may show an entry that the others
+ * have forgotten, until its expiry. A full table forgets an entry `CLOCK_SKEW_GUARD_S` after its
+ * expiry.
  *
- * Entries of rank 0 are *half-open* (half-open.ts). An entry that is to stay until its expiry
- * begins with rank 1.
+ * Entries of rank 0 are *half-open* (half-open.ts); a shape may set a larger `halfOpenRank`. An
+ * entry that must stay until its expiry begins with a rank that is not half-open.
  *
- * Layout and reads without locks: flow-slots.ts. An operation is one log record, applied whole or
- * not at all: transaction.ts.
+ * The layout and reads without locks are documented in flow-slots.ts. An operation is one log
+ * record, applied whole or not at all: transaction.ts.
  *
  *     record   key words, generation, rank, expires, value words
  */
@@ -48,15 +49,12 @@ export * from './flow-options.js';
 export { FLOW_PUT, largerValue, type Winner } from './flow-record.js';
 
 /**
- * Slots looked at for waste with every new entry; with twice as many slots as entries, the table in
- * capacity / 2 adds.
+ * Slots that are checked for waste with every new entry. The table has twice as many slots as
+ * entries, so capacity / 2 additions check all of it.
  */
 const SWEEP_SLOTS = 4;
 const SWEEP_SLOTS_FULL = 512;
-/**
- * An outcome of a try: the slot has an entry that others know of, so they are to be told what
- * becomes of it.
- */
+/** Result of `tryAdd`: peers know the slot's entry, so the change must be replicated. */
 const KNOWN_TO_OTHERS = -3;
 
 export function flowTable(options: FlowTableOptions): StateDefinition<FlowTable> {
@@ -90,7 +88,7 @@ export class FlowTable implements StateObject {
   readonly halfOpen: HalfOpen;
   private readonly winner: Winner;
   private readonly transaction: Transaction | null;
-  /** An entry as `FlowSlots.read` gives it, and the joined record of an operation under way. */
+  /** An entry as `FlowSlots.read` writes it, and the joined record of the current operation. */
   private readonly entry: Int32Array;
   private readonly joined: Int32Array;
   private sweepCursor = 0;
@@ -113,7 +111,7 @@ export class FlowTable implements StateObject {
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
     this.entry = new Int32Array(this.recordWords);
     this.joined = new Int32Array(this.recordWords);
-    // Threads sweep from different places.
+    // Each thread begins its sweep at another slot.
     if (writer !== null) this.sweepCursor = Math.trunc((this.slots.slots / 8) * writer.id) & (this.slots.slots - 1);
   }
 
@@ -125,19 +123,23 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Starts fetching what `find` will read. Call it for a whole batch first, and the misses overlap.
+   * Starts to fetch what `find` will read. Call it for a whole batch first, so that the cache
+   * misses overlap.
    */
   touch(hash: number): void {
     this.slots.touch(hash);
   }
 
-  /** The slot of a key's entry, or `NONE` when there is none or it has expired. */
+  /** The slot of a key's entry, or `NONE` if there is no entry or it has expired. */
   find(hash: number, key: Int32Array, keyAt: number, now: number): number {
     const slot = this.slots.find(hash, key, keyAt);
     return slot !== NONE && this.slots.expires(slot) > now ? slot : NONE;
   }
 
-  /** Columns for looking up many keys of four words at once; made once per thread. */
+  /**
+   * Columns to look up many keys of four words at once. Make them once per thread. Throws if keys
+   * have another width.
+   */
   lookup(capacity: number): FlowLookup {
     if (this.keyWords !== 4) throw new Error(`state object ${this.id}: only keys of four words are looked up at once`);
     const column = (words: number): Int32Array => new Int32Array(words * capacity);
@@ -145,7 +147,7 @@ export class FlowTable implements StateObject {
     return { keys, hashes, slots, values, find: finder4(this.slots.place, keys, hashes, slots, values) };
   }
 
-  /** One word of a slot's value. Several that belong together: `read`. */
+  /** One word of a slot's value. Use `read` for several words that belong together. */
   value(slot: number, i: number): number {
     return this.slots.value(slot, i);
   }
@@ -163,7 +165,7 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Copies a slot's value words into `out[outAt …]` as they were at one moment. False when there is
+   * Copies a slot's value words, as they were at one moment, into `out[outAt …]`. False if there is
    * no entry any more.
    */
   read(slot: number, out: Int32Array, outAt: number): boolean {
@@ -175,10 +177,10 @@ export class FlowTable implements StateObject {
   // ——— Packet path: changes ———
 
   /**
-   * Puts a key in the table, in a new generation: one log record. Returns its slot; that of the
-   * entry there is, unchanged, if it has not expired. `NONE`: `refusal` says why, and nothing was
-   * changed. `expires`: `idleExpiry` of what packets refresh, `expiryAfter` of what lasts a fixed
-   * time.
+   * Adds a key in a new generation. Writes one log record, unless the entry stays local-only.
+   * Returns the slot. If the key has an unexpired entry, returns that one unchanged. Returns `NONE`
+   * if it failed: `refusal` says why, and nothing was changed. `expires`: `idleExpiry` if packets
+   * refresh the entry, `expiryAfter` if it lasts a fixed time.
    */
   add(
     hash: number,
@@ -201,19 +203,19 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * A packet of the flow at `now`: raises its rank to `rank` if that is larger, and keeps it for
-   * `timeout` at least, which is that of the rank it then has: `max(rank, this.rank(slot))`.
-   * Changes the entry, and replicates it, only if the rank grows or the expiry does not cover the
-   * packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not
-   * possible now (log full, contended, entry gone): the next packet tries again.
+   * A packet of the flow at `now`. Raises the rank to `rank` if that is larger, and keeps the entry
+   * for at least `timeout` seconds. `timeout` must belong to the resulting rank, `max(rank,
+   * this.rank(slot))`. The entry is changed and replicated only if the rank grows or the expiry
+   * does not cover the packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if
+   * the change was not possible (log full, contended, entry gone). The next packet tries again.
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, false);
   }
 
   /**
-   * As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises
-   * the rank alone.
+   * As `refresh`, but never shortens the remaining time, even if the rank grows. With timeout 0 it
+   * only raises the rank.
    */
   prolong(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, true);
@@ -230,10 +232,10 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * A new life for a slot's key: the rank and value given, in a new generation. As for `refresh`;
-   * and false for an entry renewed faster than once a second for longer than `timeout`:
-   * generations, which may not run ahead of the expiry, are not to carry it with them, or whoever
-   * sends the packets could make an entry live for ever.
+   * Starts a new generation of a slot's key, with the given rank and value. Returns false as
+   * `refresh` does. It also returns false if the entry is renewed faster than once a second for
+   * longer than `timeout`. A generation must not exceed the expiry, so a fast-growing generation
+   * would carry the expiry with it, and a sender could keep an entry for ever.
    */
   renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
     const told = rank !== 0 || this.slots.isTold(slot) || this.halfOpen.mayTell(now, true);
@@ -241,18 +243,17 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Others are told of a half-open entry once more, within the budget: they may have had no room
-   * for it.
+   * Replicates a half-open entry once more, within the budget. Peers may have had no room for it.
    */
   tellAgain(slot: number, now: number, timeout: number): boolean {
     return this.halfOpen.mayTell(now, true) && this.change(slot, 0, now, timeout, false, null, 0, true);
   }
 
   /**
-   * Replaces a half-open entry's value within its generation, if the new one wins by the winner
-   * rule: one record, from the budget of half-open entries. False if nothing was changed: the
-   * budget is spent, the entry is no longer half-open, its value is as good, the log is full, or
-   * another thread holds its lock.
+   * Replaces a half-open entry's value within its generation, if the new value wins by the winner
+   * rule. Writes one record, from the budget of half-open entries. False if nothing was changed:
+   * the budget is spent, the entry is no longer half-open, the new value does not win, the log is
+   * full, or another thread has the lock.
    */
   replaceValue(slot: number, value: Int32Array, valueAt: number, now: number): boolean {
     const { slots, tx, keyWords, valueWords } = this;
@@ -263,7 +264,7 @@ export class FlowTable implements StateObject {
       return false;
     }
     const isOpen = tx.lock(slots.lockOf(slot)) && slots.isHalfOpen(slot) && slots.expires(slot) > now;
-    // The winner rule is the user's. If it throws, the next transaction repairs this one.
+    // The winner rule is the user's. If it throws, the next transaction recovers this one.
     if (!isOpen || !this.winner(value, valueAt, this.entryOf(slot), keyWords + LIFE.words, valueWords)) {
       tx.abort();
       return false;
@@ -276,8 +277,8 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed,
-   * what is over. Returns how many entries went. `add` does it by itself.
+   * Reclaims forgettable entries in the next `slots` slots, in turn; if `urgent`, all that are
+   * over. Returns how many entries were reclaimed. `add` calls it by itself.
    */
   sweep(now: number, slots: number, urgent = false): number {
     let reclaimed = 0;
@@ -334,17 +335,20 @@ export class FlowTable implements StateObject {
     return slot;
   }
 
-  /** A key begins a new life in a locked slot, which others do not see yet. */
+  /** Called when a key begins a new generation in a locked slot, before others see it. */
   protected began(_slot: number, _generation: number): void {}
 
-  /** Starts an operation, with room for its record if others are told. `NONE`: the log has none. */
+  /** Starts an operation, with room for its record if it is replicated. `NONE`: the log is full. */
   private begin(told: boolean): number {
     if (told) return this.tx.beginLogged(FLOW_PUT, this.recordWords);
     this.tx.begin();
     return 0;
   }
 
-  /** The table is full: forgets what is over, or else puts a half-open entry out. */
+  /**
+   * Makes room in a full table: forgets entries that are over, or else evicts a half-open entry.
+   * False if neither is possible now.
+   */
   private makeRoom(hash: number, now: number): boolean {
     return this.sweep(now, SWEEP_SLOTS_FULL, true) > 0 || this.evict(hash, now);
   }
@@ -371,7 +375,7 @@ export class FlowTable implements StateObject {
       this.count(COUNTS.at.logFull);
       return false;
     }
-    // One try: the next packet of the flow will ask again.
+    // Try once: the next packet of the flow tries again.
     const locked = tx.lock(slots.lockOf(slot));
     const standing = slots.standing(slot);
     if (!locked || !slots.isUsed(slot) || slots.expires(slot) <= now || (!told && standing !== WITHHELD)) {
@@ -413,9 +417,10 @@ export class FlowTable implements StateObject {
     const { slots, tx } = this;
     this.halfOpen.moved(slot, slots.isUsed(slot) ? slots.rank(slot) : NONE, standing & MAX_RANK, generation, now);
     if (slots.holds(slot, key, keyAt)) {
-      // It stays visible: a reader that missed it would take its packet for one of no connection.
-      // An expired one, too: a reader's clock may be a second behind. The value is first, lest a
-      // reader finds the new life with the old value.
+      // The entry stays visible, because a reader that missed it would treat its packet as one
+      // without a connection. This holds for an expired entry too, because a reader's clock may be
+      // a second behind. The value is written first, so that no reader finds the new generation
+      // with the old value.
       this.setValue(slot, value, valueAt);
       return slots.update(tx, slot, generation, standing, expires);
     }
@@ -431,7 +436,7 @@ export class FlowTable implements StateObject {
     for (let i = 0; i < this.valueWords; i++) this.tx.set(this.slots.wordOf(slot, i), value[valueAt + i]);
   }
 
-  /** Writes the log record of a locked slot as it is now. */
+  /** Writes the log record of a locked slot's current entry. */
   private record(at: number, slot: number): void {
     writeFlow(this.slots, slot, this.tx.record, at);
   }
@@ -475,9 +480,7 @@ export class FlowTable implements StateObject {
     }
   }
 
-  /**
-   * Whether there is room for a record's entry within the quota, if it is half-open; room is made.
-   */
+  /** Whether the quota has room for a record's entry, if it is half-open. Evicts to make room. */
   private hasRoomFor(hash: number, words: Int32Array, at: number, now: number): boolean {
     const { slots, halfOpen } = this;
     if (!slots.isHalfOpenRank(words[at + this.keyWords + LIFE.at.rank]) || halfOpen.hasRoom()) return true;
@@ -489,7 +492,7 @@ export class FlowTable implements StateObject {
     const expires = words[at + keyWords + LIFE.at.expires];
     tx.begin();
     const slot = slots.acquire(tx, hash, words, at, now);
-    // One that is withheld is not known to those who told the record: it gives way.
+    // The record's origin does not know a local-only entry, so the record replaces it.
     const known = slot >= 0 && slots.holds(slot, words, at) && slots.isTold(slot);
     const forgotten = expires + REMEMBERED_S <= now;
     if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
@@ -502,7 +505,7 @@ export class FlowTable implements StateObject {
     for (let i = 0; i < this.recordWords; i++) joined[i] = words[at + i];
     if (known) {
       const entry = this.entryOf(slot);
-      // The record, joined with what there is, if that makes a difference.
+      // Join the record with the entry, and go on only if the result differs.
       let differs = false;
       try {
         differs = joinFlow(joined, 0, entry, 0, keyWords, this.valueWords, this.winner);
@@ -531,7 +534,7 @@ export class FlowTable implements StateObject {
     return Applied.CHANGED;
   }
 
-  /** A locked slot's entry in the form of a record. */
+  /** The entry of a locked slot in the form of a record. */
   private entryOf(slot: number): Int32Array {
     writeFlow(this.slots, slot, this.entry, 0);
     return this.entry;
@@ -548,8 +551,8 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Every entry of the other's region, as if it had told it. One that finds no room, or is none, is
-   * counted as such.
+   * Applies every replicated entry of another instance's region, as if it had been received as a
+   * record. An entry that finds no room or is malformed is counted as such.
    */
   merge(from: Region, now: number, source?: MergeSource): number {
     const shape = { keyWords: this.keyWords, valueWords: this.valueWords, capacity: capacityAt(source, this.capacity) };
@@ -568,24 +571,25 @@ export class FlowTable implements StateObject {
   // ——— Looking on ———
 
   /**
-   * Calls `see` with every entry that has not expired, each as it was at one moment: generation,
-   * expires, rank, key words, value words. The array is used again.
+   * Calls `see` with every entry that has not expired: generation, expires, rank, key words, value
+   * words. Each is read as it was at one moment. The array is reused.
    */
   forEach(now: number, see: (entry: Int32Array) => void): void {
     walkEntries(this.slots, this.entry, now, false, see);
   }
 
   /**
-   * The same, pulled; and `null` after every 1000 slots that had none to show. For `show flows`.
+   * As `forEach`, as a generator. Yields `null` after every 1000 slots without a result. For `show
+   * flows`.
    */
   entries(now: number): Generator<Int32Array | null> {
     return flowEntries(this.slots, new Int32Array(this.recordWords), now);
   }
 
   /**
-   * Over every entry that has not expired by `now` and is not local-only; half-open ones only if
-   * `evictable`. Instances that hold the same agree if they ask at the same `now`. If an entry
-   * expires between two askings, they may not.
+   * Digest over every entry that has not expired by `now` and is not local-only; half-open ones
+   * only if `evictable`. Instances with the same content agree if they ask with the same `now`.
+   * They may differ if an entry expires between the two calls.
    */
   digest(now = coarseSeconds(Date.now()), evictable = false): string {
     return entriesDigest(this.slots, this.entry, now, evictable);
@@ -597,21 +601,24 @@ export class FlowTable implements StateObject {
   }
 
   /**
-   * Locks held at the moment: none when no operation is under way. Looks at everything: for tests
+   * Number of locks held now: 0 if no operation is under way. Reads every slot, so it is for tests
    * and diagnosis.
    */
   locksHeld(): number {
     return this.slots.locksHeld();
   }
 
-  /** Slots at which a search ends: the more, the shorter searches are. For tests and diagnosis. */
+  /**
+   * Number of slots at which a search ends. The more there are, the shorter are searches. For tests
+   * and diagnosis.
+   */
   emptySlots(): number {
     return this.slots.emptySlots();
   }
 
   /**
-   * Entries in the table, those not yet reclaimed included: 0 says at the cost of two loads that
-   * nothing is to be found.
+   * Number of entries in the table, including those not yet reclaimed. 0 says, at the cost of two
+   * loads, that no search can find anything.
    */
   get size(): number {
     return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;

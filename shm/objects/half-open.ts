@@ -1,38 +1,37 @@
 /**
  * Half-open entries of a flow table: those of the lowest ranks, up to `FlowShape.halfOpenRank`. The
- * requester has not established them: a SYN that a server answered is one too, because any server
- * answers any SYN. A sender can make as many as it likes, so they must not cost others anything:
- * neither room in the table, nor room on the state channel.
+ * requester has not established them. A SYN that a server answered is half-open too, because any
+ * server answers any SYN. A sender can make any number of them, so they must cost others neither
+ * room in the table nor room on the state channel.
  *
- * **A quota.** Half-open entries have so much of the table and no more. A new one beyond it takes
- * the place of an older one; and so does any entry when the table is full. What is past half-open
- * is never put out, nor what is younger than `YOUNG_S`: a handshake under way has that time,
- * whatever floods. The oldest that this thread has made goes, so who floods puts out his own, as
- * far as all of it comes to one worker. Since a slot is used again only after the guard
- * (flow-slots.ts), as many as the quota can be put out in two seconds; beyond that, or where none
- * was found, a new half-open entry is refused.
+ * **Quota.** Half-open entries have a fixed part of the table. A new one beyond the quota evicts an
+ * older one, and so does any entry if the table is full. An entry that is past half-open is never
+ * evicted. Nor is one younger than `YOUNG_S`: a handshake has that time, whatever flood is going
+ * on. The oldest entry that this thread made is evicted, so a flood evicts its own entries, as far
+ * as all of it comes to one worker. A slot is reused only after the guard (flow-slots.ts). So at
+ * most the quota can be evicted in two seconds. Beyond that, or if no entry to evict was found, a
+ * new half-open entry is refused.
  *
- * Where this thread knows of none that is old enough (others may: other threads', or those of a
- * predecessor that died), of a few half-open entries from the new one's home on the one next to
- * expire goes: no search of the table, work is bounded, and as homes are hashed with a secret,
- * nobody can choose whom he puts out.
+ * If this thread has no entry that is old enough, evict whichever of the next few half-open entries
+ * after the new key's home slot expires first. (Other threads, or a predecessor that died, may have
+ * older ones.) The table is not searched, so work is bounded. Homes are hashed with a secret, so
+ * nobody can choose which entry is evicted.
  *
- * **A budget of records.** Of new half-open entries each thread tells others so many in a second;
- * the others are *withheld*. A quarter of the budget is kept for flows that show a second packet
- * while withheld: a client that tries again is told even while a flood of ever new keys goes on. A
- * flow that rises is always told, and its record says all there is. One that was told may have
- * found no room within another's quota: whose packet comes again is told again (`tellAgain`), from
- * the same budget.
+ * **Budget of records.** Each thread replicates a limited number of new half-open entries per
+ * second. The others are *local-only* (`WITHHELD`). A quarter of the budget is reserved for flows
+ * that send a second packet while local-only. So a client that tries again is replicated even
+ * during a flood of new keys. A flow whose rank rises is always replicated, and its record is
+ * complete. A peer's quota may have had no room for a replicated entry. If its packet comes again,
+ * it is replicated again (`tellAgain`), from the same budget.
  *
- * **What this means for convergence.** A withheld entry is not part of what is replicated: digests
- * and merges leave it out, and a record of its key, which another instance told, takes its place,
- * whatever either says. Only a key of which no told entry is remembered is withheld: so what others
- * told is never covered by what they do not know. An entry put out is forgotten before its time, as
- * where a table is full: one instance may then lack a half-open entry that others have, until it
- * rises, is refreshed, or expires.
+ * **Convergence.** A local-only entry is not part of the replicated content. Digests and merges
+ * leave it out. A peer's record of its key replaces it, whatever the two say. A key becomes
+ * local-only only if no replicated entry of it is remembered, so local-only content never hides
+ * replicated content. An evicted entry is forgotten before its time, as in a full table. An
+ * instance may then lack a half-open entry that others have, until the entry rises, is refreshed,
+ * or expires.
  *
- * Counts are added atomically by all threads; one of a thread that is killed may be missing, or one
- * too many.
+ * All threads add to the counts atomically. If a thread is killed, a count may be off by one.
  */
 
 import { NONE } from '../none.js';
@@ -42,11 +41,11 @@ import type { FlowSlots } from './flow-slots.js';
 import type { Transaction } from './transaction.js';
 
 export interface HalfOpenOptions {
-  /** Half-open entries held at most; default a quarter of all. */
+  /** Maximum number of half-open entries; default a quarter of the capacity. */
   readonly halfOpen?: number;
   /**
-   * Records of new half-open entries told in a second at most; default a sixteenth of all entries,
-   * at least 1000.
+   * Maximum number of records of new half-open entries per second, over all workers; default a
+   * sixteenth of the capacity, at least 1000.
    */
   readonly halfOpenRecords?: number;
 }
@@ -54,27 +53,33 @@ export interface HalfOpenOptions {
 export const HALF_OPEN_COUNTS = struct({ open: 1, evicted: 1, refused: 1, withheld: 1 });
 const { open: OPEN, evicted: EVICTED, refused: REFUSED, withheld: WITHHELD } = HALF_OPEN_COUNTS.at;
 
-/** Coarse seconds, so a real one at least, in which an entry is not evicted. */
+/** Coarse seconds, so at least one real second, in which a new entry is not evicted. */
 export const YOUNG_S = 2;
 /**
- * A generation may be ahead of the clock by this much, and its entry is still young: a key that is
- * used again within one second has the next generation, and another member's clock may be ahead.
- * Further ahead, somebody renews the entry to keep it.
+ * A generation may be this far ahead of the clock, in seconds, and its entry still counts as young.
+ * A key that is used again within one second has the next generation, and another member's clock
+ * may be ahead. If it is further ahead, a sender is renewing the entry to keep it.
  */
 const AHEAD_MAX_S = 8;
-/** Entries of this thread's passed over that are half-open no more, to find one. */
+/** Entries of this thread that are no longer half-open, skipped at most to find one. */
 const PASSED_OVER = 32;
-/** Half-open entries compared, and slots looked at for them, from the new entry's home on. */
+/**
+ * Half-open entries that are compared, and slots that are checked for them, from the new entry's
+ * home slot on.
+ */
 const COMPARED = 4;
 const LOOKED_AT = 64;
-/** Slots looked at elsewhere, in turn, where there were none. */
+/** Slots that are checked elsewhere, in turn, if there were none. */
 const LOOKED_AT_ELSEWHERE = 512;
-/** After so many searches in a second that found none, there is no other in it. */
+/** After this many fruitless searches in a second, no other search is made in it. */
 const FRUITLESS_MAX = 8;
-/** Part of the budget that is for flows withheld before. */
+/** The part of the budget reserved for flows that are local-only already, as a right shift. */
 const AGAIN_SHIFT = 2;
 
-/** The options with their defaults, for a table of `capacity`. Throws when they make no sense. */
+/**
+ * The options with their defaults, for a table of `capacity` entries. Throws a `RangeError` if one
+ * is out of range.
+ */
 export function halfOpenLimits(capacity: number, options: HalfOpenOptions): Required<HalfOpenOptions> {
   const { halfOpen = Math.max(1, capacity >>> 2), halfOpenRecords = Math.max(1000, capacity >>> 4) } = options;
   if (!Number.isInteger(halfOpen) || halfOpen < 1 || halfOpen > capacity)
@@ -86,7 +91,7 @@ export function halfOpenLimits(capacity: number, options: HalfOpenOptions): Requ
   return { halfOpen, halfOpenRecords };
 }
 
-/** Whether an entry of this generation began so lately that it is not evicted. */
+/** Whether an entry of this generation is too young to be evicted. */
 export function isYoung(generation: number, now: number): boolean {
   const age = now - generation;
   return age < YOUNG_S && age >= -AHEAD_MAX_S;
@@ -98,13 +103,16 @@ export class HalfOpen {
   private readonly at: number;
   private readonly slots: FlowSlots;
   private readonly lockMore: (slot: number, now: number) => boolean;
-  /** Records of this thread: in a second, and left in this one. */
+  /** Records of this thread: per second, and left in the current second. */
   private share: number;
   private left: number;
   private second = 0;
-  /** Searches in this second that found none to put out. */
+  /** Searches in this second that found no entry to evict. */
   private fruitless = 0;
-  /** Entries put out, by all threads, at the beginning of this second and of the one before. */
+  /**
+   * Entries evicted so far by all threads, at the beginning of the second before this one and of
+   * this one.
+   */
   private evictedBefore = 0;
   private evictedLately = 0;
   private hand: number;
@@ -112,9 +120,9 @@ export class HalfOpen {
   private readonly workers: number;
 
   /**
-   * The counts are at `words[at …]`. `workers` share the budget. `lockMore` takes what locks a
-   * slot's entry beside the slot's own, in the transaction under way; false when it is not to be
-   * had.
+   * The counts are at `words[at …]`. The budget is divided among `workers` threads. `lockMore`
+   * takes the further locks of a slot's entry, besides the slot's own, in the current transaction.
+   * It returns false if they are not available.
    */
   constructor(
     words: Int32Array,
@@ -136,7 +144,9 @@ export class HalfOpen {
     this.arrivals = new Arrivals(Math.max(1, limits.halfOpen));
   }
 
-  /** Other limits from now on. Entries beyond a smaller quota stay; new ones take their places. */
+  /**
+   * Applies new limits from now on. Entries beyond a smaller quota stay, and new ones evict them.
+   */
   setLimits({ halfOpen, halfOpenRecords }: Required<HalfOpenOptions>): void {
     if (halfOpen > this.quota) this.arrivals = new Arrivals(Math.max(1, halfOpen));
     this.quota = halfOpen;
@@ -144,14 +154,14 @@ export class HalfOpen {
     this.left = Math.min(this.left, this.share);
   }
 
-  /** Whether one more is within the quota. */
+  /** Whether one more half-open entry is within the quota. */
   hasRoom(): boolean {
     return this.words[this.at + OPEN] < this.quota;
   }
 
   /**
-   * The entry in `slot` goes from one rank to another, in the generation it then has; `NONE`: there
-   * is no entry.
+   * Counts that the entry in `slot` changes its rank, in the generation that it then has. `NONE`
+   * stands for no entry.
    */
   moved(slot: number, before: number, after: number, generation: number, now: number): void {
     const { slots } = this;
@@ -170,8 +180,8 @@ export class HalfOpen {
   // ——— The budget ———
 
   /**
-   * Takes one from the budget of records; false when it is spent, and the entry is withheld.
-   * `again`: it was already.
+   * Takes one record from the budget. False if the budget is spent: the entry stays local-only.
+   * `again`: the entry is half-open here already, so the reserved part may be used.
    */
   mayTell(now: number, again: boolean): boolean {
     if (now !== this.second) this.begin(now);
@@ -195,8 +205,8 @@ export class HalfOpen {
   // ——— Eviction ———
 
   /**
-   * Puts a half-open entry out: the oldest of this thread's, or else one near the home of `hash`.
-   * False when that is not possible now.
+   * Evicts a half-open entry: this thread's oldest, or else one near the home slot of `hash`. False
+   * if that is not possible now.
    */
   evict(tx: Transaction, hash: number, now: number): boolean {
     if (now !== this.second) this.begin(now);
@@ -231,7 +241,10 @@ export class HalfOpen {
     return true;
   }
 
-  /** The oldest half-open entry that this thread made, if it is not too young. */
+  /**
+   * The slot of the oldest half-open entry that this thread made, or `NONE` if it is too young or
+   * there is none.
+   */
   private oldest(now: number): number {
     const { arrivals, slots } = this;
     for (let n = 0; n < PASSED_OVER; n++) {
@@ -245,8 +258,8 @@ export class HalfOpen {
   }
 
   /**
-   * Of the first few half-open entries in `count` slots from `from` on, the one next to expire that
-   * is not too young.
+   * Compares the first few half-open entries in `count` slots from `from` on. Returns the slot of
+   * the one that expires first and is not too young, or `NONE`.
    */
   private choose(from: number, count: number, now: number): number {
     const { slots } = this;

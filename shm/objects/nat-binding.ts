@@ -1,17 +1,17 @@
 /**
- * The NAT's bindings: which external address and port an internal address and port has. A
- * derivative object: one operation changes a flow table and the claims on ports together, is one
- * log record, and applies whole or not at all. What it holds, why that converges, and who may
- * change what: nat-tables.ts.
+ * The NAT's bindings: which external address and port an internal address and port has. The object
+ * derives from a flow table and from claims on ports. One operation changes both, is one log
+ * record, and applies whole or not at all. The layout, the argument for convergence, and the
+ * locking rules are in nat-tables.ts.
  *
- * The mapping is endpoint-independent (RFC 4787 REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1): its key is
- * internal address, internal port and protocol, whatever the remote; for ICMP queries the
+ * The mapping is endpoint-independent (RFC 4787 REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1). Its key is
+ * the internal address, internal port and protocol, whatever the remote. For ICMP queries the
  * identifier is the port.
  *
- * Two instances that bind two endpoints to one port leave it to the larger endpoint, everywhere,
- * without a message; the other's binding is dead, and with its next packet gets another port. Two
- * instances that bind one endpoint to two ports keep one of them, likewise. Which ports an instance
- * proposes makes one or the other rare: port-allocator.ts.
+ * If two instances bind two endpoints to one port, the larger endpoint keeps it at every instance.
+ * No message is needed. The other binding is dead, and its next packet gets another port. If two
+ * instances bind one endpoint to two ports, one of the two bindings stays, in the same way. Which
+ * of the two cases is rare depends on the ports that an instance proposes: port-allocator.ts.
  */
 
 import type { Parameters } from '../arena.js';
@@ -58,23 +58,24 @@ export { type BindingEnd, LOOKED_AT_WITHIN_S, type OwnBindings } from './nat-own
 export { RANK_NAMES, Rank } from './nat-tables.js';
 export { MappingError, type StaticMapping } from './static-mappings.js';
 
-/** The one operation in the log. 1 was the record that named a place. */
+/** The only operation in the log. 1 was an earlier record, which named an external place. */
 export const NAT_BIND = 2;
 
 /**
- * Slots looked at for waste with every new binding; with twice as many slots as flows, the table in
- * capacity / 2 adds.
+ * Slots that are checked for waste with every new binding. The table has twice as many slots as
+ * flows, so capacity / 2 additions check all of it.
  */
 const SWEEP_SLOTS = 4;
-/** Half-open bindings evicted by an allocation that found no port, or none at random. */
+/**
+ * Half-open bindings that an allocation evicts if it found no port, or if it found none at random
+ * and ports are short.
+ */
 const EVICTED_FOR_PORTS = 8;
 const EVICTED_IF_SHORT = 2;
-/**
- * An outcome of a try: others know of the key's binding, so they are to be told what becomes of it.
- */
+/** Result of `tryAdd`: peers know the key's binding, so the change must be replicated. */
 const KNOWN_TO_OTHERS = -3;
 
-/** The key's second word: raw internal port (or ICMP identifier) and IP protocol. */
+/** The key's second word: raw internal port (or ICMP identifier) and IP protocol (from bit 16). */
 export function portAndProtocol(port: number, protocol: number): number {
   return (port & 0xffff) | (protocol << 16);
 }
@@ -98,8 +99,8 @@ export function natBinding(options: NatBindingOptions): StateDefinition<NatBindi
   const resolved = { ...layout, ...rules, ...limits, allocation, keepsOwn, holds };
   return {
     kind: 'nat-binding',
-    // Only what shapes places: claims settle whatever port a member proposes, so members may differ
-    // in the rest.
+    // Only the port range is part of the meaning. Claims settle whatever port a member proposes, so
+    // members may differ in the other options.
     parameters: { portRange },
     shape: { flows, addresses: inOrder(addresses), subscribers: subscribersWords(flows, subscribers) > 0 },
     bytes: words * BYTES_PER_WORD,
@@ -121,20 +122,20 @@ export class NatBinding implements StateObject {
   readonly delivery = 'any-order';
   /** Why the last `add` returned `NONE`. */
   refusal: Refusal = Refusal.NONE;
-  /** Mapped by hand: no bindings. */
+  /** Static mappings. They are not bindings. */
   statics: StaticMappings;
   private readonly capacity: number;
   private readonly tables: NatTables;
-  /** Those of `tables`, at hand for the packet path. */
+  /** The flows of `tables`, for the packet path. */
   private readonly flows: FlowSlots;
   private readonly claims: PortClaims;
   private readonly places: ExternalPlaces;
   private readonly allocator: PortAllocator;
   readonly leases: PortLeases;
   readonly room: PortRoom;
-  /** Which bindings are held. */
+  /** The bindings whose packets are held. */
   readonly held: HeldEntries;
-  /** Those made at this instance, where they are kept in mind. */
+  /** The bindings made at this instance; `null` unless `keepsOwn` is set. */
   readonly own: OwnBindings | null;
 
   constructor(context: OpenContext, options: Resolved, places: ExternalPlaces) {
@@ -157,34 +158,35 @@ export class NatBinding implements StateObject {
     this.room = new PortRoom(this.tables, this.allocator);
   }
 
-  /** From now on. A binding that has the place of a mapping keeps it until it ends. */
+  /**
+   * Applies new limits from now on. A binding that has the place of a new static mapping keeps it
+   * until it ends.
+   */
   setLimits(options: Resolved): void {
     this.statics = new StaticMappings(options.statics);
     this.tables.setLimits({ ...options, reserved: reservedPlaces(options.statics, this.places) });
   }
 
-  /** Which half-open bindings were answered. */
+  /** The half-open bindings that were answered. */
   get answers(): Answers {
     return this.tables.answers;
   }
 
-  /** Which bindings went on with another port. */
+  /** The bindings that continued with another port. */
   get moves(): Moves {
     return this.tables.moves;
   }
 
   // ——— Packet path: plain reads ———
 
-  /**
-   * Hash of an internal endpoint: computed once a packet, then given to `findOutbound` and `add`.
-   */
+  /** Hash of an internal endpoint. Compute it once per packet, for `findOutbound` and `add`. */
   hash(address: number, portAndProtocol: number): number {
     return this.flows.hash2(address, portAndProtocol);
   }
 
   /**
-   * The place of a raw external address and port, `NONE` when it is none of ours: for
-   * `findInbound`.
+   * The place of a raw external address and port, for `findInbound`. `NONE` if the address is not
+   * an external one, or the protocol has no bindings.
    */
   place(externalAddress: number, externalPort: number, protocol: number): number {
     return this.places.find(externalAddress, externalPort, protocol);
@@ -195,12 +197,12 @@ export class NatBinding implements StateObject {
     return this.places.has(address);
   }
 
-  /** Columns for looking up many internal endpoints at once; made once per thread. */
+  /** Columns to look up many internal endpoints at once. Make them once per thread. */
   outboundLookup(capacity: number): OutboundLookup {
     return createOutboundLookup(this.flows, this.places, capacity);
   }
 
-  /** Columns for looking up many external endpoints at once; made once per thread. */
+  /** Columns to look up many external endpoints at once. Make them once per thread. */
   inboundLookup(capacity: number): InboundLookup {
     return createInboundLookup(this.flows, this.claims, this.places, capacity);
   }
@@ -220,8 +222,8 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * The slot of an internal endpoint's binding that lost its port to another endpoint and has not
-   * expired; or `NONE`.
+   * The slot of an internal endpoint's unexpired binding that lost its port to another endpoint, or
+   * `NONE`.
    */
   findLost(hash: number, address: number, portAndProtocol: number, now: number): number {
     const { flows } = this;
@@ -229,7 +231,7 @@ export class NatBinding implements StateObject {
     return slot !== NONE && flows.value(slot, DEAD) !== 0 && flows.expires(slot) > now ? slot : NONE;
   }
 
-  /** Raw external address of a slot found. */
+  /** Raw external address of a found slot. */
   externalAddress(slot: number): number {
     return this.places.address(this.flows.value(slot, PLACE));
   }
@@ -258,24 +260,30 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * Ports that two instances took for two bindings, as far as seen here: the larger endpoint has
+   * Ports that two instances took for two bindings, as far as seen here. The larger endpoint keeps
    * them.
    */
   get collisions(): number {
     return this.tables.counted('collisions');
   }
 
-  /** Whether ports are proposed by a secret that all members share. */
+  /**
+   * Whether ports are proposed by a key derived from the cluster's secret, the same at every
+   * member.
+   */
   get proposesByKey(): boolean {
     return this.allocator.proposesByKey;
   }
 
-  /** Endpoints that two instances bound to two ports, as far as seen here: one of the two stays. */
+  /**
+   * Endpoints that two instances bound to two ports, as far as seen here. One of the two bindings
+   * stays.
+   */
   get splits(): number {
     return this.tables.counted('splits');
   }
 
-  /** Bindings of an internal address, where they are limited. */
+  /** Number of bindings of an internal address. 0 if bindings are not limited. */
   bindingsOf(address: number): number {
     return this.tables.subscribers?.count(address) ?? 0;
   }
@@ -288,7 +296,7 @@ export class NatBinding implements StateObject {
     return this.flows.expires(slot);
   }
 
-  /** Of the binding's life: a larger one is a later life. */
+  /** Generation of the binding. A larger one is later. */
   generation(slot: number): number {
     return this.flows.generation(slot);
   }
@@ -300,8 +308,10 @@ export class NatBinding implements StateObject {
   // ——— Packet path: changes ———
 
   /**
-   * Binds an internal endpoint to an external port: one log record. Returns its slot; the one there
-   * is, if another thread was quicker. `NONE`: `refusal` says why, and nothing was changed.
+   * Binds an internal endpoint to an external port. Writes one log record, unless the binding stays
+   * local-only. Returns the slot. If the endpoint has a valid binding already, because another
+   * thread was quicker, returns that one. Returns `NONE` if it failed: `refusal` says why, and
+   * nothing was changed.
    */
   add(hash: number, address: number, portAndProtocol: number, now: number, expires: number): number {
     this.refusal = Refusal.NONE;
@@ -318,20 +328,20 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * A packet of the binding at `now`: raises its rank to `rank` if that is larger, and keeps it for
-   * `timeout` at least, which is that of the rank it then has: `max(rank, this.rank(slot))`.
-   * Changes the binding, and replicates it, only if the rank grows or the expiry does not cover the
-   * packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if that was not
-   * possible now (log full, contended, binding gone): the packet can still be sent, and the next
-   * one tries again.
+   * A packet of the binding at `now`. Raises the rank to `rank` if that is larger, and keeps the
+   * binding for at least `timeout` seconds. `timeout` must belong to the resulting rank, `max(rank,
+   * this.rank(slot))`. The binding is changed and replicated only if the rank grows or the expiry
+   * does not cover the packet (idle-expiry.ts). A larger rank may expire sooner. Returns false if
+   * the change was not possible (log full, contended, binding gone). The packet can still be sent,
+   * and the next one tries again.
    */
   refresh(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, false);
   }
 
   /**
-   * As `refresh`, but never shortens what is left, by a larger rank neither. With timeout 0: raises
-   * the rank alone.
+   * As `refresh`, but never shortens the remaining time, even if the rank grows. With timeout 0 it
+   * only raises the rank.
    */
   prolong(slot: number, rank: number, now: number, timeout: number): boolean {
     return this.use(slot, rank, now, timeout, true);
@@ -348,9 +358,9 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * The outside answered a half-open binding, as seen here. Replicates that, within the budget of
-   * half-open records, if the inside's packets do not pass here. The expiry stays: nothing from
-   * outside refreshes a binding.
+   * The remote side answered a half-open binding, as seen here. Replicates the answer, within the
+   * budget of half-open records, if the inside's packets do not pass here. The expiry stays,
+   * because nothing from outside refreshes a binding.
    */
   answered(slot: number, now: number): void {
     if (this.tables.answers.answered(slot)) this.replicateAnswer(slot, now);
@@ -362,18 +372,17 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * Others are told of a half-open binding once more, within the budget: they may have had no room
-   * for it.
+   * Replicates a half-open binding once more, within the budget. Peers may have had no room for it.
    */
   tellAgain(slot: number, now: number, timeout: number): boolean {
     return this.tables.halfOpen.mayTell(now, true) && this.change(slot, Rank.NEW, now, timeout, false, false, true);
   }
 
   /**
-   * A new life for a binding that is closing or closed: rank NEW in a new generation, same place.
-   * As for `refresh`; and false for a binding renewed faster than once a second for longer than
-   * `timeout`: generations, which may not run ahead of the expiry, are not to carry it with them,
-   * or whoever is inside could make a binding live for ever.
+   * Starts a new generation of a binding that is closing or closed: rank NEW, same place. Returns
+   * false as `refresh` does. It also returns false if the binding is renewed faster than once a
+   * second for longer than `timeout`. A generation must not exceed the expiry, so a fast-growing
+   * generation would carry the expiry with it, and a host inside could keep a binding for ever.
    */
   renew(slot: number, now: number, timeout: number): boolean {
     const told = this.flows.isTold(slot) || this.tables.halfOpen.mayTell(now, true);
@@ -381,14 +390,14 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add`
-   * does it by itself.
+   * Reclaims forgettable entries in the next `slots` slots, in turn. Returns how many entries were
+   * reclaimed. `add` calls it by itself.
    */
   sweep(now: number, slots: number): number {
     return this.tables.sweep(now, slots, false);
   }
 
-  /** Starts an operation, with room for its record if others are told. `NONE`: the log has none. */
+  /** Starts an operation, with room for its record if it is replicated. `NONE`: the log is full. */
   private begin(told: boolean): number {
     const { tx } = this.tables;
     if (told) return tx.beginLogged(NAT_BIND, NAT_RECORD_WORDS);
@@ -437,7 +446,7 @@ export class NatBinding implements StateObject {
     record.rank = Rank.NEW;
     record.generation = known ? Math.max(flows.generation(slot) + 1, now) : now;
     record.expires = Math.max(expires, record.generation);
-    // Expired, and its port is still its own: it keeps it, unless another member leases the port
+    // An expired binding that still has its port keeps it, unless another member leases the port
     // (port-allocator.ts says why).
     const keepsPlace = known && tables.hasPlace(slot) && this.leases.isOurs(flows.value(slot, PLACE));
     record.place = keepsPlace ? flows.value(slot, PLACE) : this.allocate(now);
@@ -461,7 +470,10 @@ export class NatBinding implements StateObject {
     return slot;
   }
 
-  /** Why the key's subscriber may not have another binding; locks what is said of it. */
+  /**
+   * Why the key's subscriber may not have another binding, or `Refusal.NONE`. Locks the
+   * subscriber's bucket.
+   */
   private limited(now: number): Refusal {
     const { key, subscribers, tx } = this.tables;
     if (subscribers === null) return Refusal.NONE;
@@ -470,9 +482,7 @@ export class NatBinding implements StateObject {
     return subscribers.mayHurry(key[0], now) ? Refusal.NONE : Refusal.SUBSCRIBER_RATE;
   }
 
-  /**
-   * Claims the record's place, which is locked, for its key, unless the claim is its own already.
-   */
+  /** Claims the record's locked place for its key, unless the key has the claim already. */
   private claim(slot: number, now: number): void {
     const { claims, tables } = this;
     const { record } = tables;
@@ -483,18 +493,18 @@ export class NatBinding implements StateObject {
     tables.joinClaim(slot, now);
   }
 
-  /** A free place for the key, locked. `NONE` when none was found. */
+  /** Finds and locks a free place for the key. `NONE` if it finds none. */
   private allocate(now: number): number {
     const { allocator, claims, tables } = this;
     const { key, tx } = tables;
     const protocol = key[1] >>> 16;
     const port = swapPort(key[1] & 0xffff);
-    // Identifiers of ICMP queries know no well-known range.
+    // Identifiers of ICMP queries have no well-known range.
     allocator.start(protocolIndex(protocol), key[0], key[1], protocol === ICMP ? port | 1024 : port, now);
     for (;;) {
       const place = allocator.next();
       if (place === NONE) return this.room.take(now);
-      // It may be locked by this operation already: then it stays so.
+      // This operation may have locked it already. Then it stays locked.
       if (!tables.isFreeForKey(place, now) || !tx.tryLock(claims.lockOf(place))) continue;
       if (tables.isFreeForKey(place, now)) {
         allocator.taken();
@@ -520,7 +530,7 @@ export class NatBinding implements StateObject {
       tables.count('logFull');
       return false;
     }
-    // One try: the next packet of the flow will ask again.
+    // Try once: the next packet of the flow tries again.
     const locked = tx.lock(flows.lockOf(slot)) && tables.lockBound(slot);
     const isAlive = flows.isUsed(slot) && flows.value(slot, DEAD) === 0 && flows.expires(slot) > now;
     if (!locked || !isAlive || (!told && flows.isTold(slot))) {
@@ -584,12 +594,15 @@ export class NatBinding implements StateObject {
     return coalesceNatRecords(words, earlier, later);
   }
 
-  /** Every flow and every claim of the other's region, as if it had told them. */
+  /**
+   * Applies every replicated flow and every claim of another instance's region, as if they had been
+   * received as records.
+   */
   merge(from: Region, now: number, source?: MergeSource): number {
     return new NatMerge(this.id, this.tables, from, now, source).run();
   }
 
-  /** New bindings have addresses that all have. Bindings on others stay. */
+  /** New bindings use only addresses that every member has. Bindings on other addresses stay. */
   heedShapes(shapes: readonly Parameters[]): string | null {
     return barAddresses(this.places, this.tables.use, shapes);
   }
@@ -601,15 +614,18 @@ export class NatBinding implements StateObject {
   // ——— Looking on ———
 
   /**
-   * All bindings that have not expired, in no order, each as it was at one moment; and `null` after
-   * every 1000 slots that had none to show, so that whoever walks along can let others go on. For
-   * `show flows`.
+   * All bindings that have not expired, in no order. Each is consistent: it is read as it was at
+   * one moment. Yields `null` after every 1000 slots without a result, so that the caller can let
+   * other work run. For `show flows`.
    */
   entries(now: number, filter?: (entry: NatEntry) => boolean): Generator<NatEntry | null> {
     return natEntries(this.tables, now, filter);
   }
 
-  /** Over every valid binding that has not expired by `now`; half-open ones only if `evictable`. */
+  /**
+   * Digest over every valid binding that has not expired by `now`; half-open ones only if
+   * `evictable`.
+   */
   digest(now = coarseSeconds(Date.now()), evictable = false): string {
     return natDigest(this.tables, now, evictable);
   }
@@ -619,8 +635,8 @@ export class NatBinding implements StateObject {
   }
 
   /**
-   * Locks held at the moment: none when no operation is under way. Looks at everything: for tests
-   * and diagnosis.
+   * Number of locks held now: 0 if no operation is under way. Reads every slot and claim, so it is
+   * for tests and diagnosis.
    */
   locksHeld(): number {
     return this.flows.locksHeld() + this.claims.locksHeld();

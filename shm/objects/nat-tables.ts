@@ -1,66 +1,71 @@
 /**
- * What the NAT binding holds, and how a record is joined into it: flows and claims on ports,
- * changed together.
+ * The tables of the NAT binding, and how a record is joined into them. A change covers flows and
+ * claims on ports together.
  *
- *     counts   of what is rare: see COUNTS
+ *     counts   of rare events: see COUNTS
  *     flows    k → generation, expires, rank, place, dead        one 32-byte slot each, see flow-slots.ts
  *     claims   place → (generation, k), slot of k's flow         16 bytes each, see port-claims.ts
- *     subscribers  internal address → how many flows it has      see subscribers.ts
+ *     subscribers  internal address → number of its flows        see subscribers.ts
  *
- * *k* is an internal address, port and protocol; a place is an external one.
+ * *k* is an internal address, port and protocol. A place is an external one.
  *
- * **What converges.** The state is, per k, (generation, rank) and under equals the larger external
- * address and port and the later expiry; and per place the larger (claim generation, k). Both are
- * lattices and a record is joined into both, so any order, repetition and coalescing of records
- * ends the same. A flow's generation never exceeds its expiry (checked in records too): so when an
- * entry has been forgotten after its expiry and k is bound anew, the new generation, at least the
- * time then, is larger than the forgotten one, and supersedes it wherever it is still held.
+ * **Convergence.** The state has two parts. Per k it is (generation, rank); between equals the
+ * larger external address and port stays, and so does the later expiry. Per place it is the larger
+ * (claim generation, k). Both are lattices, and a record is joined into both, so any order,
+ * repetition and coalescing of records has the same result. A flow's generation never exceeds its
+ * expiry (this is checked in records too). So if an entry was forgotten after its expiry and k is
+ * bound again, the new generation, which is at least the current time, is larger than the forgotten
+ * one. It supersedes the old entry at every instance that still has it.
  *
- * **A binding is valid while its place's claim is k's.** Two instances that take one place for two
- * flows write claims of the same generation; the larger k has it everywhere, and the other's
- * binding is dead everywhere, without a message: `dead` is not replicated but derived, whenever a
- * flow or a claim is written, under the locks of both. Next time the loser sends a packet, it gets
- * a new generation and another place.
+ * **A binding is valid while the claim on its place is k's.** If two instances take one place for
+ * two flows, they write claims of the same generation. The larger k has the place at every
+ * instance, and the other binding is dead at every instance. No message is needed: `dead` is not
+ * replicated but derived, whenever a flow or a claim is written, under the locks of both. When the
+ * loser sends its next packet, it gets a new generation and another place.
  *
- * Two instances that bind one k to two places write two claims, which both stand, and two entries
- * of one k, of which one stays everywhere. The other's place is nobody's then, and rests.
+ * If two instances bind one k to two places, they write two claims, which both stand, and two
+ * entries of one k, of which one stays at every instance. The other place then has no owner, and
+ * rests.
  *
- * **When a port is used again.** Not before `reuseAfterS` have passed since its flow expired, at
- * any instance that held the flow (RFC 6888 REQ-8): with the flow's slot, its place is told when
- * that was. An endpoint that gets its own port again does not wait. Nor do the ports of half-open
- * flows that were evicted unanswered, and where ports are short those of half-open flows that
- * expired unanswered: else a flood of these would take all ports away for as long (port-room.ts).
+ * **Reuse of a port.** A port is not reused before `reuseAfterS` have passed since its flow
+ * expired, at any instance that had the flow (RFC 6888 REQ-8). When the flow's slot is reclaimed,
+ * that time is noted in the claim of its place. There are three exceptions. An endpoint that gets
+ * its own port again does not wait. The ports of half-open flows that were evicted unanswered do
+ * not rest. If ports are short, neither do those of half-open flows that expired unanswered.
+ * Otherwise a flood of such flows would block all ports for that time (port-room.ts).
  *
- * **How late a record may be.** A larger rank or generation can have the earlier expiry, so a flow
- * is remembered `REMEMBERED_S` past its expiry, as having superseded what comes after; its place is
- * free once the guard is over. So instances converge as long as every record, each repetition too,
- * reaches each of them within `DELIVERY_S_MAX`, and no table is full (then what is over goes at
- * once). A record later than that may show at one instance what another has forgotten, until its
- * expiry: the price of having no tombstones. Nothing else comes of it: who takes its place
- * supersedes its claim.
+ * **How late a record may be.** A larger rank or generation can have the earlier expiry. So a flow
+ * is remembered for `REMEMBERED_S` past its expiry, because it supersedes records that come late.
+ * Its place is free once the guard is over. So instances converge if every record, and each
+ * repetition of it, reaches each of them within `DELIVERY_S_MAX`, and if no table is full (a full
+ * table forgets entries as soon as they are over). A later record may show at one instance an entry
+ * that another has forgotten, until its expiry. This is the price of having no tombstones. It has
+ * no other consequence: whichever flow takes the place supersedes its claim.
  *
- * **A claim's generation** is at least the time, in units of 64 s, so that an instance that has
- * started again without its state, and knows no claims, supersedes those it made before. Open is a
- * port taken, lost by a restart, and taken again within 64 s (or ahead of time, by as many reuses
- * within 64 s): those who still hold the old claim leave the port to the larger key.
+ * **A claim's generation** is at least the time, in units of 64 s. So an instance that has
+ * restarted without its state, and knows no claims, supersedes those it made before. One gap
+ * remains: a port is taken, lost by a restart, and taken again within 64 s. (The same holds after
+ * as many reuses within 64 s, because these put the generation ahead of time.) Members that still
+ * have the old claim then give the port to the larger key.
  *
- * **Half-open bindings** (rank NEW) have a quota, and not each of them is told to others:
- * half-open.ts. One that is withheld has its place without a claim: the place's owner leads to it,
- * and that is all, so that no claim told by others meets one that they do not know. It claims the
- * place when it is told, which is when it rises or is used again, and it dies if another's claim
- * comes first. Until it is told, other instances drop what comes back for it: where packets return
- * through another site, a connection may have to try again while a flood of new ones goes on.
+ * **Half-open bindings** (ranks NEW and ANSWERED) have a quota, and new ones may be local-only:
+ * half-open.ts. A local-only binding has its place without a claim: only the place's owner word
+ * leads to it. So no replicated claim conflicts with a claim that peers do not know. The binding
+ * claims its place when it is replicated, which is when its rank rises or it is used again. It dies
+ * if another claim comes first. Until it is replicated, other instances drop its return packets. So
+ * if packets return through another site, a connection may have to try again during a flood of new
+ * ones.
  *
- * **Who may change what.** A flow's words change under its slot's lock *and* its place's lock;
- * `dead` changes under the place's alone. So whoever holds a place's lock may read the owner's flow
- * and mark it dead, without the flow's own lock. A place is taken only under its lock, when its
- * owner's flow is over (`CLOCK_SKEW_GUARD_S` past its expiry) or no longer bound to it. From this
- * follows, at any moment between operations: of all flows with one place that are not over at most
- * one is not dead, the place leads to it, and the claim is its own unless it is withheld.
+ * **Locking.** A flow's words change under its slot's lock *and* its place's lock; `dead` changes
+ * under the place's lock alone. So the holder of a place's lock may read the owner's flow and mark
+ * it dead, without the flow's own lock. A place is taken only under its lock, when its owner's flow
+ * is over (`CLOCK_SKEW_GUARD_S` past its expiry) or no longer bound to it. It follows that between
+ * operations, of all flows with one place that are not over, at most one is not dead. The place
+ * leads to that flow, and the claim is its own unless it is local-only.
  *
- * The packet path reads plain words without locks; flow-slots.ts says why that is safe. `place` and
- * `dead` are never both changed in sight: the slot is hidden meanwhile. That is done only to a
- * binding that is dead before or after, so no reader misses a valid one.
+ * The packet path reads plain words without locks; flow-slots.ts says why that is safe. A reader
+ * never sees `place` and `dead` both changing, because the slot is hidden meanwhile. A slot is
+ * hidden only if its binding is dead before or after the change, so no reader misses a valid one.
  */
 
 import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';
@@ -87,18 +92,15 @@ import { type SubscriberLimits, Subscribers, subscribersWords } from './subscrib
 import { Transaction } from './transaction.js';
 
 /**
- * The state of a binding or a session; it only grows within a generation. ANSWERED: another site
- * saw the responder (answers.ts). SHARED: the binding carries several connections, and the end of
- * one says nothing.
+ * The state of a binding or a session. It only grows within a generation. ANSWERED: another site
+ * saw the responder (answers.ts). SHARED: the binding carries several connections, so the end of
+ * one says nothing about the others.
  */
 export const Rank = { NEW: HALF_OPEN, ANSWERED, ESTABLISHED: 2, CLOSING: 3, CLOSED: 4, SHARED: 5 } as const;
 export type Rank = (typeof Rank)[keyof typeof Rank];
 export const RANK_NAMES = ['new', 'answered', 'established', 'closing', 'closed', 'shared'] as const;
 
-/**
- * Counts of rare events, added atomically by all threads; one a thread that is killed may be
- * missing.
- */
+/** Counts of rare events. All threads add atomically. A thread that is killed may miss one. */
 const COUNTS = struct({
   inserted: LINE,
   reclaimed: 1,
@@ -122,7 +124,7 @@ export const DEAD = 1;
 export const KEY_WORDS = 2;
 const VALUE_WORDS = 2;
 
-/** Slots looked at for what is over, where the table is full. */
+/** Slots that are checked for entries that are over, if the table is full. */
 const SWEEP_SLOTS_FULL = 512;
 
 function shapeOf(flows: number): FlowShape {
@@ -130,13 +132,13 @@ function shapeOf(flows: number): FlowShape {
 }
 
 export interface NatLimits extends Required<HalfOpenOptions>, SubscriberLimits {
-  /** Seconds past the end of a flow in which nobody else gets its port. */
+  /** Seconds past the end of a flow in which no other endpoint gets its port. */
   readonly reuseAfterS: number;
-  /** Places that are never taken, because they are mapped by hand. */
+  /** Places of static mappings: no binding takes them. */
   readonly reserved: ReadonlySet<number>;
 }
 
-/** Slots of a table for so many flows. */
+/** Number of slots of a table for this number of flows. */
 export function natSlots(flows: number): number {
   return flowSlotCount(shapeOf(flows));
 }
@@ -156,7 +158,8 @@ function subscribersAt(flows: number, places: number): number {
 }
 
 /**
- * Words that `readEntry` fills: generation, expires, rank, address, port and protocol, place, dead.
+ * Words that `FlowSlots.read` fills: generation, expires, rank, address, port and protocol, place,
+ * dead.
  */
 export const ENTRY_WORDS = 3 + KEY_WORDS + VALUE_WORDS;
 
@@ -167,15 +170,15 @@ export class NatTables {
   readonly places: ExternalPlaces;
   readonly halfOpen: HalfOpen;
   readonly capacity: number;
-  /** Which half-open bindings were answered. */
+  /** The half-open bindings that were answered. */
   readonly answers: Answers;
-  /** Which bindings went on with another port. */
+  /** The bindings that continued with another port. */
   readonly moves: Moves;
-  /** Which external addresses new bindings may have. */
+  /** The external addresses that new bindings may have. */
   readonly use: AddressUse;
-  /** `null`: there is no limit, and nothing is counted. */
+  /** `null` if there is no limit. Then nothing is counted. */
   readonly subscribers: Subscribers | null;
-  /** The key and the record of the operation under way. */
+  /** The key and the record of the current operation. */
   readonly key = new Int32Array(KEY_WORDS);
   readonly record = new NatRecord();
   private readonly id: number;
@@ -184,7 +187,7 @@ export class NatTables {
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
 
-  /** Other limits from now on. What is beyond them stays until it ends. */
+  /** Applies new limits from now on. Bindings beyond them stay until they end. */
   setLimits(limits: NatLimits): void {
     this.reuseAfterS = limits.reuseAfterS;
     this.reserved = limits.reserved;
@@ -215,15 +218,15 @@ export class NatTables {
     this.use = new AddressUse(local, answersBytes(this.flows.slots) + MOVES_BYTES);
     const leave = (slot: number, now: number): boolean => {
       if (!this.lockBound(slot) || !this.leaveSubscriber(slot)) return false;
-      // The slot guards the place of a binding that nobody answered. The place of an answered one
-      // rests after the guard too, but not where ports are short: else a flood that a server
-      // answers would take all ports away, one eviction after the other.
+      // The place of an unanswered binding is guarded by its slot alone. The place of an answered
+      // one rests after the guard too, except if ports are short. Otherwise a flood that a server
+      // answers would take all ports, one eviction after the other.
       if (this.answers.isAnswered(slot)) this.leavePlace(slot, now + CLOCK_SKEW_GUARD_S, false);
       return true;
     };
     this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.flows, limits, stripes, leave);
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
-    // Threads sweep from different places.
+    // Each thread begins its sweep at another slot.
     if (writer !== null) this.sweepCursor = Math.trunc((this.flows.slots / 8) * writer.id) & (this.flows.slots - 1);
   }
 
@@ -235,8 +238,8 @@ export class NatTables {
   // ——— What holds ———
 
   /**
-   * Whether the slot's flow is bound to this place, and not dead. `slot` is a hint and may be
-   * anything.
+   * Whether the slot's flow is bound to this place and not dead. `slot` is a hint and may be any
+   * slot.
    */
   isBound(slot: number, place: number): boolean {
     const flows = this.flows;
@@ -244,7 +247,7 @@ export class NatTables {
   }
 
   /**
-   * Whether a place may be taken: nobody has it, or its owner's flow is over, or bound elsewhere.
+   * Whether a place may be taken: it has no owner, or its owner's flow is over or bound elsewhere.
    */
   isFree(place: number, now: number): boolean {
     if (this.claims.generation(place) === MAX_CLAIM_GENERATION || this.reserved.has(place)) return false;
@@ -252,27 +255,26 @@ export class NatTables {
     const freedAt = this.claims.freedAt(place);
     if (freedAt > 0) return freedAt + this.reuseAfterS <= now;
     const owner = this.claims.owner(place);
-    // A flow that was put out may still be in use: its place is kept as long as its slot.
+    // An evicted flow may still be in use: its place is kept as long as its slot.
     const had = flows.isOccupied(owner) && flows.value(owner, PLACE) === place && flows.value(owner, DEAD) === 0;
     if (!had) return true;
     return flows.isOver(owner, now) && (!flows.isUsed(owner) || flows.expires(owner) + this.reuseAfterS <= now);
   }
 
-  /**
-   * As `isFree`, for the key in hand: a port that rests is free for the endpoint that had it last.
-   */
+  /** As `isFree`, for the current key: a resting port is free for the endpoint that had it last. */
   isFreeForKey(place: number, now: number): boolean {
     if (this.isFree(place, now)) return true;
     const { claims, flows, key } = this;
     if (claims.generation(place) === MAX_CLAIM_GENERATION || this.reserved.has(place)) return false;
     if (claims.freedAt(place) > 0) return claims.isOwnedBy(place, key[0], key[1]);
-    // Its own binding was evicted, so who still uses that slot translates alike.
+    // The key's own binding was evicted, so a reader that still uses that slot translates alike.
     const owner = claims.owner(place);
     return !flows.isUsed(owner) && flows.key(owner, 0) === key[0] && flows.key(owner, 1) === key[1];
   }
 
   /**
-   * Whether a slot's flow, expired or not, still has its place: a withheld one may have taken it.
+   * Whether a slot's flow, expired or not, still has its place. A local-only flow may have taken
+   * it.
    */
   hasPlace(slot: number): boolean {
     const { flows, claims } = this;
@@ -281,7 +283,7 @@ export class NatTables {
     return flows.value(slot, DEAD) === 0 && (owner === slot || !this.isBound(owner, place));
   }
 
-  /** Entries in the table, those not yet reclaimed included. */
+  /** Number of entries in the table, including those not yet reclaimed. */
   get used(): number {
     return (this.words[COUNTS.at.inserted] - this.words[COUNTS.at.reclaimed]) | 0;
   }
@@ -289,8 +291,8 @@ export class NatTables {
   // ——— Upkeep ———
 
   /**
-   * Locks the place of a locked slot's flow, if there is a flow; also of a dead one, for its death
-   * may yet be undone.
+   * Locks the place of a locked slot's flow, if there is a flow. A dead flow's place too, because
+   * its death may be undone.
    */
   lockBound(slot: number): boolean {
     const { flows, claims } = this;
@@ -299,8 +301,8 @@ export class NatTables {
   }
 
   /**
-   * Locks what `write` changes beside a locked slot: the place of its flow, and what is said of the
-   * key's and its flow's subscriber.
+   * Locks what `write` changes besides a locked slot: the place of its flow, and the buckets of the
+   * subscribers of the key and of the flow.
    */
   lockFor(slot: number): boolean {
     const { flows, key, subscribers, tx } = this;
@@ -310,8 +312,8 @@ export class NatTables {
   }
 
   /**
-   * The flow of a locked slot no longer counts as its subscriber's. False when what is said of that
-   * one is locked.
+   * Subtracts the flow of a locked slot from its subscriber's count. False if the subscriber's
+   * bucket is locked by another thread.
    */
   leaveSubscriber(slot: number): boolean {
     const { flows, subscribers, tx } = this;
@@ -323,8 +325,8 @@ export class NatTables {
   }
 
   /**
-   * The place, locked, of a locked slot's flow is told since when it is nobody's, if it was the
-   * flow's.
+   * Notes in the locked place of a locked slot's flow since when it has no owner, if the flow had
+   * the place. `used`: the flow was answered.
    */
   private leavePlace(slot: number, now: number, used: boolean): void {
     const { flows, claims, tx } = this;
@@ -356,19 +358,22 @@ export class NatTables {
     return reclaimed;
   }
 
-  /** The table is full: forgets what is over, or else puts a half-open binding out. */
+  /**
+   * Makes room in a full table: forgets entries that are over, or else evicts a half-open binding.
+   * False if neither is possible now.
+   */
   makeRoom(hash: number, now: number): boolean {
     return this.sweep(now, SWEEP_SLOTS_FULL, true) > 0 || this.evict(hash, now);
   }
 
-  /** Puts a half-open binding out. False when that is not possible now. */
+  /** Evicts a half-open binding. False if that is not possible now. */
   evict(hash: number, now: number): boolean {
     const evicted = this.halfOpen.evict(this.tx, hash, now);
     if (evicted) this.count('reclaimed');
     return evicted;
   }
 
-  /** Puts the half-open binding in `slot` out. False when that is not possible now. */
+  /** Evicts the half-open binding in `slot`. False if that is not possible now. */
   evictSlot(slot: number, now: number): boolean {
     const evicted = this.halfOpen.evictSlot(this.tx, slot, now);
     if (evicted) this.count('reclaimed');
@@ -376,8 +381,8 @@ export class NatTables {
   }
 
   /**
-   * Reclaims what can be forgotten in the next `slots` slots, in turn, or, where room is needed,
-   * what is over. Returns how many entries went.
+   * Reclaims forgettable entries in the next `slots` slots, in turn; if `urgent`, all that are
+   * over. Returns how many entries were reclaimed.
    */
   sweep(now: number, slots: number, urgent: boolean): number {
     const flows = this.flows;
@@ -392,8 +397,8 @@ export class NatTables {
   // ——— Joining a record into the state; all locks held ———
 
   /**
-   * Joins the record's claim; of generation 0, that is none. `slot`: where the key's flow is or
-   * will be, or `NONE`. Returns whether the claim changed.
+   * Joins the record's claim. Generation 0 means that the record has no claim. `slot` is the
+   * current or future slot of the key's flow, or `NONE`. Returns whether the claim changed.
    */
   joinClaim(slot: number, now: number): boolean {
     const { claims, flows, record, tx } = this;
@@ -403,20 +408,20 @@ export class NatTables {
     const rival = owner !== slot && this.isBound(owner, place);
     if (mine && claims.generation(place) >= claimGeneration) {
       if (slot === NONE) return false;
-      // Its place was taken by one that is withheld.
+      // A local-only binding has taken the key's place.
       if (rival) this.kill(owner, now);
       claims.setOwner(tx, place, slot);
       return false;
     }
     if (claimGeneration === 0 || !claims.wouldSupersede(place, claimGeneration, address, portAndProtocol)) return false;
-    // The other site evicted the binding that had the port: no collision.
+    // The other site evicted the binding that had the port, so this is not a collision.
     const isEvicted =
       rival &&
       flows.isHalfOpen(owner) &&
       !isYoung(flows.generation(owner), now) &&
       claimGeneration > claims.generation(place);
     if (rival) this.kill(owner, isEvicted ? flows.expires(owner) : now);
-    // Of a flow that is over, and not held, the place is told when that was.
+    // If the flow is over and gets no slot, the time of its end is noted in the place.
     claims.put(
       tx,
       place,
@@ -434,9 +439,9 @@ export class NatTables {
   }
 
   /**
-   * Writes the record's flow into its locked slot, after its claim. `known`: the slot has this key
-   * already. `standing`: the record's rank, or `WITHHELD`, and then it has no claim. `isNew`: it is
-   * made at this instance, now.
+   * Writes the record's flow into its locked slot, after its claim. `known`: the slot already has
+   * this key. `standing`: the record's rank, or `WITHHELD` for a local-only binding, which has no
+   * claim. `isNew`: the binding is made at this instance, now.
    */
   write(
     slot: number,
@@ -462,7 +467,7 @@ export class NatTables {
     if (dead !== 0 && record.expires > now) this.count('collisions');
     if (flows.value(slot, PLACE) !== record.place) this.leavePlace(slot, now, this.answers.isAnswered(slot));
     if (known && dead === 0 && flows.value(slot, DEAD) === 0) {
-      // It is valid before and after, so it stays visible: one word says which place it has.
+      // It is valid before and after, so it stays visible: a single word says which place it has.
       tx.set(flows.wordOf(slot, PLACE), record.place);
       flows.update(tx, slot, record.generation, standing, record.expires);
       return;
@@ -484,8 +489,8 @@ export class NatTables {
   // ——— Applying a record of another instance ———
 
   /**
-   * Finds the place of the record's external address and port. False: the address is none of ours,
-   * which is counted.
+   * Finds the place of the record's external address and port. False if the address is not one of
+   * this instance's, which is counted.
    */
   findPlace(): boolean {
     const { record, places } = this;
@@ -519,9 +524,7 @@ export class NatTables {
     );
   }
 
-  /**
-   * Whether there is room for the record's flow within the quota, if it is half-open; room is made.
-   */
+  /** Whether the quota has room for the record's flow, if it is half-open. Evicts to make room. */
   private hasRoomFor(hash: number, now: number): boolean {
     const { flows, halfOpen, key, record } = this;
     if (!flows.isHalfOpenRank(record.rank) || record.expires <= now || halfOpen.hasRoom()) return true;
@@ -539,10 +542,10 @@ export class NatTables {
     tx.begin();
     const slot = flows.acquire(tx, hash, key, 0, now);
     const held = slot >= 0 && flows.holds(slot, key, 0);
-    // One that is withheld is not known to those who told the record: it gives way.
+    // The record's origin does not know a local-only binding, so the record replaces it.
     const known = held && flows.isTold(slot);
-    // What would be forgotten needs no slot of its own, nor what is over one that is not to be had;
-    // its claim still counts.
+    // A flow that would be forgotten at once needs no slot. Neither does one that is over, if no
+    // slot is available. Its claim still counts.
     const flowless = !known && record.expires + (slot === NONE ? CLOCK_SKEW_GUARD_S : REMEMBERED_S) <= now;
     if (slot === CONTENDED || (slot === NONE && !flowless)) {
       tx.abort();
@@ -557,7 +560,7 @@ export class NatTables {
     }
     const claimed = this.joinClaim(flowless ? NONE : slot, now);
     const isElsewhere = held && flows.value(slot, PLACE) !== place && this.isLive(slot, now);
-    // Of the records about a binding, the first has a claim that is new here.
+    // Count only the first record of a binding: its claim is new here.
     if (isElsewhere && claimed && record.expires > now) this.count('splits');
     let changed = claimed;
     if (!known && !flowless) {
@@ -568,9 +571,9 @@ export class NatTables {
       const answered = record.rank !== Rank.NEW;
       const newer = this.joinFlow(slot);
       if (isElsewhere && newer && record.place === place) this.noteMove(slot);
-      // A claim won back revives a flow that was dead for it.
+      // A claim that is won back revives a flow that was dead because of it.
       if (newer || (claimed && record.place === place)) this.write(slot, hash, true, now);
-      // The port of a binding that does not stay may be in use, as one that ended.
+      // The port of the binding that lost may be in use, like the port of one that ended.
       if (record.place !== place && claims.owner(place) === slot) claims.release(tx, place, now, answered);
       changed ||= newer;
     }
@@ -582,16 +585,13 @@ export class NatTables {
     return this.flows.value(slot, DEAD) === 0 && this.flows.expires(slot) > now;
   }
 
-  /** The binding in a locked slot is about to go on with another port. */
+  /** Notes that the binding in a locked slot is about to continue with another port. */
   private noteMove(slot: number): void {
     const { flows } = this;
     this.moves.note(slot, flows.generation(slot), flows.rank(slot));
   }
 
-  /**
-   * Makes the record the join of itself and the slot's flow. Returns whether that differs from the
-   * flow.
-   */
+  /** Joins the slot's flow into the record. Returns whether the result differs from the flow. */
   private joinFlow(slot: number): boolean {
     const { flows, record } = this;
     const generation = flows.generation(slot);

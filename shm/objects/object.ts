@@ -1,9 +1,9 @@
 /**
- * What a state object is to the threads that carry its operations.
+ * The interface of a state object to the threads that carry its operations.
  *
- * A *definition* is data: it fixes the object's place in the arena and is evaluated alike in every
- * thread. `open` makes a thread's view of the object over that place. The packet path calls the
- * object's own methods; replication only knows this interface.
+ * A *definition* is data. It fixes the object's position in the arena and is evaluated alike in
+ * every thread. `open` makes a thread's view of the object in that region. The packet path calls
+ * the object's own methods. Replication only knows this interface.
  */
 
 import type { ArenaObject, Parameters } from '../arena.js';
@@ -13,82 +13,85 @@ import type { Journal } from './journal.js';
 import type { MergeSource } from './merge-source.js';
 
 /**
- * In which order an object needs each origin's records. Neither promises more than this where
+ * The order in which an object needs each origin's records. The guarantees below are weaker if
  * threads die or members are silent:
  *
- * - `any-order`: each at least once; so records are idempotent and commute.
- * - `in-order`: each once, as the origin numbered them. A receive thread that dies abruptly may
- *   repeat the unit under way, a send thread that dies between the unit log and `settle` the round
- *   under way.
+ * - `any-order`: each record at least once, in any order. So records are idempotent and commute.
+ * - `in-order`: each record once, in the order of the origin's numbers. A receive thread that dies
+ *   abruptly may repeat the current unit. A send thread that dies between the unit log and `settle`
+ *   may repeat the current round.
  *
- * A member that is behind gets, either way, coalesced what it missed; it lacks what outgrew the
- * memory for that, until it takes a snapshot.
+ * In both cases a member that is behind gets what it missed, coalesced. If that outgrew the memory
+ * for it, the member lacks the rest until it takes a snapshot.
  */
 export type Delivery = 'any-order' | 'in-order';
 
 /** A thread that changes shared state: a data plane worker or the receive thread. */
 export interface Writer {
-  /** 1…254, unique per thread slot: what a lock word holds while this thread has the lock. */
+  /** 1…254, unique per thread slot. A lock word has this value while this thread has the lock. */
   readonly id: number;
   /**
-   * Where this thread notes an operation under way, so that it can be undone or finished after its
-   * death.
+   * The journal in which this thread notes its current operation, so that it can be undone or
+   * completed after the thread's death.
    */
   readonly journal: Journal;
   /**
-   * The worker's log; `null` for the receive thread, whose changes are other instances' and are not
-   * logged again.
+   * The worker's log; `null` for the receive thread, which applies other instances' changes. These
+   * are not logged again.
    */
   readonly log: LogProducer | null;
 }
 
 export interface OpenContext {
-  /** The object's index in the order of declaration: in log records and on the wire. */
+  /** The object's index in the order of declaration, used in log records and on the wire. */
   readonly id: number;
   readonly region: Region;
   /** Four words of key for hashes. */
   readonly secret: Int32Array;
-  /** `null` opens the object to read only (main thread, send thread). */
+  /** `null` opens the object read-only (main thread, send thread). */
   readonly writer: Writer | null;
   /**
-   * This instance's place among the members in the order of their ids, and how many there are: for
-   * leased regions.
+   * This instance's index among the members in the order of their ids, and their number, for
+   * leases.
    */
   readonly memberIndex: number;
   readonly memberCount: number;
   /**
-   * The object's memory of this instance alone, of `localBytes(stripes)`: outside the arena, in no
+   * Instance-local memory of the object, of `localBytes(stripes)` bytes: outside the arena, in no
    * snapshot.
    */
   readonly local?: Region;
   /**
-   * Data plane workers: their writer ids are 1…`stripes`, and each has a stripe of what is counted
-   * per writer.
+   * Number of data plane workers. Their writer ids are 1…`stripes`, and each has a stripe of what
+   * is counted per writer.
    */
   readonly stripes?: number;
   /**
-   * Four words that all members share and nobody else knows, derived from the cluster's key, so the
-   * same after a restart. All 0, or left out: the cluster has no key. They change when the
-   * cluster's key does.
+   * Four words that all members share and nobody else knows. They are derived from the cluster's
+   * key, so they are the same after a restart and change only with the key. All 0, or absent: the
+   * cluster has no key.
    */
   readonly clusterSecret?: Int32Array;
   /**
-   * Two words that random choices begin from; default: unpredictable ones. A simulation gives them,
-   * to be repeatable.
+   * Two words that seed random choices. Default: unpredictable words. A simulation sets them, to be
+   * repeatable.
    */
   readonly seed?: Int32Array;
 }
 
 /**
- * Doubles outside an object's region that belong to its content, for a snapshot to add to doubles
- * within: `lanes` of them to each of `cells`. Offsets and strides are bytes, multiples of 8.
+ * Doubles outside an object's region that belong to its content. A snapshot adds them to doubles in
+ * the region: `lanes` of them to each of `cells`. Offsets and strides are bytes, multiples of 8.
  */
 export interface Addends {
-  /** In the region: the first cell, and from cell to cell. */
+  /** In the region: the offset of the first cell, and the stride from cell to cell. */
   readonly target: number;
   readonly targetStride: number;
   readonly cells: number;
-  /** In the local memory: lane 0 of the first cell, from cell to cell, from lane to lane. */
+  /**
+   * In the local memory: the offset of lane 0 of the first cell, the stride from cell to cell, and
+   * the stride from lane to lane.
+   */
   readonly source: number;
   readonly sourceStride: number;
   readonly laneStride: number;
@@ -100,39 +103,41 @@ export interface StateDefinition<T extends StateObject = StateObject> extends Om
   localBytes?(stripes: number): number;
   open(context: OpenContext): T;
   /**
-   * The same definition with another shape, as a donor of another layout says it: for the size of
-   * its region and for `merge`. Throws a `RangeError` if there is no such shape. Absent: `shape`
-   * is, too, or a snapshot of another shape cannot be taken.
+   * The same definition with the shape of a donor of another layout, for the size of its region and
+   * for `merge`. Throws a `RangeError` if there is no such shape. If absent, the object has no
+   * `shape`, or cannot take a snapshot of another shape.
    */
   withShape?(shape: Parameters): Omit<ArenaObject, 'name'>;
   /**
-   * Takes over, in an object that is open, what of this definition does not shape its layout:
-   * limits and the like.
+   * Applies to an open object those options of this definition that do not change its layout, such
+   * as limits.
    */
   reconfigure?(object: StateObject): void;
 }
 
-/** Rejections and outcomes of `apply`. */
+/** Results of `apply`. */
 export const Applied = {
   /** The record changed state. */
   CHANGED: 0,
-  /** The record was known already or lost to a winner: nothing to do. */
+  /** The record was known already, or lost to a winner. Nothing was changed. */
   UNCHANGED: 1,
   /**
-   * The record is not one this object can have been sent: wrong operation, length or range. Nothing
-   * was changed.
+   * The record is invalid for this object: wrong operation, length or range. Nothing was changed.
    */
   MALFORMED: 2,
-  /** There is no room for it. Nothing was changed. */
+  /** There is no room for the record. Nothing was changed. */
   FULL: 3,
-  /** What it changes is locked, and patience is over: it is to come again. Nothing was changed. */
+  /**
+   * A lock was not available in time. Nothing was changed, and the record must be applied again.
+   */
   BUSY: 4,
 } as const;
 export type Applied = (typeof Applied)[keyof typeof Applied];
 
 /**
- * What one entry adds to the number `StateObject.merge` returns. Throws when it was BUSY: a merge
- * has nobody who would send the entry again, so the whole is to be done again, which is harmless.
+ * What one entry adds to the number that `StateObject.merge` returns. Counts FULL entries in
+ * `source`. Throws if the entry was BUSY, because no peer would send an entry of a merge again. The
+ * whole merge must then be repeated, which is harmless.
  */
 export function merged(applied: Applied, objectId: number, source?: MergeSource): 0 | 1 {
   if (applied === Applied.BUSY)
@@ -146,92 +151,97 @@ export interface StateObject {
   readonly delivery: Delivery;
 
   /**
-   * Applies one record of another instance. Checks everything in it first: it comes from the
-   * network. `words[at … at + length)` is the payload. `now` is in coarse seconds.
+   * Applies one record of another instance. Checks everything in it first, because it comes from
+   * the network. `words[at … at + length)` is the payload. `now` is in coarse seconds.
    */
   apply(op: number, words: Int32Array, at: number, length: number, origin: number, now: number): Applied;
 
   /**
-   * Whether two records may be merged, as a number: records with different keys never are; equal
-   * keys may be (a hash).
+   * A number that says whether two records may be coalesced. Records with different numbers never
+   * are. Records with equal numbers may be, because the number is a hash.
    */
   coalesceKey(op: number, words: Int32Array, at: number, length: number): number;
 
   /**
-   * Merges the later record into the earlier one, in place, if they are of one key and the same
-   * length; returns whether it did, and then the later one is not sent.
+   * Coalesces the later record into the earlier one, in place, if both have one key and the same
+   * length. Returns whether it did. If so, the later record is not sent.
    */
   coalesce(op: number, words: Int32Array, earlier: number, later: number, length: number): boolean;
 
   /**
-   * Asked by the send thread of each of our records when it is staged, before it is coalesced:
-   * fills in, in place, what is told best as it is then (a counter's total). Returns false when
-   * there is nothing to tell any more: the record is dropped.
+   * The send thread calls this for each local record when it stages it, before coalescing. It fills
+   * in, in place, values that are best read late, such as a counter's total. Returns false if there
+   * is nothing left to replicate: the record is then dropped.
    */
   tell?(op: number, words: Int32Array, at: number, length: number): boolean;
 
   /**
-   * Writes the payload of a record that the log had no room for at `words[at …]` (of at most 8
-   * words, operation `op` of the result's low byte) and returns `length << 8 | op`; `NONE` when
-   * there is none. Send thread; each is then staged.
+   * Called by the send thread. Writes the payload (at most 8 words) of a record for which the log
+   * had no room at `words[at …]`. Returns `length << 8 | op`, or `NONE` if there is no such record.
+   * The record is then staged.
    */
   nextUntold?(words: Int32Array, at: number): number;
 
-  /** Everything told is safe in the unit log, with numbers up to `sequence`. Send thread. */
+  /**
+   * Called by the send thread: every replicated record is in the unit log, with numbers up to
+   * `sequence`.
+   */
   settle?(sequence: number): void;
 
   /**
-   * Takes in the content of another instance's region, in the layout of ours or of `source.shape`:
-   * a snapshot, or the other half of a healed partition. Repeatable, and whatever the order of
-   * merges the result is the same. Called by the receive thread, or by main at a barrier. Returns
-   * the number of entries that changed ours; throws, before anything is changed, where the object's
-   * wire form cannot merge.
+   * Merges the content of another instance's region, in this instance's layout or that of
+   * `source.shape`: a snapshot, or the other half of a healed partition. It can be repeated, and
+   * the order of merges does not change the result. Called by the receive thread, or by the main
+   * thread at a barrier. Returns the number of entries that changed local content. Throws, before
+   * anything is changed, if the object's wire form cannot merge.
    */
   merge?(from: Region, now: number, source?: MergeSource): number;
 
   /**
-   * What a copy of the region lacks to be a whole snapshot of what was numbered; absent: nothing.
+   * What a copy of the region lacks to be a complete snapshot of the numbered operations. If
+   * absent, it lacks nothing.
    */
   readonly addends?: Addends;
 
   /**
-   * The region was filled from another instance's snapshot, before anything was counted here: what
-   * it says of ourselves is from a former life, and the others know it. Main.
+   * Called by the main thread after the region was filled from another instance's snapshot, before
+   * anything is counted here. What the snapshot says of this member is from an earlier incarnation,
+   * and its peers know it.
    */
   adopt?(): void;
 
   /**
-   * Bound on what the member who acknowledged our records up to `sequence` has not counted of what
-   * is counted here. Off the packet path.
+   * Upper bound on what a member has not counted of this instance's counts, if it has acknowledged
+   * local records up to `sequence`. Not for the packet path.
    */
   errorBound?(sequence: number): number;
 
   /**
-   * The `shape` of the same object at each other member that has said it, whenever that changes:
-   * for an object whose new entries have to be such as all can hold. Also after a snapshot was
-   * loaded. Returns what that restricts, for people; `null`: nothing. Main; `now` in coarse
-   * seconds.
+   * Called by the main thread with the `shape` of the same object at each peer that has reported
+   * it, whenever that changes and after a snapshot was loaded. For an object whose new entries must
+   * be acceptable to all members. Returns a text that says what is restricted, or `null`. `now` is
+   * in coarse seconds.
    */
   heedShapes?(shapes: readonly Parameters[], now?: number): string | null;
 
   /**
-   * Digest of the replicated content, equal at two instances that hold the same: 16 hex digits. Off
-   * the packet path. Of what expires, what has not by `now` (coarse seconds; default: the time of
-   * asking): digests of two instances can be compared if both were asked at the same `now`, and
-   * nothing was under way: an entry locked at that moment is left out.
+   * Digest of the replicated content, equal at two instances with the same content: 16 hex digits.
+   * Not for the packet path. It leaves out entries that have expired by `now` (coarse seconds;
+   * default: the current time) and entries that are locked at that moment. So two digests can be
+   * compared if both were computed for the same `now` and no operation was under way.
    *
-   * Entries that an instance may evict by itself (half-open ones) are left out too: after a flood
-   * the instances lack different ones. With `evictable` they are included: for tests in which none
+   * It also leaves out entries that an instance may evict by itself (half-open ones), because after
+   * a flood the instances lack different ones. `evictable` includes them, for tests in which none
    * is evicted.
    */
   digest(now?: number, evictable?: boolean): string;
 
   /**
-   * Finishes or undoes what a dead writer had under way, and takes its locks. Returns the number of
-   * slots mended.
+   * Completes or undoes a dead writer's current operation, and releases its locks. Returns the
+   * number of words and locks that were recovered.
    */
   recover(writerId: number, journal: Journal, logPosition: number): number;
 
-  /** Figures for `show objects`: used, capacity, collisions and the like. */
+  /** Figures for `show objects`: used, capacity, collisions and so on. */
   describe(now: number): Record<string, number>;
 }

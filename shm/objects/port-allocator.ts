@@ -1,39 +1,38 @@
 /**
- * In which order a thread tries external ports for a new binding. Thread-local: it proposes, the
- * binding disposes.
+ * The order in which a thread tries external ports for a new binding. Thread-local: it proposes
+ * places, and the binding takes or rejects them.
  *
- * Ports are cut into blocks of 64, and a block belongs to the member whose turn it is (block modulo
- * members): its lease. At each address a thread tries:
+ * Ports are divided into blocks of 64, which are assigned to the members in turn (block modulo
+ * members). A member's blocks are its lease. At each address a thread tries:
  *
  *     proposals by key                               the same at every member, see below
  *     the member's own ports                         a few at random, then all in turn
  *     any port                                       a few at random, then all in turn
  *
- * Own ports of either parity come before those of others: a site that gets a reply to a port of its
- * own lease, which is not bound there, lets the reply wait only if another member's leases look
- * used up (port-leases.ts).
+ * Own ports of either parity are tried before those of others. If a site gets a reply to a port of
+ * its own lease that is not bound there, it lets the reply wait only if another member's leases
+ * look used up (port-leases.ts).
  *
- * It begins with the address that the inside host is paired with (RFC 4787 REQ-2, RFC 6888 REQ-2).
- * Other addresses follow only if pairing is not asked for. Of the addresses in use
- * (address-use.ts), a host is paired with the one whose hash with the host's bucket is largest. So
- * members that use the same addresses pair alike, and if an address is added, only the hosts that
- * are paired with it change. Ports have the source port's parity (RFC 4787 REQ-4) until none of
- * these is free. A source port below 1024 gets one below 1024, any other one above (RFC 4787
- * REQ-3).
+ * The thread begins with the address that the inside host is paired with (RFC 4787 REQ-2, RFC 6888
+ * REQ-2). Other addresses follow only if pairing is not configured. A host is paired with the
+ * address in use (address-use.ts) whose hash with the host's bucket is largest. So members that use
+ * the same addresses pair alike, and if an address is added, only the hosts that are paired with it
+ * change. Ports have the source port's parity (RFC 4787 REQ-4) until none of these is free. A
+ * source port below 1024 gets a port below 1024, and any other one a port above (RFC 4787 REQ-3).
  *
- * **Proposals by key.** A leased port has one taker, so two endpoints never take one port; but an
- * endpoint whose first packets leave by two members at once gets two ports. A port that is a
+ * **Proposals by key.** Only one member takes a leased port, so two endpoints never take one port.
+ * But an endpoint whose first packets leave by two members at once gets two ports. A port that is a
  * function of the endpoint alone is the same at every member, and after a restart. The function is
  * pseudorandom under the secret `clusterSecret`, so ports are as hard to guess as random ones (RFC
  * 6888 REQ-15, RFC 6056). If the first proposal is taken, the next of a fixed series is tried. Two
  * members can then propose one port for two endpoints at the same moment, which the binding
- * settles. `keyed` says which protocols have proposals among all ports; the others have them among
- * the member's own.
+ * settles. `keyed` says which protocols have proposals among all ports. The others have proposals
+ * among the member's own ports.
  *
- * Work is bounded: at most `SCAN_BUDGET` ports are looked at one after another per allocation, of
- * own ports and of any each; at further addresses after that, only a few at random. A region gone
- * through once without a free port is left alone until the next second, so that a flood of new
- * flows at an exhausted pool costs a few loads each.
+ * Work is bounded. An allocation checks at most `SCAN_BUDGET` ports in sequence among own ports,
+ * and as many among all ports. At further addresses after that, it checks only a few at random. A
+ * region that was scanned once without a free port is skipped until the next second. So a flood of
+ * new flows at an exhausted pool costs a few loads each.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -47,20 +46,20 @@ export const BLOCK_PORTS = 64;
 export const WELL_KNOWN_PORTS = 1024;
 const RANDOM_TRIES = 8;
 /**
- * Ports proposed by key: while three of four ports are taken, one endpoint in a hundred finds none
+ * Ports proposed by key. While three of four ports are taken, one endpoint in a hundred finds none
  * of these free.
  */
 const KEYED_TRIES = 16;
 const SCAN_BUDGET = 1024;
-/** What ports of the source port's parity leave of it for the others, at the first address. */
+/** The part of the scan budget that is left for ports of the other parity, at the first address. */
 const OTHER_PARITY_BUDGET = SCAN_BUDGET / 2;
 
 /**
- * Fixed key of the choice of address: every member pairs an inside host with the same address. It
- * is no secret.
+ * Fixed key for the choice of address, so that every member pairs an inside host with the same one.
+ * It is not secret.
  */
 const PAIRING_KEY = 0x70616972;
-/** Inside hosts are paired by bucket: 2^10 of them, from the high bits of a hash. */
+/** Inside hosts are paired by bucket: 2^10 buckets, from the high bits of a hash. */
 const BUCKET_SHIFT = 22;
 const BUCKETS = 1 << (32 - BUCKET_SHIFT);
 
@@ -71,7 +70,7 @@ export interface PortRange {
 }
 
 /**
- * The blocks of `range` that are the turn of one member: its n-th port is `at(n)`, or `NONE`
+ * The blocks of `range` that one member leases. Their n-th port is `at(n)`, or `NONE` if that is
  * outside the range.
  */
 export class PortRegion {
@@ -97,8 +96,8 @@ export class PortRegion {
 }
 
 /**
- * The two classes of ports of a range: well-known ones, and the others. If it has none of a class,
- * the other serves.
+ * The two classes of ports of a range: well-known ports and the others. If the range has no ports
+ * of a class, the class is the whole range.
  */
 export function classesOf(range: PortRange): readonly [PortRange, PortRange] {
   const lastKnown = WELL_KNOWN_PORTS - 1;
@@ -108,59 +107,62 @@ export function classesOf(range: PortRange): readonly [PortRange, PortRange] {
 }
 
 export interface AllocatorOptions {
-  /** Raw, in the order of their places. */
+  /** Raw external addresses, in the order of their places. */
   readonly addresses: readonly number[];
   readonly use: Pick<AddressUse, 'version' | 'isBarred'>;
   /** Ports to use; split at 1024. */
   readonly range: PortRange;
-  /** This member's place among the members, for leases; 0 of 1 shares all ports. */
+  /**
+   * This member's index, and the number of members, for leases. 0 of 1: this member may take all
+   * ports.
+   */
   readonly memberIndex: number;
   readonly memberCount: number;
-  /** Whether an inside host gets ports of one address alone. */
+  /** Whether an inside host gets ports of one address only. */
   readonly paired: boolean;
   /**
-   * Four words, the same at every member; all 0: there is no secret, and no port is proposed by
-   * key. Read at each allocation, as they may change.
+   * Four words, the same at every member. If all are 0, there is no secret, and no port is proposed
+   * by key. They may change, so they are read at each allocation.
    */
   readonly secret: Int32Array;
   /**
-   * Protocols, as bits by index, whose ports are proposed by key among all; those of others among
-   * the member's own.
+   * Bits by protocol index. Ports of these protocols are proposed by key among all ports, those of
+   * the others among the member's own.
    */
   readonly keyed: number;
   /**
-   * Two words that the random choices begin from; default: random ones, so that nobody outside can
-   * tell the next port.
+   * Two words that seed the random choices. Default: random words, so that nobody outside can
+   * predict the next port.
    */
   readonly seed?: Int32Array;
 }
 
 /**
- * In a region: ports of the source port's parity at random, then all of them; then the same of the
- * other parity.
+ * Order of tries. `KEYED` comes first at each address. In a region, ports of the source port's
+ * parity are tried at random, then in turn; then the same for the other parity.
  */
 const Stage = { KEYED: 0, RANDOM: 1, PARITY: 2, RANDOM_OTHER: 3, OTHER_PARITY: 4 } as const;
 
 export class PortAllocator {
   readonly addresses: number;
-  /** Addresses tried for one inside host. */
+  /** Number of addresses tried for one inside host. */
   private readonly hops: number;
   /**
-   * Own and any region of the well-known ports, then of the others. Where all are own, there is
-   * only one.
+   * By class: the regions of own ports and of all ports. If all ports are own, there is only one
+   * region.
    */
   private readonly regions: readonly (readonly PortRegion[])[];
   private readonly regionCount: number;
 
-  // Per protocol, address, class, region and parity: where the scan goes on, ports seen since the
-  // last one that was free, and until when the region is left alone.
+  // Per protocol, address, class, region and parity: the scan position, the number of port pairs
+  // seen since the last free one, and the coarse second until which the region is skipped.
   private readonly cursors: Int32Array;
   private readonly seen: Int32Array;
   private readonly restUntil: Int32Array;
 
   /**
-   * The addresses' hashes' input, which of them are in use, and by bucket of inside hosts the index
-   * of the address.
+   * The raw external addresses, which of them are in use, and by bucket of inside hosts the index
+   * of the paired address.
    */
   private readonly external: readonly number[];
   private readonly use: Pick<AddressUse, 'version' | 'isBarred'>;
@@ -172,7 +174,7 @@ export class PortAllocator {
   private readonly secret: Int32Array;
   private readonly keyed: number;
 
-  // The allocation under way.
+  // The current allocation.
   private protocolIndex = 0;
   private paired = 0;
   private parity = 0;
@@ -186,15 +188,15 @@ export class PortAllocator {
   private budget = 0;
   private scan = 0;
   /**
-   * What the key makes of the endpoint; the pair of ports (even and odd) of `proposed` that is
-   * next, and from pair to pair.
+   * The keyed hash of the endpoint. Then the next pair of ports (even and odd) of `proposed`, and
+   * the step from pair to pair.
    */
   private readonly hashed: WideHash = { first: 0, second: 0 };
   private hasKey = false;
   private proposed: PortRegion;
   private pair = 0;
   private stride = 1;
-  /** Where `around` goes on: an index into the ports of the class, and the address. */
+  /** Where `around` continues: an index into the ports of the class, and the address index. */
   private aroundAt = 0;
   private aroundAddress = 0;
 
@@ -253,8 +255,8 @@ export class PortAllocator {
   }
 
   /**
-   * Pairs each bucket of inside hosts with an address in use, as every member does. `NONE`: there
-   * is none.
+   * Pairs each bucket of inside hosts with an address in use, as every member does. `NONE` if no
+   * address is in use.
    */
   private pairBuckets(version: number): void {
     const { external, pairing, use } = this;
@@ -272,7 +274,7 @@ export class PortAllocator {
     }
   }
 
-  /** The next place to try, or `NONE`: none is left, or enough were tried. */
+  /** The next place to try, or `NONE` if none is left or enough were tried. */
   next(): number {
     while (this.hop < this.hops) {
       if (this.stage === Stage.KEYED) {
@@ -319,20 +321,20 @@ export class PortAllocator {
     return NONE;
   }
 
-  /** The place proposed last was taken. */
+  /** Notes that the last proposed place was taken. */
   taken(): void {
     if (this.stage === Stage.PARITY || this.stage === Stage.OTHER_PARITY) this.seen[this.scan] = 0;
   }
 
   /**
-   * Whether the port proposed last was none of those tried at random among all ports: free ones are
-   * short.
+   * Whether the last proposed port came after those tried at random among all ports. Then few ports
+   * are free.
    */
   get isCrowded(): boolean {
     return this.stage > Stage.RANDOM && this.regionIndex === this.regionCount - 1;
   }
 
-  /** Whether a place is one that the allocation under way could have. */
+  /** Whether the current allocation could have a place. */
   mayHave(place: number): boolean {
     const port = place & (PORTS_PER_ADDRESS - 1);
     const address = Math.trunc(place / PORTS_PER_ADDRESS);
@@ -347,8 +349,8 @@ export class PortAllocator {
   }
 
   /**
-   * As if an allocation were under way for the ports of a protocol, an address and a class,
-   * numbered from 0.
+   * Sets up as if an allocation were under way for the ports of a protocol, an address and a class.
+   * `turn` numbers these ranges from 0.
    */
   aim(turn: number): void {
     this.class = turn & 1;
@@ -357,7 +359,7 @@ export class PortAllocator {
   }
 
   /**
-   * Chooses at random where `around` begins, among all ports that the allocation under way could
+   * Chooses at random where `around` begins, among all ports that the current allocation could
    * have.
    */
   lookAround(): void {
@@ -367,7 +369,7 @@ export class PortAllocator {
     this.aroundAddress = this.paired === NONE ? 0 : (this.paired + hop) % this.addresses;
   }
 
-  /** The next place there, in turn; `NONE` if that is none to use. */
+  /** The next place there, in turn. `NONE` if that port is outside the range. */
   around(): number {
     const all = this.regions[this.class][this.regionCount - 1];
     if (all.size === 0) return NONE;
@@ -376,7 +378,7 @@ export class PortAllocator {
     return port === NONE ? NONE : (this.protocolIndex * this.addresses + this.aroundAddress) * PORTS_PER_ADDRESS + port;
   }
 
-  /** Begins at the address of the present hop, or of the next one in use. */
+  /** Begins at the address of the current hop, or at the next one in use. */
   private enterAddress(): void {
     if (this.paired === NONE) this.hop = this.hops;
     while (this.hop < this.hops && this.use.isBarred(this.addressIndex)) this.hop++;
@@ -389,7 +391,7 @@ export class PortAllocator {
     this.tries = 0;
     const pairs = this.proposed.size >>> 1;
     this.pair = (this.hashed.first >>> 0) % pairs;
-    // Odd, and a block has 32 pairs: so the first 32 proposals differ.
+    // The stride is odd, and a block has 32 pairs, so the first 32 proposals differ.
     this.stride = ((this.hashed.second >>> 0) % pairs) | 1;
   }
 
@@ -419,7 +421,7 @@ export class PortAllocator {
 
   private leaveRegion(): void {
     if (this.regionIndex + 1 < this.regionCount) {
-      // Own ports may all be taken, while others' are free.
+      // Own ports may all be taken while ports of others are free.
       if (this.hop === 0) this.budget = SCAN_BUDGET;
       this.enter(this.regionIndex + 1);
     } else {

@@ -1,17 +1,17 @@
 /**
- * One operation on the words of a state object: takes locks, changes words, and is complete at one
+ * One operation on the words of a state object. It takes locks, changes words, and completes at one
  * instant.
  *
- *     begin        claims the log space first, so that an operation that cannot be told to others changes nothing
+ *     begin        claims the log space first, so that an operation that cannot be replicated changes nothing
  *     lock, set    every lock and every old word is noted in the journal before it is taken or changed
- *     commit       the record's `commit` (one plain store) is the instant; then the locks are let go, the journal closed
- *     abort        old words come back in reverse order, locks are let go, the log space is given back
+ *     commit       the record's `commit` (one plain store) is the instant; then locks are released, the journal closed
+ *     abort        old words are restored in reverse order, locks are released, the log space is given back
  *
- * A lock is the low byte of a word, 0 or the holder's writer id; the rest of the word is the
- * owner's business and changes only under the lock. Locks are taken with compare-exchange and let
- * go with an atomic store, so a holder sees everything the holder before it did. Nobody waits for
- * ever: `lock` spins a bounded time and says no, and then the whole operation is aborted and tried
- * again a few times. So no order of locks is needed to be free of deadlock.
+ * A lock is the low byte of a word: 0 or the holder's writer id. The owner of the word uses the
+ * other bytes and changes them only under the lock. Locks are taken with compare-exchange and
+ * released with an atomic store, so a holder sees everything that the holder before it did. Waiting
+ * is bounded: `lock` spins for a bounded time and then returns false. The whole operation is then
+ * aborted and tried again a few times. So deadlock is impossible without an order of locks.
  */
 
 import type { LogProducer } from '../log.js';
@@ -22,22 +22,24 @@ import type { Writer } from './object.js';
 export const LOCK_MASK = 0xff;
 
 /**
- * Looks at a lock held by another before giving up: some microseconds, far longer than an operation
- * takes.
+ * Number of times that `lock` reads a lock of another thread before it gives up: some microseconds,
+ * far longer than an operation takes.
  */
 const SPINS = 200;
 /**
- * Tries of a whole operation on the packet path, and in `apply`, where giving up (`BUSY`) has the
- * record sent once more.
+ * Tries of a whole operation on the packet path, and in `apply`. If `apply` gives up (`BUSY`), the
+ * record is sent once more.
  */
 const TRIES_PACKET = 6;
 const TRIES_APPLY = 250;
-/** From this try on the thread sleeps between tries: the holder has been preempted, or has died. */
+/**
+ * From this try on the thread sleeps between tries, because the holder was preempted or has died.
+ */
 const TRIES_SPINNING = 3;
 
 /**
- * The objects that the writer of a journal has open, by id, each with its words: to mend what an
- * error left under way.
+ * The words of the objects that the writer of a journal has open, by object id, to recover an
+ * operation that an error left under way.
  */
 const objectsOf = new WeakMap<Journal, Map<number, Int32Array>>();
 
@@ -51,7 +53,7 @@ export class Transaction {
   private readonly objectId: number;
   private logged = false;
 
-  /** `words` is the object's whole region: the journal notes indices into it. */
+  /** `words` is the object's whole region, because the journal notes indices into it. */
   constructor(words: Int32Array, objectId: number, writer: Writer) {
     if (writer.id < 1 || writer.id > 254) throw new RangeError(`writer id ${writer.id} is not in 1…254`);
     this.words = words;
@@ -63,7 +65,10 @@ export class Transaction {
     objectsOf.set(writer.journal, objects.set(objectId, words));
   }
 
-  /** Starts an operation that others are not told of: what they told us, or local upkeep. */
+  /**
+   * Starts an operation that is not replicated: a peer's record, a local-only change, or local
+   * upkeep.
+   */
   begin(): void {
     if (this.journal.state !== JournalState.EMPTY) this.mend();
     this.logged = false;
@@ -71,8 +76,8 @@ export class Transaction {
   }
 
   /**
-   * Starts an operation with a record of `payloadWords`. `NONE` when the log is full: nothing was
-   * started.
+   * Starts an operation with a record of `payloadWords`. Returns the index of the payload in
+   * `record`. `NONE` if the log is full: nothing was started.
    */
   beginLogged(op: number, payloadWords: number): number {
     const log = this.log;
@@ -86,19 +91,21 @@ export class Transaction {
     return at;
   }
 
-  /** Where a logged operation's record goes, from the index that `beginLogged` returned. */
+  /**
+   * The words to write a logged operation's record to, from the index that `beginLogged` returned.
+   */
   get record(): Int32Array {
     return (this.log as LogProducer).words;
   }
 
-  /** Where this thread's log ends once the operation under way is complete. */
+  /** The position of the end of this thread's log once the current operation is complete. */
   get logEnd(): number {
     const { log } = this;
     if (log === null) return 0;
     return this.logged ? log.claimedPosition : log.position;
   }
 
-  /** Takes the lock at `index` if it is free now, or held by this operation already. */
+  /** Takes the lock at `index` if it is free now. Also true if this operation has it already. */
   tryLock(index: number): boolean {
     const words = this.words;
     const word = words[index];
@@ -112,17 +119,17 @@ export class Transaction {
     return false;
   }
 
-  /** Takes the lock at `index`, spinning a bounded time. */
+  /** Takes the lock at `index`. Spins for a bounded time. */
   lock(index: number): boolean {
     if (this.tryLock(index)) return true;
     for (let i = 0; i < SPINS; i++) {
-      // Atomic, for a plain load could be taken out of the loop.
+      // Atomic, because the compiler could move a plain load out of the loop.
       if ((Atomics.load(this.words, index) & LOCK_MASK) === 0 && this.tryLock(index)) return true;
     }
     return false;
   }
 
-  /** Lets go of the lock taken last, under which nothing was changed. */
+  /** Releases the lock that was taken last. Nothing was changed under it. */
   unlockLast(): void {
     const journal = this.journal;
     const index = journal.lockAt(journal.lockCount - 1);
@@ -138,16 +145,16 @@ export class Transaction {
   }
 
   /**
-   * Changes what a lock word says beside the lock, which this operation holds. The low byte of
-   * `value` is 0.
+   * Changes the other bytes of a lock word whose lock this operation has. The low byte of `value`
+   * is 0.
    */
   setLocked(index: number, value: number): void {
     this.set(index, value | this.writer);
   }
 
   /**
-   * Changes what a lock word says, beside the lock, for good: one store, which neither `abort` nor
-   * a death undoes. So it must be right whatever becomes of the operation.
+   * Like `setLocked`, but final: one store that neither `abort` nor a death undoes. So it must be
+   * right whether or not the operation commits.
    */
   setForGood(index: number, value: number): void {
     this.words[index] = value | this.writer;
@@ -161,17 +168,17 @@ export class Transaction {
 
   abort(): void {
     undo(this.words, this.journal);
-    // Before any lock is let go: a recovery after that must not undo again what another thread has
-    // changed since.
+    // Before any lock is released, so that a later recovery does not undo again what another thread
+    // has changed since.
     this.journal.forgetWords();
     if (this.logged) (this.log as LogProducer).abort();
     this.release();
   }
 
   /**
-   * An error escaped the operation before this one, of whichever object, and left it under way: it
-   * is mended as after the writer's death. Else its locks would be held for ever, and nobody would
-   * know, once the journal is opened anew.
+   * An error escaped the previous operation, on any object, and left it under way. This recovers it
+   * as after the writer's death. Otherwise its locks would stay taken for ever, because they are
+   * forgotten when the journal is opened again.
    */
   private mend(): void {
     const { journal, log } = this;
@@ -194,11 +201,11 @@ export class Transaction {
 }
 
 /**
- * Whether an operation that met a lock for the `tries`th time is to be tried again; rests in
- * between. On the packet path that is at most some 200 µs, and only where the holder was preempted;
- * in `apply` a quarter of a second and more, within which a dead holder is recovered, while the
- * thread still shows that it lives. A holder that hangs is ended later than that: until then the
- * record is `BUSY`, and comes again.
+ * Whether to try an operation again that met a lock for the `tries`th time. Sleeps in between. On
+ * the packet path all tries take at most some 200 µs, and only if the holder was preempted. In
+ * `apply` (`patient`) they take a quarter of a second or more. Within that time a dead holder is
+ * recovered, while this thread still shows that it lives. A holder that hangs is ended later than
+ * that. Until then the record is `BUSY` and is applied again.
  */
 export function tryAgain(tries: number, patient: boolean): boolean {
   if (tries >= (patient ? TRIES_APPLY : TRIES_PACKET)) return false;
@@ -211,13 +218,13 @@ function undo(words: Int32Array, journal: Journal): void {
 }
 
 /**
- * Mends what a dead writer left in the words of object `objectId`: an operation whose record was
- * committed stands, any other is undone; locks it held are let go. Returns the number of words and
- * locks mended. Can be run again after a crash of its own: putting an old word back twice is no
- * different from once.
+ * Recovers what a dead writer left in the words of object `objectId`. An operation whose record was
+ * committed stands. Any other is undone. Locks that it had are released. Returns the number of
+ * words and locks recovered. It can run again after a crash of its own, because restoring an old
+ * word twice has the same result as once.
  *
- * Every lock is in the journal before it is taken and leaves it after it was let go, so no search
- * of the table is needed.
+ * Every lock is in the journal before it is taken and leaves it after its release, so no search of
+ * the table is needed.
  */
 export function recoverTransaction(
   words: Int32Array,
@@ -233,8 +240,8 @@ export function recoverTransaction(
   const locks = journal.lockCount;
   if (!stands) {
     mended += journal.wordCount;
-    // The count is raised before a change, so a noted word may be unchanged: the same value is put
-    // back.
+    // The count is raised before a change, so a noted word may be unchanged. Then the same value is
+    // written again.
     undo(words, journal);
   }
   for (let i = 0; i < locks; i++) {
