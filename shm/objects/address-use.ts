@@ -1,10 +1,10 @@
 /**
- * Which external addresses new bindings may have: those that every member has as well, as far as it
- * has said. Main writes it, when it learns what the others have; each worker reads it with every
- * new binding. Memory of this instance alone.
+ * The external addresses that new bindings may have: those that every member has, as far as the
+ * members have reported. The main thread writes them when it learns the peers' lists. Each worker
+ * reads them with every new binding. The memory is local to this instance.
  *
  *     version   grows with every change
- *     barred    a bit for each address, in the order of their places: 1: none gets it
+ *     barred    a bit for each address, in the order of their places; 1: no new binding gets it
  *
  * Without memory, as in a thread that has only the shared region, every address may be used.
  */
@@ -26,7 +26,7 @@ export class AddressUse {
       local === undefined || local.byteLength === 0 ? new Int32Array(WORDS.words) : local.i32(byteOffset, WORDS.words);
   }
 
-  /** Another one than before: what was derived from the bits has to be derived again. */
+  /** If it has changed, whatever was derived from the bits must be derived again. */
   get version(): number {
     return Atomics.load(this.words, WORDS.at.version);
   }
@@ -35,7 +35,7 @@ export class AddressUse {
     return ((this.words[WORDS.at.barred + (index >>> WORD_SHIFT)] >>> (index & BIT_MASK)) & 1) === 1;
   }
 
-  /** Main. `barred`: indices of addresses. Returns whether that is a change. */
+  /** For the main thread. `barred`: indices of addresses. Returns whether the bits changed. */
   bar(barred: ReadonlySet<number>): boolean {
     const bits = new Int32Array(8);
     for (const index of barred) bits[index >>> WORD_SHIFT] |= 1 << (index & BIT_MASK);

@@ -1,22 +1,23 @@
 /**
- * Which half-open entries were answered, as this instance alone knows it. An entry is established
- * only after its responder was seen, at whichever site: whatever the requester sends, an entry
- * without an answer stays half-open.
+ * The half-open entries that were answered, as only this instance knows it. An entry is established
+ * only after its responder was seen, at any site. Without an answer it stays half-open, whatever
+ * the requester sends.
  *
  *     per slot   requester: generation of the entry (31) | whether it went on (1), if its packets pass here
  *                responder: generation of the entry, if a packet of it passed here
  *
  * **Symmetric routes.** One site sees both ends. Its note of the answer is local, and the
- * requester's next packet establishes the entry: no record more than the entry's beginning and its
- * rise.
+ * requester's next packet establishes the entry. This needs only two records: one when the entry
+ * begins and one when its rank rises.
  *
- * **Asymmetric routes.** A site that sees the responder of an entry whose requester it never heard
+ * **Asymmetric routes.** A site that sees the responder of an entry, but never saw its requester,
  * replicates the answer: the entry's rank becomes `ANSWERED`, within the budget of half-open
  * records. The other site establishes the entry with the requester's next packet. If the requester
- * went on before it heard of the answer, and is silent since, `walk` does it.
+ * went on before that site learned of the answer, and has been silent since, `walk` establishes the
+ * entry.
  *
- * Each word has one meaning and is stored whole, so threads need no lock. The words of a slot that
- * was given to another entry are void, because that entry's generation is another.
+ * Each word has one meaning and is stored whole, so threads need no lock. If a slot was given to
+ * another entry, its words are void, because that entry has another generation.
  */
 
 import type { Region } from '../region.js';
@@ -26,8 +27,8 @@ import type { FlowSlots } from './flow-slots.js';
 /** The rank of an entry whose responder was not seen, as far as that was replicated. */
 export const HALF_OPEN = 0;
 /**
- * The rank of an entry whose responder was seen, and which the requester has yet to establish:
- * half-open, too.
+ * The rank of an entry whose responder was seen, and which the requester has not yet established.
+ * It is half-open too.
  */
 export const ANSWERED = 1;
 
@@ -35,12 +36,12 @@ const WORDS = 2;
 const REQUESTER = 0;
 const RESPONDER = 1;
 /**
- * An entry answered here is replicated as `ANSWERED` if the requester's next packet did not pass
- * here within this.
+ * Seconds after which an entry that was answered here is replicated as `ANSWERED`, if the requester
+ * did not go on here.
  */
 const UNCONFIRMED_S = 2;
 
-/** Bytes of `OpenContext.local` for a table of so many slots. */
+/** Bytes of `OpenContext.local` for a table with this number of slots. */
 export function answersBytes(slots: number): number {
   return slots * WORDS * BYTES_PER_WORD;
 }
@@ -51,8 +52,8 @@ export class Answers {
   private cursor = 0;
 
   /**
-   * `memory`: the instance's local memory, from `byteOffset` on; without it, the thread remembers
-   * for itself.
+   * `memory`: the instance's local memory, used from `byteOffset` on. Without it, this thread keeps
+   * the words for itself.
    */
   constructor(flows: FlowSlots, memory: Region | undefined, byteOffset = 0) {
     const count = flows.slots * WORDS;
@@ -62,8 +63,8 @@ export class Answers {
   }
 
   /**
-   * A packet of the requester passed here. `wentOn`: it is one that establishes the entry, if there
-   * is an answer.
+   * Notes that a packet of the requester passed here. `wentOn`: the packet establishes the entry if
+   * the responder has answered.
    */
   heard(slot: number, wentOn: boolean): void {
     const at = slot * WORDS + REQUESTER;
@@ -73,8 +74,8 @@ export class Answers {
   }
 
   /**
-   * A packet of the responder passed here. Returns whether other sites must be told: the requester
-   * was not heard here.
+   * Notes that a packet of the responder passed here. Returns whether the answer must be
+   * replicated, because the requester was not seen here.
    */
   answered(slot: number): boolean {
     const generation = this.flows.generation(slot);
@@ -82,7 +83,7 @@ export class Answers {
     return (this.words[slot * WORDS + REQUESTER] & ~1) !== generation << 1;
   }
 
-  /** Whether the responder was seen, here or, as far as that was replicated, elsewhere. */
+  /** Whether the responder was seen: here, or elsewhere as far as that was replicated. */
   isAnswered(slot: number): boolean {
     const { flows, words } = this;
     return flows.rank(slot) >= ANSWERED || words[slot * WORDS + RESPONDER] === flows.generation(slot);
@@ -93,9 +94,10 @@ export class Answers {
   }
 
   /**
-   * Looks at the next `count` slots, in turn. Calls `establish` with those that were answered, and
-   * whose requester went on here; and `replicate` with half-open ones that were answered here a
-   * while ago, and whose requester did not go on here.
+   * Checks the next `count` slots, in turn. Calls `establish` for half-open entries that were
+   * answered and whose requester went on here. Calls `replicate` for entries of rank `HALF_OPEN`
+   * that are at least `UNCONFIRMED_S` old and were answered here, and whose requester did not go on
+   * here.
    */
   walk(
     now: number,

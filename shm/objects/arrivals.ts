@@ -1,8 +1,8 @@
 /**
- * The half-open entries that one thread has made, oldest first: a ring of slots, each with the
- * generation its entry then had, and when that was (a generation may run ahead of the clock). Of
- * this thread alone. An entry that has risen, run out or gone meanwhile is still in it, and is
- * passed over when it is taken; when the ring is full, the oldest is forgotten.
+ * The half-open entries that one thread has made, oldest first, in a thread-local ring. Each item
+ * is a slot, the generation that its entry then had, and the coarse second of its arrival (a
+ * generation may be ahead of the clock). An entry that has since risen, expired or gone is still in
+ * the ring, and the reader skips it. If the ring is full, the oldest item is overwritten.
  */
 
 import { NONE } from '../none.js';
@@ -15,11 +15,11 @@ export class Arrivals {
   private readonly mask: number;
   private head = 0;
   private tail = 0;
-  /** Of the entry looked at last; when: coarse seconds. */
+  /** Generation and arrival (coarse seconds) of the item that `look` read last. */
   generation = 0;
   since = 0;
 
-  /** Room for so many. Memory that was never used is never touched. */
+  /** Room for at least this number of entries. Memory is not touched before it is used. */
   constructor(entries: number) {
     const count = powerOfTwo(entries);
     this.ring = new Int32Array(count * WORDS);
@@ -35,7 +35,7 @@ export class Arrivals {
     this.head = (this.head + 1) | 0;
   }
 
-  /** The slot of the oldest; `NONE`: there is none. */
+  /** The slot of the oldest item, or `NONE` if the ring is empty. */
   look(): number {
     if (this.head === this.tail) return NONE;
     const at = (this.tail & this.mask) * WORDS;
@@ -44,7 +44,7 @@ export class Arrivals {
     return this.ring[at];
   }
 
-  /** Takes the oldest out of the ring. */
+  /** Removes the oldest item. */
   drop(): void {
     this.tail = (this.tail + 1) | 0;
   }

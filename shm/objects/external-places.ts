@@ -1,10 +1,10 @@
 /**
- * From an external address, port and protocol to the place of its claim, and back. Thread-local and
+ * Maps an external address, port and protocol to the place of its claim, and back. Thread-local and
  * read-only: it follows from the list of addresses.
  *
- * Places are numbers of one instance, since lists may differ. Addresses are numbered in ascending
- * order, so instances with the same addresses have the same places, however their lists are
- * written.
+ * Places are numbers of one instance, because lists of addresses may differ. Addresses are numbered
+ * in ascending order. So instances with the same addresses have the same places, whatever the order
+ * of their lists.
  */
 
 import { NONE } from '../none.js';
@@ -19,8 +19,8 @@ const PROTOCOLS = [TCP, UDP, ICMP] as const;
 export const PROTOCOL_COUNT = PROTOCOLS.length;
 
 /**
- * Golden ratio, for a multiplicative hash: the addresses are the operator's, nobody attacks their
- * spread.
+ * Golden ratio, for a multiplicative hash. The addresses are the operator's, so nobody can attack
+ * their distribution.
  */
 const SPREAD = 0x9e3779b1;
 const MAX_ADDRESSES = 256;
@@ -29,17 +29,17 @@ export function protocolIndex(protocol: number): number {
   return protocol === TCP ? 0 : protocol === UDP ? 1 : protocol === ICMP ? 2 : NONE;
 }
 
-/** A raw address for people. */
+/** A raw address in dotted notation. */
 export function formatAddress(raw: number): string {
   return `${raw & 0xff}.${(raw >>> 8) & 0xff}.${(raw >>> 16) & 0xff}.${raw >>> 24}`;
 }
 
-/** A port between raw (as it lies in the packet, read little-endian) and host order. */
+/** Converts a port from raw (as in the packet, read little-endian) to host order, or back. */
 export function swapPort(port: number): number {
   return ((port & 0xff) << 8) | (port >>> 8);
 }
 
-/** Raw addresses in the order in which they have places. */
+/** Raw addresses in the order of their places. */
 export function inOrder(addresses: readonly number[]): number[] {
   return addresses.map((address) => address | 0).sort((a, b) => (a >>> 0) - (b >>> 0));
 }
@@ -54,7 +54,7 @@ export class ExternalPlaces {
   private readonly shift: number;
   private readonly mask: number;
 
-  /** Raw words, at most 256, none twice. */
+  /** `given`: raw words, from 1 to 256 of them, none twice. Throws a `RangeError` otherwise. */
   constructor(given: readonly number[]) {
     if (given.length < 1 || given.length > MAX_ADDRESSES)
       throw new RangeError(`${given.length} external addresses: from 1 to ${MAX_ADDRESSES} are possible`);
@@ -95,20 +95,21 @@ export class ExternalPlaces {
   }
 
   /**
-   * The place of a raw address and raw port; `NONE` when the address is not ours or the protocol
-   * has no bindings.
+   * The place of a raw address and raw port. `NONE` if the address is not an external one or the
+   * protocol has no bindings.
    */
   find(address: number, port: number, protocol: number): number {
     const index = this.indexOf(address);
     const first = protocolIndex(protocol);
     if (index === NONE || first === NONE) return NONE;
-    // Places are in host order, so that ports allocated side by side share cache lines.
+    // Places contain the port in host order, so that ports allocated side by side share cache
+    // lines.
     return ((first * this.addressCount + index) << 16) | swapPort(port);
   }
 
   /**
-   * A function that puts the place of `addresses[i]`, `keys[i]` (raw port (16) | protocol (8)) into
-   * `places[i]` for i < `count`. Made once per thread: see `FlowSlots.finder2`.
+   * Returns a function that writes the place of `addresses[i]`, `keys[i]` (raw port (16) | protocol
+   * (8)) to `places[i]` for i < `count`. Make it once per thread: see flow-lookup.ts.
    */
   finder(addresses: Int32Array, keys: Int32Array, places: Int32Array): (count: number) => void {
     const { table, shift, mask, addressCount } = this;
@@ -130,8 +131,8 @@ export class ExternalPlaces {
   }
 
   /**
-   * A function that puts address and port of `places[i]` into `addresses[i]`, `ports[i]` for i <
-   * `count`. As `finder`.
+   * Returns a function that writes the raw address and port of `places[i]` to `addresses[i]` and
+   * `ports[i]` for i < `count`. Make it once per thread.
    */
   splitter(places: Int32Array, addresses: Int32Array, ports: Int32Array): (count: number) => void {
     const table = this.addresses;
@@ -155,8 +156,8 @@ export class ExternalPlaces {
   }
 
   /**
-   * Whether a place's address and port are the larger, as every instance compares them. Both are of
-   * one protocol.
+   * Whether a place's address and port are larger than the other's. Every instance compares them
+   * alike. Both are of one protocol.
    */
   isLarger(place: number, other: number): boolean {
     const a = this.addresses[place >>> 16];
@@ -173,7 +174,7 @@ export class ExternalPlaces {
     return PROTOCOLS[Math.trunc((place >>> 16) / this.addressCount)];
   }
 
-  /** Whether a number from elsewhere is a place of this protocol that can be bound. */
+  /** Whether a number from another instance is a place of this protocol that can be bound. */
   isValid(place: number, protocol: number): boolean {
     return place > 0 && place < this.count && (place & 0xffff) !== 0 && this.protocol(place) === protocol;
   }

@@ -1,32 +1,31 @@
 /**
- * Which level of filtering by remote is in force at an instance: the loosest of those that the
- * members of the cluster are configured with, as far as they have said. A site that filters by
- * sessions drops replies to what other sites let out, unless these record the sessions of what they
- * let out.
+ * The level of filtering by remote that is in force at an instance: the loosest of those that the
+ * members of the cluster are configured with, as far as they have reported. A site that filters by
+ * sessions drops replies to packets that left by other sites, unless these record sessions.
  *
  *     level   in force, + 1; 0: not known yet, then the instance's own
  *     since   bindings made up to this coarse second may lack sessions of the level in force; 0: none do
  *
- * Both lie in the region of the sessions, since a snapshot of these is as complete as its `since`
- * says. Main writes them when it learns what other members are configured with, and when it takes
- * in a snapshot. Workers read them.
+ * Both words are in the region of the sessions, because a snapshot of the sessions is as complete
+ * as its `since` says. The main thread writes them when it learns the levels of peers, and when it
+ * merges a snapshot. Workers read them.
  */
 
 import type { Parameters } from '../arena.js';
 import type { Region } from '../region.js';
 import { LINE, struct } from '../struct.js';
 
-/** From the loosest to the strictest: a level is an index. */
+/** From the loosest to the strictest. A level is an index. */
 export const FILTERINGS = ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const;
 export type Filtering = (typeof FILTERINGS)[number];
 
 const WORDS = struct({ level: LINE, since: 1 });
 export const FILTER_LEVEL_BYTES = WORDS.bytes;
-/** Members learn of a change within this time of each other; and their clocks differ. */
+/** Seconds within which all members learn of a change, including the difference of their clocks. */
 const LEARNED_WITHIN_S = 5;
 
 export class FilterLevel {
-  /** What this instance is configured with. */
+  /** The level that this instance is configured with. */
   readonly own: number;
   private readonly words: Int32Array;
 
@@ -45,29 +44,30 @@ export class FilterLevel {
   }
 
   /**
-   * Puts a level in force, at `now` in coarse seconds. Another one than before needs other sessions
-   * than those there are.
+   * Puts a level in force, at `now` in coarse seconds. If it differs from the level before,
+   * existing bindings may lack its sessions.
    */
   enforce(level: number, now: number): void {
     if (this.inForce !== level) this.lack(now);
     Atomics.store(this.words, WORDS.at.level, level + 1);
   }
 
-  /** Takes in what a donor says of its sessions, which become ours. */
+  /** Merges what a donor says of its sessions, which are merged into this instance's. */
   merge(theirs: FilterLevel, now: number): void {
     if (theirs.inForce !== this.inForce) this.lack(now);
     else if (theirs.since > this.since) Atomics.store(this.words, WORDS.at.since, theirs.since);
   }
 
-  /** Bindings that were made by now, or before all members know, may lack sessions. */
+  /**
+   * Notes that bindings made until now, or before all members know of the change, may lack
+   * sessions.
+   */
   private lack(now: number): void {
     Atomics.store(this.words, WORDS.at.since, now + LEARNED_WITHIN_S);
   }
 }
 
-/**
- * The level in a shape that comes from another instance. Throws a `RangeError` if there is none.
- */
+/** The level in another instance's shape. Throws a `RangeError` if it has no valid level. */
 export function levelOf(shape: Parameters): number {
   const level = shape['level'];
   if (typeof level !== 'number' || FILTERINGS[level] === undefined)

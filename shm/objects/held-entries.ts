@@ -1,20 +1,21 @@
 /**
- * Which entries of a table are held, as this instance alone knows it: packets of such an entry wait
- * until so many members have acknowledged its record, or until its deadline (workers/holds.ts).
+ * The entries of a table whose packets are held, as only this instance knows it. Packets of such an
+ * entry wait until enough members have acknowledged its record, or until its deadline
+ * (workers/holds.ts).
  *
  *     header     used         1 once an entry was held; never reset
- *     per slot   generation   of the entry; else the words belong to another entry, and are void
+ *     per slot   generation   of the entry; if it differs, the words belong to an earlier entry and are void
  *                what         worker that logged the record (8) | members that must have it (8) | packets that waited (16)
  *                position     of that worker's log behind the record (shm/log.ts)
  *                deadline     monotonic milliseconds, modulo 2^32
  *
- * The thread that makes an entry writes these words before other threads can see the entry, and
- * nobody changes them later, except for the count of packets. So whichever worker gets a later
- * packet knows what the first one waits for. Several workers add to the count without a lock: one
- * of two additions can be lost, so that an entry may have a few packets more than its share.
+ * The thread that makes an entry writes these words before other threads can see the entry.
+ * Afterwards only the count of packets changes. So whichever worker gets a later packet knows what
+ * the first one waits for. Several workers add to the count without a lock. One of two additions
+ * can be lost, so an entry may have a few more waiting packets than `ENTRY_HELD_MAX`.
  *
  * Nothing is erased when a hold ends. A hold is over when its deadline has passed or its position
- * is acknowledged; both stay true.
+ * is acknowledged. Both stay true.
  */
 
 import type { Region } from '../region.js';
@@ -33,24 +34,21 @@ const BYTE = 0xff;
 const MEMBERS_SHIFT = 8;
 const COUNT_SHIFT = 16;
 
-/** Packets of one entry that wait at most, in all workers. */
+/** Maximum number of waiting packets of one entry, in all workers. */
 export const ENTRY_HELD_MAX = 32;
 /**
- * An entry older than this is held no more: far longer than any hold, because the wall clock by
- * which entries are dated can step. It spares the packets of old half-open entries a look at the
- * words.
+ * Seconds after which an entry is no longer held. This is far longer than any hold, because the
+ * wall clock that dates entries can step. It saves the packets of old half-open entries a read of
+ * these words.
  */
 const RECENT_S = 60;
 
-/** Bytes of `OpenContext.local` for a table of so many slots. */
+/** Bytes of `OpenContext.local` for a table with this number of slots. */
 export function heldEntriesBytes(slots: number): number {
   return HEADER.bytes + (slots << SHIFT) * BYTES_PER_WORD;
 }
 
-/**
- * The index among the workers of the thread that opens an object; only workers make entries that
- * are held.
- */
+/** The worker index of the thread that opens an object. Only workers make held entries. */
 export function workerOf({ writer }: OpenContext): number {
   return writer === null ? 0 : writer.id - 1;
 }
@@ -61,14 +59,14 @@ export class HeldEntries {
   private readonly isPossible: boolean;
   private readonly header: Int32Array;
   private readonly words: Int32Array;
-  /** How the next entry of this thread is held; 0 members: it is not. */
+  /** How the packets of this thread's next entry are held. 0 members: they are not held. */
   private members = 0;
   private deadline = 0;
 
   /**
-   * `memory`: the instance's local memory, from `byteOffset` on; where it ends before, no entry is
-   * ever held. Without memory the thread remembers for itself. `worker`: this thread's index among
-   * the workers.
+   * `memory`: the instance's local memory, used from `byteOffset` on. If it is too short, no entry
+   * is ever held. Without memory, this thread keeps the words for itself. `worker`: this thread's
+   * worker index.
    */
   constructor(flows: FlowSlots, memory: Region | undefined, byteOffset: number, worker: number) {
     const count = flows.slots << SHIFT;
@@ -81,8 +79,9 @@ export class HeldEntries {
   }
 
   /**
-   * The next entry that this thread makes is held for so many members, until a monotonic time. 0
-   * members: it is not held.
+   * Holds the packets of the next entry that this thread makes, for this number of members, until a
+   * monotonic time in milliseconds. 0 members: they are not held. Throws if there is no memory for
+   * it.
    */
   holdNext(members: number, deadline: number): void {
     if (!this.isPossible && members > 0) throw new Error('there is no memory for entries that are held');
@@ -91,8 +90,8 @@ export class HeldEntries {
   }
 
   /**
-   * An entry of this generation begins in a slot, before others see it. `position`: of the log
-   * behind its record.
+   * Notes that an entry of this generation begins in a slot, before other threads see it.
+   * `position`: of the log behind its record.
    */
   begin(slot: number, generation: number, position: number): void {
     const { words, members } = this;
@@ -112,8 +111,8 @@ export class HeldEntries {
   }
 
   /**
-   * Whether the entry in a slot was held when it began, not long ago. What follows is about such an
-   * entry.
+   * Whether packets of the entry in a slot were held when it began, not long ago. The methods below
+   * are valid only for such an entry.
    */
   wasHeld(slot: number, now: number): boolean {
     if (this.header[0] === 0) return false;
@@ -138,7 +137,7 @@ export class HeldEntries {
     return this.words[(slot << SHIFT) + DEADLINE];
   }
 
-  /** Counts a packet of the entry that is to wait. False: as many wait as may. */
+  /** Counts a packet of the entry that should wait. False if the maximum is already waiting. */
   admit(slot: number): boolean {
     const at = (slot << SHIFT) + WHAT;
     const what = this.words[at];

@@ -1,21 +1,20 @@
 /**
- * Who owns which port: one claim per place, directly indexed. Knows no log and no records; the port
- * pool and the NAT binding are built on it.
+ * The owners of external ports: one claim per place, directly indexed. This file knows neither log
+ * nor records. The port pool and the NAT binding are built on it.
  *
  *     claim    generation (24) | writer that holds the lock (8)
  *     key      two words: the owner
  *     owner    slot of the owner's flow, a local hint, not replicated; below 0: the place rests, see `rest`
  *
  * A place is `((protocolIndex * addresses + addressIndex) << 16) | port`. A claim is the pair
- * (generation, key), and of two claims on a place the larger stands: by generation, then by the
- * key's words as unsigned numbers. Generation 0 is a place never claimed. A claim is never
- * forgotten, only superseded, so claims form a lattice: whatever order they arrive in, and however
- * often, every instance ends with the same ones. Whether a claim still *matters* is the business of
- * the object above: a place is free when its owner's flow is over.
+ * (generation, key). Of two claims on a place the larger stands: by generation, then by the key's
+ * words as unsigned numbers. Generation 0 means that the place was never claimed. A claim is never
+ * forgotten, only superseded, so claims form a lattice: every instance ends with the same claims,
+ * whatever their order and repetition. The object above decides whether a claim still *matters*: a
+ * place is free when its owner's flow is over.
  *
- * Words change under the claim's lock alone. `claim` itself is one word and read whole; a reader of
- * the other words that takes no lock checks what it read against the flow it leads to
- * (nat-binding.ts).
+ * Words change only under the claim's lock. `claim` is one word and is read whole. A reader of the
+ * other words that takes no lock checks them against the flow that they lead to (nat-binding.ts).
  */
 
 import { struct } from '../struct.js';
@@ -26,24 +25,24 @@ const { claim: AT_CLAIM, key: AT_KEY, owner: AT_OWNER } = CLAIM.at;
 const SHIFT = 2;
 
 export const PORTS_PER_ADDRESS = 65_536;
-/** Generations go with the time, in units of 64 s: 24 bits of them last until 2058. */
+/** Generations follow the time, in units of 64 s. 24 bits of them last until 2058. */
 const GENERATION_SHIFT = 6;
 /** The last generation a place can have. */
 export const MAX_CLAIM_GENERATION = 0xff_ffff;
 
 /**
  * The generation of a claim that supersedes one of generation `current`, at `now` (coarse seconds):
- * the next, and at least the time's. So a member that has started again without its state, and
- * takes for free what it had claimed before, is believed by those who still know that claim; unless
- * it does so within the same unit of time, or a place was reused faster than time goes.
+ * the next one, and at least that of the time. So if a member restarts without its state, and takes
+ * places that it had claimed before, its new claims supersede the old ones. The exceptions are a
+ * restart within the same unit of time, and a place that was reused faster than the units pass.
  */
 export function nextClaimGeneration(current: number, now: number): number {
   return Math.max(current + 1, now >>> GENERATION_SHIFT);
 }
 
 /**
- * The owner word of a place that is nobody's since `at` (coarse seconds). `used`: its flow was
- * answered, so that somebody outside may still send to it.
+ * The owner word of a place that has had no owner since `at` (coarse seconds). `used`: its flow was
+ * answered, so a remote may still send to it.
  */
 export function rest(at: number, used: boolean): number {
   return -((Math.max(1, at) << 1) | Number(used));
@@ -54,7 +53,7 @@ export function portClaimsWords(places: number): number {
   return places * CLAIM.words;
 }
 
-/** Whether the pair `a0`, `a1` is the larger as unsigned words. */
+/** Whether the pair `a0`, `a1` is larger than `b0`, `b1`, as unsigned words. */
 export function isLargerKey(a0: number, a1: number, b0: number, b1: number): boolean {
   return a0 === b0 ? a1 >>> 0 > b1 >>> 0 : a0 >>> 0 > b0 >>> 0;
 }
@@ -71,13 +70,14 @@ export class PortClaims {
   }
 
   /**
-   * A function that puts `owner` of `places[i]` into `slots[i]` for i < `count`; for `NONE`,
-   * anything. Made once per thread: see flow-lookup.ts.
+   * Returns a function that writes `owner` of `places[i]` to `slots[i]` for i < `count`. If the
+   * place is `NONE` or rests, the result may be any number. Make it once per thread: see
+   * flow-lookup.ts.
    */
   ownerFinder(places: Int32Array, slots: Int32Array): (count: number) => void {
     const { words, base } = this;
-    // One pass: nothing depends on what is read, so the misses overlap. NONE is -1: its word lies
-    // before the claims.
+    // One pass: nothing depends on the values read, so the cache misses overlap. NONE is -1: its
+    // word is before the claims.
     return (count: number): void => {
       for (let i = 0; i < count; i++) slots[i] = words[(base + (places[i] << SHIFT) + AT_OWNER) | 0];
     };
@@ -91,7 +91,7 @@ export class PortClaims {
     return (this.words[this.base + (place << SHIFT) + AT_CLAIM] & LOCK_MASK) !== 0;
   }
 
-  /** Locks held at the moment: none when no operation is under way. Looks at every place. */
+  /** Number of locks held now: 0 if no operation is under way. Reads every place. */
   locksHeld(): number {
     let held = 0;
     for (let place = 0; place < this.places; place++) if (this.isLocked(place)) held++;
@@ -106,22 +106,22 @@ export class PortClaims {
     return this.words[this.base + (place << SHIFT) + AT_KEY + 1];
   }
 
-  /** A hint: of a place that nobody has, any slot. */
+  /** The slot of the owner's flow, as a hint. For a place without an owner it may be any slot. */
   owner(place: number): number {
     const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
     return owner < 0 ? 0 : owner;
   }
 
   /**
-   * Coarse seconds at which the flow that had the place last ended, as far as that was seen; 0:
-   * never.
+   * Coarse seconds at which the last flow of the place ended, as far as that was seen, if the place
+   * has no owner; otherwise 0.
    */
   freedAt(place: number): number {
     const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
     return owner < 0 ? -owner >>> 1 : 0;
   }
 
-  /** Whether a place is nobody's, and its last flow ended without an answer, or was evicted. */
+  /** Whether a place has no owner, and its last flow ended without an answer or was evicted. */
   restsUnused(place: number): boolean {
     const owner = this.words[this.base + (place << SHIFT) + AT_OWNER];
     return owner < 0 && (-owner & 1) === 0;
@@ -139,7 +139,7 @@ export class PortClaims {
     return this.base + (place << SHIFT) + AT_CLAIM;
   }
 
-  /** Whether the claim (generation, key) would supersede the place's. */
+  /** Whether the claim (generation, key) would supersede the place's current claim. */
   wouldSupersede(place: number, generation: number, key0: number, key1: number): boolean {
     const current = this.generation(place);
     if (generation !== current) return generation > current;
@@ -155,7 +155,7 @@ export class PortClaims {
     tx.set(at + AT_OWNER, owner);
   }
 
-  /** A locked place is nobody's any more: `rest`. */
+  /** Notes that a locked place has no owner since `at`: see `rest`. */
   release(tx: Transaction, place: number, at: number, used: boolean): void {
     this.setOwner(tx, place, rest(at, used));
   }

@@ -1,7 +1,7 @@
 /**
- * Whose lease an external port is in, and so whether another member can have bound it. Blocks of
- * ports are leased to the members in turn (port-allocator.ts). A member whose own ports are used
- * up, those of a class at an address, takes any.
+ * The leases of external ports, and so whether another member can have bound a port. Blocks of
+ * ports are leased to the members in turn (port-allocator.ts). A member whose own ports of a class
+ * at an address are used up takes any port.
  */
 
 import { NONE } from '../none.js';
@@ -10,32 +10,35 @@ import { BLOCK_PORTS, classesOf, type PortRange, PortRegion, WELL_KNOWN_PORTS } 
 import { PORTS_PER_ADDRESS } from './port-claims.js';
 
 /**
- * Ports of a member that are looked at to tell whether its leases are used up. They are not if so
- * many of these are free.
+ * Number of a member's ports that are sampled to find whether its leases are used up. They are not
+ * if `SAMPLE_FREE` of these are free.
  */
 const SAMPLE = 16;
 const SAMPLE_FREE = 5;
 
 export interface LeasesOptions {
   readonly range: PortRange;
-  /** Places are below this. */
+  /** Number of places: all are below this. */
   readonly places: number;
-  /** Our slot, and how many there are; 0 of 1: there are no leases. */
+  /** This member's slot, and the number of slots. 0 of 1: there are no leases. */
   readonly memberIndex: number;
   readonly memberCount: number;
-  /** Protocols, as bits by index, whose ports are proposed by key, whoever leases them. */
+  /**
+   * Bits by protocol index: ports of these protocols are proposed by key, whichever member leases
+   * them.
+   */
   readonly unleased: number;
-  /** Whether a place could be bound now, by whoever leases it. */
+  /** Whether the member that leases a place could bind it now. */
   isFree(place: number, now: number): boolean;
 }
 
 export class PortLeases {
   private readonly options: LeasesOptions;
-  /** By class and member: its ports. */
+  /** By class and member: the member's ports. */
   private readonly regions: readonly (readonly PortRegion[])[];
   /**
-   * By protocol, address and class: when the leases of the others were looked at, and whether those
-   * of one were used up.
+   * By protocol, address and class: the coarse second of the last sample of the peers' leases, and
+   * whether those of any peer were used up.
    */
   private readonly lookedAt: Float64Array;
   private readonly usedUp: Uint8Array;
@@ -54,7 +57,7 @@ export class PortLeases {
     this.usedUp = new Uint8Array(pools);
   }
 
-  /** The slot of the member that leases a place, or `NONE`: anyone takes it. */
+  /** The slot of the member that leases a place, or `NONE` if every member may take it. */
   owner(place: number): number {
     const { range, memberCount, unleased } = this.options;
     if (memberCount === 1 || (unleased >>> Math.trunc(place / this.placesPerProtocol)) & 1) return NONE;
@@ -71,8 +74,8 @@ export class PortLeases {
   }
 
   /**
-   * Whether a member other than us may have bound a place that is not bound here. `isHeard`:
-   * whether the member in a slot is heard.
+   * Whether a peer may have bound a place that is not bound here. `isHeard`: whether the member in
+   * a slot is heard.
    */
   mayBeBoundElsewhere(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
     const port = place & (PORTS_PER_ADDRESS - 1);
@@ -84,8 +87,8 @@ export class PortLeases {
   }
 
   /**
-   * Whether another member that is heard has used up its ports of the class and at the address of a
-   * place, as samples of each second tell.
+   * Whether a peer that is heard has used up its ports of the place's class and address. Peers are
+   * sampled once per second.
    */
   private isAnyUsedUp(place: number, now: number, isHeard: (slot: number) => boolean): boolean {
     const { memberCount, memberIndex } = this.options;

@@ -1,18 +1,18 @@
 /**
- * A port pool: who owns which port, shared by all instances. For middleboxes that hand out ports,
- * or anything else that is numbered, on their own; the NAT binding has its claims together with its
- * flows (nat-binding.ts).
+ * A port pool: the owner of each port, shared by all instances. It is for middleboxes that assign
+ * ports, or anything else that is numbered, on their own. The NAT binding keeps its claims together
+ * with its flows instead (nat-binding.ts).
  *
- * A claim is (generation, owner's key); the larger stands, see port-claims.ts. Taking a free place
- * raises its generation and writes the owner, giving it back raises it and writes nobody; so what
- * happened later at one instance supersedes what it saw, and of two that happened at once the
- * larger key stands everywhere. Generations keep up with the time, so that a member that has
- * started again with nothing supersedes its earlier claims: `nextClaimGeneration`. Nothing is
- * forgotten, so records may come in any order, any number of times.
+ * A claim is (generation, owner's key), and the larger stands: see port-claims.ts. Taking a free
+ * place raises its generation and writes the owner. Releasing it raises the generation and writes
+ * an empty owner. So a later change at an instance supersedes what the instance had seen, and of
+ * two concurrent changes the larger key stands at every instance. Generations follow the time, so a
+ * member that has restarted without state supersedes its earlier claims: `nextClaimGeneration`.
+ * Nothing is forgotten, so records may come in any order, any number of times.
  *
- * A claim's words change under its lock. `owner` reads without: see there.
+ * A claim's words change under its lock. `owner` reads them without a lock: see there.
  *
- *     record   place, generation, key (2 words; both 0: nobody)
+ *     record   place, generation, key (2 words; both 0: no owner)
  */
 
 import { NONE } from '../none.js';
@@ -32,13 +32,13 @@ import {
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface PortPoolOptions {
-  /** Protocols with ports of their own. */
+  /** Number of protocols, each with its own ports. */
   readonly protocols: number;
-  /** Addresses with ports of their own. */
+  /** Number of addresses, each with its own ports. */
   readonly addresses: number;
 }
 
-/** The one operation in the log. */
+/** The only operation in the log. */
 export const PORT_CLAIM = 1;
 
 const RECORD = struct({ place: 1, generation: 1, key: 2 });
@@ -82,14 +82,17 @@ export class PortPool implements StateObject {
   }
 
   /**
-   * Takes a place for a key, not both 0: one log record. False when it has an owner already, or not
-   * possible now.
+   * Takes a free place for a key, whose words must not both be 0. Writes one log record. False if
+   * the place has an owner, or if that is not possible now.
    */
   acquire(place: number, key0: number, key1: number, now: number): boolean {
     return this.change(place, 0, 0, key0, key1, now);
   }
 
-  /** Gives a place back: one log record. False when it is not this key's, or not possible now. */
+  /**
+   * Releases a place. Writes one log record. False if the key does not own it, or if that is not
+   * possible now.
+   */
   release(place: number, key0: number, key1: number, now: number): boolean {
     return this.change(place, key0, key1, 0, 0, now);
   }
@@ -99,24 +102,25 @@ export class PortPool implements StateObject {
   }
 
   /**
-   * Whether a key owns the place. Takes no lock: while the place changes hands it may be told that
-   * neither the old nor the new owner has it.
+   * Whether a key owns the place. Takes no lock: while the owner changes, it may return false for
+   * both the old and the new owner.
    */
   isOwner(place: number, key0: number, key1: number): boolean {
     return this.claims.key0(place) === key0 && this.claims.key1(place) === key1;
   }
 
   /**
-   * Copies the owner's key, as it was at one moment, into `out[outAt …]`. False when there is none,
-   * or it is changing.
+   * Copies the owner's key, as it was at one moment, into `out[outAt …]`. False if there is no
+   * owner, or it is changing.
    */
   owner(place: number, out: Int32Array, outAt: number): boolean {
     const at = this.claims.lockOf(place);
     const before = Atomics.load(this.words, at);
     out[outAt] = this.claims.key0(place);
     out[outAt + 1] = this.claims.key1(place);
-    // An equal, unlocked claim word says that nobody changed the key meanwhile, except to a larger
-    // one of the same generation, and then the words read first are not there any more.
+    // An equal, unlocked claim word says that no thread changed the key meanwhile, except to a
+    // larger key of the same generation. In that case the words that were read first are no longer
+    // there.
     if ((before & 0xff) !== 0 || Atomics.load(this.words, at) !== before) return false;
     if (!this.isOwner(place, out[outAt], out[outAt + 1])) return false;
     return out[outAt] !== 0 || out[outAt + 1] !== 0;
@@ -203,8 +207,8 @@ export class PortPool implements StateObject {
   }
 
   /**
-   * Every claim of the other's region, as if it had told it. One that is none is counted as
-   * malformed.
+   * Applies every claim of another instance's region, as if it had been received as a record. A
+   * malformed claim is counted as such.
    */
   merge(from: Region): number {
     const theirs = new PortClaims(from.i32(), COUNTS.words, this.claims.places);
@@ -225,7 +229,7 @@ export class PortPool implements StateObject {
     return recoverTransaction(this.words, this.id, writerId, journal, logPosition);
   }
 
-  /** Over every claim ever made. */
+  /** Digest over every claim ever made. */
   digest(): string {
     const digest = new ContentDigest();
     const entry = new Int32Array(RECORD.words);

@@ -1,21 +1,21 @@
 /**
- * Ports for new bindings where they are short. One external address has some 64,000 ports a
+ * Finds ports for new bindings if they are short. One external address has some 64,000 ports per
  * protocol, which a flood takes before the quota of half-open bindings is full. So half-open
- * bindings are evicted when ports are short too, by protocol, external address and range
- * (well-known or not):
+ * bindings are also evicted if ports are short, by protocol, external address and range (well-known
+ * or not):
  *
- * - An allocation that found no port at random, where few are free, looks at some ports and evicts
- *   the half-open binding among them that expires next. So a flood keeps evicting its own, and some
- *   ports stay free for others.
- * - An allocation that found none at all evicts several, and takes one that was evicted before, as
- *   soon as that is safe.
- * - A timer does the same where bindings come by records of other sites (`keepFree`).
+ * - If an allocation found no port at random and few are free, it checks some ports and evicts the
+ *   half-open binding among them that expires first. So a flood keeps evicting its own bindings,
+ *   and some ports stay free for others.
+ * - If an allocation found no port at all, it evicts several bindings. It takes a port that was
+ *   freed before, as soon as that is safe.
+ * - A timer does the same for bindings that come by records of other sites (`keepFree`).
  *
- * Bindings that were answered are never evicted for their ports, nor are those younger than
- * `YOUNG_S`. The port of an evicted binding is free after the guard of its slot (flow-slots.ts).
- * Some ports that rest are free at once too: those of half-open bindings that ran out unanswered
- * (RFC 6888 REQ-8 is about ports that were used), and, after the guard, those of answered ones that
- * the quota evicted.
+ * Answered bindings are never evicted for their ports, nor are those younger than `YOUNG_S`. The
+ * port of an evicted binding is free after the guard of its slot (flow-slots.ts). Two kinds of
+ * resting ports are freed at once: those of half-open bindings that expired unanswered (RFC 6888
+ * REQ-8 is about ports that were used) and, after the guard, those of answered bindings that the
+ * quota evicted.
  */
 
 import { NONE } from '../none.js';
@@ -24,21 +24,24 @@ import { isYoung } from './half-open.js';
 import type { NatTables } from './nat-tables.js';
 import type { PortAllocator } from './port-allocator.js';
 
-/** Ports looked at to find one binding to evict, and bindings compared of these. */
+/** Ports that are checked to find one binding to evict, and bindings that are compared. */
 const LOOKED_AT = 64;
 const COMPARED = 8;
-/** Searches that found none after which a call ends. */
+/** A call ends after this many fruitless searches. */
 const FRUITLESS_MAX = 3;
-/** Places remembered that this thread has freed, for allocations that find none. A power of two. */
+/**
+ * Number of places freed by this thread that it remembers, for allocations that find none. A power
+ * of two.
+ */
 const FREED = 256;
 /**
- * Ports looked at, at random, to find out whether a range of ports is short; it is if fewer than
- * `FREE_MIN` of them are free. That is what a flood of 8,000 a second takes of 64,000 ports before
- * the first that it had evicted can be used.
+ * Ports in a sample that shows whether a range of ports is short. It is short if fewer than
+ * `FREE_MIN` of them are free. That is what a flood of 8,000 per second takes of 64,000 ports
+ * before the first evicted port can be used.
  */
 const SAMPLED = 64;
 const FREE_MIN = 16;
-/** Ranges looked at by one call, and bindings evicted of each, at most. */
+/** Maximum number of ranges that one call checks, and of bindings that it evicts in each. */
 const RANGES_MAX = 12;
 const EVICTED_MAX = 128;
 
@@ -47,7 +50,7 @@ export class PortRoom {
   private readonly allocator: PortAllocator;
   private readonly freed = new Int32Array(FREED).fill(NONE);
   private next = 0;
-  /** Which range `keepFree` looks at next. */
+  /** The range that `keepFree` checked last. */
   private turn = 0;
 
   constructor(tables: NatTables, allocator: PortAllocator) {
@@ -56,8 +59,8 @@ export class PortRoom {
   }
 
   /**
-   * Evicts up to `count` half-open bindings whose ports the allocation under way could have.
-   * Returns how many ports are free at once.
+   * Evicts up to `count` half-open bindings whose ports the current allocation could have. Returns
+   * how many ports are free at once.
    */
   make(count: number, now: number): number {
     let freed = 0;
@@ -77,8 +80,8 @@ export class PortRoom {
   }
 
   /**
-   * A place that was freed here, that the allocation under way may have, and that is free now:
-   * locked. `NONE`: there is none.
+   * Locks and returns a place that this thread freed, that the current allocation may have, and
+   * that is free now. `NONE` if there is no such place.
    */
   take(now: number): number {
     const { tables, allocator, freed } = this;
@@ -94,10 +97,7 @@ export class PortRoom {
     return NONE;
   }
 
-  /**
-   * Looks at the next few ranges of ports, in turn, and evicts bindings of those that are short of
-   * free ones.
-   */
+  /** Checks the next few ranges of ports, in turn, and evicts bindings in those that are short. */
   keepFree(now: number): void {
     const { allocator } = this;
     const ranges = PROTOCOL_COUNT * allocator.addresses * 2;
@@ -108,7 +108,7 @@ export class PortRoom {
     }
   }
 
-  /** Whether few of the ports that the allocation under way could have are free. */
+  /** Whether few of the ports that the current allocation could have are free. */
   isShort(now: number): boolean {
     const { allocator, tables } = this;
     let free = 0;
@@ -124,8 +124,8 @@ export class PortRoom {
   }
 
   /**
-   * Of a few places that lead to half-open bindings, the one whose binding expires next; or one
-   * that rests unused.
+   * Compares a few places of half-open bindings. Returns the place whose binding expires first, or
+   * a place that rests unused, or `NONE`.
    */
   private choose(now: number): number {
     const { allocator, tables } = this;
