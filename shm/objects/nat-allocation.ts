@@ -1,6 +1,6 @@
 /**
- * Which ports a NAT binding proposes, by its option `allocation`: nat-options.ts says what the
- * choices mean.
+ * Makes the allocator and the leases of a NAT binding by its option `allocation`. nat-options.ts
+ * says what the choices mean.
  */
 
 import type { Parameters } from '../arena.js';
@@ -14,9 +14,9 @@ import { PortLeases } from './port-leases.js';
 
 const EVERY_PROTOCOL = -1;
 /**
- * With `hybrid`. A TCP endpoint seldom has two connections that begin at once, and a port that two
- * endpoints took costs one of them a connection. A UDP endpoint often has several remotes, and goes
- * on with another port.
+ * For `hybrid`. A TCP endpoint seldom has two connections that begin at once, and if two endpoints
+ * take one port, one of them loses a connection. A UDP endpoint often has several remotes, and
+ * continues with another port.
  */
 const ALL_BUT_TCP = (1 << protocolIndex(UDP)) | (1 << protocolIndex(ICMP));
 
@@ -44,7 +44,8 @@ export function createAllocator(
 }
 
 /**
- * Who may have bound a port. `proposesByKey`: there is a secret, without which ports are leased.
+ * Makes the object that says which member may have bound a port. `proposesByKey`: there is a
+ * secret, without which all ports are leased.
  */
 export function createLeases(
   { portRange, allocation }: AllocationOptions,
@@ -65,8 +66,8 @@ export function createLeases(
 }
 
 /**
- * Bars new bindings from addresses that some of these shapes lack. Returns which these are, in
- * words; `null`: none.
+ * Bars new bindings from addresses that some of these shapes lack. Returns a text that lists these
+ * addresses, or `null`.
  */
 export function barAddresses(places: ExternalPlaces, use: AddressUse, shapes: readonly Parameters[]): string | null {
   const lists = shapes.map((shape) => new Set(addressesOf(shape)));

@@ -1,7 +1,4 @@
-/**
- * The NAT's bindings looked at from outside the packet path: one after the other, and all as a
- * digest.
- */
+/** Reads the NAT's bindings outside the packet path: one by one, and all as a digest. */
 
 import { ContentDigest } from './content-digest.js';
 import { swapPort } from './external-places.js';
@@ -18,11 +15,11 @@ export interface NatEntry {
   readonly generation: number;
   /** Coarse seconds. */
   readonly expires: number;
-  /** Whether its port is another flow's. */
+  /** Whether another flow has its port. */
   readonly dead: boolean;
 }
 
-/** After so many slots without anything to show comes a `null`: some microseconds. */
+/** After this many slots without a result, `null` is yielded: some microseconds of work. */
 const SLOTS_SILENT_MAX = 1000;
 
 /** See `NatBinding.entries`. */
@@ -83,8 +80,8 @@ export function natFigures(tables: NatTables): Record<string, number> {
 }
 
 /**
- * See `StateObject.digest`: over key, generation, rank, external address and port, expiry and claim
- * of every valid binding that is not local-only.
+ * See `StateObject.digest`. Covers key, generation, rank, external address and port, expiry and
+ * claim of every valid binding that is not local-only.
  */
 export function natDigest(tables: NatTables, now: number, evictable: boolean): string {
   const { flows, claims, places, use } = tables;
@@ -95,7 +92,7 @@ export function natDigest(tables: NatTables, now: number, evictable: boolean): s
     if (!flows.isUsed(slot) || !flows.isTold(slot) || !flows.read(slot, read, 0) || read[1] <= now || read[6] !== 0)
       continue;
     if (!evictable && flows.isHalfOpenRank(read[2])) continue;
-    // A member that lacks the address cannot hold it.
+    // A member that lacks the address cannot have the binding.
     if (use.isBarred(places.indexAt(read[5]))) continue;
     const place = read[5];
     content[5] = places.address(place);

@@ -1,5 +1,5 @@
 /**
- * Columns in which the NAT binding looks up many packets at once. Made once per thread: see
+ * Columns in which the NAT binding looks up many packets at once. Make them once per thread: see
  * flow-lookup.ts.
  */
 
@@ -10,9 +10,9 @@ import { DEAD } from './nat-tables.js';
 import type { PortClaims } from './port-claims.js';
 
 /**
- * Packets from inside, to be looked up at once: several times as fast as one by one. Write the
- * columns `addresses` and `keys` (see `portAndProtocol`), call `find`, read `slots`: that of a
- * valid binding, or `NONE`. `hashes` are for `add`. A binding made after `find` is found by
+ * Looks up many packets from inside at once, several times faster than one by one. Write the
+ * columns `addresses` and `keys` (see `portAndProtocol`), call `find`, and read `slots`: the slot
+ * of a valid binding, or `NONE`. `hashes` are for `add`. For a binding made after `find`, call
  * `findOutbound`.
  */
 export interface OutboundLookup {
@@ -20,22 +20,22 @@ export interface OutboundLookup {
   readonly keys: Int32Array;
   readonly hashes: Int32Array;
   readonly slots: Int32Array;
-  /** Of the bindings found, raw. */
+  /** External addresses and ports of the bindings found, raw. */
   readonly externalAddresses: Int32Array;
   readonly externalPorts: Int32Array;
   find(count: number, now: number): void;
 }
 
 /**
- * The same for packets to external addresses. `places` are `NONE` for addresses that are none of
- * ours.
+ * As `OutboundLookup`, for packets to external addresses. `places` are `NONE` for addresses that
+ * are not external ones.
  */
 export interface InboundLookup {
   readonly addresses: Int32Array;
   readonly keys: Int32Array;
   readonly places: Int32Array;
   readonly slots: Int32Array;
-  /** Of the bindings found; keys as `portAndProtocol` makes them. */
+  /** Internal endpoints of the bindings found; keys as `portAndProtocol` makes them. */
   readonly internalAddresses: Int32Array;
   readonly internalKeys: Int32Array;
   find(count: number, now: number): void;

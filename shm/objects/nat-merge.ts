@@ -1,10 +1,11 @@
 /**
- * Takes another instance's bindings into ours: a snapshot, or the other half of a healed partition.
+ * Merges another instance's bindings into this instance's: a snapshot, or the other half of a
+ * healed partition.
  *
- * Flows and claims are joined each for itself (nat-tables.ts), so it matters to no result in which
- * order that happens. Living flows are first all the same, each with its claim in one step: a claim
- * without its flow looks like a free port to the workers, who go on meanwhile. Then come the claims
- * whose flow is gone or bound elsewhere, then the flows that lost theirs.
+ * Flows and claims are joined independently (nat-tables.ts), so their order does not change the
+ * result. Valid flows still come first, each with its claim in one step. A claim without its flow
+ * looks like a free port to the workers, which run meanwhile. Then come the claims whose flow is
+ * gone or bound elsewhere, then the dead flows.
  */
 
 import { NONE } from '../none.js';
@@ -17,7 +18,7 @@ import { ENTRY_WORDS, NatTables } from './nat-tables.js';
 import { Applied, merged } from './object.js';
 import { tryAgain } from './transaction.js';
 
-/** Entries are walked over, not searched for. */
+/** The secret is not needed: entries are visited in slot order, not searched. */
 const NO_SECRET = new Int32Array(4);
 const NO_LIMITS = {
   halfOpen: 0,
@@ -34,7 +35,10 @@ export class NatMerge {
   private readonly theirs: NatTables;
   private readonly now: number;
   private readonly source: MergeSource | undefined;
-  /** By index of an address there: the first place of TCP that it has here. */
+  /**
+   * By index of the other instance's addresses: the first local place of the address for TCP, or
+   * `NONE`.
+   */
   private readonly firstPlaces: Int32Array;
   private readonly entry = new Int32Array(ENTRY_WORDS);
   private changed = 0;
@@ -54,7 +58,9 @@ export class NatMerge {
     this.firstPlaces = Int32Array.from(places.list(), (address) => ours.places.find(address, 0, TCP));
   }
 
-  /** The place here of a place there; `NONE`: its address is none of ours. */
+  /**
+   * The local place of another instance's place. `NONE` if its address is not an external one here.
+   */
   private placeHere(place: number): number {
     const { addressCount } = this.theirs.places;
     const index = place >>> 16;
@@ -64,7 +70,10 @@ export class NatMerge {
     return first + ((protocol * this.ours.places.addressCount) << 16) + (place & 0xffff);
   }
 
-  /** How many flows and claims changed ours. What finds no room, or is none, is counted as such. */
+  /**
+   * Merges all. Returns how many flows and claims changed local content. An entry that finds no
+   * room or is malformed is counted as such.
+   */
   run(): number {
     this.flows(false);
     this.claims();
@@ -102,7 +111,7 @@ export class NatMerge {
       if (record.place === NONE) continue;
       record.address = theirs.claims.key0(place);
       record.portAndProtocol = theirs.claims.key1(place);
-      // In order to be checked: the time before all others.
+      // Values that pass the check, for a flow that is long over.
       record.generation = 1;
       record.expires = 1;
       record.rank = 0;
@@ -110,7 +119,7 @@ export class NatMerge {
     }
   }
 
-  /** Joins the record in hand, with its claim or without. */
+  /** Joins the current record, with its claim or without. */
   private join(withClaim: boolean): void {
     const { ours, now } = this;
     const { record, key } = ours;
@@ -132,7 +141,7 @@ export class NatMerge {
         ours.count('contended');
         merged(Applied.BUSY, this.id);
       }
-      // A try may have left the join of both in it.
+      // A try may have left the join of both flows in the record.
       Object.assign(record, { claimGeneration, generation, rank, place, expires });
     }
   }

@@ -1,16 +1,16 @@
 /**
- * Bindings whose port changed while they were in use: another instance bound the endpoint to
- * another port, and that binding stays (nat-tables.ts). The connections that this instance had
- * begun on the former port are lost, and the workers tell their hosts. Memory of this instance
- * alone: who applies records notes a move, every worker reads all of them.
+ * Bindings whose port changed while they were in use, because another instance bound the endpoint
+ * to another port and that binding stays (nat-tables.ts). The connections that this instance had
+ * begun on the old port are lost, and the workers notify their hosts. The memory is local to this
+ * instance. The thread that applies records notes a move, and every worker reads all of them.
  *
- *     head     moves noted so far
+ *     head     number of moves noted so far
  *     entry    slot, the binding's generation and rank before            a ring of ENTRIES
  *
  * The entry is written before the head, so a reader that sees the head sees the entry (x86-64's
- * ordering; Atomics.store). One writer at a time: records are applied by the receive thread, or by
- * main while that stands. A worker that is further behind than the ring is long misses moves: their
- * connections meet what a port that is closed answers.
+ * ordering; Atomics.store). There is one writer at a time: the receive thread applies records, or
+ * the main thread does while the receive thread is paused. A worker that is further behind than
+ * half the ring misses moves. Packets of those connections then get the reply of a closed port.
  */
 
 import { NONE } from '../none.js';
@@ -26,15 +26,15 @@ const WORDS = HEAD.words + ENTRIES * ENTRY.words;
 export const MOVES_BYTES = WORDS * BYTES_PER_WORD;
 
 export class Moves {
-  /** Of the entry that `next` read. */
+  /** Generation and rank before the move that `next` read last. */
   generation = 0;
   rank = 0;
   private readonly words: Int32Array;
   private cursor: number;
 
   /**
-   * `memory`: the instance's local memory, from `byteOffset` on; without it, the thread notes for
-   * itself.
+   * `memory`: the instance's local memory, used from `byteOffset` on. Without it, this thread keeps
+   * the moves for itself.
    */
   constructor(memory: Region | undefined, byteOffset: number) {
     this.words =
@@ -57,12 +57,12 @@ export class Moves {
     return this.words[HEAD.at.head] !== this.cursor;
   }
 
-  /** The slot of the next move, which this thread has not read; `NONE`: there is none. */
+  /** The slot of the next move that this thread has not read, or `NONE`. */
   next(): number {
     const { words } = this;
     const behind = (Atomics.load(words, HEAD.at.head) - this.cursor) | 0;
     if (behind === 0) return NONE;
-    // Half the ring: the writer may go on meanwhile.
+    // Keep half the ring's distance, because the writer may continue meanwhile.
     if (behind > ENTRIES >> 1) this.cursor = (this.cursor + behind - (ENTRIES >> 1)) | 0;
     const at = HEAD.words + (this.cursor & (ENTRIES - 1)) * ENTRY.words;
     this.cursor = (this.cursor + 1) | 0;

@@ -1,4 +1,4 @@
-/** How NAT bindings are declared, and why one is refused. */
+/** Options of NAT bindings, and the reasons why a binding is refused. */
 
 import type { Parameters } from '../arena.js';
 import { type ExternalPlaces, formatAddress, swapPort } from './external-places.js';
@@ -13,7 +13,7 @@ export const Refusal = {
   NONE: 0,
   /** No external port is free in any region. */
   EXHAUSTED: 1,
-  /** The table holds as many flows as it may. */
+  /** The table is full. */
   TABLE_FULL: 2,
   /** The log ring has no room: the send thread is behind. */
   LOG_FULL: 3,
@@ -21,11 +21,11 @@ export const Refusal = {
   CONTENDED: 4,
   /** The protocol has no ports or identifiers. */
   UNSUPPORTED: 5,
-  /** The quota of half-open bindings is full, and none could be put out. */
+  /** The quota of half-open bindings is full, and none could be evicted. */
   HALF_OPEN: 6,
-  /** The internal address has as many bindings as one may. */
+  /** The internal address has reached its limit of bindings. */
   SUBSCRIBER: 7,
-  /** The internal address makes new bindings faster than one may. */
+  /** The internal address has reached its limit of new bindings per second. */
   SUBSCRIBER_RATE: 8,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
@@ -36,10 +36,11 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
  * - `leased`: at random from the member's own blocks of ports.
  * - `shared`: at random from all ports, as in the paper.
  * - `keyed`: by a keyed function of the inside endpoint, the same at every member.
- * - `hybrid`: the same for UDP and ICMP; for TCP by such a function among the member's own blocks.
+ * - `hybrid`: as `keyed` for UDP and ICMP; for TCP by such a function among the member's own
+ *   blocks.
  *
- * If these ports are taken, or there is no secret: from the member's own blocks, then from all
- * ports.
+ * If these ports are taken, or there is no secret, the port is taken from the member's own blocks,
+ * then from all ports.
  */
 export const ALLOCATIONS = ['leased', 'shared', 'keyed', 'hybrid'] as const;
 export type Allocation = (typeof ALLOCATIONS)[number];
@@ -47,33 +48,35 @@ export type Allocation = (typeof ALLOCATIONS)[number];
 export interface NatBindingOptions extends HalfOpenOptions, Partial<SubscriberLimits> {
   /** External addresses, raw words. */
   readonly addresses: readonly number[];
-  /** Bindings held at most. */
+  /** Maximum number of bindings. */
   readonly flows: number;
-  /** External ports to use, host order, inclusive; default all but 0. */
+  /** External ports to use, in host order, inclusive; default all but 0. */
   readonly portRange?: PortRange;
   readonly allocation: Allocation;
   /**
-   * `paired`: one internal address gets ports of one external address alone; `any`, the default: of
-   * others when these are used up.
+   * `paired`: one internal address gets ports of one external address only. `any`, the default: it
+   * gets ports of other addresses when these are used up.
    */
   readonly pooling?: 'paired' | 'any';
   /**
-   * Seconds past the end of a binding in which nobody else gets its port; default none but the
+   * Seconds past the end of a binding in which no other endpoint gets its port; default only the
    * guard.
    */
   readonly reuseAfterS?: number;
-  /** External endpoints that are mapped by hand. */
+  /** Static mappings. */
   readonly statics?: readonly StaticMapping[];
   /**
-   * Whether it is kept in mind which bindings were made at this instance: `NatBinding.own`. Of this
-   * instance alone, default false.
+   * Whether the bindings made at this instance are noted, in `NatBinding.own`; default false. This
+   * instance only.
    */
   readonly keepsOwn?: boolean;
-  /** Whether bindings can be held; default false. Of this instance alone. */
+  /** Whether packets of bindings can be held; default false. This instance only. */
   readonly holds?: boolean;
 }
 
-/** The external addresses in a donor's shape. Throws a `RangeError` if they are none. */
+/**
+ * The external addresses in a donor's shape. Throws a `RangeError` if they are not a list of words.
+ */
 export function addressesOf(shape: Parameters): readonly number[] {
   const list = shape['addresses'];
   if (!Array.isArray(list) || !list.every((entry) => Number.isInteger(entry) && (entry | 0) === entry))
@@ -81,14 +84,14 @@ export function addressesOf(shape: Parameters): readonly number[] {
   return list as number[];
 }
 
-/** What of the options a donor's shape says. Throws a `RangeError` if there is no such shape. */
+/** The options that a donor's shape gives. Throws a `RangeError` if the shape is not valid. */
 export function optionsOf(shape: Parameters) {
   const bindingsPerSubscriber = shape['subscribers'] === true ? 1 : 0;
   const sizes = { flows: capacityOf(shape, 'flows'), addresses: addressesOf(shape) };
   return { ...sizes, halfOpen: 1, statics: [], bindingsPerSubscriber, newPerSecond: 0 };
 }
 
-/** The external ports to use. Throws if there can be no such range. */
+/** The external ports to use. Throws a `RangeError` if the range is not valid. */
 export function portRangeOf({ portRange = { first: 1, last: 65_535 } }: NatBindingOptions): PortRange {
   const { first, last } = portRange;
   if (!Number.isInteger(first) || !Number.isInteger(last) || first < 1 || last > 65_535 || first > last)
@@ -96,7 +99,7 @@ export function portRangeOf({ portRange = { first: 1, last: 65_535 } }: NatBindi
   return { first, last };
 }
 
-/** The places that are mapped by hand: no binding gets them. */
+/** The places of static mappings: no binding gets them. */
 export function reservedPlaces(statics: readonly StaticMapping[], places: ExternalPlaces): ReadonlySet<number> {
   return new Set(
     statics.map(({ externalAddress, externalPort, protocol }) =>
@@ -106,8 +109,8 @@ export function reservedPlaces(statics: readonly StaticMapping[], places: Extern
 }
 
 /**
- * What is mapped by hand within the pool is one endpoint at a time: an address is mapped whole or
- * shared, not both.
+ * Checks static mappings. Within the pool of external addresses only single endpoints can be
+ * mapped: an address is either mapped whole or shared. Throws a `MappingError`.
  */
 export function checkStatics(statics: readonly StaticMapping[], places: ExternalPlaces): void {
   new StaticMappings(statics);

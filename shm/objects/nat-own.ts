@@ -1,14 +1,14 @@
 /**
- * Which bindings were made at this instance, and since when they are: memory of this instance
- * alone, for who logs how long each lasted. Bindings end without a message, by the clock or by
- * another's claim, so they are looked at in turn.
+ * The bindings that were made at this instance, and since when, to log how long each lasted. The
+ * memory is local to this instance. Bindings end without a message, by the clock or by another
+ * claim, so they are checked in turn.
  *
  *     by slot: since (coarse seconds; 0: none), place, internal address, internal port and protocol
  *
- * Whoever binds notes it; one thread looks. A slot is another key's, and a port another binding's,
- * only once the one before has been over for `CLOCK_SKEW_GUARD_S`: whoever looks at every slot more
- * often than that misses none. A binding that goes on in its place, after it ran out or in a new
- * life, is still the same.
+ * The thread that binds notes the binding. One thread checks them. A slot is given to another key,
+ * and a port to another binding, only once the one before has been over for `CLOCK_SKEW_GUARD_S`.
+ * So a thread that checks every slot more often than that misses none. A binding that continues in
+ * its place, after it expired or in a new generation, counts as the same one.
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../clock.js';
@@ -24,12 +24,12 @@ const PLACE_WORD = 1;
 const ADDRESS = 2;
 const PORT = 3;
 
-/** Every slot is to be looked at within so many seconds. */
+/** Every slot must be checked within this many seconds. */
 export const LOOKED_AT_WITHIN_S = CLOCK_SKEW_GUARD_S / 2;
 
 /**
- * A binding made here is over: its inside endpoint (raw address, `portAndProtocol`), its external
- * one (raw), and the coarse seconds from when to when it was.
+ * Called when a binding made here has ended: with its inside endpoint (raw address,
+ * `portAndProtocol`), its external one (raw), and the coarse seconds of its begin and end.
  */
 export type BindingEnd = (
   address: number,
@@ -49,7 +49,7 @@ export class OwnBindings {
   private readonly flows: FlowSlots;
   private readonly places: ExternalPlaces;
   private cursor = 0;
-  /** Is told of each end, by the thread that finds it. */
+  /** Called for each end, by the thread that finds it. */
   onEnd: BindingEnd = () => {};
 
   constructor(memory: Region, byteOffset: number, flows: FlowSlots, places: ExternalPlaces) {
@@ -58,7 +58,7 @@ export class OwnBindings {
     this.places = places;
   }
 
-  /** The binding in `slot` was made here. False: it is one that is known already, and goes on. */
+  /** Notes that the binding in `slot` was made here. False if it is known already and continues. */
   note(slot: number, now: number): boolean {
     const { flows, words } = this;
     const at = slot * WORDS;
@@ -74,7 +74,7 @@ export class OwnBindings {
     return true;
   }
 
-  /** Looks at the next `slots` slots, and tells which bindings are over. */
+  /** Checks the next `slots` slots, and calls `onEnd` for bindings that have ended. */
   look(slots: number, now: number): void {
     for (let n = 0; n < slots; n++) {
       this.cursor = this.cursor + 1 < this.flows.slots ? this.cursor + 1 : 0;
@@ -99,7 +99,7 @@ export class OwnBindings {
     const { words, places } = this;
     const since = words[at + SINCE];
     const [address, port, place] = [words[at + ADDRESS], words[at + PORT], words[at + PLACE_WORD]];
-    // One tells of it, whoever finds it at the same time.
+    // Only one thread reports the end, even if several find it at the same time.
     if (since !== 0 && Atomics.compareExchange(words, at + SINCE, since, 0) === since)
       this.onEnd(address, port, places.address(place), places.port(place), since, until);
   }

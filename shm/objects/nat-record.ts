@@ -1,7 +1,7 @@
 /**
- * The NAT binding's one log record: "internal endpoint k has this external address and port until
- * then". It names these, not the place, which is a number of one instance alone: instances may have
- * other lists of addresses.
+ * The NAT binding's only log record: "internal endpoint k has this external address and port until
+ * then". It contains these and not the place, which is a number of one instance, because instances
+ * may have other lists of addresses.
  *
  *     address             internal address, raw
  *     portAndProtocol     internal port, raw (16) | IP protocol (8) from bit 16
@@ -11,8 +11,8 @@
  *     claim               generation of the claim on the place (24) | rank (8)
  *     expires             coarse seconds
  *
- * Every record says all there is, so it is idempotent, and a refresh is the same record as the
- * binding itself.
+ * Every record is complete, so it is idempotent, and a refresh is the same record as that of a new
+ * binding.
  */
 
 import { struct } from '../struct.js';
@@ -39,9 +39,9 @@ const {
 export const NAT_RECORD_WORDS = RECORD.words;
 
 /**
- * A record in the hand: fields to read after `load`, or to fill before `store`. `place` is where
- * the external address and port are here: whoever loads a record finds it, whoever stores one gives
- * them.
+ * A record in memory: fields to read after `load`, or to fill before `store`. `place` is the local
+ * place of the external address and port. The caller of `load` finds it. The caller of `store` sets
+ * the external address and port.
  */
 export class NatRecord {
   address = 0;
@@ -80,9 +80,9 @@ const one = new NatRecord();
 const other = new NatRecord();
 
 /**
- * Joins the record at `later` into the one at `earlier`. Only records of one key *and one external
- * port* are: a record carries a claim as well as a flow, and a claim left out would leave the
- * places different at different instances.
+ * Joins the record at `later` into the one at `earlier`. Returns false unless both have one key
+ * *and one external address and port*. A record carries a claim as well as a flow. If a claim were
+ * left out, instances would end with different places.
  */
 export function coalesceNatRecords(words: Int32Array, earlier: number, later: number): boolean {
   one.load(words, earlier);

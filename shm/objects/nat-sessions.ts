@@ -1,21 +1,24 @@
 /**
- * The NAT's sessions: whom an internal endpoint has sent to, for filtering by remote and for TCP's
- * states. Below its binding, which is for whatever remote (nat-binding.ts): a flow table of its
- * own, shared by all sites, because a reply may come by any of them.
+ * The NAT's sessions: the remotes to which an internal endpoint has sent, for filtering by remote
+ * and for TCP's states. A session belongs to a binding, which is the same for all remotes
+ * (nat-binding.ts). Sessions are in a flow table of their own, which all sites share, because a
+ * reply may come by any of them.
  *
  *     key      internal address, internal port and protocol, remote address, remote port (0: any port of the address); all raw
  *     rank     as of a binding: new, answered, established, closing
  *
- * The key names the internal endpoint, not the external one: what somebody inside allowed is never
- * another's, whoever gets the port next.
+ * The key contains the internal endpoint, not the external one. So what an inside host allowed
+ * never applies to another endpoint, whichever gets the port next.
  *
- * **Levels.** Members may be configured with different levels of filtering, as while an operator
- * changes it at one site after another (filter-level.ts). An instance that is configured not to
- * filter keeps no sessions: its table is as small as can be, and it ignores records, snapshots and
- * digests of others. So the object costs it nothing, and all members understand each other.
+ * **Levels.** Members may be configured with different levels of filtering, for example while an
+ * operator changes it at one site after another (filter-level.ts). An instance that is configured
+ * not to filter keeps no sessions. Its table is as small as possible, and it ignores records,
+ * snapshots and digests of others. So the object costs it almost nothing, and all members are
+ * compatible.
  *
- * What TCP's inside end expects is kept beside, for this instance alone (tcp-flow-table.ts): so a
- * reset can be checked where the inside's segments pass, and not where only the outside's do.
+ * What each end of a TCP connection expects is kept beside the table, for this instance only
+ * (tcp-flow-table.ts). So a reset can be checked where the inside's segments pass, but not where
+ * only the outside's do.
  */
 
 import type { Parameters } from '../arena.js';
@@ -34,14 +37,14 @@ import { Applied, type OpenContext, type StateDefinition } from './object.js';
 import { TcpFlowTable, tcpFlowLocalBytes } from './tcp-flow-table.js';
 
 export interface NatSessionsOptions extends HalfOpenOptions {
-  /** Sessions held at most. */
+  /** Maximum number of sessions. */
   readonly sessions: number;
   /**
-   * Of filtering, as this instance is configured: an index of `FILTERINGS`. Default: the strictest.
-   * 0: no session is kept.
+   * The configured level of filtering of this instance: an index of `FILTERINGS`. Default: the
+   * strictest. 0: no session is kept.
    */
   readonly level?: number;
-  /** Whether sessions can be held; default false. Of this instance alone. */
+  /** Whether packets of sessions can be held; default false. This instance only. */
   readonly holds?: boolean;
 }
 
@@ -72,17 +75,17 @@ export function natSessions(options: NatSessionsOptions): StateDefinition<NatSes
 }
 
 const STRICTEST = FILTERINGS.length - 1;
-/** Sessions that the table of an instance that keeps none has room for. */
+/** Capacity of the table of an instance that keeps no sessions. */
 const SESSIONS_MIN = 64;
 
-/** Where the level in force lies in the region: behind the table. */
+/** The offset of the level in force in the region: behind the table. */
 function levelAt(sessions: number): number {
   return flowTable(shapeOf(sessions)).bytes;
 }
 
 /**
- * A session as `show flows` has it. Addresses are raw words, ports in host order; remote port 0:
- * any.
+ * A session as `show flows` shows it. Addresses are raw words, ports in host order. Remote port 0:
+ * any port.
  */
 export interface NatSession {
   readonly protocol: number;
@@ -95,13 +98,13 @@ export interface NatSession {
   readonly expires: number;
 }
 
-/** After so many slots without anything to show comes a `null`. */
+/** After this many slots without a result, `null` is yielded. */
 const SLOTS_SILENT_MAX = 1000;
 
 export class NatSessions extends TcpFlowTable {
-  /** Which half-open sessions were answered. */
+  /** The half-open sessions that were answered. */
   readonly answers: Answers;
-  /** Of filtering. */
+  /** The level of filtering. */
   readonly level: FilterLevel;
 
   constructor(
@@ -133,7 +136,10 @@ export class NatSessions extends TcpFlowTable {
     return changed;
   }
 
-  /** While nothing is filtered, members may have different sessions, or none. */
+  /**
+   * The digest is empty while nothing is filtered, because members may then have different
+   * sessions, or none.
+   */
   override digest(now?: number, evictable?: boolean): string {
     return this.level.inForce === 0 ? new ContentDigest().toString() : super.digest(now, evictable);
   }
@@ -144,7 +150,8 @@ export class NatSessions extends TcpFlowTable {
   }
 
   /**
-   * Filters as loosely as the loosest member: the others record no sessions of what they let out.
+   * Filters as loosely as the loosest member, because that member records fewer sessions of its
+   * outbound packets.
    */
   heedShapes(shapes: readonly Parameters[], now = coarseSeconds(Date.now())): string | null {
     const { own } = this.level;
@@ -156,7 +163,7 @@ export class NatSessions extends TcpFlowTable {
   }
 
   /**
-   * The remote of a half-open session was seen here. Replicates that, within the budget of
+   * The remote of a half-open session was seen here. Replicates the answer, within the budget of
    * half-open records, if the inside's packets do not pass here. The expiry stays.
    */
   answered(slot: number, now: number): void {
@@ -173,7 +180,7 @@ export class NatSessions extends TcpFlowTable {
     return this.slots.key(slot, 1) >>> 16;
   }
 
-  /** All that have not expired, and `null` now and then, as `NatBinding.entries`. */
+  /** All sessions that have not expired. Yields `null` like `NatBinding.entries`. */
   *list(now: number): Generator<NatSession | null> {
     const { slots } = this;
     const read = new Int32Array(3 + KEY_WORDS_IPV4_FIVE_TUPLE);

@@ -1,14 +1,13 @@
 /**
- * Static mappings of a NAT: external endpoints that always are an internal one's, as the operator
- * wrote them. Thread-local and read-only: every instance has the same from its configuration, so
- * nothing of them is replicated.
+ * Static mappings of a NAT: external endpoints that always belong to an internal one, as the
+ * operator configured them. Thread-local and read-only. Every instance has the same ones from its
+ * configuration, so they are not replicated.
  *
  *     an endpoint     protocol, external address and port ↔ internal address and port
- *     an address      external address ↔ internal address, every port and query identifier as it is
+ *     an address      external address ↔ internal address, every port and query identifier unchanged
  *
- * What an internal endpoint has by itself goes before what it has by its address. Looked up for
- * packets that no binding was found for; a result is read from the fields, so that nothing is
- * allocated.
+ * A mapping of an endpoint takes precedence over one of its address. Mappings are looked up for
+ * packets without a binding. The result is read from the fields, so that nothing is allocated.
  */
 
 import type { StaticMapping } from '../../options/option.js';
@@ -25,7 +24,7 @@ const SPREAD_ADDRESS = 0x9e3779b1;
 const SPREAD_KEY = 0x85ebca6b;
 
 /**
- * From (address, raw port | protocol << 16) to an index; open-addressed, at most a quarter full.
+ * Maps (address, raw port | protocol << 16) to an index; open-addressed, at most a quarter full.
  */
 class Index {
   private readonly table: Int32Array;
@@ -54,7 +53,7 @@ class Index {
   }
 }
 
-/** What is wrong with the mapping at `index`. */
+/** An error in the mapping at `index`. */
 export class MappingError extends RangeError {
   readonly index: number;
 
@@ -65,7 +64,7 @@ export class MappingError extends RangeError {
 }
 
 export class StaticMappings {
-  /** Of the mapping found last, raw. */
+  /** Address and port of the mapping found last, raw. */
   address = 0;
   port = 0;
   readonly count: number;
@@ -74,7 +73,7 @@ export class StaticMappings {
   private readonly outside: Index;
   private readonly externals: Index;
 
-  /** Throws when two contradict each other. */
+  /** Throws a `MappingError` if two mappings contradict each other. */
   constructor(mappings: readonly StaticMapping[]) {
     this.mappings = mappings;
     this.count = mappings.length;
@@ -97,12 +96,12 @@ export class StaticMappings {
     }
   }
 
-  /** Whether a raw address is the external one of a mapping. */
+  /** Whether a raw address is the external address of a mapping. */
   hasExternal(address: number): boolean {
     return this.externals.find(address, WHOLE_ADDRESS) !== NONE;
   }
 
-  /** Finds the external endpoint of an internal one. */
+  /** Finds the external endpoint of an internal one, and writes it to `address` and `port`. */
   findOutbound(address: number, portAndProtocol: number): boolean {
     const index = this.inside.find(address, portAndProtocol);
     const found = index === NONE ? this.inside.find(address, WHOLE_ADDRESS) : index;
@@ -113,7 +112,7 @@ export class StaticMappings {
     return true;
   }
 
-  /** Finds the internal endpoint of an external one. */
+  /** Finds the internal endpoint of an external one, and writes it to `address` and `port`. */
   findInbound(address: number, portAndProtocol: number): boolean {
     const index = this.outside.find(address, portAndProtocol);
     const found = index === NONE ? this.outside.find(address, WHOLE_ADDRESS) : index;
@@ -129,7 +128,10 @@ function keyOf(port: number, protocol: number): number {
   return swapPort(port) | (protocol << 16);
 }
 
-/** An address mapped whole leaves no endpoint of it outside to others. */
+/**
+ * Whether another mapping has the same external address. An address that is mapped whole has no
+ * endpoint left for other mappings.
+ */
 function sharesAddress(mapping: StaticMapping): (other: StaticMapping) => boolean {
   return (other) => other.externalAddress === mapping.externalAddress;
 }

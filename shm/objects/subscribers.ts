@@ -1,18 +1,18 @@
 /**
- * How many bindings each subscriber, that is each internal address, has: for a limit on them, and
- * on how fast it makes new ones (RFC 6888 REQ-4, REQ-5).
+ * Counts the bindings of each subscriber, that is, of each internal address. This limits their
+ * number and how fast a subscriber makes new ones (RFC 6888 REQ-4, REQ-5).
  *
  *     bucket    lock word, 5 × (address, bindings, second (16) | new ones in it (16)), one cache line
  *
- * The bindings counted are all that are held here, other instances' too, so the limit is the
- * subscriber's at all sites together; new ones per second are this instance's alone. A subscriber
- * lies in the bucket of its address's hash, which is keyed with a secret. Counts change under the
- * bucket's lock, in the transaction that makes or ends a binding, so a thread's death undoes both;
- * but for a binding that goes for good (flow-slots.ts, `vacate`) before its thread dies, which
- * stays counted.
+ * All bindings of this instance's table are counted, including those of other instances. So the
+ * limit holds for a subscriber at all sites together. New bindings per second are counted for this
+ * instance only. A subscriber is in the bucket of its address's hash, which is keyed with a secret.
+ * Counts change under the bucket's lock, in the transaction that makes or ends a binding, so a
+ * thread's death undoes both. There is one exception: a binding that is removed for good
+ * (flow-slots.ts, `vacate`) before its thread dies stays counted.
  *
- * There is one bucket for every two bindings that can be held. If ever more than five subscribers
- * that have bindings meet in one, the others are not counted, and not limited.
+ * There is one bucket for every two bindings that the table can have. If more than five subscribers
+ * with bindings ever share a bucket, the others are neither counted nor limited.
  */
 
 import { hash2 } from '../hash.js';
@@ -25,14 +25,14 @@ const { address: ADDRESS, bindings: BINDINGS, rate: RATE } = CELL.at;
 const CELLS = 5;
 const BUCKET_SHIFT = 4;
 const FIRST_CELL = 1;
-/** Tells this hash from that of a flow. */
+/** Distinguishes this hash from that of a flow. */
 const SUBSCRIBER = 0x73756273;
 const NEW_MAX = 0xffff;
 
 export interface SubscriberLimits {
-  /** Bindings of one internal address at most, at all sites; 0: no limit. */
+  /** Maximum number of bindings of one internal address, at all sites; 0: no limit. */
   readonly bindingsPerSubscriber: number;
-  /** New ones of it in a second at most, at one instance; 0: no limit. */
+  /** Maximum number of its new bindings per second, at one instance; 0: no limit. */
   readonly newPerSecond: number;
 }
 
@@ -40,7 +40,7 @@ function bucketsFor(flows: number): number {
   return powerOfTwo(Math.max(16, flows >>> 1));
 }
 
-/** Words of shared memory: none where there is no limit. */
+/** Words of shared memory; 0 if there is no limit. */
 export function subscribersWords(flows: number, limits: SubscriberLimits): number {
   return limits.bindingsPerSubscriber === 0 && limits.newPerSecond === 0 ? 0 : bucketsFor(flows) << BUCKET_SHIFT;
 }
@@ -51,10 +51,10 @@ export class Subscribers {
   private readonly mask: number;
   private readonly k0: number;
   private readonly k1: number;
-  /** In force; where there was memory for none at the start, there is no such object. */
+  /** The limits in force. If no limit was set at the start, there is no such object. */
   limits: SubscriberLimits;
 
-  /** The buckets at `words[base …]`, for a table of so many flows. */
+  /** The buckets are at `words[base …]`, for a table of `flows` flows. */
   constructor(words: Int32Array, base: number, flows: number, secret: Int32Array, limits: SubscriberLimits) {
     this.words = words;
     this.base = base;
@@ -64,12 +64,12 @@ export class Subscribers {
     this.limits = limits;
   }
 
-  /** Locks what is said of a raw address, in the transaction under way. */
+  /** Locks the bucket of a raw address, in the current transaction. */
   lock(tx: Transaction, address: number): boolean {
     return tx.lock(this.bucketOf(address));
   }
 
-  /** Bindings of an address. */
+  /** Number of bindings of an address. */
   count(address: number): number {
     const cell = this.find(address);
     return cell === NONE ? 0 : this.words[cell + BINDINGS];
@@ -90,7 +90,7 @@ export class Subscribers {
     return rate >>> 16 !== (now & 0xffff) || (rate & 0xffff) < newPerSecond;
   }
 
-  /** A locked address gets one more. `isNew`: it was made here, in this second. */
+  /** Counts one more binding of a locked address. `isNew`: it was made here, in this second. */
   add(tx: Transaction, address: number, now: number, isNew: boolean): void {
     let cell = this.find(address);
     if (cell === NONE) {
@@ -106,13 +106,13 @@ export class Subscribers {
     tx.set(cell + RATE, ((now & 0xffff) << 16) | Math.min(made + 1, NEW_MAX));
   }
 
-  /** A locked address has one less. */
+  /** Counts one binding less of a locked address. */
   remove(tx: Transaction, address: number): void {
     const cell = this.find(address);
     if (cell !== NONE) tx.set(cell + BINDINGS, this.words[cell + BINDINGS] - 1);
   }
 
-  /** The cell of an address that has bindings. */
+  /** The cell of an address that has bindings, or `NONE`. */
   private find(address: number): number {
     const { words } = this;
     let cell = this.bucketOf(address) + FIRST_CELL;

@@ -1,21 +1,21 @@
 /**
- * A flow table of TCP connections (and of whatever else) that also knows what each end of a
- * connection expects of the other: so a reset can be checked before it ends anything (RFC 5961 §3,
- * RFC 7857 §2).
+ * A flow table of TCP connections (and other flows) that also knows what each end of a connection
+ * expects of the other. So a reset can be checked before it ends a connection (RFC 5961 §3, RFC
+ * 7857 §2).
  *
- * This is kept for the instance alone, by slot, and is no part of what is replicated:
- * acknowledgements pass by the thousand, and are worth telling nobody. So of an end whose segments
- * pass another site nothing is known here.
+ * This knowledge is local to the instance, by slot, and is not replicated, because there are too
+ * many acknowledgements. So nothing is known here of an end whose segments pass another site.
  *
- *     per slot   generation of the entry (else the words are another's), and for each of two ends:
- *                what is known, sequence number expected next, width of its window in bytes;
- *                and a word more: while the connection is opening, of the middlebox about its handshake;
- *                when it is open, the number that acknowledges the SYN that one of the ends has sent since
+ *     per slot   generation of the entry (if it differs, the words are void), and for each of two ends:
+ *                  what is known, sequence number expected next, width of its window in bytes;
+ *                and one more word: while the connection is opening, the middlebox's word about its handshake;
+ *                  once it is open, the number that acknowledges the SYN that one of the ends has sent since
  *
- * Beside that, which connections are held (held-entries.ts).
+ * It also knows which connections' packets are held (held-entries.ts).
  *
- * Several workers write these words plainly: one of two acknowledgements stays, either of which was
- * true. A reset that meets the words of both is judged by a window that is off by one segment.
+ * Several workers write these words with plain stores. Of two concurrent acknowledgements one
+ * stays, and either was true. A reset that meets words of both is judged by a window that is off by
+ * one segment.
  */
 
 import { NONE } from '../none.js';
@@ -34,9 +34,9 @@ const EXPECTED = struct({ generation: 1, known: 1, next: 1, window: 1, other: EN
 const { generation: GENERATION, known: KNOWN, next: NEXT, window: WINDOW, opening: OPENING } = EXPECTED.at;
 const SHIFT = 3;
 
-// What is known: two bits, the window's scale, whether a SYN was this end's last segment though the
-// connection is open, and from bit `HEARD_SHIFT` on the coarse second of the last word from this
-// end.
+// The word `known`: the bits HAS_SYN and HAS_ACK; the window's scale; whether this end's last
+// segment was a SYN although the connection is open; and, from bit `HEARD_SHIFT` on, the coarse
+// second in which this end was last heard.
 const HAS_SYN = 1;
 const HAS_ACK = 2;
 const SYN_SINCE = 64;
@@ -44,15 +44,16 @@ const SCALE_SHIFT = 2;
 const HEARD_SHIFT = 8;
 const SCALE_MASK = 0xf;
 const HEARD_MASK = 0xffffff;
-/** The largest scale there is (RFC 7323 §2.3): for a connection whose SYN was not seen here. */
+/** The largest possible scale (RFC 7323 §2.3), for a connection whose SYN was not seen here. */
 const SCALE_MAX = 14;
 
 /**
- * The state of a connection; it only grows within a generation. The NAT has its own: nat-tables.ts.
+ * The state of a connection. It only grows within a generation. The NAT has other ranks:
+ * nat-tables.ts.
  */
 export const Rank = { NEW: 0, ESTABLISHED: 1, CLOSING: 2, CLOSED: 3 } as const;
 
-/** What can be said of a segment that would end a connection. */
+/** Whether a segment that would end a connection is plausible. */
 export const Plausible = { NO: 0, YES: 1, UNKNOWN: 2 } as const;
 export type Plausible = (typeof Plausible)[keyof typeof Plausible];
 
@@ -62,14 +63,14 @@ function expectedBytes(slots: number): number {
 
 /**
  * Bytes of `OpenContext.local` that a `TcpFlowTable` of this shape needs; a multiple of a cache
- * line. `holds`: its entries can be held.
+ * line. `holds`: packets of its entries can be held.
  */
 export function tcpFlowLocalBytes(shape: FlowShape, holds = true): number {
   const slots = flowSlotCount(shape);
   return expectedBytes(slots) + (holds ? heldEntriesBytes(slots) : 0);
 }
 
-/** To other instances the same as a `flowTable`. */
+/** A `flowTable` with local TCP state. Peers cannot tell it from a `flowTable`. */
 export function tcpFlowTable(options: FlowTableOptions): StateDefinition<TcpFlowTable> {
   const { capacity, keyWords, valueWords, winner = largerValue } = options;
   const shape = { capacity, keyWords, valueWords };
@@ -82,10 +83,10 @@ export function tcpFlowTable(options: FlowTableOptions): StateDefinition<TcpFlow
 }
 
 export class TcpFlowTable extends FlowTable {
-  /** Which connections are held. */
+  /** The connections whose packets are held. */
   readonly held: HeldEntries;
   private readonly expected: Int32Array;
-  /** What was read by `touchExpected`, so that it is read. */
+  /** What `touchExpected` read. It is kept so that the compiler keeps the read. */
   touched = 0;
 
   constructor(context: OpenContext, shape: FlowShape, limits: Required<HalfOpenOptions>, winner: Winner) {
@@ -101,7 +102,7 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * Starts fetching what is known of `slots[0 … count − 1]`, which may be `NONE`: so that the
+   * Starts to fetch what is known of `slots[0 … count − 1]`, which may be `NONE`, so that the cache
    * misses of a batch overlap.
    */
   touchExpected(slots: Int32Array, count: number): void {
@@ -110,11 +111,11 @@ export class TcpFlowTable extends FlowTable {
     this.touched = sum | 0;
   }
 
-  // Ends are 0 and 1. Sequence numbers are as the packets' big-endian words say, in 32 bits.
+  // Ends are 0 and 1. Sequence numbers are the values of the packets' big-endian words, in 32 bits.
 
   /**
-   * A SYN from an end at `now`, of this sequence number, which offers a window scale, or does not
-   * (0).
+   * Notes a SYN from an end at `now`, with this sequence number. `scale`: the window scale that it
+   * offers, 0 for none.
    */
   sawSyn(slot: number, end: number, now: number, sequence: number, scale: number): void {
     const at = this.wordsOf(slot, end);
@@ -123,8 +124,8 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * A segment from an end at `now` that acknowledges what is before `next`, and has a window of
-   * `window` bytes, unscaled.
+   * Notes a segment from an end at `now` that acknowledges everything before `next` and has a
+   * window of `window` bytes, unscaled.
    */
   sawAck(slot: number, end: number, now: number, next: number, window: number): void {
     const { expected } = this;
@@ -137,8 +138,8 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * A SYN, of this sequence number, from an end of an open connection. Of what the end expects it
-   * says nothing: a forger would have his resets believed.
+   * Notes a SYN with this sequence number from an end of an open connection. It does not change
+   * what the end expects. Otherwise a forger could make his resets plausible.
    */
   sawSynSince(slot: number, end: number, sequence: number): void {
     const { expected } = this;
@@ -163,9 +164,9 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * Whether an end can expect a segment that starts at `sequence`: it lies in its window (RFC 9293
-   * §3.10.7.4), or answers its SYN (§3.10.7.3). `acknowledged`: what the segment acknowledges,
-   * where `hasAck`.
+   * Whether an end can expect a segment that starts at `sequence`: it is in the end's window (RFC
+   * 9293 §3.10.7.4), or answers its SYN (§3.10.7.3). `acknowledged`: what the segment acknowledges,
+   * if `hasAck`.
    */
   isPlausible(slot: number, end: number, sequence: number, hasAck: boolean, acknowledged: number): Plausible {
     const { expected } = this;
@@ -181,8 +182,8 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * Whether a segment acknowledges the SYN of an end, as far as that SYN and nothing after it has
-   * passed here.
+   * Whether a segment acknowledges the SYN of an end. `UNKNOWN` unless the SYN, and no later
+   * segment of the end, has passed here.
    */
   answersSyn(slot: number, end: number, acknowledged: number): Plausible {
     const at = (slot << SHIFT) + END_WORDS * end;
@@ -192,7 +193,7 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * Whether the last segment of an end whose SYN has passed here acknowledged what is before
+   * Whether the last segment of an end whose SYN has passed here acknowledged everything before
    * `next`.
    */
   acknowledgedBefore(slot: number, end: number, next: number): boolean {
@@ -205,18 +206,15 @@ export class TcpFlowTable extends FlowTable {
     );
   }
 
-  /**
-   * The middlebox's word about the handshake of a slot's connection, which is opening; 0 until it
-   * is set.
-   */
+  /** The middlebox's word about the handshake of a slot's opening connection; 0 until it is set. */
   opening(slot: number): number {
     const at = slot << SHIFT;
     return this.expected[at + GENERATION] === this.generation(slot) ? this.expected[at + OPENING] : 0;
   }
 
   /**
-   * Clears the bits of `clear` and sets those of `set` in that word. Safe against other workers
-   * that do the same.
+   * Clears the bits of `clear` and sets those of `set` in that word. Safe if other workers do the
+   * same.
    */
   noteOpening(slot: number, clear: number, set: number): void {
     const at = this.wordsOf(slot, 0) + OPENING;
@@ -225,14 +223,17 @@ export class TcpFlowTable extends FlowTable {
   }
 
   /**
-   * Seconds since an end was heard here, of which `isPlausible` knows something; since then it may
-   * have sent by another site.
+   * Seconds since an end was last heard here. Valid if `isPlausible` knows the end. The end may
+   * have sent by another site since then.
    */
   silence(slot: number, end: number, now: number): number {
     return (now - (this.expected[(slot << SHIFT) + END_WORDS * end + KNOWN] >>> HEARD_SHIFT)) & HEARD_MASK;
   }
 
-  /** Where the words of an end begin; those of both are empty where they were another entry's. */
+  /**
+   * The index of the words of an end. If the words belonged to another entry, those of both ends
+   * are cleared first.
+   */
   private wordsOf(slot: number, end: number): number {
     const { expected } = this;
     const at = slot << SHIFT;
