@@ -1,23 +1,25 @@
 /**
- * How one channel stands with each member as the sender of its units.
+ * Which units of one channel each member is sent: the log's units, a backlog, or none.
  *
  *                   log full, and it is silent or behind
- *     ATTACHED ─────────────────────────────────────────▶ OWED ── its debt outgrows its bound, or the thread died ──▶ ABSENT
+ *     ATTACHED ─────────────────────────────────────────▶ OWED ── backlog outgrows its bound, or the thread died ──▶ ABSENT
  *        ▲                                                │ ▲                                                           │
- *        └────── everything of the debt acknowledged ─────┘ └── heard again: with a debt that begins behind its loss ───┘
+ *        └────── all of the backlog acknowledged ─────────┘ └── heard again: with a backlog that begins after its loss ─┘
  *
- * An *attached* member gets the units of the log, and none of them is pruned before it has it. An
- * *owed* member is excluded from all units, floor and highest; what it misses is its `Debt`. Once
- * all of that is under way, the log's units are for it again: those after `from` come from the log,
- * those up to `from` from the debt, in the cuts that the debt made. So each message with units must
- * be all of the one or all of the other kind: `maskFor`, `alike`.
+ * An *attached* member gets the units of the log. None of them is pruned before it has it.
  *
- * An *absent* member lost units; once heard it is told so by a floor, and takes a snapshot of the
- * rest. A member that speaks version 1 cannot be excluded: it is never owed but absent at once, and
- * goes on at the log's floor.
+ * An *owed* member is detached: it is excluded from all units, floor and highest. What it lacks is
+ * its backlog, a `Debt`. Once all of the backlog is under way, the log's units are for the member
+ * again. Units after `from` come from the log. Units up to `from` come from the backlog, with the
+ * backlog's own boundaries. So all units of one message must be of the same kind: `maskFor`,
+ * `isAlike`.
  *
- * The state is on the board, the debt is in this thread's memory: after its death the owed are
- * absent.
+ * An *absent* member has lost units. When it is heard again, a floor tells it so, and it takes a
+ * snapshot for the rest. A member that speaks version 1 cannot be excluded: it is never owed but
+ * absent at once, and goes on at the log's floor.
+ *
+ * The state is on the board. The backlogs are in this thread's memory: after its death, owed
+ * members are absent.
  */
 
 import { VectorRecord } from '../../shm/ack-board.js';
@@ -29,22 +31,25 @@ import type { Audience } from './retransmission.js';
 import { selfIndex } from './settings.js';
 import type { UnitLog } from './unit-log.js';
 
-/** How often figures of debts are put on the board. */
+/** How often figures of the backlogs are put on the board, in ms. */
 const PUBLISH_MS = 100;
 /**
- * Units retained for a joining member are reported after this time, or at this part of their bound.
+ * Units retained for a joining member are reported after this time (ms), or at this part of their
+ * bound.
  */
 const RETAINED_MS = 10_000;
 const RETAINED_SHARE = 1 / 4;
 /** As a recipient: no member. */
 const NOBODY = -2;
-/** Why a debt is given up. */
+/** Why a backlog is given up. */
 const OUTGROWN = 'what it is owed has outgrown the memory for it';
-/** `from` of a member that gets nothing from the log. */
+/** `from` of a member that gets no units from the log. */
 const NOTHING = Number.POSITIVE_INFINITY;
 
 export class Attachments implements Audience {
-  /** Slots 0–31 and 32–63 that are not for the units, or the floor, last asked about. */
+  /**
+   * Members of slots 0–31 and 32–63 that are excluded from the units, or floor, last asked about.
+   */
   maskLow = 0;
   maskHigh = 0;
   /** Units through this number have the same mask as the one last asked about. */
@@ -56,20 +61,20 @@ export class Attachments implements Audience {
   private readonly composer: Composer;
   private readonly self: number;
   private readonly slots: number;
-  /** What each member has of ours, as of `changes`. */
+  /** What each member has of our units, as of `changes`. */
   private readonly acknowledged: readonly VectorRecord[];
   private readonly state: Attachment[];
-  /** The life of the member that the state is about; 0: not heard yet. */
+  /** The incarnation of the member that the state is about; 0: not heard yet. */
   private readonly incarnation: Float64Array;
   /** The log's units after this number are for the member. */
   private readonly from: Float64Array;
   /**
-   * While the member is joining, the log's units through this number are not kept for it: its
-   * snapshot has to have them.
+   * While the member is joining, the log's units through this number are not retained for it: its
+   * snapshot must contain them.
    */
   private readonly spared: Float64Array;
   private readonly debts: (Debt | null)[];
-  /** 1: it was said of the member that it needs a snapshot, and it has not returned since. */
+  /** 1: an alarm said that the member needs a snapshot, and it has not returned since. */
   private readonly alarmed: Uint8Array;
   /** Members that are not simply attached. */
   private apart = 0;
@@ -97,7 +102,7 @@ export class Attachments implements Audience {
     for (let member = 0; member < slots; member++) this.resume(member);
   }
 
-  /** Units that are kept apart, for members that are owed. */
+  /** Units in all backlogs. */
   get owedUnits(): number {
     let units = 0;
     for (const debt of this.debts) if (debt !== null) units += debt.log.units + debt.fold.records;
@@ -117,7 +122,7 @@ export class Attachments implements Audience {
     return false;
   }
 
-  /** When a debt has something due, in ms. */
+  /** When a backlog has something due, in ms. */
   get deadline(): number {
     if (this.apart === 0) return NOTHING;
     let deadline = NOTHING;
@@ -126,8 +131,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Takes in what the members acknowledged, and who came, left or started again. Returns whether it
-   * may matter.
+   * Reads what the members acknowledged, and which members came, left or restarted. Returns whether
+   * anything may have changed.
    */
   refresh(): boolean {
     const { board, peers } = this.context;
@@ -144,9 +149,10 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Whether units of ours are kept for that life of the member; if it is joining, also whether the
-   * floor that it hears is its own. While the backlog of another is under way the floor is lower
-   * (`floor`), and a snapshot of that one would leave a gap unseen.
+   * Whether units of ours are kept for that incarnation of the member. If the member is joining,
+   * also whether the floor that it hears is its own. While another member's backlog is under way,
+   * the announced floor is lower (`floor`), and a snapshot of that member would leave an unseen
+   * gap.
    */
   holdsFor(member: number, incarnation: number): boolean {
     if (this.incarnation[member] !== incarnation || this.state[member] === Attachment.ABSENT) return false;
@@ -155,8 +161,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Whether some member that is heard is sent units of its backlog that the log has no more, and
-   * the log's units.
+   * Whether some heard member is sent both the log's units and units of its backlog that the log no
+   * longer has.
    */
   private get isBacklogUnderWay(): boolean {
     if (this.apart === 0) return false;
@@ -169,21 +175,21 @@ export class Attachments implements Audience {
     return false;
   }
 
-  /** Sets the places of those that the log's units are for. */
+  /** Sets to 1 the entries of the members that the log's units are for. */
   markAttached(members: Uint8Array): void {
     const { present } = this.context.peers;
     for (let member = 0; member < this.slots; member++)
       if (present[member] === 1 && this.from[member] < NOTHING) members[member] = 1;
   }
 
-  /** Through which number the member has every unit of ours. */
+  /** The number through which the member has every unit of ours. */
   acknowledgedThrough(member: number): number {
     return this.acknowledged[member].contiguous;
   }
 
   /**
-   * Through which number the member has every unit; infinite: it is not attached, not heard, or
-   * joining.
+   * The number through which the member has every unit; infinite: it is not attached, silent, or
+   * not present.
    */
   heldThrough(member: number): number {
     const { present, silent } = this.context.peers;
@@ -191,7 +197,7 @@ export class Attachments implements Audience {
     return isAttached ? this.acknowledged[member].contiguous : NOTHING;
   }
 
-  /** Whether the log's units are for anybody. */
+  /** Whether the log's units are for any member. */
   get isAnyAttached(): boolean {
     const { present } = this.context.peers;
     for (let member = 0; member < this.slots; member++)
@@ -199,13 +205,13 @@ export class Attachments implements Audience {
     return false;
   }
 
-  /** Whether the unit of the log that begins at `first` is for the member, and it lacks it. */
+  /** Whether the log's unit that begins at `first` is for the member, and the member lacks it. */
   lacks(member: number, first: number): boolean {
     const { present } = this.context.peers;
     return present[member] === 1 && first > this.from[member] && !this.acknowledged[member].has(first);
   }
 
-  /** The log's units through this number are needed no more. */
+  /** The log's units through this number are no longer needed. */
   stable(): number {
     return this.through(false);
   }
@@ -223,8 +229,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Whether a member that is heard, and lacks the unit that begins at `first`, has a later one: the
-   * unit was lost, and is not merely late.
+   * Whether a heard member that lacks the unit beginning at `first` has a later one: the unit was
+   * lost, and is not merely late.
    */
   isOvertaken(first: number): boolean {
     const { silent } = this.context.peers;
@@ -234,9 +240,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * The member that a unit is sent to again, if only one needs it: the only one that is heard and
-   * lacks it; or, if no member that is heard does, the only silent one. `EVERYONE`: several lack
-   * it. `NOBODY`: none does.
+   * The only member to which a unit must be sent again: the only heard member that lacks it or, if
+   * no heard member does, the only silent one. `EVERYONE`: several lack it. `NOBODY`: none does.
    */
   recipientOf(first: number): number {
     const { silent } = this.context.peers;
@@ -252,8 +257,7 @@ export class Attachments implements Audience {
   }
 
   /**
-   * The only member that is not excluded by the mask last asked for; `EVERYONE`: there are several,
-   * or none.
+   * The only member that the mask last asked for does not exclude; `EVERYONE`: several, or none.
    */
   get soleAudience(): number {
     const { present } = this.context.peers;
@@ -273,8 +277,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * The lowest number that can still be sent to a member which is not excluded from a message
-   * without units.
+   * The lowest number that can still be sent to a member that is not excluded from messages without
+   * units.
    */
   floor(): number {
     let { floor } = this.log;
@@ -287,8 +291,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Finds out for whom a message is not, whose first unit begins at `first`; without one:
-   * `NOTHING`.
+   * Computes the mask of members to exclude from a message whose first unit begins at `first`;
+   * `NOTHING`: a message without units.
    */
   maskFor(first: number = NOTHING): void {
     this.maskLow = 0;
@@ -317,7 +321,10 @@ export class Attachments implements Audience {
     return first <= this.maskThrough;
   }
 
-  /** A unit was put into the log: who gets nothing from there is owed it. */
+  /**
+   * Adds a unit that was put into the log to the backlogs of the members that get nothing from
+   * there.
+   */
   owe(count: number, words: Int32Array, at: number, length: number): void {
     if (this.apart === 0) return;
     for (let member = 0; member < this.slots; member++) {
@@ -333,9 +340,9 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Detaches who holds up the log's units through `sequence`: the silent, and, if `patience` is
-   * over, those that are heard. Returns the names. For a member that is joining, units are kept as
-   * they are: what is folded would not fit what its donor has.
+   * Detaches the members that delay the pruning of the log's units through `sequence`: the silent
+   * ones and, if `patience` is set, those that are heard. Returns their names. For a joining
+   * member, the units are retained as they are: folded units would not fit what its donor has.
    */
   detachLaggards(sequence: number, patience: boolean): string[] {
     const { peers } = this.context;
@@ -355,14 +362,14 @@ export class Attachments implements Audience {
     return names;
   }
 
-  /** Pays debts back. Returns how much was done. */
+  /** Sends backlogs, and changes the members' states. Returns the amount of work done. */
   poll(now: number, outlet: Outlet): number {
     if (this.apart === 0) return 0;
     const { peers } = this.context;
     let work = 0;
     for (let member = 0; member < this.slots; member++) {
       if (this.state[member] === Attachment.ABSENT) {
-        // One that is joining lacks no more than its snapshot has to contain.
+        // A joining member lacks no more than its snapshot has to contain.
         if (peers.joining[member] === 1) this.attach(member);
         else if (peers.silent[member] === 0) this.goOn(member);
       }
@@ -383,12 +390,15 @@ export class Attachments implements Audience {
     return work;
   }
 
-  /** Silent members are heard again. */
+  /** Restarts the pace of the backlogs: silent members are heard again. */
   startAnew(): void {
     for (const debt of this.debts) debt?.startAnew();
   }
 
-  /** How things were left: the debts are gone with the thread that had them. */
+  /**
+   * Resumes the member's state from the board. The backlogs were lost with the thread that had
+   * them.
+   */
   private resume(member: number): void {
     const { record } = this;
     record.floats.fill(0);
@@ -402,22 +412,24 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Another life of the member, or another member, has the slot; or one is heard for the first
-   * time.
+   * Another incarnation of the member, or another member, has the slot; or a member is heard for
+   * the first time.
    */
   private meet(member: number, incarnation: number): void {
     const first = this.incarnation[member] === 0;
     this.incarnation[member] = incarnation;
     this.spared[member] = 0;
     this.alarmed[member] = 0;
-    // It has nothing, or asks for a snapshot: what the log still has, and all later, is for it.
+    // It has no state, or asks for a snapshot: the units that the log still has, and all later
+    // ones, are for it.
     const isNew = !first || this.context.peers.joining[member] === 1;
     if (isNew && this.state[member] !== Attachment.ATTACHED) this.attach(member);
     else this.publish(member);
   }
 
   /**
-   * Keeps for the member, coalesced, what it misses from here on. The log's units are for it now.
+   * Detaches the member: keeps what it lacks from here on as a backlog. The log's units are no
+   * longer for it.
    */
   detach(member: number): void {
     const { context, log } = this;
@@ -425,7 +437,8 @@ export class Attachments implements Audience {
       this.lose(member, 'the unit log is full, and it speaks an earlier version, in which nothing can be kept for it');
       return;
     }
-    // What completes the last backlog can be acknowledged in this very poll, and more than that.
+    // This poll may have received the acknowledgement that completes the last backlog, and more
+    // than that.
     if (this.debts[member]?.isPaid) this.restore(member);
     let position = this.firstLacking(member);
     const debt = this.debts[member] ?? this.newDebt(member, position === log.tail ? log.nextSequence : log.first);
@@ -451,8 +464,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Position of the log's first unit that the member lacks, which is loaded; the log's tail: there
-   * is none.
+   * The position of the log's first unit that the member lacks, which is loaded; the log's tail:
+   * the member lacks none.
    */
   private firstLacking(member: number): number {
     const { log } = this;
@@ -467,8 +480,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Keeps the units of a full log, and all later ones, apart and as they are for a member that is
-   * joining, so that the log need not wait for its snapshot. It gets what follows its snapshot.
+   * Retains the units of a full log and all later ones, unfolded, for a joining member, so that the
+   * log need not wait for its snapshot. The member gets those that follow its snapshot.
    */
   private retain(member: number): void {
     const { log } = this;
@@ -489,8 +502,8 @@ export class Attachments implements Audience {
   }
 
   /**
-   * Reports once what is retained for a member that is still joining: it takes memory for as long
-   * as the join does.
+   * Reports once what is retained for a member that is still joining. Retained units take memory
+   * until the join ends.
    */
   private reportRetained(member: number, debt: Debt, now: number): void {
     if (this.alarmed[member] === 1) return;
@@ -508,12 +521,12 @@ export class Attachments implements Audience {
   }
 
   /**
-   * A member joins so slowly that what is kept for it has outgrown its bound: it needs a later
+   * A member joins so slowly that what is retained for it has outgrown its bound: it needs a later
    * snapshot.
    */
   private forgetRetained(member: number): void {
     this.attach(member);
-    // Else the log would wait for it.
+    // Otherwise the log would wait for it.
     this.spared[member] = this.log.nextSequence - 1;
     this.context.counts.add('state_tx_debts_lost', 1);
     if (this.alarmed[member] === 0)
@@ -535,7 +548,10 @@ export class Attachments implements Audience {
     this.state[member] = Attachment.OWED;
   }
 
-  /** Attaches who has all that it is owed under way, and ends a debt that is paid, or void. */
+  /**
+   * Attaches the member to the log once all of its backlog is under way. Ends a backlog that is
+   * acknowledged or void.
+   */
   private settle(member: number, debt: Debt): void {
     const { contiguous } = this.acknowledged[member];
     const last = debt.log.nextSequence - 1;
@@ -544,14 +560,14 @@ export class Attachments implements Audience {
     } else if (debt.isTorn) {
       this.lose(member, 'the numbers that it took over from a snapshot do not fit the backlog that is kept for it');
     } else if (contiguous > last || debt.isPaid) {
-      // Beyond what we sent it: it took a snapshot, and has the log's cuts.
+      // If it has more than we sent it, it took a snapshot, and has the log's unit boundaries.
       this.restore(member);
     } else if (debt.isUnderWay && this.from[member] === NOTHING && this.context.peers.silent[member] === 0) {
       this.from[member] = last;
     }
   }
 
-  /** The member has all that it was owed. */
+  /** The member has all of its backlog. */
   private restore(member: number): void {
     this.context.counts.add('state_tx_returned', 1);
     this.alarmed[member] = 0;

@@ -1,28 +1,29 @@
 /**
- * How a life of a member ends: frozen, repaired, closed, and only then followed by the next.
+ * How an incarnation of a member ends: it is frozen, repaired, closed, and only then followed by
+ * the next one.
  *
- * | life is…  | because                                               | what is taken of it      | it ends when                          |
- * | --------- | ----------------------------------------------------- | ------------------------ | ------------------------------------- |
- * | present   | it is believed (lives.ts) and the one before is closed | everything               | it is declared dead, a later life of the member is believed, or another member says it is over |
- * | frozen    | then                                                  | what others pass on      | every member that is heard says it is frozen there too, with the same units |
- * | closed    | then; or, counted, when that took too long            | what others pass on      | another life of the member ends, or nobody can lack anything of it any more |
+ * | state   | entered when                                                        | accepted                     | left when |
+ * | ------- | ------------------------------------------------------------------- | ---------------------------- | --------- |
+ * | present | it is believed (lives.ts) and the one before it is closed           | everything                   | it is declared dead, a later incarnation of the slot is believed, or another member says that it has ended |
+ * | frozen  | the present incarnation ends                                        | repairs from other members   | every heard member says that it is frozen there too, with the same units |
+ * | closed  | all heard members agree; or the repair takes too long, which counts | repairs from other members   | another incarnation of the slot ends, or no member can lack any of its units |
  *
- * While frozen, each member passes on what another lacks (repair.ts), so all come to have what any
- * had. Nothing comes from the dead life itself any more, so what a member says of a frozen life
- * only grows, and grows to that. In order, what lies beyond a hole that nobody can fill is dropped,
- * everywhere alike.
+ * While an incarnation is frozen, each member passes on what another lacks (repair.ts). So all
+ * members come to have what any of them had. The dead incarnation itself sends nothing more. So
+ * what a member says of a frozen incarnation only grows, up to the union of all. In order, the
+ * units beyond a gap that no member can fill are dropped, at every member alike.
  *
- * **Who was silent** meanwhile is not waited for. It keeps hearing of the closed life in the
- * others' keepalives until it is known to have all of it, and gets what it lacks, or gives what
- * only it has, when it comes back.
+ * **Silent members** are not waited for. The keepalives of the others name the closed incarnation
+ * until the silent member is known to have all of it. When that member comes back, it gets what it
+ * lacks and passes on what only it has.
  *
- * The slot's next life is in this a member as others are, though not waited for: who had more of
- * its former life than the donor of its snapshot, or knew of one that the donor did not, passes
- * that on to it.
+ * The slot's next incarnation takes part like any other member, but is not waited for. If a member
+ * has more of its former incarnation than the donor of its snapshot had, or knows of one that the
+ * donor did not, it passes that on.
  *
- * A member that was cut off for the whole of a life hears of it only by its end: it takes it for
- * frozen, with nothing of it, and so gets what others hold for it. One that never heard of any life
- * of the slot has nothing to do with it.
+ * A member that was cut off for the whole of an incarnation hears only of its end. It takes it as
+ * frozen with no units, and so gets what the others have of it. A member that never heard of any
+ * incarnation of the slot ignores it.
  */
 
 import type { AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -34,7 +35,8 @@ import type { ReceiveChannel } from './receive-channel.js';
 import type { ReplicationSettings } from './settings.js';
 
 /**
- * A frozen life that is repaired no further for so many times the silence limit is closed as it is.
+ * A frozen incarnation without progress in its repair for this many silence limits is closed as it
+ * is.
  */
 const PATIENCE = 6;
 
@@ -46,29 +48,32 @@ export interface ClosingContext {
   readonly peers: readonly PeerRecord[];
   readonly counts: Counts;
   /**
-   * [object][member]: the intake of the present life, and of the former one; they change places
-   * when a life ends.
+   * [object][member]: the channels of the present incarnation and of the former one. They are
+   * swapped when an incarnation ends.
    */
   readonly present: ReceiveChannel[][];
   readonly former: ReceiveChannel[][];
-  /** The slot's present life is over: what it said of others is worth nothing. */
+  /** The slot's present incarnation has ended: what it said of other members is void. */
   readonly onFrozen: (slot: number) => void;
-  /** The others must hear soon of a life that is over. */
+  /** The other members must hear soon that an incarnation has ended. */
   readonly onEnd: (now: number) => void;
-  /** Told of a life that was closed though members lack units of it. */
+  /** Called when an incarnation is closed although members lack units of it. */
   readonly onAlarm: (problem: string, member: number) => void;
 }
 
 export class Closing {
   /** Per slot. */
   readonly lives: readonly LifeRecord[];
-  /** `finish` is to be called. */
+  /** An incarnation was being ended when a thread died: `finish` must be called. */
   isUnfinished: boolean;
   private readonly context: ClosingContext;
-  /** Per slot: when something about its former life last changed. */
+  /** Per slot: when the knowledge of its former incarnation last changed, in ms. */
   private readonly progressAt: Float64Array;
   private readonly theirs = new VectorRecord();
-  /** Per member: 0, or one more than the slot of whose last life but one it may lack something. */
+  /**
+   * Per member: 0, or 1 + the slot of which it may lack units of an incarnation before the former
+   * one.
+   */
   private readonly leftBehind: Int32Array;
 
   constructor(context: ClosingContext) {
@@ -84,8 +89,8 @@ export class Closing {
   }
 
   /**
-   * A life of the slot is believed that is not the present one. Returns whether it is the present
-   * one from now on.
+   * An incarnation of the slot other than the present one is believed. Returns whether it is the
+   * present one from now on.
    */
   begin(slot: number, incarnation: number, now: number): boolean {
     const life = this.lives[slot];
@@ -96,8 +101,9 @@ export class Closing {
   }
 
   /**
-   * The incarnation that waits has ended: one with a lower number is alive. Others may have units
-   * of it, and say that it ended. Returns false while the one before it is not closed.
+   * The pending incarnation has ended: one with a lower number is alive. Other members may have
+   * units of the pending one, and say that it has ended. Returns false while the incarnation before
+   * it is not closed.
    */
   private passOver(slot: number, now: number): boolean {
     const life = this.lives[slot];
@@ -106,7 +112,7 @@ export class Closing {
     return true;
   }
 
-  /** An incarnation of which we know nothing but the end: we take what others hold of it. */
+  /** Takes an incarnation of which we know only the end as frozen, and accepts repairs for it. */
   private takeUp(slot: number, incarnation: number, now: number): void {
     if (this.endingOf(slot) === 0) this.leaveFormer(slot);
     for (const channels of this.context.former) channels[slot].begin(true, incarnation);
@@ -115,7 +121,8 @@ export class Closing {
   }
 
   /**
-   * Without state of our own there is nothing to close: another life of the slot follows at once.
+   * Replaces the slot's present incarnation at once. This instance has no state yet, so there is
+   * nothing to close.
    */
   replace(slot: number, incarnation: number): void {
     const { present, onFrozen, board } = this.context;
@@ -128,7 +135,7 @@ export class Closing {
     board.writeLife(slot, life);
   }
 
-  /** Makes the life that waits the present one, if the one before it is closed. */
+  /** Makes the pending incarnation the present one if the one before it is closed. */
   admit(slot: number, now: number): boolean {
     const life = this.lives[slot];
     if (life.former !== 0 && !life.isClosed && !this.tryClose(slot, now)) {
@@ -141,7 +148,9 @@ export class Closing {
     return true;
   }
 
-  /** The slot's present life is over: nothing more of it is taken but what others pass on. */
+  /**
+   * Ends the slot's present incarnation: from now on only repairs by other members are accepted.
+   */
   freeze(slot: number, now: number): void {
     const { board, present, former } = this.context;
     const life = this.lives[slot];
@@ -149,20 +158,21 @@ export class Closing {
     let torn = 0;
     for (let object = 0; object < present.length; object++) {
       if (former[object][slot].reception.incarnation === life.current) {
-        // A receive thread that died had come so far.
+        // A receive thread that died had already done this object.
         torn += former[object][slot].torn;
         present[object][slot].begin(false);
         continue;
       }
       const ended = present[object][slot];
-      // The former cell is written before the present one is cleared: `finish` goes on from there.
+      // Write the former cell before the present one is cleared: `finish` resumes from the former
+      // cell.
       torn += ended.freeze(life.current);
       present[object][slot] = former[object][slot];
       former[object][slot] = ended;
       present[object][slot].begin(false);
     }
     if (torn > 0) {
-      // Main takes snapshots of the others for what was skipped.
+      // The main thread takes snapshots of the others to replace what was skipped.
       this.context.counts.add('state_rx_records_skipped', torn);
       this.giveUp(slot, 'it was sending this instance a coalesced backlog, of which only a part has come');
     }
@@ -175,8 +185,8 @@ export class Closing {
   }
 
   /**
-   * Ends the incarnations that a receive thread was ending when it died. Before anything is
-   * received.
+   * Completes the ends of incarnations during which a receive thread died. Call it before anything
+   * is received.
    */
   finish(now: number): void {
     for (let slot = 0; slot < this.lives.length; slot++) {
@@ -189,9 +199,9 @@ export class Closing {
   }
 
   /**
-   * The incarnation of the slot that a receive thread was ending when it died: the vectors of the
-   * former incarnation on the board are about it, and the record of the slot is not. 0: there is
-   * none.
+   * The incarnation of the slot that a receive thread was ending when it died; 0: none. The former
+   * vectors on the board are already about that incarnation, and the slot's `LifeRecord` is not
+   * yet.
    */
   private endingOf(slot: number): number {
     const life = this.lives[slot];
@@ -203,8 +213,8 @@ export class Closing {
   }
 
   /**
-   * Another member says that this life of the slot is over. `grew`: and has more of it than it said
-   * before.
+   * Another member says that this incarnation of the slot has ended. `grew`: it has more units of
+   * it than it said before.
    */
   hearFrozen(slot: number, incarnation: number, grew: boolean, now: number): void {
     const { board } = this.context;
@@ -214,33 +224,34 @@ export class Closing {
       if (!life.isClosed && this.tryClose(slot, now)) board.writeLife(slot, life);
       return;
     }
-    // Never back to an earlier one: who still speaks of it hears of the later one from us.
+    // Never go back to an earlier incarnation: a member that still names one hears of the later one
+    // from us.
     if (life.isOver(incarnation) || incarnation < life.former) return;
     if (life.current === incarnation || (life.current < incarnation && life.current !== 0 && !this.isAlive(slot, now)))
       this.freeze(slot, now);
-    // First the one we know of is closed.
+    // The former incarnation that we know must be closed first.
     const known = life.closedThrough > 0 || life.barred > 0;
     if (life.former === incarnation || (life.former === 0 ? !known : !life.isClosed)) return;
     this.takeUp(slot, incarnation, now);
   }
 
   /**
-   * The present incarnation of the slot answers us: it has not ended, whatever number of the slot
-   * has.
+   * The slot's present incarnation answers us, so it has not ended, whatever other number is named
+   * for the slot.
    */
   private isAlive(slot: number, now: number): boolean {
     const { peers, settings } = this.context;
     return peers[slot].hasAnswered && now - peers[slot].heardAt <= settings.silentMs;
   }
 
-  /** We were passed on more of the slot's former life. */
+  /** A repair brought new units of the slot's former incarnation. */
   hearRepair(slot: number, now: number): void {
     this.progressAt[slot] = now;
   }
 
   /**
-   * What time brings: deaths declared by the table, patience that ends, lives nobody can lack
-   * anything of.
+   * Freezes incarnations that the member table declares dead, closes frozen ones if members agree
+   * or `PATIENCE` is over, and retires closed ones that no member can lack.
    */
   tick(now: number): void {
     const { members, board } = this.context;
@@ -257,7 +268,7 @@ export class Closing {
     }
   }
 
-  /** Another member has the slot from now on. */
+  /** The slot is given to another member. */
   forget(slot: number): void {
     const { present, former, board } = this.context;
     for (const channels of present) channels[slot].begin(false);
@@ -267,7 +278,7 @@ export class Closing {
     board.writeLife(slot, this.lives[slot]);
   }
 
-  /** All from the board anew: it was filled with another member's knowledge. */
+  /** Reads everything from the board again: it was filled with a donor's knowledge. */
   reload(): void {
     const { board } = this.context;
     this.lives.forEach((life, slot) => {
@@ -278,7 +289,8 @@ export class Closing {
   }
 
   /**
-   * Everything of the slot's former life through this number is at every member that takes part.
+   * The number through which every member that takes part has all units of the slot's former
+   * incarnation.
    */
   formerSafeThrough(object: number, slot: number): number {
     const { self, members, peers } = this.context;
@@ -294,9 +306,9 @@ export class Closing {
   }
 
   /**
-   * Another life of the slot is over, and of the former one we speak no more: who is not known to
-   * have the same of it as we goes without, if it is ever heard again. Before the former one's
-   * channels are taken for the other.
+   * Another incarnation of the slot has ended, so the former one is no longer repaired. Notes the
+   * members that are not known to have the same units of it as we: they go on without them if they
+   * are heard again. Call it before the former channels are reused.
    */
   private leaveFormer(slot: number): void {
     if (this.lives[slot].former === 0) return;
@@ -309,17 +321,17 @@ export class Closing {
   }
 
   /**
-   * Whether the member has what we have of the slot's former life: it says so on every object,
-   * whether or not it takes that life for over; or it speaks of a later one on any, and so has
-   * closed this one, and says nothing else.
+   * Whether the member has what we have of the slot's former incarnation. Either it says so for
+   * every object, whether or not it takes that incarnation as ended. Or it names a later
+   * incarnation for some object, so it has closed this one, and reports no difference.
    */
   private isLevel(member: number, slot: number): boolean {
     const { board, peers } = this.context;
     const { theirs } = this;
     const { former } = this.lives[slot];
     let agreed = 0;
-    // One that is joining takes a snapshot, unless it still takes the former incarnation for the
-    // present one: it may yet begin without state (joining.ts).
+    // A joining member takes a snapshot. The exception is one that still takes the former
+    // incarnation as the present one: it may yet begin without state (joining.ts).
     let isPast = peers[member].isJoining && !this.mayBegin(member, slot);
     for (let object = 0; object < board.objects; object++) {
       if (this.differs(object, member, slot)) return false;
@@ -335,8 +347,8 @@ export class Closing {
   }
 
   /**
-   * Who was left behind in a slot's former life, and is heard again, or still: it goes on without
-   * something of it.
+   * Reports members that were left behind in a slot's former incarnation and are heard: they go on
+   * without some of its units.
    */
   private missBehind(now: number): void {
     const { peers, settings } = this.context;
@@ -358,11 +370,10 @@ export class Closing {
     this.context.onEnd(now);
   }
 
-  /** Closes the slot's frozen life if all that are heard have the same of it. */
+  /** Closes the slot's frozen incarnation if all heard members have the same units of it. */
   private tryClose(slot: number, now: number): boolean {
     const { board } = this.context;
-    // While a member that is heard speaks an earlier version, all do, and nobody can say what it
-    // has.
+    // While a heard member speaks an earlier version, all members do, and none can say what it has.
     const mute = this.lives.some((_, member) => this.isHeard(member, slot, now) && this.isMute(member));
     for (let member = 0; member < board.members && !mute; member++) {
       if (!this.isHeard(member, slot, now) || this.context.peers[member].isJoining) continue;
@@ -389,9 +400,9 @@ export class Closing {
   }
 
   /**
-   * Whether the member has nothing to say of the slot's former life: it speaks of another one by
-   * now, or never heard of any, as one that has just started and could not be given what is safe at
-   * all others any more.
+   * Whether the member has nothing to say of the slot's former incarnation. It names a later one by
+   * now. Or it never heard of any, as a member that has just started and for which units that all
+   * others have are no longer kept.
    */
   private isElsewhere(object: number, member: number, slot: number): boolean {
     const { board } = this.context;
@@ -422,7 +433,9 @@ export class Closing {
     this.giveUp(slot, 'a member that is heard lacks some of it, and nobody can give it that');
   }
 
-  /** Members will go on without something of a life of the slot that is over. */
+  /**
+   * Counts and reports that members go on without some units of an ended incarnation of the slot.
+   */
   private giveUp(slot: number, because: string): void {
     const { counts, onAlarm, members } = this.context;
     counts.add('state_lives_unrepaired', 1);
@@ -433,9 +446,10 @@ export class Closing {
   }
 
   /**
-   * Whether every member that was ever heard, is heard, and has for some keepalives now spoken of
-   * the next life and of nothing of this one that we have not: then nobody can lack anything of it.
-   * Who closed it alone hears from the others in that time.
+   * Whether no member can lack anything of the slot's former incarnation. This holds if every
+   * member that was ever heard is heard now, and for `silentMs` each has named the next incarnation
+   * and reported no difference in this one. In that time, a member that closed it alone hears from
+   * the others.
    */
   private isRetired(slot: number, now: number): boolean {
     const { peers, settings } = this.context;
@@ -455,7 +469,8 @@ export class Closing {
       for (let object = 0; object < board.objects; object++) {
         if (this.differs(object, member, slot)) return false;
         if (member === slot) {
-          // From then on it hears of its former incarnation from us, and says what it has of it.
+          // Once it is ready, it hears of its former incarnation from us, and says what it has of
+          // it.
           if (peers[member].isJoining) return false;
           continue;
         }
@@ -468,9 +483,9 @@ export class Closing {
   }
 
   /**
-   * Whether a member that is joining takes the slot's former incarnation for the present one. It
-   * may begin without state together with it, by messages that were long under way (joining.ts);
-   * then it is to be given what that incarnation had sent.
+   * Whether a joining member takes the slot's former incarnation as the present one. Delayed
+   * messages of that incarnation may let the member begin without state together with it
+   * (joining.ts). Then the member must be given what that incarnation had sent.
    */
   private mayBegin(member: number, slot: number): boolean {
     const { board } = this.context;
@@ -483,7 +498,7 @@ export class Closing {
     return false;
   }
 
-  /** Whether the member said that it has other units of the slot's former life than we. */
+  /** Whether the member said that it has other units of the slot's former incarnation than we. */
   private differs(object: number, member: number, slot: number): boolean {
     const { theirs } = this;
     theirs.clear();
@@ -491,17 +506,17 @@ export class Closing {
     return theirs.incarnation === this.lives[slot].former && !this.isSame(object, slot);
   }
 
-  /** Whether what was read is what we have of the slot's former life. */
+  /** Whether `theirs`, as read, equals what we have of the slot's former incarnation. */
   private isSame(object: number, slot: number): boolean {
     const { theirs } = this;
     const { inOrder, reception } = this.context.former[object][slot];
     return inOrder ? theirs.contiguous === reception.contiguous : theirs.equals(reception);
   }
 
-  /** Speaks of the closed life no more, and lets go of what was kept of it. */
+  /** Stops naming the closed incarnation, and clears what was kept of it. */
   private retire(slot: number): void {
     const life = this.lives[slot];
-    // It may have been closed elsewhere, before our state was taken from there.
+    // Another member may have closed it before we took our state from there.
     life.bar(life.former);
     for (const channels of this.context.former) channels[slot].begin(true);
     life.former = 0;

@@ -1,22 +1,23 @@
 /**
- * What one detached member is owed of one object, and how it is paid back.
+ * The backlog of one detached member for one object, and how it is sent.
  *
  *     unit log ── detach ──▶ exact units ─┐
- *     new units ─────────▶ fold ── cut ──▶ debt's own unit log ── in windows, to that member alone ──▶
+ *     new units ─────────▶ fold ── cut ──▶ the backlog's own unit log ── in windows, to that member alone ──▶
  *
- * Exact units are those that were sent, or could have been, while it was attached: the member may
- * have any of them, so they stay as they are. What came later is folded, and cut into units only
- * when the member is heard and there is room in its window; a unit so cut stays as it is too. The
- * debt's numbers follow each other without a gap, and end where the channel's do.
+ * Exact units are those that were sent, or could have been, while the member was attached. The
+ * member may have any of them, so they stay as they are. Later units are folded. The fold is cut
+ * into units only when the member is heard and its window has room. Units cut this way do not
+ * change any more either. The backlog's numbers are consecutive, and end where the channel's
+ * numbers end.
  *
- * A member that is detached again while its last folded units are in flight has exact units behind
- * folded ones. A unit keeps its kind for as long as it can be sent: `foldedRuns` says which are
- * folded.
+ * If a member is detached again while its last folded units are in flight, exact units follow
+ * folded ones in its log. A unit stays folded or exact for as long as it can be sent: `foldedRuns`
+ * says which units are folded.
  *
  * The window doubles with each round trip in which everything was acknowledged. If a unit is
- * overdue, what was in flight counts as lost: the window is halved once, and overdue units are sent
- * again as far as the window reaches, more of them with each acknowledgement. So a lost window
- * costs one timeout and some round trips, not a timeout for each part of it.
+ * overdue, everything in flight counts as lost. The window is halved once, and overdue units are
+ * sent again up to the window, more of them with each acknowledgement. So a lost window costs one
+ * timeout and a few round trips, instead of one timeout for each part of it.
  */
 
 import type { VectorRecord } from '../../shm/ack-board.js';
@@ -28,7 +29,7 @@ import { type Audience, isBefore, Retransmission } from './retransmission.js';
 import { RECORD_WORDS_MAX } from './stage.js';
 import { createUnitLogs, UnitLog, unitLogRegion } from './unit-log.js';
 
-/** Of the window, in units of the longest kind. */
+/** The window, in units of the greatest length. */
 const WINDOW_UNITS_MIN = 2;
 const WINDOW_UNITS_START = 16;
 const WINDOW_UNITS_MAX = 256;
@@ -36,25 +37,25 @@ const WINDOW_UNITS_MAX = 256;
 /** A unit log's positions are 32-bit word counts. */
 const LOG_BYTES_MAX = 1 << 30;
 
-/** Memory that all debts of an instance may take. */
+/** The memory, in bytes, that all backlogs of an instance may take. */
 export interface DebtBudget {
   used: number;
   readonly limit: number;
-  /** What the coalesced part of one debt may take. */
+  /** The most bytes that the folded part of one backlog may take. */
   readonly perFold: number;
 }
 
-/** How a debt is made. */
+/** How a backlog is made. */
 export interface DebtOptions {
   readonly source: StateObject;
   readonly member: number;
-  /** What the member has of ours, kept up to date by the owner. */
+  /** What the member has of our units, kept up to date by the owner. */
   readonly acknowledged: VectorRecord;
-  /** First number that is owed. */
+  /** First number of the backlog. */
   readonly first: number;
   /**
-   * The member is joining: its units are kept as they are, in as much memory as a folded backlog
-   * may take.
+   * The member is joining: units are retained unfolded, in as much memory as a folded backlog may
+   * take.
    */
   readonly isRetained: boolean;
   readonly context: ChannelContext;
@@ -65,8 +66,7 @@ export class Debt implements Audience {
   readonly log: UnitLog;
   readonly fold: Fold;
   /**
-   * It was begun for a member that was joining, and takes units as they are for as long as that
-   * joins.
+   * The backlog was begun for a joining member, and takes units unfolded while that member joins.
    */
   readonly isRetained: boolean;
   /**
@@ -85,24 +85,30 @@ export class Debt implements Audience {
   private window: number;
   private charged = 0;
   /**
-   * Whether the member says that it has a part of a unit. It took that number over from a snapshot,
-   * which has other units: what else of ours it has cannot be told from its numbers. Members of
-   * this version do not do so; earlier ones did.
+   * Whether the member reports a part of a unit. It took that number over from a snapshot, which
+   * has other unit boundaries, so its numbers do not tell what else of ours it has. Members of this
+   * version do not do so; earlier ones did.
    */
   isTorn = false;
-  /** Retained for a member that is joining: whether that was reported, and since when it is. */
+  /**
+   * For units retained for a joining member: whether they were reported, and since when they are
+   * retained (ms).
+   */
   isReported = false;
   private retainedSince = Number.POSITIVE_INFINITY;
   private nudgeAt = 0;
   private nudges = 0;
   /**
    * Position after the last unit that was sent again since the last loss; before the head: all of
-   * it was acknowledged.
+   * those were acknowledged.
    */
   private againTo: number;
-  /** What was in flight at the last loss ends here; before the head: it was all acknowledged. */
+  /**
+   * End position of what was in flight at the last loss; before the head: all of it was
+   * acknowledged.
+   */
   private lostTo: number;
-  /** The writer's version outside of our messages. */
+  /** The writer's version for other messages than ours. */
   private version = FORMAT_VERSION;
 
   constructor(options: DebtOptions) {
@@ -114,8 +120,8 @@ export class Debt implements Audience {
     this.acknowledged = options.acknowledged;
     this.context = context;
     this.composer = options.composer;
-    // Twice the channel's: so what a member detached anew had in its window has room too. What is
-    // not touched costs nothing.
+    // Twice the channel's size, so that what a member detached again had in its window also fits.
+    // Memory that is not touched costs nothing.
     const bytes = Math.max(2 * settings.unitLogBytes, options.isRetained ? settings.debtBytesEach : 0);
     this.log = new UnitLog(unitLogRegion(createUnitLogs(1, Math.min(bytes, LOG_BYTES_MAX), options.first), 0, 1));
     this.againTo = this.log.head;
@@ -127,13 +133,13 @@ export class Debt implements Audience {
     this.window = Math.min(WINDOW_UNITS_START * unitWords, this.windowMax);
   }
 
-  /** The last number owed. */
+  /** The last number of the backlog. */
   get through(): number {
     return this.log.nextSequence + this.fold.numbers - 1;
   }
 
   /**
-   * Whether all of it is in the window: the member keeps up again, and what comes next need not be
+   * Whether all of it is in the window: the member keeps up again, and later units need not be
    * folded.
    */
   get isUnderWay(): boolean {
@@ -144,7 +150,7 @@ export class Debt implements Audience {
     return this.fold.numbers === 0 && this.acknowledged.contiguous >= this.log.nextSequence - 1;
   }
 
-  /** Numbers, and bytes of memory, that wait. */
+  /** The size of the backlog, in sequence numbers and in bytes of memory. */
   get numbers(): number {
     return this.through - this.log.floor + 1;
   }
@@ -167,8 +173,8 @@ export class Debt implements Audience {
   }
 
   /**
-   * Takes over a unit as it is, which must follow the last, while nothing waits to be cut. False:
-   * no room.
+   * Appends a unit as it is. It must follow the last one, and the fold must be empty. Returns false
+   * if there is no room.
    */
   addExact(count: number, words: Int32Array, at: number, length: number): boolean {
     if (this.log.room(length + RECORD_WORDS_MAX, RECORD_WORDS_MAX) < length) return false;
@@ -177,16 +183,16 @@ export class Debt implements Audience {
     return true;
   }
 
-  /** Folds in a unit that follows the last. */
+  /** Folds in a unit, which must follow the last one. */
   add(count: number, words: Int32Array, at: number, length: number): void {
     this.fold.addUnit(count, words, at, length);
     this.charge();
   }
 
   /**
-   * Tells a member that is joining, once a keepalive interval, what its snapshot has to contain:
-   * its floor. To no other member the message says anything new. `low`, `high`: who is excluded at
-   * present.
+   * Sends a joining member its floor, once a keepalive interval: the number before which its
+   * snapshot must be complete. For other members the message says nothing new. `low`, `high`: the
+   * mask of members excluded at present. Returns the number of messages sent.
    */
   tellFloor(now: number, outlet: Outlet, low: number, high: number): number {
     this.retainedSince = Math.min(this.retainedSince, now);
@@ -202,18 +208,20 @@ export class Debt implements Audience {
     return 1;
   }
 
-  /** For how long it has been retained for a member that is joining, in ms. */
+  /** How long the units have been retained for a joining member, in ms. */
   retainedMs(now: number): number {
     return Math.max(0, now - this.retainedSince);
   }
 
-  /** Its memory is given back. */
+  /** Releases its part of the budget. */
   drop(): void {
     this.context.debts.used -= this.charged;
     this.charged = 0;
   }
 
-  /** Sends what there is room for, and what was lost. Returns how much was done. */
+  /**
+   * Sends new units as far as the window allows, and lost ones. Returns the amount of work done.
+   */
   poll(now: number, outlet: Outlet): number {
     const { context, retransmission } = this;
     if (context.peers.silent[this.member] === 1) return 0;
@@ -226,7 +234,7 @@ export class Debt implements Audience {
     return work;
   }
 
-  /** The member is heard again. */
+  /** Restarts the pace: the member is heard again. */
   startAnew(): void {
     this.retransmission.startAnew();
     this.window = Math.min(this.window, WINDOW_UNITS_START * this.context.unitWords);
@@ -241,7 +249,7 @@ export class Debt implements Audience {
     return silent[this.member] === 1 || this.acknowledged.has(first) ? 0 : timeout[this.member];
   }
 
-  /** A silent member needs no probe: keepalives go to everybody. */
+  /** A silent member needs no probe: keepalives go to every member. */
   isLacking(): boolean {
     return false;
   }
@@ -271,8 +279,8 @@ export class Debt implements Audience {
   }
 
   /**
-   * Passes over what the member had before, or by other ways. Returns whether there is a unit to
-   * send, which is loaded.
+   * Skips units that the member already has. Returns whether there is a unit to send, which is then
+   * loaded.
    */
   private passKnown(): boolean {
     const { acknowledged, log } = this;
@@ -284,7 +292,7 @@ export class Debt implements Audience {
     return false;
   }
 
-  /** Cuts units of the fold while there is room in the window. */
+  /** Cuts units from the fold while the window has room. */
   private cut(): void {
     const { context, fold, log } = this;
     while (
@@ -304,7 +312,7 @@ export class Debt implements Audience {
     else foldedRuns.push(first, last);
   }
 
-  /** Whether the unit of the log that begins at `first` was cut for the member alone. */
+  /** Whether the log's unit that begins at `first` was cut from the fold, for this member alone. */
   private isFolded(first: number): boolean {
     const { foldedRuns } = this;
     for (let i = 0; i < foldedRuns.length && foldedRuns[i] <= first; i += 2)
@@ -390,7 +398,8 @@ export class Debt implements Audience {
   }
 
   /**
-   * Tells the member that there is nothing for it below the floor: what it lacked of that is lost.
+   * Sends the member the floor: what it lacked below that is lost. Returns the number of messages
+   * sent.
    */
   private nudge(now: number, outlet: Outlet): number {
     const { board, peers } = this.context;
@@ -404,7 +413,7 @@ export class Debt implements Audience {
     return 1;
   }
 
-  /** Adds the loaded unit to the message begun. */
+  /** Adds the loaded unit to the current message. */
   private put(): void {
     const { log } = this;
     const { board, writer } = this.context;
@@ -414,7 +423,7 @@ export class Debt implements Audience {
     if (last > board.sequence(object)) board.setSequence(object, last);
   }
 
-  /** A message for the member alone, in a format that everybody else who hears it passes over. */
+  /** Begins a message for the member alone, in a format that all other receivers skip. */
   private begin(now: number, outlet: Outlet): Datagram | null {
     const { writer } = this.context;
     const { version } = writer;

@@ -1,41 +1,45 @@
 /**
- * How an instance enters the cluster and leaves it: a state machine that looks at the board and at
- * the member table, says what the instance is (`PeerFlag` bits, for the board), and what is to be
- * done next. Main drives it, and fetches the snapshots.
+ * How an instance joins the cluster and leaves it: a state machine that reads the board and the
+ * member table. It publishes what the instance is (`PeerFlag` bits on the board) and says what must
+ * be done next. The main thread drives it and fetches the snapshots.
  *
- *                alone, or all begin together, or nobody who is ready is heard for joinWaitMs (and nothing holds it)
+ *                alone, or all begin together, or no ready member is heard for joinWaitMs (and `hold` is not set)
  *     LISTENING ───────────────────────────────────────────────────────────────────────────▶ READY ── leave() ──▶ LEAVING ──▶ LEFT
  *        │  ▲                                                                                  ▲      all have all of ours,
- *        │  └─────────────────── it fails, or is refused ──────────────┐                       │      and hold nothing for us
- *        └── all who are ready and heard hold their units for us ──▶ ASKING ── snapshotTaken ──┘
+ *        │  └─────────────────── it fails, or is refused ──────────────┐                       │      and retain nothing for us
+ *        └── all ready and heard members retain their units for us ─▶ ASKING ── snapshotTaken ─┘
  *
- * **Listening** we say that we are joining, and take no units. Whoever hears that keeps all the
- * units it still has, and all later ones, for us, and says so (`HOLDS`). What it let go of before
- * was everywhere by then, so in every snapshot that is taken after. So snapshot and units together
- * lack nothing, whichever member is the donor.
+ * **Listening.** The instance announces that it is joining, and applies no units. Each member that
+ * hears this retains for it all units that it still has and all later ones, and says so (`HOLDS`).
+ * Units that the member pruned before were at every member by then, so every snapshot taken later
+ * contains them. So the snapshot and the units together are complete, whichever member is the
+ * donor.
  *
- * **A donor** is ready and heard, the nearest first; one after the other when they fail, each again
- * after a while, for ever. Not one that another member sends nothing at present, or sends units cut
- * for it alone: what it has goes not together with the units held for us. A snapshot that leaves a
- * gap before what a member can still send is refused (`refuses`); so is that of a donor that still
- * has to take the state of others, while there is another to ask.
+ * **A donor** is ready and heard. The nearest is asked first. If one fails, the next is asked, and
+ * each again after a back-off, without end. A member that another member has detached, or that is
+ * still receiving a backlog, cannot be a donor: its snapshot does not match the units retained for
+ * us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`). So
+ * is the snapshot of a donor that still has to take the state of others, unless no other donor is
+ * left to ask.
  *
- * **Beginning together** without state needs proof that nobody has any: a message that only says
- * JOINING may have been recorded, or long under way, while its sender has had state for long. So
- * every other member must have said, in messages of its JOINING incarnation, that it hears *this*
- * incarnation of ours, which makes the message later than our start, and of each other member the
- * incarnation that we hear. Suppose one of them, Z, has begun without us, with a member Y that has
- * since restarted: Z was READY before it heard Y's new incarnation, so it never said JOINING and
- * that incarnation together, and we, hearing the new one, ask for a snapshot. If we still hear the
- * old one, we may begin with it; then the others still keep what it had sent (closing.ts,
- * `mayBegin`).
+ * **Beginning together** without state needs proof that no member has any. A message that only says
+ * JOINING may be a recording, or long delayed, while its sender has had state for long. So two
+ * things are required of every other member, in messages of its JOINING incarnation. It must have
+ * said that it hears *this* incarnation of ours, which makes the message later than our start. And
+ * it must have named, for each other member, the incarnation that we hear.
  *
- * **What holds it** (`hold`): members that are there, and not understood, may have state. It is for
- * an operator to say who is right, unless more than half of all members, us included, are heard:
- * one that is set up wrongly does not stop the others from beginning.
+ * Suppose that a member Z has begun without us, together with a member Y that has since restarted.
+ * Z was READY before it heard Y's new incarnation, so it never said JOINING and that incarnation
+ * together. If we hear the new one, we therefore ask for a snapshot. If we still hear the old one,
+ * we may begin with it. Then the others still keep what it had sent (closing.ts, `mayBegin`).
  *
- * **A member that cannot be heard** is not waited for. Who is back from a partition sends what it
- * has for us.
+ * **What prevents a start without state** (`hold`): members that answer and are not compatible may
+ * have state. An operator must decide which side is right. If more than half of all members, this
+ * one included, are heard, the start goes on: one wrongly configured member does not stop the
+ * others.
+ *
+ * **A member that cannot be heard** is not waited for. When it comes back from a partition, it
+ * sends what it has for us.
  */
 
 import { type AckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
@@ -46,43 +50,46 @@ import { type ReplicationSettings, selfIndex } from './settings.js';
 
 export type JoiningState = 'listening' | 'asking' | 'ready' | 'leaving' | 'left';
 
-/** What a snapshot has of one origin's present life. */
+/** What a snapshot has of one origin's present incarnation. */
 export interface SnapshotVector {
   readonly incarnation: number;
   readonly contiguous: number;
 }
 
-/** A donor that failed is asked again after this, doubled each time in a row that all did… */
+/**
+ * The back-off before a donor that failed is asked again. It doubles with each failure in a row, up
+ * to the maximum.
+ */
 const BACK_OFF_MS_MIN = 250;
-/** …and at most. */
 const BACK_OFF_MS_MAX = 10_000;
 
 export class Joining {
   state: JoiningState = 'listening';
-  /** Why it is not ready or gone yet, for people. */
+  /** Why the instance is not ready, or has not left, yet; for operators. */
   reason = 'listens for the others';
   /**
-   * Why not to begin without state though nobody who has some is heard, for people; null: there is
-   * no reason. Main's to say.
+   * Why the instance must not begin without state although no member with state is heard, for
+   * operators; null: it may. Set by the main thread.
    */
   hold: string | null = null;
   /**
-   * Main decides before the instance begins without a member's state: it, or another member, may
-   * have a state file. Then `wantsToBegin` says why it would begin now, and `begin` does it.
+   * The main thread decides before the instance begins without a member's state: it, or another
+   * member, may have a state file. Then `wantsToBegin` says why the instance would begin now, and
+   * `begin` does it.
    */
   asksFirst = false;
   wantsToBegin: string | null = null;
-  /** Whether that is so because all others are there, and begin as well. */
+  /** Whether it would begin because all other members are heard and begin as well. */
   isTogether = false;
-  /** It began without any state. */
+  /** The instance began without any state. */
   hasBegunEmpty = false;
   /**
-   * Slots of members that may have state that it lacks and that nobody sends again (unmet.ts): they
-   * were not heard when it began without a member's state, or the donor of its snapshot lacks
-   * theirs.
+   * Slots of members that may have state that the instance lacks and that no member sends again
+   * (unmet.ts). Either they were not heard when it began without a member's state, or the donor of
+   * its snapshot lacks their state.
    */
   unmet: readonly number[] = [];
-  /** What main's decision waits for, for people. */
+  /** What the main thread's decision waits for, for operators. */
   waitsFor: string | null = null;
   private alone = false;
   private readonly settings: ReplicationSettings;
@@ -92,12 +99,12 @@ export class Joining {
   private readonly startedAt: number;
   private donor = -1;
   private failures = 0;
-  /** Per slot: not asked for a snapshot before this. */
+  /** Per slot: the time before which it is not asked for a snapshot, in ms. */
   private readonly notBefore: Float64Array;
-  /** Slots of donors that still had to take the state of others. */
+  /** Slots of donors that still have to take the state of others. */
   private readonly lacking = new Set<number>();
   /**
-   * [object * slots + slot]: the life and the floor of each origin, as of the last look before a
+   * [object * slots + slot]: the incarnation and the floor of each origin, as last read before a
    * snapshot is loaded.
    */
   private readonly lives: Float64Array;
@@ -105,7 +112,7 @@ export class Joining {
   private readonly peers: readonly PeerRecord[];
   private readonly vector = new VectorRecord();
 
-  /** `now`: `monotonicMs()`, as everywhere here. Until the first `poll` the instance is joining. */
+  /** `now`: `monotonicMs()`, in all methods. Until the first `poll` the instance is joining. */
   constructor(settings: ReplicationSettings, board: AckBoard, members: MemberTable, now: number) {
     this.settings = settings;
     this.board = board;
@@ -119,7 +126,7 @@ export class Joining {
     board.setStatus(PeerFlag.JOINING);
   }
 
-  /** Looks at what is known, some times a second. */
+  /** Evaluates the board and the member table; called several times a second. */
   poll(now: number): void {
     if (this.state === 'ready' || this.state === 'left') return;
     this.look();
@@ -130,30 +137,32 @@ export class Joining {
   }
 
   /**
-   * An incarnation of our slot that members know and that is later than ours, as after a clock was
-   * put back: they take ours for an earlier one. Main is to raise ours above it. 0: there is none.
+   * An incarnation of our slot that members know and that is later than ours, for example after a
+   * clock was set back; 0: none. The members take ours as an earlier one, so the main thread must
+   * raise ours above it.
    */
   get outrunBy(): number {
     return this.state === 'listening' ? this.board.outrun : 0;
   }
 
-  /** Slot of the member whose snapshot is to be fetched; null: none at present. */
+  /** The slot of the member whose snapshot must be fetched now; null: none. */
   get wantsSnapshotFrom(): number | null {
     return this.state === 'asking' ? this.donor : null;
   }
 
   /**
-   * Why a snapshot with these vectors, by object and slot, is of no use; null: it is of use.
-   * `lacks`: slots of members whose state the donor still has to join. Ask before it is loaded.
+   * Why a snapshot with these vectors, [object][slot], cannot be used; null: it can. `lacks`: slots
+   * of members whose state the donor still has to join. Call it before the snapshot is loaded.
    */
   refuses(present: readonly (readonly SnapshotVector[])[], lacks: readonly number[], now: number): string | null {
     return this.refusesGap(present) ?? this.refusesLack(lacks, now);
   }
 
   /**
-   * The donor began without state, and has not joined that of others yet: what our former
-   * incarnation counted may be missing, and what we count on top of too little is lost. Taken only
-   * if no donor that is heard is known to be better or was not asked yet.
+   * Refuses a donor that began without state and has not yet joined the state of others. What our
+   * former incarnation counted may be missing there, and counts added to too small a total are
+   * lost. Such a donor is accepted only if every other heard donor is known to have the same
+   * defect.
    */
   private refusesLack(lacks: readonly number[], now: number): string | null {
     const lacked = lacks.filter((slot) => this.isOther(slot)).map((slot) => this.members.name(slot));
@@ -172,7 +181,7 @@ export class Joining {
       for (let slot = 0; slot < slots; slot++) {
         const place = object * slots + slot;
         const floor = this.floors[place];
-        // Who takes part no more sends nothing: what is missing of it is repaired.
+        // A slot that no longer takes part sends nothing: repairs bring what is missing of it.
         if (!this.isOther(slot)) continue;
         const { incarnation, contiguous } = present[object][slot];
         if (floor <= 1 || (incarnation > this.lives[place] && incarnation !== 0)) continue;
@@ -183,7 +192,7 @@ export class Joining {
   }
 
   /**
-   * The snapshot is in the arena, its vectors are on the board, and the receive thread goes on from
+   * The snapshot is in the arena, its vectors are on the board, and the receive thread resumes from
    * there. `lacks`: slots of members whose state the donor still has to join.
    */
   snapshotTaken(lacks: readonly number[] = []): void {
@@ -192,7 +201,7 @@ export class Joining {
     this.enter('has the state of a member');
   }
 
-  /** The fetch came to nothing, or the snapshot was refused. Another donor's turn. */
+  /** The fetch failed, or the snapshot was refused: another donor is asked. */
   snapshotFailed(why: string, now: number): void {
     if (this.state !== 'asking') return;
     const backOffMs = Math.min(BACK_OFF_MS_MIN * 2 ** Math.min(this.failures, 16), BACK_OFF_MS_MAX);
@@ -203,12 +212,15 @@ export class Joining {
     this.state = 'listening';
   }
 
-  /** Begins without state, if nobody who has some is heard, whatever there is to wait for. */
+  /**
+   * Lets the instance begin without state if no member with state is heard, without further
+   * waiting.
+   */
   beginAlone(): void {
     this.alone = true;
   }
 
-  /** Begins to leave: nothing new may be made of state any more. Done when the state is `left`. */
+  /** Begins to leave: no state may be changed from now on. Complete when `state` is `left`. */
   leave(): void {
     if (this.state === 'left') return;
     this.state = 'leaving';
@@ -233,8 +245,8 @@ export class Joining {
   }
 
   /**
-   * Begins, right after `mayBeginNow`, with what main has put in place: `restored` says what, null:
-   * nothing.
+   * Begins, right after `mayBeginNow`, with what the main thread has put in place. `restored`
+   * describes it; null: nothing.
    */
   begin(restored: string | null): void {
     if (this.wantsToBegin !== null) this.enter(restored ?? this.wantsToBegin);
@@ -265,7 +277,7 @@ export class Joining {
     return incarnation !== 0 && now - heardAt <= this.settings.silentMs;
   }
 
-  /** Whether the member has state, and is there to give it. */
+  /** Whether the member has state and is heard. */
   private isReady(slot: number, now: number): boolean {
     return this.isOther(slot) && this.isHeard(slot, now) && !this.peers[slot].isJoining;
   }
@@ -296,9 +308,9 @@ export class Joining {
   }
 
   /**
-   * Slot of a member that has not said, while it was joining, that it hears this very incarnation
-   * of ours, and of each other member the one that we hear; -1: all have. (An incarnation never
-   * goes back to JOINING, and what is on the board of one came with its messages so far.)
+   * The slot of a member that has not yet said, while joining, that it hears this incarnation of
+   * ours and, of each other member, the one that we hear; -1: all have. An incarnation never goes
+   * back to JOINING, and what the board has of one came with its messages so far.
    */
   private disagreeing(): number {
     const { slots } = this.settings;
@@ -321,7 +333,7 @@ export class Joining {
     return false;
   }
 
-  /** Looks for a donor, once all who have state hold their units for us. */
+  /** Chooses a donor once all members with state retain their units for us. */
   private ask(now: number): void {
     this.noteFloors(now);
     for (let slot = 0; slot < this.settings.slots; slot++)
@@ -352,7 +364,7 @@ export class Joining {
       vector.clear();
       board.readVector(object, slot, this.self, vector);
       if (vector.incarnation !== board.incarnation || (vector.flags & VECTOR_HOLDS) === 0) return false;
-      // And we know from where on.
+      // We must also know the floor of what it retains.
       vector.clear();
       board.readReception(object, slot, vector);
       if (vector.incarnation !== this.peers[slot].incarnation || vector.floor === 0) return false;
@@ -360,7 +372,7 @@ export class Joining {
     return true;
   }
 
-  /** Whether some member that has state excludes this one from its units at present. */
+  /** Whether some member with state excludes this one from its units at present. */
   private isApart(donor: number, now: number): boolean {
     const { board, vector } = this;
     for (let slot = 0; slot < this.settings.slots; slot++) {
@@ -390,7 +402,7 @@ export class Joining {
 
   private goOnLeaving(now: number): void {
     for (let slot = 0; slot < this.settings.slots; slot++) {
-      // One that is joining may have its snapshot by now, without our last units.
+      // A joining member may have taken its snapshot already, without our last units.
       if (this.isOther(slot) && this.isHeard(slot, now) && !this.isDoneWithUs(slot)) {
         this.reason = `waits until ${this.members.name(slot)} has everything of ours`;
         return;

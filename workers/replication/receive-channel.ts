@@ -1,38 +1,40 @@
 /**
- * The receiving side of one channel towards one life of another member: what we have of its units.
+ * The receiving side of one channel for one incarnation of another member: which units we have, and
+ * how they are applied.
  *
- * A unit is applied whole, and known from then on; so exactly once in each life of its origin, but
- * for two exceptions below:
+ * A unit is applied whole, and is known from then on. So it is applied exactly once in each
+ * incarnation of its origin, with the two exceptions below:
  *
- * | unit is…            | `any-order`       | `in-order`                          | told to the origin as |
+ * | unit is…            | `any-order`       | `in-order`                          | reported to the origin as |
  * | ------------------- | ----------------- | ----------------------------------- | --------------------- |
- * | next                | applied           | applied, and those buffered behind it | contiguous           |
+ * | next                | applied           | applied, with those buffered behind it | contiguous         |
  * | beyond a gap        | applied           | buffered                            | a range               |
  * | known               | dropped           | dropped                             | still there           |
  * | not rememberable    | dropped           | dropped                             | missing: comes again  |
- * | locked (`BUSY`)     | left where it is  | held there                          | missing: comes again  |
+ * | locked (`BUSY`)     | partly applied    | stopped at that record              | missing: comes again  |
  *
- * **Locked.** Where the object gives up on a lock, the message's further units are not tried: each
- * might wait as long. In any order, the unit's records before that one are applied again when it
- * comes again; such objects are idempotent. In order, the channel holds at that record: it goes on
- * there when the unit comes again, and forgets what was buffered behind.
+ * **Locked.** If the object gives up on a lock, the message's further units are not tried: each
+ * might wait as long. In any order, the records of the unit before that one are applied again when
+ * the unit comes again. Such objects are idempotent. In order, the channel stops at that record. It
+ * resumes there when the unit comes again, and forgets what was buffered behind it.
  *
- * **Death.** The vector is in the board when a message's units are applied; in order, after each
- * unit. So a thread that dies abruptly leaves, in any order, a message that is applied again; in
- * order, at most the one unit under way, of which records may be applied again: a count by
- * increments is then too large by these. Totals are not.
+ * **Death of the thread.** The vector is on the board once a message's units are applied; in order,
+ * after each unit. So if the thread dies abruptly in any order, one message is applied again. In
+ * order, at most the one unit under way is affected: some of its records may be applied again. A
+ * count by increments is then too large by these. Totals are not affected.
  *
  * **Folded units** of a backlog stand for their numbers only all together. If the origin dies
- * before the backlog is complete, the numbers from the first folded unit on are forgotten: the same
- * numbers of other members stand for other records. Snapshots of the others bring what we lack, so
- * no member has to wait until we have their units: we say that we have all that they have. Repairs
- * are applied in any order only; in order, a record could be applied twice.
+ * before the backlog is complete, the numbers from the first folded unit on are forgotten: at other
+ * members the same numbers stand for other records. Snapshots of the other members bring what we
+ * lack. No member has to wait until we have their units, so we report that we have all that they
+ * have. Repairs are applied in any order only; in order, a record could be applied twice.
  *
- * **After the life** (closing.ts) only repairs are taken: its units as other members pass them on.
- * They, as all that is accepted, are kept in the foreign log until every member has them.
+ * **After the end of the incarnation** (closing.ts) only repairs are accepted: its units as other
+ * members pass them on. Like all accepted units, they are kept in the foreign log until every
+ * member has them.
  *
- * What the origin can send no more (below its floor) is passed over and counted: only a member that
- * has started again without its state, or one that was given up, ever sees that.
+ * Units below the origin's floor cannot be sent any more. They are skipped and counted. This
+ * happens only to a member that has restarted without its state, or whose backlog was given up.
  */
 
 import type { AckBoard } from '../../shm/ack-board.js';
@@ -48,20 +50,20 @@ import { FIRST_SEQUENCE } from './unit-log.js';
 export interface ReceiveContext {
   readonly board: AckBoard;
   readonly counts: Counts;
-  /** Told of errors thrown by an object's own code. */
+  /** Called with errors thrown by an object's own code. */
   readonly onError: (error: unknown, object: number, origin: number) => void;
   readonly reorderBytes: number;
   /** [object][origin] */
   readonly foreign: readonly (readonly ForeignLog[])[];
-  /** Whether there is a third member that units could be passed on to. */
+  /** Whether there is a third member to which units could be passed on. */
   keeping: boolean;
-  /** Whether we have no state yet that units could be applied to. */
+  /** Whether this instance has no state yet to which units could be applied. */
   joining: boolean;
-  /** Lets go of what is safe without us in the foreign log of the object and origin. */
+  /** Prunes the foreign log of the object and origin: removes units that are safe without us. */
   readonly prune: (object: number, origin: number) => void;
 }
 
-/** The foreign log is pruned once it is filled to this part, at every so many units. */
+/** The foreign log is pruned once it is filled to this part, once every `PRUNE_UNITS` units. */
 const PRUNE_SHARE = 1 / 2;
 const PRUNE_UNITS = 32;
 
@@ -73,7 +75,7 @@ export class ReceiveChannel {
   private readonly context: ReceiveContext;
   private readonly reorder: ReorderBuffer | null;
   /**
-   * In order: the unit that stopped at a lock, by its first number, and how many of its words were
+   * In order: the first number of the unit that stopped at a lock, and how many of its words were
    * applied.
    */
   private heldFirst = 0;
@@ -86,7 +88,9 @@ export class ReceiveChannel {
    */
   private foldedThrough = Number.POSITIVE_INFINITY;
 
-  /** Goes on from what the board says of the present or the former life of `origin`, a slot. */
+  /**
+   * Resumes from the board's record of the present or the former incarnation of `origin`, a slot.
+   */
   constructor(object: StateObject, origin: number, context: ReceiveContext, isFormer: boolean) {
     this.object = object;
     this.origin = origin;
@@ -98,14 +102,14 @@ export class ReceiveChannel {
     this.reload();
   }
 
-  /** Goes on from what the board says. */
+  /** Resumes from the board's record. */
   reload(): void {
     const { board } = this.context;
     this.clear();
     if (this.isFormer) board.readFormer(this.object.id, this.origin, this.reception);
     else board.readReception(this.object.id, this.origin, this.reception);
-    // What was buffered died with the last thread. The origin still has it: it holds on to all
-    // beyond `contiguous`.
+    // The buffered units were lost with the last thread. The origin still has them: it keeps all
+    // units beyond `contiguous`.
     if (this.reorder !== null) this.reception.forgetRanges();
   }
 
@@ -113,7 +117,10 @@ export class ReceiveChannel {
     return this.reorder === null ? 0 : this.reorder.bytes;
   }
 
-  /** With a life of which we have nothing: the present one, or one heard of by its end. */
+  /**
+   * Starts with an incarnation of which we have nothing: the present one, or one of which we hear
+   * only the end.
+   */
   begin(isFormer: boolean, incarnation = 0): void {
     this.clear();
     this.isFormer = isFormer;
@@ -122,9 +129,9 @@ export class ReceiveChannel {
   }
 
   /**
-   * The life is over: from now on it is the former one. Returns how many records we have only a
-   * part of, which is neither what the others have nor can be completed by it: the backlog they
-   * came in ended with the origin.
+   * The incarnation has ended: from now on it is the former one. Returns how many records we have
+   * only a part of. Such a part is not what the other members have, and cannot be completed: the
+   * backlog that the records came in ended with the origin.
    */
   freeze(incarnation: number): number {
     const { reception } = this;
@@ -148,8 +155,8 @@ export class ReceiveChannel {
   }
 
   /**
-   * Another member has these numbers of the former life. Returns whether we say now that we have
-   * more: see above.
+   * Another member has these numbers of the former incarnation. Returns whether we now report more
+   * numbers than before (see "Folded units" above).
    */
   adopt(theirs: VectorRecord): boolean {
     const { reception } = this;
@@ -162,7 +169,7 @@ export class ReceiveChannel {
     return true;
   }
 
-  /** Nobody has more of the life than we. In order, what lies beyond a hole is given up. */
+  /** No member has more of the incarnation than we. In order, units beyond a gap are given up. */
   close(): void {
     if (this.reorder === null) return;
     let given_up = 0;
@@ -173,7 +180,7 @@ export class ReceiveChannel {
     this.note();
   }
 
-  /** Takes the message's units, which another member passes on. Returns whether any was new. */
+  /** Applies the message's units, which another member passes on. Returns whether any was new. */
   repair(reader: MessageReader, coarse: number): boolean {
     const { counts } = this.context;
     const before = counts.row[counts.at.state_rx_units];
@@ -188,8 +195,8 @@ export class ReceiveChannel {
   }
 
   /**
-   * Takes in what the message says of its origin, and, unless we are excluded from them, its units.
-   * `coarse`: seconds for the state objects.
+   * Reads what the message says of its origin and, unless we are excluded from them, applies its
+   * units. `coarse`: coarse seconds, for the state objects.
    */
   takeUnits(reader: MessageReader, excluded: boolean, now: number, coarse: number): void {
     const { reception } = this;
@@ -198,7 +205,7 @@ export class ReceiveChannel {
       reception.contiguous = FIRST_SEQUENCE - 1;
     }
     const told = !excluded && reader.unitsOrigin === reader.sender;
-    // A late message, or a recording, says what no longer is so.
+    // A late message, or a recording, may say what no longer holds.
     if (told && reader.datagram > reception.datagram) {
       reception.floor = reader.floor;
       reception.setExcluded(reader.excludedLow, reader.excludedHigh);
@@ -226,8 +233,8 @@ export class ReceiveChannel {
 
   /**
    * Notes whether the origin has detached us. It excludes itself from messages that are for one
-   * detached member alone. Any other message with its latest numbers that does not exclude us says
-   * that the whole backlog is under way.
+   * detached member alone. If another message with its latest numbers does not exclude us, the
+   * whole backlog is under way.
    */
   private noteApart(reader: MessageReader, excluded: boolean): void {
     const { reception } = this;
@@ -238,7 +245,8 @@ export class ReceiveChannel {
   }
 
   /**
-   * Into the board: here the send thread finds what to acknowledge, and a successor where to go on.
+   * Writes the vector to the board, where the send thread reads what to acknowledge, and a
+   * successor of this thread where to resume.
    */
   private note(): void {
     const { board } = this.context;
@@ -253,7 +261,7 @@ export class ReceiveChannel {
     this.foldedThrough = Number.POSITIVE_INFINITY;
   }
 
-  /** A unit was taken. */
+  /** Notes that the unit at the reader's position was accepted. */
   private noteTaken(reader: MessageReader): void {
     const { reception } = this;
     reception.add(reader.first, reader.first + reader.count - 1);
@@ -264,10 +272,10 @@ export class ReceiveChannel {
     this.keep(reader);
   }
 
-  /** For those who may lack it when its origin dies. */
+  /** Keeps the unit for members that may lack it when its origin dies. */
   private keep(reader: MessageReader): void {
     const { foreign, context } = this;
-    // What was cut for us alone is of no use to others.
+    // Folded units were made for us alone, and are of no use to others.
     if (!context.keeping || reader.folded) return;
     if (foreign.usedWords > foreign.capacityWords * PRUNE_SHARE && this.kept++ % PRUNE_UNITS === 0)
       context.prune(this.object.id, this.origin);
@@ -276,7 +284,7 @@ export class ReceiveChannel {
     context.counts.add('state_foreign_units_dropped', dropped);
   }
 
-  /** Takes the unit the reader stands at. False: what it changes is locked. */
+  /** Handles the unit at the reader's position. Returns false if what it changes is locked. */
   private takeUnit(reader: MessageReader, coarse: number): boolean {
     const { reception, reorder } = this;
     const { counts } = this.context;
@@ -312,9 +320,9 @@ export class ReceiveChannel {
   }
 
   /**
-   * In order: everything through `applied` has been applied; applies the buffered units whose turn
-   * has come with the numbers the vector has reached, which it falls back from where one is locked.
-   * False: then.
+   * In order: everything through `applied` has been applied. Applies the buffered units up to the
+   * number that the vector has reached. If one is locked, moves the vector back to before it and
+   * returns false.
    */
   private applyBuffered(applied: number, coarse: number): boolean {
     const { reception, reorder } = this;
@@ -326,8 +334,8 @@ export class ReceiveChannel {
       const unit = reorder.take(through);
       if (unit === null) break;
       if (!this.apply(unit.first, unit.records, 0, unit.records.length, coarse)) {
-        // It comes again, unless its origin has let it go meanwhile: then it is skipped, and
-        // counted so.
+        // It comes again, unless its origin has pruned it meanwhile: then it is skipped and
+        // counted.
         reception.contiguous = unit.first - 1;
         reception.forgetRanges();
         reorder.clear();
@@ -340,7 +348,7 @@ export class ReceiveChannel {
   }
 
   /**
-   * Whether a repair of the unit that begins at `first` may have records that were in a folded
+   * Whether a repair of the unit that begins at `first` may contain records that were in a folded
    * unit.
    */
   private isTorn(first: number): boolean {
@@ -348,8 +356,8 @@ export class ReceiveChannel {
   }
 
   /**
-   * Applies a unit's records. An error in one does not stop the rest. False: one is locked, and the
-   * rest was not tried.
+   * Applies a unit's records. An error in one does not stop the rest. Returns false if one is
+   * locked; the rest was not tried.
    */
   private apply(first: number, words: Int32Array, at: number, recordWords: number, coarse: number): boolean {
     const { counts } = this.context;
@@ -358,7 +366,7 @@ export class ReceiveChannel {
     if (this.inOrder && this.isTorn(first)) return true;
     const end = at + recordWords;
     let next = at;
-    // A unit once sent is never cut differently.
+    // Once sent, a unit is never cut differently.
     if (first === this.heldFirst && this.heldWords < recordWords) next += this.heldWords;
     while (next < end) {
       const length = words[next] & 0xff;

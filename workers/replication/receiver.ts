@@ -1,17 +1,17 @@
 /**
- * The receive thread's half of the protocol core: takes messages, applies their operations, and
- * keeps the board: what we have of each origin, what each member has of ours, and the round trip to
- * it.
+ * The receive thread's half of the protocol core: reads messages, applies their operations and
+ * keeps the board. The board says what we have of each origin, what each member has of ours, and
+ * the round trip to it.
  *
- * No sockets, clocks or threads. Nothing in a message is believed before it has passed every check
- * of `REJECTS`.
+ * No sockets, clocks or threads. Nothing in a message is used before it has passed every check of
+ * `REJECTS`.
  *
- * **Lives.** A member's incarnation tells one life from the next; lives.ts says which one is
- * believed, and closing.ts how one ends.
+ * **Incarnations.** lives.ts says which incarnation of a member is believed, and closing.ts how one
+ * ends.
  *
- * **While we are joining** (joining.ts) we have no state that units could be applied to: we hear
- * the others, and say so, and take nothing. `adopt` takes over what the member had that gave us its
- * state.
+ * **While the instance is joining** (joining.ts) it has no state to which units could be applied.
+ * It hears the other members, says so, and applies no units. `reload` takes over what the donor had
+ * when it gave the snapshot.
  */
 
 import { AckBoard, PeerFlag, PeerRecord } from '../../shm/ack-board.js';
@@ -34,31 +34,31 @@ import { Vectors } from './vectors.js';
 export interface ReceiverOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
-  /** In the order of their ids, from 0, opened to write. */
+  /** In the order of their ids, from 0, opened for writing. */
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
   /** From `createForeignLogs`. */
   readonly foreignLogs: SharedArrayBuffer;
   readonly counts: Counts;
-  /** The member table; absent: the settings' members, for good. */
+  /** The member table; absent: the members in the settings, which never change. */
   readonly members?: SharedArrayBuffer;
-  /** Rings the send thread's bell: an acknowledgement is owed, or there is room in its log. */
+  /** Rings the send thread's doorbell: an acknowledgement is due, or there is room in its log. */
   readonly ring: () => void;
-  /** Told of errors thrown by an object's own code. */
+  /** Called with errors thrown by an object's own code. */
   readonly onError?: (error: unknown, object: number, origin: number) => void;
-  /** Told of a member's end after which not all have the same of it. */
+  /** Called when an incarnation has ended and not all members have the same units of it. */
   readonly onAlarm?: (problem: string, member: number) => void;
-  /** Told, once an episode and level, that a member's clock is too far from ours. */
+  /** Called once per episode and level if a member's clock is too far from ours. */
   readonly onSkew?: (problem: string, level: SkewLevel) => void;
 }
 
 /**
- * An incarnation that is not believed is asked for an answer once in this part of the keepalive
- * interval.
+ * An incarnation that is not believed is asked for an answer at most once in this part of the
+ * keepalive interval.
  */
 const ASKING_SPACING = 1 / 4;
 
-/** A longer round trip, in microseconds, is not one. */
+/** Longer round trips, in microseconds, are invalid. */
 const ROUND_TRIP_US_MAX = 60e6;
 
 export class Receiver {
@@ -69,22 +69,23 @@ export class Receiver {
   private readonly reader: MessageReader;
   private readonly self: number;
   private readonly members: MemberTable;
-  /** Whose slot each is, as of the last look at the table. */
+  /** The member id of each slot, as last read from the table. */
   private readonly ids: Int32Array;
   private readonly peers: PeerRecord[];
   private readonly digest = new DigestRecord();
   private readonly theirs = new VectorRecord();
   private readonly lives: Lives;
   private readonly closing: Closing;
-  /** Per slot: when a life of it that is believed was last heard. */
+  /** Per slot: when a believed incarnation of it was last heard, in ms. */
   private readonly heardAt: Float64Array;
-  /** Per slot: when an incarnation that is not believed was last asked for an answer. */
+  /** Per slot: when an incarnation that is not believed was last asked for an answer, in ms. */
   private readonly askedAt: Float64Array;
   /** Per slot: the incarnation that refuses us as we refuse it, as of the last alarm about it. */
   private readonly estranged: Float64Array;
   private readonly onAlarm: (problem: string, member: number) => void;
   /**
-   * The message read answers a later datagram of ours than its sender's present incarnation did.
+   * The current message answers a later datagram of ours than any that its sender's present
+   * incarnation has answered.
    */
   private answers = false;
   private readonly vectors: Vectors;
@@ -93,14 +94,15 @@ export class Receiver {
   private readonly skews: ClockSkew[];
   private readonly onSkew: (problem: string, level: SkewLevel) => void;
   private readonly context: ReceiveContext;
-  /** [object][member], of the present and of the former life. */
+  /** [object][member], of the present and of the former incarnation. */
   private readonly channels: ReceiveChannel[][];
   private readonly former: ReceiveChannel[][];
-  /**
-   * [object * slots + member]: latest of our datagram numbers that an echo gave a round trip for.
-   */
+  /** [object * slots + member]: the latest of our datagram numbers that was echoed. */
   private readonly echoed: Float64Array;
-  /** Per object: messages that asked for an acknowledgement, and as of which the bell last rang. */
+  /**
+   * Per object: messages that asked for an acknowledgement, and their number when the doorbell last
+   * rang.
+   */
   private readonly owed: Int32Array;
   private readonly rung: Int32Array;
 
@@ -173,9 +175,9 @@ export class Receiver {
   }
 
   /**
-   * Takes one datagram, received at `now` (ms); `coarse` is the time in coarse seconds, for the
-   * state objects; `wallMs` the wall clock (Unix ms), to compare the sender's with; 0: not
-   * compared. Returns why it was refused, or null.
+   * Reads one datagram, received at `now` (ms). `coarse`: the time in coarse seconds, for the state
+   * objects. `wallMs`: the wall clock (Unix ms), which is compared with the sender's; 0: not
+   * compared. Returns why the datagram was refused, or null.
    */
   receive(message: Uint8Array, now: number, coarse: number, wallMs = 0): Reject | null {
     const { counts } = this;
@@ -204,7 +206,7 @@ export class Receiver {
     return null;
   }
 
-  /** Call it some times a second: what time brings, and what main wrote. */
+  /** Does what is due, and reads what the main thread wrote. Call it several times a second. */
   tick(now: number): void {
     this.refresh();
     this.echoAge.look(now);
@@ -212,17 +214,14 @@ export class Receiver {
     if (!this.context.joining) this.closing.tick(now);
   }
 
-  /**
-   * Goes on from what the board says now: what we have was written there with the state that a
-   * donor gave us.
-   */
+  /** Resumes from the board: the vectors were written there with the state that a donor gave us. */
   reload(): void {
     for (const channels of [...this.channels, ...this.former]) for (const channel of channels) channel.reload();
     this.closing.reload();
     this.forgetStrangers();
   }
 
-  /** Bytes of units that wait for an earlier one. */
+  /** Bytes of units that wait for an earlier unit. */
   get bufferedBytes(): number {
     let bytes = 0;
     for (const members of [...this.channels, ...this.former])
@@ -231,7 +230,7 @@ export class Receiver {
   }
 
   /**
-   * The checks that need to know the members. Changes nothing but which life of the sender may be
+   * The checks that depend on the members. It changes only which incarnation of the sender may be
    * believed next.
    */
   private check(now: number): Reject | null {
@@ -254,12 +253,13 @@ export class Receiver {
       if (highest > sent || reader.echoDatagram > board.datagram(reader.object)) return 'ack_unsent';
       if (reader.echoValid && reader.echoDatagram > echoed) this.answers = true;
     }
-    // Last: only a message that passes everything else is a sign of life.
+    // Last, because only a message that passes every other check proves that its sender is alive.
     return this.believe(member, reader.incarnation, now);
   }
 
   /**
-   * Whether messages of this incarnation of the member are taken; ends the one before a new one.
+   * Whether messages of this incarnation of the member are accepted. Ends the incarnation before a
+   * new one.
    */
   private believe(member: number, incarnation: number, now: number): Reject | null {
     const { closing, lives, context, answers } = this;
@@ -277,13 +277,13 @@ export class Receiver {
     if (context.joining) closing.replace(member, incarnation);
     else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
       return 'unclosed';
-    // It is answered at once: members wait for that before they believe or start (lives.ts,
-    // joining.ts).
+    // Answer at once: members wait for the answer before they believe an incarnation or begin
+    // (lives.ts, joining.ts).
     this.announce(now);
     return null;
   }
 
-  /** An incarnation that is not believed yet proves itself by answering a message of ours. */
+  /** Sends a message, which an incarnation that is not believed yet can answer to prove itself. */
   private askForAnswer(member: number, now: number): void {
     if (now - this.askedAt[member] < this.settings.keepaliveMs * ASKING_SPACING) return;
     this.askedAt[member] = now;
@@ -291,9 +291,9 @@ export class Receiver {
   }
 
   /**
-   * A message of an incarnation that has ended here. If it says that ours has ended too, both
-   * sides refuse each other, and neither learns from messages what the other holds: only people can
-   * say which side restarts. Told once for each incarnation.
+   * Handles a message of an incarnation that has ended here. If it says that ours has ended too,
+   * both sides refuse each other, and neither learns from messages what the other has: only an
+   * operator can decide which side restarts. Reported once for each incarnation.
    */
   private noteEstranged(member: number): void {
     const { reader, settings, board, members } = this;
@@ -313,7 +313,8 @@ export class Receiver {
   }
 
   /**
-   * A life that we heard, and that is not the present one by what a donor knew, is heard of anew.
+   * Forgets incarnations that we heard and that the donor did not know as the present ones: they
+   * must be heard again.
    */
   private forgetStrangers(): void {
     for (let slot = 0; slot < this.peers.length; slot++)
@@ -321,8 +322,8 @@ export class Receiver {
   }
 
   /**
-   * Whether the message read is later than every one of its sender and object so far: only such a
-   * one is a sign of life. A late one proves nothing that the one before it did not, and may be a
+   * Whether the current message is later than all earlier ones of its sender and object. Only such
+   * a message proves that the sender is alive. A late one proves nothing new, and may be a
    * recording.
    */
   private isLatest(member: number): boolean {
@@ -330,7 +331,7 @@ export class Receiver {
     return datagram > this.channels[object][member].reception.datagram;
   }
 
-  /** Notes that the member lives. */
+  /** Notes that the member is alive. */
   private hear(member: number, now: number, isLatest: boolean): void {
     const peer = this.peers[member];
     const { incarnation, flags, speaks } = this.reader;
@@ -363,13 +364,13 @@ export class Receiver {
     if (level > 0) this.onSkew(skewProblem(this.members.name(member), skew.ms, level), level);
   }
 
-  /** Looks at what main wrote: who takes part, and what we are. */
+  /** Reads what the main thread wrote: the members, and the status of this instance. */
   private refresh(): void {
     this.context.joining = (this.board.status & PeerFlag.JOINING) !== 0;
     if (this.members.refresh()) this.noteMembers();
   }
 
-  /** A slot that another member has now starts from nothing. */
+  /** Clears each slot that now belongs to another member. */
   private noteMembers(): void {
     this.context.keeping = this.members.members > 2;
     for (let slot = 0; slot < this.ids.length; slot++) {
@@ -384,7 +385,7 @@ export class Receiver {
     }
   }
 
-  /** The others are to hear soon of what has changed: every object's vectors go out. */
+  /** Sends every object's vectors soon, so that the other members hear of what has changed. */
   private announce(now: number): void {
     for (let object = 0; object < this.channels.length; object++) this.owe(object, now);
     this.ring();
@@ -398,7 +399,7 @@ export class Receiver {
     for (let object = 0; object < this.channels.length; object++) this.board.noteChange(object);
   }
 
-  /** Takes in what the member says it has. Returns whether it told something about us. */
+  /** Reads the member's entries. Returns whether one of them acknowledges units of ours. */
   private takeEntries(member: number, now: number): boolean {
     const { reader } = this;
     let told = false;
@@ -417,7 +418,8 @@ export class Receiver {
   }
 
   /**
-   * Takes in the entry the reader stands at, which is about us. Returns whether it told something.
+   * Reads the current entry, which is about us. Returns whether it acknowledges units of this
+   * incarnation.
    */
   private takeAcknowledgement(member: number, now: number): boolean {
     const { reader, board } = this;
@@ -426,8 +428,7 @@ export class Receiver {
       board.setOutrun(reader.originIncarnation);
     if ((reader.entryFlags & FROZEN) !== 0) {
       if (ours) board.setDisowned();
-      // The donor of our snapshot may not have known the incarnation before ours, or had less of
-      // it.
+      // The donor of our snapshot may not have known our former incarnation, or had less of it.
       else this.takeFormer(member, this.self, now);
       return false;
     }
@@ -445,9 +446,7 @@ export class Receiver {
     return true;
   }
 
-  /**
-   * Takes in the entry the reader stands at, which says that an incarnation of `origin` has ended.
-   */
+  /** Reads the current entry, which says that an incarnation of `origin` has ended. */
   private takeFormer(member: number, origin: number, now: number): void {
     if (this.context.joining) return;
     const grew = this.vectors.takeFormer(this.reader, member, origin);
@@ -456,11 +455,13 @@ export class Receiver {
     this.theirs.clear();
     this.board.readFormerVector(object, member, origin, this.theirs);
     if (this.former[object][origin].adopt(this.theirs) && this.owe(object, now)) this.ring();
-    // The send thread looks what the member lacks.
+    // The send thread determines what the member lacks.
     if (grew) this.ring();
   }
 
-  /** The message carries units of a former life of another member than its sender. */
+  /**
+   * Handles a message that carries units of a former incarnation of a member other than its sender.
+   */
   private takeRepair(now: number, coarse: number): void {
     const { reader, closing } = this;
     const origin = this.members.slotOf(reader.unitsOrigin);
@@ -472,7 +473,7 @@ export class Receiver {
     closing.hearRepair(origin, now);
   }
 
-  /** Lets go of the units in the foreign log that every member has. */
+  /** Prunes the foreign log: deletes the units that every member has. */
   private prune(object: number, origin: number): void {
     const { current, former } = this.closing.lives[origin];
     const formerSafe = former === 0 ? Number.MAX_SAFE_INTEGER : this.closing.formerSafeThrough(object, origin);
@@ -485,8 +486,8 @@ export class Receiver {
   }
 
   /**
-   * An acknowledgement is owed. Returns whether the send thread must be told: see the board on why
-   * none is missed.
+   * Notes that an acknowledgement is due. Returns whether the send thread must be woken; the
+   * board's comment says why none is missed.
    */
   private owe(object: number, now: number): boolean {
     const owed = (this.owed[object] + 1) | 0;

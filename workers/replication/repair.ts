@@ -1,14 +1,14 @@
 /**
- * Repair: what a member lacks of a life that is over, it gets from those that have it, in the dead
+ * Repair: members pass on units of an ended incarnation to those that lack them, in the dead
  * origin's name.
  *
- * All that members have of a frozen life is in their vectors (closing.ts), and everybody sees the
- * same ones. So of each unit that somebody lacks it is clear who passes it on: the member with the
- * lowest slot of those that have it. If nothing changes, for it may have died too, or had to let go
- * of the unit, the next one steps in after one timeout, the one after it after two. A unit passed
- * on twice is a duplicate, and does no harm.
+ * The members' vectors say what each has of a frozen incarnation (closing.ts), and every member
+ * sees the same vectors. So it is determined which member passes on a lacking unit: the one with
+ * the lowest slot among those that have it. That member may have died too, or pruned the unit. So
+ * if nothing changes, the next one passes it on after one timeout, and the one after that after
+ * two. A unit passed on twice is a duplicate, and does no harm.
  *
- * In order, what lies beyond a hole of ours is not passed on: nobody could apply it before the hole
+ * In order, units beyond a gap of ours are not passed on: no member could apply them before the gap
  * is filled.
  */
 
@@ -19,12 +19,12 @@ import type { ForeignLog } from './foreign-log.js';
 import type { Datagram } from './message.js';
 import { FIRST_SEQUENCE } from './unit-log.js';
 
-/** Between two looks at the lives of the members. */
+/** Time between two reads of the members' incarnations, in ms. */
 const LOOK_MS = 2;
-/** Messages to each member in one round, of one object and life. */
+/** Most messages to each member in one round, for one object and incarnation. */
 const MESSAGES_MAX = 64;
 
-/** One object's part of a former life: what was seen of it, and when something is due. */
+/** The repair of one object's part of a former incarnation: its progress, and when it is due. */
 interface Round {
   /** Sum over what the members said they have: it moves when one gets more. */
   progress: number;
@@ -44,7 +44,7 @@ export class Repair {
   private readonly rounds: readonly (readonly Round[])[];
   private readonly life = new LifeRecord();
   private readonly ours = new VectorRecord();
-  /** Per member: what it said it has of the life looked at; incarnation 0: nothing. */
+  /** Per member: what it said it has of the incarnation under repair; incarnation 0: nothing. */
   private readonly theirs: readonly VectorRecord[];
   private nextLook = Number.NEGATIVE_INFINITY;
   private nextDue = Number.POSITIVE_INFINITY;
@@ -106,7 +106,8 @@ export class Repair {
     this.nextDue = Math.min(this.nextDue, round.nextAt);
     const { settings, peers } = this.context;
     let messages = 0;
-    // By multicast: to everyone what several lack, and to each member what only that one lacks.
+    // By multicast: send to everyone what several members lack, and to each member what only that
+    // one lacks.
     if (this.isMulticast) messages += this.passOn(object, origin, EVERYONE, now - round.since, timeout, now, outlet);
     for (let member = 0; member < settings.slots; member++)
       if (peers.silent[member] === 0 && this.lacks(member, object))
@@ -115,8 +116,8 @@ export class Repair {
   }
 
   /**
-   * Reads what the members have; returns the timeout of the slowest that is heard and lacks
-   * something, 0: nobody.
+   * Reads what the members have. Returns the longest timeout (ms) among heard members that lack
+   * something; 0: none lacks anything.
    */
   private readLacking(object: number, origin: number, incarnation: number): number {
     const { board, peers, settings } = this.context;
@@ -154,8 +155,7 @@ export class Repair {
   }
 
   /**
-   * Sends `member`, or everyone, the units lacking that it is our turn to pass on after `waited`
-   * ms.
+   * Sends `member`, or everyone, the lacking units that are our turn to pass on after `waited` ms.
    */
   private passOn(
     object: number,
@@ -175,7 +175,7 @@ export class Repair {
     for (let position = log.head; position !== tail; ) {
       const next = log.load(position);
       if (next === position) {
-        // It had to make room; so had all before what is there now.
+        // The unit was overwritten to make room, as were all before the present head.
         position = log.head;
         if (((tail - position) | 0) < 0) break;
         continue;
@@ -201,8 +201,8 @@ export class Repair {
   }
 
   /**
-   * Whether the unit loaded is of the life looked at and is to be passed on to `member`, or to
-   * `EVERYONE`, which is by multicast: several members that are heard lack it.
+   * Whether the loaded unit is of the incarnation under repair and must be passed on to `member`
+   * or, by multicast if several heard members lack it, to `EVERYONE`.
    */
   private isLacking(log: ForeignLog, member: number, object: number): boolean {
     const { ours } = this;
@@ -213,7 +213,7 @@ export class Repair {
     return !this.isMulticast || this.lackingOf(log.first) > 1 === (member === EVERYONE);
   }
 
-  /** How many members that are heard lack the unit that begins at `first`. */
+  /** The number of heard members that lack the unit that begins at `first`. */
   private lackingOf(first: number): number {
     const { peers } = this.context;
     const { theirs } = this;
@@ -223,7 +223,7 @@ export class Repair {
     return lacking;
   }
 
-  /** How many members before us could pass the unit on. */
+  /** The number of members before us that could pass the unit on. */
   private placeOf(first: number, origin: number): number {
     const { peers } = this.context;
     let place = 0;

@@ -1,20 +1,20 @@
 /**
- * The sending side of one channel: one object's units to the other members, and our reception
+ * The sending side of one channel: sends one object's units to the other members, and our reception
  * vectors to their origins.
  *
  *     records ─ add ─▶ stage ─ cut ─▶ unit log ─ poll ─▶ messages to all that are attached
  *                                        │ ▲ prune, retransmit
  *                                        │ └── what the members acknowledged (board)
- *                                        └──── a copy, folded ─▶ debts of those that are not (attachments.ts, debt.ts)
+ *                                        └──── a copy, folded ─▶ backlogs of detached members (attachments.ts, debt.ts)
  *
- * **What the object is asked**, if it tells more than its log records say (counters): `tell` of
- * each record when it is staged, `nextUntold` once a poll for what the workers' logs had no room
- * for, `settle` after every cut. Errors thrown there are counted and end neither the round nor the
- * thread.
+ * **Calls to the object.** Some objects replicate more than their log records (counters). The
+ * channel calls `tell` for each record when it is staged, `nextUntold` once a poll for changes that
+ * found no room in the workers' logs, and `settle` after every cut. Errors thrown there are
+ * counted. They end neither the round nor the thread.
  *
- * **A full log** detaches those that hold it up: who is silent at once, who is heard and behind
- * after a while, in which the workers' log rings take what comes. So no member stops the others, or
- * the workers, for longer than that.
+ * **If the log is full**, the members that delay its pruning are detached: silent ones at once,
+ * heard ones after `detachMs`. In that time the workers' log rings take new records. So no member
+ * stops the others, or the workers, for longer.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -29,11 +29,12 @@ import type { UnitLog } from './unit-log.js';
 
 /** Messages with new units in one poll. */
 const NEW_MESSAGES_MAX = 64;
-/** Longest record an object tells without the log's help, and most of them in one poll. */
+/** The longest record of `nextUntold`, in words, and the most such records in one poll. */
 const UNTOLD_WORDS = 8;
 const UNTOLD_RECORDS_MAX = 4096;
 /**
- * Who holds up the oldest units of a full log, this part of it, is detached: enough to go on with.
+ * If the log is full, members that lack units in this oldest part of it are detached. That frees
+ * enough room to go on.
  */
 const DETACH_SHARE = 1 / 16;
 
@@ -54,14 +55,14 @@ export class SendChannel {
   private stageLimit = 0;
   private readonly isMulticast: boolean;
   /**
-   * By multicast, of the units that are sent again: to whom each goes; and how many go to each slot
-   * + 1, 0: `EVERYONE`.
+   * For multicast: the recipient of each unit that is sent again, and the number of such units per
+   * recipient, at index slot + 1 (0: `EVERYONE`).
    */
   private readonly recipients: Int32Array;
   private readonly recipientCount: Int32Array;
-  /** Since when there has been no room; infinite while there is. */
+  /** When the log became full, in ms; infinite: it has room. */
   private fullSince = Number.POSITIVE_INFINITY;
-  /** Whether members were detached since all were attached. */
+  /** Whether members have been detached since all members were last attached. */
   private detaching = false;
 
   constructor(object: StateObject, log: UnitLog, context: ChannelContext) {
@@ -84,8 +85,8 @@ export class SendChannel {
   }
 
   /**
-   * Finds out how much may be staged until the next `cut`; returns whether that is a record of any
-   * size. Nothing else takes room in the log meanwhile.
+   * Determines how much may be staged until the next `cut`. Returns whether a record of any size
+   * fits. Nothing else takes room in the log meanwhile.
    */
   makeRoom(): boolean {
     const { stage, log, context } = this;
@@ -95,7 +96,7 @@ export class SendChannel {
     return !this.full;
   }
 
-  /** Whether the next acknowledgement is to ring our bell. */
+  /** Sets whether the next acknowledgement must ring our doorbell. */
   private askForBell(hungry: boolean): void {
     if (hungry === this.hungry) return;
     this.hungry = hungry;
@@ -115,7 +116,7 @@ export class SendChannel {
     return this.stage.used <= this.stageLimit;
   }
 
-  /** Cuts everything staged into units, numbers them and puts them into the log. */
+  /** Cuts all staged records into units, numbers them and appends them to the log. */
   cut(): void {
     const { stage, context } = this;
     context.counts.add('state_tx_coalesce_failed', stage.failures);
@@ -143,8 +144,7 @@ export class SendChannel {
   }
 
   /**
-   * Stages and cuts what the workers counted while their logs were full. Returns how many records
-   * that was.
+   * Stages and cuts changes that found no room in the workers' logs. Returns the number of records.
    */
   private tellUntold(now: number): number {
     const { pacing, window } = this.context;
@@ -160,8 +160,8 @@ export class SendChannel {
   }
 
   /**
-   * The object's next record without the log's help, in `untold`; `NONE` also where the object's
-   * code fails.
+   * Writes the object's next such record to `untold`. Returns `NONE` if there is none, or if the
+   * object's code fails.
    */
   private nextUntold(): number {
     const { source, untold } = this;
@@ -179,7 +179,7 @@ export class SendChannel {
     this.context.counts.add('state_tx_units', 1);
   }
 
-  /** Units that some member may lack, in the log and in debts. */
+  /** Units that some member may lack, in the log and in backlogs. */
   get heldUnits(): number {
     return this.log.units + this.attachments.owedUnits;
   }
@@ -189,8 +189,8 @@ export class SendChannel {
   }
 
   /**
-   * Sends what was lost, and backlogs: before any channel sends new units, see pacing.ts. Returns
-   * how much was done: messages sent and units pruned.
+   * Sends lost units and backlogs. Called before any channel sends new units, see pacing.ts.
+   * Returns the amount of work: messages sent and units pruned.
    */
   recover(now: number): number {
     const { again, backlog } = this.context.pacing;
@@ -200,7 +200,7 @@ export class SendChannel {
     return work + this.attachments.poll(now, backlog);
   }
 
-  /** Sends new units and acknowledgements. Returns how much was done. */
+  /** Sends new units and acknowledgements. Returns the amount of work done. */
   poll(now: number): number {
     const { data: outlet, urgent } = this.context.pacing;
     let work = this.tellUntold(now);
@@ -213,7 +213,7 @@ export class SendChannel {
     return work + this.acknowledging.poll(now, urgent);
   }
 
-  /** Says who is attached, what is in flight and what was delivered. */
+  /** Reports the attached members, and the units in flight and delivered. */
   report(attached: Uint8Array): void {
     const { window } = this.context;
     this.attachments.markAttached(attached);
@@ -221,31 +221,31 @@ export class SendChannel {
     window.noteDelivered(4 * this.retransmission.takeDelivered());
   }
 
-  /** Whether packets may wait for acknowledgements. */
+  /** Whether held packets may wait for acknowledgements. */
   private get isWaitedFor(): boolean {
     const { marks } = this.context;
     return marks !== null && marks.count > 0;
   }
 
   /**
-   * A mark was noted: asked before anything of it is sent, or its acknowledgement could come too
-   * soon to ring.
+   * A mark was noted. Call it before anything that the mark covers is sent; otherwise the
+   * acknowledgement could arrive before the doorbell is asked for.
    */
   noteMark(): void {
     this.askForBell(true);
   }
 
-  /** Through which number the member has every unit of ours, as of the last poll. */
+  /** The number through which the member has every unit of ours, as of the last poll. */
   acknowledgedThrough(member: number): number {
     return this.attachments.acknowledgedThrough(member);
   }
 
-  /** Highest number given to a record. */
+  /** Highest sequence number assigned. */
   get numbered(): number {
     return this.log.nextSequence - 1;
   }
 
-  /** Highest number of what the log has sent. */
+  /** Highest sequence number that was sent from the log. */
   get sent(): number {
     const { log } = this;
     if (log.unsent === log.tail) return this.numbered;
@@ -254,20 +254,23 @@ export class SendChannel {
   }
 
   /**
-   * Through which number the member has every unit; infinite: it is not attached, not heard, or
-   * joining.
+   * The number through which the member has every unit; infinite: it is not attached, silent, or
+   * not present.
    */
   heldThrough(member: number): number {
     return this.attachments.heldThrough(member);
   }
 
-  /** The log's units are not for the member any more: what it misses is kept for it coalesced. */
+  /**
+   * Detaches the member: the log's units are no longer for it, and what it lacks is kept as a
+   * backlog.
+   */
   detach(member: number): void {
     this.attachments.detach(member);
     this.prune();
   }
 
-  /** Lets the next poll tell the others what we are. */
+  /** Makes the next poll announce our status to the other members. */
   announce(): void {
     this.acknowledging.announce();
   }
@@ -277,7 +280,7 @@ export class SendChannel {
     return Math.min(this.retransmission.nextScan, this.attachments.deadline, this.acknowledging.deadline);
   }
 
-  /** Takes in what the members acknowledged; lets go of what all have. */
+  /** Reads what the members acknowledged, and prunes what all have. */
   private readBoard(): number {
     const { peers } = this.context;
     const changed = this.attachments.refresh();
@@ -297,7 +300,8 @@ export class SendChannel {
   }
 
   /**
-   * Makes room in a full log: detaches those that hold it up. Returns the number of units pruned.
+   * Makes room in a full log: detaches the members that delay its pruning. Returns the number of
+   * units pruned.
    */
   private detachLaggards(now: number): number {
     const { attachments, context } = this;
@@ -321,7 +325,7 @@ export class SendChannel {
     return pruned;
   }
 
-  /** Last number of the oldest part of the log, of what was sent. */
+  /** Last number in the oldest part of the log, among units that were sent. */
   private oldest(): number {
     const { log } = this;
     const { head } = log;
@@ -334,7 +338,10 @@ export class SendChannel {
     return last;
   }
 
-  /** Nobody gets anything from the log: alone in the cluster, or all others are owed. */
+  /**
+   * Discards the log's units: no member gets any, because there is no other member or all others
+   * are detached.
+   */
   private discard(now: number): number {
     const { log } = this;
     while (log.unsent !== log.tail) log.markSent(log.unsent, now);
@@ -342,10 +349,7 @@ export class SendChannel {
     return log.prune(Number.MAX_SAFE_INTEGER);
   }
 
-  /**
-   * Numbers through `last` go to the network. A debt may have sent later ones to its member
-   * already.
-   */
+  /** Numbers through `last` are sent. A backlog may have sent later ones to its member already. */
   private raiseSequence(last: number): void {
     const { board } = this.context;
     if (last > board.sequence(this.object)) board.setSequence(this.object, last);
@@ -360,8 +364,8 @@ export class SendChannel {
       if (datagram === null) break;
       log.load(log.unsent);
       attachments.maskFor(log.first);
-      // Entries are for everybody: with them, who is excluded from the units would be sent all of
-      // these too.
+      // Entries are for every member. With them, the message would also go to the members that are
+      // excluded from the units.
       if (attachments.isForAll) this.acknowledging.piggyback(now, UNIT_WORDS + log.recordWords);
       do {
         writer.addUnit(log.first, log.count, log.words, log.recordsAt, log.recordWords);
@@ -378,9 +382,9 @@ export class SendChannel {
   }
 
   /**
-   * Finds the units that are overdue at some member and sends them again. Their time counts from
-   * now even where the outlet ran out of memory half-way: a host that cannot get its messages out
-   * should not try sooner.
+   * Finds the units that are overdue at some member and sends them again. Their timers restart now
+   * even if the outlet ran out of memory half-way: a host that cannot get its messages out should
+   * not retry sooner.
    */
   private retransmit(now: number, outlet: Outlet): number {
     const { counts, peers } = this.context;
@@ -399,9 +403,9 @@ export class SendChannel {
   }
 
   /**
-   * How many of the due units were lost. A timeout alone does not tell: the acknowledgement may
-   * only be late. A later unit that arrived does, and so does a second timeout (RFC 9002 §6.2 and
-   * §7.6 treat timeouts alike).
+   * The number of due units that were lost. A timeout alone does not prove loss: the
+   * acknowledgement may only be late. A later unit that arrived proves it, and so does a second
+   * timeout (RFC 9002 §6.2 and §7.6 treat timeouts alike).
    */
   private countLost(found: number): number {
     const { attachments, log, retransmission } = this;
@@ -414,8 +418,8 @@ export class SendChannel {
   }
 
   /**
-   * By multicast: finds out to whom each due unit goes. What one member lacks is not sent to the
-   * others.
+   * For multicast: determines the recipient of each due unit. A unit that only one member lacks is
+   * not sent to the others.
    */
   private findRecipients(found: number): void {
     const { attachments, log, recipients, retransmission } = this;
@@ -434,14 +438,17 @@ export class SendChannel {
   }
 
   /**
-   * Whether due unit `i`, which is loaded, is sent to the member, or by multicast to `EVERYONE`.
+   * Whether due unit `i`, which is loaded, is sent to the member or, by multicast, to `EVERYONE`.
    */
   private isDueTo(member: number, i: number): boolean {
     if (this.isMulticast) return this.recipients[i] === member;
     return this.attachments.lacks(member, this.log.first);
   }
 
-  /** Sends those of the first `found` due units again that are for `member`, or for `EVERYONE`. */
+  /**
+   * Sends again those of the first `found` due units that are for `member`, which may be
+   * `EVERYONE`.
+   */
   private sendAgain(now: number, outlet: Outlet, found: number, member: number): number {
     const { attachments, log } = this;
     const { writer } = this.context;
@@ -467,8 +474,8 @@ export class SendChannel {
   }
 
   /**
-   * Ends a message with units, of which `maskFor` was asked. If all members but one are excluded,
-   * it goes to that one.
+   * Ends a message with units, for which `maskFor` was called. If all members but one are excluded,
+   * it is sent to that one.
    */
   private finish(datagram: Datagram, outlet: Outlet, member: number): void {
     const { attachments } = this;

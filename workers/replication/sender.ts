@@ -1,9 +1,8 @@
 /**
- * The send thread's half of the protocol core: takes our records and what the board says, yields
- * messages.
+ * The send thread's half of the protocol core: takes our records and what the board says, and
+ * produces messages.
  *
- * No sockets, clocks or threads: time is what the caller says, in ms, and messages go to an
- * `Outlet`.
+ * No sockets, clocks or threads: the caller passes the time, in ms, and messages go to an `Outlet`.
  */
 
 import { AckBoard } from '../../shm/ack-board.js';
@@ -24,10 +23,13 @@ import { RECORD_WORDS_MAX } from './stage.js';
 import { UnitLog, unitLogRegion } from './unit-log.js';
 import { Reason, Window } from './window.js';
 
-/** Entries a full unit leaves room for, so that acknowledgements can ride on a busy channel. */
+/**
+ * A full unit leaves room for this many entries, so that acknowledgements can share a busy
+ * channel's messages.
+ */
 const RESERVED_ENTRIES = 2;
 
-/** Counted when records begin to be held back. */
+/** Counted when sending begins to be throttled. */
 const HOLDS = {
   [Reason.DELAY]: 'state_tx_holds_delay',
   [Reason.LOSS]: 'state_tx_holds_loss',
@@ -51,10 +53,11 @@ export interface SenderOptions {
   readonly counts: Counts;
   /** From `createHoldBoard`; absent: no worker holds packets. */
   readonly holds?: SharedArrayBuffer;
-  /** The member table; absent: the settings' members, for good. */
+  /** The member table; absent: the members in the settings, which never change. */
   readonly members?: SharedArrayBuffer;
   /**
-   * Told, once an episode, what an operator should know: members are detached, or need a snapshot.
+   * Called once per episode with what an operator should know: members are detached, or need a
+   * snapshot.
    */
   readonly onAlarm?: (problem: string, object: number) => void;
 }
@@ -69,15 +72,16 @@ export class Sender {
   private readonly debts: DebtBudget;
   private readonly window: Window;
   private readonly pacing: Pacing;
-  /** Scratch: who gets units of any object's log. */
+  /** Scratch: 1 for each member that gets units of some object's log. */
   private readonly attached: Uint8Array;
-  /** The channel that is first to send: a limit on what is sent favours none. */
+  /** The channel that sends first. It rotates, so that a rate limit favours no channel. */
   private turn = 0;
   private heldSince = Number.POSITIVE_INFINITY;
-  /** For how long records have been held back, or were the last time, in ms. */
+  /** How long sending has been throttled, or was the last time, in ms. */
   heldMs = 0;
   /**
-   * For how long the records that are taken next have waited, at most, for the sake of a member.
+   * The longest time, in ms, for which the records that are taken next have waited for the sake of
+   * a member.
    */
   private waitedMs = 0;
   private heldFor: Reason = Reason.NONE;
@@ -95,7 +99,7 @@ export class Sender {
     const bytes = messageBytes(settings);
     const roomWords = (bytes >>> 2) - HEADER_WORDS - UNIT_WORDS;
     if (roomWords < RECORD_WORDS_MAX) throw new RangeError(`messages of ${bytes} bytes do not hold the longest record`);
-    // In the shortest messages the longest record leaves no room for entries: they go by messages
+    // In the shortest messages, the longest record leaves no room for entries: they go in messages
     // of their own.
     const unitWords = Math.max(RECORD_WORDS_MAX, roomWords - RESERVED_ENTRIES * ENTRY_WORDS);
     this.peers = new PeerView(settings, board, options.members ?? memberTableOf(settings));
@@ -147,24 +151,26 @@ export class Sender {
     this.repair = new Repair(context, selfIndex(settings), objects, foreign);
   }
 
-  /** Before the first `append` of a round: whether every object can take a record of any size. */
+  /**
+   * Whether every object can take a record of any size. Call it before the first `append` of a
+   * round.
+   */
   makeRoom(): boolean {
     let room = true;
     for (const channel of this.channels) room = channel.makeRoom() && room;
     return room;
   }
 
-  /** Unit logs that are full: some member lags so far behind that nothing more is taken. */
+  /**
+   * The number of unit logs that are full: some member lags so far that no more records are taken.
+   */
   get fullLogs(): number {
     let full = 0;
     for (const channel of this.channels) if (channel.isFull) full++;
     return full;
   }
 
-  /**
-   * Takes one of our records, copying it. Returns whether another may be given before the next
-   * `cut`.
-   */
+  /** Copies one of our records. Returns whether another may be given before the next `cut`. */
   append(object: number, op: number, words: Int32Array, at: number, length: number): boolean {
     const channel = this.channels[object];
     if (channel === undefined) {
@@ -175,18 +181,19 @@ export class Sender {
   }
 
   /**
-   * Numbers everything appended and puts it into the unit logs: from here on it will be delivered.
+   * Numbers all appended records and puts them into the unit logs: from here on they will be
+   * delivered.
    */
   cut(): void {
     for (const channel of this.channels) channel.cut();
   }
 
-  /** Whether the workers want to know of `noteLogs`; asked after their records were taken. */
+  /** Whether the workers want `noteLogs` to be called. Read it after their records were taken. */
   get isAskedForMarks(): boolean {
     return this.marks?.isAsked ?? false;
   }
 
-  /** After a `cut`: how far each worker's log is numbered now, as a position of its ring. */
+  /** Notes, after a `cut`, how far each worker's log is numbered now, as a position in its ring. */
   noteLogs(positions: Int32Array): void {
     const { channels, numbers } = this;
     for (let object = 0; object < numbers.length; object++) {
@@ -197,8 +204,8 @@ export class Sender {
   }
 
   /**
-   * Sends what is due. Returns how much was done; 0: nothing until `deadline`, a record or the
-   * bell. `wallMs`: the wall clock (Unix ms), told to the others; 0: not told.
+   * Sends what is due. Returns the amount of work done; 0: nothing to do until `deadline`, a new
+   * record or the doorbell. `wallMs`: the wall clock (Unix ms), sent to the peers; 0: not sent.
    */
   poll(now: number, outlet: Outlet, wallMs = 0): number {
     const { writer } = this;
@@ -216,7 +223,7 @@ export class Sender {
     for (let i = 0; i < channels.length; i++) work += channels[(this.turn + i) % channels.length].recover(now);
     work += this.repair.poll(now, pacing.again);
     for (let i = 0; i < channels.length; i++) work += channels[(this.turn + i) % channels.length].poll(now);
-    // A poll in which nothing could be sent for the limit is nobody's turn.
+    // The turn stays if the rate limit kept this poll from sending anything.
     if (pacing.readyAt === Number.POSITIVE_INFINITY || pacing.granted !== granted)
       this.turn = (this.turn + 1) % Math.max(1, channels.length);
     this.lag?.poll(now, this.waitedMs);
@@ -225,8 +232,8 @@ export class Sender {
   }
 
   /**
-   * Whether records are to wait in the log rings, and why: what can go out now is less than what is
-   * there, and the longer they wait the more they coalesce.
+   * Whether records must wait in the log rings, and why. They wait while less can be sent than is
+   * there: the longer they wait, the more they coalesce.
    */
   hold(now: number): Reason {
     const { counts, pacing, window } = this;
@@ -249,10 +256,7 @@ export class Sender {
     return reason;
   }
 
-  /**
-   * What may be in flight, in bytes, and why no more; infinite and `NONE` while there is no
-   * congestion.
-   */
+  /** The most bytes that may be in flight; infinite while there is no congestion. */
   get windowBytes(): number {
     return this.window.bytes;
   }
@@ -262,7 +266,7 @@ export class Sender {
     return this.window.reason === Reason.NONE && (this.lag?.windowMs ?? 0) > 0 ? Reason.LAG : this.window.reason;
   }
 
-  /** The largest lag of a member that is heard, in ms; 0 without `maxLagMs`. */
+  /** The largest lag of a heard member, in ms; 0 without `maxLagMs`. */
   get lagMs(): number {
     return this.lag?.worstMs ?? 0;
   }
@@ -300,19 +304,19 @@ export class Sender {
     return words * 4;
   }
 
-  /** Memory for what detached members are owed. */
+  /** Bytes of memory that the backlogs of detached members take. */
   get debtBytes(): number {
     return this.debts.used;
   }
 
-  /** How many members are owed something, over all objects. */
+  /** Backlogs of members, summed over all objects. */
   get owedMembers(): number {
     let members = 0;
     for (const channel of this.channels) members += channel.owedMembers;
     return members;
   }
 
-  /** Units never sent. */
+  /** Whether some units were never sent. */
   get hasUnsent(): boolean {
     for (const channel of this.channels) if (channel.log.unsent !== channel.log.tail) return true;
     return false;
