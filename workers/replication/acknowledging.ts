@@ -1,7 +1,6 @@
 /**
- * What one channel tells the others that we have: our reception vectors, riding on messages with
- * units where they can, in messages of their own when they can wait no longer, and all of them in
- * keepalives.
+ * What one channel reports as received: our reception vectors. They go in messages with units if
+ * possible, in messages of their own when they can wait no longer, and all of them in keepalives.
  */
 
 import { VectorRecord } from '../../shm/ack-board.js';
@@ -16,9 +15,9 @@ export class Acknowledging {
   private readonly context: ChannelContext;
   private readonly composer: Composer;
   private readonly attachments: Attachments;
-  /** Version of each origin's vector that we last told. */
+  /** Version of each origin's vector that was last sent. */
   private readonly told: Int32Array;
-  /** The same of what we have of its former life. */
+  /** The same for the vector of its former incarnation. */
   private readonly toldFormer: Int32Array;
   private readonly vector = new VectorRecord();
   private readonly peer = new PeerRecord();
@@ -47,14 +46,14 @@ export class Acknowledging {
     return Math.min(this.ackDue, this.keepaliveDue);
   }
 
-  /** What every message says of us has changed: the others are told at once. */
+  /** What every message says of us has changed: the next poll sends a keepalive. */
   announce(): void {
     this.keepaliveDue = Number.NEGATIVE_INFINITY;
   }
 
   /**
-   * Alone in the cluster: there is nobody to tell, until somebody comes. Acknowledgements that are
-   * owed wait, too.
+   * Suspends everything while this instance is alone in the cluster. Pending acknowledgements wait
+   * until a member comes.
    */
   rest(): void {
     this.ackDue = Number.POSITIVE_INFINITY;
@@ -62,8 +61,8 @@ export class Acknowledging {
   }
 
   /**
-   * Acknowledgements that can wait no longer for a message to ride on, and keepalives. Returns the
-   * messages sent.
+   * Sends acknowledgements that can wait no longer for a message with units, and keepalives.
+   * Returns the number of messages sent.
    */
   poll(now: number, outlet: Outlet): number {
     const { attachments } = this;
@@ -95,7 +94,10 @@ export class Acknowledging {
     return messages;
   }
 
-  /** What main found our content to be, while nothing was under way. Format version 2. */
+  /**
+   * Adds our content digest as computed by the main thread while nothing was under way. Format
+   * version 2.
+   */
   private addDigest(): void {
     const { board, writer } = this.context;
     if (writer.version < FREEZING_VERSION || board.readDigest(this.object, this.self, this.digest) === 0) return;
@@ -104,8 +106,8 @@ export class Acknowledging {
   }
 
   /**
-   * Lets an owed acknowledgement ride on the message begun, leaving `reserve` words, but not on
-   * every one.
+   * Adds a pending acknowledgement to the current message, leaving `reserve` words, but not to
+   * every message.
    */
   piggyback(now: number, reserve: number): void {
     const { board, peers, settings } = this.context;
@@ -115,8 +117,9 @@ export class Acknowledging {
   }
 
   /**
-   * Adds entries for origins from slot `origin` on: all that were heard, or those whose vector
-   * changed since it was last told. Returns the slot of the first that did not fit.
+   * Adds entries for origins from slot `origin` on: for all that were heard, or for those whose
+   * vector changed since it was last sent. Returns the slot of the first that did not fit; `slots`
+   * if all did.
    */
   private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
     const { peers, settings } = this.context;
@@ -142,8 +145,8 @@ export class Acknowledging {
   }
 
   /**
-   * What we have of the origin's life that is over, as long as somebody may lack it. Format version
-   * 2.
+   * Adds what we have of the origin's former incarnation, while some member may lack it. Format
+   * version 2. Returns false if it does not fit.
    */
   private addFormer(now: number, origin: number, all: boolean, reserve: number): boolean {
     const { board, peers, writer } = this.context;
@@ -158,9 +161,9 @@ export class Acknowledging {
   }
 
   /**
-   * Whether we hold our units for the origin: as of now nothing is let go that it lacks. One that
-   * leaves has nothing held for it any more once we have everything of it, and that tells it that
-   * it may go.
+   * Whether we retain our units for the origin: from now on nothing that it lacks is pruned. For a
+   * leaving member nothing more is retained once we have everything of it, which tells it that it
+   * may go.
    */
   private holds(origin: number): boolean {
     const { peer, vector } = this;
@@ -170,8 +173,8 @@ export class Acknowledging {
   }
 
   /**
-   * Everything owed up to `owed` has been told. What came meanwhile is owed anew: see the board on
-   * this race.
+   * All acknowledgements due up to `owed` have been sent. Those that came meanwhile are due again;
+   * the board's comment describes this race.
    */
   private noteServed(owed: number, now: number): void {
     const { board, peers } = this.context;

@@ -1,15 +1,15 @@
 /**
- * Records that one member is owed, coalesced as far as their object coalesces them: so never much
- * larger than the object.
+ * Records of one member's backlog, coalesced as far as their object coalesces them. So a fold is
+ * never much larger than the object.
  *
- * A record weighs as many sequence numbers as it stands for, as in the stage, and what is taken out
- * as a unit takes the weight of its records in numbers. So the units made of a fold follow each
- * other without a gap, and stand together for exactly the numbers that were folded, though each
- * alone does not stand for its own.
+ * A record weighs as many sequence numbers as it stands for, as in the stage. A unit taken from the
+ * fold takes the weight of its records in numbers. So the units made of a fold have consecutive
+ * numbers, and together stand for exactly the numbers that were folded. A single unit does not
+ * stand for its own numbers.
  *
- * Only the latest record of a key is tried: merging with one before it would pass over an operation
- * on that key. Equal keys are equal hashes here, so two keys of one hash in turn do not merge, and
- * the fold may come to its bound.
+ * Only the latest record of a key is tried: merging with an earlier one would skip an operation on
+ * that key. Keys are compared by their hashes. So two keys with one hash that alternate do not
+ * merge, and the fold may reach its bound.
  *
  *     words    … | header, payload | header, payload | …          records in the order of their keys' first operation
  *     start, weight                                               of record `i` at `i − base`; those before `first` were taken
@@ -21,16 +21,15 @@ import { powerOfTwo } from '../../shm/struct.js';
 
 const WORDS_MIN = 4096;
 const RECORDS_MIN = 512;
-/** No record weighs more: a unit's count is a word. */
+/** The most that a record weighs: a unit's count is one word. */
 const WEIGHT_MAX = 2 ** 30;
 
 export class Fold {
-  /** Sequence numbers it stands for. */
+  /** Sequence numbers that the fold stands for. */
   numbers = 0;
-  /** Times the object's own code threw an error; the record is then kept unmerged. */
+  /** How often the object's own code threw an error; the record is then kept unmerged. */
   failures = 0;
-  // The unit that `take` took: `words[takenAt … takenAt + takenWords)`, good until the next call of
-  // anything.
+  // The unit that `take` took: `words[takenAt … takenAt + takenWords)`, valid until the next call.
   takenAt = 0;
   takenWords = 0;
   takenCount = 0;
@@ -45,7 +44,7 @@ export class Fold {
   private keys = new Int32Array(2 * RECORDS_MIN);
   private values = new Int32Array(2 * RECORDS_MIN);
   private filled = 0;
-  /** Of a key: its place in the table. */
+  /** Shifts a key's hash to its home slot in the table. */
   private shift = 32 - Math.log2(2 * RECORDS_MIN);
 
   constructor(object: StateObject) {
@@ -56,12 +55,12 @@ export class Fold {
     return this.next - this.first;
   }
 
-  /** Words of the records that wait. */
+  /** Words of the records not yet taken. */
   get liveWords(): number {
     return this.records === 0 ? 0 : this.used - this.start[this.first - this.base];
   }
 
-  /** Memory it takes. */
+  /** Bytes of memory that the fold takes. */
   get bytes(): number {
     return 4 * (this.words.length + this.start.length + 2 * this.weight.length + 2 * this.keys.length);
   }
@@ -71,7 +70,7 @@ export class Fold {
     const end = at + length;
     let records = 0;
     for (let i = at; i < end; i += 1 + (from[i] & 0xff)) records++;
-    // Any split of the numbers among the records will do.
+    // Any split of the numbers among the records is correct.
     let weight = count - records + 1;
     for (let i = at; i < end; i += 1 + (from[i] & 0xff)) {
       this.add(from, i, weight);
@@ -80,8 +79,8 @@ export class Fold {
   }
 
   /**
-   * Takes out a unit of the oldest records, of at most `wordsMax` words, or of one record. There
-   * must be one.
+   * Takes out a unit of the oldest records, of at most `wordsMax` words or of a single record. The
+   * fold must not be empty.
    */
   take(wordsMax: number): void {
     const begin = this.start[this.first - this.base];
@@ -135,7 +134,7 @@ export class Fold {
   }
 
   /**
-   * Where the table has the key of the record at `at`, made if need be; −1 where the object's code
+   * The table slot of the key of the record at `at`, inserted if needed; −1 if the object's code
    * fails.
    */
   private slotOf(op: number, at: number, length: number): number {
@@ -156,7 +155,7 @@ export class Fold {
     return slot;
   }
 
-  /** Makes room for a record of so many words. */
+  /** Makes room for a record of this many words. */
   private reserve(words: number): void {
     if (this.first === this.next) this.clear();
     else if (this.used + words > this.words.length || this.next - this.base === this.start.length) this.makeRoom(words);
@@ -164,8 +163,8 @@ export class Fold {
   }
 
   /**
-   * Moves the records that wait to the front, into larger memory where they would fill more than
-   * half of the present.
+   * Moves the records not yet taken to the front, into larger memory if they would fill more than
+   * half of the present memory.
    */
   private makeRoom(words: number): void {
     const from = this.start[this.first - this.base];
@@ -188,10 +187,7 @@ export class Fold {
     this.base = this.first;
   }
 
-  /**
-   * Forgets the keys of records that were taken; makes the table larger where those that wait need
-   * it.
-   */
+  /** Forgets the keys of records that were taken, and sizes the table for the others. */
   private rehash(): void {
     const { keys, values } = this;
     let live = 0;
@@ -210,7 +206,7 @@ export class Fold {
     }
   }
 
-  /** Empty: begins anew, in little memory. */
+  /** Empties the fold, and returns to little memory. */
   private clear(): void {
     if (this.words.length > WORDS_MIN) this.words = new Int32Array(WORDS_MIN);
     if (this.start.length > RECORDS_MIN) {

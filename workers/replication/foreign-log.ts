@@ -1,18 +1,18 @@
 /**
- * The foreign log: units received of one origin for one object, kept until every member has them,
- * so that they can be passed on if their origin dies before it delivered them everywhere.
+ * The foreign log: units received of one origin for one object, kept until every member has them.
+ * If the origin dies before it delivered them everywhere, they can be passed on.
  *
  *     header   head, tail                  positions, as in unit-log.ts
  *     data     2^n words                   units in the order they came, each: entry words (8), records, padded to an even count
  *     entry    total words | record words | first (f64) | incarnation (f64) | count | free | records …
  *
- * The receive thread writes, and the send thread reads while it does. Nobody waits for the reader:
- * what must make room does, whether it is safe by then or not (counted), so a reader copies a unit
- * and then looks whether it was still there.
+ * The receive thread writes while the send thread reads. The writer never waits for the reader: the
+ * oldest units are dropped to make room, safe or not, and counted. So a reader copies a unit and
+ * then checks that the unit was still there.
  *
  * | step                                    | why it is safe                                                              |
  * | --------------------------------------- | --------------------------------------------------------------------------- |
- * | writer stores `head`, then writes there | the place is nobody's by then                                               |
+ * | writer stores `head`, then writes there | no unit is there any more                                                   |
  * | reader copies a unit, then reads `head` | if it has not passed the unit, no word of it was written meanwhile (TSO)    |
  * | writer writes a unit, then stores `tail` | a reader that sees `tail` sees the unit; a writer that dies leaves it out   |
  */
@@ -23,10 +23,10 @@ import { LINE, powerOfTwo, struct } from '../../shm/struct.js';
 const HEADER = struct({ head: LINE, tail: LINE });
 const ENTRY = struct({ words: 1, recordWords: 1, first: 2, incarnation: 2, count: 1, free: 1 });
 const PADDING = -1;
-/** A log holds at least some units of the longest message. */
+/** A log has room for at least a few units of the longest message. */
 const BYTES_MIN = 64 << 10;
 
-/** Bytes of units that one log of `bytes` for all objects and origins holds. */
+/** Data bytes of each log if the logs of all objects and origins take `bytes` together. */
 function dataBytes(objects: number, members: number, bytes: number): number {
   const share = Math.max(BYTES_MIN, bytes / Math.max(1, objects * members));
   const power = powerOfTwo(share);
@@ -34,14 +34,14 @@ function dataBytes(objects: number, members: number, bytes: number): number {
 }
 
 /**
- * Memory for the foreign logs of all objects and origins, `bytes` in all, but 64 KB for each at
- * least. Only what was used once takes memory: nothing for slots nobody has.
+ * Allocates the foreign logs of all objects and origins: `bytes` in all, but at least 64 KB each.
+ * Only pages that were used take memory, so unused slots cost nothing.
  */
 export function createForeignLogs(objects: number, members: number, bytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(Math.max(1, objects) * members * (HEADER.bytes + dataBytes(objects, members, bytes)));
 }
 
-/** One thread's view of all of them: [object][origin]. */
+/** Opens one thread's view of all of them: [object][origin]. */
 export function openForeignLogs(buffer: SharedArrayBuffer, objects: number, members: number): ForeignLog[][] {
   const bytes = buffer.byteLength / (Math.max(1, objects) * members);
   return Array.from({ length: objects }, (_, object) =>
@@ -92,8 +92,8 @@ export class ForeignLog {
   // The receive thread.
 
   /**
-   * Keeps a unit; `from[at … at + recordWords)` are its records. Returns how many of the oldest had
-   * to make room for it: the caller has let go of those that are safe before.
+   * Appends a unit, whose records are `from[at … at + recordWords)`. Returns how many of the oldest
+   * units were dropped to make room: the caller has pruned those that are safe before.
    */
   append(incarnation: number, first: number, count: number, from: Int32Array, at: number, recordWords: number): number {
     const { words, header } = this;
@@ -119,8 +119,8 @@ export class ForeignLog {
   }
 
   /**
-   * Lets go of the oldest units as long as they are safe: those of `present` through `safe`, of
-   * `former` through `formerSafe`, and all of other lives.
+   * Deletes the oldest units while they are safe: those of `present` through `safe`, those of
+   * `former` through `formerSafe`, and all of other incarnations.
    */
   prune(present: number, safe: number, former: number, formerSafe: number): void {
     const { header } = this;
@@ -140,8 +140,8 @@ export class ForeignLog {
   // Any thread.
 
   /**
-   * Copies out the unit at `position`. Returns the position after it, or `position` itself if it
-   * had to make room.
+   * Copies out the unit at `position`. Returns the position after it, or `position` itself if the
+   * unit was overwritten.
    */
   load(position: number): number {
     const { words } = this;
@@ -149,7 +149,7 @@ export class ForeignLog {
     const entry = start & this.mask;
     const total = words[entry + ENTRY.at.words];
     const recordWords = words[entry + ENTRY.at.recordWords];
-    // What is being written over may say anything.
+    // A unit that is being overwritten may contain anything.
     if (recordWords < 1 || entryWords(recordWords) !== total || entry + total > words.length) return position;
     if (this.records.length < recordWords) this.records = new Int32Array(2 * recordWords);
     this.first = this.floats[(entry + ENTRY.at.first) >> 1];

@@ -1,15 +1,15 @@
 /**
- * Which part of the workers' logs how many members have: the send thread's side of held packets
+ * How many members have which part of the workers' logs: the send thread's side of held packets
  * (shm/hold-board.ts).
  *
  *     cut ─ note ─▶ marks, oldest first ─ publish ─▶ hold board
  *                          ▲ what each member has of ours (send-channel.ts)
  *
- * A *mark* says: what is before these positions of the log rings has the sequence numbers up to
- * these, one for each object. Both only grow, so a member that has everything a mark names has
- * everything that the marks before it name. Hence any mark can be left out: what it would have told
- * is told by the next one, later. That is done when there are too many: every second goes, so that
- * the memory is bounded whoever is silent, and the latest are the closest together.
+ * A *mark* says that the records before these positions of the log rings have the sequence numbers
+ * up to these, one for each object. Both only grow. So a member that has everything of a mark has
+ * everything of the marks before it. Hence any mark can be left out: the next one says the same,
+ * later. If there are too many, every second mark is deleted. So the memory is bounded whichever
+ * members are silent, and the latest marks are the closest together.
  *
  * A member counts while it is heard and takes part. What it has beyond a gap does not count until
  * the gap is closed.
@@ -23,12 +23,12 @@ export const MARKS_MAX = 256;
 export interface Acknowledged {
   /** Whether the member counts. */
   isLive(member: number): boolean;
-  /** Through which number the member has every unit of the object of ours. */
+  /** The number through which the member has every unit of ours for the object. */
   through(object: number, member: number): number;
 }
 
 export class HoldMarks {
-  /** Marks held. */
+  /** The number of marks. */
   count = 0;
   private readonly board: HoldBoard;
   private readonly objects: number;
@@ -37,7 +37,7 @@ export class HoldMarks {
   /** Per mark: a position for each ring, and a number for each object. */
   private readonly positions: Int32Array;
   private readonly numbers: Float64Array;
-  /** How many of the marks each live member has, the most first. */
+  /** How many of the marks each live member has, in descending order. */
   private readonly reach: Int32Array;
 
   constructor(board: SharedArrayBuffer, objects: number, slots: number, acknowledged: Acknowledged) {
@@ -50,14 +50,14 @@ export class HoldMarks {
     this.reach = new Int32Array(slots);
   }
 
-  /** Whether anybody wants to know. */
+  /** Whether some worker has asked for marks. */
   get isAsked(): boolean {
     return this.board.isAsked;
   }
 
   /**
-   * Everything before `positions` of the rings is numbered, `numbers` being the last of each
-   * object.
+   * Adds a mark: everything before `positions` of the rings is numbered, and `numbers` are the last
+   * numbers of each object.
    */
   note(positions: Int32Array, numbers: Float64Array): void {
     if (this.count === MARKS_MAX) this.thin();
@@ -68,7 +68,7 @@ export class HoldMarks {
     this.count++;
   }
 
-  /** Publishes what the members have by now, and forgets what all that are live have. */
+  /** Publishes what the members have by now, and deletes the marks that all live members have. */
   publish(): void {
     if (this.count === 0) return;
     const { board, reach } = this;
@@ -82,7 +82,7 @@ export class HoldMarks {
     if (live > 0) this.forget(reach[live - 1]);
   }
 
-  /** Fills in `reach`; returns for how many members. */
+  /** Fills in `reach`. Returns the number of live members. */
   private readReaches(): number {
     const { reach, slots } = this;
     let live = 0;
@@ -96,7 +96,7 @@ export class HoldMarks {
     return live;
   }
 
-  /** How many marks the member has, from the oldest on. */
+  /** How many marks the member has, counted from the oldest. */
   private marksOf(member: number): number {
     let least = this.count;
     for (let object = 0; object < this.objects && least > 0; object++) {
@@ -111,7 +111,7 @@ export class HoldMarks {
     return least;
   }
 
-  /** Leaves out the first, the third, and so on; the latest stays. */
+  /** Deletes the first mark, the third, and so on. The latest stays. */
   private thin(): void {
     const kept = this.count >>> 1;
     for (let mark = 0; mark < kept; mark++) this.move(2 * mark + 1, mark);

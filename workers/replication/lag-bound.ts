@@ -2,21 +2,23 @@
  * A bound on how far a member may be behind us in time: `replication.max_lag_ms`.
  *
  * The lag of a member is the age of the oldest record that it has not acknowledged. It is measured
- * per object, from samples of the numbers that records had at some moment; so it is at most a
- * sample's spacing too small. The time that records waited in the log rings before they were
- * numbered counts only for the member that was the furthest behind meanwhile: it is the one for
- * which they waited. If they waited for `replication.bandwidth`, it counts for nobody; with that
- * limit, the lag begins when a record is first sent.
+ * per object, from samples of the numbers that records had at known times. So the measured lag is
+ * too small by at most the spacing of samples.
+ *
+ * Records also wait in the log rings before they are numbered. That time counts only for the member
+ * that was the furthest behind meanwhile, because they waited for it. If they waited for
+ * `replication.bandwidth`, it counts for no member. With that limit, the lag begins when a record
+ * is first sent.
  *
  * | lag of a member                    | what happens                                                        |
  * | ---------------------------------- | ------------------------------------------------------------------- |
  * | below half of the bound            | nothing                                                             |
  * | from there to the bound            | records wait in the log rings for `windowMs`, so more of them coalesce; the window grows with the lag |
  * | beyond the bound                   | the member is reported                                              |
- * | still beyond it after a while      | the member is detached from the object: its backlog is coalesced    |
+ * | still beyond it after a while      | the member is detached from the object: its backlog is folded       |
  *
- * This is about members that are attached and heard. A silent member is left to the bound on the
- * unit log: to be detached would not help it, and when it starts again it needs a snapshot.
+ * The bound applies to members that are attached and heard. A silent member is left to the bound on
+ * the unit log: detaching would not help it, and when it restarts it needs a snapshot.
  *
  * If a member's shortest round trip is longer than the bound, it is only reported: neither waiting
  * nor detaching helps. The same holds for a member that speaks version 1, for which no backlog can
@@ -29,32 +31,36 @@ import type { ReplicationSettings } from './settings.js';
 import type { Window } from './window.js';
 
 /**
- * Samples of numbers, and their spacing as a part of the bound: they reach back twice as far as the
- * bound.
+ * The number of samples, and their spacing as a part of the bound: together they reach back twice
+ * the bound.
  */
 const SAMPLES = 128;
 const SPACING_SHARE = 1 / 64;
-/** Records begin to wait at this part of the bound; at the bound they wait for that part of it. */
+/**
+ * Records begin to wait at `NEAR_SHARE` of the bound. At the bound they wait for `WINDOW_SHARE` of
+ * it.
+ */
 const NEAR_SHARE = 1 / 2;
 const WINDOW_SHARE = 1 / 4;
 /**
- * A member is detached if it was beyond the bound for this part of it, or for the time that a full
- * log waits.
+ * A member is detached if it was beyond the bound for this part of the bound, or for `detachMs` if
+ * that is shorter.
  */
 const PATIENCE_SHARE = 1 / 2;
-/** A member that was not beyond the bound for so long is reported anew. */
+/** A member that was not beyond the bound for this time, in ms, is reported again. */
 const QUIET_MS = 60_000;
 
 /** No member. */
 const NOBODY = -1;
 
 /**
- * Which numbers an object's records had at which moments, and for which member they waited before.
+ * The sequence numbers of an object's records over time, and the member for which they waited
+ * before.
  */
 export class LagTrack {
   /**
-   * Of the record that `age` was last asked about: how long it waited at most, and for which
-   * member.
+   * For the record that `age` was last asked about: the longest time it waited, in ms, and the
+   * member for which it waited.
    */
   waitedMs = 0;
   waitedFor = NOBODY;
@@ -65,19 +71,19 @@ export class LagTrack {
   private readonly spacingMs: number;
   private count = 0;
   private newest = SAMPLES - 1;
-  /** The member that is the furthest behind, and since when it is. */
+  /** The member that is the furthest behind, and since when (ms). */
   private furthest = NOBODY;
   private furthestSince = 0;
 
-  /** `last`: highest number there is already. */
+  /** `last`: the highest number assigned so far. */
   constructor(spacingMs: number, last: number) {
     this.spacingMs = spacingMs;
     this.numbers[this.newest] = last;
   }
 
   /**
-   * At `now`, records through `last` are numbered; those that are new waited for `waitedMs` at
-   * most.
+   * Notes that records through `last` are numbered at `now`; the new ones waited for at most
+   * `waitedMs`.
    */
   note(last: number, now: number, waitedMs: number): void {
     const { times, numbers, newest } = this;
@@ -90,7 +96,10 @@ export class LagTrack {
     if (this.count < SAMPLES) this.count++;
   }
 
-  /** At `now`, this member is the furthest behind: what waits from here on waits for it. */
+  /**
+   * Notes that this member is the furthest behind at `now`: records that wait from now on wait for
+   * it.
+   */
   noteFurthest(member: number, now: number): void {
     if (member === this.furthest) return;
     this.furthest = member;
@@ -98,8 +107,7 @@ export class LagTrack {
   }
 
   /**
-   * For how long the oldest record after number `through` has been numbered at `now`; 0: none is
-   * known.
+   * How long ago, in ms, the oldest record after number `through` was numbered; 0: none is known.
    */
   age(through: number, now: number): number {
     let age = 0;
@@ -115,15 +123,15 @@ export class LagTrack {
   }
 }
 
-/** What the bound asks of an object's channel. */
+/** The part of an object's channel that the bound needs. */
 export interface LaggingChannel {
   readonly object: number;
-  /** Highest number given to a record, and highest number of what the log has sent. */
+  /** The highest number assigned to a record, and the highest number that was sent from the log. */
   readonly numbered: number;
   readonly sent: number;
   /**
-   * Through which number the member has every unit; infinite: it is not attached, not heard, or
-   * joining.
+   * The number through which the member has every unit; infinite: it is not attached, silent, or
+   * not present.
    */
   heldThrough(member: number): number;
   detach(member: number): void;
@@ -139,11 +147,11 @@ export interface LagBoundOptions {
 }
 
 export class LagBound {
-  /** For how long records wait now, so that more of them coalesce. */
+  /** How long records wait now, in ms, so that more of them coalesce. */
   windowMs = 0;
-  /** The largest lag of a member that is heard. */
+  /** The largest lag of a heard member, in ms. */
   worstMs = 0;
-  /** When to look at the latest, in ms. */
+  /** When `poll` must be called at the latest, in ms. */
   nextLook = Number.POSITIVE_INFINITY;
   private readonly options: LagBoundOptions;
   private readonly boundMs: number;
@@ -151,9 +159,11 @@ export class LagBound {
   private readonly patienceMs: number;
   private readonly isPaced: boolean;
   private readonly tracks: readonly LagTrack[];
-  /** [object * slots + member]: since when it has been beyond the bound; infinite: it is not. */
+  /**
+   * [object * slots + member]: since when it has been beyond the bound, in ms; infinite: it is not.
+   */
   private readonly since: Float64Array;
-  /** Per member: when it was last beyond the bound. */
+  /** Per member: when it was last beyond the bound, in ms. */
   private readonly beyondAt: Float64Array;
   private lookAt = Number.NEGATIVE_INFINITY;
 
@@ -170,7 +180,8 @@ export class LagBound {
   }
 
   /**
-   * After records were numbered that had waited for `waitedMs` at most, for the sake of a member.
+   * Call it after records were numbered that had waited for at most `waitedMs` for the sake of a
+   * member.
    */
   poll(now: number, waitedMs: number): void {
     const { channels } = this.options;

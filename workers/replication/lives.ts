@@ -22,19 +22,19 @@
 import type { LifeRecord } from '../../shm/board-records.js';
 import type { ReplicationSettings } from './settings.js';
 
-/** An earlier incarnation that answers nothing is believed at this message… */
+/** An earlier incarnation that does not answer us is believed at this number of messages. */
 const MESSAGES_MIN = 4;
-/** …and of messages closer together than this part of the keepalive interval, one counts. */
+/** Of messages closer together than this part of the keepalive interval, only one counts. */
 const SPACING = 1 / 2;
 
 export const Belief = {
-  /** The present life. */
+  /** The present incarnation. */
   PRESENT: 0,
-  /** A new one, from now on. */
+  /** A new one, present from now on. */
   NEW: 1,
   /** Known to be next, once the one before it is closed. */
   WAITING: 2,
-  /** Over, or earlier than what is known. */
+  /** Ended, or earlier than what is known. */
   NOT: 3,
 } as const;
 export type Belief = (typeof Belief)[keyof typeof Belief];
@@ -55,9 +55,9 @@ export class Lives {
   }
 
   /**
-   * What to make of a message of the member's incarnation `incarnation`, heard at `now`. `heardAt`:
-   * when a believed one was last heard (ms). `answered`: whether the present one has answered us.
-   * `answers`: whether this message does.
+   * Judges a message of the member's incarnation `incarnation`, heard at `now` (ms). `heardAt`:
+   * when a believed one was last heard (ms). `answered`: whether the present incarnation has
+   * answered us. `answers`: whether this message does.
    */
   judge(
     member: number,

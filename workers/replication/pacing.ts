@@ -1,19 +1,19 @@
 /**
- * A limit on what an instance sends, in bits a second of IP packets, all of it counted: units,
- * repetitions, acknowledgements.
+ * A limit on what an instance sends, in bits per second of IP packets. Everything counts: units,
+ * retransmissions, acknowledgements.
  *
- * A token bucket between the core and the outlet. In any 100 ms no more leaves than the limit
- * carries in that time: the bucket holds what a few messages to everybody cost, and is filled at
- * what is left of the limit beside that. (A limit that does not carry so much in 100 ms is kept on
- * average.) Who asks for memory for a message while the bucket is too empty gets none, as when all
- * memory is under way, and asks again. Acknowledgements may take the bucket's last message: else
- * data would starve them, and the others would send again what came.
+ * It is a token bucket between the core and the outlet. In any 100 ms, no more is sent than the
+ * limit carries in that time. The bucket holds the cost of a few messages to all members, and is
+ * filled at the rate that remains of the limit. (A limit too low for that in 100 ms is kept on
+ * average.) If the bucket is too empty, `claim` returns no memory for a message, as when all memory
+ * is under way, and the caller asks again later. Acknowledgements may take the bucket's last
+ * message. Otherwise data would starve them, and the peers would send again what has arrived.
  *
- * **Shares.** Units are of three kinds: new ones, those sent again (repairs, too), and backlogs of
- * detached members. While several kinds want to send, each gets an equal part of the limit. The
- * last two go first, as far as their credit reaches; new units take what is left. So new units
- * cannot keep a lost one from being sent again, however many they are, and the other two leave them
- * at least their own part.
+ * **Shares.** Units are of three kinds: new ones, those sent again (including repairs), and
+ * backlogs of detached members. While several kinds want to send, each gets an equal part of the
+ * limit. The last two go first, as far as their credit reaches. New units take what is left. So new
+ * units cannot keep a lost one from being sent again, however many they are, and the other two
+ * kinds leave them at least their own part.
  */
 
 import { EVERYONE, type Outlet } from './channel.js';
@@ -21,23 +21,23 @@ import type { Datagram } from './message.js';
 import type { PeerView } from './peer-view.js';
 import { type ReplicationSettings, wireOverheadBytes } from './settings.js';
 
-/** Over this time the limit is kept. */
+/** The limit is kept over this time. */
 const SPAN_S = 0.1;
 /**
- * The bucket holds this part of what the limit carries in that time, but so many messages to
- * everybody at least.
+ * The bucket holds this part of what the limit carries in `SPAN_S`, but at least this many messages
+ * to all members.
  */
 const BURST_SHARE = 0.1;
 const BURST_MESSAGES = 2;
-/** The bucket is filled at this part of the limit at least. */
+/** The bucket is filled at least at this part of the limit. */
 const FILL_SHARE_MIN = 0.25;
 
-/** A kind of units that wanted to send within this time still counts, in ms. */
+/** A kind counts if it wanted to send within this time, in ms. */
 const WANTED_MS = 100;
 
 /** What one kind of units may send. */
 class Share {
-  /** Bytes that it may send before other kinds have their turn; below 0: it sent more. */
+  /** Bytes that it may send before other kinds have their turn; below 0: it has sent more. */
   credit = 0;
   wantedAt = Number.NEGATIVE_INFINITY;
 }
@@ -45,18 +45,18 @@ class Share {
 export class Pacing {
   /** For new units. */
   readonly data: Outlet;
-  /** For units that are sent again; and for backlogs. */
+  /** For units that are sent again, and for backlogs. */
   readonly again: Outlet;
   readonly backlog: Outlet;
-  /** For what must not wait behind them. */
+  /** For messages that must not wait behind these. */
   readonly urgent: Outlet;
   /**
-   * Whether new units, or acknowledgements, were refused memory for want of tokens since `begin`.
+   * Whether new units or acknowledgements were refused memory since `begin`, for lack of tokens.
    */
   isHolding = false;
-  /** When what was refused memory since `begin` gets some, in ms; infinite: nothing was refused. */
+  /** When a claim refused since `begin` can succeed, in ms; infinite: none was refused. */
   readyAt = Number.POSITIVE_INFINITY;
-  /** Messages for which there was memory, as long as there is a limit. */
+  /** Messages for which there were tokens; counted only while there is a limit. */
   granted = 0;
   /** Bytes of messages with units, of all kinds. */
   unitBytes = 0;
@@ -73,10 +73,10 @@ export class Pacing {
   private readonly repeated = new Share();
   private readonly owed = new Share();
   private readonly shares: readonly Share[] = [this.fresh, this.repeated, this.owed];
-  /** Kinds that want to send. */
+  /** The number of kinds that want to send. */
   private contenders = 0;
 
-  /** `messageBytes`: longest message. */
+  /** `messageBytes`: the longest message, in bytes. */
   constructor(settings: ReplicationSettings, peers: PeerView, messageBytes: number) {
     this.settings = settings;
     this.overhead = wireOverheadBytes(settings);
@@ -101,7 +101,7 @@ export class Pacing {
     this.urgent = { claim: () => this.claim(1), send: send(null) };
   }
 
-  /** Lets messages of a poll at `now` pass to `outlet`. */
+  /** Begins a poll at `now` (ms), whose messages go to `outlet`. */
   begin(outlet: Outlet, now: number): void {
     this.outlet = outlet;
     this.now = now;
@@ -121,12 +121,12 @@ export class Pacing {
         this.contenders > 1 ? Math.min(this.burst, share.credit + (gained * this.fill) / this.contenders) : this.burst;
   }
 
-  /** Read anew each time: a reload changes it. */
+  /** Read each time: a reload changes it. */
   private get bytesPerSecond(): number {
     return this.settings.bandwidth / 8;
   }
 
-  /** Members that a message to everybody goes to one by one. */
+  /** The number of copies in which a message to all members is sent. */
   private get copies(): number {
     return this.multicast ? 1 : Math.max(1, this.peers.others);
   }
@@ -139,17 +139,20 @@ export class Pacing {
     return Math.max(FILL_SHARE_MIN * this.bytesPerSecond, this.bytesPerSecond - this.burst / SPAN_S);
   }
 
-  /** What a message to everybody costs at most. */
+  /** The most bytes that a message to all members costs. */
   private get everyone(): number {
     return this.messageBytes * this.copies;
   }
 
-  /** Messages to everybody of units that are due again, for which there surely is room now. */
+  /**
+   * The number of messages to all members, with units that are due again, for which there surely
+   * are tokens now.
+   */
   get messagesAgain(): number {
     return this.messages(this.repeated);
   }
 
-  /** The same of backlogs. */
+  /** The same for backlogs. */
   get messagesOwed(): number {
     return this.messages(this.owed);
   }
@@ -173,7 +176,7 @@ export class Pacing {
     return (this.outlet as Outlet).claim();
   }
 
-  /** Whether the kind, whose credit is to be above `least`, may send a message now. */
+  /** Whether the kind may send a message now; its credit must be above `least`. */
   private mayClaim(share: Share, least: number): boolean {
     share.wantedAt = this.now;
     if (!this.has(2)) return false;
@@ -193,7 +196,8 @@ export class Pacing {
   }
 
   /**
-   * Whether there are tokens for so many messages to everybody; notes when there will be, if not.
+   * Whether there are tokens for this many messages to all members. If not, notes when there will
+   * be.
    */
   private has(messages: number): boolean {
     const need = messages * this.everyone;
@@ -203,7 +207,7 @@ export class Pacing {
   }
 }
 
-/** How many bits of a word are set. */
+/** The number of bits set in a word. */
 function bits(word: number): number {
   let count = 0;
   for (let left = word; left !== 0; left &= left - 1) count++;

@@ -1,6 +1,7 @@
 /**
- * The other members as the send thread sees them: who they are (shm/members.ts), retransmission
- * timeouts (RFC 6298 §2) and who has fallen silent. Read from the board at most once a millisecond.
+ * The other members as the send thread sees them: which take part (shm/members.ts), their
+ * retransmission timeouts (RFC 6298 §2), and which are silent. Read from the board at most once a
+ * millisecond.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -11,42 +12,41 @@ import { groupAckDelayMs, type ReplicationSettings, selfIndex } from './settings
 const REFRESH_MS = 1;
 
 export class PeerView {
-  /** Who takes part, as of the last `refresh`. */
+  /** The members, as of the last `refresh`. */
   readonly members: MemberTable;
   /**
-   * 1: another member has this slot, and its present life was not declared dead: it is waited for.
+   * 1: another member has this slot, and its present incarnation was not declared dead. Units are
+   * kept for it.
    */
   readonly present: Uint8Array;
   /** Grows with every change of `present`. */
   presence = 0;
-  /** Members but us. */
+  /** The number of members other than this one. */
   others = 0;
   /** Retransmission timeout per member, in ms, without back-off. */
   readonly timeout: Float64Array;
-  /**
-   * 1: not heard for so long that it gets probes only; or joining, so that it can take nothing yet.
-   */
+  /** 1: silent, so it gets probes only; or joining, so it cannot apply anything yet. */
   readonly silent: Uint8Array;
-  /** 1: it is joining, and takes a snapshot of what is let go of meanwhile. */
+  /** 1: it is joining, and its snapshot will contain what is pruned meanwhile. */
   readonly joining: Uint8Array;
   /**
-   * The life of each member that is believed, and the highest format version it speaks; 0 while it
-   * was not heard.
+   * The believed incarnation of each member, and the highest format version it speaks; 0 until it
+   * is heard.
    */
   readonly incarnation: Float64Array;
   readonly speaks: Uint8Array;
   /** Grows whenever a silent member is heard again. */
   revivals = 0;
   /**
-   * Round trips of each member: smoothed, and the latest; 0 before the first. When it was last
-   * silent no more.
+   * Per member: the smoothed and the latest round trip, in ms; 0 before the first. And when it was
+   * last heard again after it was silent, in ms.
    */
   readonly smoothedMs: Float64Array;
   readonly latestMs: Float64Array;
   readonly revivedAt: Float64Array;
-  /** Grows whenever the board was looked at. */
+  /** Grows whenever the board was read. */
   looks = 0;
-  /** Format version that every member which is heard understands. */
+  /** The highest format version that every heard member speaks. */
   format = FORMAT_VERSION;
   private readonly board: AckBoard;
   private readonly settings: ReplicationSettings;
@@ -114,12 +114,14 @@ export class PeerView {
       const listed = slot !== this.self && this.members.isMember(slot);
       this.listed[slot] = listed ? 1 : 0;
       if (listed) this.others++;
-      // Of those that are listed and were declared dead, `refresh` says whether they live again.
+      // `refresh` determines whether a member that was declared dead has a new incarnation.
       this.setPresent(slot, listed && this.members.dead(slot) === 0);
     }
   }
 
-  /** Acknowledgements may wait so long. Read anew each time: a reload changes it. */
+  /**
+   * The longest time, in ms, that acknowledgements may wait. Read each time: a reload changes it.
+   */
   get ackDelayMs(): number {
     return groupAckDelayMs(this.settings, this.others + 1);
   }
@@ -133,7 +135,7 @@ export class PeerView {
     this.joining[slot] = 0;
   }
 
-  /** A unit tried `attempts` times is tried again when this is over. */
+  /** The time, in ms, after which a unit that was sent `attempts` times is sent again. */
   backedOff(timeoutMs: number, attempts: number): number {
     return Math.min(timeoutMs * 2 ** Math.min(30, Math.max(0, attempts - 1)), this.settings.retransmitMsMax);
   }

@@ -26,9 +26,9 @@ const MESSAGES_MAX = 64;
 
 /** The repair of one object's part of a former incarnation: its progress, and when it is due. */
 interface Round {
-  /** Sum over what the members said they have: it moves when one gets more. */
+  /** Sum over what the members said they have: it changes when one gets more. */
   progress: number;
-  /** When it last moved. */
+  /** When `progress` last changed, in ms. */
   since: number;
   nextAt: number;
 }

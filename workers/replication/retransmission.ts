@@ -1,10 +1,11 @@
 /**
- * Finds the units of a log that are to be sent again.
+ * Finds the units of a log that must be sent again.
  *
- * A unit's time is that of the slowest member that lacks it, doubled each time it was sent. Members
- * that are silent do not count, but for the oldest unit, which is the probe they get. Where more is
- * due than one scan may send, the next one goes on there: what it passed waits for it. What all
- * members that are heard have is not looked at: while one is silent, that is nearly the whole log.
+ * A unit's timeout is that of the slowest member that lacks it, doubled each time the unit was
+ * sent. Silent members do not count, except for the oldest unit, which is their probe. If more is
+ * due than one scan may send, the next scan resumes there: the units already passed wait for it.
+ * Units that all heard members have are skipped: while one member is silent, that is nearly the
+ * whole log.
  */
 
 import { UNIT_WORDS } from './message.js';
@@ -15,30 +16,30 @@ import type { UnitLog } from './unit-log.js';
 /** The members that a log's units are for. */
 export interface Audience {
   /**
-   * Every member that is heard has everything through this number; `MAX_SAFE_INTEGER` when none is
+   * The number through which every heard member has everything; `MAX_SAFE_INTEGER` if none is
    * heard.
    */
   heardThrough(): number;
   /**
-   * Timeout of the slowest member, not silent, that lacks the unit that begins at `first`; 0 if
-   * there is none.
+   * Timeout, in ms, of the slowest heard member that lacks the unit beginning at `first`; 0 if none
+   * does.
    */
   slowestLacking(first: number): number;
-  /** Whether any member, silent ones too, lacks it. */
+  /** Whether any member, including silent ones, lacks it. */
   isLacking(first: number): boolean;
 }
 
 /**
- * Units, and words of messages (to each member that lacks them), that one scan finds: so a poll is
- * bounded.
+ * The most units that one scan finds, and the most messages (to each member that lacks units):
+ * these bound a poll.
  */
 const SCAN_UNITS_MAX = 2048;
 const SCAN_MESSAGES_MAX = 16;
-/** Between two scans. */
+/** Time between two scans, in ms. */
 const SCAN_SPACING_MS = 2;
-/** Between two times that the back-off of all units is ended: that goes through the whole log. */
+/** Time between two resets of the back-off of all units, in ms: a reset walks the whole log. */
 const FORGET_SPACING_MS = 250;
-/** The log is scanned at least so often while something is not acknowledged. */
+/** The log is scanned at least this often while something is not acknowledged, in ms. */
 const SCAN_IDLE_MS = 1000;
 
 export class Retransmission {
@@ -51,21 +52,21 @@ export class Retransmission {
   private readonly peers: PeerView;
   private readonly settings: ReplicationSettings;
   private readonly unitWords: number;
-  /** All members that are heard have what lies before this position and up to this number. */
+  /** All heard members have the units before this position, which end at or below this number. */
   private settled: number;
   private settledThrough = 0;
   private delivered = 0;
-  /** The back-off of all units is to be ended, not before `forgetAt`. */
+  /** The back-off of all units must be reset, but not before `forgetAt`. */
   private mustForget = false;
   private forgetAt = Number.NEGATIVE_INFINITY;
   /**
-   * Where the scan under way goes on, and the earliest time of what it has passed; `settled` and
-   * none between scans.
+   * Where the current scan resumes, and the earliest due time among the units that it has passed.
+   * Between scans: `settled`, and infinite.
    */
   private scanAt: number;
   private scanNext = Number.POSITIVE_INFINITY;
 
-  /** `unitWords`: longest unit. */
+  /** `unitWords`: the longest unit, in words. */
   constructor(log: UnitLog, audience: Audience, peers: PeerView, settings: ReplicationSettings, unitWords: number) {
     this.log = log;
     this.audience = audience;
@@ -77,29 +78,29 @@ export class Retransmission {
     if (log.unsent !== log.head) this.nextScan = 0;
   }
 
-  /** Words of the log that a member lacks, not silent, to which they were sent. */
+  /** Words of the log that were sent and that some heard member lacks. */
   inFlightWords(): number {
     this.passSettled();
     return (this.log.unsent - this.settled) | 0;
   }
 
-  /** Words that all members that are heard have got since this was last asked. */
+  /** Words delivered to all heard members since the last call. */
   takeDelivered(): number {
     const words = this.delivered;
     this.delivered = 0;
     return words;
   }
 
-  /** Units were sent at `now`. */
+  /** Notes that units were sent at `now`. */
   noteSent(now: number): void {
     this.nextScan = Math.min(this.nextScan, now + this.settings.retransmitMsMin);
   }
 
   /**
-   * Units were pruned. If one of them had been sent again twice, what comes after it is sent again
-   * without back-off: the path, or the member, takes units now (RFC 6298 §5.7 ends the back-off
-   * likewise). A member whose buffer was full lacks many, and each would else wait for the longest
-   * back-off in turn.
+   * Notes that units were pruned. If one of them had been sent more than twice, the units after it
+   * are sent again without back-off: the path, or the member, accepts units now (RFC 6298 §5.7 ends
+   * the back-off likewise). A member whose buffer was full lacks many units, and otherwise each
+   * would wait for the longest back-off in turn.
    */
   notePruned(): void {
     if (this.log.head === this.log.unsent) this.nextScan = Number.POSITIVE_INFINITY;
@@ -110,14 +111,14 @@ export class Retransmission {
   }
 
   /**
-   * A silent member is heard again: how often a unit was sent into silence says nothing about it.
+   * A silent member is heard again: its timeouts while it was silent say nothing about the path.
    */
   startAnew(): void {
     this.log.forgetAttempts();
     if (this.log.head !== this.log.unsent) this.nextScan = 0;
   }
 
-  /** The next scan begins at the oldest unit that is lacking. */
+  /** Makes the next scan begin at the oldest lacking unit. */
   startOver(): void {
     this.scanAt = this.settled;
     this.scanNext = Number.POSITIVE_INFINITY;
@@ -125,8 +126,8 @@ export class Retransmission {
   }
 
   /**
-   * Notes in `due` the units whose time is over, of so many messages, and when to look again;
-   * returns how many. They count as sent from now on once the caller has marked them so.
+   * Writes the overdue units, up to `messages` messages, to `due`, and sets `nextScan`. Returns
+   * their number. They count as sent once the caller has marked them sent.
    */
   scan(now: number, messages: number): number {
     const { audience, log, peers } = this;
@@ -166,8 +167,8 @@ export class Retransmission {
   }
 
   /**
-   * Moves `settled` on over what all members that are heard have. It goes back to the start when
-   * one is heard again, or has started again.
+   * Moves `settled` past the units that all heard members have. Moves it back to the head if a
+   * member is heard again, or has restarted.
    */
   private passSettled(): void {
     const { log } = this;
@@ -187,15 +188,13 @@ export class Retransmission {
       this.delivered += (after - this.settled) | 0;
       this.settled = after;
     }
-    // Not further than what there is: who is silent, and was all there is, may lack what comes
-    // after.
+    // No further than the last number: a silent member that was the only one may lack what comes
+    // later.
     if (this.settled === log.unsent) this.settledThrough = Math.min(through, log.nextSequence - 1);
     if (isBefore(this.scanAt, this.settled)) this.scanAt = this.settled;
   }
 
-  /**
-   * The oldest unit, as the first that is due, if only silent members lack it and its time is over.
-   */
+  /** Puts the oldest unit first in `due` if only silent members lack it and it is overdue. */
   private findProbe(now: number): number {
     const { audience, log, peers, settings } = this;
     if (log.head === log.unsent) return 0;
@@ -212,7 +211,7 @@ export class Retransmission {
   }
 }
 
-/** Of two positions in a log. */
+/** Compares two positions in a log. */
 export function isBefore(position: number, other: number): boolean {
   return ((position - other) | 0) < 0;
 }

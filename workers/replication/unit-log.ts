@@ -2,26 +2,26 @@
  * The unit log of one object: the units cut from its records that some member may still lack, in
  * order.
  *
- * It lies in shared memory though only the send thread uses it, so that a send thread that dies
- * loses no operation: its successor opens the log and goes on. (The rings are released only after
- * their records are in here.)
+ * Only the send thread uses it. It is in shared memory so that a send thread that dies loses no
+ * operation: its successor opens the log and resumes. (The rings are released only after their
+ * records are in the log.)
  *
  *     header   head, tail, floor            one writer; `tail` is stored after the unit, `floor` before `head`
  *     data     2^n words                    units, each: entry words (8), records, padded to an even count
  *     entry    total words | record words | first (f64) | count | attempts | sentAt (f64) | records …
  *
- * Positions are free-running 32-bit word counts; the place in the ring is `position & mask`. A unit
- * never wraps: where it would, a padding word sends the reader to the start. Sequence numbers
- * follow each other without a gap: a unit's first number is the last one's plus its count, and
- * `floor` where the log is empty.
+ * Positions are free-running 32-bit word counts. The place in the ring is `position & mask`. A unit
+ * never wraps: if it would, a padding word sends the reader to the start. Sequence numbers are
+ * consecutive: a unit's first number is the previous unit's first number plus its count. If the log
+ * is empty, the next number is `floor`.
  *
- * | transition     | who                   | how                                                                            |
+ * | transition     | by                    | how                                                                            |
  * | -------------- | --------------------- | ------------------------------------------------------------------------------ |
  * | free → held    | `append`              | the entry is written, then `tail` stored                                       |
  * | held → sent    | `markSent`            | attempts grows from 0; units are first sent in order                           |
  * | sent → sent    | `forgetAttempts`      | attempts falls to 1                                                            |
- * | sent → free    | `prune`, all have it  | `floor`, then `head`; a thread that dies between is made good by `open`         |
- * | sent → free    | `prune`, log full     | the same, though members that are silent lack it: they skip below `floor`       |
+ * | sent → free    | `prune`, all have it  | `floor`, then `head`; if the thread dies in between, `open` completes it       |
+ * | sent → free    | `prune`, log full     | the same, though silent members lack it: they skip below `floor`               |
  * | held → free    | never                 | what was not sent is not lost                                                  |
  */
 
@@ -40,8 +40,8 @@ function logBytes(bytes: number): number {
 }
 
 /**
- * Memory for the unit logs of all objects, `bytes` of units each. `first`: for tests that start
- * near a boundary.
+ * Allocates the unit logs of all objects, for `bytes` of units each. `first`: the first number, for
+ * tests that start near a boundary.
  */
 export function createUnitLogs(objects: number, bytes: number, first: number = FIRST_SEQUENCE): SharedArrayBuffer {
   const buffer = new SharedArrayBuffer(Math.max(1, objects) * logBytes(bytes));
@@ -58,12 +58,12 @@ export function unitLogRegion(buffer: SharedArrayBuffer, object: number, objects
 export class UnitLog {
   readonly words: Int32Array;
   nextSequence: number;
-  /** Units held. */
+  /** The number of units in the log. */
   units = 0;
   /** Position of the first unit never sent. */
   unsent: number;
 
-  // The unit that `load` stepped to. Its records are `words[recordsAt … recordsAt + recordWords)`.
+  // The unit that `load` read. Its records are `words[recordsAt … recordsAt + recordWords)`.
   first = 0;
   count = 0;
   attempts = 0;
@@ -71,7 +71,7 @@ export class UnitLog {
   recordsAt = 0;
   recordWords = 0;
 
-  /** How often the unit was sent that was sent most often of those pruned last. */
+  /** The highest `attempts` among the units pruned last. */
   prunedAttempts = 0;
 
   private readonly floats: Float64Array;
@@ -79,7 +79,7 @@ export class UnitLog {
   private readonly floorAt: Float64Array;
   private readonly mask: number;
 
-  /** Opens the log as it was left. */
+  /** Opens the log as the last thread left it. */
   constructor(region: Region) {
     this.header = region.i32(0, HEADER.words);
     this.floorAt = region.f64(HEADER.at.floor * BYTES_PER_WORD, 1);
@@ -114,9 +114,9 @@ export class UnitLog {
   }
 
   /**
-   * How many words of records surely fit, cut into units of at most `unitWords`, whatever their
-   * boundaries: each unit but the last is filled to within a record (`recordWordsMax`), costs its
-   * entry and a word of padding, and one may have to skip to the start of the ring.
+   * How many words of records surely fit, whatever their boundaries, if cut into units of at most
+   * `unitWords`. Each unit but the last is filled to within a record (`recordWordsMax`) and costs
+   * its entry and a word of padding. One unit may have to skip to the start of the ring.
    */
   room(unitWords: number, recordWordsMax: number): number {
     const filled = unitWords - recordWordsMax + 1;
@@ -126,8 +126,8 @@ export class UnitLog {
   }
 
   /**
-   * Takes the next `count` sequence numbers for a unit of these records. Room must have been asked
-   * for.
+   * Appends a unit of these records, with the next `count` sequence numbers. Call `room` before.
+   * Throws a `RangeError` if the log is full.
    */
   append(count: number, from: Int32Array, at: number, recordWords: number): void {
     const need = (ENTRY.words + recordWords + 1) & ~1;
@@ -152,7 +152,7 @@ export class UnitLog {
     this.units++;
   }
 
-  /** Steps to the unit at `position`; returns the position after it. */
+  /** Reads the unit at `position`. Returns the position after it. */
   load(position: number): number {
     const start = this.skipPadding(position);
     const place = start & this.mask;
@@ -165,7 +165,7 @@ export class UnitLog {
     return (start + this.words[place + ENTRY.at.words]) | 0;
   }
 
-  /** The unit at `position` goes out now. Returns the position after it. */
+  /** Marks the unit at `position` as sent at `now` (ms). Returns the position after it. */
   markSent(position: number, now: number): number {
     const start = this.skipPadding(position);
     const place = start & this.mask;
@@ -176,15 +176,15 @@ export class UnitLog {
     return next;
   }
 
-  /** Lets every unit that was sent count as sent once. */
+  /** Sets `attempts` of every unit that was sent to 1. */
   forgetAttempts(): void {
     for (let position = this.head; position !== this.unsent; position = this.load(position))
       this.words[(this.skipPadding(position) & this.mask) + ENTRY.at.attempts] = 1;
   }
 
   /**
-   * Lets go of the sent units that lie wholly at or below `sequence`, oldest first, of no more than
-   * it takes to free `wordsMax`. Returns how many they were.
+   * Deletes the sent units that lie wholly at or below `sequence`, oldest first, until `wordsMax`
+   * words are free. Returns the number of units.
    */
   prune(sequence: number, wordsMax: number = Number.POSITIVE_INFINITY): number {
     const { head } = this;
@@ -213,7 +213,7 @@ export class UnitLog {
     return this.words[place] === PADDING ? (position + this.words.length - place) | 0 : position;
   }
 
-  /** Finds out where the last thread left off. */
+  /** Determines where the last thread left off. */
   private open(): void {
     const { floor, tail } = this;
     let position = this.head;

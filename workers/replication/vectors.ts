@@ -1,11 +1,11 @@
 /**
- * What the members say they have, taken from the entries of their messages into the board: of us,
- * which are acknowledgements, and of each other, which is how a member knows when an origin's units
- * are safe without it. What is said of a frozen life (closing.ts) has cells of its own: the member
- * may speak of the next one in the same message.
+ * Writes to the board what the members report as received, from the entries of their messages.
+ * Entries about us are acknowledgements. Entries about each other tell a member when an origin's
+ * units are safe without it. Entries about a frozen incarnation (closing.ts) have cells of their
+ * own: the member may name the next incarnation in the same message.
  *
- * Within a life of both, what a member has only grows, whatever order its messages come in; ranges
- * are those of its latest.
+ * While neither member restarts, what a member has only grows, in whatever order its messages
+ * arrive. The ranges are those of its latest message.
  */
 
 import { type AckBoard, type PeerRecord, VectorRecord } from '../../shm/ack-board.js';
@@ -23,8 +23,8 @@ export class Vectors {
   }
 
   /**
-   * Takes in the entry the reader stands at, of `member` about `origin`. Returns whether it told
-   * anything: an entry from before the last one heard does not.
+   * Reads the current entry, of `member` about `origin`. Returns whether it was used: an entry that
+   * is not later than the last one heard is ignored.
    */
   take(reader: MessageReader, member: number, origin: number): boolean {
     const { board, record } = this;
@@ -39,8 +39,8 @@ export class Vectors {
   }
 
   /**
-   * The same, of an entry about a frozen life. Returns whether the member has more of it than it
-   * said before.
+   * The same for an entry about a frozen incarnation. Returns whether the member has more of it
+   * than it said before.
    */
   takeFormer(reader: MessageReader, member: number, origin: number): boolean {
     const { board, record } = this;
@@ -55,8 +55,8 @@ export class Vectors {
   }
 
   /**
-   * Every member that takes part and was heard has everything of this life of the origin through
-   * the number returned.
+   * The number through which every member that takes part and was heard has everything of this
+   * incarnation of the origin.
    */
   safeThrough(
     object: number,
@@ -76,7 +76,10 @@ export class Vectors {
     return through;
   }
 
-  /** The member started again: it has nothing, and its datagrams are numbered anew. */
+  /**
+   * Clears the vectors of a member that restarted: it has nothing, and its datagram numbers start
+   * again.
+   */
   forget(member: number): void {
     const { board, record } = this;
     record.clear();

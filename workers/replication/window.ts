@@ -1,23 +1,23 @@
 /**
- * The lookahead window: while a path is congested, no more than one window is in flight, and our
- * records wait in the log rings for what follows them, to be coalesced with it. Who has much to say
- * so says less, and never more than the path takes.
+ * The lookahead window: while a path is congested, at most one window is in flight. New records
+ * wait in the log rings, where later records coalesce with them. So a sender with many changes
+ * sends fewer records, and never more than the path carries.
  *
- * | reason      | seen by                                                                                              |
+ * | reason      | detected by                                                                                          |
  * | ----------- | ---------------------------------------------------------------------------------------------------- |
- * | `DELAY`     | a member's smoothed round trip is above its minimum by a threshold: our messages stand in a queue     |
- * | `LOSS`      | of the units sent in an interval a good part was lost; a timeout alone is no loss (send-channel.ts)   |
+ * | `DELAY`     | a member's smoothed round trip exceeds its minimum by a threshold: our messages wait in a queue       |
+ * | `LOSS`      | a large part of an interval's units was lost; a timeout alone is no loss (send-channel.ts)            |
  * | `BANDWIDTH` | the configured limit (pacing.ts)                                                                      |
  * | `LAG`       | a member's lag nears `replication.max_lag_ms` (lag-bound.ts)                                          |
  *
- * The window is what was delivered per second, at best of late, times the least round trip: what
- * the path carries without a queue. It closes when so much is in flight to members that are
- * attached and heard, and opens when an acknowledgement makes it less, or, should none come, after
- * two round trips. A minimum of some messages keeps what is rare from ever waiting.
+ * The window is the best recent delivery rate times the minimum round trip: what the path carries
+ * without a queue. It closes when that much is in flight to members that are attached and heard. It
+ * opens when an acknowledgement reduces the amount or, if none comes, after two round trips. A
+ * minimum of some messages keeps rare records from ever waiting.
  *
- * The minimum is of the last `BASE_MS`, so that congestion which lasts is not taken for the path's
- * length. While we send hardly anything, no queue is ours: what a round trip takes then is the
- * path's length at once, also where it became longer.
+ * The minimum round trip covers the last `BASE_MS` to twice that, so that lasting congestion is not
+ * taken for the path's length. While we send hardly anything, no queue is ours. Then the current
+ * round trip is taken as the path's length at once, even if it became longer.
  */
 
 import type { PeerView } from './peer-view.js';
@@ -29,38 +29,38 @@ export type Reason = (typeof Reason)[keyof typeof Reason];
 const THRESHOLD = 0.5;
 const THRESHOLD_MS = 25;
 const BASE_MS = 10_000;
-/** Of the units of an interval, lost: congestion. */
+/** This part of an interval's units lost: congestion. */
 const LOSS_SHARE = 0.1;
 const LOSS_UNITS_MIN = 4;
 const INTERVAL_MS_MIN = 50;
-/** Intervals of which the best counts, and which a loss is remembered for. */
+/** The best of this many intervals counts; a loss is remembered for as long. */
 const INTERVALS = 8;
 const GAIN = 1.5;
 const MESSAGES_MIN = 8;
-/** A member heard again lacks what it missed: no loss. */
+/** A member that is heard again lacks what it missed: for this time, in ms, that is no loss. */
 const REVIVAL_MS = 2000;
 
 export class Window {
   reason: Reason = Reason.NONE;
-  /** What may be in flight, in bytes; infinite while there is no congestion. */
+  /** The most bytes that may be in flight; infinite while there is no congestion. */
   bytes = Number.POSITIVE_INFINITY;
-  /** What is in flight to members that are attached and heard, in bytes. */
+  /** Bytes in flight to members that are attached and heard. */
   inFlight = 0;
   /** When it opens at the latest, in ms; infinite: it is open. */
   deadline = Number.POSITIVE_INFINITY;
-  /** When it opens, or opened, after the last unit was sent. */
+  /** When it opens, or opened, after the last unit was sent, in ms. */
   private opensAt = Number.NEGATIVE_INFINITY;
   private patience = 0;
   private readonly peers: PeerView;
   private readonly settings: ReplicationSettings;
   private readonly bytesMin: number;
-  /** In flight, and sent in two intervals: what makes no queue. */
+  /** At most this many bytes in flight, and sent in two intervals, make no queue. */
   private readonly bytesQuiet: number;
-  /** Per member: least round trip of this and of the last `BASE_MS`. */
+  /** Per member: minimum round trip in ms, of the current and of the last period of `BASE_MS`. */
   private readonly base: Float64Array;
   private readonly lastBase: Float64Array;
   private baseEnd = Number.NEGATIVE_INFINITY;
-  /** Bytes per ms of the last intervals. */
+  /** Bytes delivered per ms in the last intervals. */
   private readonly rates = new Float64Array(INTERVALS);
   private interval = 0;
   private intervalStart = 0;
@@ -73,7 +73,7 @@ export class Window {
   private bytesBeforeLast = 0;
   private lossUntil = Number.NEGATIVE_INFINITY;
 
-  /** `messageBytes`: longest message. */
+  /** `messageBytes`: the longest message, in bytes. */
   constructor(settings: ReplicationSettings, peers: PeerView, messageBytes: number) {
     this.settings = settings;
     this.peers = peers;
@@ -90,7 +90,7 @@ export class Window {
     this.noteDeadline(now);
   }
 
-  /** So many units are sent again because they were lost. */
+  /** This many units are sent again because they were lost. */
   noteLost(units: number): void {
     this.lost += units;
   }
@@ -99,15 +99,16 @@ export class Window {
     this.delivered += bytes;
   }
 
-  /** The member's least round trip of late, in ms; 0: none is known. */
+  /** The member's recent minimum round trip, in ms; 0: not known. */
   leastMs(member: number): number {
     const least = Math.min(this.base[member], this.lastBase[member]);
     return least === Number.POSITIVE_INFINITY ? 0 : least;
   }
 
   /**
-   * Finds out whether the paths to those of `attached` that are heard are congested, and how large
-   * the window is. `bytesSent`: of units of all kinds, ever; a backlog makes a queue, too.
+   * Determines whether the paths to the heard members in `attached` are congested, and how large
+   * the window is. `bytesSent`: bytes of units of all kinds ever sent, because a backlog makes a
+   * queue too.
    */
   update(attached: Uint8Array, bytesSent: number, now: number): void {
     const { peers } = this;
@@ -151,7 +152,7 @@ export class Window {
     this.deadline = this.isClosed(now) ? this.opensAt : Number.POSITIVE_INFINITY;
   }
 
-  /** Whether nothing new is to be sent now. */
+  /** Whether no new units may be sent now. */
   isClosed(now: number): boolean {
     return this.inFlight >= this.bytes && now < this.opensAt;
   }
