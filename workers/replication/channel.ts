@@ -1,6 +1,6 @@
 /**
- * What the parts of a sending channel share: where messages go, what an instance's channels have in
- * common, how one is made.
+ * What the parts of a sending channel share: the outlet for messages, the context of all channels
+ * of an instance, and the composer of one channel's messages.
  */
 
 import type { AckBoard } from '../../shm/ack-board.js';
@@ -16,17 +16,19 @@ import type { Window } from './window.js';
 /** As a destination: every other member. */
 export const EVERYONE = -1;
 
-/** Where messages go. The core composes in the outlet's memory and knows nothing of sockets. */
+/**
+ * Where messages go. The core composes messages in the outlet's memory and knows nothing of
+ * sockets.
+ */
 export interface Outlet {
   /**
-   * Memory for one message, or null while all of it is under way. A claimed datagram is always
-   * sent.
+   * Memory for one message, or null while all of it is under way. A claimed datagram must be sent.
    */
   claim(): Datagram | null;
   /**
    * Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (a slot) or
-   * `EVERYONE`. To those whose bits are set in `spareLow` (slots 0–31) and `spareHigh` it says
-   * nothing: they may be left out.
+   * `EVERYONE`. The message has nothing for members whose bits are set in `spareLow` (slots 0–31)
+   * and `spareHigh` (slots 32–63): they may be left out.
    */
   send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void;
 }
@@ -38,14 +40,14 @@ export interface ChannelContext {
   readonly writer: MessageWriter;
   readonly peers: PeerView;
   readonly counts: Counts;
-  /** Told, once an episode, what an operator should know. */
+  /** Called once per episode with what an operator should know. */
   readonly onAlarm: (problem: string, object: number) => void;
-  /** Longest unit, in words of records. */
+  /** The longest unit, in words of records. */
   readonly unitWords: number;
   readonly debts: DebtBudget;
   readonly window: Window;
   readonly pacing: Pacing;
-  /** Tells the workers what was acknowledged; null where no worker can ask. */
+  /** Reports acknowledged records to the workers; null if no worker holds packets. */
   readonly marks: HoldMarks | null;
 }
 
@@ -62,7 +64,7 @@ export class Composer {
     this.context = context;
   }
 
-  /** Begins a message, or counts that there is no memory for one. */
+  /** Begins a message. Returns null, and counts it, if there is no memory for one. */
   begin(now: number, outlet: Outlet): Datagram | null {
     const { board, counts, writer } = this.context;
     const datagram = outlet.claim();
@@ -76,12 +78,12 @@ export class Composer {
     return datagram;
   }
 
-  /** `highest`: the highest number sent, if the units are not ours. */
+  /** Ends the message. `highest`: the highest number sent, if the units are not ours. */
   finish(datagram: Datagram, outlet: Outlet, member: number, floor: number, highest = -1): void {
     this.finishFor(datagram, outlet, member, 0, 0, floor, highest);
   }
 
-  /** Ends a message that says nothing to the slots whose bits are set. */
+  /** Ends a message that has nothing for the slots whose bits are set. */
   finishFor(
     datagram: Datagram,
     outlet: Outlet,

@@ -1,14 +1,14 @@
 /**
  * How far one member's wall clock is ahead of ours, from the wall clock in its messages.
  *
- * A message that was on its way for `d` shows a clock that is `d` behind, and what waits in queues
- * only makes it more. So of all messages of an interval the one that shows the clock furthest ahead
- * says most; half the least round trip is added for its way. What an interval says is smoothed. The
- * error is at most half the difference of the two ways' delays.
+ * A message that took `d` to arrive shows a clock that is `d` behind, and queues only add to `d`.
+ * So of all messages of an interval, the one that shows the clock furthest ahead is the most
+ * accurate. Half the least round trip is added for its delay. The intervals' values are smoothed.
+ * The error is at most half the difference between the delays of the two directions.
  *
- * State objects forget what has been expired for `CLOCK_SKEW_GUARD_S`: clocks further apart than
- * that make one member forget what another still counts on. Whoever runs the clocks is told at half
- * of it.
+ * State objects forget entries that have been expired for `CLOCK_SKEW_GUARD_S`. If clocks are
+ * further apart, one member forgets what another still relies on. An alarm is raised at half of
+ * that.
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
@@ -18,23 +18,27 @@ const SMOOTHING = 1 / 4;
 
 export const SKEW_ERROR_MS = CLOCK_SKEW_GUARD_S * 1000;
 export const SKEW_WARNING_MS = SKEW_ERROR_MS / 2;
-/** An episode is over when the clocks are this part of the warning apart. */
+/** An episode ends when the difference falls below this part of the warning level. */
 const OVER = 0.8;
 
-/** 0: fine; 1: half the guard is used up; 2: all of it. */
+/** 0: fine; 1: beyond half of the guard; 2: beyond all of it. */
 export type SkewLevel = 0 | 1 | 2;
 
 export class ClockSkew {
-  /** Milliseconds the member's clock is ahead of ours; NaN before the first interval is over. */
+  /**
+   * Milliseconds by which the member's clock is ahead of ours; NaN before the end of the first
+   * interval.
+   */
   ms = Number.NaN;
-  /** The gravest level of the present episode. */
+  /** The most severe level of the present episode. */
   level: SkewLevel = 0;
   private best = Number.NEGATIVE_INFINITY;
   private intervalEnd = Number.NEGATIVE_INFINITY;
 
   /**
-   * A message said `theirWallMs` and came when our wall clock said `ourWallMs`, at `now` of a clock
-   * that never steps. `leastRttMs`: the least round trip of late. Returns whether `ms` is new.
+   * Adds a sample: a message said `theirWallMs` and arrived when our wall clock said `ourWallMs`.
+   * `now`: a clock that never steps, in ms. `leastRttMs`: the recent minimum round trip. Returns
+   * whether `ms` is new.
    */
   sample(theirWallMs: number, ourWallMs: number, leastRttMs: number, now: number): boolean {
     if (this.intervalEnd === Number.NEGATIVE_INFINITY) this.intervalEnd = now + INTERVAL_MS;
@@ -47,7 +51,7 @@ export class ClockSkew {
     return true;
   }
 
-  /** Returns the level if it has just become graver than all of its episode so far, else 0. */
+  /** Returns the level if it is more severe than all of its episode so far, else 0. */
   alarm(): SkewLevel {
     const apart = Math.abs(this.ms);
     const level: SkewLevel = apart > SKEW_ERROR_MS ? 2 : apart > SKEW_WARNING_MS ? 1 : 0;

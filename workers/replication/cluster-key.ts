@@ -6,15 +6,15 @@
  *     2:q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=
  *     1:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
  *
- * ID is 1 … 255 and goes in clear into everything sealed, so a receiver knows which key to take: a
- * new secret has a new id. SECRET is 32 random bytes, as 44 characters of base64 or 64 hexadecimal
- * digits.
+ * ID is 1 … 255. Everything sealed contains it in clear text, so the receiver knows which key to
+ * use. A new secret needs a new id. SECRET is 32 random bytes, as 44 characters of base64 or 64
+ * hexadecimal digits.
  *
- * **Rotation** is three changes of the file, each made at every member before the next: the new key
- * as second line; the two lines the other way round; the old line taken out. Between two steps
- * every member accepts what every other sends.
+ * **Rotation** takes three changes of the file. Make each one at every member before the next: add
+ * the new key as the second line; swap the two lines; remove the old line. Between two steps, every
+ * member accepts what every other sends.
  *
- * No secret is ever used as it is: `deriveKey` makes of it one key for each purpose and use.
+ * No secret is ever used directly: `deriveKey` derives one key for each purpose and use.
  */
 
 import { hkdfSync, randomBytes } from 'node:crypto';
@@ -24,14 +24,14 @@ export type ClusterKey = SealKey;
 
 export const KEY_ID_MAX = 255;
 export const SECRET_BYTES = 32;
-/** Keys accepted at a time: enough to go from one to the next. */
+/** The most keys accepted at a time: enough to change from one to the next. */
 export const KEYS_MAX = 2;
 
 const LINE = /^([0-9]{1,3}):(?:([0-9a-fA-F]{64})|([A-Za-z0-9+/]{43}=))$/;
 
 /**
- * The text of a key file as keys, the one to send with first. Throws an error that names `file` and
- * the line.
+ * Parses the text of a key file. The first key is used to send. Throws an error that names `file`
+ * and the line.
  */
 export function parseKeys(text: string, file: string): readonly ClusterKey[] {
   const keys: ClusterKey[] = [];
@@ -40,7 +40,7 @@ export function parseKeys(text: string, file: string): readonly ClusterKey[] {
     if (line === '' || line.startsWith('#')) return;
     const wrong = (message: string): Error => new Error(`${file}:${i + 1}: ${message}`);
     const match = LINE.exec(line);
-    // Never shown: what is not quite a key may be most of one.
+    // Never show the line: a malformed key may contain most of a secret.
     if (match === null)
       throw wrong('expected ID:SECRET, with 32 random bytes as 44 characters of base64 or 64 hexadecimal digits');
     const id = Number(match[1]);
@@ -64,16 +64,16 @@ export function newKey(id: number): ClusterKey {
   return { id, secret: Uint8Array.from(randomBytes(SECRET_BYTES)) };
 }
 
-/** As a line of a key file. */
+/** Formats a key as a line of a key file. */
 export function keyLine({ id, secret }: ClusterKey): string {
   return `${id}:${Buffer.from(secret).toString('base64')}\n`;
 }
 
 /**
- * A key of 32 bytes for one `purpose`, in one use of it: HKDF-SHA256 (RFC 5869) with the cluster's
- * id as salt, so that two clusters with one secret still have nothing in common, and with purpose
- * and `context` as info. The same use has the same key at every member; two uses that could meet
- * the same nonce must differ in `context`.
+ * Derives a key of 32 bytes for one use of one `purpose`: HKDF-SHA256 (RFC 5869). The salt is the
+ * cluster's id, so two clusters with one secret have no key in common. The info is purpose and
+ * `context`. The same use has the same key at every member. Two uses that could have the same nonce
+ * must differ in `context`.
  */
 export function deriveKey(key: ClusterKey, clusterId: number, purpose: string, context: Uint8Array): Buffer {
   const salt = Buffer.alloc(4);

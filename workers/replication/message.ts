@@ -1,7 +1,6 @@
 /**
- * The state message: one UDP datagram about one state object, from one member to the others. Its
- * format, both versions of it, is specified in docs/state-message.md; the offsets below are its
- * tables.
+ * The state message: one UDP datagram about one state object, from one member to the others.
+ * docs/state-message.md specifies both versions of its format. The offsets below are its tables.
  */
 
 import { crc32 } from 'node:zlib';
@@ -9,8 +8,8 @@ import { MAX_RANGES, PeerFlag, type VectorRecord } from '../../shm/ack-board.js'
 
 const MAGIC = 0x54534e43;
 /**
- * The highest format version we speak; every one down to 1 is read, and written where some member
- * speaks no other.
+ * The highest format version that is spoken. Every version down to 1 is read, and is written if
+ * some member speaks no higher one.
  */
 export const FORMAT_VERSION = 2;
 
@@ -37,7 +36,7 @@ const HEADER = {
 } as const;
 const HEADER_WORDS_1 = HEADER.wall;
 /**
- * Words before the first entry of ours, or the first unit, at most: a header of version 1 is
+ * The most words before the first entry of ours or the first unit: a header of version 1 is
  * followed by an announcement.
  */
 export const HEADER_WORDS = 28;
@@ -48,7 +47,7 @@ export const ENTRY_WORDS = 9;
 const ECHO_VALID = 1;
 export const HOLDS = 2;
 export const FROZEN = 4;
-/** First version that can say that a life is over. */
+/** First version that can say that an incarnation has ended. */
 export const FREEZING_VERSION = 2;
 const ENTRY_FLAGS = [0, ECHO_VALID, ECHO_VALID | HOLDS | FROZEN] as const;
 
@@ -56,7 +55,7 @@ const ENTRY_FLAGS = [0, ECHO_VALID, ECHO_VALID | HOLDS | FROZEN] as const;
 const ANNOUNCEMENT = { shape: 0, incarnation: 1, speaks: 3, wall: 5, excluded: 7 } as const;
 
 const PEER_FLAGS = PeerFlag.JOINING | PeerFlag.LEAVING;
-/** Flag of a message: its units were cut for the one member it is for. */
+/** Flag of a message: its units were folded for the one member that receives it. */
 const FOLDED = 4;
 const MESSAGE_FLAGS = [0, 0, PEER_FLAGS | FOLDED] as const;
 
@@ -66,10 +65,10 @@ export const UNIT_WORDS = 4;
 const HIGH_MAX = 0x1fffff;
 /** Most entries, and most units, of a message. */
 const COUNT_MAX = 255;
-/** An echo older than this says nothing about the path any more. */
+/** An older echo, in ms, says nothing about the path any more. */
 const ECHO_MS_MAX = 60_000;
 
-/** Why a message is dropped whole; in the order of the checks. */
+/** Why a message is dropped whole, in the order of the checks. */
 export const REJECTS = [
   'length',
   'magic',
@@ -88,7 +87,7 @@ export const REJECTS = [
 ] as const;
 export type Reject = (typeof REJECTS)[number];
 
-/** Every message of a channel begins alike. */
+/** What every message of a channel has in its header. */
 export interface Envelope {
   readonly clusterId: number;
   readonly meaningHash: readonly [number, number];
@@ -114,13 +113,13 @@ function putNumber(words: Int32Array, at: number, value: number): void {
   words[at + 1] = Math.floor(value / 2 ** 32);
 }
 
-/** -1 if it is not below 2^53. */
+/** Returns -1 if the number is not below 2^53. */
 function getNumber(words: Int32Array, at: number): number {
   const high = words[at + 1];
   return high >>> 0 > HIGH_MAX ? -1 : high * 2 ** 32 + (words[at] >>> 0);
 }
 
-/** Milliseconds of our clock as a send timestamp. */
+/** The send timestamp for a time of our clock: microseconds modulo 2^32. `nowMs` is in ms. */
 export function stampOf(nowMs: number): number {
   return Math.floor((nowMs * 1000) % 2 ** 32) >>> 0;
 }
@@ -128,7 +127,7 @@ export function stampOf(nowMs: number): number {
 /** Writes one message at a time into a datagram: `begin`, entries, units, `finish`. */
 export class MessageWriter {
   /**
-   * Format version, flags (`PeerFlag`) and wall clock (Unix ms; 0: not told) of the messages begun
+   * Format version, flags (`PeerFlag`) and wall clock (Unix ms; 0: not given) of the messages begun
    * from now on.
    */
   version = FORMAT_VERSION;
@@ -136,7 +135,7 @@ export class MessageWriter {
   wallMs = 0;
   entries = 0;
   units = 0;
-  /** Slots 0–31 and 32–63 that the message begun is not for. */
+  /** Slots 0–31 and 32–63 that the current message excludes. */
   private excludedLow = 0;
   private excludedHigh = 0;
   private folded = false;
@@ -146,7 +145,7 @@ export class MessageWriter {
   private readonly envelope: Envelope;
   private readonly limit: number;
 
-  /** `messageBytes`: how long a message may be. */
+  /** `messageBytes`: the longest message, in bytes. */
   constructor(envelope: Envelope, messageBytes: number) {
     this.envelope = envelope;
     this.limit = messageBytes >>> 2;
@@ -181,7 +180,9 @@ export class MessageWriter {
     }
   }
 
-  /** What a message of version 1 has no words for, in an entry that its readers pass over. */
+  /**
+   * Adds an entry for what a header of version 1 has no words for. Readers of version 1 skip it.
+   */
   private announce(): void {
     const { words } = this;
     const at = HEADER_WORDS_1;
@@ -192,25 +193,27 @@ export class MessageWriter {
     this.entries = 1;
   }
 
-  /** The units, floor and highest of the message begun are not for the slots whose bits are set. */
+  /**
+   * Excludes the slots whose bits are set from the units, floor and highest of the current message.
+   */
   exclude(low: number, high: number): void {
     this.excludedLow = low;
     this.excludedHigh = high;
   }
 
-  /** The units of the message begun were cut for the one member that is not excluded. */
+  /** Marks the units of the current message as folded for the one member that is not excluded. */
   markFolded(): void {
     this.folded = true;
   }
 
-  /** The units, floor and highest of the message begun are another member's. Version 2 only. */
+  /** Sets the origin of the current message's units, floor and highest. Version 2 only. */
   speakFor(origin: number, incarnation: number): void {
     this.words[HEADER.origin] = origin;
     putNumber(this.words, HEADER.originIncarnation, incarnation);
   }
 
   /**
-   * The message begun says what our state of the object is: hash of its vector and digest, two
+   * Adds our state of the object to the current message: the hash of its vector and its digest, two
    * words each. Version 2 only.
    */
   addDigest(vectorHash: Int32Array, digest: Int32Array): void {
@@ -219,9 +222,9 @@ export class MessageWriter {
   }
 
   /**
-   * Adds what we have of `origin`, whole, if that leaves `reserve` words free. False: no room for
-   * it; a message of its own always has room. Entries come before units. `flags`: `HOLDS`,
-   * `FROZEN`, lost in version 1.
+   * Adds the whole of what we have of `origin` if that leaves `reserve` words free. Returns false
+   * if there is no room; a message of its own always has room. Entries come before units. `flags`:
+   * `HOLDS`, `FROZEN`, lost in version 1.
    */
   addEntry(origin: number, vector: VectorRecord, nowMs: number, reserve: number, flags = 0): boolean {
     const { words, next } = this;
@@ -245,12 +248,12 @@ export class MessageWriter {
     return true;
   }
 
-  /** Whether a unit of so many words of records still fits. */
+  /** Whether a unit of this many words of records still fits. */
   fits(recordWords: number): boolean {
     return this.units < COUNT_MAX && this.next + UNIT_WORDS + recordWords <= this.limit;
   }
 
-  /** Adds a unit that fits; its records are `from[at … at + recordWords)`. */
+  /** Adds a unit that fits. Its records are `from[at … at + recordWords)`. */
   addUnit(first: number, count: number, from: Int32Array, at: number, recordWords: number): void {
     const { words, next } = this;
     putNumber(words, next + UNIT.first, first);
@@ -262,7 +265,7 @@ export class MessageWriter {
     this.units++;
   }
 
-  /** Completes the message; returns its length in bytes. */
+  /** Completes the message. Returns its length in bytes. */
   finish(floor: number, highest: number): number {
     const { words } = this;
     putNumber(words, HEADER.floor, floor);
@@ -282,19 +285,18 @@ export class MessageWriter {
 }
 
 /**
- * Reads one message at a time. `read` copies the datagram first, checks every length, count and
- * range in it, and only then are its fields worth anything; nothing is allocated and nothing
- * outside the copy is touched.
+ * Reads one message at a time. `read` copies the datagram first and checks every length, count and
+ * range in it. Only then are the fields valid. It allocates nothing, and touches nothing outside
+ * the copy.
  */
 export class MessageReader {
   version = 0;
-  /** Highest version the sender speaks. */
+  /** The highest version that the sender speaks. */
   speaks = 0;
   /** `PeerFlag`. */
   flags = 0;
   /**
-   * The units were cut for us alone: what their numbers stand for is not what they stand for at
-   * others.
+   * The units were folded for us alone: at other members, their numbers stand for other records.
    */
   folded = false;
   sender = 0;
@@ -305,21 +307,21 @@ export class MessageReader {
   stamp = 0;
   floor = 0;
   highest = 0;
-  /** The sender's wall clock, Unix ms; 0: not told. */
+  /** The sender's wall clock, Unix ms; 0: not given. */
   wallMs = 0;
-  /** Whose the units, floor and highest are: member id, incarnation. */
+  /** Origin of the units, floor and highest: member id and incarnation. */
   unitsOrigin = 0;
   unitsIncarnation = 0;
-  /** Two words each, 0 when not told. */
+  /** Two words each; 0 if not given. */
   readonly vectorHash = new Int32Array(2);
   readonly digest = new Int32Array(2);
   entries = 0;
   units = 0;
-  /** Slots 0–31 and 32–63 that the units, floor and highest are not for. */
+  /** Slots 0–31 and 32–63 that are excluded from the units, floor and highest. */
   excludedLow = 0;
   excludedHigh = 0;
 
-  // The entry that `entry(i)` stepped to.
+  // The entry that `entry(i)` read.
   origin = 0;
   originIncarnation = 0;
   contiguous = 0;
@@ -332,8 +334,7 @@ export class MessageReader {
   entryFlags = 0;
   private rangesAt = 0;
 
-  // The unit that `unit(i)` stepped to. Its records are `words[recordsAt … recordsAt +
-  // recordWords)`.
+  // The unit that `unit(i)` read. Its records are `words[recordsAt … recordsAt + recordWords)`.
   first = 0;
   count = 0;
   recordsAt = 0;
@@ -400,7 +401,7 @@ export class MessageReader {
     return told ? null : 'malformed';
   }
 
-  /** Whether the units, floor and highest are not for the member in this slot. */
+  /** Whether the member in this slot is excluded from the units, floor and highest. */
   excludes(slot: number): boolean {
     return (((slot < 32 ? this.excludedLow : this.excludedHigh) >>> (slot & 31)) & 1) === 1;
   }
@@ -435,7 +436,10 @@ export class MessageReader {
     }
   }
 
-  /** The first entry, about origin 0: the sender speaks more than the version it writes. */
+  /**
+   * Reads the first entry if it is about origin 0: the sender speaks a higher version than it
+   * writes.
+   */
   private readAnnouncement(at: number): void {
     const { words } = this;
     const speaks = getNumber(words, at + ANNOUNCEMENT.speaks);
@@ -447,7 +451,7 @@ export class MessageReader {
     this.excludedHigh = words[at + ANNOUNCEMENT.excluded + 1];
   }
 
-  /** Steps to entry `i`. */
+  /** Reads entry `i` into the entry fields. */
   entry(i: number): void {
     const { words } = this;
     const at = this.entryAt[i];
@@ -464,17 +468,17 @@ export class MessageReader {
     this.rangesAt = at + ENTRY_WORDS;
   }
 
-  /** First number of range `i` of the present entry. */
+  /** First number of range `i` of the current entry. */
   rangeStart(i: number): number {
     return this.contiguous + (this.words[this.rangesAt + 2 * i] >>> 0);
   }
 
-  /** Last number of range `i` of the present entry. */
+  /** Last number of range `i` of the current entry. */
   rangeEnd(i: number): number {
     return this.rangeStart(i) + (this.words[this.rangesAt + 2 * i + 1] >>> 0) - 1;
   }
 
-  /** Steps to unit `i`. */
+  /** Reads unit `i` into the unit fields. */
   unit(i: number): void {
     const at = this.unitAt[i];
     this.first = getNumber(this.words, at + UNIT.first);
@@ -483,7 +487,7 @@ export class MessageReader {
     this.recordsAt = at + UNIT_WORDS;
   }
 
-  /** Checks the entries from `at` on; returns where they end, or -1. */
+  /** Checks the entries from `at` on. Returns where they end, or -1. */
   private checkEntries(at: number, end: number): number {
     const { words } = this;
     const known = ENTRY_FLAGS[this.version];
@@ -508,7 +512,7 @@ export class MessageReader {
     return next;
   }
 
-  /** Checks the units from `at` on, record by record; returns where they end, or -1. */
+  /** Checks the units from `at` on, record by record. Returns where they end, or -1. */
   private checkUnits(at: number, end: number): number {
     const { words } = this;
     let next = at;

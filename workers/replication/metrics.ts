@@ -1,5 +1,5 @@
 /**
- * The counters of the send and the receive thread, declared once; columns are looked up when a
+ * The counters of the send and the receive thread, declared once. Columns are looked up when a
  * thread starts.
  */
 
@@ -82,7 +82,7 @@ const GAUGES = {
 export type ReplicationMetric = keyof typeof COUNTERS | keyof typeof GAUGES | `state_rejected_${Refusal}`;
 
 /**
- * Why a datagram is refused, in the order of the checks; the reject table numbers reasons by it.
+ * Why a datagram is refused, in the order of the checks. The reject table numbers reasons by it.
  */
 export const REFUSALS = [...SEAL_REJECTS, ...REJECTS] as const;
 export type Refusal = Reject | SealReject;

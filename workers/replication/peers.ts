@@ -1,6 +1,6 @@
 /**
- * Replication as the operator sees it: computed from shared memory by any thread, without asking
- * the ones that work.
+ * The status of replication for operators. Any thread can compute it from shared memory, without
+ * asking the working threads.
  */
 
 import { type AckBoard, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
@@ -8,20 +8,23 @@ import { AttachmentRecord, LifeRecord } from '../../shm/board-records.js';
 import { MemberTable } from '../../shm/members.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from './settings.js';
 
-/** By `Attachment`, each graver than the one before it. */
+/** Names by `Attachment`, in the order of severity. */
 const ATTACHMENT_NAMES = ['attached', 'owed', 'absent'] as const;
 
 export interface PeerObject {
   readonly object: number;
-  /** Records of ours, taken from the log rings, that it has not acknowledged. */
+  /** Records of ours, taken from the log rings, that the peer has not acknowledged. */
   readonly unacknowledged: number;
-  /** Records of its that it said it sent and that we do not have. */
+  /** Records that the peer said it sent and that we do not have. */
   readonly missing: number;
-  /** Whether it gets our units, is owed them, or needs a snapshot. */
+  /** Whether the peer gets our units, gets a backlog, or needs a snapshot. */
   readonly attachment: 'attached' | 'owed' | 'absent';
-  /** Records of ours that are kept for it apart. */
+  /** Records in the peer's backlog. */
   readonly owed: number;
-  /** Everything of ours through this number has been acknowledged; of its, received. */
+  /**
+   * The number through which the peer acknowledged all of our records, and we received all of its
+   * records.
+   */
   readonly acknowledgedThrough: number;
   readonly receivedThrough: number;
 }
@@ -33,35 +36,35 @@ export interface PeerStatus {
   readonly index: number;
   readonly address: string;
   /**
-   * `never`: no message yet; `silent`: none for `silentMs`; `left`: so, after it said that it
-   * leaves, and we have all of it; `dead`: its life is over, and no other came. Nothing is owed to
-   * the last two.
+   * `never`: no message was heard yet. `silent`: none for `silentMs`. `left`: silent after it said
+   * that it leaves, and we have all of its records. `dead`: its incarnation has ended, and no other
+   * has come. Nothing is kept for peers that are `left` or `dead`.
    */
   readonly state: 'heard' | 'silent' | 'never' | 'left' | 'dead';
-  /** It said that it leaves. */
+  /** The peer said that it leaves. */
   readonly leaving: boolean;
-  /** 0 while never heard. */
+  /** 0 if it was never heard. */
   readonly incarnation: number;
   readonly heardMsAgo: number | null;
   /**
-   * Round trip, ms; null before the first sample. Minimum and average are over a sliding window of
-   * samples.
+   * Round trip in ms; null before the first sample. Minimum and average are over a sliding window
+   * of samples.
    */
   readonly rttMs: { readonly latest: number; readonly minimum: number; readonly average: number } | null;
-  /** How far its wall clock is ahead of ours; null before it was compared. */
+  /** How far its wall clock is ahead of ours, in ms; null before they were compared. */
   readonly clockSkewMs: number | null;
   /** Sums over the objects. */
   readonly unacknowledged: number;
   readonly missing: number;
   readonly owed: number;
-  /** The gravest over the objects. */
+  /** The most severe over the objects. */
   readonly attachment: PeerObject['attachment'];
   readonly objects: readonly PeerObject[];
 }
 
 /**
- * Every other member, in the order of their slots, as the table now has them; absent: the settings'
- * members. `now`: `monotonicMs()`.
+ * The status of every other member, in the order of their slots, from the current member table;
+ * absent: the members in the settings. `now`: `monotonicMs()`.
  */
 export function readPeers(
   board: AckBoard,
@@ -106,7 +109,10 @@ export function readPeers(
   return statuses;
 }
 
-/** By the list of members, or because others told that its life is over. */
+/**
+ * Whether the member's incarnation has ended: by the member table, or because other members said
+ * so.
+ */
 function isDead(board: AckBoard, declared: number, slot: number, peer: PeerRecord): boolean {
   if (declared !== 0 && peer.incarnation <= declared) return true;
   const life = new LifeRecord();

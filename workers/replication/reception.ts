@@ -1,8 +1,8 @@
 /**
  * What we have of one origin on one channel: the arithmetic of a reception vector.
  *
- * A unit is received whole or not at all, and a unit once sent is never cut differently, so a new
- * unit never overlaps in part what is here: one that does was not made by this protocol.
+ * A unit is received whole or not at all, and once sent it is never cut differently. So a new unit
+ * never partly overlaps known numbers. A unit that does was not made by this protocol.
  */
 
 import { MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
@@ -10,22 +10,22 @@ import { MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
 export const Arrival = {
   /** The next in order. */
   NEXT: 0,
-  /** New, beyond a gap, and there is room to remember it. */
+  /** New, beyond a gap, and it can be remembered. */
   BEYOND: 1,
-  /** Known already. */
+  /** Already known. */
   DUPLICATE: 2,
-  /** New, but it could not be remembered: not to be accepted. */
+  /** New, but it cannot be remembered, so it must not be accepted. */
   NO_ROOM: 3,
-  /** Overlaps known numbers in part. */
+  /** Partly overlaps known numbers. */
   OVERLAP: 4,
 } as const;
 export type Arrival = (typeof Arrival)[keyof typeof Arrival];
 
-/** Beyond this distance a number cannot be told to the origin (a word on the wire). */
+/** A number beyond this distance cannot be acknowledged (the distance is one word in a message). */
 const DISTANCE_MAX = 2 ** 32 - 1;
 
 export class Reception extends VectorRecord {
-  /** What the unit `first … last` would be. Changes nothing. */
+  /** Classifies the unit `first … last`. Changes nothing. */
   classify(first: number, last: number): Arrival {
     const { contiguous, ranges } = this;
     if (last <= contiguous) return Arrival.DUPLICATE;
@@ -40,7 +40,7 @@ export class Reception extends VectorRecord {
     return touches || ranges < MAX_RANGES ? Arrival.BEYOND : Arrival.NO_ROOM;
   }
 
-  /** Takes in a unit that `classify` found to be `NEXT` or `BEYOND`. */
+  /** Adds a unit that `classify` found to be `NEXT` or `BEYOND`. */
   add(first: number, last: number): void {
     if (first === this.contiguous + 1) {
       this.advance(last);
@@ -60,8 +60,8 @@ export class Reception extends VectorRecord {
   }
 
   /**
-   * Everything through `sequence` is here, or will never come. Returns how many numbers were
-   * neither here nor known before.
+   * Marks everything through `sequence` as received or lost for good. Returns how many of these
+   * numbers were not known before.
    */
   advance(sequence: number): number {
     let gained = sequence - this.contiguous;
@@ -75,12 +75,12 @@ export class Reception extends VectorRecord {
     return gained;
   }
 
-  /** Gives up what lies beyond the first gap. */
+  /** Forgets all numbers beyond the first gap. */
   forgetRanges(): void {
     this.ranges = 0;
   }
 
-  /** Takes in the numbers that another has, too. Returns whether any was new. */
+  /** Adds the numbers of another vector. Returns whether any was new. */
   join(other: VectorRecord): boolean {
     let grew = other.contiguous > this.contiguous;
     if (grew) this.advance(other.contiguous);

@@ -1,6 +1,6 @@
 /**
- * Units of one origin that came before their turn, of an object that wants them in order. Bounded:
- * what does not fit is not taken, and comes again.
+ * Units of one origin that arrived before their turn, for an object that needs them in order. The
+ * size is bounded: a unit that does not fit is not buffered, and comes again.
  */
 
 export interface HeldUnit {
@@ -9,13 +9,13 @@ export interface HeldUnit {
   readonly records: Int32Array;
 }
 
-/** What a held unit costs beside its records. */
+/** Cost of a buffered unit in addition to its records. */
 const OVERHEAD_BYTES = 64;
 
 export class ReorderBuffer {
   bytes = 0;
   private readonly limit: number;
-  /** Ascending. */
+  /** Ascending by number. */
   private held: HeldUnit[] = [];
 
   constructor(bytesMax: number) {
@@ -26,7 +26,7 @@ export class ReorderBuffer {
     return this.held.length;
   }
 
-  /** Copies a unit that is not held yet. False: no room. */
+  /** Copies a unit that is not buffered yet. Returns false if there is no room. */
   add(first: number, last: number, words: Int32Array, at: number, recordWords: number): boolean {
     const bytes = OVERHEAD_BYTES + recordWords * 4;
     if (this.bytes + bytes > this.limit) return false;
@@ -37,7 +37,7 @@ export class ReorderBuffer {
     return true;
   }
 
-  /** Takes out the earliest unit if it ends at or below `contiguous`. */
+  /** Removes and returns the earliest unit if it ends at or below `contiguous`, else null. */
   take(contiguous: number): HeldUnit | null {
     const head = this.held[0];
     if (head === undefined || head.last > contiguous) return null;

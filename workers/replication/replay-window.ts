@@ -1,14 +1,14 @@
 /**
- * Which of a sender's datagrams were taken: everything up to `floor`, and a bit for each of the
- * latest numbers (as in RFC 6479, but whole). What is older than the window is refused, as it can
- * no longer be told from a replay.
+ * Which of a sender's datagrams were accepted: everything up to `floor`, and one bit for each of
+ * the latest numbers (as in RFC 6479, but the window keeps its full size). A number older than the window
+ * is refused, because it cannot be told from a replay.
  *
  *     floor ── refused ──┤ highest − WINDOW ── a bit each ── highest ├── new
  */
 
 /**
- * Numbers that may be late: what all of a thread's socket buffers hold, and still 0.4 s at 150,000
- * messages a second.
+ * How late a number may be. It covers all of a thread's socket buffers, and still 0.4 s at 150,000
+ * messages per second.
  */
 export const WINDOW = 1 << 16;
 const WORDS = WINDOW >>> 5;
@@ -18,15 +18,15 @@ export class ReplayWindow {
   private readonly floor: number;
   private readonly bits = new Int32Array(WORDS);
 
-  /** Everything up to `floor` counts as taken. */
+  /** Everything up to `floor` counts as accepted. */
   constructor(floor: number) {
     this.floor = floor;
     this.highest = floor;
   }
 
   /**
-   * Whether a number was not taken yet. Changes nothing: a datagram is taken only once it proved to
-   * be genuine.
+   * Whether a number was not accepted yet. Changes nothing: a datagram is accepted only once it
+   * proved to be genuine.
    */
   isFresh(number: number): boolean {
     if (number > this.highest) return true;
@@ -35,7 +35,7 @@ export class ReplayWindow {
     return (this.bits[bit >>> 5] & (1 << (bit & 31))) === 0;
   }
 
-  /** Takes a fresh number. */
+  /** Marks a fresh number as accepted. */
   take(number: number): void {
     const { bits } = this;
     if (number - this.highest >= WINDOW) bits.fill(0);

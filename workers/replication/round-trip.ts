@@ -1,18 +1,19 @@
 /**
- * Round-trip times to one member: a sliding window for minimum and average, and the smoothed time
- * and its variation after RFC 6298 §2 for the retransmission timeout. Samples come from echoes of
- * datagram numbers, so there is none of a retransmission to leave out.
+ * Round-trip times to one member: minimum and average over a sliding window, and the smoothed time
+ * and its variation after RFC 6298 §2, for the retransmission timeout. Samples come from echoes of
+ * datagram numbers. Each datagram has its own number, so no sample is ambiguous because of a
+ * retransmission.
  *
- * RFC 6298 means one sample in a round trip. There are many here, so the variation of the last few
- * says little: what counts is the largest one in a round trip. It rises at once, and falls by a
- * quarter of the difference with each round trip.
+ * RFC 6298 assumes one sample per round trip. Here there are many, so the variation of the last few
+ * says little. The largest deviation in a round trip counts instead. The variation rises at once,
+ * and falls by a quarter of the difference with each round trip.
  */
 
 import RingBuffer from 'ringbufferjs';
 import type { PeerRecord } from '../../shm/ack-board.js';
 
 const WINDOW_SAMPLES = 64;
-/** Samples closer together than this tell nothing new. */
+/** Samples closer together than this, in ms, are ignored. */
 const SPACING_MS = 1;
 const ALPHA = 1 / 8;
 const BETA = 1 / 4;
@@ -22,7 +23,10 @@ export class RoundTrip {
   private sum = 0;
   private minimum = Number.POSITIVE_INFINITY;
   private smoothed = 0;
-  /** Of the last samples, the largest of this round trip, and what counts. */
+  /**
+   * The deviation of the last samples, its maximum in this round trip, and the variation that
+   * results.
+   */
   private deviation = 0;
   private largestDeviation = 0;
   private variation = 0;
@@ -37,8 +41,7 @@ export class RoundTrip {
   }
 
   /**
-   * Takes a sample of `ms` at `now` and notes the figures in `record`. Returns whether it was
-   * taken.
+   * Adds a sample of `ms` at `now` and writes the figures to `record`. Returns whether it was used.
    */
   sample(ms: number, now: number, record: PeerRecord): boolean {
     if (now - this.sampledAt < SPACING_MS) return false;

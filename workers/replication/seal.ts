@@ -1,28 +1,28 @@
 /**
- * Sealing: a state message is encrypted and authenticated before it leaves, and opened before
+ * Sealing: a state message is encrypted and authenticated before it is sent, and opened before
  * anything in it is read.
  *
- * The sealed datagram is specified in docs/state-message.md; the offsets below are its table.
+ * docs/state-message.md specifies the sealed datagram. The offsets below are its table.
  *
  * **No nonce is used twice with one key.** The key of a datagram is derived from the cluster key
- * and the header's sender, incarnation and salt. The salt has 128 random bits and is drawn by each
- * start of an instance, so two starts have two keys, whatever their clocks and incarnations are.
- * Within a start, one thread seals at a time, and the counter outlives it in shared memory
- * (shm/seal-board.ts). One case remains: a virtual machine that is copied while it runs has two
- * copies of one start. Never run both.
+ * and the header's sender, incarnation and salt. The salt has 128 random bits and is drawn at each
+ * start of an instance. So two starts have two keys, whatever their clocks and incarnations are.
+ * Within a start, one thread seals at a time, and the counter is in shared memory, where it
+ * survives the thread (shm/seal-board.ts). One case remains: if a running virtual machine is
+ * copied, one start has two copies. Never run both.
  *
  * **Replays.** For each of a member's last incarnations, a window records which counters were
- * taken. Only a datagram with the right tag makes or moves a window. An incarnation is known by its
- * number and its salt; of more than SEAL_INCARNATIONS the ones with the lowest numbers are
+ * accepted. Only a datagram with the right tag creates or moves a window. An incarnation is known
+ * by its number and its salt. Of more than SEAL_INCARNATIONS, those with the lowest numbers are
  * forgotten. A datagram that was recorded before we started, or that is from a forgotten
- * incarnation, passes here once: the protocol decides whether that incarnation has ended
+ * incarnation, passes here once. The protocol then decides whether that incarnation has ended
  * (lives.ts).
  *
- * **Floods.** Memory is fixed: nothing of a datagram is stored before its tag is right. A wrong
- * datagram costs a look at its header. With a known incarnation and a fresh counter it costs one
- * decryption; with an unknown incarnation or salt also a derivation, whose rate is limited. So a
- * member that starts during a flood is heard when one of its messages gets a derivation, which may
- * take some seconds.
+ * **Floods.** Memory is fixed: nothing of a datagram is stored before its tag is verified. A wrong
+ * datagram costs a check of its header. With a known incarnation and a fresh counter it costs one
+ * decryption. With an unknown incarnation or salt it also costs a key derivation, whose rate is
+ * limited. So a member that starts during a flood is heard once one of its messages gets a
+ * derivation, which may take some seconds.
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto';
@@ -32,7 +32,7 @@ import { deriveKey } from './cluster-key.js';
 import type { Reject } from './message.js';
 import { ReplayWindow } from './replay-window.js';
 
-/** Version of the sealed format: the only one that is written, and read. */
+/** Version of the sealed format: the only one that is written and read. */
 export const SEAL_VERSION = 2;
 /** First byte of the message's magic. */
 const UNSEALED = 0x43;
@@ -44,10 +44,10 @@ const OPTIONS = { authTagLength: TAG_BYTES };
 const NONCE_BYTES = 12;
 const NONCE_COUNTER = 4;
 
-/** What sealing adds to a message. */
+/** Bytes that sealing adds to a message. */
 export const SEAL_BYTES = HEADER_BYTES + TAG_BYTES;
 
-/** Why a datagram is not opened, besides `length`, `sender` and `own` as of messages. */
+/** Why a datagram is not opened, besides `length`, `sender` and `own`, which messages share. */
 export const SEAL_REJECTS = [
   'unsealed',
   'seal_version',
@@ -62,13 +62,14 @@ export type SealReject = (typeof SEAL_REJECTS)[number] | Extract<Reject, 'length
 /** Counters reserved at a time. */
 const BLOCK = 1024;
 /**
- * Derivations for unknown incarnations and salts: at once, and each second. One takes about 20 µs.
+ * Key derivations for unknown incarnations and salts: the burst, and the rate. One takes about 20
+ * µs.
  */
 const DERIVATIONS_BURST = 64;
 const DERIVATIONS_PER_MS = 0.5;
 /**
- * If an incarnation is lower than all that are remembered, it replaces the lowest after this
- * silence.
+ * An incarnation lower than all that are remembered replaces the lowest if that was silent for this
+ * time, in ms.
  */
 const FORGOTTEN_MS = 60_000;
 
@@ -80,7 +81,7 @@ function putNumber(bytes: Uint8Array, at: number, value: number): void {
   }
 }
 
-/** -1 if it is not below 2^53. */
+/** Returns -1 if the number is not below 2^53. */
 function getNumber(bytes: Uint8Array, at: number): number {
   if (bytes[at + 7] !== 0 || bytes[at + 6] > 0x1f) return -1;
   let value = 0;
@@ -93,7 +94,7 @@ function putNonce(nonce: Uint8Array, header: Uint8Array): void {
   for (let i = NONCE_COUNTER; i < NONCE_BYTES; i++) nonce[i] = header[HEADER.counter + i - NONCE_COUNTER];
 }
 
-/** The key of one start of a member: of sender, incarnation and salt. */
+/** The key of one start of a member, derived from sender, incarnation and salt. */
 function startKey(clusterId: number, key: { id: number; secret: Uint8Array }, header: Uint8Array): Buffer {
   return deriveKey(key, clusterId, 'datagram', header.subarray(HEADER.sender, HEADER.counter));
 }
@@ -112,7 +113,7 @@ export interface SealerOptions {
   readonly board: SharedArrayBuffer;
 }
 
-/** The send thread's half. */
+/** Seals messages in the send thread. */
 export class Sealer {
   private readonly clusterId: number;
   private readonly board: SealBoard;
@@ -133,8 +134,8 @@ export class Sealer {
   }
 
   /**
-   * Seals the first `length` bytes where they are, in memory that has SEAL_BYTES more. Returns the
-   * datagram's length.
+   * Seals the first `length` bytes in place, in memory with SEAL_BYTES more. Returns the length of
+   * the datagram in bytes.
    */
   seal(bytes: Uint8Array, length: number): number {
     const { board, header, nonce } = this;
@@ -161,8 +162,8 @@ export class Sealer {
 }
 
 /**
- * A remembered incarnation: its window, and its keys in the order of the cluster's, derived when
- * needed.
+ * A remembered incarnation: its replay window, and its keys in the order of the cluster's keys,
+ * derived when needed.
  */
 interface Incarnation {
   readonly incarnation: number;
@@ -178,7 +179,7 @@ export interface OpenerOptions {
   readonly self: number;
   /** The member table. */
   readonly members: SharedArrayBuffer;
-  /** Longest message. */
+  /** The longest message, in bytes. */
   readonly messageBytes: number;
   /** From `createSealBoard`. */
   readonly board: SharedArrayBuffer;
@@ -186,9 +187,9 @@ export interface OpenerOptions {
   readonly now: number;
 }
 
-/** The receive thread's half. */
+/** Opens datagrams in the receive thread. */
 export class Opener {
-  /** What the last datagram opened contained. */
+  /** The message in the datagram that was opened last. */
   message: Uint8Array = new Uint8Array(0);
   private readonly options: OpenerOptions;
   private readonly board: SealBoard;
@@ -221,8 +222,8 @@ export class Opener {
   }
 
   /**
-   * Opens one datagram, received at `now` (ms), into `message`; or returns why not, having changed
-   * nothing.
+   * Opens one datagram, received at `now` (ms), into `message`. If it cannot, returns the reason
+   * and changes nothing.
    */
   open(datagram: Uint8Array, now: number): SealReject | null {
     const { board, header, members, options } = this;
@@ -280,7 +281,7 @@ export class Opener {
     return null;
   }
 
-  /** Where the incarnation with the header's salt is remembered; -1: it is not. */
+  /** The index at which the incarnation with the header's salt is remembered; -1: it is not. */
   private find(slot: number, incarnation: number): number {
     const known = this.known[slot];
     for (let i = 0; i < SEAL_INCARNATIONS; i++) {
@@ -291,8 +292,8 @@ export class Opener {
   }
 
   /**
-   * Where another incarnation can be remembered: in a free place, or in place of the lowest one if
-   * that is lower or silent for long. -1: nowhere.
+   * The index at which another incarnation can be remembered: a free one, or that of the lowest
+   * incarnation if that one is lower or was silent for `FORGOTTEN_MS`; -1: none.
    */
   private placeFor(slot: number, incarnation: number, now: number): number {
     const known = this.known[slot];
@@ -315,7 +316,7 @@ export class Opener {
     return true;
   }
 
-  /** Whether the tag is right; only then does `message` change. */
+  /** Decrypts into `message` if the tag is right. Returns whether it is. */
   private decrypt(datagram: Uint8Array, key: Buffer): boolean {
     const { header, nonce, tag } = this;
     const end = datagram.length - TAG_BYTES;
@@ -325,7 +326,8 @@ export class Opener {
     decipher.setAAD(header);
     decipher.setAuthTag(tag);
     const message = decipher.update(datagram.subarray(HEADER_BYTES, end));
-    // A wrong tag is told by an exception; without its stack, which nobody reads, it costs half.
+    // Node reports a wrong tag by an exception. Without its stack, which nobody reads, it costs
+    // half.
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
     try {
@@ -344,7 +346,7 @@ export class Opener {
     return -1;
   }
 
-  /** If another member has a slot, what the slot remembers is dropped. */
+  /** Forgets what a slot remembers if another member has that slot. */
   private noteMembers(): void {
     const { board, members } = this;
     for (let slot = 0; slot < board.slots; slot++) {

@@ -1,6 +1,4 @@
-/**
- * What the operator decides about replication, and what follows from it.
- */
+/** The settings of replication, and what is derived from them. */
 
 import { createHash, randomInt } from 'node:crypto';
 import { isIP } from 'node:net';
@@ -21,11 +19,15 @@ export interface Member {
   readonly id: number;
   readonly name: string;
   /**
-   * Numeric IP address at which it receives state messages by unicast: all, or those to it alone.
+   * Numeric IP address at which it receives unicast state messages: all messages, or, with
+   * multicast, those to it alone.
    */
   readonly address: string;
   readonly port: number;
-  /** Place in every vector; absent: the place among all members in the order of their ids. */
+  /**
+   * Its slot, the index in every vector; absent: its position among all members in the order of
+   * their ids.
+   */
   readonly slot?: number;
 }
 
@@ -39,78 +41,85 @@ export interface UnicastSettings {
 
 export interface MulticastSettings {
   readonly kind: 'multicast';
-  /** Address of object 0's group; object n has the address n further on. */
+  /** Address of object 0's group. Object n uses the address n above it. */
   readonly group: string;
   readonly port: number;
   /** Address of the interface to send and listen on (IPv6: `::%eth0`). */
   readonly interface: string;
-  /** Routers a message may pass. */
+  /** The number of routers that a message may pass. */
   readonly ttl: number;
   /** Whether other members on this host hear us. */
   readonly loopback: boolean;
 }
 
 export interface ReplicationSettings {
-  /** `clusterIdOf(name)`; messages of another are dropped. */
+  /** `clusterIdOf(name)`; messages of other clusters are dropped. */
   readonly clusterId: number;
   /** Our own member id. */
   readonly self: number;
   /**
-   * The members at the start, ourselves included; from then on the member table counts
-   * (shm/members.ts).
+   * The members at the start, including this one. Later the member table applies (shm/members.ts).
    */
   readonly members: readonly PlacedMember[];
   /**
-   * Places for members, taken or not; fixed for as long as the instance runs, and the same at every
+   * The number of slots, taken or free. It is fixed while the instance runs, and the same at every
    * member.
    */
   readonly slots: number;
   readonly transport: UnicastSettings | MulticastSettings;
-  /** Number of the view; members of another view do not understand each other. */
+  /** Version of the member list. Members of different views refuse each other's messages. */
   readonly view: number;
   /** Path MTU: the largest IP packet, 1280 … 9216 bytes. */
   readonly mtu: number;
   /**
-   * How long an acknowledgement may wait for a message to ride on, for each other member there is…
+   * How long an acknowledgement may wait for a message with units, in ms, for each other member.
    */
   readonly ackDelayMs: number;
-  /** …and at most. */
+  /** The upper limit of that wait, in ms. */
   readonly ackDelayMsMax: number;
-  /** A message with the whole vector goes out on every channel at least this often. */
+  /** A message with the whole vector is sent on every channel at least this often, in ms. */
   readonly keepaliveMs: number;
-  /** A fresh instance that has heard no member with state for so long begins with none. */
+  /**
+   * A fresh instance that has heard no member with state for this time, in ms, begins without
+   * state.
+   */
   readonly joinWaitMs: number;
-  /** A member not heard for so long is silent: it gets probes instead of every unit it lacks. */
+  /**
+   * A member not heard for this time, in ms, is silent: it gets probes instead of every unit it
+   * lacks.
+   */
   readonly silentMs: number;
   readonly retransmitMsMin: number;
   readonly retransmitMsMax: number;
   /** Retransmission timeout before the first round trip is measured (RFC 6298: 1 s). */
   readonly retransmitMsInitial: number;
-  /** Log of units not yet acknowledged by all, per object; rounded up to a power of two. */
+  /**
+   * Size of the log of units not yet acknowledged by all, per object; rounded up to a power of two.
+   */
   readonly unitLogBytes: number;
   /**
-   * Units of the others kept in case their origin dies, over all objects and slots; 64 KB for each
-   * of them at least.
+   * Units of other members kept in case their origin dies, in bytes over all objects and slots; at
+   * least 64 KB for each pair.
    */
   readonly foreignLogBytes: number;
-  /** A full unit log waits so long for a member that is heard before it detaches it. */
+  /** How long a full unit log waits for a heard member before it detaches that member, in ms. */
   readonly detachMs: number;
   /** A member that lags further behind, in ms, is reported and then detached; 0: no bound. */
   readonly maxLagMs: number;
   /**
-   * Memory for what detached members are owed: of all objects and members together, and for one of
-   * one, coalesced.
+   * The most bytes of memory for backlogs: of all objects and members together, and for the folded
+   * part of one object's backlog for one member.
    */
   readonly debtBytes: number;
   readonly debtBytesEach: number;
-  /** What may be sent, in bits a second of IP packets; 0: no limit. */
+  /** The most that may be sent, in bits per second of IP packets; 0: no limit. */
   readonly bandwidth: number;
-  /** Out-of-order units kept, per in-order object and origin. */
+  /** Out-of-order units kept per in-order object and origin, in bytes. */
   readonly reorderBytes: number;
-  /** Socket buffers asked of the kernel. */
+  /** Socket buffers requested from the kernel. */
   readonly sendBufferBytes: number;
   readonly receiveBufferBytes: number;
-  /** How long a stopping instance waits for its last units to be acknowledged. */
+  /** How long a stopping instance waits until its last units are acknowledged, in ms. */
   readonly flushMs: number;
 }
 
@@ -143,8 +152,8 @@ export type ReplicationOptions = Partial<Omit<ReplicationSettings, 'members'>> &
   Pick<ReplicationSettings, 'clusterId' | 'self'> & { readonly members: readonly Member[] };
 
 /**
- * Fills in defaults, gives the members their slots (a member's slot is its *index* everywhere), and
- * checks the whole. Throws a RangeError that names the field.
+ * Fills in defaults, assigns slots to the members, and checks everything. Throws a `RangeError`
+ * that names the field.
  */
 export function replicationSettings(options: ReplicationOptions): ReplicationSettings {
   const members = [...options.members]
@@ -185,7 +194,7 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   return settings;
 }
 
-/** The member table as these settings have it. */
+/** Creates the member table that these settings describe. */
 export function memberTableOf(settings: ReplicationSettings): SharedArrayBuffer {
   const buffer = createMemberTable(settings.slots);
   const entries: SlotEntry[] = new Array<SlotEntry>(settings.slots).fill(EMPTY_SLOT);
@@ -205,7 +214,7 @@ export function ownMember(settings: ReplicationSettings): PlacedMember {
   return own;
 }
 
-/** Our slot. */
+/** This member's slot. */
 export function selfIndex(settings: ReplicationSettings): number {
   return ownMember(settings).slot;
 }
@@ -213,48 +222,51 @@ export function selfIndex(settings: ReplicationSettings): number {
 const IPV4_UDP_BYTES = 28;
 const IPV6_UDP_BYTES = 48;
 
-/** Of the packets that messages are sent in: by multicast also such to one member's address. */
+/**
+ * IP and UDP header bytes of a message's packet. With multicast, packets to one member's address
+ * count too.
+ */
 function headerBytes(settings: ReplicationSettings): number {
   const { transport } = settings;
   const addresses = [ownMember(settings).address, ...(transport.kind === 'multicast' ? [transport.group] : [])];
   return addresses.some((address) => isIP(address.split('%')[0]) === 6) ? IPV6_UDP_BYTES : IPV4_UDP_BYTES;
 }
 
-/** Bytes a state message may have. Every one leaves room for its seal. */
+/** The most bytes of a state message. There is always room for its seal. */
 export function messageBytes(settings: ReplicationSettings): number {
   return (settings.mtu - headerBytes(settings) - SEAL_BYTES) & ~3;
 }
 
-/** Bytes of an IP packet beside the message in it. */
+/** Bytes of an IP packet in addition to its message. */
 export function wireOverheadBytes(settings: ReplicationSettings): number {
   return headerBytes(settings) + SEAL_BYTES;
 }
 
-/** Bytes a datagram may have. */
+/** The most bytes of a datagram. */
 export function datagramBytes(settings: ReplicationSettings): number {
   return messageBytes(settings) + SEAL_BYTES;
 }
 
 /**
- * Acknowledgement delay: grows with the group, so that N members' answers to N members stay
- * bearable.
+ * Acknowledgement delay, in ms. It grows with the group, to bound the traffic of N members that
+ * answer N members.
  */
 export function groupAckDelayMs(settings: ReplicationSettings, members: number): number {
   return Math.min(settings.ackDelayMs * Math.max(1, members - 1), settings.ackDelayMsMax);
 }
 
-/** A cluster's id on the wire: the first 32 bits of the SHA-256 of its name. */
+/** A cluster's id in messages: the first 32 bits of the SHA-256 of its name. */
 export function clusterIdOf(name: string): number {
   return createHash('sha256').update(name).digest().readUInt32LE(0);
 }
 
-/** No incarnation is above this, so that a later one can always be made. */
+/** The highest incarnation, which leaves room for a later one. */
 export const INCARNATION_MAX = 2 ** 53 - 2 ** 24;
 const RAISE = 2 ** 20;
 
 /**
- * First choice of a number for one start of an instance: the millisecond (42 bits) and 11 random
- * bits. If the clock went back, members know a later incarnation of the slot; then
+ * The first choice of an incarnation for a start of an instance: the millisecond (42 bits) and 11
+ * random bits. If the clock went back, members know a later incarnation of the slot; then use
  * `laterIncarnation`.
  */
 export function newIncarnation(unixMs: number = Date.now()): number {
@@ -268,8 +280,8 @@ export function startOf(incarnation: number): number {
 }
 
 /**
- * Above `known`, the latest that members report of our slot; random, so that no two starts choose
- * the same.
+ * An incarnation above `known`, the latest that members report of our slot. It is random, so that
+ * two starts do not choose the same.
  */
 export function laterIncarnation(known: number): number {
   return known + 1 + randomInt(RAISE);

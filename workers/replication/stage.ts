@@ -1,12 +1,12 @@
 /**
- * The stage of one object: records drained in this round, being coalesced before they are cut into
- * units.
+ * The staging area of one object: records drained in this round are coalesced here before they are
+ * cut into units.
  *
- * A record that the object merges into an earlier one leaves no words, only weight: a staged record
+ * A record that the object merges into an earlier one adds no words, only weight. A staged record
  * weighs as many records as it stands for, and the unit that carries it takes that many sequence
  * numbers. So a unit's numbers are those of exactly the operations it carries.
  *
- * Only the latest staged record of a key is tried: merging with one before it would pass over an
+ * Only the latest staged record of a key is tried: merging with an earlier one would skip an
  * operation on that key.
  */
 
@@ -15,27 +15,30 @@ import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/object.js';
 
 /**
- * What is drained at once after records were held back (workers/send.ts) fits in most of the time.
+ * Usually large enough for the records that are drained at once after throttling (workers/send.ts).
  */
 export const STAGE_WORDS = 1 << 17;
 export const RECORD_WORDS_MAX = MAX_PAYLOAD_WORDS + 1;
 const TABLE_BITS = 15;
-/** Up to so many records the table is emptied entry by entry: most rounds stage a few. */
+/** Up to this many records, the table is emptied entry by entry: most rounds stage only a few. */
 const SPARSE_RECORDS = 1 << 11;
 
 export class Stage {
   readonly words = new Int32Array(STAGE_WORDS);
-  /** Words in use; records staged, and where each starts; how many records each stands for. */
+  /**
+   * Words in use; the number of staged records; per record, where it starts and how many records it
+   * stands for.
+   */
   used = 0;
   records = 0;
   readonly start = new Int32Array(STAGE_WORDS);
   readonly weight = new Int32Array(STAGE_WORDS);
-  /** Times the object's own code threw an error; the record then goes out unmerged. */
+  /** How often the object's own code threw an error; the record is then sent unmerged. */
   failures = 0;
   private readonly object: StateObject;
   /**
-   * Hash of the coalescing key → 1 + the latest staged record with it; and where that is, or
-   * `NONE`, by record.
+   * Hash of the coalescing key → 1 + the latest staged record with it. And per record, the index of
+   * that hash, or `NONE`.
    */
   private readonly latest = new Int32Array(1 << TABLE_BITS);
   private readonly slot = new Int32Array(SPARSE_RECORDS);
@@ -45,8 +48,8 @@ export class Stage {
   }
 
   /**
-   * Copies a record in, for which there must be room. Returns whether it left no words: merged, or
-   * with nothing to tell.
+   * Copies a record in, for which there must be room. Returns whether it added no words: it was
+   * merged, or has nothing to replicate.
    */
   add(op: number, from: Int32Array, at: number, length: number): boolean {
     const { words, used } = this;
@@ -67,8 +70,7 @@ export class Stage {
   }
 
   /**
-   * Where the table keeps the latest record of this one's key; `NONE` where the object's code
-   * fails.
+   * The table index of the latest record of this record's key; `NONE` if the object's code fails.
    */
   private slotOf(op: number, at: number, length: number): number {
     try {
@@ -78,7 +80,7 @@ export class Stage {
     }
   }
 
-  /** Merges the record at `at` into the latest one of its key, if they go together. */
+  /** Merges the record at `at` into the latest one of its key, if the object can coalesce them. */
   private merge(slot: number, header: number, op: number, at: number, length: number): boolean {
     const earlier = this.latest[slot] - 1;
     if (earlier < 0) return false;
@@ -94,7 +96,10 @@ export class Stage {
     return true;
   }
 
-  /** Lets the object fill the record in as things stand now; whether that was told already. */
+  /**
+   * Lets the object fill in the record with its present values. Returns whether these were
+   * replicated already.
+   */
   private isTold(op: number, at: number, length: number): boolean {
     const { object } = this;
     if (object.tell === undefined) return false;

@@ -1,9 +1,9 @@
 /**
- * Members that may have state which an instance lacks: they were not heard when it began without a
- * member's state, or the donor of its snapshot lacked theirs. Once one of them is heard and has
- * state, the instance needs a snapshot of it: what every member had when this instance was away was
- * let go of, so it is not sent again. A member that is joining when it is heard takes the state of
- * others itself.
+ * Members that may have state that this instance lacks. They were not heard when it began without a
+ * member's state, or the donor of its snapshot lacked their state. Once such a member is heard and
+ * has state, the instance needs a snapshot of it: units that every member had while this instance
+ * was away were pruned, so they are not sent again. A member that is joining when it is heard takes
+ * the state of others itself.
  */
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
@@ -18,8 +18,8 @@ export class Unmet {
   }
 
   /**
-   * Slots of those that are heard for the first time, and have state; each once. `now`:
-   * `monotonicMs()`.
+   * The slots among these that are heard for the first time and have state; each is returned once.
+   * `now`: `monotonicMs()`.
    */
   met(board: AckBoard, members: MemberTable, silentMs: number, now: number): number[] {
     const { slots, peer } = this;
