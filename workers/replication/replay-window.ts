@@ -1,7 +1,7 @@
 /**
  * Which of a sender's datagrams were accepted: everything up to `floor`, and one bit for each of
- * the latest numbers (as in RFC 6479, but the window keeps its full size). A number older than the window
- * is refused, because it cannot be told from a replay.
+ * the latest numbers (as in RFC 6479, but the window keeps its full size). A number older than the
+ * window is refused, because it cannot be told from a replay.
  *
  *     floor ── refused ──┤ highest − WINDOW ── a bit each ── highest ├── new
  */

@@ -1,9 +1,10 @@
 /**
- * What members have to agree on, as one member says it to another: its release, and the value of
- * each option that must be the same at all sites, as text, which only serves to name what differs.
- * And the shapes of its objects, which may differ: new entries are such as every member can hold
- * (`StateObject.heedShapes`). Asked and answered over the snapshot server's port, after the same
- * handshake, also by members whose state objects differ.
+ * What members have to agree on, as one member reports it to another: its release, and each option
+ * that must be the same at all sites. The options' values are text, which only serves to name the
+ * differences. The report also has the shapes of the member's objects, which may differ: every
+ * member creates only entries that all members can hold (`StateObject.heedShapes`). The request
+ * goes to the snapshot server's port, after the same handshake. Members with other state objects
+ * may ask too.
  */
 
 import { createHash } from 'node:crypto';
@@ -11,30 +12,30 @@ import type { Parameters } from '../../shm/arena.js';
 import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, textField, textsField } from '../cbor.js';
 import { shapesField } from './head.js';
 
-/** Characters of a name and of a value, and options of one answer, at most. */
+/** The most characters of a name and of a value, and the most options of one answer. */
 const NAME_MAX = 80;
 const VALUE_MAX = 160;
 const OPTIONS_MAX = 256;
 /**
- * Characters of the shapes as JSON, which is longer than they are as CBOR: two lists of 128
+ * The most characters of the shapes as JSON, which is longer than CBOR: enough for two lists of 128
  * addresses.
  */
 const SHAPES_MAX = 3000;
 const DIGEST_DIGITS = 12;
-/** Characters of a value that are shown before its digest, where it is too long. */
+/** Characters shown of a value that is too long, before its digest. */
 const BEGINNING = 60;
 
 export interface Agreed {
   readonly release: string;
-  /** By the option's place: `transport.mtu_bytes`, `middleboxes[0].nat.first_port`. */
+  /** By option: `transport.mtu_bytes`, `middleboxes[0].nat.first_port`. */
   readonly options: ReadonlyMap<string, string>;
-  /** By object. An empty one: the object has none, or it has no room in an answer. */
+  /** By object. Empty: the object has no shape, or the answer has no room for it. */
   readonly shapes: readonly Parameters[];
 }
 
 /**
- * One option whose value differs. `null`: the member does not have the option, or did not have room
- * for it.
+ * One option whose value differs. `null`: the member does not have the option, or had no room for
+ * it.
  */
 export interface Difference {
   readonly option: string;
@@ -43,9 +44,9 @@ export interface Difference {
 }
 
 /**
- * An answer that fits. A long value is shortened, with a digest of it, so values that differ are
- * not shown as equal ones. If the whole is still too long, each value is its digest, and in the end
- * options are left out.
+ * Encodes an answer that fits. A long value is shortened and gets a digest, so that different
+ * values are never shown as equal. If the whole is still too long, each value is replaced by its
+ * digest, and finally options are left out.
  */
 export function encodeAgreed({ release, options, shapes: all }: Agreed): Buffer {
   const shapes = fitting(all);
@@ -62,7 +63,7 @@ export function encodeAgreed({ release, options, shapes: all }: Agreed): Buffer 
   return encodeCbor({ release: release.slice(0, NAME_MAX), options: {}, shapes });
 }
 
-/** The shapes, but for the longest ones if there is no room for all. */
+/** The shapes, without the longest ones if there is no room for all. */
 function fitting(all: readonly Parameters[]): readonly Parameters[] {
   const shapes = [...all];
   const length = (shape: Parameters): number => JSON.stringify(shape).length;
@@ -86,7 +87,7 @@ function tryEncode(
   return bytes > room ? null : encodeCbor({ release: release.slice(0, NAME_MAX), options: values, shapes });
 }
 
-/** Throws a `CborError` if it is none. */
+/** Throws a `CborError` if the bytes are no such answer. */
 export function decodeAgreed(bytes: Uint8Array): Agreed {
   return decodeCbor(bytes, (value) =>
     checkFields<{ release: string; options: Map<string, string>; shapes: Parameters[] }>(value, {
@@ -97,7 +98,7 @@ export function decodeAgreed(bytes: Uint8Array): Agreed {
   );
 }
 
-/** What differs, in our order, then what only they have. */
+/** The options that differ, in our order, then those that only the other member has. */
 export function differences(ours: Agreed, theirs: Agreed): Difference[] {
   const found: Difference[] = [];
   for (const [option, value] of ours.options) {
@@ -109,7 +110,7 @@ export function differences(ours: Agreed, theirs: Agreed): Difference[] {
   return found;
 }
 
-/** Whether a value of ours is the one that a member said, in whichever form it said it. */
+/** Whether a value of ours is the one that a member reported, in any of its forms. */
 function isSame(value: string, said: string): boolean {
   return value === said || boundedText(value) === said || digestOf(value) === said;
 }

@@ -1,10 +1,9 @@
 /**
- * The newcomer's side: asks a donor for a snapshot and takes it into memory of its own.
+ * The newcomer's side: asks a donor for a snapshot and reads it into memory of its own.
  *
- * Nothing is believed before it is opened (frames.ts), and nothing is written but whole frames into
- * the memory the caller gave, which is as long as the layout says that the caller found right.
- * Whoever gets an error throws the memory's content away (`clearArena`), and asks again, or another
- * donor.
+ * Nothing is used before it is opened (frames.ts). Only whole frames are written, into the memory
+ * that the caller gave. Its length follows from the layout, which the caller has checked. After an
+ * error, the caller must clear the memory (`clearArena`) and ask again, or ask another donor.
  */
 
 import { connect } from 'node:net';
@@ -28,25 +27,25 @@ import { type Place, RefusedError, readSnapshot, StreamReader } from './stream.j
 import { Connection } from './wire.js';
 
 export interface AskOptions extends Hello {
-  /** The donor's. */
+  /** The donor's address. */
   readonly address: string;
   readonly port: number;
   readonly circle: Circle;
   readonly signal?: AbortSignal;
   readonly connectMs?: number;
-  /** A connection on which nothing moves for so long is given up. */
+  /** A connection on which nothing moves for this time, in ms, is closed. */
   readonly idleMs?: number;
 }
 
 export interface FetchOptions extends AskOptions {
   readonly shape: SnapshotShape;
   /**
-   * Where the arena goes. The memory's content is the snapshot's when the promise is kept, else of
-   * no worth.
+   * Where the arena goes. The memory has the snapshot's content once the promise resolves; if it
+   * rejects, the content is void.
    */
   readonly place: Place;
   readonly log: (text: string) => void;
-  /** Told at the start of the transfer. */
+  /** Called at the start of the transfer. */
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -55,7 +54,7 @@ export { RefusedError };
 const CONNECT_MS = 5_000;
 const IDLE_MS = 15_000;
 
-/** Takes a snapshot from a donor; throws with the reason where it does not come whole. */
+/** Fetches a snapshot from a donor. Throws the reason if it does not arrive whole. */
 export async function fetchSnapshot(options: FetchOptions): Promise<SnapshotHead> {
   const { shape, place, server, log } = options;
   let progress: Progress | null = null;
@@ -71,14 +70,17 @@ export function askOffer(options: AskOptions): Promise<Offer> {
   return connected({ ...options, asks: Asks.OFFER }, async (reader) => decodeOffer(await reader.rest(CBOR_BYTES_MAX)));
 }
 
-/** Asks a member what it has of what members have to agree on. */
+/** Asks a member for its release, options and shapes (agreed.ts). */
 export function askAgreed(options: AskOptions): Promise<Agreed> {
   return connected({ ...options, asks: Asks.AGREED }, async (reader) =>
     decodeAgreed(await reader.rest(CBOR_BYTES_MAX)),
   );
 }
 
-/** Connects to a member, meets it, and gives `read` what it sends. Errors name the member. */
+/**
+ * Connects to a member, does the handshake, and lets `read` read the answer. Errors name the
+ * member.
+ */
 async function connected<T>(options: AskOptions, read: (reader: StreamReader) => Promise<T>): Promise<T> {
   const { signal, idleMs = IDLE_MS } = options;
   signal?.throwIfAborted();

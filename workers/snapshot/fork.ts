@@ -1,7 +1,7 @@
 /**
- * Takes a snapshot: brings all threads to the barrier (shm/barrier.ts), forks a child, notes the
- * vectors, and lets everybody go on, while the child writes the arena out as it was at that moment.
- * Main thread.
+ * Takes a snapshot in the main thread. It brings all threads to the barrier (shm/barrier.ts), forks
+ * a child, reads the vectors, and lets the threads go on. The child then writes out the arena as it
+ * was at that moment.
  */
 
 import { Socket } from 'node:net';
@@ -20,21 +20,21 @@ import type { SnapshotHead, SnapshotShape } from './head.js';
 import { rejoinHugePages } from './huge-pages.js';
 import { backlogOrigin, countAsSent, readVectors, type SnapshotVectors } from './vectors.js';
 
-/** Between two looks whether the child has ended. */
+/** Time between two checks whether the child has ended, in ms. */
 const REAP_MS = 2;
 
-/** A child that writes out the arena, and what it had of every origin when it was forked. */
+/** A child that writes out the arena, and what the instance had of every origin at the fork. */
 export interface Fork {
   readonly head: SnapshotHead;
   readonly copy: ArenaCopy;
   /**
-   * How long packets stood still, and of that until all threads stood, and the fork, in
-   * microseconds.
+   * In microseconds: how long packets were paused; of that, how long until all threads had paused,
+   * and how long the fork took.
    */
   readonly pauseUs: number;
   readonly gatherUs: number;
   readonly forkUs: number;
-  /** Ends the child, if it still runs, and mends what the fork did to our memory. */
+  /** Ends the child if it still runs, and restores the huge pages that the fork split. */
   done(): Promise<void>;
 }
 
@@ -50,9 +50,10 @@ export function shapeOf(instance: Instance): SnapshotShape {
 }
 
 /**
- * Throws a `BarrierError` where the threads did not come together; a NativeError where there was no
- * fork. `forMember`: the snapshot is for another member, which must not get the vector of a backlog
- * that is not complete. `lacks`: see `SnapshotHead`.
+ * Takes a snapshot. Throws a `BarrierError` if the threads did not reach the barrier, and a
+ * `NativeError` if the fork failed. `forMember`: the snapshot is for another member, which must not
+ * get the vector of an incomplete backlog; then this throws a `BarrierError`. `lacks`: see
+ * `SnapshotHead`.
  */
 export function forkState(
   instance: Instance,
@@ -97,7 +98,7 @@ function refuseWithBacklog({ buffers, plan }: Instance, objects: readonly StateO
   );
 }
 
-/** The copy alone: while nobody changes anything. */
+/** Only forks and reads the vectors. Call it while no thread changes anything. */
 export function copyState(
   instance: Instance,
   objects: readonly StateObject[],
@@ -113,8 +114,8 @@ export function copyState(
 }
 
 /**
- * Each object's addends as the binding wants them: offsets in arena and locals, seven numbers each,
- * ascending.
+ * Each object's addends in the form that the native binding takes: offsets in arena and locals,
+ * seven numbers each, ascending.
  */
 function sumsOf({ arena, declaration, slots }: Instance, objects: readonly StateObject[]): Float64Array {
   const localOffsets = layoutLocals(declaration, slots.workers);
@@ -135,7 +136,7 @@ function sumsOf({ arena, declaration, slots }: Instance, objects: readonly State
   );
 }
 
-/** The arena's bytes from the child, piece by piece as the reader asks for them. */
+/** The arena's bytes from the child, read piece by piece on demand. */
 export class ArenaCopy {
   readonly bytes: number;
   private readonly child: number;
@@ -148,7 +149,7 @@ export class ArenaCopy {
     this.socket = new Socket({ fd: pipe, readable: true, writable: false });
   }
 
-  /** Pieces of at most 64 KiB. Throws where the child did not write all. */
+  /** Yields pieces of at most 64 KiB. Throws if the child did not write everything. */
   async *pieces(): AsyncGenerator<Buffer> {
     let bytes = 0;
     for await (const piece of this.socket) {
@@ -165,8 +166,8 @@ export class ArenaCopy {
   }
 
   /**
-   * Lets the child end, or ends it, and waits, without blocking, until it is gone. Returns how: see
-   * `childStatus`.
+   * Lets the child end, or kills it, and waits without blocking until it has ended. Returns its
+   * status as `childStatus` does.
    */
   end(): Promise<number> {
     this.ending ??= this.endOnce();
@@ -174,8 +175,8 @@ export class ArenaCopy {
   }
 
   private async endOnce(): Promise<number> {
-    // Who has written all is about to end by itself; for it to be killed now would look like a
-    // failure.
+    // A child that has written everything is about to exit by itself. Killing it now would look
+    // like a failure.
     if (!this.socket.readableEnded) childKill(this.child);
     this.socket.destroy();
     for (;;) {

@@ -1,12 +1,12 @@
 /**
- * What a donor sends once both sides have proved who they are: frames, each sealed by itself.
+ * The frames that a donor sends after the handshake, each sealed by itself.
  *
  *     length (32 bits), kind (8), zero (24) | `length` bytes, encrypted | tag (16 bytes)
  *
- * AES-256-GCM with the session's key; the nonce is the frame's number, so one left out, repeated or
- * moved does not open, and the eight bytes before are authenticated with it. The last frame says
- * so: a stream cut short is not taken for a whole one. Without a key the tag is a CRC-32, against
- * accidents only.
+ * Encryption is AES-256-GCM with the session's key. The nonce is the frame's number, so a frame
+ * that is omitted, repeated or moved does not open. The first eight bytes are authenticated too.
+ * The last frame is marked, so a truncated stream is not taken for a whole one. Without a key the
+ * tag is a CRC-32, which only detects accidents.
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto';
@@ -14,7 +14,7 @@ import { crc32 } from 'node:zlib';
 
 export const FRAME_HEAD_BYTES = 8;
 export const FRAME_TAG_BYTES = 16;
-/** Bytes in a frame at most. */
+/** The most bytes in a frame. */
 export const FRAME_BYTES_MAX = 64 << 10;
 
 export const FrameKind = { REFUSAL: 1, DATA: 2, END: 3 } as const;
@@ -30,7 +30,7 @@ export class FrameSealer {
     this.key = key;
   }
 
-  /** The frame's parts, to be written one after the other. */
+  /** Returns the frame's parts, to be written one after the other. */
   seal(kind: FrameKind, bytes: Uint8Array): Buffer[] {
     const head = Buffer.alloc(FRAME_HEAD_BYTES);
     head.writeUInt32LE(bytes.length, 0);
@@ -53,14 +53,20 @@ export class FrameOpener {
     this.key = key;
   }
 
-  /** How many bytes follow this head, the tag included. Throws where it is none. */
+  /**
+   * The number of bytes that follow this head, including the tag. Throws a `FrameError` if it
+   * exceeds `FRAME_BYTES_MAX`.
+   */
   length(head: Buffer): number {
     const length = head.readUInt32LE(0);
     if (length > FRAME_BYTES_MAX) throw new FrameError(`a frame of ${length} bytes, of at most ${FRAME_BYTES_MAX}`);
     return length + FRAME_TAG_BYTES;
   }
 
-  /** What is in the frame. Throws where it is not the next of this stream as it was sealed. */
+  /**
+   * Returns the frame's content. Throws a `FrameError` if it is not the next frame of this stream
+   * as it was sealed.
+   */
   open(head: Buffer, body: Buffer): { readonly kind: FrameKind; readonly bytes: Buffer } {
     const sealed = body.subarray(0, body.length - FRAME_TAG_BYTES);
     const tag = body.subarray(body.length - FRAME_TAG_BYTES);

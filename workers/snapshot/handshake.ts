@@ -1,18 +1,18 @@
 /**
- * How two members meet to pass a snapshot on: each proves that it has the cluster's key, to a
- * challenge the other has just drawn, before anything is decoded, forked or sent.
+ * The handshake before a snapshot is sent. Each side proves that it has the cluster's key, in
+ * answer to a fresh challenge of the other, before anything is decoded, forked or sent.
  *
- *     client ─ HELLO (96 bytes) ────▶ server     who asks whom for which state, with what key; a nonce; and
- *                                                 the proof that one who has the key made it
- *     client ◀ CHALLENGE (80 bytes) ─ server     a nonce, and the proof that it was made now, by one who has the key
- *     client ─ PROOF (32 bytes) ────▶ server     the same of the client
+ *     client ─ HELLO (96 bytes) ────▶ server     the two members, what is asked for, the key's id; a nonce; and
+ *                                                 the proof that a holder of the key made it
+ *     client ◀ CHALLENGE (80 bytes) ─ server     a nonce, and the proof that a holder of the key made it now
+ *     client ─ PROOF (32 bytes) ────▶ server     the same proof of the client
  *
- * Nothing larger than what was received goes to who has proved nothing. Nothing recorded can be
- * played again: each side's nonce is new, and both are in every proof and in the key of what
- * follows. A proof names its side, so none can be sent back to who made it.
+ * A client that has proved nothing never gets more bytes than it sent. Nothing recorded can be
+ * replayed: each side's nonce is new, and both nonces are in every proof and in the key of what
+ * follows. A proof names its side, so it cannot be reflected to its maker.
  *
- * The HELLO's proof is not fresh: a recorded HELLO is right once more. It only says which
- * connections deserve a place while the server waits for the PROOF (server.ts), so that connections
+ * The HELLO's proof is not fresh: a recorded HELLO is valid again. It only decides which
+ * connections get a place while the server waits for the PROOF (server.ts), so that connections
  * without the key take none.
  *
  * Without a key (`cluster.insecure`) the proofs are zero and prove nothing.
@@ -22,7 +22,7 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypt
 import { type ClusterKey, deriveKey } from '../replication/cluster-key.js';
 
 const MAGIC = 0x43_54_53_50; // "CTSP"
-/** 4: a HELLO can ask what the members have to agree on. */
+/** 4: a HELLO can ask for what members have to agree on. */
 const VERSION = 4;
 const HELLO_ASKS = 6;
 const NONCE_BYTES = 32;
@@ -32,14 +32,14 @@ const HELLO_NONCE = 32;
 export const CHALLENGE_BYTES = 80;
 export { PROOF_BYTES };
 
-/** What is known to both sides before they meet. */
+/** What both sides know before the handshake. */
 export interface Circle {
   readonly clusterId: number;
-  /** Members whose state means the same have the same: shm/arena.ts. */
+  /** Members with this hash in common have state objects of the same meaning: shm/arena.ts. */
   readonly meaningHash: readonly [number, number];
   /**
-   * The first is used to ask, each to answer; none: nothing is proved, encrypted or protected from
-   * change.
+   * The first key is used to ask, every key to answer. If there are no keys, nothing is proved,
+   * encrypted or protected from change.
    */
   readonly keys: readonly ClusterKey[];
 }
@@ -47,15 +47,16 @@ export interface Circle {
 export class HandshakeError extends Error {}
 
 /**
- * What a HELLO asks for: a snapshot, what state the member has to offer (offer.ts), or what members
- * have to agree on (agreed.ts). The last is answered also to a member whose state objects differ.
+ * What a HELLO asks for: a snapshot, the state that the member has to offer (offer.ts), or what
+ * members have to agree on (agreed.ts). The last is also answered to a member with other state
+ * objects.
  */
 export const Asks = { SNAPSHOT: 0, OFFER: 1, AGREED: 2 } as const;
 const ASKS: readonly number[] = Object.values(Asks);
 export type Asks = (typeof Asks)[keyof typeof Asks];
 
 export interface Hello {
-  /** Ids of the member that asks and of the one that is asked. */
+  /** Ids of the asking member and of the asked one. */
   readonly client: number;
   readonly server: number;
   /** Default: a snapshot. */
@@ -79,7 +80,7 @@ export function makeHello(circle: Circle, { client, server, asks = Asks.SNAPSHOT
   return hello;
 }
 
-/** What a HELLO says, the key it names, and its nonce. */
+/** The content of a HELLO, the key it names, and its nonce. */
 export interface ReadHello extends Hello {
   readonly asks: Asks;
   readonly key: ClusterKey | null;
@@ -87,8 +88,8 @@ export interface ReadHello extends Hello {
 }
 
 /**
- * Reads a HELLO. Throws if it does not belong here, or was not made with the key that it names. It
- * may be recorded: its client has proved nothing yet.
+ * Reads a HELLO. Throws a `HandshakeError` if it is not for this member, or was not made with the
+ * key that it names. It may be a recording: its client has proved nothing yet.
  */
 export function readHello(circle: Circle, self: number, hello: Buffer): ReadHello {
   const wrong = (problem: string): HandshakeError => new HandshakeError(problem);
@@ -122,7 +123,7 @@ export function makeChallenge(circle: Circle, key: ClusterKey | null, hello: Buf
   return challenge;
 }
 
-/** Throws unless the challenge was made for this HELLO by one who has the key. */
+/** Throws a `HandshakeError` unless a holder of the key made the challenge for this HELLO. */
 export function checkChallenge(circle: Circle, hello: Buffer, challenge: Buffer): void {
   const said = challenge.subarray(0, CHALLENGE_BYTES - PROOF_BYTES);
   if (challenge.readUInt32LE(0) !== MAGIC || challenge.readUInt8(4) !== VERSION)
@@ -147,7 +148,7 @@ export function checkProof(
     throw new HandshakeError('did not prove that it has the cluster key');
 }
 
-/** The key of what the server sends: of both nonces, so never used before. */
+/** The key of what the server sends. It depends on both nonces, so it was never used before. */
 export function sessionKey(circle: Circle, key: ClusterKey | null, hello: Buffer, challenge: Buffer): Buffer | null {
   if (key === null) return null;
   const both = createHash('sha256').update(hello).update(challenge).digest();

@@ -6,14 +6,14 @@
  *     vectors   see vectors.ts
  *     arena     as in shared memory, its header with layout hash and hash secret included; counts of the workers added
  *
- * The hash secret is the donor's: slots depend on it. So who loads a snapshot takes the secret over
- * with it, before any thread that hashes opens its objects; who merges one reads its entries one by
- * one and hashes them anew (shm/objects/*, `merge`).
+ * The hash secret is the donor's, and table slots depend on it. An instance that loads a snapshot
+ * also takes over the secret, before any thread that hashes opens its objects. An instance that
+ * merges one reads its entries one by one and hashes them again (shm/objects/*, `merge`).
  *
- * **Layouts.** Donor and reader have objects of the same meaning (shm/arena.ts), but perhaps other
- * capacities. The head says the shape of each of the donor's objects. From these the reader
- * computes the donor's layout itself, and compares hash and length with the head before it makes
- * memory: so nothing but sizes that its own code derives is believed.
+ * **Layouts.** Donor and reader have objects of the same meaning (shm/arena.ts), but their
+ * capacities may differ. The head has the shape of each of the donor's objects. From these the
+ * reader computes the donor's layout itself. It compares hash and length with the head before it
+ * allocates memory. So it only uses sizes that its own code derives.
  */
 
 import { type ArenaObject, type Hash64, layoutArena, type Parameters } from '../../shm/arena.js';
@@ -21,24 +21,24 @@ import type { StateDefinition } from '../../shm/objects/object.js';
 import { CBOR_BYTES_MAX, CborError, checkFields, decodeCbor, encodeCbor, wholeField, wholesField } from '../cbor.js';
 import { decodeVectors, encodeVectors, type SnapshotVectors, vectorBytesMax } from './vectors.js';
 
-/** 3: the head says the donor's layout. */
+/** 3: the head has the donor's layout. */
 const FORMAT = 3;
 export const LENGTH_BYTES = 4;
 
 export interface SnapshotHead {
-  /** Slot of the member it is from. */
+  /** Slot of the donor. */
   readonly donor: number;
   /** When it was taken, by the donor's clock. */
   readonly unixMs: number;
   readonly vectors: SnapshotVectors;
   /**
-   * Slots of members whose state the donor still has to join with its own: records that nobody
+   * Slots of members whose state the donor still has to join with its own: records that no member
    * sends again are missing.
    */
   readonly lacks: readonly number[];
 }
 
-/** What an instance's own layout says a snapshot is like. */
+/** What a snapshot looks like by the instance's own layout. */
 export interface SnapshotShape {
   readonly objects: number;
   readonly slots: number;
@@ -73,7 +73,7 @@ export function encodeHead(shape: SnapshotShape, head: SnapshotHead): Uint8Array
   return Buffer.concat([length, bytes, new Uint8Array(vectors.buffer)]);
 }
 
-/** How many bytes the head has. Throws a RangeError if there can be no such head. */
+/** The number of bytes of the head. Throws a `RangeError` if no head can have this length. */
 export function headLength(bytes: Uint8Array): number {
   const length = Buffer.from(bytes).readUInt32LE();
   if (length < 1 || length > CBOR_BYTES_MAX) throw new RangeError(`a snapshot with a head of ${length} bytes`);
@@ -81,8 +81,8 @@ export function headLength(bytes: Uint8Array): number {
 }
 
 /**
- * Throws an error if it is not the head of a snapshot that an instance of this shape can take,
- * perhaps in another layout.
+ * Decodes a head. Throws a `CborError` or a `RangeError` if an instance of this shape cannot take
+ * such a snapshot, even in another layout.
  */
 export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotStart {
   const start = decodeCbor(bytes, (value) =>
@@ -111,7 +111,7 @@ export function decodeStart(bytes: Uint8Array, shape: SnapshotShape): SnapshotSt
   return start;
 }
 
-/** Whether the snapshot lies in memory as our own state does. */
+/** Whether the snapshot's memory layout is that of our own state. */
 export function hasLayoutOf({ layout }: Pick<SnapshotStart, 'layout'>, shape: SnapshotShape): boolean {
   return layout.every((word, i) => word === shape.layout[i]);
 }
@@ -122,7 +122,7 @@ function hashField(field: unknown): number[] {
   return words;
 }
 
-/** Entries of one object's shape, and of a list in it, at most. */
+/** The most entries of one object's shape, and of a list in it. */
 const SHAPE_ENTRIES_MAX = 16;
 const LIST_MAX = 256;
 
@@ -144,9 +144,9 @@ function isShapeValue(value: unknown): boolean {
 }
 
 /**
- * The donor's objects, as our definitions lay them out in its shapes. Throws a `RangeError` with
- * the object that cannot be read, or if the donor's layout is another for some other reason, such
- * as its release.
+ * The donor's objects, as our definitions lay them out in its shapes. Throws a `RangeError` that
+ * names the object that cannot be read. It also throws one if the donor's layout differs for
+ * another reason, such as its release.
  */
 export function donorObjects(
   start: SnapshotStart,
@@ -171,7 +171,7 @@ export function donorObjects(
   return theirs;
 }
 
-/** Whether two shapes are the same, whatever the order of their names. */
+/** Whether two shapes are the same, in whatever order their entries are. */
 export function isSameShape(a: Parameters, b: Parameters = {}): boolean {
   const sorted = (shape: Parameters): string =>
     JSON.stringify(Object.entries(shape).sort(([x], [y]) => (x < y ? -1 : 1)));
@@ -183,7 +183,7 @@ export function decodeHead(
   vectors: Uint8Array,
   shape: SnapshotShape,
 ): SnapshotHead {
-  // Copied, for the bytes may start anywhere.
+  // Copied, because the bytes may be unaligned.
   const numbers = new Float64Array(new Uint8Array(vectors).buffer, 0, vectors.length >>> 3);
   return { donor, unixMs, lacks, vectors: decodeVectors(numbers, shape.objects, shape.slots) };
 }

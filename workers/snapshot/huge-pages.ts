@@ -1,10 +1,11 @@
 /**
- * Huge pages that a snapshot has broken up: who writes to memory that it shares with a child is
- * given a copy of 4 KiB, and the huge page around it falls into 512 small ones, for good, as the
- * kernel's own daemon takes minutes to put them together. With them the next fork would copy 512
- * times as many entries, while packets stand still; and every access would miss the TLB more often.
- * So once the child is gone they are put together (MADV_COLLAPSE, Linux 6.1), one at a time, which
- * holds up those who use that one page for the time of copying 2 MiB.
+ * Restores huge pages that a snapshot has split. If a thread writes to memory that is shared with a
+ * child, the kernel gives it a copy of 4 KiB, and splits the huge page around it into 512 small
+ * ones. That lasts, because the kernel's own daemon takes minutes to collapse them. With small
+ * pages the next fork would copy 512 times as many entries while packets are paused, and every
+ * access would miss the TLB more often. So once the child has ended, the pages are collapsed
+ * (MADV_COLLAPSE, Linux 6.1), one at a time. Each collapse delays only users of that page, while 2
+ * MiB are copied.
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -13,8 +14,8 @@ import { addressOf, adviseMemory, isNativeError } from '../native/index.js';
 const HUGE_BYTES = 2 << 20;
 
 /**
- * Main thread, a page a turn of the event loop. Where the kernel does not, for want of memory or at
- * all, it stays as it is.
+ * Collapses one page per turn of the event loop. Main thread. If the kernel does not, because it
+ * lacks memory or the feature, the pages stay split.
  */
 export async function rejoinHugePages(memory: SharedArrayBuffer): Promise<void> {
   const bytes = new Uint8Array(memory);

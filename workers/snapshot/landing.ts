@@ -1,6 +1,7 @@
 /**
- * Where a snapshot goes that is being read: into the instance's arena, if it lies in memory as that
- * does, or else, or to be merged, into memory of its own, with the layout that its head says.
+ * Where a snapshot is read to. It goes into the instance's arena if it has the same memory layout.
+ * Otherwise, or if it will be merged, it goes into memory of its own, with the layout that its head
+ * gives.
  */
 
 import { type ArenaObject, createArena, layoutArena } from '../../shm/arena.js';
@@ -8,25 +9,25 @@ import type { Instance } from '../instance.js';
 import { shapeOf } from './fork.js';
 import { donorObjects, hasLayoutOf, type SnapshotStart } from './head.js';
 
-/** A donor's arena in memory of its own, and its objects as they lie there. */
+/** A donor's arena in memory of its own, and its objects with their layout there. */
 export interface Beside {
   readonly memory: SharedArrayBuffer;
   readonly objects: readonly ArenaObject[];
 }
 
 export class Landing {
-  /** `null`: the snapshot goes into the instance's arena, or none came yet. */
+  /** `null`: the snapshot goes into the instance's arena, or none has come yet. */
   beside: Beside | null = null;
   private readonly instance: Instance;
   private readonly isBeside: boolean;
 
-  /** `isBeside`: also if the layout is ours, as for a merge. */
+  /** `isBeside`: use memory of its own even if the layout is ours, as for a merge. */
   constructor(instance: Instance, isBeside: boolean) {
     this.instance = instance;
     this.isBeside = isBeside;
   }
 
-  /** As `Place` of stream.ts. */
+  /** The `Place` of stream.ts. */
   readonly place = (start: SnapshotStart): Uint8Array => {
     const { declaration, buffers, plan } = this.instance;
     const isOurs = hasLayoutOf(start, shapeOf(this.instance));

@@ -1,15 +1,15 @@
 /**
- * What becomes of a snapshot that has come: a fresh instance *loads* it, one that has state of its
- * own *merges* it.
+ * Loads or merges a snapshot that was read: a fresh instance *loads* it, an instance with state of
+ * its own *merges* it.
  *
- * Either is main's, and done while no receive thread runs, in whose place main then is: nobody else
- * writes what other instances counted, and the vectors. The receive thread that starts after it
- * opens its objects anew, for the hash secret may be another, and goes on from the vectors on the
- * board. A snapshot is loaded before workers run, and merged while they do.
+ * The main thread does either while no receive thread runs, and takes that thread's place. So no
+ * other thread writes what other instances counted, or the vectors. The receive thread that starts
+ * next opens its objects again, because the hash secret may have changed, and resumes from the
+ * vectors on the board. A snapshot is loaded before workers run, and merged while they run.
  *
- * A snapshot whose layout is not ours lies beside the arena (landing.ts). To load it, the bytes of
- * each object that lies there as ours does are copied, and the entries of the others are merged
- * into our own, still empty one. What finds no room is counted.
+ * A snapshot with another layout is in memory beside the arena (landing.ts). To load it, objects
+ * with our layout are copied byte by byte. The entries of the others are merged into our objects,
+ * which are still empty. Entries that find no room are counted.
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -28,9 +28,9 @@ import type { Beside } from './landing.js';
 import { type OriginVector, writeVectors } from './vectors.js';
 
 /**
- * After `fetchSnapshot` into `instance.buffers.arena`: the objects take over what it says of our
- * former life, and the board what it has of every origin. Throws where it is not of our layout;
- * then, as after a failed fetch, `clearArena`.
+ * Completes the load after `fetchSnapshot` into `instance.buffers.arena`. The objects take over
+ * what it has of our former incarnation, and the board what it has of every origin. Throws if the
+ * arena does not have our layout; then call `clearArena`, as after a failed fetch.
  */
 export function loadSnapshot(instance: Instance, objects: readonly StateObject[], head: SnapshotHead): void {
   const { buffers, declaration, plan } = instance;
@@ -39,15 +39,15 @@ export function loadSnapshot(instance: Instance, objects: readonly StateObject[]
   writeVectors(new AckBoard(buffers.ackBoard), head.vectors, selfIndex(plan.replication), monotonicMs());
 }
 
-/** Entries of one object that found no room here. */
+/** The entries of one object that found no room here. */
 export interface Loss {
   readonly object: string;
   readonly entries: number;
 }
 
 /**
- * The same for a snapshot of another layout. `reopen` opens the objects anew, to read, after the
- * hash secret became the donor's. Returns what found no room.
+ * The same for a snapshot with another layout. `reopen` opens the objects again for reading, once
+ * the hash secret is the donor's. Returns what found no room.
  */
 export async function loadBeside(
   instance: Instance,
@@ -80,24 +80,23 @@ export async function loadBeside(
   return losses;
 }
 
-/** Memory to fetch a snapshot of our layout into that is to be merged. */
+/** Memory for fetching a snapshot of our layout that will be merged. */
 export function arenaBeside({ declaration, plan }: Instance): Beside {
   const { objects } = declaration;
   return { memory: createArena(layoutArena(objects, plan.replication.slots)), objects };
 }
 
 export interface MergeOutcome {
-  /** Entries that changed ours, of all objects. */
+  /** Entries that changed ours, over all objects. */
   changed: number;
   /** Entries that found no room, by object. */
   readonly losses: Loss[];
-  /** Objects that could not take theirs, and why; theirs is what we had. */
+  /** Objects that could not be merged, and why; these are unchanged. */
   readonly problems: { readonly object: string; readonly problem: string }[];
 }
 
 /**
- * Joins a snapshot that was fetched into memory of its own with what is here, object by object, a
- * turn of the event loop each.
+ * Merges a snapshot that was fetched into memory of its own, one object per turn of the event loop.
  */
 export async function mergeSnapshot(
   instance: Instance,
@@ -135,16 +134,16 @@ export async function mergeSnapshot(
 }
 
 /**
- * Joins one object's part of a snapshot, whose vectors are `vectors`, with ours. Returns the number
- * of entries that changed ours; throws the reason if they cannot be joined.
+ * Merges one object's part of a snapshot, whose vectors are `vectors`. Returns the number of
+ * entries that changed ours. Throws the reason if they cannot be merged.
  *
- * Our vectors stay as they are, although we then have more. An origin that has detached us numbers
- * our backlog apart from the units that the donor has: the donor's numbers say nothing about which
- * of the backlog's units we need. Records that the snapshot has already come again, which does no
- * harm to an object that takes them in any order.
+ * Our vectors stay as they are, although we then have more. An origin that has detached us cuts our
+ * backlog into units other than those that the donor has. So the donor's numbers do not tell which
+ * of the backlog's units we need. Records that the snapshot already had come again. That does no
+ * harm to an object that takes records in any order.
  *
- * An object that takes its records in order can only be joined while it is empty. Its vectors have
- * to be raised, or it would apply records twice; that is refused if an origin sends us a backlog.
+ * An object that takes its records in order can only be merged while it is empty. Its vectors must
+ * be raised, or it would apply records twice. This is refused if an origin sends us a backlog.
  */
 export function mergeObject(
   board: AckBoard,
@@ -177,7 +176,7 @@ function checkOrder(board: AckBoard, { id }: StateObject, theirs: readonly Origi
   });
 }
 
-/** We have now what the donor had, of the origins' lives that we know as well. */
+/** Raises our vectors to the donor's, for the incarnations that we know as well. */
 function raiseVectors(board: AckBoard, { id }: StateObject, theirs: readonly OriginVector[], self: number): void {
   const ours = new Reception();
   theirs.forEach(({ incarnation, contiguous }, slot) => {

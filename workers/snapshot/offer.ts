@@ -1,6 +1,6 @@
 /**
- * What state a member has to offer, for members that start together: they agree which of them
- * restores its state file, and the others take a snapshot of that one. Asked and answered over the
+ * What state a member has to offer, for members that start together. They agree which of them
+ * restores its state file, and the others take a snapshot of that one. The request goes to the
  * snapshot server's port, after the same handshake.
  */
 
@@ -9,16 +9,16 @@ import { checkFields, decodeCbor, encodeCbor, wholeField } from '../cbor.js';
 export const Stands = {
   /** Without state. */
   JOINING: 0,
-  /** With state, a donor. */
+  /** With state: it can be a donor. */
   READY: 1,
-  /** The same, and it began without any: what it has came after its start. */
+  /** With state, but it began without any: all of its state is newer than its start. */
   BEGUN_EMPTY: 2,
 } as const;
 export type Stands = (typeof Stands)[keyof typeof Stands];
 
 export interface Offer {
   readonly stands: Stands;
-  /** When the state file was saved that it would restore, Unix ms; 0: it has none. */
+  /** When the state file that it would restore was saved, Unix ms; 0: it has none. */
   readonly savedMs: number;
 }
 
@@ -26,7 +26,7 @@ export function encodeOffer({ stands, savedMs }: Offer): Buffer {
   return encodeCbor({ stands, savedMs });
 }
 
-/** Throws a `CborError` if it is no offer. */
+/** Throws a `CborError` if the bytes are no offer. */
 export function decodeOffer(bytes: Uint8Array): Offer {
   const { stands, savedMs } = decodeCbor(bytes, (value) =>
     checkFields<{ stands: number; savedMs: number }>(value, {
@@ -37,15 +37,15 @@ export function decodeOffer(bytes: Uint8Array): Offer {
   return { stands: stands as Stands, savedMs };
 }
 
-/** A member that would restore: its slot, and when its file was saved. */
+/** A member that would restore its state file: its slot, and when the file was saved (Unix ms). */
 export interface Candidate {
   readonly slot: number;
   readonly savedMs: number;
 }
 
 /**
- * Which of the candidates restores: the one whose file was saved last, of several the one in the
- * lowest slot. So each member that knows the same offers names the same one.
+ * The candidate that restores: the one whose file was saved last or, of several, the one in the
+ * lowest slot. So all members that know the same offers choose the same one.
  */
 export function restorer(candidates: readonly Candidate[]): Candidate | null {
   let best: Candidate | null = null;

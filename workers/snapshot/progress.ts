@@ -1,4 +1,4 @@
-/** How far a snapshot on its way is: for status and log. */
+/** The progress of a snapshot's transfer, for status and log. */
 
 export class Progress {
   readonly member: number;
@@ -8,7 +8,7 @@ export class Progress {
   private readonly startedAt = performance.now();
   private readonly log: (text: string) => void;
 
-  /** `log` gets a line each quarter of the way. */
+  /** `log` gets a line for each quarter of the transfer. */
   constructor(member: number, total: number, log: (text: string) => void) {
     this.member = member;
     this.total = total;

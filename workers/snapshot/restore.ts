@@ -1,15 +1,14 @@
 /**
- * What a state file means to the incarnation that restores it: the vectors of the file, as this
- * start has to take them.
+ * The vectors of a state file, as the incarnation that restores it has to take them.
  *
- * The file's saver is an incarnation of our own slot that has ended. To the others and to us it is
- * a *former* incarnation: its records are in the state that is restored, under its numbers, and
- * this start numbers its own from 1. So nobody takes a record of it for one of ours, and members
- * that have more of it than the file pass that on (closing.ts).
+ * The file was saved by an incarnation of our own slot that has ended. To the other members and to
+ * us, it is a *former* incarnation. Its records are in the restored state under its numbers, and
+ * this start numbers its own records from 1. So no member takes a record of it for one of ours, and
+ * members that have more of it than the file pass that on (closing.ts).
  *
- * Of the other members the file has what they had sent under incarnations of theirs. If one of
- * these is still present, it goes on from there. If not, it ends when the next one is heard, as any
- * does.
+ * Of the other members, the file has what they had sent under their incarnations. If such an
+ * incarnation is still present, its reception resumes from there. If not, it ends when the next one
+ * is heard, as any does.
  */
 
 import { LifeRecord } from '../../shm/board-records.js';
@@ -18,13 +17,13 @@ import type { OriginVector, SnapshotVectors } from './vectors.js';
 
 const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
 
-/** `memberIn`: id of the member that has a slot now; 0: none is known. */
+/** `memberIn`: the id of the member that has a slot now; 0: not known. */
 export function restoredVectors(
   { present, former, lives }: SnapshotVectors,
   { slot: self, incarnation, members }: Pick<StateFileHead, 'slot' | 'incarnation' | 'members'>,
   memberIn: (slot: number) => number,
 ): SnapshotVectors {
-  // Another member has the slot by now: it begins with nothing, as when the member table changes.
+  // Another member has the slot by now: its vectors start empty, as when the member table changes.
   const isAnothers = (slot: number): boolean =>
     memberIn(slot) !== 0 && (members[slot] ?? 0) !== 0 && memberIn(slot) !== members[slot];
   return {

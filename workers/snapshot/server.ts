@@ -1,16 +1,17 @@
 /**
  * The donor: answers members that ask for a snapshot, one at a time. Main thread.
  *
- * Nothing expensive is done for a connection that has not proved to have the cluster's key: it has
- * a place for some seconds at most. Only a member that has proved itself gets a fork and the state.
- * While one snapshot is under way, other members are told so, and ask another donor, or again.
+ * Nothing expensive is done for a connection that has not proved that it has the cluster's key: it
+ * has a place for some seconds at most. Only a member that has proved itself gets a fork and the
+ * state. While one snapshot is under way, other members are refused. They ask another donor, or ask
+ * again.
  *
  * **Idle connections block no member.** A connection waits for its HELLO in one of `WAITING_MAX`
  * places. If all are taken, the one that has waited longest is closed. A member's HELLO is in its
  * first segment, so it leaves these places at once, however many other connections there are. A
- * right HELLO gets one of `GREETED_MAX` places of their own. Only members can make a HELLO, and a
- * recorded one is refused as long as its nonce is remembered. Without a cluster key anybody can
- * make one.
+ * valid HELLO moves its connection to one of `GREETED_MAX` other places. Only members can make a
+ * HELLO, and a recorded one is refused while its nonce is remembered. Without a cluster key anybody
+ * can make one.
  */
 
 import { createServer, type Server, type Socket } from 'node:net';
@@ -38,35 +39,37 @@ export interface SnapshotServerOptions {
   /** Where to listen. */
   readonly host: string;
   readonly port: number;
-  /** Our member id. */
+  /** This member's id. */
   readonly self: number;
   readonly circle: Circle;
   readonly shape: SnapshotShape;
-  /** Takes a snapshot; throws with the reason where there can be none now. */
+  /** Takes a snapshot. Throws the reason if that is not possible now. */
   readonly fork: () => Fork;
-  /** Why we cannot be a donor (we lack state ourselves); null: we can. */
+  /** Why this instance cannot be a donor (it lacks state itself); null: it can. */
   readonly refuse?: () => string | null;
-  /** What we say to members that ask what state we have; absent: nothing to offer. */
+  /**
+   * The answer to members that ask what state this instance has; absent: it has nothing to offer.
+   */
   readonly offer?: () => Offer;
-  /** What we say to members that ask what all have to agree on; absent: nothing. */
+  /** The answer to members that ask what all have to agree on; absent: an empty answer. */
   readonly agreed?: Agreed;
-  /** A member was told that. */
+  /** Called after that answer was sent to a member. */
   readonly onAgreedTold?: (member: number) => void;
   readonly log: (level: 'info' | 'warn', text: string) => void;
-  /** A connection on which nothing moves for so long is given up. */
+  /** A connection on which nothing moves for this time, in ms, is closed. */
   readonly idleMs?: number;
 }
 
-/** What an asker is told it was refused for: short enough for one frame. */
+/** The most bytes of a reason for a refusal: it fits in one frame. */
 const REASON_BYTES_MAX = 200;
-/** Connections that wait for a HELLO; and those whose HELLO was right, until they end. */
+/** The most connections that wait for a HELLO, and the most with a valid HELLO, until they end. */
 const WAITING_MAX = 256;
 const GREETED_MAX = 16;
 /** HELLOs that are remembered, so that a recorded one takes no place. */
 const NONCES_MAX = 4096;
 /**
- * So many warnings about connections that proved nothing are logged in a period; the rest is summed
- * up.
+ * The most warnings that are logged in a period (ms) about connections that proved nothing. The
+ * others are summed up.
  */
 const WARNINGS_MAX = 8;
 const WARNINGS_MS = 60_000;
@@ -84,20 +87,20 @@ interface Greeting {
 
 export class SnapshotServer {
   /**
-   * Snapshots sent whole, refused to members, broken off on the way; connections that proved
+   * Snapshots that were sent whole, refused to members, or broken off; and connections that proved
    * nothing.
    */
   readonly counts = { served: 0, refused: 0, failed: 0, rejected: 0 };
   private readonly options: SnapshotServerOptions;
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
-  /** Connections without a HELLO, in the order in which they came; the number of those with one. */
+  /** Connections without a HELLO, in order of arrival; the number of those with one. */
   private readonly waiting = new Set<Connection>();
   private greeted = 0;
   private readonly nonces = new Set<string>();
   private warnings = 0;
   private warningsSince = Number.NEGATIVE_INFINITY;
-  /** The fork under way, from its snapshot on, until its child is gone. */
+  /** Resolves when the current fork's child has ended; null: there is no fork. */
   private busy: Promise<void> | null = null;
   private underWay: Progress | null = null;
   private closing = false;
@@ -107,7 +110,7 @@ export class SnapshotServer {
     this.server = createServer({ noDelay: true }, (socket) => void this.serve(socket));
   }
 
-  /** Throws an error that names the address that cannot be listened on. */
+  /** Starts listening. Throws the error of the listening socket if it cannot. */
   static listen(options: SnapshotServerOptions): Promise<SnapshotServer> {
     const server = new SnapshotServer(options);
     return new Promise((resolve, reject) => {
@@ -125,12 +128,12 @@ export class SnapshotServer {
     return typeof address === 'object' && address !== null ? address.port : 0;
   }
 
-  /** The snapshot under way, if any. */
+  /** The snapshot under way, or null. */
   get progress(): Progress | null {
     return this.underWay;
   }
 
-  /** Breaks off what is under way; returns when nothing of it is left. */
+  /** Breaks off what is under way. Returns when all of it has ended. */
   async close(): Promise<void> {
     this.closing = true;
     for (const socket of this.sockets) socket.destroy();
@@ -167,7 +170,7 @@ export class SnapshotServer {
     }
   }
 
-  /** Waits for a HELLO that only a member can have made, and that was not used before. */
+  /** Waits for a HELLO that only a member can have made and that was not used before. */
   private async greet(connection: Connection): Promise<Greeting> {
     const { circle, self } = this.options;
     const { waiting, nonces } = this;
@@ -190,7 +193,7 @@ export class SnapshotServer {
     }
   }
 
-  /** Lets the client prove that it is a member now; returns the key of what it is sent. */
+  /** Lets the client prove that it is a member now. Returns the key for what it is sent. */
   private async meet(connection: Connection, { hello, key }: Greeting): Promise<Buffer | null> {
     const { circle } = this.options;
     const challenge = makeChallenge(circle, key, hello);
@@ -200,7 +203,8 @@ export class SnapshotServer {
   }
 
   /**
-   * Logs why a connection was closed that proved nothing. A flood of them does not fill the log.
+   * Logs why a connection that proved nothing was closed. A flood of such connections does not fill
+   * the log.
    */
   private warnOf(from: string, why: string): void {
     const { log } = this.options;
@@ -214,7 +218,7 @@ export class SnapshotServer {
     if (++this.warnings <= WARNINGS_MAX) log('warn', `snapshot asked for from ${from}: it ${why}`);
   }
 
-  /** Answers what takes no fork: an offer, or what members have to agree on. */
+  /** Answers requests that need no fork: for an offer, or for what members have to agree on. */
   private async say(connection: Connection, sealer: FrameSealer, { asks, client }: Greeting): Promise<void> {
     const { offer, agreed = NOTHING_AGREED, onAgreedTold } = this.options;
     const answer =
@@ -225,7 +229,7 @@ export class SnapshotServer {
     if (asks === Asks.AGREED) onAgreedTold?.(client);
   }
 
-  /** Never throws: what fails from here on is told and counted. */
+  /** Answers a request for a snapshot. It never throws: failures are logged and counted. */
   private async answer(connection: Connection, member: number, sealer: FrameSealer): Promise<void> {
     const { log } = this.options;
     let fork: Fork | null = null;

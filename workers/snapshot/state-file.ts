@@ -1,17 +1,16 @@
 /**
- * The state file: a snapshot of this instance on its own disk, from which a later start of it goes
- * on.
+ * The state file: a snapshot of this instance on its own disk, from which its next start resumes.
  *
  *     preamble   magic (8 bytes), format (8 bits), id of the cluster key (8 bits; 0: none), zero (6 bytes), salt (32 bytes)
  *     frames     first the file's head, alone in its frame, as CBOR; then the snapshot, as to a member (stream.ts)
  *
  * Frames are sealed with a key derived from the cluster key and the preamble, so each file has a
- * key of its own. Without a cluster key a CRC finds accidents, and the file's owner and mode are
- * all that protects it. Nothing is decoded before its frame was opened.
+ * key of its own. Without a cluster key, a CRC detects accidents, and only the file's owner and
+ * mode protect it. Nothing is decoded before its frame was opened.
  *
- * **Writing** goes to a temporary name, is synced, and takes the file's name by a rename, whose
- * folder is synced as well. So under the file's name there is always a whole file. **Reading**
- * checks owner, mode, length and head before it reads state.
+ * **Writing** uses a temporary name. The file is synced and then renamed, and its folder is synced
+ * as well. So there is always a whole file under the file's name. **Reading** checks owner, mode,
+ * length and head before it reads state.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -31,33 +30,33 @@ import { type ByteSource, type Place, readSnapshot, StreamReader, writeSnapshot 
 import { vectorBytesMax } from './vectors.js';
 
 const MAGIC = Buffer.from('CNSTSAVE');
-/** 2: a file says the meaning of its state, and the layout stands in the snapshot's head. */
+/** 2: a file has the meaning of its state, and the snapshot's head has the layout. */
 const FORMAT = 2;
 const SALT_BYTES = 32;
 const PREAMBLE = { format: 8, key: 9, salt: 16, bytes: 16 + SALT_BYTES } as const;
 const FRAME_OVERHEAD = FRAME_HEAD_BYTES + FRAME_TAG_BYTES;
-/** Whoever else may write the file could put any state into it. */
+/** Any other user who may write the file could put any state into it. */
 const OTHERS_WRITE = 0o022;
 const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
 const ID_MAX = 0xffff;
 
-/** Why a file cannot be restored; the message completes "the state file …". */
+/** Why a file cannot be restored. The message completes "the state file …". */
 export class StateFileError extends Error {}
 
 export interface StateFileHead {
   readonly clusterId: number;
   readonly meaning: readonly number[];
-  /** Whose state it is: id and slot, and the incarnation that saved it. */
+  /** The member whose state it is: id and slot, and the incarnation that saved it. */
   readonly member: number;
   readonly slot: number;
   readonly incarnation: number;
-  /** By the wall clock of the host. */
+  /** By the wall clock of the host, Unix ms. */
   readonly savedMs: number;
   /** The member ids by slot when it was saved; 0: none. */
   readonly members: readonly number[];
 }
 
-/** What of a file's head the instance that wrote it knows. */
+/** The part of a file's head that the writing instance supplies. */
 export type Saver = Omit<StateFileHead, 'clusterId' | 'meaning' | 'savedMs'>;
 
 export interface SavedSnapshot {
@@ -66,7 +65,7 @@ export interface SavedSnapshot {
 }
 
 /**
- * Writes the file; returns its length. Throws, and leaves the file that was there, if it cannot.
+ * Writes the file. Returns its length in bytes. If it cannot, it throws and leaves the former file.
  */
 export async function writeStateFile(
   file: string,
@@ -119,7 +118,7 @@ function keyOf(key: ClusterKey | null, clusterId: number, preamble: Buffer): Buf
   return key === null ? null : deriveKey(key, clusterId, 'state file', preamble);
 }
 
-/** A state file of this cluster, opened: its head is known and right. */
+/** A state file of this cluster, opened: its head was read and checked. */
 export class StateFile {
   readonly head: StateFileHead;
   private readonly handle: FileHandle;
@@ -134,8 +133,8 @@ export class StateFile {
   }
 
   /**
-   * `null`: there is none. Throws a `StateFileError` if it is not one of this cluster's. `slots`:
-   * of this cluster.
+   * Opens a state file. Returns null if it does not exist. Throws a `StateFileError` if it is not
+   * one of this cluster.
    */
   static async open(file: string, circle: Circle): Promise<StateFile | null> {
     let handle: FileHandle;
@@ -181,8 +180,8 @@ export class StateFile {
   }
 
   /**
-   * Reads the state into the memory that `place` gives, once. Throws a `StateFileError`; then its
-   * content is of no worth.
+   * Reads the state into the memory that `place` gives. Call it once. Throws a `StateFileError`;
+   * then the memory's content is void.
    */
   async read(shape: SnapshotShape, place: Place): Promise<SnapshotHead> {
     try {
@@ -217,7 +216,7 @@ function openFirst(opener: FrameOpener, key: ClusterKey | null, start: Buffer, b
   }
 }
 
-/** The longest file of this shape. */
+/** The most bytes of a file of this shape. */
 function fileBytesMax({ objects, slots, arenaBytes }: SnapshotStart): number {
   const content = LENGTH_BYTES + CBOR_BYTES_MAX + vectorBytesMax(objects, slots) + arenaBytes;
   const frames = 3 + Math.ceil(content / FRAME_BYTES_MAX);
@@ -258,7 +257,7 @@ class FileSource implements ByteSource {
     this.handle = handle;
   }
 
-  /** `count` is a frame's length at most. */
+  /** `count` is at most a frame's length. */
   async take(count: number): Promise<Buffer> {
     const bytes = Buffer.alloc(count);
     for (let at = 0; at < count; ) {

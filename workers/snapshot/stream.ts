@@ -1,12 +1,12 @@
 /**
- * A snapshot as a stream of sealed frames (frames.ts), which goes to another member by TCP or into
+ * A snapshot as a stream of sealed frames (frames.ts), sent to another member by TCP or written to
  * a state file.
  *
  *     DATA frames   the bytes of head.ts, cut into frames of `FRAME_BYTES_MAX`
  *     END           the end of the whole
  *
- * Head and vectors have frames of their own. The writer makes full frames of the state whatever
- * pieces it gets, so a file's length follows from its content.
+ * Head and vectors have frames of their own. The writer fills each frame of the state, whatever
+ * pieces it gets. So a file's length follows from its content.
  */
 
 import type { ArenaCopy } from './fork.js';
@@ -14,19 +14,20 @@ import { FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameKind, type FrameOpener, type Fr
 import type { SnapshotHead, SnapshotShape, SnapshotStart } from './head.js';
 import { decodeHead, decodeStart, headLength, LENGTH_BYTES } from './head.js';
 
-/** Where sealed bytes come from: exactly `count` of them, or an error. */
+/** Where sealed bytes come from. `take` returns exactly `count` bytes, or throws. */
 export interface ByteSource {
   take(count: number): Promise<Buffer>;
 }
 
-/** The other side's reason why it sends no snapshot. Another may. */
+/** The other side's reason why it sends no snapshot. Another donor may send one. */
 export class RefusedError extends Error {}
 
-/** Gets the parts of each frame, and returns when it can take more. */
+/** Takes the parts of each frame, and resolves when it can take more. */
 export type PutFrame = (parts: readonly Buffer[]) => Promise<void>;
 
 /**
- * Writes head, vectors and arena, then END. `onBytes`: so many bytes more of the snapshot were put.
+ * Writes head, vectors and arena, then END. `onBytes`: called with the number of further bytes of
+ * the snapshot that were written.
  */
 export async function writeSnapshot(
   put: PutFrame,
@@ -39,7 +40,7 @@ export async function writeSnapshot(
   let filled = 0;
   const flush = async (): Promise<void> => {
     if (filled === 0) return;
-    // Copied: without a key the frame's bytes are put as they are, and may wait there.
+    // Copied: without a key the frame's bytes are passed on as they are, and may wait there.
     await put(sealer.seal(FrameKind.DATA, Buffer.from(frame.subarray(0, filled))));
     onBytes(filled);
     filled = 0;
@@ -61,15 +62,15 @@ export async function writeSnapshot(
 }
 
 /**
- * Where the arena of a snapshot goes: memory as long as its head says. Throws if it cannot be
- * taken.
+ * Gives the memory for the arena of a snapshot, as long as its head says. Throws if the snapshot
+ * cannot be taken.
  */
 export type Place = (start: SnapshotStart) => Uint8Array;
 
 /**
- * Reads a snapshot that an instance of this shape can take, its arena into what `place` gives.
- * `onStart`: how many bytes it has, before any of the arena is written; `onBytes`: so many more
- * were read.
+ * Reads a snapshot that an instance of this shape can take, and writes its arena to what `place`
+ * gives. `onStart`: called with the total number of bytes before any of the arena is written.
+ * `onBytes`: called with the number of further bytes read.
  */
 export async function readSnapshot(
   reader: StreamReader,
@@ -97,7 +98,7 @@ export async function readSnapshot(
 export class StreamReader {
   private readonly source: ByteSource;
   private readonly opener: FrameOpener;
-  /** What of the last frame was not taken. */
+  /** The part of the last frame that was not taken. */
   private left: Uint8Array = new Uint8Array(0);
   private ended = false;
 
@@ -106,7 +107,7 @@ export class StreamReader {
     this.opener = opener;
   }
 
-  /** Exactly `count` bytes, which the caller has bounded. */
+  /** Returns exactly `count` bytes. The caller has bounded `count`. */
   async take(count: number): Promise<Buffer> {
     const bytes = Buffer.alloc(count);
     await this.fill(bytes);
@@ -126,7 +127,7 @@ export class StreamReader {
     }
   }
 
-  /** Everything up to the end, of at most `most` bytes. */
+  /** Returns everything up to the end. Throws if that is more than `most` bytes. */
   async rest(most: number): Promise<Buffer> {
     const pieces: Uint8Array[] = [];
     let bytes = 0;
@@ -140,7 +141,7 @@ export class StreamReader {
     }
   }
 
-  /** That was all. */
+  /** Throws if the stream does not end here. */
   async end(): Promise<void> {
     if (this.left.length === 0) await this.next();
     if (!this.ended) throw new Error('the snapshot is longer than the state');

@@ -1,14 +1,14 @@
 /**
- * What a snapshot contains of each origin: per (object, origin) the life of the origin and which of
- * its sequence numbers, so that who loads the snapshot takes from the origin what comes after, and
- * nothing twice.
+ * What a snapshot contains of each origin: per (object, origin), the incarnation of the origin and
+ * which of its sequence numbers. So an instance that loads the snapshot takes later records from
+ * the origin, and none twice.
  *
- *     present   what the donor has of the origin's present life; for the donor itself its own life and numbers
- *     former    what it has of the life before, whose last units may still be repaired; of its own, too
- *     lives     which lives of each slot the donor believes, and which are over (knowledge.ts)
+ *     present   what the donor has of the origin's present incarnation; for the donor itself, its own incarnation and numbers
+ *     former    what it has of the incarnation before, whose last units may still be repaired; also for its own slot
+ *     lives     which incarnations of each slot the donor believes, and which have ended (knowledge.ts)
  *
- * In order, what lies beyond a gap waits in the donor's memory and is not in the snapshot: there
- * are no ranges then.
+ * In order, units beyond a gap are in the donor's memory and not in the snapshot. So there are no
+ * ranges then.
  */
 
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
@@ -22,7 +22,7 @@ export interface OriginVector {
   /** 0: nothing of this origin. */
   readonly incarnation: number;
   readonly contiguous: number;
-  /** First and last number of each range beyond, ascending. */
+  /** First and last number of each range beyond `contiguous`, ascending. */
   readonly ranges: readonly number[];
 }
 
@@ -39,11 +39,11 @@ export interface SnapshotVectors {
 const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
 
 /**
- * At the barrier: as the board says it. `self` is our own slot.
+ * Reads the vectors from the board, at the barrier. `self` is our own slot.
  *
  * Numbers of folded units stand for our records only (receive-channel.ts). In any order, the
- * snapshot does not claim them: whoever loads it takes the exact units with these numbers, or
- * counts them as skipped and takes snapshots.
+ * snapshot does not claim them: an instance that loads it takes the exact units with these numbers,
+ * or counts them as skipped and takes snapshots.
  */
 export function readVectors(board: AckBoard, objects: readonly StateObject[], self: number): SnapshotVectors {
   const record = new Reception();
@@ -71,10 +71,10 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
 }
 
 /**
- * The slot of a member whose folded backlog is not complete here; `NONE`: there is none. What we
- * have of that member fits no other member's numbers, so a snapshot of ours would be wrong. In any
- * order, the snapshot can leave these numbers out (`readVectors`), so the member counts only while
- * it is heard, at `now`, and goes on sending the backlog.
+ * The slot of a member whose folded backlog is not complete here; `NONE`: there is no such member.
+ * What we have of that member does not match any other member's numbers, so a snapshot of ours
+ * would be wrong. In any order, the snapshot can leave these numbers out (`readVectors`). So for
+ * such objects the member counts only while it is heard, at `now`, and goes on sending the backlog.
  */
 export function backlogOrigin(
   board: AckBoard,
@@ -98,17 +98,18 @@ export function backlogOrigin(
 }
 
 /**
- * At the barrier: our numbers in the snapshot count as sent, though some of them may still be held
- * back. Who loads it acknowledges them, and an acknowledgement of what was never sent is refused.
+ * Counts our numbers in the snapshot as sent, at the barrier, though some of them may still be
+ * throttled. An instance that loads it acknowledges them, and an acknowledgement of an unsent
+ * number is refused.
  */
 export function countAsSent(board: AckBoard): void {
   for (let object = 0; object < board.objects; object++) board.setSequence(object, board.numbered(object));
 }
 
 /**
- * Into the board of who has loaded the snapshot, whose slot is `self`, while no receive thread
- * runs, which keeps what is there in its own memory: the one that starts next goes on from it.
- * `now`: `monotonicMs()`.
+ * Writes the vectors to the board of the instance that loaded the snapshot, whose slot is `self`.
+ * Call it while no receive thread runs, because that thread keeps vectors in its own memory. The
+ * next one resumes from the board. `now`: `monotonicMs()`.
  */
 export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: number, now: number): void {
   const record = new VectorRecord();
@@ -123,10 +124,10 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
   };
   for (let object = 0; object < board.objects; object++) {
     for (let slot = 0; slot < board.members; slot++) {
-      // Of us, only what our former life left.
+      // For our own slot, only the former incarnation.
       if (slot !== self) board.writeReception(object, slot, fill(vectors.present[object][slot]));
-      // Where the donor has nothing, too: what we have heard ourselves may be of a life that is
-      // over for the donor.
+      // Also if the donor has nothing: what we have heard ourselves may be of an incarnation that
+      // has ended for the donor.
       board.writeFormer(object, slot, fill(vectors.former[object][slot]));
     }
     board.noteChange(object);
@@ -134,12 +135,12 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
   writeLives(board, vectors.lives, self, now);
 }
 
-// ——— On the wire, as doubles ———
-// Per vector: incarnation, contiguous, ranges, then first and last of each. Then the lives.
+// Encoding, as doubles. Per vector: incarnation, contiguous, number of ranges, then first and last
+// of each. Then the lives.
 
 const VECTOR_NUMBERS_MAX = 3 + 2 * MAX_RANGES;
 
-/** The longest table for so many objects and slots, in bytes. */
+/** The most bytes of a table for this many objects and slots. */
 export function vectorBytesMax(objects: number, slots: number): number {
   return (2 * objects * slots * VECTOR_NUMBERS_MAX + slots * LIFE_FLOATS) * 8;
 }
@@ -152,7 +153,7 @@ export function encodeVectors({ present, former, lives }: SnapshotVectors): Floa
   return Float64Array.from([...numbers, ...lives.flat()]);
 }
 
-/** Throws a RangeError where the numbers are not such a table. */
+/** Throws a `RangeError` if the numbers are not such a table. */
 export function decodeVectors(numbers: Float64Array, objects: number, slots: number): SnapshotVectors {
   let at = 0;
   const next = (): number => {

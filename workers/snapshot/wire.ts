@@ -1,6 +1,4 @@
-/**
- * Reading and writing a TCP connection in exact pieces, with a limit on how long nothing may move.
- */
+/** Reads and writes a TCP connection in exact pieces, with a limit on how long nothing may move. */
 
 import type { Socket } from 'node:net';
 
@@ -9,12 +7,12 @@ export class ConnectionError extends Error {}
 export class Connection {
   readonly socket: Socket;
   private readonly chunks: AsyncIterator<Buffer>;
-  /** What came and was not taken. */
+  /** Bytes that were received and not taken. */
   private left: Buffer = Buffer.alloc(0);
 
   /**
-   * `idleMs`: when nothing moves for so long, either way, the connection is closed, and who waits
-   * gets the reason.
+   * `idleMs`: if nothing moves for this time, in either direction, the connection is closed, and a
+   * waiting reader or writer gets the reason.
    */
   constructor(socket: Socket, idleMs: number) {
     this.socket = socket;
@@ -28,7 +26,7 @@ export class Connection {
     this.socket.setTimeout(ms);
   }
 
-  /** Exactly `count` bytes; throws where the connection ends before. */
+  /** Returns exactly `count` bytes. Throws if the connection ends before. */
   async take(count: number): Promise<Buffer> {
     const pieces = [this.left];
     let bytes = this.left.length;
@@ -43,7 +41,7 @@ export class Connection {
     return all.subarray(0, count);
   }
 
-  /** Writes, and waits while the other side takes nothing. */
+  /** Writes the parts, and waits while the other side reads nothing. */
   async put(parts: readonly Uint8Array[]): Promise<void> {
     const { socket } = this;
     if (socket.destroyed) throw socket.errored ?? new ConnectionError('the connection was closed');
@@ -64,7 +62,9 @@ export class Connection {
     if (socket.destroyed) throw socket.errored ?? new ConnectionError('the connection was closed');
   }
 
-  /** Everything is written: waits until the other side, who has read it, closes. */
+  /**
+   * Ends the writing side, and waits until the other side, which has then read everything, closes.
+   */
   async finish(): Promise<void> {
     this.socket.end();
     await this.take(1).catch(() => {});

@@ -1,12 +1,13 @@
 /**
- * Memory for messages on their way out. A buffer handed to a socket must not be touched until the
- * socket is done with it; a message that goes to several members is done when the last has it.
+ * Memory for outgoing messages. A buffer given to a socket must not be touched until the socket is
+ * done with it. A message to several members is done when the last copy is sent.
  */
 
 import { Datagram } from '../replication/message.js';
 
 /**
- * A datagram that knows how many sockets still read it. Its callback is made once, not per message.
+ * A datagram with the number of sockets that still read it. Its callback is made once, not per
+ * message.
  */
 export class PooledDatagram extends Datagram {
   pending = 0;
@@ -19,7 +20,7 @@ export class PooledDatagram extends Datagram {
 }
 
 export class DatagramPool {
-  /** Sends that failed. */
+  /** The number of sends that failed. */
   errors = 0;
   private readonly idle: PooledDatagram[] = [];
   private readonly size: number;

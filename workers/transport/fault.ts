@@ -1,7 +1,7 @@
 /**
- * Faults between the protocol and the real network, drawn from a seed: what arrives is lost,
- * doubled or held back, and what is held back longer than what comes after it arrives out of order.
- * For tests, by configuration.
+ * Network faults between the protocol and the real network, drawn from a seed: datagrams are lost,
+ * duplicated or delayed. A datagram delayed longer than a later one arrives out of order. For
+ * tests, enabled by configuration.
  */
 
 import type { OnDatagram, ReceiveTransport } from './transport.js';
@@ -12,7 +12,7 @@ export interface Faults {
   readonly loss: number;
   readonly duplicate: number;
   readonly delay: number;
-  /** A datagram held back waits up to so long. */
+  /** The longest delay of a datagram, in ms. */
   readonly delayMsMax: number;
 }
 
@@ -27,7 +27,7 @@ export function seeded(seed: number): () => number {
   };
 }
 
-/** A receiving transport behind which the network is worse than it is. */
+/** A receiving transport that adds these faults to the network's own. */
 export class FaultyReceiver implements ReceiveTransport {
   lost = 0;
   duplicated = 0;

@@ -1,12 +1,13 @@
 /**
- * State messages by multicast: one group per state object, one datagram to all. A message for one
- * member goes to that member's address and port, by unicast: nobody else receives it.
+ * State messages by multicast: one group per state object, one datagram to all members. A message
+ * for one member is sent to that member's address and port by unicast, so no other member receives
+ * it.
  *
- * A listener is bound to the group's address, so it hears that group alone; several instances on a
+ * A listener is bound to the group's address, so it hears that group alone. Several instances on a
  * host may listen on the same port.
  *
- * Memberships, and the interface to send by, belong to an interface's index. If the interface is
- * deleted and created again, the kernel keeps neither for the new one. So both are set anew every
+ * Group memberships and the sending interface are tied to an interface's index. If the interface is
+ * deleted and created again, the kernel keeps neither for the new one. So both are set again every
  * `REJOIN_MS`, which changes nothing while the interface stays.
  */
 
@@ -23,8 +24,8 @@ const POOL_DATAGRAMS = 256;
 const REJOIN_MS = 1000;
 
 /**
- * Address of an object's group: the base address plus the object's id. Throws where that is no
- * multicast address.
+ * The address of an object's group: the base address plus the object's id. Throws a `RangeError` if
+ * that is no multicast address.
  */
 export function groupOf(base: string, object: number): string {
   if (family(base) === 6) {
@@ -42,7 +43,8 @@ export function groupOf(base: string, object: number): string {
 }
 
 /**
- * Joins a group by an interface. False if the socket is a member already, or there is no interface.
+ * Joins a group on an interface. Returns false if the socket is already a member, or if the
+ * interface does not exist.
  */
 function isNew(socket: Socket, group: string, by: string): boolean {
   try {
@@ -64,7 +66,7 @@ export class MulticastSender implements SendTransport {
   private timer: NodeJS.Timeout | undefined;
   private socketErrors = 0;
 
-  /** `members`: the member table; absent: the settings' members, for good. */
+  /** `members`: the member table; absent: the members in the settings, which never change. */
   constructor(
     settings: ReplicationSettings,
     multicast: MulticastSettings,
@@ -78,12 +80,12 @@ export class MulticastSender implements SendTransport {
     this.unicast = new UnicastSender(settings, members, this.pool);
   }
 
-  /** The unicast sender counts those of the common pool too. */
+  /** The unicast sender also counts the errors of the shared pool. */
   get errors(): number {
     return this.unicast.errors + this.socketErrors;
   }
 
-  /** Throws when the interface is not this host's. */
+  /** Throws if the interface does not belong to this host. */
   async open(): Promise<void> {
     const { multicast } = this;
     const socket = udpSocket(multicast.group);
@@ -116,7 +118,7 @@ export class MulticastSender implements SendTransport {
     try {
       socket.setMulticastInterface(this.multicast.interface);
     } catch {
-      // The interface does not exist now; what is sent meanwhile is counted as errors.
+      // The interface does not exist now. What is sent meanwhile is counted as errors.
     }
   }
 
@@ -124,7 +126,7 @@ export class MulticastSender implements SendTransport {
     return this.pool.claim();
   }
 
-  /** To the group of the object, or to one member. */
+  /** Sends to the object's group, or to one member. */
   send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void {
     if (member !== EVERYONE) {
       this.unicast.send(datagram, bytes, object, member, spareLow, spareHigh);
@@ -147,7 +149,7 @@ export class MulticastSender implements SendTransport {
 export class MulticastReceiver implements ReceiveTransport {
   bufferBytes = 0;
   private groupErrors = 0;
-  /** For messages to us alone. */
+  /** For messages to this member alone. */
   private readonly unicast: UnicastReceiver;
   private readonly settings: ReplicationSettings;
   private readonly multicast: MulticastSettings;
@@ -168,8 +170,8 @@ export class MulticastReceiver implements ReceiveTransport {
   }
 
   /**
-   * Throws if a group cannot be joined on the interface, or our member's address and port cannot be
-   * used.
+   * Throws if a group cannot be joined on the interface, or if this member's address and port
+   * cannot be used.
    */
   async open(onDatagram: OnDatagram): Promise<void> {
     try {
@@ -183,7 +185,7 @@ export class MulticastReceiver implements ReceiveTransport {
     this.timer = setInterval(() => void this.rejoin(onDatagram), REJOIN_MS).unref();
   }
 
-  /** A socket that hears a group. Throws when it cannot be joined on the interface. */
+  /** Opens a socket that hears a group. Throws if the group cannot be joined on the interface. */
   private async listen(group: string, onDatagram: OnDatagram): Promise<Socket> {
     const { multicast } = this;
     const socket = udpSocket(group, true);
@@ -217,8 +219,8 @@ export class MulticastReceiver implements ReceiveTransport {
   }
 
   /**
-   * A new socket for a group: the old one keeps its former memberships, of which the kernel allows
-   * few.
+   * Opens a new socket for a group. The old one keeps its former memberships, of which the kernel
+   * allows few.
    */
   private async replace(n: number, group: string, onDatagram: OnDatagram): Promise<void> {
     const { sockets } = this;

@@ -1,11 +1,11 @@
-/** The transport that the settings ask for. */
+/** Creates the transport that the settings select. */
 
 import type { ReplicationSettings } from '../replication/settings.js';
 import { MulticastReceiver, MulticastSender } from './multicast.js';
 import type { ReceiveTransport, SendTransport } from './transport.js';
 import { UnicastReceiver, UnicastSender } from './unicast.js';
 
-/** `members`: the member table; absent: the settings' members, for good. */
+/** `members`: the member table; absent: the members in the settings, which never change. */
 export function sendTransport(
   settings: ReplicationSettings,
   objects: number,

@@ -1,6 +1,4 @@
-/**
- * A sending transport that seals what passes it: all that leaves is encrypted and authenticated.
- */
+/** A sending transport that seals messages: everything sent is encrypted and authenticated. */
 
 import type { Datagram } from '../replication/message.js';
 import type { Sealer } from '../replication/seal.js';
@@ -27,7 +25,7 @@ export class SealingSender implements SendTransport {
     return this.inner.claim();
   }
 
-  /** Sealed once, whoever it goes to. */
+  /** Seals the message once, whichever members it is sent to. */
   send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void {
     this.inner.send(datagram, this.sealer.seal(datagram.bytes, bytes), object, member, spareLow, spareHigh);
   }

@@ -1,16 +1,18 @@
-/** UDP sockets as both transports use them. */
+/** The UDP sockets that both transports use. */
 
 import { createSocket, type Socket } from 'node:dgram';
 import { isIP } from 'node:net';
 
-/** Addresses are numeric: nothing to look up, and no turn of the event loop spent on it. */
+/** Addresses are numeric, so no lookup and no turn of the event loop is needed. */
 const numericOnly = (
   hostname: string,
   _options: unknown,
   callback: (error: NodeJS.ErrnoException | null, address: string, family: number) => void,
 ): void => callback(null, hostname, family(hostname));
 
-/** 4 or 6. Throws for what is not a numeric address (an IPv6 zone is allowed). */
+/**
+ * Returns 4 or 6. Throws a `RangeError` if the address is not numeric (an IPv6 zone is allowed).
+ */
 export function family(address: string): 4 | 6 {
   const version = isIP(address.split('%')[0]);
   if (version === 0) throw new RangeError(`${address} is not an IP address`);
@@ -18,8 +20,8 @@ export function family(address: string): 4 | 6 {
 }
 
 /**
- * An unbound socket for the family of `address`. `reuse`: others may listen on the same group and
- * port.
+ * An unbound socket for the family of `address`. `reuse`: other sockets may listen on the same
+ * address and port.
  */
 export function udpSocket(address: string, reuse = false): Socket {
   return createSocket({
@@ -42,19 +44,20 @@ export function bind(socket: Socket, address: string | undefined, port: number):
 }
 
 /**
- * Asks for a receive buffer; returns what the kernel granted (it halves and caps:
- * net.core.rmem_max).
+ * Requests a receive buffer. Returns what the kernel granted, in bytes: it caps the request at
+ * net.core.rmem_max, and reports twice the size.
  */
 export function receiveBuffer(socket: Socket, bytes: number): number {
   try {
     socket.setRecvBufferSize(bytes);
   } catch {
-    // A smaller buffer is no error: what it loses is sent again, and the granted size is a metric.
+    // A smaller buffer is no error: lost datagrams are sent again, and the granted size is a
+    // metric.
   }
   return socket.getRecvBufferSize();
 }
 
-/** Asks for a send buffer. */
+/** Requests a send buffer. */
 export function sendBuffer(socket: Socket, bytes: number): void {
   try {
     socket.setSendBufferSize(bytes);
@@ -63,7 +66,7 @@ export function sendBuffer(socket: Socket, bytes: number): void {
   }
 }
 
-/** Waits for the handle to be gone, so that the port is free. */
+/** Waits until the handle is closed, so that the port is free. */
 export function closeSocket(socket: Socket): Promise<void> {
   return new Promise((resolve) => socket.close(resolve));
 }

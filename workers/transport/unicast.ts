@@ -1,11 +1,11 @@
 /**
- * State messages by unicast: one datagram to each member it is for. For clouds and the internet,
- * which route no multicast.
+ * State messages by unicast: one datagram to each member that the message is for. For clouds and
+ * the internet, which do not route multicast.
  *
- * We listen on our member's address and port and send from that address and a port of the kernel's
- * choice: two threads cannot share one. A message is known by the sender it names, not by its
- * source address. Members come and go with the member table; all have addresses of the family that
- * ours is of.
+ * The receiver listens on this member's address and port. The sender uses that address and a port
+ * that the kernel chooses, because two threads cannot share one. A message is identified by the
+ * sender it names, not by its source address. The members follow the member table. All have
+ * addresses of the same family as ours.
  */
 
 import type { Socket } from 'node:dgram';
@@ -26,7 +26,8 @@ import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js
 const POOL_DATAGRAMS = 256;
 
 /**
- * To our member's address; `port` 0: one of the kernel's choice. Closes the socket where it throws.
+ * Binds a socket to this member's address; `port` 0: the kernel chooses the port. If it throws, it
+ * has closed the socket.
  */
 async function bindOwn(socket: Socket, settings: ReplicationSettings, what: string, port: number): Promise<void> {
   const { address, name } = ownMember(settings);
@@ -52,8 +53,8 @@ export class UnicastSender implements SendTransport {
   private socketErrors = 0;
 
   /**
-   * `members`: the member table; absent: the settings' members, for good. `pool`: whose datagrams
-   * are sent.
+   * `members`: the member table; absent: the members in the settings, which never change. `pool`:
+   * the pool that the sent datagrams come from.
    */
   constructor(
     settings: ReplicationSettings,
@@ -73,7 +74,7 @@ export class UnicastSender implements SendTransport {
   async open(): Promise<void> {
     const { address } = ownMember(this.settings);
     const socket = udpSocket(address);
-    // From the address the others know us by: what they refuse is told by it.
+    // Send from the address that the peers know: they report refused datagrams by source address.
     await bindOwn(socket, this.settings, 'send', 0);
     sendBuffer(socket, this.settings.sendBufferBytes);
     socket.on('error', () => {
@@ -125,7 +126,7 @@ export class UnicastReceiver implements ReceiveTransport {
     this.settings = settings;
   }
 
-  /** Throws when the address is not this host's, or the port is taken. */
+  /** Throws if the address does not belong to this host, or if the port is taken. */
   async open(onDatagram: OnDatagram): Promise<void> {
     const { address, port } = ownMember(this.settings);
     const socket = udpSocket(address);
