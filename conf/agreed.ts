@@ -1,6 +1,5 @@
 /**
- * The options that must be the same at all sites, with the values that this configuration gives
- * them, as text.
+ * The options that must be the same at all sites, with the values from this configuration, as text.
  */
 
 import { createHash } from 'node:crypto';
@@ -16,7 +15,7 @@ type Declared = Option<OptionKind, unknown>;
 const FINGERPRINT_DIGITS = 16;
 
 export interface AgreedOption {
-  /** Its place: `transport.mtu_bytes`, `middleboxes[0].nat.first_port`. */
+  /** Its path: `transport.mtu_bytes`, `middleboxes[0].nat.first_port`. */
   readonly name: string;
   readonly value: string;
   /** Why members have to agree on it. */
@@ -24,9 +23,9 @@ export interface AgreedOption {
 }
 
 /**
- * In the order of the declarations. `optionsAt`: what the middlebox at this place in the chain
- * declares. Left out are options that have no effect as the others stand, such as a multicast group
- * with unicast.
+ * Returns the options in the order of the declarations. `optionsAt`: the declared options of the
+ * middlebox at this index of the chain. Options without effect under the present configuration are
+ * left out, such as a multicast group with unicast.
  */
 export function agreedOptions(config: Config, optionsAt: (index: number) => Options): AgreedOption[] {
   const { written, cluster } = config;
@@ -35,7 +34,7 @@ export function agreedOptions(config: Config, optionsAt: (index: number) => Opti
     const { kind, reason = '' } = changeOf(option);
     const name = pathText(path);
     if (kind !== 'all-sites' || !hasEffect(name, config)) return;
-    // What was left out has a value all the same.
+    // An option that was left out has a value nevertheless.
     if (name === 'cluster.slots') agreed.push({ name, value: String(cluster.slots), reason });
     else if (name === 'cluster.membership')
       agreed.push({ name: `${name}.kind`, value: cluster.membership.kind, reason });
@@ -63,7 +62,7 @@ function isInUse(when: string, { cluster, packet_io }: Config): boolean {
   return when === `kind: ${cluster.membership.kind}` || when === `driver: ${packet_io.driver}`;
 }
 
-/** A secret is shown by a fingerprint. */
+/** The text of a value. A secret is shown by its fingerprint. */
 function textOf(option: Declared, value: unknown): string {
   if (option.form !== 'secret') return shownValue(option, value, Number.POSITIVE_INFINITY);
   if (value === '' || value === undefined) return 'none';

@@ -1,6 +1,6 @@
 /**
- * What differs between two configurations, option by option: the running one, and the file as it is
- * now.
+ * The differences between two configurations, option by option: the running one, and the present
+ * file.
  */
 
 import type { Option, OptionKind, Options } from '../options/option.js';
@@ -25,11 +25,11 @@ export interface OptionChange {
 
 export interface Changes {
   readonly changes: readonly OptionChange[];
-  /** Options that are the same. */
+  /** Number of options that are the same. */
   readonly unchanged: number;
 }
 
-/** `optionsAt`: what the middlebox at this place in the chain declares. */
+/** `optionsAt`: the declared options of the middlebox at this index of the chain. */
 export function changesBetween(
   before: WrittenConfig,
   after: WrittenConfig,
@@ -72,7 +72,7 @@ export function changesBetween(
   return { changes: found, unchanged };
 }
 
-/** Where the options of a section lie: once, or for each port that both configurations have. */
+/** The paths of a section's options: one, or one for each port that both configurations have. */
 function placesOf({ path, when }: Section, before: WrittenConfig, after: WrittenConfig): Path[] {
   const { driver } = after.packet_io;
   if (when?.startsWith('driver: ') && (when !== `driver: ${driver}` || before.packet_io.driver !== driver)) return [];
@@ -80,12 +80,12 @@ function placesOf({ path, when }: Section, before: WrittenConfig, after: Written
     return Object.keys(after.ports)
       .filter((name) => Object.hasOwn(before.ports, name))
       .map((name) => ['ports', name]);
-  // The list of members, membership and faults are compared as a whole, as options of their
+  // The list of members, membership and faults are compared as a whole, as options of their parent
   // sections.
   return path.length > 1 ? [] : [path];
 }
 
-/** A middlebox of the chain, for people: its key, and what it is called if that is another name. */
+/** A middlebox of the chain, for people: its key, and its given name if it has one. */
 export function nameOfEntry(entry: WrittenConfig['middleboxes'][number]): string {
   const [key] = middleboxKeys(entry);
   const given = givenName(entry);
@@ -96,7 +96,7 @@ export function valueAt(config: WrittenConfig, path: Path): unknown {
   return path.reduce<unknown>((value, step) => (value as Record<PropertyKey, unknown> | undefined)?.[step], config);
 }
 
-/** The configuration with another value at a place. */
+/** A copy of the configuration with another value at a path. */
 export function withValue(config: WrittenConfig, path: Path, value: unknown): WrittenConfig {
   const copy = structuredClone(config);
   const last = path[path.length - 1];
@@ -109,14 +109,17 @@ function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
-/** The option's place as in messages: `replication.keepalive_ms`, `middleboxes[0].nat.udp`. */
+/** The option's path as in messages: `replication.keepalive_ms`, `middleboxes[0].nat.udp`. */
 export function nameOfChange({ path }: OptionChange): string {
   return pathText(path);
 }
 
 const SHOWN_CHARACTERS = 120;
 
-/** A value as an answer shows it; never a secret. `charactersMax`: it is cut behind these. */
+/**
+ * A value as an answer shows it. Never shows a secret. Text is cut after `charactersMax`
+ * characters.
+ */
 export function shownValue(
   { form, unit, kind }: Declared,
   value: unknown,

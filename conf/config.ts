@@ -1,4 +1,4 @@
-/** The configuration as the daemon reads it: checked, names resolved, paths absolute. */
+/** The configuration as the daemon reads it: checked, with names resolved and absolute paths. */
 
 import { dirname, resolve } from 'node:path';
 import type { SharedState } from '../options/middlebox.js';
@@ -9,7 +9,7 @@ export interface MemberConfig {
   readonly name: string;
   readonly id: number;
   readonly address: string;
-  /** Its place in every vector. */
+  /** Its index in every vector. */
   readonly slot: number;
 }
 
@@ -19,26 +19,26 @@ export interface ClusterConfig {
   readonly id: string;
   readonly membership: MembershipConfig;
   /**
-   * All members in the order of their ids; with etcd only ourselves, without id and slot until we
+   * All members in the order of their ids. With etcd: only ourselves, with id 0 and slot 0 until we
    * have taken them.
    */
   readonly members: readonly MemberConfig[];
   readonly self: MemberConfig;
-  /** Places for members, taken or not. */
+  /** Number of slots for members, taken or free. */
   readonly slots: number;
-  /** Absolute path of the key file; null: state messages are not sealed. */
+  /** Absolute path of the key file. `null`: state messages are not sealed. */
   readonly keyFile: string | null;
 }
 
-/** A port of the data plane; its index is its place in `packet_io.ports`. */
+/** A port of the data plane. Its index in `packet_io.ports` is the port's index. */
 export interface AfXdpPortConfig {
   readonly name: string;
   readonly interface: string;
-  /** IPv4 address, dotted, or MAC address in lower case; absent: destinations are on the link. */
+  /** IPv4 address, dotted, or MAC address in lower case. Absent: destinations are on the link. */
   readonly next_hop?: string | undefined;
   /**
-   * IPv6 address or MAC address, likewise, for IPv6; the MAC address of `next_hop` stands here,
-   * too, where nothing was written.
+   * IPv6 address or MAC address, for IPv6. If none was written, the MAC address of `next_hop`, if
+   * that is one.
    */
   readonly next_hop6?: string | undefined;
 }
@@ -47,7 +47,7 @@ export interface PcapPortConfig {
   readonly name: string;
   readonly in?: string | undefined;
   readonly out?: string | undefined;
-  /** MAC addresses in lower case; in mode route. */
+  /** MAC addresses in lower case. Only in mode route. */
   readonly mac?: string | undefined;
   readonly next_hop?: string | undefined;
 }
@@ -64,7 +64,7 @@ export type PacketIoConfig = AfXdpConfig | PcapConfig;
 export interface Config {
   /** Absolute path of the file. */
   readonly file: string;
-  /** What it says, for comparing it with the file as it is later. */
+  /** The content of the file, to compare it with the file later. */
   readonly written: WrittenConfig;
   readonly cluster: ClusterConfig;
   readonly transport: Readonly<WrittenConfig['transport']>;
@@ -75,22 +75,22 @@ export interface Config {
   readonly unknown_ethertypes: WrittenConfig['unknown_ethertypes'];
   readonly source_routes: WrittenConfig['source_routes'];
   readonly early_replies: Readonly<WrittenConfig['early_replies']>;
-  /** The driver with its settings, and the ports in the form this driver has them. */
+  /** The driver with its settings, and the ports in the form of this driver. */
   readonly packet_io: PacketIoConfig;
   readonly middleboxes: readonly ResolvedMiddlebox[];
   readonly shared: SharedState;
-  /** `file`: absolute; null: state is not saved. */
+  /** `file`: absolute. `null`: state is not saved. */
   readonly stateFile: { readonly file: string | null; readonly restoreWithinS: number };
   readonly hooks: Readonly<WrittenConfig['hooks']>;
   readonly admin: Readonly<WrittenConfig['admin']>;
   readonly log: Readonly<WrittenConfig['log']>;
-  /** `file`: absolute; null: records are not written. */
+  /** `file`: absolute. `null`: records are not written. */
   readonly records: { readonly file: string | null; readonly keep: number };
 }
 
 /**
- * Resolves what `validate` found to be right. `file` is absolute; relative paths start from its
- * folder.
+ * Resolves a configuration that `validate` accepted. `file` is absolute. Relative paths start from
+ * its folder.
  */
 export function resolveConfig(
   file: string,
@@ -146,8 +146,8 @@ function resolveCluster(written: WrittenConfig['cluster'], folder: string): Clus
 }
 
 /**
- * The members in the order of their ids; who is given no slot has the one after that of the one
- * before.
+ * The members in the order of their ids. A member without a given slot gets the slot after that of
+ * the member before it.
  */
 export function placeMembers<M extends { readonly id: number; readonly slot?: number | undefined }>(
   members: readonly M[],
@@ -163,7 +163,7 @@ export function placeMembers<M extends { readonly id: number; readonly slot?: nu
 }
 
 const SLOTS_MIN = 2;
-/** Where members come as they like. */
+/** With etcd the number of members is not known in advance. */
 const SLOTS_ETCD = 8;
 
 function slotsOf({ members = [], membership, slots }: WrittenConfig['cluster']): number {

@@ -1,6 +1,6 @@
 /**
- * Checks across settings: what no schema of a single value can see. Each runs over whatever is
- * right by itself.
+ * Checks across settings, which no schema of a single value can make. Each check runs on all parts
+ * that are valid by themselves.
  */
 
 import { isIPv4, isIPv6 } from 'node:net';
@@ -18,7 +18,7 @@ import { suggestion } from './suggest.js';
 export interface Host {
   /** The cores of this machine that are online. */
   readonly cores: readonly number[];
-  /** The folder relative paths start from. */
+  /** The folder that relative paths start from. */
   readonly folder: string;
 }
 
@@ -28,7 +28,7 @@ type Partially<T> = T extends (infer E)[] | readonly (infer E)[]
     ? { readonly [K in keyof T]?: Partially<T[K]> | undefined }
     : T;
 
-/** A configuration in which any part may be missing. What is there is right by itself. */
+/** A configuration in which any part may be missing. The parts present are valid by themselves. */
 export type Draft = Partially<WrittenConfig>;
 
 type Check = (draft: Draft, declarations: readonly MiddleboxDeclaration[], host: Host) => Problem[];
@@ -37,17 +37,22 @@ export function crossChecks(draft: Draft, declarations: readonly MiddleboxDeclar
   return CHECKS.flatMap((check) => check(draft, declarations, host));
 }
 
-/** What `sun_path` holds, less the final NUL; a longer one would be cut off silently. */
+/** The size of `sun_path` without the final NUL. A longer path would be cut off silently. */
 const SOCKET_PATH_BYTES_MAX = 107;
 
-/** State objects a cluster may have: each takes one multicast group after the first. */
+/**
+ * Maximum number of state objects of a cluster. Each takes one multicast group after the first.
+ */
 export const OBJECTS_MAX = 256;
 
 function problem(path: Path, message: string): Problem {
   return { path, at: 'value', message };
 }
 
-/** Values that must differ from each other; `place` names one for the message about another. */
+/**
+ * A value that must differ from all others. `place` names it in the message about a later equal
+ * value.
+ */
 interface Candidate {
   readonly value: string | number | undefined;
   readonly path: Path;
@@ -83,7 +88,7 @@ const membersDiffer: Check = ({ cluster }) => {
 const slotsHoldMembers: Check = ({ cluster }) => {
   const members = (cluster?.members ?? []).map((member, i) => ({ ...member, i }));
   const known = members.filter((member) => member.id !== undefined);
-  // Slots follow from the ids of all.
+  // Slots depend on the ids of all members.
   if (known.length < members.length) return [];
   const placed = placeMembers(known as { id: number; slot?: number; i: number }[]);
   const path = (i: number): Path => ['cluster', 'members', i, members[i].slot === undefined ? 'id' : 'slot'];
@@ -125,7 +130,7 @@ const ownAddressIsHost: Check = ({ cluster }) => {
 
 const selfIsMember: Check = ({ cluster }) => {
   const names = cluster?.members?.map((member) => member?.name);
-  // A member whose name is wrong may be the one meant.
+  // The member whose name is invalid may be the one that is meant.
   if (cluster?.self === undefined || names === undefined || names.includes(undefined)) return [];
   if (names.includes(cluster.self)) return [];
   const hint = suggestion(cluster.self, names as string[]) || `; there are ${names.join(', ') || 'none'}`;
@@ -140,7 +145,7 @@ const memberAddressesAreHosts: Check = ({ cluster }) =>
 
 const messagesAreSealed: Check = ({ cluster }) => {
   if (cluster === undefined) return [];
-  // A key file that is named wrongly is an error of its own.
+  // A wrong key file is an error of its own.
   if (Object.hasOwn(cluster, 'key_file')) {
     const message = 'has no meaning beside key_file, which secures the messages; take one of the two out';
     return cluster.insecure === true ? [problem(['cluster', 'insecure'], message)] : [];
@@ -178,7 +183,7 @@ const groupIsMulticast: Check = ({ transport }) => {
 
 const timesFitTogether: Check = ({ replication }) => {
   const { ack_delay_ms: ack, keepalive_ms: keepalive } = replication ?? {};
-  // Where something else in the section is wrong, they may still be text with a unit.
+  // If something else in the section is wrong, the values may still be text with a unit.
   if (typeof ack !== 'number' || typeof keepalive !== 'number' || ack < keepalive) return [];
   return [problem(['replication', 'ack_delay_ms'], `must be below keepalive_ms (${keepalive}), not ${ack}`)];
 };
@@ -222,7 +227,7 @@ const portsDiffer: Check = ({ ports }, _declarations, host) => {
 
 type PortKey = 'interface' | 'in' | 'out' | 'mac' | 'next_hop' | 'next_hop6';
 
-/** One setting of all ports that have it. */
+/** The values of one setting, for all ports that have it. */
 function portValues(ports: Draft['ports'], key: PortKey): { name: string; value: string }[] {
   return Object.entries(ports ?? {}).flatMap(([name, port]) => {
     const value = (port as Readonly<Record<string, string | undefined>> | undefined)?.[key];
@@ -253,8 +258,8 @@ const twoPorts: Check = ({ ports }) => {
 };
 
 /**
- * A wire has no addresses of its own, and no hop after it; a router over capture files has nobody
- * to ask for them.
+ * A wire has no link-layer addresses and no next hop. A router over capture files needs both in the
+ * configuration, because it has no neighbour table.
  */
 const portsFitMode: Check = ({ mode, ports, packet_io: io }) => {
   if (mode === 'wire')
@@ -411,7 +416,7 @@ function addressOptions(declaration: MiddleboxDeclaration, options: Written, pat
   });
 }
 
-/** All addresses of one entry of a list; none of one that is wrong. */
+/** All addresses of one entry of a list. Empty if the entry is invalid. */
 function addressesOf(entry: string | undefined): string[] {
   try {
     return entry === undefined ? [] : expandAddresses([entry]);
@@ -456,7 +461,7 @@ function isMulticast(address: number): boolean {
   return address >= 0xe000_0000 && address < 0xf000_0000;
 }
 
-/** Why an address cannot be a host's, if it cannot. */
+/** Why an address cannot be that of a host. `undefined`: it can. */
 function notAHost(text: string): string | undefined {
   const address = numericIpv4(text);
   if (isMulticast(address)) return `${text} is a multicast address; expected the address of a host`;
@@ -464,7 +469,7 @@ function notAHost(text: string): string | undefined {
   return undefined;
 }
 
-/** Why an address cannot be that of a host beyond an interface, if it cannot. */
+/** Why an address cannot be that of a host beyond an interface. `undefined`: it can. */
 function notOnALink(text: string): string | undefined {
   return isLoopback(text) ? `${text} is a loopback address; expected one that packets can be sent to` : notAHost(text);
 }
@@ -475,7 +480,7 @@ function notAHostIpv6(text: string): string | undefined {
   return undefined;
 }
 
-/** `0-3, 6`. */
+/** Core numbers as text: `0-3, 6`. */
 function ranges(cores: readonly number[]): string {
   const parts: string[] = [];
   for (let i = 0; i < cores.length; ) {

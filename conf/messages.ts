@@ -1,18 +1,18 @@
 /**
- * What an operator reads about a wrong value: plain English, naming what was expected and what was
- * found.
+ * The messages that an operator reads about a wrong value: plain English, with the expected and the
+ * found value.
  */
 
 import type { z } from 'zod';
 
 type RawIssue = z.core.$ZodRawIssue;
 
-/** For the `error` of one schema: "expected WHAT, not VALUE", or that it is missing. */
+/** For the `error` of one schema: "expected WHAT, not VALUE", or that the value is required. */
 export function expected(what: string): (issue: RawIssue) => string {
   return (issue) => (issue.input === undefined ? `is required: ${what}` : `expected ${what}, not ${show(issue.input)}`);
 }
 
-/** The messages of all schemas that bring none of their own; given to `safeParse`. */
+/** The messages of all schemas without their own. Passed to `safeParse`. */
 export function explain(issue: RawIssue): string {
   switch (issue.code) {
     case 'invalid_type':
@@ -58,7 +58,7 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
 };
 
 /**
- * The input of a discriminated union's issue is the whole mapping; what is wrong is one key of it.
+ * The input of a discriminated union's issue is the whole mapping. Only its discriminator is wrong.
  */
 function discriminatorOf(issue: RawIssue & { discriminator?: string | undefined }): unknown {
   const { input, discriminator } = issue;

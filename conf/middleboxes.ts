@@ -1,7 +1,7 @@
 /**
- * The `middleboxes` section: its schema is made from what each middlebox declares of its options
- * (options/option.ts), which the daemon passes in, and what the operator wrote is resolved to what
- * the middlebox reads.
+ * The `middleboxes` section. Its schema is made from the options that each middlebox declares
+ * (options/option.ts); the daemon passes the declarations in. This file also resolves what the
+ * operator wrote to what the middlebox reads.
  */
 
 import { resolve } from 'node:path';
@@ -16,47 +16,46 @@ import type { Problem } from './problem.js';
 import { rawIpv4, rawMapping, rawPrefix } from './values.js';
 
 /**
- * What of a middlebox its configuration is made from; every `Middlebox` of workers/middlebox.ts is
- * one.
+ * The part of a middlebox that its configuration is made from. Every `Middlebox` of
+ * workers/middlebox.ts is one.
  */
 export interface MiddleboxDeclaration {
   readonly name: string;
   readonly help: string;
   readonly options: Options;
-  /** The ways it can stand in the network; absent: in any. */
+  /** The modes in which it works. Absent: all. */
   readonly modes?: readonly Mode[];
   /**
-   * Of a chain none may rewrite addresses that another watches, unless it says on which side of it
-   * which port is.
+   * In a chain no middlebox may rewrite addresses that another watches, unless it declares `sides`.
    */
   readonly addresses?: 'rewrites' | 'watches';
-  /** Ports by index. */
+  /** Which ports, by index, are on which side of it. */
   sides?(options: ResolvedMiddlebox['options']): { readonly near: readonly number[]; readonly far: readonly number[] };
-  /** Fixes the layout of its state; throws when the options contradict each other. */
+  /** Fixes the layout of its state. Throws if the options contradict each other. */
   state?(options: ResolvedMiddlebox['options'], shared: SharedState): unknown;
   /**
-   * A user's own: the key it has in the configuration, which is its path as written, and the
+   * For a user's own middlebox: its key in the configuration, which is its path as written, and the
    * address of its module.
    */
   readonly own?: { readonly key: string; readonly module: string };
 }
 
 /**
- * A middlebox to run, its options resolved: ready to be sent to threads and given to `state` and
- * `open`.
+ * A middlebox to run, with its options resolved. It can be sent to threads and passed to `state`
+ * and `open`.
  */
 export interface ResolvedMiddlebox {
   readonly name: string;
-  /** What this one of it is called, where that is another name. */
+  /** The name given to this instance of it, if it differs from `name`. */
   readonly as?: string;
-  /** Of a user's own. */
+  /** For a user's own middlebox: the address of its module. */
   readonly module?: string;
   readonly options: Readonly<Record<string, ResolvedOption>>;
 }
 
 /**
- * port: its index; addresses, prefixes and mappings: raw words; rules: where they are; the other
- * kinds as written.
+ * port: its index. addresses, prefixes and mappings: raw words. rules: their text or file. Other
+ * kinds: as written.
  */
 export type ResolvedOption =
   | number
@@ -67,33 +66,33 @@ export type ResolvedOption =
   | RulesText;
 
 /**
- * As written and checked: one entry per middlebox, a mapping with the middlebox's key and, beside
- * it, perhaps another `name` for it.
+ * As written and checked. Each entry is a mapping with the middlebox's key and optionally another
+ * `name` for it.
  */
 export type WrittenMiddleboxes = readonly Readonly<Record<string, Readonly<Record<string, unknown>>>>[];
 
-/** Beside a middlebox's key in its entry: what this one of it is called. */
+/** The key in an entry, beside the middlebox's key, for its given name. */
 const NAME_KEY = 'name';
 
-/** The keys of an entry that are middleboxes: one, where it is right. */
+/** The keys of an entry that are middleboxes. A valid entry has exactly one. */
 export function middleboxKeys(entry: Readonly<Record<string, unknown>> | undefined): string[] {
   return Object.keys(entry ?? {}).filter((key) => key !== NAME_KEY);
 }
 
-/** What the operator calls the middlebox of an entry, if anything. */
+/** The name that the operator gave to the middlebox of an entry, if any. */
 export function givenName(entry: Readonly<Record<string, unknown>> | undefined): string | undefined {
   const name = entry?.[NAME_KEY];
   return typeof name === 'string' ? name : undefined;
 }
 
-/** Paths of files, against names. */
+/** Distinguishes paths of files from names of middleboxes. */
 const OWN = '^(\\.{1,2})?/';
 
 export function isOwnMiddlebox(key: string): boolean {
   return new RegExp(OWN).test(key);
 }
 
-/** Its key in the configuration. */
+/** The middlebox's key in the configuration. */
 export function keyOf({ name, own }: MiddleboxDeclaration): string {
   return own?.key ?? name;
 }
@@ -110,8 +109,8 @@ export function middleboxesSchema(declarations: readonly MiddleboxDeclaration[])
   for (const declaration of declarations) {
     entries[keyOf(declaration)] = optionsSchema(declaration).describe(declaration.help).optional();
   }
-  // That an entry has exactly one of them is checked in cross-checks.ts, where unknown keys count
-  // too.
+  // cross-checks.ts checks that an entry has exactly one middlebox, because there unknown keys
+  // count too.
   const entry = z
     .strictObject({ ...entries, [NAME_KEY]: middleboxName() })
     .meta({ minProperties: 1, maxProperties: 2, patternProperties: { [OWN]: OWN_ENTRY } });
@@ -132,14 +131,14 @@ const middleboxName = () =>
       'What its state and its counters begin with; absent: the middlebox’s own name. One that stands in the list twice needs another name for each; all members of a cluster need the same.',
     );
 
-/** For editors, which do not know what a user's own middlebox declares. */
+/** For editors, which do not know the options that a user's own middlebox declares. */
 const OWN_ENTRY = { type: 'object', description: 'A middlebox of your own, with the options it declares.' };
 
 function optionsSchema({ options }: MiddleboxDeclaration) {
   return z.strictObject(shapeOf(options));
 }
 
-/** What options are resolved in. */
+/** What the resolution of options depends on. */
 export interface OptionContext {
   /** The ports' names, in the order of their indices. */
   readonly ports: readonly string[];
@@ -179,15 +178,15 @@ function resolveOption(kind: OptionKind, written: unknown, context: OptionContex
   return written as ResolvedOption;
 }
 
-/** Several lines are the rules themselves, and so is nothing. */
+/** An empty text and a text of several lines are the rules themselves. Anything else is a file. */
 function resolveRules(written: string, { ports, others, folder }: OptionContext): RulesText {
   if (written === '' || written.includes('\n')) return { file: null, text: written, ports, others };
   return { file: resolve(folder, written), text: '', ports, others };
 }
 
 /**
- * What middleboxes themselves have against options that are right one by one, such as a range that
- * ends before it begins, and what is wrong with the state they declare.
+ * Errors that middleboxes themselves report about options that are valid one by one, such as a
+ * range that ends before it begins, and about the state they declare.
  */
 export function contradictions(
   middleboxes: readonly ResolvedMiddlebox[],
@@ -212,8 +211,8 @@ export function contradictions(
 }
 
 /**
- * In one chain a port is on the same side of all that have sides: else packets could not pass it
- * from one end to the other.
+ * Reports ports that are not on the same side of all middleboxes of the chain that have sides.
+ * Packets could not pass the chain from one end to the other.
  */
 export function contrarySides(
   middleboxes: readonly ResolvedMiddlebox[],

@@ -1,6 +1,5 @@
 /**
- * The schema of a declared option (options/option.ts): what may be written, and the words for what
- * is wrong.
+ * The schema of a declared option (options/option.ts): the valid values, and the error messages.
  */
 
 import { z } from 'zod';
@@ -22,13 +21,13 @@ import {
   whole,
 } from './values.js';
 
-/** Of a number without a limit of its own. */
+/** Maximum of a number without a maximum of its own. */
 const COUNT_MAX = 2 ** 31 - 1;
-/** Entries of a list of counts. */
+/** Maximum number of entries of a list of counts. */
 const COUNTS_MAX = 1024;
 const PREFIXES_MAX = 64;
 const MAPPINGS_MAX = 4096;
-/** 64 bits, at four a character: fewer can be tried out. */
+/** 64 bits, at four bits per character. Shorter secrets can be guessed by trial. */
 const SECRET_LENGTH_MIN = 16;
 
 const TYPE_TEXT = 'text (put it in quotes)';
@@ -36,8 +35,8 @@ const TYPE_TEXT = 'text (put it in quotes)';
 type Declared = Option<OptionKind, unknown>;
 
 /**
- * The schemas of declared options by name, for `z.strictObject`. `structures`: those of options
- * that are structures.
+ * The schemas of declared options by name, for `z.strictObject`. `structures`: the schemas of
+ * options of kind `structure`. Throws if one of them is missing.
  */
 export function shapeOf<O extends Options>(
   options: O,
@@ -133,8 +132,7 @@ function numberWithUnit({ unit, min = 1, max = COUNT_MAX, default: preset }: Dec
     .transform((written: unknown, context): number => {
       const value = parseNumber(unit, written);
       const message = (text: string): never => {
-        // A code that says that the value is of no use: validate.ts then leaves it out of further
-        // checks.
+        // This code marks the value as unusable: validate.ts then leaves it out of further checks.
         context.issues.push({
           code: 'invalid_format',
           format: 'number with a unit',
@@ -151,7 +149,7 @@ function numberWithUnit({ unit, min = 1, max = COUNT_MAX, default: preset }: Dec
     })
     .meta({
       anyOf: [number, { type: 'string', pattern: patternOf(unit) }],
-      // What follows a transformation leaves the default out of the JSON Schema.
+      // Without this, the JSON Schema would lack the default, because a transformation precedes it.
       ...(preset !== undefined && { default: preset }),
     });
 }
@@ -164,7 +162,7 @@ function span(what: string): z.ZodType<string> {
 
 const SPAN = new RegExp(`^${SPAN_PATTERN}$`);
 
-/** Entries that are right; others have errors of their own. */
+/** The valid entries of a list. Invalid entries have errors of their own. */
 function right(list: readonly string[]): string[] {
   return list.filter((text) => typeof text === 'string' && SPAN.test(text) && typeof parseSpan(text) !== 'string');
 }

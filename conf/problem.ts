@@ -1,4 +1,4 @@
-/** What is wrong with a configuration, before it is known on which line. */
+/** Problems of a configuration, by setting. Their lines are looked up later. */
 
 export type Path = readonly (string | number)[];
 
@@ -10,8 +10,8 @@ export interface Problem {
 }
 
 /**
- * `cluster.members[1].address`, as in messages; a key that is a path or the like stands in brackets
- * too.
+ * `cluster.members[1].address`, as in messages. A key that is not a plain word, such as a path, is
+ * in brackets too.
  */
 export function pathText(path: Path): string {
   return path.reduce<string>((text, step) => {

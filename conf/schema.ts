@@ -1,6 +1,6 @@
 /**
- * The schema of the configuration file, section by section. What the options are is declared in
- * options/; this says how they lie in the file. The JSON Schema that editors read
+ * The schema of the configuration file, section by section. The options are declared in options/.
+ * This file arranges them in the file's structure. The JSON Schema that editors read
  * (constellation.schema.json) and the error messages come from here.
  */
 
@@ -73,7 +73,10 @@ const packetIoSchema = z
 const afXdpPortSchema = z.strictObject(shapeOf(SECTIONS.af_xdp_port.options));
 const pcapPortSchema = z.strictObject(shapeOf(SECTIONS.pcap_port.options));
 
-/** Which form a port takes; `any` only for the JSON Schema, as the errors of a union say little. */
+/**
+ * Which form a port takes. `any` is only for the JSON Schema, because the errors of a union say
+ * little.
+ */
 export type Driver = 'af_xdp' | 'pcap';
 
 function portsSchema(driver: Driver | 'any') {
@@ -113,7 +116,7 @@ export function sections(declarations: readonly MiddleboxDeclaration[], driver: 
 
 export type SectionName = keyof ReturnType<typeof sections>;
 
-/** The whole as a JSON Schema (draft 7, which YAML language servers know best). */
+/** The whole schema as JSON Schema (draft 7, which YAML language servers support best). */
 export function jsonSchema(declarations: readonly MiddleboxDeclaration[]): Record<string, unknown> {
   const whole = z
     .strictObject(sections(declarations, 'any'))
@@ -124,7 +127,10 @@ export function jsonSchema(declarations: readonly MiddleboxDeclaration[]): Recor
   };
 }
 
-/** Everything as written, checked, numbers in the unit of their options, defaults filled in. */
+/**
+ * The configuration as written, after checking: numbers in the unit of their options, with
+ * defaults.
+ */
 export interface WrittenConfig {
   readonly cluster: z.output<typeof clusterSchema>;
   readonly transport: z.output<typeof transportSchema>;

@@ -1,4 +1,4 @@
-/** A configuration file as text: its YAML, and where in it everything stands. */
+/** A configuration file as text: its YAML, and the position of each setting in it. */
 
 import {
   type Document,
@@ -15,7 +15,7 @@ import {
 } from 'yaml';
 import type { Path, Problem } from './problem.js';
 
-/** A problem of the YAML itself, at a byte of the text rather than at a setting. */
+/** A problem of the YAML itself, at an offset of the text rather than at a setting. */
 export interface SyntaxProblem {
   readonly offset: number;
   readonly message: string;
@@ -23,9 +23,9 @@ export interface SyntaxProblem {
 
 export class ConfigSource {
   readonly syntaxProblems: readonly SyntaxProblem[];
-  /** Whether `value` is worth checking, though there may be syntax problems. */
+  /** Whether `value` is worth checking, even if there are syntax problems. */
   readonly readable: boolean = false;
-  /** What the YAML says. */
+  /** The content of the YAML. */
   readonly value: unknown;
   private readonly document: Document.Parsed;
   private readonly text: string;
@@ -33,8 +33,7 @@ export class ConfigSource {
 
   constructor(text: string) {
     this.text = text;
-    // Errors are worded here and not by the library, which would print an excerpt of the file into
-    // each.
+    // Errors are worded here, not by the library, which would add an excerpt of the file to each.
     this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false });
     const problems = [...this.document.errors, ...this.document.warnings].map((error) => ({
       offset: error.pos[0],
@@ -42,7 +41,7 @@ export class ConfigSource {
     }));
     const unusable = unusableNodes(this.document);
     problems.push(...unusable);
-    // Duplicate keys leave a readable document, in which more may be wrong.
+    // A document with duplicate keys is still readable, and may have further errors.
     const readable = unusable.length === 0 && this.document.errors.every((error) => error.code === 'DUPLICATE_KEY');
     try {
       if (readable) {
@@ -55,20 +54,20 @@ export class ConfigSource {
     this.syntaxProblems = problems.sort((a, b) => a.offset - b.offset);
   }
 
-  /** The place of a problem; of what is missing, the place of what it is missing from. */
+  /** The offset of a problem. For a missing setting, the offset of the mapping that lacks it. */
   locate(problem: Problem): number {
     return this.find(problem.path, problem.at);
   }
 
-  /** `line:column`, from 1. */
+  /** `line:column`, counted from 1. */
   position(offset: number): string {
     const { line, col } = this.lines.linePos(offset);
     return `${Math.max(1, line)}:${Math.max(1, col)}`;
   }
 
   /**
-   * `line:column` of a place in a text that is written as a block at `offset`; null where it is
-   * written otherwise.
+   * `line:column` of a place in a text that is written as a YAML block at `offset`. `null` if the
+   * text is not written as a block.
    */
   positionInBlock(offset: number, line: number, column: number): string | null {
     if (this.text[offset] !== '|') return null;
@@ -94,7 +93,7 @@ export class ConfigSource {
   private step(parent: unknown, step: Path[number]): { key: unknown; value: unknown } | undefined {
     const node = isAlias(parent) ? parent.resolve(this.document) : parent;
     if (isSeq(node)) return { key: undefined, value: node.items[Number(step)] };
-    // The last of several equal keys is the one that counts.
+    // If several keys are equal, the last one counts.
     if (isMap(node)) return node.items.findLast((pair) => keyText(pair.key) === String(step));
     return undefined;
   }
@@ -106,14 +105,13 @@ function keyText(key: unknown): string {
 
 function startOf(node: unknown): number | undefined {
   const found = isNode(node) ? (node as Node).range?.[0] : undefined;
-  // The value of `key:` with nothing after it has a place, but an unhelpful one: the key is shown
-  // instead.
+  // The value of `key:` with nothing after it has an unhelpful position. The key's is used instead.
   return isScalar(node) && node.value === null && node.source === '' ? undefined : found;
 }
 
 /**
- * What the library only finds, or only warns of, when it makes values, and then without saying
- * where.
+ * Problems that the library finds only when it makes values, or only warns about, without a
+ * position.
  */
 function unusableNodes(document: Document.Parsed): SyntaxProblem[] {
   const anchors = new Set<string>();

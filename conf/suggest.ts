@@ -1,10 +1,10 @@
 /** "Did you mean …?" for mistyped keys, names and commands. */
 
-/** The candidate nearest to `word`, if one is near enough to be what was meant. */
+/** The candidate nearest to `word`, if it is near enough to be what was meant. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
-  // The work grows with the product of the lengths, and nothing we know is this long.
+  // The work grows with the product of the lengths, and no known name is this long.
   if (word.length > 64) return undefined;
-  // A third of the letters may be wrong; a short word has to be nearly right.
+  // A third of the letters may be wrong. A short word must be almost right.
   let best = Math.max(1, Math.floor(word.length / 3)) + 1;
   let found: string | undefined;
   for (const candidate of candidates) {
@@ -17,15 +17,15 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   return found;
 }
 
-/** `; did you mean "x"?`, or nothing. */
+/** `; did you mean "x"?`, or an empty text. */
 export function suggestion(word: string, candidates: Iterable<string>): string {
   const found = nearest(word, candidates);
   return found === undefined ? '' : `; did you mean "${found}"?`;
 }
 
 /**
- * Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal
- * string alignment).
+ * Number of insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b`
+ * (optimal string alignment).
  */
 export function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];

@@ -1,7 +1,7 @@
 /**
- * Checks what a file says against the schema and against itself, and finds everything that is wrong
- * in one go: sections are checked one by one, and the checks across settings run over whatever is
- * right by itself.
+ * Checks the content of a file against the schema and against itself, and finds all problems in one
+ * run. Sections are checked one by one, and the checks across settings run on all parts that are
+ * valid by themselves.
  */
 
 import { z } from 'zod';
@@ -17,14 +17,14 @@ export type Validated =
   | { readonly problems: Problem[]; readonly written?: undefined };
 
 /**
- * What is there instead of a mapping. It is not shown: it may be a secret, of a file that was named
- * by mistake.
+ * What was found instead of a mapping. The value is not shown: it may be a secret from a file that
+ * was named by mistake.
  */
 function kindOf(value: unknown): string {
   return Array.isArray(value) ? 'a list' : typeof value === 'string' ? 'a text' : `a ${typeof value}`;
 }
 
-/** `value` is what the YAML says. */
+/** `value` is the content of the YAML. */
 export function validate(value: unknown, declarations: readonly MiddleboxDeclaration[], host: Host): Validated {
   if (!isMapping(value)) {
     const what = value === null || value === undefined ? 'the file is empty' : `this is ${kindOf(value)}`;
@@ -35,7 +35,7 @@ export function validate(value: unknown, declarations: readonly MiddleboxDeclara
   const draft: Record<string, unknown> = {};
   for (const key of Object.keys(value)) if (!Object.hasOwn(schemas, key)) problems.push(unknownKey([], key, schemas));
   for (const section of Object.keys(schemas) as SectionName[]) {
-    // A section whose settings are all commented out is an empty one.
+    // A section whose settings are all commented out is treated as empty.
     const result = schemas[section].safeParse(value[section] ?? undefined, { error: explain });
     if (result.success) {
       draft[section] = result.data;
@@ -52,7 +52,9 @@ function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Which form the ports must have; where the driver itself is wrong, the form they seem to have. */
+/**
+ * Which form the ports must have. If the driver itself is wrong, the form that they seem to have.
+ */
 function driverOf(value: Record<string, unknown>): Driver {
   const io = value['packet_io'];
   if (isMapping(io) && (io['driver'] === 'pcap' || io['driver'] === 'af_xdp')) return io['driver'];
@@ -89,8 +91,7 @@ interface SchemaNode {
 }
 
 /**
- * The keys a schema knows at a place in it. Only asked for once something is wrong, so its cost is
- * no matter.
+ * The keys that a schema knows at a path. Called only after an error, so its cost does not matter.
  */
 function keysAt(schema: z.ZodType, path: Path): Readonly<Record<string, unknown>> {
   let nodes = [z.toJSONSchema(schema, { io: 'input' }) as SchemaNode];
@@ -112,8 +113,8 @@ function alternatives(nodes: readonly SchemaNode[]): SchemaNode[] {
 }
 
 /**
- * A copy without what the issues point at, so that all that is left has the right type. List
- * entries keep their index.
+ * A copy without the values that the issues point at, so that everything left has the right type.
+ * List entries keep their index.
  */
 function prune(value: unknown, issues: readonly z.core.$ZodIssue[]): unknown {
   let copy = structuredClone(value);

@@ -1,4 +1,6 @@
-/** The kinds of single value a configuration is made of, each with the words its errors use. */
+/**
+ * The schemas of the kinds of single value in a configuration, each with the words of its errors.
+ */
 
 import { isIPv6 } from 'node:net';
 import { z } from 'zod';
@@ -20,7 +22,7 @@ export const ipv4 = () => form(IPV4, 'an IPv4 address such as 10.0.0.1');
 export const mac = () => form(MAC, 'a MAC address such as 02:00:00:00:00:01');
 const IPV4_OR_MAC = 'an IPv4 address such as 10.0.0.1, or a MAC address';
 
-/** A next hop; beside it one of IPv6 may stand. */
+/** A next hop. `next_hop6` may be written beside it for IPv6. */
 export const ipv4OrMac = () =>
   form(`(${IPV4}|${MAC})`, IPV4_OR_MAC, (issue) =>
     typeof issue.input === 'string' && isIPv6(issue.input)
@@ -39,7 +41,7 @@ export const ipv4Mapping = () =>
     error: (issue) => `${JSON.stringify(issue.input)} has a port that is none: they are 1 to 65535`,
   });
 
-/** What people name members and ports with: it appears in tables, metrics and commands. */
+/** Names of members and ports: they appear in tables, metrics and commands. */
 export const name = () =>
   form('[a-z][a-z0-9_-]{0,30}', 'a name of up to 31 lower-case letters, digits, "-" or "_" that starts with a letter');
 
@@ -84,7 +86,7 @@ export function rawPrefix(text: string): { readonly address: number; readonly ma
 
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17 };
 
-/** A mapping whose text was checked by `ipv4Mapping`; protocol 0: of whole addresses. */
+/** A mapping whose text was checked by `ipv4Mapping`. Protocol 0: whole addresses are mapped. */
 export function rawMapping(text: string): {
   readonly protocol: number;
   readonly externalAddress: number;

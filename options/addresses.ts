@@ -3,10 +3,10 @@
  * sixteen addresses) and ranges (`192.0.2.1-192.0.2.9`: both ends and all between).
  */
 
-/** Addresses of one list. */
+/** Maximum number of addresses in one list. */
 export const ADDRESSES_MAX = 4096;
 
-/** First and last address, as numbers in the order of addresses. */
+/** First and last address, as numbers that sort like addresses. */
 export interface Span {
   readonly first: number;
   readonly last: number;
@@ -28,7 +28,10 @@ export function ipv4Text(number: number): string {
   return [24, 16, 8, 0].map((shift) => Math.floor(number / 2 ** shift) % 256).join('.');
 }
 
-/** What `text`, which has the pattern, covers; a text: what is wrong with it. */
+/**
+ * The span of `text`, which must match `SPAN_PATTERN`. Returns an error message if the span is
+ * invalid.
+ */
 export function parseSpan(text: string): Span | string {
   const [from, to] = text.split('-');
   if (to !== undefined) {
@@ -43,7 +46,7 @@ export function parseSpan(text: string): Span | string {
   return { first, last: first + size - 1 };
 }
 
-/** All addresses of a list whose entries were checked, in the order written. */
+/** All addresses of a checked list, in the order written. Throws if an entry is invalid. */
 export function expandAddresses(written: readonly string[]): string[] {
   return written.flatMap((text) => {
     const span = parseSpan(text);
@@ -53,7 +56,8 @@ export function expandAddresses(written: readonly string[]): string[] {
 }
 
 /**
- * The fewest networks that cover what was written: `10.0.0.0/8` is itself, a range may be several.
+ * The fewest networks that cover each entry: `10.0.0.0/8` is itself, a range may be several. Throws
+ * if an entry is invalid.
  */
 export function expandPrefixes(written: readonly string[]): string[] {
   return written.flatMap((text) => {

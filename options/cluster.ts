@@ -1,22 +1,23 @@
 /**
- * The options of an instance that concern the cluster: who takes part, and how members exchange
- * state.
+ * The options of an instance that concern the cluster: its members, and how they exchange state.
  */
 
 import { allSites, HOT, option, ROLLING } from './option.js';
 
-/** Every member has a cell in every acknowledgement vector, and a vector has to fit a message. */
+/**
+ * Every member has a cell in every acknowledgement vector, and a vector must fit into a message.
+ */
 export const MEMBERS_MAX = 64;
 /** Messages carry member ids in 16 bits. */
 export const MEMBER_ID_MAX = 65_535;
 /**
- * Below this a state message could not carry its header, a vector of all members, and the largest
+ * With less, a state message could not carry its header, a vector of all members, and the largest
  * record.
  */
 export const MTU_BYTES_MIN = 1280;
 /**
- * The largest jumbo frame in use; beyond it fragments would be sent, and one lost fragment loses
- * the message.
+ * The largest jumbo frame in use. Larger messages would be fragmented, and one lost fragment loses
+ * the whole message.
  */
 export const MTU_BYTES_MAX = 9216;
 

@@ -1,12 +1,12 @@
 /**
- * The options of an instance that concern its host alone: threads, packets, ports, and how it is
- * administered.
+ * The options of an instance that concern only its host: threads, packets, ports, and
+ * administration.
  */
 
 import { allSites, HOT, option } from './option.js';
 
 /**
- * A worker is a thread slot, and lock words hold slots in one byte beside those of the send and
+ * A worker is a thread slot. Lock words hold slots in one byte, including those of the send and the
  * receive thread.
  */
 export const WORKERS_MAX = 128;
@@ -44,8 +44,8 @@ export const AF_XDP = {
     4096,
     { min: 64, max: 32_768, powerOfTwo: true },
   ),
-  // The default: every ring of two ports full, and two batches in hand. Packet memory is at most 2
-  // GiB.
+  // The default fills every ring of two ports and leaves two batches in hand. Packet memory is at
+  // most 2 GiB.
   frames: option.count(
     'Packet buffers per worker, shared by all of its ports; of 2048 bytes, or of 4096 where the MTU of a port is above 1760.',
     2 * 2 * 4096 + 128,
@@ -61,7 +61,7 @@ export const PCAP = {
   ),
 };
 
-/** Options that are no part of a section. */
+/** Options that belong to no section. */
 export const PLACE = {
   mode: option.choice(
     'How the instance stands in the network. route: as an IP hop, with addresses and next hops of its own. wire: between two ports, by which frames pass with their addresses unchanged; ARP and other protocols that keep the link going pass unseen.',
@@ -147,7 +147,7 @@ export const RECORDS = {
   keep: option.count('Records of each type kept in memory, for show records.', 1000, { max: 100_000, change: HOT }),
 };
 
-/** A program with its arguments, which no shell looks at. */
+/** A program with its arguments. No shell interprets them. */
 const hook = (when: string) =>
   option.program(`${when} A list: the program, then its arguments; no shell runs it. Absent: nothing is run.`, {
     change: HOT,

@@ -1,17 +1,17 @@
-/** What a middlebox and its configuration agree on beside options. */
+/** What a middlebox and its configuration share beside options. */
 
-/** How an instance stands in the network. */
+/** How an instance is placed in the network. */
 export type Mode = 'route' | 'wire';
 
 /**
- * What all members agree on about shared state, as the operator chose it. Each field is an option
- * of the objects it concerns, so it is handed on whole: `counter({ ...shared })`.
+ * The properties of shared state on which all members agree, as the operator chose them. Each field
+ * is an option of the objects it concerns, so it is passed on whole: `counter({ ...shared })`.
  */
 export interface SharedState {
-  /** How counting objects replicate what they counted. */
+  /** How counting objects replicate their counts. */
   readonly form: 'totals' | 'increments';
-  /** Members the cluster can have. */
+  /** Maximum number of members of the cluster. */
   readonly members: number;
-  /** Of the hashes of sketches; a secret. */
+  /** Key of the hashes of sketches; a secret. */
   readonly seed: string;
 }

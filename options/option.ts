@@ -1,10 +1,10 @@
 /**
- * What an option is: declared once, as data. Schema, error messages, help, documents and use come
- * from the declaration.
+ * The declaration of an option: once, as data. Schema, error messages, help, documents and use are
+ * derived from it.
  *
- * The folder `options/` is a leaf: it imports nothing of ours, and all other folders may import it.
- * `conf/` makes the schema of a declaration, `daemon/` compares and applies values, and middleboxes
- * declare their options through workers/api.ts.
+ * The folder `options/` is a leaf: it imports nothing from other folders, and all of them may
+ * import it. `conf/` makes the schema from a declaration, `daemon/` compares and applies values,
+ * and middleboxes declare their options through workers/api.ts.
  */
 
 import type { RulesCompiler, RulesText } from './rules.js';
@@ -22,11 +22,11 @@ export type ChangeKind = 'hot' | 'rolling' | 'all-sites';
 
 export interface Change {
   readonly kind: ChangeKind;
-  /** Of `all-sites`. */
+  /** Only for `all-sites`. */
   readonly reason?: string;
   /**
-   * Of `rolling`: what is lost if the value is lowered, or something is taken out of a list. An
-   * operator has to confirm that.
+   * Only for `rolling`: what is lost if the value is lowered, or an entry is removed from a list.
+   * An operator has to confirm the change.
    */
   readonly loses?: string;
 }
@@ -43,8 +43,8 @@ export interface Prefix {
 }
 
 /**
- * A static mapping of a NAT. Addresses raw, ports in host order. Protocol 0: all of the address,
- * and the ports are 0.
+ * A static mapping of a NAT. Addresses are raw, ports in host order. Protocol 0: the whole address
+ * is mapped, and the ports are 0.
  */
 export interface StaticMapping {
   readonly protocol: number;
@@ -54,22 +54,21 @@ export interface StaticMapping {
   readonly internalPort: number;
 }
 
-/** What a program reads of an option of each kind. */
+/** The type of an option's value in a program, by kind. */
 export interface OptionTypes {
-  /** Name of a port of the configuration; resolved to its index. */
+  /** Name of a port of the configuration, resolved to its index. */
   port: number;
   /**
-   * IPv4 addresses, networks and ranges; resolved to raw words (workers/batch.ts), one for each
-   * address.
+   * IPv4 addresses, networks and ranges, resolved to raw words (workers/batch.ts), one per address.
    */
   addresses: readonly number[];
-  /** IPv4 networks as `10.0.0.0/8`, ranges, or addresses. */
+  /** IPv4 networks such as `10.0.0.0/8`, ranges, or addresses. */
   prefixes: readonly Prefix[];
   /** `tcp 203.0.113.1:80 -> 10.0.0.5:8080`, or `203.0.113.2 -> 10.0.0.6`. */
   mappings: readonly StaticMapping[];
   /** A whole number, with a unit or without. */
   count: number;
-  /** Several. */
+  /** Several whole numbers. */
   counts: readonly number[];
   /** Whole seconds. */
   seconds: number;
@@ -86,8 +85,8 @@ export interface OptionTypes {
   /** A program and its arguments. */
   program: readonly string[];
   /**
-   * Text that is compiled, and can be replaced while the instance runs. What a thread works with is
-   * `open`'s `rules`.
+   * Text that is compiled, and can be replaced while the instance runs. Threads use `open`'s
+   * `rules`.
    */
   rules: RulesText;
   /** A list or mapping with options of its own. */
@@ -115,7 +114,7 @@ export const OPTION_KINDS: readonly string[] = [
   'structure',
 ] satisfies readonly OptionKind[];
 
-/** The forms that a text can have; conf/values.ts knows their patterns. */
+/** The forms that a text can have. conf/values.ts defines their patterns. */
 export type Form = 'ipv4' | 'mac' | 'next-hop' | 'next-hop6' | 'name' | 'interface' | 'path' | 'secret' | 'etcd-prefix';
 
 export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
@@ -123,23 +122,23 @@ export interface Option<K extends OptionKind = OptionKind, V = OptionTypes[K]> {
   /** One line, shown in the schema, in errors and in the documents. */
   readonly help: string;
   /**
-   * As written in YAML (rules: an empty text, which is none); absent: the operator must give it,
-   * unless it is `optional`.
+   * As written in YAML. The default of rules is an empty text: no rules. Absent: the operator must
+   * give a value, unless the option is `optional`.
    */
   readonly default?: V;
-  /** May be left out, and then has no value. */
+  /** It may be left out, and then has no value. */
   readonly optional?: boolean;
   readonly min?: number;
   readonly max?: number;
   readonly unit?: Unit;
   readonly powerOfTwo?: boolean;
-  /** Of a list: entries at most. */
+  /** For a list: maximum number of entries. */
   readonly entries?: number;
   readonly choices?: readonly string[];
   readonly form?: Form;
-  /** Of `rules`. */
+  /** Only for `rules`. */
   readonly compile?: RulesCompiler;
-  /** How a changed value takes effect; absent: `rolling`. */
+  /** How a changed value takes effect. Absent: `rolling`. */
   readonly change?: Change;
 }
 
@@ -151,8 +150,8 @@ export function changeOf({ change = ROLLING }: Option<OptionKind, unknown>): Cha
 }
 
 /**
- * Thrown by `state` about one option: the operator is shown that line. `index`: of which entry of a
- * list.
+ * `state` throws it to report an error in one option. The operator is shown the line of that
+ * option. `index`: the entry, if the option is a list.
  */
 export class OptionError extends RangeError {
   readonly option: string;
@@ -165,7 +164,7 @@ export class OptionError extends RangeError {
   }
 }
 
-/** What a program reads of declared options. */
+/** The values of declared options, as a program reads them. */
 export type Resolved<O extends Options> = {
   readonly [Name in keyof O]: O[Name] extends Option<OptionKind, infer V> ? V : never;
 };
@@ -204,7 +203,7 @@ export const option = {
     min: 1,
     ...limits,
   }),
-  /** The operator must give it. */
+  /** The operator must give a value. */
   number: (help: string, limits: Limits = {}): Option<'count'> => ({ kind: 'count', help, min: 1, ...limits }),
   /** May be left out. */
   someCount: (help: string, limits: Limits = {}): Option<'count', number | undefined> => ({
@@ -254,10 +253,10 @@ export const option = {
     min: 1,
     ...limits,
   }),
-  /** Limits are characters. */
+  /** `min` and `max` count characters. */
   text: (help: string, preset?: string, limits: Limits = {}): Option<'text'> =>
     preset === undefined ? { kind: 'text', help, ...limits } : { kind: 'text', help, default: preset, ...limits },
-  /** `preset` absent: the operator must give it. */
+  /** If `preset` is absent, the operator must give a value. */
   form: (form: Form, help: string, preset?: string, effect: Effect = {}): Option<'form'> => ({
     kind: 'form',
     form,
@@ -281,7 +280,7 @@ export const option = {
     ...effect,
   }),
   /**
-   * `optional`: where the operator writes none, an empty text is compiled. Rules are always hot:
+   * `optional`: if the operator writes no rules, an empty text is compiled. Rules are always hot:
    * `reload` reads them again.
    */
   rules: (
@@ -306,6 +305,6 @@ export const option = {
     default: preset,
     ...effect,
   }),
-  /** A list or mapping; `V` is what is read of it. */
+  /** A list or mapping. `V` is the type of its value in a program. */
   structure: <V>(help: string, effect: Effect = {}): Option<'structure', V> => ({ kind: 'structure', help, ...effect }),
 };

@@ -1,19 +1,19 @@
 /**
- * Rules as an option has them: the text, its compiler, and what the compiler reports. Imports
- * nothing of ours.
+ * Rules as the value of an option: the text, its compiler, and what the compiler reports. This file
+ * imports nothing from other folders.
  */
 
-/** What is wrong with a text, at a place counted from 1. */
+/** What is wrong with a text. Lines and columns count from 1. */
 export interface RuleProblem {
   readonly line: number;
   readonly column: number;
   readonly message: string;
-  /** What was written, and what could have been meant. */
+  /** The wrong word, and the words that could have been meant. */
   readonly word?: string;
   readonly candidates?: readonly string[];
 }
 
-/** A line that is counted. */
+/** A line of the rules whose packets are counted. */
 export interface RuleEntry {
   readonly line: number;
   readonly text: string;
@@ -23,7 +23,7 @@ export type CompiledRules =
   | {
       readonly words: Int32Array;
       readonly entries: readonly RuleEntry[];
-      /** What is right and may not be meant: `--check` shows it. */
+      /** What is valid but perhaps not meant. `--check` shows it. */
       readonly notes?: readonly RuleProblem[];
       readonly problems?: undefined;
     }
@@ -37,17 +37,17 @@ export type CompiledRules =
 export interface RulesContext {
   /** Names of the ports, in the order of their indices. */
   readonly ports: readonly string[];
-  /** Other members there can be at present; absent: any number. */
+  /** Maximum number of other members at present. Absent: any number. */
   readonly others?: number;
 }
 
 export type RulesCompiler = (text: string, context: RulesContext) => CompiledRules;
 
-/** Where the text is: in a file (absolute path), or in the configuration itself. */
+/** The rules' text and where it is: in a file (absolute path), or in the configuration itself. */
 export interface RulesText extends RulesContext {
   readonly file: string | null;
   readonly text: string;
 }
 
-/** Where the operator wrote none. */
+/** The value if the operator wrote no rules. */
 export const NO_RULES: RulesText = { file: null, text: '', ports: [] };

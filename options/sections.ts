@@ -1,5 +1,5 @@
 /**
- * All options of an instance by their place in the configuration, in the order in which people read
+ * All options of an instance by their path in the configuration, in the order in which people read
  * them.
  */
 
@@ -20,9 +20,9 @@ import {
 import type { Options } from './option.js';
 
 export interface Section {
-  /** Keys from the top; `*`: any. */
+  /** Keys from the top. `*`: any key. */
   readonly path: readonly string[];
-  /** Where the options are, when that depends on another. */
+  /** The condition on another option under which these options exist. */
   readonly when?: string;
   readonly help: string;
   readonly options: Options;

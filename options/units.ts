@@ -7,9 +7,9 @@
  * | `ms`    | milliseconds     | `ms`, `s`, `m`, `h`                            |
  * | `s`     | seconds          | `s`, `m`, `h`, `d`                             |
  * | `bytes` | bytes            | `B`, `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`     |
- * | `bit/s` | bits in a second | `k`, `M`, `G`, each also with `bit`            |
+ * | `bit/s` | bits per second  | `k`, `M`, `G`, each also with `bit`            |
  *
- * `Mbit` and `percent` only name what a plain number counts.
+ * `Mbit` and `percent` only name the unit of a plain number.
  */
 
 export type Unit = 'ms' | 's' | 'bytes' | 'bit/s' | 'Mbit' | 'percent';
@@ -32,25 +32,23 @@ const EXAMPLES: Readonly<Record<Unit, string>> = {
   percent: 'a whole number',
 };
 
-/** What to write, for an error. */
+/** Describes what to write, for an error. */
 export function exampleOf(unit: Unit | undefined): string {
   return unit === undefined ? 'a whole number' : EXAMPLES[unit];
 }
 
-/** The suffixes of a unit; none: only plain numbers. */
+/** The suffixes of a unit. Empty: only plain numbers are allowed. */
 export function suffixesOf(unit: Unit | undefined): readonly string[] {
   return unit === undefined ? [] : Object.keys(SUFFIXES[unit]);
 }
 
-/** A regular expression for what may be written as text; `null`: nothing may. */
+/** A regular expression for numbers written as text. `null`: only plain numbers are allowed. */
 export function patternOf(unit: Unit | undefined): string | null {
   const suffixes = suffixesOf(unit);
   return suffixes.length === 0 ? null : `^[0-9]+(\\.[0-9]+)?(${suffixes.join('|')})$`;
 }
 
-/**
- * The number that was written, in the unit of the option; `null`: it is none, or not a whole one.
- */
+/** The written number, in the option's unit. `null` if it is not a number, or not a whole one. */
 export function parseNumber(unit: Unit | undefined, written: unknown): number | null {
   if (typeof written === 'number') return Number.isSafeInteger(written) ? written : null;
   const pattern = patternOf(unit);
@@ -58,13 +56,13 @@ export function parseNumber(unit: Unit | undefined, written: unknown): number | 
     return null;
   const digits = /^[0-9.]+/.exec(written)?.[0] ?? '';
   const factor = SUFFIXES[unit][written.slice(digits.length)];
-  // 1.1MB is 1,100,000.0000000001 as floating point numbers multiply.
+  // In floating point, 1.1MB is 1,100,000.0000000001.
   const value = Number(digits) * factor;
   const rounded = Math.round(value);
   return Math.abs(value - rounded) < 1e-6 && Number.isSafeInteger(rounded) ? rounded : null;
 }
 
-/** A number as an operator would write it: in the largest suffix that divides it. */
+/** A number as an operator would write it: with the largest suffix that divides it. */
 export function showNumber(unit: Unit | undefined, value: number): string {
   if (unit === undefined || value === 0) return String(value);
   if (unit === 'percent') return `${value} %`;

@@ -1,46 +1,46 @@
 /**
- * The acknowledgement board: what the threads of an instance tell each other about replication. It
- * is level-triggered: no queue that could fill, each side reads the other's latest state when it
- * needs it, and a thread that died and was started again finds here what its predecessor knew.
+ * The acknowledgement board: how the threads of an instance share the state of replication. It is
+ * level-triggered and has no queue that could fill. Each side reads the other's latest state when
+ * it needs it. A thread that replaces a dead one finds here what its predecessor knew.
  *
  *     header                                     objects, members, our incarnation            written once, at creation
  *                                                status: JOINING, READY or LEAVING            written by main
  *                                                disowned, outrun                             written by the receive thread
  *     per object: line of the receive thread     owed, owedAt, changes
  *                 line of the send thread        served, hungry, numbered, sequence, datagram
- *     per (object, origin): cell `reception`     what we have of that origin's present life   written by the receive thread
- *                           cell `former`        what we have of its former life              written by the receive thread
+ *     per (object, origin): cell `reception`     what we have of that origin's present incarnation  written by the receive thread
+ *                           cell `former`        what we have of its former incarnation             written by the receive thread
  *     per (object, member, origin): cell `vector`        what that member has of that origin  written by the receive thread
- *                                   cell `formerVector`  …of the origin's former life         written by the receive thread
+ *                                   cell `formerVector`  …of the origin's former incarnation  written by the receive thread
  *     per member:           cell `peer`          incarnation, last heard, round trips, flags  written by the receive thread
- *                           cell `life`          which lives of it are believed, and over     written by the receive thread
- *     per (object, member): cell `attachment`    how we stand with it as a sender             written by the send thread
- *     per (object, member): cell `digest`        of its content, at what vector               written by the receive thread
- *                           …of ourselves        said in keepalives                           written by main
+ *                           cell `life`          its incarnations: believed, ended            written by the receive thread
+ *     per (object, member): cell `attachment`    its state for us as a sender                 written by the send thread
+ *     per (object, member): cell `digest`        of its content, at which vector              written by the receive thread
+ *                           …our own             sent in keepalives                           written by main
  *
- * Members (*slots*) and objects are indices; our own cells stay empty, but that vectors about the
- * origin that is ourselves are what the members acknowledged. Times are `monotonicMs()`, one clock
- * for all threads.
+ * Members (*slots*) and objects are indices. Our own cells stay empty, except that vectors about
+ * ourselves as origin are what the members acknowledged. Times are `monotonicMs()`, one clock for
+ * all threads.
  *
- * **Memory.** A vector cell has 2.2 KB, so that it can hold `MAX_RANGES`, and there are 2 n (n + 1)
- * of an object: 55 KB for 3 members, 310 KB for 8, 18.5 MB for 64, of which the half about former
- * lives, and slots nobody has, are never touched and so cost no memory.
+ * **Memory.** A vector cell has 2.2 KB, so that it can hold `MAX_RANGES`, and an object has 2 n (n
+ * + 1) of them: 55 KB for 3 members, 310 KB for 8, 18.5 MB for 64. The half for former
+ * incarnations, and slots without a member, are never touched and so cost no memory.
  *
  * | word       | meaning                                                                                                 |
  * | ---------- | ------------------------------------------------------------------------------------------------------- |
- * | `status`   | bits of `PeerFlag`; 0 is READY. The send thread says so in every message                               |
- * | `disowned` | 1: the others have declared our life over: we must begin another one                                   |
+ * | `status`   | bits of `PeerFlag`; 0 is READY. The send thread puts it in every message                               |
+ * | `disowned` | 1: the others have declared our incarnation dead; we must restart                                       |
  * | `outrun`   | highest incarnation of our own slot that a member reported, above our own; 0: none                      |
  * | `owed`     | messages received so far that ask for an acknowledgement                                                |
  * | `served`   | value of `owed` up to which the send thread has acknowledged                                            |
- * | `changes`  | times any cell of the object, or of a peer, was written: the send thread looks no further if it is equal |
- * | `hungry`   | the send thread's log is full: ring its bell when an acknowledgement comes                              |
+ * | `changes`  | number of writes to any cell of the object, or of a peer: if it is equal, the send thread looks no further |
+ * | `hungry`   | the send thread's log is full: ring its doorbell when an acknowledgement comes                          |
  * | `numbered` | highest sequence number given to a record; stored before the record's ring is released, so a record is always in one of the two |
  * | `sequence`, `datagram` | highest numbers given to the network; stored before the system call that sends them, so a thread that sees an answer sees them (TSO; the answer crossed the kernel) |
  *
  * `owed` and `served` are each stored before the other side's word is read, both with sequentially
- * consistent `Atomics`: so either the receive thread sees that its last ring was served and rings
- * again, or the send thread sees more owed.
+ * consistent `Atomics`. So either the receive thread sees that its last ring was served and rings
+ * again, or the send thread sees the larger `owed`.
  */
 
 import {
@@ -84,8 +84,8 @@ interface Places {
 }
 
 /**
- * Vector cells of one object: what we have of each origin's present and former life, and what each
- * member has.
+ * Number of vector cells of one object: what we have of each origin's present and former
+ * incarnation, and what each member has of them.
  */
 function vectorsPerObject(members: number): number {
   return 2 * members * (members + 1);
@@ -103,8 +103,8 @@ function places(objects: number, members: number): Places {
 }
 
 /**
- * Memory for a board. `incarnation`: whole, 1 … 2^53−1, new at every start of the instance. Main
- * thread, once.
+ * Memory for a board. `incarnation`: a whole number, 1 … 2^53−1, new at every start of the
+ * instance. Main calls it once. Throws if the incarnation is out of range.
  */
 export function createAckBoard(objects: number, members: number, incarnation: number): SharedArrayBuffer {
   if (!Number.isSafeInteger(incarnation) || incarnation < 1) throw new RangeError(`incarnation ${incarnation}`);
@@ -152,8 +152,9 @@ export class AckBoard {
   // Written by main.
 
   /**
-   * While we are joining, have sent no unit, and no replication thread runs: another incarnation,
-   * because the members know a later one of our slot.
+   * Changes our incarnation, because the members know a later one of our slot. Only while we are
+   * joining, have sent no unit, and no replication thread runs. Throws if the new one is not above
+   * the present one.
    */
   raiseIncarnation(incarnation: number): void {
     if (!Number.isSafeInteger(incarnation) || incarnation <= this.incarnation)
@@ -188,12 +189,12 @@ export class AckBoard {
     this.lives.write(member, record.floats, LIFE_FLOATS);
   }
 
-  /** The others take us for dead. */
+  /** The others have declared our incarnation dead. */
   setDisowned(): void {
     Atomics.store(this.header, HEADER.at.disowned, 1);
   }
 
-  /** A member reports an incarnation of our own slot that is later than ours. */
+  /** A member reports a later incarnation of our own slot than ours. */
   setOutrun(incarnation: number): void {
     if (incarnation > this.headerF64[HEADER.at.outrun >> 1]) this.headerF64[HEADER.at.outrun >> 1] = incarnation;
   }
@@ -212,8 +213,8 @@ export class AckBoard {
   }
 
   /**
-   * When the first message came that the last ring of the bell was for. A hint for the delay:
-   * plain.
+   * When the first message came that the last ring of the doorbell was for. Only a hint for the
+   * acknowledgement delay, so the store is plain.
    */
   setOwedAt(object: number, now: number): void {
     this.f64[(object * CHANNEL.words + CHANNEL.at.owedAt) >> 1] = now;
@@ -245,14 +246,14 @@ export class AckBoard {
     this.attachments.write(object * this.members + member, record.floats, ATTACHMENT_FLOATS);
   }
 
-  /** What `member` says its content is; of our own slot main says it. */
+  /** What `member` reports about its content. Main writes the cell of our own slot. */
   writeDigest(object: number, member: number, record: DigestRecord): void {
     this.digests.write(object * this.members + member, record.floats, DIGEST_FLOATS);
   }
 
   // Read by anyone.
 
-  /** Returns the cell's version, 0 while it was never written. */
+  /** Returns the cell's version. 0: never written. */
   readDigest(object: number, member: number, into: DigestRecord): number {
     return this.digests.read(object * this.members + member, into.floats);
   }
@@ -262,7 +263,7 @@ export class AckBoard {
     return this.headerF64[HEADER.at.incarnation >> 1];
   }
 
-  /** Highest incarnation of our own slot that a member reported, above ours; 0: none. */
+  /** Highest incarnation of our own slot, above ours, that a member reported. 0: none. */
   get outrun(): number {
     const incarnation = this.headerF64[HEADER.at.outrun >> 1];
     return incarnation > this.incarnation ? incarnation : 0;
@@ -276,7 +277,7 @@ export class AckBoard {
     return Atomics.load(this.header, HEADER.at.disowned) !== 0;
   }
 
-  /** Copies the cell into `into`; returns its version, 0 while it was never written. */
+  /** Copies the cell into `into` and returns its version. 0: never written. */
   readReception(object: number, origin: number, into: VectorRecord): number {
     return this.vectors.read(this.ownCell(object, origin), into.floats);
   }
@@ -293,7 +294,7 @@ export class AckBoard {
     return this.vectors.version(this.ownCell(object, origin) + 1);
   }
 
-  /** What the member said it has of the origin's present life. */
+  /** What the member reported to have of the origin's present incarnation. */
   readVector(object: number, member: number, origin: number, into: VectorRecord): number {
     return this.vectors.read(this.memberCell(object, member, origin), into.floats);
   }
@@ -303,7 +304,7 @@ export class AckBoard {
   }
 
   /**
-   * What the member said it has of the origin's former life, of which it takes nothing more but
+   * What the member reported to have of the origin's former incarnation, for which it accepts only
    * repairs.
    */
   readFormerVector(object: number, member: number, origin: number, into: VectorRecord): number {
@@ -346,17 +347,17 @@ export class AckBoard {
     return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.hungry) !== 0;
   }
 
-  /** Highest sequence number given to a record of ours, sent or not; 0 at first. */
+  /** Highest sequence number given to a record of ours, sent or not. 0: none. */
   numbered(object: number): number {
     return this.f64[(object * CHANNEL.words + CHANNEL.at.numbered) >> 1];
   }
 
-  /** Highest sequence number of ours given to the network; 0 at first. */
+  /** Highest sequence number of ours given to the network. 0: none. */
   sequence(object: number): number {
     return this.f64[(object * CHANNEL.words + CHANNEL.at.sequence) >> 1];
   }
 
-  /** Highest datagram number of ours given to the network; 0 at first. */
+  /** Highest datagram number of ours given to the network. 0: none. */
   datagram(object: number): number {
     return this.f64[(object * CHANNEL.words + CHANNEL.at.datagram) >> 1];
   }

@@ -1,17 +1,17 @@
 /**
- * The state arena: one SharedArrayBuffer, one fixed region per state object.
+ * The state arena: one SharedArrayBuffer with one fixed region per state object.
  *
- * Its layout follows from the configuration alone: not from the number of workers, not from the
- * machine, and it holds indices, never pointers. So a byte copy of it is a snapshot that an
- * instance with the same layout hash can use in place.
+ * Its layout follows from the configuration alone, not from the machine or the number of workers.
+ * It holds indices, never pointers. So a byte copy of it is a snapshot that an instance with the
+ * same layout hash can use in place.
  *
- * **Meaning and layout.** Two instances understand each other's records if their state has the same
- * *meaning*: the same objects, of the same kinds and parameters. Capacities and lists that only
- * shape memory may differ: they are part of the *layout*, which only the threads of one instance
- * have to share. A snapshot of another layout is merged object by object.
+ * **Meaning and layout.** Two instances are compatible if their state has the same *meaning*: the
+ * same objects, of the same kinds and parameters. Capacities and lists that only shape memory may
+ * differ. They are part of the *layout*, which only the threads of one instance have to share. A
+ * snapshot of another layout is merged object by object.
  *
  *     header   magic, format, layout hash (2 words), hash secret (4 words)
- *     regions  one per object, in the order declared, each on a cache line
+ *     regions  one per object, in declaration order, each on a cache line
  */
 
 import { createHash, randomBytes } from 'node:crypto';
@@ -22,8 +22,8 @@ const HEADER = struct({ magic: 1, format: 1, layoutHash: 2, secret: 4 });
 const MAGIC = 0x43_4f_4e_53; // "CONS"
 const FORMAT = 1;
 /**
- * What the words of keys and values mean, where the objects' parameters do not say it. Members of
- * different formats are incompatible, as their hashes differ.
+ * The version of what words of keys and values mean, where the objects' parameters do not say it.
+ * Members of different versions are incompatible, because their hashes differ.
  *
  *     2   a key contains the link, and the ports of SCTP, UDP-Lite and DCCP
  *     3   members compare a hash of the meaning alone
@@ -33,17 +33,17 @@ export const STATE_FORMAT = 4;
 
 export type Parameters = Readonly<Record<string, unknown>>;
 
-/** What the arena needs to know of an object to give it a place. */
+/** What the arena needs to know of an object to lay it out. */
 export interface ArenaObject {
   readonly name: string;
   readonly kind: string;
   /**
-   * What the object's records mean: key and value width, wire form, semantics. Equal at every
-   * member of a cluster.
+   * What the object's records mean: key and value width, wire form, semantics. Equal at all members
+   * of a cluster.
    */
   readonly parameters: Parameters;
   /**
-   * What shapes its memory at this instance alone, such as its capacity. Absent: nothing beside the
+   * What shapes its memory at this instance alone, such as its capacity. Absent: nothing beyond the
    * parameters.
    */
   readonly shape?: Parameters;
@@ -56,18 +56,22 @@ export type Hash64 = readonly [number, number];
 export interface ArenaLayout {
   readonly bytes: number;
   /**
-   * Over the meaning, and every object's shape and size: the threads of one instance compare it.
+   * Hash of the meaning and of every object's shape and size. The threads of one instance compare
+   * it.
    */
   readonly hash: Hash64;
   /**
-   * Over the state format, the slots, and every object's name, kind and parameters: members compare
-   * it.
+   * Hash of the state format, the number of slots, and every object's name, kind and parameters.
+   * Members compare it.
    */
   readonly meaning: Hash64;
   readonly offsets: readonly number[];
 }
 
-/** `slots`: places for members, which objects share ports and totals by. */
+/**
+ * `slots`: slots for members, by which objects divide ports and totals. Throws if two objects have
+ * the same name.
+ */
 export function layoutArena(objects: readonly ArenaObject[], slots = 1): ArenaLayout {
   const offsets: number[] = [];
   let next = roundUp(HEADER.bytes, BYTES_PER_LINE);
@@ -92,7 +96,7 @@ function hash64(digest: Buffer): Hash64 {
   return [digest.readInt32LE(0), digest.readInt32LE(4)];
 }
 
-/** A new, empty arena with a secret of its own. Main thread, once. */
+/** Creates an empty arena with a new secret. Main calls it once. */
 export function createArena(layout: ArenaLayout): SharedArrayBuffer {
   const buffer = new SharedArrayBuffer(layout.bytes);
   writeHeader(buffer, layout);
@@ -100,8 +104,7 @@ export function createArena(layout: ArenaLayout): SharedArrayBuffer {
 }
 
 /**
- * Empties an arena that was filled with what cannot be used. While nobody has it open but to look
- * at it.
+ * Empties an arena whose content cannot be used. Other threads may at most be reading the arena.
  */
 export function clearArena(buffer: SharedArrayBuffer, layout: ArenaLayout): void {
   new Uint8Array(buffer).fill(0);
@@ -109,7 +112,7 @@ export function clearArena(buffer: SharedArrayBuffer, layout: ArenaLayout): void
 }
 
 /**
- * The secret of a snapshot's arena becomes that of ours, with no thread that has objects open. See
+ * Copies the secret of a snapshot's arena into ours. No thread may have objects open. See
  * `loadSnapshot`.
  */
 export function takeSecret(buffer: SharedArrayBuffer, from: SharedArrayBuffer): void {
@@ -127,9 +130,11 @@ function writeHeader(buffer: SharedArrayBuffer, layout: ArenaLayout): void {
   for (let i = 0; i < 4; i++) header[HEADER.at.secret + i] = secret.readInt32LE(i * 4);
 }
 
-/** A thread's view of the arena. Throws when the buffer was laid out from another configuration. */
+/** A thread's view of the arena. Throws if the buffer was laid out from another configuration. */
 export class Arena {
-  /** Key for hashes of attacker-chosen keys; travels with the arena, for slots depend on it. */
+  /**
+   * Key for hashes of attacker-chosen keys. It travels with the arena, because slots depend on it.
+   */
   readonly secret: Int32Array;
   private readonly buffer: SharedArrayBuffer;
   private readonly layout: ArenaLayout;
@@ -151,7 +156,7 @@ export class Arena {
     this.secret = new Int32Array(buffer, HEADER.at.secret * 4, 4);
   }
 
-  /** Where the region of the object with this index begins, in bytes of the arena. */
+  /** Byte offset in the arena of the region of the object with this index. */
   offset(id: number): number {
     return this.layout.offsets[id];
   }
@@ -160,17 +165,17 @@ export class Arena {
     return this.layout.bytes;
   }
 
-  /** Threads of one instance have the same. */
+  /** Equal in all threads of one instance. */
   get layoutHash(): Hash64 {
     return this.layout.hash;
   }
 
-  /** Members that understand each other have the same. */
+  /** Equal at compatible members. */
   get meaningHash(): Hash64 {
     return this.layout.meaning;
   }
 
-  /** The region of the object with this index, its id. */
+  /** The region of the object with this index (its id). Throws if there is no such object. */
   region(id: number): Region {
     const object = this.objects[id];
     if (object === undefined) throw new RangeError(`no state object ${id}`);

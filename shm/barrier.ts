@@ -1,37 +1,34 @@
 /**
- * The barrier: the moment at which nobody is changing shared state, so that main can take a copy of
- * all of it.
+ * The barrier: all threads stop changing shared state, so that main can copy all of it.
  *
  *     header      asked, arrivals, deserters (own lines)
  *     per thread  away (own line)
  *
- * Main asks, in stages, and waits in each only a bounded time; packets stand from HOLD to RUN
- * alone:
+ * Main asks in stages, and waits a bounded time in each. Packets stand still only from HOLD to RUN:
  *
  * | stage  | who acts                       | what they do                                                                |
  * | ------ | ------------------------------ | --------------------------------------------------------------------------- |
- * | RUN    |                                | everybody works                                                             |
- * | POST   | the last thread (send)         | comes to its post: from here on it is awake and waits for the next stage only |
+ * | RUN    |                                | all threads work                                                            |
+ * | POST   | the last thread (send)         | comes to its post: from here on it is awake and only waits for the next stage |
  * | HOLD   | the others, where they are next between two steps | stand still                                              |
- * | SETTLE | the last thread                | numbers what the others have logged, says so, and stands still              |
+ * | SETTLE | the last thread                | numbers what the others have logged, reports it, and stands still           |
  *
  * **Away.** Between two steps a thread is *away* while it sleeps: a worker in `poll`, the receive
- * thread in its event loop. It need not be woken, let alone waited for: it has said that it touches
- * nothing before it has looked at `asked` again.
+ * thread in its event loop. Main neither wakes it nor waits for it, because it touches nothing
+ * before it has read `asked` again.
  *
  *     thread                                main
  *     away := 0 (comes back)                asked := HOLD
  *     reads asked                           reads away
  *
  * Each stores before it reads, with sequentially consistent `Atomics`. So either the thread sees
- * that it is asked to hold, says that it is away again and waits; or main sees that it is back, and
- * waits for it.
+ * HOLD, marks itself away again and waits, or main sees that it is back, and waits for it.
  *
- * **Nobody waits for ever.** A thread that was held longer than `HOLD_MS_MAX`, for main is stuck,
- * counts itself in `deserters` and goes on, before it touches anything: so main, which compares
- * that count after its copy, never takes a torn copy for a whole one. Main gives up when a stage
- * takes longer than it may, and lets everybody go; a thread that dies on the way is such a stage,
- * one that died while away has touched nothing.
+ * **No thread waits for ever.** If main is stuck and a thread was paused longer than `HOLD_MS_MAX`,
+ * the thread counts itself in `deserters` and continues. It does so before it touches anything.
+ * Main compares that count after its copy, so it never takes a torn copy for a whole one. Main
+ * gives up if a stage takes too long, and lets all threads continue. That covers a thread that dies
+ * on the way. A thread that died while away has touched nothing.
  */
 
 import type { Region } from './region.js';
@@ -41,34 +38,34 @@ const HEADER = struct({ asked: LINE, arrivals: LINE, deserters: 1, settled: 1 })
 const THREAD = struct({ away: LINE });
 
 /**
- * The low bits of `asked`; above them the number of the meeting, so that no wait mistakes one for
- * the next.
+ * The low bits of `asked`. The bits above them are the number of the meeting, so that a wait never
+ * mistakes one meeting for the next.
  */
 const Stage = { RUN: 0, POST: 1, HOLD: 2, SETTLE: 3 } as const;
 const STAGE_BITS = 2;
 const STAGE_MASK = 3;
 /**
- * A thread that is held goes on after that time: far more than main takes, far less than makes a
- * thread stuck.
+ * A paused thread continues after this time. It is far longer than main needs, and far shorter than
+ * what makes a thread count as stuck.
  */
 const HOLD_MS_MAX = 2_000;
-/** How long main waits for the last thread to come to its post: nobody else is held by that. */
+/**
+ * How long main waits for the last thread to come to its post. No other thread is paused meanwhile.
+ */
 const POST_MS_MAX = 100;
-/** How long all others may be held before the action, altogether. */
+/** How long all others may be paused before the action, in total. */
 const GATHER_MS_MAX = 20;
 
 export interface Meeting<T> {
   readonly result: T;
-  /** From the first thread asked to hold until all may go on, in microseconds. */
+  /** From the first thread asked to pause until all may continue, in microseconds. */
   readonly pauseUs: number;
-  /** Of that: until all stood, and the action. */
+  /** The parts of `pauseUs`: until all threads stood still, and the action. */
   readonly gatherUs: number;
   readonly actionUs: number;
 }
 
-/**
- * Why there was no meeting, or why its result is worth nothing. Another try, later, may succeed.
- */
+/** Why there was no meeting, or why its result is invalid. A later attempt may succeed. */
 export class BarrierError extends Error {}
 
 export class Barrier {
@@ -86,7 +83,7 @@ export class Barrier {
 
   // ——— Every thread but the last ———
 
-  /** Whether threads are to hold; a worker looks between two batches. */
+  /** Whether threads must pause. A worker reads it between two batches. */
   get holding(): boolean {
     return (Atomics.load(this.words, HEADER.at.asked) & STAGE_MASK) >= Stage.HOLD;
   }
@@ -97,7 +94,7 @@ export class Barrier {
     if (this.holding) this.tellMain();
   }
 
-  /** Comes back to work; waits first while threads are to hold. */
+  /** Comes back to work. First waits while threads must pause. */
   enter(thread: number): void {
     const { words } = this;
     const away = this.at(thread);
@@ -121,9 +118,9 @@ export class Barrier {
   }
 
   /**
-   * The last thread, between two rounds: is at its post until the meeting is over. `settle` numbers
-   * all that the others have logged, and says whether there is nothing left that it could not
-   * number.
+   * The last thread calls this between two rounds. It stays at its post until the meeting is over.
+   * `settle` numbers all that the others have logged, and returns whether it could number
+   * everything.
    */
   attend(settle: () => boolean): void {
     const { words } = this;
@@ -134,7 +131,7 @@ export class Barrier {
     const until = performance.now() + HOLD_MS_MAX;
     while ((asked & STAGE_MASK) !== Stage.SETTLE) {
       if (asked >>> STAGE_BITS !== post >>> STAGE_BITS || (asked & STAGE_MASK) === Stage.RUN) return;
-      if (performance.now() > until) return; // main has not seen it settle: nothing to be taken for whole
+      if (performance.now() > until) return; // main has not seen it settle, so it takes no copy
       Atomics.wait(words, HEADER.at.asked, asked, HOLD_MS_MAX);
       asked = Atomics.load(words, HEADER.at.asked);
     }
@@ -146,10 +143,10 @@ export class Barrier {
   // ——— Main ———
 
   /**
-   * Runs `action` while nobody changes shared state. `others` hold first, then `last` settles;
-   * `call` wakes the last thread. Blocks main for some 100 ms at most. Throws a `BarrierError`
-   * where they did not all come, or one left before the action was over; then `discard` is given
-   * its result.
+   * Runs `action` while no thread changes shared state. `others` pause first, then the last thread
+   * settles. `call` wakes the last thread. Blocks main for some 100 ms at most. Throws a
+   * `BarrierError` if a thread did not come, or left before the action was over. In the latter case
+   * `discard` gets the result.
    */
   meet<T>(
     others: readonly number[],
@@ -230,8 +227,8 @@ export class Barrier {
   }
 
   /**
-   * Waits until the meeting `asked` speaks of is over. False: for too long, and this thread goes
-   * on, counted.
+   * Waits until the meeting of `asked` is over. Returns false if that took too long: the thread
+   * counts itself as a deserter and continues.
    */
   private waitForRun(asked: number): boolean {
     const { words } = this;

@@ -1,10 +1,13 @@
 /**
- * What the cells of the acknowledgement board hold, as records that a thread fills from a cell or
- * writes to one: vectors, members as they are heard, the lives of a slot, and how we stand with a
- * member as a sender. Numbers only: see versioned.ts.
+ * The content of the cells of the acknowledgement board, as records that a thread fills from a cell
+ * or writes to one: vectors, peers, the incarnations of a slot, and the state of a member for us as
+ * a sender. Numbers only: see versioned.ts.
  */
 
-/** Out-of-order ranges a reception vector can hold; what would need more is not accepted. */
+/**
+ * Maximum out-of-order ranges in a reception vector. A message that would need more is not
+ * accepted.
+ */
 export const MAX_RANGES = 64;
 
 const VECTOR = {
@@ -39,12 +42,12 @@ const PEER = {
 export const PEER_FLOATS = PEER.answered + 1;
 
 /**
- * What a member says of itself in every message, and the status an instance has: `READY` while
- * neither bit is set.
+ * The status of an instance, which it sends in every message. It is `READY` while neither bit is
+ * set.
  */
 export const PeerFlag = { JOINING: 1, LEAVING: 2 } as const;
 
-/** Closed lives of one slot that are remembered one by one. */
+/** How many closed incarnations of one slot are remembered one by one. */
 export const BARRED_MAX = 8;
 const LIFE = { current: 0, former: 1, closed: 2, pending: 3, frozenAt: 4, closedThrough: 5, barred: 6 } as const;
 export const LIFE_FLOATS = LIFE.barred + 1 + BARRED_MAX;
@@ -52,20 +55,24 @@ export const LIFE_FLOATS = LIFE.barred + 1 + BARRED_MAX;
 const ATTACHMENT = { state: 0, incarnation: 1, owedRecords: 2, owedBytes: 3, cut: 4 } as const;
 export const ATTACHMENT_FLOATS = ATTACHMENT.cut + 1;
 
-/** In a vector's entry: the teller holds its own units for the origin it is about. */
+/**
+ * In an entry of a vector: the member that sent it retains its own units for the entry's origin.
+ */
 export const VECTOR_HOLDS = 1;
-/** In what we have of an origin: it has detached us, and what we miss comes in units of our own. */
+/**
+ * In our reception of an origin: it has detached us, and sends what we lack in units for us alone.
+ */
 export const VECTOR_APART = 2;
 
 /**
- * Which of one origin's sequence numbers one member has: everything through `contiguous`, and the
- * ranges beyond it, in ascending order, never touching each other. Fields that a kind of cell does
- * not use stay 0.
+ * Which of one origin's sequence numbers one member has: everything up to `contiguous`, and the
+ * ranges beyond it, in ascending order and never adjacent. Fields that a kind of cell does not use
+ * stay 0.
  */
 export class VectorRecord {
   readonly floats = new Float64Array(VECTOR_FLOATS);
 
-  /** Incarnation the record speaks of; 0 while nothing is known. */
+  /** Incarnation that the record is about. 0: nothing is known. */
   get incarnation(): number {
     return this.floats[VECTOR.incarnation];
   }
@@ -78,7 +85,7 @@ export class VectorRecord {
   set contiguous(value: number) {
     this.floats[VECTOR.contiguous] = value;
   }
-  /** Highest number the origin said it has sent. */
+  /** Highest number that the origin reported to have sent. */
   get highest(): number {
     return this.floats[VECTOR.highest];
   }
@@ -99,28 +106,28 @@ export class VectorRecord {
   set stamp(value: number) {
     this.floats[VECTOR.stamp] = value;
   }
-  /** When that datagram came, in our milliseconds. */
+  /** When that datagram arrived, in our milliseconds. */
   get arrivalMs(): number {
     return this.floats[VECTOR.arrival];
   }
   set arrivalMs(value: number) {
     this.floats[VECTOR.arrival] = value;
   }
-  /** Lowest number the origin said it can still send us. */
+  /** Lowest number that the origin reported that it can still send us. */
   get floor(): number {
     return this.floats[VECTOR.floor];
   }
   set floor(value: number) {
     this.floats[VECTOR.floor] = value;
   }
-  /** Bits `VECTOR_…`: what was told beside the numbers. */
+  /** Bits `VECTOR_…`: what was reported beside the numbers. */
   get flags(): number {
     return this.floats[VECTOR.flags];
   }
   set flags(value: number) {
     this.floats[VECTOR.flags] = value;
   }
-  /** Lowest number that came in a folded unit of the backlog under way; 0: none did. */
+  /** Lowest number that came in a folded unit of the present backlog. 0: none came. */
   get folded(): number {
     return this.floats[VECTOR.folded];
   }
@@ -160,12 +167,12 @@ export class VectorRecord {
     return false;
   }
 
-  /** Highest number that is here. */
+  /** Highest number that was received. */
   get last(): number {
     return this.ranges === 0 ? this.contiguous : this.end(this.ranges - 1);
   }
 
-  /** Members whose slots the origin does not address: 32 slots a word. */
+  /** Mask of slots that the origin does not address: 32 slots a word. */
   excluded(word: 0 | 1): number {
     return this.floats[VECTOR.excluded + word];
   }
@@ -177,7 +184,7 @@ export class VectorRecord {
     return ((this.floats[VECTOR.excluded + (slot >>> 5)] >>> (slot & 31)) & 1) !== 0;
   }
 
-  /** Whether both have the same numbers of the same life. */
+  /** Whether both have the same numbers of the same incarnation. */
   equals(other: VectorRecord): boolean {
     if (this.incarnation !== other.incarnation || this.contiguous !== other.contiguous) return false;
     if (this.ranges !== other.ranges) return false;
@@ -186,7 +193,7 @@ export class VectorRecord {
     return true;
   }
 
-  /** How many of the numbers through `highest` are not here. */
+  /** How many of the numbers up to `highest` were not received. */
   missing(highest: number): number {
     let missing = Math.max(0, highest - this.contiguous);
     for (let i = 0; i < this.ranges; i++) missing -= this.end(i) - this.start(i) + 1;
@@ -198,12 +205,12 @@ export class VectorRecord {
   }
 }
 
-/** Smallest allowance for variation: the clock and the scheduler are no better. */
+/** Smallest allowance for variation. The clock and the scheduler are not more exact. */
 const GRANULARITY_MS = 1;
 
 /**
- * What is known of a member itself, over all objects. Times in milliseconds; round trips 0 while
- * `samples` is 0.
+ * What is known about a peer itself, over all objects. Times are in milliseconds. Round trips are 0
+ * while `samples` is 0.
  */
 export class PeerRecord {
   readonly floats = new Float64Array(PEER_FLOATS);
@@ -214,7 +221,7 @@ export class PeerRecord {
   set incarnation(value: number) {
     this.floats[PEER.incarnation] = value;
   }
-  /** When a message of its present incarnation last came; meaningless while `incarnation` is 0. */
+  /** When a message of its present incarnation last came. Undefined while `incarnation` is 0. */
   get heardAt(): number {
     return this.floats[PEER.heardAt];
   }
@@ -224,11 +231,11 @@ export class PeerRecord {
   get latest(): number {
     return this.floats[PEER.latest];
   }
-  /** Over the sliding window of samples. */
+  /** Minimum over the sliding window of samples. */
   get minimum(): number {
     return this.floats[PEER.minimum];
   }
-  /** Over the sliding window of samples. */
+  /** Average over the sliding window of samples. */
   get average(): number {
     return this.floats[PEER.average];
   }
@@ -241,7 +248,7 @@ export class PeerRecord {
     return this.floats[PEER.variation];
   }
   /**
-   * The longest round trip to expect after these samples: never shorter than the latest one (RFC
+   * The longest round trip to expect after these samples. Never shorter than the latest one (RFC
    * 6298 §2).
    */
   get longestRoundTrip(): number {
@@ -250,7 +257,7 @@ export class PeerRecord {
   get samples(): number {
     return this.floats[PEER.samples];
   }
-  /** Bits of `PeerFlag`, of its latest message. */
+  /** Bits of `PeerFlag` from its latest message. */
   get flags(): number {
     return this.floats[PEER.flags];
   }
@@ -258,8 +265,8 @@ export class PeerRecord {
     this.floats[PEER.flags] = value;
   }
   /**
-   * Whether a message of its present incarnation answered a datagram of ours: such a message was
-   * made after we started, so it cannot be a recording from before.
+   * Whether a message of its present incarnation answered a datagram of ours. Such a message was
+   * made after we started, so it cannot be an earlier recording.
    */
   get hasAnswered(): boolean {
     return this.floats[PEER.answered] !== 0;
@@ -273,7 +280,7 @@ export class PeerRecord {
   get isLeaving(): boolean {
     return (this.floats[PEER.flags] & PeerFlag.LEAVING) !== 0;
   }
-  /** Highest version of the wire format it speaks; 0: not known. */
+  /** Highest version of the wire format that it supports. 0: not known. */
   get speaks(): number {
     return this.floats[PEER.speaks];
   }
@@ -281,8 +288,7 @@ export class PeerRecord {
     this.floats[PEER.speaks] = value;
   }
   /**
-   * Its wall clock less ours, in ms, half a round trip taken into account; 0 while `skewSamples`
-   * is.
+   * Its wall clock minus ours, in ms, corrected by half a round trip. 0 while `skewSamples` is 0.
    */
   get skewMs(): number {
     return this.floats[PEER.skew];
@@ -307,21 +313,21 @@ export class PeerRecord {
 }
 
 /**
- * The lives of one slot. `workers/replication/lives.ts` says how one follows another:
+ * The incarnations of one slot. `workers/replication/lives.ts` says how one follows another:
  *
  *     admitted (current) ─ died or superseded ▶ frozen (former) ─ all that are heard have the same of it ▶ closed ─▶ next admitted
  */
 export class LifeRecord {
   readonly floats = new Float64Array(LIFE_FLOATS);
 
-  /** The life whose messages are believed; 0: none. */
+  /** The incarnation whose messages are believed. 0: none. */
   get current(): number {
     return this.floats[LIFE.current];
   }
   set current(value: number) {
     this.floats[LIFE.current] = value;
   }
-  /** The life before it, of which nothing is taken but repairs; 0: none. */
+  /** The incarnation before it, of which only repairs are accepted. 0: none. */
   get former(): number {
     return this.floats[LIFE.former];
   }
@@ -334,21 +340,21 @@ export class LifeRecord {
   set isClosed(value: boolean) {
     this.floats[LIFE.closed] = value ? 1 : 0;
   }
-  /** The life that waits for the former one to be closed; 0: none was heard. */
+  /** The incarnation that waits until the former one is closed. 0: none was heard. */
   get pending(): number {
     return this.floats[LIFE.pending];
   }
   set pending(value: number) {
     this.floats[LIFE.pending] = value;
   }
-  /** When the former life was frozen, in our milliseconds. */
+  /** When the former incarnation was frozen, in our milliseconds. */
   get frozenAt(): number {
     return this.floats[LIFE.frozenAt];
   }
   set frozenAt(value: number) {
     this.floats[LIFE.frozenAt] = value;
   }
-  /** This life and all earlier ones are over. */
+  /** This incarnation and all earlier ones have ended. */
   get closedThrough(): number {
     return this.floats[LIFE.closedThrough];
   }
@@ -359,12 +365,12 @@ export class LifeRecord {
     return this.floats[LIFE.barred];
   }
 
-  /** A life after `closedThrough` that is over. */
+  /** Notes an incarnation after `closedThrough` that has ended. */
   bar(incarnation: number): void {
     const at = LIFE.barred + 1;
     if (this.isOver(incarnation)) return;
     if (this.barred === BARRED_MAX) {
-      // The earliest makes room: it and all before it are over.
+      // The list is full. Replace the earliest: it and all before it have ended.
       let earliest = 0;
       for (let i = 1; i < BARRED_MAX; i++) if (this.floats[at + i] < this.floats[at + earliest]) earliest = i;
       this.closedThrough = Math.max(this.closedThrough, Math.min(this.floats[at + earliest], incarnation));
@@ -383,13 +389,13 @@ export class LifeRecord {
   }
 }
 
-/** How we stand, as the sender of one object's units, with one member. */
+/** The state of one member for us as the sender of one object's units. */
 export const Attachment = {
   /** It has not been heard yet, or every unit it lacks is in the unit log. */
   ATTACHED: 0,
-  /** What it lacks is kept for it apart from the log. */
+  /** It is detached: what it lacks is kept as a backlog, apart from the log. */
   OWED: 1,
-  /** It lacks what is not kept: it gets nothing, and needs a snapshot. */
+  /** It lacks units that are not kept. It gets nothing, and needs a snapshot. */
   ABSENT: 2,
 } as const;
 export type Attachment = (typeof Attachment)[keyof typeof Attachment];
@@ -407,14 +413,14 @@ export class AttachmentRecord {
   set state(value: Attachment) {
     this.floats[ATTACHMENT.state] = value;
   }
-  /** The life of the member that this is about; 0 while it was never heard. */
+  /** The incarnation of the member that this is about. 0: it was never heard. */
   get incarnation(): number {
     return this.floats[ATTACHMENT.incarnation];
   }
   set incarnation(value: number) {
     this.floats[ATTACHMENT.incarnation] = value;
   }
-  /** Sequence numbers and bytes of what is kept for it. */
+  /** Size of the backlog in sequence numbers. `owedBytes`: in bytes. */
   get owedRecords(): number {
     return this.floats[ATTACHMENT.owedRecords];
   }
@@ -439,7 +445,8 @@ export class AttachmentRecord {
 export const DIGEST_FLOATS = 4;
 
 /**
- * A digest of an object's content, and the hash of the vector it was taken at; all 0: none is told.
+ * A digest of an object's content, and the hash of the vector at which it was taken. All 0: none
+ * was reported.
  */
 export class DigestRecord {
   readonly floats = new Float64Array(DIGEST_FLOATS);

@@ -1,14 +1,14 @@
 /**
- * Control flags: how the main thread speaks to threads that never look at messages, and how they
- * answer.
+ * Control flags: how main controls threads that never read messages, and how those threads report
+ * their state.
  *
  *     header       phase, doorbell of the send thread (own line)
  *     per thread   state, heartbeat, restarts, core, OS thread id, worker id (own line each)
  *     barrier      see barrier.ts
  *
- * `phase` is written by main alone. A thread's line is written by that thread; after it has died,
- * and before its replacement starts, by main. The doorbell is a counter anyone adds to; the send
- * thread waits on it.
+ * Only main writes `phase`. A thread's line is written by that thread. After the thread has died,
+ * and before its replacement starts, main writes it. Any thread may add to the doorbell, a counter;
+ * the send thread waits on it.
  */
 
 import { Barrier, BarrierError, type Meeting } from './barrier.js';
@@ -19,16 +19,16 @@ const HEADER = struct({ phase: LINE, doorbell: LINE });
 const THREAD = struct({ state: LINE, heartbeat: 1, restarts: 1, core: 1, tid: 1, worker: 1 });
 
 /**
- * What main asks of all threads; a phase only goes forward.
+ * What main asks of all threads. A phase only goes forward.
  *
- * RUN: everything. DRAIN: traffic that has state goes on, new state is not made. QUIET: the data
- * plane workers end, while replication goes on until it has nothing left to say. STOP: all threads
- * end.
+ * RUN: full operation. DRAIN: traffic that has state continues, and no new state is made. QUIET:
+ * the data plane workers end, while replication continues until it has nothing left to send. STOP:
+ * all threads end.
  */
 export const Phase = { RUN: 0, DRAIN: 1, QUIET: 2, STOP: 3 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
 
-/** What a thread says of itself. */
+/** The state that a thread reports. */
 export const ThreadState = { ABSENT: 0, STARTING: 1, READY: 2, STOPPED: 3, FAILED: 4 } as const;
 export type ThreadState = (typeof ThreadState)[keyof typeof ThreadState];
 export const THREAD_STATE_NAMES = ['absent', 'starting', 'ready', 'stopped', 'failed'] as const;
@@ -59,7 +59,7 @@ export class Control {
     return Atomics.load(this.words, HEADER.at.phase) as Phase;
   }
 
-  /** Main only. Wakes whoever waits on the doorbell. */
+  /** Main only. Wakes the thread that waits on the doorbell. */
   setPhase(phase: Phase): void {
     Atomics.store(this.words, HEADER.at.phase, phase);
     this.ring();
@@ -76,8 +76,8 @@ export class Control {
   }
 
   /**
-   * Waits, without blocking the event loop, until the bell has rung since `seen` was read, or the
-   * time is up.
+   * Waits, without blocking the event loop, until the doorbell has rung since `seen` was read, or
+   * the timeout has passed.
    */
   async waitBell(seen: number, timeoutMs: number): Promise<void> {
     const wait = Atomics.waitAsync(this.words, HEADER.at.doorbell, seen, timeoutMs);
@@ -93,7 +93,8 @@ export class Control {
   }
 
   /**
-   * A thread shows that it is alive; once a round, plain: the reader only asks whether it changes.
+   * Shows that a thread is alive. Each thread calls this once a round. The store is plain, because
+   * the reader only checks whether the value changes.
    */
   beat(thread: number): void {
     const at = this.at(thread) + THREAD.at.heartbeat;
@@ -113,7 +114,7 @@ export class Control {
   }
 
   /**
-   * The core a thread is pinned to, or -1; its OS thread id; its `worker_threads` id. Shown by
+   * The core that a thread is pinned to, or -1; its OS thread id; its `worker_threads` id. For
    * `show threads`.
    */
   place(thread: number): Place {
@@ -133,16 +134,16 @@ export class Control {
   }
 
   /**
-   * Main only: runs `action` while the threads stand at the barrier, `last` the send thread. Throws
-   * a `BarrierError` where one is not there or does not come; what `action` returned, if it ran, is
-   * then given to `discard`.
+   * Main only: runs `action` while the threads stand at the barrier. `last` is the send thread.
+   * Throws a `BarrierError` if a thread is not ready or does not come. If `action` ran anyway,
+   * `discard` gets its result.
    */
   meet<T>(last: number, name: (thread: number) => string, action: () => T, discard: (result: T) => void): Meeting<T> {
     const others: number[] = [];
     for (let thread = 0; thread < this.threads; thread++) {
       const state = this.state(thread);
-      // One that failed may have left locks, until it is recovered, and starts again in the midst
-      // of things.
+      // A failed thread may have left locks until it is recovered, and its replacement may start at
+      // any time.
       if (state !== ThreadState.READY && (state !== ThreadState.STOPPED || thread === last))
         throw new BarrierError(`thread ${name(thread)} is ${THREAD_STATE_NAMES[state]}`);
       if (state === ThreadState.READY && thread !== last) others.push(thread);

@@ -1,12 +1,13 @@
 /**
- * The event ring: how a thread that never yields to its event loop gets a line into the log.
+ * The event ring: how a thread that never yields to its event loop writes lines to the log.
  *
- * One producer (a thread), one consumer (main, which polls), whole lines of text. Events are rare:
- * a full ring drops the line and counts it, and main says how many were lost.
+ * It has one producer (a thread) and one consumer (main, which polls), and carries whole lines of
+ * text. Events are rare. A full ring drops the line and counts it, and main logs how many were
+ * lost.
  *
  *     line 0   tail      bytes written, published by the producer
  *     line 1   head      bytes read, released by main
- *     line 2   lost      lines dropped, producer's own count
+ *     line 2   lost      lines dropped, the producer's own count
  *     data     2^n bytes; an event is level (1), length (2, little-endian), UTF-8 text, and may wrap;
  *              fields follow the text as JSON, after a NUL
  */
@@ -22,7 +23,7 @@ const TEXT_BYTES_MAX = 2048;
 export const EVENT_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type EventLevel = (typeof EVENT_LEVELS)[number];
 
-/** What a line says beside its text, for programs that read the log. */
+/** What a line contains beside its text, for programs that read the log. */
 export interface EventFields {
   readonly [name: string]: string | number | boolean | EventFields;
 }
@@ -56,8 +57,8 @@ export class EventWriter extends EventRing {
   private readonly encoder = new TextEncoder();
 
   /**
-   * Never waits; not for the packet path. Text that is too long is cut; with fields, or when the
-   * ring is full, it is lost: false.
+   * Never waits. Not for the packet path. Text that is too long is cut. Returns false if the line
+   * is lost: with fields it is too long, or the ring is full.
    */
   write(level: EventLevel, text: string, fields?: EventFields): boolean {
     const line = text.replaceAll(FIELDS, ' ');
@@ -87,7 +88,7 @@ export class EventReader extends EventRing {
   private readonly decoder = new TextDecoder();
   private lostSeen = 0;
 
-  /** Every event since the last call; a last one says how many lines were lost, if any were. */
+  /** Every event since the last call. If lines were lost, a last event gives their number. */
   read(): Event[] {
     const events: Event[] = [];
     const tail = Atomics.load(this.control, TAIL);

@@ -1,13 +1,13 @@
 /**
  * Keyed hash of attacker-chosen keys: HalfSipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast
- * short-input PRF", 2012; the 32-bit variant of their reference code, and what Linux uses for its
- * hash tables on 32-bit machines), over whole 32-bit words in little-endian order. Without the key
+ * short-input PRF", 2012; the 32-bit variant of their reference code, which Linux uses for its hash
+ * tables on 32-bit machines), over whole 32-bit words in little-endian order. Without the key,
  * nobody can choose keys that collide.
  *
- * Pure 32-bit integer arithmetic on locals: nothing is allocated, and V8 keeps the four state words
- * in registers. For that the rounds must stand in one function, one after the other: as a loop they
- * take twice as long, and as calls longer still. So the functions are put together here, when the
- * module is loaded, from one text of the round.
+ * It is pure 32-bit integer arithmetic on locals: nothing is allocated, and V8 keeps the four state
+ * words in registers. That requires all rounds in one function, unrolled: a loop takes twice as
+ * long, and calls take longer still. So the functions are generated here from one text of the round
+ * when the module is loaded.
  */
 
 const ROUND = `
@@ -18,27 +18,26 @@ const ROUND = `
 const FINISH = ROUND.repeat(3);
 
 /**
- * Constants of the two widths of output: what is added to `v1` at the start and to `v2` before the
- * finish.
+ * Constants for the two output widths. `start` is mixed into `v1` at the start, `finish` into `v2`
+ * before the finish.
  */
 const NARROW = { start: 0, finish: 0xff };
 const WIDE = { start: 0xee, finish: 0xee };
-/** Added to `v1` before the second half of wide output. */
+/** Mixed into `v1` before the second half of wide output. */
 const SECOND_HALF = 0xdd;
 
 const absorb = (word: string): string => `v3 ^= ${word}; ${ROUND} v0 ^= ${word};`;
 
-/** From the key `k0`, `k1` to the end of the finish; the output is `v1 ^ v3`. */
+/** All rounds from the key `k0`, `k1` to the end of the finish. The output is `v1 ^ v3`. */
 const rounds = (words: string, { start, finish }: typeof NARROW): string => `
   let v0 = k0 | 0, v1 = k1 ^ ${start}, v2 = 0x6c796765 ^ k0, v3 = 0x74656462 ^ k1;
   ${words} v2 ^= ${finish}; ${FINISH}`;
 /**
- * The same for words in variables; their length in bytes is in the top byte of the last one taken
- * in.
+ * The same for words in variables. The top byte of the last absorbed word is their length in bytes.
  */
 const ofVariables = (names: readonly string[], width: typeof NARROW): string =>
   rounds([...names, String(names.length << 26)].map(absorb).join(''), width);
-/** And for `words[at … at + count)`. */
+/** The same for `words[at … at + count)`. */
 const ofArray = (width: typeof NARROW): string =>
   rounds(
     `for (let i = 0; i <= count; i++) { const word = i < count ? words[at + i] : count << 26; ${absorb('word')} }`,
@@ -57,7 +56,7 @@ export const hash2 = compile<(k0: number, k1: number, a: number, b: number) => n
   `${ofVariables(['a', 'b'], NARROW)} return v1 ^ v3;`,
 );
 
-/** Hash of four words; the same as `hashWords` of them, twice as fast. */
+/** Hash of four words. Equal to `hashWords` of them, but twice as fast. */
 export const hash4 = compile<(k0: number, k1: number, a: number, b: number, c: number, d: number) => number>(
   'k0 k1 a b c d',
   `${ofVariables(['a', 'b', 'c', 'd'], NARROW)} return v1 ^ v3;`,
@@ -70,9 +69,9 @@ export const hashWords = compile<(k0: number, k1: number, words: Int32Array, at:
 );
 
 /**
- * A function that puts `hash2` of `a[i]`, `b[i]` into `out[i]` for i < `count`: a call per key
- * would cost half as much as the hash. For why it is made rather than called with the arrays, see
- * flow-lookup.ts.
+ * Returns a function that writes `hash2` of `a[i]`, `b[i]` to `out[i]` for i < `count`. One call
+ * per batch is used because a call per key would cost half as much as the hash. The arrays are
+ * bound at creation for the reason given in flow-lookup.ts.
  */
 export const hasher2 = compile<
   (k0: number, k1: number, a: Int32Array, b: Int32Array, out: Int32Array) => (count: number) => void
@@ -83,7 +82,7 @@ export const hasher2 = compile<
   } };`,
 );
 
-/** The same for keys of four words, which lie one after the other in `keys`. */
+/** The same for keys of four words each, stored one after the other in `keys`. */
 export const hasher4 = compile<(k0: number, k1: number, keys: Int32Array, out: Int32Array) => (count: number) => void>(
   'k0 k1 keys out',
   `return (count) => { for (let i = 0; i < count; i++) {
@@ -98,7 +97,7 @@ export interface WideHash {
   second: number;
 }
 
-/** Wide hash of two words, into `out`; the same as `wideWords` of them. */
+/** Wide hash of two words, into `out`. Equal to `wideWords` of them. */
 export const wide2 = compile<(k0: number, k1: number, a: number, b: number, out: WideHash) => void>(
   'k0 k1 a b out',
   ofVariables(['a', 'b'], WIDE) + toBoth,

@@ -1,27 +1,27 @@
 /**
- * The log ring: how a worker tells the send thread what it did to shared state.
+ * The log ring: how a worker passes to the send thread the records of its changes to shared state.
  *
- * One producer (a data plane worker), one consumer (the send thread), wait-free, whole records. A
- * record is a header word and up to 255 payload words, and never wraps: where it would, a padding
- * word sends the reader to the start.
+ * It has one producer (a data plane worker) and one consumer (the send thread). It is wait-free and
+ * carries whole records. A record is a header word and up to 255 payload words, and never wraps: if
+ * it would, a padding word sends the reader to the start.
  *
  *     header   object id (16) | operation (8) | payload words (8)
  *
- * Positions are free-running 32-bit word counts; the place in the ring is `position & mask`.
+ * Positions are free-running 32-bit word counts. The index in the ring is `position & mask`.
  *
  *     line 0   tail       published by the producer           read by the consumer
  *     line 1   head       released by the consumer            read by the producer
- *     line 2   committed  the producer's own, ahead of tail   read by whoever recovers a dead producer
+ *     line 2   committed  the producer's own, ahead of tail   read by recovery after the producer has died
  *     data     2^n words
  *
  * | transition                | who      | how                                                                    |
  * | ------------------------- | -------- | ---------------------------------------------------------------------- |
- * | free → claimed            | producer | `claim`: only its own memory; nobody else reads past `tail`            |
+ * | free → claimed            | producer | `claim`: only its own memory; no other thread reads past `tail`        |
  * | claimed → committed       | producer | `commit`: a plain store of `committed` after the payload               |
  * | claimed → free            | producer | `abort`, or the producer dies: the words are simply written again      |
  * | committed → published     | producer | `publish`, once a batch: one atomic store of `tail`, which releases the |
  * |                           |          | plain stores before it to the consumer's atomic load                    |
- * | committed → published     | recovery | `recover`, only after the producer has died                            |
+ * | committed → published     | recovery | `recoverLog`, only after the producer has died                         |
  * | published → free          | consumer | `release`: one atomic store of `head`                                  |
  * | anything else             |          | does not happen                                                        |
  *
@@ -36,11 +36,11 @@ import { BYTES_PER_WORD, LINE, powerOfTwo, struct } from './struct.js';
 const CONTROL = struct({ tail: LINE, head: LINE, committed: LINE });
 const { tail: TAIL, head: HEAD, committed: COMMITTED } = CONTROL.at;
 
-/** A header no record has: go on at the start of the ring. */
+/** A header that no record has. The reader continues at the start of the ring. */
 const PADDING = -1;
 
 export const MAX_PAYLOAD_WORDS = 255;
-/** Ids up to 0xfffe: 0xffff would make the padding word. */
+/** 0xffff would make a header equal to the padding word. */
 export const MAX_OBJECT_ID = 0xfffe;
 
 export function recordHeader(objectId: number, op: number, words: number): number {
@@ -62,7 +62,9 @@ function open(buffer: SharedArrayBuffer): { control: Int32Array; data: Int32Arra
 
 /** The worker's side. */
 export class LogProducer {
-  /** The ring's data; a claimed payload is written at `words[at]`, `words[at + 1]`, … */
+  /**
+   * The ring's data. The payload of a claimed record is written at `words[at]`, `words[at + 1]`, …
+   */
   readonly words: Int32Array;
   private readonly control: Int32Array;
   private readonly capacity: number;
@@ -72,12 +74,12 @@ export class LogProducer {
   private committed: number;
   private published: number;
   private claimed: number;
-  /** Number of the batch under way: grows with every `publish` that had something to publish. */
+  /** Number of the current batch. It grows with every `publish` that published something. */
   batch = 1;
 
   /**
-   * Opens the ring where the last producer left it: records it committed and did not publish are
-   * published first.
+   * Opens the ring where the last producer left it. First publishes the records that it committed
+   * but did not publish.
    */
   constructor(buffer: SharedArrayBuffer) {
     const { control, data } = open(buffer);
@@ -93,21 +95,21 @@ export class LogProducer {
   }
 
   /**
-   * Words committed so far, modulo 2^32: a journal notes it to tell whether an operation's record
-   * was written.
+   * Words committed so far, modulo 2^32. A journal notes it, to find out whether the record of an
+   * operation was written.
    */
   get position(): number {
     return this.committed;
   }
 
-  /** The position once the claimed record is committed. */
+  /** The position after the claimed record is committed. */
   get claimedPosition(): number {
     return this.claimed;
   }
 
   /**
-   * Room for one record. Returns where in `words` its payload goes, or `NONE` when the ring is
-   * full.
+   * Claims room for one record. Returns the index in `words` of its payload, or `NONE` if the ring
+   * is full.
    */
   claim(objectId: number, op: number, payloadWords: number): number {
     const need = payloadWords + 1;
@@ -129,15 +131,15 @@ export class LogProducer {
     return header + 1;
   }
 
-  /** The claimed record is complete. */
+  /** Commits the claimed record. Its payload must be complete. */
   commit(): void {
     this.committed = this.claimed;
     this.control[COMMITTED] = this.claimed;
   }
 
   /**
-   * Claims and commits a record in one step, with its first payload word; the others are for the
-   * send thread to fill in (`StateObject.tell`). Returns false when the ring is full.
+   * Claims and commits a record in one step, with its first payload word. The send thread fills in
+   * the others (`StateObject.tell`). Returns false if the ring is full.
    */
   note(objectId: number, op: number, payloadWords: number, first: number): boolean {
     const position = this.committed;
@@ -159,12 +161,12 @@ export class LogProducer {
     return true;
   }
 
-  /** The claimed record is not wanted after all. */
+  /** Gives up the claimed record. */
   abort(): void {
     this.claimed = this.committed;
   }
 
-  /** Shows everything committed to the consumer. Returns whether there was anything. */
+  /** Publishes all committed records to the consumer. Returns whether there were any. */
   publish(): boolean {
     if (this.published === this.committed) return false;
     this.published = this.committed;
@@ -174,7 +176,7 @@ export class LogProducer {
   }
 }
 
-/** The send thread's side. `next()` steps to a record; its fields stay valid until `release()`. */
+/** The send thread's side. `next()` steps to a record. Its fields stay valid until `release()`. */
 export class LogConsumer {
   readonly words: Int32Array;
   objectId = 0;
@@ -183,7 +185,9 @@ export class LogConsumer {
   at = 0;
   /** Payload words. */
   length = 0;
-  /** Words stepped over, modulo 2^32: the producer's `position`, once that is all. */
+  /**
+   * Words stepped over, modulo 2^32. Equal to the producer's `position` once all are stepped over.
+   */
   position: number;
   private readonly control: Int32Array;
   private readonly mask: number;
@@ -223,19 +227,19 @@ export class LogConsumer {
     return true;
   }
 
-  /** Gives the words of every record stepped over back to the producer. */
+  /** Gives the words of all records stepped over back to the producer. */
   release(): void {
     Atomics.store(this.control, HEAD, this.position);
   }
 }
 
-/** Publishes what a producer that has died had committed. Only when no producer is alive. */
+/** Publishes what a dead producer had committed. Only when no producer is alive. */
 export function recoverLog(buffer: SharedArrayBuffer): void {
   const { control } = open(buffer);
   Atomics.store(control, TAIL, control[COMMITTED]);
 }
 
-/** Words committed to the ring by its producer, read after the producer has died. */
+/** Position up to which the producer committed. Read it after the producer has died. */
 export function committedPosition(buffer: SharedArrayBuffer): number {
   return open(buffer).control[COMMITTED];
 }

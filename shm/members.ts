@@ -1,19 +1,19 @@
 /**
- * The member table: who takes part, slot by slot. Main writes it, as a whole; the send and the
- * receive thread read it, as a whole, when its version has moved.
+ * The member table: the members of the cluster by slot. Main writes it as a whole. The send and the
+ * receive thread read it as a whole when its version has changed.
  *
  *     one versioned cell: view, then per slot: id, role, dead, port, name (text), address (text)
  *
- * A member keeps its *slot* for as long as it takes part: acknowledgement vectors, totals and
- * leased ports go by slots. Their number is fixed when the instance starts; which of them are taken
+ * A member keeps its *slot* as long as it takes part: acknowledgement vectors, totals and leased
+ * ports go by slots. The number of slots is fixed when the instance starts; which of them are taken
  * is not.
  *
  * | role    | messages      | is waited for | `dead`                                                                 |
  * | ------- | ------------- | ------------- | ---------------------------------------------------------------------- |
  * | EMPTY   | refused       | no            | 0                                                                      |
- * | MEMBER  | of later lives than `dead` | yes | the last life declared dead, 0: none was                            |
- * | EVICTED | refused       | no            | the life declared dead: survivors complete what it left half-delivered |
- * | LEFT    | refused       | no            | the life that left, after everybody had everything of it               |
+ * | MEMBER  | of incarnations above `dead` | yes | the last incarnation declared dead; 0: none                      |
+ * | EVICTED | refused       | no            | the incarnation declared dead: survivors complete what it left half-delivered |
+ * | LEFT    | refused       | no            | the incarnation that left, after all members had everything of it      |
  *
  * Only an EMPTY or a LEFT slot is given to another member.
  */
@@ -25,10 +25,10 @@ import { VersionedCells } from './versioned.js';
 export const Role = { EMPTY: 0, MEMBER: 1, EVICTED: 2, LEFT: 3 } as const;
 export type Role = (typeof Role)[keyof typeof Role];
 
-/** Every member has a bit in the masks of messages, and a place in every vector. */
+/** Each member has a bit in the masks of messages, and an index in every vector. */
 export const SLOTS_MAX = 64;
 
-/** What one slot of the table says. */
+/** One slot of the table. */
 export interface SlotEntry {
   readonly role: Role;
   /** Member id; 0 while EMPTY. */
@@ -38,7 +38,7 @@ export interface SlotEntry {
   /** Numeric IP address, up to 60 ASCII characters. */
   readonly address: string;
   readonly port: number;
-  /** Incarnation of the last life declared dead; 0: none. */
+  /** The last incarnation declared dead. 0: none. */
   readonly dead: number;
 }
 
@@ -60,14 +60,16 @@ function slotsOf(buffer: SharedArrayBuffer): number {
   throw new Error('not a member table');
 }
 
-/** An empty table. Main thread, once. */
+/**
+ * Memory for an empty table. Main calls it once. Throws if `slots` is not from 1 to `SLOTS_MAX`.
+ */
 export function createMemberTable(slots: number): SharedArrayBuffer {
   if (!(Number.isInteger(slots) && slots >= 1 && slots <= SLOTS_MAX))
     throw new RangeError(`${slots} slots, from 1 to ${SLOTS_MAX} are possible`);
   return new SharedArrayBuffer(VersionedCells.bytes(1, cellFloats(slots)));
 }
 
-/** The one writer: main. */
+/** The only writer: main. */
 export class MemberTableWriter {
   readonly slots: number;
   private readonly cells: VersionedCells;
@@ -80,8 +82,8 @@ export class MemberTableWriter {
   }
 
   /**
-   * `entries` becomes the table; slots past its end are EMPTY. `view` is what the change is known
-   * by, outside.
+   * Replaces the table by `entries`; slots past its end become EMPTY. `view` is the version of the
+   * member list. Throws if there are more entries than slots.
    */
   write(view: number, entries: readonly SlotEntry[]): void {
     const { floats } = this;
@@ -101,7 +103,7 @@ export class MemberTableWriter {
   }
 }
 
-/** A thread's own copy of the table, renewed by `refresh`. */
+/** A thread's own copy of the table. `refresh` updates it. */
 export class MemberTable {
   readonly slots: number;
   /** Grows with every change of this copy. */
@@ -122,7 +124,10 @@ export class MemberTable {
     this.refresh();
   }
 
-  /** Copies the table if it was written since. Returns whether it was. One atomic load if not. */
+  /**
+   * Copies the table if it was written since the last call, and returns whether it was. If not, it
+   * costs one atomic load.
+   */
   refresh(): boolean {
     if (this.cells.version(0) === this.version) return false;
     const { floats } = this;
@@ -138,7 +143,7 @@ export class MemberTable {
     return true;
   }
 
-  /** Slot of the member with this id, whatever its role is now; −1: there is none. */
+  /** Slot of the member with this id, whatever its role is now. −1: no such member. */
   slotOf(id: number): number {
     return this.slotsById.get(id) ?? -1;
   }
@@ -147,7 +152,7 @@ export class MemberTable {
     return this.floats[SLOTS_AT + slot * SLOT_FLOATS + SLOT.role] as Role;
   }
 
-  /** Whether a member takes part there. */
+  /** Whether a member takes part in this slot. */
   isMember(slot: number): boolean {
     return this.role(slot) === Role.MEMBER;
   }
@@ -156,7 +161,7 @@ export class MemberTable {
     return this.floats[SLOTS_AT + slot * SLOT_FLOATS + SLOT.id];
   }
 
-  /** Incarnation of the last life of the slot that was declared dead; 0: none. */
+  /** The last incarnation of the slot that was declared dead. 0: none. */
   dead(slot: number): number {
     return this.floats[SLOTS_AT + slot * SLOT_FLOATS + SLOT.dead];
   }
@@ -173,7 +178,7 @@ export class MemberTable {
     return this.addresses[slot];
   }
 
-  /** Slots in which a member takes part. */
+  /** Number of slots in which a member takes part. */
   get members(): number {
     let members = 0;
     for (let slot = 0; slot < this.slots; slot++) if (this.isMember(slot)) members++;

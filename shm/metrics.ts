@@ -1,10 +1,10 @@
 /**
  * The metrics region: one row of 64-bit counts per thread, one column per declared metric.
  *
- * Every row has one writer, its thread, which adds with plain loads and stores; readers see each
+ * Every row has one writer, its thread, which adds with plain loads and stores. Readers see each
  * aligned 64-bit word whole (x86-64), perhaps a moment late. A float counts exactly to 2^53, which
- * at 100 Mpps is nearly three years. A restarted thread goes on in its slot's row, so counts never
- * go back. Nothing in here belongs in a snapshot.
+ * at 100 Mpps is nearly three years. A restarted thread continues in its slot's row, so counts
+ * never decrease. Nothing in this region belongs in a snapshot.
  */
 
 import { Region } from './region.js';
@@ -15,11 +15,16 @@ export interface Metric {
   readonly name: string;
   /** One sentence: the manual entry of this metric. */
   readonly help: string;
-  /** A counter only grows and is summed over threads; a gauge is the present value, also summed. */
+  /**
+   * A counter only grows and is summed over threads. A gauge is the present value, also summed.
+   */
   readonly kind: 'counter' | 'gauge';
 }
 
-/** The declared metrics in column order; the same list in every thread. */
+/**
+ * The declared metrics in column order. The list is the same in every thread. Throws if a name
+ * occurs twice.
+ */
 export class MetricCatalogue {
   readonly metrics: readonly Metric[];
   private readonly index = new Map<string, number>();
@@ -32,7 +37,7 @@ export class MetricCatalogue {
     });
   }
 
-  /** Column of a declared metric. */
+  /** Column of a metric. Throws if it is not declared. */
   column(name: string): number {
     const column = this.index.get(name);
     if (column === undefined) throw new Error(`metric ${name} is not declared`);
@@ -58,7 +63,7 @@ export class Metrics {
     this.rows = Array.from({ length: threads }, (_, i) => region.f64(i * catalogue.rowBytes, catalogue.metrics.length));
   }
 
-  /** A thread's own row: it alone writes here, `row[column] += n`. */
+  /** A thread's own row. Only that thread writes it: `row[column] += n`. */
   row(thread: number): Float64Array {
     const row = this.rows[thread];
     if (row === undefined) throw new RangeError(`no metrics row for thread ${thread}`);

@@ -1,30 +1,30 @@
 /**
- * Next hops: which link-layer address an IPv4 or IPv6 neighbour on a port has. Main learns them;
+ * Next hops: the link-layer addresses of IPv4 and IPv6 neighbours on each port. Main learns them;
  * workers use them.
  *
  *     line 0   version   odd while main writes                        main writes, workers read
  *     line 1   bell      a worker wants a neighbour it does not know  workers add, main waits
- *     line 2   key       of the hash of IPv6 addresses                written once, before anybody reads
+ *     line 2   key       of the hash of IPv6 addresses                written once, before any thread reads
  *     wanted   per port `WANTED_CELLS` of: check (0: none), IP version, address (4)   workers write, main takes
  *     slots    2^n of: key (0: free), address (4), MAC bytes 0–3, MAC bytes 4–5
  *
- * An IPv4 address is the first word of four, the others are 0. A slot's key is port and IP version,
- * so that looking an IPv4 neighbour up compares two words.
+ * An IPv4 address is the first of four words; the others are 0. A slot's key is port and IP
+ * version, so that the lookup of an IPv4 neighbour compares two words.
  *
- * **Reading** is a sequence lock taken once per batch and only when something changed: a worker
- * loads `version`, and if it is new and even copies all slots into memory of its own, loads
- * `version` again, and uses the copy only if it is still the same. So no packet ever meets a
- * half-written entry, main may lay the slots out anew for every change, and a lookup costs plain
- * loads of the worker's own memory. (Loads are not reordered with loads on x86-64, nor is a builtin
- * copy with the atomic loads around it.)
+ * **Reading** uses a sequence lock, once per batch and only if something changed. A worker loads
+ * `version`. If it is new and even, the worker copies all slots into its own memory, loads
+ * `version` again, and uses the copy only if the version is still the same. So no packet ever meets
+ * a half-written entry, main may lay out the slots anew for every change, and a lookup costs plain
+ * loads of the worker's own memory. (On x86-64, loads are not reordered with loads, nor is a
+ * builtin copy with the atomic loads around it.)
  *
  * **Wanting** is plain stores into a cell chosen by the address. Two workers, or two addresses, may
- * overwrite each other's, or mix: `check`, a hash of all the rest, does not fit a mixture, and main
- * throws it away. The loser's next packet asks again, which costs it another drop and nothing else;
- * nothing is held that a worker that dies could leave locked.
+ * overwrite or mix each other's stores. `check`, a hash of all the rest, does not match a mixture,
+ * and main discards it. The loser's next packet asks again, which costs one more drop and nothing
+ * else. No lock exists that a dying worker could leave locked.
  *
- * **Hashing.** IPv4 neighbours are of one subnet, which bounds how many can collide. Whoever is on
- * an IPv6 link can take as many addresses as he likes, so those are hashed under a key.
+ * **Hashing.** IPv4 neighbours are in one subnet, which bounds how many can collide. A host on an
+ * IPv6 link can take any number of addresses, so those are hashed under a key.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -53,7 +53,7 @@ export interface Neighbour {
   readonly mac: { readonly low: number; readonly high: number };
 }
 
-/** Shared memory for the next hops of `ports` ports, `neighbours` at most. */
+/** Shared memory for the next hops of `ports` ports, with at most `neighbours` neighbours. */
 export function createNextHops(ports: number, neighbours = 4096): SharedArrayBuffer {
   const slots = powerOfTwo(neighbours * 2);
   const buffer = new SharedArrayBuffer(HEADER.bytes + wantedWords(ports) * 4 + slots * SLOT.bytes);
@@ -65,7 +65,7 @@ function wantedWords(ports: number): number {
   return ports * WANTED_CELLS * WANTED_WORDS; // a whole number of cache lines
 }
 
-/** Of the slots of a port; never 0. */
+/** Key of the slots of a port. Never 0. */
 function keyOf(port: number, ipVersion: 4 | 6): number {
   return ((port + 1) << 1) | (ipVersion === 6 ? 1 : 0);
 }
@@ -75,7 +75,7 @@ function hashIpv4(address: number, port: number): number {
   return hash ^ (hash >>> 15);
 }
 
-/** Of the address at `words[at … at + 4)`, under the key `k0`, `k1`. */
+/** Hash of the address at `words[at … at + 4)`, under the key `k0`, `k1`. */
 function hashIpv6(k0: number, k1: number, words: Int32Array, at: number, port: number): number {
   return hash4(k0 ^ port, k1, words[at], words[at + 1], words[at + 2], words[at + 3]);
 }
@@ -114,7 +114,7 @@ function open(buffer: SharedArrayBuffer, ports: number): Views {
   };
 }
 
-/** What fits a wanted address and nothing else, but for one chance in 2^32; never 0. */
+/** Matches only this wanted address, except with probability 2^-32. Never 0. */
 function checkOf({ k0, k1 }: Views, ipVersion: 4 | 6, words: Int32Array, at: number, port: number): number {
   return hashIpv6(k0 ^ (ipVersion << 16), k1, words, at, port) || 1;
 }
@@ -122,7 +122,7 @@ function checkOf({ k0, k1 }: Views, ipVersion: 4 | 6, words: Int32Array, at: num
 /** Main's side. */
 export class NextHopWriter {
   private readonly views: Views;
-  /** What the slots hold, and what they shall. */
+  /** What the slots hold (`current`) and what they shall hold (`next`). */
   private current: Int32Array;
   private next: Int32Array;
   /** An address as four words. */
@@ -134,14 +134,15 @@ export class NextHopWriter {
     this.next = new Int32Array(this.views.slots.length);
   }
 
-  /** Most neighbours that are taken: half the slots stay free, so that a lookup ends soon. */
+  /** Maximum number of neighbours. Half the slots stay free, so that lookups end soon. */
   get capacity(): number {
     return (this.views.mask + 1) / 2;
   }
 
   /**
-   * Makes the table hold exactly these; a later one replaces an earlier one of the same port and
-   * address. Returns how many did not fit. Workers see no change where there is none.
+   * Makes the table hold exactly these neighbours. A later one replaces an earlier one of the same
+   * port and address. Returns how many did not fit. Workers see a change only if the content
+   * differs.
    */
   replace(neighbours: readonly Neighbour[]): number {
     const { next } = this;
@@ -169,7 +170,7 @@ export class NextHopWriter {
     return refused;
   }
 
-  /** Where a neighbour is in `next`, or would be; its address is in `words` then. */
+  /** Index in `next` of a neighbour, or of the free slot for it. Leaves its address in `words`. */
   private place({ port, address }: Neighbour): number {
     const { next, words } = this;
     const { mask, k0, k1 } = this.views;
@@ -196,7 +197,7 @@ export class NextHopWriter {
       const words = wanted.slice(cell + WANTED_ADDRESS, cell + WANTED_ADDRESS + 4);
       if (checkOf(this.views, ipVersion, words, 0, port) === check)
         taken.push({ port, address: ipVersion === 6 ? words : words[0] });
-      // Unless a worker has just written another there, which is taken the next time.
+      // If a worker has just written another address there, it stays for the next time.
       Atomics.compareExchange(wanted, cell + CHECK, check, 0);
     }
     return taken;
@@ -207,8 +208,8 @@ export class NextHopWriter {
   }
 
   /**
-   * Waits, without blocking the event loop, until a worker wants something since `seen` was read,
-   * or the time is up.
+   * Waits, without blocking the event loop, until a worker wants a neighbour since `seen` was read,
+   * or the timeout has passed.
    */
   async waitBell(seen: number, timeoutMs: number): Promise<void> {
     const wait = Atomics.waitAsync(this.views.header, BELL, seen, timeoutMs);
@@ -223,7 +224,7 @@ function ipVersionOf(address: RawAddress): 4 | 6 {
 /** A worker's side. */
 export class NextHopReader {
   private readonly views: Views;
-  /** The copy in use, and the one being made. */
+  /** The copy in use (`slots`) and the copy being made (`spare`). */
   private slots: Int32Array;
   private spare: Int32Array;
   private seen = -1;
@@ -237,7 +238,9 @@ export class NextHopReader {
     this.spare = new Int32Array(this.views.slots.length);
   }
 
-  /** Once a batch. Returns whether the table changed, which voids every slot found before. */
+  /**
+   * Call once a batch. Returns whether the table changed. If so, slots found before are invalid.
+   */
   refresh(): boolean {
     const { header, slots } = this.views;
     const version = Atomics.load(header, VERSION);
@@ -263,7 +266,10 @@ export class NextHopReader {
     }
   }
 
-  /** Slot of the IPv6 neighbour whose address is at `words[at … at + 4)`, likewise. */
+  /**
+   * Slot of the IPv6 neighbour whose address is at `words[at … at + 4)`, or `NONE`. Valid as in
+   * `find`.
+   */
   findIpv6(port: number, words: Int32Array, at: number): number {
     const { slots } = this;
     const { mask, k0, k1 } = this.views;
@@ -283,13 +289,13 @@ export class NextHopReader {
     return this.slots[slot + MAC_HIGH];
   }
 
-  /** Asks main to find out about an IPv4 neighbour. */
+  /** Asks main to resolve an IPv4 neighbour. */
   want(port: number, address: number): void {
     this.words[0] = address;
     this.ask(port, 4, this.words, 0);
   }
 
-  /** And about the IPv6 neighbour whose address is at `words[at … at + 4)`. */
+  /** Asks main to resolve the IPv6 neighbour whose address is at `words[at … at + 4)`. */
   wantIpv6(port: number, words: Int32Array, at: number): void {
     this.ask(port, 6, words, at);
   }
@@ -298,14 +304,14 @@ export class NextHopReader {
     const { wanted } = this.views;
     const check = checkOf(this.views, ipVersion, words, at, port);
     const cell = (port * WANTED_CELLS + (check & (WANTED_CELLS - 1))) * WANTED_WORDS;
-    if (wanted[cell + CHECK] === check) return; // asked already, and main has not come to it yet
+    if (wanted[cell + CHECK] === check) return; // already asked, and main has not taken it yet
     wanted[cell + IP_VERSION] = ipVersion;
     for (let word = 0; word < 4; word++) wanted[cell + WANTED_ADDRESS + word] = words[at + word];
     Atomics.store(wanted, cell + CHECK, check);
     this.wants = true;
   }
 
-  /** Once a batch: rings for what was wanted. */
+  /** Call once a batch: rings the bell if a neighbour was wanted. */
   flushWanted(): void {
     if (!this.wants) return;
     this.wants = false;

@@ -1,5 +1,4 @@
 /**
- * "No slot", "no room": what a lookup or an allocation on the packet path returns instead of
- * throwing.
+ * What a lookup or an allocation on the packet path returns instead of throwing: no slot, no room.
  */
 export const NONE = -1;

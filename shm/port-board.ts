@@ -1,25 +1,25 @@
 /**
- * Ports as they are now: what the kernel says of their interfaces, which main writes whenever it
- * changes, and which sockets each worker has open on them.
+ * The present state of ports: what the kernel says of their interfaces, which main writes whenever
+ * it changes, and which sockets each worker has open on them.
  *
  *     facts    a versioned cell with `FACT` of every port     main writes, workers read
  *     serves   per worker a line or more, a word per port     that worker writes, main reads
  *
  * A worker compares one version per batch and copies the facts only if they changed, into columns
- * by port. What runs per packet reads the columns with plain loads and keeps them for the life of
- * the worker.
+ * by port. Code that runs per packet reads the columns with plain loads. The arrays never change
+ * while the worker runs, so that code may keep references to them.
  *
- * **Attachments.** An interface that is deleted and created again takes the XDP program and all
- * sockets with it. Main attaches anew, with another map of sockets, and gives the attachment the
- * next number. A worker whose sockets belong to another number than the board shows closes them,
- * and opens new ones if the map exists. `serves` is its answer.
+ * **Attachments.** An interface that is deleted and created again loses the XDP program and all
+ * sockets. Main attaches again, with a new map of sockets, and gives the attachment the next
+ * number. A worker whose sockets belong to another number than the board shows closes them, and
+ * opens new ones if the map exists. It answers in `serves`.
  */
 
 import { Region } from './region.js';
 import { BYTES_PER_LINE, roundUp, struct } from './struct.js';
 import { VersionedCells } from './versioned.js';
 
-/** Why packets cannot leave by a port; `USABLE`: they can. */
+/** Why packets cannot leave by a port. `USABLE`: they can. */
 export const PortState = { USABLE: 0, GONE: 1, DOWN: 2, NO_CARRIER: 3, UNATTACHED: 4 } as const;
 export type PortState = (typeof PortState)[keyof typeof PortState];
 
@@ -32,10 +32,10 @@ export const PORT_STATE_TEXTS = [
   'the data plane is not attached to the interface',
 ] as const;
 
-/** Of each port so many of its IPv4 addresses are known to workers. */
+/** Workers know this many IPv4 addresses of each port. */
 export const NETWORKS_MAX = 16;
 
-/** One of a port's own IPv4 addresses, and the subnet that is on its link by it: raw words. */
+/** One of a port's own IPv4 addresses, and the on-link subnet that comes with it: raw words. */
 export interface PortNetwork {
   readonly own: number;
   /** `(own or its peer) & mask`. */
@@ -45,27 +45,29 @@ export interface PortNetwork {
 
 export interface PortFacts {
   readonly state: PortState;
-  /** Number of the attachment; 0: the port has none. */
+  /** Number of the attachment. 0: not attached. */
   readonly attachment: number;
-  /** Descriptor of the attachment's map of sockets; -1: there is none now. */
+  /** Descriptor of the attachment's map of sockets. -1: no map now. */
   readonly mapFd: number;
-  /** Descriptor of the attachment's counter of frames without a socket; -1: there is none now. */
+  /** Descriptor of the attachment's counter of frames without a socket. -1: no counter now. */
   readonly counterFd: number;
   /**
    * The port's own link-layer address: bytes 0–3 as a raw word, bytes 4–5 in the low half of
    * another.
    */
   readonly mac: { readonly low: number; readonly high: number };
-  /** The port's own raw IPv4 address, if it has one; and its IPv6 address, four raw words. */
+  /**
+   * The port's own raw IPv4 address, if it has one. `address6` is its IPv6 address, four raw words.
+   */
   readonly address: number | null;
   readonly address6: Int32Array | null;
-  /** All its IPv4 addresses; of more than `NETWORKS_MAX` the first. Absent: none are known. */
+  /** All its IPv4 addresses, at most the first `NETWORKS_MAX`. Absent: none are known. */
   readonly networks?: readonly PortNetwork[];
   /** Longest IP packet the port sends. */
   readonly mtuBytes: number;
 }
 
-/** Numbers of the cell, by port. */
+/** Layout of the numbers in the cell, one struct per port. */
 const FACT = struct({
   state: 1,
   attachment: 1,
@@ -111,7 +113,7 @@ export class PortBoardWriter {
     this.numbers = new Float64Array(facts.floats);
   }
 
-  /** Shows the workers these facts, one entry per port. */
+  /** Publishes these facts to the workers, one entry per port. */
   write(all: readonly PortFacts[]): void {
     const { numbers, ports } = this;
     if (all.length !== ports) throw new RangeError(`facts of ${all.length} ports for a board of ${ports}`);
@@ -136,20 +138,20 @@ export class PortBoardWriter {
     this.facts.write(0, numbers, numbers.length);
   }
 
-  /** Number of the attachment that a worker has sockets of on a port; 0: it has none open there. */
+  /** Number of the attachment for which a worker has sockets open on a port. 0: no sockets. */
   serving(worker: number, port: number): number {
     return Atomics.load(this.serves, (worker * servesBytes(this.ports)) / 4 + port);
   }
 }
 
-/** A worker's side. The columns, by port, stay the same arrays for ever. */
+/** A worker's side. The columns, by port, are the same arrays for ever. */
 export class PortBoardReader {
   readonly ports: number;
   readonly state: Int32Array;
   readonly attachment: Int32Array;
   readonly mapFd: Int32Array;
   readonly counterFd: Int32Array;
-  /** 1: packets can leave by the port, also as far as this worker's sockets go. */
+  /** 1: packets can leave by the port, and this worker has sockets of its present attachment. */
   readonly usable: Uint8Array;
   readonly macLow: Int32Array;
   readonly macHigh: Int32Array;
@@ -167,7 +169,7 @@ export class PortBoardReader {
   private readonly facts: VersionedCells;
   private readonly serves: Int32Array;
   private readonly servesAt: number;
-  /** By port: the attachment this worker has sockets of. */
+  /** By port: the attachment for which this worker has sockets. */
   private readonly served: Int32Array;
   private readonly numbers: Float64Array;
   private seen = 0;
@@ -197,7 +199,7 @@ export class PortBoardReader {
     this.refresh();
   }
 
-  /** Once a batch. Returns whether the columns changed. */
+  /** Call once a batch. Returns whether the columns changed. */
   refresh(): boolean {
     if (this.facts.version(0) === this.seen) return false;
     this.seen = this.facts.read(0, this.numbers);
@@ -206,7 +208,7 @@ export class PortBoardReader {
     return true;
   }
 
-  /** Tells main which attachment this worker has sockets of on a port; 0: none. */
+  /** Reports to main for which attachment this worker has sockets on a port. 0: none. */
   serve(port: number, attachment: number): void {
     Atomics.store(this.serves, this.servesAt + port, attachment);
     this.served[port] = attachment;

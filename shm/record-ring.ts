@@ -1,10 +1,10 @@
 /**
- * The record ring: how a data plane worker gets records of fixed layout to main, some hundred
- * thousand a second, without making an object of each.
+ * The record ring: how a data plane worker passes records of fixed layout to main, some hundred
+ * thousand a second, without creating an object for each.
  *
- * One producer (a worker), one consumer (main, which polls). A full ring refuses, which the
- * producer counts: a slow disk is to cost records, never packets. What a thread that dies had not
- * published is not there.
+ * It has one producer (a worker) and one consumer (main, which polls). A full ring refuses a
+ * record, and the producer counts that: a slow disk may cost records, but never packets. If a
+ * thread dies, records that it had not published are lost.
  *
  *     line 0   tail    words written, published by the producer, a record at a time
  *     line 1   head    words read, released by main
@@ -22,7 +22,7 @@ const TWO_32 = 2 ** 32;
 export const RECORD_WORDS_MAX = 1024;
 export const RECORD_KINDS_MAX = 0x7fff;
 
-/** For so many words of records, headers included, at least. */
+/** Memory for at least `words` words of records, headers included. */
 export function createRecordRing(words: number): SharedArrayBuffer {
   const size = powerOfTwo(Math.max(words, 2 * (RECORD_WORDS_MAX + HEADER.words)));
   return new SharedArrayBuffer(CONTROL.bytes + size * 4);
@@ -43,8 +43,8 @@ class RecordRing {
 
 export class RecordWriter extends RecordRing {
   /**
-   * Nobody else writes it, so it is read once; what main has released, only when the ring looks
-   * full.
+   * Copies of the shared words. Only this writer changes `tail`, so it is read once. `head` is read
+   * again only when the ring looks full.
    */
   private tail: number;
   private head: number;
@@ -55,7 +55,7 @@ export class RecordWriter extends RecordRing {
     this.head = Atomics.load(this.control, HEAD);
   }
 
-  /** False, and nothing was written, when there is no room. */
+  /** Returns false, and writes nothing, if the ring has no room. */
   write(kind: number, unixMs: number, payload: Int32Array): boolean {
     const { data, mask, tail } = this;
     const words = HEADER.words + payload.length;
@@ -77,8 +77,8 @@ export class RecordReader extends RecordRing {
   private readonly payload = new Int32Array(RECORD_WORDS_MAX);
 
   /**
-   * Gives the oldest records, `limit` at most, and releases them. `payload` is used again. Returns
-   * how many there were.
+   * Passes the oldest records, at most `limit`, to `see`, and then releases them. `payload` is
+   * reused for the next record. Returns how many records there were.
    */
   read(limit: number, see: (kind: number, unixMs: number, payload: Int32Array) => void): number {
     const { control, data, mask } = this;

@@ -1,10 +1,10 @@
 /**
- * Where datagrams that were refused came from: the addresses that sent the most, in a fixed number
- * of rows, however many addresses there are.
+ * The sources of refused datagrams: the addresses that sent the most, in a fixed number of rows,
+ * however many addresses there are.
  *
- * *Space-saving* (Metwally et al. 2005): an address without a row takes that of the smallest count
- * and counts on from it, so a count may be too high, by `inherited` at most, and never too low;
- * every address that sent more than 1/ROWS of all is in the table.
+ * *Space-saving* (Metwally et al. 2005): an address without a row takes the row with the smallest
+ * count and continues that count. So a count may be too high, by at most `inherited`, and is never
+ * too low. Every address that sent more than 1/`ROWS` of all refused datagrams is in the table.
  *
  *     per row: a cell of address (66 characters at most), count, inherited, reason, time     written by the receive thread
  */
@@ -20,10 +20,13 @@ const ROW_FLOATS = 15;
 
 export interface RejectRow {
   readonly address: string;
-  /** Datagrams refused, and how many of these may have been another address's. */
+  /** Datagrams refused. At most `inherited` of them came from other addresses. */
   readonly count: number;
   readonly inherited: number;
-  /** Why the last was, as the writer numbers reasons, and when, in ms of `monotonicMs`. */
+  /**
+   * Reason of the last refusal, as the writer numbers reasons. `at` is its time, in ms of
+   * `monotonicMs`.
+   */
   readonly reason: number;
   readonly at: number;
 }
@@ -36,7 +39,7 @@ export class RejectTable {
   private readonly cells: VersionedCells;
   private readonly rowOf = new Map<string, number>();
   private readonly addresses: string[] = [];
-  /** The rows as the writer knows them. */
+  /** The writer's copy of the rows. */
   private readonly floats: Float64Array[];
 
   constructor(buffer: SharedArrayBuffer) {
@@ -48,7 +51,7 @@ export class RejectTable {
     }
   }
 
-  /** The one writer: a datagram from `address` was refused. */
+  /** The only writer calls this when a datagram from `address` was refused. */
   note(address: string, reason: number, at: number): void {
     const row = this.rowOf.get(address) ?? this.take(address);
     const floats = this.floats[row];
@@ -58,7 +61,7 @@ export class RejectTable {
     this.cells.write(row, floats, ROW_FLOATS);
   }
 
-  /** What the table holds now, the most first. */
+  /** The rows at present, largest count first. */
   rows(): RejectRow[] {
     const rows: RejectRow[] = [];
     const floats = new Float64Array(ROW_FLOATS);
@@ -73,7 +76,9 @@ export class RejectTable {
     return rows.sort((a, b) => b.count - a.count);
   }
 
-  /** A row for an address that has none. */
+  /**
+   * Takes a row for an address that has none: a free one, else the one with the smallest count.
+   */
   private take(address: string): number {
     let row = this.addresses.length;
     if (row === ROWS) {

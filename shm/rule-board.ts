@@ -1,27 +1,27 @@
 /**
- * Compiled rules in shared memory: main replaces them while workers work with them, and nobody
- * waits.
+ * Compiled rules in shared memory. Main replaces them while workers use them, and no thread waits.
  *
- *     version   0: none yet; of version v the rules are in half v & 1
- *     taken     a line per worker: the version it works with
+ *     version   0: no rules yet; the rules of version v are in half v & 1
+ *     taken     a line per worker: the version it uses
  *     counts    per half, worker and entry: packets, bytes
- *     halves    two, of `HALF_WORDS`
+ *     halves    two, of `RULE_WORDS_MAX` words
  *
- * A worker looks at `version`, a plain word, before each batch (and some times a second when none
- * comes), and notes in `taken` what it goes over to. Main writes version v + 1 into the half of
- * version v - 1, and so only when every worker has taken v, or has no rules: `publish` returns
- * false until then. A worker that starts notes what it takes and then looks again: main, which
- * wrote `version` before it looked at `taken`, cannot have missed it (both are atomic).
+ * A worker reads `version`, a plain word, before each batch (and some times a second if no batch
+ * comes). It notes in `taken` which version it changes to. Main writes version v + 1 into the half
+ * of version v - 1. So it writes only when every worker has taken v or has no rules; until then
+ * `publish` returns false. A worker that starts notes what it takes and then reads `version` again.
+ * Main writes `version` before it reads `taken`, so it cannot have missed the worker (both are
+ * atomic).
  *
- * Memory that no rules were written to is never touched, so the kernel does not give it.
+ * Memory without rules is never touched, so the kernel does not allocate it.
  */
 
 import { Region } from './region.js';
 import { BYTES_PER_LINE, roundUp } from './struct.js';
 
-/** Words of compiled rules, at most: 16 MiB. */
+/** Maximum words of compiled rules: 16 MiB. */
 export const RULE_WORDS_MAX = 1 << 22;
-/** Entries that are counted, at most. */
+/** Maximum number of counted entries. */
 export const RULE_ENTRIES_MAX = 1 << 15;
 
 const WORDS_PER_LINE = BYTES_PER_LINE / 4;
@@ -80,8 +80,8 @@ const NOTHING: RuleCount = { packets: 0, bytes: 0 };
 export class RuleBoard {
   private readonly at: Layout;
   /**
-   * By entry: what was counted under other versions, and the place of the entry in the version
-   * before, while that still counts.
+   * By entry: the sum of counts under older versions. `before` is the entry's index in the previous
+   * version, as long as that version still counts.
    */
   private carried: RuleCount[] = [];
   private before: Int32Array = new Int32Array(0);
@@ -96,8 +96,8 @@ export class RuleBoard {
   }
 
   /**
-   * Whether all workers that run have taken the rules published last. Looking at it settles what
-   * they counted before.
+   * Whether all running workers have taken the rules published last. If so, the first call adds up
+   * what they counted under the version before.
    */
   settle(): boolean {
     if (this.settled) return true;
@@ -113,9 +113,9 @@ export class RuleBoard {
   }
 
   /**
-   * Replaces the rules. `before[entry]`: the entry of the version before whose counts an entry goes
-   * on with, or -1. False, and nothing is changed, while some worker still works with older rules
-   * than those published last.
+   * Replaces the rules. `before[entry]` is the entry of the previous version whose counts the entry
+   * continues, or -1. Returns false, and changes nothing, while a worker still uses older rules
+   * than those published last. Throws if there are too many words or entries.
    */
   publish(words: Int32Array, before: Int32Array): boolean {
     if (words.length > RULE_WORDS_MAX)
@@ -134,7 +134,7 @@ export class RuleBoard {
     return true;
   }
 
-  /** What was counted of an entry of the rules published last. */
+  /** The total of an entry of the rules published last. */
   count(entry: number): RuleCount {
     const count = { ...(this.carried[entry] ?? NOTHING) };
     if (!this.settled) this.add(count, this.version - 1, this.before[entry]);
@@ -142,7 +142,7 @@ export class RuleBoard {
     return count;
   }
 
-  /** A worker that is dead has no rules. */
+  /** Main calls this for a dead worker: it no longer uses any rules. */
   forget(worker: number): void {
     if (worker < this.at.workers) Atomics.store(this.at.i32, takenAt(worker), 0);
   }
@@ -160,7 +160,7 @@ export class RuleBoard {
   private clear(version: number): void {
     const { f64, workers } = this.at;
     const from = countsAt(version, workers, 0);
-    // Only what was counted in: the rest was never touched.
+    // Write only words that were counted in: the others were never touched.
     for (let worker = 0; worker < workers; worker++) {
       const at = from + worker * RULE_ENTRIES_MAX * COUNTS;
       for (let i = at; i < at + RULE_ENTRIES_MAX * COUNTS; i++) if (f64[i] !== 0) f64[i] = 0;
@@ -168,7 +168,7 @@ export class RuleBoard {
   }
 }
 
-/** A worker's side. Its rules are at `words[base …]`. */
+/** A worker's side. Its rules start at `words[base]`. */
 export class RuleReader {
   readonly words: Int32Array;
   base = 0;
@@ -187,8 +187,8 @@ export class RuleReader {
   }
 
   /**
-   * Goes over to the rules published last. To be called before each batch; true when they are
-   * others than before.
+   * Changes to the rules published last. Call it before each batch. Returns whether the rules
+   * changed.
    */
   refresh(): boolean {
     if (this.words[VERSION] === this.version) return false;
@@ -201,7 +201,7 @@ export class RuleReader {
     return true;
   }
 
-  /** Counts a packet of so many bytes that an entry applied to. */
+  /** Counts a packet of `bytes` bytes to which an entry applied. */
   count(entry: number, bytes: number): void {
     const at = this.countsAt + entry * COUNTS;
     this.counts[at + COUNT_PACKETS]++;

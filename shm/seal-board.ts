@@ -1,11 +1,11 @@
 /**
- * What sealing keeps in shared memory, so that it outlives a thread: the keys, the salt of this
- * run, the send thread's counter, and what the receive thread remembers against replays.
+ * The memory of sealing that outlives a thread: the keys, the salt of this run, the send thread's
+ * counter, and what the receive thread remembers against replays.
  *
  *     keys                 count; id and secret of each key                 written by main
- *     line of the sender   counter: every number used is below it           written by the send thread
+ *     line of the sender   counter: every used number is below it           written by the send thread
  *                          salt: random, drawn when the board is made       written by main, once
- *     per member slot      member, key; of each of its last incarnations    written by the receive thread
+ *     per member slot      member, key; for each of its last incarnations   written by the receive thread
  *                          that proved itself: incarnation, salt, highest
  *
  * **The counter** is moved ahead by a block before a number of that block is used. A send thread
@@ -15,10 +15,10 @@
  * datagrams is derived from it (workers/replication/seal.ts). It is never used with another
  * counter.
  *
- * **Remembered incarnations.** An incarnation is remembered after a datagram with a right tag came
- * from it. `highest` is stored before the datagram's content is believed. A receive thread that
- * starts refuses every number up to `highest`: what was under way is sent again, and nothing
- * recorded is taken twice.
+ * **Remembered incarnations.** An incarnation is remembered after a datagram with a correct tag
+ * came from it. `highest` is stored before the datagram's content is used. A receive thread that
+ * starts refuses every number up to `highest`. So datagrams in flight must be sent again, and no
+ * recorded datagram is accepted twice.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -26,11 +26,11 @@ import { Region } from './region.js';
 import { LINE, struct } from './struct.js';
 import { VersionedCells } from './versioned.js';
 
-/** Keys at most, and words of a secret. */
+/** Maximum number of keys. `SECRET_WORDS`: words of a secret. */
 const KEYS = 2;
 const SECRET_WORDS = 8;
 const KEY_FLOATS = 1 + SECRET_WORDS;
-/** Incarnations of each member that are remembered. */
+/** How many incarnations of each member are remembered. */
 export const SEAL_INCARNATIONS = 4;
 /** Words of a salt: 128 bits. */
 export const SALT_WORDS = 4;
@@ -90,7 +90,10 @@ export class SealBoard {
     this.keys = new VersionedCells(new Region(buffer, keysAt(this.slots)), 1, 1 + KEYS * KEY_FLOATS);
   }
 
-  /** Main: from the next datagram on, the first is used to send, and each is accepted. */
+  /**
+   * Main only: replaces the keys. From the next datagram on, the first key is used to send, and all
+   * are accepted. Throws if there are too few or too many keys, or a secret has another length.
+   */
   writeKeys(keys: readonly SealKey[]): void {
     if (keys.length < 1 || keys.length > KEYS) throw new RangeError(`${keys.length} keys, not 1 … ${KEYS}`);
     const floats = new Float64Array(1 + KEYS * KEY_FLOATS);
@@ -103,7 +106,7 @@ export class SealBoard {
     this.keys.write(0, floats, floats.length);
   }
 
-  /** Changes when the keys do. */
+  /** Changes whenever the keys change. */
   get keysVersion(): number {
     return this.keys.version(0);
   }
@@ -119,29 +122,32 @@ export class SealBoard {
     });
   }
 
-  /** Every number used so far is below it; 0 at first. */
+  /** All numbers used so far are below it. 0: none was used. */
   get counter(): number {
     return this.counters[SENDER.at.counter >> 1];
   }
 
-  /** Send thread, before it uses a number from `counter` on. */
+  /** The send thread sets it before it uses a number from `counter` on. */
   set counter(value: number) {
     this.counters[SENDER.at.counter >> 1] = value;
   }
 
-  /** Id of the member whose incarnations the slot remembers; 0: none. */
+  /** Id of the member whose incarnations the slot remembers. 0: none. */
   memberOf(slot: number): number {
     return this.i32[slot * SLOT.words + SLOT.at.member];
   }
 
-  /** Receive thread: another member has the slot; nothing of it is remembered. */
+  /**
+   * The receive thread calls this when another member has the slot. Everything about the former
+   * member is forgotten.
+   */
   setMember(slot: number, member: number): void {
     for (let i = 0; i < SEAL_INCARNATIONS; i++) this.forget(slot, i);
     this.setKeyOf(slot, 0);
     this.i32[slot * SLOT.words + SLOT.at.member] = member;
   }
 
-  /** Id of the key of the member's last opened datagram; 0: none was opened. */
+  /** Id of the key of the member's last opened datagram. 0: none was opened. */
   keyOf(slot: number): number {
     return this.i32[slot * SLOT.words + SLOT.at.key];
   }
@@ -150,7 +156,7 @@ export class SealBoard {
     this.i32[slot * SLOT.words + SLOT.at.key] = key;
   }
 
-  /** Number of remembered incarnation `i`; 0: none. */
+  /** Number of remembered incarnation `i`. 0: none. */
   incarnation(slot: number, i: number): number {
     return this.f64[this.at(slot, SLOT.at.incarnation) + i];
   }
@@ -170,8 +176,8 @@ export class SealBoard {
   }
 
   /**
-   * Remembers an incarnation in place of another. If the thread dies in between, the one is
-   * forgotten and the other is not remembered yet.
+   * Remembers an incarnation in place of another. If the thread dies in between, the old one is
+   * forgotten and the new one is not yet remembered.
    */
   remember(slot: number, i: number, incarnation: number, salt: Int32Array, highest: number): void {
     this.forget(slot, i);

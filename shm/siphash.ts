@@ -1,9 +1,9 @@
 /**
  * SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012), a pseudorandom
  * function for values that others see, such as ports. HalfSipHash (hash.ts) is only for hash
- * tables, whose values stay inside.
+ * tables, whose values are never visible outside.
  *
- * JavaScript has no 64-bit integers that cost no allocation, so each state word is two 32-bit
+ * JavaScript has no 64-bit integers that need no allocation, so each state word is two 32-bit
  * variables, `l` and `h`. The rounds are unrolled from one text when the module is loaded, as in
  * hash.ts.
  */
@@ -13,7 +13,7 @@ import type { WideHash } from './hash.js';
 /** Words of a key. */
 export const SIPHASH_KEY_WORDS = 4;
 
-/** v[a] += v[b]; the low half has carried if it is smaller than what was added. */
+/** v[a] += v[b]. The low half has carried if it is smaller than the added value. */
 const add = (a: number, b: number): string =>
   `l${a} = (l${a} + l${b}) | 0; h${a} = (h${a} + h${b} + ((l${a} >>> 0) < (l${b} >>> 0) ? 1 : 0)) | 0;`;
 const xor = (a: number, b: number): string => `l${a} ^= l${b}; h${a} ^= h${b};`;
@@ -31,8 +31,8 @@ const absorb = (low: string, high: string): string =>
 const LENGTH = String(8 << 24);
 
 /**
- * The hash of the eight bytes that `a` and `b` are in little-endian order, under `key[0 … 4)`: 64
- * bits, the low word first, into `out`.
+ * The hash of the eight bytes of `a` and `b` in little-endian order, under `key[0 … 4)`. Writes 64
+ * bits to `out`, the low word first.
  */
 export const sipHash2 = new Function(
   'key',

@@ -1,8 +1,8 @@
 /**
  * Layouts of shared memory, declared once.
  *
- * A layout is a list of named fields in 32-bit words. The file that declares one keeps the offsets
- * to itself behind a class, so that no arithmetic on bare offsets happens anywhere else:
+ * A layout is a list of named fields in 32-bit words. The file that declares a layout hides the
+ * offsets behind a class, so that no other file computes with bare offsets:
  *
  *     const SLOT = struct({ state: 1, key: 2, expires: 1 });   // SLOT.at.key === 1, SLOT.words === 4
  *
@@ -22,7 +22,7 @@ type Field = number | { readonly words: number; readonly line: boolean };
 export interface Struct<Name extends string> {
   /** Word offset of each field. */
   readonly at: Readonly<Record<Name, number>>;
-  /** Size of the whole, in words; a multiple of a cache line where a field asked for one. */
+  /** Size of the whole, in words. A multiple of a cache line if a field asked for one. */
   readonly words: number;
   readonly bytes: number;
 }
@@ -51,7 +51,7 @@ export function roundUp(value: number, step: number): number {
   return Math.ceil(value / step) * step;
 }
 
-/** The smallest power of two that is not below `value`. */
+/** The smallest power of two that is not below `value`. Throws above 2^30. */
 export function powerOfTwo(value: number): number {
   if (value > 2 ** 30) throw new RangeError(`${value} is more than the 2^30 words or slots a table can have`);
   let power = 1;

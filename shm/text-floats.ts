@@ -1,9 +1,9 @@
-/** Short text in cells of numbers: one byte a character, filled up with zeros. */
+/** Short text in cells of numbers: one byte per character, padded with zeros. */
 
-/** Characters that a float carries: six bytes are 48 of its 53 bits. */
+/** Characters per float: six bytes are 48 of its 53 bits. */
 const BYTES_PER_FLOAT = 6;
 
-/** Writes `text` to `floats[at … at + length)`. Throws when it is too long. */
+/** Writes `text` to `floats[at … at + length)`. Throws if it is too long. */
 export function putText(floats: Float64Array, at: number, length: number, text: string): void {
   if (text.length > length * BYTES_PER_FLOAT)
     throw new RangeError(`"${text}" is too long: more than ${length * BYTES_PER_FLOAT} characters`);

@@ -1,18 +1,18 @@
 /**
  * Cells of numbers that one thread writes as a whole and others read as a whole, without a queue
- * between them: the reader sees the latest state, however many changes it missed.
+ * between them. The reader sees the latest state, however many changes it missed.
  *
- * Each cell holds two copies and a version. The writer fills the copy nobody is told to read, then
+ * Each cell holds two copies and a version. The writer fills the copy that is not valid, then
  * stores the version, whose lowest bit names the valid copy:
  *
  *     version | used[2] | copy 0 … | copy 1 …                    a cell starts on a cache line
  *
  * | step                        | why it is safe                                                                  |
  * | --------------------------- | ------------------------------------------------------------------------------- |
- * | writer fills the other copy | plain stores: readers are at copy `version & 1`                                   |
+ * | writer fills the other copy | plain stores: readers read copy `version & 1`                                     |
  * | writer stores `version + 1` | one atomic store releases the plain stores before it                            |
- * | reader reads its copy       | plain loads between two atomic loads of the version: if it did not move, the     |
- * |                             | writer had not yet come round to this copy (loads are not reordered: TSO)       |
+ * | reader reads its copy       | plain loads between two atomic loads of the version: if it did not change, the   |
+ * |                             | writer had not yet returned to this copy (loads are not reordered: TSO)         |
  * | writer dies in between      | the valid copy is untouched: readers never wait for a dead writer               |
  */
 
@@ -45,12 +45,12 @@ export class VersionedCells {
     this.strideWords = strideBytes(floats) >>> 2;
   }
 
-  /** Changes whenever the cell is written; 0 while it never was. */
+  /** Changes whenever the cell is written. 0: never written. */
   version(cell: number): number {
     return Atomics.load(this.i32, cell * this.strideWords + HEAD.at.version);
   }
 
-  /** The one writer: `source[0 … count)` becomes the cell's content. */
+  /** The only writer calls this: `source[0 … count)` becomes the cell's content. */
   write(cell: number, source: Float64Array, count: number): void {
     const base = cell * this.strideWords;
     const next = (this.i32[base + HEAD.at.version] + 1) | 0;
@@ -62,8 +62,8 @@ export class VersionedCells {
   }
 
   /**
-   * Copies the cell into `into`; returns its version. Numbers past those written last keep what
-   * `into` had.
+   * Copies the cell into `into` and returns its version. Elements of `into` beyond those last
+   * written are not changed.
    */
   read(cell: number, into: Float64Array): number {
     const base = cell * this.strideWords;
