@@ -143,7 +143,7 @@ export interface OptionContext {
   /** The ports' names, in the order of their indices. */
   readonly ports: readonly string[];
   /** Other members there can be at present. */
-  readonly others: number;
+  /** Maximum number of other members at present. */
   /** Where relative paths start from. */
   readonly folder: string;
 }
