@@ -142,8 +142,8 @@ function optionsSchema({ options }: MiddleboxDeclaration) {
 export interface OptionContext {
   /** The ports' names, in the order of their indices. */
   readonly ports: readonly string[];
-  /** Other members there can be at present. */
   /** Maximum number of other members at present. */
+  readonly others: number;
   /** Where relative paths start from. */
   readonly folder: string;
 }
