@@ -1,20 +1,20 @@
 /**
- * Whether a key was met before: a Bloom filter ("Space/time trade-offs in hash coding with
- * allowable errors", 1970), local to an instance. Nothing is logged, nothing comes from others; all
- * threads of the instance share it. A key that was added is always found; one that was not is found
- * with at most the chosen probability, up to the capacity.
+ * Whether a key was seen before: a Bloom filter ("Space/time trade-offs in hash coding with
+ * allowable errors", 1970), local to an instance. Nothing is logged or replicated. All threads of
+ * the instance share it. An added key is always found. A key that was not added is found with at
+ * most the chosen probability, up to the capacity.
  *
  *     counts   rare events
  *     bits     2^n
  *
- * The filter has the next power of two of the bits that Bloom's formula asks for, and as few bits a
- * key as then do: often fewer, for speed, than would make errors rarest.
+ * The size is the next power of two above Bloom's formula. A key sets as few bits as then give the
+ * rate. For speed, that is often fewer than would make errors rarest.
  *
- * **Concurrent writers.** Bits are set with an atomic or, after a plain look that says which are
- * set already. A filter has nothing to recover: a writer that dies in `add` has set some bits,
- * which says nothing of any key but by chance.
+ * **Concurrent writers.** Bits are set with an atomic or, after a plain read that finds which are
+ * already set. A filter needs no recovery: a writer that dies in `add` has set some bits, which at
+ * most adds to the false positives.
  *
- * The hash is keyed with the arena's secret: what is local need not hash alike everywhere.
+ * The hash is keyed with the arena's secret, because a local object need not hash alike everywhere.
  */
 
 import { BYTES_PER_WORD, LINE, powerOfTwo, struct } from '../struct.js';
@@ -22,9 +22,9 @@ import { Applied, type OpenContext, type StateDefinition, type StateObject } fro
 import { SketchHash } from './sketch-hash.js';
 
 export interface BloomOptions {
-  /** Keys up to which the rate holds. */
+  /** Maximum number of keys for which the rate holds. */
   readonly capacity: number;
-  /** Chance that a key not added is found all the same, within (0, 0.5]. Default 0.01. */
+  /** Probability that a key that was not added is found, within [1e-9, 0.5]. Default 0.01. */
   readonly falsePositiveRate?: number;
 }
 
@@ -82,7 +82,9 @@ export class BloomFilter implements StateObject {
     this.hasher = new SketchHash(secret[0], secret[1]);
   }
 
-  /** Adds a key of two words. Returns whether it was new: whether `has2` would have said no. */
+  /**
+   * Adds a key of two words. Returns whether it was new: whether `has2` would have returned false.
+   */
   add2(key0: number, key1: number): boolean {
     this.hasher.hash2(key0, key1);
     return this.addHashed();
@@ -106,7 +108,7 @@ export class BloomFilter implements StateObject {
 
   private addHashed(): boolean {
     const { words, mask, bitsPerKey } = this;
-    // Odd, so that the places of a key differ.
+    // Odd, so that the bits of a key differ.
     const step = this.hasher.second | 1;
     let hash = this.hasher.first;
     let fresh = false;
@@ -132,14 +134,14 @@ export class BloomFilter implements StateObject {
   }
 
   /**
-   * Forgets every key. One that another thread adds meanwhile may be forgotten too, in part: then
-   * it is not found.
+   * Forgets every key. A key that another thread adds meanwhile may be partly forgotten, and is
+   * then not found.
    */
   clear(): void {
     this.words.fill(0);
   }
 
-  /** The chance, as the filter is filled now, that a key not added is found. Reads all of it. */
+  /** The present probability that a key that was not added is found. Reads the whole filter. */
   falsePositiveRate(): number {
     return (this.setBits() / (this.mask + 1)) ** this.bitsPerKey;
   }
@@ -154,7 +156,7 @@ export class BloomFilter implements StateObject {
     return set;
   }
 
-  /** Nobody sends what is local. */
+  /** No records exist for a local object. */
   apply(): Applied {
     Atomics.add(this.counts, COUNTS.at.malformed, 1);
     return Applied.MALFORMED;
@@ -168,12 +170,12 @@ export class BloomFilter implements StateObject {
     return false;
   }
 
-  /** Nothing: what is local stays so, and another instance's places of a key are not ours. */
+  /** Merges nothing: the filter is local, and another instance uses other bits for a key. */
   merge(): number {
     return 0;
   }
 
-  /** The same everywhere: nothing is shared. */
+  /** The same at all instances: nothing is shared. */
   digest(): string {
     return NOTHING_SHARED;
   }
@@ -189,7 +191,7 @@ export class BloomFilter implements StateObject {
       bits,
       bits_set: set,
       bits_per_key: this.bitsPerKey,
-      // Swamidass and Baldi, 2007: how many keys make so many bits.
+      // Swamidass and Baldi, 2007: the number of keys that set this many bits.
       keys: Math.round((-bits / this.bitsPerKey) * Math.log(1 - Math.min(set, bits - 1) / bits)),
       malformed: this.counts[COUNTS.at.malformed],
     };

@@ -1,7 +1,7 @@
 /**
- * Digest of a set of entries, whatever order they come in: the sum of a hash of each, as 64 bits.
- * Keys are fixed, so that every instance gets the same. It tells apart what differs by accident,
- * not by design: members are authenticated.
+ * Digest of a set of entries, independent of their order: the sum of a hash of each, as 64 bits.
+ * The keys are fixed, so that every instance gets the same digest. It detects accidental
+ * differences, not deliberate ones: members are authenticated.
  */
 
 import { hashWords } from '../hash.js';

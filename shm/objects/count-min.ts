@@ -1,16 +1,16 @@
 /**
- * How often each key was counted, in far less memory than the keys take: the count-min sketch
+ * How often each key was counted, in far less memory than the keys need: the count-min sketch
  * (Cormode and Muthukrishnan, "An improved data stream summary: the count-min sketch and its
- * applications", 2005), over counter cells that all instances share (counter-cells.ts: both wire
- * forms, how concurrent writers are safe, what a death leaves).
+ * applications", 2005), over counter cells that all instances share. counter-cells.ts describes
+ * both wire forms, the safety of concurrent writers, and what a death leaves.
  *
  *     cells   depth rows of width; a key has one cell in each, by sketch-hash.ts
  *
- * **Error.** A cell holds what its keys counted together, so every reading errs upward. With N
- * counted in all and ε = e / width, δ = e^-depth: `value` is at least the true count, and above it
- * by more than εN with probability at most δ (theorem 1). `valueAtLeast` is the conservative
- * reading: it is above the true count with probability at most δ. Both are of what the others have
- * told; what they have not, `errorBound` bounds, summed over a key's `depth` cells.
+ * **Error.** A cell holds the sum of its keys, so every reading errs upward. Let N be the sum of
+ * all counts, ε = e / width and δ = e^-depth. `value` is at least the true count, and exceeds it by
+ * more than εN with probability at most δ (theorem 1). `valueAtLeast` is the conservative reading:
+ * it exceeds the true count with probability at most δ. Both cover what was replicated to us.
+ * `errorBound` bounds the rest, summed over a key's `depth` cells.
  */
 
 import { powerOfTwo } from '../struct.js';
@@ -21,9 +21,9 @@ import { OverCells, overCells } from './over-cells.js';
 import { type SketchHash, seeded } from './sketch-hash.js';
 
 export interface CountMinOptions {
-  /** ε: part of all that was counted by which a reading may be too large. Default 0.001. */
+  /** ε: a reading may be too large by this fraction of the sum of all counts. Default 0.001. */
   readonly epsilon?: number;
-  /** δ: chance that it is larger still. Default 0.01. */
+  /** δ: probability that it is larger still. Default 0.01. */
   readonly delta?: number;
   /** Instead of ε: cells in a row, rounded up to a power of two. */
   readonly width?: number;
@@ -31,7 +31,7 @@ export interface CountMinOptions {
   readonly depth?: number;
   /** Default `totals`. */
   readonly form?: WireForm;
-  /** Members the cluster can have at most; default 8. */
+  /** Maximum members of the cluster; default 8. */
   readonly members?: number;
   /** See sketch-hash.ts. */
   readonly seed?: string;
@@ -66,7 +66,7 @@ export function countMin(options: CountMinOptions = {}): StateDefinition<CountMi
   };
 }
 
-/** The candidates' tables lie behind what the cells use of the local memory. */
+/** The candidates' tables lie after the cells' part of the local memory. */
 function openHeavy(context: OpenContext, shape: HeavyHitterShape): HeavyHitters {
   const { local, stripes = 1 } = context;
   if (local === undefined) throw new Error(`state object ${context.id}: counts need memory of this instance's own`);
@@ -82,7 +82,8 @@ export class CountMin extends OverCells {
   private readonly heavy: HeavyHitters | null;
   private readonly key = new Int32Array(2);
   /**
-   * What `read` read: handed on in memory, for a double is boxed at each call that is not inlined.
+   * The result of `read`. It is passed in memory because a returned double is boxed if the call is
+   * not inlined.
    */
   private readonly reading = new Float64Array(1);
 
@@ -98,8 +99,8 @@ export class CountMin extends OverCells {
   // ——— Packet path ———
 
   /**
-   * Counts a key of two words `n` times, a whole number not below 0. False, and the refusal is
-   * counted, when that is not possible (see `CounterCells.add`: never because the log is full).
+   * Counts a key of two words `n` times, a whole number not below 0. Returns false, and counts the
+   * refusal, if that is not possible (see `CounterCells.add`; a full log is never the reason).
    */
   count2(key0: number, key1: number, n: number): boolean {
     this.hasher.hash2(key0, key1);
@@ -120,7 +121,10 @@ export class CountMin extends OverCells {
     return true;
   }
 
-  /** How often a key of two words was counted: not less, as far as the others told. */
+  /**
+   * How often a key of two words was counted. Never too small, as far as counts were replicated to
+   * us.
+   */
   value2(key0: number, key1: number): number {
     this.hasher.hash2(key0, key1);
     this.read(0);
@@ -138,7 +142,9 @@ export class CountMin extends OverCells {
     return this.counts.addRows(hasher.first, hasher.second | 1, mask, width, depth, n);
   }
 
-  /** Puts the least of the hashed key's cells into `reading`; or any one that is below `enough`. */
+  /**
+   * Puts the least of the hashed key's cells into `reading`, or the first one found below `enough`.
+   */
   private read(enough: number): void {
     const { hasher, width, mask, depth, reading } = this;
     this.counts.leastOfRows(hasher.first, hasher.second | 1, mask, width, depth, enough, reading);
@@ -152,34 +158,34 @@ export class CountMin extends OverCells {
 
   // ——— Off the packet path ———
 
-  /** N: what was counted in all, of every key. Reads a row. */
+  /** N: the sum of the counts of all keys. Reads a row. */
   total(): number {
     let total = 0;
     for (let cell = 0; cell < this.width; cell++) total += this.counts.value(cell);
     return total;
   }
 
-  /** εN: how much too large a reading is at most, but for a chance of `delta`. Reads a row. */
+  /**
+   * εN: the maximum by which a reading is too large, except with probability `delta`. Reads a row.
+   */
   overcount(): number {
     return (Math.E / this.width) * this.total();
   }
 
-  /** δ. */
+  /** δ: the probability of a larger error. */
   get delta(): number {
     return Math.exp(-this.depth);
   }
 
   /**
-   * The conservative reading: no more than the true count, but for a chance of `delta`. Reads a
-   * row.
+   * The conservative reading: at most the true count, except with probability `delta`. Reads a row.
    */
   valueAtLeast(words: Int32Array, at: number, length: number): number {
     return Math.max(0, this.value(words, at, length) - this.overcount());
   }
 
   /**
-   * The keys found heavy at this instance, those that count most first. Empty without the option
-   * `heavy`.
+   * The heavy keys found at this instance, largest count first. Empty without the option `heavy`.
    */
   heavyHitters(): HeavyHitter[] {
     if (this.heavy === null) return [];

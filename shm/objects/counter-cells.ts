@@ -1,25 +1,25 @@
 /**
- * Cells of counts: what counters, counter vectors and counting sketches are made of. Every instance
- * adds to every cell at memory speed, and all end with the same sums.
+ * Cells of counts, from which counters, counter vectors and counting sketches are made. Every
+ * instance adds to every cell at memory speed, and all converge to the same sums.
  *
- * **Counts** are doubles, whole numbers up to 2^53 - 1: an aligned 8-byte store is never torn on
- * x86-64, a sum is one addition, and there is no carry to be seen half done. Per origin and cell
- * that is 9 PB, at 10 Gbit/s all in one cell 83 days' bytes; an `add` past it is refused and
- * counted. An up/down cell is two grow-only parts, which is how totals converge.
+ * **Counts** are doubles, whole numbers up to 2^53 - 1. An aligned 8-byte store is never torn on
+ * x86-64, and a sum is one addition without a carry that could be seen half done. The limit per
+ * origin and cell is 9 PB, or 83 days of 10 Gbit/s in one cell. An `add` beyond it is refused and
+ * counted. An up/down cell is two grow-only parts, so that totals converge.
  *
  * **Two wire forms**, one behaviour:
  *
  * | form         | a record says          | the arena holds, per cell     | delivery    |
  * | ------------ | ---------------------- | ----------------------------- | ----------- |
  * | `totals`     | origin's running total | a total per member, the larger | `any-order` |
- * | `increments` | "+n" since last told   | one sum of the others'        | `in-order`, once (object.ts) |
+ * | `increments` | "+n" since the last record | one sum of the others'    | `in-order`, once (object.ts) |
  *
- * Totals are the default, for what they survive: lost order, duplicates, the death of any thread on
- * either side, a healed partition. What they cost more (`npm run bench -- wire_forms`, Zipf stream
+ * Totals are the default because they survive reordering, duplicates, the death of any thread on
+ * either side, and a healed partition. Their extra cost (`npm run bench -- wire_forms`, Zipf stream
  * over 10 k cells, 2 k adds a round, 2 / 3 / 8 members): nothing on the wire (7.6 / 15 / 53 B an
- * add in both forms, 2.1 times less than a record each); 5 to 15 % in the send thread and 5 / 20 /
- * 50 % in the receive threads, whose totals lie further apart; in memory of 1 M cells and 4 workers
- * 56 / 64 / 104 MB against 48. So increments are for large sketches of large clusters that take
+ * add in both forms, 2.1 times less than a record each); 5 to 15 % in the send thread, and 5 / 20 /
+ * 50 % in the receive threads, whose totals lie further apart; 56 / 64 / 104 MB of memory for 1 M
+ * cells and 4 workers, against 48. So increments are for large sketches of large clusters that take
  * snapshots anyway.
  *
  *     arena   totals: f64 [cell][member]; increments: f64 [cell]          one writer: the receive thread
@@ -27,25 +27,25 @@
  *     stripe  f64 per cell: what this worker added                        one writer: the worker
  *     record  cell, count (2 words, low first)                            u53
  *
- * **Concurrent writers** never write the same word, so nothing is locked and every access is plain:
- * a reader may see another's stripe late by its store buffer, and never torn. A value is the sum of
- * the members' totals and the stripes.
+ * **Concurrent writers** never write the same word, so no lock exists and every access is plain. A
+ * reader may see another thread's stripe late, by its store buffer, but never torn. A value is the
+ * sum of the members' totals and the stripes.
  *
- * **The log record is only a mark**: "this cell grew". The send thread fills in what the stripes
- * say when it stages it (`tell`), and that includes every add whose mark it read: a worker stores
- * the stripe before it publishes the mark (TSO). So
+ * **The log record is only a mark**: "this cell grew". The send thread reads the count from the
+ * stripes when it stages the record (`tell`). That includes every add whose mark it read, because a
+ * worker stores the stripe before it publishes the mark (TSO). So
  *
- * - a cell is marked once in a batch, however often it is counted in it (kept for cells up to
- *   `MARKED_CELLS`);
- * - a worker that dies between mark and stripe store has counted nothing, here or elsewhere; one
- *   that dies after has counted everywhere: there is nothing to recover, and marks may be lost to
- *   nobody and repeated freely;
- * - a full log loses nothing: the cell's *untold* bit is set instead, and the send thread tells it
- *   in its next round.
+ * - a cell is marked once in a batch, however often it is counted in it (for objects of up to
+ *   `MARKED_CELLS` parts);
+ * - a worker that dies between mark and stripe store has counted nothing, here or elsewhere; a
+ *   worker that dies later has counted everywhere. Nothing has to be recovered, and a superfluous
+ *   or repeated mark does no harm;
+ * - a full log loses nothing: the cell's *untold* (not yet replicated) bit is set instead, and
+ *   the send thread replicates the cell in its next round.
  *
- * In increments form, what was told already (told.ts) is taken off, so adds are sent once, whatever
- * the marks do. Where a thread of replication dies abruptly, or a member is silent for longer than
- * the logs last, they are not exact: see `Delivery`.
+ * In increments form, the amount already replicated (told.ts) is subtracted, so adds are sent once,
+ * whatever the marks do. Increments are not exact if a replication thread dies abruptly, or if a
+ * member is silent for longer than the logs last: see `Delivery`.
  */
 
 import type { SharedState } from '../../options/middlebox.js';
@@ -73,33 +73,33 @@ export interface CounterCellsOptions {
   readonly form?: WireForm;
   /** Whether cells also count down. */
   readonly upDown?: boolean;
-  /** Members the cluster can have at most, for totals; default 8. Costs 8 bytes a cell each. */
+  /** Maximum members of the cluster, for totals; default 8. Each costs 8 bytes a cell. */
   readonly members?: number;
 }
 
-/** The one operation in the log. */
+/** The only operation in the log. */
 export const CELL_COUNT = 1;
-/** The largest count of one part of a cell by one worker, and of one origin. */
+/** The largest count of one part of a cell, for one worker and for one origin. */
 export const COUNT_MAX = Number.MAX_SAFE_INTEGER;
 
 const RECORD = struct({ cell: 1, low: 1, high: 1 });
 const RECORD_WORDS = RECORD.words;
 const HEAD = struct({ untold: LINE, telling: 1, refused: LINE, logFull: 1, malformed: 1 });
-/** Beside a stripe: part + 1 of an add under way that the log had no room for. */
+/** Before each stripe. `pending`: part + 1 of an add in progress for which the log had no room. */
 const STRIPE = struct({ pending: LINE });
 const TWO_32 = 2 ** 32;
 const HIGH_MAX = 2 ** 21 - 1;
 const CELLS_MAX = 2 ** 26;
 const MEMBERS_MAX = 255;
 /**
- * So many cells have a note of the batch they were last marked in, 8 bytes each: more would not
- * stay in the cache.
+ * Up to this many parts, an object notes for each the batch in which it was last marked, 8 bytes
+ * each. More would not stay in the cache.
  */
 const MARKED_CELLS = 4096;
 
 /**
- * Options with their defaults, and what follows from them. `parts`: cells, twice as many with
- * `upDown`.
+ * Options with their defaults, and what follows from them. `parts`: number of cells, twice as many
+ * with `upDown`.
  */
 interface Shape extends Required<CounterCellsOptions> {
   readonly parts: number;
@@ -116,7 +116,10 @@ function shapeOf({ cells, form = 'totals', upDown = false, members = 8 }: Counte
 const bitsBytes = (parts: number): number => roundUp(Math.ceil(parts / 32) * BYTES_PER_WORD, BYTES_PER_LINE);
 const stripeBytes = (parts: number): number => roundUp(STRIPE.bytes + parts * 8, BYTES_PER_LINE);
 
-/** Cells for an object of its own, or for one built on them: see `counters.ts` for how. */
+/**
+ * Cells for an object of its own, or for an object built on them (see `counters.ts`). Throws if an
+ * option is out of range.
+ */
 export function counterCells(options: CounterCellsOptions): StateDefinition<CounterCells> {
   const shape = shapeOf(options);
   const { parts, form, members } = shape;
@@ -137,33 +140,33 @@ export class CounterCells implements StateObject {
   private readonly parts: number;
   private readonly upDown: boolean;
   private readonly totals: boolean;
-  /** Totals in the arena per part, and the index of this member's among them. */
+  /** Totals in the arena per part. `self`: this member's index among them. */
   private readonly width: number;
   private readonly self: number;
   private readonly arena: Float64Array;
   private readonly head: Int32Array;
   private readonly bits: Int32Array;
   private readonly told: Told;
-  /** Where in the local memory `told` and the first stripe's counts begin, in bytes. */
+  /** Byte offsets in the local memory of `told` and of the first stripe's counts. */
   private readonly toldAt: number;
   private readonly stripesAt: number;
-  /** Stripes of all workers, and where each starts. */
+  /** Stripes of all workers. `stripeStride`: from stripe to stripe, in doubles. */
   private readonly stripes: Float64Array;
   private readonly stripeCount: number;
   private readonly stripeStride: number;
   private readonly pendings: readonly Int32Array[];
-  /** This worker's own. */
+  /** This worker's own log, stripe and pending word. */
   private readonly log: LogProducer | null;
   private readonly stripe: Float64Array;
   private readonly pending: Int32Array;
-  /** Batch in which a part was marked last; empty where there are too many. */
+  /** By part: the batch in which it was last marked. Empty if there are too many parts. */
   private readonly marked: Float64Array;
   /**
-   * Word of the untold bits where the send thread's scan goes on; `NONE` between scans. It starts
-   * with one.
+   * Word of the untold bits where the send thread's scan continues; `NONE` between scans. The first
+   * scan starts at once.
    */
   private untoldCursor = 0;
-  /** Whether this thread, as the send thread, has mended what its predecessor left. */
+  /** Whether this thread, as the send thread, has recovered what its predecessor left. */
   private mended = false;
 
   constructor(context: OpenContext, shape: Shape) {
@@ -206,16 +209,16 @@ export class CounterCells implements StateObject {
   // ——— Packet path ———
 
   /**
-   * Counts `n`, a whole number, in a cell; below 0 only with `upDown`. False, with the refusal
-   * counted and nothing changed, when there is no such cell or the count would not be exact any
-   * more. Never because the log is full.
+   * Counts `n`, a whole number, in a cell; below 0 only with `upDown`. Returns false, and changes
+   * nothing but the count of refusals, if the cell does not exist or its count would no longer be
+   * exact. A full log is never the reason.
    */
   add(cell: number, n: number): boolean {
     const part = this.upDown ? 2 * cell + (n < 0 ? 1 : 0) : cell;
     const amount = this.upDown && n < 0 ? -n : n;
     const { stripe, marked, log } = this;
     const sum = stripe[part] + amount;
-    // `sum` is not a number where there is no such part.
+    // `sum` is NaN if the part does not exist.
     if (!(amount >= 0 && sum <= COUNT_MAX) || log === null) return this.refuse();
     if (marked.length === 0 || marked[part] !== log.batch) {
       if (!log.note(this.id, CELL_COUNT, RECORD_WORDS, part)) return this.addUntold(part, sum);
@@ -226,8 +229,8 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * Counts `n` for a key of a sketch, in `rows` cells: in row r, `(first + r * step) & mask` places
-   * on from `r * width`. As for `add`, but that where one of them is refused the others are
+   * Counts `n` for a key of a sketch, in one cell per row: in row r, cell `(first + r * step) &
+   * mask` after `r * width`. As `add`, except that if one cell refuses, the others are still
    * counted.
    */
   addRows(first: number, step: number, mask: number, width: number, rows: number, n: number): boolean {
@@ -258,14 +261,15 @@ export class CounterCells implements StateObject {
     return counted;
   }
 
-  /** What is counted in a cell, here and by the others as far as they told. */
+  /** The count of a cell: ours, and the others' as far as it was replicated to us. */
   value(cell: number): number {
     return this.upDown ? this.sum(2 * cell) - this.sum(2 * cell + 1) : this.sum(cell);
   }
 
   /**
-   * The least of a key's cells, as `addRows` has them, into `out[0]`: in memory, for a double is
-   * boxed at each call that is not inlined. Or the first found below `enough`.
+   * Writes the least of a key's cells, chosen as in `addRows`, to `out[0]`. It stops at the first
+   * cell below `enough`. The result is in memory because a returned double is boxed if the call is
+   * not inlined.
    */
   leastOfRows(
     first: number,
@@ -293,7 +297,7 @@ export class CounterCells implements StateObject {
     out[0] = least;
   }
 
-  /** Starts fetching what `add` and `value` will read. */
+  /** Starts fetching the words that `add` and `value` will read. */
   touch(cell: number): number {
     const part = this.upDown ? 2 * cell : cell;
     return this.stripe[part] + this.arena[part * this.width];
@@ -306,7 +310,7 @@ export class CounterCells implements StateObject {
     return sum;
   }
 
-  /** In the stripes: by this instance, since it started. */
+  /** The sum of the stripes: what this instance counted since it started. */
   private counted(part: number): number {
     const { stripes, stripeStride, stripeCount } = this;
     let sum = 0;
@@ -321,8 +325,8 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * The log is full. The bit after the count: whoever clears it then reads the count. Should the
-   * thread die in between, `recover` sets it.
+   * The log is full. The bit is set after the count, so the thread that clears the bit then reads
+   * the count. If this thread dies in between, `recover` sets the bit.
    */
   private addUntold(part: number, sum: number): boolean {
     this.pending[STRIPE.at.pending] = part + 1;
@@ -340,13 +344,13 @@ export class CounterCells implements StateObject {
 
   // ——— Send thread ———
 
-  /** Fills in what the cell has grown to, or by. */
+  /** Fills in the total of the cell, or what was added since the last record. */
   tell(op: number, words: Int32Array, at: number, length: number): boolean {
     if (op !== CELL_COUNT || length !== RECORD.words) return true;
     if (!this.mended) this.mend();
     const part = words[at + RECORD.at.cell];
-    // If the send thread died now, a change without an undo note would be lost. So it is told after
-    // the next cut.
+    // If the send thread died now, a change without an undo note would be lost. So the cell is
+    // replicated after the next cut.
     if (this.told.isFull) {
       this.setUntold(part);
       return false;
@@ -371,7 +375,7 @@ export class CounterCells implements StateObject {
       if (word === 0) continue;
       const bit = 31 - Math.clz32(word);
       const part = this.untoldCursor * 32 + bit;
-      // Once `tell` was asked it has an undo note; until then this one, for a successor.
+      // For a successor, until `tell` was called and made an undo note.
       head[HEAD.at.telling] = part + 1;
       Atomics.and(bits, this.untoldCursor, ~(1 << bit));
       words[at + RECORD.at.cell] = part;
@@ -382,7 +386,7 @@ export class CounterCells implements StateObject {
     return NONE;
   }
 
-  /** What a dead send thread had under way is to be told again. */
+  /** What a dead send thread had in progress must be replicated again. */
   private mend(): void {
     this.mended = true;
     const telling = this.head[HEAD.at.telling];
@@ -399,7 +403,7 @@ export class CounterCells implements StateObject {
     return words[at + RECORD.at.cell];
   }
 
-  /** The later total is the larger one; increments add up. */
+  /** Keeps the later total, which is the larger one. Increments are added. */
   coalesce(_op: number, words: Int32Array, earlier: number, later: number): boolean {
     if (words[earlier + RECORD.at.cell] !== words[later + RECORD.at.cell]) return false;
     const count = countAt(words, later);
@@ -433,8 +437,8 @@ export class CounterCells implements StateObject {
     }
     if (sum <= this.arena[index]) return Applied.UNCHANGED;
     this.arena[index] = sum;
-    // A total of our former incarnation that our snapshot did not have: what this one counts comes
-    // on top, also at the others, who took our total so far for all of it.
+    // A total of our former incarnation that our snapshot did not contain. The counts of this
+    // incarnation are added to it, also at the others, which took our total so far for the whole.
     if (this.totals && origin === this.self) this.setUntold(part);
     return Applied.CHANGED;
   }
@@ -442,8 +446,8 @@ export class CounterCells implements StateObject {
   // ——— Rare ———
 
   /**
-   * Totals: what the stripes hold, told or not. Increments: what was told, for a snapshot's
-   * increments must be those that are numbered, and the rest will come.
+   * Totals: everything in the stripes. Increments: only what was replicated. A snapshot must
+   * contain exactly the increments that have numbers; the others follow.
    */
   get addends(): Addends {
     const { parts, width, self, stripeStride, stripeCount } = this;
@@ -454,7 +458,8 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * Totals: our own were told by a former life. In the increments' sum they are among the others'.
+   * Totals: peers have our own totals from a former incarnation, so they count as replicated.
+   * Increments: they are part of the others' sum.
    */
   adopt(): void {
     if (!this.totals) return;
@@ -465,10 +470,11 @@ export class CounterCells implements StateObject {
   }
 
   /**
-   * Totals: the larger of each. What the other knows of us and we do not, from a former life, is
-   * counted as told: only at a barrier, or before the send thread runs. Increments cannot tell what
-   * both have: they are taken over into an object in which nothing was counted yet, and not
-   * otherwise.
+   * Totals: takes the larger of each. What the other instance has of us and we do not have, from a
+   * former incarnation, counts as replicated. So it runs only at a barrier, or before the send
+   * thread runs. Increments cannot show what both have in common, so they can only be taken into an
+   * object in which nothing was counted yet. Throws otherwise, and if the region contains no valid
+   * counts.
    */
   merge(from: Region): number {
     const theirs = from.f64(0, this.arena.length);
@@ -484,8 +490,8 @@ export class CounterCells implements StateObject {
         const ours = this.totals && member === this.self;
         const more = theirs[i] - this.arena[i] - (ours ? this.counted(part) : 0);
         if (more <= 0) continue;
-        // First told, then there: the send thread, in between, tells too much once; the other way
-        // round it could keep a count to itself.
+        // Adjust the replicated amount first. If the send thread runs in between, it sends one
+        // superfluous record. In the other order it could fail to replicate a count.
         if (ours) this.told.adjust(part, more);
         this.arena[i] += more;
         changed++;
@@ -504,13 +510,15 @@ export class CounterCells implements StateObject {
     return untold + this.told.volume - this.told.volumeUpTo(sequence);
   }
 
-  /** This instance's own: in totals form with what a snapshot put in the arena. */
+  /** This instance's own count: in totals form including what a snapshot put into the arena. */
   private own(part: number): number {
     const base = this.totals ? this.arena[part * this.width + this.self] : 0;
     return Math.min(base + this.counted(part), COUNT_MAX);
   }
 
-  /** Over every count that is not 0: of each origin in totals form, summed in increments form. */
+  /**
+   * Covers every count that is not 0: of each origin in totals form, summed in increments form.
+   */
   digest(): string {
     const digest = new ContentDigest();
     const entry = new Int32Array(RECORD.words + 1);
@@ -527,7 +535,7 @@ export class CounterCells implements StateObject {
     return digest.toString();
   }
 
-  /** There is nothing to mend but the bit of an add that the log had no room for. */
+  /** Only the bit of an add for which the log had no room has to be recovered. */
   recover(writerId: number, _journal: Journal, _logPosition: number): number {
     const pending = this.pendings[writerId - 1];
     if (pending === undefined || pending[STRIPE.at.pending] === 0) return 0;

@@ -1,6 +1,6 @@
 /**
- * Counters over cells (counter-cells.ts): one count, or a vector of them, that all instances add
- * to.
+ * Counters over cells (counter-cells.ts): one count, or a vector of counts, to which all instances
+ * add.
  */
 
 import type { WireForm } from './counter-cells.js';
@@ -10,9 +10,9 @@ import { OverCells, overCells } from './over-cells.js';
 export interface CounterOptions {
   /** Default `totals`. */
   readonly form?: WireForm;
-  /** Whether it also counts down. Default: it only grows. */
+  /** Whether it also counts down. By default it only grows. */
   readonly upDown?: boolean;
-  /** Members the cluster can have at most; default 8. */
+  /** Maximum members of the cluster; default 8. */
   readonly members?: number;
 }
 
@@ -20,29 +20,29 @@ export interface CounterVectorOptions extends CounterOptions {
   readonly length: number;
 }
 
-/** One count. */
+/** A single count. */
 export class Counter extends OverCells {
   /**
-   * Counts `n`, a whole number; below 0 only with `upDown`. False: refused and counted as such, see
-   * `CounterCells.add`.
+   * Counts `n`, a whole number; below 0 only with `upDown`. Returns false, and counts the refusal,
+   * as `CounterCells.add` does.
    */
   add(n: number): boolean {
     return this.counts.add(0, n);
   }
 
-  /** The sum over all instances, as far as they told. */
+  /** The sum over all instances, as far as it was replicated to us. */
   value(): number {
     return this.counts.value(0);
   }
 }
 
-/** Counts numbered from 0. */
+/** A vector of counts, numbered from 0. */
 export class CounterVector extends OverCells {
   get length(): number {
     return this.counts.cells;
   }
 
-  /** As for `Counter`; false also when there is no count `i`. */
+  /** As `Counter.add`. Also returns false if there is no count `i`. */
   add(i: number, n: number): boolean {
     return this.counts.add(i, n);
   }

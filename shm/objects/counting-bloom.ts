@@ -1,20 +1,20 @@
 /**
- * Which keys there are, and how often each was counted: the counting Bloom filter (Fan, Cao,
- * Almeida and Broder, "Summary cache: a scalable wide-area web cache sharing protocol", 2000), over
- * counter cells that all instances share (counter-cells.ts: both wire forms, how concurrent writers
- * are safe, what a death leaves).
+ * Which keys exist, and how often each was counted: the counting Bloom filter (Fan, Cao, Almeida
+ * and Broder, "Summary cache: a scalable wide-area web cache sharing protocol", 2000), over counter
+ * cells that all instances share. counter-cells.ts describes both wire forms, the safety of
+ * concurrent writers, and what a death leaves.
  *
  *     cells   2^n; a key has `cellsPerKey` of them, all different, by sketch-hash.ts
  *
- * **Error.** A key's count is the least of its cells, and others may have counted in all of them:
- * so it errs upward only, and a key that was counted is always there. One that was not is there all
- * the same with at most the declared chance while no more than `capacity` keys are counted; the
- * same bounds the chance that a count is too large. All of this is of what the others have told.
+ * **Error.** A key's count is the least of its cells, and other keys may have counted in all of
+ * them. So it errs upward only, and a counted key is always found. While at most `capacity` keys
+ * are counted, a key that was never counted is found with at most the declared probability. The
+ * same probability bounds that a count is too large. All of this covers what was replicated to us.
  *
- * **Taking back.** With `removable` a count can be taken back, by whoever counted it: never more
- * than that, or other keys are lost. Then the cells count up and down, and while an instance has
- * not heard of a count that another already takes back, a key sharing a cell may seem rarer than it
- * is.
+ * **Taking back.** With `removable`, the instance that counted can take its counts back, but no
+ * more than them, or other keys are lost. Then the cells count up and down. While an instance has
+ * not received a count that another already takes back, a key that shares a cell may seem rarer
+ * than it is.
  */
 
 import { powerOfTwo } from '../struct.js';
@@ -24,15 +24,15 @@ import { OverCells, overCells } from './over-cells.js';
 import { type SketchHash, seeded } from './sketch-hash.js';
 
 export interface CountingBloomOptions {
-  /** Different keys up to which the rate holds, over all instances. */
+  /** Maximum number of distinct keys, over all instances, for which the rate holds. */
   readonly capacity: number;
-  /** Chance that a key never counted is found all the same, within [1e-9, 0.5]. Default 0.01. */
+  /** Probability that a key never counted is found, within [1e-9, 0.5]. Default 0.01. */
   readonly falsePositiveRate?: number;
   /** Whether counts can be taken back. Default false. */
   readonly removable?: boolean;
   /** Default `totals`. */
   readonly form?: WireForm;
-  /** Members the cluster can have at most; default 8. */
+  /** Maximum members of the cluster; default 8. */
   readonly members?: number;
   /** See sketch-hash.ts. */
   readonly seed?: string;
@@ -53,7 +53,7 @@ export function countingBloom(options: CountingBloomOptions): StateDefinition<Co
       `counting Bloom filter: ${capacity} keys at a rate of ${rate} need more than ${CELLS_MAX} cells`,
     );
   const cells = Math.max(CELLS_MIN, powerOfTwo(Math.ceil(wanted)));
-  // As few as give the rate: each is a count more per packet.
+  // As few as give the rate: each is one more count per packet.
   let cellsPerKey = 1;
   while ((1 - Math.exp((-cellsPerKey * capacity) / cells)) ** cellsPerKey > rate && cellsPerKey < 32) cellsPerKey++;
   const { parameters, hash } = seeded('counting-bloom', { capacity, rate, cellsPerKey }, seed);
@@ -81,9 +81,9 @@ export class CountingBloom extends OverCells {
   // ——— Packet path ———
 
   /**
-   * Counts a key of two words `n` times, a whole number; below 0 only where `removable`. False, and
-   * the refusal is counted, when that is not possible (see `CounterCells.add`: never because the
-   * log is full).
+   * Counts a key of two words `n` times, a whole number; below 0 only with `removable`. Returns
+   * false, and counts the refusal, if that is not possible (see `CounterCells.add`; a full log is
+   * never the reason).
    */
   count2(key0: number, key1: number, n: number): boolean {
     this.hasher.hash2(key0, key1);
@@ -96,7 +96,10 @@ export class CountingBloom extends OverCells {
     return this.countHashed(n);
   }
 
-  /** How often a key of two words was counted: not less, as far as the others told. */
+  /**
+   * How often a key of two words was counted. Never too small, as far as counts were replicated to
+   * us.
+   */
   value2(key0: number, key1: number): number {
     this.hasher.hash2(key0, key1);
     return this.least();
@@ -129,9 +132,7 @@ export class CountingBloom extends OverCells {
 
   // ——— Off the packet path ———
 
-  /**
-   * The chance, as the cells are filled now, that a key never counted is found. Reads every cell.
-   */
+  /** The present probability that a key never counted is found. Reads every cell. */
   falsePositiveRate(): number {
     return (this.used() / this.counts.cells) ** this.cellsPerKey;
   }

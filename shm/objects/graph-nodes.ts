@@ -1,7 +1,7 @@
 /**
- * The nodes of a traffic dispersion graph and their degrees (graph.ts). A node is there while it
- * has an edge. Degrees change within the transaction that inserts or reclaims the edge, under the
- * nodes' own locks.
+ * The nodes of a traffic dispersion graph and their degrees (graph.ts). A node exists while it has
+ * an edge. Degrees change in the transaction that inserts or reclaims the edge, under the nodes'
+ * own locks.
  *
  *     nodes    flow slots; key: node; value: out-degree, in-degree
  */
@@ -13,9 +13,9 @@ import type { Transaction } from './transaction.js';
 
 const DEGREE = struct({ out: 1, in: 1 });
 const { out: OUT, in: IN } = DEGREE.at;
-/** A node is kept by its edges, not by a time. */
+/** A node exists while it has edges; it does not expire. */
 const NEVER = 0x7fff_ffff;
-/** Any generation: nodes have none. */
+/** An arbitrary generation: nodes have none. */
 const GENERATION = 1;
 
 function shapeOf(capacity: number) {
@@ -28,8 +28,8 @@ export function graphNodesWords(capacity: number): number {
 
 export class GraphNodes {
   /**
-   * Nodes that the last `connect` made, or the last `disconnect` took away: to be counted once the
-   * transaction stands.
+   * Number of nodes that the last `connect` created or the last `disconnect` removed. Add it to the
+   * counts after the transaction is committed.
    */
   changed = 0;
   private readonly slots: FlowSlots;
@@ -50,9 +50,9 @@ export class GraphNodes {
   }
 
   /**
-   * A new edge: both degrees go up by one, and nodes are made that were not there, at most `room`.
-   * 0, or `NONE` (no room) or `CONTENDED`: then the transaction is to be aborted, and `tidy` to be
-   * called.
+   * Adds an edge: raises both degrees by one and creates missing nodes, at most `room`. Returns 0,
+   * `NONE` (no room) or `CONTENDED`. In the last two cases, abort the transaction and then call
+   * `tidy`.
    */
   connect(tx: Transaction, from: number, to: number, room: number): number {
     this.changed = 0;
@@ -62,9 +62,7 @@ export class GraphNodes {
     return outcome === 0 ? this.raise(tx, to, IN, room) : outcome;
   }
 
-  /**
-   * An edge less. False: the transaction is to be aborted. After the commit `tidy` is to be called.
-   */
+  /** Removes an edge. If it returns false, abort the transaction. Call `tidy` after the commit. */
   disconnect(tx: Transaction, from: number, to: number): boolean {
     this.changed = 0;
     this.toGone = NONE;
@@ -75,8 +73,8 @@ export class GraphNodes {
   }
 
   /**
-   * Shortens searches over the nodes that the last `disconnect` took away, or an aborted `connect`
-   * did not make.
+   * Shortens searches across the slots of nodes that the last `disconnect` removed, or that an
+   * aborted `connect` did not create.
    */
   tidy(tx: Transaction): void {
     if (this.fromGone !== NONE) this.slots.tidy(tx, this.fromGone);
@@ -112,7 +110,7 @@ export class GraphNodes {
     }
     if (this.changed >= room) return NONE;
     slots.vacate(tx, slot);
-    this.fromGone = slot; // of two that are made, the first is the one an abort can leave
+    this.fromGone = slot; // if two nodes are created, an abort can leave only the first
     for (let i = 0; i < DEGREE.words; i++) tx.set(slots.wordOf(slot, i), i === which ? 1 : 0);
     slots.put(tx, slot, hash, key, 0, GENERATION, 0, NEVER);
     this.changed++;
@@ -120,8 +118,8 @@ export class GraphNodes {
   }
 
   /**
-   * The node's slot when it had no other edge, else `NONE`; `CONTENDED` when its lock was not to be
-   * had.
+   * Returns the node's slot if it has no other edge, else `NONE`. `CONTENDED`: a lock was not
+   * available.
    */
   private lower(tx: Transaction, node: number, which: number): number {
     const { slots, key } = this;
@@ -132,7 +130,8 @@ export class GraphNodes {
     if (slot === NONE || !tx.lock(home) || !tx.lock(slots.lockOf(slot)) || !slots.holds(slot, key, 0)) return CONTENDED;
     tx.set(slots.wordOf(slot, which), slots.value(slot, which) - 1);
     if (slots.value(slot, OUT) !== 0 || slots.value(slot, IN) !== 0) return NONE;
-    // Hidden, not vacated: it comes back with the edge. Its home is locked.
+    // Hidden, not vacated: if the transaction is undone, the node returns with the edge. Its home
+    // is locked.
     slots.hide(tx, slot);
     this.changed++;
     return slot;

@@ -1,23 +1,27 @@
 /**
- * The record of a traffic dispersion graph's edge, and how two of them are joined: see graph.ts.
+ * The record of an edge of a traffic dispersion graph, and how two of them are joined: see
+ * graph.ts.
  */
 
 import { struct } from '../struct.js';
 
-/** The one operation in the log. */
+/** The only operation in the log. */
 export const GRAPH_EDGE = 1;
 
 export const GRAPH_RECORD = struct({ from: 1, to: 1, generation: 1, expires: 1, packets: 2, bytes: 2 });
 const { generation: GENERATION, expires: EXPIRES, packets: PACKETS, bytes: BYTES } = GRAPH_RECORD.at;
 
-/** Counts have 53 bits: the low word unsigned, and what a number holds exactly above it. */
+/**
+ * Maximum high word. Counts have 53 bits: the low word, unsigned, and as many bits above it as a
+ * number holds exactly.
+ */
 export const HIGH_WORD_MAX = 0x1f_ffff;
 
 export function number53(words: Int32Array, at: number): number {
   return words[at + 1] * 2 ** 32 + (words[at] >>> 0);
 }
 
-/** Adds `n` to the count at `words[at]`; it stays at the largest there is. */
+/** Adds `n` to the count at `words[at]`. It saturates at the maximum. */
 export function increase(words: Int32Array, at: number, n: number): void {
   const low = (words[at] >>> 0) + (n >>> 0);
   words[at] = low | 0;
@@ -27,8 +31,9 @@ export function increase(words: Int32Array, at: number, n: number): void {
 }
 
 /**
- * Joins edge `b` into edge `a`, of one key and one member: the later generation stands; within one,
- * each count and the expiry is the larger. Returns whether `a` changed.
+ * Joins edge `b` into edge `a`; both have the same key and member. The later generation wins.
+ * Within a generation, each count and the expiry take the larger value. Returns whether `a`
+ * changed.
  */
 export function joinEdge(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
   const order = b[bAt + GENERATION] - a[aAt + GENERATION];
@@ -51,9 +56,7 @@ export function joinEdge(a: Int32Array, aAt: number, b: Int32Array, bAt: number)
   return changed;
 }
 
-/**
- * Whether words from the network can be an edge at all; `horizon` is the latest expiry believed.
- */
+/** Whether words from the network can be an edge. `horizon` is the latest valid expiry. */
 export function isEdge(words: Int32Array, at: number, horizon: number): boolean {
   const generation = words[at + GENERATION];
   const expires = words[at + EXPIRES];

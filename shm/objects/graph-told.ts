@@ -1,12 +1,12 @@
 /**
- * How many packets of a traffic dispersion graph were told to others, for its error bound.
+ * How many packets of a traffic dispersion graph were replicated, for its error bound.
  *
  *     local   Told, of one cell: the packets in our records; and per worker the packets it added
  *
- * A record carries an edge's totals. What is new in it is the difference to what was told of that
- * edge before, which its entry notes: written by the send thread alone, and by whoever puts the
- * entry in. After the death of a send thread the bound may stay too large by what that had staged,
- * never too small.
+ * A record carries an edge's totals. Its new part is the difference to what was replicated of that
+ * edge before. The edge's entry notes that amount. Only the send thread writes it, and the thread
+ * that inserts the entry. After the death of a send thread the bound may stay too large by what
+ * that thread had staged, but never too small.
  */
 
 import type { Region } from '../region.js';
@@ -20,7 +20,7 @@ export function graphToldBytes(stripes: number): number {
 export class GraphTold {
   private readonly told: Told;
   private readonly added: Float64Array;
-  /** Place in `added` of this worker. */
+  /** Index in `added` of this worker. */
   private readonly own: number;
   private mended = false;
 
@@ -30,12 +30,12 @@ export class GraphTold {
     this.own = ((writerId - 1) * BYTES_PER_LINE) / 8;
   }
 
-  /** A worker is about to tell of so many packets more. */
+  /** A worker calls this when it is about to log `packets` more packets. */
   add(packets: number): void {
     this.added[this.own] += packets;
   }
 
-  /** So many are in a record for the first time. Send thread. */
+  /** The send thread calls this when a record contains `packets` packets for the first time. */
   tell(packets: number): void {
     if (!this.mended) {
       this.mended = true;

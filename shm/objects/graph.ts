@@ -1,31 +1,32 @@
 /**
  * A traffic dispersion graph (Iliofotou et al., "Network monitoring using traffic dispersion graphs
- * (TDGs)", 2007): who talks to whom. Nodes are IPv4 addresses, or any 32-bit ids; a directed edge
- * counts packets and bytes; an edge that is not seen for `timeout` seconds is forgotten, and a node
- * goes with its last edge. Shared by all instances.
+ * (TDGs)", 2007), shared by all instances: which hosts communicate. Nodes are IPv4 addresses, or
+ * any 32-bit ids. A directed edge counts packets and bytes. An edge that is not seen for `timeout`
+ * seconds is forgotten, and a node is removed with its last edge.
  *
  *     counts    of events
- *     edges     flow slots; key: from, to, origin (member index); value: packets (2 words), bytes (2 words), and of packets what
- *               was told: generation, count (2 words)
+ *     edges     flow slots; key: from, to, origin (member index); value: packets (2 words), bytes (2 words), and how many
+ *               packets were replicated: generation, count (2 words)
  *     nodes     with their degrees: graph-nodes.ts
  *     record    from, to, generation, expires, packets (2 words), bytes (2 words)
  *
- * **Convergence.** Each member has an entry of its own for an edge it sees, with its own running
- * totals, and a record carries them whole. An entry is (generation, totals, expires): the larger
- * generation stands, within one everything only grows, so records may come in any order, any number
- * of times, and the last of an edge stands for all before. An edge's counts are the sums over its
- * members' entries. An entry found again after it expired starts a new generation, from nothing.
+ * **Convergence.** Each member has its own entry for an edge that it sees, with its own running
+ * totals, and a record carries the whole entry. An entry is (generation, totals, expires). The
+ * larger generation wins, and within a generation everything only grows. So records may arrive in
+ * any order, any number of times, and the last record of an edge replaces all earlier ones. An
+ * edge's counts are the sums over its members' entries. If an entry is found again after it
+ * expired, a new generation starts from 0.
  *
  * **Expiry** is as in the flow table: an entry is reclaimed locally, without a message and without
- * a tombstone, when its expiry is over by the clock-skew guard; `add` looks at a few slots each
- * time, `sweep` at as many as one likes. Degrees count edges not yet reclaimed, each once however
- * many members see it. They are derived, not sent.
+ * a tombstone, when it expired longer ago than the clock-skew guard. `add` checks a few slots each
+ * time, `sweep` as many as asked. Degrees count edges that are not yet reclaimed, each once even if
+ * several members see it. They are derived, not sent.
  *
  * **Concurrent writers.** An entry changes under its slot's lock, in a transaction, as in the flow
- * table. An entry is inserted and reclaimed under its home's lock as well; the entries of an edge
- * have their home in common, whoever's they are, so of several inserted or reclaimed at once one is
- * the first and one the last, and degrees are exact. Nodes change under locks of their own, in the
- * same transaction. Reads take no lock: flow-slots.ts.
+ * table. Inserting and reclaiming an entry also requires its home's lock. All members' entries of
+ * one edge have the same home. So if several are inserted or reclaimed at once, exactly one is the
+ * first and one the last, and degrees are exact. Nodes change under their own locks, in the same
+ * transaction. Reads take no lock: flow-slots.ts.
  */
 
 import { CLOCK_SKEW_GUARD_S, coarseSeconds, expiryAfter } from '../clock.js';
@@ -43,13 +44,13 @@ import { Applied, merged, type OpenContext, type StateDefinition, type StateObje
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface GraphOptions {
-  /** Edges held at most; one that several members see counts once for each of them. */
+  /** Maximum number of edges. An edge that several members see counts once for each. */
   readonly edges: number;
-  /** Nodes held at most. Default as many as edges. */
+  /** Maximum number of nodes. Default: as many as edges. */
   readonly nodes?: number;
-  /** Seconds after which an edge that is not seen is forgotten. Default 300. */
+  /** An edge that is not seen for this many seconds is forgotten. Default 300. */
   readonly timeout?: number;
-  /** Members the cluster can have, 1…32. Default 8. */
+  /** Maximum members of the cluster, 1…32. Default 8. */
   readonly members?: number;
 }
 
@@ -70,17 +71,17 @@ const COUNTS = struct({
 });
 const KEY = struct({ from: 1, to: 1, origin: 1 });
 const VALUE = struct({ packets: 2, bytes: 2 });
-/** Behind the value: see graph-told.ts. */
+/** After the value, the replicated packets: see graph-told.ts. */
 const TOLD = struct({ counts: VALUE.words, generation: 1, packets: 2 });
-/** What `FlowSlots.read` gives before key and value. */
+/** The layout that `FlowSlots.read` writes. */
 const ENTRY = struct({ generation: 1, expires: 1, rank: 1, key: KEY.words, value: TOLD.words });
 
 const MEMBERS_MAX = 32;
-/** An expiry further ahead than the timeout and a day is no honest record's. */
+/** No correct record has an expiry further ahead than the timeout plus this (a day). */
 const FUTURE_S_MAX = 86_400;
 const SWEEP_SLOTS = 4;
 const SWEEP_SLOTS_FULL = 512;
-/** Outcomes of a try, beside `CONTENDED`. */
+/** Outcomes of a try, in addition to `CONTENDED`. */
 const DONE = 0;
 const UNCHANGED = 1;
 const NO_ROOM_FOR_NODES = -3;
@@ -131,8 +132,8 @@ export class TrafficGraph implements StateObject {
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
   /**
-   * Keys looked for, an entry read, and an edge in the form of a record: of the operation under
-   * way.
+   * Scratch of the present operation: the key looked for, an entry that was read, and an edge in
+   * the form of a record.
    */
   private readonly key = new Int32Array(KEY.words);
   private readonly entry = new Int32Array(ENTRY.words);
@@ -159,14 +160,15 @@ export class TrafficGraph implements StateObject {
 
   // ——— Packet path ———
 
-  /** Starts fetching what `add` or `find` will read. */
+  /** Starts fetching the words that `add` or `find` will read. */
   touch(from: number, to: number): void {
     this.edges.touch(this.edges.hash2(from, to));
   }
 
   /**
-   * Adds packets and bytes (whole numbers below 2^32) to an edge, which lasts the timeout from now
-   * on: one log record. False: `refusal` says why, and nothing was changed.
+   * Adds packets and bytes (whole numbers below 2^32) to an edge, and extends its expiry to the
+   * timeout from now, with one log record. Returns false for the reason in `refusal`; then nothing
+   * was changed.
    */
   add(from: number, to: number, packets: number, bytes: number, now: number): boolean {
     this.refusal = GraphRefusal.NONE;
@@ -181,26 +183,25 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Whether there is an edge; then its counts, summed over the members, are in `packets` and
-   * `bytes`.
+   * Whether an edge exists. If so, `packets` and `bytes` are its counts, summed over the members.
    */
   find(from: number, to: number, now: number): boolean {
     return this.sum(this.edges.hash2(from, to), from, to, now);
   }
 
-  /** How many nodes a node sends to. Edges that have expired count until they are reclaimed. */
+  /** The number of nodes that a node sends to. Expired edges count until they are reclaimed. */
   outDegree(node: number): number {
     return this.nodes.outDegree(node);
   }
 
-  /** How many nodes send to a node. */
+  /** The number of nodes that send to a node. */
   inDegree(node: number): number {
     return this.nodes.inDegree(node);
   }
 
   /**
-   * Reclaims what is over in the next `slots` slots, in turn. Returns how many entries went. `add`
-   * does it by itself.
+   * Reclaims expired entries in the next `slots` slots, in turn. Returns the number of entries
+   * reclaimed. `add` calls it.
    */
   sweep(now: number, slots: number): number {
     const { edges } = this;
@@ -212,14 +213,17 @@ export class TrafficGraph implements StateObject {
     return reclaimed;
   }
 
-  /** `packets` and `bytes`, over the members' live entries; whether there is one. */
+  /**
+   * Sets `packets` and `bytes` to the sums over the members' live entries. Returns whether there is
+   * one.
+   */
   private sum(hash: number, from: number, to: number, now: number): boolean {
     const { edges, entry } = this;
     let found = false;
     let packets = 0;
     let bytes = 0;
     for (let i = this.seek(hash, 0, from, to); i !== NONE; i = this.seek(hash, i + 1, from, to)) {
-      // The keys again: the slot may have been given to another edge meanwhile.
+      // Check the keys again: the slot may have been given to another edge meanwhile.
       if (
         !edges.read((hash + i) & (edges.slots - 1), entry, 0) ||
         entry[ENTRY.at.key + KEY.at.from] !== from ||
@@ -237,8 +241,8 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * The place, counted from its home, of the first entry of an edge from place `i` on, whichever
-   * member's. `NONE`: no more.
+   * Finds the next entry of an edge, of any member, at offset `i` or later from its home. Returns
+   * its offset, or `NONE`.
    */
   private seek(hash: number, i: number, from: number, to: number): number {
     const { edges } = this;
@@ -295,8 +299,8 @@ export class TrafficGraph implements StateObject {
   // ——— Entries, within a transaction ———
 
   /**
-   * Puts the key of an entry into `key`; its hash. Only from and to are hashed: see the head of
-   * this file.
+   * Puts the key of an entry into `key` and returns its hash. Only `from` and `to` are hashed, so
+   * that all entries of an edge have the same home.
    */
   private name(from: number, to: number, origin: number): number {
     const { key } = this;
@@ -307,8 +311,9 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Locks the home of `key`, and the slot where it is or an empty one. `NONE` when there is no
-   * room, `CONTENDED` when it is worth another try: then the transaction has been aborted.
+   * Locks the home of `key`, and the slot that holds it or an empty one. If there is no room,
+   * returns `NONE`; if another try is worthwhile, `CONTENDED`. In both cases the transaction has
+   * been aborted.
    */
   private acquire(hash: number, now: number): number {
     const { tx, edges, key } = this;
@@ -319,7 +324,7 @@ export class TrafficGraph implements StateObject {
     }
     if (edges.holds(slot, key, 0)) return slot;
     if (edges.isUsed(slot)) {
-      // What is over has to be taken from its nodes first.
+      // An expired entry must be removed from its nodes first.
       tx.abort();
       this.reclaim(slot, now);
       return CONTENDED;
@@ -332,8 +337,8 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Gives an acquired, empty slot the entry of `key` with what is in `state`; `DONE`, or the
-   * transaction has been aborted.
+   * Inserts the entry of `key` with the content of `state` into an acquired, empty slot. Returns
+   * `DONE`; for any other result the transaction has been aborted.
    */
   private insert(slot: number, hash: number): number {
     const { tx, edges, key, state } = this;
@@ -358,7 +363,7 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Whether another member has an entry for the edge of `key`, expired or not. Under the home's
+   * Whether another member has an entry for the edge of `key`, expired or not. Requires the home's
    * lock.
    */
   private isSeenByOthers(hash: number): boolean {
@@ -370,7 +375,7 @@ export class TrafficGraph implements StateObject {
     return false;
   }
 
-  /** A locked slot's life and counts, into `state`. */
+  /** Copies a locked slot's generation, expiry and counts to `state`. */
   private load(slot: number): void {
     const { edges, state } = this;
     state[RECORD.at.generation] = edges.generation(slot);
@@ -378,7 +383,7 @@ export class TrafficGraph implements StateObject {
     for (let i = 0; i < VALUE.words; i++) state[RECORD.at.packets + i] = edges.value(slot, i);
   }
 
-  /** The other way round, for an entry that is there. */
+  /** Writes `state` back to an existing entry. */
   private store(slot: number): void {
     const { tx, edges, state } = this;
     for (let i = 0; i < VALUE.words; i++) {
@@ -402,7 +407,8 @@ export class TrafficGraph implements StateObject {
       const last = gone && !this.isSeenByOthers(hash);
       if (last) gone = nodes.disconnect(tx, key[KEY.at.from], key[KEY.at.to]);
       if (gone) {
-        // Hidden, not vacated: it comes back with the degrees. Its home is locked.
+        // Hidden, not vacated: if the transaction is undone, the entry returns with the degrees.
+        // Its home is locked.
         edges.hide(tx, slot);
         this.count(COUNTS.at.edgesReclaimed);
         if (last && nodes.changed > 0) Atomics.add(this.words, COUNTS.at.nodesReclaimed, nodes.changed);
@@ -422,7 +428,7 @@ export class TrafficGraph implements StateObject {
     return Applied.MALFORMED;
   }
 
-  /** Takes in a member's entry, given as a record. */
+  /** Joins a member's entry, given as a record. */
   private join(words: Int32Array, at: number, origin: number, now: number): Applied {
     const horizon = now + this.options.timeout + FUTURE_S_MAX;
     if (!(origin >= 0 && origin < this.options.members) || !isEdge(words, at, horizon)) {
@@ -447,7 +453,7 @@ export class TrafficGraph implements StateObject {
     const { tx, edges, key, state } = this;
     const hash = this.name(words[at + RECORD.at.from], words[at + RECORD.at.to], origin);
     const over = words[at + RECORD.at.expires] + CLOCK_SKEW_GUARD_S <= now;
-    // Forgotten before it was known.
+    // Forgotten before it arrived.
     if (over && edges.find(hash, key, 0) === NONE) return UNCHANGED;
     tx.begin();
     const slot = this.acquire(hash, now);
@@ -468,12 +474,12 @@ export class TrafficGraph implements StateObject {
     return DONE;
   }
 
-  /** Notes what is new in one of our records. Nothing in it changes. */
+  /** Notes how much of one of our records is new. Does not change the record. */
   tell(op: number, words: Int32Array, at: number): boolean {
     if (op !== GRAPH_EDGE) return true;
     const { edges, words: ours } = this;
     const slot = edges.find(this.name(words[at + RECORD.at.from], words[at + RECORD.at.to], this.self), this.key, 0);
-    if (slot === NONE) return true; // forgotten already: the bound stays too large
+    if (slot === NONE) return true; // already forgotten: the bound stays too large
     const generation = words[at + RECORD.at.generation];
     const packets = number53(words, at + RECORD.at.packets);
     const toldAt = edges.wordOf(slot, TOLD.at.packets);
@@ -490,7 +496,7 @@ export class TrafficGraph implements StateObject {
     this.told.settle(sequence);
   }
 
-  /** In packets. */
+  /** The bound is in packets. */
   errorBound(sequence: number): number {
     return this.told.errorBound(sequence);
   }
@@ -506,7 +512,7 @@ export class TrafficGraph implements StateObject {
     return true;
   }
 
-  /** Entries of members this cluster cannot have, and those that are over, are passed by. */
+  /** Skips entries of members that this cluster cannot have, and expired ones. */
   merge(from: Region, now: number, source?: MergeSource): number {
     const theirs = new FlowSlots(
       from.i32(),
@@ -536,7 +542,7 @@ export class TrafficGraph implements StateObject {
   // ——— Looking on ———
 
   /**
-   * Calls `see` with every edge that has not expired, once, and its counts summed over the members.
+   * Calls `see` once with every edge that has not expired, and its counts summed over the members.
    */
   forEachEdge(now: number, see: (from: number, to: number, packets: number, bytes: number) => void): void {
     const { edges } = this;
@@ -550,7 +556,7 @@ export class TrafficGraph implements StateObject {
     }
   }
 
-  /** Whether no member before `origin` has a live entry for an edge. */
+  /** Whether no member with a lower index than `origin` has a live entry for an edge. */
   private isFirst(hash: number, from: number, to: number, origin: number, now: number): boolean {
     const { edges } = this;
     for (let i = this.seek(hash, 0, from, to); i !== NONE; i = this.seek(hash, i + 1, from, to)) {
@@ -565,7 +571,7 @@ export class TrafficGraph implements StateObject {
     this.nodes.forEach(see);
   }
 
-  /** Over every entry that has not expired by `now`, as the flow table's. */
+  /** Covers every entry that has not expired by `now`, as in the flow table. */
   digest(now = coarseSeconds(Date.now())): string {
     const { edges, entry } = this;
     const digest = new ContentDigest();
@@ -592,14 +598,14 @@ export class TrafficGraph implements StateObject {
   }
 
   /**
-   * Locks held at the moment: none when no operation is under way. Looks at everything: for tests
+   * Number of locks held at present; 0 if no operation is in progress. Scans everything: for tests
    * and diagnosis.
    */
   locksHeld(): number {
     return this.edges.locksHeld() + this.nodes.locksHeld();
   }
 
-  /** Entries, those not yet reclaimed included. */
+  /** Number of entries, including those not yet reclaimed. */
   private get used(): number {
     return (this.words[COUNTS.at.edgesInserted] - this.words[COUNTS.at.edgesReclaimed]) | 0;
   }

@@ -3,22 +3,21 @@
  * but no keys (Cormode and Muthukrishnan, "An improved data stream summary: the count-min sketch
  * and its applications", 2005, section 5.2).
  *
- * A key whose estimate has reached the threshold when it is counted is a candidate at this
- * instance. Tables are this instance's alone, counts are everybody's: so a key that is heavy only
- * over all sites together becomes a candidate wherever it is next counted after the counts of the
- * others came. Candidates that count less give way to those that count more in a set of `WAYS`;
- * each that had to, and each that found no place, is counted as displaced.
+ * If a key's estimate has reached the threshold when it is counted, it becomes a candidate at this
+ * instance. The tables belong to this instance alone, while counts are shared. So a key that is
+ * heavy only over all sites together becomes a candidate where it is next counted after the others'
+ * counts arrived. Within a set of `WAYS`, a candidate that counts more evicts the one that counts
+ * least. Each evicted candidate, and each that finds no room, is counted as displaced.
  *
- * **What it promises.** With N counted in all, error ε and probability δ of the sketch: every key
- * counted at least `threshold` times is listed where it was counted last, unless it was displaced;
- * and a key that is listed was counted at least `threshold - εN` times, with probability 1 - δ
- * each.
+ * **Guarantee.** Let N be the sum of all counts, ε the error and δ the probability of the sketch.
+ * Every key counted at least `threshold` times is listed where it was counted last, unless it was
+ * displaced. A listed key was counted at least `threshold - εN` times, with probability 1 - δ each.
  *
  *     local    per worker: displaced, and the sets        one writer: the worker
  *     entry    version, length, key                        version odd: being written
  *
- * **Concurrent writers** have a table each. A reader takes an entry if its version is even and the
- * same before and after (a sequence lock; stores keep their order on x86-64).
+ * **Concurrent writers** have a table each. A reader accepts an entry if its version is even and
+ * the same before and after reading (a sequence lock; stores keep their order on x86-64).
  */
 
 import type { Region } from '../region.js';
@@ -26,18 +25,18 @@ import { LINE, powerOfTwo, roundUp, struct, WORDS_PER_LINE } from '../struct.js'
 import type { OpenContext } from './object.js';
 
 export interface HeavyHittersOptions {
-  /** Count from which on a key is a candidate. Positive. */
+  /** A key is a candidate from this count on. Positive. */
   readonly threshold: number;
-  /** Candidates a worker holds at least, if they spread evenly. Default 256. */
+  /** Minimum candidates that a worker holds, if they spread evenly. Default 256. */
   readonly candidates?: number;
   /**
-   * Longest key, in words; keys that are longer are counted, and never candidates. Default 4: an
-   * IPv4 flow.
+   * Longest key, in words. Longer keys are counted, but are never candidates. Default 4: an IPv4
+   * flow.
    */
   readonly keyWords?: number;
 }
 
-/** `estimate` is never below what the key counted, as far as others told. */
+/** `estimate` is never below the key's count, as far as that was replicated to us. */
 export interface HeavyHitter {
   readonly key: readonly number[];
   readonly estimate: number;
@@ -55,7 +54,7 @@ export class HeavyHitterShape {
   readonly sets: number;
   readonly stride: number;
 
-  /** Throws when the options make no sense. */
+  /** Throws a `RangeError` if an option is invalid. */
   constructor({ threshold, candidates = 256, keyWords = 4 }: HeavyHittersOptions) {
     if (!(threshold > 0)) throw new RangeError(`heavy hitters: threshold ${threshold} is not a positive number`);
     if (!Number.isInteger(candidates) || candidates < 1 || candidates > 2 ** 20)
@@ -64,7 +63,7 @@ export class HeavyHitterShape {
       throw new RangeError(`heavy hitters: keys of ${keyWords} words, from 1 to ${KEY_WORDS_MAX} are possible`);
     this.threshold = threshold;
     this.keyWords = keyWords;
-    // Twice the room, for sets do not fill alike.
+    // Twice the room, because sets do not fill evenly.
     this.sets = powerOfTwo(Math.ceil((2 * candidates) / WAYS));
     this.stride = ENTRY.at.key + keyWords;
   }
@@ -79,11 +78,11 @@ export class HeavyHitters {
   private readonly shape: HeavyHitterShape;
   private readonly words: Int32Array;
   private readonly tables: number;
-  /** Where this worker's table starts; below 0 in a thread that counts nothing. */
+  /** Index of this worker's table. Negative in a thread that counts nothing. */
   private readonly own: number;
   /**
-   * Estimates of this worker's candidates when they were last offered, by slot: only they and the
-   * log's order decide.
+   * By slot: the estimate of this worker's candidate when it was last offered. It decides which
+   * candidate is displaced.
    */
   private readonly estimates: Float64Array;
 
@@ -97,9 +96,7 @@ export class HeavyHitters {
     this.estimates = new Float64Array(this.own < 0 ? 0 : shape.sets * WAYS);
   }
 
-  /**
-   * A key has reached `reading[0]`, which is no less than the threshold. `hash` chooses the set.
-   */
+  /** The key's estimate `reading[0]` is at least the threshold. `hash` chooses the set. */
   offer(hash: number, key: Int32Array, at: number, length: number, reading: Float64Array): void {
     const { words, shape, estimates, own } = this;
     const estimate = reading[0];
@@ -113,7 +110,7 @@ export class HeavyHitters {
     for (let slot = first; slot < first + WAYS; slot++) {
       const entry = own + HEAD.words + slot * shape.stride;
       const version = words[entry + ENTRY.at.version];
-      // Odd: a worker before this one died while it wrote.
+      // An odd version: an earlier worker died while it wrote.
       if (version !== 0 && (version & 1) === 0 && this.isKey(entry, key, at, length)) {
         estimates[slot] = estimate;
         return;
@@ -141,12 +138,13 @@ export class HeavyHitters {
     words[entry + ENTRY.at.version] |= 1;
     words[entry + ENTRY.at.length] = length;
     for (let i = 0; i < length; i++) words[entry + ENTRY.at.key + i] = key[at + i];
-    // Past 2^31 it goes on below 0; never to 0, which says that there is nothing.
+    // Beyond 2^31 the version continues with negative numbers. It skips 0, which means an empty
+    // entry.
     const version = (words[entry + ENTRY.at.version] + 1) | 0;
     words[entry + ENTRY.at.version] = version === 0 ? 2 : version;
   }
 
-  /** Every candidate of every worker, each once. Any thread, off the packet path. */
+  /** The candidates of all workers, each once. Any thread may call it, off the packet path. */
   keys(): number[][] {
     const { shape, tables } = this;
     const found = new Map<string, number[]>();

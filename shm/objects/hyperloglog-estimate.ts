@@ -1,15 +1,14 @@
 /**
  * The estimate from the registers of a HyperLogLog: Ertl's improved raw estimator ("New cardinality
- * estimation algorithms for HyperLogLog sketches", 2017, algorithm 6): unbiased from 0 on, without
- * linear counting, tables or a threshold between them.
+ * estimation algorithms for HyperLogLog sketches", 2017, algorithm 6). It is unbiased from 0 on,
+ * without linear counting, tables or a threshold between them.
  */
 
 /** Ertl 2017: the limit of the bias correction for many registers. */
 const ALPHA = 1 / (2 * Math.LN2);
 
 /**
- * `having[r]`: registers, of so many in all, that hold rank r; the last rank is the largest there
- * can be.
+ * `having[r]`: how many of the `registers` registers hold rank r. The last rank is the maximum.
  */
 export function estimateOf(having: Float64Array, registers: number): number {
   const rankMax = having.length - 1;
@@ -20,8 +19,8 @@ export function estimateOf(having: Float64Array, registers: number): number {
 }
 
 /**
- * σ(x) = x + Σ x^(2^k) 2^(k-1), k from 1: Ertl 2017, (17). Infinite for 1: no register is used, and
- * the estimate is 0.
+ * σ(x) = x + Σ x^(2^k) 2^(k-1), k from 1: Ertl 2017, (17). Infinite for 1: then no register is
+ * used, and the estimate is 0.
  */
 function sigma(x: number): number {
   if (x === 1) return Number.POSITIVE_INFINITY;

@@ -1,23 +1,22 @@
 /**
- * How many different keys there were: HyperLogLog (Flajolet, Fusy, Gandouet and Meunier,
- * "HyperLogLog: the analysis of a near-optimal cardinality estimation algorithm", 2007), shared by
- * all instances.
+ * A count of distinct keys, shared by all instances: HyperLogLog (Flajolet, Fusy, Gandouet and
+ * Meunier, "HyperLogLog: the analysis of a near-optimal cardinality estimation algorithm", 2007).
  *
- * Each of `2^precision` registers holds the largest rank of the keys that fell to it: the position
- * of the first set bit of 64 bits of hash, less those that choose the register. Merge is the
- * maximum of each register, so records may come in any order, any number of times, and a key seen
+ * Each of `2^precision` registers holds the largest rank of its keys. The rank is the position of
+ * the first set bit in a 64-bit hash, without the bits that choose the register. A merge takes the
+ * maximum of each register. So records may arrive in any order, any number of times, and a key seen
  * at several instances counts once.
  *
  *     counts      rare events
  *     registers   a byte each
  *     record      register << 8 | rank
  *
- * **Concurrent writers.** A register only grows, by compare-exchange on its byte; a plain look says
- * first, and nearly always, that it need not. Every thread of the instance may write; a plain read
- * sees some value the register had.
+ * **Concurrent writers.** A register only grows, by compare-exchange on its byte. A plain read
+ * first shows, nearly always, that no change is needed. Every thread of the instance may write. A
+ * plain read returns some value that the register had.
  *
- * **Death of a writer.** What is to be raised is noted in the journal, the record is committed,
- * then the register is raised: recovery raises it again if the record was committed, and otherwise
+ * **Death of a writer.** The writer notes the change in the journal, commits the record, and then
+ * raises the register. If the record was committed, recovery raises the register again. Otherwise
  * nothing has happened.
  */
 
@@ -33,15 +32,15 @@ import { type SketchHash, seeded } from './sketch-hash.js';
 
 export interface HyperLogLogOptions {
   /**
-   * Registers are 2^precision, 4…18; the standard error is 1.04 / √registers. Default 14: 16 KiB,
-   * 0.8 %.
+   * A HyperLogLog has 2^precision registers, 4…18. The standard error is 1.04 / √registers. Default
+   * 14: 16 KiB, 0.8 %.
    */
   readonly precision?: number;
   /** See sketch-hash.ts. */
   readonly seed?: string;
 }
 
-/** The one operation in the log. */
+/** The only operation in the log. */
 export const HLL_RAISE = 1;
 
 const COUNTS = struct({ logFull: LINE, malformed: 1 });
@@ -83,13 +82,16 @@ export class HyperLogLog implements StateObject {
     this.writer = writer;
   }
 
-  /** Counts a key of two words. False, and nothing was changed, when the log is full. */
+  /** Counts a key of two words. Returns false, and changes nothing, if the log is full. */
   add2(key0: number, key1: number): boolean {
     this.hasher.hash2(key0, key1);
     return this.addHashed();
   }
 
-  /** The same for the key `words[at … at + count)`. A key of two words is the same key in both. */
+  /**
+   * The same for the key `words[at … at + count)`. A key of two words is the same key in both
+   * methods.
+   */
   add(words: Int32Array, at: number, count: number): boolean {
     this.hasher.hash(words, at, count);
     return this.addHashed();
@@ -99,8 +101,8 @@ export class HyperLogLog implements StateObject {
     const { first } = this.hasher;
     const { precision } = this;
     const register = first & (this.registers - 1);
-    // The register is chosen by the low bits; where the rest of the first word is 0, the second
-    // goes on.
+    // The low bits choose the register. If the rest of the first word is 0, the rank continues in
+    // the second word.
     const rank = first >>> precision !== 0 ? Math.clz32(first) + 1 : 33 - precision + Math.clz32(this.hasher.second);
     return this.bytes[register] >= rank || this.record(register, rank);
   }
@@ -125,7 +127,7 @@ export class HyperLogLog implements StateObject {
     return true;
   }
 
-  /** Raises a register to `rank`; returns whether it was below. */
+  /** Raises a register to `rank`. Returns whether it was lower. */
   private raise(register: number, rank: number): boolean {
     const { bytes } = this;
     for (let old = bytes[register]; old < rank; ) {
@@ -137,7 +139,7 @@ export class HyperLogLog implements StateObject {
   }
 
   /**
-   * Estimate of how many different keys were added, at all instances. Reads every register: off the
+   * Estimates how many distinct keys were added at all instances. Reads every register: off the
    * packet path.
    */
   estimate(): number {
@@ -148,8 +150,8 @@ export class HyperLogLog implements StateObject {
   }
 
   /**
-   * The relative standard error of the estimate, 1.04 / √registers: two times in three it is nearer
-   * than that.
+   * The relative standard error of the estimate, 1.04 / √registers. Two estimates in three are
+   * within it.
    */
   get standardError(): number {
     return 1.04 / Math.sqrt(this.registers);
@@ -177,14 +179,14 @@ export class HyperLogLog implements StateObject {
     return words[at] >> 8;
   }
 
-  /** The larger rank of one register. */
+  /** Keeps the larger rank of one register. */
   coalesce(_op: number, words: Int32Array, earlier: number, later: number): boolean {
     if (words[earlier] >> 8 !== words[later] >> 8) return false;
     words[earlier] = Math.max(words[earlier], words[later]);
     return true;
   }
 
-  /** The larger rank of each register; ranks that cannot be are passed by. */
+  /** Takes the larger rank of each register. Skips ranks that are too large to be valid. */
   merge(from: Region): number {
     const theirs = from.u8(COUNTS.bytes, this.registers);
     let changed = 0;

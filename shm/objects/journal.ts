@@ -1,9 +1,9 @@
 /**
- * The journal: what a thread has under way in shared state, noted so that it can be undone or
- * finished after its death.
+ * The journal: a note of the operation that a thread has in progress in shared state, so that it
+ * can be undone or completed after the thread's death.
  *
  * A worker thread can be ended between any two statements. It then leaves locks held and words half
- * written, and nobody else may repair them before knowing what they were. So each writer has a
+ * written, and no other thread may repair them before it knows what they were. So each writer has a
  * journal of one operation, in shared memory outside the arena (a snapshot is taken between
  * operations, when journals are empty):
  *
@@ -14,27 +14,27 @@
  * | state  | the operation              | after the writer's death                                           |
  * | ------ | -------------------------- | ------------------------------------------------------------------ |
  * | EMPTY  | none                       | nothing to do                                                      |
- * | LOGGED | is decided by its log record | finished if the log's committed position has moved, else undone  |
+ * | LOGGED | is decided by its log record | completed if the log's committed position has moved, else undone |
  * | LOCAL  | has no log record          | undone                                                             |
- * | DONE   | is complete                | finished: only its locks are let go                                |
+ * | DONE   | is complete                | completed: only its locks are released                             |
  *
- * One writer, plain words. They are read by others only after the writer's thread has ended, which
- * orders everything it stored before. What matters is the program order of the writer's own stores,
- * which x86-64 keeps (TSO) and V8 does not change: it neither reorders nor drops stores to typed
- * arrays.
+ * A journal has one writer and plain words. Others read them only after the writer's thread has
+ * ended, which orders all its earlier stores. What matters is the program order of the writer's own
+ * stores. x86-64 keeps it (TSO), and V8 does not change it: it neither reorders nor drops stores to
+ * typed arrays.
  */
 
 import { Region } from '../region.js';
 import { roundUp, struct, WORDS_PER_LINE } from '../struct.js';
 
 /**
- * Locks one operation may hold: home slot, entry slot, two places of a port, and room for a user's
- * object.
+ * Maximum locks of one operation: home slot, entry slot, two for an external port, and room for a
+ * user's object.
  */
 export const MAX_LOCKS = 8;
 /**
- * Words one operation may change: the largest flow entry whole (60 key and value words), and some
- * beside.
+ * Maximum words that one operation changes: the largest flow entry as a whole (60 key and value
+ * words), and some more.
  */
 export const MAX_WORDS = 72;
 
@@ -49,7 +49,7 @@ const JOURNAL = struct({
 });
 const { state: STATE, object: OBJECT, position: POSITION, lockCount: LOCK_COUNT, wordCount: WORD_COUNT } = JOURNAL.at;
 const { locks: LOCKS, words: WORDS } = JOURNAL.at;
-/** A journal fills whole cache lines: two writers never share one. */
+/** A journal fills whole cache lines, so that two writers never share one. */
 const STRIDE = roundUp(JOURNAL.words, WORDS_PER_LINE);
 
 export const JournalState = { EMPTY: 0, LOGGED: 1, LOCAL: 2, DONE: 3 } as const;
@@ -63,7 +63,7 @@ export function createJournals(writers: number): SharedArrayBuffer {
 export class Journal {
   private readonly words: Int32Array;
 
-  /** The journal of writer `writerId`, 1…n. Throws when there is none. */
+  /** The journal of writer `writerId`, 1…n. Throws if there is none. */
   constructor(buffer: SharedArrayBuffer, writerId: number) {
     const writers = Math.trunc(buffer.byteLength / (STRIDE * 4));
     if (!Number.isInteger(writerId) || writerId < 1 || writerId > writers)
@@ -91,7 +91,7 @@ export class Journal {
     return this.words[WORD_COUNT];
   }
 
-  /** Starts a note. `state` is written last: until then the journal is empty. */
+  /** Starts a note. `state` is written last; until then the journal is empty. */
   open(state: JournalState, objectId: number, position: number): void {
     const words = this.words;
     words[OBJECT] = objectId;
@@ -108,7 +108,7 @@ export class Journal {
     words[LOCK_COUNT] = count + 1;
   }
 
-  /** The lock noted last was not taken, or has been let go. */
+  /** The lock noted last was not taken, or has been released. */
   dropLock(): void {
     this.words[LOCK_COUNT]--;
   }
@@ -133,12 +133,12 @@ export class Journal {
     return this.words[WORDS + 2 * i + 1];
   }
 
-  /** The old words are back: from here on they are others' to change. */
+  /** The old words are restored: from here on others may change them. */
   forgetWords(): void {
     this.words[WORD_COUNT] = 0;
   }
 
-  /** The operation without a log record is complete. */
+  /** Marks an operation without a log record as complete. */
   done(): void {
     this.words[STATE] = JournalState.DONE;
   }

@@ -1,29 +1,29 @@
 /**
- * How many different things each of many keys was seen with: a few small HyperLogLogs
- * (hyperloglog.ts) per key, shared by all instances, of fixed memory. An intrusion detector has one
- * key per source, and sketches of what it tried to reach.
+ * Counts of distinct items for each of many keys: a few small HyperLogLogs (hyperloglog.ts) per
+ * key, shared by all instances, in fixed memory. An intrusion detector has one key per source, and
+ * sketches of what the source tried to reach.
  *
- * **Time** is cut in epochs of `epochSeconds`, the same at all instances. A key has a bank of
- * registers for this epoch and one for the last, and an estimate is of both together; what is older
- * is forgotten everywhere by itself, without a message.
+ * **Time** is divided into epochs of `epochSeconds`, the same at all instances. A key has a bank of
+ * registers for the present epoch and one for the last. An estimate covers both. Every instance
+ * forgets older epochs without a message.
  *
- * **Merge**: of two banks of one key and parity the later epoch stands; of one epoch, the maximum
- * of each register. So records may come in any order, any number of times, and a thing seen at
- * several instances counts once.
+ * **Merge**: of two banks of one key and parity, the later epoch wins. Within an epoch, each
+ * register takes the maximum. So records may arrive in any order, any number of times, and an item
+ * seen at several instances counts once.
  *
- * **Keys are attackers' to choose.** A key has its place in one set of `WAYS`, by a keyed hash. One
- * of which little was seen is *quiet*, until more than `quiet` registers were raised: it is told to
- * nobody, is no part of digest and merge, and gives way to new keys. So a flood of random sources
- * costs neither records nor those of whom more is known; where a set is full of these, a new key is
- * refused. Each worker replicates `promotions` new keys a second at most. A quiet key that another
- * instance tells of is as it says.
+ * **Attackers choose the keys.** A keyed hash assigns a key to one set of `WAYS` slots. A key is
+ * *quiet* until more than `quiet` of its registers were raised. A quiet key is local-only, is not
+ * part of digest and merge, and can be evicted for a new key. So a flood of random sources costs no
+ * records and evicts no replicated key. If a set is full of replicated keys, a new key is refused.
+ * Each worker replicates at most `promotions` new keys a second. If a record for a quiet key
+ * arrives, it replaces the key's content.
  *
  *     set      lock; of each slot tag (the key's hash, 0: none), epoch of either bank (0: empty), weight (registers raised), told
  *     entry    key, the banks: sketches × registers bytes
  *     record   key, epoch, then any number of items: sketch << 16 | register << 8 | rank
  *
  * **Concurrent writers** change a set under its lock (transaction.ts). Reads take no lock: an
- * estimate may miss a write under way.
+ * estimate may miss a write in progress.
  */
 
 import { coarseSeconds } from '../clock.js';
@@ -55,10 +55,13 @@ import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export type { KeyedHyperLogLogsOptions } from './keyed-layout.js';
 
-/** The one operation in the log. */
+/** The only operation in the log. */
 export const KEYED_RAISE = 1;
 
-/** Things noted for one change. A record of more items is not written; one from a merge may be. */
+/**
+ * Maximum things noted for one change. A record written here has at most `RECORD_ITEMS` items; a
+ * merge may apply more.
+ */
 const NOTED_MAX = 4;
 const RECORD_ITEMS = QUIET_MAX + NOTED_MAX;
 const LOCK_BUSY = -2;
@@ -85,7 +88,7 @@ export function keyedHyperLogLogs(options: KeyedHyperLogLogsOptions): StateDefin
 export class KeyedHyperLogLogs implements StateObject {
   readonly id: number;
   readonly delivery = 'any-order';
-  /** Numbers of slots are below this. */
+  /** Slot numbers are below this. */
   readonly slots: number;
   private readonly shape: Shape;
   private readonly layout: ReturnType<typeof layoutOf>;
@@ -99,7 +102,7 @@ export class KeyedHyperLogLogs implements StateObject {
   private readonly rankMax: number;
   private readonly having: Float64Array;
   private readonly union: Uint8Array;
-  /** A bank as it is to become. */
+  /** The new content of a bank. */
   private readonly bank: Int32Array;
   private readonly items = new Int32Array(RECORD_ITEMS);
   /** Items of the next change. */
@@ -127,12 +130,12 @@ export class KeyedHyperLogLogs implements StateObject {
 
   // ——— Packet path ———
 
-  /** Hash of the key at `key[at …]`, for `find` and `add`; never 0. */
+  /** Hash of the key at `key[at …]`, for `find` and `add`. Never 0. */
   hash(key: Int32Array, at: number): number {
     return hashWords(this.k0, this.k1, key, at, this.shape.keyWords) || 1;
   }
 
-  /** The slot of a key, or `NONE` where nothing is known of it. */
+  /** The slot of a key, or `NONE` if the key is unknown. */
   find(hash: number, key: Int32Array, at: number): number {
     const { words } = this;
     const tags = this.tagsOf(hash);
@@ -143,8 +146,8 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   /**
-   * The key that is added next was seen with the thing `thing[at … + count)`, in the sense of one
-   * sketch. Four things at most.
+   * Notes that the key added next was seen with the thing `thing[at … + count)`, for one sketch.
+   * Throws for more than four things.
    */
   note(sketch: number, thing: Int32Array, at: number, count: number): void {
     if (this.notedCount === NOTED_MAX) throw new RangeError(`keyed HyperLogLogs: more than ${NOTED_MAX} things noted`);
@@ -157,9 +160,9 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   /**
-   * A key was seen with what was noted, which costs little more for several things than for one.
-   * Returns the key's slot, or `NONE` when there is no room for it, or this is not possible now;
-   * that is counted.
+   * Adds all noted things to a key. Several things cost little more than one. Returns the key's
+   * slot, or `NONE` if there is no room for the key or the change is not possible now; both are
+   * counted.
    */
   addNoted(hash: number, key: Int32Array, at: number, now: number): number {
     const epoch = this.epochAt(now);
@@ -192,7 +195,7 @@ export class KeyedHyperLogLogs implements StateObject {
     return this.addNoted(hash, key, at, now);
   }
 
-  /** Forgets what was noted that a slot knows already. */
+  /** Drops noted things that a slot already contains. */
   private dropKnown(slot: number, epoch: number): void {
     if (this.words[this.epochWord(slot, epoch)] !== epoch) return;
     const { noted } = this;
@@ -206,16 +209,16 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   /**
-   * Of how many different things one sketch of a slot knows, in this epoch and the last. Some
-   * hundred ns.
+   * The estimated number of distinct things in one sketch of a slot, in this epoch and the last.
+   * Takes some hundred ns.
    */
   estimate(slot: number, sketch: number, now: number): number {
     return this.estimateWithin(slot, 1 << sketch, sketch, now);
   }
 
   /**
-   * The estimate for the union of sketches of a slot (`sketches`: a bit each), of which no register
-   * counts for more than it has in the sketch `cap`.
+   * The estimate for the union of sketches of a slot (`sketches`: a bit each). No register counts
+   * for more than its value in the sketch `cap`.
    */
   estimateWithin(slot: number, sketches: number, cap: number, now: number): number {
     const { registers, having, union, rankMax } = this;
@@ -230,7 +233,7 @@ export class KeyedHyperLogLogs implements StateObject {
     return having[0] === registers ? 0 : estimateOf(having, registers);
   }
 
-  /** What a register holds, in this epoch or the last. */
+  /** The rank of a register, in this epoch or the last. */
   private rank(slot: number, epoch: number, sketch: number, register: number): number {
     const { words, bytes } = this;
     const isNow = words[this.epochWord(slot, epoch)] === epoch;
@@ -240,7 +243,7 @@ export class KeyedHyperLogLogs implements StateObject {
     return Math.max(rank, bytes[this.registerByte(slot, epoch - 1, sketch, register)]);
   }
 
-  /** Whether anything is known of a slot's key; it stands in `key[at …]` then. */
+  /** Whether a slot holds a live key. If so, copies the key to `key[at …]`. */
   read(slot: number, key: Int32Array, at: number, now: number): boolean {
     if (this.words[this.tagWord(slot)] === 0 || !this.isLive(slot, this.epochAt(now))) return false;
     for (let i = 0; i < this.shape.keyWords; i++) key[at + i] = this.words[this.entry(slot) + i];
@@ -252,10 +255,10 @@ export class KeyedHyperLogLogs implements StateObject {
     const { quiet } = this.shape;
     const known = this.find(hash, key, at);
     const isTold = known !== NONE && words[this.toldWord(known)] !== 0 && this.isLive(known, epoch);
-    // What a quiet key brings with it when it is told of; read again under the lock.
+    // A quiet key adds its items to its first record. They are read again under the lock.
     const weight = known === NONE ? 0 : this.weight(known) + notedCount;
     const told = isTold || (known !== NONE && weight > quiet && this.mayPromote(now));
-    // One that may not be told of yet learns no more than its first record can hold.
+    // A key that may not be replicated yet takes no more items than its first record can hold.
     if (!told && weight > QUIET_MAX) return known;
     const brought = told && !isTold ? this.itemsOf(known, epoch, items) : 0;
     const record = this.begin(told, brought + notedCount);
@@ -304,7 +307,7 @@ export class KeyedHyperLogLogs implements StateObject {
     return false;
   }
 
-  /** Raised registers of an epoch, as items, as many as `most`. Returns how many. */
+  /** Copies the raised registers of an epoch to `items`, at most `most`. Returns their number. */
   private itemsOf(slot: number, epoch: number, items: Int32Array, most = QUIET_MAX): number {
     if (this.words[this.epochWord(slot, epoch)] !== epoch) return 0;
     const { registers, bytes } = this;
@@ -327,7 +330,10 @@ export class KeyedHyperLogLogs implements StateObject {
 
   // ——— Under the set's lock ———
 
-  /** A slot for a new key: free, or over, or that of the quiet key of which least was seen. */
+  /**
+   * A slot for a new key: a free or expired one, else that of the quiet key with the smallest
+   * weight. `NONE` if all are replicated.
+   */
   private placeFor(hash: number, epoch: number): number {
     const { words } = this;
     const first = this.setOf(hash) * WAYS;
@@ -351,7 +357,7 @@ export class KeyedHyperLogLogs implements StateObject {
     tx.set(this.tagWord(slot), hash);
   }
 
-  /** Nothing is known of the slot's key: its banks are emptied when they are written to. */
+  /** Clears what is known of the slot's key. Its banks are cleared when they are written next. */
   private empty(slot: number): void {
     const { tx } = this;
     for (let bank = 0; bank < BANKS; bank++) tx.set(this.epochWord(slot, bank), 0);
@@ -359,7 +365,7 @@ export class KeyedHyperLogLogs implements StateObject {
     tx.set(this.toldWord(slot), 0);
   }
 
-  /** Joins items into the bank of their epoch. Returns whether that made a difference. */
+  /** Joins items into the bank of their epoch. Returns whether a register was raised. */
   private join(slot: number, epoch: number, items: Int32Array, from: number, count: number): boolean {
     const { words, tx, bank, registers } = this;
     const epochWord = this.epochWord(slot, epoch);
@@ -397,7 +403,7 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   private areItems(words: Int32Array, at: number, count: number, epoch: number, now: number): boolean {
-    // The clocks of two instances can be on two sides of a change of epochs.
+    // The clocks of two instances can be on two sides of an epoch change.
     if (!(epoch > 0 && epoch <= EPOCH_MAX) || epoch > this.epochAt(now) + 1) return false;
     return areItems(this.shape, words, at, count);
   }
@@ -432,7 +438,7 @@ export class KeyedHyperLogLogs implements StateObject {
     now: number,
   ): number {
     const { words, tx } = this;
-    if (epoch < this.epochAt(now) - 1) return Applied.UNCHANGED; // forgotten before it was known
+    if (epoch < this.epochAt(now) - 1) return Applied.UNCHANGED; // forgotten before it arrived
     tx.begin();
     if (!tx.lock(this.lockWord(hash))) {
       tx.abort();
@@ -447,7 +453,7 @@ export class KeyedHyperLogLogs implements StateObject {
     }
     if (known === NONE) this.occupy(slot, hash, key, at);
     else if (words[this.toldWord(slot)] === 0) this.empty(slot);
-    // A later epoch has taken the bank.
+    // A later epoch already uses the bank.
     if (words[this.epochWord(slot, epoch)] > epoch) {
       tx.abort();
       return Applied.UNCHANGED;
@@ -468,7 +474,7 @@ export class KeyedHyperLogLogs implements StateObject {
     return length === keyWords + 2 ? key ^ (words[at + keyWords + 1] >>> 8) : key + 1;
   }
 
-  /** The larger rank of one register. */
+  /** Keeps the larger rank of one register. */
   coalesce(_op: number, words: Int32Array, earlier: number, later: number, length: number): boolean {
     const { keyWords } = this.shape;
     if (length !== keyWords + 2) return false;
@@ -505,7 +511,7 @@ export class KeyedHyperLogLogs implements StateObject {
 
   // ——— Looking on ———
 
-  /** Over the banks, of this epoch and the last, of every key that others are told of. */
+  /** Covers the banks, of this epoch and the last, of every replicated key. */
   digest(now = coarseSeconds(Date.now())): string {
     const { keyWords } = this.shape;
     const digest = new ContentDigest();
@@ -540,7 +546,7 @@ export class KeyedHyperLogLogs implements StateObject {
   // ——— The layout ———
 
   private epochAt(now: number): number {
-    // From 2 on: 0 is an empty bank, and there is always a last one.
+    // Epochs start at 2: 0 is an empty bank, and a last epoch always exists.
     return Math.trunc(now / this.shape.epochSeconds) + 2;
   }
 
@@ -569,8 +575,8 @@ export class KeyedHyperLogLogs implements StateObject {
   }
 
   /**
-   * How many registers of a slot were raised: an estimate changes only when this does, or the
-   * epoch.
+   * The number of raised registers of a slot. An estimate changes only when this or the epoch
+   * changes.
    */
   weight(slot: number): number {
     return this.words[this.weightWord(slot)];

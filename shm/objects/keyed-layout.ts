@@ -1,34 +1,33 @@
-/** How keyed HyperLogLogs (keyed-hyperloglogs.ts) are declared, and how they lie in memory. */
+/** The declaration of keyed HyperLogLogs (keyed-hyperloglogs.ts), and their layout in memory. */
 
 import { BYTES_PER_WORD, LINE, struct } from '../struct.js';
 import { MAX_WORDS } from './journal.js';
 
 export interface KeyedHyperLogLogsOptions {
-  /** Keys held at most; rounded up to a power of two. */
+  /** Maximum number of keys, rounded up to a power of two. */
   readonly capacity: number;
   readonly keyWords: number;
-  /** Sketches of each key. */
+  /** Number of sketches of each key. */
   readonly sketches: number;
   /**
-   * Registers of a sketch are 2^precision, 4…6; default 5: the standard error is 18 %, less below
-   * some ten.
+   * A sketch has 2^precision registers, 4…6; default 5. The standard error is then 18 %, and less
+   * below some ten.
    */
   readonly precision?: number;
   readonly epochSeconds: number;
   /**
-   * So many raised registers and the next thing that raises one has others told of the key, 0…24;
-   * default 4.
+   * A key is replicated once more than this many of its registers were raised, 0…24; default 4.
    */
   readonly quiet?: number;
-  /** Keys a worker tells of for the first time in a second, at most; default 4096. */
+  /** Maximum keys per second that a worker replicates for the first time; default 4096. */
   readonly promotions?: number;
   /** See sketch-hash.ts. */
   readonly seed?: string;
 }
 
-/** Slots in which a key can be. */
+/** Number of slots in which a key can be. */
 export const WAYS = 8;
-/** Of this epoch and the last. */
+/** One bank for the present epoch and one for the last. */
 export const BANKS = 2;
 export const QUIET_MAX = 24;
 export const COUNTS = struct({ refused: LINE, displaced: 1, logFull: 1, malformed: 1, contended: 1, postponed: 1 });
@@ -39,7 +38,7 @@ export function rankMaxOf({ precision }: Shape): number {
   return HASH_BITS - precision + 1;
 }
 
-/** Whether each of these words is a sketch, a register and a rank that there can be. */
+/** Whether each of these words has a valid sketch, register and rank. */
 export function areItems(shape: Shape, words: Int32Array, at: number, count: number): boolean {
   const registers = 2 ** shape.precision;
   for (let i = at; i < at + count; i++) {
@@ -50,7 +49,7 @@ export function areItems(shape: Shape, words: Int32Array, at: number, count: num
   return true;
 }
 
-/** The counts, for `describe`. */
+/** The counters, for `describe`. */
 export function figuresOf(words: Int32Array): Record<string, number> {
   const { at } = COUNTS;
   return {
@@ -65,7 +64,7 @@ export function figuresOf(words: Int32Array): Record<string, number> {
 
 export interface Shape extends Required<Omit<KeyedHyperLogLogsOptions, 'seed'>> {}
 
-/** Throws what is wrong with a declaration. */
+/** Throws a `RangeError` if a declaration is invalid. */
 export function check(shape: Shape): void {
   const whole = (name: string, value: number, least: number, most: number): void => {
     if (!Number.isInteger(value) || value < least || value > most)
@@ -76,14 +75,14 @@ export function check(shape: Shape): void {
   whole('quiet', shape.quiet, 0, QUIET_MAX);
   whole('promotions', shape.promotions, 0, 2 ** 31 - 1);
   whole('epoch seconds', shape.epochSeconds, 1, 2 ** 24);
-  // An operation may write a bank whole, and the rest of an entry.
+  // An operation may write a whole bank and the rest of an entry.
   whole('sketches', shape.sketches, 1, Math.floor((MAX_WORDS - shape.keyWords - 10) / (2 ** shape.precision / 4)));
 }
 
 /**
- * A set: its lock, then of each slot tag, epoch of either bank, weight and told: three cache lines.
- * A search for the place of a new key reads all of them, so they are not in the entries, which lie
- * far apart.
+ * Layout of a set: its lock, then for each slot tag, epoch of each bank, weight and told. It fills
+ * three cache lines. The search for a slot for a new key reads all of these words. So they are not
+ * in the entries, which lie far apart.
  */
 export const SET = struct({ lock: 1, tags: WAYS, epochs: BANKS * WAYS, weights: WAYS, told: WAYS, spare: 7 });
 

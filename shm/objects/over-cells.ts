@@ -1,9 +1,9 @@
 /**
- * A state object made of counter cells and nothing else: whatever replication asks, the cells
- * answer. Composition, not inheritance: `CounterCells` stays one shape, so that its packet path
- * stays monomorphic however many kinds use it.
+ * A state object that consists of counter cells only: the cells implement all of replication. It
+ * uses composition, not inheritance. `CounterCells` stays one shape, so that its packet path stays
+ * monomorphic however many kinds use it.
  *
- * A kind of its own is a definition over `overCells`, and a class with the operations:
+ * A new kind is a definition over `overCells`, and a class with the operations:
  *
  *     class Pairs extends OverCells { count(i: number): boolean { return this.counts.add(i, 1); } }
  *     const pairs = (options) => overCells('pairs', {}, options, (cells) => new Pairs(cells));
@@ -14,7 +14,7 @@ import { type CounterCells, type CounterCellsOptions, counterCells } from './cou
 import type { Journal } from './journal.js';
 import type { Addends, Applied, Delivery, OpenContext, StateDefinition, StateObject } from './object.js';
 
-/** `parameters`: what the kind adds to those of the cells; equal at every member. */
+/** `parameters`: added to those of the cells. Equal at all members. */
 export function overCells<T extends OverCells>(
   kind: string,
   parameters: Readonly<Record<string, unknown>>,

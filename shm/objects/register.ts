@@ -1,22 +1,22 @@
 /**
- * Registers, numbered from 0, that all instances set: the last writer's value, or the largest or
- * smallest number ever set.
+ * Registers, numbered from 0, that all instances set. A register holds the last written value, or
+ * the largest or smallest number ever set.
  *
- * A register holds (stamp, member, value words), and of two the lexicographically larger stands
- * everywhere, whatever order they come in and however often:
+ * A register holds (stamp, member, value words). Of two such tuples, the lexicographically larger
+ * one wins everywhere, in whatever order and however often they arrive:
  *
  * | kind        | stamp                                     | value words |
  * | ----------- | ----------------------------------------- | ----------- |
  * | last writer | hybrid logical clock (Kulkarni et al., 2014): the larger of wall-clock ms and the stamp it replaces + 1; ties go to the member with the larger index | the user's |
  * | largest     | the number itself, biased to be positive  | none        |
- * | smallest    | its negative, likewise                    | none        |
+ * | smallest    | its negative, also biased                 | none        |
  *
- * A register changes under its lock (transaction.ts), with one log record, whole or not at all. It
- * has two copies. A writer fills the one that is not current, and then the next version, one word,
- * makes it current: so a reader takes no lock and never waits for a writer that was preempted. If
- * the version has changed meanwhile, it reads again. Numbers only ever grow in their order, so each
- * thread remembers the last it saw and asks no further for one that is no news: that costs nothing
- * shared. With a full log nothing is set, and `set` and `offer` return false.
+ * A register changes under its lock (transaction.ts), with one log record, as a whole or not at
+ * all. It has two copies. A writer fills the copy that is not current; then the next version, one
+ * word, makes it current. So a reader takes no lock and never waits for a preempted writer. If the
+ * version changed while it read, it reads again. Numbers only grow in their order. So each thread
+ * remembers the last number it saw and returns at once if a number is not beyond it, without
+ * touching shared memory. If the log is full, nothing is set, and `set` and `offer` return false.
  *
  *     slot     version (24) | writer that holds the lock (8), two copies; odd versions: the second is current
  *     copy     stamp (2, low first), member, value…
@@ -33,14 +33,14 @@ import { Applied, merged, type OpenContext, type StateDefinition, type StateObje
 import { LOCK_MASK, recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface LastWriterOptions {
-  /** Registers; default 1. */
+  /** Number of registers; default 1. */
   readonly length?: number;
   readonly valueWords: number;
 }
 
-/** The one operation in the log. */
+/** The only operation in the log. */
 export const REGISTER_SET = 1;
-/** Largest absolute number a largest or smallest register takes. */
+/** Largest absolute number that a largest or smallest register accepts. */
 export const NUMBER_MAX = 2 ** 52 - 1;
 
 const COUNTS = struct({ logFull: LINE, contended: 1, malformed: 1 });
@@ -52,11 +52,11 @@ const HIGH_MAX = 2 ** 21 - 1;
 const BIAS = 2 ** 52;
 const VALUE_WORDS_MAX = 32;
 const LENGTH_MAX = 2 ** 24;
-/** A stamp further ahead than this (a year) is no honest writer's. */
+/** No correct writer has a stamp further ahead than this (a year). */
 const FUTURE_MS_MAX = 366 * 86_400_000;
-/** Tries of a reader that a write overtakes each time. */
+/** Maximum tries of a reader if a write overtakes it each time. */
 const READ_TRIES = 1_000_000;
-/** Places in `stamps`. */
+/** Indices in `stamps`. */
 const LOADED = 0;
 const TO_PUT = 1;
 
@@ -98,7 +98,7 @@ export function smallest(length = 1): StateDefinition<Extreme> {
   return define('smallest', { length, valueWords: 0 }, (context, shape) => new Extreme(context, shape, -1));
 }
 
-/** What the kinds have in common. */
+/** Common part of all kinds. */
 abstract class Registers implements StateObject {
   readonly id: number;
   readonly delivery = 'any-order';
@@ -107,12 +107,12 @@ abstract class Registers implements StateObject {
   protected readonly words: Int32Array;
   protected readonly self: number;
   /**
-   * Stamps on the way between methods: what `load` read (0 for a register never set), and what
-   * `put` is to write. In an array, for a double that is passed or returned is put on the heap
-   * where the compiler does not inline.
+   * Stamps passed between methods: the stamp that `load` read (0 for a register never set), and the
+   * one that `put` must write. They are in an array because a double that is passed or returned is
+   * allocated on the heap if the compiler does not inline the call.
    */
   protected readonly stamps = new Float64Array(2);
-  /** Of the register that `load` read. */
+  /** The member of the register that `load` read. */
   private member = 0;
   private readonly stride: number;
   private readonly recordWords: number;
@@ -129,7 +129,7 @@ abstract class Registers implements StateObject {
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
   }
 
-  /** Whether a stamp can be honest at `nowMs`. */
+  /** Whether a correct member can have written this stamp by `nowMs`. */
   protected abstract isHonest(stamp: number, member: number, nowMs: number): boolean;
 
   private place(register: number): number {
@@ -137,16 +137,16 @@ abstract class Registers implements StateObject {
   }
 
   /**
-   * Index of the copy that is current where a slot's first word is `lock`; or, `ahead` 1, of the
-   * other one.
+   * Index of the current copy of a slot whose first word is `lock`. With `ahead` 1: of the other
+   * copy.
    */
   private copyOf(place: number, lock: number, ahead: number): number {
     return place + 1 + (((lock >>> VERSION_SHIFT) + ahead) & 1) * (COPY.words + this.valueWords);
   }
 
   /**
-   * Copies a register's value, as it was at one moment, into `out[at …]`, its stamp into `stamp`.
-   * False: never set.
+   * Copies a consistent value of a register to `out[at …]`, and its stamp to `stamps[LOADED]`.
+   * Returns false if it was never set.
    */
   protected load(register: number, out: Int32Array, at: number): boolean {
     this.stamps[LOADED] = 0;
@@ -160,7 +160,7 @@ abstract class Registers implements StateObject {
       const high = words[copy + COPY.at.high];
       this.member = words[copy + COPY.at.member];
       for (let i = 0; i < this.valueWords; i++) out[at + i] = words[copy + COPY.words + i];
-      // Whoever holds the lock writes to the other copy.
+      // The holder of the lock writes only to the other copy.
       if (((Atomics.load(words, place) ^ before) & ~LOCK_MASK) !== 0) continue;
       this.stamps[LOADED] = (high >>> 0) * TWO_32 + (low >>> 0);
       return (low | high) !== 0;
@@ -169,9 +169,9 @@ abstract class Registers implements StateObject {
   }
 
   /**
-   * Sets a register to (`stamps[TO_PUT]`, member, value) if that is larger: one log record.
-   * `clock`: makes the stamp larger than the one there is. False: refused (log full, contended, no
-   * such register); counted.
+   * Sets a register to (`stamps[TO_PUT]`, member, value) if that is larger, with one log record.
+   * `clock`: makes the stamp larger than the present one. Returns false if refused: the log is
+   * full, the register is contended (both counted), or there is no such register.
    */
   protected put(register: number, clock: boolean, member: number, value: Int32Array, at: number): boolean {
     const { words, tx, stamps } = this;
@@ -201,7 +201,7 @@ abstract class Registers implements StateObject {
     }
   }
 
-  /** Whether stamp, member and value at `a` are the larger. */
+  /** Whether stamp, member and value at `a` are the larger ones. */
   private isLarger(a: Int32Array, aAt: number, b: Int32Array, bAt: number): boolean {
     if (a[aAt + 1] !== b[bAt + 1]) return a[aAt + 1] >>> 0 > b[bAt + 1] >>> 0;
     if (a[aAt] !== b[bAt]) return a[aAt] >>> 0 > b[bAt] >>> 0;
@@ -210,7 +210,7 @@ abstract class Registers implements StateObject {
     return false;
   }
 
-  /** Stamp, member and value into a locked register. */
+  /** Writes stamp, member and value to a locked register. */
   private write(place: number, from: Int32Array, at: number): void {
     const { tx, words } = this;
     const next = this.copyOf(place, words[place], 1);
@@ -323,11 +323,11 @@ abstract class Registers implements StateObject {
   }
 }
 
-/** Registers of a few words each, that hold what was written last. */
+/** Registers of a few words each that hold the last written value. */
 export class LastWriter extends Registers {
   /**
-   * Sets register `i` to `value[at …]`. False: refused and counted, because the log is full or the
-   * register contended.
+   * Sets register `i` to `value[at …]`. Returns false, and counts it, if the log is full or the
+   * register is contended.
    */
   set(i: number, value: Int32Array, at: number, nowMs: number = Date.now()): boolean {
     this.stamps[TO_PUT] = nowMs - EPOCH_MS;
@@ -335,8 +335,7 @@ export class LastWriter extends Registers {
   }
 
   /**
-   * Copies the value of register `i`, as it was at one moment, into `out[at …]`. False when it was
-   * never set.
+   * Copies a consistent value of register `i` to `out[at …]`. Returns false if it was never set.
    */
   read(i: number, out: Int32Array, at: number): boolean {
     return this.load(i, out, at);
@@ -352,7 +351,7 @@ const NOTHING = new Int32Array(0);
 /** Registers that hold the largest (or smallest) whole number ever set, up to ±2^52 - 1. */
 export class Extreme extends Registers {
   private readonly sign: 1 | -1;
-  /** The largest stamp this thread saw of each register. */
+  /** The largest stamp of each register that this thread saw. */
   private readonly seen: Float64Array;
 
   constructor(context: OpenContext, shape: Shape, sign: 1 | -1) {
@@ -362,7 +361,8 @@ export class Extreme extends Registers {
   }
 
   /**
-   * Offers a number to register `i`. False: refused and counted, or not a whole number in range.
+   * Offers a number to register `i`. Returns false if it was refused (counted), or is not a whole
+   * number in range.
    */
   offer(i: number, value: number): boolean {
     if (!(Math.abs(value) <= NUMBER_MAX) || value % 1 !== 0) return false;
@@ -378,7 +378,7 @@ export class Extreme extends Registers {
     return true;
   }
 
-  /** The number in register `i`; not a number when none was set. */
+  /** The number in register `i`. NaN if none was set. */
   value(i: number): number {
     return this.load(i, NOTHING, 0) ? this.sign * (this.stamps[LOADED] - BIAS) + 0 : Number.NaN;
   }

@@ -2,27 +2,28 @@
  * Sets of keys, shared by all instances: grow-only, and observed-remove, where an add wins over a
  * remove that did not see it. Every element expires, or lasts for ever (`FOREVER`).
  *
- * **Grow-only**: an element is there until it expires; adding it again moves the expiry on.
+ * **Grow-only**: an element is present until it expires. Adding it again extends the expiry.
  *
  * **Observed-remove** (Shapiro et al., "A comprehensive study of Convergent and Commutative
- * Replicated Data Types", 2011, 3.3.5, with one *dot* per origin in place of a set of unique tags):
- * per element and member its latest add, as (stamp, removed, expires). The element is there while
- * some member's dot is neither removed nor expired. A join takes, dot by dot, the larger stamp, and
- * of one stamp the removed; so records may come in any order, any number of times, and a remove
- * takes away exactly the adds it saw. A stamp is at least the coarse time of the add, and never
- * beyond its expiry, so an add after an expired one of that origin has the larger stamp, whoever
- * has forgotten the old one.
+ * Replicated Data Types", 2011, 3.3.5, with one *dot* per origin in place of a set of unique tags).
+ * An element has per member its latest add, as (stamp, removed, expires). It is present while some
+ * member's dot is neither removed nor expired. A join takes, dot by dot, the larger stamp, and of
+ * equal stamps the removed one. So records may arrive in any order, any number of times, and a
+ * remove removes exactly the adds that it saw. A stamp is at least the coarse time of the add, and
+ * never beyond its expiry. So an add after an expired one of the same origin has the larger stamp,
+ * even where the old one was forgotten.
  *
- * **No tombstones but dots that expire**: a removed dot is kept until its add would have expired,
- * and matters to nobody after: it is forgotten everywhere without a message. A removed add without
- * end is never forgotten. An add after a remove can expire before what was removed, so an element
- * is remembered `REMEMBERED_S` past its last expiry, that a late record does not revive what it
- * superseded: for records up to `DELIVERY_S_MAX` late, and unless the set is full, which forgets
- * `CLOCK_SKEW_GUARD_S` after the expiry.
+ * **No tombstones except dots that expire**: a removed dot is kept until its add would have
+ * expired. After that it has no effect, and every member forgets it without a message. A removed
+ * add without expiry is never forgotten. An add after a remove can expire before the removed add
+ * would have. So an element is remembered `REMEMBERED_S` past its last expiry, so that a late
+ * record does not revive what it superseded. This covers records up to `DELIVERY_S_MAX` late. A
+ * full set forgets earlier, `CLOCK_SKEW_GUARD_S` after the expiry.
  *
- * Layout, the safety of reads without locks, and of a thread's death: flow-slots.ts,
- * transaction.ts. `generation` is how long the element is there, by the dots; `expires` when it can
- * be forgotten. A set that is full, or a full log, refuses an `add`, which says so, and counts it.
+ * For the layout, and the safety of lock-free reads and of a thread's death, see flow-slots.ts and
+ * transaction.ts. `generation` is the time until which the element is present, by its dots;
+ * `expires` is when it can be forgotten. If the set or the log is full, `add` returns false and
+ * counts it.
  *
  *     value    per member (grow-only: once): dot = stamp << 1 | removed, expires
  *     ADD      key, stamp, expires
@@ -41,19 +42,19 @@ import { Applied, merged, type OpenContext, type StateDefinition, type StateObje
 import { recoverTransaction, Transaction, tryAgain } from './transaction.js';
 
 export interface GrowSetOptions {
-  /** Elements held at most, removed ones not yet forgotten included. */
+  /** Maximum number of elements, including removed ones that are not yet forgotten. */
   readonly capacity: number;
   readonly keyWords: number;
 }
 
 export interface RemoveSetOptions extends GrowSetOptions {
-  /** Members the cluster can have at most; default 8. Costs 8 bytes an element each. */
+  /** Maximum members of the cluster; default 8. Each costs 8 bytes an element. */
   readonly members?: number;
 }
 
 export const SET_ADD = 1;
 export const SET_REMOVE = 2;
-/** Expiry of an element that lasts. */
+/** Expiry of an element that never expires. */
 export const FOREVER = 0x7fff_ffff;
 
 /** Why a change was refused. */
@@ -62,13 +63,14 @@ export type SetRefusal = (typeof SetRefusal)[keyof typeof SetRefusal];
 
 const COUNTS = struct({ inserted: LINE, reclaimed: 1, full: 1, logFull: 1, contended: 1, malformed: 1 });
 const ADD_TAIL = struct({ stamp: 1, expires: 1 });
-/** Words `FlowSlots.read` puts before the key. */
+/** The words that `FlowSlots.read` puts before the key. */
 const ENTRY = struct({ generation: 1, expires: 1, rank: 1 });
 const REMOVED = 1;
 /** Largest stamp of a dot. */
 const STAMP_MAX = 0x7fff_ffff;
 /**
- * An add promises this part of its time more than it was asked for: idle-expiry.ts has the reason.
+ * An add extends the requested time by this fraction (a right shift). idle-expiry.ts gives the
+ * reason.
  */
 const COVERED_SHIFT = 3;
 const SWEEP_SLOTS = 4;
@@ -101,7 +103,7 @@ export function removeSet({ members = 8, ...options }: RemoveSetOptions): StateD
 export class SharedSet implements StateObject {
   readonly id: number;
   readonly delivery = 'any-order';
-  /** Why the last `add` or `remove` returned false; `NONE` if there was nothing to remove. */
+  /** Why the last `add` or `remove` returned false. `NONE`: nothing was there to remove. */
   refusal: SetRefusal = SetRefusal.NONE;
 
   private readonly shape: FlowShape;
@@ -111,7 +113,7 @@ export class SharedSet implements StateObject {
   private readonly slots: FlowSlots;
   private readonly secret: Int32Array;
   private readonly transaction: Transaction | null;
-  /** What is to be joined into an element: its dots. */
+  /** The dots that are being joined into an element. */
   private readonly dots: Int32Array;
   /** Index of this member's dot. */
   private readonly own: number;
@@ -141,13 +143,14 @@ export class SharedSet implements StateObject {
 
   // ——— Packet path ———
 
-  /** Hash of the key at `key[at …]`, for the rest. */
+  /** Hash of the key at `key[at …]`, for the other methods. */
   hash(key: Int32Array, at: number): number {
     return this.slots.hash(key, at);
   }
 
   /**
-   * Starts fetching what `has` will read. Call it for a whole batch first, and the misses overlap.
+   * Starts fetching the words that `has` will read. Call it for a whole batch first, so that the
+   * cache misses overlap.
    */
   touch(hash: number): void {
     this.slots.touch(hash);
@@ -159,10 +162,10 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Adds a key until `expires` at least: one log record. It stays an eighth of that longer, so adds
-   * of the next while, with the same time to last, need no record: none is written if the element
-   * lasts until `expires` anyway and, in a set with removes, this member has added it in this
-   * second already. False: refused.
+   * Adds a key at least until `expires`, with one log record. The element lasts an eighth of the
+   * time longer, so that later adds need no record for a while. No record is written if the element
+   * lasts until `expires` anyway and, in a set with removes, this member has already added it in
+   * this second. Returns false if refused.
    */
   add(hash: number, key: Int32Array, at: number, now: number, expires: number): boolean {
     this.refusal = SetRefusal.NONE;
@@ -214,8 +217,9 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Removes a key as far as it was added here or by others who told: one log record. Adds that we
-   * do not know of win. False: it was not there, or `refusal` says why it stays.
+   * Removes a key as far as it was added here or by adds replicated to us, with one log record.
+   * Adds that we have not seen win. Returns false if the key was not present, or for the reason in
+   * `refusal`. Throws for a grow-only set.
    */
   remove(hash: number, key: Int32Array, at: number, now: number): boolean {
     if (this.members === 0) throw new Error(`state object ${this.id} is a set that only grows`);
@@ -244,8 +248,8 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Joins `dots` into a locked slot's element, which is put there if the slot is not the key's yet.
-   * Whether it changed.
+   * Joins `dots` into the element of a locked slot. If the slot is not the key's yet, inserts the
+   * element. Returns whether it changed.
    */
   private join(slot: number, hash: number, key: Int32Array, at: number): boolean {
     const { slots, tx, dots } = this;
@@ -276,8 +280,8 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Forgets what can be forgotten in the next `slots` slots, in turn, or, where room is needed,
-   * what is over. Returns how many went. `add` does it by itself.
+   * Forgets what can be forgotten in the next `slots` slots, in turn. If `urgent`, room is needed,
+   * and everything expired is forgotten. Returns the number of elements forgotten. `add` calls it.
    */
   sweep(now: number, slots: number, urgent = false): number {
     let reclaimed = 0;
@@ -316,7 +320,9 @@ export class SharedSet implements StateObject {
     return this.joinForeign(words, at, now);
   }
 
-  /** A record's dots into `dots`. False when it is not one this set can have been sent. */
+  /**
+   * Copies a record's dots to `dots`. Returns false if this set cannot have been sent the record.
+   */
   private takeDots(op: number, words: Int32Array, tail: number, length: number, origin: number): boolean {
     const { dots, members } = this;
     if (op === SET_REMOVE && members > 0 && length === dots.length) {
@@ -333,7 +339,7 @@ export class SharedSet implements StateObject {
     return true;
   }
 
-  /** Whether `dots` can be those of an honest member's element. */
+  /** Whether `dots` can be those of a correct member's element. */
   private isHonest(now: number): boolean {
     const { dots } = this;
     let any = false;
@@ -371,7 +377,7 @@ export class SharedSet implements StateObject {
     if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
       tx.abort();
       if (slot === CONTENDED) return CONTENDED;
-      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // forgotten before it was known
+      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // forgotten before it arrived
       this.count(COUNTS.at.full);
       return Applied.FULL;
     }
@@ -384,7 +390,9 @@ export class SharedSet implements StateObject {
     return this.slots.hash(words, at) ^ op;
   }
 
-  /** Of an add the later one; of removes the larger of every dot, as everybody would take it. */
+  /**
+   * Keeps the later of two adds. Of removes keeps the larger of every dot, as every member would.
+   */
   coalesce(op: number, words: Int32Array, earlier: number, later: number, length: number): boolean {
     const { keyWords } = this.shape;
     for (let i = 0; i < keyWords; i++) if (words[earlier + i] !== words[later + i]) return false;
@@ -421,7 +429,7 @@ export class SharedSet implements StateObject {
 
   // ——— Looking on ———
 
-  /** Calls `see` with the key words of every element that is there. The array is used again. */
+  /** Calls `see` with the key words of every element present. The array is reused. */
   forEach(now: number, see: (key: Int32Array) => void): void {
     const key = this.entry.subarray(ENTRY.words, ENTRY.words + this.shape.keyWords);
     this.forEachEntry(now, (entry) => {
@@ -436,7 +444,8 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Over every dot that has not expired by `now`, removed ones included. Compare at the same `now`.
+   * Covers every dot that has not expired by `now`, including removed ones. Compare digests of the
+   * same `now`.
    */
   digest(now = coarseSeconds(Date.now())): string {
     const { keyWords } = this.shape;
@@ -494,9 +503,7 @@ export class SharedSet implements StateObject {
   }
 }
 
-/**
- * Whether the dot at `dots[at …]` is the larger: by stamp, then the removed one, then by expiry.
- */
+/** Whether the dot at `dots[at …]` is larger: by stamp, then removed, then by expiry. */
 function isLarger(dots: Int32Array, at: number, dot: number, expires: number): boolean {
   return dots[at] === dot ? dots[at + 1] > expires : dots[at] >>> 0 > dot >>> 0;
 }

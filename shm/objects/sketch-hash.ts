@@ -1,22 +1,22 @@
 /**
  * The hash of sketches: HalfSipHash-1-3 with 64-bit output, as two words (hash.ts). Row *i* of a
- * sketch takes `first + i * second`, which is as good as independent hashes (Kirsch and
+ * sketch uses `first + i * second`, which is as good as independent hashes (Kirsch and
  * Mitzenmacher, "Less Hashing, Same Performance", 2006).
  *
- * **The seed.** Keys are chosen by attackers, so the hash is keyed; but the cells of a sketch are
- * shared, so the key must be the same at all members, unlike the arena's own secret. It is derived
- * from the `seed` text of the object's options:
+ * **The seed.** Attackers choose keys, so the hash is keyed. But the cells of a sketch are shared,
+ * so its key must be the same at all members, unlike the arena's own secret. It is derived from the
+ * `seed` text of the object's options:
  *
- * - left out, the key follows from the kind and the parameters alone. Then it is public: whoever
- *   reads this file can choose packets that meet in one cell. That inflates counts; nothing is
- *   corrupted.
- * - to make it secret, the operator gives every member the same text, `state.sketch_seed`, of at
+ * - If it is left out, the key follows from the kind and the parameters alone. Then it is public:
+ *   any reader of this file can choose packets that meet in one cell. That inflates counts, but
+ *   corrupts nothing.
+ * - To make it secret, the operator gives every member the same text, `state.sketch_seed`, of at
  *   least 128 random bits (`openssl rand -hex 16`). Middleboxes get it as `shared.seed` when they
  *   declare their state, and pass it on.
  *
- * The text itself is nowhere but in the configuration: what enters the object's parameters, and so
- * the meaning hash that members compare in every message, is a fingerprint of it. Members with
- * different seeds refuse each other.
+ * The text itself is only in the configuration. The object's parameters contain a fingerprint of
+ * it, and so does the meaning hash that members compare in every message. Members with different
+ * seeds refuse each other's messages.
  */
 
 import { createHash } from 'node:crypto';
@@ -40,9 +40,9 @@ export function seeded<P extends object>(kind: string, parameters: P, seed: stri
   };
 }
 
-/** Hashes into its own two fields: nothing is allocated. */
+/** Writes hashes to its own two fields, so that nothing is allocated. */
 export class SketchHash {
-  /** Both signed 32-bit. */
+  /** The hash: both words are signed 32-bit numbers. */
   first = 0;
   second = 0;
   private readonly k0: number;
@@ -53,7 +53,7 @@ export class SketchHash {
     this.k1 = k1 | 0;
   }
 
-  /** Hash of the words `a`, `b`; equals `hash` of the same. */
+  /** Hash of the words `a`, `b`. Equal to `hash` of the same words. */
   hash2(a: number, b: number): void {
     wide2(this.k0, this.k1, a, b, this);
   }

@@ -1,11 +1,11 @@
 /**
- * What of an object's counts has been handed to replication: per cell the amount already told,
- * written by the send thread alone.
+ * How much of an object's counts has been passed to replication: per cell the amount already
+ * replicated (*told*). Only the send thread writes it, except for `adjust`.
  *
- * Lies in instance-local memory, outside the snapshot, so that a send thread that dies between
- * telling a cell and having the record safe in the unit log takes nothing with it: the log ring
- * still holds its marks, and the undo notes give back what the told amounts were at the last cut,
- * so the marks say the same once more.
+ * It is in instance-local memory, outside the snapshot. So a send thread that dies after it counted
+ * a cell as told, and before the record is safe in the unit log, loses nothing: the log ring still
+ * holds its marks, and the undo notes restore the amounts of the last cut. The marks then yield the
+ * same records again.
  *
  *     head         undo count, checkpoints, told volume (f64)
  *     undo         (cell, pad, old amount f64) of every change since the last cut, noted before it
@@ -16,8 +16,8 @@
  * | ------------------ | ----------------------- | -------------------------------------------------------------------- |
  * | told → told more   | `tell`                  | undo note, its count, then the amount                                |
  * | noted → settled    | `settle`, after the cut | undo count 0; a death just before sends the round's records twice,    |
- * |                    |                         | which only increments feel (as with any object, see workers/send.ts) |
- * | noted → taken back | `takeBack`, by a successor | amounts put back in reverse order                                 |
+ * |                    |                         | which only increments notice (as with any object, see workers/send.ts) |
+ * | noted → taken back | `takeBack`, by a successor | amounts restored in reverse order                                 |
  */
 
 import type { Region } from '../region.js';
@@ -25,8 +25,8 @@ import { BYTES_PER_LINE, LINE, roundUp, struct } from '../struct.js';
 
 const HEAD = struct({ undo: LINE, checkpoints: 1, volume: 2 });
 /**
- * Changes between two cuts that can be taken back. `tell` refuses more: the object tells the rest
- * later.
+ * Maximum changes between two cuts that can be taken back. `tell` throws beyond them, so the object
+ * must check `isFull` and replicate the rest later.
  */
 export const UNDO_NOTES = 8192;
 const CHECKPOINTS = 256;
@@ -53,28 +53,28 @@ export class Told {
     this.amounts = region.f64(Told.amountsAt, cells);
   }
 
-  /** Where in its region the amounts begin, in bytes: 8 for each cell. */
+  /** Byte offset of the amounts in the region. Each cell has 8 bytes. */
   static readonly amountsAt = HEAD.bytes + (UNDO_NOTES + CHECKPOINTS) * NOTE_BYTES;
 
   amount(cell: number): number {
     return this.amounts[cell];
   }
 
-  /** Told since the start, over all cells. */
+  /** Amount replicated since the start, over all cells. */
   get volume(): number {
     return this.volumeAt[0];
   }
 
-  /** Whether there is no room to note another change until the next `settle`. Send thread only. */
+  /** Whether no further change can be noted until the next `settle`. Send thread only. */
   get isFull(): boolean {
     return this.head[HEAD.at.undo] === UNDO_NOTES;
   }
 
   /**
-   * The cell now stands at `total`: returns what is new since it was last told. Send thread only. A
-   * change is noted before it is made, so it can always be taken back. If the last note is about
-   * the same cell, that note has the older amount and is enough: so an object of one cell is never
-   * full.
+   * The cell's total is now `total`. Returns the difference to the amount told last. Send thread
+   * only. A change is noted before it is made, so it can always be taken back. If the last note is
+   * about the same cell, that note has the older amount and is enough, so an object of one cell is
+   * never full. Throws if the notes are full.
    */
   tell(cell: number, total: number): number {
     const told = this.amounts[cell];
@@ -92,7 +92,7 @@ export class Told {
   }
 
   /**
-   * Everything told so far is safe in the unit log, as records up to number `sequence`. Send thread
+   * Everything told so far is safe in the unit log, in records up to number `sequence`. Send thread
    * only.
    */
   settle(sequence: number): void {
@@ -107,8 +107,8 @@ export class Told {
   }
 
   /**
-   * The amount surely contained in the records up to number `sequence`; never too much. Any thread:
-   * one that reads while the send thread writes may be told too little.
+   * The amount that the records up to number `sequence` certainly contain; never too much. Any
+   * thread may call it. A thread that reads while the send thread writes may get too little.
    */
   volumeUpTo(sequence: number): number {
     for (let i = this.head[HEAD.at.checkpoints] - 1; i >= 0; i--)
@@ -116,7 +116,7 @@ export class Told {
     return 0;
   }
 
-  /** Counts as told, though by another: what a snapshot brought. */
+  /** Counts an amount as told that another instance replicated: what a snapshot contained. */
   adjust(cell: number, by: number): void {
     this.amounts[cell] += by;
     for (let i = this.head[HEAD.at.undo] - 1; i >= 0; i--)
@@ -124,7 +124,8 @@ export class Told {
   }
 
   /**
-   * Every second checkpoint goes: the past gets coarser, and an answer from it only more careful.
+   * Deletes every second checkpoint. Answers about the past get coarser, always on the careful
+   * side.
    */
   private thin(): number {
     for (let i = 1; i < CHECKPOINTS; i += 2) {
@@ -136,8 +137,8 @@ export class Told {
   }
 
   /**
-   * Undoes what a dead send thread had told and not cut; `each` is told the cells. First of all in
-   * a send thread.
+   * Undoes what a dead send thread had told since the last cut, and passes each such cell to
+   * `each`. A send thread must call it before anything else.
    */
   takeBack(each: (cell: number) => void): void {
     for (let i = this.head[HEAD.at.undo] - 1; i >= 0; i--) {
