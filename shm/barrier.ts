@@ -10,7 +10,7 @@
  * | ------ | ------------------------------ | --------------------------------------------------------------------------- |
  * | RUN    |                                | all threads work                                                            |
  * | POST   | the last thread (send)         | comes to its post: from here on it is awake and only waits for the next stage |
- * | HOLD   | the others, where they are next between two steps | stand still                                              |
+ * | HOLD   | the others, as soon as they are between two steps | stand still                                              |
  * | SETTLE | the last thread                | numbers what the others have logged, reports it, and stands still           |
  *
  * **Away.** Between two steps a thread is *away* while it sleeps: a worker in `poll`, the receive

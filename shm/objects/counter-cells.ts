@@ -443,7 +443,7 @@ export class CounterCells implements StateObject {
     return Applied.CHANGED;
   }
 
-  // ——— Rare ———
+  // ——— Rare operations ———
 
   /**
    * Totals: everything in the stripes. Increments: only what was replicated. A snapshot must

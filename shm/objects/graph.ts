@@ -539,7 +539,7 @@ export class TrafficGraph implements StateObject {
     return recoverTransaction(this.words, this.id, writerId, journal, logPosition);
   }
 
-  // ——— Looking on ———
+  // ——— Inspection ———
 
   /**
    * Calls `see` once with every edge that has not expired, and its counts summed over the members.

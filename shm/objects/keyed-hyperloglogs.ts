@@ -509,7 +509,7 @@ export class KeyedHyperLogLogs implements StateObject {
     return recoverTransaction(this.words, this.id, writerId, journal, logPosition);
   }
 
-  // ——— Looking on ———
+  // ——— Inspection ———
 
   /** Covers the banks, of this epoch and the last, of every replicated key. */
   digest(now = coarseSeconds(Date.now())): string {

@@ -377,7 +377,7 @@ export class SharedSet implements StateObject {
     if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
       tx.abort();
       if (slot === CONTENDED) return CONTENDED;
-      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // forgotten before it arrived
+      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // already forgotten
       this.count(COUNTS.at.full);
       return Applied.FULL;
     }
@@ -391,7 +391,7 @@ export class SharedSet implements StateObject {
   }
 
   /**
-   * Keeps the later of two adds. Of removes keeps the larger of every dot, as every member would.
+   * Keeps the later of two adds. For removes, keeps the larger of each dot, as every member would.
    */
   coalesce(op: number, words: Int32Array, earlier: number, later: number, length: number): boolean {
     const { keyWords } = this.shape;
@@ -427,7 +427,7 @@ export class SharedSet implements StateObject {
     return recoverTransaction(this.words, this.id, writerId, journal, logPosition);
   }
 
-  // ——— Looking on ———
+  // ——— Inspection ———
 
   /** Calls `see` with the key words of every element present. The array is reused. */
   forEach(now: number, see: (key: Int32Array) => void): void {

@@ -1,15 +1,15 @@
 /**
- * How much of an object's counts has been passed to replication: per cell the amount already
- * replicated (*told*). Only the send thread writes it, except for `adjust`.
+ * How much of an object's counts has been replicated: an amount per cell. (The code says *told* for
+ * replicated.) Only the send thread writes it, except for `adjust`.
  *
  * It is in instance-local memory, outside the snapshot. So a send thread that dies after it counted
- * a cell as told, and before the record is safe in the unit log, loses nothing: the log ring still
+ * a cell as replicated, and before the record is safe in the unit log, loses nothing: the log ring still
  * holds its marks, and the undo notes restore the amounts of the last cut. The marks then yield the
  * same records again.
  *
  *     head         undo count, checkpoints, told volume (f64)
  *     undo         (cell, pad, old amount f64) of every change since the last cut, noted before it
- *     checkpoints  (sequence number f64, told volume f64): how much had been told up to which record
+ *     checkpoints  (sequence number f64, told volume f64): how much was replicated up to which record
  *     told         f64 per cell
  *
  * | transition         | who                     | how                                                                  |
@@ -71,7 +71,7 @@ export class Told {
   }
 
   /**
-   * The cell's total is now `total`. Returns the difference to the amount told last. Send thread
+   * The cell's total is now `total`. Returns the difference to the amount replicated last. Send thread
    * only. A change is noted before it is made, so it can always be taken back. If the last note is
    * about the same cell, that note has the older amount and is enough, so an object of one cell is
    * never full. Throws if the notes are full.
@@ -92,7 +92,7 @@ export class Told {
   }
 
   /**
-   * Everything told so far is safe in the unit log, in records up to number `sequence`. Send thread
+   * Everything replicated so far is safe in the unit log, in records up to number `sequence`. Send thread
    * only.
    */
   settle(sequence: number): void {
@@ -116,7 +116,7 @@ export class Told {
     return 0;
   }
 
-  /** Counts an amount as told that another instance replicated: what a snapshot contained. */
+  /** Counts an amount as replicated that came with a snapshot. */
   adjust(cell: number, by: number): void {
     this.amounts[cell] += by;
     for (let i = this.head[HEAD.at.undo] - 1; i >= 0; i--)
@@ -137,7 +137,7 @@ export class Told {
   }
 
   /**
-   * Undoes what a dead send thread had told since the last cut, and passes each such cell to
+   * Undoes what a dead send thread had replicated since the last cut, and passes each such cell to
    * `each`. A send thread must call it before anything else.
    */
   takeBack(each: (cell: number) => void): void {
