@@ -9,7 +9,8 @@
  * **Error.** A key's count is the least of its cells, and other keys may have counted in all of
  * them. So it errs upward only, and a counted key is always found. While at most `capacity` keys
  * are counted, a key that was never counted is found with at most the declared probability. This
- * also bounds the probability that a count is too large. All of it covers what was replicated to us.
+ * also bounds the probability that a count is too large. All of it covers what was replicated to
+ * us.
  *
  * **Taking back.** With `removable`, the instance that counted can take its counts back, but no
  * more than them, or other keys are lost. Then the cells count up and down. While an instance has

@@ -3,9 +3,9 @@
  * replicated.) Only the send thread writes it, except for `adjust`.
  *
  * It is in instance-local memory, outside the snapshot. So a send thread that dies after it counted
- * a cell as replicated, and before the record is safe in the unit log, loses nothing: the log ring still
- * holds its marks, and the undo notes restore the amounts of the last cut. The marks then yield the
- * same records again.
+ * a cell as replicated, and before the record is safe in the unit log, loses nothing: the log ring
+ * still holds its marks, and the undo notes restore the amounts of the last cut. The marks then
+ * yield the same records again.
  *
  *     head         undo count, checkpoints, told volume (f64)
  *     undo         (cell, pad, old amount f64) of every change since the last cut, noted before it
@@ -71,10 +71,10 @@ export class Told {
   }
 
   /**
-   * The cell's total is now `total`. Returns the difference to the amount replicated last. Send thread
-   * only. A change is noted before it is made, so it can always be taken back. If the last note is
-   * about the same cell, that note has the older amount and is enough, so an object of one cell is
-   * never full. Throws if the notes are full.
+   * The cell's total is now `total`. Returns the difference to the amount replicated last. Send
+   * thread only. A change is noted before it is made, so it can always be taken back. If the last
+   * note is about the same cell, that note has the older amount and is enough, so an object of one
+   * cell is never full. Throws if the notes are full.
    */
   tell(cell: number, total: number): number {
     const told = this.amounts[cell];
@@ -92,8 +92,8 @@ export class Told {
   }
 
   /**
-   * Everything replicated so far is safe in the unit log, in records up to number `sequence`. Send thread
-   * only.
+   * Everything replicated so far is safe in the unit log, in records up to number `sequence`. Send
+   * thread only.
    */
   settle(sequence: number): void {
     const { head, checkpoints } = this;
