@@ -1,10 +1,10 @@
 /**
- * `constellation reload`: the configuration is read again while the instance runs.
+ * `constellation reload`: reads the configuration again while the instance runs.
  *
- * The whole file is checked first, rules and the key file included; if anything is wrong, nothing
- * changes. Then the values of hot options are applied, and the others are named: they wait for a
- * restart. What the file says and what runs are compared anew at each reload, so an option that
- * waits is named each time.
+ * The whole file is checked first, with rules and the key file. If anything is wrong, nothing
+ * changes. Then the values of hot options are applied, and the options that need a restart are
+ * named. Each reload compares the file with what runs, so an option that needs a restart is named
+ * each time.
  */
 
 import { isDeepStrictEqual } from 'node:util';
@@ -28,31 +28,33 @@ import type { RecordLog } from './record-log.js';
 
 type Keys = Awaited<ReturnType<typeof readKeyFileInTime>>;
 
-/** What of the daemon is changed. */
+/** The part of the daemon that a reload changes. */
 export interface Reloadable {
-  /** The values that are in use. */
+  /** The values in use. */
   config: Config;
   readonly instance: Instance;
   readonly objects: readonly StateObject[];
-  /** The chain by which ports were opened: it says which packets the XDP program takes. */
+  /**
+   * The chain with which the ports were opened. It determines which packets the XDP program takes.
+   */
   readonly chain: Declaration;
   readonly live: LiveWriter;
   readonly log: Log;
   readonly hooks: Hooks;
   readonly records: RecordLog;
   readonly interfaces: InterfaceWatch | null;
-  /** Changes the list of members; each rejects with what is in the way. */
+  /** These change the member list. Each rejects with the cause if the change cannot be made. */
   takeMember(member: MemberConfig): Promise<unknown>;
   dropMember(name: string): Promise<unknown>;
   sealWith(keys: Keys): unknown;
   /**
-   * Reads all rules again, some from another source. Rejects, and changes nothing, with all that is
-   * wrong with them.
+   * Reads all rules again, some from another source. If any are wrong, it rejects with all errors
+   * and changes nothing.
    */
   replaceRules(sources: ReadonlyMap<string, RulesText>): Promise<unknown>;
 }
 
-/** How an operator lets an instance lose what finds no room. */
+/** How an operator accepts the loss of entries that no longer fit. */
 const CONFIRM = 'after the restart the instance waits, if there are such, until constellation join lossy confirms it';
 
 /** A hot option that could not be applied now, and why. */
@@ -69,7 +71,7 @@ export class Reloader {
     this.daemon = daemon;
   }
 
-  /** `isCheck`: only says what would be done. Several at once are done one after the other. */
+  /** `isCheck`: only returns what a reload would do. Concurrent calls run one after the other. */
   reload(isCheck: boolean): Promise<Reloaded> {
     const again = (): Promise<Reloaded> => this.reloadNow(isCheck);
     const done = this.last.then(again, again);
@@ -111,8 +113,8 @@ export class Reloader {
       if (reason !== null) refused.push({ change, reason });
       return reason === null;
     });
-    // Options of one middlebox are applied together, and together they must be right beside those
-    // that wait for a restart.
+    // The options of one middlebox are applied together. Together they must be valid beside the
+    // options that wait for a restart.
     return whole.filter((change) => {
       if (change.path[0] !== 'middleboxes') return true;
       const reason = this.contradiction(Number(change.path[1]), whole, next);
@@ -153,7 +155,7 @@ export class Reloader {
     const keyFile = hot.some(({ path }) => path[1] === 'key_file')
       ? next.cluster.keyFile
       : daemon.config.cluster.keyFile;
-    // What can fail comes first: then nothing was changed.
+    // The steps that can fail come first, so that a failure changes nothing.
     const keys = keyFile === null ? null : await keysOf(keyFile);
     await daemon.replaceRules(rulesOf(hot, next));
     if (keys !== null) daemon.sealWith(keys);
@@ -189,7 +191,7 @@ export class Reloader {
     const { plan, declaration } = this.daemon.instance;
     const { ackDelayMs, keepaliveMs, retransmitMsMin, bandwidth } = planReplication(next);
     return {
-      // All hot options, so that a thread that starts again has those of earlier reloads too.
+      // All hot options, so that a restarted thread also has the values of earlier reloads.
       middleboxes: declaration.links.map(({ middlebox, options }, i) => ({
         ...Object.fromEntries(Object.entries(options).filter(([name]) => isLive(middlebox.options, name))),
         ...hotValues(i, hot, next),
@@ -200,7 +202,7 @@ export class Reloader {
     };
   }
 
-  /** Members that are in the way are named, and the others are changed. */
+  /** Makes all changes of members that can be made, and reports the others. */
   private async changeMembers(change: OptionChange, next: Config, refused: Refused[]): Promise<void> {
     const { daemon } = this;
     const reasons: string[] = [];
@@ -249,8 +251,8 @@ async function keysOf(file: string): Promise<Keys> {
 }
 
 /**
- * Whether threads take the values of an option while they run. Rules reach them by a board of their
- * own.
+ * Whether threads take an option's values while they run. Rules are excluded, because they reach
+ * the threads through their own board.
  */
 function isLive(options: Options, name: string): boolean {
   const option = options[name];
@@ -265,7 +267,7 @@ function hotValues(index: number, changes: readonly OptionChange[], next: Config
   return Object.fromEntries(changed.map(({ path }) => [path[3], next.middleboxes[index].options[String(path[3])]]));
 }
 
-/** Rules that come from elsewhere than before, by `middlebox.option`. */
+/** Rules whose source has changed, by `middlebox.option`. */
 function rulesOf(changes: readonly OptionChange[], next: Config): Map<string, RulesText> {
   const changed = changes.filter(({ path, option }) => path[0] === 'middleboxes' && option.kind === 'rules');
   return new Map(
@@ -281,7 +283,7 @@ function shown(change: OptionChange): ChangedOption {
   return { option: nameOfChange(change), from: shownValue(option, from), to: shownValue(option, to) };
 }
 
-/** Whether a value is lower than before, or lacks an entry of the list that was. */
+/** Whether a value is lower than before, or a list lacks a former entry. */
 function isReduced({ from, to }: OptionChange): boolean {
   if (typeof from === 'number' && typeof to === 'number') return to < from;
   if (!Array.isArray(from) || !Array.isArray(to)) return false;

@@ -1,7 +1,7 @@
 /**
- * What the kernel says of interfaces and addresses by rtnetlink (man 7 rtnetlink): that something
- * changed, and which addresses this host has, also on interfaces that are down, which
- * `networkInterfaces` of Node leaves out.
+ * Interfaces and addresses from the kernel, by rtnetlink (man 7 rtnetlink). It reports that
+ * something changed, and lists this host's addresses. The list includes interfaces that are down,
+ * which Node's `networkInterfaces` leaves out.
  */
 
 import type { RawAddress } from '../shm/next-hops.js';
@@ -22,30 +22,30 @@ const LINK = { family: 16, index: 20, bytes: 32 } as const;
 const ADDRESS = { family: 16, prefix: 17, index: 20, bytes: 24 } as const;
 const ATTRIBUTE_BYTES = 4;
 
-/** Pieces read at one look: a storm of changes must not keep main from its other work. */
+/** Maximum number of messages per read, so that many changes do not keep the main thread busy. */
 const PIECES_MAX = 256;
-/** Dumps that the kernel says were disturbed by a change are asked for again, so many times. */
+/** Maximum number of dump requests. A dump is repeated if the kernel reports a change during it. */
 const DUMP_TRIES = 5;
 
 export interface HostAddress {
-  /** Index of the interface that has it. */
+  /** Index of the interface that has the address. */
   readonly index: number;
   readonly address: RawAddress;
-  /** What the prefix is of: the address, or that of the far end, if there is one. */
+  /**
+   * The address that the prefix belongs to: the far end's address if there is one, otherwise
+   * `address`.
+   */
   readonly subnet: RawAddress;
-  /** Bits of the prefix. */
+  /** Prefix length in bits. */
   readonly prefix: number;
 }
 
 export interface Changes {
   /** Whether anything changed. */
   readonly any: boolean;
-  /**
-   * Indexes of interfaces that were removed, also if another one has the name, or even the index,
-   * by now.
-   */
+  /** Indexes of removed interfaces, even if another interface has the name or the index by now. */
   readonly removed: ReadonlySet<number>;
-  /** Whether messages were lost: interfaces may have been removed that are not in `removed`. */
+  /** Whether messages were lost. Then `removed` may be incomplete. */
   readonly lost: boolean;
 }
 
@@ -53,7 +53,7 @@ export interface Changes {
 export class ChangeListener {
   private readonly fd = netlinkOpen(Group.LINK | Group.IPV4_ADDRESSES | Group.IPV6_ADDRESSES);
 
-  /** What changed since the last call. */
+  /** Returns what changed since the last call. */
   read(): Changes {
     const removed = new Set<number>();
     let any = false;
@@ -86,7 +86,7 @@ export class ChangeListener {
   }
 }
 
-/** All addresses of this host, in the order in which the kernel has them. */
+/** All addresses of this host, in the kernel's order. */
 export function hostAddresses(): HostAddress[] {
   const fd = netlinkOpen(0);
   try {
@@ -99,7 +99,7 @@ export function hostAddresses(): HostAddress[] {
   }
 }
 
-/** `complete`: no address was added or removed meanwhile. */
+/** `complete`: no address was added or removed during the dump. */
 function dumpAddresses(fd: number): { addresses: HostAddress[]; complete: boolean } {
   const request = new DataView(new ArrayBuffer(ADDRESS.bytes));
   request.setUint32(HEADER.length, ADDRESS.bytes, true);
@@ -109,8 +109,8 @@ function dumpAddresses(fd: number): { addresses: HostAddress[]; complete: boolea
   const addresses: HostAddress[] = [];
   let complete = true;
   for (;;) {
-    // The kernel makes the next piece of the answer when the one before is taken, so there is
-    // nothing to wait for.
+    // The kernel makes the next piece of the answer when the previous one is read, so this never
+    // waits.
     const piece = netlinkReceive(fd);
     if (piece === null) throw new Error('rtnetlink: the kernel did not finish its list of addresses');
     for (const message of messagesOf(piece)) {
@@ -124,7 +124,7 @@ function dumpAddresses(fd: number): { addresses: HostAddress[]; complete: boolea
   }
 }
 
-/** The messages in a piece; what is cut short ends it. */
+/** The messages in a piece. A truncated message ends the iteration. */
 export function* messagesOf(piece: Uint8Array): Generator<DataView> {
   for (let at = 0; at + HEADER.bytes <= piece.length; ) {
     const length = new DataView(piece.buffer, piece.byteOffset + at).getUint32(HEADER.length, true);
@@ -134,15 +134,16 @@ export function* messagesOf(piece: Uint8Array): Generator<DataView> {
   }
 }
 
-/** Index of the interface that a message says was removed; `null`: it says something else. */
+/** Index of the interface that a message reports as removed; `null`: another kind of message. */
 export function removedInterface(message: DataView): number | null {
   if (message.getUint16(HEADER.type, true) !== Type.DELLINK || message.byteLength < LINK.bytes) return null;
-  // Of another family it says that the interface left a bridge.
+  // With another family, the message means that the interface left a bridge.
   return message.getUint8(LINK.family) === 0 ? message.getInt32(LINK.index, true) : null;
 }
 
 /**
- * The address in a message of type NEWADDR: the near end's, where there is one of the far end, too.
+ * The address in a NEWADDR message, or `null`. If there is a far end, this is the near end's
+ * address.
  */
 export function addressOf(message: DataView): HostAddress | null {
   if (message.byteLength < ADDRESS.bytes) return null;

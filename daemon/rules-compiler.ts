@@ -1,11 +1,11 @@
 /**
- * Reads rules, and compiles them in a thread of its own (compile-task.ts), one text at a time. The
- * thread is started for each text and ends with it, so an instance that runs has no thread more.
+ * Reads rules and compiles them in a thread of its own (compile-task.ts), one text at a time. Each
+ * text has a new thread that ends with it, so a running instance has no additional thread.
  *
- * A compiler is a middlebox's, and may be a user's: it may throw, end its thread, or never return.
- * Each is an error that names the text, and leaves nothing behind. Only a thread that waits in a
- * system call cannot be ended. It is given up: nothing waits for it, and that text is not compiled
- * again until the call returns.
+ * A compiler belongs to a middlebox, which may be a user's own. It may throw, end its thread, or
+ * never return. Each of these is an error that names the text and leaves nothing behind. The
+ * exception is a thread that is blocked in a system call, which cannot be ended. Such a thread is
+ * given up: nothing waits for it, and its text is not compiled again until the call returns.
  */
 
 import { Piscina } from 'piscina';
@@ -15,9 +15,9 @@ import type { CompileTask } from './compile-task.js';
 import { isUnanswered, settledWithin } from './read-file.js';
 import { compiledOrThrow, readRulesInTime } from './rules-text.js';
 
-/** A thousand times what 100 rules take, and far beyond what the largest board can hold takes. */
+/** A thousand times the time for 100 rules, and far more than the largest board needs. */
 const COMPILE_MS_MAX = 120_000;
-/** How long a thread may take to end. */
+/** Time that a thread may take to end. */
 const END_MS_MAX = 2_000;
 
 export interface Compiled {
@@ -33,13 +33,13 @@ export class RulesCompiler {
     this.msMax = msMax;
   }
 
-  /** Throws with all that is wrong with the text, or with why it could not be compiled. */
+  /** Throws with all errors in the text, or with the reason why it could not be compiled. */
   async compile(task: CompileTask): Promise<Compiled> {
     const { source, option } = task;
     return compiledOrThrow(source, option, await this.run(task, await this.read(task)));
   }
 
-  /** Ends the compilation under way; it rejects. Others reject at once. */
+  /** Ends the compilation in progress, which then rejects. Later ones reject at once. */
   close(): void {
     this.closing.abort(new Error('the instance stops'));
   }
@@ -53,7 +53,8 @@ export class RulesCompiler {
 
   private async run(task: CompileTask, text: string) {
     const place = task.source.file ?? task.option;
-    // Not `AbortSignal.any`: of signals that nothing else refers to, it may never come.
+    // `AbortSignal.any` is not used: if nothing else refers to its sources, its event may never
+    // come.
     const ending = new AbortController();
     let isLate = false;
     const timer = setTimeout(() => {
@@ -70,8 +71,8 @@ export class RulesCompiler {
       recordTiming: false,
     });
     const ends = pool.threads.map((thread) => new Promise((resolve) => void thread.once('exit', resolve)));
-    // A thread that dies reports here as well as through its task; without a listener that would
-    // end the process.
+    // A thread that dies reports here and through its task. Without a listener, that would end the
+    // process.
     pool.on('error', () => {});
     try {
       return await pool.run({ ...task, text }, { signal: ending.signal });
@@ -87,7 +88,7 @@ export class RulesCompiler {
   }
 }
 
-/** What the thread that compiles a text is called where it does not end. */
+/** Name of a compiling thread in messages about threads that do not end. */
 function compilerOf(place: string): string {
   return `the compiler of ${place}`;
 }

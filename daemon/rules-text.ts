@@ -1,15 +1,18 @@
-/** Reads the text of rules, and words what is wrong with it. */
+/** Reads the text of rules, and words its errors. */
 
 import { suggestion } from '../conf/suggest.js';
 import type { CompiledRules, RuleEntry, RuleProblem, RulesCompiler, RulesText } from '../options/rules.js';
 import { type FileLimits, readFileInTime, readRegularFile } from './read-file.js';
 
-/** Mistakes of a text that an error lists. */
+/** Number of errors of a text that a message lists. */
 const PROBLEMS_SHOWN = 20;
-/** Rules of the greatest number are smaller. */
+/** The largest number of rules takes less. */
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
-/** The text of rules. Throws with why a file cannot be read. Waits for its file system. */
+/**
+ * Returns the text of rules. Throws with the reason if a file cannot be read. Blocks on its file
+ * system.
+ */
 export function readRules({ file, text }: RulesText): string {
   if (file === null) return text;
   try {
@@ -19,7 +22,7 @@ export function readRules({ file, text }: RulesText): string {
   }
 }
 
-/** The same, in limited time. */
+/** Like `readRules`, but rejects if the file system does not answer in time. */
 export async function readRulesInTime({ file, text }: RulesText, signal: AbortSignal): Promise<string> {
   if (file === null) return text;
   try {
@@ -50,7 +53,7 @@ export function problemText({ message, word, candidates }: RuleProblem): string 
   return word === undefined || candidates === undefined ? message : `${message}${suggestion(word, candidates)}`;
 }
 
-/** What is wrong with a text, and what may not be meant. */
+/** Returns the errors in a text, and notes on what may not be intended. */
 export function findingsOf(
   compile: RulesCompiler,
   rules: RulesText,
@@ -59,7 +62,7 @@ export function findingsOf(
   return { problems, notes };
 }
 
-/** What was compiled. Throws with all that is wrong with the text. */
+/** Returns the compiled rules. Throws with all errors in the text. */
 export function compiledOrThrow(
   source: RulesText,
   name: string,
@@ -71,7 +74,10 @@ export function compiledOrThrow(
   throw new Error(shown.join('; '));
 }
 
-/** `file:line:col: message`; of what is in the configuration itself, by the lines of that text. */
+/**
+ * `file:line:col: message`. For rules in the configuration, the line counts from the start of their
+ * text.
+ */
 export function placedProblem(source: RulesText, name: string, problem: RuleProblem): string {
   const place = `${problem.line}:${problem.column}: ${problemText(problem)}`;
   return source.file === null ? `${name}: line ${place}` : `${source.file}:${place}`;

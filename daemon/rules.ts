@@ -1,6 +1,6 @@
 /**
- * Rules of middleboxes while the instance runs: compiled by a thread of their own, published to the
- * workers, shown with what they met. Main goes on meanwhile.
+ * The rules of middleboxes while the instance runs. A separate thread compiles them, so the main
+ * thread continues. They are published to the workers, and shown with their packet and byte counts.
  */
 
 import { RuleBoard } from '../shm/rule-board.js';
@@ -11,28 +11,28 @@ import type { RuleRow, RulesRow } from './admin/source.js';
 import { type Compiled, RulesCompiler } from './rules-compiler.js';
 
 /**
- * How long workers may take to go over to rules before others can be loaded; they look some times a
- * second.
+ * Time that workers may take to switch to new rules before others can be loaded. They check several
+ * times a second.
  */
 const TAKEN_MS = 2_000;
 const LOOK_MS = 20;
 
 interface Kept {
   declared: DeclaredRules;
-  /** Address of the middlebox's module. */
+  /** URL of the middlebox's module. */
   readonly module: string;
   readonly board: RuleBoard;
   entries: readonly RuleEntry[];
 }
 
-/** Where rules come from, by `middlebox.option`. */
+/** The sources of rules, by `middlebox.option`. */
 type RulesSources = ReadonlyMap<string, RulesText>;
 
 type CompiledFrom = { readonly kept: Kept; readonly source: RulesText } & Compiled;
 
 type RulesOwner = Pick<Instance, 'declaration' | 'plan' | 'buffers' | 'slots'>;
 
-/** Thrown if new rules are in force, though not with every worker yet. */
+/** Thrown if new rules are in force, but some worker has not switched to them yet. */
 class RulesInForceError extends Error {}
 
 /** Why a reload failed, and which rules are in force. */
@@ -40,12 +40,12 @@ export function reloadProblem(error: Error): string {
   return error instanceof RulesInForceError ? error.message : `the rules stay as they are: ${error.message}`;
 }
 
-/** `reload` loads them the first time, too. */
+/** Keeps the rules of all middleboxes. The first `reload` loads them. */
 export class RulesKeeper {
   private readonly kept: readonly Kept[];
   private readonly compiler: RulesCompiler;
   private readonly takenMs: number;
-  /** The reload that was asked for last. */
+  /** The last reload that was requested. */
   private last: Promise<unknown> = Promise.resolve();
   private closed = false;
 
@@ -65,11 +65,10 @@ export class RulesKeeper {
   }
 
   /**
-   * Reads all, and puts them in force if all of them are right. Rejects with all that is wrong;
-   * then those before stay. Resolves when every worker works with the new ones. If one does not
-   * take them, it rejects too: see `reloadProblem`. `sources`: where some of them come from now, by
-   * `middlebox.option`. Several at once are done one after the other, in the order in which they
-   * were asked for.
+   * Reads all rules, and puts them in force if all are valid. Resolves when every worker uses the
+   * new ones. If any rule is wrong, it rejects with all errors and the old rules stay. It also
+   * rejects if a worker does not switch in time: see `reloadProblem`. `sources`: new sources of
+   * some rules, by `middlebox.option`. Concurrent calls run in order.
    */
   reload(sources: RulesSources = new Map()): Promise<RulesRow[]> {
     const again = (): Promise<RulesRow[]> => this.reloadNow(sources);
@@ -78,9 +77,7 @@ export class RulesKeeper {
     return done;
   }
 
-  /**
-   * Nothing is put in force from here on; a compilation under way is ended, and its reload rejects.
-   */
+  /** Puts no more rules in force. Ends a compilation in progress, and its reload rejects. */
   close(): void {
     this.closed = true;
     this.compiler.close();
@@ -127,7 +124,7 @@ export class RulesKeeper {
     );
   }
 
-  /** A worker that died works with no rules. */
+  /** A worker that died uses no rules. */
   forget(worker: number): void {
     for (const { board } of this.kept) board.forget(worker);
   }
@@ -142,7 +139,8 @@ export class RulesKeeper {
 }
 
 /**
- * An entry goes on counting where one of the same text, the first, second and so on, was before.
+ * Publishes new rules. The n-th entry with a text continues the counts of the old n-th entry with
+ * the same text.
  */
 function publish(kept: Kept, words: Int32Array, entries: readonly RuleEntry[]): void {
   const places = new Map<string, number[]>();

@@ -1,4 +1,6 @@
-/** `constellationd --settings`: docs/settings.md, made from the declarations of all options. */
+/**
+ * `constellationd --settings`: docs/settings.md, generated from the declarations of all options.
+ */
 
 import { CHAIN_REASON } from '../conf/changes.js';
 import type { MiddleboxDeclaration } from '../conf/middleboxes.js';
@@ -41,7 +43,7 @@ function settingsPage(declarations: readonly MiddleboxDeclaration[]): string {
   return [HEAD, agreedTable(declarations), ...sections, ...middleboxes].join('\n');
 }
 
-/** All options of the kind that needs agreement, with the reasons. */
+/** All options that must agree at all sites, with the reasons. */
 function agreedTable(declarations: readonly MiddleboxDeclaration[]): string {
   const places = [
     ...ALL_SECTIONS.map(({ path, options }) => ({ place: path, options })),

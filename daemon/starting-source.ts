@@ -1,7 +1,7 @@
 /**
- * The admin socket of an instance that is starting: it answers from before the instance has its
- * place in the cluster, so that `status` shows what it waits for. Once there is an instance, every
- * command is answered by that.
+ * The admin socket of an instance that is starting. It answers before the instance has its slot in
+ * the cluster, so that `status` shows what the instance waits for. Once the instance exists, it
+ * answers every command.
  */
 
 import type { Config } from '../conf/config.js';
@@ -14,9 +14,9 @@ import { version } from './version.js';
 export class StoppedError extends Error {}
 
 export class StartingSource {
-  /** What the instance waits for; `null`: for nothing. */
+  /** What the instance waits for; `null`: nothing. */
   waitsFor: string | null = null;
-  /** For the admin server, for good. */
+  /** The source for the admin server, before and after the start. */
   readonly source: AdminSource;
   /** Aborted if an operator ends the start. */
   readonly ending = new AbortController();
@@ -52,12 +52,12 @@ export class StartingSource {
     });
   }
 
-  /** From now on this answers. */
+  /** From now on, `source` answers. */
   hand(source: AdminSource): void {
     this.settle.resolve(source);
   }
 
-  /** There will be no instance. */
+  /** The start failed: there will be no instance. */
   close(error: Error): void {
     this.settle.reject(error);
   }

@@ -1,19 +1,20 @@
 /**
- * The slot supervisor: every thread but main, through piscina, one endless task per slot.
+ * The slot supervisor: runs every thread but the main thread through piscina, one endless task per
+ * slot.
  *
- * piscina replaces a worker that died but does not run its task again, and a spinning worker gets
- * no messages. So a slot is what lives on: its task is run again, after a back-off, once what the
- * dead thread left in shared memory has been mended. A thread that no longer shows a heartbeat is
- * ended and treated the same.
+ * piscina replaces a worker that died but does not run its task again. A spinning worker receives
+ * no messages. So the slot outlives its threads. Once the shared memory that a dead thread left has
+ * been recovered, the slot's task runs again after a back-off. A thread that no longer shows a
+ * heartbeat is ended and treated the same.
  *
  * | slot event                           | what happens                                                          |
  * | ------------------------------------ | --------------------------------------------------------------------- |
  * | task returned while stopping         | the slot is done                                                      |
- * | task failed or returned, restartable | `recover(slot)`, back-off, task run again                             |
- * | heartbeat stands still               | thread ended: the task fails, as above                                |
+ * | task failed or returned, restartable | `recover(slot)`, back-off, task runs again                            |
+ * | heartbeat stands still               | the thread is ended: the task fails, as above                         |
  * | started again, not ready in time     | the same                                                              |
- * | task failed, not restartable         | `onFatal`: what it knew was in its own memory                         |
- * | to be started again, and hindered    | back-off; it is started once nothing hinders it                       |
+ * | task failed, not restartable         | `onFatal`: its state was in its own memory                            |
+ * | due to start again, but hindered     | back-off; it starts once nothing hinders it                           |
  */
 
 import type { Worker } from 'node:worker_threads';
@@ -27,39 +28,36 @@ export interface Slot {
   readonly name: string;
   /** Argument of the task, structured-cloned. */
   readonly task: unknown;
-  /** Whether a replacement can go on with what is in shared memory. */
+  /** Whether a replacement can continue from shared memory. */
   readonly restartable: boolean;
 }
 
 export interface SupervisorOptions {
-  /** Module whose default export runs a slot's task until told to stop. */
+  /** Module whose default export runs a slot's task until it is told to stop. */
   readonly file: URL;
   readonly slots: readonly Slot[];
   readonly control: Control;
-  /** Mends what a dead thread left behind; called before its slot is started again. */
+  /** Recovers what a dead thread left behind. Called before its slot is started again. */
   readonly recover: (slot: Slot) => void;
   readonly onEvent: (level: 'info' | 'warn' | 'error', text: string) => void;
   readonly onFatal: (error: Error) => void;
-  /**
-   * Why no thread can be started again at present; `null`: it can. It is asked again after each
-   * back-off.
-   */
+  /** Why no thread can be started again now; `null`: one can. Called again after each back-off. */
   readonly hindrance?: () => string | null;
   readonly readyTimeoutMs?: number;
-  /** How long a heartbeat may stand still. Main looks four times in that span. */
+  /** Time that a heartbeat may stand still. The supervisor looks four times in that time. */
   readonly stuckMs?: number;
 }
 
 /**
- * For a thread to load its modules and open its ports: long, for a machine that is slow or busy.
+ * Time for a thread to load its modules and open its ports. It is long, for slow or busy machines.
  */
 const READY_MS_MAX = 120_000;
 const BACKOFF_MIN_MS = 50;
 const BACKOFF_MAX_MS = 5_000;
-/** A slot that ran this long starts its back-off anew. */
+/** A slot that ran for this time restarts its back-off at the minimum. */
 const STEADY_MS = 30_000;
 
-/** How often `replace` tries to end a thread that has just died, or that is just starting. */
+/** Interval at which `replace` tries to end a thread that has just died or is just starting. */
 const END_RETRY_MS = 20;
 
 const AS_ASKED = 'was ended as asked';
@@ -72,16 +70,19 @@ interface Running {
   backoffMs: number;
   beat: number;
   beatUnchanged: number;
-  /** Why main ended the thread, if it did; and whether that is no failure. */
+  /** Why the supervisor ended the thread, if it did. `asked`: that was a request, not a failure. */
   ended: string | null;
   asked: boolean;
-  /** It is not started again before this; told when it has ended and was mended. */
+  /**
+   * The slot is not started again before the gate opens. `onEnded` is called when the thread has
+   * ended and its state was recovered.
+   */
   gate: Promise<void> | null;
-  /** Ends the wait before it is started again; `null`: it does not wait. */
+  /** Ends the back-off before a restart; `null`: the slot is not in a back-off. */
   wake: (() => void) | null;
   onEnded: () => void;
   done: Promise<void>;
-  /** Whether it is done: no thread will run its task again. */
+  /** Whether the slot is done: no thread will run its task again. */
   isOver: boolean;
 }
 
@@ -106,18 +107,18 @@ export class ThreadSupervisor {
       atomics: 'disabled',
       recordTiming: false,
     });
-    // A worker that dies reports here as well as through its task; without a listener that would
-    // end the process.
+    // A worker that dies reports here and through its task. Without a listener, that would end the
+    // process.
     this.pool.on('error', () => {});
   }
 
   /**
-   * Starts every slot chosen that was not started before; returns when these are ready, throws with
-   * the first reason when one is not.
+   * Starts every chosen slot that was not started before. Returns when these are ready. Throws with
+   * the first reason if one fails.
    */
   async start(chosen: (slot: Slot) => boolean = () => true): Promise<void> {
-    // A module that does not load rejects the first task and hangs the next: so it is loaded here
-    // first.
+    // A module that does not load rejects the first task and hangs the next one. So it is loaded
+    // here first.
     await import(this.options.file.href);
     const slots = this.options.slots.filter((slot) => chosen(slot) && !this.running.some((one) => one.slot === slot));
     const firstFailure = new Promise<never>((_, reject) => {
@@ -150,8 +151,8 @@ export class ThreadSupervisor {
   }
 
   /**
-   * Ends the slot's thread; it is recovered and started again. One that waits to be started again
-   * is started at once. Throws if the thread is not running now.
+   * Ends the slot's thread, which is then recovered and started again. A slot in a back-off is
+   * started at once. Throws if the thread is not running.
    */
   async restart(thread: number, reason = AS_ASKED): Promise<void> {
     const running = this.running.find(({ slot }) => slot.thread === thread);
@@ -164,7 +165,7 @@ export class ThreadSupervisor {
       throw new Error(`thread ${thread} is not running`);
   }
 
-  /** Ends the slot's thread, if one runs that has said which worker it is. */
+  /** Ends the slot's thread. Returns false if no thread runs that has reported its worker id. */
   private async end(running: Running, reason: string, asked: boolean): Promise<boolean> {
     const target = this.workerOf(running.slot.thread);
     if (target === undefined) return false;
@@ -175,7 +176,7 @@ export class ThreadSupervisor {
   }
 
   /**
-   * Ends threads, calls `between` while none of them runs, and starts them again; returns when they
+   * Ends threads, calls `between` while none of them runs, and starts them again. Returns when they
    * are ready. If a thread cannot be ended in time, throws without calling `between`.
    */
   async replace(threads: readonly number[], reason: string, between: () => void | Promise<void>): Promise<void> {
@@ -199,9 +200,9 @@ export class ThreadSupervisor {
   }
 
   /**
-   * Ends the slot's thread, and does not let it start again before the gate opens; returns when it
-   * has ended and was recovered. A thread that has just died, or that is starting and has not said
-   * which worker it is, cannot be ended at once: so this tries until it succeeds.
+   * Ends the slot's thread, and does not let it start again before the gate opens. Returns when it
+   * has ended and its state was recovered. A thread that has just died, or that is starting and has
+   * not reported its worker id, cannot be ended at once. So this tries until it succeeds.
    */
   private async holdEnded(running: Running, gate: Promise<void>, reason: string): Promise<void> {
     const { name } = running.slot;
@@ -228,7 +229,7 @@ export class ThreadSupervisor {
   }
 
   /**
-   * After the phase was set to STOP: waits for every slot to end, ends those that do not within
+   * Waits for every slot to end, after the phase was set to STOP. Ends those that do not end within
    * `graceMs`.
    */
   async stop(graceMs = 5_000): Promise<void> {
@@ -251,7 +252,8 @@ export class ThreadSupervisor {
   }
 
   /**
-   * Returns once the thread may be started again, or never will be. What hinders it is logged once.
+   * Returns once the thread may be started again, or the supervisor stops. Logs each hindrance
+   * once.
    */
   private async mayStart(running: Running): Promise<void> {
     let said: string | null = null;
@@ -300,15 +302,14 @@ export class ThreadSupervisor {
         onFatal(new Error(`thread ${slot.name} cannot be replaced; it ${reason}`));
         return;
       }
-      // Who asks for a thread to be replaced does not wait for the failures before.
+      // A requested replacement does not wait for the back-off of earlier failures.
       if (running.asked || performance.now() - running.startedAt > STEADY_MS) running.backoffMs = BACKOFF_MIN_MS;
       onEvent(
         running.asked ? 'info' : 'error',
         `starting thread ${slot.name} again in ${running.backoffMs} ms; it ${reason}`,
       );
       try {
-        // A task that threw leaves its thread alive, with what it had open and the core it was
-        // pinned to.
+        // A task that threw leaves its thread alive, with open files and its core pinned.
         await this.workerOf(slot.thread)?.terminate();
         recover(slot);
       } catch (broken) {

@@ -1,7 +1,7 @@
 /**
  * One test process: mocha over a batch of files. However the process ends, every file of the batch
- * ends up either with results or among those that were not begun. A process that dies, hangs or
- * does not end counts as a failed test.
+ * has results or is returned as not begun. A process that dies, hangs or does not end counts as a
+ * failed test.
  */
 
 import { type ChildProcess, fork } from 'node:child_process';
@@ -15,8 +15,8 @@ const REPORTER = fileURLToPath(new URL('child-reporter.js', import.meta.url));
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
 /**
- * Variable that marks a test process and all that it starts, so that what it leaves behind can be
- * found.
+ * Environment variable that marks a test process and its descendants, so that those left behind can
+ * be found.
  */
 const MARK = 'CONSTELLATION_TEST_PROCESS';
 const OUTPUT_CHARACTERS_MAX = 20_000;
@@ -24,10 +24,7 @@ const OUTPUT_CHARACTERS_MAX = 20_000;
 export interface Limits {
   /** From the start of the process to its first event. */
   readonly load_ms: number;
-  /**
-   * On top of the timeout that mocha applies itself. Mocha cannot end a test that blocks its
-   * thread.
-   */
+  /** Added to mocha's own timeout, because mocha cannot end a test that blocks its thread. */
   readonly grace_ms: number;
   /** For a test without a timeout. */
   readonly unlimited_ms: number;
@@ -46,7 +43,7 @@ export interface TestResult {
   readonly outcome: 'passed' | 'failed' | 'skipped';
   readonly title: string;
   readonly ms: number;
-  /** What to print about a failure; otherwise empty. */
+  /** The printed text of a failure; otherwise empty. */
   readonly text: string;
 }
 
@@ -56,11 +53,10 @@ export interface FileResult {
   readonly tests: readonly TestResult[];
   readonly ms: number;
   /**
-   * CPU time of the test process, without those it started; where other programs run, it says more
-   * than `ms`.
+   * CPU time of the test process, without its children. On a busy machine it says more than `ms`.
    */
   readonly cpu_ms: number;
-  /** What was printed while its tests ran. */
+  /** Output while its tests ran. */
   readonly output: string;
 }
 
@@ -83,7 +79,7 @@ export class Batch {
   private readonly child: ChildProcess;
   private readonly waiting: Set<string>;
   private current: { readonly file: string; readonly running: Running } | null = null;
-  /** Printed before the first test. */
+  /** Output before the first test. */
   private early = '';
   /** The test or hook that runs now. */
   private inHand = '';
@@ -95,7 +91,7 @@ export class Batch {
   private killed: string | null = null;
   private timer: NodeJS.Timeout | null = null;
 
-  /** Starts the process. `onFile` is called for each file as soon as all its tests are done. */
+  /** Starts the process. Calls `onFile` for each file as soon as all its tests are done. */
   constructor(files: readonly string[], onFile: (result: FileResult) => void, limits: Limits = LIMITS, niceness = 0) {
     this.files = files;
     this.onFile = onFile;
@@ -105,7 +101,7 @@ export class Batch {
       cwd: ROOT,
       env: { ...process.env, [MARK]: this.mark },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      // Ctrl-C at a terminal is for the runner alone.
+      // So that Ctrl-C at a terminal reaches only the runner.
       detached: true,
     });
     if (niceness !== 0 && this.child.pid !== undefined) lowerPriority(this.child.pid, niceness);
@@ -126,10 +122,10 @@ export class Batch {
     return this.inHand;
   }
 
-  /** Ends the process, so that the file in hand counts as failed. */
+  /** Ends the process, so that the present file counts as failed. */
   interrupt(): void {
     this.killed ??= 'was interrupted';
-    // Mocha ends after the test in hand, and testbeds are removed at exit.
+    // Mocha ends after the present test, and testbeds are removed at exit.
     this.child.kill('SIGINT');
     this.expect(3000, 'was interrupted');
   }
@@ -156,8 +152,7 @@ export class Batch {
       this.expect(this.limits.linger_ms, 'did not end');
     } else if (event.kind === 'lingers') this.resources = event.resources;
     else {
-      // What was used since the last test ended, or for loading, is counted to the file that
-      // begins.
+      // CPU time since the last test, or for loading, counts for the file that begins.
       const isFirst = this.current === null;
       if (event.kind === 'begin' && !isFirst) this.cpu_ms = event.cpu_ms;
       const running = this.enter(event.file);
@@ -183,7 +178,7 @@ export class Batch {
     return running;
   }
 
-  /** The file in hand is done. */
+  /** Reports the present file as done. */
   private leave(): void {
     if (this.current === null) return;
     const { file, running } = this.current;
@@ -200,7 +195,7 @@ export class Batch {
     if (this.ended) this.checkEnd(how, code);
     else if (this.current !== null) this.fail(how);
     else if (this.files.length === 1 || this.killed !== null) {
-      // It ended before its first test: a file that cannot be loaded, mostly.
+      // The process ended before its first test, usually because the file cannot be loaded.
       this.enter(this.files[0]);
       this.fail(`${how} before its first test`);
     }
@@ -208,7 +203,8 @@ export class Batch {
   }
 
   /**
-   * All tests are done: the process must have ended by itself, and every file must have had tests.
+   * Checks the end after all tests: the process must have ended by itself, and every file must have
+   * had tests.
    */
   private checkEnd(how: string, code: number | null): void {
     const isRight = this.killed === null && code !== null && (code === 0) === (this.failures === 0);
@@ -226,7 +222,7 @@ export class Batch {
     }
   }
 
-  /** Counts what befell the process as a failed test of the file in hand. */
+  /** Counts the end of the process as a failed test of the present file. */
   private fail(how: string): void {
     if (this.current === null) throw new Error('no file is in hand');
     const { file, running } = this.current;
@@ -243,8 +239,8 @@ interface End {
 }
 
 /**
- * Waits for the end of a process, and for what it wrote; not for ever, since its children may hold
- * its outputs open.
+ * Waits for the end of a process and for its output. The wait for output is limited, because its
+ * children may keep the outputs open.
  */
 function ended(child: ChildProcess): Promise<End> {
   return new Promise((resolve) => {
@@ -261,14 +257,15 @@ function ended(child: ChildProcess): Promise<End> {
 }
 
 /**
- * A process that leads a session has a priority as such (sched(7), autogroup) and one within it.
+ * Lowers the priority of a process and of its session. A process that leads a session has a
+ * priority of its own and one of the session (sched(7), autogroup).
  */
 function lowerPriority(pid: number, niceness: number): void {
   try {
     setPriority(pid, niceness);
     writeFileSync(`/proc/${pid}/autogroup`, String(niceness));
   } catch {
-    // It has ended, or the kernel groups no sessions.
+    // It has ended, or the kernel has no autogroups.
   }
 }
 
@@ -280,7 +277,7 @@ function endMarked(mark: string): void {
       const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
       if (environment.includes(`${MARK}=${mark}`)) process.kill(Number(pid), 'SIGKILL');
     } catch {
-      // It ended, or belongs to another user.
+      // It has ended, or belongs to another user.
     }
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The reporter of a test process that the runner (main.ts) has started: sends every event to the
+ * The reporter of a test process that the runner (main.ts) started. It sends every event to the
  * runner.
  */
 
@@ -7,7 +7,7 @@ import Mocha from 'mocha';
 import { failOnUnhandledRejections } from '../reporter.js';
 import { type Event, LINGER_MS } from './events.js';
 
-/** How mocha prints one failure, with message, difference and stack. */
+/** A failure as mocha prints it, with message, difference and stack. */
 function failureText(test: Mocha.Test, error: Error): string {
   const { Base } = Mocha.reporters;
   const print = Base.consoleLog;
@@ -33,7 +33,7 @@ export default class ChildReporter extends Mocha.reporters.Base {
     super(runner, options);
     if (process.send === undefined) throw new Error('this reporter is for processes that test/run/main.ts starts');
     failOnUnhandledRejections();
-    // The channel must not keep the process alive; and without the runner nobody waits for the
+    // The channel must not keep the process alive. Without the runner, nobody waits for the
     // results.
     process.once('disconnect', () => process.exit(1));
     process.channel?.unref();

@@ -2,7 +2,7 @@
  * Runs tests in processes: `node dist/test/run/main.js [--jobs N] SUITE|FILE…`
  *
  * The suites are `test` (all but the long ones), `quick`, `long` and `portable` (suites.ts). Files
- * are compiled ones. The last line is `N passed, N failed[, N skipped]`; the exit code is 0 if at
+ * are compiled files. The last line is `N passed, N failed[, N skipped]`. The exit code is 0 if at
  * least one test passed and none failed.
  */
 
@@ -23,7 +23,7 @@ if (!Number.isInteger(jobs) || jobs < 1) program.error(`--jobs: at least 1 proce
 
 const isSuite = (name: string): name is Suite => (SUITES as readonly string[]).includes(name);
 
-/** The files to run. The size of their tests is in the environment of all processes. */
+/** Returns the files to run. The size of their tests is in the environment of all processes. */
 function choose(words: readonly string[]): string[] {
   if (words.includes('long')) {
     if (words.length > 1) program.error('the long tests run by themselves: all tests of a run have one size');
@@ -38,7 +38,7 @@ const schedule = new Schedule(report);
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => schedule.interrupt());
 if (process.env[FULL_SIZE] === undefined) await schedule.run(selection, jobs);
 else {
-  // Floods and soaks of real networks have the machine for themselves.
+  // Floods and soaks of real networks have the machine to themselves.
   await schedule.run({ ...selection, parallel: [] }, 1);
   await schedule.run({ ...selection, lanes: { network: [], daemons: [] } }, jobs);
 }

@@ -1,6 +1,6 @@
 /**
- * What a run prints: a line for each file as it ends, what still runs, and at the end failures, the
- * slowest, the sum.
+ * Prints a run: a line for each file as it ends, the files that still run, and at the end the
+ * slowest tests and files, the failures and the totals.
  */
 
 import { relative } from 'node:path';
@@ -34,7 +34,7 @@ export class Report {
     return this.count('passed');
   }
 
-  /** A file is done. */
+  /** Reports a file that is done. */
   add(result: FileResult): void {
     this.results.push(result);
     const of = (outcome: string): number => result.tests.filter((test) => test.outcome === outcome).length;
@@ -54,13 +54,15 @@ export class Report {
     for (const test of result.tests) if (test.outcome === 'failed') this.print(`    ✖ ${test.title}`);
   }
 
-  /** Nothing has ended for a while. */
+  /** Reports the running files, if none has ended for a while. */
   stillRunning(running: readonly { readonly file: string; readonly test: string; readonly ms: number }[]): void {
     for (const { file, test, ms } of running)
       this.print(`  … ${nameOf(file)} runs for ${Math.round(ms / 1000)} s${test === '' ? '' : `: ${test}`}`);
   }
 
-  /** The end: what failed, what took longest, and the closing line that tools read. */
+  /**
+   * Prints the end of the run: the slowest, the failures, and the closing line, which tools read.
+   */
   close(): void {
     this.printSlowest();
     this.printFailures();

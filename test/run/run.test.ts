@@ -1,6 +1,6 @@
 /**
- * The runner over files that pass, fail, die, hang and worse: each is counted, by name, and the run
- * ends.
+ * Tests the runner with files that pass, fail, die, hang and so on. Each must be counted by name,
+ * and the run must end.
  */
 
 import { strict as assert } from 'node:assert';
@@ -18,7 +18,7 @@ const NO_LANES = { network: [], daemons: [] };
 
 const fixture = (name: string): string => fileURLToPath(new URL(`fixtures/${name}.js`, import.meta.url));
 
-/** Whether a process runs: one that was killed is a zombie until its parent takes notice. */
+/** Whether a process runs. A killed process is a zombie until its parent reaps it. */
 function isAlive(pid: string): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -36,7 +36,7 @@ interface Ran {
 describe('the test runner', function () {
   this.timeout(120_000);
 
-  /** Runs fixtures in parallel, all in one batch unless `apart`. */
+  /** Runs fixtures in one batch, or with `apart` one process per file. */
   async function run(names: readonly string[], apart = false): Promise<Ran> {
     const lines: string[] = [];
     const tests: Record<string, TestResult[]> = {};
@@ -64,7 +64,7 @@ describe('the test runner', function () {
     assert.deepEqual(outcomes(tests['fails']), ['passed', 'failed', 'failed']);
     assert.equal(printed.split('\n').at(-1), '2 passed, 2 failed, 1 skipped');
     assert.match(printed, /^\s+a line of output$/m);
-    // Each failure with its difference or its message, before the last line.
+    // Each failure with its difference or message, before the last line.
     assert.match(
       printed,
       /\n {2}2 failing\n\n {2}1\) a file that fails\n\s+fails:[\s\S]*\+ {3}found: 1[\s\S]*- {3}found: 2/,

@@ -1,7 +1,7 @@
 /**
- * The order of a run. One process runs the files of a lane one after the other, at normal priority.
- * Processes without a lane run the parallel files. They have so much lower a priority that a lane
- * has the machine nearly for itself: they take the time in which it waits.
+ * The order of a run. One process at a time runs the files of a lane, at normal priority. The other
+ * processes run the parallel files. Their priority is so low that a lane has the machine nearly to
+ * itself: they use the time in which the lane waits.
  */
 
 import { dirname } from 'node:path';
@@ -49,7 +49,7 @@ export class Schedule {
     for (const batch of this.running.keys()) batch.interrupt();
   }
 
-  /** Runs what is queued, one process at a time. */
+  /** Runs the queue, one process at a time. */
   private async work(queue: string[][], niceness: number): Promise<void> {
     for (;;) {
       const files = queue.shift();
@@ -76,7 +76,7 @@ export class Schedule {
   }
 }
 
-/** Groups small files of a folder; a large one is alone in its process. */
+/** Groups small files of a folder. A large file is alone in its process. */
 export function batches(files: readonly string[]): string[][] {
   const groups: string[][] = [];
   for (const file of files) {

@@ -1,10 +1,10 @@
 /**
- * Which test files belong to which suite, and which of them may run at the same time.
+ * Assigns test files to suites, and decides which of them may run at the same time.
  *
- * - `*.test.ts` are the tests of `npm test`, `*.long.ts` those of `npm run test:long`, which also
- *   repeats at full size the files that have two sizes (test/support/scale.ts).
- * - Files that build networks or use real interfaces run one after the other, and so do those that
- *   run clusters of daemons: the two lanes may run at the same time, since they share neither
+ * - `*.test.ts` are the tests of `npm test`, `*.long.ts` those of `npm run test:long`. The long run
+ *   also repeats, at full size, the files that have two sizes (test/support/scale.ts).
+ * - Files that build networks or use real interfaces run one after the other. So do files that run
+ *   clusters of daemons. The two lanes may run at the same time, because they share neither
  *   addresses nor namespaces. All other files run in parallel: they use files, ports and shared
  *   memory of their own, and pass however slow they are.
  */
@@ -23,19 +23,19 @@ export const LANES = ['network', 'daemons'] as const;
 export type Lane = (typeof LANES)[number];
 
 export interface Selection {
-  /** Those that take longest come first, so that no process is left alone with them at the end. */
+  /** The slowest files come first, so that no process is left alone with them at the end. */
   readonly parallel: readonly string[];
-  /** Those that run one after the other, lane by lane. */
+  /** The files that run one after the other, by lane. */
   readonly lanes: Readonly<Record<Lane, readonly string[]>>;
 }
 
-/** Folders whose tests build networks or share what the machine has once. */
+/** Folders whose tests build networks or use something that exists once per machine. */
 const NETWORK_FOLDERS = /^(e2e|demo|systemd)\//;
-/** What a test that builds networks needs (test/support/require.ts). */
+/** Needs of a test that builds networks (test/support/require.ts). */
 const NETWORK_NEEDS = /needs\([^)]*'(netns|af_xdp)'/;
 /** Clusters of daemons on loopback, and etcd. */
 const DAEMONS_USE = /loopback-cluster\.js'|needs\([^)]*'tool:etcd'/;
-/** Other files whose daemons have a certain time to do something. */
+/** Other files whose daemons must do something within a certain time. */
 const DAEMONS_FILES: readonly string[] = [
   'daemon/hung-files.test.js',
   'daemon/keys.test.js',
@@ -44,7 +44,7 @@ const DAEMONS_FILES: readonly string[] = [
 ];
 
 /**
- * Folders whose tests need no network namespaces; .ci/run repeats them on another version of Node.
+ * Folders whose tests need no network namespaces. .ci/run repeats them on another version of Node.
  */
 const PORTABLE_FOLDERS = /^(conf|docs|options|shm|tidy|workers)\//;
 
@@ -52,8 +52,8 @@ const PORTABLE_FOLDERS = /^(conf|docs|options|shm|tidy|workers)\//;
 const NOT_QUICK_FOLDERS = /^(daemon|demo|docs|e2e|fuzz|hammer|nft|sim|systemd|testbed)\//;
 
 /**
- * Files that take longest, longest first: they start first, each in a process of its own.
- * `test:quick` leaves them out.
+ * The slowest files, slowest first. They start first, each in a process of its own. `test:quick`
+ * leaves them out.
  */
 const SLOW: readonly string[] = [
   'hammer/sketch.test.js',
@@ -85,7 +85,8 @@ const SLOW: readonly string[] = [
 ];
 
 /**
- * Others that `test:quick` leaves out to stay below a minute: they take 2 s or more of CPU time.
+ * Other files that `test:quick` leaves out to stay below a minute. They take 2 s or more of CPU
+ * time.
  */
 const NOT_QUICK: readonly string[] = [
   'run/run.test.js',
@@ -113,7 +114,7 @@ const NOT_QUICK: readonly string[] = [
   'workers/split-headers.test.js',
 ];
 
-/** Files that have two sizes (test/support/scale.ts) by a module that they import. */
+/** Files that have two sizes (test/support/scale.ts) because of a module that they import. */
 const TWO_SIZES: readonly string[] = ['e2e/downloads.test.js'];
 
 /** Absolute paths of the compiled test files of a suite. */
@@ -129,7 +130,9 @@ function isLong(name: string): boolean {
   return name.endsWith('.long.js') || (name.endsWith('.test.js') && hasTwoSizes(join(TESTS, name)));
 }
 
-/** Whether a file takes its sizes from test/support/scale.ts, itself or by what else it uses. */
+/**
+ * Whether a file takes its sizes from test/support/scale.ts, directly or through another module.
+ */
 function hasTwoSizes(file: string): boolean {
   return /support\/scale\.js'/.test(readFileSync(file, 'utf8')) || TWO_SIZES.includes(relative(TESTS, file));
 }
@@ -139,7 +142,7 @@ function isQuick(file: string): boolean {
   return !NOT_QUICK_FOLDERS.test(name) && !SLOW.includes(name) && !NOT_QUICK.includes(name) && laneOf(file) === null;
 }
 
-/** In which lane a file runs; `null` if it may run in parallel. */
+/** The lane of a file; `null` if it may run in parallel. */
 export function laneOf(file: string): Lane | null {
   const name = relative(TESTS, file);
   const text = readFileSync(file, 'utf8');
@@ -159,7 +162,7 @@ export function select(files: readonly string[]): Selection {
 }
 
 /**
- * Whether a file has a process of its own; small ones share one, since starting it costs half a
+ * Whether a file has a process of its own. Small files share one, because a start costs half a
  * second.
  */
 export function isLarge(file: string): boolean {

@@ -1,6 +1,5 @@
 /**
- * Other builds than this one, for tests of installations and upgrades: this tree, with some files
- * changed.
+ * Makes other builds for tests of installations and upgrades: this tree with some files changed.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -12,13 +11,16 @@ const PROJECT = fileURLToPath(new URL('../../..', import.meta.url));
 const PARTS = ['build-id', 'conf', 'daemon', 'options', 'shm', 'workers'];
 
 export interface Patch {
-  /** Below dist/. */
+  /** Path below dist/. */
   readonly file: string;
   readonly find: string;
   readonly replace: string;
 }
 
-/** Copies what install.sh needs of this tree to `folder`, changes files, and names the build. */
+/**
+ * Copies the parts of this tree that install.sh needs to `folder`, applies patches, and sets the
+ * build id.
+ */
 export function makeBuild(folder: string, id: string, patches: readonly Patch[] = []): void {
   mkdirSync(join(folder, 'dist'), { recursive: true });
   const filter = (path: string): boolean => !/\.(map|d\.ts)$/.test(path);
@@ -26,7 +28,7 @@ export function makeBuild(folder: string, id: string, patches: readonly Patch[] 
     cpSync(join(PROJECT, 'dist', part), join(folder, 'dist', part), { recursive: true, filter });
   for (const name of ['systemd', 'conf', 'package.json', 'package-lock.json', 'LICENSE'])
     cpSync(join(PROJECT, name), join(folder, name), { recursive: true });
-  // Links are installed as links, which takes no time.
+  // Links are installed as links, which is fast.
   linkPackages(join(PROJECT, 'node_modules'), join(folder, 'node_modules'));
   for (const { file, find, replace } of patches) {
     const path = join(folder, 'dist', file);
@@ -37,7 +39,7 @@ export function makeBuild(folder: string, id: string, patches: readonly Patch[] 
   nameBuild(folder, id);
 }
 
-/** Gives a build another id. */
+/** Sets the id of a build. */
 export function nameBuild(folder: string, id: string): void {
   writeFileSync(join(folder, 'dist', 'build-id'), `${id}\n`);
 }

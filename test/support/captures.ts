@@ -1,5 +1,6 @@
 /**
- * Public captures, where there are some: the folder `CAPTURES` names, or one beside the repository.
+ * Public captures, if available: in the folder that `CAPTURES` names, or in one beside the
+ * repository.
  */
 
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +11,7 @@ import { PcapReader } from '../../workers/drivers/pcap-file.js';
 
 const FOLDER = process.env['CAPTURES'] ?? '../shared/captures';
 
-/** Frames of a capture, `most` at most; `null` where it is not there. */
+/** Returns at most `most` frames of a capture; `null` if the capture is missing. */
 export function captureFrames(name: string, most = Number.POSITIVE_INFINITY): Uint8Array[] | null {
   const path = join(FOLDER, name);
   if (existsSync(path)) return readFrames(path, most);
@@ -25,7 +26,7 @@ export function captureFrames(name: string, most = Number.POSITIVE_INFINITY): Ui
   }
 }
 
-/** Likewise; without it the test is skipped, with the reason. */
+/** Like `captureFrames`; if the capture is missing, skips the test with the reason. */
 export function captureFramesOrSkip(context: Mocha.Context, name: string): Uint8Array[] {
   const frames = captureFrames(name);
   if (frames !== null) return frames;

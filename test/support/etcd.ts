@@ -28,7 +28,7 @@ export class Etcd {
     this.client = new EtcdClient([this.endpoint], 5000);
   }
 
-  /** Starts it, with what it knew; returns when it answers. */
+  /** Starts etcd with its present data. Returns when it answers. */
   async up(): Promise<void> {
     const etcd = findTool('etcd');
     if (etcd === null) throw new Error('the program etcd is not installed');
@@ -55,7 +55,7 @@ export class Etcd {
     await this.program?.stop('SIGKILL');
   }
 
-  /** Forgets all history before now. */
+  /** Compacts all history before now. */
   async compact(): Promise<void> {
     const { revision } = await this.client.read('/');
     const body = JSON.stringify({ revision: String(revision), physical: true });
@@ -63,14 +63,14 @@ export class Etcd {
     if (!response.ok) throw new Error(await response.text());
   }
 
-  /** Keeps a copy of all it knows now, as a backup. */
+  /** Makes a backup of its present data. */
   async backUp(): Promise<void> {
     await this.kill();
     cpSync(join(this.folder, 'data'), join(this.folder, 'backup'), { recursive: true });
     await this.up();
   }
 
-  /** Starts again from the backup, or, without one, empty. */
+  /** Starts again from the backup, or empty. */
   async restore(from: 'backup' | 'nothing'): Promise<void> {
     await this.kill();
     rmSync(join(this.folder, 'data'), { recursive: true, force: true });
@@ -84,7 +84,7 @@ export class Etcd {
   }
 }
 
-/** A way to an etcd that can be cut, as a management network can be. */
+/** A path to an etcd that can be cut, like a management network. */
 export class EtcdGate {
   readonly endpoint: string;
   private readonly server: Server;

@@ -1,6 +1,6 @@
 /**
- * A folder whose file system does not answer, as a network mount whose server is gone: FUSE without
- * a program that serves it. System calls on it wait until `release`.
+ * A folder whose file system does not answer, like a network mount whose server is gone. It is a
+ * FUSE mount without a program that serves it. System calls on it wait until `release`.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -14,7 +14,7 @@ export class HungFolder {
   readonly path = mkdtempSync(join(tmpdir(), 'constellation-hung-'));
   private fd = -1;
 
-  /** From here on nothing on it answers. */
+  /** From here on, system calls on the folder wait. */
   hang(): void {
     this.fd = openSync('/dev/fuse', 'r+');
     const options = 'fd=3,rootmode=40000,user_id=0,group_id=0';
@@ -23,7 +23,7 @@ export class HungFolder {
     if (status !== 0) throw new Error(`mount: ${stderr}`);
   }
 
-  /** What waits returns with an error, and the folder is gone. */
+  /** Waiting calls return with an error, and the folder is removed. */
   release(): void {
     if (this.fd !== -1) {
       closeSync(this.fd);

@@ -1,6 +1,6 @@
 /**
- * The timer of an entry whose last refresh, just now, left it `left` seconds: what `idleExpiry`
- * makes of it, the other way round.
+ * The inverse of `idleExpiry`: returns the timer of an entry that was refreshed just now and has
+ * `left` seconds left.
  */
 
 import { idleExpiry } from '../../shm/objects/idle-expiry.js';

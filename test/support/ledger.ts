@@ -1,6 +1,6 @@
 /**
- * A state object for tests of replication: it remembers every operation that was applied, so that a
- * doubled, lost or misplaced one shows. Not idempotent on purpose.
+ * A state object for tests of replication. It remembers every applied operation, so that a doubled,
+ * lost or misplaced one is found. It is not idempotent on purpose.
  *
  *     NOTE [id]              is never coalesced
  *     ADD  [key, amount]     coalesces with an earlier ADD of its key by summing
@@ -15,7 +15,7 @@ const CAPACITY_KEYS = 1 << 16;
 export class Ledger implements StateObject {
   readonly id: number;
   readonly delivery: Delivery;
-  /** Per origin, in the order of application. */
+  /** By origin, in the order of application. */
   readonly notes = new Map<number, number[]>();
   readonly sums = new Map<number, number>();
   applied = 0;

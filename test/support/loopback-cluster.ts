@@ -1,6 +1,6 @@
 /**
- * Instances as programs of their own on this host, without privileges: they speak to each other
- * over loopback addresses, and take their packets from capture files.
+ * Instances as separate programs on this host, without privileges. They communicate over loopback
+ * addresses, and take their packets from capture files.
  */
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { freePort } from './ports.js';
 const DAEMON = fileURLToPath(new URL('../../daemon/constellationd.js', import.meta.url));
 
 export interface LoopbackOptions {
-  /** The `cluster` section, but for `id`, `self` and `members`. */
+  /** The `cluster` section, without `id`, `self` and `members`. */
   readonly cluster?: object;
   /** Names of the members it lists; absent: no list. */
   readonly members?: readonly string[];
@@ -49,7 +49,9 @@ export class LoopbackCluster {
     return name.charCodeAt(0) - 'a'.charCodeAt(0) + 1;
   }
 
-  /** Starts an instance; returns at once. `attach` of it waits until it takes packets. */
+  /**
+   * Starts an instance and returns at once. The instance's `attach` waits until it takes packets.
+   */
   launch(name: string, options: LoopbackOptions = {}): { instance: Instance; program: Program } {
     const file = join(this.folder, `${name}.yaml`);
     const socket = join(this.folder, `${name}.sock`);
@@ -73,7 +75,7 @@ export class LoopbackCluster {
     return instance;
   }
 
-  /** What the instances wrote last. */
+  /** The last output of the instances. */
   report(): string {
     return this.programs.map((program) => `--- ${program.name}\n${program.tail()}`).join('\n');
   }
@@ -104,8 +106,8 @@ export class LoopbackCluster {
 }
 
 /**
- * Gives each test of the suite a cluster of its own, and ends it; what its instances wrote is shown
- * if the test failed.
+ * Gives each test of the suite a cluster of its own, and ends it. Shows the instances' output if
+ * the test failed.
  */
 export function clusterForEach(use: (cluster: LoopbackCluster) => void): void {
   let cluster: LoopbackCluster;

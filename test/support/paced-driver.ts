@@ -1,15 +1,15 @@
 /**
- * Packets that come at a rate, whether somebody takes them or not: the memory driver behind a
- * receive ring of a network interface. What comes while the ring is full is lost, and counted.
+ * Packets that arrive at a fixed rate, whether or not the receiver takes them: the memory driver
+ * behind a simulated receive ring. Packets that arrive while the ring is full are lost and counted.
  */
 
 import type { Batch } from '../../workers/batch.js';
 import type { PacketDriver } from '../../workers/drivers/driver.js';
 import { MemoryDriver, type MemoryFrame } from '../../workers/drivers/memory.js';
 
-/** Packets are taken so many at a time. */
+/** Number of packets taken at a time. */
 const BURST = 32;
-/** Frames a ring holds: the daemon's default. */
+/** Frames that the ring holds: the daemon's default. */
 export const RING_FRAMES = 2048;
 
 export class PacedDriver implements PacketDriver {
@@ -22,7 +22,7 @@ export class PacedDriver implements PacketDriver {
   private lost = 0;
   private readonly tally: Float64Array;
 
-  /** `tally`: where to show how many packets were taken, and how many lost. */
+  /** `tally`: receives the number of packets taken [0] and lost [1]. */
   constructor(frames: readonly MemoryFrame[], perSecond: number, tally: Float64Array) {
     this.tally = tally;
     this.inner = new MemoryDriver({ ports: 2, frames, loop: true, capture: false, burst: BURST });

@@ -1,11 +1,11 @@
 /**
- * Ports for servers of tests, UDP and TCP.
+ * UDP and TCP ports for servers of tests.
  *
- * A port that is found free and released can be taken before the test uses it: by the kernel for
- * any outgoing connection, if it lies in the ephemeral range, or by another test process that looks
+ * A port that is found free and released can be taken before the test uses it. The kernel may take
+ * it for an outgoing connection if it is in the ephemeral range, or another test process may look
  * at the same time. So ports come from outside that range, and each process takes them from a block
- * that no other one has. A block is reserved by an abstract Unix socket, which like ports belongs
- * to the network namespace, and which the kernel removes with the process.
+ * that no other process has. An abstract Unix socket reserves a block. Like ports, it belongs to
+ * the network namespace, and the kernel removes it with the process.
  */
 
 import { createSocket } from 'node:dgram';
@@ -14,7 +14,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 
 const BLOCK_PORTS = 256;
-/** Below are those that programs listen on by default. */
+/** Below are the default ports of programs. */
 const LOWEST = 10_000;
 const HIGHEST = 65_535;
 
@@ -24,8 +24,8 @@ export interface PortRange {
 }
 
 /**
- * The larger of the ranges below and above the ephemeral one, between the ports of usual services
- * and the end.
+ * Returns the larger of the two ranges below and above the ephemeral one, within `LOWEST` and
+ * `HIGHEST`.
  */
 export function rangeOutside({ first, last }: PortRange): PortRange {
   const below = { first: LOWEST, last: Math.min(first - 1, HIGHEST) };
@@ -67,8 +67,8 @@ async function reserveBlock(): Promise<number> {
 }
 
 /**
- * A port of this process alone that nobody listens on, neither UDP nor TCP: on `address`, or,
- * without one, on any.
+ * Returns a port of this process's block on which nobody listens, neither UDP nor TCP, on
+ * `address`. The default is any address.
  */
 export async function freePort(address = '0.0.0.0'): Promise<number> {
   block ??= reserveBlock();

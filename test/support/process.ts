@@ -1,23 +1,23 @@
-/** What /proc says of this process. */
+/** Information from /proc about this process. */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Open descriptors by what they are, numbers left out. */
+/** The targets of open descriptors, without their numbers, sorted. */
 export function openDescriptors(): string[] {
   return readdirSync('/proc/self/fd')
     .map((fd) => {
       try {
         return readlinkSync(`/proc/self/fd/${fd}`).replace(/:?\[\d+\]$/, '');
       } catch {
-        return ''; // the listing's own
+        return ''; // the descriptor of the listing itself
       }
     })
     .filter((name) => name !== '' && !/^\/proc\//.test(name))
     .sort();
 }
 
-/** State letters of our children, zombies (`Z`) included, by process id. */
+/** State letters of our children by process id, including zombies (`Z`). */
 export function children(): Record<number, string> {
   const found: Record<number, string> = {};
   for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
@@ -32,7 +32,7 @@ export function children(): Record<number, string> {
   return found;
 }
 
-/** Waits until `done`, for some seconds at most; returns whether it came to be. */
+/** Waits until `done` returns true, for at most `ms`. Returns whether it did. */
 export async function soon(done: () => boolean, ms = 10_000): Promise<boolean> {
   for (const deadline = performance.now() + ms; performance.now() < deadline; await sleep(5)) if (done()) return true;
   return done();

@@ -1,7 +1,7 @@
 /**
- * What a test needs of the machine. Where it is missing the test is skipped with the reason; in CI,
- * where everything is meant to be there, it fails instead, so that a green run never hides a test
- * that did not run.
+ * The requirements of a test on the machine. If one is missing, the test is skipped with the
+ * reason. In CI, where everything must be present, it fails instead, so that a green run never
+ * hides a test that did not run.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import { delimiter, join } from 'node:path';
 
 export type Need = 'root' | 'netns' | 'af_xdp' | `tool:${string}` | `file:${string}`;
 
-/** The path of a program on PATH (and where Debian keeps administrators' programs), or `null`. */
+/** Returns the path of a program on PATH or in Debian's folders for administrators, or `null`. */
 export function findTool(name: string): string | null {
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
   for (const folder of folders) {
@@ -27,7 +27,10 @@ export function findTool(name: string): string | null {
 
 let netns: { why: string | null } | undefined;
 
-/** Why network namespaces cannot be made here, or `null` when they can. Tried once, for real. */
+/**
+ * Why network namespaces cannot be made here, or `null` if they can. The test is real and runs
+ * once.
+ */
 export function whyNoNetns(): string | null {
   netns ??= { why: probeNetns() };
   return netns.why;
@@ -55,8 +58,8 @@ function probeNetns(): string | null {
 
 function whyNot(need: Need): string | null {
   if (need === 'root') return process.getuid?.() === 0 ? null : 'not root';
-  // AF_XDP sockets are made inside namespaces of our own; a kernel without them is told by the test
-  // that opens one.
+  // AF_XDP sockets are made inside namespaces of our own. If the kernel lacks them, the test that
+  // opens one reports it.
   if (need === 'netns' || need === 'af_xdp') return whyNoNetns();
   if (need.startsWith('tool:'))
     return findTool(need.slice(5)) === null ? `the program ${need.slice(5)} is not installed` : null;

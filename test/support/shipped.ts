@@ -1,6 +1,6 @@
 /**
- * The middleboxes that come with Constellation, each with options under which it has work to do:
- * what `bench -- middleboxes` measures and `fuzz:packets` feeds. A new one joins by an entry here.
+ * The middleboxes of Constellation, each with options under which it has work to do. `bench --
+ * middleboxes` measures them and `fuzz:packets` feeds them. Add a new one here.
  */
 
 import type { Link } from '../../workers/chain.js';
@@ -18,7 +18,7 @@ export const PORT_NAMES = ['inside', 'outside'];
 /** External addresses of the NAT. */
 export const EXTERNAL = Array.from({ length: 8 }, (_, i) => parseIpv4(`203.0.113.${i + 1}`));
 
-/** A rule of each kind of answer, and one for all that is to pass. */
+/** A rule for each kind of answer, and one that accepts the rest. */
 const FIREWALL_RULES = `
 zone lan = { port inside }
 zone internet = { port outside }
@@ -36,13 +36,13 @@ const OPTIONS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
 
 const ALL: readonly Middlebox[] = [nat, firewall, idps].map((middlebox) => middlebox as never);
 
-/** How they can stand. */
+/** All middleboxes with the modes that they support. */
 export const SHIPPED: readonly { readonly link: Link; readonly modes: readonly Mode[] }[] = ALL.map((middlebox) => ({
   link: { middlebox, options: OPTIONS[middlebox.name] ?? {} },
   modes: middlebox.modes ?? ['route', 'wire'],
 }));
 
-/** The entry of a middlebox, with more options. */
+/** The entry of a middlebox, with additional options. */
 export function shipped(name: string, more: Readonly<Record<string, unknown>> = {}): Link {
   const found = SHIPPED.find(({ link }) => link.middlebox.name === name);
   if (found === undefined) throw new Error(`no middlebox is called ${name}`);

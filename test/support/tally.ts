@@ -1,7 +1,8 @@
 /**
- * A state object for tests with real threads, in shared memory: how often each number was applied.
+ * A state object in shared memory for tests with real threads. It counts how often each number was
+ * applied.
  *
- *     COUNT [number]     adds one to it: applied twice, it shows
+ *     COUNT [number]     adds one to the count of the number, so a repeated application shows
  */
 
 import { Applied, type Delivery, type StateObject } from '../../shm/objects/object.js';

@@ -1,6 +1,5 @@
 /**
- * A middlebox of tests: counts what passes, and refuses what goes to two ports, as a firewall
- * would.
+ * A middlebox for tests. It counts packets, and refuses packets to two ports as a firewall would.
  */
 
 import {
