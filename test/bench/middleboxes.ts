@@ -4,9 +4,12 @@
  * copying of frames is subtracted. Each case runs in its own thread, in turn, and is measured by
  * the thread's processor time.
  *
- *     at rest      10,000 UDP flows that all are established, both directions, in random order, batches of both ports
- *     new flows    every packet starts a new flow, by a clock that says 25,000 a second: each is added, and another evicted for it
- *     flood        the same as fast as they come: what is beyond the quota of half-open flows is refused
+ *     at rest      10,000 UDP flows that are all established, both directions, in random order,
+ *                  batches of both ports
+ *     new flows    every packet starts a new flow, by a clock that says 25,000 a second: each is
+ *                  added, and another is evicted for it
+ *     flood        the same as fast as they come: flows beyond the quota of half-open flows are
+ *                  refused
  *
  * **To add one**: an entry in test/support/shipped.ts, and a row here.
  */

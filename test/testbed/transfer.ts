@@ -1,9 +1,10 @@
 /**
  * Uploads over TCP and echoes over UDP, a program for the testbed's nodes.
  *
- *     node transfer.js serve PORT                            takes uploads, and echoes datagrams
- *     node transfer.js upload SOURCE ADDRESS PORT BYTES      exits with 0 if all bytes arrived as they were sent
- *     node transfer.js echo SOURCE ADDRESS PORT BYTES        sends a datagram of BYTES every second until it returns
+ *     node transfer.js serve PORT                         takes uploads, and echoes datagrams
+ *     node transfer.js upload SOURCE ADDRESS PORT BYTES   exits with 0 if all bytes arrived intact
+ *     node transfer.js echo SOURCE ADDRESS PORT BYTES     sends a datagram of BYTES every second
+ *                                                         until it returns
  */
 
 import { createSocket } from 'node:dgram';

@@ -2,9 +2,11 @@
  * A program for the testbed's nodes: datagrams at a steady rate, to measure which of them a path
  * lets through.
  *
- *     node udp-paced.js send PORT SECONDS ADDRESS:RATE:BYTES…     from one socket, RATE per second to each
- *     node udp-paced.js receive PORT ADDRESS…                      writes `ready`; for every line on its input, one
- *                                                                 of JSON: arrival times per own address, in ms
+ *     node udp-paced.js send PORT SECONDS ADDRESS:RATE:BYTES…
+ *         sends from one socket, RATE datagrams per second to each address
+ *     node udp-paced.js receive PORT ADDRESS…
+ *         writes `ready`; for every line on its input, writes one of JSON: the arrival times of
+ *         datagrams to each of its own addresses, in ms
  *
  * If the sender falls behind, it sends what is due as soon as it can.
  */

@@ -1,7 +1,7 @@
 /**
  * A program for the testbed's nodes: numbered datagrams one way, to see what a path does to them.
  *
- *     node udp-probe.js receive PORT             writes `ready`, then `ID DELAY_US` for every datagram
+ *     node udp-probe.js receive PORT         writes `ready`, then `ID DELAY_US` for every datagram
  *     node udp-probe.js send ADDRESS PORT COUNT    about one per millisecond
  *
  * All namespaces of a machine share the monotonic clock, so one-way delays can be measured.

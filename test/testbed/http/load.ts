@@ -1,9 +1,10 @@
 /**
  * Downloads over HTTP, a program for the testbed's nodes. Each download is a curl process or, if
  * curl is not installed, is done by Node. Every body is checked byte by byte (by hash). Writes one
- * `Fetched` per line as JSON, in the order in which downloads end.
+ * `Fetched` per line as JSON, in the order in which downloads end. Its argument is a `Load` as
+ * JSON:
  *
- *     node load.js '{"origins": ["http://198.51.100.1"], "count": 200, "concurrency": 200, "bytes": 100000, …}'
+ *     node load.js '{"origins": ["http://198.51.100.1"], "count": 200, "bytes": 100000, …}'
  *
  * Ends after `count` downloads, or at the end of its standard input, when the current downloads
  * have finished.
