@@ -1,9 +1,11 @@
 /**
- * IDPS: finds port scans, port floods and SYN floods, says so, and blocks them, at all sites.
+ * IDPS: detects port scans, port floods and SYN floods, raises alerts, and blocks them at all
+ * sites.
  *
- * It is transparent: what it does not drop goes on as it came. It has to see both directions of a
- * connection with the same addresses, if at several sites, so it does not stand in one chain with
- * what rewrites them. What one site sees counts at all, and a block at one is one at all.
+ * It is transparent: packets that it does not drop pass unchanged. It must see both directions of a
+ * connection with the same addresses, if need be at several sites. So it cannot be in one chain
+ * with a middlebox that rewrites addresses. What one site sees counts at all sites, and a block at
+ * one site holds at all.
  *
  * | found                | by                                                  | then                                    |
  * | -------------------- | --------------------------------------------------- | --------------------------------------- |
@@ -11,8 +13,8 @@
  * | floods of a port     | volume to a destination port: idps/port-flood.ts    | the port is blocked                     |
  * | SYN floods           | SYNs without connections: idps/syn-flood.ts         | first SYNs to the service are dropped   |
  *
- * What a packet is evidence of is in idps/evidence.ts; docs/idps.md tells what is found and what is
- * not, with figures.
+ * idps/evidence.ts says what each packet is evidence of. docs/idps.md says what is found and what
+ * is not, with figures.
  */
 
 import {
@@ -38,7 +40,7 @@ import { createSilence, NO_EVENTS } from './idps/silence.js';
 import { createSynFloods, SYN_COUNTERS } from './idps/syn-flood.js';
 
 const { TCP, UDP } = Protocol;
-/** Sources looked at in turn each tenth of a second, and block entries: all of 32,768 in 13 s. */
+/** Sources, and entries of blocks, checked in each tenth of a second: all of 32,768 in 13 s. */
 const WALK_SLOTS = 256;
 
 export default defineMiddlebox({
@@ -140,7 +142,7 @@ export default defineMiddlebox({
   orders: { unblock: { help: 'lifts a block', parse: parseBlocked } },
 
   state({ sources, blocks, memory_seconds, block_seconds }, shared) {
-    // Else a source would be blocked again for what it did before it was blocked.
+    // Otherwise a source would be blocked again for contacts from before its block.
     if (block_seconds < 2 * memory_seconds)
       throw new RangeError(`block_seconds: ${block_seconds} is less than twice memory_seconds, ${2 * memory_seconds}`);
     const { seed, form, members } = shared;
@@ -175,12 +177,11 @@ export default defineMiddlebox({
       overdrawn: () => (changed = counters.silence_overdrawn),
     });
     /**
-     * Counter of what became of the judgement by silence, 0 if it resumed, and `NONE` if nothing
-     * did.
+     * The counter for the last change of judgement by silence. 0: it resumed. `NONE`: no change.
      */
     let changed: number = NONE;
 
-    /** One worker says it: all see the same. */
+    /** Logs a change. Only one worker calls it, because all see the same. */
     function sayOfSilence(): void {
       const what = changed;
       if (what === NONE) return;
@@ -242,7 +243,7 @@ export default defineMiddlebox({
       { on: 'one' },
     );
 
-    /** The packet looked at. */
+    /** The current packet. */
     let atHand = 0;
 
     function isAllowed(words: Int32Array, at: number): boolean {
@@ -251,7 +252,10 @@ export default defineMiddlebox({
       return entry !== NONE;
     }
 
-    /** Whether the packet at hand is from a source that is blocked, and not allowed since. */
+    /**
+     * Returns true if the current packet is from a blocked source that is not on the allow list
+     * now.
+     */
     function isBlocked(now: number): boolean {
       return blocks.source(ends.words, SOURCE, now) && !isAllowed(ends.words, SOURCE);
     }

@@ -1,8 +1,7 @@
 /**
- * Alerts: what was found, as a record of fixed layout, and how it reads as a line of JSON, with the
- * names that EVE (the format of Suricata's log) gives its fields. One for each event, not for each
- * packet; and not more than so many a second of a worker, since whoever sends packets can cause
- * them.
+ * Alerts: records of fixed layout, rendered as lines of JSON with the field names of EVE (the
+ * format of Suricata's log). There is one alert per event, not per packet. Anyone who sends packets
+ * can cause alerts, so each worker limits their rate.
  */
 
 import { type MiddleboxLog, portNumber, type Recorder, type RecordFields, recordKind, unixMs } from '../../api.js';
@@ -18,7 +17,7 @@ export interface Signature {
 const RECONNAISSANCE = 'Attempted Information Leak';
 const DENIAL = 'Attempted Denial of Service';
 
-/** `signature_id` is the key. A number once given keeps its meaning. */
+/** The key is the `signature_id`. A number keeps its meaning for ever. */
 export const SIGNATURES: Readonly<Record<number, Signature>> = {
   1001: { text: 'IDPS port scan of a host', category: RECONNAISSANCE, severity: 2 },
   1002: { text: 'IDPS sweep of hosts', category: RECONNAISSANCE, severity: 2 },
@@ -97,11 +96,11 @@ const PER_SECOND = 50;
 const AT_ONCE = 500;
 
 export interface Alerts {
-  /** What is said with the next alert beside its ends. */
+  /** Figures of the next alert. Set them before `raise`. */
   readonly figures: Int32Array;
   /**
-   * `ends`: source and destination, of four words each, and their link, at `ends[at …]`; zeros
-   * where there is none. `until`: coarse seconds, 0 where nothing is blocked.
+   * Raises an alert. `ends[at …]` holds source and destination, four words each, and their link.
+   * Unknown ones are zeros. `until` is in coarse seconds, 0 if nothing is blocked.
    */
   raise(
     signature: number,
@@ -114,7 +113,7 @@ export interface Alerts {
   ): void;
 }
 
-/** `suppressed` counts those that are too many. */
+/** Calls `suppressed` for each alert over the rate. */
 export function createAlerts(recorder: Recorder, log: MiddleboxLog, suppressed: () => void): Alerts {
   const figures = new Int32Array(FIGURES);
   const { words } = recorder;

@@ -1,7 +1,7 @@
 /**
- * Prefixes of those who are never suspected: their packets are no evidence, and no block is one for
- * them. A text of its own, which is replaced while the instance runs: prefixes with space, commas
- * or line ends between them; `#` begins a comment.
+ * Prefixes that are never suspected. Their packets are no evidence, and blocks do not apply to
+ * them. The list is a text that can be replaced while the instance runs: prefixes separated by
+ * spaces, commas or line ends. `#` begins a comment.
  *
  *     program   count; by prefix: address words, mask words
  */
@@ -10,11 +10,11 @@ import { NONE, parseIpv4, parseIpv6, type RuleEntry, type RuleProblem, type Rule
 import { ADDRESS_WORDS, putIpv4 } from './ends.js';
 
 const PREFIX_WORDS = 2 * ADDRESS_WORDS;
-/** They are gone through one by one, for every contact. */
+/** Limit on prefixes. The search is linear, for every contact. */
 const PREFIXES_MAX = 1024;
 /**
- * What an error quotes. Other words may be of a file with a secret in it, which the path leads to
- * by mistake.
+ * Errors quote only such words. By mistake the path may lead to a file with a secret, whose words
+ * must not be shown.
  */
 const ADDRESS_LIKE = /^[0-9a-f]{0,4}([.:][0-9a-f]{0,4}){1,8}(\/[0-9]{0,3})?$/i;
 const NO_PREFIX = 'what stands here is not a prefix such as 10.0.0.0/8 or 2001:db8::/32';
@@ -50,8 +50,8 @@ export const compileAllowList: RulesCompiler = (text) => {
 };
 
 /**
- * Address and mask of a prefix of either family, such as `10.0.0.0/8` or `2001:db8::1`. Throws a
- * RangeError that quotes what is wrong.
+ * Returns address and mask of a prefix of either IP version, such as `10.0.0.0/8` or `2001:db8::1`.
+ * Throws a RangeError that quotes what is wrong.
  */
 export function parsePrefix(prefix: string): Int32Array {
   const [address, bits = '', more] = prefix.split('/');
@@ -70,14 +70,14 @@ export function parsePrefix(prefix: string): Int32Array {
   return list;
 }
 
-/** The mask of so many bits over four raw words, whose bytes lie as in the packet. */
+/** Writes the mask of this many bits over four raw words. Their bytes are in packet order. */
 export function putMask(words: Int32Array, at: number, bits: number): void {
   const bytes = new Uint8Array(4 * ADDRESS_WORDS);
   for (let bit = 0; bit < bits; bit++) bytes[bit >> 3] |= 0x80 >> (bit & 7);
   words.set(new Int32Array(bytes.buffer), at);
 }
 
-/** The first prefix that the address at `ends[at …]` is in, by its number, or `NONE`. */
+/** Returns the index of the first prefix that contains the address at `ends[at …]`, or `NONE`. */
 export function findAllowed({ words, base }: AllowList, ends: Int32Array, at: number): number {
   const count = words[base];
   for (let i = 0, prefix = base + 1; i < count; i++, prefix += PREFIX_WORDS)

@@ -1,28 +1,28 @@
 /**
- * Who began what lately: TCP connections, UDP exchanges and pings of the last `LIFE_S` seconds, at
- * this instance and, of sources that look suspicious, at the others. An answer or a refusal counts
- * only for an attempt that is found here.
+ * Table of recent attempts: TCP connections, UDP exchanges and pings of the last `LIFE_S` seconds
+ * at this instance. For sources that look suspicious, it also has those of the other instances. An
+ * answer or a refusal counts only for an attempt in this table.
  *
  *     local memory   the table: BUCKETS of WAYS entries, shared by the instance's workers; services.ts; the pending bytes
  *     entry          tag (0: free), since (coarse seconds), bits, value (TCP: initial sequence number of the SYN-ACK)
  *     record         two words of hash, bits
  *
- * A key is the unordered pair of ends with both ports, protocol and link. Its *low* end is the
- * smaller one, and each bit exists once for either end. Records only add bits, so they commute and
- * may be repeated.
+ * A key is the unordered pair of ends with both ports, the protocol and the link. Its *low* end is
+ * the smaller one. Each bit exists once per end. Records only add bits, so they commute and may be
+ * repeated.
  *
- * **Bounds.** The table is fixed. A new entry replaces the oldest of its bucket, so a flood of
- * attempts shortens how long attempts are remembered, and costs nothing else: a refusal that finds
- * no attempt is not counted, and the scan is found by the silence of what it tried. Each worker
- * replicates `RECORDS_PER_SECOND` attempts at most.
+ * **Bounds.** The table is fixed. If its bucket is full, a new entry replaces the oldest. So a
+ * flood of attempts only shortens the time for which attempts are remembered. A refusal without an
+ * attempt is not counted, and the scan is then found by the silence of the hosts that it tried.
+ * Each worker replicates at most `RECORDS_PER_SECOND` attempts.
  *
- * **Concurrent writers.** Plain stores. The tag is cleared first and written last. If two workers
- * write one entry at the same instant, one of two real attempts may be lost, or may get the bits of
- * the other.
+ * **Concurrent writers.** Stores are plain. The tag is cleared first and written last. If two
+ * workers write one entry at the same instant, one of two real attempts may be lost, or may get the
+ * bits of the other.
  *
- * **Pending bytes.** Whether a packet of a connection under way has to be looked up: a byte per
- * class of port pairs and addresses says when something was expected last. Almost all packets find
- * that nothing is.
+ * **Pending bytes** tell whether a packet of a connection under way must be looked up. A byte per
+ * class of port pairs and addresses holds the time when something was last expected. For almost all
+ * packets nothing is expected.
  */
 
 import {
@@ -40,15 +40,15 @@ import {
 import { ADDRESS_WORDS, DESTINATION, LINK, SOURCE } from './ends.js';
 import { SERVICE_WORDS, Services } from './services.js';
 
-/** What an end did: shifted left by one for the high end. */
+/** What an end did. For the high end, shift the bit left by one. */
 export const Did = {
-  /** It sent what begins something: a SYN, a UDP datagram to a service, a ping. */
+  /** It began something: sent a SYN, a UDP datagram to a service, or a ping. */
   BEGIN: 1,
-  /** What it began was answered. */
+  /** It got an answer to what it began. */
   GET_ANSWER: 4,
-  /** It sent a bare ACK, or took part, in a connection that nobody was seen to begin. */
+  /** It sent a bare ACK, or a packet, on a connection whose beginning nobody saw. */
   PROBE: 16,
-  /** The connection it began was completed. */
+  /** The connection that it began was completed. */
   COMPLETE: 64,
 } as const;
 const EITHER = 3;
@@ -59,7 +59,10 @@ const WAYS = 4;
 const ENTRY = struct({ tag: 1, since: 1, bits: 1, value: 1 });
 const TABLE_WORDS = BUCKETS * WAYS * ENTRY.words;
 const PENDING = 1 << 16;
-/** How long an attempt is remembered, and how long something stays expected. */
+/**
+ * Seconds for which an attempt is remembered. `EXPECTED_S` is that for which something stays
+ * expected.
+ */
 export const LIFE_S = 32;
 const EXPECTED_S = 3;
 const RECORDS_PER_SECOND = 1000;
@@ -67,7 +70,7 @@ const RECORD_WORDS = 3;
 const ATTEMPT = 1;
 const KEY_WORDS = 2 * ADDRESS_WORDS + 2;
 const COUNTS = struct({ malformed: LINE, postponed: 1, logFull: 1, replaced: 1 });
-/** What is remembered for seconds is not compared between instances. */
+/** Content that lasts only seconds is not compared between instances. */
 const NOTHING_COMPARED = '0000000000000000';
 
 export function attempts(seed: string): StateDefinition<Attempts> {
@@ -84,7 +87,7 @@ export function attempts(seed: string): StateDefinition<Attempts> {
 export class Attempts implements StateObject {
   readonly id: number;
   readonly delivery = 'any-order';
-  /** Of the key of the last `find`: which end the source is, 0 the low one, 1 the high one. */
+  /** Which end the source is in the key of the last `find`: 0 the low one, 1 the high one. */
   side = 0;
   readonly services: Services;
   private readonly counts: Int32Array;
@@ -96,7 +99,7 @@ export class Attempts implements StateObject {
   private readonly key = new Int32Array(KEY_WORDS);
   private first = 0;
   private second = 0;
-  /** What the last `find` returned, or the entry that was made since. */
+  /** The result of the last `find`, or the entry that was made since. */
   found: number = NONE;
   private replicated = 0;
   private lately = 0;
@@ -116,8 +119,8 @@ export class Attempts implements StateObject {
   // ——— Packet path ———
 
   /**
-   * The entry of what the ends at `ends[0 …]` have to do with each other, by a raw port pair and a
-   * protocol; `NONE` if there is none. Sets `side`.
+   * Returns the entry of the ends at `ends[0 …]`, for a raw port pair and a protocol, or `NONE`.
+   * Sets `side`.
    */
   find(ends: Int32Array, ports: number, protocol: number, now: number): number {
     const { key, hasher } = this;
@@ -137,13 +140,14 @@ export class Attempts implements StateObject {
   }
 
   /**
-   * Whether the source, or (`ofOther`) the destination, of the entry's last `find` did something.
+   * Returns true if the source of the last `find` did something, or with `ofOther`, the
+   * destination.
    */
   did(entry: number, what: number, ofOther = false): boolean {
     return (this.table[entry + ENTRY.at.bits] & (what << (this.side ^ (ofOther ? 1 : 0)))) !== 0;
   }
 
-  /** Whether either end did. */
+  /** Returns true if either end did something. */
   eitherDid(entry: number, what: number): boolean {
     return (this.table[entry + ENTRY.at.bits] & (what * EITHER)) !== 0;
   }
@@ -153,8 +157,8 @@ export class Attempts implements StateObject {
   }
 
   /**
-   * Notes what the source, or (`ofOther`) the destination, of the last `find` did. `replicate`: the
-   * other sites learn it too.
+   * Notes what the source of the last `find` did, or with `ofOther`, the destination. If
+   * `replicate` is true, the other sites get it too.
    */
   note(what: number, ofOther: boolean, value: number, now: number, replicate: boolean): void {
     const bits = what << (this.side ^ (ofOther ? 1 : 0));
@@ -162,15 +166,15 @@ export class Attempts implements StateObject {
     if (replicate) this.log(bits, now);
   }
 
-  /** The end begins anew with the same ports: what became of its connection before is forgotten. */
+  /** The end begins again with the same ports. Forgets the outcome of its previous connection. */
   restart(entry: number, ofOther: boolean): void {
     const side = this.side ^ (ofOther ? 1 : 0);
     this.table[entry + ENTRY.at.bits] &= ~((Did.GET_ANSWER | Did.COMPLETE) << side);
   }
 
   /**
-   * Whether a packet between these ends has to be looked up; see the head. The place is the same
-   * for both directions.
+   * Returns true if a packet between these ends must be looked up (see the head of this file). The
+   * place is the same for both directions.
    */
   isExpected(place: number, now: number): boolean {
     return ((now - this.pending[place]) & 0xff) < EXPECTED_S;
@@ -197,11 +201,11 @@ export class Attempts implements StateObject {
     return NONE;
   }
 
-  /** Adds to the entry that was found, or makes one. */
+  /** Adds bits to the entry that was found, or makes an entry. */
   private put(bits: number, value: number, now: number): void {
     const { table } = this;
     const known = this.found;
-    // Unless another worker took the entry since.
+    // Another worker may have replaced the entry since.
     if (known !== NONE && table[known] === this.second) {
       table[known + ENTRY.at.bits] |= bits;
       table[known + ENTRY.at.since] = now;
@@ -277,7 +281,7 @@ export class Attempts implements StateObject {
     return true;
   }
 
-  /** Nothing: the attempts of the last seconds are in no snapshot. */
+  /** Merges nothing: snapshots do not contain the attempts of the last seconds. */
   merge(): number {
     return 0;
   }
@@ -307,7 +311,7 @@ export class Attempts implements StateObject {
   }
 }
 
-/** Whether the source is the larger of the two ends. */
+/** Returns true if the source is the larger of the two ends. */
 function isHigh(ends: Int32Array, ports: number): boolean {
   for (let i = ADDRESS_WORDS - 1; i >= 0; i--)
     if (ends[SOURCE + i] !== ends[DESTINATION + i]) return ends[SOURCE + i] > ends[DESTINATION + i];

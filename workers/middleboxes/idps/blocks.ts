@@ -1,13 +1,13 @@
 /**
- * Blocks: sources, and destination ports, whose packets are dropped at all sites until the block
- * expires. Entries of flow tables, so they are forgotten everywhere by themselves.
+ * Blocks: sources and destination ports whose packets are dropped at all sites until the block
+ * expires. They are entries of flow tables, so every site forgets them without further messages.
  *
- *     sources   key: an address (IPv6: its prefix), its link  value: signature << 1 | whether it is only said
+ *     sources   key: an address (IPv6: its prefix), its link  value: signature << 1 | 1 if only an alert
  *     ports     key: raw port, protocol                       value: likewise
  *
- * In a dry run an entry stands for an alert that was raised: it is not raised again before the
- * entry expires. Rank LIFTED ends a block before its time, and keeps it from coming back until
- * then.
+ * In a dry run, an entry stands for an alert that was raised. The alert is not raised again before
+ * the entry expires. Rank LIFTED ends a block early, and prevents a new one until the entry
+ * expires.
  */
 
 import {
@@ -26,7 +26,7 @@ import { ADDRESS_WORDS, formatEnd, isIpv4, LINK, parseLink, SOURCE_WORDS, vlansO
 
 const BLOCKED = 1;
 const LIFTED = 2;
-/** Blocked ports are few: a packet's port is looked for while there is any. */
+/** Capacity for blocked ports, which are few. While any exists, each packet's port is looked up. */
 const PORTS = 1024;
 
 export function blockTables(capacity: number) {
@@ -37,13 +37,13 @@ export function blockTables(capacity: number) {
 }
 
 export interface Blocks {
-  /** Whether the source at `ends[at …]`, with the link of these ends, is blocked. */
+  /** Returns true if the source at `ends[at …]`, with the link of these ends, is blocked. */
   source(ends: Int32Array, at: number, now: number): boolean;
   port(port: number, protocol: number, now: number): boolean;
   /**
-   * Blocks a source (IPv6: a prefix; with its link behind the address), or a port. Returns until
-   * when, in coarse seconds; 0 where it is only said (dry run, or there was no room); `NONE` where
-   * it is blocked or said already.
+   * Blocks a source or a port. A source is an address (for IPv6 a prefix) followed by its link.
+   * Returns the end of the block in coarse seconds. Returns 0 if there was only an alert (dry run,
+   * or no room), and `NONE` if an entry already exists.
    */
   blockSource(words: Int32Array, at: number, signature: number, now: number, seconds: number): number;
   blockPort(port: number, protocol: number, signature: number, now: number, seconds: number): number;
@@ -114,14 +114,14 @@ export function createBlocks(sources: FlowTable, ports: FlowTable, options: Bloc
   };
 }
 
-/** What is blocked, as the words of an order: which table, and the key. */
+/** Words of an order to lift a block: the table (`SOURCE` or `PORT`), then the key. */
 const SOURCE = 0;
 const PORT = 1;
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: Protocol.TCP, udp: Protocol.UDP };
 
 /**
- * Reads what is blocked as `blockRows` writes it: an address, `192.0.2.66 vlan 10`, or `4444/udp`.
- * Throws a RangeError that quotes what is wrong.
+ * Parses what is blocked, in the form of `blockRows`: an address, `192.0.2.66 vlan 10`, or
+ * `4444/udp`. Throws a RangeError that quotes what is wrong.
  */
 export function parseBlocked(text: string): Int32Array {
   const [, port, protocol] = /^(\d{1,5})\/(tcp|udp)$/.exec(text) ?? [];
@@ -133,7 +133,7 @@ export function parseBlocked(text: string): Int32Array {
   return Int32Array.of(SOURCE, ...parsePrefix(address.replace(/\/\d+$/, '')).subarray(0, ADDRESS_WORDS), link);
 }
 
-/** What is blocked, for `show blocks`. */
+/** Rows of `show blocks`. */
 export function* blockRows(sources: FlowTable, ports: FlowTable, now: number): Generator<RecordFields> {
   const rows: RecordFields[] = [];
   const note = (blocked: string, [, expires, rank]: Int32Array, value: number): void => {
@@ -152,5 +152,5 @@ export function* blockRows(sources: FlowTable, ports: FlowTable, now: number): G
   yield* rows;
 }
 
-/** Where the key is in an entry, as `FlowTable.forEach` gives it. */
+/** Offset of the key in an entry of `FlowTable.forEach`. */
 const KEY = 3;

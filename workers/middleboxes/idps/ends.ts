@@ -1,14 +1,14 @@
 /**
- * The two ends of a packet as four raw words each, of either family: an IPv4 address as IPv6 writes
- * it (RFC 4291 §2.5.5.2), so that one table holds both.
+ * The two ends of a packet as four raw words each, for both IP versions. An IPv4 address has the
+ * form that IPv6 gives it (RFC 4291 §2.5.5.2), so that one table holds both.
  */
 
 import { type Batch, formatIpv4, formatIpv6, NONE, packetKeys } from '../../api.js';
 
-/** Where the ends are in `words`. */
+/** Offsets of the ends in `words`. */
 export const SOURCE = 0;
 export const DESTINATION = 4;
-/** The link that both ends are on, behind them: 0 unless a wire has VLANs (see `Batch.link`). */
+/** Offset of the link of both ends. The link is 0 unless a wire has VLANs (see `Batch.link`). */
 export const LINK = 8;
 export const END_WORDS = 9;
 export const ADDRESS_WORDS = 4;
@@ -16,7 +16,7 @@ export const ADDRESS_WORDS = 4;
 export const SOURCE_WORDS = ADDRESS_WORDS + 1;
 /** The bytes 00 00 ff ff before an IPv4 address. */
 const MAPPED = 0xffff_0000 | 0;
-/** First octets from here on are groups and broadcast. */
+/** First octets from this one on are multicast groups and broadcast. */
 const MULTICAST_IPV4 = 224;
 const MULTICAST_IPV6 = 0xff;
 
@@ -56,7 +56,7 @@ export function isIpv4(words: Int32Array, at: number): boolean {
   return words[at + 2] === MAPPED && words[at] === 0 && words[at + 1] === 0;
 }
 
-/** Nobody answers for a group. */
+/** Returns true for a multicast or broadcast address. Nobody answers for a group. */
 export function isMulticast(words: Int32Array, at: number): boolean {
   return isIpv4(words, at) ? (words[at + 3] & 0xff) >= MULTICAST_IPV4 : (words[at] & 0xff) === MULTICAST_IPV6;
 }
@@ -67,12 +67,14 @@ export function formatEnd(words: Int32Array, at: number): string {
   return formatIpv6(new Uint8Array(words.slice(at, at + ADDRESS_WORDS).buffer));
 }
 
-/** Ids of the VLANs of a link, the outer one first, as EVE lists them. */
+/** Returns the ids of the VLANs of a link, the outer one first, as EVE lists them. */
 export function vlansOf(link: number): number[] {
   return link >>> 12 === 0 ? [link] : [link >>> 12, link & 0xfff];
 }
 
-/** The link of `10` or `10.20`, outer and inner VLAN; `NONE` if the text is neither. */
+/**
+ * Parses `10` or `10.20`, outer and inner VLAN. Returns the link, or `NONE` if the text is neither.
+ */
 export function parseLink(text: string): number {
   const [, outer, inner] = /^(\d{1,4})(?:\.(\d{1,4}))?$/.exec(text) ?? [];
   const ids = [outer, inner].filter((id) => id !== undefined).map(Number);

@@ -1,28 +1,29 @@
 /**
- * What a packet says about who tries to reach whom. Nothing but X's own packets says that X tried
- * something, and an answer or a refusal counts only for an attempt that was seen (attempts.ts):
+ * Derives evidence from packets: which host tried to reach which, and the outcome. Only X's own
+ * packets show that X tried something. An answer or a refusal counts only for an attempt that was
+ * seen (attempts.ts):
  *
- * | packet                                    | evidence                                                              |
- * | ----------------------------------------- | --------------------------------------------------------------------- |
- * | TCP SYN                                   | its source tried its destination                                      |
- * | TCP SYN and ACK                           | its destination was answered, if it tried its source                  |
- * | TCP reset                                 | its destination was refused, if it sent a SYN that was not answered   |
- * | TCP without SYN, ACK and RST; SYN and FIN | its source tried and was refused: no connection has such (-sN, -sF, -sX) |
- * | TCP reset without ACK                     | its destination probed, if it sent a bare ACK of no known connection (-sA), and not from a service |
- * | UDP to the lower port, or an equal one    | its source tried its destination, unless that one has sent to it before |
- * | UDP to the higher port, or an equal one   | its destination was answered, if it tried its source                  |
- * | ICMP echo, echo reply                     | tried, answered                                                       |
- * | ICMP unreachable                          | the source of what it quotes was refused, if it sent what is quoted, and that was not answered |
+ * | packet                                    | evidence                                                                                          |
+ * | ----------------------------------------- | ------------------------------------------------------------------------------------------------- |
+ * | TCP SYN                                   | its source tried its destination                                                                  |
+ * | TCP SYN and ACK                           | its destination was answered, if it tried the source                                              |
+ * | TCP reset                                 | its destination was refused, if it sent a SYN that was not answered                               |
+ * | TCP without SYN, ACK and RST; SYN and FIN | its source tried and was refused: no connection has these (-sN, -sF, -sX)                         |
+ * | TCP reset without ACK                     | its destination probed, if it sent a bare ACK of no known connection (-sA) and not from a service |
+ * | UDP to the lower port, or an equal one    | its source tried its destination, unless the destination sent to it before                        |
+ * | UDP to the higher port, or an equal one   | its destination was answered, if it tried the source                                              |
+ * | ICMP echo, echo reply                     | the source tried; the destination was answered                                                    |
+ * | ICMP unreachable                          | the source of the quoted packet was refused, if it sent that packet and was not answered          |
  *
- * With `replies: bypass` no site sees replies. There, what the source goes on to send counts as an
+ * With `replies: bypass`, no site sees replies. Then further packets of the source count as an
  * answer.
  *
- * So servers of UDP, which send to whatever port they are asked from, also late, or from another of
- * their addresses, tried nothing; and a scan by UDP from a low port is not found.
+ * A UDP server sends to any port that a request came from, even late, or from another of its
+ * addresses. By the rules above, such packets are not attempts. In return, a UDP scan from a low
+ * port is not found.
  *
- * A packet of a TCP connection under way costs a look at its flags and at one byte. Packets that
- * say the same as one before them (UDP, bare ACKs) are passed over, by a small table of this
- * worker's own.
+ * A packet of an established TCP connection costs a test of its flags and of one byte. Packets that
+ * repeat an earlier one (UDP, bare ACKs) are skipped by a small table of this worker.
  */
 
 import {
@@ -53,14 +54,14 @@ const DATA_OFFSET = 12;
 const TCP_BYTES_MIN = 20;
 const IPV6_BYTES = 40;
 /**
- * Within so many bytes of the initial sequence number is what follows a handshake. A blind guess is
- * right once in 65,536 times.
+ * A packet within this many bytes of the initial sequence number follows a handshake. A blind guess
+ * is right once in 65,536 times.
  */
 const HANDSHAKE_BYTES = 1 << 16;
 /** Ports that traceroute sends to, one for each packet. */
 const TRACEROUTE_FIRST = 33_434;
 const TRACEROUTE_LAST = 33_689;
-/** UDP flows and bare ACKs, either way, that were seen lately: half a megabyte. */
+/** Table of recent UDP flows and bare ACKs, by direction: half a megabyte. */
 const SEEN = 1 << 17;
 const SEEN_WAYS = 4;
 const SEEN_S_SHIFT = 4;
@@ -68,11 +69,14 @@ const SEEN_S_SHIFT = 4;
 export interface Evidence {
   /** Takes the evidence of packet `i`, whose ends are loaded. */
   look(i: number, now: number): void;
-  /** Looks again for the attempts that refusals are about. */
+  /** Looks again for the attempts of unmatched refusals. */
   tick(now: number): void;
 }
 
-/** `completed`: a connection was completed whose server is at `words[at …]` with that raw port. */
+/**
+ * Made once per worker. `completed` is called for a completed connection, whose server is at
+ * `words[at …]` with this raw port.
+ */
 export function createEvidence(
   batch: Batch,
   ends: Ends,
@@ -90,7 +94,7 @@ export function createEvidence(
   const quotedEnds = new Int32Array(END_WORDS);
   const seen = new Int32Array(SEEN);
   const unmatched = createUnmatched(attempts, scans);
-  // Of this worker alone: nobody outside can choose flows that hide each other.
+  // Secret factors of this worker, so that nobody outside can choose flows that hide each other.
   const factors = Int32Array.from({ length: 22 }, () => (Math.random() * 2 ** 32) | 1);
 
   function tcp(i: number, now: number): void {
@@ -108,7 +112,7 @@ export function createEvidence(
   }
 
   function began(pair: number, now: number): void {
-    // Looked up first: `contact` goes on while the table's line is fetched.
+    // Look up first, so that the table's line is fetched while `contact` runs.
     const entry = attempts.find(words, pair, TCP, now);
     const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, destinationPort(pair), TCP, pair, now);
     if (entry !== NONE && attempts.did(entry, Did.COMPLETE)) attempts.restart(entry, false);
@@ -129,8 +133,9 @@ export function createEvidence(
   }
 
   /**
-   * Whether an answer is noted. Attempts that passed another site are known here only of suspicious
-   * sources; but what can be no part of what was attempted has no weight (scan.ts).
+   * Returns true if an answer is noted. For attempts that passed another site, this site knows only
+   * those of suspicious sources. An answer that cannot belong to an attempt has no weight
+   * (scan.ts).
    */
   function isAnswer(entry: number): boolean {
     return entry === NONE ? members.others > 0 : attempts.did(entry, Did.BEGIN, true) || members.others > 0;
@@ -146,14 +151,14 @@ export function createEvidence(
       scans.contact(PROBED, words, DESTINATION, SOURCE, sourcePort(pair), TCP, pair, now);
   }
 
-  /** Whether the destination alone has sent on a connection that nobody was seen to begin. */
+  /** Returns true if only the destination has sent on a connection whose beginning nobody saw. */
   function isProbeOfOther(entry: number): boolean {
     return attempts.did(entry, Did.PROBE, true) && !attempts.did(entry, Did.PROBE) && !wasBegun(entry);
   }
 
   /**
-   * Whether the destination sends from a port at which it accepts connections: then it may know an
-   * older one.
+   * Returns true if the destination sends from a port at which it accepts connections. Then the
+   * connection may be one of its older ones.
    */
   function isOfService(pair: number, now: number): boolean {
     return attempts.services.has(words, DESTINATION, destinationPort(pair), now);
@@ -163,7 +168,7 @@ export function createEvidence(
     return attempts.eitherDid(entry, Did.BEGIN) || attempts.eitherDid(entry, Did.GET_ANSWER);
   }
 
-  /** Neither SYN nor reset, with an ACK. */
+  /** Handles a TCP packet with ACK, and without SYN and RST. */
   function underWay(i: number, now: number): void {
     const pair = ports[i];
     const place = attempts.placeOf(words, pair);
@@ -181,7 +186,10 @@ export function createEvidence(
     }
   }
 
-  /** Nothing but a header without options: so nmap sends its ACKs. */
+  /**
+   * Returns true if the packet is a TCP header without options and data. nmap sends its ACKs like
+   * that.
+   */
   function isBare(i: number): boolean {
     if (u8[l4[i] + DATA_OFFSET] >>> 4 !== TCP_BYTES_MIN / 4) return false;
     const end =
@@ -192,8 +200,8 @@ export function createEvidence(
   }
 
   /**
-   * What follows a handshake tells that it was no forged SYN: the client knows what the server
-   * said, or the server goes on.
+   * Handles a packet that follows a handshake. It proves that the SYN was not forged: the client
+   * knows the server's sequence number, or the server goes on.
    */
   function progress(i: number, entry: number, pair: number, place: number, now: number): void {
     const isClient =
@@ -222,7 +230,8 @@ export function createEvidence(
         scans.contact(ANSWERED, words, SOURCE, DESTINATION, to, UDP, pair, now);
       return;
     }
-    // Looked up once: nothing below looks up another, and `note` finds what it made itself.
+    // Look up once. Nothing below looks up another entry, and `note` finds an entry that it made
+    // itself.
     const entry = attempts.find(words, pair, UDP, now);
     if (isUdpAttempt(pair) && !isUdpReply(entry)) {
       const replicate = scans.contact(ATTEMPTED, words, SOURCE, DESTINATION, to, UDP, pair, now);
@@ -230,13 +239,14 @@ export function createEvidence(
     }
     if (portNumber(from) <= portNumber(to)) {
       if (isAnswer(attempts.found)) scans.contact(ANSWERED, words, DESTINATION, SOURCE, from, UDP, pair, now);
-      // Also where it answers nothing: then what the destination sends back is a reply.
+      // Note it even if it answers nothing. Then packets from the destination count as replies.
       attempts.note(Did.GET_ANSWER, true, 0, now, false);
     }
   }
 
   /**
-   * Whether the destination has sent first: a server at a high port, or both ends at the same one.
+   * Returns true if the destination sent first: a server at a high port, or two ends with equal
+   * ports.
    */
   function isUdpReply(entry: number): boolean {
     return entry !== NONE && attempts.did(entry, Did.GET_ANSWER) && !attempts.did(entry, Did.BEGIN);
@@ -249,13 +259,13 @@ export function createEvidence(
 
   function wasSeen(i: number, kind: number, now: number): boolean {
     const pair = ports[i];
-    // Sums of products with secret factors, that do not wait for each other. A product says little
-    // of what is high in its word: so there are two sums, one of the words with their halves
-    // exchanged.
+    // Two sums of products with secret factors, which the CPU can compute in parallel. A product
+    // depends little on the high bits of its word. So the second sum uses the words with their
+    // halves swapped.
     const time = (now >> SEEN_S_SHIFT) + (kind << 16);
     let high = (Math.imul(pair, factors[8]) + Math.imul(time, factors[9]) + Math.imul(words[LINK], factors[11])) | 0;
     let low = Math.imul((pair << 16) | (pair >>> 16), factors[20]);
-    // The other words of IPv4 are always the same (ends.ts).
+    // The other words of an IPv4 address are constant (ends.ts).
     const step = version[i] === 6 ? 1 : ADDRESS_WORDS;
     for (let n = step - 1; n < 2 * ADDRESS_WORDS; n += step) {
       const word = words[n];
@@ -264,7 +274,8 @@ export function createEvidence(
     }
     let mixed = Math.imul(high ^ (high >>> 15), factors[10]) ^ Math.imul(low ^ (low >>> 15), factors[21]);
     mixed ^= mixed >>> 16;
-    // Four places each, in one line: with two, a 25th of 20,000 flows would hide each other.
+    // Four places per bucket, in one cache line. With two, 1/25 of 20,000 flows would hide each
+    // other.
     const at = mixed & (SEEN - SEEN_WAYS);
     if (seen[at] === mixed || seen[at + 1] === mixed || seen[at + 2] === mixed || seen[at + 3] === mixed) return true;
     seen[at + 3] = seen[at + 2];
@@ -319,7 +330,7 @@ export function createEvidence(
   };
 }
 
-/** A raw word as the number it stands for. */
+/** Converts a raw word to the number that it encodes. */
 function numberOf(word: number): number {
   return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
 }

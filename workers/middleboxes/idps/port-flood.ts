@@ -1,11 +1,11 @@
 /**
- * Port floods, as in Constellation's paper: what all sites together send to a destination port is
- * counted by replicated counters, and a port to which more than a threshold goes within a window is
- * blocked.
+ * Detects port floods, as in Constellation's paper. Replicated counters count what all sites
+ * together send to a destination port. If more than a threshold goes to a port within a window, the
+ * port is blocked.
  *
- * A worker adds up what it sees of a port and counts it in portions, a thousandth of the threshold,
- * so a packet costs two loads and a store; with n workers the count is less than the truth by n
- * portions at most. Windows follow each other.
+ * A worker sums the bytes of a port and counts them in portions of 1/1024 of the threshold. So a
+ * packet costs two loads and a store. With n workers the count is too low by n portions at most.
+ * Windows are consecutive and do not overlap.
  */
 
 import { type Batch, type CounterVector, destinationPort, NONE, Protocol, portNumber } from '../../api.js';
@@ -15,7 +15,7 @@ import type { Blocks } from './blocks.js';
 import { type Ends, SOURCE } from './ends.js';
 
 const PORTS = 1 << 16;
-/** TCP, then UDP. */
+/** Number of counters: ports of TCP, then of UDP. */
 export const PORT_COUNTERS = 2 * PORTS;
 const BITS_PER_MBIT = 1_000_000;
 const PORTIONS = 1024;
@@ -27,9 +27,9 @@ export interface PortFloodOptions {
 }
 
 export interface PortFloods {
-  /** Counts packet `i`, which is TCP or UDP; its ends are loaded. */
+  /** Counts packet `i`, which is TCP or UDP. Its ends must be loaded. */
   take(i: number, now: number): void;
-  /** Takes the options over that changed. */
+  /** Applies changed options. */
   configure(): void;
 }
 
@@ -47,7 +47,10 @@ export function createPortFloods(
   let portion = 0;
   configure();
   const uncounted = new Float64Array(PORT_COUNTERS);
-  /** The count when this window began, as far as it is known here, and which window that is. */
+  /**
+   * By counter: the count when its window began, as far as this instance knew it. `windows` has the
+   * number of that window.
+   */
   const base = new Float64Array(PORT_COUNTERS);
   const windows = new Int32Array(PORT_COUNTERS).fill(NONE);
   const { protocol, ports, length } = batch;

@@ -1,37 +1,38 @@
 /**
- * Who scans: a sequential hypothesis test over first contacts (Jung, Paxson, Berger and
- * Balakrishnan, "Fast portscan detection using sequential hypothesis testing", 2004), and distinct
- * counts, shared by all sites.
+ * Detects scanners by a sequential hypothesis test over first contacts (Jung, Paxson, Berger and
+ * Balakrishnan, "Fast portscan detection using sequential hypothesis testing", 2004), and by
+ * distinct counts. All sites share both.
  *
  * A *contact* is a source with a destination address, port and protocol. The test walks up by one
- * for each that fails and down by one for each that succeeds; a source whose walk comes `excess`
- * high is a scanner. Here the walk is not kept but read off sets, each a small HyperLogLog of all
- * sites together: so the order of packets, by which site an answer comes, and how often it is seen
- * do not matter, and what two sites saw of one source adds up.
+ * for each contact that fails, and down by one for each that succeeds. A source whose walk reaches
+ * `excess` is a scanner. Here the walk is not stored. It is computed from sets, each a small
+ * HyperLogLog that all sites share. So it does not matter in which order packets come, through
+ * which site an answer comes, or how often it is seen. What two sites saw of one source adds up.
  *
  *     ATTEMPTED   contacts that X tried
- *     ANSWERED    contacts from which something came back
- *     REFUSED     contacts that X tried and that said no (reset, unreachable), or to which X sent what begins no connection
- *     PORTS, ADDRESSES   destination ports and addresses of what X tried
- *     PROBED, PROBED_ADDRESSES   contacts to which X sent a bare ACK of no known connection and that reset it, and their addresses
+ *     ANSWERED    contacts that answered
+ *     REFUSED     contacts that refused X (reset, unreachable), or to which X sent a segment that begins no connection
+ *     PORTS, ADDRESSES   destination ports and addresses that X tried
+ *     PROBED, PROBED_ADDRESSES   contacts that reset a bare ACK of X that belongs to no known connection; their addresses
  *
- *     failed = attempted - answered, after `answer` seconds to answer in;  walk = failed - answered
+ *     failed = attempted - answered, once there were `answer_seconds` to answer;  walk = failed - answered
  *     at once: walk = |refused ∪ answered| - answered - answered
  *
- * Of what was answered and refused only what can be part of ATTEMPTED counts, register by register.
- * So without a packet of X every walk is 0; replies, forged ones included, never count for more
- * than what X tried; and what was answered once cannot be made a refusal. (The laptop that wakes up
- * and is reset by the servers of its old connections probed as many addresses as ports; who scans
- * by ACKs probes many ports of an address: `PROBED` counts only where ports are
- * `CONCENTRATED_PROBES` times as many.)
+ * Answers and refusals count only as far as they can be part of ATTEMPTED, register by register. So
+ * without a packet of X every walk is 0. Replies, even forged ones, never count for more than X
+ * tried. An answered contact cannot become a refusal. Some honest sources send bare ACKs that are
+ * reset: a laptop that wakes up, and is reset by the servers of its old connections, has probed as
+ * many addresses as ports. A scanner that uses ACKs probes many ports of an address. So `PROBED`
+ * counts only if there are `CONCENTRATED_PROBES` times as many ports as addresses.
  *
- * With the paper's θ0 = 0.8 and θ1 = 0.2 (chances that a contact succeeds, of an honest source and
- * of a scanner) either step is ln 4, and by Wald's bound an honest source is taken for a scanner
- * with a chance of 4^-excess.
+ * The paper's θ0 = 0.8 and θ1 = 0.2 are the chances that a contact of an honest source and of a
+ * scanner succeeds. With these, either step is ln 4. By Wald's bound, an honest source is taken for
+ * a scanner with a chance of 4^-excess.
  *
- * A source that reaches so many `ports`, sixteen times as many as addresses, is a scanner whatever
- * it is answered; and one whose walk by such ports comes four times as high, before there was time
- * to answer: nobody honest tries so many of a host at once.
+ * A source that reaches at least `ports` ports, and `CONCENTRATED` times as many ports as
+ * addresses, is a scanner whatever the answers. The same holds, without time to answer, if ports
+ * less twice the answers are `UNANSWERED` times `excess`: no honest source tries that many ports of
+ * a host at once.
  */
 
 import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api.js';
@@ -52,42 +53,44 @@ const PROBED_ADDRESSES = 6;
 const ANSWERS = 1 << ANSWERED;
 const ANSWERS_AND_REFUSALS = ANSWERS | (1 << REFUSED);
 
-/** Ports of this many times as many addresses are a scan of them. */
+/**
+ * This many times as many ports as addresses are a scan of ports. The same for `PROBED` contacts.
+ */
 const CONCENTRATED = 16;
 const CONCENTRATED_PROBES = 8;
 /**
- * A source with so many more attempts than twice its answers has its attempts replicated one by
- * one.
+ * If a source has this many more attempts than twice its answers, its attempts are replicated one
+ * by one.
  */
 const SUSPICIOUS = 3;
-/** Registers that one contact raises at most: more are of earlier ones. */
+/** Most registers that one contact raises. If more are raised, some are from earlier contacts. */
 const OF_ONE_CONTACT = 3;
 /**
- * Ports of few addresses need not be waited for when the walk by them is so many times as high as
- * it has to be.
+ * If the walk by the ports of few addresses reaches this many times `excess`, answers are not
+ * waited for.
  */
 const UNANSWERED = 4;
-/** Below this many, ports or addresses are one. */
+/** An estimate below this, of ports or addresses, counts as one. */
 const ONE = 2.5;
 /**
- * Raised registers, in all sketches, below which no estimate reaches `excess` contacts, whose ports
- * and addresses raise some too.
+ * With fewer raised registers, over all sketches, no estimate reaches `excess` contacts. Their
+ * ports and addresses raise some too.
  */
 const LITTLE = 12;
-/** Sources that are waited for at a time. */
+/** Most sources that are waited for at a time. */
 const SUSPECTS = 1024;
 /**
- * What a worker notes of each slot, together in one cache line: a packet of a new source touches
- * all of it.
+ * Notes of a worker for each slot. They fill one cache line, because a packet of a new source
+ * touches all of them.
  *
- *     owner       hash of the key that the notes are of
- *     looked      raised registers when it was last looked at
- *     since       since when it is waited for
- *     discarded   up to which generation of silence its contacts without an answer were discarded
- *     tried       what it had tried when the waiting began (a float, like the next two)
- *     excess      attempts less twice the answers, when last looked at
- *     forgiven    contacts without an answer that are not judged
- *     last        the last contact: who was tried, port pair, protocol
+ *     owner       hash of the key that the notes belong to
+ *     looked      raised registers when the source was last judged
+ *     since       start of the waiting for answers, 0: not waiting
+ *     discarded   generation of silence up to which unanswered contacts were discarded
+ *     tried       attempts when the waiting began (a float, like the next two)
+ *     excess      attempts less twice the answers, when last judged
+ *     forgiven    unanswered contacts that are not judged
+ *     last        the last contact: address that was tried, port pair, protocol
  */
 const OWNER = 0;
 const LOOKED = 1;
@@ -101,8 +104,8 @@ const LAST_PORTS = LAST + 4;
 const LAST_PROTOCOL = LAST + 5;
 const NOTE_WORDS = 16;
 /**
- * Raised registers below which no source has `SUSPICIOUS` attempts: one for each, one for a port
- * and one for an address.
+ * With fewer raised registers, no source has `SUSPICIOUS` attempts: one register for each, one for
+ * a port, one for an address.
  */
 const UNSUSPICIOUS = SUSPICIOUS + 2;
 
@@ -116,9 +119,10 @@ export interface ScanOptions {
 
 export interface ScanDetector {
   /**
-   * In one sense (`ATTEMPTED`, `ANSWERED`, `REFUSED`, `PROBED`): the source at `ends[who …]` and
-   * the contact at `ends[whom …]`, a raw port and a protocol. `ports`: the packet's, for an alert.
-   * Returns whether the source looks suspicious, so that what it attempts is to be replicated.
+   * Notes a contact in one of the sketches `ATTEMPTED`, `ANSWERED`, `REFUSED` or `PROBED`. The
+   * source is at `ends[who …]`, the destination at `ends[whom …]`, with a raw port and a protocol.
+   * `ports` is the packet's port pair, for an alert. Returns true if the source looks suspicious,
+   * so that its attempts must be replicated.
    */
   contact(
     sketch: number,
@@ -130,15 +134,15 @@ export interface ScanDetector {
     ports: number,
     now: number,
   ): boolean;
-  /** Whether anything is known of the source at `ends[who …]`. */
+  /** Returns true if the source at `ends[who …]` is in the table. */
   knows(ends: Int32Array, who: number): boolean;
-  /** Looks again at those who were waited for. */
+  /** Judges sources whose waiting time is over. */
   tick(now: number): void;
-  /** Looks at `slots` sources in turn, also such as only other sites see. */
+  /** Judges the next `slots` slots. This also covers sources that only other sites see. */
   walk(now: number, slots: number): void;
 }
 
-/** Finds nothing: scans are not looked for. */
+/** For `scans: false`: detects nothing. */
 export const NO_SCANS: ScanDetector = {
   contact: () => false,
   knows: () => false,
@@ -204,7 +208,7 @@ export function createScanDetector(
     return floats[note + EXCESS] >= SUSPICIOUS;
   }
 
-  /** The source that an end belongs to: an IPv4 address, a prefix of IPv6. */
+  /** Loads the source that an end belongs to: an IPv4 address, or an IPv6 prefix, and the link. */
   function loadKey(ends: Int32Array, who: number): void {
     const is4 = isIpv4(ends, who);
     for (let i = 0; i < ADDRESS_WORDS; i++) key[i] = is4 ? ends[who + i] : ends[who + i] & mask[i];
@@ -216,29 +220,29 @@ export function createScanDetector(
     return sources.find(sources.hash(key, 0), key, 0) !== NONE;
   }
 
-  /** Its last contact is in `thing`. */
+  /** Notes the last contact, which is in `thing`, and judges the source. */
   function lookAt(slot: number, ports: number, protocol: number, who: number, now: number): void {
     const note = slot * NOTE_WORDS;
     for (let i = 0; i < ADDRESS_WORDS; i++) notes[note + LAST + i] = thing[i];
-    // As the source has them, also where it is an answer that tells.
+    // The port pair as in the source's packets, even if this packet is a refusal.
     notes[note + LAST_PORTS] = who === SOURCE ? ports : (ports << 16) | (ports >>> 16);
     notes[note + LAST_PROTOCOL] = protocol;
     look(slot, now);
   }
 
-  /** What was noted of a slot is of the key that has it now. */
+  /** Clears the notes of a slot if they are of another key than the slot's present one. */
   function own(slot: number, hash: number): void {
     const note = slot * NOTE_WORDS;
     if (notes[note + OWNER] === hash) return;
-    // A worker that has just started did not see what a slot knows already: whether that was
-    // answered it cannot tell.
+    // A worker that has just started did not see the slot's earlier contacts, so it cannot tell
+    // whether they were answered.
     const isInherited = notes[note + OWNER] === 0 && sources.weight(slot) > OF_ONE_CONTACT;
     for (let i = 0; i < NOTE_WORDS; i++) notes[note + i] = 0;
     notes[note + OWNER] = hash;
     notes[note + DISCARDED] = isInherited ? silence.generation - 1 : silence.generation;
   }
 
-  /** `key` is the slot's. */
+  /** Judges the source in a slot. `key` must be the slot's. */
   function look(slot: number, now: number): void {
     const attempted = sources.estimate(slot, ATTEMPTED, now);
     const answered = sources.estimateWithin(slot, ANSWERS, ATTEMPTED, now);
@@ -247,14 +251,17 @@ export function createScanDetector(
     if (refused - answered >= options.excess || probes(slot, answered, now) >= options.excess)
       return scanner(slot, attempted, answered, refused, now);
     const ports = sources.estimate(slot, PORTS, now);
-    // Where silence is not judged, only what is many whatever is answered.
+    // If silence is not judged, only the count that holds whatever the answers applies.
     const many = silence.isJudged ? Math.min(options.ports, UNANSWERED * options.excess + 2 * answered) : options.ports;
     if (ports >= many && ports >= CONCENTRATED * sources.estimate(slot, ADDRESSES, now))
       return scanner(slot, attempted, answered, refused, now);
     judgeSilence(slot, attempted, answered, refused, now);
   }
 
-  /** Ports that reset bare ACKs, where they are of few addresses. */
+  /**
+   * Returns the excess of ports that reset bare ACKs, or 0 unless they are concentrated on few
+   * addresses.
+   */
   function probes(slot: number, answered: number, now: number): number {
     const probed = sources.estimate(slot, PROBED, now);
     if (probed < options.excess || probed < CONCENTRATED_PROBES * sources.estimate(slot, PROBED_ADDRESSES, now))
@@ -271,12 +278,12 @@ export function createScanDetector(
       notes[note + SINCE] = 0;
       return;
     }
-    // Answers that came late are those of what was discarded first.
+    // Late answers are those of the discarded contacts first.
     floats[note + FORGIVEN] = Math.min(floats[note + FORGIVEN], unanswered);
-    // Of what was tried when the waiting began nothing can still be under way.
+    // Contacts from before the waiting began can no longer be under way.
     if (notes[note + SINCE] !== 0 && now - notes[note + SINCE] > options.answer_seconds + silence.behindSeconds) {
       notes[note + SINCE] = 0;
-      // What was forgotten since is not held against it.
+      // Contacts that were forgotten since do not count against it.
       if (Math.min(floats[note + TRIED], attempted) - 2 * answered - floats[note + FORGIVEN] >= options.excess)
         return scanner(slot, attempted, answered, refused, now);
     }
@@ -313,7 +320,7 @@ export function createScanDetector(
   function tick(now: number): void {
     let left = 0;
     const count = waitingCount;
-    // Those looked at may be put in line again, behind.
+    // A source may be queued again while it is judged. It is then appended.
     waitingCount = 0;
     for (let n = 0; n < count; n++) {
       const slot = waiting[n];
@@ -339,7 +346,7 @@ export function createScanDetector(
     }
   }
 
-  /** Whether a look at the slot would find and change nothing. */
+  /** Returns true if judging the slot would find and change nothing. */
   function isIdle(slot: number): boolean {
     const note = slot * NOTE_WORDS;
     return (

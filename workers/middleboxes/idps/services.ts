@@ -1,15 +1,15 @@
 /**
- * Which ends are services: an address, a port and a link that accepted a connection somebody was
- * seen to begin. What a service sends on a connection that is older than the table of attempts
- * remembers is no probe: it closes idle connections and acknowledges what comes after a pause, and
- * a client that is gone resets these.
+ * Table of services: an address, port and link that accepted a connection whose beginning was seen.
+ * If a service sends on a connection that is older than the table of attempts remembers, it is not
+ * probing. A service closes idle connections and acknowledges packets after a pause, and if its
+ * client is gone, the client's host resets these.
  *
  *     entry   tag (0: free), since (coarse seconds)
  *
- * The memory is the instance's own and fixed. Each accepted connection notes its service again; a
- * new service replaces the one of its bucket that accepted none for the longest time. Plain stores:
- * if two workers write one entry at once, one of two services is forgotten until its next
- * connection.
+ * The memory is the instance's own and fixed. Each accepted connection notes its service again. A
+ * new service replaces the one in its bucket that has accepted none for the longest time. Stores
+ * are plain: if two workers write one entry at once, one of two services is forgotten until its
+ * next connection.
  */
 
 import type { SketchHash } from '../../api.js';
@@ -19,7 +19,7 @@ const BUCKETS = 1 << 15;
 const WAYS = 4;
 const ENTRY_WORDS = 2;
 export const SERVICE_WORDS = BUCKETS * WAYS * ENTRY_WORDS;
-/** A service that accepted nothing for so long is forgotten. */
+/** A service that accepted nothing for this many seconds is forgotten. */
 const SERVICE_S = 86_400;
 
 export class Services {
@@ -32,7 +32,7 @@ export class Services {
     this.hasher = hasher;
   }
 
-  /** The end at `ends[who …]` with a raw port accepted a connection. */
+  /** Notes that the end at `ends[who …]` with a raw port accepted a connection. */
   note(ends: Int32Array, who: number, port: number, now: number): void {
     const { table } = this;
     const tag = this.load(ends, who, port);
@@ -50,7 +50,7 @@ export class Services {
     table[place] = tag;
   }
 
-  /** Whether that end is known to accept connections. */
+  /** Returns true if that end is known to accept connections. */
   has(ends: Int32Array, who: number, port: number, now: number): boolean {
     const { table } = this;
     const tag = this.load(ends, who, port);

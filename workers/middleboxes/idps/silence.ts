@@ -1,13 +1,14 @@
 /**
- * Whether silence is judged. A contact without an answer has failed only if every member was heard,
- * and none was behind, from the attempt to the judgement: else another site may have seen the
- * answer. While one is not, judgement is suspended, and what was silent until then is discarded
- * when it resumes. What was refused is judged all the same.
+ * Decides whether silence is judged. A contact without an answer has failed only if every member
+ * was heard, and none was behind, from the attempt to the judgement. Otherwise another site may
+ * have seen the answer. While some member is unheard or behind, judgement is suspended. When it
+ * resumes, contacts that were silent until then are discarded. Refusals are always judged.
  *
  * **A member that is gone for good** must not switch detection off. Suspension has a budget of
- * `suspend_max` seconds, which is used up while members are not complete and refills at the same
- * rate while they are. When it is used up judgement resumes, with an alarm, until all members have
- * been complete for `STEADY_S` without a break. So one that comes and goes does not either.
+ * `suspend_max` seconds. The budget decreases while members are incomplete, and refills at the same
+ * rate while they are complete. When it is used up, judgement resumes with an alarm. This lasts
+ * until all members have been complete for `STEADY_S` without a break, so a member that comes and
+ * goes cannot switch detection off either.
  */
 
 import type { Members } from '../../api.js';
@@ -15,32 +16,32 @@ import type { Members } from '../../api.js';
 const STEADY_S = 30;
 
 export interface Silence {
-  /** Whether silence is judged now. */
+  /** True if silence is judged now. */
   isJudged: boolean;
-  /** Grows whenever what was silent until then is to be discarded. */
+  /** Increases whenever contacts that were silent until then must be discarded. */
   generation: number;
-  /** How many seconds ago, at most, what the members had logged was here. */
+  /** Upper bound on the delay, in seconds, of what the members have logged. */
   behindSeconds: number;
 }
 
 export interface SilenceWatch extends Silence {
-  /** Looks at the members; some times a second. */
+  /** Checks the members. Call it several times a second. */
   look(now: number): void;
-  /** Why silence is not judged, or should not be. Not for the packet path. */
+  /** Returns why silence is not judged, or should not be. Not for the packet path. */
   reason(): string;
-  /** What an operator should know of now. */
+  /** Returns what an operator should know now. */
   conditions(): string[];
 }
 
-/** What happened, for who logs it. */
+/** Callbacks for logging. */
 export interface SilenceEvents {
   suspended(): void;
   resumed(): void;
-  /** Judgement resumes although members are not complete. */
+  /** Judgement resumes although members are incomplete. */
   overdrawn(): void;
 }
 
-/** For who only asks for conditions. */
+/** For callers that need only the conditions. */
 export const NO_EVENTS: SilenceEvents = { suspended: () => {}, resumed: () => {}, overdrawn: () => {} };
 
 export function createSilence(
@@ -48,8 +49,8 @@ export function createSilence(
   options: { readonly answer_seconds: number; readonly suspend_max: number },
   events: SilenceEvents,
 ): SilenceWatch {
-  // A contact is judged when the answers that other sites saw in time are here; longer than this
-  // they are not waited for.
+  // A contact is judged once the answers that other sites saw in time have arrived. If they take
+  // longer than this, the members count as behind.
   const behindMsMax = (): number => Math.max(options.answer_seconds * 1000, members.quietMs);
   let budget = options.suspend_max;
   let lookedAt = 0;

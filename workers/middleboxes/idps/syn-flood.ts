@@ -1,18 +1,18 @@
 /**
- * SYN floods: a service that is sent far more SYNs than connections to it are completed, counted by
- * all sites together in counters that a service's address and port choose. A connection is
- * completed when its client shows that it knows the server's sequence number, or the server goes on
- * (evidence.ts). So whoever forges sources cannot make up for his SYNs by other packets; a FIN or a
- * reset says nothing.
+ * Detects SYN floods: a service receives far more SYNs than connections to it are completed. All
+ * sites count together. A service's address, port and link select the counters. A connection is
+ * completed if its client shows that it knows the server's sequence number, or if the server goes
+ * on (evidence.ts). So an attacker with forged sources cannot balance the SYNs with other packets.
+ * A FIN or a reset does not count.
  *
- * Sources of such a flood are mostly forged, so none is blocked. While it lasts, and `LASTS_S`
- * more, a SYN to that service is dropped unless the same one came before: a client sends its SYN
- * again after a second, a forged one does not come twice. What is connected goes on. A service that
- * falls to the same counter as one that is flooded is guarded with it.
+ * Sources of such a flood are mostly forged, so none is blocked. During the flood, and for
+ * `LASTS_S` after it, a SYN to that service is dropped unless the same SYN came before. A client
+ * repeats its SYN after a second. A forged SYN does not come twice. Existing connections continue.
+ * A service that shares a counter with a flooded one is guarded with it.
  *
- * **The filter of first SYNs** is a Bloom filter in two generations, of this worker's own. Of a
- * million SYNs a second about one in ten is taken for a repeated one and passes. Beyond that the
- * filter is full: the SYNs that pass are counted, and an alarm is logged.
+ * **The filter of first SYNs** is a Bloom filter in two generations. It is this worker's own. At a
+ * million SYNs a second, about one in ten is taken for a repeated one and passes. Beyond that the
+ * filter is full. Then the SYNs that pass are counted, and an alarm is logged.
  */
 
 import { type Batch, type CounterVector, destinationPort, Protocol, TcpFlag } from '../../api.js';
@@ -21,32 +21,34 @@ import { Signature } from './alert.js';
 import { ADDRESS_WORDS, DESTINATION, END_WORDS, type Ends, LINK } from './ends.js';
 
 const CELLS = 4096;
-/** SYNs, then completed connections. */
+/** Number of counters: those of SYNs, then those of completed connections. */
 export const SYN_COUNTERS = 2 * CELLS;
-/** More SYNs than this for each connection that is completed are no crowd of clients. */
+/** More SYNs than this per completed connection are a flood, and not a crowd of clients. */
 const RATIO = 3;
 const LASTS_S = 10;
 const LAST_WORDS = ADDRESS_WORDS + 2;
 /**
- * SYNs seen before are remembered for between one and two of these; the first repetitions come
- * after 1 and 3 s (RFC 6298).
+ * A SYN is remembered for between one and two of these periods, in seconds. Clients repeat a SYN
+ * first after 1 and 3 s (RFC 6298).
  */
 const REMEMBER_S = 5;
-/** Of a generation: 4 MB. */
+/** Bits of a generation: 4 MB. */
 const BITS = 1 << 25;
-/** SYNs in a generation with which, at two bits each, one in ten passes for a repeated one. */
+/**
+ * SYNs in a generation at which, with two bits for each, one in ten is taken for a repeated one.
+ */
 const FULL = 5_000_000;
 const { SYN, ACK, FIN, RST } = TcpFlag;
 
 export interface SynFloods {
-  /** Counts packet `i`, TCP, its ends loaded. True: it is a SYN to be dropped. */
+  /** Counts TCP packet `i`, whose ends are loaded. Returns true if it is a SYN to drop. */
   take(i: number, now: number): boolean;
   /**
-   * A connection was completed; the server is at `words[at …]` with that raw port, on the link of
-   * these ends.
+   * Counts a completed connection. The server is at `words[at …]` with this raw port, on the link
+   * of these ends.
    */
   completed(words: Int32Array, at: number, port: number): void;
-  /** Once a second. */
+  /** Call it once a second. */
   tick(now: number): void;
 }
 
@@ -61,21 +63,23 @@ export function createSynFloods(
 ): SynFloods {
   const { flags, ports } = batch;
   const before = new Float64Array(SYN_COUNTERS);
-  /** Until when a cell's services are guarded. */
+  /** By cell: the time until which its services are guarded, in coarse seconds. */
   const guarded = new Int32Array(CELLS);
-  /** Destination of a cell's last SYN, its port pair, and its link. */
+  /** By cell: the destination of its last SYN, its port pair, and its link. */
   const last = new Int32Array(CELLS * LAST_WORDS);
   const said = new Int32Array(END_WORDS);
   let lately = new Int32Array(BITS / 32);
   let earlier = new Int32Array(BITS / 32);
   let turned = 0;
-  /** SYNs in `lately`, and in `earlier`. */
+  /** Number of SYNs in `lately`. `notedEarlier` is that of `earlier`. */
   let noted = 0;
   let notedEarlier = 0;
   let lookedAt = 0;
   const salt = (Math.random() * 2 ** 32) | 0;
 
-  /** The cell of the service at `words[at …]` with a raw port; the same at all sites. */
+  /**
+   * Returns the cell of the service at `words[at …]` with a raw port. It is the same at all sites.
+   */
   function cellOf(words: Int32Array, at: number, port: number): number {
     return mix(words, port ^ Math.imul(words[LINK], 0x9e37_79b1), at, ADDRESS_WORDS) & (CELLS - 1);
   }
@@ -127,7 +131,7 @@ export function createSynFloods(
       turn();
       turned = now;
     }
-    // The first look, and one after a standstill, only learns what was counted before.
+    // The first look, and one after a pause, only reads what was counted before.
     const seconds = now - lookedAt;
     const isSteady = lookedAt !== 0 && seconds >= 1 && seconds <= LASTS_S;
     if (seconds < 1) return;
@@ -140,7 +144,7 @@ export function createSynFloods(
     }
   }
 
-  /** Most of the time nothing was noted, and there is nothing to empty. */
+  /** Starts a new generation. Usually no SYN was noted, and nothing must be cleared. */
   function turn(): void {
     const emptied = earlier;
     earlier = lately;
@@ -150,7 +154,7 @@ export function createSynFloods(
     noted = 0;
   }
 
-  /** By how much a counter grew since the last look. */
+  /** Returns the growth of a counter since the last look. */
   function grown(counter: number): number {
     const value = counts.value(counter);
     const more = value - before[counter];
@@ -160,10 +164,11 @@ export function createSynFloods(
 
   function flood(cell: number, syns: number, done: number, seconds: number, now: number): void {
     const at = cell * LAST_WORDS;
-    // Where nothing of it was seen, which service it is is not known: those who see it say so.
+    // If no packet of the flood was seen here, the service is unknown. Sites that saw packets raise
+    // the alert.
     const wasSeen = last[at + ADDRESS_WORDS] !== 0;
     const isNew = wasSeen && guarded[cell] <= now && (!options.dry_run || -guarded[cell] <= now);
-    // In a dry run it is only noted that it was said.
+    // In a dry run, the negative value only records that the alert was raised.
     guarded[cell] = options.dry_run ? -(now + LASTS_S) : now + LASTS_S;
     if (!isNew) return;
     batch.count1(found);

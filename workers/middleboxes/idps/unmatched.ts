@@ -1,11 +1,12 @@
 /**
- * Refusals whose attempt was not seen here: it may have passed another site, whose record of it is
- * under way. They are looked at again for a few seconds, some times a second and when the next ones
- * come, and count when the attempt is known by then; else they are forgotten.
+ * Refusals whose attempt was not seen here. The attempt may have passed another site, whose record
+ * of it has not arrived. These refusals are checked again for a few seconds, several times a second
+ * and when the next ones come. If the attempt is known by then, the refusal counts. Otherwise it is
+ * forgotten.
  *
- * Only refusals of sources of which something is known are kept, so refusals that are sent to hosts
- * at random take no room. The memory is a ring of this worker's own. When it is full the oldest is
- * forgotten: then the scan is found by the silence of what it tried, some seconds later.
+ * Only refusals of known sources are stored, so refusals sent to random hosts take no room. The
+ * memory is a ring of this worker. If it is full, the oldest refusal is forgotten. Then the scan is
+ * found some seconds later, by the silence of the hosts that it tried.
  */
 
 import { destinationPort, NONE, Protocol, sourcePort } from '../../api.js';
@@ -15,17 +16,20 @@ import { REFUSED, type ScanDetector } from './scan.js';
 
 const PLACES = 512;
 const KEEP_S = 4;
-/** So many of the last ones are looked at again when another comes. */
+/** How many of the last refusals are checked again when another one comes. */
 const AGAIN = 2;
 /**
- * Ends with their link, port pair, protocol, where in the ends the refused source is, and when; 0:
- * there is none.
+ * Layout: ends with their link, port pair, protocol, offset of the refused source in the ends, and
+ * time. A time of 0 marks a free place.
  */
 const AT = { ends: 0, ports: END_WORDS, protocol: 10, who: 11, since: 12 } as const;
 const WORDS = 13;
 
 export interface Unmatched {
-  /** The source at `ends[who …]` was refused; `ports` is the pair of the packet with these ends. */
+  /**
+   * Stores that the source at `ends[who …]` was refused. `ports` is the pair of the packet with
+   * these ends.
+   */
   wait(ends: Int32Array, who: number, ports: number, protocol: number, now: number): void;
   tick(now: number): void;
 }
@@ -36,7 +40,7 @@ export function createUnmatched(attempts: Attempts, scans: ScanDetector): Unmatc
   let next = 0;
   let waiting = 0;
 
-  /** Whether nothing is to be waited for any more. */
+  /** Returns true if the refusal was counted, was no refusal, or has waited long enough. */
   function isSettled(at: number, now: number): boolean {
     for (let i = 0; i < ends.length; i++) ends[i] = ring[at + AT.ends + i];
     const ports = ring[at + AT.ports];
