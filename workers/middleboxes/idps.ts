@@ -7,11 +7,11 @@
  * with a middlebox that rewrites addresses. What one site sees counts at all sites, and a block at
  * one site holds at all.
  *
- * | found                | by                                                  | then                                    |
- * | -------------------- | --------------------------------------------------- | --------------------------------------- |
- * | scans                | contacts that fail, distinct ports: idps/scan.ts    | the source is blocked                   |
- * | floods of a port     | volume to a destination port: idps/port-flood.ts    | the port is blocked                     |
- * | SYN floods           | SYNs without connections: idps/syn-flood.ts         | first SYNs to the service are dropped   |
+ * | found            | by                                               | then                                  |
+ * | ---------------- | ------------------------------------------------ | ------------------------------------- |
+ * | scans            | contacts that fail, distinct ports: idps/scan.ts | the source is blocked                 |
+ * | floods of a port | volume to a destination port: idps/port-flood.ts | the port is blocked                   |
+ * | SYN floods       | SYNs without connections: idps/syn-flood.ts      | first SYNs to the service are dropped |
  *
  * idps/evidence.ts says what each packet is evidence of. docs/idps.md says what is found and what
  * is not, with figures.
@@ -177,7 +177,8 @@ export default defineMiddlebox({
       overdrawn: () => (changed = counters.silence_overdrawn),
     });
     /**
-     * The counter for the last change of judgement by silence. 0: it resumed. `NONE`: no change.
+     * Counter of a change of judgement by silence that is not logged yet. 0: it resumed. `NONE`: no
+     * change.
      */
     let changed: number = NONE;
 

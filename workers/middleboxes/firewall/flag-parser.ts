@@ -1,10 +1,10 @@
 /**
  * Reads `tcp flags`. Each form has the meaning that it has in nftables:
  *
- *     syn,ack                    any of them is set
+ *     syn,ack                    any of these is set
  *     == syn,ack  != syn         exactly these are set, or not exactly these
  *     { syn, syn | ack }         exactly one element is set, also with != and ==
- *     syn / syn,ack              of the second list exactly the first, also with != and ==
+ *     syn / syn,ack              of the second list, exactly the first is set, also with != and ==
  *     & (syn | ack) == syn       the same; the operator may be left out, and the value may be a set
  */
 

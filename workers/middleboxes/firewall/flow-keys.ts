@@ -6,11 +6,11 @@
  *     protocol | link << 8           the link is the VLAN of a wire (batch.ts)
  *
  * **Sides.** The two ends of a connection are behind different ports of the instance. The egress
- * port of a packet tells its side. A packet with the wrong egress port has the key of another
- * connection, so the rules must accept it by itself. Side 0 is behind the port whose name sorts
- * first, so sites agree if their ports have the same names. The egress port is used instead of the
- * ingress port because of hairpinning in a NAT behind the firewall. Without `bind_ports`, side 0 is
- * the end with the smaller raw address, then port.
+ * port of a packet tells its side. A packet that arrives at the wrong port leaves by the other one,
+ * so it has the key of another connection, and the rules must accept it by itself. Side 0 is behind
+ * the port whose name sorts first, so sites agree if their ports have the same names. The egress
+ * port is used instead of the ingress port because a NAT behind the firewall may hairpin packets.
+ * Without `bind_ports`, side 0 is the end with the smaller raw address, then port.
  *
  * ICMP and ICMPv6 messages other than queries and their replies, and group membership (IGMP), have
  * no key and are never looked up: see `isTracked`.

@@ -5,19 +5,19 @@
  *
  *     value of a connection   bit 0      side of the initiator
  *                             ANSWERED   a packet of the responder was seen
- *                             REQUESTED  a packet of the initiator was seen; missing only where the responder's was picked up
- *                             NUMBERED   bits 16–31 are those of the number that acknowledges the responder's SYN
+ *                             REQUESTED  a packet of the initiator was seen; absent only if a packet of the responder was picked up
+ *                             NUMBERED   bits 16–31 have the low bits of the number that acknowledges the responder's SYN
  *
  * The table's winner rule takes the larger value. More knowledge is the larger value, so sites that
  * saw different packets converge.
  *
- * | packet, of a connection of rank NEW   | what it does                                                            |
- * | ------------------------------------- | ----------------------------------------------------------------------- |
- * | SYN or SYN-ACK of the responder       | answers, unless this site knows that it acknowledges another SYN         |
- * | ACK without SYN, of the initiator     | establishes if an answer is known and, where NUMBERED, is acknowledged   |
- * | ACK without SYN, of the responder     | establishes if REQUESTED, but not if it says no more than its SYN-ACK    |
- * | FIN                                   | as an ACK; what it establishes is CLOSING at once                        |
- * | RST                                   | nothing                                                                 |
+ * | packet, of a connection of rank NEW | what it does                                                        |
+ * | ----------------------------------- | ------------------------------------------------------------------- |
+ * | SYN or SYN-ACK of the responder     | answers, unless it is known here to acknowledge another SYN         |
+ * | ACK without SYN, of the initiator   | establishes if an answer is known and, if NUMBERED, is acknowledged |
+ * | ACK without SYN, of the responder   | establishes if REQUESTED, unless it only repeats its SYN-ACK        |
+ * | FIN                                 | as an ACK, but the rank becomes CLOSING at once                     |
+ * | RST                                 | nothing                                                             |
  *
  * The exception in the third row covers what a stranger can get from a server with a forged SYN and
  * a segment outside the window.

@@ -9,13 +9,13 @@
  *              ports      in by, out by << 16: bits by index
  *              protocol … destination6   places of sets, 0: any
  *              more       place of tests of other fields: count, then field of the packet and place of a set for each
- *              entry      what is counted
+ *              entry      index of its counter
  *              hold       milliseconds, members << 16
  *              prefix     place of the log's prefix: length, then character codes
- *              code       of unreachable
+ *              code       of `Unreachable`
  *              line       in the file
  *              limit      place of its bucket (limits.ts), 0: none
- *              target     of a rule that skips: the rule that is asked next
+ *              target     of a rule that skips: the rule to go on with
  *     set      count, then low and high of each interval: of numbers one word each, of IPv6 addresses four each
  *     trees    see tree.ts
  *

@@ -1,13 +1,13 @@
 /**
  * TCP states for a firewall that may see one direction only.
  *
- * | segment         | connection, by rank                                                                    |
- * | --------------- | -------------------------------------------------------------------------------------- |
- * | SYN             | none: NEW, if the rules accept it; CLOSING or CLOSED: NEW again in a new generation     |
- * | any other       | NEW: see opening.ts; it needs both ends to leave that rank                              |
- * | FIN             | ESTABLISHED becomes CLOSING                                                            |
- * | RST             | ESTABLISHED and CLOSING become CLOSED                                                  |
- * | anything else   | no change                                                                              |
+ * | segment       | connection, by rank                                                                 |
+ * | ------------- | ----------------------------------------------------------------------------------- |
+ * | SYN           | none: NEW, if the rules accept it; CLOSING or CLOSED: NEW again in a new generation |
+ * | any other     | NEW: see opening.ts; it needs both ends to leave that rank                          |
+ * | FIN           | ESTABLISHED becomes CLOSING                                                         |
+ * | RST           | ESTABLISHED and CLOSING become CLOSED                                               |
+ * | anything else | no change                                                                           |
  *
  * Past NEW, a row depends only on the segment and the rank. The rank only grows, and is merged with
  * what other sites saw. So the result does not depend on which site sees which direction, or on the

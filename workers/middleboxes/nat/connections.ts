@@ -6,8 +6,8 @@
  * or end it saw last, with the generation of the binding at that time. The note stays in this
  * worker and is not replicated. It is read only for packets that begin or end connections, and for
  * packets of a binding that is closing. As long as routes stay, all packets of a connection from
- * inside come to one worker. So a connection of which the worker has no note is another one than
- * the one whose end it saw.
+ * inside come to one worker. So a connection without a note here is not the one whose end this
+ * worker saw.
  */
 
 import { type Batch, destinationPort } from '../../api.js';

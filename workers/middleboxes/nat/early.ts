@@ -2,11 +2,11 @@
  * Early replies: packets from outside that arrive before the record of their binding or session.
  * They wait for the record from the site where the request left (`early` of the framework).
  *
- * | packet from outside                                        | waits if                                         |
- * | ---------------------------------------------------------- | ------------------------------------------------ |
- * | SYN-ACK, RST with ACK, UDP, reply to an ICMP query         | its external port is unbound here, and another   |
- * |                                                            | member may have bound it; or it has no session   |
- * | ICMP error about a packet from such an external port       | likewise                                         |
+ * | packet from outside                                  | waits if                                       |
+ * | ---------------------------------------------------- | ---------------------------------------------- |
+ * | SYN-ACK, RST with ACK, UDP, reply to an ICMP query   | its external port is unbound here, and another |
+ * |                                                      | member may have bound it; or it has no session |
+ * | ICMP error about a packet from such an external port | likewise                                       |
  *
  * Other members bind ports of their leases. They bind any port if there are no leases, or theirs
  * are used up. A packet from one inside host to another (hairpinning) waits under the same

@@ -229,7 +229,8 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     const expires = idleExpiry(now, lifetimes.first(i));
     if (isHolding) holds.holdNext(sessions.held, options.hold_members, options.hold_ms);
     const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, expires);
-    // If another worker made the session, or it was renewed, `add` did not use the hold.
+    // Clear the hold. `add` did not use it if another worker made the session, or if it was
+    // renewed.
     if (isHolding) holds.holdNext(sessions.held, 0, 0);
     if (slot !== NONE) {
       batch.count1(counters.sessions);

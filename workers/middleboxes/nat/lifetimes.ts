@@ -19,7 +19,7 @@
  * **Several connections** of one inside endpoint share a binding, at any sites. The end of one must
  * not end another that is idle. So a binding that is seen to carry a second connection becomes
  * SHARED, and stays so. It expires if nothing was sent for `tcp_established`, whatever ends
- * meanwhile. A second connection is seen by:
+ * meanwhile. A second connection is detected, by rank of the binding, from:
  *
  * - ESTABLISHED: a SYN to another remote;
  * - NEW: SYNs to two remotes, at the next packet with ACK;

@@ -5,11 +5,11 @@
  * that it does not know, or none. So the NAT answers the inside host's next packet, which is faster
  * than a timeout:
  *
- * | packet from inside                               | answer                                                     |
- * | ------------------------------------------------ | ---------------------------------------------------------- |
- * | TCP, no SYN or RST: the connection's             | reset, as from the server                                  |
- * | UDP, if the binding was established              | ICMP port unreachable, once; the next one has another port |
- * | TCP with SYN; UDP, if it was not; ICMP queries   | none: it starts again, on another port                     |
+ * | packet from inside                             | answer                                                     |
+ * | ---------------------------------------------- | ---------------------------------------------------------- |
+ * | TCP, no SYN or RST: the connection's           | reset, as from the server                                  |
+ * | UDP, if the binding was established            | ICMP port unreachable, once; the next one has another port |
+ * | TCP with SYN; UDP, if it was not; ICMP queries | none: it starts again, on another port                     |
  *
  * If the binding lost its port to another endpoint, all its connections are lost. If it moved to
  * another port, only the connections that this worker saw begin on the former port are lost.

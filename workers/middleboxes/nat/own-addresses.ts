@@ -1,8 +1,8 @@
 /**
  * Test for packets whose source is one of the NAT's external addresses. No valid packet has such a
- * source. From outside it is forged: the reply of the inside host would be hairpinned, for ever if
- * the other inside host answers replies. From inside it was already translated and came back
- * through a loop. Both are dropped, so a translated or hairpinned packet is never translated again.
+ * source. From outside it is forged: the inside host's reply would be hairpinned, and if hosts
+ * answer replies, for ever. From inside the packet was already translated and came back through a
+ * loop. Both are dropped, so a translated or hairpinned packet is never translated again.
  */
 
 const SPREAD = 0x9e3779b1;
