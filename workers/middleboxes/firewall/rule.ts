@@ -78,7 +78,7 @@ export interface Rule extends Part {
   readonly text: string;
   /** Bits of `State`. */
   readonly states: number;
-  /** True if the rule names no state. Then it accepts and rejects new packets only. */
+  /** True if the rule names no state. Then it neither accepts nor rejects invalid packets. */
   readonly isStateless: boolean;
   /** Index of the written rule. Parts and copies of one share a counter. */
   readonly entry: number;

@@ -51,7 +51,10 @@ export function shadowed(
   return notes;
 }
 
-/** Established packets pass without the rules, so a rule for them alone has no effect anyway. */
+/**
+ * Returns false if a rule is for established packets only. These pass without the rules, so the
+ * rule is not reported.
+ */
 function isAsked({ states }: Rule): boolean {
   return (states & ~State.ESTABLISHED) !== 0;
 }
