@@ -36,8 +36,8 @@ const WORDS = 2;
 const REQUESTER = 0;
 const RESPONDER = 1;
 /**
- * Seconds after which an entry that was answered here is replicated as `ANSWERED`, if the requester
- * did not go on here.
+ * An entry that was answered here is replicated as `ANSWERED` if it is at least this many seconds
+ * old and the requester did not go on here.
  */
 const UNCONFIRMED_S = 2;
 

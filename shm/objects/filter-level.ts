@@ -52,7 +52,7 @@ export class FilterLevel {
     Atomics.store(this.words, WORDS.at.level, level + 1);
   }
 
-  /** Merges what a donor says of its sessions, which are merged into this instance's. */
+  /** Merges the level words of a donor, whose sessions are merged too. */
   merge(theirs: FilterLevel, now: number): void {
     if (theirs.inForce !== this.inForce) this.lack(now);
     else if (theirs.since > this.since) Atomics.store(this.words, WORDS.at.since, theirs.since);

@@ -498,7 +498,7 @@ export class FlowTable implements StateObject {
     if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
       tx.abort();
       if (slot === CONTENDED) return CONTENDED;
-      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // forgotten before it was known
+      if (expires + CLOCK_SKEW_GUARD_S <= now) return Applied.UNCHANGED; // it would be forgotten at once
       this.count(COUNTS.at.tableFull);
       return Applied.FULL;
     }
@@ -510,7 +510,7 @@ export class FlowTable implements StateObject {
       try {
         differs = joinFlow(joined, 0, entry, 0, keyWords, this.valueWords, this.winner);
       } catch (error) {
-        tx.abort(); // the winner rule is the user's, and may throw
+        tx.abort(); // the winner rule is the user's and may throw
         throw error;
       }
       if (!differs) {

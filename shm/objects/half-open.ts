@@ -226,7 +226,7 @@ export class HalfOpen {
     return this.evictSlot(tx, slot, now);
   }
 
-  /** Evicts the half-open entry in `slot`. False when that is not possible now. */
+  /** Evicts the half-open entry in `slot`. False if that is not possible now. */
   evictSlot(tx: Transaction, slot: number, now: number): boolean {
     const { slots } = this;
     tx.begin();

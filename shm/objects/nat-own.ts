@@ -8,7 +8,8 @@
  * The thread that binds notes the binding. One thread checks them. A slot is given to another key,
  * and a port to another binding, only once the one before has been over for `CLOCK_SKEW_GUARD_S`.
  * So a thread that checks every slot more often than that misses none. A binding that continues in
- * its place, after it expired or in a new generation, counts as the same one.
+ * its place, after it expired or in a new generation, counts as the same one, unless its end was
+ * reported meanwhile.
  */
 
 import { CLOCK_SKEW_GUARD_S } from '../clock.js';

@@ -150,8 +150,8 @@ export class NatSessions extends TcpFlowTable {
   }
 
   /**
-   * Filters as loosely as the loosest member, because that member records fewer sessions of its
-   * outbound packets.
+   * Filters as loosely as the loosest member, because that member does not record the sessions that
+   * a stricter level needs.
    */
   heedShapes(shapes: readonly Parameters[], now = coarseSeconds(Date.now())): string | null {
     const { own } = this.level;

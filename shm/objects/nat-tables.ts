@@ -29,16 +29,17 @@
  *
  * **Reuse of a port.** A port is not reused before `reuseAfterS` have passed since its flow
  * expired, at any instance that had the flow (RFC 6888 REQ-8). When the flow's slot is reclaimed,
- * that time is noted in the claim of its place. There are three exceptions. An endpoint that gets
- * its own port again does not wait. The ports of half-open flows that were evicted unanswered do
- * not rest. If ports are short, neither do those of half-open flows that expired unanswered.
- * Otherwise a flood of such flows would block all ports for that time (port-room.ts).
+ * the time of its end is noted in the claim of its place. There are three exceptions:
+ * - An endpoint that gets its own port again does not wait.
+ * - The ports of half-open flows that were evicted unanswered do not rest.
+ * - If ports are short, the ports of half-open flows that expired unanswered do not rest. Otherwise
+ *   a flood of such flows would block all ports for that time (port-room.ts).
  *
  * **How late a record may be.** A larger rank or generation can have the earlier expiry. So a flow
  * is remembered for `REMEMBERED_S` past its expiry, because it supersedes records that come late.
  * Its place is free once the guard is over. So instances converge if every record, and each
- * repetition of it, reaches each of them within `DELIVERY_S_MAX`, and if no table is full (a full
- * table forgets entries as soon as they are over). A later record may show at one instance an entry
+ * repetition of it, reaches each of them within `DELIVERY_S_MAX`, and if no table is full. (A full
+ * table forgets entries as soon as they are over.) A later record may show at one instance an entry
  * that another has forgotten, until its expiry. This is the price of having no tombstones. It has
  * no other consequence: whichever flow takes the place supersedes its claim.
  *

@@ -138,7 +138,7 @@ export interface AllocatorOptions {
 }
 
 /**
- * Order of tries. `KEYED` comes first at each address. In a region, ports of the source port's
+ * The order of tries. `KEYED` comes first at each address. In a region, ports of the source port's
  * parity are tried at random, then in turn; then the same for the other parity.
  */
 const Stage = { KEYED: 0, RANDOM: 1, PARITY: 2, RANDOM_OTHER: 3, OTHER_PARITY: 4 } as const;

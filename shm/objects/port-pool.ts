@@ -76,7 +76,7 @@ export class PortPool implements StateObject {
     this.transaction = writer === null ? null : new Transaction(this.words, id, writer);
   }
 
-  /** The place of a port: `((protocolIndex * addresses + addressIndex) << 16) | port`. */
+  /** The place of a port. See port-claims.ts. */
   place(protocolIndex: number, addressIndex: number, port: number): number {
     return ((protocolIndex * this.addresses + addressIndex) << 16) | port;
   }

@@ -119,7 +119,7 @@ export class TcpFlowTable extends FlowTable {
    */
   sawSyn(slot: number, end: number, now: number, sequence: number, scale: number): void {
     const at = this.wordsOf(slot, end);
-    this.expected[at + NEXT] = (sequence + 1) | 0; // as its answer acknowledges
+    this.expected[at + NEXT] = (sequence + 1) | 0; // the number that its answer acknowledges
     this.expected[at + KNOWN] = HAS_SYN | (Math.min(scale, SCALE_MAX) << SCALE_SHIFT) | (now << HEARD_SHIFT);
   }
 

@@ -246,7 +246,7 @@ export function recoverTransaction(
   }
   for (let i = 0; i < locks; i++) {
     const index = journal.lockAt(i);
-    if ((Atomics.load(words, index) & LOCK_MASK) !== writerId) continue; // noted, not yet taken: perhaps another's
+    if ((Atomics.load(words, index) & LOCK_MASK) !== writerId) continue; // noted, not yet taken: it may be another writer's
     Atomics.store(words, index, words[index] & ~LOCK_MASK);
     mended++;
   }
