@@ -14,7 +14,7 @@ export const OPTIONS = {
   ),
   connections: option.count('IPv4 connections held at most', 1 << 18, { min: 64, max: 1 << 24, change }),
   connections_ipv6: option.count('IPv6 connections held at most', 1 << 16, { min: 64, max: 1 << 24, change }),
-  half_open: option.count('share of them that nobody has answered: newer ones evict older ones', 25, {
+  half_open: option.count('share of them that may be half-open: newer ones evict older ones', 25, {
     min: 1,
     max: 100,
     unit: 'percent',

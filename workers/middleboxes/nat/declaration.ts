@@ -46,7 +46,7 @@ export const OPTIONS = {
     max: 1 << 24,
     change: rollingLosing('bindings that find no room'),
   }),
-  half_open: option.count('share of them that may have shown a single packet: newer ones evict older ones', 25, {
+  half_open: option.count('share of them that may be not established: newer ones evict older ones', 25, {
     min: 1,
     max: 100,
     unit: 'percent',
