@@ -4,33 +4,35 @@
  *
  * Decoding accepts less than CBOR allows. `checkForm` reads the bytes before the codec does, and
  * refuses tags, indefinite lengths, deep nesting and lengths beyond the end. So no codec extension
- * runs on what was received, and no length makes it allocate more than the bytes that came.
- * `decodeCbor` also limits the size. Authenticate first, where there is a key.
+ * runs on received bytes, and no length makes it allocate more than the bytes received.
+ * `decodeCbor` also limits the size. If there is a key, authenticate before decoding.
  */
 
 import { Decoder, Encoder } from 'cbor-x/index-no-eval';
 
-/** Bytes of one encoded value at most. */
+/** Most bytes of one encoded value. */
 export const CBOR_BYTES_MAX = 4096;
-/** Maps and arrays within each other at most. */
+/** Most levels of nested maps and arrays. */
 const DEPTH_MAX = 4;
 
 const encoder = new Encoder({ useRecords: false, tagUint8Array: false });
 const decoder = new Decoder({ useRecords: false, mapsAsObjects: true });
 
-/** Why bytes are not what was expected; the message completes "the file's head …". */
+/**
+ * Why bytes are not what was expected. The message continues a sentence such as "the file's head
+ * …".
+ */
 export class CborError extends Error {}
 
-/** Throws a `CborError` if the value is longer than may be decoded. */
+/** Throws a `CborError` if the value is too long to be decoded again. */
 export function encodeCbor(value: object): Buffer {
   const bytes = encoder.encode(value);
   if (bytes.length > CBOR_BYTES_MAX) throw new CborError(`has ${bytes.length} bytes, and may have ${CBOR_BYTES_MAX}`);
-  return Buffer.from(bytes); // the encoder uses its memory again
+  return Buffer.from(bytes); // the encoder reuses its memory
 }
 
 /**
- * Decodes once, and gives the result to `check`, which returns it typed or throws. Throws a
- * `CborError`.
+ * Decodes a value and passes it to `check`, which returns it typed or throws. Throws a `CborError`.
  */
 export function decodeCbor<T>(bytes: Uint8Array, check: (value: unknown) => T): T {
   if (bytes.length > CBOR_BYTES_MAX) throw new CborError(`has ${bytes.length} bytes, and may have ${CBOR_BYTES_MAX}`);
@@ -47,7 +49,9 @@ export function decodeCbor<T>(bytes: Uint8Array, check: (value: unknown) => T): 
 
 const Major = { ARRAY: 4, MAP: 5, TAG: 6, SIMPLE: 7 } as const;
 
-/** Returns where the item at `at` ends. Throws if it is not plain data within the bytes. */
+/**
+ * Returns the offset after the item at `at`. Throws if the item is not plain data within the bytes.
+ */
 function checkForm(bytes: Uint8Array, at: number, depth: number): number {
   if (at >= bytes.length) throw new CborError('is cut short');
   if (depth > DEPTH_MAX) throw new CborError(`is nested more than ${DEPTH_MAX} deep`);
@@ -63,7 +67,7 @@ function checkForm(bytes: Uint8Array, at: number, depth: number): number {
     count = 0;
     for (let i = at + 1; i < next; i++) count = count * 256 + bytes[i];
   }
-  // Each item is a byte at least.
+  // Each item takes at least one byte.
   if (count > bytes.length - next) throw new CborError('is cut short');
   if (major < Major.ARRAY) return next + count;
   const items = major === Major.MAP ? 2 * count : count;
@@ -71,7 +75,7 @@ function checkForm(bytes: Uint8Array, at: number, depth: number): number {
   return next;
 }
 
-/** The fields of a decoded map: those of `fields`, each by its check, and no others. */
+/** Checks a decoded map: exactly the fields of `fields`, each by its own check. */
 export function checkFields<T extends object>(
   value: unknown,
   fields: { readonly [K in keyof T]: (field: unknown) => T[K] },
@@ -101,7 +105,7 @@ export function wholeField(min: number, max: number = Number.MAX_SAFE_INTEGER): 
   };
 }
 
-/** A field that is a list of whole numbers, `lengthMax` of them at most. */
+/** A field that is a list of at most `lengthMax` whole numbers. */
 export function wholesField(lengthMax: number, min: number, max: number): (field: unknown) => number[] {
   const whole = wholeField(min, max);
   return (field) => {
@@ -111,7 +115,7 @@ export function wholesField(lengthMax: number, min: number, max: number): (field
   };
 }
 
-/** A field that is text of `charactersMax` at most, without control characters. */
+/** A field that is text of at most `charactersMax` characters, without control characters. */
 export function textField(charactersMax: number): (field: unknown) => string {
   return (field) => {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is refused
@@ -121,7 +125,7 @@ export function textField(charactersMax: number): (field: unknown) => string {
   };
 }
 
-/** A field that is a map from text to text, with `countMax` entries at most. */
+/** A field that is a map from text to text, with at most `countMax` entries. */
 export function textsField(
   countMax: number,
   namesMax: number,

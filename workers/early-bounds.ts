@@ -1,11 +1,11 @@
 /**
- * How many packets wait for their state at most (early-replies.ts): of one source, to one endpoint,
- * and in vain in a second. Sources and endpoints are told by a hash, so a few may share a bound.
- * All memory is fixed.
+ * Bounds on early replies (early-replies.ts): packets that wait from one source, packets that wait
+ * for one endpoint, and packets per second that wait in vain. Sources and endpoints are identified
+ * by a hash, so a few can share a bound. All memory is fixed.
  *
- * The last bound is what makes a flood of unsolicited packets cheap: each packet that waits costs
- * two copies and a second way through the chain, so only so many a second do, beside those whose
- * state comes.
+ * The last bound keeps a flood of unsolicited packets cheap. Each packet that waits costs two
+ * copies and a second pass through the chain, so the number per second is limited. Packets whose
+ * state arrives do not count.
  */
 
 import type { MetricCatalogue } from '../shm/metrics.js';
@@ -18,10 +18,10 @@ export const BOUND_COUNTERS = {
   early_replies_rate: 'packets that did not wait because too many waited in vain of late',
 } as const;
 
-/** Of one source address, and to one endpoint (address, port and protocol). */
+/** Most waiting packets of one source address, and to one endpoint (address, port and protocol). */
 export const WAITING_PER_SOURCE = 1024;
 export const WAITING_PER_DESTINATION = 64;
-/** Packets that may wait in vain in a second, on average; of one source, this part of them. */
+/** Packets per second that may wait in vain, on average, and the share of one source. */
 export const VAIN_PER_SECOND = 128;
 export const VAIN_OF_SOURCE = 1 / 2;
 
@@ -31,7 +31,7 @@ const ENDPOINTS = 4096;
 export interface EarlyBounds {
   /** Whether no packet may wait now, whatever its hashes. */
   isSpent(nowMs: number): boolean;
-  /** Whether none of this source may. */
+  /** Whether no packet of this source may wait now. */
   isSpentBy(source: number): boolean;
   /**
    * The counter of the other bound that keeps a packet with these hashes from waiting, or `NONE`.
@@ -39,9 +39,9 @@ export interface EarlyBounds {
   refusal(source: number, endpoint: number): number;
   /** A packet began to wait. */
   took(source: number, endpoint: number): void;
-  /** One waits no longer; in vain, or not. */
+  /** A packet no longer waits. `isKnown`: its state arrived, so it did not wait in vain. */
   left(source: number, endpoint: number, isKnown: boolean): void;
-  /** Some times a second: time allows for others. */
+  /** Called some times a second. Refills the allowance by the time that passed. */
   earn(nowMs: number): void;
 }
 
@@ -51,7 +51,7 @@ export function createEarlyBounds(burst: number, catalogue: MetricCatalogue, now
   const ofSource = new Int32Array(SOURCES);
   const atEndpoint = new Int32Array(ENDPOINTS);
   const burstOfSource = burst * VAIN_OF_SOURCE;
-  /** What of its part a source has used. */
+  /** The part of its share that a source has used. */
   const vainOfSource = new Float64Array(SOURCES);
   let vain = burst;
   let earnedAt = nowMs;

@@ -1,6 +1,6 @@
 /**
- * Whether early replies wait at all, and for how long: by which other members are heard, and how
- * far away they are.
+ * Whether early replies wait at all, and for how long. Both depend on which other members are
+ * heard, and on their round-trip times.
  */
 
 import { MemberState, type Members } from './members.js';
@@ -11,16 +11,16 @@ export const MARGIN_MS = 50;
 export interface EarlyMembers {
   /** Whether another member is heard. */
   readonly isActive: boolean;
-  /** The longest wait, in ms; 0 if no other member is heard. */
+  /** The longest wait, in milliseconds. 0 if no other member is heard. */
   readonly waitMs: number;
   isHeard(slot: number): boolean;
-  /** A few times a second. */
+  /** Called a few times a second. */
   look(): void;
 }
 
 /**
- * `msMaxNow`: the longest wait there can be, and what is waited before a round trip was measured.
- * Made once per data plane.
+ * `msMaxNow` gives the upper bound of the wait, which is also the wait before any round trip is
+ * measured. Made once per data plane.
  */
 export function createEarlyMembers(members: Members, msMaxNow: () => number): EarlyMembers {
   const heard = new Uint8Array(members.slots);
@@ -41,7 +41,7 @@ export function createEarlyMembers(members: Members, msMaxNow: () => number): Ea
       else if (ms > most) most = ms;
     }
     const msMax = msMaxNow();
-    // Twice, so that a record that is lost once and sent again comes in time.
+    // Two round trips, so that a record that is lost once and retransmitted arrives in time.
     waitMs = isActive ? Math.min(msMax, isMeasured ? 2 * most + MARGIN_MS : msMax) : 0;
   }
 

@@ -1,4 +1,4 @@
-/** What a worker counts about packets that wait for their state (early-replies.ts). */
+/** A worker's metrics of early replies (early-replies.ts). */
 
 import type { Metric } from '../shm/metrics.js';
 import { counterMetrics } from './counters.js';

@@ -38,11 +38,14 @@ const LINK_BYTES_MAX = ETHERNET_BYTES + VLAN_TAGS_MAX * VLAN_BYTES;
 const UNIT = 8;
 
 export interface Fragmentation {
-  /** Packets of the batch that are marked. */
+  /** Number of marked packets in the batch. */
   readonly marked: number;
-  /** Packet `i` exceeds the MTU of the port by which it leaves: it leaves as fragments. */
+  /** Marks packet `i`, which exceeds the MTU of its egress port, to leave as fragments. */
   mark(i: number): void;
-  /** Sends the marked packets of the batch, each in its turn. Before the driver's `transmit`. */
+  /**
+   * Sends the marked packets of the batch, each in its turn. Call it before the driver's
+   * `transmit`.
+   */
   process(): void;
   /**
    * Sends an IPv4 frame that is not part of a batch: `length` bytes of `frames` from `at` on, whose
@@ -69,7 +72,7 @@ export function createFragmentation({ batch, driver, mtus, row, catalogue }: Fra
   const counter = createSentCounter(row, catalogue);
   const isMarked = new Uint8Array(BATCH_CAPACITY);
   let marked = 0;
-  // Headers of the later fragments of the packet at hand.
+  // Headers of the later fragments of the current packet.
   const link = new Uint8Array(LINK_BYTES_MAX);
   const later = new Uint8Array(HEADER_BYTES_MAX);
 
@@ -109,7 +112,10 @@ export function createFragmentation({ batch, driver, mtus, row, catalogue }: Fra
     return true;
   }
 
-  /** In order. Each later header is written over data that an earlier fragment has sent. */
+  /**
+   * Sends the fragments in order. Each later header overwrites data that an earlier fragment has
+   * sent.
+   */
   function cut(
     port: number,
     frames: Uint8Array,

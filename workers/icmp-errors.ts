@@ -1,13 +1,14 @@
 /**
  * ICMP errors about an IPv4 packet: time exceeded, and destination unreachable with its codes.
  *
- * The packet becomes the error, and goes back (packet/turn.ts). It quotes the packet as it is then:
- * an error about a packet as it came has to be made before any middlebox changes it.
+ * The packet becomes the error, and goes back (packet/turn.ts). The error quotes the packet in its
+ * current form. An error about the packet as it arrived must be made before any middlebox changes
+ * it.
  *
- *     Ethernet (tags kept) | IPv4 20 | ICMP 8 | quoted: as much as makes 576 bytes (RFC 1812 §4.3.2.3)
+ *     Ethernet (tags kept) | IPv4 20 | ICMP 8 | quoted: up to 576 bytes in all (RFC 1812 §4.3.2.3)
  *
- * None is sent about an ICMP error, a later fragment, or to what is no single host (RFC 1812
- * §4.3.2.7), and a worker sends no more than `ERRORS_PER_SECOND` (§4.3.2.8).
+ * No error is sent about an ICMP error or a later fragment, or to an address that is not a single
+ * host (RFC 1812 §4.3.2.7). A worker sends at most `ERRORS_PER_SECOND` errors (§4.3.2.8).
  */
 
 import type { Batch } from './batch.js';
@@ -25,11 +26,11 @@ const SERVICE = 0xc0;
 
 const FRAGMENTATION_NEEDED = 4;
 
-/** How many errors a worker sends, of both IP versions together. */
+/** Limits the errors that a worker sends, both IP versions together. */
 export interface ErrorLimit {
-  /** A round of the data plane begins, at this Unix time in milliseconds. */
+  /** Starts a round of the data plane at this Unix time in milliseconds. */
   begin(unixMs: number): void;
-  /** Whether one more may be sent; it counts as sent then. */
+  /** Whether one more error may be sent. If so, counts it as sent. */
   take(): boolean;
 }
 
@@ -41,7 +42,7 @@ export function createErrorLimit(): ErrorLimit {
   function take(): boolean {
     const due = ((nowMs - refilledMs) * ERRORS_PER_SECOND) / 1000;
     if (due >= 1 || due < 0) {
-      // A clock set back refills nothing, and counts from where it is now.
+      // If the clock was set back, nothing is refilled, and counting restarts from the new time.
       tokens = Math.min(ERRORS_IN_A_BURST, tokens + Math.max(0, Math.trunc(due)));
       refilledMs = nowMs;
     }
@@ -62,8 +63,8 @@ const INFORMATION_REQUEST = 15;
 const ADDRESS_MASK_REPLY = 18;
 
 /**
- * Each turns packet `i` into an error, and returns false, the packet unchanged, when none may be
- * sent.
+ * Each method turns packet `i` into an error and returns true. If no error may be sent, it returns
+ * false and leaves the packet unchanged.
  */
 export interface IcmpErrors {
   /** "Time to live exceeded in transit", from raw address `from`. */
@@ -108,9 +109,9 @@ export function createIcmpErrors(batch: Batch, turn: Turn, limit: ErrorLimit): I
 }
 
 /**
- * Whether an error may be sent about an ICMP message of this type: queries and their replies, also
- * the deprecated ones of RFC 6918. Other types are errors, or unknown, and may be errors (RFC 1122
- * §3.2.2).
+ * Whether an error may be sent about an ICMP message of this type. The types are queries and their
+ * replies, including those that RFC 6918 deprecates. All other types are errors, or are unknown and
+ * may be errors (RFC 1122 §3.2.2).
  */
 function isAnswered(type: number): boolean {
   return isQuery(type) || (type >= INFORMATION_REQUEST && type <= ADDRESS_MASK_REPLY);

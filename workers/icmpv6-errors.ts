@@ -1,8 +1,8 @@
 /**
- * ICMPv6 errors about an IPv6 packet (RFC 4443 §3): unreachable, too big, time exceeded. As
- * icmp-errors.ts makes those of IPv4, and within the same limit.
+ * ICMPv6 errors about an IPv6 packet (RFC 4443 §3): unreachable, too big, time exceeded. They are
+ * made as icmp-errors.ts makes IPv4 errors, and share its limit.
  *
- *     Ethernet (tags kept) | IPv6 40 | ICMPv6 8 | quoted: as much as makes 1280 bytes (RFC 4443 §2.4 c)
+ *     Ethernet (tags kept) | IPv6 40 | ICMPv6 8 | quoted: up to 1280 bytes in all (RFC 4443 §2.4 c)
  */
 
 import type { Batch } from './batch.js';
@@ -15,9 +15,9 @@ import type { TurnIpv6 } from './packet/turn-ipv6.js';
 const QUOTED_BYTES_MAX = 1280 - IPV6_BYTES - ICMP_BYTES;
 
 /**
- * Each turns packet `i` into an error, and returns false, the packet unchanged, when none may be
- * sent. It comes from the address at word `from` of `addresses`, or, null, from the packet's
- * destination.
+ * Each method turns packet `i` into an error and returns true. If no error may be sent, it returns
+ * false and leaves the packet unchanged. The error's source is the address at word `from` of
+ * `addresses`, or, if that is null, the packet's destination.
  */
 export interface Icmpv6Errors {
   /** "Hop limit exceeded in transit". */

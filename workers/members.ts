@@ -1,17 +1,17 @@
 /**
  * What a middlebox can know of the other members: whether each is heard, and how long ago
- * everything that it had logged of this middlebox's objects was here. Read from the acknowledgement
- * board and the member table, which other threads write.
+ * everything that it had logged about this middlebox's objects had arrived here. The data comes
+ * from the acknowledgement board and the member table, which other threads write.
  *
- * | state    | meaning                                                                                          |
- * | -------- | ------------------------------------------------------------------------------------------------ |
- * | CURRENT  | everything it had logged up to `behindMs` ago is here                                              |
- * | UNHEARD  | no message of it has come since this thread started, or none for longer than the silence timeout   |
- * | DETACHED | it does not send us its units as they come; what we lack is a backlog                              |
- * | JOINING  | it has no state yet                                                                                |
+ * | state    | meaning                                                                                   |
+ * | -------- | ----------------------------------------------------------------------------------------- |
+ * | CURRENT  | everything it had logged up to `behindMs` ago is here                                     |
+ * | UNHEARD  | none of its messages came since this thread started, or within the silence timeout        |
+ * | DETACHED | it does not send us its units as they come; what we lack is a backlog                     |
+ * | JOINING  | it has no state yet                                                                       |
  *
- * `refresh` looks at the boards; the rest is about what it found. It is for timers, a few times a
- * second, not for packets.
+ * `refresh` reads the boards. All other methods are about the last `refresh`. They are meant for
+ * timers, a few times a second, not for the packet path.
  */
 
 import { AckBoard, PeerRecord, VectorRecord } from '../shm/ack-board.js';
@@ -22,34 +22,35 @@ export const MemberState = { CURRENT: 0, UNHEARD: 1, DETACHED: 2, JOINING: 3 } a
 export type MemberState = (typeof MemberState)[keyof typeof MemberState];
 
 export interface Members {
-  /** Our slot, and how many slots there are. */
+  /** Our slot, and the number of slots. */
   readonly self: number;
   readonly slots: number;
-  /** Members that take part, without us; 0: this instance is alone. */
+  /** Number of members, without us. 0: this instance is alone. */
   readonly others: number;
   /**
-   * How far behind a member can be that is heard and has nothing to send: two keepalives and a
-   * half.
+   * The largest `behindMs` of a member that is heard and has nothing to send: two and a half
+   * keepalives.
    */
   readonly quietMs: number;
   refresh(): void;
-  /** Whether another member that takes part has the slot. */
+  /** Whether another member has the slot. */
   isMember(slot: number): boolean;
   state(slot: number): MemberState;
   name(slot: number): string;
   /**
-   * How long ago everything that the member had logged was here, in ms: infinite if that was never
-   * known. What the member holds back for a bandwidth limit is not known here.
+   * How long ago, in milliseconds, everything that the member had logged by then had arrived here.
+   * Infinite if that was never the case. Records that the member still keeps back for a bandwidth
+   * limit are unknown here.
    */
   behindMs(slot: number): number;
-  /** The largest `behindMs` of all members; 0 for an instance that is alone. */
+  /** The largest `behindMs` of all members. 0 if the instance is alone. */
   mostBehindMs(): number;
   /**
-   * The longest round trip of state messages to expect (RFC 6298 §2); -1 before the first
-   * measurement.
+   * The longest round trip of state messages to expect, in milliseconds (RFC 6298 §2). -1 before
+   * the first measurement.
    */
   longestRoundTripMs(slot: number): number;
-  /** Whether every member is CURRENT and behind by no more than this. */
+  /** Whether every member is CURRENT and at most `behindMsMax` behind. */
   isComplete(behindMsMax: number): boolean;
   /** Which members are not, and why, as a sentence. Not for the packet path. */
   lacking(behindMsMax: number): string;
@@ -60,11 +61,11 @@ export interface MembersParts {
   readonly members: SharedArrayBuffer;
   readonly self: number;
   readonly silentMs: number;
-  /** Read anew each time: a reload changes it. */
+  /** Read at each use, because a reload changes it. */
   readonly keepaliveMs: number;
-  /** Ids of the objects that matter. */
+  /** Ids of the objects to judge by. */
   readonly objects: readonly number[];
-  /** Monotonic milliseconds; tests give their own. */
+  /** Monotonic milliseconds. Tests pass their own. */
   readonly clock?: () => number;
 }
 
@@ -77,7 +78,7 @@ export function createMembers(parts: MembersParts): Members {
   const present = new Uint8Array(table.slots);
   const states = new Uint8Array(table.slots);
   const roundTrips = new Float64Array(table.slots);
-  /** When everything that a member had logged by then was here. */
+  /** By member: the latest time by which everything it had logged is here. */
   const completeAt = new Float64Array(table.slots).fill(Number.NEGATIVE_INFINITY);
   const versions = new Float64Array(table.slots * objects.length).fill(-1);
   const missing = new Uint8Array(table.slots * objects.length);
@@ -119,7 +120,7 @@ export function createMembers(parts: MembersParts): Members {
       if (missing[cell] !== 0) isWhole = false;
       if ((missing[cell] & 2) !== 0) isDetached = true;
     }
-    // The message that came last was sent up to a round trip before it was heard.
+    // The last message was sent up to a round trip before it was heard.
     if (isWhole && peer.incarnation !== 0) completeAt[slot] = peer.heardAt - (peer.samples > 0 ? peer.smoothed : 0);
     states[slot] = !isHeard
       ? MemberState.UNHEARD
@@ -188,7 +189,7 @@ export function createMembers(parts: MembersParts): Members {
   };
 }
 
-/** The view of an instance that is alone. */
+/** The members of an instance that is alone. */
 export const ALONE: Members = {
   self: 0,
   slots: 1,

@@ -1,7 +1,8 @@
 /**
- * Middleboxes of the user's own import `constellation` by a link in their folder, which leads to
- * the release that was installed last. A thread must load the release that its instance runs, also
- * after another one was installed: so where the link leads elsewhere, the import is directed here.
+ * Directs a user's own middleboxes to the API of the running release. They import `constellation`
+ * by a link in their folder, which leads to the release that was installed last. A thread must load
+ * the release that its instance runs, even after another was installed. So if the link leads to
+ * another release, the import is redirected to this one.
  */
 
 import * as nodeModule from 'node:module';
@@ -25,7 +26,7 @@ interface SynchronousHooks {
 
 let isDirected = false;
 
-/** Before the module of a middlebox is imported by this thread. */
+/** Call it before this thread imports the module of a middlebox. */
 export function directImports(module: string): void {
   const linked = linkedApi(module);
   if (isDirected || linked === null || linked === API) return;
@@ -41,7 +42,10 @@ export function directImports(module: string): void {
   });
 }
 
-/** What `constellation` means in a module; `null`: nothing, and its import will say so. */
+/**
+ * What `constellation` resolves to in a module. `null` if it does not resolve; the import then
+ * reports that.
+ */
 function linkedApi(module: string): string | null {
   try {
     return pathToFileURL(nodeModule.createRequire(fileURLToPath(module)).resolve(NAME)).href;

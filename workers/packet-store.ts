@@ -1,11 +1,10 @@
 /**
- * Copies of packets, with what the batch knows of each, in memory that is fixed at the start.
+ * Copies of packets, with their batch columns, in memory that is fixed at the start.
  *
  *     cells    a packet lies in as many cells of `CELL_BYTES` as it needs, which are linked
  *     places   a packet's columns, as they were when it was put in
  *
- * A packet that is taken out again is as it was, so it is neither parsed nor admitted a second
- * time.
+ * A packet that is taken out is unchanged, so it is neither parsed nor admitted a second time.
  */
 
 import { NONE } from '../shm/none.js';
@@ -15,24 +14,23 @@ import type { PacketDriver } from './drivers/driver.js';
 export const CELL_BYTES = 256;
 
 export interface PacketStore {
-  /** Packets in it. */
+  /** Number of packets in the store. */
   readonly count: number;
   /** Whether there is room for a packet of `bytes`. */
   hasRoom(bytes: number): boolean;
-  /** Takes a copy of packet `i` of the batch, for which there is room. Returns its place. */
+  /** Copies packet `i` of the batch, for which there must be room. Returns its place. */
   put(i: number): number;
   /**
-   * Adds the packet to the batch, which has room for it, and forgets it. False: the driver has no
-   * memory for it now.
+   * Adds the packet to the batch, which must have room for it, and frees its place. Returns false
+   * if the driver has no memory for it now.
    */
   takeOut(place: number): boolean;
-  /** Forgets everything. */
+  /** Frees everything. */
   clear(): void;
 }
 
 /**
- * Memory that no packet was in is never touched. Made once per data plane: see the head of
- * batch.ts.
+ * Memory that was never used is never touched. Made once per data plane: see the head of batch.ts.
  */
 export function createPacketStore(batch: Batch, driver: PacketDriver, packets: number, cellCount: number): PacketStore {
   const { start, length, port, egress, l3, l4, version, protocol, fragment } = batch;
@@ -45,7 +43,7 @@ export function createPacketStore(batch: Batch, driver: PacketDriver, packets: n
   const freePlaces = new Int32Array(packets);
   let freeCellCount = 0;
   let freePlaceCount = 0;
-  /** A packet in one piece, as the driver takes it. */
+  /** A packet in one piece, for the driver. */
   const whole = new Uint8Array(roomBytes);
 
   const column = (): Int32Array => new Int32Array(packets);
@@ -61,7 +59,7 @@ export function createPacketStore(batch: Batch, driver: PacketDriver, packets: n
   const portPairs = column();
   const links = column();
   const flagBytes = column();
-  // From the beginning of the frame; of the length field 0 if there is none.
+  // Offsets from the start of the frame. The length field's is 0 if there is none.
   const networkHeaders = column();
   const transportHeaders = column();
   const lengthFields = column();

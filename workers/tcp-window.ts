@@ -1,6 +1,6 @@
 /**
- * Reads of TCP segments what their ends expect of each other, and checks by that what would end a
- * connection (shm/objects/tcp-flow-table.ts).
+ * Reads from TCP segments what each end expects of the other, and uses it to check segments that
+ * would end a connection (shm/objects/tcp-flow-table.ts).
  */
 
 import { Plausible, type TcpFlowTable } from '../shm/objects/tcp-flow-table.js';
@@ -23,31 +23,30 @@ const OPTION_NOTHING = 1;
 const OPTION_SCALE = 3;
 
 /**
- * How long the window of an end that is not heard here any more is held against resets: it may send
- * by another site since.
+ * How long the window of a silent end is trusted to reject resets, in seconds. After that, the end
+ * may be sending by another site.
  */
 const HEARD_S = 60;
 
-/** Packets are TCP with their header: no later fragment. */
+/** The packets must be TCP and contain their header, so they are not later fragments. */
 export interface TcpWindow {
   /**
-   * Notes what packet `i` says of end `end` of the connection in `slot`, which sent it. `syn`: also
-   * by a SYN; else the connection is open, and of a SYN only its number is noted.
+   * Notes what packet `i` says about its sender, end `end` of the connection in `slot`. If `syn`, a
+   * SYN counts in full. Otherwise the connection is open, and only the sequence number of a SYN is
+   * noted.
    */
   note(i: number, table: TcpFlowTable, slot: number, end: number, syn: boolean, now: number): void;
   /**
-   * Whether end `end` can expect packet `i`, a FIN or RST to it. What lies out of a window of which
-   * nothing was heard of late may be right.
+   * Whether end `end` can expect packet `i`, a FIN or RST sent to it. If the packet is outside the
+   * window, but nothing was heard of that end for a while, the answer is `UNKNOWN`.
    */
   expects(i: number, table: TcpFlowTable, slot: number, end: number, now: number): Plausible;
-  /**
-   * Whether packet `i`, a RST, refuses the SYN that end `end` of an open connection has sent last.
-   */
+  /** Whether packet `i`, a RST, refuses the last SYN that end `end` of an open connection sent. */
   refusesSyn(i: number, table: TcpFlowTable, slot: number, end: number): boolean;
-  /** The numbers in its header, in 32 bits. */
+  /** The sequence and acknowledgement numbers of the header, as signed 32-bit integers. */
   sequence(i: number): number;
   acknowledged(i: number): number;
-  /** Whether it has data. */
+  /** Whether the segment has data. */
   hasData(i: number): boolean;
 }
 
@@ -56,7 +55,7 @@ export function createTcpWindow(batch: Batch): TcpWindow {
   const { version, l3, l4, flags } = batch;
   const { i32, u8, u16 } = batch.memory;
 
-  /** The window scale a SYN offers. */
+  /** The window scale that a SYN offers. 0 if it offers none. */
   function scaleOf(i: number): number {
     const end = l4[i] + ((u8[l4[i] + OFFSET] & 0xf0) >>> 2);
     for (let at = l4[i] + TCP_BYTES_MIN; at + 2 < end; ) {
@@ -108,7 +107,7 @@ export function createTcpWindow(batch: Batch): TcpWindow {
   };
 }
 
-/** A word of a packet as the number it stands for, in 32 bits. */
+/** Converts a raw word to the number it stands for, as a signed 32-bit integer. */
 function swap32(raw: number): number {
   return (raw << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24);
 }

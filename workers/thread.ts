@@ -71,7 +71,7 @@ export default async function run({ build, thread, plan, buffers }: ThreadTask):
   const instance = await Instance.open(plan, buffers);
   const { slots } = instance;
   threadName(`ct-${slots.name(thread)}`);
-  // a predecessor may have died while it had left the barrier
+  // A predecessor may have died after it had left the barrier.
   instance.control.barrier.enter(thread);
   if (thread < slots.workers) await runWorker(instance, thread);
   else if (thread === slots.send) await runSend(instance, thread);
@@ -253,7 +253,7 @@ function openAfXdp({ plan, metrics, slots }: Instance, io: AfXdpIo, context: Dri
   const { workers } = slots;
   const ports = io.ports.map(({ interface: name }, port) => {
     const mapFd = facts.mapFd[port];
-    // the interface has gone since the instance started
+    // The interface has gone since the instance started.
     if (mapFd === -1) return { interface: name, mapFd };
     const { queues } = interfaceFacts(name);
     assertQueues(name, queues, workers);

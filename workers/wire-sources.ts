@@ -1,19 +1,20 @@
 /**
- * Wire mode, before the middleboxes: packets whose source address no host can have, on any link.
- * They are dropped and counted, so they never become connections, nor evidence.
+ * Wire mode, before the middleboxes: drops and counts packets whose source address no host can
+ * have, on any link. So they never become connections or evidence.
  *
- * | source                          | passes nevertheless                                               |
- * | ------------------------------- | ----------------------------------------------------------------- |
- * | 224/4, 255.255.255.255, 127/8   | –                                                                 |
- * | 0/8                             | from 0.0.0.0: DHCP of a client, to 255.255.255.255 (RFC 2131      |
- * |                                 | §4.1); IGMP (RFC 3376 §4.2.13)                                    |
- * | multicast, ::1, ::ffff:0:0/96   | –                                                                 |
- * | ::                              | MLD (RFC 3590 §4) and neighbour discovery (RFC 4862 §5.4.2), to a |
- * |                                 | multicast address                                                 |
- * | the destination, and its port   | BFD echo packets (RFC 5881 §4), which the neighbour sends back    |
+ * | source                        | exceptions that pass                                            |
+ * | ----------------------------- | --------------------------------------------------------------- |
+ * | 224/4, 255.255.255.255, 127/8 | –                                                               |
+ * | 0/8                           | from 0.0.0.0: DHCP of a client, to 255.255.255.255 (RFC 2131    |
+ * |                               | §4.1); IGMP (RFC 3376 §4.2.13)                                  |
+ * | multicast, ::1, ::ffff:0:0/96 | –                                                               |
+ * | ::                            | MLD (RFC 3590 §4) and neighbour discovery (RFC 4862 §5.4.2), to |
+ * |                               | a multicast address                                             |
+ * | the destination, and its port | BFD echo packets (RFC 5881 §4), which the neighbour sends back  |
  *
- * Of what has no ports the addresses alone are compared, also of fragments. 240/4 passes: some
- * networks use it as private addresses. What passes meets the middleboxes like any packet.
+ * For fragments and for packets without ports, only the addresses are compared. 240/4 passes,
+ * because some networks use it as private addresses. Packets that pass meet the middleboxes like
+ * any other.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -41,7 +42,7 @@ const MULTICAST = 0xe0;
 const MULTICAST_MASK = 0xf0;
 const DHCP_PORTS = swap16(68) | (swap16(67) << 16);
 const BFD_ECHO = swap16(3785);
-/** Last words of ::1, and the third of ::ffff:0:0/96, as they lie in memory. */
+/** The last word of ::1, and the third word of ::ffff:0:0/96, as they lie in memory. */
 const ONE = 0x0100_0000;
 const MAPPED = 0xffff_0000 | 0;
 
@@ -74,7 +75,10 @@ export function createWireSources(batch: Batch, catalogue: MetricCatalogue): () 
     return fragment[i] === Fragment.LATER || ports[i] === DHCP_PORTS;
   }
 
-  /** The source is the destination. */
+  /**
+   * Whether a packet whose source is its destination also has equal ports. Always true for
+   * fragments; false for BFD echo packets.
+   */
   function isToItself(i: number): boolean {
     if (fragment[i] !== WHOLE) return true;
     const pair = ports[i];
@@ -100,7 +104,7 @@ export function createWireSources(batch: Batch, catalogue: MetricCatalogue): () 
     return isSame && isToItself(i);
   }
 
-  /** `to`: word of the destination. */
+  /** `isUnnumbered` for IPv6. `to` is the word index of the destination address. */
   function isUnnumberedIpv6(i: number, to: number): boolean {
     if (protocol[i] !== ICMPV6 || fragment[i] !== WHOLE || (i32[to] & 0xff) !== 0xff) return false;
     const type = flags[i];

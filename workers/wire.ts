@@ -1,13 +1,13 @@
 /**
- * Wire mode, around the middleboxes. Before them: sources that no host can have (wire-sources.ts).
- * After them: what is longer than the MTU of the port it is to leave by.
+ * Wire mode, around the middleboxes. Before them it drops packets whose source no host can have
+ * (wire-sources.ts). After them it handles packets that exceed the MTU of their egress port.
  *
- * The kernel would drop such a frame in silence, after it was counted as sent. It is dropped here
- * and counted. If the packet is IPv6, or IPv4 with "don't fragment" set, it becomes the ICMP error
- * that a router would send, in the name of the packet's destination, since a wire has no address.
- * So the sender adapts, as it would to a router. A wire fragments nothing.
+ * The kernel would silently drop such a packet after it was counted as sent. So it is dropped and
+ * counted here. If it is IPv6, or IPv4 with "don't fragment" set, it becomes the ICMP error that a
+ * router would send. The error's source is the packet's destination, since a wire has no address.
+ * The sender then adapts as it would to a router. A wire fragments nothing.
  *
- * As for a bridge, a frame with a VLAN tag may be as much longer as one tag is.
+ * As with a bridge, a frame with a VLAN tag may exceed the MTU by the length of one tag.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -29,13 +29,13 @@ const COUNTERS = {
 export const WIRE_METRICS: Metric[] = [...counterMetrics(COUNTERS), ...WIRE_SOURCE_METRICS];
 
 export interface Wire {
-  /** Before the middleboxes. */
+  /** Runs before the middleboxes. */
   admit(): void;
-  /** After the middleboxes. */
+  /** Runs after the middleboxes. */
   dispatch(): void;
 }
 
-/** `mtus`: of each port. Made once per data plane: see the head of batch.ts. */
+/** `mtus` gives the MTU of each port. Made once per data plane: see the head of batch.ts. */
 export function createWire(
   batch: Batch,
   mtus: Int32Array,
@@ -60,18 +60,18 @@ export function createWire(
     return length[i] - linkBytes(i) > mtus[to];
   }
 
-  /** Of the Ethernet header and one tag, which the MTU does not count. */
+  /** Bytes of the Ethernet header and one tag, which do not count towards the MTU. */
   function linkBytes(i: number): number {
     return isVlan(u16[(start[i] + ETHERNET_BYTES - 2) >> 1]) ? ETHERNET_BYTES + VLAN_BYTES : ETHERNET_BYTES;
   }
 
-  /** `isParsed`: the columns tell what packet it is. */
+  /** `isParsed`: the header columns are valid. */
   function refuse(i: number, to: number, isParsed: boolean): void {
     batch.drop(i, columns.wire_mtu);
     if (!isParsed) return;
-    // What other tags and headers of the link leave of the MTU.
+    // The MTU that remains for IP after other tags and link-layer headers.
     const mtu = mtus[to] - (l3[i] - start[i] - linkBytes(i));
-    if (packetBytes(i) <= mtu) return; // the rest is padding
+    if (packetBytes(i) <= mtu) return; // the excess is padding
     const isError =
       version[i] === 4
         ? forbidsFragments(i) && errors.fragmentationNeeded(i, destination[i], mtu)
@@ -86,7 +86,10 @@ export function createWire(
     return IPV6_BYTES + upperNumber(i32[(l3[i] + Ipv6At.payloadLength) >> 2] << 16);
   }
 
-  /** "Don't fragment" of IPv4: bit 6 of byte 6, which is in the upper half of word 1. */
+  /**
+   * Whether an IPv4 packet has "don't fragment" set: bit 6 of byte 6, in the upper half of word 1
+   * (which is read as little-endian).
+   */
   function forbidsFragments(i: number): boolean {
     return (i32[(l3[i] + 4) >> 2] & 0x40_0000) !== 0;
   }
