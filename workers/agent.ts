@@ -1,9 +1,7 @@
-/**
- * Every thread is an agent: a duty cycle that can also be stepped by hand in a test.
- */
+/** The interface of every thread: a duty cycle that a test can also step by hand. */
 export interface Agent {
   onStart(): void | Promise<void>;
-  /** One bounded round. Returns how much was done; 0 lets the thread idle. */
+  /** One bounded round. Returns the amount of work done. 0 lets the thread idle. */
   doWork(): number;
   onClose(): void | Promise<void>;
 }

@@ -1,21 +1,21 @@
 /**
- * Which build this is. Its id is a hash of the build, made when it was built (build-id.mjs). All
- * threads of an instance have to run the same build, as they share memory; members need not.
+ * The identity of this build: a hash of its files, made at build time (build-id.mjs). All threads
+ * of an instance must run the same build, because they share memory. Members need not.
  */
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const FILE = new URL('../build-id', import.meta.url);
-/** Where the build lies: its real path, whatever links led to it. */
+/** The folder of the build: its real path, with links resolved. */
 const FOLDER = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** Of the files that this program was loaded from. */
+/** Id of the files that this program was loaded from. */
 export const BUILD_ID = readFileSync(FILE, 'utf8').trim();
 
 /**
- * Why threads cannot be started from the files of this build any more; `null`: they can.
- * `instance`: the build of the instance that starts them.
+ * Why threads can no longer be started from the files of this build. `null` if they can. `instance`
+ * is the build of the instance that starts them.
  */
 export function buildProblem(instance = BUILD_ID, loaded = readBuildId()): string | null {
   if (loaded === instance) return null;
@@ -23,7 +23,7 @@ export function buildProblem(instance = BUILD_ID, loaded = readBuildId()): strin
   return `the instance runs build ${instance}, and its files in ${FOLDER} ${what}: restart the instance`;
 }
 
-/** The id of what lies there now; `null`: nothing does. */
+/** The id of the files there now. `null` if there are none. */
 function readBuildId(): string | null {
   try {
     return readFileSync(FILE, 'utf8').trim();

@@ -1,6 +1,6 @@
 /**
- * An error that says what failed and still shows where: the message of `error` after `what`, and
- * its stack.
+ * An error that adds to `error` what failed: its message is `what` and the message of `error`, and
+ * its stack is that of `error`.
  */
 export function failure(what: string, error: unknown): Error {
   const message = error instanceof Error ? error.message : String(error);

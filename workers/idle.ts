@@ -1,7 +1,7 @@
 /**
- * What a worker does when there is nothing to do: `spin` looks again at once and holds the core;
- * `sleep` looks again a while, for traffic comes in bursts, then waits in the driver until a packet
- * wakes it.
+ * What a worker does when no packets come. `spin` polls again at once and occupies the core.
+ * `sleep` polls for a while, because traffic comes in bursts, and then waits in the driver until a
+ * packet wakes it.
  */
 
 import type { PacketDriver } from './drivers/driver.js';
@@ -9,13 +9,13 @@ import type { PacketDriver } from './drivers/driver.js';
 export type IdleMode = 'sleep' | 'spin';
 
 /**
- * Empty rounds before sleeping: some tens of microseconds, about what going to sleep and waking
- * costs.
+ * Empty rounds before sleeping: some tens of microseconds, about the cost of going to sleep and
+ * waking.
  */
 const ROUNDS_BEFORE_SLEEP = 128;
 /**
- * No sleep is longer, so that a flag main has set and the heartbeat it watches wait no longer
- * either.
+ * Longest sleep, in milliseconds. It bounds the delay of a flag that main sets, and of the
+ * heartbeat that main watches.
  */
 const SLEEP_MS_MAX = 100;
 
@@ -29,7 +29,7 @@ export class Idle {
     this.mode = mode;
   }
 
-  /** After each round, told how much it did. Returns whether it slept. */
+  /** Called after each round with the amount of work done. Returns whether it slept. */
   after(done: number): boolean {
     if (done > 0) {
       this.emptyRounds = 0;

@@ -1,10 +1,10 @@
 /**
- * The log as middleboxes have it: a line with fields, for periodic export and alerts, through the
- * thread's event ring.
+ * The log for middleboxes: a line with fields, for periodic export and alerts, through the thread's
+ * event ring.
  *
- * It is not for every packet: each middlebox of a worker may write `LINES_PER_SECOND`,
- * `LINES_IN_A_BURST` at once; what is more is counted and left out, so whoever sends packets does
- * not fill the disk.
+ * It is not for every packet. Each middlebox of a worker may write `LINES_PER_SECOND` on average
+ * and `LINES_IN_A_BURST` at once. Lines beyond that are counted and left out, so packets cannot
+ * fill the disk.
  */
 
 import type { EventFields, EventLevel, EventWriter } from '../shm/events.js';
@@ -20,7 +20,7 @@ export const MIDDLEBOX_LOG_METRICS: Metric[] = counterMetrics(COUNTERS);
 export const LINES_PER_SECOND = 10;
 export const LINES_IN_A_BURST = 50;
 
-/** False: the line was left out. */
+/** Each method returns false if the line was left out. */
 export interface MiddleboxLog {
   info(text: string, fields?: EventFields): boolean;
   warn(text: string, fields?: EventFields): boolean;

@@ -2,8 +2,8 @@
  * Monotonic milliseconds that all threads of the process agree on (CLOCK_MONOTONIC), with
  * microseconds as fractions.
  *
- * `performance.now()` counts from the start of each thread; the difference to the common clock is
- * taken once.
+ * `performance.now()` counts from the start of each thread. Its offset from the common clock is
+ * measured once.
  */
 
 function offsetMs(): number {

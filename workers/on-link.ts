@@ -1,10 +1,11 @@
 /**
- * Which sources can come in by a port: where no router is behind it (no next hop), the hosts of its
- * own subnets, of all its IPv4 addresses. They are known as they are now: read from the port board.
+ * Which sources are plausible on a port. If no router is behind the port (no next hop), they are
+ * the hosts of the subnets of all its IPv4 addresses. The current addresses are read from the port
+ * board.
  *
- * Nothing is known of a port with a next hop, without an address, with more addresses than the
- * board has, or with subnets of one or two addresses alone (/31, /32), which say nothing about a
- * link.
+ * Nothing is known of a port in these cases: it has a next hop; it has no address; it has as many
+ * addresses as the board has room for, or more; or all its subnets have one or two addresses (/31,
+ * /32), which say nothing about a link.
  */
 
 import { NETWORKS_MAX, type PortBoardReader } from '../shm/port-board.js';
@@ -12,11 +13,11 @@ import { NETWORKS_MAX, type PortBoardReader } from '../shm/port-board.js';
 export interface OnLink {
   /** Whether the subnets of a port are known. */
   knows(port: number): boolean;
-  /** Whether a raw IPv4 address is in one of them. Only of a port that is known. */
+  /** Whether a raw IPv4 address is in one of them. Only for a port that is known. */
   has(port: number, address: number): boolean;
 }
 
-/** `nextHops`: of each port; `null`: its hosts are on the link. */
+/** `nextHops` is by port. `null`: its hosts are on the link. */
 export function createOnLink(facts: PortBoardReader, nextHops: readonly unknown[]): OnLink {
   const { networkCount, networks } = facts;
   return {
@@ -36,7 +37,7 @@ export function createOnLink(facts: PortBoardReader, nextHops: readonly unknown[
   };
 }
 
-/** Whether a raw mask is of a /30 or shorter. */
+/** Whether a raw mask is that of a /30 or shorter. */
 function isLink(mask: number): boolean {
   return ((mask >>> 24) & 3) === 0;
 }

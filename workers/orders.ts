@@ -1,8 +1,8 @@
 /**
- * Orders: what an operator wants of a middlebox while it runs, such as to lift a block. Main parses
- * the words and hands them on through a ring (shm/record-ring.ts) to one worker, that of slot 0,
- * which has them done between two batches, with all that a middlebox may do: what it changes is
- * replicated like anything else.
+ * Orders: what an operator asks of a running middlebox, such as to lift a block. Main parses the
+ * words and passes them through a ring (shm/record-ring.ts) to one worker, in slot 0. That worker
+ * runs them between two batches. A handler may do anything that a middlebox may do, and its changes
+ * are replicated as usual.
  */
 
 import type { RecordReader } from '../shm/record-ring.js';
@@ -13,7 +13,7 @@ export interface OrderKind {
   /** One line. */
   readonly help: string;
   /**
-   * What was written after the command, as words; called by main. Throws an error that says what is
+   * Parses the text after the command into words. Called by main. Throws an error that says what is
    * wrong.
    */
   parse(text: string): Int32Array;
@@ -21,13 +21,13 @@ export interface OrderKind {
 
 export type OrderKinds = Readonly<Record<string, OrderKind>>;
 
-/** Does what was ordered. `words` is used again; `now` is in coarse seconds. */
+/** Carries out an order. `words` is reused after the call. `now` is in coarse seconds. */
 export type OrderHandler = (words: Int32Array, now: number) => void;
 
 const LOOK_S = 0.1;
 const AT_ONCE = 16;
 
-/** Has orders done, by their number in the declaration. Worker 0, once. */
+/** Starts to carry out orders, by their number in the declaration. Called once, by worker 0. */
 export function takeOrders(reader: RecordReader, handlers: ReadonlyMap<number, OrderHandler>, timers: Timers): void {
   if (handlers.size === 0) return;
   let at = 0;

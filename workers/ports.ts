@@ -1,13 +1,13 @@
-/** Ports are known to the data plane by their index in the configuration. */
+/** The data plane knows ports by their index in the configuration. */
 
 import { UNDECIDED } from './batch.js';
 
-/** Ports one instance may have: a port index is a column of counters and a digit of a few names. */
+/** Most ports of one instance. A port index is a column of counters and a digit of a few names. */
 export const PORTS_MAX = 16;
 
 /**
- * The opposite of each port: of two, the other; of any other number none is, and middleboxes have
- * to decide.
+ * The opposite of each port. Of two ports it is the other one. With any other number of ports there
+ * is no opposite, and middleboxes must decide.
  */
 export type Peers = Int32Array;
 

@@ -1,10 +1,10 @@
 /**
- * Records of middleboxes: alerts, bindings made, whatever an operator wants a line of JSON about. A
- * worker writes words of a fixed layout, which costs about as much as a log record; main turns them
- * into JSON and writes them to the operator's file (daemon/records.ts).
+ * Records of middleboxes: alerts, new bindings, anything that an operator wants as a line of JSON.
+ * A worker writes words of a fixed layout, which costs about as much as a log record. Main renders
+ * them as JSON and writes them to the operator's file (daemon/records.ts).
  *
- * A record is lost, and counted, when main cannot follow. What an attacker can cause many of, the
- * middlebox limits itself.
+ * If main falls behind, records are lost and counted. Records that an attacker can cause in large
+ * numbers must be limited by the middlebox itself.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -28,27 +28,27 @@ export interface RecordFields {
 export interface RecordKind {
   /** One line. */
   readonly help: string;
-  /** Words a record has, 1…1024. */
+  /** Words of a record, 1 to 1024. */
   readonly words: number;
-  /** What a record says, as JSON. Called by main, for each; `words` is used again. */
+  /** Renders a record as JSON. Main calls it for each record. `words` is reused after the call. */
   render(words: Int32Array): RecordFields;
 }
 
-/** Declares a kind of record of so many words. */
+/** Declares a kind of record with this many words. */
 export function recordKind(help: string, words: number, render: RecordKind['render']): RecordKind {
   return { help, words, render };
 }
 
 export type RecordKinds = Readonly<Record<string, RecordKind>>;
 
-/** A kind of record as a middlebox has it when it is open: fill in `words`, then `write`. */
+/** Writes records of one kind, in an open middlebox: fill in `words`, then call `write`. */
 export interface Recorder {
   readonly words: Int32Array;
-  /** False: it was lost. */
+  /** Returns false if the record was lost. */
   write(): boolean;
 }
 
-/** Why a kind cannot be one; `null` if it can. */
+/** Why a declaration is invalid; `null` if it is valid. */
 export function flawOfKind({ help, words, render }: Partial<RecordKind>): string | null {
   if (typeof help !== 'string') return 'its help is no text';
   if (!Number.isInteger(words) || (words as number) < 1 || (words as number) > RECORD_WORDS_MAX)
@@ -56,17 +56,17 @@ export function flawOfKind({ help, words, render }: Partial<RecordKind>): string
   return typeof render === 'function' ? null : 'its render is no function';
 }
 
-/** What a worker writes its records with. */
+/** What a worker needs to write its records. */
 export interface RecordChannel {
   readonly writer: RecordWriter;
   /** The worker's row of metrics. */
   readonly row: Float64Array;
   readonly catalogue: MetricCatalogue;
-  /** Unix time in milliseconds; `Date.now` unless told. */
+  /** Unix time in milliseconds. Default: `Date.now`. */
   readonly clock?: () => number;
 }
 
-/** `kind`: its index in the declaration. */
+/** `kind` is its index in the declaration. */
 export function createRecorder(
   { writer, row, catalogue, clock = Date.now }: RecordChannel,
   kind: number,

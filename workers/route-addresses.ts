@@ -1,15 +1,15 @@
 /**
- * Addresses that route mode must not take for a host's: those of the ports themselves, as sources,
- * and the broadcast addresses of the ports' own subnets, as sources and destinations (RFC 2644:
- * directed broadcasts are not forwarded).
+ * Addresses that route mode must not accept as a host's: the ports' own addresses, as sources, and
+ * the broadcast addresses of the ports' subnets, as sources and destinations (RFC 2644: directed
+ * broadcasts are not forwarded).
  *
- * Secondary addresses count. A /31 or /32 has no broadcast address (RFC 3021). Addresses are
- * followed while the instance runs: after the port board changed, `refresh` reads them anew.
+ * Secondary addresses count. A /31 or /32 has no broadcast address (RFC 3021). After the port board
+ * changed, `refresh` reads the addresses again.
  */
 
 import { NETWORKS_MAX, type PortBoardReader } from '../shm/port-board.js';
 
-/** What an address is. */
+/** Kinds of addresses. */
 export const Known = { NOTHING: 0, OWN: 1, BROADCAST: 2 } as const;
 
 const SPREAD = 0x9e3779b1;
@@ -17,9 +17,9 @@ const MARKS = 1024;
 const SHIFT = 22;
 
 export interface RouteAddresses {
-  /** Once a batch. */
+  /** Called once per batch. */
   refresh(): void;
-  /** What a raw IPv4 address is: of most addresses a load tells. */
+  /** The kind of a raw IPv4 address. For most addresses it takes one load. */
   kindOf(address: number): number;
 }
 
@@ -64,7 +64,10 @@ export function createRouteAddresses(facts: PortBoardReader): RouteAddresses {
   return { refresh, kindOf };
 }
 
-/** Whether a raw mask leaves two bits for hosts: the last bits are those of the last byte. */
+/**
+ * Whether a raw mask leaves at least two bits for hosts. The last bits of the mask are in the top
+ * byte of the raw word.
+ */
 function hasBroadcast(mask: number): boolean {
   return ((mask >>> 24) & 3) === 0;
 }

@@ -1,13 +1,13 @@
 /**
- * Rules: an option of a middlebox that is a text of its own (a firewall's rules, an allow-list),
- * and can be replaced while the instance runs.
+ * Rules: an option of a middlebox that is a text of its own (a firewall's rules, an allow-list) and
+ * can be replaced while the instance runs.
  *
- *     text ─ compile (a thread of its own) ─▶ words ─ publish (main) ─▶ shared memory (rule-board.ts) ─▶ next batch
+ *     text ─ compile (own thread) ─▶ words ─ publish (main) ─▶ rule board ─▶ next batch
  *
- * The middlebox brings the compiler, a pure function that says all that is wrong with a text at
- * once. What it makes of the text are words, laid out as the middlebox likes, with no addresses in
- * them but from their beginning on; and entries, the lines that are counted and shown. A text with
- * mistakes changes nothing: the rules that are in force stay.
+ * The middlebox supplies the compiler, a pure function that reports all errors of a text at once.
+ * The compiler returns words and entries. The words have any layout that the middlebox likes, with
+ * offsets relative to their beginning (rule-board.ts). The entries are the lines that are counted
+ * and shown. A text with errors changes nothing: the current rules stay in force.
  */
 
 import type { RuleReader } from '../shm/rule-board.js';
@@ -22,5 +22,5 @@ export {
   type RulesText,
 } from '../options/rules.js';
 
-/** What a worker has of rules; see rule-board.ts. */
+/** A worker's view of rules (rule-board.ts). */
 export type Rules = Pick<RuleReader, 'words' | 'base' | 'version' | 'refresh' | 'count'>;

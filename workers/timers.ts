@@ -1,15 +1,15 @@
 /**
- * Timers of a worker: what middleboxes have done every so many seconds, whether packets come or
- * not: expiry, export.
+ * Timers of a worker: periodic work of middleboxes, such as expiry and export, whether or not
+ * packets come.
  *
- * They run between batches, one a round, so that packets wait for one callback at most; what there
- * is to do is up to the callback to bound. A timer is due at start + n · period on the monotonic
- * clock, so it neither drifts nor follows the wall clock. One that is due again before it ran has
- * missed a turn, which is counted and not made up for. A worker without packets sleeps a tenth of a
- * second at most (idle.ts), so much later a timer may run.
+ * Timers run between batches, one per round, so packets wait for one callback at most. A callback
+ * must bound its own work. A timer is due at start + n · period on the monotonic clock, so it
+ * neither drifts nor follows the wall clock. If a timer is due again before it ran, the missed run
+ * is counted and not repeated. A worker without packets sleeps a tenth of a second at most
+ * (idle.ts), and delays timers by up to that.
  *
- * What a callback throws ends the worker, as what a packet function throws does; it is started
- * again.
+ * An exception in a callback ends the worker, as one in a packet function does. The worker is then
+ * started again.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -24,12 +24,12 @@ const COUNTERS = {
 
 export const TIMER_METRICS: Metric[] = counterMetrics(COUNTERS);
 
-/** No timer is due more often: what a sleeping worker can hold. */
+/** Shortest period, in seconds: the longest sleep of a worker. */
 export const TIMER_SECONDS_MIN = 0.1;
 const TIMER_SECONDS_MAX = 86_400;
 /**
- * The monotonic clock is read no more often than this, by the wall clock, which the round has read
- * already.
+ * Shortest time between two reads of the monotonic clock, in milliseconds of the wall clock, which
+ * the round has read already.
  */
 const LOOK_MS = 10;
 
@@ -51,14 +51,17 @@ export class Timers {
   private nextMs = Number.POSITIVE_INFINITY;
   private lookedMs = 0;
 
-  /** `clock`: monotonic milliseconds; tests give their own. */
+  /** `clock`: monotonic milliseconds. Tests pass their own. */
   constructor(row: Float64Array, catalogue: MetricCatalogue, clock: () => number = monotonicMs) {
     this.row = row;
     this.columns = columnsOf(catalogue, COUNTERS);
     this.clock = clock;
   }
 
-  /** From now on, every so many seconds. `owner` is named in the error when the callback throws. */
+  /**
+   * Runs `callback` every `seconds` from now on. If it throws, the error names `owner`. Throws a
+   * `RangeError` if `seconds` is below `TIMER_SECONDS_MIN` or above a day.
+   */
   every(owner: string, seconds: number, callback: TimerCallback): void {
     if (!(seconds >= TIMER_SECONDS_MIN && seconds <= TIMER_SECONDS_MAX))
       throw new RangeError(`every ${seconds} seconds: from ${TIMER_SECONDS_MIN} to ${TIMER_SECONDS_MAX} are possible`);
@@ -68,7 +71,7 @@ export class Timers {
     this.nextMs = Math.min(this.nextMs, dueMs);
   }
 
-  /** Runs the timer that is due longest, if one is. Returns whether there was one. */
+  /** Runs the timer that is overdue longest, if any is due. Returns whether one ran. */
   run(unixMs: number, now: number): boolean {
     if (this.timers.length === 0) return false;
     const since = unixMs - this.lookedMs;
@@ -78,7 +81,7 @@ export class Timers {
       this.lookedMs = unixMs;
       return false;
     }
-    // There may be another: the next round looks again.
+    // Another may be due: the next round checks again.
     this.runOne(clockMs, now);
     return true;
   }

@@ -1,5 +1,6 @@
 /**
- * Packets and bytes by port, in and out; and what could not go out because the port was unusable.
+ * Counts packets and bytes by port, in both directions, and packets that could not leave because
+ * their port was unusable.
  */
 
 import type { Metric, MetricCatalogue } from '../shm/metrics.js';
@@ -19,7 +20,7 @@ const TX_PACKETS = 2;
 const TX_BYTES = 3;
 const TX_UNUSABLE = 4;
 
-/** `port0_rx_packets`, `port0_rx_bytes`, … in one run of columns. */
+/** `port0_rx_packets`, `port0_rx_bytes`, … in consecutive columns. */
 export function trafficMetrics(ports: number): Metric[] {
   const metrics: Metric[] = [];
   for (let port = 0; port < ports; port++)
@@ -29,16 +30,16 @@ export function trafficMetrics(ports: number): Metric[] {
 }
 
 export interface Traffic {
-  /** Counts what came in. */
+  /** Counts the packets received. */
   received(): void;
-  /** Counts what has a port to leave by. */
+  /** Counts the packets that have a port to leave by. */
   sending(): void;
 }
 
-/** Of packets that leave by a port without being in a batch. */
+/** Counts packets that leave by a port outside a batch. */
 export interface SentCounter {
   sent(port: number, bytes: number): void;
-  /** Dropped: the port was unusable. */
+  /** Counts a packet that was dropped because the port was unusable. */
   unusable(port: number): void;
 }
 

@@ -2,14 +2,14 @@
  * Wire mode, before the middleboxes: drops and counts packets whose source address no host can
  * have, on any link. So they never become connections or evidence.
  *
- * | source                        | exceptions that pass                                            |
- * | ----------------------------- | --------------------------------------------------------------- |
- * | 224/4, 255.255.255.255, 127/8 | –                                                               |
- * | 0/8                           | from 0.0.0.0: DHCP of a client, to 255.255.255.255 (RFC 2131    |
- * |                               | §4.1); IGMP (RFC 3376 §4.2.13)                                  |
- * | multicast, ::1, ::ffff:0:0/96 | –                                                               |
- * | ::                            | MLD (RFC 3590 §4) and neighbour discovery (RFC 4862 §5.4.2), to |
- * |                               | a multicast address                                             |
+ * | source                        | exceptions that pass                                          |
+ * | ----------------------------- | ------------------------------------------------------------- |
+ * | 224/4, 255.255.255.255, 127/8 | –                                                             |
+ * | 0/8                           | from 0.0.0.0: DHCP of a client, to 255.255.255.255 (RFC 2131  |
+ * |                               | §4.1); IGMP (RFC 3376 §4.2.13)                                |
+ * | multicast, ::1, ::ffff:0:0/96 | –                                                             |
+ * | ::                            | MLD (RFC 3590 §4) and neighbour discovery (RFC 4862 §5.4.2),  |
+ * |                               | to a multicast address                                        |
  * | the destination, and its port | BFD echo packets (RFC 5881 §4), which the neighbour sends back  |
  *
  * For fragments and for packets without ports, only the addresses are compared. 240/4 passes,
