@@ -1,6 +1,6 @@
 /**
- * What the kernel and the driver count of a worker's AF_XDP sockets, as metrics: where packets go
- * that nobody sees.
+ * Metrics of a worker's AF_XDP sockets, counted by the kernel and the driver. They show where
+ * packets go that never reach the data plane.
  */
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
@@ -30,12 +30,12 @@ export class AfXdpCounts {
   private readonly counterFds: Int32Array;
   private readonly row: Float64Array;
   private readonly columns: Columns<typeof COUNTERS>;
-  /** What was already added to the row, which outlives this driver. */
+  /** By column: the count already added to the row, which outlives this driver. */
   private readonly added = new Map<number, number>();
 
   /**
-   * `counterFds`: the XDP programs' counters of frames without a socket, as they are now, in the
-   * one worker that reads them; -1 for none.
+   * `counterFds` are the current counters of the XDP programs for frames without a socket, by port;
+   * -1 for none. Only one worker reads them.
    */
   constructor(driver: AfXdpDriver, counterFds: Int32Array, row: Float64Array, catalogue: MetricCatalogue) {
     this.driver = driver;
@@ -44,7 +44,7 @@ export class AfXdpCounts {
     this.columns = columnsOf(catalogue, COUNTERS);
   }
 
-  /** Asks the kernel: a system call per socket, so not per batch. */
+  /** Reads the kernel's counts. It makes a system call per socket, so do not call it per batch. */
   note(): void {
     const { columns } = this;
     for (const fd of this.counterFds) this.row[columns.xdp_no_socket] += taken(fd);
@@ -89,8 +89,8 @@ export class AfXdpCounts {
 }
 
 /**
- * Main may have closed a counter since the port board showed it: with its interface, the frames are
- * gone.
+ * Reads and resets a counter. Main may have closed it since the port board named it. Its interface
+ * is then gone, and its frames are not counted.
  */
 function taken(fd: number): number {
   if (fd === -1) return 0;

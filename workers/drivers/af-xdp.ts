@@ -1,13 +1,13 @@
 /**
- * The `af_xdp` driver: N ports of one worker over one packet memory, so that a frame that came in
- * by one port leaves by another without a copy. The kernel is called once a batch to send (where it
- * must be kicked) and to sleep; everything else happens in shared rings.
+ * The `af_xdp` driver: the ports of one worker over one packet memory, so a frame received on one
+ * port leaves by another without a copy. System calls are needed only to send (one per port and
+ * batch, if the kernel must be kicked) and to sleep. Everything else happens in shared rings.
  *
- * A port has a socket for each queue of its interface that this worker serves. It receives from all
- * of them in turn, and sends by the first.
+ * A port has one socket for each queue of its interface that this worker serves. It receives from
+ * all of them in turn, and sends by the first.
  *
- * Everything belongs to the thread that opened it: when a worker dies its sockets close, the kernel
- * takes them out of the XSKMAP, and a replacement binds the same queues.
+ * All resources belong to the thread that opened them. When a worker dies, its sockets close and
+ * the kernel removes them from the XSKMAP. A replacement then binds the same queues.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
@@ -29,46 +29,47 @@ import { type AfXdpPortStatistics, BIND_PATIENCE_MS, XskSockets } from './xsk-so
 
 export interface AfXdpPort {
   readonly interface: string;
-  /** Receive queues of the interface that this worker serves; queue 0 by default. */
+  /** Receive queues of the interface that this worker serves. Default: queue 0. */
   readonly queues?: readonly number[];
   /**
-   * The interface's XSKMAP, from `attachXdp` in the main thread; -1: the port has none yet. Absent:
-   * the driver attaches by itself, as below.
+   * The interface's XSKMAP, from `attachXdp` in the main thread. -1: the port has none yet. Absent:
+   * the driver attaches by itself, with the next two options.
    */
   readonly mapFd?: number;
-  /** Used without `mapFd`: `auto` by default. */
+  /** Used without `mapFd`. Default: `auto`. */
   readonly mode?: XdpMode;
-  /** Used without `mapFd`: `{ mode: 'all' }` by default. */
+  /** Used without `mapFd`. Default: `{ mode: 'all' }`. */
   readonly filter?: XdpFilter;
-  /** Absent: zero-copy where every port's driver has it. */
+  /** Absent: zero-copy if every port's driver supports it. */
   readonly zeroCopy?: boolean;
 }
 
 export interface AfXdpOptions {
   readonly ports: readonly AfXdpPort[];
   /**
-   * Entries of each ring of a port with one queue; a power of two, 4096 by default. Small rings
+   * Entries of each ring of a port with one queue: a power of two, by default 4096. Small rings
    * drop bursts. Several queues share them (`ringEntries`).
    */
   readonly ringSize?: number;
-  /** 2048 (default) or 4096; a frame may be 258 bytes less. */
+  /** 2048 (default) or 4096. The longest frame is 258 bytes shorter. */
   readonly chunkBytes?: number;
   /**
-   * Frames may be longer than a chunk, up to `JUMBO_FRAME_BYTES_MAX` (Linux 6.6); default false.
+   * Whether frames may be longer than a chunk, up to `JUMBO_FRAME_BYTES_MAX` (Linux 6.6). Default:
+   * false.
    */
   readonly multiBuffer?: boolean;
-  /** Chunks of packet memory; by default as many as all rings can hold. */
+  /** Chunks of packet memory. Default: as many as all rings can hold, plus two batches. */
   readonly chunks?: number;
   /** Never sleep in `wait`. */
   readonly busy?: boolean;
   /**
-   * Called when the kernel has unbound a port's sockets, because its interface is gone; they are
-   * closed by then.
+   * Called after the kernel has unbound a port's sockets because its interface is gone. They are
+   * already closed then.
    */
   readonly onGone?: (port: number) => void;
   /**
-   * An eventfd (`eventCreate`) of any thread, by which others wake this driver. Absent: the driver
-   * makes its own.
+   * An eventfd (`eventCreate`) of any thread, by which other threads wake this driver. Absent: the
+   * driver makes its own.
    */
   readonly wakeFd?: number;
 }
@@ -79,7 +80,7 @@ const SOCKETS_MAX = 512;
 const CHUNK_BYTES = 2048;
 
 /**
- * Entries of the rings of each of a port's `queues` sockets: the port's share of packet memory
+ * Entries of the rings of each of a port's `queues` sockets. The port's share of packet memory
  * stays the same.
  */
 export function ringEntries(ringSize: number, queues: number): number {
@@ -96,18 +97,18 @@ export class AfXdpDriver implements PacketDriver {
   private readonly umem: Umem;
   private readonly sockets: XskSockets;
   private readonly attachments: XdpAttachment[] = [];
-  /** Descriptors `wait` sleeps on: the sockets' and the wake-up's. */
+  /** Descriptors that `wait` sleeps on: those of the sockets and the wake-up. */
   private waitFds: Int32Array;
   private readonly busy: boolean;
   private readonly multiBuffer: boolean;
   private readonly ownsWakeFd: boolean;
-  /** Frames that were to leave by a port without a socket. */
+  /** Number of frames that were to leave by a port without a socket. */
   private unsent = 0;
   private readonly onGone: (port: number) => void;
   private turn = 0;
   private closed = false;
 
-  /** @throws NativeError saying what is missing; nothing is left open then */
+  /** @throws NativeError that says what is missing. Nothing stays open then. */
   constructor(options: AfXdpOptions) {
     const { chunkBytes = CHUNK_BYTES } = options;
     const count = options.ports.length;
@@ -119,8 +120,7 @@ export class AfXdpDriver implements PacketDriver {
         `${places} queues for one worker, of at most ${SOCKETS_MAX}: use more workers, or fewer queues (ethtool -L)`,
       );
     const ringSize = ringEntries(options.ringSize ?? RING_SIZE, most);
-    // All rings of a socket hold at most two ring sizes of chunks; a batch is in the worker's
-    // hands.
+    // A socket's rings hold at most two ring sizes of chunks. The worker itself has a batch.
     const chunks = options.chunks ?? places * 2 * ringSize + 2 * BATCH_CAPACITY;
     if (chunks < places * ringSize)
       throw new RangeError(
@@ -130,7 +130,7 @@ export class AfXdpDriver implements PacketDriver {
     this.onGone = options.onGone ?? (() => {});
     this.ownsWakeFd = options.wakeFd === undefined;
     this.multiBuffer = options.multiBuffer ?? false;
-    // A batch of the longest frames, and a frame that is not yet complete per socket.
+    // Jumbo buffers: one per packet of a batch, and one per socket for an incomplete frame.
     this.umem = new Umem(chunks, chunkBytes, this.multiBuffer ? BATCH_CAPACITY + places : 0);
     this.memory = this.umem.memory;
     this.wakeFd = options.wakeFd ?? eventCreate();
@@ -152,17 +152,17 @@ export class AfXdpDriver implements PacketDriver {
   }
 
   /**
-   * Between batches: opens a port's sockets, of these queues, and enters them into the interface's
+   * Between batches: opens a port's sockets for these queues, and enters them into the interface's
    * map. Never waits.
    *
-   * @throws NativeError; the port stays closed then
+   * @throws NativeError. The port stays closed then.
    */
   openPort(port: number, queues: readonly number[], mapFd: number): void {
     this.sockets.open(port, queues, mapFd, 0);
     this.listWaitFds();
   }
 
-  /** Between batches: closes a port's sockets. `isGone`: there is no such interface any more. */
+  /** Between batches: closes a port's sockets. `isGone`: the interface no longer exists. */
   closePort(port: number, isGone: boolean): void {
     this.sockets.close(port, isGone);
     this.listWaitFds();
@@ -171,7 +171,8 @@ export class AfXdpDriver implements PacketDriver {
   receive(batch: Batch): number {
     const { all: receivers } = this.sockets;
     let count = 0;
-    // Each call begins with the next socket, so that a queue that fills every batch starves none.
+    // Each call begins with the next socket, so a queue that fills every batch does not starve
+    // others.
     let index = this.turn < receivers.length ? this.turn : 0;
     this.turn = index + 1;
     for (let i = 0; i < receivers.length && count < BATCH_CAPACITY; i++) {
@@ -221,7 +222,7 @@ export class AfXdpDriver implements PacketDriver {
   send(port: number, frames: Uint8Array, at: number, length: number): boolean {
     const sender = this.sockets.senders[port];
     if (sender !== null) return sender.sendCopy(frames, at, length);
-    this.unsent++; // it would wait for ever
+    this.unsent++; // false would make the caller retry for ever
     return true;
   }
 
@@ -259,17 +260,17 @@ export class AfXdpDriver implements PacketDriver {
     eventSignal(this.wakeFd);
   }
 
-  /** Of every open socket, then of each port's closed ones together. */
+  /** Statistics of every open socket, then of each port's closed sockets in sum. */
   statistics(): AfXdpPortStatistics[] {
     return this.sockets.statistics();
   }
 
-  /** Chunks that no socket has. */
+  /** Number of chunks that no socket has. */
   get freeChunks(): number {
     return this.umem.available;
   }
 
-  /** Frames dropped because their port had no socket. */
+  /** Number of frames dropped because their port had no socket. */
   get txUnsent(): number {
     return this.unsent;
   }
@@ -277,10 +278,10 @@ export class AfXdpDriver implements PacketDriver {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    // Detached first, so that from here on the kernel gets every frame.
+    // Detach first, so the kernel gets every frame from here on.
     for (const attachment of this.attachments.splice(0)) attachment.close();
     for (const { fd } of [...this.sockets.all].reverse()) closeDescriptor(fd);
-    // The allocator may give these pages to whoever comes next, who may need them in a fork.
+    // The allocator may reuse these pages for data that must be visible in a fork.
     adviseMemory(this.memory.u8, 'dofork');
     if (this.ownsWakeFd) closeDescriptor(this.wakeFd);
   }
@@ -291,15 +292,15 @@ export class AfXdpDriver implements PacketDriver {
     return attachment.mapFd;
   }
 
-  /** The kernel has unbound a port's sockets. */
+  /** Handles a port whose sockets the kernel has unbound. */
   private gone(port: number): void {
     this.closePort(port, true);
     this.onGone(port);
   }
 
   /**
-   * Opens every port that has a map. Where zero-copy is not asked for and not every port has it,
-   * all copy.
+   * Opens every port that has a map. If zero-copy is not configured and not every port supports it,
+   * all sockets copy.
    */
   private openAll(ports: readonly AfXdpPort[]): void {
     const mapFds = ports.map((port) => port.mapFd ?? this.attach(port));

@@ -1,6 +1,6 @@
 /**
- * A frame that comes in several chunks, put together in a jumbo buffer. One per socket: the kernel
- * gives the parts of a frame one after the other.
+ * Assembles a frame that arrives in several chunks in a jumbo buffer. There is one assembly per
+ * socket, because the kernel delivers the parts of a frame one after the other.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -10,8 +10,8 @@ export class Assembly {
   /** Whether a part was added since the last `end`. */
   isOpen = false;
   /**
-   * Where the frame starts; `NONE`: it is too long, or no buffer was free, and the rest of it is
-   * passed over.
+   * Byte offset of the frame. `NONE`: it is too long, or no buffer was free, and the rest of it is
+   * skipped.
    */
   start: number = NONE;
   length = 0;
@@ -39,7 +39,7 @@ export class Assembly {
     this.length += bytes;
   }
 
-  /** The frame was taken over, or passed over: the next part is another frame's first. */
+  /** Ends a frame that was taken or skipped. The next part begins another frame. */
   end(): void {
     this.isOpen = false;
     this.start = NONE;

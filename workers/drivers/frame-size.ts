@@ -1,14 +1,14 @@
 /**
- * How packet memory must be laid out for the MTUs of a worker's ports.
+ * Chooses the layout of packet memory for the MTUs of a worker's ports.
  *
  *     longest frame    layout
  *     1790 bytes       chunks of 2048 bytes
  *     3838 bytes       chunks of 4096 bytes, the most that the kernel allows
  *     16126 bytes      frames in several chunks of 4096 bytes (multi-buffer XDP, Linux 6.6)
  *
- * A frame is longer than its MTU by the Ethernet header and up to four VLAN tags. What no layout
- * holds is refused at the start, with the reason: the kernel would drop such frames and nobody
- * would notice but by what does not arrive.
+ * A frame is longer than its MTU by the Ethernet header and up to four VLAN tags. An MTU that no
+ * layout supports is refused at the start, with the reason. Otherwise the kernel would silently
+ * drop its frames.
  */
 
 import { frameBytesMax, JUMBO_FRAME_BYTES_MAX } from './umem.js';
@@ -36,9 +36,8 @@ export function mtuMax({ chunkBytes, multiBuffer }: FrameLayout): number {
 /**
  * The smallest layout for the largest MTU of these ports.
  *
- * @param isMultiBuffer whether the kernel has AF_XDP frames of several chunks; asked only if it
- * matters
- * @throws Error that names the port, its MTU and what to change
+ * @param isMultiBuffer whether the kernel supports AF_XDP frames of several chunks; called only if
+ * needed @throws Error that names the port, its MTU and what to change
  */
 export function frameLayout(ports: readonly FramePort[], isMultiBuffer: () => boolean): FrameLayout {
   const { name, mtu } = ports.reduce((largest, port) => (port.mtu > largest.mtu ? port : largest));

@@ -1,22 +1,20 @@
 /**
- * The memory driver: packet I/O without I/O, for tests and benchmarks.
+ * The memory driver: a packet driver without I/O, for tests and benchmarks.
  *
- * Frames given at the start are served in turn between ports, once or for ever; `inject` adds more.
- * What is sent is captured, or only counted where a benchmark is not to pay for copies.
+ * Frames given at the start are received in order, once or in a loop. `inject` adds more. Sent
+ * frames are captured, or only counted if a benchmark must not pay for copies.
  *
- * Packet `i` of a batch always lies in chunk `i`: a batch is given back whole before the next is
- * taken, so no other chunk is ever in use. Frames are kept packed as words and copied in on
- * `receive`, as a NIC would write them; a middlebox may therefore change them and still see them
- * fresh in the next round.
+ * Packet `i` of a batch is always in chunk `i`. A batch is given back whole before the next is
+ * taken, so no other chunk is ever in use. Frames are stored packed as words and copied on
+ * `receive`, as a NIC would write them. So a middlebox may change them, and gets them unchanged in
+ * the next loop.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
 import { PacketMemory } from '../packet/memory.js';
 import type { PacketDriver } from './driver.js';
 
-/**
- * Where frames start in a chunk: 2 modulo 4, with room before them as drivers with headroom have.
- */
+/** Offset of frames in a chunk: 2 modulo 4, with headroom as in real drivers. */
 const HEADROOM = 258;
 const CHUNK_BYTES = 4096;
 export const MEMORY_FRAME_BYTES_MAX = CHUNK_BYTES - HEADROOM;
@@ -29,26 +27,26 @@ export interface MemoryFrame {
 export interface MemoryDriverOptions {
   /** Number of ports. */
   readonly ports: number;
-  /** Served in this order. */
+  /** Received in this order. */
   readonly frames?: readonly MemoryFrame[];
-  /** Begin again at the end; default false. */
+  /** Whether to begin again at the end. Default: false. */
   readonly loop?: boolean;
-  /** Keep what is sent in `sent`; default true. */
+  /** Whether to keep sent frames in `sent`. Default: true. */
   readonly capture?: boolean;
   /**
-   * Copy no more than this much of a frame, its headers: what lies behind is left over from before.
-   * Default: all.
+   * Most bytes of a frame to copy, such as its headers. Bytes after them are left over from earlier
+   * frames. Default: all.
    */
   readonly copyBytes?: number;
-  /** Packets a batch holds at most; default and limit `BATCH_CAPACITY`. */
+  /** Most packets in a batch. Default and limit: `BATCH_CAPACITY`. */
   readonly burst?: number;
 }
 
 export class MemoryDriver implements PacketDriver {
   readonly memory: PacketMemory;
-  /** What was sent, in order, when capturing. The tests may empty it. */
+  /** Captured frames, in order. Tests may empty it. */
   readonly sent: MemoryFrame[] = [];
-  /** Packets sent and bytes sent, by port. */
+  /** Packets and bytes sent, by port. */
   readonly sentPackets: Float64Array;
   readonly sentBytes: Float64Array;
   private readonly loop: boolean;
@@ -57,8 +55,8 @@ export class MemoryDriver implements PacketDriver {
   private readonly burst: number;
   private readonly sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-  // The frames: words from `firstWord[n]` on, two bytes of padding first, as the start in a chunk
-  // is 2 modulo 4.
+  // The frames: words from `firstWord[n]` on, after two bytes of padding, because frames start at 2
+  // modulo 4 in a chunk.
   private words = new Int32Array(1024);
   private wordsUsed = 0;
   private firstWord = new Int32Array(64);
@@ -79,8 +77,8 @@ export class MemoryDriver implements PacketDriver {
   }
 
   /**
-   * Lets a frame come in by `port`, after those already waiting. Throws when it is longer than a
-   * chunk takes.
+   * Adds a frame that arrives by `port`, after those already waiting. Throws a RangeError if it is
+   * longer than `MEMORY_FRAME_BYTES_MAX` or if there is no such port.
    */
   inject(port: number, frame: Uint8Array): void {
     if (frame.length > MEMORY_FRAME_BYTES_MAX)
@@ -168,7 +166,7 @@ export class MemoryDriver implements PacketDriver {
     return true;
   }
 
-  /** Frames only come by `inject`, in this thread, so there is nothing to be woken by. */
+  /** Frames arrive only by `inject`, in this thread, so nothing can end the wait early. */
   wait(timeoutMs: number): void {
     if (this.next === this.frames) Atomics.wait(this.sleeper, 0, 0, timeoutMs);
   }

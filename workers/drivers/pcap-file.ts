@@ -1,11 +1,11 @@
 /**
  * Capture files in the classic pcap format (draft-ietf-opsawg-pcap), link type Ethernet.
  *
- *     file      magic 4 | version 2.2 | reserved 8 | longest record 4 | FCS length, link type 4
- *     record    seconds 4 | micro- or nanoseconds 4 | bytes captured 4 | bytes of the frame 4 | bytes …
+ *     file     magic 4 | version 2.4: 4 | reserved 8 | longest record 4 | FCS length, link type 4
+ *     record   seconds 4 | micro- or nanoseconds 4 | bytes captured 4 | bytes of the frame 4 | bytes
  *
- * Numbers are in the byte order of the machine that wrote the file, and the magic number tells it,
- * and whether the fraction of a second is in micro- or nanoseconds.
+ * Numbers are in the byte order of the machine that wrote the file. The magic number shows the byte
+ * order, and whether fractions of a second are in micro- or nanoseconds.
  */
 
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
@@ -15,16 +15,19 @@ const MAGIC_NANOSECONDS = 0xa1b23c4d;
 const VERSION_MAJOR = 2;
 const VERSION_MINOR = 4;
 const LINK_ETHERNET = 1;
-/** Set when the upper four bits say how many half words of frame check sequence end each frame. */
+/**
+ * Set if the upper four bits give the length of the frame check sequence that ends each frame, in
+ * half words.
+ */
 const FCS_PRESENT = 0x0400_0000;
 const FILE_HEADER_BYTES = 24;
 const RECORD_HEADER_BYTES = 16;
-/** What libpcap takes at most. A record that claims more is damage, not a frame. */
+/** The most that libpcap accepts. A record that claims more is damage, not a frame. */
 const RECORD_BYTES_MAX = 262_144;
 const READ_AHEAD_BYTES = RECORD_BYTES_MAX + RECORD_HEADER_BYTES;
 const WRITE_BUFFER_BYTES = 256 * 1024;
 
-/** What is wrong with a file, and where. */
+/** A damaged or unsupported file: what is wrong, and at which byte. */
 export class PcapError extends Error {
   constructor(file: string, offset: number, why: string) {
     super(`${file}: at byte ${offset}: ${why}`);
@@ -38,25 +41,25 @@ const OTHER_FORMATS: Readonly<Record<number, string>> = {
 };
 
 /**
- * Reads record after record with a bounded buffer. `next()` steps; the fields are of the record
- * stepped to.
+ * Reads one record after the other through a bounded buffer. `next()` steps to a record, and the
+ * fields describe it.
  */
 export class PcapReader {
   readonly file: string;
   readonly nanosecondFile: boolean;
-  /** Time of the record. */
+  /** Time stamp of the record. */
   seconds = 0;
   nanoseconds = 0;
   /** The record's bytes: `buffer[at … at + bytes)`, valid until the next step. */
   readonly buffer = Buffer.allocUnsafe(READ_AHEAD_BYTES);
   at = 0;
   bytes = 0;
-  /** Whether the file ended within its last record, as one does whose writer was stopped. */
+  /** Whether the file ended within its last record, for example because its writer was stopped. */
   truncated = false;
   private readonly fd: number;
   private readonly littleEndian: boolean;
   private readonly fcsBytes: number;
-  /** The buffer holds `buffer[from … to)` unread; `from` is `offset` in the file. */
+  /** `buffer[from … to)` is unread. `from` is at byte `offset` of the file. */
   private from = 0;
   private to = 0;
   private offset = 0;
@@ -101,12 +104,12 @@ export class PcapReader {
   }
 
   /**
-   * Steps to the next record; false at the end. Throws a `PcapError` where the file is damaged; it
-   * then is at its end.
+   * Steps to the next record. Returns false at the end. Throws a `PcapError` if the file is
+   * damaged; the reader is then at its end.
    */
   next(): boolean {
     if (this.ended) return false;
-    this.ended = true; // unless a whole record is found
+    this.ended = true; // reset below if a whole record is found
     if (!this.fill(RECORD_HEADER_BYTES)) {
       this.truncated = this.to > this.from;
       return false;
@@ -144,7 +147,7 @@ export class PcapReader {
     this.offset += bytes;
   }
 
-  /** Makes at least `bytes` bytes of the file lie at `from`; false if it has not so many left. */
+  /** Reads until at least `bytes` bytes are at `from`. Returns false if the file has fewer left. */
   private fill(bytes: number): boolean {
     if (this.to - this.from >= bytes) return true;
     this.buffer.copyWithin(0, this.from, this.to);
@@ -174,7 +177,7 @@ export class PcapWriter {
   private readonly nanosecondFile: boolean;
   private readonly buffer = Buffer.allocUnsafe(WRITE_BUFFER_BYTES);
   private used = 0;
-  /** Records not in the file yet. */
+  /** Number of records not yet in the file. */
   pending = 0;
 
   /** Creates the file, or empties it. Throws a `PcapError`, or the file system's error. */
@@ -208,7 +211,7 @@ export class PcapWriter {
     this.used += bytes;
   }
 
-  /** After this, all that was written can be read by others. */
+  /** Writes the buffer to the file, so others can read all records. */
   flush(): void {
     let from = 0;
     while (from < this.used) from += writeSync(this.fd, this.buffer, from, this.used - from);

@@ -1,13 +1,15 @@
 /**
- * The pcap driver: packets come from capture files and go to capture files. Needs no privilege.
+ * The pcap driver: packets are read from capture files and written to capture files. It needs no
+ * privilege.
  *
- * Each port has a file to read, a file to write, both, or neither. Frames come in the order of
- * their time stamps over all files, equal ones in the order of the ports, so that a captured
- * conversation is replayed as it was held. A frame is written with the time stamp it was read with:
- * the same input gives the same output, byte for byte. One that was held back has the time stamp of
- * the last frame read before it was sent.
+ * Each port has a file to read, a file to write, both, or neither. Frames arrive in the order of
+ * their time stamps over all files; those with equal time stamps arrive in the order of the ports.
+ * So a captured conversation is replayed in its original order. A frame is written with the time
+ * stamp it was read with, so the same input gives the same output, byte for byte. A held frame gets
+ * the time stamp of the last frame that was read before it was sent.
  *
- * Damage in the middle of a file ends that file, reported and counted, and harms nothing else.
+ * Damage in the middle of a file ends that file. It is reported and counted, and affects nothing
+ * else.
  */
 
 import { realpathSync } from 'node:fs';
@@ -28,25 +30,25 @@ const COUNTERS = {
 export const PCAP_METRICS: Metric[] = counterMetrics(COUNTERS);
 
 const HEADROOM = 258; // 2 modulo 4
-const CHUNK_BYTES = 16_384; // jumbo frames and segments merged by the capturing host
+const CHUNK_BYTES = 16_384; // fits jumbo frames and segments merged by the capturing host
 export const PCAP_FRAME_BYTES_MAX = CHUNK_BYTES - HEADROOM;
 
 export interface PcapPort {
   /** Capture file with the frames that arrive. */
   readonly in?: string | undefined;
-  /** Capture file for the frames that leave; written anew. */
+  /** Capture file for the frames that leave. An existing file is overwritten. */
   readonly out?: string | undefined;
 }
 
 export interface PcapDriverOptions {
   readonly ports: readonly PcapPort[];
-  /** `asap`: as fast as they are read. `recorded`: with the gaps they were captured with. */
+  /** `asap`: as fast as they can be read. `recorded`: with the captured gaps. */
   readonly pace: 'asap' | 'recorded';
   readonly catalogue: MetricCatalogue;
   readonly row: Float64Array;
-  /** Takes a sentence for the log about damage or failure. */
+  /** Logs a sentence about damage or failure. */
   readonly report: (problem: string) => void;
-  /** Milliseconds that only go forward; tests give their own. */
+  /** Monotonic milliseconds. Tests pass their own. */
   readonly clock?: () => number;
 }
 
@@ -60,8 +62,8 @@ export class PcapDriver implements PacketDriver {
   private readonly report: (problem: string) => void;
   private readonly clock: () => number;
   /**
-   * Time stamps by packet of the batch: packet `i` lies in chunk `i`, as a batch is given back
-   * before the next.
+   * Time stamps by packet of the batch. Packet `i` is in chunk `i`, because a batch is given back
+   * before the next one is taken.
    */
   private readonly seconds = new Float64Array(BATCH_CAPACITY);
   private readonly nanoseconds = new Float64Array(BATCH_CAPACITY);
@@ -69,18 +71,18 @@ export class PcapDriver implements PacketDriver {
   private lastSeconds = 0;
   private lastNanoseconds = 0;
   /**
-   * What to add to a time stamp in milliseconds to get when it is due by `clock`; NaN before the
-   * first.
+   * The offset from a time stamp to the `clock` time when its frame is due, in milliseconds. NaN
+   * before the first frame.
    */
   private offsetMs = Number.NaN;
   private unflushed = false;
-  /** Ports whose file could not be written on. */
+  /** Ports whose file could not be written. */
   private readonly failedPorts = new Set<number>();
   private readonly sleeper = new Int32Array(new SharedArrayBuffer(4));
 
   /**
-   * Opens all files. Throws an error that names the file and what is wrong with it; nothing is then
-   * left open.
+   * Opens all files. Throws an error that names the file and what is wrong with it. Nothing stays
+   * open then.
    */
   constructor(options: PcapDriverOptions) {
     this.memory = new PacketMemory(new SharedArrayBuffer(BATCH_CAPACITY * CHUNK_BYTES), 0, BATCH_CAPACITY, CHUNK_BYTES);
@@ -195,7 +197,7 @@ export class PcapDriver implements PacketDriver {
       writer.write(frames, at, length, seconds, nanoseconds);
       this.unflushed = true;
     } catch (error) {
-      this.row[this.columns.pcap_unwritten]++; // this one, besides those that were buffered
+      this.row[this.columns.pcap_unwritten]++; // this frame, besides those that were buffered
       this.failed(port, writer, error);
     }
   }
@@ -222,7 +224,7 @@ export class PcapDriver implements PacketDriver {
     }
   }
 
-  /** Port whose next frame is the earliest, or -1 at the end of all files. */
+  /** The port with the earliest next frame, or -1 at the end of all files. */
   private earliest(): number {
     let best = -1;
     for (let port = 0; port < this.readers.length; port++) {
@@ -234,7 +236,7 @@ export class PcapDriver implements PacketDriver {
     return best;
   }
 
-  /** Steps a port's reader; at its end there is none any more. */
+  /** Steps a port's reader. At the end of its file, removes it. */
   private step(port: number): void {
     const reader = this.readers[port];
     if (reader === null) return;
@@ -252,7 +254,7 @@ export class PcapDriver implements PacketDriver {
     this.readers[port] = null;
   }
 
-  /** Milliseconds until a frame is due; its time runs from when the first frame was asked for. */
+  /** Milliseconds until a frame is due. Time starts when the first frame is asked for. */
   private untilDueMs(reader: PcapReader): number {
     const stampMs = reader.seconds * 1000 + reader.nanoseconds / 1e6;
     const now = this.clock();
@@ -272,7 +274,7 @@ export class PcapDriver implements PacketDriver {
     }
   }
 
-  /** A file that cannot be written is written no more: half a record may be in it. */
+  /** Stops writing to a file that failed, because half a record may be in it. */
   private failed(port: number, writer: PcapWriter, error: unknown): void {
     this.row[this.columns.pcap_unwritten] += writer.pending;
     this.writers[port] = null;
@@ -281,7 +283,7 @@ export class PcapDriver implements PacketDriver {
     try {
       writer.close();
     } catch {
-      // The same failure once more, which has been reported.
+      // The same failure again, which has been reported.
     }
   }
 
@@ -294,7 +296,7 @@ function isBefore(a: PcapReader, b: PcapReader): boolean {
   return a.seconds !== b.seconds ? a.seconds < b.seconds : a.nanoseconds < b.nanoseconds;
 }
 
-/** Where a path leads, also when nothing is there yet. */
+/** The real path of a file, or the path itself if the file does not exist. */
 function realPath(file: string): string {
   try {
     return realpathSync(file);

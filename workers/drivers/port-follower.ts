@@ -1,7 +1,7 @@
 /**
- * Keeps a worker's sockets in step with the port board: closes those of an attachment that is over,
- * opens those of the present one. Between batches, and without waiting: what cannot be opened now
- * is tried again at the next call.
+ * Keeps a worker's sockets in step with the port board. It closes the sockets of an attachment that
+ * has ended, and opens those of the current one. It runs between batches and never waits: a port
+ * that cannot be opened now is retried at the next call.
  */
 
 import { type PortBoardReader, PortState } from '../../shm/port-board.js';
@@ -11,9 +11,9 @@ import { queuesOfWorker } from './queues.js';
 import { PASSING } from './xsk-sockets.js';
 
 /**
- * A failure is reported if it lasts so long. While an interface is deleted and created again, what
- * this worker reads of it and what it binds to may be two interfaces: a queue is missing, or a map
- * is another's. Main is about to say that all has changed.
+ * A failure is reported if it lasts this long, in milliseconds. While an interface is deleted and
+ * recreated, this worker may read facts of one interface and bind to the other: a queue is missing,
+ * or the map belongs to another interface. Main will soon publish the change.
  */
 const PATIENCE_MS = 1_000;
 
@@ -25,8 +25,7 @@ export interface PortFollowerOptions {
   readonly worker: number;
   readonly workers: number;
   /**
-   * Takes a sentence for the log; of an attachment that cannot be served for a while, once for each
-   * reason.
+   * Logs a sentence. If an attachment cannot be served for a while, it is called once per reason.
    */
   readonly report: (problem: string) => void;
   readonly patienceMs?: number;
@@ -34,14 +33,14 @@ export interface PortFollowerOptions {
 
 export class PortFollower {
   private readonly options: PortFollowerOptions;
-  /** By port: the attachment that its sockets are of; 0: it has none. */
+  /** By port: the attachment that its sockets belong to. 0: the port has no sockets. */
   private readonly serving: Int32Array;
   private readonly reported = new Set<string>();
   /** By port: the attachment that could not be opened, and since when. */
   private readonly failing: Int32Array;
   private readonly failingSince: Float64Array;
 
-  /** The driver's sockets are those of the attachments on the board. */
+  /** The driver's open sockets must be those of the attachments on the board. */
   constructor(options: PortFollowerOptions) {
     this.options = options;
     const { driver, facts } = options;
@@ -51,7 +50,7 @@ export class PortFollower {
     for (let port = 0; port < facts.ports; port++) this.serve(port, driver.isOpen(port) ? facts.attachment[port] : 0);
   }
 
-  /** After the board changed, and a few times a second. */
+  /** Called after the board changed, and a few times a second. */
   follow(): void {
     const { driver, facts } = this.options;
     for (let port = 0; port < facts.ports; port++) {
@@ -63,7 +62,7 @@ export class PortFollower {
     }
   }
 
-  /** The driver found that a port's interface is gone, and closed its sockets. */
+  /** Called when the driver found that a port's interface is gone, and has closed its sockets. */
   lost(port: number): void {
     this.serve(port, 0);
   }
@@ -73,13 +72,13 @@ export class PortFollower {
     const name = interfaces[port];
     try {
       const queues = queuesOfWorker(interfaceFacts(name).queues, worker, workers);
-      if (queues.length === 0) return; // main says so
+      if (queues.length === 0) return; // main reports this
       driver.openPort(port, queues, facts.mapFd[port]);
     } catch (error) {
       if (!isNativeError(error)) throw error;
       const key = `${attachment} ${error.message}`;
-      // Both pass by themselves: the queue's last socket is being released, and main is about to
-      // say that all has changed.
+      // These failures are temporary: the queue's last socket is being released, or main will soon
+      // publish the change.
       const { code } = error;
       if (PASSING.has(code) || code === 'ENODEV' || code === 'EBADF' || this.reported.has(key)) return;
       if (!this.lasts(port, attachment)) return;
@@ -90,7 +89,7 @@ export class PortFollower {
     this.serve(port, attachment);
   }
 
-  /** Notes a failure; true if the attachment could not be opened for so long. */
+  /** Notes a failure. Returns whether the attachment has failed for long enough to report it. */
   private lasts(port: number, attachment: number): boolean {
     const { patienceMs = PATIENCE_MS } = this.options;
     const now = performance.now();

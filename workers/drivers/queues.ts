@@ -1,12 +1,12 @@
 /**
- * Which receive queues of an interface a worker serves: every queue has one worker, and a worker
- * serves as many queues as it takes.
+ * Which receive queues of an interface a worker serves. Every queue has one worker. A worker serves
+ * as many queues as needed.
  *
  *     queue    0  1  2  3  4        of three workers, worker n serves queue n, n + 3, n + 6 …
  *     worker   0  1  2  0  1
  */
 
-/** The queues that `worker` serves of `count`. */
+/** The queues of `count` that `worker` serves. */
 export function queuesOfWorker(count: number, worker: number, workers: number): number[] {
   const queues: number[] = [];
   for (let queue = worker; queue < count; queue += workers) queues.push(queue);
@@ -14,7 +14,7 @@ export function queuesOfWorker(count: number, worker: number, workers: number): 
 }
 
 /**
- * Every worker needs a queue of each interface, for it could not send by that port otherwise.
+ * Every worker needs a queue of each interface; otherwise it could not send by that port.
  *
  * @throws Error if there are fewer queues than workers
  */

@@ -1,20 +1,21 @@
 /**
- * UMEM: the packet memory the kernel and a worker share, and who owns each of its chunks.
+ * UMEM: the packet memory that the kernel and a worker share, and the ownership of its chunks.
  *
- *     free stack ──▶ fill ring ──▶ kernel ──▶ rx ring ──▶ batch ──▶ tx ring ──▶ kernel ──▶ completion ring ──▶ free stack
- *                                                           └──────────── dropped ──────────────────────────────▲
+ *     free stack ─▶ fill ring ─▶ kernel ─▶ rx ring ─▶ batch ─▶ tx ring ─▶ kernel ─▶ completion ring
+ *         ▲                                             │ dropped                           │
+ *         └─────────────────────────────────────────────┴───────────────────────────────────┘
  *
- * Every chunk is in exactly one of these places; for the copy of a frame that was held one goes
- * from the stack to a tx ring. The free stack gives out last what came back last, so that chunks
+ * Every chunk is in exactly one of these places. For the copy of a frame that is not in a batch, a
+ * chunk goes from the stack to a tx ring. The free stack is last in, first out, so chunks that are
  * still in the cache are used first.
  *
- * If a socket is closed, the chunks in its rings and in the kernel come back at once (`reclaim`).
- * For that each chunk has the number of the socket it was last given to. Between two batches a
- * chunk is free or in the hands of that socket.
+ * When a socket is closed, the chunks in its rings and in the kernel are taken back together
+ * (`reclaim`). For this, each chunk has the number of the socket it was last given to. Between two
+ * batches, a chunk is free or belongs to that socket.
  *
- * Jumbo buffers have a free stack of their own: from it a frame that comes in several chunks gets
- * the buffer in which they are put together, and to it the buffer returns when the frame is
- * dropped, or copied into chunks again to be sent.
+ * Jumbo buffers have their own free stack. A frame that arrives in several chunks is assembled in a
+ * buffer from it. The buffer returns to it when the frame is dropped, or copied into chunks to be
+ * sent.
  *
  * A received frame starts at chunk + headroom + 256 (XDP_PACKET_HEADROOM): with a headroom of 2, at
  * 2 modulo 4.
@@ -28,8 +29,8 @@ export const UMEM_HEADROOM_BYTES = 2;
 /** Reserved by the kernel at the start of every chunk. */
 const XDP_PACKET_HEADROOM_BYTES = 256;
 /**
- * The memory starts on a huge page (and so on a page), or the kernel could not back its start with
- * one.
+ * The memory starts on a huge page, and so on a page. Otherwise the kernel could not back its start
+ * with a huge page.
  */
 const ALIGNMENT_BYTES = 2 * 1024 * 1024;
 
@@ -43,10 +44,10 @@ export const JUMBO_FRAME_BYTES_MAX = frameBytesMax(JUMBO_BYTES);
 
 export class Umem {
   readonly memory: PacketMemory;
-  /** What the kernel is given: the chunks. */
+  /** The memory registered with the kernel: the chunks. */
   readonly registered: Uint8Array;
   private readonly free: Int32Array;
-  /** Of an offset, the bits that say which chunk it is in. */
+  /** Mask and shift that give the chunk of an offset. */
   private readonly chunkMask: number;
   private readonly chunkShift: number;
   /** By chunk: the socket it was last given to. */
@@ -56,7 +57,7 @@ export class Umem {
   private freeJumboCount = 0;
   private readonly jumboAt: number;
 
-  /** `jumbos`: jumbo buffers; 0, if no frame is longer than a chunk. */
+  /** `jumbos` is the number of jumbo buffers: 0 if no frame is longer than a chunk. */
   constructor(chunks: number, chunkBytes: number, jumbos = 0) {
     const bytes = jumboStart(chunks * chunkBytes) + jumbos * JUMBO_BYTES;
     if (bytes > 2 ** 31 - ALIGNMENT_BYTES)
@@ -81,22 +82,22 @@ export class Umem {
     return this.freeCount;
   }
 
-  /** Jumbo buffers that are free. */
+  /** Number of free jumbo buffers. */
   get availableJumbos(): number {
     return this.freeJumboCount;
   }
 
-  /** The chunk that holds this offset goes to a socket's tx ring. */
+  /** Records that the chunk at this offset goes to a socket's tx ring. */
   lend(offset: number, socket: number): void {
     this.holder[offset >>> this.chunkShift] = socket;
   }
 
   /**
-   * Between batches: takes back all chunks of a socket that was closed, wherever they were. Returns
-   * how many.
+   * Between batches: takes back all chunks of a closed socket, wherever they are. Returns their
+   * number.
    *
-   * The kernel must be done with them: the socket's device is gone, it copied, or its queue was
-   * bound again.
+   * The kernel must have finished with them: the socket's device is gone, or it copied, or its
+   * queue was bound again.
    */
   reclaim(socket: number): number {
     const { free, holder, chunkShift } = this;
@@ -111,14 +112,15 @@ export class Umem {
     return count;
   }
 
-  /** Takes back the chunk or the jumbo buffer that holds this offset. */
+  /** Takes back the chunk or the jumbo buffer at this offset. */
   give(offset: number): void {
     if (offset >= this.jumboAt) this.freeJumbos[this.freeJumboCount++] = offset & -JUMBO_BYTES;
     else this.free[this.freeCount++] = offset & this.chunkMask;
   }
 
   /**
-   * Copies a frame that fits a chunk into a free one, which there must be; returns where it starts.
+   * Copies a frame that fits a chunk into a free chunk, which must exist. Returns the byte offset
+   * of the frame.
    */
   takeCopy(frames: Uint8Array, from: number, length: number): number {
     const { u8, chunkBytes } = this.memory;
@@ -128,24 +130,24 @@ export class Umem {
     return start;
   }
 
-  /** Takes a free chunk, which there must be; returns where it begins. */
+  /** Takes a free chunk, which must exist. Returns its byte offset. */
   take(): number {
     return this.free[--this.freeCount];
   }
 
-  /** Takes a free jumbo buffer, which there must be; returns where a frame starts in it. */
+  /** Takes a free jumbo buffer, which must exist. Returns the byte offset for a frame in it. */
   takeJumbo(): number {
     return this.freeJumbos[--this.freeJumboCount] + XDP_PACKET_HEADROOM_BYTES + UMEM_HEADROOM_BYTES;
   }
 
-  /** Takes back all chunks that were sent; returns how many. */
+  /** Takes back all chunks that were sent. Returns their number. */
   collect(completion: CompletionRing): number {
     const count = completion.drain(this.free, this.freeCount, this.chunkMask);
     this.freeCount += count;
     return count;
   }
 
-  /** Gives the kernel `count` chunks to receive into; there must be as many. */
+  /** Gives the kernel `count` chunks to receive into. At least as many must be free. */
   supply(fill: FillRing, count: number, socket: number): void {
     const { free, holder, chunkShift } = this;
     const first = this.freeCount - count;
@@ -156,7 +158,7 @@ export class Umem {
 }
 
 /**
- * Huge pages save TLB misses; a child of a fork must not make the kernel's pinned pages
+ * Huge pages save TLB misses. DONTFORK keeps a fork from making the kernel's pinned pages
  * copy-on-write.
  */
 function advise(memory: Uint8Array): void {
@@ -164,6 +166,7 @@ function advise(memory: Uint8Array): void {
   try {
     adviseMemory(memory, 'hugepage');
   } catch (error) {
-    if (!isNativeError(error, 'EINVAL')) throw error; // a kernel without huge pages: slower, not wrong
+    // kernel without huge pages: slower, but correct
+    if (!isNativeError(error, 'EINVAL')) throw error;
   }
 }

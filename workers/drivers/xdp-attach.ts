@@ -1,9 +1,9 @@
 /**
- * Attaching to an interface: one program and one map of sockets for all its queues.
+ * Attaches XDP to an interface: one program, and one map of sockets for all its queues.
  *
- * The main thread attaches and gives the map's descriptor to the workers, each of which enters its
- * own socket. So a worker that dies takes along only its socket, which the kernel removes from the
- * map, and its replacement enters another.
+ * The main thread attaches and gives the map's descriptor to the workers. Each worker enters its
+ * own sockets. If a worker dies, only its sockets are lost: the kernel removes them from the map,
+ * and its replacement enters others.
  */
 
 import {
@@ -24,8 +24,8 @@ import {
 import { type XdpFilter, xdpProgram } from './xdp-program.js';
 
 /**
- * In the driver, before the kernel makes a packet of a frame; on top of the kernel's packets, for
- * any driver; or what works.
+ * `native`: in the driver, before the kernel makes a packet of a frame. `generic`: on the kernel's
+ * packets, for any driver. `auto`: the first that works.
  */
 export type XdpMode = 'native' | 'generic' | 'auto';
 
@@ -33,43 +33,39 @@ export interface XdpAttachment {
   readonly interface: string;
   /** The mode in effect. */
   readonly mode: 'native' | 'generic';
-  /** Of the interface. */
+  /** Index of the interface. */
   readonly index: number;
-  /** Whether frames may come in several buffers. */
+  /** Whether frames may arrive in several buffers. */
   readonly multiBuffer: boolean;
   /** The XSKMAP's descriptor, valid in every thread of the process until `close`. */
   readonly mapFd: number;
   /** Counts frames for the data plane whose queue has no socket (`bpfCounterTake`). */
   readonly counterFd: number;
-  /**
-   * Has another filter, for another MAC address of the interface, take the place of the present
-   * one.
-   */
+  /** Replaces the filter, for the interface's current MAC address `mac`. */
   update(filter: XdpFilter, mac: Uint8Array): void;
   /**
-   * Gives up what was attached to an interface that is no more, without touching another one of its
-   * name.
+   * Releases what was attached to an interface that no longer exists, without touching another one
+   * of the same name.
    */
   abandon(): void;
-  /** Detaches; the interface is as it was before. Only the thread that attached may. */
+  /** Detaches and restores the interface's offloads. Only the thread that attached may call it. */
   close(): void;
 }
 
-/** Frames of a larger MTU do not fit a page beside what drivers keep there. */
+/** Frames of a larger MTU do not fit into a page beside the driver's own data. */
 const ONE_BUFFER_MTU = 3000;
 /**
- * What mode `auto` does not try generic mode for: it would fail in the same way, or hide somebody
- * else's program.
+ * Errors after which mode `auto` does not try generic mode: it would fail in the same way, or hide
+ * another program.
  */
 const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
 
 /**
- * The map has room for every queue that the interface can have, also for those that are added at
- * run time.
+ * Attaches a filter. The map has room for every queue that the interface can have, including those
+ * added at run time.
  *
- * @param multiBuffer whether frames are longer than a chunk of packet memory
- * @throws NativeError: no such interface, no capability, another program attached, no XDP in this
- *   driver
+ * @param multiBuffer whether frames are longer than a chunk of packet memory @throws NativeError:
+ * no such interface, no capability, another program attached, no XDP in this driver
  */
 export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, multiBuffer = false): XdpAttachment {
   const facts = interfaceFacts(name);
@@ -129,9 +125,9 @@ interface Attempt {
 }
 
 /**
- * How to attach, in the order of preference. A driver may refuse an MTU of more than about 3500
- * bytes to a program that sees frames in one buffer; to one that knows frames in several it gives
- * those that fit a chunk as well.
+ * Ways to attach, in order of preference. A driver may refuse an MTU of more than about 3500 bytes
+ * to a program that expects single buffers. To a program that supports several buffers, it also
+ * gives frames that fit one chunk.
  */
 function attemptsOf(mode: XdpMode, multiBuffer: boolean, mtu: number): Attempt[] {
   const native: Attempt[] = [{ mode: 'native', multiBuffer }];
@@ -141,8 +137,8 @@ function attemptsOf(mode: XdpMode, multiBuffer: boolean, mtu: number): Attempt[]
 }
 
 /**
- * Loads and attaches the program as the first attempt that works has it; throws why the last one
- * did not.
+ * Loads and attaches the program with the first attempt that works. Throws the error of the last
+ * attempt.
  */
 function attachLink(
   [attempt, ...others]: readonly Attempt[],
@@ -160,9 +156,9 @@ function attachLink(
 }
 
 /**
- * Switches off what would hide packets from the program: a tag taken off by the hardware makes a
- * tagged frame look untagged, and in generic mode several packets may have been merged into one too
- * long for a chunk. Returns how to undo it.
+ * Switches off offloads that hide packets from the program. If the hardware removes a tag, a tagged
+ * frame looks untagged. In generic mode, several packets may have been merged into one that is too
+ * long for a chunk. Returns a function that undoes it.
  */
 function quietOffloads(name: string, mode: 'native' | 'generic'): () => void {
   const before: Offloads = offloads(name);
@@ -173,7 +169,7 @@ function quietOffloads(name: string, mode: 'native' | 'generic'): () => void {
   };
 }
 
-/** Of the interface that has this name now; 0: none has. */
+/** Index of the interface that has this name now. 0 if there is none. */
 function indexOf(name: string): number {
   try {
     return interfaceFacts(name).index;
@@ -184,8 +180,8 @@ function indexOf(name: string): number {
 }
 
 /**
- * A driver may have an offload fixed, and an interface may be gone when its offloads are restored:
- * neither is an error.
+ * Switches an offload and returns whether it worked. A driver may have the offload fixed, and the
+ * interface may be gone when its offloads are restored. Neither is an error.
  */
 function trySwitch(name: string, offload: keyof Offloads, on: boolean): boolean {
   try {

@@ -1,24 +1,23 @@
 /**
- * The XDP program: which frames of an interface go to the data plane. Everything else goes on to
- * the kernel, so that the host's own traffic, ARP and neighbour discovery work as if nothing were
+ * The XDP program decides which frames of an interface go to the data plane. Everything else goes
+ * on to the kernel, so the host's own traffic, ARP and neighbour discovery work as if nothing were
  * attached.
  *
- *     frame ─▶ addressed to this interface? ─▶ untagged IPv4? ─▶ destination wanted? ─▶ socket of its rx queue
- *                      │ no                       │ no                │ no                 │ none bound
- *                      └──────────────────────────┴───────────────────┴──▶ the kernel      └──▶ dropped, counted
+ *     frame ─▶ to this interface? ─▶ untagged IPv4? ─▶ wanted? ─▶ socket of its rx queue
+ *                      │ no                │ no           │ no         │ none bound
+ *                      └───────────────────┴──────────────┴─▶ kernel   └─▶ dropped, counted
  *
- * **It never fails open.** A frame for the data plane is never passed to the kernel while the
- * program is attached, for the kernel would forward it past the middleboxes. If its queue has no
- * socket, because the worker is not there just now or the queue was added at run time, the frame is
- * dropped and counted.
+ * **It never fails open.** While the program is attached, a frame for the data plane never goes to
+ * the kernel, because the kernel would forward it past the middleboxes. If its queue has no socket,
+ * because no worker is there or the queue was added at run time, the frame is dropped and counted.
  *
- * IPv6 takes part where a middlebox handles it: what goes from one host to another over the link,
- * neither of which is this host. The rest of it, neighbour discovery above all, has link-local or
- * multicast addresses.
+ * IPv6 is taken if a middlebox handles it: packets between other hosts that are valid beyond the
+ * link. All other IPv6, above all neighbour discovery, has link-local or multicast addresses, or is
+ * for this host.
  *
- * The IPv4 destination is looked for in sorted address ranges that are compiled into a search tree,
- * so a pool of 256 consecutive addresses costs two comparisons and a thousand scattered ones about
- * ten; no map is consulted.
+ * The IPv4 destination is compared with sorted address ranges, compiled into a search tree. A pool
+ * of 256 consecutive addresses costs two comparisons, and a thousand scattered ones cost about ten.
+ * No map is consulted.
  */
 
 import { BpfAssembler, Register } from '../native/bpf-assembler.js';
@@ -26,20 +25,22 @@ import { XdpAction } from '../native/index.js';
 
 const { R0, R1, R2, R3, R4, R5, R6 } = Register;
 
-/** IPv6 to any other host than these, the host's own, four raw words each; absent: none. */
+/**
+ * The host's own IPv6 addresses, four raw words each. IPv6 to other hosts is taken. Absent: no IPv6
+ * is taken.
+ */
 interface Ipv6Filter {
   readonly ipv6NotTo?: readonly Int32Array[] | undefined;
 }
 
-/** Which frames the data plane is for. Addresses are raw IPv4 words, as in batch.ts. */
+/** The frames that the data plane takes. Addresses are raw IPv4 words, as in batch.ts. */
 export type XdpFilter =
-  /** Every frame, whatever it is: the port belongs to the data plane alone (`wire` mode). */
+  /** Every frame of any kind: only the data plane uses the port (`wire` mode). */
   | { readonly mode: 'all' }
-  /** IPv4 to one of these: the outside of a NAT. */
+  /** IPv4 to one of these addresses: the outside of a NAT. */
   | ({ readonly mode: 'to'; readonly addresses: readonly number[] } & Ipv6Filter)
   /**
-   * IPv4 to any other unicast address than these: the inside of a NAT, where they are the host's
-   * own.
+   * IPv4 to any unicast address except these: the inside of a NAT, where they are the host's own.
    */
   | ({ readonly mode: 'not-to'; readonly addresses: readonly number[] } & Ipv6Filter);
 
@@ -47,11 +48,12 @@ export type XdpFilter =
 type Range = readonly [first: number, last: number];
 
 /**
- * More would make jumps too long; a NAT with more scattered addresses should get them as blocks.
+ * Most address ranges. More would make jumps too long. A NAT with more scattered addresses should
+ * get them as blocks.
  */
 export const RANGES_MAX = 4096;
 
-/** Multicast, reserved and limited broadcast: never the data plane's in mode `not-to`. */
+/** Multicast, reserved and limited broadcast. Mode `not-to` never takes these. */
 const NOT_UNICAST: Range = [0xe0_00_00_00, 0xff_ff_ff_ff];
 
 /** Offsets into struct xdp_md (linux/bpf.h). */
@@ -61,21 +63,20 @@ const FRAME_IPV6 = { source: 22, destination: 38, bytesMin: 54 } as const;
 const ETHERTYPE_IPV4 = 0x0800;
 const ETHERTYPE_IPV6 = 0x86dd;
 /**
- * The first 16 bits of addresses from here on: link-local (fe80::/10), and all that is above it,
- * multicast.
+ * The first 16 bits of link-local addresses (fe80::/10). All addresses above them are multicast or
+ * not global either.
  */
 const LINK_LOCAL = 0xfe80;
-/** More would make the program long: each costs a comparison a packet. */
+/** Most own addresses. More would make the program long: each costs a comparison per packet. */
 const OWN_IPV6_MAX = 256;
 const HELPER_REDIRECT_MAP = 51;
 
 /**
  * The program's instructions.
  *
- * @param mac the interface's own address: only frames to it are taken (except in mode `all`), so
- *   that what a switch floods, and multicast and broadcast, is left to the kernel
- * @param mapFd the XSKMAP: sockets by queue
- * @param counterFd counts frames whose queue has no socket
+ * @param mac the interface's own address. Only frames to it are taken (except in mode `all`), so
+ * flooded frames, multicast and broadcast are left to the kernel. @param mapFd the XSKMAP: sockets
+ * by queue @param counterFd counts frames whose queue has no socket
  */
 export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number, counterFd: number): Uint8Array {
   const program = new BpfAssembler();
@@ -103,14 +104,14 @@ export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number, co
   program.call(HELPER_REDIRECT_MAP).jumpIf(R0, '==', XdpAction.REDIRECT, 'redirected');
   program.loadMapValues(R1, counterFd).moveImmediate(R2, 1).atomicAdd(R1, R2);
   program.label('redirected').exit();
-  // The verifier refuses instructions that nothing leads to.
+  // The verifier refuses unreachable instructions.
   if (filter.mode !== 'all') program.label('pass').moveImmediate(R0, XdpAction.PASS).exit();
   return program.assemble();
 }
 
 /**
- * Goes to `redirect` where the packet is between hosts, to none of `own`; else to `pass`. The
- * frame's type is IPv6.
+ * Jumps to `redirect` if an IPv6 packet is between hosts and not to one of `own`, otherwise to
+ * `pass`.
  */
 function ipv6(program: BpfAssembler, own: readonly Int32Array[]): void {
   if (own.length > OWN_IPV6_MAX)
@@ -127,7 +128,7 @@ function ipv6(program: BpfAssembler, own: readonly Int32Array[]): void {
   program.jump('redirect');
 }
 
-/** Goes to `hit` where R5 lies in one of `ranges[from..to)`, else to `miss`. */
+/** Jumps to `hit` if R5 is in one of `ranges[from..to)`, otherwise to `miss`. */
 function search(
   program: BpfAssembler,
   ranges: readonly Range[],
@@ -171,10 +172,7 @@ function mergeRanges(filter: Exclude<XdpFilter, { mode: 'all' }>): Range[] {
   return merged;
 }
 
-/**
- * A raw word (the bytes of an address read little-endian) as a number whose order is that of
- * addresses.
- */
+/** Converts a raw word to host order, so that addresses compare as numbers. */
 function hostOrder(raw: number): number {
   return (((raw & 0xff) << 24) | ((raw & 0xff00) << 8) | ((raw >>> 8) & 0xff00) | (raw >>> 24)) >>> 0;
 }

@@ -1,12 +1,13 @@
 /**
  * A worker's share of a port: an AF_XDP socket bound to one queue of one interface.
  *
- * Invariants: - Chunks in the fill ring, in the kernel and in the rx ring are together `entries -
- * owed`, and `owed >= 0`; so the
- *    fill ring always has room for the chunks owed, and its consumer need never be read.
- * - Chunks in the tx ring, in the kernel and in the completion ring are `outstanding <= entries`;
- * so neither ring
- *    overflows, and the tx ring's consumer need never be read.
+ * Invariants:
+ *
+ * - The chunks in the fill ring, in the kernel and in the rx ring are together `entries - owed`,
+ *   and `owed >= 0`. So the fill ring always has room for the `owed` chunks, and its consumer is
+ *   never read.
+ * - The chunks in the tx ring, in the kernel and in the completion ring are `outstanding <=
+ *   entries`. So neither ring overflows, and the tx ring's consumer is never read.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -18,18 +19,18 @@ import type { Umem } from './umem.js';
 import { CompletionRing, FillRing, RxRing, TxRing } from './xsk-ring.js';
 
 /**
- * Completions are taken in once there is a batch of them: seldom enough to cost little, soon enough
- * to stay in the cache.
+ * Completions are collected when there is a batch of them. This is rare enough to cost little, and
+ * early enough for the chunks to be in the cache.
  */
 const REAP_AT = BATCH_CAPACITY;
 const ETHERNET_HEADER_BYTES = 14;
 
-/** What `xskKick` returns: there is more to send. */
+/** Result of `xskKick` if there is more to send. */
 const EAGAIN = 11;
-/** The socket is bound to nothing any more: the interface was removed. */
+/** Result of `xskKick` if the socket is no longer bound, because the interface was removed. */
 export const ENXIO = 6;
 
-/** Which queue of which interface a socket serves; `port` is the port's index. */
+/** The queue and interface that a socket serves. `port` is the port's index. */
 export interface XskPlace {
   readonly interface: string;
   readonly port: number;
@@ -42,30 +43,30 @@ export class XskPort implements XskPlace {
   readonly port: number;
   readonly queue: number;
   readonly fd: number;
-  /** Of this socket among those that share its packet memory, for as long as they hold chunks. */
+  /**
+   * Number of this socket among those that share its packet memory. It is not reused while the
+   * socket holds chunks.
+   */
   readonly id: number;
-  /** Wake the driver when the fill ring was empty: only zero-copy drivers ask for it. */
+  /**
+   * Whether the socket is zero-copy. Only zero-copy drivers may need a wake-up after the fill ring
+   * was empty.
+   */
   readonly zeroCopy: boolean;
 
-  /** Dropped because `entries` frames are on their way already. */
+  /** Frames dropped because `entries` frames are being sent already. */
   txRingFull = 0;
-  /**
-   * Dropped because it came in parts that are longer together than a jumbo buffer, or none was
-   * free.
-   */
+  /** Frames dropped because their parts exceed a jumbo buffer, or because none was free. */
   rxJumboDropped = 0;
-  /** Dropped because no Ethernet frame fits what a middlebox made of start and length. */
+  /** Frames dropped because a middlebox left a start and length that no Ethernet frame fits. */
   txInvalid = 0;
   /** System calls that asked the kernel to send. */
   kicks = 0;
-  /**
-   * Kicks that failed, above all because the interface is down; what was to be sent stays in the
-   * ring.
-   */
+  /** Kicks that failed, usually because the interface is down. The frames stay in the ring. */
   kickErrors = 0;
   /** The last kick's errno, or 0. */
   lastError = 0;
-  /** Of no use but to make `touch` load: V8 drops loads whose value goes nowhere. */
+  /** Keeps the loads of `touch`: V8 drops loads whose value is unused. */
   touched = 0;
 
   private readonly umem: Umem;
@@ -77,17 +78,14 @@ export class XskPort implements XskPlace {
   private readonly chunkBytes: number;
   private readonly fds: Int32Array;
   private readonly jumboAt: number;
-  /** Whether frames may come in several parts. */
+  /** Whether frames may arrive in several parts. */
   private readonly inParts: boolean;
-  /** Chunks that the longest frame takes. */
+  /** Chunks of the longest frame. */
   private readonly partsMax: number;
   private readonly assembly: Assembly;
   private owed: number;
   private outstanding = 0;
-  /**
-   * The kernel has not yet taken all of the tx ring: it is asked again before anything else is
-   * done.
-   */
+  /** Whether the kernel has not yet taken the whole tx ring. It is kicked again first. */
   private unsent = false;
 
   constructor(place: XskPlace, socket: MappedSocket, id: number, umem: Umem) {
@@ -113,7 +111,7 @@ export class XskPort implements XskPlace {
     this.replenish();
   }
 
-  /** Moves frames that wait into the batch, from place `at` on. Returns how many. */
+  /** Moves waiting frames into the batch, from index `at` on. Returns their number. */
   receive(batch: Batch, at: number): number {
     if (this.inParts) return this.receiveParts(batch, at);
     const count = this.rx.peek(BATCH_CAPACITY - at);
@@ -130,8 +128,8 @@ export class XskPort implements XskPlace {
   }
 
   /**
-   * The same, where a frame may come in several parts. They are copied together, and their chunks
-   * are free at once.
+   * `receive` for frames that may arrive in several parts. The parts are copied together, and their
+   * chunks are freed at once.
    */
   private receiveParts(batch: Batch, at: number): number {
     const { rx, assembly, umem } = this;
@@ -170,9 +168,9 @@ export class XskPort implements XskPlace {
   }
 
   /**
-   * Loads the line with the headers of every frame. The kernel wrote them on another core, and here
-   * the misses overlap, while whoever parses would wait for one after the other: it saved a quarter
-   * of a NAT's time per packet.
+   * Loads the cache line with the headers of every frame. The kernel wrote them on another core.
+   * Here the cache misses overlap, while the parser would wait for one after the other. It saved a
+   * quarter of a NAT's time per packet.
    */
   private touch(batch: Batch, at: number, count: number): void {
     const { i32 } = batch.memory;
@@ -182,7 +180,9 @@ export class XskPort implements XskPlace {
     this.touched = sum;
   }
 
-  /** Puts a frame into the tx ring, or takes it back and counts why not. */
+  /**
+   * Puts a frame into the tx ring. If that is not possible, takes it back and counts the reason.
+   */
   send(start: number, length: number): void {
     if (start >= this.jumboAt) return this.sendJumbo(start, length);
     if (length < ETHERNET_HEADER_BYTES || (start & this.chunkMask) + length > this.chunkBytes) {
@@ -204,8 +204,8 @@ export class XskPort implements XskPlace {
   }
 
   /**
-   * Puts a frame of a jumbo buffer into the tx ring, in chunks, or drops it and counts why; the
-   * buffer is free again.
+   * Puts a frame of a jumbo buffer into the tx ring, in chunks, or drops it and counts the reason.
+   * The buffer is freed in both cases.
    */
   private sendJumbo(start: number, length: number): void {
     const { umem } = this;
@@ -215,8 +215,8 @@ export class XskPort implements XskPlace {
   }
 
   /**
-   * Puts copies of a frame's parts into the tx ring, all or none: false where there is no room for
-   * them just now.
+   * Puts copies of a frame's parts into the tx ring, all or none. Returns false if there is no room
+   * now.
    */
   private sendParts(frames: Uint8Array, at: number, length: number): boolean {
     const { umem, tx, chunkBytes } = this;
@@ -236,8 +236,8 @@ export class XskPort implements XskPlace {
   }
 
   /**
-   * Puts a copy of a frame into the tx ring. Returns false where there is no room in it, or no
-   * chunk free, just now.
+   * Puts a copy of a frame into the tx ring. Returns false if the ring has no room or no chunk is
+   * free now.
    */
   sendCopy(frames: Uint8Array, at: number, length: number): boolean {
     if (length > this.chunkBytes) return this.sendParts(frames, at, length);
@@ -246,7 +246,7 @@ export class XskPort implements XskPlace {
     return true;
   }
 
-  /** Whether there are a free chunk and a place in the tx ring for each of so many copies. */
+  /** Whether `copies` frames of any length fit: free chunks, and entries in the tx ring. */
   hasRoom(copies: number): boolean {
     const chunks = copies * this.partsMax;
     if (!this.areFree(chunks)) this.reap();
@@ -257,26 +257,27 @@ export class XskPort implements XskPlace {
     return this.umem.available >= chunks && this.outstanding + chunks <= this.tx.entries;
   }
 
-  /** After a batch: shows the kernel what was put, and kicks it where it must be. */
+  /** After a batch: submits the frames to the kernel, and kicks it if needed. */
   flush(): void {
     if (this.tx.submit() && this.tx.needsWakeup) this.kick();
     if (this.outstanding >= REAP_AT) this.reap();
   }
 
-  /** Before sleeping: nothing may be left that only the next packet would move on. */
+  /** Before sleeping: finishes all work that would otherwise wait for the next packet. */
   settle(): void {
     if (this.outstanding !== 0) this.reap();
     if (this.owed !== 0) this.replenish();
     if (this.unsent) this.kick();
   }
 
-  /** Whether the interface is gone, which an idle socket would never be told otherwise. */
+  /** Whether the interface is gone. An idle socket learns this only by a kick. */
   get gone(): boolean {
     return xskKick(this.fd) === ENXIO;
   }
 
   /**
-   * Before the socket is closed: takes back what was sent, and says how many chunks it still holds.
+   * Before the socket is closed: takes back sent chunks. Returns the number of chunks that it still
+   * holds, and of those not sent.
    */
   settleAccounts(): { readonly held: number; readonly unsent: number } {
     this.reap();
@@ -295,7 +296,7 @@ export class XskPort implements XskPlace {
     this.outstanding -= this.umem.collect(this.completion);
   }
 
-  /** Gives the kernel chunks to receive into, as many as it lacks and there are. */
+  /** Gives the kernel chunks to receive into: as many as it lacks and as are free. */
   private replenish(): void {
     const { umem } = this;
     if (umem.available < this.owed) this.reap();

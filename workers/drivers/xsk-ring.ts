@@ -1,22 +1,23 @@
 /**
- * The user's side of the four AF_XDP rings. Each has one producer and one consumer, one of them the
- * kernel.
+ * The user's side of the four AF_XDP rings. Each ring has one producer and one consumer, and the
+ * kernel is one of them.
  *
- *     fill         user → kernel   free chunks to receive into        8-byte address
- *     rx           kernel → user   received frames                    address, length, options: 16 bytes
- *     tx           user → kernel   frames to send                     the same
- *     completion   kernel → user   chunks whose frames were sent      8-byte address
+ *     fill         user → kernel   free chunks to receive into     8-byte address
+ *     rx           kernel → user   received frames                 address, length, options: 16 bytes
+ *     tx           user → kernel   frames to send                  the same
+ *     completion   kernel → user   chunks whose frames were sent   8-byte address
  *
- * Producer and consumer are free-running 32-bit counts; a descriptor's place is `count & mask`. The
- * user writes descriptors plainly and *submits* them with one atomic store of the producer; it
- * *peeks* with one atomic load of the producer, reads descriptors plainly, and *releases* them with
- * one atomic store of the consumer. So there is one atomic a batch and index: the store releases
- * the plain stores before it, the load acquires the kernel's, and an Atomics call is a call no
- * compiler moves plain accesses across.
+ * Producer and consumer are free-running 32-bit counts. A descriptor's index is `count & mask`. To
+ * produce, the user writes descriptors plainly and *submits* them with one atomic store of the
+ * producer. To consume, the user *peeks* with one atomic load of the producer, reads descriptors
+ * plainly, and *releases* them with one atomic store of the consumer. So there is one atomic per
+ * batch and index. The store releases the plain stores before it, and the load acquires the
+ * kernel's. No compiler moves plain accesses across a call of Atomics.
  *
- * Addresses are 64 bits on the ring, but packet memory is less than 2 GiB: the high word is always
- * 0, in rings from the kernel because such addresses were put in, in rings to it because they are
- * zeroed at the start and never written.
+ * Addresses have 64 bits on the ring, but packet memory is less than 2 GiB, so the high word is
+ * always
+ * 0. In rings from the kernel, it is 0 because only such addresses were put in. In rings to the
+ *    kernel, it is zeroed at the start and never written.
  *
  * Source: Linux Documentation/networking/af_xdp.rst and include/uapi/linux/if_xdp.h.
  */
@@ -27,16 +28,13 @@ const NEED_WAKEUP = 1;
 /** Words per descriptor, as shifts. */
 const ADDRESS_SHIFT = 1;
 const FRAME_SHIFT = 2;
-/** Words of a frame descriptor. */
+/** Word offsets in a frame descriptor. */
 const LENGTH = 2;
 const OPTIONS = 3;
-/** The frame goes on in the next descriptor (XDP_PKT_CONTD). */
+/** The frame continues in the next descriptor (XDP_PKT_CONTD). */
 const CONTINUED = 1;
 
-/**
- * Fill: chunks for the kernel. How many may be outstanding is the caller's to know (see
- * xsk-port.ts).
- */
+/** Fill: chunks for the kernel. The caller must bound the number outstanding (see xsk-port.ts). */
 export class FillRing {
   readonly entries: number;
   private readonly words: Int32Array;
@@ -56,7 +54,7 @@ export class FillRing {
     this.producer = Atomics.load(this.words, this.producerAt);
   }
 
-  /** Puts the addresses `from[at … at + count)` into the ring and shows them. */
+  /** Puts the addresses `from[at … at + count)` into the ring and submits them. */
   put(from: Int32Array, at: number, count: number): void {
     const { words, base, mask, producer } = this;
     for (let i = 0; i < count; i++) words[base + (((producer + i) & mask) << ADDRESS_SHIFT)] = from[at + i];
@@ -64,13 +62,15 @@ export class FillRing {
     Atomics.store(words, this.producerAt, this.producer);
   }
 
-  /** Whether the driver sleeps until it is told of new chunks. Zero-copy only. */
+  /** Whether the driver sleeps until it is woken for new chunks. Zero-copy only. */
   get needsWakeup(): boolean {
     return (Atomics.load(this.words, this.flagsAt) & NEED_WAKEUP) !== 0;
   }
 }
 
-/** Tx: frames for the kernel. Full when `entries` are neither completed nor taken back. */
+/**
+ * Tx: frames for the kernel. The caller must keep at most `entries` frames that are not completed.
+ */
 export class TxRing {
   readonly entries: number;
   private readonly words: Int32Array;
@@ -96,7 +96,7 @@ export class TxRing {
     this.putPart(address, length, false);
   }
 
-  /** Puts a part of a frame; `continued`: the next one that is put belongs to the same frame. */
+  /** Puts a part of a frame. `continued`: the next part belongs to the same frame. */
   putPart(address: number, length: number, continued: boolean): void {
     const at = this.base + ((this.producer & this.mask) << FRAME_SHIFT);
     this.words[at] = address;
@@ -105,7 +105,7 @@ export class TxRing {
     this.producer = (this.producer + 1) | 0;
   }
 
-  /** Shows the kernel what was put. Returns whether there was anything. */
+  /** Submits the frames that were put. Returns whether there were any. */
   submit(): boolean {
     if (this.submitted === this.producer) return false;
     this.submitted = this.producer;
@@ -139,13 +139,13 @@ export class RxRing {
     this.consumer = Atomics.load(this.words, this.consumerAt);
   }
 
-  /** How many frames wait, at most `max`. */
+  /** Number of waiting frames, at most `max`. */
   peek(max: number): number {
     const waiting = (Atomics.load(this.words, this.producerAt) - this.consumer) | 0;
     return Math.min(waiting, max);
   }
 
-  /** Offset and length of the first `count` frames waiting, into columns from `at` on. */
+  /** Reads offset and length of the first `count` waiting frames into columns, from `at` on. */
   read(start: Int32Array, length: Int32Array, at: number, count: number): void {
     const { words, base, mask, consumer } = this;
     for (let i = 0; i < count; i++) {
@@ -156,8 +156,8 @@ export class RxRing {
   }
 
   /**
-   * Offset, length and whether the frame goes on, of the descriptor `n` places behind the first one
-   * waiting.
+   * Offset and length in descriptor `n`, counted from the first waiting one, and whether its frame
+   * continues in the next one.
    */
   address(n: number): number {
     return this.words[this.base + (((this.consumer + n) & this.mask) << FRAME_SHIFT)];
@@ -179,7 +179,7 @@ export class RxRing {
   }
 }
 
-/** Completion: chunks the kernel has sent from. */
+/** Completion: chunks that the kernel has sent. */
 export class CompletionRing {
   private readonly words: Int32Array;
   private readonly producerAt: number;
@@ -198,8 +198,8 @@ export class CompletionRing {
   }
 
   /**
-   * Takes all addresses waiting, masked, into `into` from `at` on, and gives their places back.
-   * Returns how many.
+   * Takes all waiting addresses, masked, into `into` from `at` on, and releases their descriptors.
+   * Returns their number.
    */
   drain(into: Int32Array, at: number, addressMask: number): number {
     const { words, base, mask, consumer } = this;

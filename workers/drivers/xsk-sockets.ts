@@ -1,14 +1,14 @@
 /**
- * The AF_XDP sockets of one worker, over one packet memory: opened and closed port by port, also
- * while the other ports go on, because an interface may be deleted and created again.
+ * The AF_XDP sockets of one worker, over one packet memory. They are opened and closed port by port
+ * while the other ports go on, because an interface may be deleted and recreated.
  *
- * The first socket registers the packet memory; the others share it with one that is bound. If none
- * is bound any more, the next one registers it again.
+ * The first socket registers the packet memory. The others share it with a socket that is bound. If
+ * no socket is bound any more, the next one registers the memory again.
  *
- * Chunks that a closed socket held come back at once if the kernel is done with them: it copied
- * frames, or the device is gone. A zero-copy device that is still there may write into them for a
- * moment. Then they come back when its queues were bound again, which the kernel does not allow
- * before that moment is over.
+ * Chunks of a closed socket are taken back at once if the kernel has finished with them: it copied
+ * frames, or the device is gone. A zero-copy device that still exists may write into them for a
+ * moment. They are then taken back when its queues have been bound again, which the kernel does not
+ * allow earlier.
  */
 
 import {
@@ -32,21 +32,22 @@ export interface AfXdpPortStatistics extends SocketStatistics {
   /** Frames dropped because the tx ring was full. */
   readonly txRingFull: number;
   /**
-   * Frames that came in parts, dropped because they were too long together, or because no buffer
-   * was free.
+   * Frames in parts that were dropped because they were too long together, or because no buffer was
+   * free.
    */
   readonly rxJumboDropped: number;
   /** Frames dropped because their start and length fit no chunk. */
   readonly txInvalid: number;
-  /**
-   * Frames dropped because they were in the tx ring when the socket was closed, or came after it.
-   */
+  /** Frames dropped because they were in the tx ring when the socket was closed. */
   readonly txClosed: number;
   readonly kicks: number;
   readonly kickErrors: number;
 }
 
-/** The kernel releases a dead socket's queue a moment after its last descriptor is closed. */
+/**
+ * Longest wait for a queue, in milliseconds. The kernel releases a dead socket's queue a moment
+ * after its last descriptor is closed.
+ */
 export const BIND_PATIENCE_MS = 3000;
 const BIND_RETRY_MS = 20;
 
@@ -60,7 +61,7 @@ interface Port {
   readonly interface: string;
   sockets: readonly XskPort[];
   readonly orphans: Orphans[];
-  /** What its closed sockets counted; `null`: none was closed. */
+  /** Statistics of its closed sockets. `null`: none was closed. */
   retired: AfXdpPortStatistics | null;
 }
 
@@ -70,7 +71,7 @@ export interface XskSocketsOptions {
   readonly interfaces: readonly string[];
   /** Entries of each ring. */
   readonly ringSize: number;
-  /** `null`: where the first port's driver has it. */
+  /** `null`: zero-copy if the first port's driver supports it. */
   readonly zeroCopy: boolean | null;
   /** Whether a frame may take several chunks. */
   readonly multiBuffer: boolean;
@@ -79,7 +80,7 @@ export interface XskSocketsOptions {
 export class XskSockets {
   /** Every open socket. */
   readonly all: XskPort[] = [];
-  /** By port: the socket that sends, where the port is open. */
+  /** By port: the socket that sends. `null` if the port is closed. */
   readonly senders: (XskPort | null)[];
   private readonly options: XskSocketsOptions;
   private readonly ports: readonly Port[];
@@ -93,16 +94,16 @@ export class XskSockets {
     this.senders = options.interfaces.map(() => null);
   }
 
-  /** From now on what is opened copies. */
+  /** From now on, new sockets copy. */
   copy(): void {
     this.zeroCopy = false;
   }
 
   /**
    * Opens a socket for each of a port's queues, and enters it into the interface's map. If a queue
-   * is in use, tries again for `patienceMs`.
+   * is in use, retries for `patienceMs`.
    *
-   * @throws NativeError; none of the port's sockets is open then
+   * @throws NativeError. None of the port's sockets is open then.
    */
   open(port: number, queues: readonly number[], mapFd: number, patienceMs: number): void {
     const { interface: name, orphans } = this.ports[port];
@@ -113,13 +114,13 @@ export class XskSockets {
       for (const { fd } of opened.reverse()) closeDescriptor(fd);
       throw error;
     }
-    // The queues are bound again, so the device is done with what the sockets before had.
+    // The queues are bound again, so the device has finished with the chunks of earlier sockets.
     for (const orphan of orphans.splice(0)) this.reclaim(orphan);
     const sockets = opened.map((socket, i) => this.adopt(port, queues[i], socket));
     this.ports[port].sockets = sockets;
     this.senders[port] = sockets[0] ?? null;
     try {
-      // Last, because from here on frames come.
+      // This comes last, because frames arrive from here on.
       for (const { queue, fd } of sockets) bpfMapUpdate(mapFd, queue, fd);
     } catch (error) {
       this.close(port, false);
@@ -127,7 +128,7 @@ export class XskSockets {
     }
   }
 
-  /** Between batches: closes a port's sockets. `isGone`: there is no such device any more. */
+  /** Between batches: closes a port's sockets. `isGone`: the device no longer exists. */
   close(port: number, isGone: boolean): void {
     const closing = this.ports[port];
     const { sockets, orphans } = closing;
@@ -144,13 +145,13 @@ export class XskSockets {
     if (isGone) for (const orphan of orphans.splice(0)) this.reclaim(orphan);
   }
 
-  /** Of every open socket, and of each port's closed ones together. */
+  /** Statistics of every open socket, then of each port's closed sockets in sum. */
   statistics(): AfXdpPortStatistics[] {
     const retired = this.ports.flatMap((port) => (port.retired === null ? [] : [port.retired]));
     return [...this.all.map((socket) => statisticsOf(socket, 0)), ...retired];
   }
 
-  /** Shares packet memory with one that is bound, or registers it. */
+  /** Binds a socket. It shares packet memory with a bound socket, or registers it. */
   private bind(name: string, queue: number, sibling: MappedSocket | undefined, patienceMs: number): MappedSocket {
     if (sibling !== undefined) return this.bindSharing(sibling.fd, name, queue, patienceMs);
     for (const sender of this.senders) {
@@ -158,7 +159,7 @@ export class XskSockets {
       try {
         return this.bindSharing(sender.fd, name, queue, patienceMs);
       } catch (error) {
-        // That one's interface is gone, too, and it is bound no more.
+        // The other socket's interface is gone too, so it is no longer bound.
         if (!isNativeError(error, 'EBADF')) throw error;
       }
     }
@@ -170,7 +171,7 @@ export class XskSockets {
     const { registered, memory } = umem;
     const label = `${name} queue ${queue}`;
     const socket = xskOpen(label, registered, memory.chunkBytes, UMEM_HEADROOM_BYTES, ringSize, shared !== -1);
-    // The first socket's flags hold for all that share its memory.
+    // The first socket's flags apply to all that share its memory.
     const how =
       (this.zeroCopy === null ? 0 : this.zeroCopy ? BindFlag.ZERO_COPY : BindFlag.COPY) |
       (this.options.multiBuffer ? BindFlag.MULTI_BUFFER : 0);
@@ -213,9 +214,7 @@ function addStatistics(sum: AfXdpPortStatistics | null, more: AfXdpPortStatistic
   return added as unknown as AfXdpPortStatistics;
 }
 
-/**
- * Why a bind fails that may work soon: a dead socket's queue is not free yet, or the driver resets.
- */
+/** Temporary errors of a bind: a dead socket's queue is not free yet, or the driver resets. */
 export const PASSING: ReadonlySet<string> = new Set(['EBUSY', 'EAGAIN', 'EINTR']);
 const NEVER_CHANGES = new Int32Array(new SharedArrayBuffer(4));
 

@@ -26,8 +26,8 @@ const LOAD_IMMEDIATE_64 = 0x18;
 const ATOMIC_64 = 0xdb;
 const ATOMIC_ADD = 0x00;
 /**
- * Source register of a 64-bit immediate load of a map, or of the address of an array map's values,
- * by descriptor; §5.4.
+ * Source register of a 64-bit immediate load: a map, or the address of an array map's values, by
+ * descriptor; §5.4.
  */
 const MAP_BY_FD = 1;
 const MAP_VALUES_BY_FD = 2;
@@ -37,7 +37,7 @@ export class BpfAssembler {
     [];
   private readonly labels = new Map<string, number>();
 
-  /** The next instruction's place, to jump to. */
+  /** Names the position of the next instruction, for jumps. */
   label(name: string): this {
     if (this.labels.has(name)) throw new Error(`BPF label ${name} is set twice`);
     this.labels.set(name, this.code.length);
@@ -62,7 +62,7 @@ export class BpfAssembler {
     return this.emit(LOAD[bytes], to, from, offset);
   }
 
-  /** Turns a loaded word of network byte order into a number. */
+  /** Converts a loaded word from network byte order to a number. */
   fromNetworkOrder(register: Register, bits: 16 | 32): this {
     return this.emit(TO_BIG_ENDIAN, register, 0, 0, bits);
   }
@@ -83,14 +83,14 @@ export class BpfAssembler {
   }
 
   /**
-   * Jumps where the low 32 bits of `register`, unsigned, compare so with `value`; `&`: where they
-   * have a bit of it.
+   * Jumps if the low 32 bits of `register`, unsigned, compare so with `value`. `&`: if they have a
+   * bit in common.
    */
   jumpIf(register: Register, comparison: keyof typeof JUMP_IMMEDIATE, value: number, target: string): this {
     return this.emit(JUMP_IMMEDIATE[comparison], register, 0, 0, value, target);
   }
 
-  /** Jumps where `register > other` (64 bits, unsigned): how packet bounds are checked. */
+  /** Jumps if `register > other` (64 bits, unsigned). Used to check packet bounds. */
   jumpIfGreater(register: Register, other: Register, target: string): this {
     return this.emit(JUMP_GREATER_REGISTER, register, other, 0, 0, target);
   }
@@ -108,7 +108,7 @@ export class BpfAssembler {
     return this.emit(EXIT);
   }
 
-  /** The instructions' bytes, jumps resolved. */
+  /** Encodes the instructions and resolves jumps. */
   assemble(): Uint8Array {
     const bytes = new Uint8Array(this.code.length * 8);
     const view = new DataView(bytes.buffer);
@@ -125,7 +125,7 @@ export class BpfAssembler {
     return bytes;
   }
 
-  /** A jump is relative to the instruction after it. */
+  /** Distance of a jump, which counts from the instruction after it. */
   private distance(from: number, target: string): number {
     const to = this.labels.get(target);
     if (to === undefined) throw new Error(`BPF label ${target} is not set`);

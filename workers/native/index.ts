@@ -1,17 +1,17 @@
 /**
- * The native binding, typed: the only file that loads `addon.node`.
+ * The typed native binding. Only this file loads `addon.node`.
  *
- * Every function throws a `NativeError` when its system call fails (what failed, on what, and what
- * to do about it is in its message), and a TypeError or RangeError for a wrong argument.
- * Descriptors belong to the thread that opened them, which alone closes them (`closeDescriptor`);
- * what is still open when a thread ends is closed then.
+ * Every function throws a `NativeError` if its system call fails; the message says what failed, on
+ * what, and what to do about it. A wrong argument throws a TypeError or RangeError. Descriptors
+ * belong to the thread that opened them, and only that thread closes them (`closeDescriptor`).
+ * Descriptors that are still open when a thread ends are closed then.
  */
 
 import { createRequire } from 'node:module';
 
-/** A failed system call, in the shape of Node's own. */
+/** A failed system call, in the same shape as Node's own errors. */
 export interface NativeError extends Error {
-  /** Name of the errno: `EBUSY`. */
+  /** Name of the errno, such as `EBUSY`. */
   readonly code: string;
   /** Negative, as in Node. */
   readonly errno: number;
@@ -19,8 +19,8 @@ export interface NativeError extends Error {
 }
 
 /**
- * A ring mapped from the kernel: byte offsets of its words in `buffer`, and how many descriptors it
- * has.
+ * A ring mapped from the kernel: byte offsets of its words in `buffer`, and its number of
+ * descriptors.
  */
 export interface MappedRing {
   readonly buffer: ArrayBuffer;
@@ -29,8 +29,8 @@ export interface MappedRing {
   readonly consumer: number;
   readonly flags: number;
   /**
-   * Descriptors: 8 bytes each (an address) in fill and completion rings, 16 (address, length,
-   * options) in rx and tx.
+   * Byte offset of the descriptors. In fill and completion rings each has 8 bytes (an address). In
+   * rx and tx rings each has 16 (address, length, options).
    */
   readonly descriptors: number;
 }
@@ -43,9 +43,11 @@ export interface MappedSocket {
   readonly tx: MappedRing;
 }
 
-/** What the kernel counts of an AF_XDP socket (struct xdp_statistics). */
+/** The kernel's counts for an AF_XDP socket (struct xdp_statistics). */
 export interface SocketStatistics {
-  /** Frames dropped for other reasons, above all longer than a chunk has room for. */
+  /**
+   * Frames dropped for other reasons, usually because they are longer than a chunk has room for.
+   */
   readonly rxDropped: number;
   readonly rxInvalidDescriptors: number;
   /** Frames dropped because the rx ring was full: the worker was too slow. */
@@ -64,18 +66,18 @@ export interface InterfaceFacts {
   readonly mtu: number;
   /** Receive queues in use. */
   readonly queues: number;
-  /** Receive queues there can be: `ethtool -L` changes how many are in use. */
+  /** Most receive queues. `ethtool -L` changes how many are in use. */
   readonly queuesMax: number;
-  /** Whether it is up administratively, and whether it is in operation, too: with a carrier. */
+  /** `up`: administratively up. `running`: also operational, with a carrier. */
   readonly up: boolean;
   readonly running: boolean;
 }
 
-/** Where what is in a record of `interfaceNeighbours`, in words. */
+/** Word offsets in a record of `interfaceNeighbours`. */
 export const NeighbourAt = { version: 0, address: 1, macLow: 5, macHigh: 6 } as const;
 export const NEIGHBOUR_WORDS = 7;
 
-/** What an interface does to packets on its own; AF_XDP wants these off, see offload.c. */
+/** Offloads of an interface. AF_XDP needs some of these off, see offload.c. */
 export interface Offloads {
   readonly rxChecksum: boolean;
   readonly txChecksum: boolean;
@@ -87,7 +89,7 @@ export interface Offloads {
   readonly txVlan: boolean;
 }
 
-/** Order is that of the table in memory.c. */
+/** The order is that of the table in memory.c. */
 const ADVICE = ['hugepage', 'nohugepage', 'dontfork', 'dofork', 'willneed', 'populate', 'collapse'] as const;
 export type MemoryAdvice = (typeof ADVICE)[number];
 
@@ -97,27 +99,28 @@ export const BindFlag = { COPY: 1 << 1, ZERO_COPY: 1 << 2, NEED_WAKEUP: 1 << 3, 
 /** Verdicts of an XDP program (linux/bpf.h). */
 export const XdpAction = { ABORTED: 0, DROP: 1, PASS: 2, TX: 3, REDIRECT: 4 } as const;
 
-/** A child that writes out memory as it was when it was forked. */
+/** A child process that writes out memory as it was at the fork. */
 export interface SnapshotChild {
   readonly pid: number;
   /**
-   * Its pidfd, for `childStatus`, `childKill`, and `closeDescriptor`, which kills it if it still
-   * runs.
+   * Its pidfd, for `childStatus` and `childKill`. `closeDescriptor` closes it, and kills the child
+   * if it still runs.
    */
   readonly child: number;
   /**
-   * What it writes, non-blocking. Belongs to the caller, who gives it to a `net.Socket` at once.
+   * Its output, non-blocking. It belongs to the caller, which must give it to a `net.Socket` at
+   * once.
    */
   readonly pipe: number;
 }
 
 interface Addon {
-  /** Closes what this thread opened. Views of a socket's rings become empty. */
+  /** Closes a descriptor of this thread. Views of a socket's rings become empty. */
   closeDescriptor(fd: number): void;
   /**
-   * An AF_XDP socket, not yet bound, with four rings of `entries` (a power of two). `memory` must
-   * start on a page; with `share` it is registered by another socket already, whose descriptor is
-   * then given to `xskBind`.
+   * Opens an AF_XDP socket, not yet bound, with four rings of `entries` (a power of two). `memory`
+   * must start on a page. With `share`, another socket has registered it already, and that socket's
+   * descriptor must be given to `xskBind`.
    */
   xskOpen(
     label: string,
@@ -128,34 +131,31 @@ interface Addon {
     share: boolean,
   ): MappedSocket;
   /**
-   * Binds to a queue of an interface. `flags` of `BindFlag`; `sharedFd`: -1, or the socket whose
-   * memory is shared.
+   * Binds a socket to a queue of an interface. `flags` are of `BindFlag`. `sharedFd` is the socket
+   * whose memory is shared, or -1.
    */
   xskBind(fd: number, name: string, queue: number, flags: number, sharedFd: number): void;
-  /**
-   * Whether this kernel gives and takes frames in several chunks (`BindFlag.MULTI_BUFFER`, Linux
-   * 6.6).
-   */
+  /** Whether this kernel supports frames in several chunks (`BindFlag.MULTI_BUFFER`, Linux 6.6). */
   xskMultiBuffer(): boolean;
   /** Whether a bound socket moves frames without a copy. */
   xskZeroCopy(fd: number): boolean;
   xskStatistics(fd: number): SocketStatistics;
   /**
-   * Has the kernel send what the tx ring holds. Returns 0, EAGAIN while some is left, or the errno
-   * of a failure.
+   * Makes the kernel send the frames in the tx ring. Returns 0, EAGAIN if some are left, or the
+   * errno of a failure.
    */
   xskKick(fd: number): number;
-  /** An XSKMAP of this many queues: queue → socket. */
+  /** Makes an XSKMAP for this many queues: queue → socket. */
   bpfMapCreate(entries: number, label: string): number;
   /** Enters a socket of this thread into a map, which may be another thread's. */
   bpfMapUpdate(mapFd: number, queue: number, socketFd: number): void;
-  /** A counter that an XDP program adds to. */
+  /** Makes a counter that an XDP program adds to. */
   bpfCounterCreate(label: string): number;
-  /** What was counted since the last call; the counter may be another thread's. */
+  /** Count since the last call. The counter may be another thread's. */
   bpfCounterTake(fd: number): number;
   /**
-   * Loads an XDP program; the error carries the end of the verifier's log. `multiBuffer`: it can be
-   * attached where frames are in several buffers, of which it sees the first.
+   * Loads an XDP program. The error includes the end of the verifier's log. `multiBuffer`: the
+   * program can be attached where frames are in several buffers, and sees the first one.
    */
   bpfProgramLoad(instructions: Uint8Array, label: string, multiBuffer: boolean): number;
   /** Runs a loaded program on one frame, as if received on queue 0: an `XdpAction`. */
@@ -165,21 +165,18 @@ interface Addon {
    * dies.
    */
   bpfLinkCreate(programFd: number, name: string, native: boolean): number;
-  /**
-   * Replaces the program of a link, without a moment in which none is attached. ENOLINK: the
-   * interface is gone.
-   */
+  /** Replaces the program of a link without a gap. ENOLINK: the interface is gone. */
   bpfLinkUpdate(linkFd: number, programFd: number): void;
-  /** An eventfd, which `waitReadable` waits for and resets. */
+  /** Makes an eventfd, which `waitReadable` waits for and resets. */
   eventCreate(): number;
-  /** Wakes whoever waits on an eventfd; from any thread. */
+  /** Signals an eventfd and so wakes its waiters. May be called from any thread. */
   eventSignal(fd: number): void;
   /**
    * Blocks the thread until one of `fds` is readable or the time (at most an hour) is up. Returns
-   * how many are.
+   * the number of readable ones.
    */
   waitReadable(fds: Int32Array, timeoutMs: number): number;
-  /** The calling thread runs on this core alone from now on. */
+  /** Pins the calling thread to this core. */
   threadPin(core: number): void;
   /** The cores the calling thread may run on. */
   threadCores(): number[];
@@ -190,7 +187,7 @@ interface Addon {
   /** CPU time the calling thread has used, in nanoseconds. */
   threadCpuTime(): number;
   /**
-   * Ends the process at once: threads in system calls are not waited for, and nothing is flushed.
+   * Ends the process at once. It does not wait for threads in system calls, and flushes nothing.
    */
   exitNow(code: number): never;
   pageBytes(): number;
@@ -198,46 +195,45 @@ interface Addon {
   memoryAdvise(view: Uint8Array, advice: number): number;
   interfaceFacts(name: string): InterfaceFacts;
   /**
-   * The interface takes frames to whatever station, until this descriptor is closed or the process
-   * ends.
+   * Makes the interface accept frames to all stations, until this descriptor is closed or the
+   * process ends.
    */
   interfacePromiscuous(name: string): number;
   /**
    * The neighbours on an interface whose link-layer addresses the kernel knows, of both IP
-   * versions, one record of `NEIGHBOUR_WORDS` after the other: 4 or 6, the address as it is in
-   * packets (IPv4: one word, IPv6: four), bytes 0–3 of the MAC address, bytes 4–5.
+   * versions. They are consecutive records of `NEIGHBOUR_WORDS`: 4 or 6, the address as in packets
+   * (IPv4: one word, IPv6: four), bytes 0–3 of the MAC address, bytes 4–5.
    */
   interfaceNeighbours(name: string): Int32Array;
   /**
-   * An rtnetlink socket that hears these multicast groups. Its descriptor is for the next two
-   * alone.
+   * Opens an rtnetlink socket that receives these multicast groups. Its descriptor is only for the
+   * next two functions.
    */
   netlinkOpen(groups: number): number;
   netlinkSend(fd: number, message: Uint8Array): void;
   /**
-   * The next messages, or `null` where there are none now. Throws ENOBUFS once after some were
-   * lost.
+   * The next messages, or `null` if there are none now. Throws ENOBUFS once after some were lost.
    */
   netlinkReceive(fd: number): Uint8Array | null;
   offloads(name: string): Offloads;
   offloadSet(name: string, offload: string, on: boolean): void;
   unixDatagram(path: string, message: string): void;
   /**
-   * Forks a child that writes `arena` with the sums added, and ends. Each sum is seven numbers:
-   * byte offset in the arena, stride, how many cells; byte offset in `locals`, stride; stride from
-   * lane to lane, how many lanes. To each cell in the arena, a double, are added its lanes in
-   * `locals`. The sums ascend in the arena and do not overlap.
+   * Forks a child that writes `arena` with the sums added, and ends. Each sum has seven numbers:
+   * byte offset in the arena, stride, number of cells; byte offset in `locals`, stride; stride
+   * between lanes, number of lanes. The lanes of each cell in `locals` are added to its cell in the
+   * arena, a double. The sums must ascend in the arena and must not overlap.
    */
   forkSnapshot(arena: Uint8Array, locals: Uint8Array, sums: Float64Array): SnapshotChild;
   /**
-   * Undefined while the child runs; then, once, its exit code or the negative number of the signal
+   * Undefined while the child runs. Then, once, its exit code, or the negative number of the signal
    * that ended it.
    */
   childStatus(child: number): number | undefined;
   childKill(child: number): void;
   /**
-   * Until `thickenFork`, forks copy nothing but these two views and what a child in C needs: so
-   * they are faster.
+   * Until `thickenFork`, forks copy only these two views and what a child in C needs. So they are
+   * faster.
    */
   thinFork(arena: Uint8Array, locals: Uint8Array): number;
   thickenFork(): void;
@@ -296,14 +292,13 @@ export const {
 
 export const PAGE_BYTES: number = addon.pageBytes();
 
-/** The address of a view of shared memory: to align something within it. */
+/** The address of a view of shared memory, for alignment. */
 export function addressOf(view: Uint8Array): number {
   return addon.memoryAddress(view);
 }
 
 /**
- * Advises the kernel of the whole pages within a view of shared memory; returns how many bytes that
- * was.
+ * Advises the kernel about the whole pages in a view of shared memory. Returns their size in bytes.
  */
 export function adviseMemory(view: Uint8Array, advice: MemoryAdvice): number {
   return addon.memoryAdvise(view, ADVICE.indexOf(advice));
@@ -314,15 +309,14 @@ export function bpfProgramLoad(instructions: Uint8Array, label: string, multiBuf
   return addon.bpfProgramLoad(instructions, label, multiBuffer);
 }
 
-/** Switches offloads; throws at the first that the driver refuses. */
+/** Switches offloads. Throws at the first that the driver refuses. */
 export function setOffloads(name: string, wanted: Partial<Offloads>): void {
   for (const [offload, on] of Object.entries(wanted)) addon.offloadSet(name, offload, on);
 }
 
 /**
- * Tells the service manager (man 3 sd_notify): `READY=1`, `WATCHDOG=1`, `STATUS=…`, several
- * separated by newlines. Returns false where nobody asked to be told, that is, without
- * `$NOTIFY_SOCKET`.
+ * Notifies the service manager (man 3 sd_notify): `READY=1`, `WATCHDOG=1`, `STATUS=…`, several
+ * separated by newlines. Returns false if `$NOTIFY_SOCKET` is not set.
  */
 export function notifyServiceManager(message: string, path = process.env['NOTIFY_SOCKET']): boolean {
   if (path === undefined || path === '') return false;
@@ -330,7 +324,7 @@ export function notifyServiceManager(message: string, path = process.env['NOTIFY
   return true;
 }
 
-/** Whether an error is a failed system call, of this name where one is given. */
+/** Whether an error is a failed system call, with this errno name if one is given. */
 export function isNativeError(error: unknown, code?: string): error is NativeError {
   return (
     error instanceof Error &&

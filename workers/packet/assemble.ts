@@ -1,6 +1,6 @@
 /**
- * IPv4 fragments as bytes, and the packet that they make: for datagrams whose transport header lies
- * in several of them (workers/fragments.ts).
+ * IPv4 fragments as bytes, and their reassembly, for datagrams whose transport header is split
+ * (workers/fragments.ts).
  */
 
 import { checksum } from './checksum.js';
@@ -19,17 +19,17 @@ export function headerBytesOf(u8: Uint8Array, header: number): number {
   return (u8[header] & 0x0f) << 2;
 }
 
-/** Where in the datagram a fragment's data lies, in bytes. */
+/** Offset of a fragment's data in the datagram, in bytes. */
 export function offsetOf(u8: Uint8Array, header: number): number {
   return (half(u8, header + Ipv4At.fragment) & Ipv4Fragment.OFFSET) << 3;
 }
 
-/** How much of the datagram a fragment has, in bytes. */
+/** Length of a fragment's data, in bytes. */
 export function dataBytesOf(u8: Uint8Array, header: number): number {
   return half(u8, header + Ipv4At.totalLength) - headerBytesOf(u8, header);
 }
 
-/** Copies a fragment's data to where it is behind the header of the first fragment. */
+/** Copies a fragment's data to its position after the header of the first fragment. */
 export function copyData(u8: Uint8Array, first: number, header: number): void {
   const from = header + headerBytesOf(u8, header);
   const to = first + headerBytesOf(u8, first) + offsetOf(u8, header);
@@ -37,8 +37,8 @@ export function copyData(u8: Uint8Array, first: number, header: number): void {
 }
 
 /**
- * Makes the header of the first fragment that of the whole packet. `lengthAt`: of a length field
- * before it, or 0.
+ * Turns the header of the first fragment into the header of the whole packet. `lengthAt` is the
+ * byte offset of a length field before it, or 0.
  */
 export function sealWhole(u8: Uint8Array, first: number, totalBytes: number, lengthAt: number): void {
   const field = half(u8, first + Ipv4At.fragment);

@@ -1,9 +1,9 @@
 /**
  * The Internet checksum, on words as they lie in memory.
  *
- * The ones' complement sum does not depend on byte order (RFC 1071 §2.B): summing the packet's
- * bytes as little-endian words gives the byte-swapped sum, which is the right one once stored
- * little-endian again. So nothing here swaps.
+ * The ones' complement sum does not depend on byte order (RFC 1071 §2.B). The sum of the packet's
+ * bytes as little-endian words is the byte-swapped sum, and becomes right when it is stored
+ * little-endian again. So no code here swaps bytes.
  */
 
 /** Ones' complement sum of 16-bit words, folded into 16 bits. Takes sums below 2^31. */
@@ -18,7 +18,8 @@ export function halves(word: number): number {
 }
 
 /**
- * Sum of `bytes` bytes from `from`, unfolded; an odd last byte is padded with zero (RFC 1071 §4.1).
+ * Sum of `bytes` bytes from `from`, not folded. An odd last byte is padded with zero (RFC 1071
+ * §4.1).
  */
 export function sumBytes(u8: Uint8Array, from: number, bytes: number, initial = 0): number {
   let sum = initial;
@@ -29,16 +30,16 @@ export function sumBytes(u8: Uint8Array, from: number, bytes: number, initial = 
 }
 
 /**
- * RFC 1071: the raw checksum over bytes whose checksum field is zero. 0 over bytes whose checksum
- * is right.
+ * RFC 1071: the raw checksum over bytes whose checksum field is zero. If the bytes include a
+ * correct checksum, the result is 0.
  */
 export function checksum(u8: Uint8Array, from: number, bytes: number, initial = 0): number {
   return ~fold(sumBytes(u8, from, bytes, initial)) & 0xffff;
 }
 
 /**
- * What replacing raw word `before` by `after` adds to the sum under a checksum: ~m + m' of RFC 1624
- * (eqn. 3), by halves. Differences of several words are added up before `update`.
+ * Change of a checksum's sum if raw word `before` is replaced by `after`: ~m + m' of RFC 1624 (eqn.
+ * 3), by halves. Differences of several words may be added up before `update`.
  */
 export function difference(before: number, after: number): number {
   return (~before & 0xffff) + (~before >>> 16) + (after & 0xffff) + (after >>> 16);

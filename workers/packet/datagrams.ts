@@ -1,18 +1,20 @@
 /**
- * The fragmented datagrams a worker knows of: what is there of each, and the ports that its first
- * fragment showed.
+ * The fragmented datagrams that a worker knows: the parts of each that have arrived, and the ports
+ * in its first fragment.
  *
- * A datagram's key is what its fragments have in common (RFC 791 §3.2, RFC 8200 §4.5), and the port
- * and the link that they came in by:
+ * A datagram's key is what its fragments have in common (RFC 791 §3.2, RFC 8200 §4.5), with the
+ * port and the link they arrived by:
  *
- *     source 4, destination 4 (IPv4: 1 word, the rest zero), identification, version and protocol and port, link
+ *     source 4, destination 4 (IPv4: 1 word, the rest zero), identification 1,
+ *     version and protocol and port 1, link 1
  *
- * Of each datagram there is a bit for every 8 bytes, so that no byte is ever passed twice: whatever
- * reassembles it gets the same, in whatever order it came (teardrop, RFC 1858, RFC 5722).
+ * Each datagram has one bit for every 8 bytes, so no byte passes twice. Every receiver then
+ * reassembles the same datagram, in whatever order the fragments arrive (teardrop, RFC 1858, RFC
+ * 5722).
  *
- * **Nobody starves others.** A source has its datagrams in one of `GROUPS` groups of places, told
- * by a secret hash; where there is no room the oldest there gives way. So whoever sends fragments
- * of datagrams without end puts out his own, and hardly anybody else's.
+ * **Fair shares.** A secret hash assigns each source to one of `GROUPS` groups of places. If there
+ * is no room, the oldest datagram of the set is evicted. So a source that sends fragments of
+ * endless datagrams evicts mostly its own.
  */
 
 import { NONE } from '../../shm/none.js';
@@ -22,70 +24,75 @@ import { IPV6_BYTES, Ipv6At } from './ipv6.js';
 import { Ipv6Chain } from './ipv6-chain.js';
 
 const KEY_WORDS = 11;
-/** A power of two each. */
+/** Both are powers of two. */
 export const GROUPS = 128;
 const SETS_PER_GROUP = 8;
 const WAYS = 4;
 /** Datagrams of one group. */
 export const GROUP_DATAGRAMS = SETS_PER_GROUP * WAYS;
 export const DATAGRAMS = GROUPS * GROUP_DATAGRAMS;
-/** Of 65,535 bytes, in units of 8. */
+/** Words for 65,536 bytes, one bit per 8 bytes. */
 const BITMAP_WORDS = 8192 / 32;
 
-/** A datagram is forgotten so long after its first sign: what comes later is not of it. */
+/**
+ * A datagram is forgotten this long after its first fragment, in milliseconds. Later fragments
+ * belong to another datagram.
+ */
 export const DATAGRAM_MS = 5000;
 /**
- * From then on what overlaps is of another datagram, to which the sender gave the same
- * identification (RFC 6864).
+ * After this time, in milliseconds, a fragment that overlaps belongs to a new datagram: the sender
+ * has reused the identification (RFC 6864).
  */
 export const REUSED_MS = 1000;
 
-// What is known of a datagram.
+// State of a datagram.
 const NOTHING = 0;
-/** Not its first fragment. */
+/** The first fragment has not arrived. */
 const HEADLESS = 1;
 const HEADED = 2;
 /** Its first fragment ends within the transport header. */
 const SPLIT = 3;
 
 /**
- * Column of a fragment's flags: RFC 791's field is the offset in units of 8 bytes, RFC 8200's has
- * it above three bits.
+ * The fragment field in host order. RFC 791 has the offset in the low 13 bits, in units of 8 bytes.
+ * RFC 8200 has it above three bits.
  */
 const MORE_IPV4 = 0x2000;
 const OFFSET_IPV4 = 0x1fff;
 
 export interface Datagrams {
   /**
-   * The datagram that fragment `i` is of, noted as there; made if there is none. `NONE`: it
-   * overlaps what is there. The datagram that gave way for it, if any, is in `displaced`.
+   * Marks the bytes of fragment `i` in its datagram, and returns the datagram. Adds the datagram if
+   * it is new. Returns `NONE` if the fragment overlaps or contradicts the datagram's end. If
+   * another datagram was evicted, `displaced` names it.
    */
   note(i: number, nowMs: number): number;
   /**
-   * After `note`: the datagram that had to go, or that was over; `NONE` if none. Whoever keeps
-   * something of it lets it go.
+   * After `note`: the datagram that was evicted or has ended, or `NONE`. The caller must drop what
+   * it keeps for it.
    */
   readonly displaced: number;
-  /** Whether the first fragment was there. */
+  /** Whether the first fragment has arrived. */
   isHeaded(datagram: number): boolean;
-  /** The first fragment is `i`. */
+  /** Records `i` as the first fragment. */
   setHead(datagram: number, i: number): void;
   /**
-   * The first fragment ends within the transport header: no fragment goes on before all are there.
+   * Records that the first fragment ends within the transport header. No fragment then goes on
+   * before all have arrived.
    */
   setSplit(datagram: number): void;
   isSplit(datagram: number): boolean;
-  /** Whether every byte of it was there. */
+  /** Whether every byte of it has arrived. */
   isComplete(datagram: number): boolean;
-  /** Its length in units of 8 bytes, once its last fragment was there; 0 before. */
+  /** Its length in units of 8 bytes. 0 until its last fragment has arrived. */
   unitsOf(datagram: number): number;
-  /** Gives fragment `i` what the first one showed. */
+  /** Gives fragment `i` the ports, protocol and flags of the first fragment. */
   showHead(datagram: number, i: number): void;
-  /** All of it was there: it is forgotten, now that it is of no more use. */
+  /** Forgets a datagram of which everything has arrived. */
   forgetIfComplete(datagram: number): void;
   /** Forgets a datagram. */
   forget(datagram: number): void;
-  /** The group the datagram's source is in. */
+  /** The group of the datagram's source. */
   groupOf(datagram: number): number;
   readonly ports: Int32Array;
   readonly protocols: Int32Array;
@@ -102,8 +109,8 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
   const since = new Float64Array(DATAGRAMS);
   const bitmaps = new Int32Array(DATAGRAMS * BITMAP_WORDS);
   /**
-   * In units of 8 bytes: how many are there, the end of the last of them, and the end of the
-   * datagram, 0 while it is not known.
+   * In units of 8 bytes: how many have arrived, the end of the last of them, and the end of the
+   * datagram (0 until it is known).
    */
   const units = new Int32Array(DATAGRAMS);
   const highest = new Int32Array(DATAGRAMS);
@@ -112,7 +119,7 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
   const headProtocols = new Int32Array(DATAGRAMS);
   const headFlags = new Int32Array(DATAGRAMS);
 
-  // The fragment at hand.
+  // The current fragment.
   const key = new Int32Array(KEY_WORDS);
   let from = 0;
   let to = 0;
@@ -151,7 +158,7 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
     const header = l3[i] >> 2;
     for (let word = 0; word < 8; word++) key[word] = i32[header + (Ipv6At.source >> 2) + word];
     const end = l3[i] + IPV6_BYTES + upperNumber(i32[(l3[i] + Ipv6At.payloadLength) >> 2] << 16);
-    // Parsed before, so there is a fragment header.
+    // The parser has checked that there is a fragment header.
     chain.walk(l3[i], end);
     const at = chain.fragmentAt;
     key[8] = i32[(at + 4) >> 2];
@@ -166,7 +173,10 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
     return mixed ^ (mixed >>> 15);
   }
 
-  /** The datagram with this key, or a new one in the place of what is over, or of the oldest. */
+  /**
+   * Returns the datagram with this key. If there is none, makes one in a free place, or evicts the
+   * oldest of the set.
+   */
   function find(nowMs: number): number {
     let source = secret[0];
     for (let word = 0; word < 4; word++) source = mix(source, key[word]);
@@ -199,8 +209,8 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
   }
 
   /**
-   * Marks the units of the fragment at hand. False, and nothing is marked, where some are, or the
-   * datagram ends before.
+   * Marks the units of the current fragment. Returns false, and marks nothing, if some are marked,
+   * or if the fragment contradicts the datagram's end.
    */
   function claim(datagram: number): boolean {
     const end = ends[datagram];
@@ -215,7 +225,7 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
     return true;
   }
 
-  /** The bits of a word that the fragment at hand covers. */
+  /** The bits of a bitmap word that the current fragment covers. */
   function maskOf(word: number): number {
     const first = from > word << 5 ? from & 31 : 0;
     const past = to - (word << 5);
@@ -237,7 +247,7 @@ export function createDatagrams(batch: Batch, secret: Int32Array): Datagrams {
       states[datagram] = HEADED;
       headPorts[datagram] = ports[i];
       headProtocols[datagram] = protocol[i];
-      // Of TCP flags only the first fragment speaks.
+      // TCP flags are valid only for the first fragment.
       headFlags[datagram] = protocol[i] === TCP ? 0 : flags[i];
     },
     setSplit(datagram) {

@@ -5,8 +5,8 @@
  *     6   source address        6 bytes
  *     12  type, or VLAN tags    2 bytes
  *
- * A frame starts at 2 modulo 4, so the destination is a half word and a word, the source a word and
- * a half word.
+ * A frame starts at 2 modulo 4. So the destination is a half word and a word, and the source is a
+ * word and a half word.
  */
 
 import type { PacketMemory } from './memory.js';
@@ -23,7 +23,9 @@ export const EtherType = {
   PPPOE_SESSION: 0x6488,
 } as const;
 
-/** Up to here the type field is an 802.3 length, in host order, and an LLC header follows. */
+/**
+ * Up to this value, in host order, the type field is an 802.3 length, and an LLC header follows.
+ */
 export const LENGTH_MAX = 1500;
 
 /** A link-layer address as raw words: bytes 0–3 in `low`, 4–5 in the low half of `high`. */
@@ -32,7 +34,7 @@ export interface Mac {
   readonly high: number;
 }
 
-/** Reads `aa:bb:cc:dd:ee:ff`. Throws a RangeError that quotes what it was given. */
+/** Reads `aa:bb:cc:dd:ee:ff`. Throws a RangeError that quotes the text. */
 export function parseMac(text: string): Mac {
   if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) throw new RangeError(`"${text}" is not a MAC address`);
   const bytes = text.split(/[:-]/).map((byte) => Number.parseInt(byte, 16));
@@ -47,7 +49,7 @@ export function formatMac(mac: Mac): string {
   return bytes.map((byte) => (byte & 0xff).toString(16).padStart(2, '0')).join(':');
 }
 
-/** Whether a frame is addressed to a group or to everybody. */
+/** Whether a frame is addressed to a group, which includes broadcast. */
 export function isGroupAddressed(memory: PacketMemory, start: number): boolean {
   return (memory.u8[start] & 1) !== 0;
 }
@@ -62,7 +64,9 @@ export function setSourceMac(memory: PacketMemory, start: number, low: number, h
   memory.u16[(start + 10) >> 1] = high;
 }
 
-/** Addresses the frame to the station that sent it, from the station address it was sent to. */
+/**
+ * Swaps the frame's source and destination addresses, so it returns to the station that sent it.
+ */
 export function returnToSender(memory: PacketMemory, start: number): void {
   const { u16, i32 } = memory;
   const low = u16[start >> 1] | (i32[(start + 2) >> 2] << 16);

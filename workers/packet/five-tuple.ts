@@ -1,6 +1,5 @@
 /**
- * Parts of a packet's five-tuple: the raw port pair, as it is in a batch's column, and the
- * protocol's name.
+ * Parts of a packet's five-tuple: the raw port pair of a batch's column, and the protocol's name.
  */
 
 import { Protocol } from './ipv4.js';

@@ -1,5 +1,5 @@
 /**
- * What the `fragment` column of a batch says of a packet. Only the first fragment has a transport
+ * Values of a batch's `fragment` column. Only whole packets and first fragments have a transport
  * header.
  */
 export const Fragment = {
@@ -8,13 +8,13 @@ export const Fragment = {
   /** The first fragment of several. */
   FIRST: 1,
   /**
-   * Any other fragment: `l4` points at data. `ports` and `protocol` are those of the first one,
-   * which passed before, and `flags` of ICMP its type: workers/fragments.ts.
+   * Any other fragment: `l4` points at data. `ports` and `protocol` are those of the first
+   * fragment, which has passed before; so is `flags` for ICMP (the type). See workers/fragments.ts.
    */
   LATER: 2,
   /**
-   * A first fragment of IPv4 that ends within its transport header. No middlebox sees it:
-   * workers/fragments.ts puts its datagram together.
+   * A first IPv4 fragment that ends within its transport header. No middlebox sees it:
+   * workers/fragments.ts reassembles its datagram.
    */
   SHORT: 3,
 } as const;

@@ -1,19 +1,18 @@
 /**
- * Options of IPv4 headers (RFC 791 §3.1), and of IPv6 hop-by-hop and destination headers (RFC 8200
- * §4.2): whether they are well-formed. A receiver that reads past a length that lies, or follows a
- * source route, would act on what nobody checked; the kernel drops such packets, too.
+ * Checks that options are well-formed: those of IPv4 headers (RFC 791 §3.1), and those of IPv6
+ * hop-by-hop and destination headers (RFC 8200 §4.2). A receiver that trusts a wrong length, or
+ * follows a source route, would act on unchecked data. The kernel drops such packets too.
  *
- *     IPv4   type 1, length of the whole option 1, data     types 0 (end of list) and 1 (no operation) are one byte
- *     IPv6   type 1, length of the data 1, data             type 0 is one byte
+ *     IPv4   type 1, length of the whole option 1, data   types 0 (end) and 1 (no operation): 1 byte
+ *     IPv6   type 1, length of the data 1, data           type 0: 1 byte
  */
 
 export const OPTIONS_RIGHT = 0;
 /**
- * An option has length 0 or 1, reaches past the header, or is a source route that cannot be
- * followed.
+ * An option has length 0 or 1, reaches past the header, or is a malformed or second source route.
  */
 export const OPTIONS_MALFORMED = 1;
-/** Right, with a loose or strict source route among them. */
+/** Well-formed, with a loose or strict source route. */
 export const OPTIONS_SOURCE_ROUTE = 2;
 
 const END = 0;
@@ -22,10 +21,10 @@ const LOOSE_SOURCE_ROUTE = 131;
 const STRICT_SOURCE_ROUTE = 137;
 /** Type, length and pointer. */
 const ROUTE_BYTES_MIN = 3;
-/** The pointer counts from 1, and the first address is behind it. */
+/** The pointer counts from 1, and the first address follows it. */
 const ROUTE_POINTER_MIN = 4;
 
-/** The options between the bytes `from` and `end` of an IPv4 header. */
+/** Checks the options between the bytes `from` and `end` of an IPv4 header. */
 export function checkIpv4Options(u8: Uint8Array, from: number, end: number): number {
   let found = OPTIONS_RIGHT;
   for (let at = from; at < end; ) {

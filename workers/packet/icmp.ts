@@ -1,9 +1,9 @@
 /**
- * ICMP (RFC 792), and what ICMPv6 (RFC 4443) shares with it.
+ * ICMP (RFC 792), and its fields that ICMPv6 (RFC 4443) shares.
  *
  *     0   type       1        4   queries: identifier        2
  *     1   code       1        6   queries: sequence number   2
- *     2   checksum   2        8   errors: the packet they are about, its header and at least 8 bytes
+ *     2   checksum   2        8   errors: the original packet's header and at least 8 bytes
  */
 
 import { Protocol } from './ipv4.js';
@@ -23,8 +23,8 @@ export const IcmpType = {
 } as const;
 
 /**
- * RFC 4443; listeners: RFC 2710, RFC 3810; neighbour discovery: RFC 4861. Types below 128 are
- * errors.
+ * RFC 4443; multicast listeners: RFC 2710, RFC 3810; neighbour discovery: RFC 4861. Types below 128
+ * are errors.
  */
 export const Icmpv6Type = {
   UNREACHABLE: 1,
@@ -45,8 +45,8 @@ export const Icmpv6Type = {
 } as const;
 
 /**
- * Whether an ICMP or ICMPv6 message (`protocol`) of this type has an identifier, as parser and
- * quotations see it.
+ * Whether an ICMP or ICMPv6 message (`protocol`) of this type has an identifier. The parser and
+ * `Quoted` both use it.
  */
 export function hasIdentifier(protocol: number, type: number): boolean {
   return protocol === Protocol.ICMP ? isQuery(type) : type === Icmpv6Type.ECHO || type === Icmpv6Type.ECHO_REPLY;

@@ -1,8 +1,8 @@
 /**
- * IPv4 options (RFC 791 §3.1), as a router that fragments sees them.
+ * Copying IPv4 options (RFC 791 §3.1) into fragments.
  *
- *     0   type: copy bit 0x80, class, number   1        end of list (0) and no operation (1) are this byte alone
- *     1   length, of all of it                 1
+ *     0   type: copy bit 0x80, class, number   1   end of list (0), no operation (1): this byte only
+ *     1   length of the whole option           1
  *     2   data
  */
 
@@ -10,13 +10,13 @@ import { IPV4_BYTES_MIN } from './ipv4.js';
 
 const END = 0;
 const NO_OPERATION = 1;
-/** Of the type: every fragment has the option, not just the first. */
+/** Bit of the type: every fragment has the option, not only the first. */
 const COPIED = 0x80;
 
 /**
- * Copies the options that every fragment carries from the IPv4 header at `header` to byte 20 on of
- * `into`, padded to whole words. Returns their length in bytes. An option with an impossible length
- * ends the list.
+ * Copies the options that every fragment carries from the IPv4 header at `header` into `into`, from
+ * byte 20 on, padded to whole words. Returns their length in bytes. An option with an impossible
+ * length ends the list.
  */
 export function copiedOptions(bytes: Uint8Array, header: number, into: Uint8Array): number {
   const end = header + ((bytes[header] & 0x0f) << 2);

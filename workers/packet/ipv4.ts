@@ -13,14 +13,12 @@ export const IPV4_BYTES_MIN = 20;
 /** Byte offsets from the header's start. */
 export const Ipv4At = { totalLength: 2, fragment: 6, ttl: 8, protocol: 9, checksum: 10, source: 12, destination: 16 };
 
-/** In the flags and fragment offset field, host order. */
+/** Masks of the flags and fragment offset field, in host order. */
 export const Ipv4Fragment = { DONT: 0x4000, MORE: 0x2000, OFFSET: 0x1fff } as const;
 
 export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, DCCP: 33, ICMPV6: 58, SCTP: 132, UDP_LITE: 136 } as const;
 
-/**
- * Whether the first four bytes of the protocol's header are the source and the destination port.
- */
+/** Whether the first four bytes of the protocol's header are the source and destination port. */
 export function hasPorts(protocol: number): boolean {
   return (
     protocol === Protocol.TCP ||
@@ -36,12 +34,12 @@ export function upperNumber(word: number): number {
   return ((word >>> 8) & 0xff00) | (word >>> 24);
 }
 
-/** Turns a raw half word into the number it stands for, and back. */
+/** Converts a 16-bit number between raw and host order. */
 export function swap16(raw: number): number {
   return ((raw & 0xff) << 8) | ((raw >>> 8) & 0xff);
 }
 
-/** Reads a dotted address into a raw word. Throws a RangeError that quotes what it was given. */
+/** Reads a dotted address into a raw word. Throws a RangeError that quotes the text. */
 export function parseIpv4(text: string): number {
   const parts = text.split('.');
   const bytes = parts.map((part) => (/^(0|[1-9]\d{0,2})$/.test(part) ? Number(part) : 256));
@@ -54,7 +52,7 @@ export function formatIpv4(raw: number): string {
 }
 
 /**
- * Whether a raw address is one host's: not "this network", loopback, multicast, reserved or
+ * Whether a raw address is a single host's: not "this network", loopback, multicast, reserved or
  * broadcast (RFC 1812 §5.3.7).
  */
 export function isHost(raw: number): boolean {

@@ -1,10 +1,10 @@
 /**
- * The one walk over the extension headers of an IPv6 packet, from the fixed header to the transport
- * header: the parser, the fragments and the quotations of ICMPv6 errors have to agree where that
- * is.
+ * Walks the extension headers of an IPv6 packet, from the fixed header to the transport header. The
+ * parser, the fragments and the quotations of ICMPv6 errors all use this walk, because they must
+ * agree on where the transport header is.
  *
- * It ends at the fragment header of a later fragment: what follows is data, whatever the header
- * calls it.
+ * The walk ends at the fragment header of a later fragment. Data follows it, whatever the header
+ * names.
  */
 
 import { areIpv6Options } from './header-options.js';
@@ -16,22 +16,22 @@ export const CHAIN_MALFORMED = 1;
 /** A hop-by-hop or destination option runs past its header. */
 export const CHAIN_OPTIONS = 2;
 
-/** Of a routing header (RFC 8200 §4.4). */
+/** Byte offsets in a routing header (RFC 8200 §4.4). */
 const ROUTING_TYPE = 2;
 const SEGMENTS_LEFT = 3;
-/** Source route of old (RFC 5095). */
+/** The deprecated source route (RFC 5095). */
 const TYPE_SOURCE_ROUTE = 0;
-/** Mobile IPv6: its one segment is the home address of the node itself (RFC 6275 §6.4). */
+/** Mobile IPv6: its only segment is the home address of the node itself (RFC 6275 §6.4). */
 const TYPE_HOME_ADDRESS = 2;
 
 export class Ipv6Chain {
-  /** The transport protocol, or what a later fragment's header names. */
+  /** The transport protocol. In a later fragment, the protocol that its fragment header names. */
   header = 0;
-  /** Byte offset of what is behind the last header. */
+  /** Byte offset after the last header. */
   at = 0;
-  /** Byte offset of the fragment header; 0: there is none. */
+  /** Byte offset of the fragment header. 0 if there is none. */
   fragmentAt = 0;
-  /** Whether a routing header names nodes that the packet still has to visit, or is of type 0. */
+  /** Whether a routing header names nodes that the packet has yet to visit, or is of type 0. */
   isSourceRouted = false;
   private readonly u8: Uint8Array;
 
@@ -40,7 +40,8 @@ export class Ipv6Chain {
   }
 
   /**
-   * Walks the packet whose fixed header is at byte `l3`, and of which there is nothing at `end`.
+   * Walks the packet whose fixed header is at byte `l3` and which ends before byte `end`. Returns
+   * one of the `CHAIN_` results.
    */
   walk(l3: number, end: number): number {
     const { u8 } = this;
@@ -49,7 +50,7 @@ export class Ipv6Chain {
     this.fragmentAt = 0;
     this.isSourceRouted = false;
     for (let n = 0; isExtension(header); n++) {
-      // Hop-by-hop options stand first or not at all (RFC 8200 §4.1).
+      // Hop-by-hop options may only come first (RFC 8200 §4.1).
       if (n === EXTENSIONS_MAX || at + 8 > end || (header === Extension.HOP_BY_HOP && n > 0)) return CHAIN_MALFORMED;
       const behind = at + extensionBytes(header, u8[at + 1]);
       if (behind > end) return CHAIN_MALFORMED;
@@ -74,14 +75,14 @@ export class Ipv6Chain {
     const type = u8[at + ROUTING_TYPE];
     const left = u8[at + SEGMENTS_LEFT];
     if (type === TYPE_SOURCE_ROUTE || (type !== TYPE_HOME_ADDRESS && left > 0)) this.isSourceRouted = true;
-    // Type 0 is a list of whole addresses behind 8 bytes.
+    // Type 0 is a list of whole addresses after 8 bytes.
     if (type !== TYPE_SOURCE_ROUTE) return true;
     const bytes = behind - at - 8;
     return (bytes & 15) === 0 && left << 4 <= bytes;
   }
 }
 
-/** Bytes of an extension header whose length field is `units`. */
+/** Length in bytes of an extension header whose length field is `units`. */
 function extensionBytes(header: number, units: number): number {
   if (header === Extension.FRAGMENT) return 8;
   return header === Extension.AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;

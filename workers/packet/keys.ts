@@ -7,25 +7,25 @@
  *
  * The last word is `protocol | link << 8`: equal addresses on two VLANs of a wire are two flows.
  *
- * The *reply's* key is that of a packet that goes the other way: addresses and ports exchanged.
+ * The *reply* key is the key of a packet in the other direction: addresses and ports are exchanged.
  */
 
 import type { Batch } from '../batch.js';
 
-/** Words of an IPv6 header before its source and its destination address. */
+/** Words of an IPv6 header before its source and before its destination address. */
 const SOURCE = 2;
 const DESTINATION = 6;
 
 /**
- * Each writes a key of packet `i` into `out[at …]`. The packet is of that version, and none that
- * `skips` says to pass over.
+ * Each method writes a key of packet `i` into `out[at …]`. The packet must be of that IP version,
+ * and `skips` must be false for it.
  */
 export interface PacketKeys {
   ipv4(i: number, out: Int32Array, at: number): void;
   ipv4Reply(i: number, out: Int32Array, at: number): void;
   ipv6(i: number, out: Int32Array, at: number): void;
   ipv6Reply(i: number, out: Int32Array, at: number): void;
-  /** The four words of an IPv6 address. */
+  /** Writes the four words of an IPv6 address. */
   ipv6Source(i: number, out: Int32Array, at: number): void;
   ipv6Destination(i: number, out: Int32Array, at: number): void;
 }
@@ -82,7 +82,7 @@ export function packetKeys(batch: Batch): PacketKeys {
   };
 }
 
-/** A raw port pair as a packet the other way has it. */
+/** The raw port pair of a packet in the other direction. */
 export function exchanged(ports: number): number {
   return (ports << 16) | (ports >>> 16);
 }

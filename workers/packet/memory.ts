@@ -1,24 +1,24 @@
-/** Size of a jumbo buffer. */
+/** Size of a jumbo buffer, in bytes. */
 export const JUMBO_BYTES = 16_384;
 
-/** Where jumbo buffers begin behind this many bytes of chunks. */
+/** Byte offset of the jumbo buffers after this many bytes of chunks. */
 export function jumboStart(chunksBytes: number): number {
   return Math.ceil(chunksBytes / JUMBO_BYTES) * JUMBO_BYTES;
 }
 
 /**
- * Packet memory: one SharedArrayBuffer per worker, cut into chunks of a power of two bytes, one
- * frame a chunk.
+ * Packet memory: one SharedArrayBuffer per worker, divided into chunks of a power of two bytes,
+ * with one frame per chunk.
  *
  * For AF_XDP it is the UMEM and starts on a page. A frame's Ethernet header starts at an offset of
- * 2 modulo 4, so that the IP header, 14 or 18 bytes on, lies on a word boundary and its addresses
- * are one `Int32Array` access each. All offsets are bytes from the start of the memory; a frame's
- * chunk is `offset & ~(chunkBytes - 1)`.
+ * 2 modulo 4. The IP header, 14 or 18 bytes later, is then on a word boundary, and each address is
+ * one `Int32Array` access. All offsets are bytes from the start of the memory. A frame's chunk is
+ * `offset & ~(chunkBytes - 1)`.
  *
  * Frames longer than a chunk are in *jumbo buffers*, which follow the chunks from `jumboAt` on.
- * They are not part of the UMEM: a driver that receives such a frame in several chunks copies them
- * together, and takes it apart to send it, so that whoever looks at a packet always finds it in one
- * piece.
+ * They are not part of the UMEM. A driver that receives such a frame in several chunks copies them
+ * together, and splits the frame again to send it. So a packet is always in one piece for all other
+ * code.
  */
 export class PacketMemory {
   readonly u8: Uint8Array;
@@ -27,10 +27,11 @@ export class PacketMemory {
   readonly chunkBytes: number;
   readonly chunks: number;
   /**
-   * Where jumbo buffers begin, a multiple of their size; the end of the memory if there are none.
+   * Byte offset of the jumbo buffers, a multiple of their size. If there are none, the end of the
+   * memory.
    */
   readonly jumboAt: number;
-  /** The longest frame there is room for, in a buffer of whichever kind. */
+  /** Longest frame that there is room for, in either kind of buffer. */
   readonly roomBytes: number;
 
   constructor(buffer: SharedArrayBuffer, byteOffset: number, chunks: number, chunkBytes: number, jumbos = 0) {

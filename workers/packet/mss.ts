@@ -1,12 +1,13 @@
 /**
  * MSS clamping: lowers the maximum segment size that the ends of a TCP connection announce (RFC
- * 9293 §3.7.1), so that no segment exceeds the MTU of a link on the way, even if nobody's ICMP
- * errors arrive.
+ * 9293 §3.7.1). So no segment exceeds the MTU of a link on the path, even if ICMP errors are lost.
  *
- *     kind 2   length 4   MSS 2          an option of SYN and SYN-ACK; the others are 1 byte (0: end, 1: nothing) or have a length
+ *     kind 2   length 4   MSS 2     an option of SYN and SYN-ACK
  *
- * An MSS is never raised, and none is added. If an option's length is impossible, the options
- * behind it stay as they are. What of the options lies in a later fragment stays, too.
+ *     Other options have a length too, except kinds 0 (end) and 1 (no operation), which are 1 byte.
+ *
+ * An MSS is never raised, and none is added. If an option's length is impossible, the options after
+ * it stay unchanged. Options in a later fragment stay unchanged too.
  */
 
 import type { Batch } from '../batch.js';
@@ -20,13 +21,13 @@ const END = 0;
 const NO_OPERATION = 1;
 const MSS = 2;
 const MSS_BYTES = 4;
-/** What of the MTU the headers of IP and TCP take without options. */
+/** Bytes of the MTU that the IP and TCP headers take without options. */
 const HEADERS_IPV4 = 40;
 const HEADERS_IPV6 = 60;
 
 /**
- * Limits of a fixed MSS: what Linux accepts of a peer at least, and what fits into the longest IPv4
- * packet.
+ * Limits of a fixed MSS: the least that Linux accepts from a peer, and the most that fits into the
+ * longest IPv4 packet.
  */
 export const MSS_MIN = 88;
 export const MSS_MAX = 65_495;
@@ -35,14 +36,15 @@ export interface MssClampParts {
   readonly batch: Batch;
   /** Longest IP packet of each port. */
   readonly mtus: Int32Array;
-  /** The option: `true`, as the MTUs of the ports allow; a number, at most that; `false`, off. */
+  /** The option. `true`: as the MTUs of the ports allow. A number: at most that. `false`: off. */
   readonly setting: boolean | number;
 }
 
 /**
- * A function that lowers the MSS of packet `i`, if it has one, and returns whether it did. Before a
- * middlebox decided the egress of a packet, it counts as leaving by the opposite port. `null` if
- * the setting is `false`. Made once per data plane: see the head of batch.ts.
+ * Returns a function that lowers the MSS of packet `i`, if it has one, and returns whether it did.
+ * While a packet's egress is undecided, only the MTU of its arrival port counts, unless `parse` has
+ * set an opposite port. Returns `null` if the setting is `false`. Made once per data plane: see the
+ * head of batch.ts.
  */
 export function createMssClamp({ batch, mtus, setting }: MssClampParts): ((i: number) => boolean) | null {
   if (setting === false) return null;
@@ -82,14 +84,14 @@ export function createMssClamp({ batch, mtus, setting }: MssClampParts): ((i: nu
     return isLower;
   }
 
-  /** Where the IP packet ends. */
+  /** Byte offset of the end of the IP packet. */
   function endOf(i: number): number {
     if (version[i] === 4) return l3[i] + upperNumber(i32[l3[i] >> 2]);
     return l3[i] + IPV6_BYTES + upperNumber(i32[(l3[i] + Ipv6At.payloadLength) >> 2] << 16);
   }
 
   /**
-   * Writes the number at byte `at`, which can be odd: then it lies in two of the words that the
+   * Writes the number at byte `at`. If `at` is odd, the number spans two of the words that the
    * checksum adds up.
    */
   function write(header: number, at: number, value: number): void {

@@ -1,6 +1,6 @@
 /**
- * IPv6 headers: what the fixed header and the fragment header say of themselves; the walk between
- * is ipv6-chain.ts.
+ * Parses IPv6 packets: checks the fixed header and the fragment header. ipv6-chain.ts walks the
+ * headers between.
  */
 
 import type { Batch } from '../batch.js';
@@ -24,16 +24,17 @@ export const IPV6_DROPS = {
 type Drops = { readonly [Name in keyof typeof IPV6_DROPS | 'parse_source_route']: number };
 
 /**
- * A function for packet `i`, of which the frame has `room` bytes from the IPv6 header at `at` on.
+ * Parses packet `i`, whose IPv6 header is at byte `at`. The frame has `room` bytes from there on.
  */
 export type Ipv6Parser = (i: number, at: number, room: number) => void;
 
-/** Of what no router forwards (RFC 4861 §6.1, §7.1). */
+/** Hop limit of packets that no router has forwarded (RFC 4861 §6.1, §7.1). */
 const ND_HOP_LIMIT = 255;
 
 /**
- * Made once per data plane: see the head of batch.ts. On a wire neighbour discovery passes unseen,
- * as ARP does (RFC 4890 §4.4). Group membership does not: MLD and IGMP are for the middleboxes.
+ * Made once per data plane: see the head of batch.ts. On a wire, neighbour discovery bypasses the
+ * middleboxes, as ARP does (RFC 4890 §4.4). Group membership does not: the middleboxes see MLD and
+ * IGMP.
  */
 export function createIpv6Parser(
   batch: Batch,
@@ -77,7 +78,7 @@ export function createIpv6Parser(
       batch.flags[i] = 0;
     } else {
       parseTransport(i, header, at, end - at, fragment === Fragment.WHOLE);
-      // With a fragment header it is none that a host accepts (RFC 6980 §5).
+      // Hosts do not accept neighbour discovery with a fragment header (RFC 6980 §5).
       const mayDiscover = wire && header === Protocol.ICMPV6 && fragmentAt === 0 && batch.egress[i] >= 0;
       if (mayDiscover && isDiscovery(u8[l3 + Ipv6At.hopLimit], u8[at])) batch.bypass(i, batch.egress[i]);
     }
@@ -87,7 +88,7 @@ export function createIpv6Parser(
     return hopLimit === ND_HOP_LIMIT && type >= Icmpv6Type.ROUTER_SOLICITATION && type <= Icmpv6Type.REDIRECT;
   }
 
-  /** Fragment state from the fragment header at `at`, or -1 when it lies. */
+  /** Returns the fragment state from the fragment header at `at`, or -1 if it is malformed. */
   function parseFragment(at: number, end: number): number {
     const field = (u8[at + 2] << 8) | u8[at + 3];
     const offset = field & 0xfff8;
@@ -96,7 +97,7 @@ export function createIpv6Parser(
     if (more && (bytes === 0 || (bytes & 7) !== 0)) return -1;
     if (offset + bytes > 0xffff) return -1;
     if (offset !== 0) return Fragment.LATER;
-    return more ? Fragment.FIRST : Fragment.WHOLE; // an "atomic" fragment (RFC 6946) is a whole packet
+    return more ? Fragment.FIRST : Fragment.WHOLE; // an "atomic" fragment (RFC 6946) is whole
   }
 
   return parse;

@@ -6,11 +6,13 @@
  *                                | LLC and SNAP 8 | IP
  *                                | PPPoE and PPP 8 | IP
  *
- * Each is a multiple of 4 bytes, so the IP header stays on a word boundary. In wire mode a frame
- * without an IP packet is one of
- * - control: protocols that keep the link itself going and carry no payload of hosts. They pass
- *   unseen;
- * - unknown: it may carry a payload that no middlebox can inspect. `unknown_ethertypes` decides.
+ * The length of each is a multiple of 4 bytes, so the IP header stays on a word boundary. In wire
+ * mode, a frame without an IP packet is one of
+ *
+ * - control: protocols that maintain the link itself and carry no payload of hosts. They bypass the
+ *   middleboxes.
+ * - unknown: frames that may carry a payload that no middlebox can inspect. `unknown_ethertypes`
+ *   decides.
  */
 
 import type { MetricCatalogue } from '../../shm/metrics.js';
@@ -20,16 +22,16 @@ import { ETHERNET_BYTES, EtherType, LENGTH_MAX } from './ethernet.js';
 import { swap16 } from './ipv4.js';
 import { isVlan, linkBehind, mixedLink, VLAN_BYTES, VLAN_ID, VLAN_TAGS_MAX } from './vlan.js';
 
-/** What the operator chose about frames, before any middlebox sees them. */
+/** The operator's settings for frames. They apply before any middlebox sees the frames. */
 export interface FrameSettings {
   /**
    * Wire mode. `separate`: equal addresses on different VLANs are different hosts. `together`: tags
    * are ignored.
    */
   readonly vlans: 'separate' | 'together';
-  /** Wire mode: what becomes of frames that may carry a payload that cannot be inspected. */
+  /** Wire mode: what happens to frames that may carry a payload that cannot be inspected. */
   readonly unknownEthertypes: 'pass' | 'drop';
-  /** Both modes: packets that name nodes to visit on their way. */
+  /** Both modes: what happens to packets with a source route. */
   readonly sourceRoutes: 'pass' | 'drop';
 }
 
@@ -65,7 +67,7 @@ const CONTROL_TYPES = new Set([
   0x9000, // loopback
 ]);
 
-/** Of the destination address, raw. */
+/** Parts of the destination address, raw. */
 const CONTROL_GROUP_LOW = 0x8001; // 01:80 …
 const CONTROL_GROUP_HIGH = 0x0000_00c2; // … c2:00:00:0x (IEEE 802.1Q, table 8-1)
 const CISCO_LOW = 0x0001; // 01:00 …
@@ -76,7 +78,7 @@ const ETHERNET = ETHERNET_BYTES;
 const TYPE_IPV4 = EtherType.IPV4;
 const TYPE_IPV6 = EtherType.IPV6;
 const LLC_BYTES = 3;
-/** With the organisation code and the type. */
+/** Length of the LLC header with the organisation code and the type. */
 const SNAP_BYTES = 8;
 /** AA AA 03, and the first byte of organisation code 0. */
 const SNAP = 0x0003_aaaa;
@@ -87,7 +89,7 @@ const PPPOE_DATA = 0x0011;
 /** Raw. */
 const PPP_IPV4 = 0x2100;
 const PPP_IPV6 = 0x5700;
-/** Keeps sessions apart from the VLAN ids mixed into a link. */
+/** Bit that separates session numbers from the VLAN ids that are mixed into a link. */
 const SESSION = 0x1_0000;
 
 export interface LinkParserParts {
@@ -95,12 +97,15 @@ export interface LinkParserParts {
   readonly wire: boolean;
   readonly settings: FrameSettings;
   readonly catalogue: MetricCatalogue;
-  /** Each parses packet `i`, of which the frame has `room` bytes from the IP header at `at` on. */
+  /**
+   * Each parses packet `i`, whose IP header is at byte `at`. The frame has `room` bytes from there
+   * on.
+   */
   parseIpv4(i: number, at: number, room: number): void;
   parseIpv6(i: number, at: number, room: number): void;
 }
 
-/** A function for packet `i`, a frame of `bytes` bytes at `from` with raw type `type`. */
+/** Parses packet `i`, a frame of `bytes` bytes at `from` with the raw type `type`. */
 export type LinkParser = (i: number, from: number, bytes: number, type: number) => void;
 
 /** Made once per data plane: see the head of batch.ts. */
@@ -135,7 +140,7 @@ export function createLinkParser(parts: LinkParserParts): LinkParser {
     else other(i, type);
   }
 
-  /** What is behind `bytes` bytes is padding. */
+  /** Bytes after the first `bytes` are padding. */
   function llc(i: number, at: number, room: number, bytes: number): void {
     if (bytes > room || bytes < LLC_BYTES) return batch.drop(i, columns.parse_llc_length);
     const isSnap = bytes >= SNAP_BYTES && i32[at >> 2] === SNAP && u16[(at + 4) >> 1] === 0;
@@ -163,8 +168,9 @@ export function createLinkParser(parts: LinkParserParts): LinkParser {
   }
 
   /**
-   * By the first byte of the protocol: from 0x80 on it negotiates the link or a network protocol
-   * (RFC 1661 §2). One that is odd is a protocol shortened to a byte, and so no control protocol.
+   * Whether a PPP protocol with this first byte is a control protocol. From 0x80 on, protocols
+   * negotiate the link or a network protocol (RFC 1661 §2). An odd byte is a protocol number
+   * compressed to one byte, which is never a control protocol.
    */
   function isPppControl(first: number): boolean {
     return first >= 0x80 && (first & 1) === 0;
@@ -175,7 +181,10 @@ export function createLinkParser(parts: LinkParserParts): LinkParser {
     else unknown(i);
   }
 
-  /** Groups that bridges do not forward, and that hosts therefore do not talk to each other by. */
+  /**
+   * Whether the destination is a group address that bridges do not forward. Hosts do not use such
+   * addresses for payload.
+   */
   function isToControlGroup(from: number): boolean {
     const low = u16[from >> 1];
     const high = i32[(from + 2) >> 2];

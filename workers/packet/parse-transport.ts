@@ -1,7 +1,4 @@
-/**
- * Transport headers: checks what they say of themselves and fills the batch's port and flag
- * columns.
- */
+/** Parses transport headers: checks their lengths and fills the batch's port and flag columns. */
 
 import type { Batch } from '../batch.js';
 import { hasIdentifier, ICMP_BYTES } from './icmp.js';
@@ -15,7 +12,7 @@ export const TRANSPORT_DROPS = {
   parse_udp_length: 'dropped: the UDP length is below 8 or more than the packet holds',
 } as const;
 
-// Offsets as constants of this file: the optimiser folds those, but not imported ones.
+// Constants of this file: the optimiser folds those, but not imported ones.
 const TCP = Protocol.TCP;
 const UDP = Protocol.UDP;
 const ICMP = Protocol.ICMP;
@@ -26,11 +23,11 @@ const DCCP = Protocol.DCCP;
 const TCP_MIN = TCP_BYTES_MIN;
 const UDP_MIN = UDP_BYTES;
 const ICMP_MIN = ICMP_BYTES;
-/** The common header (RFC 9260 §3.1). */
+/** Common header (RFC 9260 §3.1). */
 const SCTP_MIN = 12;
 /** RFC 3828 §3.1. */
 const UDP_LITE_MIN = 8;
-/** With short sequence numbers (RFC 4340 §5.1). */
+/** Header with short sequence numbers (RFC 4340 §5.1). */
 const DCCP_MIN = 12;
 const TCP_OFFSET_AND_FLAGS = 12;
 const UDP_LENGTH = 4;
@@ -39,8 +36,8 @@ const ICMP_IDENTIFIER = 4;
 type Drops = { readonly [Name in keyof typeof TRANSPORT_DROPS]: number };
 
 /**
- * Whether `bytes` bytes at `at`, of a first fragment, end within a transport header that has to be
- * seen whole.
+ * Whether `bytes` bytes at `at`, in a first fragment, end within a transport header that must be
+ * complete.
  */
 export function isHeaderCut(header: number, u8: Uint8Array, at: number, bytes: number): boolean {
   if (header === TCP) return bytes < TCP_MIN || (u8[at + TCP_OFFSET_AND_FLAGS] & 0xf0) >>> 2 > bytes;
@@ -49,10 +46,10 @@ export function isHeaderCut(header: number, u8: Uint8Array, at: number, bytes: n
 }
 
 /**
- * A function for packet `i` that carries `bytes` bytes at `at`, beginning with a header of protocol
- * `header`; `whole` when it is no fragment. A header must lie whole in a first fragment (RFC 1858,
- * RFC 7112): nothing that looks at ports could be applied otherwise. First fragments of IPv4
- * without a whole header do not come here (`isHeaderCut`).
+ * Parses packet `i`, which carries `bytes` bytes at `at`, beginning with a header of protocol
+ * `header`. `whole`: it is not a fragment. A first fragment must contain the whole header (RFC
+ * 1858, RFC 7112), because port-based decisions are impossible otherwise. First IPv4 fragments with
+ * a cut header do not come here (`isHeaderCut`).
  */
 export type TransportParser = (i: number, header: number, at: number, bytes: number, whole: boolean) => void;
 
@@ -74,7 +71,7 @@ export function createTransportParser(batch: Batch, drops: Drops): TransportPars
     if (bytes < UDP_MIN) return batch.drop(i, drops.parse_l4_truncated);
     const word = i32[(at + UDP_LENGTH) >> 2];
     const length = ((word & 0xff) << 8) | ((word >>> 8) & 0xff);
-    // The length of a fragmented datagram is that of all its fragments: more than this one holds.
+    // In a fragmented datagram the UDP length covers all fragments, so it exceeds this one.
     if (length < UDP_MIN || (whole ? length > bytes : length < bytes)) return batch.drop(i, drops.parse_udp_length);
     ports[i] = i32[at >> 2];
     flags[i] = 0;

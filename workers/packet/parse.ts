@@ -1,17 +1,18 @@
 /**
- * Parsing: fills the header columns of a batch, and drops, counted by reason, what lies about
- * itself.
+ * Parsing: fills the header columns of a batch. Malformed packets are dropped and counted by
+ * reason.
  *
- * After `parse` a packet of the batch is one of
- * - dropped;
- * - bypassing (wire mode only): a control protocol of the link, or what else parse-link.ts lets
- *   pass unseen by the middleboxes;
- * - whole and consistent: every header up to the transport header lies within the packet, and the
- *   packet within the frame, so nothing after this checks a length again. Bytes of the frame past
- *   the packet's end (padding) may be there.
+ * After `parse`, a packet of the batch is one of
  *
- * Transport checksums are not verified here: a middlebox updates them incrementally, so an error
- * stays one, and the receiver sees it.
+ * - dropped.
+ * - bypassing (wire mode only): a control protocol of the link, or another frame that parse-link.ts
+ *   lets bypass the middleboxes.
+ * - whole and consistent: every header up to the transport header is within the packet, and the
+ *   packet is within the frame. So later code does not check lengths again. The frame may have
+ *   padding after the packet's end.
+ *
+ * Transport checksums are not verified here. Middleboxes update them incrementally, so a wrong
+ * checksum stays wrong, and the receiver detects it.
  */
 
 import type { Mode } from '../../options/middlebox.js';
@@ -48,7 +49,7 @@ export const PARSE_METRICS: Metric[] = counterMetrics({ ...PARSE_DROPS, ...LINK_
 
 export type { Mode };
 
-// As constants of this file: the optimiser folds those, but not imported ones.
+// Constants of this file: the optimiser folds those, but not imported ones.
 const ETHERNET = ETHERNET_BYTES;
 const TYPE_IPV4 = EtherType.IPV4;
 const TYPE_IPV6 = EtherType.IPV6;
@@ -63,13 +64,13 @@ const SHORT = Fragment.SHORT;
 export interface Parser {
   /** Parses every packet of the batch. */
   parse(): void;
-  /** Parses packet `i` anew. */
+  /** Parses packet `i` again. */
   reparse(i: number): void;
 }
 
 /**
- * Made once per data plane: see the head of batch.ts. `peers`: where a packet goes if no middlebox
- * says otherwise, by port it came in by.
+ * Made once per data plane: see the head of batch.ts. `peers` gives the default egress, by arrival
+ * port.
  */
 export function createParser(
   batch: Batch,
@@ -148,7 +149,10 @@ export function createParser(
     parseTransport(i, header, behind, total - headerBytes, true);
   }
 
-  /** Drops the packet where the options, from byte `from` to `end`, are not to be passed on. */
+  /**
+   * Checks the options from byte `from` to `end`. If they must not pass, drops the packet and
+   * returns false.
+   */
   function hasGoodOptions(i: number, from: number, end: number): boolean {
     const found = checkIpv4Options(u8, from, end);
     if (found === OPTIONS_MALFORMED) batch.drop(i, drops.parse_ipv4_options);
@@ -160,9 +164,9 @@ export function createParser(
   function fragmented(i: number, field: number, at: number, bytes: number): void {
     const offset = (field & OFFSET) << 3;
     const more = (field & MORE) !== 0;
-    // Fragments but the last are multiples of 8 bytes, and no datagram is longer than 65535.
-    // Fragments that would overwrite a header that was looked at (RFC 1858 §4) overlap it:
-    // packet/datagrams.ts refuses them.
+    // All fragments but the last are multiples of 8 bytes, and no datagram exceeds 65535 bytes. A
+    // fragment that would overwrite an inspected header (RFC 1858 §4) overlaps it, so
+    // packet/datagrams.ts refuses it.
     if (bytes === 0 || (more && (bytes & 7) !== 0) || offset + bytes > 0xffff)
       return batch.drop(i, drops.parse_ipv4_fragment);
     batch.fragments++;
@@ -177,8 +181,8 @@ export function createParser(
   }
 
   /**
-   * Ones' complement sum over a header that begins at `word`, its checksum included: 0xffff when
-   * that is right.
+   * Ones' complement sum over a header that begins at `word`, including its checksum. 0xffff if the
+   * checksum is right.
    */
   function headerSum(word: number, headerBytes: number): number {
     let sum = halves(i32[word]) + halves(i32[word + 1]) + halves(i32[word + 2]);

@@ -1,10 +1,10 @@
 /**
- * The packet that an ICMP error is about, quoted behind the ICMP header: its IPv4 header and at
- * least 8 bytes (RFC 792), or, of ICMPv6, its IPv6 header with extension headers, and at least 8
- * bytes (RFC 4443 §2.4).
+ * The packet that an ICMP error quotes after the ICMP header: its IPv4 header and at least 8 bytes
+ * (RFC 792), or, in ICMPv6, its IPv6 header with extension headers and at least 8 bytes (RFC 4443
+ * §2.4).
  *
- * One object serves a worker: `find` looks into a packet's quotation, and the rest is about the one
- * found last.
+ * One object serves a worker. `find` reads a packet's quotation. All other members refer to the
+ * quotation that was found last.
  */
 
 import type { Batch } from '../batch.js';
@@ -18,10 +18,10 @@ import type { PacketMemory } from './memory.js';
 import { TcpAt } from './tcp.js';
 import { UdpAt } from './udp.js';
 
-/** What is quoted of a packet behind its IP header, at the least. */
+/** Fewest bytes that are quoted after the IP header. */
 const QUOTED_BYTES_MIN = 8;
 
-/** Whether an ICMP message of this type is an error; of ICMPv6, with IP version 6. */
+/** Whether an ICMP message of this type is an error. For ICMPv6, pass IP version 6. */
 export function isError(type: number, version = 4): boolean {
   if (version === 6) return type < Icmpv6Type.ECHO; // RFC 4443 §2.1
   return type === IcmpType.UNREACHABLE || type === IcmpType.TIME_EXCEEDED || type === IcmpType.PARAMETER_PROBLEM;
@@ -31,16 +31,16 @@ export class Quoted {
   /** IP version of the quoted packet. */
   version = 0;
   /**
-   * Raw IPv4 addresses (IPv6: see `key`), ports as in a batch's column, and the protocol of the
-   * quoted packet.
+   * Raw IPv4 addresses (for IPv6 see `key`), the raw port pair, and the protocol of the quoted
+   * packet.
    */
   source = 0;
   destination = 0;
   ports = 0;
   protocol = 0;
-  /** The type of a quoted ICMP or ICMPv6 query, 0 of other protocols. */
+  /** The type of a quoted ICMP or ICMPv6 query. 0 for other protocols. */
   type = 0;
-  /** The link of the ICMP error: the packet that it quotes was on the same one. */
+  /** The link of the ICMP error. The quoted packet was on the same link. */
   private link = 0;
   private memory: PacketMemory | null = null;
   private chain: Ipv6Chain | null = null;
@@ -51,9 +51,9 @@ export class Quoted {
   private end = 0;
 
   /**
-   * Looks at what ICMP error `i` quotes. False if it is not the beginning of a packet of the same
-   * IP version, or if too little of it is quoted to tell its flow: where the protocol has ports or
-   * a query identifier, these.
+   * Reads the quotation of ICMP error `i`. Returns false if it is not the beginning of a packet of
+   * the same IP version, or if its flow cannot be told: if the protocol has ports or a query
+   * identifier, they must be quoted.
    */
   find(batch: Batch, i: number): boolean {
     if (this.chain === null || this.memory !== batch.memory) this.chain = new Ipv6Chain(batch.memory.u8);
@@ -92,7 +92,10 @@ export class Quoted {
     return this.findPorts(batch);
   }
 
-  /** What the parser would put into the columns `ports` and, of ICMP, `flags`. */
+  /**
+   * Sets `ports` and `type` to what the parser would write to the columns `ports` and, for ICMP,
+   * `flags`.
+   */
   private findPorts(batch: Batch): boolean {
     const { u8, u16, i32 } = batch.memory;
     const { protocol, l4 } = this;
@@ -111,12 +114,12 @@ export class Quoted {
     return true;
   }
 
-  /** Of IPv4 alone: whether the error's own checksum is right, as it came. */
+  /** IPv4 only: whether the error's own checksum is right. */
   get isSound(): boolean {
     return checksum((this.memory as PacketMemory).u8, this.icmp, this.end - this.icmp) === 0;
   }
 
-  /** Writes the quoted packet's key, as of `PacketKeys.ipv4` or `ipv6`, by its `version`. */
+  /** Writes the quoted packet's key: that of `PacketKeys.ipv4` or `ipv6`, by its `version`. */
   key(out: Int32Array, at: number): void {
     const addresses = this.writeAddresses(out, at, 0);
     out[at + addresses] = this.ports;
@@ -131,8 +134,8 @@ export class Quoted {
   }
 
   /**
-   * Both addresses, from the source (`first` 0) or the destination (1) on. Returns how many words
-   * they take.
+   * Writes both addresses, beginning with the source (`first` 0) or the destination (1). Returns
+   * the number of words.
    */
   private writeAddresses(out: Int32Array, at: number, first: number): number {
     const { i32 } = this.memory as PacketMemory;
@@ -146,8 +149,8 @@ export class Quoted {
   }
 
   /**
-   * Of IPv4 alone: gives the quoted packet another source, and makes up for it in every checksum,
-   * the error's included.
+   * IPv4 only: replaces the source of the quoted packet, and updates every checksum, including the
+   * error's own.
    */
   rewriteSource(address: number, port: number): void {
     this.rewrite(Ipv4At.source, address, 0, port);
@@ -171,7 +174,7 @@ export class Quoted {
     i32[word] = address;
     const isIcmp = this.protocol === Protocol.ICMP;
     const portChange = this.rewritePort(isIcmp ? IcmpAt.identifier : portAt, port);
-    // An ICMP checksum covers no addresses.
+    // An ICMP checksum does not cover addresses.
     const quotedChange =
       this.follow(this.l3 + Ipv4At.checksum, addressChange) +
       this.follow(this.transportChecksum(), isIcmp ? portChange : addressChange + portChange);
@@ -179,14 +182,15 @@ export class Quoted {
     u16[sum] = update(u16[sum], addressChange + portChange + quotedChange);
   }
 
-  /** Whether the protocol has a port or identifier that is ever changed. */
+  /** Whether the protocol's ports or identifier may be changed. */
   private get isMapped(): boolean {
     const { protocol } = this;
     return protocol === Protocol.TCP || protocol === Protocol.UDP || protocol === Protocol.ICMP;
   }
 
   /**
-   * Returns the difference. Only the ports of TCP and UDP, and query identifiers, are ever changed.
+   * Replaces a port or query identifier, of TCP, UDP and ICMP only. Returns the checksum
+   * difference.
    */
   private rewritePort(at: number, port: number): number {
     if (!this.isMapped) return 0;
@@ -197,13 +201,13 @@ export class Quoted {
     return change;
   }
 
-  /** Updates a quoted checksum; returns the difference that makes to the sum around it. */
+  /** Updates a quoted checksum. Returns the difference for the sum of the enclosing packet. */
   private follow(at: number, change: number): number {
     if (at < 0) return 0;
     const u16 = (this.memory as PacketMemory).u16;
     const before = u16[at >> 1];
     const isUdp = this.protocol === Protocol.UDP && at === this.l4 + UdpAt.checksum;
-    if (isUdp && before === 0) return 0; // there is none
+    if (isUdp && before === 0) return 0; // no checksum
     const updated = update(before, change);
     const after = isUdp && updated === 0 ? 0xffff : updated;
     u16[at >> 1] = after;
@@ -211,12 +215,12 @@ export class Quoted {
   }
 
   /**
-   * Byte offset of the quoted transport checksum; -1: the quotation ends before, or the protocol
-   * has none.
+   * Byte offset of the quoted transport checksum. -1 if the quotation ends before it, or if the
+   * protocol has none.
    */
   private transportChecksum(): number {
     const { protocol } = this;
-    // UDP-Lite and DCCP have theirs where UDP has it, over the same pseudo header.
+    // The checksums of UDP-Lite and DCCP are where UDP's is, and cover the same pseudo header.
     if (protocol === Protocol.UDP || protocol === Protocol.UDP_LITE || protocol === Protocol.DCCP)
       return this.l4 + UdpAt.checksum;
     if (protocol === Protocol.ICMP) return this.l4 + IcmpAt.checksum;

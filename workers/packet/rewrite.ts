@@ -1,20 +1,19 @@
 /**
- * Changing the endpoints of a packet in place: address, port or query identifier, and every
+ * Changes the endpoints of an IPv4 packet in place: address, port or query identifier, and every
  * checksum over them, incrementally (RFC 1624). A wrong checksum stays wrong, so the receiver still
- * sees damage.
+ * detects damage.
  *
- *     protocol          covered by the checksum      of a first fragment
- *     TCP, UDP          addresses and ports          as of a whole packet: the sum covers all fragments
- *     ICMP query        identifier                   likewise
- *     UDP-Lite, DCCP    addresses (and ports)        likewise; addresses alone are changed, the port is ignored
- *     anything else     –                            addresses alone are changed, the port is ignored
+ *     protocol          checksum covers           what changes
+ *     TCP, UDP          addresses and ports       address and port
+ *     ICMP query        identifier                address and identifier
+ *     UDP-Lite, DCCP    addresses and ports       address only; the port is ignored
+ *     other             –                         address only; the port is ignored
  *
- * Of a later fragment only the IP header is changed: its transport header, checksum and all, is in
- * the first one.
+ * A first fragment is changed like a whole packet, because the checksum covers all fragments. In a
+ * later fragment only the IP header changes: its transport header is in the first one.
  *
- * A UDP checksum of 0 says that there is none, and stays; one that comes out as 0 is sent as 0xffff
- * (RFC 768). The batch's columns follow, so the next middlebox sees the packet as it is now. IPv4
- * only.
+ * A UDP checksum of 0 means that there is none, and stays 0. If a new checksum is 0, 0xffff is sent
+ * (RFC 768). The batch's columns are updated, so the next middlebox sees the current packet.
  */
 
 import { BATCH_CAPACITY, type Batch } from '../batch.js';
@@ -22,7 +21,7 @@ import { difference, difference16, update } from './checksum.js';
 import { Fragment } from './fragment.js';
 import { isQuery } from './icmp.js';
 
-// As constants of this file: the optimiser folds those, but not imported ones.
+// Constants of this file: the optimiser folds those, but not imported ones.
 const LATER = Fragment.LATER;
 const TCP = 6;
 const UDP = 17;
@@ -37,27 +36,26 @@ const UDP_CHECKSUM = 6;
 const ICMP_CHECKSUM = 2;
 const ICMP_IDENTIFIER = 4;
 
-// Which end of a packet is to be changed.
+// The end of a packet that changes.
 const UNCHANGED = -1;
 const SOURCE = 0;
 const DESTINATION = 1;
-/** The word of the source address in an IPv4 header, before that of the destination. */
+/** Word index of the source address in an IPv4 header. The destination address follows it. */
 const FIRST_ADDRESS = 3;
 
 /**
- * Changes noted for packets of a batch, then made for all in one pass, which costs a third of
- * making them one by one. One change a packet; what else there is to change of it `rewriteSource`
- * and `rewriteDestination` do at once.
+ * Collects changes for packets of a batch and applies them in one pass, which costs a third of
+ * applying them one by one. A packet can have one collected change. For more changes use
+ * `rewriteSource` and `rewriteDestination`, which act at once.
  */
 export interface Rewrites {
-  /** Packet `i` is to get another raw source address, and raw source port or query identifier. */
+  /** Gives packet `i` another raw source address, and raw source port or query identifier. */
   source(i: number, address: number, port: number): void;
   /**
-   * Packet `i` is to get another raw destination address, and raw destination port or query
-   * identifier.
+   * Gives packet `i` another raw destination address, and raw destination port or query identifier.
    */
   destination(i: number, address: number, port: number): void;
-  /** Makes the changes noted since the last time. */
+  /** Applies the changes collected since the last call. */
   apply(): void;
 }
 
@@ -65,7 +63,7 @@ export interface Rewrites {
 export function createRewrites(batch: Batch): Rewrites {
   const { l3, l4, protocol, fragment, source, destination, ports } = batch;
   const { i32, u16 } = batch.memory;
-  // By packet: which end is to be changed, and to what.
+  // By packet: the end that changes, and its new values.
   const ends = new Int32Array(BATCH_CAPACITY).fill(UNCHANGED);
   const addresses = new Int32Array(BATCH_CAPACITY);
   const endPorts = new Int32Array(BATCH_CAPACITY);
@@ -92,9 +90,9 @@ export function createRewrites(batch: Batch): Rewrites {
   }
 
   /**
-   * What `rewriteSource` or `rewriteDestination` does, for the most frequent case. The same for
-   * either end, for which it is comes as a coin falls, and a branch guessed wrong costs as much as
-   * all this.
+   * Does the work of `rewriteSource` or `rewriteDestination` for the most frequent case. Both ends
+   * share the same code without a branch, because which end it is cannot be predicted, and a
+   * mispredicted branch costs as much as the whole function.
    */
   function tcp(i: number, end: number): void {
     const address = addresses[i];
@@ -188,8 +186,8 @@ function rewriteTransport(
 }
 
 /**
- * The checksums of UDP-Lite and DCCP lie where UDP's does, and cover the same pseudo header (RFC
- * 3828 §3.1, RFC 4340 §9.1).
+ * The checksums of UDP-Lite and DCCP are where UDP's is, and cover the same pseudo header (RFC 3828
+ * §3.1, RFC 4340 §9.1).
  */
 function rewriteSum(batch: Batch, i: number, addressChange: number): void {
   const { u16 } = batch.memory;

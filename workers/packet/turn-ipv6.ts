@@ -1,6 +1,6 @@
 /**
- * Turning an IPv6 packet round, as turn.ts does it for IPv4: it becomes, in the chunk it came in,
- * another one that goes back out of the port it came in by. What is sent has no extension headers.
+ * Turns an IPv6 packet round, as turn.ts does for IPv4. In its chunk, it becomes another packet
+ * that leaves by its arrival port. The new packet has no extension headers.
  */
 
 import type { Batch } from '../batch.js';
@@ -19,17 +19,20 @@ const WORDS = 4;
 
 export interface TurnIpv6 {
   /**
-   * Whether anything may be sent back about packet `i`: it is IPv6, and from one host to another
-   * (RFC 4443 §2.4).
+   * Whether packet `i` may be answered: it is IPv6, not a later fragment, and goes from one host to
+   * another (RFC 4443 §2.4).
    */
   isAnswerable(i: number): boolean;
-  /** Whether an IPv6 packet of so many bytes behind its header has room where packet `i` is. */
+  /**
+   * Whether there is room at packet `i` for an IPv6 packet of `payloadBytes` bytes after its
+   * header.
+   */
   hasRoom(i: number, payloadBytes: number): boolean;
   /**
-   * Sends back `payloadBytes` bytes, which are behind an IPv6 header at packet `i`'s place, to the
-   * packet's source as it is at byte `quoted` of packet memory (an IPv6 header), from the address
-   * at `from` in `addresses`, or, null, from its destination. Of TCP, or ICMPv6; checksums are
-   * computed.
+   * Sends back `payloadBytes` bytes, which lie after an IPv6 header at packet `i`'s place. The
+   * destination is the source in the IPv6 header at byte `quoted` of packet memory. The source is
+   * the address at `from` in `addresses`, or, if that is null, the destination in that header.
+   * `protocol` is TCP or ICMPv6. Checksums are computed.
    */
   send(
     i: number,

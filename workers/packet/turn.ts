@@ -1,9 +1,9 @@
 /**
- * Turning a packet round: an IPv4 packet becomes, in the chunk it came in, another one that goes
- * back out of the port it came in by, to the station that sent it, from the link-layer address it
- * was sent to. Every reply is made this way.
+ * Turns a packet round: in its chunk, an IPv4 packet becomes another one. It leaves by its arrival
+ * port, to the station that sent it, from the link-layer address it was sent to. Every reply is
+ * made this way.
  *
- * Checksums are computed anew over what is there, for a reply is a packet of our own.
+ * Checksums are computed from scratch, because a reply is a packet of our own.
  */
 
 import type { Batch } from '../batch.js';
@@ -18,17 +18,17 @@ import { UDP_BYTES, UdpAt } from './udp.js';
 const TTL = 64;
 
 /**
- * Whether an IP packet of so many bytes can stand behind the length field of packet `i`'s framing,
- * if there is one.
+ * Whether an IP packet of `bytes` bytes fits the length field of packet `i`'s framing, if there is
+ * one.
  */
 export function fitsFraming({ lengthAt, l3, memory }: Batch, i: number, bytes: number): boolean {
   const field = lengthAt[i];
   if (field === 0) return true;
-  // What came was a length; above LENGTH_MAX that of 802.3 would be a type.
+  // The old value was a length. Beyond LENGTH_MAX, an 802.3 length would be read as a type.
   return l3[i] - field - 2 + bytes <= Math.max(LENGTH_MAX, swap16(memory.u16[field >> 1]));
 }
 
-/** Makes the length field of packet `i`'s framing that of an IP packet of so many bytes. */
+/** Sets the length field of packet `i`'s framing for an IP packet of `bytes` bytes. */
 export function sealFraming({ lengthAt, l3, memory }: Batch, i: number, bytes: number): void {
   const field = lengthAt[i];
   if (field !== 0) memory.u16[field >> 1] = swap16(l3[i] - field - 2 + bytes);
@@ -36,20 +36,20 @@ export function sealFraming({ lengthAt, l3, memory }: Batch, i: number, bytes: n
 
 export interface Turn {
   /**
-   * Whether anything may be sent back about packet `i`: it is IPv4, and from one host to another
-   * (RFC 1812 §4.3.2.7).
+   * Whether packet `i` may be answered: it is IPv4, not a later fragment, and goes from one host to
+   * another (RFC 1812 §4.3.2.7).
    */
   isAnswerable(i: number): boolean;
-  /** Whether an IPv4 packet of so many bytes has room where packet `i` is. */
+  /** Whether there is room at packet `i` for an IPv4 packet of `totalBytes` bytes. */
   hasRoom(i: number, totalBytes: number): boolean;
   /**
-   * Writes an IPv4 header without options, of a packet of so many bytes. Addresses and checksum
-   * come with `send`.
+   * Writes an IPv4 header without options, for a packet of `totalBytes` bytes. `send` adds
+   * addresses and checksum.
    */
   header(i: number, totalBytes: number, protocol: number, service: number): void;
   /**
-   * Addresses what is there, computes its checksums, and sends it back. What its header says of its
-   * length is so.
+   * Addresses the packet in place, computes its checksums, and sends it back. The total length in
+   * its header must be right.
    */
   send(i: number, source: number, destination: number): void;
 }
@@ -94,7 +94,7 @@ export function createTurn(batch: Batch): Turn {
     batch.bypass(i, port[i]);
   }
 
-  /** The checksum of what the packet carries, `bytes` bytes at `at`. */
+  /** Writes the checksum of the payload, `bytes` bytes at `at`. */
   function seal(at: number, bytes: number, protocol: number, addresses: number): void {
     const pseudoHeader = addresses + (protocol << 8) + swap16(bytes);
     if (protocol === Protocol.ICMP && bytes >= ICMP_BYTES) {
@@ -103,7 +103,7 @@ export function createTurn(batch: Batch): Turn {
       write(at + TcpAt.checksum, at, bytes, pseudoHeader);
     } else if (protocol === Protocol.UDP && bytes >= UDP_BYTES) {
       u16[(at + UdpAt.length) >> 1] = swap16(bytes);
-      // One that comes out as 0 is sent as 0xffff: 0 says that there is none (RFC 768).
+      // 0 means no checksum, so a computed 0 is sent as 0xffff (RFC 768).
       if (write(at + UdpAt.checksum, at, bytes, pseudoHeader) === 0) u16[(at + UdpAt.checksum) >> 1] = 0xffff;
     }
   }

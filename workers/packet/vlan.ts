@@ -1,6 +1,6 @@
 /**
- * VLAN tags (IEEE 802.1Q, 802.1ad, and the types that were used before): four bytes between the
- * source address and the type, the outer one first.
+ * VLAN tags (IEEE 802.1Q, 802.1ad, and the types used before them): four bytes between the source
+ * address and the type, the outer tag first.
  *
  *     0   type of the tag        2 bytes
  *     2   priority, VLAN id      2 bytes
@@ -12,10 +12,14 @@ import { EtherType } from './ethernet.js';
 
 export const VLAN_BYTES = 4;
 /**
- * The id in the second half word, host order. Id 0 is no VLAN: the tag carries a priority alone.
+ * Mask of the id in the second half word, host order. Id 0 means no VLAN: the tag only carries a
+ * priority.
  */
 export const VLAN_ID = 0x0fff;
-/** Beyond an outer (service) and an inner (customer) tag: some providers stack more. */
+/**
+ * Most tags: an outer (service) and an inner (customer) tag, and two more, because some providers
+ * stack more.
+ */
 export const VLAN_TAGS_MAX = 4;
 
 /** Raw. */
@@ -26,9 +30,7 @@ export function isVlan(type: number): boolean {
   return type === EtherType.VLAN || type === EtherType.SERVICE_VLAN || type === QINQ || type === QINQ_2;
 }
 
-/**
- * The link of a frame whose outer headers put it on `link`, behind one more tag, the `n`th from 0.
- */
+/** Adds one tag to the link of a frame. `n` is the tag's position, from 0. */
 export function linkBehind(link: number, n: number, id: number): number {
   return n < 2 ? (link << 12) | id : mixedLink(link, id);
 }
@@ -37,8 +39,8 @@ const SPREAD_LINK = 0x9e3779b1;
 const SPREAD_NUMBER = 0x85ebca6b;
 
 /**
- * A link of 24 bits from a link and a number, the same at every site: for what has no 24 bits of
- * its own.
+ * A link of 24 bits, mixed from a link and a number, for combinations without 24 bits of their own.
+ * The same at every site.
  */
 export function mixedLink(link: number, number: number): number {
   const mixed = Math.imul(link ^ Math.imul(number + 1, SPREAD_NUMBER), SPREAD_LINK);
