@@ -3,12 +3,12 @@
  * everything that it had logged about this middlebox's objects had arrived here. The data comes
  * from the acknowledgement board and the member table, which other threads write.
  *
- * | state    | meaning                                                                               |
- * | -------- | ------------------------------------------------------------------------------------- |
- * | CURRENT  | everything it had logged up to `behindMs` ago is here                                 |
- * | UNHEARD  | none of its messages came since this thread started, or within the silence timeout    |
- * | DETACHED | it does not send us its units as they come; what we lack is a backlog                 |
- * | JOINING  | it has no state yet                                                                   |
+ * | state    | meaning                                                                            |
+ * | -------- | ---------------------------------------------------------------------------------- |
+ * | CURRENT  | everything it had logged up to `behindMs` ago is here                              |
+ * | UNHEARD  | none of its messages came since this thread started, or within the silence timeout |
+ * | DETACHED | it does not send us its units as they come; what we lack is a backlog              |
+ * | JOINING  | it has no state yet                                                                |
  *
  * `refresh` reads the boards. All other methods are about the last `refresh`. They are meant for
  * timers, a few times a second, not for the packet path.

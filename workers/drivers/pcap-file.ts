@@ -2,7 +2,7 @@
  * Capture files in the classic pcap format (draft-ietf-opsawg-pcap), link type Ethernet.
  *
  *     file     magic 4 | version 2.4: 4 | reserved 8 | longest record 4 | FCS length, link type 4
- *     record   seconds 4 | micro- or nanoseconds 4 | bytes captured 4 | bytes of the frame 4 | bytes
+ *     record   seconds 4 | micro- or nanoseconds 4 | captured bytes 4 | bytes of frame 4 | bytes …
  *
  * Numbers are in the byte order of the machine that wrote the file. The magic number shows the byte
  * order, and whether fractions of a second are in micro- or nanoseconds.

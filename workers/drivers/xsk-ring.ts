@@ -2,10 +2,10 @@
  * The user's side of the four AF_XDP rings. Each ring has one producer and one consumer, and the
  * kernel is one of them.
  *
- *     fill         user → kernel   free chunks to receive into     8-byte address
- *     rx           kernel → user   received frames                 address, length, options: 16 bytes
- *     tx           user → kernel   frames to send                  the same
- *     completion   kernel → user   chunks whose frames were sent   8-byte address
+ *     fill         user → kernel   free chunks to receive into   8-byte address
+ *     rx           kernel → user   received frames               address, length, options: 16 bytes
+ *     tx           user → kernel   frames to send                the same
+ *     completion   kernel → user   chunks whose frames were sent 8-byte address
  *
  * Producer and consumer are free-running 32-bit counts. A descriptor's index is `count & mask`. To
  * produce, the user writes descriptors plainly and *submits* them with one atomic store of the

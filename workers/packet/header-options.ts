@@ -3,7 +3,7 @@
  * hop-by-hop and destination headers (RFC 8200 §4.2). A receiver that trusts a wrong length, or
  * follows a source route, would act on unchecked data. The kernel drops such packets too.
  *
- *     IPv4   type 1, length of the whole option 1, data   types 0 (end) and 1 (no operation): 1 byte
+ *     IPv4   type 1, length of the whole option 1, data   types 0 (end), 1 (no operation): 1 byte
  *     IPv6   type 1, length of the data 1, data           type 0: 1 byte
  */
 

@@ -1,7 +1,7 @@
 /**
  * Copying IPv4 options (RFC 791 §3.1) into fragments.
  *
- *     0   type: copy bit 0x80, class, number   1   end of list (0), no operation (1): this byte only
+ *     0   type: copy bit 0x80, class, number   1   end of list (0), no operation (1): 1 byte
  *     1   length of the whole option           1
  *     2   data
  */
