@@ -10,7 +10,7 @@
  * | multicast, ::1, ::ffff:0:0/96 | –                                                             |
  * | ::                            | MLD (RFC 3590 §4) and neighbour discovery (RFC 4862 §5.4.2),  |
  * |                               | to a multicast address                                        |
- * | the destination, and its port | BFD echo packets (RFC 5881 §4), sent back by the neighbour     |
+ * | the destination, and its port | BFD echo packets (RFC 5881 §4), sent back by the neighbour    |
  *
  * For fragments and for packets without ports, only the addresses are compared. 240/4 passes,
  * because some networks use it as private addresses. Packets that pass meet the middleboxes like

@@ -5,7 +5,7 @@
  *     fill         user → kernel   free chunks to receive into   8-byte address
  *     rx           kernel → user   received frames               address, length, options: 16 bytes
  *     tx           user → kernel   frames to send                the same
- *     completion   kernel → user   chunks whose frames were sent 8-byte address
+ *     completion   kernel → user   chunks of sent frames         8-byte address
  *
  * Producer and consumer are free-running 32-bit counts. A descriptor's index is `count & mask`. To
  * produce, the user writes descriptors plainly and *submits* them with one atomic store of the
