@@ -18,10 +18,7 @@ const DEPTH_MAX = 4;
 const encoder = new Encoder({ useRecords: false, tagUint8Array: false });
 const decoder = new Decoder({ useRecords: false, mapsAsObjects: true });
 
-/**
- * Why bytes are not what was expected. The message continues a sentence such as "the file's head
- * …".
- */
+/** Why bytes are invalid. The message continues a sentence such as "the head of the file …". */
 export class CborError extends Error {}
 
 /** Throws a `CborError` if the value is too long to be decoded again. */

@@ -37,7 +37,8 @@ export function mtuMax({ chunkBytes, multiBuffer }: FrameLayout): number {
  * The smallest layout for the largest MTU of these ports.
  *
  * @param isMultiBuffer whether the kernel supports AF_XDP frames of several chunks; called only if
- * needed @throws Error that names the port, its MTU and what to change
+ *   needed
+ * @throws Error that names the port, its MTU and what to change
  */
 export function frameLayout(ports: readonly FramePort[], isMultiBuffer: () => boolean): FrameLayout {
   const { name, mtu } = ports.reduce((largest, port) => (port.mtu > largest.mtu ? port : largest));

@@ -64,8 +64,9 @@ const FINAL = new Set(['EPERM', 'EACCES', 'EBUSY', 'EEXIST', 'ENODEV']);
  * Attaches a filter. The map has room for every queue that the interface can have, including those
  * added at run time.
  *
- * @param multiBuffer whether frames are longer than a chunk of packet memory @throws NativeError:
- * no such interface, no capability, another program attached, no XDP in this driver
+ * @param multiBuffer whether frames are longer than a chunk of packet memory
+ * @throws NativeError: no such interface, no capability, another program attached, no XDP in this
+ *   driver
  */
 export function attachXdp(name: string, mode: XdpMode, filter: XdpFilter, multiBuffer = false): XdpAttachment {
   const facts = interfaceFacts(name);

@@ -75,8 +75,9 @@ const HELPER_REDIRECT_MAP = 51;
  * The program's instructions.
  *
  * @param mac the interface's own address. Only frames to it are taken (except in mode `all`), so
- * flooded frames, multicast and broadcast are left to the kernel. @param mapFd the XSKMAP: sockets
- * by queue @param counterFd counts frames whose queue has no socket
+ *   flooded frames, multicast and broadcast are left to the kernel.
+ * @param mapFd the XSKMAP: sockets by queue
+ * @param counterFd counts frames whose queue has no socket
  */
 export function xdpProgram(filter: XdpFilter, mac: Uint8Array, mapFd: number, counterFd: number): Uint8Array {
   const program = new BpfAssembler();
