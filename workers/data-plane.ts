@@ -2,8 +2,8 @@
  * The data plane of one worker. `doWork` shows the life of a packet in order.
  *
  * Each round takes one batch, so the work per round is bounded. It publishes its log records to the
- * send thread once. It reads the wall clock once, and a second time only to look up early replies.
- * Nothing here waits except `Idle`, in the driver.
+ * send thread once. It reads the wall clock at most once, and once more only to look up early
+ * replies. Nothing here waits except `Idle`, in the driver.
  */
 
 import { coarseSeconds } from '../shm/clock.js';

@@ -32,8 +32,8 @@ const HEARD_S = 60;
 export interface TcpWindow {
   /**
    * Notes what packet `i` says about its sender, end `end` of the connection in `slot`. If `syn`, a
-   * SYN counts in full. Otherwise the connection is open, and only the sequence number of a SYN is
-   * noted.
+   * SYN sets the end's sequence number and window scale. Otherwise the connection is open, and only
+   * the sequence number of a SYN is noted.
    */
   note(i: number, table: TcpFlowTable, slot: number, end: number, syn: boolean, now: number): void;
   /**

@@ -35,7 +35,7 @@ export const DATAGRAMS = GROUPS * GROUP_DATAGRAMS;
 const BITMAP_WORDS = 8192 / 32;
 
 /**
- * A datagram is forgotten this long after its first fragment, in milliseconds. Later fragments
+ * A datagram is forgotten this long after its first arrival, in milliseconds. Later fragments
  * belong to another datagram.
  */
 export const DATAGRAM_MS = 5000;
