@@ -22,12 +22,12 @@
  * and that packet would overtake those that still wait.
  *
  * **Bounds.** A worker holds `HELD_MAX` packets, and `ENTRY_HELD_MAX` of one entry
- * (shm/objects/held-entries.ts). A packet over a bound leaves at once, and so do the earlier packets
- * of its entries: the holds of these entries end for them. Other packets are not affected.
+ * (shm/objects/held-entries.ts). A packet over a bound leaves at once, and so do the earlier
+ * packets of its entries: the holds of these entries end for them. Other packets are not affected.
  *
- * **Drops.** Packets are dropped only in these cases, and each is counted: the port is unusable when
- * the wait is over; the driver does not accept the packet when the worker ends; or a packet must
- * wait behind predecessors that the driver does not accept, and there is no room.
+ * **Drops.** Packets are dropped only in these cases, and each is counted: the port is unusable
+ * when the wait is over; the driver does not accept the packet when the worker ends; or a packet
+ * must wait behind predecessors that the driver does not accept, and there is no room.
  *
  * **Not ordered.** Packets of different entries overtake each other. Packets of one entry in
  * different workers overtake each other by less than a round. Packets that only `untilAcknowledged`
