@@ -66,13 +66,13 @@ import { versionText } from './version.js';
 const LOOK_MS = 100;
 const EVENTS_MS = 100;
 /**
- * `drain` gives up if the unacknowledged records have not decreased for the first time; it checks
- * at the second interval.
+ * `drain` gives up if the number of unacknowledged records has not decreased for `DRAIN_STALL_MS`.
+ * It checks every `DRAIN_LOOK_MS`.
  */
 const [DRAIN_STALL_MS, DRAIN_LOOK_MS] = [10_000, 20];
 /**
- * Minimum time after QUIET for the workers to end their rounds and the send thread to deliver its
- * last units.
+ * Time limit, unless `flushMs` is longer, after QUIET: for the workers to end their rounds and the
+ * send thread to deliver its last units.
  */
 const QUIET_MS = 2_000;
 

@@ -8,9 +8,9 @@
  * such an entry yet, so clocks that differ a little make no difference. The end of the period is
  * part of the hash.
  *
- * **Evictions.** Digests leave out half-open entries (`StateObject.digest`). Each instance evicts
- * these by itself. Otherwise a flood would make digests differ, and each instance would fetch a
- * snapshot.
+ * **Evictions.** Digests leave out half-open entries (`StateObject.digest`), because each instance
+ * evicts these by itself. If they counted, a flood would make digests differ, and each instance
+ * would fetch a snapshot.
  */
 
 import { createHash } from 'node:crypto';
@@ -33,7 +33,7 @@ export interface DigestWatchOptions {
   readonly ids: () => readonly number[];
   /** Whether workers have records without a sequence number. */
   readonly isBusy: () => boolean;
-  /** Called once per difference, until the two agree again. */
+  /** Called once when two members differ, and again only after they have agreed in between. */
   readonly onDiffer: (object: number, slot: number) => void;
 }
 

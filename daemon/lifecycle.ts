@@ -112,7 +112,7 @@ export class Lifecycle {
   state: LifecycleState = 'starting';
   /** The problems that count: those of a degraded instance. */
   problems: readonly Problem[] = [];
-  /** Also the problems seen at this moment, except those of threads, which may be restarting. */
+  /** These, and those seen at this moment, except those of threads, which may be restarting. */
   shown: readonly Problem[] = [];
   private readonly options: LifecycleOptions;
   /** By kind and text. */

@@ -22,7 +22,7 @@ const LINK = { family: 16, index: 20, bytes: 32 } as const;
 const ADDRESS = { family: 16, prefix: 17, index: 20, bytes: 24 } as const;
 const ATTRIBUTE_BYTES = 4;
 
-/** Maximum number of messages per read, so that many changes do not keep the main thread busy. */
+/** Datagrams per read at most, so that many changes do not keep the main thread busy. */
 const PIECES_MAX = 256;
 /** Maximum number of dump requests. A dump is repeated if the kernel reports a change during it. */
 const DUMP_TRIES = 5;

@@ -34,8 +34,8 @@ const LINES_PER_LOOK = 32;
 /** Number of characters of an answer that are collected before they are written to the socket. */
 const PIECE_CHARACTERS = 16 * 1024;
 /**
- * A client that is disconnected may finish what it is writing; otherwise it might never read the
- * reason. These two limit how long and how much.
+ * A disconnected client may finish what it is writing; otherwise it might never read the reason.
+ * `FAREWELL_MS` and `FAREWELL_BYTES` limit that.
  */
 const FAREWELL_MS = 500;
 const FAREWELL_BYTES = 8 * 1024 * 1024;

@@ -70,8 +70,7 @@ export class AdminServer {
     const { server, path } = this;
     return new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => reject(new Error(whyNot(path, error), { cause: error })));
-      // `listen` creates the socket synchronously, so no other user can connect before its mode is
-      // set.
+      // `listen` creates the socket before it returns, so the socket has this mode from the start.
       const umask = process.umask(0o777 & ~MODE);
       try {
         server.listen(path, () => {

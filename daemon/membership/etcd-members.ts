@@ -1,6 +1,6 @@
 /**
- * The member list in etcd. An instance registers under a lease to become a member. If the lease
- * lapses, the instance has crashed.
+ * The member list in etcd. An instance registers under a lease to become a member. A lapsed lease
+ * counts as a crash.
  *
  *     register ─▶ keep the lease alive ─▶ leave (in order)
  *        │             │ etcd unreachable: the last list stays; retry with back-off; traffic and replication continue
