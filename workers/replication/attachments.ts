@@ -76,7 +76,7 @@ export class Attachments implements Audience {
   private readonly debts: (Debt | null)[];
   /** 1: an alarm said that the member needs a snapshot, and it has not returned since. */
   private readonly alarmed: Uint8Array;
-  /** Members that are not simply attached. */
+  /** The number of members that are not attached. */
   private apart = 0;
   private readonly record = new AttachmentRecord();
   private changes = -1;

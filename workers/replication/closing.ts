@@ -10,16 +10,16 @@
  *
  * While an incarnation is frozen, each member passes on what another lacks (repair.ts). So all
  * members come to have what any of them had. The dead incarnation itself sends nothing more. So
- * what a member says of a frozen incarnation only grows, up to the union of all. In order, the
- * units beyond a gap that no member can fill are dropped, at every member alike.
+ * what a member says of a frozen incarnation only grows, up to the union of all. For an in-order
+ * object, the units beyond a gap that no member can fill are dropped, at every member alike.
  *
  * **Silent members** are not waited for. The keepalives of the others name the closed incarnation
  * until the silent member is known to have all of it. When that member comes back, it gets what it
  * lacks and passes on what only it has.
  *
- * The slot's next incarnation takes part like any other member, but is not waited for. If a member
- * has more of its former incarnation than the donor of its snapshot had, or knows of one that the
- * donor did not, it passes that on.
+ * The slot's next incarnation takes part like any other member, but is not waited for. It takes its
+ * state from a donor. If a member has more of the slot's former incarnation than that donor had, or
+ * knows of one that the donor did not, it passes that on.
  *
  * A member that was cut off for the whole of an incarnation hears only of its end. It takes it as
  * frozen with no units, and so gets what the others have of it. A member that never heard of any

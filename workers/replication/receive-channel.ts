@@ -14,20 +14,21 @@
  * | locked (`BUSY`)     | partly applied    | stopped at that record              | missing: comes again  |
  *
  * **Locked.** If the object gives up on a lock, the message's further units are not tried: each
- * might wait as long. In any order, the records of the unit before that one are applied again when
- * the unit comes again. Such objects are idempotent. In order, the channel stops at that record. It
- * resumes there when the unit comes again, and forgets what was buffered behind it.
+ * might wait as long. An any-order object gets the unit's records before the locked one again when
+ * the unit comes again. Such objects are idempotent. For an in-order object, the channel stops at
+ * that record. It resumes there when the unit comes again, and forgets what was buffered behind it.
  *
- * **Death of the thread.** The vector is on the board once a message's units are applied; in order,
- * after each unit. So if the thread dies abruptly in any order, one message is applied again. In
- * order, at most the one unit under way is affected: some of its records may be applied again. A
+ * **Death of the thread.** The vector is written to the board once a message's units are applied;
+ * for an in-order object, after each unit. If the thread dies abruptly, an any-order object may get
+ * one message again. An in-order object may get some records of the one unit under way again. A
  * count by increments is then too large by these. Totals are not affected.
  *
  * **Folded units** of a backlog stand for their numbers only all together. If the origin dies
  * before the backlog is complete, the numbers from the first folded unit on are forgotten: at other
  * members the same numbers stand for other records. Snapshots of the other members bring what we
  * lack. No member has to wait until we have their units, so we report that we have all that they
- * have. Repairs are applied in any order only; in order, a record could be applied twice.
+ * have. Repairs are then applied to any-order objects only: an in-order object could apply a record
+ * twice.
  *
  * **After the end of the incarnation** (closing.ts) only repairs are accepted: its units as other
  * members pass them on. Like all accepted units, they are kept in the foreign log until every
@@ -75,8 +76,8 @@ export class ReceiveChannel {
   private readonly context: ReceiveContext;
   private readonly reorder: ReorderBuffer | null;
   /**
-   * In order: the first number of the unit that stopped at a lock, and how many of its words were
-   * applied.
+   * In-order objects: the first number of the unit that stopped at a lock, and how many of its
+   * words were applied.
    */
   private heldFirst = 0;
   private heldWords = 0;
@@ -169,7 +170,9 @@ export class ReceiveChannel {
     return true;
   }
 
-  /** No member has more of the incarnation than we. In order, units beyond a gap are given up. */
+  /**
+   * No member has more of the incarnation than we. An in-order object gives up units beyond a gap.
+   */
   close(): void {
     if (this.reorder === null) return;
     let given_up = 0;
@@ -320,9 +323,9 @@ export class ReceiveChannel {
   }
 
   /**
-   * In order: everything through `applied` has been applied. Applies the buffered units up to the
-   * number that the vector has reached. If one is locked, moves the vector back to before it and
-   * returns false.
+   * For an in-order object: everything through `applied` has been applied. Applies the buffered
+   * units up to the number that the vector has reached. If one is locked, moves the vector back to
+   * before it and returns false.
    */
   private applyBuffered(applied: number, coarse: number): boolean {
     const { reception, reorder } = this;
@@ -362,7 +365,7 @@ export class ReceiveChannel {
   private apply(first: number, words: Int32Array, at: number, recordWords: number, coarse: number): boolean {
     const { counts } = this.context;
     const { object, origin } = this;
-    // In order, a record that was in a folded unit must not be applied again.
+    // An in-order object must not apply a record again that was in a folded unit.
     if (this.inOrder && this.isTorn(first)) return true;
     const end = at + recordWords;
     let next = at;

@@ -8,8 +8,8 @@
  * if nothing changes, the next one passes it on after one timeout, and the one after that after
  * two. A unit passed on twice is a duplicate, and does no harm.
  *
- * In order, units beyond a gap of ours are not passed on: no member could apply them before the gap
- * is filled.
+ * Units of an in-order object beyond a gap of ours are not passed on: no member could apply them
+ * before the gap is filled.
  */
 
 import { LifeRecord, VectorRecord } from '../../shm/board-records.js';

@@ -55,7 +55,7 @@ export async function writeSnapshot(
     }
   };
   await add(start);
-  await flush(); // the reader knows the length before the first of the state comes
+  await flush(); // the reader gets the length before any of the state
   for await (const piece of copy.pieces()) await add(piece);
   await flush();
   await put(sealer.seal(FrameKind.END, new Uint8Array(0)));

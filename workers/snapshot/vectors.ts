@@ -7,8 +7,8 @@
  *     former    what it has of the incarnation before, whose last units may still be repaired; also for its own slot
  *     lives     which incarnations of each slot the donor believes, and which have ended (knowledge.ts)
  *
- * In order, units beyond a gap are in the donor's memory and not in the snapshot. So there are no
- * ranges then.
+ * Vectors of in-order objects have no ranges: their units beyond a gap are in the donor's memory
+ * and not in the snapshot.
  */
 
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
@@ -41,9 +41,9 @@ const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
 /**
  * Reads the vectors from the board, at the barrier. `self` is our own slot.
  *
- * Numbers of folded units stand for our records only (receive-channel.ts). In any order, the
- * snapshot does not claim them: an instance that loads it takes the exact units with these numbers,
- * or counts them as skipped and takes snapshots.
+ * Numbers of folded units stand for our records only (receive-channel.ts). For any-order objects,
+ * the snapshot does not claim them. An instance that loads it takes the exact units with these
+ * numbers, or counts them as skipped and takes snapshots.
  */
 export function readVectors(board: AckBoard, objects: readonly StateObject[], self: number): SnapshotVectors {
   const record = new Reception();
@@ -73,8 +73,9 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
 /**
  * The slot of a member whose folded backlog is not complete here; `NONE`: there is no such member.
  * What we have of that member does not match any other member's numbers, so a snapshot of ours
- * would be wrong. In any order, the snapshot can leave these numbers out (`readVectors`). So for
- * such objects the member counts only while it is heard, at `now`, and goes on sending the backlog.
+ * would be wrong. For an any-order object, the snapshot can leave these numbers out
+ * (`readVectors`). So the member counts for it only while it is heard, at `now`, and goes on
+ * sending the backlog.
  */
 export function backlogOrigin(
   board: AckBoard,

@@ -19,7 +19,7 @@ export class Connection {
     this.chunks = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     this.setIdle(idleMs);
     socket.on('timeout', () => socket.destroy(new ConnectionError('nothing moved on the connection for too long')));
-    socket.on('error', () => {}); // whoever reads or writes sees it too
+    socket.on('error', () => {}); // the reader or writer gets it too
   }
 
   setIdle(ms: number): void {
