@@ -46,7 +46,10 @@ export interface ReceiverOptions {
   readonly ring: () => void;
   /** Called with errors thrown by an object's own code. */
   readonly onError?: (error: unknown, object: number, origin: number) => void;
-  /** Called when an incarnation has ended and not all members have the same units of it. */
+  /**
+   * Called if the members do not have the same units of an ended incarnation, or if a member and
+   * this instance have evicted each other.
+   */
   readonly onAlarm?: (problem: string, member: number) => void;
   /** Called once per episode and level if a member's clock is too far from ours. */
   readonly onSkew?: (problem: string, level: SkewLevel) => void;

@@ -309,7 +309,7 @@ export class Sender {
     return this.debts.used;
   }
 
-  /** Backlogs of members, summed over all objects. */
+  /** The number of backlogs, summed over all objects. */
   get owedMembers(): number {
     let members = 0;
     for (const channel of this.channels) members += channel.owedMembers;
