@@ -64,9 +64,10 @@
  * operations, of all flows with one place that are not over, at most one is not dead. The place
  * leads to that flow, and the claim is its own unless it is local-only.
  *
- * The packet path reads plain words without locks; flow-slots.ts says why that is safe. A reader
- * never sees `place` and `dead` both changing, because the slot is hidden meanwhile. A slot is
- * hidden only if its binding is dead before or after the change, so no reader misses a valid one.
+ * The packet path reads plain words without locks; flow-slots.ts says why that is safe. If a change
+ * covers both `place` and `dead`, the slot is hidden meanwhile, so no reader sees it half done. A
+ * slot is hidden only if its binding is dead before or after the change, so no reader misses a
+ * valid one.
  */
 
 import { CLOCK_SKEW_GUARD_S, FUTURE_S_MAX, REMEMBERED_S } from '../clock.js';

@@ -176,9 +176,9 @@ export interface StateObject {
   tell?(op: number, words: Int32Array, at: number, length: number): boolean;
 
   /**
-   * Called by the send thread. Writes the payload (at most 8 words) of a record for which the log
-   * had no room at `words[at …]`. Returns `length << 8 | op`, or `NONE` if there is no such record.
-   * The record is then staged.
+   * Called by the send thread, for records for which a log had no room. Writes the payload of the
+   * next one (at most 8 words) to `words[at …]`. Returns `length << 8 | op`, or `NONE` if there is
+   * no such record. The record is then staged.
    */
   nextUntold?(words: Int32Array, at: number): number;
 
