@@ -2,7 +2,7 @@
  * Fragmentation: an IPv4 packet without "don't fragment" that exceeds the MTU of its egress port
  * leaves as fragments (RFC 791 §2.3 and §3.2, RFC 1812 §5.2.6, RFC 4787 REQ-13).
  *
- *     router ─ mark ─▶ rest of the round ─ process ─▶ driver: earlier packets, fragments, later ones
+ *     router ─ mark ─▶ rest of the round ─ process ─▶ driver: earlier packets, fragments, others
  *
  * All fragments but the last carry a multiple of 8 bytes. The identification stays, so a fragment
  * can be fragmented again: its offset is added, and the last part keeps its "more fragments" bit.

@@ -166,7 +166,7 @@ function advise(memory: Uint8Array): void {
   try {
     adviseMemory(memory, 'hugepage');
   } catch (error) {
-    // kernel without huge pages: slower, but correct
+    // A kernel without huge pages is slower, but correct.
     if (!isNativeError(error, 'EINVAL')) throw error;
   }
 }
