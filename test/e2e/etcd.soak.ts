@@ -13,10 +13,9 @@ import { eventually } from '../testbed/instance.js';
 import { ManySites, SITE_NAMES, type SiteName, stateAddress } from '../testbed/many-sites.js';
 import type { Program } from '../testbed/program.js';
 import { whileDownloading } from './restarts.js';
+import { ALL, WAIT_MS_MAX } from './three-sites.js';
 
-const ALL: readonly SiteName[] = ['a', 'b', 'c'];
 const DOWNLOADS = { count: 30, bytes: 500_000, rate: 12_000 };
-const WAIT_MS_MAX = 90_000;
 
 describe('end to end: downloads through three sites that find each other by etcd survive', function () {
   this.timeout(300_000);

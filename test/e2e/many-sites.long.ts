@@ -16,7 +16,6 @@ import {
   SITE_NAMES,
   type SiteName,
 } from '../testbed/many-sites.js';
-import type { Site } from '../testbed/site.js';
 import { assertAllFetched, ORIGIN, withNetwork } from './support.js';
 
 const ALL: readonly SiteName[] = ['a', 'b', 'c'];
@@ -65,12 +64,6 @@ async function toldAll(sites: ManySites, name: SiteName): Promise<void> {
   );
 }
 
-/** Gives a command that has to succeed. */
-async function told(site: Site, ...words: string[]): Promise<void> {
-  const { code, stderr } = await site.client(...words);
-  assert.equal(code, 0, `${site.name}: ${words.join(' ')}: ${stderr}`);
-}
-
 const running = (sites: ManySites, names: readonly SiteName[]) => names.map((name) => sites.site(name));
 
 describe('end to end: several sites', function () {
@@ -116,7 +109,7 @@ describe('end to end: several sites', function () {
         victim.kill('SIGKILL');
         await victim.exited;
         await sites.steer(['a', 'b']);
-        for (const name of ['a', 'b'] as const) await told(sites.site(name), 'member', 'evict', 'c', 'force');
+        for (const name of ['a', 'b'] as const) await sites.site(name).clientOutput('member', 'evict', 'c', 'force');
         await more(SOME);
       });
       await converged(running(sites, ['a', 'b']), 60_000);
@@ -136,17 +129,17 @@ describe('end to end: several sites', function () {
       await whileDownloading(sites, SITE_NAMES, async (more) => {
         await more(SOME);
         const { name, id, address } = memberOf('d');
-        for (const other of ALL) await told(sites.site(other), 'member', 'add', name, `${id}`, address);
+        for (const other of ALL) await sites.site(other).clientOutput('member', 'add', name, `${id}`, address);
         await sites.start('d');
-        await told(sites.site('d'), 'join');
+        await sites.site('d').clientOutput('join');
         assert.match(sites.site('d').program.output, /joining: has the state of a member/);
         await sites.steer(SITE_NAMES);
         await more(SOME);
 
         await sites.steer(['b', 'c', 'd']);
-        await told(sites.site('a'), 'drain');
+        await sites.site('a').clientOutput('drain');
         assert.deepEqual(await sites.site('a').stop(), { code: 0, signal: null });
-        for (const other of ['b', 'c', 'd'] as const) await told(sites.site(other), 'member', 'remove', 'a');
+        for (const other of ['b', 'c', 'd'] as const) await sites.site(other).clientOutput('member', 'remove', 'a');
         await more(SOME);
       });
       await converged(running(sites, ['b', 'c', 'd']), 60_000);

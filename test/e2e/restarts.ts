@@ -3,7 +3,7 @@
 import { startLoad, startServer } from '../testbed/http/fetch.js';
 import type { Fetched } from '../testbed/http/load.js';
 import { eventually } from '../testbed/instance.js';
-import { clientsOf, ManySites, type SiteName } from '../testbed/many-sites.js';
+import { clientsOf, ManySites, type ManySitesOptions, type SiteName } from '../testbed/many-sites.js';
 import { assertAllFetched, ORIGIN, withNetwork } from './support.js';
 
 /** For all downloads to begin. */
@@ -45,15 +45,25 @@ export async function whileDownloading(
   assertAllFetched(fetched, count);
 }
 
+/** Builds a network, starts its server and these sites, runs a test, and takes the network down. */
+export async function withStarted(
+  options: ManySitesOptions,
+  names: readonly SiteName[],
+  test: (sites: ManySites) => Promise<void>,
+): Promise<void> {
+  await withNetwork(await ManySites.build(options), async (sites) => {
+    await startServer(sites.testbed, 'server');
+    await sites.start(...names);
+    await test(sites);
+  });
+}
+
 /** One site alone; returns how many bindings its second start restored. */
 export async function downloadsThroughOne(downloads: Downloads): Promise<{ restored: number }> {
   let restored = 0;
   // The state network needs two ends; nothing runs at the second.
   const options = { sites: ['a', 'b'], members: ['a'], savesState: true } as const;
-  const network = await ManySites.build(options);
-  await withNetwork(network, async (sites) => {
-    await startServer(sites.testbed, 'server');
-    await sites.start('a');
+  await withStarted(options, ['a'], async (sites) => {
     await whileDownloading(sites, ['a'], downloads, async () => {
       const a = sites.site('a');
       await a.stop();

@@ -5,16 +5,12 @@
 
 import { strict as assert } from 'node:assert';
 import { needs } from '../support/require.js';
-import { startServer } from '../testbed/http/fetch.js';
 import { converged } from '../testbed/instance.js';
-import { ManySites, type SiteName } from '../testbed/many-sites.js';
-import { downloadsThroughOne, whileDownloading } from './restarts.js';
-import { withNetwork } from './support.js';
+import type { ManySites } from '../testbed/many-sites.js';
+import { downloadsThroughOne, whileDownloading, withStarted } from './restarts.js';
+import { ALL, others, TOGETHER } from './three-sites.js';
 
-const ALL: readonly SiteName[] = ['a', 'b', 'c'];
 const DOWNLOADS = { count: 200, bytes: 1_000_000, rate: 12_000 };
-/** However slow the machine is, members that start together hear each other before they begin. */
-const TOGETHER = { replication: { join_wait_ms: 30_000 } };
 
 describe('end to end: 200 downloads survive', function () {
   this.timeout(600_000);
@@ -29,9 +25,7 @@ describe('end to end: 200 downloads survive', function () {
   });
 
   const withThree = async (test: (sites: ManySites) => Promise<void>): Promise<void> =>
-    withNetwork(await ManySites.build({ sites: ALL, savesState: true, ...TOGETHER }), async (sites) => {
-      await startServer(sites.testbed, 'server');
-      await sites.start(...ALL);
+    withStarted({ sites: ALL, savesState: true, ...TOGETHER }, ALL, async (sites) => {
       await test(sites);
       await converged(ALL.map((name) => sites.site(name)));
     });
@@ -40,7 +34,7 @@ describe('end to end: 200 downloads survive', function () {
     withThree(async (sites) => {
       for (const name of ALL)
         await whileDownloading(sites, ALL, DOWNLOADS, async () => {
-          await sites.steer(ALL.filter((other) => other !== name));
+          await sites.steer(others(name));
           await sites.site(name).stop();
           await sites.site(name).start();
           await sites.steer(ALL);

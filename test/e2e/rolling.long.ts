@@ -5,13 +5,11 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parse } from 'yaml';
 import { needs } from '../support/require.js';
-import { startServer } from '../testbed/http/fetch.js';
 import { converged, eventually } from '../testbed/instance.js';
-import { ManySites, type SiteName } from '../testbed/many-sites.js';
+import type { ManySites, SiteName } from '../testbed/many-sites.js';
 import { writeConfig } from '../testbed/site.js';
 import { EXTERNAL } from '../testbed/two-sites.js';
-import { whileDownloading } from './restarts.js';
-import { withNetwork } from './support.js';
+import { whileDownloading, withStarted } from './restarts.js';
 
 const ALL: readonly SiteName[] = ['a', 'b'];
 const ADDED = '203.0.113.2';
@@ -43,14 +41,10 @@ describe('end to end: downloads survive, at two sites one after another,', funct
   }
 
   const withTwo = (test: (sites: ManySites) => Promise<void>): Promise<void> =>
-    ManySites.build({ sites: ALL, nat: { flows: 4096 } }).then((network) =>
-      withNetwork(network, async (sites) => {
-        await startServer(sites.testbed, 'server');
-        await sites.start(...ALL);
-        await test(sites);
-        await converged(ALL.map((name) => sites.site(name)));
-      }),
-    );
+    withStarted({ sites: ALL, nat: { flows: 4096 } }, ALL, async (sites) => {
+      await test(sites);
+      await converged(ALL.map((name) => sites.site(name)));
+    });
 
   const outside = async (sites: ManySites, name: SiteName): Promise<Set<string>> =>
     new Set((await sites.site(name).flows('proto=tcp')).flatMap(({ external }) => external?.address ?? []));

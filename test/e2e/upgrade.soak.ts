@@ -10,11 +10,11 @@ import { BUILD_ID } from '../../workers/build-id.js';
 import { makeBuild, type Patch } from '../support/builds.js';
 import { needs } from '../support/require.js';
 import { PROJECT } from '../testbed/compile.js';
-import { fetchAll, startServer } from '../testbed/http/fetch.js';
+import { fetchAll } from '../testbed/http/fetch.js';
 import { converged, eventually } from '../testbed/instance.js';
-import { clientsOf, ManySites, type SiteName } from '../testbed/many-sites.js';
-import { whileDownloading } from './restarts.js';
-import { assertAllFetched, ORIGIN, withNetwork } from './support.js';
+import { clientsOf, type ManySites, type SiteName } from '../testbed/many-sites.js';
+import { whileDownloading, withStarted } from './restarts.js';
+import { assertAllFetched, ORIGIN } from './support.js';
 
 const ALL: readonly SiteName[] = ['a', 'b'];
 const DOWNLOADS = { count: 30, rate: 14_000 };
@@ -47,13 +47,7 @@ describe('end to end: two sites that are upgraded one after another', function (
   });
 
   const withTwo = (test: (sites: ManySites) => Promise<void>): Promise<void> =>
-    ManySites.build({ sites: ALL, nat: { flows: 4096 } }).then((network) =>
-      withNetwork(network, async (sites) => {
-        await startServer(sites.testbed, 'server');
-        await sites.start(...ALL);
-        await test(sites);
-      }),
-    );
+    withStarted({ sites: ALL, nat: { flows: 4096 } }, ALL, test);
 
   function build(sites: ManySites, id: string, patches: readonly Patch[] = []): string {
     const folder = join(sites.testbed.folder, `build-${id}`);

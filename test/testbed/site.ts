@@ -179,4 +179,11 @@ export class Site extends Instance {
   async client(...words: string[]): Promise<Output> {
     return this.testbed.run(this.node, [process.execPath, CLIENT, '-s', this.socket, ...words], true);
   }
+
+  /** Gives a command that has to succeed. Returns its output. */
+  async clientOutput(...words: string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.client(...words);
+    if (code !== 0) throw new Error(`${this.name}: ${words.join(' ')} ended with ${code}: ${stderr}`);
+    return stdout;
+  }
 }
