@@ -198,14 +198,19 @@ export class Entry {
     const landing = new Landing(instance, false);
     try {
       const head = await fetchFrom({
-        ...{ instance, circle, log, members: this.members, slot: donor, landing },
+        ...{ instance, circle, log, members: this.members, slot: donor },
+        place: (start) => {
+          const refusal = joining.refusesDonor(start.lacks, monotonicMs());
+          if (refusal !== null) throw new Error(refusal);
+          return landing.place(start);
+        },
         onProgress: (progress) => {
           touched = true;
           this.progress = progress;
         },
         signal: this.ending.signal,
       });
-      const refusal = joining.refuses(head.vectors.present, head.lacks, monotonicMs());
+      const refusal = joining.refuses(head.vectors.present);
       if (refusal !== null) throw new Error(refusal);
       await this.load(head, landing, this.members.name(donor));
       joining.snapshotTaken(head.lacks);

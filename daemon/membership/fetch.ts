@@ -9,8 +9,8 @@ import { fetchSnapshot } from '../../workers/snapshot/client.js';
 import { shapeOf } from '../../workers/snapshot/fork.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
-import type { Landing } from '../../workers/snapshot/landing.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
+import type { Place } from '../../workers/snapshot/stream.js';
 import type { Log } from '../log.js';
 
 export interface FetchFromOptions {
@@ -20,14 +20,15 @@ export interface FetchFromOptions {
   readonly members: MemberTable;
   /** The donor's slot. */
   readonly slot: number;
-  readonly landing: Landing;
+  /** Where the arena goes. It throws the reason if the snapshot is refused by its head. */
+  readonly place: Place;
   readonly onProgress: (progress: Progress) => void;
   readonly signal: AbortSignal;
 }
 
 /** Fetches like `fetchSnapshot`. */
 export function fetchFrom(options: FetchFromOptions): Promise<SnapshotHead> {
-  const { instance, circle, log, members, slot, landing, onProgress, signal } = options;
+  const { instance, circle, log, members, slot, place, onProgress, signal } = options;
   members.refresh();
   return fetchSnapshot({
     client: instance.plan.replication.self,
@@ -36,7 +37,7 @@ export function fetchFrom(options: FetchFromOptions): Promise<SnapshotHead> {
     port: members.port(slot),
     circle,
     shape: shapeOf(instance),
-    place: landing.place,
+    place,
     log: (text) => log.info(text),
     onProgress,
     signal,

@@ -164,7 +164,7 @@ export class Resync {
     const landing = new Landing(instance, true);
     const head = await fetchFrom({
       ...{ instance, circle, log, members: this.members, slot },
-      landing,
+      place: landing.place,
       onProgress: (progress) => {
         this.transfer = progress;
       },

@@ -207,7 +207,7 @@ export class Entry {
       const refusal =
         typeof snapshot === 'string'
           ? snapshot
-          : joining.refuses(snapshot.vectors.present, snapshot.lacks, instance.localMs);
+          : (joining.refusesDonor(snapshot.lacks, instance.localMs) ?? joining.refuses(snapshot.vectors.present));
       if (typeof snapshot === 'string' || refusal !== null) {
         instance.host.happened(`snapshot: ${refusal === snapshot ? snapshot : 'refused'}`);
         joining.snapshotFailed(refusal ?? '', instance.localMs);

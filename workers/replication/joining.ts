@@ -18,9 +18,9 @@
  * **A donor** is ready and heard. The nearest is asked first. If one fails, the next is asked, and
  * each again after a back-off, without end. A member that another member has detached, or that is
  * still receiving a backlog, cannot be a donor: its snapshot does not match the units retained for
- * us. A snapshot that leaves a gap before what a member can still send is refused (`refuses`). So
- * is the snapshot of a donor that still has to take the state of others, unless no other donor is
- * left to ask.
+ * us. A donor that still has to take the state of others is refused before its snapshot is
+ * transferred, unless no other donor is left to ask (`refusesDonor`). A snapshot that leaves a gap
+ * before what a member can still send is refused before it is loaded (`refuses`).
  *
  * **Beginning together** without state needs proof that no member has any. A message that only says
  * JOINING may be a recording, or long delayed, while its sender has had state for long. So two
@@ -151,31 +151,10 @@ export class Joining {
   }
 
   /**
-   * Why a snapshot with these vectors, [object][slot], cannot be used; null: it can. `lacks`: slots
-   * of members whose state the donor still has to join. Call it before the snapshot is loaded.
+   * Why a snapshot with these vectors, [object][slot], cannot be used; null: it can. Call it
+   * before the snapshot is loaded.
    */
-  refuses(present: readonly (readonly SnapshotVector[])[], lacks: readonly number[], now: number): string | null {
-    return this.refusesGap(present) ?? this.refusesLack(lacks, now);
-  }
-
-  /**
-   * Refuses a donor that began without state and has not yet joined the state of others. What our
-   * former incarnation counted may be missing there, and counts added to too small a total are
-   * lost. Such a donor is accepted only if every other heard donor is known to have the same
-   * defect.
-   */
-  private refusesLack(lacks: readonly number[], now: number): string | null {
-    const lacked = lacks.filter((slot) => this.isOther(slot)).map((slot) => this.members.name(slot));
-    if (lacked.length === 0) return null;
-    this.look();
-    this.lacking.add(this.donor);
-    for (let slot = 0; slot < this.settings.slots; slot++)
-      if (this.isReady(slot, now) && !this.lacking.has(slot))
-        return `it still has to take the state of ${lacked.join(', ')}; ${this.members.name(slot)} may have it`;
-    return null;
-  }
-
-  private refusesGap(present: readonly (readonly SnapshotVector[])[]): string | null {
+  refuses(present: readonly (readonly SnapshotVector[])[]): string | null {
     const { slots } = this.settings;
     for (let object = 0; object < this.board.objects; object++)
       for (let slot = 0; slot < slots; slot++) {
@@ -188,6 +167,26 @@ export class Joining {
         if (incarnation !== this.lives[place] || contiguous + 1 < floor)
           return `it ends at number ${incarnation === this.lives[place] ? contiguous : 0} of object ${object} of ${this.members.name(slot)}, which can send nothing before ${floor} any more`;
       }
+    return null;
+  }
+
+  /**
+   * Why the donor is refused, before its snapshot is transferred; null: it is not. `lacks`: slots of
+   * members whose state the donor still has to join.
+   *
+   * Refuses a donor that began without state and has not yet joined the state of others. What our
+   * former incarnation counted may be missing there, and counts added to too small a total are
+   * lost. Such a donor is accepted only if every other heard donor is known to have the same
+   * defect.
+   */
+  refusesDonor(lacks: readonly number[], now: number): string | null {
+    const lacked = lacks.filter((slot) => this.isOther(slot)).map((slot) => this.members.name(slot));
+    if (lacked.length === 0) return null;
+    this.look();
+    this.lacking.add(this.donor);
+    for (let slot = 0; slot < this.settings.slots; slot++)
+      if (this.isReady(slot, now) && !this.lacking.has(slot))
+        return `it still has to take the state of ${lacked.join(', ')}; ${this.members.name(slot)} may have it`;
     return null;
   }
 

@@ -126,7 +126,7 @@ export class JoiningNetwork extends Network {
       joining.snapshotFailed('it broke off', this.now);
       return;
     }
-    const problem = joining.refuses(snapshot.vectors.present, snapshot.lacks, this.now);
+    const problem = joining.refusesDonor(snapshot.lacks, this.now) ?? joining.refuses(snapshot.vectors.present);
     if (problem !== null) {
       joining.snapshotFailed(problem, this.now);
       return;

@@ -5,9 +5,10 @@
  * comes into force at all sites.
  */
 
+import { FILTERINGS } from '../../api.js';
 import { createFilter, type Filter, type FilterParts } from './filter.js';
 
-const BY_ADDRESS = 1;
+const BY_ADDRESS = FILTERINGS.indexOf('address-dependent');
 
 /** Made once per worker. `null`: no filtering is configured, so nothing is filtered. */
 export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null {
