@@ -1,4 +1,4 @@
-/** Three sites that all tests of a suite share, under downloads that go on while something happens. */
+/** Three sites that the tests of a suite share, and downloads that last while something happens. */
 
 import { needs } from '../support/require.js';
 import { startServer } from '../testbed/http/fetch.js';
@@ -44,7 +44,10 @@ export class ThreeSites {
     return this.network;
   }
 
-  /** Downloads that last while something happens: each brings the right bytes, and the sites converge. */
+  /**
+   * Runs downloads while something happens. Each has to bring the right bytes, and the sites have
+   * to converge afterwards.
+   */
   async during(happens: () => Promise<void>): Promise<void> {
     await whileDownloading(this.sites, ALL, this.downloads, happens);
     await converged(

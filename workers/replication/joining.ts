@@ -171,8 +171,8 @@ export class Joining {
   }
 
   /**
-   * Why the donor is refused, before its snapshot is transferred; null: it is not. `lacks`: slots of
-   * members whose state the donor still has to join.
+   * Why the donor is refused, before its snapshot is transferred; null: it is not. `lacks`: slots
+   * of members whose state the donor still has to join.
    *
    * Refuses a donor that began without state and has not yet joined the state of others. What our
    * former incarnation counted may be missing there, and counts added to too small a total are
