@@ -326,15 +326,19 @@ describe('early replies', () => {
       const plane = planeWith(new Set(), { early: new SeenMembers([false, true]) });
       let sent = 0;
       let others = 0;
+      // Sources whose hash, with a secret drawn at the start, is that of the one.
+      let alike = 0;
       for (let ms = 0; ms < 4000; ms += 10) {
         plane.nowMs += 10;
         ids(plane, ...Array.from({ length: 50 }, () => reply(1000 + (sent++ % 1000), 0)));
         const before = plane.metrics.total('early_replies');
         if (ms % 100 === 0) ids(plane, reply(1000, 0, `${address(1000 + others++)}:53`));
-        if (ms % 100 === 0) assert.equal(plane.metrics.total('early_replies') - before, 1, `at ${ms} ms`);
+        if (ms % 100 === 0 && plane.metrics.total('early_replies') === before) alike++;
         plane.idle(0);
       }
-      const waited = plane.metrics.total('early_replies') - others;
+      // Each of 40 is alike with a probability of 1 in 1024: more than three are one run in ten million.
+      assert.ok(alike <= 3, `${alike} of ${others} others found no room`);
+      const waited = plane.metrics.total('early_replies') - (others - alike);
       assert.ok(waited <= (WAITING_MAX + 4.1 * VAIN_PER_SECOND) * VAIN_OF_SOURCE, `${waited}`);
     });
   });
