@@ -336,7 +336,7 @@ describe('early replies', () => {
         if (ms % 100 === 0 && plane.metrics.total('early_replies') === before) alike++;
         plane.idle(0);
       }
-      // Each of 40 is alike with a probability of 1 in 1024: more than three are one run in ten million.
+      // Each of 40 is alike with a probability of 1 in 1024: more than three are one run in 10⁷.
       assert.ok(alike <= 3, `${alike} of ${others} others found no room`);
       const waited = plane.metrics.total('early_replies') - (others - alike);
       assert.ok(waited <= (WAITING_MAX + 4.1 * VAIN_PER_SECOND) * VAIN_OF_SOURCE, `${waited}`);
